@@ -1,0 +1,156 @@
+//! Replies.
+
+use std::time::Duration;
+
+use crate::types::{
+    GroupName, Level, LogPosition, QueueKey, QueueNumber, QueueOffset, ShardId, Timestamp, TopicId, TopicName,
+};
+
+/// What a request that was carried out returns.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply {
+    Produced(Produced),
+    Fetched(Fetched),
+    OffsetFound(QueueOffset),
+    Topic(TopicInfo),
+    Topics(Vec<TopicInfo>),
+    Route(RouteInfo),
+    Offset(Option<QueueOffset>),
+    Assignment(Assignment),
+    Group(GroupInfo),
+    Groups(Vec<GroupName>),
+    Node(NodeInfo),
+    Done,
+}
+
+/// A stored batch. `level` is the one that was reached when this was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Produced {
+    pub base_offset: QueueOffset,
+    pub position: LogPosition,
+    pub store_time: Timestamp,
+    pub level: Level,
+}
+
+/// Stored batches, each at a multiple of 8 from the start of `batches`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetched {
+    pub batches: Vec<u8>,
+    /// Where to go on.
+    pub next_offset: QueueOffset,
+    /// The queue's bounds when this was answered.
+    pub first_offset: QueueOffset,
+    pub end_offset: QueueOffset,
+    /// Set when the messages from the asked offset up to `next_offset` cannot be read; `batches` is empty then.
+    pub damaged: Option<DamagedBytes>,
+}
+
+/// Where stored bytes no longer match their checksum.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DamagedBytes {
+    pub file: String,
+    /// Byte position in the file of the batch that is damaged.
+    pub position: u64,
+}
+
+/// A queue's place and bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueInfo {
+    pub queue: QueueNumber,
+    pub shard: ShardId,
+    pub first_offset: QueueOffset,
+    pub end_offset: QueueOffset,
+}
+
+/// A topic. `queues` is filled in by `DescribeTopic` only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicInfo {
+    pub topic: TopicName,
+    pub id: TopicId,
+    pub queue_count: u32,
+    pub retention: Option<Duration>,
+    pub level: Option<Level>,
+    pub queues: Vec<QueueInfo>,
+}
+
+/// The shards in the order of their ids, and the topic asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteInfo {
+    pub shards: Vec<ShardAddress>,
+    pub topic: Option<TopicInfo>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardAddress {
+    pub shard: ShardId,
+    /// `host:port`.
+    pub address: String,
+}
+
+/// The queues of one member. While not `settled`, some queue is still held by a former owner: ask again soon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assignment {
+    pub generation: u64,
+    pub queues: Vec<QueueKey>,
+    pub settled: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupInfo {
+    pub group: GroupName,
+    pub generation: u64,
+    pub members: Vec<MemberInfo>,
+    pub queues: Vec<GroupQueueInfo>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberInfo {
+    pub member: String,
+    pub topics: Vec<TopicName>,
+    pub queues: Vec<QueueKey>,
+    pub heartbeat_age: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupQueueInfo {
+    pub topic: TopicName,
+    pub queue: QueueNumber,
+    pub committed: Option<QueueOffset>,
+    pub end_offset: QueueOffset,
+    /// Messages behind the committed offset, or behind the queue's first offset when nothing was committed.
+    pub lag: u64,
+    pub member: Option<String>,
+}
+
+/// Counters and latencies of the whole node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeInfo {
+    pub version: String,
+    pub level: Level,
+    pub resident_bytes: u64,
+    pub shards: Vec<ShardInfo>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct ShardInfo {
+    pub shard: ShardId,
+    /// The core it is pinned to.
+    pub core: Option<u32>,
+    /// Empty, or why the shard does not take messages.
+    pub state: String,
+    pub counters: Vec<(String, u64)>,
+    pub histograms: Vec<HistogramInfo>,
+}
+
+/// A latency distribution, nanoseconds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistogramInfo {
+    pub stage: String,
+    pub count: u64,
+    pub p50_ns: u64,
+    pub p90_ns: u64,
+    pub p99_ns: u64,
+    pub p99_9_ns: u64,
+    pub p99_99_ns: u64,
+    pub max_ns: u64,
+}

@@ -1,0 +1,118 @@
+//! Requests.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::types::{GroupName, Level, QueueKey, QueueOffset, Timestamp, TopicName};
+
+/// A request of any protocol. Its fields are well formed; whether what they name exists is the broker's to say.
+#[derive(Clone, Debug)]
+pub enum Request {
+    Produce(Produce),
+    Fetch(Fetch),
+    FindOffset {
+        key: QueueKey,
+        place: OffsetPlace,
+    },
+    CreateTopic(TopicChange),
+    /// `None` fields stay as they are.
+    AlterTopic(TopicChange),
+    DeleteTopic(TopicName),
+    DescribeTopic(TopicName),
+    ListTopics,
+    Route(Option<TopicName>),
+    CommitOffset {
+        group: GroupName,
+        key: QueueKey,
+        offset: QueueOffset,
+    },
+    CommittedOffset {
+        group: GroupName,
+        key: QueueKey,
+    },
+    JoinGroup(JoinGroup),
+    LeaveGroup {
+        group: GroupName,
+        member: String,
+    },
+    ListGroups,
+    DescribeGroup(GroupName),
+    ResetGroup(ResetGroup),
+    DescribeNode {
+        count_syscalls: bool,
+    },
+}
+
+/// Append one batch to one queue. `batch` is as `wire::batch` describes it, not yet checked.
+#[derive(Clone, Debug)]
+pub struct Produce {
+    pub key: QueueKey,
+    /// `None`: the topic's level, or the node's.
+    pub level: Option<Level>,
+    pub batch: Bytes,
+}
+
+/// Batches of one queue from the one that holds `offset` on. At least one batch is returned when there is one,
+/// whatever the limits say.
+#[derive(Clone, Copy, Debug)]
+pub struct Fetch {
+    pub key: QueueKey,
+    pub offset: QueueOffset,
+    pub bytes_max: u32,
+    pub records_max: u32,
+    /// How long to wait for a batch when there is none at `offset`.
+    pub wait: Duration,
+}
+
+/// A place in a queue that is to be translated into an offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OffsetPlace {
+    /// The oldest message that is still there.
+    First,
+    /// Behind the newest message.
+    Last,
+    /// The first message stored at this time or later; the queue's end when there is none.
+    Time(Timestamp),
+}
+
+/// Where a group's reset moves its committed offsets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResetPlace {
+    /// In every queue of the topic.
+    Every(OffsetPlace),
+    /// In one queue.
+    Offset(QueueKey, QueueOffset),
+}
+
+/// Creation or change of a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicChange {
+    pub topic: TopicName,
+    /// Queues over the whole node.
+    pub queues: Option<u32>,
+    /// Age at which messages may go; `None` on creation: the node's.
+    pub retention: Option<Duration>,
+    /// Level of produce requests that name none; `None` on creation: the node's.
+    pub level: Option<Level>,
+}
+
+/// A member joins its group or confirms that it lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JoinGroup {
+    pub group: GroupName,
+    /// Chosen by the client, unique in the group.
+    pub member: String,
+    pub topics: Vec<TopicName>,
+    pub session_timeout: Duration,
+    /// The last generation whose assignment the member has carried out; 0 at first.
+    pub generation: u64,
+}
+
+/// Move a group's committed offsets on one topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResetGroup {
+    pub group: GroupName,
+    pub topic: TopicName,
+    pub place: ResetPlace,
+}

@@ -1,0 +1,91 @@
+//! What can go wrong on a disk.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The operation that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    CreateDirectory,
+    List,
+    Open,
+    Rename,
+    Remove,
+    SyncDirectory,
+    Space,
+    Size,
+    Preallocate,
+    Write,
+    Read,
+    Sync,
+    Close,
+}
+
+/// What the caller can tell apart; decided by error codes, never by texts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskErrorKind {
+    /// ENOSPC or EDQUOT.
+    NoSpace,
+    NotFound,
+    /// The file system refuses direct I/O (EINVAL on open or on the first access).
+    NoDirectIo,
+    PermissionDenied,
+    /// A read beyond the end of the file.
+    OutOfRange,
+    /// Anything else: the device or the file system failed.
+    Failed,
+}
+
+/// A failed disk operation. Cheap enough to keep and hand to everyone who waited for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskError {
+    pub kind: DiskErrorKind,
+    pub operation: Operation,
+    pub path: PathBuf,
+    pub position: Option<u64>,
+    /// The operating system's words.
+    pub detail: String,
+}
+
+impl DiskError {
+    pub fn from_io(operation: Operation, path: &Path, position: Option<u64>, error: &io::Error) -> Self {
+        let kind = match error.raw_os_error() {
+            Some(libc::ENOSPC) | Some(libc::EDQUOT) => DiskErrorKind::NoSpace,
+            Some(libc::ENOENT) => DiskErrorKind::NotFound,
+            Some(libc::EACCES) | Some(libc::EPERM) | Some(libc::EROFS) => DiskErrorKind::PermissionDenied,
+            Some(libc::EINVAL) | Some(libc::EOPNOTSUPP) => DiskErrorKind::NoDirectIo,
+            _ if error.kind() == io::ErrorKind::NotFound => DiskErrorKind::NotFound,
+            _ if error.kind() == io::ErrorKind::UnexpectedEof => DiskErrorKind::OutOfRange,
+            _ => DiskErrorKind::Failed,
+        };
+        Self { kind, operation, path: path.to_owned(), position, detail: error.to_string() }
+    }
+}
+
+impl fmt::Display for DiskError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verb = match self.operation {
+            Operation::CreateDirectory => "create directory",
+            Operation::List => "list",
+            Operation::Open => "open",
+            Operation::Rename => "rename",
+            Operation::Remove => "remove",
+            Operation::SyncDirectory => "sync directory",
+            Operation::Space => "ask the free space of",
+            Operation::Size => "ask the size of",
+            Operation::Preallocate => "reserve space for",
+            Operation::Write => "write",
+            Operation::Read => "read",
+            Operation::Sync => "flush",
+            Operation::Close => "close",
+        };
+        write!(formatter, "cannot {verb} {}", self.path.display())?;
+        if let Some(position) = self.position {
+            write!(formatter, " at byte {position}")?;
+        }
+        write!(formatter, ": {}", self.detail)
+    }
+}
+
+impl std::error::Error for DiskError {}

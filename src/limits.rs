@@ -1,0 +1,80 @@
+//! Every bound in the system, and how the bounds relate. Reaching one has a named outcome where it is enforced.
+
+/// Unit of alignment of everything on disk. Devices with 512-byte sectors take it as well; 4096 is the physical sector.
+pub const BLOCK_BYTES: usize = 4096;
+/// A group is written in pieces of this size, in parallel: the device is at its best with a few of them in flight.
+pub const PIECE_BYTES: usize = 128 * 1024;
+/// A group that holds this much takes no further batch; its producers wait for the swap. A single larger batch makes
+/// a group of its own.
+pub const GROUP_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// Body of one message: RocketMQ's `maxMessageSize`.
+pub const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Key, tag and properties of one message: each is counted in 16 bits; RocketMQ stops at 32,767 for properties.
+pub const KEY_BYTES_MAX: usize = 32_767;
+pub const TAG_BYTES_MAX: usize = 32_767;
+pub const PROPERTIES_BYTES_MAX: usize = 32_767;
+/// A batch as stored, header included: one message of the largest size fits with all its properties.
+pub const BATCH_BYTES_MAX: usize = BODY_BYTES_MAX + 128 * 1024;
+/// Messages in one batch.
+pub const BATCH_RECORDS_MAX: u32 = 65_536;
+
+/// Envelope of a frame. The largest is the list of topics.
+pub const ENVELOPE_BYTES_MAX: usize = 1024 * 1024;
+/// A frame: envelope and payload.
+pub const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// What one fetch returns at most, beyond the first batch.
+pub const FETCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// The longest wait of a fetch, milliseconds.
+pub const FETCH_WAIT_MS_MAX: u32 = 60_000;
+
+pub const TOPIC_NAME_BYTES_MAX: usize = 127;
+pub const GROUP_NAME_BYTES_MAX: usize = 255;
+pub const MEMBER_NAME_BYTES_MAX: usize = 255;
+pub const TOPIC_QUEUES_MAX: u32 = 65_536;
+pub const TOPICS_MAX: usize = 65_536;
+/// Queues of all topics on one shard: each costs memory even when empty.
+pub const SHARD_QUEUES_MAX: usize = 131_072;
+pub const GROUPS_MAX: usize = 16_384;
+pub const GROUP_MEMBERS_MAX: usize = 1_024;
+/// Committed offsets over all groups on one shard.
+pub const SHARD_OFFSETS_MAX: usize = 1_048_576;
+/// Session time-out of a group member, milliseconds.
+pub const SESSION_TIMEOUT_MS_MIN: u32 = 1_000;
+pub const SESSION_TIMEOUT_MS_MAX: u32 = 300_000;
+
+pub const SHARDS_MAX: u16 = 256;
+pub const SEGMENT_BYTES_MIN: u64 = 16 * 1024 * 1024;
+pub const SEGMENT_BYTES_MAX: u64 = 16 * 1024 * 1024 * 1024;
+pub const SEGMENT_BYTES_DEFAULT: u64 = 1024 * 1024 * 1024;
+
+/// Direct reads are cut at this size; a few are in flight at once.
+pub const READ_BYTES: usize = 256 * 1024;
+pub const READS_IN_FLIGHT_MAX: usize = 4;
+/// Written buffers kept for readers at the tail, per shard.
+pub const TAIL_CACHE_BYTES: usize = 64 * 1024 * 1024;
+
+/// Connections of one shard.
+pub const CONNECTIONS_MAX: usize = 16_384;
+/// Requests of one connection that wait for something other than the log's next group.
+pub const CONNECTION_WAITING_MAX: usize = 256;
+/// Answers that a connection has not read yet. Beyond it nothing is read from the connection, and a client that reads
+/// nothing for `CLIENT_STALL_SECONDS` is dropped.
+pub const CONNECTION_ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
+pub const CLIENT_STALL_SECONDS: u64 = 30;
+/// All answers of a shard together that were not read yet.
+pub const SHARD_ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Requests waiting in a shard's mailbox.
+pub const MAILBOX_REQUESTS_MAX: usize = 1_024;
+
+const _: () = assert!(PIECE_BYTES.is_multiple_of(BLOCK_BYTES));
+const _: () = assert!(GROUP_BYTES_MAX.is_multiple_of(PIECE_BYTES));
+const _: () = assert!(READ_BYTES.is_multiple_of(BLOCK_BYTES));
+// The largest message fits a batch with its header, key, tag and properties.
+const _: () =
+    assert!(BODY_BYTES_MAX + KEY_BYTES_MAX + TAG_BYTES_MAX + PROPERTIES_BYTES_MAX + 4096 <= BATCH_BYTES_MAX);
+// The largest batch fits a frame with its envelope, and a segment with its header block.
+const _: () = assert!(BATCH_BYTES_MAX + ENVELOPE_BYTES_MAX <= FRAME_BYTES_MAX);
+const _: () = assert!((BATCH_BYTES_MAX + 2 * BLOCK_BYTES) as u64 <= SEGMENT_BYTES_MIN);
+const _: () = assert!(FETCH_BYTES_MAX + BATCH_BYTES_MAX <= CONNECTION_ANSWER_BYTES_MAX);
+const _: () = assert!(KEY_BYTES_MAX <= u16::MAX as usize && PROPERTIES_BYTES_MAX <= u16::MAX as usize);

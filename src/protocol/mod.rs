@@ -1,0 +1,3 @@
+//! Protocol adaptors: bytes of a connection to `api` and back.
+
+pub mod native;

@@ -1,0 +1,15 @@
+//! The vocabulary of the system: newtypes that every module shares and that know nothing of any of them.
+
+mod identity;
+mod level;
+mod name;
+mod position;
+mod time;
+mod wake;
+
+pub use identity::{QueueKey, QueueNumber, ShardId, TopicId};
+pub use level::Level;
+pub use name::{GroupName, NameError, TopicName};
+pub use position::{LogPosition, QueueOffset};
+pub use time::{MonotonicTime, Timestamp};
+pub use wake::WakerList;

@@ -1,0 +1,100 @@
+//! Validated names. The rules are RocketMQ's (`common/.../topic/TopicValidator.java`): letters, digits and `%|_-`, at
+//! most 127 bytes for a topic and 255 for a consumer group.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use crate::limits;
+
+/// Why a name was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    #[error("a {what} name must not be empty")]
+    Empty { what: &'static str },
+    #[error("a {what} name has at most {limit} bytes, this one has {actual}")]
+    TooLong { what: &'static str, limit: usize, actual: usize },
+    #[error("a {what} name consists of letters, digits, `%`, `|`, `_` and `-`; `{name}` has `{character}`")]
+    Character { what: &'static str, name: String, character: char },
+}
+
+/// The name of a topic.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TopicName(Arc<str>);
+
+/// The name of a consumer group.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupName(Arc<str>);
+
+fn check(what: &'static str, name: &str, limit: usize) -> Result<(), NameError> {
+    if name.is_empty() {
+        return Err(NameError::Empty { what });
+    }
+    if name.len() > limit {
+        return Err(NameError::TooLong { what, limit, actual: name.len() });
+    }
+    let allowed = |character: char| character.is_ascii_alphanumeric() || "%|_-".contains(character);
+    match name.chars().find(|&character| !allowed(character)) {
+        Some(character) => Err(NameError::Character { what, name: name.to_owned(), character }),
+        None => Ok(()),
+    }
+}
+
+impl TopicName {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl GroupName {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for TopicName {
+    type Err = NameError;
+
+    fn from_str(name: &str) -> Result<Self, NameError> {
+        check("topic", name, limits::TOPIC_NAME_BYTES_MAX)?;
+        Ok(TopicName(name.into()))
+    }
+}
+
+impl FromStr for GroupName {
+    type Err = NameError;
+
+    fn from_str(name: &str) -> Result<Self, NameError> {
+        check("group", name, limits::GROUP_NAME_BYTES_MAX)?;
+        Ok(GroupName(name.into()))
+    }
+}
+
+impl fmt::Display for TopicName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(&self.0)
+    }
+}
+
+impl fmt::Display for GroupName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_rocketmq() {
+        for name in ["orders", "%RETRY%group", "%DLQ%g", "a|b_c-D9", &"x".repeat(127)] {
+            assert_eq!(name.parse::<TopicName>().expect(name).as_str(), name);
+        }
+        for name in ["", "a b", "a/b", "..", "tab\t", "naïve", "nul\0", &"x".repeat(128)] {
+            assert!(name.parse::<TopicName>().is_err(), "{name:?} must be refused");
+        }
+        assert!("g".repeat(255).parse::<GroupName>().is_ok());
+        assert!("g".repeat(256).parse::<GroupName>().is_err());
+    }
+}

@@ -1,0 +1,501 @@
+//! A batch: the unit that is sent, stored, checksummed and served.
+//!
+//! ```text
+//!      broker's part, written when the batch is placed in the log; zero on the wire towards the broker,
+//!      except for the fields marked *
+//!  0  u32  magic *            0x5042_5054, "TPBP"
+//!  4  u8   version *          1
+//!  5  u8   kind *             0 messages; others are the broker's own records, see `Kind`
+//!  6  u16  flags *            0; a reader refuses bits that it does not know
+//!  8  u32  batch_bytes *      header and records
+//! 12  u32  header_crc         crc32c of bytes 0..12 and 16..80
+//! 16  u64  position           of this batch in its log
+//! 24  u64  group_position     where this batch's commit group starts; a block boundary
+//! 32  u32  epoch              of the log: grows with every start of the shard
+//! 36  u32  tag_summary        one bit per tag hash modulo 32 among the records
+//! 40  u32  topic_id
+//! 44  u32  queue
+//! 48  u64  base_offset        queue offset of the first record
+//! 56  u64  store_time_ms
+//!      client's part, stored as it came
+//! 64  u32  records_crc        crc32c of bytes 68..batch_bytes
+//! 68  u32  record_count
+//! 72  u64  born_time_ms
+//! 80  records, see `record`
+//! ```
+//!
+//! A header proves that the batch belongs where it was found: `position` rules out bytes from a recycled or misplaced
+//! block, `epoch` rules out a tail that an earlier run wrote, never answered, and that recovery cut off. That a batch of
+//! a later group exists proves that the earlier group was flushed, because a group is written only after the flush of
+//! the one before: recovery uses it to tell damage from an unfinished tail.
+//!
+//! In the log a batch starts at a multiple of 8.
+
+use super::bytes::{get_u16, get_u32, get_u64, put_u32, put_u64};
+use super::record::{Record, RecordError, RecordView, tag_summary_bit};
+use crate::limits;
+use crate::types::{LogPosition, QueueKey, QueueNumber, QueueOffset, Timestamp, TopicId};
+
+/// Bytes before the first record.
+pub const BATCH_HEADER_BYTES: usize = 80;
+/// Batches start at multiples of this in the log.
+pub const BATCH_ALIGNMENT: usize = 8;
+/// Version that this program writes, and the only one that it reads.
+pub const BATCH_VERSION: u8 = 1;
+
+const MAGIC_VALUE: u32 = 0x5042_5054;
+
+const MAGIC: usize = 0;
+const VERSION: usize = 4;
+const KIND: usize = 5;
+const FLAGS: usize = 6;
+const BATCH_BYTES: usize = 8;
+const HEADER_CRC: usize = 12;
+const POSITION: usize = 16;
+const GROUP_POSITION: usize = 24;
+const EPOCH: usize = 32;
+const TAG_SUMMARY: usize = 36;
+const TOPIC_ID: usize = 40;
+const QUEUE: usize = 44;
+const BASE_OFFSET: usize = 48;
+const STORE_TIME_MS: usize = 56;
+const RECORDS_CRC: usize = 64;
+const RECORDS_CRC_FROM: usize = 68;
+const RECORD_COUNT: usize = 68;
+const BORN_TIME_MS: usize = 72;
+
+const _: () = assert!(BORN_TIME_MS + 8 == BATCH_HEADER_BYTES);
+const _: () = assert!(BATCH_HEADER_BYTES.is_multiple_of(BATCH_ALIGNMENT));
+
+/// What a batch holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Messages of one queue.
+    Messages,
+    /// Changes of the broker's own state: see `broker::state_record`.
+    State,
+}
+
+/// Why bytes are no batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BatchError {
+    #[error("a batch ends before its header does")]
+    Truncated,
+    #[error("no batch starts here")]
+    Magic,
+    #[error("batch version {0} is not known to this release, which reads version {BATCH_VERSION}")]
+    Version(u8),
+    #[error("batch kind {0} is not known to this release")]
+    Kind(u8),
+    #[error("batch flags {0:#x} are not known to this release")]
+    Flags(u16),
+    #[error("a batch of {0} bytes is outside {BATCH_HEADER_BYTES}..={max}", max = limits::BATCH_BYTES_MAX)]
+    Length(usize),
+    #[error("the header's checksum does not match")]
+    HeaderChecksum,
+    #[error("the records' checksum does not match")]
+    RecordsChecksum,
+    #[error("a batch holds 1 to {max} records, this one {0}", max = limits::BATCH_RECORDS_MAX)]
+    RecordCount(u32),
+    #[error("the records do not fill the batch")]
+    TrailingBytes,
+    #[error(transparent)]
+    Record(#[from] RecordError),
+}
+
+/// The broker's and the client's fields of a stored batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchHeader {
+    pub kind: Kind,
+    pub batch_bytes: u32,
+    pub position: LogPosition,
+    pub group_position: LogPosition,
+    pub epoch: u32,
+    pub tag_summary: u32,
+    pub key: QueueKey,
+    pub base_offset: QueueOffset,
+    pub store_time: Timestamp,
+    pub record_count: u32,
+    pub born_time: Timestamp,
+}
+
+/// What the broker writes into the header of a batch that it places.
+#[derive(Clone, Copy, Debug)]
+pub struct Placing {
+    pub position: LogPosition,
+    pub group_position: LogPosition,
+    pub epoch: u32,
+    pub key: QueueKey,
+    pub base_offset: QueueOffset,
+    pub store_time: Timestamp,
+}
+
+/// A batch whose client part was checked: lengths, checksum, and the bounds of every record.
+#[derive(Clone, Copy)]
+pub struct CheckedBatch<'a> {
+    bytes: &'a [u8],
+    kind: Kind,
+    tag_summary: u32,
+}
+
+/// Puts records together to a batch as it goes to the broker.
+pub struct BatchBuilder {
+    bytes: Vec<u8>,
+    record_count: u32,
+    born_time: Timestamp,
+}
+
+/// Iterator over the records of a batch.
+#[derive(Clone)]
+pub struct Records<'a> {
+    rest: &'a [u8],
+}
+
+impl Kind {
+    fn code(self) -> u8 {
+        match self {
+            Kind::Messages => 0,
+            Kind::State => 1,
+        }
+    }
+
+    fn from_code(code: u8) -> Result<Self, BatchError> {
+        match code {
+            0 => Ok(Kind::Messages),
+            1 => Ok(Kind::State),
+            _ => Err(BatchError::Kind(code)),
+        }
+    }
+}
+
+/// `bytes` rounded up to where the next batch may start.
+pub fn align_batch(bytes: u64) -> u64 {
+    bytes.next_multiple_of(BATCH_ALIGNMENT as u64)
+}
+
+/// The fields that precede every checksum: magic, version, kind, flags, length. Returns kind and length.
+fn check_preamble(bytes: &[u8]) -> Result<(Kind, usize), BatchError> {
+    if bytes.len() < BATCH_HEADER_BYTES {
+        return Err(BatchError::Truncated);
+    }
+    if get_u32(bytes, MAGIC) != MAGIC_VALUE {
+        return Err(BatchError::Magic);
+    }
+    if bytes[VERSION] != BATCH_VERSION {
+        return Err(BatchError::Version(bytes[VERSION]));
+    }
+    let kind = Kind::from_code(bytes[KIND])?;
+    let flags = get_u16(bytes, FLAGS);
+    if flags != 0 {
+        return Err(BatchError::Flags(flags));
+    }
+    let batch_bytes = get_u32(bytes, BATCH_BYTES) as usize;
+    if !(BATCH_HEADER_BYTES..=limits::BATCH_BYTES_MAX).contains(&batch_bytes) {
+        return Err(BatchError::Length(batch_bytes));
+    }
+    Ok((kind, batch_bytes))
+}
+
+fn header_checksum(header: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&header[..HEADER_CRC]), &header[POSITION..BATCH_HEADER_BYTES])
+}
+
+impl BatchHeader {
+    /// Reads a stored header and checks it against its checksum. The records are not looked at.
+    pub fn decode(bytes: &[u8]) -> Result<Self, BatchError> {
+        if bytes.len() < BATCH_HEADER_BYTES {
+            return Err(BatchError::Truncated);
+        }
+        if get_u32(bytes, MAGIC) != MAGIC_VALUE {
+            return Err(BatchError::Magic);
+        }
+        // Before anything else is believed: an unknown version with a right checksum is a newer release's, with a
+        // wrong one it is damage.
+        if get_u32(bytes, HEADER_CRC) != header_checksum(bytes) {
+            return Err(BatchError::HeaderChecksum);
+        }
+        let (kind, batch_bytes) = check_preamble(bytes)?;
+        let record_count = get_u32(bytes, RECORD_COUNT);
+        if !(1..=limits::BATCH_RECORDS_MAX).contains(&record_count) {
+            return Err(BatchError::RecordCount(record_count));
+        }
+        Ok(Self {
+            kind,
+            batch_bytes: batch_bytes as u32,
+            position: LogPosition(get_u64(bytes, POSITION)),
+            group_position: LogPosition(get_u64(bytes, GROUP_POSITION)),
+            epoch: get_u32(bytes, EPOCH),
+            tag_summary: get_u32(bytes, TAG_SUMMARY),
+            key: QueueKey {
+                topic: TopicId(get_u32(bytes, TOPIC_ID)),
+                queue: QueueNumber(get_u32(bytes, QUEUE)),
+            },
+            base_offset: QueueOffset(get_u64(bytes, BASE_OFFSET)),
+            store_time: Timestamp(get_u64(bytes, STORE_TIME_MS)),
+            record_count,
+            born_time: Timestamp(get_u64(bytes, BORN_TIME_MS)),
+        })
+    }
+
+    /// First queue offset behind this batch.
+    pub fn end_offset(&self) -> QueueOffset {
+        self.base_offset.advance(u64::from(self.record_count))
+    }
+
+    /// Where the next batch of the same group starts.
+    pub fn end_position(&self) -> LogPosition {
+        LogPosition(align_batch(self.position.0 + u64::from(self.batch_bytes)))
+    }
+}
+
+/// Whether the records of a stored batch match their checksum. `bytes` is the whole batch, its header decoded before.
+pub fn records_match(bytes: &[u8]) -> bool {
+    get_u32(bytes, RECORDS_CRC) == crc32c::crc32c(&bytes[RECORDS_CRC_FROM..])
+}
+
+/// The records of a stored batch whose checksum was checked: by this program when it stored them, or by the caller.
+pub fn stored_records(bytes: &[u8]) -> Records<'_> {
+    Records { rest: &bytes[BATCH_HEADER_BYTES..] }
+}
+
+/// The payload of a stored batch of kind [`Kind::State`].
+pub fn state_payload(bytes: &[u8]) -> &[u8] {
+    &bytes[BATCH_HEADER_BYTES..]
+}
+
+impl<'a> CheckedBatch<'a> {
+    /// Checks a batch that came from a client: it must be messages, fill `bytes` exactly, match its checksum, and every
+    /// record must lie within it.
+    pub fn check(bytes: &'a [u8]) -> Result<Self, BatchError> {
+        let (kind, batch_bytes) = check_preamble(bytes)?;
+        if kind != Kind::Messages {
+            return Err(BatchError::Kind(kind.code()));
+        }
+        if batch_bytes != bytes.len() {
+            return Err(BatchError::Length(batch_bytes));
+        }
+        if !records_match(bytes) {
+            return Err(BatchError::RecordsChecksum);
+        }
+        let record_count = get_u32(bytes, RECORD_COUNT);
+        if !(1..=limits::BATCH_RECORDS_MAX).contains(&record_count) {
+            return Err(BatchError::RecordCount(record_count));
+        }
+        let mut rest = &bytes[BATCH_HEADER_BYTES..];
+        let mut tag_summary = 0;
+        for _ in 0..record_count {
+            let (record, behind) = RecordView::cut(rest)?;
+            let hash = record.tag_hash();
+            if hash != 0 {
+                tag_summary |= tag_summary_bit(hash);
+            }
+            rest = behind;
+        }
+        if !rest.is_empty() {
+            return Err(BatchError::TrailingBytes);
+        }
+        Ok(Self { bytes, kind, tag_summary })
+    }
+
+    pub fn record_count(&self) -> u32 {
+        get_u32(self.bytes, RECORD_COUNT)
+    }
+
+    /// Header and records.
+    pub fn batch_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub fn records(&self) -> Records<'a> {
+        stored_records(self.bytes)
+    }
+
+    /// The batch as it came.
+    pub fn as_bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    pub fn tag_summary(&self) -> u32 {
+        self.tag_summary
+    }
+
+    /// The header as it is stored. The records follow it unchanged.
+    pub fn placed_header(&self, placing: &Placing) -> [u8; BATCH_HEADER_BYTES] {
+        let mut header: [u8; BATCH_HEADER_BYTES] =
+            self.bytes[..BATCH_HEADER_BYTES].try_into().expect("a checked batch has a header");
+        header[KIND] = self.kind.code();
+        put_u64(&mut header, POSITION, placing.position.0);
+        put_u64(&mut header, GROUP_POSITION, placing.group_position.0);
+        put_u32(&mut header, EPOCH, placing.epoch);
+        put_u32(&mut header, TAG_SUMMARY, self.tag_summary);
+        put_u32(&mut header, TOPIC_ID, placing.key.topic.0);
+        put_u32(&mut header, QUEUE, placing.key.queue.0);
+        put_u64(&mut header, BASE_OFFSET, placing.base_offset.0);
+        put_u64(&mut header, STORE_TIME_MS, placing.store_time.0);
+        let checksum = header_checksum(&header);
+        put_u32(&mut header, HEADER_CRC, checksum);
+        header
+    }
+
+    /// The records, without the header.
+    pub fn payload(&self) -> &'a [u8] {
+        &self.bytes[BATCH_HEADER_BYTES..]
+    }
+}
+
+impl BatchBuilder {
+    /// An empty batch; records give their birth relative to `born_time`.
+    pub fn new(born_time: Timestamp) -> Self {
+        Self { bytes: vec![0; BATCH_HEADER_BYTES], record_count: 0, born_time }
+    }
+
+    /// Adds a record. The caller has called [`Record::check`] and looks after [`fits`](BatchBuilder::fits).
+    pub fn push(&mut self, record: &Record<'_>) {
+        record.encode(&mut self.bytes);
+        self.record_count += 1;
+    }
+
+    /// Whether the record would keep the batch within the protocol's limits.
+    pub fn fits(&self, record: &Record<'_>) -> bool {
+        self.record_count < limits::BATCH_RECORDS_MAX
+            && self.bytes.len() + record.encoded_bytes() <= limits::BATCH_BYTES_MAX
+    }
+
+    pub fn record_count(&self) -> u32 {
+        self.record_count
+    }
+
+    /// Bytes so far, header included.
+    pub fn batch_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.record_count == 0
+    }
+
+    /// The batch of messages, ready to be sent. Panics when it is empty.
+    pub fn finish(self) -> Vec<u8> {
+        assert!(self.record_count > 0, "a batch holds at least one record");
+        seal(self.bytes, Kind::Messages, self.record_count, self.born_time)
+    }
+}
+
+/// A batch of the broker's own records, ready to be placed: `payload` follows the header as it is.
+pub fn state_batch(payload: &[u8], now: Timestamp) -> Vec<u8> {
+    let mut bytes = vec![0; BATCH_HEADER_BYTES];
+    bytes.extend_from_slice(payload);
+    seal(bytes, Kind::State, 1, now)
+}
+
+/// The view under which [`state_batch`] is placed; its records are not messages and are not walked.
+pub fn own_batch(bytes: &[u8]) -> CheckedBatch<'_> {
+    let (kind, batch_bytes) = check_preamble(bytes).expect("made by state_batch");
+    assert_eq!(batch_bytes, bytes.len(), "made by state_batch");
+    CheckedBatch { bytes, kind, tag_summary: 0 }
+}
+
+/// Fills in the client's part of the header, and the marked fields of the broker's.
+fn seal(mut bytes: Vec<u8>, kind: Kind, record_count: u32, born_time: Timestamp) -> Vec<u8> {
+    let batch_bytes = bytes.len();
+    assert!(batch_bytes <= limits::BATCH_BYTES_MAX, "a batch of {batch_bytes} bytes");
+    put_u32(&mut bytes, MAGIC, MAGIC_VALUE);
+    bytes[VERSION] = BATCH_VERSION;
+    bytes[KIND] = kind.code();
+    put_u32(&mut bytes, BATCH_BYTES, batch_bytes as u32);
+    put_u32(&mut bytes, RECORD_COUNT, record_count);
+    put_u64(&mut bytes, BORN_TIME_MS, born_time.0);
+    let checksum = crc32c::crc32c(&bytes[RECORDS_CRC_FROM..]);
+    put_u32(&mut bytes, RECORDS_CRC, checksum);
+    bytes
+}
+
+impl<'a> Iterator for Records<'a> {
+    type Item = RecordView<'a>;
+
+    /// Stored records were checked when they came, and their checksum since: what does not parse ends the iteration.
+    fn next(&mut self) -> Option<RecordView<'a>> {
+        let (record, rest) = RecordView::cut(self.rest).ok()?;
+        self.rest = rest;
+        Some(record)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Vec<u8> {
+        let mut builder = BatchBuilder::new(Timestamp(1_700_000_000_000));
+        builder.push(&Record { body: b"first", ..Record::default() });
+        builder.push(&Record {
+            key: b"k",
+            tag: b"t",
+            properties: b"a\x01b\x02",
+            body: b"",
+            ..Record::default()
+        });
+        builder.finish()
+    }
+
+    fn placing() -> Placing {
+        Placing {
+            position: LogPosition(4096),
+            group_position: LogPosition(4096),
+            epoch: 3,
+            key: QueueKey { topic: TopicId(7), queue: QueueNumber(1) },
+            base_offset: QueueOffset(100),
+            store_time: Timestamp(1_700_000_000_001),
+        }
+    }
+
+    #[test]
+    fn records_come_back_as_they_went_in() {
+        let bytes = sample();
+        let batch = CheckedBatch::check(&bytes).expect("a fresh batch is whole");
+        let records: Vec<_> = batch.records().collect();
+        assert_eq!(records.len(), 2);
+        assert_eq!(records[0].body(), b"first");
+        assert_eq!(
+            (records[1].key(), records[1].tag(), records[1].properties()),
+            (&b"k"[..], &b"t"[..], &b"a\x01b\x02"[..])
+        );
+        assert_eq!(batch.tag_summary(), tag_summary_bit(records[1].tag_hash()));
+    }
+
+    #[test]
+    fn every_truncation_and_every_flipped_bit_is_refused() {
+        let bytes = sample();
+        for end in 0..bytes.len() {
+            assert!(CheckedBatch::check(&bytes[..end]).is_err(), "cut at {end}");
+        }
+        let mut longer = bytes.clone();
+        longer.push(0);
+        assert!(CheckedBatch::check(&longer).is_err(), "one byte more");
+        for bit in 0..bytes.len() * 8 {
+            // The broker's fields are filled in by the broker, so what stands there before does not matter.
+            if (HEADER_CRC * 8..RECORDS_CRC * 8).contains(&bit) {
+                continue;
+            }
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(CheckedBatch::check(&flipped).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_placed_header_detects_every_flipped_bit() {
+        let bytes = sample();
+        let batch = CheckedBatch::check(&bytes).expect("a fresh batch is whole");
+        let header = batch.placed_header(&placing());
+        let decoded = BatchHeader::decode(&header).expect("just written");
+        assert_eq!(decoded.base_offset, QueueOffset(100));
+        assert_eq!(decoded.end_offset(), QueueOffset(102));
+        assert_eq!(decoded.epoch, 3);
+        for bit in 0..header.len() * 8 {
+            let mut flipped = header;
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(BatchHeader::decode(&flipped).is_err(), "bit {bit}");
+        }
+    }
+}

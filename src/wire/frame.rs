@@ -1,0 +1,160 @@
+//! The native protocol below its envelope: how a connection starts and where a frame ends.
+//!
+//! Each side first sends a preface of 8 bytes. Its first byte occurs in none of the other protocols that share the port
+//! (TLS starts with 0x16, HTTP with a letter, RocketMQ remoting with 0x00 or 0x01).
+//!
+//! ```text
+//! 0  [u8; 4]  F5 'T' 'P' 'N'
+//! 4  u16      protocol version
+//! 6  u16      0
+//! ```
+//!
+//! A server that does not speak the client's version answers with its own preface and closes: the client says which
+//! version it met. Frames follow, in both directions:
+//!
+//! ```text
+//!  0  u32  frame_bytes       this header, envelope, padding and payload
+//!  4  u32  envelope_bytes
+//!  8  u64  correlation       chosen by the client, returned with the answer
+//! 16  envelope               a FlatBuffers `Request` or `Reply`, padded with zeros to a multiple of 8
+//!  .  payload                batches, see `batch`; each starts at a multiple of 8 from the payload's start
+//! ```
+
+use super::bytes::{get_u16, get_u32, get_u64, put_u16, put_u32, put_u64};
+use crate::limits;
+
+/// Version of the native protocol.
+pub const PROTOCOL_VERSION: u16 = 1;
+/// Bytes of the preface.
+pub const PREFACE_BYTES: usize = 8;
+/// First bytes of a native connection.
+pub const PREFACE_MAGIC: [u8; 4] = [0xF5, b'T', b'P', b'N'];
+/// Bytes before the envelope.
+pub const FRAME_HEADER_BYTES: usize = 16;
+
+/// Why a connection's bytes are no frames. The connection ends after the answer: its framing is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    #[error("the first bytes are not those of the native protocol")]
+    Magic,
+    #[error("the peer speaks protocol version {0}, this release speaks version {PROTOCOL_VERSION}")]
+    Version(u16),
+    #[error("a frame of {0} bytes is outside {FRAME_HEADER_BYTES}..={max}", max = limits::FRAME_BYTES_MAX)]
+    FrameLength(usize),
+    #[error("an envelope of {0} bytes is larger than its frame or than {max} bytes", max = limits::ENVELOPE_BYTES_MAX)]
+    EnvelopeLength(usize),
+}
+
+/// One frame inside a receive buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame<'a> {
+    pub correlation: u64,
+    pub envelope: &'a [u8],
+    pub payload: &'a [u8],
+    /// Bytes of the whole frame, to be dropped from the front of the buffer.
+    pub frame_bytes: usize,
+}
+
+/// The preface this release sends.
+pub fn preface() -> [u8; PREFACE_BYTES] {
+    let mut bytes = [0; PREFACE_BYTES];
+    bytes[..4].copy_from_slice(&PREFACE_MAGIC);
+    put_u16(&mut bytes, 4, PROTOCOL_VERSION);
+    bytes
+}
+
+/// Checks the peer's preface.
+pub fn check_preface(bytes: &[u8; PREFACE_BYTES]) -> Result<(), FrameError> {
+    if bytes[..4] != PREFACE_MAGIC {
+        return Err(FrameError::Magic);
+    }
+    match get_u16(bytes, 4) {
+        PROTOCOL_VERSION => Ok(()),
+        version => Err(FrameError::Version(version)),
+    }
+}
+
+/// Cuts the first frame off `buffer`. `Ok(None)` asks for more bytes; see [`frame_bytes`] for how many.
+pub fn cut(buffer: &[u8]) -> Result<Option<Frame<'_>>, FrameError> {
+    let Some(frame_bytes) = frame_bytes(buffer)? else { return Ok(None) };
+    let envelope_bytes = get_u32(buffer, 4) as usize;
+    let payload_start = FRAME_HEADER_BYTES + envelope_bytes.next_multiple_of(8);
+    if envelope_bytes > limits::ENVELOPE_BYTES_MAX || payload_start > frame_bytes {
+        return Err(FrameError::EnvelopeLength(envelope_bytes));
+    }
+    if buffer.len() < frame_bytes {
+        return Ok(None);
+    }
+    Ok(Some(Frame {
+        correlation: get_u64(buffer, 8),
+        envelope: &buffer[FRAME_HEADER_BYTES..FRAME_HEADER_BYTES + envelope_bytes],
+        payload: &buffer[payload_start..frame_bytes],
+        frame_bytes,
+    }))
+}
+
+/// How long the frame at the start of `buffer` is, once its header has arrived.
+pub fn frame_bytes(buffer: &[u8]) -> Result<Option<usize>, FrameError> {
+    if buffer.len() < FRAME_HEADER_BYTES {
+        return Ok(None);
+    }
+    let frame_bytes = get_u32(buffer, 0) as usize;
+    if !(FRAME_HEADER_BYTES..=limits::FRAME_BYTES_MAX).contains(&frame_bytes) {
+        return Err(FrameError::FrameLength(frame_bytes));
+    }
+    Ok(Some(frame_bytes))
+}
+
+/// Appends a frame's header and envelope to `output`; the caller appends exactly `payload_bytes` behind it.
+pub fn begin(output: &mut Vec<u8>, correlation: u64, envelope: &[u8], payload_bytes: usize) {
+    let padded = envelope.len().next_multiple_of(8);
+    let frame_bytes = FRAME_HEADER_BYTES + padded + payload_bytes;
+    assert!(frame_bytes <= limits::FRAME_BYTES_MAX, "a frame of {frame_bytes} bytes");
+    let mut header = [0; FRAME_HEADER_BYTES];
+    put_u32(&mut header, 0, frame_bytes as u32);
+    put_u32(&mut header, 4, envelope.len() as u32);
+    put_u64(&mut header, 8, correlation);
+    output.extend_from_slice(&header);
+    output.extend_from_slice(envelope);
+    output.resize(output.len() + padded - envelope.len(), 0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_needs_all_its_bytes_and_no_more() {
+        let mut bytes = Vec::new();
+        begin(&mut bytes, 42, b"envelope!", 3);
+        bytes.extend_from_slice(b"abc");
+        for end in 0..bytes.len() {
+            assert_eq!(cut(&bytes[..end]), Ok(None), "cut at {end}");
+        }
+        bytes.extend_from_slice(b"next");
+        let frame = cut(&bytes).expect("well formed").expect("complete");
+        assert_eq!((frame.correlation, frame.envelope, frame.payload), (42, &b"envelope!"[..], &b"abc"[..]));
+        assert_eq!(frame.frame_bytes, bytes.len() - 4);
+    }
+
+    #[test]
+    fn lengths_that_cannot_be_are_refused_before_any_byte_is_awaited() {
+        let mut bytes = Vec::new();
+        begin(&mut bytes, 1, b"12345678", 0);
+        for (at, value) in [(0, 15), (0, limits::FRAME_BYTES_MAX as u32 + 1), (4, 9), (4, u32::MAX)] {
+            let mut wrong = bytes.clone();
+            put_u32(&mut wrong, at, value);
+            assert!(cut(&wrong).is_err(), "{value} at {at}");
+        }
+    }
+
+    #[test]
+    fn another_version_is_named() {
+        let mut bytes = preface();
+        assert_eq!(check_preface(&bytes), Ok(()));
+        bytes[4] = 9;
+        assert_eq!(check_preface(&bytes), Err(FrameError::Version(9)));
+        bytes[0] = b'G';
+        assert_eq!(check_preface(&bytes), Err(FrameError::Magic));
+    }
+}

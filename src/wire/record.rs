@@ -1,0 +1,197 @@
+//! One message inside a batch.
+//!
+//! ```text
+//!  0  u32  record_bytes      this header and everything behind it
+//!  4  u32  body_bytes
+//!  8  u32  tag_hash          crc32c of the tag; 0 without a tag
+//! 12  i32  born_delta_ms     to the batch's born_time_ms
+//! 16  u16  key_bytes
+//! 18  u16  tag_bytes
+//! 20  u16  properties_bytes
+//! 22  u16  attributes        bits that an adaptor gives a meaning; stored and returned as they are
+//! 24  key, tag, properties, body, in this order, without padding
+//! ```
+//!
+//! Properties are RocketMQ's text form (`common/.../message/MessageDecoder.java`, `messageProperties2String`): name
+//! \x01 value \x02, repeated. The broker core never parses them.
+
+use super::bytes::{get_i32, get_u16, get_u32, put_i32, put_u16, put_u32};
+use crate::limits;
+
+/// Bytes before the key.
+pub const RECORD_HEADER_BYTES: usize = 24;
+
+const RECORD_BYTES: usize = 0;
+const BODY_BYTES: usize = 4;
+const TAG_HASH: usize = 8;
+const BORN_DELTA_MS: usize = 12;
+const KEY_BYTES: usize = 16;
+const TAG_BYTES: usize = 18;
+const PROPERTIES_BYTES: usize = 20;
+const ATTRIBUTES: usize = 22;
+
+/// Why a record was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    #[error("a record ends behind its batch")]
+    Truncated,
+    #[error("a record's length is not the sum of its parts")]
+    Lengths,
+    #[error("a body of {0} bytes is larger than {max} bytes", max = limits::BODY_BYTES_MAX)]
+    BodyTooLarge(usize),
+    #[error("a key, tag or properties field is larger than {max} bytes", max = limits::KEY_BYTES_MAX)]
+    FieldTooLarge,
+    #[error("a record's tag hash is not the hash of its tag")]
+    TagHash,
+}
+
+/// A message to be put into a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Record<'a> {
+    pub key: &'a [u8],
+    pub tag: &'a [u8],
+    pub properties: &'a [u8],
+    pub body: &'a [u8],
+    pub born_delta_ms: i32,
+    pub attributes: u16,
+}
+
+/// A message inside checked bytes.
+#[derive(Clone, Copy)]
+pub struct RecordView<'a> {
+    /// Exactly this record.
+    bytes: &'a [u8],
+}
+
+/// Hash of a tag as records carry it. Never 0 for a tag, so that 0 can mean none.
+pub fn tag_hash(tag: &[u8]) -> u32 {
+    match (tag, crc32c::crc32c(tag)) {
+        ([], _) => 0,
+        (_, 0) => 1,
+        (_, hash) => hash,
+    }
+}
+
+/// The bit that a tag's hash sets in a batch's tag summary.
+pub fn tag_summary_bit(hash: u32) -> u32 {
+    1 << (hash & 31)
+}
+
+impl Record<'_> {
+    /// Bytes of this record in a batch.
+    pub fn encoded_bytes(&self) -> usize {
+        RECORD_HEADER_BYTES + self.key.len() + self.tag.len() + self.properties.len() + self.body.len()
+    }
+
+    /// Whether the parts keep within their limits.
+    pub fn check(&self) -> Result<(), RecordError> {
+        if self.body.len() > limits::BODY_BYTES_MAX {
+            return Err(RecordError::BodyTooLarge(self.body.len()));
+        }
+        let fields = [
+            (self.key.len(), limits::KEY_BYTES_MAX),
+            (self.tag.len(), limits::TAG_BYTES_MAX),
+            (self.properties.len(), limits::PROPERTIES_BYTES_MAX),
+        ];
+        if fields.iter().any(|&(bytes, limit)| bytes > limit) {
+            Err(RecordError::FieldTooLarge)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Appends the record to `output`. The caller has called [`check`](Record::check).
+    pub fn encode(&self, output: &mut Vec<u8>) {
+        debug_assert_eq!(self.check(), Ok(()));
+        let mut header = [0; RECORD_HEADER_BYTES];
+        put_u32(&mut header, RECORD_BYTES, self.encoded_bytes() as u32);
+        put_u32(&mut header, BODY_BYTES, self.body.len() as u32);
+        put_u32(&mut header, TAG_HASH, tag_hash(self.tag));
+        put_i32(&mut header, BORN_DELTA_MS, self.born_delta_ms);
+        put_u16(&mut header, KEY_BYTES, self.key.len() as u16);
+        put_u16(&mut header, TAG_BYTES, self.tag.len() as u16);
+        put_u16(&mut header, PROPERTIES_BYTES, self.properties.len() as u16);
+        put_u16(&mut header, ATTRIBUTES, self.attributes);
+        for part in [&header[..], self.key, self.tag, self.properties, self.body] {
+            output.extend_from_slice(part);
+        }
+    }
+}
+
+impl<'a> RecordView<'a> {
+    /// Cuts the first record off `bytes` and checks its bounds; the rest is returned with it.
+    #[inline]
+    pub fn cut(bytes: &'a [u8]) -> Result<(RecordView<'a>, &'a [u8]), RecordError> {
+        if bytes.len() < RECORD_HEADER_BYTES {
+            return Err(RecordError::Truncated);
+        }
+        let record_bytes = get_u32(bytes, RECORD_BYTES) as usize;
+        if record_bytes > bytes.len() {
+            return Err(RecordError::Truncated);
+        }
+        let body_bytes = get_u32(bytes, BODY_BYTES) as usize;
+        if body_bytes > limits::BODY_BYTES_MAX {
+            return Err(RecordError::BodyTooLarge(body_bytes));
+        }
+        let key_bytes = get_u16(bytes, KEY_BYTES) as usize;
+        let tag_bytes = get_u16(bytes, TAG_BYTES) as usize;
+        let properties_bytes = get_u16(bytes, PROPERTIES_BYTES) as usize;
+        if record_bytes != RECORD_HEADER_BYTES + key_bytes + tag_bytes + properties_bytes + body_bytes {
+            return Err(RecordError::Lengths);
+        }
+        if key_bytes.max(tag_bytes).max(properties_bytes) > limits::KEY_BYTES_MAX {
+            return Err(RecordError::FieldTooLarge);
+        }
+        let (record, rest) = bytes.split_at(record_bytes);
+        let view = RecordView { bytes: record };
+        // An untagged record, the common case at the highest rates, costs no hash.
+        let hash = view.tag_hash();
+        if (tag_bytes | hash as usize) != 0 && hash != tag_hash(view.tag()) {
+            return Err(RecordError::TagHash);
+        }
+        Ok((view, rest))
+    }
+
+    /// The record as stored.
+    pub fn as_bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    pub fn tag_hash(&self) -> u32 {
+        get_u32(self.bytes, TAG_HASH)
+    }
+
+    pub fn born_delta_ms(&self) -> i32 {
+        get_i32(self.bytes, BORN_DELTA_MS)
+    }
+
+    pub fn attributes(&self) -> u16 {
+        get_u16(self.bytes, ATTRIBUTES)
+    }
+
+    pub fn key(&self) -> &'a [u8] {
+        &self.bytes[RECORD_HEADER_BYTES..self.key_end()]
+    }
+
+    pub fn tag(&self) -> &'a [u8] {
+        &self.bytes[self.key_end()..self.tag_end()]
+    }
+
+    pub fn properties(&self) -> &'a [u8] {
+        let start = self.tag_end();
+        &self.bytes[start..start + get_u16(self.bytes, PROPERTIES_BYTES) as usize]
+    }
+
+    pub fn body(&self) -> &'a [u8] {
+        let body_bytes = get_u32(self.bytes, BODY_BYTES) as usize;
+        &self.bytes[self.bytes.len() - body_bytes..]
+    }
+
+    fn key_end(&self) -> usize {
+        RECORD_HEADER_BYTES + get_u16(self.bytes, KEY_BYTES) as usize
+    }
+
+    fn tag_end(&self) -> usize {
+        self.key_end() + get_u16(self.bytes, TAG_BYTES) as usize
+    }
+}
