@@ -8,26 +8,27 @@
 //!  5  u8   kind *             0 messages; others are the broker's own records, see `Kind`
 //!  6  u16  flags *            0; a reader refuses bits that it does not know
 //!  8  u32  batch_bytes *      header and records
-//! 12  u32  header_crc         crc32c of bytes 0..12 and 16..80
+//! 12  u32  header_crc         crc32c of bytes 0..12 and 16..88
 //! 16  u64  position           of this batch in its log
-//! 24  u64  group_position     where this batch's commit group starts; a block boundary
-//! 32  u32  epoch              of the log: grows with every start of the shard
-//! 36  u32  tag_summary        one bit per tag hash modulo 32 among the records
-//! 40  u32  topic_id
-//! 44  u32  queue
-//! 48  u64  base_offset        queue offset of the first record
-//! 56  u64  store_time_ms
+//! 24  u64  previous_end       where the last batch of the commit group before this batch's group ends
+//! 32  u64  flushed_end        everything below was flushed before this batch was written
+//! 40  u64  base_offset        queue offset of the first record
+//! 48  u64  store_time_ms
+//! 56  u32  epoch              of the log: grows with every start of the shard
+//! 60  u32  tag_summary        one bit per tag hash modulo 32 among the records
+//! 64  u32  topic_id
+//! 68  u32  queue
 //!      client's part, stored as it came
-//! 64  u32  records_crc        crc32c of bytes 68..batch_bytes
-//! 68  u32  record_count
-//! 72  u64  born_time_ms
-//! 80  records, see `record`
+//! 72  u32  records_crc        crc32c of bytes 76..batch_bytes
+//! 76  u32  record_count
+//! 80  u64  born_time_ms
+//! 88  records, see `record`
 //! ```
 //!
 //! A header proves that the batch belongs where it was found: `position` rules out bytes from a recycled or misplaced
-//! block, `epoch` rules out a tail that an earlier run wrote, never answered, and that recovery cut off. That a batch of
-//! a later group exists proves that the earlier group was flushed, because a group is written only after the flush of
-//! the one before: recovery uses it to tell damage from an unfinished tail.
+//! block, `epoch` rules out a tail that an earlier run wrote, never answered, and that recovery cut off. `previous_end`
+//! and `flushed_end` let recovery tell the end of a group or of an earlier run from damage, and damage from an
+//! unfinished tail: see `log::recovery`.
 //!
 //! In the log a batch starts at a multiple of 8.
 
@@ -37,13 +38,15 @@ use crate::limits;
 use crate::types::{LogPosition, QueueKey, QueueNumber, QueueOffset, Timestamp, TopicId};
 
 /// Bytes before the first record.
-pub const BATCH_HEADER_BYTES: usize = 80;
+pub const BATCH_HEADER_BYTES: usize = 88;
 /// Batches start at multiples of this in the log.
 pub const BATCH_ALIGNMENT: usize = 8;
 /// Version that this program writes, and the only one that it reads.
 pub const BATCH_VERSION: u8 = 1;
 
 const MAGIC_VALUE: u32 = 0x5042_5054;
+/// The first bytes of a batch, for a scan that looks for one.
+pub const BATCH_MAGIC: [u8; 4] = MAGIC_VALUE.to_le_bytes();
 
 const MAGIC: usize = 0;
 const VERSION: usize = 4;
@@ -52,17 +55,18 @@ const FLAGS: usize = 6;
 const BATCH_BYTES: usize = 8;
 const HEADER_CRC: usize = 12;
 const POSITION: usize = 16;
-const GROUP_POSITION: usize = 24;
-const EPOCH: usize = 32;
-const TAG_SUMMARY: usize = 36;
-const TOPIC_ID: usize = 40;
-const QUEUE: usize = 44;
-const BASE_OFFSET: usize = 48;
-const STORE_TIME_MS: usize = 56;
-const RECORDS_CRC: usize = 64;
-const RECORDS_CRC_FROM: usize = 68;
-const RECORD_COUNT: usize = 68;
-const BORN_TIME_MS: usize = 72;
+const PREVIOUS_END: usize = 24;
+const FLUSHED_END: usize = 32;
+const BASE_OFFSET: usize = 40;
+const STORE_TIME_MS: usize = 48;
+const EPOCH: usize = 56;
+const TAG_SUMMARY: usize = 60;
+const TOPIC_ID: usize = 64;
+const QUEUE: usize = 68;
+const RECORDS_CRC: usize = 72;
+const RECORDS_CRC_FROM: usize = 76;
+const RECORD_COUNT: usize = 76;
+const BORN_TIME_MS: usize = 80;
 
 const _: () = assert!(BORN_TIME_MS + 8 == BATCH_HEADER_BYTES);
 const _: () = assert!(BATCH_HEADER_BYTES.is_multiple_of(BATCH_ALIGNMENT));
@@ -109,7 +113,8 @@ pub struct BatchHeader {
     pub kind: Kind,
     pub batch_bytes: u32,
     pub position: LogPosition,
-    pub group_position: LogPosition,
+    pub previous_end: LogPosition,
+    pub flushed_end: LogPosition,
     pub epoch: u32,
     pub tag_summary: u32,
     pub key: QueueKey,
@@ -123,7 +128,8 @@ pub struct BatchHeader {
 #[derive(Clone, Copy, Debug)]
 pub struct Placing {
     pub position: LogPosition,
-    pub group_position: LogPosition,
+    pub previous_end: LogPosition,
+    pub flushed_end: LogPosition,
     pub epoch: u32,
     pub key: QueueKey,
     pub base_offset: QueueOffset,
@@ -223,7 +229,8 @@ impl BatchHeader {
             kind,
             batch_bytes: batch_bytes as u32,
             position: LogPosition(get_u64(bytes, POSITION)),
-            group_position: LogPosition(get_u64(bytes, GROUP_POSITION)),
+            previous_end: LogPosition(get_u64(bytes, PREVIOUS_END)),
+            flushed_end: LogPosition(get_u64(bytes, FLUSHED_END)),
             epoch: get_u32(bytes, EPOCH),
             tag_summary: get_u32(bytes, TAG_SUMMARY),
             key: QueueKey {
@@ -325,7 +332,8 @@ impl<'a> CheckedBatch<'a> {
             self.bytes[..BATCH_HEADER_BYTES].try_into().expect("a checked batch has a header");
         header[KIND] = self.kind.code();
         put_u64(&mut header, POSITION, placing.position.0);
-        put_u64(&mut header, GROUP_POSITION, placing.group_position.0);
+        put_u64(&mut header, PREVIOUS_END, placing.previous_end.0);
+        put_u64(&mut header, FLUSHED_END, placing.flushed_end.0);
         put_u32(&mut header, EPOCH, placing.epoch);
         put_u32(&mut header, TAG_SUMMARY, self.tag_summary);
         put_u32(&mut header, TOPIC_ID, placing.key.topic.0);
@@ -451,7 +459,8 @@ mod tests {
     fn placing() -> Placing {
         Placing {
             position: LogPosition(4096),
-            group_position: LogPosition(4096),
+            previous_end: LogPosition(4096),
+            flushed_end: LogPosition(4096),
             epoch: 3,
             key: QueueKey { topic: TopicId(7), queue: QueueNumber(1) },
             base_offset: QueueOffset(100),
