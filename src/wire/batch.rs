@@ -304,6 +304,10 @@ impl<'a> CheckedBatch<'a> {
         Ok(Self { bytes, kind, tag_summary })
     }
 
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
     pub fn record_count(&self) -> u32 {
         get_u32(self.bytes, RECORD_COUNT)
     }
