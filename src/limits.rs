@@ -19,8 +19,9 @@ pub const BATCH_BYTES_MAX: usize = BODY_BYTES_MAX + 128 * 1024;
 /// Messages in one batch.
 pub const BATCH_RECORDS_MAX: u32 = 65_536;
 
-/// Envelope of a frame. The largest is the list of topics.
-pub const ENVELOPE_BYTES_MAX: usize = 1024 * 1024;
+/// Envelope of a frame. The largest are answers: a topic described with 65,536 queues takes 1.5 MiB, a list of 40,000
+/// topics about 3. A list that does not fit is refused as a whole.
+pub const ENVELOPE_BYTES_MAX: usize = 3 * 1024 * 1024;
 /// A frame: envelope and payload.
 pub const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// What one fetch returns at most, beyond the first batch.

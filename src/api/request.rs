@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::types::{GroupName, Level, QueueKey, QueueOffset, Timestamp, TopicName};
+use crate::types::{GroupName, Level, QueueKey, QueueNumber, QueueOffset, Timestamp, TopicName};
 
 /// A request of any protocol. Its fields are well formed; whether what they name exists is the broker's to say.
 #[derive(Clone, Debug)]
@@ -81,8 +81,8 @@ pub enum OffsetPlace {
 pub enum ResetPlace {
     /// In every queue of the topic.
     Every(OffsetPlace),
-    /// In one queue.
-    Offset(QueueKey, QueueOffset),
+    /// In one queue of the topic.
+    Offset(QueueNumber, QueueOffset),
 }
 
 /// Creation or change of a topic.

@@ -9,6 +9,7 @@
 //! The disk that fails on a seeded plan is [`FaultyDisk`](crate::disk::faulty::FaultyDisk).
 
 mod executor;
+pub mod fuzz;
 pub mod generators;
 mod random;
 mod task;

@@ -1,1 +1,22 @@
-//! stub
+//! The native protocol's envelope: FlatBuffers (`wire/turbopump.fbs`) to `api` and back. Both directions live here, so
+//! that server and client cannot drift: a server uses [`decode_request`] and [`ReplyEncoder`], a client
+//! [`RequestEncoder`] and [`decode_reply`]. Frames and the preface are `wire::frame`; what is inside a batch is
+//! `wire::batch`.
+//!
+//! An envelope is verified once, where it is decoded; a batch's payload is passed on untouched. Decoding and answering a
+//! produce request allocates nothing.
+
+mod envelope;
+mod reply_decoder;
+mod reply_encoder;
+mod request_decoder;
+mod request_encoder;
+mod status;
+#[cfg(test)]
+mod tests;
+
+pub use envelope::MalformedReply;
+pub use reply_decoder::{DecodedReply, FetchedView, decode_reply};
+pub use reply_encoder::{FetchedHead, ReplyEncoder};
+pub use request_decoder::{DecodedRequest, decode_request};
+pub use request_encoder::RequestEncoder;

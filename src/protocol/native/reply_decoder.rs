@@ -1,0 +1,258 @@
+//! Replies as a client reads them.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use flatbuffers::Vector;
+
+use crate::api::{
+    Assignment, DamagedBytes, Failure, Fetched, GroupInfo, GroupQueueInfo, HistogramInfo, MemberInfo,
+    NodeInfo, Produced, QueueInfo, Reply, RouteInfo, ShardAddress, ShardInfo, TopicInfo,
+};
+use crate::types::{
+    Level, LogPosition, NameError, QueueKey, QueueNumber, QueueOffset, ShardId, Timestamp, TopicId, TopicName,
+};
+use crate::wire::frame::Frame;
+use crate::wire::generated as schema;
+
+use super::envelope::{self, MalformedReply};
+use super::status::{failure, known_level};
+
+/// An answer. Fetched batches are borrowed from the receive buffer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum DecodedReply<'a> {
+    Produced(Produced),
+    Fetched(FetchedView<'a>),
+    Other(Reply),
+    Failed(Failure),
+}
+
+/// [`Fetched`] with its batches still in the receive buffer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FetchedView<'a> {
+    pub batches: &'a [u8],
+    pub next_offset: QueueOffset,
+    pub first_offset: QueueOffset,
+    pub end_offset: QueueOffset,
+    pub damaged: Option<DamagedBytes>,
+}
+
+impl FetchedView<'_> {
+    pub fn to_owned(&self) -> Fetched {
+        Fetched {
+            batches: self.batches.to_vec(),
+            next_offset: self.next_offset,
+            first_offset: self.first_offset,
+            end_offset: self.end_offset,
+            damaged: self.damaged.clone(),
+        }
+    }
+}
+
+impl DecodedReply<'_> {
+    /// The answer with everything it borrows copied.
+    pub fn into_owned(self) -> Result<Reply, Failure> {
+        match self {
+            DecodedReply::Produced(produced) => Ok(Reply::Produced(produced)),
+            DecodedReply::Fetched(view) => Ok(Reply::Fetched(view.to_owned())),
+            DecodedReply::Other(reply) => Ok(reply),
+            DecodedReply::Failed(failure) => Err(failure),
+        }
+    }
+}
+
+/// Verifies the envelope of `frame` and reads the answer. An error says that the peer does not speak the protocol: what
+/// became of the request is unknown, and so is every later byte of the connection.
+pub fn decode_reply<'a>(frame: &Frame<'a>) -> Result<DecodedReply<'a>, MalformedReply> {
+    let reply = envelope::verified::<schema::Reply>(frame.envelope)
+        .map_err(|error| MalformedReply(envelope::reason(&error)))?;
+    if reply.status() != schema::Status::Ok {
+        let message = reply.message().unwrap_or("the broker gave no reason");
+        return Ok(DecodedReply::Failed(failure(reply.status(), message)));
+    }
+    if let Some(body) = reply.body_as_produced() {
+        return Ok(DecodedReply::Produced(Produced {
+            base_offset: QueueOffset(body.base_offset()),
+            position: LogPosition(body.log_position()),
+            store_time: Timestamp(body.store_time_ms()),
+            level: reached_level(body.level())?,
+        }));
+    }
+    if let Some(body) = reply.body_as_fetched() {
+        return Ok(DecodedReply::Fetched(FetchedView {
+            batches: frame.payload,
+            next_offset: QueueOffset(body.next_offset()),
+            first_offset: QueueOffset(body.first_offset()),
+            end_offset: QueueOffset(body.end_offset()),
+            damaged: body
+                .damaged_file()
+                .map(|file| DamagedBytes { file: file.to_owned(), position: body.damaged_position() }),
+        }));
+    }
+    other_reply(&reply).map(DecodedReply::Other)
+}
+
+fn other_reply(reply: &schema::Reply<'_>) -> Result<Reply, MalformedReply> {
+    let missing = || MalformedReply("an answer has a kind, but no body of that kind".to_owned());
+    match reply.body_type() {
+        schema::ReplyBody::OffsetFound => {
+            Ok(Reply::OffsetFound(QueueOffset(reply.body_as_offset_found().ok_or_else(missing)?.offset())))
+        }
+        schema::ReplyBody::TopicInfo => {
+            Ok(Reply::Topic(topic(reply.body_as_topic_info().ok_or_else(missing)?)?))
+        }
+        schema::ReplyBody::TopicList => {
+            let topics = reply.body_as_topic_list().ok_or_else(missing)?.topics();
+            Ok(Reply::Topics(topics.iter().map(topic).collect::<Result<_, _>>()?))
+        }
+        schema::ReplyBody::RouteInfo => {
+            Ok(Reply::Route(route(reply.body_as_route_info().ok_or_else(missing)?)?))
+        }
+        schema::ReplyBody::OffsetInfo => {
+            let body = reply.body_as_offset_info().ok_or_else(missing)?;
+            Ok(Reply::Offset(body.present().then_some(QueueOffset(body.offset()))))
+        }
+        schema::ReplyBody::Assignment => {
+            let body = reply.body_as_assignment().ok_or_else(missing)?;
+            Ok(Reply::Assignment(Assignment {
+                generation: body.generation(),
+                queues: queue_keys(body.queues()),
+                settled: body.settled(),
+            }))
+        }
+        schema::ReplyBody::GroupInfo => {
+            Ok(Reply::Group(group(reply.body_as_group_info().ok_or_else(missing)?)?))
+        }
+        schema::ReplyBody::GroupList => {
+            let groups = reply.body_as_group_list().ok_or_else(missing)?.groups();
+            Ok(Reply::Groups(groups.iter().map(name).collect::<Result<_, _>>()?))
+        }
+        schema::ReplyBody::NodeInfo => Ok(Reply::Node(node(reply.body_as_node_info().ok_or_else(missing)?)?)),
+        schema::ReplyBody::Done => Ok(Reply::Done),
+        schema::ReplyBody(kind) => {
+            Err(MalformedReply(format!("an answer of kind {kind} is not known to this release")))
+        }
+    }
+}
+
+fn topic(body: schema::TopicInfo<'_>) -> Result<TopicInfo, MalformedReply> {
+    let mut queues = Vec::new();
+    for range in body.queues().iter().flatten() {
+        queues.push(QueueInfo {
+            queue: QueueNumber(range.queue()),
+            shard: shard_id(range.shard())?,
+            first_offset: QueueOffset(range.first_offset()),
+            end_offset: QueueOffset(range.end_offset()),
+        });
+    }
+    Ok(TopicInfo {
+        topic: name(body.topic())?,
+        id: TopicId(body.topic_id()),
+        queue_count: body.queue_count(),
+        retention: (body.retention_ms() != 0).then(|| Duration::from_millis(body.retention_ms())),
+        level: level(body.level())?,
+        queues,
+    })
+}
+
+/// The shards must stand in the order of their ids, because a queue's shard is an index among them.
+fn route(body: schema::RouteInfo<'_>) -> Result<RouteInfo, MalformedReply> {
+    let mut shards = Vec::with_capacity(body.shards().len());
+    for (index, shard) in body.shards().iter().enumerate() {
+        let address = ShardAddress { shard: shard_id(shard.shard())?, address: shard.address().to_owned() };
+        if usize::from(address.shard.0) != index {
+            return Err(MalformedReply(format!("a route has shard {} at place {index}", address.shard)));
+        }
+        shards.push(address);
+    }
+    if shards.is_empty() {
+        return Err(MalformedReply("a route names no shard".to_owned()));
+    }
+    Ok(RouteInfo { shards, topic: body.topic().map(topic).transpose()? })
+}
+
+fn group(body: schema::GroupInfo<'_>) -> Result<GroupInfo, MalformedReply> {
+    let member = |member: schema::GroupMember<'_>| {
+        Ok(MemberInfo {
+            member: member.member().to_owned(),
+            topics: member.topics().iter().map(name::<TopicName>).collect::<Result<_, _>>()?,
+            queues: queue_keys(member.queues()),
+            heartbeat_age: Duration::from_millis(member.heartbeat_age_ms()),
+        })
+    };
+    let queue = |queue: schema::GroupQueue<'_>| {
+        Ok(GroupQueueInfo {
+            topic: name(queue.topic())?,
+            queue: QueueNumber(queue.queue()),
+            committed: queue.present().then_some(QueueOffset(queue.committed())),
+            end_offset: QueueOffset(queue.end_offset()),
+            lag: queue.lag(),
+            member: queue.member().map(str::to_owned),
+        })
+    };
+    Ok(GroupInfo {
+        group: name(body.group())?,
+        generation: body.generation(),
+        members: body.members().iter().map(member).collect::<Result<_, MalformedReply>>()?,
+        queues: body.queues().iter().map(queue).collect::<Result<_, MalformedReply>>()?,
+    })
+}
+
+fn node(body: schema::NodeInfo<'_>) -> Result<NodeInfo, MalformedReply> {
+    Ok(NodeInfo {
+        version: body.version().to_owned(),
+        level: reached_level(body.level())?,
+        resident_bytes: body.resident_bytes(),
+        shards: body.shards().iter().map(shard).collect::<Result<_, _>>()?,
+    })
+}
+
+fn shard(body: schema::ShardInfo<'_>) -> Result<ShardInfo, MalformedReply> {
+    let histogram = |histogram: schema::HistogramInfo<'_>| HistogramInfo {
+        stage: histogram.stage().to_owned(),
+        count: histogram.count(),
+        p50_ns: histogram.p50_ns(),
+        p90_ns: histogram.p90_ns(),
+        p99_ns: histogram.p99_ns(),
+        p99_9_ns: histogram.p99_9_ns(),
+        p99_99_ns: histogram.p99_99_ns(),
+        max_ns: histogram.max_ns(),
+    };
+    Ok(ShardInfo {
+        shard: shard_id(body.shard())?,
+        core: u32::try_from(body.core()).ok(),
+        state: body.state().unwrap_or_default().to_owned(),
+        counters: body
+            .counters()
+            .iter()
+            .map(|counter| (counter.name().to_owned(), counter.value()))
+            .collect(),
+        histograms: body.histograms().iter().map(histogram).collect(),
+    })
+}
+
+fn queue_keys(queues: Vector<'_, schema::QueueAssignment>) -> Vec<QueueKey> {
+    queues
+        .iter()
+        .map(|queue| QueueKey { topic: TopicId(queue.topic_id()), queue: QueueNumber(queue.queue()) })
+        .collect()
+}
+
+fn name<Name: FromStr<Err = NameError>>(text: &str) -> Result<Name, MalformedReply> {
+    text.parse().map_err(|error: NameError| MalformedReply(error.to_string()))
+}
+
+fn shard_id(shard: u32) -> Result<ShardId, MalformedReply> {
+    u16::try_from(shard)
+        .map(ShardId)
+        .map_err(|_| MalformedReply(format!("shard {shard} is no shard's number")))
+}
+
+fn level(code: schema::Level) -> Result<Option<Level>, MalformedReply> {
+    known_level(code)
+        .map_err(|code| MalformedReply(format!("durability level {code} is not known to this release")))
+}
+
+fn reached_level(code: schema::Level) -> Result<Level, MalformedReply> {
+    level(code)?.ok_or_else(|| MalformedReply("an answer leaves its durability level open".to_owned()))
+}

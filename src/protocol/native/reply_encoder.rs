@@ -1,0 +1,320 @@
+//! Replies as the server writes them. An answer to a produce or a fetch allocates nothing once the encoder has been
+//! used.
+
+use flatbuffers::{FlatBufferBuilder, UnionWIPOffset, WIPOffset};
+
+use crate::api::{
+    Assignment, DamagedBytes, Failure, GroupInfo, NodeInfo, Produced, Reply, RouteInfo, ShardInfo, Status,
+    TopicInfo,
+};
+use crate::limits;
+use crate::types::{QueueKey, QueueOffset};
+use crate::wire::generated as schema;
+
+use super::envelope;
+use super::request_encoder::retention_ms;
+use super::status::{level_code, status_code};
+
+/// Writes replies as frames. Keeps the memory of the envelope from one reply to the next: one encoder serves all
+/// connections of a shard.
+#[derive(Default)]
+pub struct ReplyEncoder {
+    builder: FlatBufferBuilder<'static>,
+}
+
+/// What an answer to a fetch says ahead of its batches; see [`Fetched`](crate::api::Fetched).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FetchedHead<'a> {
+    pub next_offset: QueueOffset,
+    pub first_offset: QueueOffset,
+    pub end_offset: QueueOffset,
+    pub damaged: Option<&'a DamagedBytes>,
+}
+
+/// A reply's kind and its table.
+type Body = (schema::ReplyBody, WIPOffset<UnionWIPOffset>);
+type Builder = FlatBufferBuilder<'static>;
+
+impl ReplyEncoder {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Appends a whole frame to `output`. An answer that no frame can hold becomes a failure that says so.
+    pub fn encode(&mut self, output: &mut Vec<u8>, correlation: u64, reply: &Result<Reply, Failure>) {
+        match reply {
+            Err(failure) => self.encode_failure(output, correlation, failure),
+            Ok(Reply::Produced(produced)) => self.encode_produced(output, correlation, produced),
+            Ok(Reply::Fetched(fetched)) => {
+                let head = FetchedHead {
+                    next_offset: fetched.next_offset,
+                    first_offset: fetched.first_offset,
+                    end_offset: fetched.end_offset,
+                    damaged: fetched.damaged.as_ref(),
+                };
+                self.begin_fetched(output, correlation, &head, fetched.batches.len());
+                output.extend_from_slice(&fetched.batches);
+            }
+            Ok(reply) => {
+                let body = body(&mut self.builder, reply);
+                if let Err(error) = self.append_ok(output, correlation, body, 0) {
+                    let failure = Failure::new(
+                        Status::LimitReached,
+                        format!(
+                            "the answer of {} bytes is larger than {}: ask for one topic or group at a time",
+                            error.envelope_bytes,
+                            limits::ENVELOPE_BYTES_MAX
+                        ),
+                    );
+                    self.encode_failure(output, correlation, &failure);
+                }
+            }
+        }
+    }
+
+    /// Appends the answer to a produce request.
+    pub fn encode_produced(&mut self, output: &mut Vec<u8>, correlation: u64, produced: &Produced) {
+        let arguments = schema::ProducedArgs {
+            base_offset: produced.base_offset.0,
+            log_position: produced.position.0,
+            store_time_ms: produced.store_time.0,
+            level: level_code(Some(produced.level)),
+        };
+        let table = schema::Produced::create(&mut self.builder, &arguments);
+        let body = (schema::ReplyBody::Produced, table.as_union_value());
+        let appended = self.append_ok(output, correlation, body, 0);
+        assert!(appended.is_ok(), "a few numbers fit a frame");
+    }
+
+    /// Appends the answer to a fetch up to its payload. The caller appends the batches, `payload_bytes` in all.
+    ///
+    /// Panics when they do not fit a frame: `FETCH_BYTES_MAX`, or one batch of any size, always does.
+    pub fn begin_fetched(
+        &mut self,
+        output: &mut Vec<u8>,
+        correlation: u64,
+        head: &FetchedHead<'_>,
+        payload_bytes: usize,
+    ) {
+        let damaged_file = head.damaged.map(|damaged| self.builder.create_string(&damaged.file));
+        let arguments = schema::FetchedArgs {
+            next_offset: head.next_offset.0,
+            first_offset: head.first_offset.0,
+            end_offset: head.end_offset.0,
+            damaged_file,
+            damaged_position: head.damaged.map_or(0, |damaged| damaged.position),
+        };
+        let table = schema::Fetched::create(&mut self.builder, &arguments);
+        let body = (schema::ReplyBody::Fetched, table.as_union_value());
+        let appended = self.append_ok(output, correlation, body, payload_bytes);
+        assert!(appended.is_ok(), "a fetch returned {payload_bytes} bytes, more than a frame holds");
+    }
+
+    /// Appends a failure.
+    pub fn encode_failure(&mut self, output: &mut Vec<u8>, correlation: u64, failure: &Failure) {
+        assert!(failure.status != Status::Ok, "a failure has a reason: {failure}");
+        let message = Some(self.builder.create_string(shortened(&failure.message)));
+        let arguments = schema::ReplyArgs {
+            status: status_code(failure.status),
+            message,
+            body_type: schema::ReplyBody::NONE,
+            body: None,
+        };
+        let root = schema::Reply::create(&mut self.builder, &arguments);
+        let appended = envelope::append_frame(&mut self.builder, output, correlation, root, 0);
+        assert!(appended.is_ok(), "a shortened message fits a frame");
+    }
+
+    fn append_ok(
+        &mut self,
+        output: &mut Vec<u8>,
+        correlation: u64,
+        (body_type, body): Body,
+        payload_bytes: usize,
+    ) -> Result<(), envelope::TooLarge> {
+        let arguments =
+            schema::ReplyArgs { status: schema::Status::Ok, message: None, body_type, body: Some(body) };
+        let root = schema::Reply::create(&mut self.builder, &arguments);
+        envelope::append_frame(&mut self.builder, output, correlation, root, payload_bytes)
+    }
+}
+
+/// A message may quote what a peer sent: it is cut where it stops being one.
+fn shortened(message: &str) -> &str {
+    const MESSAGE_BYTES_MAX: usize = 4096;
+    let mut end = message.len().min(MESSAGE_BYTES_MAX);
+    while !message.is_char_boundary(end) {
+        end -= 1;
+    }
+    &message[..end]
+}
+
+fn body(builder: &mut Builder, reply: &Reply) -> Body {
+    use schema::ReplyBody as Kind;
+    match reply {
+        Reply::Produced(_) | Reply::Fetched(_) => unreachable!("encoded by functions of their own"),
+        Reply::OffsetFound(offset) => {
+            let table = schema::OffsetFound::create(builder, &schema::OffsetFoundArgs { offset: offset.0 });
+            (Kind::OffsetFound, table.as_union_value())
+        }
+        Reply::Topic(topic) => (Kind::TopicInfo, topic_table(builder, topic).as_union_value()),
+        Reply::Topics(topics) => {
+            let tables: Vec<_> = topics.iter().map(|topic| topic_table(builder, topic)).collect();
+            let topics = Some(builder.create_vector(&tables));
+            let table = schema::TopicList::create(builder, &schema::TopicListArgs { topics });
+            (Kind::TopicList, table.as_union_value())
+        }
+        Reply::Route(route) => (Kind::RouteInfo, route_table(builder, route).as_union_value()),
+        Reply::Offset(offset) => {
+            let arguments = schema::OffsetInfoArgs {
+                offset: offset.map_or(0, |offset| offset.0),
+                present: offset.is_some(),
+            };
+            (Kind::OffsetInfo, schema::OffsetInfo::create(builder, &arguments).as_union_value())
+        }
+        Reply::Assignment(assignment) => {
+            (Kind::Assignment, assignment_table(builder, assignment).as_union_value())
+        }
+        Reply::Group(group) => (Kind::GroupInfo, group_table(builder, group).as_union_value()),
+        Reply::Groups(groups) => {
+            let names: Vec<_> = groups.iter().map(|group| builder.create_string(group.as_str())).collect();
+            let groups = Some(builder.create_vector(&names));
+            let table = schema::GroupList::create(builder, &schema::GroupListArgs { groups });
+            (Kind::GroupList, table.as_union_value())
+        }
+        Reply::Node(node) => (Kind::NodeInfo, node_table(builder, node).as_union_value()),
+        Reply::Done => (Kind::Done, schema::Done::create(builder, &schema::DoneArgs {}).as_union_value()),
+    }
+}
+
+fn topic_table(builder: &mut Builder, topic: &TopicInfo) -> WIPOffset<schema::TopicInfo<'static>> {
+    let ranges: Vec<_> = topic
+        .queues
+        .iter()
+        .map(|queue| {
+            schema::QueueRange::new(
+                queue.queue.0,
+                u32::from(queue.shard.0),
+                queue.first_offset.0,
+                queue.end_offset.0,
+            )
+        })
+        .collect();
+    let arguments = schema::TopicInfoArgs {
+        topic: Some(builder.create_string(topic.topic.as_str())),
+        topic_id: topic.id.0,
+        queue_count: topic.queue_count,
+        retention_ms: topic.retention.map_or(0, retention_ms),
+        level: level_code(topic.level),
+        queues: (!ranges.is_empty()).then(|| builder.create_vector(&ranges)),
+    };
+    schema::TopicInfo::create(builder, &arguments)
+}
+
+fn route_table(builder: &mut Builder, route: &RouteInfo) -> WIPOffset<schema::RouteInfo<'static>> {
+    let shards: Vec<_> = route
+        .shards
+        .iter()
+        .map(|shard| {
+            let address = Some(builder.create_string(&shard.address));
+            let arguments = schema::ShardAddressArgs { shard: u32::from(shard.shard.0), address };
+            schema::ShardAddress::create(builder, &arguments)
+        })
+        .collect();
+    let shards = Some(builder.create_vector(&shards));
+    let topic = route.topic.as_ref().map(|topic| topic_table(builder, topic));
+    schema::RouteInfo::create(builder, &schema::RouteInfoArgs { shards, topic })
+}
+
+fn assigned(queues: &[QueueKey]) -> Vec<schema::QueueAssignment> {
+    queues.iter().map(|key| schema::QueueAssignment::new(key.topic.0, key.queue.0)).collect()
+}
+
+fn assignment_table(
+    builder: &mut Builder,
+    assignment: &Assignment,
+) -> WIPOffset<schema::Assignment<'static>> {
+    let arguments = schema::AssignmentArgs {
+        generation: assignment.generation,
+        queues: Some(builder.create_vector(&assigned(&assignment.queues))),
+        settled: assignment.settled,
+    };
+    schema::Assignment::create(builder, &arguments)
+}
+
+/// Names that repeat, of topics and members, are stored once.
+fn group_table(builder: &mut Builder, group: &GroupInfo) -> WIPOffset<schema::GroupInfo<'static>> {
+    let mut members = Vec::with_capacity(group.members.len());
+    for member in &group.members {
+        let topics: Vec<_> =
+            member.topics.iter().map(|topic| builder.create_shared_string(topic.as_str())).collect();
+        let arguments = schema::GroupMemberArgs {
+            member: Some(builder.create_shared_string(&member.member)),
+            topics: Some(builder.create_vector(&topics)),
+            queues: Some(builder.create_vector(&assigned(&member.queues))),
+            heartbeat_age_ms: u64::try_from(member.heartbeat_age.as_millis()).unwrap_or(u64::MAX),
+        };
+        members.push(schema::GroupMember::create(builder, &arguments));
+    }
+    let mut queues = Vec::with_capacity(group.queues.len());
+    for queue in &group.queues {
+        let arguments = schema::GroupQueueArgs {
+            topic: Some(builder.create_shared_string(queue.topic.as_str())),
+            queue: queue.queue.0,
+            committed: queue.committed.map_or(0, |offset| offset.0),
+            present: queue.committed.is_some(),
+            end_offset: queue.end_offset.0,
+            lag: queue.lag,
+            member: queue.member.as_ref().map(|member| builder.create_shared_string(member)),
+        };
+        queues.push(schema::GroupQueue::create(builder, &arguments));
+    }
+    let arguments = schema::GroupInfoArgs {
+        group: Some(builder.create_string(group.group.as_str())),
+        generation: group.generation,
+        members: Some(builder.create_vector(&members)),
+        queues: Some(builder.create_vector(&queues)),
+    };
+    schema::GroupInfo::create(builder, &arguments)
+}
+
+fn node_table(builder: &mut Builder, node: &NodeInfo) -> WIPOffset<schema::NodeInfo<'static>> {
+    let shards: Vec<_> = node.shards.iter().map(|shard| shard_table(builder, shard)).collect();
+    let arguments = schema::NodeInfoArgs {
+        version: Some(builder.create_string(&node.version)),
+        level: level_code(Some(node.level)),
+        resident_bytes: node.resident_bytes,
+        shards: Some(builder.create_vector(&shards)),
+    };
+    schema::NodeInfo::create(builder, &arguments)
+}
+
+fn shard_table(builder: &mut Builder, shard: &ShardInfo) -> WIPOffset<schema::ShardInfo<'static>> {
+    let mut counters = Vec::with_capacity(shard.counters.len());
+    for (name, value) in &shard.counters {
+        let name = Some(builder.create_shared_string(name));
+        counters.push(schema::CounterInfo::create(builder, &schema::CounterInfoArgs { name, value: *value }));
+    }
+    let mut histograms = Vec::with_capacity(shard.histograms.len());
+    for histogram in &shard.histograms {
+        let arguments = schema::HistogramInfoArgs {
+            stage: Some(builder.create_shared_string(&histogram.stage)),
+            count: histogram.count,
+            p50_ns: histogram.p50_ns,
+            p90_ns: histogram.p90_ns,
+            p99_ns: histogram.p99_ns,
+            p99_9_ns: histogram.p99_9_ns,
+            p99_99_ns: histogram.p99_99_ns,
+            max_ns: histogram.max_ns,
+        };
+        histograms.push(schema::HistogramInfo::create(builder, &arguments));
+    }
+    let arguments = schema::ShardInfoArgs {
+        shard: u32::from(shard.shard.0),
+        core: shard.core.and_then(|core| i32::try_from(core).ok()).unwrap_or(-1),
+        counters: Some(builder.create_vector(&counters)),
+        histograms: Some(builder.create_vector(&histograms)),
+        state: Some(builder.create_string(&shard.state)),
+    };
+    schema::ShardInfo::create(builder, &arguments)
+}

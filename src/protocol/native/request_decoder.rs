@@ -1,0 +1,234 @@
+//! Requests as the server reads them. What a request says is well formed after this: names are valid, limits are kept.
+//! Whether what it names exists is the broker's to say.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::api::{
+    Failure, Fetch, JoinGroup, OffsetPlace, Request, ResetGroup, ResetPlace, Status, TopicChange,
+};
+use crate::limits;
+use crate::types::{Level, NameError, QueueKey, QueueNumber, QueueOffset, Timestamp, TopicId, TopicName};
+use crate::wire::frame::Frame;
+use crate::wire::generated as schema;
+
+use super::envelope;
+use super::status::known_level;
+
+/// A request. Produce, the hot one, borrows its batch from the receive buffer.
+#[derive(Clone, Debug)]
+pub enum DecodedRequest<'a> {
+    Produce { key: QueueKey, level: Option<Level>, batch: &'a [u8] },
+    Other(Request),
+}
+
+/// Verifies the envelope of `frame` and reads the request. The failure is the answer to send.
+pub fn decode_request<'a>(frame: &Frame<'a>) -> Result<DecodedRequest<'a>, Failure> {
+    let request = envelope::verified::<schema::Request>(frame.envelope).map_err(|error| {
+        Failure::new(
+            Status::MalformedFrame,
+            format!(
+                "the request's envelope is malformed ({}): check the client, it must follow turbopump.fbs",
+                envelope::reason(&error)
+            ),
+        )
+    })?;
+    if let Some(produce) = request.body_as_produce() {
+        let key = queue_key(produce.topic_id(), produce.queue())?;
+        return Ok(DecodedRequest::Produce { key, level: level(produce.level())?, batch: frame.payload });
+    }
+    if !frame.payload.is_empty() {
+        return Err(Failure::new(
+            Status::MalformedFrame,
+            "only a produce request carries a payload: leave it out",
+        ));
+    }
+    other_request(&request).map(DecodedRequest::Other)
+}
+
+fn other_request(request: &schema::Request<'_>) -> Result<Request, Failure> {
+    let missing = || Failure::new(Status::MalformedFrame, "the request has a kind, but no body of that kind");
+    match request.body_type() {
+        schema::RequestBody::Fetch => fetch(request.body_as_fetch().ok_or_else(missing)?),
+        schema::RequestBody::FindOffset => find_offset(request.body_as_find_offset().ok_or_else(missing)?),
+        schema::RequestBody::CreateTopic => create_topic(request.body_as_create_topic().ok_or_else(missing)?),
+        schema::RequestBody::AlterTopic => alter_topic(request.body_as_alter_topic().ok_or_else(missing)?),
+        schema::RequestBody::DeleteTopic => {
+            Ok(Request::DeleteTopic(name(request.body_as_delete_topic().ok_or_else(missing)?.topic())?))
+        }
+        schema::RequestBody::DescribeTopic => {
+            Ok(Request::DescribeTopic(name(request.body_as_describe_topic().ok_or_else(missing)?.topic())?))
+        }
+        schema::RequestBody::ListTopics => Ok(Request::ListTopics),
+        schema::RequestBody::Route => {
+            let topic = request.body_as_route().ok_or_else(missing)?.topic();
+            Ok(Request::Route(topic.map(name::<TopicName>).transpose()?))
+        }
+        schema::RequestBody::JoinGroup => join_group(request.body_as_join_group().ok_or_else(missing)?),
+        schema::RequestBody::CommitOffset => {
+            let body = request.body_as_commit_offset().ok_or_else(missing)?;
+            Ok(Request::CommitOffset {
+                group: name(body.group())?,
+                key: queue_key(body.topic_id(), body.queue())?,
+                offset: QueueOffset(body.offset()),
+            })
+        }
+        schema::RequestBody::CommittedOffset => {
+            let body = request.body_as_committed_offset().ok_or_else(missing)?;
+            Ok(Request::CommittedOffset {
+                group: name(body.group())?,
+                key: queue_key(body.topic_id(), body.queue())?,
+            })
+        }
+        schema::RequestBody::LeaveGroup => {
+            let body = request.body_as_leave_group().ok_or_else(missing)?;
+            Ok(Request::LeaveGroup { group: name(body.group())?, member: member(body.member())? })
+        }
+        schema::RequestBody::ListGroups => Ok(Request::ListGroups),
+        schema::RequestBody::DescribeGroup => {
+            Ok(Request::DescribeGroup(name(request.body_as_describe_group().ok_or_else(missing)?.group())?))
+        }
+        schema::RequestBody::ResetGroup => reset_group(request.body_as_reset_group().ok_or_else(missing)?),
+        schema::RequestBody::DescribeNode => {
+            let count_syscalls = request.body_as_describe_node().ok_or_else(missing)?.count_syscalls();
+            Ok(Request::DescribeNode { count_syscalls })
+        }
+        schema::RequestBody(kind) => Err(Failure::new(
+            Status::UnsupportedRequest,
+            format!("request kind {kind} is not known to this broker: upgrade the broker, or do without it"),
+        )),
+    }
+}
+
+/// A fetch's limits are upper bounds, and zero stands for none: what exceeds the broker's own is cut to it.
+fn fetch(body: schema::Fetch<'_>) -> Result<Request, Failure> {
+    let limited = |value: u32, limit: u32| if value == 0 { limit } else { value.min(limit) };
+    Ok(Request::Fetch(Fetch {
+        key: queue_key(body.topic_id(), body.queue())?,
+        offset: QueueOffset(body.offset()),
+        bytes_max: limited(body.bytes_max(), limits::FETCH_BYTES_MAX as u32),
+        records_max: limited(body.records_max(), u32::MAX),
+        wait: Duration::from_millis(u64::from(body.wait_ms().min(limits::FETCH_WAIT_MS_MAX))),
+    }))
+}
+
+fn find_offset(body: schema::FindOffset<'_>) -> Result<Request, Failure> {
+    let place = match body.at() {
+        schema::OffsetAt::First => OffsetPlace::First,
+        schema::OffsetAt::Last => OffsetPlace::Last,
+        schema::OffsetAt::Time => OffsetPlace::Time(Timestamp(body.time_ms())),
+        schema::OffsetAt(code) => return Err(unknown("place in a queue", code, "first, last or a time")),
+    };
+    Ok(Request::FindOffset { key: queue_key(body.topic_id(), body.queue())?, place })
+}
+
+fn create_topic(body: schema::CreateTopic<'_>) -> Result<Request, Failure> {
+    Ok(Request::CreateTopic(TopicChange {
+        topic: name(body.topic())?,
+        queues: queue_count(body.queues())?,
+        retention: retention(body.retention_ms()),
+        level: level(body.level())?,
+    }))
+}
+
+fn alter_topic(body: schema::AlterTopic<'_>) -> Result<Request, Failure> {
+    let change = TopicChange {
+        topic: name(body.topic())?,
+        queues: queue_count(body.queues())?,
+        retention: retention(body.retention_ms()),
+        level: level(body.level())?,
+    };
+    if change.queues.is_none() && change.retention.is_none() && change.level.is_none() {
+        return Err(Failure::invalid("nothing to alter: name a queue count, a retention or a level"));
+    }
+    Ok(Request::AlterTopic(change))
+}
+
+fn join_group(body: schema::JoinGroup<'_>) -> Result<Request, Failure> {
+    let session_timeout_ms = body.session_timeout_ms();
+    if !(limits::SESSION_TIMEOUT_MS_MIN..=limits::SESSION_TIMEOUT_MS_MAX).contains(&session_timeout_ms) {
+        return Err(Failure::invalid(format_args!(
+            "a session time-out of {session_timeout_ms} ms is out of range: choose {} to {} ms",
+            limits::SESSION_TIMEOUT_MS_MIN,
+            limits::SESSION_TIMEOUT_MS_MAX
+        )));
+    }
+    let names = body.topics();
+    if names.is_empty() {
+        return Err(Failure::invalid("a member of a group consumes at least one topic: name it"));
+    }
+    // The envelope bounds the bytes that are copied here only together with this: its offsets may all point to one name.
+    if names.len() > limits::TOPICS_MAX {
+        return Err(Failure::invalid(format_args!(
+            "{} topics are more than a broker has: name at most {}",
+            names.len(),
+            limits::TOPICS_MAX
+        )));
+    }
+    let topics = names.iter().map(name::<TopicName>).collect::<Result<Vec<_>, _>>()?;
+    Ok(Request::JoinGroup(JoinGroup {
+        group: name(body.group())?,
+        member: member(body.member())?,
+        topics,
+        session_timeout: Duration::from_millis(u64::from(session_timeout_ms)),
+        generation: body.generation(),
+    }))
+}
+
+fn reset_group(body: schema::ResetGroup<'_>) -> Result<Request, Failure> {
+    let place = match body.to() {
+        schema::ResetTo::First => ResetPlace::Every(OffsetPlace::First),
+        schema::ResetTo::Last => ResetPlace::Every(OffsetPlace::Last),
+        schema::ResetTo::Time => ResetPlace::Every(OffsetPlace::Time(Timestamp(body.value()))),
+        schema::ResetTo::Offset => ResetPlace::Offset(QueueNumber(body.queue()), QueueOffset(body.value())),
+        schema::ResetTo(code) => {
+            return Err(unknown("place to reset to", code, "first, last, a time or an offset"));
+        }
+    };
+    Ok(Request::ResetGroup(ResetGroup { group: name(body.group())?, topic: name(body.topic())?, place }))
+}
+
+/// The numbers of a queue as a route tells them. Topic 0 holds the broker's own records: no client reaches it.
+fn queue_key(topic_id: u32, queue: u32) -> Result<QueueKey, Failure> {
+    if TopicId(topic_id) == TopicId::BROKER {
+        return Err(Failure::invalid("topic id 0 names no topic: take the id from the topic's route"));
+    }
+    Ok(QueueKey { topic: TopicId(topic_id), queue: QueueNumber(queue) })
+}
+
+fn name<Name: FromStr<Err = NameError>>(text: &str) -> Result<Name, Failure> {
+    text.parse().map_err(Failure::invalid)
+}
+
+fn member(text: &str) -> Result<String, Failure> {
+    if text.is_empty() || text.len() > limits::MEMBER_NAME_BYTES_MAX {
+        return Err(Failure::invalid(format_args!(
+            "a member's name has 1 to {} bytes, this one has {}",
+            limits::MEMBER_NAME_BYTES_MAX,
+            text.len()
+        )));
+    }
+    Ok(text.to_owned())
+}
+
+fn queue_count(queues: u32) -> Result<Option<u32>, Failure> {
+    if queues > limits::TOPIC_QUEUES_MAX {
+        return Err(Failure::invalid(format_args!(
+            "a topic has at most {} queues, not {queues}",
+            limits::TOPIC_QUEUES_MAX
+        )));
+    }
+    Ok((queues != 0).then_some(queues))
+}
+
+fn retention(milliseconds: u64) -> Option<Duration> {
+    (milliseconds != 0).then(|| Duration::from_millis(milliseconds))
+}
+
+fn level(code: schema::Level) -> Result<Option<Level>, Failure> {
+    known_level(code).map_err(|code| unknown("durability level", code, "durable, written or accepted"))
+}
+
+fn unknown(what: &str, code: u8, instead: &str) -> Failure {
+    Failure::invalid(format_args!("{what} {code} is not known to this broker: use {instead}"))
+}

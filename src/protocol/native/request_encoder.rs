@@ -1,0 +1,261 @@
+//! Requests as a client writes them.
+
+use std::time::Duration;
+
+use flatbuffers::{FlatBufferBuilder, UnionWIPOffset, WIPOffset};
+
+use crate::api::{
+    Failure, Fetch, JoinGroup, OffsetPlace, Request, ResetGroup, ResetPlace, Status, TopicChange,
+};
+use crate::limits;
+use crate::types::{Level, QueueKey, TopicName};
+use crate::wire::generated as schema;
+
+use super::envelope;
+use super::status::level_code;
+
+/// Writes requests as frames. Keeps the memory of the envelope from one request to the next.
+#[derive(Default)]
+pub struct RequestEncoder {
+    builder: FlatBufferBuilder<'static>,
+}
+
+/// A request's kind and its table.
+type Body = (schema::RequestBody, WIPOffset<UnionWIPOffset>);
+
+impl RequestEncoder {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Appends the frame of `request` to `output`. Fails, and appends nothing, when it is larger than a frame takes.
+    pub fn encode(
+        &mut self,
+        output: &mut Vec<u8>,
+        correlation: u64,
+        request: &Request,
+    ) -> Result<(), Failure> {
+        if let Request::Produce(produce) = request {
+            self.begin_produce(output, correlation, produce.key, produce.level, produce.batch.len())?;
+            output.extend_from_slice(&produce.batch);
+            return Ok(());
+        }
+        let body = self.body(request);
+        self.append(output, correlation, body, 0)
+    }
+
+    /// Appends the frame of a produce request up to its payload. The caller appends the batch, of exactly `batch_bytes`.
+    pub fn begin_produce(
+        &mut self,
+        output: &mut Vec<u8>,
+        correlation: u64,
+        key: QueueKey,
+        level: Option<Level>,
+        batch_bytes: usize,
+    ) -> Result<(), Failure> {
+        if batch_bytes > limits::BATCH_BYTES_MAX {
+            return Err(Failure::new(
+                Status::MessageTooLarge,
+                format!(
+                    "a batch of {batch_bytes} bytes is larger than {}: send it as several",
+                    limits::BATCH_BYTES_MAX
+                ),
+            ));
+        }
+        let arguments =
+            schema::ProduceArgs { topic_id: key.topic.0, queue: key.queue.0, level: level_code(level) };
+        let table = schema::Produce::create(&mut self.builder, &arguments);
+        self.append(output, correlation, (schema::RequestBody::Produce, table.as_union_value()), batch_bytes)
+    }
+
+    fn append(
+        &mut self,
+        output: &mut Vec<u8>,
+        correlation: u64,
+        (body_type, body): Body,
+        payload_bytes: usize,
+    ) -> Result<(), Failure> {
+        let request =
+            schema::Request::create(&mut self.builder, &schema::RequestArgs { body_type, body: Some(body) });
+        envelope::append_frame(&mut self.builder, output, correlation, request, payload_bytes).map_err(
+            |error| {
+                Failure::invalid(format_args!(
+                    "a request of {} bytes is larger than {}: name fewer topics in it",
+                    error.envelope_bytes,
+                    limits::ENVELOPE_BYTES_MAX
+                ))
+            },
+        )
+    }
+
+    fn body(&mut self, request: &Request) -> Body {
+        use schema::RequestBody as Kind;
+        let builder = &mut self.builder;
+        match request {
+            Request::Produce(_) => unreachable!("encoded by begin_produce"),
+            Request::Fetch(fetch) => (Kind::Fetch, fetch_table(builder, fetch)),
+            Request::FindOffset { key, place } => {
+                (Kind::FindOffset, find_offset_table(builder, *key, *place))
+            }
+            Request::CreateTopic(change) => {
+                let arguments = create_arguments(builder, change);
+                (Kind::CreateTopic, schema::CreateTopic::create(builder, &arguments).as_union_value())
+            }
+            Request::AlterTopic(change) => {
+                let schema::CreateTopicArgs { topic, queues, retention_ms, level } =
+                    create_arguments(builder, change);
+                let arguments = schema::AlterTopicArgs { topic, queues, retention_ms, level };
+                (Kind::AlterTopic, schema::AlterTopic::create(builder, &arguments).as_union_value())
+            }
+            Request::DeleteTopic(topic) => {
+                let topic = Some(builder.create_string(topic.as_str()));
+                let table = schema::DeleteTopic::create(builder, &schema::DeleteTopicArgs { topic });
+                (Kind::DeleteTopic, table.as_union_value())
+            }
+            Request::DescribeTopic(topic) => {
+                let topic = Some(builder.create_string(topic.as_str()));
+                let table = schema::DescribeTopic::create(builder, &schema::DescribeTopicArgs { topic });
+                (Kind::DescribeTopic, table.as_union_value())
+            }
+            Request::ListTopics => {
+                let table = schema::ListTopics::create(builder, &schema::ListTopicsArgs {});
+                (Kind::ListTopics, table.as_union_value())
+            }
+            Request::Route(topic) => (Kind::Route, route_table(builder, topic.as_ref())),
+            Request::DescribeNode { count_syscalls } => {
+                let arguments = schema::DescribeNodeArgs { count_syscalls: *count_syscalls };
+                (Kind::DescribeNode, schema::DescribeNode::create(builder, &arguments).as_union_value())
+            }
+            Request::CommitOffset { .. }
+            | Request::CommittedOffset { .. }
+            | Request::JoinGroup(_)
+            | Request::LeaveGroup { .. }
+            | Request::ListGroups
+            | Request::DescribeGroup(_)
+            | Request::ResetGroup(_) => group_body(builder, request),
+        }
+    }
+}
+
+/// The requests about consumer groups.
+fn group_body(builder: &mut FlatBufferBuilder<'static>, request: &Request) -> Body {
+    use schema::RequestBody as Kind;
+    match request {
+        Request::CommitOffset { group, key, offset } => {
+            let arguments = schema::CommitOffsetArgs {
+                group: Some(builder.create_string(group.as_str())),
+                topic_id: key.topic.0,
+                queue: key.queue.0,
+                offset: offset.0,
+            };
+            (Kind::CommitOffset, schema::CommitOffset::create(builder, &arguments).as_union_value())
+        }
+        Request::CommittedOffset { group, key } => {
+            let arguments = schema::CommittedOffsetArgs {
+                group: Some(builder.create_string(group.as_str())),
+                topic_id: key.topic.0,
+                queue: key.queue.0,
+            };
+            (Kind::CommittedOffset, schema::CommittedOffset::create(builder, &arguments).as_union_value())
+        }
+        Request::JoinGroup(join) => (Kind::JoinGroup, join_table(builder, join)),
+        Request::LeaveGroup { group, member } => {
+            let arguments = schema::LeaveGroupArgs {
+                group: Some(builder.create_string(group.as_str())),
+                member: Some(builder.create_string(member)),
+            };
+            (Kind::LeaveGroup, schema::LeaveGroup::create(builder, &arguments).as_union_value())
+        }
+        Request::DescribeGroup(group) => {
+            let group = Some(builder.create_string(group.as_str()));
+            let table = schema::DescribeGroup::create(builder, &schema::DescribeGroupArgs { group });
+            (Kind::DescribeGroup, table.as_union_value())
+        }
+        Request::ResetGroup(reset) => (Kind::ResetGroup, reset_table(builder, reset)),
+        Request::ListGroups => {
+            let table = schema::ListGroups::create(builder, &schema::ListGroupsArgs {});
+            (Kind::ListGroups, table.as_union_value())
+        }
+        _ => unreachable!("not about a group: {request:?}"),
+    }
+}
+
+fn fetch_table(builder: &mut FlatBufferBuilder<'static>, fetch: &Fetch) -> WIPOffset<UnionWIPOffset> {
+    let arguments = schema::FetchArgs {
+        topic_id: fetch.key.topic.0,
+        queue: fetch.key.queue.0,
+        offset: fetch.offset.0,
+        bytes_max: fetch.bytes_max,
+        records_max: fetch.records_max,
+        wait_ms: u32::try_from(fetch.wait.as_millis()).unwrap_or(u32::MAX),
+    };
+    schema::Fetch::create(builder, &arguments).as_union_value()
+}
+
+fn find_offset_table(
+    builder: &mut FlatBufferBuilder<'static>,
+    key: QueueKey,
+    place: OffsetPlace,
+) -> WIPOffset<UnionWIPOffset> {
+    let (at, time_ms) = match place {
+        OffsetPlace::First => (schema::OffsetAt::First, 0),
+        OffsetPlace::Last => (schema::OffsetAt::Last, 0),
+        OffsetPlace::Time(time) => (schema::OffsetAt::Time, time.0),
+    };
+    let arguments = schema::FindOffsetArgs { topic_id: key.topic.0, queue: key.queue.0, at, time_ms };
+    schema::FindOffset::create(builder, &arguments).as_union_value()
+}
+
+fn create_arguments(
+    builder: &mut FlatBufferBuilder<'static>,
+    change: &TopicChange,
+) -> schema::CreateTopicArgs<'static> {
+    schema::CreateTopicArgs {
+        topic: Some(builder.create_string(change.topic.as_str())),
+        queues: change.queues.unwrap_or(0),
+        retention_ms: change.retention.map_or(0, retention_ms),
+        level: level_code(change.level),
+    }
+}
+
+fn route_table(
+    builder: &mut FlatBufferBuilder<'static>,
+    topic: Option<&TopicName>,
+) -> WIPOffset<UnionWIPOffset> {
+    let topic = topic.map(|topic| builder.create_string(topic.as_str()));
+    schema::Route::create(builder, &schema::RouteArgs { topic }).as_union_value()
+}
+
+fn join_table(builder: &mut FlatBufferBuilder<'static>, join: &JoinGroup) -> WIPOffset<UnionWIPOffset> {
+    let topics: Vec<_> = join.topics.iter().map(|topic| builder.create_string(topic.as_str())).collect();
+    let arguments = schema::JoinGroupArgs {
+        group: Some(builder.create_string(join.group.as_str())),
+        member: Some(builder.create_string(&join.member)),
+        topics: Some(builder.create_vector(&topics)),
+        session_timeout_ms: u32::try_from(join.session_timeout.as_millis()).unwrap_or(u32::MAX),
+        generation: join.generation,
+    };
+    schema::JoinGroup::create(builder, &arguments).as_union_value()
+}
+
+fn reset_table(builder: &mut FlatBufferBuilder<'static>, reset: &ResetGroup) -> WIPOffset<UnionWIPOffset> {
+    let (to, value, queue) = match reset.place {
+        ResetPlace::Every(OffsetPlace::First) => (schema::ResetTo::First, 0, 0),
+        ResetPlace::Every(OffsetPlace::Last) => (schema::ResetTo::Last, 0, 0),
+        ResetPlace::Every(OffsetPlace::Time(time)) => (schema::ResetTo::Time, time.0, 0),
+        ResetPlace::Offset(queue, offset) => (schema::ResetTo::Offset, offset.0, queue.0),
+    };
+    let arguments = schema::ResetGroupArgs {
+        group: Some(builder.create_string(reset.group.as_str())),
+        topic: Some(builder.create_string(reset.topic.as_str())),
+        to,
+        value,
+        queue,
+    };
+    schema::ResetGroup::create(builder, &arguments).as_union_value()
+}
+
+/// Zero means none on the wire: a retention shorter than a millisecond becomes one.
+pub(super) fn retention_ms(retention: Duration) -> u64 {
+    u64::try_from(retention.as_millis()).unwrap_or(u64::MAX).max(1)
+}

@@ -1,0 +1,434 @@
+//! Round trips of every request and reply, refusals, and damaged envelopes.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::api::*;
+use crate::limits;
+use crate::testing::fuzz::native::{fuzz_envelope, fuzz_frame};
+use crate::types::{
+    Level, LogPosition, QueueKey, QueueNumber, QueueOffset, ShardId, Timestamp, TopicId, TopicName,
+};
+use crate::wire::frame;
+use crate::wire::generated as schema;
+
+fn key() -> QueueKey {
+    QueueKey { topic: TopicId(7), queue: QueueNumber(3) }
+}
+
+fn topic() -> TopicName {
+    "orders".parse().expect("a good name")
+}
+
+fn change(queues: Option<u32>, retention: Option<Duration>, level: Option<Level>) -> TopicChange {
+    TopicChange { topic: topic(), queues, retention, level }
+}
+
+fn requests() -> Vec<Request> {
+    let group = || "readers".parse().expect("a good name");
+    let mut requests = vec![
+        Request::Fetch(Fetch {
+            key: key(),
+            offset: QueueOffset(u64::MAX),
+            bytes_max: 1,
+            records_max: 500,
+            wait: Duration::from_millis(60_000),
+        }),
+        Request::CreateTopic(change(Some(4), Some(Duration::from_secs(3600)), Some(Level::Written))),
+        Request::CreateTopic(change(None, None, None)),
+        Request::AlterTopic(change(Some(65_536), None, None)),
+        Request::DeleteTopic(topic()),
+        Request::DescribeTopic(topic()),
+        Request::ListTopics,
+        Request::Route(None),
+        Request::Route(Some(topic())),
+        Request::CommitOffset { group: group(), key: key(), offset: QueueOffset(0) },
+        Request::CommittedOffset { group: group(), key: key() },
+        Request::JoinGroup(JoinGroup {
+            group: group(),
+            member: "member 1".to_owned(),
+            topics: vec![topic(), "other".parse().expect("a good name")],
+            session_timeout: Duration::from_secs(10),
+            generation: 12,
+        }),
+        Request::LeaveGroup { group: group(), member: "m".repeat(limits::MEMBER_NAME_BYTES_MAX) },
+        Request::ListGroups,
+        Request::DescribeGroup(group()),
+        Request::DescribeNode { count_syscalls: true },
+        Request::DescribeNode { count_syscalls: false },
+    ];
+    let places = [OffsetPlace::First, OffsetPlace::Last, OffsetPlace::Time(Timestamp(1_700_000_000_000))];
+    for place in places {
+        requests.push(Request::FindOffset { key: key(), place });
+        let place = ResetPlace::Every(place);
+        requests.push(Request::ResetGroup(ResetGroup { group: group(), topic: topic(), place }));
+    }
+    let place = ResetPlace::Offset(QueueNumber(9), QueueOffset(1000));
+    requests.push(Request::ResetGroup(ResetGroup { group: group(), topic: topic(), place }));
+    requests
+}
+
+fn topic_info(queues: u32) -> TopicInfo {
+    TopicInfo {
+        topic: topic(),
+        id: TopicId(7),
+        queue_count: queues,
+        retention: Some(Duration::from_secs(3600)),
+        level: None,
+        queues: (0..queues)
+            .map(|queue| QueueInfo {
+                queue: QueueNumber(queue),
+                shard: ShardId(1),
+                first_offset: QueueOffset(5),
+                end_offset: QueueOffset(u64::MAX),
+            })
+            .collect(),
+    }
+}
+
+fn group_info() -> GroupInfo {
+    GroupInfo {
+        group: "readers".parse().expect("a good name"),
+        generation: 3,
+        members: vec![MemberInfo {
+            member: "m-1".to_owned(),
+            topics: vec![topic()],
+            queues: vec![key()],
+            heartbeat_age: Duration::from_millis(1500),
+        }],
+        queues: [Some(QueueOffset(0)), None]
+            .map(|committed| GroupQueueInfo {
+                topic: topic(),
+                queue: QueueNumber(3),
+                committed,
+                end_offset: QueueOffset(10),
+                lag: 10,
+                member: committed.map(|_| "m-1".to_owned()),
+            })
+            .to_vec(),
+    }
+}
+
+fn node_info() -> NodeInfo {
+    let histogram = HistogramInfo {
+        stage: "flush".to_owned(),
+        count: 1,
+        p50_ns: 2,
+        p90_ns: 3,
+        p99_ns: 4,
+        p99_9_ns: 5,
+        p99_99_ns: 6,
+        max_ns: 7,
+    };
+    let shard = |number: u16, core: Option<u32>| ShardInfo {
+        shard: ShardId(number),
+        core,
+        state: "the disk failed".to_owned(),
+        counters: vec![("batches".to_owned(), 9), ("bytes".to_owned(), u64::MAX)],
+        histograms: vec![histogram.clone()],
+    };
+    NodeInfo {
+        version: "0.1.0".to_owned(),
+        level: Level::Durable,
+        resident_bytes: 1 << 40,
+        shards: vec![shard(0, Some(0)), shard(1, None)],
+    }
+}
+
+fn replies() -> Vec<Result<Reply, Failure>> {
+    let fetched = |batches: Vec<u8>, damaged| Fetched {
+        batches,
+        next_offset: QueueOffset(8),
+        first_offset: QueueOffset(0),
+        end_offset: QueueOffset(9),
+        damaged,
+    };
+    let damaged = DamagedBytes { file: "shard-0/00000000000000004096.log".to_owned(), position: 8192 };
+    let assignment = |settled| Assignment { generation: 4, queues: vec![key(), key()], settled };
+    let shards = (0..2)
+        .map(|shard| ShardAddress { shard: ShardId(shard), address: format!("h:{shard}") })
+        .collect::<Vec<_>>();
+    let mut replies = vec![
+        Ok(Reply::Fetched(fetched(vec![1, 2, 3], None))),
+        Ok(Reply::Fetched(fetched(Vec::new(), Some(damaged)))),
+        Ok(Reply::OffsetFound(QueueOffset(u64::MAX))),
+        Ok(Reply::Topic(topic_info(2))),
+        Ok(Reply::Topics(vec![topic_info(0), topic_info(0)])),
+        Ok(Reply::Topics(Vec::new())),
+        Ok(Reply::Route(RouteInfo { shards: shards.clone(), topic: None })),
+        Ok(Reply::Route(RouteInfo { shards, topic: Some(topic_info(1)) })),
+        Ok(Reply::Offset(None)),
+        Ok(Reply::Offset(Some(QueueOffset(0)))),
+        Ok(Reply::Assignment(assignment(true))),
+        Ok(Reply::Assignment(assignment(false))),
+        Ok(Reply::Group(group_info())),
+        Ok(Reply::Groups(vec!["a".parse().expect("a good name"), "b".parse().expect("a good name")])),
+        Ok(Reply::Node(node_info())),
+        Ok(Reply::Done),
+    ];
+    for level in Level::ALL {
+        replies.push(Ok(Reply::Produced(Produced {
+            base_offset: QueueOffset(0),
+            position: LogPosition(4096),
+            store_time: Timestamp(1),
+            level,
+        })));
+    }
+    for status in Status::ALL.into_iter().filter(|&status| status != Status::Ok) {
+        replies.push(Err(Failure::new(status, "what to do")));
+    }
+    replies
+}
+
+fn cut(bytes: &[u8]) -> frame::Frame<'_> {
+    let frame = frame::cut(bytes).expect("well formed").expect("complete");
+    assert_eq!(frame.frame_bytes, bytes.len(), "one frame and no more");
+    frame
+}
+
+fn encoded_request(request: &Request) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    RequestEncoder::new().encode(&mut bytes, 42, request).expect("it fits a frame");
+    bytes
+}
+
+fn encoded_reply(reply: &Result<Reply, Failure>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    ReplyEncoder::new().encode(&mut bytes, 42, reply);
+    bytes
+}
+
+#[test]
+fn every_request_comes_back_as_it_went_in() {
+    let mut encoder = RequestEncoder::new();
+    for request in requests() {
+        let mut bytes = Vec::new();
+        encoder.encode(&mut bytes, 42, &request).expect("it fits a frame");
+        let frame = cut(&bytes);
+        assert_eq!(frame.correlation, 42);
+        match decode_request(&frame).unwrap_or_else(|failure| panic!("{request:?}: {failure}")) {
+            DecodedRequest::Other(decoded) => assert_eq!(format!("{decoded:?}"), format!("{request:?}")),
+            DecodedRequest::Produce { .. } => panic!("{request:?} became a produce"),
+        }
+    }
+}
+
+#[test]
+fn a_produce_request_borrows_its_batch() {
+    for level in Level::ALL.map(Some).into_iter().chain([None]) {
+        let batch = Bytes::from_static(b"not looked at here");
+        let bytes = encoded_request(&Request::Produce(Produce { key: key(), level, batch: batch.clone() }));
+        let decoded = decode_request(&cut(&bytes)).expect("well formed");
+        let DecodedRequest::Produce { key: decoded_key, level: decoded_level, batch: decoded_batch } =
+            decoded
+        else {
+            panic!("{decoded:?}");
+        };
+        assert_eq!((decoded_key, decoded_level, decoded_batch), (key(), level, &batch[..]));
+        assert!(bytes.as_ptr_range().contains(&decoded_batch.as_ptr()));
+    }
+}
+
+#[test]
+fn every_reply_comes_back_as_it_went_in() {
+    let mut encoder = ReplyEncoder::new();
+    for reply in replies() {
+        let mut bytes = Vec::new();
+        encoder.encode(&mut bytes, 42, &reply);
+        let frame = cut(&bytes);
+        assert_eq!(frame.correlation, 42);
+        let decoded = decode_reply(&frame).unwrap_or_else(|error| panic!("{reply:?}: {error}"));
+        assert_eq!(decoded.into_owned(), reply);
+    }
+}
+
+#[test]
+fn an_encoder_appends_behind_what_is_there() {
+    let mut bytes = Vec::new();
+    let mut encoder = ReplyEncoder::new();
+    let mut expected = Vec::new();
+    for (index, reply) in replies().iter().enumerate() {
+        encoder.encode(&mut bytes, index as u64, reply);
+        expected.push(reply.clone());
+    }
+    let mut rest = &bytes[..];
+    for (index, reply) in expected.into_iter().enumerate() {
+        let frame = frame::cut(rest).expect("well formed").expect("complete");
+        assert_eq!(frame.correlation, index as u64);
+        assert_eq!(decode_reply(&frame).expect("well formed").into_owned(), reply);
+        rest = &rest[frame.frame_bytes..];
+    }
+    assert!(rest.is_empty());
+}
+
+#[test]
+fn an_answer_that_fits_no_frame_says_so() {
+    let topics = vec![topic_info(40_000); 4];
+    let bytes = encoded_reply(&Ok(Reply::Topics(topics)));
+    let decoded = decode_reply(&cut(&bytes)).expect("well formed").into_owned();
+    assert_eq!(decoded.expect_err("it is too large").status, Status::LimitReached);
+    let described = Ok(Reply::Topic(topic_info(limits::TOPIC_QUEUES_MAX)));
+    assert_eq!(decode_reply(&cut(&encoded_reply(&described))).expect("well formed").into_owned(), described);
+}
+
+#[test]
+fn a_batch_that_fits_no_frame_is_refused_before_it_is_sent() {
+    let mut bytes = Vec::new();
+    let failure = RequestEncoder::new()
+        .begin_produce(&mut bytes, 1, key(), None, limits::BATCH_BYTES_MAX + 1)
+        .expect_err("too large");
+    assert_eq!(failure.status, Status::MessageTooLarge);
+    assert!(bytes.is_empty());
+}
+
+#[test]
+fn limits_of_a_fetch_are_cut_to_the_brokers() {
+    let fetch = |bytes_max, records_max, wait| {
+        Request::Fetch(Fetch { key: key(), offset: QueueOffset(1), bytes_max, records_max, wait })
+    };
+    for (asked, bytes_max, records_max, wait_ms) in [
+        (fetch(0, 0, Duration::ZERO), limits::FETCH_BYTES_MAX as u32, u32::MAX, 0),
+        (fetch(u32::MAX, 1, Duration::MAX), limits::FETCH_BYTES_MAX as u32, 1, limits::FETCH_WAIT_MS_MAX),
+    ] {
+        let bytes = encoded_request(&asked);
+        let decoded = decode_request(&cut(&bytes)).expect("well formed");
+        let DecodedRequest::Other(Request::Fetch(fetch)) = decoded else { panic!("{decoded:?}") };
+        assert_eq!((fetch.bytes_max, fetch.records_max), (bytes_max, records_max));
+        assert_eq!(fetch.wait, Duration::from_millis(u64::from(wait_ms)));
+    }
+}
+
+/// An envelope that no encoder of ours writes.
+fn raw_request(
+    build: impl FnOnce(
+        &mut flatbuffers::FlatBufferBuilder<'static>,
+    ) -> (schema::RequestBody, flatbuffers::WIPOffset<flatbuffers::UnionWIPOffset>),
+) -> Status {
+    let mut builder = flatbuffers::FlatBufferBuilder::new();
+    let (body_type, body) = build(&mut builder);
+    let root = schema::Request::create(&mut builder, &schema::RequestArgs { body_type, body: Some(body) });
+    builder.finish_minimal(root);
+    let envelope = builder.finished_data();
+    let frame = frame::Frame { correlation: 1, envelope, payload: &[], frame_bytes: 0 };
+    let failure = decode_request(&frame).expect_err("it must be refused");
+    assert!(!failure.message.is_empty());
+    failure.status
+}
+
+#[test]
+fn what_is_out_of_range_is_refused_by_name() {
+    use schema::RequestBody as Kind;
+    let status = raw_request(|builder| {
+        let table = schema::Produce::create(builder, &schema::ProduceArgs::default());
+        (Kind::Produce, table.as_union_value())
+    });
+    assert_eq!(status, Status::InvalidArgument, "the broker's own topic");
+    let status = raw_request(|builder| {
+        let arguments = schema::ProduceArgs { topic_id: 1, queue: 0, level: schema::Level(4) };
+        (Kind::Produce, schema::Produce::create(builder, &arguments).as_union_value())
+    });
+    assert_eq!(status, Status::InvalidArgument, "an unknown level");
+    let status = raw_request(|builder| {
+        let table = schema::ListTopics::create(builder, &schema::ListTopicsArgs {});
+        (Kind(99), table.as_union_value())
+    });
+    assert_eq!(status, Status::UnsupportedRequest, "a request of a newer release");
+    for name in ["", "a b", "../etc", &"x".repeat(128)] {
+        let status = raw_request(|builder| {
+            let topic = Some(builder.create_string(name));
+            let table = schema::DeleteTopic::create(builder, &schema::DeleteTopicArgs { topic });
+            (Kind::DeleteTopic, table.as_union_value())
+        });
+        assert_eq!(status, Status::InvalidArgument, "topic name {name:?}");
+    }
+    for (queues, what) in [(limits::TOPIC_QUEUES_MAX + 1, "too many queues"), (0, "nothing to alter")] {
+        let status = raw_request(|builder| {
+            let topic = Some(builder.create_string("orders"));
+            let arguments = schema::AlterTopicArgs { topic, queues, ..Default::default() };
+            (Kind::AlterTopic, schema::AlterTopic::create(builder, &arguments).as_union_value())
+        });
+        assert_eq!(status, Status::InvalidArgument, "{what}");
+    }
+}
+
+#[test]
+fn a_member_is_refused_by_what_is_wrong_with_it() {
+    let good = "m";
+    let long = "m".repeat(limits::MEMBER_NAME_BYTES_MAX + 1);
+    let timeout = limits::SESSION_TIMEOUT_MS_MIN;
+    for (member, topics, session_timeout_ms) in [
+        ("", vec!["orders"], timeout),
+        (&long, vec!["orders"], timeout),
+        (good, vec![], timeout),
+        (good, vec!["no topic"], timeout),
+        (good, vec!["orders"], limits::SESSION_TIMEOUT_MS_MIN - 1),
+        (good, vec!["orders"], limits::SESSION_TIMEOUT_MS_MAX + 1),
+    ] {
+        let status = raw_request(|builder| {
+            let names: Vec<_> = topics.iter().map(|topic| builder.create_string(topic)).collect();
+            let arguments = schema::JoinGroupArgs {
+                group: Some(builder.create_string("readers")),
+                member: Some(builder.create_string(member)),
+                topics: Some(builder.create_vector(&names)),
+                session_timeout_ms,
+                generation: 0,
+            };
+            let table = schema::JoinGroup::create(builder, &arguments);
+            (schema::RequestBody::JoinGroup, table.as_union_value())
+        });
+        assert_eq!(status, Status::InvalidArgument, "{member:?} {topics:?} {session_timeout_ms}");
+    }
+}
+
+#[test]
+fn a_payload_where_none_belongs_is_refused() {
+    let mut encoder = RequestEncoder::new();
+    let mut bytes = Vec::new();
+    encoder.encode(&mut bytes, 1, &Request::ListTopics).expect("it fits a frame");
+    let frame = frame::Frame { payload: b"!", ..cut(&bytes) };
+    assert_eq!(decode_request(&frame).expect_err("a payload").status, Status::MalformedFrame);
+}
+
+#[test]
+fn no_truncation_and_no_flipped_bit_of_a_frame_panics() {
+    let produce = Produce { key: key(), level: None, batch: Bytes::from_static(b"12345678") };
+    let mut frames: Vec<_> = requests().iter().map(encoded_request).collect();
+    frames.push(encoded_request(&Request::Produce(produce)));
+    frames.extend(replies().iter().map(encoded_reply));
+    for bytes in frames {
+        fuzz_frame(&bytes);
+        let envelope = cut(&bytes).envelope;
+        for end in 0..envelope.len() {
+            fuzz_envelope(&envelope[..end], b"");
+        }
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            fuzz_frame(&flipped);
+        }
+    }
+}
+
+/// Several bytes at once, aimed at offsets: what single bits do not reach.
+#[test]
+fn no_mixture_of_frames_panics() {
+    let frames: Vec<_> =
+        requests().iter().map(encoded_request).chain(replies().iter().map(encoded_reply)).collect();
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut next = |bound: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % bound as u64) as usize
+    };
+    for _ in 0..20_000 {
+        let mut envelope = cut(&frames[next(frames.len())]).envelope.to_vec();
+        for _ in 0..1 + next(4) {
+            let at = next(envelope.len());
+            envelope[at] = [0, 1, 4, 8, 0x7F, 0x80, 0xFF, next(256) as u8][next(8)];
+        }
+        fuzz_envelope(&envelope, b"");
+    }
+}

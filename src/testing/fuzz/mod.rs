@@ -1,0 +1,3 @@
+//! Fuzz targets: plain functions over bytes. `cargo test` runs each with a few seeds; a fuzzer runs them for hours.
+
+pub mod native;
