@@ -100,13 +100,13 @@ impl<D: Disk> CommitLog<D> {
     /// Opens the log in its directory, made when missing, and replays it from `start` to its end.
     ///
     /// On return the epoch of this run is durable, and whatever lies behind the end can never be taken for live bytes.
-    pub async fn open(
+    pub async fn open<R: Replay>(
         disk: D,
         options: LogOptions,
         clock: SharedClock,
         metrics: Rc<ShardMetrics>,
         start: StartAt,
-        replay: &mut dyn Replay,
+        replay: &mut R,
     ) -> Result<(Self, Report), OpenError> {
         assert!((limits::SEGMENT_BYTES_MIN..=limits::SEGMENT_BYTES_MAX).contains(&options.segment_bytes));
         assert!(options.segment_bytes.is_multiple_of(limits::BLOCK_BYTES as u64));

@@ -37,6 +37,6 @@ pub use commit_log::{CommitLog, LogOptions, Placed, Placement};
 pub use error::{AppendRefusal, LogFailure, OpenError};
 pub use manifest::Manifest;
 pub use read::{ReadOutcome, Want};
-pub use recovery::{Replay, Report};
+pub use recovery::{Damage, Replay, Report, StartAt};
 pub use segment::{SEGMENT_HEADER_BYTES, SegmentInfo, parse_segment_name, segment_name};
 pub use watermark::Watermarks;

@@ -51,6 +51,8 @@ pub trait Replay {
     fn whole(&mut self, header: &BatchHeader, bytes: &[u8]);
     /// A batch of which only the header can be read; its records are damaged.
     fn harmed(&mut self, header: &BatchHeader);
+    /// Called every few hundred KiB of log: a chance to bring what was replayed to the disk.
+    async fn settle(&mut self) -> Result<(), DiskError>;
 }
 
 /// Where the replay starts.
@@ -97,11 +99,11 @@ pub(super) struct Recovered<D: Disk> {
 }
 
 /// Opens every segment, advances the epoch, and replays from `start`.
-pub(super) async fn recover<D: Disk>(
+pub(super) async fn recover<D: Disk, R: Replay>(
     disk: &D,
     options: &LogOptions,
     start: StartAt,
-    replay: &mut dyn Replay,
+    replay: &mut R,
 ) -> Result<Recovered<D>, OpenError> {
     disk.create_directory(&options.directory).await?;
     let names = disk.list(&options.directory).await?;
@@ -294,7 +296,7 @@ impl<D: Disk> Scanner<D> {
     }
 
     /// Walks from `start` to the end of the log.
-    pub async fn run(mut self, start: StartAt, replay: &mut dyn Replay) -> Result<Scanned, OpenError> {
+    pub async fn run<R: Replay>(mut self, start: StartAt, replay: &mut R) -> Result<Scanned, OpenError> {
         let Some(first) = self.segments.first() else {
             return Ok(Scanned { report: self.report, newest: self.newest });
         };
@@ -313,7 +315,12 @@ impl<D: Disk> Scanner<D> {
         };
         let mut window = Window::default();
         let mut current = self.segment_for(place);
+        let mut settled_at = place;
         while let Some(segment) = current.clone() {
+            if place.since(settled_at) >= SCAN_BYTES as u64 {
+                replay.settle().await?;
+                settled_at = place;
+            }
             place = match self.look(&segment, place, &mut window).await? {
                 AtPlace::Whole(header) => {
                     let from = (place.since(segment.base) - window.start) as usize;
@@ -353,7 +360,7 @@ impl<D: Disk> Scanner<D> {
         place: LogPosition,
         next: LogPosition,
         at_place: AtPlace,
-        replay: &mut dyn Replay,
+        replay: &mut impl Replay,
     ) -> LogPosition {
         let next = match at_place {
             AtPlace::Harmed(header) => {
