@@ -4,7 +4,6 @@ use std::rc::Rc;
 
 use crate::disk::DiskError;
 use crate::types::LogPosition;
-use crate::wire::batch::BatchError;
 
 /// Why a log does not open. Nothing was changed on disk.
 #[derive(Debug, thiserror::Error)]
@@ -13,8 +12,8 @@ pub enum OpenError {
     Disk(#[from] DiskError),
     #[error("{file} was made by a newer release ({what}): start that release, or use another data directory")]
     Newer { file: String, what: String },
-    #[error("{file} is damaged at byte {position}: {reason}")]
-    Damaged { file: String, position: u64, reason: BatchError },
+    #[error("the log in {directory} contradicts itself: {detail}")]
+    Contradiction { directory: String, detail: String },
     #[error("{file} holds no readable manifest, but the directory has segments: restore it from a copy")]
     ManifestLost { file: String },
     #[error("{file} belongs to shard {found}, not to shard {expected}: the directories were mixed up")]

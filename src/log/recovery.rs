@@ -111,12 +111,13 @@ pub(super) async fn recover<D: Disk, R: Replay>(
     let previous = Manifest::read(disk, &options.directory).await?;
     let mut segments = open_segments(disk, options, &bases).await?;
     let holds_batches = segments.values().any(|(_, used)| *used);
+    // Before the replay: what it brings to the disk carries the new epoch.
+    let manifest = Manifest::advance(disk, &options.directory, options.shard, holds_batches).await?;
     let epoch_max = previous.map_or(0, |manifest| manifest.epoch);
     let scanned = {
         let used = segments.values().filter(|(_, used)| *used).map(|(segment, _)| segment.clone()).collect();
         Scanner::new(used, epoch_max).run(start, replay).await?
     };
-    let manifest = Manifest::advance(disk, &options.directory, options.shard, holds_batches).await?;
     drop_unused(disk, options, &mut segments, scanned.report.end).await?;
     if segments.is_empty() {
         let base = LogPosition(0);

@@ -109,6 +109,19 @@ impl<D: Disk> CommitLog<D> {
         }
     }
 
+    /// Closes the files. Its tasks have ended, and nobody reads any more.
+    pub async fn close(self) -> Result<(), DiskError> {
+        let segments = std::mem::take(&mut *self.inner.segments.borrow_mut());
+        let next = self.inner.supply.next.borrow_mut().take();
+        for segment in segments.into_values().chain(next) {
+            // Whoever still holds a segment is a reader that is about to end; its file goes with the last holder.
+            if let Some(segment) = Rc::into_inner(segment) {
+                segment.file.close().await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Whether the file system has no room for another segment.
     pub fn is_out_of_space(&self) -> bool {
         self.inner.supply.no_space.get()
