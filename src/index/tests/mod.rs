@@ -1,5 +1,7 @@
 //! The index as a whole, over a disk in memory.
 
+mod model;
+
 use std::path::Path;
 
 use futures_lite::future::block_on;
