@@ -43,6 +43,7 @@ impl<D: Disk> Broker<D> {
             return Ok(FetchStep::Later);
         }
         let next = entries.last().map_or(fetch.offset, IndexEntry::end_offset);
+        self.note_fetched(fetch.offset, next, batches.len());
         Ok(FetchStep::Ready(self.fetched(&queue, batches, next, None)))
     }
 
@@ -72,6 +73,7 @@ impl<D: Disk> Broker<D> {
             let outcome = outcome.map_err(|error| Failure::new(Status::StorageFailed, error.to_string()))?;
             if outcome.count > 0 {
                 let next = entries[outcome.count - 1].end_offset();
+                self.note_fetched(fetch.offset, next, batches.len());
                 return Ok(self.fetched(&queue, batches, next, None));
             }
             if let Some(damaged) = outcome.damaged {
@@ -144,6 +146,11 @@ impl<D: Disk> Broker<D> {
         entries
     }
 
+    fn note_fetched(&self, from: QueueOffset, next: QueueOffset, bytes: usize) {
+        self.metrics.messages_fetched.add(next.0 - from.0);
+        self.metrics.bytes_fetched.add(bytes as u64);
+    }
+
     fn fetched(
         &self,
         queue: &Queue,
@@ -152,7 +159,6 @@ impl<D: Disk> Broker<D> {
         damaged: Option<DamagedBytes>,
     ) -> Fetched {
         let (first_offset, end_offset) = self.bounds(queue);
-        self.metrics.bytes_fetched.add(batches.len() as u64);
         Fetched { batches, next_offset, first_offset, end_offset, damaged }
     }
 

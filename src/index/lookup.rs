@@ -74,6 +74,15 @@ impl<D: Disk> Index<D> {
         }
     }
 
+    /// The same as [`lookup`](Index::lookup) when no block has to be read from the disk; `None` when one has to.
+    pub fn lookup_in_memory(&self, key: QueueKey, offset: QueueOffset, max: LookupMax) -> Option<Vec<IndexEntry>> {
+        let mut collection = Collection { max, entries: Vec::new(), bytes: 0, records: 0, offset };
+        match self.collect_tail(key, &mut collection) {
+            Step::Done => Some(collection.entries),
+            Step::Block { .. } => (!collection.entries.is_empty()).then_some(collection.entries),
+        }
+    }
+
     /// The first offset that was stored at `time` or later; the queue's end when there is none, zero when the queue is
     /// not known.
     pub async fn find_time(&self, key: QueueKey, time: Timestamp) -> Result<QueueOffset, IndexError> {
