@@ -1,1 +1,156 @@
-//! stub
+//! What a shard counts: one function or counter per observation, plain integers of one executor, no atomics.
+
+use std::cell::{Cell, RefCell};
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+use crate::api::HistogramInfo;
+
+/// The longest latency that is told apart, nanoseconds; longer ones count as this.
+const LATENCY_NS_MAX: u64 = 60_000_000_000;
+
+/// Where a request's time goes, in the order of its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// One receive call's bytes until the connection asks for more.
+    Receive,
+    /// Decoding, checking and placing one batch.
+    Parse,
+    /// From the first batch of a group until the commit task takes it.
+    WaitForGroup,
+    /// Writing one group.
+    Write,
+    /// Flushing.
+    Flush,
+    /// From the bytes of a produce request to its answer handed to the kernel.
+    Answer,
+}
+
+impl Stage {
+    pub const ALL: [Stage; 6] =
+        [Stage::Receive, Stage::Parse, Stage::WaitForGroup, Stage::Write, Stage::Flush, Stage::Answer];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Stage::Receive => "receive",
+            Stage::Parse => "parse",
+            Stage::WaitForGroup => "wait_for_group",
+            Stage::Write => "write",
+            Stage::Flush => "flush",
+            Stage::Answer => "answer",
+        }
+    }
+}
+
+/// A number that only grows, or a level that is set.
+#[derive(Default)]
+pub struct Counter(Cell<u64>);
+
+impl Counter {
+    pub fn add(&self, count: u64) {
+        self.0.set(self.0.get() + count);
+    }
+
+    pub fn subtract(&self, count: u64) {
+        self.0.set(self.0.get() - count);
+    }
+
+    pub fn set(&self, value: u64) {
+        self.0.set(value);
+    }
+
+    pub fn get(&self) -> u64 {
+        self.0.get()
+    }
+}
+
+/// Declares the counters once, for the struct and for the listing.
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// All observations of one shard.
+        pub struct ShardMetrics {
+            $($(#[$doc])* pub $name: Counter,)*
+            stages: RefCell<Vec<Histogram<u64>>>,
+        }
+
+        impl ShardMetrics {
+            pub fn new() -> Self {
+                let histogram = || Histogram::new_with_max(LATENCY_NS_MAX, 3).expect("the bounds are constants");
+                Self {
+                    $($name: Counter::default(),)*
+                    stages: RefCell::new(Stage::ALL.map(|_| histogram()).into()),
+                }
+            }
+
+            /// Every counter with its name.
+            pub fn counters(&self) -> Vec<(String, u64)> {
+                vec![$((stringify!($name).to_owned(), self.$name.get()),)*]
+            }
+        }
+    };
+}
+
+counters! {
+    messages_produced,
+    batches_produced,
+    bytes_produced,
+    produce_refused,
+    messages_fetched,
+    bytes_fetched,
+    fetches_waited,
+    log_groups,
+    log_bytes_written,
+    log_flushes,
+    segment_failures,
+    segments_removed,
+    disk_bytes_read,
+    damaged_batches,
+    snapshots,
+    requests,
+    requests_forwarded,
+    connections,
+    connections_accepted,
+    connections_dropped,
+    answer_bytes_waiting,
+    socket_calls,
+    wakeups_late,
+}
+
+impl Default for ShardMetrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl ShardMetrics {
+    /// Counts one latency.
+    pub fn record(&self, stage: Stage, latency: Duration) {
+        let nanoseconds = u64::try_from(latency.as_nanos()).unwrap_or(LATENCY_NS_MAX).min(LATENCY_NS_MAX);
+        self.stages.borrow_mut()[stage as usize].saturating_record(nanoseconds);
+    }
+
+    /// The distribution of every stage.
+    pub fn histograms(&self) -> Vec<HistogramInfo> {
+        let stages = self.stages.borrow();
+        Stage::ALL
+            .into_iter()
+            .zip(stages.iter())
+            .map(|(stage, histogram)| summary(stage.name(), histogram))
+            .collect()
+    }
+}
+
+fn summary(stage: &str, histogram: &Histogram<u64>) -> HistogramInfo {
+    let at = |quantile| histogram.value_at_quantile(quantile);
+    HistogramInfo {
+        stage: stage.to_owned(),
+        count: histogram.len(),
+        p50_ns: at(0.5),
+        p90_ns: at(0.9),
+        p99_ns: at(0.99),
+        p99_9_ns: at(0.999),
+        p99_99_ns: at(0.9999),
+        max_ns: histogram.max(),
+    }
+}

@@ -1,1 +1,34 @@
-//! stub
+//! The rules of one shard: topics, queues, produce, fetch, groups, offsets. Knows neither sockets nor codes of any
+//! protocol; runs on whatever executor polls it.
+//!
+//! * What changes is first a batch in the log, then, when durable, an entry in a table ([`Tables`], the index): the same
+//!   [`apply`](Broker::apply) runs behind a commit and in recovery.
+//! * One shard, the **control shard** (0), makes changes of topics and keeps the groups' members. It asks the others
+//!   through [`Peers`]. Any shard takes any request and hands it to the one it belongs to.
+
+mod apply;
+mod client_requests;
+mod control;
+mod fetch;
+mod groups;
+mod housekeeping;
+mod open;
+mod options;
+mod peers;
+mod produce;
+mod queue;
+mod shard_broker;
+mod snapshot;
+mod state_record;
+mod tables;
+
+pub use groups::Groups;
+pub use options::BrokerOptions;
+pub use peers::{GroupOffset, PeerReply, PeerRequest, Peers};
+pub use produce::{PendingProduce, ProduceRefusal};
+pub use fetch::FetchStep;
+pub use open::StartError;
+pub use shard_broker::{Broker, HostCounters, OpenedBroker};
+pub use snapshot::{Snapshot, read_newest_snapshot};
+pub use state_record::{Change, decode_changes};
+pub use tables::{CommittedOffset, Tables, Topic};

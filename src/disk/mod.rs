@@ -18,6 +18,8 @@ pub mod faulty;
 pub mod glommio;
 #[cfg(any(test, feature = "testing"))]
 pub mod memory;
+#[cfg(any(test, feature = "testing"))]
+mod pages;
 
 use std::ops::Deref;
 use std::path::Path;

@@ -1,1 +1,42 @@
-//! stub
+//! The commit log: a shard's single append-only sequence of batches, cut in segments.
+//!
+//! ```text
+//! append -> open group -> swap -> 128 KiB pieces, written in parallel -> fdatasync -> publish
+//! ```
+//!
+//! * [`CommitLog::append`] places a batch in the **open group**: one copy, no I/O. When the group is full it refuses, and
+//!   the producer waits for the swap.
+//! * One commit task ([`CommitLog::run_commit`]) takes the whole group, writes it, flushes, and publishes the new
+//!   watermarks. What arrives meanwhile is the next group: the flush in flight is the batching timer.
+//! * One supply task ([`CommitLog::run_supply`]) prepares the next segment ahead of need, so that the commit task never
+//!   creates, renames or extends a file.
+//!
+//! Per group of 2 MiB, about 16,000 messages of 100 bytes: 16 writes and one flush, in 2 to 4 system calls; no copy
+//! beyond the one into the group; about ten allocations for each operation that glommio carries out.
+//!
+//! Invariants:
+//!
+//! 1. `durable_end <= written_end <= appended_end`, and none of them ever falls.
+//! 2. A group lies within one segment and starts on a block boundary. No byte below `appended_end` that was handed to
+//!    the disk is ever written again.
+//! 3. Groups are written in log order, one at a time.
+//! 4. After the first failed write or flush nothing more is written; what was answered stays readable.
+
+mod commit_log;
+mod error;
+mod group;
+mod manifest;
+mod read;
+pub mod recovery;
+mod segment;
+mod supply;
+mod tail_cache;
+mod watermark;
+
+pub use commit_log::{CommitLog, LogOptions, Placed, Placement};
+pub use error::{AppendRefusal, LogFailure, OpenError};
+pub use manifest::Manifest;
+pub use read::{ReadOutcome, Want};
+pub use recovery::{Damage, Replay, Report, StartAt};
+pub use segment::{SEGMENT_HEADER_BYTES, SegmentInfo, parse_segment_name, segment_name};
+pub use watermark::Watermarks;

@@ -20,16 +20,18 @@ pub struct WakerList {
 
 #[derive(Default)]
 struct State {
-    /// Counts calls of `wake`; a waiter is done when it differs from what it was at its first poll.
+    /// Counts calls of `wake`; a waiter is done when it differs from what it was when the waiter was made.
     generation: u64,
-    wakers: Vec<Waker>,
+    /// Registered waiters by ascending number.
+    waiters: Vec<(u64, Waker)>,
+    next_number: u64,
 }
 
-/// Future of [`WakerList::changed`].
+/// Future of [`WakerList::changed`]. Dropping it takes it off the list.
 pub struct Changed<'a> {
     list: &'a WakerList,
     generation: u64,
-    registered: bool,
+    number: Option<u64>,
 }
 
 impl WakerList {
@@ -39,26 +41,26 @@ impl WakerList {
 
     /// Completes at the next `wake` after this call.
     pub fn changed(&self) -> Changed<'_> {
-        Changed { list: self, generation: self.state.borrow().generation, registered: false }
+        Changed { list: self, generation: self.state.borrow().generation, number: None }
     }
 
     /// Wakes every waiter. The list keeps its memory, so that a steady state allocates nothing.
     pub fn wake(&self) {
-        let mut wakers = {
+        let mut waiters = {
             let mut state = self.state.borrow_mut();
             state.generation += 1;
-            std::mem::take(&mut state.wakers)
+            std::mem::take(&mut state.waiters)
         };
-        wakers.drain(..).for_each(Waker::wake);
+        waiters.drain(..).for_each(|(_, waker)| waker.wake());
         let mut state = self.state.borrow_mut();
-        if state.wakers.is_empty() && state.wakers.capacity() < wakers.capacity() {
-            state.wakers = wakers;
+        if state.waiters.is_empty() && state.waiters.capacity() < waiters.capacity() {
+            state.waiters = waiters;
         }
     }
 
     /// Whether nobody waits.
     pub fn is_empty(&self) -> bool {
-        self.state.borrow().wakers.is_empty()
+        self.state.borrow().waiters.is_empty()
     }
 }
 
@@ -66,18 +68,35 @@ impl Future for Changed<'_> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let mut state = self.list.state.borrow_mut();
+        let list = self.list;
+        let mut state = list.state.borrow_mut();
         if state.generation != self.generation {
             return Poll::Ready(());
         }
-        // A second poll comes with the same task's waker unless the future has moved to another task.
-        let known = self.registered && state.wakers.iter().any(|waker| waker.will_wake(context.waker()));
-        if !known {
-            state.wakers.push(context.waker().clone());
+        match self.number {
+            Some(number) => {
+                let at = state.waiters.binary_search_by_key(&number, |(number, _)| *number);
+                let at = at.expect("a waiter stays on the list until it is woken");
+                state.waiters[at].1.clone_from(context.waker());
+            }
+            None => {
+                let number = state.next_number;
+                state.next_number += 1;
+                state.waiters.push((number, context.waker().clone()));
+                self.number = Some(number);
+            }
         }
-        drop(state);
-        self.registered = true;
         Poll::Pending
+    }
+}
+
+impl Drop for Changed<'_> {
+    fn drop(&mut self) {
+        let Some(number) = self.number else { return };
+        let mut state = self.list.state.borrow_mut();
+        if let Ok(at) = state.waiters.binary_search_by_key(&number, |(number, _)| *number) {
+            state.waiters.remove(at);
+        }
     }
 }
 
@@ -95,6 +114,19 @@ mod tests {
         assert!(!list.is_empty());
         list.wake();
         assert!(block_on(poll_once(&mut waiter)).is_some());
+        assert!(list.is_empty());
+    }
+
+    #[test]
+    fn a_dropped_waiter_leaves_nothing_behind() {
+        let list = WakerList::new();
+        let mut first = Box::pin(list.changed());
+        let mut second = Box::pin(list.changed());
+        assert!(block_on(poll_once(&mut first)).is_none());
+        assert!(block_on(poll_once(&mut second)).is_none());
+        drop(first);
+        assert!(!list.is_empty());
+        drop(second);
         assert!(list.is_empty());
     }
 }

@@ -1,0 +1,154 @@
+//! Requests of clients: who carries them out, and those about offsets.
+
+use std::rc::Rc;
+
+use super::peers::{PeerReply, PeerRequest};
+use super::shard_broker::Broker;
+use super::state_record::Change;
+use crate::api::{Failure, Produce, Produced, Reply, Request, Status};
+use crate::disk::Disk;
+use crate::limits;
+use crate::log::{AppendRefusal, Placement};
+use crate::types::{GroupName, Level, QueueKey, QueueNumber, QueueOffset, ShardId, TopicId};
+use crate::wire::batch::{own_batch, state_batch};
+
+use super::produce::ProduceRefusal;
+
+/// The shard that makes changes of topics and keeps the groups' members.
+pub(super) const CONTROL_SHARD: ShardId = ShardId(0);
+
+impl<D: Disk> Broker<D> {
+    /// The shard that carries a request out.
+    pub fn owner(&self, request: &Request) -> ShardId {
+        let shard_count = self.options.shard_count;
+        match request {
+            Request::Produce(Produce { key, .. })
+            | Request::FindOffset { key, .. }
+            | Request::CommitOffset { key, .. }
+            | Request::CommittedOffset { key, .. } => key.queue.shard(shard_count),
+            Request::Fetch(fetch) => fetch.key.queue.shard(shard_count),
+            Request::CreateTopic(_)
+            | Request::AlterTopic(_)
+            | Request::DeleteTopic(_)
+            | Request::DescribeTopic(_)
+            | Request::JoinGroup(_)
+            | Request::LeaveGroup { .. }
+            | Request::ListGroups
+            | Request::DescribeGroup(_)
+            | Request::ResetGroup(_) => CONTROL_SHARD,
+            Request::ListTopics | Request::Route(_) | Request::DescribeNode { .. } => self.options.shard,
+        }
+    }
+
+    /// Carries a request out, on the shard it belongs to.
+    pub async fn handle(self: &Rc<Self>, request: Request) -> Result<Reply, Failure> {
+        self.metrics.requests.add(1);
+        let owner = self.owner(&request);
+        if owner == self.options.shard {
+            return self.handle_here(request).await;
+        }
+        self.metrics.requests_forwarded.add(1);
+        match self.peers()?.ask(owner, PeerRequest::Client(request)).await? {
+            PeerReply::Client(reply) => Ok(reply),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Carries out a request that belongs to this shard.
+    pub(super) async fn handle_here(self: &Rc<Self>, request: Request) -> Result<Reply, Failure> {
+        match request {
+            Request::Produce(produce) => self.produce_owned(&produce).await.map(Reply::Produced),
+            Request::Fetch(fetch) => self.fetch(fetch).await.map(Reply::Fetched),
+            Request::FindOffset { key, place } => self.find_offset(key, place).await.map(Reply::OffsetFound),
+            Request::CommitOffset { group, key, offset } => self.commit_offset(group, key, offset).await,
+            Request::CommittedOffset { group, key } => {
+                self.queue(key)?;
+                Ok(Reply::Offset(self.tables.borrow().committed(&group, key)))
+            }
+            Request::CreateTopic(change) => self.create_topic(change).await.map(Reply::Topic),
+            Request::AlterTopic(change) => self.alter_topic(change).await.map(Reply::Topic),
+            Request::DeleteTopic(topic) => self.delete_topic(&topic).await,
+            Request::DescribeTopic(topic) => self.describe_topic(&topic).await.map(Reply::Topic),
+            Request::ListTopics => Ok(Reply::Topics(self.tables.borrow().topics().map(|topic| topic.info()).collect())),
+            Request::Route(topic) => self.route(topic.as_ref()).map(Reply::Route),
+            Request::JoinGroup(join) => self.join_group(&join).map(Reply::Assignment),
+            Request::LeaveGroup { group, member } => {
+                self.groups.borrow_mut().leave(&group, &member)?;
+                Ok(Reply::Done)
+            }
+            Request::ListGroups => self.list_groups().await.map(Reply::Groups),
+            Request::DescribeGroup(group) => self.describe_group(group).await.map(Reply::Group),
+            Request::ResetGroup(reset) => self.reset_group(reset).await,
+            Request::DescribeNode { count_syscalls } => self.describe_node(count_syscalls).await.map(Reply::Node),
+        }
+    }
+
+    /// A batch that came through another shard.
+    async fn produce_owned(&self, produce: &Produce) -> Result<Produced, Failure> {
+        let batch = self.check_batch(&produce.batch)?;
+        loop {
+            match self.produce(produce.key, produce.level, &batch) {
+                Ok(pending) => return self.settled(&pending).await,
+                Err(ProduceRefusal::Failed(failure)) => return Err(failure),
+                Err(ProduceRefusal::Wait) => self.room().await,
+            }
+        }
+    }
+
+    /// Stores a group's place; durable when answered.
+    async fn commit_offset(&self, group: GroupName, key: QueueKey, offset: QueueOffset) -> Result<Reply, Failure> {
+        let queue = self.queue(key)?;
+        let end = queue.durable_end.get();
+        if offset > end {
+            return Err(Failure::new(
+                Status::OffsetOutOfRange,
+                format!("offset {offset} is behind the end {end} of {key}"),
+            ));
+        }
+        {
+            let tables = self.tables.borrow();
+            match tables.committed(&group, key) {
+                Some(committed) if committed == offset => return Ok(Reply::Done),
+                Some(_) => {}
+                None if tables.offset_count() >= limits::SHARD_OFFSETS_MAX => {
+                    let message = format!("shard {} keeps {} offsets, no more", self.options.shard, tables.offset_count());
+                    return Err(Failure::new(Status::LimitReached, message));
+                }
+                None => {}
+            }
+        }
+        self.change(&[Change::Offset { group, key, offset, origin: None }]).await?;
+        Ok(Reply::Done)
+    }
+
+    /// Makes changes of the tables durable. On return they are applied.
+    pub(super) async fn change(&self, changes: &[Change]) -> Result<(), Failure> {
+        let mut payload = Vec::new();
+        changes.iter().for_each(|change| change.encode(&mut payload));
+        let placement = self.append_state(&payload, Level::Durable).await?;
+        let settled = self.log.watermarks().wait(Level::Durable, placement.end).await;
+        settled.map_err(|failure| self.storage_failed(&failure))
+    }
+
+    /// Places a state batch, waiting for room.
+    pub(super) async fn append_state(&self, payload: &[u8], level: Level) -> Result<Placement, Failure> {
+        let bytes = state_batch(payload, self.clock.now());
+        let key = QueueKey { topic: TopicId::BROKER, queue: QueueNumber(0) };
+        loop {
+            match self.log.append(&own_batch(&bytes), key, QueueOffset::ZERO, level) {
+                Ok(placement) => return Ok(placement),
+                Err(AppendRefusal::Wait) => self.log.room().changed().await,
+                Err(AppendRefusal::NoSpace) => {
+                    let message = format!("the disk of shard {} is full: free space or shorten the retention", self.options.shard);
+                    return Err(Failure::new(Status::NoSpace, message));
+                }
+                Err(AppendRefusal::Failed(failure)) => return Err(self.storage_failed(&failure)),
+            }
+        }
+    }
+}
+
+/// The failure for an answer of a kind that was not asked for.
+pub(super) fn unexpected(reply: &PeerReply) -> Failure {
+    Failure::new(Status::Internal, format!("a shard gave an answer of another kind: {reply:?}"))
+}

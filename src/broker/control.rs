@@ -1,0 +1,383 @@
+//! Requests that concern the whole node: topics, routes, groups, status.
+
+use std::collections::{BTreeSet, HashMap};
+use std::rc::Rc;
+
+use super::client_requests::unexpected;
+use super::peers::{GroupOffset, PeerReply, PeerRequest};
+use super::shard_broker::{Broker, owned_queues};
+use super::state_record::Change;
+use super::tables::Topic;
+use crate::api::{
+    Assignment, Failure, GroupInfo, GroupQueueInfo, JoinGroup, NodeInfo, OffsetPlace, QueueInfo, Reply, Request,
+    ResetGroup, ResetPlace, RouteInfo, ShardInfo, Status, TopicChange, TopicInfo,
+};
+use crate::disk::Disk;
+use crate::limits;
+use crate::types::{GroupName, QueueKey, QueueNumber, QueueOffset, ShardId, TopicId, TopicName};
+
+/// Queues of a topic that is created without a number: RocketMQ's `defaultTopicQueueNums` on the producer's side
+/// (`client/.../DefaultMQProducer.java`).
+const QUEUES_DEFAULT: u32 = 4;
+
+fn topic_missing(topic: &TopicName) -> Failure {
+    let message = format!("topic {topic} does not exist: create it with `turbopump topic create {topic}`");
+    Failure::new(Status::TopicNotExist, message)
+}
+
+impl<D: Disk> Broker<D> {
+    pub(super) async fn create_topic(self: &Rc<Self>, change: TopicChange) -> Result<TopicInfo, Failure> {
+        let _turn = self.topic_change.take().await;
+        let topic = {
+            let tables = self.tables.borrow();
+            if tables.topic_named(&change.topic).is_some() {
+                return Err(Failure::new(Status::TopicExists, format!("topic {} exists already", change.topic)));
+            }
+            if tables.topic_count() >= limits::TOPICS_MAX {
+                let message = format!("there are {} topics, no more are taken", tables.topic_count());
+                return Err(Failure::new(Status::LimitReached, message));
+            }
+            Topic {
+                name: change.topic,
+                id: tables.next_topic_id(),
+                queue_count: change.queues.unwrap_or(QUEUES_DEFAULT),
+                retention: change.retention,
+                level: change.level,
+            }
+        };
+        self.check_queue_count(topic.queue_count, topic.queue_count)?;
+        self.put_everywhere(&topic).await?;
+        Ok(topic.info())
+    }
+
+    pub(super) async fn alter_topic(self: &Rc<Self>, change: TopicChange) -> Result<TopicInfo, Failure> {
+        let _turn = self.topic_change.take().await;
+        let present = self.tables.borrow().topic_named(&change.topic).cloned();
+        let present = present.ok_or_else(|| topic_missing(&change.topic))?;
+        let queue_count = change.queues.unwrap_or(present.queue_count);
+        if queue_count < present.queue_count {
+            return Err(Failure::invalid(format!(
+                "topic {} has {} queues: it can get more, but not fewer, since messages in the others would be out of reach",
+                present.name, present.queue_count
+            )));
+        }
+        self.check_queue_count(queue_count, queue_count - present.queue_count)?;
+        let topic = Topic {
+            queue_count,
+            retention: change.retention.or(present.retention),
+            level: change.level.or(present.level),
+            ..present
+        };
+        self.put_everywhere(&topic).await?;
+        Ok(topic.info())
+    }
+
+    pub(super) async fn delete_topic(self: &Rc<Self>, name: &TopicName) -> Result<Reply, Failure> {
+        let _turn = self.topic_change.take().await;
+        let id = self.tables.borrow().topic_named(name).map(|topic| topic.id).ok_or_else(|| topic_missing(name))?;
+        self.change(&[Change::TopicRemoved(id)]).await?;
+        self.ask_others(|| PeerRequest::RemoveTopic(id)).await?;
+        Ok(Reply::Done)
+    }
+
+    fn check_queue_count(&self, queue_count: u32, added: u32) -> Result<(), Failure> {
+        if !(1..=limits::TOPIC_QUEUES_MAX).contains(&queue_count) {
+            let max = limits::TOPIC_QUEUES_MAX;
+            return Err(Failure::invalid(format!("a topic has 1 to {max} queues, not {queue_count}")));
+        }
+        // Every shard holds the same share, so that of this one speaks for all.
+        let share = added.div_ceil(u32::from(self.options.shard_count)) as usize;
+        let present = self.queues.borrow().len();
+        if present + share > limits::SHARD_QUEUES_MAX {
+            let max = limits::SHARD_QUEUES_MAX;
+            let message = format!("a shard keeps {max} queues; {present} are there and {share} would be added");
+            return Err(Failure::new(Status::LimitReached, message));
+        }
+        Ok(())
+    }
+
+    /// Makes a topic's configuration durable on every shard, this one first: at the next start it hands the others what
+    /// they missed.
+    async fn put_everywhere(self: &Rc<Self>, topic: &Topic) -> Result<(), Failure> {
+        self.change(&[Change::Topic(topic.clone())]).await?;
+        self.ask_others(|| PeerRequest::PutTopic(topic.clone())).await
+    }
+
+    async fn ask_others(&self, request: impl Fn() -> PeerRequest) -> Result<(), Failure> {
+        for reply in self.ask_all(request, Others::Only).await? {
+            match reply {
+                PeerReply::Done => {}
+                other => return Err(unexpected(&other)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks the shards at once and returns their answers in the order of their ids.
+    async fn ask_all(
+        &self,
+        request: impl Fn() -> PeerRequest,
+        others: Others,
+    ) -> Result<Vec<PeerReply>, Failure> {
+        let peers = self.peers()?;
+        let shards = (0..self.options.shard_count).map(ShardId);
+        let asked = shards.filter(|shard| others == Others::AndThis || *shard != self.options.shard);
+        let answers: Vec<_> = asked.map(|shard| peers.ask(shard, request())).collect();
+        futures_util::future::join_all(answers).await.into_iter().collect()
+    }
+
+    /// Brings every shard's topics in line with this one's. The control shard does it before the node takes requests.
+    pub async fn sync_topics(self: &Rc<Self>) -> Result<(), Failure> {
+        let (topics, next_topic_id) = {
+            let tables = self.tables.borrow();
+            (tables.topics().cloned().collect::<Vec<_>>(), tables.next_topic_id())
+        };
+        self.ask_others(|| PeerRequest::SyncTopics { topics: topics.clone(), next_topic_id }).await
+    }
+
+    pub(super) fn route(&self, name: Option<&TopicName>) -> Result<RouteInfo, Failure> {
+        let tables = self.tables.borrow();
+        let topic = match name {
+            Some(name) => Some(tables.topic_named(name).ok_or_else(|| topic_missing(name))?.info()),
+            None => None,
+        };
+        Ok(RouteInfo { shards: self.peers()?.addresses(), topic })
+    }
+
+    pub(super) async fn describe_topic(&self, name: &TopicName) -> Result<TopicInfo, Failure> {
+        let mut info = self.tables.borrow().topic_named(name).ok_or_else(|| topic_missing(name))?.info();
+        info.queues = self.queue_ranges(info.id).await?;
+        Ok(info)
+    }
+
+    async fn queue_ranges(&self, id: TopicId) -> Result<Vec<QueueInfo>, Failure> {
+        let mut queues = Vec::new();
+        for reply in self.ask_all(|| PeerRequest::QueueRanges(id), Others::AndThis).await? {
+            match reply {
+                PeerReply::QueueRanges(ranges) => queues.extend(ranges),
+                other => return Err(unexpected(&other)),
+            }
+        }
+        queues.sort_by_key(|info| info.queue);
+        Ok(queues)
+    }
+
+    pub(super) fn join_group(&self, join: &JoinGroup) -> Result<Assignment, Failure> {
+        let tables = self.tables.borrow();
+        if let Some(topic) = join.topics.iter().find(|topic| tables.topic_named(topic).is_none()) {
+            return Err(topic_missing(topic));
+        }
+        let layout = |name: &TopicName| tables.topic_named(name).map(|topic| (topic.id, topic.queue_count));
+        self.groups.borrow_mut().join(join, self.clock.monotonic(), layout)
+    }
+
+    pub(super) async fn list_groups(&self) -> Result<Vec<GroupName>, Failure> {
+        self.groups.borrow_mut().expire(self.clock.monotonic());
+        let mut names: BTreeSet<_> = self.groups.borrow().names().cloned().collect();
+        for reply in self.ask_all(|| PeerRequest::GroupNames, Others::AndThis).await? {
+            match reply {
+                PeerReply::GroupNames(found) => names.extend(found),
+                other => return Err(unexpected(&other)),
+            }
+        }
+        Ok(names.into_iter().collect())
+    }
+
+    async fn group_offsets(&self, group: &GroupName) -> Result<Vec<GroupOffset>, Failure> {
+        let mut offsets = Vec::new();
+        for reply in self.ask_all(|| PeerRequest::GroupOffsets(group.clone()), Others::AndThis).await? {
+            match reply {
+                PeerReply::GroupOffsets(found) => offsets.extend(found),
+                other => return Err(unexpected(&other)),
+            }
+        }
+        Ok(offsets)
+    }
+
+    pub(super) async fn describe_group(&self, group: GroupName) -> Result<GroupInfo, Failure> {
+        let now = self.clock.monotonic();
+        self.groups.borrow_mut().expire(now);
+        let (generation, members) = self.groups.borrow().describe(&group, now).unwrap_or_default();
+        let offsets = self.group_offsets(&group).await?;
+        if members.is_empty() && offsets.is_empty() {
+            return Err(Failure::new(Status::GroupNotExist, format!("group {group} has neither members nor offsets")));
+        }
+        let committed: HashMap<_, _> = offsets.iter().map(|offset| (offset.key, offset.committed)).collect();
+        let holder = |key: QueueKey| members.iter().find(|member| member.queues.contains(&key));
+        let topics: Vec<Topic> = {
+            let tables = self.tables.borrow();
+            let subscribed = members.iter().flat_map(|member| &member.topics).filter_map(|name| tables.topic_named(name));
+            let read = offsets.iter().filter_map(|offset| tables.topic(offset.key.topic));
+            let ids: BTreeSet<_> = subscribed.chain(read).map(|topic| topic.id).collect();
+            ids.into_iter().filter_map(|id| tables.topic(id).cloned()).collect()
+        };
+        let mut queues = Vec::new();
+        for topic in topics {
+            for range in self.queue_ranges(topic.id).await? {
+                let key = QueueKey { topic: topic.id, queue: range.queue };
+                let committed = committed.get(&key).copied();
+                // What retention has removed can not be read any more, so it is no lag.
+                let next = committed.unwrap_or(range.first_offset).max(range.first_offset);
+                queues.push(GroupQueueInfo {
+                    topic: topic.name.clone(),
+                    queue: range.queue,
+                    committed,
+                    end_offset: range.end_offset,
+                    lag: range.end_offset.0.saturating_sub(next.0),
+                    member: holder(key).map(|member| member.member.clone()),
+                });
+            }
+        }
+        Ok(GroupInfo { group, generation, members, queues })
+    }
+
+    pub(super) async fn reset_group(self: &Rc<Self>, reset: ResetGroup) -> Result<Reply, Failure> {
+        self.groups.borrow_mut().expire(self.clock.monotonic());
+        if self.groups.borrow().has_members(&reset.group) {
+            let message = format!("group {} has members: stop them first", reset.group);
+            return Err(Failure::new(Status::GroupHasMembers, message));
+        }
+        let topic = self.tables.borrow().topic_named(&reset.topic).cloned();
+        let topic = topic.ok_or_else(|| topic_missing(&reset.topic))?;
+        match reset.place {
+            ResetPlace::Offset(queue, offset) => {
+                let key = QueueKey { topic: topic.id, queue };
+                self.commit_anywhere(reset.group, key, offset).await?;
+            }
+            ResetPlace::Every(place) => {
+                for queue in (0..topic.queue_count).map(QueueNumber) {
+                    let key = QueueKey { topic: topic.id, queue };
+                    let offset = self.find_anywhere(key, place).await?;
+                    self.commit_anywhere(reset.group.clone(), key, offset).await?;
+                }
+            }
+        }
+        Ok(Reply::Done)
+    }
+
+    async fn find_anywhere(&self, key: QueueKey, place: OffsetPlace) -> Result<QueueOffset, Failure> {
+        let owner = key.queue.shard(self.options.shard_count);
+        let request = PeerRequest::Client(Request::FindOffset { key, place });
+        match self.peers()?.ask(owner, request).await? {
+            PeerReply::Client(Reply::OffsetFound(offset)) => Ok(offset),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn commit_anywhere(&self, group: GroupName, key: QueueKey, offset: QueueOffset) -> Result<(), Failure> {
+        let owner = key.queue.shard(self.options.shard_count);
+        let request = PeerRequest::Client(Request::CommitOffset { group, key, offset });
+        match self.peers()?.ask(owner, request).await? {
+            PeerReply::Client(Reply::Done) => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    pub(super) async fn describe_node(&self, count_syscalls: bool) -> Result<NodeInfo, Failure> {
+        let mut shards = Vec::new();
+        for reply in self.ask_all(|| PeerRequest::ShardInfo { count_syscalls }, Others::AndThis).await? {
+            match reply {
+                PeerReply::ShardInfo(info) => shards.push(*info),
+                other => return Err(unexpected(&other)),
+            }
+        }
+        let resident = |info: &ShardInfo| info.counters.iter().find(|(name, _)| name == "resident_bytes").map(|c| c.1);
+        let resident_bytes = shards.iter().find_map(resident).unwrap_or(0);
+        Ok(NodeInfo { version: self.options.version.clone(), level: self.options.level, resident_bytes, shards })
+    }
+
+    /// Carries out what another shard, or this one, asks of this one.
+    pub async fn handle_peer(self: &Rc<Self>, request: PeerRequest) -> Result<PeerReply, Failure> {
+        match request {
+            PeerRequest::Client(request) => self.handle_here(request).await.map(PeerReply::Client),
+            PeerRequest::PutTopic(topic) => {
+                let _turn = self.topic_change.take().await;
+                self.change(&[Change::Topic(topic)]).await?;
+                Ok(PeerReply::Done)
+            }
+            PeerRequest::RemoveTopic(id) => {
+                let _turn = self.topic_change.take().await;
+                self.change(&[Change::TopicRemoved(id)]).await?;
+                Ok(PeerReply::Done)
+            }
+            PeerRequest::SyncTopics { topics, next_topic_id } => self.take_topics(topics, next_topic_id).await,
+            PeerRequest::QueueRanges(id) => Ok(PeerReply::QueueRanges(self.own_ranges(id))),
+            PeerRequest::GroupOffsets(group) => Ok(PeerReply::GroupOffsets(self.own_offsets(&group))),
+            PeerRequest::GroupNames => {
+                Ok(PeerReply::GroupNames(self.tables.borrow().groups().cloned().collect()))
+            }
+            PeerRequest::ShardInfo { count_syscalls } => {
+                Ok(PeerReply::ShardInfo(Box::new(self.shard_info(count_syscalls))))
+            }
+        }
+    }
+
+    async fn take_topics(&self, topics: Vec<Topic>, next_topic_id: TopicId) -> Result<PeerReply, Failure> {
+        let _turn = self.topic_change.take().await;
+        let changes: Vec<_> = {
+            let tables = self.tables.borrow();
+            let kept: BTreeSet<_> = topics.iter().map(|topic| topic.id).collect();
+            let gone = tables.topics().filter(|topic| !kept.contains(&topic.id));
+            let gone: Vec<_> = gone.map(|topic| Change::TopicRemoved(topic.id)).collect();
+            let new = topics.into_iter().filter(|topic| tables.topic(topic.id) != Some(topic)).map(Change::Topic);
+            let next = (tables.next_topic_id() != next_topic_id).then_some(Change::NextTopicId(next_topic_id));
+            gone.into_iter().chain(new).chain(next).collect()
+        };
+        // In slices, since a node may have thousands of topics and a batch has a bound.
+        for slice in changes.chunks(1024) {
+            self.change(slice).await?;
+        }
+        Ok(PeerReply::Done)
+    }
+
+    fn own_ranges(&self, id: TopicId) -> Vec<QueueInfo> {
+        let queue_count = self.tables.borrow().topic(id).map_or(0, |topic| topic.queue_count);
+        let queues = self.queues.borrow();
+        owned_queues(id, queue_count, &self.options)
+            .filter_map(|key| queues.get(&key))
+            .map(|queue| {
+                let (first_offset, end_offset) = self.bounds(queue);
+                QueueInfo { queue: queue.key.queue, shard: self.options.shard, first_offset, end_offset }
+            })
+            .collect()
+    }
+
+    fn own_offsets(&self, group: &GroupName) -> Vec<GroupOffset> {
+        let offsets = self.tables.borrow().offsets_of(group);
+        let queues = self.queues.borrow();
+        let with_bounds = offsets.into_iter().filter_map(|(key, committed)| {
+            let (first_offset, end_offset) = self.bounds(queues.get(&key)?);
+            Some(GroupOffset { key, committed, first_offset, end_offset })
+        });
+        with_bounds.collect()
+    }
+
+    fn shard_info(&self, count_syscalls: bool) -> ShardInfo {
+        let mut counters = self.metrics.counters();
+        let queue_count = self.queues.borrow().len() as u64;
+        let segments = self.log.segments();
+        let segment_bytes = segments.iter().map(|segment| segment.bytes).sum();
+        counters.push(("queues".to_owned(), queue_count));
+        counters.push(("segments".to_owned(), segments.len() as u64));
+        counters.push(("segment_bytes".to_owned(), segment_bytes));
+        counters.push(("log_end".to_owned(), self.log.watermarks().durable_end().0));
+        counters.push(("index_bytes".to_owned(), self.index.memory_bytes() as u64));
+        if let Some(host) = &*self.host.borrow() {
+            counters.extend(host(count_syscalls));
+        }
+        ShardInfo {
+            shard: self.options.shard,
+            core: self.options.core,
+            state: self.state(),
+            counters,
+            histograms: self.metrics.histograms(),
+        }
+    }
+}
+
+/// Whether the asking shard asks itself as well.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Others {
+    Only,
+    AndThis,
+}

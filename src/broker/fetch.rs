@@ -1,0 +1,188 @@
+//! Handing out stored batches.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::queue::Queue;
+use super::shard_broker::Broker;
+use crate::api::{DamagedBytes, Failure, Fetch, Fetched, OffsetPlace, Status};
+use crate::disk::Disk;
+use crate::index::{IndexEntry, IndexError, LookupMax};
+use crate::limits;
+use crate::log::Want;
+use crate::types::{QueueKey, QueueOffset};
+
+/// Batches looked up at once for one answer.
+const ENTRIES_MAX: usize = 4096;
+
+/// What a first look at a fetch found, without any I/O.
+#[derive(Debug)]
+pub enum FetchStep {
+    /// The answer: from the tail cache, or empty because no wait was asked for.
+    Ready(Fetched),
+    /// There is nothing yet, or the disk must be read: [`Broker::fetch`] does both.
+    Later,
+}
+
+impl<D: Disk> Broker<D> {
+    /// Answers a fetch when that takes no waiting.
+    pub fn fetch_now(&self, fetch: &Fetch) -> Result<FetchStep, Failure> {
+        let queue = self.queue(fetch.key)?;
+        self.check_range(&queue, fetch.offset)?;
+        if fetch.offset == queue.durable_end.get() {
+            let nothing = fetch.wait.is_zero().then(|| self.fetched(&queue, Vec::new(), fetch.offset, None));
+            return Ok(nothing.map_or(FetchStep::Later, FetchStep::Ready));
+        }
+        let Some(entries) = self.index.lookup_in_memory(fetch.key, fetch.offset, lookup_max(fetch)) else {
+            return Ok(FetchStep::Later);
+        };
+        let entries = self.visible(&queue, entries);
+        let wants = wants(&entries);
+        let mut batches = Vec::with_capacity(padded_bytes(&entries));
+        if self.log.read_tail(&wants, &mut batches) < wants.len() || wants.is_empty() {
+            return Ok(FetchStep::Later);
+        }
+        let next = entries.last().map_or(fetch.offset, IndexEntry::end_offset);
+        self.note_fetched(fetch.offset, next, batches.len());
+        Ok(FetchStep::Ready(self.fetched(&queue, batches, next, None)))
+    }
+
+    /// Answers a fetch, waiting for a message as long as it asks and reading the disk as far as need be.
+    pub async fn fetch(&self, fetch: Fetch) -> Result<Fetched, Failure> {
+        let queue = self.queue(fetch.key)?;
+        self.wait_for_message(&queue, &fetch).await?;
+        loop {
+            self.check_range(&queue, fetch.offset)?;
+            if fetch.offset >= queue.durable_end.get() {
+                return Ok(self.fetched(&queue, Vec::new(), fetch.offset, None));
+            }
+            let entries = match self.index.lookup(fetch.key, fetch.offset, lookup_max(&fetch)).await {
+                Ok(entries) => self.visible(&queue, entries),
+                Err(error) => return Err(self.index_damaged(&error)),
+            };
+            let Some(first) = entries.first().copied() else {
+                return Ok(self.fetched(&queue, Vec::new(), fetch.offset, None));
+            };
+            if first.base_offset > fetch.offset {
+                // Recovery lost what stood here, and said so when it started.
+                let damaged = DamagedBytes { file: self.options.directory.display().to_string(), position: 0 };
+                return Ok(self.fetched(&queue, Vec::new(), first.base_offset, Some(damaged)));
+            }
+            let mut batches = Vec::with_capacity(padded_bytes(&entries));
+            let outcome = self.log.read(&wants(&entries), &mut batches).await;
+            let outcome = outcome.map_err(|error| Failure::new(Status::StorageFailed, error.to_string()))?;
+            if outcome.count > 0 {
+                let next = entries[outcome.count - 1].end_offset();
+                self.note_fetched(fetch.offset, next, batches.len());
+                return Ok(self.fetched(&queue, batches, next, None));
+            }
+            if let Some(damaged) = outcome.damaged {
+                self.metrics.damaged_batches.add(1);
+                return Ok(self.fetched(&queue, Vec::new(), first.end_offset(), Some(damaged)));
+            }
+            // Retention took the segment away between the look-up and the read; the queue's bounds follow in its own
+            // step, so that the next check says so.
+            self.index.advance_first(fetch.key, first.end_offset());
+        }
+    }
+
+    /// Translates a place in a queue into an offset.
+    pub(super) async fn find_offset(&self, key: QueueKey, place: OffsetPlace) -> Result<QueueOffset, Failure> {
+        let queue = self.queue(key)?;
+        let (first, _) = self.bounds(&queue);
+        match place {
+            OffsetPlace::First => Ok(first),
+            OffsetPlace::Last => Ok(queue.durable_end.get()),
+            OffsetPlace::Time(time) => {
+                let found = self.index.find_time(key, time).await;
+                found.map_err(|error| self.index_damaged(&error))
+            }
+        }
+    }
+
+    /// First offset and end, as readers see them.
+    pub(super) fn bounds(&self, queue: &Queue) -> (QueueOffset, QueueOffset) {
+        let end = queue.durable_end.get();
+        let first = self.index.bounds(queue.key).map_or(end, |(first, _)| first);
+        (first.min(end), end)
+    }
+
+    fn check_range(&self, queue: &Queue, offset: QueueOffset) -> Result<(), Failure> {
+        if queue.deleted.get() {
+            return Err(Failure::new(Status::TopicNotExist, "the topic was deleted"));
+        }
+        let (first, end) = self.bounds(queue);
+        if (first..=end).contains(&offset) {
+            return Ok(());
+        }
+        Err(Failure::new(
+            Status::OffsetOutOfRange,
+            format!("offset {offset} of {} is outside {first} to {end}", queue.key),
+        ))
+    }
+
+    /// Waits until there is a message at the fetch's offset, or its time is up.
+    async fn wait_for_message(&self, queue: &Rc<Queue>, fetch: &Fetch) -> Result<(), Failure> {
+        let is_there = || queue.deleted.get() || queue.durable_end.get() > fetch.offset;
+        if is_there() || fetch.wait.is_zero() {
+            return Ok(());
+        }
+        self.check_range(queue, fetch.offset)?;
+        self.metrics.fetches_waited.add(1);
+        let wait = fetch.wait.min(Duration::from_millis(u64::from(limits::FETCH_WAIT_MS_MAX)));
+        let arrived = async {
+            while !is_there() {
+                queue.waiters.changed().await;
+            }
+        };
+        futures_lite::future::or(arrived, self.clock.sleep(wait)).await;
+        Ok(())
+    }
+
+    /// Drops entries that readers must not see yet. The index holds durable ones only, so this is a check.
+    fn visible(&self, queue: &Queue, mut entries: Vec<IndexEntry>) -> Vec<IndexEntry> {
+        let end = queue.durable_end.get();
+        entries.retain(|entry| entry.end_offset() <= end);
+        entries
+    }
+
+    fn note_fetched(&self, from: QueueOffset, next: QueueOffset, bytes: usize) {
+        self.metrics.messages_fetched.add(next.0 - from.0);
+        self.metrics.bytes_fetched.add(bytes as u64);
+    }
+
+    fn fetched(
+        &self,
+        queue: &Queue,
+        batches: Vec<u8>,
+        next_offset: QueueOffset,
+        damaged: Option<DamagedBytes>,
+    ) -> Fetched {
+        let (first_offset, end_offset) = self.bounds(queue);
+        Fetched { batches, next_offset, first_offset, end_offset, damaged }
+    }
+
+    /// A block of the index cannot be read: the index is built anew at the next start, and the operator is told.
+    pub(super) fn index_damaged(&self, error: &IndexError) -> Failure {
+        let reason = error.to_string();
+        self.index_failed.borrow_mut().get_or_insert_with(|| reason.clone());
+        Failure::new(Status::StorageFailed, format!("{reason}; restart the broker to build the index anew"))
+    }
+}
+
+fn lookup_max(fetch: &Fetch) -> LookupMax {
+    LookupMax {
+        entries: ENTRIES_MAX,
+        bytes: u64::from(fetch.bytes_max).min(limits::FETCH_BYTES_MAX as u64),
+        records: u64::from(fetch.records_max.max(1)),
+    }
+}
+
+fn wants(entries: &[IndexEntry]) -> Vec<Want> {
+    entries.iter().map(|entry| Want { position: entry.position, batch_bytes: entry.batch_bytes }).collect()
+}
+
+/// What the batches take in an answer.
+fn padded_bytes(entries: &[IndexEntry]) -> usize {
+    entries.iter().map(|entry| crate::wire::batch::align_batch(u64::from(entry.batch_bytes)) as usize).sum()
+}

@@ -1,0 +1,200 @@
+//! Work in the background of a shard: spilling the index, checkpoints, snapshots, retention. In small steps, and never
+//! on the way of a message.
+
+use std::time::Duration;
+
+use super::shard_broker::{Broker, owned_queues};
+use super::snapshot::Snapshot;
+use crate::api::Failure;
+use crate::disk::Disk;
+use crate::index::{IndexError, TrimProgress};
+use crate::types::{Level, LogPosition, MonotonicTime, Timestamp};
+
+/// A start replays at most about this much log, unless it was written within `SNAPSHOT_INTERVAL_MIN`.
+const SNAPSHOT_BYTES: u64 = 64 * 1024 * 1024;
+const SNAPSHOT_INTERVAL_MIN: Duration = Duration::from_millis(250);
+/// A quiet log gets its snapshot this long after it last changed.
+const SNAPSHOT_INTERVAL_MAX: Duration = Duration::from_secs(5);
+/// Snapshots take at most one part in this many of the time, however large they grow.
+const SNAPSHOT_SHARE: u32 = 50;
+const RETENTION_INTERVAL: Duration = Duration::from_secs(1);
+const TRIM_STEP_QUEUES: usize = 64;
+/// A checkpoint is cut into batches of about this size.
+const CHECKPOINT_BATCH_BYTES: usize = 256 * 1024;
+
+/// When what was last done.
+struct Clockwork {
+    snapshot_at: MonotonicTime,
+    snapshot_took: Duration,
+    retention_at: MonotonicTime,
+}
+
+impl<D: Disk> Broker<D> {
+    /// The housekeeping task; ends after [`stop`](Broker::stop), with everything durable in a last snapshot.
+    pub async fn run_housekeeping(&self) {
+        let now = self.clock.monotonic();
+        let mut clockwork = Clockwork { snapshot_at: now, snapshot_took: Duration::ZERO, retention_at: now };
+        while !self.stopped.get() {
+            let published = self.published.changed();
+            futures_lite::future::or(published, self.clock.sleep(RETENTION_INTERVAL)).await;
+            if self.log.watermarks().has_failed() {
+                return;
+            }
+            if let Err(error) = self.keep_house(&mut clockwork).await {
+                // The log goes on without; the next start builds the index anew.
+                self.index_failed.borrow_mut().get_or_insert(error.to_string());
+                self.clock.sleep(RETENTION_INTERVAL).await;
+            }
+        }
+    }
+
+    /// Everything that is due.
+    async fn keep_house(&self, clockwork: &mut Clockwork) -> Result<(), IndexError> {
+        if self.index.spill_needed() {
+            self.index.spill().await?;
+        }
+        if self.checkpoint_is_due() {
+            // A full disk or a failed log: the next round tries again.
+            let _ = self.checkpoint().await;
+        }
+        if self.snapshot_is_due(clockwork) {
+            let started = self.clock.monotonic();
+            self.take_snapshot().await?;
+            clockwork.snapshot_at = self.clock.monotonic();
+            clockwork.snapshot_took = clockwork.snapshot_at.since(started);
+        }
+        let now = self.clock.monotonic();
+        if now.since(clockwork.retention_at) >= RETENTION_INTERVAL {
+            clockwork.retention_at = now;
+            self.retain().await?;
+        }
+        Ok(())
+    }
+
+    fn snapshot_is_due(&self, clockwork: &Clockwork) -> bool {
+        let unsaved = self.log.watermarks().durable_end().since(self.snapshot_position.get());
+        let passed = self.clock.monotonic().since(clockwork.snapshot_at);
+        let pause = SNAPSHOT_INTERVAL_MIN.max(clockwork.snapshot_took * SNAPSHOT_SHARE);
+        (unsaved >= SNAPSHOT_BYTES && passed >= pause) || (unsaved > 0 && passed >= SNAPSHOT_INTERVAL_MAX.max(pause))
+    }
+
+    /// Makes tables and index durable as of now, so that the next start replays only what comes behind.
+    pub async fn take_snapshot(&self) -> Result<(), IndexError> {
+        self.index.spill().await?;
+        // No await between these three: they are one moment of the log.
+        let position = self.log.watermarks().durable_end();
+        let mut tables = Vec::new();
+        self.tables.borrow().as_changes().for_each(|change| change.encode(&mut tables));
+        let index = self.index.snapshot();
+        self.index.sync().await?;
+        let sequence = self.snapshot_slot.get() + 1;
+        let snapshot = Snapshot { sequence, position, epoch: self.log.epoch(), tables, index };
+        snapshot.write(&self.disk, &self.options.directory).await?;
+        self.snapshot_slot.set(sequence);
+        self.snapshot_position.set(position);
+        self.metrics.snapshots.add(1);
+        Ok(())
+    }
+
+    /// A segment without a checkpoint has been begun.
+    fn checkpoint_is_due(&self) -> bool {
+        let segments = self.log.segments();
+        let newest = segments.last().filter(|segment| segment.newest.is_some());
+        newest.is_some_and(|newest| self.checkpoint_segment.get().is_none_or(|base| base < newest.base))
+    }
+
+    /// Repeats the tables in the log, so that older segments can go: what they say is said again here.
+    async fn checkpoint(&self) -> Result<(), Failure> {
+        // No topic may change between the reading of the tables and the last batch.
+        let _turn = self.topic_change.take().await;
+        let mut payloads = vec![Vec::new()];
+        for change in self.tables.borrow().as_changes() {
+            let payload = payloads.last_mut().expect("there is one");
+            change.encode(payload);
+            if payload.len() >= CHECKPOINT_BATCH_BYTES {
+                payloads.push(Vec::new());
+            }
+        }
+        let mut first: Option<LogPosition> = None;
+        let mut end = LogPosition::ZERO;
+        for payload in payloads.iter().filter(|payload| !payload.is_empty()) {
+            let placement = self.append_state(payload, Level::Written).await?;
+            first.get_or_insert(placement.position);
+            end = placement.end;
+        }
+        let settled = self.log.watermarks().wait(Level::Durable, end).await;
+        settled.map_err(|failure| self.storage_failed(&failure))?;
+        let first = first.expect("tables have at least the next topic id");
+        let segments = self.log.segments();
+        let holder = segments.iter().rev().find(|segment| segment.base <= first);
+        self.checkpoint_segment.set(holder.map(|segment| segment.base));
+        Ok(())
+    }
+
+    /// Removes the oldest segments as far as age and size ask, one after the other.
+    async fn retain(&self) -> Result<(), IndexError> {
+        self.age_topics().await?;
+        loop {
+            let segments = self.log.segments();
+            let [oldest, next, ..] = &segments[..] else { return Ok(()) };
+            let kept: u64 = segments.iter().map(|segment| segment.bytes).sum();
+            let too_many = self.options.retention_bytes.is_some_and(|bytes| kept > bytes);
+            let expired = match (self.log_retention(), oldest.newest) {
+                (Some(retention), Some(newest)) => self.now_minus(retention) > newest,
+                _ => false,
+            };
+            if !too_many && !expired {
+                return Ok(());
+            }
+            // What the segment says must be said behind it: by a checkpoint, and by a snapshot for a fast start.
+            let checkpointed = self.checkpoint_segment.get().is_some_and(|base| base >= next.base);
+            if !checkpointed || next.newest.is_none() {
+                return Ok(());
+            }
+            if self.snapshot_position.get() < next.base {
+                self.take_snapshot().await?;
+            }
+            let mut trim = self.index.trim(next.base);
+            while trim.step(TRIM_STEP_QUEUES).await? == TrimProgress::More {
+                self.clock.sleep(Duration::from_millis(1)).await;
+            }
+            if self.log.remove_oldest().await?.is_none() {
+                return Ok(());
+            }
+            self.metrics.segments_removed.add(1);
+        }
+    }
+
+    /// Moves the first offsets of topics whose retention is shorter than that of the segments they share with others.
+    async fn age_topics(&self) -> Result<(), IndexError> {
+        let aged: Vec<_> = {
+            let tables = self.tables.borrow();
+            let with_age = tables.topics().filter_map(|topic| Some((topic.id, topic.queue_count, topic.retention?)));
+            with_age.collect()
+        };
+        for (id, queue_count, retention) in aged {
+            let oldest = self.now_minus(retention);
+            for key in owned_queues(id, queue_count, &self.options) {
+                let offset = self.index.find_time(key, oldest).await?;
+                if self.index.bounds(key).is_some_and(|(first, end)| first < offset && offset <= end) {
+                    self.index.advance_first(key, offset);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The longest retention of any topic: segments are shared, so they stay for the most demanding one. `None`: for
+    /// ever.
+    fn log_retention(&self) -> Option<Duration> {
+        let tables = self.tables.borrow();
+        let of_topics = tables.topics().map(|topic| topic.retention.or(self.options.retention_age));
+        let longest = of_topics.reduce(|one, other| Some(one?.max(other?)));
+        longest.unwrap_or(self.options.retention_age)
+    }
+
+    fn now_minus(&self, age: Duration) -> Timestamp {
+        let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        Timestamp(self.clock.now().0.saturating_sub(age_ms))
+    }
+}

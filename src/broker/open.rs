@@ -1,0 +1,255 @@
+//! Starting a shard: snapshot, replay, and the index from the log when it cannot be trusted.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use super::apply::entry_of_header;
+use super::groups::Groups;
+use super::options::BrokerOptions;
+use super::shard_broker::{Broker, OpenedBroker, TopicTurn};
+use super::snapshot::Snapshot;
+use super::state_record::{Change, ChangeError, decode_changes};
+use super::tables::Tables;
+use crate::clock::SharedClock;
+use crate::disk::{Disk, DiskError};
+use crate::index::{Index, IndexError, IndexOptions, TrimProgress};
+use crate::log::{CommitLog, LogOptions, Manifest, OpenError, Replay, Report, StartAt};
+use crate::metrics::ShardMetrics;
+use crate::types::{LogPosition, QueueKey, WakerList};
+use crate::wire::batch::{BatchHeader, Kind, state_payload};
+
+/// Queues looked at between two chances for others to run.
+const TRIM_STEP_QUEUES: usize = 256;
+
+/// Why a shard does not start. Nothing stored was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Log(#[from] OpenError),
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    #[error("the log was written by a newer release ({0}): start that release, or use another data directory")]
+    Newer(#[from] ChangeError),
+}
+
+/// What replay builds, and what it stumbled over.
+struct Rebuild<D: Disk> {
+    tables: Tables,
+    index: Index<D>,
+    /// The snapshot does not fit the log, or the index contradicts it: start again without.
+    distrust: Option<String>,
+    unreadable: Option<ChangeError>,
+}
+
+impl<D: Disk> Rebuild<D> {
+    fn messages(&mut self, header: &BatchHeader) {
+        if self.distrust.is_some() {
+            return;
+        }
+        if let Err(error) = self.index.replay(header.key, entry_of_header(header)) {
+            self.distrust = Some(error.to_string());
+        }
+    }
+
+    fn state(&mut self, payload: &[u8], position: LogPosition) {
+        match decode_changes(payload) {
+            Ok(changes) => changes.into_iter().for_each(|change| self.change(change, position)),
+            Err(error) => self.unreadable = Some(error),
+        }
+    }
+
+    fn change(&mut self, change: Change, position: LogPosition) {
+        if let Change::TopicRemoved(id) = &change {
+            remove_topic(&self.index, |key| key.topic == *id);
+        }
+        self.tables.apply(change, position);
+    }
+}
+
+impl<D: Disk> Replay for Rebuild<D> {
+    fn restart(&mut self) {
+        self.distrust = Some("the snapshot's place in the log is gone".to_owned());
+    }
+
+    fn whole(&mut self, header: &BatchHeader, bytes: &[u8]) {
+        match header.kind {
+            Kind::Messages => self.messages(header),
+            Kind::State => self.state(state_payload(bytes), header.position),
+        }
+    }
+
+    fn harmed(&mut self, header: &BatchHeader) {
+        if header.kind == Kind::Messages {
+            self.messages(header);
+        }
+    }
+
+    async fn settle(&mut self) -> Result<(), DiskError> {
+        if self.index.spill_needed() {
+            match self.index.spill().await {
+                Err(IndexError::Disk(error)) => return Err(error),
+                Err(error) => self.distrust = Some(error.to_string()),
+                Ok(()) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn remove_topic<D: Disk>(index: &Index<D>, is_gone: impl Fn(QueueKey) -> bool) {
+    index.queues().into_iter().filter(|key| is_gone(*key)).for_each(|key| index.remove_queue(key));
+}
+
+impl<D: Disk> Broker<D> {
+    /// Opens the shard in its directory, made when missing.
+    pub async fn open(
+        disk: D,
+        options: BrokerOptions,
+        clock: SharedClock,
+        metrics: Rc<ShardMetrics>,
+    ) -> Result<OpenedBroker<D>, StartError> {
+        disk.create_directory(&options.directory.join("log")).await?;
+        disk.create_directory(&options.directory.join("index")).await?;
+        disk.sync_directory(&options.directory).await?;
+        let snapshot = Snapshot::read_newest(&disk, &options.directory).await?;
+        let sequence = snapshot.as_ref().map_or(0, |snapshot| snapshot.sequence);
+        let attempt = Attempt { disk: &disk, options: &options, clock: &clock, metrics: &metrics };
+        let (opened, rebuilt) = match attempt.run(snapshot.as_ref()).await? {
+            Ok(opened) => (opened, None),
+            Err(reason) => match attempt.run(None).await? {
+                Ok(opened) => (opened, Some(reason)),
+                // Without a snapshot there is nothing left to distrust: the log itself contradicts the rules.
+                Err(reason) => return Err(StartError::Log(contradiction(&options, reason))),
+            },
+        };
+        let Opened { log, tables, index, report } = opened;
+        let snapshot_position = match (&snapshot, &rebuilt) {
+            (Some(snapshot), None) => snapshot.position,
+            _ => log.first_position(),
+        };
+        let broker = Broker {
+            disk,
+            clock,
+            metrics,
+            log,
+            index,
+            tables: RefCell::new(tables),
+            queues: RefCell::new(HashMap::new()),
+            groups: RefCell::new(Groups::default()),
+            topic_change: TopicTurn::default(),
+            peers: RefCell::new(None),
+            draining: Cell::new(false),
+            stopped: Cell::new(false),
+            checkpoint_segment: Cell::new(None),
+            snapshot_position: Cell::new(snapshot_position),
+            snapshot_slot: Cell::new(sequence),
+            published: WakerList::new(),
+            index_failed: RefCell::new(None),
+            host: RefCell::new(None),
+            options,
+        };
+        let topics: Vec<_> = broker.tables.borrow().topics().cloned().collect();
+        topics.iter().for_each(|topic| broker.make_queues(topic));
+        Ok(OpenedBroker { broker: Rc::new(broker), report, rebuilt })
+    }
+}
+
+fn contradiction(options: &BrokerOptions, detail: String) -> OpenError {
+    OpenError::Contradiction { directory: options.directory.display().to_string(), detail }
+}
+
+struct Attempt<'a, D: Disk> {
+    disk: &'a D,
+    options: &'a BrokerOptions,
+    clock: &'a SharedClock,
+    metrics: &'a Rc<ShardMetrics>,
+}
+
+struct Opened<D: Disk> {
+    log: CommitLog<D>,
+    tables: Tables,
+    index: Index<D>,
+    report: Report,
+}
+
+impl<D: Disk> Attempt<'_, D> {
+    /// One try; the inner error says why the snapshot must not be used.
+    async fn run(&self, snapshot: Option<&Snapshot>) -> Result<Result<Opened<D>, String>, StartError> {
+        let log_directory = self.options.directory.join("log");
+        let epoch = Manifest::read(self.disk, &log_directory).await?.map_or(0, |manifest| manifest.epoch) + 1;
+        let index_directory = self.options.directory.join("index");
+        let stored = snapshot.map(|snapshot| &snapshot.index[..]);
+        let index_options = IndexOptions::new(epoch);
+        let index = match Index::open(self.disk.clone(), &index_directory, index_options, stored).await {
+            Ok(index) => index,
+            Err(IndexError::Disk(error)) => return Err(error.into()),
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        let mut tables = Tables::default();
+        if let Some(snapshot) = snapshot {
+            for change in decode_changes(&snapshot.tables)? {
+                tables.apply(change, snapshot.position);
+            }
+        }
+        let start = match snapshot {
+            Some(snapshot) => StartAt::Position { position: snapshot.position, epoch: snapshot.epoch },
+            None => StartAt::Beginning,
+        };
+        let mut rebuild = Rebuild { tables, index, distrust: None, unreadable: None };
+        let log_options = LogOptions {
+            directory: log_directory,
+            shard: self.options.shard,
+            segment_bytes: self.options.segment_bytes,
+            tail_cache_bytes: self.options.tail_cache_bytes,
+            zero_fill: self.options.zero_fill,
+        };
+        let (log, report) = CommitLog::open(
+            self.disk.clone(),
+            log_options,
+            self.clock.clone(),
+            self.metrics.clone(),
+            start,
+            &mut rebuild,
+        )
+        .await?;
+        if let Some(error) = rebuild.unreadable {
+            return Err(error.into());
+        }
+        let Rebuild { tables, index, distrust, .. } = rebuild;
+        let distrust = match distrust {
+            None => self.settle(&tables, &index, log.first_position()).await?,
+            some => some,
+        };
+        match distrust {
+            None => Ok(Ok(Opened { log, tables, index, report })),
+            Some(reason) => {
+                log.close().await?;
+                index.close().await?;
+                Ok(Err(reason))
+            }
+        }
+    }
+
+    /// Brings the index in line with the tables and the log's start.
+    async fn settle(
+        &self,
+        tables: &Tables,
+        index: &Index<D>,
+        first_position: LogPosition,
+    ) -> Result<Option<String>, StartError> {
+        // Batches that were on their way when their topic was deleted.
+        remove_topic(index, |key| tables.topic(key.topic).is_none());
+        let mut trim = index.trim(first_position);
+        loop {
+            match trim.step(TRIM_STEP_QUEUES).await {
+                Ok(TrimProgress::More) => {}
+                Ok(TrimProgress::Done) => return Ok(None),
+                Err(IndexError::Disk(error)) => return Err(error.into()),
+                Err(error) => return Ok(Some(error.to_string())),
+            }
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! What one shard asks of another, and the seam through which it asks.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use super::tables::Topic;
+use crate::api::{Failure, QueueInfo, Reply, Request, ShardAddress, ShardInfo};
+use crate::types::{GroupName, QueueKey, QueueOffset, ShardId, TopicId};
+
+/// A request from shard to shard.
+#[derive(Clone, Debug)]
+pub enum PeerRequest {
+    /// A client's request that belongs to the shard asked.
+    Client(Request),
+    /// Make this topic's configuration durable here.
+    PutTopic(Topic),
+    RemoveTopic(TopicId),
+    /// At start: have exactly these topics.
+    SyncTopics { topics: Vec<Topic>, next_topic_id: TopicId },
+    QueueRanges(TopicId),
+    GroupOffsets(GroupName),
+    GroupNames,
+    ShardInfo { count_syscalls: bool },
+}
+
+/// The answer to a [`PeerRequest`] of the same kind.
+#[derive(Clone, Debug)]
+pub enum PeerReply {
+    Client(Reply),
+    Done,
+    QueueRanges(Vec<QueueInfo>),
+    GroupOffsets(Vec<GroupOffset>),
+    GroupNames(Vec<GroupName>),
+    ShardInfo(Box<ShardInfo>),
+}
+
+/// A group's place in one queue, with the queue's bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupOffset {
+    pub key: QueueKey,
+    pub committed: QueueOffset,
+    pub first_offset: QueueOffset,
+    pub end_offset: QueueOffset,
+}
+
+/// The answer on its way.
+pub type PeerFuture = Pin<Box<dyn Future<Output = Result<PeerReply, Failure>>>>;
+
+/// The other shards of the node, as one of them sees them.
+pub trait Peers {
+    /// Asks a shard, which may be the asking one. Fails with `Busy` when its mailbox is full.
+    fn ask(&self, shard: ShardId, request: PeerRequest) -> PeerFuture;
+
+    /// Where each shard listens, in the order of their ids.
+    fn addresses(&self) -> Vec<ShardAddress>;
+}

@@ -1,0 +1,153 @@
+//! Taking batches of messages.
+
+use super::shard_broker::Broker;
+use crate::api::{Failure, Produced, Status};
+use crate::disk::Disk;
+use crate::log::{AppendRefusal, LogFailure};
+use crate::types::{Level, LogPosition, QueueKey, QueueOffset, Timestamp};
+use crate::wire::batch::{BatchError, CheckedBatch};
+use crate::wire::record::RecordError;
+
+/// A batch that is placed in the log and waits for its level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PendingProduce {
+    pub base_offset: QueueOffset,
+    pub position: LogPosition,
+    /// The level is reached when its watermark is here.
+    pub end: LogPosition,
+    pub store_time: Timestamp,
+    pub level: Level,
+}
+
+/// Why a batch was not placed.
+#[derive(Clone, Debug)]
+pub enum ProduceRefusal {
+    /// The open group is full: wait for [`Broker::room`], then try again. Nobody needs to be told.
+    Wait,
+    Failed(Failure),
+}
+
+impl<D: Disk> Broker<D> {
+    /// Checks a batch as it came from a client.
+    pub fn check_batch<'a>(&self, bytes: &'a [u8]) -> Result<CheckedBatch<'a>, Failure> {
+        CheckedBatch::check(bytes).map_err(|error| {
+            let status = match error {
+                BatchError::RecordsChecksum | BatchError::HeaderChecksum => Status::ChecksumMismatch,
+                BatchError::Length(_)
+                | BatchError::Record(RecordError::BodyTooLarge(_) | RecordError::FieldTooLarge) => {
+                    Status::MessageTooLarge
+                }
+                BatchError::Truncated
+                | BatchError::Magic
+                | BatchError::Version(_)
+                | BatchError::Kind(_)
+                | BatchError::Flags(_)
+                | BatchError::RecordCount(_)
+                | BatchError::TrailingBytes
+                | BatchError::Record(RecordError::Truncated | RecordError::Lengths | RecordError::TagHash) => {
+                    Status::InvalidArgument
+                }
+            };
+            Failure::new(status, format!("the batch was not stored: {error}"))
+        })
+    }
+
+    /// Places a checked batch in a queue of this shard. Nothing waits here; the answer is due when
+    /// [`outcome`](Broker::outcome) says so.
+    pub fn produce(
+        &self,
+        key: QueueKey,
+        level: Option<Level>,
+        batch: &CheckedBatch<'_>,
+    ) -> Result<PendingProduce, ProduceRefusal> {
+        if self.draining.get() {
+            let failure = Failure::new(Status::ShuttingDown, "the broker is shutting down: try again later");
+            return Err(ProduceRefusal::Failed(failure));
+        }
+        let queue = self.queue(key).map_err(ProduceRefusal::Failed)?;
+        if self.index.is_overfull() {
+            return Err(ProduceRefusal::Wait);
+        }
+        let level = level.unwrap_or_else(|| self.level_of(key));
+        let base_offset = queue.next_offset.get();
+        let placement = self.log.append(batch, key, base_offset, level).map_err(|refusal| self.refused(refusal))?;
+        queue.next_offset.set(base_offset.advance(u64::from(batch.record_count())));
+        self.metrics.batches_produced.add(1);
+        self.metrics.messages_produced.add(u64::from(batch.record_count()));
+        self.metrics.bytes_produced.add(batch.batch_bytes() as u64);
+        Ok(PendingProduce {
+            base_offset,
+            position: placement.position,
+            end: placement.end,
+            store_time: placement.store_time,
+            level,
+        })
+    }
+
+    /// Waits until a refused batch is worth another try.
+    pub async fn room(&self) {
+        if self.index.is_overfull() {
+            self.index.relieved().await;
+        } else {
+            self.log.room().changed().await;
+        }
+    }
+
+    /// What is to be answered for a placed batch; `None` while its level is not reached.
+    pub fn outcome(&self, pending: &PendingProduce) -> Option<Result<Produced, Failure>> {
+        let watermarks = self.log.watermarks();
+        if pending.end <= watermarks.end(pending.level) {
+            return Some(Ok(Produced {
+                base_offset: pending.base_offset,
+                position: pending.position,
+                store_time: pending.store_time,
+                level: watermarks.level_of(pending.end),
+            }));
+        }
+        watermarks.failure().map(|failure| Err(self.lost(pending.position, &failure)))
+    }
+
+    /// Waits for the batch's level.
+    pub async fn settled(&self, pending: &PendingProduce) -> Result<Produced, Failure> {
+        loop {
+            if let Some(outcome) = self.outcome(pending) {
+                return outcome;
+            }
+            self.log.watermarks().changes().changed().await;
+        }
+    }
+
+    /// The level of a queue's topic, or the node's.
+    fn level_of(&self, key: QueueKey) -> Level {
+        self.tables.borrow().topic(key.topic).and_then(|topic| topic.level).unwrap_or(self.options.level)
+    }
+
+    fn refused(&self, refusal: AppendRefusal) -> ProduceRefusal {
+        match refusal {
+            AppendRefusal::Wait => ProduceRefusal::Wait,
+            AppendRefusal::NoSpace => {
+                self.metrics.produce_refused.add(1);
+                ProduceRefusal::Failed(Failure::new(
+                    Status::NoSpace,
+                    format!("the disk of shard {} is full: free space or shorten the retention", self.options.shard),
+                ))
+            }
+            AppendRefusal::Failed(failure) => {
+                self.metrics.produce_refused.add(1);
+                ProduceRefusal::Failed(self.storage_failed(&failure))
+            }
+        }
+    }
+
+    /// The answer for a batch that was placed before the log failed.
+    fn lost(&self, position: LogPosition, failure: &LogFailure) -> Failure {
+        if position < failure.unknown_end {
+            Failure::new(
+                Status::OutcomeUnknown,
+                format!("the disk failed while it had the batch, which may be stored or not: {}", failure.error),
+            )
+        } else {
+            self.storage_failed(failure)
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! One queue while the shard runs.
+
+use std::cell::Cell;
+
+use crate::types::{QueueKey, QueueOffset, WakerList};
+
+/// A queue that this shard owns.
+///
+/// `durable_end <= next_offset`: what lies between is placed in the log and not yet flushed, and no reader sees it.
+pub struct Queue {
+    pub key: QueueKey,
+    /// Offset of the next message to be placed.
+    pub next_offset: Cell<QueueOffset>,
+    /// Readers see up to here.
+    pub durable_end: Cell<QueueOffset>,
+    /// Fetches that wait for a message, woken when `durable_end` moves or the queue is deleted.
+    pub waiters: WakerList,
+    pub deleted: Cell<bool>,
+}
+
+impl Queue {
+    pub fn new(key: QueueKey, end: QueueOffset) -> Self {
+        Self {
+            key,
+            next_offset: Cell::new(end),
+            durable_end: Cell::new(end),
+            waiters: WakerList::new(),
+            deleted: Cell::new(false),
+        }
+    }
+}

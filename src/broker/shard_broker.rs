@@ -1,0 +1,215 @@
+//! The broker of one shard: what it owns.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use super::groups::Groups;
+use super::options::BrokerOptions;
+use super::peers::Peers;
+use super::queue::Queue;
+use super::tables::{Tables, Topic};
+use crate::api::{Failure, Status};
+use crate::clock::SharedClock;
+use crate::disk::Disk;
+use crate::index::Index;
+use crate::log::{CommitLog, LogFailure, Report};
+use crate::metrics::ShardMetrics;
+use crate::types::{LogPosition, QueueKey, QueueNumber, ShardId, TopicId, WakerList};
+
+/// One shard's broker. Owned by one executor and shared by its tasks.
+///
+/// 1. `queues` holds exactly the queues of the topics in `tables` that this shard owns.
+/// 2. Tables, index and `durable_end` of the queues change in [`apply`](Broker::apply) only, in log order.
+pub struct Broker<D: Disk> {
+    pub(super) disk: D,
+    pub(super) options: BrokerOptions,
+    pub(super) clock: SharedClock,
+    pub(super) metrics: Rc<ShardMetrics>,
+    pub(super) log: CommitLog<D>,
+    pub(super) index: Index<D>,
+    pub(super) tables: RefCell<Tables>,
+    pub(super) queues: RefCell<HashMap<QueueKey, Rc<Queue>>>,
+    /// Used on the control shard only.
+    pub(super) groups: RefCell<Groups>,
+    /// One change of topics at a time, and none while a checkpoint is written.
+    pub(super) topic_change: TopicTurn,
+    pub(super) peers: RefCell<Option<Rc<dyn Peers>>>,
+    /// Refuses new messages while the shard is being stopped.
+    pub(super) draining: Cell<bool>,
+    /// Set when the tasks in the background are to end.
+    pub(super) stopped: Cell<bool>,
+    /// Base of the newest segment that holds a checkpoint of the tables.
+    pub(super) checkpoint_segment: Cell<Option<LogPosition>>,
+    /// Everything below is in a durable snapshot.
+    pub(super) snapshot_position: Cell<LogPosition>,
+    pub(super) snapshot_slot: Cell<u64>,
+    /// Woken after every publish, for the task that keeps house.
+    pub(super) published: WakerList,
+    /// The index failed: the next start builds it anew.
+    pub(super) index_failed: RefCell<Option<String>>,
+    /// What only the program around the shard can count.
+    pub(super) host: RefCell<Option<HostCounters>>,
+}
+
+/// Counters of the thread that runs the shard (processor time, allocations, system calls), read for `status`. The
+/// argument asks for system calls to be counted from now on.
+pub type HostCounters = Box<dyn Fn(bool) -> Vec<(String, u64)>>;
+
+/// A broker that has recovered, and what recovery found.
+pub struct OpenedBroker<D: Disk> {
+    pub broker: Rc<Broker<D>>,
+    pub report: Report,
+    /// Why the index was built from the log, when it was.
+    pub rebuilt: Option<String>,
+}
+
+/// One change of topics at a time: the future that holds it.
+#[derive(Default)]
+pub(super) struct TopicTurn {
+    taken: Cell<bool>,
+    released: WakerList,
+}
+
+pub(super) struct TopicTurnGuard<'a>(&'a TopicTurn);
+
+impl TopicTurn {
+    pub async fn take(&self) -> TopicTurnGuard<'_> {
+        while self.taken.get() {
+            self.released.changed().await;
+        }
+        self.taken.set(true);
+        TopicTurnGuard(self)
+    }
+}
+
+impl Drop for TopicTurnGuard<'_> {
+    fn drop(&mut self) {
+        self.0.taken.set(false);
+        self.0.released.wake();
+    }
+}
+
+impl<D: Disk> Broker<D> {
+    pub fn shard(&self) -> ShardId {
+        self.options.shard
+    }
+
+    pub fn options(&self) -> &BrokerOptions {
+        &self.options
+    }
+
+    pub fn metrics(&self) -> &Rc<ShardMetrics> {
+        &self.metrics
+    }
+
+    pub fn clock(&self) -> &SharedClock {
+        &self.clock
+    }
+
+    pub fn log(&self) -> &CommitLog<D> {
+        &self.log
+    }
+
+    pub fn index(&self) -> &Index<D> {
+        &self.index
+    }
+
+    /// Gives the shard the counters of its thread.
+    pub fn set_host_counters(&self, host: HostCounters) {
+        *self.host.borrow_mut() = Some(host);
+    }
+
+    /// Connects the shard with the others of its node. Until then every request that needs one is refused.
+    pub fn set_peers(&self, peers: Rc<dyn Peers>) {
+        *self.peers.borrow_mut() = Some(peers);
+    }
+
+    pub(super) fn peers(&self) -> Result<Rc<dyn Peers>, Failure> {
+        let starting = || Failure::new(Status::Busy, "the node is starting: try again");
+        self.peers.borrow().clone().ok_or_else(starting)
+    }
+
+    /// The queue, or why it cannot be used.
+    pub(super) fn queue(&self, key: QueueKey) -> Result<Rc<Queue>, Failure> {
+        if let Some(queue) = self.queues.borrow().get(&key) {
+            return Ok(queue.clone());
+        }
+        let tables = self.tables.borrow();
+        Err(match tables.topic(key.topic) {
+            None => Failure::new(Status::TopicNotExist, "the topic does not exist, or not any more: ask for its route"),
+            Some(topic) if key.queue.0 >= topic.queue_count => Failure::new(
+                Status::QueueNotExist,
+                format!("topic {} has queues 0 to {}, not {}", topic.name, topic.queue_count - 1, key.queue),
+            ),
+            Some(topic) => Failure::new(
+                Status::Internal,
+                format!("queue {} of topic {} is not on shard {}", key.queue, topic.name, self.options.shard),
+            ),
+        })
+    }
+
+    /// Makes the queues of `topic` that this shard owns and does not have yet.
+    pub(super) fn make_queues(&self, topic: &Topic) {
+        let mut queues = self.queues.borrow_mut();
+        for key in owned_queues(topic.id, topic.queue_count, &self.options) {
+            queues.entry(key).or_insert_with(|| {
+                self.index.ensure_queue(key);
+                let (_, end) = self.index.bounds(key).expect("the queue was just made");
+                Rc::new(Queue::new(key, end))
+            });
+        }
+    }
+
+    pub(super) fn remove_queues(&self, id: TopicId) {
+        let removed: Vec<_> = self.queues.borrow_mut().extract_if(|key, _| key.topic == id).collect();
+        for (key, queue) in removed {
+            queue.deleted.set(true);
+            queue.waiters.wake();
+            self.index.remove_queue(key);
+        }
+    }
+
+    /// Refuses messages from now on; what was taken is finished.
+    pub fn drain(&self) {
+        self.draining.set(true);
+    }
+
+    /// Lets the background tasks end. The commit task ends after the last group.
+    pub fn stop(&self) {
+        self.draining.set(true);
+        self.stopped.set(true);
+        self.log.stop();
+        self.published.wake();
+    }
+
+    /// The failure a client sees for a failed log: for batches that were not handed to the disk.
+    pub(super) fn storage_failed(&self, failure: &LogFailure) -> Failure {
+        Failure::new(
+            Status::StorageFailed,
+            format!("shard {} takes no messages since: {}; restart the broker", self.options.shard, failure.error),
+        )
+    }
+
+    /// Empty, or why the shard does not take messages.
+    pub fn state(&self) -> String {
+        if let Some(failure) = self.log.watermarks().failure() {
+            return self.storage_failed(&failure).message;
+        }
+        if let Some(reason) = &*self.index_failed.borrow() {
+            return format!("the consume index failed: {reason}; restart the broker to build it anew");
+        }
+        if self.log.is_out_of_space() {
+            return "the disk is full".to_owned();
+        }
+        if self.draining.get() { "shutting down".to_owned() } else { String::new() }
+    }
+}
+
+/// The queues of a topic that the shard owns.
+pub(super) fn owned_queues(id: TopicId, queue_count: u32, options: &BrokerOptions) -> impl Iterator<Item = QueueKey> {
+    let first = u32::from(options.shard.0);
+    (first..queue_count)
+        .step_by(usize::from(options.shard_count))
+        .map(move |queue| QueueKey { topic: id, queue: QueueNumber(queue) })
+}

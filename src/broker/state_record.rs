@@ -1,0 +1,204 @@
+//! The broker's own records: changes of its tables, stored in batches of kind `State` next to messages.
+//!
+//! A batch's payload is a sequence of changes:
+//!
+//! ```text
+//! 0  u8   kind
+//! 1  u32  body_bytes
+//! 5  body
+//!
+//! kind 1, topic:          u32 id, u32 queue_count, u64 retention_ms (0: none), u8 level (0: none, 1.. as Level), name
+//! kind 2, topic removed:  u32 id
+//! kind 3, offset:         u32 topic, u32 queue, u64 offset, u64 origin, group name
+//! kind 4, next topic id:  u32 id
+//! ```
+//!
+//! Names reach to the end of the body. `origin` is 0 for a commit; in a checkpoint, which repeats older commits, it is
+//! the log position of the commit, so that replay lets the newer of two win whatever their order in the log.
+
+use std::time::Duration;
+
+use super::tables::Topic;
+use crate::types::{GroupName, Level, LogPosition, QueueKey, QueueNumber, QueueOffset, TopicId, TopicName};
+use crate::wire::bytes::{get_u32, get_u64};
+
+const TOPIC: u8 = 1;
+const TOPIC_REMOVED: u8 = 2;
+const OFFSET: u8 = 3;
+const NEXT_TOPIC_ID: u8 = 4;
+
+const CHANGE_HEADER_BYTES: usize = 5;
+
+/// One change of the tables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    Topic(Topic),
+    TopicRemoved(TopicId),
+    Offset { group: GroupName, key: QueueKey, offset: QueueOffset, origin: Option<LogPosition> },
+    NextTopicId(TopicId),
+}
+
+/// Why stored changes cannot be read. Their checksum was right, so another release wrote them.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError {
+    #[error("a change ends behind its batch")]
+    Truncated,
+    #[error("change kind {0} is not known to this release")]
+    Kind(u8),
+    #[error("a change of kind {0} has a body that this release cannot read")]
+    Body(u8),
+}
+
+fn level_code(level: Option<Level>) -> u8 {
+    match level {
+        None => 0,
+        Some(Level::Accepted) => 1,
+        Some(Level::Written) => 2,
+        Some(Level::Durable) => 3,
+    }
+}
+
+fn level_from(code: u8) -> Option<Option<Level>> {
+    match code {
+        0 => Some(None),
+        1 => Some(Some(Level::Accepted)),
+        2 => Some(Some(Level::Written)),
+        3 => Some(Some(Level::Durable)),
+        _ => None,
+    }
+}
+
+impl Change {
+    /// Appends the change to a payload.
+    pub fn encode(&self, output: &mut Vec<u8>) {
+        let start = output.len();
+        output.extend_from_slice(&[0; CHANGE_HEADER_BYTES]);
+        let kind = match self {
+            Change::Topic(topic) => {
+                let retention_ms = topic.retention.map_or(0, |retention| retention.as_millis() as u64);
+                output.extend_from_slice(&topic.id.0.to_le_bytes());
+                output.extend_from_slice(&topic.queue_count.to_le_bytes());
+                output.extend_from_slice(&retention_ms.to_le_bytes());
+                output.push(level_code(topic.level));
+                output.extend_from_slice(topic.name.as_str().as_bytes());
+                TOPIC
+            }
+            Change::TopicRemoved(id) => {
+                output.extend_from_slice(&id.0.to_le_bytes());
+                TOPIC_REMOVED
+            }
+            Change::Offset { group, key, offset, origin } => {
+                output.extend_from_slice(&key.topic.0.to_le_bytes());
+                output.extend_from_slice(&key.queue.0.to_le_bytes());
+                output.extend_from_slice(&offset.0.to_le_bytes());
+                output.extend_from_slice(&origin.map_or(0, |origin| origin.0).to_le_bytes());
+                output.extend_from_slice(group.as_str().as_bytes());
+                OFFSET
+            }
+            Change::NextTopicId(id) => {
+                output.extend_from_slice(&id.0.to_le_bytes());
+                NEXT_TOPIC_ID
+            }
+        };
+        let body_bytes = (output.len() - start - CHANGE_HEADER_BYTES) as u32;
+        output[start] = kind;
+        output[start + 1..start + CHANGE_HEADER_BYTES].copy_from_slice(&body_bytes.to_le_bytes());
+    }
+
+    fn decode(kind: u8, body: &[u8]) -> Result<Self, ChangeError> {
+        let wrong = || ChangeError::Body(kind);
+        let text = |from: usize| std::str::from_utf8(&body[from..]).map_err(|_| wrong());
+        let fixed = |bytes: usize| if body.len() < bytes { Err(wrong()) } else { Ok(()) };
+        match kind {
+            TOPIC => {
+                fixed(17)?;
+                let retention_ms = get_u64(body, 8);
+                Ok(Change::Topic(Topic {
+                    id: TopicId(get_u32(body, 0)),
+                    queue_count: get_u32(body, 4),
+                    retention: (retention_ms > 0).then(|| Duration::from_millis(retention_ms)),
+                    level: level_from(body[16]).ok_or_else(wrong)?,
+                    name: text(17)?.parse::<TopicName>().map_err(|_| wrong())?,
+                }))
+            }
+            TOPIC_REMOVED => {
+                fixed(4)?;
+                Ok(Change::TopicRemoved(TopicId(get_u32(body, 0))))
+            }
+            OFFSET => {
+                fixed(24)?;
+                let origin = get_u64(body, 16);
+                Ok(Change::Offset {
+                    group: text(24)?.parse::<GroupName>().map_err(|_| wrong())?,
+                    key: QueueKey { topic: TopicId(get_u32(body, 0)), queue: QueueNumber(get_u32(body, 4)) },
+                    offset: QueueOffset(get_u64(body, 8)),
+                    origin: (origin > 0).then_some(LogPosition(origin)),
+                })
+            }
+            NEXT_TOPIC_ID => {
+                fixed(4)?;
+                Ok(Change::NextTopicId(TopicId(get_u32(body, 0))))
+            }
+            _ => Err(ChangeError::Kind(kind)),
+        }
+    }
+}
+
+/// Reads a state batch's payload.
+pub fn decode_changes(mut payload: &[u8]) -> Result<Vec<Change>, ChangeError> {
+    let mut changes = Vec::new();
+    while !payload.is_empty() {
+        if payload.len() < CHANGE_HEADER_BYTES {
+            return Err(ChangeError::Truncated);
+        }
+        let body_bytes = get_u32(payload, 1) as usize;
+        let Some(body) = payload[CHANGE_HEADER_BYTES..].get(..body_bytes) else {
+            return Err(ChangeError::Truncated);
+        };
+        changes.push(Change::decode(payload[0], body)?);
+        payload = &payload[CHANGE_HEADER_BYTES + body_bytes..];
+    }
+    Ok(changes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn samples() -> Vec<Change> {
+        let key = QueueKey { topic: TopicId(3), queue: QueueNumber(9) };
+        let group: GroupName = "g".parse().expect("a name");
+        vec![
+            Change::Topic(Topic {
+                name: "orders".parse().expect("a name"),
+                id: TopicId(3),
+                queue_count: 10,
+                retention: Some(Duration::from_secs(60)),
+                level: Some(Level::Written),
+            }),
+            Change::Offset { group: group.clone(), key, offset: QueueOffset(7), origin: None },
+            Change::Offset { group, key, offset: QueueOffset(5), origin: Some(LogPosition(8192)) },
+            Change::TopicRemoved(TopicId(2)),
+            Change::NextTopicId(TopicId(4)),
+        ]
+    }
+
+    #[test]
+    fn changes_round_trip_and_truncations_are_refused() {
+        let mut payload = Vec::new();
+        let mut ends = vec![0];
+        for change in samples() {
+            change.encode(&mut payload);
+            ends.push(payload.len());
+        }
+        assert_eq!(decode_changes(&payload), Ok(samples()));
+        for end in 0..payload.len() {
+            assert_eq!(decode_changes(&payload[..end]).is_ok(), ends.contains(&end), "cut at {end}");
+        }
+    }
+
+    #[test]
+    fn unknown_kinds_are_named() {
+        assert_eq!(decode_changes(&[99, 0, 0, 0, 0]), Err(ChangeError::Kind(99)));
+    }
+}

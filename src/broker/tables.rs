@@ -1,0 +1,221 @@
+//! The tables that the log's state batches build: topics and committed offsets.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use super::state_record::Change;
+use crate::api::TopicInfo;
+use crate::types::{GroupName, Level, LogPosition, QueueKey, QueueOffset, TopicId, TopicName};
+
+/// A topic's configuration, the same on every shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topic {
+    pub name: TopicName,
+    pub id: TopicId,
+    /// Queues over the whole node.
+    pub queue_count: u32,
+    pub retention: Option<Duration>,
+    pub level: Option<Level>,
+}
+
+/// Where a group goes on in a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CommittedOffset {
+    pub offset: QueueOffset,
+    /// Log position of the batch that committed it: the higher one wins.
+    pub origin: LogPosition,
+}
+
+/// Topics by name and id, offsets by group.
+///
+/// 1. `names` and `topics` hold the same topics.
+/// 2. Every committed offset is of a queue of a topic in `topics`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tables {
+    topics: BTreeMap<TopicId, Topic>,
+    names: BTreeMap<TopicName, TopicId>,
+    offsets: BTreeMap<GroupName, HashMap<QueueKey, CommittedOffset>>,
+    offset_count: usize,
+    next_topic_id: u32,
+}
+
+impl Topic {
+    /// As clients see it, without its queues' bounds.
+    pub fn info(&self) -> TopicInfo {
+        TopicInfo {
+            topic: self.name.clone(),
+            id: self.id,
+            queue_count: self.queue_count,
+            retention: self.retention,
+            level: self.level,
+            queues: Vec::new(),
+        }
+    }
+}
+
+impl Tables {
+    pub fn topic(&self, id: TopicId) -> Option<&Topic> {
+        self.topics.get(&id)
+    }
+
+    pub fn topic_named(&self, name: &TopicName) -> Option<&Topic> {
+        self.names.get(name).and_then(|id| self.topics.get(id))
+    }
+
+    /// In the order of their names.
+    pub fn topics(&self) -> impl Iterator<Item = &Topic> {
+        self.names.values().map(|id| &self.topics[id])
+    }
+
+    pub fn topic_count(&self) -> usize {
+        self.topics.len()
+    }
+
+    /// The id for the next topic: higher than that of any topic that ever was.
+    pub fn next_topic_id(&self) -> TopicId {
+        TopicId(self.next_topic_id.max(1))
+    }
+
+    pub fn committed(&self, group: &GroupName, key: QueueKey) -> Option<QueueOffset> {
+        self.offsets.get(group)?.get(&key).map(|committed| committed.offset)
+    }
+
+    pub fn offsets_of(&self, group: &GroupName) -> Vec<(QueueKey, QueueOffset)> {
+        let Some(offsets) = self.offsets.get(group) else { return Vec::new() };
+        let mut sorted: Vec<_> = offsets.iter().map(|(key, committed)| (*key, committed.offset)).collect();
+        sorted.sort();
+        sorted
+    }
+
+    pub fn groups(&self) -> impl Iterator<Item = &GroupName> {
+        self.offsets.keys()
+    }
+
+    pub fn group_count(&self) -> usize {
+        self.offsets.len()
+    }
+
+    pub fn offset_count(&self) -> usize {
+        self.offset_count
+    }
+
+    /// Carries out a change that stands at `position` of the log.
+    pub fn apply(&mut self, change: Change, position: LogPosition) {
+        match change {
+            Change::Topic(topic) => {
+                self.next_topic_id = self.next_topic_id.max(topic.id.0 + 1);
+                self.names.insert(topic.name.clone(), topic.id);
+                self.topics.insert(topic.id, topic);
+            }
+            Change::TopicRemoved(id) => self.remove_topic(id),
+            Change::Offset { group, key, offset, origin } => {
+                self.set_offset(group, key, CommittedOffset { offset, origin: origin.unwrap_or(position) });
+            }
+            Change::NextTopicId(id) => self.next_topic_id = self.next_topic_id.max(id.0),
+        }
+    }
+
+    fn remove_topic(&mut self, id: TopicId) {
+        let Some(topic) = self.topics.remove(&id) else { return };
+        // A topic of the same name may have been made since.
+        if self.names.get(&topic.name) == Some(&id) {
+            self.names.remove(&topic.name);
+        }
+        self.offsets.values_mut().for_each(|offsets| offsets.retain(|key, _| key.topic != id));
+        self.offsets.retain(|_, offsets| !offsets.is_empty());
+        self.offset_count = self.offsets.values().map(HashMap::len).sum();
+    }
+
+    fn set_offset(&mut self, group: GroupName, key: QueueKey, committed: CommittedOffset) {
+        // The topic was deleted while the commit was on its way to the disk.
+        if !self.topics.contains_key(&key.topic) {
+            return;
+        }
+        let offsets = self.offsets.entry(group).or_default();
+        match offsets.get_mut(&key) {
+            Some(present) if present.origin > committed.origin => {}
+            Some(present) => *present = committed,
+            None => {
+                offsets.insert(key, committed);
+                self.offset_count += 1;
+            }
+        }
+    }
+
+    /// Everything, as changes that build these tables from nothing.
+    pub fn as_changes(&self) -> impl Iterator<Item = Change> + '_ {
+        let topics = self.topics.values().cloned().map(Change::Topic);
+        let offsets = self.offsets.iter().flat_map(|(group, offsets)| {
+            offsets.iter().map(|(key, committed)| Change::Offset {
+                group: group.clone(),
+                key: *key,
+                offset: committed.offset,
+                origin: Some(committed.origin),
+            })
+        });
+        std::iter::once(Change::NextTopicId(self.next_topic_id())).chain(topics).chain(offsets)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::QueueNumber;
+
+    fn topic(id: u32, name: &str) -> Change {
+        Change::Topic(Topic {
+            name: name.parse().expect("a name"),
+            id: TopicId(id),
+            queue_count: 2,
+            retention: None,
+            level: None,
+        })
+    }
+
+    fn offset(topic: u32, offset: u64, origin: Option<u64>) -> Change {
+        Change::Offset {
+            group: "g".parse().expect("a name"),
+            key: QueueKey { topic: TopicId(topic), queue: QueueNumber(0) },
+            offset: QueueOffset(offset),
+            origin: origin.map(LogPosition),
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_behind_a_newer_commit_does_not_undo_it() {
+        let mut tables = Tables::default();
+        tables.apply(topic(1, "t"), LogPosition(4096));
+        tables.apply(offset(1, 10, None), LogPosition(8192));
+        tables.apply(offset(1, 5, Some(5000)), LogPosition(9000));
+        let group = "g".parse().expect("a name");
+        let key = QueueKey { topic: TopicId(1), queue: QueueNumber(0) };
+        assert_eq!(tables.committed(&group, key), Some(QueueOffset(10)));
+        // A reset is a newer commit of a lower offset.
+        tables.apply(offset(1, 3, None), LogPosition(9100));
+        assert_eq!(tables.committed(&group, key), Some(QueueOffset(3)));
+    }
+
+    #[test]
+    fn a_deleted_topic_takes_its_offsets_and_its_id_along() {
+        let mut tables = Tables::default();
+        tables.apply(topic(1, "t"), LogPosition(1));
+        tables.apply(offset(1, 10, None), LogPosition(2));
+        tables.apply(Change::TopicRemoved(TopicId(1)), LogPosition(3));
+        tables.apply(offset(1, 11, None), LogPosition(4));
+        assert_eq!((tables.topic_count(), tables.offset_count(), tables.group_count()), (0, 0, 0));
+        assert_eq!(tables.next_topic_id(), TopicId(2));
+    }
+
+    #[test]
+    fn tables_are_built_again_from_their_changes() {
+        let mut tables = Tables::default();
+        for (change, position) in [(topic(1, "a"), 1), (topic(5, "b"), 2), (offset(5, 7, None), 3)] {
+            tables.apply(change, LogPosition(position));
+        }
+        let mut again = Tables::default();
+        for change in tables.as_changes() {
+            again.apply(change, LogPosition(100));
+        }
+        assert_eq!(again, tables);
+    }
+}

@@ -1,0 +1,259 @@
+//! The state of the index as bytes.
+//!
+//! ```text
+//!  0  u32  magic          0x5349_5054, "TPIS"
+//!  4  u32  version        1
+//!  8  u64  bytes          of the whole snapshot
+//! 16  u32  epoch          of the run that made it
+//! 20  u32  next_segment   the address that the next sealed block gets
+//! 24  u32  next_block
+//! 28  u32  segment_count
+//! 32  u32  queue_count
+//! 36  u32  block_count
+//! 40  segments, by number:
+//!      0  u32  number
+//!      4  u32  size in blocks
+//!      8  u64  last_position: nothing in it refers to the log behind this
+//! ..  queues, by topic and queue:
+//!      0  u32  topic_id
+//!      4  u32  queue
+//!      8  u64  first_offset
+//!     16  u64  end_offset
+//!     24  u64  first_position
+//!     32  u64  last_position
+//!     40  u64  last_store_time_ms
+//!     48  u32  entry_count
+//!     52  u32  level_count
+//!     56  entries, then for each level from the lowest: u32 count, references (see `entry`)
+//! ..  blocks that were sealed and not yet written, by address (see `block`)
+//! ..  u32  checksum       crc32c of all before it
+//! ```
+//!
+//! Bytes that are not a whole snapshot are an error, never a panic, whatever they are.
+
+use std::collections::BTreeMap;
+
+use super::block::{BLOCK_ENTRIES_MAX, BLOCK_REFERENCES_MAX, Block, BlockError};
+use super::consume::{IndexOptions, State};
+use super::entry::{BlockAddress, BlockReference, ENTRY_BYTES, IndexEntry, REFERENCE_BYTES};
+use super::error::SnapshotError;
+use super::sealed::{SealedBlocks, SegmentExtent};
+use super::tree::{LEVELS_MAX, Tree};
+use crate::limits::BLOCK_BYTES;
+use crate::types::{LogPosition, QueueKey, QueueNumber, QueueOffset, Timestamp, TopicId};
+use crate::wire::bytes::{get_u32, get_u64};
+
+/// Version that this program writes, and the only one that it reads.
+pub const SNAPSHOT_VERSION: u32 = 1;
+
+const MAGIC_VALUE: u32 = 0x5349_5054;
+const HEADER_BYTES: usize = 40;
+const SEGMENT_BYTES: usize = 16;
+const QUEUE_BYTES: usize = 56;
+const CHECKSUM_BYTES: usize = 4;
+
+const MAGIC: usize = 0;
+const VERSION: usize = 4;
+const BYTES: usize = 8;
+
+/// The snapshot of `state`.
+pub fn encode(state: &State) -> Vec<u8> {
+    let sealed = &state.sealed;
+    let total = encoded_bytes(state);
+    let mut bytes = Vec::with_capacity(total);
+    put(&mut bytes, &[MAGIC_VALUE, SNAPSHOT_VERSION]);
+    put_long(&mut bytes, &[total as u64]);
+    put(&mut bytes, &[sealed.epoch(), sealed.next().segment, sealed.next().block]);
+    let counts = [sealed.extents().len(), state.trees.len(), sealed.waiting_count()];
+    put(&mut bytes, &counts.map(|count| count as u32));
+    for (&number, extent) in sealed.extents() {
+        put(&mut bytes, &[number, extent.block_count]);
+        put_long(&mut bytes, &[extent.last_position.0]);
+    }
+    for (key, tree) in &state.trees {
+        encode_tree(&mut bytes, key, tree);
+    }
+    for block in sealed.waiting() {
+        bytes.extend_from_slice(block.as_bytes());
+    }
+    let checksum = crc32c::crc32c(&bytes);
+    put(&mut bytes, &[checksum]);
+    assert_eq!(bytes.len(), total, "a snapshot says how long it is");
+    bytes
+}
+
+/// The state that `bytes` are the snapshot of, to go on under `options`.
+pub fn decode(bytes: &[u8], options: &IndexOptions) -> Result<State, SnapshotError> {
+    if bytes.len() < HEADER_BYTES + CHECKSUM_BYTES {
+        return Err(SnapshotError::Length);
+    }
+    if get_u32(bytes, MAGIC) != MAGIC_VALUE {
+        return Err(SnapshotError::Magic);
+    }
+    if get_u64(bytes, BYTES) != bytes.len() as u64 {
+        return Err(SnapshotError::Length);
+    }
+    let (content, checksum) = bytes.split_at(bytes.len() - CHECKSUM_BYTES);
+    if get_u32(checksum, 0) != crc32c::crc32c(content) {
+        return Err(SnapshotError::Checksum);
+    }
+    let version = get_u32(bytes, VERSION);
+    if version != SNAPSHOT_VERSION {
+        return Err(SnapshotError::Version(version));
+    }
+    let mut reader = Reader { rest: &content[BYTES + 8..] };
+    let epoch = reader.short()?;
+    if epoch >= options.epoch {
+        return Err(SnapshotError::Epoch { snapshot: epoch, current: options.epoch });
+    }
+    let next = BlockAddress { segment: reader.short()?, block: reader.short()? };
+    let (segment_count, queue_count, block_count) = (reader.short()?, reader.short()?, reader.short()?);
+    let extents = decode_extents(&mut reader, segment_count, next)?;
+    let mut trees = BTreeMap::new();
+    for _ in 0..queue_count {
+        let (key, tree) = decode_tree(&mut reader)?;
+        let rises = trees.last_key_value().is_none_or(|(&last, _)| last < key);
+        if !rises || !tree.is_sound() {
+            return Err(SnapshotError::Queue(key));
+        }
+        trees.insert(key, tree);
+    }
+    let waiting = decode_waiting(&mut reader, block_count, next, &extents)?;
+    if !reader.rest.is_empty() {
+        return Err(SnapshotError::Length);
+    }
+    let sealed = SealedBlocks::restore(options.epoch, options.segment_blocks(), next, extents, waiting);
+    Ok(State { trees, sealed })
+}
+
+fn encoded_bytes(state: &State) -> usize {
+    let trees = state.trees.values().map(|tree| {
+        let references: usize = tree.levels.iter().map(|level| 4 + level.len() * REFERENCE_BYTES).sum();
+        QUEUE_BYTES + tree.entries.len() * ENTRY_BYTES + references
+    });
+    HEADER_BYTES
+        + state.sealed.extents().len() * SEGMENT_BYTES
+        + trees.sum::<usize>()
+        + state.sealed.waiting_count() * BLOCK_BYTES
+        + CHECKSUM_BYTES
+}
+
+fn encode_tree(bytes: &mut Vec<u8>, key: &QueueKey, tree: &Tree) {
+    put(bytes, &[key.topic.0, key.queue.0]);
+    put_long(bytes, &[tree.first.0, tree.end.0]);
+    put_long(bytes, &[tree.first_position.0, tree.last_position.0, tree.last_store_time.0]);
+    put(bytes, &[tree.entries.len() as u32, tree.levels.len() as u32]);
+    for entry in &tree.entries {
+        let mut place = [0; ENTRY_BYTES];
+        entry.encode(&mut place);
+        bytes.extend_from_slice(&place);
+    }
+    for references in &tree.levels {
+        put(bytes, &[references.len() as u32]);
+        for reference in references {
+            let mut place = [0; REFERENCE_BYTES];
+            reference.encode(&mut place);
+            bytes.extend_from_slice(&place);
+        }
+    }
+}
+
+fn decode_extents(
+    reader: &mut Reader<'_>,
+    count: u32,
+    next: BlockAddress,
+) -> Result<BTreeMap<u32, SegmentExtent>, SnapshotError> {
+    let mut extents = BTreeMap::new();
+    for _ in 0..count {
+        let number = reader.short()?;
+        let extent =
+            SegmentExtent { block_count: reader.short()?, last_position: LogPosition(reader.long()?) };
+        let rises = extents.last_key_value().is_none_or(|(&last, _)| last < number);
+        if !rises || number > next.segment || extent.block_count == 0 {
+            return Err(SnapshotError::Segments);
+        }
+        extents.insert(number, extent);
+    }
+    // The next block stands in or right behind a listed segment, or begins the first of all.
+    let fits = match extents.get(&next.segment) {
+        Some(extent) => next.block <= extent.block_count && next.segment < u32::MAX,
+        None => extents.is_empty() && next == BlockAddress { segment: 0, block: 0 },
+    };
+    if fits { Ok(extents) } else { Err(SnapshotError::Segments) }
+}
+
+fn decode_tree(reader: &mut Reader<'_>) -> Result<(QueueKey, Tree), SnapshotError> {
+    let key = QueueKey { topic: TopicId(reader.short()?), queue: QueueNumber(reader.short()?) };
+    let mut tree = Tree {
+        first: QueueOffset(reader.long()?),
+        end: QueueOffset(reader.long()?),
+        first_position: LogPosition(reader.long()?),
+        last_position: LogPosition(reader.long()?),
+        last_store_time: Timestamp(reader.long()?),
+        ..Tree::default()
+    };
+    let (entry_count, level_count) = (reader.short()? as usize, reader.short()? as usize);
+    if entry_count >= BLOCK_ENTRIES_MAX || level_count > LEVELS_MAX {
+        return Err(SnapshotError::Queue(key));
+    }
+    let entries = reader.take(entry_count * ENTRY_BYTES)?;
+    tree.entries = entries.chunks_exact(ENTRY_BYTES).map(IndexEntry::decode).collect();
+    for _ in 0..level_count {
+        let count = reader.short()? as usize;
+        if count >= BLOCK_REFERENCES_MAX {
+            return Err(SnapshotError::Queue(key));
+        }
+        let references = reader.take(count * REFERENCE_BYTES)?;
+        tree.levels.push(references.chunks_exact(REFERENCE_BYTES).map(BlockReference::decode).collect());
+    }
+    Ok((key, tree))
+}
+
+fn decode_waiting(
+    reader: &mut Reader<'_>,
+    count: u32,
+    next: BlockAddress,
+    extents: &BTreeMap<u32, SegmentExtent>,
+) -> Result<Vec<Block>, SnapshotError> {
+    let mut waiting: Vec<Block> = Vec::new();
+    for _ in 0..count {
+        let block = Block::from_bytes(reader.take(BLOCK_BYTES)?)?;
+        let address = block.identity().address;
+        let rises = waiting.last().is_none_or(|last| last.identity().address < address);
+        let listed = extents.get(&address.segment).is_some_and(|extent| address.block < extent.block_count);
+        if !rises || !listed || address >= next {
+            return Err(SnapshotError::Block(BlockError::Identity));
+        }
+        waiting.push(block);
+    }
+    Ok(waiting)
+}
+
+fn put(bytes: &mut Vec<u8>, values: &[u32]) {
+    values.iter().for_each(|value| bytes.extend_from_slice(&value.to_le_bytes()));
+}
+
+fn put_long(bytes: &mut Vec<u8>, values: &[u64]) {
+    values.iter().for_each(|value| bytes.extend_from_slice(&value.to_le_bytes()));
+}
+
+/// Bytes not decoded yet.
+struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, count: usize) -> Result<&'a [u8], SnapshotError> {
+        let (taken, rest) = self.rest.split_at_checked(count).ok_or(SnapshotError::Length)?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    fn short(&mut self) -> Result<u32, SnapshotError> {
+        Ok(get_u32(self.take(4)?, 0))
+    }
+
+    fn long(&mut self) -> Result<u64, SnapshotError> {
+        Ok(get_u64(self.take(8)?, 0))
+    }
+}

@@ -1,0 +1,395 @@
+//! The log itself: placing batches and committing groups.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+
+use super::error::{AppendRefusal, LogFailure, OpenError};
+use super::group::{ClosedGroup, OpenGroup};
+use super::read::ReadBudget;
+use super::recovery::{self, Replay, Report, StartAt};
+use super::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentHeader, SegmentInfo};
+use super::supply::Supply;
+use super::tail_cache::TailCache;
+use super::watermark::Watermarks;
+use crate::clock::SharedClock;
+use crate::disk::{Disk, DiskError, DiskFile};
+use crate::limits;
+use crate::metrics::{ShardMetrics, Stage};
+use crate::types::{Level, LogPosition, QueueKey, QueueOffset, ShardId, Timestamp, WakerList};
+use crate::wire::batch::{BATCH_ALIGNMENT, CheckedBatch, Kind, Placing, align_batch};
+
+/// While nobody waits for a flush, written bytes may stay unflushed up to this many and this long.
+const UNFLUSHED_BYTES_MAX: u64 = 8 * 1024 * 1024;
+const UNFLUSHED_TIME_MAX: Duration = Duration::from_millis(10);
+
+/// How a log is laid out and run.
+#[derive(Clone, Debug)]
+pub struct LogOptions {
+    /// Where the segments lie; one directory per shard.
+    pub directory: PathBuf,
+    pub shard: ShardId,
+    /// Size of new segments: `SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX`, a multiple of a block.
+    pub segment_bytes: u64,
+    pub tail_cache_bytes: usize,
+    /// Write zeros over fresh segments while the disk is idle, so that later flushes need no journal commit.
+    pub zero_fill: bool,
+}
+
+/// Where a batch was placed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placement {
+    pub position: LogPosition,
+    /// The batch has reached a level when the level's watermark is here or beyond.
+    pub end: LogPosition,
+    pub store_time: Timestamp,
+}
+
+/// A placed batch, as it is handed on when its group has become durable.
+#[derive(Clone, Debug)]
+pub struct Placed {
+    pub kind: Kind,
+    pub key: QueueKey,
+    pub base_offset: QueueOffset,
+    pub record_count: u32,
+    pub position: LogPosition,
+    pub batch_bytes: u32,
+    pub tag_summary: u32,
+    pub store_time: Timestamp,
+    /// The payload of a state batch.
+    pub state: Option<Rc<[u8]>>,
+}
+
+/// A shard's log. Cheap to clone; all clones are the same log. Owned by one executor.
+pub struct CommitLog<D: Disk> {
+    pub(super) inner: Rc<Inner<D>>,
+}
+
+pub(super) struct Inner<D: Disk> {
+    pub disk: D,
+    pub options: LogOptions,
+    pub clock: SharedClock,
+    pub metrics: Rc<ShardMetrics>,
+    pub epoch: u32,
+    /// By base position. The last one is where the open group lies.
+    pub segments: RefCell<BTreeMap<LogPosition, Rc<Segment<D>>>>,
+    pub open: RefCell<OpenGroup<D>>,
+    pub watermarks: Watermarks,
+    pub tail: RefCell<TailCache<D::Buffer>>,
+    pub reads: ReadBudget,
+    pub supply: Supply<D>,
+    /// Woken when the open group gets its first batch, or on `stop`.
+    work: WakerList,
+    /// Woken when the open group was swapped, a segment was prepared, or the log failed.
+    pub room: WakerList,
+    newest: Cell<Timestamp>,
+    pub stopping: Cell<bool>,
+}
+
+impl<D: Disk> Clone for CommitLog<D> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone() }
+    }
+}
+
+impl<D: Disk> CommitLog<D> {
+    /// Opens the log in its directory, made when missing, and replays it from `start` to its end.
+    ///
+    /// On return the epoch of this run is durable, and whatever lies behind the end can never be taken for live bytes.
+    pub async fn open<R: Replay>(
+        disk: D,
+        options: LogOptions,
+        clock: SharedClock,
+        metrics: Rc<ShardMetrics>,
+        start: StartAt,
+        replay: &mut R,
+    ) -> Result<(Self, Report), OpenError> {
+        assert!((limits::SEGMENT_BYTES_MIN..=limits::SEGMENT_BYTES_MAX).contains(&options.segment_bytes));
+        assert!(options.segment_bytes.is_multiple_of(limits::BLOCK_BYTES as u64));
+        let recovered = recovery::recover(&disk, &options, start, replay).await?;
+        let end = recovered.report.end;
+        let open = OpenGroup::new(recovered.active_base, recovered.next_group, end, end);
+        let inner = Inner {
+            epoch: recovered.epoch,
+            segments: RefCell::new(recovered.segments),
+            open: RefCell::new(open),
+            watermarks: Watermarks::new(end),
+            tail: RefCell::new(TailCache::new(options.tail_cache_bytes)),
+            reads: ReadBudget::new(),
+            supply: Supply::new(recovered.spares),
+            work: WakerList::new(),
+            room: WakerList::new(),
+            newest: Cell::new(recovered.newest),
+            stopping: Cell::new(false),
+            disk,
+            options,
+            clock,
+            metrics,
+        };
+        Ok((Self { inner: Rc::new(inner) }, recovered.report))
+    }
+
+    pub fn watermarks(&self) -> &Watermarks {
+        &self.inner.watermarks
+    }
+
+    pub fn epoch(&self) -> u32 {
+        self.inner.epoch
+    }
+
+    pub fn shard(&self) -> ShardId {
+        self.inner.options.shard
+    }
+
+    /// The segments, oldest first.
+    pub fn segments(&self) -> Vec<SegmentInfo> {
+        self.inner.segments.borrow().values().map(|segment| segment.info()).collect()
+    }
+
+    /// Where the oldest segment starts: nothing below can be read.
+    pub fn first_position(&self) -> LogPosition {
+        let segments = self.inner.segments.borrow();
+        *segments.keys().next().expect("a log has a segment")
+    }
+
+    /// Woken when a refused [`append`](CommitLog::append) is worth another try.
+    pub fn room(&self) -> &WakerList {
+        &self.inner.room
+    }
+
+    /// Places a batch behind everything else. No I/O happens here; `level` only tells whether somebody will wait for
+    /// the flush. Nothing changes when it is refused.
+    pub fn append(
+        &self,
+        batch: &CheckedBatch<'_>,
+        key: QueueKey,
+        base_offset: QueueOffset,
+        level: Level,
+    ) -> Result<Placement, AppendRefusal> {
+        let inner = &*self.inner;
+        if let Some(failure) = inner.watermarks.failure() {
+            return Err(AppendRefusal::Failed(failure));
+        }
+        let bytes = align_batch(batch.batch_bytes() as u64);
+        let mut open = inner.open.borrow_mut();
+        inner.make_room(&mut open, bytes)?;
+        // Store times never fall within a log, whatever the wall clock does: look-up by time relies on it.
+        let store_time = inner.newest.get().max(inner.clock.now());
+        inner.newest.set(store_time);
+        let position = open.end();
+        let placing = Placing {
+            position,
+            previous_end: open.previous_end,
+            flushed_end: open.flushed_end,
+            epoch: inner.epoch,
+            key,
+            base_offset,
+            store_time,
+        };
+        open.extend(&inner.disk, &batch.placed_header(&placing));
+        open.extend(&inner.disk, batch.payload());
+        open.pad(&inner.disk, BATCH_ALIGNMENT);
+        open.flush_wanted |= level == Level::Durable;
+        open.batches.push(Placed {
+            kind: batch.kind(),
+            key,
+            base_offset,
+            record_count: batch.record_count(),
+            position,
+            batch_bytes: batch.batch_bytes() as u32,
+            tag_summary: batch.tag_summary(),
+            store_time,
+            state: (batch.kind() == Kind::State).then(|| batch.payload().into()),
+        });
+        let end = open.end();
+        let is_first = open.batches.len() == 1;
+        if is_first {
+            open.opened_at = inner.clock.monotonic();
+        }
+        drop(open);
+        assert!(
+            end.since(position) == bytes,
+            "a batch of {bytes} bytes moved the end from {position} to {end}"
+        );
+        inner.watermarks.set_appended(end);
+        if is_first {
+            inner.work.wake();
+        }
+        Ok(Placement { position, end, store_time })
+    }
+
+    /// The commit task: writes groups until [`stop`](CommitLog::stop) and the last group, or until the first failure.
+    /// `publish` gets each group's batches after they became durable, before anyone who waits for them is woken.
+    pub async fn run_commit(&self, mut publish: impl FnMut(&[Placed])) {
+        let mut unpublished: Vec<Placed> = Vec::new();
+        let mut flushed_at = self.inner.clock.monotonic();
+        loop {
+            let Some((group, flush)) = self.next_group(flushed_at).await else { return };
+            let end = group.end;
+            let segment = self.inner.segment_at(group.segment_base);
+            let batches = match self.write(&segment, group).await {
+                Ok(batches) => batches,
+                Err(error) => return self.inner.fail(error, end),
+            };
+            unpublished.extend(batches);
+            // Nothing else to do is as good a reason to flush as a waiter.
+            if !flush && !self.inner.open.borrow().batches.is_empty() {
+                continue;
+            }
+            let started = self.inner.clock.monotonic();
+            if let Err(error) = segment.file.sync().await {
+                return self.inner.fail(error, end);
+            }
+            flushed_at = self.inner.clock.monotonic();
+            self.inner.metrics.record(Stage::Flush, flushed_at.since(started));
+            self.inner.metrics.log_flushes.add(1);
+            self.inner.watermarks.set_durable(end);
+            publish(&unpublished);
+            unpublished.clear();
+            self.inner.watermarks.publish();
+        }
+    }
+
+    /// Lets the tasks end once everything placed has been committed.
+    pub fn stop(&self) {
+        self.inner.stopping.set(true);
+        self.inner.work.wake();
+        self.inner.supply.wake();
+    }
+
+    /// Takes the open group out when it has batches, and says whether its flush may not be put off.
+    async fn next_group(&self, flushed_at: crate::types::MonotonicTime) -> Option<(ClosedGroup<D>, bool)> {
+        let inner = &*self.inner;
+        while inner.open.borrow().batches.is_empty() {
+            if inner.stopping.get() {
+                return None;
+            }
+            inner.work.changed().await;
+        }
+        let mut open = inner.open.borrow_mut();
+        let end = open.end();
+        let unflushed = end.since(inner.watermarks.durable_end());
+        let flush = open.flush_wanted
+            || unflushed > UNFLUSHED_BYTES_MAX
+            || inner.clock.monotonic().since(flushed_at) > UNFLUSHED_TIME_MAX;
+        // A flush covers one file: what the segment before still owes must not be left behind.
+        let flush = flush
+            || open.segment_base != inner.segment_of(inner.watermarks.durable_end())
+            || inner.ends_segment(&open);
+        let next_start = LogPosition(end.0.next_multiple_of(limits::BLOCK_BYTES as u64));
+        let flushed_end = if flush { end } else { open.flushed_end };
+        let next = OpenGroup::new(open.segment_base, next_start, end, flushed_end);
+        let group = std::mem::replace(&mut *open, next).close(&inner.disk);
+        drop(open);
+        inner.metrics.record(Stage::WaitForGroup, inner.clock.monotonic().since(group.opened_at));
+        inner.room.wake();
+        Some((group, flush))
+    }
+
+    /// Writes a group's pieces in parallel and moves the written end.
+    async fn write(&self, segment: &Segment<D>, group: ClosedGroup<D>) -> Result<Vec<Placed>, DiskError> {
+        let inner = &*self.inner;
+        let started = inner.clock.monotonic();
+        let from = group.start.since(segment.base);
+        segment.wait_until_not_zeroing(from, from + group.bytes as u64).await;
+        let mut writes: FuturesUnordered<_> = group
+            .pieces
+            .iter()
+            .map(|(position, buffer)| segment.file.write(position.since(segment.base), buffer.clone()))
+            .collect();
+        let mut outcome = Ok(());
+        // All writes are driven to their end, even behind a failure: the kernel reads from their buffers.
+        while let Some(written) = writes.next().await {
+            outcome = outcome.and(written);
+        }
+        drop(writes);
+        outcome?;
+        segment.newest.set(group.batches.last().map(|batch| batch.store_time));
+        {
+            let mut tail = inner.tail.borrow_mut();
+            for (position, buffer) in group.pieces {
+                tail.push(position, buffer);
+            }
+        }
+        inner.metrics.record(Stage::Write, inner.clock.monotonic().since(started));
+        inner.metrics.log_groups.add(1);
+        inner.metrics.log_bytes_written.add(group.bytes as u64);
+        inner.supply.note_commit(inner.clock.monotonic(), group.bytes);
+        inner.watermarks.set_written(group.end);
+        if inner.wants_next() {
+            inner.supply.wake();
+        }
+        Ok(group.batches)
+    }
+}
+
+impl<D: Disk> Inner<D> {
+    /// Makes sure that `bytes` fit behind the open group's end, moving an empty group to the next segment if need be.
+    fn make_room(&self, open: &mut OpenGroup<D>, bytes: u64) -> Result<(), AppendRefusal> {
+        let segment_end = self.segment_at(open.segment_base).end();
+        let fits_segment = open.end().0 + bytes <= segment_end.0;
+        if !open.batches.is_empty() {
+            let fits_group = open.filled as u64 + bytes <= limits::GROUP_BYTES_MAX as u64;
+            return if fits_segment && fits_group { Ok(()) } else { Err(AppendRefusal::Wait) };
+        }
+        if fits_segment {
+            if open.start.since(open.segment_base) == 0 && open.filled == 0 {
+                let header = self.header(open.segment_base, segment_end.since(open.segment_base));
+                open.begin_segment(&self.disk, &header);
+            }
+            return Ok(());
+        }
+        let Some(next) = self.supply.take(segment_end)? else { return Err(AppendRefusal::Wait) };
+        let header = self.header(next.base, next.bytes);
+        assert!(
+            SEGMENT_HEADER_BYTES as u64 + bytes <= next.bytes,
+            "a batch of {bytes} bytes in a segment of {}",
+            next.bytes
+        );
+        self.segments.borrow_mut().insert(next.base, next);
+        open.begin_segment(&self.disk, &header);
+        self.supply.wake();
+        Ok(())
+    }
+
+    fn header(&self, base: LogPosition, segment_bytes: u64) -> SegmentHeader {
+        SegmentHeader { base, segment_bytes, epoch: self.epoch, shard: self.options.shard.0 }
+    }
+
+    pub fn segment_at(&self, base: LogPosition) -> Rc<Segment<D>> {
+        self.segments.borrow().get(&base).expect("a group's segment is in the log").clone()
+    }
+
+    /// Base of the segment that holds `position`; a position at a segment's very end counts as in it.
+    fn segment_of(&self, position: LogPosition) -> LogPosition {
+        let segments = self.segments.borrow();
+        let below = segments.range(..=position).next_back().map(|(base, _)| *base);
+        let previous = segments.range(..position).next_back().map(|(base, _)| *base);
+        previous.or(below).expect("a position in the log has a segment")
+    }
+
+    /// Whether what is left behind the group is less than any batch may need: the next group may be elsewhere.
+    fn ends_segment(&self, open: &OpenGroup<D>) -> bool {
+        let left = self.segment_at(open.segment_base).end().0.saturating_sub(open.end().0);
+        left < (limits::BATCH_BYTES_MAX + 2 * limits::BLOCK_BYTES) as u64
+    }
+
+    fn fail(&self, error: DiskError, unknown_end: LogPosition) {
+        self.watermarks.fail(LogFailure { error: Rc::new(error), unknown_end });
+        self.room.wake();
+    }
+}
+
+impl<D: Disk> Segment<D> {
+    /// Waits while zeros are being written into `from..to` of the file: two writes of one block have no order.
+    async fn wait_until_not_zeroing(&self, from: u64, to: u64) {
+        while self.zeroing.get().is_some_and(|(start, end)| from < end && start < to) {
+            self.zeroing_done.changed().await;
+        }
+        self.zeroed.set(self.zeroed.get().max(to));
+    }
+}

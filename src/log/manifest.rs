@@ -1,0 +1,144 @@
+//! The shard's manifest: the few facts that must be known before the log is read.
+//!
+//! Two blocks in one file, written in turn, each flushed before anything relies on it; the readable one with the higher
+//! sequence counts. So a torn write leaves the other, and no rename is needed.
+//!
+//! ```text
+//!  0  u32  magic      0x464d_5054, "TPMF"
+//!  4  u32  version    1
+//!  8  u64  sequence
+//! 16  u32  epoch      of the latest start; every batch in the log has this epoch or a lower one
+//! 20  u16  shard
+//! 22  u16  0
+//! 24  u32  crc        crc32c of bytes 0..24
+//! ```
+
+use std::path::Path;
+use std::rc::Rc;
+
+use super::error::OpenError;
+use crate::disk::{Disk, DiskBuffer, DiskErrorKind, DiskFile, OpenMode};
+use crate::limits::BLOCK_BYTES;
+use crate::types::ShardId;
+use crate::wire::bytes::{get_u16, get_u32, get_u64, put_u16, put_u32, put_u64};
+
+const MAGIC_VALUE: u32 = 0x464d_5054;
+const VERSION_VALUE: u32 = 1;
+const CRC: usize = 24;
+const NAME: &str = "manifest";
+
+/// The facts themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Manifest {
+    sequence: u64,
+    /// Epoch of this start.
+    pub epoch: u32,
+    pub shard: ShardId,
+}
+
+/// What one of the two blocks says.
+enum Slot {
+    Valid(Manifest),
+    Unreadable,
+    Newer(u32),
+}
+
+impl Manifest {
+    fn encode(&self, block: &mut [u8]) {
+        block.fill(0);
+        put_u32(block, 0, MAGIC_VALUE);
+        put_u32(block, 4, VERSION_VALUE);
+        put_u64(block, 8, self.sequence);
+        put_u32(block, 16, self.epoch);
+        put_u16(block, 20, self.shard.0);
+        let checksum = crc32c::crc32c(&block[..CRC]);
+        put_u32(block, CRC, checksum);
+    }
+
+    fn decode(block: &[u8]) -> Slot {
+        if get_u32(block, 0) != MAGIC_VALUE || get_u32(block, CRC) != crc32c::crc32c(&block[..CRC]) {
+            return Slot::Unreadable;
+        }
+        match get_u32(block, 4) {
+            VERSION_VALUE => Slot::Valid(Manifest {
+                sequence: get_u64(block, 8),
+                epoch: get_u32(block, 16),
+                shard: ShardId(get_u16(block, 20)),
+            }),
+            version => Slot::Newer(version),
+        }
+    }
+
+    /// Reads the manifest without changing it; `None` when there is none.
+    pub async fn read<D: Disk>(disk: &D, directory: &Path) -> Result<Option<Manifest>, OpenError> {
+        let path = directory.join(NAME);
+        let file = match disk.open(&path, OpenMode::ReadOnly).await {
+            Err(error) if error.kind == DiskErrorKind::NotFound => return Ok(None),
+            opened => opened?,
+        };
+        let found = if file.size().await? < 2 * BLOCK_BYTES as u64 {
+            // A start that was cut off before the first manifest was durable.
+            None
+        } else {
+            let bytes = file.read(0, 2 * BLOCK_BYTES).await?;
+            let mut newest: Option<Manifest> = None;
+            for block in bytes.chunks(BLOCK_BYTES) {
+                match Self::decode(block) {
+                    Slot::Valid(manifest)
+                        if newest.is_none_or(|other| other.sequence < manifest.sequence) =>
+                    {
+                        newest = Some(manifest);
+                    }
+                    Slot::Valid(_) | Slot::Unreadable => {}
+                    Slot::Newer(version) => {
+                        let file = path.display().to_string();
+                        return Err(OpenError::Newer { file, what: format!("manifest version {version}") });
+                    }
+                }
+            }
+            newest
+        };
+        file.close().await?;
+        Ok(found)
+    }
+
+    /// Makes the next epoch durable and returns it. `has_segments` tells whether a missing manifest is a new shard or a
+    /// loss.
+    pub async fn advance<D: Disk>(
+        disk: &D,
+        directory: &Path,
+        shard: ShardId,
+        has_segments: bool,
+    ) -> Result<Manifest, OpenError> {
+        let path = directory.join(NAME);
+        let found = Self::read(disk, directory).await?;
+        let display = || path.display().to_string();
+        match found {
+            Some(other) if other.shard != shard => {
+                return Err(OpenError::WrongShard {
+                    file: display(),
+                    found: other.shard.0,
+                    expected: shard.0,
+                });
+            }
+            None if has_segments => return Err(OpenError::ManifestLost { file: display() }),
+            _ => {}
+        }
+        let next = match found {
+            Some(manifest) => Manifest { sequence: manifest.sequence + 1, epoch: manifest.epoch + 1, shard },
+            None => Manifest { sequence: 1, epoch: 1, shard },
+        };
+        let mode = if found.is_some() { OpenMode::Existing } else { OpenMode::Create };
+        let file = disk.open(&path, mode).await?;
+        if mode == OpenMode::Create {
+            file.preallocate(2 * BLOCK_BYTES as u64).await?;
+        }
+        let mut block = disk.allocate(BLOCK_BYTES);
+        next.encode(block.as_mut_slice());
+        file.write((next.sequence % 2) * BLOCK_BYTES as u64, Rc::new(block)).await?;
+        file.sync().await?;
+        file.close().await?;
+        disk.sync_directory(directory).await?;
+        Ok(next)
+    }
+}

@@ -1,0 +1,272 @@
+//! The supply of segments: preparing the next one ahead of need, recycling expired ones, zeroing fresh ones.
+
+use std::cell::{Cell, RefCell};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::commit_log::{CommitLog, Inner};
+use super::error::AppendRefusal;
+use super::segment::{Segment, segment_name};
+use crate::disk::{Disk, DiskBuffer, DiskError, DiskErrorKind, DiskFile, OpenMode};
+use crate::limits::BLOCK_BYTES;
+use crate::types::{LogPosition, MonotonicTime, WakerList};
+
+/// Room that is left to the index, the snapshots and others when a segment is made.
+const RESERVE_BYTES: u64 = 64 * 1024 * 1024;
+/// How long to wait before a full disk is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// Zeros go out in pieces of this size, at this interval: 64 MiB/s while the disk is otherwise quiet.
+const ZERO_BYTES: usize = 256 * 1024;
+const ZERO_INTERVAL: Duration = Duration::from_millis(4);
+/// Zeros in the segment in use keep this far ahead of the log's end.
+const ZERO_LEAD_BYTES: u64 = 32 * 1024 * 1024;
+/// More than this committed within `BUSY_WINDOW` and zeroing would take bandwidth from messages.
+const BUSY_BYTES: u64 = 4 * 1024 * 1024;
+const BUSY_WINDOW: Duration = Duration::from_millis(50);
+/// Spare files kept for reuse; further expired segments are removed.
+const SPARES_MAX: usize = 2;
+
+/// State shared between the appender, which takes segments, and the supply task, which makes them.
+pub(super) struct Supply<D: Disk> {
+    next: RefCell<Option<Rc<Segment<D>>>>,
+    /// Expired files, ready to be renamed: path and size.
+    spares: RefCell<Vec<(PathBuf, u64)>>,
+    spare_number: Cell<u64>,
+    /// Set while the file system has no room for another segment.
+    no_space: Cell<bool>,
+    needed: WakerList,
+    recent: Cell<(MonotonicTime, u64)>,
+}
+
+impl<D: Disk> Supply<D> {
+    pub fn new(spares: Vec<(PathBuf, u64)>) -> Self {
+        let spare_number = Cell::new(spares.len() as u64);
+        Self {
+            next: RefCell::new(None),
+            spares: RefCell::new(spares),
+            spare_number,
+            no_space: Cell::new(false),
+            needed: WakerList::new(),
+            recent: Cell::new((MonotonicTime::default(), 0)),
+        }
+    }
+
+    /// Hands out the segment that starts at `base`; `None` while it is being made.
+    pub fn take(&self, base: LogPosition) -> Result<Option<Rc<Segment<D>>>, AppendRefusal> {
+        match self.next.borrow_mut().take() {
+            Some(segment) => {
+                assert!(segment.base == base, "segment {} was prepared, {base} is needed", segment.base);
+                Ok(Some(segment))
+            }
+            None if self.no_space.get() => Err(AppendRefusal::NoSpace),
+            None => {
+                self.needed.wake();
+                Ok(None)
+            }
+        }
+    }
+
+    pub fn wake(&self) {
+        self.needed.wake();
+    }
+
+    /// Remembers how busy the log is.
+    pub fn note_commit(&self, now: MonotonicTime, bytes: usize) {
+        let (since, sum) = self.recent.get();
+        let fresh = now.since(since) < BUSY_WINDOW;
+        self.recent.set(if fresh { (since, sum + bytes as u64) } else { (now, bytes as u64) });
+    }
+
+    fn is_busy(&self, now: MonotonicTime) -> bool {
+        let (since, sum) = self.recent.get();
+        now.since(since) < 2 * BUSY_WINDOW && sum > BUSY_BYTES
+    }
+}
+
+impl<D: Disk> CommitLog<D> {
+    /// The supply task; ends after [`stop`](CommitLog::stop).
+    pub async fn run_supply(&self) {
+        let inner = &*self.inner;
+        while !inner.stopping.get() {
+            if inner.wants_next() {
+                match inner.prepare().await {
+                    Ok(segment) => {
+                        inner.supply.no_space.set(false);
+                        *inner.supply.next.borrow_mut() = Some(Rc::new(segment));
+                    }
+                    // Whatever the reason, the log goes on in the segment it has; only then is anyone refused.
+                    Err(error) => {
+                        inner.metrics.segment_failures.add(1);
+                        inner.supply.no_space.set(error.kind == DiskErrorKind::NoSpace);
+                        inner.clock.sleep(RETRY_INTERVAL).await;
+                    }
+                }
+                inner.room.wake();
+            } else if !inner.zero_step().await {
+                inner.supply.needed.changed().await;
+            }
+        }
+    }
+
+    /// Closes the files. Its tasks have ended, and nobody reads any more.
+    pub async fn close(self) -> Result<(), DiskError> {
+        let segments = std::mem::take(&mut *self.inner.segments.borrow_mut());
+        let next = self.inner.supply.next.borrow_mut().take();
+        for segment in segments.into_values().chain(next) {
+            // Whoever still holds a segment is a reader that is about to end; its file goes with the last holder.
+            if let Some(segment) = Rc::into_inner(segment) {
+                segment.file.close().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the file system has no room for another segment.
+    pub fn is_out_of_space(&self) -> bool {
+        self.inner.supply.no_space.get()
+    }
+
+    /// Takes the oldest segment out of the log, when it is not the one in use, and keeps or removes its file. The
+    /// caller has made sure that nothing refers to it any more. Returns the log's new first position.
+    pub async fn remove_oldest(&self) -> Result<Option<LogPosition>, DiskError> {
+        let inner = &*self.inner;
+        let (segment, first) = {
+            let mut segments = inner.segments.borrow_mut();
+            // The next one must hold batches: without any, a restart would not know where the log ends.
+            if segments.values().nth(1).is_none_or(|next| next.newest.get().is_none()) {
+                return Ok(None);
+            }
+            let (_, segment) = segments.pop_first().expect("there are two");
+            (segment, *segments.keys().next().expect("one is left"))
+        };
+        // A reader may still be at work in it; its bytes must not change below it.
+        while Rc::strong_count(&segment) > 1 {
+            inner.clock.sleep(Duration::from_millis(1)).await;
+        }
+        let segment = Rc::into_inner(segment).expect("nobody else holds it");
+        segment.file.close().await?;
+        let keep =
+            segment.bytes == inner.options.segment_bytes && inner.supply.spares.borrow().len() < SPARES_MAX;
+        if keep {
+            let number = inner.supply.spare_number.get();
+            inner.supply.spare_number.set(number + 1);
+            let spare = inner.options.directory.join(format!("spare-{}-{number}", inner.epoch));
+            inner.disk.rename(&segment.path, &spare).await?;
+            inner.supply.spares.borrow_mut().push((spare, segment.bytes));
+        } else {
+            inner.disk.remove(&segment.path).await?;
+        }
+        inner.disk.sync_directory(&inner.options.directory).await?;
+        inner.supply.wake();
+        Ok(Some(first))
+    }
+}
+
+impl<D: Disk> Inner<D> {
+    /// A next segment is due once the one in use is half full, or sooner when somebody waits for it.
+    pub(super) fn wants_next(&self) -> bool {
+        if self.supply.next.borrow().is_some() || self.watermarks.has_failed() {
+            return false;
+        }
+        let (base, end) = {
+            let open = self.open.borrow();
+            (open.segment_base, open.end())
+        };
+        end.since(base) >= self.segment_at(base).bytes / 2
+    }
+
+    /// Makes the segment behind the one in use: a spare under a new name, or a new file.
+    async fn prepare(&self) -> Result<Segment<D>, DiskError> {
+        let base = {
+            let open_base = self.open.borrow().segment_base;
+            self.segment_at(open_base).end()
+        };
+        let path = self.options.directory.join(segment_name(base));
+        let spare = self.supply.spares.borrow_mut().pop();
+        let (bytes, zeroed) = match spare {
+            Some((spare, bytes)) => {
+                self.disk.rename(&spare, &path).await?;
+                (bytes, bytes)
+            }
+            None => {
+                create_file(&self.disk, &self.options.directory, &path, self.options.segment_bytes).await?;
+                (self.options.segment_bytes, 0)
+            }
+        };
+        self.disk.sync_directory(&self.options.directory).await?;
+        let file = self.disk.open(&path, OpenMode::Existing).await?;
+        let segment = Segment::new(base, bytes, file, path);
+        segment.zeroed.set(zeroed);
+        Ok(segment)
+    }
+
+    /// Writes one piece of zeros where it helps; false when there is nothing to zero.
+    async fn zero_step(&self) -> bool {
+        if !self.options.zero_fill {
+            return false;
+        }
+        let Some((segment, from)) = self.zero_target() else { return false };
+        if !self.supply.is_busy(self.clock.monotonic()) {
+            let bytes = ZERO_BYTES.min((segment.bytes - from) as usize);
+            let mut zeros = self.disk.allocate(bytes);
+            zeros.as_mut_slice().fill(0);
+            segment.zeroing.set(Some((from, from + bytes as u64)));
+            let written = segment.file.write(from, Rc::new(zeros)).await;
+            segment.zeroing.set(None);
+            segment.zeroing_done.wake();
+            // Zeroing is a favour to later flushes: a failure here is met again, and answered, by the commit task.
+            let reached = if written.is_ok() { from + bytes as u64 } else { segment.bytes };
+            segment.zeroed.set(segment.zeroed.get().max(reached));
+        }
+        self.clock.sleep(ZERO_INTERVAL).await;
+        true
+    }
+
+    /// The segment to be zeroed next and from where in its file: the one in use, then the prepared one.
+    fn zero_target(&self) -> Option<(Rc<Segment<D>>, u64)> {
+        let (base, end) = {
+            let open = self.open.borrow();
+            (open.segment_base, open.end().0 + crate::limits::GROUP_BYTES_MAX as u64)
+        };
+        let active = self.segment_at(base);
+        let lead = (end - base.0 + ZERO_LEAD_BYTES).next_multiple_of(BLOCK_BYTES as u64);
+        let from = active.zeroed.get().max(lead);
+        if from < active.bytes {
+            return Some((active, from));
+        }
+        let next = self.supply.next.borrow().clone()?;
+        let from = next.zeroed.get();
+        (from < next.bytes).then_some((next, from))
+    }
+}
+
+/// Creates a file with all its blocks reserved, durable under its name after the directory's sync.
+pub(super) async fn create_file<D: Disk>(
+    disk: &D,
+    directory: &std::path::Path,
+    path: &std::path::Path,
+    bytes: u64,
+) -> Result<(), DiskError> {
+    let space = disk.space(directory).await?;
+    if space.available < bytes + RESERVE_BYTES {
+        return Err(DiskError {
+            kind: DiskErrorKind::NoSpace,
+            operation: crate::disk::Operation::Preallocate,
+            path: path.to_owned(),
+            position: None,
+            detail: format!("{} bytes are free, {} are needed", space.available, bytes + RESERVE_BYTES),
+        });
+    }
+    let file = disk.open(path, OpenMode::Create).await?;
+    let made = match file.preallocate(bytes).await {
+        Ok(()) => file.sync().await,
+        error => error,
+    };
+    file.close().await?;
+    if made.is_err() {
+        // Best effort: the file is of no use, and its blocks may be what is missing.
+        let _ = disk.remove(path).await;
+    }
+    made
+}
