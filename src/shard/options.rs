@@ -1,0 +1,200 @@
+//! What `serve` is told: where the data lies, where to listen, and the few values worth changing. The defaults are the
+//! documentation of what a start without flags does.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::limits;
+use crate::types::Level;
+
+/// Step between the ports of two neighbouring shards. RocketMQ clients derive ports at minus 2 and plus 1 from a
+/// broker's port, so neighbours keep clear of each other.
+pub const SHARD_PORT_STEP: u16 = 10;
+
+/// Everything a node needs to start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServeOptions {
+    /// Data directory; made when missing.
+    pub data: PathBuf,
+    /// Where shard 0 listens; shard `s` listens `s * SHARD_PORT_STEP` higher. With port 0 each shard gets a free port.
+    pub listen: SocketAddr,
+    /// One more address for the whole node, whose shard forwards what belongs to others. `None`: there is none, and
+    /// clients bootstrap from any shard.
+    pub node_listen: Option<SocketAddr>,
+    /// Host name or address that clients are told in routes. `None`: the address of `listen`.
+    pub advertise: Option<String>,
+    /// Shards of a data directory that is being created. `None`: one per core used. An existing directory keeps the
+    /// number it was made with; another one is refused.
+    pub shards: Option<u16>,
+    /// Cores to run shards on, round robin. `None`: every core that this process may use.
+    pub cores: Option<Vec<usize>>,
+    /// Level of produce requests that name none, on topics that have none.
+    pub level: Level,
+    /// Size of a segment file of the commit log.
+    pub segment_bytes: u64,
+    /// Age at which messages of topics without a retention of their own may go. `None`: never by age.
+    pub retention_age: Option<Duration>,
+    /// Size of a shard's log beyond which its oldest segments go. `None`: never by size.
+    pub retention_bytes: Option<u64>,
+    /// Written buffers that each shard keeps for readers at the tail.
+    pub tail_cache_bytes: u64,
+    /// Goes through the page cache where the file system has no direct I/O: for trying things out, never for figures.
+    pub buffered_io: bool,
+}
+
+/// Why options cannot be what is meant.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OptionsError {
+    #[error("--shards is 1 to {max}, not {given}", max = limits::SHARDS_MAX)]
+    Shards { given: u16 },
+    #[error("--cores names no core: write it like --cores 0,1")]
+    NoCores,
+    #[error("--cores names core {core} twice")]
+    CoreTwice { core: usize },
+    #[error(
+        "--segment-bytes is {min} to {max} and a multiple of {block}, not {given}",
+        min = limits::SEGMENT_BYTES_MIN,
+        max = limits::SEGMENT_BYTES_MAX,
+        block = limits::BLOCK_BYTES
+    )]
+    SegmentBytes { given: u64 },
+    #[error(
+        "--retention-bytes is at least two segments ({least} bytes), not {given}: the newest segment never goes"
+    )]
+    RetentionBytes { given: u64, least: u64 },
+    #[error("--advertise is a host name or address without a port, like broker.example.org, not `{given}`")]
+    Advertise { given: String },
+    #[error("--listen port {port} leaves no room for {shards} shards, whose ports step by {SHARD_PORT_STEP}")]
+    Ports { port: u16, shards: u16 },
+}
+
+impl ServeOptions {
+    /// A node over `data` with the default of everything else.
+    pub fn new(data: PathBuf) -> Self {
+        Self {
+            data,
+            listen: SocketAddr::from(([127, 0, 0, 1], 10911)),
+            node_listen: None,
+            advertise: None,
+            shards: None,
+            cores: None,
+            level: Level::Durable,
+            segment_bytes: limits::SEGMENT_BYTES_DEFAULT,
+            retention_age: Some(Duration::from_secs(72 * 3600)),
+            retention_bytes: None,
+            tail_cache_bytes: limits::TAIL_CACHE_BYTES as u64,
+            buffered_io: false,
+        }
+    }
+
+    /// Whether the values make sense, together and each alone. What the machine says about them is found out later.
+    pub fn check(&self) -> Result<(), OptionsError> {
+        if let Some(given) = self.shards
+            && !(1..=limits::SHARDS_MAX).contains(&given)
+        {
+            return Err(OptionsError::Shards { given });
+        }
+        self.check_cores()?;
+        let bounds = limits::SEGMENT_BYTES_MIN..=limits::SEGMENT_BYTES_MAX;
+        if !bounds.contains(&self.segment_bytes)
+            || !self.segment_bytes.is_multiple_of(limits::BLOCK_BYTES as u64)
+        {
+            return Err(OptionsError::SegmentBytes { given: self.segment_bytes });
+        }
+        let least = 2 * self.segment_bytes;
+        if let Some(given) = self.retention_bytes
+            && given < least
+        {
+            return Err(OptionsError::RetentionBytes { given, least });
+        }
+        if let Some(given) = &self.advertise
+            && !is_host(given)
+        {
+            return Err(OptionsError::Advertise { given: given.clone() });
+        }
+        self.check_ports()
+    }
+
+    fn check_cores(&self) -> Result<(), OptionsError> {
+        let Some(cores) = &self.cores else { return Ok(()) };
+        if cores.is_empty() {
+            return Err(OptionsError::NoCores);
+        }
+        match cores.iter().enumerate().find(|&(index, core)| cores[..index].contains(core)) {
+            Some((_, &core)) => Err(OptionsError::CoreTwice { core }),
+            None => Ok(()),
+        }
+    }
+
+    fn check_ports(&self) -> Result<(), OptionsError> {
+        let (port, shards) = (self.listen.port(), self.shards.unwrap_or(1));
+        let last = u32::from(port) + u32::from(shards - 1) * u32::from(SHARD_PORT_STEP);
+        if port != 0 && last > u32::from(u16::MAX) {
+            return Err(OptionsError::Ports { port, shards });
+        }
+        Ok(())
+    }
+}
+
+/// An IPv6 address has colons too, so a port is told by what parses, not by the colon.
+fn is_host(text: &str) -> bool {
+    let name = |character: char| character.is_ascii_alphanumeric() || "-._".contains(character);
+    !text.is_empty() && (text.chars().all(name) || text.parse::<std::net::IpAddr>().is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(change: impl FnOnce(&mut ServeOptions)) -> Result<(), OptionsError> {
+        let mut options = ServeOptions::new("data".into());
+        change(&mut options);
+        options.check()
+    }
+
+    #[test]
+    fn the_defaults_are_valid() {
+        assert_eq!(options(|_| ()), Ok(()));
+    }
+
+    #[test]
+    fn values_outside_their_bounds_are_named() {
+        assert_eq!(options(|o| o.shards = Some(0)), Err(OptionsError::Shards { given: 0 }));
+        assert_eq!(options(|o| o.shards = Some(257)), Err(OptionsError::Shards { given: 257 }));
+        assert_eq!(options(|o| o.cores = Some(vec![])), Err(OptionsError::NoCores));
+        assert_eq!(options(|o| o.cores = Some(vec![1, 0, 1])), Err(OptionsError::CoreTwice { core: 1 }));
+        assert_eq!(options(|o| o.segment_bytes = 4096), Err(OptionsError::SegmentBytes { given: 4096 }));
+        let odd = limits::SEGMENT_BYTES_MIN + 1;
+        assert_eq!(options(|o| o.segment_bytes = odd), Err(OptionsError::SegmentBytes { given: odd }));
+        let least = 2 * limits::SEGMENT_BYTES_DEFAULT;
+        assert_eq!(
+            options(|o| o.retention_bytes = Some(1)),
+            Err(OptionsError::RetentionBytes { given: 1, least })
+        );
+    }
+
+    #[test]
+    fn an_advertised_host_has_no_port() {
+        for host in ["broker-1.example.org", "10.0.0.1", "::1", "fe80::1"] {
+            assert_eq!(options(|o| o.advertise = Some(host.into())), Ok(()), "{host}");
+        }
+        for host in ["", "host:10911", "a b", "http://host"] {
+            assert!(options(|o| o.advertise = Some(host.into())).is_err(), "{host}");
+        }
+    }
+
+    #[test]
+    fn the_last_shards_port_must_exist() {
+        let listen = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let with = |port, shards| {
+            options(|o| {
+                o.listen = listen(port);
+                o.shards = Some(shards);
+            })
+        };
+        assert_eq!(with(65_525, 2), Ok(()));
+        assert_eq!(with(65_526, 2), Err(OptionsError::Ports { port: 65_526, shards: 2 }));
+        assert_eq!(with(0, 256), Ok(()));
+    }
+}
