@@ -1,1 +1,27 @@
-//! stub
+//! The client library: native protocol, over a blocking driver on `std` and, with the feature `tokio`, an asynchronous
+//! one. [`ProtocolCore`] knows the protocol and does no I/O.
+
+mod batching;
+mod blocking;
+mod connection;
+mod consumer;
+mod core;
+mod dispatch;
+mod error;
+mod fetching;
+mod membership;
+mod messages;
+mod options;
+mod producer;
+mod receive_buffer;
+
+pub use batching::{Message, Partitioner};
+pub use blocking::Client;
+pub use connection::Connection;
+pub use consumer::Consumer;
+pub use core::{CoreError, Correlation, IN_FLIGHT_MAX, ProtocolCore};
+pub use dispatch::{BatchOutcome, BatchResult, ProducerCounters};
+pub use error::ClientError;
+pub use messages::{DamagedRange, Delivery, MessageBatch, QueueName, ReceivedMessage, ReceivedMessages};
+pub use options::{ConsumerOptions, OutOfRange, ProducerOptions, RetryOrder, Start, Timeouts, Until};
+pub use producer::Producer;

@@ -358,7 +358,14 @@ impl<'a> CheckedBatch<'a> {
 impl BatchBuilder {
     /// An empty batch; records give their birth relative to `born_time`.
     pub fn new(born_time: Timestamp) -> Self {
-        Self { bytes: vec![0; BATCH_HEADER_BYTES], record_count: 0, born_time }
+        Self::reusing(Vec::new(), born_time)
+    }
+
+    /// The same in the memory of an earlier batch, whatever it held.
+    pub fn reusing(mut bytes: Vec<u8>, born_time: Timestamp) -> Self {
+        bytes.clear();
+        bytes.resize(BATCH_HEADER_BYTES, 0);
+        Self { bytes, record_count: 0, born_time }
     }
 
     /// Adds a record. The caller has called [`Record::check`] and looks after [`fits`](BatchBuilder::fits).

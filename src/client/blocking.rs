@@ -1,0 +1,372 @@
+//! One node as a program's thread sees it: where its shards are, what its topics are, and the requests that administer
+//! them.
+
+use std::collections::HashMap;
+
+use crate::api::{
+    Failure, GroupInfo, NodeInfo, OffsetPlace, Reply, Request, ResetGroup, ShardAddress, Status, TopicChange,
+    TopicInfo,
+};
+use crate::types::{GroupName, QueueKey, QueueNumber, QueueOffset, TopicName};
+
+use super::connection::Connection;
+use super::error::ClientError;
+use super::options::Timeouts;
+
+/// Requests that are sent ahead of their answers by [`Client::call_owners`]: fewer than a broker lets one connection
+/// wait for.
+const CALLS_IN_FLIGHT_MAX: usize = 128;
+
+/// Requests to one node, each answered before the next is sent. Connections are opened when they are needed, one per
+/// shard. A [`Producer`](super::Producer) or [`Consumer`](super::Consumer) is made of a client of its own.
+///
+/// ```no_run
+/// use turbopump::api::TopicChange;
+/// use turbopump::client::{Client, Timeouts};
+///
+/// let mut client = Client::connect("127.0.0.1:10911", Timeouts::default())?;
+/// let topic: turbopump::types::TopicName = "orders".parse()?;
+/// client.create_topic(TopicChange { topic: topic.clone(), queues: Some(8), retention: None, level: None })?;
+/// for queue in client.describe_topic(&topic)?.queues {
+///     println!("queue {}: {} to {}", queue.queue, queue.first_offset, queue.end_offset);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Client {
+    server: String,
+    timeouts: Timeouts,
+    /// In the order of their ids: queue `q` belongs to `shards[q % shards.len()]`.
+    shards: Vec<Shard>,
+    topics: HashMap<TopicName, TopicInfo>,
+    /// Idle connections by address.
+    connections: HashMap<String, Connection>,
+    notices: Vec<String>,
+}
+
+struct Shard {
+    address: ShardAddress,
+    /// Set when the address could not be reached: requests go to `server`, which forwards them.
+    forwarded: bool,
+}
+
+impl Client {
+    /// Connects to a node through any of its addresses and asks where its shards are.
+    pub fn connect(server: &str, timeouts: Timeouts) -> Result<Self, ClientError> {
+        let mut client = Self {
+            server: server.to_owned(),
+            timeouts,
+            shards: Vec::new(),
+            topics: HashMap::new(),
+            connections: HashMap::new(),
+            notices: Vec::new(),
+        };
+        client.refresh(None)?;
+        Ok(client)
+    }
+
+    /// The address this client was made with.
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
+    pub fn timeouts(&self) -> Timeouts {
+        self.timeouts
+    }
+
+    pub fn shard_count(&self) -> u16 {
+        self.shards.len() as u16
+    }
+
+    /// The shards in the order of their ids.
+    pub fn shards(&self) -> impl Iterator<Item = &ShardAddress> {
+        self.shards.iter().map(|shard| &shard.address)
+    }
+
+    /// What the user should hear of once, such as a shard whose own address cannot be reached.
+    pub fn take_notices(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notices)
+    }
+
+    /// Another client of the same node, with connections of its own.
+    pub fn another(&self) -> Result<Self, ClientError> {
+        Self::connect(&self.server, self.timeouts)
+    }
+
+    // ---- Topics ------------------------------------------------------------------------------------------------
+
+    pub fn create_topic(&mut self, change: TopicChange) -> Result<(), ClientError> {
+        self.done(&Request::CreateTopic(change))
+    }
+
+    /// `None` fields stay as they are.
+    pub fn alter_topic(&mut self, change: TopicChange) -> Result<(), ClientError> {
+        self.topics.remove(&change.topic);
+        self.done(&Request::AlterTopic(change))
+    }
+
+    pub fn delete_topic(&mut self, topic: &TopicName) -> Result<(), ClientError> {
+        self.topics.remove(topic);
+        self.done(&Request::DeleteTopic(topic.clone()))
+    }
+
+    /// A topic with its queues and their bounds.
+    pub fn describe_topic(&mut self, topic: &TopicName) -> Result<TopicInfo, ClientError> {
+        match self.call(&Request::DescribeTopic(topic.clone()))? {
+            Reply::Topic(topic) => Ok(topic),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    pub fn list_topics(&mut self) -> Result<Vec<TopicInfo>, ClientError> {
+        match self.call(&Request::ListTopics)? {
+            Reply::Topics(topics) => Ok(topics),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    /// A topic's number and queue count, remembered from the first time on.
+    pub fn topic(&mut self, topic: &TopicName) -> Result<TopicInfo, ClientError> {
+        match self.topics.get(topic) {
+            Some(known) => Ok(known.clone()),
+            None => self.refresh_topic(topic),
+        }
+    }
+
+    /// The same, asked anew: after `TopicNotExist` or `QueueNotExist`.
+    pub fn refresh_topic(&mut self, topic: &TopicName) -> Result<TopicInfo, ClientError> {
+        self.topics.remove(topic);
+        let found = self.refresh(Some(topic))?.ok_or_else(|| {
+            Failure::new(
+                Status::TopicNotExist,
+                format!("topic {topic} does not exist: create it with `turbopump topic create {topic}`"),
+            )
+        })?;
+        self.topics.insert(topic.clone(), found.clone());
+        Ok(found)
+    }
+
+    /// Asks for the route anew.
+    fn refresh(&mut self, topic: Option<&TopicName>) -> Result<Option<TopicInfo>, ClientError> {
+        let route = match self.call(&Request::Route(topic.cloned()))? {
+            Reply::Route(route) => route,
+            other => return Err(self.unexpected(&other)),
+        };
+        let unchanged = self.shards().eq(route.shards.iter());
+        if !unchanged {
+            self.shards =
+                route.shards.into_iter().map(|address| Shard { address, forwarded: false }).collect();
+        }
+        Ok(route.topic)
+    }
+
+    // ---- Queues ------------------------------------------------------------------------------------------------
+
+    pub fn find_offset(&mut self, key: QueueKey, place: OffsetPlace) -> Result<QueueOffset, ClientError> {
+        match self.call_owner(key.queue, &Request::FindOffset { key, place })? {
+            Reply::OffsetFound(offset) => Ok(offset),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    // ---- Groups ------------------------------------------------------------------------------------------------
+
+    pub fn list_groups(&mut self) -> Result<Vec<GroupName>, ClientError> {
+        match self.call(&Request::ListGroups)? {
+            Reply::Groups(groups) => Ok(groups),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    pub fn describe_group(&mut self, group: &GroupName) -> Result<GroupInfo, ClientError> {
+        match self.call(&Request::DescribeGroup(group.clone()))? {
+            Reply::Group(group) => Ok(group),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    /// Moves the committed offsets of a group that has no members.
+    pub fn reset_group(&mut self, reset: ResetGroup) -> Result<(), ClientError> {
+        self.done(&Request::ResetGroup(reset))
+    }
+
+    /// Where the group goes on in a queue; `None` when it never committed there.
+    pub fn committed_offset(
+        &mut self,
+        group: &GroupName,
+        key: QueueKey,
+    ) -> Result<Option<QueueOffset>, ClientError> {
+        match self.call_owner(key.queue, &Request::CommittedOffset { group: group.clone(), key })? {
+            Reply::Offset(offset) => Ok(offset),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    pub fn commit_offset(
+        &mut self,
+        group: &GroupName,
+        key: QueueKey,
+        offset: QueueOffset,
+    ) -> Result<(), ClientError> {
+        let request = Request::CommitOffset { group: group.clone(), key, offset };
+        match self.call_owner(key.queue, &request)? {
+            Reply::Done => Ok(()),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    // ---- The node ----------------------------------------------------------------------------------------------
+
+    /// Counters and latencies. With `count_syscalls` the shards count their system calls from now on.
+    pub fn describe_node(&mut self, count_syscalls: bool) -> Result<NodeInfo, ClientError> {
+        match self.call(&Request::DescribeNode { count_syscalls })? {
+            Reply::Node(node) => Ok(node),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    // ---- Any request -------------------------------------------------------------------------------------------
+
+    /// Sends a request to the address this client was made with.
+    pub fn call(&mut self, request: &Request) -> Result<Reply, ClientError> {
+        let server = self.server.clone();
+        self.call_at(&server, request)
+    }
+
+    /// Sends a request to the shard that owns `queue`, or to one that forwards it there.
+    pub fn call_owner(&mut self, queue: QueueNumber, request: &Request) -> Result<Reply, ClientError> {
+        let address = self.reachable(queue)?;
+        self.call_at(&address, request)
+    }
+
+    /// Sends many requests, each to the shard that owns its queue, without waiting for one answer before the next
+    /// request. The answers stand in the order of the requests.
+    pub fn call_owners(
+        &mut self,
+        requests: &[(QueueNumber, Request)],
+    ) -> Result<Vec<Result<Reply, Failure>>, ClientError> {
+        let mut by_address: HashMap<String, Vec<usize>> = HashMap::new();
+        for (index, (queue, _)) in requests.iter().enumerate() {
+            by_address.entry(self.reachable(*queue)?).or_default().push(index);
+        }
+        let mut answers: Vec<Option<Result<Reply, Failure>>> = vec![None; requests.len()];
+        for (address, indices) in by_address {
+            for chunk in indices.chunks(CALLS_IN_FLIGHT_MAX) {
+                let mut connection = self.connection(&address)?;
+                let mut asked = HashMap::new();
+                for &index in chunk {
+                    asked.insert(connection.submit(&requests[index].1)?, index);
+                }
+                while connection.in_flight() > 0 {
+                    let waited = self.timeouts.request;
+                    let Some((correlation, reply)) = connection.receive(waited)? else {
+                        return Err(ClientError::Timeout { address, waited });
+                    };
+                    answers[asked[&correlation]] = Some(reply.into_owned());
+                }
+                self.connections.insert(address.clone(), connection);
+            }
+        }
+        Ok(answers.into_iter().map(|answer| answer.expect("every request was answered")).collect())
+    }
+
+    /// A fresh connection to the shard that owns `queue`, for a caller who keeps requests in flight. Falls back to the
+    /// address this client was made with, and says so once.
+    pub fn open_owner(&mut self, queue: QueueNumber) -> Result<Connection, ClientError> {
+        let address = self.reachable(queue)?;
+        match self.connections.remove(&address) {
+            // `reachable` has just opened it, or it idles.
+            Some(connection) if self.server != address => Ok(connection),
+            kept => {
+                self.connections.extend(kept.map(|connection| (address.clone(), connection)));
+                Connection::connect(&address, self.timeouts)
+            }
+        }
+    }
+
+    /// The address that takes requests for `queue`. The first request to a shard opens its connection.
+    fn reachable(&mut self, queue: QueueNumber) -> Result<String, ClientError> {
+        let index = usize::from(queue.shard(self.shard_count()).0);
+        let shard = &self.shards[index];
+        let address = shard.address.address.clone();
+        if shard.forwarded || address == self.server {
+            return Ok(self.server.clone());
+        }
+        if self.connections.contains_key(&address) {
+            return Ok(address);
+        }
+        match Connection::connect(&address, self.timeouts) {
+            Ok(connection) => {
+                self.connections.insert(address.clone(), connection);
+                Ok(address)
+            }
+            Err(error) => {
+                // When the node is gone altogether, that is the error to tell.
+                let connection = self.connection(&self.server.clone())?;
+                self.connections.insert(self.server.clone(), connection);
+                self.notices.push(format!(
+                    "shard {} cannot be reached directly: {error}. Its requests go through {}, which forwards them",
+                    self.shards[index].address.shard, self.server
+                ));
+                self.shards[index].forwarded = true;
+                Ok(self.server.clone())
+            }
+        }
+    }
+
+    /// A connection to `address`, taken out of the idle ones: it is put back when it is idle again, and dropped when it
+    /// failed.
+    fn connection(&mut self, address: &str) -> Result<Connection, ClientError> {
+        match self.connections.remove(address) {
+            Some(connection) => Ok(connection),
+            None => Connection::connect(address, self.timeouts),
+        }
+    }
+
+    fn call_at(&mut self, address: &str, request: &Request) -> Result<Reply, ClientError> {
+        let idled = self.connections.contains_key(address);
+        let mut connection = self.connection(address)?;
+        let mut reply = connection.call(request);
+        // An idle connection may have died long ago, with the broker it led to.
+        let lost = matches!(&reply, Err(ClientError::Disconnected { .. }));
+        if lost && idled && is_repeatable(request) {
+            connection = Connection::connect(address, self.timeouts)?;
+            reply = connection.call(request);
+        }
+        if matches!(&reply, Ok(_) | Err(ClientError::Refused(_))) {
+            self.connections.insert(address.to_owned(), connection);
+        }
+        reply
+    }
+
+    fn done(&mut self, request: &Request) -> Result<(), ClientError> {
+        match self.call(request)? {
+            Reply::Done | Reply::Topic(_) => Ok(()),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    pub(super) fn unexpected(&self, reply: &Reply) -> ClientError {
+        ClientError::protocol(&self.server, format_args!("an answer of another kind: {reply:?}"))
+    }
+}
+
+/// Whether carrying a request out twice is the same as once, answer included.
+fn is_repeatable(request: &Request) -> bool {
+    match request {
+        Request::Produce(_) | Request::CreateTopic(_) | Request::DeleteTopic(_) => false,
+        Request::Fetch(_)
+        | Request::FindOffset { .. }
+        | Request::AlterTopic(_)
+        | Request::DescribeTopic(_)
+        | Request::ListTopics
+        | Request::Route(_)
+        | Request::CommitOffset { .. }
+        | Request::CommittedOffset { .. }
+        | Request::JoinGroup(_)
+        | Request::LeaveGroup { .. }
+        | Request::ListGroups
+        | Request::DescribeGroup(_)
+        | Request::ResetGroup(_)
+        | Request::DescribeNode { .. } => true,
+    }
+}

@@ -1,0 +1,64 @@
+//! What can go wrong between a client and a broker.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::api::Failure;
+use crate::wire::frame::PROTOCOL_VERSION;
+
+/// Why a client could not do what it was asked. Cheap to clone, so that everything that waited for a lost connection
+/// can be told of it.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    #[error("`{address}` is no address: write host:port, for example 127.0.0.1:10911")]
+    Address { address: String, source: Arc<io::Error> },
+    #[error(
+        "no broker answers at {address} ({source}): start one with `turbopump serve --data DIR`, or name another address with --server"
+    )]
+    Connect { address: String, source: Arc<io::Error> },
+    #[error(
+        "{address} accepts connections, but did not answer within {waited:?}: is it a turbopump broker, and is it alive?"
+    )]
+    Silent { address: String, waited: Duration },
+    #[error("what listens at {address} is no turbopump broker: check the port (10911 unless it was changed)")]
+    NotTurbopump { address: String },
+    #[error(
+        "the broker at {address} speaks protocol version {theirs}, this client version {PROTOCOL_VERSION}: use a client and a broker of the same release"
+    )]
+    Version { address: String, theirs: u16 },
+    /// What was in flight may have been carried out or not.
+    #[error("the broker at {address} closed the connection ({reason})")]
+    Disconnected { address: String, reason: String },
+    /// What was in flight may have been carried out or not.
+    #[error("the broker at {address} did not answer within {waited:?}")]
+    Timeout { address: String, waited: Duration },
+    /// The peer's bytes make no sense; the connection is given up.
+    #[error("the broker at {address} breaks the protocol: {reason}")]
+    Protocol { address: String, reason: String },
+    /// The broker answered that it did not do it, and why.
+    #[error(transparent)]
+    Refused(#[from] Failure),
+}
+
+impl ClientError {
+    pub(super) fn protocol(address: &str, reason: impl ToString) -> Self {
+        ClientError::Protocol { address: address.to_owned(), reason: reason.to_string() }
+    }
+
+    /// Whether a new connection may help: the broker was not reached or was lost, as opposed to having refused.
+    pub fn is_connection_loss(&self) -> bool {
+        match self {
+            ClientError::Connect { .. }
+            | ClientError::Silent { .. }
+            | ClientError::Disconnected { .. }
+            | ClientError::Timeout { .. } => true,
+            ClientError::Address { .. }
+            | ClientError::NotTurbopump { .. }
+            | ClientError::Version { .. }
+            | ClientError::Protocol { .. }
+            | ClientError::Refused(_) => false,
+        }
+    }
+}

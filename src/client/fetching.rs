@@ -1,0 +1,364 @@
+//! What a consumer has read of its queues, what it asks for next, and cutting answers into batches. No I/O.
+//!
+//! Per queue one fetch is on its way while the last answer is being used. `position` runs ahead to where the next fetch
+//! starts; `delivered` is what the caller has got. After a lost connection reading goes on at `delivered`.
+
+use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use crate::api::{Failure, Fetch, Status};
+use crate::protocol::native::FetchedView;
+use crate::types::{QueueKey, QueueOffset, TopicName};
+use crate::wire::batch::{BATCH_ALIGNMENT, BatchHeader, Kind, records_match};
+
+use super::core::Correlation;
+use super::messages::{DamagedRange, QueueName};
+
+/// Fetches that wait at one shard for one consumer: fewer than a broker lets a connection wait for.
+const FETCHES_IN_FLIGHT_MAX: usize = 128;
+/// How long one fetch waits when more queues than that take turns.
+const WAIT_IN_TURNS: Duration = Duration::from_millis(100);
+/// Pause of a queue whose fetch was refused.
+const REFUSED_PAUSE: Duration = Duration::from_millis(200);
+
+/// How much one fetch asks for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FetchLimits {
+    pub(super) bytes_max: u32,
+    pub(super) records_max: u32,
+    pub(super) wait: Duration,
+}
+
+struct Lane {
+    topic: TopicName,
+    /// Where the next fetch starts.
+    position: QueueOffset,
+    /// Up to here the caller has got everything.
+    delivered: QueueOffset,
+    /// Where to stop, for a consumer that reads to the end.
+    stop_at: Option<QueueOffset>,
+    asked: Option<Correlation>,
+    /// Whether it stands in its shard's `idle` or pauses.
+    listed: bool,
+}
+
+#[derive(Default)]
+struct Shard {
+    asked: HashMap<Correlation, QueueKey>,
+    idle: VecDeque<QueueKey>,
+    lane_count: usize,
+}
+
+/// The answer whose batches are being handed out.
+struct Current {
+    shard: usize,
+    key: QueueKey,
+    /// Bytes of the payload handed out so far.
+    cursor: usize,
+    next_offset: QueueOffset,
+}
+
+/// What an answer brought.
+#[derive(Debug)]
+pub(super) enum Answered {
+    /// Nothing, or it was no longer wanted.
+    Nothing,
+    /// Batches: see [`Fetcher::next_batch`].
+    Batches,
+    Damaged(DamagedRange),
+    OutOfRange(QueueKey, Failure),
+    Refused(Failure),
+}
+
+/// One batch of the current answer.
+pub(super) struct BatchCut {
+    pub(super) range: Range<usize>,
+    pub(super) header: BatchHeader,
+    pub(super) first_offset: QueueOffset,
+    pub(super) end_offset: QueueOffset,
+    /// False when the records do not match their checksum.
+    pub(super) intact: bool,
+}
+
+pub(super) struct Fetcher {
+    limits: FetchLimits,
+    lanes: HashMap<QueueKey, Lane>,
+    shards: Vec<Shard>,
+    pausing: Vec<(Instant, QueueKey)>,
+    current: Option<Current>,
+}
+
+impl Fetcher {
+    pub(super) fn new(limits: FetchLimits, shard_count: u16) -> Self {
+        assert!(shard_count > 0, "a node has at least one shard");
+        Self {
+            limits,
+            lanes: HashMap::new(),
+            shards: (0..shard_count).map(|_| Shard::default()).collect(),
+            pausing: Vec::new(),
+            current: None,
+        }
+    }
+
+    // ---- Queues ------------------------------------------------------------------------------------------------
+
+    /// Starts to read a queue.
+    pub(super) fn add(
+        &mut self,
+        key: QueueKey,
+        topic: TopicName,
+        from: QueueOffset,
+        stop_at: Option<QueueOffset>,
+    ) {
+        let lane = Lane { topic, position: from, delivered: from, stop_at, asked: None, listed: false };
+        let earlier = self.lanes.insert(key, lane);
+        assert!(earlier.is_none(), "{key} is read already");
+        let shard = self.shard(key);
+        self.shards[shard].lane_count += 1;
+        self.list(key);
+    }
+
+    /// Stops reading a queue. An answer that is still on its way will be dropped.
+    pub(super) fn remove(&mut self, key: QueueKey) {
+        if self.lanes.remove(&key).is_some() {
+            let shard = self.shard(key);
+            self.shards[shard].lane_count -= 1;
+            self.pausing.retain(|&(_, pausing)| pausing != key);
+            if self.current.as_ref().is_some_and(|current| current.key == key) {
+                self.current = None;
+            }
+        }
+    }
+
+    pub(super) fn keys(&self) -> Vec<QueueKey> {
+        let mut keys: Vec<_> = self.lanes.keys().copied().collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    pub(super) fn topic(&self, key: QueueKey) -> Option<&TopicName> {
+        self.lanes.get(&key).map(|lane| &lane.topic)
+    }
+
+    /// Up to where the caller has got everything.
+    pub(super) fn delivered(&self, key: QueueKey) -> Option<QueueOffset> {
+        self.lanes.get(&key).map(|lane| lane.delivered)
+    }
+
+    /// Goes on reading elsewhere.
+    pub(super) fn seek(&mut self, key: QueueKey, offset: QueueOffset) {
+        if let Some(lane) = self.lanes.get_mut(&key) {
+            (lane.position, lane.delivered) = (offset, offset);
+            // An answer to the old fetch is no longer this lane's.
+            lane.asked = None;
+            if self.current.as_ref().is_some_and(|current| current.key == key) {
+                self.current = None;
+            }
+            self.list(key);
+        }
+    }
+
+    /// Whether every queue was read to where it is to stop.
+    pub(super) fn is_done(&self) -> bool {
+        self.current.is_none() && self.lanes.values().all(Lane::is_done)
+    }
+
+    // ---- Fetches -----------------------------------------------------------------------------------------------
+
+    fn shard(&self, key: QueueKey) -> usize {
+        usize::from(key.queue.shard(self.shards.len() as u16).0)
+    }
+
+    fn list(&mut self, key: QueueKey) {
+        let shard = self.shard(key);
+        let Some(lane) = self.lanes.get_mut(&key) else { return };
+        if !lane.listed && lane.asked.is_none() && !lane.is_done() {
+            lane.listed = true;
+            self.shards[shard].idle.push_back(key);
+        }
+    }
+
+    /// The next fetch to send to a shard; to be followed by [`asked`](Self::asked).
+    pub(super) fn next_fetch(&mut self, shard: usize) -> Option<Fetch> {
+        let state = &mut self.shards[shard];
+        if state.asked.len() >= FETCHES_IN_FLIGHT_MAX {
+            return None;
+        }
+        let in_turns = state.lane_count > FETCHES_IN_FLIGHT_MAX;
+        while let Some(key) = state.idle.pop_front() {
+            let Some(lane) = self.lanes.get_mut(&key) else { continue };
+            lane.listed = false;
+            if lane.asked.is_some() || lane.is_done() {
+                continue;
+            }
+            return Some(Fetch {
+                key,
+                offset: lane.position,
+                bytes_max: self.limits.bytes_max,
+                records_max: self.limits.records_max,
+                wait: if in_turns { self.limits.wait.min(WAIT_IN_TURNS) } else { self.limits.wait },
+            });
+        }
+        None
+    }
+
+    /// The fetch was sent.
+    pub(super) fn asked(&mut self, shard: usize, key: QueueKey, correlation: Correlation) {
+        self.shards[shard].asked.insert(correlation, key);
+        if let Some(lane) = self.lanes.get_mut(&key) {
+            lane.asked = Some(correlation);
+        }
+    }
+
+    /// The fetch was not sent.
+    pub(super) fn not_asked(&mut self, key: QueueKey) {
+        self.list(key);
+    }
+
+    /// Fetches on their way to a shard.
+    pub(super) fn in_flight(&self, shard: usize) -> usize {
+        self.shards[shard].asked.len()
+    }
+
+    /// The connection to a shard is gone, and with it the answer that was being used.
+    pub(super) fn lost(&mut self, shard: usize) {
+        let mut keys: Vec<QueueKey> = self.shards[shard].asked.drain().map(|(_, key)| key).collect();
+        if self.current.as_ref().is_some_and(|current| current.shard == shard) {
+            keys.extend(self.current.take().map(|current| current.key));
+        }
+        keys.sort_unstable();
+        keys.dedup();
+        for key in keys {
+            if let Some(lane) = self.lanes.get_mut(&key) {
+                lane.asked = None;
+                lane.position = lane.delivered;
+                self.list(key);
+            }
+        }
+    }
+
+    /// Ends the pauses of refused queues that are over.
+    pub(super) fn resume_due(&mut self, now: Instant) {
+        while let Some(index) = self.pausing.iter().position(|&(until, _)| until <= now) {
+            let (_, key) = self.pausing.swap_remove(index);
+            self.list(key);
+        }
+    }
+
+    /// When the next pause ends.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.pausing.iter().map(|&(until, _)| until).min()
+    }
+
+    // ---- Answers -----------------------------------------------------------------------------------------------
+
+    /// The broker's answer to a fetch. There must be no current answer.
+    pub(super) fn answered(
+        &mut self,
+        shard: usize,
+        correlation: Correlation,
+        answer: Result<&FetchedView<'_>, Failure>,
+        now: Instant,
+    ) -> Answered {
+        assert!(self.current.is_none(), "an answer comes while another is in use");
+        let Some(key) = self.shards[shard].asked.remove(&correlation) else { return Answered::Nothing };
+        let Some(lane) = self.lanes.get_mut(&key) else { return Answered::Nothing };
+        if lane.asked != Some(correlation) {
+            return Answered::Nothing;
+        }
+        lane.asked = None;
+        let view = match answer {
+            Ok(view) => view,
+            Err(failure) if failure.status == Status::OffsetOutOfRange => {
+                return Answered::OutOfRange(key, failure);
+            }
+            Err(failure) => {
+                self.pausing.push((now + REFUSED_PAUSE, key));
+                return match failure.status.is_transient() {
+                    true => Answered::Nothing,
+                    false => Answered::Refused(failure),
+                };
+            }
+        };
+        if let Some(bytes) = &view.damaged {
+            let from = lane.delivered;
+            // What does not move on would be asked for again for ever.
+            let to = view.next_offset.max(from.advance(1));
+            (lane.position, lane.delivered) = (to, to);
+            let queue = QueueName { topic: lane.topic.clone(), queue: key.queue };
+            self.list(key);
+            return Answered::Damaged(DamagedRange { queue, from, to, bytes: Some(bytes.clone()) });
+        }
+        if view.batches.is_empty() {
+            self.list(key);
+            return Answered::Nothing;
+        }
+        lane.position = view.next_offset;
+        self.current = Some(Current { shard, key, cursor: 0, next_offset: view.next_offset });
+        self.list(key);
+        Answered::Batches
+    }
+
+    /// The shard and queue of the answer that is in use.
+    pub(super) fn current(&self) -> Option<(usize, QueueKey)> {
+        self.current.as_ref().map(|current| (current.shard, current.key))
+    }
+
+    /// The next batch of the answer in use, whose payload is given. It counts as delivered. An error is a breach of the
+    /// protocol: the connection is to be dropped.
+    pub(super) fn next_batch(&mut self, payload: &[u8]) -> Result<Option<BatchCut>, String> {
+        let Some(current) = &mut self.current else { return Ok(None) };
+        let Some(lane) = self.lanes.get_mut(&current.key) else {
+            self.current = None;
+            return Ok(None);
+        };
+        if current.cursor >= payload.len() || lane.is_done() {
+            let complete = lane.is_done() || lane.delivered == current.next_offset;
+            let (delivered, next_offset) = (lane.delivered, current.next_offset);
+            self.current = None;
+            return if complete {
+                Ok(None)
+            } else {
+                Err(format!("batches end at offset {delivered}, the answer says {next_offset}"))
+            };
+        }
+        let (range, header) = cut(payload, current.cursor, current.key)?;
+        if header.base_offset > lane.delivered || header.end_offset() <= lane.delivered {
+            return Err(format!(
+                "a batch with offsets {} to {} came where {} was to follow",
+                header.base_offset,
+                header.end_offset(),
+                lane.delivered
+            ));
+        }
+        current.cursor = range.end.next_multiple_of(BATCH_ALIGNMENT);
+        let first_offset = lane.delivered;
+        let end_offset = lane.stop_at.map_or(header.end_offset(), |stop_at| header.end_offset().min(stop_at));
+        lane.delivered = end_offset;
+        let intact = records_match(&payload[range.clone()]);
+        Ok(Some(BatchCut { range, header, first_offset, end_offset, intact }))
+    }
+}
+
+impl Lane {
+    fn is_done(&self) -> bool {
+        self.stop_at.is_some_and(|stop_at| self.delivered >= stop_at)
+    }
+}
+
+/// The batch at `start` of a payload.
+fn cut(payload: &[u8], start: usize, key: QueueKey) -> Result<(Range<usize>, BatchHeader), String> {
+    let rest = &payload[start..];
+    let header = BatchHeader::decode(rest).map_err(|error| error.to_string())?;
+    if header.batch_bytes as usize > rest.len() {
+        return Err("a batch is longer than the answer that brought it".to_owned());
+    }
+    if header.key != key || header.kind != Kind::Messages {
+        return Err(format!("a batch of {} came for {key}", header.key));
+    }
+    Ok((start..start + header.batch_bytes as usize, header))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,144 @@
+//! A consumer's place in its group: when to say that it lives, and what an assignment changes. No I/O.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use crate::api::{Assignment, JoinGroup};
+use crate::types::{GroupName, QueueKey, TopicName};
+
+/// How soon to ask again while a former owner still holds a queue.
+const UNSETTLED_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What an assignment changes for its member.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Change {
+    pub(super) assigned: Vec<QueueKey>,
+    pub(super) revoked: Vec<QueueKey>,
+}
+
+pub(super) struct Membership {
+    group: GroupName,
+    member: String,
+    topics: Vec<TopicName>,
+    session_timeout: Duration,
+    /// The last generation that was carried out; 0 before the first.
+    generation: u64,
+    /// An assignment that is carried out once the caller has had the chance to commit.
+    releasing: Option<u64>,
+    owned: HashSet<QueueKey>,
+    /// Whether no former owner holds a queue of this member.
+    settled: bool,
+    /// When to send the next request; `None`: now.
+    due: Option<Instant>,
+}
+
+impl Membership {
+    pub(super) fn new(
+        group: GroupName,
+        member: String,
+        topics: Vec<TopicName>,
+        session_timeout: Duration,
+    ) -> Self {
+        Self {
+            group,
+            member,
+            topics,
+            session_timeout,
+            generation: 0,
+            releasing: None,
+            owned: HashSet::new(),
+            settled: false,
+            due: None,
+        }
+    }
+
+    pub(super) fn group(&self) -> &GroupName {
+        &self.group
+    }
+
+    pub(super) fn member(&self) -> &str {
+        &self.member
+    }
+
+    pub(super) fn topics(&self) -> &[TopicName] {
+        &self.topics
+    }
+
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.due.is_none_or(|due| due <= now)
+    }
+
+    /// When the next request is due.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.due
+    }
+
+    pub(super) fn request(&self) -> JoinGroup {
+        JoinGroup {
+            group: self.group.clone(),
+            member: self.member.clone(),
+            topics: self.topics.clone(),
+            session_timeout: self.session_timeout,
+            generation: self.generation,
+        }
+    }
+
+    /// The broker's answer. Queues that are revoked stay owned until [`released`](Self::released).
+    pub(super) fn assigned(&mut self, assignment: &Assignment, now: Instant) -> Change {
+        let target: HashSet<QueueKey> = assignment.queues.iter().copied().collect();
+        let mut change = Change {
+            assigned: target.difference(&self.owned).copied().collect(),
+            revoked: self.owned.difference(&target).copied().collect(),
+        };
+        change.assigned.sort_unstable();
+        change.revoked.sort_unstable();
+        self.settled = assignment.settled;
+        let confirmed = self.generation == assignment.generation;
+        self.owned = target;
+        if change.revoked.is_empty() {
+            self.generation = assignment.generation;
+        } else {
+            self.releasing = Some(assignment.generation);
+        }
+        let interval = match assignment.settled {
+            true => self.session_timeout / 3,
+            false => UNSETTLED_INTERVAL.min(self.session_timeout / 3),
+        };
+        // That a generation was carried out is told at once: others wait for it.
+        self.due = confirmed.then_some(now + interval);
+        if !change.revoked.is_empty() {
+            self.due = Some(now + self.session_timeout / 3);
+        }
+        change
+    }
+
+    /// The revoked queues were given up: true when there were any, and the broker is to be told.
+    pub(super) fn released(&mut self) -> bool {
+        let Some(generation) = self.releasing.take() else { return false };
+        self.generation = generation;
+        self.due = None;
+        true
+    }
+
+    /// Whether this member has all the queues it is to have.
+    pub(super) fn is_settled(&self) -> bool {
+        self.settled && self.generation != 0
+    }
+
+    /// The session has ended: nothing is owned any more, and the member joins anew.
+    pub(super) fn expired(&mut self, now: Instant) -> Change {
+        // Whoever is unknown as a newcomer, too, asks again after a while.
+        self.due = (self.generation == 0).then_some(now + UNSETTLED_INTERVAL);
+        self.generation = 0;
+        self.releasing = None;
+        self.settled = false;
+        let mut revoked: Vec<QueueKey> = self.owned.drain().collect();
+        revoked.sort_unstable();
+        Change { assigned: Vec::new(), revoked }
+    }
+
+    /// The request failed: the next one is due after a while.
+    pub(super) fn failed(&mut self, now: Instant) {
+        self.due = Some(now + UNSETTLED_INTERVAL);
+    }
+}

@@ -1,0 +1,173 @@
+//! Messages as a consumer gets them: views into a received batch.
+
+use crate::api::DamagedBytes;
+use crate::types::{QueueKey, QueueNumber, QueueOffset, Timestamp, TopicName};
+use crate::wire::batch::{BatchHeader, Records, stored_records};
+use crate::wire::record::RecordView;
+
+/// A queue by the name of its topic.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QueueName {
+    pub topic: TopicName,
+    pub queue: QueueNumber,
+}
+
+/// What a consumer hands out.
+pub enum Delivery<'a> {
+    Messages(MessageBatch<'a>),
+    /// Messages that cannot be read any more. The consumer goes on behind them.
+    Damaged(DamagedRange),
+    /// The queue no longer has, or not yet has, the offset that was to be read: the consumer went elsewhere.
+    Moved {
+        queue: QueueName,
+        from: QueueOffset,
+        to: QueueOffset,
+    },
+    /// The group gave this consumer other queues. Those that are `revoked` are given up with the next poll: what was
+    /// handled of them is to be committed before.
+    Rebalanced {
+        assigned: Vec<QueueName>,
+        revoked: Vec<QueueName>,
+    },
+    /// Every queue was read to where it ended at the start; see [`Until::End`](super::Until::End).
+    End,
+}
+
+/// Offsets from `from` up to `to` of a queue that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DamagedRange {
+    pub queue: QueueName,
+    pub from: QueueOffset,
+    pub to: QueueOffset,
+    /// Where the broker found it; `None` when the bytes did not match their checksum on arrival.
+    pub bytes: Option<DamagedBytes>,
+}
+
+/// Messages of one queue with offsets that follow one another.
+pub struct MessageBatch<'a> {
+    topic: &'a TopicName,
+    header: BatchHeader,
+    bytes: &'a [u8],
+    first_offset: QueueOffset,
+    end_offset: QueueOffset,
+}
+
+/// One message.
+#[derive(Clone, Copy)]
+pub struct ReceivedMessage<'a> {
+    pub offset: QueueOffset,
+    pub born_time: Timestamp,
+    pub store_time: Timestamp,
+    record: RecordView<'a>,
+}
+
+/// Iterator over the messages of a batch.
+pub struct ReceivedMessages<'a> {
+    records: Records<'a>,
+    header: BatchHeader,
+    offset: QueueOffset,
+    end_offset: QueueOffset,
+}
+
+impl<'a> MessageBatch<'a> {
+    /// A stored batch whose header was decoded and whose records were checked, cut to the offsets that were asked for.
+    pub(super) fn new(
+        topic: &'a TopicName,
+        header: BatchHeader,
+        bytes: &'a [u8],
+        (first_offset, end_offset): (QueueOffset, QueueOffset),
+    ) -> Self {
+        assert!(header.base_offset <= first_offset && end_offset <= header.end_offset());
+        Self { topic, header, bytes, first_offset, end_offset }
+    }
+
+    pub fn topic(&self) -> &'a TopicName {
+        self.topic
+    }
+
+    pub fn queue(&self) -> QueueNumber {
+        self.header.key.queue
+    }
+
+    pub fn key(&self) -> QueueKey {
+        self.header.key
+    }
+
+    pub fn first_offset(&self) -> QueueOffset {
+        self.first_offset
+    }
+
+    /// The offset behind the last message.
+    pub fn end_offset(&self) -> QueueOffset {
+        self.end_offset
+    }
+
+    pub fn message_count(&self) -> u64 {
+        self.end_offset.0.saturating_sub(self.first_offset.0)
+    }
+
+    pub fn store_time(&self) -> Timestamp {
+        self.header.store_time
+    }
+
+    /// Header and records as stored, with messages outside of the offsets asked for.
+    pub fn as_bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    pub fn messages(&self) -> ReceivedMessages<'a> {
+        let mut records = stored_records(self.bytes);
+        for _ in self.header.base_offset.0..self.first_offset.0 {
+            records.next();
+        }
+        ReceivedMessages {
+            records,
+            header: self.header,
+            offset: self.first_offset,
+            end_offset: self.end_offset,
+        }
+    }
+}
+
+impl<'a> ReceivedMessage<'a> {
+    pub fn key(&self) -> &'a [u8] {
+        self.record.key()
+    }
+
+    pub fn tag(&self) -> &'a [u8] {
+        self.record.tag()
+    }
+
+    /// RocketMQ's text form: name \x01 value \x02, repeated.
+    pub fn properties(&self) -> &'a [u8] {
+        self.record.properties()
+    }
+
+    pub fn body(&self) -> &'a [u8] {
+        self.record.body()
+    }
+
+    pub fn attributes(&self) -> u16 {
+        self.record.attributes()
+    }
+}
+
+impl<'a> Iterator for ReceivedMessages<'a> {
+    type Item = ReceivedMessage<'a>;
+
+    fn next(&mut self) -> Option<ReceivedMessage<'a>> {
+        if self.offset >= self.end_offset {
+            return None;
+        }
+        let record = self.records.next()?;
+        let offset = self.offset;
+        self.offset = offset.advance(1);
+        let born = self.header.born_time.0.saturating_add_signed(i64::from(record.born_delta_ms()));
+        Some(ReceivedMessage {
+            offset,
+            born_time: Timestamp(born),
+            store_time: self.header.store_time,
+            record,
+        })
+    }
+}

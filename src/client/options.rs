@@ -1,0 +1,121 @@
+//! What a program chooses: time-outs, batching, where to read from.
+
+use std::time::Duration;
+
+use crate::types::{Level, QueueOffset, Timestamp};
+
+/// How long to wait for a broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For the connection, and for the broker's first bytes on it.
+    pub connect: Duration,
+    /// For an answer, beyond the time that the request itself asks to wait.
+    pub request: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { connect: Duration::from_secs(5), request: Duration::from_secs(30) }
+    }
+}
+
+/// What is done with a refused batch when a later one of its queue was stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryOrder {
+    /// It is reported as refused: the queue keeps the order of sending.
+    Keep,
+    /// It is sent again behind the later one.
+    Relax,
+}
+
+/// How a producer batches, waits and retries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProducerOptions {
+    /// `None`: the topic's level, or the node's.
+    pub level: Option<Level>,
+    /// A batch leaves when it has this many bytes or messages, or when its first message is `linger` old.
+    pub batch_bytes: usize,
+    pub batch_records: u32,
+    /// With zero a batch leaves as soon as fewer than `in_flight` are on their way.
+    pub linger: Duration,
+    /// Batches that are sent ahead of their answers, per shard.
+    pub in_flight: usize,
+    /// Bytes of messages that were not answered yet, beyond which sending waits.
+    pub buffered_bytes_max: usize,
+    /// How long a batch that is refused for a passing reason is tried again.
+    pub retry_for: Duration,
+    pub order: RetryOrder,
+}
+
+impl Default for ProducerOptions {
+    fn default() -> Self {
+        Self {
+            level: None,
+            batch_bytes: 256 * 1024,
+            batch_records: 1_000,
+            linger: Duration::from_millis(5),
+            in_flight: 8,
+            buffered_bytes_max: 64 * 1024 * 1024,
+            retry_for: Duration::from_secs(30),
+            order: RetryOrder::Keep,
+        }
+    }
+}
+
+/// Where to start in a queue in which the group has not committed an offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// With the oldest message that is still there.
+    First,
+    /// Behind the newest message.
+    Last,
+    Offset(QueueOffset),
+    /// With the first message stored at this time or later.
+    Time(Timestamp),
+}
+
+/// How far to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    Forever,
+    /// To where each queue ended when the consumer began with it.
+    End,
+}
+
+/// Where to go on when the broker no longer has the offset that is to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutOfRange {
+    First,
+    Last,
+    /// Nowhere: every poll fails.
+    Fail,
+}
+
+/// How a consumer reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConsumerOptions {
+    pub start: Start,
+    pub until: Until,
+    pub out_of_range: OutOfRange,
+    /// What one fetch asks for at most; one batch comes whatever its size.
+    pub fetch_bytes: u32,
+    pub fetch_records: u32,
+    /// How long a fetch waits at the broker for a message.
+    pub fetch_wait: Duration,
+    /// A member of a group that is not heard of for this long loses its queues.
+    pub session_timeout: Duration,
+}
+
+impl Default for ConsumerOptions {
+    fn default() -> Self {
+        Self {
+            start: Start::First,
+            until: Until::Forever,
+            out_of_range: OutOfRange::First,
+            fetch_bytes: 1024 * 1024,
+            fetch_records: u32::MAX,
+            fetch_wait: Duration::from_secs(10),
+            session_timeout: Duration::from_secs(10),
+        }
+    }
+}
