@@ -1,1 +1,11 @@
-//! stub
+//! Sockets: listeners, telling protocols apart, receive buffers and write queues. Bytes, no protocol.
+
+mod detect;
+mod listener;
+mod outbox;
+mod receive_buffer;
+
+pub use detect::{Detected, detect};
+pub use listener::{ListenError, Sharing, bind};
+pub use outbox::Outbox;
+pub use receive_buffer::ReceiveBuffer;

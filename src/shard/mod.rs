@@ -1,5 +1,19 @@
-//! One executor per core with everything that belongs to it, and the mailboxes between them.
+//! Running a node: one executor per core, shards on executors, mailboxes between shards, listeners, connections, and the
+//! order in which they start and stop.
 
+mod connection;
+mod core;
+mod data_directory;
+pub mod host;
+mod mailbox;
+mod native;
+mod node;
 mod options;
+mod preflight;
+mod tick;
 
+pub use self::core::CoreError;
+pub use data_directory::{DataDirectory, DirectoryError};
+pub use node::{NodeError, Started, StartedShard, run};
 pub use options::{OptionsError, SHARD_PORT_STEP, ServeOptions};
+pub use preflight::PreflightError;

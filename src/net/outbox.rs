@@ -1,0 +1,87 @@
+//! What a connection still has to send.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+
+use crate::types::WakerList;
+
+/// Answers smaller than this are put together, so that one call sends many.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// A connection's answers on their way to the socket: filled by whoever has an answer, emptied by the writing task.
+/// Bounded by its users: see [`bytes`](Outbox::bytes) and [`drained`](Outbox::drained).
+#[derive(Default)]
+pub struct Outbox {
+    chunks: RefCell<VecDeque<Vec<u8>>>,
+    bytes: Cell<usize>,
+    closed: Cell<bool>,
+    /// Woken when there is something to send, or nothing will come any more.
+    filled: WakerList,
+    /// Woken when something was sent.
+    emptied: WakerList,
+}
+
+impl Outbox {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Lets `write` append an answer to the bytes to be sent.
+    pub fn push_with(&self, write: impl FnOnce(&mut Vec<u8>)) {
+        let mut chunks = self.chunks.borrow_mut();
+        if chunks.back().is_none_or(|last| last.len() >= CHUNK_BYTES) {
+            chunks.push_back(Vec::new());
+        }
+        let last = chunks.back_mut().expect("there is a chunk");
+        let before = last.len();
+        write(last);
+        self.bytes.set(self.bytes.get() + last.len() - before);
+        drop(chunks);
+        self.filled.wake();
+    }
+
+    /// Appends a large answer without copying it.
+    pub fn push_chunk(&self, chunk: Vec<u8>) {
+        self.bytes.set(self.bytes.get() + chunk.len());
+        self.chunks.borrow_mut().push_back(chunk);
+        self.filled.wake();
+    }
+
+    /// Takes the next bytes to send; `None` when there are none at the moment.
+    pub fn take(&self) -> Option<Vec<u8>> {
+        self.chunks.borrow_mut().pop_front()
+    }
+
+    /// Takes note that bytes from [`take`](Outbox::take) were sent.
+    pub fn sent(&self, bytes: usize) {
+        self.bytes.set(self.bytes.get() - bytes);
+        self.emptied.wake();
+    }
+
+    /// Bytes that were pushed and not sent.
+    pub fn bytes(&self) -> usize {
+        self.bytes.get()
+    }
+
+    /// Nothing more is to be pushed that matters; waiters look again.
+    pub fn close(&self) {
+        self.closed.set(true);
+        self.filled.wake();
+        self.emptied.wake();
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.closed.get()
+    }
+
+    pub fn filled(&self) -> &WakerList {
+        &self.filled
+    }
+
+    /// Waits until at most `bytes` are unsent, or the outbox is closed.
+    pub async fn drained(&self, bytes: usize) {
+        while self.bytes.get() > bytes && !self.closed.get() {
+            self.emptied.changed().await;
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Connections of one shard: accepting, telling the protocol, watching for peers that stall, ending.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::os::fd::AsRawFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_lite::AsyncReadExt;
+use glommio::TaskQueueHandle;
+use glommio::net::{TcpListener, TcpStream};
+
+use super::host;
+use super::native::serve_native;
+use crate::api::Request;
+use crate::broker::Broker;
+use crate::clock::SharedClock;
+use crate::disk::glommio::GlommioDisk;
+use crate::limits;
+use crate::metrics::ShardMetrics;
+use crate::net::{Detected, Outbox, ReceiveBuffer, detect};
+use crate::types::{MonotonicTime, WakerList};
+
+/// A connection must say which protocol it speaks, and complete a frame that it has begun, within this time.
+const INCOMPLETE_TIMEOUT: Duration = Duration::from_secs(60);
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+/// Pause after a failed accept, which mostly means that descriptors have run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+pub(super) type ShardBroker = Broker<GlommioDisk>;
+
+/// All connections of a shard.
+pub(super) struct Connections {
+    pub broker: Rc<ShardBroker>,
+    pub clock: SharedClock,
+    pub metrics: Rc<ShardMetrics>,
+    open: RefCell<HashMap<u64, Rc<Connection>>>,
+    next_id: Cell<u64>,
+    ended: WakerList,
+    stopping: Cell<bool>,
+    catch_up: TaskQueueHandle,
+}
+
+/// One connection, as its tasks and the watch see it.
+pub(super) struct Connection {
+    fd: i32,
+    pub outbox: Outbox,
+    /// When the peer last took bytes that were waiting for it, or began a frame that is not complete; `None` when
+    /// nothing is owed either way.
+    pub write_stalled_since: Cell<Option<MonotonicTime>>,
+    pub incomplete_since: Cell<Option<MonotonicTime>>,
+    /// Requests that were taken and not answered.
+    pub unanswered: Cell<usize>,
+    pub answered: WakerList,
+}
+
+impl Connections {
+    /// Fetches that may read the disk run in the queue `catch_up`.
+    pub fn new(broker: Rc<ShardBroker>, catch_up: TaskQueueHandle) -> Rc<Self> {
+        Rc::new(Self {
+            clock: broker.clock().clone(),
+            metrics: broker.metrics().clone(),
+            broker,
+            open: RefCell::default(),
+            next_id: Cell::new(0),
+            ended: WakerList::new(),
+            stopping: Cell::new(false),
+            catch_up,
+        })
+    }
+
+    /// Accepts connections until the shard stops.
+    pub async fn accept_from(self: Rc<Self>, listener: TcpListener) {
+        loop {
+            let accepted = listener.accept().await;
+            if self.stopping.get() {
+                return;
+            }
+            match accepted {
+                Ok(stream) if self.open.borrow().len() < limits::CONNECTIONS_MAX => {
+                    glommio::spawn_local(self.clone().serve(stream)).detach();
+                }
+                // Beyond the limit the peer sees its connection closed; those that are open are not hurt.
+                Ok(_) => self.metrics.connections_dropped.add(1),
+                Err(_) => self.clock.sleep(ACCEPT_PAUSE).await,
+            }
+        }
+    }
+
+    /// One connection from its first byte to its end.
+    async fn serve(self: Rc<Self>, mut stream: TcpStream) {
+        let connection = Rc::new(Connection {
+            fd: stream.as_raw_fd(),
+            outbox: Outbox::new(),
+            write_stalled_since: Cell::new(None),
+            incomplete_since: Cell::new(Some(self.clock.monotonic())),
+            unanswered: Cell::new(0),
+            answered: WakerList::new(),
+        });
+        let id = self.next_id.get();
+        self.next_id.set(id + 1);
+        self.open.borrow_mut().insert(id, connection.clone());
+        self.metrics.connections_accepted.add(1);
+        self.metrics.connections.add(1);
+        // Answers are put together by us; waiting for more would only delay them.
+        let _ = stream.set_nodelay(true);
+        let mut buffer = ReceiveBuffer::new();
+        let detected = loop {
+            match detect(buffer.filled()) {
+                Detected::NeedMore => match stream.read(buffer.space(1)).await {
+                    Ok(0) | Err(_) => break Detected::Unknown,
+                    Ok(count) => buffer.received(count),
+                },
+                detected => break detected,
+            }
+        };
+        match detected {
+            Detected::Native => serve_native(&self, &connection, stream, buffer).await,
+            // No adaptor takes these: the peer sees the end of the connection.
+            Detected::Tls | Detected::Http1 | Detected::Http2 | Detected::Remoting => {
+                self.metrics.connections_dropped.add(1);
+            }
+            Detected::Unknown | Detected::NeedMore => {}
+        }
+        self.open.borrow_mut().remove(&id);
+        self.metrics.connections.subtract(1);
+        self.ended.wake();
+    }
+
+    /// Ends connections whose peer does not read its answers, or never completes what it has begun.
+    pub async fn watch(self: Rc<Self>) {
+        loop {
+            self.clock.sleep(WATCH_INTERVAL).await;
+            let now = self.clock.monotonic();
+            let over = |since: &Cell<Option<MonotonicTime>>, timeout| {
+                since.get().is_some_and(|since| now.since(since) > timeout)
+            };
+            let stall = Duration::from_secs(limits::CLIENT_STALL_SECONDS);
+            for connection in self.open.borrow().values() {
+                if over(&connection.write_stalled_since, stall)
+                    || over(&connection.incomplete_since, INCOMPLETE_TIMEOUT)
+                {
+                    self.metrics.connections_dropped.add(1);
+                    connection.end();
+                }
+            }
+        }
+    }
+
+    /// Takes no more requests, lets the answers out that are due within `grace`, and ends every connection.
+    pub async fn finish(&self, grace: Duration) {
+        self.stopping.set(true);
+        let deadline = self.clock.monotonic().after(grace);
+        let is_quiet = || self.open.borrow().values().all(|connection| connection.is_quiet());
+        while !is_quiet() && self.clock.monotonic() < deadline {
+            self.clock.sleep(Duration::from_millis(2)).await;
+        }
+        self.open.borrow().values().for_each(|connection| connection.end());
+        while !self.open.borrow().is_empty()
+            && self.clock.monotonic() < deadline.after(Duration::from_millis(500))
+        {
+            futures_lite::future::or(self.ended.changed(), self.clock.sleep(Duration::from_millis(10))).await;
+        }
+    }
+
+    /// The task queue that a request's own task runs in; `None` for the default one.
+    pub fn task_queue(&self, request: &Request) -> Option<TaskQueueHandle> {
+        matches!(request, Request::Fetch(_)).then_some(self.catch_up)
+    }
+
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.get()
+    }
+}
+
+impl Connection {
+    /// Ends the connection: its tasks meet the end of the stream.
+    pub fn end(&self) {
+        host::shut_down(self.fd);
+        self.outbox.close();
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.unanswered.get() == 0 && self.outbox.bytes() == 0
+    }
+}

@@ -1,0 +1,258 @@
+//! One core: an executor and the shards that run on it.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use glommio::{Latency, LocalExecutorBuilder, Placement, Shares, TaskQueueHandle};
+
+use super::connection::{Connections, ShardBroker};
+use super::host;
+use super::mailbox::{Letter, Letterbox, Mailbox, ShardPeers, SharedPeers};
+use super::tick::{SystemClock, heartbeat};
+use crate::api::ShardAddress;
+use crate::broker::{Broker, BrokerOptions, OpenedBroker, PeerRequest, StartError};
+use crate::disk::DiskError;
+use crate::disk::glommio::{Access, GlommioDisk};
+use crate::log::Report;
+use crate::metrics::ShardMetrics;
+use crate::types::ShardId;
+
+/// Memory that glommio registers with each of its three rings; small, since the limit of locked memory is.
+const RING_MEMORY_BYTES: usize = 64 * 1024;
+/// How long a stopping shard waits for answers to leave.
+const STOP_GRACE: Duration = Duration::from_secs(3);
+/// Reading a backlog gets this many shares against 1,000 of everything else.
+const CATCH_UP_SHARES: usize = 200;
+const HOUSEKEEPING_SHARES: usize = 100;
+
+/// A shard to be run.
+pub(super) struct ShardPlan {
+    pub options: BrokerOptions,
+    pub listener: TcpListener,
+    pub mailbox: Mailbox,
+}
+
+/// Everything a core's thread needs; it crosses to that thread.
+pub(super) struct CorePlan {
+    pub core: usize,
+    pub shards: Vec<ShardPlan>,
+    pub node_listener: Option<TcpListener>,
+    pub letterboxes: Vec<Letterbox>,
+    pub addresses: Vec<ShardAddress>,
+    pub access: Access,
+    pub data: PathBuf,
+    pub start: Instant,
+    pub events: mpsc::Sender<CoreEvent>,
+}
+
+/// What a core tells the node.
+pub(super) enum CoreEvent {
+    Ready { shard: ShardId, report: Report, rebuilt: Option<String>, took: Duration },
+    Failed { shard: ShardId, error: CoreError },
+    TopicsSynced(Result<(), String>),
+    Ended,
+}
+
+/// Why a shard does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum CoreError {
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error("{0}")]
+    Disk(#[from] DiskError),
+    #[error("the executor of core {core} does not start: {reason}")]
+    Executor { core: usize, reason: String },
+}
+
+/// Starts the core's thread.
+pub(super) fn spawn(plan: CorePlan) {
+    let events = plan.events.clone();
+    let core = plan.core;
+    let shard = plan.shards[0].options.shard;
+    let built = LocalExecutorBuilder::new(Placement::Fixed(core))
+        .name(&format!("core-{core}"))
+        .io_memory(RING_MEMORY_BYTES)
+        .spawn(move || run_core(plan));
+    if let Err(error) = built {
+        let error = CoreError::Executor { core, reason: error.to_string() };
+        let _ = events.send(CoreEvent::Failed { shard, error });
+    }
+}
+
+async fn run_core(plan: CorePlan) {
+    // The first timer of a thread is tens of milliseconds late; nobody waits for this one.
+    glommio::timer::Timer::new(Duration::from_millis(1)).await;
+    let events = plan.events.clone();
+    let disk = match GlommioDisk::attach(&plan.data, plan.access).await {
+        Ok(disk) => disk,
+        Err(error) => {
+            let shard = plan.shards[0].options.shard;
+            let _ = events.send(CoreEvent::Failed { shard, error: error.into() });
+            return;
+        }
+    };
+    let catch_up = glommio::executor().create_task_queue(
+        Shares::Static(CATCH_UP_SHARES),
+        Latency::NotImportant,
+        "catch-up",
+    );
+    let housekeeping = glommio::executor().create_task_queue(
+        Shares::Static(HOUSEKEEPING_SHARES),
+        Latency::NotImportant,
+        "housekeeping",
+    );
+    let queues = Queues { catch_up, housekeeping };
+    let mut node_listener = plan.node_listener;
+    let mut tasks = Vec::new();
+    for (index, shard) in plan.shards.into_iter().enumerate() {
+        let seat = Seat {
+            disk: disk.clone(),
+            letterboxes: plan.letterboxes.clone(),
+            addresses: plan.addresses.clone(),
+            node_listener: node_listener.take(),
+            start: plan.start,
+            events: events.clone(),
+            queues,
+            counts_thread: index == 0,
+        };
+        tasks.push(glommio::spawn_local(run_shard(shard, seat)));
+    }
+    for task in tasks {
+        task.await;
+    }
+    let _ = events.send(CoreEvent::Ended);
+}
+
+/// Task queues of an executor besides the default one.
+#[derive(Clone, Copy)]
+struct Queues {
+    catch_up: TaskQueueHandle,
+    housekeeping: TaskQueueHandle,
+}
+
+/// A shard's place on its core.
+struct Seat {
+    disk: GlommioDisk,
+    letterboxes: Vec<Letterbox>,
+    addresses: Vec<ShardAddress>,
+    node_listener: Option<TcpListener>,
+    start: Instant,
+    events: mpsc::Sender<CoreEvent>,
+    queues: Queues,
+    /// Counters of the thread are told by one of its shards only.
+    counts_thread: bool,
+}
+
+/// One shard from its recovery to its end.
+async fn run_shard(plan: ShardPlan, seat: Seat) {
+    let shard = plan.options.shard;
+    let clock = SystemClock::shared(seat.start);
+    let metrics = Rc::new(ShardMetrics::new());
+    let started = clock.monotonic();
+    let opened = Broker::open(seat.disk.clone(), plan.options, clock.clone(), metrics.clone()).await;
+    let OpenedBroker { broker, report, rebuilt } = match opened {
+        Ok(opened) => opened,
+        Err(error) => {
+            let _ = seat.events.send(CoreEvent::Failed { shard, error: error.into() });
+            return;
+        }
+    };
+    let counts_thread = seat.counts_thread;
+    broker.set_host_counters(Box::new(move |count| host_counters(counts_thread, count)));
+    let peers = Rc::new(ShardPeers::new(shard, seat.letterboxes, seat.addresses));
+    broker.set_peers(Rc::new(SharedPeers(peers.clone())));
+    let took = clock.monotonic().since(started);
+    let committing = {
+        let broker = broker.clone();
+        glommio::spawn_local(async move { broker.log().run_commit(|batches| broker.publish(batches)).await })
+    };
+    let supplying = {
+        let log = broker.log().clone();
+        in_queue(async move { log.run_supply().await }, seat.queues.housekeeping)
+    };
+    let keeping = {
+        let broker = broker.clone();
+        in_queue(async move { broker.run_housekeeping().await }, seat.queues.housekeeping)
+    };
+    glommio::spawn_local(heartbeat(clock, metrics)).detach();
+    let _ = seat.events.send(CoreEvent::Ready { shard, report, rebuilt, took });
+    let connections = Connections::new(broker.clone(), seat.queues.catch_up);
+    let mut listeners = vec![plan.listener];
+    listeners.extend(seat.node_listener);
+    run_mail(&broker, &peers, plan.mailbox, &connections, listeners, &seat.events).await;
+    broker.drain();
+    connections.finish(STOP_GRACE).await;
+    broker.stop();
+    committing.await;
+    keeping.await;
+    supplying.await;
+    if !broker.log().watermarks().has_failed() {
+        // Without it the next start replays a little more; nothing is lost.
+        let _ = broker.take_snapshot().await;
+    }
+}
+
+fn in_queue(task: impl Future<Output = ()> + 'static, queue: TaskQueueHandle) -> glommio::Task<()> {
+    glommio::spawn_local_into(task, queue).expect("the queue was made by this executor")
+}
+
+/// The mail task: letters until the node says stop.
+async fn run_mail(
+    broker: &Rc<ShardBroker>,
+    peers: &Rc<ShardPeers>,
+    mailbox: Mailbox,
+    connections: &Rc<Connections>,
+    mut listeners: Vec<TcpListener>,
+    events: &mpsc::Sender<CoreEvent>,
+) {
+    while let Ok(letter) = mailbox.recv().await {
+        match letter {
+            Letter::Ask { from, ticket, request } => {
+                let (broker, peers) = (broker.clone(), peers.clone());
+                let answer = async move { peers.answer(from, ticket, handle(&broker, request).await) };
+                glommio::spawn_local(answer).detach();
+            }
+            Letter::Answer { ticket, result } => peers.answered(ticket, result),
+            Letter::SyncTopics => {
+                let (broker, events) = (broker.clone(), events.clone());
+                let sync = async move {
+                    let synced = broker.sync_topics().await.map_err(|failure| failure.to_string());
+                    let _ = events.send(CoreEvent::TopicsSynced(synced));
+                };
+                glommio::spawn_local(sync).detach();
+            }
+            Letter::Listen => {
+                for listener in listeners.drain(..) {
+                    let accepting = connections.clone().accept_from(host::listener_of(listener));
+                    glommio::spawn_local(accepting).detach();
+                }
+                glommio::spawn_local(connections.clone().watch()).detach();
+            }
+            Letter::Stop => return,
+        }
+    }
+}
+
+async fn handle(
+    broker: &Rc<ShardBroker>,
+    request: PeerRequest,
+) -> Result<crate::broker::PeerReply, crate::api::Failure> {
+    broker.handle_peer(request).await
+}
+
+/// Counters of the thread: told once per thread, by its first shard.
+fn host_counters(counts_thread: bool, count_syscalls: bool) -> Vec<(String, u64)> {
+    if !counts_thread {
+        return Vec::new();
+    }
+    let mut counters = vec![
+        ("cpu_ns".to_owned(), host::thread_cpu_ns()),
+        ("allocations".to_owned(), host::allocations()),
+        ("resident_bytes".to_owned(), host::resident_bytes()),
+    ];
+    counters.extend(host::syscalls(count_syscalls).map(|count| ("syscalls".to_owned(), count)));
+    counters
+}

@@ -1,0 +1,178 @@
+//! What the operating system tells about this thread and process, and what it is asked for.
+#![allow(unsafe_code)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::io;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+    static SYSCALLS: Cell<i32> = const { Cell::new(-1) };
+}
+
+/// The system's allocator with a count per thread: one addition per call, and the only way to claim "no allocation on
+/// the way of a message" and be believed.
+pub struct CountingAllocator;
+
+// SAFETY: every call goes to `System` unchanged; counting touches a thread-local integer and allocates nothing.
+unsafe impl GlobalAlloc for CountingAllocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count_allocation();
+        // SAFETY: the caller's contract is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count_allocation();
+        // SAFETY: the caller's contract is passed on.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
+        count_allocation();
+        // SAFETY: the caller's contract is passed on.
+        unsafe { System.realloc(pointer, layout, bytes) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's contract is passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+fn count_allocation() {
+    // While a thread ends its locals may be gone; what it allocates then is not counted.
+    let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+}
+
+/// Allocations of this thread so far; zero when the program does not use [`CountingAllocator`].
+pub fn allocations() -> u64 {
+    ALLOCATIONS.with(Cell::get)
+}
+
+/// Processor time of this thread, nanoseconds.
+pub fn thread_cpu_ns() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a valid place for one `timespec`.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// Resident memory of the process, bytes; zero when /proc does not tell.
+pub fn resident_bytes() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm")
+        .ok()
+        .and_then(|text| text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()));
+    // SAFETY: `sysconf` takes no pointers.
+    let page_bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    pages.unwrap_or(0) * page_bytes as u64
+}
+
+/// The cores that this process may run on.
+pub fn available_cores() -> Vec<usize> {
+    // SAFETY: an all-zero set is a valid `cpu_set_t`, which the call below fills in.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer and the size describe `set`.
+    let result = unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set) };
+    if result != 0 {
+        return vec![0];
+    }
+    // SAFETY: every index is below CPU_SETSIZE, the set's size in bits.
+    (0..libc::CPU_SETSIZE as usize).filter(|&core| unsafe { libc::CPU_ISSET(core, &set) }).collect()
+}
+
+/// Raises the limit of open files to what the system allows, and returns it.
+pub fn raise_open_files() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid place for one `rlimit`.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } != 0 {
+        return 0;
+    }
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: `limit` is a filled-in `rlimit`.
+    unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) };
+    limit.rlim_cur
+}
+
+/// The limit of locked memory, bytes; `None` when there is none.
+pub fn memlock_limit() -> Option<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid place for one `rlimit`.
+    let result = unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &mut limit) };
+    (result == 0 && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
+}
+
+/// Tries to make an io_uring, the smallest there is.
+pub fn probe_io_uring() -> io::Result<()> {
+    // 120 bytes of zeros are a valid `io_uring_params`: no flags.
+    let mut parameters = [0u64; 15];
+    // SAFETY: the kernel reads and writes 120 bytes at the pointer, which is what is there.
+    let fd = unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, parameters.as_mut_ptr()) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor was just made and nobody else has it.
+    unsafe { libc::close(fd as i32) };
+    Ok(())
+}
+
+/// Ends both directions of a connection: whoever reads or writes it gets an error or the end.
+pub fn shut_down(fd: i32) {
+    // SAFETY: `shutdown` takes no pointers; a descriptor that is none gives an error.
+    unsafe { libc::shutdown(fd, libc::SHUT_RDWR) };
+}
+
+/// A second descriptor for the same socket.
+pub fn duplicate(fd: i32) -> io::Result<i32> {
+    // SAFETY: `fcntl` with F_DUPFD_CLOEXEC takes an integer.
+    let copy = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0) };
+    if copy < 0 { Err(io::Error::last_os_error()) } else { Ok(copy) }
+}
+
+/// Makes a glommio stream of a descriptor that the caller owns and gives away.
+pub fn stream_of(fd: i32) -> glommio::net::TcpStream {
+    use std::os::fd::FromRawFd;
+    // SAFETY: the caller hands over a connected socket that nobody else closes.
+    unsafe { glommio::net::TcpStream::from_raw_fd(fd) }
+}
+
+/// Makes a glommio listener of one of the standard library.
+pub fn listener_of(listener: std::net::TcpListener) -> glommio::net::TcpListener {
+    use std::os::fd::{FromRawFd, IntoRawFd};
+    // SAFETY: `into_raw_fd` gives up the descriptor, a listening socket.
+    unsafe { glommio::net::TcpListener::from_raw_fd(listener.into_raw_fd()) }
+}
+
+/// System calls of this thread since they were first asked for; `None` where the kernel does not let this process count
+/// them (it needs the tracepoint `raw_syscalls:sys_enter`, so tracefs and the right to use it).
+pub fn syscalls(count_from_now: bool) -> Option<u64> {
+    let mut fd = SYSCALLS.get();
+    if fd < 0 && count_from_now {
+        fd = open_syscall_counter()?;
+        SYSCALLS.set(fd);
+    }
+    if fd < 0 {
+        return None;
+    }
+    let mut count = 0u64;
+    // SAFETY: eight bytes are read into an integer of eight bytes.
+    let read = unsafe { libc::read(fd, (&raw mut count).cast(), 8) };
+    (read == 8).then_some(count)
+}
+
+/// Opens a perf counter of the tracepoint for the calling thread.
+fn open_syscall_counter() -> Option<i32> {
+    const TRACEPOINT: u32 = 2;
+    let tracefs = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
+    let id = tracefs.iter().find_map(|root| {
+        let path = format!("{root}/events/raw_syscalls/sys_enter/id");
+        std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok()
+    })?;
+    // `struct perf_event_attr` of the first published size, PERF_ATTR_SIZE_VER0: type, size, config; the rest is zero.
+    let mut attributes = [0u64; 8];
+    attributes[0] = u64::from(TRACEPOINT) | (64 << 32);
+    attributes[1] = id;
+    // SAFETY: the kernel reads the 64 bytes that the structure's size field announces.
+    let fd = unsafe { libc::syscall(libc::SYS_perf_event_open, attributes.as_ptr(), 0, -1, -1, 8) };
+    (fd >= 0).then_some(fd as i32)
+}

@@ -1,0 +1,402 @@
+//! The native protocol on a connection: requests in, answers out.
+//!
+//! Two tasks per connection. The reader cuts frames and places batches as they come; when the open group is full it
+//! waits for the swap, which is the back-pressure a producer feels. The writer sleeps until a group is published or an
+//! answer is ready, and sends everything that is due with one call. A fetch that has to wait, and everything that is not
+//! a produce or a fetch, gets a task of its own, bounded per connection.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::os::fd::AsRawFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_lite::{AsyncReadExt, AsyncWriteExt};
+use glommio::net::TcpStream;
+
+use super::connection::{Connection, Connections};
+use super::host;
+use super::tick::reactor_turn;
+use crate::api::{Failure, Fetch, Produce, Reply, Request, Status};
+use crate::broker::{FetchStep, PendingProduce, ProduceRefusal};
+use crate::limits;
+use crate::metrics::Stage;
+use crate::net::ReceiveBuffer;
+use crate::protocol::native::{DecodedRequest, FetchedHead, ReplyEncoder, decode_request};
+use crate::types::{Level, MonotonicTime, QueueKey, WakerList};
+use crate::wire::frame::{self, Frame, FrameError, PREFACE_BYTES};
+
+/// Bytes taken and given by the reader before it lets the executor look at its rings.
+const TURN_BYTES: usize = 2 * 1024 * 1024;
+/// A connection with more than this unsent gets no further requests read, and no fetch answered.
+const OUTBOX_PAUSE_BYTES: usize = 4 * 1024 * 1024;
+
+const _: () = assert!(
+    OUTBOX_PAUSE_BYTES + limits::FETCH_BYTES_MAX + limits::BATCH_BYTES_MAX
+        <= limits::CONNECTION_ANSWER_BYTES_MAX
+);
+
+/// A produce that waits for its level.
+struct Unsettled {
+    correlation: u64,
+    received_at: MonotonicTime,
+    pending: PendingProduce,
+}
+
+/// What the tasks of a native connection share.
+struct Native {
+    connections: Rc<Connections>,
+    connection: Rc<Connection>,
+    encoder: RefCell<ReplyEncoder>,
+    unsettled: RefCell<VecDeque<Unsettled>>,
+    /// Woken when `unsettled` gets its first entry.
+    unsettled_added: WakerList,
+    waiting_requests: Cell<usize>,
+    waiting_ended: WakerList,
+    /// Held while a fetch's batches are brought together, so that only one answer at a time is large.
+    fetch_turn: Cell<bool>,
+    fetch_turn_ended: WakerList,
+}
+
+/// Serves a connection whose first bytes are in `buffer`, until it ends.
+pub(super) async fn serve_native(
+    connections: &Rc<Connections>,
+    connection: &Rc<Connection>,
+    mut stream: TcpStream,
+    mut buffer: ReceiveBuffer,
+) {
+    let native = Rc::new(Native {
+        connections: connections.clone(),
+        connection: connection.clone(),
+        encoder: RefCell::new(ReplyEncoder::new()),
+        unsettled: RefCell::default(),
+        unsettled_added: WakerList::new(),
+        waiting_requests: Cell::new(0),
+        waiting_ended: WakerList::new(),
+        fetch_turn: Cell::new(false),
+        fetch_turn_ended: WakerList::new(),
+    });
+    let Ok(copy) = host::duplicate(stream.as_raw_fd()) else { return };
+    let writer = glommio::spawn_local(native.clone().write(host::stream_of(copy))).detach();
+    native.read(&mut stream, &mut buffer).await;
+    // What was taken is answered before the connection goes, unless the peer is gone anyway.
+    native.settle_all().await;
+    native.connection.outbox.close();
+    writer.await;
+    native.connection.end();
+}
+
+impl Native {
+    async fn read(self: &Rc<Self>, stream: &mut TcpStream, buffer: &mut ReceiveBuffer) {
+        if !self.greet(stream, buffer).await {
+            return;
+        }
+        let clock = &self.connections.clock;
+        let mut since_turn = 0;
+        loop {
+            let started = clock.monotonic();
+            let needed = loop {
+                match frame::cut(buffer.filled()) {
+                    Ok(Some(frame)) => {
+                        let frame_bytes = frame.frame_bytes;
+                        since_turn += frame_bytes + self.take(&frame, started).await;
+                        buffer.consume(frame_bytes);
+                        if since_turn >= TURN_BYTES {
+                            since_turn = 0;
+                            reactor_turn().await;
+                        }
+                    }
+                    Ok(None) => break frame::frame_bytes(buffer.filled()).ok().flatten().unwrap_or(1),
+                    Err(error) => return self.refuse_framing(&error),
+                }
+            };
+            if self.connections.is_stopping() || self.connection.outbox.is_closed() {
+                return;
+            }
+            self.connection.outbox.drained(OUTBOX_PAUSE_BYTES).await;
+            self.note_incomplete(buffer);
+            match self.receive(stream, buffer, needed).await {
+                Some(count) => buffer.received(count),
+                None => return,
+            }
+            self.connections.metrics.socket_calls.add(1);
+        }
+    }
+
+    /// Reads once; `None` at the end of the connection.
+    async fn receive(
+        &self,
+        stream: &mut TcpStream,
+        buffer: &mut ReceiveBuffer,
+        needed: usize,
+    ) -> Option<usize> {
+        let started = self.connections.clock.monotonic();
+        let read = stream.read(buffer.space(needed)).await;
+        self.connections.metrics.record(Stage::Receive, self.connections.clock.monotonic().since(started));
+        read.ok().filter(|count| *count > 0)
+    }
+
+    /// Starts or stops the watch over a frame that has begun and is not complete.
+    fn note_incomplete(&self, buffer: &ReceiveBuffer) {
+        let since = &self.connection.incomplete_since;
+        if buffer.is_empty() {
+            since.set(None);
+        } else if since.get().is_none() {
+            since.set(Some(self.connections.clock.monotonic()));
+        }
+    }
+
+    /// Exchanges prefaces; false when the connection is not to go on.
+    async fn greet(&self, stream: &mut TcpStream, buffer: &mut ReceiveBuffer) -> bool {
+        while buffer.filled().len() < PREFACE_BYTES {
+            match stream.read(buffer.space(PREFACE_BYTES)).await {
+                Ok(0) | Err(_) => return false,
+                Ok(count) => buffer.received(count),
+            }
+        }
+        let preface: [u8; PREFACE_BYTES] =
+            buffer.filled()[..PREFACE_BYTES].try_into().expect("eight bytes are there");
+        buffer.consume(PREFACE_BYTES);
+        self.connection.outbox.push_with(|output| output.extend_from_slice(&frame::preface()));
+        // A client of another version learns ours from the preface, and is left to say so.
+        frame::check_preface(&preface).is_ok()
+    }
+
+    fn refuse_framing(&self, error: &FrameError) {
+        let message = format!("{error}; the connection ends here");
+        self.answer(0, Err(Failure::new(Status::MalformedFrame, message)));
+    }
+
+    /// Takes one request. Returns bytes of answer that it caused at once, for the reader's budget.
+    async fn take(self: &Rc<Self>, frame: &Frame<'_>, received_at: MonotonicTime) -> usize {
+        match decode_request(frame) {
+            Ok(DecodedRequest::Produce { key, level, batch }) => {
+                self.produce(frame.correlation, key, level, batch, received_at).await;
+                0
+            }
+            Ok(DecodedRequest::Other(Request::Fetch(fetch))) => self.fetch(frame.correlation, fetch).await,
+            Ok(DecodedRequest::Other(request)) => {
+                self.spawn(frame.correlation, request).await;
+                0
+            }
+            Err(failure) => {
+                self.answer(frame.correlation, Err(failure));
+                0
+            }
+        }
+    }
+
+    async fn produce(
+        self: &Rc<Self>,
+        correlation: u64,
+        key: QueueKey,
+        level: Option<Level>,
+        bytes: &[u8],
+        received_at: MonotonicTime,
+    ) {
+        let broker = &self.connections.broker;
+        let options = broker.options();
+        if key.queue.shard(options.shard_count) != options.shard {
+            let produce = Produce { key, level, batch: Bytes::copy_from_slice(bytes) };
+            return self.spawn(correlation, Request::Produce(produce)).await;
+        }
+        let started = self.connections.clock.monotonic();
+        let batch = match broker.check_batch(bytes) {
+            Ok(batch) => batch,
+            Err(failure) => return self.answer(correlation, Err(failure)),
+        };
+        let mut waited = false;
+        let pending = loop {
+            match broker.produce(key, level, &batch) {
+                Ok(pending) => break pending,
+                Err(ProduceRefusal::Failed(failure)) => return self.answer(correlation, Err(failure)),
+                Err(ProduceRefusal::Wait) => {
+                    waited = true;
+                    broker.room().await;
+                }
+            }
+        };
+        if !waited {
+            self.connections.metrics.record(Stage::Parse, self.connections.clock.monotonic().since(started));
+        }
+        self.connection.unanswered.set(self.connection.unanswered.get() + 1);
+        self.unsettled.borrow_mut().push_back(Unsettled { correlation, received_at, pending });
+        self.unsettled_added.wake();
+    }
+
+    /// Answers a fetch at once when its batches are in memory, else in a task of its own.
+    async fn fetch(self: &Rc<Self>, correlation: u64, fetch: Fetch) -> usize {
+        let broker = &self.connections.broker;
+        let options = broker.options();
+        let is_ours = fetch.key.queue.shard(options.shard_count) == options.shard;
+        if is_ours && self.connection.outbox.bytes() <= OUTBOX_PAUSE_BYTES {
+            match broker.fetch_now(&fetch) {
+                Ok(FetchStep::Ready(fetched)) => {
+                    let bytes = fetched.batches.len();
+                    self.answer(correlation, Ok(Reply::Fetched(fetched)));
+                    return bytes;
+                }
+                Ok(FetchStep::Later) => {}
+                Err(failure) => {
+                    self.answer(correlation, Err(failure));
+                    return 0;
+                }
+            }
+        }
+        self.spawn(correlation, Request::Fetch(fetch)).await;
+        0
+    }
+
+    /// Carries a request out in a task of its own. With too many of them the connection waits.
+    async fn spawn(self: &Rc<Self>, correlation: u64, request: Request) {
+        while self.waiting_requests.get() >= limits::CONNECTION_WAITING_MAX {
+            self.waiting_ended.changed().await;
+        }
+        self.waiting_requests.set(self.waiting_requests.get() + 1);
+        let waits_long = matches!(request, Request::Fetch(_));
+        if !waits_long {
+            self.connection.unanswered.set(self.connection.unanswered.get() + 1);
+        }
+        let native = self.clone();
+        let queue = native.connections.task_queue(&request);
+        let task = async move {
+            let reply = native.carry_out(request).await;
+            native.answer(correlation, reply);
+            if !waits_long {
+                native.note_answered();
+            }
+            native.waiting_requests.set(native.waiting_requests.get() - 1);
+            native.waiting_ended.wake();
+        };
+        match queue {
+            Some(queue) => match glommio::spawn_local_into(task, queue) {
+                Ok(task) => {
+                    task.detach();
+                }
+                Err(error) => unreachable!("the queue was made by this executor: {error}"),
+            },
+            None => {
+                glommio::spawn_local(task).detach();
+            }
+        }
+    }
+
+    async fn carry_out(&self, request: Request) -> Result<Reply, Failure> {
+        let broker = &self.connections.broker;
+        let Request::Fetch(fetch) = request else { return broker.handle(request).await };
+        let is_ours = broker.owner(&Request::Fetch(fetch)) == broker.shard();
+        if is_ours {
+            broker.wait_for_fetch(&fetch).await?;
+        }
+        // From here on the answer takes memory: one at a time, and not while the peer leaves others unread.
+        while self.fetch_turn.get() {
+            self.fetch_turn_ended.changed().await;
+        }
+        self.fetch_turn.set(is_ours);
+        self.connection.outbox.drained(OUTBOX_PAUSE_BYTES).await;
+        let now = Fetch { wait: if is_ours { Duration::ZERO } else { fetch.wait }, ..fetch };
+        let reply = broker.handle(Request::Fetch(now)).await;
+        if is_ours {
+            self.fetch_turn.set(false);
+            self.fetch_turn_ended.wake();
+        }
+        reply
+    }
+
+    fn note_answered(&self) {
+        self.connection.unanswered.set(self.connection.unanswered.get() - 1);
+        self.connection.answered.wake();
+    }
+
+    fn answer(&self, correlation: u64, mut reply: Result<Reply, Failure>) {
+        let outbox = &self.connection.outbox;
+        let mut encoder = self.encoder.borrow_mut();
+        match &mut reply {
+            Ok(Reply::Fetched(fetched)) if !fetched.batches.is_empty() => {
+                let head = FetchedHead {
+                    next_offset: fetched.next_offset,
+                    first_offset: fetched.first_offset,
+                    end_offset: fetched.end_offset,
+                    damaged: fetched.damaged.as_ref(),
+                };
+                outbox.push_with(|output| {
+                    encoder.begin_fetched(output, correlation, &head, fetched.batches.len())
+                });
+                outbox.push_chunk(std::mem::take(&mut fetched.batches));
+            }
+            reply => outbox.push_with(|output| encoder.encode(output, correlation, reply)),
+        }
+    }
+
+    /// Moves answers of batches that have reached their level to the outbox.
+    fn settle(&self) {
+        let broker = &self.connections.broker;
+        let now = self.connections.clock.monotonic();
+        let mut unsettled = self.unsettled.borrow_mut();
+        unsettled.retain(|waiting| {
+            let Some(outcome) = broker.outcome(&waiting.pending) else { return true };
+            self.connection.outbox.push_with(|output| {
+                let mut encoder = self.encoder.borrow_mut();
+                match &outcome {
+                    Ok(produced) => encoder.encode_produced(output, waiting.correlation, produced),
+                    Err(failure) => encoder.encode_failure(output, waiting.correlation, failure),
+                }
+            });
+            self.connections.metrics.record(Stage::Answer, now.since(waiting.received_at));
+            self.note_answered();
+            false
+        });
+    }
+
+    async fn settle_all(&self) {
+        while self.connection.unanswered.get() > 0 && !self.connection.outbox.is_closed() {
+            self.connection.answered.changed().await;
+        }
+    }
+
+    /// The writing task.
+    async fn write(self: Rc<Self>, mut stream: TcpStream) {
+        let outbox = &self.connection.outbox;
+        loop {
+            self.settle();
+            while let Some(chunk) = outbox.take() {
+                self.connection.write_stalled_since.set(Some(self.connections.clock.monotonic()));
+                let sent = stream.write_all(&chunk).await;
+                self.connection.write_stalled_since.set(None);
+                self.connections.metrics.socket_calls.add(1);
+                outbox.sent(chunk.len());
+                if sent.is_err() {
+                    // The peer is gone: what is still due to it is dropped, and the reader meets the end as well.
+                    self.connection.end();
+                    return self.drop_answers().await;
+                }
+            }
+            if outbox.is_closed() {
+                return;
+            }
+            self.next_answer().await;
+        }
+    }
+
+    /// Waits until there may be something to send.
+    async fn next_answer(&self) {
+        let filled = self.connection.outbox.filled().changed();
+        if self.unsettled.borrow().is_empty() {
+            futures_lite::future::or(filled, self.unsettled_added.changed()).await;
+        } else {
+            let published = self.connections.broker.log().watermarks().changes().changed();
+            futures_lite::future::or(filled, published).await;
+        }
+    }
+
+    /// Keeps the accounts of a connection whose peer is gone until nothing is due any more.
+    async fn drop_answers(&self) {
+        while let Some(chunk) = self.connection.outbox.take() {
+            self.connection.outbox.sent(chunk.len());
+        }
+        let count = self.unsettled.borrow().len();
+        self.unsettled.borrow_mut().clear();
+        (0..count).for_each(|_| self.note_answered());
+    }
+}

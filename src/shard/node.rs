@@ -1,0 +1,322 @@
+//! A node: its shards on its cores, from start to stop.
+//!
+//! Start: check the machine, take the data directory, bind every address, start the cores, let every shard recover,
+//! bring their topics in line, accept connections. Stop, on SIGTERM or SIGINT: accept no more, answer what was taken,
+//! flush, take a last snapshot, end; at most [`STOP_TIMEOUT`] in all.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::core::{self, CoreError, CoreEvent, CorePlan, ShardPlan};
+use super::data_directory::{DataDirectory, DirectoryError};
+use super::host;
+use super::mailbox::{Letter, Letterbox, Mailbox, mailbox};
+use super::options::{OptionsError, SHARD_PORT_STEP, ServeOptions};
+use super::preflight::{self, PreflightError};
+use crate::api::ShardAddress;
+use crate::broker::BrokerOptions;
+use crate::disk::glommio::Access;
+use crate::disk::{DiskError, DiskErrorKind};
+use crate::log::Report;
+use crate::net::{ListenError, Sharing, bind};
+use crate::types::ShardId;
+
+/// A stop takes at most this long; a shard that is not done then is left to recovery.
+const STOP_TIMEOUT: Duration = Duration::from_millis(4_800);
+
+/// Why a node does not start or has ended.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    #[error(transparent)]
+    Options(#[from] OptionsError),
+    #[error(transparent)]
+    Preflight(#[from] PreflightError),
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    #[error(
+        "the file system of {0} takes no direct I/O: choose a directory on ext4 or xfs with --data, or add --buffered-io \
+         to try things out without it"
+    )]
+    NoDirectIo(String),
+    #[error("shard {shard}: {error}")]
+    Shard { shard: ShardId, error: CoreError },
+    #[error("the shards' topics cannot be brought in line: {0}")]
+    Topics(String),
+    #[error("signals cannot be received: {0}")]
+    Signals(std::io::Error),
+    #[error("the node did not stop within {0:?}; the next start recovers what was acknowledged")]
+    StopTimeout(Duration),
+}
+
+/// What happens to a node.
+enum Event {
+    Core(CoreEvent),
+    Signal,
+}
+
+/// What a started node tells about itself, for whoever prints it.
+#[derive(Clone, Debug)]
+pub struct Started {
+    pub shards: Vec<StartedShard>,
+    pub node_address: Option<SocketAddr>,
+    pub took: Duration,
+    pub is_new: bool,
+}
+
+/// One shard of a started node.
+#[derive(Clone, Debug)]
+pub struct StartedShard {
+    pub shard: ShardId,
+    pub core: usize,
+    /// What clients are told.
+    pub address: String,
+    pub report: Report,
+    pub rebuilt: Option<String>,
+    pub took: Duration,
+}
+
+/// Runs a node until it is told to stop. `started` is called once, when it takes requests.
+pub fn run(options: &ServeOptions, started: impl FnOnce(&Started)) -> Result<(), NodeError> {
+    options.check()?;
+    let begin = Instant::now();
+    let cores = options.cores.clone().unwrap_or_else(host::available_cores);
+    preflight::check(&cores)?;
+    let directory = DataDirectory::open(&options.data, options.shards, cores.len() as u16)?;
+    let sockets = Sockets::bind(options, directory.shard_count(), &cores)?;
+    let signals = watch_signals()?;
+    let (events, inbox) = mpsc::channel();
+    forward_signals(signals, events.clone());
+    let addresses = sockets.addresses(options);
+    let (letterboxes, mailboxes): (Vec<_>, Vec<_>) = (0..directory.shard_count()).map(|_| mailbox()).unzip();
+    let layout = Layout { options, directory: &directory, cores: &cores, begin };
+    let plans = layout.plans(sockets, mailboxes, &letterboxes, &addresses, &events);
+    let core_count = plans.len();
+    plans.into_iter().for_each(core::spawn);
+    let mut shards = wait_until_ready(&inbox, &addresses, &cores, options)?;
+    shards.sort_by_key(|shard| shard.shard);
+    sync_topics(&letterboxes, &inbox)?;
+    letterboxes.iter().for_each(|letterbox| send(letterbox, Letter::Listen));
+    let node_address = options.node_listen;
+    started(&Started { shards, node_address, took: begin.elapsed(), is_new: directory.is_new() });
+    wait_for_stop(&inbox)?;
+    letterboxes.iter().for_each(|letterbox| send(letterbox, Letter::Stop));
+    wait_until_ended(&inbox, core_count)
+}
+
+fn send(letterbox: &Letterbox, letter: Letter) {
+    // A shard that has ended gets no letters.
+    let _ = letterbox.try_send(letter);
+}
+
+fn watch_signals() -> Result<Signals, NodeError> {
+    Signals::new([SIGTERM, SIGINT]).map_err(NodeError::Signals)
+}
+
+fn forward_signals(mut signals: Signals, events: mpsc::Sender<Event>) {
+    std::thread::spawn(move || {
+        for _ in signals.forever() {
+            if events.send(Event::Signal).is_err() {
+                return;
+            }
+        }
+    });
+}
+
+/// Every address of the node, bound before anything else is started, so that a port in use is told at once.
+struct Sockets {
+    shards: Vec<(TcpListener, SocketAddr)>,
+    node: Vec<TcpListener>,
+}
+
+impl Sockets {
+    fn bind(options: &ServeOptions, shard_count: u16, cores: &[usize]) -> Result<Self, NodeError> {
+        let mut shards = Vec::new();
+        for shard in 0..shard_count {
+            let mut address = options.listen;
+            if address.port() != 0 {
+                let port = u32::from(address.port()) + u32::from(shard) * u32::from(SHARD_PORT_STEP);
+                let too_high = OptionsError::Ports { port: address.port(), shards: shard_count };
+                address.set_port(u16::try_from(port).map_err(|_| too_high)?);
+            }
+            let listener = bind(address, Sharing::Exclusive)?;
+            let bound = listener.local_addr().map_err(|source| ListenError::Other { address, source })?;
+            shards.push((listener, bound));
+        }
+        let listening_cores = cores.len().min(usize::from(shard_count));
+        let node = match options.node_listen {
+            Some(address) => {
+                (0..listening_cores).map(|_| bind(address, Sharing::Shared)).collect::<Result<Vec<_>, _>>()?
+            }
+            None => Vec::new(),
+        };
+        Ok(Self { shards, node })
+    }
+
+    /// What clients are told.
+    fn addresses(&self, options: &ServeOptions) -> Vec<ShardAddress> {
+        let address = |(index, (_, bound)): (usize, &(TcpListener, SocketAddr))| {
+            let address = match &options.advertise {
+                Some(host) if host.contains(':') => format!("[{host}]:{}", bound.port()),
+                Some(host) => format!("{host}:{}", bound.port()),
+                None => bound.to_string(),
+            };
+            ShardAddress { shard: ShardId(index as u16), address }
+        };
+        self.shards.iter().enumerate().map(address).collect()
+    }
+}
+
+struct Layout<'a> {
+    options: &'a ServeOptions,
+    directory: &'a DataDirectory,
+    cores: &'a [usize],
+    begin: Instant,
+}
+
+impl Layout<'_> {
+    /// Deals the shards out to the cores, round robin. Cores beyond the number of shards stay free.
+    fn plans(
+        &self,
+        sockets: Sockets,
+        mailboxes: Vec<Mailbox>,
+        letterboxes: &[Letterbox],
+        addresses: &[ShardAddress],
+        events: &mpsc::Sender<Event>,
+    ) -> Vec<CorePlan> {
+        let shard_count = self.directory.shard_count();
+        let used = self.cores.len().min(usize::from(shard_count));
+        let mut node_listeners = sockets.node.into_iter();
+        let mut plans: Vec<_> = self.cores[..used]
+            .iter()
+            .map(|&core| CorePlan {
+                core,
+                shards: Vec::new(),
+                node_listener: node_listeners.next(),
+                letterboxes: letterboxes.to_vec(),
+                addresses: addresses.to_vec(),
+                access: if self.options.buffered_io { Access::Buffered } else { Access::Direct },
+                data: self.directory.path().to_owned(),
+                start: self.begin,
+                events: core_events(events),
+            })
+            .collect();
+        for (index, ((listener, _), mailbox)) in sockets.shards.into_iter().zip(mailboxes).enumerate() {
+            let plan = &mut plans[index % used];
+            let options = self.broker_options(index as u16, plan.core);
+            plan.shards.push(ShardPlan { options, listener, mailbox });
+        }
+        plans
+    }
+
+    fn broker_options(&self, shard: u16, core: usize) -> BrokerOptions {
+        BrokerOptions {
+            directory: self.directory.shard(shard),
+            shard: ShardId(shard),
+            shard_count: self.directory.shard_count(),
+            level: self.options.level,
+            segment_bytes: self.options.segment_bytes,
+            tail_cache_bytes: usize::try_from(self.options.tail_cache_bytes).unwrap_or(usize::MAX),
+            zero_fill: true,
+            retention_age: self.options.retention_age,
+            retention_bytes: self.options.retention_bytes,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            core: Some(core as u32),
+        }
+    }
+}
+
+/// A sender of core events into the node's queue.
+fn core_events(events: &mpsc::Sender<Event>) -> mpsc::Sender<CoreEvent> {
+    let (sender, receiver) = mpsc::channel();
+    let events = events.clone();
+    std::thread::spawn(move || {
+        for event in receiver {
+            if events.send(Event::Core(event)).is_err() {
+                return;
+            }
+        }
+    });
+    sender
+}
+
+fn wait_until_ready(
+    inbox: &mpsc::Receiver<Event>,
+    addresses: &[ShardAddress],
+    cores: &[usize],
+    options: &ServeOptions,
+) -> Result<Vec<StartedShard>, NodeError> {
+    let mut shards = Vec::new();
+    let used = cores.len().min(addresses.len());
+    while shards.len() < addresses.len() {
+        match inbox.recv().expect("this function's caller holds a sender") {
+            Event::Core(CoreEvent::Ready { shard, report, rebuilt, took }) => {
+                let index = usize::from(shard.0);
+                let address = addresses[index].address.clone();
+                shards.push(StartedShard {
+                    shard,
+                    core: cores[index % used],
+                    address,
+                    report,
+                    rebuilt,
+                    took,
+                });
+            }
+            Event::Core(CoreEvent::Failed { shard, error }) => {
+                return Err(start_error(shard, error, options));
+            }
+            Event::Core(CoreEvent::TopicsSynced(_) | CoreEvent::Ended) => {}
+            Event::Signal => return Ok(shards),
+        }
+    }
+    Ok(shards)
+}
+
+fn start_error(shard: ShardId, error: CoreError, options: &ServeOptions) -> NodeError {
+    match &error {
+        CoreError::Disk(DiskError { kind: DiskErrorKind::NoDirectIo, .. }) if !options.buffered_io => {
+            NodeError::NoDirectIo(options.data.display().to_string())
+        }
+        _ => NodeError::Shard { shard, error },
+    }
+}
+
+fn sync_topics(letterboxes: &[Letterbox], inbox: &mpsc::Receiver<Event>) -> Result<(), NodeError> {
+    send(&letterboxes[0], Letter::SyncTopics);
+    loop {
+        match inbox.recv().expect("this function's caller holds a sender") {
+            Event::Core(CoreEvent::TopicsSynced(synced)) => return synced.map_err(NodeError::Topics),
+            Event::Core(CoreEvent::Failed { shard, error }) => return Err(NodeError::Shard { shard, error }),
+            Event::Core(CoreEvent::Ready { .. } | CoreEvent::Ended) | Event::Signal => {}
+        }
+    }
+}
+
+fn wait_for_stop(inbox: &mpsc::Receiver<Event>) -> Result<(), NodeError> {
+    loop {
+        match inbox.recv().expect("this function's caller holds a sender") {
+            Event::Signal => return Ok(()),
+            Event::Core(CoreEvent::Failed { shard, error }) => return Err(NodeError::Shard { shard, error }),
+            Event::Core(_) => {}
+        }
+    }
+}
+
+fn wait_until_ended(inbox: &mpsc::Receiver<Event>, core_count: usize) -> Result<(), NodeError> {
+    let deadline = Instant::now() + STOP_TIMEOUT;
+    let mut ended = 0;
+    while ended < core_count {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match inbox.recv_timeout(left) {
+            Ok(Event::Core(CoreEvent::Ended)) => ended += 1,
+            Ok(_) => {}
+            Err(_) => return Err(NodeError::StopTimeout(STOP_TIMEOUT)),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,49 @@
+//! What must hold before anything is started, each failure with what to type.
+
+use std::io;
+
+use super::host;
+
+/// glommio registers memory with its rings and counts it against the limit of locked memory; below this not even the
+/// rings can be made.
+const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
+
+/// Why this machine cannot run the broker as it is set up.
+#[derive(Debug, thiserror::Error)]
+pub enum PreflightError {
+    #[error("this kernel has no io_uring: turbopump needs Linux 5.8 or newer")]
+    NoIoUring,
+    #[error(
+        "io_uring is forbidden to this process: allow it with `sysctl kernel.io_uring_disabled=0`, and in a container \
+         with a seccomp profile that has io_uring_setup"
+    )]
+    IoUringForbidden,
+    #[error("io_uring does not start: {0}")]
+    IoUring(io::Error),
+    #[error(
+        "the limit of locked memory is {0} bytes, io_uring needs {MEMLOCK_BYTES_MIN}: raise it with `ulimit -l 8192`, or \
+         LimitMEMLOCK=8M in a systemd unit"
+    )]
+    Memlock(u64),
+    #[error("core {0} does not exist or is not open to this process: choose from {1:?} with --cores")]
+    Core(usize, Vec<usize>),
+}
+
+/// Checks the kernel and the limits, and raises the limit of open files.
+pub fn check(cores: &[usize]) -> Result<(), PreflightError> {
+    host::probe_io_uring().map_err(|error| match error.raw_os_error() {
+        Some(libc::ENOSYS) => PreflightError::NoIoUring,
+        Some(libc::EPERM) | Some(libc::EACCES) => PreflightError::IoUringForbidden,
+        Some(libc::ENOMEM) => PreflightError::Memlock(host::memlock_limit().unwrap_or(0)),
+        _ => PreflightError::IoUring(error),
+    })?;
+    if let Some(limit) = host::memlock_limit().filter(|limit| *limit < MEMLOCK_BYTES_MIN) {
+        return Err(PreflightError::Memlock(limit));
+    }
+    let available = host::available_cores();
+    if let Some(&core) = cores.iter().find(|core| !available.contains(core)) {
+        return Err(PreflightError::Core(core, available));
+    }
+    host::raise_open_files();
+    Ok(())
+}
