@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
+use crate::cli::bench::BenchArguments;
 use crate::cli::completion::CompletionArguments;
 use crate::cli::consume::ConsumeArguments;
 use crate::cli::group::GroupArguments;
@@ -35,6 +36,8 @@ pub enum Command {
     Consume(ConsumeArguments),
     /// List, describe and reset consumer groups
     Group(GroupArguments),
+    /// Measure a broker: throughput, latency, and whether every message arrives once and in order
+    Bench(BenchArguments),
     /// Print counters and latencies of every shard
     Status(StatusArguments),
     /// Print a completion script for a shell
