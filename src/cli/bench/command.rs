@@ -171,6 +171,8 @@ impl Bench<'_> {
         let elapsed_ns = tally.last_ns.saturating_sub(result.start_ns).max(1);
         let seconds = elapsed_ns as f64 / 1e9;
         let faults = verdict.faults();
+        let sends = self.kind != Kind::Consume;
+        let mean_body = tally.body_bytes.checked_div(tally.messages).unwrap_or(0);
         Report {
             messages_per_second: (tally.messages as f64 / seconds).round(),
             bytes_per_second: (tally.body_bytes as f64 / seconds).round(),
@@ -184,11 +186,11 @@ impl Bench<'_> {
             baseline: None,
             bench: self.kind.name(),
             topic: self.arguments.topic.to_string(),
-            body: self.arguments.shape().body_bytes,
-            batch: self.arguments.batch,
+            body: if sends { self.arguments.shape().body_bytes as u64 } else { mean_body },
+            batch: sends.then_some(self.arguments.batch),
             queues: topic.queue_count,
             connections: result.connections,
-            in_flight: self.arguments.in_flight(),
+            in_flight: sends.then(|| self.arguments.in_flight()),
             rate: self.arguments.rate,
             overloaded: verdict.overloaded(),
             duration_seconds: (seconds * 1000.0).round() / 1000.0,

@@ -113,12 +113,16 @@ fn draw_curve(area: &Area<'_>, latencies: &Latencies) -> DrawResult {
         let value = latencies.at_quantile(share);
         let label = format!("{} {}", percentile_name(share), nanoseconds_for_people(value as f64));
         let place = (x_of(share), (value.max(1) as f64).log10());
-        // The curve rises to the right, so the room is above to the left; at the left end there is none beside.
-        let side = if share > 0.5 { HPos::Right } else { HPos::Center };
-        let style = (FONT, 14).into_font().color(&INK).pos(Pos::new(side, VPos::Bottom));
+        // The curve rises to the right, so there is room above to the left, or below to the right at the left end.
+        let (side, offset) = if share > 0.5 {
+            (Pos::new(HPos::Right, VPos::Bottom), (-4, -8))
+        } else {
+            (Pos::new(HPos::Left, VPos::Top), (4, 8))
+        };
+        let style = (FONT, 14).into_font().color(&INK).pos(side);
         let element = EmptyElement::at(place)
             + Circle::new((0, 0), 4, COLORS[0].filled())
-            + Text::new(label, (-4, -8), style);
+            + Text::new(label, offset, style);
         chart.draw_series(std::iter::once(element))?;
     }
     Ok(())
@@ -147,8 +151,7 @@ fn draw_timeline(area: &Area<'_>, intervals: &[Interval]) -> DrawResult {
     let series: [(&str, Pick); 3] = [("p50", |i| i.p50_ns), ("p99", |i| i.p99_ns), ("max", |i| i.max_ns)];
     for (index, (name, pick)) in series.into_iter().enumerate() {
         let color = COLORS[index];
-        let line =
-            intervals.iter().map(|interval| (interval.seconds, (pick(interval).max(1) as f64).log10()));
+        let line = steps(intervals, |interval| (pick(interval).max(1) as f64).log10());
         chart
             .draw_series(LineSeries::new(line, color.stroke_width(2)))?
             .label(name)

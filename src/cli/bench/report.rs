@@ -25,11 +25,14 @@ pub struct Report {
     pub baseline: Option<BaselineReport>,
     pub bench: &'static str,
     pub topic: String,
-    pub body: usize,
-    pub batch: u32,
+    /// Bytes of a message's body; of what was read: the mean.
+    pub body: u64,
+    /// Messages in each batch that was sent.
+    pub batch: Option<u32>,
     pub queues: u32,
     pub connections: usize,
-    pub in_flight: usize,
+    /// Batches on the way per connection; a consume run has one fetch per queue on the way.
+    pub in_flight: Option<usize>,
     /// `null` for a closed loop.
     pub rate: Option<u64>,
     /// An open loop that did not keep up with its schedule.
@@ -62,43 +65,37 @@ pub struct Report {
 impl Report {
     /// What was measured, and what came out: the title of a plot.
     pub fn headlines(&self) -> [String; 2] {
-        let load =
-            self.rate.map_or_else(|| "closed loop".to_owned(), |rate| format!("{} msg/s", grouped(rate)));
-        let title = format!(
-            "{} {}: {} B x {}, {load}, {}",
-            self.bench,
-            self.topic,
-            self.body,
-            self.batch,
-            self.level.unwrap_or("read")
-        );
         let result = format!(
-            "{} queues, {} connections, {} in flight; {} msg/s, {}/s stored; p50 {}, p99 {}{}",
-            self.queues,
-            self.connections,
-            self.in_flight,
+            "{}; {} msg/s, {}/s stored; p50 {}, p99 {}{}",
+            self.setting(),
             grouped(self.messages_per_second as u64),
             bytes_for_people(self.stored_bytes_per_second),
             nanoseconds_for_people(self.latency_us.p50 * 1000.0),
             nanoseconds_for_people(self.latency_us.p99 * 1000.0),
             if self.overloaded { "; OVERLOADED" } else { "" }
         );
-        [title, result]
+        [self.subject(), result]
+    }
+
+    fn subject(&self) -> String {
+        let batch = self.batch.map_or_else(String::new, |batch| format!(" x {batch} per batch"));
+        let level = self.level.map_or_else(String::new, |level| format!(", {level}"));
+        let load = match (self.batch, self.rate) {
+            (None, _) => String::new(),
+            (Some(_), None) => ", closed loop".to_owned(),
+            (Some(_), Some(rate)) => format!(", {} msg/s", grouped(rate)),
+        };
+        format!("{} {}: {} B{batch}{load}{level}", self.bench, self.topic, self.body)
+    }
+
+    fn setting(&self) -> String {
+        let in_flight =
+            self.in_flight.map_or_else(String::new, |count| format!(", {count} batches in flight each"));
+        format!("{} queues, {} connections{in_flight}", self.queues, self.connections)
     }
 
     pub fn render(&self) -> String {
-        let mut text = format!(
-            "{} {}: {} x {} B per batch, {} queues, {} connections, {} in flight, {}, level {}\n",
-            self.bench,
-            self.topic,
-            self.batch,
-            self.body,
-            self.queues,
-            self.connections,
-            self.in_flight,
-            self.rate.map_or_else(|| "closed loop".to_owned(), |rate| format!("{} msg/s", grouped(rate))),
-            self.level.unwrap_or("-")
-        );
+        let mut text = format!("{}; {}\n", self.subject(), self.setting());
         text.push_str(&format!(
             "throughput   {} msg/s, {}/s bodies, {}/s stored; {} messages in {:.2} s{}\n",
             grouped(self.messages_per_second as u64),
@@ -207,10 +204,10 @@ pub mod tests {
             bench: "produce",
             topic: "bench".into(),
             body: 100,
-            batch: 500,
+            batch: Some(500),
             queues: 4,
             connections: 4,
-            in_flight: 8,
+            in_flight: Some(8),
             rate: None,
             overloaded: false,
             duration_seconds: 10.0,

@@ -35,7 +35,10 @@ pub struct StreamTracker {
 /// All streams of all runs that a reader meets.
 #[derive(Default)]
 pub struct Trackers {
-    streams: HashMap<(RunId, StreamId), StreamTracker>,
+    streams: Vec<StreamTracker>,
+    places: HashMap<(RunId, StreamId), usize>,
+    /// The stream that was met last: the messages of a batch are all of one, and looking it up costs more than the rest.
+    last: Option<((RunId, StreamId), usize)>,
     damaged: u64,
     /// Queue offsets that were skipped.
     holes: u64,
@@ -139,7 +142,23 @@ impl Trackers {
     /// The stream, which starts with its message `first` where this reader meets it for the first time.
     #[inline]
     pub fn stream(&mut self, run: RunId, stream: StreamId, first: u64) -> &mut StreamTracker {
-        self.streams.entry((run, stream)).or_insert_with(|| StreamTracker::new(first))
+        let name = (run, stream);
+        let place = match self.last {
+            Some((last, place)) if last == name => place,
+            _ => self.place(name, first),
+        };
+        &mut self.streams[place]
+    }
+
+    #[cold]
+    fn place(&mut self, name: (RunId, StreamId), first: u64) -> usize {
+        let streams = &mut self.streams;
+        let place = *self.places.entry(name).or_insert_with(|| {
+            streams.push(StreamTracker::new(first));
+            streams.len() - 1
+        });
+        self.last = Some((name, place));
+        place
     }
 
     pub fn damaged(&mut self, messages: u64) {
@@ -153,7 +172,7 @@ impl Trackers {
 
     pub fn faults(&self) -> Faults {
         let mut faults = Faults { damaged: self.damaged, ..Faults::default() };
-        self.streams.values().for_each(|stream| faults.add(&stream.faults()));
+        self.streams.iter().for_each(|stream| faults.add(&stream.faults()));
         // A hole in the offsets is missing in some stream as well, unless the messages are not the bench's.
         faults.lost = faults.lost.max(self.holes);
         faults
