@@ -1,1 +1,29 @@
-//! stub
+//! The command line: parses arguments, runs one command, prints its result, and chooses the exit code. One file per
+//! command; [`arguments`] is the map of them.
+//!
+//! Exit codes: 0 done; 1 the operation failed; 2 the command line or the configuration file is wrong. An error is one
+//! sentence on standard error; with `-o json` it is a JSON object with at least `error` and `exit_code`.
+
+mod arguments;
+mod calendar;
+mod completion;
+mod config;
+mod consume;
+mod entry;
+mod error;
+mod fields;
+mod group;
+mod lines;
+mod message_json;
+mod output;
+mod place;
+mod produce;
+mod progress;
+mod quantity;
+mod serve;
+mod server;
+mod signals;
+mod status;
+mod topic;
+
+pub use entry::main;

@@ -1,0 +1,217 @@
+//! The settings of `serve`: one struct is both the flags and the configuration file, so their names cannot drift apart.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use serde::de::{self, Deserialize, Deserializer};
+
+use crate::cli::error::CommandError;
+use crate::cli::quantity::{ByteSize, CoreList, OrNone, Span};
+use crate::shard::ServeOptions;
+use crate::types::Level;
+
+/// What was said; what was not said keeps the default of [`ServeOptions`].
+#[derive(Clone, Debug, Default, PartialEq, clap::Args, serde::Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct ServeSettings {
+    /// Data directory; made when missing
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Address of shard 0 [default: 127.0.0.1:10911]; shard S listens 10 * S ports higher
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<SocketAddr>,
+    /// One more address for the whole node: requests are forwarded to the shard they belong to
+    #[arg(long, value_name = "ADDRESS")]
+    pub node_listen: Option<SocketAddr>,
+    /// Host that clients are told to connect to [default: the address of --listen]
+    #[arg(long, value_name = "HOST")]
+    pub advertise: Option<String>,
+    /// Shards of a new data directory [default: one per core]; it keeps them for life
+    #[arg(long, value_name = "N")]
+    pub shards: Option<u16>,
+    /// Cores to run on, like 0,1 or 0-3 [default: all that this process may use]
+    #[arg(long, value_name = "LIST")]
+    pub cores: Option<CoreList>,
+    /// Level of messages whose producer and topic name none [default: durable]
+    #[arg(long, value_name = "durable|written|accepted")]
+    #[serde(deserialize_with = "from_text")]
+    pub level: Option<Level>,
+    /// Size of a segment file of the log [default: 1GiB]
+    #[arg(long, value_name = "SIZE")]
+    pub segment_bytes: Option<ByteSize>,
+    /// Age at which messages may go, or none [default: 72h]; a topic can have its own
+    #[arg(long, value_name = "DURATION|none")]
+    pub retention_age: Option<OrNone<Span>>,
+    /// Size of a shard's log beyond which its oldest segments go, or none [default: none]
+    #[arg(long, value_name = "SIZE|none")]
+    pub retention_bytes: Option<OrNone<ByteSize>>,
+    /// Written bytes that each shard keeps in memory for readers at the tail [default: 64MiB]
+    #[arg(long, value_name = "SIZE")]
+    pub tail_cache_bytes: Option<ByteSize>,
+    /// Allow a file system without direct I/O, for trying things out
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub buffered_io: Option<bool>,
+}
+
+/// A value whose only form in the file is the text of the flag.
+fn from_text<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err: std::fmt::Display>,
+{
+    String::deserialize(deserializer)?.parse().map(Some).map_err(de::Error::custom)
+}
+
+impl ServeSettings {
+    /// Reads a configuration file.
+    pub fn read(path: &Path) -> Result<Self, CommandError> {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            CommandError::usage(format!("cannot read --config {}: {error}", path.display()))
+        })?;
+        Self::parse(&text)
+            .map_err(|error| CommandError::usage(format!("--config {}: {error}", path.display())))
+    }
+
+    /// The settings in the text of a configuration file; the error names line and key.
+    fn parse(text: &str) -> Result<Self, String> {
+        toml::from_str(text).map_err(|error| match error.span() {
+            // An unknown key's span is the key's, so the line is the one to look at.
+            Some(span) => {
+                format!("line {}: {}", text[..span.start].matches('\n').count() + 1, error.message())
+            }
+            None => error.message().to_owned(),
+        })
+    }
+
+    /// These settings, and those of `file` where nothing is said here.
+    pub fn or(self, file: ServeSettings) -> ServeSettings {
+        ServeSettings {
+            data: self.data.or(file.data),
+            listen: self.listen.or(file.listen),
+            node_listen: self.node_listen.or(file.node_listen),
+            advertise: self.advertise.or(file.advertise),
+            shards: self.shards.or(file.shards),
+            cores: self.cores.or(file.cores),
+            level: self.level.or(file.level),
+            segment_bytes: self.segment_bytes.or(file.segment_bytes),
+            retention_age: self.retention_age.or(file.retention_age),
+            retention_bytes: self.retention_bytes.or(file.retention_bytes),
+            tail_cache_bytes: self.tail_cache_bytes.or(file.tail_cache_bytes),
+            buffered_io: self.buffered_io.or(file.buffered_io),
+        }
+    }
+
+    /// The options of a node, checked.
+    pub fn into_options(self) -> Result<ServeOptions, CommandError> {
+        let data = self.data.ok_or_else(|| {
+            CommandError::usage("say where the data goes: turbopump serve --data DIR (or `data` in --config)")
+        })?;
+        let default = ServeOptions::new(data);
+        let options = ServeOptions {
+            listen: self.listen.unwrap_or(default.listen),
+            node_listen: self.node_listen,
+            advertise: self.advertise,
+            shards: self.shards,
+            cores: self.cores.map(|cores| cores.0),
+            level: self.level.unwrap_or(default.level),
+            segment_bytes: self.segment_bytes.map_or(default.segment_bytes, |size| size.0),
+            retention_age: self.retention_age.map_or(default.retention_age, |age| age.0.map(|span| span.0)),
+            retention_bytes: self
+                .retention_bytes
+                .map_or(default.retention_bytes, |size| size.0.map(|bytes| bytes.0)),
+            tail_cache_bytes: self.tail_cache_bytes.map_or(default.tail_cache_bytes, |size| size.0),
+            buffered_io: self.buffered_io.unwrap_or(default.buffered_io),
+            data: default.data,
+        };
+        options.check().map_err(CommandError::usage)?;
+        Ok(options)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const FULL: &str = r#"
+        data = "/var/lib/turbopump"
+        listen = "0.0.0.0:10911"
+        node-listen = "0.0.0.0:9876"
+        advertise = "broker.example.org"
+        shards = 4
+        cores = [0, 1]
+        level = "written"
+        segment-bytes = "64MiB"
+        retention-age = "none"
+        retention-bytes = "1GiB"
+        tail-cache-bytes = 1048576
+        buffered-io = true
+    "#;
+
+    #[test]
+    fn every_flag_has_a_key_of_its_name() {
+        let settings = ServeSettings::parse(FULL).expect("well formed");
+        let options = settings.into_options().expect("valid");
+        assert_eq!(options.data, PathBuf::from("/var/lib/turbopump"));
+        assert_eq!(options.node_listen, Some(([0, 0, 0, 0], 9876).into()));
+        assert_eq!((options.shards, options.cores), (Some(4), Some(vec![0, 1])));
+        assert_eq!((options.level, options.segment_bytes), (Level::Written, 64 << 20));
+        assert_eq!((options.retention_age, options.retention_bytes), (None, Some(1 << 30)));
+        assert_eq!((options.tail_cache_bytes, options.buffered_io), (1 << 20, true));
+        // The keys of the file above are the flags, all of them.
+        let command = <ServeSettings as clap::Args>::augment_args(clap::Command::new("serve"));
+        for flag in command.get_arguments().filter_map(|argument| argument.get_long()) {
+            assert!(FULL.contains(&format!("{flag} =")), "--{flag} is missing above");
+        }
+    }
+
+    #[test]
+    fn what_is_not_said_keeps_its_default() {
+        let settings = ServeSettings::parse("data = \"d\"").expect("well formed");
+        assert_eq!(settings.into_options().expect("valid"), ServeOptions::new("d".into()));
+    }
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let file = ServeSettings::parse(FULL).expect("well formed");
+        let flags = ServeSettings {
+            level: Some(Level::Durable),
+            retention_age: Some(OrNone(Some(Span(Duration::from_secs(60))))),
+            buffered_io: Some(false),
+            ..ServeSettings::default()
+        };
+        let options = flags.or(file).into_options().expect("valid");
+        assert_eq!(options.level, Level::Durable);
+        assert_eq!(options.retention_age, Some(Duration::from_secs(60)));
+        assert!(!options.buffered_io);
+        assert_eq!(options.shards, Some(4), "not said by a flag");
+    }
+
+    #[test]
+    fn errors_name_line_and_key() {
+        let cases = [
+            ("shards = 1\nshard = 2", "line 2: unknown field `shard`"),
+            ("node_listen = \"1.2.3.4:5\"", "line 1: unknown field `node_listen`"),
+            ("\n[log]\nlevel = 1", "unknown field `log`"),
+            ("level = \"safe\"", "`safe` is no durability level"),
+            ("segment-bytes = \"64 MB\"", "`64 MB` is no size"),
+            ("retention-age = 72", "a duration like \"72h\""),
+            ("cores = \"a\"", "`a` is no list of cores"),
+            ("cores = 1", "cores like [0, 1]"),
+            ("shards = 70000", "line 1: "),
+            ("listen = \"here\"", "line 1: "),
+            ("shards = ", "line 1: "),
+        ];
+        for (text, part) in cases {
+            let error = ServeSettings::parse(text).expect_err(text);
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn options_without_a_data_directory_say_what_to_type() {
+        let error = ServeSettings::default().into_options().expect_err("no data directory");
+        assert!(error.to_string().contains("--data DIR"), "{error}");
+    }
+}

@@ -1,0 +1,268 @@
+//! `turbopump consume`: bodies one a line, or JSON objects.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use crate::api::OffsetPlace;
+use crate::cli::calendar::now;
+use crate::cli::error::CommandError;
+use crate::cli::message_json::write_message;
+use crate::cli::output::OutputFormat;
+use crate::cli::place::{FixedPlace, PLACE_HELP, Place};
+use crate::cli::server::ServerArguments;
+use crate::cli::signals::stop_flag;
+use crate::client::{
+    ClientError, Consumer, ConsumerOptions, DamagedRange, Delivery, MessageBatch, OutOfRange, Start, Until,
+};
+use crate::types::{GroupName, QueueKey, QueueNumber, QueueOffset, TopicName};
+
+const OUTPUT_BYTES: usize = 256 * 1024;
+/// How long output is held back in the hope of more: a terminal sees a message this late.
+const GATHER: Duration = Duration::from_millis(2);
+/// Between looks at the stop flag.
+const IDLE: Duration = Duration::from_millis(200);
+/// Between commits.
+const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
+/// Before a lost broker is tried again with `--follow`.
+const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Args)]
+#[command(after_help = PLACE_HELP)]
+pub struct ConsumeArguments {
+    pub topic: TopicName,
+    /// Read this queue only
+    #[arg(long, value_name = "N")]
+    pub queue: Option<u32>,
+    /// Read as a member of this group and commit what was printed. With --queue the group's offset is used without joining it
+    #[arg(long, value_name = "GROUP")]
+    pub group: Option<GroupName>,
+    /// Where to start; with --group, where it has not committed anything yet
+    #[arg(long, value_name = "PLACE", default_value = "first", allow_hyphen_values = true)]
+    pub from: Place,
+    /// Stop after this many messages
+    #[arg(long, value_name = "N")]
+    pub count: Option<u64>,
+    /// Wait for more at the end, until stopped; survives restarts of the broker
+    #[arg(long)]
+    pub follow: bool,
+    #[command(flatten)]
+    pub server: ServerArguments,
+}
+
+/// One run of the command.
+struct Run<'a> {
+    arguments: &'a ConsumeArguments,
+    format: OutputFormat,
+    output: BufWriter<File>,
+    stop: Arc<AtomicBool>,
+    /// Messages that may still be printed.
+    left: u64,
+    damaged: u64,
+    last_commit: Instant,
+}
+
+/// Why reading has ended.
+enum Ended {
+    /// At the end of the queues, or when told to stop.
+    Complete,
+    /// After `--count` messages, in the middle of a batch: the offset to go on from.
+    Within(QueueKey, QueueOffset),
+}
+
+/// What is to be done about one delivery, once it is no longer borrowed.
+enum After {
+    Continue,
+    /// The group takes queues away: commit first.
+    Commit,
+    End(Ended),
+}
+
+pub fn run(arguments: &ConsumeArguments, format: OutputFormat) -> Result<(), CommandError> {
+    let output = io::stdout()
+        .as_fd()
+        .try_clone_to_owned()
+        // Past the standard library's handle, which looks for a newline in everything it is given.
+        .map(|descriptor| BufWriter::with_capacity(OUTPUT_BYTES, File::from(descriptor)))
+        .map_err(CommandError::output)?;
+    let mut run = Run {
+        arguments,
+        format,
+        output,
+        stop: stop_flag()?,
+        left: arguments.count.unwrap_or(u64::MAX),
+        damaged: 0,
+        last_commit: Instant::now(),
+    };
+    run.read_all(open(arguments)?)?;
+    if run.damaged > 0 {
+        return Err(CommandError::failed(format!(
+            "{} messages could not be read: their bytes on the broker's disk are damaged; `turbopump log verify` there says where",
+            run.damaged
+        ))
+        .with("damaged", run.damaged));
+    }
+    Ok(())
+}
+
+fn open(arguments: &ConsumeArguments) -> Result<Consumer, CommandError> {
+    let client = arguments.server.connect()?;
+    let start = match arguments.from.fix(now()) {
+        FixedPlace::Offset(offset) => Start::Offset(offset),
+        FixedPlace::Asked(OffsetPlace::First) => Start::First,
+        FixedPlace::Asked(OffsetPlace::Last) => Start::Last,
+        FixedPlace::Asked(OffsetPlace::Time(time)) => Start::Time(time),
+    };
+    let options = ConsumerOptions {
+        start,
+        until: if arguments.follow { Until::Forever } else { Until::End },
+        // Whoever names an offset wants to hear that it is gone.
+        out_of_range: if matches!(start, Start::Offset(_)) { OutOfRange::Fail } else { OutOfRange::First },
+        ..ConsumerOptions::default()
+    };
+    let topic = arguments.topic.clone();
+    let consumer = match (&arguments.group, arguments.queue) {
+        (Some(group), None) => Consumer::subscribe(client, group.clone(), vec![topic], options)?,
+        (group, queue) => {
+            let queues = queue.map(|queue| vec![QueueNumber(queue)]);
+            Consumer::assign(client, topic, queues, group.clone(), options)?
+        }
+    };
+    Ok(consumer)
+}
+
+impl Run<'_> {
+    /// Prints until the end, commits, and leaves the group.
+    fn read_all(&mut self, mut consumer: Consumer) -> Result<(), CommandError> {
+        let ended = match self.read(&mut consumer) {
+            Ok(ended) => ended,
+            Err(error) => {
+                // What was printed counts, as far as the broker is there to hear it.
+                if self.output.flush().is_ok() && self.arguments.group.is_some() {
+                    let _ = consumer.commit();
+                }
+                let _ = consumer.close();
+                return Err(error);
+            }
+        };
+        self.output.flush().map_err(CommandError::output)?;
+        let Some(group) = &self.arguments.group else { return Ok(()) };
+        match ended {
+            Ended::Complete => {
+                consumer.commit()?;
+                consumer.close()?;
+            }
+            Ended::Within(key, offset) => {
+                // A commit would cover the rest of the batch, which was not printed.
+                consumer.close()?.commit_offset(group, key, offset)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, consumer: &mut Consumer) -> Result<Ended, CommandError> {
+        loop {
+            if self.stop.load(Ordering::Relaxed) || self.left == 0 {
+                return Ok(Ended::Complete);
+            }
+            let after = match consumer.poll(GATHER) {
+                Ok(Some(delivery)) => self.take(delivery)?,
+                Ok(None) => {
+                    self.output.flush().map_err(CommandError::output)?;
+                    match consumer.poll(IDLE) {
+                        Ok(Some(delivery)) => self.take(delivery)?,
+                        Ok(None) => After::Continue,
+                        Err(error) => self.endure(error)?,
+                    }
+                }
+                Err(error) => self.endure(error)?,
+            };
+            for notice in consumer.take_notices() {
+                eprintln!("turbopump: {notice}");
+            }
+            match after {
+                After::End(ended) => return Ok(ended),
+                After::Commit => self.commit(consumer)?,
+                After::Continue if self.last_commit.elapsed() >= COMMIT_INTERVAL => self.commit(consumer)?,
+                After::Continue => {}
+            }
+        }
+    }
+
+    /// With `--follow` a broker that went away is waited for.
+    fn endure(&mut self, error: ClientError) -> Result<After, CommandError> {
+        if !self.arguments.follow || !error.is_connection_loss() {
+            return Err(error.into());
+        }
+        eprintln!("turbopump: {error}; trying again");
+        self.output.flush().map_err(CommandError::output)?;
+        std::thread::sleep(RECONNECT_PAUSE);
+        Ok(After::Continue)
+    }
+
+    /// What is committed was printed, and has left this process.
+    fn commit(&mut self, consumer: &mut Consumer) -> Result<(), CommandError> {
+        self.last_commit = Instant::now();
+        if self.arguments.group.is_none() {
+            return Ok(());
+        }
+        self.output.flush().map_err(CommandError::output)?;
+        match consumer.commit() {
+            Err(error) => self.endure(error).map(|_| ()),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    fn take(&mut self, delivery: Delivery<'_>) -> Result<After, CommandError> {
+        match delivery {
+            Delivery::Messages(batch) => self.print(&batch).map_err(CommandError::output),
+            Delivery::Damaged(range) => {
+                self.damaged += range.to.0 - range.from.0;
+                eprintln!("turbopump: {}", describe_damage(&range));
+                Ok(After::Continue)
+            }
+            Delivery::Moved { queue, from, to } => {
+                eprintln!(
+                    "turbopump: queue {} no longer has offset {from}, which has passed its retention: going on at {to}",
+                    queue.queue
+                );
+                Ok(After::Continue)
+            }
+            Delivery::Rebalanced { .. } => Ok(After::Commit),
+            Delivery::End => Ok(After::End(Ended::Complete)),
+        }
+    }
+
+    fn print(&mut self, batch: &MessageBatch<'_>) -> io::Result<After> {
+        for message in batch.messages() {
+            match self.format {
+                OutputFormat::Text => {
+                    self.output.write_all(message.body())?;
+                    self.output.write_all(b"\n")?;
+                }
+                OutputFormat::Json => write_message(&mut self.output, batch.queue(), &message)?,
+            }
+            self.left -= 1;
+            if self.left == 0 {
+                return Ok(After::End(Ended::Within(batch.key(), message.offset.advance(1))));
+            }
+        }
+        Ok(After::Continue)
+    }
+}
+
+fn describe_damage(range: &DamagedRange) -> String {
+    let place = match &range.bytes {
+        Some(bytes) => format!("{} at byte {}", bytes.file, bytes.position),
+        None => "bytes that were damaged on their way here".to_owned(),
+    };
+    format!(
+        "messages {} to {} of queue {} cannot be read: {place}; going on behind them",
+        range.from, range.to, range.queue.queue
+    )
+}

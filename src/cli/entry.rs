@@ -1,0 +1,97 @@
+//! From the process's arguments to its exit code.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use crate::cli::arguments::{Arguments, Command};
+use crate::cli::error::CommandError;
+use crate::cli::output::{OutputFormat, to_json};
+use crate::cli::{completion, consume, group, produce, serve, status, topic};
+
+/// Runs the command that `arguments` (the program's name first) describe.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let parsed = match Arguments::try_parse_from(&arguments) {
+        Ok(parsed) => parsed,
+        Err(error) => return refuse(&error, &arguments),
+    };
+    let format = parsed.output;
+    match run(parsed) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report(format, &error);
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<(), CommandError> {
+    let format = arguments.output;
+    match arguments.command {
+        Command::Serve(command) => serve::run(command),
+        Command::Topic(command) => topic::run(command, format),
+        Command::Produce(command) => produce::run(&command, format),
+        Command::Consume(command) => consume::run(&command, format),
+        Command::Group(command) => group::run(command, format),
+        Command::Status(command) => status::run(&command, format),
+        Command::Completion(command) => completion::run(&command),
+    }
+}
+
+/// Help and version end here too: clap treats them as errors that go to standard output with code 0.
+fn refuse(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
+    let is_help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    if asks_for_json(arguments) && !is_help {
+        let text = error.render().to_string();
+        // The first paragraph is the reason; usage and tips follow it.
+        let reason = text.split("\n\n").next().unwrap_or(&text).trim_start_matches("error: ").trim();
+        report(OutputFormat::Json, &CommandError::usage(reason));
+    } else {
+        // Nothing can be said about a failure to print.
+        let _ = error.print();
+    }
+    ExitCode::from(if is_help { 0 } else { 2 })
+}
+
+/// `-o json` in any of its spellings, in a command line that did not parse.
+fn asks_for_json(arguments: &[OsString]) -> bool {
+    let text: Vec<&str> = arguments.iter().filter_map(|argument| argument.to_str()).collect();
+    text.windows(2).any(|pair| matches!(pair, ["-o" | "--output", "json"]))
+        || text.iter().any(|argument| matches!(*argument, "-ojson" | "-o=json" | "--output=json"))
+}
+
+/// One sentence, or one object, on standard error.
+fn report(format: OutputFormat, error: &CommandError) {
+    if matches!(error, CommandError::ReaderGone) {
+        return;
+    }
+    let line = match format {
+        OutputFormat::Text => format!("turbopump: {error}\n"),
+        OutputFormat::Json => to_json(&error.to_json()) + "\n",
+    };
+    // Nothing can be said about a failure to print.
+    let _ = io::stderr().write_all(line.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_recognised_where_parsing_failed() {
+        let asks = |line: &str| {
+            let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            asks_for_json(&arguments)
+        };
+        for line in ["t topic -o json", "t --output json x", "t --output=json", "t -ojson", "t -o=json"] {
+            assert!(asks(line), "{line}");
+        }
+        for line in ["t topic", "t -o text json", "t json -o"] {
+            assert!(!asks(line), "{line}");
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! What a command prints on standard output: text for people, JSON for programs.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use crate::cli::error::CommandError;
+
+/// `-o`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum OutputFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object, or one a line.
+    Json,
+}
+
+/// A table with aligned columns.
+pub struct Table {
+    header: Vec<&'static str>,
+    rows: Vec<Vec<String>>,
+}
+
+/// Writes a result in the format asked for.
+pub fn print<T: Serialize>(
+    format: OutputFormat,
+    value: &T,
+    text: impl FnOnce(&T) -> String,
+) -> Result<(), CommandError> {
+    let mut line = match format {
+        OutputFormat::Text => text(value),
+        OutputFormat::Json => to_json(value),
+    };
+    if !line.is_empty() && !line.ends_with('\n') {
+        line.push('\n');
+    }
+    let mut output = io::stdout().lock();
+    output.write_all(line.as_bytes()).and_then(|()| output.flush()).map_err(CommandError::output)
+}
+
+/// A value of our own types as one line of JSON.
+pub fn to_json<T: Serialize>(value: &T) -> String {
+    serde_json::to_string(value).expect("our own types have string keys and no failing serializers")
+}
+
+impl Table {
+    pub fn new<const COLUMNS: usize>(header: [&'static str; COLUMNS]) -> Self {
+        Self { header: header.to_vec(), rows: Vec::new() }
+    }
+
+    pub fn row<const COLUMNS: usize>(&mut self, cells: [String; COLUMNS]) {
+        assert_eq!(cells.len(), self.header.len(), "a row has a cell for every column");
+        self.rows.push(cells.to_vec());
+    }
+
+    /// Header and rows, columns two spaces apart. A column that holds numbers only is aligned to the right.
+    pub fn render(&self) -> String {
+        let columns = self.header.len();
+        let cells = |column: usize| self.rows.iter().map(move |row| row[column].as_str());
+        let width = |column: usize| {
+            let widest = cells(column).map(|cell| cell.chars().count()).max().unwrap_or(0);
+            widest.max(self.header[column].len())
+        };
+        let widths: Vec<usize> = (0..columns).map(width).collect();
+        let numeric: Vec<bool> = (0..columns).map(|column| cells(column).all(is_numeric)).collect();
+        let mut text = String::new();
+        let header: Vec<&str> = self.header.clone();
+        let lines = std::iter::once(header)
+            .chain(self.rows.iter().map(|row| row.iter().map(String::as_str).collect()));
+        for line in lines {
+            let mut rendered = String::new();
+            for (column, cell) in line.iter().enumerate() {
+                let padding = " ".repeat(widths[column] - cell.chars().count());
+                let cell = if numeric[column] { padding + cell } else { format!("{cell}{padding}") };
+                rendered.push_str(&cell);
+                rendered.push_str("  ");
+            }
+            text.push_str(rendered.trim_end());
+            text.push('\n');
+        }
+        text
+    }
+}
+
+fn is_numeric(cell: &str) -> bool {
+    cell == "-" || cell.starts_with(|character: char| character.is_ascii_digit())
+}
+
+/// `1234567` as `1,234,567`.
+pub fn grouped(value: u64) -> String {
+    let digits = value.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Bytes for people, three significant digits: `1.23 GB`.
+pub fn bytes_for_people(bytes: f64) -> String {
+    let (value, unit) = match bytes {
+        bytes if bytes >= 1e12 => (bytes / 1e12, "TB"),
+        bytes if bytes >= 1e9 => (bytes / 1e9, "GB"),
+        bytes if bytes >= 1e6 => (bytes / 1e6, "MB"),
+        bytes if bytes >= 1e3 => (bytes / 1e3, "kB"),
+        _ => (bytes, "B"),
+    };
+    format!("{} {unit}", three_digits(value))
+}
+
+/// Nanoseconds for people, three significant digits: `1.23 ms`.
+pub fn nanoseconds_for_people(nanoseconds: f64) -> String {
+    let (value, unit) = match nanoseconds {
+        nanoseconds if nanoseconds >= 1e9 => (nanoseconds / 1e9, "s"),
+        nanoseconds if nanoseconds >= 1e6 => (nanoseconds / 1e6, "ms"),
+        nanoseconds if nanoseconds >= 1e3 => (nanoseconds / 1e3, "us"),
+        _ => (nanoseconds, "ns"),
+    };
+    format!("{} {unit}", three_digits(value))
+}
+
+fn three_digits(value: f64) -> String {
+    match value {
+        value if value >= 99.95 => format!("{value:.0}"),
+        value if value >= 9.995 => format!("{value:.1}"),
+        _ => format!("{value:.2}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up() {
+        let mut table = Table::new(["TOPIC", "QUEUES", "LEVEL"]);
+        table.row(["orders".into(), "4".into(), "durable".into()]);
+        table.row(["x".into(), "10000".into(), "-".into()]);
+        assert_eq!(table.render(), "TOPIC   QUEUES  LEVEL\norders       4  durable\nx        10000  -\n");
+    }
+
+    #[test]
+    fn numbers_for_people() {
+        assert_eq!(
+            ["0", "999", "1,000", "12,345,678"],
+            [0, 999, 1000, 12_345_678].map(grouped).each_ref().map(|s| s.as_str())
+        );
+        assert_eq!(bytes_for_people(1_234_567_890.0), "1.23 GB");
+        assert_eq!(bytes_for_people(512.0), "512 B");
+        assert_eq!(nanoseconds_for_people(45_600.0), "45.6 us");
+        assert_eq!(nanoseconds_for_people(999.0), "999 ns");
+    }
+}

@@ -1,0 +1,264 @@
+//! `turbopump topic`.
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use crate::api::{TopicChange, TopicInfo};
+use crate::cli::error::CommandError;
+use crate::cli::output::{OutputFormat, Table, grouped, print};
+use crate::cli::quantity::Span;
+use crate::cli::server::{ServerArguments, milliseconds};
+use crate::types::{Level, TopicName};
+
+#[derive(Debug, Args)]
+pub struct TopicArguments {
+    #[command(subcommand)]
+    pub command: TopicCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TopicCommand {
+    /// Create a topic on every shard
+    Create(CreateArguments),
+    /// List all topics
+    List(ServerArguments),
+    /// Show a topic with its queues and what each holds
+    Describe(NameArguments),
+    /// Add queues, or change retention or level; what is not named stays as it is
+    Alter(AlterArguments),
+    /// Delete a topic and everything in it
+    Delete(NameArguments),
+}
+
+#[derive(Debug, Args)]
+pub struct CreateArguments {
+    pub topic: TopicName,
+    /// Queues, spread evenly over the shards
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub queues: u32,
+    #[command(flatten)]
+    pub policy: PolicyArguments,
+    #[command(flatten)]
+    pub server: ServerArguments,
+}
+
+#[derive(Debug, Args)]
+pub struct AlterArguments {
+    pub topic: TopicName,
+    /// The new number of queues; it can only grow
+    #[arg(long, value_name = "N")]
+    pub queues: Option<u32>,
+    #[command(flatten)]
+    pub policy: PolicyArguments,
+    #[command(flatten)]
+    pub server: ServerArguments,
+}
+
+#[derive(Debug, Args)]
+pub struct PolicyArguments {
+    /// Age at which messages may go, like 72h [default on creation: the broker's]
+    #[arg(long, value_name = "DURATION")]
+    pub retention: Option<Span>,
+    /// Level of messages whose producer names none [default on creation: the broker's]
+    #[arg(long, value_name = "durable|written|accepted")]
+    pub level: Option<Level>,
+}
+
+#[derive(Debug, Args)]
+pub struct NameArguments {
+    pub topic: TopicName,
+    #[command(flatten)]
+    pub server: ServerArguments,
+}
+
+/// A topic as JSON shows it. `null` stands for the broker's default.
+#[derive(Serialize)]
+struct TopicView {
+    topic: String,
+    id: u32,
+    queue_count: u32,
+    retention_ms: Option<u64>,
+    level: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queues: Option<Vec<QueueView>>,
+}
+
+#[derive(Serialize)]
+struct QueueView {
+    queue: u32,
+    shard: u16,
+    first_offset: u64,
+    end_offset: u64,
+    messages: u64,
+}
+
+#[derive(Serialize)]
+struct ListView {
+    topics: Vec<TopicView>,
+}
+
+/// What was done to which topic.
+#[derive(Serialize)]
+struct DoneView {
+    topic: String,
+    done: &'static str,
+}
+
+pub fn run(arguments: TopicArguments, format: OutputFormat) -> Result<(), CommandError> {
+    match arguments.command {
+        TopicCommand::Create(command) => create(command, format),
+        TopicCommand::List(server) => list(&server, format),
+        TopicCommand::Describe(command) => describe(&command, format),
+        TopicCommand::Alter(command) => alter(command, format),
+        TopicCommand::Delete(command) => {
+            command.server.connect()?.delete_topic(&command.topic)?;
+            print_done(format, &command.topic, "deleted")
+        }
+    }
+}
+
+fn create(command: CreateArguments, format: OutputFormat) -> Result<(), CommandError> {
+    let change = TopicChange {
+        topic: command.topic.clone(),
+        queues: Some(command.queues),
+        retention: command.policy.retention.map(|span| span.0),
+        level: command.policy.level,
+    };
+    command.server.connect()?.create_topic(change)?;
+    print_done(format, &command.topic, "created")
+}
+
+fn alter(command: AlterArguments, format: OutputFormat) -> Result<(), CommandError> {
+    let PolicyArguments { retention, level } = command.policy;
+    if command.queues.is_none() && retention.is_none() && level.is_none() {
+        return Err(CommandError::usage(
+            "nothing to change: name at least one of --queues, --retention, --level",
+        ));
+    }
+    let change = TopicChange {
+        topic: command.topic.clone(),
+        queues: command.queues,
+        retention: retention.map(|span| span.0),
+        level,
+    };
+    command.server.connect()?.alter_topic(change)?;
+    print_done(format, &command.topic, "altered")
+}
+
+fn list(server: &ServerArguments, format: OutputFormat) -> Result<(), CommandError> {
+    let topics = server.connect()?.list_topics()?;
+    let view = ListView { topics: topics.iter().map(|topic| TopicView::new(topic, false)).collect() };
+    print(format, &view, |view| {
+        let mut table = Table::new(["TOPIC", "QUEUES", "RETENTION", "LEVEL"]);
+        for topic in &view.topics {
+            table.row([
+                topic.topic.clone(),
+                topic.queue_count.to_string(),
+                retention_text(topic.retention_ms),
+                topic.level.unwrap_or("default").to_owned(),
+            ]);
+        }
+        table.render()
+    })
+}
+
+fn describe(command: &NameArguments, format: OutputFormat) -> Result<(), CommandError> {
+    let topic = command.server.connect()?.describe_topic(&command.topic)?;
+    print(format, &TopicView::new(&topic, true), render_topic)
+}
+
+fn render_topic(view: &TopicView) -> String {
+    let queues = view.queues.as_deref().unwrap_or_default();
+    let mut table = Table::new(["QUEUE", "SHARD", "FIRST", "END", "MESSAGES"]);
+    for queue in queues {
+        table.row([
+            queue.queue.to_string(),
+            queue.shard.to_string(),
+            queue.first_offset.to_string(),
+            queue.end_offset.to_string(),
+            queue.messages.to_string(),
+        ]);
+    }
+    let messages = queues.iter().map(|queue| queue.messages).sum();
+    format!(
+        "topic {}, id {}, {} queues, retention {}, level {}, {} messages\n{}",
+        view.topic,
+        view.id,
+        view.queue_count,
+        retention_text(view.retention_ms),
+        view.level.unwrap_or("default"),
+        grouped(messages),
+        table.render()
+    )
+}
+
+fn retention_text(retention_ms: Option<u64>) -> String {
+    match retention_ms {
+        Some(millis) => Span(std::time::Duration::from_millis(millis)).to_string(),
+        None => "default".to_owned(),
+    }
+}
+
+fn print_done(format: OutputFormat, topic: &TopicName, done: &'static str) -> Result<(), CommandError> {
+    let view = DoneView { topic: topic.to_string(), done };
+    print(format, &view, |view| format!("topic {} {}", view.topic, view.done))
+}
+
+impl TopicView {
+    fn new(topic: &TopicInfo, with_queues: bool) -> Self {
+        let queue_view = |queue: &crate::api::QueueInfo| QueueView {
+            queue: queue.queue.0,
+            shard: queue.shard.0,
+            first_offset: queue.first_offset.0,
+            end_offset: queue.end_offset.0,
+            messages: queue.end_offset.0.saturating_sub(queue.first_offset.0),
+        };
+        Self {
+            topic: topic.topic.to_string(),
+            id: topic.id.0,
+            queue_count: topic.queue_count,
+            retention_ms: topic.retention.map(milliseconds),
+            level: topic.level.map(Level::name),
+            queues: with_queues.then(|| topic.queues.iter().map(queue_view).collect()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::QueueInfo;
+    use crate::cli::output::to_json;
+    use crate::types::{QueueNumber, QueueOffset, ShardId, TopicId};
+
+    fn topic() -> TopicInfo {
+        TopicInfo {
+            topic: "orders".parse().expect("a name"),
+            id: TopicId(3),
+            queue_count: 1,
+            retention: Some(std::time::Duration::from_secs(5400)),
+            level: None,
+            queues: vec![QueueInfo {
+                queue: QueueNumber(0),
+                shard: ShardId(0),
+                first_offset: QueueOffset(5),
+                end_offset: QueueOffset(1005),
+            }],
+        }
+    }
+
+    #[test]
+    fn a_topic_prints_for_people_and_programs() {
+        let view = TopicView::new(&topic(), true);
+        assert_eq!(
+            render_topic(&view),
+            "topic orders, id 3, 1 queues, retention 1h30m, level default, 1,000 messages\n\
+             QUEUE  SHARD  FIRST   END  MESSAGES\n    0      0      5  1005      1000\n"
+        );
+        assert_eq!(
+            to_json(&view),
+            r#"{"topic":"orders","id":3,"queue_count":1,"retention_ms":5400000,"level":null,"queues":[{"queue":0,"shard":0,"first_offset":5,"end_offset":1005,"messages":1000}]}"#
+        );
+        assert!(!to_json(&TopicView::new(&topic(), false)).contains("queues\":["), "a list has no queues");
+    }
+}
