@@ -4,6 +4,12 @@
 
 use std::process::ExitCode;
 
+use turbopump::shard::host::CountingAllocator;
+
+/// Counts allocations, so that `status` and `bench` can tell how many a message costs.
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
+
 fn main() -> ExitCode {
     turbopump::cli::main(std::env::args_os())
 }

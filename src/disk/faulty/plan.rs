@@ -220,7 +220,7 @@ mod tests {
     fn rules_strike_when_they_say() {
         assert_eq!(check(sync_error(When::Once(3)), "a/log"), [3]);
         assert_eq!(check(sync_error(When::From(7)), "a/log"), [7, 8, 9]);
-        assert_eq!(check(sync_error(When::From(7)).in_path("index"), "a/log"), []);
+        assert_eq!(check(sync_error(When::From(7)).in_path("index"), "a/log"), Vec::<u64>::new());
         assert_eq!(check(sync_error(When::From(7)).in_path("log"), "a/log"), [7, 8, 9]);
         let some = check(sync_error(When::Chance(0.5)), "a/log");
         assert!(!some.is_empty() && some.len() < 10, "{some:?}");
