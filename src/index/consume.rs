@@ -81,7 +81,8 @@ impl<D: Disk> Clone for Index<D> {
 }
 
 impl<D: Disk> Index<D> {
-    /// Opens the index in `directory`, which holds nothing but index segments. With a snapshot it is what it was when
+    /// Opens the index in `directory`, which holds nothing but index segments; it is made when it is missing, in a
+    /// directory that exists durably. With a snapshot it is what it was when
     /// [`snapshot`](Index::snapshot) was called; without one it is empty, and the owner replays the whole log.
     ///
     /// Either way the owner then calls [`replay`](Index::replay) for the batches behind, and [`trim`](Index::trim) with

@@ -161,6 +161,10 @@ impl<D: Disk> Index<D> {
     fn collect_tail(&self, key: QueueKey, collection: &mut Collection) -> Step {
         let state = self.shared.state.borrow();
         let Some(tree) = state.tree(key) else { return Step::Done };
+        if tree.first > collection.offset && !collection.entries.is_empty() {
+            // A trim that ran meanwhile: what was collected and what is left have a hole between them.
+            return Step::Done;
+        }
         collection.offset = collection.offset.max(tree.first);
         match tree.seek(&Seek { offset: collection.offset, ..Seek::default() }) {
             Place::End => Step::Done,
