@@ -69,7 +69,9 @@ impl<D: Disk> Broker<D> {
             Request::AlterTopic(change) => self.alter_topic(change).await.map(Reply::Topic),
             Request::DeleteTopic(topic) => self.delete_topic(&topic).await,
             Request::DescribeTopic(topic) => self.describe_topic(&topic).await.map(Reply::Topic),
-            Request::ListTopics => Ok(Reply::Topics(self.tables.borrow().topics().map(|topic| topic.info()).collect())),
+            Request::ListTopics => {
+                Ok(Reply::Topics(self.tables.borrow().topics().map(|topic| topic.info()).collect()))
+            }
             Request::Route(topic) => self.route(topic.as_ref()).map(Reply::Route),
             Request::JoinGroup(join) => self.join_group(&join).map(Reply::Assignment),
             Request::LeaveGroup { group, member } => {
@@ -79,7 +81,9 @@ impl<D: Disk> Broker<D> {
             Request::ListGroups => self.list_groups().await.map(Reply::Groups),
             Request::DescribeGroup(group) => self.describe_group(group).await.map(Reply::Group),
             Request::ResetGroup(reset) => self.reset_group(reset).await,
-            Request::DescribeNode { count_syscalls } => self.describe_node(count_syscalls).await.map(Reply::Node),
+            Request::DescribeNode { count_syscalls } => {
+                self.describe_node(count_syscalls).await.map(Reply::Node)
+            }
         }
     }
 
@@ -96,7 +100,12 @@ impl<D: Disk> Broker<D> {
     }
 
     /// Stores a group's place; durable when answered.
-    async fn commit_offset(&self, group: GroupName, key: QueueKey, offset: QueueOffset) -> Result<Reply, Failure> {
+    async fn commit_offset(
+        &self,
+        group: GroupName,
+        key: QueueKey,
+        offset: QueueOffset,
+    ) -> Result<Reply, Failure> {
         let queue = self.queue(key)?;
         let end = queue.durable_end.get();
         if offset > end {
@@ -111,7 +120,11 @@ impl<D: Disk> Broker<D> {
                 Some(committed) if committed == offset => return Ok(Reply::Done),
                 Some(_) => {}
                 None if tables.offset_count() >= limits::SHARD_OFFSETS_MAX => {
-                    let message = format!("shard {} keeps {} offsets, no more", self.options.shard, tables.offset_count());
+                    let message = format!(
+                        "shard {} keeps {} offsets, no more",
+                        self.options.shard,
+                        tables.offset_count()
+                    );
                     return Err(Failure::new(Status::LimitReached, message));
                 }
                 None => {}
@@ -139,7 +152,10 @@ impl<D: Disk> Broker<D> {
                 Ok(placement) => return Ok(placement),
                 Err(AppendRefusal::Wait) => self.log.room().changed().await,
                 Err(AppendRefusal::NoSpace) => {
-                    let message = format!("the disk of shard {} is full: free space or shorten the retention", self.options.shard);
+                    let message = format!(
+                        "the disk of shard {} is full: free space or shorten the retention",
+                        self.options.shard
+                    );
                     return Err(Failure::new(Status::NoSpace, message));
                 }
                 Err(AppendRefusal::Failed(failure)) => return Err(self.storage_failed(&failure)),

@@ -9,8 +9,8 @@ use super::shard_broker::{Broker, owned_queues};
 use super::state_record::Change;
 use super::tables::Topic;
 use crate::api::{
-    Assignment, Failure, GroupInfo, GroupQueueInfo, JoinGroup, NodeInfo, OffsetPlace, QueueInfo, Reply, Request,
-    ResetGroup, ResetPlace, RouteInfo, ShardInfo, Status, TopicChange, TopicInfo,
+    Assignment, Failure, GroupInfo, GroupQueueInfo, JoinGroup, NodeInfo, OffsetPlace, QueueInfo, Reply,
+    Request, ResetGroup, ResetPlace, RouteInfo, ShardInfo, Status, TopicChange, TopicInfo,
 };
 use crate::disk::Disk;
 use crate::limits;
@@ -31,7 +31,10 @@ impl<D: Disk> Broker<D> {
         let topic = {
             let tables = self.tables.borrow();
             if tables.topic_named(&change.topic).is_some() {
-                return Err(Failure::new(Status::TopicExists, format!("topic {} exists already", change.topic)));
+                return Err(Failure::new(
+                    Status::TopicExists,
+                    format!("topic {} exists already", change.topic),
+                ));
             }
             if tables.topic_count() >= limits::TOPICS_MAX {
                 let message = format!("there are {} topics, no more are taken", tables.topic_count());
@@ -74,7 +77,12 @@ impl<D: Disk> Broker<D> {
 
     pub(super) async fn delete_topic(self: &Rc<Self>, name: &TopicName) -> Result<Reply, Failure> {
         let _turn = self.topic_change.take().await;
-        let id = self.tables.borrow().topic_named(name).map(|topic| topic.id).ok_or_else(|| topic_missing(name))?;
+        let id = self
+            .tables
+            .borrow()
+            .topic_named(name)
+            .map(|topic| topic.id)
+            .ok_or_else(|| topic_missing(name))?;
         self.change(&[Change::TopicRemoved(id)]).await?;
         self.ask_others(|| PeerRequest::RemoveTopic(id)).await?;
         Ok(Reply::Done)
@@ -90,7 +98,8 @@ impl<D: Disk> Broker<D> {
         let present = self.queues.borrow().len();
         if present + share > limits::SHARD_QUEUES_MAX {
             let max = limits::SHARD_QUEUES_MAX;
-            let message = format!("a shard keeps {max} queues; {present} are there and {share} would be added");
+            let message =
+                format!("a shard keeps {max} queues; {present} are there and {share} would be added");
             return Err(Failure::new(Status::LimitReached, message));
         }
         Ok(())
@@ -200,13 +209,17 @@ impl<D: Disk> Broker<D> {
         let (generation, members) = self.groups.borrow().describe(&group, now).unwrap_or_default();
         let offsets = self.group_offsets(&group).await?;
         if members.is_empty() && offsets.is_empty() {
-            return Err(Failure::new(Status::GroupNotExist, format!("group {group} has neither members nor offsets")));
+            return Err(Failure::new(
+                Status::GroupNotExist,
+                format!("group {group} has neither members nor offsets"),
+            ));
         }
         let committed: HashMap<_, _> = offsets.iter().map(|offset| (offset.key, offset.committed)).collect();
         let holder = |key: QueueKey| members.iter().find(|member| member.queues.contains(&key));
         let topics: Vec<Topic> = {
             let tables = self.tables.borrow();
-            let subscribed = members.iter().flat_map(|member| &member.topics).filter_map(|name| tables.topic_named(name));
+            let subscribed =
+                members.iter().flat_map(|member| &member.topics).filter_map(|name| tables.topic_named(name));
             let read = offsets.iter().filter_map(|offset| tables.topic(offset.key.topic));
             let ids: BTreeSet<_> = subscribed.chain(read).map(|topic| topic.id).collect();
             ids.into_iter().filter_map(|id| tables.topic(id).cloned()).collect()
@@ -264,7 +277,12 @@ impl<D: Disk> Broker<D> {
         }
     }
 
-    async fn commit_anywhere(&self, group: GroupName, key: QueueKey, offset: QueueOffset) -> Result<(), Failure> {
+    async fn commit_anywhere(
+        &self,
+        group: GroupName,
+        key: QueueKey,
+        offset: QueueOffset,
+    ) -> Result<(), Failure> {
         let owner = key.queue.shard(self.options.shard_count);
         let request = PeerRequest::Client(Request::CommitOffset { group, key, offset });
         match self.peers()?.ask(owner, request).await? {
@@ -281,9 +299,15 @@ impl<D: Disk> Broker<D> {
                 other => return Err(unexpected(&other)),
             }
         }
-        let resident = |info: &ShardInfo| info.counters.iter().find(|(name, _)| name == "resident_bytes").map(|c| c.1);
+        let resident =
+            |info: &ShardInfo| info.counters.iter().find(|(name, _)| name == "resident_bytes").map(|c| c.1);
         let resident_bytes = shards.iter().find_map(resident).unwrap_or(0);
-        Ok(NodeInfo { version: self.options.version.clone(), level: self.options.level, resident_bytes, shards })
+        Ok(NodeInfo {
+            version: self.options.version.clone(),
+            level: self.options.level,
+            resident_bytes,
+            shards,
+        })
     }
 
     /// Carries out what another shard, or this one, asks of this one.
@@ -300,7 +324,9 @@ impl<D: Disk> Broker<D> {
                 self.change(&[Change::TopicRemoved(id)]).await?;
                 Ok(PeerReply::Done)
             }
-            PeerRequest::SyncTopics { topics, next_topic_id } => self.take_topics(topics, next_topic_id).await,
+            PeerRequest::SyncTopics { topics, next_topic_id } => {
+                self.take_topics(topics, next_topic_id).await
+            }
             PeerRequest::QueueRanges(id) => Ok(PeerReply::QueueRanges(self.own_ranges(id))),
             PeerRequest::GroupOffsets(group) => Ok(PeerReply::GroupOffsets(self.own_offsets(&group))),
             PeerRequest::GroupNames => {
@@ -319,8 +345,10 @@ impl<D: Disk> Broker<D> {
             let kept: BTreeSet<_> = topics.iter().map(|topic| topic.id).collect();
             let gone = tables.topics().filter(|topic| !kept.contains(&topic.id));
             let gone: Vec<_> = gone.map(|topic| Change::TopicRemoved(topic.id)).collect();
-            let new = topics.into_iter().filter(|topic| tables.topic(topic.id) != Some(topic)).map(Change::Topic);
-            let next = (tables.next_topic_id() != next_topic_id).then_some(Change::NextTopicId(next_topic_id));
+            let new =
+                topics.into_iter().filter(|topic| tables.topic(topic.id) != Some(topic)).map(Change::Topic);
+            let next =
+                (tables.next_topic_id() != next_topic_id).then_some(Change::NextTopicId(next_topic_id));
             gone.into_iter().chain(new).chain(next).collect()
         };
         // In slices, since a node may have thousands of topics and a batch has a bound.

@@ -65,7 +65,8 @@ impl<D: Disk> Broker<D> {
             };
             if first.base_offset > fetch.offset {
                 // Recovery lost what stood here, and said so when it started.
-                let damaged = DamagedBytes { file: self.options.directory.display().to_string(), position: 0 };
+                let damaged =
+                    DamagedBytes { file: self.options.directory.display().to_string(), position: 0 };
                 return Ok(self.fetched(&queue, Vec::new(), first.base_offset, Some(damaged)));
             }
             let mut batches = Vec::with_capacity(padded_bytes(&entries));
@@ -87,7 +88,11 @@ impl<D: Disk> Broker<D> {
     }
 
     /// Translates a place in a queue into an offset.
-    pub(super) async fn find_offset(&self, key: QueueKey, place: OffsetPlace) -> Result<QueueOffset, Failure> {
+    pub(super) async fn find_offset(
+        &self,
+        key: QueueKey,
+        place: OffsetPlace,
+    ) -> Result<QueueOffset, Failure> {
         let queue = self.queue(key)?;
         let (first, _) = self.bounds(&queue);
         match place {

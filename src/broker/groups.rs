@@ -59,7 +59,10 @@ impl Groups {
         let mut changed = group.expire(now);
         if !group.members.contains_key(&join.member) && group.members.len() >= limits::GROUP_MEMBERS_MAX {
             let count = group.members.len();
-            return Err(Failure::new(Status::LimitReached, format!("the group has {count} members, no more are taken")));
+            return Err(Failure::new(
+                Status::LimitReached,
+                format!("the group has {count} members, no more are taken"),
+            ));
         }
         changed |= group.note_member(join, now);
         changed |= group.note_layout(layout);
@@ -74,7 +77,8 @@ impl Groups {
 
     /// A member leaves; its queues are free at once.
     pub fn leave(&mut self, group: &GroupName, member: &str) -> Result<(), Failure> {
-        let unknown = || Failure::new(Status::MemberUnknown, format!("`{member}` is no member of group `{group}`"));
+        let unknown =
+            || Failure::new(Status::MemberUnknown, format!("`{member}` is no member of group `{group}`"));
         let state = self.groups.get_mut(group).ok_or_else(unknown)?;
         state.members.remove(member).ok_or_else(unknown)?;
         state.holders.retain(|_, holder| holder != member);
@@ -274,7 +278,8 @@ mod tests {
                 join(&mut groups, member, generation, 0);
             }
         }
-        let shares: Vec<_> = ["a", "b", "c"].map(|member| numbers(&join(&mut groups, member, generation, 0))).into();
+        let shares: Vec<_> =
+            ["a", "b", "c"].map(|member| numbers(&join(&mut groups, member, generation, 0))).into();
         assert_eq!(shares, vec![vec![0, 1], vec![2], vec![3]]);
     }
 }

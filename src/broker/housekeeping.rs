@@ -75,7 +75,8 @@ impl<D: Disk> Broker<D> {
         let unsaved = self.log.watermarks().durable_end().since(self.snapshot_position.get());
         let passed = self.clock.monotonic().since(clockwork.snapshot_at);
         let pause = SNAPSHOT_INTERVAL_MIN.max(clockwork.snapshot_took * SNAPSHOT_SHARE);
-        (unsaved >= SNAPSHOT_BYTES && passed >= pause) || (unsaved > 0 && passed >= SNAPSHOT_INTERVAL_MAX.max(pause))
+        (unsaved >= SNAPSHOT_BYTES && passed >= pause)
+            || (unsaved > 0 && passed >= SNAPSHOT_INTERVAL_MAX.max(pause))
     }
 
     /// Makes tables and index durable as of now, so that the next start replays only what comes behind.
@@ -169,7 +170,8 @@ impl<D: Disk> Broker<D> {
     async fn age_topics(&self) -> Result<(), IndexError> {
         let aged: Vec<_> = {
             let tables = self.tables.borrow();
-            let with_age = tables.topics().filter_map(|topic| Some((topic.id, topic.queue_count, topic.retention?)));
+            let with_age =
+                tables.topics().filter_map(|topic| Some((topic.id, topic.queue_count, topic.retention?)));
             with_age.collect()
         };
         for (id, queue_count, retention) in aged {

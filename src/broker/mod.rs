@@ -22,12 +22,12 @@ mod snapshot;
 mod state_record;
 mod tables;
 
+pub use fetch::FetchStep;
 pub use groups::Groups;
+pub use open::StartError;
 pub use options::BrokerOptions;
 pub use peers::{GroupOffset, PeerReply, PeerRequest, Peers};
 pub use produce::{PendingProduce, ProduceRefusal};
-pub use fetch::FetchStep;
-pub use open::StartError;
 pub use shard_broker::{Broker, HostCounters, OpenedBroker};
 pub use snapshot::{Snapshot, read_newest_snapshot};
 pub use state_record::{Change, decode_changes};

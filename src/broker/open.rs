@@ -31,7 +31,9 @@ pub enum StartError {
     Disk(#[from] DiskError),
     #[error(transparent)]
     Index(#[from] IndexError),
-    #[error("the log was written by a newer release ({0}): start that release, or use another data directory")]
+    #[error(
+        "the log was written by a newer release ({0}): start that release, or use another data directory"
+    )]
     Newer(#[from] ChangeError),
 }
 

@@ -16,11 +16,16 @@ pub enum PeerRequest {
     PutTopic(Topic),
     RemoveTopic(TopicId),
     /// At start: have exactly these topics.
-    SyncTopics { topics: Vec<Topic>, next_topic_id: TopicId },
+    SyncTopics {
+        topics: Vec<Topic>,
+        next_topic_id: TopicId,
+    },
     QueueRanges(TopicId),
     GroupOffsets(GroupName),
     GroupNames,
-    ShardInfo { count_syscalls: bool },
+    ShardInfo {
+        count_syscalls: bool,
+    },
 }
 
 /// The answer to a [`PeerRequest`] of the same kind.

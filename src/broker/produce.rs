@@ -70,7 +70,8 @@ impl<D: Disk> Broker<D> {
         }
         let level = level.unwrap_or_else(|| self.level_of(key));
         let base_offset = queue.next_offset.get();
-        let placement = self.log.append(batch, key, base_offset, level).map_err(|refusal| self.refused(refusal))?;
+        let placement =
+            self.log.append(batch, key, base_offset, level).map_err(|refusal| self.refused(refusal))?;
         queue.next_offset.set(base_offset.advance(u64::from(batch.record_count())));
         self.metrics.batches_produced.add(1);
         self.metrics.messages_produced.add(u64::from(batch.record_count()));
@@ -129,7 +130,10 @@ impl<D: Disk> Broker<D> {
                 self.metrics.produce_refused.add(1);
                 ProduceRefusal::Failed(Failure::new(
                     Status::NoSpace,
-                    format!("the disk of shard {} is full: free space or shorten the retention", self.options.shard),
+                    format!(
+                        "the disk of shard {} is full: free space or shorten the retention",
+                        self.options.shard
+                    ),
                 ))
             }
             AppendRefusal::Failed(failure) => {
@@ -144,7 +148,10 @@ impl<D: Disk> Broker<D> {
         if position < failure.unknown_end {
             Failure::new(
                 Status::OutcomeUnknown,
-                format!("the disk failed while it had the batch, which may be stored or not: {}", failure.error),
+                format!(
+                    "the disk failed while it had the batch, which may be stored or not: {}",
+                    failure.error
+                ),
             )
         } else {
             self.storage_failed(failure)

@@ -137,7 +137,10 @@ impl<D: Disk> Broker<D> {
         }
         let tables = self.tables.borrow();
         Err(match tables.topic(key.topic) {
-            None => Failure::new(Status::TopicNotExist, "the topic does not exist, or not any more: ask for its route"),
+            None => Failure::new(
+                Status::TopicNotExist,
+                "the topic does not exist, or not any more: ask for its route",
+            ),
             Some(topic) if key.queue.0 >= topic.queue_count => Failure::new(
                 Status::QueueNotExist,
                 format!("topic {} has queues 0 to {}, not {}", topic.name, topic.queue_count - 1, key.queue),
@@ -187,7 +190,10 @@ impl<D: Disk> Broker<D> {
     pub(super) fn storage_failed(&self, failure: &LogFailure) -> Failure {
         Failure::new(
             Status::StorageFailed,
-            format!("shard {} takes no messages since: {}; restart the broker", self.options.shard, failure.error),
+            format!(
+                "shard {} takes no messages since: {}; restart the broker",
+                self.options.shard, failure.error
+            ),
         )
     }
 
@@ -207,7 +213,11 @@ impl<D: Disk> Broker<D> {
 }
 
 /// The queues of a topic that the shard owns.
-pub(super) fn owned_queues(id: TopicId, queue_count: u32, options: &BrokerOptions) -> impl Iterator<Item = QueueKey> {
+pub(super) fn owned_queues(
+    id: TopicId,
+    queue_count: u32,
+    options: &BrokerOptions,
+) -> impl Iterator<Item = QueueKey> {
     let first = u32::from(options.shard.0);
     (first..queue_count)
         .step_by(usize::from(options.shard_count))

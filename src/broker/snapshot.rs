@@ -112,7 +112,10 @@ impl Snapshot {
 }
 
 /// Reads the newest snapshot of a shard's directory; for tools.
-pub async fn read_newest_snapshot<D: Disk>(disk: &D, directory: &Path) -> Result<Option<Snapshot>, DiskError> {
+pub async fn read_newest_snapshot<D: Disk>(
+    disk: &D,
+    directory: &Path,
+) -> Result<Option<Snapshot>, DiskError> {
     Snapshot::read_newest(disk, directory).await
 }
 

@@ -75,7 +75,12 @@ impl<D: Disk> Index<D> {
     }
 
     /// The same as [`lookup`](Index::lookup) when no block has to be read from the disk; `None` when one has to.
-    pub fn lookup_in_memory(&self, key: QueueKey, offset: QueueOffset, max: LookupMax) -> Option<Vec<IndexEntry>> {
+    pub fn lookup_in_memory(
+        &self,
+        key: QueueKey,
+        offset: QueueOffset,
+        max: LookupMax,
+    ) -> Option<Vec<IndexEntry>> {
         let mut collection = Collection { max, entries: Vec::new(), bytes: 0, records: 0, offset };
         match self.collect_tail(key, &mut collection) {
             Step::Done => Some(collection.entries),
