@@ -46,7 +46,7 @@ fn a_connection_begins_with_the_preface() {
     core.sent(3);
     assert!(core.outgoing().starts_with(&PREFACE[3..]));
     core.sent(core.outgoing().len());
-    assert_eq!(core.outgoing(), []);
+    assert!(core.outgoing().is_empty());
 }
 
 #[test]
