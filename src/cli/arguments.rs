@@ -5,6 +5,7 @@ use clap::{Parser, Subcommand};
 use crate::cli::completion::CompletionArguments;
 use crate::cli::consume::ConsumeArguments;
 use crate::cli::group::GroupArguments;
+use crate::cli::log::LogArguments;
 use crate::cli::output::OutputFormat;
 use crate::cli::produce::ProduceArguments;
 use crate::cli::serve::ServeArguments;
@@ -37,6 +38,8 @@ pub enum Command {
     Group(GroupArguments),
     /// Print counters and latencies of every shard
     Status(StatusArguments),
+    /// Check or print the files of a broker that does not run
+    Log(LogArguments),
     /// Print a completion script for a shell
     Completion(CompletionArguments),
 }

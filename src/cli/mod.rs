@@ -14,6 +14,7 @@ mod error;
 mod fields;
 mod group;
 mod lines;
+mod log;
 mod message_json;
 mod output;
 mod place;
