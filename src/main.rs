@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use turbopump::shard::host::CountingAllocator;
 
+/// Counts allocations, so that `status` and `bench` can tell how many a message costs.
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 

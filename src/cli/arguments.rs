@@ -6,6 +6,7 @@ use crate::cli::bench::BenchArguments;
 use crate::cli::completion::CompletionArguments;
 use crate::cli::consume::ConsumeArguments;
 use crate::cli::group::GroupArguments;
+use crate::cli::log::LogArguments;
 use crate::cli::output::OutputFormat;
 use crate::cli::produce::ProduceArguments;
 use crate::cli::serve::ServeArguments;
@@ -40,6 +41,8 @@ pub enum Command {
     Bench(BenchArguments),
     /// Print counters and latencies of every shard
     Status(StatusArguments),
+    /// Check or print the files of a broker that does not run
+    Log(LogArguments),
     /// Print a completion script for a shell
     Completion(CompletionArguments),
 }

@@ -15,6 +15,7 @@ mod error;
 mod fields;
 mod group;
 mod lines;
+mod log;
 mod message_json;
 mod output;
 mod place;

@@ -262,3 +262,6 @@ fn latched(state: &mut Option<CoreError>, error: CoreError) -> CoreError {
     *state = Some(error.clone());
     error
 }
+
+#[cfg(test)]
+mod tests;

@@ -142,3 +142,76 @@ impl Membership {
         self.due = Some(now + UNSETTLED_INTERVAL);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{QueueNumber, TopicId};
+
+    fn keys(queues: &[u32]) -> Vec<QueueKey> {
+        queues.iter().map(|&queue| QueueKey { topic: TopicId(1), queue: QueueNumber(queue) }).collect()
+    }
+
+    fn assignment(generation: u64, queues: &[u32], settled: bool) -> Assignment {
+        Assignment { generation, queues: keys(queues), settled }
+    }
+
+    fn membership() -> Membership {
+        let group = "readers".parse().expect("a good name");
+        Membership::new(group, "me".to_owned(), Vec::new(), Duration::from_secs(3))
+    }
+
+    #[test]
+    fn a_generation_is_confirmed_at_once_and_then_kept_alive() {
+        let now = Instant::now();
+        let mut member = membership();
+        assert!(member.is_due(now));
+        assert_eq!(member.request().generation, 0);
+        let change = member.assigned(&assignment(7, &[1, 0], true), now);
+        assert_eq!(change, Change { assigned: keys(&[0, 1]), revoked: Vec::new() });
+        assert!(member.is_due(now), "the confirmation");
+        assert_eq!(member.request().generation, 7);
+        assert_eq!(member.assigned(&assignment(7, &[0, 1], true), now), Change::default());
+        assert!(!member.is_due(now));
+        assert_eq!(member.next_deadline(), Some(now + Duration::from_secs(1)));
+        assert!(member.is_settled());
+    }
+
+    #[test]
+    fn what_is_revoked_is_confirmed_only_when_it_was_given_up() {
+        let now = Instant::now();
+        let mut member = membership();
+        member.assigned(&assignment(1, &[0, 1], true), now);
+        let change = member.assigned(&assignment(2, &[0], true), now);
+        assert_eq!(change.revoked, keys(&[1]));
+        assert_eq!(member.request().generation, 1);
+        assert!(!member.is_due(now));
+        assert!(member.released());
+        assert!(member.is_due(now));
+        assert_eq!(member.request().generation, 2);
+        assert!(!member.released());
+    }
+
+    #[test]
+    fn queues_that_others_still_hold_are_asked_for_soon() {
+        let now = Instant::now();
+        let mut member = membership();
+        member.assigned(&assignment(4, &[0], false), now);
+        assert_eq!(member.assigned(&assignment(4, &[0], false), now), Change::default());
+        assert_eq!(member.next_deadline(), Some(now + UNSETTLED_INTERVAL));
+        assert!(!member.is_settled());
+        assert_eq!(member.assigned(&assignment(4, &[0, 1], true), now).assigned, keys(&[1]));
+    }
+
+    #[test]
+    fn an_ended_session_gives_everything_up_and_starts_anew() {
+        let now = Instant::now();
+        let mut member = membership();
+        member.assigned(&assignment(4, &[0, 1], true), now);
+        assert_eq!(member.expired(now).revoked, keys(&[0, 1]));
+        assert!(member.is_due(now) && !member.is_settled());
+        assert_eq!(member.request().generation, 0);
+        assert_eq!(member.expired(now), Change::default());
+        assert!(!member.is_due(now), "no hurry when even a newcomer is unknown");
+    }
+}

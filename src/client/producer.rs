@@ -86,16 +86,16 @@ impl Producer {
         })
     }
 
-    /// Puts a message into its batch. Refused when it is too large or names a queue that is not there; that message is
-    /// not counted as sent.
+    /// Puts a message into its batch. Refused when it is too large or names a queue that is not there: such a message is
+    /// not counted as sent. Any other error is about the broker; the message has been taken.
     pub fn send(&mut self, message: &Message<'_>) -> Result<(), ClientError> {
         let moved = self.clock.advance();
         let filled = self.dispatcher.push(message, self.clock.now)?;
         if filled || moved {
             self.advance()?;
-            while !self.dispatcher.has_room() {
-                self.make_room()?;
-            }
+        }
+        while !self.dispatcher.has_room() {
+            self.make_room()?;
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
-use super::pages::Pages;
+use super::pages::{Page, Pages, cut};
 use super::{Disk, DiskBuffer, DiskError, DiskErrorKind, DiskFile, OpenMode, Operation, Space};
 use crate::limits::BLOCK_BYTES;
 
@@ -41,7 +41,12 @@ enum Entry {
 
 /// A buffer for direct I/O; in memory there is nothing to align.
 #[derive(Debug)]
-pub struct MemoryBuffer(Vec<u8>);
+pub struct MemoryBuffer {
+    bytes: Vec<u8>,
+    /// Whether all bytes are zero, once somebody has looked. Segments are prepared by writing one buffer of zeros many
+    /// times; looking at it each time would cost more than all the rest of a test.
+    is_zero: Cell<Option<bool>>,
+}
 
 /// An open file of a [`MemoryDisk`]. It stays readable when it is renamed or removed.
 pub struct MemoryFile {
@@ -69,7 +74,12 @@ impl State {
             return Ok(Entry::Directory);
         }
         let entries = self.entries.borrow();
-        entries.get(&normal).cloned().ok_or_else(|| os_error(operation, path, libc::ENOENT))
+        let is_file = |above: &Path| matches!(entries.get(above), Some(Entry::File(_)));
+        match entries.get(&normal) {
+            Some(entry) => Ok(entry.clone()),
+            None if normal.ancestors().any(is_file) => Err(os_error(operation, path, libc::ENOTDIR)),
+            None => Err(os_error(operation, path, libc::ENOENT)),
+        }
     }
 
     fn check_directory(&self, operation: Operation, path: &Path) -> Result<(), DiskError> {
@@ -96,15 +106,16 @@ impl Disk for MemoryDisk {
     }
 
     async fn create_directory(&self, path: &Path) -> Result<(), DiskError> {
-        let normal = normal_path(path);
         let mut entries = self.state.entries.borrow_mut();
-        for level in normal.ancestors().filter(|level| !level.as_os_str().is_empty()) {
-            match entries.get(level) {
+        let mut level = PathBuf::new();
+        for name in normal_path(path).iter() {
+            level.push(name);
+            match entries.get(&level) {
                 Some(Entry::File(_)) => {
-                    return Err(os_error(Operation::CreateDirectory, level, libc::ENOTDIR));
+                    return Err(os_error(Operation::CreateDirectory, path, libc::ENOTDIR));
                 }
                 Some(Entry::Directory) => {}
-                None => _ = entries.insert(level.to_owned(), Entry::Directory),
+                None => _ = entries.insert(level.clone(), Entry::Directory),
             }
         }
         Ok(())
@@ -143,12 +154,14 @@ impl Disk for MemoryDisk {
 
     async fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
         let entry = self.state.entry(Operation::Rename, from)?;
-        self.state.check_parent(Operation::Rename, to)?;
+        let refused = |path| Err(os_error(Operation::Rename, path, libc::EISDIR));
         // No module moves directories; refusing keeps the fakes alike.
-        if matches!(entry, Entry::Directory)
-            || matches!(self.state.entry(Operation::Rename, to), Ok(Entry::Directory))
-        {
-            return Err(os_error(Operation::Rename, from, libc::EISDIR));
+        if matches!(entry, Entry::Directory) {
+            return refused(from);
+        }
+        self.state.check_parent(Operation::Rename, to)?;
+        if matches!(self.state.entry(Operation::Rename, to), Ok(Entry::Directory)) {
+            return refused(to);
         }
         let mut entries = self.state.entries.borrow_mut();
         entries.remove(&normal_path(from));
@@ -198,7 +211,7 @@ impl DiskFile for MemoryFile {
     async fn write(&self, position: u64, buffer: Rc<MemoryBuffer>) -> Result<(), DiskError> {
         assert_writable(self.mode, &self.path);
         assert_aligned(&self.path, position, buffer.as_slice().len());
-        self.contents.borrow_mut().write(position, buffer.as_slice());
+        self.contents.borrow_mut().write(position, &buffer.pages());
         Ok(())
     }
 
@@ -223,22 +236,34 @@ impl DiskFile for MemoryFile {
 impl MemoryBuffer {
     pub(super) fn new(bytes: usize) -> Self {
         assert!(bytes.is_multiple_of(BLOCK_BYTES), "a buffer of {bytes} bytes is not made of whole blocks");
-        Self(vec![STALE_BYTE; bytes])
+        Self { bytes: vec![STALE_BYTE; bytes], is_zero: Cell::new(None) }
+    }
+
+    /// A copy of the contents, which are whole blocks.
+    pub(super) fn pages(&self) -> Rc<[Option<Page>]> {
+        let is_zero = self.is_zero.get().unwrap_or_else(|| self.bytes.iter().all(|&byte| byte == 0));
+        self.is_zero.set(Some(is_zero));
+        match is_zero {
+            true => vec![None; self.bytes.len() / BLOCK_BYTES].into(),
+            false => cut(&self.bytes),
+        }
     }
 }
 
 impl DiskBuffer for MemoryBuffer {
     fn as_slice(&self) -> &[u8] {
-        &self.0
+        &self.bytes
     }
 
     fn as_mut_slice(&mut self) -> &mut [u8] {
-        &mut self.0
+        self.is_zero.set(None);
+        &mut self.bytes
     }
 
     fn truncate(&mut self, bytes: usize) {
-        assert!(bytes <= self.0.len(), "a buffer of {} bytes does not grow to {bytes}", self.0.len());
-        self.0.truncate(bytes);
+        assert!(bytes <= self.bytes.len(), "a buffer of {} bytes does not grow to {bytes}", self.bytes.len());
+        self.is_zero.set(None);
+        self.bytes.truncate(bytes);
     }
 }
 
@@ -309,6 +334,18 @@ mod tests {
         block_on(other.close()).expect("close");
         drop(file);
         assert_eq!(disk.open_files(), 1, "a file dropped without close stays counted");
+    }
+
+    #[test]
+    fn a_buffer_that_was_zero_is_written_with_its_new_contents() {
+        let disk = MemoryDisk::new();
+        let file = new_file(&disk, "/d/f");
+        let mut buffer = filled(&disk, 8192, 0);
+        block_on(file.write(0, buffer.clone())).expect("write");
+        assert_eq!(block_on(file.read(0, 8192)).expect("read")[..], [0; 8192]);
+        Rc::get_mut(&mut buffer).expect("the disk keeps no buffer").as_mut_slice()[5000] = 1;
+        block_on(file.write(0, buffer)).expect("write");
+        assert_eq!(block_on(file.read(4096, 4096)).expect("read")[904], 1);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The bytes of one file in memory: 4-KiB pages behind shared pointers, zero pages not stored.
 //!
-//! A copy of a file costs one pointer per stored page, so that a test can keep several images of one disk and make
-//! thousands of them. Two rules keep it so: a page is never changed while it is shared, and a page of zeros is absent,
-//! so that a prepared segment of 16 MiB costs nothing.
+//! A copy of a file costs one pointer, and one per stored page when either side changes, so that a test can keep
+//! several images of one disk and make thousands of them. Two rules keep it so: what is shared is never changed, and a
+//! page of zeros is absent, so that a prepared segment of 16 MiB costs nothing.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -18,7 +18,8 @@ pub(super) type Page = Rc<[u8; BLOCK_BYTES]>;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pages {
     bytes: u64,
-    stored: BTreeMap<u64, Page>,
+    /// Shared with copies of this file until one of the two changes.
+    stored: Rc<BTreeMap<u64, Page>>,
 }
 
 static ZEROS: [u8; 64 * BLOCK_BYTES] = [0; 64 * BLOCK_BYTES];
@@ -38,10 +39,11 @@ impl Pages {
     /// Cuts the file or lets it grow with zeros.
     pub(super) fn set_bytes(&mut self, bytes: u64) {
         if bytes < self.bytes {
-            self.stored.split_off(&bytes.div_ceil(BLOCK_BYTES as u64));
+            let stored = Rc::make_mut(&mut self.stored);
+            stored.split_off(&bytes.div_ceil(BLOCK_BYTES as u64));
             let kept = (bytes % BLOCK_BYTES as u64) as usize;
             if kept > 0
-                && let Some(page) = self.stored.get_mut(&(bytes / BLOCK_BYTES as u64))
+                && let Some(page) = stored.get_mut(&(bytes / BLOCK_BYTES as u64))
             {
                 Rc::make_mut(page)[kept..].fill(0);
             }
@@ -49,20 +51,26 @@ impl Pages {
         self.bytes = bytes;
     }
 
+    /// The page with this number; `None` is a page of zeros.
+    pub(super) fn page(&self, index: u64) -> Option<&Page> {
+        self.stored.get(&index)
+    }
+
     /// Replaces a whole page. The file grows to hold it.
     pub(super) fn set_page(&mut self, index: u64, page: Option<Page>) {
         match page {
-            Some(page) => self.stored.insert(index, page),
-            None => self.stored.remove(&index),
-        };
+            Some(page) => _ = Rc::make_mut(&mut self.stored).insert(index, page),
+            None if self.stored.contains_key(&index) => _ = Rc::make_mut(&mut self.stored).remove(&index),
+            None => {}
+        }
         self.bytes = self.bytes.max((index + 1) * BLOCK_BYTES as u64);
     }
 
-    /// Writes whole pages from `position` on, both multiples of the block size.
-    pub(super) fn write(&mut self, position: u64, bytes: &[u8]) {
+    /// Replaces whole pages from `position` on, which is a multiple of the block size.
+    pub(super) fn write(&mut self, position: u64, pages: &[Option<Page>]) {
         let first = position / BLOCK_BYTES as u64;
-        for (index, page) in (first..).zip(cut(bytes)) {
-            self.set_page(index, page);
+        for (index, page) in (first..).zip(pages) {
+            self.set_page(index, page.clone());
         }
     }
 
@@ -87,11 +95,14 @@ impl Pages {
 }
 
 /// Cuts whole blocks into pages; `None` is a page of zeros.
-pub(super) fn cut(bytes: &[u8]) -> impl Iterator<Item = Option<Page>> {
-    bytes.chunks_exact(BLOCK_BYTES).map(|block| {
-        let block: &[u8; BLOCK_BYTES] = block.try_into().expect("chunks have the size of a block");
-        (*block != [0; BLOCK_BYTES]).then(|| Rc::new(*block))
-    })
+pub(super) fn cut(bytes: &[u8]) -> Rc<[Option<Page>]> {
+    let blocks = bytes.chunks_exact(BLOCK_BYTES);
+    blocks.map(|block| page_of(block.try_into().expect("chunks have the size of a block"))).collect()
+}
+
+/// The page with these contents; `None` when they are zeros.
+pub(super) fn page_of(block: &[u8; BLOCK_BYTES]) -> Option<Page> {
+    (*block != [0; BLOCK_BYTES]).then(|| Rc::new(*block))
 }
 
 #[cfg(test)]
@@ -104,11 +115,11 @@ mod tests {
     fn zero_pages_are_not_stored() {
         let mut pages = Pages::default();
         pages.set_bytes(1 << 40);
-        pages.write(BLOCK, &[0; 2 * BLOCK_BYTES]);
+        pages.write(BLOCK, &cut(&[0; 2 * BLOCK_BYTES]));
         assert_eq!(pages.stored_count(), 0);
-        pages.write(BLOCK, &[7; 2 * BLOCK_BYTES]);
+        pages.write(BLOCK, &cut(&[7; 2 * BLOCK_BYTES]));
         assert_eq!(pages.stored_count(), 2);
-        pages.write(2 * BLOCK, &[0; BLOCK_BYTES]);
+        pages.write(2 * BLOCK, &cut(&[0; BLOCK_BYTES]));
         assert_eq!(pages.stored_count(), 1);
         assert_eq!(pages.bytes(), 1 << 40);
     }
@@ -116,9 +127,9 @@ mod tests {
     #[test]
     fn a_copy_does_not_see_later_writes() {
         let mut pages = Pages::default();
-        pages.write(0, &[1; BLOCK_BYTES]);
+        pages.write(0, &cut(&[1; BLOCK_BYTES]));
         let copy = pages.clone();
-        pages.write(0, &[2; BLOCK_BYTES]);
+        pages.write(0, &cut(&[2; BLOCK_BYTES]));
         pages.set_bytes(100);
         assert_eq!(copy.read(0, BLOCK_BYTES).as_deref(), Some(&[1; BLOCK_BYTES][..]));
         assert_eq!(copy.bytes(), BLOCK);
@@ -127,7 +138,7 @@ mod tests {
     #[test]
     fn bytes_cut_off_come_back_as_zeros() {
         let mut pages = Pages::default();
-        pages.write(0, &[9; 3 * BLOCK_BYTES]);
+        pages.write(0, &cut(&[9; 3 * BLOCK_BYTES]));
         pages.set_bytes(BLOCK + 10);
         assert_eq!(pages.read(0, 2 * BLOCK_BYTES), None);
         pages.set_bytes(3 * BLOCK);
@@ -141,7 +152,7 @@ mod tests {
     fn reads_join_stored_pages_and_zeros() {
         let mut pages = Pages::default();
         pages.set_bytes(200 * BLOCK);
-        pages.write(BLOCK, &[3; BLOCK_BYTES]);
+        pages.write(BLOCK, &cut(&[3; BLOCK_BYTES]));
         let contents = pages.read(0, 3 * BLOCK_BYTES).expect("inside the file");
         assert_eq!(contents[..BLOCK_BYTES], [0; BLOCK_BYTES]);
         assert_eq!(contents[BLOCK_BYTES..2 * BLOCK_BYTES], [3; BLOCK_BYTES]);

@@ -11,6 +11,7 @@ use super::error::IndexError;
 use super::sealed::{SealedBlocks, Shape};
 use super::segment::{PIECE_BLOCKS, SegmentFiles};
 use super::snapshot;
+use super::state::State;
 use super::tree::Tree;
 use super::turn::Turn;
 use crate::disk::Disk;
@@ -51,12 +52,6 @@ pub(super) struct Shared<D: Disk> {
     pub spilled: WakerList,
 }
 
-/// What is in memory. Ordered by key, so that walks are the same in every run and can go on where they stopped.
-pub(super) struct State {
-    pub trees: BTreeMap<QueueKey, Tree>,
-    pub sealed: SealedBlocks,
-}
-
 impl IndexOptions {
     /// The defaults: segments of 64 MiB, 16 MiB of waiting and 1 MiB of read blocks.
     pub fn new(epoch: u32) -> Self {
@@ -86,7 +81,8 @@ impl<D: Disk> Clone for Index<D> {
 }
 
 impl<D: Disk> Index<D> {
-    /// Opens the index in `directory`, which holds nothing but index segments. With a snapshot it is what it was when
+    /// Opens the index in `directory`, which holds nothing but index segments; it is made when it is missing, in a
+    /// directory that exists durably. With a snapshot it is what it was when
     /// [`snapshot`](Index::snapshot) was called; without one it is empty, and the owner replays the whole log.
     ///
     /// Either way the owner then calls [`replay`](Index::replay) for the batches behind, and [`trim`](Index::trim) with
@@ -99,10 +95,10 @@ impl<D: Disk> Index<D> {
     ) -> Result<Self, IndexError> {
         let state = match snapshot {
             Some(bytes) => snapshot::decode(bytes, &options)?,
-            None => State {
-                trees: BTreeMap::new(),
-                sealed: SealedBlocks::new(options.epoch, options.segment_blocks()),
-            },
+            None => {
+                let sealed = SealedBlocks::new(options.epoch, options.segment_blocks());
+                State::new(BTreeMap::new(), sealed)
+            }
         };
         let extents = state.sealed.extents();
         let files = SegmentFiles::open(disk, directory, |number| extents.contains_key(&number)).await?;
@@ -126,18 +122,14 @@ impl<D: Disk> Index<D> {
     /// Adds a batch that has just become visible to readers. A queue that is not known begins here. Panics when the
     /// batch does not follow the queue's last one: whoever gives out offsets and positions has lost count.
     pub fn append(&self, key: QueueKey, entry: IndexEntry) {
-        let mut state = self.shared.state.borrow_mut();
-        let state = &mut *state;
-        let tree = state.trees.entry(key).or_default();
-        assert!(tree.takes(&entry), "{key} ends at {}, got {entry:?}", tree.end);
-        tree.append(key, entry, self.shared.options.shape, &mut state.sealed);
+        self.shared.state.borrow_mut().append(key, entry, self.shared.options.shape);
     }
 
     /// Adds a batch that recovery has read from the log.
     pub fn replay(&self, key: QueueKey, entry: IndexEntry) -> Result<(), IndexError> {
         let end = {
             let state = self.shared.state.borrow();
-            match state.trees.get(&key) {
+            match state.tree(key) {
                 Some(tree) if !tree.takes(&entry) => Some(tree.end),
                 None if entry.record_count == 0 => Some(QueueOffset::ZERO),
                 _ => None,
@@ -152,44 +144,43 @@ impl<D: Disk> Index<D> {
 
     /// Makes a queue known. One that is known stays as it is.
     pub fn ensure_queue(&self, key: QueueKey) {
-        self.shared.state.borrow_mut().trees.entry(key).or_default();
+        self.shared.state.borrow_mut().tree_or_new(key);
     }
 
     /// Makes a queue known that goes on at `offset`, because what came before is gone from the log. A queue that
     /// reaches `offset` or further stays as it is; one that ends before it becomes empty.
     pub fn ensure_queue_at(&self, key: QueueKey, offset: QueueOffset) {
         let mut state = self.shared.state.borrow_mut();
-        let tree = state.trees.entry(key).or_default();
+        let tree = state.tree_or_new(key);
         if tree.end < offset {
-            let (last_position, last_store_time) = (tree.last_position, tree.last_store_time);
-            *tree = Tree { last_position, last_store_time, ..Tree::starting_at(offset) };
+            tree.restart_at(offset);
         }
     }
 
     /// Moves the queue's first offset to `offset`, but not beyond its end and never back. Batches before it are gone.
     pub fn advance_first(&self, key: QueueKey, offset: QueueOffset) {
-        if let Some(tree) = self.shared.state.borrow_mut().trees.get_mut(&key) {
+        if let Some(tree) = self.shared.state.borrow_mut().tree_mut(key) {
             tree.advance_first(offset);
         }
     }
 
     /// Forgets a queue. Its blocks are removed with their segments, when the log has left them behind.
     pub fn remove_queue(&self, key: QueueKey) {
-        self.shared.state.borrow_mut().trees.remove(&key);
+        self.shared.state.borrow_mut().remove(key);
     }
 
     /// First and end offset; `None` for a queue that is not known.
     pub fn bounds(&self, key: QueueKey) -> Option<(QueueOffset, QueueOffset)> {
-        self.shared.state.borrow().trees.get(&key).map(|tree| (tree.first, tree.end))
+        self.shared.state.borrow().tree(key).map(|tree| (tree.first, tree.end))
     }
 
     /// The queues known, in order.
     pub fn queues(&self) -> Vec<QueueKey> {
-        self.shared.state.borrow().trees.keys().copied().collect()
+        self.shared.state.borrow().trees().keys().copied().collect()
     }
 
     pub fn queue_count(&self) -> usize {
-        self.shared.state.borrow().trees.len()
+        self.shared.state.borrow().trees().len()
     }
 
     /// Whether a write of full size waits: time to call [`spill`](Index::spill).
@@ -215,20 +206,12 @@ impl<D: Disk> Index<D> {
         self.shared.state.borrow().sealed.waiting_count()
     }
 
-    /// The state as of this moment: the result of all appends before the call, and of none after it. It refers to
-    /// blocks on disk that may not be durable yet, so the owner stores it only after a [`sync`](Index::sync) that began
-    /// after this call. Blocks still waiting are part of the snapshot, so a [`spill`](Index::spill) before it keeps it
-    /// small.
-    pub fn snapshot(&self) -> Vec<u8> {
-        snapshot::encode(&self.shared.state.borrow())
-    }
-
     /// Memory in use, estimated from sizes and capacities.
     pub fn memory_bytes(&self) -> usize {
         let state = self.shared.state.borrow();
-        let trees: usize = state.trees.values().map(Tree::memory_bytes).sum();
+        let trees: usize = state.trees().values().map(Tree::memory_bytes).sum();
         // A B-tree's nodes are two thirds full on average.
-        let nodes = state.trees.len() * (size_of::<QueueKey>() + size_of::<Tree>()) * 3 / 2;
+        let nodes = state.trees().len() * (size_of::<QueueKey>() + size_of::<Tree>()) * 3 / 2;
         let blocks =
             state.sealed.waiting_count() + state.sealed.spare_count() + self.shared.cache.borrow().len();
         trees + nodes + blocks * BLOCK_BYTES

@@ -103,7 +103,7 @@ impl<D: Disk> Index<D> {
         loop {
             let (reference, level) = {
                 let state = self.shared.state.borrow();
-                let Some(tree) = state.trees.get(&key) else { return Ok(None) };
+                let Some(tree) = state.tree(key) else { return Ok(None) };
                 seek.offset = seek.offset.max(tree.first);
                 match tree.seek(&seek) {
                     Place::End => return Ok(None),
@@ -174,7 +174,11 @@ impl<D: Disk> Index<D> {
     /// Takes what is in memory at the place that the collection has reached.
     fn collect_tail(&self, key: QueueKey, collection: &mut Collection) -> Step {
         let state = self.shared.state.borrow();
-        let Some(tree) = state.trees.get(&key) else { return Step::Done };
+        let Some(tree) = state.tree(key) else { return Step::Done };
+        if tree.first > collection.offset && !collection.entries.is_empty() {
+            // A trim that ran meanwhile: what was collected and what is left have a hole between them.
+            return Step::Done;
+        }
         collection.offset = collection.offset.max(tree.first);
         match tree.seek(&Seek { offset: collection.offset, ..Seek::default() }) {
             Place::End => Step::Done,

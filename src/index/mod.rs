@@ -40,6 +40,7 @@ mod sealed;
 mod segment;
 mod snapshot;
 mod spill;
+mod state;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -52,5 +53,6 @@ pub use consume::{Index, IndexOptions};
 pub use entry::{BlockAddress, IndexEntry};
 pub use error::{IndexError, SnapshotError};
 pub use lookup::LookupMax;
+pub use state::Snapshot;
 pub use trim::{Trim, TrimProgress};
 pub use verify::Verified;

@@ -170,8 +170,8 @@ impl SealedBlocks {
         &self.extents
     }
 
-    pub fn waiting(&self) -> impl ExactSizeIterator<Item = &Block> {
-        self.waiting.iter().map(Rc::as_ref)
+    pub fn waiting(&self) -> impl ExactSizeIterator<Item = &Rc<Block>> {
+        self.waiting.iter()
     }
 
     pub fn waiting_count(&self) -> usize {

@@ -50,6 +50,10 @@ impl<D: Disk> SegmentFiles<D> {
         listed: impl Fn(u32) -> bool,
     ) -> Result<SegmentFiles<D>, DiskError> {
         disk.create_directory(directory).await?;
+        if let Some(parent) = directory.parent() {
+            // Files in a directory whose own name is lost are lost with it.
+            disk.sync_directory(parent).await?;
+        }
         let files = Self {
             disk,
             directory: directory.to_owned(),

@@ -10,11 +10,11 @@
 //! 28  u32  segment_count
 //! 32  u32  queue_count
 //! 36  u32  block_count
-//! 40  segments, by number:
+//! 40  segments, by number, 16 bytes each:
 //!      0  u32  number
 //!      4  u32  size in blocks
 //!      8  u64  last_position: nothing in it refers to the log behind this
-//! ..  queues, by topic and queue:
+//! ..  queues, each once, in no order:
 //!      0  u32  topic_id
 //!      4  u32  queue
 //!      8  u64  first_offset
@@ -26,7 +26,7 @@
 //!     52  u32  level_count
 //!     56  entries, then for each level from the lowest: u32 count, references (see `entry`)
 //! ..  blocks that were sealed and not yet written, by address (see `block`)
-//! ..  u32  checksum       crc32c of all before it
+//! ..  u32  checksum       crc32c of bytes 40 up to here, then of bytes 0..40
 //! ```
 //!
 //! Bytes that are not a whole snapshot are an error, never a panic, whatever they are.
@@ -34,52 +34,106 @@
 use std::collections::BTreeMap;
 
 use super::block::{BLOCK_ENTRIES_MAX, BLOCK_REFERENCES_MAX, Block, BlockError};
-use super::consume::{IndexOptions, State};
+use super::consume::IndexOptions;
 use super::entry::{BlockAddress, BlockReference, ENTRY_BYTES, IndexEntry, REFERENCE_BYTES};
 use super::error::SnapshotError;
 use super::sealed::{SealedBlocks, SegmentExtent};
+use super::state::State;
 use super::tree::{LEVELS_MAX, Tree};
 use crate::limits::BLOCK_BYTES;
 use crate::types::{LogPosition, QueueKey, QueueNumber, QueueOffset, Timestamp, TopicId};
-use crate::wire::bytes::{get_u32, get_u64};
+use crate::wire::bytes::{get_u32, get_u64, put_u32, put_u64};
 
 /// Version that this program writes, and the only one that it reads.
 pub const SNAPSHOT_VERSION: u32 = 1;
 
 const MAGIC_VALUE: u32 = 0x5349_5054;
 const HEADER_BYTES: usize = 40;
-const SEGMENT_BYTES: usize = 16;
-const QUEUE_BYTES: usize = 56;
 const CHECKSUM_BYTES: usize = 4;
 
 const MAGIC: usize = 0;
 const VERSION: usize = 4;
 const BYTES: usize = 8;
+const EPOCH: usize = 16;
+const NEXT_SEGMENT: usize = 20;
+const NEXT_BLOCK: usize = 24;
+const SEGMENT_COUNT: usize = 28;
+const QUEUE_COUNT: usize = 32;
+const BLOCK_COUNT: usize = 36;
 
-/// The snapshot of `state`.
-pub fn encode(state: &State) -> Vec<u8> {
-    let sealed = &state.sealed;
-    let total = encoded_bytes(state);
-    let mut bytes = Vec::with_capacity(total);
-    put(&mut bytes, &[MAGIC_VALUE, SNAPSHOT_VERSION]);
-    put_long(&mut bytes, &[total as u64]);
-    put(&mut bytes, &[sealed.epoch(), sealed.next().segment, sealed.next().block]);
-    let counts = [sealed.extents().len(), state.trees.len(), sealed.waiting_count()];
-    put(&mut bytes, &counts.map(|count| count as u32));
-    for (&number, extent) in sealed.extents() {
-        put(&mut bytes, &[number, extent.block_count]);
-        put_long(&mut bytes, &[extent.last_position.0]);
+const _: () = assert!(BLOCK_COUNT + 4 == HEADER_BYTES);
+
+/// A snapshot that grows, section by section in the order of the format.
+pub struct SnapshotWriter {
+    bytes: Vec<u8>,
+    queue_count: u32,
+    block_count: u32,
+    /// Of the bytes behind the header, up to `checked`.
+    checksum: u32,
+    checked: usize,
+}
+
+impl SnapshotWriter {
+    /// Begins with the sealed blocks' addresses and segments. `bytes_expected` is no limit.
+    pub fn new(sealed: &SealedBlocks, bytes_expected: usize) -> Self {
+        let mut bytes = Vec::with_capacity(bytes_expected);
+        bytes.resize(HEADER_BYTES, 0);
+        put_u32(&mut bytes, MAGIC, MAGIC_VALUE);
+        put_u32(&mut bytes, VERSION, SNAPSHOT_VERSION);
+        put_u32(&mut bytes, EPOCH, sealed.epoch());
+        put_u32(&mut bytes, NEXT_SEGMENT, sealed.next().segment);
+        put_u32(&mut bytes, NEXT_BLOCK, sealed.next().block);
+        put_u32(&mut bytes, SEGMENT_COUNT, sealed.extents().len() as u32);
+        for (&number, extent) in sealed.extents() {
+            push_short(&mut bytes, &[number, extent.block_count]);
+            push_long(&mut bytes, &[extent.last_position.0]);
+        }
+        Self { bytes, queue_count: 0, block_count: 0, checksum: 0, checked: HEADER_BYTES }
     }
-    for (key, tree) in &state.trees {
-        encode_tree(&mut bytes, key, tree);
+
+    pub fn queue(&mut self, key: QueueKey, tree: &Tree) {
+        assert_eq!(self.block_count, 0, "queues come before blocks");
+        self.queue_count += 1;
+        let bytes = &mut self.bytes;
+        push_short(bytes, &[key.topic.0, key.queue.0]);
+        push_long(bytes, &[tree.first.0, tree.end.0]);
+        push_long(bytes, &[tree.first_position.0, tree.last_position.0, tree.last_store_time.0]);
+        push_short(bytes, &[tree.entries.len() as u32, tree.levels.len() as u32]);
+        let places = grown(bytes, tree.entries.len() * ENTRY_BYTES);
+        for (place, entry) in places.chunks_exact_mut(ENTRY_BYTES).zip(&tree.entries) {
+            entry.encode(place);
+        }
+        for references in &tree.levels {
+            push_short(bytes, &[references.len() as u32]);
+            let places = grown(bytes, references.len() * REFERENCE_BYTES);
+            for (place, reference) in places.chunks_exact_mut(REFERENCE_BYTES).zip(references) {
+                reference.encode(place);
+            }
+        }
     }
-    for block in sealed.waiting() {
-        bytes.extend_from_slice(block.as_bytes());
+
+    /// Waiting blocks, in address order, after all queues.
+    pub fn block(&mut self, block: &Block) {
+        self.block_count += 1;
+        self.bytes.extend_from_slice(block.as_bytes());
     }
-    let checksum = crc32c::crc32c(&bytes);
-    put(&mut bytes, &[checksum]);
-    assert_eq!(bytes.len(), total, "a snapshot says how long it is");
-    bytes
+
+    /// Takes what is there so far into the checksum, so that the end does not have to walk over all of it.
+    pub fn checkpoint(&mut self) {
+        self.checksum = crc32c::crc32c_append(self.checksum, &self.bytes[self.checked..]);
+        self.checked = self.bytes.len();
+    }
+
+    pub fn finish(mut self) -> Vec<u8> {
+        self.checkpoint();
+        let total = self.bytes.len() + CHECKSUM_BYTES;
+        put_u64(&mut self.bytes, BYTES, total as u64);
+        put_u32(&mut self.bytes, QUEUE_COUNT, self.queue_count);
+        put_u32(&mut self.bytes, BLOCK_COUNT, self.block_count);
+        let checksum = crc32c::crc32c_append(self.checksum, &self.bytes[..HEADER_BYTES]);
+        push_short(&mut self.bytes, &[checksum]);
+        self.bytes
+    }
 }
 
 /// The state that `bytes` are the snapshot of, to go on under `options`.
@@ -94,68 +148,34 @@ pub fn decode(bytes: &[u8], options: &IndexOptions) -> Result<State, SnapshotErr
         return Err(SnapshotError::Length);
     }
     let (content, checksum) = bytes.split_at(bytes.len() - CHECKSUM_BYTES);
-    if get_u32(checksum, 0) != crc32c::crc32c(content) {
+    let (header, body) = content.split_at(HEADER_BYTES);
+    if get_u32(checksum, 0) != crc32c::crc32c_append(crc32c::crc32c(body), header) {
         return Err(SnapshotError::Checksum);
     }
     let version = get_u32(bytes, VERSION);
     if version != SNAPSHOT_VERSION {
         return Err(SnapshotError::Version(version));
     }
-    let mut reader = Reader { rest: &content[BYTES + 8..] };
-    let epoch = reader.short()?;
+    let epoch = get_u32(header, EPOCH);
     if epoch >= options.epoch {
         return Err(SnapshotError::Epoch { snapshot: epoch, current: options.epoch });
     }
-    let next = BlockAddress { segment: reader.short()?, block: reader.short()? };
-    let (segment_count, queue_count, block_count) = (reader.short()?, reader.short()?, reader.short()?);
-    let extents = decode_extents(&mut reader, segment_count, next)?;
+    let next = BlockAddress { segment: get_u32(header, NEXT_SEGMENT), block: get_u32(header, NEXT_BLOCK) };
+    let mut reader = Reader { rest: body };
+    let extents = decode_extents(&mut reader, get_u32(header, SEGMENT_COUNT), next)?;
     let mut trees = BTreeMap::new();
-    for _ in 0..queue_count {
+    for _ in 0..get_u32(header, QUEUE_COUNT) {
         let (key, tree) = decode_tree(&mut reader)?;
-        let rises = trees.last_key_value().is_none_or(|(&last, _)| last < key);
-        if !rises || !tree.is_sound() {
+        if !tree.is_sound() || trees.insert(key, tree).is_some() {
             return Err(SnapshotError::Queue(key));
         }
-        trees.insert(key, tree);
     }
-    let waiting = decode_waiting(&mut reader, block_count, next, &extents)?;
+    let waiting = decode_waiting(&mut reader, get_u32(header, BLOCK_COUNT), next, &extents)?;
     if !reader.rest.is_empty() {
         return Err(SnapshotError::Length);
     }
     let sealed = SealedBlocks::restore(options.epoch, options.segment_blocks(), next, extents, waiting);
-    Ok(State { trees, sealed })
-}
-
-fn encoded_bytes(state: &State) -> usize {
-    let trees = state.trees.values().map(|tree| {
-        let references: usize = tree.levels.iter().map(|level| 4 + level.len() * REFERENCE_BYTES).sum();
-        QUEUE_BYTES + tree.entries.len() * ENTRY_BYTES + references
-    });
-    HEADER_BYTES
-        + state.sealed.extents().len() * SEGMENT_BYTES
-        + trees.sum::<usize>()
-        + state.sealed.waiting_count() * BLOCK_BYTES
-        + CHECKSUM_BYTES
-}
-
-fn encode_tree(bytes: &mut Vec<u8>, key: &QueueKey, tree: &Tree) {
-    put(bytes, &[key.topic.0, key.queue.0]);
-    put_long(bytes, &[tree.first.0, tree.end.0]);
-    put_long(bytes, &[tree.first_position.0, tree.last_position.0, tree.last_store_time.0]);
-    put(bytes, &[tree.entries.len() as u32, tree.levels.len() as u32]);
-    for entry in &tree.entries {
-        let mut place = [0; ENTRY_BYTES];
-        entry.encode(&mut place);
-        bytes.extend_from_slice(&place);
-    }
-    for references in &tree.levels {
-        put(bytes, &[references.len() as u32]);
-        for reference in references {
-            let mut place = [0; REFERENCE_BYTES];
-            reference.encode(&mut place);
-            bytes.extend_from_slice(&place);
-        }
-    }
+    Ok(State::new(trees, sealed))
 }
 
 fn decode_extents(
@@ -229,12 +249,19 @@ fn decode_waiting(
     Ok(waiting)
 }
 
-fn put(bytes: &mut Vec<u8>, values: &[u32]) {
+fn push_short(bytes: &mut Vec<u8>, values: &[u32]) {
     values.iter().for_each(|value| bytes.extend_from_slice(&value.to_le_bytes()));
 }
 
-fn put_long(bytes: &mut Vec<u8>, values: &[u64]) {
+fn push_long(bytes: &mut Vec<u8>, values: &[u64]) {
     values.iter().for_each(|value| bytes.extend_from_slice(&value.to_le_bytes()));
+}
+
+/// Room for `count` more bytes.
+fn grown(bytes: &mut Vec<u8>, count: usize) -> &mut [u8] {
+    let start = bytes.len();
+    bytes.resize(start + count, 0);
+    &mut bytes[start..]
 }
 
 /// Bytes not decoded yet.

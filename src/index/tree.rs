@@ -26,7 +26,7 @@ pub const LEVELS_MAX: usize = 16;
 /// 2. All entries and references are in order (`precedes`), and end at or below `end`.
 /// 3. No reference in memory ends at or below `first`.
 /// 4. `first_position` is a lower bound for the position of the first entry that ends behind `first`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Tree {
     pub first: QueueOffset,
     pub end: QueueOffset,
@@ -37,6 +37,8 @@ pub struct Tree {
     pub last_store_time: Timestamp,
     pub entries: Vec<IndexEntry>,
     pub levels: Vec<Vec<BlockReference>>,
+    /// The latest snapshot that has dealt with this queue, see `state`.
+    pub saved_in: u64,
 }
 
 /// Where a search goes on.
@@ -51,9 +53,12 @@ pub enum Place {
 }
 
 impl Tree {
-    /// An empty queue that goes on at `offset`.
-    pub fn starting_at(offset: QueueOffset) -> Self {
-        Self { first: offset, end: offset, ..Self::default() }
+    /// Drops everything; the queue goes on at `offset`.
+    pub fn restart_at(&mut self, offset: QueueOffset) {
+        assert!(offset >= self.end, "offsets up to {} were given out", self.end);
+        self.advance_first(self.end);
+        self.first = offset;
+        self.end = offset;
     }
 
     pub fn is_empty(&self) -> bool {

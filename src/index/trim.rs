@@ -36,7 +36,7 @@ impl<D: Disk> Index<D> {
         let seek = Seek { position: min_position, ..Seek::default() };
         let found = self.find(key, seek).await?;
         let mut state = self.shared.state.borrow_mut();
-        let Some(tree) = state.trees.get_mut(&key) else { return Ok(()) };
+        let Some(tree) = state.tree_mut(key) else { return Ok(()) };
         match found {
             // Not beyond the end, in case the queue was removed and made again meanwhile.
             Some(entry) if entry.base_offset <= tree.end => {
@@ -64,7 +64,7 @@ impl<D: Disk> Trim<D> {
             let next = {
                 let state = shared.state.borrow();
                 let behind = self.last.map_or(Bound::Unbounded, Bound::Excluded);
-                let next = state.trees.range((behind, Bound::Unbounded)).next();
+                let next = state.trees().range((behind, Bound::Unbounded)).next();
                 next.map(|(&key, tree)| (key, !tree.is_empty() && tree.first_position < self.min_position))
             };
             let Some((key, due)) = next else {

@@ -29,7 +29,7 @@ impl<D: Disk> Index<D> {
             // Upper levels first, and within a queue oldest first: the stack never holds more than a chunk per level.
             let mut open: Vec<(u8, BlockReference)> = {
                 let state = self.shared.state.borrow();
-                let Some(tree) = state.trees.get(&key) else { continue };
+                let Some(tree) = state.tree(key) else { continue };
                 verified.entries += tree.entries.len() as u64;
                 tree.references().collect()
             };

@@ -19,29 +19,28 @@
 //! higher epoch, and its first group says in `previous_end` where it took over.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::commit_log::LogOptions;
 use super::error::OpenError;
 use super::manifest::Manifest;
+use super::scanner::{Padding, Scanner};
 use super::segment::{
     FoundHeader, SEGMENT_HEADER_BYTES, Segment, SegmentHeader, parse_segment_name, segment_name,
 };
 use super::supply::create_file;
 use crate::disk::{Disk, DiskError, DiskFile, OpenMode};
 use crate::limits::{BATCH_BYTES_MAX, BLOCK_BYTES, GROUP_BYTES_MAX, READ_BYTES};
-use crate::types::{LogPosition, Timestamp};
-use crate::wire::batch::{
-    BATCH_ALIGNMENT, BATCH_HEADER_BYTES, BATCH_MAGIC, BatchError, BatchHeader, records_match,
-};
+use crate::types::{LogPosition, ShardId, Timestamp};
+use crate::wire::batch::BatchHeader;
 
 /// How far behind the expected place a proof is searched. What may be unflushed at once (two groups, each of which may
 /// be one large batch, and the bytes whose flush was put off) is less than half of it.
 pub const SEARCH_BYTES: u64 = 32 * 1024 * 1024;
 const _: () = assert!(SEARCH_BYTES >= (2 * (GROUP_BYTES_MAX + BATCH_BYTES_MAX) + 8 * 1024 * 1024) as u64);
 /// The scan reads this much at once.
-const SCAN_BYTES: usize = 4 * READ_BYTES;
+pub(super) const SCAN_BYTES: usize = 4 * READ_BYTES;
 
 /// Gets every batch of the log in order.
 pub trait Replay {
@@ -109,14 +108,15 @@ pub(super) async fn recover<D: Disk, R: Replay>(
     let names = disk.list(&options.directory).await?;
     let bases: Vec<_> = names.iter().filter_map(|name| parse_segment_name(name)).collect();
     let previous = Manifest::read(disk, &options.directory).await?;
-    let mut segments = open_segments(disk, options, &bases).await?;
+    let mut segments =
+        open_segments(disk, &options.directory, options.shard, &bases, Unfinished::Remove).await?;
     let holds_batches = segments.values().any(|(_, used)| *used);
     // Before the replay: what it brings to the disk carries the new epoch.
     let manifest = Manifest::advance(disk, &options.directory, options.shard, holds_batches).await?;
     let epoch_max = previous.map_or(0, |manifest| manifest.epoch);
     let scanned = {
         let used = segments.values().filter(|(_, used)| *used).map(|(segment, _)| segment.clone()).collect();
-        Scanner::new(used, epoch_max).run(start, replay).await?
+        Scanner::new(used, epoch_max, Padding::Skip).run(start, replay).await?
     };
     drop_unused(disk, options, &mut segments, scanned.report.end).await?;
     if segments.is_empty() {
@@ -149,31 +149,71 @@ pub(super) async fn recover<D: Disk, R: Replay>(
     })
 }
 
+/// Reads a shard's log without changing anything, from its first batch to its end, and checks every byte that means
+/// something. For tools; the shard must not be running.
+pub async fn scan<D: Disk, R: Replay>(
+    disk: &D,
+    directory: &Path,
+    shard: ShardId,
+    replay: &mut R,
+) -> Result<Report, OpenError> {
+    let names = disk.list(directory).await?;
+    let bases: Vec<_> = names.iter().filter_map(|name| parse_segment_name(name)).collect();
+    let manifest = Manifest::read(disk, directory).await?;
+    let segments = open_segments(disk, directory, shard, &bases, Unfinished::Leave).await?;
+    let used = segments.values().filter(|(_, used)| *used).map(|(segment, _)| segment.clone()).collect();
+    let epoch_max = manifest.map_or(u32::MAX, |manifest| manifest.epoch);
+    let mut report =
+        Scanner::new(used, epoch_max, Padding::Check).run(StartAt::Beginning, replay).await?.report;
+    for (segment, used) in segments.into_values() {
+        let block = segment.file.read(0, SEGMENT_HEADER_BYTES).await?;
+        if used && SegmentHeader::decode(&block) == FoundHeader::Other {
+            let file = segment.path.display().to_string();
+            report.damage.push(Damage { file, position: 0, bytes: SEGMENT_HEADER_BYTES as u64 });
+        }
+        if let Some(segment) = Rc::into_inner(segment) {
+            segment.file.close().await?;
+        }
+    }
+    Ok(report)
+}
+
+/// What to do with a segment whose making was cut off before its size was durable: it never held anything.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Unfinished {
+    Remove,
+    Leave,
+}
+
 type Segments<D> = BTreeMap<LogPosition, (Rc<Segment<D>>, bool)>;
 
 /// Opens the segments' files and reads their headers. The flag tells a segment that holds batches from one that was
 /// prepared and never used.
 async fn open_segments<D: Disk>(
     disk: &D,
-    options: &LogOptions,
+    directory: &Path,
+    shard: ShardId,
     bases: &[LogPosition],
+    unfinished: Unfinished,
 ) -> Result<Segments<D>, OpenError> {
     let mut segments = BTreeMap::new();
     for &base in bases {
-        let path = options.directory.join(segment_name(base));
-        let file = disk.open(&path, OpenMode::Existing).await?;
+        let path = directory.join(segment_name(base));
+        let mode = if unfinished == Unfinished::Leave { OpenMode::ReadOnly } else { OpenMode::Existing };
+        let file = disk.open(&path, mode).await?;
         let bytes = file.size().await?;
         if bytes < 2 * SEGMENT_HEADER_BYTES as u64 || !bytes.is_multiple_of(BLOCK_BYTES as u64) {
-            // A file whose making was cut off before its size was durable: it never held anything.
             file.close().await?;
-            disk.remove(&path).await?;
+            if unfinished == Unfinished::Remove {
+                disk.remove(&path).await?;
+            }
             continue;
         }
         let block = file.read(0, SEGMENT_HEADER_BYTES).await?;
         let used = match SegmentHeader::decode(&block) {
-            FoundHeader::Valid(header) if header.base == base && header.shard != options.shard.0 => {
+            FoundHeader::Valid(header) if header.base == base && header.shard != shard.0 => {
                 let file = path.display().to_string();
-                return Err(OpenError::WrongShard { file, found: header.shard, expected: options.shard.0 });
+                return Err(OpenError::WrongShard { file, found: header.shard, expected: shard.0 });
             }
             FoundHeader::Valid(header) => header.base == base,
             FoundHeader::Newer(version) => {
@@ -240,295 +280,4 @@ async fn spares<D: Disk>(
         }
     }
     Ok(spares)
-}
-
-/// A pass over the log.
-pub(super) struct Scanner<D: Disk> {
-    segments: Vec<Rc<Segment<D>>>,
-    epoch_max: u32,
-    epoch_last: u32,
-    newest: Timestamp,
-    report: Report,
-}
-
-/// What a pass returns.
-pub(super) struct Scanned {
-    pub report: Report,
-    pub newest: Timestamp,
-}
-
-/// Bytes of one segment around the place of the scan.
-#[derive(Default)]
-struct Window {
-    start: u64,
-    bytes: Vec<u8>,
-}
-
-/// What stands at the place where a batch is expected.
-enum AtPlace {
-    Whole(BatchHeader),
-    Harmed(BatchHeader),
-    Nothing,
-}
-
-/// What the search behind that place proved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Proof {
-    /// The log goes on here.
-    Continues(LogPosition),
-    /// The expected place was flushed once; the next valid batch of all is here.
-    Flushed(LogPosition),
-    None {
-        leftovers: bool,
-    },
-}
-
-impl<D: Disk> Scanner<D> {
-    pub fn new(segments: Vec<Rc<Segment<D>>>, epoch_max: u32) -> Self {
-        let report = Report {
-            end: LogPosition::ZERO,
-            batches: 0,
-            bytes_scanned: 0,
-            damage: Vec::new(),
-            torn: false,
-            start_missing: false,
-        };
-        Self { segments, epoch_max, epoch_last: 0, newest: Timestamp(0), report }
-    }
-
-    /// Walks from `start` to the end of the log.
-    pub async fn run<R: Replay>(mut self, start: StartAt, replay: &mut R) -> Result<Scanned, OpenError> {
-        let Some(first) = self.segments.first() else {
-            return Ok(Scanned { report: self.report, newest: self.newest });
-        };
-        let beginning = first.base.advance(SEGMENT_HEADER_BYTES as u64);
-        let mut place = match start {
-            StartAt::Position { position, epoch } if position >= beginning && self.holds(position) => {
-                self.epoch_last = epoch;
-                position
-            }
-            StartAt::Position { .. } => {
-                self.report.start_missing = true;
-                replay.restart();
-                beginning
-            }
-            StartAt::Beginning => beginning,
-        };
-        let mut window = Window::default();
-        let mut current = self.segment_for(place);
-        let mut settled_at = place;
-        while let Some(segment) = current.clone() {
-            if place.since(settled_at) >= SCAN_BYTES as u64 {
-                replay.settle().await?;
-                settled_at = place;
-            }
-            place = match self.look(&segment, place, &mut window).await? {
-                AtPlace::Whole(header) => {
-                    let from = (place.since(segment.base) - window.start) as usize;
-                    replay.whole(&header, &window.bytes[from..from + header.batch_bytes as usize]);
-                    self.note(&segment, &header)
-                }
-                at_place => match self.search(place).await? {
-                    Proof::Continues(next) => next,
-                    Proof::Flushed(next) => self.skip_damage(&segment, place, next, at_place, replay),
-                    Proof::None { leftovers } => {
-                        self.report.torn = leftovers || matches!(at_place, AtPlace::Harmed(_));
-                        break;
-                    }
-                },
-            };
-            if !segment.contains(place) {
-                current = self.segment_for(place);
-                window = Window::default();
-            }
-        }
-        self.report.end = place;
-        Ok(Scanned { report: self.report, newest: self.newest })
-    }
-
-    /// Takes note of a batch and returns the place behind it.
-    fn note(&mut self, segment: &Segment<D>, header: &BatchHeader) -> LogPosition {
-        self.epoch_last = header.epoch;
-        self.newest = self.newest.max(header.store_time);
-        segment.newest.set(Some(header.store_time));
-        self.report.batches += 1;
-        header.end_position()
-    }
-
-    fn skip_damage(
-        &mut self,
-        segment: &Segment<D>,
-        place: LogPosition,
-        next: LogPosition,
-        at_place: AtPlace,
-        replay: &mut impl Replay,
-    ) -> LogPosition {
-        let next = match at_place {
-            AtPlace::Harmed(header) => {
-                replay.harmed(&header);
-                self.note(segment, &header)
-            }
-            AtPlace::Whole(_) | AtPlace::Nothing => next,
-        };
-        let bytes = next.min(segment.end()).since(place);
-        let file = segment.path.display().to_string();
-        self.report.damage.push(Damage { file, position: place.since(segment.base), bytes });
-        next
-    }
-
-    fn holds(&self, position: LogPosition) -> bool {
-        // The end of a segment's last batch may be the segment's end.
-        self.segments.iter().any(|segment| segment.contains(position) || segment.end() == position)
-    }
-
-    /// The segment in which `place` lies; the very end of a segment belongs to it unless the next one follows there.
-    fn segment_for(&self, place: LogPosition) -> Option<Rc<Segment<D>>> {
-        let within = self.segments.iter().find(|segment| segment.contains(place));
-        within.or_else(|| self.segments.iter().find(|segment| segment.end() == place)).cloned()
-    }
-
-    fn fits(&self, header: &BatchHeader, position: LogPosition) -> bool {
-        header.position == position && (self.epoch_last..=self.epoch_max).contains(&header.epoch)
-    }
-
-    /// Decodes what stands at `place`.
-    async fn look(
-        &mut self,
-        segment: &Segment<D>,
-        place: LogPosition,
-        window: &mut Window,
-    ) -> Result<AtPlace, OpenError> {
-        let at = place.since(segment.base);
-        if at + BATCH_HEADER_BYTES as u64 > segment.bytes {
-            return Ok(AtPlace::Nothing);
-        }
-        self.fill(segment, window, at, BATCH_HEADER_BYTES).await?;
-        let from = (at - window.start) as usize;
-        let header = match BatchHeader::decode(&window.bytes[from..]) {
-            Ok(header) if self.fits(&header, place) => header,
-            Err(reason @ (BatchError::Version(_) | BatchError::Kind(_) | BatchError::Flags(_))) => {
-                let file = segment.path.display().to_string();
-                return Err(OpenError::Newer { file, what: reason.to_string() });
-            }
-            _ => return Ok(AtPlace::Nothing),
-        };
-        if at + u64::from(header.batch_bytes) > segment.bytes {
-            return Ok(AtPlace::Nothing);
-        }
-        self.fill(segment, window, at, header.batch_bytes as usize).await?;
-        let from = (at - window.start) as usize;
-        let whole = records_match(&window.bytes[from..from + header.batch_bytes as usize]);
-        Ok(if whole { AtPlace::Whole(header) } else { AtPlace::Harmed(header) })
-    }
-
-    /// Makes the window hold `bytes` from `at` on, reading ahead.
-    async fn fill(
-        &mut self,
-        segment: &Segment<D>,
-        window: &mut Window,
-        at: u64,
-        bytes: usize,
-    ) -> Result<(), DiskError> {
-        let end = window.start + window.bytes.len() as u64;
-        if window.start <= at && at + bytes as u64 <= end {
-            return Ok(());
-        }
-        let block = BLOCK_BYTES as u64;
-        let start = at / block * block;
-        if (window.start..end).contains(&start) {
-            window.bytes.drain(..(start - window.start) as usize);
-        } else {
-            window.bytes.clear();
-        }
-        window.start = start;
-        let have = start + window.bytes.len() as u64;
-        let want =
-            (at + bytes as u64).max(start + SCAN_BYTES as u64).next_multiple_of(block).min(segment.bytes);
-        read_parallel(segment, have, want, &mut window.bytes).await?;
-        self.report.bytes_scanned += want - have;
-        Ok(())
-    }
-
-    /// Looks behind `place` for a batch that proves what `place` is.
-    async fn search(&mut self, place: LogPosition) -> Result<Proof, OpenError> {
-        let mut leftovers = false;
-        let mut nearest: Option<LogPosition> = None;
-        let mut flushed = false;
-        for index in 0..self.segments.len() {
-            let segment = self.segments[index].clone();
-            if segment.end() <= place {
-                continue;
-            }
-            let from = place.0.max(segment.base.0 + SEGMENT_HEADER_BYTES as u64) - segment.base.0;
-            let to = (from + SEARCH_BYTES).next_multiple_of(BLOCK_BYTES as u64).min(segment.bytes);
-            let mut at = from / BLOCK_BYTES as u64 * BLOCK_BYTES as u64;
-            let mut first_step = from;
-            while at < to {
-                let end = (at + SCAN_BYTES as u64).min(to);
-                // A header may lie across the border of two steps.
-                let read_end = (end + BLOCK_BYTES as u64).min(segment.bytes);
-                let mut bytes = Vec::new();
-                read_parallel(&segment, at, read_end, &mut bytes).await?;
-                self.report.bytes_scanned += read_end - at;
-                let base = segment.base.advance(at);
-                for found in headers_in(&bytes, base, (first_step - at) as usize, (end - at) as usize) {
-                    if found.position <= place || !self.fits(&found, found.position) {
-                        continue;
-                    }
-                    leftovers = true;
-                    if found.previous_end == place {
-                        return Ok(Proof::Continues(found.position));
-                    }
-                    // Once a later batch vouches for the place, batches before that one are sound as well: they were
-                    // flushed with it, and are still there.
-                    nearest = nearest.or(Some(found.position));
-                    flushed |= found.flushed_end > place;
-                }
-                if let (true, Some(next)) = (flushed, nearest) {
-                    return Ok(Proof::Flushed(next));
-                }
-                at = end;
-                first_step = end;
-            }
-        }
-        Ok(Proof::None { leftovers })
-    }
-}
-
-/// Valid headers that start in `from..to` of `bytes`; `base` is the log position of the first byte.
-fn headers_in(
-    bytes: &[u8],
-    base: LogPosition,
-    from: usize,
-    to: usize,
-) -> impl Iterator<Item = BatchHeader> + '_ {
-    let from = from.next_multiple_of(BATCH_ALIGNMENT);
-    (from..to.min(bytes.len())).step_by(BATCH_ALIGNMENT).filter_map(move |at| {
-        if bytes.len() - at < BATCH_HEADER_BYTES || bytes[at..at + 4] != BATCH_MAGIC {
-            return None;
-        }
-        let header = BatchHeader::decode(&bytes[at..]).ok()?;
-        (header.position == base.advance(at as u64)).then_some(header)
-    })
-}
-
-/// Appends `from..to` of the segment's file to `output`, with a few reads in flight.
-async fn read_parallel<D: Disk>(
-    segment: &Segment<D>,
-    from: u64,
-    to: u64,
-    output: &mut Vec<u8>,
-) -> Result<(), DiskError> {
-    if from >= to {
-        return Ok(());
-    }
-    let reads =
-        (from..to).step_by(READ_BYTES).map(|at| segment.file.read(at, READ_BYTES.min((to - at) as usize)));
-    for piece in futures_util::future::join_all(reads).await {
-        match piece {
-            Ok(piece) => output.extend_from_slice(&piece),
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }

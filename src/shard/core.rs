@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use glommio::{Latency, LocalExecutorBuilder, Placement, Shares, TaskQueueHandle};
 
 use super::connection::{Connections, ShardBroker};
+use super::device::{DeviceSpeed, measure};
 use super::host;
 use super::mailbox::{Letter, Letterbox, Mailbox, ShardPeers, SharedPeers};
 use super::tick::{SystemClock, heartbeat};
@@ -44,6 +45,8 @@ pub(super) struct CorePlan {
     pub addresses: Vec<ShardAddress>,
     pub access: Access,
     pub data: PathBuf,
+    /// One core of the node measures the device before it starts its shards.
+    pub measures_device: bool,
     pub start: Instant,
     pub events: mpsc::Sender<CoreEvent>,
 }
@@ -53,6 +56,7 @@ pub(super) enum CoreEvent {
     Ready { shard: ShardId, report: Report, rebuilt: Option<String>, took: Duration },
     Failed { shard: ShardId, error: CoreError },
     TopicsSynced(Result<(), String>),
+    Device(DeviceSpeed),
     Ended,
 }
 
@@ -94,6 +98,11 @@ async fn run_core(plan: CorePlan) {
             return;
         }
     };
+    if plan.measures_device {
+        // A speed that cannot be told is no reason not to start.
+        let speed = measure(&disk, &plan.data).await.unwrap_or_default();
+        let _ = events.send(CoreEvent::Device(speed));
+    }
     let catch_up = glommio::executor().create_task_queue(
         Shares::Static(CATCH_UP_SHARES),
         Latency::NotImportant,

@@ -4,6 +4,7 @@
 mod connection;
 mod core;
 mod data_directory;
+mod device;
 pub mod host;
 mod mailbox;
 mod native;
@@ -13,6 +14,7 @@ mod preflight;
 mod tick;
 
 pub use self::core::CoreError;
+pub use self::device::DeviceSpeed;
 pub use data_directory::{DataDirectory, DirectoryError};
 pub use node::{NodeError, Started, StartedShard, run};
 pub use options::{OptionsError, SHARD_PORT_STEP, ServeOptions};

@@ -13,6 +13,7 @@ use signal_hook::iterator::Signals;
 
 use super::core::{self, CoreError, CoreEvent, CorePlan, ShardPlan};
 use super::data_directory::{DataDirectory, DirectoryError};
+use super::device::DeviceSpeed;
 use super::host;
 use super::mailbox::{Letter, Letterbox, Mailbox, mailbox};
 use super::options::{OptionsError, SHARD_PORT_STEP, ServeOptions};
@@ -67,6 +68,7 @@ pub struct Started {
     pub node_address: Option<SocketAddr>,
     pub took: Duration,
     pub is_new: bool,
+    pub device: DeviceSpeed,
 }
 
 /// One shard of a started node.
@@ -98,12 +100,12 @@ pub fn run(options: &ServeOptions, started: impl FnOnce(&Started)) -> Result<(),
     let plans = layout.plans(sockets, mailboxes, &letterboxes, &addresses, &events);
     let core_count = plans.len();
     plans.into_iter().for_each(core::spawn);
-    let mut shards = wait_until_ready(&inbox, &addresses, &cores, options)?;
+    let (mut shards, device) = wait_until_ready(&inbox, &addresses, &cores, options)?;
     shards.sort_by_key(|shard| shard.shard);
     sync_topics(&letterboxes, &inbox)?;
     letterboxes.iter().for_each(|letterbox| send(letterbox, Letter::Listen));
     let node_address = options.node_listen;
-    started(&Started { shards, node_address, took: begin.elapsed(), is_new: directory.is_new() });
+    started(&Started { shards, node_address, took: begin.elapsed(), is_new: directory.is_new(), device });
     wait_for_stop(&inbox)?;
     letterboxes.iter().for_each(|letterbox| send(letterbox, Letter::Stop));
     wait_until_ended(&inbox, core_count)
@@ -203,6 +205,7 @@ impl Layout<'_> {
                 access: if self.options.buffered_io { Access::Buffered } else { Access::Direct },
                 data: self.directory.path().to_owned(),
                 start: self.begin,
+                measures_device: core == self.cores[0],
                 events: core_events(events),
             })
             .collect();
@@ -250,8 +253,9 @@ fn wait_until_ready(
     addresses: &[ShardAddress],
     cores: &[usize],
     options: &ServeOptions,
-) -> Result<Vec<StartedShard>, NodeError> {
+) -> Result<(Vec<StartedShard>, DeviceSpeed), NodeError> {
     let mut shards = Vec::new();
+    let mut device = DeviceSpeed::default();
     let used = cores.len().min(addresses.len());
     while shards.len() < addresses.len() {
         match inbox.recv().expect("this function's caller holds a sender") {
@@ -270,11 +274,12 @@ fn wait_until_ready(
             Event::Core(CoreEvent::Failed { shard, error }) => {
                 return Err(start_error(shard, error, options));
             }
+            Event::Core(CoreEvent::Device(speed)) => device = speed,
             Event::Core(CoreEvent::TopicsSynced(_) | CoreEvent::Ended) => {}
-            Event::Signal => return Ok(shards),
+            Event::Signal => break,
         }
     }
-    Ok(shards)
+    Ok((shards, device))
 }
 
 fn start_error(shard: ShardId, error: CoreError, options: &ServeOptions) -> NodeError {
@@ -292,7 +297,8 @@ fn sync_topics(letterboxes: &[Letterbox], inbox: &mpsc::Receiver<Event>) -> Resu
         match inbox.recv().expect("this function's caller holds a sender") {
             Event::Core(CoreEvent::TopicsSynced(synced)) => return synced.map_err(NodeError::Topics),
             Event::Core(CoreEvent::Failed { shard, error }) => return Err(NodeError::Shard { shard, error }),
-            Event::Core(CoreEvent::Ready { .. } | CoreEvent::Ended) | Event::Signal => {}
+            Event::Core(CoreEvent::Ready { .. } | CoreEvent::Device(_) | CoreEvent::Ended)
+            | Event::Signal => {}
         }
     }
 }

@@ -263,7 +263,7 @@ impl Scheduler {
             let nanoseconds = self.random.borrow_mut().range(0..=cost_ns.saturating_mul(2));
             self.clock.advance(Duration::from_nanos(nanoseconds));
         }
-        self.trace.event("poll", &[id.0, self.clock.monotonic().0]);
+        self.trace.event("poll", "task", &[id.0, self.clock.monotonic().0]);
     }
 
     fn deadlock(&self) -> String {

@@ -34,11 +34,12 @@ impl Trace {
         self.state.lines.borrow_mut().get_or_insert_default();
     }
 
-    /// Something happened, told by a word and numbers.
-    pub fn event(&self, what: &str, numbers: &[u64]) {
+    /// Something happened: a word for it, what it happened to, and numbers. Formats only when lines are kept.
+    pub fn event(&self, what: &str, subject: &str, numbers: &[u64]) {
         self.state.mix_bytes(what.as_bytes());
+        self.state.mix_bytes(subject.as_bytes());
         numbers.iter().for_each(|&number| self.state.mix(number));
-        self.state.keep(|| format!("{what} {numbers:?}"));
+        self.state.keep(|| format!("{what} {subject} {numbers:?}"));
     }
 
     /// Something happened, told by a text: `trace.note(format_args!("answered {offset}"))`.
@@ -97,7 +98,7 @@ mod tests {
     fn the_hash_sees_events_and_their_order() {
         let hash = |events: &[(&str, u64)]| {
             let trace = Trace::new();
-            events.iter().for_each(|&(what, number)| trace.event(what, &[number]));
+            events.iter().for_each(|&(what, number)| trace.event(what, "", &[number]));
             trace.hash()
         };
         assert_eq!(hash(&[("a", 1), ("b", 2)]), hash(&[("a", 1), ("b", 2)]));
@@ -109,12 +110,12 @@ mod tests {
     #[test]
     fn lines_are_kept_once_asked_for() {
         let trace = Trace::new();
-        trace.event("before", &[]);
+        trace.event("before", "", &[]);
         assert!(trace.lines().is_empty());
         trace.clone().record_lines();
-        trace.event("poll", &[3]);
+        trace.event("poll", "task", &[3]);
         trace.note(format_args!("answered {}", 4));
-        assert_eq!(trace.lines(), ["poll [3]", "answered 4"]);
+        assert_eq!(trace.lines(), ["poll task [3]", "answered 4"]);
         assert_eq!(trace.count(), 3);
     }
 }

@@ -184,7 +184,7 @@ proptest! {
         for (place, value) in changes {
             snapshot[16..head][place.index(head - 16)] = value;
         }
-        let checksum = crc32c::crc32c(&snapshot[..content]);
+        let checksum = crc32c::crc32c_append(crc32c::crc32c(&snapshot[40..content]), &snapshot[..40]);
         snapshot[content..].copy_from_slice(&checksum.to_le_bytes());
         let opened = Index::open(disk.clone(), Path::new(DIRECTORY), small(2), Some(&snapshot));
         if let Ok(index) = block_on(opened) {

@@ -9,7 +9,7 @@ use proptest::sample::Index as Pick;
 
 use super::{DIRECTORY, small};
 use crate::disk::memory::MemoryDisk;
-use crate::index::{Index, IndexEntry, LookupMax, TrimProgress};
+use crate::index::{Index, IndexEntry, LookupMax, Snapshot, TrimProgress};
 use crate::types::{LogPosition, QueueKey, QueueNumber, QueueOffset, Timestamp, TopicId};
 
 const QUEUES: u32 = 5;
@@ -48,7 +48,10 @@ enum Step {
         queue: u32,
     },
     Spill,
-    Snapshot,
+    /// A sliced one goes on for a slice after each of the next steps.
+    Snapshot {
+        sliced: bool,
+    },
     Trim {
         position: Pick,
     },
@@ -75,7 +78,7 @@ fn steps() -> impl Strategy<Value = Step> {
         1 => (queue.clone(), pick()).prop_map(|(queue, offset)| Step::EnsureQueueAt { queue, offset }),
         1 => queue.prop_map(|queue| Step::Remove { queue }),
         4 => Just(Step::Spill),
-        2 => Just(Step::Snapshot),
+        3 => any::<bool>().prop_map(|sliced| Step::Snapshot { sliced }),
         2 => pick().prop_map(|position| Step::Trim { position }),
         2 => (prop::bool::weighted(0.8), pick()).prop_map(|(snapshot, kept)| Step::Reopen { snapshot, kept }),
         1 => Just(Step::Verify),
@@ -147,6 +150,8 @@ struct World {
     topics: [u32; QUEUES as usize],
     /// The snapshot, the queues then, and how much of the log it covers.
     snapshot: Option<(Vec<u8>, Queues, usize)>,
+    /// The snapshot under way.
+    saving: Option<(Snapshot<MemoryDisk>, Queues, usize)>,
 }
 
 impl World {
@@ -163,6 +168,7 @@ impl World {
             time: 0,
             topics: [1; QUEUES as usize],
             snapshot: None,
+            saving: None,
         }
     }
 
@@ -230,9 +236,12 @@ impl World {
                 self.topics[queue as usize] += 1;
             }
             Step::Spill => block_on(self.index.spill()).expect("spill"),
-            Step::Snapshot => {
-                self.snapshot = Some((self.index.snapshot(), self.queues.clone(), self.log.len()));
-                block_on(self.index.sync()).expect("sync");
+            Step::Snapshot { sliced } => {
+                self.saving = None;
+                self.saving = Some((self.index.begin_snapshot(), self.queues.clone(), self.log.len()));
+                while !sliced && self.saving.is_some() {
+                    self.snapshot_slice();
+                }
             }
             Step::Trim { position } => {
                 let between = (self.log_end() - self.log_start.0) as usize;
@@ -243,6 +252,15 @@ impl World {
             Step::Verify => {
                 block_on(self.index.verify()).expect("a whole index");
             }
+        }
+    }
+
+    fn snapshot_slice(&mut self) {
+        let Some((saving, queues, covered)) = &mut self.saving else { return };
+        if let Some(bytes) = saving.step(1) {
+            self.snapshot = Some((bytes, std::mem::take(queues), *covered));
+            self.saving = None;
+            block_on(self.index.sync()).expect("sync");
         }
     }
 
@@ -273,6 +291,7 @@ impl World {
     }
 
     fn reopen(&mut self, with_snapshot: bool, kept: Pick) {
+        self.saving = None;
         block_on(self.index.close()).expect("close");
         assert_eq!(self.disk.open_files(), 0);
         self.epoch += 1;
@@ -326,6 +345,7 @@ proptest! {
         let mut world = World::new();
         for step in steps {
             world.run(step);
+            world.snapshot_slice();
         }
         world.check();
     }

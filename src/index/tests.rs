@@ -1,8 +1,10 @@
 //! The index as a whole, over a disk in memory.
 
 mod damage;
+mod faults;
 mod model;
 
+use std::ops::Range;
 use std::path::Path;
 
 use futures_lite::future::{block_on, poll_once};
@@ -47,7 +49,7 @@ fn entry(number: u64, base_offset: u64) -> IndexEntry {
 }
 
 /// Appends `count` batches to one queue, dense from its end.
-fn grow(index: &Index<MemoryDisk>, key: QueueKey, numbers: std::ops::Range<u64>) -> Vec<IndexEntry> {
+fn grow<D: Disk>(index: &Index<D>, key: QueueKey, numbers: Range<u64>) -> Vec<IndexEntry> {
     let mut appended = Vec::new();
     for number in numbers {
         let (_, end) = index.bounds(key).unwrap_or_default();

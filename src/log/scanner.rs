@@ -1,0 +1,358 @@
+//! A pass over a log: walking from batch to batch, and deciding what stands where none is. The rules are the table in
+//! `recovery`.
+
+use std::rc::Rc;
+
+use super::error::OpenError;
+use super::recovery::{Damage, Replay, Report, SCAN_BYTES, SEARCH_BYTES, StartAt};
+use super::segment::{SEGMENT_HEADER_BYTES, Segment};
+use crate::disk::{Disk, DiskError, DiskFile};
+use crate::limits::{BLOCK_BYTES, READ_BYTES};
+use crate::types::{LogPosition, Timestamp};
+use crate::wire::batch::{
+    BATCH_ALIGNMENT, BATCH_HEADER_BYTES, BATCH_MAGIC, BatchError, BatchHeader, records_match,
+};
+
+/// A pass over the log.
+pub(super) struct Scanner<D: Disk> {
+    padding: Padding,
+    segments: Vec<Rc<Segment<D>>>,
+    epoch_max: u32,
+    epoch_last: u32,
+    newest: Timestamp,
+    report: Report,
+}
+
+/// Whether a pass looks at the bytes between groups. They mean nothing to the broker, so only a check of the disk does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Padding {
+    Skip,
+    Check,
+}
+
+/// What a pass returns.
+pub(super) struct Scanned {
+    pub report: Report,
+    pub newest: Timestamp,
+}
+
+/// Bytes of one segment around the place of the scan.
+#[derive(Default)]
+struct Window {
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+/// What stands at the place where a batch is expected.
+enum AtPlace {
+    Whole(BatchHeader),
+    Harmed(BatchHeader),
+    Nothing,
+}
+
+/// What the search behind that place proved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Proof {
+    /// The log goes on here.
+    Continues(LogPosition),
+    /// The expected place was flushed once; the next valid batch of all is here.
+    Flushed(LogPosition),
+    None {
+        leftovers: bool,
+    },
+}
+
+impl<D: Disk> Scanner<D> {
+    pub fn new(segments: Vec<Rc<Segment<D>>>, epoch_max: u32, padding: Padding) -> Self {
+        let report = Report {
+            end: LogPosition::ZERO,
+            batches: 0,
+            bytes_scanned: 0,
+            damage: Vec::new(),
+            torn: false,
+            start_missing: false,
+        };
+        Self { padding, segments, epoch_max, epoch_last: 0, newest: Timestamp(0), report }
+    }
+
+    /// Walks from `start` to the end of the log.
+    pub async fn run<R: Replay>(mut self, start: StartAt, replay: &mut R) -> Result<Scanned, OpenError> {
+        let Some(first) = self.segments.first() else {
+            return Ok(Scanned { report: self.report, newest: self.newest });
+        };
+        let beginning = first.base.advance(SEGMENT_HEADER_BYTES as u64);
+        let mut place = match start {
+            StartAt::Position { position, epoch } if position >= beginning && self.holds(position) => {
+                self.epoch_last = epoch;
+                position
+            }
+            StartAt::Position { .. } => {
+                self.report.start_missing = true;
+                replay.restart();
+                beginning
+            }
+            StartAt::Beginning => beginning,
+        };
+        let mut window = Window::default();
+        let mut current = self.segment_for(place);
+        let mut settled_at = place;
+        while let Some(segment) = current.clone() {
+            if place.since(settled_at) >= SCAN_BYTES as u64 {
+                replay.settle().await?;
+                settled_at = place;
+            }
+            place = match self.look(&segment, place, &mut window).await? {
+                AtPlace::Whole(header) => {
+                    let from = (place.since(segment.base) - window.start) as usize;
+                    replay.whole(&header, &window.bytes[from..from + header.batch_bytes as usize]);
+                    self.note(&segment, &header)
+                }
+                at_place => match self.next_group(&segment, place, &mut window).await? {
+                    Proof::Continues(next) => {
+                        self.check_padding(&segment, place, next, &window);
+                        next
+                    }
+                    Proof::Flushed(next) => self.skip_damage(&segment, place, next, at_place, replay),
+                    Proof::None { leftovers } => {
+                        self.report.torn = leftovers || matches!(at_place, AtPlace::Harmed(_));
+                        break;
+                    }
+                },
+            };
+            if !segment.contains(place) {
+                current = self.segment_for(place);
+                window = Window::default();
+            }
+        }
+        self.report.end = place;
+        Ok(Scanned { report: self.report, newest: self.newest })
+    }
+
+    /// Takes note of a batch and returns the place behind it.
+    fn note(&mut self, segment: &Segment<D>, header: &BatchHeader) -> LogPosition {
+        self.epoch_last = header.epoch;
+        self.newest = self.newest.max(header.store_time);
+        segment.newest.set(Some(header.store_time));
+        self.report.batches += 1;
+        header.end_position()
+    }
+
+    fn skip_damage(
+        &mut self,
+        segment: &Segment<D>,
+        place: LogPosition,
+        next: LogPosition,
+        at_place: AtPlace,
+        replay: &mut impl Replay,
+    ) -> LogPosition {
+        let next = match at_place {
+            AtPlace::Harmed(header) => {
+                replay.harmed(&header);
+                self.note(segment, &header)
+            }
+            AtPlace::Whole(_) | AtPlace::Nothing => next,
+        };
+        let bytes = next.min(segment.end()).since(place);
+        let file = segment.path.display().to_string();
+        self.report.damage.push(Damage { file, position: place.since(segment.base), bytes });
+        next
+    }
+
+    /// What follows a place without a batch: mostly the next group, a few bytes on; else the search tells.
+    async fn next_group(
+        &mut self,
+        segment: &Segment<D>,
+        place: LogPosition,
+        window: &mut Window,
+    ) -> Result<Proof, OpenError> {
+        let at = place.since(segment.base).next_multiple_of(BLOCK_BYTES as u64);
+        if at + (BATCH_HEADER_BYTES as u64) <= segment.bytes {
+            self.fill(segment, window, place.since(segment.base), BLOCK_BYTES + BATCH_HEADER_BYTES).await?;
+            let next = segment.base.advance(at);
+            let header = BatchHeader::decode(&window.bytes[(at - window.start) as usize..]);
+            if header.is_ok_and(|header| header.previous_end == place && self.fits(&header, next)) {
+                return Ok(Proof::Continues(next));
+            }
+        }
+        self.search(place).await
+    }
+
+    /// The bytes between two groups of one run are zeros.
+    fn check_padding(
+        &mut self,
+        segment: &Segment<D>,
+        place: LogPosition,
+        next: LogPosition,
+        window: &Window,
+    ) {
+        let near = segment.contains(next) && next.since(place) < BLOCK_BYTES as u64;
+        if self.padding == Padding::Skip || !near {
+            return;
+        }
+        let from = (place.since(segment.base) - window.start) as usize;
+        let Some(gap) = window.bytes.get(from..from + next.since(place) as usize) else { return };
+        let same_run = BatchHeader::decode(&window.bytes[from + gap.len()..])
+            .is_ok_and(|header| header.epoch == self.epoch_last);
+        if let Some(at) = gap.iter().position(|byte| *byte != 0).filter(|_| same_run) {
+            let file = segment.path.display().to_string();
+            let position = place.since(segment.base) + at as u64;
+            self.report.damage.push(Damage { file, position, bytes: 1 });
+        }
+    }
+
+    fn holds(&self, position: LogPosition) -> bool {
+        // The end of a segment's last batch may be the segment's end.
+        self.segments.iter().any(|segment| segment.contains(position) || segment.end() == position)
+    }
+
+    /// The segment in which `place` lies; the very end of a segment belongs to it unless the next one follows there.
+    fn segment_for(&self, place: LogPosition) -> Option<Rc<Segment<D>>> {
+        let within = self.segments.iter().find(|segment| segment.contains(place));
+        within.or_else(|| self.segments.iter().find(|segment| segment.end() == place)).cloned()
+    }
+
+    fn fits(&self, header: &BatchHeader, position: LogPosition) -> bool {
+        header.position == position && (self.epoch_last..=self.epoch_max).contains(&header.epoch)
+    }
+
+    /// Decodes what stands at `place`.
+    async fn look(
+        &mut self,
+        segment: &Segment<D>,
+        place: LogPosition,
+        window: &mut Window,
+    ) -> Result<AtPlace, OpenError> {
+        let at = place.since(segment.base);
+        if at + BATCH_HEADER_BYTES as u64 > segment.bytes {
+            return Ok(AtPlace::Nothing);
+        }
+        self.fill(segment, window, at, BATCH_HEADER_BYTES).await?;
+        let from = (at - window.start) as usize;
+        let header = match BatchHeader::decode(&window.bytes[from..]) {
+            Ok(header) if self.fits(&header, place) => header,
+            Err(reason @ (BatchError::Version(_) | BatchError::Kind(_) | BatchError::Flags(_))) => {
+                let file = segment.path.display().to_string();
+                return Err(OpenError::Newer { file, what: reason.to_string() });
+            }
+            _ => return Ok(AtPlace::Nothing),
+        };
+        if at + u64::from(header.batch_bytes) > segment.bytes {
+            return Ok(AtPlace::Nothing);
+        }
+        self.fill(segment, window, at, header.batch_bytes as usize).await?;
+        let from = (at - window.start) as usize;
+        let whole = records_match(&window.bytes[from..from + header.batch_bytes as usize]);
+        Ok(if whole { AtPlace::Whole(header) } else { AtPlace::Harmed(header) })
+    }
+
+    /// Makes the window hold `bytes` from `at` on, reading ahead.
+    async fn fill(
+        &mut self,
+        segment: &Segment<D>,
+        window: &mut Window,
+        at: u64,
+        bytes: usize,
+    ) -> Result<(), DiskError> {
+        let end = window.start + window.bytes.len() as u64;
+        if window.start <= at && at + (bytes as u64).min(segment.bytes - at) <= end {
+            return Ok(());
+        }
+        let block = BLOCK_BYTES as u64;
+        let start = at / block * block;
+        if (window.start..end).contains(&start) {
+            window.bytes.drain(..(start - window.start) as usize);
+        } else {
+            window.bytes.clear();
+        }
+        window.start = start;
+        let have = start + window.bytes.len() as u64;
+        let want =
+            (at + bytes as u64).max(start + SCAN_BYTES as u64).next_multiple_of(block).min(segment.bytes);
+        read_parallel(segment, have, want, &mut window.bytes).await?;
+        self.report.bytes_scanned += want - have;
+        Ok(())
+    }
+
+    /// Looks behind `place` for a batch that proves what `place` is.
+    async fn search(&mut self, place: LogPosition) -> Result<Proof, OpenError> {
+        let mut leftovers = false;
+        let mut nearest: Option<LogPosition> = None;
+        let mut flushed = false;
+        for index in 0..self.segments.len() {
+            let segment = self.segments[index].clone();
+            if segment.end() <= place {
+                continue;
+            }
+            let from = place.0.max(segment.base.0 + SEGMENT_HEADER_BYTES as u64) - segment.base.0;
+            let to = (from + SEARCH_BYTES).next_multiple_of(BLOCK_BYTES as u64).min(segment.bytes);
+            let mut at = from / BLOCK_BYTES as u64 * BLOCK_BYTES as u64;
+            let mut first_step = from;
+            while at < to {
+                let end = (at + SCAN_BYTES as u64).min(to);
+                // A header may lie across the border of two steps.
+                let read_end = (end + BLOCK_BYTES as u64).min(segment.bytes);
+                let mut bytes = Vec::new();
+                read_parallel(&segment, at, read_end, &mut bytes).await?;
+                self.report.bytes_scanned += read_end - at;
+                let base = segment.base.advance(at);
+                for found in headers_in(&bytes, base, (first_step - at) as usize, (end - at) as usize) {
+                    if found.position <= place || !self.fits(&found, found.position) {
+                        continue;
+                    }
+                    leftovers = true;
+                    if found.previous_end == place {
+                        return Ok(Proof::Continues(found.position));
+                    }
+                    // Once a later batch vouches for the place, batches before that one are sound as well: they were
+                    // flushed with it, and are still there.
+                    nearest = nearest.or(Some(found.position));
+                    flushed |= found.flushed_end > place;
+                }
+                if let (true, Some(next)) = (flushed, nearest) {
+                    return Ok(Proof::Flushed(next));
+                }
+                at = end;
+                first_step = end;
+            }
+        }
+        Ok(Proof::None { leftovers })
+    }
+}
+
+/// Valid headers that start in `from..to` of `bytes`; `base` is the log position of the first byte.
+fn headers_in(
+    bytes: &[u8],
+    base: LogPosition,
+    from: usize,
+    to: usize,
+) -> impl Iterator<Item = BatchHeader> + '_ {
+    let from = from.next_multiple_of(BATCH_ALIGNMENT);
+    (from..to.min(bytes.len())).step_by(BATCH_ALIGNMENT).filter_map(move |at| {
+        if bytes.len() - at < BATCH_HEADER_BYTES || bytes[at..at + 4] != BATCH_MAGIC {
+            return None;
+        }
+        let header = BatchHeader::decode(&bytes[at..]).ok()?;
+        (header.position == base.advance(at as u64)).then_some(header)
+    })
+}
+
+/// Appends `from..to` of the segment's file to `output`, with a few reads in flight.
+async fn read_parallel<D: Disk>(
+    segment: &Segment<D>,
+    from: u64,
+    to: u64,
+    output: &mut Vec<u8>,
+) -> Result<(), DiskError> {
+    if from >= to {
+        return Ok(());
+    }
+    let reads =
+        (from..to).step_by(READ_BYTES).map(|at| segment.file.read(at, READ_BYTES.min((to - at) as usize)));
+    for piece in futures_util::future::join_all(reads).await {
+        match piece {
+            Ok(piece) => output.extend_from_slice(&piece),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
