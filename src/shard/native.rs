@@ -111,30 +111,18 @@ impl Native {
                     Err(error) => return self.refuse_framing(&error),
                 }
             };
+            self.connections.metrics.record(Stage::Receive, clock.monotonic().since(started));
             if self.connections.is_stopping() || self.connection.outbox.is_closed() {
                 return;
             }
             self.connection.outbox.drained(OUTBOX_PAUSE_BYTES).await;
             self.note_incomplete(buffer);
-            match self.receive(stream, buffer, needed).await {
-                Some(count) => buffer.received(count),
-                None => return,
+            match stream.read(buffer.space(needed)).await {
+                Ok(0) | Err(_) => return,
+                Ok(count) => buffer.received(count),
             }
             self.connections.metrics.socket_calls.add(1);
         }
-    }
-
-    /// Reads once; `None` at the end of the connection.
-    async fn receive(
-        &self,
-        stream: &mut TcpStream,
-        buffer: &mut ReceiveBuffer,
-        needed: usize,
-    ) -> Option<usize> {
-        let started = self.connections.clock.monotonic();
-        let read = stream.read(buffer.space(needed)).await;
-        self.connections.metrics.record(Stage::Receive, self.connections.clock.monotonic().since(started));
-        read.ok().filter(|count| *count > 0)
     }
 
     /// Starts or stops the watch over a frame that has begun and is not complete.
