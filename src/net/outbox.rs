@@ -13,6 +13,8 @@ const CHUNK_BYTES: usize = 64 * 1024;
 #[derive(Default)]
 pub struct Outbox {
     chunks: RefCell<VecDeque<Vec<u8>>>,
+    /// A sent chunk's memory, for the next one.
+    spare: RefCell<Vec<u8>>,
     bytes: Cell<usize>,
     closed: Cell<bool>,
     /// Woken when there is something to send, or nothing will come any more.
@@ -30,7 +32,7 @@ impl Outbox {
     pub fn push_with(&self, write: impl FnOnce(&mut Vec<u8>)) {
         let mut chunks = self.chunks.borrow_mut();
         if chunks.back().is_none_or(|last| last.len() >= CHUNK_BYTES) {
-            chunks.push_back(Vec::new());
+            chunks.push_back(self.spare.take());
         }
         let last = chunks.back_mut().expect("there is a chunk");
         let before = last.len();
@@ -52,9 +54,14 @@ impl Outbox {
         self.chunks.borrow_mut().pop_front()
     }
 
-    /// Takes note that bytes from [`take`](Outbox::take) were sent.
-    pub fn sent(&self, bytes: usize) {
-        self.bytes.set(self.bytes.get() - bytes);
+    /// Takes note that a chunk from [`take`](Outbox::take) was sent.
+    pub fn sent(&self, mut chunk: Vec<u8>) {
+        self.bytes.set(self.bytes.get() - chunk.len());
+        // Small chunks come again and again; a large answer's memory goes back.
+        if chunk.capacity() <= 2 * CHUNK_BYTES {
+            chunk.clear();
+            self.spare.replace(chunk);
+        }
         self.emptied.wake();
     }
 

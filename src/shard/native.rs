@@ -353,7 +353,7 @@ impl Native {
                 let sent = stream.write_all(&chunk).await;
                 self.connection.write_stalled_since.set(None);
                 self.connections.metrics.socket_calls.add(1);
-                outbox.sent(chunk.len());
+                outbox.sent(chunk);
                 if sent.is_err() {
                     // The peer is gone: what is still due to it is dropped, and the reader meets the end as well.
                     self.connection.end();
@@ -381,7 +381,7 @@ impl Native {
     /// Keeps the accounts of a connection whose peer is gone until nothing is due any more.
     async fn drop_answers(&self) {
         while let Some(chunk) = self.connection.outbox.take() {
-            self.connection.outbox.sent(chunk.len());
+            self.connection.outbox.sent(chunk);
         }
         let count = self.unsettled.borrow().len();
         self.unsettled.borrow_mut().clear();
