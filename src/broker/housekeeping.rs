@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use super::shard_broker::{Broker, owned_queues};
 use super::snapshot::Snapshot;
+use super::state_record::Change;
 use crate::api::Failure;
 use crate::disk::Disk;
 use crate::index::{IndexError, TrimProgress};
-use crate::types::{Level, LogPosition, MonotonicTime, Timestamp};
+use crate::types::{Level, LogPosition, MonotonicTime, QueueOffset, Timestamp};
 
 /// A start replays at most about this much log, unless it was written within `SNAPSHOT_INTERVAL_MIN`.
 const SNAPSHOT_BYTES: u64 = 64 * 1024 * 1024;
@@ -109,7 +110,18 @@ impl<D: Disk> Broker<D> {
         // No topic may change between the reading of the tables and the last batch.
         let _turn = self.topic_change.take().await;
         let mut payloads = vec![Vec::new()];
-        for change in self.tables.borrow().as_changes() {
+        // Offsets given out so far, durable or not: their batches stand before this checkpoint.
+        let mut ends: Vec<_> = {
+            let queues = self.queues.borrow();
+            let used = queues.values().filter(|queue| queue.next_offset.get() > QueueOffset::ZERO);
+            used.map(|queue| Change::QueueEnd { key: queue.key, offset: queue.next_offset.get() }).collect()
+        };
+        // In an order that does not depend on the table's seed.
+        ends.sort_by_key(|change| match change {
+            Change::QueueEnd { key, .. } => Some(*key),
+            _ => None,
+        });
+        for change in self.tables.borrow().as_changes().chain(ends) {
             let payload = payloads.last_mut().expect("there is one");
             change.encode(payload);
             if payload.len() >= CHECKPOINT_BATCH_BYTES {

@@ -16,7 +16,7 @@ use crate::disk::{Disk, DiskError};
 use crate::index::{Index, IndexError, IndexOptions, TrimProgress};
 use crate::log::{CommitLog, LogOptions, Manifest, OpenError, Replay, Report, StartAt};
 use crate::metrics::ShardMetrics;
-use crate::types::{LogPosition, QueueKey, WakerList};
+use crate::types::{LogPosition, QueueKey, QueueOffset, WakerList};
 use crate::wire::batch::{BatchHeader, Kind, state_payload};
 
 /// Queues looked at between two chances for others to run.
@@ -41,6 +41,9 @@ pub enum StartError {
 struct Rebuild<D: Disk> {
     tables: Tables,
     index: Index<D>,
+    /// Offsets that were given out once, as checkpoints say: none of them is given out again, even if damage has taken
+    /// the batches that had them.
+    ends: HashMap<QueueKey, QueueOffset>,
     /// The snapshot does not fit the log, or the index contradicts it: start again without.
     distrust: Option<String>,
     unreadable: Option<ChangeError>,
@@ -64,8 +67,17 @@ impl<D: Disk> Rebuild<D> {
     }
 
     fn change(&mut self, change: Change, position: LogPosition) {
-        if let Change::TopicRemoved(id) = &change {
-            remove_topic(&self.index, |key| key.topic == *id);
+        match &change {
+            Change::TopicRemoved(id) => remove_topic(&self.index, |key| key.topic == *id),
+            Change::QueueEnd { key, offset } => {
+                let is_empty = self.index.bounds(*key).is_none_or(|(first, end)| first == end);
+                if is_empty {
+                    self.index.ensure_queue_at(*key, *offset);
+                }
+                let end = self.ends.entry(*key).or_default();
+                *end = (*end).max(*offset);
+            }
+            Change::Topic(_) | Change::Offset { .. } | Change::NextTopicId(_) => {}
         }
         self.tables.apply(change, position);
     }
@@ -127,7 +139,7 @@ impl<D: Disk> Broker<D> {
                 Err(reason) => return Err(StartError::Log(contradiction(&options, reason))),
             },
         };
-        let Opened { log, tables, index, report } = opened;
+        let Opened { log, tables, index, ends, report } = opened;
         let snapshot_position = match (&snapshot, &rebuilt) {
             (Some(snapshot), None) => snapshot.position,
             _ => log.first_position(),
@@ -155,6 +167,11 @@ impl<D: Disk> Broker<D> {
         };
         let topics: Vec<_> = broker.tables.borrow().topics().cloned().collect();
         topics.iter().for_each(|topic| broker.make_queues(topic));
+        for (key, end) in ends {
+            if let Some(queue) = broker.queues.borrow().get(&key) {
+                queue.next_offset.set(queue.next_offset.get().max(end));
+            }
+        }
         Ok(OpenedBroker { broker: Rc::new(broker), report, rebuilt })
     }
 }
@@ -174,6 +191,7 @@ struct Opened<D: Disk> {
     log: CommitLog<D>,
     tables: Tables,
     index: Index<D>,
+    ends: HashMap<QueueKey, QueueOffset>,
     report: Report,
 }
 
@@ -200,7 +218,7 @@ impl<D: Disk> Attempt<'_, D> {
             Some(snapshot) => StartAt::Position { position: snapshot.position, epoch: snapshot.epoch },
             None => StartAt::Beginning,
         };
-        let mut rebuild = Rebuild { tables, index, distrust: None, unreadable: None };
+        let mut rebuild = Rebuild { tables, index, ends: HashMap::new(), distrust: None, unreadable: None };
         let log_options = LogOptions {
             directory: log_directory,
             shard: self.options.shard,
@@ -220,13 +238,13 @@ impl<D: Disk> Attempt<'_, D> {
         if let Some(error) = rebuild.unreadable {
             return Err(error.into());
         }
-        let Rebuild { tables, index, distrust, .. } = rebuild;
+        let Rebuild { tables, index, ends, distrust, .. } = rebuild;
         let distrust = match distrust {
             None => self.settle(&tables, &index, log.first_position()).await?,
             some => some,
         };
         match distrust {
-            None => Ok(Ok(Opened { log, tables, index, report })),
+            None => Ok(Ok(Opened { log, tables, index, ends, report })),
             Some(reason) => {
                 log.close().await?;
                 index.close().await?;

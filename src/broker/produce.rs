@@ -1,5 +1,7 @@
 //! Taking batches of messages.
 
+use std::time::Duration;
+
 use super::shard_broker::Broker;
 use crate::api::{Failure, Produced, Status};
 use crate::disk::Disk;
@@ -7,6 +9,9 @@ use crate::log::{AppendRefusal, LogFailure};
 use crate::types::{Level, LogPosition, QueueKey, QueueOffset, Timestamp};
 use crate::wire::batch::{BatchError, CheckedBatch};
 use crate::wire::record::RecordError;
+
+/// How often a producer that waits for the index looks whether it has failed.
+const RELIEF_CHECK: Duration = Duration::from_millis(100);
 
 /// A batch that is placed in the log and waits for its level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +71,13 @@ impl<D: Disk> Broker<D> {
         }
         let queue = self.queue(key).map_err(ProduceRefusal::Failed)?;
         if self.index.is_overfull() {
-            return Err(ProduceRefusal::Wait);
+            return Err(match &*self.index_failed.borrow() {
+                Some(reason) => ProduceRefusal::Failed(Failure::new(
+                    Status::StorageFailed,
+                    format!("the consume index failed: {reason}; restart the broker to build it anew"),
+                )),
+                None => ProduceRefusal::Wait,
+            });
         }
         let level = level.unwrap_or_else(|| self.level_of(key));
         let base_offset = queue.next_offset.get();
@@ -88,7 +99,8 @@ impl<D: Disk> Broker<D> {
     /// Waits until a refused batch is worth another try.
     pub async fn room(&self) {
         if self.index.is_overfull() {
-            self.index.relieved().await;
+            // Nobody is relieved when the index fails meanwhile: the next try says so.
+            futures_lite::future::or(self.index.relieved(), self.clock.sleep(RELIEF_CHECK)).await;
         } else {
             self.log.room().changed().await;
         }

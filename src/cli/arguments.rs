@@ -2,9 +2,11 @@
 
 use clap::{Parser, Subcommand};
 
+use crate::cli::bench::BenchArguments;
 use crate::cli::completion::CompletionArguments;
 use crate::cli::consume::ConsumeArguments;
 use crate::cli::group::GroupArguments;
+use crate::cli::log::LogArguments;
 use crate::cli::output::OutputFormat;
 use crate::cli::produce::ProduceArguments;
 use crate::cli::serve::ServeArguments;
@@ -35,8 +37,12 @@ pub enum Command {
     Consume(ConsumeArguments),
     /// List, describe and reset consumer groups
     Group(GroupArguments),
+    /// Measure a broker: throughput, latency, and whether every message arrives once and in order
+    Bench(BenchArguments),
     /// Print counters and latencies of every shard
     Status(StatusArguments),
+    /// Check or print the files of a broker that does not run
+    Log(LogArguments),
     /// Print a completion script for a shell
     Completion(CompletionArguments),
 }

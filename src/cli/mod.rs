@@ -5,6 +5,7 @@
 //! sentence on standard error; with `-o json` it is a JSON object with at least `error` and `exit_code`.
 
 mod arguments;
+mod bench;
 mod calendar;
 mod completion;
 mod config;
@@ -14,6 +15,7 @@ mod error;
 mod fields;
 mod group;
 mod lines;
+mod log;
 mod message_json;
 mod output;
 mod place;

@@ -107,7 +107,7 @@ pub fn bytes_for_people(bytes: f64) -> String {
         bytes if bytes >= 1e9 => (bytes / 1e9, "GB"),
         bytes if bytes >= 1e6 => (bytes / 1e6, "MB"),
         bytes if bytes >= 1e3 => (bytes / 1e3, "kB"),
-        _ => (bytes, "B"),
+        _ => return format!("{bytes:.0} B"),
     };
     format!("{} {unit}", three_digits(value))
 }

@@ -349,6 +349,21 @@ mod tests {
     }
 
     #[test]
+    fn the_layout_is_as_documented() {
+        let block = Block::of_entries(&identity(0), &[entry(1)], None);
+        let mut expected = [0; BLOCK_BYTES];
+        expected[..8].copy_from_slice(b"TPIX\x01\x00\x01\x00");
+        let fields = [(12, 5), (16, 7), (20, 3), (24, 2), (28, 9), (32, 1000)];
+        let entry = [(64, 1010), (72, 512), (80, 100), (88, 10), (92, 500)];
+        for (at, value) in fields.into_iter().chain(entry) {
+            put_u32(&mut expected, at, value);
+        }
+        let checksum = crc32c::crc32c_append(crc32c::crc32c(&expected[..8]), &expected[12..]);
+        put_u32(&mut expected, 8, checksum);
+        assert!(block.as_bytes() == expected);
+    }
+
+    #[test]
     fn a_spare_block_leaves_no_trace() {
         let reused = Block::of_entries(&identity(0), &[entry(0)], Some(full()));
         let fresh = Block::of_entries(&identity(0), &[entry(0)], None);

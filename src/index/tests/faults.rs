@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::rc::Rc;
 
-use futures_lite::future::{block_on, yield_now};
+use futures_lite::future::{block_on, poll_once, yield_now};
 
 use super::{ALL, DIRECTORY, entry, grow, key, small};
 use crate::disk::faulty::{FaultPlan, FaultyDisk, Rule, When};
@@ -280,5 +280,30 @@ fn everything_may_go_on_at_once() {
             scene.index.close().await.expect("close");
         });
         assert_eq!((disk.open_files(), disk.abandoned_calls()), (0, 0), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_trim_in_the_middle_of_a_lookup_moves_it_to_the_new_start() {
+    for seed in 0..20 {
+        let disk = FaultyDisk::new(seed, FaultPlan::reordered());
+        let index = block_on(open(&disk, 1, None)).expect("open");
+        let entries = grow(&index, key(0), 0..200);
+        block_on(index.spill()).expect("spill");
+        let mut lookup = Box::pin(index.lookup(key(0), QueueOffset::ZERO, ALL));
+        let mut find = Box::pin(index.find_time(key(0), Timestamp::default()));
+        let mut time = None;
+        for _ in 0..seed {
+            time = time.or_else(|| block_on(poll_once(&mut find)));
+            assert!(block_on(poll_once(&mut lookup)).is_none(), "a lookup of 200 blocks takes longer");
+        }
+        block_on(trim(&index, LogPosition(150_000))).expect("trim");
+        let found = block_on(lookup).expect("what is left");
+        // Blocks that were read before the trim may still be answered.
+        let place = entries.iter().position(|entry| Some(entry) == found.first()).expect("it was appended");
+        assert!(place == 0 || place == 150, "seed {seed}: {place}");
+        assert_eq!(found, entries[place..place + found.len()]);
+        let time = time.unwrap_or_else(|| block_on(find)).expect("what is left");
+        assert!(time == QueueOffset::ZERO || time == entries[150].base_offset, "seed {seed}: {time}");
     }
 }

@@ -1,0 +1,33 @@
+# The daily commands; `just` lists them. None is needed to build, run or test: cargo is enough.
+
+default:
+    @just --list
+
+# Start a broker on ./data
+serve *flags:
+    cargo run --release -- serve --data data {{flags}}
+
+# The README's first command
+demo:
+    bash tools/demo.sh
+
+# The README's second command
+test:
+    cargo test
+
+# Everything that CI checks
+check:
+    bash .ci/run
+
+# Format and lint
+lint:
+    cargo fmt --all
+    cargo clippy --all-targets --all-features -- -D warnings
+
+# Code for src/wire/turbopump.fbs (needs cmake and a C++ compiler, the first build takes minutes)
+generate:
+    cargo run --manifest-path tools/generate/Cargo.toml
+
+# SIGKILL at random moments, 200 rounds
+kill rounds="200":
+    TURBOPUMP_KILL_ROUNDS={{rounds}} cargo test --release --test kill -- --nocapture

@@ -1,0 +1,139 @@
+//! A non-blocking native connection that sends pre-encoded frames from where they lie and cuts answers out of one
+//! receive buffer. The client library's connection is the one for programs; this one exists so that a generator on one
+//! core can outrun a broker on another.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use crate::client::{Client, ClientError};
+use crate::limits;
+use crate::wire::frame::{self, Frame, FrameError, PREFACE_BYTES};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why a bench connection is of no more use.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketError {
+    #[error("cannot connect to {address}: {source}")]
+    Connect { address: String, source: io::Error },
+    #[error("the connection to {address} is gone: {source}")]
+    Lost { address: String, source: io::Error },
+    #[error("the broker at {address} closed the connection")]
+    Closed { address: String },
+    #[error("the broker at {address} breaks the protocol: {reason}")]
+    Protocol { address: String, reason: String },
+}
+
+pub struct BenchSocket {
+    stream: TcpStream,
+    address: String,
+    input: Vec<u8>,
+    /// Received and not yet consumed: `start..end`.
+    start: usize,
+    end: usize,
+}
+
+impl BenchSocket {
+    /// Connects and exchanges prefaces. `input_bytes` is how much is read at once; it grows when a frame is larger.
+    pub fn connect(address: &str, input_bytes: usize) -> Result<Self, SocketError> {
+        let refused = |source| SocketError::Connect { address: address.to_owned(), source };
+        let mut stream = TcpStream::connect(address).map_err(refused)?;
+        let theirs = greet(&mut stream).map_err(refused)?;
+        let protocol = |error: FrameError| SocketError::Protocol {
+            address: address.to_owned(),
+            reason: error.to_string(),
+        };
+        frame::check_preface(&theirs).map_err(protocol)?;
+        stream.set_nonblocking(true).map_err(refused)?;
+        Ok(Self { stream, address: address.to_owned(), input: vec![0; input_bytes], start: 0, end: 0 })
+    }
+
+    /// Writes what the socket takes now; 0 when it is full.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<usize, SocketError> {
+        match self.stream.write(bytes) {
+            Ok(count) => Ok(count),
+            Err(error) if is_transient(&error) => Ok(0),
+            Err(source) => Err(SocketError::Lost { address: self.address.clone(), source }),
+        }
+    }
+
+    /// Reads once. Whether anything came.
+    pub fn read(&mut self) -> Result<bool, SocketError> {
+        self.make_room()?;
+        match self.stream.read(&mut self.input[self.end..]) {
+            Ok(0) => Err(SocketError::Closed { address: self.address.clone() }),
+            Ok(count) => {
+                self.end += count;
+                Ok(true)
+            }
+            Err(error) if is_transient(&error) => Ok(false),
+            Err(source) => Err(SocketError::Lost { address: self.address.clone(), source }),
+        }
+    }
+
+    /// The next whole frame that was read.
+    pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, SocketError> {
+        let cut = frame::cut(&self.input[self.start..self.end]).map_err(|error| SocketError::Protocol {
+            address: self.address.clone(),
+            reason: error.to_string(),
+        })?;
+        if let Some(frame) = &cut {
+            self.start += frame.frame_bytes;
+        }
+        Ok(cut)
+    }
+
+    pub fn protocol_error(&self, reason: impl ToString) -> SocketError {
+        SocketError::Protocol { address: self.address.clone(), reason: reason.to_string() }
+    }
+
+    /// Makes sure that a read has room, and that the frame at the front will fit.
+    fn make_room(&mut self) -> Result<(), SocketError> {
+        if self.start == self.end {
+            // The front of the buffer is what the cache holds.
+            (self.start, self.end) = (0, 0);
+            return Ok(());
+        }
+        let wanted = frame::frame_bytes(&self.input[self.start..self.end])
+            .map_err(|error| self.protocol_error(error))?
+            .unwrap_or(frame::FRAME_HEADER_BYTES);
+        if self.start + wanted > self.input.len() {
+            self.input.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+            let bytes = self.input.len().max(wanted).min(limits::FRAME_BYTES_MAX);
+            self.input.resize(bytes, 0);
+        }
+        Ok(())
+    }
+}
+
+impl AsFd for BenchSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+fn greet(stream: &mut TcpStream) -> io::Result<[u8; PREFACE_BYTES]> {
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(CONNECT_TIMEOUT))?;
+    stream.write_all(&frame::preface())?;
+    let mut theirs = [0; PREFACE_BYTES];
+    stream.read_exact(&mut theirs)?;
+    Ok(theirs)
+}
+
+fn is_transient(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}
+
+/// The addresses of the shards in the order of their ids, each replaced by the bootstrap address where it cannot be
+/// reached, as the client library does.
+pub fn shard_addresses(client: &mut Client) -> Result<Vec<String>, ClientError> {
+    let listed: Vec<String> = client.shards().map(|shard| shard.address.clone()).collect();
+    let reachable = |address: &String| TcpStream::connect(address.as_str()).is_ok();
+    let server = client.server().to_owned();
+    Ok(listed.into_iter().map(|address| if reachable(&address) { address } else { server.clone() }).collect())
+}
