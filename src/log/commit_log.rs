@@ -10,7 +10,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use super::error::{AppendRefusal, LogFailure, OpenError};
 use super::group::{ClosedGroup, OpenGroup};
-use super::read::ReadBudget;
+use super::read::SHARD_READ_BYTES_MAX;
 use super::recovery::{self, Replay, Report, StartAt};
 use super::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentHeader, SegmentInfo};
 use super::supply::Supply;
@@ -20,7 +20,7 @@ use crate::clock::SharedClock;
 use crate::disk::{Disk, DiskError, DiskFile};
 use crate::limits;
 use crate::metrics::{ShardMetrics, Stage};
-use crate::types::{Level, LogPosition, QueueKey, QueueOffset, ShardId, Timestamp, WakerList};
+use crate::types::{ByteBudget, Level, LogPosition, QueueKey, QueueOffset, ShardId, Timestamp, WakerList};
 use crate::wire::batch::{BATCH_ALIGNMENT, CheckedBatch, Kind, Placing, align_batch};
 
 /// While nobody waits for a flush, written bytes may stay unflushed up to this many and this long.
@@ -80,7 +80,8 @@ pub(super) struct Inner<D: Disk> {
     pub open: RefCell<OpenGroup<D>>,
     pub watermarks: Watermarks,
     pub tail: RefCell<TailCache<D::Buffer>>,
-    pub reads: ReadBudget,
+    /// Bounds the memory of disk reads.
+    pub reads: ByteBudget,
     pub supply: Supply<D>,
     /// Woken when the open group gets its first batch, or on `stop`.
     work: WakerList,
@@ -119,7 +120,7 @@ impl<D: Disk> CommitLog<D> {
             open: RefCell::new(open),
             watermarks: Watermarks::new(end),
             tail: RefCell::new(TailCache::new(options.tail_cache_bytes)),
-            reads: ReadBudget::new(),
+            reads: ByteBudget::new(SHARD_READ_BYTES_MAX),
             supply: Supply::new(recovered.spares),
             work: WakerList::new(),
             room: WakerList::new(),

@@ -31,11 +31,7 @@ pub enum ListenError {
 }
 
 /// Opens a listening socket. `flag` is the one that chose the address, for whoever has to choose another.
-pub fn bind(
-    address: SocketAddr,
-    sharing: Sharing,
-    flag: &'static str,
-) -> Result<TcpListener, ListenError> {
+pub fn bind(address: SocketAddr, sharing: Sharing, flag: &'static str) -> Result<TcpListener, ListenError> {
     let open = || -> io::Result<TcpListener> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;

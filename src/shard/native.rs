@@ -30,7 +30,7 @@ use crate::wire::frame::{self, Frame, FrameError, PREFACE_BYTES};
 /// Bytes taken and given by the reader before it lets the executor look at its rings.
 const TURN_BYTES: usize = 2 * 1024 * 1024;
 /// A connection with more than this unsent gets no further requests read, and no fetch answered.
-const OUTBOX_PAUSE_BYTES: usize = 4 * 1024 * 1024;
+pub(super) const OUTBOX_PAUSE_BYTES: usize = 4 * 1024 * 1024;
 
 const _: () = assert!(
     OUTBOX_PAUSE_BYTES + limits::FETCH_BYTES_MAX + limits::BATCH_BYTES_MAX
@@ -115,7 +115,7 @@ impl Native {
             if self.connections.is_stopping() || self.connection.outbox.is_closed() {
                 return;
             }
-            self.connection.outbox.drained(OUTBOX_PAUSE_BYTES).await;
+            self.connection.outbox.drained(self.connections.unread_bytes_max()).await;
             self.note_incomplete(buffer);
             match stream.read(buffer.space(needed)).await {
                 Ok(0) | Err(_) => return,
@@ -218,7 +218,7 @@ impl Native {
         let broker = &self.connections.broker;
         let options = broker.options();
         let is_ours = fetch.key.queue.shard(options.shard_count) == options.shard;
-        if is_ours && self.connection.outbox.bytes() <= OUTBOX_PAUSE_BYTES {
+        if is_ours && self.connection.outbox.bytes() <= self.connections.unread_bytes_max() {
             match broker.fetch_now(&fetch) {
                 Ok(FetchStep::Ready(fetched)) => {
                     let bytes = fetched.batches.len();
@@ -249,7 +249,13 @@ impl Native {
         let native = self.clone();
         let queue = native.connections.task_queue(&request);
         let task = async move {
+            let forwarded_bytes = match &request {
+                Request::Produce(produce) => produce.batch.len(),
+                _ => 0,
+            };
+            let reservation = native.connections.forwarded.reserve(forwarded_bytes).await;
             let reply = native.carry_out(request).await;
+            drop(reservation);
             native.answer(correlation, reply);
             if !waits_long {
                 native.note_answered();
@@ -282,7 +288,7 @@ impl Native {
             self.fetch_turn_ended.changed().await;
         }
         self.fetch_turn.set(is_ours);
-        self.connection.outbox.drained(OUTBOX_PAUSE_BYTES).await;
+        self.connection.outbox.drained(self.connections.unread_bytes_max()).await;
         let now = Fetch { wait: if is_ours { Duration::ZERO } else { fetch.wait }, ..fetch };
         let reply = broker.handle(Request::Fetch(now)).await;
         if is_ours {
