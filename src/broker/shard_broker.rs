@@ -20,7 +20,7 @@ use crate::types::{LogPosition, QueueKey, QueueNumber, ShardId, TopicId, WakerLi
 /// One shard's broker. Owned by one executor and shared by its tasks.
 ///
 /// 1. `queues` holds exactly the queues of the topics in `tables` that this shard owns.
-/// 2. Tables, index and `durable_end` of the queues change in [`apply`](Broker::apply) only, in log order.
+/// 2. Tables, index and `durable_end` of the queues change in `apply` only, in log order.
 pub struct Broker<D: Disk> {
     pub(super) disk: D,
     pub(super) options: BrokerOptions,

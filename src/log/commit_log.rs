@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-use futures_util::stream::{FuturesUnordered, StreamExt};
+use futures_util::future::join_all;
 
 use super::error::{AppendRefusal, LogFailure, OpenError};
 use super::group::{ClosedGroup, OpenGroup};
@@ -298,18 +298,12 @@ impl<D: Disk> CommitLog<D> {
         let started = inner.clock.monotonic();
         let from = group.start.since(segment.base);
         segment.wait_until_not_zeroing(from, from + group.bytes as u64).await;
-        let mut writes: FuturesUnordered<_> = group
+        let writes = group
             .pieces
             .iter()
-            .map(|(position, buffer)| segment.file.write(position.since(segment.base), buffer.clone()))
-            .collect();
-        let mut outcome = Ok(());
+            .map(|(position, buffer)| segment.file.write(position.since(segment.base), buffer.clone()));
         // All writes are driven to their end, even behind a failure: the kernel reads from their buffers.
-        while let Some(written) = writes.next().await {
-            outcome = outcome.and(written);
-        }
-        drop(writes);
-        outcome?;
+        join_all(writes).await.into_iter().collect::<Result<(), _>>()?;
         segment.newest.set(group.batches.last().map(|batch| batch.store_time));
         {
             let mut tail = inner.tail.borrow_mut();
