@@ -3,9 +3,14 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+/// How long an address in use is tried again. The rings of a process that was killed hold its listening sockets for some
+/// milliseconds after its end, until the kernel has taken them apart.
+const IN_USE_PATIENCE: Duration = Duration::from_secs(2);
+const IN_USE_PAUSE: Duration = Duration::from_millis(10);
 /// Connections that the kernel keeps until they are accepted.
 const BACKLOG: i32 = 1024;
 
@@ -30,7 +35,8 @@ pub enum ListenError {
     Other { address: SocketAddr, source: io::Error },
 }
 
-/// Opens a listening socket. `flag` is the one that chose the address, for whoever has to choose another.
+/// Opens a listening socket; blocks for a while when the address is in use. `flag` is the one that chose the address,
+/// for whoever has to choose another.
 pub fn bind(address: SocketAddr, sharing: Sharing, flag: &'static str) -> Result<TcpListener, ListenError> {
     let open = || -> io::Result<TcpListener> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
@@ -40,7 +46,16 @@ pub fn bind(address: SocketAddr, sharing: Sharing, flag: &'static str) -> Result
         socket.listen(BACKLOG)?;
         Ok(socket.into())
     };
-    open().map_err(|source| match source.kind() {
+    let started = Instant::now();
+    let opened = loop {
+        match open() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && started.elapsed() < IN_USE_PATIENCE => {
+                std::thread::sleep(IN_USE_PAUSE);
+            }
+            opened => break opened,
+        }
+    };
+    opened.map_err(|source| match source.kind() {
         io::ErrorKind::AddrInUse => ListenError::InUse { address, flag },
         io::ErrorKind::AddrNotAvailable => ListenError::NotOurs { address, flag },
         io::ErrorKind::PermissionDenied => ListenError::Forbidden { address, flag },

@@ -102,6 +102,8 @@ impl Native {
                         let frame_bytes = frame.frame_bytes;
                         since_turn += frame_bytes + self.take(&frame, started).await;
                         buffer.consume(frame_bytes);
+                        // The next frame has the whole time again.
+                        self.connection.incomplete_since.set(None);
                         if since_turn >= TURN_BYTES {
                             since_turn = 0;
                             reactor_turn().await;
