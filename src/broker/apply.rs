@@ -67,7 +67,7 @@ impl<D: Disk> Broker<D> {
                 self.make_queues(topic);
                 None
             }
-            Change::Offset { .. } | Change::NextTopicId(_) => None,
+            Change::Offset { .. } | Change::NextTopicId(_) | Change::QueueEnd { .. } => None,
         };
         self.tables.borrow_mut().apply(change, position);
         if let Some(id) = removed {

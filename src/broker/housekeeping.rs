@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use super::shard_broker::{Broker, owned_queues};
 use super::snapshot::Snapshot;
+use super::state_record::Change;
 use crate::api::Failure;
 use crate::disk::Disk;
 use crate::index::{IndexError, TrimProgress};
-use crate::types::{Level, LogPosition, MonotonicTime, Timestamp};
+use crate::types::{Level, LogPosition, MonotonicTime, QueueOffset, Timestamp};
 
 /// A start replays at most about this much log, unless it was written within `SNAPSHOT_INTERVAL_MIN`.
 const SNAPSHOT_BYTES: u64 = 64 * 1024 * 1024;
@@ -82,14 +83,19 @@ impl<D: Disk> Broker<D> {
     /// Makes tables and index durable as of now, so that the next start replays only what comes behind.
     pub async fn take_snapshot(&self) -> Result<(), IndexError> {
         self.index.spill().await?;
-        // No await between these three: they are one moment of the log.
+        // No await between these: they are one moment of the log.
         let position = self.log.watermarks().durable_end();
+        let newest = self.log.newest();
         let mut tables = Vec::new();
-        self.tables.borrow().as_changes().for_each(|change| change.encode(&mut tables));
+        self.tables
+            .borrow()
+            .as_changes()
+            .chain(self.queue_ends())
+            .for_each(|change| change.encode(&mut tables));
         let index = self.index.snapshot();
         self.index.sync().await?;
         let sequence = self.snapshot_slot.get() + 1;
-        let snapshot = Snapshot { sequence, position, epoch: self.log.epoch(), tables, index };
+        let snapshot = Snapshot { sequence, position, epoch: self.log.epoch(), newest, tables, index };
         snapshot.write(&self.disk, &self.options.directory).await?;
         self.snapshot_slot.set(sequence);
         self.snapshot_position.set(position);
@@ -109,7 +115,7 @@ impl<D: Disk> Broker<D> {
         // No topic may change between the reading of the tables and the last batch.
         let _turn = self.topic_change.take().await;
         let mut payloads = vec![Vec::new()];
-        for change in self.tables.borrow().as_changes() {
+        for change in self.tables.borrow().as_changes().chain(self.queue_ends()) {
             let payload = payloads.last_mut().expect("there is one");
             change.encode(payload);
             if payload.len() >= CHECKPOINT_BATCH_BYTES {
@@ -130,6 +136,15 @@ impl<D: Disk> Broker<D> {
         let holder = segments.iter().rev().find(|segment| segment.base <= first);
         self.checkpoint_segment.set(holder.map(|segment| segment.base));
         Ok(())
+    }
+
+    /// How far the offsets of each queue were given out, in the order of the queues.
+    fn queue_ends(&self) -> Vec<Change> {
+        let queues = self.queues.borrow();
+        let mut ends: Vec<_> = queues.values().map(|queue| (queue.key, queue.durable_end.get())).collect();
+        ends.retain(|(_, offset)| *offset > QueueOffset::ZERO);
+        ends.sort();
+        ends.into_iter().map(|(key, offset)| Change::QueueEnd { key, offset }).collect()
     }
 
     /// Removes the oldest segments as far as age and size ask, one after the other.

@@ -1,7 +1,7 @@
 //! Starting a shard: snapshot, replay, and the index from the log when it cannot be trusted.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 use super::apply::entry_of_header;
@@ -16,7 +16,7 @@ use crate::disk::{Disk, DiskError};
 use crate::index::{Index, IndexError, IndexOptions, TrimProgress};
 use crate::log::{CommitLog, LogOptions, Manifest, OpenError, Replay, Report, StartAt};
 use crate::metrics::ShardMetrics;
-use crate::types::{LogPosition, QueueKey, WakerList};
+use crate::types::{LogPosition, QueueKey, QueueOffset, WakerList};
 use crate::wire::batch::{BatchHeader, Kind, state_payload};
 
 /// Queues looked at between two chances for others to run.
@@ -37,10 +37,14 @@ pub enum StartError {
     Newer(#[from] ChangeError),
 }
 
+/// Where each queue ended when that was last written down.
+type QueueEnds = BTreeMap<QueueKey, QueueOffset>;
+
 /// What replay builds, and what it stumbled over.
 struct Rebuild<D: Disk> {
     tables: Tables,
     index: Index<D>,
+    ends: QueueEnds,
     /// The snapshot does not fit the log, or the index contradicts it: start again without.
     distrust: Option<String>,
     unreadable: Option<ChangeError>,
@@ -64,8 +68,15 @@ impl<D: Disk> Rebuild<D> {
     }
 
     fn change(&mut self, change: Change, position: LogPosition) {
-        if let Change::TopicRemoved(id) = &change {
-            remove_topic(&self.index, |key| key.topic == *id);
+        match &change {
+            Change::TopicRemoved(id) => {
+                remove_topic(&self.index, |key| key.topic == *id);
+                self.ends.retain(|key, _| key.topic != *id);
+            }
+            Change::QueueEnd { key, offset } => {
+                self.ends.insert(*key, *offset);
+            }
+            Change::Topic(_) | Change::Offset { .. } | Change::NextTopicId(_) => {}
         }
         self.tables.apply(change, position);
     }
@@ -127,7 +138,7 @@ impl<D: Disk> Broker<D> {
                 Err(reason) => return Err(StartError::Log(contradiction(&options, reason))),
             },
         };
-        let Opened { log, tables, index, report } = opened;
+        let Opened { log, tables, index, ends, report } = opened;
         let snapshot_position = match (&snapshot, &rebuilt) {
             (Some(snapshot), None) => snapshot.position,
             _ => log.first_position(),
@@ -155,7 +166,21 @@ impl<D: Disk> Broker<D> {
         };
         let topics: Vec<_> = broker.tables.borrow().topics().cloned().collect();
         topics.iter().for_each(|topic| broker.make_queues(topic));
+        broker.raise_ends(&ends);
         Ok(OpenedBroker { broker: Rc::new(broker), report, rebuilt })
+    }
+
+    /// Lets no queue end before an offset that it has given out. The batches in between are gone.
+    fn raise_ends(&self, ends: &QueueEnds) {
+        let queues = self.queues.borrow();
+        for queue in ends.keys().filter_map(|key| queues.get(key)) {
+            let end = ends[&queue.key].max(queue.durable_end.get());
+            if self.index.bounds(queue.key).is_none_or(|(first, end)| first == end) {
+                self.index.ensure_queue_at(queue.key, end);
+            }
+            queue.durable_end.set(end);
+            queue.next_offset.set(end);
+        }
     }
 }
 
@@ -174,6 +199,7 @@ struct Opened<D: Disk> {
     log: CommitLog<D>,
     tables: Tables,
     index: Index<D>,
+    ends: QueueEnds,
     report: Report,
 }
 
@@ -190,17 +216,19 @@ impl<D: Disk> Attempt<'_, D> {
             Err(IndexError::Disk(error)) => return Err(error.into()),
             Err(error) => return Ok(Err(error.to_string())),
         };
-        let mut tables = Tables::default();
-        if let Some(snapshot) = snapshot {
-            for change in decode_changes(&snapshot.tables)? {
-                tables.apply(change, snapshot.position);
-            }
-        }
         let start = match snapshot {
-            Some(snapshot) => StartAt::Position { position: snapshot.position, epoch: snapshot.epoch },
+            Some(snapshot) => StartAt::Position {
+                position: snapshot.position,
+                epoch: snapshot.epoch,
+                newest: snapshot.newest,
+            },
             None => StartAt::Beginning,
         };
-        let mut rebuild = Rebuild { tables, index, distrust: None, unreadable: None };
+        let tables = Tables::default();
+        let mut rebuild = Rebuild { tables, index, ends: QueueEnds::new(), distrust: None, unreadable: None };
+        if let Some(snapshot) = snapshot {
+            rebuild.state(&snapshot.tables, snapshot.position);
+        }
         let log_options = LogOptions {
             directory: log_directory,
             shard: self.options.shard,
@@ -220,13 +248,13 @@ impl<D: Disk> Attempt<'_, D> {
         if let Some(error) = rebuild.unreadable {
             return Err(error.into());
         }
-        let Rebuild { tables, index, distrust, .. } = rebuild;
+        let Rebuild { tables, index, ends, distrust, .. } = rebuild;
         let distrust = match distrust {
             None => self.settle(&tables, &index, log.first_position()).await?,
             some => some,
         };
         match distrust {
-            None => Ok(Ok(Opened { log, tables, index, report })),
+            None => Ok(Ok(Opened { log, tables, index, ends, report })),
             Some(reason) => {
                 log.close().await?;
                 index.close().await?;

@@ -11,6 +11,7 @@
 //! kind 2, topic removed:  u32 id
 //! kind 3, offset:         u32 topic, u32 queue, u64 offset, u64 origin, group name
 //! kind 4, next topic id:  u32 id
+//! kind 5, queue end:      u32 topic, u32 queue, u64 offset
 //! ```
 //!
 //! Names reach to the end of the body. `origin` is 0 for a commit; in a checkpoint, which repeats older commits, it is
@@ -26,6 +27,7 @@ const TOPIC: u8 = 1;
 const TOPIC_REMOVED: u8 = 2;
 const OFFSET: u8 = 3;
 const NEXT_TOPIC_ID: u8 = 4;
+const QUEUE_END: u8 = 5;
 
 const CHANGE_HEADER_BYTES: usize = 5;
 
@@ -34,8 +36,19 @@ const CHANGE_HEADER_BYTES: usize = 5;
 pub enum Change {
     Topic(Topic),
     TopicRemoved(TopicId),
-    Offset { group: GroupName, key: QueueKey, offset: QueueOffset, origin: Option<LogPosition> },
+    Offset {
+        group: GroupName,
+        key: QueueKey,
+        offset: QueueOffset,
+        origin: Option<LogPosition>,
+    },
     NextTopicId(TopicId),
+    /// Offsets below this one were given out. Part of checkpoints: without it a queue whose last batches have gone with
+    /// their segments, or are damaged, would give them out again, and groups that are beyond would miss messages.
+    QueueEnd {
+        key: QueueKey,
+        offset: QueueOffset,
+    },
 }
 
 /// Why stored changes cannot be read. Their checksum was right, so another release wrote them.
@@ -99,6 +112,12 @@ impl Change {
                 output.extend_from_slice(&id.0.to_le_bytes());
                 NEXT_TOPIC_ID
             }
+            Change::QueueEnd { key, offset } => {
+                output.extend_from_slice(&key.topic.0.to_le_bytes());
+                output.extend_from_slice(&key.queue.0.to_le_bytes());
+                output.extend_from_slice(&offset.0.to_le_bytes());
+                QUEUE_END
+            }
         };
         let body_bytes = (output.len() - start - CHANGE_HEADER_BYTES) as u32;
         output[start] = kind;
@@ -138,6 +157,13 @@ impl Change {
             NEXT_TOPIC_ID => {
                 fixed(4)?;
                 Ok(Change::NextTopicId(TopicId(get_u32(body, 0))))
+            }
+            QUEUE_END => {
+                fixed(16)?;
+                Ok(Change::QueueEnd {
+                    key: QueueKey { topic: TopicId(get_u32(body, 0)), queue: QueueNumber(get_u32(body, 4)) },
+                    offset: QueueOffset(get_u64(body, 8)),
+                })
             }
             _ => Err(ChangeError::Kind(kind)),
         }
@@ -180,6 +206,7 @@ mod tests {
             Change::Offset { group, key, offset: QueueOffset(5), origin: Some(LogPosition(8192)) },
             Change::TopicRemoved(TopicId(2)),
             Change::NextTopicId(TopicId(4)),
+            Change::QueueEnd { key, offset: QueueOffset(12) },
         ]
     }
 
