@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::queue::Queue;
 use super::shard_broker::{Broker, owned_queues};
 use super::snapshot::Snapshot;
 use super::state_record::Change;
@@ -105,14 +106,19 @@ impl<D: Disk> Broker<D> {
     /// Makes tables and index durable as of now, so that the next start replays only what comes behind.
     pub async fn take_snapshot(&self) -> Result<(), IndexError> {
         self.index.spill().await?;
-        // No await between these three: they are one moment of the log.
+        // No await between these: they are one moment of the log.
         let position = self.log.watermarks().durable_end();
+        let newest = self.log.newest();
         let mut tables = Vec::new();
-        self.tables.borrow().as_changes().for_each(|change| change.encode(&mut tables));
+        self.tables
+            .borrow()
+            .as_changes()
+            .chain(self.queue_ends(|queue| queue.durable_end.get()))
+            .for_each(|change| change.encode(&mut tables));
         let index = self.index.snapshot();
         self.index.sync().await?;
         let sequence = self.snapshot_slot.get() + 1;
-        let snapshot = Snapshot { sequence, position, epoch: self.log.epoch(), tables, index };
+        let snapshot = Snapshot { sequence, position, epoch: self.log.epoch(), newest, tables, index };
         snapshot.write(&self.disk, &self.options.directory).await?;
         self.snapshot_slot.set(sequence);
         self.snapshot_position.set(position);
@@ -133,16 +139,7 @@ impl<D: Disk> Broker<D> {
         let _turn = self.topic_change.take().await;
         let mut payloads = vec![Vec::new()];
         // Offsets given out so far, durable or not: their batches stand before this checkpoint.
-        let mut ends: Vec<_> = {
-            let queues = self.queues.borrow();
-            let used = queues.values().filter(|queue| queue.next_offset.get() > QueueOffset::ZERO);
-            used.map(|queue| Change::QueueEnd { key: queue.key, offset: queue.next_offset.get() }).collect()
-        };
-        // In an order that does not depend on the table's seed.
-        ends.sort_by_key(|change| match change {
-            Change::QueueEnd { key, .. } => Some(*key),
-            _ => None,
-        });
+        let ends = self.queue_ends(|queue| queue.next_offset.get());
         for change in self.tables.borrow().as_changes().chain(ends) {
             let payload = payloads.last_mut().expect("there is one");
             change.encode(payload);
@@ -164,6 +161,15 @@ impl<D: Disk> Broker<D> {
         let holder = segments.iter().rev().find(|segment| segment.base <= first);
         self.checkpoint_segment.set(holder.map(|segment| segment.base));
         Ok(())
+    }
+
+    /// The `end` of each queue that was ever used, in the order of the queues.
+    fn queue_ends(&self, end: impl Fn(&Queue) -> QueueOffset) -> Vec<Change> {
+        let queues = self.queues.borrow();
+        let mut ends: Vec<_> = queues.values().map(|queue| (queue.key, end(queue))).collect();
+        ends.retain(|(_, offset)| *offset > QueueOffset::ZERO);
+        ends.sort();
+        ends.into_iter().map(|(key, offset)| Change::QueueEnd { key, offset }).collect()
     }
 
     /// Removes the oldest segments as far as age and size ask, one after the other.

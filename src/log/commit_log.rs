@@ -146,6 +146,11 @@ impl<D: Disk> CommitLog<D> {
         self.inner.options.shard
     }
 
+    /// The store time that the log has reached: no batch gets an earlier one.
+    pub fn newest(&self) -> Timestamp {
+        self.inner.newest.get()
+    }
+
     /// The segments, oldest first.
     pub fn segments(&self) -> Vec<SegmentInfo> {
         self.inner.segments.borrow().values().map(|segment| segment.info()).collect()
