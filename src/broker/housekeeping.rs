@@ -17,8 +17,12 @@ const SNAPSHOT_BYTES: u64 = 64 * 1024 * 1024;
 const SNAPSHOT_INTERVAL_MIN: Duration = Duration::from_millis(250);
 /// A quiet log gets its snapshot this long after it last changed.
 const SNAPSHOT_INTERVAL_MAX: Duration = Duration::from_secs(5);
-/// Snapshots take at most one part in this many of the time, however large they grow.
-const SNAPSHOT_SHARE: u32 = 50;
+/// A snapshot waits until this many times its own size was written to the log: however many queues there are, snapshots
+/// cost the disk a few per cent.
+const SNAPSHOT_SHARE: u64 = 20;
+/// Queues written into a snapshot between two chances for others to run.
+const SNAPSHOT_STEP_QUEUES: usize = 256;
+const STEP_PAUSE: Duration = Duration::from_micros(100);
 const RETENTION_INTERVAL: Duration = Duration::from_secs(1);
 /// The task looks again after this much log, besides its timer.
 const HOUSEKEEPING_BYTES: u64 = 4 * 1024 * 1024;
@@ -29,7 +33,7 @@ const CHECKPOINT_BATCH_BYTES: usize = 256 * 1024;
 /// When what was last done.
 struct Clockwork {
     snapshot_at: MonotonicTime,
-    snapshot_took: Duration,
+    snapshot_bytes: u64,
     retention_at: MonotonicTime,
 }
 
@@ -37,7 +41,7 @@ impl<D: Disk> Broker<D> {
     /// The housekeeping task; ends after [`stop`](Broker::stop), with everything durable in a last snapshot.
     pub async fn run_housekeeping(&self) {
         let now = self.clock.monotonic();
-        let mut clockwork = Clockwork { snapshot_at: now, snapshot_took: Duration::ZERO, retention_at: now };
+        let mut clockwork = Clockwork { snapshot_at: now, snapshot_bytes: 0, retention_at: now };
         // One timer over many rounds: making one costs more than most rounds.
         let mut tick = self.clock.sleep(RETENTION_INTERVAL);
         while !self.stopped.get() {
@@ -82,10 +86,8 @@ impl<D: Disk> Broker<D> {
             let _ = self.checkpoint().await;
         }
         if self.snapshot_is_due(clockwork) {
-            let started = self.clock.monotonic();
-            self.take_snapshot().await?;
+            clockwork.snapshot_bytes = self.take_snapshot().await?;
             clockwork.snapshot_at = self.clock.monotonic();
-            clockwork.snapshot_took = clockwork.snapshot_at.since(started);
         }
         let now = self.clock.monotonic();
         if now.since(clockwork.retention_at) >= RETENTION_INTERVAL {
@@ -98,13 +100,14 @@ impl<D: Disk> Broker<D> {
     fn snapshot_is_due(&self, clockwork: &Clockwork) -> bool {
         let unsaved = self.log.watermarks().durable_end().since(self.snapshot_position.get());
         let passed = self.clock.monotonic().since(clockwork.snapshot_at);
-        let pause = SNAPSHOT_INTERVAL_MIN.max(clockwork.snapshot_took * SNAPSHOT_SHARE);
-        (unsaved >= SNAPSHOT_BYTES && passed >= pause)
-            || (unsaved > 0 && passed >= SNAPSHOT_INTERVAL_MAX.max(pause))
+        let worth_it = SNAPSHOT_BYTES.max(clockwork.snapshot_bytes * SNAPSHOT_SHARE);
+        (unsaved >= worth_it && passed >= SNAPSHOT_INTERVAL_MIN)
+            || (unsaved > 0 && passed >= SNAPSHOT_INTERVAL_MAX)
     }
 
-    /// Makes tables and index durable as of now, so that the next start replays only what comes behind.
-    pub async fn take_snapshot(&self) -> Result<(), IndexError> {
+    /// Makes tables and index durable as of now, so that the next start replays only what comes behind. Returns the
+    /// snapshot's size in bytes.
+    pub async fn take_snapshot(&self) -> Result<u64, IndexError> {
         self.index.spill().await?;
         // No await between these: they are one moment of the log.
         let position = self.log.watermarks().durable_end();
@@ -115,15 +118,22 @@ impl<D: Disk> Broker<D> {
             .as_changes()
             .chain(self.queue_ends(|queue| queue.durable_end.get()))
             .for_each(|change| change.encode(&mut tables));
-        let index = self.index.snapshot();
+        let mut begun = self.index.begin_snapshot();
+        let index = loop {
+            match begun.step(SNAPSHOT_STEP_QUEUES) {
+                Some(index) => break index,
+                None => self.clock.sleep(STEP_PAUSE).await,
+            }
+        };
         self.index.sync().await?;
         let sequence = self.snapshot_slot.get() + 1;
+        let bytes = (tables.len() + index.len()) as u64;
         let snapshot = Snapshot { sequence, position, epoch: self.log.epoch(), newest, tables, index };
         snapshot.write(&self.disk, &self.options.directory).await?;
         self.snapshot_slot.set(sequence);
         self.snapshot_position.set(position);
         self.metrics.snapshots.add(1);
-        Ok(())
+        Ok(bytes)
     }
 
     /// A segment without a checkpoint has been begun.
