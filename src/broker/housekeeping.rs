@@ -39,7 +39,14 @@ struct Clockwork {
 
 impl<D: Disk> Broker<D> {
     /// The housekeeping task; ends after [`stop`](Broker::stop), with everything durable in a last snapshot.
+    ///
+    /// The log is stopped from here: whatever this task has placed in it must still be committed.
     pub async fn run_housekeeping(&self) {
+        self.keep_house_until_stopped().await;
+        self.log.stop();
+    }
+
+    async fn keep_house_until_stopped(&self) {
         let now = self.clock.monotonic();
         let mut clockwork = Clockwork { snapshot_at: now, snapshot_bytes: 0, retention_at: now };
         // One timer over many rounds: making one costs more than most rounds.

@@ -180,11 +180,10 @@ impl<D: Disk> Broker<D> {
         self.draining.set(true);
     }
 
-    /// Lets the background tasks end. The commit task ends after the last group.
+    /// Lets the background tasks end: housekeeping first, then the commit task, after the last group.
     pub fn stop(&self) {
         self.draining.set(true);
         self.stopped.set(true);
-        self.log.stop();
         self.published.wake();
     }
 
