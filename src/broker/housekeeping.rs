@@ -19,6 +19,8 @@ const SNAPSHOT_INTERVAL_MAX: Duration = Duration::from_secs(5);
 /// Snapshots take at most one part in this many of the time, however large they grow.
 const SNAPSHOT_SHARE: u32 = 50;
 const RETENTION_INTERVAL: Duration = Duration::from_secs(1);
+/// The task looks again after this much log, besides its timer.
+const HOUSEKEEPING_BYTES: u64 = 4 * 1024 * 1024;
 const TRIM_STEP_QUEUES: usize = 64;
 /// A checkpoint is cut into batches of about this size.
 const CHECKPOINT_BATCH_BYTES: usize = 256 * 1024;
@@ -35,9 +37,20 @@ impl<D: Disk> Broker<D> {
     pub async fn run_housekeeping(&self) {
         let now = self.clock.monotonic();
         let mut clockwork = Clockwork { snapshot_at: now, snapshot_took: Duration::ZERO, retention_at: now };
+        // One timer over many rounds: making one costs more than most rounds.
+        let mut tick = self.clock.sleep(RETENTION_INTERVAL);
         while !self.stopped.get() {
-            let published = self.published.changed();
-            futures_lite::future::or(published, self.clock.sleep(RETENTION_INTERVAL)).await;
+            let published = async {
+                self.published.changed().await;
+                false
+            };
+            let ticked = async {
+                (&mut tick).await;
+                true
+            };
+            if futures_lite::future::or(published, ticked).await {
+                tick = self.clock.sleep(RETENTION_INTERVAL);
+            }
             if self.log.watermarks().has_failed() {
                 return;
             }
@@ -46,6 +59,15 @@ impl<D: Disk> Broker<D> {
                 self.index_failed.borrow_mut().get_or_insert(error.to_string());
                 self.clock.sleep(RETENTION_INTERVAL).await;
             }
+        }
+    }
+
+    /// Lets the task look again once a fair amount of log has been published: per group would be too often.
+    pub(super) fn note_published(&self) {
+        let end = self.log.watermarks().durable_end();
+        if end >= self.housekeeping_at.get() || self.index.spill_needed() {
+            self.housekeeping_at.set(end.advance(HOUSEKEEPING_BYTES));
+            self.published.wake();
         }
     }
 

@@ -161,6 +161,7 @@ impl<D: Disk> Broker<D> {
             snapshot_position: Cell::new(snapshot_position),
             snapshot_slot: Cell::new(sequence),
             published: WakerList::new(),
+            housekeeping_at: Cell::new(LogPosition::ZERO),
             index_failed: RefCell::new(None),
             host: RefCell::new(None),
             options,

@@ -34,7 +34,7 @@ pub enum TopicCommand {
 pub struct CreateArguments {
     pub topic: TopicName,
     /// Queues, spread evenly over the shards
-    #[arg(long, value_name = "N", default_value_t = 4)]
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
     pub queues: u32,
     #[command(flatten)]
     pub policy: PolicyArguments,
@@ -46,7 +46,7 @@ pub struct CreateArguments {
 pub struct AlterArguments {
     pub topic: TopicName,
     /// The new number of queues; it can only grow
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub queues: Option<u32>,
     #[command(flatten)]
     pub policy: PolicyArguments,

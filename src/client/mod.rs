@@ -14,6 +14,8 @@ mod messages;
 mod options;
 mod producer;
 mod receive_buffer;
+#[cfg(feature = "tokio")]
+pub mod tokio_driver;
 
 pub use batching::{Message, Partitioner};
 pub use blocking::Client;

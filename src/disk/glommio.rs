@@ -5,9 +5,10 @@
 //! * It decides per thread and device whether a device can be polled, by reading the first file opened there. An empty
 //!   one is taken for pollable, and every later read fails. [`GlommioDisk::attach`] therefore opens a file that is not
 //!   empty before anything else.
-//! * Errors reach us wrapped, with the operating system's code inside: [`failed`] digs it out.
+//! * Errors reach us wrapped, with the operating system's code inside: `failed` digs it out.
 //! * `pre_allocate` with `keep_size` leaves extents behind the end of the file, which sends every write to a kernel
 //!   worker; space is reserved with the size set.
+//! * `Directory::open` takes a relative path for one below descriptor -1, and fails; it gets absolute ones.
 #![allow(unsafe_code)]
 
 use std::ffi::CString;
@@ -178,7 +179,9 @@ impl Disk for GlommioDisk {
 
     async fn sync_directory(&self, path: &Path) -> Result<(), DiskError> {
         let error = |error| failed(Operation::SyncDirectory, path, None, error);
-        let directory = Directory::open(path).await.map_err(error)?;
+        let absolute = std::path::absolute(path)
+            .map_err(|error| DiskError::from_io(Operation::SyncDirectory, path, None, &error))?;
+        let directory = Directory::open(absolute).await.map_err(error)?;
         let synced = directory.sync().await.map_err(error);
         directory.close().await.map_err(error)?;
         synced

@@ -3,9 +3,14 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+/// How long an address in use is tried again. The rings of a process that was killed hold its listening sockets for some
+/// milliseconds after its end, until the kernel has taken them apart.
+const IN_USE_PATIENCE: Duration = Duration::from_secs(2);
+const IN_USE_PAUSE: Duration = Duration::from_millis(10);
 /// Connections that the kernel keeps until they are accepted.
 const BACKLOG: i32 = 1024;
 
@@ -20,18 +25,19 @@ pub enum Sharing {
 /// Why an address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    #[error("{address} is in use by another program: stop it, or choose another address with --listen")]
-    InUse { address: SocketAddr },
-    #[error("{address} is none of this machine's addresses: choose one with --listen")]
-    NotOurs { address: SocketAddr },
-    #[error("this user may not listen on {address}: choose a port from 1024 on with --listen")]
-    Forbidden { address: SocketAddr },
+    #[error("{address} is in use by another program: stop it, or choose another address with {flag}")]
+    InUse { address: SocketAddr, flag: &'static str },
+    #[error("{address} is none of this machine's addresses: choose one with {flag}")]
+    NotOurs { address: SocketAddr, flag: &'static str },
+    #[error("this user may not listen on {address}: choose a port from 1024 on with {flag}")]
+    Forbidden { address: SocketAddr, flag: &'static str },
     #[error("cannot listen on {address}: {source}")]
     Other { address: SocketAddr, source: io::Error },
 }
 
-/// Opens a listening socket.
-pub fn bind(address: SocketAddr, sharing: Sharing) -> Result<TcpListener, ListenError> {
+/// Opens a listening socket; blocks for a while when the address is in use. `flag` is the one that chose the address,
+/// for whoever has to choose another.
+pub fn bind(address: SocketAddr, sharing: Sharing, flag: &'static str) -> Result<TcpListener, ListenError> {
     let open = || -> io::Result<TcpListener> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
@@ -40,10 +46,35 @@ pub fn bind(address: SocketAddr, sharing: Sharing) -> Result<TcpListener, Listen
         socket.listen(BACKLOG)?;
         Ok(socket.into())
     };
-    open().map_err(|source| match source.kind() {
-        io::ErrorKind::AddrInUse => ListenError::InUse { address },
-        io::ErrorKind::AddrNotAvailable => ListenError::NotOurs { address },
-        io::ErrorKind::PermissionDenied => ListenError::Forbidden { address },
+    let started = Instant::now();
+    let opened = loop {
+        match open() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && started.elapsed() < IN_USE_PATIENCE => {
+                std::thread::sleep(IN_USE_PAUSE);
+            }
+            opened => break opened,
+        }
+    };
+    opened.map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => ListenError::InUse { address, flag },
+        io::ErrorKind::AddrNotAvailable => ListenError::NotOurs { address, flag },
+        io::ErrorKind::PermissionDenied => ListenError::Forbidden { address, flag },
         _ => ListenError::Other { address, source },
     })
+}
+
+/// Opens several listening sockets for one address, over which the kernel spreads connections. Another program's socket
+/// there is an error, although sharing would let this user's programs join each other unseen. Returns the address with
+/// the port that a port of 0 became.
+pub fn bind_shared(
+    address: SocketAddr,
+    count: usize,
+    flag: &'static str,
+) -> Result<(Vec<TcpListener>, SocketAddr), ListenError> {
+    let probe = bind(address, Sharing::Exclusive, flag)?;
+    let bound = probe.local_addr().map_err(|source| ListenError::Other { address, source })?;
+    // Nobody was told of the address yet, so no connection is lost between the two.
+    drop(probe);
+    let listeners = (0..count).map(|_| bind(bound, Sharing::Shared, flag)).collect::<Result<_, _>>()?;
+    Ok((listeners, bound))
 }

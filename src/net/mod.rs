@@ -6,6 +6,6 @@ mod outbox;
 mod receive_buffer;
 
 pub use detect::{Detected, detect};
-pub use listener::{ListenError, Sharing, bind};
+pub use listener::{ListenError, Sharing, bind, bind_shared};
 pub use outbox::Outbox;
 pub use receive_buffer::ReceiveBuffer;

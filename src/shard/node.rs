@@ -23,7 +23,7 @@ use crate::broker::BrokerOptions;
 use crate::disk::glommio::Access;
 use crate::disk::{DiskError, DiskErrorKind};
 use crate::log::Report;
-use crate::net::{ListenError, Sharing, bind};
+use crate::net::{ListenError, Sharing, bind, bind_shared};
 use crate::types::ShardId;
 
 /// A stop takes at most this long; a shard that is not done then is left to recovery.
@@ -95,16 +95,21 @@ pub fn run(options: &ServeOptions, started: impl FnOnce(&Started)) -> Result<(),
     let (events, inbox) = mpsc::channel();
     forward_signals(signals, events.clone());
     let addresses = sockets.addresses(options);
+    let node_address = sockets.node_address;
     let (letterboxes, mailboxes): (Vec<_>, Vec<_>) = (0..directory.shard_count()).map(|_| mailbox()).unzip();
     let layout = Layout { options, directory: &directory, cores: &cores, begin };
     let plans = layout.plans(sockets, mailboxes, &letterboxes, &addresses, &events);
     let core_count = plans.len();
     plans.into_iter().for_each(core::spawn);
-    let (mut shards, device) = wait_until_ready(&inbox, &addresses, &cores, options)?;
+    // Told to stop before anything was answered: what the shards are at, the next start does again.
+    let Some((mut shards, device)) = wait_until_ready(&inbox, &addresses, &cores, options)? else {
+        return Ok(());
+    };
     shards.sort_by_key(|shard| shard.shard);
-    sync_topics(&letterboxes, &inbox)?;
+    if !sync_topics(&letterboxes, &inbox)? {
+        return Ok(());
+    }
     letterboxes.iter().for_each(|letterbox| send(letterbox, Letter::Listen));
-    let node_address = options.node_listen;
     started(&Started { shards, node_address, took: begin.elapsed(), is_new: directory.is_new(), device });
     wait_for_stop(&inbox)?;
     letterboxes.iter().for_each(|letterbox| send(letterbox, Letter::Stop));
@@ -134,6 +139,7 @@ fn forward_signals(mut signals: Signals, events: mpsc::Sender<Event>) {
 struct Sockets {
     shards: Vec<(TcpListener, SocketAddr)>,
     node: Vec<TcpListener>,
+    node_address: Option<SocketAddr>,
 }
 
 impl Sockets {
@@ -146,18 +152,19 @@ impl Sockets {
                 let too_high = OptionsError::Ports { port: address.port(), shards: shard_count };
                 address.set_port(u16::try_from(port).map_err(|_| too_high)?);
             }
-            let listener = bind(address, Sharing::Exclusive)?;
+            let listener = bind(address, Sharing::Exclusive, "--listen")?;
             let bound = listener.local_addr().map_err(|source| ListenError::Other { address, source })?;
             shards.push((listener, bound));
         }
         let listening_cores = cores.len().min(usize::from(shard_count));
-        let node = match options.node_listen {
+        let (node, node_address) = match options.node_listen {
             Some(address) => {
-                (0..listening_cores).map(|_| bind(address, Sharing::Shared)).collect::<Result<Vec<_>, _>>()?
+                let (listeners, bound) = bind_shared(address, listening_cores, "--node-listen")?;
+                (listeners, Some(bound))
             }
-            None => Vec::new(),
+            None => (Vec::new(), None),
         };
-        Ok(Self { shards, node })
+        Ok(Self { shards, node, node_address })
     }
 
     /// What clients are told.
@@ -248,12 +255,13 @@ fn core_events(events: &mpsc::Sender<Event>) -> mpsc::Sender<CoreEvent> {
     sender
 }
 
+/// `None` when a signal came first.
 fn wait_until_ready(
     inbox: &mpsc::Receiver<Event>,
     addresses: &[ShardAddress],
     cores: &[usize],
     options: &ServeOptions,
-) -> Result<(Vec<StartedShard>, DeviceSpeed), NodeError> {
+) -> Result<Option<(Vec<StartedShard>, DeviceSpeed)>, NodeError> {
     let mut shards = Vec::new();
     let mut device = DeviceSpeed::default();
     let used = cores.len().min(addresses.len());
@@ -276,10 +284,10 @@ fn wait_until_ready(
             }
             Event::Core(CoreEvent::Device(speed)) => device = speed,
             Event::Core(CoreEvent::TopicsSynced(_) | CoreEvent::Ended) => {}
-            Event::Signal => break,
+            Event::Signal => return Ok(None),
         }
     }
-    Ok((shards, device))
+    Ok(Some((shards, device)))
 }
 
 fn start_error(shard: ShardId, error: CoreError, options: &ServeOptions) -> NodeError {
@@ -291,14 +299,17 @@ fn start_error(shard: ShardId, error: CoreError, options: &ServeOptions) -> Node
     }
 }
 
-fn sync_topics(letterboxes: &[Letterbox], inbox: &mpsc::Receiver<Event>) -> Result<(), NodeError> {
+/// False when a signal came first.
+fn sync_topics(letterboxes: &[Letterbox], inbox: &mpsc::Receiver<Event>) -> Result<bool, NodeError> {
     send(&letterboxes[0], Letter::SyncTopics);
     loop {
         match inbox.recv().expect("this function's caller holds a sender") {
-            Event::Core(CoreEvent::TopicsSynced(synced)) => return synced.map_err(NodeError::Topics),
+            Event::Core(CoreEvent::TopicsSynced(synced)) => {
+                return synced.map(|()| true).map_err(NodeError::Topics);
+            }
             Event::Core(CoreEvent::Failed { shard, error }) => return Err(NodeError::Shard { shard, error }),
-            Event::Core(CoreEvent::Ready { .. } | CoreEvent::Device(_) | CoreEvent::Ended)
-            | Event::Signal => {}
+            Event::Core(CoreEvent::Ready { .. } | CoreEvent::Device(_) | CoreEvent::Ended) => {}
+            Event::Signal => return Ok(false),
         }
     }
 }

@@ -1,0 +1,204 @@
+//! A connection over tokio.
+
+use std::future::poll_fn;
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::api::{Reply, Request};
+use crate::client::connection::{own_wait, peer_error};
+use crate::client::core::{CoreError, Correlation, ProtocolCore};
+use crate::client::{ClientError, Timeouts};
+use crate::protocol::native::DecodedReply;
+use crate::types::{Level, QueueKey};
+
+/// A connection to one shard. After an error that is not [`ClientError::Refused`] it is of no more use: what was in
+/// flight may have been carried out or not.
+pub struct AsyncConnection {
+    stream: TcpStream,
+    core: ProtocolCore,
+    address: String,
+    timeouts: Timeouts,
+    /// Set once; everything later gets it.
+    error: Option<ClientError>,
+}
+
+impl AsyncConnection {
+    /// Connects and exchanges prefaces.
+    pub async fn connect(address: &str, timeouts: Timeouts) -> Result<Self, ClientError> {
+        let unreachable = |source: io::Error| {
+            let (address, source) = (address.to_owned(), Arc::new(source));
+            match source.kind() {
+                io::ErrorKind::InvalidInput => ClientError::Address { address, source },
+                _ => ClientError::Connect { address, source },
+            }
+        };
+        let silent = || ClientError::Silent { address: address.to_owned(), waited: timeouts.connect };
+        let deadline = Instant::now() + timeouts.connect;
+        let stream = timeout_at(deadline, TcpStream::connect(address))
+            .await
+            .map_err(|_| unreachable(io::ErrorKind::TimedOut.into()))?
+            .map_err(unreachable)?;
+        stream.set_nodelay(true).map_err(unreachable)?;
+        let mut connection =
+            Self { stream, core: ProtocolCore::new(), address: address.to_owned(), timeouts, error: None };
+        timeout_at(deadline, connection.greet()).await.map_err(|_| silent())??;
+        Ok(connection)
+    }
+
+    async fn greet(&mut self) -> Result<(), ClientError> {
+        self.flush().await?;
+        while !self.core.is_greeted() {
+            self.stream.readable().await.map_err(|error| self.fail_io(&error))?;
+            self.fill()?;
+            self.has_reply()?;
+        }
+        Ok(())
+    }
+
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Requests without an answer yet.
+    pub fn in_flight(&self) -> usize {
+        self.core.in_flight()
+    }
+
+    /// Sends a request and waits for its answer. Nothing else may be in flight. When it is cancelled the answer is still
+    /// to come: the connection is to be dropped.
+    pub async fn call(&mut self, request: &Request) -> Result<Reply, ClientError> {
+        assert_eq!(self.in_flight(), 0, "an answer to another request would be lost");
+        let waited = self.timeouts.request + own_wait(request);
+        self.submit(request)?;
+        match timeout(waited, self.receive()).await {
+            Ok(answer) => Ok(answer?.1.into_owned()?),
+            Err(_) => {
+                let error = ClientError::Timeout { address: self.address.clone(), waited };
+                self.error = Some(error.clone());
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes a request; it leaves with the next [`flush`](Self::flush) or [`receive`](Self::receive).
+    pub fn submit(&mut self, request: &Request) -> Result<Correlation, ClientError> {
+        self.check()?;
+        Ok(self.core.submit(request)?)
+    }
+
+    /// Takes a batch to be stored, copying it.
+    pub fn submit_produce(
+        &mut self,
+        key: QueueKey,
+        level: Option<Level>,
+        batch: &[u8],
+    ) -> Result<Correlation, ClientError> {
+        self.check()?;
+        Ok(self.core.submit_produce(key, level, batch)?)
+    }
+
+    /// Sends everything that was taken. Meanwhile answers are read, but not handed out.
+    pub async fn flush(&mut self) -> Result<(), ClientError> {
+        self.check()?;
+        while !self.core.outgoing().is_empty() {
+            let ready = self.stream.ready(Interest::READABLE | Interest::WRITABLE).await;
+            let ready = ready.map_err(|error| self.fail_io(&error))?;
+            if ready.is_writable() {
+                match self.stream.try_write(self.core.outgoing()) {
+                    Ok(count) => self.core.sent(count),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) => return Err(self.fail_io(&error)),
+                }
+            }
+            if ready.is_readable() {
+                self.fill()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The next answer, in the order they come. Waits as long as it takes: put a time-out around it.
+    pub async fn receive(&mut self) -> Result<(Correlation, DecodedReply<'_>), ClientError> {
+        self.flush().await?;
+        while !self.has_reply()? {
+            self.stream.readable().await.map_err(|error| self.fail_io(&error))?;
+            self.fill()?;
+        }
+        Ok(self.take_reply()?.expect("an answer has come"))
+    }
+
+    /// An answer that has come already.
+    pub fn try_receive(&mut self) -> Result<Option<(Correlation, DecodedReply<'_>)>, ClientError> {
+        if !self.has_reply()? {
+            self.fill()?;
+            if !self.has_reply()? {
+                return Ok(None);
+            }
+        }
+        self.take_reply()
+    }
+
+    /// The payload of the answer that was received last, until the next is received.
+    pub(super) fn last_payload(&self) -> &[u8] {
+        self.core.last_payload()
+    }
+
+    fn fill(&mut self) -> Result<(), ClientError> {
+        match self.stream.try_read(self.core.space()) {
+            Ok(0) => Err(self.fail_io(&io::Error::new(io::ErrorKind::UnexpectedEof, "end of stream"))),
+            Ok(count) => {
+                self.core.received(count);
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(self.fail_io(&error)),
+        }
+    }
+
+    fn has_reply(&mut self) -> Result<bool, ClientError> {
+        self.check()?;
+        self.core.has_reply().map_err(|error| fail_core(&mut self.error, &self.address, error))
+    }
+
+    fn take_reply(&mut self) -> Result<Option<(Correlation, DecodedReply<'_>)>, ClientError> {
+        self.core.next_reply().map_err(|error| fail_core(&mut self.error, &self.address, error))
+    }
+
+    fn check(&self) -> Result<(), ClientError> {
+        self.error.as_ref().map_or(Ok(()), |error| Err(error.clone()))
+    }
+
+    fn fail_io(&mut self, error: &io::Error) -> ClientError {
+        let error = ClientError::Disconnected { address: self.address.clone(), reason: error.to_string() };
+        self.error = Some(error.clone());
+        error
+    }
+
+    fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()> {
+        // An error shows again when the bytes are read.
+        self.stream.poll_read_ready(context).map(|_| ())
+    }
+}
+
+/// Waits until one of `connections` has bytes to be read or has ended. False when the deadline passed first; without
+/// any connection it passes.
+pub(super) async fn any_readable(connections: &[&AsyncConnection], deadline: Instant) -> bool {
+    let ready = poll_fn(|context| {
+        // All of them, so that each wakes the task.
+        let count =
+            connections.iter().filter(|connection| connection.poll_readable(context).is_ready()).count();
+        if count > 0 { Poll::Ready(()) } else { Poll::Pending }
+    });
+    timeout_at(deadline, ready).await.is_ok()
+}
+
+fn fail_core(state: &mut Option<ClientError>, address: &str, error: CoreError) -> ClientError {
+    let error = peer_error(address, error);
+    *state = Some(error.clone());
+    error
+}
