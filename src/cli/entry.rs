@@ -50,8 +50,9 @@ fn refuse(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
     if asks_for_json(arguments) && !is_help {
         let text = error.render().to_string();
         // The first paragraph is the reason; usage and tips follow it.
-        let reason = text.split("\n\n").next().unwrap_or(&text).trim_start_matches("error: ").trim();
-        report(OutputFormat::Json, &CommandError::usage(reason));
+        let reason = text.split("\n\n").next().unwrap_or(&text).trim_start_matches("error: ");
+        let reason: Vec<&str> = reason.split_whitespace().collect();
+        report(OutputFormat::Json, &CommandError::usage(reason.join(" ")));
     } else {
         // Nothing can be said about a failure to print.
         let _ = error.print();

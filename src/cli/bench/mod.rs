@@ -25,6 +25,8 @@ mod report;
 mod schedule;
 mod server_cost;
 mod socket;
+#[cfg(test)]
+mod tests;
 mod tracker;
 mod verdict;
 mod window;

@@ -40,8 +40,9 @@ pub struct ProduceStream {
     ledger: Arc<Mutex<OffsetLedger>>,
     /// Sequence of the next batch's first message.
     next_sequence: u64,
-    /// End of the last acknowledged batch: the answers of one queue come in the order of its offsets.
-    last_end: u64,
+    /// Offset of the batch acknowledged last: the answers of one queue come in the order of its offsets. Offsets that
+    /// are given out twice are the ledger's business.
+    last_base: Option<u64>,
     pub disordered: u64,
     pub acknowledged: u64,
     /// Sequences of messages that are known not to be stored.
@@ -93,7 +94,7 @@ impl ProduceLane {
                 head,
                 ledger,
                 next_sequence: 0,
-                last_end: 0,
+                last_base: None,
                 disordered: 0,
                 acknowledged: 0,
                 refused: Vec::new(),
@@ -288,10 +289,10 @@ impl ProduceStream {
 
     fn stored(&mut self, produced: &Produced, count: u64) {
         let base = produced.base_offset.0;
-        if base < self.last_end {
+        if self.last_base.is_some_and(|last_base| base.saturating_add(count) <= last_base) {
             self.disordered += count;
         }
-        self.last_end = base.saturating_add(count);
+        self.last_base = Some(base);
         self.acknowledged += count;
         self.ledger.lock().expect("no thread panics with the ledger").acknowledge(base, count);
     }
