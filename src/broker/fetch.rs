@@ -37,6 +37,9 @@ impl<D: Disk> Broker<D> {
             return Ok(FetchStep::Later);
         };
         let entries = self.visible(&queue, entries);
+        if entries.first().is_some_and(|first| first.base_offset > fetch.offset) {
+            return Ok(FetchStep::Later);
+        }
         let wants = wants(&entries);
         let mut batches = Vec::with_capacity(padded_bytes(&entries));
         if self.log.read_tail(&wants, &mut batches) < wants.len() || wants.is_empty() {
@@ -150,10 +153,13 @@ impl<D: Disk> Broker<D> {
         Ok(())
     }
 
-    /// Drops entries that readers must not see yet. The index holds durable ones only, so this is a check.
+    /// Drops entries that readers must not see yet (the index holds durable ones only, so this is a check), and those
+    /// behind a gap that damage has left: the next fetch begins there and says so.
     fn visible(&self, queue: &Queue, mut entries: Vec<IndexEntry>) -> Vec<IndexEntry> {
         let end = queue.durable_end.get();
         entries.retain(|entry| entry.end_offset() <= end);
+        let gap = entries.windows(2).position(|pair| pair[0].end_offset() != pair[1].base_offset);
+        entries.truncate(gap.map_or(entries.len(), |before| before + 1));
         entries
     }
 

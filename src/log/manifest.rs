@@ -5,7 +5,8 @@
 //!
 //! A block that cannot be read is either the unfinished write of a start that never got to work, or was whole once and
 //! is damaged now: then batches of the epoch that it named are in the log, and were answered. So its epoch, one higher
-//! than the other block's, counts as given away.
+//! than the other block's, counts as given away. So that this holds the next time as well, such a start writes both
+//! blocks.
 //!
 //! ```text
 //!  0  u32  magic      0x464d_5054, "TPMF"
@@ -38,6 +39,8 @@ pub struct Manifest {
     /// Epoch of this start.
     pub epoch: u32,
     pub shard: ShardId,
+    /// The other block could not be read.
+    is_alone: bool,
 }
 
 /// What one of the two blocks says.
@@ -68,6 +71,7 @@ impl Manifest {
                 sequence: get_u64(block, 8),
                 epoch: get_u32(block, 16),
                 shard: ShardId(get_u16(block, 20)),
+                is_alone: false,
             }),
             version => Slot::Newer(version),
         }
@@ -102,7 +106,11 @@ impl Manifest {
                     }
                 }
             }
-            newest.map(|newest| Manifest { epoch: newest.epoch + u32::from(unreadable), ..newest })
+            newest.map(|newest| Manifest {
+                epoch: newest.epoch + u32::from(unreadable),
+                is_alone: unreadable,
+                ..newest
+            })
         };
         file.close().await?;
         Ok(found)
@@ -130,29 +138,37 @@ impl Manifest {
             None if has_segments => return Err(OpenError::ManifestLost { file: display() }),
             _ => {}
         }
-        let next = match found {
-            Some(manifest) => Manifest { sequence: manifest.sequence + 1, epoch: manifest.epoch + 1, shard },
-            None => Manifest { sequence: 1, epoch: 1, shard },
+        let mut next = match found {
+            Some(manifest) => {
+                let (sequence, epoch) = (manifest.sequence + 1, manifest.epoch + 1);
+                Manifest { sequence, epoch, shard, is_alone: false }
+            }
+            None => Manifest { sequence: 1, epoch: 1, shard, is_alone: false },
         };
         let mode = if found.is_some() { OpenMode::Existing } else { OpenMode::Create };
         let file = disk.open(&path, mode).await?;
         if mode == OpenMode::Create {
             file.preallocate(2 * BLOCK_BYTES as u64).await?;
         }
-        let mut block = disk.allocate(BLOCK_BYTES);
-        next.encode(block.as_mut_slice());
-        let slot = (next.sequence % 2) * BLOCK_BYTES as u64;
-        file.write(slot, Rc::new(block)).await?;
-        file.sync().await?;
-        // A device that loses this write and says that it was done would cost the whole run: without its epoch the
-        // run's batches count for nothing at the next start.
-        let stored = file.read(slot, BLOCK_BYTES).await?;
-        let is_stored = matches!(Self::decode(&stored), Slot::Valid(manifest) if manifest == next);
-        if !is_stored {
-            return Err(OpenError::ManifestNotStored { file: display() });
+        let mut is_stored = next.store(disk, &file).await?;
+        if found.is_none_or(|found| found.is_alone) {
+            next.sequence += 1;
+            is_stored &= next.store(disk, &file).await?;
         }
         file.close().await?;
         disk.sync_directory(directory).await?;
-        Ok(next)
+        if is_stored { Ok(next) } else { Err(OpenError::ManifestNotStored { file: display() }) }
+    }
+
+    /// Writes the block, flushes it, and tells whether it is there. A device that loses this write and says that it was
+    /// done would cost the whole run: without its epoch the run's batches count for nothing at the next start.
+    async fn store<D: Disk>(&self, disk: &D, file: &D::File) -> Result<bool, OpenError> {
+        let mut block = disk.allocate(BLOCK_BYTES);
+        self.encode(block.as_mut_slice());
+        let slot = (self.sequence % 2) * BLOCK_BYTES as u64;
+        file.write(slot, Rc::new(block)).await?;
+        file.sync().await?;
+        let stored = file.read(slot, BLOCK_BYTES).await?;
+        Ok(matches!(Self::decode(&stored), Slot::Valid(manifest) if manifest == *self))
     }
 }

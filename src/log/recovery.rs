@@ -30,7 +30,7 @@ use super::segment::{
     FoundHeader, SEGMENT_HEADER_BYTES, Segment, SegmentHeader, parse_segment_name, segment_name,
 };
 use super::supply::create_file;
-use crate::disk::{Disk, DiskError, DiskFile, OpenMode};
+use crate::disk::{Disk, DiskBuffer, DiskError, DiskFile, OpenMode};
 use crate::limits::{BATCH_BYTES_MAX, BLOCK_BYTES, GROUP_BYTES_MAX, READ_BYTES};
 use crate::types::{LogPosition, ShardId, Timestamp};
 use crate::wire::batch::BatchHeader;
@@ -137,6 +137,7 @@ pub(super) async fn recover<D: Disk, R: Replay>(
     let block = BLOCK_BYTES as u64;
     let next_group =
         if used { LogPosition(scanned.report.end.0.next_multiple_of(block)) } else { active.base };
+    rewrite_tail(disk, &segments, scanned.flushed_end, scanned.report.end).await?;
     // What was found may sit in the device's cache only: from here on it counts as flushed.
     for found in segments.values().rev().take(2) {
         found.segment.file.sync().await?;
@@ -265,6 +266,36 @@ async fn open_segments<D: Disk>(
 fn first_batch(blocks: &[u8], base: LogPosition) -> Option<Timestamp> {
     let header = BatchHeader::decode(&blocks[SEGMENT_HEADER_BYTES..]).ok()?;
     (header.position == base.advance(SEGMENT_HEADER_BYTES as u64)).then_some(header.store_time)
+}
+
+/// Writes the bytes between what is known to be flushed and the log's end once more, as they were read. After a flush
+/// that failed the system may read them back and never write them: the next flush would say yes without them. A death
+/// meanwhile does no harm, since every byte stays what it was.
+async fn rewrite_tail<D: Disk>(
+    disk: &D,
+    segments: &Segments<D>,
+    flushed_end: LogPosition,
+    end: LogPosition,
+) -> Result<(), DiskError> {
+    let block = BLOCK_BYTES as u64;
+    let (from, to) = (flushed_end.0 / block * block, end.0.next_multiple_of(block));
+    if flushed_end == end {
+        return Ok(());
+    }
+    for segment in used_segments(segments) {
+        let (start, stop) = (from.max(segment.base.0), to.min(segment.end().0));
+        let mut at = start;
+        while at < stop {
+            let bytes = READ_BYTES.min((stop - at) as usize);
+            let position = at - segment.base.0;
+            let found = segment.file.read(position, bytes).await?;
+            let mut buffer = disk.allocate(bytes);
+            buffer.as_mut_slice().copy_from_slice(&found);
+            segment.file.write(position, Rc::new(buffer)).await?;
+            at += bytes as u64;
+        }
+    }
+    Ok(())
 }
 
 /// Forgets segments behind the log's end: prepared ones, and those whose every batch was cut off. The one that holds the

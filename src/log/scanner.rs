@@ -20,6 +20,7 @@ pub(super) struct Scanner<D: Disk> {
     epoch_max: u32,
     epoch_last: u32,
     newest: Timestamp,
+    flushed_end: LogPosition,
     report: Report,
 }
 
@@ -34,6 +35,8 @@ pub(super) enum Padding {
 pub(super) struct Scanned {
     pub report: Report,
     pub newest: Timestamp,
+    /// Everything below was flushed, as the batches say.
+    pub flushed_end: LogPosition,
 }
 
 /// Bytes of one segment around the place of the scan.
@@ -72,13 +75,21 @@ impl<D: Disk> Scanner<D> {
             torn: false,
             start_missing: false,
         };
-        Self { padding, segments, epoch_max, epoch_last: 0, newest: Timestamp(0), report }
+        Self {
+            padding,
+            segments,
+            epoch_max,
+            epoch_last: 0,
+            newest: Timestamp(0),
+            flushed_end: LogPosition::ZERO,
+            report,
+        }
     }
 
     /// Walks from `start` to the end of the log.
     pub async fn run<R: Replay>(mut self, start: StartAt, replay: &mut R) -> Result<Scanned, OpenError> {
         let Some(first) = self.segments.first() else {
-            return Ok(Scanned { report: self.report, newest: self.newest });
+            return Ok(self.into_scanned());
         };
         let beginning = first.base.advance(SEGMENT_HEADER_BYTES as u64);
         let mut place = match start {
@@ -87,6 +98,7 @@ impl<D: Disk> Scanner<D> {
             {
                 self.epoch_last = epoch;
                 self.newest = newest;
+                self.flushed_end = position;
                 position
             }
             StartAt::Position { .. } => {
@@ -129,13 +141,18 @@ impl<D: Disk> Scanner<D> {
             }
         }
         self.report.end = place;
-        Ok(Scanned { report: self.report, newest: self.newest })
+        Ok(self.into_scanned())
+    }
+
+    fn into_scanned(self) -> Scanned {
+        Scanned { report: self.report, newest: self.newest, flushed_end: self.flushed_end }
     }
 
     /// Takes note of a batch and returns the place behind it.
     fn note(&mut self, segment: &Segment<D>, header: &BatchHeader) -> LogPosition {
         self.epoch_last = header.epoch;
         self.newest = self.newest.max(header.store_time);
+        self.flushed_end = self.flushed_end.max(header.flushed_end);
         segment.newest.set(Some(header.store_time));
         self.report.batches += 1;
         header.end_position()

@@ -91,7 +91,7 @@ mod tests {
         for name in ["orders", "%RETRY%group", "%DLQ%g", "a|b_c-D9", &"x".repeat(127)] {
             assert_eq!(name.parse::<TopicName>().expect(name).as_str(), name);
         }
-        for name in ["", "a b", "a/b", "..", "tab\t", "naïve", "nul\0", &"x".repeat(128)] {
+        for name in ["", "a b", "a/b", "..", "tab\t", "na\u{ef}ve", "nul\0", &"x".repeat(128)] {
             assert!(name.parse::<TopicName>().is_err(), "{name:?} must be refused");
         }
         assert!("g".repeat(255).parse::<GroupName>().is_ok());

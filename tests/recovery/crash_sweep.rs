@@ -34,15 +34,15 @@ fn sweep(script: &Script, plan: &FaultPlan, stride: u64, seeds: std::ops::Range<
 
 #[test]
 fn a_crash_at_any_step_loses_nothing_that_was_answered() {
-    sweep(&Script::small(1), &FaultPlan::none(), 7, 0..1);
+    sweep(&Script::small(1), &FaultPlan::none(), 11, 0..1);
 }
 
 #[test]
 fn a_crash_loses_nothing_when_writes_are_short_and_late() {
-    sweep(&Script::small(2), &FaultPlan::reordered(), 11, 0..1);
+    sweep(&Script::small(2), &FaultPlan::reordered(), 13, 0..1);
 }
 
 #[test]
 fn a_crash_loses_nothing_while_segments_come_and_go() {
-    sweep(&Script::rolling(3), &FaultPlan::none(), 97, 0..1);
+    sweep(&Script::rolling(3), &FaultPlan::none(), 149, 0..1);
 }

@@ -5,6 +5,11 @@
 
 mod checks;
 mod crash_sweep;
+mod damage;
+mod determinism;
+mod disk_faults;
+mod groups;
 mod ledger;
 mod node;
+mod restarts;
 mod workload;

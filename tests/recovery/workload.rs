@@ -3,7 +3,9 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use turbopump::api::{Failure, Produced, Reply, Request, ResetGroup, ResetPlace, TopicChange, TopicInfo};
+use turbopump::api::{
+    Failure, Produced, Reply, Request, ResetGroup, ResetPlace, Status, TopicChange, TopicInfo,
+};
 use turbopump::broker::ProduceRefusal;
 use turbopump::disk::faulty::FaultyDisk;
 use turbopump::testing::{Random, SeededExecutor, Spawner, generators};
@@ -61,6 +63,8 @@ async fn play(disk: &FaultyDisk, script: &Script, books: &Books, executor: &Seed
         let started = Node::start(disk, &script.setup, executor.shared_clock(), &spawner).await;
         let node = match started {
             Ok(node) => Rc::new(node),
+            // A fault that was planned has struck.
+            Err(_) if !disk.injected().is_empty() => return,
             Err(error) => panic!("seed {}: does not start: {error}", script.seed),
         };
         if run == 0 {
@@ -69,10 +73,34 @@ async fn play(disk: &FaultyDisk, script: &Script, books: &Books, executor: &Seed
             second_run(&node, script, books, &spawner).await;
         }
         let node = Rc::into_inner(node).expect("every task has ended");
+        check_readable(&node, books).await;
         let healthy = node.brokers.iter().all(|broker| !broker.log().watermarks().has_failed());
         node.stop().await;
-        if healthy && !disk.is_crashed() {
+        if !healthy {
+            // What comes next is a restart, for the caller to choose.
+            return;
+        }
+        if !disk.is_crashed() {
             books.borrow_mut().all_durable();
+        }
+    }
+}
+
+/// What readers were shown is served, whatever has happened to the log since.
+async fn check_readable(node: &Node, books: &Books) {
+    for key in super::checks::live_queues(node) {
+        let (first, end) = node.owner(key).index().bounds(key).expect("a queue that was listed");
+        let promised = books.borrow().promised(key, Level::Durable);
+        let sent = books.borrow().queues.get(&key).cloned().unwrap_or_default();
+        let needed = promised
+            .checked_sub(1)
+            .map_or(QueueOffset::ZERO, |last| sent[last].base_offset.advance(sent[last].count.into()));
+        assert!(end >= needed, "{key} ends at {end}, {needed} was answered");
+        let mut offset = first;
+        while offset < end {
+            let fetched = node.fetch(key, offset).await.expect("reads are served after a failed write");
+            assert_eq!(fetched.damaged, None);
+            offset = fetched.next_offset;
         }
     }
 }
@@ -222,6 +250,11 @@ async fn place(
         queue.len() - 1
     };
     let outcome = broker.settled(&pending).await;
+    if let Err(failure) = &outcome {
+        let clean = [Status::StorageFailed, Status::OutcomeUnknown, Status::NoSpace, Status::ShuttingDown];
+        assert!(clean.contains(&failure.status), "{failure:?}");
+        assert!(broker.log().watermarks().has_failed(), "refused by a healthy log: {failure:?}");
+    }
     if let Ok(produced) = &outcome {
         assert!(Some(produced.level) >= level, "{level:?} was asked, {} is answered", produced.level);
         books.borrow_mut().queues.get_mut(&key).expect("just sent")[index].answered = Some(produced.level);

@@ -1,3 +1,4 @@
 //! Fuzz targets: plain functions over bytes. `cargo test` runs each with a few seeds; a fuzzer runs them for hours.
 
 pub mod native;
+pub mod storage;

@@ -1,0 +1,74 @@
+//! A disk that refuses: clean answers, reads go on, nothing that was answered is lost.
+
+use turbopump::disk::faulty::{FaultPlan, FaultyDisk, Rule, When};
+use turbopump::disk::{DiskErrorKind, Operation};
+
+use super::checks::check_restart;
+use super::workload::{Script, run};
+
+fn check(script: &Script, plan: FaultPlan, label: &str) -> usize {
+    let disk = FaultyDisk::new(script.seed, plan);
+    let ledger = run(&disk, script);
+    let struck = disk.injected().len();
+    for (how, seed, outcome) in disk.outcomes(0..1) {
+        let label = format!("{label}, script {}, {how:?}, outcome {seed}", script.seed);
+        check_restart(&outcome, &script.setup, &ledger, how, &label);
+    }
+    struck
+}
+
+#[test]
+fn errors_of_the_log_lose_nothing_that_was_answered() {
+    let mut struck = 0;
+    for (operation, kind) in [
+        (Operation::Write, DiskErrorKind::Failed),
+        (Operation::Write, DiskErrorKind::NoSpace),
+        (Operation::Sync, DiskErrorKind::Failed),
+    ] {
+        for number in [2, 4, 7, 9, 12, 15, 19] {
+            for when in [When::Once(number), When::From(number)] {
+                let rule = Rule::error(operation, when, kind).in_path(".segment");
+                let plan = FaultPlan::reordered().with(rule);
+                struck += check(&Script::small(number), plan, &format!("{operation:?} {kind:?} {when:?}"));
+            }
+        }
+    }
+    assert!(struck > 20, "only {struck} faults");
+}
+
+#[test]
+fn errors_anywhere_lose_nothing_that_was_answered() {
+    for seed in 100..130 {
+        let mut random = turbopump::testing::Random::new(seed);
+        let plan = FaultPlan::sampled(&mut random);
+        // Reads that fail while the node checks itself are no broken promise.
+        let reads = plan.rules.iter().any(|rule| rule.operation == Some(Operation::Read));
+        if !reads {
+            let label = format!("{:?}", plan.rules);
+            check(&Script::small(seed), plan, &label);
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_messages_and_keeps_what_it_has() {
+    let mebibyte = 1024 * 1024;
+    let mut script = Script::rolling(5);
+    script.setup.retention_bytes = None;
+    for room in [90, 105] {
+        let plan = FaultPlan { total_bytes: Some(room * mebibyte), ..FaultPlan::none() };
+        let disk = FaultyDisk::new(5, plan);
+        let ledger = run(&disk, &script);
+        let large = ledger.queues.values().flatten().filter(|sent| sent.bytes.len() > 3_000_000).count();
+        assert!((1..14).contains(&large), "{large} large batches in {room} MiB");
+        // The restart has the same room, so the check of new messages would meet the same wall: look only.
+        for (how, _, outcome) in disk.outcomes(0..1) {
+            let label = format!("{room} MiB, {how:?}");
+            let promised = turbopump::types::Level::Durable;
+            super::node::on_node(&outcome, &script.setup, 1, async |node| {
+                super::checks::check_ledger(node, &ledger, promised, &label).await
+            })
+            .unwrap_or_else(|error| panic!("{label}: {error}"));
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Members of a group over virtual time: no queue is read by two, and none is left alone for long.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use turbopump::api::{Assignment, JoinGroup};
+use turbopump::broker::Groups;
+use turbopump::testing::Random;
+use turbopump::types::{MonotonicTime, QueueKey, TopicId};
+
+use super::node::{group_name, topic_name};
+
+const QUEUES: u32 = 7;
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A member as its client sees it.
+#[derive(Default)]
+struct Member {
+    generation: u64,
+    reads: Vec<QueueKey>,
+    joined_at: MonotonicTime,
+}
+
+struct Scene {
+    groups: Groups,
+    members: BTreeMap<String, Member>,
+    now: MonotonicTime,
+    seed: u64,
+}
+
+impl Scene {
+    fn join(&mut self, name: &str) -> Assignment {
+        let member = self.members.entry(name.to_owned()).or_default();
+        if self.now.since(member.joined_at) > TIMEOUT {
+            // Its session has ended: it reads nothing until it has joined again.
+            (member.generation, member.reads) = (0, Vec::new());
+        }
+        let join = JoinGroup {
+            group: group_name("g"),
+            member: name.to_owned(),
+            topics: vec![topic_name("t")],
+            session_timeout: TIMEOUT,
+            generation: member.generation,
+        };
+        let assignment =
+            self.groups.join(&join, self.now, |_| Some((TopicId(1), QUEUES))).expect("within the limits");
+        member.generation = assignment.generation;
+        member.reads.clone_from(&assignment.queues);
+        member.joined_at = self.now;
+        self.check();
+        assignment
+    }
+
+    /// Members whose sessions last read disjoint queues.
+    fn check(&self) {
+        let mut reader: BTreeMap<QueueKey, &str> = BTreeMap::new();
+        for (name, member) in &self.members {
+            if self.now.since(member.joined_at) <= TIMEOUT {
+                for key in &member.reads {
+                    let other = reader.insert(*key, name);
+                    assert_eq!(other, None, "seed {}: {key} is read by {name} as well", self.seed);
+                }
+            }
+        }
+    }
+
+    fn settle(&mut self, live: &[String]) {
+        let mut settled = Vec::new();
+        for _ in 0..4 {
+            settled = live.iter().map(|name| self.join(name)).collect();
+        }
+        assert!(settled.iter().all(|assignment| assignment.settled), "seed {}: {settled:?}", self.seed);
+        let count: usize = settled.iter().map(|assignment| assignment.queues.len()).sum();
+        assert_eq!(count, QUEUES as usize, "seed {}: {settled:?}", self.seed);
+    }
+}
+
+#[test]
+fn a_queue_has_one_reader_and_never_stays_without() {
+    for seed in 0..300 {
+        let mut random = Random::new(seed);
+        let (groups, members) = (Groups::default(), BTreeMap::new());
+        let mut scene = Scene { groups, members, now: MonotonicTime(0), seed };
+        for _ in 0..80 {
+            let name = format!("member-{}", random.index(5));
+            match random.index(10) {
+                0 => {
+                    let _ = scene.groups.leave(&group_name("g"), &name);
+                    scene.members.remove(&name);
+                }
+                1 | 2 => scene.now = scene.now.after(Duration::from_millis(random.range(0..12_000))),
+                _ => {
+                    scene.join(&name);
+                }
+            }
+        }
+        // The dead are noticed within their session, and the living share what they had.
+        let live: Vec<_> = ["member-1", "member-3"].map(str::to_owned).into();
+        for name in &live {
+            scene.join(name);
+        }
+        scene.now = scene.now.after(TIMEOUT / 2);
+        for name in &live {
+            scene.join(name);
+        }
+        scene.now = scene.now.after(TIMEOUT / 2 + Duration::from_millis(1));
+        scene.settle(&live);
+    }
+}
