@@ -26,8 +26,12 @@ impl Outbox {
         Self::default()
     }
 
-    /// Lets `write` append an answer to the bytes to be sent.
+    /// Lets `write` append an answer to the bytes to be sent. Nothing is kept once the outbox is closed: nobody would
+    /// take it out again.
     pub fn push_with(&self, write: impl FnOnce(&mut Vec<u8>)) {
+        if self.closed.get() {
+            return;
+        }
         let mut chunks = self.chunks.borrow_mut();
         if chunks.back().is_none_or(|last| last.len() >= CHUNK_BYTES) {
             chunks.push_back(Vec::new());
@@ -40,8 +44,11 @@ impl Outbox {
         self.filled.wake();
     }
 
-    /// Appends a large answer without copying it.
+    /// Appends a large answer without copying it, unless the outbox is closed.
     pub fn push_chunk(&self, chunk: Vec<u8>) {
+        if self.closed.get() {
+            return;
+        }
         self.bytes.set(self.bytes.get() + chunk.len());
         self.chunks.borrow_mut().push_back(chunk);
         self.filled.wake();
@@ -83,5 +90,23 @@ impl Outbox {
         while self.bytes.get() > bytes && !self.closed.get() {
             self.emptied.changed().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The answers to whatever a dropped peer had asked for once piled up here.
+    #[test]
+    fn a_closed_outbox_keeps_nothing_new() {
+        let outbox = Outbox::new();
+        outbox.push_with(|output| output.extend_from_slice(b"before"));
+        outbox.close();
+        outbox.push_with(|output| output.extend_from_slice(b"behind"));
+        outbox.push_chunk(vec![0; 1000]);
+        assert_eq!(outbox.bytes(), 6);
+        assert_eq!(outbox.take().as_deref(), Some(&b"before"[..]));
+        assert_eq!(outbox.take(), None);
     }
 }
