@@ -63,8 +63,11 @@ pub const CONNECTION_WAITING_MAX: usize = 256;
 /// nothing for `CLIENT_STALL_SECONDS` is dropped.
 pub const CONNECTION_ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const CLIENT_STALL_SECONDS: u64 = 30;
-/// All answers of a shard together that were not read yet.
+/// When all answers of a shard that were not read yet hold this much, a connection gets its next one only once it has
+/// read the last.
 pub const SHARD_ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Batches on their way from a shard to the one that owns their queue.
+pub const FORWARDED_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Requests waiting in a shard's mailbox.
 pub const MAILBOX_REQUESTS_MAX: usize = 1_024;
 

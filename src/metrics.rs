@@ -13,7 +13,7 @@ const LATENCY_NS_MAX: u64 = 60_000_000_000;
 /// Where a request's time goes, in the order of its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// One receive call's bytes until the connection asks for more.
+    /// From the return of a receive call until all frames in it were taken: waiting for room in a group included.
     Receive,
     /// Decoding, checking and placing one batch.
     Parse,

@@ -47,7 +47,7 @@ impl<D: Disk> Broker<D> {
                 (Kind::State, None) => unreachable!("a placed state batch keeps its payload"),
             }
         }
-        self.published.wake();
+        self.note_published();
     }
 
     fn publish_messages(&self, placed: &Placed) {

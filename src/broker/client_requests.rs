@@ -140,7 +140,7 @@ impl<D: Disk> Broker<D> {
         changes.iter().for_each(|change| change.encode(&mut payload));
         let placement = self.append_state(&payload, Level::Durable).await?;
         let settled = self.log.watermarks().wait(Level::Durable, placement.end).await;
-        settled.map_err(|failure| self.storage_failed(&failure))
+        settled.map_err(|failure| self.lost(placement.position, &failure))
     }
 
     /// Places a state batch, waiting for room.

@@ -60,15 +60,15 @@ impl<D: Disk> Broker<D> {
                 Ok(entries) => self.visible(&queue, entries),
                 Err(error) => return Err(self.index_damaged(&error)),
             };
-            let Some(first) = entries.first().copied() else {
-                return Ok(self.fetched(&queue, Vec::new(), fetch.offset, None));
-            };
-            if first.base_offset > fetch.offset {
+            let found = entries.first().copied();
+            // The queue was longer than its index is: its last batches are damaged.
+            let next = found.map_or(queue.durable_end.get(), |first| first.base_offset);
+            let Some(first) = found.filter(|first| first.base_offset <= fetch.offset) else {
                 // Recovery lost what stood here, and said so when it started.
                 let damaged =
                     DamagedBytes { file: self.options.directory.display().to_string(), position: 0 };
-                return Ok(self.fetched(&queue, Vec::new(), first.base_offset, Some(damaged)));
-            }
+                return Ok(self.fetched(&queue, Vec::new(), next, Some(damaged)));
+            };
             let mut batches = Vec::with_capacity(padded_bytes(&entries));
             let outcome = self.log.read(&wants(&entries), &mut batches).await;
             let outcome = outcome.map_err(|error| Failure::new(Status::StorageFailed, error.to_string()))?;

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::queue::Queue;
 use super::shard_broker::{Broker, owned_queues};
 use super::snapshot::Snapshot;
 use super::state_record::Change;
@@ -16,9 +17,15 @@ const SNAPSHOT_BYTES: u64 = 64 * 1024 * 1024;
 const SNAPSHOT_INTERVAL_MIN: Duration = Duration::from_millis(250);
 /// A quiet log gets its snapshot this long after it last changed.
 const SNAPSHOT_INTERVAL_MAX: Duration = Duration::from_secs(5);
-/// Snapshots take at most one part in this many of the time, however large they grow.
-const SNAPSHOT_SHARE: u32 = 50;
+/// A snapshot waits until this many times its own size was written to the log: however many queues there are, snapshots
+/// cost the disk a few per cent.
+const SNAPSHOT_SHARE: u64 = 20;
+/// Queues written into a snapshot between two chances for others to run.
+const SNAPSHOT_STEP_QUEUES: usize = 256;
+const STEP_PAUSE: Duration = Duration::from_micros(100);
 const RETENTION_INTERVAL: Duration = Duration::from_secs(1);
+/// The task looks again after this much log, besides its timer.
+const HOUSEKEEPING_BYTES: u64 = 4 * 1024 * 1024;
 const TRIM_STEP_QUEUES: usize = 64;
 /// A checkpoint is cut into batches of about this size.
 const CHECKPOINT_BATCH_BYTES: usize = 256 * 1024;
@@ -26,7 +33,7 @@ const CHECKPOINT_BATCH_BYTES: usize = 256 * 1024;
 /// When what was last done.
 struct Clockwork {
     snapshot_at: MonotonicTime,
-    snapshot_took: Duration,
+    snapshot_bytes: u64,
     retention_at: MonotonicTime,
 }
 
@@ -34,10 +41,21 @@ impl<D: Disk> Broker<D> {
     /// The housekeeping task; ends after [`stop`](Broker::stop), with everything durable in a last snapshot.
     pub async fn run_housekeeping(&self) {
         let now = self.clock.monotonic();
-        let mut clockwork = Clockwork { snapshot_at: now, snapshot_took: Duration::ZERO, retention_at: now };
+        let mut clockwork = Clockwork { snapshot_at: now, snapshot_bytes: 0, retention_at: now };
+        // One timer over many rounds: making one costs more than most rounds.
+        let mut tick = self.clock.sleep(RETENTION_INTERVAL);
         while !self.stopped.get() {
-            let published = self.published.changed();
-            futures_lite::future::or(published, self.clock.sleep(RETENTION_INTERVAL)).await;
+            let published = async {
+                self.published.changed().await;
+                false
+            };
+            let ticked = async {
+                (&mut tick).await;
+                true
+            };
+            if futures_lite::future::or(published, ticked).await {
+                tick = self.clock.sleep(RETENTION_INTERVAL);
+            }
             if self.log.watermarks().has_failed() {
                 return;
             }
@@ -46,6 +64,15 @@ impl<D: Disk> Broker<D> {
                 self.index_failed.borrow_mut().get_or_insert(error.to_string());
                 self.clock.sleep(RETENTION_INTERVAL).await;
             }
+        }
+    }
+
+    /// Lets the task look again once a fair amount of log has been published: per group would be too often.
+    pub(super) fn note_published(&self) {
+        let end = self.log.watermarks().durable_end();
+        if end >= self.housekeeping_at.get() || self.index.spill_needed() {
+            self.housekeeping_at.set(end.advance(HOUSEKEEPING_BYTES));
+            self.published.wake();
         }
     }
 
@@ -59,10 +86,8 @@ impl<D: Disk> Broker<D> {
             let _ = self.checkpoint().await;
         }
         if self.snapshot_is_due(clockwork) {
-            let started = self.clock.monotonic();
-            self.take_snapshot().await?;
+            clockwork.snapshot_bytes = self.take_snapshot().await?;
             clockwork.snapshot_at = self.clock.monotonic();
-            clockwork.snapshot_took = clockwork.snapshot_at.since(started);
         }
         let now = self.clock.monotonic();
         if now.since(clockwork.retention_at) >= RETENTION_INTERVAL {
@@ -75,27 +100,40 @@ impl<D: Disk> Broker<D> {
     fn snapshot_is_due(&self, clockwork: &Clockwork) -> bool {
         let unsaved = self.log.watermarks().durable_end().since(self.snapshot_position.get());
         let passed = self.clock.monotonic().since(clockwork.snapshot_at);
-        let pause = SNAPSHOT_INTERVAL_MIN.max(clockwork.snapshot_took * SNAPSHOT_SHARE);
-        (unsaved >= SNAPSHOT_BYTES && passed >= pause)
-            || (unsaved > 0 && passed >= SNAPSHOT_INTERVAL_MAX.max(pause))
+        let worth_it = SNAPSHOT_BYTES.max(clockwork.snapshot_bytes * SNAPSHOT_SHARE);
+        (unsaved >= worth_it && passed >= SNAPSHOT_INTERVAL_MIN)
+            || (unsaved > 0 && passed >= SNAPSHOT_INTERVAL_MAX)
     }
 
-    /// Makes tables and index durable as of now, so that the next start replays only what comes behind.
-    pub async fn take_snapshot(&self) -> Result<(), IndexError> {
+    /// Makes tables and index durable as of now, so that the next start replays only what comes behind. Returns the
+    /// snapshot's size in bytes.
+    pub async fn take_snapshot(&self) -> Result<u64, IndexError> {
         self.index.spill().await?;
-        // No await between these three: they are one moment of the log.
+        // No await between these: they are one moment of the log.
         let position = self.log.watermarks().durable_end();
+        let newest = self.log.newest();
         let mut tables = Vec::new();
-        self.tables.borrow().as_changes().for_each(|change| change.encode(&mut tables));
-        let index = self.index.snapshot();
+        self.tables
+            .borrow()
+            .as_changes()
+            .chain(self.queue_ends(|queue| queue.durable_end.get()))
+            .for_each(|change| change.encode(&mut tables));
+        let mut begun = self.index.begin_snapshot();
+        let index = loop {
+            match begun.step(SNAPSHOT_STEP_QUEUES) {
+                Some(index) => break index,
+                None => self.clock.sleep(STEP_PAUSE).await,
+            }
+        };
         self.index.sync().await?;
         let sequence = self.snapshot_slot.get() + 1;
-        let snapshot = Snapshot { sequence, position, epoch: self.log.epoch(), tables, index };
+        let bytes = (tables.len() + index.len()) as u64;
+        let snapshot = Snapshot { sequence, position, epoch: self.log.epoch(), newest, tables, index };
         snapshot.write(&self.disk, &self.options.directory).await?;
         self.snapshot_slot.set(sequence);
         self.snapshot_position.set(position);
         self.metrics.snapshots.add(1);
-        Ok(())
+        Ok(bytes)
     }
 
     /// A segment without a checkpoint has been begun.
@@ -111,16 +149,7 @@ impl<D: Disk> Broker<D> {
         let _turn = self.topic_change.take().await;
         let mut payloads = vec![Vec::new()];
         // Offsets given out so far, durable or not: their batches stand before this checkpoint.
-        let mut ends: Vec<_> = {
-            let queues = self.queues.borrow();
-            let used = queues.values().filter(|queue| queue.next_offset.get() > QueueOffset::ZERO);
-            used.map(|queue| Change::QueueEnd { key: queue.key, offset: queue.next_offset.get() }).collect()
-        };
-        // In an order that does not depend on the table's seed.
-        ends.sort_by_key(|change| match change {
-            Change::QueueEnd { key, .. } => Some(*key),
-            _ => None,
-        });
+        let ends = self.queue_ends(|queue| queue.next_offset.get());
         for change in self.tables.borrow().as_changes().chain(ends) {
             let payload = payloads.last_mut().expect("there is one");
             change.encode(payload);
@@ -142,6 +171,15 @@ impl<D: Disk> Broker<D> {
         let holder = segments.iter().rev().find(|segment| segment.base <= first);
         self.checkpoint_segment.set(holder.map(|segment| segment.base));
         Ok(())
+    }
+
+    /// The `end` of each queue that was ever used, in the order of the queues.
+    fn queue_ends(&self, end: impl Fn(&Queue) -> QueueOffset) -> Vec<Change> {
+        let queues = self.queues.borrow();
+        let mut ends: Vec<_> = queues.values().map(|queue| (queue.key, end(queue))).collect();
+        ends.retain(|(_, offset)| *offset > QueueOffset::ZERO);
+        ends.sort();
+        ends.into_iter().map(|(key, offset)| Change::QueueEnd { key, offset }).collect()
     }
 
     /// Removes the oldest segments as far as age and size ask, one after the other.

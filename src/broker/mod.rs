@@ -2,7 +2,7 @@
 //! protocol; runs on whatever executor polls it.
 //!
 //! * What changes is first a batch in the log, then, when durable, an entry in a table ([`Tables`], the index): the same
-//!   [`apply`](Broker::apply) runs behind a commit and in recovery.
+//!   `apply` runs behind a commit and in recovery.
 //! * One shard, the **control shard** (0), makes changes of topics and keeps the groups' members. It asks the others
 //!   through [`Peers`]. Any shard takes any request and hands it to the one it belongs to.
 

@@ -1,7 +1,7 @@
 //! Starting a shard: snapshot, replay, and the index from the log when it cannot be trusted.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 use super::apply::entry_of_header;
@@ -37,13 +37,14 @@ pub enum StartError {
     Newer(#[from] ChangeError),
 }
 
+/// Where each queue ended when that was last written down.
+type QueueEnds = BTreeMap<QueueKey, QueueOffset>;
+
 /// What replay builds, and what it stumbled over.
 struct Rebuild<D: Disk> {
     tables: Tables,
     index: Index<D>,
-    /// Offsets that were given out once, as checkpoints say: none of them is given out again, even if damage has taken
-    /// the batches that had them.
-    ends: HashMap<QueueKey, QueueOffset>,
+    ends: QueueEnds,
     /// The snapshot does not fit the log, or the index contradicts it: start again without.
     distrust: Option<String>,
     unreadable: Option<ChangeError>,
@@ -68,14 +69,12 @@ impl<D: Disk> Rebuild<D> {
 
     fn change(&mut self, change: Change, position: LogPosition) {
         match &change {
-            Change::TopicRemoved(id) => remove_topic(&self.index, |key| key.topic == *id),
+            Change::TopicRemoved(id) => {
+                remove_topic(&self.index, |key| key.topic == *id);
+                self.ends.retain(|key, _| key.topic != *id);
+            }
             Change::QueueEnd { key, offset } => {
-                let is_empty = self.index.bounds(*key).is_none_or(|(first, end)| first == end);
-                if is_empty {
-                    self.index.ensure_queue_at(*key, *offset);
-                }
-                let end = self.ends.entry(*key).or_default();
-                *end = (*end).max(*offset);
+                self.ends.insert(*key, *offset);
             }
             Change::Topic(_) | Change::Offset { .. } | Change::NextTopicId(_) => {}
         }
@@ -161,18 +160,28 @@ impl<D: Disk> Broker<D> {
             snapshot_position: Cell::new(snapshot_position),
             snapshot_slot: Cell::new(sequence),
             published: WakerList::new(),
+            housekeeping_at: Cell::new(LogPosition::ZERO),
             index_failed: RefCell::new(None),
             host: RefCell::new(None),
             options,
         };
         let topics: Vec<_> = broker.tables.borrow().topics().cloned().collect();
         topics.iter().for_each(|topic| broker.make_queues(topic));
-        for (key, end) in ends {
-            if let Some(queue) = broker.queues.borrow().get(&key) {
-                queue.next_offset.set(queue.next_offset.get().max(end));
-            }
-        }
+        broker.raise_ends(&ends);
         Ok(OpenedBroker { broker: Rc::new(broker), report, rebuilt })
+    }
+
+    /// Lets no queue end before an offset that it has given out. The batches in between are gone.
+    fn raise_ends(&self, ends: &QueueEnds) {
+        let queues = self.queues.borrow();
+        for queue in ends.keys().filter_map(|key| queues.get(key)) {
+            let end = ends[&queue.key].max(queue.durable_end.get());
+            if self.index.bounds(queue.key).is_none_or(|(first, end)| first == end) {
+                self.index.ensure_queue_at(queue.key, end);
+            }
+            queue.durable_end.set(end);
+            queue.next_offset.set(end);
+        }
     }
 }
 
@@ -191,7 +200,7 @@ struct Opened<D: Disk> {
     log: CommitLog<D>,
     tables: Tables,
     index: Index<D>,
-    ends: HashMap<QueueKey, QueueOffset>,
+    ends: QueueEnds,
     report: Report,
 }
 
@@ -208,17 +217,19 @@ impl<D: Disk> Attempt<'_, D> {
             Err(IndexError::Disk(error)) => return Err(error.into()),
             Err(error) => return Ok(Err(error.to_string())),
         };
-        let mut tables = Tables::default();
-        if let Some(snapshot) = snapshot {
-            for change in decode_changes(&snapshot.tables)? {
-                tables.apply(change, snapshot.position);
-            }
-        }
         let start = match snapshot {
-            Some(snapshot) => StartAt::Position { position: snapshot.position, epoch: snapshot.epoch },
+            Some(snapshot) => StartAt::Position {
+                position: snapshot.position,
+                epoch: snapshot.epoch,
+                newest: snapshot.newest,
+            },
             None => StartAt::Beginning,
         };
-        let mut rebuild = Rebuild { tables, index, ends: HashMap::new(), distrust: None, unreadable: None };
+        let tables = Tables::default();
+        let mut rebuild = Rebuild { tables, index, ends: QueueEnds::new(), distrust: None, unreadable: None };
+        if let Some(snapshot) = snapshot {
+            rebuild.state(&snapshot.tables, snapshot.position);
+        }
         let log_options = LogOptions {
             directory: log_directory,
             shard: self.options.shard,

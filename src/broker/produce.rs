@@ -156,7 +156,7 @@ impl<D: Disk> Broker<D> {
     }
 
     /// The answer for a batch that was placed before the log failed.
-    fn lost(&self, position: LogPosition, failure: &LogFailure) -> Failure {
+    pub(super) fn lost(&self, position: LogPosition, failure: &LogFailure) -> Failure {
         if position < failure.unknown_end {
             Failure::new(
                 Status::OutcomeUnknown,

@@ -20,7 +20,7 @@ use crate::types::{LogPosition, QueueKey, QueueNumber, ShardId, TopicId, WakerLi
 /// One shard's broker. Owned by one executor and shared by its tasks.
 ///
 /// 1. `queues` holds exactly the queues of the topics in `tables` that this shard owns.
-/// 2. Tables, index and `durable_end` of the queues change in [`apply`](Broker::apply) only, in log order.
+/// 2. Tables, index and `durable_end` of the queues change in `apply` only, in log order.
 pub struct Broker<D: Disk> {
     pub(super) disk: D,
     pub(super) options: BrokerOptions,
@@ -44,8 +44,10 @@ pub struct Broker<D: Disk> {
     /// Everything below is in a durable snapshot.
     pub(super) snapshot_position: Cell<LogPosition>,
     pub(super) snapshot_slot: Cell<u64>,
-    /// Woken after every publish, for the task that keeps house.
+    /// Woken for the task that keeps house.
     pub(super) published: WakerList,
+    /// The log position at which that task looks again.
+    pub(super) housekeeping_at: Cell<LogPosition>,
     /// The index failed: the next start builds it anew.
     pub(super) index_failed: RefCell<Option<String>>,
     /// What only the program around the shard can count.

@@ -11,8 +11,9 @@
 //! 24  u32  epoch        of the log at that position
 //! 28  u32  tables_bytes
 //! 32  u64  index_bytes
-//! 40  u32  payload_crc  crc32c of everything behind this block
-//! 44  u32  header_crc   crc32c of bytes 0..44
+//! 40  u64  newest_ms    store time that the log had reached: the next batch gets none before it
+//! 48  u32  payload_crc  crc32c of everything behind this block
+//! 52  u32  header_crc   crc32c of bytes 0..52
 //! 4096 tables as changes (see `state_record`), then the index's snapshot
 //! ```
 
@@ -21,12 +22,13 @@ use std::rc::Rc;
 
 use crate::disk::{Disk, DiskBuffer, DiskError, DiskErrorKind, DiskFile, OpenMode};
 use crate::limits::{BLOCK_BYTES, READ_BYTES};
-use crate::types::LogPosition;
+use crate::types::{LogPosition, Timestamp};
 use crate::wire::bytes::{get_u32, get_u64, put_u32, put_u64};
 
 const MAGIC_VALUE: u32 = 0x5353_5054;
 const VERSION_VALUE: u32 = 1;
-const HEADER_CRC: usize = 44;
+const PAYLOAD_CRC: usize = 48;
+const HEADER_CRC: usize = 52;
 /// A snapshot larger than this is not one.
 const PAYLOAD_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 
@@ -36,6 +38,8 @@ pub struct Snapshot {
     pub sequence: u64,
     pub position: LogPosition,
     pub epoch: u32,
+    /// Store times never fall within a log, so the next start must know this one even when it replays nothing.
+    pub newest: Timestamp,
     pub tables: Vec<u8>,
     pub index: Vec<u8>,
 }
@@ -104,7 +108,9 @@ impl Snapshot {
         put_u32(&mut header, 24, self.epoch);
         put_u32(&mut header, 28, self.tables.len() as u32);
         put_u64(&mut header, 32, self.index.len() as u64);
-        put_u32(&mut header, 40, crc32c::crc32c_append(crc32c::crc32c(&self.tables), &self.index));
+        put_u64(&mut header, 40, self.newest.0);
+        let payload_checksum = crc32c::crc32c_append(crc32c::crc32c(&self.tables), &self.index);
+        put_u32(&mut header, PAYLOAD_CRC, payload_checksum);
         let checksum = crc32c::crc32c(&header[..HEADER_CRC]);
         put_u32(&mut header, HEADER_CRC, checksum);
         header
@@ -152,7 +158,7 @@ async fn read_file<F: DiskFile>(file: &F) -> Result<Option<Snapshot>, DiskError>
         at += bytes as u64;
     }
     payload.truncate(payload_bytes);
-    if crc32c::crc32c(&payload) != get_u32(&header, 40) {
+    if crc32c::crc32c(&payload) != get_u32(&header, PAYLOAD_CRC) {
         return Ok(None);
     }
     let index = payload.split_off(tables_bytes as usize);
@@ -160,6 +166,7 @@ async fn read_file<F: DiskFile>(file: &F) -> Result<Option<Snapshot>, DiskError>
         sequence: get_u64(&header, 8),
         position: LogPosition(get_u64(&header, 16)),
         epoch: get_u32(&header, 24),
+        newest: Timestamp(get_u64(&header, 40)),
         tables: payload,
         index,
     }))

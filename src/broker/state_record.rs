@@ -39,9 +39,19 @@ const CHANGE_HEADER_BYTES: usize = 5;
 pub enum Change {
     Topic(Topic),
     TopicRemoved(TopicId),
-    Offset { group: GroupName, key: QueueKey, offset: QueueOffset, origin: Option<LogPosition> },
+    Offset {
+        group: GroupName,
+        key: QueueKey,
+        offset: QueueOffset,
+        origin: Option<LogPosition>,
+    },
     NextTopicId(TopicId),
-    QueueEnd { key: QueueKey, offset: QueueOffset },
+    /// Offsets below this one were given out. Part of checkpoints: without it a queue whose last batches have gone with
+    /// their segments, or are damaged, would give them out again, and groups that are beyond would miss messages.
+    QueueEnd {
+        key: QueueKey,
+        offset: QueueOffset,
+    },
 }
 
 /// Why stored changes cannot be read. Their checksum was right, so another release wrote them.
@@ -153,8 +163,10 @@ impl Change {
             }
             QUEUE_END => {
                 fixed(16)?;
-                let key = QueueKey { topic: TopicId(get_u32(body, 0)), queue: QueueNumber(get_u32(body, 4)) };
-                Ok(Change::QueueEnd { key, offset: QueueOffset(get_u64(body, 8)) })
+                Ok(Change::QueueEnd {
+                    key: QueueKey { topic: TopicId(get_u32(body, 0)), queue: QueueNumber(get_u32(body, 4)) },
+                    offset: QueueOffset(get_u64(body, 8)),
+                })
             }
             _ => Err(ChangeError::Kind(kind)),
         }

@@ -112,7 +112,7 @@ impl Tables {
                 self.set_offset(group, key, CommittedOffset { offset, origin: origin.unwrap_or(position) });
             }
             Change::NextTopicId(id) => self.next_topic_id = self.next_topic_id.max(id.0),
-            // The index keeps it.
+            // The queues' business.
             Change::QueueEnd { .. } => {}
         }
     }

@@ -51,9 +51,85 @@ pub enum Command {
 mod tests {
     use super::*;
     use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    fn parse(line: &str) -> Result<Arguments, clap::Error> {
+        Arguments::try_parse_from(line.split_whitespace())
+    }
 
     #[test]
     fn the_definition_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_spellings_that_scripts_rely_on() {
+        for line in [
+            "turbopump serve --data DIR",
+            "turbopump serve --data DIR --listen 127.0.0.1:10911 --shards 2 --cores 0,1 --level durable",
+            "turbopump serve --config FILE --level written --buffered-io",
+            "turbopump topic create TOPIC",
+            "turbopump topic create TOPIC --queues 4 --server 127.0.0.1:10911",
+            "turbopump topic create TOPIC --retention 72h --level accepted -o json",
+            "turbopump topic list",
+            "turbopump topic describe TOPIC",
+            "turbopump topic alter TOPIC --queues 8 --retention 1h30m",
+            "turbopump topic delete TOPIC",
+            "turbopump produce TOPIC",
+            "turbopump produce TOPIC -",
+            "turbopump produce TOPIC FILE --queue 3 --skip 1000000 -o json",
+            "turbopump produce TOPIC FILE --key-field 2 --tag-field 1 --key-delimiter , --rate 1000 --batch 10 --linger 1ms",
+            "turbopump produce TOPIC - --level written",
+            "turbopump consume TOPIC",
+            "turbopump consume TOPIC --queue 0 --group G --from first --count 10 --follow",
+            "turbopump consume TOPIC --from last",
+            "turbopump consume TOPIC --from 12345",
+            "turbopump consume TOPIC --from 2024-05-06T07:08:09Z",
+            "turbopump consume TOPIC --from @1700000000000",
+            "turbopump consume TOPIC --from -10m -o json",
+            "turbopump group list",
+            "turbopump group describe G",
+            "turbopump group reset G TOPIC --to first",
+            "turbopump group reset G TOPIC --to 17 --queue 2",
+            "turbopump group reset G TOPIC --to -1h",
+            "turbopump status -o json",
+            "turbopump status --count-syscalls --server example.org:10911",
+            "turbopump bench produce TOPIC",
+            "turbopump bench produce TOPIC --body 100 --batch 500 --connections 4 --in-flight 8 --rate 100000 --duration 10s",
+            "turbopump bench consume TOPIC --level durable --baseline --hgrm FILE --plot FILE -o json",
+            "turbopump bench end-to-end TOPIC --body 1KiB --queues 16 --pin 1 --verify --baseline-dir DIR",
+            "turbopump log verify --data DIR",
+            "turbopump log dump --data DIR",
+            "turbopump completion bash",
+            "turbopump -o json topic list",
+            "turbopump --output=json topic list",
+        ] {
+            if let Err(error) = parse(line) {
+                panic!("{line}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_refused_before_anything_is_done() {
+        let cases = [
+            ("turbopump frobnicate", ErrorKind::InvalidSubcommand),
+            ("turbopump topic", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
+            ("turbopump topic create", ErrorKind::MissingRequiredArgument),
+            ("turbopump topic create a/b", ErrorKind::ValueValidation),
+            ("turbopump serve --data D --level safe", ErrorKind::ValueValidation),
+            ("turbopump serve --data D --segment-bytes 1,5GiB", ErrorKind::ValueValidation),
+            ("turbopump produce T F --queue 1 --key-field 2", ErrorKind::ArgumentConflict),
+            ("turbopump produce T F --key-field 0", ErrorKind::ValueValidation),
+            ("turbopump produce T F --rate 0", ErrorKind::ValueValidation),
+            ("turbopump consume T --from sometime", ErrorKind::ValueValidation),
+            ("turbopump group reset G T", ErrorKind::MissingRequiredArgument),
+            ("turbopump bench T", ErrorKind::InvalidSubcommand),
+            ("turbopump status -o yaml", ErrorKind::InvalidValue),
+        ];
+        for (line, kind) in cases {
+            let error = parse(line).map(|_| ()).expect_err(line);
+            assert_eq!(error.kind(), kind, "{line}: {error}");
+        }
     }
 }

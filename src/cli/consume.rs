@@ -151,15 +151,19 @@ impl Run<'_> {
             }
         };
         self.output.flush().map_err(CommandError::output)?;
-        let Some(group) = &self.arguments.group else { return Ok(()) };
+        if self.arguments.group.is_none() {
+            return Ok(());
+        }
         match ended {
             Ended::Complete => {
                 consumer.commit()?;
                 consumer.close()?;
             }
             Ended::Within(key, offset) => {
-                // A commit would cover the rest of the batch, which was not printed.
-                consumer.close()?.commit_offset(group, key, offset)?;
+                // The rest of the batch was not printed.
+                consumer.seek(key, offset);
+                consumer.commit()?;
+                consumer.close()?;
             }
         }
         Ok(())

@@ -32,7 +32,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn run(arguments: Arguments) -> Result<(), CommandError> {
     let format = arguments.output;
     match arguments.command {
-        Command::Serve(command) => serve::run(command),
+        Command::Serve(command) => serve::run(command, format),
         Command::Topic(command) => topic::run(command, format),
         Command::Produce(command) => produce::run(&command, format),
         Command::Consume(command) => consume::run(&command, format),

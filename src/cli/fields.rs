@@ -3,7 +3,8 @@
 /// Where key and tag stand: numbers of fields, counted from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FieldPlaces {
-    pub delimiter: u8,
+    /// `None`: a tab, a comma or a blank, whichever comes.
+    pub delimiter: Option<u8>,
     pub key: Option<usize>,
     pub tag: Option<usize>,
 }
@@ -16,7 +17,11 @@ impl FieldPlaces {
 
     fn field<'a>(&self, line: &'a [u8], number: Option<usize>) -> &'a [u8] {
         let Some(number) = number else { return &[] };
-        line.split(|&byte| byte == self.delimiter).nth(number - 1).unwrap_or_default()
+        let is_delimiter = |byte: &u8| match self.delimiter {
+            Some(delimiter) => *byte == delimiter,
+            None => b"\t, ".contains(byte),
+        };
+        line.split(is_delimiter).nth(number - 1).unwrap_or_default()
     }
 }
 
@@ -26,10 +31,14 @@ mod tests {
 
     #[test]
     fn fields_are_counted_from_one() {
-        let places = FieldPlaces { delimiter: b',', key: Some(2), tag: Some(1) };
+        let places = FieldPlaces { delimiter: Some(b','), key: Some(2), tag: Some(1) };
         assert_eq!(places.of(b"a,bc,d"), (&b"bc"[..], &b"a"[..]));
         assert_eq!(places.of(b"only"), (&b""[..], &b"only"[..]));
+        let any = FieldPlaces { delimiter: None, ..places };
+        for line in [&b"a b c"[..], b"a\tb\tc", b"a,b c"] {
+            assert_eq!(any.of(line), (&b"b"[..], &b"a"[..]));
+        }
         assert_eq!(places.of(b",,"), (&b""[..], &b""[..]));
-        assert_eq!(FieldPlaces { delimiter: b',', key: None, tag: None }.of(b"a,b"), (&b""[..], &b""[..]));
+        assert_eq!(FieldPlaces { delimiter: None, key: None, tag: None }.of(b"a,b"), (&b""[..], &b""[..]));
     }
 }

@@ -110,21 +110,16 @@ pub fn run(arguments: LogArguments, format: OutputFormat) -> Result<(), CommandE
 
 fn run_verify(arguments: &VerifyArguments, format: OutputFormat) -> Result<(), CommandError> {
     let mut shards = Vec::new();
-    for_each_shard(
-        &arguments.data,
-        None,
-        Counting::default,
-        |shard, counting, report| {
-            shards.push(ShardView {
-                shard: shard.0,
-                batches: report.batches,
-                messages: counting.messages,
-                log_end: report.end.0,
-                unfinished_tail: report.torn,
-                damage: report.damage.into_iter().map(DamageView::from).collect(),
-            });
-        },
-    )?;
+    for_each_shard(&arguments.data, None, Counting::default, |shard, counting, report| {
+        shards.push(ShardView {
+            shard: shard.0,
+            batches: report.batches,
+            messages: counting.messages,
+            log_end: report.end.0,
+            unfinished_tail: report.torn,
+            damage: report.damage.into_iter().map(DamageView::from).collect(),
+        });
+    })?;
     let damaged = shards.iter().map(|shard| shard.damage.len()).sum();
     print(format, &VerifiedView { shards, damaged }, verified_text)?;
     match damaged {

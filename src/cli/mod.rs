@@ -1,5 +1,5 @@
 //! The command line: parses arguments, runs one command, prints its result, and chooses the exit code. One file per
-//! command; [`arguments`] is the map of them.
+//! command; `arguments` is the map of them.
 //!
 //! Exit codes: 0 done; 1 the operation failed; 2 the command line or the configuration file is wrong. An error is one
 //! sentence on standard error; with `-o json` it is a JSON object with at least `error` and `exit_code`.

@@ -28,15 +28,18 @@ pub fn print<T: Serialize>(
     value: &T,
     text: impl FnOnce(&T) -> String,
 ) -> Result<(), CommandError> {
-    let mut line = match format {
+    print_text(&match format {
         OutputFormat::Text => text(value),
         OutputFormat::Json => to_json(value),
-    };
-    if !line.is_empty() && !line.ends_with('\n') {
-        line.push('\n');
-    }
+    })
+}
+
+/// Writes whole lines: the last one's newline is added where it is missing.
+pub fn print_text(text: &str) -> Result<(), CommandError> {
+    let newline = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
     let mut output = io::stdout().lock();
-    output.write_all(line.as_bytes()).and_then(|()| output.flush()).map_err(CommandError::output)
+    let written = output.write_all(text.as_bytes()).and_then(|()| output.write_all(newline.as_bytes()));
+    written.and_then(|()| output.flush()).map_err(CommandError::output)
 }
 
 /// A value of our own types as one line of JSON.

@@ -48,9 +48,9 @@ pub struct ProduceArguments {
     /// Field of the line, counted from 1, that is the message's tag
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub tag_field: Option<u16>,
-    /// Character between fields; \t is a tab
-    #[arg(long, value_name = "C", default_value = "\\t", value_parser = parse_delimiter)]
-    pub key_delimiter: u8,
+    /// Character between fields, \t for a tab; without it a tab, a comma or a blank ends a field
+    #[arg(long, value_name = "C", value_parser = parse_delimiter)]
+    pub key_delimiter: Option<u8>,
     /// Lines to leave out at the start
     #[arg(long, value_name = "LINES", default_value_t = 0)]
     pub skip: u64,

@@ -1,11 +1,15 @@
 //! `turbopump serve`.
 
-use std::io::{self, Write};
 use std::path::PathBuf;
+
+use serde::Serialize;
 
 use crate::cli::config::ServeSettings;
 use crate::cli::error::CommandError;
-use crate::shard::{self, ServeOptions, Started};
+use crate::cli::output::{OutputFormat, print_text, to_json};
+use crate::cli::server::milliseconds;
+use crate::log::Damage;
+use crate::shard::{self, NodeError, ServeOptions, Started, StartedShard};
 use crate::types::Level;
 
 #[derive(Debug, clap::Args)]
@@ -28,14 +32,106 @@ pub fn options(arguments: ServeArguments) -> Result<ServeOptions, CommandError> 
 }
 
 /// Runs the broker until it is told to stop.
-pub fn run(arguments: ServeArguments) -> Result<(), CommandError> {
+pub fn run(arguments: ServeArguments, format: OutputFormat) -> Result<(), CommandError> {
     let options = options(arguments)?;
-    shard::run(&options, |started| print_started(&options, started))
-        .map_err(|error| CommandError::failed(error.to_string()))
+    let announce = |started: &Started| {
+        // A reader that has gone away does not stop the broker.
+        let _ = match format {
+            OutputFormat::Text => print_text(&render(&options, started)),
+            OutputFormat::Json => print_text(&to_json(&StartedView::new(&options, started))),
+        };
+    };
+    shard::run(&options, announce).map_err(|error| match error {
+        NodeError::Options(error) => CommandError::usage(error),
+        error => CommandError::failed(error),
+    })
+}
+
+/// The same for programs, one object once the broker takes requests.
+#[derive(Serialize)]
+struct StartedView {
+    version: &'static str,
+    data: String,
+    is_new: bool,
+    level: &'static str,
+    buffered_io: bool,
+    node_address: Option<String>,
+    start_ms: u64,
+    device: DeviceView,
+    shards: Vec<ShardView>,
+}
+
+#[derive(Serialize)]
+struct DeviceView {
+    flush_p50_us: u64,
+    bytes_per_second: u64,
+}
+
+#[derive(Serialize)]
+struct ShardView {
+    shard: u16,
+    core: usize,
+    address: String,
+    replayed_batches: u64,
+    /// Where the log ends.
+    log_end: u64,
+    /// Whether an unanswered tail was cut off there.
+    torn: bool,
+    /// Why the index was built anew, if it was.
+    rebuilt: Option<String>,
+    damage: Vec<DamageView>,
+    start_ms: u64,
+}
+
+#[derive(Serialize)]
+struct DamageView {
+    file: String,
+    position: u64,
+    bytes: u64,
+}
+
+impl StartedView {
+    fn new(options: &ServeOptions, started: &Started) -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            data: options.data.display().to_string(),
+            is_new: started.is_new,
+            level: options.level.name(),
+            buffered_io: options.buffered_io,
+            node_address: started.node_address.map(|address| address.to_string()),
+            start_ms: milliseconds(started.took),
+            device: DeviceView {
+                flush_p50_us: started.device.flush_p50.as_micros() as u64,
+                bytes_per_second: started.device.bytes_per_second,
+            },
+            shards: started.shards.iter().map(ShardView::new).collect(),
+        }
+    }
+}
+
+impl ShardView {
+    fn new(shard: &StartedShard) -> Self {
+        let damage = |damage: &Damage| DamageView {
+            file: damage.file.clone(),
+            position: damage.position,
+            bytes: damage.bytes,
+        };
+        Self {
+            shard: shard.shard.0,
+            core: shard.core,
+            address: shard.address.clone(),
+            replayed_batches: shard.report.batches,
+            log_end: shard.report.end.0,
+            torn: shard.report.torn,
+            rebuilt: shard.rebuilt.clone(),
+            damage: shard.report.damage.iter().map(damage).collect(),
+            start_ms: milliseconds(shard.took),
+        }
+    }
 }
 
 /// Everything a stranger asks of a start: what listens where, on which core, how safe an answer is, how fast the disk.
-fn print_started(options: &ServeOptions, started: &Started) {
+fn render(options: &ServeOptions, started: &Started) -> String {
     let mut text = String::new();
     let made = if started.is_new { "made" } else { "opened" };
     let data = options.data.display();
@@ -79,8 +175,5 @@ fn print_started(options: &ServeOptions, started: &Started) {
     if options.buffered_io {
         text += "  WARNING: --buffered-io goes through the page cache: good for trying things out, not for figures\n";
     }
-    text += "ready\n";
-    // A reader that has gone away does not stop the broker.
-    let _ = io::stdout().write_all(text.as_bytes());
-    let _ = io::stdout().flush();
+    text + "ready\n"
 }

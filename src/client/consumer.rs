@@ -218,6 +218,12 @@ impl Consumer {
         first_failure.map_or(Ok(()), |failure| Err(failure.into()))
     }
 
+    /// Goes on in a queue at `offset`, and counts what lies before it as handled, no more and no less: for a caller who
+    /// stops within a batch, before [`commit`](Self::commit), or who wants to read again.
+    pub fn seek(&mut self, key: QueueKey, offset: QueueOffset) {
+        self.fetcher.seek(key, offset);
+    }
+
     /// Per queue, the offset behind the last message that was polled.
     pub fn positions(&self) -> Vec<(QueueName, QueueOffset)> {
         let keys = self.fetcher.keys();

@@ -85,6 +85,8 @@ struct Window {
     flights: HashMap<Correlation, Flight>,
     /// Lanes that may have a batch to send.
     ready: VecDeque<QueueNumber>,
+    /// Lanes in their order of opening a batch, with its first sequence; what was sealed since is skipped.
+    lingering: VecDeque<(Instant, QueueNumber, u64)>,
 }
 
 struct Flight {
@@ -99,8 +101,6 @@ pub(super) struct Dispatcher {
     partitioner: Partitioner,
     lanes: Vec<Lane>,
     windows: Vec<Window>,
-    /// Lanes in their order of opening a batch; what was sealed since is skipped.
-    lingering: VecDeque<(Instant, QueueNumber, u64)>,
     /// Lanes that pause before a retry.
     pausing: Vec<QueueNumber>,
     spare: Vec<Vec<u8>>,
@@ -129,7 +129,6 @@ impl Dispatcher {
             lanes: (0..partitioner.queue_count()).map(|_| Lane::default()).collect(),
             partitioner,
             windows: (0..shard_count).map(|_| Window::default()).collect(),
-            lingering: VecDeque::new(),
             pausing: Vec::new(),
             spare: Vec::new(),
             results: VecDeque::new(),
@@ -185,25 +184,6 @@ impl Dispatcher {
         }
     }
 
-    /// Closes every batch that has lingered long enough.
-    pub(super) fn seal_due(&mut self, now: Instant) {
-        for _ in 0..self.lingering.len() {
-            let Some((opened, queue, sequence)) = self.lingering.pop_front() else { return };
-            if !self.is_open(queue, sequence) {
-                continue;
-            }
-            if now.saturating_duration_since(opened) < self.limits.linger {
-                self.lingering.push_front((opened, queue, sequence));
-                return;
-            }
-            if self.has_slot(queue) {
-                self.seal(queue);
-            } else {
-                self.lingering.push_back((opened, queue, sequence));
-            }
-        }
-    }
-
     /// Whether the batch that began with `sequence` still takes messages.
     fn is_open(&self, queue: QueueNumber, sequence: u64) -> bool {
         self.lanes[queue.0 as usize].open.as_ref().is_some_and(|open| open.first_sequence == sequence)
@@ -212,24 +192,41 @@ impl Dispatcher {
     /// Notes that a batch was opened. Batches that filled up leave their notes behind: with a long linger they are
     /// cleared when they outnumber the queues.
     fn opened(&mut self, opened: Instant, queue: QueueNumber, sequence: u64) {
-        if self.lingering.len() > 2 * self.lanes.len() + 64 {
-            let notes = std::mem::take(&mut self.lingering);
-            self.lingering =
-                notes.into_iter().filter(|&(_, queue, sequence)| self.is_open(queue, sequence)).collect();
+        let shard = self.shard(queue);
+        if self.windows[shard].lingering.len() > 2 * self.lanes.len() + 64 {
+            let mut notes = std::mem::take(&mut self.windows[shard].lingering);
+            notes.retain(|&(_, queue, sequence)| self.is_open(queue, sequence));
+            self.windows[shard].lingering = notes;
         }
-        self.lingering.push_back((opened, queue, sequence));
+        self.windows[shard].lingering.push_back((opened, queue, sequence));
     }
 
-    /// Without lingering, a batch closes only when it can leave: under load it goes on filling.
-    fn has_slot(&self, queue: QueueNumber) -> bool {
-        !self.limits.linger.is_zero()
-            || self.windows[self.shard(queue)].flights.len() < self.options.in_flight.max(1)
+    /// Closes the oldest open batch of a shard if it has lingered long enough, or if its bytes are in the way of others.
+    /// It is called when a batch can leave, and not before: while the window is full, open batches go on filling.
+    fn seal_due(&mut self, shard: usize, now: Instant) -> bool {
+        while let Some(&(opened, queue, sequence)) = self.windows[shard].lingering.front() {
+            let is_open = self.is_open(queue, sequence);
+            let is_due = now.saturating_duration_since(opened) >= self.limits.linger || !self.has_room();
+            if is_open && !is_due {
+                return false;
+            }
+            self.windows[shard].lingering.pop_front();
+            if is_open {
+                self.seal(queue);
+                return true;
+            }
+        }
+        false
     }
 
     /// Closes every open batch.
     pub(super) fn seal_all(&mut self) {
-        for (_, queue, _) in std::mem::take(&mut self.lingering) {
-            self.seal(queue);
+        for shard in 0..self.windows.len() {
+            for (_, queue, sequence) in std::mem::take(&mut self.windows[shard].lingering) {
+                if self.is_open(queue, sequence) {
+                    self.seal(queue);
+                }
+            }
         }
     }
 
@@ -240,19 +237,28 @@ impl Dispatcher {
         usize::from(queue.shard(self.windows.len() as u16).0)
     }
 
-    /// The queue on `shard` whose first waiting batch may leave now.
-    pub(super) fn next_queue(&mut self, shard: usize) -> Option<QueueNumber> {
-        if self.windows[shard].flights.len() >= self.options.in_flight.max(1) {
+    /// The queue on `shard` whose first waiting batch may leave now. Closes a batch that has lingered when no full one
+    /// waits.
+    pub(super) fn next_queue(&mut self, shard: usize, now: Instant) -> Option<QueueNumber> {
+        if !self.has_slot(shard) {
             return None;
         }
-        while let Some(queue) = self.windows[shard].ready.pop_front() {
-            let lane = &mut self.lanes[queue.0 as usize];
-            lane.listed = false;
-            if lane.may_send() {
-                return Some(queue);
+        loop {
+            while let Some(queue) = self.windows[shard].ready.pop_front() {
+                let lane = &mut self.lanes[queue.0 as usize];
+                lane.listed = false;
+                if lane.may_send() {
+                    return Some(queue);
+                }
+            }
+            if !self.seal_due(shard, now) {
+                return None;
             }
         }
-        None
+    }
+
+    fn has_slot(&self, shard: usize) -> bool {
+        self.windows[shard].flights.len() < self.options.in_flight.max(1)
     }
 
     /// What [`next_queue`](Self::next_queue) named: to be sent, and then told to [`sent`](Self::sent) or
@@ -475,10 +481,11 @@ impl Dispatcher {
 
     /// When something is to be done without an answer: a batch has lingered, or a pause ends.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let next = self.lingering.iter().find(|&&(_, queue, sequence)| self.is_open(queue, sequence));
-        let linger = next
-            .filter(|(_, queue, _)| self.has_slot(*queue))
-            .map(|(opened, ..)| *opened + self.limits.linger);
+        let lingering = (0..self.windows.len()).filter(|&shard| self.has_slot(shard)).filter_map(|shard| {
+            let mut notes = self.windows[shard].lingering.iter();
+            notes.find(|&&(_, queue, sequence)| self.is_open(queue, sequence)).map(|&(opened, ..)| opened)
+        });
+        let linger = lingering.map(|opened| opened + self.limits.linger).min();
         let retry = self.pausing.iter().filter_map(|queue| self.lanes[queue.0 as usize].retry_at).min();
         linger.into_iter().chain(retry).min()
     }

@@ -36,7 +36,8 @@ pub struct ProducerOptions {
     /// A batch leaves when it has this many bytes or messages, or when its first message is `linger` old.
     pub batch_bytes: usize,
     pub batch_records: u32,
-    /// With zero a batch leaves as soon as fewer than `in_flight` are on their way.
+    /// While `in_flight` batches are on their way it goes on filling: under load batches are larger than `linger` makes
+    /// them, and over many queues as large as `buffered_bytes_max` lets them grow.
     pub linger: Duration,
     /// Batches that are sent ahead of their answers, per shard.
     pub in_flight: usize,

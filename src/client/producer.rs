@@ -167,7 +167,6 @@ impl Producer {
     fn advance(&mut self) -> Result<(), ClientError> {
         let now = self.clock.now.monotonic;
         self.dispatcher.resume_due(now);
-        self.dispatcher.seal_due(now);
         for shard in 0..self.links.len() {
             if self.dispatcher.in_flight(shard) * 2 >= self.in_flight_max {
                 self.receive_ready(shard)?;
@@ -181,7 +180,7 @@ impl Producer {
     }
 
     fn send_ready(&mut self, shard: usize) -> Result<(), ClientError> {
-        while let Some(queue) = self.dispatcher.next_queue(shard) {
+        while let Some(queue) = self.dispatcher.next_queue(shard, self.clock.now.monotonic) {
             let link = &mut self.links[shard];
             let connection = match &mut link.connection {
                 Some(connection) => connection,
@@ -234,12 +233,8 @@ impl Producer {
         Ok(())
     }
 
-    /// Waits for an answer until fewer bytes are unanswered. When nothing is on its way, batches leave before they are
-    /// full.
+    /// Waits for an answer, so that fewer bytes are unanswered. Batches leave before they are full.
     fn make_room(&mut self) -> Result<(), ClientError> {
-        if (0..self.links.len()).all(|shard| self.dispatcher.in_flight(shard) == 0) {
-            self.dispatcher.seal_all();
-        }
         self.advance()?;
         if !self.dispatcher.has_room() {
             self.wait_for_progress()?;

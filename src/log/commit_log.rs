@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-use futures_util::stream::{FuturesUnordered, StreamExt};
+use futures_util::future::join_all;
 
 use super::error::{AppendRefusal, LogFailure, OpenError};
 use super::group::{ClosedGroup, OpenGroup};
-use super::read::ReadBudget;
+use super::read::SHARD_READ_BYTES_MAX;
 use super::recovery::{self, Replay, Report, StartAt};
 use super::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentHeader, SegmentInfo};
 use super::supply::Supply;
@@ -20,7 +20,7 @@ use crate::clock::SharedClock;
 use crate::disk::{Disk, DiskError, DiskFile};
 use crate::limits;
 use crate::metrics::{ShardMetrics, Stage};
-use crate::types::{Level, LogPosition, QueueKey, QueueOffset, ShardId, Timestamp, WakerList};
+use crate::types::{ByteBudget, Level, LogPosition, QueueKey, QueueOffset, ShardId, Timestamp, WakerList};
 use crate::wire::batch::{BATCH_ALIGNMENT, CheckedBatch, Kind, Placing, align_batch};
 
 /// While nobody waits for a flush, written bytes may stay unflushed up to this many and this long.
@@ -80,7 +80,8 @@ pub(super) struct Inner<D: Disk> {
     pub open: RefCell<OpenGroup<D>>,
     pub watermarks: Watermarks,
     pub tail: RefCell<TailCache<D::Buffer>>,
-    pub reads: ReadBudget,
+    /// Bounds the memory of disk reads.
+    pub reads: ByteBudget,
     pub supply: Supply<D>,
     /// Woken when the open group gets its first batch, or on `stop`.
     work: WakerList,
@@ -119,7 +120,7 @@ impl<D: Disk> CommitLog<D> {
             open: RefCell::new(open),
             watermarks: Watermarks::new(end),
             tail: RefCell::new(TailCache::new(options.tail_cache_bytes)),
-            reads: ReadBudget::new(),
+            reads: ByteBudget::new(SHARD_READ_BYTES_MAX),
             supply: Supply::new(recovered.spares),
             work: WakerList::new(),
             room: WakerList::new(),
@@ -143,6 +144,11 @@ impl<D: Disk> CommitLog<D> {
 
     pub fn shard(&self) -> ShardId {
         self.inner.options.shard
+    }
+
+    /// The store time that the log has reached: no batch gets an earlier one.
+    pub fn newest(&self) -> Timestamp {
+        self.inner.newest.get()
     }
 
     /// The segments, oldest first.
@@ -282,7 +288,8 @@ impl<D: Disk> CommitLog<D> {
             || inner.ends_segment(&open);
         let next_start = LogPosition(end.0.next_multiple_of(limits::BLOCK_BYTES as u64));
         let flushed_end = if flush { end } else { open.flushed_end };
-        let next = OpenGroup::new(open.segment_base, next_start, end, flushed_end);
+        let mut next = OpenGroup::new(open.segment_base, next_start, end, flushed_end);
+        next.batches.reserve(open.batches.len());
         let group = std::mem::replace(&mut *open, next).close(&inner.disk);
         drop(open);
         inner.metrics.record(Stage::WaitForGroup, inner.clock.monotonic().since(group.opened_at));
@@ -296,18 +303,12 @@ impl<D: Disk> CommitLog<D> {
         let started = inner.clock.monotonic();
         let from = group.start.since(segment.base);
         segment.wait_until_not_zeroing(from, from + group.bytes as u64).await;
-        let mut writes: FuturesUnordered<_> = group
+        let writes = group
             .pieces
             .iter()
-            .map(|(position, buffer)| segment.file.write(position.since(segment.base), buffer.clone()))
-            .collect();
-        let mut outcome = Ok(());
+            .map(|(position, buffer)| segment.file.write(position.since(segment.base), buffer.clone()));
         // All writes are driven to their end, even behind a failure: the kernel reads from their buffers.
-        while let Some(written) = writes.next().await {
-            outcome = outcome.and(written);
-        }
-        drop(writes);
-        outcome?;
+        join_all(writes).await.into_iter().collect::<Result<(), _>>()?;
         segment.newest.set(group.batches.last().map(|batch| batch.store_time));
         {
             let mut tail = inner.tail.borrow_mut();

@@ -16,6 +16,8 @@ pub enum OpenError {
     Contradiction { directory: String, detail: String },
     #[error("{file} holds no readable manifest, but the directory has segments: restore it from a copy")]
     ManifestLost { file: String },
+    #[error("{file} does not hold what was just written to it: the disk is failing")]
+    ManifestNotStored { file: String },
     #[error("{file} belongs to shard {found}, not to shard {expected}: the directories were mixed up")]
     WrongShard { file: String, found: u16, expected: u16 },
 }

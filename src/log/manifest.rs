@@ -3,6 +3,10 @@
 //! Two blocks in one file, written in turn, each flushed before anything relies on it; the readable one with the higher
 //! sequence counts. So a torn write leaves the other, and no rename is needed.
 //!
+//! A block that cannot be read is either the unfinished write of a start that never got to work, or was whole once and
+//! is damaged now: then batches of the epoch that it named are in the log, and were answered. So its epoch, one higher
+//! than the other block's, counts as given away.
+//!
 //! ```text
 //!  0  u32  magic      0x464d_5054, "TPMF"
 //!  4  u32  version    1
@@ -82,6 +86,7 @@ impl Manifest {
         } else {
             let bytes = file.read(0, 2 * BLOCK_BYTES).await?;
             let mut newest: Option<Manifest> = None;
+            let mut unreadable = false;
             for block in bytes.chunks(BLOCK_BYTES) {
                 match Self::decode(block) {
                     Slot::Valid(manifest)
@@ -89,14 +94,15 @@ impl Manifest {
                     {
                         newest = Some(manifest);
                     }
-                    Slot::Valid(_) | Slot::Unreadable => {}
+                    Slot::Valid(_) => {}
+                    Slot::Unreadable => unreadable = true,
                     Slot::Newer(version) => {
                         let file = path.display().to_string();
                         return Err(OpenError::Newer { file, what: format!("manifest version {version}") });
                     }
                 }
             }
-            newest
+            newest.map(|newest| Manifest { epoch: newest.epoch + u32::from(unreadable), ..newest })
         };
         file.close().await?;
         Ok(found)
@@ -135,8 +141,16 @@ impl Manifest {
         }
         let mut block = disk.allocate(BLOCK_BYTES);
         next.encode(block.as_mut_slice());
-        file.write((next.sequence % 2) * BLOCK_BYTES as u64, Rc::new(block)).await?;
+        let slot = (next.sequence % 2) * BLOCK_BYTES as u64;
+        file.write(slot, Rc::new(block)).await?;
         file.sync().await?;
+        // A device that loses this write and says that it was done would cost the whole run: without its epoch the
+        // run's batches count for nothing at the next start.
+        let stored = file.read(slot, BLOCK_BYTES).await?;
+        let is_stored = matches!(Self::decode(&stored), Slot::Valid(manifest) if manifest == next);
+        if !is_stored {
+            return Err(OpenError::ManifestNotStored { file: display() });
+        }
         file.close().await?;
         disk.sync_directory(directory).await?;
         Ok(next)

@@ -1,6 +1,5 @@
 //! Reading stored batches: from the tail cache when they are there, else from the disk in parallel reads.
 
-use std::cell::Cell;
 use std::rc::Rc;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -10,7 +9,7 @@ use super::segment::Segment;
 use crate::api::DamagedBytes;
 use crate::disk::{Disk, DiskError, DiskFile};
 use crate::limits::{BLOCK_BYTES, READ_BYTES, READS_IN_FLIGHT_MAX};
-use crate::types::{LogPosition, WakerList};
+use crate::types::LogPosition;
 use crate::wire::batch::{BATCH_ALIGNMENT, BatchHeader, records_match};
 
 /// Batches whose distance is less than this are fetched by one read, bytes of others between them included.
@@ -18,7 +17,7 @@ const GAP_BYTES_MAX: u64 = 32 * 1024;
 /// One run of reads covers at most this, unless a single batch is larger.
 const RUN_BYTES_MAX: u64 = (READ_BYTES * READS_IN_FLIGHT_MAX) as u64;
 /// All disk reads of a shard together hold at most this many bytes.
-const SHARD_READ_BYTES_MAX: usize = 32 * 1024 * 1024;
+pub(super) const SHARD_READ_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// A batch to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,40 +33,6 @@ pub struct ReadOutcome {
     pub count: usize,
     /// Why it is fewer than wanted: the next one does not match its checksum or is not there.
     pub damaged: Option<DamagedBytes>,
-}
-
-/// Bounds the memory of disk reads: a read that does not fit waits for others to end.
-pub(super) struct ReadBudget {
-    used: Cell<usize>,
-    released: WakerList,
-}
-
-/// A share of the budget, given back when dropped.
-struct Reservation<'a> {
-    budget: &'a ReadBudget,
-    bytes: usize,
-}
-
-impl ReadBudget {
-    pub fn new() -> Self {
-        Self { used: Cell::new(0), released: WakerList::new() }
-    }
-
-    async fn reserve(&self, bytes: usize) -> Reservation<'_> {
-        // One read that is larger than the whole budget may go alone.
-        while self.used.get() > 0 && self.used.get() + bytes > SHARD_READ_BYTES_MAX {
-            self.released.changed().await;
-        }
-        self.used.set(self.used.get() + bytes);
-        Reservation { budget: self, bytes }
-    }
-}
-
-impl Drop for Reservation<'_> {
-    fn drop(&mut self) {
-        self.budget.used.set(self.budget.used.get() - self.bytes);
-        self.budget.released.wake();
-    }
 }
 
 /// Blocks read from one segment, in file order, each piece `READ_BYTES` long but the last.

@@ -7,7 +7,7 @@
 //! | label       | found                                              | decision              | fault behind it |
 //! | ----------- | -------------------------------------------------- | --------------------- | --------------- |
 //! | whole       | valid at p, records match                          | replay, go on         | none |
-//! | continues   | a valid q with `previous_end` = p                  | go on at q            | none: padding, a new segment, or the end of an earlier run |
+//! | continues   | a valid q that starts a group, `previous_end` = p  | go on at q            | none: padding, a new segment, or the end of an earlier run |
 //! | harmed      | valid at p, records do not match, and a valid q with `flushed_end` > p | replay the header only, report, go on behind | damage of flushed bytes |
 //! | lost        | nothing valid at p, and a valid q with `flushed_end` > p | report p..q, go on at q | damage of flushed bytes |
 //! | torn        | none of these                                      | the log ends at p     | death before the flush: nothing here was answered as durable |
@@ -59,8 +59,9 @@ pub trait Replay {
 pub enum StartAt {
     /// At the oldest segment.
     Beginning,
-    /// At the end of a batch that was durable, as a snapshot recorded it; `epoch` is that of the run.
-    Position { position: LogPosition, epoch: u32 },
+    /// At the end of a batch that was durable, as a snapshot recorded it; `epoch` is that of the run, `newest` the
+    /// store time that it had reached.
+    Position { position: LogPosition, epoch: u32, newest: Timestamp },
 }
 
 /// Damage that the scan met: bytes that were flushed once and cannot be read now.
@@ -110,31 +111,35 @@ pub(super) async fn recover<D: Disk, R: Replay>(
     let previous = Manifest::read(disk, &options.directory).await?;
     let mut segments =
         open_segments(disk, &options.directory, options.shard, &bases, Unfinished::Remove).await?;
-    let holds_batches = segments.values().any(|(_, used)| *used);
+    let holds_batches = segments.values().any(|found| found.used);
     // Before the replay: what it brings to the disk carries the new epoch.
     let manifest = Manifest::advance(disk, &options.directory, options.shard, holds_batches).await?;
     let epoch_max = previous.map_or(0, |manifest| manifest.epoch);
     let scanned = {
-        let used = segments.values().filter(|(_, used)| *used).map(|(segment, _)| segment.clone()).collect();
+        let used = used_segments(&segments);
         Scanner::new(used, epoch_max, Padding::Skip).run(start, replay).await?
     };
     drop_unused(disk, options, &mut segments, scanned.report.end).await?;
+    date_segments(&segments, scanned.newest);
     if segments.is_empty() {
         let base = LogPosition(0);
         let path = options.directory.join(segment_name(base));
         create_file(disk, &options.directory, &path, options.segment_bytes).await?;
         disk.sync_directory(&options.directory).await?;
         let file = disk.open(&path, OpenMode::Existing).await?;
-        segments.insert(base, (Rc::new(Segment::new(base, options.segment_bytes, file, path)), false));
+        let segment = Rc::new(Segment::new(base, options.segment_bytes, file, path));
+        segments.insert(base, FoundSegment { segment, used: false, begun: None });
     }
-    let (active, used) =
-        segments.last_key_value().map(|(_, entry)| entry.clone()).expect("there is a segment");
+    let (active, used) = {
+        let (_, last) = segments.last_key_value().expect("there is a segment");
+        (last.segment.clone(), last.used)
+    };
     let block = BLOCK_BYTES as u64;
     let next_group =
         if used { LogPosition(scanned.report.end.0.next_multiple_of(block)) } else { active.base };
     // What was found may sit in the device's cache only: from here on it counts as flushed.
-    for (segment, _) in segments.values().rev().take(2) {
-        segment.file.sync().await?;
+    for found in segments.values().rev().take(2) {
+        found.segment.file.sync().await?;
     }
     active.zeroed.set(next_group.since(active.base));
     let spares = spares(disk, options, &names).await?;
@@ -142,7 +147,7 @@ pub(super) async fn recover<D: Disk, R: Replay>(
         epoch: manifest.epoch,
         active_base: active.base,
         next_group,
-        segments: segments.into_iter().map(|(base, (segment, _))| (base, segment)).collect(),
+        segments: segments.into_iter().map(|(base, found)| (base, found.segment)).collect(),
         newest: scanned.newest,
         spares,
         report: scanned.report,
@@ -161,13 +166,15 @@ pub async fn scan<D: Disk, R: Replay>(
     let bases: Vec<_> = names.iter().filter_map(|name| parse_segment_name(name)).collect();
     let manifest = Manifest::read(disk, directory).await?;
     let segments = open_segments(disk, directory, shard, &bases, Unfinished::Leave).await?;
-    let used = segments.values().filter(|(_, used)| *used).map(|(segment, _)| segment.clone()).collect();
+    let used = used_segments(&segments);
     let epoch_max = manifest.map_or(u32::MAX, |manifest| manifest.epoch);
     let mut report =
         Scanner::new(used, epoch_max, Padding::Check).run(StartAt::Beginning, replay).await?.report;
-    for (segment, used) in segments.into_values() {
+    for FoundSegment { segment, used, .. } in segments.into_values() {
         let block = segment.file.read(0, SEGMENT_HEADER_BYTES).await?;
-        if used && SegmentHeader::decode(&block) == FoundHeader::Other {
+        let is_whole =
+            SegmentHeader::is_zero_behind(&block) && SegmentHeader::decode(&block) != FoundHeader::Other;
+        if used && !is_whole {
             let file = segment.path.display().to_string();
             report.damage.push(Damage { file, position: 0, bytes: SEGMENT_HEADER_BYTES as u64 });
         }
@@ -185,10 +192,34 @@ enum Unfinished {
     Leave,
 }
 
-type Segments<D> = BTreeMap<LogPosition, (Rc<Segment<D>>, bool)>;
+/// A segment's file as a start finds it.
+struct FoundSegment<D: Disk> {
+    segment: Rc<Segment<D>>,
+    /// It holds batches; one that was only prepared does not.
+    used: bool,
+    /// Store time of its first batch, if that can be read.
+    begun: Option<Timestamp>,
+}
 
-/// Opens the segments' files and reads their headers. The flag tells a segment that holds batches from one that was
-/// prepared and never used.
+type Segments<D> = BTreeMap<LogPosition, FoundSegment<D>>;
+
+fn used_segments<D: Disk>(segments: &Segments<D>) -> Vec<Rc<Segment<D>>> {
+    segments.values().filter(|found| found.used).map(|found| found.segment.clone()).collect()
+}
+
+/// Tells segments that the replay did not visit how new they are: not newer than the first batch of the next one.
+/// Retention goes by it; without it nothing from before a start would ever be removed.
+fn date_segments<D: Disk>(segments: &Segments<D>, newest: Timestamp) {
+    let mut bound = newest;
+    for found in segments.values().rev().filter(|found| found.used) {
+        if found.segment.newest.get().is_none() {
+            found.segment.newest.set(Some(bound));
+        }
+        bound = found.begun.unwrap_or(bound);
+    }
+}
+
+/// Opens the segments' files and reads how each begins.
 async fn open_segments<D: Disk>(
     disk: &D,
     directory: &Path,
@@ -209,8 +240,9 @@ async fn open_segments<D: Disk>(
             }
             continue;
         }
-        let block = file.read(0, SEGMENT_HEADER_BYTES).await?;
-        let used = match SegmentHeader::decode(&block) {
+        let blocks = file.read(0, SEGMENT_HEADER_BYTES + BLOCK_BYTES).await?;
+        let begun = first_batch(&blocks, base);
+        let used = match SegmentHeader::decode(&blocks) {
             FoundHeader::Valid(header) if header.base == base && header.shard != shard.0 => {
                 let file = path.display().to_string();
                 return Err(OpenError::WrongShard { file, found: header.shard, expected: shard.0 });
@@ -221,18 +253,18 @@ async fn open_segments<D: Disk>(
                 return Err(OpenError::Newer { file, what: format!("segment version {version}") });
             }
             // Zeros, or a damaged header: batches that fit their place tell the two apart.
-            FoundHeader::Other => holds_a_batch(&file, base).await?,
+            FoundHeader::Other => begun.is_some(),
         };
-        segments.insert(base, (Rc::new(Segment::new(base, bytes, file, path)), used));
+        let segment = Rc::new(Segment::new(base, bytes, file, path));
+        segments.insert(base, FoundSegment { segment, used, begun });
     }
     Ok(segments)
 }
 
-/// Whether the first batch of a segment is there, although its header is not.
-async fn holds_a_batch<F: DiskFile>(file: &F, base: LogPosition) -> Result<bool, DiskError> {
-    let block = file.read(SEGMENT_HEADER_BYTES as u64, BLOCK_BYTES).await?;
-    let position = base.advance(SEGMENT_HEADER_BYTES as u64);
-    Ok(BatchHeader::decode(&block).is_ok_and(|header| header.position == position))
+/// Store time of the segment's first batch, if one stands where it belongs.
+fn first_batch(blocks: &[u8], base: LogPosition) -> Option<Timestamp> {
+    let header = BatchHeader::decode(&blocks[SEGMENT_HEADER_BYTES..]).ok()?;
+    (header.position == base.advance(SEGMENT_HEADER_BYTES as u64)).then_some(header.store_time)
 }
 
 /// Forgets segments behind the log's end: prepared ones, and those whose every batch was cut off. The one that holds the
@@ -249,7 +281,7 @@ async fn drop_unused<D: Disk>(
         if base < end {
             break;
         }
-        let (_, (segment, _)) = segments.pop_last().expect("there are two");
+        let (_, FoundSegment { segment, .. }) = segments.pop_last().expect("there are two");
         let segment = Rc::into_inner(segment).expect("the scan has let go of it");
         segment.file.close().await?;
         disk.remove(&segment.path).await?;

@@ -82,8 +82,11 @@ impl<D: Disk> Scanner<D> {
         };
         let beginning = first.base.advance(SEGMENT_HEADER_BYTES as u64);
         let mut place = match start {
-            StartAt::Position { position, epoch } if position >= beginning && self.holds(position) => {
+            StartAt::Position { position, epoch, newest }
+                if position >= beginning && self.holds(position) =>
+            {
                 self.epoch_last = epoch;
+                self.newest = newest;
                 position
             }
             StartAt::Position { .. } => {
@@ -105,6 +108,7 @@ impl<D: Disk> Scanner<D> {
                 AtPlace::Whole(header) => {
                     let from = (place.since(segment.base) - window.start) as usize;
                     replay.whole(&header, &window.bytes[from..from + header.batch_bytes as usize]);
+                    self.check_alignment(&segment, &header, &window);
                     self.note(&segment, &header)
                 }
                 at_place => match self.next_group(&segment, place, &mut window).await? {
@@ -197,6 +201,18 @@ impl<D: Disk> Scanner<D> {
             let file = segment.path.display().to_string();
             let position = place.since(segment.base) + at as u64;
             self.report.damage.push(Damage { file, position, bytes: 1 });
+        }
+    }
+
+    /// The bytes between two batches of a group are zeros.
+    fn check_alignment(&mut self, segment: &Segment<D>, header: &BatchHeader, window: &Window) {
+        let end = header.position.advance(u64::from(header.batch_bytes));
+        let from = end.since(segment.base);
+        let gap = header.end_position().since(end) as usize;
+        let at = (from - window.start) as usize;
+        if self.padding == Padding::Check && window.bytes.iter().skip(at).take(gap).any(|byte| *byte != 0) {
+            let file = segment.path.display().to_string();
+            self.report.damage.push(Damage { file, position: from, bytes: gap as u64 });
         }
     }
 
@@ -300,7 +316,7 @@ impl<D: Disk> Scanner<D> {
                         continue;
                     }
                     leftovers = true;
-                    if found.previous_end == place {
+                    if found.previous_end == place && starts_group(&segment, &found) {
                         return Ok(Proof::Continues(found.position));
                     }
                     // Once a later batch vouches for the place, batches before that one are sound as well: they were
@@ -317,6 +333,13 @@ impl<D: Disk> Scanner<D> {
         }
         Ok(Proof::None { leftovers })
     }
+}
+
+/// Whether the batch is the first of its group. The others of a group name the same `previous_end`, but something stood
+/// before them: a log that went on there would have a gap.
+fn starts_group<D: Disk>(segment: &Segment<D>, header: &BatchHeader) -> bool {
+    header.position.0 == header.previous_end.0.next_multiple_of(BLOCK_BYTES as u64)
+        || header.position == segment.base.advance(SEGMENT_HEADER_BYTES as u64)
 }
 
 /// Valid headers that start in `from..to` of `bytes`; `base` is the log position of the first byte.

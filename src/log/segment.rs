@@ -129,6 +129,11 @@ impl SegmentHeader {
         put_u32(output, CRC, checksum);
     }
 
+    /// Whether the rest of the header's block is as it was written.
+    pub fn is_zero_behind(block: &[u8]) -> bool {
+        block[CRC + 4..SEGMENT_HEADER_BYTES].iter().all(|byte| *byte == 0)
+    }
+
     pub fn decode(block: &[u8]) -> FoundHeader {
         if block.len() < CRC + 4
             || get_u32(block, MAGIC) != MAGIC_VALUE

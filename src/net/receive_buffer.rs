@@ -68,15 +68,6 @@ impl ReceiveBuffer {
             self.bytes.resize(self.bytes.len() * 4, 0);
         }
     }
-
-    /// Gives memory back after a burst; called when the connection has been idle.
-    pub fn shrink(&mut self) {
-        if self.is_empty() && self.bytes.len() > BYTES_MIN {
-            self.bytes = vec![0; BYTES_MIN];
-            self.start = 0;
-            self.end = 0;
-        }
-    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use glommio::TaskQueueHandle;
 use glommio::net::{TcpListener, TcpStream};
 
 use super::host;
-use super::native::serve_native;
+use super::native::{OUTBOX_PAUSE_BYTES, serve_native};
 use crate::api::Request;
 use crate::broker::Broker;
 use crate::clock::SharedClock;
@@ -19,7 +19,7 @@ use crate::disk::glommio::GlommioDisk;
 use crate::limits;
 use crate::metrics::ShardMetrics;
 use crate::net::{Detected, Outbox, ReceiveBuffer, detect};
-use crate::types::{MonotonicTime, WakerList};
+use crate::types::{ByteBudget, MonotonicTime, WakerList};
 
 /// A connection must say which protocol it speaks, and complete a frame that it has begun, within this time.
 const INCOMPLETE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -39,6 +39,9 @@ pub(super) struct Connections {
     ended: WakerList,
     stopping: Cell<bool>,
     catch_up: TaskQueueHandle,
+    answer_bytes: Rc<Cell<usize>>,
+    /// Batches on their way to other shards.
+    pub forwarded: ByteBudget,
 }
 
 /// One connection, as its tasks and the watch see it.
@@ -66,6 +69,8 @@ impl Connections {
             ended: WakerList::new(),
             stopping: Cell::new(false),
             catch_up,
+            answer_bytes: Rc::default(),
+            forwarded: ByteBudget::new(limits::FORWARDED_BYTES_MAX),
         })
     }
 
@@ -91,7 +96,7 @@ impl Connections {
     async fn serve(self: Rc<Self>, mut stream: TcpStream) {
         let connection = Rc::new(Connection {
             fd: stream.as_raw_fd(),
-            outbox: Outbox::new(),
+            outbox: Outbox::new(self.answer_bytes.clone()),
             write_stalled_since: Cell::new(None),
             incomplete_since: Cell::new(Some(self.clock.monotonic())),
             unanswered: Cell::new(0),
@@ -166,6 +171,11 @@ impl Connections {
     /// The task queue that a request's own task runs in; `None` for the default one.
     pub fn task_queue(&self, request: &Request) -> Option<TaskQueueHandle> {
         matches!(request, Request::Fetch(_)).then_some(self.catch_up)
+    }
+
+    /// What a connection may leave unread before it gets more: little when the whole shard's clients leave much.
+    pub fn unread_bytes_max(&self) -> usize {
+        if self.answer_bytes.get() > limits::SHARD_ANSWER_BYTES_MAX { 0 } else { OUTBOX_PAUSE_BYTES }
     }
 
     pub fn is_stopping(&self) -> bool {

@@ -259,6 +259,7 @@ fn host_counters(counts_thread: bool, count_syscalls: bool) -> Vec<(String, u64)
     }
     let mut counters = vec![
         ("cpu_ns".to_owned(), host::thread_cpu_ns()),
+        ("process_cpu_ns".to_owned(), host::process_cpu_ns()),
         ("allocations".to_owned(), host::allocations()),
         ("resident_bytes".to_owned(), host::resident_bytes()),
     ];

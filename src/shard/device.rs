@@ -13,7 +13,7 @@ use crate::limits::{BLOCK_BYTES, GROUP_BYTES_MAX, PIECE_BYTES};
 const FLUSHES: usize = 15;
 const GROUPS: usize = 4;
 
-/// The result of [`measure`].
+/// The result of `measure`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DeviceSpeed {
     /// Median time of one 4 KiB write and its flush, over blocks written before.

@@ -30,7 +30,7 @@ use crate::wire::frame::{self, Frame, FrameError, PREFACE_BYTES};
 /// Bytes taken and given by the reader before it lets the executor look at its rings.
 const TURN_BYTES: usize = 2 * 1024 * 1024;
 /// A connection with more than this unsent gets no further requests read, and no fetch answered.
-const OUTBOX_PAUSE_BYTES: usize = 4 * 1024 * 1024;
+pub(super) const OUTBOX_PAUSE_BYTES: usize = 4 * 1024 * 1024;
 
 const _: () = assert!(
     OUTBOX_PAUSE_BYTES + limits::FETCH_BYTES_MAX + limits::BATCH_BYTES_MAX
@@ -113,30 +113,18 @@ impl Native {
                     Err(error) => return self.refuse_framing(&error),
                 }
             };
+            self.connections.metrics.record(Stage::Receive, clock.monotonic().since(started));
             if self.connections.is_stopping() || self.connection.outbox.is_closed() {
                 return;
             }
-            self.connection.outbox.drained(OUTBOX_PAUSE_BYTES).await;
+            self.connection.outbox.drained(self.connections.unread_bytes_max()).await;
             self.note_incomplete(buffer);
-            match self.receive(stream, buffer, needed).await {
-                Some(count) => buffer.received(count),
-                None => return,
+            match stream.read(buffer.space(needed)).await {
+                Ok(0) | Err(_) => return,
+                Ok(count) => buffer.received(count),
             }
             self.connections.metrics.socket_calls.add(1);
         }
-    }
-
-    /// Reads once; `None` at the end of the connection.
-    async fn receive(
-        &self,
-        stream: &mut TcpStream,
-        buffer: &mut ReceiveBuffer,
-        needed: usize,
-    ) -> Option<usize> {
-        let started = self.connections.clock.monotonic();
-        let read = stream.read(buffer.space(needed)).await;
-        self.connections.metrics.record(Stage::Receive, self.connections.clock.monotonic().since(started));
-        read.ok().filter(|count| *count > 0)
     }
 
     /// Starts or stops the watch over a frame that has begun and is not complete.
@@ -232,7 +220,7 @@ impl Native {
         let broker = &self.connections.broker;
         let options = broker.options();
         let is_ours = fetch.key.queue.shard(options.shard_count) == options.shard;
-        if is_ours && self.connection.outbox.bytes() <= OUTBOX_PAUSE_BYTES {
+        if is_ours && self.connection.outbox.bytes() <= self.connections.unread_bytes_max() {
             match broker.fetch_now(&fetch) {
                 Ok(FetchStep::Ready(fetched)) => {
                     let bytes = fetched.batches.len();
@@ -263,7 +251,13 @@ impl Native {
         let native = self.clone();
         let queue = native.connections.task_queue(&request);
         let task = async move {
+            let forwarded_bytes = match &request {
+                Request::Produce(produce) => produce.batch.len(),
+                _ => 0,
+            };
+            let reservation = native.connections.forwarded.reserve(forwarded_bytes).await;
             let reply = native.carry_out(request).await;
+            drop(reservation);
             native.answer(correlation, reply);
             if !waits_long {
                 native.note_answered();
@@ -296,7 +290,7 @@ impl Native {
             self.fetch_turn_ended.changed().await;
         }
         self.fetch_turn.set(is_ours);
-        self.connection.outbox.drained(OUTBOX_PAUSE_BYTES).await;
+        self.connection.outbox.drained(self.connections.unread_bytes_max()).await;
         if self.connection.outbox.is_closed() {
             self.end_fetch_turn(is_ours);
             return Err(Failure::new(Status::ShuttingDown, "the connection has ended"));
@@ -375,7 +369,7 @@ impl Native {
                 let sent = stream.write_all(&chunk).await;
                 self.connection.write_stalled_since.set(None);
                 self.connections.metrics.socket_calls.add(1);
-                outbox.sent(chunk.len());
+                outbox.sent(chunk);
                 if sent.is_err() {
                     // The peer is gone: what is still due to it is dropped, and the reader meets the end as well.
                     self.connection.end();
@@ -403,7 +397,7 @@ impl Native {
     /// Keeps the accounts of a connection whose peer is gone until nothing is due any more.
     async fn drop_answers(&self) {
         while let Some(chunk) = self.connection.outbox.take() {
-            self.connection.outbox.sent(chunk.len());
+            self.connection.outbox.sent(chunk);
         }
         let count = self.unsettled.borrow().len();
         self.unsettled.borrow_mut().clear();

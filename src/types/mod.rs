@@ -1,5 +1,6 @@
 //! The vocabulary of the system: newtypes that every module shares and that know nothing of any of them.
 
+mod budget;
 mod identity;
 mod level;
 mod name;
@@ -7,6 +8,7 @@ mod position;
 mod time;
 mod wake;
 
+pub use budget::{ByteBudget, Reservation};
 pub use identity::{QueueKey, QueueNumber, ShardId, TopicId};
 pub use level::Level;
 pub use name::{GroupName, NameError, TopicName};

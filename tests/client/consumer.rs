@@ -306,6 +306,32 @@ fn a_group_of_fixed_queues_goes_on_where_it_committed() {
 }
 
 #[test]
+fn whoever_stops_within_a_batch_commits_what_was_handled() {
+    let broker = FakeBroker::start(2);
+    let topic = broker.create("orders", 2);
+    fill(&broker, &topic, 0, 0..20, 10);
+    fill(&broker, &topic, 1, 0..20, 10);
+    let group: GroupName = "readers".parse().expect("a good name");
+    let open = || {
+        let options = ConsumerOptions { fetch_bytes: 1, ..to_the_end() };
+        Consumer::assign(client(&broker), topic.clone(), None, Some(group.clone()), options)
+            .expect("the queues are there")
+    };
+    let mut consumer = open();
+    let (first, _) = read(&mut consumer, 30);
+    let Some(Delivery::Messages(batch)) = consumer.poll(PATIENCE).expect("it is there") else {
+        panic!("there is a batch left");
+    };
+    let (key, handled) = (batch.key(), batch.messages().nth(2).expect("ten messages").offset.advance(1));
+    consumer.seek(key, handled);
+    consumer.commit().expect("it is there");
+    drop(consumer);
+    let (rest, _) = read(&mut open(), usize::MAX);
+    assert_eq!(first.len() + 3 + rest.len(), 40);
+    assert_eq!(bodies(&rest, key.queue.0), (13..20).collect::<Vec<_>>());
+}
+
+#[test]
 fn what_cannot_be_consumed_is_refused_by_name() {
     let broker = FakeBroker::start(1);
     let topic = broker.create("orders", 2);

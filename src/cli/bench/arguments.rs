@@ -192,3 +192,53 @@ impl LoadArguments {
         crate::cli::bench::batch_frame::BatchShape { body_bytes, batch_messages: self.batch }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(subcommand)]
+        command: BenchCommand,
+    }
+
+    fn check(line: &str) -> Result<(Kind, LoadArguments), String> {
+        let line = Line::try_parse_from(line.split_whitespace()).map_err(|error| error.to_string())?;
+        let (kind, arguments) = line.command.split();
+        arguments.check(kind).map_err(|error| error.to_string())?;
+        Ok((kind, arguments))
+    }
+
+    #[test]
+    fn defaults_are_the_canonical_workload() {
+        let (kind, arguments) = check("bench end-to-end t").expect("valid");
+        assert_eq!(kind, Kind::EndToEnd);
+        assert_eq!(arguments.shape().batch_bytes(), 88 + 500 * 124);
+        assert_eq!((arguments.connections, arguments.in_flight(), arguments.threads()), (4, 8, 1));
+        let (_, arguments) = check("bench produce t --rate 1000 --pin 2,3").expect("valid");
+        assert_eq!((arguments.in_flight(), arguments.threads()), (1024, 2), "an open loop needs room");
+    }
+
+    #[test]
+    fn values_that_cannot_be_are_named() {
+        let cases = [
+            ("bench produce t --body 31", "--body"),
+            ("bench produce t --body 5MiB", "--body"),
+            ("bench produce t --batch 0", "--batch"),
+            ("bench produce t --batch 65537 --body 32", "--batch"),
+            ("bench produce t --batch 5000 --body 1KiB", "--batch"),
+            ("bench produce t --connections 0", "--connections"),
+            ("bench produce t --in-flight 0", "--in-flight"),
+            ("bench produce t --rate 0", "--rate"),
+            ("bench produce t --duration 0s", "--duration"),
+            ("bench consume t --rate 10", "--rate"),
+            ("bench consume t --fetch-bytes 0", "--fetch-bytes"),
+        ];
+        for (line, name) in cases {
+            let error = check(line).map(|_| ()).expect_err(line);
+            assert!(error.contains(name), "{line}: {error}");
+        }
+    }
+}

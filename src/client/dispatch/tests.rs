@@ -44,7 +44,7 @@ impl Bench {
     /// Sends all that may leave; returns the first sequences in the order of leaving, with their correlations.
     fn send(&mut self, shard: usize) -> Vec<(u64, Correlation)> {
         let mut sent = Vec::new();
-        while let Some(queue) = self.dispatcher.next_queue(shard) {
+        while let Some(queue) = self.dispatcher.next_queue(shard, self.now.monotonic) {
             let waiting = &self.dispatcher.lanes[queue.0 as usize].waiting;
             let sequence = waiting.front().expect("there is a batch").first_sequence;
             self.last_correlation += 1;
@@ -62,7 +62,6 @@ impl Bench {
     fn pass(&mut self, duration: Duration) {
         self.now.monotonic += duration;
         self.dispatcher.resume_due(self.now.monotonic);
-        self.dispatcher.seal_due(self.now.monotonic);
     }
 
     fn results(&mut self) -> Vec<(u64, &'static str)> {
@@ -237,7 +236,7 @@ fn a_topic_made_anew_gets_the_batches_under_its_new_number() {
     assert!(bench.dispatcher.take_stale_topic() && !bench.dispatcher.take_stale_topic());
     bench.dispatcher.set_topic(TopicId(2), 4);
     bench.pass(BACKOFF_MIN);
-    let queue = bench.dispatcher.next_queue(0).expect("it goes again");
+    let queue = bench.dispatcher.next_queue(0, bench.now.monotonic).expect("it goes again");
     assert_eq!(bench.dispatcher.front(queue).0.topic, TopicId(2));
     bench.dispatcher.sent(queue, Correlation(77));
     bench.answer(Correlation(77), gone());
@@ -286,24 +285,44 @@ fn a_batch_leaves_when_it_has_lingered() {
 }
 
 #[test]
-fn without_linger_a_batch_fills_while_the_window_is_full() {
-    let mut bench =
-        Bench::new(1, 1, ProducerOptions { linger: Duration::ZERO, in_flight: 1, ..Default::default() });
+fn batches_fill_while_the_window_is_full() {
+    for linger in [Duration::ZERO, Duration::from_millis(5)] {
+        let mut bench = Bench::new(2, 1, ProducerOptions { linger, in_flight: 1, ..Default::default() });
+        bench.dispatcher.limits.records = 100;
+        bench.push(0, 1);
+        bench.pass(linger);
+        let sent = bench.send(0);
+        assert_eq!(sequences(&sent), [0]);
+        bench.push(1, 5);
+        bench.pass(linger * 2);
+        assert!(bench.send(0).is_empty());
+        assert_eq!(bench.dispatcher.next_deadline(), None, "only an answer helps");
+        bench.push(1, 5);
+        bench.answer(sent[0].1, stored(0));
+        let sent = bench.send(0);
+        assert_eq!(sequences(&sent), [1]);
+        bench.answer(sent[0].1, stored(1));
+        assert_eq!(bench.dispatcher.counters().acknowledged, 11);
+        assert_eq!(bench.results().len(), 2);
+    }
+}
+
+#[test]
+fn without_room_the_oldest_batches_leave_first() {
+    let options = ProducerOptions {
+        linger: Duration::from_secs(3600),
+        buffered_bytes_max: 3_000,
+        in_flight: 2,
+        ..Default::default()
+    };
+    let mut bench = Bench::new(100, 1, options);
     bench.dispatcher.limits.records = 100;
-    bench.push(0, 1);
-    bench.pass(Duration::ZERO);
-    let sent = bench.send(0);
-    assert_eq!(sequences(&sent), [0]);
-    bench.push(0, 10);
-    bench.pass(Duration::ZERO);
-    bench.answer(sent[0].1, stored(0));
-    assert!(bench.send(0).is_empty());
-    bench.pass(Duration::ZERO);
-    let sent = bench.send(0);
-    assert_eq!(sequences(&sent), [1]);
-    bench.answer(sent[0].1, stored(1));
-    assert_eq!(bench.results().len(), 2);
-    assert_eq!(bench.dispatcher.counters().acknowledged, 11);
+    let mut queue = 0;
+    while bench.dispatcher.has_room() {
+        bench.push(queue, 1);
+        queue += 1;
+    }
+    assert_eq!(sequences(&bench.send(0)), [0, 1]);
 }
 
 #[test]
@@ -318,7 +337,7 @@ fn notes_of_open_batches_do_not_pile_up() {
             bench.answer(correlation, stored(0));
         }
     }
-    assert!(bench.dispatcher.lingering.len() < 100);
+    assert!(bench.dispatcher.windows[0].lingering.len() < 100);
     bench.dispatcher.seal_all();
     assert_eq!(sequences(&bench.send(0)), [0]);
 }

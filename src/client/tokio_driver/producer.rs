@@ -61,9 +61,6 @@ impl AsyncProducer {
             self.advance().await?;
         }
         while !self.dispatcher.has_room() {
-            if (0..self.links.len()).all(|shard| self.dispatcher.in_flight(shard) == 0) {
-                self.dispatcher.seal_all();
-            }
             self.advance().await?;
             if !self.dispatcher.has_room() {
                 self.wait_for_progress(None).await?;
@@ -119,7 +116,6 @@ impl AsyncProducer {
     async fn advance(&mut self) -> Result<(), ClientError> {
         let now = std::time::Instant::now();
         self.dispatcher.resume_due(now);
-        self.dispatcher.seal_due(now);
         self.receive_ready()?;
         for shard in 0..self.links.len() {
             self.send_ready(shard).await?;
@@ -137,14 +133,15 @@ impl AsyncProducer {
 
     /// A batch counts as sent when the core has taken it: what a cancelled flush leaves behind goes out with the next.
     async fn send_ready(&mut self, shard: usize) -> Result<(), ClientError> {
-        while let Some(queue) = self.dispatcher.next_queue(shard) {
+        let now = std::time::Instant::now();
+        while let Some(queue) = self.dispatcher.next_queue(shard, now) {
             // Until the batch is taken the queue must stay listed, should this be cancelled.
             self.dispatcher.not_sent(queue);
             if self.links[shard].connection.is_none() {
                 let connection = self.client.open_owner(queue).await?;
                 self.links[shard].connection = Some(connection);
             }
-            let Some(queue) = self.dispatcher.next_queue(shard) else { break };
+            let Some(queue) = self.dispatcher.next_queue(shard, now) else { break };
             let link = &mut self.links[shard];
             let connection = link.connection.as_mut().expect("just opened");
             let (key, level, batch) = self.dispatcher.front(queue);

@@ -1,0 +1,99 @@
+#!/usr/bin/env bash
+# The figures of perf/README.md: `bash perf/measure.sh DIR [part ...]`, DIR on the disk to be measured.
+#
+# Server on core 0, load on core 1. Each result is one JSON object, as `turbopump bench -o json` prints it, with a label in
+# front; raw baselines are measured before and after each run, in the same process. Parts: disk memory single tail backlog
+# queues restart. Memory means tmpfs: it shows what the core can do, and is never durable.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+directory="$1"; shift
+parts=("${@:-disk memory single tail backlog queues restart}")
+[ $# -gt 0 ] || read -ra parts <<<"disk memory single tail backlog queues restart"
+turbopump="${TURBOPUMP:-target/release/turbopump}"
+seconds="${SECONDS_PER_RUN:-10}"
+pairs="${PAIRS:-5}"
+broker=
+trap '[ -n "$broker" ] && kill -KILL "$broker" 2>/dev/null; rm -rf "$directory/perf-data" /dev/shm/perf-data' EXIT
+
+start() { # data directory, further flags
+    local data="$1"; shift
+    "$turbopump" serve --data "$data" --listen 127.0.0.1:21911 --shards 1 --cores 0 "$@" >"$directory/serve.log" 2>&1 &
+    broker=$!
+    until grep -q '^ready' "$directory/serve.log"; do kill -0 "$broker"; sleep 0.05; done
+    export TURBOPUMP_SERVER=127.0.0.1:21911
+}
+stop() { kill -TERM "$broker"; wait "$broker" || true; broker=; }
+fresh() { rm -rf "$1"; }
+bench() { # label, then the bench's arguments
+    local label="$1"; shift
+    printf '%s ' "$label"
+    "$turbopump" bench "$@" --pin 1 --duration "${seconds}s" --count-syscalls -o json 2>/dev/null
+}
+batches() { # label prefix, baseline directory
+    for _ in $(seq "$pairs"); do
+        bench "$1-100Bx500" produce small --body 100 --batch 500 --connections 4 --in-flight 8 --baseline --baseline-dir "$2"
+        bench "$1-1KiBx60" produce large --body 1024 --batch 60 --connections 4 --in-flight 8 --baseline --baseline-dir "$2"
+    done
+}
+retention=(--retention-bytes 8GiB)
+
+for part in "${parts[@]}"; do
+    case "$part" in
+    disk)
+        fresh "$directory/perf-data"; start "$directory/perf-data" "${retention[@]}"
+        batches disk "$directory"; stop ;;
+    memory)
+        fresh /dev/shm/perf-data; start /dev/shm/perf-data --retention-bytes 3GiB
+        batches memory /dev/shm; stop; fresh /dev/shm/perf-data ;;
+    single)
+        fresh "$directory/perf-data"; start "$directory/perf-data"
+        for _ in $(seq "$pairs"); do
+            bench single produce single --body 100 --batch 1 --connections 1 --in-flight 1 --queues 1 --baseline --baseline-dir "$directory"
+        done
+        stop ;;
+    tail)
+        fresh "$directory/perf-data"; start "$directory/perf-data" --tail-cache-bytes 64MiB
+        "$turbopump" bench produce tail --body 100 --batch 500 --queues 1 --connections 1 --rate 400000 --duration 1s -o json >/dev/null 2>&1
+        for _ in $(seq "$pairs"); do
+            bench tail consume tail --connections 1 --baseline --baseline-dir "$directory"
+        done
+        stop ;;
+    backlog)
+        fresh "$directory/perf-data"; start "$directory/perf-data"
+        "$turbopump" bench produce backlog --body 1024 --batch 60 --queues 4 --connections 4 --duration 30s -o json >/dev/null 2>&1
+        for _ in $(seq "$pairs"); do
+            bench backlog-alone-producer produce live --body 1024 --batch 16 --connections 1 --rate 20000
+            "$turbopump" bench consume backlog --connections 1 --duration "${seconds}s" -o json 2>/dev/null >"$directory/catch-up.json" &
+            reader=$!
+            bench backlog-with-reader-producer produce live --body 1024 --batch 16 --connections 1 --rate 20000
+            wait "$reader" || true
+            printf 'backlog-reader '; cat "$directory/catch-up.json"
+        done
+        stop ;;
+    queues)
+        for _ in $(seq "$pairs"); do
+            fresh "$directory/perf-data"; start "$directory/perf-data"
+            bench queues-1 produce one --body 100 --batch 500 --connections 4 --queues 1
+            bench queues-10000 produce many --body 100 --batch 500 --connections 4 --queues 10000
+            stop
+        done ;;
+    restart)
+        fresh "$directory/perf-data"; start "$directory/perf-data"
+        stored=0
+        while [ "$stored" -lt "${MESSAGES:-100000000}" ]; do
+            stored=$((stored + $("$turbopump" bench produce many --body 100 --batch 500 --connections 4 --duration 20s -o json 2>/dev/null |
+                sed 's/.*"messages":\([0-9]*\).*/\1/')))
+        done
+        for _ in $(seq "$pairs"); do
+            kill -KILL "$broker"; wait "$broker" 2>/dev/null || true
+            from=$(date +%s%N)
+            start "$directory/perf-data"
+            "$turbopump" topic describe many -o json >/dev/null
+            to=$(date +%s%N)
+            resident=$(awk '/VmRSS/ {print $2 * 1024}' "/proc/$broker/status")
+            printf 'restart {"messages":%s,"milliseconds_to_first_answer":%s,"resident_bytes":%s}\n' "$stored" $(((to - from) / 1000000)) "$resident"
+        done
+        stop ;;
+    *) echo "no part $part" >&2; exit 2 ;;
+    esac
+done

@@ -1,0 +1,10 @@
+//! The durability promises of log, index and broker, over a disk that fails on a seeded plan and an executor whose
+//! order a seed picks. Everything a run does follows from its seed; a failure names it.
+//!
+//! `TURBOPUMP_SWEEP=full` crashes at every step instead of a sample.
+
+mod checks;
+mod crash_sweep;
+mod ledger;
+mod node;
+mod workload;

@@ -1,0 +1,192 @@
+//! Shards on a faulty disk, with the tasks that a core would run for them.
+
+use std::path::{Path, PathBuf};
+use std::rc::{Rc, Weak};
+use std::time::Duration;
+
+use turbopump::api::{Failure, Fetch, Fetched, Reply, Request, ShardAddress, TopicChange};
+use turbopump::broker::{
+    Broker, BrokerOptions, OpenedBroker, PeerFuture, PeerReply, PeerRequest, Peers, StartError,
+};
+use turbopump::clock::SharedClock;
+use turbopump::disk::Disk;
+use turbopump::disk::faulty::FaultyDisk;
+use turbopump::limits;
+use turbopump::log::Report;
+use turbopump::metrics::ShardMetrics;
+use turbopump::testing::{JoinHandle, SeededExecutor, Spawner};
+use turbopump::types::{GroupName, Level, QueueKey, QueueOffset, ShardId, TopicName};
+
+pub type TestBroker = Broker<FaultyDisk>;
+
+/// How the shards of a node are set up.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    pub shard_count: u16,
+    pub segment_bytes: u64,
+    pub retention_bytes: Option<u64>,
+    pub zero_fill: bool,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        let segment_bytes = limits::SEGMENT_BYTES_MIN;
+        Self { shard_count: 1, segment_bytes, retention_bytes: None, zero_fill: false }
+    }
+}
+
+/// A running node.
+pub struct Node {
+    pub brokers: Vec<Rc<TestBroker>>,
+    pub reports: Vec<Report>,
+    pub rebuilt: Vec<Option<String>>,
+    pub clock: SharedClock,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// The shards as one of them sees them: letters arrive at once.
+struct Neighbours(Vec<Weak<TestBroker>>);
+
+impl Peers for Neighbours {
+    fn ask(&self, shard: ShardId, request: PeerRequest) -> PeerFuture {
+        let broker = self.0[usize::from(shard.0)].upgrade();
+        Box::pin(async move {
+            match broker {
+                Some(broker) => broker.handle_peer(request).await,
+                None => Ok(PeerReply::Done),
+            }
+        })
+    }
+
+    fn addresses(&self) -> Vec<ShardAddress> {
+        let address = |shard| ShardAddress { shard: ShardId(shard), address: format!("localhost:{shard}") };
+        (0..self.0.len() as u16).map(address).collect()
+    }
+}
+
+pub fn shard_directory(shard: u16) -> PathBuf {
+    PathBuf::from(format!("/data/shard-{shard}"))
+}
+
+pub fn log_directory(shard: u16) -> PathBuf {
+    shard_directory(shard).join("log")
+}
+
+fn options(setup: &Setup, shard: u16) -> BrokerOptions {
+    BrokerOptions {
+        directory: shard_directory(shard),
+        shard: ShardId(shard),
+        shard_count: setup.shard_count,
+        level: Level::Durable,
+        segment_bytes: setup.segment_bytes,
+        tail_cache_bytes: 1024 * 1024,
+        zero_fill: setup.zero_fill,
+        retention_age: None,
+        retention_bytes: setup.retention_bytes,
+        version: "test".to_owned(),
+        core: None,
+    }
+}
+
+impl Node {
+    /// Opens every shard and starts its tasks.
+    pub async fn start(
+        disk: &FaultyDisk,
+        setup: &Setup,
+        clock: SharedClock,
+        spawner: &Spawner,
+    ) -> Result<Self, StartError> {
+        let mut node =
+            Self { brokers: Vec::new(), reports: Vec::new(), rebuilt: Vec::new(), clock, tasks: Vec::new() };
+        for shard in 0..setup.shard_count {
+            disk.create_directory(&shard_directory(shard)).await?;
+            disk.sync_directory(Path::new("/data")).await?;
+            disk.sync_directory(Path::new("/")).await?;
+            let metrics = Rc::new(ShardMetrics::new());
+            let opened = Broker::open(disk.clone(), options(setup, shard), node.clock.clone(), metrics);
+            let OpenedBroker { broker, report, rebuilt } = opened.await?;
+            node.brokers.push(broker);
+            node.reports.push(report);
+            node.rebuilt.push(rebuilt);
+        }
+        let neighbours = Rc::new(Neighbours(node.brokers.iter().map(Rc::downgrade).collect()));
+        for broker in &node.brokers {
+            broker.set_peers(neighbours.clone());
+            let committing = broker.clone();
+            node.tasks.push(spawner.spawn(async move {
+                committing.log().run_commit(|batches| committing.publish(batches)).await;
+            }));
+            let supplying = broker.log().clone();
+            node.tasks.push(spawner.spawn(async move { supplying.run_supply().await }));
+            let keeping = broker.clone();
+            node.tasks.push(spawner.spawn(async move { keeping.run_housekeeping().await }));
+        }
+        let synced = node.brokers[0].sync_topics().await;
+        assert!(synced.is_ok() || disk.is_crashed(), "topics are not in line: {synced:?}");
+        Ok(node)
+    }
+
+    pub fn broker(&self) -> &Rc<TestBroker> {
+        &self.brokers[0]
+    }
+
+    pub fn owner(&self, key: QueueKey) -> &Rc<TestBroker> {
+        &self.brokers[usize::from(key.queue.shard(self.brokers.len() as u16).0)]
+    }
+
+    pub async fn handle(&self, request: Request) -> Result<Reply, Failure> {
+        self.broker().handle(request).await
+    }
+
+    pub async fn fetch(&self, key: QueueKey, offset: QueueOffset) -> Result<Fetched, Failure> {
+        let fetch =
+            Fetch { key, offset, bytes_max: 1024 * 1024, records_max: u32::MAX, wait: Duration::ZERO };
+        self.owner(key).fetch(fetch).await
+    }
+
+    /// Stops as a core does: takes nothing more, finishes what was taken, says so in a snapshot.
+    pub async fn stop(mut self) {
+        for broker in &self.brokers {
+            broker.stop();
+        }
+        for task in self.tasks.drain(..) {
+            task.await;
+        }
+        for broker in self.brokers.drain(..) {
+            if !broker.log().watermarks().has_failed() {
+                let _ = broker.take_snapshot().await;
+            }
+            // Closing reports what the disk says; a failed disk may say it again here.
+            let _ = broker.log().clone().close().await;
+            let _ = broker.index().close().await;
+        }
+    }
+}
+
+/// Runs `main` on a node that was started on `disk`, and leaves it where it stands.
+pub fn on_node<T>(
+    disk: &FaultyDisk,
+    setup: &Setup,
+    seed: u64,
+    main: impl AsyncFnOnce(&Node) -> T,
+) -> Result<T, StartError> {
+    let executor = SeededExecutor::new(seed);
+    executor.run_until(async {
+        let node = Node::start(disk, setup, executor.shared_clock(), &executor.spawner()).await?;
+        let result = main(&node).await;
+        node.stop().await;
+        Ok(result)
+    })
+}
+
+pub fn topic_name(name: &str) -> TopicName {
+    name.parse().expect("a topic name")
+}
+
+pub fn group_name(name: &str) -> GroupName {
+    name.parse().expect("a group name")
+}
+
+pub fn topic_change(name: &str, queues: u32) -> TopicChange {
+    TopicChange { topic: topic_name(name), queues: Some(queues), retention: None, level: None }
+}
