@@ -180,12 +180,17 @@ impl<D: Disk> Broker<D> {
         self.draining.set(true);
     }
 
-    /// Lets the background tasks end. The commit task ends after the last group.
-    pub fn stop(&self) {
+    /// Lets the housekeeping task end, which needs the log's tasks for what it has begun: they are stopped after it.
+    pub fn stop_housekeeping(&self) {
         self.draining.set(true);
         self.stopped.set(true);
-        self.log.stop();
         self.published.wake();
+    }
+
+    /// Lets the background tasks end. The commit task ends after the last group.
+    pub fn stop(&self) {
+        self.stop_housekeeping();
+        self.log.stop();
     }
 
     /// The failure a client sees for a failed log: for batches that were not handed to the disk.

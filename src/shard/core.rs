@@ -194,9 +194,11 @@ async fn run_shard(plan: ShardPlan, seat: Seat) {
     run_mail(&broker, &peers, plan.mailbox, &connections, listeners, &seat.events).await;
     broker.drain();
     connections.finish(STOP_GRACE).await;
+    // A checkpoint that has begun waits for the commit task, so that task ends after it.
+    broker.stop_housekeeping();
+    keeping.await;
     broker.stop();
     committing.await;
-    keeping.await;
     supplying.await;
     if !broker.log().watermarks().has_failed() {
         // Without it the next start replays a little more; nothing is lost.
