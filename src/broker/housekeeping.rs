@@ -63,7 +63,8 @@ impl<D: Disk> Broker<D> {
             if futures_lite::future::or(published, ticked).await {
                 tick = self.clock.sleep(RETENTION_INTERVAL);
             }
-            if self.log.watermarks().has_failed() {
+            // What is due now is left to the last snapshot and to the next start.
+            if self.stopped.get() || self.log.watermarks().has_failed() {
                 return;
             }
             if let Err(error) = self.keep_house(&mut clockwork).await {

@@ -12,7 +12,7 @@
 #![allow(unsafe_code)]
 
 use std::ffi::CString;
-use std::io;
+use std::io::{self, Write};
 use std::ops::Deref;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -74,8 +74,7 @@ impl GlommioDisk {
     /// [`DiskErrorKind::NoDirectIo`] when the file system takes no direct I/O and `access` asks for it.
     pub async fn attach(directory: &Path, access: Access) -> Result<GlommioDisk, DiskError> {
         let path = directory.join("probe");
-        std::fs::write(&path, vec![0u8; limits::BLOCK_BYTES])
-            .map_err(|error| DiskError::from_io(Operation::Write, &path, None, &error))?;
+        make_probe(&path).map_err(|error| DiskError::from_io(Operation::Write, &path, None, &error))?;
         let disk = GlommioDisk { access };
         let file = disk.open(&path, OpenMode::Existing).await?;
         file.read(0, limits::BLOCK_BYTES).await?;
@@ -97,6 +96,16 @@ impl GlommioDisk {
     pub fn access(&self) -> Access {
         self.access
     }
+}
+
+/// Makes the file one block long, if it is not. Several cores do so at once: none may ever see it shorter after its own
+/// call, so it is not cut down first.
+fn make_probe(path: &Path) -> io::Result<()> {
+    let mut file = std::fs::File::options().create(true).truncate(false).write(true).open(path)?;
+    if file.metadata()?.len() < limits::BLOCK_BYTES as u64 {
+        file.write_all(&[0; limits::BLOCK_BYTES])?;
+    }
+    Ok(())
 }
 
 impl DiskBuffer for DmaBuffer {

@@ -49,8 +49,12 @@ impl Outbox {
         self.shard_bytes.set(self.shard_bytes.get() - bytes);
     }
 
-    /// Lets `write` append an answer to the bytes to be sent.
+    /// Lets `write` append an answer to the bytes to be sent. Nothing is kept once the outbox is closed: nobody would
+    /// take it out again.
     pub fn push_with(&self, write: impl FnOnce(&mut Vec<u8>)) {
+        if self.closed.get() {
+            return;
+        }
         let mut chunks = self.chunks.borrow_mut();
         if chunks.back().is_none_or(|last| last.len() >= CHUNK_BYTES) {
             chunks.push_back(self.spare.take());
@@ -63,8 +67,11 @@ impl Outbox {
         self.filled.wake();
     }
 
-    /// Appends a large answer without copying it.
+    /// Appends a large answer without copying it, unless the outbox is closed.
     pub fn push_chunk(&self, chunk: Vec<u8>) {
+        if self.closed.get() {
+            return;
+        }
         self.grow(chunk.len());
         self.chunks.borrow_mut().push_back(chunk);
         self.filled.wake();
@@ -117,5 +124,26 @@ impl Outbox {
 impl Drop for Outbox {
     fn drop(&mut self) {
         self.shrink(self.bytes.get());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The answers to whatever a dropped peer had asked for once piled up here.
+    #[test]
+    fn a_closed_outbox_keeps_nothing_new() {
+        let shard_bytes = Rc::new(Cell::new(0));
+        let outbox = Outbox::new(shard_bytes.clone());
+        outbox.push_with(|output| output.extend_from_slice(b"before"));
+        outbox.close();
+        outbox.push_with(|output| output.extend_from_slice(b"behind"));
+        outbox.push_chunk(vec![0; 1000]);
+        assert_eq!((outbox.bytes(), shard_bytes.get()), (6, 6));
+        assert_eq!(outbox.take().as_deref(), Some(&b"before"[..]));
+        assert_eq!(outbox.take(), None);
+        drop(outbox);
+        assert_eq!(shard_bytes.get(), 0);
     }
 }

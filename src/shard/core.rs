@@ -195,8 +195,8 @@ async fn run_shard(plan: ShardPlan, seat: Seat) {
     broker.drain();
     connections.finish(STOP_GRACE).await;
     broker.stop();
-    committing.await;
     keeping.await;
+    committing.await;
     supplying.await;
     if !broker.log().watermarks().has_failed() {
         // Without it the next start replays a little more; nothing is lost.

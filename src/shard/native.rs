@@ -291,13 +291,21 @@ impl Native {
         }
         self.fetch_turn.set(is_ours);
         self.connection.outbox.drained(self.connections.unread_bytes_max()).await;
+        if self.connection.outbox.is_closed() {
+            self.end_fetch_turn(is_ours);
+            return Err(Failure::new(Status::ShuttingDown, "the connection has ended"));
+        }
         let now = Fetch { wait: if is_ours { Duration::ZERO } else { fetch.wait }, ..fetch };
         let reply = broker.handle(Request::Fetch(now)).await;
+        self.end_fetch_turn(is_ours);
+        reply
+    }
+
+    fn end_fetch_turn(&self, is_ours: bool) {
         if is_ours {
             self.fetch_turn.set(false);
             self.fetch_turn_ended.wake();
         }
-        reply
     }
 
     fn note_answered(&self) {

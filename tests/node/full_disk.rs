@@ -1,0 +1,104 @@
+//! A disk that runs full: a file system in memory, small enough to fill in a second.
+
+use std::time::{Duration, Instant};
+
+use turbopump::api::Status;
+use turbopump::client::{BatchOutcome, Message, Producer, ProducerOptions, Start};
+use turbopump::types::QueueNumber;
+
+use crate::support::directory::test_directory;
+use crate::support::load::{bounds, create_topic, read, topic};
+use crate::support::machine::{MemoryFileSystem, report};
+use crate::support::node::{Node, PATIENCE, Setup};
+
+const MIB: u64 = 1 << 20;
+/// The first segment of the index takes 64 MiB of it.
+const DISK_BYTES: u64 = 144 * MIB;
+
+/// Sends messages until one is refused or `bytes` are stored; `Ok` tells that they were.
+fn fill(node: &Node, bytes: u64) -> Result<(), Status> {
+    let options = ProducerOptions {
+        retry_for: Duration::ZERO,
+        buffered_bytes_max: 2 << 20,
+        ..ProducerOptions::default()
+    };
+    let mut producer = Producer::new(node.client(), topic("orders"), options).expect("the topic exists");
+    let body = vec![b'x'; 32 * 1024];
+    for _ in 0..bytes / body.len() as u64 {
+        let message = Message { body: &body, queue: Some(QueueNumber(0)), ..Message::default() };
+        producer.send(&message).expect("the broker lives");
+        // What waits behind it would be refused as well, one batch after the other.
+        if let Some(refused) = refusal(&producer) {
+            return Err(refused);
+        }
+    }
+    producer.flush().expect("the broker lives");
+    refusal(&producer).map_or(Ok(()), Err)
+}
+
+/// Why the first batch that failed was refused.
+fn refusal(producer: &Producer) -> Option<Status> {
+    match &producer.first_failure()?.outcome {
+        BatchOutcome::Refused(failure) => Some(failure.status),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Stores a little, as soon as there is room.
+fn wait_for_room(node: &Node) {
+    let deadline = Instant::now() + PATIENCE;
+    while let Err(status) = fill(node, MIB) {
+        // Busy: the room came between two batches, and the refused one would stand behind the later one.
+        assert!(matches!(status, Status::NoSpace | Status::Busy), "{status:?}");
+        assert!(Instant::now() < deadline, "the broker does not go on");
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_producers_serves_readers_and_goes_on_when_there_is_room() {
+    let directory = test_directory();
+    let data = directory.path().join("memory");
+    let Some(memory) = MemoryFileSystem::mount(&data, DISK_BYTES) else {
+        report("skipped: a full disk needs a file system in memory, which this user may not mount");
+        return;
+    };
+    let data = data.join("data");
+    let node = Setup::new(&data).start();
+    create_topic(&mut node.client(), "orders", 1);
+    assert_eq!(fill(&node, 200 * MIB), Err(Status::NoSpace));
+    let stored = check_reading(&node);
+    assert!(stored * 32 * 1024 >= 32 * MIB, "{stored} messages");
+
+    // More room, without a restart.
+    memory.resize(DISK_BYTES + 64 * MIB);
+    wait_for_room(&node);
+    assert!(check_reading(&node) > stored);
+    assert_eq!(fill(&node, 200 * MIB), Err(Status::NoSpace));
+
+    // Full across a death and a stop.
+    node.kill();
+    let node = Setup::new(&data).start();
+    let stored = check_reading(&node);
+    assert_eq!(fill(&node, 200 * MIB), Err(Status::NoSpace));
+    let ended = node.stop();
+    assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
+
+    // A shorter retention makes room.
+    let node = Setup::new(&data).with(&["--retention-bytes", "32MiB"]).start();
+    wait_for_room(&node);
+    let (first, end) = bounds(&mut node.client(), "orders", 0);
+    assert!(first.0 > 0 && end.0 > stored, "{first} to {end}");
+    // Old segments go as new ones come, though not as fast.
+    (0..100).for_each(|_| wait_for_room(&node));
+    assert!(bounds(&mut node.client(), "orders", 0).0 > first);
+    drop(node);
+    drop(memory);
+}
+
+/// Everything up to the end can be read; returns how many messages there are.
+fn check_reading(node: &Node) -> u64 {
+    let (first, end) = bounds(&mut node.client(), "orders", 0);
+    let messages = read(node.client(), "orders", Some(0), Start::First);
+    assert_eq!((first.0, end.0), (0, messages.len() as u64));
+    end.0
+}

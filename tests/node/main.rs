@@ -1,0 +1,16 @@
+//! The broker as its users meet it: the real binary on a real disk, its command line, its signals and its sockets.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod command_line;
+mod damage;
+mod full_disk;
+mod groups;
+mod layouts;
+mod polling;
+mod refusals;
+mod retention;
+mod sizes;
+mod start;
+mod strangers;

@@ -1,0 +1,71 @@
+//! Long polling, by the clock.
+
+use std::time::{Duration, Instant};
+
+use turbopump::api::{Fetch, Reply, Request};
+use turbopump::client::{Client, Connection, Timeouts};
+use turbopump::types::{QueueKey, QueueNumber, QueueOffset};
+
+use crate::support::directory::test_directory;
+use crate::support::load::{create_topic, produce, topic};
+use crate::support::node::Node;
+
+/// A machine with other work may be late now and then, but not every time.
+const TRIES: u64 = 8;
+
+fn fetch(client: &mut Client, offset: u64, wait: Duration) -> Request {
+    let id = client.topic(&topic("orders")).expect("it exists").id;
+    let key = QueueKey { topic: id, queue: QueueNumber(0) };
+    Request::Fetch(Fetch { key, offset: QueueOffset(offset), bytes_max: 4096, records_max: 10, wait })
+}
+
+#[test]
+fn a_message_ends_the_wait_at_once() {
+    let directory = test_directory();
+    let node = Node::start(directory.path());
+    let mut client = node.client();
+    create_topic(&mut client, "orders", 1);
+    let mut best = Duration::MAX;
+    for offset in 0..TRIES {
+        let request = fetch(&mut client, offset, Duration::from_secs(30));
+        let mut connection = Connection::connect(node.address(), Timeouts::default()).expect("it listens");
+        connection.submit(&request).expect("a new connection takes a request");
+        connection.flush().expect("it is small");
+        // The answer of a second request on the connection shows that the first one waits.
+        connection.submit(&Request::ListTopics).expect("two are in flight");
+        let first = connection.receive(Duration::from_secs(10)).expect("it lives").map(|(id, _)| id);
+        assert!(first.is_some() && connection.in_flight() == 1, "the fetch waits");
+        produce(&node, "orders", 0, [&b"news"[..]]);
+        let produced = Instant::now();
+        let (_, reply) =
+            connection.receive(Duration::from_secs(10)).expect("it lives").expect("the wait ends");
+        best = best.min(produced.elapsed());
+        match reply.into_owned().expect("a fetch succeeds") {
+            Reply::Fetched(fetched) => assert_eq!(fetched.next_offset, QueueOffset(offset + 1)),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(best < Duration::from_millis(50), "{best:?}");
+}
+
+#[test]
+fn a_wait_without_a_message_lasts_as_long_as_asked() {
+    let directory = test_directory();
+    let node = Node::start(directory.path());
+    let mut client = node.client();
+    create_topic(&mut client, "orders", 1);
+    let wait = Duration::from_millis(200);
+    let mut best = Duration::MAX;
+    for _ in 0..TRIES {
+        let request = fetch(&mut client, 0, wait);
+        let asked = Instant::now();
+        match client.call(&request).expect("a fetch succeeds") {
+            Reply::Fetched(fetched) => assert!(fetched.batches.is_empty()),
+            other => panic!("{other:?}"),
+        }
+        let took = asked.elapsed();
+        assert!(took >= wait - Duration::from_millis(5), "{took:?}");
+        best = best.min(took);
+    }
+    assert!(best < wait + Duration::from_millis(100), "{best:?}");
+}

@@ -1,0 +1,96 @@
+//! What goes when a log is as large, or a message as old, as it may be.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use turbopump::api::{Fetch, Request, Status};
+use turbopump::client::{ClientError, Start};
+use turbopump::types::{QueueKey, QueueNumber, QueueOffset};
+
+use crate::support::directory::{files_with, test_directory};
+use crate::support::load::{bounds, create_topic, produce, read, topic};
+use crate::support::node::{Node, PATIENCE, Setup};
+
+const MIB: u64 = 1 << 20;
+
+fn feed(node: &Node, bytes: u64) {
+    let body = vec![b'x'; 32 * 1024];
+    let count = bytes / body.len() as u64;
+    produce(node, "orders", 0, (0..count).map(|_| &body[..]));
+}
+
+/// Bytes of the segment files of the commit log.
+fn log_bytes(data: &Path) -> u64 {
+    let files = files_with(data, "/log/");
+    // A file may be renamed or removed meanwhile.
+    files.iter().filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len()).sum()
+}
+
+fn wait_for(what: &str, done: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !done() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn the_oldest_segments_go_and_the_first_offset_follows() {
+    let directory = test_directory();
+    let setup = Setup::new(directory.path()).with(&["--retention-bytes", "32MiB"]);
+    let node = setup.start();
+    create_topic(&mut node.client(), "orders", 1);
+    node.run_well(&["consume", "orders", "--group", "slow"]);
+    feed(&node, 96 * MIB);
+    wait_for("segments go", || bounds(&mut node.client(), "orders", 0).0.0 > 0);
+    // Those that are kept, one in the making, and one spare.
+    wait_for("the files shrink", || log_bytes(directory.path()) <= 5 * 16 * MIB);
+    let first = check_bounds(&node);
+    node.kill();
+    let node = setup.start();
+    let again = check_bounds(&node);
+    assert!(again >= first, "{again} after {first}");
+    // A group whose place is gone is told, and goes on with what is left.
+    let consumed = node.run(&["consume", "orders", "--group", "slow"]);
+    assert_eq!(consumed.code, Some(0), "{}", consumed.stderr);
+}
+
+/// Everything from the first offset on is there, everything before is refused. Returns the first offset.
+fn check_bounds(node: &Node) -> u64 {
+    let mut client = node.client();
+    let messages = read(node.client(), "orders", Some(0), Start::First);
+    let (first, end) = bounds(&mut client, "orders", 0);
+    assert!(first.0 > 0 && end.0 - first.0 >= 16 * MIB / (32 * 1024), "{first} to {end}");
+    let last = messages.last().expect("the newest segments stay").offset;
+    assert_eq!(last + 1, end.0);
+    assert_eq!(messages.len() as u64, last + 1 - messages[0].offset, "no gap");
+    let id = client.topic(&topic("orders")).expect("it exists").id;
+    let key = QueueKey { topic: id, queue: QueueNumber(0) };
+    let offset = QueueOffset(first.0 - 1);
+    let fetch = Fetch { key, offset, bytes_max: 4096, records_max: 1, wait: Duration::ZERO };
+    match client.call_owner(QueueNumber(0), &Request::Fetch(fetch)) {
+        Err(ClientError::Refused(failure)) => assert_eq!(failure.status, Status::OffsetOutOfRange),
+        other => panic!("{other:?}"),
+    }
+    let sentence = node.run(&["consume", "orders", "--from", "0"]).badly(1);
+    assert!(sentence.contains("offset 0"), "{sentence}");
+    let consumed = node.run_well(&["consume", "orders", "--from", "first", "--count", "3"]);
+    assert_eq!(consumed.lines().count(), 3);
+    first.0
+}
+
+#[test]
+fn messages_go_with_the_age_of_their_topic() {
+    let directory = test_directory();
+    let node = Node::start(directory.path());
+    let mut client = node.client();
+    create_topic(&mut client, "kept", 1);
+    node.run_well(&["topic", "create", "orders", "--queues", "1", "--retention", "1s"]);
+    produce(&node, "kept", 0, [&b"one"[..]]);
+    produce(&node, "orders", 0, [&b"one"[..], b"two"]);
+    wait_for("they go", || bounds(&mut node.client(), "orders", 0).0.0 == 2);
+    assert_eq!(read(node.client(), "orders", None, Start::First), vec![]);
+    assert_eq!(read(node.client(), "kept", None, Start::First).len(), 1);
+    produce(&node, "orders", 0, [&b"three"[..]]);
+    assert_eq!(bounds(&mut client, "orders", 0).1, QueueOffset(3));
+}

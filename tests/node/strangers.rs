@@ -1,0 +1,88 @@
+//! Peers that do not speak the native protocol, or not this version of it.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use turbopump::client::{Client, ClientError, Timeouts};
+
+use crate::support::directory::test_directory;
+use crate::support::load::create_topic;
+use crate::support::node::{Node, PATIENCE};
+
+const PREFACE: [u8; 8] = [0xF5, b'T', b'P', b'N', 1, 0, 0, 0];
+
+/// Sends bytes and returns everything that comes back until the broker ends the connection.
+fn answer_to(node: &Node, bytes: &[u8]) -> Vec<u8> {
+    let mut stream = TcpStream::connect(node.address()).expect("the broker listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a positive time");
+    stream.write_all(bytes).expect("the kernel takes it");
+    let mut answer = Vec::new();
+    match stream.read_to_end(&mut answer) {
+        Ok(_) => answer,
+        // Bytes that the broker had not read when it closed.
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => answer,
+        Err(error) => panic!("{bytes:?}: the connection stays open: {error}"),
+    }
+}
+
+#[test]
+fn other_protocols_meet_a_closed_connection() {
+    let directory = test_directory();
+    let node = Node::start(directory.path());
+    let cases: [(&str, &[u8]); 6] = [
+        ("HTTP/1.1", b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+        ("HTTP/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+        ("TLS", &[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3]),
+        ("remoting", &[0, 0, 0, 0x20, 0, 0, 0, 0x1c, b'{', b'"']),
+        ("nothing known", &[0xff, 0xfe, 0xfd, 0xfc]),
+        ("nearly native", &[0xF5, b'T', b'P', b'X', 1, 0, 0, 0]),
+    ];
+    for (name, bytes) in cases {
+        assert_eq!(answer_to(&node, bytes), b"", "{name}");
+    }
+    create_topic(&mut node.client(), "orders", 1);
+}
+
+/// The client says which version it met: the broker sends its preface and closes.
+#[test]
+fn a_client_of_another_version_learns_the_brokers() {
+    let directory = test_directory();
+    let node = Node::start(directory.path());
+    let mut newer = PREFACE;
+    newer[4] = 9;
+    assert_eq!(answer_to(&node, &newer), PREFACE);
+}
+
+#[test]
+fn a_broker_of_another_version_is_named_by_the_command_line() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("bound").to_string();
+    let serving = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a client comes");
+        let mut theirs = [0; 8];
+        stream.read_exact(&mut theirs).expect("its preface");
+        let mut newer = PREFACE;
+        newer[4] = 9;
+        stream.write_all(&newer).expect("it reads");
+        theirs
+    });
+    let refused = Client::connect(&address, Timeouts::default()).err().expect("the versions differ");
+    assert!(matches!(refused, ClientError::Version { theirs: 9, .. }), "{refused}");
+    assert_eq!(serving.join().expect("it served"), PREFACE);
+}
+
+#[test]
+fn a_frame_that_cannot_be_cut_gets_an_answer_and_the_end() {
+    let directory = test_directory();
+    let node = Node::start(directory.path());
+    for length in [0_u32, 15, 9 << 20, u32::MAX] {
+        let mut bytes = PREFACE.to_vec();
+        bytes.extend_from_slice(&length.to_le_bytes());
+        bytes.extend_from_slice(&[0; 28]);
+        let answer = answer_to(&node, &bytes);
+        assert_eq!(answer[..8], PREFACE, "{length}");
+        let text = String::from_utf8_lossy(&answer[8..]).into_owned();
+        assert!(text.contains("the connection ends here"), "{length}: {text:?}");
+    }
+    create_topic(&mut node.client(), "orders", 1);
+}

@@ -1,0 +1,243 @@
+//! One broker process.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal};
+use turbopump::client::{Client, Timeouts};
+
+use super::command::{self, Outcome};
+use super::machine::next_core;
+
+/// A start, a stop or a command that takes longer has hung.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How to start a broker: by default one shard on one core, small segments, any free port.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    data: PathBuf,
+    flags: Vec<String>,
+    directory: Option<PathBuf>,
+}
+
+/// A broker that takes requests. Killed when dropped.
+pub struct Node {
+    child: Child,
+    /// The address of each shard, as printed.
+    pub addresses: Vec<String>,
+    pub node_address: Option<String>,
+    /// Everything it printed up to `ready`.
+    pub banner: String,
+    /// From the start of the process to `ready`.
+    pub took: Duration,
+    stderr: JoinHandle<String>,
+}
+
+/// A broker that did not start, or has ended.
+#[derive(Debug)]
+pub struct Ended {
+    pub status: ExitStatus,
+    pub stderr: String,
+    /// From the signal to the end.
+    pub took: Duration,
+}
+
+impl Setup {
+    pub fn new(data: impl AsRef<Path>) -> Self {
+        Self { data: data.as_ref().to_owned(), flags: Vec::new(), directory: None }
+    }
+
+    /// Adds flags; they win over the defaults.
+    #[must_use]
+    pub fn with(mut self, flags: &[&str]) -> Self {
+        self.flags.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        self
+    }
+
+    /// The working directory of the process.
+    #[must_use]
+    pub fn in_directory(mut self, directory: &Path) -> Self {
+        self.directory = Some(directory.to_owned());
+        self
+    }
+
+    /// Starts a broker that is expected to start.
+    pub fn start(&self) -> Node {
+        match self.try_start() {
+            Ok(node) => node,
+            Err(ended) if ended.stderr.contains("takes no direct I/O") => panic!(
+                "{} takes no direct I/O, which these tests need: name a directory on ext4 or xfs with {}",
+                self.data.display(),
+                super::directory::TEST_DIRECTORY
+            ),
+            Err(ended) => panic!("the broker does not start: {ended:?}"),
+        }
+    }
+
+    pub fn try_start(&self) -> Result<Node, Ended> {
+        let started = Instant::now();
+        let mut child = self.command().spawn().expect("the binary under test can be run");
+        let stderr = collect(child.stderr.take().expect("it is piped"));
+        let stdout = child.stdout.take().expect("it is piped");
+        let (sender, lines) = mpsc::channel();
+        // Reads to the end of the process, so that nothing it prints ever blocks it.
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                // Behind `ready` nobody listens.
+                let _ = sender.send(line);
+            }
+        });
+        let mut banner = String::new();
+        loop {
+            match lines.recv_timeout(PATIENCE) {
+                Ok(line) => {
+                    banner += &line;
+                    banner.push('\n');
+                    if line == "ready" {
+                        break;
+                    }
+                }
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    let status = wait(&mut child);
+                    let stderr = stderr.join().expect("it only reads");
+                    return Err(Ended { status, stderr, took: started.elapsed() });
+                }
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    let _ = child.kill();
+                    panic!("the broker neither starts nor ends: {banner}");
+                }
+            }
+        }
+        let took = started.elapsed();
+        let addresses = addresses_after(&banner, "  shard ");
+        let node_address = addresses_after(&banner, "  the node ").pop();
+        Ok(Node { child, addresses, node_address, banner, took, stderr })
+    }
+
+    /// Starts a broker and kills it after this time, whatever it has come to.
+    pub fn start_and_kill(&self, after: Duration) {
+        let mut child = self.command().spawn().expect("the binary under test can be run");
+        std::thread::sleep(after);
+        // It may have refused to start.
+        let _ = child.kill();
+        wait(&mut child);
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(command::BINARY);
+        command.arg("serve").arg("--data").arg(&self.data);
+        let mut default = |flag: &str, value: &str| {
+            if !self.flags.iter().any(|given| given == flag) {
+                command.args([flag, value]);
+            }
+        };
+        default("--listen", "127.0.0.1:0");
+        default("--segment-bytes", "16MiB");
+        default("--cores", &next_core().to_string());
+        command.args(&self.flags).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        if let Some(directory) = &self.directory {
+            command.current_dir(directory);
+        }
+        command
+    }
+}
+
+impl Node {
+    /// A broker with the defaults.
+    pub fn start(data: impl AsRef<Path>) -> Self {
+        Setup::new(data).start()
+    }
+
+    /// The first shard's address.
+    pub fn address(&self) -> &str {
+        &self.addresses[0]
+    }
+
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn client(&self) -> Client {
+        Client::connect(self.address(), Timeouts::default()).expect("the broker takes connections")
+    }
+
+    /// Runs a command against this broker.
+    pub fn run(&self, arguments: &[&str]) -> Outcome {
+        command::run(Some(self.address()), arguments, None)
+    }
+
+    /// Runs a command that is expected to succeed, and returns what it printed.
+    pub fn run_well(&self, arguments: &[&str]) -> String {
+        self.run(arguments).well()
+    }
+
+    /// SIGKILL.
+    pub fn kill(mut self) {
+        self.child.kill().expect("it is ours");
+        wait(&mut self.child);
+    }
+
+    /// SIGTERM, and the end that follows.
+    pub fn stop(mut self) -> Ended {
+        let told = Instant::now();
+        self.signal(Signal::TERM);
+        let status = wait(&mut self.child);
+        let took = told.elapsed();
+        let stderr = std::mem::replace(&mut self.stderr, std::thread::spawn(String::new));
+        Ended { status, stderr: stderr.join().expect("it only reads"), took }
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let process = Pid::from_raw(self.child.id() as i32).expect("a process id");
+        rustix::process::kill_process(process, signal).expect("it is ours");
+    }
+
+    /// Whether the process has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("it is ours").is_some()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // It may have been stopped already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits for the end of a process, but not for ever.
+fn wait(child: &mut Child) -> ExitStatus {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(status) = child.try_wait().expect("it is ours") {
+            return status;
+        }
+        if Instant::now() > deadline {
+            let _ = child.kill();
+            panic!("the process does not end");
+        }
+        // Only so that the loop does not take the core from the process it waits for.
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn collect(mut source: impl Read + Send + 'static) -> JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        // What came before an error is still of use.
+        let _ = source.read_to_end(&mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
+
+/// The addresses of the banner's lines that begin with `start`.
+fn addresses_after(banner: &str, start: &str) -> Vec<String> {
+    let lines = banner.lines().filter(|line| line.starts_with(start));
+    let address = |line: &str| line.split("listens on ").nth(1)?.split(' ').next().map(str::to_owned);
+    lines.filter_map(address).collect()
+}
