@@ -35,12 +35,15 @@ batches() { # label prefix, baseline directory
         bench "$1-1KiBx60" produce large --body 1024 --batch 60 --connections 4 --in-flight 8 --baseline --baseline-dir "$2"
     done
 }
-retention=(--retention-bytes 8GiB)
+# Small segments and a small log, so that segments are recycled after the first seconds, as in a broker that has run for
+# a while: writes then go to blocks that were written before.
+retention=(--segment-bytes 256MiB --retention-bytes 1GiB)
 
 for part in "${parts[@]}"; do
     case "$part" in
     disk)
         fresh "$directory/perf-data"; start "$directory/perf-data" "${retention[@]}"
+        "$turbopump" bench produce small --body 100 --batch 500 --connections 4 --duration 10s >/dev/null 2>&1
         batches disk "$directory"; stop ;;
     memory)
         fresh /dev/shm/perf-data; start /dev/shm/perf-data --retention-bytes 3GiB
@@ -52,7 +55,7 @@ for part in "${parts[@]}"; do
         done
         stop ;;
     tail)
-        fresh "$directory/perf-data"; start "$directory/perf-data" --tail-cache-bytes 64MiB
+        fresh "$directory/perf-data"; start "$directory/perf-data" --tail-cache-bytes 512MiB
         "$turbopump" bench produce tail --body 100 --batch 500 --queues 1 --connections 1 --rate 400000 --duration 1s -o json >/dev/null 2>&1
         for _ in $(seq "$pairs"); do
             bench tail consume tail --connections 1 --baseline --baseline-dir "$directory"

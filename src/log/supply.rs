@@ -20,7 +20,7 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 const ZERO_BYTES: usize = 256 * 1024;
 const ZERO_INTERVAL: Duration = Duration::from_millis(4);
 /// Zeros in the segment in use keep this far ahead of the log's end.
-const ZERO_LEAD_BYTES: u64 = 32 * 1024 * 1024;
+const ZERO_LEAD_BYTES: u64 = 4 * 1024 * 1024;
 /// More than this committed within `BUSY_WINDOW` and zeroing would take bandwidth from messages.
 const BUSY_BYTES: u64 = 4 * 1024 * 1024;
 const BUSY_WINDOW: Duration = Duration::from_millis(50);
