@@ -52,8 +52,7 @@ pub fn run_on(executor: &SeededExecutor, disk: &FaultyDisk, script: &Script) -> 
     let work = play(disk, script, &books, executor);
     executor.run_until(futures_lite::future::or(work, disk.crashed()));
     executor.cancel_all();
-    let ledger = books.borrow().clone();
-    ledger
+    books.take()
 }
 
 /// Two runs with a stop in between.
