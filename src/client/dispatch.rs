@@ -74,6 +74,8 @@ struct Lane {
     refused: Vec<SealedBatch>,
     /// Not zero from a refusal to the next success: the pause before the next attempt.
     backoff: Duration,
+    /// The first refusal for a passing reason since the last success: all batches of the queue share its patience.
+    refused_since: Option<Instant>,
     retry_at: Option<Instant>,
     /// Whether it stands in its shard's `ready`.
     listed: bool,
@@ -311,7 +313,9 @@ impl Dispatcher {
         self.lanes[queue.0 as usize].in_flight -= 1;
         match answer {
             Ok(produced) => {
-                self.lanes[queue.0 as usize].backoff = Duration::ZERO;
+                let lane = &mut self.lanes[queue.0 as usize];
+                lane.backoff = Duration::ZERO;
+                lane.refused_since = None;
                 let outcome =
                     BatchOutcome::Acknowledged { base_offset: produced.base_offset, level: produced.level };
                 self.overtaken(queue, batch.first_sequence);
@@ -321,7 +325,7 @@ impl Dispatcher {
                 self.overtaken(queue, batch.first_sequence);
                 self.settle(queue, batch, BatchOutcome::Unknown(failure.to_string()));
             }
-            Err(failure) if self.may_retry(&batch, &failure, now) => {
+            Err(failure) if self.may_retry(queue, &batch, &failure, now) => {
                 let renamed = is_unknown_queue(&failure);
                 self.topic_is_stale |= renamed;
                 let batch = SealedBatch {
@@ -333,10 +337,25 @@ impl Dispatcher {
                 let place = lane.refused.partition_point(|other| other.first_sequence < batch.first_sequence);
                 lane.refused.insert(place, batch);
             }
-            Err(failure) => self.settle(queue, batch, BatchOutcome::Refused(failure)),
+            Err(failure) => {
+                if failure.status.is_transient() {
+                    self.give_up(queue, &failure);
+                }
+                self.settle(queue, batch, BatchOutcome::Refused(failure));
+            }
         }
         self.resume(queue, now);
         true
+    }
+
+    /// The patience with a queue is over: what waits behind the refused batch is not tried for as long again.
+    fn give_up(&mut self, queue: QueueNumber, failure: &Failure) {
+        let lane = &mut self.lanes[queue.0 as usize];
+        lane.refused_since = None;
+        let given_up: Vec<_> = lane.refused.drain(..).chain(lane.waiting.drain(..)).collect();
+        for batch in given_up {
+            self.settle(queue, batch, BatchOutcome::Refused(failure.clone()));
+        }
     }
 
     /// The connection to a shard is lost: what was in flight there is stored or not.
@@ -353,12 +372,21 @@ impl Dispatcher {
 
     /// Whether a batch that is known not to be stored is sent again: for a passing reason during `retry_for`; once when
     /// the topic's number or queue count is out of date.
-    fn may_retry(&self, batch: &SealedBatch, failure: &Failure, now: Instant) -> bool {
+    fn may_retry(
+        &mut self,
+        queue: QueueNumber,
+        batch: &SealedBatch,
+        failure: &Failure,
+        now: Instant,
+    ) -> bool {
         if is_unknown_queue(failure) {
             return !batch.renamed;
         }
-        failure.status.is_transient()
-            && batch.refused.is_none_or(|since| now.saturating_duration_since(since) < self.options.retry_for)
+        if !failure.status.is_transient() {
+            return false;
+        }
+        let since = *self.lanes[queue.0 as usize].refused_since.get_or_insert(now);
+        now.saturating_duration_since(since) < self.options.retry_for
     }
 
     /// Whether the topic is to be asked for anew, and [`set_topic`](Self::set_topic) told.

@@ -210,6 +210,25 @@ fn retries_end() {
     assert_eq!(bench.results(), [(0, "refused")]);
 }
 
+/// On a disk that stayed full each waiting batch was tried for its own `retry_for`, one after the other, so that a small
+/// file took hours to fail.
+#[test]
+fn the_batches_of_a_queue_share_one_patience() {
+    let retry_for = Duration::from_secs(2);
+    let mut bench = Bench::new(1, 1, ProducerOptions { retry_for, in_flight: 2, ..Default::default() });
+    bench.push(0, 50);
+    let mut attempts = 0;
+    while !bench.dispatcher.is_idle() {
+        for (_, correlation) in bench.send(0) {
+            attempts += 1;
+            assert!(attempts < 30, "the patience is not each batch's own");
+            bench.answer(correlation, busy());
+        }
+        bench.pass(BACKOFF_MAX);
+    }
+    assert_eq!(bench.results().len(), 50);
+}
+
 #[test]
 fn what_cannot_help_is_not_tried_again() {
     for (status, expected) in [
