@@ -51,6 +51,8 @@ impl<D: Disk> Broker<D> {
         let mut clockwork = Clockwork { snapshot_at: now, snapshot_bytes: 0, retention_at: now };
         // One timer over many rounds: making one costs more than most rounds.
         let mut tick = self.clock.sleep(RETENTION_INTERVAL);
+        // Whether the failure that the shard shows was met here.
+        let mut reported = false;
         while !self.stopped.get() {
             let published = async {
                 self.published.changed().await;
@@ -67,10 +69,19 @@ impl<D: Disk> Broker<D> {
             if self.stopped.get() || self.log.watermarks().has_failed() {
                 return;
             }
-            if let Err(error) = self.keep_house(&mut clockwork).await {
-                // The log goes on without; the next start builds the index anew.
-                self.index_failed.borrow_mut().get_or_insert(error.to_string());
-                self.clock.sleep(RETENTION_INTERVAL).await;
+            match self.keep_house(&mut clockwork).await {
+                Ok(()) if reported => {
+                    // It was a passing failure, a full disk for one.
+                    self.index_failed.borrow_mut().take();
+                    reported = false;
+                }
+                Ok(()) => {}
+                Err(error) => {
+                    // The log goes on without; the next start builds the index anew if this one cannot be saved.
+                    reported |= self.index_failed.borrow().is_none();
+                    self.index_failed.borrow_mut().get_or_insert(error.to_string());
+                    self.clock.sleep(RETENTION_INTERVAL).await;
+                }
             }
         }
     }

@@ -18,7 +18,7 @@
 //!
 //! 1. `durable_end <= written_end <= appended_end`, and none of them ever falls.
 //! 2. A group lies within one segment and starts on a block boundary. No byte below `appended_end` that was handed to
-//!    the disk is ever written again.
+//!    the disk is written again in the same run; recovery writes the unflushed tail again, unchanged, before it flushes.
 //! 3. Groups are written in log order, one at a time.
 //! 4. After the first failed write or flush nothing more is written; what was answered stays readable.
 
