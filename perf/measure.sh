@@ -3,12 +3,12 @@
 #
 # Server on core 0, load on core 1. Each result is one JSON object, as `turbopump bench -o json` prints it, with a label in
 # front; raw baselines are measured before and after each run, in the same process. Parts: disk memory single tail backlog
-# queues restart. Memory means tmpfs: it shows what the core can do, and is never durable.
+# queues restart calls. System calls are counted in the part `calls` only, since counting them costs. Memory means tmpfs: it shows what the core can do, and is never durable.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 directory="$1"; shift
-parts=("${@:-disk memory single tail backlog queues restart}")
-[ $# -gt 0 ] || read -ra parts <<<"disk memory single tail backlog queues restart"
+parts=("${@:-disk memory single tail backlog queues restart calls}")
+[ $# -gt 0 ] || read -ra parts <<<"disk memory single tail backlog queues restart calls"
 turbopump="${TURBOPUMP:-target/release/turbopump}"
 seconds="${SECONDS_PER_RUN:-10}"
 pairs="${PAIRS:-5}"
@@ -27,7 +27,7 @@ fresh() { rm -rf "$1"; }
 bench() { # label, then the bench's arguments
     local label="$1"; shift
     printf '%s ' "$label"
-    "$turbopump" bench "$@" --pin 1 --duration "${seconds}s" --count-syscalls -o json 2>/dev/null
+    "$turbopump" bench "$@" --pin 1 --duration "${seconds}s" -o json 2>/dev/null
 }
 batches() { # label prefix, baseline directory
     for _ in $(seq "$pairs"); do
@@ -59,6 +59,12 @@ for part in "${parts[@]}"; do
         "$turbopump" bench produce tail --body 100 --batch 500 --queues 1 --connections 1 --rate 400000 --duration 1s -o json >/dev/null 2>&1
         for _ in $(seq "$pairs"); do
             bench tail consume tail --connections 1 --baseline --baseline-dir "$directory"
+        done
+        stop ;;
+    calls)
+        fresh "$directory/perf-data"; start "$directory/perf-data" "${retention[@]}"
+        for _ in $(seq "$pairs"); do
+            bench calls-100Bx500 produce small --body 100 --batch 500 --connections 4 --in-flight 8 --count-syscalls
         done
         stop ;;
     backlog)
