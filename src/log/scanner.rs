@@ -187,7 +187,9 @@ impl<D: Disk> Scanner<D> {
         window: &mut Window,
     ) -> Result<Proof, OpenError> {
         let at = place.since(segment.base).next_multiple_of(BLOCK_BYTES as u64);
-        if at + (BATCH_HEADER_BYTES as u64) <= segment.bytes {
+        // On a block boundary the next group would be the one just looked at: when its records are damaged, its header
+        // would vouch for itself, and the scan would stand still.
+        if segment.base.advance(at) > place && at + (BATCH_HEADER_BYTES as u64) <= segment.bytes {
             self.fill(segment, window, place.since(segment.base), BLOCK_BYTES + BATCH_HEADER_BYTES).await?;
             let next = segment.base.advance(at);
             let header = BatchHeader::decode(&window.bytes[(at - window.start) as usize..]);
