@@ -133,6 +133,7 @@ fn build(parameters: &Parameters, body: &[u8]) -> Vec<u8> {
 fn place_header(batch: &[u8], key: QueueKey) -> Vec<u8> {
     let checked = CheckedBatch::check(batch).expect("whole");
     let placing = Placing {
+        continues: false,
         position: LogPosition(4096),
         previous_end: LogPosition(4096),
         flushed_end: LogPosition(4096),

@@ -16,6 +16,8 @@ pub const TAG_BYTES_MAX: usize = 32_767;
 pub const PROPERTIES_BYTES_MAX: usize = 32_767;
 /// A batch as stored, header included: one message of the largest size fits with all its properties.
 pub const BATCH_BYTES_MAX: usize = BODY_BYTES_MAX + 128 * 1024;
+/// What is placed in the log in one step: a batch, and the change of state that belongs to it.
+pub const PLACED_BYTES_MAX: usize = BATCH_BYTES_MAX + 64 * 1024;
 /// Messages in one batch.
 pub const BATCH_RECORDS_MAX: u32 = 65_536;
 
@@ -79,6 +81,6 @@ const _: () =
     assert!(BODY_BYTES_MAX + KEY_BYTES_MAX + TAG_BYTES_MAX + PROPERTIES_BYTES_MAX + 4096 <= BATCH_BYTES_MAX);
 // The largest batch fits a frame with its envelope, and a segment with its header block.
 const _: () = assert!(BATCH_BYTES_MAX + ENVELOPE_BYTES_MAX <= FRAME_BYTES_MAX);
-const _: () = assert!((BATCH_BYTES_MAX + 2 * BLOCK_BYTES) as u64 <= SEGMENT_BYTES_MIN);
+const _: () = assert!((PLACED_BYTES_MAX + 2 * BLOCK_BYTES) as u64 <= SEGMENT_BYTES_MIN);
 const _: () = assert!(FETCH_BYTES_MAX + BATCH_BYTES_MAX <= CONNECTION_ANSWER_BYTES_MAX);
 const _: () = assert!(KEY_BYTES_MAX <= u16::MAX as usize && PROPERTIES_BYTES_MAX <= u16::MAX as usize);

@@ -38,6 +38,8 @@ impl<D: Disk> Broker<D> {
         for placed in batches {
             match (placed.kind, &placed.state) {
                 (Kind::Messages, _) => self.publish_messages(placed),
+                // The change of state behind it says what becomes of it.
+                (Kind::Held, _) => {}
                 (Kind::State, Some(payload)) => {
                     let changes = decode_changes(payload).expect("this run has encoded them");
                     for change in changes {

@@ -90,6 +90,7 @@ impl<D: Disk> Replay for Rebuild<D> {
     fn whole(&mut self, header: &BatchHeader, bytes: &[u8]) {
         match header.kind {
             Kind::Messages => self.messages(header),
+            Kind::Held => {}
             Kind::State => self.state(state_payload(bytes), header.position),
         }
     }

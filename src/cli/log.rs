@@ -310,6 +310,7 @@ impl Dumping {
             kind: match header.kind {
                 Kind::Messages => "messages",
                 Kind::State => "state",
+                Kind::Held => "held",
             },
             whole: bytes.is_some(),
             epoch: header.epoch,
@@ -351,7 +352,7 @@ fn batch_text(view: &BatchView) -> String {
 /// One line for each record or change.
 fn contents(header: &BatchHeader, bytes: &[u8]) -> Vec<String> {
     match header.kind {
-        Kind::Messages => stored_records(bytes)
+        Kind::Messages | Kind::Held => stored_records(bytes)
             .map(|record| {
                 let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
                 format!("key={:?} tag={:?} {}", text(record.key()), text(record.tag()), text(record.body()))

@@ -1,6 +1,6 @@
 //! The log itself: placing batches and committing groups.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -20,8 +20,12 @@ use crate::clock::SharedClock;
 use crate::disk::{Disk, DiskError, DiskFile};
 use crate::limits;
 use crate::metrics::{ShardMetrics, Stage};
-use crate::types::{ByteBudget, Level, LogPosition, QueueKey, QueueOffset, ShardId, Timestamp, WakerList};
-use crate::wire::batch::{BATCH_ALIGNMENT, CheckedBatch, Kind, Placing, align_batch};
+use crate::types::{
+    ByteBudget, Level, LogPosition, QueueKey, QueueNumber, QueueOffset, ShardId, Timestamp, TopicId, WakerList,
+};
+use crate::wire::batch::{
+    BATCH_ALIGNMENT, BATCH_HEADER_BYTES, CheckedBatch, Kind, Placing, align_batch, own_batch, state_batch,
+};
 
 /// While nobody waits for a flush, written bytes may stay unflushed up to this many and this long.
 const UNFLUSHED_BYTES_MAX: u64 = 8 * 1024 * 1024;
@@ -177,55 +181,38 @@ impl<D: Disk> CommitLog<D> {
         level: Level,
     ) -> Result<Placement, AppendRefusal> {
         let inner = &*self.inner;
-        if let Some(failure) = inner.watermarks.failure() {
-            return Err(AppendRefusal::Failed(failure));
-        }
-        let bytes = align_batch(batch.batch_bytes() as u64);
-        let mut open = inner.open.borrow_mut();
-        inner.make_room(&mut open, bytes)?;
-        // Store times never fall within a log, whatever the wall clock does: look-up by time relies on it.
-        let store_time = inner.newest.get().max(inner.clock.now());
-        inner.newest.set(store_time);
-        let position = open.end();
-        let placing = Placing {
-            position,
-            previous_end: open.previous_end,
-            flushed_end: open.flushed_end,
-            epoch: inner.epoch,
-            key,
-            base_offset,
-            store_time,
-        };
-        open.extend(&inner.disk, &batch.placed_header(&placing));
-        open.extend(&inner.disk, batch.payload());
-        open.pad(&inner.disk, BATCH_ALIGNMENT);
+        let mut open = inner.open_for(align_batch(batch.batch_bytes() as u64))?;
+        let is_first = open.batches.is_empty();
+        let placement = inner.place(&mut open, batch, key, base_offset, false);
         open.flush_wanted |= level == Level::Durable;
-        open.batches.push(Placed {
-            kind: batch.kind(),
-            key,
-            base_offset,
-            record_count: batch.record_count(),
-            position,
-            batch_bytes: batch.batch_bytes() as u32,
-            tag_summary: batch.tag_summary(),
-            store_time,
-            state: (batch.kind() == Kind::State).then(|| batch.payload().into()),
-        });
-        let end = open.end();
-        let is_first = open.batches.len() == 1;
-        if is_first {
-            open.opened_at = inner.clock.monotonic();
-        }
-        drop(open);
-        assert!(
-            end.since(position) == bytes,
-            "a batch of {bytes} bytes moved the end from {position} to {end}"
-        );
-        inner.watermarks.set_appended(end);
-        if is_first {
-            inner.work.wake();
-        }
-        Ok(Placement { position, end, store_time })
+        inner.placed(open, is_first);
+        Ok(placement)
+    }
+
+    /// Places a batch and, as one step with it, a state batch: after any death the log holds both or neither. `state`
+    /// gets the first one's place and returns at most `state_bytes_max` bytes. Returns the place of both.
+    pub fn append_with_state(
+        &self,
+        (batch, key, base_offset): (&CheckedBatch<'_>, QueueKey, QueueOffset),
+        level: Level,
+        state_bytes_max: usize,
+        state: impl FnOnce(Placement) -> Vec<u8>,
+    ) -> Result<(Placement, Placement), AppendRefusal> {
+        let inner = &*self.inner;
+        let bytes = align_batch(batch.batch_bytes() as u64)
+            + align_batch((BATCH_HEADER_BYTES + state_bytes_max) as u64);
+        assert!(bytes <= limits::PLACED_BYTES_MAX as u64, "a step of {bytes} bytes");
+        let mut open = inner.open_for(bytes)?;
+        let is_first = open.batches.is_empty();
+        let first = inner.place(&mut open, batch, key, base_offset, true);
+        let payload = state(first);
+        assert!(payload.len() <= state_bytes_max, "a state of {} bytes", payload.len());
+        let state = state_batch(&payload, first.store_time);
+        let broker = QueueKey { topic: TopicId::BROKER, queue: QueueNumber(0) };
+        let second = inner.place(&mut open, &own_batch(&state), broker, QueueOffset::ZERO, false);
+        open.flush_wanted |= level == Level::Durable;
+        inner.placed(open, is_first);
+        Ok((first, second))
     }
 
     /// The commit task: writes groups until [`stop`](CommitLog::stop) and the last group, or until the first failure.
@@ -329,6 +316,75 @@ impl<D: Disk> CommitLog<D> {
 }
 
 impl<D: Disk> Inner<D> {
+    /// The open group, with room for `bytes` more.
+    fn open_for(&self, bytes: u64) -> Result<RefMut<'_, OpenGroup<D>>, AppendRefusal> {
+        if let Some(failure) = self.watermarks.failure() {
+            return Err(AppendRefusal::Failed(failure));
+        }
+        let mut open = self.open.borrow_mut();
+        self.make_room(&mut open, bytes)?;
+        Ok(open)
+    }
+
+    /// Copies a batch behind the open group's end, where there is room for it.
+    fn place(
+        &self,
+        open: &mut OpenGroup<D>,
+        batch: &CheckedBatch<'_>,
+        key: QueueKey,
+        base_offset: QueueOffset,
+        continues: bool,
+    ) -> Placement {
+        // Store times never fall within a log, whatever the wall clock does: look-up by time relies on it.
+        let store_time = self.newest.get().max(self.clock.now());
+        self.newest.set(store_time);
+        let position = open.end();
+        let placing = Placing {
+            position,
+            previous_end: open.previous_end,
+            flushed_end: open.flushed_end,
+            epoch: self.epoch,
+            key,
+            base_offset,
+            store_time,
+            continues,
+        };
+        open.extend(&self.disk, &batch.placed_header(&placing));
+        open.extend(&self.disk, batch.payload());
+        open.pad(&self.disk, BATCH_ALIGNMENT);
+        open.batches.push(Placed {
+            kind: batch.kind(),
+            key,
+            base_offset,
+            record_count: batch.record_count(),
+            position,
+            batch_bytes: batch.batch_bytes() as u32,
+            tag_summary: batch.tag_summary(),
+            store_time,
+            state: (batch.kind() == Kind::State).then(|| batch.payload().into()),
+        });
+        let end = open.end();
+        let bytes = align_batch(batch.batch_bytes() as u64);
+        assert!(
+            end.since(position) == bytes,
+            "a batch of {bytes} bytes moved the end from {position} to {end}"
+        );
+        Placement { position, end, store_time }
+    }
+
+    /// Takes note of what was placed, and wakes the commit task for the first of a group.
+    fn placed(&self, mut open: RefMut<'_, OpenGroup<D>>, is_first: bool) {
+        if is_first {
+            open.opened_at = self.clock.monotonic();
+        }
+        let end = open.end();
+        drop(open);
+        self.watermarks.set_appended(end);
+        if is_first {
+            self.work.wake();
+        }
+    }
+
     /// Makes sure that `bytes` fit behind the open group's end, moving an empty group to the next segment if need be.
     fn make_room(&self, open: &mut OpenGroup<D>, bytes: u64) -> Result<(), AppendRefusal> {
         let segment_end = self.segment_at(open.segment_base).end();
@@ -376,7 +432,7 @@ impl<D: Disk> Inner<D> {
     /// Whether what is left behind the group is less than any batch may need: the next group may be elsewhere.
     fn ends_segment(&self, open: &OpenGroup<D>) -> bool {
         let left = self.segment_at(open.segment_base).end().0.saturating_sub(open.end().0);
-        left < (limits::BATCH_BYTES_MAX + 2 * limits::BLOCK_BYTES) as u64
+        left < (limits::PLACED_BYTES_MAX + 2 * limits::BLOCK_BYTES) as u64
     }
 
     fn fail(&self, error: DiskError, unknown_end: LogPosition) {

@@ -14,6 +14,9 @@
 //! | newer       | right checksum, unknown version                    | refuse to open        | the directory was used by a newer release |
 //! | unreadable  | the disk answers with an error                     | refuse to open        | a failing device |
 //!
+//! A batch with the flag `continues` (see `wire::batch`) is replayed together with the one behind it; when the log ends
+//! between the two, it ends before the first.
+//!
 //! `continues` is tried before the two kinds of damage. `flushed_end` > p proves that everything below it was flushed
 //! before q was written, so p held a whole batch once. What `torn` cuts off is never seen again: the next run has a
 //! higher epoch, and its first group says in `previous_end` where it took over.
@@ -31,14 +34,14 @@ use super::segment::{
 };
 use super::supply::create_file;
 use crate::disk::{Disk, DiskBuffer, DiskError, DiskFile, OpenMode};
-use crate::limits::{BATCH_BYTES_MAX, BLOCK_BYTES, GROUP_BYTES_MAX, READ_BYTES};
+use crate::limits::{BLOCK_BYTES, GROUP_BYTES_MAX, PLACED_BYTES_MAX, READ_BYTES};
 use crate::types::{LogPosition, ShardId, Timestamp};
 use crate::wire::batch::BatchHeader;
 
 /// How far behind the expected place a proof is searched. What may be unflushed at once (two groups, each of which may
 /// be one large batch, and the bytes whose flush was put off) is less than half of it.
 pub const SEARCH_BYTES: u64 = 32 * 1024 * 1024;
-const _: () = assert!(SEARCH_BYTES >= (2 * (GROUP_BYTES_MAX + BATCH_BYTES_MAX) + 8 * 1024 * 1024) as u64);
+const _: () = assert!(SEARCH_BYTES >= (2 * (GROUP_BYTES_MAX + PLACED_BYTES_MAX) + 8 * 1024 * 1024) as u64);
 /// The scan reads this much at once.
 pub(super) const SCAN_BYTES: usize = 4 * READ_BYTES;
 

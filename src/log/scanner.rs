@@ -21,6 +21,8 @@ pub(super) struct Scanner<D: Disk> {
     epoch_last: u32,
     newest: Timestamp,
     flushed_end: LogPosition,
+    /// A batch that counts only together with the next one, until that is found.
+    waiting: Option<(BatchHeader, Vec<u8>)>,
     report: Report,
 }
 
@@ -82,6 +84,7 @@ impl<D: Disk> Scanner<D> {
             epoch_last: 0,
             newest: Timestamp(0),
             flushed_end: LogPosition::ZERO,
+            waiting: None,
             report,
         }
     }
@@ -119,16 +122,23 @@ impl<D: Disk> Scanner<D> {
             place = match self.look(&segment, place, &mut window).await? {
                 AtPlace::Whole(header) => {
                     let from = (place.since(segment.base) - window.start) as usize;
-                    replay.whole(&header, &window.bytes[from..from + header.batch_bytes as usize]);
+                    self.replay(&header, &window.bytes[from..from + header.batch_bytes as usize], replay);
                     self.check_alignment(&segment, &header, &window);
                     self.note(&segment, &header)
                 }
+                _ if let Some(next) = self.cut_before_waiting().await? => next,
                 at_place => match self.next_group(&segment, place, &mut window).await? {
                     Proof::Continues(next) => {
                         self.check_padding(&segment, place, next, &window);
                         next
                     }
-                    Proof::Flushed(next) => self.skip_damage(&segment, place, next, at_place, replay),
+                    Proof::Flushed(next) => {
+                        // Both halves were there once, so the first one counts.
+                        if let Some((header, bytes)) = self.waiting.take() {
+                            replay.whole(&header, &bytes);
+                        }
+                        self.skip_damage(&segment, place, next, at_place, replay)
+                    }
                     Proof::None { leftovers } => {
                         self.report.torn = leftovers || matches!(at_place, AtPlace::Harmed(_));
                         break;
@@ -141,11 +151,39 @@ impl<D: Disk> Scanner<D> {
             }
         }
         self.report.end = place;
+        if let Some((header, _)) = self.waiting.take() {
+            self.report.end = header.position;
+            self.report.batches -= 1;
+            self.report.torn = true;
+        }
         Ok(self.into_scanned())
     }
 
     fn into_scanned(self) -> Scanned {
         Scanned { report: self.report, newest: self.newest, flushed_end: self.flushed_end }
+    }
+
+    /// Hands a whole batch on, once the one that belongs to it is there as well.
+    fn replay(&mut self, header: &BatchHeader, bytes: &[u8], replay: &mut impl Replay) {
+        if let Some((first, bytes)) = self.waiting.take() {
+            // Of another group: an earlier run ended between the two, and its recovery before the first.
+            if (first.epoch, first.previous_end) == (header.epoch, header.previous_end) {
+                replay.whole(&first, &bytes);
+            }
+        }
+        if header.continues {
+            self.waiting = Some((*header, bytes.to_vec()));
+        } else {
+            replay.whole(header, bytes);
+        }
+    }
+
+    /// The place where a later run went on, if it did so before the batch that waits for its other half.
+    async fn cut_before_waiting(&mut self) -> Result<Option<LogPosition>, OpenError> {
+        let Some(position) = self.waiting.as_ref().map(|(first, _)| first.position) else { return Ok(None) };
+        let Proof::Continues(next) = self.search(position).await? else { return Ok(None) };
+        self.waiting = None;
+        Ok(Some(next))
     }
 
     /// Takes note of a batch and returns the place behind it.

@@ -6,7 +6,7 @@
 //!  0  u32  magic *            0x5042_5054, "TPBP"
 //!  4  u8   version *          1
 //!  5  u8   kind *             0 messages; others are the broker's own records, see `Kind`
-//!  6  u16  flags *            0; a reader refuses bits that it does not know
+//!  6  u16  flags              bit 0: the next batch belongs to this one, see below; a reader refuses other bits
 //!  8  u32  batch_bytes *      header and records
 //! 12  u32  header_crc         crc32c of bytes 0..12 and 16..88
 //! 16  u64  position           of this batch in its log
@@ -31,8 +31,12 @@
 //! unfinished tail: see `log::recovery`.
 //!
 //! In the log a batch starts at a multiple of 8.
+//!
+//! A batch whose flag bit 0 is set counts only together with the one behind it, which is of the same group: when a death
+//! has left the first but not the second, recovery ends the log before the first. So a message and the change of state
+//! that belongs to it are one step.
 
-use super::bytes::{get_u16, get_u32, get_u64, put_u32, put_u64};
+use super::bytes::{get_u16, get_u32, get_u64, put_u16, put_u32, put_u64};
 use super::record::{Record, RecordError, RecordView, tag_summary_bit};
 use crate::limits;
 use crate::types::{LogPosition, QueueKey, QueueNumber, QueueOffset, Timestamp, TopicId};
@@ -47,6 +51,9 @@ pub const BATCH_VERSION: u8 = 1;
 const MAGIC_VALUE: u32 = 0x5042_5054;
 /// The first bytes of a batch, for a scan that looks for one.
 pub const BATCH_MAGIC: [u8; 4] = MAGIC_VALUE.to_le_bytes();
+
+/// This batch counts only together with the next one.
+const FLAG_CONTINUES: u16 = 1;
 
 const MAGIC: usize = 0;
 const VERSION: usize = 4;
@@ -78,6 +85,9 @@ pub enum Kind {
     Messages,
     /// Changes of the broker's own state: see `broker::state_record`.
     State,
+    /// Messages that no consumer sees yet, because their time has not come or their transaction is not decided. They
+    /// have no offset; released, they are placed again as `Messages`.
+    Held,
 }
 
 /// Why bytes are no batch.
@@ -111,6 +121,8 @@ pub enum BatchError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchHeader {
     pub kind: Kind,
+    /// The batch counts only together with the next one.
+    pub continues: bool,
     pub batch_bytes: u32,
     pub position: LogPosition,
     pub previous_end: LogPosition,
@@ -134,6 +146,8 @@ pub struct Placing {
     pub key: QueueKey,
     pub base_offset: QueueOffset,
     pub store_time: Timestamp,
+    /// See [`BatchHeader::continues`].
+    pub continues: bool,
 }
 
 /// A batch whose client part was checked: lengths, checksum, and the bounds of every record.
@@ -162,6 +176,7 @@ impl Kind {
         match self {
             Kind::Messages => 0,
             Kind::State => 1,
+            Kind::Held => 2,
         }
     }
 
@@ -169,6 +184,7 @@ impl Kind {
         match code {
             0 => Ok(Kind::Messages),
             1 => Ok(Kind::State),
+            2 => Ok(Kind::Held),
             _ => Err(BatchError::Kind(code)),
         }
     }
@@ -179,8 +195,8 @@ pub fn align_batch(bytes: u64) -> u64 {
     bytes.next_multiple_of(BATCH_ALIGNMENT as u64)
 }
 
-/// The fields that precede every checksum: magic, version, kind, flags, length. Returns kind and length.
-fn check_preamble(bytes: &[u8]) -> Result<(Kind, usize), BatchError> {
+/// The fields that precede every checksum: magic, version, kind, flags, length. Returns kind, flags and length.
+fn check_preamble(bytes: &[u8]) -> Result<(Kind, u16, usize), BatchError> {
     if bytes.len() < BATCH_HEADER_BYTES {
         return Err(BatchError::Truncated);
     }
@@ -192,14 +208,14 @@ fn check_preamble(bytes: &[u8]) -> Result<(Kind, usize), BatchError> {
     }
     let kind = Kind::from_code(bytes[KIND])?;
     let flags = get_u16(bytes, FLAGS);
-    if flags != 0 {
+    if flags & !FLAG_CONTINUES != 0 {
         return Err(BatchError::Flags(flags));
     }
     let batch_bytes = get_u32(bytes, BATCH_BYTES) as usize;
     if !(BATCH_HEADER_BYTES..=limits::BATCH_BYTES_MAX).contains(&batch_bytes) {
         return Err(BatchError::Length(batch_bytes));
     }
-    Ok((kind, batch_bytes))
+    Ok((kind, flags, batch_bytes))
 }
 
 fn header_checksum(header: &[u8]) -> u32 {
@@ -220,13 +236,14 @@ impl BatchHeader {
         if get_u32(bytes, HEADER_CRC) != header_checksum(bytes) {
             return Err(BatchError::HeaderChecksum);
         }
-        let (kind, batch_bytes) = check_preamble(bytes)?;
+        let (kind, flags, batch_bytes) = check_preamble(bytes)?;
         let record_count = get_u32(bytes, RECORD_COUNT);
         if !(1..=limits::BATCH_RECORDS_MAX).contains(&record_count) {
             return Err(BatchError::RecordCount(record_count));
         }
         Ok(Self {
             kind,
+            continues: flags & FLAG_CONTINUES != 0,
             batch_bytes: batch_bytes as u32,
             position: LogPosition(get_u64(bytes, POSITION)),
             previous_end: LogPosition(get_u64(bytes, PREVIOUS_END)),
@@ -274,9 +291,12 @@ impl<'a> CheckedBatch<'a> {
     /// Checks a batch that came from a client: it must be messages, fill `bytes` exactly, match its checksum, and every
     /// record must lie within it.
     pub fn check(bytes: &'a [u8]) -> Result<Self, BatchError> {
-        let (kind, batch_bytes) = check_preamble(bytes)?;
+        let (kind, flags, batch_bytes) = check_preamble(bytes)?;
         if kind != Kind::Messages {
             return Err(BatchError::Kind(kind.code()));
+        }
+        if flags != 0 {
+            return Err(BatchError::Flags(flags));
         }
         if batch_bytes != bytes.len() {
             return Err(BatchError::Length(batch_bytes));
@@ -308,6 +328,12 @@ impl<'a> CheckedBatch<'a> {
         self.kind
     }
 
+    /// The same messages, to be placed out of consumers' sight.
+    pub fn into_held(self) -> Self {
+        assert_eq!(self.kind, Kind::Messages, "only messages are held");
+        Self { kind: Kind::Held, ..self }
+    }
+
     pub fn record_count(&self) -> u32 {
         get_u32(self.bytes, RECORD_COUNT)
     }
@@ -335,6 +361,7 @@ impl<'a> CheckedBatch<'a> {
         let mut header: [u8; BATCH_HEADER_BYTES] =
             self.bytes[..BATCH_HEADER_BYTES].try_into().expect("a checked batch has a header");
         header[KIND] = self.kind.code();
+        put_u16(&mut header, FLAGS, if placing.continues { FLAG_CONTINUES } else { 0 });
         put_u64(&mut header, POSITION, placing.position.0);
         put_u64(&mut header, PREVIOUS_END, placing.previous_end.0);
         put_u64(&mut header, FLUSHED_END, placing.flushed_end.0);
@@ -419,9 +446,18 @@ pub fn state_batch(payload: &[u8], now: Timestamp) -> Vec<u8> {
 
 /// The view under which [`state_batch`] is placed; its records are not messages and are not walked.
 pub fn own_batch(bytes: &[u8]) -> CheckedBatch<'_> {
-    let (kind, batch_bytes) = check_preamble(bytes).expect("made by state_batch");
+    let (kind, _, batch_bytes) = check_preamble(bytes).expect("made by state_batch");
     assert_eq!(batch_bytes, bytes.len(), "made by state_batch");
     CheckedBatch { bytes, kind, tag_summary: 0 }
+}
+
+/// The view under which a stored batch of messages, whose checksum was checked, is placed once more as `kind`.
+pub fn placed_again(bytes: &[u8], kind: Kind) -> Result<CheckedBatch<'_>, BatchError> {
+    let header = BatchHeader::decode(bytes)?;
+    if header.batch_bytes as usize != bytes.len() {
+        return Err(BatchError::Length(bytes.len()));
+    }
+    Ok(CheckedBatch { bytes, kind, tag_summary: header.tag_summary })
 }
 
 /// Fills in the client's part of the header, and the marked fields of the broker's.
@@ -476,7 +512,25 @@ mod tests {
             key: QueueKey { topic: TopicId(7), queue: QueueNumber(1) },
             base_offset: QueueOffset(100),
             store_time: Timestamp(1_700_000_000_001),
+            continues: false,
         }
+    }
+
+    #[test]
+    fn a_client_can_not_set_flags_and_a_stored_batch_can_be_placed_again() {
+        let mut bytes = sample();
+        let held = CheckedBatch::check(&bytes).expect("a fresh batch is whole").into_held();
+        let header = held.placed_header(&Placing { continues: true, ..placing() });
+        let decoded = BatchHeader::decode(&header).expect("just written");
+        assert_eq!((decoded.kind, decoded.continues), (Kind::Held, true));
+        bytes[..BATCH_HEADER_BYTES].copy_from_slice(&header);
+        assert_eq!(CheckedBatch::check(&bytes).err(), Some(BatchError::Kind(2)));
+        let again = placed_again(&bytes, Kind::Messages).expect("a stored batch");
+        let decoded = BatchHeader::decode(&again.placed_header(&placing())).expect("just written");
+        assert_eq!((decoded.kind, decoded.continues), (Kind::Messages, false));
+        bytes = sample();
+        bytes[FLAGS] = 1;
+        assert_eq!(CheckedBatch::check(&bytes).err(), Some(BatchError::Flags(1)));
     }
 
     #[test]

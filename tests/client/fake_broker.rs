@@ -234,6 +234,7 @@ impl FakeBroker {
         let queue = state.queue(key)?;
         let base_offset = QueueOffset(queue.end);
         let placing = Placing {
+            continues: false,
             position: LogPosition(0),
             previous_end: LogPosition(0),
             flushed_end: LogPosition(0),

@@ -58,6 +58,7 @@ impl Store {
         let base = *end;
         *end += u64::from(checked.record_count());
         let placing = Placing {
+            continues: false,
             position: LogPosition(0),
             previous_end: LogPosition(0),
             flushed_end: LogPosition(0),

@@ -27,6 +27,7 @@ fn batch(queue: u32, base: u64, count: u64) -> Vec<u8> {
     let bytes = builder.finish();
     let checked = CheckedBatch::check(&bytes).expect("just built");
     let placing = Placing {
+        continues: false,
         position: LogPosition(0),
         previous_end: LogPosition(0),
         flushed_end: LogPosition(0),

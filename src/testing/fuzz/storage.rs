@@ -105,6 +105,7 @@ fn image(random: &mut Random) -> (Vec<u8>, Vec<(LogPosition, Vec<u8>)>) {
             let batch = generators::batch(&generators::messages(random, 4, 2000), Timestamp(1));
             let checked = CheckedBatch::check(&batch).expect("a valid batch");
             let placing = Placing {
+                continues: false,
                 position: LogPosition(bytes.len() as u64),
                 previous_end,
                 flushed_end: previous_end,
