@@ -31,6 +31,22 @@ pub const FETCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The longest wait of a fetch, milliseconds.
 pub const FETCH_WAIT_MS_MAX: u32 = 60_000;
 
+/// Messages that one receive leases: RocketMQ's bound for POP; the HTTP protocol stops at 16.
+pub const RECEIVE_MESSAGES_MAX: u32 = 32;
+pub const ACKNOWLEDGE_RECEIPTS_MAX: usize = 256;
+/// The longest wait of a receive, milliseconds.
+pub const RECEIVE_WAIT_MS_MAX: u32 = 60_000;
+/// Leases, milliseconds.
+pub const LEASE_MS_MIN: u64 = 1_000;
+pub const LEASE_MS_MAX: u64 = 43_200_000;
+/// Lease entries of one shard; each stands for up to 64 messages of one receive. With more, nothing new is leased.
+pub const SHARD_LEASES_MAX: usize = 1_048_576;
+/// Half messages of one shard that wait for a decision.
+pub const SHARD_HALVES_MAX: usize = 1_048_576;
+/// How far ahead a delivery time may lie: forty days, milliseconds.
+pub const DELAY_MS_MAX: u64 = 40 * 24 * 3_600_000;
+pub const FIND_MESSAGES_MAX: u32 = 64;
+
 pub const TOPIC_NAME_BYTES_MAX: usize = 127;
 pub const GROUP_NAME_BYTES_MAX: usize = 255;
 pub const MEMBER_NAME_BYTES_MAX: usize = 255;

@@ -1,10 +1,16 @@
 //! What a protocol adaptor asks of the broker and what it gets back: protocol-neutral requests, replies, and one
 //! [`Status`] enum. Everything is owned and `Send`, so that a request can cross to the shard that owns its queue.
 
+mod find;
+mod hold;
+mod receive;
 mod reply;
 mod request;
 mod status;
 
+pub use find::*;
+pub use hold::*;
+pub use receive::*;
 pub use reply::*;
 pub use request::*;
 pub use status::{Failure, Status};

@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
+use super::find::FoundMessage;
+use super::hold::{HalfMessage, Held};
+use super::receive::{GroupSettings, ReceiptOutcome, ReceivedMessage};
 use crate::types::{
-    GroupName, Level, LogPosition, QueueKey, QueueNumber, QueueOffset, ShardId, Timestamp, TopicId, TopicName,
+    GroupName, Level, LogPosition, QueueKey, QueueNumber, QueueOffset, Receipt, ShardId, Timestamp, TopicId,
+    TopicName,
 };
 
 /// What a request that was carried out returns.
@@ -19,6 +23,15 @@ pub enum Reply {
     Assignment(Assignment),
     Group(GroupInfo),
     Groups(Vec<GroupName>),
+    Received(Vec<ReceivedMessage>),
+    /// In the order of the receipts.
+    Acknowledged(Vec<ReceiptOutcome>),
+    /// The receipt that counts from now on.
+    LeaseChanged(Receipt),
+    GroupSettings(GroupSettings),
+    Held(Held),
+    Halves(Vec<HalfMessage>),
+    Found(Vec<FoundMessage>),
     Node(NodeInfo),
     Done,
 }

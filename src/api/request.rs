@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::find::FindMessages;
+use super::hold::{EndTransaction, Hold, ReceiveHalves};
+use super::receive::{Acknowledge, ChangeLease, GroupSettings, Receive};
 use crate::types::{GroupName, Level, QueueKey, QueueNumber, QueueOffset, Timestamp, TopicName};
 
 /// A request of any protocol. Its fields are well formed; whether what they name exists is the broker's to say.
@@ -39,6 +42,15 @@ pub enum Request {
     ListGroups,
     DescribeGroup(GroupName),
     ResetGroup(ResetGroup),
+    Receive(Receive),
+    Acknowledge(Acknowledge),
+    ChangeLease(ChangeLease),
+    /// `None` fields stay as they are; a group that is not known is made.
+    AlterGroup(GroupSettings),
+    Hold(Hold),
+    EndTransaction(EndTransaction),
+    ReceiveHalves(ReceiveHalves),
+    FindMessages(FindMessages),
     DescribeNode {
         count_syscalls: bool,
     },

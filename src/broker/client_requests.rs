@@ -36,6 +36,15 @@ impl<D: Disk> Broker<D> {
             | Request::ListGroups
             | Request::DescribeGroup(_)
             | Request::ResetGroup(_) => CONTROL_SHARD,
+            Request::Hold(hold) => hold.key.queue.shard(shard_count),
+            Request::EndTransaction(end) => end.receipt.key.queue.shard(shard_count),
+            Request::ChangeLease(change) => change.receipt.key.queue.shard(shard_count),
+            Request::AlterGroup(_) => CONTROL_SHARD,
+            // These may concern queues of several shards: the one that was asked asks the others.
+            Request::Receive(_)
+            | Request::Acknowledge(_)
+            | Request::ReceiveHalves(_)
+            | Request::FindMessages(_) => self.options.shard,
             Request::ListTopics | Request::Route(_) | Request::DescribeNode { .. } => self.options.shard,
         }
     }
@@ -81,6 +90,16 @@ impl<D: Disk> Broker<D> {
             Request::ListGroups => self.list_groups().await.map(Reply::Groups),
             Request::DescribeGroup(group) => self.describe_group(group).await.map(Reply::Group),
             Request::ResetGroup(reset) => self.reset_group(reset).await,
+            Request::Receive(_)
+            | Request::Acknowledge(_)
+            | Request::ChangeLease(_)
+            | Request::AlterGroup(_)
+            | Request::Hold(_)
+            | Request::EndTransaction(_)
+            | Request::ReceiveHalves(_)
+            | Request::FindMessages(_) => {
+                Err(Failure::new(Status::UnsupportedRequest, "this release does not serve the request yet"))
+            }
             Request::DescribeNode { count_syscalls } => {
                 self.describe_node(count_syscalls).await.map(Reply::Node)
             }

@@ -353,10 +353,20 @@ impl Client {
 /// Whether carrying a request out twice is the same as once, answer included.
 fn is_repeatable(request: &Request) -> bool {
     match request {
-        Request::Produce(_) | Request::CreateTopic(_) | Request::DeleteTopic(_) => false,
+        Request::Produce(_)
+        | Request::CreateTopic(_)
+        | Request::DeleteTopic(_)
+        | Request::Receive(_)
+        | Request::Acknowledge(_)
+        | Request::ChangeLease(_)
+        | Request::Hold(_)
+        | Request::EndTransaction(_)
+        | Request::ReceiveHalves(_) => false,
         Request::Fetch(_)
         | Request::FindOffset { .. }
         | Request::AlterTopic(_)
+        | Request::AlterGroup(_)
+        | Request::FindMessages(_)
         | Request::DescribeTopic(_)
         | Request::ListTopics
         | Request::Route(_)

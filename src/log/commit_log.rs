@@ -21,7 +21,8 @@ use crate::disk::{Disk, DiskError, DiskFile};
 use crate::limits;
 use crate::metrics::{ShardMetrics, Stage};
 use crate::types::{
-    ByteBudget, Level, LogPosition, QueueKey, QueueNumber, QueueOffset, ShardId, Timestamp, TopicId, WakerList,
+    ByteBudget, Level, LogPosition, QueueKey, QueueNumber, QueueOffset, ShardId, Timestamp, TopicId,
+    WakerList,
 };
 use crate::wire::batch::{
     BATCH_ALIGNMENT, BATCH_HEADER_BYTES, CheckedBatch, Kind, Placing, align_batch, own_batch, state_batch,

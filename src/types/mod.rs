@@ -5,6 +5,7 @@ mod identity;
 mod level;
 mod name;
 mod position;
+mod receipt;
 mod time;
 mod wake;
 
@@ -13,5 +14,6 @@ pub use identity::{QueueKey, QueueNumber, ShardId, TopicId};
 pub use level::Level;
 pub use name::{GroupName, NameError, TopicName};
 pub use position::{LogPosition, QueueOffset};
+pub use receipt::{HalfReceipt, Receipt};
 pub use time::{MonotonicTime, Timestamp};
 pub use wake::WakerList;

@@ -395,6 +395,16 @@ impl State {
             }
             Request::ListGroups => Ok(Reply::Groups(Vec::new())),
             Request::DescribeGroup(_) => Err(Failure::new(Status::GroupNotExist, "no such group")),
+            Request::Receive(_)
+            | Request::Acknowledge(_)
+            | Request::ChangeLease(_)
+            | Request::AlterGroup(_)
+            | Request::Hold(_)
+            | Request::EndTransaction(_)
+            | Request::ReceiveHalves(_)
+            | Request::FindMessages(_) => {
+                Err(Failure::new(Status::UnsupportedRequest, "this broker only knows queues"))
+            }
             Request::DescribeNode { .. } => Ok(Reply::Node(NodeInfo {
                 version: "fake".to_owned(),
                 level: Level::Durable,

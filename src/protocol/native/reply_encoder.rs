@@ -153,6 +153,13 @@ fn body(builder: &mut Builder, reply: &Reply) -> Body {
     use schema::ReplyBody as Kind;
     match reply {
         Reply::Produced(_) | Reply::Fetched(_) => unreachable!("encoded by functions of their own"),
+        Reply::Received(_)
+        | Reply::Acknowledged(_)
+        | Reply::LeaseChanged(_)
+        | Reply::GroupSettings(_)
+        | Reply::Held(_)
+        | Reply::Halves(_)
+        | Reply::Found(_) => unreachable!("the decoder knows no request for it: {reply:?}"),
         Reply::OffsetFound(offset) => {
             let table = schema::OffsetFound::create(builder, &schema::OffsetFoundArgs { offset: offset.0 });
             (Kind::OffsetFound, table.as_union_value())

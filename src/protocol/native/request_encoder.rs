@@ -133,6 +133,14 @@ impl RequestEncoder {
             | Request::ListGroups
             | Request::DescribeGroup(_)
             | Request::ResetGroup(_) => group_body(builder, request),
+            Request::Receive(_)
+            | Request::Acknowledge(_)
+            | Request::ChangeLease(_)
+            | Request::AlterGroup(_)
+            | Request::Hold(_)
+            | Request::EndTransaction(_)
+            | Request::ReceiveHalves(_)
+            | Request::FindMessages(_) => unreachable!("the client has no call for it: {request:?}"),
         }
     }
 }

@@ -1,0 +1,40 @@
+//! Finding stored messages by what they carry.
+
+use bytes::Bytes;
+
+use crate::types::{LogPosition, QueueKey, QueueOffset, ShardId, Timestamp, TopicName};
+
+/// Look a message up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FindMessages {
+    /// By one of its keys (RocketMQ's `KEYS`, separated by blanks), or by its unique id (`UNIQ_KEY`); the newest first.
+    Key {
+        topic: TopicName,
+        key: String,
+        /// 1 to `limits::FIND_MESSAGES_MAX`.
+        count: u32,
+        from: Timestamp,
+        to: Timestamp,
+    },
+    /// By its place, as an offset message id gives it.
+    Position {
+        shard: ShardId,
+        position: LogPosition,
+        /// Of the record in its batch.
+        index: u16,
+    },
+}
+
+/// A message that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundMessage {
+    pub topic: TopicName,
+    pub key: QueueKey,
+    pub offset: QueueOffset,
+    pub shard: ShardId,
+    pub position: LogPosition,
+    pub index: u16,
+    pub record: Bytes,
+    pub born_time: Timestamp,
+    pub store_time: Timestamp,
+}

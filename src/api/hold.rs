@@ -1,0 +1,85 @@
+//! Messages that are stored before they may be seen: delayed ones, and the halves of transactions.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::types::{GroupName, HalfReceipt, Level, LogPosition, QueueKey, Timestamp, TopicName};
+
+/// Store one batch of one message out of consumers' sight.
+#[derive(Clone, Debug)]
+pub struct Hold {
+    /// The queue that gets the message when it is released.
+    pub key: QueueKey,
+    /// `None`: the topic's level, or the node's.
+    pub level: Option<Level>,
+    /// As `wire::batch` describes it, not yet checked; one record.
+    pub batch: Bytes,
+    pub release: Release,
+}
+
+/// What brings a held message into its queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Release {
+    /// This moment; one that has passed releases at once.
+    At(Timestamp),
+    /// The producer's commit.
+    Commit {
+        /// The group that is asked for a decision; `None`: whoever asks for the topic's undecided messages.
+        producer_group: Option<GroupName>,
+        /// How long the producer has before it is asked.
+        immunity: Duration,
+    },
+}
+
+/// A held message that was stored. `level` is the one that was reached when this was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    pub receipt: HalfReceipt,
+    pub position: LogPosition,
+    pub store_time: Timestamp,
+    pub level: Level,
+}
+
+/// A producer's decision on a half message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndTransaction {
+    pub receipt: HalfReceipt,
+    /// Refused when the half message names another one.
+    pub producer_group: Option<GroupName>,
+    pub decision: Decision,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// The message enters its queue.
+    Commit,
+    /// It is gone.
+    Rollback,
+}
+
+/// Hand out half messages whose producer has not decided within its time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReceiveHalves {
+    pub topic: TopicName,
+    pub producer_group: GroupName,
+    /// 1 to `limits::RECEIVE_MESSAGES_MAX`.
+    pub count: u32,
+    /// How long to wait when there is none.
+    pub wait: Duration,
+}
+
+/// A half message on its way to a producer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HalfMessage {
+    pub receipt: HalfReceipt,
+    /// The record as stored, see `wire::record`.
+    pub record: Bytes,
+    pub born_time: Timestamp,
+    pub store_time: Timestamp,
+    pub first_check: Timestamp,
+    /// It is handed out again then.
+    pub next_check: Timestamp,
+    /// How often it was handed out, this time included.
+    pub checks: u32,
+}

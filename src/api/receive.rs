@@ -1,0 +1,143 @@
+//! Receiving: messages are leased, acknowledged by receipt, and delivered again otherwise.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::types::{GroupName, QueueKey, QueueNumber, QueueOffset, Receipt, Timestamp, TopicName};
+
+/// Lease messages of a topic to a member of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receive {
+    pub group: GroupName,
+    pub topic: TopicName,
+    /// One queue; `None`: any.
+    pub queue: Option<QueueNumber>,
+    pub filter: TagFilter,
+    /// 1 to `limits::RECEIVE_MESSAGES_MAX`.
+    pub count: u32,
+    /// How long to wait when there is nothing.
+    pub wait: Duration,
+    /// How long the messages stay invisible; `None`: as the group is configured.
+    pub lease: Option<Duration>,
+    /// A queue gives nothing while a message of it is leased, except the same messages again when their lease has
+    /// ended.
+    pub ordered: bool,
+}
+
+/// Which tags a member asks for: RocketMQ's TAG expressions (`remoting/.../filter/FilterAPI.java`), `a || b` or `*`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TagFilter {
+    /// Sorted, without repetition. Empty: every message.
+    tags: Vec<String>,
+}
+
+/// A leased message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReceivedMessage {
+    pub receipt: Receipt,
+    /// The record as stored, see `wire::record`.
+    pub record: Bytes,
+    /// The batch's; the record has its difference to it.
+    pub born_time: Timestamp,
+    pub store_time: Timestamp,
+    /// When it was first delivered to this group.
+    pub first_delivery: Timestamp,
+    /// Deliveries to this group, this one included.
+    pub deliveries: u32,
+}
+
+/// End the leases of messages that were dealt with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Acknowledge {
+    pub group: GroupName,
+    /// At most `limits::ACKNOWLEDGE_RECEIPTS_MAX`.
+    pub receipts: Vec<Receipt>,
+}
+
+/// What became of one receipt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReceiptOutcome {
+    /// Durable.
+    Acknowledged,
+    /// The lease had ended, or the message was acknowledged or delivered again before.
+    NotLeased,
+    /// The shard of the queue could not store it: try again.
+    Failed,
+}
+
+/// Move the end of a lease, counted from now; zero makes the message visible at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangeLease {
+    pub group: GroupName,
+    pub receipt: Receipt,
+    pub lease: Duration,
+}
+
+/// How a group is treated, the same on every shard. What is not set is as the node has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupSettings {
+    pub group: GroupName,
+    /// Deliveries of a message before it goes to the dead letters: RocketMQ's `retryMaxTimes`.
+    pub deliveries_max: Option<u32>,
+    pub lease: Option<Duration>,
+    pub ordered_lease: Option<Duration>,
+}
+
+/// What leases a group has in one queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseInfo {
+    pub key: QueueKey,
+    /// Everything below was acknowledged or skipped.
+    pub floor: QueueOffset,
+    /// Everything from here on was never delivered.
+    pub next: QueueOffset,
+    /// Messages delivered, not acknowledged, and within their lease.
+    pub leased: u64,
+    /// The same with an ended lease: they are delivered again.
+    pub waiting: u64,
+    /// Messages of this queue that went to the group's dead letters.
+    pub dead_letters: u64,
+}
+
+impl TagFilter {
+    /// Reads an expression. `None`, blank and `*` ask for everything.
+    pub fn parse(expression: Option<&str>) -> Self {
+        let expression = expression.map_or("", str::trim);
+        if expression.is_empty() || expression == "*" {
+            return Self::default();
+        }
+        let mut tags: Vec<_> = expression.split("||").map(str::trim).filter(|tag| !tag.is_empty()).collect();
+        tags.sort_unstable();
+        tags.dedup();
+        Self { tags: tags.into_iter().map(str::to_owned).collect() }
+    }
+
+    pub fn is_everything(&self) -> bool {
+        self.tags.is_empty()
+    }
+
+    pub fn tags(&self) -> &[String] {
+        &self.tags
+    }
+
+    pub fn matches(&self, tag: &[u8]) -> bool {
+        self.tags.is_empty() || self.tags.iter().any(|wanted| wanted.as_bytes() == tag)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expressions_are_read_as_rocketmq_reads_them() {
+        for everything in [None, Some(""), Some(" * "), Some("*"), Some("||")] {
+            assert!(TagFilter::parse(everything).is_everything(), "{everything:?}");
+        }
+        let filter = TagFilter::parse(Some(" b || a||b "));
+        assert_eq!(filter.tags(), ["a", "b"]);
+        assert!(filter.matches(b"a") && filter.matches(b"b"));
+        assert!(!filter.matches(b"") && !filter.matches(b"ab"));
+    }
+}
