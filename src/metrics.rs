@@ -97,6 +97,10 @@ counters! {
     bytes_produced,
     produce_refused,
     messages_fetched,
+    /// Leased to a receiver, again or for the first time.
+    messages_received,
+    messages_acknowledged,
+    messages_dead_lettered,
     bytes_fetched,
     fetches_waited,
     log_groups,

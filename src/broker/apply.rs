@@ -59,6 +59,7 @@ impl<D: Disk> Broker<D> {
         self.index.append(placed.key, entry);
         queue.durable_end.set(entry.end_offset());
         queue.waiters.wake();
+        self.announce_to(placed.key.topic, &queue.arrivals);
     }
 
     /// Carries out one change of the tables.
@@ -69,7 +70,12 @@ impl<D: Disk> Broker<D> {
                 self.make_queues(topic);
                 None
             }
-            Change::Offset { .. } | Change::NextTopicId(_) | Change::QueueEnd { .. } => None,
+            // Leases have changed when they were placed.
+            Change::Offset { .. }
+            | Change::NextTopicId(_)
+            | Change::QueueEnd { .. }
+            | Change::Group(_)
+            | Change::Lease(_) => None,
         };
         self.tables.borrow_mut().apply(change, position);
         if let Some(id) = removed {

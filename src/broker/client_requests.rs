@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use super::leases::LeaseChange;
 use super::peers::{PeerReply, PeerRequest};
 use super::shard_broker::Broker;
 use super::state_record::Change;
@@ -72,7 +73,7 @@ impl<D: Disk> Broker<D> {
             Request::CommitOffset { group, key, offset } => self.commit_offset(group, key, offset).await,
             Request::CommittedOffset { group, key } => {
                 self.queue(key)?;
-                Ok(Reply::Offset(self.tables.borrow().committed(&group, key)))
+                Ok(Reply::Offset(self.place_of(&group, key)))
             }
             Request::CreateTopic(change) => self.create_topic(change).await.map(Reply::Topic),
             Request::AlterTopic(change) => self.alter_topic(change).await.map(Reply::Topic),
@@ -90,11 +91,11 @@ impl<D: Disk> Broker<D> {
             Request::ListGroups => self.list_groups().await.map(Reply::Groups),
             Request::DescribeGroup(group) => self.describe_group(group).await.map(Reply::Group),
             Request::ResetGroup(reset) => self.reset_group(reset).await,
-            Request::Receive(_)
-            | Request::Acknowledge(_)
-            | Request::ChangeLease(_)
-            | Request::AlterGroup(_)
-            | Request::Hold(_)
+            Request::Receive(receive) => self.receive(receive).await.map(Reply::Received),
+            Request::Acknowledge(acknowledge) => self.acknowledge(acknowledge).await.map(Reply::Acknowledged),
+            Request::ChangeLease(change) => self.change_lease(&change).await.map(Reply::LeaseChanged),
+            Request::AlterGroup(settings) => self.alter_group(settings).await.map(Reply::GroupSettings),
+            Request::Hold(_)
             | Request::EndTransaction(_)
             | Request::ReceiveHalves(_)
             | Request::FindMessages(_) => {
@@ -133,10 +134,12 @@ impl<D: Disk> Broker<D> {
                 format!("offset {offset} is behind the end {end} of {key}"),
             ));
         }
+        // The group has been receiving: a commit takes the place of its leases.
+        let receives = self.leases.borrow().get(&group, key).is_some();
         {
             let tables = self.tables.borrow();
             match tables.committed(&group, key) {
-                Some(committed) if committed == offset => return Ok(Reply::Done),
+                Some(committed) if committed == offset && !receives => return Ok(Reply::Done),
                 Some(_) => {}
                 None if tables.offset_count() >= limits::SHARD_OFFSETS_MAX => {
                     let message = format!(
@@ -149,8 +152,27 @@ impl<D: Disk> Broker<D> {
                 None => {}
             }
         }
-        self.change(&[Change::Offset { group, key, offset, origin: None }]).await?;
+        let commit = Change::Offset { group: group.clone(), key, offset, origin: None };
+        if !receives {
+            self.change(&[commit]).await?;
+            return Ok(Reply::Done);
+        }
+        let reset = LeaseChange::Reset { group, key, next: offset };
+        let mut payload = Vec::new();
+        commit.encode(&mut payload);
+        Change::Lease(reset.clone()).encode(&mut payload);
+        let placement = self.append_state(&payload, Level::Durable).await?;
+        self.leases.borrow_mut().apply(&reset);
+        self.lease_resets.set(self.lease_resets.get() + 1);
+        let settled = self.log.watermarks().wait(Level::Durable, placement.end).await;
+        settled.map_err(|failure| self.lost(placement.position, &failure))?;
         Ok(Reply::Done)
+    }
+
+    /// Where a group goes on in a queue, whichever way it consumes.
+    pub(super) fn place_of(&self, group: &GroupName, key: QueueKey) -> Option<QueueOffset> {
+        let floor = self.leases.borrow().floor(group, key);
+        floor.or_else(|| self.tables.borrow().committed(group, key))
     }
 
     /// Makes changes of the tables durable. On return they are applied.
@@ -162,22 +184,20 @@ impl<D: Disk> Broker<D> {
         settled.map_err(|failure| self.lost(placement.position, &failure))
     }
 
-    /// Places a state batch, waiting for room.
-    pub(super) async fn append_state(&self, payload: &[u8], level: Level) -> Result<Placement, Failure> {
+    /// Places a state batch if there is room for it now.
+    pub(super) fn try_append_state(&self, payload: &[u8], level: Level) -> Result<Placement, AppendRefusal> {
         let bytes = state_batch(payload, self.clock.now());
         let key = QueueKey { topic: TopicId::BROKER, queue: QueueNumber(0) };
+        self.log.append(&own_batch(&bytes), key, QueueOffset::ZERO, level)
+    }
+
+    /// Places a state batch, waiting for room.
+    pub(super) async fn append_state(&self, payload: &[u8], level: Level) -> Result<Placement, Failure> {
         loop {
-            match self.log.append(&own_batch(&bytes), key, QueueOffset::ZERO, level) {
+            match self.try_append_state(payload, level) {
                 Ok(placement) => return Ok(placement),
                 Err(AppendRefusal::Wait) => self.log.room().changed().await,
-                Err(AppendRefusal::NoSpace) => {
-                    let message = format!(
-                        "the disk of shard {} is full: free space or shorten the retention",
-                        self.options.shard
-                    );
-                    return Err(Failure::new(Status::NoSpace, message));
-                }
-                Err(AppendRefusal::Failed(failure)) => return Err(self.storage_failed(&failure)),
+                Err(refusal) => return Err(self.append_refused(refusal)),
             }
         }
     }

@@ -1,16 +1,18 @@
 //! Requests that concern the whole node: topics, routes, groups, status.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::client_requests::unexpected;
+use super::leases::Received;
 use super::peers::{GroupOffset, PeerReply, PeerRequest};
 use super::shard_broker::{Broker, owned_queues};
 use super::state_record::Change;
 use super::tables::Topic;
 use crate::api::{
-    Assignment, Failure, GroupInfo, GroupQueueInfo, JoinGroup, NodeInfo, OffsetPlace, QueueInfo, Reply,
-    Request, ResetGroup, ResetPlace, RouteInfo, ShardInfo, Status, TopicChange, TopicInfo,
+    Assignment, Failure, GroupInfo, GroupQueueInfo, GroupSettings, JoinGroup, NodeInfo, OffsetPlace,
+    QueueInfo, Reply, Request, ResetGroup, ResetPlace, RouteInfo, ShardInfo, Status, TopicChange, TopicInfo,
 };
 use crate::disk::Disk;
 use crate::limits;
@@ -20,7 +22,7 @@ use crate::types::{GroupName, QueueKey, QueueNumber, QueueOffset, ShardId, Topic
 /// (`client/.../DefaultMQProducer.java`).
 const QUEUES_DEFAULT: u32 = 4;
 
-fn topic_missing(topic: &TopicName) -> Failure {
+pub(super) fn topic_missing(topic: &TopicName) -> Failure {
     let message = format!("topic {topic} does not exist: create it with `turbopump topic create {topic}`");
     Failure::new(Status::TopicNotExist, message)
 }
@@ -88,6 +90,45 @@ impl<D: Disk> Broker<D> {
         Ok(Reply::Done)
     }
 
+    /// Sets how a group is treated, on every shard.
+    pub(super) async fn alter_group(
+        self: &Rc<Self>,
+        change: GroupSettings,
+    ) -> Result<GroupSettings, Failure> {
+        let _turn = self.topic_change.take().await;
+        let range = Duration::from_millis(limits::LEASE_MS_MIN)..=Duration::from_millis(limits::LEASE_MS_MAX);
+        let leases = [change.lease, change.ordered_lease];
+        if let Some(lease) = leases.into_iter().flatten().find(|lease| !range.contains(lease)) {
+            return Err(Failure::invalid(format_args!(
+                "a lease lasts {:?} to {:?}, not {lease:?}",
+                range.start(),
+                range.end()
+            )));
+        }
+        let settings = {
+            let tables = self.tables.borrow();
+            let present = tables.group_settings(&change.group);
+            if present.is_none() && tables.all_group_settings().count() >= limits::GROUPS_MAX {
+                let message =
+                    format!("there are settings for {} groups, no more are taken", limits::GROUPS_MAX);
+                return Err(Failure::new(Status::LimitReached, message));
+            }
+            let present = present.cloned();
+            let of = |field: fn(&GroupSettings) -> Option<Duration>| present.as_ref().and_then(field);
+            GroupSettings {
+                deliveries_max: change
+                    .deliveries_max
+                    .or(present.as_ref().and_then(|settings| settings.deliveries_max)),
+                lease: change.lease.or(of(|settings| settings.lease)),
+                ordered_lease: change.ordered_lease.or(of(|settings| settings.ordered_lease)),
+                group: change.group,
+            }
+        };
+        self.change(&[Change::Group(settings.clone())]).await?;
+        self.ask_others(|| PeerRequest::PutGroup(settings.clone())).await?;
+        Ok(settings)
+    }
+
     fn check_queue_count(&self, queue_count: u32, added: u32) -> Result<(), Failure> {
         if !(1..=limits::TOPIC_QUEUES_MAX).contains(&queue_count) {
             let max = limits::TOPIC_QUEUES_MAX;
@@ -137,11 +178,15 @@ impl<D: Disk> Broker<D> {
 
     /// Brings every shard's topics in line with this one's. The control shard does it before the node takes requests.
     pub async fn sync_topics(self: &Rc<Self>) -> Result<(), Failure> {
-        let (topics, next_topic_id) = {
+        let (topics, next_topic_id, groups) = {
             let tables = self.tables.borrow();
-            (tables.topics().cloned().collect::<Vec<_>>(), tables.next_topic_id())
+            let topics: Vec<_> = tables.topics().cloned().collect();
+            let groups: Vec<_> = tables.all_group_settings().cloned().collect();
+            (topics, tables.next_topic_id(), groups)
         };
-        self.ask_others(|| PeerRequest::SyncTopics { topics: topics.clone(), next_topic_id }).await
+        let sync =
+            || PeerRequest::SyncTopics { topics: topics.clone(), next_topic_id, groups: groups.clone() };
+        self.ask_others(sync).await
     }
 
     pub(super) fn route(&self, name: Option<&TopicName>) -> Result<RouteInfo, Failure> {
@@ -324,13 +369,33 @@ impl<D: Disk> Broker<D> {
                 self.change(&[Change::TopicRemoved(id)]).await?;
                 Ok(PeerReply::Done)
             }
-            PeerRequest::SyncTopics { topics, next_topic_id } => {
-                self.take_topics(topics, next_topic_id).await
+            PeerRequest::SyncTopics { topics, next_topic_id, groups } => {
+                self.take_topics(topics, next_topic_id, groups).await
+            }
+            PeerRequest::PutGroup(settings) => {
+                let _turn = self.topic_change.take().await;
+                self.change(&[Change::Group(settings)]).await?;
+                Ok(PeerReply::Done)
+            }
+            PeerRequest::Receive(receive) => {
+                let Received { messages, again } = self.receive_here(&receive).await?;
+                Ok(PeerReply::Received { messages, again })
+            }
+            PeerRequest::Watch { from, receive } => self.watch(from, &receive).map(PeerReply::Prospect),
+            PeerRequest::Acknowledge { group, receipts } => {
+                self.acknowledge_here(&group, &receipts).await.map(PeerReply::Acknowledged)
+            }
+            PeerRequest::GroupLeases(group) => {
+                let leases = self.leases.borrow().of_group(&group, self.clock.now());
+                Ok(PeerReply::GroupLeases(leases))
             }
             PeerRequest::QueueRanges(id) => Ok(PeerReply::QueueRanges(self.own_ranges(id))),
             PeerRequest::GroupOffsets(group) => Ok(PeerReply::GroupOffsets(self.own_offsets(&group))),
             PeerRequest::GroupNames => {
-                Ok(PeerReply::GroupNames(self.tables.borrow().groups().cloned().collect()))
+                let tables = self.tables.borrow();
+                let leases = self.leases.borrow();
+                let names: BTreeSet<_> = tables.groups().chain(leases.groups()).cloned().collect();
+                Ok(PeerReply::GroupNames(names.into_iter().collect()))
             }
             PeerRequest::ShardInfo { count_syscalls } => {
                 Ok(PeerReply::ShardInfo(Box::new(self.shard_info(count_syscalls))))
@@ -338,7 +403,12 @@ impl<D: Disk> Broker<D> {
         }
     }
 
-    async fn take_topics(&self, topics: Vec<Topic>, next_topic_id: TopicId) -> Result<PeerReply, Failure> {
+    async fn take_topics(
+        &self,
+        topics: Vec<Topic>,
+        next_topic_id: TopicId,
+        groups: Vec<GroupSettings>,
+    ) -> Result<PeerReply, Failure> {
         let _turn = self.topic_change.take().await;
         let changes: Vec<_> = {
             let tables = self.tables.borrow();
@@ -349,7 +419,11 @@ impl<D: Disk> Broker<D> {
                 topics.into_iter().filter(|topic| tables.topic(topic.id) != Some(topic)).map(Change::Topic);
             let next =
                 (tables.next_topic_id() != next_topic_id).then_some(Change::NextTopicId(next_topic_id));
-            gone.into_iter().chain(new).chain(next).collect()
+            let groups = groups
+                .into_iter()
+                .filter(|settings| tables.group_settings(&settings.group) != Some(settings))
+                .map(Change::Group);
+            gone.into_iter().chain(new).chain(next).chain(groups).collect()
         };
         // In slices, since a node may have thousands of topics and a batch has a bound.
         for slice in changes.chunks(1024) {
@@ -371,7 +445,11 @@ impl<D: Disk> Broker<D> {
     }
 
     fn own_offsets(&self, group: &GroupName) -> Vec<GroupOffset> {
-        let offsets = self.tables.borrow().offsets_of(group);
+        let leases = self.leases.borrow();
+        let mut offsets: BTreeMap<_, _> = self.tables.borrow().offsets_of(group).into_iter().collect();
+        // Where a group receives, that counts.
+        offsets
+            .extend(leases.of_group(group, self.clock.now()).into_iter().map(|info| (info.key, info.floor)));
         let queues = self.queues.borrow();
         let with_bounds = offsets.into_iter().filter_map(|(key, committed)| {
             let (first_offset, end_offset) = self.bounds(queues.get(&key)?);

@@ -10,6 +10,7 @@ use super::state_record::Change;
 use crate::api::Failure;
 use crate::disk::Disk;
 use crate::index::{IndexError, TrimProgress};
+use crate::log::AppendRefusal;
 use crate::types::{Level, LogPosition, MonotonicTime, QueueOffset, Timestamp};
 
 /// A start replays at most about this much log, unless it was written within `SNAPSHOT_INTERVAL_MIN`.
@@ -131,7 +132,10 @@ impl<D: Disk> Broker<D> {
         // No await between these: they are one moment of the log.
         let position = self.log.watermarks().durable_end();
         let newest = self.log.newest();
+        let placed_end = self.log.watermarks().appended_end();
         let mut tables = Vec::new();
+        let leases = self.leases.borrow().as_changes();
+        leases.into_iter().for_each(|change| Change::Lease(change).encode(&mut tables));
         self.tables
             .borrow()
             .as_changes()
@@ -145,6 +149,10 @@ impl<D: Disk> Broker<D> {
             }
         };
         self.index.sync().await?;
+        // The leases are as of the last record placed: that record must be as durable as the snapshot.
+        if self.log.watermarks().wait(Level::Durable, placed_end).await.is_err() {
+            return Ok(0);
+        }
         let sequence = self.snapshot_slot.get() + 1;
         let bytes = (tables.len() + index.len()) as u64;
         let snapshot = Snapshot { sequence, position, epoch: self.log.epoch(), newest, tables, index };
@@ -183,6 +191,7 @@ impl<D: Disk> Broker<D> {
             first.get_or_insert(placement.position);
             end = placement.end;
         }
+        let end = self.checkpoint_leases().await?.unwrap_or(end);
         let settled = self.log.watermarks().wait(Level::Durable, end).await;
         settled.map_err(|failure| self.storage_failed(&failure))?;
         let first = first.expect("tables have at least the next topic id");
@@ -190,6 +199,30 @@ impl<D: Disk> Broker<D> {
         let holder = segments.iter().rev().find(|segment| segment.base <= first);
         self.checkpoint_segment.set(holder.map(|segment| segment.base));
         Ok(())
+    }
+
+    /// Repeats the leases in the log. Each record says what is so when it is placed, so there is no wait between reading
+    /// and placing.
+    async fn checkpoint_leases(&self) -> Result<Option<LogPosition>, Failure> {
+        let pairs = self.leases.borrow().pairs();
+        let mut end = None;
+        for (key, group) in pairs {
+            let mut from = Some(QueueOffset::ZERO);
+            while let Some(start) = from {
+                let Some((change, rest)) = self.leases.borrow().state(&group, key, start) else { break };
+                let mut payload = Vec::new();
+                Change::Lease(change).encode(&mut payload);
+                match self.try_append_state(&payload, Level::Written) {
+                    Ok(placement) => {
+                        end = Some(placement.end);
+                        from = rest;
+                    }
+                    Err(AppendRefusal::Wait) => self.log.room().changed().await,
+                    Err(refusal) => return Err(self.append_refused(refusal)),
+                }
+            }
+        }
+        Ok(end)
     }
 
     /// The `end` of each queue that was ever used, in the order of the queues.

@@ -12,6 +12,7 @@ mod control;
 mod fetch;
 mod groups;
 mod housekeeping;
+mod leases;
 mod open;
 mod options;
 mod peers;
@@ -24,8 +25,9 @@ mod tables;
 
 pub use fetch::FetchStep;
 pub use groups::Groups;
+pub use leases::{LeaseChange, Leases, Prospect, QueueLeases, Run, dead_letter_topic};
 pub use open::StartError;
-pub use options::BrokerOptions;
+pub use options::{BrokerOptions, LeaseDefaults};
 pub use peers::{GroupOffset, PeerFuture, PeerReply, PeerRequest, Peers};
 pub use produce::{PendingProduce, ProduceRefusal};
 pub use shard_broker::{Broker, HostCounters, OpenedBroker};

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use super::apply::entry_of_header;
 use super::groups::Groups;
+use super::leases::Leases;
 use super::options::BrokerOptions;
 use super::shard_broker::{Broker, OpenedBroker, TopicTurn};
 use super::snapshot::Snapshot;
@@ -45,6 +46,7 @@ struct Rebuild<D: Disk> {
     tables: Tables,
     index: Index<D>,
     ends: QueueEnds,
+    leases: Leases,
     /// The snapshot does not fit the log, or the index contradicts it: start again without.
     distrust: Option<String>,
     unreadable: Option<ChangeError>,
@@ -72,11 +74,13 @@ impl<D: Disk> Rebuild<D> {
             Change::TopicRemoved(id) => {
                 remove_topic(&self.index, |key| key.topic == *id);
                 self.ends.retain(|key, _| key.topic != *id);
+                self.leases.remove_topic(*id);
             }
             Change::QueueEnd { key, offset } => {
                 self.ends.insert(*key, *offset);
             }
-            Change::Topic(_) | Change::Offset { .. } | Change::NextTopicId(_) => {}
+            Change::Lease(change) => self.leases.apply(change),
+            Change::Topic(_) | Change::Offset { .. } | Change::NextTopicId(_) | Change::Group(_) => {}
         }
         self.tables.apply(change, position);
     }
@@ -139,7 +143,7 @@ impl<D: Disk> Broker<D> {
                 Err(reason) => return Err(StartError::Log(contradiction(&options, reason))),
             },
         };
-        let Opened { log, tables, index, ends, report } = opened;
+        let Opened { log, tables, index, ends, leases, report } = opened;
         let snapshot_position = match (&snapshot, &rebuilt) {
             (Some(snapshot), None) => snapshot.position,
             _ => log.first_position(),
@@ -152,6 +156,11 @@ impl<D: Disk> Broker<D> {
             index,
             tables: RefCell::new(tables),
             queues: RefCell::new(HashMap::new()),
+            leases: RefCell::new(leases),
+            receiving: RefCell::default(),
+            receive_turn: Cell::new(0),
+            lease_resets: Cell::new(0),
+            arrivals: RefCell::default(),
             groups: RefCell::new(Groups::default()),
             topic_change: TopicTurn::default(),
             peers: RefCell::new(None),
@@ -202,6 +211,7 @@ struct Opened<D: Disk> {
     tables: Tables,
     index: Index<D>,
     ends: QueueEnds,
+    leases: Leases,
     report: Report,
 }
 
@@ -227,7 +237,14 @@ impl<D: Disk> Attempt<'_, D> {
             None => StartAt::Beginning,
         };
         let tables = Tables::default();
-        let mut rebuild = Rebuild { tables, index, ends: QueueEnds::new(), distrust: None, unreadable: None };
+        let mut rebuild = Rebuild {
+            tables,
+            index,
+            ends: QueueEnds::new(),
+            leases: Leases::default(),
+            distrust: None,
+            unreadable: None,
+        };
         if let Some(snapshot) = snapshot {
             rebuild.state(&snapshot.tables, snapshot.position);
         }
@@ -250,13 +267,15 @@ impl<D: Disk> Attempt<'_, D> {
         if let Some(error) = rebuild.unreadable {
             return Err(error.into());
         }
-        let Rebuild { tables, index, ends, distrust, .. } = rebuild;
+        let Rebuild { tables, index, ends, mut leases, distrust, .. } = rebuild;
+        // Placed behind the removal of their topic.
+        leases.retain_topics(|id| tables.topic(id).is_some());
         let distrust = match distrust {
             None => self.settle(&tables, &index, log.first_position()).await?,
             some => some,
         };
         match distrust {
-            None => Ok(Ok(Opened { log, tables, index, ends, report })),
+            None => Ok(Ok(Opened { log, tables, index, ends, leases, report })),
             Some(reason) => {
                 log.close().await?;
                 index.close().await?;

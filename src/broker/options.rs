@@ -21,8 +21,27 @@ pub struct BrokerOptions {
     pub retention_age: Option<Duration>,
     /// Bytes of segments that this shard keeps at most; `None`: as many as the disk takes.
     pub retention_bytes: Option<u64>,
+    /// How groups without settings of their own are treated.
+    pub leases: LeaseDefaults,
     /// The program's version, for `status`.
     pub version: String,
     /// The core this shard runs on, for `status`.
     pub core: Option<u32>,
+}
+
+/// How the messages of a group are leased.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseDefaults {
+    /// Deliveries of a message before it goes to the dead letters: RocketMQ's `retryMaxTimes`
+    /// (`remoting/.../subscription/SubscriptionGroupConfig.java`).
+    pub deliveries_max: u32,
+    pub lease: Duration,
+    /// The same for messages that are received in order.
+    pub ordered_lease: Duration,
+}
+
+impl Default for LeaseDefaults {
+    fn default() -> Self {
+        Self { deliveries_max: 16, lease: Duration::from_secs(300), ordered_lease: Duration::from_secs(60) }
+    }
 }

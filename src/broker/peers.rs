@@ -3,9 +3,13 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use super::leases::Prospect;
 use super::tables::Topic;
-use crate::api::{Failure, QueueInfo, Reply, Request, ShardAddress, ShardInfo};
-use crate::types::{GroupName, QueueKey, QueueOffset, ShardId, TopicId};
+use crate::api::{
+    Failure, GroupSettings, LeaseInfo, QueueInfo, ReceiptOutcome, Receive, ReceivedMessage, Reply, Request,
+    ShardAddress, ShardInfo,
+};
+use crate::types::{GroupName, QueueKey, QueueOffset, Receipt, ShardId, TopicId};
 
 /// A request from shard to shard.
 #[derive(Clone, Debug)]
@@ -19,7 +23,22 @@ pub enum PeerRequest {
     SyncTopics {
         topics: Vec<Topic>,
         next_topic_id: TopicId,
+        groups: Vec<GroupSettings>,
     },
+    /// Have exactly these groups' settings, or this one's.
+    PutGroup(GroupSettings),
+    /// Lease messages of the asked shard's queues, without waiting.
+    Receive(Receive),
+    /// What is there to receive? And tell of the next arrival.
+    Watch {
+        from: ShardId,
+        receive: Receive,
+    },
+    Acknowledge {
+        group: GroupName,
+        receipts: Vec<Receipt>,
+    },
+    GroupLeases(GroupName),
     QueueRanges(TopicId),
     GroupOffsets(GroupName),
     GroupNames,
@@ -36,6 +55,10 @@ pub enum PeerReply {
     QueueRanges(Vec<QueueInfo>),
     GroupOffsets(Vec<GroupOffset>),
     GroupNames(Vec<GroupName>),
+    Received { messages: Vec<ReceivedMessage>, again: bool },
+    Prospect(Prospect),
+    Acknowledged(Vec<ReceiptOutcome>),
+    GroupLeases(Vec<LeaseInfo>),
     ShardInfo(Box<ShardInfo>),
 }
 
@@ -55,6 +78,9 @@ pub type PeerFuture = Pin<Box<dyn Future<Output = Result<PeerReply, Failure>>>>;
 pub trait Peers {
     /// Asks a shard, which may be the asking one. Fails with `Busy` when its mailbox is full.
     fn ask(&self, shard: ShardId, request: PeerRequest) -> PeerFuture;
+
+    /// Tells a shard that something of a topic it watches has come. Nothing is answered.
+    fn arrived(&self, shard: ShardId, topic: TopicId);
 
     /// Where each shard listens, in the order of their ids.
     fn addresses(&self) -> Vec<ShardAddress>;

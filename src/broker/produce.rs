@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::shard_broker::Broker;
 use crate::api::{Failure, Produced, Status};
 use crate::disk::Disk;
-use crate::log::{AppendRefusal, LogFailure};
+use crate::log::{AppendRefusal, LogFailure, Placement};
 use crate::types::{Level, LogPosition, QueueKey, QueueOffset, Timestamp};
 use crate::wire::batch::{BatchError, CheckedBatch};
 use crate::wire::record::RecordError;
@@ -96,6 +96,34 @@ impl<D: Disk> Broker<D> {
         })
     }
 
+    /// Places a checked batch in a queue of this shard and, as one step with it, a change of state: see
+    /// [`append_with_state`](crate::log::CommitLog::append_with_state). It is accepted while the broker shuts down, since
+    /// it finishes what was taken before.
+    pub(super) fn produce_with_state(
+        &self,
+        key: QueueKey,
+        level: Level,
+        batch: &CheckedBatch<'_>,
+        state_bytes_max: usize,
+        state: impl FnOnce(Placement) -> Vec<u8>,
+    ) -> Result<PendingProduce, ProduceRefusal> {
+        let queue = self.queue(key).map_err(ProduceRefusal::Failed)?;
+        if self.index.is_overfull() {
+            return Err(ProduceRefusal::Wait);
+        }
+        let base_offset = queue.next_offset.get();
+        let placed = self.log.append_with_state((batch, key, base_offset), level, state_bytes_max, state);
+        let (first, second) = placed.map_err(|refusal| self.refused(refusal))?;
+        queue.next_offset.set(base_offset.advance(u64::from(batch.record_count())));
+        Ok(PendingProduce {
+            base_offset,
+            position: first.position,
+            end: second.end,
+            store_time: first.store_time,
+            level,
+        })
+    }
+
     /// Waits until a refused batch is worth another try.
     pub async fn room(&self) {
         if self.index.is_overfull() {
@@ -136,22 +164,25 @@ impl<D: Disk> Broker<D> {
     }
 
     fn refused(&self, refusal: AppendRefusal) -> ProduceRefusal {
+        if matches!(refusal, AppendRefusal::Wait) {
+            return ProduceRefusal::Wait;
+        }
+        self.metrics.produce_refused.add(1);
+        ProduceRefusal::Failed(self.append_refused(refusal))
+    }
+
+    /// The failure a client sees when the log takes nothing.
+    pub(super) fn append_refused(&self, refusal: AppendRefusal) -> Failure {
         match refusal {
-            AppendRefusal::Wait => ProduceRefusal::Wait,
-            AppendRefusal::NoSpace => {
-                self.metrics.produce_refused.add(1);
-                ProduceRefusal::Failed(Failure::new(
-                    Status::NoSpace,
-                    format!(
-                        "the disk of shard {} is full: free space or shorten the retention",
-                        self.options.shard
-                    ),
-                ))
-            }
-            AppendRefusal::Failed(failure) => {
-                self.metrics.produce_refused.add(1);
-                ProduceRefusal::Failed(self.storage_failed(&failure))
-            }
+            AppendRefusal::Wait => Failure::new(Status::Busy, "the log has no room right now: try again"),
+            AppendRefusal::NoSpace => Failure::new(
+                Status::NoSpace,
+                format!(
+                    "the disk of shard {} is full: free space or shorten the retention",
+                    self.options.shard
+                ),
+            ),
+            AppendRefusal::Failed(failure) => self.storage_failed(&failure),
         }
     }
 

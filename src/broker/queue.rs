@@ -1,8 +1,18 @@
 //! One queue while the shard runs.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 
-use crate::types::{QueueKey, QueueOffset, WakerList};
+use crate::types::{QueueKey, QueueOffset, ShardId, WakerList};
+
+/// Who waits for messages of a topic, whichever of its queues they come to.
+#[derive(Default)]
+pub struct Arrivals {
+    /// Receives on this shard.
+    pub receivers: WakerList,
+    /// Shards that want to be told of the next message here, once.
+    pub watchers: RefCell<Vec<ShardId>>,
+}
 
 /// A queue that this shard owns.
 ///
@@ -15,16 +25,18 @@ pub struct Queue {
     pub durable_end: Cell<QueueOffset>,
     /// Fetches that wait for a message, woken when `durable_end` moves or the queue is deleted.
     pub waiters: WakerList,
+    pub arrivals: Rc<Arrivals>,
     pub deleted: Cell<bool>,
 }
 
 impl Queue {
-    pub fn new(key: QueueKey, end: QueueOffset) -> Self {
+    pub fn new(key: QueueKey, end: QueueOffset, arrivals: Rc<Arrivals>) -> Self {
         Self {
             key,
             next_offset: Cell::new(end),
             durable_end: Cell::new(end),
             waiters: WakerList::new(),
+            arrivals,
             deleted: Cell::new(false),
         }
     }

@@ -1,13 +1,14 @@
 //! The broker of one shard: what it owns.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use super::groups::Groups;
+use super::leases::{Leases, Pair};
 use super::options::BrokerOptions;
 use super::peers::Peers;
-use super::queue::Queue;
+use super::queue::{Arrivals, Queue};
 use super::tables::{Tables, Topic};
 use crate::api::{Failure, Status};
 use crate::clock::SharedClock;
@@ -30,6 +31,15 @@ pub struct Broker<D: Disk> {
     pub(super) index: Index<D>,
     pub(super) tables: RefCell<Tables>,
     pub(super) queues: RefCell<HashMap<QueueKey, Rc<Queue>>>,
+    /// Changed when a record is placed, see `leases`.
+    pub(super) leases: RefCell<Leases>,
+    /// Groups in queues for which messages are being chosen.
+    pub(super) receiving: RefCell<HashSet<Pair>>,
+    /// Counts receives, so that each starts at another queue.
+    pub(super) receive_turn: Cell<u64>,
+    /// Counts resets of leases: what was chosen before one is not leased behind it.
+    pub(super) lease_resets: Cell<u64>,
+    pub(super) arrivals: RefCell<HashMap<TopicId, Rc<Arrivals>>>,
     /// Used on the control shard only.
     pub(super) groups: RefCell<Groups>,
     /// One change of topics at a time, and none while a checkpoint is written.
@@ -157,11 +167,12 @@ impl<D: Disk> Broker<D> {
     /// Makes the queues of `topic` that this shard owns and does not have yet.
     pub(super) fn make_queues(&self, topic: &Topic) {
         let mut queues = self.queues.borrow_mut();
+        let arrivals = self.arrivals(topic.id);
         for key in owned_queues(topic.id, topic.queue_count, &self.options) {
             queues.entry(key).or_insert_with(|| {
                 self.index.ensure_queue(key);
                 let (_, end) = self.index.bounds(key).expect("the queue was just made");
-                Rc::new(Queue::new(key, end))
+                Rc::new(Queue::new(key, end, arrivals.clone()))
             });
         }
     }
@@ -172,6 +183,11 @@ impl<D: Disk> Broker<D> {
             queue.deleted.set(true);
             queue.waiters.wake();
             self.index.remove_queue(key);
+        }
+        self.leases.borrow_mut().remove_topic(id);
+        let arrivals = self.arrivals.borrow_mut().remove(&id);
+        if let Some(arrivals) = arrivals {
+            self.announce_to(id, &arrivals);
         }
     }
 

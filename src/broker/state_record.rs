@@ -12,6 +12,8 @@
 //! kind 3, offset:         u32 topic, u32 queue, u64 offset, u64 origin, group name
 //! kind 4, next topic id:  u32 id
 //! kind 5, queue end:      u32 topic, u32 queue, u64 offset
+//! kind 10, group:         u32 deliveries_max, u64 lease_ms, u64 ordered_lease_ms (each 0: the node's), name
+//! kinds 16 to 21, leases: see `leases::change`
 //! ```
 //!
 //! A queue's end is in checkpoints only: without it a queue whose every message has expired would start at 0 again when
@@ -22,7 +24,9 @@
 
 use std::time::Duration;
 
+use super::leases::{LEASE_KINDS, LeaseChange};
 use super::tables::Topic;
+use crate::api::GroupSettings;
 use crate::types::{GroupName, Level, LogPosition, QueueKey, QueueNumber, QueueOffset, TopicId, TopicName};
 use crate::wire::bytes::{get_u32, get_u64};
 
@@ -31,8 +35,10 @@ const TOPIC_REMOVED: u8 = 2;
 const OFFSET: u8 = 3;
 const NEXT_TOPIC_ID: u8 = 4;
 const QUEUE_END: u8 = 5;
+const GROUP: u8 = 10;
 
-const CHANGE_HEADER_BYTES: usize = 5;
+/// Kind and length, before the body.
+pub(super) const CHANGE_HEADER_BYTES: usize = 5;
 
 /// One change of the tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +58,8 @@ pub enum Change {
         key: QueueKey,
         offset: QueueOffset,
     },
+    Group(GroupSettings),
+    Lease(LeaseChange),
 }
 
 /// Why stored changes cannot be read. Their checksum was right, so another release wrote them.
@@ -121,6 +129,16 @@ impl Change {
                 output.extend_from_slice(&offset.0.to_le_bytes());
                 QUEUE_END
             }
+            Change::Group(settings) => {
+                let ms =
+                    |duration: Option<Duration>| duration.map_or(0, |duration| duration.as_millis() as u64);
+                output.extend_from_slice(&settings.deliveries_max.unwrap_or(0).to_le_bytes());
+                output.extend_from_slice(&ms(settings.lease).to_le_bytes());
+                output.extend_from_slice(&ms(settings.ordered_lease).to_le_bytes());
+                output.extend_from_slice(settings.group.as_str().as_bytes());
+                GROUP
+            }
+            Change::Lease(change) => change.encode(output),
         };
         let body_bytes = (output.len() - start - CHANGE_HEADER_BYTES) as u32;
         output[start] = kind;
@@ -168,6 +186,19 @@ impl Change {
                     offset: QueueOffset(get_u64(body, 8)),
                 })
             }
+            GROUP => {
+                fixed(20)?;
+                let ms = |at| Some(get_u64(body, at)).filter(|ms| *ms > 0).map(Duration::from_millis);
+                Ok(Change::Group(GroupSettings {
+                    group: text(20)?.parse::<GroupName>().map_err(|_| wrong())?,
+                    deliveries_max: Some(get_u32(body, 0)).filter(|max| *max > 0),
+                    lease: ms(4),
+                    ordered_lease: ms(12),
+                }))
+            }
+            kind if LEASE_KINDS.contains(&kind) => {
+                LeaseChange::decode(kind, body).map(Change::Lease).ok_or_else(wrong)
+            }
             _ => Err(ChangeError::Kind(kind)),
         }
     }
@@ -210,6 +241,17 @@ mod tests {
             Change::TopicRemoved(TopicId(2)),
             Change::NextTopicId(TopicId(4)),
             Change::QueueEnd { key, offset: QueueOffset(12) },
+            Change::Group(GroupSettings {
+                group: "g2".parse().expect("a name"),
+                deliveries_max: Some(3),
+                lease: None,
+                ordered_lease: Some(Duration::from_secs(2)),
+            }),
+            Change::Lease(LeaseChange::Passed {
+                group: "g3".parse().expect("a name"),
+                key,
+                next: QueueOffset(5),
+            }),
         ]
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use super::state_record::Change;
-use crate::api::TopicInfo;
+use crate::api::{GroupSettings, TopicInfo};
 use crate::types::{GroupName, Level, LogPosition, QueueKey, QueueOffset, TopicId, TopicName};
 
 /// A topic's configuration, the same on every shard.
@@ -36,6 +36,7 @@ pub struct Tables {
     names: BTreeMap<TopicName, TopicId>,
     offsets: BTreeMap<GroupName, HashMap<QueueKey, CommittedOffset>>,
     offset_count: usize,
+    groups: BTreeMap<GroupName, GroupSettings>,
     next_topic_id: u32,
 }
 
@@ -95,6 +96,14 @@ impl Tables {
         self.offsets.len()
     }
 
+    pub fn group_settings(&self, group: &GroupName) -> Option<&GroupSettings> {
+        self.groups.get(group)
+    }
+
+    pub fn all_group_settings(&self) -> impl Iterator<Item = &GroupSettings> {
+        self.groups.values()
+    }
+
     pub fn offset_count(&self) -> usize {
         self.offset_count
     }
@@ -112,8 +121,11 @@ impl Tables {
                 self.set_offset(group, key, CommittedOffset { offset, origin: origin.unwrap_or(position) });
             }
             Change::NextTopicId(id) => self.next_topic_id = self.next_topic_id.max(id.0),
-            // The queues' business.
-            Change::QueueEnd { .. } => {}
+            Change::Group(settings) => {
+                self.groups.insert(settings.group.clone(), settings);
+            }
+            // The business of the queues and of the leases.
+            Change::QueueEnd { .. } | Change::Lease(_) => {}
         }
     }
 
@@ -155,7 +167,8 @@ impl Tables {
                 origin: Some(committed.origin),
             })
         });
-        std::iter::once(Change::NextTopicId(self.next_topic_id())).chain(topics).chain(offsets)
+        let groups = self.groups.values().cloned().map(Change::Group);
+        std::iter::once(Change::NextTopicId(self.next_topic_id())).chain(topics).chain(groups).chain(offsets)
     }
 }
 

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use serde::de::{self, Deserialize, Deserializer};
 
+use crate::broker::LeaseDefaults;
 use crate::cli::error::CommandError;
 use crate::cli::quantity::{ByteSize, CoreList, OrNone, Span};
 use crate::shard::ServeOptions;
@@ -46,6 +47,15 @@ pub struct ServeSettings {
     /// Size of a shard's log beyond which its oldest segments go, or none [default: none]
     #[arg(long, value_name = "SIZE|none")]
     pub retention_bytes: Option<OrNone<ByteSize>>,
+    /// How long a received message stays invisible to others of its group [default: 300s]; a group can have its own
+    #[arg(long, value_name = "DURATION")]
+    pub lease: Option<Span>,
+    /// The same for messages received in order [default: 60s]
+    #[arg(long, value_name = "DURATION")]
+    pub ordered_lease: Option<Span>,
+    /// Deliveries of a message before it goes to its group's dead letters [default: 16]; a group can have its own
+    #[arg(long, value_name = "N")]
+    pub deliveries: Option<u32>,
     /// Written bytes that each shard keeps in memory for readers at the tail [default: 64MiB]
     #[arg(long, value_name = "SIZE")]
     pub tail_cache_bytes: Option<ByteSize>,
@@ -97,6 +107,9 @@ impl ServeSettings {
             segment_bytes: self.segment_bytes.or(file.segment_bytes),
             retention_age: self.retention_age.or(file.retention_age),
             retention_bytes: self.retention_bytes.or(file.retention_bytes),
+            lease: self.lease.or(file.lease),
+            ordered_lease: self.ordered_lease.or(file.ordered_lease),
+            deliveries: self.deliveries.or(file.deliveries),
             tail_cache_bytes: self.tail_cache_bytes.or(file.tail_cache_bytes),
             buffered_io: self.buffered_io.or(file.buffered_io),
         }
@@ -120,6 +133,11 @@ impl ServeSettings {
             retention_bytes: self
                 .retention_bytes
                 .map_or(default.retention_bytes, |size| size.0.map(|bytes| bytes.0)),
+            leases: LeaseDefaults {
+                deliveries_max: self.deliveries.unwrap_or(default.leases.deliveries_max),
+                lease: self.lease.map_or(default.leases.lease, |lease| lease.0),
+                ordered_lease: self.ordered_lease.map_or(default.leases.ordered_lease, |lease| lease.0),
+            },
             tail_cache_bytes: self.tail_cache_bytes.map_or(default.tail_cache_bytes, |size| size.0),
             buffered_io: self.buffered_io.unwrap_or(default.buffered_io),
             data: default.data,

@@ -374,5 +374,7 @@ fn change_text(change: &Change) -> String {
         Change::Offset { group, key, offset, .. } => format!("group {group} goes on at {offset} in {key}"),
         Change::QueueEnd { key, offset } => format!("{key} ends at {offset}"),
         Change::NextTopicId(id) => format!("the next topic is {id}"),
+        Change::Group(settings) => format!("settings {settings:?}"),
+        Change::Lease(change) => format!("{change:?}"),
     }
 }

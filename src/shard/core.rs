@@ -186,6 +186,10 @@ async fn run_shard(plan: ShardPlan, seat: Seat) {
         let broker = broker.clone();
         in_queue(async move { broker.run_housekeeping().await }, seat.queues.housekeeping)
     };
+    let sweeping = {
+        let broker = broker.clone();
+        in_queue(async move { broker.run_dead_letters().await }, seat.queues.housekeeping)
+    };
     glommio::spawn_local(heartbeat(clock, metrics)).detach();
     let _ = seat.events.send(CoreEvent::Ready { shard, report, rebuilt, took });
     let connections = Connections::new(broker.clone(), seat.queues.catch_up);
@@ -195,6 +199,7 @@ async fn run_shard(plan: ShardPlan, seat: Seat) {
     broker.drain();
     connections.finish(STOP_GRACE).await;
     broker.stop();
+    sweeping.await;
     keeping.await;
     committing.await;
     supplying.await;
@@ -225,6 +230,7 @@ async fn run_mail(
                 glommio::spawn_local(answer).detach();
             }
             Letter::Answer { ticket, result } => peers.answered(ticket, result),
+            Letter::Arrived(topic) => broker.arrived(topic),
             Letter::SyncTopics => {
                 let (broker, events) = (broker.clone(), events.clone());
                 let sync = async move {

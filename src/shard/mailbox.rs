@@ -20,7 +20,7 @@ use async_channel::{Receiver, Sender};
 use crate::api::{Failure, ShardAddress, Status};
 use crate::broker::{PeerReply, PeerRequest, Peers};
 use crate::limits;
-use crate::types::ShardId;
+use crate::types::{ShardId, TopicId};
 
 /// What a shard finds in its mailbox.
 pub(super) enum Letter {
@@ -33,6 +33,8 @@ pub(super) enum Letter {
         ticket: u64,
         result: Result<PeerReply, Failure>,
     },
+    /// Something of a topic that the receiving shard watches has come.
+    Arrived(TopicId),
     /// From the node: bring the other shards' topics in line, then report.
     SyncTopics,
     /// From the node: accept connections.
@@ -55,7 +57,9 @@ pub(super) struct ShardPeers {
     letterboxes: Vec<Letterbox>,
     addresses: Vec<ShardAddress>,
     next_ticket: Cell<u64>,
-    waiting: RefCell<HashMap<u64, Rc<Slot>>>,
+    /// The shard that was asked, and where its answer goes. One that nobody waits for any more still counts as
+    /// outstanding until it is there.
+    waiting: RefCell<HashMap<u64, (usize, Rc<Slot>)>>,
     outstanding: RefCell<Vec<usize>>,
 }
 
@@ -104,7 +108,8 @@ impl ShardPeers {
 
     /// Puts an answer where it is waited for.
     pub fn answered(&self, ticket: u64, result: Result<PeerReply, Failure>) {
-        let Some(slot) = self.waiting.borrow_mut().remove(&ticket) else { return };
+        let Some((index, slot)) = self.waiting.borrow_mut().remove(&ticket) else { return };
+        self.outstanding.borrow_mut()[index] -= 1;
         *slot.result.borrow_mut() = Some(result);
         if let Some(waker) = slot.waker.borrow_mut().take() {
             waker.wake();
@@ -127,18 +132,19 @@ impl Peers for SharedPeers {
         let ticket = peers.next_ticket.get();
         peers.next_ticket.set(ticket + 1);
         let slot = Rc::new(Slot::default());
-        peers.waiting.borrow_mut().insert(ticket, slot.clone());
+        peers.waiting.borrow_mut().insert(ticket, (index, slot.clone()));
         peers.outstanding.borrow_mut()[index] += 1;
         let letter = Letter::Ask { from: peers.shard, ticket, request };
         if peers.letterboxes[index].try_send(letter).is_err() {
             let failure = Failure::new(Status::ShuttingDown, format!("shard {shard} has ended"));
             peers.answered(ticket, Err(failure));
         }
-        Box::pin(async move {
-            let result = Answer(slot).await;
-            peers.outstanding.borrow_mut()[index] -= 1;
-            result
-        })
+        Box::pin(Answer(slot))
+    }
+
+    fn arrived(&self, shard: ShardId, topic: TopicId) {
+        // A shard that has ended waits for nothing.
+        let _ = self.0.letterboxes[usize::from(shard.0)].try_send(Letter::Arrived(topic));
     }
 
     fn addresses(&self) -> Vec<ShardAddress> {

@@ -235,6 +235,7 @@ impl Layout<'_> {
             zero_fill: true,
             retention_age: self.options.retention_age,
             retention_bytes: self.options.retention_bytes,
+            leases: self.options.leases,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             core: Some(core as u32),
         }

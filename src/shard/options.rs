@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::broker::LeaseDefaults;
 use crate::limits;
 use crate::types::Level;
 
@@ -37,6 +38,8 @@ pub struct ServeOptions {
     pub retention_age: Option<Duration>,
     /// Size of a shard's log beyond which its oldest segments go. `None`: never by size.
     pub retention_bytes: Option<u64>,
+    /// How groups without settings of their own are treated.
+    pub leases: LeaseDefaults,
     /// Written buffers that each shard keeps for readers at the tail.
     pub tail_cache_bytes: u64,
     /// Goes through the page cache where the file system has no direct I/O: for trying things out, never for figures.
@@ -63,6 +66,10 @@ pub enum OptionsError {
         "--retention-bytes is at least two segments ({least} bytes), not {given}: the newest segment never goes"
     )]
     RetentionBytes { given: u64, least: u64 },
+    #[error("--{flag} is {min} to {max} ms, not {given:?}", min = limits::LEASE_MS_MIN, max = limits::LEASE_MS_MAX)]
+    Lease { flag: &'static str, given: Duration },
+    #[error("--deliveries is at least 1")]
+    Deliveries,
     #[error("--advertise is a host name or address without a port, like broker.example.org, not `{given}`")]
     Advertise { given: String },
     #[error("--listen port {port} leaves no room for {shards} shards, whose ports step by {SHARD_PORT_STEP}")]
@@ -83,6 +90,7 @@ impl ServeOptions {
             segment_bytes: limits::SEGMENT_BYTES_DEFAULT,
             retention_age: Some(Duration::from_secs(72 * 3600)),
             retention_bytes: None,
+            leases: LeaseDefaults::default(),
             tail_cache_bytes: limits::TAIL_CACHE_BYTES as u64,
             buffered_io: false,
         }
@@ -108,12 +116,22 @@ impl ServeOptions {
         {
             return Err(OptionsError::RetentionBytes { given, least });
         }
+        self.check_leases()?;
         if let Some(given) = &self.advertise
             && !is_host(given)
         {
             return Err(OptionsError::Advertise { given: given.clone() });
         }
         self.check_ports()
+    }
+
+    fn check_leases(&self) -> Result<(), OptionsError> {
+        let range = Duration::from_millis(limits::LEASE_MS_MIN)..=Duration::from_millis(limits::LEASE_MS_MAX);
+        let leases = [("lease", self.leases.lease), ("ordered-lease", self.leases.ordered_lease)];
+        if let Some((flag, given)) = leases.into_iter().find(|(_, lease)| !range.contains(lease)) {
+            return Err(OptionsError::Lease { flag, given });
+        }
+        if self.leases.deliveries_max == 0 { Err(OptionsError::Deliveries) } else { Ok(()) }
     }
 
     fn check_cores(&self) -> Result<(), OptionsError> {

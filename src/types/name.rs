@@ -56,7 +56,11 @@ impl FromStr for TopicName {
     type Err = NameError;
 
     fn from_str(name: &str) -> Result<Self, NameError> {
-        check("topic", name, limits::TOPIC_NAME_BYTES_MAX)?;
+        let of_group =
+            ["%RETRY%", "%DLQ%"].iter().find_map(|prefix| name.strip_prefix(prefix).map(|_| prefix.len()));
+        let limit =
+            of_group.map_or(limits::TOPIC_NAME_BYTES_MAX, |prefix| limits::GROUP_NAME_BYTES_MAX + prefix);
+        check("topic", name, limit)?;
         Ok(TopicName(name.into()))
     }
 }

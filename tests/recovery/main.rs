@@ -9,6 +9,7 @@ mod damage;
 mod determinism;
 mod disk_faults;
 mod groups;
+mod leases;
 mod ledger;
 mod node;
 mod restarts;

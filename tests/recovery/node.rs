@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use turbopump::api::{Failure, Fetch, Fetched, Reply, Request, ShardAddress, TopicChange};
 use turbopump::broker::{
-    Broker, BrokerOptions, OpenedBroker, PeerFuture, PeerReply, PeerRequest, Peers, StartError,
+    Broker, BrokerOptions, LeaseDefaults, OpenedBroker, PeerFuture, PeerReply, PeerRequest, Peers, StartError,
 };
 use turbopump::clock::SharedClock;
 use turbopump::disk::Disk;
@@ -15,7 +15,7 @@ use turbopump::limits;
 use turbopump::log::Report;
 use turbopump::metrics::ShardMetrics;
 use turbopump::testing::{JoinHandle, SeededExecutor, Spawner};
-use turbopump::types::{GroupName, Level, QueueKey, QueueOffset, ShardId, TopicName};
+use turbopump::types::{GroupName, Level, QueueKey, QueueOffset, ShardId, TopicId, TopicName};
 
 pub type TestBroker = Broker<FaultyDisk>;
 
@@ -58,6 +58,12 @@ impl Peers for Neighbours {
         })
     }
 
+    fn arrived(&self, shard: ShardId, topic: TopicId) {
+        if let Some(broker) = self.0[usize::from(shard.0)].upgrade() {
+            broker.arrived(topic);
+        }
+    }
+
     fn addresses(&self) -> Vec<ShardAddress> {
         let address = |shard| ShardAddress { shard: ShardId(shard), address: format!("localhost:{shard}") };
         (0..self.0.len() as u16).map(address).collect()
@@ -83,6 +89,7 @@ fn options(setup: &Setup, shard: u16) -> BrokerOptions {
         zero_fill: setup.zero_fill,
         retention_age: None,
         retention_bytes: setup.retention_bytes,
+        leases: LeaseDefaults::default(),
         version: "test".to_owned(),
         core: None,
     }
@@ -120,6 +127,8 @@ impl Node {
             node.tasks.push(spawner.spawn(async move { supplying.run_supply().await }));
             let keeping = broker.clone();
             node.tasks.push(spawner.spawn(async move { keeping.run_housekeeping().await }));
+            let sweeping = broker.clone();
+            node.tasks.push(spawner.spawn(async move { sweeping.run_dead_letters().await }));
         }
         let synced = node.brokers[0].sync_topics().await;
         assert!(synced.is_ok() || disk.is_crashed(), "topics are not in line: {synced:?}");

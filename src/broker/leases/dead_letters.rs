@@ -1,0 +1,183 @@
+//! Messages that were delivered as often as their group allows, without an acknowledgement.
+//!
+//! They go to topic `%DLQ%group`, RocketMQ's name (`common/.../MixAll.java`), which has one queue for each shard: so a
+//! message moves within its shard, in one step with the end of its lease.
+
+use std::time::Duration;
+
+use super::change::{LeaseChange, Mask};
+use super::queue_leases::{QueueLeases, Run};
+use super::receive::StoredMessage;
+use crate::api::{Failure, Request, Status, TopicChange};
+use crate::broker::client_requests::CONTROL_SHARD;
+use crate::broker::peers::PeerRequest;
+use crate::broker::produce::ProduceRefusal;
+use crate::broker::shard_broker::Broker;
+use crate::broker::state_record::Change;
+use crate::disk::Disk;
+use crate::limits;
+use crate::types::{GroupName, Level, QueueKey, QueueNumber, QueueOffset, Timestamp, TopicId, TopicName};
+use crate::wire::batch::{BatchBuilder, CheckedBatch};
+use crate::wire::record::{Record, RecordView};
+
+/// A message whose last lease has ended is moved after at most this long.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
+const DEAD_LETTER_PREFIX: &str = "%DLQ%";
+
+/// The topic of a group's dead letters.
+pub fn dead_letter_topic(group: &GroupName) -> TopicName {
+    format!("{DEAD_LETTER_PREFIX}{group}").parse().expect("a group's name fits behind the prefix")
+}
+
+impl<D: Disk> Broker<D> {
+    /// Moves the messages of a run to the dead letters. Returns whether the run is gone now.
+    pub(in crate::broker) async fn dead_letter(
+        &self,
+        group: &GroupName,
+        key: QueueKey,
+        first: QueueOffset,
+        run: &Run,
+    ) -> Result<bool, Failure> {
+        let name = dead_letter_topic(group);
+        let topic = self.ensure_topic_of_shards(&name).await?;
+        let target = QueueKey { topic, queue: QueueNumber(u32::from(self.options.shard.0)) };
+        for offset in run.offsets(first) {
+            let mask = Mask { first: offset, bits: 1 };
+            let Some(message) = self.read_message(key, offset).await? else {
+                let ended = LeaseChange::Ended { group: group.clone(), key, mask };
+                self.place_leases(&[ended], Level::Written, || true).await?;
+                continue;
+            };
+            let batch = self.dead_letter_batch(key, run, &message);
+            let batch = CheckedBatch::check(&batch).expect("made from a stored record");
+            loop {
+                let total = self.leases.borrow().get(group, key).map_or(0, QueueLeases::dead_letters) + 1;
+                let change = LeaseChange::DeadLettered { group: group.clone(), key, mask, total };
+                let mut state = Vec::new();
+                Change::Lease(change.clone()).encode(&mut state);
+                match self.produce_with_state(target, Level::Durable, &batch, state.len(), |_| state) {
+                    Ok(_) => {
+                        self.leases.borrow_mut().apply(&change);
+                        self.metrics.messages_dead_lettered.add(1);
+                        break;
+                    }
+                    Err(ProduceRefusal::Wait) => self.room().await,
+                    Err(ProduceRefusal::Failed(failure)) => return Err(failure),
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// The message as its dead letter: as it was, with where it came from among the properties.
+    fn dead_letter_batch(&self, key: QueueKey, run: &Run, message: &StoredMessage) -> Vec<u8> {
+        let (record, _) = RecordView::cut(&message.record).expect("a stored record");
+        let origin = self.tables.borrow().topic(key.topic).map(|topic| topic.name.clone());
+        let origin = origin.as_ref().map_or("", TopicName::as_str);
+        let mut properties = record.properties().to_vec();
+        let deliveries = run.deliveries.to_string();
+        let added = [("RETRY_TOPIC", origin), ("DLQ_ORIGIN_TOPIC", origin), ("RECONSUME_TIME", &deliveries)];
+        let mut longer = properties.clone();
+        if longer.last().is_some_and(|byte| *byte != 2) {
+            longer.push(2);
+        }
+        for (name, value) in added {
+            longer.extend_from_slice(format!("{name}\x01{value}\x02").as_bytes());
+        }
+        if longer.len() <= limits::PROPERTIES_BYTES_MAX {
+            properties = longer;
+        }
+        let mut builder = BatchBuilder::new(message.born_time);
+        builder.push(&Record {
+            key: record.key(),
+            tag: record.tag(),
+            properties: &properties,
+            body: record.body(),
+            born_delta_ms: record.born_delta_ms(),
+            attributes: record.attributes(),
+        });
+        builder.finish()
+    }
+
+    /// A topic with one queue on each shard, made when it is missing.
+    pub(in crate::broker) async fn ensure_topic_of_shards(
+        &self,
+        name: &TopicName,
+    ) -> Result<TopicId, Failure> {
+        let find = || self.tables.borrow().topic_named(name).map(|topic| topic.id);
+        if let Some(id) = find() {
+            return Ok(id);
+        }
+        let change = TopicChange {
+            topic: name.clone(),
+            queues: Some(u32::from(self.options.shard_count)),
+            retention: None,
+            level: None,
+        };
+        let request = PeerRequest::Client(Request::CreateTopic(change));
+        match self.peers()?.ask(CONTROL_SHARD, request).await {
+            Err(failure) if failure.status != Status::TopicExists => return Err(failure),
+            _ => {}
+        }
+        find().ok_or_else(|| Failure::new(Status::Busy, format!("topic {name} is being made: try again")))
+    }
+
+    /// The task that moves dead letters; ends after [`stop`](Broker::stop).
+    pub async fn run_dead_letters(&self) {
+        while !self.stopped.get() {
+            // A full disk, or a control shard that does not answer: the next round tries again.
+            let _ = self.sweep_dead_letters().await;
+            futures_lite::future::or(self.clock.sleep(SWEEP_INTERVAL), self.published.changed()).await;
+        }
+    }
+
+    /// Moves what was delivered often enough and is not acknowledged, also while nobody receives.
+    pub(in crate::broker) async fn sweep_dead_letters(&self) -> Result<(), Failure> {
+        let now = self.clock.now();
+        let exhausted = self.exhausted(now);
+        for (key, group, first, run) in exhausted {
+            let Some(_turn) = self.take_pair(key, &group) else { continue };
+            let current = self.leases.borrow().get(&group, key).and_then(|pair| pair.find(first));
+            if current == Some((first, run)) {
+                self.dead_letter(&group, key, first, &run).await?;
+                self.announce(key.topic);
+            }
+        }
+        Ok(())
+    }
+
+    fn exhausted(&self, now: Timestamp) -> Vec<(QueueKey, GroupName, QueueOffset, Run)> {
+        const RUNS_MAX: usize = 256;
+        let leases = self.leases.borrow();
+        let mut exhausted = Vec::new();
+        for (key, group, pair) in leases.iter() {
+            if pair.earliest_end().is_none_or(|end| end > now) {
+                continue;
+            }
+            let max = self.deliveries_max(group);
+            let ended = pair.ended(now, RUNS_MAX).into_iter().filter(|(_, run)| run.deliveries >= max);
+            exhausted.extend(ended.map(|(first, run)| (key, group.clone(), first, run)));
+            if exhausted.len() >= RUNS_MAX {
+                break;
+            }
+        }
+        exhausted
+    }
+
+    fn deliveries_max(&self, group: &GroupName) -> u32 {
+        let tables = self.tables.borrow();
+        let of_group = tables.group_settings(group).and_then(|settings| settings.deliveries_max);
+        of_group.unwrap_or(self.options.leases.deliveries_max)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_group_has_a_dead_letter_topic() {
+        let group: GroupName = "g".repeat(limits::GROUP_NAME_BYTES_MAX).parse().expect("a name");
+        assert_eq!(dead_letter_topic(&group).as_str().len(), DEAD_LETTER_PREFIX.len() + group.as_str().len());
+    }
+}

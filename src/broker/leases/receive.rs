@@ -1,0 +1,417 @@
+//! Receiving from the queues of one shard.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::change::LeaseChange;
+use super::queue_leases::{QueueLeases, Run};
+use crate::api::{Failure, Receive, ReceivedMessage, Status, TagFilter};
+use crate::broker::shard_broker::{Broker, owned_queues};
+use crate::broker::state_record::Change;
+use crate::disk::Disk;
+use crate::index::{IndexEntry, LookupMax};
+use crate::limits;
+use crate::log::{AppendRefusal, Placement, Want};
+use crate::types::{GroupName, Level, QueueKey, QueueOffset, Receipt, Timestamp, TopicId};
+use crate::wire::batch::{BatchHeader, stored_records};
+use crate::wire::record::{tag_hash, tag_summary_bit};
+
+/// Index entries looked at for one queue in one receive: more are left to the next.
+const ENTRIES_MAX: usize = 1024;
+/// Bytes of batches that one look-up may cover.
+const LOOKUP_BYTES_MAX: u64 = 1024 * 1024;
+
+/// One group in one queue: one receive at a time chooses messages for it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(in crate::broker) struct Pair {
+    pub key: QueueKey,
+    pub group: GroupName,
+}
+
+/// Holds a pair's turn; given back when dropped.
+pub(in crate::broker) struct PairTurn<'a, D: Disk> {
+    broker: &'a Broker<D>,
+    pair: Pair,
+}
+
+/// What a receive on one shard came to.
+#[derive(Debug, Default)]
+pub(in crate::broker) struct Received {
+    pub messages: Vec<ReceivedMessage>,
+    /// Nothing was found, but it is worth asking again at once: a filter left out as many messages as one look covers,
+    /// or dead letters were moved.
+    pub again: bool,
+}
+
+/// How the messages of a group are leased.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::broker) struct Terms {
+    pub lease: Duration,
+    pub deliveries_max: u32,
+}
+
+/// Messages chosen from one queue, and what is to be noted about them.
+#[derive(Default)]
+struct Choice {
+    messages: Vec<ReceivedMessage>,
+    changes: Vec<LeaseChange>,
+    again: bool,
+}
+
+/// A message as it is stored.
+pub(in crate::broker) struct StoredMessage {
+    pub record: Bytes,
+    pub born_time: Timestamp,
+    pub store_time: Timestamp,
+}
+
+impl<D: Disk> Drop for PairTurn<'_, D> {
+    fn drop(&mut self) {
+        self.broker.receiving.borrow_mut().remove(&self.pair);
+    }
+}
+
+impl<D: Disk> Broker<D> {
+    /// Leases messages of this shard's queues, without waiting for any to come. The leases have reached the device when
+    /// this is answered.
+    pub(in crate::broker) async fn receive_here(&self, receive: &Receive) -> Result<Received, Failure> {
+        if self.draining.get() {
+            return Err(Failure::new(Status::ShuttingDown, "the broker is shutting down: try again later"));
+        }
+        let (topic, queue_count) = self.topic_layout(&receive.topic)?;
+        let terms = self.terms(receive);
+        let mut keys: Vec<_> = match receive.queue {
+            Some(queue) => vec![QueueKey { topic, queue }],
+            None => owned_queues(topic, queue_count, &self.options).collect(),
+        };
+        let turn = self.receive_turn.get();
+        self.receive_turn.set(turn.wrapping_add(1));
+        let rotation = turn as usize % keys.len().max(1);
+        keys.rotate_left(rotation);
+        let mut received = Received::default();
+        let mut end = None;
+        for key in keys {
+            let left = receive.count as usize - received.messages.len();
+            if left == 0 {
+                break;
+            }
+            let Some(_turn) = self.take_pair(key, &receive.group) else { continue };
+            let resets = self.lease_resets.get();
+            let choice = self.choose(receive, key, &terms, left).await?;
+            received.again |= choice.again;
+            if choice.changes.is_empty() {
+                continue;
+            }
+            let still_valid = || self.lease_resets.get() == resets;
+            let Some(placement) = self.place_leases(&choice.changes, Level::Written, still_valid).await?
+            else {
+                received.again = true;
+                continue;
+            };
+            end = Some(placement.end);
+            received.messages.extend(choice.messages);
+        }
+        if let Some(end) = end {
+            let settled = self.log.watermarks().wait(Level::Written, end).await;
+            settled.map_err(|failure| self.storage_failed(&failure))?;
+        }
+        self.metrics.messages_received.add(received.messages.len() as u64);
+        received.again &= received.messages.is_empty();
+        Ok(received)
+    }
+
+    /// Id and number of queues of a topic.
+    pub(in crate::broker) fn topic_layout(
+        &self,
+        name: &crate::types::TopicName,
+    ) -> Result<(TopicId, u32), Failure> {
+        let tables = self.tables.borrow();
+        let topic = tables.topic_named(name).ok_or_else(|| crate::broker::control::topic_missing(name))?;
+        Ok((topic.id, topic.queue_count))
+    }
+
+    pub(in crate::broker) fn terms(&self, receive: &Receive) -> Terms {
+        let tables = self.tables.borrow();
+        let settings = tables.group_settings(&receive.group);
+        let defaults = &self.options.leases;
+        let of_group = |ordered: bool| match (settings, ordered) {
+            (Some(settings), false) => settings.lease.unwrap_or(defaults.lease),
+            (Some(settings), true) => settings.ordered_lease.unwrap_or(defaults.ordered_lease),
+            (None, false) => defaults.lease,
+            (None, true) => defaults.ordered_lease,
+        };
+        let deliveries_max = settings.and_then(|settings| settings.deliveries_max);
+        Terms {
+            lease: receive.lease.unwrap_or_else(|| of_group(receive.ordered)),
+            deliveries_max: deliveries_max.unwrap_or(defaults.deliveries_max),
+        }
+    }
+
+    pub(in crate::broker) fn take_pair(&self, key: QueueKey, group: &GroupName) -> Option<PairTurn<'_, D>> {
+        let pair = Pair { key, group: group.clone() };
+        let is_free = self.receiving.borrow_mut().insert(pair.clone());
+        is_free.then_some(PairTurn { broker: self, pair })
+    }
+
+    /// Where a group goes on that has not received from the queue before: where it committed, or at the first message.
+    /// A start at the end, RocketMQ's choice for old topics, would lose what was sent before the consumer.
+    fn first_look(&self, group: &GroupName, key: QueueKey) -> Result<QueueOffset, Failure> {
+        let queue = self.queue(key)?;
+        let (first, end) = self.bounds(&queue);
+        let committed = self.tables.borrow().committed(group, key);
+        Ok(committed.map_or(first, |committed| committed.clamp(first, end)))
+    }
+
+    async fn choose(
+        &self,
+        receive: &Receive,
+        key: QueueKey,
+        terms: &Terms,
+        count: usize,
+    ) -> Result<Choice, Failure> {
+        let now = self.clock.now();
+        let known = self.leases.borrow().get(&receive.group, key).map(QueueLeases::next);
+        let next = match known {
+            Some(next) => next,
+            None => self.first_look(&receive.group, key)?,
+        };
+        let (ended, is_blocked, has_open) = {
+            let leases = self.leases.borrow();
+            let pair = leases.get(&receive.group, key);
+            let blocked = receive.ordered && pair.is_some_and(|pair| pair.has_running(now));
+            let ended =
+                pair.map_or_else(Vec::new, |pair| pair.ended(now, limits::RECEIVE_MESSAGES_MAX as usize));
+            (ended, blocked, pair.is_some_and(|pair| pair.open_count() > 0))
+        };
+        let mut choice = Choice::default();
+        if is_blocked {
+            return Ok(choice);
+        }
+        let deal = Deal { receive, key, terms, now };
+        for (first, run) in ended {
+            if choice.messages.len() == count {
+                break;
+            }
+            if run.deliveries >= terms.deliveries_max {
+                choice.again |= self.dead_letter(&receive.group, key, first, &run).await?;
+                continue;
+            }
+            self.deliver_again(&deal, first, &run, count, &mut choice).await?;
+        }
+        // In order, nothing new comes before the old is dealt with. And memory has a bound.
+        let is_full = self.leases.borrow().run_count() >= limits::SHARD_LEASES_MAX;
+        let may_go_on = !(receive.ordered && has_open) && !is_full;
+        if choice.messages.len() < count && may_go_on {
+            self.deliver_new(&deal, next, count, &mut choice).await?;
+        }
+        Ok(choice)
+    }
+
+    /// Messages whose lease has ended, as far as they are wanted.
+    async fn deliver_again(
+        &self,
+        deal: &Deal<'_>,
+        first: QueueOffset,
+        run: &Run,
+        count: usize,
+        choice: &mut Choice,
+    ) -> Result<(), Failure> {
+        let wanted: Vec<_> = run.offsets(first).take(count - choice.messages.len()).collect();
+        let leased_at = Timestamp(deal.now.0.max(run.leased_at.0 + 1));
+        let lease_until = deal.until();
+        let (mut found, mut gone) = (Vec::new(), Vec::new());
+        for offset in wanted {
+            match self.read_message(deal.key, offset).await? {
+                Some(message) => {
+                    found.push(offset);
+                    choice.messages.push(ReceivedMessage {
+                        receipt: Receipt { key: deal.key, offset, leased_at, lease_until },
+                        record: message.record,
+                        born_time: message.born_time,
+                        store_time: message.store_time,
+                        first_delivery: run.first_delivery,
+                        deliveries: run.deliveries + 1,
+                    });
+                }
+                // Retention took it, or its bytes are damaged.
+                None => gone.push(offset),
+            }
+        }
+        let (group, key) = (deal.receive.group.clone(), deal.key);
+        for mask in QueueLeases::masks(&gone) {
+            choice.changes.push(LeaseChange::Ended { group: group.clone(), key, mask });
+        }
+        for mask in QueueLeases::masks(&found) {
+            let deliveries = run.deliveries + 1;
+            let run = Run { open: mask.bits, leased_at, lease_until, deliveries, ..*run };
+            // What is delivered again lies below what was looked at.
+            let next = QueueOffset::ZERO;
+            choice.changes.push(LeaseChange::Leased { group: group.clone(), key, next, mask, run });
+        }
+        Ok(())
+    }
+
+    /// Messages from `next` on that pass the filter.
+    async fn deliver_new(
+        &self,
+        deal: &Deal<'_>,
+        next: QueueOffset,
+        count: usize,
+        choice: &mut Choice,
+    ) -> Result<(), Failure> {
+        let queue = self.queue(deal.key)?;
+        let (first, end) = self.bounds(&queue);
+        let mut place = next.max(first);
+        if place >= end {
+            return Ok(());
+        }
+        let wanted_tags = tag_bits(&deal.receive.filter);
+        let entries = self.look_up(deal.key, place).await?;
+        let (leased_at, lease_until) = (deal.now, deal.until());
+        let mut offsets = Vec::new();
+        for entry in entries.iter().take_while(|entry| entry.end_offset() <= end) {
+            if wanted_tags.is_some_and(|bits| entry.tag_summary & bits == 0) {
+                place = entry.end_offset();
+                continue;
+            }
+            let Some(batch) = self.read_entry(entry).await? else {
+                // Damaged: it was reported, and is delivered to nobody.
+                place = entry.end_offset();
+                continue;
+            };
+            let born_time = born_time(&batch);
+            for (offset, record) in (entry.base_offset.0..).zip(stored_records(&batch)) {
+                let offset = QueueOffset(offset);
+                if offset < place {
+                    continue;
+                }
+                if choice.messages.len() == count {
+                    break;
+                }
+                place = offset.advance(1);
+                if !deal.receive.filter.matches(record.tag()) {
+                    continue;
+                }
+                offsets.push(offset);
+                choice.messages.push(ReceivedMessage {
+                    receipt: Receipt { key: deal.key, offset, leased_at, lease_until },
+                    record: Bytes::copy_from_slice(record.as_bytes()),
+                    born_time,
+                    store_time: entry.store_time,
+                    first_delivery: deal.now,
+                    deliveries: 1,
+                });
+            }
+            if choice.messages.len() == count {
+                break;
+            }
+        }
+        let (group, key) = (deal.receive.group.clone(), deal.key);
+        if offsets.is_empty() && place > next {
+            choice.again |= place < end;
+            choice.changes.push(LeaseChange::Passed { group, key, next: place });
+            return Ok(());
+        }
+        for mask in QueueLeases::masks(&offsets) {
+            let run =
+                Run { open: mask.bits, leased_at, lease_until, first_delivery: deal.now, deliveries: 1 };
+            let group = group.clone();
+            choice.changes.push(LeaseChange::Leased { group, key, next: place, mask, run });
+        }
+        Ok(())
+    }
+
+    async fn look_up(&self, key: QueueKey, offset: QueueOffset) -> Result<Vec<IndexEntry>, Failure> {
+        let max = LookupMax { entries: ENTRIES_MAX, bytes: LOOKUP_BYTES_MAX, records: u64::MAX };
+        self.index.lookup(key, offset, max).await.map_err(|error| self.index_damaged(&error))
+    }
+
+    /// A whole batch; `None` when its bytes are damaged or gone.
+    async fn read_entry(&self, entry: &IndexEntry) -> Result<Option<Vec<u8>>, Failure> {
+        let want = Want { position: entry.position, batch_bytes: entry.batch_bytes };
+        let mut bytes = Vec::with_capacity(entry.batch_bytes as usize + 8);
+        let outcome = self.log.read(&[want], &mut bytes).await;
+        let outcome = outcome.map_err(|error| Failure::new(Status::StorageFailed, error.to_string()))?;
+        if outcome.damaged.is_some() {
+            self.metrics.damaged_batches.add(1);
+        }
+        bytes.truncate(entry.batch_bytes as usize);
+        Ok((outcome.count == 1).then_some(bytes))
+    }
+
+    /// One message; `None` when it is gone with its segment, or damaged.
+    pub(in crate::broker) async fn read_message(
+        &self,
+        key: QueueKey,
+        offset: QueueOffset,
+    ) -> Result<Option<StoredMessage>, Failure> {
+        let max = LookupMax { entries: 1, bytes: 1, records: 1 };
+        let entries = self.index.lookup(key, offset, max).await;
+        let entries = entries.map_err(|error| self.index_damaged(&error))?;
+        let Some(entry) =
+            entries.first().filter(|entry| (entry.base_offset..entry.end_offset()).contains(&offset))
+        else {
+            return Ok(None);
+        };
+        let Some(batch) = self.read_entry(entry).await? else { return Ok(None) };
+        let index = (offset.0 - entry.base_offset.0) as usize;
+        let record = stored_records(&batch).nth(index);
+        Ok(record.map(|record| StoredMessage {
+            record: Bytes::copy_from_slice(record.as_bytes()),
+            born_time: born_time(&batch),
+            store_time: entry.store_time,
+        }))
+    }
+
+    /// Places changes of leases in the log and carries them out; `None` when they are not valid any more by the time
+    /// there is room for them.
+    pub(in crate::broker) async fn place_leases(
+        &self,
+        changes: &[LeaseChange],
+        level: Level,
+        still_valid: impl Fn() -> bool,
+    ) -> Result<Option<Placement>, Failure> {
+        let mut payload = Vec::new();
+        changes.iter().for_each(|change| Change::Lease(change.clone()).encode(&mut payload));
+        loop {
+            if !still_valid() {
+                return Ok(None);
+            }
+            match self.try_append_state(&payload, level) {
+                Ok(placement) => {
+                    let mut leases = self.leases.borrow_mut();
+                    changes.iter().for_each(|change| leases.apply(change));
+                    return Ok(Some(placement));
+                }
+                Err(AppendRefusal::Wait) => self.log.room().changed().await,
+                Err(refusal) => return Err(self.append_refused(refusal)),
+            }
+        }
+    }
+}
+
+/// A receive of one queue at one moment.
+struct Deal<'a> {
+    receive: &'a Receive,
+    key: QueueKey,
+    terms: &'a Terms,
+    now: Timestamp,
+}
+
+impl Deal<'_> {
+    fn until(&self) -> Timestamp {
+        let lease_ms = u64::try_from(self.terms.lease.as_millis()).unwrap_or(u64::MAX);
+        Timestamp(self.now.0.saturating_add(lease_ms))
+    }
+}
+
+fn born_time(batch: &[u8]) -> Timestamp {
+    BatchHeader::decode(batch).map_or(Timestamp(0), |header| header.born_time)
+}
+
+/// The bits of a tag summary of which at least one must be set; `None`: all messages are wanted.
+fn tag_bits(filter: &TagFilter) -> Option<u32> {
+    let bit = |tag: &String| tag_summary_bit(tag_hash(tag.as_bytes()));
+    (!filter.is_everything()).then(|| filter.tags().iter().map(bit).fold(0, |bits, bit| bits | bit))
+}

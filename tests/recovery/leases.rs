@@ -1,0 +1,317 @@
+//! Receiving: leases, acknowledgements, order and dead letters, over restarts.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use turbopump::api::{
+    Acknowledge, ChangeLease, GroupSettings, Produce, ReceiptOutcome, Receive, ReceivedMessage, Reply,
+    Request, TagFilter,
+};
+use turbopump::disk::faulty::{FaultPlan, FaultyDisk, Restart};
+use turbopump::types::{QueueKey, QueueNumber, QueueOffset, Receipt, TopicId};
+use turbopump::wire::batch::BatchBuilder;
+use turbopump::wire::record::{Record, RecordView};
+
+use super::checks::remove_derived;
+use super::node::{Node, Setup, group_name, on_node, topic_change, topic_name};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+async fn create(node: &Node, name: &str, queues: u32) -> TopicId {
+    match node.handle(Request::CreateTopic(topic_change(name, queues))).await.expect("a healthy disk") {
+        Reply::Topic(info) => info.id,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// One message a batch, named by its body.
+async fn publish(node: &Node, topic: TopicId, queue: u32, tag: &str, body: &str) {
+    let mut builder = BatchBuilder::new(node.clock.now());
+    builder.push(&Record { tag: tag.as_bytes(), body: body.as_bytes(), ..Record::default() });
+    let key = QueueKey { topic, queue: QueueNumber(queue) };
+    let produce = Produce { key, level: None, batch: Bytes::from(builder.finish()) };
+    node.handle(Request::Produce(produce)).await.expect("a healthy disk");
+}
+
+fn receive(count: u32) -> Receive {
+    Receive {
+        group: group_name("g"),
+        topic: topic_name("t"),
+        queue: None,
+        filter: TagFilter::default(),
+        count,
+        wait: Duration::ZERO,
+        lease: Some(10 * SECOND),
+        ordered: false,
+    }
+}
+
+async fn received(node: &Node, receive: Receive) -> Vec<ReceivedMessage> {
+    match node.handle(Request::Receive(receive)).await.expect("a healthy disk") {
+        Reply::Received(messages) => messages,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn acknowledge(node: &Node, receipts: &[Receipt]) -> Vec<ReceiptOutcome> {
+    let request = Acknowledge { group: group_name("g"), receipts: receipts.to_vec() };
+    match node.handle(Request::Acknowledge(request)).await.expect("a healthy disk") {
+        Reply::Acknowledged(outcomes) => outcomes,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn body(message: &ReceivedMessage) -> String {
+    let (record, _) = RecordView::cut(&message.record).expect("a stored record");
+    String::from_utf8(record.body().to_vec()).expect("text")
+}
+
+fn bodies(messages: &[ReceivedMessage]) -> Vec<String> {
+    messages.iter().map(body).collect()
+}
+
+fn receipts(messages: &[ReceivedMessage]) -> Vec<Receipt> {
+    messages.iter().map(|message| message.receipt).collect()
+}
+
+fn disk() -> (FaultyDisk, Setup) {
+    (FaultyDisk::new(1, FaultPlan::none()), Setup::default())
+}
+
+fn killed(disk: &FaultyDisk) -> FaultyDisk {
+    disk.outcome(Restart::ProcessKill, 9)
+}
+
+#[test]
+fn a_message_comes_again_when_its_lease_has_ended_and_never_when_acknowledged() {
+    let (disk, setup) = disk();
+    let ran = on_node(&disk, &setup, 1, async |node| {
+        let topic = create(node, "t", 2).await;
+        for number in 0..4 {
+            publish(node, topic, number % 2, "", &format!("m{number}")).await;
+        }
+        let first = received(node, receive(3)).await;
+        assert_eq!(first.len(), 3);
+        assert!(first.iter().all(|message| message.deliveries == 1));
+        assert_eq!(received(node, receive(16)).await.len(), 1, "only what is left");
+        assert!(received(node, receive(16)).await.is_empty(), "all are leased");
+        let taken = receipts(&first);
+        assert_eq!(acknowledge(node, &taken[..1]).await, [ReceiptOutcome::Acknowledged]);
+        let outcomes = acknowledge(node, &taken).await;
+        use ReceiptOutcome::{Acknowledged, NotLeased};
+        assert_eq!(outcomes, [NotLeased, Acknowledged, Acknowledged], "used once");
+        node.clock.sleep(10 * SECOND).await;
+        let again = received(node, receive(16)).await;
+        assert_eq!(again.len(), 1);
+        assert_eq!(again[0].deliveries, 2);
+        assert!(again[0].receipt.leased_at > again[0].first_delivery);
+        node.clock.sleep(10 * SECOND).await;
+        let late = acknowledge(node, &receipts(&again)).await;
+        assert_eq!(late, [NotLeased], "its lease has ended");
+        assert_eq!(received(node, receive(16)).await[0].deliveries, 3);
+    });
+    ran.expect("an empty disk");
+}
+
+#[test]
+fn leases_and_acknowledgements_survive_a_kill() {
+    let (disk, setup) = disk();
+    let first = on_node(&disk, &setup, 1, async |node| {
+        let topic = create(node, "t", 1).await;
+        for number in 0..100 {
+            publish(node, topic, 0, "", &format!("m{number}")).await;
+        }
+        let messages = received(node, receive(20)).await;
+        acknowledge(node, &receipts(&messages)[5..15]).await;
+        (messages, killed(&disk))
+    });
+    let (messages, killed_disk) = first.expect("an empty disk");
+    for bare in [false, true] {
+        let disk = killed(&killed_disk);
+        if bare {
+            remove_derived(&disk, &setup);
+        }
+        let ran = on_node(&disk, &setup, 2, async |node| {
+            let next = received(node, receive(32)).await;
+            assert_eq!(body(&next[0]), "m20", "what is leased stays leased, bare: {bare}");
+            let old = &receipts(&messages)[..5];
+            assert_eq!(acknowledge(node, old).await, vec![ReceiptOutcome::Acknowledged; 5]);
+            node.clock.sleep(20 * SECOND).await;
+            let again = received(node, receive(32)).await;
+            let mut expected: Vec<_> = (15..20).map(|number| format!("m{number}")).collect();
+            expected.extend((20..47).map(|number| format!("m{number}")));
+            assert_eq!(bodies(&again), expected, "bare: {bare}");
+            assert!(again.iter().all(|message| message.deliveries == 2));
+            node.clock.sleep(3 * SECOND).await;
+        });
+        ran.expect("a healthy disk");
+    }
+}
+
+#[test]
+fn a_queue_in_order_gives_the_same_again_and_nothing_else() {
+    let (disk, setup) = disk();
+    let ran = on_node(&disk, &setup, 1, async |node| {
+        let topic = create(node, "t", 1).await;
+        for number in 0..6 {
+            publish(node, topic, 0, "", &format!("m{number}")).await;
+        }
+        let ordered = |count| Receive { ordered: true, ..receive(count) };
+        let first = received(node, ordered(3)).await;
+        assert_eq!(bodies(&first), ["m0", "m1", "m2"]);
+        assert!(received(node, ordered(3)).await.is_empty(), "the queue is taken");
+        acknowledge(node, &receipts(&first)[..1]).await;
+        assert!(received(node, ordered(3)).await.is_empty(), "not all are acknowledged");
+        node.clock.sleep(10 * SECOND).await;
+        let again = received(node, ordered(3)).await;
+        assert_eq!(bodies(&again), ["m1", "m2"]);
+        acknowledge(node, &receipts(&again)).await;
+        assert_eq!(bodies(&received(node, ordered(3)).await), ["m3", "m4", "m5"]);
+    });
+    ran.expect("an empty disk");
+}
+
+#[test]
+fn a_filter_passes_over_what_it_excludes() {
+    let (disk, setup) = disk();
+    let ran = on_node(&disk, &setup, 1, async |node| {
+        let topic = create(node, "t", 1).await;
+        for number in 0..30 {
+            let tag = ["a", "b", ""][number % 3];
+            publish(node, topic, 0, tag, &format!("m{number}")).await;
+        }
+        let of = |expression: &str| Receive { filter: TagFilter::parse(Some(expression)), ..receive(4) };
+        assert_eq!(bodies(&received(node, of("b || c")).await), ["m1", "m4", "m7", "m10"]);
+        assert!(received(node, of("nothing")).await.is_empty(), "it went to the end");
+        publish(node, topic, 0, "b", "last").await;
+        assert_eq!(bodies(&received(node, of("b")).await), ["last"], "the group has moved on");
+    });
+    ran.expect("an empty disk");
+}
+
+#[test]
+fn what_is_delivered_too_often_goes_to_the_dead_letters() {
+    let (disk, setup) = disk();
+    let ran = on_node(&disk, &setup, 1, async |node| {
+        let topic = create(node, "t", 1).await;
+        let settings = GroupSettings {
+            group: group_name("g"),
+            deliveries_max: Some(2),
+            lease: None,
+            ordered_lease: None,
+        };
+        node.handle(Request::AlterGroup(settings)).await.expect("a healthy disk");
+        publish(node, topic, 0, "a", "poison").await;
+        publish(node, topic, 0, "a", "good").await;
+        for round in 0..2 {
+            let messages = received(node, receive(2)).await;
+            assert_eq!(messages[0].deliveries, round + 1);
+            if round == 0 {
+                acknowledge(node, &receipts(&messages)[1..]).await;
+            }
+            node.clock.sleep(10 * SECOND).await;
+        }
+        assert!(received(node, receive(2)).await.is_empty());
+        node.clock.sleep(SECOND).await;
+        let dead = Receive { topic: topic_name("%DLQ%g"), group: group_name("other"), ..receive(2) };
+        let dead = received(node, dead).await;
+        assert_eq!(bodies(&dead), ["poison"]);
+        let (record, _) = RecordView::cut(&dead[0].record).expect("a stored record");
+        let properties = String::from_utf8_lossy(record.properties()).into_owned();
+        assert!(properties.contains("DLQ_ORIGIN_TOPIC\u{1}t\u{2}"), "{properties:?}");
+        assert_eq!(record.tag(), b"a");
+    });
+    ran.expect("an empty disk");
+}
+
+#[test]
+fn a_lease_can_be_moved_and_a_commit_takes_the_place_of_leases() {
+    let (disk, setup) = disk();
+    let ran = on_node(&disk, &setup, 1, async |node| {
+        let topic = create(node, "t", 1).await;
+        for number in 0..3 {
+            publish(node, topic, 0, "", &format!("m{number}")).await;
+        }
+        let messages = received(node, receive(3)).await;
+        let change =
+            ChangeLease { group: group_name("g"), receipt: messages[1].receipt, lease: Duration::ZERO };
+        node.handle(Request::ChangeLease(change)).await.expect("it is leased");
+        let again = received(node, receive(3)).await;
+        assert_eq!((bodies(&again), again[0].deliveries), (vec!["m1".to_owned()], 2));
+        let key = QueueKey { topic, queue: QueueNumber(0) };
+        let place = Request::CommittedOffset { group: group_name("g"), key };
+        assert_eq!(node.handle(place.clone()).await, Ok(Reply::Offset(Some(QueueOffset(0)))));
+        let commit = Request::CommitOffset { group: group_name("g"), key, offset: QueueOffset(2) };
+        node.handle(commit).await.expect("a healthy disk");
+        assert_eq!(node.handle(place).await, Ok(Reply::Offset(Some(QueueOffset(2)))));
+        assert_eq!(bodies(&received(node, receive(3)).await), ["m2"]);
+        assert_eq!(acknowledge(node, &receipts(&again)).await, [ReceiptOutcome::NotLeased]);
+    });
+    ran.expect("an empty disk");
+}
+
+#[test]
+fn a_receive_waits_for_any_shard() {
+    let disk = FaultyDisk::new(1, FaultPlan::none());
+    let setup = Setup { shard_count: 3, ..Setup::default() };
+    let ran = on_node(&disk, &setup, 1, async |node| {
+        let topic = create(node, "t", 3).await;
+        for queue in 0..3 {
+            let begun = node.clock.monotonic();
+            let waiting = received(node, Receive { wait: 30 * SECOND, ..receive(16) });
+            let later = async {
+                node.clock.sleep(5 * SECOND).await;
+                publish(node, topic, queue, "", "news").await;
+            };
+            let (messages, ()) = futures_lite::future::zip(waiting, later).await;
+            assert_eq!(bodies(&messages), ["news"], "queue {queue}");
+            let waited = node.clock.monotonic().since(begun);
+            assert!((5 * SECOND..6 * SECOND).contains(&waited), "{waited:?} for queue {queue}");
+            if queue < 2 {
+                assert_eq!(acknowledge(node, &receipts(&messages)).await, [ReceiptOutcome::Acknowledged]);
+            }
+        }
+        // The last one was not acknowledged: the end of its lease ends the wait as well.
+        let begun = node.clock.monotonic();
+        let messages = received(node, Receive { wait: 30 * SECOND, ..receive(16) }).await;
+        assert_eq!(messages[0].deliveries, 2);
+        let waited = node.clock.monotonic().since(begun);
+        assert!((9 * SECOND..12 * SECOND).contains(&waited), "{waited:?}");
+        let begun = node.clock.monotonic();
+        let nothing = received(node, Receive { wait: 3 * SECOND, ..receive(16) }).await;
+        assert!(nothing.is_empty());
+        assert!(node.clock.monotonic().since(begun) >= 3 * SECOND);
+    });
+    ran.expect("an empty disk");
+}
+
+#[test]
+fn receivers_at_once_get_every_message_once() {
+    let disk = FaultyDisk::new(1, FaultPlan::none());
+    let setup = Setup { shard_count: 2, ..Setup::default() };
+    let ran = on_node(&disk, &setup, 7, async |node| {
+        let topic = create(node, "t", 4).await;
+        let node = Rc::new(node);
+        for number in 0..200 {
+            publish(&node, topic, number % 4, "", &format!("m{number}")).await;
+        }
+        let receivers = (0..8).map(|_| async {
+            let mut mine = Vec::new();
+            loop {
+                let messages = received(&node, receive(7)).await;
+                if messages.is_empty() {
+                    return mine;
+                }
+                acknowledge(&node, &receipts(&messages)).await;
+                mine.extend(bodies(&messages));
+            }
+        });
+        let mut all: Vec<_> = futures_util::future::join_all(receivers).await.into_iter().flatten().collect();
+        all.sort();
+        let mut expected: Vec<_> = (0..200).map(|number| format!("m{number}")).collect();
+        expected.sort();
+        assert_eq!(all, expected);
+    });
+    ran.expect("an empty disk");
+}
