@@ -77,6 +77,16 @@ fn changes() {
 }
 
 #[test]
+fn properties() {
+    run("properties", |seed| {
+        let mut random = Random::new(seed);
+        let length = random.index(60);
+        let text: Vec<_> = (0..length).map(|_| *random.pick(b"\x01\x02\x01\x02ab \xff")).collect();
+        storage::fuzz_properties(&text);
+    });
+}
+
+#[test]
 fn snapshots() {
     run("snapshots", |seed| storage::fuzz_snapshot(&noisy(seed)));
 }

@@ -3,6 +3,7 @@
 mod budget;
 mod identity;
 mod level;
+mod message_id;
 mod name;
 mod position;
 mod receipt;
@@ -12,6 +13,7 @@ mod wake;
 pub use budget::{ByteBudget, Reservation};
 pub use identity::{QueueKey, QueueNumber, ShardId, TopicId};
 pub use level::Level;
+pub use message_id::{IdText, MessageIdError, OffsetMessageId, RecordPlace, UniqueId, UniqueIdGenerator};
 pub use name::{GroupName, NameError, TopicName};
 pub use position::{LogPosition, QueueOffset};
 pub use receipt::{HalfReceipt, Receipt};

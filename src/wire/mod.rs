@@ -18,6 +18,7 @@ pub mod frame;
 #[path = "generated/turbopump_generated.rs"]
 #[rustfmt::skip]
 mod generated_code;
+pub mod properties;
 pub mod record;
 
 pub use generated_code::turbopump::wire as generated;

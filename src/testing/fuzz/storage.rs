@@ -14,6 +14,7 @@ use crate::log::{Replay, SEGMENT_HEADER_BYTES, scan, segment_name};
 use crate::testing::{Random, generators};
 use crate::types::{LogPosition, QueueKey, QueueNumber, QueueOffset, ShardId, Timestamp, TopicId};
 use crate::wire::batch::{BATCH_ALIGNMENT, BatchHeader, CheckedBatch, Placing};
+use crate::wire::properties::{self, Properties};
 
 const DIRECTORY: &str = "/log";
 const SEGMENT_BYTES: usize = 256 * 1024;
@@ -27,6 +28,19 @@ pub fn fuzz_batch(bytes: &[u8]) {
     if let Ok(header) = BatchHeader::decode(bytes) {
         assert!(header.record_count > 0, "a batch holds a record");
     }
+}
+
+/// Reads `bytes` as the text of properties: what is understood is written and read again.
+pub fn fuzz_properties(bytes: &[u8]) {
+    let read: Vec<_> = Properties::new(bytes).collect();
+    let mut again = Vec::new();
+    for (name, value) in &read {
+        match properties::append(&mut again, name, value) {
+            Ok(()) => {}
+            Err(error) => return assert_eq!(error, properties::PropertyError::TooLarge),
+        }
+    }
+    assert_eq!(Properties::new(&again).collect::<Vec<_>>(), read);
 }
 
 /// Reads `bytes` as changes of the broker's tables.

@@ -1,0 +1,186 @@
+//! A message's properties as text: `name \x01 value \x02`, repeated (`common/.../message/MessageDecoder.java`,
+//! `messageProperties2String`).
+//!
+//! Clients differ in how they write it, so reading is tolerant: the last separator may be missing, and entries without a
+//! name, or without exactly one separator within, are passed over, as RocketMQ's clients do. Values are bytes: most are
+//! UTF-8, nobody has checked.
+
+use crate::limits;
+
+const NAME_END: u8 = 1;
+const ENTRY_END: u8 = 2;
+
+/// Names with a meaning (`common/.../message/MessageConst.java`); producers must not use them for their own.
+pub mod names {
+    /// Keys to find the message by, separated by blanks.
+    pub const KEYS: &str = "KEYS";
+    pub const TAGS: &str = "TAGS";
+    /// Whether the producer waits for the flush.
+    pub const WAIT: &str = "WAIT";
+    /// Delay level, 1 to 18.
+    pub const DELAY: &str = "DELAY";
+    /// The topic that a retried message was sent to.
+    pub const RETRY_TOPIC: &str = "RETRY_TOPIC";
+    /// Where a half or delayed message belongs.
+    pub const REAL_TOPIC: &str = "REAL_TOPIC";
+    pub const REAL_QUEUE: &str = "REAL_QID";
+    /// `true` on the half of a transaction.
+    pub const TRANSACTION_PREPARED: &str = "TRAN_MSG";
+    pub const PRODUCER_GROUP: &str = "PGROUP";
+    pub const MIN_OFFSET: &str = "MIN_OFFSET";
+    pub const MAX_OFFSET: &str = "MAX_OFFSET";
+    pub const ORIGIN_MESSAGE_ID: &str = "ORIGIN_MESSAGE_ID";
+    pub const RECONSUME_TIMES: &str = "RECONSUME_TIME";
+    pub const RECONSUME_TIMES_MAX: &str = "MAX_RECONSUME_TIMES";
+    /// The id that the producer gave the message, see `types::UniqueId`.
+    pub const UNIQUE_ID: &str = "UNIQ_KEY";
+    /// Seconds before the producer of a half message is asked.
+    pub const CHECK_IMMUNITY_SECONDS: &str = "CHECK_IMMUNITY_TIME_IN_SECONDS";
+    pub const TRANSACTION_ID: &str = "__transactionId__";
+    pub const TRANSACTION_CHECKS: &str = "TRANSACTION_CHECK_TIMES";
+    pub const INSTANCE: &str = "INSTANCE_ID";
+    pub const CORRELATION_ID: &str = "CORRELATION_ID";
+    pub const REPLY_TO_CLIENT: &str = "REPLY_TO_CLIENT";
+    pub const MESSAGE_TYPE: &str = "MSG_TYPE";
+    /// Receipt of a popped message.
+    pub const POP_RECEIPT: &str = "POP_CK";
+    /// When the message was first popped, milliseconds.
+    pub const FIRST_POP_TIME: &str = "1ST_POP_TIME";
+    /// Messages of one such key keep their order.
+    pub const SHARDING_KEY: &str = "__SHARDINGKEY";
+    pub const DELAY_SECONDS: &str = "TIMER_DELAY_SEC";
+    pub const DELAY_MS: &str = "TIMER_DELAY_MS";
+    /// Due time, milliseconds since 1970.
+    pub const DELIVER_MS: &str = "TIMER_DELIVER_MS";
+}
+
+/// Why a property can not be added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PropertyError {
+    #[error("a property needs a name")]
+    NoName,
+    #[error("a property must not contain the bytes 1 and 2, which separate properties")]
+    Separator,
+    #[error("the properties of a message take at most {max} bytes", max = limits::PROPERTIES_BYTES_MAX)]
+    TooLarge,
+}
+
+/// Iterator over the entries of a text, in its order.
+#[derive(Clone)]
+pub struct Properties<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Properties<'a> {
+    pub fn new(text: &'a [u8]) -> Self {
+        Self { rest: text }
+    }
+}
+
+impl<'a> Iterator for Properties<'a> {
+    /// Name and value.
+    type Item = (&'a [u8], &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while !self.rest.is_empty() {
+            let end = memchr::memchr(ENTRY_END, self.rest);
+            let entry = &self.rest[..end.unwrap_or(self.rest.len())];
+            self.rest = end.map_or(&[], |end| &self.rest[end + 1..]);
+            let Some(name_end) = memchr::memchr(NAME_END, entry) else { continue };
+            let (name, value) = (&entry[..name_end], &entry[name_end + 1..]);
+            if !name.is_empty() && memchr::memchr(NAME_END, value).is_none() {
+                return Some((name, value));
+            }
+        }
+        None
+    }
+}
+
+/// The value of the first property of that name.
+pub fn get<'a>(text: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    Properties::new(text).find(|(found, _)| *found == name.as_bytes()).map(|(_, value)| value)
+}
+
+/// Adds a property at the end of `text`, which stays as it is when that fails.
+pub fn append(text: &mut Vec<u8>, name: &[u8], value: &[u8]) -> Result<(), PropertyError> {
+    if name.is_empty() {
+        return Err(PropertyError::NoName);
+    }
+    if [name, value].iter().any(|part| memchr::memchr2(NAME_END, ENTRY_END, part).is_some()) {
+        return Err(PropertyError::Separator);
+    }
+    let unfinished = text.last().is_some_and(|last| *last != ENTRY_END);
+    if text.len() + usize::from(unfinished) + name.len() + value.len() + 2 > limits::PROPERTIES_BYTES_MAX {
+        return Err(PropertyError::TooLarge);
+    }
+    if unfinished {
+        text.push(ENTRY_END);
+    }
+    text.extend_from_slice(name);
+    text.push(NAME_END);
+    text.extend_from_slice(value);
+    text.push(ENTRY_END);
+    Ok(())
+}
+
+/// The keys in a `KEYS` property or in a record's key: separated by blanks.
+pub fn keys(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split(|byte| *byte == b' ').filter(|key| !key.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &[u8]) -> Vec<(&[u8], &[u8])> {
+        Properties::new(text).collect()
+    }
+
+    #[test]
+    fn what_was_added_is_read_in_order() {
+        let mut text = Vec::new();
+        for (name, value) in [("KEYS", "a b"), ("empty", ""), ("KEYS", "second")] {
+            append(&mut text, name.as_bytes(), value.as_bytes()).unwrap();
+        }
+        assert_eq!(text, b"KEYS\x01a b\x02empty\x01\x02KEYS\x01second\x02");
+        assert_eq!(read(&text), [(&b"KEYS"[..], &b"a b"[..]), (b"empty", b""), (b"KEYS", b"second")]);
+        assert_eq!(get(&text, names::KEYS), Some(&b"a b"[..]));
+        assert_eq!(get(&text, "KEY"), None);
+    }
+
+    #[test]
+    fn a_missing_last_separator_is_no_fault() {
+        let mut text = b"a\x011\x02b\x012".to_vec();
+        assert_eq!(read(&text), [(&b"a"[..], &b"1"[..]), (b"b", b"2")]);
+        append(&mut text, b"c", b"3").unwrap();
+        assert_eq!(text, b"a\x011\x02b\x012\x02c\x013\x02");
+    }
+
+    #[test]
+    fn what_is_no_property_is_passed_over() {
+        assert_eq!(
+            read(b"\x02\x02no separator\x02\x01no name\x02two\x01of\x01them\x02a\x01b"),
+            [(&b"a"[..], &b"b"[..])]
+        );
+        assert_eq!(read(b"\x01\x02\x01"), []);
+    }
+
+    #[test]
+    fn what_would_break_the_text_is_refused() {
+        let mut text = b"a\x01b".to_vec();
+        assert_eq!(append(&mut text, b"", b"x"), Err(PropertyError::NoName));
+        assert_eq!(append(&mut text, b"n\x01", b"x"), Err(PropertyError::Separator));
+        assert_eq!(append(&mut text, b"n", b"\x02"), Err(PropertyError::Separator));
+        let most = limits::PROPERTIES_BYTES_MAX - text.len() - 1 - 3;
+        assert_eq!(append(&mut text, b"n", &vec![b'x'; most + 1]), Err(PropertyError::TooLarge));
+        assert_eq!(text, b"a\x01b");
+        assert_eq!(append(&mut text, b"n", &vec![b'x'; most]), Ok(()));
+        assert_eq!(text.len(), limits::PROPERTIES_BYTES_MAX);
+    }
+
+    #[test]
+    fn keys_are_separated_by_any_number_of_blanks() {
+        assert_eq!(keys(b"  a bc   d ").collect::<Vec<_>>(), [&b"a"[..], b"bc", b"d"]);
+        assert_eq!(keys(b" ").count(), 0);
+    }
+}
