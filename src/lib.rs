@@ -5,6 +5,7 @@
 // Every future here stays on the executor that made it, so the `Send` bound that this lint asks for is never wanted.
 #![allow(async_fn_in_trait)]
 
+pub mod access;
 pub mod api;
 pub mod broker;
 pub mod cli;

@@ -1,0 +1,175 @@
+//! The file of keys, read again when it has changed.
+
+use std::fs;
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::keys::{AccessError, AccessKeys};
+use crate::types::MonotonicTime;
+
+/// The file is looked at no more often than this.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// A file of keys, and what it said when it was last readable. Owned by one shard; reading blocks, which a small file
+/// once a second at most may.
+#[derive(Debug)]
+pub struct AccessFile {
+    path: PathBuf,
+    keys: Rc<AccessKeys>,
+    /// As of the last look, whether what was found could be used or not: a broken file is told once.
+    seen: Option<Stamp>,
+    looked_at: MonotonicTime,
+}
+
+/// What changes when a file does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    modified: (i64, i64),
+    changed: (i64, i64),
+    bytes: u64,
+    inode: u64,
+}
+
+/// What is wrong with a file that can be used nevertheless.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FileWarning {
+    #[error("{path} can be read by others (mode {mode:o}), and secrets are in it: chmod 600 {path}")]
+    ReadableByOthers { path: String, mode: u32 },
+}
+
+/// What a look at the file has found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refreshed {
+    Unchanged,
+    Read {
+        warning: Option<FileWarning>,
+    },
+    /// The keys are those from before.
+    Failed(AccessError),
+}
+
+impl AccessFile {
+    /// Reads the file for the first time.
+    pub fn open(path: &Path, now: MonotonicTime) -> Result<(Self, Option<FileWarning>), AccessError> {
+        let (keys, stamp, warning) = read(path)?;
+        let file = Self { path: path.to_owned(), keys: Rc::new(keys), seen: Some(stamp), looked_at: now };
+        Ok((file, warning))
+    }
+
+    /// Reads the file again if it has changed, at most once a second. To be called now and then.
+    pub fn refresh(&mut self, now: MonotonicTime) -> Refreshed {
+        if now.since(self.looked_at) < LOOK_INTERVAL {
+            return Refreshed::Unchanged;
+        }
+        self.looked_at = now;
+        let found = fs::metadata(&self.path).ok().map(|metadata| Stamp::of(&metadata));
+        if found == self.seen {
+            return Refreshed::Unchanged;
+        }
+        self.seen = found;
+        match read(&self.path) {
+            Ok((keys, stamp, warning)) => {
+                self.seen = Some(stamp);
+                self.keys = Rc::new(keys);
+                Refreshed::Read { warning }
+            }
+            Err(error) => Refreshed::Failed(error),
+        }
+    }
+
+    pub fn keys(&self) -> &Rc<AccessKeys> {
+        &self.keys
+    }
+}
+
+impl Stamp {
+    fn of(metadata: &fs::Metadata) -> Self {
+        Self {
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+            bytes: metadata.len(),
+            inode: metadata.ino(),
+        }
+    }
+}
+
+/// The keys in a file, and what the file was when they were read.
+fn read(path: &Path) -> Result<(AccessKeys, Stamp, Option<FileWarning>), AccessError> {
+    let shown = || path.display().to_string();
+    let unreadable =
+        |error: std::io::Error| AccessError::Unreadable { path: shown(), reason: error.to_string() };
+    let file = fs::File::open(path).map_err(unreadable)?;
+    // Before the text: a change between the two is seen at the next look.
+    let metadata = file.metadata().map_err(unreadable)?;
+    let mut text = String::new();
+    let bytes = file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(unreadable)? as u64;
+    if bytes > FILE_BYTES_MAX {
+        return Err(AccessError::TooLarge {
+            path: shown(),
+            bytes: metadata.len().max(bytes),
+            most: FILE_BYTES_MAX,
+        });
+    }
+    let mode = metadata.mode() & 0o777;
+    let warning = (mode & 0o044 != 0).then(|| FileWarning::ReadableByOthers { path: shown(), mode });
+    Ok((AccessKeys::parse(&text)?, Stamp::of(&metadata), warning))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn write(path: &Path, id: &str) {
+        fs::write(path, format!("[[keys]]\nid = \"{id}\"\nsecret = \"s\"\n")).expect("writable");
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("ours");
+    }
+
+    #[test]
+    fn a_change_is_seen_within_a_second_and_a_broken_file_changes_nothing() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("keys.toml");
+        write(&path, "one");
+        let (mut file, warning) = AccessFile::open(&path, MonotonicTime(0)).expect("readable");
+        assert_eq!(warning, None);
+        assert_eq!(file.refresh(MonotonicTime(SECOND)), Refreshed::Unchanged);
+        write(&path, "three");
+        assert_eq!(file.refresh(MonotonicTime(2 * SECOND - 1)), Refreshed::Unchanged);
+        assert_eq!(file.refresh(MonotonicTime(2 * SECOND)), Refreshed::Read { warning: None });
+        assert!(file.keys().find("three").is_some() && file.keys().find("one").is_none());
+        fs::write(&path, "[[keys]").expect("writable");
+        assert!(matches!(
+            file.refresh(MonotonicTime(3 * SECOND)),
+            Refreshed::Failed(AccessError::Syntax { .. })
+        ));
+        assert_eq!(file.refresh(MonotonicTime(4 * SECOND)), Refreshed::Unchanged, "told once");
+        assert!(file.keys().find("three").is_some());
+        fs::remove_file(&path).expect("ours");
+        assert!(matches!(
+            file.refresh(MonotonicTime(5 * SECOND)),
+            Refreshed::Failed(AccessError::Unreadable { .. })
+        ));
+        write(&path, "four");
+        assert_eq!(file.refresh(MonotonicTime(6 * SECOND)), Refreshed::Read { warning: None });
+        assert!(file.keys().find("four").is_some());
+    }
+
+    #[test]
+    fn a_file_for_everyone_is_warned_of() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("keys.toml");
+        write(&path, "one");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("ours");
+        let (_, warning) = AccessFile::open(&path, MonotonicTime(0)).expect("readable");
+        let text = warning.expect("others can read it").to_string();
+        assert!(text.contains("mode 644") && text.contains("chmod 600"), "{text}");
+        let missing = AccessFile::open(&directory.path().join("none"), MonotonicTime(0)).expect_err("none");
+        assert!(missing.to_string().contains("cannot be read"), "{missing}");
+    }
+}
