@@ -58,6 +58,14 @@ pub const GROUPS_MAX: usize = 16_384;
 pub const GROUP_MEMBERS_MAX: usize = 1_024;
 /// Committed offsets over all groups on one shard.
 pub const SHARD_OFFSETS_MAX: usize = 1_048_576;
+/// Messages of one receive over HTTP, and receipt handles of one acknowledgement: what the vendor's HTTP clients are told.
+pub const HTTP_RECEIVE_MESSAGES_MAX: usize = 16;
+/// The longest wait of a receive over HTTP, seconds; its clients' sockets time out after 60.
+pub const HTTP_RECEIVE_WAIT_SECONDS_MAX: u64 = 30;
+pub const RECEIPT_HANDLE_BYTES_MAX: usize = 1_024;
+pub const INSTANCE_NAME_BYTES_MAX: usize = 64;
+/// Tags in a filter.
+pub const FILTER_TAGS_MAX: usize = 256;
 /// Session time-out of a group member, milliseconds.
 pub const SESSION_TIMEOUT_MS_MIN: u32 = 1_000;
 pub const SESSION_TIMEOUT_MS_MAX: u32 = 300_000;
@@ -89,6 +97,15 @@ pub const FORWARDED_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Requests waiting in a shard's mailbox.
 pub const MAILBOX_REQUESTS_MAX: usize = 1_024;
 
+/// Request line and header fields of an HTTP request: a filter of long tags is the largest thing that belongs there.
+pub const HTTP_HEADER_BYTES_MAX: usize = 64 * 1024;
+/// Body of an HTTP request: the largest message with half as much again for what XML escapes.
+pub const HTTP_BODY_BYTES_MAX: usize = 6 * 1024 * 1024;
+/// Depth of elements in an XML document; the protocol's have three.
+pub const XML_DEPTH_MAX: usize = 16;
+/// Bodies of HTTP requests that a shard holds, complete or not.
+pub const SHARD_HTTP_BODY_BYTES_MAX: usize = 256 * 1024 * 1024;
+
 const _: () = assert!(PIECE_BYTES.is_multiple_of(BLOCK_BYTES));
 const _: () = assert!(GROUP_BYTES_MAX.is_multiple_of(PIECE_BYTES));
 const _: () = assert!(READ_BYTES.is_multiple_of(BLOCK_BYTES));
@@ -100,3 +117,9 @@ const _: () = assert!(BATCH_BYTES_MAX + ENVELOPE_BYTES_MAX <= FRAME_BYTES_MAX);
 const _: () = assert!((PLACED_BYTES_MAX + 2 * BLOCK_BYTES) as u64 <= SEGMENT_BYTES_MIN);
 const _: () = assert!(FETCH_BYTES_MAX + BATCH_BYTES_MAX <= CONNECTION_ANSWER_BYTES_MAX);
 const _: () = assert!(KEY_BYTES_MAX <= u16::MAX as usize && PROPERTIES_BYTES_MAX <= u16::MAX as usize);
+const _: () = assert!(BODY_BYTES_MAX + TAG_BYTES_MAX + PROPERTIES_BYTES_MAX + 4096 <= HTTP_BODY_BYTES_MAX);
+const _: () =
+    assert!(HTTP_RECEIVE_MESSAGES_MAX * (RECEIPT_HANDLE_BYTES_MAX + 64) + 4096 <= HTTP_BODY_BYTES_MAX);
+const _: () = assert!(HTTP_RECEIVE_MESSAGES_MAX <= u8::MAX as usize);
+const _: () = assert!(HTTP_RECEIVE_MESSAGES_MAX <= RECEIVE_MESSAGES_MAX as usize);
+const _: () = assert!(HTTP_RECEIVE_WAIT_SECONDS_MAX * 1_000 <= RECEIVE_WAIT_MS_MAX as u64);

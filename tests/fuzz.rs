@@ -4,7 +4,7 @@
 use std::panic::catch_unwind;
 use std::time::{Duration, Instant};
 
-use turbopump::testing::fuzz::{native, storage};
+use turbopump::testing::fuzz::{http, native, storage};
 use turbopump::testing::{Random, generators};
 use turbopump::types::Timestamp;
 
@@ -99,4 +99,100 @@ fn logs() {
 #[test]
 fn frames() {
     run("frames", |seed| native::fuzz_frame(&noisy(seed)));
+}
+
+/// Pieces of what HTTP clients send, shuffled, with noise between them.
+fn shuffled(seed: u64, pieces: &[&str]) -> Vec<u8> {
+    let mut random = Random::new(seed);
+    let mut bytes = Vec::new();
+    for _ in 0..random.index(30) {
+        bytes.extend_from_slice(pieces[random.index(pieces.len())].as_bytes());
+        if random.chance(0.05) {
+            let noise = random.index(4);
+            bytes.extend(random.bytes(noise));
+        }
+    }
+    bytes
+}
+
+#[test]
+fn documents() {
+    const PARTS: [&str; 24] = [
+        "<Message>",
+        "</Message>",
+        "<MessageBody>",
+        "</MessageBody>",
+        "<Properties>",
+        "</Properties>",
+        "<MessageTag/>",
+        "<MessageTag>",
+        "</MessageTag>",
+        "<ReceiptHandles>",
+        "</ReceiptHandles>",
+        "<ReceiptHandle>",
+        "</ReceiptHandle>",
+        "<x:Message xmlns:x=\"u\">",
+        "<![CDATA[",
+        "]]>",
+        "&amp;",
+        "&#13;",
+        "&#x41;",
+        "<!--",
+        "-->",
+        "text",
+        "a:b|",
+        "<?p ?>",
+    ];
+    run("documents", |seed| {
+        // Half of them are wellformed around their middle, or almost none would be understood.
+        let mut bytes = shuffled(seed, &PARTS);
+        if seed % 2 == 0 {
+            let root = if seed % 4 == 0 { "Message" } else { "ReceiptHandles" };
+            let child = if seed % 4 == 0 { "MessageBody" } else { "ReceiptHandle" };
+            let inner = String::from_utf8_lossy(&shuffled(seed, &PARTS[14..])).into_owned();
+            bytes = format!("<{root}><{child}>x{inner}</{child}></{root}>").into_bytes();
+        }
+        http::fuzz_document(&bytes);
+        http::fuzz_body(&bytes);
+        http::fuzz_body(&noisy(seed));
+    });
+}
+
+#[test]
+fn properties() {
+    run("properties", |seed| {
+        http::fuzz_properties(&shuffled(
+            seed,
+            &["KEYS", ":", "|", "a", "b:1|", "__TransCheckT:3", "\u{e9}", "&"],
+        ));
+    });
+}
+
+#[test]
+fn targets() {
+    run("targets", |seed| {
+        const PARTS: [&str; 20] = [
+            "/topics/",
+            "/messages",
+            "?",
+            "&",
+            "=",
+            "consumer=g",
+            "numOfMessages=",
+            "waitseconds=",
+            "tag=",
+            "trans=order",
+            "trans=commit",
+            "ns=i",
+            "%7C%7C",
+            "||",
+            "+",
+            "%",
+            "16",
+            "30",
+            "a",
+            "#",
+        ];
+        http::fuzz_target(&shuffled(seed, &PARTS));
+    });
 }

@@ -1,4 +1,5 @@
 //! Fuzz targets: plain functions over bytes. `cargo test` runs each with a few seeds; a fuzzer runs them for hours.
 
+pub mod http;
 pub mod native;
 pub mod storage;

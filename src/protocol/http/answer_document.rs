@@ -1,0 +1,215 @@
+//! The documents that answers carry.
+//!
+//! XML 1.0 cannot tell every byte: control characters but three have no form at all, not even as a numeric reference, and
+//! bytes that are no UTF-8 are none of its business. A body that came by another protocol and cannot be told is sent in
+//! base64 with the property [`BODY_ENCODING`] saying so: nothing is lost, and no reader mistakes mangled text for the
+//! message. `MessageBodyMD5` is that of the stored bytes either way. In tags and messages of errors, which people read,
+//! such a character becomes U+FFFD.
+//!
+//! The Python client takes the first child of an element for its whole text, and an element without children for a
+//! missing one. So text is escaped rather than put in a CDATA section, and an empty body is written as an empty comment.
+
+use std::fmt::Write as _;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use md5::{Digest as _, Md5};
+
+use super::error::{ErrorCode, HttpError};
+use super::properties::Properties;
+use super::request_id::RequestId;
+use super::xml::is_xml_character;
+use crate::types::Timestamp;
+
+pub const NAMESPACE: &str = "http://mq.aliyuncs.com/doc/v1/";
+/// The property that says how a body was encoded because XML cannot tell it.
+pub const BODY_ENCODING: &str = "__BODYENCODING";
+
+const PROLOGUE: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n";
+
+/// What a publisher is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublishedMessage {
+    pub message_id: String,
+    /// Of a transaction's half only: what commits it or rolls it back.
+    pub receipt_handle: Option<String>,
+}
+
+/// What a consumer gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeliveredMessage {
+    pub message_id: String,
+    pub receipt_handle: String,
+    pub body: Bytes,
+    pub tag: Option<String>,
+    pub properties: Properties,
+    pub publish_time: Timestamp,
+    pub first_consume_time: Timestamp,
+    /// The end of the lease.
+    pub next_consume_time: Timestamp,
+    /// Deliveries so far, this one included.
+    pub attempt: u32,
+}
+
+/// A receipt handle that was not acknowledged, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HandleFailure {
+    pub receipt_handle: String,
+    pub code: ErrorCode,
+    pub message: String,
+}
+
+/// The check value of a body: MD5 in upper-case hexadecimal digits.
+pub fn body_md5(body: &[u8]) -> String {
+    let mut text = String::with_capacity(32);
+    for byte in Md5::digest(body) {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02X}");
+    }
+    text
+}
+
+/// The `Message` that answers a publish; `md5` is the [`body_md5`] of what was published.
+pub fn write_published(published: &PublishedMessage, md5: &str) -> String {
+    let mut document = Document::new("Message", 256);
+    document.element("MessageId", &published.message_id);
+    document.element("MessageBodyMD5", md5);
+    if let Some(handle) = &published.receipt_handle {
+        document.element("ReceiptHandle", handle);
+    }
+    document.finish()
+}
+
+/// The `Messages` that answer a consume.
+pub fn write_messages(messages: &[DeliveredMessage]) -> String {
+    let bytes = messages.iter().map(|message| message.body.len() + 1024).sum();
+    let mut document = Document::new("Messages", bytes);
+    for message in messages {
+        document.open("Message");
+        document.message(message);
+        document.close("Message");
+    }
+    document.finish()
+}
+
+/// The `Error` that answers what was not carried out. `host` is where the request was sent, as the client named it.
+pub fn write_error(error: &HttpError, request_id: RequestId, host: &str) -> String {
+    let mut document = Document::new("Error", 512);
+    document.element("Code", error.code.name());
+    document.element("Message", &error.message);
+    document.element("RequestId", &request_id.to_string());
+    document.element("HostId", host);
+    document.finish()
+}
+
+/// The `Errors` that answer an acknowledgement of which some or all handles failed. An entry holds these three elements
+/// and no other: the client calls anything else damaged.
+pub fn write_errors(failures: &[HandleFailure]) -> String {
+    let mut document = Document::new("Errors", failures.len() * 512);
+    for failure in failures {
+        document.open("Error");
+        document.element("ErrorCode", failure.code.name());
+        document.element("ErrorMessage", &failure.message);
+        document.element("ReceiptHandle", &failure.receipt_handle);
+        document.close("Error");
+    }
+    document.finish()
+}
+
+/// A document that is being written.
+struct Document {
+    root: &'static str,
+    text: String,
+}
+
+impl Document {
+    fn new(root: &'static str, bytes: usize) -> Self {
+        let mut text = String::with_capacity(PROLOGUE.len() + NAMESPACE.len() + 64 + bytes);
+        text.extend([PROLOGUE, "<", root, " xmlns=\"", NAMESPACE, "\">"]);
+        Self { root, text }
+    }
+
+    fn finish(mut self) -> String {
+        self.close(self.root);
+        self.text
+    }
+
+    fn open(&mut self, name: &str) {
+        self.text.extend(["<", name, ">"]);
+    }
+
+    fn close(&mut self, name: &str) {
+        self.text.extend(["</", name, ">"]);
+    }
+
+    /// An element with text in it. Clients take one without for a missing one.
+    fn element(&mut self, name: &str, text: &str) {
+        self.open(name);
+        if text.is_empty() {
+            self.text.push_str("<!---->");
+        }
+        escape(text, &mut self.text);
+        self.close(name);
+    }
+
+    fn number(&mut self, name: &str, value: u64) {
+        self.open(name);
+        let _ = write!(self.text, "{value}");
+        self.close(name);
+    }
+
+    fn message(&mut self, message: &DeliveredMessage) {
+        self.element("MessageId", &message.message_id);
+        self.element("MessageBodyMD5", &body_md5(&message.body));
+        let mut properties = String::new();
+        message.properties.write(&mut properties);
+        match tellable(&message.body) {
+            Some(text) => self.element("MessageBody", text),
+            None => {
+                self.element("MessageBody", &STANDARD.encode(&message.body));
+                properties.extend([BODY_ENCODING, ":base64|"]);
+            }
+        }
+        self.element("ReceiptHandle", &message.receipt_handle);
+        self.number("PublishTime", message.publish_time.0);
+        self.number("FirstConsumeTime", message.first_consume_time.0);
+        self.number("NextConsumeTime", message.next_consume_time.0);
+        self.number("ConsumedTimes", message.attempt.into());
+        if let Some(tag) = message.tag.as_deref().filter(|tag| !tag.is_empty()) {
+            self.element("MessageTag", tag);
+        }
+        if !properties.is_empty() {
+            self.element("Properties", &properties);
+        }
+    }
+}
+
+/// The body as text, if XML can tell it.
+fn tellable(body: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(body).ok()?;
+    text.chars().all(is_xml_character).then_some(text)
+}
+
+/// Appends text so that a reader gets it back. A carriage return needs its number, or it is read as a line feed.
+fn escape(text: &str, output: &mut String) {
+    let mut plain_from = 0;
+    for (index, character) in text.char_indices() {
+        let written = match character {
+            '&' => "&amp;",
+            '<' => "&lt;",
+            '>' => "&gt;",
+            '"' => "&quot;",
+            '\r' => "&#13;",
+            character if is_xml_character(character) => continue,
+            _ => "\u{FFFD}",
+        };
+        output.push_str(&text[plain_from..index]);
+        output.push_str(written);
+        plain_from = index + character.len_utf8();
+    }
+    output.push_str(&text[plain_from..]);
+}
+
+#[cfg(test)]
+mod tests;

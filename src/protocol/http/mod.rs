@@ -1,0 +1,36 @@
+//! The HTTP access protocol of RocketMQ, as the vendor's `mq_http_sdk` packages speak it. Nothing here opens a socket or
+//! waits: a request's parts come in, an answer goes out, and [`Backend`] is what carries calls out.
+//!
+//! | file | what it knows |
+//! | --- | --- |
+//! | `target` | method, path and query to a [`Call`] |
+//! | `xml`, `request_document`, `answer_document` | the documents in both directions |
+//! | `properties` | `key:value\|` and the names that mean something |
+//! | `signature` | who sent a request |
+//! | `error`, `request_id` | codes, statuses, what an answer is called |
+//! | `service` | the order of the checks, and the answers' form |
+
+mod answer_document;
+mod error;
+mod properties;
+mod request_document;
+mod request_id;
+mod service;
+mod signature;
+mod target;
+mod xml;
+
+pub use answer_document::{
+    BODY_ENCODING, DeliveredMessage, HandleFailure, NAMESPACE, PublishedMessage, body_md5, write_error,
+    write_errors, write_messages, write_published,
+};
+pub use error::{ErrorCode, HttpError, code_of};
+pub use properties::{
+    KEYS, Properties, PropertiesError, SHARDING_KEY, START_DELIVERY_TIME, TRANSACTION_CHECK_SECONDS,
+};
+pub use request_document::{PublishRequest, parse_publish, parse_receipt_handles};
+pub use request_id::{RequestId, RequestIds};
+pub use service::{Admitted, Backend, HttpService, NoBackend};
+pub use signature::{SKEW_MAX, SignatureError, SignedRequest, sign};
+pub use target::{AcknowledgeMode, Call, Consume, ConsumeMode, InstanceName, METHODS, TopicReference};
+pub use xml::DocumentError;

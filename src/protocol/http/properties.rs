@@ -1,0 +1,178 @@
+//! Properties of a message in their text form: `key:value|key:value|`.
+//!
+//! Neither keys nor values can hold `:` or `|`, and there is no escape. Reading refuses what does not split into pairs:
+//! a property that vanished silently would be missed far from here. Writing leaves out pairs that came by another
+//! protocol and cannot be told in this form; a reader of this one would take them for others.
+
+use std::time::Duration;
+
+use super::xml::is_xml_character;
+use crate::types::Timestamp;
+
+/// The business key that a message can be found by.
+pub const KEYS: &str = "KEYS";
+/// Messages with the same one go to the same queue.
+pub const SHARDING_KEY: &str = "__SHARDINGKEY";
+/// When a message may be delivered first, milliseconds since the epoch.
+pub const START_DELIVERY_TIME: &str = "__STARTDELIVERTIME";
+/// Marks a transaction message: seconds until its producer is asked about it.
+pub const TRANSACTION_CHECK_SECONDS: &str = "__TransCheckT";
+
+/// Why a text is no list of properties.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PropertiesError {
+    #[error(
+        "`{pair}` is no property: it should be KEY:VALUE, neither of them empty nor with `:` or `|` in it"
+    )]
+    Pair { pair: String },
+    #[error("the property `{key}` is given twice")]
+    Twice { key: String },
+    #[error("the property `{key}` is a number, not `{value}`")]
+    Number { key: &'static str, value: String },
+}
+
+/// Pairs in the order in which they were given, no key twice, nothing empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Properties(Vec<(String, String)>);
+
+impl Properties {
+    /// Reads the text form. Empty parts are none: a trailing bar is the rule.
+    pub fn parse(text: &str) -> Result<Self, PropertiesError> {
+        let mut properties = Self::default();
+        for pair in text.split('|').filter(|pair| !pair.is_empty()) {
+            let parts = pair.split_once(':');
+            let Some((key, value)) = parts.filter(|(key, value)| is_tellable(key) && is_tellable(value))
+            else {
+                return Err(PropertiesError::Pair { pair: pair.chars().take(256).collect() });
+            };
+            properties.0.push((key.to_owned(), value.to_owned()));
+        }
+        // Sorting finds a double among thousands of keys without comparing each with each.
+        let mut keys: Vec<_> = properties.0.iter().map(|(key, _)| key).collect();
+        keys.sort_unstable();
+        match keys.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(pair) => Err(PropertiesError::Twice { key: pair[0].clone() }),
+            None => Ok(properties),
+        }
+    }
+
+    /// Appends the text form of every pair that has one.
+    pub fn write(&self, output: &mut String) {
+        for (key, value) in &self.0 {
+            if is_tellable(key) && is_tellable(value) {
+                output.extend([key, ":", value, "|"]);
+            }
+        }
+    }
+
+    /// Adds a property, or gives it another value.
+    pub fn set(&mut self, key: impl Into<String>, value: impl Into<String>) {
+        let (key, value) = (key.into(), value.into());
+        match self.0.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, known)) => *known = value,
+            None => self.0.push((key, value)),
+        }
+    }
+
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.0.iter().find(|(known, _)| known == key).map(|(_, value)| value.as_str())
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn keys(&self) -> Option<&str> {
+        self.get(KEYS)
+    }
+
+    pub fn sharding_key(&self) -> Option<&str> {
+        self.get(SHARDING_KEY)
+    }
+
+    /// When the message may be delivered first; a time that has passed means at once.
+    pub fn start_delivery_time(&self) -> Result<Option<Timestamp>, PropertiesError> {
+        Ok(self.number(START_DELIVERY_TIME)?.map(Timestamp))
+    }
+
+    /// `Some` makes a message the half of a transaction, whose producer is asked about it after this time.
+    pub fn transaction_check_after(&self) -> Result<Option<Duration>, PropertiesError> {
+        Ok(self.number(TRANSACTION_CHECK_SECONDS)?.map(Duration::from_secs))
+    }
+
+    fn number(&self, key: &'static str) -> Result<Option<u64>, PropertiesError> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let digits = value.bytes().all(|byte| byte.is_ascii_digit());
+        let number = value.parse().ok().filter(|_| digits);
+        number.map(Some).ok_or_else(|| PropertiesError::Number { key, value: value.to_owned() })
+    }
+}
+
+/// Whether a key or a value has a text form.
+fn is_tellable(part: &str) -> bool {
+    let is_plain = |character: char| character != ':' && character != '|' && is_xml_character(character);
+    !part.is_empty() && part.chars().all(is_plain)
+}
+
+impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Properties {
+    /// A key's last value wins.
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
+        let mut properties = Self::default();
+        pairs.into_iter().for_each(|(key, value)| properties.set(key, value));
+        properties
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(properties: &Properties) -> String {
+        let mut text = String::new();
+        properties.write(&mut text);
+        text
+    }
+
+    #[test]
+    fn pairs_survive_both_ways() {
+        let text = "KEYS:k|b:2|a: 1 |__SHARDINGKEY:s|";
+        let properties = Properties::parse(text).expect("well formed");
+        assert_eq!(written(&properties), text);
+        assert_eq!((properties.keys(), properties.sharding_key()), (Some("k"), Some("s")));
+        assert_eq!((properties.get("a"), properties.get("c")), (Some(" 1 "), None));
+        for (text, same) in [("", ""), ("||", ""), ("a:1", "a:1|"), ("|a:1||b:2", "a:1|b:2|")] {
+            assert_eq!(written(&Properties::parse(text).expect(text)), same);
+        }
+    }
+
+    #[test]
+    fn what_is_no_pair_is_refused() {
+        for text in ["a", "a:", ":1", "a:1:2", "b:1|a", ":", "a:\u{1}"] {
+            assert!(matches!(Properties::parse(text), Err(PropertiesError::Pair { .. })), "{text}");
+        }
+        assert_eq!(Properties::parse("a:1|b:2|a:1|"), Err(PropertiesError::Twice { key: "a".into() }));
+    }
+
+    #[test]
+    fn what_has_no_text_form_is_left_out() {
+        let pairs = [("url", "http://x"), ("a", "1"), ("", "2"), ("b", ""), ("c|d", "3"), ("e", "\u{0}")];
+        assert_eq!(written(&pairs.into_iter().collect()), "a:1|");
+    }
+
+    #[test]
+    fn numbers_are_numbers() {
+        let properties =
+            Properties::parse("__STARTDELIVERTIME:1700000000123|__TransCheckT:10|").expect("pairs");
+        assert_eq!(properties.start_delivery_time(), Ok(Some(Timestamp(1_700_000_000_123))));
+        assert_eq!(properties.transaction_check_after(), Ok(Some(Duration::from_secs(10))));
+        assert_eq!(Properties::default().start_delivery_time(), Ok(None));
+        for value in ["soon", "-1", "+1", "1.5", "99999999999999999999"] {
+            let properties: Properties = [(START_DELIVERY_TIME, value)].into_iter().collect();
+            assert!(properties.start_delivery_time().is_err(), "{value}");
+        }
+    }
+}

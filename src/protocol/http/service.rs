@@ -1,0 +1,244 @@
+//! A request from its head to its answer: which call, from whom, may they, what does the body say, carry it out, say it
+//! in a document. Who drives a connection calls [`admit`](HttpService::admit) with the head, reads the body only if that
+//! succeeds, and calls [`answer`](HttpService::answer).
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE, HOST};
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, Response, StatusCode};
+
+use super::answer_document::{
+    DeliveredMessage, HandleFailure, PublishedMessage, body_md5, write_error, write_errors, write_messages,
+    write_published,
+};
+use super::error::{ErrorCode, HttpError};
+use super::request_document::{PublishRequest, parse_publish, parse_receipt_handles};
+use super::request_id::{RequestId, RequestIds};
+use super::signature::{SignedRequest, check_body_digest};
+use super::target::{AcknowledgeMode, Call, Consume, ConsumeMode, METHODS, TopicReference};
+use crate::access::{AccessFile, AccessKey, Refreshed};
+use crate::clock::SharedClock;
+use crate::types::{GroupName, ShardId};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-mq-request-id");
+const VERSION: HeaderName = HeaderName::from_static("x-mq-version");
+const VERSION_VALUE: HeaderValue = HeaderValue::from_static("2015-06-06");
+const XML: HeaderValue = HeaderValue::from_static("text/xml;charset=UTF-8");
+/// A name of a host has at most 253 characters; a port and brackets come to it.
+const HOST_SHOWN_MAX: usize = 300;
+
+/// What carries calls out. It answers in the vocabulary of this protocol's documents; the rules are the broker's.
+pub trait Backend {
+    /// Stores a message; the answer means that it has the level configured.
+    async fn publish(
+        &self,
+        topic: &TopicReference,
+        message: PublishRequest,
+    ) -> Result<PublishedMessage, HttpError>;
+
+    /// Leases messages, or waits for some. None is no error here.
+    async fn consume(&self, consume: &Consume) -> Result<Vec<DeliveredMessage>, HttpError>;
+
+    /// Ends leases. Handles that are not among the failures were acknowledged.
+    async fn acknowledge(
+        &self,
+        topic: &TopicReference,
+        group: &GroupName,
+        mode: AcknowledgeMode,
+        handles: &[String],
+    ) -> Result<Vec<HandleFailure>, HttpError>;
+}
+
+/// Carries nothing out.
+pub struct NoBackend;
+
+/// The protocol on one shard.
+pub struct HttpService<B> {
+    backend: B,
+    clock: SharedClock,
+    ids: RequestIds,
+    /// `None`: everybody may do everything.
+    access: Option<RefCell<AccessFile>>,
+}
+
+/// A request whose head is fine: its body may be read.
+#[derive(Debug)]
+pub struct Admitted {
+    call: Call,
+    id: RequestId,
+}
+
+impl<B: Backend> HttpService<B> {
+    pub fn new(backend: B, shard: ShardId, clock: SharedClock, access: Option<AccessFile>) -> Self {
+        Self { backend, clock, ids: RequestIds::new(shard), access: access.map(RefCell::new) }
+    }
+
+    /// Looks whether the file of keys has changed. To be called about once a second.
+    pub fn tick(&self) -> Refreshed {
+        match &self.access {
+            Some(access) => access.borrow_mut().refresh(self.clock.monotonic()),
+            None => Refreshed::Unchanged,
+        }
+    }
+
+    /// Judges a request by its head.
+    pub fn admit(&self, head: &Parts) -> Result<Admitted, HttpError> {
+        let call = self.check_head(head)?;
+        Ok(Admitted { call, id: self.ids.next(self.clock.now()) })
+    }
+
+    /// The answer to a request that was not admitted, or whose body could not be read.
+    pub fn refuse(&self, head: &Parts, error: &HttpError) -> Response<Bytes> {
+        refusal(head, self.ids.next(self.clock.now()), error)
+    }
+
+    /// Carries an admitted request out.
+    pub async fn answer(&self, admitted: Admitted, head: &Parts, body: Bytes) -> Response<Bytes> {
+        let Admitted { call, id } = admitted;
+        match self.carry_out(&call, head, body).await {
+            Ok((status, document)) => response(status, id, document),
+            Err(error) => refusal(head, id, &error),
+        }
+    }
+
+    fn check_head(&self, head: &Parts) -> Result<Call, HttpError> {
+        let target = target_of(head);
+        // The sender first: a stranger learns nothing about what is asked for, not even whether it makes sense.
+        let key = self.sender(head, target)?;
+        let call = Call::parse(&head.method, target)?;
+        if let Some(key) = key {
+            check_rules(&key, &call)?;
+        }
+        Ok(call)
+    }
+
+    /// The key that a request was signed with; `None` when none is asked for.
+    fn sender(&self, head: &Parts, target: &str) -> Result<Option<Rc<AccessKey>>, HttpError> {
+        let Some(access) = &self.access else { return Ok(None) };
+        let request = SignedRequest::read(&head.method, target, &head.headers)?;
+        let keys = access.borrow().keys().clone();
+        let key = keys.find(request.key_id).ok_or_else(|| {
+            let message = format!("the access key `{}` is not known here", request.key_id);
+            HttpError::new(ErrorCode::AccessDenied, message)
+        })?;
+        request.check(&key.secret, self.clock.now())?;
+        Ok(Some(key.clone()))
+    }
+
+    async fn carry_out(
+        &self,
+        call: &Call,
+        head: &Parts,
+        body: Bytes,
+    ) -> Result<(StatusCode, String), HttpError> {
+        check_body_digest(&head.headers, &body)?;
+        match call {
+            Call::Publish { topic } => {
+                let message = parse_publish(&body)?;
+                let md5 = body_md5(message.body.as_bytes());
+                drop(body);
+                let published = self.backend.publish(topic, message).await?;
+                Ok((StatusCode::CREATED, write_published(&published, &md5)))
+            }
+            Call::Consume(consume) => {
+                let messages = self.backend.consume(consume).await?;
+                if messages.is_empty() {
+                    let message = format!("there is no message for group {} now", consume.group);
+                    return Err(HttpError::new(ErrorCode::MessageNotExist, message));
+                }
+                Ok((StatusCode::OK, write_messages(&messages)))
+            }
+            Call::Acknowledge { topic, group, mode } => {
+                let handles = parse_receipt_handles(&body)?;
+                let failures = self.backend.acknowledge(topic, group, *mode, &handles).await?;
+                if failures.is_empty() {
+                    return Ok((StatusCode::NO_CONTENT, String::new()));
+                }
+                Ok((ErrorCode::ReceiptHandleError.status(), write_errors(&failures)))
+            }
+        }
+    }
+}
+
+/// Path and query as sent. A client that names the whole address in the request line signs the path all the same.
+fn target_of(head: &Parts) -> &str {
+    head.uri.path_and_query().map_or("", |target| target.as_str())
+}
+
+/// A transaction is its publisher's business until it is decided.
+fn check_rules(key: &AccessKey, call: &Call) -> Result<(), HttpError> {
+    let topic = call.topic().to_string();
+    let is_publishers = match call {
+        Call::Publish { .. } => true,
+        Call::Consume(consume) => consume.mode == ConsumeMode::Pop,
+        Call::Acknowledge { mode, .. } => *mode != AcknowledgeMode::Normal,
+    };
+    let (allowed, what) = match call.group() {
+        Some(group) if !is_publishers => {
+            (key.may_consume(&topic, group.as_str()), format!("consume {topic} as group {group}"))
+        }
+        _ => (key.may_publish(&topic), format!("publish to {topic}")),
+    };
+    if allowed {
+        return Ok(());
+    }
+    Err(HttpError::new(ErrorCode::AccessDenied, format!("the access key `{}` may not {what}", key.id)))
+}
+
+fn refusal(head: &Parts, id: RequestId, error: &HttpError) -> Response<Bytes> {
+    let host = head.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let host = format!("http://{}", host.chars().take(HOST_SHOWN_MAX).collect::<String>());
+    let mut response = response(error.code.status(), id, write_error(error, id, &host));
+    if error.code == ErrorCode::MethodNotAllowed {
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static(METHODS));
+    }
+    response
+}
+
+fn response(status: StatusCode, id: RequestId, document: String) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from(document));
+    *response.status_mut() = status;
+    let id = HeaderValue::from_str(&id.to_string()).expect("hexadecimal digits");
+    let headers = response.headers_mut();
+    headers.insert(REQUEST_ID, id);
+    headers.insert(VERSION, VERSION_VALUE);
+    if status != StatusCode::NO_CONTENT {
+        headers.insert(CONTENT_TYPE, XML);
+    }
+    response
+}
+
+impl NoBackend {
+    fn refusal() -> HttpError {
+        HttpError::new(
+            ErrorCode::NotImplemented,
+            "this release understands the request and cannot carry it out",
+        )
+    }
+}
+
+impl Backend for NoBackend {
+    async fn publish(&self, _: &TopicReference, _: PublishRequest) -> Result<PublishedMessage, HttpError> {
+        Err(Self::refusal())
+    }
+
+    async fn consume(&self, _: &Consume) -> Result<Vec<DeliveredMessage>, HttpError> {
+        Err(Self::refusal())
+    }
+
+    async fn acknowledge(
+        &self,
+        _: &TopicReference,
+        _: &GroupName,
+        _: AcknowledgeMode,
+        _: &[String],
+    ) -> Result<Vec<HandleFailure>, HttpError> {
+        Err(Self::refusal())
+    }
+}
+
+#[cfg(test)]
+mod tests;

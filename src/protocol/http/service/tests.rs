@@ -1,0 +1,200 @@
+use std::time::Duration;
+
+use futures_lite::future::block_on;
+use http::Request;
+
+use super::*;
+use crate::access::Secret;
+use crate::clock::Clock;
+use crate::protocol::http::sign;
+use crate::types::{MonotonicTime, Timestamp};
+
+const KEYS: &str = r#"
+    [[keys]]
+    id = "shop"
+    secret = "s1"
+    publish = ["orders", "i%*"]
+    consume = [{ topic = "orders", group = "GID-*" }]
+"#;
+/// 2023-11-14 22:13:20 UTC.
+const NOW: Timestamp = Timestamp(1_700_000_000_000);
+const DATE: &str = "Tue, 14 Nov 2023 22:13:20 GMT";
+const MESSAGE: &str = "<Message><MessageBody>abc</MessageBody></Message>";
+
+struct FixedClock;
+
+impl Clock for FixedClock {
+    fn now(&self) -> Timestamp {
+        NOW
+    }
+
+    fn monotonic(&self) -> MonotonicTime {
+        MonotonicTime(0)
+    }
+
+    fn sleep(&self, _: Duration) -> std::pin::Pin<Box<dyn Future<Output = ()>>> {
+        Box::pin(async {})
+    }
+}
+
+/// Answers from what the request says.
+struct Echo;
+
+impl Backend for Echo {
+    async fn publish(
+        &self,
+        topic: &TopicReference,
+        message: PublishRequest,
+    ) -> Result<PublishedMessage, HttpError> {
+        let receipt_handle = message.tag.map(|_| "half".to_owned());
+        Ok(PublishedMessage { message_id: topic.to_string(), receipt_handle })
+    }
+
+    async fn consume(&self, consume: &Consume) -> Result<Vec<DeliveredMessage>, HttpError> {
+        if consume.topic.topic.as_str() == "missing" {
+            return Err(HttpError::new(ErrorCode::TopicNotExist, "there is no topic `missing`"));
+        }
+        let message = DeliveredMessage {
+            message_id: "ID".into(),
+            receipt_handle: "h".into(),
+            body: Bytes::from_static(b"body"),
+            tag: None,
+            properties: Default::default(),
+            publish_time: NOW,
+            first_consume_time: NOW,
+            next_consume_time: NOW,
+            attempt: 1,
+        };
+        Ok(vec![message; usize::from(consume.count) - 1])
+    }
+
+    async fn acknowledge(
+        &self,
+        _: &TopicReference,
+        _: &GroupName,
+        _: AcknowledgeMode,
+        handles: &[String],
+    ) -> Result<Vec<HandleFailure>, HttpError> {
+        let gone = handles.iter().filter(|handle| handle.starts_with("bad"));
+        let fail = |handle: &String| HandleFailure {
+            receipt_handle: handle.clone(),
+            code: ErrorCode::ReceiptHandleError,
+            message: "the handle has expired".into(),
+        };
+        Ok(gone.map(fail).collect())
+    }
+}
+
+fn service(keys: Option<&str>) -> HttpService<Echo> {
+    let access = keys.map(|keys| {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("keys.toml");
+        std::fs::write(&path, keys).expect("writable");
+        AccessFile::open(&path, MonotonicTime(0)).expect("keys").0
+    });
+    HttpService::new(Echo, ShardId(0), Rc::new(FixedClock), access)
+}
+
+fn head(method: &str, target: &str) -> Parts {
+    let request = Request::builder().method(method).uri(target).header(HOST, "broker:8080");
+    request.body(()).expect("a request").into_parts().0
+}
+
+fn signed(method: &str, target: &str, id: &str, secret: &str) -> Parts {
+    let mut head = head(method, target);
+    head.headers.insert("date", HeaderValue::from_static(DATE));
+    let signature = sign(&Secret::new(secret), &head.method, target, &head.headers);
+    let value = HeaderValue::from_str(&format!("MQ {id}:{signature}")).expect("ASCII");
+    head.headers.insert("authorization", value);
+    head
+}
+
+/// Status, code or document.
+fn ask(service: &HttpService<Echo>, head: &Parts, body: &str) -> (u16, String) {
+    let answer = match service.admit(head) {
+        Ok(admitted) => block_on(service.answer(admitted, head, Bytes::copy_from_slice(body.as_bytes()))),
+        Err(error) => service.refuse(head, &error),
+    };
+    let id =
+        answer.headers().get(REQUEST_ID).expect("every answer has one").to_str().expect("ASCII").to_owned();
+    let text = String::from_utf8(answer.body().to_vec()).expect("UTF-8");
+    if let Some((_, rest)) = text.split_once("<RequestId>") {
+        assert!(rest.starts_with(&id) && rest.contains("<HostId>http://broker:8080</HostId>"), "{text}");
+    }
+    (answer.status().as_u16(), text)
+}
+
+#[test]
+fn calls_are_carried_out_and_answered_in_documents() {
+    let service = service(None);
+    let (status, text) = ask(&service, &head("POST", "/topics/orders/messages?ns=i"), MESSAGE);
+    assert_eq!(status, 201);
+    assert!(
+        text.contains("<MessageId>i%orders</MessageId><MessageBodyMD5>900150983CD24FB0D6963F7D28E17F72<"),
+        "{text}"
+    );
+    let (status, text) = ask(&service, &head("GET", "/topics/t/messages?consumer=g&numOfMessages=3"), "");
+    assert_eq!((status, text.matches("<Message>").count()), (200, 2));
+    let (status, text) = ask(&service, &head("GET", "/topics/t/messages?consumer=g&numOfMessages=1"), "");
+    assert!(status == 404 && text.contains("<Code>MessageNotExist</Code>"), "{text}");
+    let handles = "<ReceiptHandles><ReceiptHandle>ok</ReceiptHandle></ReceiptHandles>";
+    assert_eq!(
+        ask(&service, &head("DELETE", "/topics/t/messages?consumer=g"), handles),
+        (204, String::new())
+    );
+    let (status, text) =
+        ask(&service, &head("DELETE", "/topics/t/messages?consumer=g"), &handles.replace("ok", "bad"));
+    assert!(status == 404 && text.contains("<ReceiptHandle>bad</ReceiptHandle></Error></Errors>"), "{text}");
+}
+
+#[test]
+fn errors_come_with_their_codes() {
+    let service = service(None);
+    let cases = [
+        ("GET", "/topics/missing/messages?consumer=g", "", 404, "TopicNotExist"),
+        ("GET", "/nowhere", "", 404, "PathNotExist"),
+        ("PUT", "/topics/t/messages", "", 405, "MethodNotAllowed"),
+        ("GET", "/topics/t/messages?consumer=g&numOfMessages=many", "", 400, "InvalidArgument"),
+        ("POST", "/topics/t/messages", "<Message>", 400, "MalformedXML"),
+        ("POST", "/topics/t/messages", "<Message/>", 400, "InvalidArgument"),
+        ("DELETE", "/topics/t/messages?consumer=g", "", 400, "MalformedXML"),
+    ];
+    for (method, target, body, expected, code) in cases {
+        let (status, text) = ask(&service, &head(method, target), body);
+        assert_eq!(status, expected, "{method} {target}: {text}");
+        assert!(text.contains(&format!("<Code>{code}</Code>")), "{method} {target}: {text}");
+    }
+    let put = head("PUT", "/topics/t/messages");
+    let error = service.admit(&put).expect_err("no such method");
+    assert_eq!(service.refuse(&put, &error).headers()[ALLOW], METHODS);
+    let mut head = head("POST", "/topics/t/messages");
+    head.headers.insert("content-md5", HeaderValue::from_static("AAAA"));
+    assert_eq!(ask(&service, &head, MESSAGE).0, 400);
+}
+
+#[test]
+fn keys_are_asked_for_when_there_are_some() {
+    let service = service(Some(KEYS));
+    let denied = |head: &Parts, part: &str| {
+        let (status, text) = ask(&service, head, MESSAGE);
+        assert_eq!(status, 403, "{text}");
+        assert!(text.contains("<Code>AccessDenied</Code>") && text.contains(part), "{text}");
+    };
+    let orders = "/topics/orders/messages";
+    let by_group = |group: &str| format!("/topics/orders/messages?consumer={group}&numOfMessages=2");
+    assert_eq!(ask(&service, &signed("POST", orders, "shop", "s1"), MESSAGE).0, 201);
+    assert_eq!(ask(&service, &signed("POST", "/topics/t/messages?ns=i", "shop", "s1"), MESSAGE).0, 201);
+    assert_eq!(ask(&service, &signed("GET", &by_group("GID-1"), "shop", "s1"), "").0, 200);
+    denied(&head("POST", orders), "not signed");
+    denied(&head("GET", "/nowhere"), "not signed");
+    denied(&signed("POST", orders, "shop", "s2"), "not that of the key `shop`");
+    denied(&signed("POST", orders, "Shop", "s1"), "`Shop` is not known");
+    denied(&signed("POST", "/topics/other/messages", "shop", "s1"), "may not publish to other");
+    denied(&signed("GET", &by_group("other"), "shop", "s1"), "may not consume orders as group other");
+    // Undecided transactions are the publisher's: the group makes no difference.
+    assert_eq!(ask(&service, &signed("GET", &(by_group("other") + "&trans=pop"), "shop", "s1"), "").0, 200);
+    denied(
+        &signed("GET", "/topics/t/messages?consumer=GID-1&trans=pop", "shop", "s1"),
+        "may not publish to t",
+    );
+}

@@ -1,0 +1,325 @@
+//! The method and target of a request: which call it is, on what, with which parameters.
+//!
+//! Clients paste names into paths and queries as they are, so decoding is lenient where nothing can be mistaken: a
+//! percent sign that begins no escape stands for itself, and a topic that begins with `%DLQ%` or `%RETRY%`, which no
+//! escape does, is taken as it came. What is known and said twice is refused, since either could be meant; what is not
+//! known is ignored.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use http::Method;
+
+use super::error::{ErrorCode, HttpError};
+use crate::api::TagFilter;
+use crate::limits;
+use crate::types::{GroupName, NameError, TopicName};
+
+/// The methods of the protocol's one path, for the header `Allow`.
+pub const METHODS: &str = "GET, POST, DELETE";
+
+/// Topics that RocketMQ makes for a group; clients write them into paths without escaping.
+const GROUP_TOPIC_PREFIXES: [&str; 2] = ["%DLQ%", "%RETRY%"];
+
+/// The name of an instance, which is a name space of topics and groups.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InstanceName(Box<str>);
+
+/// A topic as requests name it; no instance is the default one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TopicReference {
+    pub instance: Option<InstanceName>,
+    pub topic: TopicName,
+}
+
+/// How messages are received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConsumeMode {
+    Normal,
+    /// In order, nothing of a queue before all that was taken from it is acknowledged.
+    Order,
+    /// Undecided transactions, for their producer.
+    Pop,
+}
+
+/// What ends a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AcknowledgeMode {
+    Normal,
+    /// A transaction becomes visible.
+    Commit,
+    /// A transaction is dropped.
+    Rollback,
+}
+
+/// The parameters of a consume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Consume {
+    pub topic: TopicReference,
+    pub group: GroupName,
+    /// Messages at most, from 1 to [`limits::HTTP_RECEIVE_MESSAGES_MAX`].
+    pub count: u8,
+    /// How long an answer may wait for a message, at most [`limits::HTTP_RECEIVE_WAIT_SECONDS_MAX`].
+    pub wait: Duration,
+    pub filter: TagFilter,
+    pub mode: ConsumeMode,
+}
+
+/// A request line of the protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// The message is in the body.
+    Publish {
+        topic: TopicReference,
+    },
+    Consume(Consume),
+    /// The receipt handles are in the body.
+    Acknowledge {
+        topic: TopicReference,
+        group: GroupName,
+        mode: AcknowledgeMode,
+    },
+}
+
+impl Call {
+    /// Understands a method and a target as sent: path and query.
+    pub fn parse(method: &Method, target: &str) -> Result<Self, HttpError> {
+        let target = target.split('#').next().unwrap_or_default();
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let topic = topic_segment(path)?;
+        // Before anything else of the request is judged, since none of it would help.
+        if ![Method::GET, Method::POST, Method::DELETE].contains(method) {
+            let message = format!("{method} is no method of {path}; choose one of {METHODS}");
+            return Err(HttpError::new(ErrorCode::MethodNotAllowed, message));
+        }
+        let query = Query::parse(query)?;
+        let topic = TopicReference { instance: query.instance()?, topic: parse_topic(topic)? };
+        match *method {
+            Method::POST => Ok(Call::Publish { topic }),
+            Method::GET => query.consume(topic).map(Call::Consume),
+            _ => Ok(Call::Acknowledge { topic, group: query.group()?, mode: query.acknowledge_mode()? }),
+        }
+    }
+
+    pub fn topic(&self) -> &TopicReference {
+        match self {
+            Call::Publish { topic } | Call::Acknowledge { topic, .. } => topic,
+            Call::Consume(consume) => &consume.topic,
+        }
+    }
+
+    /// The group that the caller acts for; a publisher acts for none.
+    pub fn group(&self) -> Option<&GroupName> {
+        match self {
+            Call::Publish { .. } => None,
+            Call::Acknowledge { group, .. } => Some(group),
+            Call::Consume(consume) => Some(&consume.group),
+        }
+    }
+}
+
+/// The topic's part of a path, as it came.
+fn topic_segment(path: &str) -> Result<&str, HttpError> {
+    let topic = path.strip_prefix("/topics/").and_then(|rest| rest.strip_suffix("/messages"));
+    topic.filter(|topic| !topic.is_empty() && !topic.contains('/')).ok_or_else(|| {
+        let message = format!("there is nothing at {path}; messages are at /topics/TOPIC/messages");
+        HttpError::new(ErrorCode::PathNotExist, message)
+    })
+}
+
+fn parse_topic(segment: &str) -> Result<TopicName, HttpError> {
+    let is_literal = GROUP_TOPIC_PREFIXES.iter().any(|prefix| segment.starts_with(prefix));
+    let name = if is_literal { Cow::Borrowed(segment) } else { decode(segment, Plus::Literal)? };
+    name.parse().map_err(HttpError::invalid)
+}
+
+/// The parameters that mean something here, decoded.
+#[derive(Default)]
+struct Query<'a> {
+    ns: Option<Cow<'a, str>>,
+    consumer: Option<Cow<'a, str>>,
+    num_of_messages: Option<Cow<'a, str>>,
+    waitseconds: Option<Cow<'a, str>>,
+    tag: Option<Cow<'a, str>>,
+    trans: Option<Cow<'a, str>>,
+}
+
+impl<'a> Query<'a> {
+    fn parse(text: &'a str) -> Result<Self, HttpError> {
+        let mut query = Query::default();
+        for pair in text.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let slot = match decode(name, Plus::Space)?.as_ref() {
+                "ns" => &mut query.ns,
+                "consumer" => &mut query.consumer,
+                "numOfMessages" => &mut query.num_of_messages,
+                "waitseconds" => &mut query.waitseconds,
+                "tag" => &mut query.tag,
+                "trans" => &mut query.trans,
+                _ => continue,
+            };
+            if slot.replace(decode(value, Plus::Space)?).is_some() {
+                return Err(HttpError::invalid(format!("the parameter `{name}` is given twice")));
+            }
+        }
+        Ok(query)
+    }
+
+    fn instance(&self) -> Result<Option<InstanceName>, HttpError> {
+        let given = self.ns.as_deref().filter(|name| !name.is_empty());
+        given.map(str::parse).transpose().map_err(HttpError::invalid)
+    }
+
+    fn group(&self) -> Result<GroupName, HttpError> {
+        let name = self.consumer.as_deref().unwrap_or_default();
+        if name.is_empty() {
+            return Err(HttpError::invalid("the parameter `consumer` is missing: it names the group"));
+        }
+        name.parse().map_err(HttpError::invalid)
+    }
+
+    fn consume(&self, topic: TopicReference) -> Result<Consume, HttpError> {
+        let count =
+            number("numOfMessages", &self.num_of_messages, 1..=limits::HTTP_RECEIVE_MESSAGES_MAX as u64)?;
+        let wait = number("waitseconds", &self.waitseconds, 0..=limits::HTTP_RECEIVE_WAIT_SECONDS_MAX)?;
+        Ok(Consume {
+            topic,
+            group: self.group()?,
+            count: count.unwrap_or(1) as u8,
+            wait: Duration::from_secs(wait.unwrap_or(0)),
+            filter: parse_tags(self.tag.as_deref())?,
+            mode: match self.trans() {
+                "" => ConsumeMode::Normal,
+                "order" => ConsumeMode::Order,
+                "pop" => ConsumeMode::Pop,
+                other => return Err(unknown_mode(other, "order or pop")),
+            },
+        })
+    }
+
+    fn acknowledge_mode(&self) -> Result<AcknowledgeMode, HttpError> {
+        match self.trans() {
+            "" => Ok(AcknowledgeMode::Normal),
+            "commit" => Ok(AcknowledgeMode::Commit),
+            "rollback" => Ok(AcknowledgeMode::Rollback),
+            other => Err(unknown_mode(other, "commit or rollback")),
+        }
+    }
+
+    fn trans(&self) -> &str {
+        self.trans.as_deref().unwrap_or_default()
+    }
+}
+
+fn unknown_mode(given: &str, choices: &str) -> HttpError {
+    HttpError::invalid(format!("the parameter `trans` is {choices} here, not `{given}`"))
+}
+
+/// A number within bounds; digits only, so that neither a sign nor a blank passes.
+fn number(
+    name: &str,
+    text: &Option<Cow<'_, str>>,
+    bounds: std::ops::RangeInclusive<u64>,
+) -> Result<Option<u64>, HttpError> {
+    let Some(text) = text else { return Ok(None) };
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    let value = text.parse::<u64>().ok().filter(|value| digits && bounds.contains(value));
+    value.map(Some).ok_or_else(|| {
+        let (least, most) = (bounds.start(), bounds.end());
+        HttpError::invalid(format!("the parameter `{name}` is a number from {least} to {most}, not `{text}`"))
+    })
+}
+
+impl InstanceName {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for InstanceName {
+    type Err = NameError;
+
+    /// Letters, digits, `_` and `-`: no `%`, which parts an instance from a topic.
+    fn from_str(name: &str) -> Result<Self, NameError> {
+        let limit = limits::INSTANCE_NAME_BYTES_MAX;
+        let allowed = |character: char| character.is_ascii_alphanumeric() || "_-".contains(character);
+        if name.is_empty() {
+            return Err(NameError::Empty { what: "instance" });
+        }
+        if name.len() > limit {
+            return Err(NameError::TooLong { what: "instance", limit, actual: name.len() });
+        }
+        match name.chars().find(|&character| !allowed(character)) {
+            Some(character) => {
+                Err(NameError::Character { what: "instance", name: name.to_owned(), character })
+            }
+            None => Ok(Self(name.into())),
+        }
+    }
+}
+
+impl fmt::Display for InstanceName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(&self.0)
+    }
+}
+
+impl fmt::Display for TopicReference {
+    /// In RocketMQ's form: `INSTANCE%TOPIC`, or the topic alone.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.instance {
+            Some(instance) => write!(formatter, "{instance}%{}", self.topic),
+            None => self.topic.fmt(formatter),
+        }
+    }
+}
+
+/// What a consumer asks for; everything, when it names no tag.
+fn parse_tags(expression: Option<&str>) -> Result<TagFilter, HttpError> {
+    let filter = TagFilter::parse(expression);
+    let most = limits::FILTER_TAGS_MAX;
+    if filter.tags().len() > most {
+        return Err(HttpError::invalid(format!("a filter names at most {most} tags")));
+    }
+    Ok(filter)
+}
+
+/// What `+` stands for: a blank in a query, itself in a path.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Plus {
+    Space,
+    Literal,
+}
+
+/// Undoes percent-encoding; bytes that are no UTF-8 then are refused.
+fn decode(text: &str, plus: Plus) -> Result<Cow<'_, str>, HttpError> {
+    if !text.bytes().any(|byte| byte == b'%' || (byte == b'+' && plus == Plus::Space)) {
+        return Ok(Cow::Borrowed(text));
+    }
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, behind)) = rest.split_first() {
+        let escaped = match (byte, behind) {
+            (b'%', [high, low, ..]) => hex(*high).zip(hex(*low)).map(|(high, low)| high << 4 | low),
+            _ => None,
+        };
+        rest = if escaped.is_some() { &behind[2..] } else { behind };
+        decoded.push(match byte {
+            b'+' if plus == Plus::Space => b' ',
+            byte => escaped.unwrap_or(byte),
+        });
+    }
+    let decoded = String::from_utf8(decoded);
+    decoded
+        .map(Cow::Owned)
+        .map_err(|_| HttpError::invalid(format!("`{text}` decodes to bytes that are no UTF-8")))
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).map(|value| value as u8)
+}
+
+#[cfg(test)]
+mod tests;
