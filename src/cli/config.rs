@@ -25,6 +25,15 @@ pub struct ServeSettings {
     /// One more address for the whole node: requests are forwarded to the shard they belong to
     #[arg(long, value_name = "ADDRESS")]
     pub node_listen: Option<SocketAddr>,
+    /// Address to speak the HTTP access protocol on, by every core [default: none]
+    #[arg(long, value_name = "ADDRESS")]
+    pub http: Option<SocketAddr>,
+    /// TOML file of access keys, which requests over HTTP must be signed with; read again when it changes
+    #[arg(long, value_name = "FILE")]
+    pub access_keys: Option<PathBuf>,
+    /// Allow --http without access keys on an address that other machines reach
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub http_open: Option<bool>,
     /// Host that clients are told to connect to [default: the address of --listen]
     #[arg(long, value_name = "HOST")]
     pub advertise: Option<String>,
@@ -100,6 +109,9 @@ impl ServeSettings {
             data: self.data.or(file.data),
             listen: self.listen.or(file.listen),
             node_listen: self.node_listen.or(file.node_listen),
+            http: self.http.or(file.http),
+            access_keys: self.access_keys.or(file.access_keys),
+            http_open: self.http_open.or(file.http_open),
             advertise: self.advertise.or(file.advertise),
             shards: self.shards.or(file.shards),
             cores: self.cores.or(file.cores),
@@ -124,6 +136,9 @@ impl ServeSettings {
         let options = ServeOptions {
             listen: self.listen.unwrap_or(default.listen),
             node_listen: self.node_listen,
+            http: self.http,
+            access_keys: self.access_keys,
+            http_open: self.http_open.unwrap_or(default.http_open),
             advertise: self.advertise,
             shards: self.shards,
             cores: self.cores.map(|cores| cores.0),
@@ -156,6 +171,9 @@ mod tests {
         data = "/var/lib/turbopump"
         listen = "0.0.0.0:10911"
         node-listen = "0.0.0.0:9876"
+        http = "0.0.0.0:8080"
+        access-keys = "/etc/turbopump/keys.toml"
+        http-open = false
         advertise = "broker.example.org"
         shards = 4
         cores = [0, 1]
@@ -173,6 +191,9 @@ mod tests {
         let options = settings.into_options().expect("valid");
         assert_eq!(options.data, PathBuf::from("/var/lib/turbopump"));
         assert_eq!(options.node_listen, Some(([0, 0, 0, 0], 9876).into()));
+        assert_eq!(options.http, Some(([0, 0, 0, 0], 8080).into()));
+        assert_eq!(options.access_keys, Some(PathBuf::from("/etc/turbopump/keys.toml")));
+        assert!(!options.http_open);
         assert_eq!((options.shards, options.cores), (Some(4), Some(vec![0, 1])));
         assert_eq!((options.level, options.segment_bytes), (Level::Written, 64 << 20));
         assert_eq!((options.retention_age, options.retention_bytes), (None, Some(1 << 30)));

@@ -56,6 +56,8 @@ struct StartedView {
     level: &'static str,
     buffered_io: bool,
     node_address: Option<String>,
+    http_address: Option<String>,
+    warnings: Vec<String>,
     start_ms: u64,
     device: DeviceView,
     shards: Vec<ShardView>,
@@ -99,6 +101,8 @@ impl StartedView {
             level: options.level.name(),
             buffered_io: options.buffered_io,
             node_address: started.node_address.map(|address| address.to_string()),
+            http_address: started.http_address.map(|address| address.to_string()),
+            warnings: started.warnings.clone(),
             start_ms: milliseconds(started.took),
             device: DeviceView {
                 flush_p50_us: started.device.flush_p50.as_micros() as u64,
@@ -159,6 +163,11 @@ fn render(options: &ServeOptions, started: &Started) -> String {
     if let Some(address) = started.node_address {
         text += &format!("  the node listens on {address}\n");
     }
+    if let Some(address) = started.http_address {
+        let senders =
+            if options.access_keys.is_some() { "signed requests only" } else { "no keys asked for" };
+        text += &format!("  HTTP listens on {address}  ({senders})\n");
+    }
     text += &format!("  answers are given when messages are {}", options.level);
     text += match options.level {
         Level::Durable => ": written and flushed\n",
@@ -172,6 +181,9 @@ fn render(options: &ServeOptions, started: &Started) -> String {
         device.flush_count,
         device.bytes_per_second / 1_000_000
     );
+    for warning in &started.warnings {
+        text += &format!("  WARNING: {warning}\n");
+    }
     if options.buffered_io {
         text += "  WARNING: --buffered-io goes through the page cache: good for trying things out, not for figures\n";
     }

@@ -11,6 +11,7 @@ use glommio::TaskQueueHandle;
 use glommio::net::{TcpListener, TcpStream};
 
 use super::host;
+use super::http::{HttpPort, serve_http};
 use super::native::{OUTBOX_PAUSE_BYTES, serve_native};
 use crate::api::Request;
 use crate::broker::Broker;
@@ -27,6 +28,14 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// Pause after a failed accept, which mostly means that descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// What a listener's connections may speak. HTTP has rules of its own about who may come, so it has an address of its
+/// own as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Door {
+    Native,
+    Http,
+}
+
 pub(super) type ShardBroker = Broker<GlommioDisk>;
 
 /// All connections of a shard.
@@ -39,7 +48,9 @@ pub(super) struct Connections {
     ended: WakerList,
     stopping: Cell<bool>,
     catch_up: TaskQueueHandle,
-    answer_bytes: Rc<Cell<usize>>,
+    pub answer_bytes: Rc<Cell<usize>>,
+    /// `None` when nothing speaks HTTP here.
+    pub http: Option<HttpPort>,
     /// Batches on their way to other shards.
     pub forwarded: ByteBudget,
 }
@@ -52,6 +63,8 @@ pub(super) struct Connection {
     /// nothing is owed either way.
     pub write_stalled_since: Cell<Option<MonotonicTime>>,
     pub incomplete_since: Cell<Option<MonotonicTime>>,
+    /// When the connection ends unless something happens before; set by protocols with time-outs of their own.
+    pub deadline: Cell<Option<MonotonicTime>>,
     /// Requests that were taken and not answered.
     pub unanswered: Cell<usize>,
     pub answered: WakerList,
@@ -59,7 +72,7 @@ pub(super) struct Connection {
 
 impl Connections {
     /// Fetches that may read the disk run in the queue `catch_up`.
-    pub fn new(broker: Rc<ShardBroker>, catch_up: TaskQueueHandle) -> Rc<Self> {
+    pub fn new(broker: Rc<ShardBroker>, catch_up: TaskQueueHandle, http: Option<HttpPort>) -> Rc<Self> {
         Rc::new(Self {
             clock: broker.clock().clone(),
             metrics: broker.metrics().clone(),
@@ -70,12 +83,13 @@ impl Connections {
             stopping: Cell::new(false),
             catch_up,
             answer_bytes: Rc::default(),
+            http,
             forwarded: ByteBudget::new(limits::FORWARDED_BYTES_MAX),
         })
     }
 
     /// Accepts connections until the shard stops.
-    pub async fn accept_from(self: Rc<Self>, listener: TcpListener) {
+    pub async fn accept_from(self: Rc<Self>, listener: TcpListener, door: Door) {
         loop {
             let accepted = listener.accept().await;
             if self.stopping.get() {
@@ -83,7 +97,7 @@ impl Connections {
             }
             match accepted {
                 Ok(stream) if self.open.borrow().len() < limits::CONNECTIONS_MAX => {
-                    glommio::spawn_local(self.clone().serve(stream)).detach();
+                    glommio::spawn_local(self.clone().serve(stream, door)).detach();
                 }
                 // Beyond the limit the peer sees its connection closed; those that are open are not hurt.
                 Ok(_) => self.metrics.connections_dropped.add(1),
@@ -93,12 +107,13 @@ impl Connections {
     }
 
     /// One connection from its first byte to its end.
-    async fn serve(self: Rc<Self>, mut stream: TcpStream) {
+    async fn serve(self: Rc<Self>, mut stream: TcpStream, door: Door) {
         let connection = Rc::new(Connection {
             fd: stream.as_raw_fd(),
             outbox: Outbox::new(self.answer_bytes.clone()),
             write_stalled_since: Cell::new(None),
             incomplete_since: Cell::new(Some(self.clock.monotonic())),
+            deadline: Cell::new(None),
             unanswered: Cell::new(0),
             answered: WakerList::new(),
         });
@@ -119,13 +134,17 @@ impl Connections {
                 detected => break detected,
             }
         };
-        match detected {
-            Detected::Native => serve_native(&self, &connection, stream, buffer).await,
-            // No adaptor takes these: the peer sees the end of the connection.
-            Detected::Tls | Detected::Http1 | Detected::Http2 | Detected::Remoting => {
+        match (detected, door) {
+            (Detected::Native, Door::Native) => serve_native(&self, &connection, stream, buffer).await,
+            (Detected::Http1, Door::Http) => serve_http(&self, &connection, stream, buffer).await,
+            // No adaptor takes these here: the peer sees the end of the connection.
+            (
+                Detected::Native | Detected::Tls | Detected::Http1 | Detected::Http2 | Detected::Remoting,
+                _,
+            ) => {
                 self.metrics.connections_dropped.add(1);
             }
-            Detected::Unknown | Detected::NeedMore => {}
+            (Detected::Unknown | Detected::NeedMore, _) => {}
         }
         self.open.borrow_mut().remove(&id);
         self.metrics.connections.subtract(1);
@@ -137,6 +156,9 @@ impl Connections {
         loop {
             self.clock.sleep(WATCH_INTERVAL).await;
             let now = self.clock.monotonic();
+            if let Some(http) = &self.http {
+                http.tick();
+            }
             let over = |since: &Cell<Option<MonotonicTime>>, timeout| {
                 since.get().is_some_and(|since| now.since(since) > timeout)
             };
@@ -144,6 +166,7 @@ impl Connections {
             for connection in self.open.borrow().values() {
                 if over(&connection.write_stalled_since, stall)
                     || over(&connection.incomplete_since, INCOMPLETE_TIMEOUT)
+                    || connection.deadline.get().is_some_and(|deadline| now > deadline)
                 {
                     self.metrics.connections_dropped.add(1);
                     connection.end();

@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 
 use glommio::{Latency, LocalExecutorBuilder, Placement, Shares, TaskQueueHandle};
 
-use super::connection::{Connections, ShardBroker};
+use super::connection::{Connections, Door, ShardBroker};
 use super::device::{DeviceSpeed, measure};
 use super::host;
+use super::http::HttpPort;
 use super::mailbox::{Letter, Letterbox, Mailbox, ShardPeers, SharedPeers};
 use super::tick::{SystemClock, heartbeat};
+use crate::access::AccessError;
 use crate::api::ShardAddress;
 use crate::broker::{Broker, BrokerOptions, OpenedBroker, PeerRequest, StartError};
 use crate::disk::DiskError;
@@ -41,6 +43,9 @@ pub(super) struct CorePlan {
     pub core: usize,
     pub shards: Vec<ShardPlan>,
     pub node_listener: Option<TcpListener>,
+    pub http_listener: Option<TcpListener>,
+    /// The file of access keys.
+    pub access_keys: Option<PathBuf>,
     pub letterboxes: Vec<Letterbox>,
     pub addresses: Vec<ShardAddress>,
     pub access: Access,
@@ -67,6 +72,8 @@ pub enum CoreError {
     Start(#[from] StartError),
     #[error("{0}")]
     Disk(#[from] DiskError),
+    #[error("the access keys: {0}")]
+    Access(#[from] AccessError),
     #[error("the executor of core {core} does not start: {reason}")]
     Executor { core: usize, reason: String },
 }
@@ -114,7 +121,7 @@ async fn run_core(plan: CorePlan) {
         "housekeeping",
     );
     let queues = Queues { catch_up, housekeeping };
-    let mut node_listener = plan.node_listener;
+    let (mut node_listener, mut http_listener) = (plan.node_listener, plan.http_listener);
     let mut tasks = Vec::new();
     for (index, shard) in plan.shards.into_iter().enumerate() {
         let seat = Seat {
@@ -122,6 +129,8 @@ async fn run_core(plan: CorePlan) {
             letterboxes: plan.letterboxes.clone(),
             addresses: plan.addresses.clone(),
             node_listener: node_listener.take(),
+            http_listener: http_listener.take(),
+            access_keys: plan.access_keys.clone(),
             start: plan.start,
             events: events.clone(),
             queues,
@@ -148,6 +157,8 @@ struct Seat {
     letterboxes: Vec<Letterbox>,
     addresses: Vec<ShardAddress>,
     node_listener: Option<TcpListener>,
+    http_listener: Option<TcpListener>,
+    access_keys: Option<PathBuf>,
     start: Instant,
     events: mpsc::Sender<CoreEvent>,
     queues: Queues,
@@ -168,6 +179,14 @@ async fn run_shard(plan: ShardPlan, seat: Seat) {
             let _ = seat.events.send(CoreEvent::Failed { shard, error: error.into() });
             return;
         }
+    };
+    let http = match seat.http_listener.as_ref().map(|_| HttpPort::open(&broker, seat.access_keys.as_deref()))
+    {
+        Some(Err(error)) => {
+            let _ = seat.events.send(CoreEvent::Failed { shard, error: error.into() });
+            return;
+        }
+        opened => opened.and_then(Result::ok),
     };
     let counts_thread = seat.counts_thread;
     broker.set_host_counters(Box::new(move |count| host_counters(counts_thread, count)));
@@ -192,9 +211,10 @@ async fn run_shard(plan: ShardPlan, seat: Seat) {
     };
     glommio::spawn_local(heartbeat(clock, metrics)).detach();
     let _ = seat.events.send(CoreEvent::Ready { shard, report, rebuilt, took });
-    let connections = Connections::new(broker.clone(), seat.queues.catch_up);
-    let mut listeners = vec![plan.listener];
-    listeners.extend(seat.node_listener);
+    let connections = Connections::new(broker.clone(), seat.queues.catch_up, http);
+    let mut listeners = vec![(plan.listener, Door::Native)];
+    listeners.extend(seat.node_listener.map(|listener| (listener, Door::Native)));
+    listeners.extend(seat.http_listener.map(|listener| (listener, Door::Http)));
     run_mail(&broker, &peers, plan.mailbox, &connections, listeners, &seat.events).await;
     broker.drain();
     connections.finish(STOP_GRACE).await;
@@ -219,7 +239,7 @@ async fn run_mail(
     peers: &Rc<ShardPeers>,
     mailbox: Mailbox,
     connections: &Rc<Connections>,
-    mut listeners: Vec<TcpListener>,
+    mut listeners: Vec<(TcpListener, Door)>,
     events: &mpsc::Sender<CoreEvent>,
 ) {
     while let Ok(letter) = mailbox.recv().await {
@@ -240,8 +260,8 @@ async fn run_mail(
                 glommio::spawn_local(sync).detach();
             }
             Letter::Listen => {
-                for listener in listeners.drain(..) {
-                    let accepting = connections.clone().accept_from(host::listener_of(listener));
+                for (listener, door) in listeners.drain(..) {
+                    let accepting = connections.clone().accept_from(host::listener_of(listener), door);
                     glommio::spawn_local(accepting).detach();
                 }
                 glommio::spawn_local(connections.clone().watch()).detach();

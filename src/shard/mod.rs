@@ -6,6 +6,8 @@ mod core;
 mod data_directory;
 mod device;
 pub mod host;
+mod http;
+mod http_stream;
 mod mailbox;
 mod native;
 mod node;

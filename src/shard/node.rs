@@ -18,13 +18,14 @@ use super::host;
 use super::mailbox::{Letter, Letterbox, Mailbox, mailbox};
 use super::options::{OptionsError, SHARD_PORT_STEP, ServeOptions};
 use super::preflight::{self, PreflightError};
+use crate::access::{AccessError, AccessFile};
 use crate::api::ShardAddress;
 use crate::broker::BrokerOptions;
 use crate::disk::glommio::Access;
 use crate::disk::{DiskError, DiskErrorKind};
 use crate::log::Report;
 use crate::net::{ListenError, Sharing, bind, bind_shared};
-use crate::types::ShardId;
+use crate::types::{MonotonicTime, ShardId};
 
 /// A stop takes at most this long; a shard that is not done then is left to recovery.
 const STOP_TIMEOUT: Duration = Duration::from_millis(4_800);
@@ -49,6 +50,8 @@ pub enum NodeError {
     Shard { shard: ShardId, error: CoreError },
     #[error("the shards' topics cannot be brought in line: {0}")]
     Topics(String),
+    #[error("--access-keys {path}: {error}")]
+    Access { path: String, error: AccessError },
     #[error("signals cannot be received: {0}")]
     Signals(std::io::Error),
     #[error("the node did not stop within {0:?}; the next start recovers what was acknowledged")]
@@ -66,6 +69,9 @@ enum Event {
 pub struct Started {
     pub shards: Vec<StartedShard>,
     pub node_address: Option<SocketAddr>,
+    pub http_address: Option<SocketAddr>,
+    /// What works and should be otherwise.
+    pub warnings: Vec<String>,
     pub took: Duration,
     pub is_new: bool,
     pub device: DeviceSpeed,
@@ -89,13 +95,14 @@ pub fn run(options: &ServeOptions, started: impl FnOnce(&Started)) -> Result<(),
     let begin = Instant::now();
     let cores = options.cores.clone().unwrap_or_else(host::available_cores);
     preflight::check(&cores)?;
+    let warnings = check_access(options)?;
     let directory = DataDirectory::open(&options.data, options.shards, cores.len() as u16)?;
     let sockets = Sockets::bind(options, directory.shard_count(), &cores)?;
     let signals = watch_signals()?;
     let (events, inbox) = mpsc::channel();
     forward_signals(signals, events.clone());
     let addresses = sockets.addresses(options);
-    let node_address = sockets.node_address;
+    let (node_address, http_address) = (sockets.node_address, sockets.http_address);
     let (letterboxes, mailboxes): (Vec<_>, Vec<_>) = (0..directory.shard_count()).map(|_| mailbox()).unzip();
     let layout = Layout { options, directory: &directory, cores: &cores, begin };
     let plans = layout.plans(sockets, mailboxes, &letterboxes, &addresses, &events);
@@ -110,7 +117,8 @@ pub fn run(options: &ServeOptions, started: impl FnOnce(&Started)) -> Result<(),
         return Ok(());
     }
     letterboxes.iter().for_each(|letterbox| send(letterbox, Letter::Listen));
-    started(&Started { shards, node_address, took: begin.elapsed(), is_new: directory.is_new(), device });
+    let (took, is_new) = (begin.elapsed(), directory.is_new());
+    started(&Started { shards, node_address, http_address, warnings, took, is_new, device });
     wait_for_stop(&inbox)?;
     letterboxes.iter().for_each(|letterbox| send(letterbox, Letter::Stop));
     wait_until_ended(&inbox, core_count)
@@ -119,6 +127,16 @@ pub fn run(options: &ServeOptions, started: impl FnOnce(&Started)) -> Result<(),
 fn send(letterbox: &Letterbox, letter: Letter) {
     // A shard that has ended gets no letters.
     let _ = letterbox.try_send(letter);
+}
+
+/// Reads the file of access keys once, so that what is wrong with it is told before anything is started. Returns what
+/// is not as it should be.
+fn check_access(options: &ServeOptions) -> Result<Vec<String>, NodeError> {
+    let Some(path) = &options.access_keys else { return Ok(Vec::new()) };
+    let opened = AccessFile::open(path, MonotonicTime(0));
+    let (_, warning) =
+        opened.map_err(|error| NodeError::Access { path: path.display().to_string(), error })?;
+    Ok(warning.into_iter().map(|warning| warning.to_string()).collect())
 }
 
 fn watch_signals() -> Result<Signals, NodeError> {
@@ -140,6 +158,8 @@ struct Sockets {
     shards: Vec<(TcpListener, SocketAddr)>,
     node: Vec<TcpListener>,
     node_address: Option<SocketAddr>,
+    http: Vec<TcpListener>,
+    http_address: Option<SocketAddr>,
 }
 
 impl Sockets {
@@ -157,14 +177,16 @@ impl Sockets {
             shards.push((listener, bound));
         }
         let listening_cores = cores.len().min(usize::from(shard_count));
-        let (node, node_address) = match options.node_listen {
+        let on_every_core = |address: Option<SocketAddr>, flag| match address {
             Some(address) => {
-                let (listeners, bound) = bind_shared(address, listening_cores, "--node-listen")?;
-                (listeners, Some(bound))
+                let (listeners, bound) = bind_shared(address, listening_cores, flag)?;
+                Ok::<_, ListenError>((listeners, Some(bound)))
             }
-            None => (Vec::new(), None),
+            None => Ok((Vec::new(), None)),
         };
-        Ok(Self { shards, node, node_address })
+        let (node, node_address) = on_every_core(options.node_listen, "--node-listen")?;
+        let (http, http_address) = on_every_core(options.http, "--http")?;
+        Ok(Self { shards, node, node_address, http, http_address })
     }
 
     /// What clients are told.
@@ -201,12 +223,15 @@ impl Layout<'_> {
         let shard_count = self.directory.shard_count();
         let used = self.cores.len().min(usize::from(shard_count));
         let mut node_listeners = sockets.node.into_iter();
+        let mut http_listeners = sockets.http.into_iter();
         let mut plans: Vec<_> = self.cores[..used]
             .iter()
             .map(|&core| CorePlan {
                 core,
                 shards: Vec::new(),
                 node_listener: node_listeners.next(),
+                http_listener: http_listeners.next(),
+                access_keys: self.options.access_keys.clone(),
                 letterboxes: letterboxes.to_vec(),
                 addresses: addresses.to_vec(),
                 access: if self.options.buffered_io { Access::Buffered } else { Access::Direct },

@@ -23,6 +23,12 @@ pub struct ServeOptions {
     /// One more address for the whole node, whose shard forwards what belongs to others. `None`: there is none, and
     /// clients bootstrap from any shard.
     pub node_listen: Option<SocketAddr>,
+    /// Where HTTP is spoken, by every core. `None`: nowhere.
+    pub http: Option<SocketAddr>,
+    /// The file of access keys, which requests over HTTP must be signed with. `None`: everybody may do everything.
+    pub access_keys: Option<PathBuf>,
+    /// Speaks HTTP without access keys on an address that other machines reach.
+    pub http_open: bool,
     /// Host name or address that clients are told in routes. `None`: the address of `listen`.
     pub advertise: Option<String>,
     /// Shards of a data directory that is being created. `None`: one per core used. An existing directory keeps the
@@ -72,6 +78,11 @@ pub enum OptionsError {
     Deliveries,
     #[error("--advertise is a host name or address without a port, like broker.example.org, not `{given}`")]
     Advertise { given: String },
+    #[error(
+        "--http {address} can be reached from other machines, and without access keys everybody may do everything there: \
+         name a file of keys with --access-keys, or say --http-open"
+    )]
+    HttpOpen { address: SocketAddr },
     #[error("--listen port {port} leaves no room for {shards} shards, whose ports step by {SHARD_PORT_STEP}")]
     Ports { port: u16, shards: u16 },
 }
@@ -83,6 +94,9 @@ impl ServeOptions {
             data,
             listen: SocketAddr::from(([127, 0, 0, 1], 10911)),
             node_listen: None,
+            http: None,
+            access_keys: None,
+            http_open: false,
             advertise: None,
             shards: None,
             cores: None,
@@ -121,6 +135,13 @@ impl ServeOptions {
             && !is_host(given)
         {
             return Err(OptionsError::Advertise { given: given.clone() });
+        }
+        if let Some(address) = self.http
+            && !address.ip().is_loopback()
+            && self.access_keys.is_none()
+            && !self.http_open
+        {
+            return Err(OptionsError::HttpOpen { address });
         }
         self.check_ports()
     }
@@ -200,6 +221,21 @@ mod tests {
         for host in ["", "host:10911", "a b", "http://host"] {
             assert!(options(|o| o.advertise = Some(host.into())).is_err(), "{host}");
         }
+    }
+
+    #[test]
+    fn http_for_other_machines_needs_keys_or_a_word() {
+        let address = SocketAddr::from(([0, 0, 0, 0], 8080));
+        assert_eq!(options(|o| o.http = Some(address)), Err(OptionsError::HttpOpen { address }));
+        assert_eq!(options(|o| o.http = Some(([127, 0, 0, 1], 8080).into())), Ok(()));
+        let with = |change: fn(&mut ServeOptions)| {
+            options(|o| {
+                o.http = Some(address);
+                change(o);
+            })
+        };
+        assert_eq!(with(|o| o.http_open = true), Ok(()));
+        assert_eq!(with(|o| o.access_keys = Some("keys".into())), Ok(()));
     }
 
     #[test]

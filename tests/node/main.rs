@@ -7,6 +7,7 @@ mod command_line;
 mod damage;
 mod full_disk;
 mod groups;
+mod http;
 mod layouts;
 mod polling;
 mod refusals;

@@ -30,6 +30,7 @@ pub struct Node {
     /// The address of each shard, as printed.
     pub addresses: Vec<String>,
     pub node_address: Option<String>,
+    pub http_address: Option<String>,
     /// Everything it printed up to `ready`.
     pub banner: String,
     /// From the start of the process to `ready`.
@@ -115,7 +116,8 @@ impl Setup {
         let took = started.elapsed();
         let addresses = addresses_after(&banner, "  shard ");
         let node_address = addresses_after(&banner, "  the node ").pop();
-        Ok(Node { child, addresses, node_address, banner, took, stderr })
+        let http_address = addresses_after(&banner, "  HTTP ").pop();
+        Ok(Node { child, addresses, node_address, http_address, banner, took, stderr })
     }
 
     /// Starts a broker and kills it after this time, whatever it has come to.

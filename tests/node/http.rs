@@ -1,0 +1,276 @@
+//! HTTP/1.1 as clients of all manners speak it, byte by byte: what is understood is answered, in order, and what is not
+//! costs nobody else anything.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::{Duration, Instant};
+
+use crate::support::directory::test_directory;
+use crate::support::node::{Node, PATIENCE, Setup};
+
+const PUBLISH: &str = "<Message><MessageBody>abc</MessageBody></Message>";
+const POST: &str = "POST /topics/orders/messages HTTP/1.1\r\nHost: h\r\n";
+const GET: &str = "GET /topics/orders/messages?consumer=g&numOfMessages=1 HTTP/1.1\r\nHost: h\r\n\r\n";
+
+struct Answer {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+/// A connection that is read one answer at a time.
+struct Connection {
+    stream: TcpStream,
+    unread: Vec<u8>,
+}
+
+impl Connection {
+    fn open(node: &Node) -> Self {
+        let address = node.http_address.as_ref().expect("HTTP was asked for");
+        let stream = TcpStream::connect(address).expect("the broker listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        stream.set_nodelay(true).expect("a socket");
+        Self { stream, unread: Vec::new() }
+    }
+
+    fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.write_all(bytes.as_ref()).expect("the broker reads");
+    }
+
+    /// Reads until `end` is among the unread bytes; false when the connection ends before.
+    fn fill(&mut self, end: impl Fn(&[u8]) -> bool) -> bool {
+        let mut buffer = [0; 16 * 1024];
+        while !end(&self.unread) {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return false,
+                Ok(count) => self.unread.extend_from_slice(&buffer[..count]),
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return false,
+                Err(error) => {
+                    panic!("no answer: {error}; so far {:?}", String::from_utf8_lossy(&self.unread))
+                }
+            }
+        }
+        true
+    }
+
+    fn next(&mut self) -> Option<Answer> {
+        let head_end = |bytes: &[u8]| bytes.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4);
+        if !self.fill(|bytes| head_end(bytes).is_some()) {
+            return None;
+        }
+        let head: Vec<_> = self.unread.drain(..head_end(&self.unread).expect("it is there")).collect();
+        let head = String::from_utf8(head).expect("ASCII").to_lowercase();
+        let length = head
+            .split("content-length: ")
+            .nth(1)
+            .map_or(0, |rest| rest.split("\r\n").next().expect("a line").parse::<usize>().expect("a number"));
+        assert!(self.fill(|bytes| bytes.len() >= length), "the body ends early");
+        let body = String::from_utf8(self.unread.drain(..length).collect()).expect("UTF-8");
+        let status = head[9..12].parse().expect("a status");
+        Some(Answer { status, head, body })
+    }
+
+    /// The status and code of the next answer, which must have the form that clients need.
+    fn expect(&mut self, status: u16, code: &str) -> Answer {
+        let answer = self.next().expect("an answer");
+        assert_eq!(answer.status, status, "{}{}", answer.head, answer.body);
+        assert!(answer.head.contains("\r\nx-mq-request-id: "), "{}", answer.head);
+        assert!(answer.head.contains("\r\ncontent-type: text/xml"), "{}", answer.head);
+        assert!(answer.body.contains(&format!("<Code>{code}</Code>")), "{}", answer.body);
+        answer
+    }
+
+    fn expect_end(&mut self) {
+        assert!(!self.fill(|_| false), "the connection has ended");
+        assert!(self.unread.is_empty(), "{:?}", String::from_utf8_lossy(&self.unread));
+    }
+}
+
+fn publish(body: &str) -> String {
+    format!("{POST}Content-Length: {}\r\n\r\n{body}", body.len())
+}
+
+fn start(directory: &tempfile::TempDir) -> Node {
+    Setup::new(directory.path()).with(&["--http", "127.0.0.1:0"]).start()
+}
+
+#[test]
+fn one_connection_carries_one_request_after_the_other() {
+    let directory = test_directory();
+    let node = start(&directory);
+    let mut connection = Connection::open(&node);
+    let delete = "DELETE /topics/orders/messages?consumer=g HTTP/1.1\r\nHost: h\r\n";
+    let handles = "<ReceiptHandles><ReceiptHandle>h</ReceiptHandle></ReceiptHandles>";
+    for _ in 0..100 {
+        connection.send(publish(PUBLISH));
+        connection.expect(501, "ServerError");
+        connection.send(GET);
+        let answer = connection.expect(501, "ServerError");
+        assert!(answer.body.contains("<HostId>http://h</HostId>"), "{}", answer.body);
+        connection.send(format!("{delete}Content-Length: {}\r\n\r\n{handles}", handles.len()));
+        connection.expect(501, "ServerError");
+        connection.send(publish("<Message>"));
+        connection.expect(400, "MalformedXML");
+        connection.send(GET.replace("/messages", "/nothing"));
+        connection.expect(404, "PathNotExist");
+        connection.send(publish(PUBLISH).replace("POST", "PATCH"));
+        assert!(connection.expect(405, "MethodNotAllowed").head.contains("\r\nallow: get, post, delete\r\n"));
+    }
+    connection.send(GET.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n"));
+    connection.expect(501, "ServerError");
+    connection.expect_end();
+}
+
+#[test]
+fn bytes_may_come_one_at_a_time_and_requests_all_at_once() {
+    let directory = test_directory();
+    let node = start(&directory);
+    let mut slow = Connection::open(&node);
+    for byte in publish(PUBLISH).bytes() {
+        slow.send([byte]);
+    }
+    slow.expect(501, "ServerError");
+    let mut all = Connection::open(&node);
+    let many: String =
+        (0..200).map(|_| publish(PUBLISH) + &publish("<x/>") + &GET.replace("topics", "t")).collect();
+    all.send(many);
+    for _ in 0..200 {
+        all.expect(501, "ServerError");
+        all.expect(400, "MalformedXML");
+        all.expect(404, "PathNotExist");
+    }
+}
+
+#[test]
+fn bodies_come_in_chunks_and_after_being_asked_for() {
+    let directory = test_directory();
+    let node = start(&directory);
+    let mut connection = Connection::open(&node);
+    connection.send(format!("{POST}Transfer-Encoding: chunked\r\n\r\n"));
+    for chunk in PUBLISH.as_bytes().chunks(7) {
+        connection.send(format!("{:x};x=y\r\n{}\r\n", chunk.len(), String::from_utf8_lossy(chunk)));
+    }
+    connection.send("0\r\nTrailer: t\r\n\r\n");
+    connection.expect(501, "ServerError");
+    connection.send(format!("{POST}Expect: 100-continue\r\nContent-Length: {}\r\n\r\n", PUBLISH.len()));
+    assert_eq!(connection.next().expect("our word").status, 100);
+    connection.send(PUBLISH);
+    connection.expect(501, "ServerError");
+    // Who is refused anyway is not asked for the body.
+    connection.send(format!("{POST}Expect: 100-continue\r\nContent-Length: 99999999\r\n\r\n"));
+    connection.expect(413, "BodyTooLarge");
+    connection.expect_end();
+}
+
+#[test]
+fn what_is_too_large_is_refused_and_the_refusal_arrives() {
+    let directory = test_directory();
+    let node = start(&directory);
+    let body = format!("<Message><MessageBody>{}</MessageBody></Message>", "x".repeat(4 << 20));
+    let mut connection = Connection::open(&node);
+    connection.send(publish(&body));
+    connection.expect(501, "ServerError");
+    connection.send(publish(&body.replace("<MessageBody>", "<MessageBody>x")));
+    connection.expect(400, "InvalidArgument");
+    for head in [
+        format!("{POST}Content-Length: 7000000\r\n\r\n"),
+        format!("{POST}Transfer-Encoding: chunked\r\n\r\n6ACFC0\r\n"),
+    ] {
+        let mut connection = Connection::open(&node);
+        connection.send(head);
+        // A client that writes the whole of it before it reads.
+        connection.send(vec![b'x'; 7_000_000]);
+        connection.expect(413, "BodyTooLarge");
+        connection.expect_end();
+    }
+    let mut connection = Connection::open(&node);
+    connection.send(format!("{POST}X-Long: {}\r\n\r\n", "x".repeat(100_000)));
+    assert_eq!(connection.next().expect("an answer").status, 431);
+    connection.expect_end();
+    for bytes in ["GET / HTTP/9.9\r\n\r\n", "G\0T / HTTP/1.1\r\n\r\n"] {
+        let mut connection = Connection::open(&node);
+        connection.send(bytes);
+        assert!(connection.next().is_none_or(|answer| answer.status == 400), "{bytes:?}");
+        connection.expect_end();
+    }
+}
+
+#[test]
+fn clients_that_stop_midway_do_not_hold_others_or_the_end_up() {
+    let directory = test_directory();
+    let node = start(&directory);
+    let mut stalled: Vec<_> = (0..50).map(|_| Connection::open(&node)).collect();
+    for (index, connection) in stalled.iter_mut().enumerate() {
+        let whole = publish(PUBLISH);
+        connection.send(&whole[..1 + index * (whole.len() - 2) / 50]);
+    }
+    let mut idle = Connection::open(&node);
+    idle.send(GET);
+    idle.expect(501, "ServerError");
+    for connection in stalled.iter().take(10) {
+        connection.stream.shutdown(Shutdown::Both).expect("it is open");
+    }
+    let mut another = Connection::open(&node);
+    another.send(GET);
+    another.expect(501, "ServerError");
+    let ended = node.stop();
+    assert!(ended.status.success(), "{}", ended.stderr);
+    assert!(ended.took < Duration::from_secs(5), "{:?}", ended.took);
+    idle.expect_end();
+}
+
+#[test]
+fn each_address_speaks_its_own_protocol() {
+    let directory = test_directory();
+    let node = Setup::new(directory.path()).with(&["--http", "127.0.0.1:0", "--shards", "3"]).start();
+    let mut foreign = TcpStream::connect(node.address()).expect("it listens");
+    foreign.write_all(GET.as_bytes()).expect("it reads");
+    let mut answer = Vec::new();
+    assert_eq!(foreign.read_to_end(&mut answer).unwrap_or(0), 0, "the port of the native protocol");
+    let mut native = Connection::open(&node);
+    native.send([0xF5, b'T', b'P', b'N', 1, 0, 0, 0]);
+    native.expect_end();
+    for _ in 0..20 {
+        let mut connection = Connection::open(&node);
+        connection.send(GET);
+        connection.expect(501, "ServerError");
+    }
+}
+
+#[test]
+fn keys_are_asked_for_and_read_again() {
+    let directory = test_directory();
+    let file = directory.path().join("keys.toml");
+    let path = file.to_str().expect("UTF-8").to_owned();
+    std::fs::write(&file, "[[keys]]\nid = \"a\"\nsecret = \"s\"\nadmin = true\n").expect("written");
+    let setup =
+        Setup::new(directory.path().join("data")).with(&["--http", "127.0.0.1:0", "--access-keys", &path]);
+    let node = setup.start();
+    assert!(node.banner.contains("signed requests only"), "{}", node.banner);
+    assert!(node.banner.contains("WARNING") && node.banner.contains("chmod 600"), "{}", node.banner);
+    let mut connection = Connection::open(&node);
+    connection.send(publish(PUBLISH));
+    connection.expect(403, "AccessDenied");
+    let signed = |id: &str| {
+        GET.replace(
+            "\r\n\r\n",
+            &format!("\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\nAuthorization: MQ {id}:AAAA\r\n\r\n"),
+        )
+    };
+    let mut refusal = |id: &str| {
+        connection.send(signed(id));
+        connection.expect(403, "AccessDenied").body
+    };
+    assert!(refusal("a").contains("away from the broker's clock"));
+    assert!(refusal("b").contains("`b` is not known"));
+    std::fs::write(&file, "[[keys]]\nid = \"b\"\nsecret = \"s\"\n").expect("written");
+    let deadline = Instant::now() + PATIENCE;
+    while refusal("b").contains("is not known") {
+        assert!(Instant::now() < deadline, "the change is not seen");
+    }
+    assert!(refusal("a").contains("`a` is not known"));
+    drop(node);
+    std::fs::write(&file, "[[keys]]\nid = 3\n").expect("written");
+    let ended = setup.try_start().err().expect("the file is wrong");
+    assert!(ended.stderr.contains("--access-keys") && ended.stderr.contains("line 2"), "{}", ended.stderr);
+}
