@@ -66,7 +66,7 @@ fn changes() {
         let mut bytes = Vec::new();
         for _ in 0..random.range(1..=4) {
             let body = random.index(40);
-            bytes.push(random.range(0..=6) as u8);
+            bytes.push(random.range(0..=24) as u8);
             bytes.extend_from_slice(&(body as u32).to_le_bytes());
             let ascii = random.chance(0.5);
             let body = random.bytes(body);
@@ -159,8 +159,8 @@ fn documents() {
 }
 
 #[test]
-fn properties() {
-    run("properties", |seed| {
+fn http_properties() {
+    run("http_properties", |seed| {
         http::fuzz_properties(&shuffled(
             seed,
             &["KEYS", ":", "|", "a", "b:1|", "__TransCheckT:3", "\u{e9}", "&"],

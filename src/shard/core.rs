@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use glommio::{Latency, LocalExecutorBuilder, Placement, Shares, TaskQueueHandle};
 
 use super::connection::{Connections, Door, ShardBroker};
+use super::data_directory::NodeSecret;
 use super::device::{DeviceSpeed, measure};
 use super::host;
 use super::http::HttpPort;
@@ -46,6 +47,7 @@ pub(super) struct CorePlan {
     pub http_listener: Option<TcpListener>,
     /// The file of access keys.
     pub access_keys: Option<PathBuf>,
+    pub secret: NodeSecret,
     pub letterboxes: Vec<Letterbox>,
     pub addresses: Vec<ShardAddress>,
     pub access: Access,
@@ -131,6 +133,7 @@ async fn run_core(plan: CorePlan) {
             node_listener: node_listener.take(),
             http_listener: http_listener.take(),
             access_keys: plan.access_keys.clone(),
+            secret: plan.secret.clone(),
             start: plan.start,
             events: events.clone(),
             queues,
@@ -159,6 +162,7 @@ struct Seat {
     node_listener: Option<TcpListener>,
     http_listener: Option<TcpListener>,
     access_keys: Option<PathBuf>,
+    secret: NodeSecret,
     start: Instant,
     events: mpsc::Sender<CoreEvent>,
     queues: Queues,
@@ -180,7 +184,10 @@ async fn run_shard(plan: ShardPlan, seat: Seat) {
             return;
         }
     };
-    let http = match seat.http_listener.as_ref().map(|_| HttpPort::open(&broker, seat.access_keys.as_deref()))
+    let http = match seat
+        .http_listener
+        .as_ref()
+        .map(|_| HttpPort::open(&broker, seat.access_keys.as_deref(), &seat.secret))
     {
         Some(Err(error)) => {
             let _ = seat.events.send(CoreEvent::Failed { shard, error: error.into() });

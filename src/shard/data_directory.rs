@@ -1,17 +1,22 @@
 //! The data directory: who may use it, and what it was made with.
 //!
 //! `turbopump.toml` holds the format version and the number of shards; it is written once, when the directory is made.
-//! `lock` is locked (flock) as long as a process uses the directory. Shard `s` has the directory `shard-s`.
+//! `secret` signs receipt handles. `lock` is locked (flock) as long as a process uses the directory. Shard `s` has the directory `shard-s`.
 
-use std::fs::{self, File, TryLockError};
-use std::io;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::types::ShardId;
+
 /// Version of the layout of a data directory that this release makes and reads.
 const FORMAT: u32 = 1;
 const DESCRIPTION: &str = "turbopump.toml";
+const SECRET: &str = "secret";
+const SECRET_BYTES: usize = 32;
 
 /// A data directory in use by this process.
 #[derive(Debug)]
@@ -45,6 +50,18 @@ pub enum DirectoryError {
     Missing { path: PathBuf },
     #[error("cannot use {path}: {source}")]
     Io { path: PathBuf, source: io::Error },
+}
+
+/// What makes this node's receipt handles its own. Made with the directory, readable by its owner only; a directory whose
+/// file was lost gets a new one, and the handles given out before count no more.
+#[derive(Clone)]
+pub struct NodeSecret(pub [u8; SECRET_BYTES]);
+
+impl NodeSecret {
+    /// A number for a shard that other directories' shards do not have, as good as surely.
+    pub fn number(&self, shard: ShardId) -> u32 {
+        crc32c::crc32c_append(u32::from(shard.0), &self.0)
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -97,6 +114,12 @@ impl DataDirectory {
         self.created
     }
 
+    /// The secret kept here, made when there is none.
+    pub fn secret(&self) -> Result<NodeSecret, DirectoryError> {
+        let file = self.path.join(SECRET);
+        read_or_make_secret(&file).map_err(io_error(&file))
+    }
+
     /// Where a shard keeps everything.
     pub fn shard(&self, shard: u16) -> PathBuf {
         self.path.join(format!("shard-{shard}"))
@@ -137,6 +160,23 @@ fn read_description(path: &Path) -> Result<Option<Description>, DirectoryError> 
         return Err(reason(format!("{} shards", description.shards)));
     }
     Ok(Some(description))
+}
+
+fn read_or_make_secret(file: &Path) -> io::Result<NodeSecret> {
+    match fs::read(file) {
+        Ok(bytes) if bytes.len() == SECRET_BYTES => {
+            return Ok(NodeSecret(bytes.try_into().expect("its length was checked")));
+        }
+        Ok(_) => fs::remove_file(file)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let mut secret = [0; SECRET_BYTES];
+    File::open("/dev/urandom")?.read_exact(&mut secret)?;
+    let mut made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
+    made.write_all(&secret)?;
+    made.sync_all()?;
+    Ok(NodeSecret(secret))
 }
 
 /// Refuses to move into a directory that holds something else.

@@ -26,12 +26,14 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 
 use super::connection::{Connection, Connections, ShardBroker};
+use super::data_directory::NodeSecret;
+use super::http_backend::BrokerBackend;
 use super::http_stream::HttpStream;
 use super::tick::reactor_turn;
 use crate::access::{AccessError, AccessFile, Refreshed};
 use crate::limits;
 use crate::net::ReceiveBuffer;
-use crate::protocol::http::{ErrorCode, HttpError, HttpService, NoBackend};
+use crate::protocol::http::{ErrorCode, HttpError, HttpService};
 use crate::types::{MonotonicTime, ShardId};
 
 /// A head must be complete this long after its first byte.
@@ -55,18 +57,23 @@ const _: () = assert!(IDLE_TIMEOUT.as_secs() > limits::HTTP_RECEIVE_WAIT_SECONDS
 
 /// HTTP on one shard.
 pub(super) struct HttpPort {
-    service: Rc<HttpService<NoBackend>>,
+    service: Rc<HttpService<BrokerBackend>>,
     body_bytes: Cell<usize>,
     /// Every shard reads the file of keys; one of them tells what it has found.
     tells: bool,
 }
 
 impl HttpPort {
-    pub fn open(broker: &Rc<ShardBroker>, access_keys: Option<&Path>) -> Result<Self, AccessError> {
+    pub fn open(
+        broker: &Rc<ShardBroker>,
+        access_keys: Option<&Path>,
+        secret: &NodeSecret,
+    ) -> Result<Self, AccessError> {
         let (clock, shard) = (broker.clock().clone(), broker.shard());
         let now = clock.monotonic();
+        let backend = BrokerBackend::new(broker.clone(), &secret.0, secret.number(shard));
         let access = access_keys.map(|path| AccessFile::open(path, now)).transpose()?.map(|(file, _)| file);
-        let service = Rc::new(HttpService::new(NoBackend, shard, clock, access));
+        let service = Rc::new(HttpService::new(backend, shard, clock, access));
         Ok(Self { service, body_bytes: Cell::new(0), tells: shard == ShardId(0) })
     }
 

@@ -7,6 +7,7 @@ mod data_directory;
 mod device;
 pub mod host;
 mod http;
+mod http_backend;
 mod http_stream;
 mod mailbox;
 mod native;

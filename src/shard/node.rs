@@ -12,7 +12,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::core::{self, CoreError, CoreEvent, CorePlan, ShardPlan};
-use super::data_directory::{DataDirectory, DirectoryError};
+use super::data_directory::{DataDirectory, DirectoryError, NodeSecret};
 use super::device::DeviceSpeed;
 use super::host;
 use super::mailbox::{Letter, Letterbox, Mailbox, mailbox};
@@ -104,7 +104,8 @@ pub fn run(options: &ServeOptions, started: impl FnOnce(&Started)) -> Result<(),
     let addresses = sockets.addresses(options);
     let (node_address, http_address) = (sockets.node_address, sockets.http_address);
     let (letterboxes, mailboxes): (Vec<_>, Vec<_>) = (0..directory.shard_count()).map(|_| mailbox()).unzip();
-    let layout = Layout { options, directory: &directory, cores: &cores, begin };
+    let secret = directory.secret()?;
+    let layout = Layout { options, directory: &directory, secret, cores: &cores, begin };
     let plans = layout.plans(sockets, mailboxes, &letterboxes, &addresses, &events);
     let core_count = plans.len();
     plans.into_iter().for_each(core::spawn);
@@ -206,6 +207,7 @@ impl Sockets {
 struct Layout<'a> {
     options: &'a ServeOptions,
     directory: &'a DataDirectory,
+    secret: NodeSecret,
     cores: &'a [usize],
     begin: Instant,
 }
@@ -232,6 +234,7 @@ impl Layout<'_> {
                 node_listener: node_listeners.next(),
                 http_listener: http_listeners.next(),
                 access_keys: self.options.access_keys.clone(),
+                secret: self.secret.clone(),
                 letterboxes: letterboxes.to_vec(),
                 addresses: addresses.to_vec(),
                 access: if self.options.buffered_io { Access::Buffered } else { Access::Direct },

@@ -122,10 +122,7 @@ impl<D: Disk> Broker<D> {
     }
 
     /// Id and number of queues of a topic.
-    pub(in crate::broker) fn topic_layout(
-        &self,
-        name: &crate::types::TopicName,
-    ) -> Result<(TopicId, u32), Failure> {
+    pub fn topic_layout(&self, name: &crate::types::TopicName) -> Result<(TopicId, u32), Failure> {
         let tables = self.tables.borrow();
         let topic = tables.topic_named(name).ok_or_else(|| crate::broker::control::topic_missing(name))?;
         Ok((topic.id, topic.queue_count))
@@ -201,8 +198,8 @@ impl<D: Disk> Broker<D> {
         }
         // In order, nothing new comes before the old is dealt with. And memory has a bound.
         let is_full = self.leases.borrow().run_count() >= limits::SHARD_LEASES_MAX;
-        let may_go_on = !(receive.ordered && has_open) && !is_full;
-        if choice.messages.len() < count && may_go_on {
+        let must_wait = is_full || (receive.ordered && has_open);
+        if choice.messages.len() < count && !must_wait {
             self.deliver_new(&deal, next, count, &mut choice).await?;
         }
         Ok(choice)

@@ -77,7 +77,7 @@ impl<D: Disk> Broker<D> {
             return self.receive_on(queue.shard(self.options.shard_count), receive).await;
         }
         let turn = self.receive_turn.get();
-        let first = if turn % OTHERS_FIRST == 0 { here + turn / OTHERS_FIRST } else { here };
+        let first = if turn.is_multiple_of(OTHERS_FIRST) { here + turn / OTHERS_FIRST } else { here };
         let mut again = false;
         for step in 0..shard_count {
             let shard = ShardId(((first + step) % shard_count) as u16);

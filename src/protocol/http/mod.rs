@@ -7,12 +7,14 @@
 //! | `xml`, `request_document`, `answer_document` | the documents in both directions |
 //! | `properties` | `key:value\|` and the names that mean something |
 //! | `signature` | who sent a request |
+//! | `receipt_handle` | receipts as text that cannot be forged |
 //! | `error`, `request_id` | codes, statuses, what an answer is called |
 //! | `service` | the order of the checks, and the answers' form |
 
 mod answer_document;
 mod error;
 mod properties;
+mod receipt_handle;
 mod request_document;
 mod request_id;
 mod service;
@@ -28,9 +30,10 @@ pub use error::{ErrorCode, HttpError, code_of};
 pub use properties::{
     KEYS, Properties, PropertiesError, SHARDING_KEY, START_DELIVERY_TIME, TRANSACTION_CHECK_SECONDS,
 };
+pub use receipt_handle::{HandleCodec, HandleError, ReceiptHandle};
 pub use request_document::{PublishRequest, parse_publish, parse_receipt_handles};
 pub use request_id::{RequestId, RequestIds};
-pub use service::{Admitted, Backend, HttpService, NoBackend};
+pub use service::{Admitted, Backend, HttpService};
 pub use signature::{SKEW_MAX, SignatureError, SignedRequest, sign};
 pub use target::{AcknowledgeMode, Call, Consume, ConsumeMode, InstanceName, METHODS, TopicReference};
 pub use xml::DocumentError;

@@ -52,9 +52,6 @@ pub trait Backend {
     ) -> Result<Vec<HandleFailure>, HttpError>;
 }
 
-/// Carries nothing out.
-pub struct NoBackend;
-
 /// The protocol on one shard.
 pub struct HttpService<B> {
     backend: B,
@@ -209,35 +206,6 @@ fn response(status: StatusCode, id: RequestId, document: String) -> Response<Byt
         headers.insert(CONTENT_TYPE, XML);
     }
     response
-}
-
-impl NoBackend {
-    fn refusal() -> HttpError {
-        HttpError::new(
-            ErrorCode::NotImplemented,
-            "this release understands the request and cannot carry it out",
-        )
-    }
-}
-
-impl Backend for NoBackend {
-    async fn publish(&self, _: &TopicReference, _: PublishRequest) -> Result<PublishedMessage, HttpError> {
-        Err(Self::refusal())
-    }
-
-    async fn consume(&self, _: &Consume) -> Result<Vec<DeliveredMessage>, HttpError> {
-        Err(Self::refusal())
-    }
-
-    async fn acknowledge(
-        &self,
-        _: &TopicReference,
-        _: &GroupName,
-        _: AcknowledgeMode,
-        _: &[String],
-    ) -> Result<Vec<HandleFailure>, HttpError> {
-        Err(Self::refusal())
-    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,323 @@
+//! What the HTTP protocol's calls mean to the broker.
+
+use std::cell::{Cell, RefCell};
+use std::net::Ipv4Addr;
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use super::connection::ShardBroker;
+use crate::api::{
+    Acknowledge, Decision, EndTransaction, Failure, HalfMessage, Hold, Produce, ReceiptOutcome, Receive,
+    ReceiveHalves, ReceivedMessage, Release, Reply, Request,
+};
+use crate::protocol::http::{
+    AcknowledgeMode, Backend, Consume, ConsumeMode, DeliveredMessage, ErrorCode, HandleCodec, HandleFailure,
+    HttpError, KEYS, Properties, PublishRequest, PublishedMessage, ReceiptHandle, START_DELIVERY_TIME,
+    TRANSACTION_CHECK_SECONDS, TopicReference, code_of,
+};
+use crate::types::{GroupName, QueueKey, QueueNumber, Receipt, Timestamp, TopicName, UniqueIdGenerator};
+use crate::wire::batch::BatchBuilder;
+use crate::wire::properties::{self, names};
+use crate::wire::record::{Record, RecordView};
+
+/// Half messages have no group in the publisher's request, so their handles are bound to none.
+const NO_GROUP: &str = "";
+
+/// Calls of the HTTP protocol, carried out by the broker of one shard.
+pub(super) struct BrokerBackend {
+    broker: Rc<ShardBroker>,
+    handles: HandleCodec,
+    ids: RefCell<UniqueIdGenerator>,
+    /// Counts messages without a sharding key, so that they go around the queues.
+    turn: Cell<u32>,
+}
+
+/// A topic of an instance, as the broker knows it.
+fn topic_name(topic: &TopicReference) -> Result<TopicName, HttpError> {
+    topic.to_string().parse().map_err(HttpError::invalid)
+}
+
+/// A group of the topic's instance, as the broker knows it.
+fn group_name(topic: &TopicReference, group: &GroupName) -> Result<GroupName, HttpError> {
+    match &topic.instance {
+        None => Ok(group.clone()),
+        Some(instance) => format!("{instance}%{group}").parse().map_err(HttpError::invalid),
+    }
+}
+
+fn unexpected(reply: &Reply) -> HttpError {
+    HttpError::new(ErrorCode::ServerError, format!("the broker gave an answer of another kind: {reply:?}"))
+}
+
+impl BrokerBackend {
+    pub fn new(broker: Rc<ShardBroker>, secret: &[u8], random: u32) -> Self {
+        let process = std::process::id();
+        let ids = UniqueIdGenerator::new(Ipv4Addr::LOCALHOST, process, random);
+        Self { broker, handles: HandleCodec::new(secret), ids: RefCell::new(ids), turn: Cell::new(0) }
+    }
+
+    async fn ask(&self, request: Request) -> Result<Reply, HttpError> {
+        Ok(self.broker.handle(request).await?)
+    }
+
+    /// The queue for a message: that of its sharding key, or the next in turn.
+    fn queue_for(&self, topic: &TopicName, sharding_key: Option<&str>) -> Result<QueueKey, Failure> {
+        let (id, queue_count) = self.broker.topic_layout(topic)?;
+        let number = match sharding_key {
+            // As the native clients do it: messages of one key share a queue, whoever sends them.
+            Some(key) => crc32c::crc32c(key.as_bytes()) % queue_count,
+            None => {
+                let turn = self.turn.get();
+                self.turn.set(turn.wrapping_add(1));
+                turn % queue_count
+            }
+        };
+        Ok(QueueKey { topic: id, queue: QueueNumber(number) })
+    }
+
+    /// One message as the batch that stores it, and its id.
+    fn batch(&self, message: &PublishRequest) -> Result<(Bytes, String), HttpError> {
+        let now = self.broker.clock().now();
+        let id = self.ids.borrow_mut().next(now).text().to_string();
+        let mut text = Vec::new();
+        let stored = message.properties.iter().filter(|(name, _)| *name != KEYS && *name != names::UNIQUE_ID);
+        for (name, value) in stored.chain([(names::UNIQUE_ID, id.as_str())]) {
+            properties::append(&mut text, name.as_bytes(), value.as_bytes()).map_err(HttpError::invalid)?;
+        }
+        let record = Record {
+            key: message.properties.keys().unwrap_or_default().as_bytes(),
+            tag: message.tag.as_deref().unwrap_or_default().as_bytes(),
+            properties: &text,
+            body: message.body.as_bytes(),
+            ..Record::default()
+        };
+        record.check().map_err(HttpError::invalid)?;
+        let mut builder = BatchBuilder::new(now);
+        builder.push(&record);
+        Ok((Bytes::from(builder.finish()), id))
+    }
+
+    fn delivered(
+        &self,
+        message: &ReceivedMessage,
+        topic: &TopicName,
+        group: &GroupName,
+    ) -> Result<DeliveredMessage, HttpError> {
+        let handle = ReceiptHandle::Message(message.receipt);
+        Ok(DeliveredMessage {
+            receipt_handle: self.handles.encode(&handle, topic.as_str(), group.as_str()),
+            publish_time: message.born_time,
+            first_consume_time: message.first_delivery,
+            next_consume_time: message.receipt.lease_until,
+            attempt: message.deliveries,
+            ..delivered_record(&message.record)?
+        })
+    }
+
+    fn delivered_half(&self, half: &HalfMessage, topic: &TopicName) -> Result<DeliveredMessage, HttpError> {
+        let handle = ReceiptHandle::Half(half.receipt, half.next_check);
+        Ok(DeliveredMessage {
+            receipt_handle: self.handles.encode(&handle, topic.as_str(), NO_GROUP),
+            publish_time: half.born_time,
+            first_consume_time: half.first_check,
+            next_consume_time: half.next_check,
+            attempt: half.checks,
+            ..delivered_record(&half.record)?
+        })
+    }
+
+    async fn acknowledge_messages(
+        &self,
+        topic: &TopicName,
+        group: GroupName,
+        handles: &[String],
+    ) -> Result<Vec<HandleFailure>, HttpError> {
+        let mut failures = Vec::new();
+        let mut receipts: Vec<(&String, Receipt)> = Vec::new();
+        for handle in handles {
+            match self.handles.decode(handle, topic.as_str(), group.as_str()) {
+                Ok(ReceiptHandle::Message(receipt)) => receipts.push((handle, receipt)),
+                Ok(ReceiptHandle::Half(..)) => failures.push(failed(
+                    handle,
+                    ErrorCode::ReceiptHandleError,
+                    "it is a transaction's: it is ended with trans=commit or trans=rollback",
+                )),
+                Err(error) => {
+                    failures.push(failed(handle, ErrorCode::ReceiptHandleError, &error.to_string()))
+                }
+            }
+        }
+        if receipts.is_empty() {
+            return Ok(failures);
+        }
+        let acknowledge =
+            Acknowledge { group, receipts: receipts.iter().map(|(_, receipt)| *receipt).collect() };
+        let outcomes = match self.ask(Request::Acknowledge(acknowledge)).await? {
+            Reply::Acknowledged(outcomes) => outcomes,
+            other => return Err(unexpected(&other)),
+        };
+        for ((handle, _), outcome) in receipts.into_iter().zip(outcomes) {
+            match outcome {
+                ReceiptOutcome::Acknowledged => {}
+                ReceiptOutcome::NotLeased => failures.push(failed(
+                    handle,
+                    ErrorCode::MessageNotExist,
+                    "its lease has ended, or the message was acknowledged or delivered again",
+                )),
+                ReceiptOutcome::Failed => failures.push(failed(
+                    handle,
+                    ErrorCode::ServerError,
+                    "the shard of its queue could not store the acknowledgement: try again",
+                )),
+            }
+        }
+        Ok(failures)
+    }
+
+    async fn end_transactions(
+        &self,
+        topic: &TopicName,
+        decision: Decision,
+        handles: &[String],
+    ) -> Result<Vec<HandleFailure>, HttpError> {
+        let mut failures = Vec::new();
+        for handle in handles {
+            let receipt = match self.handles.decode(handle, topic.as_str(), NO_GROUP) {
+                Ok(ReceiptHandle::Half(receipt, _)) => receipt,
+                _ => {
+                    let message = "it is not a handle of a transaction of this topic";
+                    failures.push(failed(handle, ErrorCode::ReceiptHandleError, message));
+                    continue;
+                }
+            };
+            let end = EndTransaction { receipt, producer_group: None, decision };
+            match self.broker.handle(Request::EndTransaction(end)).await {
+                Ok(_) => {}
+                Err(failure) => failures.push(failed(handle, code_of(failure.status), &failure.message)),
+            }
+        }
+        Ok(failures)
+    }
+}
+
+impl Backend for BrokerBackend {
+    async fn publish(
+        &self,
+        topic: &TopicReference,
+        message: PublishRequest,
+    ) -> Result<PublishedMessage, HttpError> {
+        let topic = topic_name(topic)?;
+        let deliver_at = message.properties.start_delivery_time().map_err(HttpError::invalid)?;
+        let check_after = message.properties.transaction_check_after().map_err(HttpError::invalid)?;
+        if deliver_at.is_some() && check_after.is_some() {
+            let names = format!("{START_DELIVERY_TIME} and {TRANSACTION_CHECK_SECONDS}");
+            return Err(HttpError::invalid(format!("a message has {names}: it can be one of the two only")));
+        }
+        let key = self.queue_for(&topic, message.properties.sharding_key())?;
+        let (batch, message_id) = self.batch(&message)?;
+        let release = match (deliver_at, check_after) {
+            (Some(time), _) if time > self.broker.clock().now() => Release::At(time),
+            (_, Some(immunity)) => Release::Commit { producer_group: None, immunity },
+            _ => {
+                self.ask(Request::Produce(Produce { key, level: None, batch })).await?;
+                return Ok(PublishedMessage { message_id, receipt_handle: None });
+            }
+        };
+        let is_half = matches!(release, Release::Commit { .. });
+        let held = match self.ask(Request::Hold(Hold { key, level: None, batch, release })).await? {
+            Reply::Held(held) => held,
+            other => return Err(unexpected(&other)),
+        };
+        let handle = ReceiptHandle::Half(held.receipt, Timestamp(0));
+        let handle = self.handles.encode(&handle, topic.as_str(), NO_GROUP);
+        Ok(PublishedMessage { message_id, receipt_handle: is_half.then_some(handle) })
+    }
+
+    async fn consume(&self, consume: &Consume) -> Result<Vec<DeliveredMessage>, HttpError> {
+        let topic = topic_name(&consume.topic)?;
+        let group = group_name(&consume.topic, &consume.group)?;
+        if consume.mode == ConsumeMode::Pop {
+            let receive = ReceiveHalves {
+                topic: topic.clone(),
+                producer_group: group,
+                count: u32::from(consume.count),
+                wait: consume.wait,
+            };
+            return match self.ask(Request::ReceiveHalves(receive)).await? {
+                Reply::Halves(halves) => {
+                    halves.iter().map(|half| self.delivered_half(half, &topic)).collect()
+                }
+                other => Err(unexpected(&other)),
+            };
+        }
+        let receive = Receive {
+            group: group.clone(),
+            topic: topic.clone(),
+            queue: None,
+            filter: consume.filter.clone(),
+            count: u32::from(consume.count),
+            wait: consume.wait,
+            lease: None,
+            ordered: consume.mode == ConsumeMode::Order,
+        };
+        match self.ask(Request::Receive(receive)).await? {
+            Reply::Received(messages) => {
+                messages.iter().map(|message| self.delivered(message, &topic, &group)).collect()
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn acknowledge(
+        &self,
+        topic: &TopicReference,
+        group: &GroupName,
+        mode: AcknowledgeMode,
+        handles: &[String],
+    ) -> Result<Vec<HandleFailure>, HttpError> {
+        let group = group_name(topic, group)?;
+        let topic = topic_name(topic)?;
+        self.broker.topic_layout(&topic)?;
+        match mode {
+            AcknowledgeMode::Normal => self.acknowledge_messages(&topic, group, handles).await,
+            AcknowledgeMode::Commit => self.end_transactions(&topic, Decision::Commit, handles).await,
+            AcknowledgeMode::Rollback => self.end_transactions(&topic, Decision::Rollback, handles).await,
+        }
+    }
+}
+
+fn failed(handle: &str, code: ErrorCode, message: &str) -> HandleFailure {
+    HandleFailure { receipt_handle: handle.to_owned(), code, message: message.to_owned() }
+}
+
+/// What a stored record says about its message; times and handle are the delivery's.
+fn delivered_record(bytes: &Bytes) -> Result<DeliveredMessage, HttpError> {
+    let (record, _) = RecordView::cut(bytes)
+        .map_err(|error| HttpError::new(ErrorCode::ServerError, format!("a stored message: {error}")))?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let mut message_id = String::new();
+    let mut shown: Properties = Properties::default();
+    for (name, value) in properties::Properties::new(record.properties()) {
+        if name == names::UNIQUE_ID.as_bytes() {
+            message_id = text(value);
+        } else {
+            shown.set(text(name), text(value));
+        }
+    }
+    if !record.key().is_empty() {
+        shown.set(KEYS, text(record.key()));
+    }
+    let body_at = bytes.len() - record.body().len();
+    Ok(DeliveredMessage {
+        message_id,
+        receipt_handle: String::new(),
+        body: bytes.slice(body_at..),
+        tag: (!record.tag().is_empty()).then(|| text(record.tag())),
+        properties: shown,
+        publish_time: Timestamp(0),
+        first_consume_time: Timestamp(0),
+        next_consume_time: Timestamp(0),
+        attempt: 1,
+    })
+}
