@@ -88,6 +88,11 @@ pub const CONNECTION_WAITING_MAX: usize = 256;
 /// Answers that a connection has not read yet. Beyond it nothing is read from the connection, and a client that reads
 /// nothing for `CLIENT_STALL_SECONDS` is dropped.
 pub const CONNECTION_ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Answers refer to the buffers of the tail cache until a connection holds this much that way, whole buffers counted;
+/// what goes beyond is copied. So a slow reader pins no more than this, however small a part of each buffer it gets.
+pub const CONNECTION_SHARED_BYTES_MAX: usize = 6 * 1024 * 1024;
+/// A part of a buffer that is shorter is copied: that costs less than sending it on its own.
+pub const SHARED_SLICE_BYTES_MIN: usize = 16 * 1024;
 pub const CLIENT_STALL_SECONDS: u64 = 30;
 /// When all answers of a shard that were not read yet hold this much, a connection gets its next one only once it has
 /// read the last.
@@ -115,7 +120,9 @@ const _: () =
 // The largest batch fits a frame with its envelope, and a segment with its header block.
 const _: () = assert!(BATCH_BYTES_MAX + ENVELOPE_BYTES_MAX <= FRAME_BYTES_MAX);
 const _: () = assert!((PLACED_BYTES_MAX + 2 * BLOCK_BYTES) as u64 <= SEGMENT_BYTES_MIN);
-const _: () = assert!(FETCH_BYTES_MAX + BATCH_BYTES_MAX <= CONNECTION_ANSWER_BYTES_MAX);
+// What is shared, and behind it one answer that is copied.
+const _: () =
+    assert!(CONNECTION_SHARED_BYTES_MAX + FETCH_BYTES_MAX + BATCH_BYTES_MAX <= CONNECTION_ANSWER_BYTES_MAX);
 const _: () = assert!(KEY_BYTES_MAX <= u16::MAX as usize && PROPERTIES_BYTES_MAX <= u16::MAX as usize);
 const _: () = assert!(BODY_BYTES_MAX + TAG_BYTES_MAX + PROPERTIES_BYTES_MAX + 4096 <= HTTP_BODY_BYTES_MAX);
 const _: () =

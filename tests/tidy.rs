@@ -23,7 +23,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("log", &["api", "clock", "disk", "wire"]),
     // `api`: a histogram's summary is what `status` shows.
     ("metrics", &["api"]),
-    ("net", &["clock", "wire"]),
+    // `disk`: answers are sent from the buffers that were written.
+    ("net", &["clock", "disk", "wire"]),
     ("protocol", &["access", "api", "clock", "wire"]),
     ("shard", &["access", "api", "broker", "clock", "disk", "index", "log", "net", "protocol", "wire"]),
     ("testing", &["api", "broker", "clock", "disk", "index", "log", "protocol", "wire"]),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::queue::Queue;
 use super::shard_broker::Broker;
 use crate::api::{DamagedBytes, Failure, Fetch, Fetched, OffsetPlace, Status};
-use crate::disk::Disk;
+use crate::disk::{BufferSlice, Disk};
 use crate::index::{IndexEntry, IndexError, LookupMax};
 use crate::limits;
 use crate::log::Want;
@@ -15,13 +15,28 @@ use crate::types::{QueueKey, QueueOffset};
 /// Batches looked up at once for one answer.
 const ENTRIES_MAX: usize = 4096;
 
+/// An answer whose batches stay in the buffers that they were written from.
+#[derive(Debug)]
+pub struct TailFetched {
+    /// Everything but the batches.
+    pub head: Fetched,
+    /// Put together, these are the answer's `batches`.
+    pub batches: Vec<BufferSlice>,
+}
+
 /// What a first look at a fetch found, without any I/O.
 #[derive(Debug)]
 pub enum FetchStep {
     /// The answer: from the tail cache, or empty because no wait was asked for.
-    Ready(Fetched),
+    Ready(TailFetched),
     /// There is nothing yet, or the disk must be read: [`Broker::fetch`] does both.
     Later,
+}
+
+impl TailFetched {
+    pub fn batch_bytes(&self) -> usize {
+        self.batches.iter().map(|slice| slice.len()).sum()
+    }
 }
 
 impl<D: Disk> Broker<D> {
@@ -30,7 +45,10 @@ impl<D: Disk> Broker<D> {
         let queue = self.queue(fetch.key)?;
         self.check_range(&queue, fetch.offset)?;
         if fetch.offset == queue.durable_end.get() {
-            let nothing = fetch.wait.is_zero().then(|| self.fetched(&queue, Vec::new(), fetch.offset, None));
+            let nothing = fetch.wait.is_zero().then(|| TailFetched {
+                head: self.fetched(&queue, Vec::new(), fetch.offset, None),
+                batches: Vec::new(),
+            });
             return Ok(nothing.map_or(FetchStep::Later, FetchStep::Ready));
         }
         let Some(entries) = self.index.lookup_in_memory(fetch.key, fetch.offset, lookup_max(fetch)) else {
@@ -40,14 +58,11 @@ impl<D: Disk> Broker<D> {
         if entries.first().is_some_and(|first| first.base_offset > fetch.offset) {
             return Ok(FetchStep::Later);
         }
-        let wants = wants(&entries);
-        let mut batches = Vec::with_capacity(padded_bytes(&entries));
-        if self.log.read_tail(&wants, &mut batches) < wants.len() || wants.is_empty() {
-            return Ok(FetchStep::Later);
-        }
-        let next = entries.last().map_or(fetch.offset, IndexEntry::end_offset);
-        self.note_fetched(fetch.offset, next, batches.len());
-        Ok(FetchStep::Ready(self.fetched(&queue, batches, next, None)))
+        let Some(next) = entries.last().map(IndexEntry::end_offset) else { return Ok(FetchStep::Later) };
+        let Some(batches) = self.log.share_tail(&wants(&entries)) else { return Ok(FetchStep::Later) };
+        let answer = TailFetched { head: self.fetched(&queue, Vec::new(), next, None), batches };
+        self.note_fetched(fetch.offset, next, answer.batch_bytes());
+        Ok(FetchStep::Ready(answer))
     }
 
     /// Answers a fetch, waiting for a message as long as it asks and reading the disk as far as need be.

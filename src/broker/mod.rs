@@ -23,7 +23,7 @@ mod snapshot;
 mod state_record;
 mod tables;
 
-pub use fetch::FetchStep;
+pub use fetch::{FetchStep, TailFetched};
 pub use groups::Groups;
 pub use leases::{LeaseChange, Leases, Prospect, QueueLeases, Run, dead_letter_topic};
 pub use open::StartError;

@@ -20,12 +20,14 @@ pub mod glommio;
 pub mod memory;
 #[cfg(any(test, feature = "testing"))]
 mod pages;
+mod slice;
 
 use std::ops::Deref;
 use std::path::Path;
 use std::rc::Rc;
 
 pub use error::{DiskError, DiskErrorKind, Operation};
+pub use slice::BufferSlice;
 
 /// Memory aligned for direct I/O. Made by [`Disk::allocate`]; its contents are arbitrary until written.
 pub trait DiskBuffer: 'static {

@@ -7,10 +7,10 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use super::commit_log::CommitLog;
 use super::segment::Segment;
 use crate::api::DamagedBytes;
-use crate::disk::{Disk, DiskError, DiskFile};
+use crate::disk::{BufferSlice, Disk, DiskError, DiskFile};
 use crate::limits::{BLOCK_BYTES, READ_BYTES, READS_IN_FLIGHT_MAX};
 use crate::types::LogPosition;
-use crate::wire::batch::{BATCH_ALIGNMENT, BatchHeader, records_match};
+use crate::wire::batch::{BATCH_ALIGNMENT, BatchHeader, align_batch, records_match};
 
 /// Batches whose distance is less than this are fetched by one read, bytes of others between them included.
 const GAP_BYTES_MAX: u64 = 32 * 1024;
@@ -63,9 +63,21 @@ fn pad(output: &mut Vec<u8>) {
 }
 
 impl<D: Disk> CommitLog<D> {
+    /// The wanted batches, each padded to the batch alignment, where they lie in the tail cache; `None` when they are
+    /// not all there. Neither I/O nor a copy: this is the whole read for a consumer that keeps up.
+    pub fn share_tail(&self, wants: &[Want]) -> Option<Vec<BufferSlice>> {
+        let tail = self.inner.tail.borrow();
+        let mut slices = Vec::new();
+        // A batch is followed by zeros up to the alignment in its group as well.
+        let share = |want: &Want| {
+            tail.share(want.position, align_batch(u64::from(want.batch_bytes)) as usize, &mut slices)
+        };
+        wants.iter().all(share).then_some(slices)
+    }
+
     /// Appends the wanted batches to `output` as long as they are in the tail cache, each padded to the batch
-    /// alignment, and returns how many. No I/O: this is the whole read for a consumer that keeps up.
-    pub fn read_tail(&self, wants: &[Want], output: &mut Vec<u8>) -> usize {
+    /// alignment, and returns how many.
+    fn read_tail(&self, wants: &[Want], output: &mut Vec<u8>) -> usize {
         let tail = self.inner.tail.borrow();
         for (index, want) in wants.iter().enumerate() {
             if !tail.copy(want.position, want.batch_bytes as usize, output) {

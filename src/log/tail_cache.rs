@@ -1,9 +1,10 @@
 //! The newest buffers of the log, kept as they were written, so that readers at the tail never touch the disk.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::rc::Rc;
 
-use crate::disk::DiskBuffer;
+use crate::disk::{BufferSlice, DiskBuffer};
 use crate::types::LogPosition;
 
 /// Written buffers in log order, bounded by bytes.
@@ -41,10 +42,32 @@ impl<B: DiskBuffer> TailCache<B> {
 
     /// Appends `bytes` from `position` on to `output`; false, with `output` unchanged, when they are not all here.
     pub fn copy(&self, position: LogPosition, bytes: usize, output: &mut Vec<u8>) -> bool {
+        let before = output.len();
+        let whole = self.visit(position, bytes, |buffer, range| {
+            output.extend_from_slice(&buffer.as_slice()[range]);
+        });
+        if !whole {
+            output.truncate(before);
+        }
+        whole
+    }
+
+    /// Appends slices of `bytes` from `position` on to `output`, joined with the last one where they follow it; false
+    /// when they are not all here, and then `output` is of no use.
+    pub fn share(&self, position: LogPosition, bytes: usize, output: &mut Vec<BufferSlice>) -> bool {
+        self.visit(position, bytes, |buffer, range| {
+            let slice = BufferSlice::new(buffer.clone(), range);
+            if !output.last_mut().is_some_and(|last| last.join(&slice)) {
+                output.push(slice);
+            }
+        })
+    }
+
+    /// Shows the parts of `bytes` from `position` on, in order; false when they end early.
+    fn visit(&self, position: LogPosition, bytes: usize, mut show: impl FnMut(&Rc<B>, Range<usize>)) -> bool {
         if !self.covers(position) {
             return false;
         }
-        let before = output.len();
         let mut at = position;
         let end = position.advance(bytes as u64);
         let first = self.pieces.partition_point(|piece| piece.end() <= position);
@@ -52,15 +75,14 @@ impl<B: DiskBuffer> TailCache<B> {
             if piece.position > at {
                 break;
             }
-            let from = at.since(piece.position) as usize;
             let until = end.min(piece.end());
-            output.extend_from_slice(&piece.buffer.as_slice()[from..until.since(piece.position) as usize]);
+            let from = at.since(piece.position) as usize;
+            show(&piece.buffer, from..until.since(piece.position) as usize);
             at = until;
             if at == end {
                 return true;
             }
         }
-        output.truncate(before);
         false
     }
 
@@ -73,5 +95,64 @@ impl<B: DiskBuffer> TailCache<B> {
 impl<B: DiskBuffer> Piece<B> {
     fn end(&self) -> LogPosition {
         self.position.advance(self.buffer.as_slice().len() as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::Disk;
+    use crate::disk::memory::MemoryDisk;
+    use crate::limits::BLOCK_BYTES;
+
+    /// Three pieces, the last one behind a segment's end; each byte is the low byte of its position.
+    fn cache() -> TailCache<<MemoryDisk as Disk>::Buffer> {
+        let disk = MemoryDisk::new();
+        let mut cache = TailCache::new(4 * BLOCK_BYTES);
+        for (position, blocks) in [(0, 2), (2 * BLOCK_BYTES, 1), (8 * BLOCK_BYTES, 1)] {
+            let mut buffer = disk.allocate(blocks * BLOCK_BYTES);
+            let bytes = buffer.as_mut_slice().iter_mut();
+            bytes.enumerate().for_each(|(index, byte)| *byte = ((position + index) / 8) as u8);
+            cache.push(LogPosition(position as u64), Rc::new(buffer));
+        }
+        cache
+    }
+
+    #[test]
+    fn shared_slices_hold_what_a_copy_holds_and_are_few() {
+        let cache = cache();
+        let block = BLOCK_BYTES as u64;
+        let cases = [
+            (0, 100, Some(1)),
+            (8, 2 * BLOCK_BYTES, Some(2)),
+            (0, 3 * BLOCK_BYTES, Some(2)),
+            (0, 3 * BLOCK_BYTES + 1, None),
+            (3 * block, 8, None),
+            (8 * block, BLOCK_BYTES, Some(1)),
+        ];
+        for (position, bytes, slices) in cases {
+            let (mut copied, mut shared) = (Vec::new(), Vec::new());
+            let position = LogPosition(position);
+            assert_eq!(cache.copy(position, bytes, &mut copied), slices.is_some(), "{position} {bytes}");
+            assert_eq!(cache.share(position, bytes, &mut shared), slices.is_some(), "{position} {bytes}");
+            let Some(slices) = slices else { continue };
+            assert_eq!(shared.len(), slices, "{position} {bytes}");
+            let parts: Vec<&[u8]> = shared.iter().map(|slice| &slice[..]).collect();
+            assert_eq!(parts.concat(), copied, "{position} {bytes}");
+        }
+    }
+
+    #[test]
+    fn neighbours_are_joined_and_outlive_the_cache() {
+        let mut cache = cache();
+        let mut shared = Vec::new();
+        for (position, bytes) in [(8, 16), (24, 8), (40, 8)] {
+            assert!(cache.share(LogPosition(position), bytes, &mut shared));
+        }
+        assert_eq!(shared.iter().map(|slice| slice.len()).collect::<Vec<_>>(), [24, 8]);
+        let buffer = MemoryDisk::new().allocate(4 * BLOCK_BYTES);
+        cache.push(LogPosition(9 * BLOCK_BYTES as u64), Rc::new(buffer));
+        assert!(!cache.covers(LogPosition(8)));
+        assert_eq!(shared[1][..], [5; 8]);
     }
 }

@@ -7,5 +7,5 @@ mod receive_buffer;
 
 pub use detect::{Detected, detect};
 pub use listener::{ListenError, Sharing, bind, bind_shared};
-pub use outbox::Outbox;
+pub use outbox::{Chunk, Outbox};
 pub use receive_buffer::ReceiveBuffer;

@@ -2,19 +2,31 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::ops::Deref;
 use std::rc::Rc;
 
+use crate::disk::BufferSlice;
+use crate::limits;
 use crate::types::WakerList;
 
 /// Answers smaller than this are put together, so that one call sends many.
 const CHUNK_BYTES: usize = 64 * 1024;
 
+/// Bytes that go out in one piece.
+#[derive(Debug)]
+pub enum Chunk {
+    Owned(Vec<u8>),
+    /// Part of a buffer that others use as well.
+    Shared(BufferSlice),
+}
+
 /// A connection's answers on their way to the socket: filled by whoever has an answer, emptied by the writing task.
 /// Bounded by its users: see [`bytes`](Outbox::bytes) and [`drained`](Outbox::drained).
 pub struct Outbox {
-    chunks: RefCell<VecDeque<Vec<u8>>>,
+    chunks: RefCell<VecDeque<Chunk>>,
     /// A sent chunk's memory, for the next one.
     spare: RefCell<Vec<u8>>,
+    /// What the chunks keep in memory: of shared ones, the whole buffers.
     bytes: Cell<usize>,
     /// The sum over all connections of the shard.
     shard_bytes: Rc<Cell<usize>>,
@@ -56,13 +68,17 @@ impl Outbox {
             return;
         }
         let mut chunks = self.chunks.borrow_mut();
-        if chunks.back().is_none_or(|last| last.len() >= CHUNK_BYTES) {
-            chunks.push_back(self.spare.take());
-        }
-        let last = chunks.back_mut().expect("there is a chunk");
+        let mut last = match chunks.pop_back() {
+            Some(Chunk::Owned(last)) if last.len() < CHUNK_BYTES => last,
+            other => {
+                chunks.extend(other);
+                self.spare.take()
+            }
+        };
         let before = last.len();
-        write(last);
+        write(&mut last);
         self.grow(last.len() - before);
+        chunks.push_back(Chunk::Owned(last));
         drop(chunks);
         self.filled.wake();
     }
@@ -73,27 +89,44 @@ impl Outbox {
             return;
         }
         self.grow(chunk.len());
-        self.chunks.borrow_mut().push_back(chunk);
+        self.chunks.borrow_mut().push_back(Chunk::Owned(chunk));
+        self.filled.wake();
+    }
+
+    /// Appends a part of a large answer where it lies, unless the outbox is closed. It is copied when it is short, or
+    /// when the connection pins enough already.
+    pub fn push_slice(&self, slice: BufferSlice) {
+        let pinned = self.bytes.get() + slice.pinned_bytes();
+        if slice.len() < limits::SHARED_SLICE_BYTES_MIN || pinned > limits::CONNECTION_SHARED_BYTES_MAX {
+            return self.push_with(|output| output.extend_from_slice(&slice));
+        }
+        if self.closed.get() {
+            return;
+        }
+        self.grow(slice.pinned_bytes());
+        self.chunks.borrow_mut().push_back(Chunk::Shared(slice));
         self.filled.wake();
     }
 
     /// Takes the next bytes to send; `None` when there are none at the moment.
-    pub fn take(&self) -> Option<Vec<u8>> {
+    pub fn take(&self) -> Option<Chunk> {
         self.chunks.borrow_mut().pop_front()
     }
 
     /// Takes note that a chunk from [`take`](Outbox::take) was sent.
-    pub fn sent(&self, mut chunk: Vec<u8>) {
-        self.shrink(chunk.len());
+    pub fn sent(&self, chunk: Chunk) {
+        self.shrink(chunk.held_bytes());
         // Small chunks come again and again; a large answer's memory goes back.
-        if chunk.capacity() <= 2 * CHUNK_BYTES {
-            chunk.clear();
-            self.spare.replace(chunk);
+        if let Chunk::Owned(mut bytes) = chunk
+            && bytes.capacity() <= 2 * CHUNK_BYTES
+        {
+            bytes.clear();
+            self.spare.replace(bytes);
         }
         self.emptied.wake();
     }
 
-    /// Bytes that were pushed and not sent.
+    /// Bytes in memory for what was pushed and not sent.
     pub fn bytes(&self) -> usize {
         self.bytes.get()
     }
@@ -121,6 +154,27 @@ impl Outbox {
     }
 }
 
+impl Chunk {
+    /// What it keeps in memory.
+    fn held_bytes(&self) -> usize {
+        match self {
+            Chunk::Owned(bytes) => bytes.len(),
+            Chunk::Shared(slice) => slice.pinned_bytes(),
+        }
+    }
+}
+
+impl Deref for Chunk {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Chunk::Owned(bytes) => bytes,
+            Chunk::Shared(slice) => slice,
+        }
+    }
+}
+
 impl Drop for Outbox {
     fn drop(&mut self) {
         self.shrink(self.bytes.get());
@@ -129,7 +183,11 @@ impl Drop for Outbox {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
     use super::*;
+    use crate::disk::memory::MemoryDisk;
+    use crate::disk::{Disk, DiskBuffer};
 
     /// The answers to whatever a dropped peer had asked for once piled up here.
     #[test]
@@ -140,10 +198,46 @@ mod tests {
         outbox.close();
         outbox.push_with(|output| output.extend_from_slice(b"behind"));
         outbox.push_chunk(vec![0; 1000]);
+        outbox.push_slice(slice(limits::PIECE_BYTES, 0..limits::PIECE_BYTES));
         assert_eq!((outbox.bytes(), shard_bytes.get()), (6, 6));
         assert_eq!(outbox.take().as_deref(), Some(&b"before"[..]));
-        assert_eq!(outbox.take(), None);
+        assert!(outbox.take().is_none());
         drop(outbox);
         assert_eq!(shard_bytes.get(), 0);
+    }
+
+    fn slice(buffer_bytes: usize, range: Range<usize>) -> BufferSlice {
+        let mut buffer = MemoryDisk::new().allocate(buffer_bytes);
+        let filler = (0..=u8::MAX).cycle();
+        buffer.as_mut_slice().iter_mut().zip(filler).for_each(|(byte, value)| *byte = value);
+        BufferSlice::new(Rc::new(buffer), range)
+    }
+
+    /// A slice keeps its whole buffer: counted by its own length, a reader of small parts of many buffers could hold
+    /// a multiple of what it is allowed.
+    #[test]
+    fn slices_count_with_their_buffers_and_are_copied_beyond_the_bound() {
+        let outbox = Outbox::new(Rc::default());
+        let piece = limits::PIECE_BYTES;
+        let part = 0..limits::SHARED_SLICE_BYTES_MIN;
+        outbox.push_with(|output| output.extend_from_slice(b"head"));
+        outbox.push_slice(slice(piece, 5..12));
+        assert_eq!(outbox.bytes(), 11, "a short part is copied to what is there");
+        let whole = slice(piece, part.clone());
+        let mut pushed = 0;
+        while outbox.bytes() + piece <= limits::CONNECTION_SHARED_BYTES_MAX {
+            outbox.push_slice(slice(piece, part.clone()));
+            pushed += 1;
+            assert_eq!(outbox.bytes(), 11 + pushed * piece);
+        }
+        let before = outbox.bytes();
+        outbox.push_slice(whole.clone());
+        assert_eq!(outbox.bytes(), before + whole.len(), "copied");
+        let chunks: Vec<Chunk> = std::iter::from_fn(|| outbox.take()).collect();
+        assert_eq!(&chunks[0][..], b"head\x05\x06\x07\x08\x09\x0a\x0b");
+        assert_eq!(chunks.len(), pushed + 2);
+        assert!(chunks[1..].iter().all(|chunk| **chunk == *whole));
+        chunks.into_iter().for_each(|chunk| outbox.sent(chunk));
+        assert_eq!(outbox.bytes(), 0);
     }
 }

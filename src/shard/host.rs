@@ -131,6 +131,18 @@ pub fn shut_down(fd: i32) {
     unsafe { libc::shutdown(fd, libc::SHUT_RDWR) };
 }
 
+/// Sends the parts one behind the other, as far as the socket takes them without waiting.
+pub fn send_parts(fd: i32, parts: &[io::IoSlice<'_>]) -> io::Result<usize> {
+    // SAFETY: all zeros are a valid `msghdr`: no address, no parts, no control data.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    // The standard library promises that an `IoSlice` is an `iovec`.
+    message.msg_iov = parts.as_ptr().cast_mut().cast();
+    message.msg_iovlen = parts.len() as _;
+    // SAFETY: the message describes `parts`, whose bytes the kernel only reads, during this call.
+    let sent = unsafe { libc::sendmsg(fd, &message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) };
+    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+}
+
 /// A second descriptor for the same socket.
 pub fn duplicate(fd: i32) -> io::Result<i32> {
     // SAFETY: `fcntl` with F_DUPFD_CLOEXEC takes an integer.

@@ -14,6 +14,7 @@ mod native;
 mod node;
 mod options;
 mod preflight;
+mod sender;
 mod tick;
 
 pub use self::core::CoreError;

@@ -12,14 +12,15 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_lite::{AsyncReadExt, AsyncWriteExt};
+use futures_lite::AsyncReadExt;
 use glommio::net::TcpStream;
 
 use super::connection::{Connection, Connections};
 use super::host;
+use super::sender::Sender;
 use super::tick::reactor_turn;
-use crate::api::{Failure, Fetch, Produce, Reply, Request, Status};
-use crate::broker::{FetchStep, PendingProduce, ProduceRefusal};
+use crate::api::{Failure, Fetch, Fetched, Produce, Reply, Request, Status};
+use crate::broker::{FetchStep, PendingProduce, ProduceRefusal, TailFetched};
 use crate::limits;
 use crate::metrics::Stage;
 use crate::net::ReceiveBuffer;
@@ -32,10 +33,13 @@ const TURN_BYTES: usize = 256 * 1024;
 /// A connection with more than this unsent gets no further requests read, and no fetch answered.
 pub(super) const OUTBOX_PAUSE_BYTES: usize = 4 * 1024 * 1024;
 
-const _: () = assert!(
-    OUTBOX_PAUSE_BYTES + limits::FETCH_BYTES_MAX + limits::BATCH_BYTES_MAX
-        <= limits::CONNECTION_ANSWER_BYTES_MAX
-);
+const _: () = assert!(OUTBOX_PAUSE_BYTES <= limits::CONNECTION_SHARED_BYTES_MAX);
+
+/// What a request in a task of its own ended with.
+enum Outcome {
+    Reply(Reply),
+    Tail(TailFetched),
+}
 
 /// A produce that waits for its level.
 struct Unsettled {
@@ -78,7 +82,7 @@ pub(super) async fn serve_native(
         fetch_turn_ended: WakerList::new(),
     });
     let Ok(copy) = host::duplicate(stream.as_raw_fd()) else { return };
-    let writer = glommio::spawn_local(native.clone().write(host::stream_of(copy))).detach();
+    let writer = glommio::spawn_local(native.clone().write(Sender::new(host::stream_of(copy)))).detach();
     native.read(&mut stream, &mut buffer).await;
     // What was taken is answered before the connection goes, unless the peer is gone anyway.
     native.settle_all().await;
@@ -223,8 +227,8 @@ impl Native {
         if is_ours && self.connection.outbox.bytes() <= self.connections.unread_bytes_max() {
             match broker.fetch_now(&fetch) {
                 Ok(FetchStep::Ready(fetched)) => {
-                    let bytes = fetched.batches.len();
-                    self.answer(correlation, Ok(Reply::Fetched(fetched)));
+                    let bytes = fetched.batch_bytes();
+                    self.answer_tail(correlation, fetched);
                     return bytes;
                 }
                 Ok(FetchStep::Later) => {}
@@ -256,9 +260,13 @@ impl Native {
                 _ => 0,
             };
             let reservation = native.connections.forwarded.reserve(forwarded_bytes).await;
-            let reply = native.carry_out(request).await;
+            let outcome = native.carry_out(request).await;
             drop(reservation);
-            native.answer(correlation, reply);
+            match outcome {
+                Ok(Outcome::Tail(fetched)) => native.answer_tail(correlation, fetched),
+                Ok(Outcome::Reply(reply)) => native.answer(correlation, Ok(reply)),
+                Err(failure) => native.answer(correlation, Err(failure)),
+            }
             if !waits_long {
                 native.note_answered();
             }
@@ -278,9 +286,9 @@ impl Native {
         }
     }
 
-    async fn carry_out(&self, request: Request) -> Result<Reply, Failure> {
+    async fn carry_out(&self, request: Request) -> Result<Outcome, Failure> {
         let broker = &self.connections.broker;
-        let Request::Fetch(fetch) = request else { return broker.handle(request).await };
+        let Request::Fetch(fetch) = request else { return broker.handle(request).await.map(Outcome::Reply) };
         let is_ours = broker.owner(&Request::Fetch(fetch)) == broker.shard();
         if is_ours {
             broker.wait_for_fetch(&fetch).await?;
@@ -295,10 +303,22 @@ impl Native {
             self.end_fetch_turn(is_ours);
             return Err(Failure::new(Status::ShuttingDown, "the connection has ended"));
         }
-        let now = Fetch { wait: if is_ours { Duration::ZERO } else { fetch.wait }, ..fetch };
-        let reply = broker.handle(Request::Fetch(now)).await;
+        let outcome = if is_ours {
+            self.fetch_own(Fetch { wait: Duration::ZERO, ..fetch }).await
+        } else {
+            broker.handle(Request::Fetch(fetch)).await.map(Outcome::Reply)
+        };
         self.end_fetch_turn(is_ours);
-        reply
+        outcome
+    }
+
+    /// A fetch of this shard that waits for no message: mostly it is in memory by now.
+    async fn fetch_own(&self, fetch: Fetch) -> Result<Outcome, Failure> {
+        let broker = &self.connections.broker;
+        match broker.fetch_now(&fetch)? {
+            FetchStep::Ready(fetched) => Ok(Outcome::Tail(fetched)),
+            FetchStep::Later => broker.handle(Request::Fetch(fetch)).await.map(Outcome::Reply),
+        }
     }
 
     fn end_fetch_turn(&self, is_ours: bool) {
@@ -318,19 +338,23 @@ impl Native {
         let mut encoder = self.encoder.borrow_mut();
         match &mut reply {
             Ok(Reply::Fetched(fetched)) if !fetched.batches.is_empty() => {
-                let head = FetchedHead {
-                    next_offset: fetched.next_offset,
-                    first_offset: fetched.first_offset,
-                    end_offset: fetched.end_offset,
-                    damaged: fetched.damaged.as_ref(),
-                };
                 outbox.push_with(|output| {
-                    encoder.begin_fetched(output, correlation, &head, fetched.batches.len())
+                    encoder.begin_fetched(output, correlation, &head_of(fetched), fetched.batches.len())
                 });
                 outbox.push_chunk(std::mem::take(&mut fetched.batches));
             }
             reply => outbox.push_with(|output| encoder.encode(output, correlation, reply)),
         }
+    }
+
+    /// Answers a fetch from the buffers of the tail cache.
+    fn answer_tail(&self, correlation: u64, fetched: TailFetched) {
+        let outbox = &self.connection.outbox;
+        let bytes = fetched.batch_bytes();
+        outbox.push_with(|output| {
+            self.encoder.borrow_mut().begin_fetched(output, correlation, &head_of(&fetched.head), bytes)
+        });
+        fetched.batches.into_iter().for_each(|slice| outbox.push_slice(slice));
     }
 
     /// Moves answers of batches that have reached their level to the outbox.
@@ -360,20 +384,20 @@ impl Native {
     }
 
     /// The writing task.
-    async fn write(self: Rc<Self>, mut stream: TcpStream) {
+    async fn write(self: Rc<Self>, mut sender: Sender) {
         let outbox = &self.connection.outbox;
         loop {
             self.settle();
-            while let Some(chunk) = outbox.take() {
+            while sender.load(outbox) {
                 self.connection.write_stalled_since.set(Some(self.connections.clock.monotonic()));
-                let sent = stream.write_all(&chunk).await;
+                let sent = sender.send(outbox).await;
                 self.connection.write_stalled_since.set(None);
                 self.connections.metrics.socket_calls.add(1);
-                outbox.sent(chunk);
                 if sent.is_err() {
                     // The peer is gone: what is still due to it is dropped, and the reader meets the end as well.
+                    sender.unload(outbox);
                     self.connection.end();
-                    return self.drop_answers().await;
+                    return self.drop_answers();
                 }
             }
             if outbox.is_closed() {
@@ -395,12 +419,22 @@ impl Native {
     }
 
     /// Keeps the accounts of a connection whose peer is gone until nothing is due any more.
-    async fn drop_answers(&self) {
+    fn drop_answers(&self) {
         while let Some(chunk) = self.connection.outbox.take() {
             self.connection.outbox.sent(chunk);
         }
         let count = self.unsettled.borrow().len();
         self.unsettled.borrow_mut().clear();
         (0..count).for_each(|_| self.note_answered());
+    }
+}
+
+/// What an answer says ahead of its batches.
+fn head_of(fetched: &Fetched) -> FetchedHead<'_> {
+    FetchedHead {
+        next_offset: fetched.next_offset,
+        first_offset: fetched.first_offset,
+        end_offset: fetched.end_offset,
+        damaged: fetched.damaged.as_ref(),
     }
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use turbopump::api::{Failure, Fetch, Fetched, Reply, Request, ShardAddress, TopicChange};
 use turbopump::broker::{
-    Broker, BrokerOptions, LeaseDefaults, OpenedBroker, PeerFuture, PeerReply, PeerRequest, Peers, StartError,
+    Broker, BrokerOptions, FetchStep, LeaseDefaults, OpenedBroker, PeerFuture, PeerReply, PeerRequest, Peers,
+    StartError,
 };
 use turbopump::clock::SharedClock;
 use turbopump::disk::Disk;
@@ -150,7 +151,15 @@ impl Node {
     pub async fn fetch(&self, key: QueueKey, offset: QueueOffset) -> Result<Fetched, Failure> {
         let fetch =
             Fetch { key, offset, bytes_max: 1024 * 1024, records_max: u32::MAX, wait: Duration::ZERO };
-        self.owner(key).fetch(fetch).await
+        let fetched = self.owner(key).fetch(fetch).await?;
+        // Where the batches are still in memory, readers get them from there without a copy: the same bytes.
+        if let FetchStep::Ready(tail) = self.owner(key).fetch_now(&fetch)?
+            && tail.head.next_offset == fetched.next_offset
+        {
+            let parts: Vec<&[u8]> = tail.batches.iter().map(|slice| &slice[..]).collect();
+            assert_eq!(parts.concat(), fetched.batches);
+        }
+        Ok(fetched)
     }
 
     /// Stops as a core does: takes nothing more, finishes what was taken, says so in a snapshot.
