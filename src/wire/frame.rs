@@ -76,21 +76,39 @@ pub fn check_preface(bytes: &[u8; PREFACE_BYTES]) -> Result<(), FrameError> {
 
 /// Cuts the first frame off `buffer`. `Ok(None)` asks for more bytes; see [`frame_bytes`] for how many.
 pub fn cut(buffer: &[u8]) -> Result<Option<Frame<'_>>, FrameError> {
+    let Some(head) = cut_head(buffer)? else { return Ok(None) };
+    let payload_start = head.frame.frame_bytes;
+    let frame_bytes = payload_start + head.payload_bytes;
+    Ok(buffer.get(payload_start..frame_bytes).map(|payload| Frame { payload, frame_bytes, ..head.frame }))
+}
+
+/// What stands ahead of a frame's payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameHead<'a> {
+    /// The frame without its payload; `frame_bytes` are those up to the payload.
+    pub frame: Frame<'a>,
+    pub payload_bytes: usize,
+}
+
+/// Cuts off what stands ahead of the payload: for a reader that takes a large payload as it comes. `Ok(None)` asks for
+/// more bytes.
+pub fn cut_head(buffer: &[u8]) -> Result<Option<FrameHead<'_>>, FrameError> {
     let Some(frame_bytes) = frame_bytes(buffer)? else { return Ok(None) };
     let envelope_bytes = get_u32(buffer, 4) as usize;
     let payload_start = FRAME_HEADER_BYTES + envelope_bytes.next_multiple_of(8);
     if envelope_bytes > limits::ENVELOPE_BYTES_MAX || payload_start > frame_bytes {
         return Err(FrameError::EnvelopeLength(envelope_bytes));
     }
-    if buffer.len() < frame_bytes {
+    if buffer.len() < payload_start {
         return Ok(None);
     }
-    Ok(Some(Frame {
+    let frame = Frame {
         correlation: get_u64(buffer, 8),
         envelope: &buffer[FRAME_HEADER_BYTES..FRAME_HEADER_BYTES + envelope_bytes],
-        payload: &buffer[payload_start..frame_bytes],
-        frame_bytes,
-    }))
+        payload: &[],
+        frame_bytes: payload_start,
+    };
+    Ok(Some(FrameHead { frame, payload_bytes: frame_bytes - payload_start }))
 }
 
 /// How long the frame at the start of `buffer` is, once its header has arrived.
@@ -135,6 +153,18 @@ mod tests {
         let frame = cut(&bytes).expect("well formed").expect("complete");
         assert_eq!((frame.correlation, frame.envelope, frame.payload), (42, &b"envelope!"[..], &b"abc"[..]));
         assert_eq!(frame.frame_bytes, bytes.len() - 4);
+    }
+
+    #[test]
+    fn a_head_needs_no_payload() {
+        let mut bytes = Vec::new();
+        begin(&mut bytes, 42, b"envelope!", 1000);
+        for end in 0..bytes.len() {
+            assert_eq!(cut_head(&bytes[..end]), Ok(None), "cut at {end}");
+        }
+        let head = cut_head(&bytes).expect("well formed").expect("complete");
+        assert_eq!((head.frame.correlation, head.frame.envelope), (42, &b"envelope!"[..]));
+        assert_eq!((head.frame.frame_bytes, head.payload_bytes), (bytes.len(), 1000));
     }
 
     #[test]

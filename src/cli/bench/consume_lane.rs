@@ -1,4 +1,6 @@
-//! One connection that consumes: one fetch in flight for each of its queues, every message checked.
+//! One connection that consumes, every message checked. An answer's batches are taken one by one as they come; the
+//! queue's next fetch leaves as soon as the answer says where it goes on, so that the broker never waits for the reader
+//! to have looked at everything: two answers of a queue are on their way at most.
 
 use std::time::Duration;
 
@@ -9,9 +11,9 @@ use crate::cli::bench::socket::{BenchSocket, SocketError};
 use crate::cli::bench::tracker::{Faults, Trackers};
 use crate::cli::bench::window::{Tally, Window};
 use crate::limits;
-use crate::protocol::native::{DecodedReply, FetchedView, RequestEncoder, decode_reply};
+use crate::protocol::native::{DecodedReply, RequestEncoder, decode_reply};
 use crate::types::{QueueKey, QueueOffset};
-use crate::wire::batch::{BatchHeader, align_batch, records_match, stored_records};
+use crate::wire::batch::{BATCH_HEADER_BYTES, BatchHeader, align_batch, records_match, stored_records};
 
 /// How long a fetch at the end of a queue waits for more. Short, so that a run ends soon after its last message.
 pub const FOLLOW_WAIT: Duration = Duration::from_millis(500);
@@ -56,6 +58,8 @@ pub struct ConsumePlan {
 struct QueueReader {
     range: ReadRange,
     next: QueueOffset,
+    /// Where the next fetch starts: ahead of `next` while an answer is coming in.
+    ask_at: QueueOffset,
     state: ReaderState,
     trackers: Trackers,
     /// Whole passes over the range.
@@ -71,7 +75,22 @@ enum ReaderState {
         /// The fetch was sent after `stop`: an empty answer says that there is no more.
         last: bool,
     },
+    /// Its answer is coming in, and nothing else was asked for.
+    Receiving,
     Done,
+}
+
+/// The answer that is coming in.
+struct Incoming {
+    /// Of the reader.
+    index: usize,
+    payload_left: usize,
+    next_offset: QueueOffset,
+    sent_ns: u64,
+    /// It holds batches.
+    is_full: bool,
+    /// No answer behind it is wanted.
+    ends: bool,
 }
 
 pub struct ConsumeLane {
@@ -81,6 +100,7 @@ pub struct ConsumeLane {
     encoder: RequestEncoder,
     readers: Vec<QueueReader>,
     check: FillerCheck,
+    incoming: Option<Incoming>,
     unsent: Vec<u8>,
     stopped: bool,
     /// Faults of finished passes.
@@ -93,6 +113,7 @@ impl ConsumeLane {
         let reader = |range: &ReadRange| QueueReader {
             range: *range,
             next: range.first,
+            ask_at: range.first,
             state: ReaderState::Ready,
             trackers: Trackers::default(),
             passes: 0,
@@ -105,6 +126,7 @@ impl ConsumeLane {
             encoder: RequestEncoder::new(),
             readers,
             check: FillerCheck::default(),
+            incoming: None,
             unsent: Vec::new(),
             stopped: false,
             finished: Faults::default(),
@@ -136,6 +158,10 @@ impl ConsumeLane {
                 self.ask(index)?;
             }
         }
+        self.flush()
+    }
+
+    fn flush(&mut self) -> Result<(), SocketError> {
         if !self.unsent.is_empty() {
             let written = self.socket.write(&self.unsent)?;
             self.unsent.drain(..written);
@@ -146,7 +172,7 @@ impl ConsumeLane {
     fn ask(&mut self, index: usize) -> Result<(), SocketError> {
         let mode = self.plan.mode;
         let reader = &mut self.readers[index];
-        if mode != ReadMode::Follow && reader.next >= reader.range.end {
+        if mode != ReadMode::Follow && reader.ask_at >= reader.range.end {
             let empty = reader.range.first >= reader.range.end;
             reader.passes += u64::from(!empty);
             if mode == ReadMode::Once || self.stopped || empty {
@@ -155,7 +181,7 @@ impl ConsumeLane {
             }
             // The next pass sees the same sequences again.
             self.finished.add(&std::mem::take(&mut reader.trackers).faults());
-            reader.next = reader.range.first;
+            (reader.next, reader.ask_at) = (reader.range.first, reader.range.first);
         }
         if mode == ReadMode::Repeat && self.stopped {
             reader.state = ReaderState::Done;
@@ -164,7 +190,7 @@ impl ConsumeLane {
         let wait = if mode == ReadMode::Follow { FOLLOW_WAIT } else { Duration::ZERO };
         let fetch = Fetch {
             key: reader.range.key,
-            offset: reader.next,
+            offset: reader.ask_at,
             bytes_max: self.plan.fetch_bytes,
             records_max: limits::BATCH_RECORDS_MAX,
             wait,
@@ -182,40 +208,116 @@ impl ConsumeLane {
         }
         let now_ns = self.clock.now_ns();
         loop {
-            let Some(frame) = self.socket.next_frame()? else { return Ok(()) };
-            let index = usize::try_from(frame.correlation).unwrap_or(usize::MAX);
-            let state = self.readers.get(index).map(|reader| reader.state);
-            let Some(ReaderState::Waiting { sent_ns, last }) = state else {
-                return Err(self.socket.protocol_error("an answer that nobody waits for"));
+            let went_on = match self.incoming.take() {
+                None => self.take_head(window)?,
+                Some(incoming) if incoming.payload_left == 0 => {
+                    self.finish_answer(&incoming, window, now_ns);
+                    true
+                }
+                Some(incoming) => self.take_batch(incoming, window, now_ns)?,
             };
-            let reader = &mut self.readers[index];
+            if !went_on {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes what stands ahead of an answer's batches, and asks for the next. Whether it was there.
+    fn take_head(&mut self, window: &mut Window) -> Result<bool, SocketError> {
+        let Some(head) = self.socket.next_head()? else { return Ok(false) };
+        let payload_left = head.payload_bytes;
+        let index = usize::try_from(head.frame.correlation).unwrap_or(usize::MAX);
+        let reply = decode_reply(&head.frame);
+        let state = self.readers.get(index).map(|reader| reader.state);
+        let Some(ReaderState::Waiting { sent_ns, last }) = state else {
+            return Err(self.socket.protocol_error("an answer that nobody waits for"));
+        };
+        let reader = &mut self.readers[index];
+        let (next_offset, ends) = match reply {
+            Ok(DecodedReply::Fetched(fetched)) => {
+                if fetched.damaged.is_some() {
+                    reader.skip_damaged(fetched.next_offset);
+                }
+                let empty = fetched.next_offset <= reader.ask_at;
+                (fetched.next_offset, empty && (last || self.plan.mode != ReadMode::Follow))
+            }
+            Ok(DecodedReply::Failed(failure)) => {
+                window.errors += 1;
+                self.refusal.get_or_insert(failure.message);
+                (reader.ask_at, true)
+            }
+            Ok(_) => return Err(self.socket.protocol_error("a fetch got another kind of answer")),
+            Err(error) => return Err(self.socket.protocol_error(error)),
+        };
+        reader.state = ReaderState::Receiving;
+        reader.ask_at = next_offset.max(reader.ask_at);
+        let is_full = payload_left > 0;
+        self.incoming = Some(Incoming { index, payload_left, next_offset, sent_ns, is_full, ends });
+        // The end of a pass, and of the run, waits until the messages before it were seen.
+        let goes_on = match self.plan.mode {
+            ReadMode::Follow => true,
+            ReadMode::Once => reader.ask_at < reader.range.end,
+            ReadMode::Repeat => reader.ask_at < reader.range.end && !self.stopped,
+        };
+        if is_full && goes_on {
+            self.ask(index)?;
+            self.flush()?;
+        }
+        Ok(true)
+    }
+
+    /// Takes the next batch of the answer that is coming in. Whether it was there.
+    fn take_batch(
+        &mut self,
+        mut incoming: Incoming,
+        window: &mut Window,
+        now_ns: u64,
+    ) -> Result<bool, SocketError> {
+        let taken = self.cut_batch(&mut incoming, window, now_ns);
+        self.incoming = Some(incoming);
+        taken.map_err(|reason| self.socket.protocol_error(reason))
+    }
+
+    fn cut_batch(
+        &mut self,
+        incoming: &mut Incoming,
+        window: &mut Window,
+        now_ns: u64,
+    ) -> Result<bool, String> {
+        let reader = &mut self.readers[incoming.index];
+        let header_bytes = incoming.payload_left.min(BATCH_HEADER_BYTES);
+        let Some(start) = self.socket.peek(header_bytes) else { return Ok(false) };
+        let header = BatchHeader::decode(start).map_err(|error| error.to_string())?;
+        let batch_bytes = header.batch_bytes as usize;
+        if batch_bytes > incoming.payload_left {
+            return Err("a fetched batch is cut short".to_owned());
+        }
+        if header.key != reader.range.key {
+            return Err(format!("asked for {}, got {}", reader.range.key, header.key));
+        }
+        let padded_bytes = (align_batch(batch_bytes as u64) as usize).min(incoming.payload_left);
+        let Some(bytes) = self.socket.next_bytes(padded_bytes) else { return Ok(false) };
+        let mut intake = Intake {
+            check: &mut self.check,
+            tally: &mut window.consumed,
+            latency: self.plan.latency,
+            now_ns,
+        };
+        reader.take_batch(&header, &bytes[..batch_bytes], &mut intake);
+        incoming.payload_left -= padded_bytes;
+        Ok(true)
+    }
+
+    fn finish_answer(&mut self, incoming: &Incoming, window: &mut Window, now_ns: u64) {
+        let reader = &mut self.readers[incoming.index];
+        if self.plan.latency == LatencyOf::Fetch && incoming.is_full {
+            window.consumed.latencies.record(now_ns.saturating_sub(incoming.sent_ns), 1);
+        }
+        reader.next = incoming.next_offset.max(reader.next);
+        if incoming.ends {
+            reader.state = ReaderState::Done;
+        } else if reader.state == ReaderState::Receiving {
             reader.state = ReaderState::Ready;
-            let taken = match decode_reply(&frame) {
-                Ok(DecodedReply::Fetched(fetched)) => {
-                    let mut intake = Intake {
-                        check: &mut self.check,
-                        tally: &mut window.consumed,
-                        latency: self.plan.latency,
-                        now_ns,
-                        sent_ns,
-                    };
-                    let empty = fetched.next_offset <= reader.next;
-                    let taken = reader.take(&fetched, &mut intake);
-                    if empty && (last || self.plan.mode != ReadMode::Follow) {
-                        reader.state = ReaderState::Done;
-                    }
-                    taken
-                }
-                Ok(DecodedReply::Failed(failure)) => {
-                    window.errors += 1;
-                    self.refusal.get_or_insert(failure.message);
-                    reader.state = ReaderState::Done;
-                    Ok(())
-                }
-                Ok(_) => Err("a fetch got another kind of answer".to_owned()),
-                Err(error) => Err(error.to_string()),
-            };
-            taken.map_err(|reason| self.socket.protocol_error(reason))?;
         }
     }
 
@@ -256,33 +358,13 @@ struct Intake<'a> {
     tally: &'a mut Tally,
     latency: LatencyOf,
     now_ns: u64,
-    sent_ns: u64,
 }
 
 impl QueueReader {
-    /// Checks the fetched batches and moves on. The error says how the answer breaks the protocol.
-    fn take(&mut self, fetched: &FetchedView<'_>, intake: &mut Intake<'_>) -> Result<(), String> {
-        if fetched.damaged.is_some() {
-            self.trackers.damaged(fetched.next_offset.0.saturating_sub(self.next.0));
-            self.next = fetched.next_offset.max(self.next);
-            return Ok(());
-        }
-        let mut rest = fetched.batches;
-        while !rest.is_empty() {
-            let header = BatchHeader::decode(rest).map_err(|error| error.to_string())?;
-            let batch_bytes = header.batch_bytes as usize;
-            let batch = rest.get(..batch_bytes).ok_or("a fetched batch is cut short")?;
-            if header.key != self.range.key {
-                return Err(format!("asked for {}, got {}", self.range.key, header.key));
-            }
-            self.take_batch(&header, batch, intake);
-            rest = rest.get(align_batch(batch_bytes as u64) as usize..).unwrap_or_default();
-        }
-        if intake.latency == LatencyOf::Fetch && !fetched.batches.is_empty() {
-            intake.tally.latencies.record(intake.now_ns.saturating_sub(intake.sent_ns), 1);
-        }
-        self.next = fetched.next_offset.max(self.next);
-        Ok(())
+    /// What lies below `to` cannot be read.
+    fn skip_damaged(&mut self, to: QueueOffset) {
+        self.trackers.damaged(to.0.saturating_sub(self.next.0));
+        self.next = to.max(self.next);
     }
 
     fn take_batch(&mut self, header: &BatchHeader, batch: &[u8], intake: &mut Intake<'_>) {

@@ -28,6 +28,8 @@ const DRAIN: Duration = Duration::from_secs(15);
 const LEAD: Duration = Duration::from_millis(20);
 /// Receive buffer of a connection that gets acknowledgements.
 const ANSWER_BYTES: usize = 64 * 1024;
+/// The same of one that gets batches, which are taken one by one as they come: what is larger falls out of the cache.
+const BATCHES_BYTES: usize = 256 * 1024;
 
 /// What to do, and to whom.
 pub struct LoadPlan<'a> {
@@ -144,9 +146,7 @@ impl LoadPlan<'_> {
         let mut lanes = Vec::new();
         for one in assign_consumers(&self.topic.queues, self.arguments.connections) {
             let queues = one.queues.iter().filter_map(|queue| by_queue.remove(queue)).collect();
-            // Room for an answer and the beginning of the next: what is larger falls out of the cache.
-            let input_bytes = 2 * fetch_bytes as usize + ANSWER_BYTES;
-            let socket = BenchSocket::connect(self.address(one.shard), input_bytes)?;
+            let socket = BenchSocket::connect(self.address(one.shard), BATCHES_BYTES)?;
             lanes.push(ConsumeLane::new(
                 socket,
                 self.clock,

@@ -70,6 +70,20 @@ fn mix(head: &Head) -> u32 {
     (what.wrapping_mul(0xA076_1D64_78BD_642F) >> 32) as u32
 }
 
+/// Whether two slices of one length are the same. Mostly they are, and short: words compared in place cost half of what
+/// a call that looks for the first difference does.
+#[inline]
+fn is_same(left: &[u8], right: &[u8]) -> bool {
+    let bytes = left.len();
+    if bytes < 8 {
+        return left == right;
+    }
+    let difference_at = |at: usize| get_u64(left, at) ^ get_u64(right, at);
+    // The last word overlaps the one before.
+    let words = (0..bytes / 8).map(|word| difference_at(word * 8));
+    words.fold(difference_at(bytes - 8), |all, one| all | one) == 0
+}
+
 /// The bytes behind the head: xorshift, seeded by the run.
 fn filler(run: RunId, bytes: usize) -> Vec<u8> {
     let mut state = u64::from(run.0).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
@@ -121,7 +135,7 @@ impl FillerCheck {
             self.run = Some(head.run);
             self.filler = filler(head.run, found.len());
         }
-        let whole = get_u32(body, CHECK) == mix(&head) && self.filler[..found.len()] == *found;
+        let whole = get_u32(body, CHECK) == mix(&head) && is_same(&self.filler[..found.len()], found);
         if whole { Reading::Message(head) } else { Reading::Damaged }
     }
 }

@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use crate::client::{Client, ClientError};
 use crate::limits;
-use crate::wire::frame::{self, Frame, FrameError, PREFACE_BYTES};
+use crate::wire::frame::{self, Frame, FrameError, FrameHead, PREFACE_BYTES};
 
+/// Taken with one call. What comes in larger pieces has left the cache before it is looked at.
+const READ_BYTES: usize = 128 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a bench connection is of no more use.
@@ -33,10 +35,12 @@ pub struct BenchSocket {
     /// Received and not yet consumed: `start..end`.
     start: usize,
     end: usize,
+    /// Bytes from `start` on that somebody waits for.
+    wanted: usize,
 }
 
 impl BenchSocket {
-    /// Connects and exchanges prefaces. `input_bytes` is how much is read at once; it grows when a frame is larger.
+    /// Connects and exchanges prefaces. `input_bytes` is room for what was received; it grows when more is waited for.
     pub fn connect(address: &str, input_bytes: usize) -> Result<Self, SocketError> {
         let refused = |source| SocketError::Connect { address: address.to_owned(), source };
         let mut stream = TcpStream::connect(address).map_err(refused)?;
@@ -47,7 +51,8 @@ impl BenchSocket {
         };
         frame::check_preface(&theirs).map_err(protocol)?;
         stream.set_nonblocking(true).map_err(refused)?;
-        Ok(Self { stream, address: address.to_owned(), input: vec![0; input_bytes], start: 0, end: 0 })
+        let input = vec![0; input_bytes];
+        Ok(Self { stream, address: address.to_owned(), input, start: 0, end: 0, wanted: 0 })
     }
 
     /// Writes what the socket takes now; 0 when it is full.
@@ -61,8 +66,9 @@ impl BenchSocket {
 
     /// Reads once. Whether anything came.
     pub fn read(&mut self) -> Result<bool, SocketError> {
-        self.make_room()?;
-        match self.stream.read(&mut self.input[self.end..]) {
+        self.make_room();
+        let until = self.input.len().min(self.end + READ_BYTES);
+        match self.stream.read(&mut self.input[self.end..until]) {
             Ok(0) => Err(SocketError::Closed { address: self.address.clone() }),
             Ok(count) => {
                 self.end += count;
@@ -79,34 +85,59 @@ impl BenchSocket {
             address: self.address.clone(),
             reason: error.to_string(),
         })?;
-        if let Some(frame) = &cut {
-            self.start += frame.frame_bytes;
+        match &cut {
+            Some(frame) => self.start += frame.frame_bytes,
+            None => {
+                let bytes = frame::frame_bytes(&self.input[self.start..self.end]).ok().flatten();
+                self.wanted = bytes.unwrap_or(frame::FRAME_HEADER_BYTES);
+            }
         }
         Ok(cut)
+    }
+
+    /// The next frame up to its payload, which [`next_bytes`](Self::next_bytes) then gives in pieces.
+    pub fn next_head(&mut self) -> Result<Option<FrameHead<'_>>, SocketError> {
+        let cut = frame::cut_head(&self.input[self.start..self.end]).map_err(|error| {
+            SocketError::Protocol { address: self.address.clone(), reason: error.to_string() }
+        })?;
+        match &cut {
+            Some(head) => self.start += head.frame.frame_bytes,
+            None => self.wanted = self.end - self.start + 1,
+        }
+        Ok(cut)
+    }
+
+    /// The bytes that come next, once `bytes` of them are there; they are not consumed.
+    pub fn peek(&mut self, bytes: usize) -> Option<&[u8]> {
+        self.wanted = bytes;
+        self.input[self.start..self.end].get(..bytes)
+    }
+
+    /// The next `bytes`, once they are all there.
+    pub fn next_bytes(&mut self, bytes: usize) -> Option<&[u8]> {
+        self.wanted = bytes;
+        let next = self.input[self.start..self.end].get(..bytes)?;
+        self.start += bytes;
+        Some(next)
     }
 
     pub fn protocol_error(&self, reason: impl ToString) -> SocketError {
         SocketError::Protocol { address: self.address.clone(), reason: reason.to_string() }
     }
 
-    /// Makes sure that a read has room, and that the frame at the front will fit.
-    fn make_room(&mut self) -> Result<(), SocketError> {
+    /// Makes sure that a read has room, and that what is waited for will fit.
+    fn make_room(&mut self) {
         if self.start == self.end {
             // The front of the buffer is what the cache holds.
             (self.start, self.end) = (0, 0);
-            return Ok(());
-        }
-        let wanted = frame::frame_bytes(&self.input[self.start..self.end])
-            .map_err(|error| self.protocol_error(error))?
-            .unwrap_or(frame::FRAME_HEADER_BYTES);
-        if self.start + wanted > self.input.len() {
+        } else if self.start + self.wanted > self.input.len() || self.end == self.input.len() {
             self.input.copy_within(self.start..self.end, 0);
             self.end -= self.start;
             self.start = 0;
-            let bytes = self.input.len().max(wanted).min(limits::FRAME_BYTES_MAX);
-            self.input.resize(bytes, 0);
         }
-        Ok(())
+        if self.wanted > self.input.len() {
+            self.input.resize(self.wanted.min(limits::FRAME_BYTES_MAX), 0);
+        }
     }
 }
 
