@@ -15,12 +15,12 @@ use crate::types::{QueueKey, QueueOffset};
 /// Batches looked up at once for one answer.
 const ENTRIES_MAX: usize = 4096;
 
-/// An answer whose batches stay in the buffers that they were written from.
+/// An answer whose batches may stay in the buffers that they were written from.
 #[derive(Debug)]
 pub struct TailFetched {
-    /// Everything but the batches.
+    /// Everything but the shared batches.
     pub head: Fetched,
-    /// Put together, these are the answer's `batches`.
+    /// Put together, these are the answer's `batches`, unless it has some of its own.
     pub batches: Vec<BufferSlice>,
 }
 
@@ -60,19 +60,27 @@ impl<D: Disk> Broker<D> {
         }
         let Some(next) = entries.last().map(IndexEntry::end_offset) else { return Ok(FetchStep::Later) };
         let Some(batches) = self.log.share_tail(&wants(&entries)) else { return Ok(FetchStep::Later) };
-        let answer = TailFetched { head: self.fetched(&queue, Vec::new(), next, None), batches };
-        self.note_fetched(fetch.offset, next, answer.batch_bytes());
-        Ok(FetchStep::Ready(answer))
+        Ok(FetchStep::Ready(self.fetched_tail(&queue, fetch.offset, next, batches)))
     }
 
-    /// Answers a fetch, waiting for a message as long as it asks and reading the disk as far as need be.
+    /// The same as [`fetch_shared`](Broker::fetch_shared), with the batches copied together.
     pub async fn fetch(&self, fetch: Fetch) -> Result<Fetched, Failure> {
+        let TailFetched { mut head, batches } = self.fetch_shared(fetch).await?;
+        head.batches.reserve(batches.iter().map(|slice| slice.len()).sum());
+        batches.iter().for_each(|slice| head.batches.extend_from_slice(slice));
+        Ok(head)
+    }
+
+    /// Answers a fetch, waiting for a message as long as it asks and reading the disk as far as need be. Batches that
+    /// were read are in `head`, those from the tail cache are shared: never both.
+    pub async fn fetch_shared(&self, fetch: Fetch) -> Result<TailFetched, Failure> {
+        let read = |head| TailFetched { head, batches: Vec::new() };
         let queue = self.queue(fetch.key)?;
         self.wait_for_message(&queue, &fetch).await?;
         loop {
             self.check_range(&queue, fetch.offset)?;
             if fetch.offset >= queue.durable_end.get() {
-                return Ok(self.fetched(&queue, Vec::new(), fetch.offset, None));
+                return Ok(read(self.fetched(&queue, Vec::new(), fetch.offset, None)));
             }
             let entries = match self.index.lookup(fetch.key, fetch.offset, lookup_max(&fetch)).await {
                 Ok(entries) => self.visible(&queue, entries),
@@ -85,19 +93,24 @@ impl<D: Disk> Broker<D> {
                 // Recovery lost what stood here, and said so when it started.
                 let damaged =
                     DamagedBytes { file: self.options.directory.display().to_string(), position: 0 };
-                return Ok(self.fetched(&queue, Vec::new(), next, Some(damaged)));
+                return Ok(read(self.fetched(&queue, Vec::new(), next, Some(damaged))));
             };
+            let wants = wants(&entries);
+            if let Some(batches) = self.log.share_tail(&wants) {
+                let next = entries.last().map_or(next, IndexEntry::end_offset);
+                return Ok(self.fetched_tail(&queue, fetch.offset, next, batches));
+            }
             let mut batches = Vec::with_capacity(padded_bytes(&entries));
-            let outcome = self.log.read(&wants(&entries), &mut batches).await;
+            let outcome = self.log.read(&wants, &mut batches).await;
             let outcome = outcome.map_err(|error| Failure::new(Status::StorageFailed, error.to_string()))?;
             if outcome.count > 0 {
                 let next = entries[outcome.count - 1].end_offset();
                 self.note_fetched(fetch.offset, next, batches.len());
-                return Ok(self.fetched(&queue, batches, next, None));
+                return Ok(read(self.fetched(&queue, batches, next, None)));
             }
             if let Some(damaged) = outcome.damaged {
                 self.metrics.damaged_batches.add(1);
-                return Ok(self.fetched(&queue, Vec::new(), first.end_offset(), Some(damaged)));
+                return Ok(read(self.fetched(&queue, Vec::new(), first.end_offset(), Some(damaged))));
             }
             // Retention took the segment away between the look-up and the read; the queue's bounds follow in its own
             // step, so that the next check says so.
@@ -181,6 +194,18 @@ impl<D: Disk> Broker<D> {
     fn note_fetched(&self, from: QueueOffset, next: QueueOffset, bytes: usize) {
         self.metrics.messages_fetched.add(next.0 - from.0);
         self.metrics.bytes_fetched.add(bytes as u64);
+    }
+
+    fn fetched_tail(
+        &self,
+        queue: &Queue,
+        from: QueueOffset,
+        next: QueueOffset,
+        batches: Vec<BufferSlice>,
+    ) -> TailFetched {
+        let answer = TailFetched { head: self.fetched(queue, Vec::new(), next, None), batches };
+        self.note_fetched(from, next, answer.batch_bytes());
+        answer
     }
 
     fn fetched(

@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use crate::disk::BufferSlice;
 use crate::limits;
+use crate::metrics::ShardMetrics;
 use crate::types::WakerList;
 
 /// Answers smaller than this are put together, so that one call sends many.
@@ -28,8 +29,8 @@ pub struct Outbox {
     spare: RefCell<Vec<u8>>,
     /// What the chunks keep in memory: of shared ones, the whole buffers.
     bytes: Cell<usize>,
-    /// The sum over all connections of the shard.
-    shard_bytes: Rc<Cell<usize>>,
+    /// With the sum over all connections of the shard, `answer_bytes_waiting`.
+    metrics: Rc<ShardMetrics>,
     closed: Cell<bool>,
     /// Woken when there is something to send, or nothing will come any more.
     filled: WakerList,
@@ -38,13 +39,13 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// An empty one that counts its bytes in `shard_bytes` as well.
-    pub fn new(shard_bytes: Rc<Cell<usize>>) -> Self {
+    /// An empty one that counts its bytes in the shard's metrics as well.
+    pub fn new(metrics: Rc<ShardMetrics>) -> Self {
         Self {
             chunks: RefCell::default(),
             spare: RefCell::default(),
             bytes: Cell::new(0),
-            shard_bytes,
+            metrics,
             closed: Cell::new(false),
             filled: WakerList::new(),
             emptied: WakerList::new(),
@@ -53,12 +54,12 @@ impl Outbox {
 
     fn grow(&self, bytes: usize) {
         self.bytes.set(self.bytes.get() + bytes);
-        self.shard_bytes.set(self.shard_bytes.get() + bytes);
+        self.metrics.answer_bytes_waiting.add(bytes as u64);
     }
 
     fn shrink(&self, bytes: usize) {
         self.bytes.set(self.bytes.get() - bytes);
-        self.shard_bytes.set(self.shard_bytes.get() - bytes);
+        self.metrics.answer_bytes_waiting.subtract(bytes as u64);
     }
 
     /// Lets `write` append an answer to the bytes to be sent. Nothing is kept once the outbox is closed: nobody would
@@ -192,18 +193,18 @@ mod tests {
     /// The answers to whatever a dropped peer had asked for once piled up here.
     #[test]
     fn a_closed_outbox_keeps_nothing_new() {
-        let shard_bytes = Rc::new(Cell::new(0));
-        let outbox = Outbox::new(shard_bytes.clone());
+        let metrics = Rc::new(ShardMetrics::new());
+        let outbox = Outbox::new(metrics.clone());
         outbox.push_with(|output| output.extend_from_slice(b"before"));
         outbox.close();
         outbox.push_with(|output| output.extend_from_slice(b"behind"));
         outbox.push_chunk(vec![0; 1000]);
         outbox.push_slice(slice(limits::PIECE_BYTES, 0..limits::PIECE_BYTES));
-        assert_eq!((outbox.bytes(), shard_bytes.get()), (6, 6));
+        assert_eq!((outbox.bytes(), metrics.answer_bytes_waiting.get()), (6, 6));
         assert_eq!(outbox.take().as_deref(), Some(&b"before"[..]));
         assert!(outbox.take().is_none());
         drop(outbox);
-        assert_eq!(shard_bytes.get(), 0);
+        assert_eq!(metrics.answer_bytes_waiting.get(), 0);
     }
 
     fn slice(buffer_bytes: usize, range: Range<usize>) -> BufferSlice {

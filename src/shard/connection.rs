@@ -48,7 +48,6 @@ pub(super) struct Connections {
     ended: WakerList,
     stopping: Cell<bool>,
     catch_up: TaskQueueHandle,
-    pub answer_bytes: Rc<Cell<usize>>,
     /// `None` when nothing speaks HTTP here.
     pub http: Option<HttpPort>,
     /// Batches on their way to other shards.
@@ -60,8 +59,11 @@ pub(super) struct Connection {
     fd: i32,
     pub outbox: Outbox,
     /// When the peer last took bytes that were waiting for it, or began a frame that is not complete; `None` when
-    /// nothing is owed either way.
+    /// nothing is owed either way. One byte is enough: there is no lowest rate, since what a slow reader holds is
+    /// bounded by `CONNECTION_ANSWER_BYTES_MAX` however long it takes.
     pub write_stalled_since: Cell<Option<MonotonicTime>>,
+    /// Bytes in the socket that the peer had not taken at the last look.
+    unacknowledged: Cell<usize>,
     pub incomplete_since: Cell<Option<MonotonicTime>>,
     /// When the connection ends unless something happens before; set by protocols with time-outs of their own.
     pub deadline: Cell<Option<MonotonicTime>>,
@@ -82,7 +84,6 @@ impl Connections {
             ended: WakerList::new(),
             stopping: Cell::new(false),
             catch_up,
-            answer_bytes: Rc::default(),
             http,
             forwarded: ByteBudget::new(limits::FORWARDED_BYTES_MAX),
         })
@@ -110,8 +111,9 @@ impl Connections {
     async fn serve(self: Rc<Self>, mut stream: TcpStream, door: Door) {
         let connection = Rc::new(Connection {
             fd: stream.as_raw_fd(),
-            outbox: Outbox::new(self.answer_bytes.clone()),
+            outbox: Outbox::new(self.metrics.clone()),
             write_stalled_since: Cell::new(None),
+            unacknowledged: Cell::new(0),
             incomplete_since: Cell::new(Some(self.clock.monotonic())),
             deadline: Cell::new(None),
             unanswered: Cell::new(0),
@@ -159,6 +161,7 @@ impl Connections {
             if let Some(http) = &self.http {
                 http.tick();
             }
+            self.open.borrow().values().for_each(|connection| connection.note_progress(now));
             let over = |since: &Cell<Option<MonotonicTime>>, timeout| {
                 since.get().is_some_and(|since| now.since(since) > timeout)
             };
@@ -198,7 +201,8 @@ impl Connections {
 
     /// What a connection may leave unread before it gets more: little when the whole shard's clients leave much.
     pub fn unread_bytes_max(&self) -> usize {
-        if self.answer_bytes.get() > limits::SHARD_ANSWER_BYTES_MAX { 0 } else { OUTBOX_PAUSE_BYTES }
+        let waiting = self.metrics.answer_bytes_waiting.get();
+        if waiting > limits::SHARD_ANSWER_BYTES_MAX as u64 { 0 } else { OUTBOX_PAUSE_BYTES }
     }
 
     pub fn is_stopping(&self) -> bool {
@@ -211,6 +215,18 @@ impl Connection {
     pub fn end(&self) {
         host::shut_down(self.fd);
         self.outbox.close();
+    }
+
+    /// Looks whether the peer took bytes out of the full socket. The socket reports room for more only when a third of
+    /// it is free, megabytes that a slow reader takes minutes for; nothing is added meanwhile, so that less is progress.
+    fn note_progress(&self, now: MonotonicTime) {
+        if self.write_stalled_since.get().is_none() {
+            return;
+        }
+        let left = host::unacknowledged_bytes(self.fd);
+        if left < self.unacknowledged.replace(left) {
+            self.write_stalled_since.set(Some(now));
+        }
     }
 
     fn is_quiet(&self) -> bool {

@@ -143,6 +143,14 @@ pub fn send_parts(fd: i32, parts: &[io::IoSlice<'_>]) -> io::Result<usize> {
     usize::try_from(sent).map_err(|_| io::Error::last_os_error())
 }
 
+/// Bytes that were sent on a connection and that the peer's end has not taken; zero when the kernel does not tell.
+pub fn unacknowledged_bytes(fd: i32) -> usize {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the kernel writes one integer to the place that the pointer gives it.
+    let result = unsafe { libc::ioctl(fd, libc::TIOCOUTQ, &raw mut bytes) };
+    if result == 0 { usize::try_from(bytes).unwrap_or(0) } else { 0 }
+}
+
 /// A second descriptor for the same socket.
 pub fn duplicate(fd: i32) -> io::Result<i32> {
     // SAFETY: `fcntl` with F_DUPFD_CLOEXEC takes an integer.

@@ -263,7 +263,7 @@ impl HttpConnection {
         if declared > limits::HTTP_BODY_BYTES_MAX as u64 {
             return Err(body_too_large());
         }
-        if self.connections.answer_bytes.get() > limits::SHARD_ANSWER_BYTES_MAX {
+        if self.connections.metrics.answer_bytes_waiting.get() > limits::SHARD_ANSWER_BYTES_MAX as u64 {
             return Err(HttpError::new(
                 ErrorCode::Unavailable,
                 "too many answers wait to be read: try again",
@@ -306,13 +306,12 @@ impl HttpConnection {
 
     fn hold_answer(&self, bytes: usize) {
         self.answer_bytes.set(bytes);
-        let sum = &self.connections.answer_bytes;
-        sum.set(sum.get() + bytes);
+        self.connections.metrics.answer_bytes_waiting.add(bytes as u64);
     }
 
     fn release_answer(&self) {
-        let sum = &self.connections.answer_bytes;
-        sum.set(sum.get() - self.answer_bytes.take());
+        let held = self.answer_bytes.take();
+        self.connections.metrics.answer_bytes_waiting.subtract(held as u64);
     }
 }
 

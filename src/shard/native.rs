@@ -304,21 +304,12 @@ impl Native {
             return Err(Failure::new(Status::ShuttingDown, "the connection has ended"));
         }
         let outcome = if is_ours {
-            self.fetch_own(Fetch { wait: Duration::ZERO, ..fetch }).await
+            broker.fetch_shared(Fetch { wait: Duration::ZERO, ..fetch }).await.map(Outcome::Tail)
         } else {
             broker.handle(Request::Fetch(fetch)).await.map(Outcome::Reply)
         };
         self.end_fetch_turn(is_ours);
         outcome
-    }
-
-    /// A fetch of this shard that waits for no message: mostly it is in memory by now.
-    async fn fetch_own(&self, fetch: Fetch) -> Result<Outcome, Failure> {
-        let broker = &self.connections.broker;
-        match broker.fetch_now(&fetch)? {
-            FetchStep::Ready(fetched) => Ok(Outcome::Tail(fetched)),
-            FetchStep::Later => broker.handle(Request::Fetch(fetch)).await.map(Outcome::Reply),
-        }
     }
 
     fn end_fetch_turn(&self, is_ours: bool) {
@@ -347,8 +338,11 @@ impl Native {
         }
     }
 
-    /// Answers a fetch from the buffers of the tail cache.
+    /// Answers a fetch from the buffers of the tail cache, if that is where its batches are.
     fn answer_tail(&self, correlation: u64, fetched: TailFetched) {
+        if fetched.batches.is_empty() {
+            return self.answer(correlation, Ok(Reply::Fetched(fetched.head)));
+        }
         let outbox = &self.connection.outbox;
         let bytes = fetched.batch_bytes();
         outbox.push_with(|output| {
