@@ -277,7 +277,8 @@ impl<D: Disk> CommitLog<D> {
         let next_start = LogPosition(end.0.next_multiple_of(limits::BLOCK_BYTES as u64));
         let flushed_end = if flush { end } else { open.flushed_end };
         let mut next = OpenGroup::new(open.segment_base, next_start, end, flushed_end);
-        next.batches.reserve(open.batches.len());
+        next.inherit(&mut open);
+        inner.tail.borrow_mut().give_spares(next.spares());
         let group = std::mem::replace(&mut *open, next).close(&inner.disk);
         drop(open);
         inner.metrics.record(Stage::WaitForGroup, inner.clock.monotonic().since(group.opened_at));

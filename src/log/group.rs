@@ -12,6 +12,7 @@ use crate::types::{LogPosition, MonotonicTime};
 ///
 /// 1. `start` is a block boundary, and the group lies within the segment at `segment_base`.
 /// 2. `filled` bytes are in use; every piece but the last is full.
+/// 3. Nobody else holds a piece or a spare.
 pub(super) struct OpenGroup<D: Disk> {
     pub segment_base: LogPosition,
     pub start: LogPosition,
@@ -24,7 +25,9 @@ pub(super) struct OpenGroup<D: Disk> {
     pub flush_wanted: bool,
     /// When the first batch came; valid when `batches` is not empty.
     pub opened_at: MonotonicTime,
-    pieces: Vec<D::Buffer>,
+    pieces: Vec<Rc<D::Buffer>>,
+    /// Buffers of a whole piece that were used before: in a steady state none are allocated.
+    spares: Vec<Rc<D::Buffer>>,
 }
 
 /// A group taken out for writing.
@@ -58,7 +61,20 @@ impl<D: Disk> OpenGroup<D> {
             flush_wanted: false,
             opened_at: MonotonicTime::default(),
             pieces: Vec::new(),
+            spares: Vec::new(),
         }
+    }
+
+    /// Takes over what the group before it need not have allocated again.
+    pub fn inherit(&mut self, before: &mut OpenGroup<D>) {
+        self.batches.reserve(before.batches.len());
+        self.pieces.reserve(before.pieces.len());
+        std::mem::swap(&mut self.spares, &mut before.spares);
+    }
+
+    /// Where buffers that are used no more can be left.
+    pub fn spares(&mut self) -> &mut Vec<Rc<D::Buffer>> {
+        &mut self.spares
     }
 
     /// Moves a group without batches to the start of a new segment and puts the segment's header in front.
@@ -81,9 +97,11 @@ impl<D: Disk> OpenGroup<D> {
         while !bytes.is_empty() {
             let used = self.filled % PIECE_BYTES;
             if used == 0 {
-                self.pieces.push(disk.allocate(PIECE_BYTES));
+                let spare = self.spares.pop();
+                self.pieces.push(spare.unwrap_or_else(|| Rc::new(disk.allocate(PIECE_BYTES))));
             }
             let piece = self.pieces.last_mut().expect("a piece was just made or is not full");
+            let piece = Rc::get_mut(piece).expect("invariant 3");
             let count = bytes.len().min(PIECE_BYTES - used);
             piece.as_mut_slice()[used..used + count].copy_from_slice(&bytes[..count]);
             self.filled += count;
@@ -113,7 +131,7 @@ impl<D: Disk> OpenGroup<D> {
         let start = self.start;
         let pieces = (0u64..)
             .zip(self.pieces)
-            .map(|(index, piece)| (start.advance(index * PIECE_BYTES as u64), Rc::new(piece)))
+            .map(|(index, piece)| (start.advance(index * PIECE_BYTES as u64), piece))
             .collect();
         ClosedGroup {
             segment_base: self.segment_base,
@@ -129,12 +147,15 @@ impl<D: Disk> OpenGroup<D> {
 
 /// `piece` cut to `bytes`. A piece that is mostly empty is copied into a small buffer, since the tail cache keeps it:
 /// otherwise each 4 KiB group of a quiet log would hold 128 KiB.
-fn fitted<D: Disk>(disk: &D, mut piece: D::Buffer, bytes: usize) -> D::Buffer {
+fn fitted<D: Disk>(disk: &D, mut piece: Rc<D::Buffer>, bytes: usize) -> Rc<D::Buffer> {
+    if bytes == PIECE_BYTES {
+        return piece;
+    }
     if bytes > PIECE_BYTES / 2 {
-        piece.truncate(bytes);
+        Rc::get_mut(&mut piece).expect("invariant 3").truncate(bytes);
         return piece;
     }
     let mut small = disk.allocate(bytes);
     small.as_mut_slice().copy_from_slice(&piece.as_slice()[..bytes]);
-    small
+    Rc::new(small)
 }

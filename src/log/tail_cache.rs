@@ -5,7 +5,11 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use crate::disk::{BufferSlice, DiskBuffer};
+use crate::limits;
 use crate::types::LogPosition;
+
+/// Spare buffers that are kept: as many as a group takes.
+const SPARES_MAX: usize = limits::GROUP_BYTES_MAX / limits::PIECE_BYTES;
 
 /// Written buffers in log order, bounded by bytes.
 ///
@@ -15,6 +19,8 @@ pub(super) struct TailCache<B> {
     pieces: VecDeque<Piece<B>>,
     bytes: usize,
     bytes_max: usize,
+    /// Whole pieces that fell out and that nobody reads any more.
+    spares: Vec<Rc<B>>,
 }
 
 struct Piece<B> {
@@ -24,7 +30,7 @@ struct Piece<B> {
 
 impl<B: DiskBuffer> TailCache<B> {
     pub fn new(bytes_max: usize) -> Self {
-        Self { pieces: VecDeque::new(), bytes: 0, bytes_max }
+        Self { pieces: VecDeque::new(), bytes: 0, bytes_max, spares: Vec::new() }
     }
 
     /// Adds the buffer that was written at `position`, and lets go of the oldest ones beyond the bound.
@@ -36,8 +42,21 @@ impl<B: DiskBuffer> TailCache<B> {
         self.pieces.push_back(Piece { position, buffer });
         while self.bytes > self.bytes_max {
             let oldest = self.pieces.pop_front().expect("bytes are counted for pieces that are there");
-            self.bytes -= oldest.buffer.as_slice().len();
+            let bytes = oldest.buffer.as_slice().len();
+            self.bytes -= bytes;
+            // One that is being sent goes when that is done.
+            let mut buffer = oldest.buffer;
+            let is_free = Rc::get_mut(&mut buffer).is_some();
+            if is_free && bytes == limits::PIECE_BYTES && self.spares.len() < SPARES_MAX {
+                self.spares.push(buffer);
+            }
         }
+    }
+
+    /// Moves spare buffers to `output`, which then has no more than a group takes.
+    pub fn give_spares(&mut self, output: &mut Vec<Rc<B>>) {
+        let count = SPARES_MAX.saturating_sub(output.len()).min(self.spares.len());
+        output.extend(self.spares.drain(self.spares.len() - count..));
     }
 
     /// Appends `bytes` from `position` on to `output`; false, with `output` unchanged, when they are not all here.
@@ -140,6 +159,26 @@ mod tests {
             let parts: Vec<&[u8]> = shared.iter().map(|slice| &slice[..]).collect();
             assert_eq!(parts.concat(), copied, "{position} {bytes}");
         }
+    }
+
+    #[test]
+    fn a_piece_that_is_still_read_is_not_used_again() {
+        let disk = MemoryDisk::new();
+        let mut cache = TailCache::new(limits::PIECE_BYTES);
+        let mut shared = Vec::new();
+        for index in 0..4 {
+            let position = LogPosition(index * limits::PIECE_BYTES as u64);
+            cache.push(position, Rc::new(disk.allocate(limits::PIECE_BYTES)));
+            if index == 1 {
+                assert!(cache.share(position, 8, &mut shared));
+            }
+        }
+        let mut spares = Vec::new();
+        cache.give_spares(&mut spares);
+        assert_eq!(spares.len(), 2, "the first and the third of three that fell out");
+        assert!(spares.iter_mut().all(|spare| Rc::get_mut(spare).is_some()));
+        cache.give_spares(&mut spares);
+        assert_eq!(spares.len(), 2);
     }
 
     #[test]
