@@ -11,6 +11,8 @@ mod disk_faults;
 mod groups;
 mod leases;
 mod ledger;
+mod model;
 mod node;
+mod properties;
 mod restarts;
 mod workload;
