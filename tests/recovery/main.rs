@@ -15,4 +15,5 @@ mod model;
 mod node;
 mod properties;
 mod restarts;
+mod table;
 mod workload;
