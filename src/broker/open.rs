@@ -79,6 +79,12 @@ impl<D: Disk> Rebuild<D> {
             Change::QueueEnd { key, offset } => {
                 self.ends.insert(*key, *offset);
             }
+            Change::LiveTopics(live) => {
+                remove_topic(&self.index, |key| !live.contains(&key.topic));
+                self.ends.retain(|key, _| live.contains(&key.topic));
+                let gone = self.tables.topics().map(|topic| topic.id).filter(|id| !live.contains(id));
+                gone.for_each(|id| self.leases.remove_topic(id));
+            }
             Change::Lease(change) => self.leases.apply(change),
             Change::Topic(_) | Change::Offset { .. } | Change::NextTopicId(_) | Change::Group(_) => {}
         }

@@ -331,7 +331,7 @@ async fn grow(node: &Node, books: &Books, name: &str, queues: u32) -> Result<(),
     Ok(())
 }
 
-async fn delete(node: &Node, books: &Books, name: &str) -> Result<(), Failure> {
+pub async fn delete(node: &Node, books: &Books, name: &str) -> Result<(), Failure> {
     let topic = topic_name(name);
     books.borrow_mut().topics.get_mut(&topic).expect("created").delete_asked = true;
     node.handle(Request::DeleteTopic(topic.clone())).await?;
