@@ -12,7 +12,7 @@ use super::queue::{Arrivals, Queue};
 use super::tables::{Tables, Topic};
 use crate::api::{Failure, Status};
 use crate::clock::SharedClock;
-use crate::disk::Disk;
+use crate::disk::{Disk, DiskError};
 use crate::index::Index;
 use crate::log::{CommitLog, LogFailure, Report};
 use crate::metrics::ShardMetrics;
@@ -214,6 +214,17 @@ impl<D: Disk> Broker<D> {
         )
     }
 
+    /// The failure a client sees while no segment can be made.
+    pub(super) fn no_segment(&self, error: &DiskError) -> Failure {
+        Failure::new(
+            Status::StorageFailed,
+            format!(
+                "shard {} takes no messages while its next segment cannot be made, which it tries every second: {error}",
+                self.options.shard
+            ),
+        )
+    }
+
     /// Empty, or why the shard does not take messages.
     pub fn state(&self) -> String {
         if let Some(failure) = self.log.watermarks().failure() {
@@ -221,6 +232,9 @@ impl<D: Disk> Broker<D> {
         }
         if let Some(reason) = &*self.index_failed.borrow() {
             return format!("the consume index failed: {reason}; restart the broker to build it anew");
+        }
+        if let Some(error) = self.log.supply_failure() {
+            return self.no_segment(&error).message;
         }
         if self.log.is_out_of_space() {
             return "the disk is full".to_owned();

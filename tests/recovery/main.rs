@@ -15,5 +15,6 @@ mod model;
 mod node;
 mod properties;
 mod restarts;
+mod supply;
 mod table;
 mod workload;
