@@ -14,7 +14,7 @@ use crate::api::{Failure, Status};
 use crate::clock::SharedClock;
 use crate::disk::{Disk, DiskError};
 use crate::index::Index;
-use crate::log::{CommitLog, LogFailure, Report};
+use crate::log::{CommitLog, Damage, LogFailure, Report};
 use crate::metrics::ShardMetrics;
 use crate::types::{LogPosition, QueueKey, QueueNumber, ShardId, TopicId, WakerList};
 
@@ -58,6 +58,8 @@ pub struct Broker<D: Disk> {
     pub(super) published: WakerList,
     /// The log position at which that task looks again.
     pub(super) housekeeping_at: Cell<LogPosition>,
+    /// What recovery found damaged.
+    pub(super) damage: Vec<Damage>,
     /// The index failed: the next start builds it anew.
     pub(super) index_failed: RefCell<Option<String>>,
     /// What only the program around the shard can count.
