@@ -70,6 +70,8 @@ impl<D: Disk> Broker<D> {
                 self.make_queues(topic);
                 None
             }
+            // Says again what this run has done.
+            Change::LiveTopics(_) => None,
             // Leases have changed when they were placed.
             Change::Offset { .. }
             | Change::NextTopicId(_)

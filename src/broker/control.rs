@@ -85,7 +85,7 @@ impl<D: Disk> Broker<D> {
             .topic_named(name)
             .map(|topic| topic.id)
             .ok_or_else(|| topic_missing(name))?;
-        self.change(&[Change::TopicRemoved(id)]).await?;
+        self.remove_topic(id).await?;
         self.ask_others(|| PeerRequest::RemoveTopic(id)).await?;
         Ok(Reply::Done)
     }
@@ -127,6 +127,13 @@ impl<D: Disk> Broker<D> {
         self.change(&[Change::Group(settings.clone())]).await?;
         self.ask_others(|| PeerRequest::PutGroup(settings.clone())).await?;
         Ok(settings)
+    }
+
+    /// Removes a topic here, and says so twice: see [`Change::LiveTopics`]. The caller has the turn.
+    async fn remove_topic(&self, id: TopicId) -> Result<(), Failure> {
+        self.change(&[Change::TopicRemoved(id)]).await?;
+        let live = self.tables.borrow().live_topics();
+        self.change(&[live]).await
     }
 
     fn check_queue_count(&self, queue_count: u32, added: u32) -> Result<(), Failure> {
@@ -366,7 +373,7 @@ impl<D: Disk> Broker<D> {
             }
             PeerRequest::RemoveTopic(id) => {
                 let _turn = self.topic_change.take().await;
-                self.change(&[Change::TopicRemoved(id)]).await?;
+                self.remove_topic(id).await?;
                 Ok(PeerReply::Done)
             }
             PeerRequest::SyncTopics { topics, next_topic_id, groups } => {

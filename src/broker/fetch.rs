@@ -9,8 +9,9 @@ use crate::api::{DamagedBytes, Failure, Fetch, Fetched, OffsetPlace, Status};
 use crate::disk::{BufferSlice, Disk};
 use crate::index::{IndexEntry, IndexError, LookupMax};
 use crate::limits;
-use crate::log::Want;
-use crate::types::{QueueKey, QueueOffset};
+use crate::log::{Damage, Want};
+use crate::types::{LogPosition, QueueKey, QueueOffset};
+use crate::wire::batch::align_batch;
 
 /// Batches looked up at once for one answer.
 const ENTRIES_MAX: usize = 4096;
@@ -90,9 +91,7 @@ impl<D: Disk> Broker<D> {
             // The queue was longer than its index is: its last batches are damaged.
             let next = found.map_or(queue.durable_end.get(), |first| first.base_offset);
             let Some(first) = found.filter(|first| first.base_offset <= fetch.offset) else {
-                // Recovery lost what stood here, and said so when it started.
-                let damaged =
-                    DamagedBytes { file: self.options.directory.display().to_string(), position: 0 };
+                let damaged = self.lost_bytes(&fetch, found.as_ref()).await;
                 return Ok(read(self.fetched(&queue, Vec::new(), next, Some(damaged))));
             };
             let wants = wants(&entries);
@@ -116,6 +115,30 @@ impl<D: Disk> Broker<D> {
             // step, so that the next check says so.
             self.index.advance_first(fetch.key, first.end_offset());
         }
+    }
+
+    /// Where the bytes stood that recovery has lost at this offset, in front of `next`: the damage that it met, or, when
+    /// that was at an earlier start, the end of the batch before.
+    async fn lost_bytes(&self, fetch: &Fetch, next: Option<&IndexEntry>) -> DamagedBytes {
+        let before = match fetch.offset.0.checked_sub(1).map(QueueOffset) {
+            Some(offset) => {
+                let max = LookupMax { entries: 1, bytes: 0, records: 1 };
+                let found = self.index.lookup(fetch.key, offset, max).await.unwrap_or_default();
+                found.into_iter().find(|entry| entry.base_offset <= offset)
+            }
+            None => None,
+        };
+        let from =
+            before.map(|entry| LogPosition(align_batch(entry.position.0 + u64::from(entry.batch_bytes))));
+        let to = next.map_or(self.log.watermarks().durable_end(), |next| next.position);
+        let between = |damage: &&Damage| from.is_none_or(|from| damage.place >= from) && damage.place < to;
+        let met =
+            if from.is_some() { self.damage.iter().find(between) } else { self.damage.iter().rfind(between) };
+        let met = met.map(|damage| DamagedBytes { file: damage.file.clone(), position: damage.position });
+        met.or_else(|| self.log.file_at(from.unwrap_or(to))).unwrap_or_else(|| DamagedBytes {
+            file: self.options.directory.display().to_string(),
+            position: 0,
+        })
     }
 
     /// Waits until a fetch of this shard has something to return, or its time is up.
@@ -241,5 +264,5 @@ fn wants(entries: &[IndexEntry]) -> Vec<Want> {
 
 /// What the batches take in an answer.
 fn padded_bytes(entries: &[IndexEntry]) -> usize {
-    entries.iter().map(|entry| crate::wire::batch::align_batch(u64::from(entry.batch_bytes)) as usize).sum()
+    entries.iter().map(|entry| align_batch(u64::from(entry.batch_bytes)) as usize).sum()
 }

@@ -18,7 +18,7 @@ use crate::index::{Index, IndexError, IndexOptions, TrimProgress};
 use crate::log::{CommitLog, LogOptions, Manifest, OpenError, Replay, Report, StartAt};
 use crate::metrics::ShardMetrics;
 use crate::types::{LogPosition, QueueKey, QueueOffset, WakerList};
-use crate::wire::batch::{BatchHeader, Kind, state_payload};
+use crate::wire::batch::{BatchHeader, Kind, LogSecret, state_payload};
 
 /// Queues looked at between two chances for others to run.
 const TRIM_STEP_QUEUES: usize = 256;
@@ -78,6 +78,12 @@ impl<D: Disk> Rebuild<D> {
             }
             Change::QueueEnd { key, offset } => {
                 self.ends.insert(*key, *offset);
+            }
+            Change::LiveTopics(live) => {
+                remove_topic(&self.index, |key| !live.contains(&key.topic));
+                self.ends.retain(|key, _| live.contains(&key.topic));
+                let gone = self.tables.topics().map(|topic| topic.id).filter(|id| !live.contains(id));
+                gone.for_each(|id| self.leases.remove_topic(id));
             }
             Change::Lease(change) => self.leases.apply(change),
             Change::Topic(_) | Change::Offset { .. } | Change::NextTopicId(_) | Change::Group(_) => {}
@@ -171,6 +177,7 @@ impl<D: Disk> Broker<D> {
             snapshot_slot: Cell::new(sequence),
             published: WakerList::new(),
             housekeeping_at: Cell::new(LogPosition::ZERO),
+            damage: report.damage.clone(),
             index_failed: RefCell::new(None),
             host: RefCell::new(None),
             options,
@@ -254,6 +261,7 @@ impl<D: Disk> Attempt<'_, D> {
             segment_bytes: self.options.segment_bytes,
             tail_cache_bytes: self.options.tail_cache_bytes,
             zero_fill: self.options.zero_fill,
+            secret: LogSecret(self.options.secret),
         };
         let (log, report) = CommitLog::open(
             self.disk.clone(),

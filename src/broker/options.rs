@@ -23,6 +23,8 @@ pub struct BrokerOptions {
     pub retention_bytes: Option<u64>,
     /// How groups without settings of their own are treated.
     pub leases: LeaseDefaults,
+    /// A random number, for a shard that is made by this start: see `log`.
+    pub secret: u64,
     /// The program's version, for `status`.
     pub version: String,
     /// The core this shard runs on, for `status`.

@@ -182,6 +182,7 @@ impl<D: Disk> Broker<D> {
                     self.options.shard
                 ),
             ),
+            AppendRefusal::NoSegment(error) => self.no_segment(&error),
             AppendRefusal::Failed(failure) => self.storage_failed(&failure),
         }
     }

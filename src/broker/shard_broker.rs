@@ -12,9 +12,9 @@ use super::queue::{Arrivals, Queue};
 use super::tables::{Tables, Topic};
 use crate::api::{Failure, Status};
 use crate::clock::SharedClock;
-use crate::disk::Disk;
+use crate::disk::{Disk, DiskError};
 use crate::index::Index;
-use crate::log::{CommitLog, LogFailure, Report};
+use crate::log::{CommitLog, Damage, LogFailure, Report};
 use crate::metrics::ShardMetrics;
 use crate::types::{LogPosition, QueueKey, QueueNumber, ShardId, TopicId, WakerList};
 
@@ -58,6 +58,8 @@ pub struct Broker<D: Disk> {
     pub(super) published: WakerList,
     /// The log position at which that task looks again.
     pub(super) housekeeping_at: Cell<LogPosition>,
+    /// What recovery found damaged.
+    pub(super) damage: Vec<Damage>,
     /// The index failed: the next start builds it anew.
     pub(super) index_failed: RefCell<Option<String>>,
     /// What only the program around the shard can count.
@@ -214,6 +216,17 @@ impl<D: Disk> Broker<D> {
         )
     }
 
+    /// The failure a client sees while no segment can be made.
+    pub(super) fn no_segment(&self, error: &DiskError) -> Failure {
+        Failure::new(
+            Status::StorageFailed,
+            format!(
+                "shard {} takes no messages while its next segment cannot be made, which it tries every second: {error}",
+                self.options.shard
+            ),
+        )
+    }
+
     /// Empty, or why the shard does not take messages.
     pub fn state(&self) -> String {
         if let Some(failure) = self.log.watermarks().failure() {
@@ -221,6 +234,9 @@ impl<D: Disk> Broker<D> {
         }
         if let Some(reason) = &*self.index_failed.borrow() {
             return format!("the consume index failed: {reason}; restart the broker to build it anew");
+        }
+        if let Some(error) = self.log.supply_failure() {
+            return self.no_segment(&error).message;
         }
         if self.log.is_out_of_space() {
             return "the disk is full".to_owned();

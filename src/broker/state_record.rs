@@ -12,6 +12,7 @@
 //! kind 3, offset:         u32 topic, u32 queue, u64 offset, u64 origin, group name
 //! kind 4, next topic id:  u32 id
 //! kind 5, queue end:      u32 topic, u32 queue, u64 offset
+//! kind 6, live topics:    u32 id, as often as there are topics
 //! kind 10, group:         u32 deliveries_max, u64 lease_ms, u64 ordered_lease_ms (each 0: the node's), name
 //! kinds 16 to 21, leases: see `leases::change`
 //! ```
@@ -22,6 +23,7 @@
 //! Names reach to the end of the body. `origin` is 0 for a commit; in a checkpoint, which repeats older commits, it is
 //! the log position of the commit, so that replay lets the newer of two win whatever their order in the log.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::leases::{LEASE_KINDS, LeaseChange};
@@ -35,6 +37,7 @@ const TOPIC_REMOVED: u8 = 2;
 const OFFSET: u8 = 3;
 const NEXT_TOPIC_ID: u8 = 4;
 const QUEUE_END: u8 = 5;
+const LIVE_TOPICS: u8 = 6;
 const GROUP: u8 = 10;
 
 /// Kind and length, before the body.
@@ -60,6 +63,9 @@ pub enum Change {
     },
     Group(GroupSettings),
     Lease(LeaseChange),
+    /// Every topic that there is at this place of the log, and no other. In front of every checkpoint and behind every
+    /// removal: were the removal said only once, damage to it would bring the topic back.
+    LiveTopics(BTreeSet<TopicId>),
 }
 
 /// Why stored changes cannot be read. Their checksum was right, so another release wrote them.
@@ -139,6 +145,10 @@ impl Change {
                 GROUP
             }
             Change::Lease(change) => change.encode(output),
+            Change::LiveTopics(live) => {
+                live.iter().for_each(|id| output.extend_from_slice(&id.0.to_le_bytes()));
+                LIVE_TOPICS
+            }
         };
         let body_bytes = (output.len() - start - CHANGE_HEADER_BYTES) as u32;
         output[start] = kind;
@@ -199,6 +209,10 @@ impl Change {
             kind if LEASE_KINDS.contains(&kind) => {
                 LeaseChange::decode(kind, body).map(Change::Lease).ok_or_else(wrong)
             }
+            LIVE_TOPICS if body.len().is_multiple_of(4) => {
+                Ok(Change::LiveTopics(body.chunks_exact(4).map(|id| TopicId(get_u32(id, 0))).collect()))
+            }
+            LIVE_TOPICS => Err(wrong()),
             _ => Err(ChangeError::Kind(kind)),
         }
     }
@@ -252,6 +266,7 @@ mod tests {
                 key,
                 next: QueueOffset(5),
             }),
+            Change::LiveTopics(BTreeSet::from([TopicId(3), TopicId(5)])),
         ]
     }
 

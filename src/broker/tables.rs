@@ -117,6 +117,10 @@ impl Tables {
                 self.topics.insert(topic.id, topic);
             }
             Change::TopicRemoved(id) => self.remove_topic(id),
+            Change::LiveTopics(live) => {
+                let gone: Vec<_> = self.topics.keys().filter(|id| !live.contains(id)).copied().collect();
+                gone.into_iter().for_each(|id| self.remove_topic(id));
+            }
             Change::Offset { group, key, offset, origin } => {
                 self.set_offset(group, key, CommittedOffset { offset, origin: origin.unwrap_or(position) });
             }
@@ -168,12 +172,20 @@ impl Tables {
             })
         });
         let groups = self.groups.values().cloned().map(Change::Group);
-        std::iter::once(Change::NextTopicId(self.next_topic_id())).chain(topics).chain(groups).chain(offsets)
+        let heads = [Change::NextTopicId(self.next_topic_id()), self.live_topics()];
+        heads.into_iter().chain(topics).chain(groups).chain(offsets)
+    }
+
+    /// Which topics there are.
+    pub fn live_topics(&self) -> Change {
+        Change::LiveTopics(self.topics.keys().copied().collect())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::types::QueueNumber;
 
@@ -219,6 +231,18 @@ mod tests {
         tables.apply(offset(1, 11, None), LogPosition(4));
         assert_eq!((tables.topic_count(), tables.offset_count(), tables.group_count()), (0, 0, 0));
         assert_eq!(tables.next_topic_id(), TopicId(2));
+    }
+
+    #[test]
+    fn a_list_of_the_live_topics_makes_good_for_a_lost_removal() {
+        let mut tables = Tables::default();
+        tables.apply(topic(1, "t"), LogPosition(1));
+        tables.apply(topic(2, "u"), LogPosition(2));
+        tables.apply(offset(1, 10, None), LogPosition(3));
+        tables.apply(Change::LiveTopics(BTreeSet::from([TopicId(2)])), LogPosition(4));
+        assert_eq!((tables.topic_count(), tables.offset_count()), (1, 0));
+        assert!(tables.topic(TopicId(2)).is_some());
+        assert_eq!(tables.next_topic_id(), TopicId(3));
     }
 
     #[test]

@@ -373,6 +373,10 @@ fn change_text(change: &Change) -> String {
         Change::TopicRemoved(id) => format!("topic {id} removed"),
         Change::Offset { group, key, offset, .. } => format!("group {group} goes on at {offset} in {key}"),
         Change::QueueEnd { key, offset } => format!("{key} ends at {offset}"),
+        Change::LiveTopics(live) => {
+            let ids: Vec<_> = live.iter().map(ToString::to_string).collect();
+            format!("the topics are {}", ids.join(", "))
+        }
         Change::NextTopicId(id) => format!("the next topic is {id}"),
         Change::Group(settings) => format!("settings {settings:?}"),
         Change::Lease(change) => format!("{change:?}"),

@@ -17,7 +17,7 @@ use super::supply::Supply;
 use super::tail_cache::TailCache;
 use super::watermark::Watermarks;
 use crate::clock::SharedClock;
-use crate::disk::{Disk, DiskError, DiskFile};
+use crate::disk::{Disk, DiskBuffer, DiskError, DiskFile};
 use crate::limits;
 use crate::metrics::{ShardMetrics, Stage};
 use crate::types::{
@@ -25,7 +25,8 @@ use crate::types::{
     WakerList,
 };
 use crate::wire::batch::{
-    BATCH_ALIGNMENT, BATCH_HEADER_BYTES, CheckedBatch, Kind, Placing, align_batch, own_batch, state_batch,
+    BATCH_ALIGNMENT, BATCH_HEADER_BYTES, CheckedBatch, HEADER_CRC_RANGE, Kind, LogSecret, Placing,
+    align_batch, own_batch, state_batch,
 };
 
 /// While nobody waits for a flush, written bytes may stay unflushed up to this many and this long.
@@ -43,6 +44,8 @@ pub struct LogOptions {
     pub tail_cache_bytes: usize,
     /// Write zeros over fresh segments while the disk is idle, so that later flushes need no journal commit.
     pub zero_fill: bool,
+    /// For a log that is made by this start: see `wire::batch`. Hard to guess.
+    pub secret: LogSecret,
 }
 
 /// Where a batch was placed.
@@ -80,6 +83,7 @@ pub(super) struct Inner<D: Disk> {
     pub clock: SharedClock,
     pub metrics: Rc<ShardMetrics>,
     pub epoch: u32,
+    pub secret: LogSecret,
     /// By base position. The last one is where the open group lies.
     pub segments: RefCell<BTreeMap<LogPosition, Rc<Segment<D>>>>,
     pub open: RefCell<OpenGroup<D>>,
@@ -121,6 +125,7 @@ impl<D: Disk> CommitLog<D> {
         let open = OpenGroup::new(recovered.active_base, recovered.next_group, end, end);
         let inner = Inner {
             epoch: recovered.epoch,
+            secret: recovered.secret,
             segments: RefCell::new(recovered.segments),
             open: RefCell::new(open),
             watermarks: Watermarks::new(end),
@@ -301,7 +306,19 @@ impl<D: Disk> CommitLog<D> {
         segment.newest.set(group.batches.last().map(|batch| batch.store_time));
         {
             let mut tail = inner.tail.borrow_mut();
-            for (position, buffer) in group.pieces {
+            let mut batches = group.batches.iter().map(|batch| batch.position).peekable();
+            for (position, mut buffer) in group.pieces {
+                // Readers get the checksums as they were before the secret was mixed in. The writes are done, so the
+                // buffer is free again.
+                let bytes =
+                    Rc::get_mut(&mut buffer).expect("nobody else holds a written buffer").as_mut_slice();
+                let end = position.advance(bytes.len() as u64);
+                while let Some(batch) =
+                    batches.next_if(|batch| batch.advance(HEADER_CRC_RANGE.end as u64) <= end)
+                {
+                    let at = batch.advance(HEADER_CRC_RANGE.start as u64).since(position) as usize;
+                    inner.secret.mix_checksum(&mut bytes[at..at + HEADER_CRC_RANGE.len()], batch);
+                }
                 tail.push(position, buffer);
             }
         }
@@ -351,7 +368,9 @@ impl<D: Disk> Inner<D> {
             store_time,
             continues,
         };
-        open.extend(&self.disk, &batch.placed_header(&placing));
+        let mut header = batch.placed_header(&placing);
+        self.secret.mix(&mut header);
+        open.extend(&self.disk, &header);
         open.extend(&self.disk, batch.payload());
         open.pad(&self.disk, BATCH_ALIGNMENT);
         open.batches.push(Placed {
@@ -397,13 +416,14 @@ impl<D: Disk> Inner<D> {
         }
         if fits_segment {
             if open.start.since(open.segment_base) == 0 && open.filled == 0 {
-                let header = self.header(open.segment_base, segment_end.since(open.segment_base));
+                let bytes = segment_end.since(open.segment_base);
+                let header = self.header(open.segment_base, bytes, open.previous_end);
                 open.begin_segment(&self.disk, &header);
             }
             return Ok(());
         }
         let Some(next) = self.supply.take(segment_end)? else { return Err(AppendRefusal::Wait) };
-        let header = self.header(next.base, next.bytes);
+        let header = self.header(next.base, next.bytes, open.previous_end);
         assert!(
             SEGMENT_HEADER_BYTES as u64 + bytes <= next.bytes,
             "a batch of {bytes} bytes in a segment of {}",
@@ -415,8 +435,9 @@ impl<D: Disk> Inner<D> {
         Ok(())
     }
 
-    fn header(&self, base: LogPosition, segment_bytes: u64) -> SegmentHeader {
-        SegmentHeader { base, segment_bytes, epoch: self.epoch, shard: self.options.shard.0 }
+    fn header(&self, base: LogPosition, segment_bytes: u64, previous_end: LogPosition) -> SegmentHeader {
+        let (epoch, shard, secret) = (self.epoch, self.options.shard.0, self.secret);
+        SegmentHeader { base, segment_bytes, epoch, shard, previous_end, secret }
     }
 
     pub fn segment_at(&self, base: LogPosition) -> Rc<Segment<D>> {

@@ -38,6 +38,8 @@ pub enum AppendRefusal {
     Wait,
     /// The file system is full and no segment is left.
     NoSpace,
+    /// The next segment cannot be made for another reason, and none is left; it is tried on.
+    NoSegment(Rc<DiskError>),
     /// The log has failed.
     Failed(LogFailure),
 }

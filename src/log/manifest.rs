@@ -15,7 +15,8 @@
 //! 16  u32  epoch      of the latest start; every batch in the log has this epoch or a lower one
 //! 20  u16  shard
 //! 22  u16  0
-//! 24  u32  crc        crc32c of bytes 0..24
+//! 24  u64  secret     mixed into the checksums of stored headers: see `wire::batch`
+//! 32  u32  crc        crc32c of bytes 0..32
 //! ```
 
 use std::path::Path;
@@ -25,11 +26,12 @@ use super::error::OpenError;
 use crate::disk::{Disk, DiskBuffer, DiskErrorKind, DiskFile, OpenMode};
 use crate::limits::BLOCK_BYTES;
 use crate::types::ShardId;
+use crate::wire::batch::LogSecret;
 use crate::wire::bytes::{get_u16, get_u32, get_u64, put_u16, put_u32, put_u64};
 
 const MAGIC_VALUE: u32 = 0x464d_5054;
 const VERSION_VALUE: u32 = 1;
-const CRC: usize = 24;
+const CRC: usize = 32;
 const NAME: &str = "manifest";
 
 /// The facts themselves.
@@ -39,6 +41,8 @@ pub struct Manifest {
     /// Epoch of this start.
     pub epoch: u32,
     pub shard: ShardId,
+    /// The same for as long as the log lives.
+    pub secret: LogSecret,
     /// The other block could not be read.
     is_alone: bool,
 }
@@ -58,6 +62,7 @@ impl Manifest {
         put_u64(block, 8, self.sequence);
         put_u32(block, 16, self.epoch);
         put_u16(block, 20, self.shard.0);
+        put_u64(block, 24, self.secret.0);
         let checksum = crc32c::crc32c(&block[..CRC]);
         put_u32(block, CRC, checksum);
     }
@@ -71,6 +76,7 @@ impl Manifest {
                 sequence: get_u64(block, 8),
                 epoch: get_u32(block, 16),
                 shard: ShardId(get_u16(block, 20)),
+                secret: LogSecret(get_u64(block, 24)),
                 is_alone: false,
             }),
             version => Slot::Newer(version),
@@ -117,12 +123,13 @@ impl Manifest {
     }
 
     /// Makes the next epoch durable and returns it. `has_segments` tells whether a missing manifest is a new shard or a
-    /// loss.
+    /// loss; a new shard gets `secret`.
     pub async fn advance<D: Disk>(
         disk: &D,
         directory: &Path,
         shard: ShardId,
         has_segments: bool,
+        secret: LogSecret,
     ) -> Result<Manifest, OpenError> {
         let path = directory.join(NAME);
         let found = Self::read(disk, directory).await?;
@@ -141,9 +148,9 @@ impl Manifest {
         let mut next = match found {
             Some(manifest) => {
                 let (sequence, epoch) = (manifest.sequence + 1, manifest.epoch + 1);
-                Manifest { sequence, epoch, shard, is_alone: false }
+                Manifest { sequence, epoch, shard, secret: manifest.secret, is_alone: false }
             }
-            None => Manifest { sequence: 1, epoch: 1, shard, is_alone: false },
+            None => Manifest { sequence: 1, epoch: 1, shard, secret, is_alone: false },
         };
         let mode = if found.is_some() { OpenMode::Existing } else { OpenMode::Create };
         let file = disk.open(&path, mode).await?;

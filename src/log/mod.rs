@@ -32,6 +32,8 @@ mod scanner;
 mod segment;
 mod supply;
 mod tail_cache;
+#[cfg(test)]
+mod tests;
 mod watermark;
 
 pub use commit_log::{CommitLog, LogOptions, Placed, Placement};

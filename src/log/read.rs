@@ -10,7 +10,7 @@ use crate::api::DamagedBytes;
 use crate::disk::{BufferSlice, Disk, DiskError, DiskFile};
 use crate::limits::{BLOCK_BYTES, READ_BYTES, READS_IN_FLIGHT_MAX};
 use crate::types::LogPosition;
-use crate::wire::batch::{BATCH_ALIGNMENT, BatchHeader, align_batch, records_match};
+use crate::wire::batch::{BATCH_ALIGNMENT, BatchHeader, LogSecret, align_batch, records_match};
 
 /// Batches whose distance is less than this are fetched by one read, bytes of others between them included.
 const GAP_BYTES_MAX: u64 = 32 * 1024;
@@ -112,6 +112,13 @@ impl<D: Disk> CommitLog<D> {
         Ok(ReadOutcome { count, damaged: None })
     }
 
+    /// The file that holds `position`, and the place in it; `None` when it is not in the log.
+    pub fn file_at(&self, position: LogPosition) -> Option<DamagedBytes> {
+        let segment = self.segment_holding(position)?;
+        let file = segment.path.display().to_string();
+        Some(DamagedBytes { file, position: position.since(segment.base) })
+    }
+
     fn segment_holding(&self, position: LogPosition) -> Option<Rc<Segment<D>>> {
         let segments = self.inner.segments.borrow();
         let (_, segment) = segments.range(..=position).next_back()?;
@@ -139,11 +146,12 @@ impl<D: Disk> CommitLog<D> {
             if position + u64::from(want.batch_bytes) <= end {
                 blocks.copy(position, want.batch_bytes as usize, output);
             }
-            if !is_batch(&output[before..], want) {
+            if !is_batch(&output[before..], want, self.inner.secret) {
                 output.truncate(before);
                 let damaged = DamagedBytes { file: segment.path.display().to_string(), position };
                 return Ok(ReadOutcome { count: index, damaged: Some(damaged) });
             }
+            self.inner.secret.mix(&mut output[before..]);
             pad(output);
         }
         Ok(ReadOutcome { count: wants.len(), damaged: None })
@@ -151,8 +159,8 @@ impl<D: Disk> CommitLog<D> {
 }
 
 /// Whether the bytes are the batch that belongs at the wanted place, unharmed.
-fn is_batch(bytes: &[u8], want: &Want) -> bool {
-    BatchHeader::decode(bytes).is_ok_and(|header| {
+fn is_batch(bytes: &[u8], want: &Want, secret: LogSecret) -> bool {
+    BatchHeader::decode_stored(bytes, secret).is_ok_and(|header| {
         header.position == want.position && header.batch_bytes == want.batch_bytes && records_match(bytes)
     })
 }

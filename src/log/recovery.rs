@@ -2,7 +2,8 @@
 //!
 //! The scan walks batch by batch. At `p`, where the next batch is expected, the decision is this table. "Valid at q"
 //! means: right magic, header checksum, own position q, and an epoch that is neither lower than the last valid one nor
-//! higher than the manifest's. The search for q covers `SEARCH_BYTES` behind p and the same of every later segment.
+//! higher than the manifest's, and not behind the place where the segment ended, as the next segment's header says: what
+//! stands there was cut off once. The search for q covers `SEARCH_BYTES` behind p and the same of every later segment.
 //!
 //! | label       | found                                              | decision              | fault behind it |
 //! | ----------- | -------------------------------------------------- | --------------------- | --------------- |
@@ -28,7 +29,7 @@ use std::rc::Rc;
 use super::commit_log::LogOptions;
 use super::error::OpenError;
 use super::manifest::Manifest;
-use super::scanner::{Padding, Scanner};
+use super::scanner::{Padding, Scanner, Used, headers_in, read_parallel};
 use super::segment::{
     FoundHeader, SEGMENT_HEADER_BYTES, Segment, SegmentHeader, parse_segment_name, segment_name,
 };
@@ -36,12 +37,15 @@ use super::supply::create_file;
 use crate::disk::{Disk, DiskBuffer, DiskError, DiskFile, OpenMode};
 use crate::limits::{BLOCK_BYTES, GROUP_BYTES_MAX, PLACED_BYTES_MAX, READ_BYTES};
 use crate::types::{LogPosition, ShardId, Timestamp};
-use crate::wire::batch::BatchHeader;
+use crate::wire::batch::{BatchHeader, LogSecret};
 
 /// How far behind the expected place a proof is searched. What may be unflushed at once (two groups, each of which may
 /// be one large batch, and the bytes whose flush was put off) is less than half of it.
 pub const SEARCH_BYTES: u64 = 32 * 1024 * 1024;
 const _: () = assert!(SEARCH_BYTES >= (2 * (GROUP_BYTES_MAX + PLACED_BYTES_MAX) + 8 * 1024 * 1024) as u64);
+/// How far a segment whose start tells nothing is searched for batches: beyond the largest one.
+const UNKNOWN_BYTES: u64 = 8 * 1024 * 1024;
+const _: () = assert!(UNKNOWN_BYTES > PLACED_BYTES_MAX as u64);
 /// The scan reads this much at once.
 pub(super) const SCAN_BYTES: usize = 4 * READ_BYTES;
 
@@ -71,6 +75,8 @@ pub enum StartAt {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {
     pub file: String,
+    /// Position in the log.
+    pub place: LogPosition,
     /// Position in the file.
     pub position: u64,
     pub bytes: u64,
@@ -93,6 +99,7 @@ pub struct Report {
 /// The result for [`super::CommitLog::open`].
 pub(super) struct Recovered<D: Disk> {
     pub epoch: u32,
+    pub secret: LogSecret,
     pub segments: BTreeMap<LogPosition, Rc<Segment<D>>>,
     pub active_base: LogPosition,
     pub next_group: LogPosition,
@@ -112,15 +119,17 @@ pub(super) async fn recover<D: Disk, R: Replay>(
     let names = disk.list(&options.directory).await?;
     let bases: Vec<_> = names.iter().filter_map(|name| parse_segment_name(name)).collect();
     let previous = Manifest::read(disk, &options.directory).await?;
+    let secret = previous.map(|manifest| manifest.secret);
     let mut segments =
-        open_segments(disk, &options.directory, options.shard, &bases, Unfinished::Remove).await?;
+        open_segments(disk, &options.directory, options.shard, &bases, secret, Unfinished::Remove).await?;
     let holds_batches = segments.values().any(|found| found.used);
     // Before the replay: what it brings to the disk carries the new epoch.
-    let manifest = Manifest::advance(disk, &options.directory, options.shard, holds_batches).await?;
+    let manifest =
+        Manifest::advance(disk, &options.directory, options.shard, holds_batches, options.secret).await?;
     let epoch_max = previous.map_or(0, |manifest| manifest.epoch);
     let scanned = {
         let used = used_segments(&segments);
-        Scanner::new(used, epoch_max, Padding::Skip).run(start, replay).await?
+        Scanner::new(used, epoch_max, manifest.secret, Padding::Skip).run(start, replay).await?
     };
     drop_unused(disk, options, &mut segments, scanned.report.end).await?;
     date_segments(&segments, scanned.newest);
@@ -131,7 +140,8 @@ pub(super) async fn recover<D: Disk, R: Replay>(
         disk.sync_directory(&options.directory).await?;
         let file = disk.open(&path, OpenMode::Existing).await?;
         let segment = Rc::new(Segment::new(base, options.segment_bytes, file, path));
-        segments.insert(base, FoundSegment { segment, used: false, begun: None });
+        let found = FoundSegment { segment, used: false, begun: None, previous_end: None, secret: None };
+        segments.insert(base, found);
     }
     let (active, used) = {
         let (_, last) = segments.last_key_value().expect("there is a segment");
@@ -149,6 +159,7 @@ pub(super) async fn recover<D: Disk, R: Replay>(
     let spares = spares(disk, options, &names).await?;
     Ok(Recovered {
         epoch: manifest.epoch,
+        secret: manifest.secret,
         active_base: active.base,
         next_group,
         segments: segments.into_iter().map(|(base, found)| (base, found.segment)).collect(),
@@ -169,18 +180,22 @@ pub async fn scan<D: Disk, R: Replay>(
     let names = disk.list(directory).await?;
     let bases: Vec<_> = names.iter().filter_map(|name| parse_segment_name(name)).collect();
     let manifest = Manifest::read(disk, directory).await?;
-    let segments = open_segments(disk, directory, shard, &bases, Unfinished::Leave).await?;
+    let secret = manifest.map(|manifest| manifest.secret);
+    let segments = open_segments(disk, directory, shard, &bases, secret, Unfinished::Leave).await?;
     let used = used_segments(&segments);
     let epoch_max = manifest.map_or(u32::MAX, |manifest| manifest.epoch);
+    // Without a manifest the segments still tell.
+    let secret = secret.or_else(|| segments.values().find_map(|found| found.secret)).unwrap_or_default();
     let mut report =
-        Scanner::new(used, epoch_max, Padding::Check).run(StartAt::Beginning, replay).await?.report;
+        Scanner::new(used, epoch_max, secret, Padding::Check).run(StartAt::Beginning, replay).await?.report;
     for FoundSegment { segment, used, .. } in segments.into_values() {
         let block = segment.file.read(0, SEGMENT_HEADER_BYTES).await?;
         let is_whole =
             SegmentHeader::is_zero_behind(&block) && SegmentHeader::decode(&block) != FoundHeader::Other;
         if used && !is_whole {
             let file = segment.path.display().to_string();
-            report.damage.push(Damage { file, position: 0, bytes: SEGMENT_HEADER_BYTES as u64 });
+            let (place, bytes) = (segment.base, SEGMENT_HEADER_BYTES as u64);
+            report.damage.push(Damage { file, place, position: 0, bytes });
         }
         if let Some(segment) = Rc::into_inner(segment) {
             segment.file.close().await?;
@@ -203,12 +218,17 @@ struct FoundSegment<D: Disk> {
     used: bool,
     /// Store time of its first batch, if that can be read.
     begun: Option<Timestamp>,
+    /// Where the log ended before it, as its header says, or else its first batch.
+    previous_end: Option<LogPosition>,
+    /// The log's, as its header says.
+    secret: Option<LogSecret>,
 }
 
 type Segments<D> = BTreeMap<LogPosition, FoundSegment<D>>;
 
-fn used_segments<D: Disk>(segments: &Segments<D>) -> Vec<Rc<Segment<D>>> {
-    segments.values().filter(|found| found.used).map(|found| found.segment.clone()).collect()
+fn used_segments<D: Disk>(segments: &Segments<D>) -> Vec<Used<D>> {
+    let used = segments.values().filter(|found| found.used);
+    used.map(|found| Used { segment: found.segment.clone(), previous_end: found.previous_end }).collect()
 }
 
 /// Tells segments that the replay did not visit how new they are: not newer than the first batch of the next one.
@@ -229,8 +249,10 @@ async fn open_segments<D: Disk>(
     directory: &Path,
     shard: ShardId,
     bases: &[LogPosition],
+    secret: Option<LogSecret>,
     unfinished: Unfinished,
 ) -> Result<Segments<D>, OpenError> {
+    let mut secret = secret;
     let mut segments = BTreeMap::new();
     for &base in bases {
         let path = directory.join(segment_name(base));
@@ -245,8 +267,14 @@ async fn open_segments<D: Disk>(
             continue;
         }
         let blocks = file.read(0, SEGMENT_HEADER_BYTES + BLOCK_BYTES).await?;
-        let begun = first_batch(&blocks, base);
-        let used = match SegmentHeader::decode(&blocks) {
+        let header = SegmentHeader::decode(&blocks);
+        let own = match header {
+            FoundHeader::Valid(header) if header.base == base => Some(header),
+            _ => None,
+        };
+        secret = secret.or(own.map(|header| header.secret));
+        let begun = first_batch(&blocks, base, secret.unwrap_or_default());
+        let used = match header {
             FoundHeader::Valid(header) if header.base == base && header.shard != shard.0 => {
                 let file = path.display().to_string();
                 return Err(OpenError::WrongShard { file, found: header.shard, expected: shard.0 });
@@ -260,15 +288,35 @@ async fn open_segments<D: Disk>(
             FoundHeader::Other => begun.is_some(),
         };
         let segment = Rc::new(Segment::new(base, bytes, file, path));
-        segments.insert(base, FoundSegment { segment, used, begun });
+        let previous_end = own.map(|header| header.previous_end).or(begun.map(|begun| begun.previous_end));
+        let used = used || holds_batches(&segment, secret.unwrap_or_default()).await?;
+        let begun = begun.map(|begun| begun.store_time);
+        let secret = own.map(|header| header.secret);
+        segments.insert(base, FoundSegment { segment, used, begun, previous_end, secret });
     }
     Ok(segments)
 }
 
-/// Store time of the segment's first batch, if one stands where it belongs.
-fn first_batch(blocks: &[u8], base: LogPosition) -> Option<Timestamp> {
-    let header = BatchHeader::decode(&blocks[SEGMENT_HEADER_BYTES..]).ok()?;
-    (header.position == base.advance(SEGMENT_HEADER_BYTES as u64)).then_some(header.store_time)
+/// Whether batches stand in a segment whose start tells nothing. A file that was prepared and never used holds none that
+/// fit their place; one whose first blocks were hit by a stray write does, and must not be taken for it.
+async fn holds_batches<D: Disk>(segment: &Segment<D>, secret: LogSecret) -> Result<bool, DiskError> {
+    let end = UNKNOWN_BYTES.min(segment.bytes);
+    for at in (0..end).step_by(SCAN_BYTES) {
+        let to = (at + (SCAN_BYTES + BLOCK_BYTES) as u64).min(segment.bytes);
+        let mut bytes = Vec::new();
+        read_parallel(segment, at, to, &mut bytes).await?;
+        let from = if at == 0 { SEGMENT_HEADER_BYTES } else { 0 };
+        if headers_in(&bytes, segment.base.advance(at), secret, from..SCAN_BYTES).next().is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The segment's first batch, if one stands where it belongs.
+fn first_batch(blocks: &[u8], base: LogPosition, secret: LogSecret) -> Option<BatchHeader> {
+    let header = BatchHeader::decode_stored(&blocks[SEGMENT_HEADER_BYTES..], secret).ok()?;
+    (header.position == base.advance(SEGMENT_HEADER_BYTES as u64)).then_some(header)
 }
 
 /// Writes the bytes between what is known to be flushed and the log's end once more, as they were read. After a flush
@@ -285,7 +333,7 @@ async fn rewrite_tail<D: Disk>(
     if flushed_end == end {
         return Ok(());
     }
-    for segment in used_segments(segments) {
+    for Used { segment, .. } in used_segments(segments) {
         let (start, stop) = (from.max(segment.base.0), to.min(segment.end().0));
         let mut at = start;
         while at < stop {

@@ -1,6 +1,7 @@
 //! A pass over a log: walking from batch to batch, and deciding what stands where none is. The rules are the table in
 //! `recovery`.
 
+use std::ops::Range;
 use std::rc::Rc;
 
 use super::error::OpenError;
@@ -10,13 +11,14 @@ use crate::disk::{Disk, DiskError, DiskFile};
 use crate::limits::{BLOCK_BYTES, READ_BYTES};
 use crate::types::{LogPosition, Timestamp};
 use crate::wire::batch::{
-    BATCH_ALIGNMENT, BATCH_HEADER_BYTES, BATCH_MAGIC, BatchError, BatchHeader, records_match,
+    BATCH_ALIGNMENT, BATCH_HEADER_BYTES, BATCH_MAGIC, BatchError, BatchHeader, LogSecret, records_match,
 };
 
 /// A pass over the log.
 pub(super) struct Scanner<D: Disk> {
     padding: Padding,
-    segments: Vec<Rc<Segment<D>>>,
+    segments: Vec<Used<D>>,
+    secret: LogSecret,
     epoch_max: u32,
     epoch_last: u32,
     newest: Timestamp,
@@ -24,6 +26,13 @@ pub(super) struct Scanner<D: Disk> {
     /// A batch that counts only together with the next one, until that is found.
     waiting: Option<(BatchHeader, Vec<u8>)>,
     report: Report,
+}
+
+/// A segment that holds batches.
+pub(super) struct Used<D: Disk> {
+    pub segment: Rc<Segment<D>>,
+    /// Where the log ended before it; `None` when neither its header nor its first batch can be read.
+    pub previous_end: Option<LogPosition>,
 }
 
 /// Whether a pass looks at the bytes between groups. They mean nothing to the broker, so only a check of the disk does.
@@ -68,7 +77,7 @@ enum Proof {
 }
 
 impl<D: Disk> Scanner<D> {
-    pub fn new(segments: Vec<Rc<Segment<D>>>, epoch_max: u32, padding: Padding) -> Self {
+    pub fn new(segments: Vec<Used<D>>, epoch_max: u32, secret: LogSecret, padding: Padding) -> Self {
         let report = Report {
             end: LogPosition::ZERO,
             batches: 0,
@@ -80,6 +89,7 @@ impl<D: Disk> Scanner<D> {
         Self {
             padding,
             segments,
+            secret,
             epoch_max,
             epoch_last: 0,
             newest: Timestamp(0),
@@ -94,23 +104,8 @@ impl<D: Disk> Scanner<D> {
         let Some(first) = self.segments.first() else {
             return Ok(self.into_scanned());
         };
-        let beginning = first.base.advance(SEGMENT_HEADER_BYTES as u64);
-        let mut place = match start {
-            StartAt::Position { position, epoch, newest }
-                if position >= beginning && self.holds(position) =>
-            {
-                self.epoch_last = epoch;
-                self.newest = newest;
-                self.flushed_end = position;
-                position
-            }
-            StartAt::Position { .. } => {
-                self.report.start_missing = true;
-                replay.restart();
-                beginning
-            }
-            StartAt::Beginning => beginning,
-        };
+        let beginning = first.segment.base.advance(SEGMENT_HEADER_BYTES as u64);
+        let mut place = self.start_place(start, beginning, replay);
         let mut window = Window::default();
         let mut current = self.segment_for(place);
         let mut settled_at = place;
@@ -119,7 +114,12 @@ impl<D: Disk> Scanner<D> {
                 replay.settle().await?;
                 settled_at = place;
             }
-            place = match self.look(&segment, place, &mut window).await? {
+            let ended = self.ended(&segment).filter(|(end, _)| place >= *end);
+            let at_place = match ended {
+                Some(_) => AtPlace::Nothing,
+                None => self.look(&segment, place, &mut window).await?,
+            };
+            place = match at_place {
                 AtPlace::Whole(header) => {
                     let from = (place.since(segment.base) - window.start) as usize;
                     self.replay(&header, &window.bytes[from..from + header.batch_bytes as usize], replay);
@@ -127,19 +127,21 @@ impl<D: Disk> Scanner<D> {
                     self.note(&segment, &header)
                 }
                 _ if let Some(next) = self.cut_before_waiting().await? => next,
-                at_place => match self.next_group(&segment, place, &mut window).await? {
-                    Proof::Continues(next) => {
+                at_place => match (self.prove(&segment, place, ended.is_some(), &mut window).await?, ended) {
+                    (Proof::Continues(next), _) => {
                         self.check_padding(&segment, place, next, &window);
                         next
                     }
-                    Proof::Flushed(next) => {
+                    // What is lost stands in the next segment.
+                    (Proof::Flushed(_), Some((_, begin))) => begin,
+                    (Proof::Flushed(next), None) => {
                         // Both halves were there once, so the first one counts.
                         if let Some((header, bytes)) = self.waiting.take() {
                             replay.whole(&header, &bytes);
                         }
                         self.skip_damage(&segment, place, next, at_place, replay)
                     }
-                    Proof::None { leftovers } => {
+                    (Proof::None { leftovers }, _) => {
                         self.report.torn = leftovers || matches!(at_place, AtPlace::Harmed(_));
                         break;
                     }
@@ -157,6 +159,31 @@ impl<D: Disk> Scanner<D> {
             self.report.torn = true;
         }
         Ok(self.into_scanned())
+    }
+
+    /// Where the walk begins: at the place asked for, if that is in the log.
+    fn start_place(
+        &mut self,
+        start: StartAt,
+        beginning: LogPosition,
+        replay: &mut impl Replay,
+    ) -> LogPosition {
+        match start {
+            StartAt::Position { position, epoch, newest }
+                if position >= beginning && self.holds(position) =>
+            {
+                self.epoch_last = epoch;
+                self.newest = newest;
+                self.flushed_end = position;
+                position
+            }
+            StartAt::Position { .. } => {
+                self.report.start_missing = true;
+                replay.restart();
+                beginning
+            }
+            StartAt::Beginning => beginning,
+        }
     }
 
     fn into_scanned(self) -> Scanned {
@@ -209,28 +236,36 @@ impl<D: Disk> Scanner<D> {
                 replay.harmed(&header);
                 self.note(segment, &header)
             }
-            AtPlace::Whole(_) | AtPlace::Nothing => next,
+            // In this segment, that is: the next one has its turn.
+            AtPlace::Whole(_) | AtPlace::Nothing => {
+                self.ended(segment).map_or(next, |(end, _)| next.min(end))
+            }
         };
         let bytes = next.min(segment.end()).since(place);
         let file = segment.path.display().to_string();
-        self.report.damage.push(Damage { file, position: place.since(segment.base), bytes });
+        self.report.damage.push(Damage { file, place, position: place.since(segment.base), bytes });
         next
     }
 
     /// What follows a place without a batch: mostly the next group, a few bytes on; else the search tells.
-    async fn next_group(
+    async fn prove(
         &mut self,
         segment: &Segment<D>,
         place: LogPosition,
+        ended: bool,
         window: &mut Window,
     ) -> Result<Proof, OpenError> {
+        if ended {
+            return self.search(place).await;
+        }
         let at = place.since(segment.base).next_multiple_of(BLOCK_BYTES as u64);
         // On a block boundary the next group would be the one just looked at: when its records are damaged, its header
         // would vouch for itself, and the scan would stand still.
         if segment.base.advance(at) > place && at + (BATCH_HEADER_BYTES as u64) <= segment.bytes {
             self.fill(segment, window, place.since(segment.base), BLOCK_BYTES + BATCH_HEADER_BYTES).await?;
             let next = segment.base.advance(at);
-            let header = BatchHeader::decode(&window.bytes[(at - window.start) as usize..]);
+            let header =
+                BatchHeader::decode_stored(&window.bytes[(at - window.start) as usize..], self.secret);
             if header.is_ok_and(|header| header.previous_end == place && self.fits(&header, next)) {
                 return Ok(Proof::Continues(next));
             }
@@ -252,12 +287,13 @@ impl<D: Disk> Scanner<D> {
         }
         let from = (place.since(segment.base) - window.start) as usize;
         let Some(gap) = window.bytes.get(from..from + next.since(place) as usize) else { return };
-        let same_run = BatchHeader::decode(&window.bytes[from + gap.len()..])
+        let same_run = BatchHeader::decode_stored(&window.bytes[from + gap.len()..], self.secret)
             .is_ok_and(|header| header.epoch == self.epoch_last);
         if let Some(at) = gap.iter().position(|byte| *byte != 0).filter(|_| same_run) {
             let file = segment.path.display().to_string();
             let position = place.since(segment.base) + at as u64;
-            self.report.damage.push(Damage { file, position, bytes: 1 });
+            let place = place.advance(at as u64);
+            self.report.damage.push(Damage { file, place, position, bytes: 1 });
         }
     }
 
@@ -269,19 +305,32 @@ impl<D: Disk> Scanner<D> {
         let at = (from - window.start) as usize;
         if self.padding == Padding::Check && window.bytes.iter().skip(at).take(gap).any(|byte| *byte != 0) {
             let file = segment.path.display().to_string();
-            self.report.damage.push(Damage { file, position: from, bytes: gap as u64 });
+            self.report.damage.push(Damage { file, place: end, position: from, bytes: gap as u64 });
         }
     }
 
     fn holds(&self, position: LogPosition) -> bool {
         // The end of a segment's last batch may be the segment's end.
-        self.segments.iter().any(|segment| segment.contains(position) || segment.end() == position)
+        self.segments().any(|segment| segment.contains(position) || segment.end() == position)
     }
 
     /// The segment in which `place` lies; the very end of a segment belongs to it unless the next one follows there.
     fn segment_for(&self, place: LogPosition) -> Option<Rc<Segment<D>>> {
-        let within = self.segments.iter().find(|segment| segment.contains(place));
-        within.or_else(|| self.segments.iter().find(|segment| segment.end() == place)).cloned()
+        let within = self.segments().find(|segment| segment.contains(place));
+        within.or_else(|| self.segments().find(|segment| segment.end() == place)).cloned()
+    }
+
+    fn segments(&self) -> impl Iterator<Item = &Rc<Segment<D>>> {
+        self.segments.iter().map(|used| &used.segment)
+    }
+
+    /// Where the log went on from this segment to the next, and where that one's first batch is. What an earlier run
+    /// left behind that place fits its position and its epoch, and is dead all the same.
+    fn ended(&self, segment: &Segment<D>) -> Option<(LogPosition, LogPosition)> {
+        let next = self.segments.iter().find(|used| used.segment.base == segment.end())?;
+        let begun = segment.base.advance(SEGMENT_HEADER_BYTES as u64)..=segment.end();
+        let end = next.previous_end.filter(|end| begun.contains(end))?;
+        Some((end, next.segment.base.advance(SEGMENT_HEADER_BYTES as u64)))
     }
 
     fn fits(&self, header: &BatchHeader, position: LogPosition) -> bool {
@@ -301,7 +350,7 @@ impl<D: Disk> Scanner<D> {
         }
         self.fill(segment, window, at, BATCH_HEADER_BYTES).await?;
         let from = (at - window.start) as usize;
-        let header = match BatchHeader::decode(&window.bytes[from..]) {
+        let header = match BatchHeader::decode_stored(&window.bytes[from..], self.secret) {
             Ok(header) if self.fits(&header, place) => header,
             Err(reason @ (BatchError::Version(_) | BatchError::Kind(_) | BatchError::Flags(_))) => {
                 let file = segment.path.display().to_string();
@@ -352,23 +401,26 @@ impl<D: Disk> Scanner<D> {
         let mut nearest: Option<LogPosition> = None;
         let mut flushed = false;
         for index in 0..self.segments.len() {
-            let segment = self.segments[index].clone();
+            let segment = self.segments[index].segment.clone();
             if segment.end() <= place {
                 continue;
             }
             let from = place.0.max(segment.base.0 + SEGMENT_HEADER_BYTES as u64) - segment.base.0;
-            let to = (from + SEARCH_BYTES).next_multiple_of(BLOCK_BYTES as u64).min(segment.bytes);
+            let ended = self.ended(&segment).map_or(segment.bytes, |(end, _)| end.since(segment.base));
+            let to = (from + SEARCH_BYTES).next_multiple_of(BLOCK_BYTES as u64).min(ended);
             let mut at = from / BLOCK_BYTES as u64 * BLOCK_BYTES as u64;
             let mut first_step = from;
             while at < to {
                 let end = (at + SCAN_BYTES as u64).min(to);
                 // A header may lie across the border of two steps.
-                let read_end = (end + BLOCK_BYTES as u64).min(segment.bytes);
+                let read_end = (end + BLOCK_BYTES as u64).next_multiple_of(BLOCK_BYTES as u64);
+                let read_end = read_end.min(segment.bytes);
                 let mut bytes = Vec::new();
                 read_parallel(&segment, at, read_end, &mut bytes).await?;
                 self.report.bytes_scanned += read_end - at;
                 let base = segment.base.advance(at);
-                for found in headers_in(&bytes, base, (first_step - at) as usize, (end - at) as usize) {
+                let (from, until) = ((first_step - at) as usize, (end - at) as usize);
+                for found in headers_in(&bytes, base, self.secret, from..until) {
                     if found.position <= place || !self.fits(&found, found.position) {
                         continue;
                     }
@@ -399,25 +451,25 @@ fn starts_group<D: Disk>(segment: &Segment<D>, header: &BatchHeader) -> bool {
         || header.position == segment.base.advance(SEGMENT_HEADER_BYTES as u64)
 }
 
-/// Valid headers that start in `from..to` of `bytes`; `base` is the log position of the first byte.
-fn headers_in(
+/// Valid headers that start in `range` of `bytes`; `base` is the log position of the first byte.
+pub(super) fn headers_in(
     bytes: &[u8],
     base: LogPosition,
-    from: usize,
-    to: usize,
+    secret: LogSecret,
+    range: Range<usize>,
 ) -> impl Iterator<Item = BatchHeader> + '_ {
-    let from = from.next_multiple_of(BATCH_ALIGNMENT);
-    (from..to.min(bytes.len())).step_by(BATCH_ALIGNMENT).filter_map(move |at| {
+    let from = range.start.next_multiple_of(BATCH_ALIGNMENT);
+    (from..range.end.min(bytes.len())).step_by(BATCH_ALIGNMENT).filter_map(move |at| {
         if bytes.len() - at < BATCH_HEADER_BYTES || bytes[at..at + 4] != BATCH_MAGIC {
             return None;
         }
-        let header = BatchHeader::decode(&bytes[at..]).ok()?;
+        let header = BatchHeader::decode_stored(&bytes[at..], secret).ok()?;
         (header.position == base.advance(at as u64)).then_some(header)
     })
 }
 
 /// Appends `from..to` of the segment's file to `output`, with a few reads in flight.
-async fn read_parallel<D: Disk>(
+pub(super) async fn read_parallel<D: Disk>(
     segment: &Segment<D>,
     from: u64,
     to: u64,

@@ -12,7 +12,9 @@
 //! 24  u32  epoch          of the run that used the file first as this segment
 //! 28  u16  shard
 //! 30  u16  0
-//! 32  u32  crc            crc32c of bytes 0..32
+//! 32  u64  previous_end   where the log ended before this segment: behind it the segment before holds nothing that counts
+//! 40  u64  secret         of the log, for tools when the manifest is lost
+//! 48  u32  crc            crc32c of bytes 0..48
 //! ```
 //!
 //! Who pads: a group is padded with zeros to the end of its last block by whoever writes it. Behind the last group a
@@ -24,6 +26,7 @@ use std::path::PathBuf;
 use crate::disk::Disk;
 use crate::limits;
 use crate::types::{LogPosition, Timestamp, WakerList};
+use crate::wire::batch::LogSecret;
 use crate::wire::bytes::{get_u16, get_u32, get_u64, put_u16, put_u32, put_u64};
 
 /// Bytes in front of a segment's first batch.
@@ -37,7 +40,9 @@ const BASE: usize = 8;
 const SEGMENT_BYTES: usize = 16;
 const EPOCH: usize = 24;
 const SHARD: usize = 28;
-const CRC: usize = 32;
+const PREVIOUS_END: usize = 32;
+const SECRET: usize = 40;
+const CRC: usize = 48;
 
 const SUFFIX: &str = ".segment";
 const DIGITS: usize = 20;
@@ -74,6 +79,8 @@ pub(super) struct SegmentHeader {
     pub segment_bytes: u64,
     pub epoch: u32,
     pub shard: u16,
+    pub previous_end: LogPosition,
+    pub secret: LogSecret,
 }
 
 /// What a segment's first block says.
@@ -125,6 +132,8 @@ impl SegmentHeader {
         put_u64(output, SEGMENT_BYTES, self.segment_bytes);
         put_u32(output, EPOCH, self.epoch);
         put_u16(output, SHARD, self.shard);
+        put_u64(output, PREVIOUS_END, self.previous_end.0);
+        put_u64(output, SECRET, self.secret.0);
         let checksum = crc32c::crc32c(&output[..CRC]);
         put_u32(output, CRC, checksum);
     }
@@ -147,6 +156,8 @@ impl SegmentHeader {
                 segment_bytes: get_u64(block, SEGMENT_BYTES),
                 epoch: get_u32(block, EPOCH),
                 shard: get_u16(block, SHARD),
+                previous_end: LogPosition(get_u64(block, PREVIOUS_END)),
+                secret: LogSecret(get_u64(block, SECRET)),
             }),
             version => FoundHeader::Newer(version),
         }
@@ -183,7 +194,14 @@ mod tests {
 
     #[test]
     fn a_flipped_bit_makes_a_header_unknown() {
-        let header = SegmentHeader { base: LogPosition(1 << 30), segment_bytes: 1 << 30, epoch: 7, shard: 3 };
+        let header = SegmentHeader {
+            base: LogPosition(1 << 30),
+            segment_bytes: 1 << 30,
+            epoch: 7,
+            shard: 3,
+            previous_end: LogPosition((1 << 30) - 4096),
+            secret: LogSecret(11),
+        };
         let mut block = vec![0xAA; SEGMENT_HEADER_BYTES];
         header.encode(&mut block);
         assert_eq!(SegmentHeader::decode(&block), FoundHeader::Valid(header));

@@ -14,8 +14,10 @@ use crate::types::{LogPosition, MonotonicTime, WakerList};
 
 /// Room that is left to the index, the snapshots and others when a segment is made.
 const RESERVE_BYTES: u64 = 64 * 1024 * 1024;
-/// How long to wait before a full disk is tried again.
+/// How long to wait before a disk that made no segment is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// After this many failures in a row producers are told instead of being kept waiting.
+const ATTEMPTS_MAX: u32 = 5;
 /// Zeros go out in pieces of this size, at this interval: 64 MiB/s while the disk is otherwise quiet.
 const ZERO_BYTES: usize = 256 * 1024;
 const ZERO_INTERVAL: Duration = Duration::from_millis(4);
@@ -35,6 +37,10 @@ pub(super) struct Supply<D: Disk> {
     spare_number: Cell<u64>,
     /// Set while the file system has no room for another segment.
     no_space: Cell<bool>,
+    /// Failures in a row.
+    attempts: Cell<u32>,
+    /// Why no segment can be made, once that has been tried often enough; until one is made after all.
+    failure: RefCell<Option<Rc<DiskError>>>,
     needed: WakerList,
     recent: Cell<(MonotonicTime, u64)>,
 }
@@ -47,6 +53,8 @@ impl<D: Disk> Supply<D> {
             spares: RefCell::new(spares),
             spare_number,
             no_space: Cell::new(false),
+            attempts: Cell::new(0),
+            failure: RefCell::new(None),
             needed: WakerList::new(),
             recent: Cell::new((MonotonicTime::default(), 0)),
         }
@@ -60,11 +68,29 @@ impl<D: Disk> Supply<D> {
                 Ok(Some(segment))
             }
             None if self.no_space.get() => Err(AppendRefusal::NoSpace),
-            None => {
-                self.needed.wake();
-                Ok(None)
-            }
+            None => match &*self.failure.borrow() {
+                Some(error) => Err(AppendRefusal::NoSegment(error.clone())),
+                None => {
+                    self.needed.wake();
+                    Ok(None)
+                }
+            },
         }
+    }
+
+    fn made(&self, segment: Segment<D>) {
+        self.no_space.set(false);
+        self.attempts.set(0);
+        self.failure.borrow_mut().take();
+        *self.next.borrow_mut() = Some(Rc::new(segment));
+    }
+
+    fn not_made(&self, error: DiskError) {
+        let is_full = error.kind == DiskErrorKind::NoSpace;
+        self.no_space.set(is_full);
+        self.attempts.set(self.attempts.get() + 1);
+        let tell = !is_full && self.attempts.get() >= ATTEMPTS_MAX;
+        *self.failure.borrow_mut() = tell.then(|| Rc::new(error));
     }
 
     pub fn wake(&self) {
@@ -91,14 +117,13 @@ impl<D: Disk> CommitLog<D> {
         while !inner.stopping.get() {
             if inner.wants_next() {
                 match inner.prepare().await {
-                    Ok(segment) => {
-                        inner.supply.no_space.set(false);
-                        *inner.supply.next.borrow_mut() = Some(Rc::new(segment));
-                    }
+                    Ok(segment) => inner.supply.made(segment),
                     // Whatever the reason, the log goes on in the segment it has; only then is anyone refused.
                     Err(error) => {
                         inner.metrics.segment_failures.add(1);
-                        inner.supply.no_space.set(error.kind == DiskErrorKind::NoSpace);
+                        inner.supply.not_made(error);
+                        // Whoever waits is told before the pause.
+                        inner.room.wake();
                         inner.clock.sleep(RETRY_INTERVAL).await;
                     }
                 }
@@ -125,6 +150,12 @@ impl<D: Disk> CommitLog<D> {
     /// Whether the file system has no room for another segment.
     pub fn is_out_of_space(&self) -> bool {
         self.inner.supply.no_space.get()
+    }
+
+    /// Why the next segment cannot be made, when that has failed for some time for another reason than a full disk. It
+    /// is tried on.
+    pub fn supply_failure(&self) -> Option<Rc<DiskError>> {
+        self.inner.supply.failure.borrow().clone()
     }
 
     /// Takes the oldest segment out of the log, when it is not the one in use, and keeps or removes its file. The

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::types::ShardId;
 
 /// Version of the layout of a data directory that this release makes and reads.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const DESCRIPTION: &str = "turbopump.toml";
 const SECRET: &str = "secret";
 const SECRET_BYTES: usize = 32;
@@ -40,6 +40,11 @@ pub enum DirectoryError {
          another directory with --data"
     )]
     Newer { path: PathBuf, found: u32 },
+    #[error(
+        "{path} was made by an older release (format {found}, this one reads {FORMAT}): choose another directory \
+         with --data"
+    )]
+    Older { path: PathBuf, found: u32 },
     #[error("{path} was made with {made} shards and keeps them: leave --shards {asked} out")]
     Shards { path: PathBuf, made: u16, asked: u16 },
     #[error("{path} is no turbopump data directory, and not empty: choose another one with --data")]
@@ -153,6 +158,7 @@ fn read_description(path: &Path) -> Result<Option<Description>, DirectoryError> 
     match format.and_then(|format| u32::try_from(format).ok()) {
         None => return Err(reason("it has no format number".to_owned())),
         Some(found) if found > FORMAT => return Err(DirectoryError::Newer { path: path.to_owned(), found }),
+        Some(found) if found < FORMAT => return Err(DirectoryError::Older { path: path.to_owned(), found }),
         Some(_) => {}
     }
     let description: Description = toml::from_str(&text).map_err(|error| reason(error.to_string()))?;
@@ -231,6 +237,11 @@ mod tests {
         assert!(matches!(
             DataDirectory::open(root.path(), None, 1),
             Err(DirectoryError::Newer { found: 99, .. })
+        ));
+        fs::write(root.path().join(DESCRIPTION), "format = 1\nshards = 1\n").expect("a file");
+        assert!(matches!(
+            DataDirectory::open(root.path(), None, 1),
+            Err(DirectoryError::Older { found: 1, .. })
         ));
         fs::write(root.path().join(DESCRIPTION), "nonsense").expect("a file");
         assert!(matches!(DataDirectory::open(root.path(), None, 1), Err(DirectoryError::Description { .. })));

@@ -4,6 +4,7 @@
 //! bring their topics in line, accept connections. Stop, on SIGTERM or SIGINT: accept no more, answer what was taken,
 //! flush, take a last snapshot, end; at most [`STOP_TIMEOUT`] in all.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -264,6 +265,8 @@ impl Layout<'_> {
             retention_age: self.options.retention_age,
             retention_bytes: self.options.retention_bytes,
             leases: self.options.leases,
+            // Keys of the standard library's hash maps come from the system's random numbers.
+            secret: RandomState::new().build_hasher().finish(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             core: Some(core as u32),
         }

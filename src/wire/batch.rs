@@ -8,7 +8,7 @@
 //!  5  u8   kind *             0 messages; others are the broker's own records, see `Kind`
 //!  6  u16  flags              bit 0: the next batch belongs to this one, see below; a reader refuses other bits
 //!  8  u32  batch_bytes *      header and records
-//! 12  u32  header_crc         crc32c of bytes 0..12 and 16..88
+//! 12  u32  header_crc         crc32c of bytes 0..12 and 16..88; in the log mixed with the log's secret
 //! 16  u64  position           of this batch in its log
 //! 24  u64  previous_end       where the last batch of the commit group before this batch's group ends
 //! 32  u64  flushed_end        everything below was flushed before this batch was written
@@ -29,6 +29,10 @@
 //! block, `epoch` rules out a tail that an earlier run wrote, never answered, and that recovery cut off. `previous_end`
 //! and `flushed_end` let recovery tell the end of a group or of an earlier run from damage, and damage from an
 //! unfinished tail: see `log::recovery`.
+//!
+//! A client chooses the bytes of its records, and is told where they are stored: it could put a header there that fits
+//! its place, for a search through damaged bytes to find. So stored checksums are mixed with a secret of the log, which
+//! no client ever sees: see [`LogSecret`].
 //!
 //! In the log a batch starts at a multiple of 8.
 //!
@@ -61,6 +65,8 @@ const KIND: usize = 5;
 const FLAGS: usize = 6;
 const BATCH_BYTES: usize = 8;
 const HEADER_CRC: usize = 12;
+/// Where a header's checksum lies. Batches start at multiples of 8, so no piece of a group ends within it.
+pub const HEADER_CRC_RANGE: std::ops::Range<usize> = HEADER_CRC..HEADER_CRC + 4;
 const POSITION: usize = 16;
 const PREVIOUS_END: usize = 24;
 const FLUSHED_END: usize = 32;
@@ -150,6 +156,11 @@ pub struct Placing {
     pub continues: bool,
 }
 
+/// What a log mixes into the checksums of its headers. Nobody who sends or fetches batches learns it: it is mixed in when
+/// a header is stored and taken out when the batch is handed out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogSecret(pub u64);
+
 /// A batch whose client part was checked: lengths, checksum, and the bounds of every record.
 #[derive(Clone, Copy)]
 pub struct CheckedBatch<'a> {
@@ -222,9 +233,41 @@ fn header_checksum(header: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&header[..HEADER_CRC]), &header[POSITION..BATCH_HEADER_BYTES])
 }
 
+impl LogSecret {
+    /// Turns the checksum of a placed header into that of a stored one, and back.
+    pub fn mix(self, header: &mut [u8]) {
+        let mixed = get_u32(header, HEADER_CRC) ^ self.mask(get_u64(header, POSITION));
+        put_u32(header, HEADER_CRC, mixed);
+    }
+
+    /// The same in a buffer of which only the `HEADER_CRC_RANGE` of the header is at hand.
+    pub fn mix_checksum(self, checksum: &mut [u8], position: LogPosition) {
+        let mixed = get_u32(checksum, 0) ^ self.mask(position.0);
+        put_u32(checksum, 0, mixed);
+    }
+
+    /// A finalizer of murmur's kind: every bit of secret and position counts for every bit of the result.
+    fn mask(self, position: u64) -> u32 {
+        let mut mixed = self.0.wrapping_add(position.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((mixed ^ (mixed >> 31)) >> 32) as u32
+    }
+}
+
 impl BatchHeader {
-    /// Reads a stored header and checks it against its checksum. The records are not looked at.
+    /// Reads the header of a batch as it is handed out, and checks it against its checksum. The records are not looked
+    /// at.
     pub fn decode(bytes: &[u8]) -> Result<Self, BatchError> {
+        Self::decode_with(bytes, |_| 0)
+    }
+
+    /// The same for a batch as it is stored.
+    pub fn decode_stored(bytes: &[u8], secret: LogSecret) -> Result<Self, BatchError> {
+        Self::decode_with(bytes, |position| secret.mask(position))
+    }
+
+    fn decode_with(bytes: &[u8], mask: impl FnOnce(u64) -> u32) -> Result<Self, BatchError> {
         if bytes.len() < BATCH_HEADER_BYTES {
             return Err(BatchError::Truncated);
         }
@@ -233,7 +276,7 @@ impl BatchHeader {
         }
         // Before anything else is believed: an unknown version with a right checksum is a newer release's, with a
         // wrong one it is damage.
-        if get_u32(bytes, HEADER_CRC) != header_checksum(bytes) {
+        if get_u32(bytes, HEADER_CRC) ^ mask(get_u64(bytes, POSITION)) != header_checksum(bytes) {
             return Err(BatchError::HeaderChecksum);
         }
         let (kind, flags, batch_bytes) = check_preamble(bytes)?;
@@ -356,7 +399,7 @@ impl<'a> CheckedBatch<'a> {
         self.tag_summary
     }
 
-    /// The header as it is stored. The records follow it unchanged.
+    /// The header as it is handed out; [`LogSecret::mix`] makes the stored one of it. The records follow it unchanged.
     pub fn placed_header(&self, placing: &Placing) -> [u8; BATCH_HEADER_BYTES] {
         let mut header: [u8; BATCH_HEADER_BYTES] =
             self.bytes[..BATCH_HEADER_BYTES].try_into().expect("a checked batch has a header");
@@ -593,5 +636,22 @@ mod tests {
             flipped[bit / 8] ^= 1 << (bit % 8);
             assert!(BatchHeader::decode(&flipped).is_err(), "bit {bit}");
         }
+    }
+
+    #[test]
+    fn a_stored_header_is_known_by_its_log_only() {
+        let bytes = sample();
+        let batch = CheckedBatch::check(&bytes).expect("a fresh batch is whole");
+        let placed = batch.placed_header(&placing());
+        let mut stored = placed;
+        LogSecret(7).mix(&mut stored);
+        let decoded = BatchHeader::decode_stored(&stored, LogSecret(7));
+        assert_eq!(decoded, BatchHeader::decode(&placed));
+        for secret in (0..64).map(|bit| LogSecret(7 ^ (1 << bit))) {
+            assert_eq!(BatchHeader::decode_stored(&stored, secret), Err(BatchError::HeaderChecksum));
+        }
+        assert!(BatchHeader::decode(&stored).is_err());
+        LogSecret(7).mix(&mut stored);
+        assert_eq!(stored, placed);
     }
 }

@@ -141,6 +141,10 @@ async fn committed(node: &Node, group: &turbopump::types::GroupName, key: QueueK
 pub async fn check_ledger(node: &Node, ledger: &Ledger, promised: Level, label: &str) -> Ledger {
     let mut settled = Ledger::default();
     let found = topics(node).await;
+    for broker in &node.brokers {
+        let theirs = broker.handle(Request::ListTopics).await;
+        assert_eq!(theirs, Ok(Reply::Topics(found.clone())), "{label}: shard {} differs", broker.shard());
+    }
     for info in &found {
         assert!(ledger.topics.contains_key(&info.topic), "{label}: nobody asked for {info:?}");
     }

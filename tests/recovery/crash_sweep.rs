@@ -46,3 +46,8 @@ fn a_crash_loses_nothing_when_writes_are_short_and_late() {
 fn a_crash_loses_nothing_while_segments_come_and_go() {
     sweep(&Script::rolling(3), &FaultPlan::none(), 149, 0..1);
 }
+
+#[test]
+fn a_crash_of_two_shards_loses_nothing_that_was_answered() {
+    sweep(&Script::sharded(4), &FaultPlan::reordered(), 29, 0..1);
+}

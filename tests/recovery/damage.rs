@@ -181,3 +181,42 @@ fn any_flipped_bit_of_a_sealed_segment_is_found_and_cuts_nothing() {
     }
     println!("{} of {count} bytes", count.div_ceil(stride));
 }
+
+/// The index is built from the log, which has lost a header: nobody but the recovery has seen where.
+#[test]
+fn a_batch_that_recovery_has_lost_is_named_with_file_and_position() {
+    let (clean, batches) = log();
+    let segment_bytes = Setup::default().segment_bytes;
+    let lost: Vec<_> = batches
+        .iter()
+        .filter(|batch| batch.kind == Kind::Messages && batch.base_offset > QueueOffset::ZERO)
+        .filter(|batch| batch.position.0 < 2 * segment_bytes)
+        .step_by(5)
+        .collect();
+    for hit in lost {
+        let base = hit.position.0 / segment_bytes * segment_bytes;
+        let name = segment_name(LogPosition(base));
+        let disk = clean.outcome(Restart::ProcessKill, 1);
+        disk.flip_bit(&log_directory(0).join(&name), hit.position.0 - base + 20, 1);
+        remove_derived(&disk, &Setup::default());
+        // The first start meets the damage, the second one starts from a snapshot.
+        for start in 0..2 {
+            let label = format!("start {start}, {hit:?}");
+            let fetched = on_node(&disk, &Setup::default(), start, async |node| {
+                node.fetch(hit.key, hit.base_offset).await.expect("reads are served")
+            });
+            let fetched = fetched.unwrap_or_else(|error| panic!("{label}: {error}"));
+            let damaged = fetched.damaged.unwrap_or_else(|| panic!("{label}: no damage"));
+            let exact = hit.position.0 - base;
+            if start == 0 {
+                assert!(damaged.file.ends_with(&name), "{label}: {damaged:?}");
+                assert!(
+                    (exact.saturating_sub(4096)..=exact).contains(&damaged.position),
+                    "{label}: {damaged:?}"
+                );
+            } else {
+                assert!(damaged.file.ends_with(".segment") && damaged.position > 0, "{label}: {damaged:?}");
+            }
+        }
+    }
+}

@@ -91,6 +91,7 @@ fn options(setup: &Setup, shard: u16) -> BrokerOptions {
         retention_age: None,
         retention_bytes: setup.retention_bytes,
         leases: LeaseDefaults::default(),
+        secret: 0x5eed ^ u64::from(shard),
         version: "test".to_owned(),
         core: None,
     }

@@ -4,13 +4,18 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use turbopump::api::{Reply, Request};
+use turbopump::broker::{Change, decode_changes};
+use turbopump::disk::DiskError;
 use turbopump::disk::faulty::{FaultPlan, FaultyDisk, Restart};
-use turbopump::types::{Level, QueueKey, QueueNumber, QueueOffset};
+use turbopump::log::{Replay, scan, segment_name};
+use turbopump::types::{Level, LogPosition, QueueKey, QueueNumber, QueueOffset, ShardId};
+use turbopump::wire::batch::{BatchHeader, Kind, state_payload};
 
 use super::checks::{check_ledger, remove_derived};
 use super::ledger::Ledger;
 use super::node::{Node, Setup, log_directory, on_node};
-use super::workload::{Books, create, produce, produce_sized};
+use super::workload::{Books, create, delete, produce, produce_sized};
 
 const DURABLE: Option<Level> = Some(Level::Durable);
 
@@ -135,6 +140,84 @@ fn a_damaged_manifest_block_loses_nothing() {
             check(&fork(&harmed), &setup, &books, &format!("run {run}, block {block}"));
             remove_derived(&harmed, &setup);
             check(&harmed, &setup, &books, &format!("run {run}, block {block}, from the log alone"));
+        }
+    }
+}
+
+/// Positions of the state batches that say that a topic is gone, with those that list the live ones.
+#[derive(Default)]
+struct Removals {
+    removed: Vec<LogPosition>,
+    live: Vec<LogPosition>,
+}
+
+impl Replay for Removals {
+    fn restart(&mut self) {}
+
+    fn whole(&mut self, header: &BatchHeader, bytes: &[u8]) {
+        if header.kind == Kind::State {
+            for change in decode_changes(state_payload(bytes)).expect("this release wrote it") {
+                match change {
+                    Change::TopicRemoved(_) => self.removed.push(header.position),
+                    Change::LiveTopics(_) => self.live.push(header.position),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn harmed(&mut self, _: &BatchHeader) {}
+
+    async fn settle(&mut self) -> Result<(), DiskError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn damage_to_the_removal_of_a_topic_does_not_bring_it_back() {
+    let (disk, setup) = (FaultyDisk::new(5, FaultPlan::none()), Setup::default());
+    let books: Books = Rc::new(RefCell::default());
+    let made = on_node(&disk, &setup, 1, async |node| {
+        let doomed = key(node, &books, "doomed", 0).await;
+        let kept = key(node, &books, "kept", 0).await;
+        for key in [doomed, kept] {
+            produce(node, &books, key, DURABLE, 1, 100).await.expect("a healthy disk");
+        }
+        // The checkpoint of the first segment comes before.
+        node.clock.sleep(Duration::from_secs(2)).await;
+        delete(node, &books, "doomed").await.expect("a healthy disk");
+        produce(node, &books, kept, DURABLE, 2, 100).await.expect("a healthy disk");
+        let early = fork(&disk);
+        fill(node, &books, kept, 5).await;
+        node.clock.sleep(Duration::from_secs(2)).await;
+        produce(node, &books, kept, DURABLE, 3, 100).await.expect("a healthy disk");
+        (early, kept)
+    });
+    let (early, kept) = made.expect("an empty disk");
+    for (disk, both) in [(&early, false), (&disk, false), (&disk, true)] {
+        let mut removals = Removals::default();
+        futures_lite::future::block_on(scan(disk, &log_directory(0), ShardId(0), &mut removals))
+            .expect("a log");
+        let removal = removals.removed[0];
+        let again =
+            removals.live.iter().copied().find(|position| *position > removal).expect("it is said again");
+        for byte in [20, 92] {
+            let harmed = fork(disk);
+            let hit = if both { vec![removal, again] } else { vec![removal] };
+            for position in hit {
+                let file = log_directory(0).join(segment_name(LogPosition::ZERO));
+                harmed.flip_bit(&file, position.0 + byte, 2);
+            }
+            remove_derived(&harmed, &setup);
+            let label = format!("both {both}, byte {byte}");
+            let seen = on_node(&harmed, &setup, 3, async |node| {
+                assert!(!node.reports[0].damage.is_empty(), "{label}: the damage was not met");
+                (node.handle(Request::ListTopics).await, super::checks::live_queues(node))
+            });
+            let (topics, queues) = seen.unwrap_or_else(|error| panic!("{label}: {error}"));
+            let Ok(Reply::Topics(topics)) = topics else { panic!("{label}: {topics:?}") };
+            let names: Vec<_> = topics.iter().map(|info| info.topic.as_str()).collect();
+            assert_eq!((&names[..], &queues[..]), (&["kept"][..], &[kept][..]), "{label}");
         }
     }
 }

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use turbopump::api::{
-    Failure, Produced, Reply, Request, ResetGroup, ResetPlace, Status, TopicChange, TopicInfo,
+    Failure, Produce, Produced, Reply, Request, ResetGroup, ResetPlace, Status, TopicChange, TopicInfo,
 };
 use turbopump::broker::ProduceRefusal;
 use turbopump::disk::faulty::FaultyDisk;
@@ -31,6 +31,11 @@ pub struct Script {
 impl Script {
     pub fn small(seed: u64) -> Self {
         Self { seed, setup: Setup::default(), batches: 4, body_bytes_max: 3000, large_batches: 0 }
+    }
+
+    /// The same over two shards: topics are made on both, and what belongs to the second goes there through the first.
+    pub fn sharded(seed: u64) -> Self {
+        Self { setup: Setup { shard_count: 2, ..Setup::default() }, ..Self::small(seed) }
     }
 
     /// Fills segments, so that they are rolled, retired and used again.
@@ -145,7 +150,8 @@ async fn second_run(node: &Rc<Node>, script: &Script, books: &Books, spawner: &S
         let target = QueueKey { topic, queue: QueueNumber(number as u32) };
         tasks.push(spawner.spawn(async move { producer(&node, &books, target, &script, 10 + number).await }));
     }
-    let target = QueueKey { topic, queue: QueueNumber(0) };
+    // On the last shard, whichever that is.
+    let target = QueueKey { topic, queue: QueueNumber(u32::from(script.setup.shard_count) - 1) };
     committer(node, books, target, script.seed + 1).await;
     for task in tasks {
         task.await;
@@ -161,10 +167,50 @@ async fn producer(node: &Rc<Node>, books: &Books, key: QueueKey, script: &Script
     for batch in 0..script.batches {
         let level = *random.pick(&[Level::Durable, Level::Durable, Level::Written, Level::Accepted]);
         let seed = random.number() ^ batch;
-        if produce(node, books, key, Some(level), seed, script.body_bytes_max).await.is_err() {
+        let is_foreign = node.owner(key).shard() != node.broker().shard();
+        let outcome = if is_foreign {
+            forward(node, books, key, level, seed, script.body_bytes_max).await
+        } else {
+            produce(node, books, key, Some(level), seed, script.body_bytes_max).await
+        };
+        if outcome.is_err() {
             return;
         }
     }
+}
+
+/// Sends messages to another shard through the first one. Nobody else sends to this queue, so that the place is known
+/// before the answer.
+async fn forward(
+    node: &Node,
+    books: &Books,
+    key: QueueKey,
+    level: Level,
+    seed: u64,
+    body_bytes_max: usize,
+) -> Result<Produced, Failure> {
+    let mut random = Random::new(seed);
+    let messages = generators::messages(&mut random, 5, body_bytes_max);
+    let bytes = generators::batch(&messages, Timestamp(1_000));
+    let index = {
+        let mut books = books.borrow_mut();
+        let queue = books.queues.entry(key).or_default();
+        let base_offset =
+            queue.last().map_or(QueueOffset::ZERO, |last| last.base_offset.advance(last.count.into()));
+        let (count, bytes) = (messages.len() as u32, bytes.clone().into());
+        queue.push(Sent { base_offset, count, bytes, answered: None });
+        queue.len() - 1
+    };
+    let request = Request::Produce(Produce { key, level: Some(level), batch: bytes.into() });
+    let produced = match node.handle(request).await? {
+        Reply::Produced(produced) => produced,
+        other => panic!("{key}: {other:?}"),
+    };
+    let mut books = books.borrow_mut();
+    let sent = &mut books.queues.get_mut(&key).expect("just sent")[index];
+    assert_eq!(produced.base_offset, sent.base_offset, "{key}");
+    sent.answered = Some(produced.level);
+    Ok(produced)
 }
 
 /// Fills segments, and gives retention the time to take them away.
@@ -285,7 +331,7 @@ async fn grow(node: &Node, books: &Books, name: &str, queues: u32) -> Result<(),
     Ok(())
 }
 
-async fn delete(node: &Node, books: &Books, name: &str) -> Result<(), Failure> {
+pub async fn delete(node: &Node, books: &Books, name: &str) -> Result<(), Failure> {
     let topic = topic_name(name);
     books.borrow_mut().topics.get_mut(&topic).expect("created").delete_asked = true;
     node.handle(Request::DeleteTopic(topic.clone())).await?;

@@ -13,7 +13,7 @@ use crate::limits::BLOCK_BYTES;
 use crate::log::{Replay, SEGMENT_HEADER_BYTES, scan, segment_name};
 use crate::testing::{Random, generators};
 use crate::types::{LogPosition, QueueKey, QueueNumber, QueueOffset, ShardId, Timestamp, TopicId};
-use crate::wire::batch::{BATCH_ALIGNMENT, BatchHeader, CheckedBatch, Placing};
+use crate::wire::batch::{BATCH_ALIGNMENT, BatchHeader, CheckedBatch, LogSecret, Placing};
 use crate::wire::properties::{self, Properties};
 
 const DIRECTORY: &str = "/log";
@@ -129,7 +129,10 @@ fn image(random: &mut Random) -> (Vec<u8>, Vec<(LogPosition, Vec<u8>)>) {
                 store_time: Timestamp(offset),
             };
             offset += u64::from(checked.record_count());
-            let stored = [&checked.placed_header(&placing)[..], checked.payload()].concat();
+            let mut header = checked.placed_header(&placing);
+            // As a log has it whose manifest and segment header are lost.
+            LogSecret::default().mix(&mut header);
+            let stored = [&header[..], checked.payload()].concat();
             bytes.extend_from_slice(&stored);
             bytes.resize(bytes.len().next_multiple_of(BATCH_ALIGNMENT), 0);
             end = LogPosition(bytes.len() as u64);
