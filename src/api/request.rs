@@ -25,11 +25,7 @@ pub enum Request {
     DescribeTopic(TopicName),
     ListTopics,
     Route(Option<TopicName>),
-    CommitOffset {
-        group: GroupName,
-        key: QueueKey,
-        offset: QueueOffset,
-    },
+    CommitOffset(CommitOffset),
     CommittedOffset {
         group: GroupName,
         key: QueueKey,
@@ -107,6 +103,23 @@ pub struct TopicChange {
     pub retention: Option<Duration>,
     /// Level of produce requests that name none; `None` on creation: the node's.
     pub level: Option<Level>,
+}
+
+/// Store a group's place in one queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommitOffset {
+    pub group: GroupName,
+    pub key: QueueKey,
+    pub offset: QueueOffset,
+    /// Set by members: refused once the queue has gone to another. `None`: the sender answers for it.
+    pub member: Option<ActingMember>,
+}
+
+/// A member of a group that acts for it, and the newest generation of whose assignment it knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ActingMember {
+    pub member: String,
+    pub generation: u64,
 }
 
 /// A member joins its group or confirms that it lives.

@@ -9,8 +9,8 @@ use super::shard_broker::{Broker, owned_queues};
 use super::state_record::Change;
 use super::tables::Topic;
 use crate::api::{
-    Assignment, Failure, GroupInfo, GroupQueueInfo, JoinGroup, NodeInfo, OffsetPlace, QueueInfo, Reply,
-    Request, ResetGroup, ResetPlace, RouteInfo, ShardInfo, Status, TopicChange, TopicInfo,
+    Assignment, CommitOffset, Failure, GroupInfo, GroupQueueInfo, JoinGroup, NodeInfo, OffsetPlace,
+    QueueInfo, Reply, Request, ResetGroup, ResetPlace, RouteInfo, ShardInfo, Status, TopicChange, TopicInfo,
 };
 use crate::disk::Disk;
 use crate::limits;
@@ -284,7 +284,8 @@ impl<D: Disk> Broker<D> {
         offset: QueueOffset,
     ) -> Result<(), Failure> {
         let owner = key.queue.shard(self.options.shard_count);
-        let request = PeerRequest::Client(Request::CommitOffset { group, key, offset });
+        let commit = CommitOffset { group, key, offset, member: None };
+        let request = PeerRequest::Client(Request::CommitOffset(commit));
         match self.peers()?.ask(owner, request).await? {
             PeerReply::Client(Reply::Done) => Ok(()),
             other => Err(unexpected(&other)),
@@ -331,6 +332,10 @@ impl<D: Disk> Broker<D> {
             PeerRequest::GroupOffsets(group) => Ok(PeerReply::GroupOffsets(self.own_offsets(&group))),
             PeerRequest::GroupNames => {
                 Ok(PeerReply::GroupNames(self.tables.borrow().groups().cloned().collect()))
+            }
+            PeerRequest::CheckHolder(check) => {
+                self.groups.borrow_mut().check_holder(&check, self.clock.monotonic())?;
+                Ok(PeerReply::Done)
             }
             PeerRequest::ShardInfo { count_syscalls } => {
                 Ok(PeerReply::ShardInfo(Box::new(self.shard_info(count_syscalls))))

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use super::groups::HolderCheck;
 use super::tables::Topic;
 use crate::api::{Failure, QueueInfo, Reply, Request, ShardAddress, ShardInfo};
 use crate::types::{GroupName, QueueKey, QueueOffset, ShardId, TopicId};
@@ -23,6 +24,8 @@ pub enum PeerRequest {
     QueueRanges(TopicId),
     GroupOffsets(GroupName),
     GroupNames,
+    /// Whether a member of a group may commit; asked of the control shard.
+    CheckHolder(HolderCheck),
     ShardInfo {
         count_syscalls: bool,
     },

@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 
 use crate::api::{
-    Failure, GroupInfo, NodeInfo, OffsetPlace, Reply, Request, ResetGroup, ShardAddress, Status, TopicChange,
-    TopicInfo,
+    CommitOffset, Failure, GroupInfo, NodeInfo, OffsetPlace, Reply, Request, ResetGroup, ShardAddress,
+    Status, TopicChange, TopicInfo,
 };
 use crate::types::{GroupName, QueueKey, QueueNumber, QueueOffset, TopicName};
 
@@ -201,13 +201,15 @@ impl Client {
         }
     }
 
+    /// Moves the group's place. Not as a member: whoever reads the queue for the group is not asked.
     pub fn commit_offset(
         &mut self,
         group: &GroupName,
         key: QueueKey,
         offset: QueueOffset,
     ) -> Result<(), ClientError> {
-        let request = Request::CommitOffset { group: group.clone(), key, offset };
+        let commit = CommitOffset { group: group.clone(), key, offset, member: None };
+        let request = Request::CommitOffset(commit);
         match self.call_owner(key.queue, &request)? {
             Reply::Done => Ok(()),
             other => Err(self.unexpected(&other)),
@@ -370,7 +372,7 @@ fn is_repeatable(request: &Request) -> bool {
         | Request::DescribeTopic(_)
         | Request::ListTopics
         | Request::Route(_)
-        | Request::CommitOffset { .. }
+        | Request::CommitOffset(_)
         | Request::CommittedOffset { .. }
         | Request::JoinGroup(_)
         | Request::LeaveGroup { .. }

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use crate::api::{Failure, OffsetPlace, Reply, Request, Status};
+use crate::api::{CommitOffset, Failure, OffsetPlace, Reply, Request, Status};
 use crate::limits;
 use crate::protocol::native::DecodedReply;
 use crate::types::{GroupName, QueueKey, QueueNumber, QueueOffset, TopicId, TopicName};
@@ -189,6 +189,10 @@ impl Consumer {
 
     /// Stores for the group up to where everything that was polled has been handled, in every queue. Durable when it
     /// returns.
+    ///
+    /// Refused with [`Status::MemberUnknown`] or [`Status::GenerationStale`] when this member's session has ended: its
+    /// queues may be another's, who reads again what was not committed. The next poll tells that they are revoked, and
+    /// joins again.
     pub fn commit(&mut self) -> Result<(), ClientError> {
         let Some(group) = &self.group else {
             return Err(Failure::invalid("this consumer has no group to commit for").into());
@@ -198,7 +202,9 @@ impl Consumer {
             if let Some(offset) = self.fetcher.delivered(key)
                 && self.committed.get(&key) != Some(&offset)
             {
-                requests.push((key.queue, Request::CommitOffset { group: group.clone(), key, offset }));
+                let member = self.membership.as_ref().map(Membership::acting);
+                let commit = CommitOffset { group: group.clone(), key, offset, member };
+                requests.push((key.queue, Request::CommitOffset(commit)));
             }
         }
         if requests.is_empty() {
@@ -208,14 +214,21 @@ impl Consumer {
         let mut first_failure = None;
         for ((_, request), answer) in requests.into_iter().zip(answers) {
             match (request, answer) {
-                (Request::CommitOffset { key, offset, .. }, Ok(_)) => {
-                    self.committed.insert(key, offset);
+                (Request::CommitOffset(commit), Ok(_)) => {
+                    self.committed.insert(commit.key, commit.offset);
                 }
                 (_, Err(failure)) => first_failure = first_failure.or(Some(failure)),
                 (_, Ok(_)) => {}
             }
         }
-        first_failure.map_or(Ok(()), |failure| Err(failure.into()))
+        let Some(failure) = first_failure else { return Ok(()) };
+        if failure.status.ends_session()
+            && let Some(membership) = &mut self.membership
+        {
+            let change = membership.expired(Instant::now());
+            self.rebalance(change);
+        }
+        Err(failure.into())
     }
 
     /// Goes on in a queue at `offset`, and counts what lies before it as handled, no more and no less: for a caller who
@@ -325,7 +338,7 @@ impl Consumer {
                 Ok(())
             }
             Ok(other) => Err(self.client.unexpected(&other)),
-            Err(ClientError::Refused(failure)) if failure.status == Status::MemberUnknown => {
+            Err(ClientError::Refused(failure)) if failure.status.ends_session() => {
                 let change = membership.expired(now);
                 self.rebalance(change);
                 Ok(())

@@ -5,7 +5,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::api::{
-    Failure, Fetch, JoinGroup, OffsetPlace, Request, ResetGroup, ResetPlace, Status, TopicChange,
+    ActingMember, CommitOffset, Failure, Fetch, JoinGroup, OffsetPlace, Request, ResetGroup, ResetPlace,
+    Status, TopicChange,
 };
 use crate::limits;
 use crate::types::{Level, NameError, QueueKey, QueueNumber, QueueOffset, Timestamp, TopicId, TopicName};
@@ -67,11 +68,15 @@ fn other_request(request: &schema::Request<'_>) -> Result<Request, Failure> {
         schema::RequestBody::JoinGroup => join_group(request.body_as_join_group().ok_or_else(missing)?),
         schema::RequestBody::CommitOffset => {
             let body = request.body_as_commit_offset().ok_or_else(missing)?;
-            Ok(Request::CommitOffset {
+            let acting = |text: &str| {
+                member(text).map(|member| ActingMember { member, generation: body.generation() })
+            };
+            Ok(Request::CommitOffset(CommitOffset {
                 group: name(body.group())?,
                 key: queue_key(body.topic_id(), body.queue())?,
                 offset: QueueOffset(body.offset()),
-            })
+                member: body.member().map(acting).transpose()?,
+            }))
         }
         schema::RequestBody::CommittedOffset => {
             let body = request.body_as_committed_offset().ok_or_else(missing)?;

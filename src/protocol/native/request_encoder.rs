@@ -126,7 +126,7 @@ impl RequestEncoder {
                 let arguments = schema::DescribeNodeArgs { count_syscalls: *count_syscalls };
                 (Kind::DescribeNode, schema::DescribeNode::create(builder, &arguments).as_union_value())
             }
-            Request::CommitOffset { .. }
+            Request::CommitOffset(_)
             | Request::CommittedOffset { .. }
             | Request::JoinGroup(_)
             | Request::LeaveGroup { .. }
@@ -149,12 +149,15 @@ impl RequestEncoder {
 fn group_body(builder: &mut FlatBufferBuilder<'static>, request: &Request) -> Body {
     use schema::RequestBody as Kind;
     match request {
-        Request::CommitOffset { group, key, offset } => {
+        Request::CommitOffset(commit) => {
+            let acting = commit.member.as_ref();
             let arguments = schema::CommitOffsetArgs {
-                group: Some(builder.create_string(group.as_str())),
-                topic_id: key.topic.0,
-                queue: key.queue.0,
-                offset: offset.0,
+                group: Some(builder.create_string(commit.group.as_str())),
+                topic_id: commit.key.topic.0,
+                queue: commit.key.queue.0,
+                offset: commit.offset.0,
+                member: acting.map(|acting| builder.create_string(&acting.member)),
+                generation: acting.map_or(0, |acting| acting.generation),
             };
             (Kind::CommitOffset, schema::CommitOffset::create(builder, &arguments).as_union_value())
         }

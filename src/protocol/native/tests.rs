@@ -44,7 +44,18 @@ fn requests() -> Vec<Request> {
         Request::ListTopics,
         Request::Route(None),
         Request::Route(Some(topic())),
-        Request::CommitOffset { group: group(), key: key(), offset: QueueOffset(0) },
+        Request::CommitOffset(CommitOffset {
+            group: group(),
+            key: key(),
+            offset: QueueOffset(0),
+            member: None,
+        }),
+        Request::CommitOffset(CommitOffset {
+            group: group(),
+            key: key(),
+            offset: QueueOffset(u64::MAX),
+            member: Some(ActingMember { member: "member 1".to_owned(), generation: u64::MAX }),
+        }),
         Request::CommittedOffset { group: group(), key: key() },
         Request::JoinGroup(JoinGroup {
             group: group(),

@@ -125,7 +125,7 @@ pub const ENUM_MIN_STATUS: u16 = 0;
 pub const ENUM_MAX_STATUS: u16 = 64;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_STATUS: [Status; 22] = [
+pub const ENUM_VALUES_STATUS: [Status; 23] = [
   Status::Ok,
   Status::InvalidArgument,
   Status::MalformedFrame,
@@ -141,6 +141,7 @@ pub const ENUM_VALUES_STATUS: [Status; 22] = [
   Status::OffsetOutOfRange,
   Status::GroupHasMembers,
   Status::LimitReached,
+  Status::GenerationStale,
   Status::Busy,
   Status::NoSpace,
   Status::ShuttingDown,
@@ -170,6 +171,7 @@ impl Status {
   pub const OffsetOutOfRange: Self = Self(21);
   pub const GroupHasMembers: Self = Self(22);
   pub const LimitReached: Self = Self(23);
+  pub const GenerationStale: Self = Self(24);
   pub const Busy: Self = Self(32);
   pub const NoSpace: Self = Self(33);
   pub const ShuttingDown: Self = Self(34);
@@ -196,6 +198,7 @@ impl Status {
     Self::OffsetOutOfRange,
     Self::GroupHasMembers,
     Self::LimitReached,
+    Self::GenerationStale,
     Self::Busy,
     Self::NoSpace,
     Self::ShuttingDown,
@@ -222,6 +225,7 @@ impl Status {
       Self::OffsetOutOfRange => Some("OffsetOutOfRange"),
       Self::GroupHasMembers => Some("GroupHasMembers"),
       Self::LimitReached => Some("LimitReached"),
+      Self::GenerationStale => Some("GenerationStale"),
       Self::Busy => Some("Busy"),
       Self::NoSpace => Some("NoSpace"),
       Self::ShuttingDown => Some("ShuttingDown"),
@@ -2211,6 +2215,8 @@ impl<'a> CommitOffset<'a> {
   pub const VT_TOPIC_ID: flatbuffers::VOffsetT = 6;
   pub const VT_QUEUE: flatbuffers::VOffsetT = 8;
   pub const VT_OFFSET: flatbuffers::VOffsetT = 10;
+  pub const VT_MEMBER: flatbuffers::VOffsetT = 12;
+  pub const VT_GENERATION: flatbuffers::VOffsetT = 14;
 
   #[inline]
   pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
@@ -2222,7 +2228,9 @@ impl<'a> CommitOffset<'a> {
     args: &'args CommitOffsetArgs<'args>
   ) -> flatbuffers::WIPOffset<CommitOffset<'bldr>> {
     let mut builder = CommitOffsetBuilder::new(_fbb);
+    builder.add_generation(args.generation);
     builder.add_offset(args.offset);
+    if let Some(x) = args.member { builder.add_member(x); }
     builder.add_queue(args.queue);
     builder.add_topic_id(args.topic_id);
     if let Some(x) = args.group { builder.add_group(x); }
@@ -2258,6 +2266,20 @@ impl<'a> CommitOffset<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u64>(CommitOffset::VT_OFFSET, Some(0)).unwrap()}
   }
+  #[inline]
+  pub fn member(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(CommitOffset::VT_MEMBER, None)}
+  }
+  #[inline]
+  pub fn generation(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(CommitOffset::VT_GENERATION, Some(0)).unwrap()}
+  }
 }
 
 impl flatbuffers::Verifiable for CommitOffset<'_> {
@@ -2271,6 +2293,8 @@ impl flatbuffers::Verifiable for CommitOffset<'_> {
      .visit_field::<u32>("topic_id", Self::VT_TOPIC_ID, false)?
      .visit_field::<u32>("queue", Self::VT_QUEUE, false)?
      .visit_field::<u64>("offset", Self::VT_OFFSET, false)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("member", Self::VT_MEMBER, false)?
+     .visit_field::<u64>("generation", Self::VT_GENERATION, false)?
      .finish();
     Ok(())
   }
@@ -2280,6 +2304,8 @@ pub struct CommitOffsetArgs<'a> {
     pub topic_id: u32,
     pub queue: u32,
     pub offset: u64,
+    pub member: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub generation: u64,
 }
 impl<'a> Default for CommitOffsetArgs<'a> {
   #[inline]
@@ -2289,6 +2315,8 @@ impl<'a> Default for CommitOffsetArgs<'a> {
       topic_id: 0,
       queue: 0,
       offset: 0,
+      member: None,
+      generation: 0,
     }
   }
 }
@@ -2315,6 +2343,14 @@ impl<'a: 'b, 'b> CommitOffsetBuilder<'a, 'b> {
     self.fbb_.push_slot::<u64>(CommitOffset::VT_OFFSET, offset, 0);
   }
   #[inline]
+  pub fn add_member(&mut self, member: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(CommitOffset::VT_MEMBER, member);
+  }
+  #[inline]
+  pub fn add_generation(&mut self, generation: u64) {
+    self.fbb_.push_slot::<u64>(CommitOffset::VT_GENERATION, generation, 0);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> CommitOffsetBuilder<'a, 'b> {
     let start = _fbb.start_table();
     CommitOffsetBuilder {
@@ -2337,6 +2373,8 @@ impl core::fmt::Debug for CommitOffset<'_> {
       ds.field("topic_id", &self.topic_id());
       ds.field("queue", &self.queue());
       ds.field("offset", &self.offset());
+      ds.field("member", &self.member());
+      ds.field("generation", &self.generation());
       ds.finish()
   }
 }
