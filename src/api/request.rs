@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::find::FindMessages;
 use super::hold::{EndTransaction, Hold, ReceiveHalves};
 use super::receive::{Acknowledge, ChangeLease, GroupSettings, Receive};
-use crate::types::{GroupName, Level, QueueKey, QueueNumber, QueueOffset, Timestamp, TopicName};
+use crate::types::{GroupName, Level, QueueKey, QueueNumber, QueueOffset, Retention, Timestamp, TopicName};
 
 /// A request of any protocol. Its fields are well formed; whether what they name exists is the broker's to say.
 #[derive(Clone, Debug)]
@@ -99,8 +99,8 @@ pub struct TopicChange {
     pub topic: TopicName,
     /// Queues over the whole node.
     pub queues: Option<u32>,
-    /// Age at which messages may go; `None` on creation: the node's.
-    pub retention: Option<Duration>,
+    /// `None` on creation: inherited.
+    pub retention: Option<Retention>,
     /// Level of produce requests that name none; `None` on creation: the node's.
     pub level: Option<Level>,
 }

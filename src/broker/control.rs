@@ -44,7 +44,7 @@ impl<D: Disk> Broker<D> {
                 name: change.topic,
                 id: tables.next_topic_id(),
                 queue_count: change.queues.unwrap_or(QUEUES_DEFAULT),
-                retention: change.retention,
+                retention: change.retention.unwrap_or_default(),
                 level: change.level,
             }
         };
@@ -67,7 +67,7 @@ impl<D: Disk> Broker<D> {
         self.check_queue_count(queue_count, queue_count - present.queue_count)?;
         let topic = Topic {
             queue_count,
-            retention: change.retention.or(present.retention),
+            retention: change.retention.unwrap_or(present.retention),
             level: change.level.or(present.level),
             ..present
         };

@@ -6,6 +6,7 @@ mod level;
 mod name;
 mod position;
 mod receipt;
+mod retention;
 mod time;
 mod wake;
 
@@ -15,5 +16,6 @@ pub use level::Level;
 pub use name::{GroupName, NameError, TopicName};
 pub use position::{LogPosition, QueueOffset};
 pub use receipt::{HalfReceipt, Receipt};
+pub use retention::Retention;
 pub use time::{MonotonicTime, Timestamp};
 pub use wake::WakerList;

@@ -330,7 +330,7 @@ impl State {
             topic: topic.clone(),
             id,
             queue_count: self.queue_counts[&id],
-            retention: None,
+            retention: Retention::Inherited,
             level: None,
             queues: Vec::new(),
         })

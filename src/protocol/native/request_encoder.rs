@@ -1,7 +1,5 @@
 //! Requests as a client writes them.
 
-use std::time::Duration;
-
 use flatbuffers::{FlatBufferBuilder, UnionWIPOffset, WIPOffset};
 
 use crate::api::{
@@ -12,7 +10,7 @@ use crate::types::{Level, QueueKey, TopicName};
 use crate::wire::generated as schema;
 
 use super::envelope;
-use super::status::level_code;
+use super::status::{level_code, retention_code};
 
 /// Writes requests as frames. Keeps the memory of the envelope from one request to the next.
 #[derive(Default)]
@@ -102,9 +100,9 @@ impl RequestEncoder {
                 (Kind::CreateTopic, schema::CreateTopic::create(builder, &arguments).as_union_value())
             }
             Request::AlterTopic(change) => {
-                let schema::CreateTopicArgs { topic, queues, retention_ms, level } =
+                let schema::CreateTopicArgs { topic, queues, retention_ms, level, retention } =
                     create_arguments(builder, change);
-                let arguments = schema::AlterTopicArgs { topic, queues, retention_ms, level };
+                let arguments = schema::AlterTopicArgs { topic, queues, retention_ms, level, retention };
                 (Kind::AlterTopic, schema::AlterTopic::create(builder, &arguments).as_union_value())
             }
             Request::DeleteTopic(topic) => {
@@ -221,11 +219,13 @@ fn create_arguments(
     builder: &mut FlatBufferBuilder<'static>,
     change: &TopicChange,
 ) -> schema::CreateTopicArgs<'static> {
+    let (retention, retention_ms) = retention_code(change.retention);
     schema::CreateTopicArgs {
         topic: Some(builder.create_string(change.topic.as_str())),
         queues: change.queues.unwrap_or(0),
-        retention_ms: change.retention.map_or(0, retention_ms),
+        retention_ms,
         level: level_code(change.level),
+        retention,
     }
 }
 
@@ -264,9 +264,4 @@ fn reset_table(builder: &mut FlatBufferBuilder<'static>, reset: &ResetGroup) -> 
         queue,
     };
     schema::ResetGroup::create(builder, &arguments).as_union_value()
-}
-
-/// Zero means none on the wire: a retention shorter than a millisecond becomes one.
-pub(super) fn retention_ms(retention: Duration) -> u64 {
-    u64::try_from(retention.as_millis()).unwrap_or(u64::MAX).max(1)
 }

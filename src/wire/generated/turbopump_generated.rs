@@ -378,6 +378,95 @@ impl<'a> flatbuffers::Verifiable for OffsetAt {
 
 impl flatbuffers::SimpleToVerifyInSlice for OffsetAt {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
+pub const ENUM_MIN_RETENTION: u8 = 0;
+#[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
+pub const ENUM_MAX_RETENTION: u8 = 2;
+#[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
+#[allow(non_camel_case_types)]
+pub const ENUM_VALUES_RETENTION: [Retention; 3] = [
+  Retention::Age,
+  Retention::Inherited,
+  Retention::Unlimited,
+];
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[repr(transparent)]
+pub struct Retention(pub u8);
+#[allow(non_upper_case_globals)]
+impl Retention {
+  pub const Age: Self = Self(0);
+  pub const Inherited: Self = Self(1);
+  pub const Unlimited: Self = Self(2);
+
+  pub const ENUM_MIN: u8 = 0;
+  pub const ENUM_MAX: u8 = 2;
+  pub const ENUM_VALUES: &'static [Self] = &[
+    Self::Age,
+    Self::Inherited,
+    Self::Unlimited,
+  ];
+  /// Returns the variant's name or "" if unknown.
+  pub fn variant_name(self) -> Option<&'static str> {
+    match self {
+      Self::Age => Some("Age"),
+      Self::Inherited => Some("Inherited"),
+      Self::Unlimited => Some("Unlimited"),
+      _ => None,
+    }
+  }
+}
+impl core::fmt::Debug for Retention {
+  fn fmt(&self, f: &mut core::fmt::Formatter) -> core::fmt::Result {
+    if let Some(name) = self.variant_name() {
+      f.write_str(name)
+    } else {
+      f.write_fmt(format_args!("<UNKNOWN {:?}>", self.0))
+    }
+  }
+}
+impl<'a> flatbuffers::Follow<'a> for Retention {
+  type Inner = Self;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    let b = flatbuffers::read_scalar_at::<u8>(buf, loc);
+    Self(b)
+  }
+}
+
+impl flatbuffers::Push for Retention {
+    type Output = Retention;
+    #[inline]
+    unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
+        flatbuffers::emplace_scalar::<u8>(dst, self.0);
+    }
+}
+
+impl flatbuffers::EndianScalar for Retention {
+  type Scalar = u8;
+  #[inline]
+  fn to_little_endian(self) -> u8 {
+    self.0.to_le()
+  }
+  #[inline]
+  #[allow(clippy::wrong_self_convention)]
+  fn from_little_endian(v: u8) -> Self {
+    let b = u8::from_le(v);
+    Self(b)
+  }
+}
+
+impl<'a> flatbuffers::Verifiable for Retention {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    u8::run_verifier(v, pos)
+  }
+}
+
+impl flatbuffers::SimpleToVerifyInSlice for Retention {}
+#[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_RESET_TO: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MAX_RESET_TO: u8 = 3;
@@ -1545,6 +1634,7 @@ impl<'a> CreateTopic<'a> {
   pub const VT_QUEUES: flatbuffers::VOffsetT = 6;
   pub const VT_RETENTION_MS: flatbuffers::VOffsetT = 8;
   pub const VT_LEVEL: flatbuffers::VOffsetT = 10;
+  pub const VT_RETENTION: flatbuffers::VOffsetT = 12;
 
   #[inline]
   pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
@@ -1559,6 +1649,7 @@ impl<'a> CreateTopic<'a> {
     builder.add_retention_ms(args.retention_ms);
     builder.add_queues(args.queues);
     if let Some(x) = args.topic { builder.add_topic(x); }
+    builder.add_retention(args.retention);
     builder.add_level(args.level);
     builder.finish()
   }
@@ -1592,6 +1683,13 @@ impl<'a> CreateTopic<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<Level>(CreateTopic::VT_LEVEL, Some(Level::Default)).unwrap()}
   }
+  #[inline]
+  pub fn retention(&self) -> Retention {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<Retention>(CreateTopic::VT_RETENTION, Some(Retention::Age)).unwrap()}
+  }
 }
 
 impl flatbuffers::Verifiable for CreateTopic<'_> {
@@ -1605,6 +1703,7 @@ impl flatbuffers::Verifiable for CreateTopic<'_> {
      .visit_field::<u32>("queues", Self::VT_QUEUES, false)?
      .visit_field::<u64>("retention_ms", Self::VT_RETENTION_MS, false)?
      .visit_field::<Level>("level", Self::VT_LEVEL, false)?
+     .visit_field::<Retention>("retention", Self::VT_RETENTION, false)?
      .finish();
     Ok(())
   }
@@ -1614,6 +1713,7 @@ pub struct CreateTopicArgs<'a> {
     pub queues: u32,
     pub retention_ms: u64,
     pub level: Level,
+    pub retention: Retention,
 }
 impl<'a> Default for CreateTopicArgs<'a> {
   #[inline]
@@ -1623,6 +1723,7 @@ impl<'a> Default for CreateTopicArgs<'a> {
       queues: 0,
       retention_ms: 0,
       level: Level::Default,
+      retention: Retention::Age,
     }
   }
 }
@@ -1649,6 +1750,10 @@ impl<'a: 'b, 'b> CreateTopicBuilder<'a, 'b> {
     self.fbb_.push_slot::<Level>(CreateTopic::VT_LEVEL, level, Level::Default);
   }
   #[inline]
+  pub fn add_retention(&mut self, retention: Retention) {
+    self.fbb_.push_slot::<Retention>(CreateTopic::VT_RETENTION, retention, Retention::Age);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> CreateTopicBuilder<'a, 'b> {
     let start = _fbb.start_table();
     CreateTopicBuilder {
@@ -1671,6 +1776,7 @@ impl core::fmt::Debug for CreateTopic<'_> {
       ds.field("queues", &self.queues());
       ds.field("retention_ms", &self.retention_ms());
       ds.field("level", &self.level());
+      ds.field("retention", &self.retention());
       ds.finish()
   }
 }
@@ -1694,6 +1800,7 @@ impl<'a> AlterTopic<'a> {
   pub const VT_QUEUES: flatbuffers::VOffsetT = 6;
   pub const VT_RETENTION_MS: flatbuffers::VOffsetT = 8;
   pub const VT_LEVEL: flatbuffers::VOffsetT = 10;
+  pub const VT_RETENTION: flatbuffers::VOffsetT = 12;
 
   #[inline]
   pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
@@ -1708,6 +1815,7 @@ impl<'a> AlterTopic<'a> {
     builder.add_retention_ms(args.retention_ms);
     builder.add_queues(args.queues);
     if let Some(x) = args.topic { builder.add_topic(x); }
+    builder.add_retention(args.retention);
     builder.add_level(args.level);
     builder.finish()
   }
@@ -1741,6 +1849,13 @@ impl<'a> AlterTopic<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<Level>(AlterTopic::VT_LEVEL, Some(Level::Default)).unwrap()}
   }
+  #[inline]
+  pub fn retention(&self) -> Retention {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<Retention>(AlterTopic::VT_RETENTION, Some(Retention::Age)).unwrap()}
+  }
 }
 
 impl flatbuffers::Verifiable for AlterTopic<'_> {
@@ -1754,6 +1869,7 @@ impl flatbuffers::Verifiable for AlterTopic<'_> {
      .visit_field::<u32>("queues", Self::VT_QUEUES, false)?
      .visit_field::<u64>("retention_ms", Self::VT_RETENTION_MS, false)?
      .visit_field::<Level>("level", Self::VT_LEVEL, false)?
+     .visit_field::<Retention>("retention", Self::VT_RETENTION, false)?
      .finish();
     Ok(())
   }
@@ -1763,6 +1879,7 @@ pub struct AlterTopicArgs<'a> {
     pub queues: u32,
     pub retention_ms: u64,
     pub level: Level,
+    pub retention: Retention,
 }
 impl<'a> Default for AlterTopicArgs<'a> {
   #[inline]
@@ -1772,6 +1889,7 @@ impl<'a> Default for AlterTopicArgs<'a> {
       queues: 0,
       retention_ms: 0,
       level: Level::Default,
+      retention: Retention::Age,
     }
   }
 }
@@ -1798,6 +1916,10 @@ impl<'a: 'b, 'b> AlterTopicBuilder<'a, 'b> {
     self.fbb_.push_slot::<Level>(AlterTopic::VT_LEVEL, level, Level::Default);
   }
   #[inline]
+  pub fn add_retention(&mut self, retention: Retention) {
+    self.fbb_.push_slot::<Retention>(AlterTopic::VT_RETENTION, retention, Retention::Age);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> AlterTopicBuilder<'a, 'b> {
     let start = _fbb.start_table();
     AlterTopicBuilder {
@@ -1820,6 +1942,7 @@ impl core::fmt::Debug for AlterTopic<'_> {
       ds.field("queues", &self.queues());
       ds.field("retention_ms", &self.retention_ms());
       ds.field("level", &self.level());
+      ds.field("retention", &self.retention());
       ds.finish()
   }
 }
@@ -4164,6 +4287,7 @@ impl<'a> TopicInfo<'a> {
   pub const VT_RETENTION_MS: flatbuffers::VOffsetT = 10;
   pub const VT_LEVEL: flatbuffers::VOffsetT = 12;
   pub const VT_QUEUES: flatbuffers::VOffsetT = 14;
+  pub const VT_RETENTION: flatbuffers::VOffsetT = 16;
 
   #[inline]
   pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
@@ -4180,6 +4304,7 @@ impl<'a> TopicInfo<'a> {
     builder.add_queue_count(args.queue_count);
     builder.add_topic_id(args.topic_id);
     if let Some(x) = args.topic { builder.add_topic(x); }
+    builder.add_retention(args.retention);
     builder.add_level(args.level);
     builder.finish()
   }
@@ -4227,6 +4352,13 @@ impl<'a> TopicInfo<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'a, QueueRange>>>(TopicInfo::VT_QUEUES, None)}
   }
+  #[inline]
+  pub fn retention(&self) -> Retention {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<Retention>(TopicInfo::VT_RETENTION, Some(Retention::Age)).unwrap()}
+  }
 }
 
 impl flatbuffers::Verifiable for TopicInfo<'_> {
@@ -4242,6 +4374,7 @@ impl flatbuffers::Verifiable for TopicInfo<'_> {
      .visit_field::<u64>("retention_ms", Self::VT_RETENTION_MS, false)?
      .visit_field::<Level>("level", Self::VT_LEVEL, false)?
      .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, QueueRange>>>("queues", Self::VT_QUEUES, false)?
+     .visit_field::<Retention>("retention", Self::VT_RETENTION, false)?
      .finish();
     Ok(())
   }
@@ -4253,6 +4386,7 @@ pub struct TopicInfoArgs<'a> {
     pub retention_ms: u64,
     pub level: Level,
     pub queues: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, QueueRange>>>,
+    pub retention: Retention,
 }
 impl<'a> Default for TopicInfoArgs<'a> {
   #[inline]
@@ -4264,6 +4398,7 @@ impl<'a> Default for TopicInfoArgs<'a> {
       retention_ms: 0,
       level: Level::Default,
       queues: None,
+      retention: Retention::Age,
     }
   }
 }
@@ -4298,6 +4433,10 @@ impl<'a: 'b, 'b> TopicInfoBuilder<'a, 'b> {
     self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(TopicInfo::VT_QUEUES, queues);
   }
   #[inline]
+  pub fn add_retention(&mut self, retention: Retention) {
+    self.fbb_.push_slot::<Retention>(TopicInfo::VT_RETENTION, retention, Retention::Age);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> TopicInfoBuilder<'a, 'b> {
     let start = _fbb.start_table();
     TopicInfoBuilder {
@@ -4322,6 +4461,7 @@ impl core::fmt::Debug for TopicInfo<'_> {
       ds.field("retention_ms", &self.retention_ms());
       ds.field("level", &self.level());
       ds.field("queues", &self.queues());
+      ds.field("retention", &self.retention());
       ds.finish()
   }
 }
