@@ -1,10 +1,11 @@
 //! A consumer's place in its group: when to say that it lives, and what an assignment changes. No I/O.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::api::{ActingMember, Assignment, JoinGroup};
-use crate::types::{GroupName, QueueKey, TopicName};
+use crate::types::{GroupName, QueueKey, Timestamp, TopicName};
 
 /// How soon to ask again while a former owner still holds a queue.
 const UNSETTLED_INTERVAL: Duration = Duration::from_millis(100);
@@ -14,6 +15,12 @@ const UNSETTLED_INTERVAL: Duration = Duration::from_millis(100);
 pub(super) struct Change {
     pub(super) assigned: Vec<QueueKey>,
     pub(super) revoked: Vec<QueueKey>,
+}
+
+/// A name that no other member of a group has: of a process that runs at `now`.
+pub(super) fn member_name(now: Timestamp) -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    format!("{}-{now}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
 pub(super) struct Membership {
@@ -144,6 +151,11 @@ impl Membership {
         let mut revoked: Vec<QueueKey> = self.owned.drain().collect();
         revoked.sort_unstable();
         Change { assigned: Vec::new(), revoked }
+    }
+
+    /// The next request is due at once.
+    pub(super) fn ask_again(&mut self) {
+        self.due = None;
     }
 
     /// The request failed: the next one is due after a while.
