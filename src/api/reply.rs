@@ -6,8 +6,8 @@ use super::find::FoundMessage;
 use super::hold::{HalfMessage, Held};
 use super::receive::{GroupSettings, ReceiptOutcome, ReceivedMessage};
 use crate::types::{
-    GroupName, Level, LogPosition, QueueKey, QueueNumber, QueueOffset, Receipt, ShardId, Timestamp, TopicId,
-    TopicName,
+    GroupName, Level, LogPosition, QueueKey, QueueNumber, QueueOffset, Receipt, Retention, ShardId,
+    Timestamp, TopicId, TopicName,
 };
 
 /// What a request that was carried out returns.
@@ -81,7 +81,7 @@ pub struct TopicInfo {
     pub topic: TopicName,
     pub id: TopicId,
     pub queue_count: u32,
-    pub retention: Option<Duration>,
+    pub retention: Retention,
     pub level: Option<Level>,
     pub queues: Vec<QueueInfo>,
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::find::FindMessages;
 use super::hold::{EndTransaction, Hold, ReceiveHalves};
 use super::receive::{Acknowledge, ChangeLease, GroupSettings, Receive};
-use crate::types::{GroupName, Level, QueueKey, QueueNumber, QueueOffset, Timestamp, TopicName};
+use crate::types::{GroupName, Level, QueueKey, QueueNumber, QueueOffset, Retention, Timestamp, TopicName};
 
 /// A request of any protocol. Its fields are well formed; whether what they name exists is the broker's to say.
 #[derive(Clone, Debug)]
@@ -25,11 +25,7 @@ pub enum Request {
     DescribeTopic(TopicName),
     ListTopics,
     Route(Option<TopicName>),
-    CommitOffset {
-        group: GroupName,
-        key: QueueKey,
-        offset: QueueOffset,
-    },
+    CommitOffset(CommitOffset),
     CommittedOffset {
         group: GroupName,
         key: QueueKey,
@@ -103,10 +99,27 @@ pub struct TopicChange {
     pub topic: TopicName,
     /// Queues over the whole node.
     pub queues: Option<u32>,
-    /// Age at which messages may go; `None` on creation: the node's.
-    pub retention: Option<Duration>,
+    /// `None` on creation: inherited.
+    pub retention: Option<Retention>,
     /// Level of produce requests that name none; `None` on creation: the node's.
     pub level: Option<Level>,
+}
+
+/// Store a group's place in one queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommitOffset {
+    pub group: GroupName,
+    pub key: QueueKey,
+    pub offset: QueueOffset,
+    /// Set by members: refused once the queue has gone to another. `None`: the sender answers for it.
+    pub member: Option<ActingMember>,
+}
+
+/// A member of a group that acts for it, and the newest generation of whose assignment it knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ActingMember {
+    pub member: String,
+    pub generation: u64,
 }
 
 /// A member joins its group or confirms that it lives.

@@ -22,6 +22,8 @@ pub enum Status {
     OffsetOutOfRange,
     GroupHasMembers,
     LimitReached,
+    /// The group has given the queue to another member since: join again.
+    GenerationStale,
     /// Not now, and nothing was stored: try again.
     Busy,
     NoSpace,
@@ -37,7 +39,7 @@ pub enum Status {
 
 impl Status {
     /// Every variant, for tests of the adaptors' mappings.
-    pub const ALL: [Status; 22] = [
+    pub const ALL: [Status; 23] = [
         Status::Ok,
         Status::InvalidArgument,
         Status::MalformedFrame,
@@ -53,6 +55,7 @@ impl Status {
         Status::OffsetOutOfRange,
         Status::GroupHasMembers,
         Status::LimitReached,
+        Status::GenerationStale,
         Status::Busy,
         Status::NoSpace,
         Status::ShuttingDown,
@@ -70,6 +73,11 @@ impl Status {
     /// Whether the same request may succeed when it is sent again after a while.
     pub fn is_transient(self) -> bool {
         matches!(self, Status::Busy | Status::NoSpace | Status::ShuttingDown)
+    }
+
+    /// Whether a member of a group that got this answer has lost its queues, and is to join again.
+    pub fn ends_session(self) -> bool {
+        matches!(self, Status::MemberUnknown | Status::GenerationStale)
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::rc::Rc;
 
+use super::groups::HolderCheck;
 use super::leases::LeaseChange;
 use super::peers::{PeerReply, PeerRequest};
 use super::shard_broker::Broker;
 use super::state_record::Change;
-use crate::api::{Failure, Produce, Produced, Reply, Request, Status};
+use crate::api::{CommitOffset, Failure, Produce, Produced, Reply, Request, Status};
 use crate::disk::Disk;
 use crate::limits;
 use crate::log::{AppendRefusal, Placement};
@@ -25,7 +26,7 @@ impl<D: Disk> Broker<D> {
         match request {
             Request::Produce(Produce { key, .. })
             | Request::FindOffset { key, .. }
-            | Request::CommitOffset { key, .. }
+            | Request::CommitOffset(CommitOffset { key, .. })
             | Request::CommittedOffset { key, .. } => key.queue.shard(shard_count),
             Request::Fetch(fetch) => fetch.key.queue.shard(shard_count),
             Request::CreateTopic(_)
@@ -70,7 +71,7 @@ impl<D: Disk> Broker<D> {
             Request::Produce(produce) => self.produce_owned(&produce).await.map(Reply::Produced),
             Request::Fetch(fetch) => self.fetch(fetch).await.map(Reply::Fetched),
             Request::FindOffset { key, place } => self.find_offset(key, place).await.map(Reply::OffsetFound),
-            Request::CommitOffset { group, key, offset } => self.commit_offset(group, key, offset).await,
+            Request::CommitOffset(commit) => self.commit_offset(commit).await,
             Request::CommittedOffset { group, key } => {
                 self.queue(key)?;
                 Ok(Reply::Offset(self.place_of(&group, key)))
@@ -120,12 +121,11 @@ impl<D: Disk> Broker<D> {
     }
 
     /// Stores a group's place; durable when answered.
-    async fn commit_offset(
-        &self,
-        group: GroupName,
-        key: QueueKey,
-        offset: QueueOffset,
-    ) -> Result<Reply, Failure> {
+    async fn commit_offset(&self, commit: CommitOffset) -> Result<Reply, Failure> {
+        let CommitOffset { group, key, offset, member } = commit;
+        if let Some(acting) = member {
+            self.check_holder(HolderCheck { group: group.clone(), acting, key }).await?;
+        }
         let queue = self.queue(key)?;
         let end = queue.durable_end.get();
         if offset > end {
@@ -173,6 +173,19 @@ impl<D: Disk> Broker<D> {
     pub(super) fn place_of(&self, group: &GroupName, key: QueueKey) -> Option<QueueOffset> {
         let floor = self.leases.borrow().floor(group, key);
         floor.or_else(|| self.tables.borrow().committed(group, key))
+    }
+
+    /// Asks the control shard whether a member may commit. Behind its answer nothing is waited for but room in the log,
+    /// for which a later holder's commit would wait behind this one: so commits stand in the log in the order of their
+    /// holders.
+    async fn check_holder(&self, check: HolderCheck) -> Result<(), Failure> {
+        if self.options.shard == CONTROL_SHARD {
+            return self.groups.borrow_mut().check_holder(&check, self.clock.monotonic());
+        }
+        match self.peers()?.ask(CONTROL_SHARD, PeerRequest::CheckHolder(check)).await? {
+            PeerReply::Done => Ok(()),
+            other => Err(unexpected(&other)),
+        }
     }
 
     /// Makes changes of the tables durable. On return they are applied.

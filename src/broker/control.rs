@@ -11,8 +11,9 @@ use super::shard_broker::{Broker, owned_queues};
 use super::state_record::Change;
 use super::tables::Topic;
 use crate::api::{
-    Assignment, Failure, GroupInfo, GroupQueueInfo, GroupSettings, JoinGroup, NodeInfo, OffsetPlace,
-    QueueInfo, Reply, Request, ResetGroup, ResetPlace, RouteInfo, ShardInfo, Status, TopicChange, TopicInfo,
+    Assignment, CommitOffset, Failure, GroupInfo, GroupQueueInfo, GroupSettings, JoinGroup, NodeInfo,
+    OffsetPlace, QueueInfo, Reply, Request, ResetGroup, ResetPlace, RouteInfo, ShardInfo, Status,
+    TopicChange, TopicInfo,
 };
 use crate::disk::Disk;
 use crate::limits;
@@ -46,7 +47,7 @@ impl<D: Disk> Broker<D> {
                 name: change.topic,
                 id: tables.next_topic_id(),
                 queue_count: change.queues.unwrap_or(QUEUES_DEFAULT),
-                retention: change.retention,
+                retention: change.retention.unwrap_or_default(),
                 level: change.level,
             }
         };
@@ -69,7 +70,7 @@ impl<D: Disk> Broker<D> {
         self.check_queue_count(queue_count, queue_count - present.queue_count)?;
         let topic = Topic {
             queue_count,
-            retention: change.retention.or(present.retention),
+            retention: change.retention.unwrap_or(present.retention),
             level: change.level.or(present.level),
             ..present
         };
@@ -336,7 +337,8 @@ impl<D: Disk> Broker<D> {
         offset: QueueOffset,
     ) -> Result<(), Failure> {
         let owner = key.queue.shard(self.options.shard_count);
-        let request = PeerRequest::Client(Request::CommitOffset { group, key, offset });
+        let commit = CommitOffset { group, key, offset, member: None };
+        let request = PeerRequest::Client(Request::CommitOffset(commit));
         match self.peers()?.ask(owner, request).await? {
             PeerReply::Client(Reply::Done) => Ok(()),
             other => Err(unexpected(&other)),
@@ -403,6 +405,10 @@ impl<D: Disk> Broker<D> {
                 let leases = self.leases.borrow();
                 let names: BTreeSet<_> = tables.groups().chain(leases.groups()).cloned().collect();
                 Ok(PeerReply::GroupNames(names.into_iter().collect()))
+            }
+            PeerRequest::CheckHolder(check) => {
+                self.groups.borrow_mut().check_holder(&check, self.clock.monotonic())?;
+                Ok(PeerReply::Done)
             }
             PeerRequest::ShardInfo { count_syscalls } => {
                 Ok(PeerReply::ShardInfo(Box::new(self.shard_info(count_syscalls))))

@@ -272,8 +272,9 @@ impl<D: Disk> Broker<D> {
     async fn age_topics(&self) -> Result<(), IndexError> {
         let aged: Vec<_> = {
             let tables = self.tables.borrow();
-            let with_age =
-                tables.topics().filter_map(|topic| Some((topic.id, topic.queue_count, topic.retention?)));
+            let with_age = tables
+                .topics()
+                .filter_map(|topic| Some((topic.id, topic.queue_count, topic.retention.age(None)?)));
             with_age.collect()
         };
         for (id, queue_count, retention) in aged {
@@ -292,7 +293,7 @@ impl<D: Disk> Broker<D> {
     /// ever.
     fn log_retention(&self) -> Option<Duration> {
         let tables = self.tables.borrow();
-        let of_topics = tables.topics().map(|topic| topic.retention.or(self.options.retention_age));
+        let of_topics = tables.topics().map(|topic| topic.retention.age(self.options.retention_age));
         let longest = of_topics.reduce(|one, other| Some(one?.max(other?)));
         longest.unwrap_or(self.options.retention_age)
     }

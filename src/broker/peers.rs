@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use super::groups::HolderCheck;
 use super::leases::Prospect;
 use super::tables::Topic;
 use crate::api::{
@@ -42,6 +43,8 @@ pub enum PeerRequest {
     QueueRanges(TopicId),
     GroupOffsets(GroupName),
     GroupNames,
+    /// Whether a member of a group may commit; asked of the control shard.
+    CheckHolder(HolderCheck),
     ShardInfo {
         count_syscalls: bool,
     },

@@ -7,7 +7,7 @@
 //! 1  u32  body_bytes
 //! 5  body
 //!
-//! kind 1, topic:          u32 id, u32 queue_count, u64 retention_ms (0: none), u8 level (0: none, 1.. as Level), name
+//! kind 1, topic:          u32 id, u32 queue_count, u64 retention_ms (0: inherited, all ones: unlimited), u8 level (0: none, 1.. as Level), name
 //! kind 2, topic removed:  u32 id
 //! kind 3, offset:         u32 topic, u32 queue, u64 offset, u64 origin, group name
 //! kind 4, next topic id:  u32 id
@@ -29,7 +29,9 @@ use std::time::Duration;
 use super::leases::{LEASE_KINDS, LeaseChange};
 use super::tables::Topic;
 use crate::api::GroupSettings;
-use crate::types::{GroupName, Level, LogPosition, QueueKey, QueueNumber, QueueOffset, TopicId, TopicName};
+use crate::types::{
+    GroupName, Level, LogPosition, QueueKey, QueueNumber, QueueOffset, Retention, TopicId, TopicName,
+};
 use crate::wire::bytes::{get_u32, get_u64};
 
 const TOPIC: u8 = 1;
@@ -39,6 +41,10 @@ const NEXT_TOPIC_ID: u8 = 4;
 const QUEUE_END: u8 = 5;
 const LIVE_TOPICS: u8 = 6;
 const GROUP: u8 = 10;
+
+/// A retention's milliseconds when it has none.
+const INHERITED: u64 = 0;
+const UNLIMITED: u64 = u64::MAX;
 
 /// Kind and length, before the body.
 pub(super) const CHANGE_HEADER_BYTES: usize = 5;
@@ -98,6 +104,25 @@ fn level_from(code: u8) -> Option<Option<Level>> {
     }
 }
 
+/// An age that is shorter than a millisecond, or longer than can be counted, becomes the nearest that is one.
+fn retention_code(retention: Retention) -> u64 {
+    match retention {
+        Retention::Inherited => INHERITED,
+        Retention::Unlimited => UNLIMITED,
+        Retention::Age(age) => {
+            u64::try_from(age.as_millis()).unwrap_or(UNLIMITED).clamp(INHERITED + 1, UNLIMITED - 1)
+        }
+    }
+}
+
+fn retention_from(code: u64) -> Retention {
+    match code {
+        INHERITED => Retention::Inherited,
+        UNLIMITED => Retention::Unlimited,
+        milliseconds => Retention::Age(Duration::from_millis(milliseconds)),
+    }
+}
+
 impl Change {
     /// Appends the change to a payload.
     pub fn encode(&self, output: &mut Vec<u8>) {
@@ -105,7 +130,7 @@ impl Change {
         output.extend_from_slice(&[0; CHANGE_HEADER_BYTES]);
         let kind = match self {
             Change::Topic(topic) => {
-                let retention_ms = topic.retention.map_or(0, |retention| retention.as_millis() as u64);
+                let retention_ms = retention_code(topic.retention);
                 output.extend_from_slice(&topic.id.0.to_le_bytes());
                 output.extend_from_slice(&topic.queue_count.to_le_bytes());
                 output.extend_from_slice(&retention_ms.to_le_bytes());
@@ -162,11 +187,10 @@ impl Change {
         match kind {
             TOPIC => {
                 fixed(17)?;
-                let retention_ms = get_u64(body, 8);
                 Ok(Change::Topic(Topic {
                     id: TopicId(get_u32(body, 0)),
                     queue_count: get_u32(body, 4),
-                    retention: (retention_ms > 0).then(|| Duration::from_millis(retention_ms)),
+                    retention: retention_from(get_u64(body, 8)),
                     level: level_from(body[16]).ok_or_else(wrong)?,
                     name: text(17)?.parse::<TopicName>().map_err(|_| wrong())?,
                 }))
@@ -247,7 +271,7 @@ mod tests {
                 name: "orders".parse().expect("a name"),
                 id: TopicId(3),
                 queue_count: 10,
-                retention: Some(Duration::from_secs(60)),
+                retention: Retention::Age(Duration::from_secs(60)),
                 level: Some(Level::Written),
             }),
             Change::Offset { group: group.clone(), key, offset: QueueOffset(7), origin: None },
@@ -282,6 +306,17 @@ mod tests {
         for end in 0..payload.len() {
             assert_eq!(decode_changes(&payload[..end]).is_ok(), ends.contains(&end), "cut at {end}");
         }
+    }
+
+    #[test]
+    fn every_retention_is_read_as_it_was() {
+        let one = Duration::from_millis(1);
+        for retention in [Retention::Inherited, Retention::Unlimited, Retention::Age(one)] {
+            assert_eq!(retention_from(retention_code(retention)), retention);
+        }
+        assert_eq!(retention_from(retention_code(Retention::Age(Duration::ZERO))), Retention::Age(one));
+        let longest = retention_from(retention_code(Retention::Age(Duration::MAX)));
+        assert!(matches!(longest, Retention::Age(_)), "{longest:?}");
     }
 
     #[test]

@@ -1,11 +1,10 @@
 //! The tables that the log's state batches build: topics and committed offsets.
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::Duration;
 
 use super::state_record::Change;
 use crate::api::{GroupSettings, TopicInfo};
-use crate::types::{GroupName, Level, LogPosition, QueueKey, QueueOffset, TopicId, TopicName};
+use crate::types::{GroupName, Level, LogPosition, QueueKey, QueueOffset, Retention, TopicId, TopicName};
 
 /// A topic's configuration, the same on every shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +13,7 @@ pub struct Topic {
     pub id: TopicId,
     /// Queues over the whole node.
     pub queue_count: u32,
-    pub retention: Option<Duration>,
+    pub retention: Retention,
     pub level: Option<Level>,
 }
 
@@ -194,7 +193,7 @@ mod tests {
             name: name.parse().expect("a name"),
             id: TopicId(id),
             queue_count: 2,
-            retention: None,
+            retention: Retention::Inherited,
             level: None,
         })
     }

@@ -74,6 +74,8 @@ mod tests {
             "turbopump topic list",
             "turbopump topic describe TOPIC",
             "turbopump topic alter TOPIC --queues 8 --retention 1h30m",
+            "turbopump topic alter TOPIC --retention none",
+            "turbopump topic alter TOPIC --retention default",
             "turbopump topic delete TOPIC",
             "turbopump produce TOPIC",
             "turbopump produce TOPIC -",

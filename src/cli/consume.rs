@@ -217,6 +217,10 @@ impl Run<'_> {
         }
         self.output.flush().map_err(CommandError::output)?;
         match consumer.commit() {
+            Err(ClientError::Refused(failure)) if failure.status.ends_session() => {
+                eprintln!("turbopump: {failure}; doing so: what was printed last may be printed again");
+                Ok(())
+            }
             Err(error) => self.endure(error).map(|_| ()),
             Ok(()) => Ok(()),
         }

@@ -1,14 +1,16 @@
 //! `turbopump topic`.
 
+use std::str::FromStr;
+
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use crate::api::{TopicChange, TopicInfo};
 use crate::cli::error::CommandError;
 use crate::cli::output::{OutputFormat, Table, grouped, print};
-use crate::cli::quantity::Span;
+use crate::cli::quantity::{QuantityError, Span};
 use crate::cli::server::{ServerArguments, milliseconds};
-use crate::types::{Level, TopicName};
+use crate::types::{Level, Retention, TopicName};
 
 #[derive(Debug, Args)]
 pub struct TopicArguments {
@@ -56,13 +58,17 @@ pub struct AlterArguments {
 
 #[derive(Debug, Args)]
 pub struct PolicyArguments {
-    /// Age at which messages may go, like 72h [default on creation: the broker's]
-    #[arg(long, value_name = "DURATION")]
-    pub retention: Option<Span>,
+    /// Age at which messages may go, like 72h; none: never by age; default: the broker's [default on creation: default]
+    #[arg(long, value_name = "DURATION|none|default")]
+    pub retention: Option<RetentionArgument>,
     /// Level of messages whose producer names none [default on creation: the broker's]
     #[arg(long, value_name = "durable|written|accepted")]
     pub level: Option<Level>,
 }
+
+/// A topic's retention as it is written: `default`, `none`, or an age.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetentionArgument(pub Retention);
 
 #[derive(Debug, Args)]
 pub struct NameArguments {
@@ -77,6 +83,9 @@ struct TopicView {
     topic: String,
     id: u32,
     queue_count: u32,
+    /// `default`, `none`, or the age.
+    retention: String,
+    /// The age, when the topic has one of its own.
     retention_ms: Option<u64>,
     level: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -121,7 +130,7 @@ fn create(command: CreateArguments, format: OutputFormat) -> Result<(), CommandE
     let change = TopicChange {
         topic: command.topic.clone(),
         queues: Some(command.queues),
-        retention: command.policy.retention.map(|span| span.0),
+        retention: command.policy.retention.map(|argument| argument.0),
         level: command.policy.level,
     };
     command.server.connect()?.create_topic(change)?;
@@ -138,7 +147,7 @@ fn alter(command: AlterArguments, format: OutputFormat) -> Result<(), CommandErr
     let change = TopicChange {
         topic: command.topic.clone(),
         queues: command.queues,
-        retention: retention.map(|span| span.0),
+        retention: retention.map(|argument| argument.0),
         level,
     };
     command.server.connect()?.alter_topic(change)?;
@@ -154,7 +163,7 @@ fn list(server: &ServerArguments, format: OutputFormat) -> Result<(), CommandErr
             table.row([
                 topic.topic.clone(),
                 topic.queue_count.to_string(),
-                retention_text(topic.retention_ms),
+                topic.retention.clone(),
                 topic.level.unwrap_or("default").to_owned(),
             ]);
         }
@@ -185,17 +194,31 @@ fn render_topic(view: &TopicView) -> String {
         view.topic,
         view.id,
         view.queue_count,
-        retention_text(view.retention_ms),
+        view.retention,
         view.level.unwrap_or("default"),
         grouped(messages),
         table.render()
     )
 }
 
-fn retention_text(retention_ms: Option<u64>) -> String {
-    match retention_ms {
-        Some(millis) => Span(std::time::Duration::from_millis(millis)).to_string(),
-        None => "default".to_owned(),
+impl FromStr for RetentionArgument {
+    type Err = QuantityError;
+
+    fn from_str(text: &str) -> Result<Self, QuantityError> {
+        Ok(Self(match text {
+            "default" => Retention::Inherited,
+            "none" => Retention::Unlimited,
+            age => Retention::Age(age.parse::<Span>()?.0),
+        }))
+    }
+}
+
+/// As [`RetentionArgument`] is written.
+fn retention_text(retention: Retention) -> String {
+    match retention {
+        Retention::Inherited => "default".to_owned(),
+        Retention::Unlimited => "none".to_owned(),
+        Retention::Age(age) => Span(age).to_string(),
     }
 }
 
@@ -217,7 +240,8 @@ impl TopicView {
             topic: topic.topic.to_string(),
             id: topic.id.0,
             queue_count: topic.queue_count,
-            retention_ms: topic.retention.map(milliseconds),
+            retention: retention_text(topic.retention),
+            retention_ms: topic.retention.age(None).map(milliseconds),
             level: topic.level.map(Level::name),
             queues: with_queues.then(|| topic.queues.iter().map(queue_view).collect()),
         }
@@ -236,7 +260,7 @@ mod tests {
             topic: "orders".parse().expect("a name"),
             id: TopicId(3),
             queue_count: 1,
-            retention: Some(std::time::Duration::from_secs(5400)),
+            retention: Retention::Age(std::time::Duration::from_secs(5400)),
             level: None,
             queues: vec![QueueInfo {
                 queue: QueueNumber(0),
@@ -245,6 +269,15 @@ mod tests {
                 end_offset: QueueOffset(1005),
             }],
         }
+    }
+
+    #[test]
+    fn a_retention_is_read_as_it_is_written() {
+        for text in ["default", "none", "1h30m"] {
+            let argument: RetentionArgument = text.parse().expect("a retention");
+            assert_eq!(retention_text(argument.0), text);
+        }
+        assert!("never".parse::<RetentionArgument>().is_err());
     }
 
     #[test]
@@ -257,7 +290,7 @@ mod tests {
         );
         assert_eq!(
             to_json(&view),
-            r#"{"topic":"orders","id":3,"queue_count":1,"retention_ms":5400000,"level":null,"queues":[{"queue":0,"shard":0,"first_offset":5,"end_offset":1005,"messages":1000}]}"#
+            r#"{"topic":"orders","id":3,"queue_count":1,"retention":"1h30m","retention_ms":5400000,"level":null,"queues":[{"queue":0,"shard":0,"first_offset":5,"end_offset":1005,"messages":1000}]}"#
         );
         assert!(!to_json(&TopicView::new(&topic(), false)).contains("queues\":["), "a list has no queues");
     }

@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 
 use crate::api::{
-    Failure, GroupInfo, NodeInfo, OffsetPlace, Reply, Request, ResetGroup, ShardAddress, Status, TopicChange,
-    TopicInfo,
+    CommitOffset, Failure, GroupInfo, NodeInfo, OffsetPlace, Reply, Request, ResetGroup, ShardAddress,
+    Status, TopicChange, TopicInfo,
 };
 use crate::types::{GroupName, QueueKey, QueueNumber, QueueOffset, TopicName};
 
@@ -13,9 +13,9 @@ use super::connection::Connection;
 use super::error::ClientError;
 use super::options::Timeouts;
 
-/// Requests that are sent ahead of their answers by [`Client::call_owners`]: fewer than a broker lets one connection
+/// Requests that are sent ahead of their answers by [`Client::call_each`]: fewer than a broker lets one connection
 /// wait for.
-const CALLS_IN_FLIGHT_MAX: usize = 128;
+pub(super) const CALLS_IN_FLIGHT_MAX: usize = 128;
 
 /// Requests to one node, each answered before the next is sent. Connections are opened when they are needed, one per
 /// shard. A [`Producer`](super::Producer) or [`Consumer`](super::Consumer) is made of a client of its own.
@@ -201,13 +201,15 @@ impl Client {
         }
     }
 
+    /// Moves the group's place. Not as a member: whoever reads the queue for the group is not asked.
     pub fn commit_offset(
         &mut self,
         group: &GroupName,
         key: QueueKey,
         offset: QueueOffset,
     ) -> Result<(), ClientError> {
-        let request = Request::CommitOffset { group: group.clone(), key, offset };
+        let commit = CommitOffset { group: group.clone(), key, offset, member: None };
+        let request = Request::CommitOffset(commit);
         match self.call_owner(key.queue, &request)? {
             Reply::Done => Ok(()),
             other => Err(self.unexpected(&other)),
@@ -238,15 +240,26 @@ impl Client {
         self.call_at(&address, request)
     }
 
-    /// Sends many requests, each to the shard that owns its queue, without waiting for one answer before the next
-    /// request. The answers stand in the order of the requests.
-    pub fn call_owners(
+    /// Sends many requests, each to the shard that owns its queue, or without a queue to the address this client was
+    /// made with, and does not wait for one answer before the next request. The answers stand in the order of the
+    /// requests.
+    pub fn call_each(
         &mut self,
-        requests: &[(QueueNumber, Request)],
+        requests: &[(Option<QueueNumber>, Request)],
     ) -> Result<Vec<Result<Reply, Failure>>, ClientError> {
+        if let [(queue, request)] = requests {
+            return alone(match queue {
+                Some(queue) => self.call_owner(*queue, request),
+                None => self.call(request),
+            });
+        }
         let mut by_address: HashMap<String, Vec<usize>> = HashMap::new();
         for (index, (queue, _)) in requests.iter().enumerate() {
-            by_address.entry(self.reachable(*queue)?).or_default().push(index);
+            let address = match queue {
+                Some(queue) => self.reachable(*queue)?,
+                None => self.server.clone(),
+            };
+            by_address.entry(address).or_default().push(index);
         }
         let mut answers: Vec<Option<Result<Reply, Failure>>> = vec![None; requests.len()];
         for (address, indices) in by_address {
@@ -350,8 +363,17 @@ impl Client {
     }
 }
 
+/// The answer to the only request of several: a refusal is an answer.
+pub(super) fn alone(outcome: Result<Reply, ClientError>) -> Result<Vec<Result<Reply, Failure>>, ClientError> {
+    match outcome {
+        Ok(reply) => Ok(vec![Ok(reply)]),
+        Err(ClientError::Refused(failure)) => Ok(vec![Err(failure)]),
+        Err(error) => Err(error),
+    }
+}
+
 /// Whether carrying a request out twice is the same as once, answer included.
-fn is_repeatable(request: &Request) -> bool {
+pub(super) fn is_repeatable(request: &Request) -> bool {
     match request {
         Request::Produce(_)
         | Request::CreateTopic(_)
@@ -370,7 +392,7 @@ fn is_repeatable(request: &Request) -> bool {
         | Request::DescribeTopic(_)
         | Request::ListTopics
         | Request::Route(_)
-        | Request::CommitOffset { .. }
+        | Request::CommitOffset(_)
         | Request::CommittedOffset { .. }
         | Request::JoinGroup(_)
         | Request::LeaveGroup { .. }

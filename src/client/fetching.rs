@@ -174,6 +174,10 @@ impl Fetcher {
 
     // ---- Fetches -----------------------------------------------------------------------------------------------
 
+    pub(super) fn shard_count(&self) -> usize {
+        self.shards.len()
+    }
+
     fn shard(&self, key: QueueKey) -> usize {
         usize::from(key.queue.shard(self.shards.len() as u16).0)
     }

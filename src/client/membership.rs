@@ -1,10 +1,11 @@
 //! A consumer's place in its group: when to say that it lives, and what an assignment changes. No I/O.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::api::{Assignment, JoinGroup};
-use crate::types::{GroupName, QueueKey, TopicName};
+use crate::api::{ActingMember, Assignment, JoinGroup};
+use crate::types::{GroupName, QueueKey, Timestamp, TopicName};
 
 /// How soon to ask again while a former owner still holds a queue.
 const UNSETTLED_INTERVAL: Duration = Duration::from_millis(100);
@@ -16,6 +17,12 @@ pub(super) struct Change {
     pub(super) revoked: Vec<QueueKey>,
 }
 
+/// A name that no other member of a group has: of a process that runs at `now`.
+pub(super) fn member_name(now: Timestamp) -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    format!("{}-{now}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
 pub(super) struct Membership {
     group: GroupName,
     member: String,
@@ -23,6 +30,8 @@ pub(super) struct Membership {
     session_timeout: Duration,
     /// The last generation that was carried out; 0 before the first.
     generation: u64,
+    /// The generation of the newest assignment; 0 before the first.
+    assigned: u64,
     /// An assignment that is carried out once the caller has had the chance to commit.
     releasing: Option<u64>,
     owned: HashSet<QueueKey>,
@@ -45,6 +54,7 @@ impl Membership {
             topics,
             session_timeout,
             generation: 0,
+            assigned: 0,
             releasing: None,
             owned: HashSet::new(),
             settled: false,
@@ -83,6 +93,11 @@ impl Membership {
         }
     }
 
+    /// For commits: the broker takes them while this member holds the queue.
+    pub(super) fn acting(&self) -> ActingMember {
+        ActingMember { member: self.member.clone(), generation: self.assigned }
+    }
+
     /// The broker's answer. Queues that are revoked stay owned until [`released`](Self::released).
     pub(super) fn assigned(&mut self, assignment: &Assignment, now: Instant) -> Change {
         let target: HashSet<QueueKey> = assignment.queues.iter().copied().collect();
@@ -95,6 +110,7 @@ impl Membership {
         self.settled = assignment.settled;
         let confirmed = self.generation == assignment.generation;
         self.owned = target;
+        self.assigned = assignment.generation;
         if change.revoked.is_empty() {
             self.generation = assignment.generation;
         } else {
@@ -129,12 +145,17 @@ impl Membership {
     pub(super) fn expired(&mut self, now: Instant) -> Change {
         // Whoever is unknown as a newcomer, too, asks again after a while.
         self.due = (self.generation == 0).then_some(now + UNSETTLED_INTERVAL);
-        self.generation = 0;
+        (self.generation, self.assigned) = (0, 0);
         self.releasing = None;
         self.settled = false;
         let mut revoked: Vec<QueueKey> = self.owned.drain().collect();
         revoked.sort_unstable();
         Change { assigned: Vec::new(), revoked }
+    }
+
+    /// The next request is due at once.
+    pub(super) fn ask_again(&mut self) {
+        self.due = None;
     }
 
     /// The request failed: the next one is due after a while.
@@ -185,6 +206,7 @@ mod tests {
         let change = member.assigned(&assignment(2, &[0], true), now);
         assert_eq!(change.revoked, keys(&[1]));
         assert_eq!(member.request().generation, 1);
+        assert_eq!(member.acting().generation, 2, "what is new in 2 is committed already");
         assert!(!member.is_due(now));
         assert!(member.released());
         assert!(member.is_due(now));
@@ -210,7 +232,7 @@ mod tests {
         member.assigned(&assignment(4, &[0, 1], true), now);
         assert_eq!(member.expired(now).revoked, keys(&[0, 1]));
         assert!(member.is_due(now) && !member.is_settled());
-        assert_eq!(member.request().generation, 0);
+        assert_eq!((member.request().generation, member.acting().generation), (0, 0));
         assert_eq!(member.expired(now), Change::default());
         assert!(!member.is_due(now), "no hurry when even a newcomer is unknown");
     }

@@ -3,6 +3,7 @@
 
 mod batching;
 mod blocking;
+mod calls;
 mod connection;
 mod consumer;
 mod core;
@@ -12,7 +13,9 @@ mod fetching;
 mod membership;
 mod messages;
 mod options;
+mod patience;
 mod producer;
+mod reading;
 mod receive_buffer;
 #[cfg(feature = "tokio")]
 pub mod tokio_driver;

@@ -7,6 +7,7 @@ mod message_id;
 mod name;
 mod position;
 mod receipt;
+mod retention;
 mod time;
 mod wake;
 
@@ -17,5 +18,6 @@ pub use message_id::{IdText, MessageIdError, OffsetMessageId, RecordPlace, Uniqu
 pub use name::{GroupName, NameError, TopicName};
 pub use position::{LogPosition, QueueOffset};
 pub use receipt::{HalfReceipt, Receipt};
+pub use retention::Retention;
 pub use time::{MonotonicTime, Timestamp};
 pub use wake::WakerList;

@@ -12,7 +12,7 @@ use turbopump::types::{QueueNumber, QueueOffset, TopicName};
 
 use crate::fake_broker::{FakeBroker, Fault, timeouts};
 
-fn run(test: impl Future<Output = ()>) {
+pub fn run(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async { timeout(Duration::from_secs(30), test).await.expect("in time") });
 }
@@ -26,7 +26,9 @@ async fn producer(broker: &FakeBroker, topic: &TopicName, options: ProducerOptio
 }
 
 async fn consumer(broker: &FakeBroker, topic: &TopicName, options: ConsumerOptions) -> AsyncConsumer {
-    AsyncConsumer::assign(client(broker).await, topic.clone(), None, options).await.expect("it is there")
+    AsyncConsumer::assign(client(broker).await, topic.clone(), None, None, options)
+        .await
+        .expect("it is there")
 }
 
 async fn send(producer: &mut AsyncProducer, queues: u32, numbers: std::ops::Range<usize>) {
@@ -197,8 +199,9 @@ fn offsets_that_are_gone_damage_and_losses_are_told() {
         assert_eq!(next, 100);
         let start = Start::Offset(QueueOffset(3));
         let options = ConsumerOptions { start, out_of_range: OutOfRange::Fail, ..to_the_end() };
-        let mut consumer =
-            AsyncConsumer::assign(client(&broker).await, topic, None, options).await.expect("it is there");
+        let mut consumer = AsyncConsumer::assign(client(&broker).await, topic, None, None, options)
+            .await
+            .expect("it is there");
         let error = consumer.next().await.err().expect("it is gone");
         assert!(matches!(error, ClientError::Refused(failure) if failure.status == Status::OffsetOutOfRange));
     });

@@ -330,7 +330,7 @@ impl State {
             topic: topic.clone(),
             id,
             queue_count: self.queue_counts[&id],
-            retention: None,
+            retention: Retention::Inherited,
             level: None,
             queues: Vec::new(),
         })
@@ -379,7 +379,12 @@ impl State {
                     topic: topic.map(|topic| self.info(&topic)).transpose()?,
                 }))
             }
-            Request::CommitOffset { group, key, offset } => {
+            Request::CommitOffset(CommitOffset { group, key, offset, member }) => {
+                if let Some(acting) = member
+                    && self.holders.get(&key) != Some(&acting.member)
+                {
+                    return Err(Failure::new(Status::MemberUnknown, "the session has ended"));
+                }
                 self.offsets.insert((group, key), offset);
                 Ok(Reply::Done)
             }

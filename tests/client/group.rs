@@ -10,20 +10,20 @@ use turbopump::types::{GroupName, QueueNumber, TopicName};
 
 use crate::fake_broker::{FakeBroker, timeouts};
 
-const QUEUES: u32 = 6;
+pub const QUEUES: u32 = 6;
 
-fn member(broker: &FakeBroker, topic: &TopicName, options: ConsumerOptions) -> Consumer {
+pub fn member(broker: &FakeBroker, topic: &TopicName, options: ConsumerOptions) -> Consumer {
     let client = Client::connect(broker.server(), timeouts()).expect("it listens");
     let group: GroupName = "readers".parse().expect("a good name");
     Consumer::subscribe(client, group, vec![topic.clone()], options).expect("the topic is there")
 }
 
 /// A third of it is the heartbeat interval: members learn soon of each other.
-fn quick() -> ConsumerOptions {
+pub fn quick() -> ConsumerOptions {
     ConsumerOptions { session_timeout: Duration::from_secs(1), ..ConsumerOptions::default() }
 }
 
-fn produce(broker: &FakeBroker, topic: &TopicName, count: usize) {
+pub fn produce(broker: &FakeBroker, topic: &TopicName, count: usize) {
     let client = Client::connect(broker.server(), timeouts()).expect("it listens");
     let options = ProducerOptions { batch_records: 3, ..ProducerOptions::default() };
     let mut producer = Producer::new(client, topic.clone(), options).expect("the topic is there");
@@ -36,7 +36,7 @@ fn produce(broker: &FakeBroker, topic: &TopicName, count: usize) {
 }
 
 /// One poll: notes messages, and which queues the member has.
-fn step(consumer: &mut Consumer, owned: &mut HashSet<u32>, seen: &mut HashMap<String, u32>) {
+pub fn step(consumer: &mut Consumer, owned: &mut HashSet<u32>, seen: &mut HashMap<String, u32>) {
     match consumer.poll(Duration::from_millis(10)).expect("the broker is there") {
         Some(Delivery::Messages(batch)) => {
             assert!(owned.contains(&batch.queue().0), "queue {} was not assigned", batch.queue());

@@ -2,6 +2,7 @@
 //! when told to. The native protocol's codec is the product's own; what is under test is everything above it.
 
 mod asynchronous;
+mod asynchronous_group;
 mod connection;
 mod consumer;
 mod fake_broker;

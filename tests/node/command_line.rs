@@ -209,6 +209,11 @@ fn topics_live_from_create_to_delete() {
     assert_eq!((&described["queue_count"], &described["level"]), (&5.into(), &"durable".into()));
     assert_eq!(described["queues"].as_array().map(Vec::len), Some(5));
     assert_eq!(described["retention_ms"], 7_200_000, "not named, not changed");
+    json(&["topic", "alter", "orders", "--retention", "none"]);
+    let described = json(&["topic", "describe", "orders"]);
+    assert_eq!((&described["retention"], &described["retention_ms"]), (&"none".into(), &().into()));
+    json(&["topic", "alter", "orders", "--retention", "default"]);
+    assert_eq!(json(&["topic", "describe", "orders"])["retention"], "default");
 
     command::run(Some(node.address()), &["produce", "orders", "--queue", "4"], Some(b"one\ntwo\n")).well();
     assert_eq!(json(&["topic", "describe", "orders"])["queues"][4]["messages"], 2);

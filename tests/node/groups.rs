@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use turbopump::client::{Consumer, ConsumerOptions, Delivery};
+use turbopump::types::{QueueKey, QueueNumber, QueueOffset};
 
 use crate::start::{stop_command, wait_for_members};
 use crate::support::command;
@@ -162,4 +163,55 @@ fn members_come_back_after_the_broker_was_killed() {
     }
     assert_eq!(line, "after");
     stop_command(following);
+}
+
+/// A member that slept through its session still knows its old places: were its commit taken, the offset of whoever has
+/// the queue now would go back, and what was read would be read again.
+#[test]
+fn a_member_whose_session_ended_does_not_move_an_offset_back() {
+    let directory = test_directory();
+    let node = Setup::new(directory.path()).with(&["--shards", "2"]).start();
+    create_topic(&mut node.client(), "orders", QUEUES);
+    feed(&node);
+    let all = u64::from(QUEUES) * MESSAGES;
+    let everything = |members: &[Member]| members[0].seen_count() == all;
+    let mut late = vec![Member::join(&node)];
+    poll_until(&mut late, "the first batches are delivered", |members| members[0].seen_count() > 0);
+    let held = late[0].seen_count();
+    assert!(held < all, "the rest is for the other");
+    // Nobody hears of the first member until its session is over.
+    let mut awake = vec![Member::join(&node)];
+    poll_until(&mut awake, "everything is delivered to the other", everything);
+    awake[0].consumer.commit().expect("the broker answers");
+    let error = late[0].consumer.commit().expect_err("the queues are another's");
+    assert!(error.to_string().contains("join again"), "{error}");
+    let group = &"readers".parse().expect("a name");
+    let lag = |node: &Node| -> u64 {
+        let described = node.client().describe_group(group).expect("the group exists");
+        described.queues.iter().map(|queue| queue.lag).sum()
+    };
+    assert_eq!(lag(&node), 0, "no offset has moved back");
+    // It hears that it has no queues any more, and joins again.
+    let mut members = vec![late.remove(0), awake.remove(0)];
+    poll_until(&mut members, "the queues are shared again", is_shared);
+    members[0].consumer.commit().expect("it is a member again");
+    assert_eq!(lag(&node), 0);
+    assert_eq!(members[0].seen_count(), held, "nothing was read twice");
+}
+
+/// Tools and consumers of fixed queues commit without being members.
+#[test]
+fn offsets_are_committed_without_a_member() {
+    let directory = test_directory();
+    let node = Node::start(directory.path());
+    create_topic(&mut node.client(), "orders", QUEUES);
+    feed(&node);
+    let mut members = vec![Member::join(&node)];
+    poll_until(&mut members, "it has all queues", |members| members[0].queues.len() == QUEUES as usize);
+    let mut client = node.client();
+    let id = client.topic(&topic("orders")).expect("it exists").id;
+    let group = "readers".parse().expect("a name");
+    let key = QueueKey { topic: id, queue: QueueNumber(1) };
+    client.commit_offset(&group, key, QueueOffset(7)).expect("it names no member");
+    assert_eq!(client.committed_offset(&group, key).expect("the broker answers"), Some(QueueOffset(7)));
 }

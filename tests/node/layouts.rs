@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use turbopump::api::{Fetch, Produce, Reply, Request};
+use turbopump::api::{CommitOffset, Fetch, Produce, Reply, Request};
 use turbopump::client::{Client, Connection, Message, Start, Timeouts};
 use turbopump::types::{QueueKey, QueueNumber, QueueOffset, Timestamp};
 use turbopump::wire::batch::BatchBuilder;
@@ -100,7 +100,9 @@ fn every_address_takes_requests_for_every_queue() {
                 other => panic!("{other:?}"),
             }
             let group: turbopump::types::GroupName = "readers".parse().expect("a name");
-            let commit = Request::CommitOffset { group: group.clone(), key, offset: QueueOffset(round + 1) };
+            let offset = QueueOffset(round + 1);
+            let commit = CommitOffset { group: group.clone(), key, offset, member: None };
+            let commit = Request::CommitOffset(commit);
             connection.call(&commit).expect("committed");
             let asked = connection.call(&Request::CommittedOffset { group, key }).expect("it is known");
             assert_eq!(asked, Reply::Offset(Some(QueueOffset(round + 1))));

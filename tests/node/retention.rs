@@ -93,4 +93,12 @@ fn messages_go_with_the_age_of_their_topic() {
     assert_eq!(read(node.client(), "kept", None, Start::First).len(), 1);
     produce(&node, "orders", 0, [&b"three"[..]]);
     assert_eq!(bounds(&mut client, "orders", 0).1, QueueOffset(3));
+    node.run_well(&["topic", "create", "brief", "--queues", "1", "--retention", "1s"]);
+    node.run_well(&["topic", "alter", "orders", "--retention", "none"]);
+    produce(&node, "orders", 0, [&b"four"[..]]);
+    produce(&node, "brief", 0, [&b"four"[..]]);
+    // When the other's message has gone, this one's would have as well.
+    wait_for("the other's goes", || bounds(&mut node.client(), "brief", 0).0.0 == 1);
+    let kept = read(node.client(), "orders", None, Start::First);
+    assert_eq!(kept.last().map(|message| message.body.clone()), Some(b"four".to_vec()));
 }

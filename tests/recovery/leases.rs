@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use turbopump::api::{
-    Acknowledge, ChangeLease, GroupSettings, Produce, ReceiptOutcome, Receive, ReceivedMessage, Reply,
-    Request, TagFilter,
+    Acknowledge, ChangeLease, CommitOffset, GroupSettings, Produce, ReceiptOutcome, Receive, ReceivedMessage,
+    Reply, Request, TagFilter,
 };
 use turbopump::disk::faulty::{FaultPlan, FaultyDisk, Restart};
 use turbopump::types::{QueueKey, QueueNumber, QueueOffset, Receipt, TopicId};
@@ -242,7 +242,12 @@ fn a_lease_can_be_moved_and_a_commit_takes_the_place_of_leases() {
         let key = QueueKey { topic, queue: QueueNumber(0) };
         let place = Request::CommittedOffset { group: group_name("g"), key };
         assert_eq!(node.handle(place.clone()).await, Ok(Reply::Offset(Some(QueueOffset(0)))));
-        let commit = Request::CommitOffset { group: group_name("g"), key, offset: QueueOffset(2) };
+        let commit = Request::CommitOffset(CommitOffset {
+            group: group_name("g"),
+            key,
+            offset: QueueOffset(2),
+            member: None,
+        });
         node.handle(commit).await.expect("a healthy disk");
         assert_eq!(node.handle(place).await, Ok(Reply::Offset(Some(QueueOffset(2)))));
         assert_eq!(bodies(&received(node, receive(3)).await), ["m2"]);

@@ -11,11 +11,12 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use proptest::sample::Index as Pick;
 use turbopump::api::{
-    Failure, OffsetPlace, Produce, Produced, Reply, Request, ResetGroup, ResetPlace, Status, TopicChange,
+    CommitOffset, Failure, OffsetPlace, Produce, Produced, Reply, Request, ResetGroup, ResetPlace, Status,
+    TopicChange,
 };
 use turbopump::disk::faulty::{FaultPlan, FaultyDisk, Restart};
 use turbopump::testing::{Random, SeededExecutor, generators};
-use turbopump::types::{GroupName, Level, QueueKey, QueueOffset, Timestamp, TopicName};
+use turbopump::types::{GroupName, Level, QueueKey, QueueOffset, Retention, Timestamp, TopicName};
 
 use super::checks::remove_derived;
 use super::model::{Burst, Model, Stored, TopicModel, check_fetch, fetch, find};
@@ -221,7 +222,8 @@ impl World<'_> {
     async fn create(&mut self, name: u8, queues: u32, retention_ms: Option<u64>) {
         let topic = name_of(name);
         let retention = retention_ms.map(Duration::from_millis);
-        let change = TopicChange { topic: topic.clone(), queues: Some(queues), retention, level: None };
+        let kept = retention.map(Retention::Age);
+        let change = TopicChange { topic: topic.clone(), queues: Some(queues), retention: kept, level: None };
         match self.handle(Request::CreateTopic(change)).await {
             Ok(Reply::Topic(info)) => {
                 assert!(!self.model.topics.contains_key(&topic), "{topic} was made twice");
@@ -321,7 +323,9 @@ impl World<'_> {
         let Some(key) = self.queue(queue) else { return };
         let end = self.model.queues[&key].end();
         let offset = QueueOffset(offset.index(end.0 as usize + 2) as u64);
-        let answer = self.handle(Request::CommitOffset { group: group.clone(), key, offset }).await;
+        let answer = self
+            .handle(Request::CommitOffset(CommitOffset { group: group.clone(), key, offset, member: None }))
+            .await;
         assert_eq!(answer.is_ok(), offset <= end, "{key}, {offset}: {answer:?}");
         if answer.is_ok() {
             self.model.offsets.insert((group, key), offset);

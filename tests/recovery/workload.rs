@@ -4,7 +4,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use turbopump::api::{
-    Failure, Produce, Produced, Reply, Request, ResetGroup, ResetPlace, Status, TopicChange, TopicInfo,
+    CommitOffset, Failure, Produce, Produced, Reply, Request, ResetGroup, ResetPlace, Status, TopicChange,
+    TopicInfo,
 };
 use turbopump::broker::ProduceRefusal;
 use turbopump::disk::faulty::FaultyDisk;
@@ -348,7 +349,8 @@ pub async fn commit(
 ) -> Result<(), Failure> {
     let group = group_name(group);
     asked(books, group.as_str(), key, offset);
-    node.handle(Request::CommitOffset { group: group.clone(), key, offset }).await?;
+    node.handle(Request::CommitOffset(CommitOffset { group: group.clone(), key, offset, member: None }))
+        .await?;
     answered(books, group.as_str(), key);
     Ok(())
 }

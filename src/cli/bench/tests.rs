@@ -16,7 +16,9 @@ use crate::cli::bench::message::RunId;
 use crate::cli::bench::tracker::Faults;
 use crate::cli::bench::verdict::Verdict;
 use crate::protocol::native::{DecodedRequest, ReplyEncoder, decode_request};
-use crate::types::{Level, LogPosition, QueueKey, QueueNumber, QueueOffset, ShardId, Timestamp, TopicId};
+use crate::types::{
+    Level, LogPosition, QueueKey, QueueNumber, QueueOffset, Retention, ShardId, Timestamp, TopicId,
+};
 use crate::wire::batch::{BATCH_ALIGNMENT, BatchHeader, CheckedBatch, Placing};
 use crate::wire::frame;
 
@@ -197,7 +199,7 @@ fn topic(store: &Store) -> TopicInfo {
         topic: "t".parse().expect("a name"),
         id: TopicId(1),
         queue_count: 2,
-        retention: None,
+        retention: Retention::Inherited,
         level: None,
         queues: vec![queue(0), queue(1)],
     }

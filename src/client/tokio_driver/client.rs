@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 
+use tokio::time::timeout;
+
 use crate::api::{Failure, OffsetPlace, Reply, Request, ShardAddress, Status, TopicChange, TopicInfo};
+use crate::client::blocking::{CALLS_IN_FLIGHT_MAX, alone, is_repeatable};
 use crate::client::{ClientError, Timeouts};
 use crate::types::{QueueKey, QueueNumber, QueueOffset, TopicName};
 
@@ -73,16 +76,50 @@ impl AsyncClient {
         self.call_at(&address, request).await
     }
 
+    /// Sends many requests, each to the shard that owns its queue, or without a queue to the address this client was
+    /// made with, and does not wait for one answer before the next request. The answers stand in the order of the
+    /// requests.
+    pub async fn call_each(
+        &mut self,
+        requests: &[(Option<QueueNumber>, Request)],
+    ) -> Result<Vec<Result<Reply, Failure>>, ClientError> {
+        if let [(queue, request)] = requests {
+            return alone(match queue {
+                Some(queue) => self.call_owner(*queue, request).await,
+                None => self.call(request).await,
+            });
+        }
+        let mut by_address: HashMap<String, Vec<usize>> = HashMap::new();
+        for (index, (queue, _)) in requests.iter().enumerate() {
+            let address = queue.map_or(self.server.as_str(), |queue| self.owner(queue));
+            by_address.entry(address.to_owned()).or_default().push(index);
+        }
+        let mut answers: Vec<Option<Result<Reply, Failure>>> = vec![None; requests.len()];
+        for (address, indices) in by_address {
+            let mut connection = self.connection(&address).await?;
+            for chunk in indices.chunks(CALLS_IN_FLIGHT_MAX) {
+                let mut asked = HashMap::new();
+                for &index in chunk {
+                    asked.insert(connection.submit(&requests[index].1)?, index);
+                }
+                while connection.in_flight() > 0 {
+                    let waited = self.timeouts.request;
+                    let Ok(answer) = timeout(waited, connection.receive()).await else {
+                        return Err(ClientError::Timeout { address, waited });
+                    };
+                    let (correlation, reply) = answer?;
+                    answers[asked[&correlation]] = Some(reply.into_owned());
+                }
+            }
+            self.connections.insert(address, connection);
+        }
+        Ok(answers.into_iter().map(|answer| answer.expect("every request was answered")).collect())
+    }
+
     /// A connection to the shard that owns `queue`, for a caller who keeps requests in flight. When its address cannot
     /// be reached: to the address this client was made with, which forwards.
     pub async fn open_owner(&self, queue: QueueNumber) -> Result<AsyncConnection, ClientError> {
-        let owner = self.owner(queue);
-        match AsyncConnection::connect(owner, self.timeouts).await {
-            Err(error) if error.is_connection_loss() && owner != self.server => {
-                AsyncConnection::connect(&self.server, self.timeouts).await
-            }
-            result => result,
-        }
+        self.connect_to(self.owner(queue)).await
     }
 
     fn owner(&self, queue: QueueNumber) -> &str {
@@ -100,22 +137,38 @@ impl AsyncClient {
     }
 
     async fn call_at(&mut self, address: &str, request: &Request) -> Result<Reply, ClientError> {
-        let mut connection = match self.connections.remove(address) {
-            Some(connection) => connection,
-            None if address == self.server => AsyncConnection::connect(address, self.timeouts).await?,
-            None => match AsyncConnection::connect(address, self.timeouts).await {
-                // Any shard forwards.
-                Err(error) if error.is_connection_loss() => {
-                    AsyncConnection::connect(&self.server, self.timeouts).await?
-                }
-                result => result?,
-            },
-        };
-        let reply = connection.call(request).await;
+        let idled = self.connections.contains_key(address);
+        let mut connection = self.connection(address).await?;
+        let mut reply = connection.call(request).await;
+        // An idle connection may have died long ago, with the broker it led to.
+        let lost = matches!(&reply, Err(ClientError::Disconnected { .. }));
+        if lost && idled && is_repeatable(request) {
+            connection = self.connect_to(address).await?;
+            reply = connection.call(request).await;
+        }
         if matches!(&reply, Ok(_) | Err(ClientError::Refused(_))) {
             self.connections.insert(address.to_owned(), connection);
         }
         reply
+    }
+
+    /// A connection to `address`, taken out of the idle ones.
+    async fn connection(&mut self, address: &str) -> Result<AsyncConnection, ClientError> {
+        match self.connections.remove(address) {
+            Some(connection) => Ok(connection),
+            None => self.connect_to(address).await,
+        }
+    }
+
+    /// A fresh connection to a shard. When its address cannot be reached: to the address this client was made with,
+    /// which forwards.
+    async fn connect_to(&self, address: &str) -> Result<AsyncConnection, ClientError> {
+        match AsyncConnection::connect(address, self.timeouts).await {
+            Err(error) if error.is_connection_loss() && address != self.server => {
+                AsyncConnection::connect(&self.server, self.timeouts).await
+            }
+            result => result,
+        }
     }
 
     pub(super) fn unexpected(&self, reply: &Reply) -> ClientError {

@@ -186,15 +186,21 @@ impl AsyncConnection {
 }
 
 /// Waits until one of `connections` has bytes to be read or has ended. False when the deadline passed first; without
-/// any connection it passes.
-pub(super) async fn any_readable(connections: &[&AsyncConnection], deadline: Instant) -> bool {
+/// any connection it passes, and without a deadline nothing ends the wait.
+pub(super) async fn any_readable(connections: &[&AsyncConnection], deadline: Option<Instant>) -> bool {
     let ready = poll_fn(|context| {
         // All of them, so that each wakes the task.
         let count =
             connections.iter().filter(|connection| connection.poll_readable(context).is_ready()).count();
         if count > 0 { Poll::Ready(()) } else { Poll::Pending }
     });
-    timeout_at(deadline, ready).await.is_ok()
+    match deadline {
+        Some(deadline) => timeout_at(deadline, ready).await.is_ok(),
+        None => {
+            ready.await;
+            true
+        }
+    }
 }
 
 fn fail_core(state: &mut Option<ClientError>, address: &str, error: CoreError) -> ClientError {

@@ -16,7 +16,7 @@
 //!
 //!     let client = AsyncClient::connect("127.0.0.1:10911", Timeouts::default()).await?;
 //!     let options = ConsumerOptions { until: Until::End, ..ConsumerOptions::default() };
-//!     let mut consumer = AsyncConsumer::assign(client, "orders".parse()?, None, options).await?;
+//!     let mut consumer = AsyncConsumer::assign(client, "orders".parse()?, None, None, options).await?;
 //!     while let Delivery::Messages(batch) = consumer.next().await? {
 //!         for message in batch.messages() {
 //!             println!("{}: {} bytes", message.offset, message.body().len());

@@ -203,7 +203,7 @@ impl AsyncProducer {
         let Some(deadline) = due.into_iter().flatten().min() else { return Ok(()) };
         let connections: Vec<&AsyncConnection> =
             waiting.iter().filter_map(|&shard| self.links[shard].connection.as_ref()).collect();
-        if any_readable(&connections, deadline).await {
+        if any_readable(&connections, Some(deadline)).await {
             return self.receive_ready();
         }
         self.give_up_silent(&waiting, patience)

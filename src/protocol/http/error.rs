@@ -127,6 +127,7 @@ pub fn code_of(status: Status) -> ErrorCode {
         | Status::ChecksumMismatch
         | Status::TopicExists
         | Status::MemberUnknown
+        | Status::GenerationStale
         | Status::GroupHasMembers
         | Status::OutcomeUnknown
         | Status::Damaged

@@ -10,13 +10,14 @@ use crate::api::{
     NodeInfo, Produced, QueueInfo, Reply, RouteInfo, ShardAddress, ShardInfo, TopicInfo,
 };
 use crate::types::{
-    Level, LogPosition, NameError, QueueKey, QueueNumber, QueueOffset, ShardId, Timestamp, TopicId, TopicName,
+    Level, LogPosition, NameError, QueueKey, QueueNumber, QueueOffset, Retention, ShardId, Timestamp,
+    TopicId, TopicName,
 };
 use crate::wire::frame::Frame;
 use crate::wire::generated as schema;
 
 use super::envelope::{self, MalformedReply};
-use super::status::{failure, known_level};
+use super::status::{failure, known_level, known_retention};
 
 /// An answer. Fetched batches are borrowed from the receive buffer.
 #[derive(Clone, Debug, PartialEq)]
@@ -149,7 +150,7 @@ fn topic(body: schema::TopicInfo<'_>) -> Result<TopicInfo, MalformedReply> {
         topic: name(body.topic())?,
         id: TopicId(body.topic_id()),
         queue_count: body.queue_count(),
-        retention: (body.retention_ms() != 0).then(|| Duration::from_millis(body.retention_ms())),
+        retention: retention(body.retention(), body.retention_ms())?,
         level: level(body.level())?,
         queues,
     })
@@ -251,6 +252,14 @@ fn shard_id(shard: u32) -> Result<ShardId, MalformedReply> {
 fn level(code: schema::Level) -> Result<Option<Level>, MalformedReply> {
     known_level(code)
         .map_err(|code| MalformedReply(format!("durability level {code} is not known to this release")))
+}
+
+/// None at all, as an older broker writes it, is inherited.
+fn retention(code: schema::Retention, milliseconds: u64) -> Result<Retention, MalformedReply> {
+    match known_retention(code, milliseconds) {
+        Ok(retention) => Ok(retention.unwrap_or_default()),
+        Err(code) => Err(MalformedReply(format!("retention {code} is not known to this release"))),
+    }
 }
 
 fn reached_level(code: schema::Level) -> Result<Level, MalformedReply> {

@@ -12,8 +12,7 @@ use crate::types::{QueueKey, QueueOffset};
 use crate::wire::generated as schema;
 
 use super::envelope;
-use super::request_encoder::retention_ms;
-use super::status::{level_code, status_code};
+use super::status::{level_code, retention_code, status_code};
 
 /// Writes replies as frames. Keeps the memory of the envelope from one reply to the next: one encoder serves all
 /// connections of a shard.
@@ -207,11 +206,13 @@ fn topic_table(builder: &mut Builder, topic: &TopicInfo) -> WIPOffset<schema::To
             )
         })
         .collect();
+    let (retention, retention_ms) = retention_code(Some(topic.retention));
     let arguments = schema::TopicInfoArgs {
         topic: Some(builder.create_string(topic.topic.as_str())),
         topic_id: topic.id.0,
         queue_count: topic.queue_count,
-        retention_ms: topic.retention.map_or(0, retention_ms),
+        retention_ms,
+        retention,
         level: level_code(topic.level),
         queues: (!ranges.is_empty()).then(|| builder.create_vector(&ranges)),
     };

@@ -5,15 +5,18 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::api::{
-    Failure, Fetch, JoinGroup, OffsetPlace, Request, ResetGroup, ResetPlace, Status, TopicChange,
+    ActingMember, CommitOffset, Failure, Fetch, JoinGroup, OffsetPlace, Request, ResetGroup, ResetPlace,
+    Status, TopicChange,
 };
 use crate::limits;
-use crate::types::{Level, NameError, QueueKey, QueueNumber, QueueOffset, Timestamp, TopicId, TopicName};
+use crate::types::{
+    Level, NameError, QueueKey, QueueNumber, QueueOffset, Retention, Timestamp, TopicId, TopicName,
+};
 use crate::wire::frame::Frame;
 use crate::wire::generated as schema;
 
 use super::envelope;
-use super::status::known_level;
+use super::status::{known_level, known_retention};
 
 /// A request. Produce, the hot one, borrows its batch from the receive buffer.
 #[derive(Clone, Debug)]
@@ -67,11 +70,15 @@ fn other_request(request: &schema::Request<'_>) -> Result<Request, Failure> {
         schema::RequestBody::JoinGroup => join_group(request.body_as_join_group().ok_or_else(missing)?),
         schema::RequestBody::CommitOffset => {
             let body = request.body_as_commit_offset().ok_or_else(missing)?;
-            Ok(Request::CommitOffset {
+            let acting = |text: &str| {
+                member(text).map(|member| ActingMember { member, generation: body.generation() })
+            };
+            Ok(Request::CommitOffset(CommitOffset {
                 group: name(body.group())?,
                 key: queue_key(body.topic_id(), body.queue())?,
                 offset: QueueOffset(body.offset()),
-            })
+                member: body.member().map(acting).transpose()?,
+            }))
         }
         schema::RequestBody::CommittedOffset => {
             let body = request.body_as_committed_offset().ok_or_else(missing)?;
@@ -126,7 +133,7 @@ fn create_topic(body: schema::CreateTopic<'_>) -> Result<Request, Failure> {
     Ok(Request::CreateTopic(TopicChange {
         topic: name(body.topic())?,
         queues: queue_count(body.queues())?,
-        retention: retention(body.retention_ms()),
+        retention: retention(body.retention(), body.retention_ms())?,
         level: level(body.level())?,
     }))
 }
@@ -135,7 +142,7 @@ fn alter_topic(body: schema::AlterTopic<'_>) -> Result<Request, Failure> {
     let change = TopicChange {
         topic: name(body.topic())?,
         queues: queue_count(body.queues())?,
-        retention: retention(body.retention_ms()),
+        retention: retention(body.retention(), body.retention_ms())?,
         level: level(body.level())?,
     };
     if change.queues.is_none() && change.retention.is_none() && change.level.is_none() {
@@ -221,8 +228,9 @@ fn queue_count(queues: u32) -> Result<Option<u32>, Failure> {
     Ok((queues != 0).then_some(queues))
 }
 
-fn retention(milliseconds: u64) -> Option<Duration> {
-    (milliseconds != 0).then(|| Duration::from_millis(milliseconds))
+fn retention(code: schema::Retention, milliseconds: u64) -> Result<Option<Retention>, Failure> {
+    known_retention(code, milliseconds)
+        .map_err(|code| unknown("retention", code, "an age, the broker's own, or none"))
 }
 
 fn level(code: schema::Level) -> Result<Option<Level>, Failure> {

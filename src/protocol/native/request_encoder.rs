@@ -1,7 +1,5 @@
 //! Requests as a client writes them.
 
-use std::time::Duration;
-
 use flatbuffers::{FlatBufferBuilder, UnionWIPOffset, WIPOffset};
 
 use crate::api::{
@@ -12,7 +10,7 @@ use crate::types::{Level, QueueKey, TopicName};
 use crate::wire::generated as schema;
 
 use super::envelope;
-use super::status::level_code;
+use super::status::{level_code, retention_code};
 
 /// Writes requests as frames. Keeps the memory of the envelope from one request to the next.
 #[derive(Default)]
@@ -102,9 +100,9 @@ impl RequestEncoder {
                 (Kind::CreateTopic, schema::CreateTopic::create(builder, &arguments).as_union_value())
             }
             Request::AlterTopic(change) => {
-                let schema::CreateTopicArgs { topic, queues, retention_ms, level } =
+                let schema::CreateTopicArgs { topic, queues, retention_ms, level, retention } =
                     create_arguments(builder, change);
-                let arguments = schema::AlterTopicArgs { topic, queues, retention_ms, level };
+                let arguments = schema::AlterTopicArgs { topic, queues, retention_ms, level, retention };
                 (Kind::AlterTopic, schema::AlterTopic::create(builder, &arguments).as_union_value())
             }
             Request::DeleteTopic(topic) => {
@@ -126,7 +124,7 @@ impl RequestEncoder {
                 let arguments = schema::DescribeNodeArgs { count_syscalls: *count_syscalls };
                 (Kind::DescribeNode, schema::DescribeNode::create(builder, &arguments).as_union_value())
             }
-            Request::CommitOffset { .. }
+            Request::CommitOffset(_)
             | Request::CommittedOffset { .. }
             | Request::JoinGroup(_)
             | Request::LeaveGroup { .. }
@@ -149,12 +147,15 @@ impl RequestEncoder {
 fn group_body(builder: &mut FlatBufferBuilder<'static>, request: &Request) -> Body {
     use schema::RequestBody as Kind;
     match request {
-        Request::CommitOffset { group, key, offset } => {
+        Request::CommitOffset(commit) => {
+            let acting = commit.member.as_ref();
             let arguments = schema::CommitOffsetArgs {
-                group: Some(builder.create_string(group.as_str())),
-                topic_id: key.topic.0,
-                queue: key.queue.0,
-                offset: offset.0,
+                group: Some(builder.create_string(commit.group.as_str())),
+                topic_id: commit.key.topic.0,
+                queue: commit.key.queue.0,
+                offset: commit.offset.0,
+                member: acting.map(|acting| builder.create_string(&acting.member)),
+                generation: acting.map_or(0, |acting| acting.generation),
             };
             (Kind::CommitOffset, schema::CommitOffset::create(builder, &arguments).as_union_value())
         }
@@ -218,11 +219,13 @@ fn create_arguments(
     builder: &mut FlatBufferBuilder<'static>,
     change: &TopicChange,
 ) -> schema::CreateTopicArgs<'static> {
+    let (retention, retention_ms) = retention_code(change.retention);
     schema::CreateTopicArgs {
         topic: Some(builder.create_string(change.topic.as_str())),
         queues: change.queues.unwrap_or(0),
-        retention_ms: change.retention.map_or(0, retention_ms),
+        retention_ms,
         level: level_code(change.level),
+        retention,
     }
 }
 
@@ -261,9 +264,4 @@ fn reset_table(builder: &mut FlatBufferBuilder<'static>, reset: &ResetGroup) -> 
         queue,
     };
     schema::ResetGroup::create(builder, &arguments).as_union_value()
-}
-
-/// Zero means none on the wire: a retention shorter than a millisecond becomes one.
-pub(super) fn retention_ms(retention: Duration) -> u64 {
-    u64::try_from(retention.as_millis()).unwrap_or(u64::MAX).max(1)
 }

@@ -1,8 +1,10 @@
 //! Status and level codes. Both directions of the status are exhaustive, so that a new outcome cannot reach the wire by
 //! accident.
 
+use std::time::Duration;
+
 use crate::api::{Failure, Status};
-use crate::types::Level;
+use crate::types::{Level, Retention};
 use crate::wire::generated as schema;
 
 pub(super) fn status_code(status: Status) -> schema::Status {
@@ -22,6 +24,7 @@ pub(super) fn status_code(status: Status) -> schema::Status {
         Status::OffsetOutOfRange => schema::Status::OffsetOutOfRange,
         Status::GroupHasMembers => schema::Status::GroupHasMembers,
         Status::LimitReached => schema::Status::LimitReached,
+        Status::GenerationStale => schema::Status::GenerationStale,
         Status::Busy => schema::Status::Busy,
         Status::NoSpace => schema::Status::NoSpace,
         Status::ShuttingDown => schema::Status::ShuttingDown,
@@ -51,6 +54,7 @@ pub(super) fn known_status(code: schema::Status) -> Option<Status> {
         schema::Status::OffsetOutOfRange => Status::OffsetOutOfRange,
         schema::Status::GroupHasMembers => Status::GroupHasMembers,
         schema::Status::LimitReached => Status::LimitReached,
+        schema::Status::GenerationStale => Status::GenerationStale,
         schema::Status::Busy => Status::Busy,
         schema::Status::NoSpace => Status::NoSpace,
         schema::Status::ShuttingDown => Status::ShuttingDown,
@@ -91,6 +95,30 @@ pub(super) fn known_level(code: schema::Level) -> Result<Option<Level>, u8> {
         schema::Level::Written => Ok(Some(Level::Written)),
         schema::Level::Durable => Ok(Some(Level::Durable)),
         schema::Level(code) => Err(code),
+    }
+}
+
+/// Retention and its milliseconds.
+pub(super) fn retention_code(retention: Option<Retention>) -> (schema::Retention, u64) {
+    match retention {
+        None => (schema::Retention::Age, 0),
+        Some(Retention::Inherited) => (schema::Retention::Inherited, 0),
+        Some(Retention::Unlimited) => (schema::Retention::Unlimited, 0),
+        // Zero means none on the wire: a retention shorter than a millisecond becomes one.
+        Some(Retention::Age(age)) => {
+            (schema::Retention::Age, u64::try_from(age.as_millis()).unwrap_or(u64::MAX).max(1))
+        }
+    }
+}
+
+/// A retention as it came: `Ok(None)` when none was named, `Err` is the code of a newer release.
+pub(super) fn known_retention(code: schema::Retention, milliseconds: u64) -> Result<Option<Retention>, u8> {
+    match code {
+        schema::Retention::Age if milliseconds == 0 => Ok(None),
+        schema::Retention::Age => Ok(Some(Retention::Age(Duration::from_millis(milliseconds)))),
+        schema::Retention::Inherited => Ok(Some(Retention::Inherited)),
+        schema::Retention::Unlimited => Ok(Some(Retention::Unlimited)),
+        schema::Retention(code) => Err(code),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::api::*;
 use crate::limits;
 use crate::testing::fuzz::native::{fuzz_envelope, fuzz_frame};
 use crate::types::{
-    Level, LogPosition, QueueKey, QueueNumber, QueueOffset, ShardId, Timestamp, TopicId, TopicName,
+    Level, LogPosition, QueueKey, QueueNumber, QueueOffset, Retention, ShardId, Timestamp, TopicId, TopicName,
 };
 use crate::wire::frame;
 use crate::wire::generated as schema;
@@ -22,7 +22,7 @@ fn topic() -> TopicName {
     "orders".parse().expect("a good name")
 }
 
-fn change(queues: Option<u32>, retention: Option<Duration>, level: Option<Level>) -> TopicChange {
+fn change(queues: Option<u32>, retention: Option<Retention>, level: Option<Level>) -> TopicChange {
     TopicChange { topic: topic(), queues, retention, level }
 }
 
@@ -36,15 +36,32 @@ fn requests() -> Vec<Request> {
             records_max: 500,
             wait: Duration::from_millis(60_000),
         }),
-        Request::CreateTopic(change(Some(4), Some(Duration::from_secs(3600)), Some(Level::Written))),
+        Request::CreateTopic(change(
+            Some(4),
+            Some(Retention::Age(Duration::from_secs(3600))),
+            Some(Level::Written),
+        )),
         Request::CreateTopic(change(None, None, None)),
         Request::AlterTopic(change(Some(65_536), None, None)),
+        Request::AlterTopic(change(None, Some(Retention::Unlimited), None)),
+        Request::AlterTopic(change(None, Some(Retention::Inherited), None)),
         Request::DeleteTopic(topic()),
         Request::DescribeTopic(topic()),
         Request::ListTopics,
         Request::Route(None),
         Request::Route(Some(topic())),
-        Request::CommitOffset { group: group(), key: key(), offset: QueueOffset(0) },
+        Request::CommitOffset(CommitOffset {
+            group: group(),
+            key: key(),
+            offset: QueueOffset(0),
+            member: None,
+        }),
+        Request::CommitOffset(CommitOffset {
+            group: group(),
+            key: key(),
+            offset: QueueOffset(u64::MAX),
+            member: Some(ActingMember { member: "member 1".to_owned(), generation: u64::MAX }),
+        }),
         Request::CommittedOffset { group: group(), key: key() },
         Request::JoinGroup(JoinGroup {
             group: group(),
@@ -75,7 +92,7 @@ fn topic_info(queues: u32) -> TopicInfo {
         topic: topic(),
         id: TopicId(7),
         queue_count: queues,
-        retention: Some(Duration::from_secs(3600)),
+        retention: Retention::Age(Duration::from_secs(3600)),
         level: None,
         queues: (0..queues)
             .map(|queue| QueueInfo {

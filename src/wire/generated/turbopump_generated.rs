@@ -125,7 +125,7 @@ pub const ENUM_MIN_STATUS: u16 = 0;
 pub const ENUM_MAX_STATUS: u16 = 64;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_STATUS: [Status; 22] = [
+pub const ENUM_VALUES_STATUS: [Status; 23] = [
   Status::Ok,
   Status::InvalidArgument,
   Status::MalformedFrame,
@@ -141,6 +141,7 @@ pub const ENUM_VALUES_STATUS: [Status; 22] = [
   Status::OffsetOutOfRange,
   Status::GroupHasMembers,
   Status::LimitReached,
+  Status::GenerationStale,
   Status::Busy,
   Status::NoSpace,
   Status::ShuttingDown,
@@ -170,6 +171,7 @@ impl Status {
   pub const OffsetOutOfRange: Self = Self(21);
   pub const GroupHasMembers: Self = Self(22);
   pub const LimitReached: Self = Self(23);
+  pub const GenerationStale: Self = Self(24);
   pub const Busy: Self = Self(32);
   pub const NoSpace: Self = Self(33);
   pub const ShuttingDown: Self = Self(34);
@@ -196,6 +198,7 @@ impl Status {
     Self::OffsetOutOfRange,
     Self::GroupHasMembers,
     Self::LimitReached,
+    Self::GenerationStale,
     Self::Busy,
     Self::NoSpace,
     Self::ShuttingDown,
@@ -222,6 +225,7 @@ impl Status {
       Self::OffsetOutOfRange => Some("OffsetOutOfRange"),
       Self::GroupHasMembers => Some("GroupHasMembers"),
       Self::LimitReached => Some("LimitReached"),
+      Self::GenerationStale => Some("GenerationStale"),
       Self::Busy => Some("Busy"),
       Self::NoSpace => Some("NoSpace"),
       Self::ShuttingDown => Some("ShuttingDown"),
@@ -373,6 +377,95 @@ impl<'a> flatbuffers::Verifiable for OffsetAt {
 }
 
 impl flatbuffers::SimpleToVerifyInSlice for OffsetAt {}
+#[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
+pub const ENUM_MIN_RETENTION: u8 = 0;
+#[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
+pub const ENUM_MAX_RETENTION: u8 = 2;
+#[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
+#[allow(non_camel_case_types)]
+pub const ENUM_VALUES_RETENTION: [Retention; 3] = [
+  Retention::Age,
+  Retention::Inherited,
+  Retention::Unlimited,
+];
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[repr(transparent)]
+pub struct Retention(pub u8);
+#[allow(non_upper_case_globals)]
+impl Retention {
+  pub const Age: Self = Self(0);
+  pub const Inherited: Self = Self(1);
+  pub const Unlimited: Self = Self(2);
+
+  pub const ENUM_MIN: u8 = 0;
+  pub const ENUM_MAX: u8 = 2;
+  pub const ENUM_VALUES: &'static [Self] = &[
+    Self::Age,
+    Self::Inherited,
+    Self::Unlimited,
+  ];
+  /// Returns the variant's name or "" if unknown.
+  pub fn variant_name(self) -> Option<&'static str> {
+    match self {
+      Self::Age => Some("Age"),
+      Self::Inherited => Some("Inherited"),
+      Self::Unlimited => Some("Unlimited"),
+      _ => None,
+    }
+  }
+}
+impl core::fmt::Debug for Retention {
+  fn fmt(&self, f: &mut core::fmt::Formatter) -> core::fmt::Result {
+    if let Some(name) = self.variant_name() {
+      f.write_str(name)
+    } else {
+      f.write_fmt(format_args!("<UNKNOWN {:?}>", self.0))
+    }
+  }
+}
+impl<'a> flatbuffers::Follow<'a> for Retention {
+  type Inner = Self;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    let b = flatbuffers::read_scalar_at::<u8>(buf, loc);
+    Self(b)
+  }
+}
+
+impl flatbuffers::Push for Retention {
+    type Output = Retention;
+    #[inline]
+    unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
+        flatbuffers::emplace_scalar::<u8>(dst, self.0);
+    }
+}
+
+impl flatbuffers::EndianScalar for Retention {
+  type Scalar = u8;
+  #[inline]
+  fn to_little_endian(self) -> u8 {
+    self.0.to_le()
+  }
+  #[inline]
+  #[allow(clippy::wrong_self_convention)]
+  fn from_little_endian(v: u8) -> Self {
+    let b = u8::from_le(v);
+    Self(b)
+  }
+}
+
+impl<'a> flatbuffers::Verifiable for Retention {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    u8::run_verifier(v, pos)
+  }
+}
+
+impl flatbuffers::SimpleToVerifyInSlice for Retention {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_RESET_TO: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
@@ -1541,6 +1634,7 @@ impl<'a> CreateTopic<'a> {
   pub const VT_QUEUES: flatbuffers::VOffsetT = 6;
   pub const VT_RETENTION_MS: flatbuffers::VOffsetT = 8;
   pub const VT_LEVEL: flatbuffers::VOffsetT = 10;
+  pub const VT_RETENTION: flatbuffers::VOffsetT = 12;
 
   #[inline]
   pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
@@ -1555,6 +1649,7 @@ impl<'a> CreateTopic<'a> {
     builder.add_retention_ms(args.retention_ms);
     builder.add_queues(args.queues);
     if let Some(x) = args.topic { builder.add_topic(x); }
+    builder.add_retention(args.retention);
     builder.add_level(args.level);
     builder.finish()
   }
@@ -1588,6 +1683,13 @@ impl<'a> CreateTopic<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<Level>(CreateTopic::VT_LEVEL, Some(Level::Default)).unwrap()}
   }
+  #[inline]
+  pub fn retention(&self) -> Retention {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<Retention>(CreateTopic::VT_RETENTION, Some(Retention::Age)).unwrap()}
+  }
 }
 
 impl flatbuffers::Verifiable for CreateTopic<'_> {
@@ -1601,6 +1703,7 @@ impl flatbuffers::Verifiable for CreateTopic<'_> {
      .visit_field::<u32>("queues", Self::VT_QUEUES, false)?
      .visit_field::<u64>("retention_ms", Self::VT_RETENTION_MS, false)?
      .visit_field::<Level>("level", Self::VT_LEVEL, false)?
+     .visit_field::<Retention>("retention", Self::VT_RETENTION, false)?
      .finish();
     Ok(())
   }
@@ -1610,6 +1713,7 @@ pub struct CreateTopicArgs<'a> {
     pub queues: u32,
     pub retention_ms: u64,
     pub level: Level,
+    pub retention: Retention,
 }
 impl<'a> Default for CreateTopicArgs<'a> {
   #[inline]
@@ -1619,6 +1723,7 @@ impl<'a> Default for CreateTopicArgs<'a> {
       queues: 0,
       retention_ms: 0,
       level: Level::Default,
+      retention: Retention::Age,
     }
   }
 }
@@ -1645,6 +1750,10 @@ impl<'a: 'b, 'b> CreateTopicBuilder<'a, 'b> {
     self.fbb_.push_slot::<Level>(CreateTopic::VT_LEVEL, level, Level::Default);
   }
   #[inline]
+  pub fn add_retention(&mut self, retention: Retention) {
+    self.fbb_.push_slot::<Retention>(CreateTopic::VT_RETENTION, retention, Retention::Age);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> CreateTopicBuilder<'a, 'b> {
     let start = _fbb.start_table();
     CreateTopicBuilder {
@@ -1667,6 +1776,7 @@ impl core::fmt::Debug for CreateTopic<'_> {
       ds.field("queues", &self.queues());
       ds.field("retention_ms", &self.retention_ms());
       ds.field("level", &self.level());
+      ds.field("retention", &self.retention());
       ds.finish()
   }
 }
@@ -1690,6 +1800,7 @@ impl<'a> AlterTopic<'a> {
   pub const VT_QUEUES: flatbuffers::VOffsetT = 6;
   pub const VT_RETENTION_MS: flatbuffers::VOffsetT = 8;
   pub const VT_LEVEL: flatbuffers::VOffsetT = 10;
+  pub const VT_RETENTION: flatbuffers::VOffsetT = 12;
 
   #[inline]
   pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
@@ -1704,6 +1815,7 @@ impl<'a> AlterTopic<'a> {
     builder.add_retention_ms(args.retention_ms);
     builder.add_queues(args.queues);
     if let Some(x) = args.topic { builder.add_topic(x); }
+    builder.add_retention(args.retention);
     builder.add_level(args.level);
     builder.finish()
   }
@@ -1737,6 +1849,13 @@ impl<'a> AlterTopic<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<Level>(AlterTopic::VT_LEVEL, Some(Level::Default)).unwrap()}
   }
+  #[inline]
+  pub fn retention(&self) -> Retention {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<Retention>(AlterTopic::VT_RETENTION, Some(Retention::Age)).unwrap()}
+  }
 }
 
 impl flatbuffers::Verifiable for AlterTopic<'_> {
@@ -1750,6 +1869,7 @@ impl flatbuffers::Verifiable for AlterTopic<'_> {
      .visit_field::<u32>("queues", Self::VT_QUEUES, false)?
      .visit_field::<u64>("retention_ms", Self::VT_RETENTION_MS, false)?
      .visit_field::<Level>("level", Self::VT_LEVEL, false)?
+     .visit_field::<Retention>("retention", Self::VT_RETENTION, false)?
      .finish();
     Ok(())
   }
@@ -1759,6 +1879,7 @@ pub struct AlterTopicArgs<'a> {
     pub queues: u32,
     pub retention_ms: u64,
     pub level: Level,
+    pub retention: Retention,
 }
 impl<'a> Default for AlterTopicArgs<'a> {
   #[inline]
@@ -1768,6 +1889,7 @@ impl<'a> Default for AlterTopicArgs<'a> {
       queues: 0,
       retention_ms: 0,
       level: Level::Default,
+      retention: Retention::Age,
     }
   }
 }
@@ -1794,6 +1916,10 @@ impl<'a: 'b, 'b> AlterTopicBuilder<'a, 'b> {
     self.fbb_.push_slot::<Level>(AlterTopic::VT_LEVEL, level, Level::Default);
   }
   #[inline]
+  pub fn add_retention(&mut self, retention: Retention) {
+    self.fbb_.push_slot::<Retention>(AlterTopic::VT_RETENTION, retention, Retention::Age);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> AlterTopicBuilder<'a, 'b> {
     let start = _fbb.start_table();
     AlterTopicBuilder {
@@ -1816,6 +1942,7 @@ impl core::fmt::Debug for AlterTopic<'_> {
       ds.field("queues", &self.queues());
       ds.field("retention_ms", &self.retention_ms());
       ds.field("level", &self.level());
+      ds.field("retention", &self.retention());
       ds.finish()
   }
 }
@@ -2211,6 +2338,8 @@ impl<'a> CommitOffset<'a> {
   pub const VT_TOPIC_ID: flatbuffers::VOffsetT = 6;
   pub const VT_QUEUE: flatbuffers::VOffsetT = 8;
   pub const VT_OFFSET: flatbuffers::VOffsetT = 10;
+  pub const VT_MEMBER: flatbuffers::VOffsetT = 12;
+  pub const VT_GENERATION: flatbuffers::VOffsetT = 14;
 
   #[inline]
   pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
@@ -2222,7 +2351,9 @@ impl<'a> CommitOffset<'a> {
     args: &'args CommitOffsetArgs<'args>
   ) -> flatbuffers::WIPOffset<CommitOffset<'bldr>> {
     let mut builder = CommitOffsetBuilder::new(_fbb);
+    builder.add_generation(args.generation);
     builder.add_offset(args.offset);
+    if let Some(x) = args.member { builder.add_member(x); }
     builder.add_queue(args.queue);
     builder.add_topic_id(args.topic_id);
     if let Some(x) = args.group { builder.add_group(x); }
@@ -2258,6 +2389,20 @@ impl<'a> CommitOffset<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u64>(CommitOffset::VT_OFFSET, Some(0)).unwrap()}
   }
+  #[inline]
+  pub fn member(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(CommitOffset::VT_MEMBER, None)}
+  }
+  #[inline]
+  pub fn generation(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(CommitOffset::VT_GENERATION, Some(0)).unwrap()}
+  }
 }
 
 impl flatbuffers::Verifiable for CommitOffset<'_> {
@@ -2271,6 +2416,8 @@ impl flatbuffers::Verifiable for CommitOffset<'_> {
      .visit_field::<u32>("topic_id", Self::VT_TOPIC_ID, false)?
      .visit_field::<u32>("queue", Self::VT_QUEUE, false)?
      .visit_field::<u64>("offset", Self::VT_OFFSET, false)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("member", Self::VT_MEMBER, false)?
+     .visit_field::<u64>("generation", Self::VT_GENERATION, false)?
      .finish();
     Ok(())
   }
@@ -2280,6 +2427,8 @@ pub struct CommitOffsetArgs<'a> {
     pub topic_id: u32,
     pub queue: u32,
     pub offset: u64,
+    pub member: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub generation: u64,
 }
 impl<'a> Default for CommitOffsetArgs<'a> {
   #[inline]
@@ -2289,6 +2438,8 @@ impl<'a> Default for CommitOffsetArgs<'a> {
       topic_id: 0,
       queue: 0,
       offset: 0,
+      member: None,
+      generation: 0,
     }
   }
 }
@@ -2315,6 +2466,14 @@ impl<'a: 'b, 'b> CommitOffsetBuilder<'a, 'b> {
     self.fbb_.push_slot::<u64>(CommitOffset::VT_OFFSET, offset, 0);
   }
   #[inline]
+  pub fn add_member(&mut self, member: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(CommitOffset::VT_MEMBER, member);
+  }
+  #[inline]
+  pub fn add_generation(&mut self, generation: u64) {
+    self.fbb_.push_slot::<u64>(CommitOffset::VT_GENERATION, generation, 0);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> CommitOffsetBuilder<'a, 'b> {
     let start = _fbb.start_table();
     CommitOffsetBuilder {
@@ -2337,6 +2496,8 @@ impl core::fmt::Debug for CommitOffset<'_> {
       ds.field("topic_id", &self.topic_id());
       ds.field("queue", &self.queue());
       ds.field("offset", &self.offset());
+      ds.field("member", &self.member());
+      ds.field("generation", &self.generation());
       ds.finish()
   }
 }
@@ -4126,6 +4287,7 @@ impl<'a> TopicInfo<'a> {
   pub const VT_RETENTION_MS: flatbuffers::VOffsetT = 10;
   pub const VT_LEVEL: flatbuffers::VOffsetT = 12;
   pub const VT_QUEUES: flatbuffers::VOffsetT = 14;
+  pub const VT_RETENTION: flatbuffers::VOffsetT = 16;
 
   #[inline]
   pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
@@ -4142,6 +4304,7 @@ impl<'a> TopicInfo<'a> {
     builder.add_queue_count(args.queue_count);
     builder.add_topic_id(args.topic_id);
     if let Some(x) = args.topic { builder.add_topic(x); }
+    builder.add_retention(args.retention);
     builder.add_level(args.level);
     builder.finish()
   }
@@ -4189,6 +4352,13 @@ impl<'a> TopicInfo<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'a, QueueRange>>>(TopicInfo::VT_QUEUES, None)}
   }
+  #[inline]
+  pub fn retention(&self) -> Retention {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<Retention>(TopicInfo::VT_RETENTION, Some(Retention::Age)).unwrap()}
+  }
 }
 
 impl flatbuffers::Verifiable for TopicInfo<'_> {
@@ -4204,6 +4374,7 @@ impl flatbuffers::Verifiable for TopicInfo<'_> {
      .visit_field::<u64>("retention_ms", Self::VT_RETENTION_MS, false)?
      .visit_field::<Level>("level", Self::VT_LEVEL, false)?
      .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, QueueRange>>>("queues", Self::VT_QUEUES, false)?
+     .visit_field::<Retention>("retention", Self::VT_RETENTION, false)?
      .finish();
     Ok(())
   }
@@ -4215,6 +4386,7 @@ pub struct TopicInfoArgs<'a> {
     pub retention_ms: u64,
     pub level: Level,
     pub queues: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, QueueRange>>>,
+    pub retention: Retention,
 }
 impl<'a> Default for TopicInfoArgs<'a> {
   #[inline]
@@ -4226,6 +4398,7 @@ impl<'a> Default for TopicInfoArgs<'a> {
       retention_ms: 0,
       level: Level::Default,
       queues: None,
+      retention: Retention::Age,
     }
   }
 }
@@ -4260,6 +4433,10 @@ impl<'a: 'b, 'b> TopicInfoBuilder<'a, 'b> {
     self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(TopicInfo::VT_QUEUES, queues);
   }
   #[inline]
+  pub fn add_retention(&mut self, retention: Retention) {
+    self.fbb_.push_slot::<Retention>(TopicInfo::VT_RETENTION, retention, Retention::Age);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> TopicInfoBuilder<'a, 'b> {
     let start = _fbb.start_table();
     TopicInfoBuilder {
@@ -4284,6 +4461,7 @@ impl core::fmt::Debug for TopicInfo<'_> {
       ds.field("retention_ms", &self.retention_ms());
       ds.field("level", &self.level());
       ds.field("queues", &self.queues());
+      ds.field("retention", &self.retention());
       ds.finish()
   }
 }

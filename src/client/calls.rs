@@ -1,0 +1,270 @@
+//! The requests of a consumer other than fetches: joining its group, finding its places, committing. No I/O.
+
+use std::time::Instant;
+
+use crate::api::{Assignment, CommitOffset, Failure, OffsetPlace, Reply, Request, Status};
+use crate::types::{QueueKey, QueueNumber, QueueOffset, TopicName};
+
+use super::error::ClientError;
+use super::membership::Membership;
+use super::options::{OutOfRange, Start, Until};
+use super::reading::Reader;
+
+/// Requests, each with the queue to whose shard it goes; without one it goes to any. The driver gives the answers, in the
+/// order of the requests, to [`Reader::called`].
+pub(super) struct Call {
+    purpose: Purpose,
+    pub(super) requests: Vec<(Option<QueueNumber>, Request)>,
+}
+
+enum Purpose {
+    Join,
+    /// The numbers of the group's topics.
+    Topics(Vec<TopicName>),
+    Place(Vec<QueueKey>),
+    Move(QueueKey),
+    Commit(Vec<(QueueKey, QueueOffset)>),
+}
+
+/// An answer to each request of a call.
+type Answers = Vec<Result<Reply, Failure>>;
+
+impl Call {
+    pub(super) fn next(reader: &Reader, now: Instant) -> Option<Self> {
+        if reader.topics_are_stale {
+            return reader.membership.as_ref().map(Self::topics);
+        }
+        if reader.is_join_due(now) {
+            return reader.membership.as_ref().map(Self::join);
+        }
+        if !reader.unplaced.is_empty() {
+            return Some(Self::place(reader));
+        }
+        let key = *reader.misplaced.last()?;
+        let place = match reader.options.out_of_range {
+            OutOfRange::Last => OffsetPlace::Last,
+            OutOfRange::First | OutOfRange::Fail => OffsetPlace::First,
+        };
+        let requests = vec![(Some(key.queue), Request::FindOffset { key, place })];
+        Some(Self { purpose: Purpose::Move(key), requests })
+    }
+
+    fn topics(membership: &Membership) -> Self {
+        let topics = membership.topics().to_vec();
+        let requests = topics.iter().map(|topic| (None, Request::Route(Some(topic.clone())))).collect();
+        Self { purpose: Purpose::Topics(topics), requests }
+    }
+
+    fn join(membership: &Membership) -> Self {
+        let request = Request::JoinGroup(membership.request());
+        Self { purpose: Purpose::Join, requests: vec![(None, request)] }
+    }
+
+    /// Where to start, and where to stop, in queues that are new.
+    fn place(reader: &Reader) -> Self {
+        let keys = reader.unplaced.clone();
+        let start = match reader.options.start {
+            Start::Offset(_) => None,
+            Start::First => Some(OffsetPlace::First),
+            Start::Last => Some(OffsetPlace::Last),
+            Start::Time(time) => Some(OffsetPlace::Time(time)),
+        };
+        let stop = (reader.options.until == Until::End).then_some(OffsetPlace::Last);
+        let mut requests = Vec::new();
+        for &key in &keys {
+            let committed = reader.group.iter().map(|group| {
+                let group = group.clone();
+                Request::CommittedOffset { group, key }
+            });
+            let found = [start, stop].into_iter().flatten().map(|place| Request::FindOffset { key, place });
+            requests.extend(committed.chain(found).map(|request| (Some(key.queue), request)));
+        }
+        Self { purpose: Purpose::Place(keys), requests }
+    }
+}
+
+impl Reader {
+    /// What became of a call. An error is the caller's to hear; what was to be asked is asked again.
+    pub(super) fn called(
+        &mut self,
+        call: Call,
+        outcome: Result<Answers, ClientError>,
+        now: Instant,
+    ) -> Result<(), ClientError> {
+        if matches!(call.purpose, Purpose::Join)
+            && let Some(membership) = &mut self.membership
+        {
+            // The next attempt, if this one comes to nothing.
+            membership.failed(now);
+        }
+        let answers = outcome?;
+        match call.purpose {
+            Purpose::Join => self.joined(answers, now),
+            Purpose::Topics(topics) => {
+                self.topics_found(topics, answers);
+                Ok(())
+            }
+            Purpose::Place(keys) => self.placed(keys, answers),
+            Purpose::Move(key) => {
+                self.misplaced.retain(|&other| other != key);
+                let found = Answer(answers.into_iter()).offset();
+                let to = found.inspect_err(|_| self.fetcher.not_asked(key))?;
+                self.moved(key, to);
+                Ok(())
+            }
+            Purpose::Commit(places) => self.commits_answered(places, answers, now),
+        }
+    }
+
+    fn joined(&mut self, answers: Answers, now: Instant) -> Result<(), ClientError> {
+        match Answer(answers.into_iter()).next() {
+            Ok(Reply::Assignment(assignment)) => self.assigned(&assignment, now),
+            Ok(other) => return Err(unexpected(&other)),
+            Err(failure) if failure.status.ends_session() => self.expire(now),
+            Err(failure) => return Err(failure.into()),
+        }
+        Ok(())
+    }
+
+    /// A topic that was deleted and made again has another number, which is asked for before the assignment is.
+    fn assigned(&mut self, assignment: &Assignment, now: Instant) {
+        let is_known = |key: &QueueKey| self.topics.contains_key(&key.topic);
+        if !assignment.queues.iter().all(is_known) && !self.topics_were_asked {
+            self.topics_are_stale = true;
+            return;
+        }
+        self.topics_were_asked = false;
+        if let Some(membership) = &mut self.membership {
+            let change = membership.assigned(assignment, now);
+            self.rebalance(change);
+        }
+    }
+
+    fn topics_found(&mut self, topics: Vec<TopicName>, answers: Answers) {
+        for (topic, answer) in topics.into_iter().zip(answers) {
+            // One that is gone has no queues in the next assignment.
+            if let Ok(Reply::Route(route)) = answer
+                && let Some(info) = route.topic
+            {
+                self.topics.insert(info.id, topic);
+            }
+        }
+        (self.topics_are_stale, self.topics_were_asked) = (false, true);
+        if let Some(membership) = &mut self.membership {
+            membership.ask_again();
+        }
+    }
+
+    fn placed(&mut self, keys: Vec<QueueKey>, answers: Answers) -> Result<(), ClientError> {
+        let mut answers = Answer(answers.into_iter());
+        let mut places = Vec::with_capacity(keys.len());
+        for key in keys {
+            let committed = match &self.group {
+                Some(_) => answers.committed()?,
+                None => None,
+            };
+            let start = match self.options.start {
+                Start::Offset(offset) => offset,
+                Start::First | Start::Last | Start::Time(_) => answers.offset()?,
+            };
+            let stop_at = match self.options.until {
+                Until::Forever => None,
+                Until::End => Some(answers.offset()?),
+            };
+            places.push((key, committed, committed.unwrap_or(start), stop_at));
+        }
+        self.unplaced.clear();
+        for (key, committed, from, stop_at) in places {
+            let Some(topic) = self.topics.get(&key.topic) else { continue };
+            if let Some(offset) = committed {
+                self.committed.insert(key, offset);
+            }
+            self.fetcher.add(key, topic.clone(), from, stop_at);
+        }
+        Ok(())
+    }
+
+    /// What is to be stored for the group; `None` when that is stored already.
+    pub(super) fn commit(&self) -> Result<Option<Call>, Failure> {
+        let Some(group) = &self.group else {
+            return Err(Failure::invalid("this consumer has no group to commit for"));
+        };
+        let delivered = |key| self.fetcher.delivered(key).map(|offset| (key, offset));
+        let mut places: Vec<_> = self.fetcher.keys().into_iter().filter_map(delivered).collect();
+        places.retain(|(key, offset)| self.committed.get(key) != Some(offset));
+        let request = |&(key, offset): &(QueueKey, QueueOffset)| {
+            let member = self.membership.as_ref().map(Membership::acting);
+            let commit = CommitOffset { group: group.clone(), key, offset, member };
+            (Some(key.queue), Request::CommitOffset(commit))
+        };
+        let requests: Vec<_> = places.iter().map(request).collect();
+        Ok((!requests.is_empty()).then_some(Call { purpose: Purpose::Commit(places), requests }))
+    }
+
+    fn commits_answered(
+        &mut self,
+        places: Vec<(QueueKey, QueueOffset)>,
+        answers: Answers,
+        now: Instant,
+    ) -> Result<(), ClientError> {
+        let mut first_failure = None;
+        for ((key, offset), answer) in places.into_iter().zip(answers) {
+            match answer {
+                Ok(_) => {
+                    self.committed.insert(key, offset);
+                }
+                Err(failure) => first_failure = first_failure.or(Some(failure)),
+            }
+        }
+        let Some(failure) = first_failure else { return Ok(()) };
+        if failure.status.ends_session() {
+            self.expire(now);
+        }
+        Err(failure.into())
+    }
+
+    /// The request that ends this member's session at once.
+    pub(super) fn leave(&self) -> Option<Request> {
+        let membership = self.membership.as_ref()?;
+        let (group, member) = (membership.group().clone(), membership.member().to_owned());
+        Some(Request::LeaveGroup { group, member })
+    }
+}
+
+/// What became of leaving: a session that has ended is none to be ended.
+pub(super) fn left(outcome: Result<Reply, ClientError>) -> Result<(), ClientError> {
+    match outcome {
+        Ok(_) => Ok(()),
+        Err(ClientError::Refused(failure)) if failure.status == Status::MemberUnknown => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads answers one after the other.
+struct Answer(std::vec::IntoIter<Result<Reply, Failure>>);
+
+impl Answer {
+    fn next(&mut self) -> Result<Reply, Failure> {
+        self.0.next().expect("a driver gives an answer to every request")
+    }
+
+    fn offset(&mut self) -> Result<QueueOffset, ClientError> {
+        match self.next()? {
+            Reply::OffsetFound(offset) => Ok(offset),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn committed(&mut self) -> Result<Option<QueueOffset>, ClientError> {
+        match self.next() {
+            Ok(Reply::Offset(offset)) => Ok(offset),
+            Err(failure) if failure.status == Status::GroupNotExist => Ok(None),
+            Err(failure) => Err(failure.into()),
+            Ok(other) => Err(unexpected(&other)),
+        }
+    }
+}
+
+fn unexpected(reply: &Reply) -> ClientError {
+    Failure::new(Status::Internal, format!("the broker gave an answer of another kind: {reply:?}")).into()
+}
