@@ -32,6 +32,7 @@ mod scanner;
 mod segment;
 mod supply;
 mod tail_cache;
+mod walk;
 mod watermark;
 
 pub use commit_log::{CommitLog, LogOptions, Placed, Placement};

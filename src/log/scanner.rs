@@ -400,7 +400,7 @@ fn starts_group<D: Disk>(segment: &Segment<D>, header: &BatchHeader) -> bool {
 }
 
 /// Valid headers that start in `from..to` of `bytes`; `base` is the log position of the first byte.
-fn headers_in(
+pub(super) fn headers_in(
     bytes: &[u8],
     base: LogPosition,
     from: usize,
