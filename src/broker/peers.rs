@@ -3,11 +3,12 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use super::find::FindHere;
 use super::leases::Prospect;
 use super::tables::Topic;
 use crate::api::{
-    Failure, GroupSettings, LeaseInfo, QueueInfo, ReceiptOutcome, Receive, ReceivedMessage, Reply, Request,
-    ShardAddress, ShardInfo,
+    Failure, Found, GroupSettings, LeaseInfo, QueueInfo, ReceiptOutcome, Receive, ReceivedMessage, Reply,
+    Request, ShardAddress, ShardInfo,
 };
 use crate::types::{GroupName, QueueKey, QueueOffset, Receipt, ShardId, TopicId};
 
@@ -45,6 +46,7 @@ pub enum PeerRequest {
     ShardInfo {
         count_syscalls: bool,
     },
+    FindHere(FindHere),
 }
 
 /// The answer to a [`PeerRequest`] of the same kind.
@@ -60,6 +62,7 @@ pub enum PeerReply {
     Acknowledged(Vec<ReceiptOutcome>),
     GroupLeases(Vec<LeaseInfo>),
     ShardInfo(Box<ShardInfo>),
+    Found(Found),
 }
 
 /// A group's place in one queue, with the queue's bounds.
