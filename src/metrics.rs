@@ -111,6 +111,8 @@ counters! {
     disk_bytes_read,
     damaged_batches,
     snapshots,
+    /// Files of the key index that were found damaged, and are made again.
+    key_runs_damaged,
     requests,
     requests_forwarded,
     connections,

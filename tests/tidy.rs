@@ -17,7 +17,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("clock", &[]),
     // `testing`: the faulty disk draws from its random numbers and writes to its trace.
     ("disk", &["clock", "testing"]),
-    ("index", &["disk", "wire"]),
+    ("index", &["clock", "disk", "wire"]),
     ("limits", &[]),
     // `api`: a damaged place is reported as readers get it.
     ("log", &["api", "clock", "disk", "wire"]),

@@ -25,6 +25,15 @@ pub enum FindMessages {
     },
 }
 
+/// The answer to a look-up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    pub messages: Vec<FoundMessage>,
+    /// Whether everything that is stored was looked through. Not so while the key index is being built again, or when
+    /// too many messages had the key, or did not fit one answer.
+    pub complete: bool,
+}
+
 /// A message that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundMessage {

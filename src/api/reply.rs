@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::find::FoundMessage;
+use super::find::Found;
 use super::hold::{HalfMessage, Held};
 use super::receive::{GroupSettings, ReceiptOutcome, ReceivedMessage};
 use crate::types::{
@@ -31,7 +31,7 @@ pub enum Reply {
     GroupSettings(GroupSettings),
     Held(Held),
     Halves(Vec<HalfMessage>),
-    Found(Vec<FoundMessage>),
+    Found(Found),
     Node(NodeInfo),
     Done,
 }

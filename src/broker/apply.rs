@@ -49,6 +49,7 @@ impl<D: Disk> Broker<D> {
                 (Kind::State, None) => unreachable!("a placed state batch keeps its payload"),
             }
         }
+        self.keys.note(batches);
         self.note_published();
     }
 

@@ -413,6 +413,7 @@ impl<D: Disk> Broker<D> {
             PeerRequest::ShardInfo { count_syscalls } => {
                 Ok(PeerReply::ShardInfo(Box::new(self.shard_info(count_syscalls))))
             }
+            PeerRequest::FindHere(find) => self.find_here(find).await.map(PeerReply::Found),
         }
     }
 
@@ -481,6 +482,7 @@ impl<D: Disk> Broker<D> {
         counters.push(("segment_bytes".to_owned(), segment_bytes));
         counters.push(("log_end".to_owned(), self.log.watermarks().durable_end().0));
         counters.push(("index_bytes".to_owned(), self.index.memory_bytes() as u64));
+        counters.extend(self.keys.counters());
         if let Some(host) = &*self.host.borrow() {
             counters.extend(host(count_syscalls));
         }

@@ -10,8 +10,10 @@ mod apply;
 mod client_requests;
 mod control;
 mod fetch;
+mod find;
 mod groups;
 mod housekeeping;
+mod key_indexing;
 mod leases;
 mod open;
 mod options;
@@ -24,6 +26,7 @@ mod state_record;
 mod tables;
 
 pub use fetch::{FetchStep, TailFetched};
+pub use find::FindHere;
 pub use groups::Groups;
 pub use leases::{LeaseChange, Leases, Prospect, QueueLeases, Run, dead_letter_topic};
 pub use open::StartError;

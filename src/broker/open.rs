@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use super::apply::entry_of_header;
 use super::groups::Groups;
+use super::key_indexing::KeyIndexing;
 use super::leases::Leases;
 use super::options::BrokerOptions;
 use super::shard_broker::{Broker, OpenedBroker, TopicTurn};
@@ -158,6 +159,7 @@ impl<D: Disk> Broker<D> {
             disk,
             clock,
             metrics,
+            keys: KeyIndexing::new(log.watermarks().durable_end()),
             log,
             index,
             tables: RefCell::new(tables),

@@ -3,12 +3,13 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use super::find::FindHere;
 use super::groups::HolderCheck;
 use super::leases::Prospect;
 use super::tables::Topic;
 use crate::api::{
-    Failure, GroupSettings, LeaseInfo, QueueInfo, ReceiptOutcome, Receive, ReceivedMessage, Reply, Request,
-    ShardAddress, ShardInfo,
+    Failure, Found, GroupSettings, LeaseInfo, QueueInfo, ReceiptOutcome, Receive, ReceivedMessage, Reply,
+    Request, ShardAddress, ShardInfo,
 };
 use crate::types::{GroupName, QueueKey, QueueOffset, Receipt, ShardId, TopicId};
 
@@ -48,6 +49,7 @@ pub enum PeerRequest {
     ShardInfo {
         count_syscalls: bool,
     },
+    FindHere(FindHere),
 }
 
 /// The answer to a [`PeerRequest`] of the same kind.
@@ -63,6 +65,7 @@ pub enum PeerReply {
     Acknowledged(Vec<ReceiptOutcome>),
     GroupLeases(Vec<LeaseInfo>),
     ShardInfo(Box<ShardInfo>),
+    Found(Found),
 }
 
 /// A group's place in one queue, with the queue's bounds.

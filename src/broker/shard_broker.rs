@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use super::groups::Groups;
+use super::key_indexing::KeyIndexing;
 use super::leases::{Leases, Pair};
 use super::options::BrokerOptions;
 use super::peers::Peers;
@@ -29,6 +30,7 @@ pub struct Broker<D: Disk> {
     pub(super) metrics: Rc<ShardMetrics>,
     pub(super) log: CommitLog<D>,
     pub(super) index: Index<D>,
+    pub(super) keys: KeyIndexing<D>,
     pub(super) tables: RefCell<Tables>,
     pub(super) queues: RefCell<HashMap<QueueKey, Rc<Queue>>>,
     /// Changed when a record is placed, see `leases`.
@@ -203,6 +205,7 @@ impl<D: Disk> Broker<D> {
         self.draining.set(true);
         self.stopped.set(true);
         self.published.wake();
+        self.keys.stop();
     }
 
     /// The failure a client sees for a failed log: for batches that were not handed to the disk.

@@ -7,6 +7,7 @@ use crate::cli::completion::CompletionArguments;
 use crate::cli::consume::ConsumeArguments;
 use crate::cli::group::GroupArguments;
 use crate::cli::log::LogArguments;
+use crate::cli::message::MessageArguments;
 use crate::cli::output::OutputFormat;
 use crate::cli::produce::ProduceArguments;
 use crate::cli::serve::ServeArguments;
@@ -33,6 +34,8 @@ pub enum Command {
     Topic(TopicArguments),
     /// Send every line of a file or of standard input as a message
     Produce(ProduceArguments),
+    /// Find single messages
+    Message(MessageArguments),
     /// Print messages
     Consume(ConsumeArguments),
     /// List, describe and reset consumer groups
@@ -89,6 +92,8 @@ mod tests {
             "turbopump consume TOPIC --from 2024-05-06T07:08:09Z",
             "turbopump consume TOPIC --from @1700000000000",
             "turbopump consume TOPIC --from -10m -o json",
+            "turbopump message find TOPIC --key K",
+            "turbopump message find TOPIC --id 7F00000100002A9F0000000000000065 --count 1 -o json",
             "turbopump group list",
             "turbopump group describe G",
             "turbopump group reset G TOPIC --to first",
@@ -125,6 +130,9 @@ mod tests {
             ("turbopump produce T F --key-field 0", ErrorKind::ValueValidation),
             ("turbopump produce T F --rate 0", ErrorKind::ValueValidation),
             ("turbopump consume T --from sometime", ErrorKind::ValueValidation),
+            ("turbopump message find T", ErrorKind::MissingRequiredArgument),
+            ("turbopump message find T --key K --id I", ErrorKind::ArgumentConflict),
+            ("turbopump message find T --key K --count 65", ErrorKind::ValueValidation),
             ("turbopump group reset G T", ErrorKind::MissingRequiredArgument),
             ("turbopump bench T", ErrorKind::InvalidSubcommand),
             ("turbopump status -o yaml", ErrorKind::InvalidValue),

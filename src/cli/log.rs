@@ -12,6 +12,8 @@ use crate::cli::error::CommandError;
 use crate::cli::output::{OutputFormat, grouped, print, to_json};
 use crate::disk::glommio::{Access, GlommioDisk};
 use crate::disk::{DiskError, DiskErrorKind};
+use crate::index::keys::KeyIndex;
+use crate::limits::BLOCK_BYTES;
 use crate::log::{Damage, Replay, Report, scan};
 use crate::shard::DataDirectory;
 use crate::types::{LogPosition, ShardId};
@@ -177,6 +179,9 @@ fn run_dump(arguments: &DumpArguments, format: OutputFormat) -> Result<(), Comma
 /// A replay that knows which shard it looks at.
 trait ShardReplay: Replay {
     fn begin(&mut self, shard: ShardId);
+
+    /// Whether files beside the log are to be checked as well.
+    fn checks_everything(&self) -> bool;
 }
 
 /// Scans every shard's log, each with a replay of its own.
@@ -214,7 +219,18 @@ fn scan_shard<R: ShardReplay + 'static>(
         .map_err(|error| CommandError::failed(format!("io_uring does not start: {error}")))?;
     executor.run(async move {
         let disk = attach(&probe).await.map_err(CommandError::failed)?;
-        let report = scan(&disk, &log, shard, &mut replay).await.map_err(CommandError::failed)?;
+        let mut report = scan(&disk, &log, shard, &mut replay).await.map_err(CommandError::failed)?;
+        if replay.checks_everything() {
+            let keys = log.with_file_name("keys");
+            let damage = KeyIndex::verify(&disk, &keys).await.map_err(CommandError::failed)?;
+            report.damage.extend(damage.into_iter().map(|damage| Damage {
+                file: damage.file.display().to_string(),
+                // Not of the log.
+                place: LogPosition::ZERO,
+                position: damage.position,
+                bytes: BLOCK_BYTES as u64,
+            }));
+        }
         Ok((replay, report))
     })
 }
@@ -237,6 +253,10 @@ struct Counting {
 
 impl ShardReplay for Counting {
     fn begin(&mut self, _: ShardId) {}
+
+    fn checks_everything(&self) -> bool {
+        true
+    }
 }
 
 impl Replay for Counting {
@@ -274,6 +294,10 @@ struct Dumping {
 impl ShardReplay for Dumping {
     fn begin(&mut self, shard: ShardId) {
         self.shard = shard.0;
+    }
+
+    fn checks_everything(&self) -> bool {
+        false
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use serde_json::to_writer;
+use serde_json::{Map, Value, to_writer};
 
 use crate::client::ReceivedMessage;
 use crate::types::QueueNumber;
@@ -94,6 +94,19 @@ fn parse_properties(text: &str) -> Option<Vec<(&str, &str)>> {
     text.split('\x02').map(|pair| pair.split_once('\x01')).collect()
 }
 
+/// Adds a member: text, or one of its own name in base64.
+pub fn insert_bytes(object: &mut Map<String, Value>, name: &str, bytes: &[u8]) {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => _ = object.insert(name.to_owned(), text.into()),
+        Err(_) => {
+            let mut text = Vec::new();
+            write_base64(&mut text, bytes).expect("writing into memory");
+            let text = String::from_utf8(text).expect("base64 is ASCII");
+            object.insert(format!("{name}_base64"), text.into());
+        }
+    }
+}
+
 /// RFC 4648 with padding.
 fn write_base64(output: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
     for chunk in bytes.chunks(3) {
@@ -111,7 +124,7 @@ fn write_base64(output: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     fn object(parts: &Parts<'_>) -> Value {
         let mut line = Vec::new();

@@ -16,6 +16,7 @@ mod fields;
 mod group;
 mod lines;
 mod log;
+mod message;
 mod message_json;
 mod output;
 mod place;

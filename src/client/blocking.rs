@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 
 use crate::api::{
-    CommitOffset, Failure, GroupInfo, NodeInfo, OffsetPlace, Reply, Request, ResetGroup, ShardAddress,
-    Status, TopicChange, TopicInfo,
+    CommitOffset, Failure, FindMessages, Found, GroupInfo, NodeInfo, OffsetPlace, Reply, Request, ResetGroup,
+    ShardAddress, Status, TopicChange, TopicInfo,
 };
 use crate::types::{GroupName, QueueKey, QueueNumber, QueueOffset, TopicName};
 
@@ -164,6 +164,14 @@ impl Client {
     pub fn find_offset(&mut self, key: QueueKey, place: OffsetPlace) -> Result<QueueOffset, ClientError> {
         match self.call_owner(key.queue, &Request::FindOffset { key, place })? {
             Reply::OffsetFound(offset) => Ok(offset),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    /// Stored messages by what they carry, or by their place.
+    pub fn find_messages(&mut self, find: FindMessages) -> Result<Found, ClientError> {
+        match self.call(&Request::FindMessages(find))? {
+            Reply::Found(found) => Ok(found),
             other => Err(self.unexpected(&other)),
         }
     }

@@ -35,6 +35,7 @@ mod cache;
 mod consume;
 mod entry;
 mod error;
+pub mod keys;
 mod lookup;
 mod sealed;
 mod segment;

@@ -67,6 +67,8 @@ pub struct Placed {
     pub position: LogPosition,
     pub batch_bytes: u32,
     pub tag_summary: u32,
+    /// Some record has a key or properties.
+    pub keyed: bool,
     pub store_time: Timestamp,
     /// The payload of a state batch.
     pub state: Option<Rc<[u8]>>,
@@ -381,6 +383,7 @@ impl<D: Disk> Inner<D> {
             position,
             batch_bytes: batch.batch_bytes() as u32,
             tag_summary: batch.tag_summary(),
+            keyed: batch.keyed(),
             store_time,
             state: (batch.kind() == Kind::State).then(|| batch.payload().into()),
         });

@@ -34,6 +34,7 @@ mod supply;
 mod tail_cache;
 #[cfg(test)]
 mod tests;
+mod walk;
 mod watermark;
 
 pub use commit_log::{CommitLog, LogOptions, Placed, Placement};

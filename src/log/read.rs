@@ -36,14 +36,14 @@ pub struct ReadOutcome {
 }
 
 /// Blocks read from one segment, in file order, each piece `READ_BYTES` long but the last.
-struct Blocks<B> {
+pub(super) struct Blocks<B> {
     start: u64,
     pieces: Vec<B>,
 }
 
 impl<B: std::ops::Deref<Target = [u8]>> Blocks<B> {
     /// Appends the bytes from `position` of the file on to `output`.
-    fn copy(&self, position: u64, bytes: usize, output: &mut Vec<u8>) {
+    pub fn copy(&self, position: u64, bytes: usize, output: &mut Vec<u8>) {
         let mut from = (position - self.start) as usize;
         let mut left = bytes;
         while left > 0 {
@@ -119,7 +119,7 @@ impl<D: Disk> CommitLog<D> {
         Some(DamagedBytes { file, position: position.since(segment.base) })
     }
 
-    fn segment_holding(&self, position: LogPosition) -> Option<Rc<Segment<D>>> {
+    pub(super) fn segment_holding(&self, position: LogPosition) -> Option<Rc<Segment<D>>> {
         let segments = self.inner.segments.borrow();
         let (_, segment) = segments.range(..=position).next_back()?;
         segment.contains(position).then(|| segment.clone())
@@ -180,7 +180,7 @@ fn run_length<D: Disk>(segment: &Segment<D>, wants: &[Want]) -> usize {
 }
 
 /// Reads `start..end` of a segment's file, a few pieces at a time in flight.
-async fn read_blocks<D: Disk>(
+pub(super) async fn read_blocks<D: Disk>(
     segment: &Segment<D>,
     start: u64,
     end: u64,

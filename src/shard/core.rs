@@ -31,6 +31,7 @@ const STOP_GRACE: Duration = Duration::from_secs(3);
 /// Reading a backlog gets this many shares against 1,000 of everything else.
 const CATCH_UP_SHARES: usize = 200;
 const HOUSEKEEPING_SHARES: usize = 100;
+const KEY_INDEX_SHARES: usize = 50;
 
 /// A shard to be run.
 pub(super) struct ShardPlan {
@@ -122,7 +123,12 @@ async fn run_core(plan: CorePlan) {
         Latency::NotImportant,
         "housekeeping",
     );
-    let queues = Queues { catch_up, housekeeping };
+    let key_index = glommio::executor().create_task_queue(
+        Shares::Static(KEY_INDEX_SHARES),
+        Latency::NotImportant,
+        "key-index",
+    );
+    let queues = Queues { catch_up, housekeeping, key_index };
     let (mut node_listener, mut http_listener) = (plan.node_listener, plan.http_listener);
     let mut tasks = Vec::new();
     for (index, shard) in plan.shards.into_iter().enumerate() {
@@ -152,6 +158,7 @@ async fn run_core(plan: CorePlan) {
 struct Queues {
     catch_up: TaskQueueHandle,
     housekeeping: TaskQueueHandle,
+    key_index: TaskQueueHandle,
 }
 
 /// A shard's place on its core.
@@ -216,6 +223,10 @@ async fn run_shard(plan: ShardPlan, seat: Seat) {
         let broker = broker.clone();
         in_queue(async move { broker.run_dead_letters().await }, seat.queues.housekeeping)
     };
+    let indexing_keys = {
+        let broker = broker.clone();
+        in_queue(async move { broker.run_key_indexing().await }, seat.queues.key_index)
+    };
     glommio::spawn_local(heartbeat(clock, metrics)).detach();
     let _ = seat.events.send(CoreEvent::Ready { shard, report, rebuilt, took });
     let connections = Connections::new(broker.clone(), seat.queues.catch_up, http);
@@ -230,6 +241,7 @@ async fn run_shard(plan: ShardPlan, seat: Seat) {
     keeping.await;
     committing.await;
     supplying.await;
+    indexing_keys.await;
     if !broker.log().watermarks().has_failed() {
         // Without it the next start replays a little more; nothing is lost.
         let _ = broker.take_snapshot().await;

@@ -6,7 +6,8 @@
 //!  0  u32  magic *            0x5042_5054, "TPBP"
 //!  4  u8   version *          1
 //!  5  u8   kind *             0 messages; others are the broker's own records, see `Kind`
-//!  6  u16  flags              bit 0: the next batch belongs to this one, see below; a reader refuses other bits
+//!  6  u16  flags              bit 0: the next batch belongs to this one, see below; bit 1: some record has a key or
+//!                             properties; a reader refuses other bits
 //!  8  u32  batch_bytes *      header and records
 //! 12  u32  header_crc         crc32c of bytes 0..12 and 16..88; in the log mixed with the log's secret
 //! 16  u64  position           of this batch in its log
@@ -58,6 +59,8 @@ pub const BATCH_MAGIC: [u8; 4] = MAGIC_VALUE.to_le_bytes();
 
 /// This batch counts only together with the next one.
 const FLAG_CONTINUES: u16 = 1;
+/// Some record has a key or properties, so that the key index has to look into the batch.
+const FLAG_KEYED: u16 = 2;
 
 const MAGIC: usize = 0;
 const VERSION: usize = 4;
@@ -129,6 +132,8 @@ pub struct BatchHeader {
     pub kind: Kind,
     /// The batch counts only together with the next one.
     pub continues: bool,
+    /// Some record has a key or properties.
+    pub keyed: bool,
     pub batch_bytes: u32,
     pub position: LogPosition,
     pub previous_end: LogPosition,
@@ -167,6 +172,7 @@ pub struct CheckedBatch<'a> {
     bytes: &'a [u8],
     kind: Kind,
     tag_summary: u32,
+    keyed: bool,
 }
 
 /// Puts records together to a batch as it goes to the broker.
@@ -219,7 +225,7 @@ fn check_preamble(bytes: &[u8]) -> Result<(Kind, u16, usize), BatchError> {
     }
     let kind = Kind::from_code(bytes[KIND])?;
     let flags = get_u16(bytes, FLAGS);
-    if flags & !FLAG_CONTINUES != 0 {
+    if flags & !(FLAG_CONTINUES | FLAG_KEYED) != 0 {
         return Err(BatchError::Flags(flags));
     }
     let batch_bytes = get_u32(bytes, BATCH_BYTES) as usize;
@@ -287,6 +293,7 @@ impl BatchHeader {
         Ok(Self {
             kind,
             continues: flags & FLAG_CONTINUES != 0,
+            keyed: flags & FLAG_KEYED != 0,
             batch_bytes: batch_bytes as u32,
             position: LogPosition(get_u64(bytes, POSITION)),
             previous_end: LogPosition(get_u64(bytes, PREVIOUS_END)),
@@ -353,18 +360,20 @@ impl<'a> CheckedBatch<'a> {
         }
         let mut rest = &bytes[BATCH_HEADER_BYTES..];
         let mut tag_summary = 0;
+        let mut keyed = false;
         for _ in 0..record_count {
             let (record, behind) = RecordView::cut(rest)?;
             let hash = record.tag_hash();
             if hash != 0 {
                 tag_summary |= tag_summary_bit(hash);
             }
+            keyed |= record.is_keyed();
             rest = behind;
         }
         if !rest.is_empty() {
             return Err(BatchError::TrailingBytes);
         }
-        Ok(Self { bytes, kind, tag_summary })
+        Ok(Self { bytes, kind, tag_summary, keyed })
     }
 
     pub fn kind(&self) -> Kind {
@@ -399,12 +408,19 @@ impl<'a> CheckedBatch<'a> {
         self.tag_summary
     }
 
+    /// Whether some record has a key or properties.
+    pub fn keyed(&self) -> bool {
+        self.keyed
+    }
+
     /// The header as it is handed out; [`LogSecret::mix`] makes the stored one of it. The records follow it unchanged.
     pub fn placed_header(&self, placing: &Placing) -> [u8; BATCH_HEADER_BYTES] {
         let mut header: [u8; BATCH_HEADER_BYTES] =
             self.bytes[..BATCH_HEADER_BYTES].try_into().expect("a checked batch has a header");
         header[KIND] = self.kind.code();
-        put_u16(&mut header, FLAGS, if placing.continues { FLAG_CONTINUES } else { 0 });
+        let continues = if placing.continues { FLAG_CONTINUES } else { 0 };
+        let keyed = if self.keyed { FLAG_KEYED } else { 0 };
+        put_u16(&mut header, FLAGS, continues | keyed);
         put_u64(&mut header, POSITION, placing.position.0);
         put_u64(&mut header, PREVIOUS_END, placing.previous_end.0);
         put_u64(&mut header, FLUSHED_END, placing.flushed_end.0);
@@ -491,7 +507,7 @@ pub fn state_batch(payload: &[u8], now: Timestamp) -> Vec<u8> {
 pub fn own_batch(bytes: &[u8]) -> CheckedBatch<'_> {
     let (kind, _, batch_bytes) = check_preamble(bytes).expect("made by state_batch");
     assert_eq!(batch_bytes, bytes.len(), "made by state_batch");
-    CheckedBatch { bytes, kind, tag_summary: 0 }
+    CheckedBatch { bytes, kind, tag_summary: 0, keyed: false }
 }
 
 /// The view under which a stored batch of messages, whose checksum was checked, is placed once more as `kind`.
@@ -500,7 +516,7 @@ pub fn placed_again(bytes: &[u8], kind: Kind) -> Result<CheckedBatch<'_>, BatchE
     if header.batch_bytes as usize != bytes.len() {
         return Err(BatchError::Length(bytes.len()));
     }
-    Ok(CheckedBatch { bytes, kind, tag_summary: header.tag_summary })
+    Ok(CheckedBatch { bytes, kind, tag_summary: header.tag_summary, keyed: header.keyed })
 }
 
 /// Fills in the client's part of the header, and the marked fields of the broker's.
@@ -570,10 +586,25 @@ mod tests {
         assert_eq!(CheckedBatch::check(&bytes).err(), Some(BatchError::Kind(2)));
         let again = placed_again(&bytes, Kind::Messages).expect("a stored batch");
         let decoded = BatchHeader::decode(&again.placed_header(&placing())).expect("just written");
-        assert_eq!((decoded.kind, decoded.continues), (Kind::Messages, false));
+        assert_eq!((decoded.kind, decoded.continues, decoded.keyed), (Kind::Messages, false, true));
         bytes = sample();
         bytes[FLAGS] = 1;
         assert_eq!(CheckedBatch::check(&bytes).err(), Some(BatchError::Flags(1)));
+    }
+
+    #[test]
+    fn a_batch_without_keys_and_properties_is_told_apart() {
+        let keyed = |record: Record<'_>| {
+            let mut builder = BatchBuilder::new(Timestamp(1));
+            builder.push(&Record { tag: b"tag", body: b"body", attributes: 9, ..Record::default() });
+            builder.push(&record);
+            let bytes = builder.finish();
+            let header = CheckedBatch::check(&bytes).expect("fresh").placed_header(&placing());
+            BatchHeader::decode(&header).expect("just written").keyed
+        };
+        assert!(!keyed(Record { tag: b"t", attributes: u16::MAX, ..Record::default() }));
+        assert!(keyed(Record { key: b"k", ..Record::default() }));
+        assert!(keyed(Record { properties: b"p", ..Record::default() }));
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod damage;
 mod determinism;
 mod disk_faults;
 mod groups;
+mod keys;
 mod leases;
 mod ledger;
 mod model;

@@ -131,6 +131,8 @@ impl Node {
             node.tasks.push(spawner.spawn(async move { keeping.run_housekeeping().await }));
             let sweeping = broker.clone();
             node.tasks.push(spawner.spawn(async move { sweeping.run_dead_letters().await }));
+            let indexing = broker.clone();
+            node.tasks.push(spawner.spawn(async move { indexing.run_key_indexing().await }));
         }
         let synced = node.brokers[0].sync_topics().await;
         assert!(synced.is_ok() || disk.is_crashed(), "topics are not in line: {synced:?}");

@@ -3,18 +3,22 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use bytes::Bytes;
 use flatbuffers::Vector;
 
 use crate::api::{
-    Assignment, DamagedBytes, Failure, Fetched, GroupInfo, GroupQueueInfo, HistogramInfo, MemberInfo,
-    NodeInfo, Produced, QueueInfo, Reply, RouteInfo, ShardAddress, ShardInfo, TopicInfo,
+    Assignment, DamagedBytes, Failure, Fetched, Found, FoundMessage, GroupInfo, GroupQueueInfo,
+    HistogramInfo, MemberInfo, NodeInfo, Produced, QueueInfo, Reply, RouteInfo, ShardAddress, ShardInfo,
+    TopicInfo,
 };
+use crate::limits;
 use crate::types::{
     Level, LogPosition, NameError, QueueKey, QueueNumber, QueueOffset, Retention, ShardId, Timestamp,
     TopicId, TopicName,
 };
 use crate::wire::frame::Frame;
 use crate::wire::generated as schema;
+use crate::wire::record::RecordView;
 
 use super::envelope::{self, MalformedReply};
 use super::status::{failure, known_level, known_retention};
@@ -90,6 +94,9 @@ pub fn decode_reply<'a>(frame: &Frame<'a>) -> Result<DecodedReply<'a>, Malformed
                 .map(|file| DamagedBytes { file: file.to_owned(), position: body.damaged_position() }),
         }));
     }
+    if let Some(body) = reply.body_as_found_messages() {
+        return found(body, frame.payload).map(|found| DecodedReply::Other(Reply::Found(found)));
+    }
     other_reply(&reply).map(DecodedReply::Other)
 }
 
@@ -134,6 +141,34 @@ fn other_reply(reply: &schema::Reply<'_>) -> Result<Reply, MalformedReply> {
             Err(MalformedReply(format!("an answer of kind {kind} is not known to this release")))
         }
     }
+}
+
+/// The records are as long as the envelope says, and must be whole: who prints them relies on it.
+fn found(body: schema::FoundMessages<'_>, payload: &[u8]) -> Result<Found, MalformedReply> {
+    let mut rest = payload;
+    let mut messages = Vec::with_capacity(body.messages().len().min(limits::FIND_MESSAGES_MAX as usize));
+    for message in body.messages() {
+        let (record, behind) = RecordView::cut(rest).map_err(|error| MalformedReply(error.to_string()))?;
+        if record.as_bytes().len() != message.record_bytes() as usize {
+            return Err(MalformedReply("a found message is not as long as it says".to_owned()));
+        }
+        rest = behind;
+        messages.push(FoundMessage {
+            topic: name(message.topic())?,
+            key: QueueKey { topic: TopicId(message.topic_id()), queue: QueueNumber(message.queue()) },
+            offset: QueueOffset(message.offset()),
+            shard: shard_id(message.shard())?,
+            position: LogPosition(message.position()),
+            index: message.index(),
+            record: Bytes::copy_from_slice(record.as_bytes()),
+            born_time: Timestamp(message.born_time_ms()),
+            store_time: Timestamp(message.store_time_ms()),
+        });
+    }
+    if !rest.is_empty() {
+        return Err(MalformedReply("bytes follow the last message that was found".to_owned()));
+    }
+    Ok(Found { messages, complete: body.complete() })
 }
 
 fn topic(body: schema::TopicInfo<'_>) -> Result<TopicInfo, MalformedReply> {

@@ -4,8 +4,8 @@
 use flatbuffers::{FlatBufferBuilder, UnionWIPOffset, WIPOffset};
 
 use crate::api::{
-    Assignment, DamagedBytes, Failure, GroupInfo, NodeInfo, Produced, Reply, RouteInfo, ShardInfo, Status,
-    TopicInfo,
+    Assignment, DamagedBytes, Failure, Found, GroupInfo, NodeInfo, Produced, Reply, RouteInfo, ShardInfo,
+    Status, TopicInfo,
 };
 use crate::limits;
 use crate::types::{QueueKey, QueueOffset};
@@ -54,6 +54,7 @@ impl ReplyEncoder {
                 self.begin_fetched(output, correlation, &head, fetched.batches.len());
                 output.extend_from_slice(&fetched.batches);
             }
+            Ok(Reply::Found(found)) => self.encode_found(output, correlation, found),
             Ok(reply) => {
                 let body = body(&mut self.builder, reply);
                 if let Err(error) = self.append_ok(output, correlation, body, 0) {
@@ -83,6 +84,35 @@ impl ReplyEncoder {
         let body = (schema::ReplyBody::Produced, table.as_union_value());
         let appended = self.append_ok(output, correlation, body, 0);
         assert!(appended.is_ok(), "a few numbers fit a frame");
+    }
+
+    /// Appends messages that were found: the broker keeps them to what a frame holds.
+    fn encode_found(&mut self, output: &mut Vec<u8>, correlation: u64, found: &Found) {
+        let builder = &mut self.builder;
+        let mut messages = Vec::with_capacity(found.messages.len());
+        for message in &found.messages {
+            let arguments = schema::FoundMessageArgs {
+                topic: Some(builder.create_shared_string(message.topic.as_str())),
+                topic_id: message.key.topic.0,
+                queue: message.key.queue.0,
+                offset: message.offset.0,
+                shard: u32::from(message.shard.0),
+                position: message.position.0,
+                index: message.index,
+                record_bytes: message.record.len() as u32,
+                born_time_ms: message.born_time.0,
+                store_time_ms: message.store_time.0,
+            };
+            messages.push(schema::FoundMessage::create(builder, &arguments));
+        }
+        let messages = Some(builder.create_vector(&messages));
+        let arguments = schema::FoundMessagesArgs { messages, complete: found.complete };
+        let table = schema::FoundMessages::create(builder, &arguments);
+        let payload_bytes = found.messages.iter().map(|message| message.record.len()).sum();
+        let body = (schema::ReplyBody::FoundMessages, table.as_union_value());
+        let appended = self.append_ok(output, correlation, body, payload_bytes);
+        assert!(appended.is_ok(), "{} found messages fit a frame", found.messages.len());
+        found.messages.iter().for_each(|message| output.extend_from_slice(&message.record));
     }
 
     /// Appends the answer to a fetch up to its payload. The caller appends the batches, `payload_bytes` in all.
@@ -151,14 +181,15 @@ fn shortened(message: &str) -> &str {
 fn body(builder: &mut Builder, reply: &Reply) -> Body {
     use schema::ReplyBody as Kind;
     match reply {
-        Reply::Produced(_) | Reply::Fetched(_) => unreachable!("encoded by functions of their own"),
+        Reply::Produced(_) | Reply::Fetched(_) | Reply::Found(_) => {
+            unreachable!("encoded by functions of their own")
+        }
         Reply::Received(_)
         | Reply::Acknowledged(_)
         | Reply::LeaseChanged(_)
         | Reply::GroupSettings(_)
         | Reply::Held(_)
-        | Reply::Halves(_)
-        | Reply::Found(_) => unreachable!("the decoder knows no request for it: {reply:?}"),
+        | Reply::Halves(_) => unreachable!("the decoder knows no request for it: {reply:?}"),
         Reply::OffsetFound(offset) => {
             let table = schema::OffsetFound::create(builder, &schema::OffsetFoundArgs { offset: offset.0 });
             (Kind::OffsetFound, table.as_union_value())

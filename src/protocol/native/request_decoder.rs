@@ -5,12 +5,13 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::api::{
-    ActingMember, CommitOffset, Failure, Fetch, JoinGroup, OffsetPlace, Request, ResetGroup, ResetPlace,
-    Status, TopicChange,
+    ActingMember, CommitOffset, Failure, Fetch, FindMessages, JoinGroup, OffsetPlace, Request, ResetGroup,
+    ResetPlace, Status, TopicChange,
 };
 use crate::limits;
 use crate::types::{
-    Level, NameError, QueueKey, QueueNumber, QueueOffset, Retention, Timestamp, TopicId, TopicName,
+    Level, LogPosition, NameError, QueueKey, QueueNumber, QueueOffset, Retention, ShardId, Timestamp,
+    TopicId, TopicName,
 };
 use crate::wire::frame::Frame;
 use crate::wire::generated as schema;
@@ -100,6 +101,10 @@ fn other_request(request: &schema::Request<'_>) -> Result<Request, Failure> {
             let count_syscalls = request.body_as_describe_node().ok_or_else(missing)?.count_syscalls();
             Ok(Request::DescribeNode { count_syscalls })
         }
+        schema::RequestBody::FindByKey => find_by_key(request.body_as_find_by_key().ok_or_else(missing)?),
+        schema::RequestBody::FindByPosition => {
+            find_by_position(request.body_as_find_by_position().ok_or_else(missing)?)
+        }
         schema::RequestBody(kind) => Err(Failure::new(
             Status::UnsupportedRequest,
             format!("request kind {kind} is not known to this broker: upgrade the broker, or do without it"),
@@ -127,6 +132,36 @@ fn find_offset(body: schema::FindOffset<'_>) -> Result<Request, Failure> {
         schema::OffsetAt(code) => return Err(unknown("place in a queue", code, "first, last or a time")),
     };
     Ok(Request::FindOffset { key: queue_key(body.topic_id(), body.queue())?, place })
+}
+
+/// No count means as many as there may be.
+fn find_by_key(body: schema::FindByKey<'_>) -> Result<Request, Failure> {
+    if body.key().is_empty() || body.key().len() > limits::KEY_BYTES_MAX {
+        return Err(Failure::invalid(format_args!(
+            "a key has 1 to {} bytes, not {}",
+            limits::KEY_BYTES_MAX,
+            body.key().len()
+        )));
+    }
+    let count = match body.count() {
+        0 => limits::FIND_MESSAGES_MAX,
+        count => count.min(limits::FIND_MESSAGES_MAX),
+    };
+    Ok(Request::FindMessages(FindMessages::Key {
+        topic: name(body.topic())?,
+        key: body.key().to_owned(),
+        count,
+        from: Timestamp(body.from_ms()),
+        to: Timestamp(body.to_ms()),
+    }))
+}
+
+fn find_by_position(body: schema::FindByPosition<'_>) -> Result<Request, Failure> {
+    let shard = u16::try_from(body.shard()).map_err(|_| {
+        Failure::invalid(format_args!("{} is no shard's number: take it from a route", body.shard()))
+    })?;
+    let (position, index) = (LogPosition(body.position()), body.index());
+    Ok(Request::FindMessages(FindMessages::Position { shard: ShardId(shard), position, index }))
 }
 
 fn create_topic(body: schema::CreateTopic<'_>) -> Result<Request, Failure> {

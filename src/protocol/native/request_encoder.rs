@@ -3,7 +3,8 @@
 use flatbuffers::{FlatBufferBuilder, UnionWIPOffset, WIPOffset};
 
 use crate::api::{
-    Failure, Fetch, JoinGroup, OffsetPlace, Request, ResetGroup, ResetPlace, Status, TopicChange,
+    Failure, Fetch, FindMessages, JoinGroup, OffsetPlace, Request, ResetGroup, ResetPlace, Status,
+    TopicChange,
 };
 use crate::limits;
 use crate::types::{Level, QueueKey, TopicName};
@@ -124,6 +125,7 @@ impl RequestEncoder {
                 let arguments = schema::DescribeNodeArgs { count_syscalls: *count_syscalls };
                 (Kind::DescribeNode, schema::DescribeNode::create(builder, &arguments).as_union_value())
             }
+            Request::FindMessages(find) => find_body(builder, find),
             Request::CommitOffset(_)
             | Request::CommittedOffset { .. }
             | Request::JoinGroup(_)
@@ -137,8 +139,7 @@ impl RequestEncoder {
             | Request::AlterGroup(_)
             | Request::Hold(_)
             | Request::EndTransaction(_)
-            | Request::ReceiveHalves(_)
-            | Request::FindMessages(_) => unreachable!("the client has no call for it: {request:?}"),
+            | Request::ReceiveHalves(_) => unreachable!("the client has no call for it: {request:?}"),
         }
     }
 }
@@ -186,6 +187,27 @@ fn group_body(builder: &mut FlatBufferBuilder<'static>, request: &Request) -> Bo
             (Kind::ListGroups, table.as_union_value())
         }
         _ => unreachable!("not about a group: {request:?}"),
+    }
+}
+
+fn find_body(builder: &mut FlatBufferBuilder<'static>, find: &FindMessages) -> Body {
+    use schema::RequestBody as Kind;
+    match find {
+        FindMessages::Key { topic, key, count, from, to } => {
+            let arguments = schema::FindByKeyArgs {
+                topic: Some(builder.create_string(topic.as_str())),
+                key: Some(builder.create_string(key)),
+                count: *count,
+                from_ms: from.0,
+                to_ms: to.0,
+            };
+            (Kind::FindByKey, schema::FindByKey::create(builder, &arguments).as_union_value())
+        }
+        FindMessages::Position { shard, position, index } => {
+            let arguments =
+                schema::FindByPositionArgs { shard: u32::from(shard.0), position: position.0, index: *index };
+            (Kind::FindByPosition, schema::FindByPosition::create(builder, &arguments).as_union_value())
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use crate::types::{
 };
 use crate::wire::frame;
 use crate::wire::generated as schema;
+use crate::wire::record::Record;
 
 fn key() -> QueueKey {
     QueueKey { topic: TopicId(7), queue: QueueNumber(3) }
@@ -82,6 +83,15 @@ fn requests() -> Vec<Request> {
         let place = ResetPlace::Every(place);
         requests.push(Request::ResetGroup(ResetGroup { group: group(), topic: topic(), place }));
     }
+    requests.push(Request::FindMessages(FindMessages::Key {
+        topic: topic(),
+        key: "k".repeat(limits::KEY_BYTES_MAX),
+        count: 3,
+        from: Timestamp(1),
+        to: Timestamp(u64::MAX),
+    }));
+    let (shard, position) = (ShardId(u16::MAX), LogPosition(u64::MAX));
+    requests.push(Request::FindMessages(FindMessages::Position { shard, position, index: u16::MAX }));
     let place = ResetPlace::Offset(QueueNumber(9), QueueOffset(1000));
     requests.push(Request::ResetGroup(ResetGroup { group: group(), topic: topic(), place }));
     requests
@@ -185,6 +195,9 @@ fn replies() -> Vec<Result<Reply, Failure>> {
         Ok(Reply::Node(node_info())),
         Ok(Reply::Done),
     ];
+    replies.push(Ok(Reply::Found(Found::default())));
+    let messages = [&b"first"[..], b""].map(found_message).to_vec();
+    replies.push(Ok(Reply::Found(Found { messages, complete: true })));
     for level in Level::ALL {
         replies.push(Ok(Reply::Produced(Produced {
             base_offset: QueueOffset(0),
@@ -197,6 +210,22 @@ fn replies() -> Vec<Result<Reply, Failure>> {
         replies.push(Err(Failure::new(status, "what to do")));
     }
     replies
+}
+
+fn found_message(body: &[u8]) -> FoundMessage {
+    let mut record = Vec::new();
+    Record { key: b"k", body, ..Record::default() }.encode(&mut record);
+    FoundMessage {
+        topic: topic(),
+        key: key(),
+        offset: QueueOffset(u64::MAX),
+        shard: ShardId(1),
+        position: LogPosition(8),
+        index: u16::MAX,
+        record: record.into(),
+        born_time: Timestamp(1),
+        store_time: Timestamp(2),
+    }
 }
 
 fn cut(bytes: &[u8]) -> frame::Frame<'_> {

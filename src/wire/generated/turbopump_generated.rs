@@ -562,10 +562,10 @@ impl flatbuffers::SimpleToVerifyInSlice for ResetTo {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_REQUEST_BODY: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_REQUEST_BODY: u8 = 17;
+pub const ENUM_MAX_REQUEST_BODY: u8 = 19;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_REQUEST_BODY: [RequestBody; 18] = [
+pub const ENUM_VALUES_REQUEST_BODY: [RequestBody; 20] = [
   RequestBody::NONE,
   RequestBody::Produce,
   RequestBody::Fetch,
@@ -584,6 +584,8 @@ pub const ENUM_VALUES_REQUEST_BODY: [RequestBody; 18] = [
   RequestBody::DescribeGroup,
   RequestBody::ResetGroup,
   RequestBody::DescribeNode,
+  RequestBody::FindByKey,
+  RequestBody::FindByPosition,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -609,9 +611,11 @@ impl RequestBody {
   pub const DescribeGroup: Self = Self(15);
   pub const ResetGroup: Self = Self(16);
   pub const DescribeNode: Self = Self(17);
+  pub const FindByKey: Self = Self(18);
+  pub const FindByPosition: Self = Self(19);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 17;
+  pub const ENUM_MAX: u8 = 19;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::Produce,
@@ -631,6 +635,8 @@ impl RequestBody {
     Self::DescribeGroup,
     Self::ResetGroup,
     Self::DescribeNode,
+    Self::FindByKey,
+    Self::FindByPosition,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -653,6 +659,8 @@ impl RequestBody {
       Self::DescribeGroup => Some("DescribeGroup"),
       Self::ResetGroup => Some("ResetGroup"),
       Self::DescribeNode => Some("DescribeNode"),
+      Self::FindByKey => Some("FindByKey"),
+      Self::FindByPosition => Some("FindByPosition"),
       _ => None,
     }
   }
@@ -713,10 +721,10 @@ pub struct RequestBodyUnionTableOffset {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_REPLY_BODY: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_REPLY_BODY: u8 = 12;
+pub const ENUM_MAX_REPLY_BODY: u8 = 13;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_REPLY_BODY: [ReplyBody; 13] = [
+pub const ENUM_VALUES_REPLY_BODY: [ReplyBody; 14] = [
   ReplyBody::NONE,
   ReplyBody::Produced,
   ReplyBody::Fetched,
@@ -730,6 +738,7 @@ pub const ENUM_VALUES_REPLY_BODY: [ReplyBody; 13] = [
   ReplyBody::GroupList,
   ReplyBody::NodeInfo,
   ReplyBody::Done,
+  ReplyBody::FoundMessages,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -750,9 +759,10 @@ impl ReplyBody {
   pub const GroupList: Self = Self(10);
   pub const NodeInfo: Self = Self(11);
   pub const Done: Self = Self(12);
+  pub const FoundMessages: Self = Self(13);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 12;
+  pub const ENUM_MAX: u8 = 13;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::Produced,
@@ -767,6 +777,7 @@ impl ReplyBody {
     Self::GroupList,
     Self::NodeInfo,
     Self::Done,
+    Self::FoundMessages,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -784,6 +795,7 @@ impl ReplyBody {
       Self::GroupList => Some("GroupList"),
       Self::NodeInfo => Some("NodeInfo"),
       Self::Done => Some("Done"),
+      Self::FoundMessages => Some("FoundMessages"),
       _ => None,
     }
   }
@@ -3358,6 +3370,304 @@ impl core::fmt::Debug for DescribeNode<'_> {
       ds.finish()
   }
 }
+pub enum FindByKeyOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct FindByKey<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for FindByKey<'a> {
+  type Inner = FindByKey<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> FindByKey<'a> {
+  pub const VT_TOPIC: flatbuffers::VOffsetT = 4;
+  pub const VT_KEY: flatbuffers::VOffsetT = 6;
+  pub const VT_COUNT: flatbuffers::VOffsetT = 8;
+  pub const VT_FROM_MS: flatbuffers::VOffsetT = 10;
+  pub const VT_TO_MS: flatbuffers::VOffsetT = 12;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    FindByKey { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args FindByKeyArgs<'args>
+  ) -> flatbuffers::WIPOffset<FindByKey<'bldr>> {
+    let mut builder = FindByKeyBuilder::new(_fbb);
+    builder.add_to_ms(args.to_ms);
+    builder.add_from_ms(args.from_ms);
+    builder.add_count(args.count);
+    if let Some(x) = args.key { builder.add_key(x); }
+    if let Some(x) = args.topic { builder.add_topic(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn topic(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(FindByKey::VT_TOPIC, None).unwrap()}
+  }
+  #[inline]
+  pub fn key(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(FindByKey::VT_KEY, None).unwrap()}
+  }
+  #[inline]
+  pub fn count(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(FindByKey::VT_COUNT, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn from_ms(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(FindByKey::VT_FROM_MS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn to_ms(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(FindByKey::VT_TO_MS, Some(0)).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for FindByKey<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("topic", Self::VT_TOPIC, true)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("key", Self::VT_KEY, true)?
+     .visit_field::<u32>("count", Self::VT_COUNT, false)?
+     .visit_field::<u64>("from_ms", Self::VT_FROM_MS, false)?
+     .visit_field::<u64>("to_ms", Self::VT_TO_MS, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct FindByKeyArgs<'a> {
+    pub topic: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub key: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub count: u32,
+    pub from_ms: u64,
+    pub to_ms: u64,
+}
+impl<'a> Default for FindByKeyArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    FindByKeyArgs {
+      topic: None, // required field
+      key: None, // required field
+      count: 0,
+      from_ms: 0,
+      to_ms: 0,
+    }
+  }
+}
+
+pub struct FindByKeyBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> FindByKeyBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_topic(&mut self, topic: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(FindByKey::VT_TOPIC, topic);
+  }
+  #[inline]
+  pub fn add_key(&mut self, key: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(FindByKey::VT_KEY, key);
+  }
+  #[inline]
+  pub fn add_count(&mut self, count: u32) {
+    self.fbb_.push_slot::<u32>(FindByKey::VT_COUNT, count, 0);
+  }
+  #[inline]
+  pub fn add_from_ms(&mut self, from_ms: u64) {
+    self.fbb_.push_slot::<u64>(FindByKey::VT_FROM_MS, from_ms, 0);
+  }
+  #[inline]
+  pub fn add_to_ms(&mut self, to_ms: u64) {
+    self.fbb_.push_slot::<u64>(FindByKey::VT_TO_MS, to_ms, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> FindByKeyBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    FindByKeyBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<FindByKey<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, FindByKey::VT_TOPIC,"topic");
+    self.fbb_.required(o, FindByKey::VT_KEY,"key");
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for FindByKey<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("FindByKey");
+      ds.field("topic", &self.topic());
+      ds.field("key", &self.key());
+      ds.field("count", &self.count());
+      ds.field("from_ms", &self.from_ms());
+      ds.field("to_ms", &self.to_ms());
+      ds.finish()
+  }
+}
+pub enum FindByPositionOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct FindByPosition<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for FindByPosition<'a> {
+  type Inner = FindByPosition<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> FindByPosition<'a> {
+  pub const VT_SHARD: flatbuffers::VOffsetT = 4;
+  pub const VT_POSITION: flatbuffers::VOffsetT = 6;
+  pub const VT_INDEX: flatbuffers::VOffsetT = 8;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    FindByPosition { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args FindByPositionArgs
+  ) -> flatbuffers::WIPOffset<FindByPosition<'bldr>> {
+    let mut builder = FindByPositionBuilder::new(_fbb);
+    builder.add_position(args.position);
+    builder.add_shard(args.shard);
+    builder.add_index(args.index);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn shard(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(FindByPosition::VT_SHARD, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn position(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(FindByPosition::VT_POSITION, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn index(&self) -> u16 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u16>(FindByPosition::VT_INDEX, Some(0)).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for FindByPosition<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<u32>("shard", Self::VT_SHARD, false)?
+     .visit_field::<u64>("position", Self::VT_POSITION, false)?
+     .visit_field::<u16>("index", Self::VT_INDEX, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct FindByPositionArgs {
+    pub shard: u32,
+    pub position: u64,
+    pub index: u16,
+}
+impl<'a> Default for FindByPositionArgs {
+  #[inline]
+  fn default() -> Self {
+    FindByPositionArgs {
+      shard: 0,
+      position: 0,
+      index: 0,
+    }
+  }
+}
+
+pub struct FindByPositionBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> FindByPositionBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_shard(&mut self, shard: u32) {
+    self.fbb_.push_slot::<u32>(FindByPosition::VT_SHARD, shard, 0);
+  }
+  #[inline]
+  pub fn add_position(&mut self, position: u64) {
+    self.fbb_.push_slot::<u64>(FindByPosition::VT_POSITION, position, 0);
+  }
+  #[inline]
+  pub fn add_index(&mut self, index: u16) {
+    self.fbb_.push_slot::<u16>(FindByPosition::VT_INDEX, index, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> FindByPositionBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    FindByPositionBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<FindByPosition<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for FindByPosition<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("FindByPosition");
+      ds.field("shard", &self.shard());
+      ds.field("position", &self.position());
+      ds.field("index", &self.index());
+      ds.finish()
+  }
+}
 pub enum RequestOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -3645,6 +3955,34 @@ impl<'a> Request<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_find_by_key(&self) -> Option<FindByKey<'a>> {
+    if self.body_type() == RequestBody::FindByKey {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { FindByKey::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_find_by_position(&self) -> Option<FindByPosition<'a>> {
+    if self.body_type() == RequestBody::FindByPosition {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { FindByPosition::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl flatbuffers::Verifiable for Request<'_> {
@@ -3673,6 +4011,8 @@ impl flatbuffers::Verifiable for Request<'_> {
           RequestBody::DescribeGroup => v.verify_union_variant::<flatbuffers::ForwardsUOffset<DescribeGroup>>("RequestBody::DescribeGroup", pos),
           RequestBody::ResetGroup => v.verify_union_variant::<flatbuffers::ForwardsUOffset<ResetGroup>>("RequestBody::ResetGroup", pos),
           RequestBody::DescribeNode => v.verify_union_variant::<flatbuffers::ForwardsUOffset<DescribeNode>>("RequestBody::DescribeNode", pos),
+          RequestBody::FindByKey => v.verify_union_variant::<flatbuffers::ForwardsUOffset<FindByKey>>("RequestBody::FindByKey", pos),
+          RequestBody::FindByPosition => v.verify_union_variant::<flatbuffers::ForwardsUOffset<FindByPosition>>("RequestBody::FindByPosition", pos),
           _ => Ok(()),
         }
      })?
@@ -3842,6 +4182,20 @@ impl core::fmt::Debug for Request<'_> {
         },
         RequestBody::DescribeNode => {
           if let Some(x) = self.body_as_describe_node() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        RequestBody::FindByKey => {
+          if let Some(x) = self.body_as_find_by_key() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        RequestBody::FindByPosition => {
+          if let Some(x) = self.body_as_find_by_position() {
             ds.field("body", &x)
           } else {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
@@ -6288,6 +6642,372 @@ impl core::fmt::Debug for NodeInfo<'_> {
       ds.finish()
   }
 }
+pub enum FoundMessageOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct FoundMessage<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for FoundMessage<'a> {
+  type Inner = FoundMessage<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> FoundMessage<'a> {
+  pub const VT_TOPIC: flatbuffers::VOffsetT = 4;
+  pub const VT_TOPIC_ID: flatbuffers::VOffsetT = 6;
+  pub const VT_QUEUE: flatbuffers::VOffsetT = 8;
+  pub const VT_OFFSET: flatbuffers::VOffsetT = 10;
+  pub const VT_SHARD: flatbuffers::VOffsetT = 12;
+  pub const VT_POSITION: flatbuffers::VOffsetT = 14;
+  pub const VT_INDEX: flatbuffers::VOffsetT = 16;
+  pub const VT_RECORD_BYTES: flatbuffers::VOffsetT = 18;
+  pub const VT_BORN_TIME_MS: flatbuffers::VOffsetT = 20;
+  pub const VT_STORE_TIME_MS: flatbuffers::VOffsetT = 22;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    FoundMessage { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args FoundMessageArgs<'args>
+  ) -> flatbuffers::WIPOffset<FoundMessage<'bldr>> {
+    let mut builder = FoundMessageBuilder::new(_fbb);
+    builder.add_store_time_ms(args.store_time_ms);
+    builder.add_born_time_ms(args.born_time_ms);
+    builder.add_position(args.position);
+    builder.add_offset(args.offset);
+    builder.add_record_bytes(args.record_bytes);
+    builder.add_shard(args.shard);
+    builder.add_queue(args.queue);
+    builder.add_topic_id(args.topic_id);
+    if let Some(x) = args.topic { builder.add_topic(x); }
+    builder.add_index(args.index);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn topic(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(FoundMessage::VT_TOPIC, None).unwrap()}
+  }
+  #[inline]
+  pub fn topic_id(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(FoundMessage::VT_TOPIC_ID, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn queue(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(FoundMessage::VT_QUEUE, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn offset(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(FoundMessage::VT_OFFSET, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn shard(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(FoundMessage::VT_SHARD, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn position(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(FoundMessage::VT_POSITION, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn index(&self) -> u16 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u16>(FoundMessage::VT_INDEX, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn record_bytes(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(FoundMessage::VT_RECORD_BYTES, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn born_time_ms(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(FoundMessage::VT_BORN_TIME_MS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn store_time_ms(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(FoundMessage::VT_STORE_TIME_MS, Some(0)).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for FoundMessage<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("topic", Self::VT_TOPIC, true)?
+     .visit_field::<u32>("topic_id", Self::VT_TOPIC_ID, false)?
+     .visit_field::<u32>("queue", Self::VT_QUEUE, false)?
+     .visit_field::<u64>("offset", Self::VT_OFFSET, false)?
+     .visit_field::<u32>("shard", Self::VT_SHARD, false)?
+     .visit_field::<u64>("position", Self::VT_POSITION, false)?
+     .visit_field::<u16>("index", Self::VT_INDEX, false)?
+     .visit_field::<u32>("record_bytes", Self::VT_RECORD_BYTES, false)?
+     .visit_field::<u64>("born_time_ms", Self::VT_BORN_TIME_MS, false)?
+     .visit_field::<u64>("store_time_ms", Self::VT_STORE_TIME_MS, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct FoundMessageArgs<'a> {
+    pub topic: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub topic_id: u32,
+    pub queue: u32,
+    pub offset: u64,
+    pub shard: u32,
+    pub position: u64,
+    pub index: u16,
+    pub record_bytes: u32,
+    pub born_time_ms: u64,
+    pub store_time_ms: u64,
+}
+impl<'a> Default for FoundMessageArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    FoundMessageArgs {
+      topic: None, // required field
+      topic_id: 0,
+      queue: 0,
+      offset: 0,
+      shard: 0,
+      position: 0,
+      index: 0,
+      record_bytes: 0,
+      born_time_ms: 0,
+      store_time_ms: 0,
+    }
+  }
+}
+
+pub struct FoundMessageBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> FoundMessageBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_topic(&mut self, topic: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(FoundMessage::VT_TOPIC, topic);
+  }
+  #[inline]
+  pub fn add_topic_id(&mut self, topic_id: u32) {
+    self.fbb_.push_slot::<u32>(FoundMessage::VT_TOPIC_ID, topic_id, 0);
+  }
+  #[inline]
+  pub fn add_queue(&mut self, queue: u32) {
+    self.fbb_.push_slot::<u32>(FoundMessage::VT_QUEUE, queue, 0);
+  }
+  #[inline]
+  pub fn add_offset(&mut self, offset: u64) {
+    self.fbb_.push_slot::<u64>(FoundMessage::VT_OFFSET, offset, 0);
+  }
+  #[inline]
+  pub fn add_shard(&mut self, shard: u32) {
+    self.fbb_.push_slot::<u32>(FoundMessage::VT_SHARD, shard, 0);
+  }
+  #[inline]
+  pub fn add_position(&mut self, position: u64) {
+    self.fbb_.push_slot::<u64>(FoundMessage::VT_POSITION, position, 0);
+  }
+  #[inline]
+  pub fn add_index(&mut self, index: u16) {
+    self.fbb_.push_slot::<u16>(FoundMessage::VT_INDEX, index, 0);
+  }
+  #[inline]
+  pub fn add_record_bytes(&mut self, record_bytes: u32) {
+    self.fbb_.push_slot::<u32>(FoundMessage::VT_RECORD_BYTES, record_bytes, 0);
+  }
+  #[inline]
+  pub fn add_born_time_ms(&mut self, born_time_ms: u64) {
+    self.fbb_.push_slot::<u64>(FoundMessage::VT_BORN_TIME_MS, born_time_ms, 0);
+  }
+  #[inline]
+  pub fn add_store_time_ms(&mut self, store_time_ms: u64) {
+    self.fbb_.push_slot::<u64>(FoundMessage::VT_STORE_TIME_MS, store_time_ms, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> FoundMessageBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    FoundMessageBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<FoundMessage<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, FoundMessage::VT_TOPIC,"topic");
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for FoundMessage<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("FoundMessage");
+      ds.field("topic", &self.topic());
+      ds.field("topic_id", &self.topic_id());
+      ds.field("queue", &self.queue());
+      ds.field("offset", &self.offset());
+      ds.field("shard", &self.shard());
+      ds.field("position", &self.position());
+      ds.field("index", &self.index());
+      ds.field("record_bytes", &self.record_bytes());
+      ds.field("born_time_ms", &self.born_time_ms());
+      ds.field("store_time_ms", &self.store_time_ms());
+      ds.finish()
+  }
+}
+pub enum FoundMessagesOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct FoundMessages<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for FoundMessages<'a> {
+  type Inner = FoundMessages<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> FoundMessages<'a> {
+  pub const VT_MESSAGES: flatbuffers::VOffsetT = 4;
+  pub const VT_COMPLETE: flatbuffers::VOffsetT = 6;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    FoundMessages { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args FoundMessagesArgs<'args>
+  ) -> flatbuffers::WIPOffset<FoundMessages<'bldr>> {
+    let mut builder = FoundMessagesBuilder::new(_fbb);
+    if let Some(x) = args.messages { builder.add_messages(x); }
+    builder.add_complete(args.complete);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn messages(&self) -> flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<FoundMessage<'a>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<FoundMessage>>>>(FoundMessages::VT_MESSAGES, None).unwrap()}
+  }
+  #[inline]
+  pub fn complete(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(FoundMessages::VT_COMPLETE, Some(false)).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for FoundMessages<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, flatbuffers::ForwardsUOffset<FoundMessage>>>>("messages", Self::VT_MESSAGES, true)?
+     .visit_field::<bool>("complete", Self::VT_COMPLETE, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct FoundMessagesArgs<'a> {
+    pub messages: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<FoundMessage<'a>>>>>,
+    pub complete: bool,
+}
+impl<'a> Default for FoundMessagesArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    FoundMessagesArgs {
+      messages: None, // required field
+      complete: false,
+    }
+  }
+}
+
+pub struct FoundMessagesBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> FoundMessagesBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_messages(&mut self, messages: flatbuffers::WIPOffset<flatbuffers::Vector<'b , flatbuffers::ForwardsUOffset<FoundMessage<'b >>>>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(FoundMessages::VT_MESSAGES, messages);
+  }
+  #[inline]
+  pub fn add_complete(&mut self, complete: bool) {
+    self.fbb_.push_slot::<bool>(FoundMessages::VT_COMPLETE, complete, false);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> FoundMessagesBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    FoundMessagesBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<FoundMessages<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, FoundMessages::VT_MESSAGES,"messages");
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for FoundMessages<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("FoundMessages");
+      ds.field("messages", &self.messages());
+      ds.field("complete", &self.complete());
+      ds.finish()
+  }
+}
 pub enum DoneOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -6614,6 +7334,21 @@ impl<'a> Reply<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_found_messages(&self) -> Option<FoundMessages<'a>> {
+    if self.body_type() == ReplyBody::FoundMessages {
+      self.body().map(|t| {
+       // Safety:
+       // Created from a valid Table for this object
+       // Which contains a valid union in this slot
+       unsafe { FoundMessages::init_from_table(t) }
+     })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl flatbuffers::Verifiable for Reply<'_> {
@@ -6639,6 +7374,7 @@ impl flatbuffers::Verifiable for Reply<'_> {
           ReplyBody::GroupList => v.verify_union_variant::<flatbuffers::ForwardsUOffset<GroupList>>("ReplyBody::GroupList", pos),
           ReplyBody::NodeInfo => v.verify_union_variant::<flatbuffers::ForwardsUOffset<NodeInfo>>("ReplyBody::NodeInfo", pos),
           ReplyBody::Done => v.verify_union_variant::<flatbuffers::ForwardsUOffset<Done>>("ReplyBody::Done", pos),
+          ReplyBody::FoundMessages => v.verify_union_variant::<flatbuffers::ForwardsUOffset<FoundMessages>>("ReplyBody::FoundMessages", pos),
           _ => Ok(()),
         }
      })?
@@ -6786,6 +7522,13 @@ impl core::fmt::Debug for Reply<'_> {
         },
         ReplyBody::Done => {
           if let Some(x) = self.body_as_done() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        ReplyBody::FoundMessages => {
+          if let Some(x) = self.body_as_found_messages() {
             ds.field("body", &x)
           } else {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")

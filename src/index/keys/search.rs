@@ -1,0 +1,85 @@
+//! A look-up in the runs.
+
+use std::rc::Rc;
+
+use super::block::{entry, entry_count, key_hash};
+use super::run::{ReadBlock, Run};
+use super::set::KeyIndex;
+use crate::disk::Disk;
+use crate::index::IndexError;
+use crate::types::{RecordPlace, TopicId};
+
+/// Places at which a key may be, newest first. It looks at the runs as they were when it began.
+pub struct Search<D: Disk> {
+    hash: u64,
+    /// Not looked at yet, the newest last.
+    runs: Vec<Rc<Run<D>>>,
+    current: Option<Cursor<D>>,
+}
+
+/// A place within a run.
+struct Cursor<D: Disk> {
+    run: Rc<Run<D>>,
+    block: u32,
+    bytes: ReadBlock<D>,
+    /// Entries of the block that were not looked at yet.
+    left: usize,
+}
+
+impl<D: Disk> Search<D> {
+    pub(super) fn new(index: &KeyIndex<D>, topic: TopicId, key: &[u8]) -> Self {
+        Self { hash: key_hash(topic, key), runs: index.runs(), current: None }
+    }
+
+    /// The next place.
+    pub async fn next(&mut self, index: &KeyIndex<D>) -> Result<Option<RecordPlace>, IndexError> {
+        loop {
+            if self.current.is_none() {
+                let Some(run) = self.runs.pop() else { return Ok(None) };
+                self.current = self.enter(index, run).await?;
+                continue;
+            }
+            match self.step() {
+                Step::Found(place) => return Ok(Some(place)),
+                Step::RunDone => self.current = None,
+                Step::BlockBefore => {
+                    let cursor = self.current.as_mut().expect("a step was made in it");
+                    cursor.block -= 1;
+                    cursor.bytes = cursor.run.block(cursor.block).await?;
+                    cursor.left = entry_count(&cursor.bytes);
+                }
+            }
+        }
+    }
+
+    async fn enter(&self, index: &KeyIndex<D>, run: Rc<Run<D>>) -> Result<Option<Cursor<D>>, IndexError> {
+        let Some(number) = run.filter_number(self.hash) else { return Ok(None) };
+        let filter = index.filter(&run, number).await?;
+        let found = run.last_block_of(self.hash, &filter).await?;
+        Ok(found.map(|(block, bytes)| {
+            let left = entry_count(&bytes);
+            Cursor { run, block, bytes, left }
+        }))
+    }
+
+    fn step(&mut self) -> Step {
+        let cursor = self.current.as_mut().expect("the caller has looked");
+        while cursor.left > 0 {
+            cursor.left -= 1;
+            let entry = entry(&cursor.bytes, cursor.left);
+            if entry.hash == self.hash {
+                return Step::Found(cursor.run.range().absolute(entry.place));
+            }
+            if entry.hash < self.hash {
+                return Step::RunDone;
+            }
+        }
+        if cursor.block > 1 { Step::BlockBefore } else { Step::RunDone }
+    }
+}
+
+enum Step {
+    Found(RecordPlace),
+    BlockBefore,
+    RunDone,
+}
