@@ -30,6 +30,8 @@ pub const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const FETCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The longest wait of a fetch, milliseconds.
 pub const FETCH_WAIT_MS_MAX: u32 = 60_000;
+/// Queues of one watch: 16 KiB.
+pub const WATCH_QUEUES_MAX: usize = 1_024;
 
 /// Messages that one receive leases: RocketMQ's bound for POP; the HTTP protocol stops at 16.
 pub const RECEIVE_MESSAGES_MAX: u32 = 32;

@@ -15,6 +15,8 @@ use crate::types::{
 pub enum Reply {
     Produced(Produced),
     Fetched(Fetched),
+    /// The queues of a watch that would answer a fetch at once.
+    Watched(Vec<QueueKey>),
     OffsetFound(QueueOffset),
     Topic(TopicInfo),
     Topics(Vec<TopicInfo>),

@@ -14,6 +14,7 @@ use crate::types::{GroupName, Level, QueueKey, QueueNumber, QueueOffset, Retenti
 pub enum Request {
     Produce(Produce),
     Fetch(Fetch),
+    Watch(Watch),
     FindOffset {
         key: QueueKey,
         place: OffsetPlace,
@@ -70,6 +71,15 @@ pub struct Fetch {
     pub bytes_max: u32,
     pub records_max: u32,
     /// How long to wait for a batch when there is none at `offset`.
+    pub wait: Duration,
+}
+
+/// Which of many queues of one shard would answer a fetch at once. For a reader of more queues than fetches may wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watch {
+    /// 1 to `limits::WATCH_QUEUES_MAX`, with the offset from which each is to be read.
+    pub queues: Vec<(QueueKey, QueueOffset)>,
+    /// How long to wait for the first when there is none.
     pub wait: Duration,
 }
 

@@ -29,6 +29,9 @@ impl<D: Disk> Broker<D> {
             | Request::CommitOffset(CommitOffset { key, .. })
             | Request::CommittedOffset { key, .. } => key.queue.shard(shard_count),
             Request::Fetch(fetch) => fetch.key.queue.shard(shard_count),
+            Request::Watch(watch) => {
+                watch.queues.first().map_or(self.options.shard, |(key, _)| key.queue.shard(shard_count))
+            }
             Request::CreateTopic(_)
             | Request::AlterTopic(_)
             | Request::DeleteTopic(_)
@@ -70,6 +73,7 @@ impl<D: Disk> Broker<D> {
         match request {
             Request::Produce(produce) => self.produce_owned(&produce).await.map(Reply::Produced),
             Request::Fetch(fetch) => self.fetch(fetch).await.map(Reply::Fetched),
+            Request::Watch(watch) => Ok(Reply::Watched(self.watch(&watch).await)),
             Request::FindOffset { key, place } => self.find_offset(key, place).await.map(Reply::OffsetFound),
             Request::CommitOffset(commit) => self.commit_offset(commit).await,
             Request::CommittedOffset { group, key } => {

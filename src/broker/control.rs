@@ -390,7 +390,9 @@ impl<D: Disk> Broker<D> {
                 let Received { messages, again } = self.receive_here(&receive).await?;
                 Ok(PeerReply::Received { messages, again })
             }
-            PeerRequest::Watch { from, receive } => self.watch(from, &receive).map(PeerReply::Prospect),
+            PeerRequest::WatchTopic { from, receive } => {
+                self.watch_topic(from, &receive).map(PeerReply::Prospect)
+            }
             PeerRequest::Acknowledge { group, receipts } => {
                 self.acknowledge_here(&group, &receipts).await.map(PeerReply::Acknowledged)
             }

@@ -24,6 +24,7 @@ mod shard_broker;
 mod snapshot;
 mod state_record;
 mod tables;
+mod watch;
 
 pub use fetch::{FetchStep, TailFetched};
 pub use find::FindHere;

@@ -32,7 +32,7 @@ pub enum PeerRequest {
     /// Lease messages of the asked shard's queues, without waiting.
     Receive(Receive),
     /// What is there to receive? And tell of the next arrival.
-    Watch {
+    WatchTopic {
         from: ShardId,
         receive: Receive,
     },

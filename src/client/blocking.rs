@@ -393,6 +393,7 @@ pub(super) fn is_repeatable(request: &Request) -> bool {
         | Request::EndTransaction(_)
         | Request::ReceiveHalves(_) => false,
         Request::Fetch(_)
+        | Request::Watch(_)
         | Request::FindOffset { .. }
         | Request::AlterTopic(_)
         | Request::AlterGroup(_)

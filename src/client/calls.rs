@@ -108,7 +108,7 @@ impl Reader {
             Purpose::Move(key) => {
                 self.misplaced.retain(|&other| other != key);
                 let found = Answer(answers.into_iter()).offset();
-                let to = found.inspect_err(|_| self.fetcher.not_asked(key))?;
+                let to = found.inspect_err(|_| self.fetcher.again(key))?;
                 self.moved(key, to);
                 Ok(())
             }

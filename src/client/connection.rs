@@ -230,6 +230,7 @@ impl Connection {
 pub(super) fn own_wait(request: &Request) -> Duration {
     match request {
         Request::Fetch(fetch) => fetch.wait,
+        Request::Watch(watch) => watch.wait,
         _ => Duration::ZERO,
     }
 }

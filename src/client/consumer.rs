@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use crate::api::Request;
 #[cfg(doc)]
 use crate::api::Status;
 use crate::types::{GroupName, QueueKey, QueueNumber, QueueOffset, TopicName};
@@ -194,25 +193,26 @@ impl Consumer {
         step.map_err(|reason| self.breach(shard.expect("a breach is of a shard"), &reason))
     }
 
-    /// Sends the fetches of queues that have none on its way.
+    /// Asks for what is on no queue's way yet.
     fn ask(&mut self) -> Result<(), ClientError> {
+        let now = Instant::now();
         for shard in 0..self.connections.len() {
             let mut submitted = false;
-            while let Some(fetch) = self.reader.next_fetch(shard) {
+            while let Some(ask) = self.reader.next_ask(shard, now) {
                 let connection = match &mut self.connections[shard] {
                     Some(connection) => connection,
-                    empty => match self.client.open_owner(fetch.key.queue) {
+                    empty => match self.client.open_owner(ask.queue()) {
                         Ok(connection) => empty.insert(connection),
                         Err(error) => {
-                            self.reader.not_asked(fetch.key);
+                            self.reader.not_asked(&ask);
                             return Err(error);
                         }
                     },
                 };
-                match connection.submit(&Request::Fetch(fetch)) {
-                    Ok(correlation) => self.reader.asked(shard, fetch.key, correlation, Instant::now()),
+                match connection.submit(&ask.request()) {
+                    Ok(correlation) => self.reader.asked(shard, &ask, correlation, now),
                     Err(error) => {
-                        self.reader.not_asked(fetch.key);
+                        self.reader.not_asked(&ask);
                         return Err(self.lose(shard, error));
                     }
                 }

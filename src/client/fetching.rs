@@ -2,24 +2,27 @@
 //!
 //! Per queue one fetch is on its way while the last answer is being used. `position` runs ahead to where the next fetch
 //! starts; `delivered` is what the caller has got. After a lost connection reading goes on at `delivered`.
+//!
+//! A fetch waits at the broker for the next message. Of more queues than fetches may wait, those without a message are
+//! watched together (see [`Watches`]), and are fetched from when the watch says so.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use crate::api::{Failure, Fetch, Status};
+use crate::api::{Failure, Fetch, Request, Status, Watch};
 use crate::protocol::native::FetchedView;
-use crate::types::{QueueKey, QueueOffset, TopicName};
+use crate::types::{QueueKey, QueueNumber, QueueOffset, TopicName};
 use crate::wire::batch::{BATCH_ALIGNMENT, BatchHeader, Kind, records_match};
 
 use super::core::Correlation;
 use super::messages::{DamagedRange, QueueName};
+use super::watching::Watches;
 
 /// Fetches that wait at one shard for one consumer: fewer than a broker lets a connection wait for.
 const FETCHES_IN_FLIGHT_MAX: usize = 192;
-/// How long one fetch waits when more queues than that take turns: a message on one of 5,000 quiet queues of a shard is
-/// seen within 1.5 s, and looking for it costs the shard 4,000 small requests a second.
-const WAIT_IN_TURNS: Duration = Duration::from_millis(50);
+/// Fetches on their way to one shard of more queues than that: none of them waits for a message.
+const FETCHES_BESIDE_WATCHES_MAX: usize = 64;
 /// Pause of a queue whose fetch was refused.
 const REFUSED_PAUSE: Duration = Duration::from_millis(200);
 
@@ -40,7 +43,7 @@ struct Lane {
     /// Where to stop, for a consumer that reads to the end.
     stop_at: Option<QueueOffset>,
     asked: Option<Correlation>,
-    /// Whether it stands in its shard's `idle` or pauses.
+    /// Whether it stands in its shard's `idle` or among the quiet ones.
     listed: bool,
 }
 
@@ -48,6 +51,7 @@ struct Lane {
 struct Shard {
     asked: HashMap<Correlation, QueueKey>,
     idle: VecDeque<QueueKey>,
+    watches: Watches,
     lane_count: usize,
 }
 
@@ -58,6 +62,20 @@ struct Current {
     /// Bytes of the payload handed out so far.
     cursor: usize,
     next_offset: QueueOffset,
+}
+
+/// What to send to a shard next.
+#[derive(Debug)]
+pub(super) enum Ask {
+    Fetch(Fetch),
+    Watch(Watch),
+}
+
+/// Whether a queue is likely to have a message.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Likely {
+    Yes,
+    No,
 }
 
 /// What an answer brought.
@@ -121,7 +139,7 @@ impl Fetcher {
         assert!(earlier.is_none(), "{key} is read already");
         let shard = self.shard(key);
         self.shards[shard].lane_count += 1;
-        self.list(key);
+        self.list(key, Likely::No);
     }
 
     /// Stops reading a queue. An answer that is still on its way will be dropped.
@@ -163,7 +181,7 @@ impl Fetcher {
             if self.current.as_ref().is_some_and(|current| current.key == key) {
                 self.current = None;
             }
-            self.list(key);
+            self.list(key, Likely::Yes);
         }
     }
 
@@ -182,60 +200,98 @@ impl Fetcher {
         usize::from(key.queue.shard(self.shards.len() as u16).0)
     }
 
-    fn list(&mut self, key: QueueKey) {
+    fn list(&mut self, key: QueueKey, likely: Likely) {
         let shard = self.shard(key);
         let Some(lane) = self.lanes.get_mut(&key) else { return };
         if !lane.listed && lane.asked.is_none() && !lane.is_fetched() {
             lane.listed = true;
-            self.shards[shard].idle.push_back(key);
+            let state = &mut self.shards[shard];
+            match likely {
+                Likely::No if state.is_watched() => state.watches.push(key),
+                Likely::No | Likely::Yes => state.idle.push_back(key),
+            }
         }
     }
 
-    /// The next fetch to send to a shard; to be followed by [`asked`](Self::asked).
-    pub(super) fn next_fetch(&mut self, shard: usize) -> Option<Fetch> {
+    /// What to send to a shard next; to be followed by [`asked`](Self::asked) or [`not_asked`](Self::not_asked).
+    pub(super) fn next_ask(&mut self, shard: usize, now: Instant) -> Option<Ask> {
         let state = &mut self.shards[shard];
-        if state.asked.len() >= FETCHES_IN_FLIGHT_MAX {
+        if !state.is_watched() {
+            let quiet = state.watches.take_quiet();
+            state.idle.extend(quiet);
+        }
+        if let Some(fetch) = self.next_fetch(shard) {
+            return Some(Ask::Fetch(fetch));
+        }
+        let state = &mut self.shards[shard];
+        while state.in_flight() < FETCHES_IN_FLIGHT_MAX {
+            let keys = state.watches.next(!state.asked.is_empty(), now)?;
+            let queues: Vec<_> = keys.into_iter().filter_map(|key| unlist(&mut self.lanes, key)).collect();
+            if !queues.is_empty() {
+                let wait = Watches::wait(queues.len(), self.limits.wait);
+                return Some(Ask::Watch(Watch { queues, wait }));
+            }
+        }
+        None
+    }
+
+    fn next_fetch(&mut self, shard: usize) -> Option<Fetch> {
+        let state = &mut self.shards[shard];
+        let is_watched = state.is_watched();
+        let most = if is_watched { FETCHES_BESIDE_WATCHES_MAX } else { FETCHES_IN_FLIGHT_MAX };
+        if state.asked.len() >= most || state.in_flight() >= FETCHES_IN_FLIGHT_MAX {
             return None;
         }
-        let in_turns = state.lane_count > FETCHES_IN_FLIGHT_MAX;
         while let Some(key) = state.idle.pop_front() {
-            let Some(lane) = self.lanes.get_mut(&key) else { continue };
-            lane.listed = false;
-            if lane.asked.is_some() || lane.is_fetched() {
-                continue;
-            }
+            let Some((key, offset)) = unlist(&mut self.lanes, key) else { continue };
             return Some(Fetch {
                 key,
-                offset: lane.position,
+                offset,
                 bytes_max: self.limits.bytes_max,
                 records_max: self.limits.records_max,
-                wait: if in_turns { self.limits.wait.min(WAIT_IN_TURNS) } else { self.limits.wait },
+                wait: if is_watched { Duration::ZERO } else { self.limits.wait },
             });
         }
         None
     }
 
-    /// The fetch was sent.
-    pub(super) fn asked(&mut self, shard: usize, key: QueueKey, correlation: Correlation) {
-        self.shards[shard].asked.insert(correlation, key);
-        if let Some(lane) = self.lanes.get_mut(&key) {
-            lane.asked = Some(correlation);
+    /// It was sent.
+    pub(super) fn asked(&mut self, shard: usize, ask: &Ask, correlation: Correlation) {
+        let keys = ask.keys();
+        for key in &keys {
+            if let Some(lane) = self.lanes.get_mut(key) {
+                lane.asked = Some(correlation);
+            }
+        }
+        match ask {
+            Ask::Fetch(fetch) => {
+                self.shards[shard].asked.insert(correlation, fetch.key);
+            }
+            Ask::Watch(_) => self.shards[shard].watches.asked(correlation, keys),
         }
     }
 
-    /// The fetch was not sent.
-    pub(super) fn not_asked(&mut self, key: QueueKey) {
-        self.list(key);
+    /// It was not sent.
+    pub(super) fn not_asked(&mut self, ask: &Ask) {
+        let likely = if matches!(ask, Ask::Fetch(_)) { Likely::Yes } else { Likely::No };
+        ask.keys().into_iter().for_each(|key| self.list(key, likely));
     }
 
-    /// Fetches on their way to a shard.
+    /// A queue is to be asked for again.
+    pub(super) fn again(&mut self, key: QueueKey) {
+        self.list(key, Likely::Yes);
+    }
+
+    /// Requests on their way to a shard.
     pub(super) fn in_flight(&self, shard: usize) -> usize {
-        self.shards[shard].asked.len()
+        self.shards[shard].in_flight()
     }
 
     /// The connection to a shard is gone, and with it the answer that was being used.
     pub(super) fn lost(&mut self, shard: usize) {
-        let mut keys: Vec<QueueKey> = self.shards[shard].asked.drain().map(|(_, key)| key).collect();
+        let state = &mut self.shards[shard];
+        let mut keys: Vec<QueueKey> = state.asked.drain().map(|(_, key)| key).collect();
+        keys.extend(state.watches.lost());
         if self.current.as_ref().is_some_and(|current| current.shard == shard) {
             keys.extend(self.current.take().map(|current| current.key));
         }
@@ -245,7 +301,7 @@ impl Fetcher {
             if let Some(lane) = self.lanes.get_mut(&key) {
                 lane.asked = None;
                 lane.position = lane.delivered;
-                self.list(key);
+                self.list(key, Likely::No);
             }
         }
     }
@@ -254,13 +310,14 @@ impl Fetcher {
     pub(super) fn resume_due(&mut self, now: Instant) {
         while let Some(index) = self.pausing.iter().position(|&(until, _)| until <= now) {
             let (_, key) = self.pausing.swap_remove(index);
-            self.list(key);
+            self.list(key, Likely::Yes);
         }
     }
 
-    /// When the next pause ends.
+    /// When the next pause ends, or quiet queues have been gathered.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.pausing.iter().map(|&(until, _)| until).min()
+        let pauses = self.pausing.iter().map(|&(until, _)| until);
+        pauses.chain(self.shards.iter().filter_map(|shard| shard.watches.deadline())).min()
     }
 
     // ---- Answers -----------------------------------------------------------------------------------------------
@@ -301,17 +358,56 @@ impl Fetcher {
             (lane.position, lane.delivered) = (to, to);
             self.unfinished_count += usize::from(!lane.is_done());
             let queue = QueueName { topic: lane.topic.clone(), queue: key.queue };
-            self.list(key);
+            self.list(key, Likely::Yes);
             return Answered::Damaged(DamagedRange { queue, from, to, bytes: Some(bytes.clone()) });
         }
         if view.batches.is_empty() {
-            self.list(key);
+            self.list(key, Likely::No);
             return Answered::Nothing;
         }
         lane.position = view.next_offset;
         self.current = Some(Current { shard, key, cursor: 0, next_offset: view.next_offset });
-        self.list(key);
+        self.list(key, Likely::Yes);
         Answered::Batches
+    }
+
+    /// The broker's answer to a watch: the queues to fetch from.
+    pub(super) fn watched(
+        &mut self,
+        shard: usize,
+        correlation: Correlation,
+        answer: Result<Vec<QueueKey>, Failure>,
+        now: Instant,
+    ) -> Answered {
+        let Some(keys) = self.shards[shard].watches.answered(correlation) else { return Answered::Nothing };
+        let is_current = |lane: &mut Lane| {
+            let current = lane.asked == Some(correlation);
+            lane.asked = lane.asked.filter(|_| !current);
+            current
+        };
+        let keys: Vec<_> =
+            keys.into_iter().filter(|key| self.lanes.get_mut(key).is_some_and(is_current)).collect();
+        match answer {
+            Ok(ready) => {
+                let ready: HashSet<QueueKey> = ready.into_iter().collect();
+                for key in keys {
+                    self.list(key, if ready.contains(&key) { Likely::Yes } else { Likely::No });
+                }
+                Answered::Nothing
+            }
+            Err(failure) => {
+                self.pausing.extend(keys.into_iter().map(|key| (now + REFUSED_PAUSE, key)));
+                match failure.status.is_transient() {
+                    true => Answered::Nothing,
+                    false => Answered::Refused(failure),
+                }
+            }
+        }
+    }
+
+    /// Whether this correlation is a watch's.
+    pub(super) fn is_watch(&self, shard: usize, correlation: Correlation) -> bool {
+        self.shards[shard].watches.is_in_flight(correlation)
     }
 
     /// The shard and queue of the answer that is in use.
@@ -354,6 +450,48 @@ impl Fetcher {
         let intact = records_match(&payload[range.clone()]);
         Ok(Some(BatchCut { range, header, first_offset, end_offset, intact }))
     }
+}
+
+impl Ask {
+    /// A queue of the shard to which it goes.
+    pub(super) fn queue(&self) -> QueueNumber {
+        match self {
+            Ask::Fetch(fetch) => fetch.key.queue,
+            Ask::Watch(watch) => watch.queues[0].0.queue,
+        }
+    }
+
+    pub(super) fn request(&self) -> Request {
+        match self {
+            Ask::Fetch(fetch) => Request::Fetch(*fetch),
+            Ask::Watch(watch) => Request::Watch(watch.clone()),
+        }
+    }
+
+    fn keys(&self) -> Vec<QueueKey> {
+        match self {
+            Ask::Fetch(fetch) => vec![fetch.key],
+            Ask::Watch(watch) => watch.queues.iter().map(|(key, _)| *key).collect(),
+        }
+    }
+}
+
+impl Shard {
+    /// Whether the queues are more than fetches may wait.
+    fn is_watched(&self) -> bool {
+        self.lane_count > FETCHES_IN_FLIGHT_MAX
+    }
+
+    fn in_flight(&self) -> usize {
+        self.asked.len() + self.watches.in_flight()
+    }
+}
+
+/// Takes a queue off its list: where to read on, if it is to be asked for.
+fn unlist(lanes: &mut HashMap<QueueKey, Lane>, key: QueueKey) -> Option<(QueueKey, QueueOffset)> {
+    let lane = lanes.get_mut(&key)?;
+    lane.listed = false;
+    (lane.asked.is_none() && !lane.is_fetched()).then_some((key, lane.position))
 }
 
 impl Lane {

@@ -19,6 +19,7 @@ mod reading;
 mod receive_buffer;
 #[cfg(feature = "tokio")]
 pub mod tokio_driver;
+mod watching;
 
 pub use batching::{Message, Partitioner};
 pub use blocking::Client;

@@ -2,21 +2,21 @@
 //! No I/O: a driver carries out [`Call`]s, moves the fetches' bytes, and waits.
 //!
 //! A driver's poll is a loop: carry out [`next_call`](Reader::next_call) until there is none; hand out
-//! [`next_step`](Reader::next_step); send what [`next_fetch`](Reader::next_fetch) says; give answers to
+//! [`next_step`](Reader::next_step); send what [`next_ask`](Reader::next_ask) says; give answers to
 //! [`received`](Reader::received); wait until [`deadline`](Reader::deadline). It may be left and begun again at any
 //! point: what was not answered is asked for again.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use crate::api::{Failure, Fetch, Status, TopicInfo};
+use crate::api::{Failure, Reply, Status, TopicInfo};
 use crate::limits;
 use crate::protocol::native::DecodedReply;
 use crate::types::{GroupName, QueueKey, QueueNumber, QueueOffset, TopicId, TopicName};
 
 use super::calls::Call;
 use super::core::Correlation;
-use super::fetching::{Answered, BatchCut, FetchLimits, Fetcher};
+use super::fetching::{Answered, Ask, BatchCut, FetchLimits, Fetcher};
 use super::membership::{Change, Membership};
 use super::messages::{DamagedRange, Delivery, MessageBatch, QueueName};
 use super::options::{ConsumerOptions, OutOfRange, Until};
@@ -243,18 +243,18 @@ impl Reader {
         self.fetcher.resume_due(now);
     }
 
-    /// The next fetch to send to a shard; to be followed by [`asked`](Self::asked) or [`not_asked`](Self::not_asked).
-    pub(super) fn next_fetch(&mut self, shard: usize) -> Option<Fetch> {
-        self.fetcher.next_fetch(shard)
+    /// What to send to a shard next; to be followed by [`asked`](Self::asked) or [`not_asked`](Self::not_asked).
+    pub(super) fn next_ask(&mut self, shard: usize, now: Instant) -> Option<Ask> {
+        self.fetcher.next_ask(shard, now)
     }
 
-    pub(super) fn asked(&mut self, shard: usize, key: QueueKey, correlation: Correlation, now: Instant) {
-        self.fetcher.asked(shard, key, correlation);
+    pub(super) fn asked(&mut self, shard: usize, ask: &Ask, correlation: Correlation, now: Instant) {
+        self.fetcher.asked(shard, ask, correlation);
         self.patience.asked(shard, now);
     }
 
-    pub(super) fn not_asked(&mut self, key: QueueKey) {
-        self.fetcher.not_asked(key);
+    pub(super) fn not_asked(&mut self, ask: &Ask) {
+        self.fetcher.not_asked(ask);
     }
 
     /// The shards that owe an answer, in the order in which they are to be looked at.
@@ -272,14 +272,23 @@ impl Reader {
         reply: DecodedReply<'_>,
         now: Instant,
     ) -> Result<(), ReadError> {
-        let answer = match &reply {
-            DecodedReply::Fetched(view) => Ok(view),
-            DecodedReply::Failed(failure) => Err(failure.clone()),
-            DecodedReply::Produced(_) | DecodedReply::Other(_) => {
-                return Err(ReadError::Protocol("a fetch was answered with something else".to_owned()));
+        let is_watch = self.fetcher.is_watch(shard, correlation);
+        let answered = match reply {
+            DecodedReply::Fetched(view) if !is_watch => {
+                self.fetcher.answered(shard, correlation, Ok(&view), now)
+            }
+            DecodedReply::Other(Reply::Watched(ready)) if is_watch => {
+                self.fetcher.watched(shard, correlation, Ok(ready), now)
+            }
+            DecodedReply::Failed(failure) if is_watch => {
+                self.fetcher.watched(shard, correlation, Err(failure), now)
+            }
+            DecodedReply::Failed(failure) => self.fetcher.answered(shard, correlation, Err(failure), now),
+            DecodedReply::Fetched(_) | DecodedReply::Produced(_) | DecodedReply::Other(_) => {
+                let reason = "a fetch or a watch was answered with something else";
+                return Err(ReadError::Protocol(reason.to_owned()));
             }
         };
-        let answered = self.fetcher.answered(shard, correlation, answer, now);
         self.patience.answered(shard, self.fetcher.in_flight(shard) > 0, now);
         self.turn = (shard + 1) % self.fetcher.shard_count();
         match answered {
@@ -289,7 +298,7 @@ impl Reader {
                 Ok(())
             }
             Answered::OutOfRange(key, failure) if self.options.out_of_range == OutOfRange::Fail => {
-                self.fetcher.not_asked(key);
+                self.fetcher.again(key);
                 Err(ReadError::Refused(failure))
             }
             Answered::OutOfRange(key, _) => {

@@ -221,6 +221,13 @@ impl FakeBroker {
                 });
                 return true;
             }
+            Ok(DecodedRequest::Other(Request::Watch(watch))) => {
+                let (broker, writer) = (self.clone(), writer.clone());
+                std::thread::spawn(move || {
+                    send(&writer, correlation, &Ok(Reply::Watched(broker.watch(&watch))))
+                });
+                return true;
+            }
             Ok(DecodedRequest::Other(request)) => self.state().other(request),
         };
         send(writer, correlation, &reply);
@@ -255,6 +262,22 @@ impl FakeBroker {
             store_time: placing.store_time,
             level: Level::Durable,
         })
+    }
+
+    fn watch(&self, watch: &Watch) -> Vec<QueueKey> {
+        let deadline = Instant::now() + watch.wait;
+        let mut state = self.state();
+        loop {
+            let is_ready = |(key, offset): &&(QueueKey, QueueOffset)| {
+                state.queues.get(key).is_none_or(|queue| queue.end != offset.0)
+            };
+            let ready: Vec<_> = watch.queues.iter().filter(is_ready).map(|(key, _)| *key).collect();
+            let now = Instant::now();
+            if !ready.is_empty() || now >= deadline {
+                return ready;
+            }
+            state = self.shared.changed.wait_timeout(state, deadline - now).expect("no thread panicked").0;
+        }
     }
 
     fn fetch(&self, fetch: &Fetch) -> Result<Fetched, Failure> {
@@ -338,7 +361,7 @@ impl State {
 
     fn other(&mut self, request: Request) -> Result<Reply, Failure> {
         match request {
-            Request::Produce(_) | Request::Fetch(_) => unreachable!("answered elsewhere"),
+            Request::Produce(_) | Request::Fetch(_) | Request::Watch(_) => unreachable!("answered elsewhere"),
             Request::FindOffset { key, place } => {
                 let queue = self.queue(key)?;
                 let offset = match place {

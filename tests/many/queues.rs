@@ -1,17 +1,23 @@
 //! Ten thousand queues.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use turbopump::client::{Message, Start};
+use turbopump::client::{Consumer, ConsumerOptions, Message, Start};
+use turbopump::testing::Random;
 use turbopump::types::QueueNumber;
 
 use crate::support::directory::test_directory;
-use crate::support::load::{create_topic, producer, read, topic};
+use crate::support::load::{create_topic, next_messages, producer, read, topic};
 use crate::support::machine::{report, resident_bytes, scale};
-use crate::support::node::{Node, Setup};
+use crate::support::node::{Node, PATIENCE, Setup};
 
 const MIB: u64 = 1 << 20;
 const ROUNDS: u64 = 3;
+/// Until a consumer of all queues has found that there is nothing in any of them.
+const SETTLING: Duration = Duration::from_secs(2);
+const MESSAGES_WAITED_FOR: usize = 20;
+/// Between two of them: longer than one takes.
+const PAUSE: Duration = Duration::from_millis(100);
 
 fn body(queue: u32, round: u64) -> [u8; 100] {
     let mut body = [queue as u8; 100];
@@ -67,4 +73,46 @@ fn ten_thousand_queues_are_written_read_and_started_again() {
         memory_again / MIB
     ));
     assert!(memory.max(memory_again) < 512 * MIB, "{memory} and {memory_again} bytes");
+    let mut delays = delays_to_a_waiting_consumer(&node, count);
+    delays.sort_unstable();
+    let (middle, longest) = (delays[delays.len() / 2], delays[delays.len() - 1]);
+    report(&format!(
+        "{count} queues, one consumer that waits at all of them: a message to one of them comes after {middle:?} (median of \
+         {}), {longest:?} at most",
+        delays.len()
+    ));
+    assert!(longest < Duration::from_millis(500), "{delays:?}");
+}
+
+/// How long a single message to some queue takes to a consumer that has read all queues to their ends.
+fn delays_to_a_waiting_consumer(node: &Node, count: u32) -> Vec<Duration> {
+    let options = ConsumerOptions { start: Start::Last, ..ConsumerOptions::default() };
+    let consumer = Consumer::assign(node.client(), topic("wide"), None, None, options);
+    let mut consumer = consumer.expect("the topic exists");
+    let waiting = Instant::now();
+    while waiting.elapsed() < SETTLING {
+        assert!(consumer.poll(Duration::from_millis(10)).expect("the broker answers").is_none());
+    }
+    let (sender, sent) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let sender = sender;
+            let mut producer = producer(node, "wide");
+            let mut random = Random::new(7);
+            for _ in 0..MESSAGES_WAITED_FOR {
+                std::thread::sleep(PAUSE);
+                let queue = Some(QueueNumber(random.index(count as usize) as u32));
+                let message = Message { body: b"now", queue, ..Message::default() };
+                sender.send(Instant::now()).expect("the consumer waits for it");
+                producer.send(&message).expect("the broker takes it");
+                producer.flush().expect("the broker answers");
+            }
+        });
+        let mut delays = Vec::new();
+        while delays.len() < MESSAGES_WAITED_FOR {
+            let more = next_messages(&mut consumer, PATIENCE).expect("it does not end");
+            delays.extend(more.iter().map(|_| sent.recv().expect("it was sent").elapsed()));
+        }
+        delays
+    })
 }

@@ -105,7 +105,7 @@ impl<D: Disk> Broker<D> {
         let mut prospect = self.prospect(receive, topic);
         let Ok(peers) = self.peers() else { return prospect };
         let others = (0..self.options.shard_count).map(ShardId).filter(|shard| *shard != self.options.shard);
-        let watch = || PeerRequest::Watch { from: self.options.shard, receive: receive.clone() };
+        let watch = || PeerRequest::WatchTopic { from: self.options.shard, receive: receive.clone() };
         let asked: Vec<_> = others.map(|shard| peers.ask(shard, watch())).collect();
         for answer in futures_util::future::join_all(asked).await {
             match answer {
@@ -157,7 +157,11 @@ impl<D: Disk> Broker<D> {
     }
 
     /// Answers another shard that waits for messages of a topic, and remembers to tell it of the next one.
-    pub(in crate::broker) fn watch(&self, from: ShardId, receive: &Receive) -> Result<Prospect, Failure> {
+    pub(in crate::broker) fn watch_topic(
+        &self,
+        from: ShardId,
+        receive: &Receive,
+    ) -> Result<Prospect, Failure> {
         let (topic, _) = self.topic_layout(&receive.topic)?;
         let prospect = self.prospect(receive, topic);
         let arrivals = self.arrivals(topic);

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::api::DamagedBytes;
+use crate::limits;
 use crate::types::{LogPosition, QueueNumber, Timestamp, TopicId};
 use crate::wire::batch::{BatchBuilder, CheckedBatch, Placing};
 use crate::wire::record::Record;
@@ -62,8 +63,9 @@ fn view(batches: &[u8], next_offset: u64) -> FetchedView<'_> {
 
 /// Sends the next fetch under `correlation` and returns its offset.
 fn ask(fetcher: &mut Fetcher, shard: usize, correlation: u64) -> (u32, u64) {
-    let fetch = fetcher.next_fetch(shard).expect("a queue has nothing on its way");
-    fetcher.asked(shard, fetch.key, Correlation(correlation));
+    let ask = fetcher.next_ask(shard, Instant::now()).expect("a queue has nothing on its way");
+    fetcher.asked(shard, &ask, Correlation(correlation));
+    let Ask::Fetch(fetch) = ask else { panic!("{ask:?}") };
     (fetch.key.queue.0, fetch.offset.0)
 }
 
@@ -85,7 +87,7 @@ fn the_next_fetch_leaves_before_the_answer_is_used() {
     let mut fetcher = fetcher(1);
     add(&mut fetcher, 0, 3, None);
     assert_eq!(ask(&mut fetcher, 0, 1), (0, 3));
-    assert!(fetcher.next_fetch(0).is_none(), "one at a time");
+    assert!(fetcher.next_ask(0, Instant::now()).is_none(), "one at a time");
     let bytes = payload(&[batch(0, 0, 5), batch(0, 5, 2)]);
     assert!(matches!(answer(&mut fetcher, 1, &view(&bytes, 7)), Answered::Batches));
     assert_eq!(ask(&mut fetcher, 0, 2), (0, 7));
@@ -173,7 +175,7 @@ fn reading_stops_where_it_is_told() {
     add(&mut fetcher, 1, 9, Some(9));
     assert!(!fetcher.is_done());
     assert_eq!(ask(&mut fetcher, 0, 1), (0, 0));
-    assert!(fetcher.next_fetch(0).is_none(), "queue 1 is at its end");
+    assert!(fetcher.next_ask(0, Instant::now()).is_none(), "queue 1 is at its end");
     let bytes = payload(&[batch(0, 0, 3), batch(0, 3, 3)]);
     answer(&mut fetcher, 1, &view(&bytes, 6));
     assert_eq!(drain(&mut fetcher, &bytes), Ok(vec![(0, 3), (3, 4)]));
@@ -202,7 +204,7 @@ fn a_refused_queue_pauses() {
     let now = Instant::now();
     let failure = Failure::new(Status::TopicNotExist, "gone");
     assert!(matches!(fetcher.answered(0, Correlation(1), Err(failure), now), Answered::Refused(_)));
-    assert!(fetcher.next_fetch(0).is_none());
+    assert!(fetcher.next_ask(0, Instant::now()).is_none());
     let until = fetcher.next_deadline().expect("a pause");
     fetcher.resume_due(until);
     assert_eq!(ask(&mut fetcher, 0, 2), (0, 0));
@@ -236,22 +238,75 @@ fn a_seek_leaves_the_old_answer_behind() {
     assert_eq!(fetcher.delivered(key(0)), Some(QueueOffset(9)));
 }
 
+/// The queues of the next watch.
+fn watch(fetcher: &mut Fetcher, correlation: u64, now: Instant) -> Option<Vec<u32>> {
+    let ask = fetcher.next_ask(0, now)?;
+    fetcher.asked(0, &ask, Correlation(correlation));
+    let Ask::Watch(watch) = ask else { panic!("{ask:?}") };
+    Some(watch.queues.iter().map(|(key, _)| key.queue.0).collect())
+}
+
 #[test]
-fn more_queues_than_may_wait_take_turns() {
+fn more_queues_than_may_wait_are_watched() {
+    let now = Instant::now();
     let mut fetcher = fetcher(1);
-    let count = FETCHES_IN_FLIGHT_MAX as u32 + 2;
+    let count = limits::WATCH_QUEUES_MAX as u32 + FETCHES_IN_FLIGHT_MAX as u32 + 7;
     (0..count).for_each(|queue| add(&mut fetcher, queue, 0, None));
-    let mut asked = 0;
-    while let Some(fetch) = fetcher.next_fetch(0) {
-        assert_eq!(fetch.wait, WAIT_IN_TURNS);
-        asked += 1;
-        fetcher.asked(0, fetch.key, Correlation(asked));
+    // The first ones were to wait each for itself, before the others came.
+    for correlation in 0..FETCHES_BESIDE_WATCHES_MAX as u64 {
+        let ask = fetcher.next_ask(0, now).expect("queues were added");
+        assert!(matches!(ask, Ask::Fetch(fetch) if fetch.wait.is_zero()));
+        fetcher.asked(0, &ask, Correlation(correlation));
     }
-    assert_eq!(asked, FETCHES_IN_FLIGHT_MAX as u64);
-    answer(&mut fetcher, 1, &view(&[], 0));
-    answer(&mut fetcher, 2, &view(&[], 0));
-    assert_eq!(ask(&mut fetcher, 0, 1_001).0, count - 2);
-    assert_eq!(ask(&mut fetcher, 0, 1_002).0, count - 1);
+    assert_eq!(watch(&mut fetcher, 1_000, now).map(|queues| queues.len()), Some(limits::WATCH_QUEUES_MAX));
+    assert_eq!(watch(&mut fetcher, 1_001, now), None, "others may join the rest");
+    for correlation in 0..FETCHES_IN_FLIGHT_MAX as u64 {
+        answer(&mut fetcher, correlation, &view(&[], 0));
+        if let Some(ask) = fetcher.next_ask(0, now) {
+            fetcher.asked(0, &ask, Correlation(correlation + FETCHES_BESIDE_WATCHES_MAX as u64));
+            assert!(matches!(ask, Ask::Fetch(_)) || correlation + 1 == FETCHES_IN_FLIGHT_MAX as u64);
+        }
+    }
+    assert!(fetcher.next_ask(0, now).is_none(), "every queue is in one of two watches");
+    assert_eq!(fetcher.in_flight(0), 2);
+    let ready = vec![key(300), key(999_999)];
+    assert!(matches!(fetcher.watched(0, Correlation(1_000), Ok(ready), now), Answered::Nothing));
+    assert_eq!(ask(&mut fetcher, 0, 2_000), (300, 0));
+    let bytes = payload(&[batch(300, 0, 5)]);
+    assert!(matches!(answer(&mut fetcher, 2_000, &view(&bytes, 5)), Answered::Batches));
+    assert_eq!(drain(&mut fetcher, &bytes), Ok(vec![(0, 5)]));
+    assert_eq!(ask(&mut fetcher, 0, 2_001), (300, 5));
+    answer(&mut fetcher, 2_001, &view(&[], 5));
+    assert_eq!(watch(&mut fetcher, 2_002, now).map(|queues| queues.len()), Some(limits::WATCH_QUEUES_MAX));
+}
+
+#[test]
+fn a_lost_or_refused_watch_is_asked_again() {
+    let now = Instant::now();
+    let mut fetcher = fetcher(1);
+    let count = FETCHES_IN_FLIGHT_MAX as u32 + 100;
+    (0..count).for_each(|queue| add(&mut fetcher, queue, 0, None));
+    // All of them come to be watched.
+    fetcher.shards[0].idle.clear();
+    fetcher.shards[0].watches.take_quiet();
+    fetcher.lanes.values_mut().for_each(|lane| lane.listed = false);
+    (0..count).for_each(|queue| fetcher.list(key(queue), Likely::No));
+    assert_eq!(watch(&mut fetcher, 1, now).map(|queues| queues.len()), Some(count as usize));
+    fetcher.lost(0);
+    assert_eq!(fetcher.in_flight(0), 0);
+    assert_eq!(watch(&mut fetcher, 2, now).map(|queues| queues.len()), Some(count as usize));
+    fetcher.remove(key(5));
+    fetcher.seek(key(6), QueueOffset(1));
+    assert_eq!(ask(&mut fetcher, 0, 3), (6, 1));
+    let busy = Failure::new(Status::Busy, "later");
+    assert!(matches!(fetcher.watched(0, Correlation(2), Err(busy), now), Answered::Nothing));
+    fetcher.resume_due(now + REFUSED_PAUSE);
+    let mut asked = 0;
+    while let Some(ask) = fetcher.next_ask(0, now) {
+        asked += 1;
+        fetcher.asked(0, &ask, Correlation(10 + asked));
+    }
+    assert_eq!(asked as usize + 1, FETCHES_BESIDE_WATCHES_MAX);
 }
 
 #[test]
@@ -261,6 +316,6 @@ fn queues_go_to_the_shard_that_owns_them() {
     for shard in 0..3 {
         assert_eq!(ask(&mut fetcher, shard, 1), (shard as u32, 0));
         assert_eq!(ask(&mut fetcher, shard, 2), (shard as u32 + 3, 0));
-        assert!(fetcher.next_fetch(shard).is_none());
+        assert!(fetcher.next_ask(shard, Instant::now()).is_none());
     }
 }

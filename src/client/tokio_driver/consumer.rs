@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use crate::api::Request;
 use crate::client::calls::{Call, left};
 use crate::client::membership::{Membership, member_name};
 use crate::client::messages::{Delivery, QueueName};
@@ -151,22 +150,22 @@ impl AsyncConsumer {
         step.map_err(|reason| self.breach(shard.expect("a breach is of a shard"), &reason))
     }
 
-    /// Sends the fetches of queues that have none on its way.
+    /// Asks for what is on no queue's way yet.
     async fn ask(&mut self) -> Result<(), ClientError> {
+        let now = Instant::now();
         for shard in 0..self.connections.len() {
-            while let Some(fetch) = self.reader.next_fetch(shard) {
-                // Until the fetch is taken the queue must stay listed, should this be cancelled.
-                self.reader.not_asked(fetch.key);
-                if self.connections[shard].is_none() {
-                    let connection = self.client.open_owner(fetch.key.queue).await?;
+            while let Some(ask) = self.reader.next_ask(shard, now) {
+                let Some(connection) = &mut self.connections[shard] else {
+                    // It is to be asked again, should this be cancelled.
+                    self.reader.not_asked(&ask);
+                    let connection = self.client.open_owner(ask.queue()).await?;
                     self.connections[shard] = Some(connection);
-                }
-                let Some(fetch) = self.reader.next_fetch(shard) else { break };
-                let connection = self.connections[shard].as_mut().expect("just opened");
-                match connection.submit(&Request::Fetch(fetch)) {
-                    Ok(correlation) => self.reader.asked(shard, fetch.key, correlation, Instant::now()),
+                    continue;
+                };
+                match connection.submit(&ask.request()) {
+                    Ok(correlation) => self.reader.asked(shard, &ask, correlation, now),
                     Err(error) => {
-                        self.reader.not_asked(fetch.key);
+                        self.reader.not_asked(&ask);
                         return Err(self.lose(shard, error));
                     }
                 }

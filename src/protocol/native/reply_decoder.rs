@@ -106,6 +106,9 @@ fn other_reply(reply: &schema::Reply<'_>) -> Result<Reply, MalformedReply> {
         schema::ReplyBody::OffsetFound => {
             Ok(Reply::OffsetFound(QueueOffset(reply.body_as_offset_found().ok_or_else(missing)?.offset())))
         }
+        schema::ReplyBody::Watched => {
+            Ok(Reply::Watched(queue_keys(reply.body_as_watched().ok_or_else(missing)?.queues())))
+        }
         schema::ReplyBody::TopicInfo => {
             Ok(Reply::Topic(topic(reply.body_as_topic_info().ok_or_else(missing)?)?))
         }

@@ -194,6 +194,11 @@ fn body(builder: &mut Builder, reply: &Reply) -> Body {
             let table = schema::OffsetFound::create(builder, &schema::OffsetFoundArgs { offset: offset.0 });
             (Kind::OffsetFound, table.as_union_value())
         }
+        Reply::Watched(queues) => {
+            let queues = Some(builder.create_vector(&assigned(queues)));
+            let table = schema::Watched::create(builder, &schema::WatchedArgs { queues });
+            (Kind::Watched, table.as_union_value())
+        }
         Reply::Topic(topic) => (Kind::TopicInfo, topic_table(builder, topic).as_union_value()),
         Reply::Topics(topics) => {
             let tables: Vec<_> = topics.iter().map(|topic| topic_table(builder, topic)).collect();

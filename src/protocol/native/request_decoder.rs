@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::api::{
     ActingMember, CommitOffset, Failure, Fetch, FindMessages, JoinGroup, OffsetPlace, Request, ResetGroup,
-    ResetPlace, Status, TopicChange,
+    ResetPlace, Status, TopicChange, Watch,
 };
 use crate::limits;
 use crate::types::{
@@ -54,6 +54,7 @@ fn other_request(request: &schema::Request<'_>) -> Result<Request, Failure> {
     let missing = || Failure::new(Status::MalformedFrame, "the request has a kind, but no body of that kind");
     match request.body_type() {
         schema::RequestBody::Fetch => fetch(request.body_as_fetch().ok_or_else(missing)?),
+        schema::RequestBody::Watch => watch(request.body_as_watch().ok_or_else(missing)?),
         schema::RequestBody::FindOffset => find_offset(request.body_as_find_offset().ok_or_else(missing)?),
         schema::RequestBody::CreateTopic => create_topic(request.body_as_create_topic().ok_or_else(missing)?),
         schema::RequestBody::AlterTopic => alter_topic(request.body_as_alter_topic().ok_or_else(missing)?),
@@ -120,6 +121,24 @@ fn fetch(body: schema::Fetch<'_>) -> Result<Request, Failure> {
         offset: QueueOffset(body.offset()),
         bytes_max: limited(body.bytes_max(), limits::FETCH_BYTES_MAX as u32),
         records_max: limited(body.records_max(), u32::MAX),
+        wait: Duration::from_millis(u64::from(body.wait_ms().min(limits::FETCH_WAIT_MS_MAX))),
+    }))
+}
+
+fn watch(body: schema::Watch<'_>) -> Result<Request, Failure> {
+    let places = body.queues();
+    if places.is_empty() || places.len() > limits::WATCH_QUEUES_MAX {
+        return Err(Failure::invalid(format_args!(
+            "a watch names 1 to {} queues, this one {}",
+            limits::WATCH_QUEUES_MAX,
+            places.len()
+        )));
+    }
+    let place = |place: &schema::QueuePlace| {
+        Ok((queue_key(place.topic_id(), place.queue())?, QueueOffset(place.offset())))
+    };
+    Ok(Request::Watch(Watch {
+        queues: places.iter().map(place).collect::<Result<_, Failure>>()?,
         wait: Duration::from_millis(u64::from(body.wait_ms().min(limits::FETCH_WAIT_MS_MAX))),
     }))
 }

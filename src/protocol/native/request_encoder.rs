@@ -4,10 +4,10 @@ use flatbuffers::{FlatBufferBuilder, UnionWIPOffset, WIPOffset};
 
 use crate::api::{
     Failure, Fetch, FindMessages, JoinGroup, OffsetPlace, Request, ResetGroup, ResetPlace, Status,
-    TopicChange,
+    TopicChange, Watch,
 };
 use crate::limits;
-use crate::types::{Level, QueueKey, TopicName};
+use crate::types::{Level, QueueKey, QueueOffset, TopicName};
 use crate::wire::generated as schema;
 
 use super::envelope;
@@ -93,6 +93,7 @@ impl RequestEncoder {
         match request {
             Request::Produce(_) => unreachable!("encoded by begin_produce"),
             Request::Fetch(fetch) => (Kind::Fetch, fetch_table(builder, fetch)),
+            Request::Watch(watch) => (Kind::Watch, watch_table(builder, watch)),
             Request::FindOffset { key, place } => {
                 (Kind::FindOffset, find_offset_table(builder, *key, *place))
             }
@@ -221,6 +222,17 @@ fn fetch_table(builder: &mut FlatBufferBuilder<'static>, fetch: &Fetch) -> WIPOf
         wait_ms: u32::try_from(fetch.wait.as_millis()).unwrap_or(u32::MAX),
     };
     schema::Fetch::create(builder, &arguments).as_union_value()
+}
+
+fn watch_table(builder: &mut FlatBufferBuilder<'static>, watch: &Watch) -> WIPOffset<UnionWIPOffset> {
+    let place =
+        |(key, offset): &(QueueKey, QueueOffset)| schema::QueuePlace::new(key.topic.0, key.queue.0, offset.0);
+    let places: Vec<_> = watch.queues.iter().map(place).collect();
+    let arguments = schema::WatchArgs {
+        queues: Some(builder.create_vector(&places)),
+        wait_ms: u32::try_from(watch.wait.as_millis()).unwrap_or(u32::MAX),
+    };
+    schema::Watch::create(builder, &arguments).as_union_value()
 }
 
 fn find_offset_table(

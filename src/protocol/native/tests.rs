@@ -46,6 +46,10 @@ fn requests() -> Vec<Request> {
         Request::AlterTopic(change(Some(65_536), None, None)),
         Request::AlterTopic(change(None, Some(Retention::Unlimited), None)),
         Request::AlterTopic(change(None, Some(Retention::Inherited), None)),
+        Request::Watch(Watch {
+            queues: vec![(key(), QueueOffset(0)), (key(), QueueOffset(u64::MAX))],
+            wait: Duration::from_millis(1),
+        }),
         Request::DeleteTopic(topic()),
         Request::DescribeTopic(topic()),
         Request::ListTopics,
@@ -193,6 +197,7 @@ fn replies() -> Vec<Result<Reply, Failure>> {
         Ok(Reply::Group(group_info())),
         Ok(Reply::Groups(vec!["a".parse().expect("a good name"), "b".parse().expect("a good name")])),
         Ok(Reply::Node(node_info())),
+        Ok(Reply::Watched(vec![key()])),
         Ok(Reply::Done),
     ];
     replies.push(Ok(Reply::Found(Found::default())));

@@ -562,10 +562,10 @@ impl flatbuffers::SimpleToVerifyInSlice for ResetTo {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_REQUEST_BODY: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_REQUEST_BODY: u8 = 19;
+pub const ENUM_MAX_REQUEST_BODY: u8 = 20;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_REQUEST_BODY: [RequestBody; 20] = [
+pub const ENUM_VALUES_REQUEST_BODY: [RequestBody; 21] = [
   RequestBody::NONE,
   RequestBody::Produce,
   RequestBody::Fetch,
@@ -586,6 +586,7 @@ pub const ENUM_VALUES_REQUEST_BODY: [RequestBody; 20] = [
   RequestBody::DescribeNode,
   RequestBody::FindByKey,
   RequestBody::FindByPosition,
+  RequestBody::Watch,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -613,9 +614,10 @@ impl RequestBody {
   pub const DescribeNode: Self = Self(17);
   pub const FindByKey: Self = Self(18);
   pub const FindByPosition: Self = Self(19);
+  pub const Watch: Self = Self(20);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 19;
+  pub const ENUM_MAX: u8 = 20;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::Produce,
@@ -637,6 +639,7 @@ impl RequestBody {
     Self::DescribeNode,
     Self::FindByKey,
     Self::FindByPosition,
+    Self::Watch,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -661,6 +664,7 @@ impl RequestBody {
       Self::DescribeNode => Some("DescribeNode"),
       Self::FindByKey => Some("FindByKey"),
       Self::FindByPosition => Some("FindByPosition"),
+      Self::Watch => Some("Watch"),
       _ => None,
     }
   }
@@ -721,10 +725,10 @@ pub struct RequestBodyUnionTableOffset {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_REPLY_BODY: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_REPLY_BODY: u8 = 13;
+pub const ENUM_MAX_REPLY_BODY: u8 = 14;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_REPLY_BODY: [ReplyBody; 14] = [
+pub const ENUM_VALUES_REPLY_BODY: [ReplyBody; 15] = [
   ReplyBody::NONE,
   ReplyBody::Produced,
   ReplyBody::Fetched,
@@ -739,6 +743,7 @@ pub const ENUM_VALUES_REPLY_BODY: [ReplyBody; 14] = [
   ReplyBody::NodeInfo,
   ReplyBody::Done,
   ReplyBody::FoundMessages,
+  ReplyBody::Watched,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -760,9 +765,10 @@ impl ReplyBody {
   pub const NodeInfo: Self = Self(11);
   pub const Done: Self = Self(12);
   pub const FoundMessages: Self = Self(13);
+  pub const Watched: Self = Self(14);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 13;
+  pub const ENUM_MAX: u8 = 14;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::Produced,
@@ -778,6 +784,7 @@ impl ReplyBody {
     Self::NodeInfo,
     Self::Done,
     Self::FoundMessages,
+    Self::Watched,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -796,6 +803,7 @@ impl ReplyBody {
       Self::NodeInfo => Some("NodeInfo"),
       Self::Done => Some("Done"),
       Self::FoundMessages => Some("FoundMessages"),
+      Self::Watched => Some("Watched"),
       _ => None,
     }
   }
@@ -852,6 +860,162 @@ impl<'a> flatbuffers::Verifiable for ReplyBody {
 
 impl flatbuffers::SimpleToVerifyInSlice for ReplyBody {}
 pub struct ReplyBodyUnionTableOffset {}
+
+// struct QueuePlace, aligned to 8
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq)]
+pub struct QueuePlace(pub [u8; 16]);
+impl Default for QueuePlace { 
+  fn default() -> Self { 
+    Self([0; 16])
+  }
+}
+impl core::fmt::Debug for QueuePlace {
+  fn fmt(&self, f: &mut core::fmt::Formatter) -> core::fmt::Result {
+    f.debug_struct("QueuePlace")
+      .field("topic_id", &self.topic_id())
+      .field("queue", &self.queue())
+      .field("offset", &self.offset())
+      .finish()
+  }
+}
+
+impl flatbuffers::SimpleToVerifyInSlice for QueuePlace {}
+impl<'a> flatbuffers::Follow<'a> for QueuePlace {
+  type Inner = &'a QueuePlace;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    <&'a QueuePlace>::follow(buf, loc)
+  }
+}
+impl<'a> flatbuffers::Follow<'a> for &'a QueuePlace {
+  type Inner = &'a QueuePlace;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    flatbuffers::follow_cast_ref::<QueuePlace>(buf, loc)
+  }
+}
+impl<'b> flatbuffers::Push for QueuePlace {
+    type Output = QueuePlace;
+    #[inline]
+    unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
+        let src = ::core::slice::from_raw_parts(self as *const QueuePlace as *const u8, Self::size());
+        dst.copy_from_slice(src);
+    }
+}
+
+impl<'a> flatbuffers::Verifiable for QueuePlace {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.in_buffer::<Self>(pos)
+  }
+}
+
+impl<'a> QueuePlace {
+  #[allow(clippy::too_many_arguments)]
+  pub fn new(
+    topic_id: u32,
+    queue: u32,
+    offset: u64,
+  ) -> Self {
+    let mut s = Self([0; 16]);
+    s.set_topic_id(topic_id);
+    s.set_queue(queue);
+    s.set_offset(offset);
+    s
+  }
+
+  pub fn topic_id(&self) -> u32 {
+    let mut mem = core::mem::MaybeUninit::<<u32 as EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    EndianScalar::from_little_endian(unsafe {
+      core::ptr::copy_nonoverlapping(
+        self.0[0..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        core::mem::size_of::<<u32 as EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_topic_id(&mut self, x: u32) {
+    let x_le = x.to_little_endian();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[0..].as_mut_ptr(),
+        core::mem::size_of::<<u32 as EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn queue(&self) -> u32 {
+    let mut mem = core::mem::MaybeUninit::<<u32 as EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    EndianScalar::from_little_endian(unsafe {
+      core::ptr::copy_nonoverlapping(
+        self.0[4..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        core::mem::size_of::<<u32 as EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_queue(&mut self, x: u32) {
+    let x_le = x.to_little_endian();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[4..].as_mut_ptr(),
+        core::mem::size_of::<<u32 as EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn offset(&self) -> u64 {
+    let mut mem = core::mem::MaybeUninit::<<u64 as EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    EndianScalar::from_little_endian(unsafe {
+      core::ptr::copy_nonoverlapping(
+        self.0[8..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        core::mem::size_of::<<u64 as EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_offset(&mut self, x: u64) {
+    let x_le = x.to_little_endian();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[8..].as_mut_ptr(),
+        core::mem::size_of::<<u64 as EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+}
 
 // struct QueueRange, aligned to 8
 #[repr(transparent)]
@@ -1474,6 +1638,121 @@ impl core::fmt::Debug for Fetch<'_> {
       ds.field("offset", &self.offset());
       ds.field("bytes_max", &self.bytes_max());
       ds.field("records_max", &self.records_max());
+      ds.field("wait_ms", &self.wait_ms());
+      ds.finish()
+  }
+}
+pub enum WatchOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct Watch<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for Watch<'a> {
+  type Inner = Watch<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> Watch<'a> {
+  pub const VT_QUEUES: flatbuffers::VOffsetT = 4;
+  pub const VT_WAIT_MS: flatbuffers::VOffsetT = 6;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    Watch { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args WatchArgs<'args>
+  ) -> flatbuffers::WIPOffset<Watch<'bldr>> {
+    let mut builder = WatchBuilder::new(_fbb);
+    builder.add_wait_ms(args.wait_ms);
+    if let Some(x) = args.queues { builder.add_queues(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn queues(&self) -> flatbuffers::Vector<'a, QueuePlace> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'a, QueuePlace>>>(Watch::VT_QUEUES, None).unwrap()}
+  }
+  #[inline]
+  pub fn wait_ms(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(Watch::VT_WAIT_MS, Some(0)).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for Watch<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, QueuePlace>>>("queues", Self::VT_QUEUES, true)?
+     .visit_field::<u32>("wait_ms", Self::VT_WAIT_MS, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct WatchArgs<'a> {
+    pub queues: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, QueuePlace>>>,
+    pub wait_ms: u32,
+}
+impl<'a> Default for WatchArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    WatchArgs {
+      queues: None, // required field
+      wait_ms: 0,
+    }
+  }
+}
+
+pub struct WatchBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> WatchBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_queues(&mut self, queues: flatbuffers::WIPOffset<flatbuffers::Vector<'b , QueuePlace>>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(Watch::VT_QUEUES, queues);
+  }
+  #[inline]
+  pub fn add_wait_ms(&mut self, wait_ms: u32) {
+    self.fbb_.push_slot::<u32>(Watch::VT_WAIT_MS, wait_ms, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> WatchBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    WatchBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<Watch<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, Watch::VT_QUEUES,"queues");
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for Watch<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("Watch");
+      ds.field("queues", &self.queues());
       ds.field("wait_ms", &self.wait_ms());
       ds.finish()
   }
@@ -3983,6 +4262,20 @@ impl<'a> Request<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_watch(&self) -> Option<Watch<'a>> {
+    if self.body_type() == RequestBody::Watch {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { Watch::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl flatbuffers::Verifiable for Request<'_> {
@@ -4013,6 +4306,7 @@ impl flatbuffers::Verifiable for Request<'_> {
           RequestBody::DescribeNode => v.verify_union_variant::<flatbuffers::ForwardsUOffset<DescribeNode>>("RequestBody::DescribeNode", pos),
           RequestBody::FindByKey => v.verify_union_variant::<flatbuffers::ForwardsUOffset<FindByKey>>("RequestBody::FindByKey", pos),
           RequestBody::FindByPosition => v.verify_union_variant::<flatbuffers::ForwardsUOffset<FindByPosition>>("RequestBody::FindByPosition", pos),
+          RequestBody::Watch => v.verify_union_variant::<flatbuffers::ForwardsUOffset<Watch>>("RequestBody::Watch", pos),
           _ => Ok(()),
         }
      })?
@@ -4196,6 +4490,13 @@ impl core::fmt::Debug for Request<'_> {
         },
         RequestBody::FindByPosition => {
           if let Some(x) = self.body_as_find_by_position() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        RequestBody::Watch => {
+          if let Some(x) = self.body_as_watch() {
             ds.field("body", &x)
           } else {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
@@ -4519,6 +4820,104 @@ impl core::fmt::Debug for Fetched<'_> {
       ds.field("end_offset", &self.end_offset());
       ds.field("damaged_file", &self.damaged_file());
       ds.field("damaged_position", &self.damaged_position());
+      ds.finish()
+  }
+}
+pub enum WatchedOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct Watched<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for Watched<'a> {
+  type Inner = Watched<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> Watched<'a> {
+  pub const VT_QUEUES: flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    Watched { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args WatchedArgs<'args>
+  ) -> flatbuffers::WIPOffset<Watched<'bldr>> {
+    let mut builder = WatchedBuilder::new(_fbb);
+    if let Some(x) = args.queues { builder.add_queues(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn queues(&self) -> flatbuffers::Vector<'a, QueueAssignment> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'a, QueueAssignment>>>(Watched::VT_QUEUES, None).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for Watched<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, QueueAssignment>>>("queues", Self::VT_QUEUES, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct WatchedArgs<'a> {
+    pub queues: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, QueueAssignment>>>,
+}
+impl<'a> Default for WatchedArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    WatchedArgs {
+      queues: None, // required field
+    }
+  }
+}
+
+pub struct WatchedBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> WatchedBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_queues(&mut self, queues: flatbuffers::WIPOffset<flatbuffers::Vector<'b , QueueAssignment>>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(Watched::VT_QUEUES, queues);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> WatchedBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    WatchedBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<Watched<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, Watched::VT_QUEUES,"queues");
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for Watched<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("Watched");
+      ds.field("queues", &self.queues());
       ds.finish()
   }
 }
@@ -7349,6 +7748,21 @@ impl<'a> Reply<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_watched(&self) -> Option<Watched<'a>> {
+    if self.body_type() == ReplyBody::Watched {
+      self.body().map(|t| {
+       // Safety:
+       // Created from a valid Table for this object
+       // Which contains a valid union in this slot
+       unsafe { Watched::init_from_table(t) }
+     })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl flatbuffers::Verifiable for Reply<'_> {
@@ -7375,6 +7789,7 @@ impl flatbuffers::Verifiable for Reply<'_> {
           ReplyBody::NodeInfo => v.verify_union_variant::<flatbuffers::ForwardsUOffset<NodeInfo>>("ReplyBody::NodeInfo", pos),
           ReplyBody::Done => v.verify_union_variant::<flatbuffers::ForwardsUOffset<Done>>("ReplyBody::Done", pos),
           ReplyBody::FoundMessages => v.verify_union_variant::<flatbuffers::ForwardsUOffset<FoundMessages>>("ReplyBody::FoundMessages", pos),
+          ReplyBody::Watched => v.verify_union_variant::<flatbuffers::ForwardsUOffset<Watched>>("ReplyBody::Watched", pos),
           _ => Ok(()),
         }
      })?
@@ -7529,6 +7944,13 @@ impl core::fmt::Debug for Reply<'_> {
         },
         ReplyBody::FoundMessages => {
           if let Some(x) = self.body_as_found_messages() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        ReplyBody::Watched => {
+          if let Some(x) = self.body_as_watched() {
             ds.field("body", &x)
           } else {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
