@@ -14,6 +14,7 @@ mod leases;
 mod ledger;
 mod model;
 mod node;
+mod pairs;
 mod properties;
 mod restarts;
 mod supply;
