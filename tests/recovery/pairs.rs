@@ -11,7 +11,9 @@ use turbopump::log::{CommitLog, LogOptions, Replay, Report, StartAt, segment_nam
 use turbopump::metrics::ShardMetrics;
 use turbopump::testing::{SeededExecutor, generators};
 use turbopump::types::{Level, LogPosition, QueueKey, QueueNumber, QueueOffset, ShardId, Timestamp, TopicId};
-use turbopump::wire::batch::{BATCH_HEADER_BYTES, BatchHeader, CheckedBatch, state_payload, stored_records};
+use turbopump::wire::batch::{
+    BATCH_HEADER_BYTES, BatchHeader, CheckedBatch, LogSecret, state_payload, stored_records,
+};
 use turbopump::wire::record::RECORD_HEADER_BYTES;
 
 const KEY: QueueKey = QueueKey { topic: TopicId(1), queue: QueueNumber(0) };
@@ -62,6 +64,7 @@ fn session<T>(disk: &FaultyDisk, work: impl AsyncFnOnce(&Log) -> T) -> (Report, 
             segment_bytes: limits::SEGMENT_BYTES_MIN,
             tail_cache_bytes: 0,
             zero_fill: false,
+            secret: LogSecret(7),
         };
         let metrics = Rc::new(ShardMetrics::new());
         let clock = executor.shared_clock();
