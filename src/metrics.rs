@@ -25,11 +25,20 @@ pub enum Stage {
     Flush,
     /// From the bytes of a produce request to its answer handed to the kernel.
     Answer,
+    /// From the time a delayed message was due until readers saw it.
+    Release,
 }
 
 impl Stage {
-    pub const ALL: [Stage; 6] =
-        [Stage::Receive, Stage::Parse, Stage::WaitForGroup, Stage::Write, Stage::Flush, Stage::Answer];
+    pub const ALL: [Stage; 7] = [
+        Stage::Receive,
+        Stage::Parse,
+        Stage::WaitForGroup,
+        Stage::Write,
+        Stage::Flush,
+        Stage::Answer,
+        Stage::Release,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -39,6 +48,7 @@ impl Stage {
             Stage::Write => "write",
             Stage::Flush => "flush",
             Stage::Answer => "answer",
+            Stage::Release => "release",
         }
     }
 }
@@ -110,6 +120,14 @@ counters! {
     segments_removed,
     disk_bytes_read,
     damaged_batches,
+    messages_held,
+    held_released,
+    held_dropped,
+    held_rolled,
+    transactions_committed,
+    transactions_rolled_back,
+    transactions_checked,
+    transactions_given_up,
     snapshots,
     /// Files of the key index that were found damaged, and are made again.
     key_runs_damaged,

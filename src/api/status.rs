@@ -21,6 +21,8 @@ pub enum Status {
     MemberUnknown,
     OffsetOutOfRange,
     GroupHasMembers,
+    /// What the receipt stands for is over: it was dealt with before, or by somebody else.
+    ReceiptExpired,
     LimitReached,
     /// The group has given the queue to another member since: join again.
     GenerationStale,
@@ -39,7 +41,7 @@ pub enum Status {
 
 impl Status {
     /// Every variant, for tests of the adaptors' mappings.
-    pub const ALL: [Status; 23] = [
+    pub const ALL: [Status; 24] = [
         Status::Ok,
         Status::InvalidArgument,
         Status::MalformedFrame,
@@ -54,6 +56,7 @@ impl Status {
         Status::MemberUnknown,
         Status::OffsetOutOfRange,
         Status::GroupHasMembers,
+        Status::ReceiptExpired,
         Status::LimitReached,
         Status::GenerationStale,
         Status::Busy,

@@ -38,8 +38,7 @@ impl<D: Disk> Broker<D> {
         for placed in batches {
             match (placed.kind, &placed.state) {
                 (Kind::Messages, _) => self.publish_messages(placed),
-                // The change of state behind it says what becomes of it.
-                (Kind::Held, _) => {}
+                (Kind::Held, _) => self.publish_held(placed),
                 (Kind::State, Some(payload)) => {
                     let changes = decode_changes(payload).expect("this run has encoded them");
                     for change in changes {
@@ -79,6 +78,10 @@ impl<D: Disk> Broker<D> {
             | Change::QueueEnd { .. }
             | Change::Group(_)
             | Change::Lease(_) => None,
+            Change::Held(held) => {
+                self.apply_held(held.clone());
+                None
+            }
         };
         self.tables.borrow_mut().apply(change, position);
         if let Some(id) = removed {

@@ -100,10 +100,10 @@ impl<D: Disk> Broker<D> {
             Request::Acknowledge(acknowledge) => self.acknowledge(acknowledge).await.map(Reply::Acknowledged),
             Request::ChangeLease(change) => self.change_lease(&change).await.map(Reply::LeaseChanged),
             Request::AlterGroup(settings) => self.alter_group(settings).await.map(Reply::GroupSettings),
-            Request::Hold(_) | Request::EndTransaction(_) | Request::ReceiveHalves(_) => {
-                Err(Failure::new(Status::UnsupportedRequest, "this release does not serve the request yet"))
-            }
             Request::FindMessages(find) => self.find_messages(find).await,
+            Request::Hold(hold) => self.hold(hold).await.map(Reply::Held),
+            Request::EndTransaction(end) => self.end_transaction(end).await,
+            Request::ReceiveHalves(receive) => self.receive_halves(receive).await.map(Reply::Halves),
             Request::DescribeNode { count_syscalls } => {
                 self.describe_node(count_syscalls).await.map(Reply::Node)
             }

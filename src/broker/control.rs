@@ -412,6 +412,11 @@ impl<D: Disk> Broker<D> {
                 self.groups.borrow_mut().check_holder(&check, self.clock.monotonic())?;
                 Ok(PeerReply::Done)
             }
+            PeerRequest::TakeHalves(request) => self.take_halves(&request).await.map(PeerReply::Halves),
+            PeerRequest::AwaitHalves(request) => {
+                self.await_halves(&request).await;
+                Ok(PeerReply::Done)
+            }
             PeerRequest::ShardInfo { count_syscalls } => {
                 Ok(PeerReply::ShardInfo(Box::new(self.shard_info(count_syscalls))))
             }
@@ -485,6 +490,7 @@ impl<D: Disk> Broker<D> {
         counters.push(("log_end".to_owned(), self.log.watermarks().durable_end().0));
         counters.push(("index_bytes".to_owned(), self.index.memory_bytes() as u64));
         counters.extend(self.keys.counters());
+        counters.extend(self.held_counters());
         if let Some(host) = &*self.host.borrow() {
             counters.extend(host(count_syscalls));
         }

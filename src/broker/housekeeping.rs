@@ -140,6 +140,7 @@ impl<D: Disk> Broker<D> {
             .borrow()
             .as_changes()
             .chain(self.queue_ends(|queue| queue.durable_end.get()))
+            .chain(self.held.borrow().as_changes())
             .for_each(|change| change.encode(&mut tables));
         let mut begun = self.index.begin_snapshot();
         let index = loop {
@@ -192,6 +193,7 @@ impl<D: Disk> Broker<D> {
             end = placement.end;
         }
         let end = self.checkpoint_leases().await?.unwrap_or(end);
+        let end = self.checkpoint_held().await?.unwrap_or(end);
         let settled = self.log.watermarks().wait(Level::Durable, end).await;
         settled.map_err(|failure| self.storage_failed(&failure))?;
         let first = first.expect("tables have at least the next topic id");
@@ -252,6 +254,10 @@ impl<D: Disk> Broker<D> {
             // What the segment says must be said behind it: by a checkpoint, and by a snapshot for a fast start.
             let checkpointed = self.checkpoint_segment.get().is_some_and(|base| base >= next.base);
             if !checkpointed || next.newest.is_none() {
+                return Ok(());
+            }
+            // A full disk or a failed log: the next round tries again.
+            if !self.roll_held(next.base).await.unwrap_or(false) {
                 return Ok(());
             }
             if self.snapshot_position.get() < next.base {

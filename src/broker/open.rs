@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use super::apply::entry_of_header;
 use super::groups::Groups;
+use super::held::HeldState;
 use super::key_indexing::KeyIndexing;
 use super::leases::Leases;
 use super::options::BrokerOptions;
@@ -18,7 +19,7 @@ use crate::disk::{Disk, DiskError};
 use crate::index::{Index, IndexError, IndexOptions, TrimProgress};
 use crate::log::{CommitLog, LogOptions, Manifest, OpenError, Replay, Report, StartAt};
 use crate::metrics::ShardMetrics;
-use crate::types::{LogPosition, QueueKey, QueueOffset, WakerList};
+use crate::types::{LogPosition, QueueKey, QueueOffset, TopicId, WakerList};
 use crate::wire::batch::{BatchHeader, Kind, LogSecret, state_payload};
 
 /// Queues looked at between two chances for others to run.
@@ -48,6 +49,7 @@ struct Rebuild<D: Disk> {
     index: Index<D>,
     ends: QueueEnds,
     leases: Leases,
+    held: HeldState,
     /// The snapshot does not fit the log, or the index contradicts it: start again without.
     distrust: Option<String>,
     unreadable: Option<ChangeError>,
@@ -61,6 +63,19 @@ impl<D: Disk> Rebuild<D> {
         if let Err(error) = self.index.replay(header.key, entry_of_header(header)) {
             self.distrust = Some(error.to_string());
         }
+    }
+
+    fn held(&mut self, header: &BatchHeader) {
+        let batch = entry_of_header(header);
+        if self.distrust.is_some() {
+            return;
+        }
+        if let Some((bucket, entry)) = self.held.entry(batch)
+            && let Err(error) = self.index.replay(bucket, entry)
+        {
+            self.distrust = Some(error.to_string());
+        }
+        self.held.stored(&batch);
     }
 
     fn state(&mut self, payload: &[u8], position: LogPosition) {
@@ -88,6 +103,7 @@ impl<D: Disk> Rebuild<D> {
             }
             Change::Lease(change) => self.leases.apply(change),
             Change::Topic(_) | Change::Offset { .. } | Change::NextTopicId(_) | Change::Group(_) => {}
+            Change::Held(held) => self.held.apply(held.clone(), &self.index),
         }
         self.tables.apply(change, position);
     }
@@ -101,14 +117,16 @@ impl<D: Disk> Replay for Rebuild<D> {
     fn whole(&mut self, header: &BatchHeader, bytes: &[u8]) {
         match header.kind {
             Kind::Messages => self.messages(header),
-            Kind::Held => {}
+            Kind::Held => self.held(header),
             Kind::State => self.state(state_payload(bytes), header.position),
         }
     }
 
     fn harmed(&mut self, header: &BatchHeader) {
-        if header.kind == Kind::Messages {
-            self.messages(header);
+        match header.kind {
+            Kind::Messages => self.messages(header),
+            Kind::Held => self.held(header),
+            Kind::State => {}
         }
     }
 
@@ -124,8 +142,10 @@ impl<D: Disk> Replay for Rebuild<D> {
     }
 }
 
+/// The hidden queues belong to no topic, and are gone when their time has passed.
 fn remove_topic<D: Disk>(index: &Index<D>, is_gone: impl Fn(QueueKey) -> bool) {
-    index.queues().into_iter().filter(|key| is_gone(*key)).for_each(|key| index.remove_queue(key));
+    let gone = |key: &QueueKey| key.topic != TopicId::DELAYED && is_gone(*key);
+    index.queues().into_iter().filter(gone).for_each(|key| index.remove_queue(key));
 }
 
 impl<D: Disk> Broker<D> {
@@ -150,7 +170,7 @@ impl<D: Disk> Broker<D> {
                 Err(reason) => return Err(StartError::Log(contradiction(&options, reason))),
             },
         };
-        let Opened { log, tables, index, ends, leases, report } = opened;
+        let Opened { log, tables, index, ends, leases, held, report } = opened;
         let snapshot_position = match (&snapshot, &rebuilt) {
             (Some(snapshot), None) => snapshot.position,
             _ => log.first_position(),
@@ -171,6 +191,11 @@ impl<D: Disk> Broker<D> {
             arrivals: RefCell::default(),
             groups: RefCell::new(Groups::default()),
             topic_change: TopicTurn::default(),
+            held: RefCell::new(held),
+            held_turn: TopicTurn::default(),
+            held_changed: WakerList::new(),
+            halves_changed: WakerList::new(),
+            held_roll_at: Cell::new(LogPosition::ZERO),
             peers: RefCell::new(None),
             draining: Cell::new(false),
             stopped: Cell::new(false),
@@ -221,6 +246,7 @@ struct Opened<D: Disk> {
     index: Index<D>,
     ends: QueueEnds,
     leases: Leases,
+    held: HeldState,
     report: Report,
 }
 
@@ -251,6 +277,7 @@ impl<D: Disk> Attempt<'_, D> {
             index,
             ends: QueueEnds::new(),
             leases: Leases::default(),
+            held: HeldState::new(self.options.transaction_checks_max),
             distrust: None,
             unreadable: None,
         };
@@ -277,7 +304,7 @@ impl<D: Disk> Attempt<'_, D> {
         if let Some(error) = rebuild.unreadable {
             return Err(error.into());
         }
-        let Rebuild { tables, index, ends, mut leases, distrust, .. } = rebuild;
+        let Rebuild { tables, index, ends, mut leases, held, distrust, .. } = rebuild;
         // Placed behind the removal of their topic.
         leases.retain_topics(|id| tables.topic(id).is_some());
         let distrust = match distrust {
@@ -285,7 +312,7 @@ impl<D: Disk> Attempt<'_, D> {
             some => some,
         };
         match distrust {
-            None => Ok(Ok(Opened { log, tables, index, ends, leases, report })),
+            None => Ok(Ok(Opened { log, tables, index, ends, leases, held, report })),
             Some(reason) => {
                 log.close().await?;
                 index.close().await?;

@@ -25,6 +25,13 @@ pub struct BrokerOptions {
     pub leases: LeaseDefaults,
     /// A random number, for a shard that is made by this start: see `log`.
     pub secret: u64,
+    /// A producer has at least this long to decide on a half message before it is asked: RocketMQ's
+    /// `transactionTimeOut`.
+    pub transaction_immunity: Duration,
+    /// Then it is asked at this interval: `transactionCheckInterval`.
+    pub transaction_check_interval: Duration,
+    /// And this often: `transactionCheckMax`.
+    pub transaction_checks_max: u32,
     /// The program's version, for `status`.
     pub version: String,
     /// The core this shard runs on, for `status`.

@@ -8,8 +8,8 @@ use super::groups::HolderCheck;
 use super::leases::Prospect;
 use super::tables::Topic;
 use crate::api::{
-    Failure, Found, GroupSettings, LeaseInfo, QueueInfo, ReceiptOutcome, Receive, ReceivedMessage, Reply,
-    Request, ShardAddress, ShardInfo,
+    Failure, Found, GroupSettings, HalfMessage, LeaseInfo, QueueInfo, ReceiptOutcome, Receive, ReceiveHalves,
+    ReceivedMessage, Reply, Request, ShardAddress, ShardInfo,
 };
 use crate::types::{GroupName, QueueKey, QueueOffset, Receipt, ShardId, TopicId};
 
@@ -50,6 +50,10 @@ pub enum PeerRequest {
         count_syscalls: bool,
     },
     FindHere(FindHere),
+    /// Hand out halves of the shard asked.
+    TakeHalves(ReceiveHalves),
+    /// Answered when there may be such halves, or after the request's wait.
+    AwaitHalves(ReceiveHalves),
 }
 
 /// The answer to a [`PeerRequest`] of the same kind.
@@ -66,6 +70,7 @@ pub enum PeerReply {
     GroupLeases(Vec<LeaseInfo>),
     ShardInfo(Box<ShardInfo>),
     Found(Found),
+    Halves(Vec<HalfMessage>),
 }
 
 /// A group's place in one queue, with the queue's bounds.

@@ -70,15 +70,7 @@ impl<D: Disk> Broker<D> {
             return Err(ProduceRefusal::Failed(failure));
         }
         let queue = self.queue(key).map_err(ProduceRefusal::Failed)?;
-        if self.index.is_overfull() {
-            return Err(match &*self.index_failed.borrow() {
-                Some(reason) => ProduceRefusal::Failed(Failure::new(
-                    Status::StorageFailed,
-                    format!("the consume index failed: {reason}; restart the broker to build it anew"),
-                )),
-                None => ProduceRefusal::Wait,
-            });
-        }
+        self.check_index()?;
         let level = level.unwrap_or_else(|| self.level_of(key));
         let base_offset = queue.next_offset.get();
         let placement =
@@ -124,6 +116,20 @@ impl<D: Disk> Broker<D> {
         })
     }
 
+    /// Whether the index keeps up.
+    pub(super) fn check_index(&self) -> Result<(), ProduceRefusal> {
+        if !self.index.is_overfull() {
+            return Ok(());
+        }
+        Err(match &*self.index_failed.borrow() {
+            Some(reason) => ProduceRefusal::Failed(Failure::new(
+                Status::StorageFailed,
+                format!("the consume index failed: {reason}; restart the broker to build it anew"),
+            )),
+            None => ProduceRefusal::Wait,
+        })
+    }
+
     /// Waits until a refused batch is worth another try.
     pub async fn room(&self) {
         if self.index.is_overfull() {
@@ -159,11 +165,11 @@ impl<D: Disk> Broker<D> {
     }
 
     /// The level of a queue's topic, or the node's.
-    fn level_of(&self, key: QueueKey) -> Level {
+    pub(super) fn level_of(&self, key: QueueKey) -> Level {
         self.tables.borrow().topic(key.topic).and_then(|topic| topic.level).unwrap_or(self.options.level)
     }
 
-    fn refused(&self, refusal: AppendRefusal) -> ProduceRefusal {
+    pub(super) fn refused(&self, refusal: AppendRefusal) -> ProduceRefusal {
         if matches!(refusal, AppendRefusal::Wait) {
             return ProduceRefusal::Wait;
         }

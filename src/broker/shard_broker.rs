@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use super::groups::Groups;
+use super::held::HeldState;
 use super::key_indexing::KeyIndexing;
 use super::leases::{Leases, Pair};
 use super::options::BrokerOptions;
@@ -46,6 +47,16 @@ pub struct Broker<D: Disk> {
     pub(super) groups: RefCell<Groups>,
     /// One change of topics at a time, and none while a checkpoint is written.
     pub(super) topic_change: TopicTurn,
+    /// Delayed messages and halves of transactions.
+    pub(super) held: RefCell<HeldState>,
+    /// Held by whoever moves delayed messages or halves about: loading, releasing, giving up, placing again.
+    pub(super) held_turn: TopicTurn,
+    /// Woken for the timer task.
+    pub(super) held_changed: WakerList,
+    /// Woken when a half may be due earlier than the waiting know.
+    pub(super) halves_changed: WakerList,
+    /// Pending messages are placed again for retention when the log has reached this.
+    pub(super) held_roll_at: Cell<LogPosition>,
     pub(super) peers: RefCell<Option<Rc<dyn Peers>>>,
     /// Refuses new messages while the shard is being stopped.
     pub(super) draining: Cell<bool>,
@@ -206,6 +217,8 @@ impl<D: Disk> Broker<D> {
         self.stopped.set(true);
         self.published.wake();
         self.keys.stop();
+        self.held_changed.wake();
+        self.halves_changed.wake();
     }
 
     /// The failure a client sees for a failed log: for batches that were not handed to the disk.

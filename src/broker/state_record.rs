@@ -15,6 +15,7 @@
 //! kind 6, live topics:    u32 id, as often as there are topics
 //! kind 10, group:         u32 deliveries_max, u64 lease_ms, u64 ordered_lease_ms (each 0: the node's), name
 //! kinds 16 to 21, leases: see `leases::change`
+//! kinds 32 to 39:         held messages, see `held::change`
 //! ```
 //!
 //! A queue's end is in checkpoints only: without it a queue whose every message has expired would start at 0 again when
@@ -26,6 +27,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::held::HeldChange;
 use super::leases::{LEASE_KINDS, LeaseChange};
 use super::tables::Topic;
 use crate::api::GroupSettings;
@@ -72,6 +74,8 @@ pub enum Change {
     /// Every topic that there is at this place of the log, and no other. In front of every checkpoint and behind every
     /// removal: were the removal said only once, damage to it would bring the topic back.
     LiveTopics(BTreeSet<TopicId>),
+    /// Kinds 32 to 39, see `held::change`.
+    Held(HeldChange),
 }
 
 /// Why stored changes cannot be read. Their checksum was right, so another release wrote them.
@@ -174,6 +178,7 @@ impl Change {
                 live.iter().for_each(|id| output.extend_from_slice(&id.0.to_le_bytes()));
                 LIVE_TOPICS
             }
+            Change::Held(change) => change.encode_body(output),
         };
         let body_bytes = (output.len() - start - CHANGE_HEADER_BYTES) as u32;
         output[start] = kind;
@@ -237,6 +242,9 @@ impl Change {
                 Ok(Change::LiveTopics(body.chunks_exact(4).map(|id| TopicId(get_u32(id, 0))).collect()))
             }
             LIVE_TOPICS => Err(wrong()),
+            kind if HeldChange::KINDS.contains(&kind) => {
+                HeldChange::decode(kind, body).map(Change::Held).ok_or_else(wrong)
+            }
             _ => Err(ChangeError::Kind(kind)),
         }
     }

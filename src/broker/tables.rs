@@ -129,6 +129,8 @@ impl Tables {
             }
             // The business of the queues and of the leases.
             Change::QueueEnd { .. } | Change::Lease(_) => {}
+            // The timers' and transactions' business.
+            Change::Held(_) => {}
         }
     }
 

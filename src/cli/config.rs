@@ -68,6 +68,15 @@ pub struct ServeSettings {
     /// Written bytes that each shard keeps in memory for readers at the tail [default: 64MiB]
     #[arg(long, value_name = "SIZE")]
     pub tail_cache_bytes: Option<ByteSize>,
+    /// How long producers have to decide on a message of a transaction before they are asked [default: 6s]
+    #[arg(long, value_name = "DURATION")]
+    pub transaction_immunity: Option<Span>,
+    /// How often they are asked then [default: 30s]
+    #[arg(long, value_name = "DURATION")]
+    pub transaction_check_interval: Option<Span>,
+    /// How many times they are asked before the message is given up [default: 15]
+    #[arg(long, value_name = "N")]
+    pub transaction_checks: Option<u32>,
     /// Allow a file system without direct I/O, for trying things out
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub buffered_io: Option<bool>,
@@ -123,6 +132,9 @@ impl ServeSettings {
             ordered_lease: self.ordered_lease.or(file.ordered_lease),
             deliveries: self.deliveries.or(file.deliveries),
             tail_cache_bytes: self.tail_cache_bytes.or(file.tail_cache_bytes),
+            transaction_immunity: self.transaction_immunity.or(file.transaction_immunity),
+            transaction_check_interval: self.transaction_check_interval.or(file.transaction_check_interval),
+            transaction_checks: self.transaction_checks.or(file.transaction_checks),
             buffered_io: self.buffered_io.or(file.buffered_io),
         }
     }
@@ -154,6 +166,13 @@ impl ServeSettings {
                 ordered_lease: self.ordered_lease.map_or(default.leases.ordered_lease, |lease| lease.0),
             },
             tail_cache_bytes: self.tail_cache_bytes.map_or(default.tail_cache_bytes, |size| size.0),
+            transaction_immunity: self
+                .transaction_immunity
+                .map_or(default.transaction_immunity, |span| span.0),
+            transaction_check_interval: self
+                .transaction_check_interval
+                .map_or(default.transaction_check_interval, |span| span.0),
+            transaction_checks: self.transaction_checks.unwrap_or(default.transaction_checks),
             buffered_io: self.buffered_io.unwrap_or(default.buffered_io),
             data: default.data,
         };
@@ -182,6 +201,9 @@ mod tests {
         retention-age = "none"
         retention-bytes = "1GiB"
         tail-cache-bytes = 1048576
+        transaction-immunity = "1s"
+        transaction-check-interval = "2s"
+        transaction-checks = 3
         buffered-io = true
     "#;
 
@@ -198,6 +220,9 @@ mod tests {
         assert_eq!((options.level, options.segment_bytes), (Level::Written, 64 << 20));
         assert_eq!((options.retention_age, options.retention_bytes), (None, Some(1 << 30)));
         assert_eq!((options.tail_cache_bytes, options.buffered_io), (1 << 20, true));
+        let interval = (options.transaction_immunity, options.transaction_check_interval);
+        assert_eq!(interval, (Duration::from_secs(1), Duration::from_secs(2)));
+        assert_eq!(options.transaction_checks, 3);
         // The keys of the file above are the flags, all of them.
         let command = <ServeSettings as clap::Args>::augment_args(clap::Command::new("serve"));
         for flag in command.get_arguments().filter_map(|argument| argument.get_long()) {

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use glommio::{LocalExecutorBuilder, Placement};
 use serde::Serialize;
 
-use crate::broker::{Change, decode_changes};
+use crate::broker::{Change, HeldChange, decode_changes};
 use crate::cli::error::CommandError;
 use crate::cli::output::{OutputFormat, grouped, print, to_json};
 use crate::disk::glommio::{Access, GlommioDisk};
@@ -404,5 +404,23 @@ fn change_text(change: &Change) -> String {
         Change::NextTopicId(id) => format!("the next topic is {id}"),
         Change::Group(settings) => format!("settings {settings:?}"),
         Change::Lease(change) => format!("{change:?}"),
+        Change::Held(change) => held_text(change),
+    }
+}
+
+fn held_text(change: &HeldChange) -> String {
+    match change {
+        HeldChange::Released { due, position } => {
+            format!("delayed messages released up to {due}, position {position}")
+        }
+        HeldChange::Moved { bucket, position } => {
+            format!("delayed messages of bucket {bucket} placed again up to position {position}")
+        }
+        HeldChange::HalfStored(half) => {
+            format!("half {} for {}, checked {} times", half.position, half.key, half.checks)
+        }
+        HeldChange::HalfEnded(half) => format!("half {half} ended"),
+        HeldChange::HalfChecked { half, checks, .. } => format!("half {half} checked {checks} times"),
+        HeldChange::HalfMoved { half, current } => format!("half {half} placed again at {current}"),
     }
 }

@@ -179,6 +179,11 @@ impl<D: Disk> Index<D> {
         self.shared.state.borrow().trees().keys().copied().collect()
     }
 
+    /// The first queue known at or behind `key`.
+    pub fn next_queue(&self, key: QueueKey) -> Option<QueueKey> {
+        self.shared.state.borrow().trees().range(key..).next().map(|(key, _)| *key)
+    }
+
     pub fn queue_count(&self) -> usize {
         self.shared.state.borrow().trees().len()
     }

@@ -70,7 +70,11 @@ enum Proof {
     /// The log goes on here.
     Continues(LogPosition),
     /// The expected place was flushed once; the next valid batch of all is here.
-    Flushed(LogPosition),
+    Flushed {
+        next: LogPosition,
+        /// Of a group that names the expected place as the log's end: what else stands there was cut off.
+        went_on: bool,
+    },
     None {
         leftovers: bool,
     },
@@ -132,14 +136,17 @@ impl<D: Disk> Scanner<D> {
                         self.check_padding(&segment, place, next, &window);
                         next
                     }
-                    // What is lost stands in the next segment.
-                    (Proof::Flushed(_), Some((_, begin))) => begin,
-                    (Proof::Flushed(next), None) => {
+                    (Proof::Flushed { next, went_on }, ended) => {
                         // Both halves were there once, so the first one counts.
                         if let Some((header, bytes)) = self.waiting.take() {
                             replay.whole(&header, &bytes);
                         }
-                        self.skip_damage(&segment, place, next, at_place, replay)
+                        let at_place = if went_on { AtPlace::Nothing } else { at_place };
+                        match ended {
+                            // What is lost stands in the next segment.
+                            Some((_, begin)) => begin,
+                            None => self.skip_damage(&segment, place, next, at_place, replay),
+                        }
                     }
                     (Proof::None { leftovers }, _) => {
                         self.report.torn = leftovers || matches!(at_place, AtPlace::Harmed(_));
@@ -196,6 +203,8 @@ impl<D: Disk> Scanner<D> {
             // Of another group: an earlier run ended between the two, and its recovery before the first.
             if (first.epoch, first.previous_end) == (header.epoch, header.previous_end) {
                 replay.whole(&first, &bytes);
+            } else {
+                self.report.batches -= 1;
             }
         }
         if header.continues {
@@ -205,12 +214,18 @@ impl<D: Disk> Scanner<D> {
         }
     }
 
-    /// The place where a later run went on, if it did so before the batch that waits for its other half.
+    /// The place where a later run went on, if it did so before the batch that waits for its other half. When damage
+    /// hides that place, the rest of its group may still say so: then the batch does not count either.
     async fn cut_before_waiting(&mut self) -> Result<Option<LogPosition>, OpenError> {
         let Some(position) = self.waiting.as_ref().map(|(first, _)| first.position) else { return Ok(None) };
-        let Proof::Continues(next) = self.search(position).await? else { return Ok(None) };
+        let next = match self.search(position).await? {
+            Proof::Continues(next) => Some(next),
+            Proof::Flushed { went_on: true, .. } => None,
+            Proof::Flushed { .. } | Proof::None { .. } => return Ok(None),
+        };
         self.waiting = None;
-        Ok(Some(next))
+        self.report.batches -= 1;
+        Ok(next)
     }
 
     /// Takes note of a batch and returns the place behind it.
@@ -399,7 +414,7 @@ impl<D: Disk> Scanner<D> {
     async fn search(&mut self, place: LogPosition) -> Result<Proof, OpenError> {
         let mut leftovers = false;
         let mut nearest: Option<LogPosition> = None;
-        let mut flushed = false;
+        let (mut flushed, mut went_on) = (false, false);
         for index in 0..self.segments.len() {
             let segment = self.segments[index].segment.clone();
             if segment.end() <= place {
@@ -432,9 +447,10 @@ impl<D: Disk> Scanner<D> {
                     // flushed with it, and are still there.
                     nearest = nearest.or(Some(found.position));
                     flushed |= found.flushed_end > place;
+                    went_on |= found.previous_end == place && found.epoch > self.epoch_last;
                 }
                 if let (true, Some(next)) = (flushed, nearest) {
-                    return Ok(Proof::Flushed(next));
+                    return Ok(Proof::Flushed { next, went_on });
                 }
                 at = end;
                 first_step = end;

@@ -227,6 +227,10 @@ async fn run_shard(plan: ShardPlan, seat: Seat) {
         let broker = broker.clone();
         in_queue(async move { broker.run_key_indexing().await }, seat.queues.key_index)
     };
+    let timing = {
+        let broker = broker.clone();
+        glommio::spawn_local(async move { broker.run_timers().await })
+    };
     glommio::spawn_local(heartbeat(clock, metrics)).detach();
     let _ = seat.events.send(CoreEvent::Ready { shard, report, rebuilt, took });
     let connections = Connections::new(broker.clone(), seat.queues.catch_up, http);
@@ -238,6 +242,7 @@ async fn run_shard(plan: ShardPlan, seat: Seat) {
     connections.finish(STOP_GRACE).await;
     broker.stop();
     sweeping.await;
+    timing.await;
     keeping.await;
     committing.await;
     supplying.await;

@@ -267,6 +267,9 @@ impl Layout<'_> {
             leases: self.options.leases,
             // Keys of the standard library's hash maps come from the system's random numbers.
             secret: RandomState::new().build_hasher().finish(),
+            transaction_immunity: self.options.transaction_immunity,
+            transaction_check_interval: self.options.transaction_check_interval,
+            transaction_checks_max: self.options.transaction_checks,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             core: Some(core as u32),
         }

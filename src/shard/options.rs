@@ -48,6 +48,11 @@ pub struct ServeOptions {
     pub leases: LeaseDefaults,
     /// Written buffers that each shard keeps for readers at the tail.
     pub tail_cache_bytes: u64,
+    /// How long producers have to decide on a half message before they are asked, how often they are asked, and how
+    /// many times.
+    pub transaction_immunity: Duration,
+    pub transaction_check_interval: Duration,
+    pub transaction_checks: u32,
     /// Goes through the page cache where the file system has no direct I/O: for trying things out, never for figures.
     pub buffered_io: bool,
 }
@@ -106,6 +111,9 @@ impl ServeOptions {
             retention_bytes: None,
             leases: LeaseDefaults::default(),
             tail_cache_bytes: limits::TAIL_CACHE_BYTES as u64,
+            transaction_immunity: Duration::from_secs(6),
+            transaction_check_interval: Duration::from_secs(30),
+            transaction_checks: 15,
             buffered_io: false,
         }
     }

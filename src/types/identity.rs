@@ -26,6 +26,8 @@ pub struct QueueKey {
 impl TopicId {
     /// The topic of the broker's own records (offset commits, configuration).
     pub const BROKER: TopicId = TopicId(0);
+    /// The topic of the hidden queues of delayed messages. No topic gets so high a number.
+    pub const DELAYED: TopicId = TopicId(u32::MAX);
 }
 
 impl QueueNumber {

@@ -13,7 +13,7 @@
 //! 16  u64  position           of this batch in its log
 //! 24  u64  previous_end       where the last batch of the commit group before this batch's group ends
 //! 32  u64  flushed_end        everything below was flushed before this batch was written
-//! 40  u64  base_offset        queue offset of the first record
+//! 40  u64  base_offset        queue offset of the first record; of a held batch: when it is due, ms, or u64::MAX
 //! 48  u64  store_time_ms
 //! 56  u32  epoch              of the log: grows with every start of the shard
 //! 60  u32  tag_summary        one bit per tag hash modulo 32 among the records

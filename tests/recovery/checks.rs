@@ -82,10 +82,10 @@ pub fn remove_derived(disk: &FaultyDisk, setup: &Setup) {
     futures_lite::future::block_on(async {
         for shard in 0..setup.shard_count {
             let directory = shard_directory(shard);
-            for part in [directory.clone(), directory.join("index")] {
+            for part in [directory.clone(), directory.join("index"), directory.join("keys")] {
                 // A crash may have come before the directory was made.
                 let Ok(names) = disk.list(&part).await else { continue };
-                for name in names.iter().filter(|name| *name != "log" && *name != "index") {
+                for name in names.iter().filter(|name| !["log", "index", "keys"].contains(&name.as_str())) {
                     disk.remove(&part.join(name)).await.expect("a file that was listed");
                 }
                 disk.sync_directory(&part).await.expect("a directory that was listed");
@@ -97,6 +97,7 @@ pub fn remove_derived(disk: &FaultyDisk, setup: &Setup) {
 
 pub fn live_queues(node: &Node) -> Vec<QueueKey> {
     let mut keys: Vec<_> = node.brokers.iter().flat_map(|broker| broker.index().queues()).collect();
+    keys.retain(|key| key.topic != TopicId::DELAYED);
     keys.sort();
     keys
 }

@@ -92,6 +92,9 @@ fn options(setup: &Setup, shard: u16) -> BrokerOptions {
         retention_bytes: setup.retention_bytes,
         leases: LeaseDefaults::default(),
         secret: 0x5eed ^ u64::from(shard),
+        transaction_immunity: Duration::from_secs(6),
+        transaction_check_interval: Duration::from_secs(30),
+        transaction_checks_max: 15,
         version: "test".to_owned(),
         core: None,
     }
@@ -127,6 +130,8 @@ impl Node {
             }));
             let supplying = broker.log().clone();
             node.tasks.push(spawner.spawn(async move { supplying.run_supply().await }));
+            let timing = broker.clone();
+            node.tasks.push(spawner.spawn(async move { timing.run_timers().await }));
             let keeping = broker.clone();
             node.tasks.push(spawner.spawn(async move { keeping.run_housekeeping().await }));
             let sweeping = broker.clone();

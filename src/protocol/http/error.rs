@@ -110,9 +110,10 @@ impl From<Failure> for HttpError {
 /// The code for an outcome. `Ok` is none: a failure never has it, and a program that asks is told of an error of ours.
 pub fn code_of(status: Status) -> ErrorCode {
     match status {
-        Status::InvalidArgument | Status::MessageTooLarge | Status::OffsetOutOfRange => {
-            ErrorCode::InvalidArgument
-        }
+        Status::InvalidArgument
+        | Status::MessageTooLarge
+        | Status::OffsetOutOfRange
+        | Status::ReceiptExpired => ErrorCode::InvalidArgument,
         Status::TopicNotExist | Status::QueueNotExist => ErrorCode::TopicNotExist,
         Status::GroupNotExist => ErrorCode::SubscriptionNotExist,
         Status::UnsupportedVersion | Status::UnsupportedRequest => ErrorCode::NotImplemented,

@@ -125,7 +125,7 @@ pub const ENUM_MIN_STATUS: u16 = 0;
 pub const ENUM_MAX_STATUS: u16 = 64;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_STATUS: [Status; 23] = [
+pub const ENUM_VALUES_STATUS: [Status; 24] = [
   Status::Ok,
   Status::InvalidArgument,
   Status::MalformedFrame,
@@ -142,6 +142,7 @@ pub const ENUM_VALUES_STATUS: [Status; 23] = [
   Status::GroupHasMembers,
   Status::LimitReached,
   Status::GenerationStale,
+  Status::ReceiptExpired,
   Status::Busy,
   Status::NoSpace,
   Status::ShuttingDown,
@@ -172,6 +173,7 @@ impl Status {
   pub const GroupHasMembers: Self = Self(22);
   pub const LimitReached: Self = Self(23);
   pub const GenerationStale: Self = Self(24);
+  pub const ReceiptExpired: Self = Self(25);
   pub const Busy: Self = Self(32);
   pub const NoSpace: Self = Self(33);
   pub const ShuttingDown: Self = Self(34);
@@ -199,6 +201,7 @@ impl Status {
     Self::GroupHasMembers,
     Self::LimitReached,
     Self::GenerationStale,
+    Self::ReceiptExpired,
     Self::Busy,
     Self::NoSpace,
     Self::ShuttingDown,
@@ -226,6 +229,7 @@ impl Status {
       Self::GroupHasMembers => Some("GroupHasMembers"),
       Self::LimitReached => Some("LimitReached"),
       Self::GenerationStale => Some("GenerationStale"),
+      Self::ReceiptExpired => Some("ReceiptExpired"),
       Self::Busy => Some("Busy"),
       Self::NoSpace => Some("NoSpace"),
       Self::ShuttingDown => Some("ShuttingDown"),
