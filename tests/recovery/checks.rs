@@ -77,15 +77,15 @@ fn check_goes_on(disk: &FaultyDisk, setup: &Setup, ledger: &mut Ledger, label: &
     *ledger = checked.unwrap_or_else(|error| panic!("{label}: does not start: {error}"));
 }
 
-/// Removes what can be made again from the log: index and snapshots.
+/// Removes what can be made again from the log: index, key index and snapshots.
 pub fn remove_derived(disk: &FaultyDisk, setup: &Setup) {
     futures_lite::future::block_on(async {
         for shard in 0..setup.shard_count {
             let directory = shard_directory(shard);
-            for part in [directory.clone(), directory.join("index")] {
+            for part in [directory.clone(), directory.join("index"), directory.join("keys")] {
                 // A crash may have come before the directory was made.
                 let Ok(names) = disk.list(&part).await else { continue };
-                for name in names.iter().filter(|name| *name != "log" && *name != "index") {
+                for name in names.iter().filter(|name| !["log", "index", "keys"].contains(&name.as_str())) {
                     disk.remove(&part.join(name)).await.expect("a file that was listed");
                 }
                 disk.sync_directory(&part).await.expect("a directory that was listed");
