@@ -29,11 +29,16 @@ const PENDING_MAX: usize = 65_536;
 /// The task looks again after this many batches with keys, or after `LOOK_INTERVAL`.
 const PENDING_WAKE: usize = 64;
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
-/// Batches read at once.
+/// Batches read at once: half a millisecond of work, during which nobody else runs.
 const WANTS_MAX: usize = 64;
-const WANTS_BYTES_MAX: u64 = 1024 * 1024;
+const WANTS_BYTES_MAX: u64 = 512 * 1024;
 /// Between two steps, so that indexing leaves the disk and the core to messages.
 const STEP_PAUSE: Duration = Duration::from_micros(200);
+/// While messages come faster than this many bytes a step, the pause is this many times the step: the shares of a task
+/// queue bound only what competes at the same moment, and a step is not interrupted.
+const BUSY_STEP_BYTES: u64 = 256 * 1024;
+const BUSY_PAUSE_FACTOR: u32 = 6;
+const BUSY_PAUSE_MAX: Duration = Duration::from_millis(20);
 /// A run is due after this much log with keys, or without: it bounds what a start after a crash indexes again.
 const RUN_LOG_BYTES_MAX: u64 = 256 * 1024 * 1024;
 const EMPTY_RUN_LOG_BYTES_MAX: u64 = 1024 * 1024 * 1024;
@@ -57,6 +62,8 @@ pub(super) struct KeyIndexing<D: Disk> {
     progress: WakerList,
     /// Look-ups that wait for the task: it makes no pauses.
     hurried: Cell<u32>,
+    /// Woken when such a look-up comes.
+    hurry: WakerList,
     failed_reads: Cell<u32>,
     /// Some part of the log could not be read.
     left_out: Cell<bool>,
@@ -96,6 +103,7 @@ impl<D: Disk> KeyIndexing<D> {
             work: WakerList::new(),
             progress: WakerList::new(),
             hurried: Cell::new(0),
+            hurry: WakerList::new(),
             failed_reads: Cell::new(0),
             left_out: Cell::new(false),
         }
@@ -157,16 +165,25 @@ impl<D: Disk> Broker<D> {
     /// The task that keeps the key index; ends after [`stop`](Broker::stop), with everything published in runs.
     pub async fn run_key_indexing(&self) {
         let keys = &self.keys;
+        let mut published = keys.published.get();
         while !self.stopped.get() {
-            match self.key_step().await {
+            let started = self.clock.monotonic();
+            let step = self.key_step().await;
+            let took = self.clock.monotonic().since(started);
+            let before = std::mem::replace(&mut published, keys.published.get());
+            let pause = if keys.hurried.get() > 0 {
+                // A timer, not a bare yield: the executor looks at its rings only when nobody is ready.
+                Duration::from_micros(1)
+            } else if published.since(before) > BUSY_STEP_BYTES {
+                STEP_PAUSE.max(took * BUSY_PAUSE_FACTOR).min(BUSY_PAUSE_MAX)
+            } else {
+                STEP_PAUSE
+            };
+            match step {
                 Ok(Step::Worked) => {
                     keys.progress.wake();
-                    if keys.hurried.get() == 0 {
-                        self.clock.sleep(STEP_PAUSE).await;
-                    } else {
-                        // A timer, not a bare yield: the executor looks at its rings only when nobody is ready.
-                        self.clock.sleep(Duration::from_micros(1)).await;
-                    }
+                    // A look-up that comes meanwhile ends the pause.
+                    futures_lite::future::or(keys.hurry.changed(), self.clock.sleep(pause)).await;
                 }
                 Ok(Step::Idle) => {
                     keys.progress.wake();
@@ -205,6 +222,7 @@ impl<D: Disk> Broker<D> {
         let end = keys.published.get();
         let is_done = || keys.index().is_some() && keys.gap(self.log.first_position(), end).is_none();
         let _hurry = Hurry::new(&keys.hurried);
+        keys.hurry.wake();
         let done = async {
             while !is_done() && !self.stopped.get() {
                 keys.work.wake();

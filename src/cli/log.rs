@@ -127,7 +127,7 @@ fn run_verify(arguments: &VerifyArguments, format: OutputFormat) -> Result<(), C
     match damaged {
         0 => Ok(()),
         count => Err(CommandError::failed(format!(
-            "{count} damaged places: restore the files named above from a copy"
+            "{count} damaged places: restore the files named above from a copy (those that end in .keys can be removed: the broker makes them anew)"
         ))),
     }
 }

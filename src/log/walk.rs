@@ -16,7 +16,7 @@ use crate::types::LogPosition;
 use crate::wire::batch::{BATCH_ALIGNMENT, BATCH_HEADER_BYTES, BatchHeader, LogSecret, records_match};
 
 /// One step reads this much, or a single larger batch.
-const STEP_BYTES: u64 = 1024 * 1024;
+const STEP_BYTES: u64 = 512 * 1024;
 
 const _: () = assert!(BATCH_BYTES_MAX + 2 * BLOCK_BYTES < SHARD_READ_BYTES_MAX);
 
@@ -29,7 +29,7 @@ struct Window {
 }
 
 impl<D: Disk> CommitLog<D> {
-    /// Hands the batches from `from` on to `visit`, up to `until` and for about a mebibyte, and returns where to go on:
+    /// Hands the batches from `from` on to `visit`, up to `until` and for about half a mebibyte, and returns where to go on:
     /// `until` at last. `until` is the start or the end of a batch below the durable end.
     pub async fn walk(
         &self,

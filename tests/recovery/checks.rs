@@ -77,7 +77,7 @@ fn check_goes_on(disk: &FaultyDisk, setup: &Setup, ledger: &mut Ledger, label: &
     *ledger = checked.unwrap_or_else(|error| panic!("{label}: does not start: {error}"));
 }
 
-/// Removes what can be made again from the log: index and snapshots.
+/// Removes what can be made again from the log: index, key index and snapshots.
 pub fn remove_derived(disk: &FaultyDisk, setup: &Setup) {
     futures_lite::future::block_on(async {
         for shard in 0..setup.shard_count {

@@ -165,7 +165,8 @@ async fn check_all(node: &Node, sent: &[Sent], label: &str) {
 
 fn run_files(disk: &FaultyDisk, shard: u16) -> Vec<PathBuf> {
     let directory = shard_directory(shard).join("keys");
-    disk.files().into_iter().map(|(path, _)| path).filter(|path| path.starts_with(&directory)).collect()
+    let files = disk.files().into_iter().map(|(path, _)| PathBuf::from("/").join(path));
+    files.filter(|path| path.starts_with(&directory)).collect()
 }
 
 /// A node with messages on both of its shards.

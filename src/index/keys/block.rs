@@ -113,7 +113,7 @@ fn filter_bits(hash: u64) -> impl Iterator<Item = u64> {
     let first = hash & 0xffff_ffff;
     let step = (hash.wrapping_mul(0xd6e8_feb8_6659_fd93) >> 32) | 1;
     (0..PROBES)
-        .map(move |probe| (first.wrapping_add(probe.wrapping_mul(step)) & 0xffff_ffff) * BIT_COUNT >> 32)
+        .map(move |probe| ((first.wrapping_add(probe.wrapping_mul(step)) & 0xffff_ffff) * BIT_COUNT) >> 32)
 }
 
 pub fn put_filter_ranks(block: &mut [u8], first: u64, end: u64) {

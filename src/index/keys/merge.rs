@@ -1,12 +1,13 @@
 //! Merging runs of one segment.
 
+use std::rc::Rc;
+
 use super::run::{Run, RunRange, RunReader};
 use super::run_writer::RunWriter;
 use super::set::KeyIndex;
 use crate::disk::Disk;
 use crate::index::IndexError;
 use crate::types::LogPosition;
-use std::rc::Rc;
 
 /// Runs merged at once: each has a piece of 128 KiB in memory meanwhile.
 const MERGE_RUNS_MAX: usize = 16;
@@ -60,18 +61,22 @@ impl<D: Disk> KeyIndex<D> {
         for reader in &mut readers {
             reader.fill().await?;
         }
+        // The next entry of each, so that a step looks at these few only.
+        let mut heads: Vec<_> = readers.iter().map(RunReader::peek).collect();
         loop {
-            let least =
-                readers.iter().enumerate().filter_map(|(index, reader)| Some((reader.peek()?, index))).min();
-            let Some((entry, index)) = least else { return Ok(()) };
+            let next = heads.iter().enumerate().filter_map(|(index, head)| Some(((*head)?, index))).min();
+            let Some((entry, index)) = next else { return Ok(()) };
             if !writer.push(entry) {
                 writer.write().await?;
                 self.pause().await;
                 continue;
             }
-            readers[index].advance();
-            if readers[index].peek().is_none() {
-                readers[index].fill().await?;
+            let reader = &mut readers[index];
+            reader.advance();
+            heads[index] = reader.peek();
+            if heads[index].is_none() {
+                reader.fill().await?;
+                heads[index] = reader.peek();
             }
         }
     }

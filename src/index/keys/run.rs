@@ -80,7 +80,7 @@ pub type ReadBlock<D> = <<D as Disk>::File as DiskFile>::ReadBuffer;
 impl RunRange {
     /// A place within the segment, as runs store it. Places rise as positions do.
     pub fn relative(&self, place: RecordPlace) -> u64 {
-        place.position.since(self.base) / 8 << INDEX_BITS | u64::from(place.index)
+        ((place.position.since(self.base) / 8) << INDEX_BITS) | u64::from(place.index)
     }
 
     pub fn absolute(&self, place: u64) -> RecordPlace {
@@ -352,6 +352,6 @@ impl<'a, D: Disk> RunReader<'a, D> {
 
     fn current(&self) -> Option<&[u8]> {
         let piece = self.piece.as_ref()?;
-        piece.chunks_exact(BLOCK_BYTES).nth(self.block)
+        piece.get(self.block * BLOCK_BYTES..(self.block + 1) * BLOCK_BYTES)
     }
 }

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::collect::Collected;
 use super::run::{KeyDamage, Run, RunRange};
@@ -17,8 +18,9 @@ use crate::types::{LogPosition, TopicId};
 
 /// Filter blocks in memory: 4 MiB, the filters of three million keys.
 const FILTERS_MAX: usize = 1_024;
-/// Between two pieces of a merge, so that it does not take the disk from messages.
-const MERGE_PAUSE: std::time::Duration = std::time::Duration::from_micros(200);
+/// Between two pieces of a merge, which take a few hundred microseconds each, so that it takes neither the disk nor the
+/// core from messages.
+const MERGE_PAUSE: Duration = Duration::from_millis(2);
 
 /// The key index of a shard. One task writes, merges and removes; look-ups may run meanwhile.
 pub struct KeyIndex<D: Disk> {

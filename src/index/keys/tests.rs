@@ -348,16 +348,17 @@ fn two_million_keys_take_little_memory() {
         let mut fixture = Fixture::new(&disk, &executor).await;
         let mut most = 0;
         for number in 0..2_000_000u64 {
-            let mut collected = fixture.collected.borrow_mut();
-            if collected.range().is_none() {
-                collected.begin(LogPosition::ZERO, fixture.end);
-            }
-            collected.add(TOPIC, &key(number), RecordPlace { position: fixture.end, index: 0 });
-            fixture.end = fixture.end.advance(128);
-            collected.extend(fixture.end);
-            let full = collected.len() >= KEYED_ENTRIES_MAX;
-            most = most.max(collected.memory_bytes() + fixture.index.memory_bytes());
-            drop(collected);
+            let full = {
+                let mut collected = fixture.collected.borrow_mut();
+                if collected.range().is_none() {
+                    collected.begin(LogPosition::ZERO, fixture.end);
+                }
+                collected.add(TOPIC, &key(number), RecordPlace { position: fixture.end, index: 0 });
+                fixture.end = fixture.end.advance(128);
+                collected.extend(fixture.end);
+                most = most.max(collected.memory_bytes() + fixture.index.memory_bytes());
+                collected.len() >= KEYED_ENTRIES_MAX
+            };
             if full {
                 fixture.store().await;
                 merge_all(&fixture.index, LogPosition::ZERO).await;
