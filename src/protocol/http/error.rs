@@ -110,10 +110,11 @@ impl From<Failure> for HttpError {
 /// The code for an outcome. `Ok` is none: a failure never has it, and a program that asks is told of an error of ours.
 pub fn code_of(status: Status) -> ErrorCode {
     match status {
-        Status::InvalidArgument
-        | Status::MessageTooLarge
-        | Status::OffsetOutOfRange
-        | Status::ReceiptExpired => ErrorCode::InvalidArgument,
+        Status::InvalidArgument | Status::MessageTooLarge | Status::OffsetOutOfRange => {
+            ErrorCode::InvalidArgument
+        }
+        // A transaction that was decided on, or given up: its handle is that of no message any more.
+        Status::ReceiptExpired => ErrorCode::MessageNotExist,
         Status::TopicNotExist | Status::QueueNotExist => ErrorCode::TopicNotExist,
         Status::GroupNotExist => ErrorCode::SubscriptionNotExist,
         Status::UnsupportedVersion | Status::UnsupportedRequest => ErrorCode::NotImplemented,
