@@ -201,6 +201,9 @@ mod tests {
         retention-age = "none"
         retention-bytes = "1GiB"
         tail-cache-bytes = 1048576
+        lease = "30s"
+        ordered-lease = "5s"
+        deliveries = 3
         transaction-immunity = "1s"
         transaction-check-interval = "2s"
         transaction-checks = 3
@@ -220,6 +223,12 @@ mod tests {
         assert_eq!((options.level, options.segment_bytes), (Level::Written, 64 << 20));
         assert_eq!((options.retention_age, options.retention_bytes), (None, Some(1 << 30)));
         assert_eq!((options.tail_cache_bytes, options.buffered_io), (1 << 20, true));
+        let leases = LeaseDefaults {
+            deliveries_max: 3,
+            lease: Duration::from_secs(30),
+            ordered_lease: Duration::from_secs(5),
+        };
+        assert_eq!(options.leases, leases);
         let interval = (options.transaction_immunity, options.transaction_check_interval);
         assert_eq!(interval, (Duration::from_secs(1), Duration::from_secs(2)));
         assert_eq!(options.transaction_checks, 3);

@@ -103,12 +103,12 @@ fn one_connection_carries_one_request_after_the_other() {
     let handles = "<ReceiptHandles><ReceiptHandle>h</ReceiptHandle></ReceiptHandles>";
     for _ in 0..100 {
         connection.send(publish(PUBLISH));
-        connection.expect(501, "ServerError");
+        connection.expect(404, "TopicNotExist");
         connection.send(GET);
-        let answer = connection.expect(501, "ServerError");
+        let answer = connection.expect(404, "TopicNotExist");
         assert!(answer.body.contains("<HostId>http://h</HostId>"), "{}", answer.body);
         connection.send(format!("{delete}Content-Length: {}\r\n\r\n{handles}", handles.len()));
-        connection.expect(501, "ServerError");
+        connection.expect(404, "TopicNotExist");
         connection.send(publish("<Message>"));
         connection.expect(400, "MalformedXML");
         connection.send(GET.replace("/messages", "/nothing"));
@@ -117,7 +117,7 @@ fn one_connection_carries_one_request_after_the_other() {
         assert!(connection.expect(405, "MethodNotAllowed").head.contains("\r\nallow: get, post, delete\r\n"));
     }
     connection.send(GET.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n"));
-    connection.expect(501, "ServerError");
+    connection.expect(404, "TopicNotExist");
     connection.expect_end();
 }
 
@@ -129,13 +129,13 @@ fn bytes_may_come_one_at_a_time_and_requests_all_at_once() {
     for byte in publish(PUBLISH).bytes() {
         slow.send([byte]);
     }
-    slow.expect(501, "ServerError");
+    slow.expect(404, "TopicNotExist");
     let mut all = Connection::open(&node);
     let many: String =
         (0..200).map(|_| publish(PUBLISH) + &publish("<x/>") + &GET.replace("topics", "t")).collect();
     all.send(many);
     for _ in 0..200 {
-        all.expect(501, "ServerError");
+        all.expect(404, "TopicNotExist");
         all.expect(400, "MalformedXML");
         all.expect(404, "PathNotExist");
     }
@@ -151,11 +151,11 @@ fn bodies_come_in_chunks_and_after_being_asked_for() {
         connection.send(format!("{:x};x=y\r\n{}\r\n", chunk.len(), String::from_utf8_lossy(chunk)));
     }
     connection.send("0\r\nTrailer: t\r\n\r\n");
-    connection.expect(501, "ServerError");
+    connection.expect(404, "TopicNotExist");
     connection.send(format!("{POST}Expect: 100-continue\r\nContent-Length: {}\r\n\r\n", PUBLISH.len()));
     assert_eq!(connection.next().expect("our word").status, 100);
     connection.send(PUBLISH);
-    connection.expect(501, "ServerError");
+    connection.expect(404, "TopicNotExist");
     // Who is refused anyway is not asked for the body.
     connection.send(format!("{POST}Expect: 100-continue\r\nContent-Length: 99999999\r\n\r\n"));
     connection.expect(413, "BodyTooLarge");
@@ -169,7 +169,7 @@ fn what_is_too_large_is_refused_and_the_refusal_arrives() {
     let body = format!("<Message><MessageBody>{}</MessageBody></Message>", "x".repeat(4 << 20));
     let mut connection = Connection::open(&node);
     connection.send(publish(&body));
-    connection.expect(501, "ServerError");
+    connection.expect(404, "TopicNotExist");
     connection.send(publish(&body.replace("<MessageBody>", "<MessageBody>x")));
     connection.expect(400, "InvalidArgument");
     for head in [
@@ -206,13 +206,13 @@ fn clients_that_stop_midway_do_not_hold_others_or_the_end_up() {
     }
     let mut idle = Connection::open(&node);
     idle.send(GET);
-    idle.expect(501, "ServerError");
+    idle.expect(404, "TopicNotExist");
     for connection in stalled.iter().take(10) {
         connection.stream.shutdown(Shutdown::Both).expect("it is open");
     }
     let mut another = Connection::open(&node);
     another.send(GET);
-    another.expect(501, "ServerError");
+    another.expect(404, "TopicNotExist");
     let ended = node.stop();
     assert!(ended.status.success(), "{}", ended.stderr);
     assert!(ended.took < Duration::from_secs(5), "{:?}", ended.took);
@@ -233,7 +233,7 @@ fn each_address_speaks_its_own_protocol() {
     for _ in 0..20 {
         let mut connection = Connection::open(&node);
         connection.send(GET);
-        connection.expect(501, "ServerError");
+        connection.expect(404, "TopicNotExist");
     }
 }
 
