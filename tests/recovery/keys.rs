@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-use turbopump::api::{FindMessages, Found, FoundMessage, Produce, Produced, Reply, Request, Status};
+use bytes::Bytes;
+use turbopump::api::{
+    FindMessages, Found, FoundMessage, Hold, Produce, Produced, Release, Reply, Request, Status,
+};
 use turbopump::disk::Disk;
 use turbopump::disk::faulty::{AfterCrash, FaultPlan, FaultyDisk, Restart};
 use turbopump::limits;
@@ -13,7 +16,7 @@ use turbopump::testing::{Random, SeededExecutor};
 use turbopump::types::{
     Level, LogPosition, QueueKey, QueueNumber, QueueOffset, RecordPlace, ShardId, Timestamp, TopicId,
 };
-use turbopump::wire::batch::{BatchBuilder, CheckedBatch};
+use turbopump::wire::batch::BatchBuilder;
 use turbopump::wire::properties::{self, names};
 use turbopump::wire::record::{Record, RecordView};
 
@@ -248,11 +251,12 @@ fn what_no_consumer_can_read_is_not_found() {
         let key = QueueKey { topic, queue: QueueNumber(0) };
         let mut builder = BatchBuilder::new(Timestamp(1));
         builder.push(&Record { key: b"held", body: b"later", ..Record::default() });
-        let bytes = builder.finish();
-        let batch = CheckedBatch::check(&bytes).expect("a fresh batch").into_held();
-        let log = node.broker().log();
-        let placed = log.append(&batch, key, QueueOffset::ZERO, Level::Durable).expect("there is room");
-        log.watermarks().wait(Level::Durable, placed.end).await.expect("a healthy disk");
+        let release = Release::At(Timestamp(node.clock.now().0 + 3_600_000));
+        let hold = Hold { key, level: None, batch: Bytes::from(builder.finish()), release };
+        let placed = match node.handle(Request::Hold(hold)).await.expect("a healthy disk") {
+            Reply::Held(placed) => placed,
+            other => panic!("{other:?}"),
+        };
         let place = |position, index| RecordPlace { position, index };
         assert_eq!(find_at(node, ShardId(0), place(placed.position, 0)).await, []);
         assert_eq!(find(node, "held").await, Found { messages: Vec::new(), complete: true });
