@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Runs the vendor's HTTP SDK for Python, unmodified, against the real broker on one and on four shards, then the README's
+# Python as it stands there. Installs the SDK into a throw-away environment. TURBOPUMP names another binary than the debug
+# build's.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+if [ -z "${TURBOPUMP:-}" ]; then
+    cargo build --quiet
+    TURBOPUMP="${CARGO_TARGET_DIR:-target}/debug/turbopump"
+fi
+TURBOPUMP=$(realpath "$TURBOPUMP")
+export TURBOPUMP
+work=$(mktemp -d)
+broker=
+finish() {
+    if [ -n "$broker" ]; then kill "$broker" 2>/dev/null || true; wait "$broker" 2>/dev/null || true; fi
+    rm -rf "$work"
+}
+trap finish EXIT
+
+python3 -m venv "$work/python"
+"$work/python/bin/pip" install --quiet --disable-pip-version-check -r tests/clients/python/requirements.txt
+for shards in 1 4; do
+    echo "HTTP SDK for Python, $shards shard(s)"
+    SHARDS=$shards "$work/python/bin/python" -W ignore tests/clients/python/test_sdk.py
+done
+
+echo "the README's Python"
+awk '/^```python$/ {inside = 1; next} /^```$/ {inside = 0} inside' README.md > "$work/readme.py"
+"$TURBOPUMP" serve --data "$work/data" --listen 127.0.0.1:0 --http 127.0.0.1:0 > "$work/serve.log" &
+broker=$!
+for _ in $(seq 100); do
+    if grep -q '^ready' "$work/serve.log"; then break; fi
+    sleep 0.1
+done
+native=$(sed -n 's/.*shard 0 on core .* listens on \([0-9.:]*\).*/\1/p' "$work/serve.log")
+http=$(sed -n 's/.*HTTP listens on \([0-9.:]*\).*/\1/p' "$work/serve.log")
+"$TURBOPUMP" topic create orders --server "$native"
+# Only the port differs, so that a broker that runs on this machine is left alone.
+sed -i "s/127\.0\.0\.1:8080/$http/" "$work/readme.py"
+"$work/python/bin/python" -W ignore "$work/readme.py" | tee "$work/readme.out"
+grep -q '^three apples fruit 1$' "$work/readme.out"
+echo "the HTTP SDK works"
