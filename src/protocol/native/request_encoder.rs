@@ -39,6 +39,12 @@ impl RequestEncoder {
             output.extend_from_slice(&produce.batch);
             return Ok(());
         }
+        if is_foreign(request) {
+            return Err(Failure::new(
+                Status::UnsupportedRequest,
+                "this release serves the request over HTTP only: see `serve --http`",
+            ));
+        }
         let body = self.body(request);
         self.append(output, correlation, body, 0)
     }
@@ -140,9 +146,23 @@ impl RequestEncoder {
             | Request::AlterGroup(_)
             | Request::Hold(_)
             | Request::EndTransaction(_)
-            | Request::ReceiveHalves(_) => unreachable!("the client has no call for it: {request:?}"),
+            | Request::ReceiveHalves(_) => unreachable!("refused by encode"),
         }
     }
+}
+
+/// Whether this protocol has no form for the request yet.
+fn is_foreign(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::Receive(_)
+            | Request::Acknowledge(_)
+            | Request::ChangeLease(_)
+            | Request::AlterGroup(_)
+            | Request::Hold(_)
+            | Request::EndTransaction(_)
+            | Request::ReceiveHalves(_)
+    )
 }
 
 /// The requests about consumer groups.

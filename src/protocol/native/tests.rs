@@ -483,3 +483,17 @@ fn no_mixture_of_frames_panics() {
         fuzz_envelope(&envelope, b"");
     }
 }
+
+#[test]
+fn a_request_that_the_protocol_has_no_form_for_is_refused() {
+    let receive = ReceiveHalves {
+        topic: "t".parse().expect("a name"),
+        producer_group: "g".parse().expect("a name"),
+        count: 1,
+        wait: Duration::ZERO,
+    };
+    let mut output = Vec::new();
+    let refused = RequestEncoder::new().encode(&mut output, 1, &Request::ReceiveHalves(receive));
+    assert_eq!(refused.expect_err("it has no table").status, Status::UnsupportedRequest);
+    assert!(output.is_empty());
+}
