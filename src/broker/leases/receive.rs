@@ -148,7 +148,8 @@ impl<D: Disk> Broker<D> {
     pub(in crate::broker) fn take_pair(&self, key: QueueKey, group: &GroupName) -> Option<PairTurn<'_, D>> {
         let pair = Pair { key, group: group.clone() };
         let is_free = self.receiving.borrow_mut().insert(pair.clone());
-        is_free.then_some(PairTurn { broker: self, pair })
+        // Made only when it is free: dropping a turn gives it back.
+        is_free.then(|| PairTurn { broker: self, pair })
     }
 
     /// Where a group goes on that has not received from the queue before: where it committed, or at the first message.
