@@ -38,6 +38,8 @@ pub const RECEIVE_MESSAGES_MAX: u32 = 32;
 pub const ACKNOWLEDGE_RECEIPTS_MAX: usize = 256;
 /// The longest wait of a receive, milliseconds.
 pub const RECEIVE_WAIT_MS_MAX: u32 = 60_000;
+/// Batches that a shard keeps because a receive took only some of their messages.
+pub const RECEIVE_CACHE_BYTES: usize = 8 * 1024 * 1024;
 /// Leases, milliseconds.
 pub const LEASE_MS_MIN: u64 = 1_000;
 pub const LEASE_MS_MAX: u64 = 43_200_000;
@@ -129,6 +131,7 @@ const _: () = assert!(KEY_BYTES_MAX <= u16::MAX as usize && PROPERTIES_BYTES_MAX
 const _: () = assert!(BODY_BYTES_MAX + TAG_BYTES_MAX + PROPERTIES_BYTES_MAX + 4096 <= HTTP_BODY_BYTES_MAX);
 const _: () =
     assert!(HTTP_RECEIVE_MESSAGES_MAX * (RECEIPT_HANDLE_BYTES_MAX + 64) + 4096 <= HTTP_BODY_BYTES_MAX);
+const _: () = assert!(BATCH_BYTES_MAX < RECEIVE_CACHE_BYTES);
 const _: () = assert!(HTTP_RECEIVE_MESSAGES_MAX <= u8::MAX as usize);
 const _: () = assert!(HTTP_RECEIVE_MESSAGES_MAX <= RECEIVE_MESSAGES_MAX as usize);
 const _: () = assert!(HTTP_RECEIVE_WAIT_SECONDS_MAX * 1_000 <= RECEIVE_WAIT_MS_MAX as u64);

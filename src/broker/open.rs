@@ -8,7 +8,7 @@ use super::apply::entry_of_header;
 use super::groups::Groups;
 use super::held::HeldState;
 use super::key_indexing::KeyIndexing;
-use super::leases::Leases;
+use super::leases::{BatchCache, Leases, Turns};
 use super::options::BrokerOptions;
 use super::shard_broker::{Broker, OpenedBroker, TopicTurn};
 use super::snapshot::Snapshot;
@@ -17,6 +17,7 @@ use super::tables::Tables;
 use crate::clock::SharedClock;
 use crate::disk::{Disk, DiskError};
 use crate::index::{Index, IndexError, IndexOptions, TrimProgress};
+use crate::limits;
 use crate::log::{CommitLog, LogOptions, Manifest, OpenError, Replay, Report, StartAt};
 use crate::metrics::ShardMetrics;
 use crate::types::{LogPosition, QueueKey, QueueOffset, TopicId, WakerList};
@@ -185,7 +186,8 @@ impl<D: Disk> Broker<D> {
             tables: RefCell::new(tables),
             queues: RefCell::new(HashMap::new()),
             leases: RefCell::new(leases),
-            receiving: RefCell::default(),
+            turns: Turns::default(),
+            receive_cache: RefCell::new(BatchCache::new(limits::RECEIVE_CACHE_BYTES)),
             receive_turn: Cell::new(0),
             lease_resets: Cell::new(0),
             arrivals: RefCell::default(),

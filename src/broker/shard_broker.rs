@@ -1,13 +1,13 @@
 //! The broker of one shard: what it owns.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::groups::Groups;
 use super::held::HeldState;
 use super::key_indexing::KeyIndexing;
-use super::leases::{Leases, Pair};
+use super::leases::{BatchCache, Leases, Turns};
 use super::options::BrokerOptions;
 use super::peers::Peers;
 use super::queue::{Arrivals, Queue};
@@ -36,8 +36,10 @@ pub struct Broker<D: Disk> {
     pub(super) queues: RefCell<HashMap<QueueKey, Rc<Queue>>>,
     /// Changed when a record is placed, see `leases`.
     pub(super) leases: RefCell<Leases>,
-    /// Groups in queues for which messages are being chosen.
-    pub(super) receiving: RefCell<HashSet<Pair>>,
+    /// Who chooses messages for a group in a queue.
+    pub(super) turns: Turns,
+    /// Batches that receives took some messages of.
+    pub(super) receive_cache: RefCell<BatchCache>,
     /// Counts receives, so that each starts at another queue.
     pub(super) receive_turn: Cell<u64>,
     /// Counts resets of leases: what was chosen before one is not leased behind it.

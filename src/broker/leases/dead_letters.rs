@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::change::{LeaseChange, Mask};
 use super::queue_leases::{QueueLeases, Run};
 use super::receive::StoredMessage;
+use super::turns::Pair;
 use crate::api::{Failure, Request, Status, TopicChange};
 use crate::broker::client_requests::CONTROL_SHARD;
 use crate::broker::peers::PeerRequest;
@@ -136,7 +137,7 @@ impl<D: Disk> Broker<D> {
         let now = self.clock.now();
         let exhausted = self.exhausted(now);
         for (key, group, first, run) in exhausted {
-            let Some(_turn) = self.take_pair(key, &group) else { continue };
+            let Some(_turn) = self.turns.take(Pair { key, group: group.clone() }) else { continue };
             let current = self.leases.borrow().get(&group, key).and_then(|pair| pair.find(first));
             if current == Some((first, run)) {
                 self.dead_letter(&group, key, first, &run).await?;

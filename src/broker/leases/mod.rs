@@ -7,16 +7,20 @@
 //! that replaying it over a state that holds it already changes nothing.
 
 mod acknowledge;
+mod batch_cache;
 mod change;
 mod dead_letters;
 mod queue_leases;
 mod receive;
 mod receive_anywhere;
 mod table;
+mod turns;
 
+pub(super) use batch_cache::BatchCache;
 pub use change::{LEASE_KINDS, LeaseChange};
 pub use dead_letters::dead_letter_topic;
 pub use queue_leases::{QueueLeases, Run};
-pub(super) use receive::{Pair, Received};
+pub(super) use receive::Received;
 pub use receive_anywhere::Prospect;
 pub use table::Leases;
+pub(super) use turns::Turns;

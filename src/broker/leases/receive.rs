@@ -1,11 +1,13 @@
 //! Receiving from the queues of one shard.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::change::LeaseChange;
 use super::queue_leases::{QueueLeases, Run};
+use super::turns::{Pair, Turn};
 use crate::api::{Failure, Receive, ReceivedMessage, Status, TagFilter};
 use crate::broker::shard_broker::{Broker, owned_queues};
 use crate::broker::state_record::Change;
@@ -13,27 +15,16 @@ use crate::disk::Disk;
 use crate::index::{IndexEntry, LookupMax};
 use crate::limits;
 use crate::log::{AppendRefusal, Placement, Want};
-use crate::types::{GroupName, Level, QueueKey, QueueOffset, Receipt, Timestamp, TopicId};
-use crate::wire::batch::{BatchHeader, stored_records};
+use crate::types::{GroupName, Level, LogPosition, QueueKey, QueueOffset, Receipt, Timestamp, TopicId};
+use crate::wire::batch::{BatchHeader, align_batch, stored_records};
 use crate::wire::record::{tag_hash, tag_summary_bit};
 
 /// Index entries looked at for one queue in one receive: more are left to the next.
 const ENTRIES_MAX: usize = 1024;
 /// Bytes of batches that one look-up may cover.
 const LOOKUP_BYTES_MAX: u64 = 1024 * 1024;
-
-/// One group in one queue: one receive at a time chooses messages for it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(in crate::broker) struct Pair {
-    pub key: QueueKey,
-    pub group: GroupName,
-}
-
-/// Holds a pair's turn; given back when dropped.
-pub(in crate::broker) struct PairTurn<'a, D: Disk> {
-    broker: &'a Broker<D>,
-    pair: Pair,
-}
+/// Small batches that are read at once: single messages lie close together when they came close together.
+const READ_AHEAD_BYTES: usize = 64 * 1024;
 
 /// What a receive on one shard came to.
 #[derive(Debug, Default)]
@@ -66,12 +57,6 @@ pub(in crate::broker) struct StoredMessage {
     pub store_time: Timestamp,
 }
 
-impl<D: Disk> Drop for PairTurn<'_, D> {
-    fn drop(&mut self) {
-        self.broker.receiving.borrow_mut().remove(&self.pair);
-    }
-}
-
 impl<D: Disk> Broker<D> {
     /// Leases messages of this shard's queues, without waiting for any to come. The leases have reached the device when
     /// this is answered.
@@ -91,26 +76,23 @@ impl<D: Disk> Broker<D> {
         keys.rotate_left(rotation);
         let mut received = Received::default();
         let mut end = None;
+        let mut taken = Vec::new();
         for key in keys {
-            let left = receive.count as usize - received.messages.len();
-            if left == 0 {
+            if received.messages.len() == receive.count as usize {
                 break;
             }
-            let Some(_turn) = self.take_pair(key, &receive.group) else { continue };
-            let resets = self.lease_resets.get();
-            let choice = self.choose(receive, key, &terms, left).await?;
-            received.again |= choice.again;
-            if choice.changes.is_empty() {
-                continue;
+            match self.turns.take(Pair { key, group: receive.group.clone() }) {
+                Some(turn) => end = end.max(self.receive_from(turn, receive, &terms, &mut received).await?),
+                None => taken.push(key),
             }
-            let still_valid = || self.lease_resets.get() == resets;
-            let Some(placement) = self.place_leases(&choice.changes, Level::Written, still_valid).await?
-            else {
-                received.again = true;
-                continue;
-            };
-            end = Some(placement.end);
-            received.messages.extend(choice.messages);
+        }
+        // Others are choosing there, and may leave something.
+        for key in taken {
+            if !received.messages.is_empty() {
+                break;
+            }
+            let turn = self.turns.wait(Pair { key, group: receive.group.clone() }).await;
+            end = end.max(self.receive_from(turn, receive, &terms, &mut received).await?);
         }
         if let Some(end) = end {
             let settled = self.log.watermarks().wait(Level::Written, end).await;
@@ -119,6 +101,30 @@ impl<D: Disk> Broker<D> {
         self.metrics.messages_received.add(received.messages.len() as u64);
         received.again &= received.messages.is_empty();
         Ok(received)
+    }
+
+    /// Adds what one queue has, and returns where the leases end in the log.
+    async fn receive_from(
+        &self,
+        turn: Turn<'_>,
+        receive: &Receive,
+        terms: &Terms,
+        received: &mut Received,
+    ) -> Result<Option<LogPosition>, Failure> {
+        let resets = self.lease_resets.get();
+        let left = receive.count as usize - received.messages.len();
+        let choice = self.choose(receive, turn.key(), terms, left).await?;
+        received.again |= choice.again;
+        if choice.changes.is_empty() {
+            return Ok(None);
+        }
+        let still_valid = || self.lease_resets.get() == resets;
+        let Some(placement) = self.place_leases(&choice.changes, Level::Written, still_valid).await? else {
+            received.again = true;
+            return Ok(None);
+        };
+        received.messages.extend(choice.messages);
+        Ok(Some(placement.end))
     }
 
     /// Id and number of queues of a topic.
@@ -143,13 +149,6 @@ impl<D: Disk> Broker<D> {
             lease: receive.lease.unwrap_or_else(|| of_group(receive.ordered)),
             deliveries_max: deliveries_max.unwrap_or(defaults.deliveries_max),
         }
-    }
-
-    pub(in crate::broker) fn take_pair(&self, key: QueueKey, group: &GroupName) -> Option<PairTurn<'_, D>> {
-        let pair = Pair { key, group: group.clone() };
-        let is_free = self.receiving.borrow_mut().insert(pair.clone());
-        // Made only when it is free: dropping a turn gives it back.
-        is_free.then(|| PairTurn { broker: self, pair })
     }
 
     /// Where a group goes on that has not received from the queue before: where it committed, or at the first message.
@@ -265,15 +264,19 @@ impl<D: Disk> Broker<D> {
             return Ok(());
         }
         let wanted_tags = tag_bits(&deal.receive.filter);
-        let entries = self.look_up(deal.key, place).await?;
+        // Every batch has a message, and without a filter every message is wanted.
+        let entries_max = if wanted_tags.is_none() { count } else { ENTRIES_MAX };
+        let entries = self.look_up(deal.key, place, entries_max).await?;
         let (leased_at, lease_until) = (deal.now, deal.until());
         let mut offsets = Vec::new();
-        for entry in entries.iter().take_while(|entry| entry.end_offset() <= end) {
+        let mut ahead = HashMap::new();
+        for (at, entry) in entries.iter().enumerate().take_while(|(_, entry)| entry.end_offset() <= end) {
             if wanted_tags.is_some_and(|bits| entry.tag_summary & bits == 0) {
                 place = entry.end_offset();
                 continue;
             }
-            let Some(batch) = self.read_entry(entry).await? else {
+            let missing = count - choice.messages.len();
+            let Some(batch) = self.read_ahead(&entries[at..], missing, &mut ahead).await? else {
                 // Damaged: it was reported, and is delivered to nobody.
                 place = entry.end_offset();
                 continue;
@@ -302,6 +305,9 @@ impl<D: Disk> Broker<D> {
                 });
             }
             if choice.messages.len() == count {
+                if place < entry.end_offset() {
+                    self.receive_cache.borrow_mut().insert(entry.position, batch);
+                }
                 break;
             }
         }
@@ -320,22 +326,65 @@ impl<D: Disk> Broker<D> {
         Ok(())
     }
 
-    async fn look_up(&self, key: QueueKey, offset: QueueOffset) -> Result<Vec<IndexEntry>, Failure> {
-        let max = LookupMax { entries: ENTRIES_MAX, bytes: LOOKUP_BYTES_MAX, records: u64::MAX };
+    async fn look_up(
+        &self,
+        key: QueueKey,
+        offset: QueueOffset,
+        entries: usize,
+    ) -> Result<Vec<IndexEntry>, Failure> {
+        let max = LookupMax { entries, bytes: LOOKUP_BYTES_MAX, records: u64::MAX };
         self.index.lookup(key, offset, max).await.map_err(|error| self.index_damaged(&error))
     }
 
-    /// A whole batch; `None` when its bytes are damaged or gone.
-    async fn read_entry(&self, entry: &IndexEntry) -> Result<Option<Vec<u8>>, Failure> {
-        let want = Want { position: entry.position, batch_bytes: entry.batch_bytes };
-        let mut bytes = Vec::with_capacity(entry.batch_bytes as usize + 8);
-        let outcome = self.log.read(&[want], &mut bytes).await;
+    /// The first batch of `entries`; `None` when its bytes are damaged or gone. If it has to be read and is small, those
+    /// behind it are read with it into `ahead`, as far as `missing` messages may be among them.
+    async fn read_ahead(
+        &self,
+        entries: &[IndexEntry],
+        missing: usize,
+        ahead: &mut HashMap<LogPosition, Bytes>,
+    ) -> Result<Option<Bytes>, Failure> {
+        let first = &entries[0];
+        if let Some(batch) = ahead.remove(&first.position) {
+            return Ok(Some(batch));
+        }
+        if let Some(batch) = self.receive_cache.borrow().get(first.position) {
+            return Ok(Some(batch));
+        }
+        let (mut bytes, mut messages) = (0, 0);
+        let near = entries.iter().take_while(|entry| {
+            let is_first = bytes == 0;
+            let fits = bytes + entry.batch_bytes as usize <= READ_AHEAD_BYTES && messages < missing as u64;
+            bytes += entry.batch_bytes as usize;
+            messages += entry.end_offset().0 - entry.base_offset.0;
+            is_first || fits
+        });
+        let near: Vec<_> = near.collect();
+        let mut batches = self.read_entries(&near).await?.into_iter();
+        let batch = batches.next();
+        ahead.extend(near[1..].iter().map(|entry| entry.position).zip(batches));
+        Ok(batch)
+    }
+
+    /// The batches of `entries`, up to the first one whose bytes are damaged or gone.
+    async fn read_entries(&self, entries: &[&IndexEntry]) -> Result<Vec<Bytes>, Failure> {
+        let want = |entry: &&IndexEntry| Want { position: entry.position, batch_bytes: entry.batch_bytes };
+        let wants: Vec<_> = entries.iter().map(want).collect();
+        let stored = |want: &Want| align_batch(u64::from(want.batch_bytes)) as usize;
+        let mut bytes = Vec::with_capacity(wants.iter().map(stored).sum());
+        let outcome = self.log.read(&wants, &mut bytes).await;
         let outcome = outcome.map_err(|error| Failure::new(Status::StorageFailed, error.to_string()))?;
         if outcome.damaged.is_some() {
             self.metrics.damaged_batches.add(1);
         }
-        bytes.truncate(entry.batch_bytes as usize);
-        Ok((outcome.count == 1).then_some(bytes))
+        let bytes = Bytes::from(bytes);
+        let mut start = 0;
+        let batches = wants[..outcome.count].iter().map(|want| {
+            let batch = bytes.slice(start..start + want.batch_bytes as usize);
+            start += stored(want);
+            batch
+        });
+        Ok(batches.collect())
     }
 
     /// One message; `None` when it is gone with its segment, or damaged.
@@ -352,7 +401,14 @@ impl<D: Disk> Broker<D> {
         else {
             return Ok(None);
         };
-        let Some(batch) = self.read_entry(entry).await? else { return Ok(None) };
+        let kept = self.receive_cache.borrow().get(entry.position);
+        let batch = match kept {
+            Some(batch) => batch,
+            None => match self.read_entries(&[entry]).await?.pop() {
+                Some(batch) => batch,
+                None => return Ok(None),
+            },
+        };
         let index = (offset.0 - entry.base_offset.0) as usize;
         let record = stored_records(&batch).nth(index);
         Ok(record.map(|record| StoredMessage {
