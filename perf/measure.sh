@@ -3,15 +3,17 @@
 #
 # Server on core 0, load on core 1. Each result is one JSON object, as `turbopump bench -o json` prints it, with a label in
 # front; raw baselines are measured before and after each run, in the same process. Parts: disk memory single tail backlog
-# queues restart calls. System calls are counted in the part `calls` only, since counting them costs. Memory means tmpfs: it shows what the core can do, and is never durable.
+# queues restart calls http held. The last two are the HTTP endpoint beside a bare hyper server, and ten million messages that
+# are delayed or not acknowledged; they need `cargo bench --bench http --no-run` first. System calls are counted in the part `calls` only, since counting them costs. Memory means tmpfs: it shows what the core can do, and is never durable.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 directory="$1"; shift
-parts=("${@:-disk memory single tail backlog queues restart calls}")
-[ $# -gt 0 ] || read -ra parts <<<"disk memory single tail backlog queues restart calls"
+parts=("$@")
+[ $# -gt 0 ] || parts=(disk memory single tail backlog queues restart calls http held)
 turbopump="${TURBOPUMP:-target/release/turbopump}"
 seconds="${SECONDS_PER_RUN:-10}"
 pairs="${PAIRS:-5}"
+read -ra http <<<"${HTTP_BENCH:-cargo bench --quiet --bench http --}"
 broker=
 trap '[ -n "$broker" ] && kill -KILL "$broker" 2>/dev/null; rm -rf "$directory/perf-data" /dev/shm/perf-data' EXIT
 
@@ -71,6 +73,7 @@ for part in "${parts[@]}"; do
         fresh "$directory/perf-data"; start "$directory/perf-data"
         "$turbopump" bench produce backlog --body 1024 --batch 60 --queues 4 --connections 4 --duration 30s -o json >/dev/null 2>&1
         for _ in $(seq "$pairs"); do
+            bench backlog-reader-alone consume backlog --connections 1 --baseline --baseline-dir "$directory"
             bench backlog-alone-producer produce live --body 1024 --batch 16 --connections 1 --rate 20000
             "$turbopump" bench consume backlog --connections 1 --duration "${seconds}s" -o json 2>/dev/null >"$directory/catch-up.json" &
             reader=$!
@@ -102,6 +105,32 @@ for part in "${parts[@]}"; do
             resident=$(awk '/VmRSS/ {print $2 * 1024}' "/proc/$broker/status")
             printf 'restart {"messages":%s,"milliseconds_to_first_answer":%s,"resident_bytes":%s}\n' "$stored" $(((to - from) / 1000000)) "$resident"
         done
+        stop ;;
+    http)
+        fresh "$directory/perf-data"; start "$directory/perf-data" --http 127.0.0.1:28080
+        target=(--server 127.0.0.1:28080 --pin 1)
+        for topic in published single delayed received; do "$turbopump" topic create "$topic" >/dev/null; done
+        printf 'http '; "${http[@]}" publish "${target[@]}" --topic published --seconds "$seconds" --rounds "$pairs" --bare-core 0
+        printf 'http '; "${http[@]}" single "${target[@]}" --topic single --rounds "$pairs" --directory "$directory"
+        for pair in $(seq "$pairs"); do
+            (yes "$(printf 'x%.0s' {1..256})" || true) | head -n 1000000 | "$turbopump" produce received - >/dev/null 2>&1
+            printf 'http '; "${http[@]}" receive "${target[@]}" --topic received --group receivers --seconds "$seconds"
+        done
+        printf 'http '; "${http[@]}" delay "${target[@]}" --topic delayed --group delayed
+        stop ;;
+    held)
+        # Delayed messages first, then messages that are received and never acknowledged.
+        fresh "$directory/perf-data"; start "$directory/perf-data" --http 127.0.0.1:28080
+        target=(--server 127.0.0.1:28080 --pin 1)
+        for topic in far near leased; do "$turbopump" topic create "$topic" >/dev/null; done
+        resident() { printf '%s {"resident_bytes":%s}\n' "$1" "$(awk '/VmRSS/ {print $2 * 1024}' "/proc/$broker/status")"; }
+        resident held-empty
+        printf 'held '; "${http[@]}" fill "${target[@]}" --topic far --body 100 --count "${HELD:-10000000}" --delay-seconds 86400
+        resident held-delayed
+        printf 'held '; "${http[@]}" delay "${target[@]}" --topic near --group near
+        (yes "$(printf 'x%.0s' {1..100})" || true) | head -n "${HELD:-10000000}" | "$turbopump" produce leased - >/dev/null 2>&1
+        printf 'held '; "${http[@]}" receive "${target[@]}" --topic leased --group keepers --keep --seconds 3600
+        resident held-leased
         stop ;;
     *) echo "no part $part" >&2; exit 2 ;;
     esac
