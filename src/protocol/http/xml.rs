@@ -54,6 +54,14 @@ pub(super) fn is_xml_character(character: char) -> bool {
     matches!(character, '\t' | '\n' | '\r' | ' '..='\u{FFFD}' | '\u{10000}'..)
 }
 
+/// The first character that XML 1.0 does not allow.
+pub(super) fn forbidden_character(text: &str) -> Option<char> {
+    // Only control characters and some from U+F000 on are forbidden, and most texts have neither: this looks at all
+    // bytes without a branch.
+    let suspect = text.bytes().fold(false, |suspect, byte| suspect | (byte < b' ') | (byte == 0xEF));
+    if suspect { text.chars().find(|&character| !is_xml_character(character)) } else { None }
+}
+
 /// Reads a document whose root is called `root`, and hands every child that is called one of `names` to `take`, in the
 /// order in which they stand, as the index of its name and its text. Other children are passed over.
 pub(super) fn read_children(
@@ -150,7 +158,7 @@ impl Children<'_> {
     }
 
     fn text(&mut self, text: &str, kind: TextKind) -> Result<(), DocumentError> {
-        if let Some(character) = text.chars().find(|&character| !is_xml_character(character)) {
+        if let Some(character) = forbidden_character(text) {
             return Err(DocumentError::Character { code: character.into() });
         }
         if let Some((_, open)) = &mut self.open {
