@@ -72,6 +72,8 @@ for part in "${parts[@]}"; do
     backlog)
         fresh "$directory/perf-data"; start "$directory/perf-data"
         "$turbopump" bench produce backlog --body 1024 --batch 60 --queues 4 --connections 4 --duration 30s -o json >/dev/null 2>&1
+        # Until the broker has zeroed what is left of its new segments, at 64 MB/s.
+        sleep "${SETTLE_SECONDS:-40}"
         for _ in $(seq "$pairs"); do
             bench backlog-reader-alone consume backlog --connections 1 --baseline --baseline-dir "$directory"
             bench backlog-alone-producer produce live --body 1024 --batch 16 --connections 1 --rate 20000
