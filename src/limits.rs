@@ -35,6 +35,8 @@ pub const WATCH_QUEUES_MAX: usize = 1_024;
 
 /// Messages that one receive leases: RocketMQ's bound for POP; the HTTP protocol stops at 16.
 pub const RECEIVE_MESSAGES_MAX: u32 = 32;
+/// What one receive returns at most, beyond the first message.
+pub const RECEIVE_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const ACKNOWLEDGE_RECEIPTS_MAX: usize = 256;
 /// The longest wait of a receive, milliseconds.
 pub const RECEIVE_WAIT_MS_MAX: u32 = 60_000;

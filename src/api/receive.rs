@@ -16,6 +16,8 @@ pub struct Receive {
     pub filter: TagFilter,
     /// 1 to `limits::RECEIVE_MESSAGES_MAX`.
     pub count: u32,
+    /// Bytes of records in the answer, beyond the first; at most `limits::RECEIVE_BYTES_MAX` count.
+    pub bytes_max: u32,
     /// How long to wait when there is nothing.
     pub wait: Duration,
     /// How long the messages stay invisible; `None`: as the group is configured.

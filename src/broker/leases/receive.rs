@@ -52,11 +52,20 @@ pub(in crate::broker) struct Terms {
 }
 
 /// Messages chosen from one queue, and what is to be noted about them.
-#[derive(Default)]
 struct Choice {
     messages: Vec<ReceivedMessage>,
     changes: Vec<LeaseChange>,
     again: bool,
+    room: Room,
+}
+
+/// What an answer still takes.
+#[derive(Clone, Copy, Debug)]
+struct Room {
+    messages: usize,
+    bytes: usize,
+    /// Nothing is in the answer: its first message fits, however large it is.
+    is_unused: bool,
 }
 
 /// A message as it is stored.
@@ -64,6 +73,27 @@ pub(in crate::broker) struct StoredMessage {
     pub record: Bytes,
     pub born_time: Timestamp,
     pub store_time: Timestamp,
+}
+
+impl Room {
+    fn of(receive: &Receive) -> Self {
+        let bytes = (receive.bytes_max as usize).min(limits::RECEIVE_BYTES_MAX);
+        Self { messages: receive.count as usize, bytes, is_unused: true }
+    }
+
+    /// Whether the answer takes any message at all.
+    fn is_full(&self) -> bool {
+        self.messages == 0 || (self.bytes == 0 && !self.is_unused)
+    }
+
+    /// Takes room for a record; false, and then the answer is full, when it does not fit.
+    fn take(&mut self, record_bytes: usize) -> bool {
+        let fits = self.messages > 0 && (self.is_unused || record_bytes <= self.bytes);
+        self.bytes = if fits { self.bytes.saturating_sub(record_bytes) } else { 0 };
+        self.messages -= usize::from(fits);
+        self.is_unused &= !fits;
+        fits
+    }
 }
 
 impl<D: Disk> Drop for PairTurn<'_, D> {
@@ -91,14 +121,14 @@ impl<D: Disk> Broker<D> {
         keys.rotate_left(rotation);
         let mut received = Received::default();
         let mut end = None;
+        let mut room = Room::of(receive);
         for key in keys {
-            let left = receive.count as usize - received.messages.len();
-            if left == 0 {
+            if room.is_full() {
                 break;
             }
             let Some(_turn) = self.take_pair(key, &receive.group) else { continue };
             let resets = self.lease_resets.get();
-            let choice = self.choose(receive, key, &terms, left).await?;
+            let choice = self.choose(receive, key, &terms, room).await?;
             received.again |= choice.again;
             if choice.changes.is_empty() {
                 continue;
@@ -110,6 +140,7 @@ impl<D: Disk> Broker<D> {
                 continue;
             };
             end = Some(placement.end);
+            room = choice.room;
             received.messages.extend(choice.messages);
         }
         if let Some(end) = end {
@@ -166,7 +197,7 @@ impl<D: Disk> Broker<D> {
         receive: &Receive,
         key: QueueKey,
         terms: &Terms,
-        count: usize,
+        room: Room,
     ) -> Result<Choice, Failure> {
         let now = self.clock.now();
         let known = self.leases.borrow().get(&receive.group, key).map(QueueLeases::next);
@@ -182,26 +213,26 @@ impl<D: Disk> Broker<D> {
                 pair.map_or_else(Vec::new, |pair| pair.ended(now, limits::RECEIVE_MESSAGES_MAX as usize));
             (ended, blocked, pair.is_some_and(|pair| pair.open_count() > 0))
         };
-        let mut choice = Choice::default();
+        let mut choice = Choice { messages: Vec::new(), changes: Vec::new(), again: false, room };
         if is_blocked {
             return Ok(choice);
         }
         let deal = Deal { receive, key, terms, now };
         for (first, run) in ended {
-            if choice.messages.len() == count {
+            if choice.room.is_full() {
                 break;
             }
             if run.deliveries >= terms.deliveries_max {
                 choice.again |= self.dead_letter(&receive.group, key, first, &run).await?;
                 continue;
             }
-            self.deliver_again(&deal, first, &run, count, &mut choice).await?;
+            self.deliver_again(&deal, first, &run, &mut choice).await?;
         }
         // In order, nothing new comes before the old is dealt with. And memory has a bound.
         let is_full = self.leases.borrow().run_count() >= limits::SHARD_LEASES_MAX;
         let must_wait = is_full || (receive.ordered && has_open);
-        if choice.messages.len() < count && !must_wait {
-            self.deliver_new(&deal, next, count, &mut choice).await?;
+        if !choice.room.is_full() && !must_wait {
+            self.deliver_new(&deal, next, &mut choice).await?;
         }
         Ok(choice)
     }
@@ -212,15 +243,17 @@ impl<D: Disk> Broker<D> {
         deal: &Deal<'_>,
         first: QueueOffset,
         run: &Run,
-        count: usize,
         choice: &mut Choice,
     ) -> Result<(), Failure> {
-        let wanted: Vec<_> = run.offsets(first).take(count - choice.messages.len()).collect();
         let leased_at = Timestamp(deal.now.0.max(run.leased_at.0 + 1));
         let lease_until = deal.until();
         let (mut found, mut gone) = (Vec::new(), Vec::new());
-        for offset in wanted {
+        for offset in run.offsets(first) {
+            if choice.room.is_full() {
+                break;
+            }
             match self.read_message(deal.key, offset).await? {
+                Some(message) if !choice.room.take(message.record.len()) => break,
                 Some(message) => {
                     found.push(offset);
                     choice.messages.push(ReceivedMessage {
@@ -255,7 +288,6 @@ impl<D: Disk> Broker<D> {
         &self,
         deal: &Deal<'_>,
         next: QueueOffset,
-        count: usize,
         choice: &mut Choice,
     ) -> Result<(), Failure> {
         let queue = self.queue(deal.key)?;
@@ -284,11 +316,15 @@ impl<D: Disk> Broker<D> {
                 if offset < place {
                     continue;
                 }
-                if choice.messages.len() == count {
+                if choice.room.is_full() {
+                    break;
+                }
+                let is_wanted = deal.receive.filter.matches(record.tag());
+                if is_wanted && !choice.room.take(record.as_bytes().len()) {
                     break;
                 }
                 place = offset.advance(1);
-                if !deal.receive.filter.matches(record.tag()) {
+                if !is_wanted {
                     continue;
                 }
                 offsets.push(offset);
@@ -301,7 +337,7 @@ impl<D: Disk> Broker<D> {
                     deliveries: 1,
                 });
             }
-            if choice.messages.len() == count {
+            if choice.room.is_full() {
                 break;
             }
         }
