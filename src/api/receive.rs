@@ -102,6 +102,19 @@ pub struct LeaseInfo {
     pub dead_letters: u64,
 }
 
+/// Those who receive messages of one topic for a group, and ask for the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReceiverInfo {
+    pub topic: TopicName,
+    pub filter: TagFilter,
+    /// They ask for each queue's messages in order.
+    pub ordered: bool,
+    /// Receives under way.
+    pub active: u32,
+    /// Since the end of the last one; zero while there are any.
+    pub seen_age: Duration,
+}
+
 impl TagFilter {
     /// Reads an expression. `None`, blank and `*` ask for everything.
     pub fn parse(expression: Option<&str>) -> Self {

@@ -188,6 +188,8 @@ impl<D: Disk> Broker<D> {
             receiving: RefCell::default(),
             receive_turn: Cell::new(0),
             lease_resets: Cell::new(0),
+            gates: RefCell::default(),
+            receivers: RefCell::default(),
             arrivals: RefCell::default(),
             groups: RefCell::new(Groups::default()),
             topic_change: TopicTurn::default(),

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::change::LeaseChange;
 use super::queue_leases::{QueueLeases, Run};
 use crate::api::{Failure, Receive, ReceivedMessage, Status, TagFilter};
+use crate::broker::gates::Gate;
 use crate::broker::shard_broker::{Broker, owned_queues};
 use crate::broker::state_record::Change;
 use crate::disk::Disk;
@@ -127,13 +128,18 @@ impl<D: Disk> Broker<D> {
                 break;
             }
             let Some(_turn) = self.take_pair(key, &receive.group) else { continue };
-            let resets = self.lease_resets.get();
-            let choice = self.choose(receive, key, &terms, room).await?;
+            let gate_now = || self.gates.borrow().gate(&receive.group, key);
+            let (gate, resets) = (gate_now(), self.lease_resets.get());
+            if gate == Gate::Draining {
+                continue;
+            }
+            let deal = Deal { receive, key, gate, terms: &terms, now: self.clock.now() };
+            let choice = self.choose(&deal, room).await?;
             received.again |= choice.again;
             if choice.changes.is_empty() {
                 continue;
             }
-            let still_valid = || self.lease_resets.get() == resets;
+            let still_valid = || self.lease_resets.get() == resets && gate_now() == gate;
             let Some(placement) = self.place_leases(&choice.changes, Level::Written, still_valid).await?
             else {
                 received.again = true;
@@ -192,14 +198,8 @@ impl<D: Disk> Broker<D> {
         Ok(committed.map_or(first, |committed| committed.clamp(first, end)))
     }
 
-    async fn choose(
-        &self,
-        receive: &Receive,
-        key: QueueKey,
-        terms: &Terms,
-        room: Room,
-    ) -> Result<Choice, Failure> {
-        let now = self.clock.now();
+    async fn choose(&self, deal: &Deal<'_>, room: Room) -> Result<Choice, Failure> {
+        let Deal { receive, key, terms, now, .. } = *deal;
         let known = self.leases.borrow().get(&receive.group, key).map(QueueLeases::next);
         let next = match known {
             Some(next) => next,
@@ -217,7 +217,6 @@ impl<D: Disk> Broker<D> {
         if is_blocked {
             return Ok(choice);
         }
-        let deal = Deal { receive, key, terms, now };
         for (first, run) in ended {
             if choice.room.is_full() {
                 break;
@@ -226,13 +225,13 @@ impl<D: Disk> Broker<D> {
                 choice.again |= self.dead_letter(&receive.group, key, first, &run).await?;
                 continue;
             }
-            self.deliver_again(&deal, first, &run, &mut choice).await?;
+            self.deliver_again(deal, first, &run, &mut choice).await?;
         }
         // In order, nothing new comes before the old is dealt with. And memory has a bound.
         let is_full = self.leases.borrow().run_count() >= limits::SHARD_LEASES_MAX;
-        let must_wait = is_full || (receive.ordered && has_open);
+        let must_wait = is_full || (receive.ordered && has_open) || deal.gate == Gate::Closed;
         if !choice.room.is_full() && !must_wait {
-            self.deliver_new(&deal, next, &mut choice).await?;
+            self.deliver_new(deal, next, &mut choice).await?;
         }
         Ok(choice)
     }
@@ -429,6 +428,7 @@ impl<D: Disk> Broker<D> {
 struct Deal<'a> {
     receive: &'a Receive,
     key: QueueKey,
+    gate: Gate,
     terms: &'a Terms,
     now: Timestamp,
 }
