@@ -35,6 +35,10 @@ pub const WATCH_QUEUES_MAX: usize = 1_024;
 
 /// Messages that one receive leases: RocketMQ's bound for POP; the HTTP protocol stops at 16.
 pub const RECEIVE_MESSAGES_MAX: u32 = 32;
+/// What one receive returns at most, beyond the first message.
+pub const RECEIVE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Filters that are remembered of the receivers of one group in one topic.
+pub const RECEIVER_FILTERS_MAX: usize = 16;
 pub const ACKNOWLEDGE_RECEIPTS_MAX: usize = 256;
 /// The longest wait of a receive, milliseconds.
 pub const RECEIVE_WAIT_MS_MAX: u32 = 60_000;
@@ -73,6 +77,8 @@ pub const FILTER_TAGS_MAX: usize = 256;
 /// Session time-out of a group member, milliseconds.
 pub const SESSION_TIMEOUT_MS_MIN: u32 = 1_000;
 pub const SESSION_TIMEOUT_MS_MAX: u32 = 300_000;
+/// A group's receivers keep their share of the queues this long behind the end of their last receive.
+pub const RECEIVERS_SESSION_MS: u64 = 30_000;
 
 pub const SHARDS_MAX: u16 = 256;
 pub const SEGMENT_BYTES_MIN: u64 = 16 * 1024 * 1024;

@@ -16,6 +16,8 @@ pub struct Receive {
     pub filter: TagFilter,
     /// 1 to `limits::RECEIVE_MESSAGES_MAX`.
     pub count: u32,
+    /// Bytes of records in the answer, beyond the first; at most `limits::RECEIVE_BYTES_MAX` count.
+    pub bytes_max: u32,
     /// How long to wait when there is nothing.
     pub wait: Duration,
     /// How long the messages stay invisible; `None`: as the group is configured.
@@ -98,6 +100,19 @@ pub struct LeaseInfo {
     pub waiting: u64,
     /// Messages of this queue that went to the group's dead letters.
     pub dead_letters: u64,
+}
+
+/// Those who receive messages of one topic for a group, and ask for the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReceiverInfo {
+    pub topic: TopicName,
+    pub filter: TagFilter,
+    /// They ask for each queue's messages in order.
+    pub ordered: bool,
+    /// Receives under way.
+    pub active: u32,
+    /// Since the end of the last one; zero while there are any.
+    pub seen_age: Duration,
 }
 
 impl TagFilter {

@@ -2,8 +2,9 @@
 
 use std::rc::Rc;
 
+use super::gates::Gate;
 use super::groups::HolderCheck;
-use super::leases::LeaseChange;
+use super::leases::{LeaseChange, QueueLeases};
 use super::peers::{PeerReply, PeerRequest};
 use super::shard_broker::Broker;
 use super::state_record::Change;
@@ -88,11 +89,8 @@ impl<D: Disk> Broker<D> {
                 Ok(Reply::Topics(self.tables.borrow().topics().map(|topic| topic.info()).collect()))
             }
             Request::Route(topic) => self.route(topic.as_ref()).map(Reply::Route),
-            Request::JoinGroup(join) => self.join_group(&join).map(Reply::Assignment),
-            Request::LeaveGroup { group, member } => {
-                self.groups.borrow_mut().leave(&group, &member)?;
-                Ok(Reply::Done)
-            }
+            Request::JoinGroup(join) => self.join_group(&join).await.map(Reply::Assignment),
+            Request::LeaveGroup { group, member } => self.leave_group(&group, &member).await,
             Request::ListGroups => self.list_groups().await.map(Reply::Groups),
             Request::DescribeGroup(group) => self.describe_group(group).await.map(Reply::Group),
             Request::ResetGroup(reset) => self.reset_group(reset).await,
@@ -125,6 +123,7 @@ impl<D: Disk> Broker<D> {
     /// Stores a group's place; durable when answered.
     async fn commit_offset(&self, commit: CommitOffset) -> Result<Reply, Failure> {
         let CommitOffset { group, key, offset, member } = commit;
+        let is_member = member.is_some();
         if let Some(acting) = member {
             self.check_holder(HolderCheck { group: group.clone(), acting, key }).await?;
         }
@@ -136,8 +135,10 @@ impl<D: Disk> Broker<D> {
                 format!("offset {offset} is behind the end {end} of {key}"),
             ));
         }
-        // The group has been receiving: a commit takes the place of its leases.
-        let receives = self.leases.borrow().get(&group, key).is_some();
+        // The group has been receiving: a commit takes the place of its leases. A member's commit is of a queue that is
+        // closed to receivers, and leases that are left there stay theirs.
+        let received = self.leases.borrow().get(&group, key).map(QueueLeases::next);
+        let receives = received.is_some_and(|next| !is_member || next < offset);
         {
             let tables = self.tables.borrow();
             match tables.committed(&group, key) {
@@ -159,13 +160,18 @@ impl<D: Disk> Broker<D> {
             self.change(&[commit]).await?;
             return Ok(Reply::Done);
         }
-        let reset = LeaseChange::Reset { group, key, next: offset };
+        let moved = match is_member {
+            true => LeaseChange::Passed { group, key, next: offset },
+            false => LeaseChange::Reset { group, key, next: offset },
+        };
         let mut payload = Vec::new();
         commit.encode(&mut payload);
-        Change::Lease(reset.clone()).encode(&mut payload);
+        Change::Lease(moved.clone()).encode(&mut payload);
         let placement = self.append_state(&payload, Level::Durable).await?;
-        self.leases.borrow_mut().apply(&reset);
-        self.lease_resets.set(self.lease_resets.get() + 1);
+        self.leases.borrow_mut().apply(&moved);
+        if !is_member {
+            self.lease_resets.set(self.lease_resets.get() + 1);
+        }
         let settled = self.log.watermarks().wait(Level::Durable, placement.end).await;
         settled.map_err(|failure| self.lost(placement.position, &failure))?;
         Ok(Reply::Done)
@@ -173,8 +179,11 @@ impl<D: Disk> Broker<D> {
 
     /// Where a group goes on in a queue, whichever way it consumes.
     pub(super) fn place_of(&self, group: &GroupName, key: QueueKey) -> Option<QueueOffset> {
-        let floor = self.leases.borrow().floor(group, key);
-        floor.or_else(|| self.tables.borrow().committed(group, key))
+        let leases = self.leases.borrow();
+        let Some(pair) = leases.get(group, key) else { return self.tables.borrow().committed(group, key) };
+        // A member goes on behind what receivers have been given: what is left of that is theirs.
+        let is_closed = self.gates.borrow().gate(group, key) == Gate::Closed;
+        Some(if is_closed { pair.next() } else { pair.floor() })
     }
 
     /// Asks the control shard whether a member may commit. Behind its answer nothing is waited for but room in the log,

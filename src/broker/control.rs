@@ -11,9 +11,8 @@ use super::shard_broker::{Broker, owned_queues};
 use super::state_record::Change;
 use super::tables::Topic;
 use crate::api::{
-    Assignment, CommitOffset, Failure, GroupInfo, GroupQueueInfo, GroupSettings, JoinGroup, NodeInfo,
-    OffsetPlace, QueueInfo, Reply, Request, ResetGroup, ResetPlace, RouteInfo, ShardInfo, Status,
-    TopicChange, TopicInfo,
+    CommitOffset, Failure, GroupInfo, GroupQueueInfo, GroupSettings, NodeInfo, OffsetPlace, QueueInfo, Reply,
+    Request, ResetGroup, ResetPlace, RouteInfo, ShardInfo, Status, TopicChange, TopicInfo,
 };
 use crate::disk::Disk;
 use crate::limits;
@@ -224,15 +223,6 @@ impl<D: Disk> Broker<D> {
         Ok(queues)
     }
 
-    pub(super) fn join_group(&self, join: &JoinGroup) -> Result<Assignment, Failure> {
-        let tables = self.tables.borrow();
-        if let Some(topic) = join.topics.iter().find(|topic| tables.topic_named(topic).is_none()) {
-            return Err(topic_missing(topic));
-        }
-        let layout = |name: &TopicName| tables.topic_named(name).map(|topic| (topic.id, topic.queue_count));
-        self.groups.borrow_mut().join(join, self.clock.monotonic(), layout)
-    }
-
     pub(super) async fn list_groups(&self) -> Result<Vec<GroupName>, Failure> {
         self.groups.borrow_mut().expire(self.clock.monotonic());
         let mut names: BTreeSet<_> = self.groups.borrow().names().cloned().collect();
@@ -259,7 +249,11 @@ impl<D: Disk> Broker<D> {
     pub(super) async fn describe_group(&self, group: GroupName) -> Result<GroupInfo, Failure> {
         let now = self.clock.monotonic();
         self.groups.borrow_mut().expire(now);
-        let (generation, members) = self.groups.borrow().describe(&group, now).unwrap_or_default();
+        let described = self.groups.borrow().describe(&group, now);
+        let (generation, members) = match described {
+            Some(described) => described,
+            None => (0, self.receivers_as_member(&group).await?.into_iter().collect()),
+        };
         let offsets = self.group_offsets(&group).await?;
         if members.is_empty() && offsets.is_empty() {
             return Err(Failure::new(
@@ -400,6 +394,15 @@ impl<D: Disk> Broker<D> {
                 let leases = self.leases.borrow().of_group(&group, self.clock.now());
                 Ok(PeerReply::GroupLeases(leases))
             }
+            PeerRequest::SetGates { group, orders } => {
+                let draining = self.set_gates(&group, orders).await?;
+                Ok(PeerReply::GatesSet { draining })
+            }
+            PeerRequest::ReceiversSeen { group, topic } => self.receivers_seen(&group, topic).await,
+            PeerRequest::GroupReceivers(group) => {
+                let seen = self.receivers.borrow().of_group(&group, self.clock.monotonic());
+                Ok(PeerReply::GroupReceivers(seen))
+            }
             PeerRequest::QueueRanges(id) => Ok(PeerReply::QueueRanges(self.own_ranges(id))),
             PeerRequest::GroupOffsets(group) => Ok(PeerReply::GroupOffsets(self.own_offsets(&group))),
             PeerRequest::GroupNames => {
@@ -469,8 +472,8 @@ impl<D: Disk> Broker<D> {
         let leases = self.leases.borrow();
         let mut offsets: BTreeMap<_, _> = self.tables.borrow().offsets_of(group).into_iter().collect();
         // Where a group receives, that counts.
-        offsets
-            .extend(leases.of_group(group, self.clock.now()).into_iter().map(|info| (info.key, info.floor)));
+        let received = leases.of_group(group, self.clock.now()).into_iter();
+        offsets.extend(received.filter_map(|info| Some((info.key, self.place_of(group, info.key)?))));
         let queues = self.queues.borrow();
         let with_bounds = offsets.into_iter().filter_map(|(key, committed)| {
             let (first_offset, end_offset) = self.bounds(queues.get(&key)?);

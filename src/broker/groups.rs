@@ -9,16 +9,26 @@
 //! its commit would move back what the next holder has committed. It hears of it with its next request: no generation
 //! comes twice in a broker's life, and a member that names one and is not known has lost everything that it had then.
 //!
+//! Whoever *receives* for a group, over any protocol, counts as one more member, [`RECEIVERS`]: it gets its share of the
+//! queues of each topic. What receivers may take is decided by the shards, from memory, so the coordinator gives them
+//! [`GateOrders`]: from the first member of a group on, every queue of its topics is closed to receivers but those named.
+//! A queue is free for a member only when its shard has said that it is closed and that no lease runs in it. A shard that
+//! knows nothing leaves all queues to the receivers, which is so for a group without members, and after a restart.
+//!
 //! Queues are divided as RocketMQ's default strategy does
 //! (`client/.../consumer/rebalance/AllocateMessageQueueAveragely.java`): per topic, members in the order of their names,
 //! contiguous ranges, the first ones one queue longer.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use crate::api::{ActingMember, Assignment, Failure, JoinGroup, MemberInfo, Status};
 use crate::limits;
 use crate::types::{GroupName, MonotonicTime, QueueKey, QueueNumber, TopicId, TopicName};
+
+/// The name of a group's receivers among its members.
+pub const RECEIVERS: &str = "%receive";
 
 /// All groups with members.
 #[derive(Debug, Default)]
@@ -26,6 +36,20 @@ pub struct Groups {
     groups: BTreeMap<GroupName, Group>,
     /// The newest generation of any group.
     generation: u64,
+    /// The newest version of any group's orders.
+    version: u64,
+    /// For shards that still have orders of groups that are gone.
+    ended: Vec<(GroupName, GateOrders)>,
+}
+
+/// Which queues the receivers of a group may take messages from. Of two orders for one group the newer one counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GateOrders {
+    pub version: u64,
+    /// The topics that members consume, with their queues. The queues of others are open.
+    pub topics: BTreeMap<TopicId, u32>,
+    /// All others of these topics are closed.
+    pub open: BTreeSet<QueueKey>,
 }
 
 /// Whether `acting` may commit in `key`.
@@ -44,6 +68,15 @@ struct Group {
     holders: HashMap<QueueKey, Holder>,
     /// The queues of the topics when the targets were computed.
     layout: BTreeMap<TopicName, (TopicId, u32)>,
+    /// When the receivers of a topic were last heard of.
+    receivers: BTreeMap<TopicId, MonotonicTime>,
+    /// The queues meant for them.
+    receivers_targets: Vec<QueueKey>,
+    orders: GateOrders,
+    /// Queues that are closed to receivers and free of their leases, as far as the shards have said so.
+    closed: HashSet<QueueKey>,
+    /// The version of the orders that all shards have carried out to the end.
+    settled_version: u64,
 }
 
 #[derive(Debug)]
@@ -96,7 +129,63 @@ impl Groups {
         if join.generation == group.generation {
             group.release(&join.member);
         }
+        group.reorder(&mut self.version);
         Ok(group.grant(&join.member))
+    }
+
+    /// What a member that has joined has now that shards have carried out orders.
+    pub fn assignment(&mut self, group: &GroupName, member: &str) -> Result<Assignment, Failure> {
+        let known = self.groups.get_mut(group).filter(|group| group.members.contains_key(member));
+        Ok(known.ok_or_else(|| member_unknown(group, member))?.grant(member))
+    }
+
+    /// Receivers of a topic were seen. Counts for groups with members only.
+    pub fn note_receivers(&mut self, group: &GroupName, topic: TopicId, seen: MonotonicTime) {
+        let Some(group) = self.groups.get_mut(group) else { return };
+        let before = group.receivers.get(&topic).copied();
+        group.receivers.insert(topic, before.unwrap_or(seen).max(seen));
+        if before.is_none() {
+            group.rebalance(&mut self.generation);
+            group.reorder(&mut self.version);
+        }
+    }
+
+    /// Orders that some shard has not carried out to the end. For a group without members: that everything is open.
+    pub fn unsettled_orders(&mut self, group: &GroupName) -> Option<GateOrders> {
+        match self.groups.get(group) {
+            Some(group) => (group.settled_version != group.orders.version).then(|| group.orders.clone()),
+            None => {
+                self.version += 1;
+                Some(GateOrders { version: self.version, ..GateOrders::default() })
+            }
+        }
+    }
+
+    /// Takes note of the shards' answers to `orders`, in the order of the shards: the queues of theirs that have to be
+    /// closed and still have running leases; `None` for a shard that has not carried the orders out.
+    pub fn carried_out(&mut self, group: &GroupName, orders: &GateOrders, answers: &[Option<Vec<QueueKey>>]) {
+        let Some(group) = self.groups.get_mut(group) else { return };
+        if group.orders.version != orders.version {
+            return;
+        }
+        let draining: HashSet<_> = answers.iter().flatten().flatten().collect();
+        for (&topic, &queue_count) in &orders.topics {
+            for queue in (0..queue_count).map(QueueNumber) {
+                let key = QueueKey { topic, queue };
+                let has_answer = answers[usize::from(queue.shard(answers.len() as u16).0)].is_some();
+                if has_answer && !draining.contains(&key) && !orders.open.contains(&key) {
+                    group.closed.insert(key);
+                }
+            }
+        }
+        if answers.iter().all(|answer| answer.as_ref().is_some_and(Vec::is_empty)) {
+            group.settled_version = orders.version;
+        }
+    }
+
+    /// Orders for groups that have ended, once: everything is open.
+    pub fn take_ended(&mut self) -> Vec<(GroupName, GateOrders)> {
+        std::mem::take(&mut self.ended)
     }
 
     /// A member leaves; its queues are free at once.
@@ -106,9 +195,8 @@ impl Groups {
         state.members.remove(member).ok_or_else(unknown)?;
         state.holders.retain(|_, holder| holder.member != member);
         state.rebalance(&mut self.generation);
-        if state.members.is_empty() {
-            self.groups.remove(group);
-        }
+        state.reorder(&mut self.version);
+        self.forget_empty();
         Ok(())
     }
 
@@ -117,20 +205,33 @@ impl Groups {
         for group in self.groups.values_mut() {
             if group.expire(now) {
                 group.rebalance(&mut self.generation);
+                group.reorder(&mut self.version);
             }
         }
-        self.groups.retain(|_, group| !group.members.is_empty());
+        self.forget_empty();
     }
 
     /// The same for one group.
-    fn end_sessions(&mut self, name: &GroupName, now: MonotonicTime) {
+    pub fn end_sessions(&mut self, name: &GroupName, now: MonotonicTime) {
         let Some(group) = self.groups.get_mut(name) else { return };
         if group.expire(now) {
             group.rebalance(&mut self.generation);
+            group.reorder(&mut self.version);
         }
         if group.members.is_empty() {
-            self.groups.remove(name);
+            self.forget_empty();
         }
+    }
+
+    fn forget_empty(&mut self) {
+        let (version, ended) = (&mut self.version, &mut self.ended);
+        self.groups.retain(|name, group| {
+            if group.members.is_empty() {
+                *version += 1;
+                ended.push((name.clone(), GateOrders { version: *version, ..GateOrders::default() }));
+            }
+            !group.members.is_empty()
+        });
     }
 
     /// Refuses whoever does not hold the queue, or has lost it since it last heard of its assignment.
@@ -166,28 +267,35 @@ impl Groups {
     /// Generation and members; `None` for a group without members.
     pub fn describe(&self, group: &GroupName, now: MonotonicTime) -> Option<(u64, Vec<MemberInfo>)> {
         let group = self.groups.get(group)?;
-        let members = group
-            .members
-            .iter()
-            .map(|(name, member)| MemberInfo {
-                member: name.clone(),
-                topics: member.topics.clone(),
-                queues: group.held_by(name),
-                heartbeat_age: now.since(member.last_seen),
-            })
-            .collect();
-        Some((group.generation, members))
+        let members = group.members.iter().map(|(name, member)| MemberInfo {
+            member: name.clone(),
+            topics: member.topics.clone(),
+            queues: group.held_by(name),
+            heartbeat_age: now.since(member.last_seen),
+        });
+        let receivers = group.receivers.values().max().map(|seen| {
+            let topics = group.layout.iter().filter(|(_, (id, _))| group.receivers.contains_key(id));
+            MemberInfo {
+                member: RECEIVERS.to_owned(),
+                topics: topics.map(|(name, _)| name.clone()).collect(),
+                queues: group.orders.open.iter().copied().collect(),
+                heartbeat_age: now.since(*seen),
+            }
+        });
+        Some((group.generation, receivers.into_iter().chain(members).collect()))
     }
 }
 
 impl Group {
     /// Removes members whose session is over; true when there were any.
     fn expire(&mut self, now: MonotonicTime) -> bool {
-        let before = self.members.len();
+        let before = self.members.len() + self.receivers.len();
+        self.receivers
+            .retain(|_, seen| now.since(*seen) <= Duration::from_millis(limits::RECEIVERS_SESSION_MS));
         self.members.retain(|_, member| now.since(member.last_seen) <= member.session_timeout);
         let members = &self.members;
         self.holders.retain(|_, holder| members.contains_key(&holder.member));
-        self.members.len() != before
+        self.members.len() + self.receivers.len() != before
     }
 
     /// Adds or refreshes a member; true when queues must be divided anew.
@@ -220,21 +328,37 @@ impl Group {
         *newest += 1;
         self.generation = *newest;
         self.members.values_mut().for_each(|member| member.targets.clear());
+        self.receivers_targets.clear();
         for (topic, &(id, queue_count)) in &self.layout {
+            let members = self.members.values_mut().filter(|member| member.topics.contains(topic));
+            let receivers = self.receivers.contains_key(&id).then_some(&mut self.receivers_targets);
             let mut readers: Vec<_> =
-                self.members.values_mut().filter(|member| member.topics.contains(topic)).collect();
+                receivers.into_iter().chain(members.map(|member| &mut member.targets)).collect();
             let count = readers.len() as u32;
             let mut next = 0;
-            for (index, reader) in (0u32..).zip(readers.iter_mut()) {
+            for (index, targets) in (0u32..).zip(readers.iter_mut()) {
                 let share = queue_count / count + u32::from(index < queue_count % count);
                 let range = next..next + share;
-                reader.targets.extend(range.map(|queue| QueueKey { topic: id, queue: QueueNumber(queue) }));
+                targets.extend(range.map(|queue| QueueKey { topic: id, queue: QueueNumber(queue) }));
                 next += share;
             }
         }
         // Queues of deleted topics are nobody's.
         let ids: Vec<_> = self.layout.values().map(|(id, _)| *id).collect();
         self.holders.retain(|key, _| ids.contains(&key.topic));
+    }
+
+    /// Says anew what is open to receivers: those of their targets that no member holds.
+    fn reorder(&mut self, newest: &mut u64) {
+        let topics: BTreeMap<_, _> = self.layout.values().copied().collect();
+        let free = self.receivers_targets.iter().filter(|key| !self.holders.contains_key(key));
+        let open: BTreeSet<_> = free.copied().collect();
+        if self.orders.version != 0 && topics == self.orders.topics && open == self.orders.open {
+            return;
+        }
+        self.closed.retain(|key| topics.contains_key(&key.topic) && !open.contains(key));
+        *newest += 1;
+        self.orders = GateOrders { version: *newest, topics, open };
     }
 
     /// The member has carried out this generation: what it is not to read any more is free.
@@ -247,9 +371,14 @@ impl Group {
     fn grant(&mut self, member: &str) -> Assignment {
         let targets = self.members[member].targets.clone();
         let since = self.generation;
-        let mut is_held = |key: &QueueKey| {
-            let holder = self.holders.entry(*key);
-            holder.or_insert_with(|| Holder { member: member.to_owned(), since }).member == member
+        let closed = &self.closed;
+        let mut is_held = |key: &QueueKey| match self.holders.entry(*key) {
+            Entry::Occupied(holder) => holder.get().member == member,
+            Entry::Vacant(free) if closed.contains(key) => {
+                free.insert(Holder { member: member.to_owned(), since });
+                true
+            }
+            Entry::Vacant(_) => false,
         };
         let queues: Vec<_> = targets.iter().copied().filter(&mut is_held).collect();
         Assignment { generation: self.generation, settled: queues.len() == targets.len(), queues }
@@ -284,7 +413,18 @@ mod tests {
             session_timeout: Duration::from_secs(10),
             generation,
         };
-        groups.join(&request, at(seconds), |_| Some((TopicId(1), 4))).expect("within the limits")
+        groups.join(&request, at(seconds), |_| Some((TopicId(1), 4))).expect("within the limits");
+        close_gates(groups, &[]);
+        groups.assignment(&request.group, member).expect("it has joined")
+    }
+
+    /// The only shard carries out what it is told; some queues have leases.
+    fn close_gates(groups: &mut Groups, draining: &[u32]) {
+        let group = "g".parse().expect("a name");
+        if let Some(orders) = groups.unsettled_orders(&group) {
+            let key = |queue: &u32| QueueKey { topic: TopicId(1), queue: QueueNumber(*queue) };
+            groups.carried_out(&group, &orders, &[Some(draining.iter().map(key).collect())]);
+        }
     }
 
     fn numbers(assignment: &Assignment) -> Vec<u32> {
@@ -305,6 +445,50 @@ mod tests {
         join(&mut groups, "a", shrunk.generation, 3);
         let granted = join(&mut groups, "b", waiting.generation, 3);
         assert_eq!((numbers(&granted), granted.settled), (vec![2, 3], true));
+    }
+
+    /// What the receivers may take.
+    fn open(groups: &Groups) -> Vec<u32> {
+        let group: GroupName = "g".parse().expect("a name");
+        groups.groups[&group].orders.open.iter().map(|key| key.queue.0).collect()
+    }
+
+    #[test]
+    fn receivers_are_one_more_member() {
+        let mut groups = Groups::default();
+        let group = "g".parse().expect("a name");
+        let alone = join(&mut groups, "a", 0, 0);
+        assert_eq!((numbers(&alone), open(&groups)), (vec![0, 1, 2, 3], vec![]));
+        groups.note_receivers(&group, TopicId(1), at(1));
+        assert_eq!(open(&groups), Vec::<u32>::new(), "the member has not given them up");
+        let shrunk = join(&mut groups, "a", alone.generation, 2);
+        assert_eq!((numbers(&shrunk), open(&groups)), (vec![2, 3], vec![]));
+        join(&mut groups, "a", shrunk.generation, 2);
+        assert_eq!(open(&groups), [0, 1]);
+        // They are heard of no more.
+        for second in [10, 19, 28] {
+            join(&mut groups, "a", shrunk.generation, second);
+        }
+        assert_eq!(open(&groups), [0, 1]);
+        let request = |generation| JoinGroup {
+            group: "g".parse().expect("a name"),
+            member: "a".to_owned(),
+            topics: vec!["t".parse().expect("a name")],
+            session_timeout: Duration::from_secs(10),
+            generation,
+        };
+        let waiting = groups.join(&request(shrunk.generation), at(32), |_| Some((TopicId(1), 4)));
+        assert_eq!(open(&groups), Vec::<u32>::new());
+        let waiting = waiting.expect("a member");
+        assert_eq!((numbers(&waiting), waiting.settled), (vec![2, 3], false), "no shard has closed them");
+        close_gates(&mut groups, &[1]);
+        let partly = groups.assignment(&group, "a").expect("a member");
+        assert_eq!((numbers(&partly), partly.settled), (vec![0, 2, 3], false), "a lease runs in one");
+        close_gates(&mut groups, &[]);
+        assert_eq!(numbers(&groups.assignment(&group, "a").expect("a member")), [0, 1, 2, 3]);
+        assert_eq!(groups.leave(&group, "a"), Ok(()));
+        let ended = groups.take_ended();
+        assert!(ended[0].1.topics.is_empty() && ended[0].1.version > 0);
     }
 
     #[test]

@@ -190,6 +190,8 @@ impl<D: Disk> Broker<D> {
             receive_cache: RefCell::new(BatchCache::new(limits::RECEIVE_CACHE_BYTES)),
             receive_turn: Cell::new(0),
             lease_resets: Cell::new(0),
+            gates: RefCell::default(),
+            receivers: RefCell::default(),
             arrivals: RefCell::default(),
             groups: RefCell::new(Groups::default()),
             topic_change: TopicTurn::default(),

@@ -4,8 +4,9 @@ use std::future::Future;
 use std::pin::Pin;
 
 use super::find::FindHere;
-use super::groups::HolderCheck;
+use super::groups::{GateOrders, HolderCheck};
 use super::leases::Prospect;
+use super::receivers::SeenReceivers;
 use super::tables::Topic;
 use crate::api::{
     Failure, Found, GroupSettings, HalfMessage, LeaseInfo, QueueInfo, ReceiptOutcome, Receive, ReceiveHalves,
@@ -41,6 +42,17 @@ pub enum PeerRequest {
         receipts: Vec<Receipt>,
     },
     GroupLeases(GroupName),
+    /// Let receivers of the group take messages from these queues only.
+    SetGates {
+        group: GroupName,
+        orders: GateOrders,
+    },
+    /// Somebody receives for a group that has members; told the control shard.
+    ReceiversSeen {
+        group: GroupName,
+        topic: TopicId,
+    },
+    GroupReceivers(GroupName),
     QueueRanges(TopicId),
     GroupOffsets(GroupName),
     GroupNames,
@@ -64,10 +76,18 @@ pub enum PeerReply {
     QueueRanges(Vec<QueueInfo>),
     GroupOffsets(Vec<GroupOffset>),
     GroupNames(Vec<GroupName>),
-    Received { messages: Vec<ReceivedMessage>, again: bool },
+    Received {
+        messages: Vec<ReceivedMessage>,
+        again: bool,
+    },
     Prospect(Prospect),
     Acknowledged(Vec<ReceiptOutcome>),
     GroupLeases(Vec<LeaseInfo>),
+    /// Carried out, but that leases still run in these queues.
+    GatesSet {
+        draining: Vec<QueueKey>,
+    },
+    GroupReceivers(Vec<SeenReceivers>),
     ShardInfo(Box<ShardInfo>),
     Found(Found),
     Halves(Vec<HalfMessage>),

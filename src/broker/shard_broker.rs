@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use super::gates::Gates;
 use super::groups::Groups;
 use super::held::HeldState;
 use super::key_indexing::KeyIndexing;
@@ -11,6 +12,7 @@ use super::leases::{BatchCache, Leases, Turns};
 use super::options::BrokerOptions;
 use super::peers::Peers;
 use super::queue::{Arrivals, Queue};
+use super::receivers::Receivers;
 use super::tables::{Tables, Topic};
 use crate::api::{Failure, Status};
 use crate::clock::SharedClock;
@@ -44,6 +46,10 @@ pub struct Broker<D: Disk> {
     pub(super) receive_turn: Cell<u64>,
     /// Counts resets of leases: what was chosen before one is not leased behind it.
     pub(super) lease_resets: Cell<u64>,
+    /// What receivers of groups that have members may take.
+    pub(super) gates: RefCell<Gates>,
+    /// Who receives through this shard.
+    pub(super) receivers: RefCell<Receivers>,
     pub(super) arrivals: RefCell<HashMap<TopicId, Rc<Arrivals>>>,
     /// Used on the control shard only.
     pub(super) groups: RefCell<Groups>,

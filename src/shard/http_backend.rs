@@ -11,6 +11,7 @@ use crate::api::{
     Acknowledge, Decision, EndTransaction, Failure, HalfMessage, Hold, Produce, ReceiptOutcome, Receive,
     ReceiveHalves, ReceivedMessage, Release, Reply, Request,
 };
+use crate::limits;
 use crate::protocol::http::{
     AcknowledgeMode, Backend, Consume, ConsumeMode, DeliveredMessage, ErrorCode, HandleCodec, HandleFailure,
     HttpError, KEYS, Properties, PublishRequest, PublishedMessage, ReceiptHandle, START_DELIVERY_TIME,
@@ -257,6 +258,7 @@ impl Backend for BrokerBackend {
             queue: None,
             filter: consume.filter.clone(),
             count: u32::from(consume.count),
+            bytes_max: limits::RECEIVE_BYTES_MAX as u32,
             wait: consume.wait,
             lease: None,
             ordered: consume.mode == ConsumeMode::Order,

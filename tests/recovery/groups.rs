@@ -1,12 +1,12 @@
 //! Members of a group over virtual time: no queue is read by two, and none is left alone for long.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use turbopump::api::{Assignment, JoinGroup};
 use turbopump::broker::Groups;
 use turbopump::testing::Random;
-use turbopump::types::{MonotonicTime, QueueKey, TopicId};
+use turbopump::types::{MonotonicTime, QueueKey, QueueNumber, TopicId};
 
 use super::node::{group_name, topic_name};
 
@@ -26,6 +26,14 @@ struct Scene {
     members: BTreeMap<String, Member>,
     now: MonotonicTime,
     seed: u64,
+    random: Random,
+    /// What the shard lets no receiver take from, and where leases of theirs still run.
+    closed: BTreeSet<QueueKey>,
+    draining: BTreeSet<QueueKey>,
+}
+
+fn all_queues() -> impl Iterator<Item = QueueKey> {
+    (0..QUEUES).map(|queue| QueueKey { topic: TopicId(1), queue: QueueNumber(queue) })
 }
 
 impl Scene {
@@ -42,8 +50,10 @@ impl Scene {
             session_timeout: TIMEOUT,
             generation: member.generation,
         };
-        let assignment =
-            self.groups.join(&join, self.now, |_| Some((TopicId(1), QUEUES))).expect("within the limits");
+        self.groups.join(&join, self.now, |_| Some((TopicId(1), QUEUES))).expect("within the limits");
+        self.carry_out();
+        let assignment = self.groups.assignment(&join.group, name).expect("it has joined");
+        let member = self.members.get_mut(name).expect("it was entered");
         member.generation = assignment.generation;
         member.reads.clone_from(&assignment.queues);
         member.joined_at = self.now;
@@ -51,9 +61,32 @@ impl Scene {
         assignment
     }
 
-    /// Members whose sessions last read disjoint queues.
+    /// The shards carry out what they are told, but some queues drain slowly, and some letters are lost.
+    fn carry_out(&mut self) {
+        let group = group_name("g");
+        let orders = self.groups.take_ended().into_iter();
+        let orders: Vec<_> =
+            orders.map(|(_, orders)| orders).chain(self.groups.unsettled_orders(&group)).collect();
+        for orders in orders {
+            if self.random.chance(0.1) {
+                continue;
+            }
+            let is_closed =
+                |key: &QueueKey| orders.topics.contains_key(&key.topic) && !orders.open.contains(key);
+            let closed: BTreeSet<_> = all_queues().filter(is_closed).collect();
+            let newly = closed.difference(&self.closed);
+            self.draining.retain(|key| closed.contains(key));
+            self.draining.extend(newly.filter(|_| self.random.chance(0.3)));
+            self.draining.retain(|_| self.random.chance(0.5));
+            self.closed = closed;
+            self.groups.carried_out(&group, &orders, &[Some(self.draining.iter().copied().collect())]);
+        }
+    }
+
+    /// Members whose sessions last read disjoint queues, of which receivers take nothing.
     fn check(&self) {
-        let mut reader: BTreeMap<QueueKey, &str> = BTreeMap::new();
+        let receivers = all_queues().filter(|key| !self.closed.contains(key) || self.draining.contains(key));
+        let mut reader: BTreeMap<QueueKey, &str> = receivers.map(|key| (key, "receivers")).collect();
         for (name, member) in &self.members {
             if self.now.since(member.joined_at) <= TIMEOUT {
                 for key in &member.reads {
@@ -66,12 +99,13 @@ impl Scene {
 
     fn settle(&mut self, live: &[String]) {
         let mut settled = Vec::new();
-        for _ in 0..4 {
+        for _ in 0..40 {
             settled = live.iter().map(|name| self.join(name)).collect();
         }
         assert!(settled.iter().all(|assignment| assignment.settled), "seed {}: {settled:?}", self.seed);
         let count: usize = settled.iter().map(|assignment| assignment.queues.len()).sum();
-        assert_eq!(count, QUEUES as usize, "seed {}: {settled:?}", self.seed);
+        let open = all_queues().filter(|key| !self.closed.contains(key)).count();
+        assert_eq!(count + open, QUEUES as usize, "seed {}: {settled:?}", self.seed);
     }
 }
 
@@ -80,7 +114,10 @@ fn a_queue_has_one_reader_and_never_stays_without() {
     for seed in 0..300 {
         let mut random = Random::new(seed);
         let (groups, members) = (Groups::default(), BTreeMap::new());
-        let mut scene = Scene { groups, members, now: MonotonicTime(0), seed };
+        let (closed, draining) = (BTreeSet::new(), BTreeSet::new());
+        let fork = random.fork();
+        let mut scene =
+            Scene { groups, members, now: MonotonicTime(0), seed, random: fork, closed, draining };
         for _ in 0..80 {
             let name = format!("member-{}", random.index(5));
             match random.index(10) {
@@ -88,7 +125,8 @@ fn a_queue_has_one_reader_and_never_stays_without() {
                     let _ = scene.groups.leave(&group_name("g"), &name);
                     scene.members.remove(&name);
                 }
-                1 | 2 => scene.now = scene.now.after(Duration::from_millis(random.range(0..12_000))),
+                1 => scene.groups.note_receivers(&group_name("g"), TopicId(1), scene.now),
+                2 => scene.now = scene.now.after(Duration::from_millis(random.range(0..12_000))),
                 _ => {
                     scene.join(&name);
                 }

@@ -8,6 +8,7 @@ use turbopump::api::{
     Reply, Request, TagFilter,
 };
 use turbopump::disk::faulty::{FaultPlan, FaultyDisk, Restart};
+use turbopump::limits;
 use turbopump::types::{QueueKey, QueueNumber, QueueOffset, Receipt, TopicId};
 use turbopump::wire::batch::BatchBuilder;
 use turbopump::wire::record::{Record, RecordView};
@@ -40,6 +41,7 @@ fn receive(count: u32) -> Receive {
         queue: None,
         filter: TagFilter::default(),
         count,
+        bytes_max: limits::RECEIVE_BYTES_MAX as u32,
         wait: Duration::ZERO,
         lease: Some(10 * SECOND),
         ordered: false,
@@ -324,4 +326,37 @@ fn receivers_at_once_get_every_message_once() {
         assert_eq!(all, expected);
     });
     ran.expect("a disk that works");
+}
+
+#[test]
+fn an_answer_has_a_bound_in_bytes_and_at_least_one_message() {
+    let disk = FaultyDisk::new(1, FaultPlan::none());
+    let ran = on_node(&disk, &Setup { shard_count: 2, ..Setup::default() }, 1, async |node| {
+        let topic = create(node, "t", 2).await;
+        for (number, bytes) in [(0, 1000), (2, 1000), (4, 1000), (6, 9000), (8, 10), (1, 1000)] {
+            publish(node, topic, number % 2, "", &number.to_string().repeat(bytes)).await;
+        }
+        let bounded = |bytes_max| Receive { bytes_max, ..receive(16) };
+        let mut lengths: Vec<Vec<usize>> = Vec::new();
+        for _ in 0..5 {
+            let messages = received(node, bounded(2500)).await;
+            lengths.push(messages.iter().map(|message| body(message).len()).collect());
+        }
+        lengths.sort();
+        assert_eq!(lengths, [vec![10], vec![1000], vec![1000], vec![1000, 1000], vec![9000]]);
+        // The same when they come again, from one queue or several.
+        node.clock.sleep(10 * SECOND).await;
+        let again = received(node, bounded(1)).await;
+        assert_eq!(again.len(), 1);
+        let mut rest = 0;
+        while rest < 5 {
+            let messages = received(node, bounded(2500)).await;
+            let bytes: usize = messages.iter().map(|message| message.record.len()).sum();
+            assert!(messages.len() == 1 || bytes <= 2500, "{bytes}");
+            assert!(messages.iter().all(|message| message.deliveries == 2));
+            rest += messages.len();
+        }
+        assert!(received(node, bounded(2500)).await.is_empty());
+    });
+    ran.expect("an empty disk");
 }

@@ -20,6 +20,7 @@ mod pairs;
 mod properties;
 mod restarts;
 mod retained;
+mod sharing;
 mod supply;
 mod table;
 mod workload;

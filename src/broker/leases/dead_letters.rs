@@ -11,6 +11,7 @@ use super::receive::StoredMessage;
 use super::turns::Pair;
 use crate::api::{Failure, Request, Status, TopicChange};
 use crate::broker::client_requests::CONTROL_SHARD;
+use crate::broker::gates::Gate;
 use crate::broker::peers::PeerRequest;
 use crate::broker::produce::ProduceRefusal;
 use crate::broker::shard_broker::Broker;
@@ -156,7 +157,10 @@ impl<D: Disk> Broker<D> {
                 continue;
             }
             let max = self.deliveries_max(group);
-            let ended = pair.ended(now, RUNS_MAX).into_iter().filter(|(_, run)| run.deliveries >= max);
+            // Left behind when the queue went to a member of the group: nobody may be there to receive it.
+            let is_left = self.gates.borrow().gate(group, key) == Gate::Closed;
+            let is_over = |run: &Run| run.deliveries >= max || (is_left && now >= untaken_until(run, max));
+            let ended = pair.ended(now, RUNS_MAX).into_iter().filter(|(_, run)| is_over(run));
             exhausted.extend(ended.map(|(first, run)| (key, group.clone(), first, run)));
             if exhausted.len() >= RUNS_MAX {
                 break;
@@ -170,6 +174,13 @@ impl<D: Disk> Broker<D> {
         let of_group = tables.group_settings(group).and_then(|settings| settings.deliveries_max);
         of_group.unwrap_or(self.options.leases.deliveries_max)
     }
+}
+
+/// When the deliveries that a run still has would have ended, had each been made at once and lasted as its last one.
+fn untaken_until(run: &Run, deliveries_max: u32) -> Timestamp {
+    let lease_ms = run.lease_until.0.saturating_sub(run.leased_at.0);
+    let deliveries = u64::from(deliveries_max.saturating_sub(run.deliveries));
+    Timestamp(run.lease_until.0.saturating_add(lease_ms.saturating_mul(deliveries)))
 }
 
 #[cfg(test)]

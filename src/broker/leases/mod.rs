@@ -13,6 +13,7 @@ mod dead_letters;
 mod queue_leases;
 mod receive;
 mod receive_anywhere;
+mod room;
 mod table;
 mod turns;
 
@@ -23,4 +24,4 @@ pub use queue_leases::{QueueLeases, Run};
 pub(super) use receive::Received;
 pub use receive_anywhere::Prospect;
 pub use table::Leases;
-pub(super) use turns::Turns;
+pub(super) use turns::{Pair, Turns};

@@ -75,6 +75,11 @@ impl QueueLeases {
         self.ends.first().map(|(end, _)| *end)
     }
 
+    /// When the last lease ends.
+    pub fn last_end(&self) -> Option<Timestamp> {
+        self.ends.last().map(|(end, _)| *end)
+    }
+
     /// Whether a lease is running.
     pub fn has_running(&self, now: Timestamp) -> bool {
         self.ends.last().is_some_and(|(end, _)| *end > now)

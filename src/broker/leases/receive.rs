@@ -7,8 +7,10 @@ use bytes::Bytes;
 
 use super::change::LeaseChange;
 use super::queue_leases::{QueueLeases, Run};
+use super::room::Room;
 use super::turns::{Pair, Turn};
 use crate::api::{Failure, Receive, ReceivedMessage, Status, TagFilter};
+use crate::broker::gates::Gate;
 use crate::broker::shard_broker::{Broker, owned_queues};
 use crate::broker::state_record::Change;
 use crate::disk::Disk;
@@ -43,11 +45,11 @@ pub(in crate::broker) struct Terms {
 }
 
 /// Messages chosen from one queue, and what is to be noted about them.
-#[derive(Default)]
 struct Choice {
     messages: Vec<ReceivedMessage>,
     changes: Vec<LeaseChange>,
     again: bool,
+    room: Room,
 }
 
 /// A message as it is stored.
@@ -76,13 +78,17 @@ impl<D: Disk> Broker<D> {
         keys.rotate_left(rotation);
         let mut received = Received::default();
         let mut end = None;
+        let mut room = Room::of(receive);
         let mut taken = Vec::new();
         for key in keys {
-            if received.messages.len() == receive.count as usize {
+            if room.is_full() {
                 break;
             }
             match self.turns.take(Pair { key, group: receive.group.clone() }) {
-                Some(turn) => end = end.max(self.receive_from(turn, receive, &terms, &mut received).await?),
+                Some(turn) => {
+                    let placed = self.receive_from(turn, receive, &terms, &mut room, &mut received).await?;
+                    end = end.max(placed);
+                }
                 None => taken.push(key),
             }
         }
@@ -92,7 +98,7 @@ impl<D: Disk> Broker<D> {
                 break;
             }
             let turn = self.turns.wait(Pair { key, group: receive.group.clone() }).await;
-            end = end.max(self.receive_from(turn, receive, &terms, &mut received).await?);
+            end = end.max(self.receive_from(turn, receive, &terms, &mut room, &mut received).await?);
         }
         if let Some(end) = end {
             let settled = self.log.watermarks().wait(Level::Written, end).await;
@@ -109,20 +115,27 @@ impl<D: Disk> Broker<D> {
         turn: Turn<'_>,
         receive: &Receive,
         terms: &Terms,
+        room: &mut Room,
         received: &mut Received,
     ) -> Result<Option<LogPosition>, Failure> {
-        let resets = self.lease_resets.get();
-        let left = receive.count as usize - received.messages.len();
-        let choice = self.choose(receive, turn.key(), terms, left).await?;
+        let key = turn.key();
+        let gate_now = || self.gates.borrow().gate(&receive.group, key);
+        let (gate, resets) = (gate_now(), self.lease_resets.get());
+        if gate == Gate::Draining {
+            return Ok(None);
+        }
+        let deal = Deal { receive, key, gate, terms, now: self.clock.now() };
+        let choice = self.choose(&deal, *room).await?;
         received.again |= choice.again;
         if choice.changes.is_empty() {
             return Ok(None);
         }
-        let still_valid = || self.lease_resets.get() == resets;
+        let still_valid = || self.lease_resets.get() == resets && gate_now() == gate;
         let Some(placement) = self.place_leases(&choice.changes, Level::Written, still_valid).await? else {
             received.again = true;
             return Ok(None);
         };
+        *room = choice.room;
         received.messages.extend(choice.messages);
         Ok(Some(placement.end))
     }
@@ -160,14 +173,8 @@ impl<D: Disk> Broker<D> {
         Ok(committed.map_or(first, |committed| committed.clamp(first, end)))
     }
 
-    async fn choose(
-        &self,
-        receive: &Receive,
-        key: QueueKey,
-        terms: &Terms,
-        count: usize,
-    ) -> Result<Choice, Failure> {
-        let now = self.clock.now();
+    async fn choose(&self, deal: &Deal<'_>, room: Room) -> Result<Choice, Failure> {
+        let Deal { receive, key, terms, now, .. } = *deal;
         let known = self.leases.borrow().get(&receive.group, key).map(QueueLeases::next);
         let next = match known {
             Some(next) => next,
@@ -181,26 +188,25 @@ impl<D: Disk> Broker<D> {
                 pair.map_or_else(Vec::new, |pair| pair.ended(now, limits::RECEIVE_MESSAGES_MAX as usize));
             (ended, blocked, pair.is_some_and(|pair| pair.open_count() > 0))
         };
-        let mut choice = Choice::default();
+        let mut choice = Choice { messages: Vec::new(), changes: Vec::new(), again: false, room };
         if is_blocked {
             return Ok(choice);
         }
-        let deal = Deal { receive, key, terms, now };
         for (first, run) in ended {
-            if choice.messages.len() == count {
+            if choice.room.is_full() {
                 break;
             }
             if run.deliveries >= terms.deliveries_max {
                 choice.again |= self.dead_letter(&receive.group, key, first, &run).await?;
                 continue;
             }
-            self.deliver_again(&deal, first, &run, count, &mut choice).await?;
+            self.deliver_again(deal, first, &run, &mut choice).await?;
         }
         // In order, nothing new comes before the old is dealt with. And memory has a bound.
         let is_full = self.leases.borrow().run_count() >= limits::SHARD_LEASES_MAX;
-        let must_wait = is_full || (receive.ordered && has_open);
-        if choice.messages.len() < count && !must_wait {
-            self.deliver_new(&deal, next, count, &mut choice).await?;
+        let must_wait = is_full || (receive.ordered && has_open) || deal.gate == Gate::Closed;
+        if !choice.room.is_full() && !must_wait {
+            self.deliver_new(deal, next, &mut choice).await?;
         }
         Ok(choice)
     }
@@ -211,15 +217,17 @@ impl<D: Disk> Broker<D> {
         deal: &Deal<'_>,
         first: QueueOffset,
         run: &Run,
-        count: usize,
         choice: &mut Choice,
     ) -> Result<(), Failure> {
-        let wanted: Vec<_> = run.offsets(first).take(count - choice.messages.len()).collect();
         let leased_at = Timestamp(deal.now.0.max(run.leased_at.0 + 1));
         let lease_until = deal.until();
         let (mut found, mut gone) = (Vec::new(), Vec::new());
-        for offset in wanted {
+        for offset in run.offsets(first) {
+            if choice.room.is_full() {
+                break;
+            }
             match self.read_message(deal.key, offset).await? {
+                Some(message) if !choice.room.take(message.record.len()) => break,
                 Some(message) => {
                     found.push(offset);
                     choice.messages.push(ReceivedMessage {
@@ -254,7 +262,6 @@ impl<D: Disk> Broker<D> {
         &self,
         deal: &Deal<'_>,
         next: QueueOffset,
-        count: usize,
         choice: &mut Choice,
     ) -> Result<(), Failure> {
         let queue = self.queue(deal.key)?;
@@ -265,7 +272,7 @@ impl<D: Disk> Broker<D> {
         }
         let wanted_tags = tag_bits(&deal.receive.filter);
         // Every batch has a message, and without a filter every message is wanted.
-        let entries_max = if wanted_tags.is_none() { count } else { ENTRIES_MAX };
+        let entries_max = if wanted_tags.is_none() { choice.room.messages } else { ENTRIES_MAX };
         let entries = self.look_up(deal.key, place, entries_max).await?;
         let (leased_at, lease_until) = (deal.now, deal.until());
         let mut offsets = Vec::new();
@@ -275,8 +282,7 @@ impl<D: Disk> Broker<D> {
                 place = entry.end_offset();
                 continue;
             }
-            let missing = count - choice.messages.len();
-            let Some(batch) = self.read_ahead(&entries[at..], missing, &mut ahead).await? else {
+            let Some(batch) = self.read_ahead(&entries[at..], choice.room.messages, &mut ahead).await? else {
                 // Damaged: it was reported, and is delivered to nobody.
                 place = entry.end_offset();
                 continue;
@@ -287,11 +293,15 @@ impl<D: Disk> Broker<D> {
                 if offset < place {
                     continue;
                 }
-                if choice.messages.len() == count {
+                if choice.room.is_full() {
+                    break;
+                }
+                let is_wanted = deal.receive.filter.matches(record.tag());
+                if is_wanted && !choice.room.take(record.as_bytes().len()) {
                     break;
                 }
                 place = offset.advance(1);
-                if !deal.receive.filter.matches(record.tag()) {
+                if !is_wanted {
                     continue;
                 }
                 offsets.push(offset);
@@ -304,7 +314,7 @@ impl<D: Disk> Broker<D> {
                     deliveries: 1,
                 });
             }
-            if choice.messages.len() == count {
+            if choice.room.is_full() {
                 if place < entry.end_offset() {
                     self.receive_cache.borrow_mut().insert(entry.position, batch);
                 }
@@ -449,6 +459,7 @@ impl<D: Disk> Broker<D> {
 struct Deal<'a> {
     receive: &'a Receive,
     key: QueueKey,
+    gate: Gate,
     terms: &'a Terms,
     now: Timestamp,
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::api::{Failure, Receive, ReceivedMessage, Status};
 use crate::broker::client_requests::unexpected;
+use crate::broker::gates::Gate;
 use crate::broker::peers::{PeerReply, PeerRequest};
 use crate::broker::queue::Arrivals;
 use crate::broker::shard_broker::{Broker, owned_queues};
@@ -40,12 +41,14 @@ impl<D: Disk> Broker<D> {
             let message = format!("topic {} has queues 0 to {}, not {queue}", receive.topic, queue_count - 1);
             return Err(Failure::new(Status::QueueNotExist, message));
         }
+        let _active = self.begin_receive(&receive, topic);
         let arrivals = self.arrivals(topic);
         let wait = receive.wait.min(Duration::from_millis(u64::from(limits::RECEIVE_WAIT_MS_MAX)));
         let deadline = self.clock.monotonic().after(wait);
         loop {
             // Made before the look, so that nothing that comes behind it is missed.
             let arrived = arrivals.receivers.changed();
+            self.tell_of_receivers(&receive.group, topic).await;
             let received = self.receive_once(&receive).await?;
             let now = self.clock.monotonic();
             if !received.messages.is_empty() || now >= deadline || self.draining.get() {
@@ -65,7 +68,14 @@ impl<D: Disk> Broker<D> {
                 .map(|end| Duration::from_millis(end.0.saturating_sub(self.clock.now().0).max(1)));
             let left = deadline.since(now);
             let nap = until_end.map_or(left, |end| end.min(left));
-            futures_lite::future::or(arrived, self.clock.sleep(nap)).await;
+            let waiting = futures_lite::future::or(arrived, self.clock.sleep(nap));
+            let shares = self.gates.borrow().have_members(&receive.group, topic);
+            if shares {
+                let telling = self.keep_telling_of_receivers(&receive.group, topic);
+                futures_lite::future::or(waiting, telling).await;
+            } else {
+                waiting.await;
+            }
         }
     }
 
@@ -136,6 +146,10 @@ impl<D: Disk> Broker<D> {
     fn prospect_of(&self, receive: &Receive, key: QueueKey, now: Timestamp, is_full: bool) -> Prospect {
         let nothing = Prospect { receivable: false, lease_end: None };
         let Ok(queue) = self.queue(key) else { return nothing };
+        let gate = self.gates.borrow().gate(&receive.group, key);
+        if gate == Gate::Draining {
+            return nothing;
+        }
         let (first, end) = self.bounds(&queue);
         let leases = self.leases.borrow();
         let pair = leases.get(&receive.group, key);
@@ -143,7 +157,7 @@ impl<D: Disk> Broker<D> {
             Some(pair) => pair.next(),
             None => self.tables.borrow().committed(&receive.group, key).unwrap_or(first),
         };
-        let has_new = next.max(first) < end && !is_full;
+        let has_new = next.max(first) < end && !is_full && gate == Gate::Open;
         let Some(pair) = pair else { return Prospect { receivable: has_new, lease_end: None } };
         let lease_end = pair.earliest_end();
         let has_ended = lease_end.is_some_and(|end| end <= now);

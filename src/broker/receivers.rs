@@ -1,0 +1,242 @@
+//! Who receives: for each group and topic, when it was last done through this shard, and with which filters. The control
+//! shard hears of it while the group has members that read queues of their own (`groups`); `describe` shows it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use super::client_requests::CONTROL_SHARD;
+use super::peers::PeerRequest;
+use super::shard_broker::Broker;
+use crate::api::{Receive, TagFilter};
+use crate::disk::Disk;
+use crate::limits;
+use crate::types::{GroupName, MonotonicTime, TopicId};
+
+/// While a group has members, the control shard hears of its receivers at this interval.
+const TELL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The receivers of all groups, as this shard has seen them.
+#[derive(Debug, Default)]
+pub(super) struct Receivers {
+    groups: HashMap<GroupName, BTreeMap<TopicId, TopicReceivers>>,
+}
+
+#[derive(Debug, Default)]
+struct TopicReceivers {
+    filters: Vec<SeenFilter>,
+    told_at: Option<MonotonicTime>,
+}
+
+/// Receivers of one topic that ask for the same.
+#[derive(Clone, Debug)]
+struct SeenFilter {
+    filter: TagFilter,
+    ordered: bool,
+    /// Receives under way.
+    active: u32,
+    last_seen: MonotonicTime,
+}
+
+/// What one shard knows of a group's receivers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeenReceivers {
+    pub topic: TopicId,
+    pub filter: TagFilter,
+    pub ordered: bool,
+    pub active: u32,
+    /// Now, while receives are under way.
+    pub last_seen: MonotonicTime,
+}
+
+/// A receive under way; it is over when this is dropped.
+pub(super) struct ActiveReceive<'a, D: Disk> {
+    broker: &'a Broker<D>,
+    receive: &'a Receive,
+    topic: TopicId,
+}
+
+impl<D: Disk> Drop for ActiveReceive<'_, D> {
+    fn drop(&mut self) {
+        let now = self.broker.clock.monotonic();
+        self.broker.receivers.borrow_mut().end(self.receive, self.topic, now);
+    }
+}
+
+impl SeenFilter {
+    fn is_of(&self, receive: &Receive) -> bool {
+        self.ordered == receive.ordered && self.filter == receive.filter
+    }
+
+    fn seen(&self, now: MonotonicTime) -> MonotonicTime {
+        if self.active > 0 { now } else { self.last_seen }
+    }
+
+    fn is_live(&self, now: MonotonicTime) -> bool {
+        now.since(self.seen(now)) <= Duration::from_millis(limits::RECEIVERS_SESSION_MS)
+    }
+}
+
+impl TopicReceivers {
+    fn is_live(&self, now: MonotonicTime) -> bool {
+        self.filters.iter().any(|seen| seen.is_live(now))
+    }
+
+    fn begin(&mut self, receive: &Receive, now: MonotonicTime) {
+        if let Some(seen) = self.filters.iter_mut().find(|seen| seen.is_of(receive)) {
+            seen.active += 1;
+            seen.last_seen = now;
+            return;
+        }
+        if self.filters.len() >= limits::RECEIVER_FILTERS_MAX {
+            // The one that was not seen for longest makes room, unless all are under way: then this one is not shown.
+            let idle = (0..self.filters.len()).filter(|at| self.filters[*at].active == 0);
+            let Some(oldest) = idle.min_by_key(|at| self.filters[*at].last_seen) else { return };
+            self.filters.swap_remove(oldest);
+        }
+        let (filter, ordered) = (receive.filter.clone(), receive.ordered);
+        self.filters.push(SeenFilter { filter, ordered, active: 1, last_seen: now });
+    }
+}
+
+impl Receivers {
+    fn begin(&mut self, receive: &Receive, topic: TopicId, now: MonotonicTime) {
+        if let Some(topics) = self.groups.get_mut(&receive.group) {
+            topics.entry(topic).or_default().begin(receive, now);
+            return;
+        }
+        if self.groups.len() >= limits::GROUPS_MAX {
+            self.forget(now);
+        }
+        // With more groups at once, the rest is served but not shown, and gets no share beside members.
+        if self.groups.len() < limits::GROUPS_MAX {
+            let topics = self.groups.entry(receive.group.clone()).or_default();
+            topics.entry(topic).or_default().begin(receive, now);
+        }
+    }
+
+    fn end(&mut self, receive: &Receive, topic: TopicId, now: MonotonicTime) {
+        let topics = self.groups.get_mut(&receive.group);
+        let Some(receivers) = topics.and_then(|topics| topics.get_mut(&topic)) else { return };
+        if let Some(seen) = receivers.filters.iter_mut().find(|seen| seen.is_of(receive)) {
+            seen.active = seen.active.saturating_sub(1);
+            seen.last_seen = now;
+        }
+    }
+
+    fn forget(&mut self, now: MonotonicTime) {
+        for topics in self.groups.values_mut() {
+            topics.retain(|_, receivers| receivers.is_live(now));
+        }
+        self.groups.retain(|_, topics| !topics.is_empty());
+    }
+
+    /// Those of a group whose session runs.
+    pub fn of_group(&self, group: &GroupName, now: MonotonicTime) -> Vec<SeenReceivers> {
+        let topics = self.groups.get(group).into_iter().flatten();
+        let seen = topics.flat_map(|(topic, receivers)| receivers.filters.iter().map(|seen| (*topic, seen)));
+        let live = seen.filter(|(_, seen)| seen.is_live(now)).map(|(topic, seen)| SeenReceivers {
+            topic,
+            filter: seen.filter.clone(),
+            ordered: seen.ordered,
+            active: seen.active,
+            last_seen: seen.seen(now),
+        });
+        live.collect()
+    }
+
+    /// Whether the control shard is to be told now of a group's receivers in a topic.
+    fn telling_is_due(&mut self, group: &GroupName, topic: TopicId, now: MonotonicTime) -> bool {
+        let topics = self.groups.get_mut(group);
+        let Some(receivers) = topics.and_then(|topics| topics.get_mut(&topic)) else { return false };
+        let is_due = receivers.told_at.is_none_or(|told| now.since(told) >= TELL_INTERVAL);
+        if is_due {
+            receivers.told_at = Some(now);
+        }
+        is_due
+    }
+}
+
+impl<D: Disk> Broker<D> {
+    pub(super) fn begin_receive<'a>(&'a self, receive: &'a Receive, topic: TopicId) -> ActiveReceive<'a, D> {
+        self.receivers.borrow_mut().begin(receive, topic, self.clock.monotonic());
+        ActiveReceive { broker: self, receive, topic }
+    }
+
+    /// Tells the control shard of the group's receivers, when it wants to know and has not heard of them of late.
+    pub(super) async fn tell_of_receivers(&self, group: &GroupName, topic: TopicId) {
+        if !self.gates.borrow().have_members(group, topic) {
+            return;
+        }
+        if !self.receivers.borrow_mut().telling_is_due(group, topic, self.clock.monotonic()) {
+            return;
+        }
+        let Ok(peers) = self.peers() else { return };
+        // When it can not be reached, the next one tells it.
+        let _ = peers.ask(CONTROL_SHARD, PeerRequest::ReceiversSeen { group: group.clone(), topic }).await;
+    }
+
+    /// The same at intervals, for as long as it is polled.
+    pub(super) async fn keep_telling_of_receivers(&self, group: &GroupName, topic: TopicId) {
+        loop {
+            self.clock.sleep(TELL_INTERVAL).await;
+            self.tell_of_receivers(group, topic).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn receive(tags: &str) -> Receive {
+        Receive {
+            group: "g".parse().expect("a name"),
+            topic: "t".parse().expect("a name"),
+            queue: None,
+            filter: TagFilter::parse(Some(tags)),
+            count: 1,
+            bytes_max: 1,
+            wait: Duration::ZERO,
+            lease: None,
+            ordered: false,
+        }
+    }
+
+    fn at(seconds: u64) -> MonotonicTime {
+        MonotonicTime(seconds * 1_000_000_000)
+    }
+
+    #[test]
+    fn receivers_live_while_they_wait_and_a_session_longer() {
+        let mut receivers = Receivers::default();
+        let group = "g".parse().expect("a name");
+        receivers.begin(&receive("a"), TopicId(1), at(0));
+        receivers.begin(&receive("a"), TopicId(1), at(1));
+        receivers.end(&receive("a"), TopicId(1), at(2));
+        let seen = receivers.of_group(&group, at(1000));
+        assert_eq!((seen.len(), seen[0].active, seen[0].last_seen), (1, 1, at(1000)), "one waits still");
+        receivers.end(&receive("a"), TopicId(1), at(1000));
+        receivers.begin(&receive("b"), TopicId(1), at(1010));
+        receivers.end(&receive("b"), TopicId(1), at(1010));
+        assert_eq!(receivers.of_group(&group, at(1020)).len(), 2);
+        let seen = receivers.of_group(&group, at(1035));
+        assert_eq!((seen.len(), seen[0].filter.tags()), (1, &["b".to_owned()][..]));
+        receivers.forget(at(1100));
+        assert!(receivers.groups.is_empty());
+    }
+
+    #[test]
+    fn the_control_shard_is_told_at_intervals_and_filters_are_bounded() {
+        let mut receivers = Receivers::default();
+        let group = "g".parse().expect("a name");
+        assert!(!receivers.telling_is_due(&group, TopicId(1), at(0)), "nobody receives");
+        for tag in 0..2 * limits::RECEIVER_FILTERS_MAX {
+            receivers.begin(&receive(&tag.to_string()), TopicId(1), at(tag as u64));
+            receivers.end(&receive(&tag.to_string()), TopicId(1), at(tag as u64));
+        }
+        assert_eq!(receivers.of_group(&group, at(20)).len(), limits::RECEIVER_FILTERS_MAX);
+        assert!(receivers.telling_is_due(&group, TopicId(1), at(20)));
+        assert!(!receivers.telling_is_due(&group, TopicId(1), at(20)));
+        assert!(receivers.telling_is_due(&group, TopicId(1), at(21)));
+    }
+}
