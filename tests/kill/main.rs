@@ -8,6 +8,7 @@
 mod support;
 
 mod body;
+mod http;
 mod ledger;
 mod producing;
 mod reading;

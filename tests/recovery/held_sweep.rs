@@ -1,4 +1,5 @@
-//! The power fails, or the process dies, at every step of a workload of delayed messages and transactions.
+//! The power fails, the process dies or the disk refuses, at every step of a workload of delayed messages and
+//! transactions.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -6,7 +7,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use turbopump::api::{Decision, Release};
-use turbopump::disk::faulty::{AfterCrash, FaultPlan, FaultyDisk, Restart, Survival};
+use turbopump::disk::faulty::{AfterCrash, FaultPlan, FaultyDisk, Restart, Rule, Survival, When};
+use turbopump::disk::{DiskErrorKind, Operation};
 use turbopump::testing::{Random, SeededExecutor};
 use turbopump::types::{HalfReceipt, Level, Timestamp};
 
@@ -54,7 +56,8 @@ async fn play(disk: &FaultyDisk, script: &Script, books: &Books, executor: &Seed
     let spawner = executor.spawner();
     for run in 0..2 {
         let node = Node::start(disk, &script.setup, executor.shared_clock(), &spawner).await;
-        let node = Rc::new(node.expect("nothing fails but the power"));
+        // A disk that refuses may refuse this too.
+        let Ok(node) = node.map(Rc::new) else { return };
         if run == 0
             && (create_topic(&node, TOPIC, 1).await.is_err() || create_topic(&node, "bulk", 1).await.is_err())
         {
@@ -87,7 +90,7 @@ async fn play(disk: &FaultyDisk, script: &Script, books: &Books, executor: &Seed
         }
         let node = Rc::into_inner(node).expect("every task has ended");
         node.stop().await;
-        if !disk.is_crashed() {
+        if !disk.is_crashed() && disk.injected().is_empty() {
             books.borrow_mut().values_mut().for_each(|entry| entry.answered = Some(Level::Durable));
         }
     }
@@ -275,4 +278,29 @@ fn a_crash_does_no_harm_to_what_is_held_while_segments_come_and_go() {
     let plain = Setup::default();
     let setup = Setup { retention_bytes: Some(2 * plain.segment_bytes), ..plain };
     sweep(&Script { seed: 3, setup, large_batches: 14 }, &FaultPlan::none(), 211);
+}
+
+#[test]
+fn errors_of_the_log_neither_lose_nor_double_what_is_held() {
+    let mut struck = 0;
+    for (operation, kind) in [
+        (Operation::Write, DiskErrorKind::Failed),
+        (Operation::Write, DiskErrorKind::NoSpace),
+        (Operation::Sync, DiskErrorKind::Failed),
+    ] {
+        for number in [3, 8, 14, 25, 40] {
+            for when in [When::Once(number), When::From(number)] {
+                let rule = Rule::error(operation, when, kind).in_path(".segment");
+                let disk = FaultyDisk::new(number, FaultPlan::reordered().with(rule));
+                let script = Script { seed: number, setup: Setup::default(), large_batches: 0 };
+                let books = run(&disk, &script);
+                struck += disk.injected().len();
+                for (how, _, outcome) in disk.outcomes(0..1) {
+                    let label = format!("{operation:?} {kind:?} {when:?}, {how:?}");
+                    check(&outcome, &script, &books, how, &label);
+                }
+            }
+        }
+    }
+    assert!(struck > 20, "only {struck} faults");
 }

@@ -360,3 +360,37 @@ fn an_answer_has_a_bound_in_bytes_and_at_least_one_message() {
     });
     ran.expect("an empty disk");
 }
+
+/// Receivers that meet at a queue while its messages are read. One of them once gave the turn of another away, and a third
+/// got the same messages: in order as well, where nobody may get anything while another has some.
+#[test]
+fn receivers_that_meet_at_a_queue_do_not_get_the_same_messages() {
+    for seed in 0..20 {
+        let disk = FaultyDisk::new(seed, FaultPlan::reordered());
+        let setup = Setup::default();
+        let first = on_node(&disk, &setup, seed, async |node| {
+            let topic = create(node, "t", 1).await;
+            for number in 0..40 {
+                publish(node, topic, 0, "", &format!("m{number}")).await;
+            }
+        });
+        first.expect("an empty disk");
+        // After a restart nothing is in memory: while one reads from the disk, others come.
+        let second = on_node(&disk, &setup, seed, async |node| {
+            for ordered in [false, true] {
+                let group = group_name(if ordered { "ordered" } else { "any" });
+                let receivers = (0..6).map(|_| async {
+                    let receive = Receive { group: group.clone(), ordered, ..receive(8) };
+                    bodies(&received(node, receive).await)
+                });
+                let all = futures_util::future::join_all(receivers).await.concat();
+                let mut once = all.clone();
+                once.sort();
+                once.dedup();
+                assert_eq!(once.len(), all.len(), "seed {seed}, ordered: {ordered}: {all:?}");
+                assert!(!ordered || all.len() <= 8, "seed {seed}: {all:?}");
+            }
+        });
+        second.expect("a healthy disk");
+    }
+}

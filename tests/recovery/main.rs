@@ -12,6 +12,7 @@ mod groups;
 mod held;
 mod held_sweep;
 mod keys;
+mod lease_sweep;
 mod leases;
 mod ledger;
 mod model;

@@ -8,6 +8,7 @@ import tempfile
 import threading
 import time
 import unittest
+from unittest import mock
 
 from mq_http_sdk.mq_client import MQClient
 from mq_http_sdk.mq_consumer import MQConsumer
@@ -166,6 +167,61 @@ class Sdk(unittest.TestCase):
             seen.setdefault(key, []).append(int(number))
         self.assertEqual(seen, {str(key): list(range(key, 12, 3)) for key in range(3)})
 
+    def test_a_consumer_in_order_that_dies_leaves_the_same_messages_first(self):
+        for number in range(6):
+            message = TopicMessage(str(number), "")
+            message.set_sharding_key("key")
+            self.producer.publish_message(message)
+
+        def take(count):
+            return [(message.message_body, message.consumed_times, message.receipt_handle)
+                    for message in self.consumer.consume_message_orderly(count, 5)]
+
+        lost = take(3)
+        self.assertEqual([(body, times) for body, times, _ in lost], [("0", 1), ("1", 1), ("2", 1)])
+        self.assertEqual(failure(self.consumer.consume_message_orderly, 16).type, "MessageNotExist")
+        # Its successor: nothing else of the queue until these are acknowledged.
+        again = take(16)
+        self.assertEqual([(body, times) for body, times, _ in again], [("0", 2), ("1", 2), ("2", 2)])
+        late = failure(self.consumer.ack_message, [handle for _, _, handle in lost])
+        self.assertEqual([entry["ErrorCode"] for entry in late.sub_errors], ["MessageNotExist"] * 3)
+        self.consumer.ack_message([handle for _, _, handle in again])
+        rest = take(16)
+        self.assertEqual([(body, times) for body, times, _ in rest], [("3", 1), ("4", 1), ("5", 1)])
+        self.consumer.ack_message([handle for _, _, handle in rest])
+
+    def test_every_handle_that_fails_is_named_and_the_others_count(self):
+        for number in range(4):
+            self.producer.publish_message(TopicMessage(str(number), ""))
+        other = self.broker.client.get_consumer("", "t", "other").consume_message(1, 5)[0].receipt_handle
+        used, kept, good, last = [message.receipt_handle for message in self.drain(4, ack=False)]
+        self.consumer.ack_message([used])
+        forged = kept[:20] + ("A" if kept[20] != "A" else "B") + kept[21:]
+        error = failure(self.consumer.ack_message, [used, forged, good, other, "short"])
+        codes = {entry["ReceiptHandle"]: entry["ErrorCode"] for entry in error.sub_errors}
+        self.assertEqual(codes, {used: "MessageNotExist", forged: "ReceiptHandleError", other: "ReceiptHandleError",
+                                 "short": "ReceiptHandleError"})
+        for entry in error.sub_errors:
+            self.assertEqual(set(entry), {"ErrorCode", "ErrorMessage", "ReceiptHandle"})
+            self.assertTrue(entry["ErrorMessage"])
+        self.consumer.ack_message([kept, last])
+        self.assertEqual(failure(self.consumer.consume_message, 16, 3).type, "MessageNotExist")
+
+    def test_a_handle_counts_after_a_restart(self):
+        for number in range(2):
+            self.producer.publish_message(TopicMessage(str(number), ""))
+        done, left = self.drain(2, ack=False)
+        self.broker.kill()
+        self.broker.start()
+        self.consumer = self.broker.client.get_consumer("", "t", "g")
+        self.consumer.ack_message([done.receipt_handle])
+        again, = self.drain(1, ack=False)
+        self.assertEqual((again.message_body, again.consumed_times), (left.message_body, 2))
+        error = failure(self.consumer.ack_message, [done.receipt_handle, left.receipt_handle])
+        self.assertEqual([entry["ErrorCode"] for entry in error.sub_errors], ["MessageNotExist"] * 2)
+        self.consumer.ack_message([again.receipt_handle])
+        self.assertEqual(failure(self.consumer.consume_message, 16, 3).type, "MessageNotExist")
+
     def test_delay_and_transactions(self):
         message = TopicMessage("delayed", "")
         due = int(time.time() * 1000) + 1500
@@ -223,6 +279,16 @@ class Keys(unittest.TestCase):
                     client = MQClient("http://" + broker.addresses[0], identity, secret)
                     publish = client.get_producer("", "t").publish_message
                     self.assertEqual(failure(publish, TopicMessage("x", "")).type, "AccessDenied")
+                publish = broker.client.get_producer("", "t").publish_message
+                real = time.gmtime
+                for seconds, is_denied in [(-1000, True), (1000, True), (-600, False), (600, False)]:
+                    with mock.patch("time.gmtime", lambda: real(time.time() + seconds)):
+                        if is_denied:
+                            error = failure(publish, TopicMessage("x", ""))
+                            self.assertEqual(error.type, "AccessDenied")
+                            self.assertIn("away from the broker's clock", str(error))
+                        else:
+                            publish(TopicMessage("x", ""))
             finally:
                 broker.stop()
 
