@@ -1,9 +1,15 @@
 #!/usr/bin/env bash
-# Runs the vendor's HTTP SDK for Python, unmodified, against the real broker on one and on four shards, then the README's
-# Python as it stands there. Installs the SDK into a throw-away environment. TURBOPUMP names another binary than the debug
-# build's.
+# Runs the vendor's HTTP SDKs for Python and Node.js, unmodified, against the real broker on one and on four shards, then
+# the README's Python as it stands there. Installs the SDKs into a throw-away directory. TURBOPUMP names another binary
+# than the debug build's.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+for tool in python3 node npm; do
+    if ! command -v "$tool" > /dev/null; then
+        echo "tests/clients/run.sh needs $tool: install Python 3 with venv, and Node.js 20 or newer with npm" >&2
+        exit 1
+    fi
+done
 if [ -z "${TURBOPUMP:-}" ]; then
     cargo build --quiet
     TURBOPUMP="${CARGO_TARGET_DIR:-target}/debug/turbopump"
@@ -23,6 +29,14 @@ python3 -m venv "$work/python"
 for shards in 1 4; do
     echo "HTTP SDK for Python, $shards shard(s)"
     SHARDS=$shards "$work/python/bin/python" -W ignore tests/clients/python/test_sdk.py
+done
+
+mkdir "$work/node"
+cp tests/clients/node/* "$work/node"
+(cd "$work/node" && npm ci --silent --no-audit --no-fund)
+for shards in 1 4; do
+    echo "HTTP SDK for Node.js, $shards shard(s)"
+    SHARDS=$shards node --test --test-reporter=spec "$work/node/sdk.test.js"
 done
 
 echo "the README's Python"
