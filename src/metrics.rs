@@ -136,6 +136,8 @@ counters! {
     connections,
     connections_accepted,
     connections_dropped,
+    tls_handshakes,
+    tls_handshakes_failed,
     answer_bytes_waiting,
     socket_calls,
     wakeups_late,

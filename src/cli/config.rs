@@ -34,6 +34,15 @@ pub struct ServeSettings {
     /// Allow --http without access keys on an address that other machines reach
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub http_open: Option<bool>,
+    /// PEM file of a certificate (and those that vouch for it): --http speaks HTTPS; read again when it changes
+    #[arg(long, value_name = "FILE")]
+    pub http_certificate: Option<PathBuf>,
+    /// PEM file of the certificate's private key
+    #[arg(long, value_name = "FILE")]
+    pub http_key: Option<PathBuf>,
+    /// How long a connection over HTTP is kept that carries no request [default: 10m]
+    #[arg(long, value_name = "DURATION")]
+    pub http_idle_timeout: Option<Span>,
     /// Host that clients are told to connect to [default: the address of --listen]
     #[arg(long, value_name = "HOST")]
     pub advertise: Option<String>,
@@ -121,6 +130,9 @@ impl ServeSettings {
             http: self.http.or(file.http),
             access_keys: self.access_keys.or(file.access_keys),
             http_open: self.http_open.or(file.http_open),
+            http_certificate: self.http_certificate.or(file.http_certificate),
+            http_key: self.http_key.or(file.http_key),
+            http_idle_timeout: self.http_idle_timeout.or(file.http_idle_timeout),
             advertise: self.advertise.or(file.advertise),
             shards: self.shards.or(file.shards),
             cores: self.cores.or(file.cores),
@@ -151,6 +163,9 @@ impl ServeSettings {
             http: self.http,
             access_keys: self.access_keys,
             http_open: self.http_open.unwrap_or(default.http_open),
+            http_certificate: self.http_certificate,
+            http_key: self.http_key,
+            http_idle_timeout: self.http_idle_timeout.map_or(default.http_idle_timeout, |span| span.0),
             advertise: self.advertise,
             shards: self.shards,
             cores: self.cores.map(|cores| cores.0),
@@ -193,6 +208,9 @@ mod tests {
         http = "0.0.0.0:8080"
         access-keys = "/etc/turbopump/keys.toml"
         http-open = false
+        http-certificate = "/etc/turbopump/certificate.pem"
+        http-key = "/etc/turbopump/key.pem"
+        http-idle-timeout = "1m"
         advertise = "broker.example.org"
         shards = 4
         cores = [0, 1]
@@ -219,6 +237,9 @@ mod tests {
         assert_eq!(options.http, Some(([0, 0, 0, 0], 8080).into()));
         assert_eq!(options.access_keys, Some(PathBuf::from("/etc/turbopump/keys.toml")));
         assert!(!options.http_open);
+        let files = ("/etc/turbopump/certificate.pem".into(), "/etc/turbopump/key.pem".into());
+        assert_eq!(options.tls_files(), Some(files));
+        assert_eq!(options.http_idle_timeout, Duration::from_secs(60));
         assert_eq!((options.shards, options.cores), (Some(4), Some(vec![0, 1])));
         assert_eq!((options.level, options.segment_bytes), (Level::Written, 64 << 20));
         assert_eq!((options.retention_age, options.retention_bytes), (None, Some(1 << 30)));

@@ -8,6 +8,7 @@ mod damage;
 mod full_disk;
 mod groups;
 mod http;
+mod https;
 mod layouts;
 mod polling;
 mod refusals;
