@@ -120,6 +120,7 @@ counters! {
     segments_removed,
     disk_bytes_read,
     damaged_batches,
+    topics_created_by_use,
     messages_held,
     held_released,
     held_dropped,

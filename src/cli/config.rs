@@ -65,6 +65,10 @@ pub struct ServeSettings {
     /// Size of a shard's log beyond which its oldest segments go, or none [default: none]
     #[arg(long, value_name = "SIZE|none")]
     pub retention_bytes: Option<OrNone<ByteSize>>,
+    /// Make topics by first use, when something is written to one that does not exist, with this many queues [default: off;
+    /// 4 queues when no number is given]
+    #[arg(long, value_name = "QUEUES", num_args = 0..=1, default_missing_value = "4")]
+    pub auto_create_topics: Option<u32>,
     /// How long a received message stays invisible to others of its group [default: 300s]; a group can have its own
     #[arg(long, value_name = "DURATION")]
     pub lease: Option<Span>,
@@ -140,6 +144,7 @@ impl ServeSettings {
             segment_bytes: self.segment_bytes.or(file.segment_bytes),
             retention_age: self.retention_age.or(file.retention_age),
             retention_bytes: self.retention_bytes.or(file.retention_bytes),
+            auto_create_topics: self.auto_create_topics.or(file.auto_create_topics),
             lease: self.lease.or(file.lease),
             ordered_lease: self.ordered_lease.or(file.ordered_lease),
             deliveries: self.deliveries.or(file.deliveries),
@@ -175,6 +180,7 @@ impl ServeSettings {
             retention_bytes: self
                 .retention_bytes
                 .map_or(default.retention_bytes, |size| size.0.map(|bytes| bytes.0)),
+            auto_create_topics: self.auto_create_topics,
             leases: LeaseDefaults {
                 deliveries_max: self.deliveries.unwrap_or(default.leases.deliveries_max),
                 lease: self.lease.map_or(default.leases.lease, |lease| lease.0),
@@ -219,6 +225,7 @@ mod tests {
         retention-age = "none"
         retention-bytes = "1GiB"
         tail-cache-bytes = 1048576
+        auto-create-topics = 8
         lease = "30s"
         ordered-lease = "5s"
         deliveries = 3
@@ -244,6 +251,7 @@ mod tests {
         assert_eq!((options.level, options.segment_bytes), (Level::Written, 64 << 20));
         assert_eq!((options.retention_age, options.retention_bytes), (None, Some(1 << 30)));
         assert_eq!((options.tail_cache_bytes, options.buffered_io), (1 << 20, true));
+        assert_eq!(options.auto_create_topics, Some(8));
         let leases = LeaseDefaults {
             deliveries_max: 3,
             lease: Duration::from_secs(30),

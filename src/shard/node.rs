@@ -279,6 +279,7 @@ impl Layout<'_> {
             zero_fill: true,
             retention_age: self.options.retention_age,
             retention_bytes: self.options.retention_bytes,
+            auto_create_topics: self.options.auto_create_topics,
             leases: self.options.leases,
             // Keys of the standard library's hash maps come from the system's random numbers.
             secret: RandomState::new().build_hasher().finish(),

@@ -55,6 +55,8 @@ pub struct ServeOptions {
     pub retention_age: Option<Duration>,
     /// Size of a shard's log beyond which its oldest segments go. `None`: never by size.
     pub retention_bytes: Option<u64>,
+    /// Queues of a topic that is made because something is written to it. `None`: topics are made by command only.
+    pub auto_create_topics: Option<u32>,
     /// How groups without settings of their own are treated.
     pub leases: LeaseDefaults,
     /// Written buffers that each shard keeps for readers at the tail.
@@ -92,6 +94,8 @@ pub enum OptionsError {
     Lease { flag: &'static str, given: Duration },
     #[error("--deliveries is at least 1")]
     Deliveries,
+    #[error("--auto-create-topics gives a topic 1 to {max} queues, not {given}", max = limits::TOPIC_QUEUES_MAX)]
+    AutoCreate { given: u32 },
     #[error("--advertise is a host name or address without a port, like broker.example.org, not `{given}`")]
     Advertise { given: String },
     #[error(
@@ -131,6 +135,7 @@ impl ServeOptions {
             segment_bytes: limits::SEGMENT_BYTES_DEFAULT,
             retention_age: Some(Duration::from_secs(72 * 3600)),
             retention_bytes: None,
+            auto_create_topics: None,
             leases: LeaseDefaults::default(),
             tail_cache_bytes: limits::TAIL_CACHE_BYTES as u64,
             transaction_immunity: Duration::from_secs(6),
@@ -161,6 +166,11 @@ impl ServeOptions {
             return Err(OptionsError::RetentionBytes { given, least });
         }
         self.check_leases()?;
+        if let Some(given) = self.auto_create_topics
+            && !(1..=limits::TOPIC_QUEUES_MAX).contains(&given)
+        {
+            return Err(OptionsError::AutoCreate { given });
+        }
         if let Some(given) = &self.advertise
             && !is_host(given)
         {

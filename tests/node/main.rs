@@ -5,6 +5,7 @@ mod support;
 
 mod command_line;
 mod damage;
+mod first_use;
 mod full_disk;
 mod groups;
 mod http;
