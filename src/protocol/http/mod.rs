@@ -23,8 +23,8 @@ mod target;
 mod xml;
 
 pub use answer_document::{
-    BODY_ENCODING, DeliveredMessage, HandleFailure, NAMESPACE, PublishedMessage, body_md5, write_error,
-    write_errors, write_messages, write_published,
+    BODY_ENCODING, DeliveredMessage, ERROR_NAMESPACE, HandleFailure, NAMESPACE, PublishedMessage, body_md5,
+    write_error, write_errors, write_messages, write_published,
 };
 pub use error::{ErrorCode, HttpError, code_of};
 pub use properties::{
