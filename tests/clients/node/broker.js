@@ -1,5 +1,6 @@
 'use strict';
-// A broker on free ports over a directory of its own. Environment: TURBOPUMP (the binary), SHARDS.
+// A broker on free ports over a directory of its own. Environment: TURBOPUMP (the binary), SHARDS, TLS_FILES (a directory
+// with certificate.pem and key.pem; the certificate must be trusted through NODE_EXTRA_CA_CERTS).
 
 const { execFileSync, spawn } = require('node:child_process');
 const { once } = require('node:events');
@@ -50,6 +51,11 @@ class Broker {
     return new MQClient(`http://${this.http}`, key, secret);
   }
 
+  /** For a broker with the flags of `TLS`; the port is all that the certificate does not name. */
+  secureClient() {
+    return new MQClient(`https://localhost:${this.http.split(':')[1]}`, 'key', 'secret');
+  }
+
   topic(name) {
     execFileSync(BINARY, ['topic', 'create', name, '--server', this.native], { stdio: ['ignore', 'ignore', 'inherit'] });
   }
@@ -65,4 +71,6 @@ class Broker {
   }
 }
 
-module.exports = { Broker, SHARDS };
+const TLS = ['certificate', 'key'].flatMap((file) => [`--http-${file}`, join(process.env.TLS_FILES, `${file}.pem`)]);
+
+module.exports = { Broker, SHARDS, TLS };

@@ -10,7 +10,7 @@ const { setTimeout: sleep } = require('node:timers/promises');
 
 const { MessageProperties } = require('@aliyunmq/mq-http-sdk');
 
-const { Broker, SHARDS } = require('./broker.js');
+const { Broker, SHARDS, TLS } = require('./broker.js');
 
 let broker, client, producer, consumer;
 
@@ -218,6 +218,35 @@ describe(`the SDK on ${SHARDS} shard(s)`, () => {
     const rest = await drain(40 - done.length);
     const numbers = bodies([...done, ...rest]).map((body) => Number(body.slice(1)));
     assert.deepEqual(numbers.sort((one, other) => one - other), Array.from({ length: 40 }, (_, index) => index));
+  });
+});
+
+describe('connections', () => {
+  it('that ended while idle are opened again', async () => {
+    await broker.end('SIGTERM');
+    broker.flags.push('--http-idle-timeout', '1s');
+    await broker.start();
+    for (let round = 0; round < 3; round += 1) {
+      await Promise.all(Array.from({ length: 8 }, (_, index) => producer.publishMessage(`${round}/${index}`, '')));
+      await drain(8);
+      await sleep(2_500);
+    }
+  });
+
+  it('go through TLS', async () => {
+    await broker.end('SIGTERM');
+    broker.flags.push(...TLS);
+    await broker.start();
+    await assert.rejects(producer.publishMessage('in the clear', ''), failure('InvalidArgument'));
+    const secure = broker.secureClient();
+    const body = 'x'.repeat(1_000_000);
+    const sending = Array.from({ length: 8 }, () => secure.getProducer('', 't').publishMessage(body, 'tag'));
+    for (const { code } of await Promise.all(sending)) {
+      assert.equal(code, 201);
+    }
+    const messages = await drain(8, { from: secure.getConsumer('', 't', 'g', 'tag') });
+    assert.ok(messages.every((message) => message.MessageBody === body));
+    await assert.rejects(secure.getConsumer('', 't', 'g').consumeMessage(1, 1), failure('MessageNotExist'));
   });
 });
 
