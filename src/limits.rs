@@ -60,6 +60,8 @@ pub const GROUP_NAME_BYTES_MAX: usize = 255;
 pub const MEMBER_NAME_BYTES_MAX: usize = 255;
 pub const TOPIC_QUEUES_MAX: u32 = 65_536;
 pub const TOPICS_MAX: usize = 65_536;
+/// Topics of a node beyond which none is made by first use; by command there can be more.
+pub const AUTO_CREATE_TOPICS_MAX: usize = 1_024;
 /// Queues of all topics on one shard: each costs memory even when empty.
 pub const SHARD_QUEUES_MAX: usize = 131_072;
 pub const GROUPS_MAX: usize = 16_384;
@@ -138,6 +140,7 @@ const _: () = assert!(BODY_BYTES_MAX + TAG_BYTES_MAX + PROPERTIES_BYTES_MAX + 40
 const _: () =
     assert!(HTTP_RECEIVE_MESSAGES_MAX * (RECEIPT_HANDLE_BYTES_MAX + 64) + 4096 <= HTTP_BODY_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_MAX < RECEIVE_CACHE_BYTES);
+const _: () = assert!(AUTO_CREATE_TOPICS_MAX <= TOPICS_MAX);
 const _: () = assert!(HTTP_RECEIVE_MESSAGES_MAX <= u8::MAX as usize);
 const _: () = assert!(HTTP_RECEIVE_MESSAGES_MAX <= RECEIVE_MESSAGES_MAX as usize);
 const _: () = assert!(HTTP_RECEIVE_WAIT_SECONDS_MAX * 1_000 <= RECEIVE_WAIT_MS_MAX as u64);

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::keys::{AccessError, AccessKeys};
-use crate::types::MonotonicTime;
+use crate::types::{FileStamp, MonotonicTime};
 
 /// The file is looked at no more often than this.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -21,17 +21,8 @@ pub struct AccessFile {
     path: PathBuf,
     keys: Rc<AccessKeys>,
     /// As of the last look, whether what was found could be used or not: a broken file is told once.
-    seen: Option<Stamp>,
+    seen: Option<FileStamp>,
     looked_at: MonotonicTime,
-}
-
-/// What changes when a file does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    modified: (i64, i64),
-    changed: (i64, i64),
-    bytes: u64,
-    inode: u64,
 }
 
 /// What is wrong with a file that can be used nevertheless.
@@ -66,7 +57,7 @@ impl AccessFile {
             return Refreshed::Unchanged;
         }
         self.looked_at = now;
-        let found = fs::metadata(&self.path).ok().map(|metadata| Stamp::of(&metadata));
+        let found = fs::metadata(&self.path).ok().map(|metadata| FileStamp::of(&metadata));
         if found == self.seen {
             return Refreshed::Unchanged;
         }
@@ -86,19 +77,8 @@ impl AccessFile {
     }
 }
 
-impl Stamp {
-    fn of(metadata: &fs::Metadata) -> Self {
-        Self {
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-            bytes: metadata.len(),
-            inode: metadata.ino(),
-        }
-    }
-}
-
 /// The keys in a file, and what the file was when they were read.
-fn read(path: &Path) -> Result<(AccessKeys, Stamp, Option<FileWarning>), AccessError> {
+fn read(path: &Path) -> Result<(AccessKeys, FileStamp, Option<FileWarning>), AccessError> {
     let shown = || path.display().to_string();
     let unreadable =
         |error: std::io::Error| AccessError::Unreadable { path: shown(), reason: error.to_string() };
@@ -116,7 +96,7 @@ fn read(path: &Path) -> Result<(AccessKeys, Stamp, Option<FileWarning>), AccessE
     }
     let mode = metadata.mode() & 0o777;
     let warning = (mode & 0o044 != 0).then(|| FileWarning::ReadableByOthers { path: shown(), mode });
-    Ok((AccessKeys::parse(&text)?, Stamp::of(&metadata), warning))
+    Ok((AccessKeys::parse(&text)?, FileStamp::of(&metadata), warning))
 }
 
 #[cfg(test)]

@@ -26,6 +26,8 @@ pub enum Request {
     DescribeTopic(TopicName),
     ListTopics,
     Route(Option<TopicName>),
+    /// The route of a topic that is to be written to. Where the node makes topics by first use, this is the first use.
+    OpenTopic(TopicName),
     CommitOffset(CommitOffset),
     CommittedOffset {
         group: GroupName,

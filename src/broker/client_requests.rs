@@ -51,7 +51,10 @@ impl<D: Disk> Broker<D> {
             | Request::Acknowledge(_)
             | Request::ReceiveHalves(_)
             | Request::FindMessages(_) => self.options.shard,
-            Request::ListTopics | Request::Route(_) | Request::DescribeNode { .. } => self.options.shard,
+            Request::ListTopics
+            | Request::Route(_)
+            | Request::OpenTopic(_)
+            | Request::DescribeNode { .. } => self.options.shard,
         }
     }
 
@@ -89,6 +92,7 @@ impl<D: Disk> Broker<D> {
                 Ok(Reply::Topics(self.tables.borrow().topics().map(|topic| topic.info()).collect()))
             }
             Request::Route(topic) => self.route(topic.as_ref()).map(Reply::Route),
+            Request::OpenTopic(topic) => self.open_topic(&topic).await.map(Reply::Route),
             Request::JoinGroup(join) => self.join_group(&join).await.map(Reply::Assignment),
             Request::LeaveGroup { group, member } => self.leave_group(&group, &member).await,
             Request::ListGroups => self.list_groups().await.map(Reply::Groups),

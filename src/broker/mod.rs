@@ -11,6 +11,7 @@ mod client_requests;
 mod control;
 mod fetch;
 mod find;
+mod first_use;
 mod gates;
 mod groups;
 mod held;

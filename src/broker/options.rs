@@ -21,6 +21,8 @@ pub struct BrokerOptions {
     pub retention_age: Option<Duration>,
     /// Bytes of segments that this shard keeps at most; `None`: as many as the disk takes.
     pub retention_bytes: Option<u64>,
+    /// Queues of a topic that is made because something is written to it; `None`: topics are made by command only.
+    pub auto_create_topics: Option<u32>,
     /// How groups without settings of their own are treated.
     pub leases: LeaseDefaults,
     /// A random number, for a shard that is made by this start: see `log`.

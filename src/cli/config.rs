@@ -34,6 +34,15 @@ pub struct ServeSettings {
     /// Allow --http without access keys on an address that other machines reach
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub http_open: Option<bool>,
+    /// PEM file of a certificate (and those that vouch for it): --http speaks HTTPS; read again when it changes
+    #[arg(long, value_name = "FILE")]
+    pub http_certificate: Option<PathBuf>,
+    /// PEM file of the certificate's private key
+    #[arg(long, value_name = "FILE")]
+    pub http_key: Option<PathBuf>,
+    /// How long a connection over HTTP is kept that carries no request [default: 10m]
+    #[arg(long, value_name = "DURATION")]
+    pub http_idle_timeout: Option<Span>,
     /// Host that clients are told to connect to [default: the address of --listen]
     #[arg(long, value_name = "HOST")]
     pub advertise: Option<String>,
@@ -56,6 +65,10 @@ pub struct ServeSettings {
     /// Size of a shard's log beyond which its oldest segments go, or none [default: none]
     #[arg(long, value_name = "SIZE|none")]
     pub retention_bytes: Option<OrNone<ByteSize>>,
+    /// Make topics by first use, when something is written to one that does not exist, with this many queues [default: off;
+    /// 4 queues when no number is given]
+    #[arg(long, value_name = "QUEUES", num_args = 0..=1, default_missing_value = "4")]
+    pub auto_create_topics: Option<u32>,
     /// How long a received message stays invisible to others of its group [default: 300s]; a group can have its own
     #[arg(long, value_name = "DURATION")]
     pub lease: Option<Span>,
@@ -121,6 +134,9 @@ impl ServeSettings {
             http: self.http.or(file.http),
             access_keys: self.access_keys.or(file.access_keys),
             http_open: self.http_open.or(file.http_open),
+            http_certificate: self.http_certificate.or(file.http_certificate),
+            http_key: self.http_key.or(file.http_key),
+            http_idle_timeout: self.http_idle_timeout.or(file.http_idle_timeout),
             advertise: self.advertise.or(file.advertise),
             shards: self.shards.or(file.shards),
             cores: self.cores.or(file.cores),
@@ -128,6 +144,7 @@ impl ServeSettings {
             segment_bytes: self.segment_bytes.or(file.segment_bytes),
             retention_age: self.retention_age.or(file.retention_age),
             retention_bytes: self.retention_bytes.or(file.retention_bytes),
+            auto_create_topics: self.auto_create_topics.or(file.auto_create_topics),
             lease: self.lease.or(file.lease),
             ordered_lease: self.ordered_lease.or(file.ordered_lease),
             deliveries: self.deliveries.or(file.deliveries),
@@ -151,6 +168,9 @@ impl ServeSettings {
             http: self.http,
             access_keys: self.access_keys,
             http_open: self.http_open.unwrap_or(default.http_open),
+            http_certificate: self.http_certificate,
+            http_key: self.http_key,
+            http_idle_timeout: self.http_idle_timeout.map_or(default.http_idle_timeout, |span| span.0),
             advertise: self.advertise,
             shards: self.shards,
             cores: self.cores.map(|cores| cores.0),
@@ -160,6 +180,7 @@ impl ServeSettings {
             retention_bytes: self
                 .retention_bytes
                 .map_or(default.retention_bytes, |size| size.0.map(|bytes| bytes.0)),
+            auto_create_topics: self.auto_create_topics,
             leases: LeaseDefaults {
                 deliveries_max: self.deliveries.unwrap_or(default.leases.deliveries_max),
                 lease: self.lease.map_or(default.leases.lease, |lease| lease.0),
@@ -193,6 +214,9 @@ mod tests {
         http = "0.0.0.0:8080"
         access-keys = "/etc/turbopump/keys.toml"
         http-open = false
+        http-certificate = "/etc/turbopump/certificate.pem"
+        http-key = "/etc/turbopump/key.pem"
+        http-idle-timeout = "1m"
         advertise = "broker.example.org"
         shards = 4
         cores = [0, 1]
@@ -201,6 +225,7 @@ mod tests {
         retention-age = "none"
         retention-bytes = "1GiB"
         tail-cache-bytes = 1048576
+        auto-create-topics = 8
         lease = "30s"
         ordered-lease = "5s"
         deliveries = 3
@@ -219,10 +244,14 @@ mod tests {
         assert_eq!(options.http, Some(([0, 0, 0, 0], 8080).into()));
         assert_eq!(options.access_keys, Some(PathBuf::from("/etc/turbopump/keys.toml")));
         assert!(!options.http_open);
+        let files = ("/etc/turbopump/certificate.pem".into(), "/etc/turbopump/key.pem".into());
+        assert_eq!(options.tls_files(), Some(files));
+        assert_eq!(options.http_idle_timeout, Duration::from_secs(60));
         assert_eq!((options.shards, options.cores), (Some(4), Some(vec![0, 1])));
         assert_eq!((options.level, options.segment_bytes), (Level::Written, 64 << 20));
         assert_eq!((options.retention_age, options.retention_bytes), (None, Some(1 << 30)));
         assert_eq!((options.tail_cache_bytes, options.buffered_io), (1 << 20, true));
+        assert_eq!(options.auto_create_topics, Some(8));
         let leases = LeaseDefaults {
             deliveries_max: 3,
             lease: Duration::from_secs(30),

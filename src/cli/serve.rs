@@ -57,6 +57,8 @@ struct StartedView {
     buffered_io: bool,
     node_address: Option<String>,
     http_address: Option<String>,
+    /// Whether HTTP is spoken within TLS.
+    https: bool,
     warnings: Vec<String>,
     start_ms: u64,
     device: DeviceView,
@@ -102,6 +104,7 @@ impl StartedView {
             buffered_io: options.buffered_io,
             node_address: started.node_address.map(|address| address.to_string()),
             http_address: started.http_address.map(|address| address.to_string()),
+            https: options.http_certificate.is_some(),
             warnings: started.warnings.clone(),
             start_ms: milliseconds(started.took),
             device: DeviceView {
@@ -166,7 +169,8 @@ fn render(options: &ServeOptions, started: &Started) -> String {
     if let Some(address) = started.http_address {
         let senders =
             if options.access_keys.is_some() { "signed requests only" } else { "no keys asked for" };
-        text += &format!("  HTTP listens on {address}  ({senders})\n");
+        let scheme = if options.http_certificate.is_some() { "HTTPS" } else { "HTTP" };
+        text += &format!("  {scheme} listens on {address}  ({senders})\n");
     }
     text += &format!("  answers are given when messages are {}", options.level);
     text += match options.level {

@@ -60,7 +60,7 @@ impl Client {
             connections: HashMap::new(),
             notices: Vec::new(),
         };
-        client.refresh(None)?;
+        client.refresh(&Request::Route(None))?;
         Ok(client)
     }
 
@@ -132,10 +132,22 @@ impl Client {
         }
     }
 
+    /// The same for a topic that is to be written to: where the broker makes topics by first use, this makes it.
+    pub fn topic_to_produce(&mut self, topic: &TopicName) -> Result<TopicInfo, ClientError> {
+        match self.topics.get(topic) {
+            Some(known) => Ok(known.clone()),
+            None => self.look_topic_up(topic, &Request::OpenTopic(topic.clone())),
+        }
+    }
+
     /// The same, asked anew: after `TopicNotExist` or `QueueNotExist`.
     pub fn refresh_topic(&mut self, topic: &TopicName) -> Result<TopicInfo, ClientError> {
         self.topics.remove(topic);
-        let found = self.refresh(Some(topic))?.ok_or_else(|| {
+        self.look_topic_up(topic, &Request::Route(Some(topic.clone())))
+    }
+
+    fn look_topic_up(&mut self, topic: &TopicName, request: &Request) -> Result<TopicInfo, ClientError> {
+        let found = self.refresh(request)?.ok_or_else(|| {
             Failure::new(
                 Status::TopicNotExist,
                 format!("topic {topic} does not exist: create it with `turbopump topic create {topic}`"),
@@ -146,8 +158,8 @@ impl Client {
     }
 
     /// Asks for the route anew.
-    fn refresh(&mut self, topic: Option<&TopicName>) -> Result<Option<TopicInfo>, ClientError> {
-        let route = match self.call(&Request::Route(topic.cloned()))? {
+    fn refresh(&mut self, request: &Request) -> Result<Option<TopicInfo>, ClientError> {
+        let route = match self.call(request)? {
             Reply::Route(route) => route,
             other => return Err(self.unexpected(&other)),
         };
@@ -401,6 +413,7 @@ pub(super) fn is_repeatable(request: &Request) -> bool {
         | Request::DescribeTopic(_)
         | Request::ListTopics
         | Request::Route(_)
+        | Request::OpenTopic(_)
         | Request::CommitOffset(_)
         | Request::CommittedOffset { .. }
         | Request::JoinGroup(_)

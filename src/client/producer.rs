@@ -67,10 +67,10 @@ struct CachedClock {
 }
 
 impl Producer {
-    /// A producer for a topic that exists. The client is its own from here on.
+    /// A producer for a topic that exists, or that the broker makes by first use. The client is its own from here on.
     pub fn new(mut client: Client, topic: TopicName, options: ProducerOptions) -> Result<Self, ClientError> {
         let options = ProducerOptions { in_flight: options.in_flight.clamp(1, IN_FLIGHT_MAX), ..options };
-        let info = client.topic(&topic)?;
+        let info = client.topic_to_produce(&topic)?;
         let clock = CachedClock::new();
         // Producers that start together would otherwise all begin with queue 0.
         let turn = QueueNumber(clock.now.wall.0 as u32 ^ std::process::id());

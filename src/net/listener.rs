@@ -5,7 +5,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 /// How long an address in use is tried again. The rings of a process that was killed hold its listening sockets for some
 /// milliseconds after its end, until the kernel has taken them apart.
@@ -13,6 +13,9 @@ const IN_USE_PATIENCE: Duration = Duration::from_secs(2);
 const IN_USE_PAUSE: Duration = Duration::from_millis(10);
 /// Connections that the kernel keeps until they are accepted.
 const BACKLOG: i32 = 1024;
+/// A connection that is silent for so long is probed, and ends when nobody answers. It keeps what stands in between,
+/// which forgets silent connections, from doing so.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 
 /// Whether other sockets of this program listen on the same address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +45,8 @@ pub fn bind(address: SocketAddr, sharing: Sharing, flag: &'static str) -> Result
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
         socket.set_reuse_port(sharing == Sharing::Shared)?;
+        // Connections inherit it.
+        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_AFTER))?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         Ok(socket.into())

@@ -4,8 +4,10 @@ mod detect;
 mod listener;
 mod outbox;
 mod receive_buffer;
+mod tls;
 
 pub use detect::{Detected, detect};
 pub use listener::{ListenError, Sharing, bind, bind_shared};
 pub use outbox::{Chunk, Outbox};
 pub use receive_buffer::ReceiveBuffer;
+pub use tls::{TlsError, TlsFiles, TlsRefreshed, TlsWarning};

@@ -11,7 +11,8 @@ use glommio::TaskQueueHandle;
 use glommio::net::{TcpListener, TcpStream};
 
 use super::host;
-use super::http::{HttpPort, serve_http};
+use super::http::{serve_http, serve_https};
+use super::http_port::HttpPort;
 use super::native::{OUTBOX_PAUSE_BYTES, serve_native};
 use crate::api::Request;
 use crate::broker::Broker;
@@ -24,6 +25,8 @@ use crate::types::{ByteBudget, MonotonicTime, WakerList};
 
 /// A connection must say which protocol it speaks, and complete a frame that it has begun, within this time.
 const INCOMPLETE_TIMEOUT: Duration = Duration::from_secs(60);
+/// A connection that is told that its time is over has this long to say so.
+const EXPIRY_GRACE: Duration = Duration::from_secs(2);
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// Pause after a failed accept, which mostly means that descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -67,6 +70,9 @@ pub(super) struct Connection {
     pub incomplete_since: Cell<Option<MonotonicTime>>,
     /// When the connection ends unless something happens before; set by protocols with time-outs of their own.
     pub deadline: Cell<Option<MonotonicTime>>,
+    /// Whether the protocol has something to say when the deadline passes; then `expired` is woken first.
+    pub takes_expiry: Cell<bool>,
+    pub expired: WakerList,
     /// Requests that were taken and not answered.
     pub unanswered: Cell<usize>,
     pub answered: WakerList,
@@ -116,6 +122,8 @@ impl Connections {
             unacknowledged: Cell::new(0),
             incomplete_since: Cell::new(Some(self.clock.monotonic())),
             deadline: Cell::new(None),
+            takes_expiry: Cell::new(false),
+            expired: WakerList::new(),
             unanswered: Cell::new(0),
             answered: WakerList::new(),
         });
@@ -130,23 +138,30 @@ impl Connections {
         let detected = loop {
             match detect(buffer.filled()) {
                 Detected::NeedMore => match stream.read(buffer.space(1)).await {
-                    Ok(0) | Err(_) => break Detected::Unknown,
+                    Ok(0) | Err(_) => break Detected::NeedMore,
                     Ok(count) => buffer.received(count),
                 },
                 detected => break detected,
             }
         };
-        match (detected, door) {
-            (Detected::Native, Door::Native) => serve_native(&self, &connection, stream, buffer).await,
-            (Detected::Http1, Door::Http) => serve_http(&self, &connection, stream, buffer).await,
+        let acceptor = self.http.as_ref().and_then(HttpPort::acceptor);
+        match (detected, door, acceptor) {
+            (Detected::Native, Door::Native, _) => serve_native(&self, &connection, stream, buffer).await,
+            (Detected::Tls, Door::Http, Some(acceptor)) => {
+                serve_https(&self, &connection, acceptor, stream, buffer).await;
+            }
+            // What is no request line is answered as such.
+            (Detected::Http1, Door::Http, _) | (Detected::Unknown, Door::Http, None) => {
+                serve_http(&self, &connection, stream, buffer).await;
+            }
             // No adaptor takes these here: the peer sees the end of the connection.
             (
                 Detected::Native | Detected::Tls | Detected::Http1 | Detected::Http2 | Detected::Remoting,
-                _,
+                ..,
             ) => {
                 self.metrics.connections_dropped.add(1);
             }
-            (Detected::Unknown | Detected::NeedMore, _) => {}
+            (Detected::Unknown | Detected::NeedMore, ..) => {}
         }
         self.open.borrow_mut().remove(&id);
         self.metrics.connections.subtract(1);
@@ -167,10 +182,13 @@ impl Connections {
             };
             let stall = Duration::from_secs(limits::CLIENT_STALL_SECONDS);
             for connection in self.open.borrow().values() {
-                if over(&connection.write_stalled_since, stall)
-                    || over(&connection.incomplete_since, INCOMPLETE_TIMEOUT)
-                    || connection.deadline.get().is_some_and(|deadline| now > deadline)
-                {
+                let is_late = connection.deadline.get().is_some_and(|deadline| now > deadline);
+                let is_stalled = over(&connection.write_stalled_since, stall)
+                    || over(&connection.incomplete_since, INCOMPLETE_TIMEOUT);
+                if is_late && !is_stalled && connection.takes_expiry.take() {
+                    connection.deadline.set(Some(now.after(EXPIRY_GRACE)));
+                    connection.expired.wake();
+                } else if is_late || is_stalled {
                     self.metrics.connections_dropped.add(1);
                     connection.end();
                 }
@@ -211,7 +229,8 @@ impl Connections {
 }
 
 impl Connection {
-    /// Ends the connection: its tasks meet the end of the stream.
+    /// Ends the connection: its tasks meet the end of the stream, which must not be closed before, since the next
+    /// connection gets the number of its descriptor.
     pub fn end(&self) {
         host::shut_down(self.fd);
         self.outbox.close();

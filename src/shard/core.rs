@@ -12,10 +12,9 @@ use super::connection::{Connections, Door, ShardBroker};
 use super::data_directory::NodeSecret;
 use super::device::{DeviceSpeed, measure};
 use super::host;
-use super::http::HttpPort;
+use super::http_port::{HttpOptions, HttpPort, HttpPortError};
 use super::mailbox::{Letter, Letterbox, Mailbox, ShardPeers, SharedPeers};
 use super::tick::{SystemClock, heartbeat};
-use crate::access::AccessError;
 use crate::api::ShardAddress;
 use crate::broker::{Broker, BrokerOptions, OpenedBroker, PeerRequest, StartError};
 use crate::disk::DiskError;
@@ -46,8 +45,7 @@ pub(super) struct CorePlan {
     pub shards: Vec<ShardPlan>,
     pub node_listener: Option<TcpListener>,
     pub http_listener: Option<TcpListener>,
-    /// The file of access keys.
-    pub access_keys: Option<PathBuf>,
+    pub http: HttpOptions,
     pub secret: NodeSecret,
     pub letterboxes: Vec<Letterbox>,
     pub addresses: Vec<ShardAddress>,
@@ -75,8 +73,10 @@ pub enum CoreError {
     Start(#[from] StartError),
     #[error("{0}")]
     Disk(#[from] DiskError),
-    #[error("the access keys: {0}")]
-    Access(#[from] AccessError),
+    #[error(transparent)]
+    Http(#[from] HttpPortError),
+    #[error("the address of HTTP cannot be told: {0}")]
+    Address(std::io::Error),
     #[error("the executor of core {core} does not start: {reason}")]
     Executor { core: usize, reason: String },
 }
@@ -138,7 +138,7 @@ async fn run_core(plan: CorePlan) {
             addresses: plan.addresses.clone(),
             node_listener: node_listener.take(),
             http_listener: http_listener.take(),
-            access_keys: plan.access_keys.clone(),
+            http: plan.http.clone(),
             secret: plan.secret.clone(),
             start: plan.start,
             events: events.clone(),
@@ -168,13 +168,22 @@ struct Seat {
     addresses: Vec<ShardAddress>,
     node_listener: Option<TcpListener>,
     http_listener: Option<TcpListener>,
-    access_keys: Option<PathBuf>,
+    http: HttpOptions,
     secret: NodeSecret,
     start: Instant,
     events: mpsc::Sender<CoreEvent>,
     queues: Queues,
     /// Counters of the thread are told by one of its shards only.
     counts_thread: bool,
+}
+
+impl Seat {
+    /// HTTP on this shard, if it has a listener for it.
+    fn open_http(&self, broker: &Rc<ShardBroker>) -> Result<Option<HttpPort>, CoreError> {
+        let Some(listener) = &self.http_listener else { return Ok(None) };
+        let address = listener.local_addr().map_err(CoreError::Address)?;
+        Ok(Some(HttpPort::open(broker, &self.http, &self.secret, address)?))
+    }
 }
 
 /// One shard from its recovery to its end.
@@ -191,16 +200,12 @@ async fn run_shard(plan: ShardPlan, seat: Seat) {
             return;
         }
     };
-    let http = match seat
-        .http_listener
-        .as_ref()
-        .map(|_| HttpPort::open(&broker, seat.access_keys.as_deref(), &seat.secret))
-    {
-        Some(Err(error)) => {
-            let _ = seat.events.send(CoreEvent::Failed { shard, error: error.into() });
+    let http = match seat.open_http(&broker) {
+        Ok(http) => http,
+        Err(error) => {
+            let _ = seat.events.send(CoreEvent::Failed { shard, error });
             return;
         }
-        opened => opened.and_then(Result::ok),
     };
     let counts_thread = seat.counts_thread;
     broker.set_host_counters(Box::new(move |count| host_counters(counts_thread, count)));

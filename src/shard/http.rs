@@ -1,5 +1,6 @@
-//! HTTP/1.1 on a connection: hyper reads and writes, `protocol::http` judges and answers, and this file keeps the
-//! bounds: time for a head, for a body, between requests; bytes of bodies and answers; turns of the executor.
+//! HTTP/1.1 on a connection, with TLS or without: hyper reads and writes, `protocol::http` judges and answers, and this
+//! file keeps the bounds: time for a handshake, a head, a body, between requests; bytes of bodies and answers; turns of
+//! the executor.
 //!
 //! Time-outs are deadlines that the connections' watch looks at once a second, not timers: thousands of clients that
 //! wait for messages cost nothing while they wait.
@@ -10,12 +11,12 @@
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::path::Path;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use futures_lite::AsyncReadExt;
+use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, future};
+use futures_rustls::TlsAcceptor;
 use glommio::net::TcpStream;
 use http_body::Body;
 use http_body_util::{BodyExt, Full};
@@ -25,25 +26,23 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 
-use super::connection::{Connection, Connections, ShardBroker};
-use super::data_directory::NodeSecret;
-use super::http_backend::BrokerBackend;
-use super::http_stream::HttpStream;
+use super::connection::{Connection, Connections};
+use super::http_port::{BodyBytes, HttpPort, body_too_large};
+use super::http_stream::{HttpStream, Replayed};
 use super::tick::reactor_turn;
-use crate::access::{AccessError, AccessFile, Refreshed};
 use crate::limits;
 use crate::net::ReceiveBuffer;
-use crate::protocol::http::{ErrorCode, HttpError, HttpService};
-use crate::types::{MonotonicTime, ShardId};
+use crate::protocol::http::{ErrorCode, HttpError};
+use crate::types::MonotonicTime;
 
-/// A head must be complete this long after its first byte.
+/// A handshake must be complete this long after its first byte, or within the time-out of an idle connection if that is
+/// less.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A head must be complete this long after its first byte, or within the time-out of an idle connection if that is less.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// A body must go on within this time, and be complete within the longer one.
 const BODY_PAUSE_MAX: Duration = Duration::from_secs(30);
 const BODY_TIMEOUT: Duration = Duration::from_secs(120);
-/// A connection without a request ends after this time: longer than a client's wait for messages, so that one that asks
-/// again at once never meets the end.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 /// How long, and for how many bytes, a connection that ended with something unread is read on. Closed at once, the kernel
 /// would send a reset, which may overtake the answer.
 const LINGER: Duration = Duration::from_secs(2);
@@ -52,46 +51,6 @@ const LINGER_BYTES_MAX: usize = 64 * 1024 * 1024;
 const DISCARD_BYTES_MAX: u64 = 64 * 1024;
 /// Answers of one connection before the executor looks at its rings: see `reactor_turn`.
 const TURN_ANSWERS: u32 = 64;
-
-const _: () = assert!(IDLE_TIMEOUT.as_secs() > limits::HTTP_RECEIVE_WAIT_SECONDS_MAX);
-
-/// HTTP on one shard.
-pub(super) struct HttpPort {
-    service: Rc<HttpService<BrokerBackend>>,
-    body_bytes: Cell<usize>,
-    /// Every shard reads the file of keys; one of them tells what it has found.
-    tells: bool,
-}
-
-impl HttpPort {
-    pub fn open(
-        broker: &Rc<ShardBroker>,
-        access_keys: Option<&Path>,
-        secret: &NodeSecret,
-    ) -> Result<Self, AccessError> {
-        let (clock, shard) = (broker.clock().clone(), broker.shard());
-        let now = clock.monotonic();
-        let backend = BrokerBackend::new(broker.clone(), &secret.0, secret.number(shard));
-        let access = access_keys.map(|path| AccessFile::open(path, now)).transpose()?.map(|(file, _)| file);
-        let service = Rc::new(HttpService::new(backend, shard, clock, access));
-        Ok(Self { service, body_bytes: Cell::new(0), tells: shard == ShardId(0) })
-    }
-
-    /// To be called about once a second.
-    pub fn tick(&self) {
-        let refreshed = self.service.tick();
-        if !self.tells {
-            return;
-        }
-        match refreshed {
-            Refreshed::Unchanged | Refreshed::Read { warning: None } => {}
-            Refreshed::Read { warning: Some(warning) } => eprintln!("turbopump: {warning}"),
-            Refreshed::Failed(error) => {
-                eprintln!("turbopump: the access keys stay as they were: {error}");
-            }
-        }
-    }
-}
 
 /// What a connection is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,49 +72,62 @@ pub(super) struct HttpConnection {
     phase: Cell<Phase>,
     answer_bytes: Cell<usize>,
     answers_since_turn: Cell<u32>,
+    /// Without TLS on an address that has it: every request is told so.
+    lacks_tls: bool,
 }
 
-/// Serves a connection whose first bytes are in `buffer`, until it ends.
+/// Serves a connection without TLS whose first bytes are in `buffer`, until it ends.
 pub(super) async fn serve_http(
     connections: &Rc<Connections>,
     connection: &Rc<Connection>,
-    stream: TcpStream,
+    mut stream: TcpStream,
     buffer: ReceiveBuffer,
 ) {
-    // From here on there are deadlines of our own.
-    connection.incomplete_since.set(None);
-    let http = Rc::new(HttpConnection {
-        connections: connections.clone(),
-        connection: connection.clone(),
-        phase: Cell::new(Phase::Idle),
-        answer_bytes: Cell::new(0),
-        answers_since_turn: Cell::new(0),
-    });
-    http.set_phase(Phase::Head);
-    let stream = HttpStream::new(stream, buffer, http.clone());
-    let serve = {
-        let http = http.clone();
-        move |request| {
-            let http = http.clone();
-            Box::pin(async move { Ok::<_, Infallible>(http.serve(request).await) })
-        }
-    };
-    let mut serving = http1::Builder::new()
-        .max_buf_size(limits::HTTP_HEADER_BYTES_MAX)
-        .header_read_timeout(None)
-        .serve_connection(stream, service_fn(serve));
-    // An error is the peer's: hyper has answered what can be answered.
-    let _ = poll_fn(|context| serving.poll_without_shutdown(context)).await;
-    linger(connections, connection, serving.into_parts().io.stream).await;
+    let http = HttpConnection::new(connections, connection, false);
+    stream = http.run(stream, buffer).await;
+    let shut = stream.shutdown(std::net::Shutdown::Write).await.is_ok();
+    if shut {
+        linger(connections, &mut stream).await;
+    }
     connection.end();
 }
 
-/// Lets the last answer arrive: ends our direction, and reads what the peer still sends.
-async fn linger(connections: &Rc<Connections>, connection: &Rc<Connection>, mut stream: TcpStream) {
-    connection.deadline.set(Some(connections.clock.monotonic().after(LINGER)));
-    if stream.shutdown(std::net::Shutdown::Write).await.is_err() {
-        return;
+/// The same for one whose first bytes are those of a TLS handshake.
+pub(super) async fn serve_https(
+    connections: &Rc<Connections>,
+    connection: &Rc<Connection>,
+    acceptor: TlsAcceptor,
+    stream: TcpStream,
+    buffer: ReceiveBuffer,
+) {
+    let http = HttpConnection::new(connections, connection, true);
+    let timeout = HANDSHAKE_TIMEOUT.min(http.port().idle_timeout);
+    connection.incomplete_since.set(None);
+    connection.deadline.set(Some(http.now().after(timeout)));
+    let peer = stream.peer_addr().ok();
+    let handshake = acceptor.accept(Replayed::new(stream, buffer)).into_fallible().await;
+    // It has cost as much as hundreds of requests.
+    reactor_turn().await;
+    match handshake {
+        Ok(stream) => {
+            connections.metrics.tls_handshakes.add(1);
+            let mut stream = http.run(stream, ReceiveBuffer::new()).await;
+            // Says the end in TLS too; then what is still coming is of no interest, encrypted or not.
+            let closed = stream.close().await.is_ok();
+            if closed {
+                linger(connections, &mut stream.get_mut().0.stream).await;
+            }
+            connection.end();
+        }
+        Err((error, _stream)) => {
+            http.port().handshake_failed(peer, &error);
+            connection.end();
+        }
     }
+}
+
+/// Lets the last answer arrive: reads what the peer still sends, after the end of our direction.
+async fn linger(connections: &Connections, stream: &mut TcpStream) {
     let mut scrap = vec![0; 64 * 1024];
     let mut left = LINGER_BYTES_MAX;
     while left > 0 && !connections.is_stopping() {
@@ -167,7 +139,109 @@ async fn linger(connections: &Rc<Connections>, connection: &Rc<Connection>, mut 
     }
 }
 
+/// A whole answer as it goes out behind hyper's back, the last of its connection.
+fn last_answer(response: Response<Bytes>, now: SystemTime) -> Bytes {
+    let status = response.status();
+    let mut bytes = format!(
+        "HTTP/1.1 {} {}\r\nconnection: close\r\ncontent-length: {}\r\ndate: {}\r\n",
+        status.as_str(),
+        status.canonical_reason().unwrap_or_default(),
+        response.body().len(),
+        httpdate::fmt_http_date(now)
+    )
+    .into_bytes();
+    for (name, value) in response.headers() {
+        bytes.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+    }
+    bytes.extend_from_slice(b"\r\n");
+    bytes.extend_from_slice(response.body());
+    bytes.into()
+}
+
 impl HttpConnection {
+    fn new(connections: &Rc<Connections>, connection: &Rc<Connection>, has_tls: bool) -> Rc<Self> {
+        let is_secure = connections.http.as_ref().is_some_and(HttpPort::is_secure);
+        Rc::new(Self {
+            connections: connections.clone(),
+            connection: connection.clone(),
+            phase: Cell::new(Phase::Head),
+            answer_bytes: Cell::new(0),
+            answers_since_turn: Cell::new(0),
+            lacks_tls: is_secure && !has_tls,
+        })
+    }
+
+    /// Serves requests until the connection ends, and returns its stream, all answers written.
+    async fn run<S>(self: &Rc<Self>, stream: S, buffer: ReceiveBuffer) -> S
+    where
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        // From here on there are deadlines of our own.
+        self.connection.incomplete_since.set(None);
+        self.set_phase(Phase::Head);
+        let stream = HttpStream::new(stream, buffer, self.clone());
+        let http = self.clone();
+        let serve = move |request| {
+            let http = http.clone();
+            Box::pin(async move { Ok::<_, Infallible>(http.serve(request).await) })
+        };
+        let mut serving = http1::Builder::new()
+            .max_buf_size(limits::HTTP_HEADER_BYTES_MAX)
+            .header_read_timeout(None)
+            .serve_connection(stream, service_fn(serve));
+        let is_late = {
+            let expired = self.connection.expired.changed();
+            let served = async {
+                // An error is the peer's: what can be answered is.
+                let _ = poll_fn(|context| serving.poll_without_shutdown(context)).await;
+                false
+            };
+            let late = async {
+                expired.await;
+                true
+            };
+            future::or(served, late).await
+        };
+        let mut stream = serving.into_parts().io.stream;
+        self.connection.takes_expiry.set(false);
+        self.connection.deadline.set(Some(self.now().after(LINGER)));
+        if is_late {
+            let error =
+                HttpError::new(ErrorCode::RequestTimeout, "the request did not come in whole in time");
+            let answer = self.last_answer(&error);
+            // A peer that has gone away needs no answer.
+            let _ = stream.write_all(&answer).await;
+            let _ = stream.flush().await;
+        }
+        stream
+    }
+
+    /// Whether no request was taken out of what has come in since the last answer.
+    pub fn is_before_request(&self) -> bool {
+        matches!(self.phase.get(), Phase::Idle | Phase::Head)
+    }
+
+    /// What is said instead of an answer that hyper makes by itself, which has nothing but a status.
+    pub fn refusal_in_place_of(&self, status: u16) -> Bytes {
+        let error = match status {
+            431 | 414 => {
+                let most = limits::HTTP_HEADER_BYTES_MAX;
+                let message = format!("the request line and the header fields have more than {most} bytes");
+                HttpError::new(ErrorCode::HeadTooLarge, message)
+            }
+            _ => HttpError::invalid(
+                "this is no HTTP/1.1 request: its first line or a header field cannot be read",
+            ),
+        };
+        self.last_answer(&error)
+    }
+
+    fn last_answer(&self, error: &HttpError) -> Bytes {
+        self.connections.metrics.requests.add(1);
+        let now = SystemTime::UNIX_EPOCH + Duration::from_millis(self.connections.clock.now().0);
+        last_answer(self.port().service.refuse(None, error), now)
+    }
+
     /// Bytes have come in; none is the end.
     pub fn received(&self, count: usize) {
         self.connections.metrics.socket_calls.add(1);
@@ -189,6 +263,7 @@ impl HttpConnection {
 
     /// Everything that was to be written is.
     pub fn flushed(&self) {
+        self.connection.write_stalled_since.set(None);
         if self.phase.get() != Phase::Answered {
             return;
         }
@@ -200,9 +275,11 @@ impl HttpConnection {
     fn set_phase(&self, phase: Phase) {
         let after = |timeout| Some(self.now().after(timeout));
         self.phase.set(phase);
+        // Who has sent half of a request is told; who has sent nothing asked for nothing.
+        self.connection.takes_expiry.set(matches!(phase, Phase::Head | Phase::Body));
         self.connection.deadline.set(match phase {
-            Phase::Idle => after(IDLE_TIMEOUT),
-            Phase::Head => after(HEAD_TIMEOUT),
+            Phase::Idle => after(self.port().idle_timeout),
+            Phase::Head => after(HEAD_TIMEOUT.min(self.port().idle_timeout)),
             Phase::Body => after(BODY_PAUSE_MAX),
             Phase::Answering | Phase::Answered => None,
         });
@@ -238,24 +315,31 @@ impl HttpConnection {
         let (head, mut body) = request.into_parts();
         self.set_phase(Phase::Body);
         let service = &self.port().service;
-        let admitted = match service.admit(&head) {
+        let admitted = match self.check_tls().and_then(|()| service.admit(&head)) {
             Ok(admitted) => admitted,
             Err(error) => {
                 // A client that waits for our word is spared sending it.
                 if !head.headers.contains_key(EXPECT) {
                     self.discard(&mut body).await;
                 }
-                return service.refuse(&head, &error);
+                return service.refuse(Some(&head), &error);
             }
         };
-        let held = BodyBytes { port: self.port(), bytes: Cell::default() };
+        let held = BodyBytes::new(self.port());
         match self.read_body(&mut body, &held).await {
             Ok(body) => {
                 self.set_phase(Phase::Answering);
                 service.answer(admitted, &head, body).await
             }
-            Err(error) => service.refuse(&head, &error),
+            Err(error) => service.refuse(Some(&head), &error),
         }
+    }
+
+    fn check_tls(&self) -> Result<(), HttpError> {
+        if self.lacks_tls {
+            return Err(HttpError::invalid("HTTPS is spoken here: begin the endpoint with https://"));
+        }
+        Ok(())
     }
 
     async fn read_body(&self, body: &mut Incoming, held: &BodyBytes<'_>) -> Result<Bytes, HttpError> {
@@ -318,39 +402,5 @@ impl HttpConnection {
 impl Drop for HttpConnection {
     fn drop(&mut self) {
         self.release_answer();
-    }
-}
-
-fn body_too_large() -> HttpError {
-    let most = limits::HTTP_BODY_BYTES_MAX;
-    HttpError::new(ErrorCode::BodyTooLarge, format!("the body is too large: {most} bytes are the most"))
-}
-
-/// A body's share of what the shard holds; given back when dropped. Counted as it comes in, since a peer may announce
-/// what it never sends.
-struct BodyBytes<'a> {
-    port: &'a HttpPort,
-    bytes: Cell<usize>,
-}
-
-impl BodyBytes<'_> {
-    fn add(&self, count: usize) -> Result<(), HttpError> {
-        let bytes = self.bytes.get() + count;
-        let sum = self.port.body_bytes.get() + count;
-        if bytes > limits::HTTP_BODY_BYTES_MAX {
-            return Err(body_too_large());
-        }
-        if sum > limits::SHARD_HTTP_BODY_BYTES_MAX {
-            return Err(HttpError::new(ErrorCode::Unavailable, "too many bodies at once: try again"));
-        }
-        self.bytes.set(bytes);
-        self.port.body_bytes.set(sum);
-        Ok(())
-    }
-}
-
-impl Drop for BodyBytes<'_> {
-    fn drop(&mut self) {
-        self.port.body_bytes.set(self.port.body_bytes.get() - self.bytes.get());
     }
 }

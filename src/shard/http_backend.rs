@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::connection::ShardBroker;
 use crate::api::{
     Acknowledge, Decision, EndTransaction, Failure, HalfMessage, Hold, Produce, ReceiptOutcome, Receive,
-    ReceiveHalves, ReceivedMessage, Release, Reply, Request,
+    ReceiveHalves, ReceivedMessage, Release, Reply, Request, Status,
 };
 use crate::limits;
 use crate::protocol::http::{
@@ -75,6 +75,21 @@ impl BrokerBackend {
             }
         };
         Ok(QueueKey { topic: id, queue: QueueNumber(number) })
+    }
+
+    /// The queue for a message that is published, to a topic that this may make.
+    async fn queue_to_publish(
+        &self,
+        topic: &TopicName,
+        sharding_key: Option<&str>,
+    ) -> Result<QueueKey, HttpError> {
+        match self.queue_for(topic, sharding_key) {
+            Err(failure) if failure.status == Status::TopicNotExist => {
+                self.ask(Request::OpenTopic(topic.clone())).await?;
+                Ok(self.queue_for(topic, sharding_key)?)
+            }
+            found => Ok(found?),
+        }
     }
 
     /// One message as the batch that stores it, and its id.
@@ -215,7 +230,7 @@ impl Backend for BrokerBackend {
             let names = format!("{START_DELIVERY_TIME} and {TRANSACTION_CHECK_SECONDS}");
             return Err(HttpError::invalid(format!("a message has {names}: it can be one of the two only")));
         }
-        let key = self.queue_for(&topic, message.properties.sharding_key())?;
+        let key = self.queue_to_publish(&topic, message.properties.sharding_key()).await?;
         let (batch, message_id) = self.batch(&message)?;
         let release = match (deliver_at, check_after) {
             (Some(time), _) if time > self.broker.clock().now() => Release::At(time),

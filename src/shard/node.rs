@@ -16,6 +16,7 @@ use super::core::{self, CoreError, CoreEvent, CorePlan, ShardPlan};
 use super::data_directory::{DataDirectory, DirectoryError, NodeSecret};
 use super::device::DeviceSpeed;
 use super::host;
+use super::http_port::HttpOptions;
 use super::mailbox::{Letter, Letterbox, Mailbox, mailbox};
 use super::options::{OptionsError, SHARD_PORT_STEP, ServeOptions};
 use super::preflight::{self, PreflightError};
@@ -25,7 +26,7 @@ use crate::broker::BrokerOptions;
 use crate::disk::glommio::Access;
 use crate::disk::{DiskError, DiskErrorKind};
 use crate::log::Report;
-use crate::net::{ListenError, Sharing, bind, bind_shared};
+use crate::net::{ListenError, Sharing, TlsError, TlsFiles, bind, bind_shared};
 use crate::types::{MonotonicTime, ShardId};
 
 /// A stop takes at most this long; a shard that is not done then is left to recovery.
@@ -53,6 +54,8 @@ pub enum NodeError {
     Topics(String),
     #[error("--access-keys {path}: {error}")]
     Access { path: String, error: AccessError },
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error("signals cannot be received: {0}")]
     Signals(std::io::Error),
     #[error("the node did not stop within {0:?}; the next start recovers what was acknowledged")]
@@ -96,7 +99,8 @@ pub fn run(options: &ServeOptions, started: impl FnOnce(&Started)) -> Result<(),
     let begin = Instant::now();
     let cores = options.cores.clone().unwrap_or_else(host::available_cores);
     preflight::check(&cores)?;
-    let warnings = check_access(options)?;
+    let mut warnings = check_access(options)?;
+    warnings.extend(check_tls(options)?);
     let directory = DataDirectory::open(&options.data, options.shards, cores.len() as u16)?;
     let sockets = Sockets::bind(options, directory.shard_count(), &cores)?;
     let signals = watch_signals()?;
@@ -139,6 +143,13 @@ fn check_access(options: &ServeOptions) -> Result<Vec<String>, NodeError> {
     let (_, warning) =
         opened.map_err(|error| NodeError::Access { path: path.display().to_string(), error })?;
     Ok(warning.into_iter().map(|warning| warning.to_string()).collect())
+}
+
+/// The same for the certificate and its key.
+fn check_tls(options: &ServeOptions) -> Result<Option<String>, NodeError> {
+    let Some((certificate, key)) = options.tls_files() else { return Ok(None) };
+    let (_, warning) = TlsFiles::open(&certificate, &key, MonotonicTime(0))?;
+    Ok(warning.map(|warning| warning.to_string()))
 }
 
 fn watch_signals() -> Result<Signals, NodeError> {
@@ -234,7 +245,11 @@ impl Layout<'_> {
                 shards: Vec::new(),
                 node_listener: node_listeners.next(),
                 http_listener: http_listeners.next(),
-                access_keys: self.options.access_keys.clone(),
+                http: HttpOptions {
+                    access_keys: self.options.access_keys.clone(),
+                    tls: self.options.tls_files(),
+                    idle_timeout: self.options.http_idle_timeout,
+                },
                 secret: self.secret.clone(),
                 letterboxes: letterboxes.to_vec(),
                 addresses: addresses.to_vec(),
@@ -264,6 +279,7 @@ impl Layout<'_> {
             zero_fill: true,
             retention_age: self.options.retention_age,
             retention_bytes: self.options.retention_bytes,
+            auto_create_topics: self.options.auto_create_topics,
             leases: self.options.leases,
             // Keys of the standard library's hash maps come from the system's random numbers.
             secret: RandomState::new().build_hasher().finish(),

@@ -13,6 +13,12 @@ use crate::types::Level;
 /// broker's port, so neighbours keep clear of each other.
 pub const SHARD_PORT_STEP: u16 = 10;
 
+/// A connection that is dropped just when its client sends a request costs that client an error, and clients that send
+/// now and then are many: an idle connection holds a few kilobytes only, so it is kept for long.
+const HTTP_IDLE_DEFAULT: Duration = Duration::from_secs(10 * 60);
+const HTTP_IDLE_MIN: Duration = Duration::from_secs(1);
+const HTTP_IDLE_MAX: Duration = Duration::from_secs(24 * 3600);
+
 /// Everything a node needs to start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServeOptions {
@@ -29,6 +35,11 @@ pub struct ServeOptions {
     pub access_keys: Option<PathBuf>,
     /// Speaks HTTP without access keys on an address that other machines reach.
     pub http_open: bool,
+    /// PEM files of the certificate and its private key: HTTP is spoken within TLS. `None`, both: without.
+    pub http_certificate: Option<PathBuf>,
+    pub http_key: Option<PathBuf>,
+    /// How long a connection over HTTP is kept that carries no request.
+    pub http_idle_timeout: Duration,
     /// Host name or address that clients are told in routes. `None`: the address of `listen`.
     pub advertise: Option<String>,
     /// Shards of a data directory that is being created. `None`: one per core used. An existing directory keeps the
@@ -44,6 +55,8 @@ pub struct ServeOptions {
     pub retention_age: Option<Duration>,
     /// Size of a shard's log beyond which its oldest segments go. `None`: never by size.
     pub retention_bytes: Option<u64>,
+    /// Queues of a topic that is made because something is written to it. `None`: topics are made by command only.
+    pub auto_create_topics: Option<u32>,
     /// How groups without settings of their own are treated.
     pub leases: LeaseDefaults,
     /// Written buffers that each shard keeps for readers at the tail.
@@ -81,6 +94,8 @@ pub enum OptionsError {
     Lease { flag: &'static str, given: Duration },
     #[error("--deliveries is at least 1")]
     Deliveries,
+    #[error("--auto-create-topics gives a topic 1 to {max} queues, not {given}", max = limits::TOPIC_QUEUES_MAX)]
+    AutoCreate { given: u32 },
     #[error("--advertise is a host name or address without a port, like broker.example.org, not `{given}`")]
     Advertise { given: String },
     #[error(
@@ -88,6 +103,14 @@ pub enum OptionsError {
          name a file of keys with --access-keys, or say --http-open"
     )]
     HttpOpen { address: SocketAddr },
+    #[error("--{given} needs --{missing}: name both, the certificate and its private key, each a PEM file")]
+    HalfOfTls { given: &'static str, missing: &'static str },
+    #[error(
+        "--{given} is for HTTP, which is not spoken: say where with --http ADDRESS, like --http 127.0.0.1:8080"
+    )]
+    WithoutHttp { given: &'static str },
+    #[error("--http-idle-timeout is {min:?} to {max:?}, not {given:?}", min = HTTP_IDLE_MIN, max = HTTP_IDLE_MAX)]
+    HttpIdle { given: Duration },
     #[error("--listen port {port} leaves no room for {shards} shards, whose ports step by {SHARD_PORT_STEP}")]
     Ports { port: u16, shards: u16 },
 }
@@ -102,6 +125,9 @@ impl ServeOptions {
             http: None,
             access_keys: None,
             http_open: false,
+            http_certificate: None,
+            http_key: None,
+            http_idle_timeout: HTTP_IDLE_DEFAULT,
             advertise: None,
             shards: None,
             cores: None,
@@ -109,6 +135,7 @@ impl ServeOptions {
             segment_bytes: limits::SEGMENT_BYTES_DEFAULT,
             retention_age: Some(Duration::from_secs(72 * 3600)),
             retention_bytes: None,
+            auto_create_topics: None,
             leases: LeaseDefaults::default(),
             tail_cache_bytes: limits::TAIL_CACHE_BYTES as u64,
             transaction_immunity: Duration::from_secs(6),
@@ -139,11 +166,21 @@ impl ServeOptions {
             return Err(OptionsError::RetentionBytes { given, least });
         }
         self.check_leases()?;
+        if let Some(given) = self.auto_create_topics
+            && !(1..=limits::TOPIC_QUEUES_MAX).contains(&given)
+        {
+            return Err(OptionsError::AutoCreate { given });
+        }
         if let Some(given) = &self.advertise
             && !is_host(given)
         {
             return Err(OptionsError::Advertise { given: given.clone() });
         }
+        self.check_http()?;
+        self.check_ports()
+    }
+
+    fn check_http(&self) -> Result<(), OptionsError> {
         if let Some(address) = self.http
             && !address.ip().is_loopback()
             && self.access_keys.is_none()
@@ -151,7 +188,24 @@ impl ServeOptions {
         {
             return Err(OptionsError::HttpOpen { address });
         }
-        self.check_ports()
+        let (certificate, key) = ("http-certificate", "http-key");
+        match (&self.http_certificate, &self.http_key) {
+            (Some(_), None) => return Err(OptionsError::HalfOfTls { given: certificate, missing: key }),
+            (None, Some(_)) => return Err(OptionsError::HalfOfTls { given: key, missing: certificate }),
+            (Some(_), Some(_)) if self.http.is_none() => {
+                return Err(OptionsError::WithoutHttp { given: certificate });
+            }
+            _ => {}
+        }
+        if !(HTTP_IDLE_MIN..=HTTP_IDLE_MAX).contains(&self.http_idle_timeout) {
+            return Err(OptionsError::HttpIdle { given: self.http_idle_timeout });
+        }
+        Ok(())
+    }
+
+    /// Certificate and key of HTTP.
+    pub fn tls_files(&self) -> Option<(PathBuf, PathBuf)> {
+        self.http_certificate.clone().zip(self.http_key.clone())
     }
 
     fn check_leases(&self) -> Result<(), OptionsError> {

@@ -1,6 +1,7 @@
 //! The vocabulary of the system: newtypes that every module shares and that know nothing of any of them.
 
 mod budget;
+mod file_stamp;
 mod identity;
 mod level;
 mod message_id;
@@ -12,6 +13,7 @@ mod time;
 mod wake;
 
 pub use budget::{ByteBudget, Reservation};
+pub use file_stamp::FileStamp;
 pub use identity::{QueueKey, QueueNumber, ShardId, TopicId};
 pub use level::Level;
 pub use message_id::{IdText, MessageIdError, OffsetMessageId, RecordPlace, UniqueId, UniqueIdGenerator};

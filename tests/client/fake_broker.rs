@@ -389,6 +389,7 @@ impl State {
                 let topics: Vec<_> = self.topics.keys().cloned().collect();
                 topics.iter().map(|topic| self.info(topic)).collect::<Result<_, _>>().map(Reply::Topics)
             }
+            Request::OpenTopic(topic) => self.other(Request::Route(Some(topic))),
             Request::Route(topic) => {
                 let shards = self.addresses.iter().enumerate();
                 let shards = shards

@@ -1,9 +1,15 @@
 #!/usr/bin/env bash
-# Runs the vendor's HTTP SDK for Python, unmodified, against the real broker on one and on four shards, then the README's
-# Python as it stands there. Installs the SDK into a throw-away environment. TURBOPUMP names another binary than the debug
-# build's.
+# Runs the vendor's HTTP SDKs for Python, Node.js and Java, unmodified, against the real broker on one and on four shards,
+# then the README's Python as it stands there. Installs the SDKs into a throw-away directory. Without Java and Maven that
+# one is left out. TURBOPUMP names another binary than the debug build's.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+for tool in python3 node npm; do
+    if ! command -v "$tool" > /dev/null; then
+        echo "tests/clients/run.sh needs $tool: install Python 3 with venv, and Node.js 20 or newer with npm" >&2
+        exit 1
+    fi
+done
 if [ -z "${TURBOPUMP:-}" ]; then
     cargo build --quiet
     TURBOPUMP="${CARGO_TARGET_DIR:-target}/debug/turbopump"
@@ -11,6 +17,8 @@ fi
 TURBOPUMP=$(realpath "$TURBOPUMP")
 export TURBOPUMP
 work=$(mktemp -d)
+# What a suite leaves behind goes with the rest.
+export TMPDIR="$work"
 broker=
 finish() {
     if [ -n "$broker" ]; then kill "$broker" 2>/dev/null || true; wait "$broker" 2>/dev/null || true; fi
@@ -24,6 +32,27 @@ for shards in 1 4; do
     echo "HTTP SDK for Python, $shards shard(s)"
     SHARDS=$shards "$work/python/bin/python" -W ignore tests/clients/python/test_sdk.py
 done
+
+mkdir "$work/node"
+cp tests/clients/node/* "$work/node"
+(cd "$work/node" && npm ci --silent --no-audit --no-fund)
+for shards in 1 4; do
+    echo "HTTP SDK for Node.js, $shards shard(s)"
+    SHARDS=$shards TLS_FILES="$PWD/tests/data/tls" NODE_EXTRA_CA_CERTS="$PWD/tests/data/tls/certificate.pem" \
+        node --test --test-reporter=spec "$work/node/sdk.test.js"
+done
+
+if command -v java > /dev/null && command -v mvn > /dev/null; then
+    mkdir "$work/java"
+    cp tests/clients/java/* "$work/java"
+    (cd "$work/java" && mvn -q -B dependency:copy-dependencies -DoutputDirectory=lib)
+    for shards in 1 4; do
+        echo "HTTP SDK for Java, $shards shard(s)"
+        SHARDS=$shards java -Djava.io.tmpdir="$work" -cp "$work/java/lib/*" "$work/java/Suite.java"
+    done
+else
+    echo "SKIPPED: the HTTP SDK for Java, which needs java (11 or newer) and mvn"
+fi
 
 echo "the README's Python"
 awk '/^```python$/ {inside = 1; next} /^```$/ {inside = 0} inside' README.md > "$work/readme.py"

@@ -13,9 +13,10 @@ use turbopump::wire::record::Record;
 
 use crate::is_long_run;
 use crate::support::directory::test_directory;
+use crate::support::http_connection::GET;
 use crate::support::load::{create_topic, produce, topic};
 use crate::support::machine::{report, resident_bytes};
-use crate::support::node::{Node, PATIENCE};
+use crate::support::node::{Node, PATIENCE, Setup};
 
 const MIB: u64 = 1 << 20;
 
@@ -206,6 +207,53 @@ fn a_client_that_reads_slowly_is_not_dropped() {
     }
     assert!(counter(&mut client, "answer_bytes_waiting") > 0, "some of it still waits");
     assert_eq!(counter(&mut client, "connections_dropped"), 0);
+}
+
+/// Over HTTP the next request is not even looked at before the last answer is out, so that what such a client holds is one
+/// answer.
+#[test]
+fn a_client_that_never_reads_over_http_is_bounded_and_then_dropped() {
+    let directory = test_directory();
+    let node = Setup::new(directory.path()).with(&["--http", "127.0.0.1:0"]).start();
+    let mut client = node.client();
+    create_topic(&mut client, "shared", 2);
+    let body = vec![b'x'; MIB as usize];
+    produce(&node, "shared", 0, (0..64).map(|_| &body[..]));
+    let before = resident_bytes(node.process());
+    let request = GET.replace("orders", "shared").replace("numOfMessages=1", "numOfMessages=16");
+    let mut streams: Vec<_> = (0..4)
+        .map(|_| {
+            let address = node.http_address.as_ref().expect("it was asked for");
+            let mut stream = TcpStream::connect(address).expect("the broker listens");
+            stream.write_all(request.repeat(100).as_bytes()).expect("the kernel takes it");
+            stream
+        })
+        .collect();
+    let stalled = Instant::now();
+    let watched = Duration::from_secs(if is_long_run() { CLIENT_STALL_SECONDS + 8 } else { 3 });
+    let (mut most, mut unread) = (0, 0);
+    while stalled.elapsed() < watched {
+        check_others(&node);
+        most = most.max(resident_bytes(node.process()));
+        unread = unread.max(counter(&mut client, "answer_bytes_waiting"));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    report(&format!(
+        "four clients that do not read 64 MiB over HTTP: resident from {} to {} MiB at most",
+        before / MIB,
+        most / MIB
+    ));
+    // One answer of 16 MiB each: as messages, as a document, and as bytes on their way.
+    assert!(most < before + 4 * 3 * 17 * MIB + 64 * MIB, "{most} of {before} bytes");
+    assert!(unread > 4 * MIB && unread < 4 * 17 * MIB, "{unread} bytes");
+    if !is_long_run() {
+        return report("skipped: dropping takes half a minute; TURBOPUMP_MANY=1 runs it");
+    }
+    for stream in &mut streams {
+        wait_for_end(stream, PATIENCE);
+    }
+    assert_eq!(counter(&mut client_again(&node), "connections_dropped"), 4);
+    assert_eq!(counter(&mut client_again(&node), "answer_bytes_waiting"), 0);
 }
 
 fn counter(client: &mut Client, name: &str) -> u64 {

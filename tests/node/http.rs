@@ -6,89 +6,8 @@ use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::support::directory::test_directory;
+use crate::support::http_connection::{Connection, GET, POST, PUBLISH, publish};
 use crate::support::node::{Node, PATIENCE, Setup};
-
-const PUBLISH: &str = "<Message><MessageBody>abc</MessageBody></Message>";
-const POST: &str = "POST /topics/orders/messages HTTP/1.1\r\nHost: h\r\n";
-const GET: &str = "GET /topics/orders/messages?consumer=g&numOfMessages=1 HTTP/1.1\r\nHost: h\r\n\r\n";
-
-struct Answer {
-    status: u16,
-    head: String,
-    body: String,
-}
-
-/// A connection that is read one answer at a time.
-struct Connection {
-    stream: TcpStream,
-    unread: Vec<u8>,
-}
-
-impl Connection {
-    fn open(node: &Node) -> Self {
-        let address = node.http_address.as_ref().expect("HTTP was asked for");
-        let stream = TcpStream::connect(address).expect("the broker listens");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
-        stream.set_nodelay(true).expect("a socket");
-        Self { stream, unread: Vec::new() }
-    }
-
-    fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.stream.write_all(bytes.as_ref()).expect("the broker reads");
-    }
-
-    /// Reads until `end` is among the unread bytes; false when the connection ends before.
-    fn fill(&mut self, end: impl Fn(&[u8]) -> bool) -> bool {
-        let mut buffer = [0; 16 * 1024];
-        while !end(&self.unread) {
-            match self.stream.read(&mut buffer) {
-                Ok(0) => return false,
-                Ok(count) => self.unread.extend_from_slice(&buffer[..count]),
-                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return false,
-                Err(error) => {
-                    panic!("no answer: {error}; so far {:?}", String::from_utf8_lossy(&self.unread))
-                }
-            }
-        }
-        true
-    }
-
-    fn next(&mut self) -> Option<Answer> {
-        let head_end = |bytes: &[u8]| bytes.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4);
-        if !self.fill(|bytes| head_end(bytes).is_some()) {
-            return None;
-        }
-        let head: Vec<_> = self.unread.drain(..head_end(&self.unread).expect("it is there")).collect();
-        let head = String::from_utf8(head).expect("ASCII").to_lowercase();
-        let length = head
-            .split("content-length: ")
-            .nth(1)
-            .map_or(0, |rest| rest.split("\r\n").next().expect("a line").parse::<usize>().expect("a number"));
-        assert!(self.fill(|bytes| bytes.len() >= length), "the body ends early");
-        let body = String::from_utf8(self.unread.drain(..length).collect()).expect("UTF-8");
-        let status = head[9..12].parse().expect("a status");
-        Some(Answer { status, head, body })
-    }
-
-    /// The status and code of the next answer, which must have the form that clients need.
-    fn expect(&mut self, status: u16, code: &str) -> Answer {
-        let answer = self.next().expect("an answer");
-        assert_eq!(answer.status, status, "{}{}", answer.head, answer.body);
-        assert!(answer.head.contains("\r\nx-mq-request-id: "), "{}", answer.head);
-        assert!(answer.head.contains("\r\ncontent-type: text/xml"), "{}", answer.head);
-        assert!(answer.body.contains(&format!("<Code>{code}</Code>")), "{}", answer.body);
-        answer
-    }
-
-    fn expect_end(&mut self) {
-        assert!(!self.fill(|_| false), "the connection has ended");
-        assert!(self.unread.is_empty(), "{:?}", String::from_utf8_lossy(&self.unread));
-    }
-}
-
-fn publish(body: &str) -> String {
-    format!("{POST}Content-Length: {}\r\n\r\n{body}", body.len())
-}
 
 fn start(directory: &tempfile::TempDir) -> Node {
     Setup::new(directory.path()).with(&["--http", "127.0.0.1:0"]).start()
@@ -185,14 +104,78 @@ fn what_is_too_large_is_refused_and_the_refusal_arrives() {
     }
     let mut connection = Connection::open(&node);
     connection.send(format!("{POST}X-Long: {}\r\n\r\n", "x".repeat(100_000)));
-    assert_eq!(connection.next().expect("an answer").status, 431);
+    connection.expect(431, "HeadTooLarge");
     connection.expect_end();
-    for bytes in ["GET / HTTP/9.9\r\n\r\n", "G\0T / HTTP/1.1\r\n\r\n"] {
-        let mut connection = Connection::open(&node);
-        connection.send(bytes);
-        assert!(connection.next().is_none_or(|answer| answer.status == 400), "{bytes:?}");
-        connection.expect_end();
+}
+
+/// hyper answers these by itself, with a status line and nothing else: clients call such an answer damaged.
+#[test]
+fn what_is_no_request_is_refused_in_a_document() {
+    let directory = test_directory();
+    let node = start(&directory);
+    let address = node.http_address.as_ref().expect("it was asked for");
+    for bytes in [
+        "GET / HTTP/9.9\r\n\r\n",
+        "G\0T / HTTP/1.1\r\n\r\n",
+        "GET /\x01 HTTP/1.1\r\n\r\n",
+        "GET / HTTP/1.1\r\nno colon\r\n\r\n",
+        "GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n",
+        "{\"what\": \"is this\"}\r\n\r\n",
+        "\u{e4}\r\n\r\n",
+    ] {
+        for before in [0, 3] {
+            let mut connection = Connection::open(&node);
+            for _ in 0..before {
+                connection.send(GET);
+                connection.expect(404, "TopicNotExist");
+            }
+            connection.send(bytes);
+            let answer = connection.expect(400, "InvalidArgument");
+            assert!(answer.head.contains("\r\nconnection: close\r\n"), "{bytes:?}: {}", answer.head);
+            assert!(answer.body.contains(&format!("<HostId>http://{address}</HostId>")), "{}", answer.body);
+            connection.expect_end();
+        }
     }
+    // Behind requests that are answered, in one piece with them.
+    let mut connection = Connection::open(&node);
+    connection.send(GET.repeat(3) + "GET\r\n\r\n");
+    for _ in 0..3 {
+        connection.expect(404, "TopicNotExist");
+    }
+    connection.expect(400, "InvalidArgument");
+    connection.expect_end();
+}
+
+/// A client that sends its head, or nothing at all, too slowly. The time for a head is that for an idle connection when
+/// that is shorter, so that nobody has to wait half a minute here.
+#[test]
+fn requests_have_to_come_in_time() {
+    let directory = test_directory();
+    let setup = Setup::new(directory.path()).with(&["--http", "127.0.0.1:0", "--http-idle-timeout", "2s"]);
+    let node = setup.start();
+    let mut idle = Connection::open(&node);
+    idle.send(GET);
+    idle.expect(404, "TopicNotExist");
+    let begun = Instant::now();
+    let mut slow = Connection::open(&node);
+    let mut bytes = GET.bytes();
+    slow.stream.set_read_timeout(Some(Duration::from_millis(200))).expect("a socket");
+    let mut first = [0];
+    while slow.stream.peek(&mut first).is_err() {
+        slow.send([bytes.next().expect("the time is over long before")]);
+    }
+    assert!(begun.elapsed() > Duration::from_secs(2), "{:?}", begun.elapsed());
+    slow.stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    let answer = slow.expect(408, "RequestTimeout");
+    assert!(answer.head.contains("\r\nconnection: close\r\n"), "{}", answer.head);
+    slow.expect_end();
+    // Who asked for nothing is told nothing.
+    idle.expect_end();
+    // A wait for messages is no idleness.
+    node.run_well(&["topic", "create", "orders"]);
+    let mut waiting = Connection::open(&node);
+    waiting.send(GET.replace("numOfMessages=1", "numOfMessages=1&waitseconds=5"));
+    waiting.expect(404, "MessageNotExist");
 }
 
 #[test]

@@ -5,9 +5,11 @@ mod support;
 
 mod command_line;
 mod damage;
+mod first_use;
 mod full_disk;
 mod groups;
 mod http;
+mod https;
 mod layouts;
 mod polling;
 mod refusals;

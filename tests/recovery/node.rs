@@ -95,6 +95,7 @@ fn options(setup: &Setup, shard: u16) -> BrokerOptions {
         transaction_immunity: Duration::from_secs(6),
         transaction_check_interval: Duration::from_secs(30),
         transaction_checks_max: 15,
+        auto_create_topics: None,
         version: "test".to_owned(),
         core: None,
     }

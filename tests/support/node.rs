@@ -116,7 +116,7 @@ impl Setup {
         let took = started.elapsed();
         let addresses = addresses_after(&banner, "  shard ");
         let node_address = addresses_after(&banner, "  the node ").pop();
-        let http_address = addresses_after(&banner, "  HTTP ").pop();
+        let http_address = addresses_after(&banner, "  HTTP").pop();
         Ok(Node { child, addresses, node_address, http_address, banner, took, stderr })
     }
 

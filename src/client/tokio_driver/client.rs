@@ -21,12 +21,16 @@ pub struct AsyncClient {
     connections: HashMap<String, AsyncConnection>,
 }
 
+fn missing(topic: &TopicName) -> ClientError {
+    Failure::new(Status::TopicNotExist, format!("topic {topic} does not exist: create it first")).into()
+}
+
 impl AsyncClient {
     /// Connects to a node through any of its addresses and asks where its shards are.
     pub async fn connect(server: &str, timeouts: Timeouts) -> Result<Self, ClientError> {
         let mut client =
             Self { server: server.to_owned(), timeouts, shards: Vec::new(), connections: HashMap::new() };
-        client.route(None).await?;
+        client.route(&Request::Route(None)).await?;
         Ok(client)
     }
 
@@ -47,10 +51,14 @@ impl AsyncClient {
 
     /// A topic's number and queue count.
     pub async fn topic(&mut self, topic: &TopicName) -> Result<TopicInfo, ClientError> {
-        self.route(Some(topic)).await?.ok_or_else(|| {
-            Failure::new(Status::TopicNotExist, format!("topic {topic} does not exist: create it first"))
-                .into()
-        })
+        let found = self.route(&Request::Route(Some(topic.clone()))).await?;
+        found.ok_or_else(|| missing(topic))
+    }
+
+    /// The same for a topic that is to be written to: where the broker makes topics by first use, this makes it.
+    pub async fn topic_to_produce(&mut self, topic: &TopicName) -> Result<TopicInfo, ClientError> {
+        let found = self.route(&Request::OpenTopic(topic.clone())).await?;
+        found.ok_or_else(|| missing(topic))
     }
 
     pub async fn find_offset(
@@ -126,8 +134,8 @@ impl AsyncClient {
         &self.shards[usize::from(queue.shard(self.shard_count()).0)].address
     }
 
-    async fn route(&mut self, topic: Option<&TopicName>) -> Result<Option<TopicInfo>, ClientError> {
-        match self.call(&Request::Route(topic.cloned())).await? {
+    async fn route(&mut self, request: &Request) -> Result<Option<TopicInfo>, ClientError> {
+        match self.call(request).await? {
             Reply::Route(route) => {
                 self.shards = route.shards;
                 Ok(route.topic)

@@ -34,14 +34,14 @@ struct Link {
 }
 
 impl AsyncProducer {
-    /// A producer for a topic that exists.
+    /// A producer for a topic that exists, or that the broker makes by first use.
     pub async fn new(
         mut client: AsyncClient,
         topic: TopicName,
         options: ProducerOptions,
     ) -> Result<Self, ClientError> {
         let options = ProducerOptions { in_flight: options.in_flight.clamp(1, IN_FLIGHT_MAX), ..options };
-        let info = client.topic(&topic).await?;
+        let info = client.topic_to_produce(&topic).await?;
         let turn = QueueNumber(read_clocks().wall.0 as u32 ^ std::process::id());
         let partitioner = Partitioner::new(info.queue_count, turn);
         let shard_count = client.shard_count();

@@ -23,6 +23,9 @@ use super::xml::{forbidden_character, is_xml_character};
 use crate::types::Timestamp;
 
 pub const NAMESPACE: &str = "http://mq.aliyuncs.com/doc/v1/";
+/// The name space of an `Error` lacks the slash. The vendor's Java client looks for elements in exactly this one
+/// (`com/aliyun/mq/http/model/ErrorMessage.java`), and calls every other document damaged; the others do not look.
+pub const ERROR_NAMESPACE: &str = "http://mq.aliyuncs.com/doc/v1";
 /// The property that says how a body was encoded because XML cannot tell it.
 pub const BODY_ENCODING: &str = "__BODYENCODING";
 
@@ -98,7 +101,7 @@ pub fn write_messages(messages: &[DeliveredMessage]) -> String {
 
 /// The `Error` that answers what was not carried out. `host` is where the request was sent, as the client named it.
 pub fn write_error(error: &HttpError, request_id: RequestId, host: &str) -> String {
-    let mut document = Document::new("Error", 512);
+    let mut document = Document::within(ERROR_NAMESPACE, "Error", 512);
     document.element("Code", error.code.name());
     document.element("Message", &error.message);
     document.element("RequestId", &request_id.to_string());
@@ -128,8 +131,12 @@ struct Document {
 
 impl Document {
     fn new(root: &'static str, bytes: usize) -> Self {
-        let mut text = String::with_capacity(PROLOGUE.len() + NAMESPACE.len() + 64 + bytes);
-        text.extend([PROLOGUE, "<", root, " xmlns=\"", NAMESPACE, "\">"]);
+        Self::within(NAMESPACE, root, bytes)
+    }
+
+    fn within(namespace: &str, root: &'static str, bytes: usize) -> Self {
+        let mut text = String::with_capacity(PROLOGUE.len() + namespace.len() + 64 + bytes);
+        text.extend([PROLOGUE, "<", root, " xmlns=\"", namespace, "\">"]);
         Self { root, text }
     }
 

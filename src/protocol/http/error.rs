@@ -22,6 +22,10 @@ pub enum ErrorCode {
     PathNotExist,
     MethodNotAllowed,
     BodyTooLarge,
+    /// A request line and header fields beyond the limit.
+    HeadTooLarge,
+    /// A request that did not come in whole in time.
+    RequestTimeout,
     /// The broker cannot do this: `ServerError` to clients, with its own status.
     NotImplemented,
     /// Not now; nothing was stored. `ServerError` to clients, with its own status.
@@ -30,7 +34,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, for tests.
-    pub const ALL: [ErrorCode; 13] = [
+    pub const ALL: [ErrorCode; 15] = [
         ErrorCode::InvalidArgument,
         ErrorCode::MalformedXml,
         ErrorCode::AccessDenied,
@@ -42,6 +46,8 @@ impl ErrorCode {
         ErrorCode::PathNotExist,
         ErrorCode::MethodNotAllowed,
         ErrorCode::BodyTooLarge,
+        ErrorCode::HeadTooLarge,
+        ErrorCode::RequestTimeout,
         ErrorCode::NotImplemented,
         ErrorCode::Unavailable,
     ];
@@ -59,6 +65,8 @@ impl ErrorCode {
             ErrorCode::PathNotExist => "PathNotExist",
             ErrorCode::MethodNotAllowed => "MethodNotAllowed",
             ErrorCode::BodyTooLarge => "BodyTooLarge",
+            ErrorCode::HeadTooLarge => "HeadTooLarge",
+            ErrorCode::RequestTimeout => "RequestTimeout",
             ErrorCode::ServerError | ErrorCode::NotImplemented | ErrorCode::Unavailable => "ServerError",
         }
     }
@@ -75,6 +83,8 @@ impl ErrorCode {
             | ErrorCode::PathNotExist => StatusCode::NOT_FOUND,
             ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             ErrorCode::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            ErrorCode::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            ErrorCode::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             ErrorCode::ServerError => StatusCode::INTERNAL_SERVER_ERROR,
             ErrorCode::NotImplemented => StatusCode::NOT_IMPLEMENTED,
             ErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,

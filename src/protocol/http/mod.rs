@@ -23,8 +23,8 @@ mod target;
 mod xml;
 
 pub use answer_document::{
-    BODY_ENCODING, DeliveredMessage, HandleFailure, NAMESPACE, PublishedMessage, body_md5, write_error,
-    write_errors, write_messages, write_published,
+    BODY_ENCODING, DeliveredMessage, ERROR_NAMESPACE, HandleFailure, NAMESPACE, PublishedMessage, body_md5,
+    write_error, write_errors, write_messages, write_published,
 };
 pub use error::{ErrorCode, HttpError, code_of};
 pub use properties::{
@@ -33,7 +33,7 @@ pub use properties::{
 pub use receipt_handle::{HandleCodec, HandleError, ReceiptHandle};
 pub use request_document::{PublishRequest, parse_publish, parse_receipt_handles};
 pub use request_id::{RequestId, RequestIds};
-pub use service::{Admitted, Backend, HttpService};
+pub use service::{Admitted, Backend, Endpoint, HttpService};
 pub use signature::{SKEW_MAX, SignatureError, SignedRequest, sign};
 pub use target::{AcknowledgeMode, Call, Consume, ConsumeMode, InstanceName, METHODS, TopicReference};
 pub use xml::DocumentError;

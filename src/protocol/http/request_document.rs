@@ -130,6 +130,7 @@ mod tests {
             "<Message><MessageBody>&#1;</MessageBody></Message>",
             "<Message><MessageBody>&#0;&#xD800;&#x110000;</MessageBody></Message>",
             "<Message><MessageBody>a & b</MessageBody></Message>",
+            "<Message><MessageBody><![CDATA[a ]]> b]]></MessageBody></Message>",
             "<Message><MessageBody>\u{1}</MessageBody></Message>",
             "<Message><MessageBody>\u{ffff}</MessageBody></Message>",
             "<?xml version='1.0' encoding='latin1'?><Message><MessageBody>a</MessageBody></Message>",

@@ -57,8 +57,26 @@ pub struct HttpService<B> {
     backend: B,
     clock: SharedClock,
     ids: RequestIds,
+    endpoint: Endpoint,
     /// `None`: everybody may do everything.
     access: Option<RefCell<AccessFile>>,
+}
+
+/// Where requests come in, as errors tell it to those that named no host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    pub is_secure: bool,
+    /// Host and port.
+    pub address: String,
+}
+
+impl Endpoint {
+    /// The endpoint under the name that a client has for it.
+    fn named(&self, host: Option<&str>) -> String {
+        let scheme = if self.is_secure { "https" } else { "http" };
+        let host = host.filter(|host| !host.is_empty()).unwrap_or(&self.address);
+        format!("{scheme}://{}", host.chars().take(HOST_SHOWN_MAX).collect::<String>())
+    }
 }
 
 /// A request whose head is fine: its body may be read.
@@ -69,8 +87,14 @@ pub struct Admitted {
 }
 
 impl<B: Backend> HttpService<B> {
-    pub fn new(backend: B, shard: ShardId, clock: SharedClock, access: Option<AccessFile>) -> Self {
-        Self { backend, clock, ids: RequestIds::new(shard), access: access.map(RefCell::new) }
+    pub fn new(
+        backend: B,
+        shard: ShardId,
+        clock: SharedClock,
+        access: Option<AccessFile>,
+        endpoint: Endpoint,
+    ) -> Self {
+        Self { backend, clock, ids: RequestIds::new(shard), endpoint, access: access.map(RefCell::new) }
     }
 
     /// Looks whether the file of keys has changed. To be called about once a second.
@@ -87,9 +111,10 @@ impl<B: Backend> HttpService<B> {
         Ok(Admitted { call, id: self.ids.next(self.clock.now()) })
     }
 
-    /// The answer to a request that was not admitted, or whose body could not be read.
-    pub fn refuse(&self, head: &Parts, error: &HttpError) -> Response<Bytes> {
-        refusal(head, self.ids.next(self.clock.now()), error)
+    /// The answer to a request that was not admitted, or whose body could not be read; without a head, whose head could
+    /// not.
+    pub fn refuse(&self, head: Option<&Parts>, error: &HttpError) -> Response<Bytes> {
+        self.refusal(head, self.ids.next(self.clock.now()), error)
     }
 
     /// Carries an admitted request out.
@@ -97,7 +122,7 @@ impl<B: Backend> HttpService<B> {
         let Admitted { call, id } = admitted;
         match self.carry_out(&call, head, body).await {
             Ok((status, document)) => response(status, id, document),
-            Err(error) => refusal(head, id, &error),
+            Err(error) => self.refusal(Some(head), id, &error),
         }
     }
 
@@ -123,6 +148,16 @@ impl<B: Backend> HttpService<B> {
         })?;
         request.check(&key.secret, self.clock.now())?;
         Ok(Some(key.clone()))
+    }
+
+    fn refusal(&self, head: Option<&Parts>, id: RequestId, error: &HttpError) -> Response<Bytes> {
+        let host = head.and_then(|head| head.headers.get(HOST)).and_then(|host| host.to_str().ok());
+        let document = write_error(error, id, &self.endpoint.named(host));
+        let mut response = response(error.code.status(), id, document);
+        if error.code == ErrorCode::MethodNotAllowed {
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static(METHODS));
+        }
+        response
     }
 
     async fn carry_out(
@@ -183,16 +218,6 @@ fn check_rules(key: &AccessKey, call: &Call) -> Result<(), HttpError> {
         return Ok(());
     }
     Err(HttpError::new(ErrorCode::AccessDenied, format!("the access key `{}` may not {what}", key.id)))
-}
-
-fn refusal(head: &Parts, id: RequestId, error: &HttpError) -> Response<Bytes> {
-    let host = head.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let host = format!("http://{}", host.chars().take(HOST_SHOWN_MAX).collect::<String>());
-    let mut response = response(error.code.status(), id, write_error(error, id, &host));
-    if error.code == ErrorCode::MethodNotAllowed {
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static(METHODS));
-    }
-    response
 }
 
 fn response(status: StatusCode, id: RequestId, document: String) -> Response<Bytes> {

@@ -39,6 +39,8 @@ pub enum DocumentError {
     Twice { name: &'static str },
     #[error("text stands outside of the elements that hold it")]
     StrayText,
+    #[error("`]]>` stands in text: its `>` has to be written as `&gt;`, and a CDATA section cannot hold it")]
+    SectionEnd,
     #[error("the document ends early")]
     Early,
 }
@@ -158,6 +160,11 @@ impl Children<'_> {
     }
 
     fn text(&mut self, text: &str, kind: TextKind) -> Result<(), DocumentError> {
+        // XML 1.0, 2.4. It is what a body with this in it looks like that a client has put into a CDATA section without a
+        // look: taken as it stands, another body would be stored.
+        if kind == TextKind::Plain && memchr::memmem::find(text.as_bytes(), b"]]>").is_some() {
+            return Err(DocumentError::SectionEnd);
+        }
         if let Some(character) = forbidden_character(text) {
             return Err(DocumentError::Character { code: character.into() });
         }

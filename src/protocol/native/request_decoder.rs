@@ -66,8 +66,12 @@ fn other_request(request: &schema::Request<'_>) -> Result<Request, Failure> {
         }
         schema::RequestBody::ListTopics => Ok(Request::ListTopics),
         schema::RequestBody::Route => {
-            let topic = request.body_as_route().ok_or_else(missing)?.topic();
-            Ok(Request::Route(topic.map(name::<TopicName>).transpose()?))
+            let route = request.body_as_route().ok_or_else(missing)?;
+            let topic = route.topic().map(name::<TopicName>).transpose()?;
+            Ok(match topic {
+                Some(topic) if route.for_producing() => Request::OpenTopic(topic),
+                topic => Request::Route(topic),
+            })
         }
         schema::RequestBody::JoinGroup => join_group(request.body_as_join_group().ok_or_else(missing)?),
         schema::RequestBody::CommitOffset => {

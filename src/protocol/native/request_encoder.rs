@@ -127,7 +127,8 @@ impl RequestEncoder {
                 let table = schema::ListTopics::create(builder, &schema::ListTopicsArgs {});
                 (Kind::ListTopics, table.as_union_value())
             }
-            Request::Route(topic) => (Kind::Route, route_table(builder, topic.as_ref())),
+            Request::Route(topic) => (Kind::Route, route_table(builder, topic.as_ref(), false)),
+            Request::OpenTopic(topic) => (Kind::Route, route_table(builder, Some(topic), true)),
             Request::DescribeNode { count_syscalls } => {
                 let arguments = schema::DescribeNodeArgs { count_syscalls: *count_syscalls };
                 (Kind::DescribeNode, schema::DescribeNode::create(builder, &arguments).as_union_value())
@@ -286,9 +287,10 @@ fn create_arguments(
 fn route_table(
     builder: &mut FlatBufferBuilder<'static>,
     topic: Option<&TopicName>,
+    for_producing: bool,
 ) -> WIPOffset<UnionWIPOffset> {
     let topic = topic.map(|topic| builder.create_string(topic.as_str()));
-    schema::Route::create(builder, &schema::RouteArgs { topic }).as_union_value()
+    schema::Route::create(builder, &schema::RouteArgs { topic, for_producing }).as_union_value()
 }
 
 fn join_table(builder: &mut FlatBufferBuilder<'static>, join: &JoinGroup) -> WIPOffset<UnionWIPOffset> {

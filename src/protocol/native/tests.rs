@@ -55,6 +55,7 @@ fn requests() -> Vec<Request> {
         Request::ListTopics,
         Request::Route(None),
         Request::Route(Some(topic())),
+        Request::OpenTopic(topic()),
         Request::CommitOffset(CommitOffset {
             group: group(),
             key: key(),

@@ -2533,6 +2533,7 @@ impl<'a> flatbuffers::Follow<'a> for Route<'a> {
 
 impl<'a> Route<'a> {
   pub const VT_TOPIC: flatbuffers::VOffsetT = 4;
+  pub const VT_FOR_PRODUCING: flatbuffers::VOffsetT = 6;
 
   #[inline]
   pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
@@ -2545,6 +2546,7 @@ impl<'a> Route<'a> {
   ) -> flatbuffers::WIPOffset<Route<'bldr>> {
     let mut builder = RouteBuilder::new(_fbb);
     if let Some(x) = args.topic { builder.add_topic(x); }
+    builder.add_for_producing(args.for_producing);
     builder.finish()
   }
 
@@ -2556,6 +2558,13 @@ impl<'a> Route<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(Route::VT_TOPIC, None)}
   }
+  #[inline]
+  pub fn for_producing(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(Route::VT_FOR_PRODUCING, Some(false)).unwrap()}
+  }
 }
 
 impl flatbuffers::Verifiable for Route<'_> {
@@ -2566,18 +2575,21 @@ impl flatbuffers::Verifiable for Route<'_> {
     use self::flatbuffers::Verifiable;
     v.visit_table(pos)?
      .visit_field::<flatbuffers::ForwardsUOffset<&str>>("topic", Self::VT_TOPIC, false)?
+     .visit_field::<bool>("for_producing", Self::VT_FOR_PRODUCING, false)?
      .finish();
     Ok(())
   }
 }
 pub struct RouteArgs<'a> {
     pub topic: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub for_producing: bool,
 }
 impl<'a> Default for RouteArgs<'a> {
   #[inline]
   fn default() -> Self {
     RouteArgs {
       topic: None,
+      for_producing: false,
     }
   }
 }
@@ -2590,6 +2602,10 @@ impl<'a: 'b, 'b> RouteBuilder<'a, 'b> {
   #[inline]
   pub fn add_topic(&mut self, topic: flatbuffers::WIPOffset<&'b  str>) {
     self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(Route::VT_TOPIC, topic);
+  }
+  #[inline]
+  pub fn add_for_producing(&mut self, for_producing: bool) {
+    self.fbb_.push_slot::<bool>(Route::VT_FOR_PRODUCING, for_producing, false);
   }
   #[inline]
   pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> RouteBuilder<'a, 'b> {
@@ -2610,6 +2626,7 @@ impl core::fmt::Debug for Route<'_> {
   fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
     let mut ds = f.debug_struct("Route");
       ds.field("topic", &self.topic());
+      ds.field("for_producing", &self.for_producing());
       ds.finish()
   }
 }

@@ -92,7 +92,8 @@ fn service(keys: Option<&str>) -> HttpService<Echo> {
         std::fs::write(&path, keys).expect("writable");
         AccessFile::open(&path, MonotonicTime(0)).expect("keys").0
     });
-    HttpService::new(Echo, ShardId(0), Rc::new(FixedClock), access)
+    let endpoint = Endpoint { is_secure: false, address: "127.0.0.1:8080".into() };
+    HttpService::new(Echo, ShardId(0), Rc::new(FixedClock), access, endpoint)
 }
 
 fn head(method: &str, target: &str) -> Parts {
@@ -113,7 +114,7 @@ fn signed(method: &str, target: &str, id: &str, secret: &str) -> Parts {
 fn ask(service: &HttpService<Echo>, head: &Parts, body: &str) -> (u16, String) {
     let answer = match service.admit(head) {
         Ok(admitted) => block_on(service.answer(admitted, head, Bytes::copy_from_slice(body.as_bytes()))),
-        Err(error) => service.refuse(head, &error),
+        Err(error) => service.refuse(Some(head), &error),
     };
     let id =
         answer.headers().get(REQUEST_ID).expect("every answer has one").to_str().expect("ASCII").to_owned();
@@ -166,7 +167,7 @@ fn errors_come_with_their_codes() {
     }
     let put = head("PUT", "/topics/t/messages");
     let error = service.admit(&put).expect_err("no such method");
-    assert_eq!(service.refuse(&put, &error).headers()[ALLOW], METHODS);
+    assert_eq!(service.refuse(Some(&put), &error).headers()[ALLOW], METHODS);
     let mut head = head("POST", "/topics/t/messages");
     head.headers.insert("content-md5", HeaderValue::from_static("AAAA"));
     assert_eq!(ask(&service, &head, MESSAGE).0, 400);
@@ -197,4 +198,17 @@ fn keys_are_asked_for_when_there_are_some() {
         &signed("GET", "/topics/t/messages?consumer=GID-1&trans=pop", "shop", "s1"),
         "may not publish to t",
     );
+}
+
+#[test]
+fn a_request_without_a_readable_head_is_answered_in_a_document_too() {
+    let access = None;
+    let endpoint = Endpoint { is_secure: true, address: "[::1]:8443".into() };
+    let service = HttpService::new(Echo, ShardId(0), Rc::new(FixedClock), access, endpoint);
+    let error = HttpError::new(ErrorCode::HeadTooLarge, "too much");
+    let answer = service.refuse(None, &error);
+    let text = String::from_utf8(answer.body().to_vec()).expect("UTF-8");
+    assert_eq!(answer.status().as_u16(), 431);
+    assert!(text.contains("<Code>HeadTooLarge</Code><Message>too much</Message>"), "{text}");
+    assert!(text.contains("<HostId>https://[::1]:8443</HostId>"), "{text}");
 }

@@ -1,0 +1,287 @@
+//! TLS of an address: its certificate and key from two PEM files, read again when they change.
+//!
+//! A renewal writes one file after the other, so for a moment they do not belong together: a change is read only when it
+//! has stood for a whole interval, and what cannot be used leaves the certificate from before in its place.
+
+use std::fs;
+use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_rustls::TlsAcceptor;
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::types::{FileStamp, MonotonicTime};
+
+/// The files are looked at no more often than this.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// A chain of certificates has a few kilobytes.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// The one protocol that is spoken behind the handshake.
+const HTTP_1_1: &[u8] = b"http/1.1";
+
+/// Why a certificate cannot be used. What a key file holds is in none of these.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TlsError {
+    #[error("--http-certificate {path} cannot be read: {reason}")]
+    CertificateUnreadable { path: String, reason: String },
+    #[error("--http-key {path} cannot be read: {reason}")]
+    KeyUnreadable { path: String, reason: String },
+    #[error("{path} has more than {} bytes, which no PEM file of this kind has", FILE_BYTES_MAX)]
+    TooLarge { path: String },
+    #[error(
+        "--http-certificate {path} holds no certificate: name the PEM file that begins with -----BEGIN CERTIFICATE-----"
+    )]
+    NoCertificate { path: String },
+    #[error("--http-certificate {path} is damaged: {reason}")]
+    Certificate { path: String, reason: String },
+    #[error(
+        "--http-key {path} holds no private key: name the PEM file that has a line like -----BEGIN PRIVATE KEY-----"
+    )]
+    NoKey { path: String },
+    #[error(
+        "the key in --http-key {path} is protected by a password, which nobody could enter at a start: write it without \
+         one with `openssl pkey -in {path} -out NEW.pem`, and name that file"
+    )]
+    EncryptedKey { path: String },
+    #[error(
+        "--http-key {key} is not the key of the certificate in --http-certificate {certificate}: name the two files that \
+         belong together"
+    )]
+    Mismatch { certificate: String, key: String },
+    #[error("--http-certificate {certificate} and --http-key {key} cannot be used: {reason}")]
+    Unusable { certificate: String, key: String, reason: String },
+}
+
+/// What is wrong with files that can be used nevertheless.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TlsWarning {
+    #[error("{path} can be read by others (mode {mode:o}), and a private key is in it: chmod 600 {path}")]
+    ReadableByOthers { path: String, mode: u32 },
+}
+
+/// What a look at the files has found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TlsRefreshed {
+    Unchanged,
+    Read,
+    /// The certificate is that from before.
+    Failed(TlsError),
+}
+
+/// A certificate with its key, and what they were when last readable. Owned by one shard; reading blocks, which two
+/// small files now and then may.
+#[derive(Debug)]
+pub struct TlsFiles {
+    certificate: PathBuf,
+    key: PathBuf,
+    config: Arc<ServerConfig>,
+    /// As of the last reading, whether what was found could be used or not: broken files are told once.
+    read: Stamps,
+    /// As of the last look.
+    seen: Stamps,
+    looked_at: MonotonicTime,
+}
+
+/// Certificate and key; `None` for one that is not there.
+type Stamps = [Option<FileStamp>; 2];
+
+impl TlsFiles {
+    /// Reads both files for the first time.
+    pub fn open(
+        certificate: &Path,
+        key: &Path,
+        now: MonotonicTime,
+    ) -> Result<(Self, Option<TlsWarning>), TlsError> {
+        // Before the files: a change between the two is seen at the next look.
+        let stamps = stamps(certificate, key);
+        let config = Arc::new(read(certificate, key)?);
+        let (certificate, key) = (certificate.to_owned(), key.to_owned());
+        let warning = check_mode(&key);
+        Ok((Self { certificate, key, config, read: stamps, seen: stamps, looked_at: now }, warning))
+    }
+
+    /// Reads the files again if they have changed, at most once a second. To be called now and then.
+    pub fn refresh(&mut self, now: MonotonicTime) -> TlsRefreshed {
+        if now.since(self.looked_at) < LOOK_INTERVAL {
+            return TlsRefreshed::Unchanged;
+        }
+        self.looked_at = now;
+        let found = stamps(&self.certificate, &self.key);
+        let has_settled = std::mem::replace(&mut self.seen, found) == found;
+        if !has_settled || found == self.read {
+            return TlsRefreshed::Unchanged;
+        }
+        self.read = found;
+        match read(&self.certificate, &self.key) {
+            Ok(config) => {
+                self.config = Arc::new(config);
+                TlsRefreshed::Read
+            }
+            Err(error) => TlsRefreshed::Failed(error),
+        }
+    }
+
+    /// What makes handshakes with the certificate of now.
+    pub fn acceptor(&self) -> TlsAcceptor {
+        self.config.clone().into()
+    }
+}
+
+fn stamps(certificate: &Path, key: &Path) -> Stamps {
+    [certificate, key].map(|path| fs::metadata(path).ok().map(|metadata| FileStamp::of(&metadata)))
+}
+
+fn check_mode(key: &Path) -> Option<TlsWarning> {
+    let mode = fs::metadata(key).ok()?.mode() & 0o777;
+    let path = key.display().to_string();
+    (mode & 0o044 != 0).then_some(TlsWarning::ReadableByOthers { path, mode })
+}
+
+fn read(certificate: &Path, key: &Path) -> Result<ServerConfig, TlsError> {
+    let chain = read_chain(certificate)?;
+    let secret = read_key(key)?;
+    let (certificate, key) = (certificate.display().to_string(), key.display().to_string());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let built = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, secret));
+    match built {
+        Ok(mut config) => {
+            config.alpn_protocols = vec![HTTP_1_1.to_vec()];
+            Ok(config)
+        }
+        Err(rustls::Error::InconsistentKeys(_)) => Err(TlsError::Mismatch { certificate, key }),
+        Err(error) => Err(TlsError::Unusable { certificate, key, reason: error.to_string() }),
+    }
+}
+
+fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let shown = || path.display().to_string();
+    let bytes = read_file(path)?
+        .map_err(|error| TlsError::CertificateUnreadable { path: shown(), reason: error.to_string() })?;
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(&bytes)
+        .collect::<Result<_, _>>()
+        .map_err(|error| TlsError::Certificate { path: shown(), reason: error.to_string() })?;
+    if chain.is_empty() { Err(TlsError::NoCertificate { path: shown() }) } else { Ok(chain) }
+}
+
+fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let shown = || path.display().to_string();
+    let bytes = read_file(path)?
+        .map_err(|error| TlsError::KeyUnreadable { path: shown(), reason: error.to_string() })?;
+    // The parser's error is not passed on: it quotes what it cannot read.
+    PrivateKeyDer::from_pem_slice(&bytes).map_err(|_| {
+        let is_encrypted = memchr::memmem::find(&bytes, b"ENCRYPTED").is_some();
+        if is_encrypted {
+            TlsError::EncryptedKey { path: shown() }
+        } else {
+            TlsError::NoKey { path: shown() }
+        }
+    })
+}
+
+/// The outer error is of a file that is too large; the inner one is the system's.
+fn read_file(path: &Path) -> Result<io::Result<Vec<u8>>, TlsError> {
+    let mut bytes = Vec::new();
+    let read = fs::File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(TlsError::TooLarge { path: path.display().to_string() });
+    }
+    Ok(read.map(|_| bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+    const CERTIFICATE: &str = include_str!("../../tests/data/tls/certificate.pem");
+    const KEY: &str = include_str!("../../tests/data/tls/key.pem");
+    const OTHER_KEY: &str = include_str!("../../tests/data/tls/other-key.pem");
+    const ENCRYPTED_KEY: &str = include_str!("../../tests/data/tls/encrypted-key.pem");
+
+    struct Files {
+        _directory: tempfile::TempDir,
+        certificate: PathBuf,
+        key: PathBuf,
+    }
+
+    fn files(certificate: &str, key: &str) -> Files {
+        let directory = tempfile::tempdir().expect("a directory");
+        let write = |name: &str, text: &str| {
+            let path = directory.path().join(name);
+            fs::write(&path, text).expect("writable");
+            path
+        };
+        let (certificate, key) = (write("certificate.pem", certificate), write("key.pem", key));
+        Files { _directory: directory, certificate, key }
+    }
+
+    fn open(certificate: &str, key: &str) -> Result<Option<TlsWarning>, TlsError> {
+        let files = files(certificate, key);
+        TlsFiles::open(&files.certificate, &files.key, MonotonicTime(0)).map(|(_, warning)| warning)
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_what_to_do_and_without_the_key() {
+        let damaged = KEY.replace("-----END", "=-----END");
+        let cases = [
+            (CERTIFICATE, OTHER_KEY, "name the two files that belong together"),
+            (KEY, KEY, "holds no certificate"),
+            ("", KEY, "holds no certificate"),
+            (CERTIFICATE, CERTIFICATE, "holds no private key"),
+            (CERTIFICATE, "", "holds no private key"),
+            (CERTIFICATE, &damaged, "holds no private key"),
+            (CERTIFICATE, ENCRYPTED_KEY, "openssl pkey -in"),
+        ];
+        let secret = KEY.lines().nth(1).expect("a line of the key");
+        for (certificate, key, part) in cases {
+            let error = open(certificate, key).expect_err(part).to_string();
+            assert!(error.contains(part), "{error}");
+            assert!(!error.contains(secret), "{error}");
+        }
+        let missing = Path::new("/nowhere/at/all.pem");
+        let files = files(CERTIFICATE, KEY);
+        let error = TlsFiles::open(missing, &files.key, MonotonicTime(0)).expect_err("there is none");
+        assert!(
+            error.to_string().contains("--http-certificate /nowhere/at/all.pem cannot be read"),
+            "{error}"
+        );
+        let error = TlsFiles::open(&files.certificate, missing, MonotonicTime(0)).expect_err("there is none");
+        assert!(error.to_string().contains("--http-key /nowhere/at/all.pem cannot be read"), "{error}");
+        assert!(matches!(open(&"x".repeat(2 << 20), KEY), Err(TlsError::TooLarge { .. })));
+    }
+
+    #[test]
+    fn a_change_is_read_when_it_has_settled_and_a_broken_one_changes_nothing() {
+        let files = files(CERTIFICATE, KEY);
+        let (mut tls, warning) =
+            TlsFiles::open(&files.certificate, &files.key, MonotonicTime(0)).expect("usable");
+        assert!(matches!(warning, Some(TlsWarning::ReadableByOthers { .. })), "{warning:?}");
+        let before = tls.config.clone();
+        let mut second = 0;
+        let mut look = |tls: &mut TlsFiles| {
+            second += 1;
+            tls.refresh(MonotonicTime(second * SECOND))
+        };
+        assert_eq!(look(&mut tls), TlsRefreshed::Unchanged);
+        fs::write(&files.key, OTHER_KEY).expect("writable");
+        assert_eq!(look(&mut tls), TlsRefreshed::Unchanged, "the other file may follow");
+        assert!(matches!(look(&mut tls), TlsRefreshed::Failed(TlsError::Mismatch { .. })));
+        assert_eq!(look(&mut tls), TlsRefreshed::Unchanged, "told once");
+        assert!(Arc::ptr_eq(&tls.config, &before));
+        fs::remove_file(&files.key).expect("it is there");
+        assert_eq!(look(&mut tls), TlsRefreshed::Unchanged);
+        assert!(matches!(look(&mut tls), TlsRefreshed::Failed(TlsError::KeyUnreadable { .. })));
+        fs::write(&files.key, KEY).expect("writable");
+        assert_eq!(look(&mut tls), TlsRefreshed::Unchanged);
+        assert_eq!(look(&mut tls), TlsRefreshed::Read);
+        assert!(!Arc::ptr_eq(&tls.config, &before));
+        assert_eq!(tls.refresh(MonotonicTime(second * SECOND + 1)), TlsRefreshed::Unchanged);
+    }
+}

@@ -1,0 +1,83 @@
+//! Topics that are made by being written to, where the broker was told to do so.
+
+use turbopump::limits::AUTO_CREATE_TOPICS_MAX;
+
+use crate::support::directory::test_directory;
+use crate::support::http_connection::{Connection, GET, PUBLISH, publish};
+use crate::support::node::{Node, Setup};
+
+fn publish_to(topic: &str) -> String {
+    publish(PUBLISH).replace("/topics/orders/", &format!("/topics/{topic}/"))
+}
+
+fn topic_count(node: &Node) -> usize {
+    node.run(&["topic", "list", "-o", "json"]).json()["topics"].as_array().expect("a list").len()
+}
+
+fn queue_count(node: &Node, topic: &str) -> usize {
+    let described = node.run(&["topic", "describe", topic, "-o", "json"]).json();
+    described["queues"].as_array().expect("a list").len()
+}
+
+#[test]
+fn writing_makes_a_topic_and_nothing_else_does() {
+    let directory = test_directory();
+    let flags = ["--http", "127.0.0.1:0", "--shards", "3", "--auto-create-topics", "6"];
+    let node = Setup::new(directory.path()).with(&flags).start();
+    // Reading what is not there is a mistake.
+    let mut connection = Connection::open(&node);
+    connection.send(GET);
+    connection.expect(404, "TopicNotExist");
+    assert!(node.run(&["consume", "orders"]).badly(1).contains("does not exist"));
+    assert_eq!(topic_count(&node), 0);
+    // Many at once, on whatever shard they meet.
+    let mut many: Vec<_> = (0..12).map(|_| Connection::open(&node)).collect();
+    many.iter_mut().for_each(|connection| connection.send(publish_to("orders")));
+    for connection in &mut many {
+        assert_eq!(connection.next().expect("an answer").status, 201);
+    }
+    assert_eq!((topic_count(&node), queue_count(&node, "orders")), (1, 6));
+    let read = node.run_well(&["consume", "orders", "--count", "12"]);
+    assert_eq!(read, "abc\n".repeat(12));
+    let file = directory.path().join("lines");
+    std::fs::write(&file, "one\ntwo\n").expect("a directory of this test");
+    node.run_well(&["produce", "native", file.to_str().expect("UTF-8")]);
+    assert_eq!((topic_count(&node), queue_count(&node, "native")), (2, 6));
+    // Names that are none, and those of groups' own topics.
+    connection.send(publish_to("a.b"));
+    connection.expect(400, "InvalidArgument");
+    connection.send(publish_to("%25DLQ%25g"));
+    connection.expect(404, "TopicNotExist");
+    assert_eq!(topic_count(&node), 2);
+    // They are topics like others: there after a restart, and gone when deleted.
+    node.kill();
+    let node = Setup::new(directory.path()).with(&["--http", "127.0.0.1:0"]).start();
+    assert_eq!((topic_count(&node), queue_count(&node, "orders")), (2, 6));
+    node.run_well(&["topic", "delete", "orders"]);
+    let mut connection = Connection::open(&node);
+    connection.send(publish_to("orders"));
+    connection.expect(404, "TopicNotExist");
+    assert!(
+        node.run(&["produce", "orders", file.to_str().expect("UTF-8")]).badly(1).contains("does not exist")
+    );
+}
+
+#[test]
+fn a_loop_over_names_does_not_fill_the_tables() {
+    let directory = test_directory();
+    let flags = ["--http", "127.0.0.1:0", "--auto-create-topics=1", "--level", "accepted"];
+    let node = Setup::new(directory.path()).with(&flags).start();
+    let mut connection = Connection::open(&node);
+    for number in 0..AUTO_CREATE_TOPICS_MAX {
+        connection.send(publish_to(&format!("t{number}")));
+        assert_eq!(connection.next().expect("an answer").status, 201);
+    }
+    connection.send(publish_to("one-more"));
+    let answer = connection.expect(404, "TopicNotExist");
+    assert!(answer.body.contains("no more are made by first use"), "{}", answer.body);
+    connection.send(publish_to("t0"));
+    assert_eq!(connection.next().expect("an answer").status, 201);
+    node.run_well(&["topic", "create", "one-more"]);
+    connection.send(publish_to("one-more"));
+    assert_eq!(connection.next().expect("an answer").status, 201);
+}
