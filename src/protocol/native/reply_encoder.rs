@@ -310,6 +310,7 @@ fn group_table(builder: &mut Builder, group: &GroupInfo) -> WIPOffset<schema::Gr
             end_offset: queue.end_offset.0,
             lag: queue.lag,
             member: queue.member.as_ref().map(|member| builder.create_shared_string(member)),
+            ..schema::GroupQueueArgs::default()
         };
         queues.push(schema::GroupQueue::create(builder, &arguments));
     }
@@ -318,6 +319,7 @@ fn group_table(builder: &mut Builder, group: &GroupInfo) -> WIPOffset<schema::Gr
         generation: group.generation,
         members: Some(builder.create_vector(&members)),
         queues: Some(builder.create_vector(&queues)),
+        ..schema::GroupInfoArgs::default()
     };
     schema::GroupInfo::create(builder, &arguments)
 }

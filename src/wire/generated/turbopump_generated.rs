@@ -564,12 +564,182 @@ impl<'a> flatbuffers::Verifiable for ResetTo {
 
 impl flatbuffers::SimpleToVerifyInSlice for ResetTo {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MIN_REQUEST_BODY: u8 = 0;
+pub const ENUM_MIN_HOLD_UNTIL: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_REQUEST_BODY: u8 = 20;
+pub const ENUM_MAX_HOLD_UNTIL: u8 = 1;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_REQUEST_BODY: [RequestBody; 21] = [
+pub const ENUM_VALUES_HOLD_UNTIL: [HoldUntil; 2] = [
+  HoldUntil::Time,
+  HoldUntil::Commit,
+];
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[repr(transparent)]
+pub struct HoldUntil(pub u8);
+#[allow(non_upper_case_globals)]
+impl HoldUntil {
+  pub const Time: Self = Self(0);
+  pub const Commit: Self = Self(1);
+
+  pub const ENUM_MIN: u8 = 0;
+  pub const ENUM_MAX: u8 = 1;
+  pub const ENUM_VALUES: &'static [Self] = &[
+    Self::Time,
+    Self::Commit,
+  ];
+  /// Returns the variant's name or "" if unknown.
+  pub fn variant_name(self) -> Option<&'static str> {
+    match self {
+      Self::Time => Some("Time"),
+      Self::Commit => Some("Commit"),
+      _ => None,
+    }
+  }
+}
+impl core::fmt::Debug for HoldUntil {
+  fn fmt(&self, f: &mut core::fmt::Formatter) -> core::fmt::Result {
+    if let Some(name) = self.variant_name() {
+      f.write_str(name)
+    } else {
+      f.write_fmt(format_args!("<UNKNOWN {:?}>", self.0))
+    }
+  }
+}
+impl<'a> flatbuffers::Follow<'a> for HoldUntil {
+  type Inner = Self;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    let b = flatbuffers::read_scalar_at::<u8>(buf, loc);
+    Self(b)
+  }
+}
+
+impl flatbuffers::Push for HoldUntil {
+    type Output = HoldUntil;
+    #[inline]
+    unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
+        flatbuffers::emplace_scalar::<u8>(dst, self.0);
+    }
+}
+
+impl flatbuffers::EndianScalar for HoldUntil {
+  type Scalar = u8;
+  #[inline]
+  fn to_little_endian(self) -> u8 {
+    self.0.to_le()
+  }
+  #[inline]
+  #[allow(clippy::wrong_self_convention)]
+  fn from_little_endian(v: u8) -> Self {
+    let b = u8::from_le(v);
+    Self(b)
+  }
+}
+
+impl<'a> flatbuffers::Verifiable for HoldUntil {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    u8::run_verifier(v, pos)
+  }
+}
+
+impl flatbuffers::SimpleToVerifyInSlice for HoldUntil {}
+#[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
+pub const ENUM_MIN_DECISION: u8 = 0;
+#[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
+pub const ENUM_MAX_DECISION: u8 = 1;
+#[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
+#[allow(non_camel_case_types)]
+pub const ENUM_VALUES_DECISION: [Decision; 2] = [
+  Decision::Commit,
+  Decision::Rollback,
+];
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[repr(transparent)]
+pub struct Decision(pub u8);
+#[allow(non_upper_case_globals)]
+impl Decision {
+  pub const Commit: Self = Self(0);
+  pub const Rollback: Self = Self(1);
+
+  pub const ENUM_MIN: u8 = 0;
+  pub const ENUM_MAX: u8 = 1;
+  pub const ENUM_VALUES: &'static [Self] = &[
+    Self::Commit,
+    Self::Rollback,
+  ];
+  /// Returns the variant's name or "" if unknown.
+  pub fn variant_name(self) -> Option<&'static str> {
+    match self {
+      Self::Commit => Some("Commit"),
+      Self::Rollback => Some("Rollback"),
+      _ => None,
+    }
+  }
+}
+impl core::fmt::Debug for Decision {
+  fn fmt(&self, f: &mut core::fmt::Formatter) -> core::fmt::Result {
+    if let Some(name) = self.variant_name() {
+      f.write_str(name)
+    } else {
+      f.write_fmt(format_args!("<UNKNOWN {:?}>", self.0))
+    }
+  }
+}
+impl<'a> flatbuffers::Follow<'a> for Decision {
+  type Inner = Self;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    let b = flatbuffers::read_scalar_at::<u8>(buf, loc);
+    Self(b)
+  }
+}
+
+impl flatbuffers::Push for Decision {
+    type Output = Decision;
+    #[inline]
+    unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
+        flatbuffers::emplace_scalar::<u8>(dst, self.0);
+    }
+}
+
+impl flatbuffers::EndianScalar for Decision {
+  type Scalar = u8;
+  #[inline]
+  fn to_little_endian(self) -> u8 {
+    self.0.to_le()
+  }
+  #[inline]
+  #[allow(clippy::wrong_self_convention)]
+  fn from_little_endian(v: u8) -> Self {
+    let b = u8::from_le(v);
+    Self(b)
+  }
+}
+
+impl<'a> flatbuffers::Verifiable for Decision {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    u8::run_verifier(v, pos)
+  }
+}
+
+impl flatbuffers::SimpleToVerifyInSlice for Decision {}
+#[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
+pub const ENUM_MIN_REQUEST_BODY: u8 = 0;
+#[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
+pub const ENUM_MAX_REQUEST_BODY: u8 = 30;
+#[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
+#[allow(non_camel_case_types)]
+pub const ENUM_VALUES_REQUEST_BODY: [RequestBody; 31] = [
   RequestBody::NONE,
   RequestBody::Produce,
   RequestBody::Fetch,
@@ -591,6 +761,16 @@ pub const ENUM_VALUES_REQUEST_BODY: [RequestBody; 21] = [
   RequestBody::FindByKey,
   RequestBody::FindByPosition,
   RequestBody::Watch,
+  RequestBody::Receive,
+  RequestBody::Acknowledge,
+  RequestBody::ChangeLease,
+  RequestBody::AlterGroup,
+  RequestBody::Hold,
+  RequestBody::EndTransaction,
+  RequestBody::ReceiveHalves,
+  RequestBody::CreateInstance,
+  RequestBody::DeleteInstance,
+  RequestBody::ListInstances,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -619,9 +799,19 @@ impl RequestBody {
   pub const FindByKey: Self = Self(18);
   pub const FindByPosition: Self = Self(19);
   pub const Watch: Self = Self(20);
+  pub const Receive: Self = Self(21);
+  pub const Acknowledge: Self = Self(22);
+  pub const ChangeLease: Self = Self(23);
+  pub const AlterGroup: Self = Self(24);
+  pub const Hold: Self = Self(25);
+  pub const EndTransaction: Self = Self(26);
+  pub const ReceiveHalves: Self = Self(27);
+  pub const CreateInstance: Self = Self(28);
+  pub const DeleteInstance: Self = Self(29);
+  pub const ListInstances: Self = Self(30);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 20;
+  pub const ENUM_MAX: u8 = 30;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::Produce,
@@ -644,6 +834,16 @@ impl RequestBody {
     Self::FindByKey,
     Self::FindByPosition,
     Self::Watch,
+    Self::Receive,
+    Self::Acknowledge,
+    Self::ChangeLease,
+    Self::AlterGroup,
+    Self::Hold,
+    Self::EndTransaction,
+    Self::ReceiveHalves,
+    Self::CreateInstance,
+    Self::DeleteInstance,
+    Self::ListInstances,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -669,6 +869,16 @@ impl RequestBody {
       Self::FindByKey => Some("FindByKey"),
       Self::FindByPosition => Some("FindByPosition"),
       Self::Watch => Some("Watch"),
+      Self::Receive => Some("Receive"),
+      Self::Acknowledge => Some("Acknowledge"),
+      Self::ChangeLease => Some("ChangeLease"),
+      Self::AlterGroup => Some("AlterGroup"),
+      Self::Hold => Some("Hold"),
+      Self::EndTransaction => Some("EndTransaction"),
+      Self::ReceiveHalves => Some("ReceiveHalves"),
+      Self::CreateInstance => Some("CreateInstance"),
+      Self::DeleteInstance => Some("DeleteInstance"),
+      Self::ListInstances => Some("ListInstances"),
       _ => None,
     }
   }
@@ -727,12 +937,101 @@ impl flatbuffers::SimpleToVerifyInSlice for RequestBody {}
 pub struct RequestBodyUnionTableOffset {}
 
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MIN_REPLY_BODY: u8 = 0;
+pub const ENUM_MIN_RECEIPT_OUTCOME: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_REPLY_BODY: u8 = 14;
+pub const ENUM_MAX_RECEIPT_OUTCOME: u8 = 2;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_REPLY_BODY: [ReplyBody; 15] = [
+pub const ENUM_VALUES_RECEIPT_OUTCOME: [ReceiptOutcome; 3] = [
+  ReceiptOutcome::Acknowledged,
+  ReceiptOutcome::NotLeased,
+  ReceiptOutcome::Failed,
+];
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[repr(transparent)]
+pub struct ReceiptOutcome(pub u8);
+#[allow(non_upper_case_globals)]
+impl ReceiptOutcome {
+  pub const Acknowledged: Self = Self(0);
+  pub const NotLeased: Self = Self(1);
+  pub const Failed: Self = Self(2);
+
+  pub const ENUM_MIN: u8 = 0;
+  pub const ENUM_MAX: u8 = 2;
+  pub const ENUM_VALUES: &'static [Self] = &[
+    Self::Acknowledged,
+    Self::NotLeased,
+    Self::Failed,
+  ];
+  /// Returns the variant's name or "" if unknown.
+  pub fn variant_name(self) -> Option<&'static str> {
+    match self {
+      Self::Acknowledged => Some("Acknowledged"),
+      Self::NotLeased => Some("NotLeased"),
+      Self::Failed => Some("Failed"),
+      _ => None,
+    }
+  }
+}
+impl core::fmt::Debug for ReceiptOutcome {
+  fn fmt(&self, f: &mut core::fmt::Formatter) -> core::fmt::Result {
+    if let Some(name) = self.variant_name() {
+      f.write_str(name)
+    } else {
+      f.write_fmt(format_args!("<UNKNOWN {:?}>", self.0))
+    }
+  }
+}
+impl<'a> flatbuffers::Follow<'a> for ReceiptOutcome {
+  type Inner = Self;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    let b = flatbuffers::read_scalar_at::<u8>(buf, loc);
+    Self(b)
+  }
+}
+
+impl flatbuffers::Push for ReceiptOutcome {
+    type Output = ReceiptOutcome;
+    #[inline]
+    unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
+        flatbuffers::emplace_scalar::<u8>(dst, self.0);
+    }
+}
+
+impl flatbuffers::EndianScalar for ReceiptOutcome {
+  type Scalar = u8;
+  #[inline]
+  fn to_little_endian(self) -> u8 {
+    self.0.to_le()
+  }
+  #[inline]
+  #[allow(clippy::wrong_self_convention)]
+  fn from_little_endian(v: u8) -> Self {
+    let b = u8::from_le(v);
+    Self(b)
+  }
+}
+
+impl<'a> flatbuffers::Verifiable for ReceiptOutcome {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    u8::run_verifier(v, pos)
+  }
+}
+
+impl flatbuffers::SimpleToVerifyInSlice for ReceiptOutcome {}
+#[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
+pub const ENUM_MIN_REPLY_BODY: u8 = 0;
+#[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
+pub const ENUM_MAX_REPLY_BODY: u8 = 21;
+#[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
+#[allow(non_camel_case_types)]
+pub const ENUM_VALUES_REPLY_BODY: [ReplyBody; 22] = [
   ReplyBody::NONE,
   ReplyBody::Produced,
   ReplyBody::Fetched,
@@ -748,6 +1047,13 @@ pub const ENUM_VALUES_REPLY_BODY: [ReplyBody; 15] = [
   ReplyBody::Done,
   ReplyBody::FoundMessages,
   ReplyBody::Watched,
+  ReplyBody::ReceivedMessages,
+  ReplyBody::Acknowledged,
+  ReplyBody::LeaseChanged,
+  ReplyBody::GroupSettings,
+  ReplyBody::Held,
+  ReplyBody::HalfMessages,
+  ReplyBody::InstanceList,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -770,9 +1076,16 @@ impl ReplyBody {
   pub const Done: Self = Self(12);
   pub const FoundMessages: Self = Self(13);
   pub const Watched: Self = Self(14);
+  pub const ReceivedMessages: Self = Self(15);
+  pub const Acknowledged: Self = Self(16);
+  pub const LeaseChanged: Self = Self(17);
+  pub const GroupSettings: Self = Self(18);
+  pub const Held: Self = Self(19);
+  pub const HalfMessages: Self = Self(20);
+  pub const InstanceList: Self = Self(21);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 14;
+  pub const ENUM_MAX: u8 = 21;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::Produced,
@@ -789,6 +1102,13 @@ impl ReplyBody {
     Self::Done,
     Self::FoundMessages,
     Self::Watched,
+    Self::ReceivedMessages,
+    Self::Acknowledged,
+    Self::LeaseChanged,
+    Self::GroupSettings,
+    Self::Held,
+    Self::HalfMessages,
+    Self::InstanceList,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -808,6 +1128,13 @@ impl ReplyBody {
       Self::Done => Some("Done"),
       Self::FoundMessages => Some("FoundMessages"),
       Self::Watched => Some("Watched"),
+      Self::ReceivedMessages => Some("ReceivedMessages"),
+      Self::Acknowledged => Some("Acknowledged"),
+      Self::LeaseChanged => Some("LeaseChanged"),
+      Self::GroupSettings => Some("GroupSettings"),
+      Self::Held => Some("Held"),
+      Self::HalfMessages => Some("HalfMessages"),
+      Self::InstanceList => Some("InstanceList"),
       _ => None,
     }
   }
@@ -1006,6 +1333,382 @@ impl<'a> QueuePlace {
   }
 
   pub fn set_offset(&mut self, x: u64) {
+    let x_le = x.to_little_endian();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[8..].as_mut_ptr(),
+        core::mem::size_of::<<u64 as EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+}
+
+// struct Receipt, aligned to 8
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq)]
+pub struct Receipt(pub [u8; 32]);
+impl Default for Receipt { 
+  fn default() -> Self { 
+    Self([0; 32])
+  }
+}
+impl core::fmt::Debug for Receipt {
+  fn fmt(&self, f: &mut core::fmt::Formatter) -> core::fmt::Result {
+    f.debug_struct("Receipt")
+      .field("topic_id", &self.topic_id())
+      .field("queue", &self.queue())
+      .field("offset", &self.offset())
+      .field("leased_at_ms", &self.leased_at_ms())
+      .field("lease_until_ms", &self.lease_until_ms())
+      .finish()
+  }
+}
+
+impl flatbuffers::SimpleToVerifyInSlice for Receipt {}
+impl<'a> flatbuffers::Follow<'a> for Receipt {
+  type Inner = &'a Receipt;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    <&'a Receipt>::follow(buf, loc)
+  }
+}
+impl<'a> flatbuffers::Follow<'a> for &'a Receipt {
+  type Inner = &'a Receipt;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    flatbuffers::follow_cast_ref::<Receipt>(buf, loc)
+  }
+}
+impl<'b> flatbuffers::Push for Receipt {
+    type Output = Receipt;
+    #[inline]
+    unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
+        let src = ::core::slice::from_raw_parts(self as *const Receipt as *const u8, Self::size());
+        dst.copy_from_slice(src);
+    }
+}
+
+impl<'a> flatbuffers::Verifiable for Receipt {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.in_buffer::<Self>(pos)
+  }
+}
+
+impl<'a> Receipt {
+  #[allow(clippy::too_many_arguments)]
+  pub fn new(
+    topic_id: u32,
+    queue: u32,
+    offset: u64,
+    leased_at_ms: u64,
+    lease_until_ms: u64,
+  ) -> Self {
+    let mut s = Self([0; 32]);
+    s.set_topic_id(topic_id);
+    s.set_queue(queue);
+    s.set_offset(offset);
+    s.set_leased_at_ms(leased_at_ms);
+    s.set_lease_until_ms(lease_until_ms);
+    s
+  }
+
+  pub fn topic_id(&self) -> u32 {
+    let mut mem = core::mem::MaybeUninit::<<u32 as EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    EndianScalar::from_little_endian(unsafe {
+      core::ptr::copy_nonoverlapping(
+        self.0[0..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        core::mem::size_of::<<u32 as EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_topic_id(&mut self, x: u32) {
+    let x_le = x.to_little_endian();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[0..].as_mut_ptr(),
+        core::mem::size_of::<<u32 as EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn queue(&self) -> u32 {
+    let mut mem = core::mem::MaybeUninit::<<u32 as EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    EndianScalar::from_little_endian(unsafe {
+      core::ptr::copy_nonoverlapping(
+        self.0[4..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        core::mem::size_of::<<u32 as EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_queue(&mut self, x: u32) {
+    let x_le = x.to_little_endian();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[4..].as_mut_ptr(),
+        core::mem::size_of::<<u32 as EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn offset(&self) -> u64 {
+    let mut mem = core::mem::MaybeUninit::<<u64 as EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    EndianScalar::from_little_endian(unsafe {
+      core::ptr::copy_nonoverlapping(
+        self.0[8..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        core::mem::size_of::<<u64 as EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_offset(&mut self, x: u64) {
+    let x_le = x.to_little_endian();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[8..].as_mut_ptr(),
+        core::mem::size_of::<<u64 as EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn leased_at_ms(&self) -> u64 {
+    let mut mem = core::mem::MaybeUninit::<<u64 as EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    EndianScalar::from_little_endian(unsafe {
+      core::ptr::copy_nonoverlapping(
+        self.0[16..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        core::mem::size_of::<<u64 as EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_leased_at_ms(&mut self, x: u64) {
+    let x_le = x.to_little_endian();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[16..].as_mut_ptr(),
+        core::mem::size_of::<<u64 as EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn lease_until_ms(&self) -> u64 {
+    let mut mem = core::mem::MaybeUninit::<<u64 as EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    EndianScalar::from_little_endian(unsafe {
+      core::ptr::copy_nonoverlapping(
+        self.0[24..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        core::mem::size_of::<<u64 as EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_lease_until_ms(&mut self, x: u64) {
+    let x_le = x.to_little_endian();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[24..].as_mut_ptr(),
+        core::mem::size_of::<<u64 as EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+}
+
+// struct HalfReceipt, aligned to 8
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq)]
+pub struct HalfReceipt(pub [u8; 16]);
+impl Default for HalfReceipt { 
+  fn default() -> Self { 
+    Self([0; 16])
+  }
+}
+impl core::fmt::Debug for HalfReceipt {
+  fn fmt(&self, f: &mut core::fmt::Formatter) -> core::fmt::Result {
+    f.debug_struct("HalfReceipt")
+      .field("topic_id", &self.topic_id())
+      .field("queue", &self.queue())
+      .field("position", &self.position())
+      .finish()
+  }
+}
+
+impl flatbuffers::SimpleToVerifyInSlice for HalfReceipt {}
+impl<'a> flatbuffers::Follow<'a> for HalfReceipt {
+  type Inner = &'a HalfReceipt;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    <&'a HalfReceipt>::follow(buf, loc)
+  }
+}
+impl<'a> flatbuffers::Follow<'a> for &'a HalfReceipt {
+  type Inner = &'a HalfReceipt;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    flatbuffers::follow_cast_ref::<HalfReceipt>(buf, loc)
+  }
+}
+impl<'b> flatbuffers::Push for HalfReceipt {
+    type Output = HalfReceipt;
+    #[inline]
+    unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
+        let src = ::core::slice::from_raw_parts(self as *const HalfReceipt as *const u8, Self::size());
+        dst.copy_from_slice(src);
+    }
+}
+
+impl<'a> flatbuffers::Verifiable for HalfReceipt {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.in_buffer::<Self>(pos)
+  }
+}
+
+impl<'a> HalfReceipt {
+  #[allow(clippy::too_many_arguments)]
+  pub fn new(
+    topic_id: u32,
+    queue: u32,
+    position: u64,
+  ) -> Self {
+    let mut s = Self([0; 16]);
+    s.set_topic_id(topic_id);
+    s.set_queue(queue);
+    s.set_position(position);
+    s
+  }
+
+  pub fn topic_id(&self) -> u32 {
+    let mut mem = core::mem::MaybeUninit::<<u32 as EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    EndianScalar::from_little_endian(unsafe {
+      core::ptr::copy_nonoverlapping(
+        self.0[0..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        core::mem::size_of::<<u32 as EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_topic_id(&mut self, x: u32) {
+    let x_le = x.to_little_endian();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[0..].as_mut_ptr(),
+        core::mem::size_of::<<u32 as EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn queue(&self) -> u32 {
+    let mut mem = core::mem::MaybeUninit::<<u32 as EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    EndianScalar::from_little_endian(unsafe {
+      core::ptr::copy_nonoverlapping(
+        self.0[4..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        core::mem::size_of::<<u32 as EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_queue(&mut self, x: u32) {
+    let x_le = x.to_little_endian();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[4..].as_mut_ptr(),
+        core::mem::size_of::<<u32 as EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn position(&self) -> u64 {
+    let mut mem = core::mem::MaybeUninit::<<u64 as EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    EndianScalar::from_little_endian(unsafe {
+      core::ptr::copy_nonoverlapping(
+        self.0[8..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        core::mem::size_of::<<u64 as EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_position(&mut self, x: u64) {
     let x_le = x.to_little_endian();
     // Safety:
     // Created from a valid Table for this object
@@ -3968,6 +4671,1412 @@ impl core::fmt::Debug for FindByPosition<'_> {
       ds.finish()
   }
 }
+pub enum ReceiveOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct Receive<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for Receive<'a> {
+  type Inner = Receive<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> Receive<'a> {
+  pub const VT_GROUP: flatbuffers::VOffsetT = 4;
+  pub const VT_TOPIC: flatbuffers::VOffsetT = 6;
+  pub const VT_ONE_QUEUE: flatbuffers::VOffsetT = 8;
+  pub const VT_QUEUE: flatbuffers::VOffsetT = 10;
+  pub const VT_FILTER: flatbuffers::VOffsetT = 12;
+  pub const VT_COUNT: flatbuffers::VOffsetT = 14;
+  pub const VT_BYTES_MAX: flatbuffers::VOffsetT = 16;
+  pub const VT_WAIT_MS: flatbuffers::VOffsetT = 18;
+  pub const VT_LEASE_MS: flatbuffers::VOffsetT = 20;
+  pub const VT_ORDERED: flatbuffers::VOffsetT = 22;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    Receive { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args ReceiveArgs<'args>
+  ) -> flatbuffers::WIPOffset<Receive<'bldr>> {
+    let mut builder = ReceiveBuilder::new(_fbb);
+    builder.add_lease_ms(args.lease_ms);
+    builder.add_wait_ms(args.wait_ms);
+    builder.add_bytes_max(args.bytes_max);
+    builder.add_count(args.count);
+    if let Some(x) = args.filter { builder.add_filter(x); }
+    builder.add_queue(args.queue);
+    if let Some(x) = args.topic { builder.add_topic(x); }
+    if let Some(x) = args.group { builder.add_group(x); }
+    builder.add_ordered(args.ordered);
+    builder.add_one_queue(args.one_queue);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn group(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(Receive::VT_GROUP, None).unwrap()}
+  }
+  #[inline]
+  pub fn topic(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(Receive::VT_TOPIC, None).unwrap()}
+  }
+  #[inline]
+  pub fn one_queue(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(Receive::VT_ONE_QUEUE, Some(false)).unwrap()}
+  }
+  #[inline]
+  pub fn queue(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(Receive::VT_QUEUE, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn filter(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(Receive::VT_FILTER, None)}
+  }
+  #[inline]
+  pub fn count(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(Receive::VT_COUNT, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn bytes_max(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(Receive::VT_BYTES_MAX, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn wait_ms(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(Receive::VT_WAIT_MS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn lease_ms(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Receive::VT_LEASE_MS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn ordered(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(Receive::VT_ORDERED, Some(false)).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for Receive<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("group", Self::VT_GROUP, true)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("topic", Self::VT_TOPIC, true)?
+     .visit_field::<bool>("one_queue", Self::VT_ONE_QUEUE, false)?
+     .visit_field::<u32>("queue", Self::VT_QUEUE, false)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("filter", Self::VT_FILTER, false)?
+     .visit_field::<u32>("count", Self::VT_COUNT, false)?
+     .visit_field::<u32>("bytes_max", Self::VT_BYTES_MAX, false)?
+     .visit_field::<u32>("wait_ms", Self::VT_WAIT_MS, false)?
+     .visit_field::<u64>("lease_ms", Self::VT_LEASE_MS, false)?
+     .visit_field::<bool>("ordered", Self::VT_ORDERED, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct ReceiveArgs<'a> {
+    pub group: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub topic: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub one_queue: bool,
+    pub queue: u32,
+    pub filter: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub count: u32,
+    pub bytes_max: u32,
+    pub wait_ms: u32,
+    pub lease_ms: u64,
+    pub ordered: bool,
+}
+impl<'a> Default for ReceiveArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    ReceiveArgs {
+      group: None, // required field
+      topic: None, // required field
+      one_queue: false,
+      queue: 0,
+      filter: None,
+      count: 0,
+      bytes_max: 0,
+      wait_ms: 0,
+      lease_ms: 0,
+      ordered: false,
+    }
+  }
+}
+
+pub struct ReceiveBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> ReceiveBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_group(&mut self, group: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(Receive::VT_GROUP, group);
+  }
+  #[inline]
+  pub fn add_topic(&mut self, topic: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(Receive::VT_TOPIC, topic);
+  }
+  #[inline]
+  pub fn add_one_queue(&mut self, one_queue: bool) {
+    self.fbb_.push_slot::<bool>(Receive::VT_ONE_QUEUE, one_queue, false);
+  }
+  #[inline]
+  pub fn add_queue(&mut self, queue: u32) {
+    self.fbb_.push_slot::<u32>(Receive::VT_QUEUE, queue, 0);
+  }
+  #[inline]
+  pub fn add_filter(&mut self, filter: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(Receive::VT_FILTER, filter);
+  }
+  #[inline]
+  pub fn add_count(&mut self, count: u32) {
+    self.fbb_.push_slot::<u32>(Receive::VT_COUNT, count, 0);
+  }
+  #[inline]
+  pub fn add_bytes_max(&mut self, bytes_max: u32) {
+    self.fbb_.push_slot::<u32>(Receive::VT_BYTES_MAX, bytes_max, 0);
+  }
+  #[inline]
+  pub fn add_wait_ms(&mut self, wait_ms: u32) {
+    self.fbb_.push_slot::<u32>(Receive::VT_WAIT_MS, wait_ms, 0);
+  }
+  #[inline]
+  pub fn add_lease_ms(&mut self, lease_ms: u64) {
+    self.fbb_.push_slot::<u64>(Receive::VT_LEASE_MS, lease_ms, 0);
+  }
+  #[inline]
+  pub fn add_ordered(&mut self, ordered: bool) {
+    self.fbb_.push_slot::<bool>(Receive::VT_ORDERED, ordered, false);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> ReceiveBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    ReceiveBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<Receive<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, Receive::VT_GROUP,"group");
+    self.fbb_.required(o, Receive::VT_TOPIC,"topic");
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for Receive<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("Receive");
+      ds.field("group", &self.group());
+      ds.field("topic", &self.topic());
+      ds.field("one_queue", &self.one_queue());
+      ds.field("queue", &self.queue());
+      ds.field("filter", &self.filter());
+      ds.field("count", &self.count());
+      ds.field("bytes_max", &self.bytes_max());
+      ds.field("wait_ms", &self.wait_ms());
+      ds.field("lease_ms", &self.lease_ms());
+      ds.field("ordered", &self.ordered());
+      ds.finish()
+  }
+}
+pub enum AcknowledgeOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct Acknowledge<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for Acknowledge<'a> {
+  type Inner = Acknowledge<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> Acknowledge<'a> {
+  pub const VT_GROUP: flatbuffers::VOffsetT = 4;
+  pub const VT_RECEIPTS: flatbuffers::VOffsetT = 6;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    Acknowledge { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args AcknowledgeArgs<'args>
+  ) -> flatbuffers::WIPOffset<Acknowledge<'bldr>> {
+    let mut builder = AcknowledgeBuilder::new(_fbb);
+    if let Some(x) = args.receipts { builder.add_receipts(x); }
+    if let Some(x) = args.group { builder.add_group(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn group(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(Acknowledge::VT_GROUP, None).unwrap()}
+  }
+  #[inline]
+  pub fn receipts(&self) -> flatbuffers::Vector<'a, Receipt> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'a, Receipt>>>(Acknowledge::VT_RECEIPTS, None).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for Acknowledge<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("group", Self::VT_GROUP, true)?
+     .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, Receipt>>>("receipts", Self::VT_RECEIPTS, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct AcknowledgeArgs<'a> {
+    pub group: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub receipts: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, Receipt>>>,
+}
+impl<'a> Default for AcknowledgeArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    AcknowledgeArgs {
+      group: None, // required field
+      receipts: None, // required field
+    }
+  }
+}
+
+pub struct AcknowledgeBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> AcknowledgeBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_group(&mut self, group: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(Acknowledge::VT_GROUP, group);
+  }
+  #[inline]
+  pub fn add_receipts(&mut self, receipts: flatbuffers::WIPOffset<flatbuffers::Vector<'b , Receipt>>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(Acknowledge::VT_RECEIPTS, receipts);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> AcknowledgeBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    AcknowledgeBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<Acknowledge<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, Acknowledge::VT_GROUP,"group");
+    self.fbb_.required(o, Acknowledge::VT_RECEIPTS,"receipts");
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for Acknowledge<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("Acknowledge");
+      ds.field("group", &self.group());
+      ds.field("receipts", &self.receipts());
+      ds.finish()
+  }
+}
+pub enum ChangeLeaseOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct ChangeLease<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for ChangeLease<'a> {
+  type Inner = ChangeLease<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> ChangeLease<'a> {
+  pub const VT_GROUP: flatbuffers::VOffsetT = 4;
+  pub const VT_RECEIPT: flatbuffers::VOffsetT = 6;
+  pub const VT_LEASE_MS: flatbuffers::VOffsetT = 8;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    ChangeLease { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args ChangeLeaseArgs<'args>
+  ) -> flatbuffers::WIPOffset<ChangeLease<'bldr>> {
+    let mut builder = ChangeLeaseBuilder::new(_fbb);
+    builder.add_lease_ms(args.lease_ms);
+    if let Some(x) = args.receipt { builder.add_receipt(x); }
+    if let Some(x) = args.group { builder.add_group(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn group(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(ChangeLease::VT_GROUP, None).unwrap()}
+  }
+  #[inline]
+  pub fn receipt(&self) -> &'a Receipt {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<Receipt>(ChangeLease::VT_RECEIPT, None).unwrap()}
+  }
+  #[inline]
+  pub fn lease_ms(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(ChangeLease::VT_LEASE_MS, Some(0)).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for ChangeLease<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("group", Self::VT_GROUP, true)?
+     .visit_field::<Receipt>("receipt", Self::VT_RECEIPT, true)?
+     .visit_field::<u64>("lease_ms", Self::VT_LEASE_MS, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct ChangeLeaseArgs<'a> {
+    pub group: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub receipt: Option<&'a Receipt>,
+    pub lease_ms: u64,
+}
+impl<'a> Default for ChangeLeaseArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    ChangeLeaseArgs {
+      group: None, // required field
+      receipt: None, // required field
+      lease_ms: 0,
+    }
+  }
+}
+
+pub struct ChangeLeaseBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> ChangeLeaseBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_group(&mut self, group: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(ChangeLease::VT_GROUP, group);
+  }
+  #[inline]
+  pub fn add_receipt(&mut self, receipt: &Receipt) {
+    self.fbb_.push_slot_always::<&Receipt>(ChangeLease::VT_RECEIPT, receipt);
+  }
+  #[inline]
+  pub fn add_lease_ms(&mut self, lease_ms: u64) {
+    self.fbb_.push_slot::<u64>(ChangeLease::VT_LEASE_MS, lease_ms, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> ChangeLeaseBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    ChangeLeaseBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<ChangeLease<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, ChangeLease::VT_GROUP,"group");
+    self.fbb_.required(o, ChangeLease::VT_RECEIPT,"receipt");
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for ChangeLease<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("ChangeLease");
+      ds.field("group", &self.group());
+      ds.field("receipt", &self.receipt());
+      ds.field("lease_ms", &self.lease_ms());
+      ds.finish()
+  }
+}
+pub enum AlterGroupOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct AlterGroup<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for AlterGroup<'a> {
+  type Inner = AlterGroup<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> AlterGroup<'a> {
+  pub const VT_GROUP: flatbuffers::VOffsetT = 4;
+  pub const VT_DELIVERIES_MAX: flatbuffers::VOffsetT = 6;
+  pub const VT_LEASE_MS: flatbuffers::VOffsetT = 8;
+  pub const VT_ORDERED_LEASE_MS: flatbuffers::VOffsetT = 10;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    AlterGroup { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args AlterGroupArgs<'args>
+  ) -> flatbuffers::WIPOffset<AlterGroup<'bldr>> {
+    let mut builder = AlterGroupBuilder::new(_fbb);
+    builder.add_ordered_lease_ms(args.ordered_lease_ms);
+    builder.add_lease_ms(args.lease_ms);
+    builder.add_deliveries_max(args.deliveries_max);
+    if let Some(x) = args.group { builder.add_group(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn group(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(AlterGroup::VT_GROUP, None).unwrap()}
+  }
+  #[inline]
+  pub fn deliveries_max(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(AlterGroup::VT_DELIVERIES_MAX, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn lease_ms(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(AlterGroup::VT_LEASE_MS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn ordered_lease_ms(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(AlterGroup::VT_ORDERED_LEASE_MS, Some(0)).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for AlterGroup<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("group", Self::VT_GROUP, true)?
+     .visit_field::<u32>("deliveries_max", Self::VT_DELIVERIES_MAX, false)?
+     .visit_field::<u64>("lease_ms", Self::VT_LEASE_MS, false)?
+     .visit_field::<u64>("ordered_lease_ms", Self::VT_ORDERED_LEASE_MS, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct AlterGroupArgs<'a> {
+    pub group: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub deliveries_max: u32,
+    pub lease_ms: u64,
+    pub ordered_lease_ms: u64,
+}
+impl<'a> Default for AlterGroupArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    AlterGroupArgs {
+      group: None, // required field
+      deliveries_max: 0,
+      lease_ms: 0,
+      ordered_lease_ms: 0,
+    }
+  }
+}
+
+pub struct AlterGroupBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> AlterGroupBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_group(&mut self, group: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(AlterGroup::VT_GROUP, group);
+  }
+  #[inline]
+  pub fn add_deliveries_max(&mut self, deliveries_max: u32) {
+    self.fbb_.push_slot::<u32>(AlterGroup::VT_DELIVERIES_MAX, deliveries_max, 0);
+  }
+  #[inline]
+  pub fn add_lease_ms(&mut self, lease_ms: u64) {
+    self.fbb_.push_slot::<u64>(AlterGroup::VT_LEASE_MS, lease_ms, 0);
+  }
+  #[inline]
+  pub fn add_ordered_lease_ms(&mut self, ordered_lease_ms: u64) {
+    self.fbb_.push_slot::<u64>(AlterGroup::VT_ORDERED_LEASE_MS, ordered_lease_ms, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> AlterGroupBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    AlterGroupBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<AlterGroup<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, AlterGroup::VT_GROUP,"group");
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for AlterGroup<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("AlterGroup");
+      ds.field("group", &self.group());
+      ds.field("deliveries_max", &self.deliveries_max());
+      ds.field("lease_ms", &self.lease_ms());
+      ds.field("ordered_lease_ms", &self.ordered_lease_ms());
+      ds.finish()
+  }
+}
+pub enum HoldOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct Hold<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for Hold<'a> {
+  type Inner = Hold<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> Hold<'a> {
+  pub const VT_TOPIC_ID: flatbuffers::VOffsetT = 4;
+  pub const VT_QUEUE: flatbuffers::VOffsetT = 6;
+  pub const VT_LEVEL: flatbuffers::VOffsetT = 8;
+  pub const VT_UNTIL: flatbuffers::VOffsetT = 10;
+  pub const VT_TIME_MS: flatbuffers::VOffsetT = 12;
+  pub const VT_PRODUCER_GROUP: flatbuffers::VOffsetT = 14;
+  pub const VT_IMMUNITY_MS: flatbuffers::VOffsetT = 16;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    Hold { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args HoldArgs<'args>
+  ) -> flatbuffers::WIPOffset<Hold<'bldr>> {
+    let mut builder = HoldBuilder::new(_fbb);
+    builder.add_immunity_ms(args.immunity_ms);
+    builder.add_time_ms(args.time_ms);
+    if let Some(x) = args.producer_group { builder.add_producer_group(x); }
+    builder.add_queue(args.queue);
+    builder.add_topic_id(args.topic_id);
+    builder.add_until(args.until);
+    builder.add_level(args.level);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn topic_id(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(Hold::VT_TOPIC_ID, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn queue(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(Hold::VT_QUEUE, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn level(&self) -> Level {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<Level>(Hold::VT_LEVEL, Some(Level::Default)).unwrap()}
+  }
+  #[inline]
+  pub fn until(&self) -> HoldUntil {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<HoldUntil>(Hold::VT_UNTIL, Some(HoldUntil::Time)).unwrap()}
+  }
+  #[inline]
+  pub fn time_ms(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Hold::VT_TIME_MS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn producer_group(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(Hold::VT_PRODUCER_GROUP, None)}
+  }
+  #[inline]
+  pub fn immunity_ms(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Hold::VT_IMMUNITY_MS, Some(0)).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for Hold<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<u32>("topic_id", Self::VT_TOPIC_ID, false)?
+     .visit_field::<u32>("queue", Self::VT_QUEUE, false)?
+     .visit_field::<Level>("level", Self::VT_LEVEL, false)?
+     .visit_field::<HoldUntil>("until", Self::VT_UNTIL, false)?
+     .visit_field::<u64>("time_ms", Self::VT_TIME_MS, false)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("producer_group", Self::VT_PRODUCER_GROUP, false)?
+     .visit_field::<u64>("immunity_ms", Self::VT_IMMUNITY_MS, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct HoldArgs<'a> {
+    pub topic_id: u32,
+    pub queue: u32,
+    pub level: Level,
+    pub until: HoldUntil,
+    pub time_ms: u64,
+    pub producer_group: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub immunity_ms: u64,
+}
+impl<'a> Default for HoldArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    HoldArgs {
+      topic_id: 0,
+      queue: 0,
+      level: Level::Default,
+      until: HoldUntil::Time,
+      time_ms: 0,
+      producer_group: None,
+      immunity_ms: 0,
+    }
+  }
+}
+
+pub struct HoldBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> HoldBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_topic_id(&mut self, topic_id: u32) {
+    self.fbb_.push_slot::<u32>(Hold::VT_TOPIC_ID, topic_id, 0);
+  }
+  #[inline]
+  pub fn add_queue(&mut self, queue: u32) {
+    self.fbb_.push_slot::<u32>(Hold::VT_QUEUE, queue, 0);
+  }
+  #[inline]
+  pub fn add_level(&mut self, level: Level) {
+    self.fbb_.push_slot::<Level>(Hold::VT_LEVEL, level, Level::Default);
+  }
+  #[inline]
+  pub fn add_until(&mut self, until: HoldUntil) {
+    self.fbb_.push_slot::<HoldUntil>(Hold::VT_UNTIL, until, HoldUntil::Time);
+  }
+  #[inline]
+  pub fn add_time_ms(&mut self, time_ms: u64) {
+    self.fbb_.push_slot::<u64>(Hold::VT_TIME_MS, time_ms, 0);
+  }
+  #[inline]
+  pub fn add_producer_group(&mut self, producer_group: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(Hold::VT_PRODUCER_GROUP, producer_group);
+  }
+  #[inline]
+  pub fn add_immunity_ms(&mut self, immunity_ms: u64) {
+    self.fbb_.push_slot::<u64>(Hold::VT_IMMUNITY_MS, immunity_ms, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> HoldBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    HoldBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<Hold<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for Hold<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("Hold");
+      ds.field("topic_id", &self.topic_id());
+      ds.field("queue", &self.queue());
+      ds.field("level", &self.level());
+      ds.field("until", &self.until());
+      ds.field("time_ms", &self.time_ms());
+      ds.field("producer_group", &self.producer_group());
+      ds.field("immunity_ms", &self.immunity_ms());
+      ds.finish()
+  }
+}
+pub enum EndTransactionOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct EndTransaction<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for EndTransaction<'a> {
+  type Inner = EndTransaction<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> EndTransaction<'a> {
+  pub const VT_RECEIPT: flatbuffers::VOffsetT = 4;
+  pub const VT_PRODUCER_GROUP: flatbuffers::VOffsetT = 6;
+  pub const VT_DECISION: flatbuffers::VOffsetT = 8;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    EndTransaction { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args EndTransactionArgs<'args>
+  ) -> flatbuffers::WIPOffset<EndTransaction<'bldr>> {
+    let mut builder = EndTransactionBuilder::new(_fbb);
+    if let Some(x) = args.producer_group { builder.add_producer_group(x); }
+    if let Some(x) = args.receipt { builder.add_receipt(x); }
+    builder.add_decision(args.decision);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn receipt(&self) -> &'a HalfReceipt {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<HalfReceipt>(EndTransaction::VT_RECEIPT, None).unwrap()}
+  }
+  #[inline]
+  pub fn producer_group(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(EndTransaction::VT_PRODUCER_GROUP, None)}
+  }
+  #[inline]
+  pub fn decision(&self) -> Decision {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<Decision>(EndTransaction::VT_DECISION, Some(Decision::Commit)).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for EndTransaction<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<HalfReceipt>("receipt", Self::VT_RECEIPT, true)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("producer_group", Self::VT_PRODUCER_GROUP, false)?
+     .visit_field::<Decision>("decision", Self::VT_DECISION, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct EndTransactionArgs<'a> {
+    pub receipt: Option<&'a HalfReceipt>,
+    pub producer_group: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub decision: Decision,
+}
+impl<'a> Default for EndTransactionArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    EndTransactionArgs {
+      receipt: None, // required field
+      producer_group: None,
+      decision: Decision::Commit,
+    }
+  }
+}
+
+pub struct EndTransactionBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> EndTransactionBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_receipt(&mut self, receipt: &HalfReceipt) {
+    self.fbb_.push_slot_always::<&HalfReceipt>(EndTransaction::VT_RECEIPT, receipt);
+  }
+  #[inline]
+  pub fn add_producer_group(&mut self, producer_group: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(EndTransaction::VT_PRODUCER_GROUP, producer_group);
+  }
+  #[inline]
+  pub fn add_decision(&mut self, decision: Decision) {
+    self.fbb_.push_slot::<Decision>(EndTransaction::VT_DECISION, decision, Decision::Commit);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> EndTransactionBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    EndTransactionBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<EndTransaction<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, EndTransaction::VT_RECEIPT,"receipt");
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for EndTransaction<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("EndTransaction");
+      ds.field("receipt", &self.receipt());
+      ds.field("producer_group", &self.producer_group());
+      ds.field("decision", &self.decision());
+      ds.finish()
+  }
+}
+pub enum ReceiveHalvesOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct ReceiveHalves<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for ReceiveHalves<'a> {
+  type Inner = ReceiveHalves<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> ReceiveHalves<'a> {
+  pub const VT_TOPIC: flatbuffers::VOffsetT = 4;
+  pub const VT_PRODUCER_GROUP: flatbuffers::VOffsetT = 6;
+  pub const VT_COUNT: flatbuffers::VOffsetT = 8;
+  pub const VT_WAIT_MS: flatbuffers::VOffsetT = 10;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    ReceiveHalves { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args ReceiveHalvesArgs<'args>
+  ) -> flatbuffers::WIPOffset<ReceiveHalves<'bldr>> {
+    let mut builder = ReceiveHalvesBuilder::new(_fbb);
+    builder.add_wait_ms(args.wait_ms);
+    builder.add_count(args.count);
+    if let Some(x) = args.producer_group { builder.add_producer_group(x); }
+    if let Some(x) = args.topic { builder.add_topic(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn topic(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(ReceiveHalves::VT_TOPIC, None).unwrap()}
+  }
+  #[inline]
+  pub fn producer_group(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(ReceiveHalves::VT_PRODUCER_GROUP, None).unwrap()}
+  }
+  #[inline]
+  pub fn count(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(ReceiveHalves::VT_COUNT, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn wait_ms(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(ReceiveHalves::VT_WAIT_MS, Some(0)).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for ReceiveHalves<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("topic", Self::VT_TOPIC, true)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("producer_group", Self::VT_PRODUCER_GROUP, true)?
+     .visit_field::<u32>("count", Self::VT_COUNT, false)?
+     .visit_field::<u32>("wait_ms", Self::VT_WAIT_MS, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct ReceiveHalvesArgs<'a> {
+    pub topic: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub producer_group: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub count: u32,
+    pub wait_ms: u32,
+}
+impl<'a> Default for ReceiveHalvesArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    ReceiveHalvesArgs {
+      topic: None, // required field
+      producer_group: None, // required field
+      count: 0,
+      wait_ms: 0,
+    }
+  }
+}
+
+pub struct ReceiveHalvesBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> ReceiveHalvesBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_topic(&mut self, topic: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(ReceiveHalves::VT_TOPIC, topic);
+  }
+  #[inline]
+  pub fn add_producer_group(&mut self, producer_group: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(ReceiveHalves::VT_PRODUCER_GROUP, producer_group);
+  }
+  #[inline]
+  pub fn add_count(&mut self, count: u32) {
+    self.fbb_.push_slot::<u32>(ReceiveHalves::VT_COUNT, count, 0);
+  }
+  #[inline]
+  pub fn add_wait_ms(&mut self, wait_ms: u32) {
+    self.fbb_.push_slot::<u32>(ReceiveHalves::VT_WAIT_MS, wait_ms, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> ReceiveHalvesBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    ReceiveHalvesBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<ReceiveHalves<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, ReceiveHalves::VT_TOPIC,"topic");
+    self.fbb_.required(o, ReceiveHalves::VT_PRODUCER_GROUP,"producer_group");
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for ReceiveHalves<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("ReceiveHalves");
+      ds.field("topic", &self.topic());
+      ds.field("producer_group", &self.producer_group());
+      ds.field("count", &self.count());
+      ds.field("wait_ms", &self.wait_ms());
+      ds.finish()
+  }
+}
+pub enum CreateInstanceOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct CreateInstance<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for CreateInstance<'a> {
+  type Inner = CreateInstance<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> CreateInstance<'a> {
+  pub const VT_INSTANCE: flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    CreateInstance { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args CreateInstanceArgs<'args>
+  ) -> flatbuffers::WIPOffset<CreateInstance<'bldr>> {
+    let mut builder = CreateInstanceBuilder::new(_fbb);
+    if let Some(x) = args.instance { builder.add_instance(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn instance(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(CreateInstance::VT_INSTANCE, None).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for CreateInstance<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("instance", Self::VT_INSTANCE, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct CreateInstanceArgs<'a> {
+    pub instance: Option<flatbuffers::WIPOffset<&'a str>>,
+}
+impl<'a> Default for CreateInstanceArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    CreateInstanceArgs {
+      instance: None, // required field
+    }
+  }
+}
+
+pub struct CreateInstanceBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> CreateInstanceBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_instance(&mut self, instance: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(CreateInstance::VT_INSTANCE, instance);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> CreateInstanceBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    CreateInstanceBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<CreateInstance<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, CreateInstance::VT_INSTANCE,"instance");
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for CreateInstance<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("CreateInstance");
+      ds.field("instance", &self.instance());
+      ds.finish()
+  }
+}
+pub enum DeleteInstanceOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct DeleteInstance<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for DeleteInstance<'a> {
+  type Inner = DeleteInstance<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> DeleteInstance<'a> {
+  pub const VT_INSTANCE: flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    DeleteInstance { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args DeleteInstanceArgs<'args>
+  ) -> flatbuffers::WIPOffset<DeleteInstance<'bldr>> {
+    let mut builder = DeleteInstanceBuilder::new(_fbb);
+    if let Some(x) = args.instance { builder.add_instance(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn instance(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(DeleteInstance::VT_INSTANCE, None).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for DeleteInstance<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("instance", Self::VT_INSTANCE, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct DeleteInstanceArgs<'a> {
+    pub instance: Option<flatbuffers::WIPOffset<&'a str>>,
+}
+impl<'a> Default for DeleteInstanceArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    DeleteInstanceArgs {
+      instance: None, // required field
+    }
+  }
+}
+
+pub struct DeleteInstanceBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> DeleteInstanceBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_instance(&mut self, instance: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(DeleteInstance::VT_INSTANCE, instance);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> DeleteInstanceBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    DeleteInstanceBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<DeleteInstance<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, DeleteInstance::VT_INSTANCE,"instance");
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for DeleteInstance<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("DeleteInstance");
+      ds.field("instance", &self.instance());
+      ds.finish()
+  }
+}
+pub enum ListInstancesOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct ListInstances<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for ListInstances<'a> {
+  type Inner = ListInstances<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> ListInstances<'a> {
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    ListInstances { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    _args: &'args ListInstancesArgs
+  ) -> flatbuffers::WIPOffset<ListInstances<'bldr>> {
+    let mut builder = ListInstancesBuilder::new(_fbb);
+    builder.finish()
+  }
+
+}
+
+impl flatbuffers::Verifiable for ListInstances<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct ListInstancesArgs {
+}
+impl<'a> Default for ListInstancesArgs {
+  #[inline]
+  fn default() -> Self {
+    ListInstancesArgs {
+    }
+  }
+}
+
+pub struct ListInstancesBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> ListInstancesBuilder<'a, 'b> {
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> ListInstancesBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    ListInstancesBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<ListInstances<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for ListInstances<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("ListInstances");
+      ds.finish()
+  }
+}
 pub enum RequestOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -4297,6 +6406,146 @@ impl<'a> Request<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_receive(&self) -> Option<Receive<'a>> {
+    if self.body_type() == RequestBody::Receive {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { Receive::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_acknowledge(&self) -> Option<Acknowledge<'a>> {
+    if self.body_type() == RequestBody::Acknowledge {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { Acknowledge::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_change_lease(&self) -> Option<ChangeLease<'a>> {
+    if self.body_type() == RequestBody::ChangeLease {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { ChangeLease::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_alter_group(&self) -> Option<AlterGroup<'a>> {
+    if self.body_type() == RequestBody::AlterGroup {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { AlterGroup::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_hold(&self) -> Option<Hold<'a>> {
+    if self.body_type() == RequestBody::Hold {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { Hold::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_end_transaction(&self) -> Option<EndTransaction<'a>> {
+    if self.body_type() == RequestBody::EndTransaction {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { EndTransaction::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_receive_halves(&self) -> Option<ReceiveHalves<'a>> {
+    if self.body_type() == RequestBody::ReceiveHalves {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { ReceiveHalves::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_create_instance(&self) -> Option<CreateInstance<'a>> {
+    if self.body_type() == RequestBody::CreateInstance {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { CreateInstance::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_delete_instance(&self) -> Option<DeleteInstance<'a>> {
+    if self.body_type() == RequestBody::DeleteInstance {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { DeleteInstance::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_list_instances(&self) -> Option<ListInstances<'a>> {
+    if self.body_type() == RequestBody::ListInstances {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { ListInstances::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl flatbuffers::Verifiable for Request<'_> {
@@ -4328,6 +6577,16 @@ impl flatbuffers::Verifiable for Request<'_> {
           RequestBody::FindByKey => v.verify_union_variant::<flatbuffers::ForwardsUOffset<FindByKey>>("RequestBody::FindByKey", pos),
           RequestBody::FindByPosition => v.verify_union_variant::<flatbuffers::ForwardsUOffset<FindByPosition>>("RequestBody::FindByPosition", pos),
           RequestBody::Watch => v.verify_union_variant::<flatbuffers::ForwardsUOffset<Watch>>("RequestBody::Watch", pos),
+          RequestBody::Receive => v.verify_union_variant::<flatbuffers::ForwardsUOffset<Receive>>("RequestBody::Receive", pos),
+          RequestBody::Acknowledge => v.verify_union_variant::<flatbuffers::ForwardsUOffset<Acknowledge>>("RequestBody::Acknowledge", pos),
+          RequestBody::ChangeLease => v.verify_union_variant::<flatbuffers::ForwardsUOffset<ChangeLease>>("RequestBody::ChangeLease", pos),
+          RequestBody::AlterGroup => v.verify_union_variant::<flatbuffers::ForwardsUOffset<AlterGroup>>("RequestBody::AlterGroup", pos),
+          RequestBody::Hold => v.verify_union_variant::<flatbuffers::ForwardsUOffset<Hold>>("RequestBody::Hold", pos),
+          RequestBody::EndTransaction => v.verify_union_variant::<flatbuffers::ForwardsUOffset<EndTransaction>>("RequestBody::EndTransaction", pos),
+          RequestBody::ReceiveHalves => v.verify_union_variant::<flatbuffers::ForwardsUOffset<ReceiveHalves>>("RequestBody::ReceiveHalves", pos),
+          RequestBody::CreateInstance => v.verify_union_variant::<flatbuffers::ForwardsUOffset<CreateInstance>>("RequestBody::CreateInstance", pos),
+          RequestBody::DeleteInstance => v.verify_union_variant::<flatbuffers::ForwardsUOffset<DeleteInstance>>("RequestBody::DeleteInstance", pos),
+          RequestBody::ListInstances => v.verify_union_variant::<flatbuffers::ForwardsUOffset<ListInstances>>("RequestBody::ListInstances", pos),
           _ => Ok(()),
         }
      })?
@@ -4518,6 +6777,76 @@ impl core::fmt::Debug for Request<'_> {
         },
         RequestBody::Watch => {
           if let Some(x) = self.body_as_watch() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        RequestBody::Receive => {
+          if let Some(x) = self.body_as_receive() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        RequestBody::Acknowledge => {
+          if let Some(x) = self.body_as_acknowledge() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        RequestBody::ChangeLease => {
+          if let Some(x) = self.body_as_change_lease() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        RequestBody::AlterGroup => {
+          if let Some(x) = self.body_as_alter_group() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        RequestBody::Hold => {
+          if let Some(x) = self.body_as_hold() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        RequestBody::EndTransaction => {
+          if let Some(x) = self.body_as_end_transaction() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        RequestBody::ReceiveHalves => {
+          if let Some(x) = self.body_as_receive_halves() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        RequestBody::CreateInstance => {
+          if let Some(x) = self.body_as_create_instance() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        RequestBody::DeleteInstance => {
+          if let Some(x) = self.body_as_delete_instance() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        RequestBody::ListInstances => {
+          if let Some(x) = self.body_as_list_instances() {
             ds.field("body", &x)
           } else {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
@@ -5987,6 +8316,9 @@ impl<'a> GroupQueue<'a> {
   pub const VT_END_OFFSET: flatbuffers::VOffsetT = 12;
   pub const VT_LAG: flatbuffers::VOffsetT = 14;
   pub const VT_MEMBER: flatbuffers::VOffsetT = 16;
+  pub const VT_LEASED: flatbuffers::VOffsetT = 18;
+  pub const VT_WAITING: flatbuffers::VOffsetT = 20;
+  pub const VT_DEAD_LETTERS: flatbuffers::VOffsetT = 22;
 
   #[inline]
   pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
@@ -5998,6 +8330,9 @@ impl<'a> GroupQueue<'a> {
     args: &'args GroupQueueArgs<'args>
   ) -> flatbuffers::WIPOffset<GroupQueue<'bldr>> {
     let mut builder = GroupQueueBuilder::new(_fbb);
+    builder.add_dead_letters(args.dead_letters);
+    builder.add_waiting(args.waiting);
+    builder.add_leased(args.leased);
     builder.add_lag(args.lag);
     builder.add_end_offset(args.end_offset);
     builder.add_committed(args.committed);
@@ -6058,6 +8393,27 @@ impl<'a> GroupQueue<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(GroupQueue::VT_MEMBER, None)}
   }
+  #[inline]
+  pub fn leased(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(GroupQueue::VT_LEASED, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn waiting(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(GroupQueue::VT_WAITING, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn dead_letters(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(GroupQueue::VT_DEAD_LETTERS, Some(0)).unwrap()}
+  }
 }
 
 impl flatbuffers::Verifiable for GroupQueue<'_> {
@@ -6074,6 +8430,9 @@ impl flatbuffers::Verifiable for GroupQueue<'_> {
      .visit_field::<u64>("end_offset", Self::VT_END_OFFSET, false)?
      .visit_field::<u64>("lag", Self::VT_LAG, false)?
      .visit_field::<flatbuffers::ForwardsUOffset<&str>>("member", Self::VT_MEMBER, false)?
+     .visit_field::<u64>("leased", Self::VT_LEASED, false)?
+     .visit_field::<u64>("waiting", Self::VT_WAITING, false)?
+     .visit_field::<u64>("dead_letters", Self::VT_DEAD_LETTERS, false)?
      .finish();
     Ok(())
   }
@@ -6086,6 +8445,9 @@ pub struct GroupQueueArgs<'a> {
     pub end_offset: u64,
     pub lag: u64,
     pub member: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub leased: u64,
+    pub waiting: u64,
+    pub dead_letters: u64,
 }
 impl<'a> Default for GroupQueueArgs<'a> {
   #[inline]
@@ -6098,6 +8460,9 @@ impl<'a> Default for GroupQueueArgs<'a> {
       end_offset: 0,
       lag: 0,
       member: None,
+      leased: 0,
+      waiting: 0,
+      dead_letters: 0,
     }
   }
 }
@@ -6136,6 +8501,18 @@ impl<'a: 'b, 'b> GroupQueueBuilder<'a, 'b> {
     self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(GroupQueue::VT_MEMBER, member);
   }
   #[inline]
+  pub fn add_leased(&mut self, leased: u64) {
+    self.fbb_.push_slot::<u64>(GroupQueue::VT_LEASED, leased, 0);
+  }
+  #[inline]
+  pub fn add_waiting(&mut self, waiting: u64) {
+    self.fbb_.push_slot::<u64>(GroupQueue::VT_WAITING, waiting, 0);
+  }
+  #[inline]
+  pub fn add_dead_letters(&mut self, dead_letters: u64) {
+    self.fbb_.push_slot::<u64>(GroupQueue::VT_DEAD_LETTERS, dead_letters, 0);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> GroupQueueBuilder<'a, 'b> {
     let start = _fbb.start_table();
     GroupQueueBuilder {
@@ -6161,6 +8538,343 @@ impl core::fmt::Debug for GroupQueue<'_> {
       ds.field("end_offset", &self.end_offset());
       ds.field("lag", &self.lag());
       ds.field("member", &self.member());
+      ds.field("leased", &self.leased());
+      ds.field("waiting", &self.waiting());
+      ds.field("dead_letters", &self.dead_letters());
+      ds.finish()
+  }
+}
+pub enum GroupReceiverOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct GroupReceiver<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for GroupReceiver<'a> {
+  type Inner = GroupReceiver<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> GroupReceiver<'a> {
+  pub const VT_TOPIC: flatbuffers::VOffsetT = 4;
+  pub const VT_FILTER: flatbuffers::VOffsetT = 6;
+  pub const VT_ORDERED: flatbuffers::VOffsetT = 8;
+  pub const VT_ACTIVE: flatbuffers::VOffsetT = 10;
+  pub const VT_SEEN_AGE_MS: flatbuffers::VOffsetT = 12;
+  pub const VT_PROTOCOL: flatbuffers::VOffsetT = 14;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    GroupReceiver { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args GroupReceiverArgs<'args>
+  ) -> flatbuffers::WIPOffset<GroupReceiver<'bldr>> {
+    let mut builder = GroupReceiverBuilder::new(_fbb);
+    builder.add_seen_age_ms(args.seen_age_ms);
+    if let Some(x) = args.protocol { builder.add_protocol(x); }
+    builder.add_active(args.active);
+    if let Some(x) = args.filter { builder.add_filter(x); }
+    if let Some(x) = args.topic { builder.add_topic(x); }
+    builder.add_ordered(args.ordered);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn topic(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(GroupReceiver::VT_TOPIC, None).unwrap()}
+  }
+  #[inline]
+  pub fn filter(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(GroupReceiver::VT_FILTER, None).unwrap()}
+  }
+  #[inline]
+  pub fn ordered(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(GroupReceiver::VT_ORDERED, Some(false)).unwrap()}
+  }
+  #[inline]
+  pub fn active(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(GroupReceiver::VT_ACTIVE, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn seen_age_ms(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(GroupReceiver::VT_SEEN_AGE_MS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn protocol(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(GroupReceiver::VT_PROTOCOL, None).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for GroupReceiver<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("topic", Self::VT_TOPIC, true)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("filter", Self::VT_FILTER, true)?
+     .visit_field::<bool>("ordered", Self::VT_ORDERED, false)?
+     .visit_field::<u32>("active", Self::VT_ACTIVE, false)?
+     .visit_field::<u64>("seen_age_ms", Self::VT_SEEN_AGE_MS, false)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("protocol", Self::VT_PROTOCOL, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct GroupReceiverArgs<'a> {
+    pub topic: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub filter: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub ordered: bool,
+    pub active: u32,
+    pub seen_age_ms: u64,
+    pub protocol: Option<flatbuffers::WIPOffset<&'a str>>,
+}
+impl<'a> Default for GroupReceiverArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    GroupReceiverArgs {
+      topic: None, // required field
+      filter: None, // required field
+      ordered: false,
+      active: 0,
+      seen_age_ms: 0,
+      protocol: None, // required field
+    }
+  }
+}
+
+pub struct GroupReceiverBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> GroupReceiverBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_topic(&mut self, topic: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(GroupReceiver::VT_TOPIC, topic);
+  }
+  #[inline]
+  pub fn add_filter(&mut self, filter: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(GroupReceiver::VT_FILTER, filter);
+  }
+  #[inline]
+  pub fn add_ordered(&mut self, ordered: bool) {
+    self.fbb_.push_slot::<bool>(GroupReceiver::VT_ORDERED, ordered, false);
+  }
+  #[inline]
+  pub fn add_active(&mut self, active: u32) {
+    self.fbb_.push_slot::<u32>(GroupReceiver::VT_ACTIVE, active, 0);
+  }
+  #[inline]
+  pub fn add_seen_age_ms(&mut self, seen_age_ms: u64) {
+    self.fbb_.push_slot::<u64>(GroupReceiver::VT_SEEN_AGE_MS, seen_age_ms, 0);
+  }
+  #[inline]
+  pub fn add_protocol(&mut self, protocol: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(GroupReceiver::VT_PROTOCOL, protocol);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> GroupReceiverBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    GroupReceiverBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<GroupReceiver<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, GroupReceiver::VT_TOPIC,"topic");
+    self.fbb_.required(o, GroupReceiver::VT_FILTER,"filter");
+    self.fbb_.required(o, GroupReceiver::VT_PROTOCOL,"protocol");
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for GroupReceiver<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("GroupReceiver");
+      ds.field("topic", &self.topic());
+      ds.field("filter", &self.filter());
+      ds.field("ordered", &self.ordered());
+      ds.field("active", &self.active());
+      ds.field("seen_age_ms", &self.seen_age_ms());
+      ds.field("protocol", &self.protocol());
+      ds.finish()
+  }
+}
+pub enum GroupSettingsOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct GroupSettings<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for GroupSettings<'a> {
+  type Inner = GroupSettings<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> GroupSettings<'a> {
+  pub const VT_GROUP: flatbuffers::VOffsetT = 4;
+  pub const VT_DELIVERIES_MAX: flatbuffers::VOffsetT = 6;
+  pub const VT_LEASE_MS: flatbuffers::VOffsetT = 8;
+  pub const VT_ORDERED_LEASE_MS: flatbuffers::VOffsetT = 10;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    GroupSettings { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args GroupSettingsArgs<'args>
+  ) -> flatbuffers::WIPOffset<GroupSettings<'bldr>> {
+    let mut builder = GroupSettingsBuilder::new(_fbb);
+    builder.add_ordered_lease_ms(args.ordered_lease_ms);
+    builder.add_lease_ms(args.lease_ms);
+    builder.add_deliveries_max(args.deliveries_max);
+    if let Some(x) = args.group { builder.add_group(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn group(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(GroupSettings::VT_GROUP, None).unwrap()}
+  }
+  #[inline]
+  pub fn deliveries_max(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(GroupSettings::VT_DELIVERIES_MAX, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn lease_ms(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(GroupSettings::VT_LEASE_MS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn ordered_lease_ms(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(GroupSettings::VT_ORDERED_LEASE_MS, Some(0)).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for GroupSettings<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("group", Self::VT_GROUP, true)?
+     .visit_field::<u32>("deliveries_max", Self::VT_DELIVERIES_MAX, false)?
+     .visit_field::<u64>("lease_ms", Self::VT_LEASE_MS, false)?
+     .visit_field::<u64>("ordered_lease_ms", Self::VT_ORDERED_LEASE_MS, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct GroupSettingsArgs<'a> {
+    pub group: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub deliveries_max: u32,
+    pub lease_ms: u64,
+    pub ordered_lease_ms: u64,
+}
+impl<'a> Default for GroupSettingsArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    GroupSettingsArgs {
+      group: None, // required field
+      deliveries_max: 0,
+      lease_ms: 0,
+      ordered_lease_ms: 0,
+    }
+  }
+}
+
+pub struct GroupSettingsBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> GroupSettingsBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_group(&mut self, group: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(GroupSettings::VT_GROUP, group);
+  }
+  #[inline]
+  pub fn add_deliveries_max(&mut self, deliveries_max: u32) {
+    self.fbb_.push_slot::<u32>(GroupSettings::VT_DELIVERIES_MAX, deliveries_max, 0);
+  }
+  #[inline]
+  pub fn add_lease_ms(&mut self, lease_ms: u64) {
+    self.fbb_.push_slot::<u64>(GroupSettings::VT_LEASE_MS, lease_ms, 0);
+  }
+  #[inline]
+  pub fn add_ordered_lease_ms(&mut self, ordered_lease_ms: u64) {
+    self.fbb_.push_slot::<u64>(GroupSettings::VT_ORDERED_LEASE_MS, ordered_lease_ms, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> GroupSettingsBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    GroupSettingsBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<GroupSettings<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, GroupSettings::VT_GROUP,"group");
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for GroupSettings<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("GroupSettings");
+      ds.field("group", &self.group());
+      ds.field("deliveries_max", &self.deliveries_max());
+      ds.field("lease_ms", &self.lease_ms());
+      ds.field("ordered_lease_ms", &self.ordered_lease_ms());
       ds.finish()
   }
 }
@@ -6184,6 +8898,8 @@ impl<'a> GroupInfo<'a> {
   pub const VT_GENERATION: flatbuffers::VOffsetT = 6;
   pub const VT_MEMBERS: flatbuffers::VOffsetT = 8;
   pub const VT_QUEUES: flatbuffers::VOffsetT = 10;
+  pub const VT_RECEIVERS: flatbuffers::VOffsetT = 12;
+  pub const VT_SETTINGS: flatbuffers::VOffsetT = 14;
 
   #[inline]
   pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
@@ -6196,6 +8912,8 @@ impl<'a> GroupInfo<'a> {
   ) -> flatbuffers::WIPOffset<GroupInfo<'bldr>> {
     let mut builder = GroupInfoBuilder::new(_fbb);
     builder.add_generation(args.generation);
+    if let Some(x) = args.settings { builder.add_settings(x); }
+    if let Some(x) = args.receivers { builder.add_receivers(x); }
     if let Some(x) = args.queues { builder.add_queues(x); }
     if let Some(x) = args.members { builder.add_members(x); }
     if let Some(x) = args.group { builder.add_group(x); }
@@ -6231,6 +8949,20 @@ impl<'a> GroupInfo<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<GroupQueue>>>>(GroupInfo::VT_QUEUES, None).unwrap()}
   }
+  #[inline]
+  pub fn receivers(&self) -> Option<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<GroupReceiver<'a>>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<GroupReceiver>>>>(GroupInfo::VT_RECEIVERS, None)}
+  }
+  #[inline]
+  pub fn settings(&self) -> Option<GroupSettings<'a>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<GroupSettings>>(GroupInfo::VT_SETTINGS, None)}
+  }
 }
 
 impl flatbuffers::Verifiable for GroupInfo<'_> {
@@ -6244,6 +8976,8 @@ impl flatbuffers::Verifiable for GroupInfo<'_> {
      .visit_field::<u64>("generation", Self::VT_GENERATION, false)?
      .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, flatbuffers::ForwardsUOffset<GroupMember>>>>("members", Self::VT_MEMBERS, true)?
      .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, flatbuffers::ForwardsUOffset<GroupQueue>>>>("queues", Self::VT_QUEUES, true)?
+     .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, flatbuffers::ForwardsUOffset<GroupReceiver>>>>("receivers", Self::VT_RECEIVERS, false)?
+     .visit_field::<flatbuffers::ForwardsUOffset<GroupSettings>>("settings", Self::VT_SETTINGS, false)?
      .finish();
     Ok(())
   }
@@ -6253,6 +8987,8 @@ pub struct GroupInfoArgs<'a> {
     pub generation: u64,
     pub members: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<GroupMember<'a>>>>>,
     pub queues: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<GroupQueue<'a>>>>>,
+    pub receivers: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<GroupReceiver<'a>>>>>,
+    pub settings: Option<flatbuffers::WIPOffset<GroupSettings<'a>>>,
 }
 impl<'a> Default for GroupInfoArgs<'a> {
   #[inline]
@@ -6262,6 +8998,8 @@ impl<'a> Default for GroupInfoArgs<'a> {
       generation: 0,
       members: None, // required field
       queues: None, // required field
+      receivers: None,
+      settings: None,
     }
   }
 }
@@ -6288,6 +9026,14 @@ impl<'a: 'b, 'b> GroupInfoBuilder<'a, 'b> {
     self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(GroupInfo::VT_QUEUES, queues);
   }
   #[inline]
+  pub fn add_receivers(&mut self, receivers: flatbuffers::WIPOffset<flatbuffers::Vector<'b , flatbuffers::ForwardsUOffset<GroupReceiver<'b >>>>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(GroupInfo::VT_RECEIVERS, receivers);
+  }
+  #[inline]
+  pub fn add_settings(&mut self, settings: flatbuffers::WIPOffset<GroupSettings<'b >>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<GroupSettings>>(GroupInfo::VT_SETTINGS, settings);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> GroupInfoBuilder<'a, 'b> {
     let start = _fbb.start_table();
     GroupInfoBuilder {
@@ -6312,6 +9058,8 @@ impl core::fmt::Debug for GroupInfo<'_> {
       ds.field("generation", &self.generation());
       ds.field("members", &self.members());
       ds.field("queues", &self.queues());
+      ds.field("receivers", &self.receivers());
+      ds.field("settings", &self.settings());
       ds.finish()
   }
 }
@@ -7428,6 +10176,1160 @@ impl core::fmt::Debug for FoundMessages<'_> {
       ds.finish()
   }
 }
+pub enum ReceivedMessageOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct ReceivedMessage<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for ReceivedMessage<'a> {
+  type Inner = ReceivedMessage<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> ReceivedMessage<'a> {
+  pub const VT_RECEIPT: flatbuffers::VOffsetT = 4;
+  pub const VT_RECORD_BYTES: flatbuffers::VOffsetT = 6;
+  pub const VT_BORN_TIME_MS: flatbuffers::VOffsetT = 8;
+  pub const VT_STORE_TIME_MS: flatbuffers::VOffsetT = 10;
+  pub const VT_FIRST_DELIVERY_MS: flatbuffers::VOffsetT = 12;
+  pub const VT_DELIVERIES: flatbuffers::VOffsetT = 14;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    ReceivedMessage { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args ReceivedMessageArgs<'args>
+  ) -> flatbuffers::WIPOffset<ReceivedMessage<'bldr>> {
+    let mut builder = ReceivedMessageBuilder::new(_fbb);
+    builder.add_first_delivery_ms(args.first_delivery_ms);
+    builder.add_store_time_ms(args.store_time_ms);
+    builder.add_born_time_ms(args.born_time_ms);
+    builder.add_deliveries(args.deliveries);
+    builder.add_record_bytes(args.record_bytes);
+    if let Some(x) = args.receipt { builder.add_receipt(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn receipt(&self) -> &'a Receipt {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<Receipt>(ReceivedMessage::VT_RECEIPT, None).unwrap()}
+  }
+  #[inline]
+  pub fn record_bytes(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(ReceivedMessage::VT_RECORD_BYTES, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn born_time_ms(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(ReceivedMessage::VT_BORN_TIME_MS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn store_time_ms(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(ReceivedMessage::VT_STORE_TIME_MS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn first_delivery_ms(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(ReceivedMessage::VT_FIRST_DELIVERY_MS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn deliveries(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(ReceivedMessage::VT_DELIVERIES, Some(0)).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for ReceivedMessage<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<Receipt>("receipt", Self::VT_RECEIPT, true)?
+     .visit_field::<u32>("record_bytes", Self::VT_RECORD_BYTES, false)?
+     .visit_field::<u64>("born_time_ms", Self::VT_BORN_TIME_MS, false)?
+     .visit_field::<u64>("store_time_ms", Self::VT_STORE_TIME_MS, false)?
+     .visit_field::<u64>("first_delivery_ms", Self::VT_FIRST_DELIVERY_MS, false)?
+     .visit_field::<u32>("deliveries", Self::VT_DELIVERIES, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct ReceivedMessageArgs<'a> {
+    pub receipt: Option<&'a Receipt>,
+    pub record_bytes: u32,
+    pub born_time_ms: u64,
+    pub store_time_ms: u64,
+    pub first_delivery_ms: u64,
+    pub deliveries: u32,
+}
+impl<'a> Default for ReceivedMessageArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    ReceivedMessageArgs {
+      receipt: None, // required field
+      record_bytes: 0,
+      born_time_ms: 0,
+      store_time_ms: 0,
+      first_delivery_ms: 0,
+      deliveries: 0,
+    }
+  }
+}
+
+pub struct ReceivedMessageBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> ReceivedMessageBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_receipt(&mut self, receipt: &Receipt) {
+    self.fbb_.push_slot_always::<&Receipt>(ReceivedMessage::VT_RECEIPT, receipt);
+  }
+  #[inline]
+  pub fn add_record_bytes(&mut self, record_bytes: u32) {
+    self.fbb_.push_slot::<u32>(ReceivedMessage::VT_RECORD_BYTES, record_bytes, 0);
+  }
+  #[inline]
+  pub fn add_born_time_ms(&mut self, born_time_ms: u64) {
+    self.fbb_.push_slot::<u64>(ReceivedMessage::VT_BORN_TIME_MS, born_time_ms, 0);
+  }
+  #[inline]
+  pub fn add_store_time_ms(&mut self, store_time_ms: u64) {
+    self.fbb_.push_slot::<u64>(ReceivedMessage::VT_STORE_TIME_MS, store_time_ms, 0);
+  }
+  #[inline]
+  pub fn add_first_delivery_ms(&mut self, first_delivery_ms: u64) {
+    self.fbb_.push_slot::<u64>(ReceivedMessage::VT_FIRST_DELIVERY_MS, first_delivery_ms, 0);
+  }
+  #[inline]
+  pub fn add_deliveries(&mut self, deliveries: u32) {
+    self.fbb_.push_slot::<u32>(ReceivedMessage::VT_DELIVERIES, deliveries, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> ReceivedMessageBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    ReceivedMessageBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<ReceivedMessage<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, ReceivedMessage::VT_RECEIPT,"receipt");
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for ReceivedMessage<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("ReceivedMessage");
+      ds.field("receipt", &self.receipt());
+      ds.field("record_bytes", &self.record_bytes());
+      ds.field("born_time_ms", &self.born_time_ms());
+      ds.field("store_time_ms", &self.store_time_ms());
+      ds.field("first_delivery_ms", &self.first_delivery_ms());
+      ds.field("deliveries", &self.deliveries());
+      ds.finish()
+  }
+}
+pub enum ReceivedMessagesOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct ReceivedMessages<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for ReceivedMessages<'a> {
+  type Inner = ReceivedMessages<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> ReceivedMessages<'a> {
+  pub const VT_MESSAGES: flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    ReceivedMessages { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args ReceivedMessagesArgs<'args>
+  ) -> flatbuffers::WIPOffset<ReceivedMessages<'bldr>> {
+    let mut builder = ReceivedMessagesBuilder::new(_fbb);
+    if let Some(x) = args.messages { builder.add_messages(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn messages(&self) -> flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<ReceivedMessage<'a>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<ReceivedMessage>>>>(ReceivedMessages::VT_MESSAGES, None).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for ReceivedMessages<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, flatbuffers::ForwardsUOffset<ReceivedMessage>>>>("messages", Self::VT_MESSAGES, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct ReceivedMessagesArgs<'a> {
+    pub messages: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<ReceivedMessage<'a>>>>>,
+}
+impl<'a> Default for ReceivedMessagesArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    ReceivedMessagesArgs {
+      messages: None, // required field
+    }
+  }
+}
+
+pub struct ReceivedMessagesBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> ReceivedMessagesBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_messages(&mut self, messages: flatbuffers::WIPOffset<flatbuffers::Vector<'b , flatbuffers::ForwardsUOffset<ReceivedMessage<'b >>>>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(ReceivedMessages::VT_MESSAGES, messages);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> ReceivedMessagesBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    ReceivedMessagesBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<ReceivedMessages<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, ReceivedMessages::VT_MESSAGES,"messages");
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for ReceivedMessages<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("ReceivedMessages");
+      ds.field("messages", &self.messages());
+      ds.finish()
+  }
+}
+pub enum AcknowledgedOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct Acknowledged<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for Acknowledged<'a> {
+  type Inner = Acknowledged<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> Acknowledged<'a> {
+  pub const VT_OUTCOMES: flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    Acknowledged { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args AcknowledgedArgs<'args>
+  ) -> flatbuffers::WIPOffset<Acknowledged<'bldr>> {
+    let mut builder = AcknowledgedBuilder::new(_fbb);
+    if let Some(x) = args.outcomes { builder.add_outcomes(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn outcomes(&self) -> flatbuffers::Vector<'a, ReceiptOutcome> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'a, ReceiptOutcome>>>(Acknowledged::VT_OUTCOMES, None).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for Acknowledged<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, ReceiptOutcome>>>("outcomes", Self::VT_OUTCOMES, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct AcknowledgedArgs<'a> {
+    pub outcomes: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, ReceiptOutcome>>>,
+}
+impl<'a> Default for AcknowledgedArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    AcknowledgedArgs {
+      outcomes: None, // required field
+    }
+  }
+}
+
+pub struct AcknowledgedBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> AcknowledgedBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_outcomes(&mut self, outcomes: flatbuffers::WIPOffset<flatbuffers::Vector<'b , ReceiptOutcome>>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(Acknowledged::VT_OUTCOMES, outcomes);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> AcknowledgedBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    AcknowledgedBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<Acknowledged<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, Acknowledged::VT_OUTCOMES,"outcomes");
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for Acknowledged<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("Acknowledged");
+      ds.field("outcomes", &self.outcomes());
+      ds.finish()
+  }
+}
+pub enum LeaseChangedOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct LeaseChanged<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for LeaseChanged<'a> {
+  type Inner = LeaseChanged<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> LeaseChanged<'a> {
+  pub const VT_RECEIPT: flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    LeaseChanged { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args LeaseChangedArgs<'args>
+  ) -> flatbuffers::WIPOffset<LeaseChanged<'bldr>> {
+    let mut builder = LeaseChangedBuilder::new(_fbb);
+    if let Some(x) = args.receipt { builder.add_receipt(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn receipt(&self) -> &'a Receipt {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<Receipt>(LeaseChanged::VT_RECEIPT, None).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for LeaseChanged<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<Receipt>("receipt", Self::VT_RECEIPT, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct LeaseChangedArgs<'a> {
+    pub receipt: Option<&'a Receipt>,
+}
+impl<'a> Default for LeaseChangedArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    LeaseChangedArgs {
+      receipt: None, // required field
+    }
+  }
+}
+
+pub struct LeaseChangedBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> LeaseChangedBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_receipt(&mut self, receipt: &Receipt) {
+    self.fbb_.push_slot_always::<&Receipt>(LeaseChanged::VT_RECEIPT, receipt);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> LeaseChangedBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    LeaseChangedBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<LeaseChanged<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, LeaseChanged::VT_RECEIPT,"receipt");
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for LeaseChanged<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("LeaseChanged");
+      ds.field("receipt", &self.receipt());
+      ds.finish()
+  }
+}
+pub enum HeldOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct Held<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for Held<'a> {
+  type Inner = Held<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> Held<'a> {
+  pub const VT_RECEIPT: flatbuffers::VOffsetT = 4;
+  pub const VT_LOG_POSITION: flatbuffers::VOffsetT = 6;
+  pub const VT_STORE_TIME_MS: flatbuffers::VOffsetT = 8;
+  pub const VT_LEVEL: flatbuffers::VOffsetT = 10;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    Held { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args HeldArgs<'args>
+  ) -> flatbuffers::WIPOffset<Held<'bldr>> {
+    let mut builder = HeldBuilder::new(_fbb);
+    builder.add_store_time_ms(args.store_time_ms);
+    builder.add_log_position(args.log_position);
+    if let Some(x) = args.receipt { builder.add_receipt(x); }
+    builder.add_level(args.level);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn receipt(&self) -> &'a HalfReceipt {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<HalfReceipt>(Held::VT_RECEIPT, None).unwrap()}
+  }
+  #[inline]
+  pub fn log_position(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Held::VT_LOG_POSITION, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn store_time_ms(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Held::VT_STORE_TIME_MS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn level(&self) -> Level {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<Level>(Held::VT_LEVEL, Some(Level::Default)).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for Held<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<HalfReceipt>("receipt", Self::VT_RECEIPT, true)?
+     .visit_field::<u64>("log_position", Self::VT_LOG_POSITION, false)?
+     .visit_field::<u64>("store_time_ms", Self::VT_STORE_TIME_MS, false)?
+     .visit_field::<Level>("level", Self::VT_LEVEL, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct HeldArgs<'a> {
+    pub receipt: Option<&'a HalfReceipt>,
+    pub log_position: u64,
+    pub store_time_ms: u64,
+    pub level: Level,
+}
+impl<'a> Default for HeldArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    HeldArgs {
+      receipt: None, // required field
+      log_position: 0,
+      store_time_ms: 0,
+      level: Level::Default,
+    }
+  }
+}
+
+pub struct HeldBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> HeldBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_receipt(&mut self, receipt: &HalfReceipt) {
+    self.fbb_.push_slot_always::<&HalfReceipt>(Held::VT_RECEIPT, receipt);
+  }
+  #[inline]
+  pub fn add_log_position(&mut self, log_position: u64) {
+    self.fbb_.push_slot::<u64>(Held::VT_LOG_POSITION, log_position, 0);
+  }
+  #[inline]
+  pub fn add_store_time_ms(&mut self, store_time_ms: u64) {
+    self.fbb_.push_slot::<u64>(Held::VT_STORE_TIME_MS, store_time_ms, 0);
+  }
+  #[inline]
+  pub fn add_level(&mut self, level: Level) {
+    self.fbb_.push_slot::<Level>(Held::VT_LEVEL, level, Level::Default);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> HeldBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    HeldBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<Held<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, Held::VT_RECEIPT,"receipt");
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for Held<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("Held");
+      ds.field("receipt", &self.receipt());
+      ds.field("log_position", &self.log_position());
+      ds.field("store_time_ms", &self.store_time_ms());
+      ds.field("level", &self.level());
+      ds.finish()
+  }
+}
+pub enum HalfMessageOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct HalfMessage<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for HalfMessage<'a> {
+  type Inner = HalfMessage<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> HalfMessage<'a> {
+  pub const VT_RECEIPT: flatbuffers::VOffsetT = 4;
+  pub const VT_RECORD_BYTES: flatbuffers::VOffsetT = 6;
+  pub const VT_BORN_TIME_MS: flatbuffers::VOffsetT = 8;
+  pub const VT_STORE_TIME_MS: flatbuffers::VOffsetT = 10;
+  pub const VT_FIRST_CHECK_MS: flatbuffers::VOffsetT = 12;
+  pub const VT_NEXT_CHECK_MS: flatbuffers::VOffsetT = 14;
+  pub const VT_CHECKS: flatbuffers::VOffsetT = 16;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    HalfMessage { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args HalfMessageArgs<'args>
+  ) -> flatbuffers::WIPOffset<HalfMessage<'bldr>> {
+    let mut builder = HalfMessageBuilder::new(_fbb);
+    builder.add_next_check_ms(args.next_check_ms);
+    builder.add_first_check_ms(args.first_check_ms);
+    builder.add_store_time_ms(args.store_time_ms);
+    builder.add_born_time_ms(args.born_time_ms);
+    builder.add_checks(args.checks);
+    builder.add_record_bytes(args.record_bytes);
+    if let Some(x) = args.receipt { builder.add_receipt(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn receipt(&self) -> &'a HalfReceipt {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<HalfReceipt>(HalfMessage::VT_RECEIPT, None).unwrap()}
+  }
+  #[inline]
+  pub fn record_bytes(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(HalfMessage::VT_RECORD_BYTES, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn born_time_ms(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(HalfMessage::VT_BORN_TIME_MS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn store_time_ms(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(HalfMessage::VT_STORE_TIME_MS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn first_check_ms(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(HalfMessage::VT_FIRST_CHECK_MS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn next_check_ms(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(HalfMessage::VT_NEXT_CHECK_MS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn checks(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(HalfMessage::VT_CHECKS, Some(0)).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for HalfMessage<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<HalfReceipt>("receipt", Self::VT_RECEIPT, true)?
+     .visit_field::<u32>("record_bytes", Self::VT_RECORD_BYTES, false)?
+     .visit_field::<u64>("born_time_ms", Self::VT_BORN_TIME_MS, false)?
+     .visit_field::<u64>("store_time_ms", Self::VT_STORE_TIME_MS, false)?
+     .visit_field::<u64>("first_check_ms", Self::VT_FIRST_CHECK_MS, false)?
+     .visit_field::<u64>("next_check_ms", Self::VT_NEXT_CHECK_MS, false)?
+     .visit_field::<u32>("checks", Self::VT_CHECKS, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct HalfMessageArgs<'a> {
+    pub receipt: Option<&'a HalfReceipt>,
+    pub record_bytes: u32,
+    pub born_time_ms: u64,
+    pub store_time_ms: u64,
+    pub first_check_ms: u64,
+    pub next_check_ms: u64,
+    pub checks: u32,
+}
+impl<'a> Default for HalfMessageArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    HalfMessageArgs {
+      receipt: None, // required field
+      record_bytes: 0,
+      born_time_ms: 0,
+      store_time_ms: 0,
+      first_check_ms: 0,
+      next_check_ms: 0,
+      checks: 0,
+    }
+  }
+}
+
+pub struct HalfMessageBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> HalfMessageBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_receipt(&mut self, receipt: &HalfReceipt) {
+    self.fbb_.push_slot_always::<&HalfReceipt>(HalfMessage::VT_RECEIPT, receipt);
+  }
+  #[inline]
+  pub fn add_record_bytes(&mut self, record_bytes: u32) {
+    self.fbb_.push_slot::<u32>(HalfMessage::VT_RECORD_BYTES, record_bytes, 0);
+  }
+  #[inline]
+  pub fn add_born_time_ms(&mut self, born_time_ms: u64) {
+    self.fbb_.push_slot::<u64>(HalfMessage::VT_BORN_TIME_MS, born_time_ms, 0);
+  }
+  #[inline]
+  pub fn add_store_time_ms(&mut self, store_time_ms: u64) {
+    self.fbb_.push_slot::<u64>(HalfMessage::VT_STORE_TIME_MS, store_time_ms, 0);
+  }
+  #[inline]
+  pub fn add_first_check_ms(&mut self, first_check_ms: u64) {
+    self.fbb_.push_slot::<u64>(HalfMessage::VT_FIRST_CHECK_MS, first_check_ms, 0);
+  }
+  #[inline]
+  pub fn add_next_check_ms(&mut self, next_check_ms: u64) {
+    self.fbb_.push_slot::<u64>(HalfMessage::VT_NEXT_CHECK_MS, next_check_ms, 0);
+  }
+  #[inline]
+  pub fn add_checks(&mut self, checks: u32) {
+    self.fbb_.push_slot::<u32>(HalfMessage::VT_CHECKS, checks, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> HalfMessageBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    HalfMessageBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<HalfMessage<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, HalfMessage::VT_RECEIPT,"receipt");
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for HalfMessage<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("HalfMessage");
+      ds.field("receipt", &self.receipt());
+      ds.field("record_bytes", &self.record_bytes());
+      ds.field("born_time_ms", &self.born_time_ms());
+      ds.field("store_time_ms", &self.store_time_ms());
+      ds.field("first_check_ms", &self.first_check_ms());
+      ds.field("next_check_ms", &self.next_check_ms());
+      ds.field("checks", &self.checks());
+      ds.finish()
+  }
+}
+pub enum HalfMessagesOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct HalfMessages<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for HalfMessages<'a> {
+  type Inner = HalfMessages<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> HalfMessages<'a> {
+  pub const VT_MESSAGES: flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    HalfMessages { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args HalfMessagesArgs<'args>
+  ) -> flatbuffers::WIPOffset<HalfMessages<'bldr>> {
+    let mut builder = HalfMessagesBuilder::new(_fbb);
+    if let Some(x) = args.messages { builder.add_messages(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn messages(&self) -> flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<HalfMessage<'a>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<HalfMessage>>>>(HalfMessages::VT_MESSAGES, None).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for HalfMessages<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, flatbuffers::ForwardsUOffset<HalfMessage>>>>("messages", Self::VT_MESSAGES, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct HalfMessagesArgs<'a> {
+    pub messages: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<HalfMessage<'a>>>>>,
+}
+impl<'a> Default for HalfMessagesArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    HalfMessagesArgs {
+      messages: None, // required field
+    }
+  }
+}
+
+pub struct HalfMessagesBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> HalfMessagesBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_messages(&mut self, messages: flatbuffers::WIPOffset<flatbuffers::Vector<'b , flatbuffers::ForwardsUOffset<HalfMessage<'b >>>>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(HalfMessages::VT_MESSAGES, messages);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> HalfMessagesBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    HalfMessagesBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<HalfMessages<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, HalfMessages::VT_MESSAGES,"messages");
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for HalfMessages<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("HalfMessages");
+      ds.field("messages", &self.messages());
+      ds.finish()
+  }
+}
+pub enum InstanceInfoOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct InstanceInfo<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for InstanceInfo<'a> {
+  type Inner = InstanceInfo<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> InstanceInfo<'a> {
+  pub const VT_INSTANCE: flatbuffers::VOffsetT = 4;
+  pub const VT_TOPIC_COUNT: flatbuffers::VOffsetT = 6;
+  pub const VT_GROUP_COUNT: flatbuffers::VOffsetT = 8;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    InstanceInfo { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args InstanceInfoArgs<'args>
+  ) -> flatbuffers::WIPOffset<InstanceInfo<'bldr>> {
+    let mut builder = InstanceInfoBuilder::new(_fbb);
+    builder.add_group_count(args.group_count);
+    builder.add_topic_count(args.topic_count);
+    if let Some(x) = args.instance { builder.add_instance(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn instance(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(InstanceInfo::VT_INSTANCE, None).unwrap()}
+  }
+  #[inline]
+  pub fn topic_count(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(InstanceInfo::VT_TOPIC_COUNT, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn group_count(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(InstanceInfo::VT_GROUP_COUNT, Some(0)).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for InstanceInfo<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("instance", Self::VT_INSTANCE, true)?
+     .visit_field::<u32>("topic_count", Self::VT_TOPIC_COUNT, false)?
+     .visit_field::<u32>("group_count", Self::VT_GROUP_COUNT, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct InstanceInfoArgs<'a> {
+    pub instance: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub topic_count: u32,
+    pub group_count: u32,
+}
+impl<'a> Default for InstanceInfoArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    InstanceInfoArgs {
+      instance: None, // required field
+      topic_count: 0,
+      group_count: 0,
+    }
+  }
+}
+
+pub struct InstanceInfoBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> InstanceInfoBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_instance(&mut self, instance: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(InstanceInfo::VT_INSTANCE, instance);
+  }
+  #[inline]
+  pub fn add_topic_count(&mut self, topic_count: u32) {
+    self.fbb_.push_slot::<u32>(InstanceInfo::VT_TOPIC_COUNT, topic_count, 0);
+  }
+  #[inline]
+  pub fn add_group_count(&mut self, group_count: u32) {
+    self.fbb_.push_slot::<u32>(InstanceInfo::VT_GROUP_COUNT, group_count, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> InstanceInfoBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    InstanceInfoBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<InstanceInfo<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, InstanceInfo::VT_INSTANCE,"instance");
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for InstanceInfo<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("InstanceInfo");
+      ds.field("instance", &self.instance());
+      ds.field("topic_count", &self.topic_count());
+      ds.field("group_count", &self.group_count());
+      ds.finish()
+  }
+}
+pub enum InstanceListOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct InstanceList<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for InstanceList<'a> {
+  type Inner = InstanceList<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> InstanceList<'a> {
+  pub const VT_INSTANCES: flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    InstanceList { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args InstanceListArgs<'args>
+  ) -> flatbuffers::WIPOffset<InstanceList<'bldr>> {
+    let mut builder = InstanceListBuilder::new(_fbb);
+    if let Some(x) = args.instances { builder.add_instances(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn instances(&self) -> flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<InstanceInfo<'a>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<InstanceInfo>>>>(InstanceList::VT_INSTANCES, None).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for InstanceList<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, flatbuffers::ForwardsUOffset<InstanceInfo>>>>("instances", Self::VT_INSTANCES, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct InstanceListArgs<'a> {
+    pub instances: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<InstanceInfo<'a>>>>>,
+}
+impl<'a> Default for InstanceListArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    InstanceListArgs {
+      instances: None, // required field
+    }
+  }
+}
+
+pub struct InstanceListBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> InstanceListBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_instances(&mut self, instances: flatbuffers::WIPOffset<flatbuffers::Vector<'b , flatbuffers::ForwardsUOffset<InstanceInfo<'b >>>>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(InstanceList::VT_INSTANCES, instances);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> InstanceListBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    InstanceListBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<InstanceList<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, InstanceList::VT_INSTANCES,"instances");
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for InstanceList<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("InstanceList");
+      ds.field("instances", &self.instances());
+      ds.finish()
+  }
+}
 pub enum DoneOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -7784,6 +11686,111 @@ impl<'a> Reply<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_received_messages(&self) -> Option<ReceivedMessages<'a>> {
+    if self.body_type() == ReplyBody::ReceivedMessages {
+      self.body().map(|t| {
+       // Safety:
+       // Created from a valid Table for this object
+       // Which contains a valid union in this slot
+       unsafe { ReceivedMessages::init_from_table(t) }
+     })
+    } else {
+      None
+    }
+  }
+
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_acknowledged(&self) -> Option<Acknowledged<'a>> {
+    if self.body_type() == ReplyBody::Acknowledged {
+      self.body().map(|t| {
+       // Safety:
+       // Created from a valid Table for this object
+       // Which contains a valid union in this slot
+       unsafe { Acknowledged::init_from_table(t) }
+     })
+    } else {
+      None
+    }
+  }
+
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_lease_changed(&self) -> Option<LeaseChanged<'a>> {
+    if self.body_type() == ReplyBody::LeaseChanged {
+      self.body().map(|t| {
+       // Safety:
+       // Created from a valid Table for this object
+       // Which contains a valid union in this slot
+       unsafe { LeaseChanged::init_from_table(t) }
+     })
+    } else {
+      None
+    }
+  }
+
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_group_settings(&self) -> Option<GroupSettings<'a>> {
+    if self.body_type() == ReplyBody::GroupSettings {
+      self.body().map(|t| {
+       // Safety:
+       // Created from a valid Table for this object
+       // Which contains a valid union in this slot
+       unsafe { GroupSettings::init_from_table(t) }
+     })
+    } else {
+      None
+    }
+  }
+
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_held(&self) -> Option<Held<'a>> {
+    if self.body_type() == ReplyBody::Held {
+      self.body().map(|t| {
+       // Safety:
+       // Created from a valid Table for this object
+       // Which contains a valid union in this slot
+       unsafe { Held::init_from_table(t) }
+     })
+    } else {
+      None
+    }
+  }
+
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_half_messages(&self) -> Option<HalfMessages<'a>> {
+    if self.body_type() == ReplyBody::HalfMessages {
+      self.body().map(|t| {
+       // Safety:
+       // Created from a valid Table for this object
+       // Which contains a valid union in this slot
+       unsafe { HalfMessages::init_from_table(t) }
+     })
+    } else {
+      None
+    }
+  }
+
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_instance_list(&self) -> Option<InstanceList<'a>> {
+    if self.body_type() == ReplyBody::InstanceList {
+      self.body().map(|t| {
+       // Safety:
+       // Created from a valid Table for this object
+       // Which contains a valid union in this slot
+       unsafe { InstanceList::init_from_table(t) }
+     })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl flatbuffers::Verifiable for Reply<'_> {
@@ -7811,6 +11818,13 @@ impl flatbuffers::Verifiable for Reply<'_> {
           ReplyBody::Done => v.verify_union_variant::<flatbuffers::ForwardsUOffset<Done>>("ReplyBody::Done", pos),
           ReplyBody::FoundMessages => v.verify_union_variant::<flatbuffers::ForwardsUOffset<FoundMessages>>("ReplyBody::FoundMessages", pos),
           ReplyBody::Watched => v.verify_union_variant::<flatbuffers::ForwardsUOffset<Watched>>("ReplyBody::Watched", pos),
+          ReplyBody::ReceivedMessages => v.verify_union_variant::<flatbuffers::ForwardsUOffset<ReceivedMessages>>("ReplyBody::ReceivedMessages", pos),
+          ReplyBody::Acknowledged => v.verify_union_variant::<flatbuffers::ForwardsUOffset<Acknowledged>>("ReplyBody::Acknowledged", pos),
+          ReplyBody::LeaseChanged => v.verify_union_variant::<flatbuffers::ForwardsUOffset<LeaseChanged>>("ReplyBody::LeaseChanged", pos),
+          ReplyBody::GroupSettings => v.verify_union_variant::<flatbuffers::ForwardsUOffset<GroupSettings>>("ReplyBody::GroupSettings", pos),
+          ReplyBody::Held => v.verify_union_variant::<flatbuffers::ForwardsUOffset<Held>>("ReplyBody::Held", pos),
+          ReplyBody::HalfMessages => v.verify_union_variant::<flatbuffers::ForwardsUOffset<HalfMessages>>("ReplyBody::HalfMessages", pos),
+          ReplyBody::InstanceList => v.verify_union_variant::<flatbuffers::ForwardsUOffset<InstanceList>>("ReplyBody::InstanceList", pos),
           _ => Ok(()),
         }
      })?
@@ -7972,6 +11986,55 @@ impl core::fmt::Debug for Reply<'_> {
         },
         ReplyBody::Watched => {
           if let Some(x) = self.body_as_watched() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        ReplyBody::ReceivedMessages => {
+          if let Some(x) = self.body_as_received_messages() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        ReplyBody::Acknowledged => {
+          if let Some(x) = self.body_as_acknowledged() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        ReplyBody::LeaseChanged => {
+          if let Some(x) = self.body_as_lease_changed() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        ReplyBody::GroupSettings => {
+          if let Some(x) = self.body_as_group_settings() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        ReplyBody::Held => {
+          if let Some(x) = self.body_as_held() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        ReplyBody::HalfMessages => {
+          if let Some(x) = self.body_as_half_messages() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        ReplyBody::InstanceList => {
+          if let Some(x) = self.body_as_instance_list() {
             ds.field("body", &x)
           } else {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
