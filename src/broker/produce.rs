@@ -156,12 +156,9 @@ impl<D: Disk> Broker<D> {
 
     /// Waits for the batch's level.
     pub async fn settled(&self, pending: &PendingProduce) -> Result<Produced, Failure> {
-        loop {
-            if let Some(outcome) = self.outcome(pending) {
-                return outcome;
-            }
-            self.log.watermarks().changes().changed().await;
-        }
+        // A failure is told below, with the batch's own fate.
+        let _ = self.log.watermarks().wait(pending.level, pending.end).await;
+        self.outcome(pending).expect("whoever waits is released by the mark or by a failure")
     }
 
     /// The level of a queue's topic, or the node's.

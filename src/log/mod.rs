@@ -26,6 +26,7 @@ mod commit_log;
 mod error;
 mod group;
 mod manifest;
+mod mark_waiters;
 mod read;
 pub mod recovery;
 mod scanner;

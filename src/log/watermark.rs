@@ -1,8 +1,12 @@
 //! How far the log is at each durability level, and waiting for it.
 
 use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use super::error::LogFailure;
+use super::mark_waiters::{MarkWaiters, WaiterKey};
 use crate::types::{Level, LogPosition, WakerList};
 
 /// Exclusive ends of what has been placed, written and flushed. Invariant 1 of the log is checked on every change.
@@ -11,7 +15,19 @@ pub struct Watermarks {
     written: Cell<LogPosition>,
     durable: Cell<LogPosition>,
     failure: RefCell<Option<LogFailure>>,
+    /// Those who wait for the written and for the durable mark.
+    waiting_written: MarkWaiters,
+    waiting_durable: MarkWaiters,
+    /// Those who look at everything, whatever moves.
     changed: WakerList,
+}
+
+/// Future of [`Watermarks::wait`].
+pub struct Reached<'a> {
+    marks: &'a Watermarks,
+    level: Level,
+    end: LogPosition,
+    key: Option<WaiterKey>,
 }
 
 impl Watermarks {
@@ -22,6 +38,8 @@ impl Watermarks {
             written: Cell::new(end),
             durable: Cell::new(end),
             failure: RefCell::new(None),
+            waiting_written: MarkWaiters::default(),
+            waiting_durable: MarkWaiters::default(),
             changed: WakerList::new(),
         }
     }
@@ -71,16 +89,16 @@ impl Watermarks {
         &self.changed
     }
 
-    /// Waits until everything below `end` is at `level`, or the log has failed.
-    pub async fn wait(&self, level: Level, end: LogPosition) -> Result<(), LogFailure> {
-        loop {
-            if end <= self.end(level) {
-                return Ok(());
-            }
-            if let Some(failure) = self.failure() {
-                return Err(failure);
-            }
-            self.changed.changed().await;
+    /// Waits until everything below `end`, which was placed, is at `level`, or the log has failed.
+    pub fn wait(&self, level: Level, end: LogPosition) -> Reached<'_> {
+        Reached { marks: self, level, end, key: None }
+    }
+
+    /// Where one who waits for a level is noted. What was placed is accepted, so nobody waits for that.
+    fn waiters(&self, level: Level) -> &MarkWaiters {
+        match level {
+            Level::Accepted | Level::Written => &self.waiting_written,
+            Level::Durable => &self.waiting_durable,
         }
     }
 
@@ -97,6 +115,7 @@ impl Watermarks {
             self.appended.get()
         );
         self.written.set(end);
+        self.waiting_written.wake_to(end);
         self.changed.wake();
     }
 
@@ -108,6 +127,7 @@ impl Watermarks {
     }
 
     pub(super) fn publish(&self) {
+        self.waiting_durable.wake_to(self.durable.get());
         self.changed.wake();
     }
 
@@ -118,6 +138,35 @@ impl Watermarks {
             *latched = Some(failure);
         }
         drop(latched);
+        self.waiting_written.wake_to(LogPosition(u64::MAX));
+        self.waiting_durable.wake_to(LogPosition(u64::MAX));
         self.changed.wake();
+    }
+}
+
+impl Future for Reached<'_> {
+    type Output = Result<(), LogFailure>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let marks = self.marks;
+        if self.end <= marks.end(self.level) {
+            return Poll::Ready(Ok(()));
+        }
+        if let Some(failure) = marks.failure() {
+            return Poll::Ready(Err(failure));
+        }
+        let waiters = marks.waiters(self.level);
+        if !self.key.is_some_and(|key| waiters.renew(key, context.waker())) {
+            self.key = Some(waiters.add(self.end, context.waker().clone()));
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Reached<'_> {
+    fn drop(&mut self) {
+        if let Some(key) = self.key {
+            self.marks.waiters(self.level).remove(key);
+        }
     }
 }
