@@ -44,6 +44,8 @@ pub struct LogOptions {
     pub tail_cache_bytes: usize,
     /// Write zeros over fresh segments while the disk is idle, so that later flushes need no journal commit.
     pub zero_fill: bool,
+    /// Logs on this one's device, which share what zeroing may take of it.
+    pub device_sharers: u16,
     /// For a log that is made by this start: see `wire::batch`. Hard to guess.
     pub secret: LogSecret,
 }
@@ -327,7 +329,7 @@ impl<D: Disk> CommitLog<D> {
         inner.metrics.record(Stage::Write, inner.clock.monotonic().since(started));
         inner.metrics.log_groups.add(1);
         inner.metrics.log_bytes_written.add(group.bytes as u64);
-        inner.supply.note_commit(inner.clock.monotonic(), group.bytes);
+        inner.supply.pacing.note_commit(inner.clock.monotonic(), group.bytes);
         inner.watermarks.set_written(group.end);
         if inner.wants_next() {
             inner.supply.wake();

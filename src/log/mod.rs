@@ -37,6 +37,7 @@ mod tail_cache;
 mod tests;
 mod walk;
 mod watermark;
+mod zeroing;
 
 pub use commit_log::{CommitLog, LogOptions, Placed, Placement};
 pub use error::{AppendRefusal, LogFailure, OpenError};

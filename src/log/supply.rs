@@ -1,4 +1,4 @@
-//! The supply of segments: preparing the next one ahead of need, recycling expired ones, zeroing fresh ones.
+//! The supply of segments: preparing the next one ahead of need, recycling expired ones, having fresh ones zeroed.
 
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
@@ -8,9 +8,9 @@ use std::time::Duration;
 use super::commit_log::{CommitLog, Inner};
 use super::error::AppendRefusal;
 use super::segment::{Segment, segment_name};
-use crate::disk::{Disk, DiskBuffer, DiskError, DiskErrorKind, DiskFile, OpenMode};
-use crate::limits::BLOCK_BYTES;
-use crate::types::{LogPosition, MonotonicTime, WakerList};
+use super::zeroing::Pacing;
+use crate::disk::{Disk, DiskError, DiskErrorKind, DiskFile, OpenMode};
+use crate::types::{LogPosition, WakerList};
 
 /// Room that is left to the index, the snapshots and others when a segment is made.
 const RESERVE_BYTES: u64 = 64 * 1024 * 1024;
@@ -18,14 +18,6 @@ const RESERVE_BYTES: u64 = 64 * 1024 * 1024;
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// After this many failures in a row producers are told instead of being kept waiting.
 const ATTEMPTS_MAX: u32 = 5;
-/// Zeros go out in pieces of this size, at this interval: 64 MiB/s while the disk is otherwise quiet.
-const ZERO_BYTES: usize = 256 * 1024;
-const ZERO_INTERVAL: Duration = Duration::from_millis(4);
-/// Zeros in the segment in use keep this far ahead of the log's end.
-const ZERO_LEAD_BYTES: u64 = 4 * 1024 * 1024;
-/// More than this committed within `BUSY_WINDOW` and zeroing would take bandwidth from messages.
-const BUSY_BYTES: u64 = 4 * 1024 * 1024;
-const BUSY_WINDOW: Duration = Duration::from_millis(50);
 /// Spare files kept for reuse; further expired segments are removed.
 const SPARES_MAX: usize = 2;
 
@@ -42,7 +34,7 @@ pub(super) struct Supply<D: Disk> {
     /// Why no segment can be made, once that has been tried often enough; until one is made after all.
     failure: RefCell<Option<Rc<DiskError>>>,
     needed: WakerList,
-    recent: Cell<(MonotonicTime, u64)>,
+    pub pacing: Pacing,
 }
 
 impl<D: Disk> Supply<D> {
@@ -56,7 +48,7 @@ impl<D: Disk> Supply<D> {
             attempts: Cell::new(0),
             failure: RefCell::new(None),
             needed: WakerList::new(),
-            recent: Cell::new((MonotonicTime::default(), 0)),
+            pacing: Pacing::default(),
         }
     }
 
@@ -97,16 +89,9 @@ impl<D: Disk> Supply<D> {
         self.needed.wake();
     }
 
-    /// Remembers how busy the log is.
-    pub fn note_commit(&self, now: MonotonicTime, bytes: usize) {
-        let (since, sum) = self.recent.get();
-        let fresh = now.since(since) < BUSY_WINDOW;
-        self.recent.set(if fresh { (since, sum + bytes as u64) } else { (now, bytes as u64) });
-    }
-
-    fn is_busy(&self, now: MonotonicTime) -> bool {
-        let (since, sum) = self.recent.get();
-        now.since(since) < 2 * BUSY_WINDOW && sum > BUSY_BYTES
+    /// The segment that was made and not taken yet.
+    pub fn prepared(&self) -> Option<Rc<Segment<D>>> {
+        self.next.borrow().clone()
     }
 }
 
@@ -114,6 +99,7 @@ impl<D: Disk> CommitLog<D> {
     /// The supply task; ends after [`stop`](CommitLog::stop).
     pub async fn run_supply(&self) {
         let inner = &*self.inner;
+        let mut zeros = None;
         while !inner.stopping.get() {
             if inner.wants_next() {
                 match inner.prepare().await {
@@ -128,7 +114,7 @@ impl<D: Disk> CommitLog<D> {
                     }
                 }
                 inner.room.wake();
-            } else if !inner.zero_step().await {
+            } else if !inner.zero_step(&mut zeros).await {
                 inner.supply.needed.changed().await;
             }
         }
@@ -230,45 +216,6 @@ impl<D: Disk> Inner<D> {
         let segment = Segment::new(base, bytes, file, path);
         segment.zeroed.set(zeroed);
         Ok(segment)
-    }
-
-    /// Writes one piece of zeros where it helps; false when there is nothing to zero.
-    async fn zero_step(&self) -> bool {
-        if !self.options.zero_fill {
-            return false;
-        }
-        let Some((segment, from)) = self.zero_target() else { return false };
-        if !self.supply.is_busy(self.clock.monotonic()) {
-            let bytes = ZERO_BYTES.min((segment.bytes - from) as usize);
-            let mut zeros = self.disk.allocate(bytes);
-            zeros.as_mut_slice().fill(0);
-            segment.zeroing.set(Some((from, from + bytes as u64)));
-            let written = segment.file.write(from, Rc::new(zeros)).await;
-            segment.zeroing.set(None);
-            segment.zeroing_done.wake();
-            // Zeroing is a favour to later flushes: a failure here is met again, and answered, by the commit task.
-            let reached = if written.is_ok() { from + bytes as u64 } else { segment.bytes };
-            segment.zeroed.set(segment.zeroed.get().max(reached));
-        }
-        self.clock.sleep(ZERO_INTERVAL).await;
-        true
-    }
-
-    /// The segment to be zeroed next and from where in its file: the one in use, then the prepared one.
-    fn zero_target(&self) -> Option<(Rc<Segment<D>>, u64)> {
-        let (base, end) = {
-            let open = self.open.borrow();
-            (open.segment_base, open.end().0 + crate::limits::GROUP_BYTES_MAX as u64)
-        };
-        let active = self.segment_at(base);
-        let lead = (end - base.0 + ZERO_LEAD_BYTES).next_multiple_of(BLOCK_BYTES as u64);
-        let from = active.zeroed.get().max(lead);
-        if from < active.bytes {
-            return Some((active, from));
-        }
-        let next = self.supply.next.borrow().clone()?;
-        let from = next.zeroed.get();
-        (from < next.bytes).then_some((next, from))
     }
 }
 

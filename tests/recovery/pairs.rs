@@ -64,6 +64,7 @@ fn session<T>(disk: &FaultyDisk, work: impl AsyncFnOnce(&Log) -> T) -> (Report, 
             segment_bytes: limits::SEGMENT_BYTES_MIN,
             tail_cache_bytes: 0,
             zero_fill: false,
+            device_sharers: 1,
             secret: LogSecret(7),
         };
         let metrics = Rc::new(ShardMetrics::new());
