@@ -60,7 +60,6 @@ impl<D: Disk> Broker<D> {
 
     /// Carries a request out, on the shard it belongs to.
     pub async fn handle(self: &Rc<Self>, request: Request) -> Result<Reply, Failure> {
-        self.metrics.requests.add(1);
         let owner = self.owner(&request);
         if owner == self.options.shard {
             return self.handle_here(request).await;

@@ -5,8 +5,9 @@
 //! Time-outs are deadlines that the connections' watch looks at once a second, not timers: thousands of clients that
 //! wait for messages cost nothing while they wait.
 //!
-//! A call that is being carried out is dropped when its client goes away. So whoever carries calls out hands work that
-//! must run to its end to a task of its own.
+//! A call that waits for messages is dropped when its client goes away. So whoever carries calls out hands work that must
+//! run to its end to a task of its own. Other calls last no longer than a flush: their connections are not looked at
+//! meanwhile, which saves a system call and a poll of the ring for each.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -70,6 +71,8 @@ pub(super) struct HttpConnection {
     connections: Rc<Connections>,
     connection: Rc<Connection>,
     phase: Cell<Phase>,
+    /// Whether the call that is being carried out is dropped when the peer goes away.
+    minds_peer: Cell<bool>,
     answer_bytes: Cell<usize>,
     answers_since_turn: Cell<u32>,
     /// Without TLS on an address that has it: every request is told so.
@@ -165,6 +168,7 @@ impl HttpConnection {
             connections: connections.clone(),
             connection: connection.clone(),
             phase: Cell::new(Phase::Head),
+            minds_peer: Cell::new(false),
             answer_bytes: Cell::new(0),
             answers_since_turn: Cell::new(0),
             lacks_tls: is_secure && !has_tls,
@@ -219,6 +223,11 @@ impl HttpConnection {
     /// Whether no request was taken out of what has come in since the last answer.
     pub fn is_before_request(&self) -> bool {
         matches!(self.phase.get(), Phase::Idle | Phase::Head)
+    }
+
+    /// Whether what comes in, or that nothing will, is of interest now.
+    pub fn wants_input(&self) -> bool {
+        self.phase.get() != Phase::Answering || self.minds_peer.get()
     }
 
     /// What is said instead of an answer that hyper makes by itself, which has nothing but a status.
@@ -328,6 +337,7 @@ impl HttpConnection {
         let held = BodyBytes::new(self.port());
         match self.read_body(&mut body, &held).await {
             Ok(body) => {
+                self.minds_peer.set(admitted.waits_for_messages());
                 self.set_phase(Phase::Answering);
                 service.answer(admitted, &head, body).await
             }

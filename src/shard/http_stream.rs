@@ -45,6 +45,10 @@ impl<S: AsyncRead + Unpin> Read for HttpStream<S> {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.buffer.is_empty() {
+            if !this.connection.wants_input() {
+                // The answer wakes the task, and hyper reads on behind it.
+                return Poll::Pending;
+            }
             let count = ready!(Pin::new(&mut this.stream).poll_read(context, this.buffer.space(1)))?;
             this.buffer.received(count);
             this.connection.received(count);

@@ -248,6 +248,7 @@ impl Native {
             self.waiting_ended.changed().await;
         }
         self.waiting_requests.set(self.waiting_requests.get() + 1);
+        self.connections.metrics.requests.add(1);
         let waits_long = matches!(request, Request::Fetch(_) | Request::Watch(_));
         if !waits_long {
             self.connection.unanswered.set(self.connection.unanswered.get() + 1);

@@ -86,6 +86,13 @@ pub struct Admitted {
     id: RequestId,
 }
 
+impl Admitted {
+    /// Whether the answer may wait for messages to come, rather than only for the log.
+    pub fn waits_for_messages(&self) -> bool {
+        matches!(&self.call, Call::Consume(consume) if !consume.wait.is_zero())
+    }
+}
+
 impl<B: Backend> HttpService<B> {
     pub fn new(
         backend: B,
