@@ -1,42 +1,44 @@
 //! What the operating system tells about this thread and process, and what it is asked for.
 #![allow(unsafe_code)]
 
-use std::alloc::{GlobalAlloc, Layout, System};
+use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
 use std::io;
+
+use mimalloc::MiMalloc;
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
     static SYSCALLS: Cell<i32> = const { Cell::new(-1) };
 }
 
-/// The system's allocator with a count per thread: one addition per call, and the only way to claim "no allocation on
+/// The allocator with a count per thread: one addition per call, and the only way to claim "no allocation on
 /// the way of a message" and be believed.
 pub struct CountingAllocator;
 
-// SAFETY: every call goes to `System` unchanged; counting touches a thread-local integer and allocates nothing.
+// SAFETY: every call goes to `MiMalloc` unchanged; counting touches a thread-local integer and allocates nothing.
 unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count_allocation();
         // SAFETY: the caller's contract is passed on.
-        unsafe { System.alloc(layout) }
+        unsafe { MiMalloc.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         count_allocation();
         // SAFETY: the caller's contract is passed on.
-        unsafe { System.alloc_zeroed(layout) }
+        unsafe { MiMalloc.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
         count_allocation();
         // SAFETY: the caller's contract is passed on.
-        unsafe { System.realloc(pointer, layout, bytes) }
+        unsafe { MiMalloc.realloc(pointer, layout, bytes) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         // SAFETY: the caller's contract is passed on.
-        unsafe { System.dealloc(pointer, layout) }
+        unsafe { MiMalloc.dealloc(pointer, layout) }
     }
 }
 
