@@ -13,6 +13,7 @@ mod fetch;
 mod find;
 mod first_use;
 mod gates;
+mod group_requests;
 mod groups;
 mod held;
 mod housekeeping;
