@@ -248,12 +248,7 @@ impl<D: Disk> Broker<D> {
             }
             PeerRequest::QueueRanges(id) => Ok(PeerReply::QueueRanges(self.own_ranges(id))),
             PeerRequest::GroupOffsets(group) => Ok(PeerReply::GroupOffsets(self.own_offsets(&group))),
-            PeerRequest::GroupNames => {
-                let tables = self.tables.borrow();
-                let leases = self.leases.borrow();
-                let names: BTreeSet<_> = tables.groups().chain(leases.groups()).cloned().collect();
-                Ok(PeerReply::GroupNames(names.into_iter().collect()))
-            }
+            PeerRequest::GroupNames => Ok(PeerReply::GroupNames(self.own_group_names())),
             PeerRequest::CheckHolder(check) => {
                 self.groups.borrow_mut().check_holder(&check, self.clock.monotonic())?;
                 Ok(PeerReply::Done)

@@ -11,8 +11,8 @@ use super::shard_broker::Broker;
 use super::state_record::Change;
 use super::tables::Topic;
 use crate::api::{
-    CommitOffset, Failure, GroupInfo, GroupQueueInfo, GroupSettings, OffsetPlace, Reply, Request, ResetGroup,
-    ResetPlace, Status,
+    CommitOffset, Failure, GroupInfo, GroupQueueInfo, GroupSettings, LeaseInfo, OffsetPlace, QueueInfo,
+    Reply, Request, ResetGroup, ResetPlace, Status,
 };
 use crate::disk::Disk;
 use crate::limits;
@@ -81,49 +81,67 @@ impl<D: Disk> Broker<D> {
         Ok(offsets)
     }
 
+    /// The groups of which this shard knows anything.
+    pub(super) fn own_group_names(&self) -> Vec<GroupName> {
+        let tables = self.tables.borrow();
+        let leases = self.leases.borrow();
+        let receivers = self.receivers.borrow();
+        let with_settings = tables.all_group_settings().map(|settings| &settings.group);
+        let receiving = leases.groups().chain(receivers.groups(self.clock.monotonic()));
+        let names: BTreeSet<_> = tables.groups().chain(with_settings).chain(receiving).cloned().collect();
+        names.into_iter().collect()
+    }
+
+    /// What was leased to a group, by queue.
+    async fn group_leases(&self, group: &GroupName) -> Result<HashMap<QueueKey, LeaseInfo>, Failure> {
+        let mut leases = HashMap::new();
+        for reply in self.ask_all(|| PeerRequest::GroupLeases(group.clone()), Others::AndThis).await? {
+            match reply {
+                PeerReply::GroupLeases(found) => {
+                    leases.extend(found.into_iter().map(|info| (info.key, info)))
+                }
+                other => return Err(unexpected(&other)),
+            }
+        }
+        Ok(leases)
+    }
+
     pub(super) async fn describe_group(&self, group: GroupName) -> Result<GroupInfo, Failure> {
+        let receivers = self.group_receivers(&group).await?;
+        let offsets = self.group_offsets(&group).await?;
+        let leases = self.group_leases(&group).await?;
+        let settings = self.tables.borrow().group_settings(&group).cloned();
         let now = self.clock.monotonic();
         self.groups.borrow_mut().expire(now);
         let described = self.groups.borrow().describe(&group, now);
-        let (generation, members) = match described {
-            Some(described) => described,
-            None => (0, self.receivers_as_member(&group).await?.into_iter().collect()),
-        };
-        let offsets = self.group_offsets(&group).await?;
-        if members.is_empty() && offsets.is_empty() {
-            return Err(Failure::new(
-                Status::GroupNotExist,
-                format!("group {group} has neither members nor offsets"),
-            ));
+        let (generation, members) =
+            described.unwrap_or_else(|| (0, self.receivers_as_member(&receivers).into_iter().collect()));
+        let is_known = !members.is_empty() || !offsets.is_empty() || !leases.is_empty() || settings.is_some();
+        if !is_known {
+            let message = format!("group {group} has no members, no receivers, no offsets and no settings");
+            return Err(Failure::new(Status::GroupNotExist, message));
         }
-        let committed: HashMap<_, _> = offsets.iter().map(|offset| (offset.key, offset.committed)).collect();
-        let holder = |key: QueueKey| members.iter().find(|member| member.queues.contains(&key));
         let topics: Vec<Topic> = {
             let tables = self.tables.borrow();
-            let subscribed =
-                members.iter().flat_map(|member| &member.topics).filter_map(|name| tables.topic_named(name));
-            let read = offsets.iter().filter_map(|offset| tables.topic(offset.key.topic));
-            let ids: BTreeSet<_> = subscribed.chain(read).map(|topic| topic.id).collect();
+            let named = members.iter().flat_map(|member| &member.topics);
+            let named = named.chain(receivers.iter().map(|receiver| &receiver.topic));
+            let keys = offsets.iter().map(|offset| offset.key).chain(leases.keys().copied());
+            let ids = named.filter_map(|name| tables.topic_named(name)).map(|topic| topic.id);
+            let ids: BTreeSet<_> = ids.chain(keys.map(|key| key.topic)).collect();
             ids.into_iter().filter_map(|id| tables.topic(id).cloned()).collect()
         };
+        let committed: HashMap<_, _> = offsets.iter().map(|offset| (offset.key, offset.committed)).collect();
+        let holder = |key: QueueKey| members.iter().find(|member| member.queues.contains(&key));
         let mut queues = Vec::new();
         for topic in topics {
             for range in self.queue_ranges(topic.id).await? {
                 let key = QueueKey { topic: topic.id, queue: range.queue };
-                let committed = committed.get(&key).copied();
-                // What retention has removed can not be read any more, so it is no lag.
-                let next = committed.unwrap_or(range.first_offset).max(range.first_offset);
-                queues.push(GroupQueueInfo {
-                    topic: topic.name.clone(),
-                    queue: range.queue,
-                    committed,
-                    end_offset: range.end_offset,
-                    lag: range.end_offset.0.saturating_sub(next.0),
-                    member: holder(key).map(|member| member.member.clone()),
-                });
+                let info = group_queue(&topic, &range, committed.get(&key).copied(), leases.get(&key));
+                queues
+                    .push(GroupQueueInfo { member: holder(key).map(|member| member.member.clone()), ..info });
             }
         }
-        Ok(GroupInfo { group, generation, members, queues })
+        Ok(GroupInfo { group, generation, members, receivers, settings, queues })
     }
 
     pub(super) async fn reset_group(self: &Rc<Self>, reset: ResetGroup) -> Result<Reply, Failure> {
@@ -186,5 +204,66 @@ impl<D: Disk> Broker<D> {
             Some(GroupOffset { key, committed, first_offset, end_offset })
         });
         with_bounds.collect()
+    }
+}
+
+/// One queue as its group sees it; who reads it is not said here.
+fn group_queue(
+    topic: &Topic,
+    range: &QueueInfo,
+    committed: Option<QueueOffset>,
+    leases: Option<&LeaseInfo>,
+) -> GroupQueueInfo {
+    // Where a group has leases, they say from where on nothing was delivered.
+    let next = leases.map(|leases| leases.next).or(committed).unwrap_or(range.first_offset);
+    // What retention has removed can not be read any more, so it is no lag.
+    let undelivered = range.end_offset.0.saturating_sub(next.max(range.first_offset).0);
+    let (leased, waiting) = leases.map_or((0, 0), |leases| (leases.leased, leases.waiting));
+    GroupQueueInfo {
+        topic: topic.name.clone(),
+        queue: range.queue,
+        committed,
+        end_offset: range.end_offset,
+        lag: undelivered + leased + waiting,
+        member: None,
+        leased,
+        waiting,
+        dead_letters: leases.map_or(0, |leases| leases.dead_letters),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{Retention, ShardId, TopicId};
+
+    #[test]
+    fn lag_is_what_was_not_dealt_with() {
+        let id = TopicId(1);
+        let name = "t".parse().expect("a name");
+        let topic = Topic { name, id, queue_count: 1, retention: Retention::Inherited, level: None };
+        let range = QueueInfo {
+            queue: QueueNumber(0),
+            shard: ShardId(0),
+            first_offset: QueueOffset(10),
+            end_offset: QueueOffset(100),
+        };
+        let lag = |committed: Option<u64>, leases: Option<(u64, u64, u64)>| {
+            let leases = leases.map(|(next, leased, waiting)| LeaseInfo {
+                key: QueueKey { topic: id, queue: QueueNumber(0) },
+                floor: QueueOffset(committed.unwrap_or(0)),
+                next: QueueOffset(next),
+                leased,
+                waiting,
+                dead_letters: 7,
+            });
+            group_queue(&topic, &range, committed.map(QueueOffset), leases.as_ref()).lag
+        };
+        assert_eq!(lag(None, None), 90, "all there are");
+        assert_eq!(lag(Some(60), None), 40);
+        assert_eq!(lag(Some(3), None), 90, "what is gone is no lag");
+        assert_eq!(lag(Some(60), Some((80, 0, 0))), 20, "those in between were acknowledged or left out");
+        assert_eq!(lag(Some(60), Some((80, 3, 2))), 25);
+        assert_eq!(lag(Some(100), Some((100, 0, 0))), 0, "dead letters are elsewhere");
     }
 }

@@ -14,6 +14,7 @@ mod entry;
 mod error;
 mod fields;
 mod group;
+mod group_view;
 mod lines;
 mod log;
 mod message;

@@ -7,6 +7,7 @@ mod command_line;
 mod damage;
 mod first_use;
 mod full_disk;
+mod group_describe;
 mod groups;
 mod http;
 mod https;

@@ -138,8 +138,27 @@ fn group_info() -> GroupInfo {
                 end_offset: QueueOffset(10),
                 lag: 10,
                 member: committed.map(|_| "m-1".to_owned()),
+                leased: 3,
+                waiting: u64::MAX,
+                dead_letters: 5,
             })
             .to_vec(),
+        receivers: ClientProtocol::ALL
+            .map(|protocol| ReceiverInfo {
+                topic: topic(),
+                protocol,
+                filter: TagFilter::parse((protocol == ClientProtocol::Http).then_some("b || a")),
+                ordered: protocol == ClientProtocol::Native,
+                active: u32::MAX,
+                seen_age: Duration::from_millis(2),
+            })
+            .to_vec(),
+        settings: Some(GroupSettings {
+            group: "readers".parse().expect("a good name"),
+            deliveries_max: Some(3),
+            lease: None,
+            ordered_lease: Some(Duration::from_secs(1)),
+        }),
     }
 }
 
@@ -196,6 +215,7 @@ fn replies() -> Vec<Result<Reply, Failure>> {
         Ok(Reply::Assignment(assignment(true))),
         Ok(Reply::Assignment(assignment(false))),
         Ok(Reply::Group(group_info())),
+        Ok(Reply::Group(GroupInfo { receivers: Vec::new(), settings: None, ..group_info() })),
         Ok(Reply::Groups(vec!["a".parse().expect("a good name"), "b".parse().expect("a good name")])),
         Ok(Reply::Node(node_info())),
         Ok(Reply::Watched(vec![key()])),
