@@ -7,8 +7,8 @@ use super::find::Found;
 use super::hold::{HalfMessage, Held};
 use super::receive::{GroupSettings, ReceiptOutcome, ReceivedMessage, ReceiverInfo, TagFilter};
 use crate::types::{
-    GroupName, Level, LogPosition, QueueKey, QueueNumber, QueueOffset, Receipt, Retention, ShardId,
-    Timestamp, TopicId, TopicName,
+    GroupName, InstanceName, Level, LogPosition, QueueKey, QueueNumber, QueueOffset, Receipt, Retention,
+    ShardId, Timestamp, TopicId, TopicName,
 };
 
 /// What a request that was carried out returns.
@@ -35,6 +35,7 @@ pub enum Reply {
     Held(Held),
     Halves(Vec<HalfMessage>),
     Found(Found),
+    Instances(Vec<InstanceInfo>),
     Node(NodeInfo),
     Done,
 }
@@ -167,6 +168,15 @@ impl GroupInfo {
         filters.retain(|_, filters| filters.len() > 1);
         filters
     }
+}
+
+/// An instance, a name space of topics and groups. No name is that of the default one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstanceInfo {
+    pub instance: Option<InstanceName>,
+    /// Dead letters included.
+    pub topic_count: u32,
+    pub group_count: u32,
 }
 
 /// Counters and latencies of the whole node.

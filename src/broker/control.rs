@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use super::client_requests::unexpected;
+use super::instances::{check_instance, topic_missing};
 use super::leases::Received;
 use super::peers::{PeerReply, PeerRequest};
 use super::shard_broker::{Broker, owned_queues};
@@ -14,16 +15,11 @@ use crate::api::{
 };
 use crate::disk::Disk;
 use crate::limits;
-use crate::types::{ShardId, TopicId, TopicName};
+use crate::types::{InstanceName, ShardId, TopicId, TopicName};
 
 /// Queues of a topic that is created without a number: RocketMQ's `defaultTopicQueueNums` on the producer's side
 /// (`client/.../DefaultMQProducer.java`).
 const QUEUES_DEFAULT: u32 = 4;
-
-pub(super) fn topic_missing(topic: &TopicName) -> Failure {
-    let message = format!("topic {topic} does not exist: create it with `turbopump topic create {topic}`");
-    Failure::new(Status::TopicNotExist, message)
-}
 
 impl<D: Disk> Broker<D> {
     pub(super) async fn create_topic(self: &Rc<Self>, change: TopicChange) -> Result<TopicInfo, Failure> {
@@ -36,6 +32,7 @@ impl<D: Disk> Broker<D> {
                     format!("topic {} exists already", change.topic),
                 ));
             }
+            check_instance(&tables, &change.topic)?;
             if tables.topic_count() >= limits::TOPICS_MAX {
                 let message = format!("there are {} topics, no more are taken", tables.topic_count());
                 return Err(Failure::new(Status::LimitReached, message));
@@ -55,8 +52,7 @@ impl<D: Disk> Broker<D> {
 
     pub(super) async fn alter_topic(self: &Rc<Self>, change: TopicChange) -> Result<TopicInfo, Failure> {
         let _turn = self.topic_change.take().await;
-        let present = self.tables.borrow().topic_named(&change.topic).cloned();
-        let present = present.ok_or_else(|| topic_missing(&change.topic))?;
+        let present = self.topic_by_name(&change.topic)?;
         let queue_count = change.queues.unwrap_or(present.queue_count);
         if queue_count < present.queue_count {
             return Err(Failure::invalid(format!(
@@ -77,15 +73,16 @@ impl<D: Disk> Broker<D> {
 
     pub(super) async fn delete_topic(self: &Rc<Self>, name: &TopicName) -> Result<Reply, Failure> {
         let _turn = self.topic_change.take().await;
-        let id = self
-            .tables
-            .borrow()
-            .topic_named(name)
-            .map(|topic| topic.id)
-            .ok_or_else(|| topic_missing(name))?;
+        let id = self.topic_by_name(name)?.id;
         self.remove_topic(id).await?;
         self.ask_others(|| PeerRequest::RemoveTopic(id)).await?;
         Ok(Reply::Done)
+    }
+
+    /// A topic that is meant to be there.
+    pub(super) fn topic_by_name(&self, name: &TopicName) -> Result<Topic, Failure> {
+        let tables = self.tables.borrow();
+        tables.topic_named(name).cloned().ok_or_else(|| topic_missing(&tables, name))
     }
 
     /// Removes a topic here, and says so twice: see [`Change::LiveTopics`]. The caller has the turn.
@@ -144,28 +141,32 @@ impl<D: Disk> Broker<D> {
 
     /// Brings every shard's topics in line with this one's. The control shard does it before the node takes requests.
     pub async fn sync_topics(self: &Rc<Self>) -> Result<(), Failure> {
-        let (topics, next_topic_id, groups) = {
+        let (topics, next_topic_id, groups, instances) = {
             let tables = self.tables.borrow();
             let topics: Vec<_> = tables.topics().cloned().collect();
             let groups: Vec<_> = tables.all_group_settings().cloned().collect();
-            (topics, tables.next_topic_id(), groups)
+            (topics, tables.next_topic_id(), groups, tables.instances().clone())
         };
-        let sync =
-            || PeerRequest::SyncTopics { topics: topics.clone(), next_topic_id, groups: groups.clone() };
+        let sync = || PeerRequest::SyncTopics {
+            topics: topics.clone(),
+            next_topic_id,
+            groups: groups.clone(),
+            instances: instances.clone(),
+        };
         self.ask_others(sync).await
     }
 
     pub(super) fn route(&self, name: Option<&TopicName>) -> Result<RouteInfo, Failure> {
         let tables = self.tables.borrow();
         let topic = match name {
-            Some(name) => Some(tables.topic_named(name).ok_or_else(|| topic_missing(name))?.info()),
+            Some(name) => Some(tables.topic_named(name).ok_or_else(|| topic_missing(&tables, name))?.info()),
             None => None,
         };
         Ok(RouteInfo { shards: self.peers()?.addresses(), topic })
     }
 
     pub(super) async fn describe_topic(&self, name: &TopicName) -> Result<TopicInfo, Failure> {
-        let mut info = self.tables.borrow().topic_named(name).ok_or_else(|| topic_missing(name))?.info();
+        let mut info = self.topic_by_name(name)?.info();
         info.queues = self.queue_ranges(info.id).await?;
         Ok(info)
     }
@@ -215,8 +216,13 @@ impl<D: Disk> Broker<D> {
                 self.remove_topic(id).await?;
                 Ok(PeerReply::Done)
             }
-            PeerRequest::SyncTopics { topics, next_topic_id, groups } => {
-                self.take_topics(topics, next_topic_id, groups).await
+            PeerRequest::SyncTopics { topics, next_topic_id, groups, instances } => {
+                self.take_topics(topics, next_topic_id, groups, instances).await
+            }
+            PeerRequest::PutInstances(instances) => {
+                let _turn = self.topic_change.take().await;
+                self.change(&[Change::Instances(instances)]).await?;
+                Ok(PeerReply::Done)
             }
             PeerRequest::PutGroup(settings) => {
                 let _turn = self.topic_change.take().await;
@@ -270,6 +276,7 @@ impl<D: Disk> Broker<D> {
         topics: Vec<Topic>,
         next_topic_id: TopicId,
         groups: Vec<GroupSettings>,
+        instances: BTreeSet<InstanceName>,
     ) -> Result<PeerReply, Failure> {
         let _turn = self.topic_change.take().await;
         let changes: Vec<_> = {
@@ -285,7 +292,8 @@ impl<D: Disk> Broker<D> {
                 .into_iter()
                 .filter(|settings| tables.group_settings(&settings.group) != Some(settings))
                 .map(Change::Group);
-            gone.into_iter().chain(new).chain(next).chain(groups).collect()
+            let instances = (*tables.instances() != instances).then_some(Change::Instances(instances));
+            gone.into_iter().chain(new).chain(next).chain(groups).chain(instances).collect()
         };
         // In slices, since a node may have thousands of topics and a batch has a bound.
         for slice in changes.chunks(1024) {

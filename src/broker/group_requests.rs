@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::client_requests::unexpected;
-use super::control::{Others, topic_missing};
+use super::control::Others;
 use super::peers::{GroupOffset, PeerReply, PeerRequest};
 use super::shard_broker::Broker;
 use super::state_record::Change;
@@ -150,8 +150,7 @@ impl<D: Disk> Broker<D> {
             let message = format!("group {} has members: stop them first", reset.group);
             return Err(Failure::new(Status::GroupHasMembers, message));
         }
-        let topic = self.tables.borrow().topic_named(&reset.topic).cloned();
-        let topic = topic.ok_or_else(|| topic_missing(&reset.topic))?;
+        let topic = self.topic_by_name(&reset.topic)?;
         match reset.place {
             ResetPlace::Offset(queue, offset) => {
                 let key = QueueKey { topic: topic.id, queue };

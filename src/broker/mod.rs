@@ -17,6 +17,7 @@ mod group_requests;
 mod groups;
 mod held;
 mod housekeeping;
+mod instances;
 mod key_indexing;
 mod leases;
 mod open;

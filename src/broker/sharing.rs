@@ -4,8 +4,8 @@
 use futures_util::future::join_all;
 
 use super::client_requests::unexpected;
-use super::control::topic_missing;
 use super::groups::{GateOrders, RECEIVERS};
+use super::instances::topic_missing;
 use super::peers::{PeerReply, PeerRequest};
 use super::receivers::SeenReceivers;
 use super::shard_broker::Broker;
@@ -25,7 +25,7 @@ impl<D: Disk> Broker<D> {
         {
             let tables = self.tables.borrow();
             if let Some(topic) = join.topics.iter().find(|topic| tables.topic_named(topic).is_none()) {
-                return Err(topic_missing(topic));
+                return Err(topic_missing(&tables, topic));
             }
             let mut groups = self.groups.borrow_mut();
             groups.join(join, self.clock.monotonic(), |name| {

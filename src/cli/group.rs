@@ -7,6 +7,7 @@ use crate::api::{ResetGroup, ResetPlace};
 use crate::cli::calendar::now;
 use crate::cli::error::CommandError;
 use crate::cli::group_view::GroupView;
+use crate::cli::instance::InstanceFlag;
 use crate::cli::output::{OutputFormat, print};
 use crate::cli::place::{FixedPlace, PLACE_HELP, Place};
 use crate::cli::server::ServerArguments;
@@ -21,7 +22,7 @@ pub struct GroupArguments {
 #[derive(Debug, Subcommand)]
 pub enum GroupCommand {
     /// List all consumer groups
-    List(ServerArguments),
+    List(ListArguments),
     /// Show who consumes for a group, over which protocol, and for each queue how far it is and how far behind
     #[command(after_help = DESCRIBE_HELP)]
     Describe(NameArguments),
@@ -40,8 +41,18 @@ the last 30 seconds), queues (topic, queue, committed, end_offset, lag, leased, 
 %receive stands for all receivers.";
 
 #[derive(Debug, Args)]
+pub struct ListArguments {
+    #[command(flatten)]
+    pub instance: InstanceFlag,
+    #[command(flatten)]
+    pub server: ServerArguments,
+}
+
+#[derive(Debug, Args)]
 pub struct NameArguments {
     pub group: GroupName,
+    #[command(flatten)]
+    pub instance: InstanceFlag,
     #[command(flatten)]
     pub server: ServerArguments,
 }
@@ -57,6 +68,8 @@ pub struct ResetArguments {
     /// The queue whose offset is set; only with an offset
     #[arg(long, value_name = "N")]
     pub queue: Option<u32>,
+    #[command(flatten)]
+    pub instance: InstanceFlag,
     #[command(flatten)]
     pub server: ServerArguments,
 }
@@ -75,13 +88,15 @@ struct ResetView {
 
 pub fn run(arguments: GroupArguments, format: OutputFormat) -> Result<(), CommandError> {
     match arguments.command {
-        GroupCommand::List(server) => {
-            let groups = server.connect()?.list_groups()?;
+        GroupCommand::List(command) => {
+            let mut groups = command.server.connect()?.list_groups()?;
+            groups.retain(|group| command.instance.shows(group.instance().as_ref()));
             let view = ListView { groups: groups.iter().map(GroupName::to_string).collect() };
             print(format, &view, |view| view.groups.iter().map(|group| format!("{group}\n")).collect())
         }
         GroupCommand::Describe(command) => {
-            let group = command.server.connect()?.describe_group(&command.group)?;
+            let group = command.instance.group(&command.group)?;
+            let group = command.server.connect()?.describe_group(&group)?;
             print(format, &GroupView::new(&group), GroupView::render)
         }
         GroupCommand::Reset(command) => reset(command, format),
@@ -101,9 +116,9 @@ fn reset(command: ResetArguments, format: OutputFormat) -> Result<(), CommandErr
             ));
         }
     };
-    let request = ResetGroup { group: command.group.clone(), topic: command.topic.clone(), place };
-    command.server.connect()?.reset_group(request)?;
-    let view =
-        ResetView { group: command.group.to_string(), topic: command.topic.to_string(), done: "reset" };
+    let group = command.instance.group(&command.group)?;
+    let topic = command.instance.topic(&command.topic)?;
+    let view = ResetView { group: group.to_string(), topic: topic.to_string(), done: "reset" };
+    command.server.connect()?.reset_group(ResetGroup { group, topic, place })?;
     print(format, &view, |view| format!("group {} reset on topic {}", view.group, view.topic))
 }

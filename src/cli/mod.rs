@@ -15,6 +15,7 @@ mod error;
 mod fields;
 mod group;
 mod group_view;
+mod instance;
 mod lines;
 mod log;
 mod message;

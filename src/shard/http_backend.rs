@@ -43,7 +43,7 @@ fn topic_name(topic: &TopicReference) -> Result<TopicName, HttpError> {
 fn group_name(topic: &TopicReference, group: &GroupName) -> Result<GroupName, HttpError> {
     match &topic.instance {
         None => Ok(group.clone()),
-        Some(instance) => format!("{instance}%{group}").parse().map_err(HttpError::invalid),
+        Some(instance) => instance.group(group).map_err(HttpError::invalid),
     }
 }
 

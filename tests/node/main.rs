@@ -11,6 +11,7 @@ mod group_describe;
 mod groups;
 mod http;
 mod https;
+mod instances;
 mod layouts;
 mod polling;
 mod refusals;

@@ -8,6 +8,7 @@
 
 mod envelope;
 mod group_info;
+mod instances;
 mod reply_decoder;
 mod reply_encoder;
 mod request_decoder;

@@ -19,6 +19,7 @@ use crate::wire::record::RecordView;
 
 use super::envelope::{self, MalformedReply};
 use super::group_info;
+use super::instances;
 use super::status::{failure, known_level, known_retention};
 
 /// An answer. Fetched batches are borrowed from the receive buffer.
@@ -135,6 +136,10 @@ fn other_reply(reply: &schema::Reply<'_>) -> Result<Reply, MalformedReply> {
         schema::ReplyBody::GroupList => {
             let groups = reply.body_as_group_list().ok_or_else(missing)?.groups();
             Ok(Reply::Groups(groups.iter().map(name).collect::<Result<_, _>>()?))
+        }
+        schema::ReplyBody::InstanceList => {
+            let list = reply.body_as_instance_list().ok_or_else(missing)?;
+            Ok(Reply::Instances(instances::read_list(list)?))
         }
         schema::ReplyBody::NodeInfo => Ok(Reply::Node(node(reply.body_as_node_info().ok_or_else(missing)?)?)),
         schema::ReplyBody::Done => Ok(Reply::Done),

@@ -13,6 +13,7 @@ use crate::wire::generated as schema;
 
 use super::envelope;
 use super::group_info;
+use super::instances;
 use super::status::{level_code, retention_code, status_code};
 
 /// Writes replies as frames. Keeps the memory of the envelope from one reply to the next: one encoder serves all
@@ -224,6 +225,9 @@ fn body(builder: &mut Builder, reply: &Reply) -> Body {
             let groups = Some(builder.create_vector(&names));
             let table = schema::GroupList::create(builder, &schema::GroupListArgs { groups });
             (Kind::GroupList, table.as_union_value())
+        }
+        Reply::Instances(instances) => {
+            (Kind::InstanceList, instances::list_table(builder, instances).as_union_value())
         }
         Reply::Node(node) => (Kind::NodeInfo, node_table(builder, node).as_union_value()),
         Reply::Done => (Kind::Done, schema::Done::create(builder, &schema::DoneArgs {}).as_union_value()),
