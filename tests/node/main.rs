@@ -6,6 +6,7 @@ mod support;
 mod command_line;
 mod damage;
 mod first_use;
+mod formats;
 mod full_disk;
 mod group_describe;
 mod groups;
