@@ -74,6 +74,8 @@ pub const HTTP_RECEIVE_MESSAGES_MAX: usize = 16;
 pub const HTTP_RECEIVE_WAIT_SECONDS_MAX: u64 = 30;
 pub const RECEIPT_HANDLE_BYTES_MAX: usize = 1_024;
 pub const INSTANCE_NAME_BYTES_MAX: usize = 64;
+/// Instances that were made by command; a change of them says them all.
+pub const INSTANCES_MAX: usize = 1_024;
 /// Tags in a filter.
 pub const FILTER_TAGS_MAX: usize = 256;
 /// Session time-out of a group member, milliseconds.
@@ -141,6 +143,10 @@ const _: () =
     assert!(HTTP_RECEIVE_MESSAGES_MAX * (RECEIPT_HANDLE_BYTES_MAX + 64) + 4096 <= HTTP_BODY_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_MAX < RECEIVE_CACHE_BYTES);
 const _: () = assert!(AUTO_CREATE_TOPICS_MAX <= TOPICS_MAX);
+// Each with a byte for its length.
+const _: () = assert!(INSTANCE_NAME_BYTES_MAX <= u8::MAX as usize);
+const _: () = assert!(INSTANCES_MAX * (INSTANCE_NAME_BYTES_MAX + 1) <= BATCH_BYTES_MAX / 2);
+const _: () = assert!(INSTANCE_NAME_BYTES_MAX < TOPIC_NAME_BYTES_MAX);
 const _: () = assert!(HTTP_RECEIVE_MESSAGES_MAX <= u8::MAX as usize);
 const _: () = assert!(HTTP_RECEIVE_MESSAGES_MAX <= RECEIVE_MESSAGES_MAX as usize);
 const _: () = assert!(HTTP_RECEIVE_WAIT_SECONDS_MAX * 1_000 <= RECEIVE_WAIT_MS_MAX as u64);

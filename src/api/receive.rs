@@ -25,6 +25,15 @@ pub struct Receive {
     /// A queue gives nothing while a message of it is leased, except the same messages again when their lease has
     /// ended.
     pub ordered: bool,
+    /// What the member speaks; decides nothing, and is shown.
+    pub protocol: ClientProtocol,
+}
+
+/// The protocol over which somebody consumes, for whoever looks at a group. Each adaptor names its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ClientProtocol {
+    Native,
+    Http,
 }
 
 /// Which tags a member asks for: RocketMQ's TAG expressions (`remoting/.../filter/FilterAPI.java`), `a || b` or `*`.
@@ -102,10 +111,11 @@ pub struct LeaseInfo {
     pub dead_letters: u64,
 }
 
-/// Those who receive messages of one topic for a group, and ask for the same.
+/// Those who receive messages of one topic for a group over one protocol, and ask for the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReceiverInfo {
     pub topic: TopicName,
+    pub protocol: ClientProtocol,
     pub filter: TagFilter,
     /// They ask for each queue's messages in order.
     pub ordered: bool,
@@ -113,6 +123,17 @@ pub struct ReceiverInfo {
     pub active: u32,
     /// Since the end of the last one; zero while there are any.
     pub seen_age: Duration,
+}
+
+impl ClientProtocol {
+    pub const ALL: [ClientProtocol; 2] = [ClientProtocol::Native, ClientProtocol::Http];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            ClientProtocol::Native => "native",
+            ClientProtocol::Http => "http",
+        }
+    }
 }
 
 impl TagFilter {
@@ -136,6 +157,11 @@ impl TagFilter {
         &self.tags
     }
 
+    /// As [`parse`](Self::parse) reads it: `*`, or the tags with `||` between them.
+    pub fn expression(&self) -> String {
+        if self.tags.is_empty() { "*".to_owned() } else { self.tags.join("||") }
+    }
+
     pub fn matches(&self, tag: &[u8]) -> bool {
         self.tags.is_empty() || self.tags.iter().any(|wanted| wanted.as_bytes() == tag)
     }
@@ -154,5 +180,8 @@ mod tests {
         assert_eq!(filter.tags(), ["a", "b"]);
         assert!(filter.matches(b"a") && filter.matches(b"b"));
         assert!(!filter.matches(b"") && !filter.matches(b"ab"));
+        for filter in [filter, TagFilter::default()] {
+            assert_eq!(TagFilter::parse(Some(&filter.expression())), filter);
+        }
     }
 }

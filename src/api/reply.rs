@@ -1,13 +1,14 @@
 //! Replies.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::find::Found;
 use super::hold::{HalfMessage, Held};
-use super::receive::{GroupSettings, ReceiptOutcome, ReceivedMessage};
+use super::receive::{GroupSettings, ReceiptOutcome, ReceivedMessage, ReceiverInfo, TagFilter};
 use crate::types::{
-    GroupName, Level, LogPosition, QueueKey, QueueNumber, QueueOffset, Receipt, Retention, ShardId,
-    Timestamp, TopicId, TopicName,
+    GroupName, InstanceName, Level, LogPosition, QueueKey, QueueNumber, QueueOffset, Receipt, Retention,
+    ShardId, Timestamp, TopicId, TopicName,
 };
 
 /// What a request that was carried out returns.
@@ -34,6 +35,7 @@ pub enum Reply {
     Held(Held),
     Halves(Vec<HalfMessage>),
     Found(Found),
+    Instances(Vec<InstanceInfo>),
     Node(NodeInfo),
     Done,
 }
@@ -110,11 +112,16 @@ pub struct Assignment {
     pub settled: bool,
 }
 
+/// All about a consumer group, whichever way it consumes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupInfo {
     pub group: GroupName,
     pub generation: u64,
+    /// Those who own queues; those who receive are together one of them, see `broker::RECEIVERS`.
     pub members: Vec<MemberInfo>,
+    pub receivers: Vec<ReceiverInfo>,
+    /// `None`: everything is as the node has it.
+    pub settings: Option<GroupSettings>,
     pub queues: Vec<GroupQueueInfo>,
 }
 
@@ -132,9 +139,44 @@ pub struct GroupQueueInfo {
     pub queue: QueueNumber,
     pub committed: Option<QueueOffset>,
     pub end_offset: QueueOffset,
-    /// Messages behind the committed offset, or behind the queue's first offset when nothing was committed.
+    /// What the group has not dealt with: messages behind its place, or all there are when it has none, and those that
+    /// are leased or wait. RocketMQ's lag of a POP group is the same, its ready messages without those that are leased.
     pub lag: u64,
     pub member: Option<String>,
+    /// Messages delivered to receivers, not acknowledged, and within their lease: RocketMQ's in-flight ones.
+    pub leased: u64,
+    /// The same with an ended lease: they are delivered again.
+    pub waiting: u64,
+    /// Messages of this queue that went to the group's dead letters; they are no lag.
+    pub dead_letters: u64,
+}
+
+impl GroupInfo {
+    /// The topics of which consumers of the group ask for different messages, and what they ask for. RocketMQ calls for
+    /// one subscription in all of a group (its documentation's "subscription consistency"): a queue has one place for the
+    /// group, so what one filter leaves out is passed over for everybody. `receivers` is the name of the receivers among
+    /// the members; the other members ask for everything.
+    pub fn inconsistent_topics(&self, receivers: &str) -> BTreeMap<TopicName, BTreeSet<TagFilter>> {
+        let mut filters: BTreeMap<TopicName, BTreeSet<TagFilter>> = BTreeMap::new();
+        for receiver in &self.receivers {
+            filters.entry(receiver.topic.clone()).or_default().insert(receiver.filter.clone());
+        }
+        let members = self.members.iter().filter(|member| member.member != receivers);
+        for topic in members.flat_map(|member| &member.topics) {
+            filters.entry(topic.clone()).or_default().insert(TagFilter::default());
+        }
+        filters.retain(|_, filters| filters.len() > 1);
+        filters
+    }
+}
+
+/// An instance, a name space of topics and groups. No name is that of the default one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstanceInfo {
+    pub instance: Option<InstanceName>,
+    /// Dead letters included.
+    pub topic_count: u32,
+    pub group_count: u32,
 }
 
 /// Counters and latencies of the whole node.

@@ -7,7 +7,9 @@ use bytes::Bytes;
 use super::find::FindMessages;
 use super::hold::{EndTransaction, Hold, ReceiveHalves};
 use super::receive::{Acknowledge, ChangeLease, GroupSettings, Receive};
-use crate::types::{GroupName, Level, QueueKey, QueueNumber, QueueOffset, Retention, Timestamp, TopicName};
+use crate::types::{
+    GroupName, InstanceName, Level, QueueKey, QueueNumber, QueueOffset, Retention, Timestamp, TopicName,
+};
 
 /// A request of any protocol. Its fields are well formed; whether what they name exists is the broker's to say.
 #[derive(Clone, Debug)]
@@ -50,6 +52,10 @@ pub enum Request {
     EndTransaction(EndTransaction),
     ReceiveHalves(ReceiveHalves),
     FindMessages(FindMessages),
+    CreateInstance(InstanceName),
+    /// Refused while it has topics.
+    DeleteInstance(InstanceName),
+    ListInstances,
     DescribeNode {
         count_syscalls: bool,
     },

@@ -77,6 +77,7 @@ impl<D: Disk> Broker<D> {
             | Change::NextTopicId(_)
             | Change::QueueEnd { .. }
             | Change::Group(_)
+            | Change::Instances(_)
             | Change::Lease(_) => None,
             Change::Held(held) => {
                 self.apply_held(held.clone());

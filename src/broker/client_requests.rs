@@ -45,7 +45,10 @@ impl<D: Disk> Broker<D> {
             Request::Hold(hold) => hold.key.queue.shard(shard_count),
             Request::EndTransaction(end) => end.receipt.key.queue.shard(shard_count),
             Request::ChangeLease(change) => change.receipt.key.queue.shard(shard_count),
-            Request::AlterGroup(_) => CONTROL_SHARD,
+            Request::AlterGroup(_)
+            | Request::CreateInstance(_)
+            | Request::DeleteInstance(_)
+            | Request::ListInstances => CONTROL_SHARD,
             // These may concern queues of several shards: the one that was asked asks the others.
             Request::Receive(_)
             | Request::Acknowledge(_)
@@ -102,6 +105,9 @@ impl<D: Disk> Broker<D> {
             Request::ChangeLease(change) => self.change_lease(&change).await.map(Reply::LeaseChanged),
             Request::AlterGroup(settings) => self.alter_group(settings).await.map(Reply::GroupSettings),
             Request::FindMessages(find) => self.find_messages(find).await,
+            Request::CreateInstance(instance) => self.create_instance(instance).await,
+            Request::DeleteInstance(instance) => self.delete_instance(&instance).await,
+            Request::ListInstances => self.list_instances().await.map(Reply::Instances),
             Request::Hold(hold) => self.hold(hold).await.map(Reply::Held),
             Request::EndTransaction(end) => self.end_transaction(end).await,
             Request::ReceiveHalves(receive) => self.receive_halves(receive).await.map(Reply::Halves),

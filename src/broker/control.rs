@@ -1,31 +1,25 @@
-//! Requests that concern the whole node: topics, routes, groups, status.
+//! Requests that concern the whole node: topics, routes, status.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::rc::Rc;
-use std::time::Duration;
 
 use super::client_requests::unexpected;
+use super::instances::{check_instance, topic_missing};
 use super::leases::Received;
-use super::peers::{GroupOffset, PeerReply, PeerRequest};
+use super::peers::{PeerReply, PeerRequest};
 use super::shard_broker::{Broker, owned_queues};
 use super::state_record::Change;
 use super::tables::Topic;
 use crate::api::{
-    CommitOffset, Failure, GroupInfo, GroupQueueInfo, GroupSettings, NodeInfo, OffsetPlace, QueueInfo, Reply,
-    Request, ResetGroup, ResetPlace, RouteInfo, ShardInfo, Status, TopicChange, TopicInfo,
+    Failure, GroupSettings, NodeInfo, QueueInfo, Reply, RouteInfo, ShardInfo, Status, TopicChange, TopicInfo,
 };
 use crate::disk::Disk;
 use crate::limits;
-use crate::types::{GroupName, QueueKey, QueueNumber, QueueOffset, ShardId, TopicId, TopicName};
+use crate::types::{InstanceName, ShardId, TopicId, TopicName};
 
 /// Queues of a topic that is created without a number: RocketMQ's `defaultTopicQueueNums` on the producer's side
 /// (`client/.../DefaultMQProducer.java`).
 const QUEUES_DEFAULT: u32 = 4;
-
-pub(super) fn topic_missing(topic: &TopicName) -> Failure {
-    let message = format!("topic {topic} does not exist: create it with `turbopump topic create {topic}`");
-    Failure::new(Status::TopicNotExist, message)
-}
 
 impl<D: Disk> Broker<D> {
     pub(super) async fn create_topic(self: &Rc<Self>, change: TopicChange) -> Result<TopicInfo, Failure> {
@@ -38,6 +32,7 @@ impl<D: Disk> Broker<D> {
                     format!("topic {} exists already", change.topic),
                 ));
             }
+            check_instance(&tables, &change.topic)?;
             if tables.topic_count() >= limits::TOPICS_MAX {
                 let message = format!("there are {} topics, no more are taken", tables.topic_count());
                 return Err(Failure::new(Status::LimitReached, message));
@@ -57,8 +52,7 @@ impl<D: Disk> Broker<D> {
 
     pub(super) async fn alter_topic(self: &Rc<Self>, change: TopicChange) -> Result<TopicInfo, Failure> {
         let _turn = self.topic_change.take().await;
-        let present = self.tables.borrow().topic_named(&change.topic).cloned();
-        let present = present.ok_or_else(|| topic_missing(&change.topic))?;
+        let present = self.topic_by_name(&change.topic)?;
         let queue_count = change.queues.unwrap_or(present.queue_count);
         if queue_count < present.queue_count {
             return Err(Failure::invalid(format!(
@@ -79,54 +73,16 @@ impl<D: Disk> Broker<D> {
 
     pub(super) async fn delete_topic(self: &Rc<Self>, name: &TopicName) -> Result<Reply, Failure> {
         let _turn = self.topic_change.take().await;
-        let id = self
-            .tables
-            .borrow()
-            .topic_named(name)
-            .map(|topic| topic.id)
-            .ok_or_else(|| topic_missing(name))?;
+        let id = self.topic_by_name(name)?.id;
         self.remove_topic(id).await?;
         self.ask_others(|| PeerRequest::RemoveTopic(id)).await?;
         Ok(Reply::Done)
     }
 
-    /// Sets how a group is treated, on every shard.
-    pub(super) async fn alter_group(
-        self: &Rc<Self>,
-        change: GroupSettings,
-    ) -> Result<GroupSettings, Failure> {
-        let _turn = self.topic_change.take().await;
-        let range = Duration::from_millis(limits::LEASE_MS_MIN)..=Duration::from_millis(limits::LEASE_MS_MAX);
-        let leases = [change.lease, change.ordered_lease];
-        if let Some(lease) = leases.into_iter().flatten().find(|lease| !range.contains(lease)) {
-            return Err(Failure::invalid(format_args!(
-                "a lease lasts {:?} to {:?}, not {lease:?}",
-                range.start(),
-                range.end()
-            )));
-        }
-        let settings = {
-            let tables = self.tables.borrow();
-            let present = tables.group_settings(&change.group);
-            if present.is_none() && tables.all_group_settings().count() >= limits::GROUPS_MAX {
-                let message =
-                    format!("there are settings for {} groups, no more are taken", limits::GROUPS_MAX);
-                return Err(Failure::new(Status::LimitReached, message));
-            }
-            let present = present.cloned();
-            let of = |field: fn(&GroupSettings) -> Option<Duration>| present.as_ref().and_then(field);
-            GroupSettings {
-                deliveries_max: change
-                    .deliveries_max
-                    .or(present.as_ref().and_then(|settings| settings.deliveries_max)),
-                lease: change.lease.or(of(|settings| settings.lease)),
-                ordered_lease: change.ordered_lease.or(of(|settings| settings.ordered_lease)),
-                group: change.group,
-            }
-        };
-        self.change(&[Change::Group(settings.clone())]).await?;
-        self.ask_others(|| PeerRequest::PutGroup(settings.clone())).await?;
-        Ok(settings)
+    /// A topic that is meant to be there.
+    pub(super) fn topic_by_name(&self, name: &TopicName) -> Result<Topic, Failure> {
+        let tables = self.tables.borrow();
+        tables.topic_named(name).cloned().ok_or_else(|| topic_missing(&tables, name))
     }
 
     /// Removes a topic here, and says so twice: see [`Change::LiveTopics`]. The caller has the turn.
@@ -160,7 +116,7 @@ impl<D: Disk> Broker<D> {
         self.ask_others(|| PeerRequest::PutTopic(topic.clone())).await
     }
 
-    async fn ask_others(&self, request: impl Fn() -> PeerRequest) -> Result<(), Failure> {
+    pub(super) async fn ask_others(&self, request: impl Fn() -> PeerRequest) -> Result<(), Failure> {
         for reply in self.ask_all(request, Others::Only).await? {
             match reply {
                 PeerReply::Done => {}
@@ -171,7 +127,7 @@ impl<D: Disk> Broker<D> {
     }
 
     /// Asks the shards at once and returns their answers in the order of their ids.
-    async fn ask_all(
+    pub(super) async fn ask_all(
         &self,
         request: impl Fn() -> PeerRequest,
         others: Others,
@@ -185,33 +141,37 @@ impl<D: Disk> Broker<D> {
 
     /// Brings every shard's topics in line with this one's. The control shard does it before the node takes requests.
     pub async fn sync_topics(self: &Rc<Self>) -> Result<(), Failure> {
-        let (topics, next_topic_id, groups) = {
+        let (topics, next_topic_id, groups, instances) = {
             let tables = self.tables.borrow();
             let topics: Vec<_> = tables.topics().cloned().collect();
             let groups: Vec<_> = tables.all_group_settings().cloned().collect();
-            (topics, tables.next_topic_id(), groups)
+            (topics, tables.next_topic_id(), groups, tables.instances().clone())
         };
-        let sync =
-            || PeerRequest::SyncTopics { topics: topics.clone(), next_topic_id, groups: groups.clone() };
+        let sync = || PeerRequest::SyncTopics {
+            topics: topics.clone(),
+            next_topic_id,
+            groups: groups.clone(),
+            instances: instances.clone(),
+        };
         self.ask_others(sync).await
     }
 
     pub(super) fn route(&self, name: Option<&TopicName>) -> Result<RouteInfo, Failure> {
         let tables = self.tables.borrow();
         let topic = match name {
-            Some(name) => Some(tables.topic_named(name).ok_or_else(|| topic_missing(name))?.info()),
+            Some(name) => Some(tables.topic_named(name).ok_or_else(|| topic_missing(&tables, name))?.info()),
             None => None,
         };
         Ok(RouteInfo { shards: self.peers()?.addresses(), topic })
     }
 
     pub(super) async fn describe_topic(&self, name: &TopicName) -> Result<TopicInfo, Failure> {
-        let mut info = self.tables.borrow().topic_named(name).ok_or_else(|| topic_missing(name))?.info();
+        let mut info = self.topic_by_name(name)?.info();
         info.queues = self.queue_ranges(info.id).await?;
         Ok(info)
     }
 
-    async fn queue_ranges(&self, id: TopicId) -> Result<Vec<QueueInfo>, Failure> {
+    pub(super) async fn queue_ranges(&self, id: TopicId) -> Result<Vec<QueueInfo>, Failure> {
         let mut queues = Vec::new();
         for reply in self.ask_all(|| PeerRequest::QueueRanges(id), Others::AndThis).await? {
             match reply {
@@ -221,122 +181,6 @@ impl<D: Disk> Broker<D> {
         }
         queues.sort_by_key(|info| info.queue);
         Ok(queues)
-    }
-
-    pub(super) async fn list_groups(&self) -> Result<Vec<GroupName>, Failure> {
-        self.groups.borrow_mut().expire(self.clock.monotonic());
-        let mut names: BTreeSet<_> = self.groups.borrow().names().cloned().collect();
-        for reply in self.ask_all(|| PeerRequest::GroupNames, Others::AndThis).await? {
-            match reply {
-                PeerReply::GroupNames(found) => names.extend(found),
-                other => return Err(unexpected(&other)),
-            }
-        }
-        Ok(names.into_iter().collect())
-    }
-
-    async fn group_offsets(&self, group: &GroupName) -> Result<Vec<GroupOffset>, Failure> {
-        let mut offsets = Vec::new();
-        for reply in self.ask_all(|| PeerRequest::GroupOffsets(group.clone()), Others::AndThis).await? {
-            match reply {
-                PeerReply::GroupOffsets(found) => offsets.extend(found),
-                other => return Err(unexpected(&other)),
-            }
-        }
-        Ok(offsets)
-    }
-
-    pub(super) async fn describe_group(&self, group: GroupName) -> Result<GroupInfo, Failure> {
-        let now = self.clock.monotonic();
-        self.groups.borrow_mut().expire(now);
-        let described = self.groups.borrow().describe(&group, now);
-        let (generation, members) = match described {
-            Some(described) => described,
-            None => (0, self.receivers_as_member(&group).await?.into_iter().collect()),
-        };
-        let offsets = self.group_offsets(&group).await?;
-        if members.is_empty() && offsets.is_empty() {
-            return Err(Failure::new(
-                Status::GroupNotExist,
-                format!("group {group} has neither members nor offsets"),
-            ));
-        }
-        let committed: HashMap<_, _> = offsets.iter().map(|offset| (offset.key, offset.committed)).collect();
-        let holder = |key: QueueKey| members.iter().find(|member| member.queues.contains(&key));
-        let topics: Vec<Topic> = {
-            let tables = self.tables.borrow();
-            let subscribed =
-                members.iter().flat_map(|member| &member.topics).filter_map(|name| tables.topic_named(name));
-            let read = offsets.iter().filter_map(|offset| tables.topic(offset.key.topic));
-            let ids: BTreeSet<_> = subscribed.chain(read).map(|topic| topic.id).collect();
-            ids.into_iter().filter_map(|id| tables.topic(id).cloned()).collect()
-        };
-        let mut queues = Vec::new();
-        for topic in topics {
-            for range in self.queue_ranges(topic.id).await? {
-                let key = QueueKey { topic: topic.id, queue: range.queue };
-                let committed = committed.get(&key).copied();
-                // What retention has removed can not be read any more, so it is no lag.
-                let next = committed.unwrap_or(range.first_offset).max(range.first_offset);
-                queues.push(GroupQueueInfo {
-                    topic: topic.name.clone(),
-                    queue: range.queue,
-                    committed,
-                    end_offset: range.end_offset,
-                    lag: range.end_offset.0.saturating_sub(next.0),
-                    member: holder(key).map(|member| member.member.clone()),
-                });
-            }
-        }
-        Ok(GroupInfo { group, generation, members, queues })
-    }
-
-    pub(super) async fn reset_group(self: &Rc<Self>, reset: ResetGroup) -> Result<Reply, Failure> {
-        self.groups.borrow_mut().expire(self.clock.monotonic());
-        if self.groups.borrow().has_members(&reset.group) {
-            let message = format!("group {} has members: stop them first", reset.group);
-            return Err(Failure::new(Status::GroupHasMembers, message));
-        }
-        let topic = self.tables.borrow().topic_named(&reset.topic).cloned();
-        let topic = topic.ok_or_else(|| topic_missing(&reset.topic))?;
-        match reset.place {
-            ResetPlace::Offset(queue, offset) => {
-                let key = QueueKey { topic: topic.id, queue };
-                self.commit_anywhere(reset.group, key, offset).await?;
-            }
-            ResetPlace::Every(place) => {
-                for queue in (0..topic.queue_count).map(QueueNumber) {
-                    let key = QueueKey { topic: topic.id, queue };
-                    let offset = self.find_anywhere(key, place).await?;
-                    self.commit_anywhere(reset.group.clone(), key, offset).await?;
-                }
-            }
-        }
-        Ok(Reply::Done)
-    }
-
-    async fn find_anywhere(&self, key: QueueKey, place: OffsetPlace) -> Result<QueueOffset, Failure> {
-        let owner = key.queue.shard(self.options.shard_count);
-        let request = PeerRequest::Client(Request::FindOffset { key, place });
-        match self.peers()?.ask(owner, request).await? {
-            PeerReply::Client(Reply::OffsetFound(offset)) => Ok(offset),
-            other => Err(unexpected(&other)),
-        }
-    }
-
-    async fn commit_anywhere(
-        &self,
-        group: GroupName,
-        key: QueueKey,
-        offset: QueueOffset,
-    ) -> Result<(), Failure> {
-        let owner = key.queue.shard(self.options.shard_count);
-        let commit = CommitOffset { group, key, offset, member: None };
-        let request = PeerRequest::Client(Request::CommitOffset(commit));
-        match self.peers()?.ask(owner, request).await? {
-            PeerReply::Client(Reply::Done) => Ok(()),
-            other => Err(unexpected(&other)),
-        }
     }
 
     pub(super) async fn describe_node(&self, count_syscalls: bool) -> Result<NodeInfo, Failure> {
@@ -372,8 +216,13 @@ impl<D: Disk> Broker<D> {
                 self.remove_topic(id).await?;
                 Ok(PeerReply::Done)
             }
-            PeerRequest::SyncTopics { topics, next_topic_id, groups } => {
-                self.take_topics(topics, next_topic_id, groups).await
+            PeerRequest::SyncTopics { topics, next_topic_id, groups, instances } => {
+                self.take_topics(topics, next_topic_id, groups, instances).await
+            }
+            PeerRequest::PutInstances(instances) => {
+                let _turn = self.topic_change.take().await;
+                self.change(&[Change::Instances(instances)]).await?;
+                Ok(PeerReply::Done)
             }
             PeerRequest::PutGroup(settings) => {
                 let _turn = self.topic_change.take().await;
@@ -405,12 +254,7 @@ impl<D: Disk> Broker<D> {
             }
             PeerRequest::QueueRanges(id) => Ok(PeerReply::QueueRanges(self.own_ranges(id))),
             PeerRequest::GroupOffsets(group) => Ok(PeerReply::GroupOffsets(self.own_offsets(&group))),
-            PeerRequest::GroupNames => {
-                let tables = self.tables.borrow();
-                let leases = self.leases.borrow();
-                let names: BTreeSet<_> = tables.groups().chain(leases.groups()).cloned().collect();
-                Ok(PeerReply::GroupNames(names.into_iter().collect()))
-            }
+            PeerRequest::GroupNames => Ok(PeerReply::GroupNames(self.own_group_names())),
             PeerRequest::CheckHolder(check) => {
                 self.groups.borrow_mut().check_holder(&check, self.clock.monotonic())?;
                 Ok(PeerReply::Done)
@@ -432,6 +276,7 @@ impl<D: Disk> Broker<D> {
         topics: Vec<Topic>,
         next_topic_id: TopicId,
         groups: Vec<GroupSettings>,
+        instances: BTreeSet<InstanceName>,
     ) -> Result<PeerReply, Failure> {
         let _turn = self.topic_change.take().await;
         let changes: Vec<_> = {
@@ -447,7 +292,8 @@ impl<D: Disk> Broker<D> {
                 .into_iter()
                 .filter(|settings| tables.group_settings(&settings.group) != Some(settings))
                 .map(Change::Group);
-            gone.into_iter().chain(new).chain(next).chain(groups).collect()
+            let instances = (*tables.instances() != instances).then_some(Change::Instances(instances));
+            gone.into_iter().chain(new).chain(next).chain(groups).chain(instances).collect()
         };
         // In slices, since a node may have thousands of topics and a batch has a bound.
         for slice in changes.chunks(1024) {
@@ -466,20 +312,6 @@ impl<D: Disk> Broker<D> {
                 QueueInfo { queue: queue.key.queue, shard: self.options.shard, first_offset, end_offset }
             })
             .collect()
-    }
-
-    fn own_offsets(&self, group: &GroupName) -> Vec<GroupOffset> {
-        let leases = self.leases.borrow();
-        let mut offsets: BTreeMap<_, _> = self.tables.borrow().offsets_of(group).into_iter().collect();
-        // Where a group receives, that counts.
-        let received = leases.of_group(group, self.clock.now()).into_iter();
-        offsets.extend(received.filter_map(|info| Some((info.key, self.place_of(group, info.key)?))));
-        let queues = self.queues.borrow();
-        let with_bounds = offsets.into_iter().filter_map(|(key, committed)| {
-            let (first_offset, end_offset) = self.bounds(queues.get(&key)?);
-            Some(GroupOffset { key, committed, first_offset, end_offset })
-        });
-        with_bounds.collect()
     }
 
     fn shard_info(&self, count_syscalls: bool) -> ShardInfo {
@@ -509,7 +341,7 @@ impl<D: Disk> Broker<D> {
 
 /// Whether the asking shard asks itself as well.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Others {
+pub(super) enum Others {
     Only,
     AndThis,
 }

@@ -3,15 +3,13 @@
 use std::rc::Rc;
 
 use super::client_requests::{CONTROL_SHARD, unexpected};
+use super::instances::{check_instance, topic_missing};
 use super::peers::{PeerReply, PeerRequest};
 use super::shard_broker::Broker;
 use crate::api::{Failure, Reply, Request, RouteInfo, Status, TopicChange};
 use crate::disk::Disk;
 use crate::limits;
 use crate::types::TopicName;
-
-/// Topics of a group are the broker's to make.
-const GROUP_TOPIC_PREFIXES: [&str; 2] = ["%DLQ%", "%RETRY%"];
 
 impl<D: Disk> Broker<D> {
     /// The route of a topic that is to be written to; makes the topic if it may. The control shard makes it: a message
@@ -36,10 +34,15 @@ impl<D: Disk> Broker<D> {
     }
 
     fn check_first_use(&self, name: &TopicName) -> Result<(), Failure> {
-        if GROUP_TOPIC_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix)) {
+        // Those are the broker's to make.
+        if name.is_of_group() {
             let message =
                 format!("topic {name} does not exist, and one of a group is not made by writing to it");
             return Err(Failure::new(Status::TopicNotExist, message));
+        }
+        // A writer is told of it as of any topic that is not there, since that is what its client knows.
+        if check_instance(&self.tables.borrow(), name).is_err() {
+            return Err(topic_missing(&self.tables.borrow(), name));
         }
         // A program that makes names up, or misspells them in a loop, must not fill the tables.
         let topic_count = self.tables.borrow().topic_count();

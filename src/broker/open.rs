@@ -103,7 +103,11 @@ impl<D: Disk> Rebuild<D> {
                 gone.for_each(|id| self.leases.remove_topic(id));
             }
             Change::Lease(change) => self.leases.apply(change),
-            Change::Topic(_) | Change::Offset { .. } | Change::NextTopicId(_) | Change::Group(_) => {}
+            Change::Topic(_)
+            | Change::Offset { .. }
+            | Change::NextTopicId(_)
+            | Change::Group(_)
+            | Change::Instances(_) => {}
             Change::Held(held) => self.held.apply(held.clone(), &self.index),
         }
         self.tables.apply(change, position);

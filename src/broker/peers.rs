@@ -1,5 +1,6 @@
 //! What one shard asks of another, and the seam through which it asks.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 
@@ -12,7 +13,7 @@ use crate::api::{
     Failure, Found, GroupSettings, HalfMessage, LeaseInfo, QueueInfo, ReceiptOutcome, Receive, ReceiveHalves,
     ReceivedMessage, Reply, Request, ShardAddress, ShardInfo,
 };
-use crate::types::{GroupName, QueueKey, QueueOffset, Receipt, ShardId, TopicId};
+use crate::types::{GroupName, InstanceName, QueueKey, QueueOffset, Receipt, ShardId, TopicId};
 
 /// A request from shard to shard.
 #[derive(Clone, Debug)]
@@ -27,9 +28,12 @@ pub enum PeerRequest {
         topics: Vec<Topic>,
         next_topic_id: TopicId,
         groups: Vec<GroupSettings>,
+        instances: BTreeSet<InstanceName>,
     },
     /// Have exactly these groups' settings, or this one's.
     PutGroup(GroupSettings),
+    /// Have exactly these instances.
+    PutInstances(BTreeSet<InstanceName>),
     /// Lease messages of the asked shard's queues, without waiting.
     Receive(Receive),
     /// What is there to receive? And tell of the next arrival.

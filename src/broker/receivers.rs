@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::client_requests::CONTROL_SHARD;
 use super::peers::PeerRequest;
 use super::shard_broker::Broker;
-use crate::api::{Receive, TagFilter};
+use crate::api::{ClientProtocol, Receive, TagFilter};
 use crate::disk::Disk;
 use crate::limits;
 use crate::types::{GroupName, MonotonicTime, TopicId};
@@ -27,9 +27,10 @@ struct TopicReceivers {
     told_at: Option<MonotonicTime>,
 }
 
-/// Receivers of one topic that ask for the same.
+/// Receivers of one topic that ask for the same over the same protocol.
 #[derive(Clone, Debug)]
 struct SeenFilter {
+    protocol: ClientProtocol,
     filter: TagFilter,
     ordered: bool,
     /// Receives under way.
@@ -41,6 +42,7 @@ struct SeenFilter {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeenReceivers {
     pub topic: TopicId,
+    pub protocol: ClientProtocol,
     pub filter: TagFilter,
     pub ordered: bool,
     pub active: u32,
@@ -64,7 +66,7 @@ impl<D: Disk> Drop for ActiveReceive<'_, D> {
 
 impl SeenFilter {
     fn is_of(&self, receive: &Receive) -> bool {
-        self.ordered == receive.ordered && self.filter == receive.filter
+        self.ordered == receive.ordered && self.protocol == receive.protocol && self.filter == receive.filter
     }
 
     fn seen(&self, now: MonotonicTime) -> MonotonicTime {
@@ -93,8 +95,13 @@ impl TopicReceivers {
             let Some(oldest) = idle.min_by_key(|at| self.filters[*at].last_seen) else { return };
             self.filters.swap_remove(oldest);
         }
-        let (filter, ordered) = (receive.filter.clone(), receive.ordered);
-        self.filters.push(SeenFilter { filter, ordered, active: 1, last_seen: now });
+        self.filters.push(SeenFilter {
+            protocol: receive.protocol,
+            filter: receive.filter.clone(),
+            ordered: receive.ordered,
+            active: 1,
+            last_seen: now,
+        });
     }
 }
 
@@ -136,12 +143,19 @@ impl Receivers {
         let seen = topics.flat_map(|(topic, receivers)| receivers.filters.iter().map(|seen| (*topic, seen)));
         let live = seen.filter(|(_, seen)| seen.is_live(now)).map(|(topic, seen)| SeenReceivers {
             topic,
+            protocol: seen.protocol,
             filter: seen.filter.clone(),
             ordered: seen.ordered,
             active: seen.active,
             last_seen: seen.seen(now),
         });
         live.collect()
+    }
+
+    /// The groups that have any such.
+    pub fn groups(&self, now: MonotonicTime) -> impl Iterator<Item = &GroupName> {
+        let is_live = move |topics: &BTreeMap<_, TopicReceivers>| topics.values().any(|of| of.is_live(now));
+        self.groups.iter().filter(move |(_, topics)| is_live(topics)).map(|(group, _)| group)
     }
 
     /// Whether the control shard is to be told now of a group's receivers in a topic.
@@ -199,6 +213,7 @@ mod tests {
             wait: Duration::ZERO,
             lease: None,
             ordered: false,
+            protocol: ClientProtocol::Http,
         }
     }
 
@@ -221,8 +236,22 @@ mod tests {
         assert_eq!(receivers.of_group(&group, at(1020)).len(), 2);
         let seen = receivers.of_group(&group, at(1035));
         assert_eq!((seen.len(), seen[0].filter.tags()), (1, &["b".to_owned()][..]));
+        assert_eq!(receivers.groups(at(1035)).collect::<Vec<_>>(), [&group]);
+        assert_eq!(receivers.groups(at(1041)).count(), 0, "their session is over");
         receivers.forget(at(1100));
         assert!(receivers.groups.is_empty());
+    }
+
+    #[test]
+    fn receivers_over_different_protocols_are_told_apart() {
+        let mut receivers = Receivers::default();
+        let native = Receive { protocol: ClientProtocol::Native, ..receive("a") };
+        for receive in [&native, &receive("a"), &native] {
+            receivers.begin(receive, TopicId(1), at(0));
+        }
+        let seen = receivers.of_group(&native.group, at(0));
+        let seen: Vec<_> = seen.iter().map(|seen| (seen.protocol, seen.active)).collect();
+        assert_eq!(seen, [(ClientProtocol::Native, 2), (ClientProtocol::Http, 1)]);
     }
 
     #[test]

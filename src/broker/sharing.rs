@@ -4,8 +4,8 @@
 use futures_util::future::join_all;
 
 use super::client_requests::unexpected;
-use super::control::topic_missing;
 use super::groups::{GateOrders, RECEIVERS};
+use super::instances::topic_missing;
 use super::peers::{PeerReply, PeerRequest};
 use super::receivers::SeenReceivers;
 use super::shard_broker::Broker;
@@ -25,7 +25,7 @@ impl<D: Disk> Broker<D> {
         {
             let tables = self.tables.borrow();
             if let Some(topic) = join.topics.iter().find(|topic| tables.topic_named(topic).is_none()) {
-                return Err(topic_missing(topic));
+                return Err(topic_missing(&tables, topic));
             }
             let mut groups = self.groups.borrow_mut();
             groups.join(join, self.clock.monotonic(), |name| {
@@ -94,8 +94,7 @@ impl<D: Disk> Broker<D> {
         Ok(seen)
     }
 
-    /// Who receives for a group, over whichever protocol and shard: one entry for each topic and filter, so that more
-    /// than one for a topic says that the receivers do not agree.
+    /// Who receives for a group, through whichever shard: one entry for each topic, protocol and filter.
     pub async fn group_receivers(&self, group: &GroupName) -> Result<Vec<ReceiverInfo>, Failure> {
         let seen = self.seen_receivers(group).await?;
         let now = self.clock.monotonic();
@@ -105,7 +104,9 @@ impl<D: Disk> Broker<D> {
             let Some(topic) = tables.topic(seen.topic) else { continue };
             let age = now.since(seen.last_seen);
             let is_same = |info: &&mut ReceiverInfo| {
-                info.topic == topic.name && info.filter == seen.filter && info.ordered == seen.ordered
+                info.topic == topic.name
+                    && (info.protocol, info.ordered) == (seen.protocol, seen.ordered)
+                    && info.filter == seen.filter
             };
             match infos.iter_mut().find(is_same) {
                 Some(info) => {
@@ -114,6 +115,7 @@ impl<D: Disk> Broker<D> {
                 }
                 None => infos.push(ReceiverInfo {
                     topic: topic.name.clone(),
+                    protocol: seen.protocol,
                     filter: seen.filter,
                     ordered: seen.ordered,
                     active: seen.active,
@@ -121,13 +123,14 @@ impl<D: Disk> Broker<D> {
                 }),
             }
         }
-        infos.sort_by(|one, other| (&one.topic, &one.filter).cmp(&(&other.topic, &other.filter)));
+        let order =
+            |info: &ReceiverInfo| (info.topic.clone(), info.filter.clone(), info.protocol, info.ordered);
+        infos.sort_by_cached_key(order);
         Ok(infos)
     }
 
     /// The receivers of a group without members, as one member that has all queues of its topics.
-    pub(super) async fn receivers_as_member(&self, group: &GroupName) -> Result<Option<MemberInfo>, Failure> {
-        let receivers = self.group_receivers(group).await?;
+    pub(super) fn receivers_as_member(&self, receivers: &[ReceiverInfo]) -> Option<MemberInfo> {
         let tables = self.tables.borrow();
         let mut member: Option<MemberInfo> = None;
         for info in receivers {
@@ -143,11 +146,11 @@ impl<D: Disk> Broker<D> {
             else {
                 continue;
             };
-            member.topics.push(info.topic);
+            member.topics.push(info.topic.clone());
             let queues = (0..topic.queue_count).map(QueueNumber);
             member.queues.extend(queues.map(|queue| QueueKey { topic: topic.id, queue }));
         }
-        Ok(member)
+        member
     }
 }
 

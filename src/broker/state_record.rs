@@ -14,6 +14,7 @@
 //! kind 5, queue end:      u32 topic, u32 queue, u64 offset
 //! kind 6, live topics:    u32 id, as often as there are topics
 //! kind 10, group:         u32 deliveries_max, u64 lease_ms, u64 ordered_lease_ms (each 0: the node's), name
+//! kind 11, instances:     u8 name_bytes, name, as often as there are instances
 //! kinds 16 to 21, leases: see `leases::change`
 //! kinds 32 to 39:         held messages, see `held::change`
 //! ```
@@ -32,7 +33,8 @@ use super::leases::{LEASE_KINDS, LeaseChange};
 use super::tables::Topic;
 use crate::api::GroupSettings;
 use crate::types::{
-    GroupName, Level, LogPosition, QueueKey, QueueNumber, QueueOffset, Retention, TopicId, TopicName,
+    GroupName, InstanceName, Level, LogPosition, QueueKey, QueueNumber, QueueOffset, Retention, TopicId,
+    TopicName,
 };
 use crate::wire::bytes::{get_u32, get_u64};
 
@@ -43,6 +45,7 @@ const NEXT_TOPIC_ID: u8 = 4;
 const QUEUE_END: u8 = 5;
 const LIVE_TOPICS: u8 = 6;
 const GROUP: u8 = 10;
+const INSTANCES: u8 = 11;
 
 /// A retention's milliseconds when it has none.
 const INHERITED: u64 = 0;
@@ -70,6 +73,8 @@ pub enum Change {
         offset: QueueOffset,
     },
     Group(GroupSettings),
+    /// Every instance that was made by command, and no other.
+    Instances(BTreeSet<InstanceName>),
     Lease(LeaseChange),
     /// Every topic that there is at this place of the log, and no other. In front of every checkpoint and behind every
     /// removal: were the removal said only once, damage to it would bring the topic back.
@@ -173,6 +178,13 @@ impl Change {
                 output.extend_from_slice(settings.group.as_str().as_bytes());
                 GROUP
             }
+            Change::Instances(instances) => {
+                for instance in instances {
+                    output.push(instance.as_str().len() as u8);
+                    output.extend_from_slice(instance.as_str().as_bytes());
+                }
+                INSTANCES
+            }
             Change::Lease(change) => change.encode(output),
             Change::LiveTopics(live) => {
                 live.iter().for_each(|id| output.extend_from_slice(&id.0.to_le_bytes()));
@@ -235,6 +247,7 @@ impl Change {
                     ordered_lease: ms(12),
                 }))
             }
+            INSTANCES => instances(body).map(Change::Instances).ok_or_else(wrong),
             kind if LEASE_KINDS.contains(&kind) => {
                 LeaseChange::decode(kind, body).map(Change::Lease).ok_or_else(wrong)
             }
@@ -248,6 +261,16 @@ impl Change {
             _ => Err(ChangeError::Kind(kind)),
         }
     }
+}
+
+fn instances(mut body: &[u8]) -> Option<BTreeSet<InstanceName>> {
+    let mut instances = BTreeSet::new();
+    while let Some((&name_bytes, rest)) = body.split_first() {
+        let name = std::str::from_utf8(rest.get(..usize::from(name_bytes))?).ok()?;
+        instances.insert(name.parse().ok()?);
+        body = &rest[usize::from(name_bytes)..];
+    }
+    Some(instances)
 }
 
 /// Reads a state batch's payload.
@@ -299,6 +322,8 @@ mod tests {
                 next: QueueOffset(5),
             }),
             Change::LiveTopics(BTreeSet::from([TopicId(3), TopicId(5)])),
+            Change::Instances(["a", "MQ_INST-1"].map(|name| name.parse().expect("a name")).into()),
+            Change::Instances(BTreeSet::new()),
         ]
     }
 
@@ -325,6 +350,13 @@ mod tests {
         assert_eq!(retention_from(retention_code(Retention::Age(Duration::ZERO))), Retention::Age(one));
         let longest = retention_from(retention_code(Retention::Age(Duration::MAX)));
         assert!(matches!(longest, Retention::Age(_)), "{longest:?}");
+    }
+
+    #[test]
+    fn instances_that_end_behind_their_body_are_refused() {
+        for body in [&[3, b'a', b'b'][..], &[0], &[1, b'%'], &[1, b'a', 9]] {
+            assert_eq!(Change::decode(INSTANCES, body), Err(ChangeError::Body(INSTANCES)), "{body:?}");
+        }
     }
 
     #[test]

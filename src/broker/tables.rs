@@ -1,10 +1,12 @@
-//! The tables that the log's state batches build: topics and committed offsets.
+//! The tables that the log's state batches build: topics, committed offsets, groups' settings, instances.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::state_record::Change;
 use crate::api::{GroupSettings, TopicInfo};
-use crate::types::{GroupName, Level, LogPosition, QueueKey, QueueOffset, Retention, TopicId, TopicName};
+use crate::types::{
+    GroupName, InstanceName, Level, LogPosition, QueueKey, QueueOffset, Retention, TopicId, TopicName,
+};
 
 /// A topic's configuration, the same on every shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +38,7 @@ pub struct Tables {
     offsets: BTreeMap<GroupName, HashMap<QueueKey, CommittedOffset>>,
     offset_count: usize,
     groups: BTreeMap<GroupName, GroupSettings>,
+    instances: BTreeSet<InstanceName>,
     next_topic_id: u32,
 }
 
@@ -69,6 +72,25 @@ impl Tables {
 
     pub fn topic_count(&self) -> usize {
         self.topics.len()
+    }
+
+    /// The topics of one instance.
+    pub fn topics_of<'a>(&'a self, instance: &InstanceName) -> impl Iterator<Item = &'a Topic> + use<'a> {
+        let of_prefix = |prefix: TopicName| {
+            let from = self.names.range(prefix.clone()..);
+            from.take_while(move |(name, _)| name.as_str().starts_with(prefix.as_str()))
+        };
+        instance.topic_prefixes().into_iter().flat_map(of_prefix).map(|(_, id)| &self.topics[id])
+    }
+
+    /// Those that were made by command.
+    pub fn instances(&self) -> &BTreeSet<InstanceName> {
+        &self.instances
+    }
+
+    /// Whether an instance was made, or has topics.
+    pub fn has_instance(&self, instance: &InstanceName) -> bool {
+        self.instances.contains(instance) || self.topics_of(instance).next().is_some()
     }
 
     /// The id for the next topic: higher than that of any topic that ever was.
@@ -127,6 +149,7 @@ impl Tables {
             Change::Group(settings) => {
                 self.groups.insert(settings.group.clone(), settings);
             }
+            Change::Instances(instances) => self.instances = instances,
             // The business of the queues and of the leases.
             Change::QueueEnd { .. } | Change::Lease(_) => {}
             // The timers' and transactions' business.
@@ -174,7 +197,10 @@ impl Tables {
         });
         let groups = self.groups.values().cloned().map(Change::Group);
         let heads = [Change::NextTopicId(self.next_topic_id()), self.live_topics()];
-        heads.into_iter().chain(topics).chain(groups).chain(offsets)
+        // Said only where there are any: who uses none keeps files that the releases before them can read.
+        let instances =
+            (!self.instances.is_empty()).then(|| Change::Instances(self.instances.clone())).into_iter();
+        heads.into_iter().chain(instances).chain(topics).chain(groups).chain(offsets)
     }
 
     /// Which topics there are.
@@ -252,6 +278,12 @@ mod tests {
         for (change, position) in [(topic(1, "a"), 1), (topic(5, "b"), 2), (offset(5, 7, None), 3)] {
             tables.apply(change, LogPosition(position));
         }
+        let instances = |names: &[&str]| {
+            Change::Instances(names.iter().map(|name| name.parse().expect("a name")).collect())
+        };
+        tables.apply(instances(&["i", "gone"]), LogPosition(4));
+        tables.apply(instances(&["i", "j"]), LogPosition(5));
+        assert_eq!(tables.instances().len(), 2, "the newest set counts");
         let mut again = Tables::default();
         for change in tables.as_changes() {
             again.apply(change, LogPosition(100));

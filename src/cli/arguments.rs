@@ -6,6 +6,7 @@ use crate::cli::bench::BenchArguments;
 use crate::cli::completion::CompletionArguments;
 use crate::cli::consume::ConsumeArguments;
 use crate::cli::group::GroupArguments;
+use crate::cli::instance::InstanceArguments;
 use crate::cli::log::LogArguments;
 use crate::cli::message::MessageArguments;
 use crate::cli::output::OutputFormat;
@@ -40,6 +41,8 @@ pub enum Command {
     Consume(ConsumeArguments),
     /// List, describe and reset consumer groups
     Group(GroupArguments),
+    /// Create, list and delete instances: name spaces of topics and groups
+    Instance(InstanceArguments),
     /// Measure a broker: throughput, latency, and whether every message arrives once and in order
     Bench(BenchArguments),
     /// Print counters and latencies of every shard
@@ -99,6 +102,17 @@ mod tests {
             "turbopump group reset G TOPIC --to first",
             "turbopump group reset G TOPIC --to 17 --queue 2",
             "turbopump group reset G TOPIC --to -1h",
+            "turbopump group describe G --instance I -o json",
+            "turbopump group list --instance I",
+            "turbopump group reset G TOPIC --to first --instance I",
+            "turbopump topic create TOPIC --instance I",
+            "turbopump topic list --instance I",
+            "turbopump topic describe TOPIC --instance I",
+            "turbopump topic alter TOPIC --instance I --queues 8",
+            "turbopump topic delete TOPIC --instance I",
+            "turbopump instance create I",
+            "turbopump instance list -o json",
+            "turbopump instance delete I",
             "turbopump status -o json",
             "turbopump status --count-syscalls --server example.org:10911",
             "turbopump bench produce TOPIC",
@@ -135,6 +149,8 @@ mod tests {
             ("turbopump message find T --key K --count 65", ErrorKind::ValueValidation),
             ("turbopump group reset G T", ErrorKind::MissingRequiredArgument),
             ("turbopump bench T", ErrorKind::InvalidSubcommand),
+            ("turbopump instance create a%b", ErrorKind::ValueValidation),
+            ("turbopump topic list --instance a|b", ErrorKind::ValueValidation),
             ("turbopump status -o yaml", ErrorKind::InvalidValue),
         ];
         for (line, kind) in cases {

@@ -10,7 +10,7 @@ use clap::error::ErrorKind;
 use crate::cli::arguments::{Arguments, Command};
 use crate::cli::error::CommandError;
 use crate::cli::output::{OutputFormat, to_json};
-use crate::cli::{bench, completion, consume, group, log, message, produce, serve, status, topic};
+use crate::cli::{bench, completion, consume, group, instance, log, message, produce, serve, status, topic};
 
 /// Runs the command that `arguments` (the program's name first) describe.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -37,6 +37,7 @@ fn run(arguments: Arguments) -> Result<(), CommandError> {
         Command::Produce(command) => produce::run(&command, format),
         Command::Consume(command) => consume::run(&command, format),
         Command::Group(command) => group::run(command, format),
+        Command::Instance(command) => instance::run(command, format),
         Command::Message(command) => message::run(command, format),
         Command::Bench(command) => bench::run(command, format),
         Command::Status(command) => status::run(&command, format),

@@ -3,12 +3,14 @@
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use crate::api::{GroupInfo, ResetGroup, ResetPlace};
+use crate::api::{ResetGroup, ResetPlace};
 use crate::cli::calendar::now;
 use crate::cli::error::CommandError;
-use crate::cli::output::{OutputFormat, Table, grouped, print};
+use crate::cli::group_view::GroupView;
+use crate::cli::instance::InstanceFlag;
+use crate::cli::output::{OutputFormat, print};
 use crate::cli::place::{FixedPlace, PLACE_HELP, Place};
-use crate::cli::server::{ServerArguments, milliseconds};
+use crate::cli::server::ServerArguments;
 use crate::types::{GroupName, QueueNumber, TopicName};
 
 #[derive(Debug, Args)]
@@ -20,16 +22,37 @@ pub struct GroupArguments {
 #[derive(Debug, Subcommand)]
 pub enum GroupCommand {
     /// List all consumer groups
-    List(ServerArguments),
-    /// Show a group's members, and for each queue how far it is and how far behind
+    List(ListArguments),
+    /// Show who consumes for a group, over which protocol, and for each queue how far it is and how far behind
+    #[command(after_help = DESCRIBE_HELP)]
     Describe(NameArguments),
     /// Move the committed offsets of a group that has no members
     Reset(ResetArguments),
 }
 
+const DESCRIBE_HELP: &str = "\
+Lag counts what the group has not dealt with: messages that were never delivered, and those that are leased (delivered, \
+not acknowledged, within their lease) or waiting (the lease has ended, they are delivered again). Dead letters are no lag.
+
+JSON: group, generation, lag, leased, waiting, dead_letters, inconsistent_topics (topics of which consumers ask for \
+different messages), settings (deliveries_max, lease_ms, ordered_lease_ms; null: the broker's), members (member, \
+protocol, topics, queues, heartbeat_age_ms), receivers (topic, protocol, filter, ordered, active, seen_age_ms; those of \
+the last 30 seconds), queues (topic, queue, committed, end_offset, lag, leased, waiting, dead_letters, member). The member \
+%receive stands for all receivers.";
+
+#[derive(Debug, Args)]
+pub struct ListArguments {
+    #[command(flatten)]
+    pub instance: InstanceFlag,
+    #[command(flatten)]
+    pub server: ServerArguments,
+}
+
 #[derive(Debug, Args)]
 pub struct NameArguments {
     pub group: GroupName,
+    #[command(flatten)]
+    pub instance: InstanceFlag,
     #[command(flatten)]
     pub server: ServerArguments,
 }
@@ -46,45 +69,14 @@ pub struct ResetArguments {
     #[arg(long, value_name = "N")]
     pub queue: Option<u32>,
     #[command(flatten)]
+    pub instance: InstanceFlag,
+    #[command(flatten)]
     pub server: ServerArguments,
 }
 
 #[derive(Serialize)]
 struct ListView {
     groups: Vec<String>,
-}
-
-#[derive(Serialize)]
-struct GroupView {
-    group: String,
-    generation: u64,
-    lag: u64,
-    members: Vec<MemberView>,
-    queues: Vec<QueueView>,
-}
-
-#[derive(Serialize)]
-struct MemberView {
-    member: String,
-    topics: Vec<String>,
-    queues: Vec<MemberQueueView>,
-    heartbeat_age_ms: u64,
-}
-
-#[derive(Serialize)]
-struct MemberQueueView {
-    topic_id: u32,
-    queue: u32,
-}
-
-#[derive(Serialize)]
-struct QueueView {
-    topic: String,
-    queue: u32,
-    committed: Option<u64>,
-    end_offset: u64,
-    lag: u64,
-    member: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -96,14 +88,16 @@ struct ResetView {
 
 pub fn run(arguments: GroupArguments, format: OutputFormat) -> Result<(), CommandError> {
     match arguments.command {
-        GroupCommand::List(server) => {
-            let groups = server.connect()?.list_groups()?;
+        GroupCommand::List(command) => {
+            let mut groups = command.server.connect()?.list_groups()?;
+            groups.retain(|group| command.instance.shows(group.instance().as_ref()));
             let view = ListView { groups: groups.iter().map(GroupName::to_string).collect() };
             print(format, &view, |view| view.groups.iter().map(|group| format!("{group}\n")).collect())
         }
         GroupCommand::Describe(command) => {
-            let group = command.server.connect()?.describe_group(&command.group)?;
-            print(format, &GroupView::new(&group), render_group)
+            let group = command.instance.group(&command.group)?;
+            let group = command.server.connect()?.describe_group(&group)?;
+            print(format, &GroupView::new(&group), GroupView::render)
         }
         GroupCommand::Reset(command) => reset(command, format),
     }
@@ -122,109 +116,9 @@ fn reset(command: ResetArguments, format: OutputFormat) -> Result<(), CommandErr
             ));
         }
     };
-    let request = ResetGroup { group: command.group.clone(), topic: command.topic.clone(), place };
-    command.server.connect()?.reset_group(request)?;
-    let view =
-        ResetView { group: command.group.to_string(), topic: command.topic.to_string(), done: "reset" };
+    let group = command.instance.group(&command.group)?;
+    let topic = command.instance.topic(&command.topic)?;
+    let view = ResetView { group: group.to_string(), topic: topic.to_string(), done: "reset" };
+    command.server.connect()?.reset_group(ResetGroup { group, topic, place })?;
     print(format, &view, |view| format!("group {} reset on topic {}", view.group, view.topic))
-}
-
-fn render_group(view: &GroupView) -> String {
-    let mut text = format!(
-        "group {}, generation {}, {} members, {} messages behind\n",
-        view.group,
-        view.generation,
-        view.members.len(),
-        grouped(view.lag)
-    );
-    if !view.members.is_empty() {
-        let mut table = Table::new(["MEMBER", "TOPICS", "QUEUES", "LAST SEEN"]);
-        for member in &view.members {
-            table.row([
-                member.member.clone(),
-                member.topics.join(","),
-                member.queues.len().to_string(),
-                format!("{} ms", member.heartbeat_age_ms),
-            ]);
-        }
-        text.push_str(&table.render());
-    }
-    if !view.queues.is_empty() {
-        let mut table = Table::new(["TOPIC", "QUEUE", "COMMITTED", "END", "LAG", "MEMBER"]);
-        for queue in &view.queues {
-            table.row([
-                queue.topic.clone(),
-                queue.queue.to_string(),
-                queue.committed.map_or_else(|| "-".to_owned(), |offset| offset.to_string()),
-                queue.end_offset.to_string(),
-                queue.lag.to_string(),
-                queue.member.clone().unwrap_or_else(|| "-".to_owned()),
-            ]);
-        }
-        text.push_str(&table.render());
-    }
-    text
-}
-
-impl GroupView {
-    fn new(group: &GroupInfo) -> Self {
-        let members = group.members.iter().map(|member| MemberView {
-            member: member.member.clone(),
-            topics: member.topics.iter().map(TopicName::to_string).collect(),
-            queues: member
-                .queues
-                .iter()
-                .map(|key| MemberQueueView { topic_id: key.topic.0, queue: key.queue.0 })
-                .collect(),
-            heartbeat_age_ms: milliseconds(member.heartbeat_age),
-        });
-        let queues = group.queues.iter().map(|queue| QueueView {
-            topic: queue.topic.to_string(),
-            queue: queue.queue.0,
-            committed: queue.committed.map(|offset| offset.0),
-            end_offset: queue.end_offset.0,
-            lag: queue.lag,
-            member: queue.member.clone(),
-        });
-        Self {
-            group: group.group.to_string(),
-            generation: group.generation,
-            lag: group.queues.iter().map(|queue| queue.lag).sum(),
-            members: members.collect(),
-            queues: queues.collect(),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::api::GroupQueueInfo;
-    use crate::types::QueueOffset;
-
-    #[test]
-    fn a_group_prints_what_it_lacks() {
-        let queue = |number, committed| GroupQueueInfo {
-            topic: "orders".parse().expect("a name"),
-            queue: QueueNumber(number),
-            committed,
-            end_offset: QueueOffset(10),
-            lag: 10 - committed.map_or(0, |offset: QueueOffset| offset.0),
-            member: None,
-        };
-        let group = GroupInfo {
-            group: "billing".parse().expect("a name"),
-            generation: 4,
-            members: Vec::new(),
-            queues: vec![queue(0, Some(QueueOffset(7))), queue(1, None)],
-        };
-        assert_eq!(
-            render_group(&GroupView::new(&group)),
-            "group billing, generation 4, 0 members, 13 messages behind\n\
-             TOPIC   QUEUE  COMMITTED  END  LAG  MEMBER\n\
-             orders      0          7   10    3  -\n\
-             orders      1          -   10   10  -\n"
-                .replace("  -\n", "       -\n")
-        );
-    }
 }

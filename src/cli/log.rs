@@ -403,6 +403,10 @@ fn change_text(change: &Change) -> String {
         }
         Change::NextTopicId(id) => format!("the next topic is {id}"),
         Change::Group(settings) => format!("settings {settings:?}"),
+        Change::Instances(instances) => {
+            let names: Vec<_> = instances.iter().map(ToString::to_string).collect();
+            format!("the instances are {}", names.join(", "))
+        }
         Change::Lease(change) => format!("{change:?}"),
         Change::Held(change) => held_text(change),
     }

@@ -14,6 +14,8 @@ mod entry;
 mod error;
 mod fields;
 mod group;
+mod group_view;
+mod instance;
 mod lines;
 mod log;
 mod message;

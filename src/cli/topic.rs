@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::api::{TopicChange, TopicInfo};
 use crate::cli::error::CommandError;
+use crate::cli::instance::InstanceFlag;
 use crate::cli::output::{OutputFormat, Table, grouped, print};
 use crate::cli::quantity::{QuantityError, Span};
 use crate::cli::server::{ServerArguments, milliseconds};
@@ -23,7 +24,7 @@ pub enum TopicCommand {
     /// Create a topic on every shard
     Create(CreateArguments),
     /// List all topics
-    List(ServerArguments),
+    List(ListArguments),
     /// Show a topic with its queues and what each holds
     Describe(NameArguments),
     /// Add queues, or change retention or level; what is not named stays as it is
@@ -41,6 +42,16 @@ pub struct CreateArguments {
     #[command(flatten)]
     pub policy: PolicyArguments,
     #[command(flatten)]
+    pub instance: InstanceFlag,
+    #[command(flatten)]
+    pub server: ServerArguments,
+}
+
+#[derive(Debug, Args)]
+pub struct ListArguments {
+    #[command(flatten)]
+    pub instance: InstanceFlag,
+    #[command(flatten)]
     pub server: ServerArguments,
 }
 
@@ -52,6 +63,8 @@ pub struct AlterArguments {
     pub queues: Option<u32>,
     #[command(flatten)]
     pub policy: PolicyArguments,
+    #[command(flatten)]
+    pub instance: InstanceFlag,
     #[command(flatten)]
     pub server: ServerArguments,
 }
@@ -73,6 +86,8 @@ pub struct RetentionArgument(pub Retention);
 #[derive(Debug, Args)]
 pub struct NameArguments {
     pub topic: TopicName,
+    #[command(flatten)]
+    pub instance: InstanceFlag,
     #[command(flatten)]
     pub server: ServerArguments,
 }
@@ -116,25 +131,27 @@ struct DoneView {
 pub fn run(arguments: TopicArguments, format: OutputFormat) -> Result<(), CommandError> {
     match arguments.command {
         TopicCommand::Create(command) => create(command, format),
-        TopicCommand::List(server) => list(&server, format),
+        TopicCommand::List(command) => list(&command, format),
         TopicCommand::Describe(command) => describe(&command, format),
         TopicCommand::Alter(command) => alter(command, format),
         TopicCommand::Delete(command) => {
-            command.server.connect()?.delete_topic(&command.topic)?;
-            print_done(format, &command.topic, "deleted")
+            let topic = command.instance.topic(&command.topic)?;
+            command.server.connect()?.delete_topic(&topic)?;
+            print_done(format, &topic, "deleted")
         }
     }
 }
 
 fn create(command: CreateArguments, format: OutputFormat) -> Result<(), CommandError> {
+    let topic = command.instance.topic(&command.topic)?;
     let change = TopicChange {
-        topic: command.topic.clone(),
+        topic: topic.clone(),
         queues: Some(command.queues),
         retention: command.policy.retention.map(|argument| argument.0),
         level: command.policy.level,
     };
     command.server.connect()?.create_topic(change)?;
-    print_done(format, &command.topic, "created")
+    print_done(format, &topic, "created")
 }
 
 fn alter(command: AlterArguments, format: OutputFormat) -> Result<(), CommandError> {
@@ -144,18 +161,20 @@ fn alter(command: AlterArguments, format: OutputFormat) -> Result<(), CommandErr
             "nothing to change: name at least one of --queues, --retention, --level",
         ));
     }
+    let topic = command.instance.topic(&command.topic)?;
     let change = TopicChange {
-        topic: command.topic.clone(),
+        topic: topic.clone(),
         queues: command.queues,
         retention: retention.map(|argument| argument.0),
         level,
     };
     command.server.connect()?.alter_topic(change)?;
-    print_done(format, &command.topic, "altered")
+    print_done(format, &topic, "altered")
 }
 
-fn list(server: &ServerArguments, format: OutputFormat) -> Result<(), CommandError> {
-    let topics = server.connect()?.list_topics()?;
+fn list(command: &ListArguments, format: OutputFormat) -> Result<(), CommandError> {
+    let mut topics = command.server.connect()?.list_topics()?;
+    topics.retain(|topic| command.instance.shows(topic.topic.instance().as_ref()));
     let view = ListView { topics: topics.iter().map(|topic| TopicView::new(topic, false)).collect() };
     print(format, &view, |view| {
         let mut table = Table::new(["TOPIC", "QUEUES", "RETENTION", "LEVEL"]);
@@ -172,7 +191,8 @@ fn list(server: &ServerArguments, format: OutputFormat) -> Result<(), CommandErr
 }
 
 fn describe(command: &NameArguments, format: OutputFormat) -> Result<(), CommandError> {
-    let topic = command.server.connect()?.describe_topic(&command.topic)?;
+    let topic = command.instance.topic(&command.topic)?;
+    let topic = command.server.connect()?.describe_topic(&topic)?;
     print(format, &TopicView::new(&topic, true), render_topic)
 }
 

@@ -4,10 +4,10 @@
 use std::collections::HashMap;
 
 use crate::api::{
-    CommitOffset, Failure, FindMessages, Found, GroupInfo, NodeInfo, OffsetPlace, Reply, Request, ResetGroup,
-    ShardAddress, Status, TopicChange, TopicInfo,
+    CommitOffset, Failure, FindMessages, Found, GroupInfo, InstanceInfo, NodeInfo, OffsetPlace, Reply,
+    Request, ResetGroup, ShardAddress, Status, TopicChange, TopicInfo,
 };
-use crate::types::{GroupName, QueueKey, QueueNumber, QueueOffset, TopicName};
+use crate::types::{GroupName, InstanceName, QueueKey, QueueNumber, QueueOffset, TopicName};
 
 use super::connection::Connection;
 use super::error::ClientError;
@@ -169,6 +169,26 @@ impl Client {
                 route.shards.into_iter().map(|address| Shard { address, forwarded: false }).collect();
         }
         Ok(route.topic)
+    }
+
+    // ---- Instances ---------------------------------------------------------------------------------------------
+
+    /// Makes a name space of topics and groups.
+    pub fn create_instance(&mut self, instance: &InstanceName) -> Result<(), ClientError> {
+        self.done(&Request::CreateInstance(instance.clone()))
+    }
+
+    /// Refused while the instance has topics.
+    pub fn delete_instance(&mut self, instance: &InstanceName) -> Result<(), ClientError> {
+        self.done(&Request::DeleteInstance(instance.clone()))
+    }
+
+    /// The default instance first, then the others by name.
+    pub fn list_instances(&mut self) -> Result<Vec<InstanceInfo>, ClientError> {
+        match self.call(&Request::ListInstances)? {
+            Reply::Instances(instances) => Ok(instances),
+            other => Err(self.unexpected(&other)),
+        }
     }
 
     // ---- Queues ------------------------------------------------------------------------------------------------
@@ -398,6 +418,8 @@ pub(super) fn is_repeatable(request: &Request) -> bool {
         Request::Produce(_)
         | Request::CreateTopic(_)
         | Request::DeleteTopic(_)
+        | Request::CreateInstance(_)
+        | Request::DeleteInstance(_)
         | Request::Receive(_)
         | Request::Acknowledge(_)
         | Request::ChangeLease(_)
@@ -412,6 +434,7 @@ pub(super) fn is_repeatable(request: &Request) -> bool {
         | Request::FindMessages(_)
         | Request::DescribeTopic(_)
         | Request::ListTopics
+        | Request::ListInstances
         | Request::Route(_)
         | Request::OpenTopic(_)
         | Request::CommitOffset(_)

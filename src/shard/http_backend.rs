@@ -8,8 +8,8 @@ use bytes::Bytes;
 
 use super::connection::ShardBroker;
 use crate::api::{
-    Acknowledge, Decision, EndTransaction, Failure, HalfMessage, Hold, Produce, ReceiptOutcome, Receive,
-    ReceiveHalves, ReceivedMessage, Release, Reply, Request, Status,
+    Acknowledge, ClientProtocol, Decision, EndTransaction, Failure, HalfMessage, Hold, Produce,
+    ReceiptOutcome, Receive, ReceiveHalves, ReceivedMessage, Release, Reply, Request, Status,
 };
 use crate::limits;
 use crate::protocol::http::{
@@ -43,7 +43,7 @@ fn topic_name(topic: &TopicReference) -> Result<TopicName, HttpError> {
 fn group_name(topic: &TopicReference, group: &GroupName) -> Result<GroupName, HttpError> {
     match &topic.instance {
         None => Ok(group.clone()),
-        Some(instance) => format!("{instance}%{group}").parse().map_err(HttpError::invalid),
+        Some(instance) => instance.group(group).map_err(HttpError::invalid),
     }
 }
 
@@ -277,6 +277,7 @@ impl Backend for BrokerBackend {
             wait: consume.wait,
             lease: None,
             ordered: consume.mode == ConsumeMode::Order,
+            protocol: ClientProtocol::Http,
         };
         match self.ask(Request::Receive(receive)).await? {
             Reply::Received(messages) => {

@@ -3,6 +3,7 @@
 mod budget;
 mod file_stamp;
 mod identity;
+mod instance;
 mod level;
 mod message_id;
 mod name;
@@ -15,6 +16,7 @@ mod wake;
 pub use budget::{ByteBudget, Reservation};
 pub use file_stamp::FileStamp;
 pub use identity::{QueueKey, QueueNumber, ShardId, TopicId};
+pub use instance::InstanceName;
 pub use level::Level;
 pub use message_id::{IdText, MessageIdError, OffsetMessageId, RecordPlace, UniqueId, UniqueIdGenerator};
 pub use name::{GroupName, NameError, TopicName};

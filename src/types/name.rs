@@ -16,7 +16,12 @@ pub enum NameError {
     TooLong { what: &'static str, limit: usize, actual: usize },
     #[error("a {what} name consists of letters, digits, `%`, `|`, `_` and `-`; `{name}` has `{character}`")]
     Character { what: &'static str, name: String, character: char },
+    #[error("an instance name consists of letters, digits, `_` and `-`; `{name}` has `{character}`")]
+    InstanceCharacter { name: String, character: char },
 }
+
+/// What the topics that RocketMQ makes for a group begin with; the group's name follows.
+pub(super) const GROUP_TOPIC_PREFIXES: [&str; 2] = ["%RETRY%", "%DLQ%"];
 
 /// The name of a topic.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,6 +49,11 @@ impl TopicName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether it is one that the broker makes for a group.
+    pub fn is_of_group(&self) -> bool {
+        GROUP_TOPIC_PREFIXES.iter().any(|prefix| self.0.starts_with(prefix))
+    }
 }
 
 impl GroupName {
@@ -57,7 +67,7 @@ impl FromStr for TopicName {
 
     fn from_str(name: &str) -> Result<Self, NameError> {
         let of_group =
-            ["%RETRY%", "%DLQ%"].iter().find_map(|prefix| name.strip_prefix(prefix).map(|_| prefix.len()));
+            GROUP_TOPIC_PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix).map(|_| prefix.len()));
         let limit =
             of_group.map_or(limits::TOPIC_NAME_BYTES_MAX, |prefix| limits::GROUP_NAME_BYTES_MAX + prefix);
         check("topic", name, limit)?;

@@ -431,6 +431,9 @@ impl State {
             | Request::Hold(_)
             | Request::EndTransaction(_)
             | Request::ReceiveHalves(_)
+            | Request::CreateInstance(_)
+            | Request::DeleteInstance(_)
+            | Request::ListInstances
             | Request::FindMessages(_) => {
                 Err(Failure::new(Status::UnsupportedRequest, "this broker only knows queues"))
             }

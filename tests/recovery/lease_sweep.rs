@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use turbopump::api::{
-    Acknowledge, Failure, GroupSettings, Produce, ReceiptOutcome, Receive, ReceivedMessage, Reply, Request,
-    TagFilter,
+    Acknowledge, ClientProtocol, Failure, GroupSettings, Produce, ReceiptOutcome, Receive, ReceivedMessage,
+    Reply, Request, TagFilter,
 };
 use turbopump::disk::faulty::{AfterCrash, FaultPlan, FaultyDisk, Restart, Rule, Survival, When};
 use turbopump::disk::{DiskErrorKind, Operation};
@@ -173,6 +173,7 @@ fn of_group(group: &str, count: u32, lease: Duration) -> Receive {
         wait: Duration::ZERO,
         lease: Some(lease),
         ordered: group == ROW,
+        protocol: ClientProtocol::Http,
     }
 }
 

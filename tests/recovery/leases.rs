@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use turbopump::api::{
-    Acknowledge, ChangeLease, CommitOffset, GroupSettings, Produce, ReceiptOutcome, Receive, ReceivedMessage,
-    Reply, Request, TagFilter,
+    Acknowledge, ChangeLease, ClientProtocol, CommitOffset, GroupInfo, GroupQueueInfo, GroupSettings,
+    Produce, ReceiptOutcome, Receive, ReceivedMessage, Reply, Request, Status, TagFilter,
 };
 use turbopump::disk::faulty::{FaultPlan, FaultyDisk, Restart};
 use turbopump::limits;
@@ -45,6 +45,7 @@ fn receive(count: u32) -> Receive {
         wait: Duration::ZERO,
         lease: Some(10 * SECOND),
         ordered: false,
+        protocol: ClientProtocol::Http,
     }
 }
 
@@ -59,6 +60,13 @@ async fn acknowledge(node: &Node, receipts: &[Receipt]) -> Vec<ReceiptOutcome> {
     let request = Acknowledge { group: group_name("g"), receipts: receipts.to_vec() };
     match node.handle(Request::Acknowledge(request)).await.expect("a healthy disk") {
         Reply::Acknowledged(outcomes) => outcomes,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn described(node: &Node, group: &str) -> GroupInfo {
+    match node.handle(Request::DescribeGroup(group_name(group))).await.expect("it exists") {
+        Reply::Group(info) => info,
         other => panic!("{other:?}"),
     }
 }
@@ -393,4 +401,88 @@ fn receivers_that_meet_at_a_queue_do_not_get_the_same_messages() {
         });
         second.expect("a healthy disk");
     }
+}
+
+/// Over every queue of a group.
+fn total(group: &GroupInfo, count: fn(&GroupQueueInfo) -> u64) -> u64 {
+    group.queues.iter().map(count).sum()
+}
+
+async fn group_names(node: &Node) -> Vec<String> {
+    match node.handle(Request::ListGroups).await.expect("a healthy disk") {
+        Reply::Groups(groups) => groups.iter().map(ToString::to_string).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_group_is_described_by_whatever_is_known_of_it() {
+    let (disk, _) = disk();
+    let setup = Setup { shard_count: 2, ..Setup::default() };
+    let settings = |group: &str| GroupSettings {
+        group: group_name(group),
+        deliveries_max: Some(1),
+        lease: None,
+        ordered_lease: None,
+    };
+    let ran = on_node(&disk, &setup, 1, async |node| {
+        let topic = create(node, "t", 4).await;
+        for number in 0..8 {
+            publish(node, topic, number % 4, "", &format!("m{number}")).await;
+        }
+        for group in ["set", "one-shot"] {
+            node.handle(Request::AlterGroup(settings(group))).await.expect("a healthy disk");
+        }
+        let messages = received(node, receive(3)).await;
+        acknowledge(node, &receipts(&messages)[..1]).await;
+        let one_shot = Receive { group: group_name("one-shot"), queue: Some(QueueNumber(1)), ..receive(2) };
+        assert_eq!(received(node, one_shot).await.len(), 2);
+        let info = described(node, "g").await;
+        assert_eq!((info.queues.len(), info.receivers.len(), info.members.len()), (4, 1, 1));
+        assert_eq!(info.receivers[0].protocol, ClientProtocol::Http);
+        assert_eq!((total(&info, |queue| queue.leased), total(&info, |queue| queue.waiting)), (2, 0));
+        assert_eq!(total(&info, |queue| queue.lag), 7, "all but the one that was acknowledged");
+        node.clock.sleep(11 * SECOND).await;
+        let info = described(node, "g").await;
+        assert_eq!((total(&info, |queue| queue.leased), total(&info, |queue| queue.waiting)), (0, 2));
+        assert_eq!(total(&info, |queue| queue.lag), 7);
+        let info = described(node, "one-shot").await;
+        assert_eq!((total(&info, |queue| queue.dead_letters), total(&info, |queue| queue.lag)), (2, 6));
+        assert_eq!(info.settings, Some(settings("one-shot")));
+        let info = described(node, "set").await;
+        assert_eq!((info.settings, info.queues.len(), info.members.len()), (Some(settings("set")), 0, 0));
+        assert_eq!(group_names(node).await, ["g", "one-shot", "set"]);
+        let unknown = node.handle(Request::DescribeGroup(group_name("nobody"))).await;
+        assert_eq!(unknown.expect_err("nothing is known of it").status, Status::GroupNotExist);
+    });
+    ran.expect("an empty disk");
+    // Nobody receives any more: there is what is stored.
+    let ran = on_node(&killed(&disk), &setup, 2, async |node| {
+        assert_eq!(group_names(node).await, ["g", "one-shot", "set"]);
+        let info = described(node, "g").await;
+        assert_eq!((info.members.len(), info.receivers.len()), (0, 0));
+        assert_eq!(total(&info, |queue| queue.leased + queue.waiting), 2);
+        assert_eq!(total(&info, |queue| queue.lag), 7, "{info:?}");
+        assert_eq!(total(&described(node, "one-shot").await, |queue| queue.dead_letters), 2);
+    });
+    ran.expect("a disk of ours");
+}
+
+#[test]
+fn who_only_waits_makes_a_group_as_well() {
+    let (disk, setup) = disk();
+    let ran = on_node(&disk, &setup, 1, async |node| {
+        create(node, "t", 2).await;
+        let waiting = received(node, Receive { wait: 5 * SECOND, ..receive(1) });
+        let looking = async {
+            node.clock.sleep(SECOND).await;
+            let info = described(node, "g").await;
+            assert_eq!((info.receivers[0].active, info.queues.len()), (1, 2));
+            assert_eq!(group_names(node).await, ["g"]);
+        };
+        futures_lite::future::zip(waiting, looking).await;
+        node.clock.sleep(31 * SECOND).await;
+        assert_eq!(group_names(node).await, [""; 0], "it is as if it had never been");
+    });
+    ran.expect("an empty disk");
 }

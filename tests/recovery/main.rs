@@ -11,6 +11,7 @@ mod disk_faults;
 mod groups;
 mod held;
 mod held_sweep;
+mod instances;
 mod keys;
 mod lease_sweep;
 mod leases;

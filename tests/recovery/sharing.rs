@@ -8,9 +8,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::{LocalBoxFuture, join_all};
 use turbopump::api::{
-    Acknowledge, ActingMember, Assignment, CommitOffset, Failure, GroupInfo, GroupSettings, JoinGroup,
-    OffsetPlace, Produce, ReceiptOutcome, Receive, ReceivedMessage, Reply, Request, ResetGroup, ResetPlace,
-    Status, TagFilter,
+    Acknowledge, ActingMember, Assignment, ClientProtocol, CommitOffset, Failure, GroupInfo, GroupSettings,
+    JoinGroup, OffsetPlace, Produce, ReceiptOutcome, Receive, ReceivedMessage, Reply, Request, ResetGroup,
+    ResetPlace, Status, TagFilter,
 };
 use turbopump::disk::faulty::{FaultPlan, FaultyDisk, Restart};
 use turbopump::limits;
@@ -94,6 +94,7 @@ fn receive() -> Receive {
         wait: 3 * SECOND,
         lease: Some(LEASE),
         ordered: false,
+        protocol: ClientProtocol::Http,
     }
 }
 

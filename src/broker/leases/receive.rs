@@ -11,6 +11,7 @@ use super::room::Room;
 use super::turns::{Pair, Turn};
 use crate::api::{Failure, Receive, ReceivedMessage, Status, TagFilter};
 use crate::broker::gates::Gate;
+use crate::broker::instances::topic_missing;
 use crate::broker::shard_broker::{Broker, owned_queues};
 use crate::broker::state_record::Change;
 use crate::disk::Disk;
@@ -143,7 +144,7 @@ impl<D: Disk> Broker<D> {
     /// Id and number of queues of a topic.
     pub fn topic_layout(&self, name: &crate::types::TopicName) -> Result<(TopicId, u32), Failure> {
         let tables = self.tables.borrow();
-        let topic = tables.topic_named(name).ok_or_else(|| crate::broker::control::topic_missing(name))?;
+        let topic = tables.topic_named(name).ok_or_else(|| topic_missing(&tables, name))?;
         Ok((topic.id, topic.queue_count))
     }
 

@@ -35,5 +35,5 @@ pub use request_document::{PublishRequest, parse_publish, parse_receipt_handles}
 pub use request_id::{RequestId, RequestIds};
 pub use service::{Admitted, Backend, Endpoint, HttpService};
 pub use signature::{SKEW_MAX, SignatureError, SignedRequest, sign};
-pub use target::{AcknowledgeMode, Call, Consume, ConsumeMode, InstanceName, METHODS, TopicReference};
+pub use target::{AcknowledgeMode, Call, Consume, ConsumeMode, METHODS, TopicReference};
 pub use xml::DocumentError;

@@ -7,7 +7,6 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 
 use http::Method;
@@ -15,17 +14,13 @@ use http::Method;
 use super::error::{ErrorCode, HttpError};
 use crate::api::TagFilter;
 use crate::limits;
-use crate::types::{GroupName, NameError, TopicName};
+use crate::types::{GroupName, InstanceName, TopicName};
 
 /// The methods of the protocol's one path, for the header `Allow`.
 pub const METHODS: &str = "GET, POST, DELETE";
 
 /// Topics that RocketMQ makes for a group; clients write them into paths without escaping.
 const GROUP_TOPIC_PREFIXES: [&str; 2] = ["%DLQ%", "%RETRY%"];
-
-/// The name of an instance, which is a name space of topics and groups.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct InstanceName(Box<str>);
 
 /// A topic as requests name it; no instance is the default one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -232,45 +227,11 @@ fn number(
     })
 }
 
-impl InstanceName {
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for InstanceName {
-    type Err = NameError;
-
-    /// Letters, digits, `_` and `-`: no `%`, which parts an instance from a topic.
-    fn from_str(name: &str) -> Result<Self, NameError> {
-        let limit = limits::INSTANCE_NAME_BYTES_MAX;
-        let allowed = |character: char| character.is_ascii_alphanumeric() || "_-".contains(character);
-        if name.is_empty() {
-            return Err(NameError::Empty { what: "instance" });
-        }
-        if name.len() > limit {
-            return Err(NameError::TooLong { what: "instance", limit, actual: name.len() });
-        }
-        match name.chars().find(|&character| !allowed(character)) {
-            Some(character) => {
-                Err(NameError::Character { what: "instance", name: name.to_owned(), character })
-            }
-            None => Ok(Self(name.into())),
-        }
-    }
-}
-
-impl fmt::Display for InstanceName {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.pad(&self.0)
-    }
-}
-
 impl fmt::Display for TopicReference {
-    /// In RocketMQ's form: `INSTANCE%TOPIC`, or the topic alone.
+    /// As the broker knows it: `INSTANCE%TOPIC`, or the topic alone.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.instance {
-            Some(instance) => write!(formatter, "{instance}%{}", self.topic),
+            Some(instance) => formatter.write_str(&instance.topic_text(&self.topic)),
             None => self.topic.fmt(formatter),
         }
     }

@@ -7,6 +7,8 @@
 //! produce request allocates nothing.
 
 mod envelope;
+mod group_info;
+mod instances;
 mod reply_decoder;
 mod reply_encoder;
 mod request_decoder;

@@ -1,26 +1,25 @@
 //! Replies as a client reads them.
 
 use std::str::FromStr;
-use std::time::Duration;
 
 use bytes::Bytes;
 use flatbuffers::Vector;
 
 use crate::api::{
-    Assignment, DamagedBytes, Failure, Fetched, Found, FoundMessage, GroupInfo, GroupQueueInfo,
-    HistogramInfo, MemberInfo, NodeInfo, Produced, QueueInfo, Reply, RouteInfo, ShardAddress, ShardInfo,
-    TopicInfo,
+    Assignment, DamagedBytes, Failure, Fetched, Found, FoundMessage, HistogramInfo, NodeInfo, Produced,
+    QueueInfo, Reply, RouteInfo, ShardAddress, ShardInfo, TopicInfo,
 };
 use crate::limits;
 use crate::types::{
-    Level, LogPosition, NameError, QueueKey, QueueNumber, QueueOffset, Retention, ShardId, Timestamp,
-    TopicId, TopicName,
+    Level, LogPosition, NameError, QueueKey, QueueNumber, QueueOffset, Retention, ShardId, Timestamp, TopicId,
 };
 use crate::wire::frame::Frame;
 use crate::wire::generated as schema;
 use crate::wire::record::RecordView;
 
 use super::envelope::{self, MalformedReply};
+use super::group_info;
+use super::instances;
 use super::status::{failure, known_level, known_retention};
 
 /// An answer. Fetched batches are borrowed from the receive buffer.
@@ -132,11 +131,15 @@ fn other_reply(reply: &schema::Reply<'_>) -> Result<Reply, MalformedReply> {
             }))
         }
         schema::ReplyBody::GroupInfo => {
-            Ok(Reply::Group(group(reply.body_as_group_info().ok_or_else(missing)?)?))
+            Ok(Reply::Group(group_info::read(reply.body_as_group_info().ok_or_else(missing)?)?))
         }
         schema::ReplyBody::GroupList => {
             let groups = reply.body_as_group_list().ok_or_else(missing)?.groups();
             Ok(Reply::Groups(groups.iter().map(name).collect::<Result<_, _>>()?))
+        }
+        schema::ReplyBody::InstanceList => {
+            let list = reply.body_as_instance_list().ok_or_else(missing)?;
+            Ok(Reply::Instances(instances::read_list(list)?))
         }
         schema::ReplyBody::NodeInfo => Ok(Reply::Node(node(reply.body_as_node_info().ok_or_else(missing)?)?)),
         schema::ReplyBody::Done => Ok(Reply::Done),
@@ -210,33 +213,6 @@ fn route(body: schema::RouteInfo<'_>) -> Result<RouteInfo, MalformedReply> {
     Ok(RouteInfo { shards, topic: body.topic().map(topic).transpose()? })
 }
 
-fn group(body: schema::GroupInfo<'_>) -> Result<GroupInfo, MalformedReply> {
-    let member = |member: schema::GroupMember<'_>| {
-        Ok(MemberInfo {
-            member: member.member().to_owned(),
-            topics: member.topics().iter().map(name::<TopicName>).collect::<Result<_, _>>()?,
-            queues: queue_keys(member.queues()),
-            heartbeat_age: Duration::from_millis(member.heartbeat_age_ms()),
-        })
-    };
-    let queue = |queue: schema::GroupQueue<'_>| {
-        Ok(GroupQueueInfo {
-            topic: name(queue.topic())?,
-            queue: QueueNumber(queue.queue()),
-            committed: queue.present().then_some(QueueOffset(queue.committed())),
-            end_offset: QueueOffset(queue.end_offset()),
-            lag: queue.lag(),
-            member: queue.member().map(str::to_owned),
-        })
-    };
-    Ok(GroupInfo {
-        group: name(body.group())?,
-        generation: body.generation(),
-        members: body.members().iter().map(member).collect::<Result<_, MalformedReply>>()?,
-        queues: body.queues().iter().map(queue).collect::<Result<_, MalformedReply>>()?,
-    })
-}
-
 fn node(body: schema::NodeInfo<'_>) -> Result<NodeInfo, MalformedReply> {
     Ok(NodeInfo {
         version: body.version().to_owned(),
@@ -270,14 +246,14 @@ fn shard(body: schema::ShardInfo<'_>) -> Result<ShardInfo, MalformedReply> {
     })
 }
 
-fn queue_keys(queues: Vector<'_, schema::QueueAssignment>) -> Vec<QueueKey> {
+pub(super) fn queue_keys(queues: Vector<'_, schema::QueueAssignment>) -> Vec<QueueKey> {
     queues
         .iter()
         .map(|queue| QueueKey { topic: TopicId(queue.topic_id()), queue: QueueNumber(queue.queue()) })
         .collect()
 }
 
-fn name<Name: FromStr<Err = NameError>>(text: &str) -> Result<Name, MalformedReply> {
+pub(super) fn name<Name: FromStr<Err = NameError>>(text: &str) -> Result<Name, MalformedReply> {
     text.parse().map_err(|error: NameError| MalformedReply(error.to_string()))
 }
 

@@ -4,14 +4,16 @@
 use flatbuffers::{FlatBufferBuilder, UnionWIPOffset, WIPOffset};
 
 use crate::api::{
-    Assignment, DamagedBytes, Failure, Found, GroupInfo, NodeInfo, Produced, Reply, RouteInfo, ShardInfo,
-    Status, TopicInfo,
+    Assignment, DamagedBytes, Failure, Found, NodeInfo, Produced, Reply, RouteInfo, ShardInfo, Status,
+    TopicInfo,
 };
 use crate::limits;
 use crate::types::{QueueKey, QueueOffset};
 use crate::wire::generated as schema;
 
 use super::envelope;
+use super::group_info;
+use super::instances;
 use super::status::{level_code, retention_code, status_code};
 
 /// Writes replies as frames. Keeps the memory of the envelope from one reply to the next: one encoder serves all
@@ -217,12 +219,15 @@ fn body(builder: &mut Builder, reply: &Reply) -> Body {
         Reply::Assignment(assignment) => {
             (Kind::Assignment, assignment_table(builder, assignment).as_union_value())
         }
-        Reply::Group(group) => (Kind::GroupInfo, group_table(builder, group).as_union_value()),
+        Reply::Group(group) => (Kind::GroupInfo, group_info::table(builder, group).as_union_value()),
         Reply::Groups(groups) => {
             let names: Vec<_> = groups.iter().map(|group| builder.create_string(group.as_str())).collect();
             let groups = Some(builder.create_vector(&names));
             let table = schema::GroupList::create(builder, &schema::GroupListArgs { groups });
             (Kind::GroupList, table.as_union_value())
+        }
+        Reply::Instances(instances) => {
+            (Kind::InstanceList, instances::list_table(builder, instances).as_union_value())
         }
         Reply::Node(node) => (Kind::NodeInfo, node_table(builder, node).as_union_value()),
         Reply::Done => (Kind::Done, schema::Done::create(builder, &schema::DoneArgs {}).as_union_value()),
@@ -270,7 +275,7 @@ fn route_table(builder: &mut Builder, route: &RouteInfo) -> WIPOffset<schema::Ro
     schema::RouteInfo::create(builder, &schema::RouteInfoArgs { shards, topic })
 }
 
-fn assigned(queues: &[QueueKey]) -> Vec<schema::QueueAssignment> {
+pub(super) fn assigned(queues: &[QueueKey]) -> Vec<schema::QueueAssignment> {
     queues.iter().map(|key| schema::QueueAssignment::new(key.topic.0, key.queue.0)).collect()
 }
 
@@ -284,44 +289,6 @@ fn assignment_table(
         settled: assignment.settled,
     };
     schema::Assignment::create(builder, &arguments)
-}
-
-/// Names that repeat, of topics and members, are stored once.
-fn group_table(builder: &mut Builder, group: &GroupInfo) -> WIPOffset<schema::GroupInfo<'static>> {
-    let mut members = Vec::with_capacity(group.members.len());
-    for member in &group.members {
-        let topics: Vec<_> =
-            member.topics.iter().map(|topic| builder.create_shared_string(topic.as_str())).collect();
-        let arguments = schema::GroupMemberArgs {
-            member: Some(builder.create_shared_string(&member.member)),
-            topics: Some(builder.create_vector(&topics)),
-            queues: Some(builder.create_vector(&assigned(&member.queues))),
-            heartbeat_age_ms: u64::try_from(member.heartbeat_age.as_millis()).unwrap_or(u64::MAX),
-        };
-        members.push(schema::GroupMember::create(builder, &arguments));
-    }
-    let mut queues = Vec::with_capacity(group.queues.len());
-    for queue in &group.queues {
-        let arguments = schema::GroupQueueArgs {
-            topic: Some(builder.create_shared_string(queue.topic.as_str())),
-            queue: queue.queue.0,
-            committed: queue.committed.map_or(0, |offset| offset.0),
-            present: queue.committed.is_some(),
-            end_offset: queue.end_offset.0,
-            lag: queue.lag,
-            member: queue.member.as_ref().map(|member| builder.create_shared_string(member)),
-            ..schema::GroupQueueArgs::default()
-        };
-        queues.push(schema::GroupQueue::create(builder, &arguments));
-    }
-    let arguments = schema::GroupInfoArgs {
-        group: Some(builder.create_string(group.group.as_str())),
-        generation: group.generation,
-        members: Some(builder.create_vector(&members)),
-        queues: Some(builder.create_vector(&queues)),
-        ..schema::GroupInfoArgs::default()
-    };
-    schema::GroupInfo::create(builder, &arguments)
 }
 
 fn node_table(builder: &mut Builder, node: &NodeInfo) -> WIPOffset<schema::NodeInfo<'static>> {

@@ -17,6 +17,7 @@ use crate::wire::frame::Frame;
 use crate::wire::generated as schema;
 
 use super::envelope;
+use super::instances::instance;
 use super::status::{known_level, known_retention};
 
 /// A request. Produce, the hot one, borrows its batch from the receive buffer.
@@ -110,6 +111,15 @@ fn other_request(request: &schema::Request<'_>) -> Result<Request, Failure> {
         schema::RequestBody::FindByPosition => {
             find_by_position(request.body_as_find_by_position().ok_or_else(missing)?)
         }
+        schema::RequestBody::CreateInstance => {
+            let body = request.body_as_create_instance().ok_or_else(missing)?;
+            Ok(Request::CreateInstance(instance(body.instance())?))
+        }
+        schema::RequestBody::DeleteInstance => {
+            let body = request.body_as_delete_instance().ok_or_else(missing)?;
+            Ok(Request::DeleteInstance(instance(body.instance())?))
+        }
+        schema::RequestBody::ListInstances => Ok(Request::ListInstances),
         schema::RequestBody(kind) => Err(Failure::new(
             Status::UnsupportedRequest,
             format!("request kind {kind} is not known to this broker: upgrade the broker, or do without it"),

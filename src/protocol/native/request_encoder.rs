@@ -11,6 +11,7 @@ use crate::types::{Level, QueueKey, QueueOffset, TopicName};
 use crate::wire::generated as schema;
 
 use super::envelope;
+use super::instances;
 use super::status::{level_code, retention_code};
 
 /// Writes requests as frames. Keeps the memory of the envelope from one request to the next.
@@ -134,6 +135,9 @@ impl RequestEncoder {
                 (Kind::DescribeNode, schema::DescribeNode::create(builder, &arguments).as_union_value())
             }
             Request::FindMessages(find) => find_body(builder, find),
+            Request::CreateInstance(_) | Request::DeleteInstance(_) | Request::ListInstances => {
+                instances::request_body(builder, request)
+            }
             Request::CommitOffset(_)
             | Request::CommittedOffset { .. }
             | Request::JoinGroup(_)

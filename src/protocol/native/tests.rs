@@ -9,7 +9,8 @@ use crate::api::*;
 use crate::limits;
 use crate::testing::fuzz::native::{fuzz_envelope, fuzz_frame};
 use crate::types::{
-    Level, LogPosition, QueueKey, QueueNumber, QueueOffset, Retention, ShardId, Timestamp, TopicId, TopicName,
+    InstanceName, Level, LogPosition, QueueKey, QueueNumber, QueueOffset, Retention, ShardId, Timestamp,
+    TopicId, TopicName,
 };
 use crate::wire::frame;
 use crate::wire::generated as schema;
@@ -21,6 +22,10 @@ fn key() -> QueueKey {
 
 fn topic() -> TopicName {
     "orders".parse().expect("a good name")
+}
+
+fn instance() -> InstanceName {
+    "MQ_INST-1".parse().expect("a good name")
 }
 
 fn change(queues: Option<u32>, retention: Option<Retention>, level: Option<Level>) -> TopicChange {
@@ -81,6 +86,9 @@ fn requests() -> Vec<Request> {
         Request::DescribeGroup(group()),
         Request::DescribeNode { count_syscalls: true },
         Request::DescribeNode { count_syscalls: false },
+        Request::CreateInstance(instance()),
+        Request::DeleteInstance(instance()),
+        Request::ListInstances,
     ];
     let places = [OffsetPlace::First, OffsetPlace::Last, OffsetPlace::Time(Timestamp(1_700_000_000_000))];
     for place in places {
@@ -138,8 +146,27 @@ fn group_info() -> GroupInfo {
                 end_offset: QueueOffset(10),
                 lag: 10,
                 member: committed.map(|_| "m-1".to_owned()),
+                leased: 3,
+                waiting: u64::MAX,
+                dead_letters: 5,
             })
             .to_vec(),
+        receivers: ClientProtocol::ALL
+            .map(|protocol| ReceiverInfo {
+                topic: topic(),
+                protocol,
+                filter: TagFilter::parse((protocol == ClientProtocol::Http).then_some("b || a")),
+                ordered: protocol == ClientProtocol::Native,
+                active: u32::MAX,
+                seen_age: Duration::from_millis(2),
+            })
+            .to_vec(),
+        settings: Some(GroupSettings {
+            group: "readers".parse().expect("a good name"),
+            deliveries_max: Some(3),
+            lease: None,
+            ordered_lease: Some(Duration::from_secs(1)),
+        }),
     }
 }
 
@@ -196,10 +223,17 @@ fn replies() -> Vec<Result<Reply, Failure>> {
         Ok(Reply::Assignment(assignment(true))),
         Ok(Reply::Assignment(assignment(false))),
         Ok(Reply::Group(group_info())),
+        Ok(Reply::Group(GroupInfo { receivers: Vec::new(), settings: None, ..group_info() })),
         Ok(Reply::Groups(vec!["a".parse().expect("a good name"), "b".parse().expect("a good name")])),
         Ok(Reply::Node(node_info())),
         Ok(Reply::Watched(vec![key()])),
         Ok(Reply::Done),
+        Ok(Reply::Instances(Vec::new())),
+        Ok(Reply::Instances(
+            [None, Some(instance())]
+                .map(|instance| InstanceInfo { instance, topic_count: 1, group_count: u32::MAX })
+                .to_vec(),
+        )),
     ];
     replies.push(Ok(Reply::Found(Found::default())));
     let messages = [&b"first"[..], b""].map(found_message).to_vec();
@@ -387,6 +421,14 @@ fn what_is_out_of_range_is_refused_by_name() {
         (Kind(99), table.as_union_value())
     });
     assert_eq!(status, Status::UnsupportedRequest, "a request of a newer release");
+    for name in ["", "a%b", &"x".repeat(limits::INSTANCE_NAME_BYTES_MAX + 1)] {
+        let status = raw_request(|builder| {
+            let instance = Some(builder.create_string(name));
+            let table = schema::CreateInstance::create(builder, &schema::CreateInstanceArgs { instance });
+            (Kind::CreateInstance, table.as_union_value())
+        });
+        assert_eq!(status, Status::InvalidArgument, "instance {name:?}");
+    }
     for name in ["", "a b", "../etc", &"x".repeat(128)] {
         let status = raw_request(|builder| {
             let topic = Some(builder.create_string(name));

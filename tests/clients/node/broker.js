@@ -57,7 +57,15 @@ class Broker {
   }
 
   topic(name) {
-    execFileSync(BINARY, ['topic', 'create', name, '--server', this.native], { stdio: ['ignore', 'ignore', 'inherit'] });
+    this.command('topic', 'create', name);
+  }
+
+  instance(name) {
+    this.command('instance', 'create', name);
+  }
+
+  command(...words) {
+    execFileSync(BINARY, [...words, '--server', this.native], { stdio: ['ignore', 'ignore', 'inherit'] });
   }
 
   async end(signal) {

@@ -188,6 +188,7 @@ describe(`the SDK on ${SHARDS} shard(s)`, () => {
   it('keeps instances apart', async () => {
     const elsewhere = client.getProducer('instance', 't');
     await assert.rejects(elsewhere.publishMessage('x', ''), failure('TopicNotExist'));
+    broker.instance('instance');
     broker.topic('instance%t');
     await elsewhere.publishMessage('theirs', '');
     await producer.publishMessage('ours', '');

@@ -42,9 +42,11 @@ class Broker:
                 break
         self.client = MQClient("http://" + self.addresses[0], "key", "secret")
 
+    def command(self, *arguments):
+        subprocess.run([BINARY, *arguments, "--server", self.native], check=True, stdout=subprocess.DEVNULL)
+
     def topic(self, name):
-        subprocess.run([BINARY, "topic", "create", name, "--server", self.native], check=True,
-                       stdout=subprocess.DEVNULL)
+        self.command("topic", "create", name)
 
     def kill(self):
         self.process.send_signal(signal.SIGKILL)
@@ -260,8 +262,27 @@ class Sdk(unittest.TestCase):
     def test_what_is_wrong_is_said(self):
         unknown = self.broker.client.get_producer("", "nothing")
         self.assertEqual(failure(unknown.publish_message, TopicMessage("x", "")).type, "TopicNotExist")
-        other = self.broker.client.get_producer("instance", "t")
-        self.assertEqual(failure(other.publish_message, TopicMessage("x", "")).type, "TopicNotExist")
+
+    def test_instances_keep_names_apart(self):
+        elsewhere = self.broker.client.get_producer("MQ_INST_1", "t")
+        error = failure(elsewhere.publish_message, TopicMessage("x", ""))
+        self.assertEqual(error.type, "TopicNotExist")
+        self.assertIn("turbopump instance create MQ_INST_1", str(error))
+        self.broker.command("instance", "create", "MQ_INST_1")
+        self.assertEqual(failure(elsewhere.publish_message, TopicMessage("x", "")).type, "TopicNotExist")
+        self.broker.command("topic", "create", "t", "--instance", "MQ_INST_1")
+        elsewhere.publish_message(TopicMessage("theirs", ""))
+        self.producer.publish_message(TopicMessage("ours", ""))
+        theirs = self.broker.client.get_consumer("MQ_INST_1", "t", "g")
+        message, = theirs.consume_message(16, 5)
+        self.assertEqual(message.message_body, "theirs")
+        self.assertEqual([message.message_body for message in self.drain(1)], ["ours"])
+        # Left alone, it is delivered twice and goes to the dead letters of the instance's group.
+        again, = theirs.consume_message(16, 5)
+        self.assertEqual(again.consumed_times, 2)
+        self.assertEqual(failure(theirs.consume_message, 1, 4).type, "MessageNotExist")
+        dead, = self.broker.client.get_consumer("MQ_INST_1", "%DLQ%g", "watch").consume_message(1, 5)
+        self.assertEqual(dead.message_body, "theirs")
 
 
 class Keys(unittest.TestCase):

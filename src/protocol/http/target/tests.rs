@@ -132,5 +132,6 @@ fn other_paths_and_methods_are_told_apart() {
 #[test]
 fn an_instance_stands_before_its_topic() {
     assert_eq!(in_instance("i", "t").to_string(), "i%t");
+    assert_eq!(in_instance("i", "%DLQ%g").to_string(), "%DLQ%i%g");
     assert_eq!(topic("t").to_string(), "t");
 }

@@ -1,0 +1,345 @@
+//! What `turbopump group describe` prints.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::api::{ClientProtocol, GroupInfo, GroupSettings};
+use crate::broker::RECEIVERS;
+use crate::cli::output::{Table, grouped};
+use crate::cli::quantity::Span;
+use crate::cli::server::milliseconds;
+use crate::types::TopicName;
+
+/// A group as JSON shows it; programs rely on these names.
+#[derive(Serialize)]
+pub struct GroupView {
+    group: String,
+    generation: u64,
+    lag: u64,
+    leased: u64,
+    waiting: u64,
+    dead_letters: u64,
+    inconsistent_topics: Vec<String>,
+    settings: SettingsView,
+    members: Vec<MemberView>,
+    receivers: Vec<ReceiverView>,
+    queues: Vec<QueueView>,
+    /// Said in the text only: JSON has the same among members and receivers.
+    #[serde(skip)]
+    warnings: Vec<String>,
+}
+
+/// `null` stands for the broker's default.
+#[derive(Default, Serialize)]
+struct SettingsView {
+    deliveries_max: Option<u32>,
+    lease_ms: Option<u64>,
+    ordered_lease_ms: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct MemberView {
+    member: String,
+    /// `null` for the entry that stands for all who receive.
+    protocol: Option<&'static str>,
+    topics: Vec<String>,
+    queues: Vec<MemberQueueView>,
+    heartbeat_age_ms: u64,
+}
+
+#[derive(Serialize)]
+struct MemberQueueView {
+    topic_id: u32,
+    queue: u32,
+}
+
+#[derive(Serialize)]
+struct ReceiverView {
+    topic: String,
+    protocol: &'static str,
+    filter: String,
+    ordered: bool,
+    active: u32,
+    seen_age_ms: u64,
+}
+
+#[derive(Serialize)]
+struct QueueView {
+    topic: String,
+    queue: u32,
+    committed: Option<u64>,
+    end_offset: u64,
+    lag: u64,
+    leased: u64,
+    waiting: u64,
+    dead_letters: u64,
+    member: Option<String>,
+}
+
+impl GroupView {
+    pub fn new(group: &GroupInfo) -> Self {
+        let inconsistent = group.inconsistent_topics(RECEIVERS);
+        let members = group.members.iter().map(|member| MemberView {
+            member: member.member.clone(),
+            protocol: (member.member != RECEIVERS).then(|| ClientProtocol::Native.name()),
+            topics: member.topics.iter().map(TopicName::to_string).collect(),
+            queues: member
+                .queues
+                .iter()
+                .map(|key| MemberQueueView { topic_id: key.topic.0, queue: key.queue.0 })
+                .collect(),
+            heartbeat_age_ms: milliseconds(member.heartbeat_age),
+        });
+        let receivers = group.receivers.iter().map(|receiver| ReceiverView {
+            topic: receiver.topic.to_string(),
+            protocol: receiver.protocol.name(),
+            filter: receiver.filter.expression(),
+            ordered: receiver.ordered,
+            active: receiver.active,
+            seen_age_ms: milliseconds(receiver.seen_age),
+        });
+        let queues = group.queues.iter().map(|queue| QueueView {
+            topic: queue.topic.to_string(),
+            queue: queue.queue.0,
+            committed: queue.committed.map(|offset| offset.0),
+            end_offset: queue.end_offset.0,
+            lag: queue.lag,
+            leased: queue.leased,
+            waiting: queue.waiting,
+            dead_letters: queue.dead_letters,
+            member: queue.member.clone(),
+        });
+        let warnings = inconsistent.iter().map(|(topic, filters)| {
+            let filters: Vec<_> = filters.iter().map(|filter| format!("`{}`", filter.expression())).collect();
+            format!(
+                "warning: consumers of this group ask for different messages of topic {topic}: {}. What one of them \
+                 leaves out is lost to the others: give all of them one filter, or groups of their own",
+                filters.join(", ")
+            )
+        });
+        Self {
+            group: group.group.to_string(),
+            generation: group.generation,
+            lag: group.queues.iter().map(|queue| queue.lag).sum(),
+            leased: group.queues.iter().map(|queue| queue.leased).sum(),
+            waiting: group.queues.iter().map(|queue| queue.waiting).sum(),
+            dead_letters: group.queues.iter().map(|queue| queue.dead_letters).sum(),
+            inconsistent_topics: inconsistent.keys().map(TopicName::to_string).collect(),
+            settings: group.settings.as_ref().map(SettingsView::new).unwrap_or_default(),
+            members: members.collect(),
+            receivers: receivers.collect(),
+            queues: queues.collect(),
+            warnings: warnings.collect(),
+        }
+    }
+
+    pub fn render(&self) -> String {
+        let mut text = format!(
+            "group {}, generation {}, {} members, {} messages behind ({} leased, {} waiting), {} dead letters\n",
+            self.group,
+            self.generation,
+            self.members.len(),
+            grouped(self.lag),
+            grouped(self.leased),
+            grouped(self.waiting),
+            grouped(self.dead_letters)
+        );
+        text.push_str(&self.settings.render());
+        for warning in &self.warnings {
+            text.push_str(warning);
+            text.push('\n');
+        }
+        for table in [self.members_table(), self.receivers_table(), self.queues_table()] {
+            text.push_str(&table.map(|table| table.render()).unwrap_or_default());
+        }
+        text
+    }
+
+    fn members_table(&self) -> Option<Table> {
+        let mut table = Table::new(["MEMBER", "PROTOCOL", "TOPICS", "QUEUES", "LAST SEEN"]);
+        for member in &self.members {
+            table.row([
+                member.member.clone(),
+                member.protocol.unwrap_or("-").to_owned(),
+                member.topics.join(","),
+                member.queues.len().to_string(),
+                format!("{} ms", member.heartbeat_age_ms),
+            ]);
+        }
+        (!self.members.is_empty()).then_some(table)
+    }
+
+    fn receivers_table(&self) -> Option<Table> {
+        let mut table = Table::new(["RECEIVERS OF", "PROTOCOL", "FILTER", "ORDERED", "ACTIVE", "LAST SEEN"]);
+        for receiver in &self.receivers {
+            table.row([
+                receiver.topic.clone(),
+                receiver.protocol.to_owned(),
+                receiver.filter.clone(),
+                if receiver.ordered { "yes" } else { "no" }.to_owned(),
+                receiver.active.to_string(),
+                format!("{} ms", receiver.seen_age_ms),
+            ]);
+        }
+        (!self.receivers.is_empty()).then_some(table)
+    }
+
+    fn queues_table(&self) -> Option<Table> {
+        let mut table = Table::new([
+            "TOPIC",
+            "QUEUE",
+            "COMMITTED",
+            "END",
+            "LAG",
+            "LEASED",
+            "WAITING",
+            "DEAD LETTERS",
+            "MEMBER",
+        ]);
+        for queue in &self.queues {
+            table.row([
+                queue.topic.clone(),
+                queue.queue.to_string(),
+                queue.committed.map_or_else(|| "-".to_owned(), |offset| offset.to_string()),
+                queue.end_offset.to_string(),
+                queue.lag.to_string(),
+                queue.leased.to_string(),
+                queue.waiting.to_string(),
+                queue.dead_letters.to_string(),
+                queue.member.clone().unwrap_or_else(|| "-".to_owned()),
+            ]);
+        }
+        (!self.queues.is_empty()).then_some(table)
+    }
+}
+
+impl SettingsView {
+    fn new(settings: &GroupSettings) -> Self {
+        Self {
+            deliveries_max: settings.deliveries_max,
+            lease_ms: settings.lease.map(milliseconds),
+            ordered_lease_ms: settings.ordered_lease.map(milliseconds),
+        }
+    }
+
+    /// One line, or nothing when all is as the broker has it.
+    fn render(&self) -> String {
+        let span = |ms: u64| Span(Duration::from_millis(ms)).to_string();
+        let settings = [
+            self.deliveries_max.map(|max| format!("at most {max} deliveries")),
+            self.lease_ms.map(|ms| format!("lease {}", span(ms))),
+            self.ordered_lease_ms.map(|ms| format!("ordered lease {}", span(ms))),
+        ];
+        let settings: Vec<_> = settings.into_iter().flatten().collect();
+        if settings.is_empty() { String::new() } else { format!("settings: {}\n", settings.join(", ")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{GroupQueueInfo, MemberInfo, ReceiverInfo, TagFilter};
+    use crate::cli::output::to_json;
+    use crate::types::{QueueNumber, QueueOffset};
+
+    fn group() -> GroupInfo {
+        let queue = |number, committed| GroupQueueInfo {
+            topic: "orders".parse().expect("a name"),
+            queue: QueueNumber(number),
+            committed,
+            end_offset: QueueOffset(10),
+            lag: 10 - committed.map_or(0, |offset: QueueOffset| offset.0),
+            member: None,
+            leased: 2,
+            waiting: 1,
+            dead_letters: 0,
+        };
+        GroupInfo {
+            group: "billing".parse().expect("a name"),
+            generation: 4,
+            members: Vec::new(),
+            receivers: Vec::new(),
+            settings: None,
+            queues: vec![queue(0, Some(QueueOffset(7))), queue(1, None)],
+        }
+    }
+
+    fn receiver(filter: &str, protocol: ClientProtocol) -> ReceiverInfo {
+        ReceiverInfo {
+            topic: "orders".parse().expect("a name"),
+            protocol,
+            filter: TagFilter::parse(Some(filter)),
+            ordered: false,
+            active: 1,
+            seen_age: Duration::ZERO,
+        }
+    }
+
+    fn member(name: &str) -> MemberInfo {
+        MemberInfo {
+            member: name.to_owned(),
+            topics: vec!["orders".parse().expect("a name")],
+            queues: Vec::new(),
+            heartbeat_age: Duration::from_millis(12),
+        }
+    }
+
+    #[test]
+    fn a_group_prints_what_it_lacks() {
+        assert_eq!(
+            GroupView::new(&group()).render(),
+            "group billing, generation 4, 0 members, 13 messages behind (4 leased, 2 waiting), 0 dead letters\n\
+             TOPIC   QUEUE  COMMITTED  END  LAG  LEASED  WAITING  DEAD LETTERS  MEMBER\n\
+             orders      0          7   10    3       2        1             0       -\n\
+             orders      1          -   10   10       2        1             0       -\n"
+        );
+    }
+
+    #[test]
+    fn consumers_that_do_not_agree_are_warned_of() {
+        let receivers = vec![receiver("b||a", ClientProtocol::Http), receiver("c", ClientProtocol::Native)];
+        let settings = GroupSettings {
+            group: "billing".parse().expect("a name"),
+            deliveries_max: Some(3),
+            lease: None,
+            ordered_lease: Some(Duration::from_secs(90)),
+        };
+        let described = GroupInfo { receivers, settings: Some(settings), ..group() };
+        let view = GroupView::new(&described);
+        let text = view.render();
+        assert!(text.contains("settings: at most 3 deliveries, ordered lease 1m30s\n"), "{text}");
+        assert!(text.contains("of topic orders: `a||b`, `c`. What"), "{text}");
+        assert!(text.contains("orders        http      a||b    no            1       0 ms\n"), "{text}");
+        let json = to_json(&view);
+        assert!(json.contains(r#""inconsistent_topics":["orders"]"#), "{json}");
+        assert!(
+            json.contains(r#"{"deliveries_max":3,"lease_ms":null,"ordered_lease_ms":90000}"#)
+                && json.contains(
+                    r#"{"topic":"orders","protocol":"native","filter":"c","ordered":false,"active":1,"seen_age_ms":0}"#
+                ),
+            "{json}"
+        );
+    }
+
+    #[test]
+    fn a_member_asks_for_everything() {
+        for (filter, agrees) in [("a", false), ("*", true)] {
+            let described = GroupInfo {
+                members: vec![member(RECEIVERS), member("m")],
+                receivers: vec![receiver(filter, ClientProtocol::Http)],
+                ..group()
+            };
+            let view = GroupView::new(&described);
+            assert_eq!(view.inconsistent_topics.is_empty(), agrees, "{filter}");
+            let protocols: Vec<_> = view.members.iter().map(|member| member.protocol).collect();
+            assert_eq!(protocols, [None, Some("native")]);
+        }
+        let receivers = GroupInfo {
+            members: vec![member(RECEIVERS)],
+            receivers: vec![receiver("a", ClientProtocol::Http), receiver("a", ClientProtocol::Native)],
+            ..group()
+        };
+        assert!(GroupView::new(&receivers).inconsistent_topics.is_empty(), "they agree over any protocol");
+    }
+}

@@ -1,0 +1,147 @@
+//! A described group, in both directions.
+
+use std::time::Duration;
+
+use flatbuffers::{FlatBufferBuilder, WIPOffset};
+
+use crate::api::{
+    ClientProtocol, GroupInfo, GroupQueueInfo, GroupSettings, MemberInfo, ReceiverInfo, TagFilter,
+};
+use crate::types::{QueueNumber, QueueOffset, TopicName};
+use crate::wire::generated as schema;
+
+use super::envelope::MalformedReply;
+use super::reply_decoder::{name, queue_keys};
+use super::reply_encoder::assigned;
+
+type Builder = FlatBufferBuilder<'static>;
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Names that repeat, of topics, members and protocols, are stored once.
+pub(super) fn table(builder: &mut Builder, group: &GroupInfo) -> WIPOffset<schema::GroupInfo<'static>> {
+    let mut members = Vec::with_capacity(group.members.len());
+    for member in &group.members {
+        let topics: Vec<_> =
+            member.topics.iter().map(|topic| builder.create_shared_string(topic.as_str())).collect();
+        let arguments = schema::GroupMemberArgs {
+            member: Some(builder.create_shared_string(&member.member)),
+            topics: Some(builder.create_vector(&topics)),
+            queues: Some(builder.create_vector(&assigned(&member.queues))),
+            heartbeat_age_ms: milliseconds(member.heartbeat_age),
+        };
+        members.push(schema::GroupMember::create(builder, &arguments));
+    }
+    let mut queues = Vec::with_capacity(group.queues.len());
+    for queue in &group.queues {
+        let arguments = schema::GroupQueueArgs {
+            topic: Some(builder.create_shared_string(queue.topic.as_str())),
+            queue: queue.queue.0,
+            committed: queue.committed.map_or(0, |offset| offset.0),
+            present: queue.committed.is_some(),
+            end_offset: queue.end_offset.0,
+            lag: queue.lag,
+            member: queue.member.as_ref().map(|member| builder.create_shared_string(member)),
+            leased: queue.leased,
+            waiting: queue.waiting,
+            dead_letters: queue.dead_letters,
+        };
+        queues.push(schema::GroupQueue::create(builder, &arguments));
+    }
+    let mut receivers = Vec::with_capacity(group.receivers.len());
+    for receiver in &group.receivers {
+        let arguments = schema::GroupReceiverArgs {
+            topic: Some(builder.create_shared_string(receiver.topic.as_str())),
+            filter: Some(builder.create_shared_string(&receiver.filter.expression())),
+            ordered: receiver.ordered,
+            active: receiver.active,
+            seen_age_ms: milliseconds(receiver.seen_age),
+            protocol: Some(builder.create_shared_string(receiver.protocol.name())),
+        };
+        receivers.push(schema::GroupReceiver::create(builder, &arguments));
+    }
+    let settings = group.settings.as_ref().map(|settings| settings_table(builder, settings));
+    let arguments = schema::GroupInfoArgs {
+        group: Some(builder.create_string(group.group.as_str())),
+        generation: group.generation,
+        members: Some(builder.create_vector(&members)),
+        queues: Some(builder.create_vector(&queues)),
+        receivers: Some(builder.create_vector(&receivers)),
+        settings,
+    };
+    schema::GroupInfo::create(builder, &arguments)
+}
+
+fn settings_table(
+    builder: &mut Builder,
+    settings: &GroupSettings,
+) -> WIPOffset<schema::GroupSettings<'static>> {
+    let arguments = schema::GroupSettingsArgs {
+        group: Some(builder.create_string(settings.group.as_str())),
+        deliveries_max: settings.deliveries_max.unwrap_or(0),
+        lease_ms: settings.lease.map_or(0, milliseconds),
+        ordered_lease_ms: settings.ordered_lease.map_or(0, milliseconds),
+    };
+    schema::GroupSettings::create(builder, &arguments)
+}
+
+/// An older broker tells neither of receivers nor of settings.
+pub(super) fn read(body: schema::GroupInfo<'_>) -> Result<GroupInfo, MalformedReply> {
+    let member = |member: schema::GroupMember<'_>| {
+        Ok(MemberInfo {
+            member: member.member().to_owned(),
+            topics: member.topics().iter().map(name::<TopicName>).collect::<Result<_, _>>()?,
+            queues: queue_keys(member.queues()),
+            heartbeat_age: Duration::from_millis(member.heartbeat_age_ms()),
+        })
+    };
+    let queue = |queue: schema::GroupQueue<'_>| {
+        Ok(GroupQueueInfo {
+            topic: name(queue.topic())?,
+            queue: QueueNumber(queue.queue()),
+            committed: queue.present().then_some(QueueOffset(queue.committed())),
+            end_offset: QueueOffset(queue.end_offset()),
+            lag: queue.lag(),
+            member: queue.member().map(str::to_owned),
+            leased: queue.leased(),
+            waiting: queue.waiting(),
+            dead_letters: queue.dead_letters(),
+        })
+    };
+    let receivers = body.receivers().into_iter().flatten().map(receiver);
+    Ok(GroupInfo {
+        group: name(body.group())?,
+        generation: body.generation(),
+        members: body.members().iter().map(member).collect::<Result<_, MalformedReply>>()?,
+        receivers: receivers.collect::<Result<_, _>>()?,
+        settings: body.settings().map(settings).transpose()?,
+        queues: body.queues().iter().map(queue).collect::<Result<_, MalformedReply>>()?,
+    })
+}
+
+fn receiver(body: schema::GroupReceiver<'_>) -> Result<ReceiverInfo, MalformedReply> {
+    let protocol = ClientProtocol::ALL.into_iter().find(|protocol| protocol.name() == body.protocol());
+    let protocol = protocol.ok_or_else(|| {
+        MalformedReply(format!("protocol `{}` is not known to this release", body.protocol()))
+    })?;
+    Ok(ReceiverInfo {
+        topic: name(body.topic())?,
+        protocol,
+        filter: TagFilter::parse(Some(body.filter())),
+        ordered: body.ordered(),
+        active: body.active(),
+        seen_age: Duration::from_millis(body.seen_age_ms()),
+    })
+}
+
+fn settings(body: schema::GroupSettings<'_>) -> Result<GroupSettings, MalformedReply> {
+    let duration = |ms: u64| (ms > 0).then(|| Duration::from_millis(ms));
+    Ok(GroupSettings {
+        group: name(body.group())?,
+        deliveries_max: Some(body.deliveries_max()).filter(|max| *max > 0),
+        lease: duration(body.lease_ms()),
+        ordered_lease: duration(body.ordered_lease_ms()),
+    })
+}
