@@ -67,6 +67,9 @@ fn failed(operation: Operation, path: &Path, position: Option<u64>, error: Glomm
     DiskError::from_io(operation, path, position, &source)
 }
 
+/// What the probe holds.
+const PROBE_BYTE: u8 = 0xB5;
+
 impl GlommioDisk {
     /// Must be called on the executor that will use the disk, before it opens anything else on the device.
     ///
@@ -79,7 +82,7 @@ impl GlommioDisk {
         let file = disk.open(&path, OpenMode::Existing).await?;
         file.read(0, limits::BLOCK_BYTES).await?;
         let mut block = disk.allocate(limits::BLOCK_BYTES);
-        block.as_mut_slice().fill(0);
+        block.as_mut_slice().fill(PROBE_BYTE);
         file.write(0, Rc::new(block)).await?;
         file.close().await?;
         Ok(disk)
@@ -98,14 +101,14 @@ impl GlommioDisk {
     }
 }
 
-/// Makes the file one block long, if it is not. Several cores do so at once: none may ever see it shorter after its own
-/// call, so it is not cut down first.
+/// Makes the file one written block long. Several cores do so at once: none may ever see it shorter after its own call, so
+/// it is not cut down first.
+///
+/// It is written at every start, and not with zeros: a tool that copies directories may have left a hole in its place, a
+/// read of which never reaches the device, so that glommio would take a device that cannot be polled for one that can.
 fn make_probe(path: &Path) -> io::Result<()> {
     let mut file = std::fs::File::options().create(true).truncate(false).write(true).open(path)?;
-    if file.metadata()?.len() < limits::BLOCK_BYTES as u64 {
-        file.write_all(&[0; limits::BLOCK_BYTES])?;
-    }
-    Ok(())
+    file.write_all(&[PROBE_BYTE; limits::BLOCK_BYTES])
 }
 
 impl DiskBuffer for DmaBuffer {

@@ -33,6 +33,22 @@ fn a_start_says_what_listens_where_and_how_safe_answers_are() {
     assert!(again.banner.contains("opened "), "{}", again.banner);
 }
 
+/// glommio asks the first file whether its device can be polled, and takes a hole's answer for the device's. A copied
+/// directory may have one there.
+#[test]
+fn a_hole_in_place_of_the_probe_does_not_keep_a_broker_from_starting() {
+    let directory = test_directory();
+    Setup::new(directory.path()).start().stop();
+    let probe = directory.path().join("probe");
+    let bytes = std::fs::metadata(&probe).expect("a start leaves it").len();
+    let file = std::fs::File::create(&probe).expect("a new file");
+    file.set_len(bytes).expect("a hole");
+    drop(file);
+    let again = Setup::new(directory.path()).start();
+    create_topic(&mut again.client(), "orders", 1);
+    again.stop();
+}
+
 /// glommio opened relative directories below descriptor -1.
 #[test]
 fn a_relative_data_directory_is_one_below_the_working_directory() {
