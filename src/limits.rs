@@ -76,6 +76,8 @@ pub const RECEIPT_HANDLE_BYTES_MAX: usize = 1_024;
 pub const INSTANCE_NAME_BYTES_MAX: usize = 64;
 /// Tags in a filter.
 pub const FILTER_TAGS_MAX: usize = 256;
+/// The tags of a filter together: what an HTTP request can name.
+pub const FILTER_BYTES_MAX: usize = HTTP_HEADER_BYTES_MAX;
 /// Session time-out of a group member, milliseconds.
 pub const SESSION_TIMEOUT_MS_MIN: u32 = 1_000;
 pub const SESSION_TIMEOUT_MS_MAX: u32 = 300_000;

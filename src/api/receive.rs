@@ -136,6 +136,16 @@ impl TagFilter {
         &self.tags
     }
 
+    /// An expression that [`parse`](TagFilter::parse) reads as this filter.
+    pub fn expression(&self) -> String {
+        match &self.tags[..] {
+            [] => "*".to_owned(),
+            // On its own a star asks for everything; given twice it is a tag.
+            [star] if star == "*" => "* || *".to_owned(),
+            tags => tags.join(" || "),
+        }
+    }
+
     pub fn matches(&self, tag: &[u8]) -> bool {
         self.tags.is_empty() || self.tags.iter().any(|wanted| wanted.as_bytes() == tag)
     }
@@ -154,5 +164,14 @@ mod tests {
         assert_eq!(filter.tags(), ["a", "b"]);
         assert!(filter.matches(b"a") && filter.matches(b"b"));
         assert!(!filter.matches(b"") && !filter.matches(b"ab"));
+    }
+
+    #[test]
+    fn an_expression_is_read_as_the_filter_that_wrote_it() {
+        for text in ["*", "a", "b || a", "*||*", "* || a", "| || |a || b|", "\u{3000}\u{e9}\u{3000}||x y"] {
+            let filter = TagFilter::parse(Some(text));
+            assert_eq!(TagFilter::parse(Some(&filter.expression())), filter, "{text}");
+        }
+        assert!(!TagFilter::parse(Some("*||*")).is_everything());
     }
 }

@@ -7,6 +7,7 @@
 //! produce request allocates nothing.
 
 mod envelope;
+mod receipts;
 mod reply_decoder;
 mod reply_encoder;
 mod request_decoder;
