@@ -78,6 +78,8 @@ pub const INSTANCE_NAME_BYTES_MAX: usize = 64;
 pub const INSTANCES_MAX: usize = 1_024;
 /// Tags in a filter.
 pub const FILTER_TAGS_MAX: usize = 256;
+/// The tags of a filter together: what an HTTP request can name.
+pub const FILTER_BYTES_MAX: usize = HTTP_HEADER_BYTES_MAX;
 /// Session time-out of a group member, milliseconds.
 pub const SESSION_TIMEOUT_MS_MIN: u32 = 1_000;
 pub const SESSION_TIMEOUT_MS_MAX: u32 = 300_000;
@@ -101,7 +103,7 @@ pub const CONNECTIONS_MAX: usize = 16_384;
 pub const CONNECTION_WAITING_MAX: usize = 256;
 /// Answers that a connection has not read yet. Beyond it nothing is read from the connection, and a client that reads
 /// nothing for `CLIENT_STALL_SECONDS` is dropped.
-pub const CONNECTION_ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
+pub const CONNECTION_ANSWER_BYTES_MAX: usize = 20 * 1024 * 1024;
 /// Answers refer to the buffers of the tail cache until a connection holds this much that way, whole buffers counted;
 /// what goes beyond is copied. So a slow reader pins no more than this, however small a part of each buffer it gets.
 pub const CONNECTION_SHARED_BYTES_MAX: usize = 6 * 1024 * 1024;
@@ -111,7 +113,7 @@ pub const CLIENT_STALL_SECONDS: u64 = 30;
 /// When all answers of a shard that were not read yet hold this much, a connection gets its next one only once it has
 /// read the last.
 pub const SHARD_ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
-/// Batches on their way from a shard to the one that owns their queue.
+/// Batches on their way from a shard to the one that owns their queue, and those that are to be held.
 pub const FORWARDED_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Requests waiting in a shard's mailbox.
 pub const MAILBOX_REQUESTS_MAX: usize = 1_024;
@@ -134,9 +136,12 @@ const _: () =
 // The largest batch fits a frame with its envelope, and a segment with its header block.
 const _: () = assert!(BATCH_BYTES_MAX + ENVELOPE_BYTES_MAX <= FRAME_BYTES_MAX);
 const _: () = assert!((PLACED_BYTES_MAX + 2 * BLOCK_BYTES) as u64 <= SEGMENT_BYTES_MIN);
-// What is shared, and behind it one answer that is copied.
-const _: () =
-    assert!(CONNECTION_SHARED_BYTES_MAX + FETCH_BYTES_MAX + BATCH_BYTES_MAX <= CONNECTION_ANSWER_BYTES_MAX);
+// What is shared, and behind it one answer to a fetch and one to a receive that are copied.
+const _: () = assert!(
+    CONNECTION_SHARED_BYTES_MAX + FETCH_BYTES_MAX + 2 * BATCH_BYTES_MAX <= CONNECTION_ANSWER_BYTES_MAX
+);
+// The answer to a receive is at most one message of the largest size, or several of less; and it fits a frame.
+const _: () = assert!(RECEIVE_BYTES_MAX <= BATCH_BYTES_MAX);
 const _: () = assert!(KEY_BYTES_MAX <= u16::MAX as usize && PROPERTIES_BYTES_MAX <= u16::MAX as usize);
 const _: () = assert!(BODY_BYTES_MAX + TAG_BYTES_MAX + PROPERTIES_BYTES_MAX + 4096 <= HTTP_BODY_BYTES_MAX);
 const _: () =

@@ -101,6 +101,11 @@ fn frames() {
     run("frames", |seed| native::fuzz_frame(&noisy(seed)));
 }
 
+#[test]
+fn receiving() {
+    run("receiving", native::fuzz_receiving);
+}
+
 /// Pieces of what HTTP clients send, shuffled, with noise between them.
 fn shuffled(seed: u64, pieces: &[&str]) -> Vec<u8> {
     let mut random = Random::new(seed);

@@ -157,9 +157,14 @@ impl TagFilter {
         &self.tags
     }
 
-    /// As [`parse`](Self::parse) reads it: `*`, or the tags with `||` between them.
+    /// An expression that [`parse`](TagFilter::parse) reads as this filter.
     pub fn expression(&self) -> String {
-        if self.tags.is_empty() { "*".to_owned() } else { self.tags.join("||") }
+        match &self.tags[..] {
+            [] => "*".to_owned(),
+            // On its own a star asks for everything; given twice it is a tag.
+            [star] if star == "*" => "* || *".to_owned(),
+            tags => tags.join(" || "),
+        }
     }
 
     pub fn matches(&self, tag: &[u8]) -> bool {
@@ -183,5 +188,14 @@ mod tests {
         for filter in [filter, TagFilter::default()] {
             assert_eq!(TagFilter::parse(Some(&filter.expression())), filter);
         }
+    }
+
+    #[test]
+    fn an_expression_is_read_as_the_filter_that_wrote_it() {
+        for text in ["*", "a", "b || a", "*||*", "* || a", "| || |a || b|", "\u{3000}\u{e9}\u{3000}||x y"] {
+            let filter = TagFilter::parse(Some(text));
+            assert_eq!(TagFilter::parse(Some(&filter.expression())), filter, "{text}");
+        }
+        assert!(!TagFilter::parse(Some("*||*")).is_everything());
     }
 }

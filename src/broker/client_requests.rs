@@ -6,6 +6,7 @@ use super::gates::Gate;
 use super::groups::HolderCheck;
 use super::leases::{LeaseChange, QueueLeases};
 use super::peers::{PeerReply, PeerRequest};
+use super::recipient::{AnyRecipient, Recipient};
 use super::shard_broker::Broker;
 use super::state_record::Change;
 use crate::api::{CommitOffset, Failure, Produce, Produced, Reply, Request, Status};
@@ -74,6 +75,25 @@ impl<D: Disk> Broker<D> {
         }
     }
 
+    /// Carries a request out for somebody who may go away, and who has to have room for the messages it leases.
+    pub async fn handle_for(
+        self: &Rc<Self>,
+        request: Request,
+        recipient: &impl Recipient,
+    ) -> Result<Reply, Failure> {
+        match request {
+            Request::Receive(receive) => {
+                self.metrics.requests.add(1);
+                self.receive(receive, recipient).await.map(Reply::Received)
+            }
+            Request::ReceiveHalves(receive) => {
+                self.metrics.requests.add(1);
+                self.receive_halves(receive, recipient).await.map(Reply::Halves)
+            }
+            request => self.handle(request).await,
+        }
+    }
+
     /// Carries out a request that belongs to this shard.
     pub(super) async fn handle_here(self: &Rc<Self>, request: Request) -> Result<Reply, Failure> {
         match request {
@@ -100,7 +120,7 @@ impl<D: Disk> Broker<D> {
             Request::ListGroups => self.list_groups().await.map(Reply::Groups),
             Request::DescribeGroup(group) => self.describe_group(group).await.map(Reply::Group),
             Request::ResetGroup(reset) => self.reset_group(reset).await,
-            Request::Receive(receive) => self.receive(receive).await.map(Reply::Received),
+            Request::Receive(receive) => self.receive(receive, &AnyRecipient).await.map(Reply::Received),
             Request::Acknowledge(acknowledge) => self.acknowledge(acknowledge).await.map(Reply::Acknowledged),
             Request::ChangeLease(change) => self.change_lease(&change).await.map(Reply::LeaseChanged),
             Request::AlterGroup(settings) => self.alter_group(settings).await.map(Reply::GroupSettings),
@@ -110,7 +130,9 @@ impl<D: Disk> Broker<D> {
             Request::ListInstances => self.list_instances().await.map(Reply::Instances),
             Request::Hold(hold) => self.hold(hold).await.map(Reply::Held),
             Request::EndTransaction(end) => self.end_transaction(end).await,
-            Request::ReceiveHalves(receive) => self.receive_halves(receive).await.map(Reply::Halves),
+            Request::ReceiveHalves(receive) => {
+                self.receive_halves(receive, &AnyRecipient).await.map(Reply::Halves)
+            }
             Request::DescribeNode { count_syscalls } => {
                 self.describe_node(count_syscalls).await.map(Reply::Node)
             }

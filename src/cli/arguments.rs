@@ -35,11 +35,11 @@ pub enum Command {
     Topic(TopicArguments),
     /// Send every line of a file or of standard input as a message
     Produce(ProduceArguments),
-    /// Find single messages
+    /// Publish, receive, acknowledge and find single messages
     Message(MessageArguments),
     /// Print messages
     Consume(ConsumeArguments),
-    /// List, describe and reset consumer groups
+    /// List, describe, reset and alter consumer groups
     Group(GroupArguments),
     /// Create, list and delete instances: name spaces of topics and groups
     Instance(InstanceArguments),
@@ -97,6 +97,23 @@ mod tests {
             "turbopump consume TOPIC --from -10m -o json",
             "turbopump message find TOPIC --key K",
             "turbopump message find TOPIC --id 7F00000100002A9F0000000000000065 --count 1 -o json",
+            "turbopump message publish TOPIC",
+            "turbopump message publish TOPIC -",
+            "turbopump message publish TOPIC BODY --tag T --key K --key L --property A=B --property C= -o json",
+            "turbopump message publish TOPIC BODY --sharding-key K --level durable",
+            "turbopump message publish TOPIC BODY --queue 0 --delay 1m30s",
+            "turbopump message publish TOPIC BODY --deliver-at 2024-05-06T07:08:09Z",
+            "turbopump message publish TOPIC BODY --deliver-at @1700000000000",
+            "turbopump message publish TOPIC BODY --transaction --immunity 10s",
+            "turbopump message receive TOPIC --group G",
+            "turbopump message receive TOPIC --group G --count 32 --filter a||b --queue 0 --ordered --lease 10s --wait 5m --ack",
+            "turbopump message ack TOPIC m.3.7.1234.1700000000000.1700000300000.2446a12c m.3.7.1234.1700000000000.1700000300000.2446a12c --group G -o json",
+            "turbopump message extend TOPIC m.3.7.1234.1700000000000.1700000300000.2446a12c --group G --lease 1m",
+            "turbopump message extend TOPIC m.3.7.1234.1700000000000.1700000300000.2446a12c --group G --lease 0",
+            "turbopump message commit t.3.7.4096.da3308c5",
+            "turbopump message rollback t.3.7.4096.da3308c5 t.3.7.4096.da3308c5 -o json",
+            "turbopump message undecided TOPIC --group G --count 1 --wait 10s",
+            "turbopump group alter G --deliveries 3 --lease 1m --ordered-lease 10s",
             "turbopump group list",
             "turbopump group describe G",
             "turbopump group reset G TOPIC --to first",
@@ -147,6 +164,25 @@ mod tests {
             ("turbopump message find T", ErrorKind::MissingRequiredArgument),
             ("turbopump message find T --key K --id I", ErrorKind::ArgumentConflict),
             ("turbopump message find T --key K --count 65", ErrorKind::ValueValidation),
+            ("turbopump message publish T B --delay 1s --transaction", ErrorKind::ArgumentConflict),
+            ("turbopump message publish T B --delay 1s --deliver-at @1", ErrorKind::ArgumentConflict),
+            ("turbopump message publish T B --immunity 1s", ErrorKind::MissingRequiredArgument),
+            ("turbopump message publish T B --queue 1 --sharding-key K", ErrorKind::ArgumentConflict),
+            ("turbopump message publish T B --property A", ErrorKind::ValueValidation),
+            ("turbopump message publish T B --property KEYS=K", ErrorKind::ValueValidation),
+            ("turbopump message receive T", ErrorKind::MissingRequiredArgument),
+            ("turbopump message receive T --group G --count 33", ErrorKind::ValueValidation),
+            ("turbopump message ack T --group G", ErrorKind::MissingRequiredArgument),
+            (
+                "turbopump message ack T m.3.7.1234.1700000000000.1700000300000.2446a12 --group G",
+                ErrorKind::ValueValidation,
+            ),
+            (
+                "turbopump message extend T m.3.7.1234.1700000000000.1700000300000.2446a12c --group G",
+                ErrorKind::MissingRequiredArgument,
+            ),
+            ("turbopump group alter G", ErrorKind::MissingRequiredArgument),
+            ("turbopump group alter G --deliveries 0", ErrorKind::ValueValidation),
             ("turbopump group reset G T", ErrorKind::MissingRequiredArgument),
             ("turbopump bench T", ErrorKind::InvalidSubcommand),
             ("turbopump instance create a%b", ErrorKind::ValueValidation),

@@ -1,16 +1,19 @@
 //! `turbopump group`.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use crate::api::{ResetGroup, ResetPlace};
+use crate::api::{GroupSettings, ResetGroup, ResetPlace};
 use crate::cli::calendar::now;
 use crate::cli::error::CommandError;
 use crate::cli::group_view::GroupView;
 use crate::cli::instance::InstanceFlag;
 use crate::cli::output::{OutputFormat, print};
 use crate::cli::place::{FixedPlace, PLACE_HELP, Place};
-use crate::cli::server::ServerArguments;
+use crate::cli::quantity::Span;
+use crate::cli::server::{ServerArguments, lease_of, milliseconds};
 use crate::types::{GroupName, QueueNumber, TopicName};
 
 #[derive(Debug, Args)]
@@ -28,6 +31,8 @@ pub enum GroupCommand {
     Describe(NameArguments),
     /// Move the committed offsets of a group that has no members
     Reset(ResetArguments),
+    /// Change how a group's messages are leased to those who receive them
+    Alter(AlterArguments),
 }
 
 const DESCRIBE_HELP: &str = "\
@@ -74,6 +79,23 @@ pub struct ResetArguments {
     pub server: ServerArguments,
 }
 
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("setting").required(true).multiple(true))]
+pub struct AlterArguments {
+    pub group: GroupName,
+    /// Deliveries of a message before it goes to the dead letters
+    #[arg(long, value_name = "N", group = "setting", value_parser = clap::value_parser!(u32).range(1..))]
+    pub deliveries: Option<u32>,
+    /// How long a message stays with its receiver
+    #[arg(long, value_name = "DURATION", group = "setting")]
+    pub lease: Option<Span>,
+    /// The same for those who receive in order
+    #[arg(long, value_name = "DURATION", group = "setting")]
+    pub ordered_lease: Option<Span>,
+    #[command(flatten)]
+    pub server: ServerArguments,
+}
+
 #[derive(Serialize)]
 struct ListView {
     groups: Vec<String>,
@@ -84,6 +106,15 @@ struct ResetView {
     group: String,
     topic: String,
     done: &'static str,
+}
+
+/// What is not set is as the node has it.
+#[derive(Serialize)]
+struct SettingsView {
+    group: String,
+    deliveries: Option<u32>,
+    lease_ms: Option<u64>,
+    ordered_lease_ms: Option<u64>,
 }
 
 pub fn run(arguments: GroupArguments, format: OutputFormat) -> Result<(), CommandError> {
@@ -100,6 +131,7 @@ pub fn run(arguments: GroupArguments, format: OutputFormat) -> Result<(), Comman
             print(format, &GroupView::new(&group), GroupView::render)
         }
         GroupCommand::Reset(command) => reset(command, format),
+        GroupCommand::Alter(command) => alter(command, format),
     }
 }
 
@@ -121,4 +153,31 @@ fn reset(command: ResetArguments, format: OutputFormat) -> Result<(), CommandErr
     let view = ResetView { group: group.to_string(), topic: topic.to_string(), done: "reset" };
     command.server.connect()?.reset_group(ResetGroup { group, topic, place })?;
     print(format, &view, |view| format!("group {} reset on topic {}", view.group, view.topic))
+}
+
+fn alter(command: AlterArguments, format: OutputFormat) -> Result<(), CommandError> {
+    let settings = GroupSettings {
+        group: command.group,
+        deliveries_max: command.deliveries,
+        lease: lease_of(command.lease)?,
+        ordered_lease: lease_of(command.ordered_lease)?,
+    };
+    let settings = command.server.connect()?.alter_group(settings)?;
+    let view = SettingsView {
+        group: settings.group.to_string(),
+        deliveries: settings.deliveries_max,
+        lease_ms: settings.lease.map(milliseconds),
+        ordered_lease_ms: settings.ordered_lease.map(milliseconds),
+    };
+    print(format, &view, |view| {
+        let as_node = || "as the node has it".to_owned();
+        let span = |lease: Option<Duration>| lease.map_or_else(as_node, |lease| Span(lease).to_string());
+        format!(
+            "group {}\ndeliveries     {}\nlease          {}\nordered lease  {}\n",
+            view.group,
+            view.deliveries.map_or_else(as_node, |deliveries| deliveries.to_string()),
+            span(settings.lease),
+            span(settings.ordered_lease)
+        )
+    })
 }

@@ -309,8 +309,8 @@ mod tests {
         let view = GroupView::new(&described);
         let text = view.render();
         assert!(text.contains("settings: at most 3 deliveries, ordered lease 1m30s\n"), "{text}");
-        assert!(text.contains("of topic orders: `a||b`, `c`. What"), "{text}");
-        assert!(text.contains("orders        http      a||b    no            1       0 ms\n"), "{text}");
+        assert!(text.contains("of topic orders: `a || b`, `c`. What"), "{text}");
+        assert!(text.contains("orders        http      a || b  no            1       0 ms\n"), "{text}");
         let json = to_json(&view);
         assert!(json.contains(r#""inconsistent_topics":["orders"]"#), "{json}");
         assert!(

@@ -1,21 +1,17 @@
 //! `turbopump message`: single messages.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+mod fields;
+mod find;
+mod handles;
+mod leases;
+mod publish;
+mod receive;
+mod transactions;
 
 use clap::{Args, Subcommand};
-use serde::Serialize;
-use serde_json::{Map, Value};
 
-use crate::api::{FindMessages, Found, FoundMessage, ShardAddress};
 use crate::cli::error::CommandError;
-use crate::cli::message_json::insert_bytes;
-use crate::cli::output::{OutputFormat, print};
-use crate::cli::server::ServerArguments;
-use crate::client::Client;
-use crate::limits::FIND_MESSAGES_MAX;
-use crate::types::{OffsetMessageId, RecordPlace, ShardId, Timestamp, TopicName};
-use crate::wire::properties::{self, Properties, names};
-use crate::wire::record::RecordView;
+use crate::cli::output::OutputFormat;
 
 #[derive(Debug, Args)]
 pub struct MessageArguments {
@@ -25,135 +21,33 @@ pub struct MessageArguments {
 
 #[derive(Debug, Subcommand)]
 pub enum MessageCommand {
+    /// Send one message, now, later, or as the half of a transaction
+    Publish(publish::PublishArguments),
+    /// Lease messages to this caller for a while, and print them
+    Receive(receive::ReceiveArguments),
+    /// Acknowledge leased messages: they do not come again
+    Ack(leases::AckArguments),
+    /// Move the end of leases
+    Extend(leases::ExtendArguments),
+    /// Commit transactions: their messages can be consumed
+    Commit(transactions::EndArguments),
+    /// Roll transactions back: their messages are gone
+    Rollback(transactions::EndArguments),
+    /// Print half messages whose producer has not decided in time
+    Undecided(transactions::UndecidedArguments),
     /// Find stored messages by a key or an id
-    Find(FindArguments),
-}
-
-#[derive(Debug, Args)]
-pub struct FindArguments {
-    pub topic: TopicName,
-    #[command(flatten)]
-    pub sought: Sought,
-    /// Print at most this many, the newest first
-    #[arg(long, value_name = "N", default_value_t = 32,
-        value_parser = clap::value_parser!(u32).range(1..=i64::from(FIND_MESSAGES_MAX)))]
-    pub count: u32,
-    #[command(flatten)]
-    pub server: ServerArguments,
-}
-
-#[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
-pub struct Sought {
-    /// One of the message's keys
-    #[arg(long, value_name = "KEY")]
-    pub key: Option<String>,
-    /// The message's id: the one that says where it is stored, or the unique one that its producer gave it
-    #[arg(long, value_name = "ID")]
-    pub id: Option<String>,
-}
-
-#[derive(Serialize)]
-struct FoundView {
-    messages: Vec<Map<String, Value>>,
-    /// Whether everything stored was looked through.
-    complete: bool,
+    Find(find::FindArguments),
 }
 
 pub fn run(arguments: MessageArguments, format: OutputFormat) -> Result<(), CommandError> {
     match arguments.command {
-        MessageCommand::Find(find) => run_find(&find, format),
+        MessageCommand::Publish(publish) => publish::run(&publish, format),
+        MessageCommand::Receive(receive) => receive::run(&receive, format),
+        MessageCommand::Ack(ack) => leases::run_ack(&ack, format),
+        MessageCommand::Extend(extend) => leases::run_extend(&extend, format),
+        MessageCommand::Commit(end) => transactions::run_commit(&end, format),
+        MessageCommand::Rollback(end) => transactions::run_rollback(&end, format),
+        MessageCommand::Undecided(undecided) => transactions::run_undecided(&undecided, format),
+        MessageCommand::Find(find) => find::run(&find, format),
     }
-}
-
-fn run_find(arguments: &FindArguments, format: OutputFormat) -> Result<(), CommandError> {
-    let mut client = arguments.server.connect()?;
-    let mut found = Found { messages: Vec::new(), complete: true };
-    if let Some(place) = arguments.sought.id.as_ref().and_then(|id| place_of_id(&client, id)) {
-        found = client.find_messages(place)?;
-        found.messages.retain(|message| message.topic == arguments.topic);
-    }
-    // A unique id has the same number of digits, and is found like a key.
-    if found.messages.is_empty()
-        && let Some(key) = arguments.sought.key.as_ref().or(arguments.sought.id.as_ref())
-    {
-        found = client.find_messages(FindMessages::Key {
-            topic: arguments.topic.clone(),
-            key: key.clone(),
-            count: arguments.count,
-            from: Timestamp(0),
-            to: Timestamp(u64::MAX),
-        })?;
-    }
-    let shards: Vec<_> = client.shards().cloned().collect();
-    let messages = found.messages.iter().map(|message| message_view(message, &shards)).collect();
-    print(format, &FoundView { messages, complete: found.complete }, found_text)
-}
-
-/// The place that an offset message id names, when it is one of this node's.
-fn place_of_id(client: &Client, id: &str) -> Option<FindMessages> {
-    let id = OffsetMessageId::parse(id).ok()?;
-    let place = RecordPlace::of_physical_offset(id.physical_offset)?;
-    let index = client.shards().position(|shard| addresses(shard).any(|address| address == id.address))?;
-    let shard = ShardId(u16::try_from(index).ok()?);
-    Some(FindMessages::Position { shard, position: place.position, index: place.index })
-}
-
-fn addresses(shard: &ShardAddress) -> impl Iterator<Item = SocketAddr> {
-    shard.address.to_socket_addrs().into_iter().flatten()
-}
-
-fn message_view(message: &FoundMessage, shards: &[ShardAddress]) -> Map<String, Value> {
-    let mut view = Map::new();
-    let mut insert = |name: &str, value: Value| _ = view.insert(name.to_owned(), value);
-    let place = RecordPlace { position: message.position, index: message.index };
-    let address = shards.get(usize::from(message.shard.0)).and_then(|shard| addresses(shard).next());
-    if let Some(address) = address {
-        let id = OffsetMessageId { address, physical_offset: place.physical_offset() };
-        insert("id", id.text().to_string().into());
-    }
-    insert("topic", message.topic.as_str().into());
-    insert("queue", message.key.queue.0.into());
-    insert("offset", message.offset.0.into());
-    insert("shard", message.shard.0.into());
-    insert("position", message.position.0.into());
-    insert("index", message.index.into());
-    insert("born_time_ms", message.born_time.0.into());
-    insert("store_time_ms", message.store_time.0.into());
-    // The client has checked that it is a whole record.
-    let Ok((record, _)) = RecordView::cut(&message.record) else { return view };
-    if let Some(id) = properties::get(record.properties(), names::UNIQUE_ID) {
-        insert_bytes(&mut view, "unique_id", id);
-    }
-    for (name, bytes) in [("key", record.key()), ("tag", record.tag())] {
-        if !bytes.is_empty() {
-            insert_bytes(&mut view, name, bytes);
-        }
-    }
-    let mut pairs = Map::new();
-    Properties::new(record.properties())
-        .for_each(|(name, value)| insert_bytes(&mut pairs, &String::from_utf8_lossy(name), value));
-    if !pairs.is_empty() {
-        view.insert("properties".to_owned(), pairs.into());
-    }
-    insert_bytes(&mut view, "body", record.body());
-    view
-}
-
-fn found_text(view: &FoundView) -> String {
-    let mut text = String::new();
-    for message in &view.messages {
-        for (name, value) in message {
-            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            text += &format!("{name:14} {value}\n");
-        }
-        text += "\n";
-    }
-    if view.messages.is_empty() {
-        text += "no message found\n";
-    }
-    if !view.complete {
-        text += "there may be more: not everything that is stored could be looked through\n";
-    }
-    text
 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::cli::error::CommandError;
+use crate::cli::quantity::Span;
 use crate::client::{Client, ClientError, Timeouts};
+use crate::limits;
 
 /// The broker that a command talks to.
 #[derive(Clone, Debug, Args)]
@@ -43,6 +45,18 @@ impl From<ClientError> for CommandError {
             }
             _ => CommandError::failed(error),
         }
+    }
+}
+
+/// The length of a lease, when one was named.
+pub fn lease_of(span: Option<Span>) -> Result<Option<Duration>, CommandError> {
+    let range = Duration::from_millis(limits::LEASE_MS_MIN)..=Duration::from_millis(limits::LEASE_MS_MAX);
+    match span {
+        Some(Span(lease)) if !range.contains(&lease) => {
+            let (least, most) = (Span(*range.start()), Span(*range.end()));
+            Err(CommandError::usage(format!("a lease lasts {least} to {most}, not {}", Span(lease))))
+        }
+        span => Ok(span.map(|span| span.0)),
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use crate::limits;
 use crate::types::{QueueNumber, Timestamp};
 use crate::wire::batch::BatchBuilder;
@@ -159,6 +161,17 @@ impl BatchLimits {
             records: records.clamp(1, limits::BATCH_RECORDS_MAX),
             linger,
         }
+    }
+}
+
+impl Message<'_> {
+    /// A batch of this message alone, for requests that carry one: a [`Produce`](crate::api::Produce), or a
+    /// [`Hold`](crate::api::Hold). `queue` is not part of it.
+    pub fn to_batch(&self, born: Timestamp) -> Result<Bytes, RecordError> {
+        let record = record(self)?;
+        let mut builder = BatchBuilder::new(born);
+        builder.push(&record);
+        Ok(builder.finish().into())
     }
 }
 

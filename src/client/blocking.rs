@@ -2,15 +2,18 @@
 //! them.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use crate::api::{
-    CommitOffset, Failure, FindMessages, Found, GroupInfo, InstanceInfo, NodeInfo, OffsetPlace, Reply,
-    Request, ResetGroup, ShardAddress, Status, TopicChange, TopicInfo,
+    Acknowledge, ChangeLease, CommitOffset, EndTransaction, Failure, FindMessages, Found, GroupInfo,
+    GroupSettings, Held, Hold, InstanceInfo, NodeInfo, OffsetPlace, ReceiptOutcome, Receive, ReceiveHalves,
+    Reply, Request, ResetGroup, ShardAddress, Status, TopicChange, TopicInfo,
 };
-use crate::types::{GroupName, InstanceName, QueueKey, QueueNumber, QueueOffset, TopicName};
+use crate::types::{GroupName, InstanceName, QueueKey, QueueNumber, QueueOffset, Receipt, TopicName};
 
 use super::connection::Connection;
 use super::error::ClientError;
+use super::leased::{LeasedMessage, UndecidedMessage};
 use super::options::Timeouts;
 
 /// Requests that are sent ahead of their answers by [`Client::call_each`]: fewer than a broker lets one connection
@@ -252,6 +255,132 @@ impl Client {
         let request = Request::CommitOffset(commit);
         match self.call_owner(key.queue, &request)? {
             Reply::Done => Ok(()),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    // ---- Leased messages ---------------------------------------------------------------------------------------
+
+    /// Leases messages of a topic to a member of a group, at most `receive.wait` after it is asked. Asked of the shard
+    /// that owns `receive.queue` when one is named, else of the one at the address this client was made with, which
+    /// looks at all of them.
+    ///
+    /// Each message comes again to somebody of the group when its lease has ended, unless it was acknowledged before.
+    /// The request is never repeated by itself: when the connection is lost, what may have been leased comes again then.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    ///
+    /// use turbopump::api::{Receive, ReceiptOutcome, TagFilter};
+    /// use turbopump::client::{Client, Timeouts};
+    ///
+    /// # fn deal_with(_body: &[u8]) -> bool { true }
+    /// let mut client = Client::connect("127.0.0.1:10911", Timeouts::default())?;
+    /// let receive = Receive {
+    ///     group: "billing".parse()?,
+    ///     topic: "orders".parse()?,
+    ///     queue: None,
+    ///     filter: TagFilter::parse(Some("fruit || fish")),
+    ///     count: 16,
+    ///     bytes_max: 1024 * 1024,
+    ///     wait: Duration::from_secs(20),
+    ///     lease: None,
+    ///     ordered: false,
+    /// };
+    /// loop {
+    ///     for message in client.receive(receive.clone())? {
+    ///         if deal_with(message.body()) {
+    ///             let outcomes = client.acknowledge(&receive.group, &[message.receipt])?;
+    ///             if outcomes != [ReceiptOutcome::Acknowledged] {
+    ///                 println!("too late: it comes again");
+    ///             }
+    ///         }
+    ///     }
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn receive(&mut self, receive: Receive) -> Result<Vec<LeasedMessage>, ClientError> {
+        let queue = receive.queue;
+        let request = Request::Receive(receive);
+        let reply = match queue {
+            Some(queue) => self.call_owner(queue, &request)?,
+            None => self.call(&request)?,
+        };
+        match reply {
+            Reply::Received(messages) => Ok(messages.into_iter().map(LeasedMessage::from).collect()),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    /// Ends the leases of messages that were dealt with: 1 to `limits::ACKNOWLEDGE_RECEIPTS_MAX` of them. The outcomes
+    /// stand in the order of the receipts; a message whose outcome is another than `Acknowledged` may come again.
+    pub fn acknowledge(
+        &mut self,
+        group: &GroupName,
+        receipts: &[Receipt],
+    ) -> Result<Vec<ReceiptOutcome>, ClientError> {
+        let acknowledge = Acknowledge { group: group.clone(), receipts: receipts.to_vec() };
+        let request = Request::Acknowledge(acknowledge);
+        // Any shard takes it; where the messages are of one queue, this spares a hop.
+        let reply = match receipts.first() {
+            Some(receipt) => self.call_owner(receipt.key.queue, &request)?,
+            None => self.call(&request)?,
+        };
+        match reply {
+            Reply::Acknowledged(outcomes) if outcomes.len() == receipts.len() => Ok(outcomes),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    /// Moves the end of a lease to `lease` from now, and returns the receipt that counts from then on. Zero makes the
+    /// message visible at once.
+    pub fn change_lease(
+        &mut self,
+        group: &GroupName,
+        receipt: Receipt,
+        lease: Duration,
+    ) -> Result<Receipt, ClientError> {
+        let request = Request::ChangeLease(ChangeLease { group: group.clone(), receipt, lease });
+        match self.call_owner(receipt.key.queue, &request)? {
+            Reply::LeaseChanged(receipt) => Ok(receipt),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    /// Changes how a group's messages are leased; `None` fields stay as they are. Returns what is set from then on.
+    pub fn alter_group(&mut self, settings: GroupSettings) -> Result<GroupSettings, ClientError> {
+        match self.call(&Request::AlterGroup(settings))? {
+            Reply::GroupSettings(settings) => Ok(settings),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    // ---- Held messages -----------------------------------------------------------------------------------------
+
+    /// Stores one message ([`Message::to_batch`](super::Message::to_batch)) out of consumers' sight: until its time has
+    /// come, or until its transaction is committed with the receipt that this returns. When the connection is lost it
+    /// may be stored or not; it is never sent twice.
+    pub fn hold(&mut self, hold: Hold) -> Result<Held, ClientError> {
+        match self.call_owner(hold.key.queue, &Request::Hold(hold))? {
+            Reply::Held(held) => Ok(held),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    /// Commits or rolls back a transaction. One that was ended before is refused as
+    /// [`ReceiptExpired`](crate::api::Status::ReceiptExpired).
+    pub fn end_transaction(&mut self, end: EndTransaction) -> Result<(), ClientError> {
+        match self.call_owner(end.receipt.key.queue, &Request::EndTransaction(end))? {
+            Reply::Done => Ok(()),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    /// Half messages of a topic whose producer has not decided within its time. Each is handed out again after the
+    /// broker's interval, until it is decided on.
+    pub fn receive_halves(&mut self, receive: ReceiveHalves) -> Result<Vec<UndecidedMessage>, ClientError> {
+        match self.call(&Request::ReceiveHalves(receive))? {
+            Reply::Halves(halves) => Ok(halves.into_iter().map(UndecidedMessage::from).collect()),
             other => Err(self.unexpected(&other)),
         }
     }

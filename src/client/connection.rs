@@ -231,6 +231,8 @@ pub(super) fn own_wait(request: &Request) -> Duration {
     match request {
         Request::Fetch(fetch) => fetch.wait,
         Request::Watch(watch) => watch.wait,
+        Request::Receive(receive) => receive.wait,
+        Request::ReceiveHalves(receive) => receive.wait,
         _ => Duration::ZERO,
     }
 }

@@ -36,6 +36,8 @@ pub struct Outbox {
     filled: WakerList,
     /// Woken when something was sent.
     emptied: WakerList,
+    /// Woken when nothing more is to come.
+    ended: WakerList,
 }
 
 impl Outbox {
@@ -49,6 +51,7 @@ impl Outbox {
             closed: Cell::new(false),
             filled: WakerList::new(),
             emptied: WakerList::new(),
+            ended: WakerList::new(),
         }
     }
 
@@ -137,6 +140,14 @@ impl Outbox {
         self.closed.set(true);
         self.filled.wake();
         self.emptied.wake();
+        self.ended.wake();
+    }
+
+    /// Waits until the outbox is closed.
+    pub async fn closed(&self) {
+        while !self.closed.get() {
+            self.ended.changed().await;
+        }
     }
 
     pub fn is_closed(&self) -> bool {

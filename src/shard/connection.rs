@@ -53,7 +53,7 @@ pub(super) struct Connections {
     catch_up: TaskQueueHandle,
     /// `None` when nothing speaks HTTP here.
     pub http: Option<HttpPort>,
-    /// Batches on their way to other shards.
+    /// Batches that were copied out of their connection's buffer: on their way to other shards, or to be held.
     pub forwarded: ByteBudget,
 }
 

@@ -4,6 +4,9 @@
 //! waits for the swap, which is the back-pressure a producer feels. The writer sleeps until a group is published or an
 //! answer is ready, and sends everything that is due with one call. A fetch that has to wait, and everything that is not
 //! a produce or a fetch, gets a task of its own, bounded per connection.
+//!
+//! Messages are leased to a connection only while it has room for them, and not once it has ended. A client that is lost
+//! between choosing and answering lets the leases run out.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -20,12 +23,12 @@ use super::host;
 use super::sender::Sender;
 use super::tick::reactor_turn;
 use crate::api::{Failure, Fetch, Fetched, Produce, Reply, Request, Status};
-use crate::broker::{FetchStep, PendingProduce, ProduceRefusal, TailFetched};
+use crate::broker::{FetchStep, PendingProduce, ProduceRefusal, Recipient, TailFetched};
 use crate::limits;
 use crate::metrics::Stage;
 use crate::net::ReceiveBuffer;
 use crate::protocol::native::{DecodedRequest, FetchedHead, ReplyEncoder, decode_request};
-use crate::types::{Level, MonotonicTime, QueueKey, WakerList};
+use crate::types::{ByteBudget, Level, MonotonicTime, QueueKey, Reservation, WakerList};
 use crate::wire::frame::{self, Frame, FrameError, PREFACE_BYTES};
 
 /// Bytes taken and given by the reader before it lets the executor look at its rings.
@@ -61,6 +64,8 @@ struct Native {
     /// Held while a fetch's batches are brought together, so that only one answer at a time is large.
     fetch_turn: Cell<bool>,
     fetch_turn_ended: WakerList,
+    /// Answers to receives that are being put together: one at a time, since each may be as large as a batch.
+    receiving: ByteBudget,
 }
 
 /// Serves a connection whose first bytes are in `buffer`, until it ends.
@@ -80,6 +85,7 @@ pub(super) async fn serve_native(
         waiting_ended: WakerList::new(),
         fetch_turn: Cell::new(false),
         fetch_turn_ended: WakerList::new(),
+        receiving: ByteBudget::new(limits::BATCH_BYTES_MAX),
     });
     let Ok(copy) = host::duplicate(stream.as_raw_fd()) else { return };
     let writer = glommio::spawn_local(native.clone().write(Sender::new(host::stream_of(copy)))).detach();
@@ -249,18 +255,15 @@ impl Native {
         }
         self.waiting_requests.set(self.waiting_requests.get() + 1);
         self.connections.metrics.requests.add(1);
-        let waits_long = matches!(request, Request::Fetch(_) | Request::Watch(_));
+        // Before anything more is read: what waits in a task has been copied.
+        let reservation = self.connections.forwarded.reserve(copied_bytes(&request)).await;
+        let waits_long = waits_long(&request);
         if !waits_long {
             self.connection.unanswered.set(self.connection.unanswered.get() + 1);
         }
         let native = self.clone();
         let queue = native.connections.task_queue(&request);
         let task = async move {
-            let forwarded_bytes = match &request {
-                Request::Produce(produce) => produce.batch.len(),
-                _ => 0,
-            };
-            let reservation = native.connections.forwarded.reserve(forwarded_bytes).await;
             let outcome = native.carry_out(request).await;
             drop(reservation);
             match outcome {
@@ -289,7 +292,9 @@ impl Native {
 
     async fn carry_out(&self, request: Request) -> Result<Outcome, Failure> {
         let broker = &self.connections.broker;
-        let Request::Fetch(fetch) = request else { return broker.handle(request).await.map(Outcome::Reply) };
+        let Request::Fetch(fetch) = request else {
+            return broker.handle_for(request, self).await.map(Outcome::Reply);
+        };
         let is_ours = broker.owner(&Request::Fetch(fetch)) == broker.shard();
         if is_ours {
             broker.wait_for_fetch(&fetch).await?;
@@ -421,6 +426,40 @@ impl Native {
         let count = self.unsettled.borrow().len();
         self.unsettled.borrow_mut().clear();
         (0..count).for_each(|_| self.note_answered());
+    }
+}
+
+impl Recipient for Native {
+    type Room = Reservation;
+
+    async fn room(&self) -> Option<Reservation> {
+        let room = self.receiving.reserve(limits::BATCH_BYTES_MAX).await;
+        let outbox = &self.connection.outbox;
+        outbox.drained(self.connections.unread_bytes_max()).await;
+        (!outbox.is_closed()).then_some(room)
+    }
+
+    async fn gone(&self) {
+        self.connection.outbox.closed().await;
+    }
+}
+
+/// Whether the answer may take as long as the client said it would wait. The end of the connection does not wait for it.
+fn waits_long(request: &Request) -> bool {
+    match request {
+        Request::Fetch(_) | Request::Watch(_) => true,
+        Request::Receive(receive) => !receive.wait.is_zero(),
+        Request::ReceiveHalves(receive) => !receive.wait.is_zero(),
+        _ => false,
+    }
+}
+
+/// Bytes of a batch that no longer lies in the connection's buffer.
+fn copied_bytes(request: &Request) -> usize {
+    match request {
+        Request::Produce(produce) => produce.batch.len(),
+        Request::Hold(hold) => hold.batch.len(),
+        _ => 0,
     }
 }
 

@@ -1,41 +1,47 @@
 //! A bound on bytes that many tasks of one executor hold together.
 
 use std::cell::Cell;
+use std::rc::Rc;
 
 use super::wake::WakerList;
 
 /// Hands out shares of a fixed number of bytes; who finds too little left waits.
 pub struct ByteBudget {
-    used: Cell<usize>,
     bytes_max: usize,
-    released: WakerList,
+    taken: Rc<Taken>,
 }
 
-/// A share of a budget, given back when dropped.
-pub struct Reservation<'a> {
-    budget: &'a ByteBudget,
+/// A share of a budget, given back when dropped. It can go on to another task.
+pub struct Reservation {
+    taken: Rc<Taken>,
     bytes: usize,
+}
+
+struct Taken {
+    bytes: Cell<usize>,
+    released: WakerList,
 }
 
 impl ByteBudget {
     pub fn new(bytes_max: usize) -> Self {
-        Self { used: Cell::new(0), bytes_max, released: WakerList::new() }
+        Self { bytes_max, taken: Rc::new(Taken { bytes: Cell::new(0), released: WakerList::new() }) }
     }
 
     /// Waits until `bytes` are free. A share larger than the whole budget is granted when it is alone.
-    pub async fn reserve(&self, bytes: usize) -> Reservation<'_> {
-        while self.used.get() > 0 && self.used.get() + bytes > self.bytes_max {
-            self.released.changed().await;
+    pub async fn reserve(&self, bytes: usize) -> Reservation {
+        let taken = &self.taken;
+        while taken.bytes.get() > 0 && taken.bytes.get() + bytes > self.bytes_max {
+            taken.released.changed().await;
         }
-        self.used.set(self.used.get() + bytes);
-        Reservation { budget: self, bytes }
+        taken.bytes.set(taken.bytes.get() + bytes);
+        Reservation { taken: taken.clone(), bytes }
     }
 }
 
-impl Drop for Reservation<'_> {
+impl Drop for Reservation {
     fn drop(&mut self) {
-        self.budget.used.set(self.budget.used.get() - self.bytes);
-        self.budget.released.wake();
+        self.taken.bytes.set(self.taken.bytes.get() - self.bytes);
+        self.taken.released.wake();
     }
 }
 

@@ -9,6 +9,7 @@ use super::change::{Half, HeldChange};
 use crate::api::{Failure, HalfMessage, ReceiveHalves, Status};
 use crate::broker::client_requests::unexpected;
 use crate::broker::peers::{PeerReply, PeerRequest};
+use crate::broker::recipient::Recipient;
 use crate::broker::shard_broker::Broker;
 use crate::broker::state_record::Change;
 use crate::disk::Disk;
@@ -26,6 +27,7 @@ impl<D: Disk> Broker<D> {
     pub(in crate::broker) async fn receive_halves(
         self: &Rc<Self>,
         request: ReceiveHalves,
+        recipient: &impl Recipient,
     ) -> Result<Vec<HalfMessage>, Failure> {
         if !(1..=limits::RECEIVE_MESSAGES_MAX).contains(&request.count) {
             let max = limits::RECEIVE_MESSAGES_MAX;
@@ -35,11 +37,14 @@ impl<D: Disk> Broker<D> {
         let deadline = self.clock.monotonic().after(wait);
         loop {
             self.topic_of(&request)?;
+            let Some(room) = recipient.room().await else { return Ok(Vec::new()) };
             let found = self.halves_anywhere(&request).await?;
+            drop(room);
             if !found.is_empty() || self.clock.monotonic() >= deadline || self.draining.get() {
                 return Ok(found);
             }
-            self.wait_anywhere(&request, deadline).await;
+            let waiting = self.wait_anywhere(&request, deadline);
+            futures_lite::future::or(waiting, recipient.gone()).await;
         }
     }
 
@@ -120,7 +125,8 @@ impl<D: Disk> Broker<D> {
         let next_check = Timestamp(now.0.saturating_add(interval_ms.max(1)));
         let due = {
             let mut held = self.held.borrow_mut();
-            let due = held.halves.due(topic, &request.producer_group, now, count);
+            let mut due = held.halves.due(topic, &request.producer_group, now, count);
+            due.truncate(fitting(&due));
             // From here on nobody else gets them.
             due.iter().for_each(|half| held.halves.schedule(half.position, next_check));
             due
@@ -155,6 +161,17 @@ impl<D: Disk> Broker<D> {
     }
 }
 
+/// How many of these one answer holds: the first always, whatever its size.
+fn fitting(due: &[Half]) -> usize {
+    let mut bytes = 0;
+    let fits = |half: &&Half| {
+        let is_first = bytes == 0;
+        bytes += half.batch_bytes as usize;
+        is_first || bytes <= limits::RECEIVE_BYTES_MAX
+    };
+    due.iter().take_while(fits).count()
+}
+
 fn message(half: &Half, bytes: &[u8], now: Timestamp, next_check: Timestamp) -> Option<HalfMessage> {
     let header = BatchHeader::decode(bytes).ok()?;
     let record = stored_records(bytes).next()?;
@@ -167,4 +184,31 @@ fn message(half: &Half, bytes: &[u8], now: Timestamp, next_check: Timestamp) -> 
         next_check,
         checks: half.checks + 1,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{LogPosition, QueueKey, QueueNumber};
+
+    #[test]
+    fn an_answer_holds_the_first_half_whatever_its_size_and_others_while_they_fit() {
+        let half = |batch_bytes: usize| Half {
+            key: QueueKey { topic: TopicId(1), queue: QueueNumber(0) },
+            position: LogPosition(8),
+            current: LogPosition(8),
+            batch_bytes: batch_bytes as u32,
+            store_time: Timestamp(0),
+            first_check: Timestamp(0),
+            next_check: Timestamp(0),
+            checks: 0,
+            producer_group: None,
+        };
+        let fitting_of = |sizes: &[usize]| fitting(&sizes.iter().map(|size| half(*size)).collect::<Vec<_>>());
+        let most = limits::RECEIVE_BYTES_MAX;
+        assert_eq!(fitting_of(&[]), 0);
+        assert_eq!(fitting_of(&[limits::BATCH_BYTES_MAX, 100]), 1);
+        assert_eq!(fitting_of(&[most - 100, 100, 100]), 2);
+        assert_eq!(fitting_of(&[100; 32]), 32);
+    }
 }

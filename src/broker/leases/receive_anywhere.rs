@@ -8,6 +8,7 @@ use crate::broker::client_requests::unexpected;
 use crate::broker::gates::Gate;
 use crate::broker::peers::{PeerReply, PeerRequest};
 use crate::broker::queue::Arrivals;
+use crate::broker::recipient::Recipient;
 use crate::broker::shard_broker::{Broker, owned_queues};
 use crate::disk::Disk;
 use crate::limits;
@@ -33,8 +34,13 @@ pub struct Prospect {
 }
 
 impl<D: Disk> Broker<D> {
-    /// Leases messages from whichever shards have them, waiting for one to come as long as the request says.
-    pub(in crate::broker) async fn receive(&self, receive: Receive) -> Result<Vec<ReceivedMessage>, Failure> {
+    /// Leases messages from whichever shards have them, waiting for one to come as long as the request says, or until
+    /// the recipient is gone.
+    pub(in crate::broker) async fn receive(
+        &self,
+        receive: Receive,
+        recipient: &impl Recipient,
+    ) -> Result<Vec<ReceivedMessage>, Failure> {
         check_receive(&receive)?;
         let (topic, queue_count) = self.topic_layout(&receive.topic)?;
         if let Some(queue) = receive.queue.filter(|queue| queue.0 >= queue_count) {
@@ -49,7 +55,9 @@ impl<D: Disk> Broker<D> {
             // Made before the look, so that nothing that comes behind it is missed.
             let arrived = arrivals.receivers.changed();
             self.tell_of_receivers(&receive.group, topic).await;
+            let Some(room) = recipient.room().await else { return Ok(Vec::new()) };
             let received = self.receive_once(&receive).await?;
+            drop(room);
             let now = self.clock.monotonic();
             if !received.messages.is_empty() || now >= deadline || self.draining.get() {
                 return Ok(received.messages);
@@ -69,6 +77,7 @@ impl<D: Disk> Broker<D> {
             let left = deadline.since(now);
             let nap = until_end.map_or(left, |end| end.min(left));
             let waiting = futures_lite::future::or(arrived, self.clock.sleep(nap));
+            let waiting = futures_lite::future::or(waiting, recipient.gone());
             let shares = self.gates.borrow().have_members(&receive.group, topic);
             if shares {
                 let telling = self.keep_telling_of_receivers(&receive.group, topic);

@@ -1,13 +1,17 @@
 //! One node as a task sees it.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::api::{Failure, OffsetPlace, Reply, Request, ShardAddress, Status, TopicChange, TopicInfo};
+use crate::api::{
+    Acknowledge, ChangeLease, EndTransaction, Failure, GroupSettings, Held, Hold, OffsetPlace,
+    ReceiptOutcome, Receive, ReceiveHalves, Reply, Request, ShardAddress, Status, TopicChange, TopicInfo,
+};
 use crate::client::blocking::{CALLS_IN_FLIGHT_MAX, alone, is_repeatable};
-use crate::client::{ClientError, Timeouts};
-use crate::types::{QueueKey, QueueNumber, QueueOffset, TopicName};
+use crate::client::{ClientError, LeasedMessage, Timeouts, UndecidedMessage};
+use crate::types::{GroupName, QueueKey, QueueNumber, QueueOffset, Receipt, TopicName};
 
 use super::connection::AsyncConnection;
 
@@ -68,6 +72,101 @@ impl AsyncClient {
     ) -> Result<QueueOffset, ClientError> {
         match self.call_owner(key.queue, &Request::FindOffset { key, place }).await? {
             Reply::OffsetFound(offset) => Ok(offset),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    /// Leases messages of a topic to a member of a group, at most `receive.wait` after it is asked. Asked of the shard
+    /// that owns `receive.queue` when one is named, else of the one at the address this client was made with, which
+    /// looks at all of them.
+    ///
+    /// Each message comes again to somebody of the group when its lease has ended, unless it was acknowledged before.
+    /// The request is never repeated by itself: when the connection is lost, what may have been leased comes again then.
+    ///
+    /// A call that is cancelled drops its connection: the broker stops waiting, and leases nothing any more.
+    pub async fn receive(&mut self, receive: Receive) -> Result<Vec<LeasedMessage>, ClientError> {
+        let queue = receive.queue;
+        let request = Request::Receive(receive);
+        let reply = match queue {
+            Some(queue) => self.call_owner(queue, &request).await?,
+            None => self.call(&request).await?,
+        };
+        match reply {
+            Reply::Received(messages) => Ok(messages.into_iter().map(LeasedMessage::from).collect()),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    /// Ends the leases of messages that were dealt with: 1 to `limits::ACKNOWLEDGE_RECEIPTS_MAX` of them. The outcomes
+    /// stand in the order of the receipts; a message whose outcome is another than `Acknowledged` may come again.
+    pub async fn acknowledge(
+        &mut self,
+        group: &GroupName,
+        receipts: &[Receipt],
+    ) -> Result<Vec<ReceiptOutcome>, ClientError> {
+        let acknowledge = Acknowledge { group: group.clone(), receipts: receipts.to_vec() };
+        let request = Request::Acknowledge(acknowledge);
+        // Any shard takes it; where the messages are of one queue, this spares a hop.
+        let reply = match receipts.first() {
+            Some(receipt) => self.call_owner(receipt.key.queue, &request).await?,
+            None => self.call(&request).await?,
+        };
+        match reply {
+            Reply::Acknowledged(outcomes) if outcomes.len() == receipts.len() => Ok(outcomes),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    /// Moves the end of a lease to `lease` from now, and returns the receipt that counts from then on. Zero makes the
+    /// message visible at once.
+    pub async fn change_lease(
+        &mut self,
+        group: &GroupName,
+        receipt: Receipt,
+        lease: Duration,
+    ) -> Result<Receipt, ClientError> {
+        let request = Request::ChangeLease(ChangeLease { group: group.clone(), receipt, lease });
+        match self.call_owner(receipt.key.queue, &request).await? {
+            Reply::LeaseChanged(receipt) => Ok(receipt),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    /// Changes how a group's messages are leased; `None` fields stay as they are. Returns what is set from then on.
+    pub async fn alter_group(&mut self, settings: GroupSettings) -> Result<GroupSettings, ClientError> {
+        match self.call(&Request::AlterGroup(settings)).await? {
+            Reply::GroupSettings(settings) => Ok(settings),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    /// Stores one message ([`Message::to_batch`](crate::client::Message::to_batch)) out of consumers' sight: until its time has
+    /// come, or until its transaction is committed with the receipt that this returns. When the connection is lost it
+    /// may be stored or not; it is never sent twice.
+    pub async fn hold(&mut self, hold: Hold) -> Result<Held, ClientError> {
+        match self.call_owner(hold.key.queue, &Request::Hold(hold)).await? {
+            Reply::Held(held) => Ok(held),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    /// Commits or rolls back a transaction. One that was ended before is refused as
+    /// [`ReceiptExpired`](crate::api::Status::ReceiptExpired).
+    pub async fn end_transaction(&mut self, end: EndTransaction) -> Result<(), ClientError> {
+        match self.call_owner(end.receipt.key.queue, &Request::EndTransaction(end)).await? {
+            Reply::Done => Ok(()),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    /// Half messages of a topic whose producer has not decided within its time. Each is handed out again after the
+    /// broker's interval, until it is decided on.
+    pub async fn receive_halves(
+        &mut self,
+        receive: ReceiveHalves,
+    ) -> Result<Vec<UndecidedMessage>, ClientError> {
+        match self.call(&Request::ReceiveHalves(receive)).await? {
+            Reply::Halves(halves) => Ok(halves.into_iter().map(UndecidedMessage::from).collect()),
             other => Err(self.unexpected(&other)),
         }
     }

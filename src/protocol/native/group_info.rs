@@ -74,7 +74,7 @@ pub(super) fn table(builder: &mut Builder, group: &GroupInfo) -> WIPOffset<schem
     schema::GroupInfo::create(builder, &arguments)
 }
 
-fn settings_table(
+pub(super) fn settings_table(
     builder: &mut Builder,
     settings: &GroupSettings,
 ) -> WIPOffset<schema::GroupSettings<'static>> {
@@ -116,7 +116,7 @@ pub(super) fn read(body: schema::GroupInfo<'_>) -> Result<GroupInfo, MalformedRe
         generation: body.generation(),
         members: body.members().iter().map(member).collect::<Result<_, MalformedReply>>()?,
         receivers: receivers.collect::<Result<_, _>>()?,
-        settings: body.settings().map(settings).transpose()?,
+        settings: body.settings().map(read_settings).transpose()?,
         queues: body.queues().iter().map(queue).collect::<Result<_, MalformedReply>>()?,
     })
 }
@@ -136,7 +136,7 @@ fn receiver(body: schema::GroupReceiver<'_>) -> Result<ReceiverInfo, MalformedRe
     })
 }
 
-fn settings(body: schema::GroupSettings<'_>) -> Result<GroupSettings, MalformedReply> {
+pub(super) fn read_settings(body: schema::GroupSettings<'_>) -> Result<GroupSettings, MalformedReply> {
     let duration = |ms: u64| (ms > 0).then(|| Duration::from_millis(ms));
     Ok(GroupSettings {
         group: name(body.group())?,

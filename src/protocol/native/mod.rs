@@ -9,6 +9,7 @@
 mod envelope;
 mod group_info;
 mod instances;
+mod receipts;
 mod reply_decoder;
 mod reply_encoder;
 mod request_decoder;

@@ -1,5 +1,7 @@
 //! Replies as a client reads them.
 
+mod receiving;
+
 use std::str::FromStr;
 
 use bytes::Bytes;
@@ -20,6 +22,7 @@ use crate::wire::record::RecordView;
 use super::envelope::{self, MalformedReply};
 use super::group_info;
 use super::instances;
+use super::receipts::known_receipt;
 use super::status::{failure, known_level, known_retention};
 
 /// An answer. Fetched batches are borrowed from the receive buffer.
@@ -96,6 +99,14 @@ pub fn decode_reply<'a>(frame: &Frame<'a>) -> Result<DecodedReply<'a>, Malformed
     if let Some(body) = reply.body_as_found_messages() {
         return found(body, frame.payload).map(|found| DecodedReply::Other(Reply::Found(found)));
     }
+    if let Some(body) = reply.body_as_received_messages() {
+        let messages = receiving::received(body, frame.payload)?;
+        return Ok(DecodedReply::Other(Reply::Received(messages)));
+    }
+    if let Some(body) = reply.body_as_half_messages() {
+        let halves = receiving::halves(body, frame.payload)?;
+        return Ok(DecodedReply::Other(Reply::Halves(halves)));
+    }
     other_reply(&reply).map(DecodedReply::Other)
 }
 
@@ -142,6 +153,21 @@ fn other_reply(reply: &schema::Reply<'_>) -> Result<Reply, MalformedReply> {
             Ok(Reply::Instances(instances::read_list(list)?))
         }
         schema::ReplyBody::NodeInfo => Ok(Reply::Node(node(reply.body_as_node_info().ok_or_else(missing)?)?)),
+        schema::ReplyBody::Acknowledged => {
+            let outcomes = reply.body_as_acknowledged().ok_or_else(missing)?.outcomes();
+            receiving::outcomes(outcomes).map(Reply::Acknowledged)
+        }
+        schema::ReplyBody::LeaseChanged => {
+            let receipt = reply.body_as_lease_changed().ok_or_else(missing)?.receipt();
+            Ok(Reply::LeaseChanged(known_receipt(receipt)))
+        }
+        schema::ReplyBody::GroupSettings => {
+            group_info::read_settings(reply.body_as_group_settings().ok_or_else(missing)?)
+                .map(Reply::GroupSettings)
+        }
+        schema::ReplyBody::Held => {
+            receiving::held(reply.body_as_held().ok_or_else(missing)?).map(Reply::Held)
+        }
         schema::ReplyBody::Done => Ok(Reply::Done),
         schema::ReplyBody(kind) => {
             Err(MalformedReply(format!("an answer of kind {kind} is not known to this release")))
@@ -149,16 +175,10 @@ fn other_reply(reply: &schema::Reply<'_>) -> Result<Reply, MalformedReply> {
     }
 }
 
-/// The records are as long as the envelope says, and must be whole: who prints them relies on it.
 fn found(body: schema::FoundMessages<'_>, payload: &[u8]) -> Result<Found, MalformedReply> {
-    let mut rest = payload;
+    let mut records = PayloadRecords { rest: payload };
     let mut messages = Vec::with_capacity(body.messages().len().min(limits::FIND_MESSAGES_MAX as usize));
     for message in body.messages() {
-        let (record, behind) = RecordView::cut(rest).map_err(|error| MalformedReply(error.to_string()))?;
-        if record.as_bytes().len() != message.record_bytes() as usize {
-            return Err(MalformedReply("a found message is not as long as it says".to_owned()));
-        }
-        rest = behind;
         messages.push(FoundMessage {
             topic: name(message.topic())?,
             key: QueueKey { topic: TopicId(message.topic_id()), queue: QueueNumber(message.queue()) },
@@ -166,15 +186,37 @@ fn found(body: schema::FoundMessages<'_>, payload: &[u8]) -> Result<Found, Malfo
             shard: shard_id(message.shard())?,
             position: LogPosition(message.position()),
             index: message.index(),
-            record: Bytes::copy_from_slice(record.as_bytes()),
+            record: records.next(message.record_bytes())?,
             born_time: Timestamp(message.born_time_ms()),
             store_time: Timestamp(message.store_time_ms()),
         });
     }
-    if !rest.is_empty() {
-        return Err(MalformedReply("bytes follow the last message that was found".to_owned()));
-    }
+    records.end()?;
     Ok(Found { messages, complete: body.complete() })
+}
+
+/// Records that follow an envelope. They are as long as the envelope says, and whole: who reads them relies on it.
+struct PayloadRecords<'a> {
+    rest: &'a [u8],
+}
+
+impl PayloadRecords<'_> {
+    fn next(&mut self, record_bytes: u32) -> Result<Bytes, MalformedReply> {
+        let (record, behind) =
+            RecordView::cut(self.rest).map_err(|error| MalformedReply(error.to_string()))?;
+        if record.as_bytes().len() != record_bytes as usize {
+            return Err(MalformedReply("a message is not as long as it says".to_owned()));
+        }
+        self.rest = behind;
+        Ok(Bytes::copy_from_slice(record.as_bytes()))
+    }
+
+    fn end(&self) -> Result<(), MalformedReply> {
+        if self.rest.is_empty() {
+            return Ok(());
+        }
+        Err(MalformedReply("bytes follow the last message".to_owned()))
+    }
 }
 
 fn topic(body: schema::TopicInfo<'_>) -> Result<TopicInfo, MalformedReply> {

@@ -1,6 +1,9 @@
 //! Replies as the server writes them. An answer to a produce or a fetch allocates nothing once the encoder has been
 //! used.
 
+mod receiving;
+
+use bytes::Bytes;
 use flatbuffers::{FlatBufferBuilder, UnionWIPOffset, WIPOffset};
 
 use crate::api::{
@@ -57,19 +60,18 @@ impl ReplyEncoder {
                 output.extend_from_slice(&fetched.batches);
             }
             Ok(Reply::Found(found)) => self.encode_found(output, correlation, found),
+            Ok(Reply::Received(messages)) => {
+                let body = receiving::received_body(&mut self.builder, messages);
+                let records = messages.iter().map(|message| &message.record);
+                self.encode_with_records(output, correlation, body, records);
+            }
+            Ok(Reply::Halves(halves)) => {
+                let body = receiving::halves_body(&mut self.builder, halves);
+                self.encode_with_records(output, correlation, body, halves.iter().map(|half| &half.record));
+            }
             Ok(reply) => {
                 let body = body(&mut self.builder, reply);
-                if let Err(error) = self.append_ok(output, correlation, body, 0) {
-                    let failure = Failure::new(
-                        Status::LimitReached,
-                        format!(
-                            "the answer of {} bytes is larger than {}: ask for one topic or group at a time",
-                            error.envelope_bytes,
-                            limits::ENVELOPE_BYTES_MAX
-                        ),
-                    );
-                    self.encode_failure(output, correlation, &failure);
-                }
+                self.encode_or_refuse(output, correlation, body, 0);
             }
         }
     }
@@ -115,6 +117,38 @@ impl ReplyEncoder {
         let appended = self.append_ok(output, correlation, body, payload_bytes);
         assert!(appended.is_ok(), "{} found messages fit a frame", found.messages.len());
         found.messages.iter().for_each(|message| output.extend_from_slice(&message.record));
+    }
+
+    /// Appends an answer and the records that follow it. The broker keeps them to what a frame holds.
+    fn encode_with_records<'a>(
+        &mut self,
+        output: &mut Vec<u8>,
+        correlation: u64,
+        body: Body,
+        records: impl Iterator<Item = &'a Bytes> + Clone,
+    ) {
+        let payload_bytes = records.clone().map(Bytes::len).sum();
+        if self.encode_or_refuse(output, correlation, body, payload_bytes) {
+            records.for_each(|record| output.extend_from_slice(record));
+        }
+    }
+
+    /// Appends an answer up to its payload, or that it is too large. Whether the payload is to follow.
+    fn encode_or_refuse(
+        &mut self,
+        output: &mut Vec<u8>,
+        correlation: u64,
+        body: Body,
+        payload_bytes: usize,
+    ) -> bool {
+        let Err(error) = self.append_ok(output, correlation, body, payload_bytes) else { return true };
+        let bytes = error.envelope_bytes + payload_bytes;
+        let message = format!(
+            "the answer of {bytes} bytes is larger than {}: ask for one topic or group at a time",
+            limits::ENVELOPE_BYTES_MAX
+        );
+        self.encode_failure(output, correlation, &Failure::new(Status::LimitReached, message));
+        false
     }
 
     /// Appends the answer to a fetch up to its payload. The caller appends the batches, `payload_bytes` in all.
@@ -186,12 +220,12 @@ fn body(builder: &mut Builder, reply: &Reply) -> Body {
         Reply::Produced(_) | Reply::Fetched(_) | Reply::Found(_) => {
             unreachable!("encoded by functions of their own")
         }
-        Reply::Received(_)
-        | Reply::Acknowledged(_)
-        | Reply::LeaseChanged(_)
-        | Reply::GroupSettings(_)
-        | Reply::Held(_)
-        | Reply::Halves(_) => unreachable!("the decoder knows no request for it: {reply:?}"),
+        Reply::Received(messages) => receiving::received_body(builder, messages),
+        Reply::Halves(halves) => receiving::halves_body(builder, halves),
+        Reply::Acknowledged(outcomes) => receiving::acknowledged_body(builder, outcomes),
+        Reply::LeaseChanged(receipt) => receiving::lease_changed_body(builder, receipt),
+        Reply::GroupSettings(settings) => receiving::settings_body(builder, settings),
+        Reply::Held(held) => receiving::held_body(builder, held),
         Reply::OffsetFound(offset) => {
             let table = schema::OffsetFound::create(builder, &schema::OffsetFoundArgs { offset: offset.0 });
             (Kind::OffsetFound, table.as_union_value())

@@ -1,6 +1,8 @@
 //! Requests as the server reads them. What a request says is well formed after this: names are valid, limits are kept.
 //! Whether what it names exists is the broker's to say.
 
+mod receiving;
+
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -42,10 +44,13 @@ pub fn decode_request<'a>(frame: &Frame<'a>) -> Result<DecodedRequest<'a>, Failu
         let key = queue_key(produce.topic_id(), produce.queue())?;
         return Ok(DecodedRequest::Produce { key, level: level(produce.level())?, batch: frame.payload });
     }
+    if let Some(body) = request.body_as_hold() {
+        return receiving::hold(body, frame.payload).map(DecodedRequest::Other);
+    }
     if !frame.payload.is_empty() {
         return Err(Failure::new(
             Status::MalformedFrame,
-            "only a produce request carries a payload: leave it out",
+            "only a request that stores messages carries a payload: leave it out",
         ));
     }
     other_request(&request).map(DecodedRequest::Other)
@@ -120,6 +125,22 @@ fn other_request(request: &schema::Request<'_>) -> Result<Request, Failure> {
             Ok(Request::DeleteInstance(instance(body.instance())?))
         }
         schema::RequestBody::ListInstances => Ok(Request::ListInstances),
+        schema::RequestBody::Receive => receiving::receive(request.body_as_receive().ok_or_else(missing)?),
+        schema::RequestBody::Acknowledge => {
+            receiving::acknowledge(request.body_as_acknowledge().ok_or_else(missing)?)
+        }
+        schema::RequestBody::ChangeLease => {
+            receiving::change_lease(request.body_as_change_lease().ok_or_else(missing)?)
+        }
+        schema::RequestBody::AlterGroup => {
+            receiving::alter_group(request.body_as_alter_group().ok_or_else(missing)?)
+        }
+        schema::RequestBody::EndTransaction => {
+            receiving::end_transaction(request.body_as_end_transaction().ok_or_else(missing)?)
+        }
+        schema::RequestBody::ReceiveHalves => {
+            receiving::receive_halves(request.body_as_receive_halves().ok_or_else(missing)?)
+        }
         schema::RequestBody(kind) => Err(Failure::new(
             Status::UnsupportedRequest,
             format!("request kind {kind} is not known to this broker: upgrade the broker, or do without it"),

@@ -1,5 +1,7 @@
 //! Requests as a client writes them.
 
+mod receiving;
+
 use flatbuffers::{FlatBufferBuilder, UnionWIPOffset, WIPOffset};
 
 use crate::api::{
@@ -13,6 +15,8 @@ use crate::wire::generated as schema;
 use super::envelope;
 use super::instances;
 use super::status::{level_code, retention_code};
+
+use receiving::{hold_body, lease_body};
 
 /// Writes requests as frames. Keeps the memory of the envelope from one request to the next.
 #[derive(Default)]
@@ -40,11 +44,12 @@ impl RequestEncoder {
             output.extend_from_slice(&produce.batch);
             return Ok(());
         }
-        if is_foreign(request) {
-            return Err(Failure::new(
-                Status::UnsupportedRequest,
-                "this release serves the request over HTTP only: see `serve --http`",
-            ));
+        if let Request::Hold(hold) = request {
+            check_batch_bytes(hold.batch.len())?;
+            let body = hold_body(&mut self.builder, hold);
+            self.append(output, correlation, body, hold.batch.len())?;
+            output.extend_from_slice(&hold.batch);
+            return Ok(());
         }
         let body = self.body(request);
         self.append(output, correlation, body, 0)
@@ -59,15 +64,7 @@ impl RequestEncoder {
         level: Option<Level>,
         batch_bytes: usize,
     ) -> Result<(), Failure> {
-        if batch_bytes > limits::BATCH_BYTES_MAX {
-            return Err(Failure::new(
-                Status::MessageTooLarge,
-                format!(
-                    "a batch of {batch_bytes} bytes is larger than {}: send it as several",
-                    limits::BATCH_BYTES_MAX
-                ),
-            ));
-        }
+        check_batch_bytes(batch_bytes)?;
         let arguments =
             schema::ProduceArgs { topic_id: key.topic.0, queue: key.queue.0, level: level_code(level) };
         let table = schema::Produce::create(&mut self.builder, &arguments);
@@ -99,6 +96,7 @@ impl RequestEncoder {
         let builder = &mut self.builder;
         match request {
             Request::Produce(_) => unreachable!("encoded by begin_produce"),
+            Request::Hold(hold) => hold_body(builder, hold),
             Request::Fetch(fetch) => (Kind::Fetch, fetch_table(builder, fetch)),
             Request::Watch(watch) => (Kind::Watch, watch_table(builder, watch)),
             Request::FindOffset { key, place } => {
@@ -149,25 +147,23 @@ impl RequestEncoder {
             | Request::Acknowledge(_)
             | Request::ChangeLease(_)
             | Request::AlterGroup(_)
-            | Request::Hold(_)
             | Request::EndTransaction(_)
-            | Request::ReceiveHalves(_) => unreachable!("refused by encode"),
+            | Request::ReceiveHalves(_) => lease_body(builder, request),
         }
     }
 }
 
-/// Whether this protocol has no form for the request yet.
-fn is_foreign(request: &Request) -> bool {
-    matches!(
-        request,
-        Request::Receive(_)
-            | Request::Acknowledge(_)
-            | Request::ChangeLease(_)
-            | Request::AlterGroup(_)
-            | Request::Hold(_)
-            | Request::EndTransaction(_)
-            | Request::ReceiveHalves(_)
-    )
+fn check_batch_bytes(batch_bytes: usize) -> Result<(), Failure> {
+    if batch_bytes > limits::BATCH_BYTES_MAX {
+        return Err(Failure::new(
+            Status::MessageTooLarge,
+            format!(
+                "a batch of {batch_bytes} bytes is larger than {}: send it as several",
+                limits::BATCH_BYTES_MAX
+            ),
+        ));
+    }
+    Ok(())
 }
 
 /// The requests about consumer groups.

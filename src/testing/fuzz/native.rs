@@ -1,9 +1,18 @@
 //! The native protocol's decoders: arbitrary bytes are refused or understood, and what was understood says the same when
 //! it is written and read again.
 
-use crate::api::Request;
+use std::time::Duration;
+
+use crate::api::{
+    Acknowledge, ChangeLease, ClientProtocol, Decision, EndTransaction, GroupSettings, HalfMessage, Held,
+    Hold, ReceiptOutcome, Receive, ReceiveHalves, ReceivedMessage, Release, Reply, Request, TagFilter,
+};
 use crate::protocol::native::{
     DecodedReply, DecodedRequest, ReplyEncoder, RequestEncoder, decode_reply, decode_request,
+};
+use crate::testing::{Random, generators};
+use crate::types::{
+    HalfReceipt, Level, LogPosition, QueueKey, QueueNumber, QueueOffset, Receipt, Timestamp, TopicId,
 };
 use crate::wire::frame::{self, Frame};
 
@@ -23,6 +32,164 @@ pub fn fuzz_envelope(bytes: &[u8], payload: &[u8]) {
     let frame = Frame { correlation: 1, envelope: bytes, payload, frame_bytes: 0 };
     fuzz_request(&frame);
     fuzz_reply(&frame);
+}
+
+/// Reads a request and a reply about leased and held messages, as our own encoders write them but for a few bytes.
+pub fn fuzz_receiving(seed: u64) {
+    let mut random = Random::new(seed);
+    let mut bytes = Vec::new();
+    let request = some_request(&mut random);
+    RequestEncoder::new().encode(&mut bytes, 1, &request).expect("it is small");
+    fuzz_frame(&bytes);
+    fuzz_changed(&mut random, &bytes);
+    bytes.clear();
+    ReplyEncoder::new().encode(&mut bytes, 1, &Ok(some_reply(&mut random)));
+    fuzz_frame(&bytes);
+    fuzz_changed(&mut random, &bytes);
+}
+
+/// The frame with other bytes in its envelope and in its payload.
+fn fuzz_changed(random: &mut Random, bytes: &[u8]) {
+    let frame = whole(bytes);
+    let (mut envelope, mut payload) = (frame.envelope.to_vec(), frame.payload.to_vec());
+    for _ in 0..random.range(1..=4) {
+        let at = random.index(envelope.len());
+        envelope[at] = *random.pick(&[0, 1, 4, 8, 0x7F, 0x80, 0xFF]);
+    }
+    if !payload.is_empty() && random.chance(0.3) {
+        let at = random.index(payload.len());
+        payload[at] ^= 1 << random.index(8);
+    }
+    fuzz_envelope(&envelope, &payload);
+}
+
+fn some_receipt(random: &mut Random) -> Receipt {
+    Receipt {
+        key: some_key(random),
+        offset: QueueOffset(random.number()),
+        leased_at: Timestamp(random.number()),
+        lease_until: Timestamp(random.number()),
+    }
+}
+
+fn some_half_receipt(random: &mut Random) -> HalfReceipt {
+    HalfReceipt { key: some_key(random), position: LogPosition(random.number()) }
+}
+
+fn some_key(random: &mut Random) -> QueueKey {
+    QueueKey { topic: TopicId(random.range(0..4) as u32), queue: QueueNumber(random.number() as u32) }
+}
+
+fn some_duration(random: &mut Random) -> Duration {
+    Duration::from_millis(random.range(0..100_000_000))
+}
+
+fn some_request(random: &mut Random) -> Request {
+    let group = generators::group_name(random);
+    let some_group = random.chance(0.5).then(|| group.clone());
+    match random.index(7) {
+        0 => Request::Receive(Receive {
+            protocol: ClientProtocol::Native,
+            group,
+            topic: generators::topic_name(random),
+            queue: random.chance(0.5).then(|| QueueNumber(random.number() as u32)),
+            filter: TagFilter::parse(Some(["", "*||*", "a || b", "| || |c"][random.index(4)])),
+            count: random.range(0..=34) as u32,
+            bytes_max: random.number() as u32,
+            wait: some_duration(random),
+            lease: random.chance(0.5).then(|| some_duration(random)),
+            ordered: random.chance(0.5),
+        }),
+        1 => {
+            let count = random.index(20);
+            let receipts = (0..count).map(|_| some_receipt(random)).collect();
+            Request::Acknowledge(Acknowledge { group, receipts })
+        }
+        2 => {
+            let (receipt, lease) = (some_receipt(random), some_duration(random));
+            Request::ChangeLease(ChangeLease { group, receipt, lease })
+        }
+        3 => Request::AlterGroup(some_settings(random)),
+        4 => {
+            let release = match random.chance(0.5) {
+                true => Release::At(Timestamp(random.number())),
+                false => Release::Commit { producer_group: some_group, immunity: some_duration(random) },
+            };
+            let batch = generators::batch(&generators::messages(random, 2, 100), Timestamp(1)).into();
+            Request::Hold(Hold { key: some_key(random), level: None, batch, release })
+        }
+        5 => {
+            let decision = *random.pick(&[Decision::Commit, Decision::Rollback]);
+            let receipt = some_half_receipt(random);
+            Request::EndTransaction(EndTransaction { receipt, producer_group: some_group, decision })
+        }
+        _ => Request::ReceiveHalves(ReceiveHalves {
+            topic: generators::topic_name(random),
+            producer_group: group,
+            count: random.range(0..=34) as u32,
+            wait: some_duration(random),
+        }),
+    }
+}
+
+fn some_settings(random: &mut Random) -> GroupSettings {
+    GroupSettings {
+        group: generators::group_name(random),
+        deliveries_max: random.chance(0.5).then(|| random.number() as u32),
+        lease: random.chance(0.5).then(|| some_duration(random)),
+        ordered_lease: random.chance(0.5).then(|| some_duration(random)),
+    }
+}
+
+fn some_reply(random: &mut Random) -> Reply {
+    let records = generators::messages(random, 4, 100);
+    let record = |message: &generators::Message| {
+        let mut record = Vec::new();
+        message.as_record().encode(&mut record);
+        record.into()
+    };
+    match random.index(6) {
+        0 => Reply::Received(
+            records
+                .iter()
+                .map(|message| ReceivedMessage {
+                    receipt: some_receipt(random),
+                    record: record(message),
+                    born_time: Timestamp(random.number()),
+                    store_time: Timestamp(random.number()),
+                    first_delivery: Timestamp(random.number()),
+                    deliveries: random.number() as u32,
+                })
+                .collect(),
+        ),
+        1 => Reply::Halves(
+            records
+                .iter()
+                .map(|message| HalfMessage {
+                    receipt: some_half_receipt(random),
+                    record: record(message),
+                    born_time: Timestamp(random.number()),
+                    store_time: Timestamp(random.number()),
+                    first_check: Timestamp(random.number()),
+                    next_check: Timestamp(random.number()),
+                    checks: random.number() as u32,
+                })
+                .collect(),
+        ),
+        2 => {
+            let all = [ReceiptOutcome::Acknowledged, ReceiptOutcome::NotLeased, ReceiptOutcome::Failed];
+            let count = random.index(20);
+            Reply::Acknowledged((0..count).map(|_| *random.pick(&all)).collect())
+        }
+        3 => Reply::LeaseChanged(some_receipt(random)),
+        4 => Reply::GroupSettings(some_settings(random)),
+        _ => Reply::Held(Held {
+            receipt: some_half_receipt(random),
+            position: LogPosition(random.number()),
+            store_time: Timestamp(random.number()),
+            level: *random.pick(&Level::ALL),
+        }),
+    }
 }
 
 fn fuzz_request(frame: &Frame<'_>) {

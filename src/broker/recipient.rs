@@ -1,0 +1,29 @@
+//! Who gets the answer to a request that leases messages.
+
+/// Sees to it that messages are chosen only for somebody who has room for them and is still there: what is chosen for
+/// nobody stays away from everybody until its lease ends.
+pub trait Recipient {
+    /// Held from before messages are chosen until they are handed over.
+    type Room;
+
+    /// Waits for room for one answer; `None` when the recipient is gone.
+    async fn room(&self) -> Option<Self::Room>;
+
+    /// Completes when the recipient is gone; never, if nobody would notice.
+    async fn gone(&self);
+}
+
+/// Somebody who takes everything: the adaptor in front drops the request when its client is gone.
+pub(super) struct AnyRecipient;
+
+impl Recipient for AnyRecipient {
+    type Room = ();
+
+    async fn room(&self) -> Option<()> {
+        Some(())
+    }
+
+    async fn gone(&self) {
+        std::future::pending().await
+    }
+}

@@ -1,0 +1,56 @@
+//! Messages as objects of named fields: one line of JSON each, or a field a line.
+
+use serde_json::{Map, Value};
+
+use crate::cli::error::CommandError;
+use crate::cli::message_json::insert_bytes;
+use crate::cli::output::{OutputFormat, print_text, to_json};
+use crate::wire::properties::{self, Properties, names};
+
+pub type Fields = Map<String, Value>;
+
+/// Key and tag, where there are any.
+pub fn insert_parts(fields: &mut Fields, key: &[u8], tag: &[u8]) {
+    for (name, bytes) in [("key", key), ("tag", tag)] {
+        if !bytes.is_empty() {
+            insert_bytes(fields, name, bytes);
+        }
+    }
+}
+
+/// The properties that are `wanted`, as an object, when there are any.
+pub fn insert_properties(fields: &mut Fields, text: &[u8], wanted: impl Fn(&[u8]) -> bool) {
+    let mut pairs = Map::new();
+    Properties::new(text)
+        .filter(|(name, _)| wanted(name))
+        .for_each(|(name, value)| insert_bytes(&mut pairs, &String::from_utf8_lossy(name), value));
+    if !pairs.is_empty() {
+        fields.insert("properties".to_owned(), pairs.into());
+    }
+}
+
+/// The id that a message's producer gave it, and its other properties.
+pub fn insert_id_and_properties(fields: &mut Fields, text: &[u8]) {
+    if let Some(id) = properties::get(text, names::UNIQUE_ID) {
+        insert_bytes(fields, "id", id);
+    }
+    insert_properties(fields, text, |name| name != names::UNIQUE_ID.as_bytes());
+}
+
+/// A field a line.
+pub fn fields_text(fields: &Fields) -> String {
+    let line = |(name, value): (&String, &Value)| {
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        format!("{name:17} {value}\n")
+    };
+    fields.iter().map(line).collect()
+}
+
+/// Prints messages, and nothing when there are none.
+pub fn print_messages(format: OutputFormat, messages: &[Fields]) -> Result<(), CommandError> {
+    let text = match format {
+        OutputFormat::Text => messages.iter().map(|message| fields_text(message) + "\n").collect::<String>(),
+        OutputFormat::Json => messages.iter().map(|message| to_json(message) + "\n").collect(),
+    };
+    print_text(&text)
+}

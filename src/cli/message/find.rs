@@ -1,0 +1,129 @@
+//! `turbopump message find`: stored messages by a key or an id.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+
+use clap::Args;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::api::{FindMessages, Found, FoundMessage, ShardAddress};
+use crate::cli::error::CommandError;
+use crate::cli::message::fields::{fields_text, insert_parts, insert_properties};
+use crate::cli::message_json::insert_bytes;
+use crate::cli::output::{OutputFormat, print};
+use crate::cli::server::ServerArguments;
+use crate::client::Client;
+use crate::limits::FIND_MESSAGES_MAX;
+use crate::types::{OffsetMessageId, RecordPlace, ShardId, Timestamp, TopicName};
+use crate::wire::properties::{self, names};
+use crate::wire::record::RecordView;
+
+#[derive(Debug, Args)]
+pub struct FindArguments {
+    pub topic: TopicName,
+    #[command(flatten)]
+    pub sought: Sought,
+    /// Print at most this many, the newest first
+    #[arg(long, value_name = "N", default_value_t = 32,
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(FIND_MESSAGES_MAX)))]
+    pub count: u32,
+    #[command(flatten)]
+    pub server: ServerArguments,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct Sought {
+    /// One of the message's keys
+    #[arg(long, value_name = "KEY")]
+    pub key: Option<String>,
+    /// The message's id: the one that says where it is stored, or the unique one that its producer gave it
+    #[arg(long, value_name = "ID")]
+    pub id: Option<String>,
+}
+
+#[derive(Serialize)]
+struct FoundView {
+    messages: Vec<Map<String, Value>>,
+    /// Whether everything stored was looked through.
+    complete: bool,
+}
+
+pub fn run(arguments: &FindArguments, format: OutputFormat) -> Result<(), CommandError> {
+    let mut client = arguments.server.connect()?;
+    let mut found = Found { messages: Vec::new(), complete: true };
+    if let Some(place) = arguments.sought.id.as_ref().and_then(|id| place_of_id(&client, id)) {
+        found = client.find_messages(place)?;
+        found.messages.retain(|message| message.topic == arguments.topic);
+    }
+    // A unique id has the same number of digits, and is found like a key.
+    if found.messages.is_empty()
+        && let Some(key) = arguments.sought.key.as_ref().or(arguments.sought.id.as_ref())
+    {
+        found = client.find_messages(FindMessages::Key {
+            topic: arguments.topic.clone(),
+            key: key.clone(),
+            count: arguments.count,
+            from: Timestamp(0),
+            to: Timestamp(u64::MAX),
+        })?;
+    }
+    let shards: Vec<_> = client.shards().cloned().collect();
+    let messages = found.messages.iter().map(|message| message_view(message, &shards)).collect();
+    print(format, &FoundView { messages, complete: found.complete }, found_text)
+}
+
+/// The place that an offset message id names, when it is one of this node's.
+fn place_of_id(client: &Client, id: &str) -> Option<FindMessages> {
+    let id = OffsetMessageId::parse(id).ok()?;
+    let place = RecordPlace::of_physical_offset(id.physical_offset)?;
+    let index = client.shards().position(|shard| addresses(shard).any(|address| address == id.address))?;
+    let shard = ShardId(u16::try_from(index).ok()?);
+    Some(FindMessages::Position { shard, position: place.position, index: place.index })
+}
+
+fn addresses(shard: &ShardAddress) -> impl Iterator<Item = SocketAddr> {
+    shard.address.to_socket_addrs().into_iter().flatten()
+}
+
+fn message_view(message: &FoundMessage, shards: &[ShardAddress]) -> Map<String, Value> {
+    let mut view = Map::new();
+    let mut insert = |name: &str, value: Value| _ = view.insert(name.to_owned(), value);
+    let place = RecordPlace { position: message.position, index: message.index };
+    let address = shards.get(usize::from(message.shard.0)).and_then(|shard| addresses(shard).next());
+    if let Some(address) = address {
+        let id = OffsetMessageId { address, physical_offset: place.physical_offset() };
+        insert("id", id.text().to_string().into());
+    }
+    insert("topic", message.topic.as_str().into());
+    insert("queue", message.key.queue.0.into());
+    insert("offset", message.offset.0.into());
+    insert("shard", message.shard.0.into());
+    insert("position", message.position.0.into());
+    insert("index", message.index.into());
+    insert("born_time_ms", message.born_time.0.into());
+    insert("store_time_ms", message.store_time.0.into());
+    // The client has checked that it is a whole record.
+    let Ok((record, _)) = RecordView::cut(&message.record) else { return view };
+    if let Some(id) = properties::get(record.properties(), names::UNIQUE_ID) {
+        insert_bytes(&mut view, "unique_id", id);
+    }
+    insert_parts(&mut view, record.key(), record.tag());
+    insert_properties(&mut view, record.properties(), |_| true);
+    insert_bytes(&mut view, "body", record.body());
+    view
+}
+
+fn found_text(view: &FoundView) -> String {
+    let mut text = String::new();
+    for message in &view.messages {
+        text += &(fields_text(message) + "\n");
+    }
+    if view.messages.is_empty() {
+        text += "no message found\n";
+    }
+    if !view.complete {
+        text += "there may be more: not everything that is stored could be looked through\n";
+    }
+    text
+}

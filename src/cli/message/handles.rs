@@ -1,0 +1,106 @@
+//! Handles on the command line, and what became of each.
+
+use serde::Serialize;
+
+use crate::cli::error::CommandError;
+use crate::cli::output::{OutputFormat, print};
+use crate::client::{Client, ReceiptHandle};
+use crate::types::{HalfReceipt, Receipt, TopicName};
+
+/// One handle's end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HandleOutcome {
+    pub handle: String,
+    pub outcome: &'static str,
+    /// The handle that counts from now on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_handle: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease_until_ms: Option<u64>,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    #[serde(skip)]
+    pub is_done: bool,
+}
+
+#[derive(Serialize)]
+struct OutcomesView<'a> {
+    outcomes: &'a [HandleOutcome],
+}
+
+impl HandleOutcome {
+    pub fn done(handle: impl ToString, outcome: &'static str) -> Self {
+        Self {
+            handle: handle.to_string(),
+            outcome,
+            next_handle: None,
+            lease_until_ms: None,
+            reason: None,
+            is_done: true,
+        }
+    }
+
+    pub fn failed(handle: impl ToString, outcome: &'static str, reason: impl ToString) -> Self {
+        let reason = Some(reason.to_string());
+        Self { reason, is_done: false, ..Self::done(handle, outcome) }
+    }
+
+    fn text(&self) -> String {
+        let mut text = format!("{} {}", self.handle, self.outcome);
+        if let Some(next) = &self.next_handle {
+            text += &format!(", now {next}");
+        }
+        if let Some(reason) = &self.reason {
+            text += &format!(": {reason}");
+        }
+        text + "\n"
+    }
+}
+
+/// Prints what became of every handle. Fails when one of them failed, `what` being what it was not.
+pub fn print_outcomes(
+    format: OutputFormat,
+    outcomes: &[HandleOutcome],
+    what: &str,
+) -> Result<(), CommandError> {
+    print(format, &OutcomesView { outcomes }, |view| {
+        view.outcomes.iter().map(HandleOutcome::text).collect()
+    })?;
+    let failed = outcomes.iter().filter(|outcome| !outcome.is_done).count();
+    if failed > 0 {
+        let message = format!("{failed} of {} messages were not {what}", outcomes.len());
+        return Err(CommandError::failed(message).with("failed", failed));
+    }
+    Ok(())
+}
+
+/// The receipts of leased messages of a topic. Checked before anything is done.
+pub fn receipts_of(
+    client: &mut Client,
+    topic: &TopicName,
+    handles: &[ReceiptHandle],
+) -> Result<Vec<Receipt>, CommandError> {
+    let id = client.topic(topic)?.id;
+    let receipt = |handle: &ReceiptHandle| match handle {
+        ReceiptHandle::Message(receipt) if receipt.key.topic == id => Ok(*receipt),
+        ReceiptHandle::Message(_) => {
+            Err(CommandError::usage(format!("`{handle}` is a handle of another topic than {topic}")))
+        }
+        ReceiptHandle::Half(_) => Err(CommandError::usage(format!(
+            "`{handle}` is a handle of a transaction: end it with `turbopump message commit` or `rollback`"
+        ))),
+    };
+    handles.iter().map(receipt).collect()
+}
+
+/// The receipts of transactions.
+pub fn half_receipts_of(handles: &[ReceiptHandle]) -> Result<Vec<HalfReceipt>, CommandError> {
+    let receipt = |handle: &ReceiptHandle| match handle {
+        ReceiptHandle::Half(receipt) => Ok(*receipt),
+        ReceiptHandle::Message(_) => Err(CommandError::usage(format!(
+            "`{handle}` is a handle of a leased message: acknowledge it with `turbopump message ack`"
+        ))),
+    };
+    handles.iter().map(receipt).collect()
+}

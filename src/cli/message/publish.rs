@@ -1,0 +1,289 @@
+//! `turbopump message publish`: one message, as the HTTP side stores it.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::{self, Read};
+use std::net::Ipv4Addr;
+use std::str::FromStr;
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::api::{Hold, Produce, Release, Reply, Request};
+use crate::cli::calendar::{now, parse_timestamp};
+use crate::cli::error::CommandError;
+use crate::cli::output::{OutputFormat, print};
+use crate::cli::quantity::Span;
+use crate::cli::server::{ServerArguments, milliseconds, print_notices};
+use crate::client::{Client, ClientError, Message, Partitioner, ReceiptHandle};
+use crate::limits;
+use crate::types::{Level, QueueKey, QueueNumber, Timestamp, TopicName, UniqueId, UniqueIdGenerator};
+use crate::wire::properties::{self, names};
+
+#[derive(Debug, Args)]
+pub struct PublishArguments {
+    pub topic: TopicName,
+    /// The message's body, or - to read it from standard input
+    #[arg(default_value = "-")]
+    pub body: String,
+    /// What consumers may filter by
+    #[arg(long, value_name = "TAG")]
+    pub tag: Option<String>,
+    /// A key to find the message by, without blanks; can be given several times
+    #[arg(long = "key", value_name = "KEY", value_parser = parse_key)]
+    pub keys: Vec<String>,
+    /// A property; can be given several times
+    #[arg(long = "property", value_name = "NAME=VALUE")]
+    pub properties: Vec<Property>,
+    /// Messages with the same one go to the same queue and keep their order
+    #[arg(long, value_name = "KEY", conflicts_with = "queue")]
+    pub sharding_key: Option<String>,
+    /// Send to this queue
+    #[arg(long, value_name = "N")]
+    pub queue: Option<u32>,
+    #[command(flatten)]
+    pub when: When,
+    /// How long the transaction's producer has before it is asked to decide
+    #[arg(long, value_name = "DURATION", requires = "transaction")]
+    pub immunity: Option<Span>,
+    /// How safe the message must be before it counts [default: the topic's level]
+    #[arg(long, value_name = "durable|written|accepted")]
+    pub level: Option<Level>,
+    #[command(flatten)]
+    pub server: ServerArguments,
+}
+
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub struct When {
+    /// Deliver the message this long after now
+    #[arg(long, value_name = "DURATION")]
+    pub delay: Option<Span>,
+    /// Deliver the message at this time: 2024-05-06T07:08:09Z, or @1700000000000 (milliseconds since 1970)
+    #[arg(long, value_name = "TIME", value_parser = parse_moment)]
+    pub deliver_at: Option<Timestamp>,
+    /// Store the half of a transaction: it is delivered when it is committed
+    #[arg(long)]
+    pub transaction: bool,
+}
+
+/// One of a message's properties.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Property {
+    name: String,
+    value: String,
+}
+
+#[derive(Serialize)]
+struct PublishedView {
+    id: String,
+    topic: String,
+    queue: u32,
+    /// None yet while the message is held.
+    offset: Option<u64>,
+    level: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deliver_at_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    handle: Option<String>,
+}
+
+impl FromStr for Property {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, value) = text.split_once('=').ok_or("a property is written NAME=VALUE")?;
+        let instead = match name {
+            names::KEYS => "--key",
+            names::TAGS => "--tag",
+            names::SHARDING_KEY => "--sharding-key",
+            names::UNIQUE_ID => return Err(format!("{name} is the message's id, which is made for it")),
+            _ => return Ok(Self { name: name.to_owned(), value: value.to_owned() }),
+        };
+        Err(format!("{name} has a meaning of its own: use {instead}"))
+    }
+}
+
+pub fn run(arguments: &PublishArguments, format: OutputFormat) -> Result<(), CommandError> {
+    let random = RandomState::new().build_hasher().finish();
+    let now = now();
+    let id = UniqueIdGenerator::new(Ipv4Addr::LOCALHOST, std::process::id(), random as u32).next(now);
+    let release = release(arguments, now);
+    let (body, properties) = (body(arguments)?, property_text(arguments, &id)?);
+    let keys = arguments.keys.join(" ");
+    let message = Message {
+        key: keys.as_bytes(),
+        tag: arguments.tag.as_deref().unwrap_or_default().as_bytes(),
+        properties: &properties,
+        body: &body,
+        queue: None,
+    };
+    let batch = message.to_batch(now).map_err(CommandError::usage)?;
+    let mut client = arguments.server.connect()?;
+    let key = queue_of(&mut client, arguments, random)?;
+    let (topic, queue) = (arguments.topic.to_string(), key.queue.0);
+    let mut view = PublishedView {
+        id: id.text().to_string(),
+        topic,
+        queue,
+        offset: None,
+        level: "",
+        deliver_at_ms: None,
+        handle: None,
+    };
+    match release {
+        None => {
+            let produce = Produce { key, level: arguments.level, batch };
+            match client
+                .call_owner(key.queue, &Request::Produce(produce))
+                .map_err(|error| lost(error, &id))?
+            {
+                Reply::Produced(produced) => {
+                    view.offset = Some(produced.base_offset.0);
+                    view.level = produced.level.name();
+                }
+                other => {
+                    return Err(CommandError::failed(format!("an answer of another kind: {other:?}")));
+                }
+            }
+        }
+        Some(release) => {
+            let hold = Hold { key, level: arguments.level, batch, release: release.clone() };
+            let held = client.hold(hold).map_err(|error| lost(error, &id))?;
+            view.level = held.level.name();
+            match release {
+                Release::At(due) => view.deliver_at_ms = Some(due.0),
+                Release::Commit { .. } => view.handle = Some(ReceiptHandle::Half(held.receipt).to_string()),
+            }
+        }
+    }
+    print(format, &view, PublishedView::text)?;
+    print_notices(&mut client);
+    Ok(())
+}
+
+/// When the message is to be seen; `None`: at once.
+fn release(arguments: &PublishArguments, now: Timestamp) -> Option<Release> {
+    if arguments.when.transaction {
+        let immunity = arguments.immunity.map(|span| span.0).unwrap_or_default();
+        return Some(Release::Commit { producer_group: None, immunity });
+    }
+    let delayed = |span: Span| Timestamp(now.0.saturating_add(milliseconds(span.0)));
+    let due = arguments.when.deliver_at.or(arguments.when.delay.map(delayed));
+    due.filter(|due| *due > now).map(Release::At)
+}
+
+fn body(arguments: &PublishArguments) -> Result<Vec<u8>, CommandError> {
+    if arguments.body != "-" {
+        return Ok(arguments.body.clone().into_bytes());
+    }
+    let mut body = Vec::new();
+    // One byte too many is enough to see that it is too large.
+    let most = limits::BODY_BYTES_MAX as u64 + 1;
+    let read = io::stdin().lock().take(most).read_to_end(&mut body);
+    read.map_err(|error| CommandError::failed(format!("cannot read standard input: {error}")))?;
+    Ok(body)
+}
+
+fn property_text(arguments: &PublishArguments, id: &UniqueId) -> Result<Vec<u8>, CommandError> {
+    let given = arguments.properties.iter().map(|property| (property.name.as_str(), property.value.as_str()));
+    let sharding = arguments.sharding_key.iter().map(|key| (names::SHARDING_KEY, key.as_str()));
+    let id = id.text();
+    let mut text = Vec::new();
+    for (name, value) in given.chain(sharding).chain([(names::UNIQUE_ID, &*id)]) {
+        if properties::get(&text, name).is_some() {
+            return Err(CommandError::usage(format!("the property {name} is given twice")));
+        }
+        properties::append(&mut text, name.as_bytes(), value.as_bytes()).map_err(CommandError::usage)?;
+    }
+    Ok(text)
+}
+
+/// The queue that was named, that of the sharding key, or any.
+fn queue_of(
+    client: &mut Client,
+    arguments: &PublishArguments,
+    random: u64,
+) -> Result<QueueKey, CommandError> {
+    let topic = client.topic_to_produce(&arguments.topic)?;
+    let partitioner = Partitioner::new(topic.queue_count, QueueNumber((random >> 32) as u32));
+    let queue = match (arguments.queue, &arguments.sharding_key) {
+        (Some(queue), _) => QueueNumber(queue),
+        (None, Some(key)) => partitioner.by_key(key.as_bytes()),
+        (None, None) => partitioner.in_turn(),
+    };
+    Ok(QueueKey { topic: topic.id, queue })
+}
+
+/// A lost answer says nothing about the message: its id is what it can be looked for by.
+fn lost(error: ClientError, id: &UniqueId) -> CommandError {
+    let is_unknown = match &error {
+        ClientError::Refused(failure) => !failure.status.not_stored(),
+        ClientError::Disconnected { .. } | ClientError::Timeout { .. } | ClientError::Protocol { .. } => true,
+        _ => false,
+    };
+    if !is_unknown {
+        return error.into();
+    }
+    let id = id.text();
+    let message = format!(
+        "{error}; the message may be stored or not: `turbopump message find --id {id}` finds it then"
+    );
+    CommandError::failed(message).with("id", &*id)
+}
+
+impl PublishedView {
+    fn text(&self) -> String {
+        let mut text = format!("id      {}\nqueue   {}\n", self.id, self.queue);
+        if let Some(offset) = self.offset {
+            text += &format!("offset  {offset}\n");
+        }
+        text += &format!("level   {}\n", self.level);
+        if let Some(due) = self.deliver_at_ms {
+            text += &format!("due     @{due}\n");
+        }
+        if let Some(handle) = &self.handle {
+            text += &format!("handle  {handle}\n");
+        }
+        text
+    }
+}
+
+/// Keys of one message are separated by blanks.
+fn parse_key(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.contains(' ') {
+        return Err("a key is not empty and has no blanks: give --key several times for several".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+fn parse_moment(text: &str) -> Result<Timestamp, String> {
+    let moment = match text.strip_prefix('@') {
+        Some(digits) => digits.parse().ok().filter(|_| !digits.starts_with('+')).map(Timestamp),
+        None => parse_timestamp(text),
+    };
+    moment.ok_or_else(|| "write a time like 2024-05-06T07:08:09Z or @1700000000000".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn properties_with_a_meaning_have_their_own_arguments() {
+        let property = |text: &str| text.parse::<Property>();
+        assert_eq!(property("a=b=c"), Ok(Property { name: "a".into(), value: "b=c".into() }));
+        assert!(property("a=").is_ok());
+        for text in ["a", "KEYS=k", "TAGS=t", "__SHARDINGKEY=s", "UNIQ_KEY=u"] {
+            assert!(property(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn moments_are_absolute() {
+        assert_eq!(parse_moment("@1700000000000"), Ok(Timestamp(1_700_000_000_000)));
+        assert_eq!(parse_moment("2023-11-14T22:13:20Z"), Ok(Timestamp(1_700_000_000_000)));
+        for text in ["", "@", "@+1", "1700000000000", "-10m", "soon"] {
+            assert!(parse_moment(text).is_err(), "{text}");
+        }
+    }
+}

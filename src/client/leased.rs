@@ -1,0 +1,122 @@
+//! Messages that were handed out for a time: leased ones, and half messages that their producer is asked about.
+
+use bytes::Bytes;
+
+use crate::api::{self, HalfMessage};
+use crate::types::{HalfReceipt, Receipt, Timestamp};
+use crate::wire::record::RecordView;
+
+/// A message that is leased to whoever received it: nobody else of the group gets it until the lease ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeasedMessage {
+    /// What acknowledges it.
+    pub receipt: Receipt,
+    pub born_time: Timestamp,
+    pub store_time: Timestamp,
+    /// When it was first delivered to this group.
+    pub first_delivery: Timestamp,
+    /// Deliveries to this group, this one included.
+    pub deliveries: u32,
+    record: OwnedRecord,
+}
+
+/// A half message whose producer has not decided on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UndecidedMessage {
+    /// What ends its transaction.
+    pub receipt: HalfReceipt,
+    pub born_time: Timestamp,
+    pub store_time: Timestamp,
+    pub first_check: Timestamp,
+    /// It is handed out again then.
+    pub next_check: Timestamp,
+    /// How often it was handed out, this time included.
+    pub checks: u32,
+    record: OwnedRecord,
+}
+
+/// A whole record: the decoder of answers has checked it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct OwnedRecord(Bytes);
+
+impl OwnedRecord {
+    /// With the record's own time of birth, which it has as a difference to its batch's.
+    fn new(record: Bytes, batch_born: Timestamp) -> (Self, Timestamp) {
+        let record = Self(record);
+        let delta = i64::from(record.view().born_delta_ms());
+        let born = Timestamp(batch_born.0.saturating_add_signed(delta));
+        (record, born)
+    }
+
+    fn view(&self) -> RecordView<'_> {
+        let (view, _) = RecordView::cut(&self.0).expect("it was checked when it came");
+        view
+    }
+}
+
+impl From<api::ReceivedMessage> for LeasedMessage {
+    fn from(message: api::ReceivedMessage) -> Self {
+        let (record, born_time) = OwnedRecord::new(message.record, message.born_time);
+        Self {
+            receipt: message.receipt,
+            born_time,
+            store_time: message.store_time,
+            first_delivery: message.first_delivery,
+            deliveries: message.deliveries,
+            record,
+        }
+    }
+}
+
+impl From<HalfMessage> for UndecidedMessage {
+    fn from(half: HalfMessage) -> Self {
+        let (record, born_time) = OwnedRecord::new(half.record, half.born_time);
+        Self {
+            receipt: half.receipt,
+            born_time,
+            store_time: half.store_time,
+            first_check: half.first_check,
+            next_check: half.next_check,
+            checks: half.checks,
+            record,
+        }
+    }
+}
+
+impl LeasedMessage {
+    pub fn key(&self) -> &[u8] {
+        self.record.view().key()
+    }
+
+    pub fn tag(&self) -> &[u8] {
+        self.record.view().tag()
+    }
+
+    /// RocketMQ's text form: name \x01 value \x02, repeated.
+    pub fn properties(&self) -> &[u8] {
+        self.record.view().properties()
+    }
+
+    pub fn body(&self) -> &[u8] {
+        self.record.view().body()
+    }
+}
+
+impl UndecidedMessage {
+    pub fn key(&self) -> &[u8] {
+        self.record.view().key()
+    }
+
+    pub fn tag(&self) -> &[u8] {
+        self.record.view().tag()
+    }
+
+    /// RocketMQ's text form: name \x01 value \x02, repeated.
+    pub fn properties(&self) -> &[u8] {
+        self.record.view().properties()
+    }
+
+    pub fn body(&self) -> &[u8] {
+        self.record.view().body()
+    }
+}
