@@ -59,7 +59,7 @@ impl<D: Disk> Broker<D> {
         let found = self.leases.borrow().get(group, receipt.key).and_then(|pair| pair.leased(receipt, now));
         let Some((_, run)) = found else {
             return Err(Failure::new(
-                Status::InvalidArgument,
+                Status::ReceiptExpired,
                 "the lease has ended, or the message was acknowledged or delivered again",
             ));
         };

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::handles::{HandleOutcome, print_outcomes, receipts_of};
-use crate::api::ReceiptOutcome;
+use crate::api::{ReceiptOutcome, Status};
 use crate::cli::error::CommandError;
 use crate::cli::output::OutputFormat;
 use crate::cli::quantity::Span;
@@ -90,7 +90,11 @@ pub fn run_extend(arguments: &ExtendArguments, format: OutputFormat) -> Result<(
                 lease_until_ms: Some(receipt.lease_until.0),
                 ..HandleOutcome::done(handle, "extended")
             },
-            Err(ClientError::Refused(failure)) => HandleOutcome::failed(handle, "failed", failure.message),
+            Err(ClientError::Refused(failure)) => {
+                let is_over = failure.status == Status::ReceiptExpired;
+                let outcome = if is_over { "not_leased" } else { "failed" };
+                HandleOutcome::failed(handle, outcome, failure.message)
+            }
             Err(error) => HandleOutcome::failed(handle, "failed", error),
         });
     }
