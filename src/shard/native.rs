@@ -32,7 +32,7 @@ use crate::types::{ByteBudget, Level, MonotonicTime, QueueKey, Reservation, Wake
 use crate::wire::frame::{self, Frame, FrameError, PREFACE_BYTES};
 
 /// Bytes taken and given by the reader before it lets the executor look at its rings.
-const TURN_BYTES: usize = 256 * 1024;
+const TURN_BYTES: usize = 512 * 1024;
 /// A connection with more than this unsent gets no further requests read, and no fetch answered.
 pub(super) const OUTBOX_PAUSE_BYTES: usize = 4 * 1024 * 1024;
 
