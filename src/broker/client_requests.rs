@@ -82,12 +82,8 @@ impl<D: Disk> Broker<D> {
         recipient: &impl Recipient,
     ) -> Result<Reply, Failure> {
         match request {
-            Request::Receive(receive) => {
-                self.metrics.requests.add(1);
-                self.receive(receive, recipient).await.map(Reply::Received)
-            }
+            Request::Receive(receive) => self.receive(receive, recipient).await.map(Reply::Received),
             Request::ReceiveHalves(receive) => {
-                self.metrics.requests.add(1);
                 self.receive_halves(receive, recipient).await.map(Reply::Halves)
             }
             request => self.handle(request).await,

@@ -5,9 +5,9 @@
 //! Time-outs are deadlines that the connections' watch looks at once a second, not timers: thousands of clients that
 //! wait for messages cost nothing while they wait.
 //!
-//! A call that waits for messages is dropped when its client goes away. So whoever carries calls out hands work that must
-//! run to its end to a task of its own. Other calls last no longer than a flush: their connections are not looked at
-//! meanwhile, which saves a system call and a poll of the ring for each.
+//! A call that waits for messages is dropped when its client goes away, so it is carried out in a task of its own. Other
+//! calls last no longer than a flush: their connections are not looked at meanwhile, which saves a system call and a poll
+//! of the ring for each.
 
 use std::cell::Cell;
 use std::convert::Infallible;

@@ -11,13 +11,16 @@ use crate::api::{
     Acknowledge, ClientProtocol, Decision, EndTransaction, Failure, HalfMessage, Hold, Produce,
     ReceiptOutcome, Receive, ReceiveHalves, ReceivedMessage, Release, Reply, Request, Status,
 };
+use crate::broker::Recipient;
 use crate::limits;
 use crate::protocol::http::{
     AcknowledgeMode, Backend, Consume, ConsumeMode, DeliveredMessage, ErrorCode, HandleCodec, HandleFailure,
     HttpError, KEYS, Properties, PublishRequest, PublishedMessage, ReceiptHandle, START_DELIVERY_TIME,
     TRANSACTION_CHECK_SECONDS, TopicReference, code_of,
 };
-use crate::types::{GroupName, QueueKey, QueueNumber, Receipt, Timestamp, TopicName, UniqueIdGenerator};
+use crate::types::{
+    GroupName, QueueKey, QueueNumber, Receipt, Timestamp, TopicName, UniqueIdGenerator, WakerList,
+};
 use crate::wire::batch::BatchBuilder;
 use crate::wire::properties::{self, names};
 use crate::wire::record::{Record, RecordView};
@@ -32,6 +35,38 @@ pub(super) struct BrokerBackend {
     ids: RefCell<UniqueIdGenerator>,
     /// Counts messages without a sharding key, so that they go around the queues.
     turn: Cell<u32>,
+}
+
+/// The client of one call, as the broker sees it.
+#[derive(Default)]
+struct Caller {
+    is_gone: Cell<bool>,
+    left: WakerList,
+}
+
+/// While this is held the client is there.
+struct CallerGuard(Rc<Caller>);
+
+impl Drop for CallerGuard {
+    fn drop(&mut self) {
+        self.0.is_gone.set(true);
+        self.0.left.wake();
+    }
+}
+
+impl Recipient for Caller {
+    /// One call of a connection is carried out at a time, and its answer has a bound.
+    type Room = ();
+
+    async fn room(&self) -> Option<()> {
+        (!self.is_gone.get()).then_some(())
+    }
+
+    async fn gone(&self) {
+        while !self.is_gone.get() {
+            self.left.changed().await;
+        }
+    }
 }
 
 /// A topic of an instance, as the broker knows it.
@@ -60,6 +95,18 @@ impl BrokerBackend {
 
     async fn ask(&self, request: Request) -> Result<Reply, HttpError> {
         Ok(self.broker.handle(request).await?)
+    }
+
+    /// The same for a call that may wait, and is dropped when its client goes away. It is carried out in a task of its own:
+    /// what it reads from the disk must be driven to its end.
+    async fn ask_for_caller(&self, request: Request) -> Result<Reply, HttpError> {
+        let caller = CallerGuard(Rc::new(Caller::default()));
+        let (broker, recipient) = (self.broker.clone(), caller.0.clone());
+        let carrying_out = async move { broker.handle_for(request, &*recipient).await };
+        match glommio::spawn_local(carrying_out).detach().await {
+            Some(outcome) => Ok(outcome?),
+            None => Err(HttpError::new(ErrorCode::ServerError, "the call was given up: try again")),
+        }
     }
 
     /// The queue for a message: that of its sharding key, or the next in turn.
@@ -123,11 +170,10 @@ impl BrokerBackend {
         let handle = ReceiptHandle::Message(message.receipt);
         Ok(DeliveredMessage {
             receipt_handle: self.handles.encode(&handle, topic.as_str(), group.as_str()),
-            publish_time: message.born_time,
             first_consume_time: message.first_delivery,
             next_consume_time: message.receipt.lease_until,
             attempt: message.deliveries,
-            ..delivered_record(&message.record)?
+            ..delivered_record(&message.record, message.born_time)?
         })
     }
 
@@ -135,11 +181,10 @@ impl BrokerBackend {
         let handle = ReceiptHandle::Half(half.receipt, half.next_check);
         Ok(DeliveredMessage {
             receipt_handle: self.handles.encode(&handle, topic.as_str(), NO_GROUP),
-            publish_time: half.born_time,
             first_consume_time: half.first_check,
             next_consume_time: half.next_check,
             attempt: half.checks,
-            ..delivered_record(&half.record)?
+            ..delivered_record(&half.record, half.born_time)?
         })
     }
 
@@ -260,7 +305,7 @@ impl Backend for BrokerBackend {
                 count: u32::from(consume.count),
                 wait: consume.wait,
             };
-            return match self.ask(Request::ReceiveHalves(receive)).await? {
+            return match self.ask_for_caller(Request::ReceiveHalves(receive)).await? {
                 Reply::Halves(halves) => {
                     halves.iter().map(|half| self.delivered_half(half, &topic)).collect()
                 }
@@ -279,7 +324,7 @@ impl Backend for BrokerBackend {
             ordered: consume.mode == ConsumeMode::Order,
             protocol: ClientProtocol::Http,
         };
-        match self.ask(Request::Receive(receive)).await? {
+        match self.ask_for_caller(Request::Receive(receive)).await? {
             Reply::Received(messages) => {
                 messages.iter().map(|message| self.delivered(message, &topic, &group)).collect()
             }
@@ -309,8 +354,9 @@ fn failed(handle: &str, code: ErrorCode, message: &str) -> HandleFailure {
     HandleFailure { receipt_handle: handle.to_owned(), code, message: message.to_owned() }
 }
 
-/// What a stored record says about its message; times and handle are the delivery's.
-fn delivered_record(bytes: &Bytes) -> Result<DeliveredMessage, HttpError> {
+/// What a stored record of a batch born at `born_time` says about its message; the other times and the handle are the
+/// delivery's.
+fn delivered_record(bytes: &Bytes, born_time: Timestamp) -> Result<DeliveredMessage, HttpError> {
     let (record, _) = RecordView::cut(bytes)
         .map_err(|error| HttpError::new(ErrorCode::ServerError, format!("a stored message: {error}")))?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -333,7 +379,7 @@ fn delivered_record(bytes: &Bytes) -> Result<DeliveredMessage, HttpError> {
         body: bytes.slice(body_at..),
         tag: (!record.tag().is_empty()).then(|| text(record.tag())),
         properties: shown,
-        publish_time: Timestamp(0),
+        publish_time: Timestamp(born_time.0.saturating_add_signed(i64::from(record.born_delta_ms()))),
         first_consume_time: Timestamp(0),
         next_consume_time: Timestamp(0),
         attempt: 1,
