@@ -113,6 +113,8 @@ impl<D: Disk> Scanner<D> {
         let mut window = Window::default();
         let mut current = self.segment_for(place);
         let mut settled_at = place;
+        // Behind the last batch: a place that a torn group points to is none where the log ends.
+        let mut end = place;
         while let Some(segment) = current.clone() {
             if place.since(settled_at) >= SCAN_BYTES as u64 {
                 replay.settle().await?;
@@ -123,14 +125,19 @@ impl<D: Disk> Scanner<D> {
                 Some(_) => AtPlace::Nothing,
                 None => self.look(&segment, place, &mut window).await?,
             };
+            let waiting_at = self.waiting.as_ref().map(|(first, _)| first.position);
             place = match at_place {
                 AtPlace::Whole(header) => {
                     let from = (place.since(segment.base) - window.start) as usize;
                     self.replay(&header, &window.bytes[from..from + header.batch_bytes as usize], replay);
                     self.check_alignment(&segment, &header, &window);
-                    self.note(&segment, &header)
+                    end = self.note(&segment, &header);
+                    end
                 }
-                _ if let Some(next) = self.cut_before_waiting().await? => next,
+                _ if let Some(next) = self.cut_before_waiting().await? => {
+                    end = waiting_at.expect("a batch waited");
+                    next
+                }
                 at_place => match (self.prove(&segment, place, ended.is_some(), &mut window).await?, ended) {
                     (Proof::Continues(next), _) => {
                         self.check_padding(&segment, place, next, &window);
@@ -142,11 +149,12 @@ impl<D: Disk> Scanner<D> {
                             replay.whole(&header, &bytes);
                         }
                         let at_place = if went_on { AtPlace::Nothing } else { at_place };
-                        match ended {
+                        end = match ended {
                             // What is lost stands in the next segment.
                             Some((_, begin)) => begin,
                             None => self.skip_damage(&segment, place, next, at_place, replay),
-                        }
+                        };
+                        end
                     }
                     (Proof::None { leftovers }, _) => {
                         self.report.torn = leftovers || matches!(at_place, AtPlace::Harmed(_));
@@ -155,11 +163,13 @@ impl<D: Disk> Scanner<D> {
                 },
             };
             if !segment.contains(place) {
+                // The header of the segment that follows says where this one ended.
+                end = place;
                 current = self.segment_for(place);
                 window = Window::default();
             }
         }
-        self.report.end = place;
+        self.report.end = end;
         if let Some((header, _)) = self.waiting.take() {
             self.report.end = header.position;
             self.report.batches -= 1;

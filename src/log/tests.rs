@@ -179,6 +179,25 @@ fn what_was_cut_off_stays_dead_when_the_group_before_it_is_damaged() {
     }
 }
 
+/// A group whose header reached the disk without its records says where the one before it ended. The log was taken to end
+/// behind the padding then, and the padding for damage by the start after the next.
+#[test]
+fn a_torn_group_behind_padding_leaves_the_end_at_the_last_batch() {
+    let mut image = Image::new(1);
+    image.header(0, 1, LogPosition::ZERO);
+    let first = image.batch(FIRST, 1, LogPosition::ZERO, LogPosition::ZERO, b"first");
+    let at = block_behind(first.end);
+    let torn = image.batch(at, 1, first.end, LogPosition::ZERO, b"torn");
+    image.flip(LogPosition(torn.position.0 + BATCH_HEADER_BYTES as u64));
+    let (found, report) = image.scan();
+    assert_eq!((found, report.end, report.torn), (vec![first.position], first.end, true));
+    // As the next run writes it.
+    let second = image.batch(at, 2, report.end, report.end, b"second");
+    let (found, report) = image.scan();
+    assert_eq!((found, report.end), (vec![first.position, second.position], second.end));
+    assert_eq!(report.damage, []);
+}
+
 #[test]
 fn a_damaged_segment_header_changes_nothing() {
     for second_at in [block_behind, |_| SECOND] {
