@@ -4,7 +4,9 @@
 # Server on core 0, load on core 1. Each result is one JSON object, as `turbopump bench -o json` prints it, with a label in
 # front; raw baselines are measured before and after each run, in the same process. Parts: disk memory single tail backlog
 # queues restart calls http held. The last two are the HTTP endpoint beside a bare hyper server, and ten million messages that
-# are delayed or not acknowledged; they need `cargo bench --bench http --no-run` first. System calls are counted in the part `calls` only, since counting them costs. Memory means tmpfs: it shows what the core can do, and is never durable.
+# are delayed or not acknowledged (HELD is another number); they need `cargo bench --bench http --no-run` first, and
+# HTTP_BENCH may name what that made. System calls are counted in the part `calls` only, since counting them costs. Memory
+# means tmpfs: it shows what the core can do, and is never durable.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 directory="$1"; shift
@@ -72,7 +74,7 @@ for part in "${parts[@]}"; do
     backlog)
         fresh "$directory/perf-data"; start "$directory/perf-data"
         "$turbopump" bench produce backlog --body 1024 --batch 60 --queues 4 --connections 4 --duration 30s -o json >/dev/null 2>&1
-        # Until the broker has zeroed what is left of its new segments, at 64 MB/s.
+        # Until the broker has zeroed what is left of its new segments.
         sleep "${SETTLE_SECONDS:-40}"
         for _ in $(seq "$pairs"); do
             bench backlog-reader-alone consume backlog --connections 1 --baseline --baseline-dir "$directory"
