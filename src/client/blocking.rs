@@ -271,7 +271,7 @@ impl Client {
     /// ```no_run
     /// use std::time::Duration;
     ///
-    /// use turbopump::api::{Receive, ReceiptOutcome, TagFilter};
+    /// use turbopump::api::{ClientProtocol, Receive, ReceiptOutcome, TagFilter};
     /// use turbopump::client::{Client, Timeouts};
     ///
     /// # fn deal_with(_body: &[u8]) -> bool { true }
@@ -286,6 +286,7 @@ impl Client {
     ///     wait: Duration::from_secs(20),
     ///     lease: None,
     ///     ordered: false,
+    ///     protocol: ClientProtocol::Native,
     /// };
     /// loop {
     ///     for message in client.receive(receive.clone())? {
