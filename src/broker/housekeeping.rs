@@ -36,6 +36,8 @@ struct Clockwork {
     snapshot_at: MonotonicTime,
     snapshot_bytes: u64,
     retention_at: MonotonicTime,
+    /// The segment with the newest checkpoint at that time.
+    retention_segment: Option<LogPosition>,
 }
 
 impl<D: Disk> Broker<D> {
@@ -49,7 +51,12 @@ impl<D: Disk> Broker<D> {
 
     async fn keep_house_until_stopped(&self) {
         let now = self.clock.monotonic();
-        let mut clockwork = Clockwork { snapshot_at: now, snapshot_bytes: 0, retention_at: now };
+        let mut clockwork = Clockwork {
+            snapshot_at: now,
+            snapshot_bytes: 0,
+            retention_at: now,
+            retention_segment: self.checkpoint_segment.get(),
+        };
         // One timer over many rounds: making one costs more than most rounds.
         let mut tick = self.clock.sleep(RETENTION_INTERVAL);
         // Whether the failure that the shard shows was met here.
@@ -110,8 +117,16 @@ impl<D: Disk> Broker<D> {
             clockwork.snapshot_at = self.clock.monotonic();
         }
         let now = self.clock.monotonic();
-        if now.since(clockwork.retention_at) >= RETENTION_INTERVAL {
+        let is_time = now.since(clockwork.retention_at) >= RETENTION_INTERVAL;
+        let segment = self.checkpoint_segment.get();
+        // The file of a segment that goes when one is begun is the next one but one. Several at a time would leave more
+        // files than are kept: they would be removed, and others made.
+        if is_time {
             clockwork.retention_at = now;
+            self.age_topics().await?;
+        }
+        if is_time || segment != clockwork.retention_segment {
+            clockwork.retention_segment = segment;
             self.retain().await?;
         }
         Ok(())
@@ -238,7 +253,6 @@ impl<D: Disk> Broker<D> {
 
     /// Removes the oldest segments as far as age and size ask, one after the other.
     async fn retain(&self) -> Result<(), IndexError> {
-        self.age_topics().await?;
         loop {
             let segments = self.log.segments();
             let [oldest, next, ..] = &segments[..] else { return Ok(()) };

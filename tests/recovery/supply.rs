@@ -1,11 +1,12 @@
-//! A disk that makes no new segment, for another reason than being full.
+//! Segments that are used again, and a disk that makes no new one, for another reason than being full.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use turbopump::api::{Failure, Produce, Produced, Reply, Request, Status};
 use turbopump::disk::faulty::{FaultPlan, FaultyDisk, Rule, When};
 use turbopump::disk::{DiskErrorKind, Operation};
-use turbopump::testing::generators;
+use turbopump::testing::{Trace, generators};
 use turbopump::types::{QueueKey, QueueNumber, QueueOffset, Timestamp};
 
 use super::node::{Node, Setup, on_node, topic_change};
@@ -99,4 +100,32 @@ fn a_failure_that_passes_is_not_noticed() {
         });
         ran.expect("an empty disk");
     }
+}
+
+#[test]
+fn a_log_that_is_written_fast_uses_its_files_again() {
+    let setup = Setup { retention_bytes: Some(2 * Setup::default().segment_bytes), ..Setup::default() };
+    let disk = FaultyDisk::new(3, FaultPlan::none());
+    let trace = Trace::new();
+    trace.record_lines();
+    disk.set_trace(trace.clone());
+    let ran = on_node(&disk, &setup, 1, async |node| {
+        let key = topic(node).await;
+        for _ in 0..60 {
+            send(node, key).await.expect("an answer").expect("a healthy disk");
+        }
+        node.broker().log().segments().last().expect("a log has a segment").base
+    });
+    let used = ran.expect("an empty disk").0 / setup.segment_bytes;
+    let lines = trace.lines();
+    let files = |operation: &str| {
+        let of_segments =
+            lines.iter().filter(|line| line.starts_with(operation) && line.contains(".segment"));
+        let paths: BTreeSet<_> = of_segments.map(|line| line.split(" [").next()).collect();
+        paths.len()
+    };
+    assert!(used >= 14, "{used} segments");
+    assert_eq!(files("remove"), 0, "files were removed while others had to be made");
+    let made = files("preallocate");
+    assert!((1..=4).contains(&made), "{made} files were made for {used} segments");
 }
