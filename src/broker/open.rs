@@ -298,6 +298,7 @@ impl<D: Disk> Attempt<'_, D> {
             segment_bytes: self.options.segment_bytes,
             tail_cache_bytes: self.options.tail_cache_bytes,
             zero_fill: self.options.zero_fill,
+            commit: self.options.commit,
             device_sharers: self.options.shard_count,
             secret: LogSecret(self.options.secret),
         };

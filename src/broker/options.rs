@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::log::CommitOptions;
 use crate::types::{Level, ShardId};
 
 /// Settings of one shard, the same in kind on all of a node.
@@ -17,6 +18,8 @@ pub struct BrokerOptions {
     pub segment_bytes: u64,
     pub tail_cache_bytes: usize,
     pub zero_fill: bool,
+    /// How groups reach the disk.
+    pub commit: CommitOptions,
     /// Age at which messages of topics without a retention of their own may go; `None`: never.
     pub retention_age: Option<Duration>,
     /// Bytes of segments that this shard keeps at most; `None`: as many as the disk takes.

@@ -11,9 +11,11 @@
 //! * `Directory::open` takes a relative path for one below descriptor -1, and fails; it gets absolute ones.
 #![allow(unsafe_code)]
 
+use std::cell::OnceCell;
 use std::ffi::CString;
 use std::io::{self, Write};
 use std::ops::Deref;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -43,6 +45,8 @@ pub struct GlommioDisk {
 /// An open file.
 pub struct GlommioFile {
     handle: Handle,
+    /// The same file opened for [`DiskFile::write_synced`], from its first call on; `None` inside: that did not work.
+    synced: OnceCell<Option<DmaFile>>,
     path: PathBuf,
 }
 
@@ -178,7 +182,7 @@ impl Disk for GlommioDisk {
             Access::Direct => Handle::Direct(options.dma_open(path).await.map_err(error)?),
             Access::Buffered => Handle::Buffered(options.buffered_open(path).await.map_err(error)?),
         };
-        Ok(GlommioFile { handle, path: path.to_owned() })
+        Ok(GlommioFile { handle, synced: OnceCell::new(), path: path.to_owned() })
     }
 
     async fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
@@ -239,6 +243,20 @@ impl GlommioFile {
             position: Some(position),
             detail: "the file ends before".to_owned(),
         }
+    }
+
+    /// The file behind `file` once more, so that every write through it is durable when it returns: glommio sets no flags
+    /// on single writes. By descriptor, since the file may have another name by now.
+    async fn open_synced(&self, file: &DmaFile) -> Option<&DmaFile> {
+        if self.synced.get().is_none() {
+            let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+            let opened = OpenOptions::new().write(true).custom_flags(libc::O_DSYNC).dma_open(path).await;
+            if let Err(Some(extra)) = self.synced.set(opened.ok()) {
+                // Another call was faster.
+                let _ = extra.close().await;
+            }
+        }
+        self.synced.get()?.as_ref()
     }
 
     /// Completes a short write: what is left is written again from a block boundary, in a buffer of its own.
@@ -315,6 +333,25 @@ impl DiskFile for GlommioFile {
         Ok(())
     }
 
+    /// One operation of the kernel: two waits for the device and for this core less than a write and a flush.
+    async fn write_synced(&self, position: u64, buffer: Rc<DmaBuffer>) -> Result<(), DiskError> {
+        let synced = match &self.handle {
+            Handle::Direct(file) => self.open_synced(file).await,
+            Handle::Buffered(_) => None,
+        };
+        let Some(file) = synced else {
+            self.write(position, buffer).await?;
+            return self.sync().await;
+        };
+        assert_aligned(position, buffer.len());
+        let error = |error| self.error(Operation::Write, Some(position), error);
+        let written = file.write_rc_at(buffer.clone(), position).await.map_err(error)?;
+        if written < buffer.len() {
+            self.write_rest(file, position, buffer.as_bytes(), written).await?;
+        }
+        Ok(())
+    }
+
     async fn read(&self, position: u64, bytes: usize) -> Result<GlommioRead, DiskError> {
         assert_aligned(position, bytes);
         let first = self.read_some(position, bytes).await?;
@@ -346,10 +383,16 @@ impl DiskFile for GlommioFile {
 
     async fn close(self) -> Result<(), DiskError> {
         let path = self.path;
+        let error = |error| failed(Operation::Close, &path, None, error);
+        let synced = match self.synced.into_inner().flatten() {
+            Some(file) => file.close().await.map_err(error),
+            None => Ok(()),
+        };
         match self.handle {
             Handle::Direct(file) => file.close().await,
             Handle::Buffered(file) => file.close().await,
         }
-        .map_err(|error| failed(Operation::Close, &path, None, error))
+        .map_err(error)?;
+        synced
     }
 }

@@ -6,7 +6,8 @@
 //! 1. Positions and lengths of reads and writes are multiples of [`BLOCK_BYTES`](crate::limits::BLOCK_BYTES); a breach
 //!    is a programmer's error and panics.
 //! 2. A write is done or failed: short writes are completed inside. After a failed write the range holds any mixture
-//!    of old and new bytes. Nothing written is durable before a later [`DiskFile::sync`] has returned.
+//!    of old and new bytes. Nothing written is durable before a later [`DiskFile::sync`] has returned;
+//!    [`DiskFile::write_synced`] is both in one, for its own bytes only.
 //! 3. A read returns exactly the bytes asked for, or fails. Reading beyond the end of a file is an error of kind
 //!    [`DiskErrorKind::OutOfRange`].
 //! 4. Creating, renaming and removing are durable after [`Disk::sync_directory`] of the parent.
@@ -87,6 +88,15 @@ pub trait DiskFile: 'static {
     async fn preallocate(&self, bytes: u64) -> Result<(), DiskError>;
     /// Writes the whole buffer. It stays shared: readers may use it meanwhile.
     async fn write(&self, position: u64, buffer: Rc<Self::Buffer>) -> Result<(), DiskError>;
+    /// Writes the whole buffer and returns when it is durable, together with what [`preallocate`] changed before. What
+    /// other writes left unsynced is not covered. After a failure nothing is known of the range, as after a failed
+    /// `sync`.
+    ///
+    /// [`preallocate`]: DiskFile::preallocate
+    async fn write_synced(&self, position: u64, buffer: Rc<Self::Buffer>) -> Result<(), DiskError> {
+        self.write(position, buffer).await?;
+        self.sync().await
+    }
     async fn read(&self, position: u64, bytes: usize) -> Result<Self::ReadBuffer, DiskError>;
     /// Makes all completed writes durable (fdatasync). After a failure nothing written since the last success is known
     /// to be there, and trying again proves nothing.

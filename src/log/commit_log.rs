@@ -4,12 +4,9 @@ use std::cell::{Cell, RefCell, RefMut};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::time::Duration;
 
-use futures_util::future::join_all;
-
-use super::error::{AppendRefusal, LogFailure, OpenError};
-use super::group::{ClosedGroup, OpenGroup};
+use super::error::{AppendRefusal, OpenError};
+use super::group::OpenGroup;
 use super::read::SHARD_READ_BYTES_MAX;
 use super::recovery::{self, Replay, Report, StartAt};
 use super::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentHeader, SegmentInfo};
@@ -17,21 +14,27 @@ use super::supply::Supply;
 use super::tail_cache::TailCache;
 use super::watermark::Watermarks;
 use crate::clock::SharedClock;
-use crate::disk::{Disk, DiskBuffer, DiskError, DiskFile};
+use crate::disk::Disk;
 use crate::limits;
-use crate::metrics::{ShardMetrics, Stage};
+use crate::metrics::ShardMetrics;
 use crate::types::{
     ByteBudget, Level, LogPosition, QueueKey, QueueNumber, QueueOffset, ShardId, Timestamp, TopicId,
     WakerList,
 };
 use crate::wire::batch::{
-    BATCH_ALIGNMENT, BATCH_HEADER_BYTES, CheckedBatch, HEADER_CRC_RANGE, Kind, LogSecret, Placing,
-    align_batch, own_batch, state_batch,
+    BATCH_ALIGNMENT, BATCH_HEADER_BYTES, CheckedBatch, Kind, LogSecret, Placing, align_batch, own_batch,
+    state_batch,
 };
 
-/// While nobody waits for a flush, written bytes may stay unflushed up to this many and this long.
-const UNFLUSHED_BYTES_MAX: u64 = 8 * 1024 * 1024;
-const UNFLUSHED_TIME_MAX: Duration = Duration::from_millis(10);
+/// How groups reach the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CommitOptions {
+    /// A group of at least this many bytes is written while the one before it is being flushed; a smaller one waits, and
+    /// grows meanwhile.
+    pub overlap_bytes: usize,
+    /// A group of at most this many bytes, and of one piece, is written and flushed in one operation.
+    pub synced_bytes: usize,
+}
 
 /// How a log is laid out and run.
 #[derive(Clone, Debug)]
@@ -42,6 +45,7 @@ pub struct LogOptions {
     /// Size of new segments: `SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX`, a multiple of a block.
     pub segment_bytes: u64,
     pub tail_cache_bytes: usize,
+    pub commit: CommitOptions,
     /// Write zeros over fresh segments while the disk is idle, so that later flushes need no journal commit.
     pub zero_fill: bool,
     /// Logs on this one's device, which share what zeroing may take of it.
@@ -96,12 +100,32 @@ pub(super) struct Inner<D: Disk> {
     /// Bounds the memory of disk reads.
     pub reads: ByteBudget,
     pub supply: Supply<D>,
-    /// Woken when the open group gets its first batch, or on `stop`.
-    work: WakerList,
+    /// Woken when the open group gets its first batch or reaches `overlap_bytes`, or on `stop`.
+    pub work: WakerList,
     /// Woken when the open group was swapped, a segment was prepared, or the log failed.
     pub room: WakerList,
     newest: Cell<Timestamp>,
     pub stopping: Cell<bool>,
+}
+
+impl Default for CommitOptions {
+    /// One piece either way: up to there a device's time for a write is that of the operation, beyond it that of the
+    /// bytes. See `perf/README.md`.
+    fn default() -> Self {
+        Self { overlap_bytes: limits::PIECE_BYTES, synced_bytes: limits::PIECE_BYTES }
+    }
+}
+
+/// An open group before something is placed in it.
+struct Before {
+    is_empty: bool,
+    filled: usize,
+}
+
+impl Before {
+    fn of<D: Disk>(open: &OpenGroup<D>) -> Self {
+        Self { is_empty: open.batches.is_empty(), filled: open.filled }
+    }
 }
 
 impl<D: Disk> Clone for CommitLog<D> {
@@ -192,10 +216,10 @@ impl<D: Disk> CommitLog<D> {
     ) -> Result<Placement, AppendRefusal> {
         let inner = &*self.inner;
         let mut open = inner.open_for(align_batch(batch.batch_bytes() as u64))?;
-        let is_first = open.batches.is_empty();
+        let before = Before::of(&open);
         let placement = inner.place(&mut open, batch, key, base_offset, false);
         open.flush_wanted |= level == Level::Durable;
-        inner.placed(open, is_first);
+        inner.placed(open, before);
         Ok(placement)
     }
 
@@ -213,7 +237,7 @@ impl<D: Disk> CommitLog<D> {
             + align_batch((BATCH_HEADER_BYTES + state_bytes_max) as u64);
         assert!(bytes <= limits::PLACED_BYTES_MAX as u64, "a step of {bytes} bytes");
         let mut open = inner.open_for(bytes)?;
-        let is_first = open.batches.is_empty();
+        let before = Before::of(&open);
         let first = inner.place(&mut open, batch, key, base_offset, true);
         let payload = state(first);
         assert!(payload.len() <= state_bytes_max, "a state of {} bytes", payload.len());
@@ -221,40 +245,8 @@ impl<D: Disk> CommitLog<D> {
         let broker = QueueKey { topic: TopicId::BROKER, queue: QueueNumber(0) };
         let second = inner.place(&mut open, &own_batch(&state), broker, QueueOffset::ZERO, false);
         open.flush_wanted |= level == Level::Durable;
-        inner.placed(open, is_first);
+        inner.placed(open, before);
         Ok((first, second))
-    }
-
-    /// The commit task: writes groups until [`stop`](CommitLog::stop) and the last group, or until the first failure.
-    /// `publish` gets each group's batches after they became durable, before anyone who waits for them is woken.
-    pub async fn run_commit(&self, mut publish: impl FnMut(&[Placed])) {
-        let mut unpublished: Vec<Placed> = Vec::new();
-        let mut flushed_at = self.inner.clock.monotonic();
-        loop {
-            let Some((group, flush)) = self.next_group(flushed_at).await else { return };
-            let end = group.end;
-            let segment = self.inner.segment_at(group.segment_base);
-            let batches = match self.write(&segment, group).await {
-                Ok(batches) => batches,
-                Err(error) => return self.inner.fail(error, end),
-            };
-            unpublished.extend(batches);
-            // Nothing else to do is as good a reason to flush as a waiter.
-            if !flush && !self.inner.open.borrow().batches.is_empty() {
-                continue;
-            }
-            let started = self.inner.clock.monotonic();
-            if let Err(error) = segment.file.sync().await {
-                return self.inner.fail(error, end);
-            }
-            flushed_at = self.inner.clock.monotonic();
-            self.inner.metrics.record(Stage::Flush, flushed_at.since(started));
-            self.inner.metrics.log_flushes.add(1);
-            self.inner.watermarks.set_durable(end);
-            publish(&unpublished);
-            unpublished.clear();
-            self.inner.watermarks.publish();
-        }
     }
 
     /// Lets the tasks end once everything placed has been committed.
@@ -262,79 +254,6 @@ impl<D: Disk> CommitLog<D> {
         self.inner.stopping.set(true);
         self.inner.work.wake();
         self.inner.supply.wake();
-    }
-
-    /// Takes the open group out when it has batches, and says whether its flush may not be put off.
-    async fn next_group(&self, flushed_at: crate::types::MonotonicTime) -> Option<(ClosedGroup<D>, bool)> {
-        let inner = &*self.inner;
-        while inner.open.borrow().batches.is_empty() {
-            if inner.stopping.get() {
-                return None;
-            }
-            inner.work.changed().await;
-        }
-        let mut open = inner.open.borrow_mut();
-        let end = open.end();
-        let unflushed = end.since(inner.watermarks.durable_end());
-        let flush = open.flush_wanted
-            || unflushed > UNFLUSHED_BYTES_MAX
-            || inner.clock.monotonic().since(flushed_at) > UNFLUSHED_TIME_MAX;
-        // A flush covers one file: what the segment before still owes must not be left behind.
-        let flush = flush
-            || open.segment_base != inner.segment_of(inner.watermarks.durable_end())
-            || inner.ends_segment(&open);
-        let next_start = LogPosition(end.0.next_multiple_of(limits::BLOCK_BYTES as u64));
-        let flushed_end = if flush { end } else { open.flushed_end };
-        let mut next = OpenGroup::new(open.segment_base, next_start, end, flushed_end);
-        next.inherit(&mut open);
-        inner.tail.borrow_mut().give_spares(next.spares());
-        let group = std::mem::replace(&mut *open, next).close(&inner.disk);
-        drop(open);
-        inner.metrics.record(Stage::WaitForGroup, inner.clock.monotonic().since(group.opened_at));
-        inner.room.wake();
-        Some((group, flush))
-    }
-
-    /// Writes a group's pieces in parallel and moves the written end.
-    async fn write(&self, segment: &Segment<D>, group: ClosedGroup<D>) -> Result<Vec<Placed>, DiskError> {
-        let inner = &*self.inner;
-        let started = inner.clock.monotonic();
-        let from = group.start.since(segment.base);
-        segment.wait_until_not_zeroing(from, from + group.bytes as u64).await;
-        let writes = group
-            .pieces
-            .iter()
-            .map(|(position, buffer)| segment.file.write(position.since(segment.base), buffer.clone()));
-        // All writes are driven to their end, even behind a failure: the kernel reads from their buffers.
-        join_all(writes).await.into_iter().collect::<Result<(), _>>()?;
-        segment.newest.set(group.batches.last().map(|batch| batch.store_time));
-        {
-            let mut tail = inner.tail.borrow_mut();
-            let mut batches = group.batches.iter().map(|batch| batch.position).peekable();
-            for (position, mut buffer) in group.pieces {
-                // Readers get the checksums as they were before the secret was mixed in. The writes are done, so the
-                // buffer is free again.
-                let bytes =
-                    Rc::get_mut(&mut buffer).expect("nobody else holds a written buffer").as_mut_slice();
-                let end = position.advance(bytes.len() as u64);
-                while let Some(batch) =
-                    batches.next_if(|batch| batch.advance(HEADER_CRC_RANGE.end as u64) <= end)
-                {
-                    let at = batch.advance(HEADER_CRC_RANGE.start as u64).since(position) as usize;
-                    inner.secret.mix_checksum(&mut bytes[at..at + HEADER_CRC_RANGE.len()], batch);
-                }
-                tail.push(position, buffer);
-            }
-        }
-        inner.metrics.record(Stage::Write, inner.clock.monotonic().since(started));
-        inner.metrics.log_groups.add(1);
-        inner.metrics.log_bytes_written.add(group.bytes as u64);
-        inner.supply.pacing.note_commit(inner.clock.monotonic(), group.bytes);
-        inner.watermarks.set_written(group.end);
-        if inner.wants_next() {
-            inner.supply.wake();
-        }
-        Ok(group.batches)
     }
 }
 
@@ -398,15 +317,16 @@ impl<D: Disk> Inner<D> {
         Placement { position, end, store_time }
     }
 
-    /// Takes note of what was placed, and wakes the commit task for the first of a group.
-    fn placed(&self, mut open: RefMut<'_, OpenGroup<D>>, is_first: bool) {
-        if is_first {
+    /// Takes note of what was placed, and wakes the commit task where that is news for it.
+    fn placed(&self, mut open: RefMut<'_, OpenGroup<D>>, before: Before) {
+        if before.is_empty {
             open.opened_at = self.clock.monotonic();
         }
-        let end = open.end();
+        let (end, filled) = (open.end(), open.filled);
         drop(open);
         self.watermarks.set_appended(end);
-        if is_first {
+        let overlap_bytes = self.options.commit.overlap_bytes;
+        if before.is_empty || (before.filled < overlap_bytes && filled >= overlap_bytes) {
             self.work.wake();
         }
     }
@@ -447,34 +367,5 @@ impl<D: Disk> Inner<D> {
 
     pub fn segment_at(&self, base: LogPosition) -> Rc<Segment<D>> {
         self.segments.borrow().get(&base).expect("a group's segment is in the log").clone()
-    }
-
-    /// Base of the segment that holds `position`; a position at a segment's very end counts as in it.
-    fn segment_of(&self, position: LogPosition) -> LogPosition {
-        let segments = self.segments.borrow();
-        let below = segments.range(..=position).next_back().map(|(base, _)| *base);
-        let previous = segments.range(..position).next_back().map(|(base, _)| *base);
-        previous.or(below).expect("a position in the log has a segment")
-    }
-
-    /// Whether what is left behind the group is less than any batch may need: the next group may be elsewhere.
-    fn ends_segment(&self, open: &OpenGroup<D>) -> bool {
-        let left = self.segment_at(open.segment_base).end().0.saturating_sub(open.end().0);
-        left < (limits::PLACED_BYTES_MAX + 2 * limits::BLOCK_BYTES) as u64
-    }
-
-    fn fail(&self, error: DiskError, unknown_end: LogPosition) {
-        self.watermarks.fail(LogFailure { error: Rc::new(error), unknown_end });
-        self.room.wake();
-    }
-}
-
-impl<D: Disk> Segment<D> {
-    /// Waits while zeros are being written into `from..to` of the file: two writes of one block have no order.
-    async fn wait_until_not_zeroing(&self, from: u64, to: u64) {
-        while self.zeroing.get().is_some_and(|(start, end)| from < end && start < to) {
-            self.zeroing_done.changed().await;
-        }
-        self.zeroed.set(self.zeroed.get().max(to));
     }
 }

@@ -7,6 +7,7 @@ use super::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::disk::{Disk, DiskBuffer};
 use crate::limits::{BLOCK_BYTES, PIECE_BYTES};
 use crate::types::{LogPosition, MonotonicTime};
+use crate::wire::batch::{BATCH_HEADER_BYTES, LogSecret, raise_flushed_end};
 
 /// Bytes of one group in pieces.
 ///
@@ -142,6 +143,18 @@ impl<D: Disk> OpenGroup<D> {
             pieces,
             bytes,
         }
+    }
+}
+
+impl<D: Disk> ClosedGroup<D> {
+    /// Has the first batch say what has been flushed since it was placed: the more a log says of that, the surer it is
+    /// what a hole in it means.
+    pub fn claim_flushed(&mut self, flushed_end: LogPosition, secret: LogSecret) {
+        let batch = &self.batches[0];
+        let (start, piece) = &mut self.pieces[0];
+        let at = batch.position.since(*start) as usize;
+        let bytes = Rc::get_mut(piece).expect("nobody else holds a piece yet").as_mut_slice();
+        raise_flushed_end(&mut bytes[at..at + BATCH_HEADER_BYTES], flushed_end, secret);
     }
 }
 

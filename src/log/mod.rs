@@ -7,7 +7,8 @@
 //! * [`CommitLog::append`] places a batch in the **open group**: one copy, no I/O. When the group is full it refuses, and
 //!   the producer waits for the swap.
 //! * One commit task ([`CommitLog::run_commit`]) takes the whole group, writes it, flushes, and publishes the new
-//!   watermarks. What arrives meanwhile is the next group: the flush in flight is the batching timer.
+//!   watermarks. What arrives meanwhile is the next group: the flush in flight is the batching timer. A small group is
+//!   written and flushed in one operation; a large one is written while the one before it is still being flushed.
 //! * One supply task ([`CommitLog::run_supply`]) prepares the next segment ahead of need, so that the commit task never
 //!   creates, renames or extends a file.
 //!
@@ -19,9 +20,11 @@
 //! 1. `durable_end <= written_end <= appended_end`, and none of them ever falls.
 //! 2. A group lies within one segment and starts on a block boundary. No byte below `appended_end` that was handed to
 //!    the disk is written again in the same run; recovery writes the unflushed tail again, unchanged, before it flushes.
-//! 3. Groups are written in log order, one at a time.
+//! 3. Groups are written in log order, one at a time, and flushed in log order, one or more at a time. No more than one
+//!    is written ahead of a flush that somebody waits for.
 //! 4. After the first failed write or flush nothing more is written; what was answered stays readable.
 
+mod commit;
 mod commit_log;
 mod error;
 mod group;
@@ -39,7 +42,7 @@ mod walk;
 mod watermark;
 mod zeroing;
 
-pub use commit_log::{CommitLog, LogOptions, Placed, Placement};
+pub use commit_log::{CommitLog, CommitOptions, LogOptions, Placed, Placement};
 pub use error::{AppendRefusal, LogFailure, OpenError};
 pub use manifest::Manifest;
 pub use read::{ReadOutcome, Want};

@@ -25,7 +25,7 @@ use crate::api::ShardAddress;
 use crate::broker::BrokerOptions;
 use crate::disk::glommio::Access;
 use crate::disk::{DiskError, DiskErrorKind};
-use crate::log::Report;
+use crate::log::{CommitOptions, Report};
 use crate::net::{ListenError, Sharing, TlsError, TlsFiles, bind, bind_shared};
 use crate::types::{MonotonicTime, ShardId};
 
@@ -277,6 +277,7 @@ impl Layout<'_> {
             segment_bytes: self.options.segment_bytes,
             tail_cache_bytes: usize::try_from(self.options.tail_cache_bytes).unwrap_or(usize::MAX),
             zero_fill: true,
+            commit: CommitOptions::default(),
             retention_age: self.options.retention_age,
             retention_bytes: self.options.retention_bytes,
             auto_create_topics: self.options.auto_create_topics,

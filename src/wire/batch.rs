@@ -12,7 +12,8 @@
 //! 12  u32  header_crc         crc32c of bytes 0..12 and 16..88; in the log mixed with the log's secret
 //! 16  u64  position           of this batch in its log
 //! 24  u64  previous_end       where the last batch of the commit group before this batch's group ends
-//! 32  u64  flushed_end        everything below was flushed before this batch was written
+//! 32  u64  flushed_end        everything below was flushed before this batch was written; the first batch of a group
+//!                             claims the most
 //! 40  u64  base_offset        queue offset of the first record; of a held batch: when it is due, ms, or u64::MAX
 //! 48  u64  store_time_ms
 //! 56  u32  epoch              of the log: grows with every start of the shard
@@ -322,6 +323,14 @@ impl BatchHeader {
     }
 }
 
+/// Raises `flushed_end` in a header as it is stored in a log with `secret`.
+pub fn raise_flushed_end(header: &mut [u8], flushed_end: LogPosition, secret: LogSecret) {
+    put_u64(header, FLUSHED_END, get_u64(header, FLUSHED_END).max(flushed_end.0));
+    let checksum = header_checksum(header);
+    put_u32(header, HEADER_CRC, checksum);
+    secret.mix(header);
+}
+
 /// Whether the records of a stored batch match their checksum. `bytes` is the whole batch, its header decoded before.
 pub fn records_match(bytes: &[u8]) -> bool {
     get_u32(bytes, RECORDS_CRC) == crc32c::crc32c(&bytes[RECORDS_CRC_FROM..])
@@ -572,6 +581,21 @@ mod tests {
             base_offset: QueueOffset(100),
             store_time: Timestamp(1_700_000_000_001),
             continues: false,
+        }
+    }
+
+    #[test]
+    fn a_stored_header_whose_claim_is_raised_is_valid_and_says_nothing_else() {
+        let bytes = sample();
+        let placed = CheckedBatch::check(&bytes).expect("just made").placed_header(&placing());
+        let before = BatchHeader::decode(&placed).expect("just made");
+        let secret = LogSecret(7);
+        for (claim, result) in [(8192, 8192), (4096, 4096), (0, 4096)] {
+            let mut stored = placed;
+            secret.mix(&mut stored);
+            raise_flushed_end(&mut stored, LogPosition(claim), secret);
+            let raised = BatchHeader::decode_stored(&stored, secret).expect("still valid");
+            assert_eq!(raised, BatchHeader { flushed_end: LogPosition(result), ..before });
         }
     }
 

@@ -1,12 +1,43 @@
 //! The power fails, or the process dies, at every step of a workload.
 
-use turbopump::disk::faulty::{AfterCrash, FaultPlan, FaultyDisk, Restart};
+use std::collections::BTreeSet;
+
+use turbopump::disk::faulty::{AfterCrash, FaultPlan, FaultyDisk, Phase, Restart};
+use turbopump::testing::Trace;
 
 use super::checks::check_restart;
 use super::workload::{Script, run};
 
 fn is_full() -> bool {
     std::env::var("TURBOPUMP_SWEEP").is_ok_and(|value| value == "full")
+}
+
+/// Writes to a segment that began while it was being flushed.
+fn overlaps(script: &Script) -> usize {
+    let disk = FaultyDisk::new(script.seed, FaultPlan::reordered());
+    let trace = Trace::new();
+    trace.record_lines();
+    disk.set_trace(trace.clone());
+    run(&disk, script);
+    let (begin, end) = (Phase::Begin as u64, Phase::End as u64);
+    let mut flushing = BTreeSet::new();
+    let mut overlaps = 0;
+    for line in trace.lines() {
+        let Some((what, numbers)) = line.split_once(" [") else { continue };
+        let Some((phase, _)) = numbers.split_once(',') else { continue };
+        let phase: u64 = phase.parse().expect("a phase");
+        let Some((operation, path)) = what.split_once(' ').filter(|(_, path)| path.ends_with(".segment"))
+        else {
+            continue;
+        };
+        match operation {
+            "sync" if phase == begin => drop(flushing.insert(path.to_owned())),
+            "sync" if phase == end => drop(flushing.remove(path)),
+            "write" if phase == begin && flushing.contains(path) => overlaps += 1,
+            _ => {}
+        }
+    }
+    overlaps
 }
 
 /// Crashes at one step in `stride`, restarts in every way, and checks.
@@ -50,4 +81,19 @@ fn a_crash_loses_nothing_while_segments_come_and_go() {
 #[test]
 fn a_crash_of_two_shards_loses_nothing_that_was_answered() {
     sweep(&Script::sharded(4), &FaultPlan::reordered(), 29, 0..1);
+}
+
+#[test]
+fn groups_overlap_when_they_are_large_enough_for_it() {
+    let alone: usize = (0..10).map(|seed| overlaps(&Script::small(seed))).sum();
+    let overlapped: usize = (0..10).map(|seed| overlaps(&Script::small(seed).overlapped())).sum();
+    assert!(alone == 0 && overlapped > 0, "{alone} and {overlapped}");
+    assert!(overlaps(&Script::rolling(3)) > 20);
+}
+
+#[test]
+fn a_crash_loses_nothing_while_a_group_is_flushed_and_the_next_one_written() {
+    sweep(&Script::small(5).overlapped(), &FaultPlan::none(), 11, 0..1);
+    sweep(&Script::small(7).overlapped(), &FaultPlan::reordered(), 13, 0..1);
+    sweep(&Script::rolling(7), &FaultPlan::reordered(), 211, 0..1);
 }

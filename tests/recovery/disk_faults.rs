@@ -29,7 +29,9 @@ fn errors_of_the_log_lose_nothing_that_was_answered() {
             for when in [When::Once(number), When::From(number)] {
                 let rule = Rule::error(operation, when, kind).in_path(".segment");
                 let plan = FaultPlan::reordered().with(rule);
-                struck += check(&Script::small(number), plan, &format!("{operation:?} {kind:?} {when:?}"));
+                let label = format!("{operation:?} {kind:?} {when:?}");
+                struck += check(&Script::small(number), plan.clone(), &label);
+                struck += check(&Script::small(number).overlapped(), plan, &format!("{label}, overlapped"));
             }
         }
     }
@@ -45,7 +47,8 @@ fn errors_anywhere_lose_nothing_that_was_answered() {
         let reads = plan.rules.iter().any(|rule| rule.operation == Some(Operation::Read));
         if !reads {
             let label = format!("{:?}", plan.rules);
-            check(&Script::small(seed), plan, &label);
+            check(&Script::small(seed), plan.clone(), &label);
+            check(&Script::small(seed).overlapped(), plan, &format!("{label}, overlapped"));
         }
     }
 }

@@ -13,12 +13,15 @@ use turbopump::clock::SharedClock;
 use turbopump::disk::Disk;
 use turbopump::disk::faulty::FaultyDisk;
 use turbopump::limits;
-use turbopump::log::Report;
+use turbopump::log::{CommitOptions, Report};
 use turbopump::metrics::ShardMetrics;
 use turbopump::testing::{JoinHandle, SeededExecutor, Spawner};
 use turbopump::types::{GroupName, Level, QueueKey, QueueOffset, ShardId, TopicId, TopicName};
 
 pub type TestBroker = Broker<FaultyDisk>;
+
+/// Every group is written while the one before it is being flushed.
+pub const OVERLAPPED: CommitOptions = CommitOptions { overlap_bytes: 1, synced_bytes: 0 };
 
 /// How the shards of a node are set up.
 #[derive(Clone, Copy, Debug)]
@@ -27,12 +30,14 @@ pub struct Setup {
     pub segment_bytes: u64,
     pub retention_bytes: Option<u64>,
     pub zero_fill: bool,
+    pub commit: CommitOptions,
 }
 
 impl Default for Setup {
     fn default() -> Self {
         let segment_bytes = limits::SEGMENT_BYTES_MIN;
-        Self { shard_count: 1, segment_bytes, retention_bytes: None, zero_fill: false }
+        let commit = CommitOptions::default();
+        Self { shard_count: 1, segment_bytes, retention_bytes: None, zero_fill: false, commit }
     }
 }
 
@@ -88,6 +93,7 @@ fn options(setup: &Setup, shard: u16) -> BrokerOptions {
         segment_bytes: setup.segment_bytes,
         tail_cache_bytes: 1024 * 1024,
         zero_fill: setup.zero_fill,
+        commit: setup.commit,
         retention_age: None,
         retention_bytes: setup.retention_bytes,
         leases: LeaseDefaults::default(),

@@ -7,7 +7,7 @@ use futures_lite::future::block_on;
 use turbopump::disk::faulty::{FaultPlan, FaultyDisk, Restart};
 use turbopump::disk::{Disk, DiskBuffer, DiskError, DiskFile, OpenMode};
 use turbopump::limits::{self, BLOCK_BYTES};
-use turbopump::log::{CommitLog, LogOptions, Replay, Report, StartAt, segment_name};
+use turbopump::log::{CommitLog, CommitOptions, LogOptions, Replay, Report, StartAt, segment_name};
 use turbopump::metrics::ShardMetrics;
 use turbopump::testing::{SeededExecutor, generators};
 use turbopump::types::{Level, LogPosition, QueueKey, QueueNumber, QueueOffset, ShardId, Timestamp, TopicId};
@@ -64,6 +64,7 @@ fn session<T>(disk: &FaultyDisk, work: impl AsyncFnOnce(&Log) -> T) -> (Report, 
             segment_bytes: limits::SEGMENT_BYTES_MIN,
             tail_cache_bytes: 0,
             zero_fill: false,
+            commit: CommitOptions::default(),
             device_sharers: 1,
             secret: LogSecret(7),
         };

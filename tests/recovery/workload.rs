@@ -13,7 +13,7 @@ use turbopump::testing::{Random, SeededExecutor, Spawner, generators};
 use turbopump::types::{Level, QueueKey, QueueNumber, QueueOffset, Timestamp};
 
 use super::ledger::{Ledger, Sent};
-use super::node::{Node, Setup, group_name, topic_change, topic_name};
+use super::node::{Node, OVERLAPPED, Setup, group_name, topic_change, topic_name};
 
 pub type Books = Rc<RefCell<Ledger>>;
 
@@ -44,6 +44,12 @@ impl Script {
         let segment_bytes = Setup::default().segment_bytes;
         let setup = Setup { retention_bytes: Some(2 * segment_bytes), ..Setup::default() };
         Self { seed, setup, batches: 3, body_bytes_max: 3000, large_batches: 7 }
+    }
+
+    /// The same with every group written while the one before it is being flushed, however small.
+    pub fn overlapped(mut self) -> Self {
+        self.setup.commit = OVERLAPPED;
+        self
     }
 }
 
