@@ -28,6 +28,9 @@ pub const ENVELOPE_BYTES_MAX: usize = 3 * 1024 * 1024;
 pub const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// What one fetch returns at most, beyond the first batch.
 pub const FETCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Fetches of one connection that read the disk at the same time ask for `FETCH_BYTES_MAX` together, where each counts for
+/// at least this.
+pub const FETCH_SHARE_BYTES_MIN: usize = 1024 * 1024;
 /// The longest wait of a fetch, milliseconds.
 pub const FETCH_WAIT_MS_MAX: u32 = 60_000;
 /// Queues of one watch: 16 KiB.
@@ -103,16 +106,18 @@ pub const CONNECTIONS_MAX: usize = 16_384;
 pub const CONNECTION_WAITING_MAX: usize = 256;
 /// Answers that a connection has not read yet. Beyond it nothing is read from the connection, and a client that reads
 /// nothing for `CLIENT_STALL_SECONDS` is dropped.
-pub const CONNECTION_ANSWER_BYTES_MAX: usize = 20 * 1024 * 1024;
-/// Answers refer to the buffers of the tail cache until a connection holds this much that way, whole buffers counted;
+pub const CONNECTION_ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Answers refer to the buffers that were written or read until a connection holds this much that way, all of them counted;
 /// what goes beyond is copied. So a slow reader pins no more than this, however small a part of each buffer it gets.
-pub const CONNECTION_SHARED_BYTES_MAX: usize = 6 * 1024 * 1024;
+pub const CONNECTION_SHARED_BYTES_MAX: usize = 7 * 1024 * 1024;
 /// A part of a buffer that is shorter is copied: that costs less than sending it on its own.
 pub const SHARED_SLICE_BYTES_MIN: usize = 16 * 1024;
 pub const CLIENT_STALL_SECONDS: u64 = 30;
 /// When all answers of a shard that were not read yet hold this much, a connection gets its next one only once it has
 /// read the last.
 pub const SHARD_ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// What a shard reads from the disk before it was asked for, beyond the batch that is larger than a fetch.
+pub const SHARD_AHEAD_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Batches on their way from a shard to the one that owns their queue, and those that are to be held.
 pub const FORWARDED_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Requests waiting in a shard's mailbox.
@@ -136,9 +141,12 @@ const _: () =
 // The largest batch fits a frame with its envelope, and a segment with its header block.
 const _: () = assert!(BATCH_BYTES_MAX + ENVELOPE_BYTES_MAX <= FRAME_BYTES_MAX);
 const _: () = assert!((PLACED_BYTES_MAX + 2 * BLOCK_BYTES) as u64 <= SEGMENT_BYTES_MIN);
-// What is shared, and behind it one answer to a fetch and one to a receive that are copied.
+// What is shared, and behind it the answers to fetches, each with a batch beyond what was asked for, and one to a receive.
 const _: () = assert!(
-    CONNECTION_SHARED_BYTES_MAX + FETCH_BYTES_MAX + 2 * BATCH_BYTES_MAX <= CONNECTION_ANSWER_BYTES_MAX
+    CONNECTION_SHARED_BYTES_MAX
+        + FETCH_BYTES_MAX
+        + (FETCH_BYTES_MAX / FETCH_SHARE_BYTES_MIN + 1) * BATCH_BYTES_MAX
+        <= CONNECTION_ANSWER_BYTES_MAX
 );
 // The answer to a receive is at most one message of the largest size, or several of less; and it fits a frame.
 const _: () = assert!(RECEIVE_BYTES_MAX <= BATCH_BYTES_MAX);

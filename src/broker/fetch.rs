@@ -9,32 +9,34 @@ use crate::api::{DamagedBytes, Failure, Fetch, Fetched, OffsetPlace, Status};
 use crate::disk::{BufferSlice, Disk};
 use crate::index::{IndexEntry, IndexError, LookupMax};
 use crate::limits;
-use crate::log::{Damage, Want};
+use crate::log::{Damage, ReadOutcome, Want};
 use crate::types::{LogPosition, QueueKey, QueueOffset};
 use crate::wire::batch::align_batch;
 
 /// Batches looked up at once for one answer.
 const ENTRIES_MAX: usize = 4096;
 
-/// An answer whose batches may stay in the buffers that they were written from.
+/// An answer whose batches stay in the buffers that they were written from or read into.
 #[derive(Debug)]
-pub struct TailFetched {
+pub struct SharedFetched {
     /// Everything but the shared batches.
     pub head: Fetched,
-    /// Put together, these are the answer's `batches`, unless it has some of its own.
+    /// Put together, these are the answer's `batches`; `head` has none.
     pub batches: Vec<BufferSlice>,
+    /// Whether some of them had to be read.
+    pub from_disk: bool,
 }
 
 /// What a first look at a fetch found, without any I/O.
 #[derive(Debug)]
 pub enum FetchStep {
     /// The answer: from the tail cache, or empty because no wait was asked for.
-    Ready(TailFetched),
+    Ready(SharedFetched),
     /// There is nothing yet, or the disk must be read: [`Broker::fetch`] does both.
     Later,
 }
 
-impl TailFetched {
+impl SharedFetched {
     pub fn batch_bytes(&self) -> usize {
         self.batches.iter().map(|slice| slice.len()).sum()
     }
@@ -46,9 +48,10 @@ impl<D: Disk> Broker<D> {
         let queue = self.queue(fetch.key)?;
         self.check_range(&queue, fetch.offset)?;
         if fetch.offset == queue.durable_end.get() {
-            let nothing = fetch.wait.is_zero().then(|| TailFetched {
+            let nothing = fetch.wait.is_zero().then(|| SharedFetched {
                 head: self.fetched(&queue, Vec::new(), fetch.offset, None),
                 batches: Vec::new(),
+                from_disk: false,
             });
             return Ok(nothing.map_or(FetchStep::Later, FetchStep::Ready));
         }
@@ -61,29 +64,47 @@ impl<D: Disk> Broker<D> {
         }
         let Some(next) = entries.last().map(IndexEntry::end_offset) else { return Ok(FetchStep::Later) };
         let Some(batches) = self.log.share_tail(&wants(&entries)) else { return Ok(FetchStep::Later) };
-        Ok(FetchStep::Ready(self.fetched_tail(&queue, fetch.offset, next, batches)))
+        let head = self.fetched(&queue, Vec::new(), next, None);
+        let fetched = SharedFetched { head, batches, from_disk: false };
+        self.note_fetched(fetch.offset, &fetched);
+        Ok(FetchStep::Ready(fetched))
     }
 
     /// The same as [`fetch_shared`](Broker::fetch_shared), with the batches copied together.
     pub async fn fetch(&self, fetch: Fetch) -> Result<Fetched, Failure> {
-        let TailFetched { mut head, batches } = self.fetch_shared(fetch).await?;
+        let SharedFetched { mut head, batches, .. } = self.fetch_shared(fetch).await?;
         head.batches.reserve(batches.iter().map(|slice| slice.len()).sum());
         batches.iter().for_each(|slice| head.batches.extend_from_slice(slice));
         Ok(head)
     }
 
-    /// Answers a fetch, waiting for a message as long as it asks and reading the disk as far as need be. Batches that
-    /// were read are in `head`, those from the tail cache are shared: never both.
-    pub async fn fetch_shared(&self, fetch: Fetch) -> Result<TailFetched, Failure> {
-        let read = |head| TailFetched { head, batches: Vec::new() };
+    /// Answers a fetch, waiting for a message as long as it asks and reading the disk as far as need be.
+    pub async fn fetch_shared(&self, fetch: Fetch) -> Result<SharedFetched, Failure> {
+        let fetched = self.fetch_ahead(&fetch).await?;
+        self.note_fetched(fetch.offset, &fetched);
+        Ok(fetched)
+    }
+
+    /// Answers a fetch with what was read ahead of it.
+    pub fn take_ahead(&self, fetch: &Fetch, mut fetched: SharedFetched) -> Result<SharedFetched, Failure> {
         let queue = self.queue(fetch.key)?;
-        self.wait_for_message(&queue, &fetch).await?;
+        self.check_range(&queue, fetch.offset)?;
+        (fetched.head.first_offset, fetched.head.end_offset) = self.bounds(&queue);
+        self.note_fetched(fetch.offset, &fetched);
+        Ok(fetched)
+    }
+
+    /// The same for a fetch that has not come yet: [`take_ahead`](Broker::take_ahead) follows when it does.
+    pub async fn fetch_ahead(&self, fetch: &Fetch) -> Result<SharedFetched, Failure> {
+        let empty = |head| SharedFetched { head, batches: Vec::new(), from_disk: true };
+        let queue = self.queue(fetch.key)?;
+        self.wait_for_message(&queue, fetch).await?;
         loop {
             self.check_range(&queue, fetch.offset)?;
             if fetch.offset >= queue.durable_end.get() {
-                return Ok(read(self.fetched(&queue, Vec::new(), fetch.offset, None)));
+                return Ok(empty(self.fetched(&queue, Vec::new(), fetch.offset, None)));
             }
-            let entries = match self.index.lookup(fetch.key, fetch.offset, lookup_max(&fetch)).await {
+            let entries = match self.index.lookup(fetch.key, fetch.offset, lookup_max(fetch)).await {
                 Ok(entries) => self.visible(&queue, entries),
                 Err(error) => return Err(self.index_damaged(&error)),
             };
@@ -91,25 +112,27 @@ impl<D: Disk> Broker<D> {
             // The queue was longer than its index is: its last batches are damaged.
             let next = found.map_or(queue.durable_end.get(), |first| first.base_offset);
             let Some(first) = found.filter(|first| first.base_offset <= fetch.offset) else {
-                let damaged = self.lost_bytes(&fetch, found.as_ref()).await;
-                return Ok(read(self.fetched(&queue, Vec::new(), next, Some(damaged))));
+                let damaged = self.lost_bytes(fetch, found.as_ref()).await;
+                return Ok(empty(self.fetched(&queue, Vec::new(), next, Some(damaged))));
             };
             let wants = wants(&entries);
-            if let Some(batches) = self.log.share_tail(&wants) {
-                let next = entries.last().map_or(next, IndexEntry::end_offset);
-                return Ok(self.fetched_tail(&queue, fetch.offset, next, batches));
-            }
-            let mut batches = Vec::with_capacity(padded_bytes(&entries));
-            let outcome = self.log.read(&wants, &mut batches).await;
-            let outcome = outcome.map_err(|error| Failure::new(Status::StorageFailed, error.to_string()))?;
+            let in_memory = self.log.share_tail(&wants);
+            let from_disk = in_memory.is_none();
+            let (batches, outcome) = match in_memory {
+                Some(batches) => (batches, ReadOutcome { count: wants.len(), damaged: None }),
+                None => {
+                    let read = self.log.read_shared(&wants).await;
+                    read.map_err(|error| Failure::new(Status::StorageFailed, error.to_string()))?
+                }
+            };
             if outcome.count > 0 {
                 let next = entries[outcome.count - 1].end_offset();
-                self.note_fetched(fetch.offset, next, batches.len());
-                return Ok(read(self.fetched(&queue, batches, next, None)));
+                let head = self.fetched(&queue, Vec::new(), next, None);
+                return Ok(SharedFetched { head, batches, from_disk });
             }
             if let Some(damaged) = outcome.damaged {
                 self.metrics.damaged_batches.add(1);
-                return Ok(read(self.fetched(&queue, Vec::new(), first.end_offset(), Some(damaged))));
+                return Ok(empty(self.fetched(&queue, Vec::new(), first.end_offset(), Some(damaged))));
             }
             // Retention took the segment away between the look-up and the read; the queue's bounds follow in its own
             // step, so that the next check says so.
@@ -214,21 +237,12 @@ impl<D: Disk> Broker<D> {
         entries
     }
 
-    fn note_fetched(&self, from: QueueOffset, next: QueueOffset, bytes: usize) {
-        self.metrics.messages_fetched.add(next.0 - from.0);
-        self.metrics.bytes_fetched.add(bytes as u64);
-    }
-
-    fn fetched_tail(
-        &self,
-        queue: &Queue,
-        from: QueueOffset,
-        next: QueueOffset,
-        batches: Vec<BufferSlice>,
-    ) -> TailFetched {
-        let answer = TailFetched { head: self.fetched(queue, Vec::new(), next, None), batches };
-        self.note_fetched(from, next, answer.batch_bytes());
-        answer
+    fn note_fetched(&self, from: QueueOffset, fetched: &SharedFetched) {
+        // What damage has taken was not fetched.
+        if !fetched.batches.is_empty() {
+            self.metrics.messages_fetched.add(fetched.head.next_offset.0 - from.0);
+            self.metrics.bytes_fetched.add(fetched.batch_bytes() as u64);
+        }
     }
 
     fn fetched(
@@ -260,9 +274,4 @@ fn lookup_max(fetch: &Fetch) -> LookupMax {
 
 fn wants(entries: &[IndexEntry]) -> Vec<Want> {
     entries.iter().map(|entry| Want { position: entry.position, batch_bytes: entry.batch_bytes }).collect()
-}
-
-/// What the batches take in an answer.
-fn padded_bytes(entries: &[IndexEntry]) -> usize {
-    entries.iter().map(|entry| align_batch(u64::from(entry.batch_bytes)) as usize).sum()
 }

@@ -34,7 +34,7 @@ mod state_record;
 mod tables;
 mod watch;
 
-pub use fetch::{FetchStep, TailFetched};
+pub use fetch::{FetchStep, SharedFetched};
 pub use find::FindHere;
 pub use groups::{GateOrders, Groups, RECEIVERS};
 pub use held::{Half, HeldChange};

@@ -28,7 +28,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 pub use error::{DiskError, DiskErrorKind, Operation};
-pub use slice::BufferSlice;
+pub use slice::{BufferSlice, Memory, Whole};
 
 /// Memory aligned for direct I/O. Made by [`Disk::allocate`]; its contents are arbitrary until written.
 pub trait DiskBuffer: 'static {

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use super::error::{AppendRefusal, OpenError};
 use super::group::OpenGroup;
-use super::read::SHARD_READ_BYTES_MAX;
+use super::read::{CheckTurns, SHARD_READ_BYTES_MAX};
 use super::recovery::{self, Replay, Report, StartAt};
 use super::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentHeader, SegmentInfo};
 use super::supply::Supply;
@@ -99,6 +99,9 @@ pub(super) struct Inner<D: Disk> {
     pub tail: RefCell<TailCache<D::Buffer>>,
     /// Bounds the memory of disk reads.
     pub reads: ByteBudget,
+    /// Those that are on their way to the device.
+    pub device_reads: ByteBudget,
+    pub check_turns: CheckTurns,
     pub supply: Supply<D>,
     /// Woken when the open group gets its first batch or reaches `overlap_bytes`, or on `stop`.
     pub work: WakerList,
@@ -159,6 +162,8 @@ impl<D: Disk> CommitLog<D> {
             watermarks: Watermarks::new(end),
             tail: RefCell::new(TailCache::new(options.tail_cache_bytes)),
             reads: ByteBudget::new(SHARD_READ_BYTES_MAX),
+            device_reads: ByteBudget::new(SHARD_READ_BYTES_MAX),
+            check_turns: CheckTurns::default(),
             supply: Supply::new(recovered.spares),
             work: WakerList::new(),
             room: WakerList::new(),

@@ -7,7 +7,7 @@
 use std::rc::Rc;
 
 use super::commit_log::CommitLog;
-use super::read::{SHARD_READ_BYTES_MAX, Want, read_blocks};
+use super::read::{SHARD_READ_BYTES_MAX, Want};
 use super::scanner::headers_in;
 use super::segment::{SEGMENT_HEADER_BYTES, Segment};
 use crate::disk::{Disk, DiskError};
@@ -129,7 +129,7 @@ impl<D: Disk> CommitLog<D> {
         let start = at / block * block;
         let end = (at + bytes).next_multiple_of(block).min(segment.bytes);
         let _reservation = self.inner.reads.reserve((end - start) as usize).await;
-        let blocks = read_blocks(segment, start, end).await?;
+        let blocks = self.inner.read_blocks(segment, start, end).await?;
         self.inner.metrics.disk_bytes_read.add(end - start);
         let mut output = Vec::with_capacity((end - start) as usize);
         blocks.copy(start, (end - start) as usize, &mut output);

@@ -50,6 +50,11 @@ impl Pacing {
         self.recent.set(if fresh { (since, sum + bytes as u64) } else { (now, bytes as u64) });
     }
 
+    /// Whether messages were stored a moment ago.
+    pub fn takes_messages(&self, now: MonotonicTime) -> bool {
+        !self.has_been_quiet(now, BUSY_WINDOW)
+    }
+
     /// Whether a piece may go out now, with `ahead` bytes from the log's end to where it would begin.
     fn allows(&self, now: MonotonicTime, ahead: u64) -> bool {
         self.has_been_quiet(now, QUIET) || (ahead < LEAD_BYTES && !self.is_busy(now))

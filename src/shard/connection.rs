@@ -14,7 +14,6 @@ use super::host;
 use super::http::{serve_http, serve_https};
 use super::http_port::HttpPort;
 use super::native::{OUTBOX_PAUSE_BYTES, serve_native};
-use crate::api::Request;
 use crate::broker::Broker;
 use crate::clock::SharedClock;
 use crate::disk::glommio::GlommioDisk;
@@ -55,6 +54,8 @@ pub(super) struct Connections {
     pub http: Option<HttpPort>,
     /// Batches that were copied out of their connection's buffer: on their way to other shards, or to be held.
     pub forwarded: ByteBudget,
+    /// What is read ahead of fetches that have not come yet.
+    pub ahead: ByteBudget,
 }
 
 /// One connection, as its tasks and the watch see it.
@@ -92,6 +93,7 @@ impl Connections {
             catch_up,
             http,
             forwarded: ByteBudget::new(limits::FORWARDED_BYTES_MAX),
+            ahead: ByteBudget::new(limits::SHARD_AHEAD_BYTES_MAX),
         })
     }
 
@@ -212,9 +214,12 @@ impl Connections {
         }
     }
 
-    /// The task queue that a request's own task runs in; `None` for the default one.
-    pub fn task_queue(&self, request: &Request) -> Option<TaskQueueHandle> {
-        matches!(request, Request::Fetch(_)).then_some(self.catch_up)
+    /// Carries out what only readers of old messages wait for.
+    pub fn spawn_catch_up(&self, task: impl Future<Output = ()> + 'static) {
+        match glommio::spawn_local_into(task, self.catch_up) {
+            Ok(task) => drop(task.detach()),
+            Err(error) => unreachable!("the queue was made by this executor: {error}"),
+        }
     }
 
     /// What a connection may leave unread before it gets more: little when the whole shard's clients leave much.

@@ -15,6 +15,7 @@ mod native;
 mod node;
 mod options;
 mod preflight;
+mod read_ahead;
 mod sender;
 mod tick;
 

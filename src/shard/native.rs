@@ -20,10 +20,11 @@ use glommio::net::TcpStream;
 
 use super::connection::{Connection, Connections};
 use super::host;
+use super::read_ahead::ReadAhead;
 use super::sender::Sender;
 use super::tick::reactor_turn;
 use crate::api::{Failure, Fetch, Fetched, Produce, Reply, Request, Status};
-use crate::broker::{FetchStep, PendingProduce, ProduceRefusal, Recipient, TailFetched};
+use crate::broker::{FetchStep, PendingProduce, ProduceRefusal, Recipient, SharedFetched};
 use crate::limits;
 use crate::metrics::Stage;
 use crate::net::ReceiveBuffer;
@@ -41,7 +42,7 @@ const _: () = assert!(OUTBOX_PAUSE_BYTES <= limits::CONNECTION_SHARED_BYTES_MAX)
 /// What a request in a task of its own ended with.
 enum Outcome {
     Reply(Reply),
-    Tail(TailFetched),
+    Shared(SharedFetched),
 }
 
 /// A produce that waits for its level.
@@ -61,9 +62,9 @@ struct Native {
     unsettled_added: WakerList,
     waiting_requests: Cell<usize>,
     waiting_ended: WakerList,
-    /// Held while a fetch's batches are brought together, so that only one answer at a time is large.
-    fetch_turn: Cell<bool>,
-    fetch_turn_ended: WakerList,
+    /// Answers to fetches that are being brought together.
+    fetching: ByteBudget,
+    ahead: Rc<ReadAhead>,
     /// Answers to receives that are being put together: one at a time, since each may be as large as a batch.
     receiving: ByteBudget,
 }
@@ -83,8 +84,8 @@ pub(super) async fn serve_native(
         unsettled_added: WakerList::new(),
         waiting_requests: Cell::new(0),
         waiting_ended: WakerList::new(),
-        fetch_turn: Cell::new(false),
-        fetch_turn_ended: WakerList::new(),
+        fetching: ByteBudget::new(limits::FETCH_BYTES_MAX),
+        ahead: Rc::default(),
         receiving: ByteBudget::new(limits::BATCH_BYTES_MAX),
     });
     let Ok(copy) = host::duplicate(stream.as_raw_fd()) else { return };
@@ -92,6 +93,7 @@ pub(super) async fn serve_native(
     native.read(&mut stream, &mut buffer).await;
     // What was taken is answered before the connection goes, unless the peer is gone anyway.
     native.settle_all().await;
+    native.ahead.clear();
     native.connection.outbox.close();
     writer.await;
     native.connection.end();
@@ -234,7 +236,7 @@ impl Native {
             match broker.fetch_now(&fetch) {
                 Ok(FetchStep::Ready(fetched)) => {
                     let bytes = fetched.batch_bytes();
-                    self.answer_tail(correlation, fetched);
+                    self.answer_shared(correlation, fetched);
                     return bytes;
                 }
                 Ok(FetchStep::Later) => {}
@@ -262,12 +264,12 @@ impl Native {
             self.connection.unanswered.set(self.connection.unanswered.get() + 1);
         }
         let native = self.clone();
-        let queue = native.connections.task_queue(&request);
+        let is_fetch = matches!(request, Request::Fetch(_));
         let task = async move {
             let outcome = native.carry_out(request).await;
             drop(reservation);
             match outcome {
-                Ok(Outcome::Tail(fetched)) => native.answer_tail(correlation, fetched),
+                Ok(Outcome::Shared(fetched)) => native.answer_shared(correlation, fetched),
                 Ok(Outcome::Reply(reply)) => native.answer(correlation, Ok(reply)),
                 Err(failure) => native.answer(correlation, Err(failure)),
             }
@@ -277,16 +279,10 @@ impl Native {
             native.waiting_requests.set(native.waiting_requests.get() - 1);
             native.waiting_ended.wake();
         };
-        match queue {
-            Some(queue) => match glommio::spawn_local_into(task, queue) {
-                Ok(task) => {
-                    task.detach();
-                }
-                Err(error) => unreachable!("the queue was made by this executor: {error}"),
-            },
-            None => {
-                glommio::spawn_local(task).detach();
-            }
+        if is_fetch {
+            self.connections.spawn_catch_up(task);
+        } else {
+            glommio::spawn_local(task).detach();
         }
     }
 
@@ -299,30 +295,36 @@ impl Native {
         if is_ours {
             broker.wait_for_fetch(&fetch).await?;
         }
-        // From here on the answer takes memory: one at a time, and not while the peer leaves others unread.
-        while self.fetch_turn.get() {
-            self.fetch_turn_ended.changed().await;
-        }
-        self.fetch_turn.set(is_ours);
+        // From here on the answer takes memory: a few at a time, and not while the peer leaves others unread.
+        let share = self.fetching.reserve(fetch_share(&fetch)).await;
         self.connection.outbox.drained(self.connections.unread_bytes_max()).await;
         if self.connection.outbox.is_closed() {
-            self.end_fetch_turn(is_ours);
             return Err(Failure::new(Status::ShuttingDown, "the connection has ended"));
         }
-        let outcome = if is_ours {
-            broker.fetch_shared(Fetch { wait: Duration::ZERO, ..fetch }).await.map(Outcome::Tail)
-        } else {
-            broker.handle(Request::Fetch(fetch)).await.map(Outcome::Reply)
-        };
-        self.end_fetch_turn(is_ours);
-        outcome
+        if is_ours {
+            let fetch = Fetch { wait: Duration::ZERO, ..fetch };
+            let fetched = match self.ahead.take(&fetch) {
+                Some(entry) => broker.take_ahead(&fetch, entry.outcome().await?),
+                None => broker.fetch_shared(fetch).await,
+            }?;
+            self.read_ahead(fetch, &fetched);
+            return Ok(Outcome::Shared(fetched));
+        }
+        // The owner waits for messages as well: nobody here is to wait for that.
+        drop(share);
+        broker.handle(Request::Fetch(fetch)).await.map(Outcome::Reply)
     }
 
-    fn end_fetch_turn(&self, is_ours: bool) {
-        if is_ours {
-            self.fetch_turn.set(false);
-            self.fetch_turn_ended.wake();
+    /// Reads what a client will ask for that has just been given `fetched` from the disk, if there is memory for it.
+    fn read_ahead(&self, fetch: Fetch, fetched: &SharedFetched) {
+        let head = &fetched.head;
+        if !fetched.from_disk || head.next_offset >= head.end_offset {
+            return;
         }
+        let Some(share) = self.connections.ahead.try_reserve(fetch_share(&fetch)) else { return };
+        let fetch = Fetch { offset: head.next_offset, ..fetch };
+        let (broker, clock) = (self.connections.broker.clone(), self.connections.clock.clone());
+        self.connections.spawn_catch_up(self.ahead.clone().read(broker, clock, fetch, share));
     }
 
     fn note_answered(&self) {
@@ -344,8 +346,8 @@ impl Native {
         }
     }
 
-    /// Answers a fetch from the buffers of the tail cache, if that is where its batches are.
-    fn answer_tail(&self, correlation: u64, fetched: TailFetched) {
+    /// Answers a fetch from the buffers where its batches are.
+    fn answer_shared(&self, correlation: u64, fetched: SharedFetched) {
         if fetched.batches.is_empty() {
             return self.answer(correlation, Ok(Reply::Fetched(fetched.head)));
         }
@@ -452,6 +454,11 @@ fn waits_long(request: &Request) -> bool {
         Request::ReceiveHalves(receive) => !receive.wait.is_zero(),
         _ => false,
     }
+}
+
+/// What the answer to a fetch counts for while it is brought together.
+fn fetch_share(fetch: &Fetch) -> usize {
+    (fetch.bytes_max as usize).clamp(limits::FETCH_SHARE_BYTES_MIN, limits::FETCH_BYTES_MAX)
 }
 
 /// Bytes of a batch that no longer lies in the connection's buffer.

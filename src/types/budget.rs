@@ -29,12 +29,31 @@ impl ByteBudget {
 
     /// Waits until `bytes` are free. A share larger than the whole budget is granted when it is alone.
     pub async fn reserve(&self, bytes: usize) -> Reservation {
-        let taken = &self.taken;
-        while taken.bytes.get() > 0 && taken.bytes.get() + bytes > self.bytes_max {
-            taken.released.changed().await;
+        self.reserve_within(bytes, || self.bytes_max).await
+    }
+
+    /// The same where less may be taken at some times: looked up whenever a share was given back.
+    pub async fn reserve_within(&self, bytes: usize, bytes_max: impl Fn() -> usize) -> Reservation {
+        loop {
+            if let Some(reservation) = self.try_within(bytes, bytes_max()) {
+                return reservation;
+            }
+            self.taken.released.changed().await;
         }
-        taken.bytes.set(taken.bytes.get() + bytes);
-        Reservation { taken: taken.clone(), bytes }
+    }
+
+    /// The same when it takes no waiting.
+    pub fn try_reserve(&self, bytes: usize) -> Option<Reservation> {
+        self.try_within(bytes, self.bytes_max)
+    }
+
+    fn try_within(&self, bytes: usize, bytes_max: usize) -> Option<Reservation> {
+        let taken = &self.taken;
+        let is_free = taken.bytes.get() == 0 || taken.bytes.get() + bytes <= bytes_max;
+        is_free.then(|| {
+            taken.bytes.set(taken.bytes.get() + bytes);
+            Reservation { taken: taken.clone(), bytes }
+        })
     }
 }
 
@@ -49,6 +68,20 @@ impl Drop for Reservation {
 mod tests {
     use super::*;
     use futures_lite::future::{block_on, poll_once};
+
+    #[test]
+    fn less_may_be_taken_at_some_times() {
+        let budget = ByteBudget::new(10);
+        let limit = std::cell::Cell::new(4);
+        let first = block_on(budget.reserve_within(4, || limit.get()));
+        assert!(budget.try_reserve(6).is_some(), "the whole is there for others");
+        let mut second = Box::pin(budget.reserve_within(1, || limit.get()));
+        assert!(block_on(poll_once(&mut second)).is_none());
+        limit.set(5);
+        assert!(block_on(poll_once(&mut second)).is_none(), "looked up when a share is given back");
+        drop(first);
+        assert!(block_on(poll_once(&mut second)).is_some());
+    }
 
     #[test]
     fn what_does_not_fit_waits_and_what_is_too_large_goes_alone() {

@@ -336,6 +336,12 @@ pub fn records_match(bytes: &[u8]) -> bool {
     get_u32(bytes, RECORDS_CRC) == crc32c::crc32c(&bytes[RECORDS_CRC_FROM..])
 }
 
+/// The same for a batch that lies in parts: its header, decoded before, and the records.
+pub fn records_in_parts_match<'a>(header: &[u8], records: impl Iterator<Item = &'a [u8]>) -> bool {
+    let client_part = crc32c::crc32c(&header[RECORDS_CRC_FROM..BATCH_HEADER_BYTES]);
+    get_u32(header, RECORDS_CRC) == records.fold(client_part, crc32c::crc32c_append)
+}
+
 /// The records of a stored batch whose checksum was checked: by this program when it stored them, or by the caller.
 pub fn stored_records(bytes: &[u8]) -> Records<'_> {
     Records { rest: &bytes[BATCH_HEADER_BYTES..] }

@@ -20,6 +20,7 @@ mod model;
 mod node;
 mod pairs;
 mod properties;
+mod reading;
 mod restarts;
 mod retained;
 mod sharing;
