@@ -16,6 +16,7 @@ mod node;
 mod options;
 mod preflight;
 mod read_ahead;
+mod ring;
 mod sender;
 mod tick;
 
