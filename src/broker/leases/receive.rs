@@ -266,6 +266,8 @@ impl<D: Disk> Broker<D> {
         choice: &mut Choice,
     ) -> Result<(), Failure> {
         let queue = self.queue(deal.key)?;
+        // As of one moment: a lease that began before its message came would have a delayed one leased before its time.
+        let deal = &Deal { now: self.clock.now(), ..*deal };
         let (first, end) = self.bounds(&queue);
         let mut place = next.max(first);
         if place >= end {
