@@ -35,8 +35,12 @@ bench() { # label, then the bench's arguments
 }
 batches() { # label prefix, baseline directory
     for _ in $(seq "$pairs"); do
-        bench "$1-100Bx500" produce small --body 100 --batch 500 --connections 4 --in-flight 8 --baseline --baseline-dir "$2"
-        bench "$1-1KiBx60" produce large --body 1024 --batch 60 --connections 4 --in-flight 8 --baseline --baseline-dir "$2"
+        # With 8 batches in flight a connection waits for answers, with 16 the broker has something to do meanwhile.
+        for in_flight in 8 16; do
+            local load=(--connections 4 --in-flight "$in_flight" --baseline --baseline-dir "$2")
+            bench "$1-100Bx500-$in_flight" produce small --body 100 --batch 500 "${load[@]}"
+            bench "$1-1KiBx60-$in_flight" produce large --body 1024 --batch 60 "${load[@]}"
+        done
     done
 }
 # Small segments and a small log, so that segments are recycled after the first seconds, as in a broker that has run for
@@ -68,7 +72,9 @@ for part in "${parts[@]}"; do
     calls)
         fresh "$directory/perf-data"; start "$directory/perf-data" "${retention[@]}"
         for _ in $(seq "$pairs"); do
-            bench calls-100Bx500 produce small --body 100 --batch 500 --connections 4 --in-flight 8 --count-syscalls
+            for in_flight in 8 16; do
+                bench "calls-100Bx500-$in_flight" produce small --body 100 --batch 500 --connections 4 --in-flight "$in_flight" --count-syscalls
+            done
         done
         stop ;;
     backlog)
@@ -79,7 +85,8 @@ for part in "${parts[@]}"; do
         for _ in $(seq "$pairs"); do
             bench backlog-reader-alone consume backlog --connections 1 --baseline --baseline-dir "$directory"
             bench backlog-alone-producer produce live --body 1024 --batch 16 --connections 1 --rate 20000
-            "$turbopump" bench consume backlog --connections 1 --duration "${seconds}s" -o json 2>/dev/null >"$directory/catch-up.json" &
+            # On the core of the load as well, where the producer goes first: it is the broker that is measured.
+            nice -n 10 "$turbopump" bench consume backlog --connections 1 --pin 1 --duration "${seconds}s" -o json 2>/dev/null >"$directory/catch-up.json" &
             reader=$!
             bench backlog-with-reader-producer produce live --body 1024 --batch 16 --connections 1 --rate 20000
             wait "$reader" || true
