@@ -94,7 +94,7 @@ impl<D: Disk> Broker<D> {
         Ok(fetched)
     }
 
-    /// The same for a fetch that has not come yet: [`take_ahead`](Broker::take_ahead) follows when it does.
+    /// Reads what answers a fetch that has not come yet: [`take_ahead`](Broker::take_ahead) follows when it does.
     pub async fn fetch_ahead(&self, fetch: &Fetch) -> Result<SharedFetched, Failure> {
         let empty = |head| SharedFetched { head, batches: Vec::new(), from_disk: true };
         let queue = self.queue(fetch.key)?;

@@ -119,12 +119,12 @@ impl<D: Disk> Broker<D> {
         let now = self.clock.monotonic();
         let is_time = now.since(clockwork.retention_at) >= RETENTION_INTERVAL;
         let segment = self.checkpoint_segment.get();
-        // The file of a segment that goes when one is begun is the next one but one. Several at a time would leave more
-        // files than are kept: they would be removed, and others made.
         if is_time {
             clockwork.retention_at = now;
             self.age_topics().await?;
         }
+        // The file of a segment that goes when one is begun is used again soon. Several at a time would leave more files
+        // than are kept: they would be removed, and others made.
         if is_time || segment != clockwork.retention_segment {
             clockwork.retention_segment = segment;
             self.retain().await?;
