@@ -13,10 +13,11 @@ use turbopump::clock::SharedClock;
 use turbopump::disk::Disk;
 use turbopump::disk::faulty::FaultyDisk;
 use turbopump::limits;
-use turbopump::log::{CommitOptions, Report};
+use turbopump::log::{CommitOptions, LogOptions, Report};
 use turbopump::metrics::ShardMetrics;
 use turbopump::testing::{JoinHandle, SeededExecutor, Spawner};
 use turbopump::types::{GroupName, Level, QueueKey, QueueOffset, ShardId, TopicId, TopicName};
+use turbopump::wire::batch::LogSecret;
 
 pub type TestBroker = Broker<FaultyDisk>;
 
@@ -82,6 +83,20 @@ pub fn shard_directory(shard: u16) -> PathBuf {
 
 pub fn log_directory(shard: u16) -> PathBuf {
     shard_directory(shard).join("log")
+}
+
+/// A log by itself, which keeps nothing in memory.
+pub fn log_options(directory: &Path) -> LogOptions {
+    LogOptions {
+        directory: directory.to_owned(),
+        shard: ShardId(0),
+        segment_bytes: limits::SEGMENT_BYTES_MIN,
+        tail_cache_bytes: 0,
+        zero_fill: false,
+        commit: CommitOptions::default(),
+        device_sharers: 1,
+        secret: LogSecret(7),
+    }
 }
 
 fn options(setup: &Setup, shard: u16) -> BrokerOptions {

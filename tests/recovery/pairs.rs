@@ -6,15 +6,15 @@ use std::rc::Rc;
 use futures_lite::future::block_on;
 use turbopump::disk::faulty::{FaultPlan, FaultyDisk, Restart};
 use turbopump::disk::{Disk, DiskBuffer, DiskError, DiskFile, OpenMode};
-use turbopump::limits::{self, BLOCK_BYTES};
-use turbopump::log::{CommitLog, CommitOptions, LogOptions, Replay, Report, StartAt, segment_name};
+use turbopump::limits::BLOCK_BYTES;
+use turbopump::log::{CommitLog, Replay, Report, StartAt, segment_name};
 use turbopump::metrics::ShardMetrics;
 use turbopump::testing::{SeededExecutor, generators};
-use turbopump::types::{Level, LogPosition, QueueKey, QueueNumber, QueueOffset, ShardId, Timestamp, TopicId};
-use turbopump::wire::batch::{
-    BATCH_HEADER_BYTES, BatchHeader, CheckedBatch, LogSecret, state_payload, stored_records,
-};
+use turbopump::types::{Level, LogPosition, QueueKey, QueueNumber, QueueOffset, Timestamp, TopicId};
+use turbopump::wire::batch::{BATCH_HEADER_BYTES, BatchHeader, CheckedBatch, state_payload, stored_records};
 use turbopump::wire::record::RECORD_HEADER_BYTES;
+
+use super::node::log_options;
 
 const KEY: QueueKey = QueueKey { topic: TopicId(1), queue: QueueNumber(0) };
 const STATE: &[u8] = b"what belongs to the batch";
@@ -58,16 +58,7 @@ fn session<T>(disk: &FaultyDisk, work: impl AsyncFnOnce(&Log) -> T) -> (Report, 
     let executor = SeededExecutor::new(1);
     executor.run_until(async {
         let mut recorder = Recorder::default();
-        let options = LogOptions {
-            directory: directory().to_owned(),
-            shard: ShardId(0),
-            segment_bytes: limits::SEGMENT_BYTES_MIN,
-            tail_cache_bytes: 0,
-            zero_fill: false,
-            commit: CommitOptions::default(),
-            device_sharers: 1,
-            secret: LogSecret(7),
-        };
+        let options = log_options(directory());
         let metrics = Rc::new(ShardMetrics::new());
         let clock = executor.shared_clock();
         let opened =

@@ -7,11 +7,13 @@ use futures_lite::future::block_on;
 use turbopump::disk::faulty::{FaultPlan, FaultyDisk};
 use turbopump::disk::{Disk, DiskBuffer, DiskFile, OpenMode};
 use turbopump::limits::{self, BLOCK_BYTES};
-use turbopump::log::{CommitLog, CommitOptions, LogOptions, Placement, Replay, StartAt, Want, segment_name};
+use turbopump::log::{CommitLog, Placement, Replay, StartAt, Want, segment_name};
 use turbopump::metrics::ShardMetrics;
 use turbopump::testing::{SeededExecutor, generators};
-use turbopump::types::{Level, LogPosition, QueueKey, QueueNumber, QueueOffset, ShardId, Timestamp, TopicId};
-use turbopump::wire::batch::{BATCH_HEADER_BYTES, BatchHeader, CheckedBatch, LogSecret};
+use turbopump::types::{Level, LogPosition, QueueKey, QueueNumber, QueueOffset, Timestamp, TopicId};
+use turbopump::wire::batch::{BATCH_HEADER_BYTES, BatchHeader, CheckedBatch};
+
+use super::node::log_options;
 
 type Log = CommitLog<FaultyDisk>;
 
@@ -40,16 +42,7 @@ fn directory() -> &'static Path {
 fn on_log(disk: &FaultyDisk, work: impl AsyncFnOnce(&Log, &[(Vec<u8>, Placement)])) {
     let executor = SeededExecutor::new(3);
     executor.run_until(async {
-        let options = LogOptions {
-            directory: directory().to_owned(),
-            shard: ShardId(0),
-            segment_bytes: limits::SEGMENT_BYTES_MIN,
-            tail_cache_bytes: 0,
-            zero_fill: false,
-            commit: CommitOptions::default(),
-            device_sharers: 1,
-            secret: LogSecret(7),
-        };
+        let options = log_options(directory());
         let (clock, metrics) = (executor.shared_clock(), Rc::new(ShardMetrics::new()));
         let mut nothing = Nothing;
         let opened = CommitLog::open(disk.clone(), options, clock, metrics, StartAt::Beginning, &mut nothing);
