@@ -2,8 +2,14 @@
 
 /// Unit of alignment of everything on disk. Devices with 512-byte sectors take it as well; 4096 is the physical sector.
 pub const BLOCK_BYTES: usize = 4096;
-/// A group is written in pieces of this size, in parallel: the device is at its best with a few of them in flight.
-pub const PIECE_BYTES: usize = 128 * 1024;
+/// A group is written in pieces of this size, in parallel: the device is at its best with a few of them in flight, and
+/// each costs an operation.
+pub const PIECE_BYTES: usize = 256 * 1024;
+/// A group of this much is worth a write beside the flush of the one before it; a smaller one is written and flushed in
+/// one operation. Up to here a device's time for a write is that of the operation, beyond it that of the bytes.
+pub const GROUP_OVERLAP_BYTES: usize = 128 * 1024;
+/// Bytes of the index that are written at once.
+pub const INDEX_PIECE_BYTES: usize = 128 * 1024;
 /// A group that holds this much takes no further batch; its producers wait for the swap. A single larger batch makes
 /// a group of its own.
 pub const GROUP_BYTES_MAX: usize = 2 * 1024 * 1024;
@@ -134,6 +140,8 @@ pub const SHARD_HTTP_BODY_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 const _: () = assert!(PIECE_BYTES.is_multiple_of(BLOCK_BYTES));
 const _: () = assert!(GROUP_BYTES_MAX.is_multiple_of(PIECE_BYTES));
+const _: () = assert!(GROUP_OVERLAP_BYTES <= PIECE_BYTES);
+const _: () = assert!(INDEX_PIECE_BYTES.is_multiple_of(BLOCK_BYTES));
 const _: () = assert!(READ_BYTES.is_multiple_of(BLOCK_BYTES));
 // The largest message fits a batch with its header, key, tag and properties.
 const _: () =

@@ -12,10 +12,10 @@ use super::block::{Block, BlockError, BlockIdentity};
 use super::entry::BlockAddress;
 use super::error::IndexError;
 use crate::disk::{Disk, DiskBuffer, DiskError, DiskErrorKind, DiskFile, OpenMode};
-use crate::limits::{BLOCK_BYTES, PIECE_BYTES};
+use crate::limits::{BLOCK_BYTES, INDEX_PIECE_BYTES};
 
 /// Blocks that one write takes at most.
-pub const PIECE_BLOCKS: usize = PIECE_BYTES / BLOCK_BYTES;
+pub const PIECE_BLOCKS: usize = INDEX_PIECE_BYTES / BLOCK_BYTES;
 
 const SUFFIX: &str = ".index";
 

@@ -5,7 +5,7 @@
 //!
 //! | when the writer looks                   | the open group                 | what it does |
 //! | --------------------------------------- | ------------------------------ | ------------ |
-//! | nothing is unflushed                    | one piece, its flush due       | writes and flushes it in one operation |
+//! | nothing is unflushed                    | small, its flush due           | writes and flushes it in one operation |
 //! | no flush is due or under way            | anything else                  | writes it |
 //! | a flush is under way, nothing behind it | at least `overlap_bytes`       | writes it meanwhile |
 //! | else                                    |                                | waits: what arrives makes the group larger |

@@ -112,10 +112,9 @@ pub(super) struct Inner<D: Disk> {
 }
 
 impl Default for CommitOptions {
-    /// One piece either way: up to there a device's time for a write is that of the operation, beyond it that of the
-    /// bytes. See `perf/README.md`.
+    /// What was best on two devices: see `perf/README.md`.
     fn default() -> Self {
-        Self { overlap_bytes: limits::PIECE_BYTES, synced_bytes: limits::PIECE_BYTES }
+        Self { overlap_bytes: limits::GROUP_OVERLAP_BYTES, synced_bytes: limits::GROUP_OVERLAP_BYTES }
     }
 }
 

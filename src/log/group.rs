@@ -159,7 +159,7 @@ impl<D: Disk> ClosedGroup<D> {
 }
 
 /// `piece` cut to `bytes`. A piece that is mostly empty is copied into a small buffer, since the tail cache keeps it:
-/// otherwise each 4 KiB group of a quiet log would hold 128 KiB.
+/// otherwise each 4 KiB group of a quiet log would hold a whole one.
 fn fitted<D: Disk>(disk: &D, mut piece: Rc<D::Buffer>, bytes: usize) -> Rc<D::Buffer> {
     if bytes == PIECE_BYTES {
         return piece;

@@ -1,7 +1,7 @@
 //! The commit log: a shard's single append-only sequence of batches, cut in segments.
 //!
 //! ```text
-//! append -> open group -> swap -> 128 KiB pieces, written in parallel -> fdatasync -> publish
+//! append -> open group -> swap -> 256 KiB pieces, written in parallel -> fdatasync -> publish
 //! ```
 //!
 //! * [`CommitLog::append`] places a batch in the **open group**: one copy, no I/O. When the group is full it refuses, and

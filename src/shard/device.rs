@@ -19,7 +19,7 @@ pub struct DeviceSpeed {
     /// Median time of one 4 KiB write and its flush, over blocks written before.
     pub flush_p50: Duration,
     pub flush_count: usize,
-    /// Groups of 2 MiB in 128 KiB pieces, each flushed.
+    /// Groups of 2 MiB in 256 KiB pieces, each flushed.
     pub bytes_per_second: u64,
 }
 

@@ -1,6 +1,6 @@
 //! What the device can do without a broker: the broker's own way of using it, and nothing else.
 //!
-//! Written: groups of a given size as 128 KiB pieces in parallel, then one fdatasync, then the next group, into a file
+//! Written: groups of a given size as 256 KiB pieces in parallel, then one fdatasync, then the next group, into a file
 //! whose blocks were all written before, as the commit log does. Read: sequentially, in the sizes of a catch-up.
 
 use std::path::{Path, PathBuf};

@@ -26,7 +26,7 @@ use super::block::{
 };
 use crate::disk::{Disk, DiskError, DiskErrorKind, DiskFile, OpenMode};
 use crate::index::IndexError;
-use crate::limits::{BLOCK_BYTES, PIECE_BYTES};
+use crate::limits::{BLOCK_BYTES, INDEX_PIECE_BYTES};
 use crate::types::{LogPosition, RecordPlace};
 use crate::wire::bytes::{get_u32, get_u64, put_u32, put_u64};
 
@@ -334,7 +334,7 @@ impl<'a, D: Disk> RunReader<'a, D> {
         if left == 0 {
             return Ok(());
         }
-        let blocks = left.min(PIECE_BYTES / BLOCK_BYTES);
+        let blocks = left.min(INDEX_PIECE_BYTES / BLOCK_BYTES);
         let position = u64::from(next) * BLOCK_BYTES as u64;
         let piece = match self.run.file.read(position, blocks * BLOCK_BYTES).await {
             Ok(piece) => piece,

@@ -8,7 +8,7 @@ use super::block::{
 };
 use super::run::{Run, RunHeader, RunRange};
 use crate::disk::{Disk, DiskBuffer, DiskError, DiskFile, OpenMode};
-use crate::limits::{BLOCK_BYTES, PIECE_BYTES};
+use crate::limits::{BLOCK_BYTES, INDEX_PIECE_BYTES};
 
 /// What an unfinished run's file ends in.
 pub const UNFINISHED_SUFFIX: &str = ".unfinished";
@@ -40,7 +40,7 @@ struct Blocks<D: Disk> {
 
 impl<D: Disk> Blocks<D> {
     fn new(disk: &D, start: u32) -> Self {
-        let mut buffer = disk.allocate(PIECE_BYTES);
+        let mut buffer = disk.allocate(INDEX_PIECE_BYTES);
         buffer.as_mut_slice().fill(0);
         Self { buffer, start, finished: 0 }
     }
@@ -57,7 +57,7 @@ impl<D: Disk> Blocks<D> {
     }
 
     fn is_full(&self) -> bool {
-        self.finished == PIECE_BYTES / BLOCK_BYTES
+        self.finished == INDEX_PIECE_BYTES / BLOCK_BYTES
     }
 
     async fn write(&mut self, disk: &D, file: &D::File) -> Result<(), DiskError> {
