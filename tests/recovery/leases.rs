@@ -9,11 +9,12 @@ use turbopump::api::{
 };
 use turbopump::disk::faulty::{FaultPlan, FaultyDisk, Restart};
 use turbopump::limits;
-use turbopump::types::{QueueKey, QueueNumber, QueueOffset, Receipt, TopicId};
+use turbopump::types::{QueueKey, QueueNumber, QueueOffset, Receipt, Timestamp, TopicId};
 use turbopump::wire::batch::BatchBuilder;
 use turbopump::wire::record::{Record, RecordView};
 
 use super::checks::remove_derived;
+use super::held::{delay, number_of};
 use super::node::{Node, Setup, group_name, on_node, topic_change, topic_name};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -485,4 +486,49 @@ fn who_only_waits_makes_a_group_as_well() {
         assert_eq!(group_names(node).await, [""; 0], "it is as if it had never been");
     });
     ran.expect("an empty disk");
+}
+
+#[test]
+fn a_lease_begins_no_earlier_than_its_message_is_due() {
+    const SEEDS: u64 = 8;
+    const DELAYED: u64 = 100;
+    let mut delayed = 0;
+    for seed in 0..SEEDS {
+        let disk = FaultyDisk::new(seed, FaultPlan::none());
+        let ran = on_node(&disk, &Setup::default(), seed, async |node| {
+            disk.set_clock(node.clock.clone());
+            let topic = create(node, "t", 1).await;
+            let key = QueueKey { topic, queue: QueueNumber(0) };
+            // Not in memory any more when their leases end: a receive reads them first, and what is new afterwards.
+            for _ in 0..8 {
+                publish(node, topic, 0, "", &"x".repeat(50_000)).await;
+            }
+            let others = create(node, "others", 1).await;
+            publish(node, others, 0, "", &"x".repeat(2_000_000)).await;
+            let lease = Some(SECOND);
+            assert_eq!(received(node, Receive { lease, ..receive(32) }).await.len(), 8);
+            let start = node.clock.now().0;
+            let due = |number| start + 2_000 + 37 * number;
+            for number in 0..DELAYED {
+                delay(node, key, number, Timestamp(due(number))).await;
+            }
+            disk.set_plan(FaultPlan { latency_max: Duration::from_millis(40), ..FaultPlan::none() });
+            let mut seen = Vec::new();
+            while node.clock.now().0 < due(DELAYED) + 1_000 {
+                let mut taken = received(node, Receive { lease, ..receive(32) }).await;
+                taken.retain(|message| body(message).len() == 8);
+                if !taken.is_empty() {
+                    acknowledge(node, &receipts(&taken)).await;
+                }
+                let number = |message| number_of(body(message).as_bytes());
+                seen.extend(taken.iter().map(|message| (message.receipt.leased_at.0, due(number(message)))));
+                node.clock.sleep(Duration::from_millis(1)).await;
+            }
+            seen
+        });
+        let seen = ran.expect("an empty disk");
+        delayed += seen.len();
+        assert!(seen.iter().all(|(leased_at, due)| leased_at >= due), "seed {seed}: {seen:?}");
+    }
+    assert_eq!(delayed as u64, SEEDS * DELAYED);
 }
