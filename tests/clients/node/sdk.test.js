@@ -99,8 +99,7 @@ describe(`the SDK on ${SHARDS} shard(s)`, () => {
       assert.deepEqual(bodies(body), ['news']);
       await acknowledge(body);
     }
-    // With several shards on few cores, a message crosses between them on its way in and out.
-    assert.ok(Math.min(...took) < (SHARDS === '1' ? 50 : 250), `${took} ms`);
+    assert.ok(Math.min(...took) < 50, `${took} ms`);
   });
 
   it('counts redeliveries, reports handles one by one, and ends in the dead letters', async () => {

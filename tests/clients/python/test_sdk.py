@@ -126,8 +126,7 @@ class Sdk(unittest.TestCase):
             best = min(best, time.time() - sent[0])
             thread.join()
             self.consumer.ack_message([message.receipt_handle])
-        # With several shards on few cores, a message crosses between them on its way in and out.
-        self.assertLess(best, 0.05 if SHARDS == "1" else 0.25)
+        self.assertLess(best, 0.05)
 
     def test_redelivery_counts_then_dead_letters(self):
         self.producer.publish_message(TopicMessage("poison", ""))
