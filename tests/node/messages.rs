@@ -46,6 +46,7 @@ fn what_was_published_is_found_by_all_it_carries() {
     );
     assert_eq!((&published["offset"], text(&published, "level")), (&0.into(), "durable"));
     let id = text(&published, "id");
+    node.run_well(&["topic", "create", "others"]);
     for sought in [["--id", id], ["--key", "4711"], ["--key", "k2"]] {
         let found = json(&node, &[&["message", "find", "orders"][..], &sought].concat());
         let [message] = &found["messages"].as_array().expect("a list")[..] else { panic!("{found}") };
@@ -53,7 +54,14 @@ fn what_was_published_is_found_by_all_it_carries() {
         assert_eq!((text(message, "key"), text(message, "unique_id")), ("4711 k2", id));
         assert_eq!(text(&message["properties"], "shop"), "a=b");
         assert_eq!(message["queue"], published["queue"]);
+        // The id that says where it is stored needs no topic, and finds nothing in another.
+        let found = json(&node, &["message", "find", "--id", text(message, "id")]);
+        assert_eq!(found["messages"][0], *message);
+        let found = json(&node, &["message", "find", "others", "--id", text(message, "id")]);
+        assert_eq!(found["messages"], Value::Array(Vec::new()));
     }
+    let sentence = node.run(&["message", "find", "--id", id]).badly(2);
+    assert!(sentence.contains(&format!("turbopump message find TOPIC --id {id}")), "{sentence}");
     // From standard input, byte for byte.
     let body = [&b"\xff\0 bytes\n"[..], &vec![b'x'; 100_000]].concat();
     let arguments = ["message", "publish", "orders", "--queue", "1", "--tag", "raw"];

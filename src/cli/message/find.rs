@@ -20,7 +20,9 @@ use crate::wire::record::RecordView;
 
 #[derive(Debug, Args)]
 pub struct FindArguments {
-    pub topic: TopicName,
+    /// Topic to look in; not needed for an id that says where the message is stored
+    #[arg(required_unless_present = "id")]
+    pub topic: Option<TopicName>,
     #[command(flatten)]
     pub sought: Sought,
     /// Print at most this many, the newest first
@@ -52,21 +54,34 @@ struct FoundView {
 pub fn run(arguments: &FindArguments, format: OutputFormat) -> Result<(), CommandError> {
     let mut client = arguments.server.connect()?;
     let mut found = Found { messages: Vec::new(), complete: true };
-    if let Some(place) = arguments.sought.id.as_ref().and_then(|id| place_of_id(&client, id)) {
+    let place = arguments.sought.id.as_ref().and_then(|id| place_of_id(&client, id));
+    let says_where = place.is_some();
+    if let Some(place) = place {
         found = client.find_messages(place)?;
-        found.messages.retain(|message| message.topic == arguments.topic);
+        found.messages.retain(|message| arguments.topic.as_ref().is_none_or(|topic| *topic == message.topic));
     }
     // A unique id has the same number of digits, and is found like a key.
     if found.messages.is_empty()
         && let Some(key) = arguments.sought.key.as_ref().or(arguments.sought.id.as_ref())
     {
-        found = client.find_messages(FindMessages::Key {
-            topic: arguments.topic.clone(),
-            key: key.clone(),
-            count: arguments.count,
-            from: Timestamp(0),
-            to: Timestamp(u64::MAX),
-        })?;
+        match &arguments.topic {
+            Some(topic) => {
+                found = client.find_messages(FindMessages::Key {
+                    topic: topic.clone(),
+                    key: key.clone(),
+                    count: arguments.count,
+                    from: Timestamp(0),
+                    to: Timestamp(u64::MAX),
+                })?;
+            }
+            None if !says_where => {
+                return Err(CommandError::usage(format!(
+                    "{key} does not say where a message of this broker is stored: name its topic as well, \
+                     turbopump message find TOPIC --id {key}"
+                )));
+            }
+            None => {}
+        }
     }
     let shards: Vec<_> = client.shards().cloned().collect();
     let messages = found.messages.iter().map(|message| message_view(message, &shards)).collect();
