@@ -15,6 +15,7 @@ use turbopump::wire::batch::{BATCH_HEADER_BYTES, BatchHeader, Kind};
 
 use super::checks::remove_derived;
 use super::node::{Node, Setup, log_directory, on_node};
+use super::sweep::stride;
 use super::workload::{Books, create, produce, produce_sized};
 
 #[derive(Default)]
@@ -175,7 +176,7 @@ fn any_flipped_bit_of_a_sealed_segment_is_found_and_cuts_nothing() {
         }
     }
     let count = bytes.len();
-    let stride = if std::env::var("TURBOPUMP_SWEEP").is_ok_and(|value| value == "full") { 1 } else { 3 };
+    let stride = stride(3);
     for byte in bytes.into_iter().step_by(stride) {
         check(&disk, &batches, byte, random.range(0..8) as u8);
     }

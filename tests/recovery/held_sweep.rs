@@ -7,14 +7,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use turbopump::api::{Decision, Release};
-use turbopump::disk::faulty::{AfterCrash, FaultPlan, FaultyDisk, Restart, Rule, Survival, When};
-use turbopump::disk::{DiskErrorKind, Operation};
+use turbopump::disk::faulty::{FaultPlan, FaultyDisk, Restart, Survival};
 use turbopump::testing::{Random, SeededExecutor};
 use turbopump::types::{HalfReceipt, Level, Timestamp};
 
 use super::checks::remove_derived;
 use super::held::{TOPIC, create_topic, end, half_of, hold, key_of, number_of, read, receive};
 use super::node::{Node, Setup, on_node};
+use super::sweep::{crashes, log_errors};
 use super::workload::produce_sized;
 use turbopump::wire::record::RecordView;
 
@@ -243,24 +243,13 @@ fn check(disk: &FaultyDisk, script: &Script, books: &BTreeMap<u64, Entry>, how: 
     assert_eq!(from_log, Some((visible, open)), "{label}, from the log alone");
 }
 
-fn sweep(script: &Script, plan: &FaultPlan, stride: u64) {
+fn sweep(script: &Script, plan: &FaultPlan, sample: usize) {
     let calm = FaultyDisk::new(script.seed, plan.clone());
     run(&calm, script);
-    let steps = calm.step_count();
-    let full = std::env::var("TURBOPUMP_SWEEP").is_ok_and(|value| value == "full");
-    let stride = if full { 1 } else { stride };
-    let mut outcomes = 0;
-    for step in (script.seed % stride..=steps).step_by(stride as usize) {
-        let plan = FaultPlan { crash_at: Some(step), after_crash: AfterCrash::Hang, ..plan.clone() };
-        let disk = FaultyDisk::new(script.seed, plan);
-        let books = run(&disk, script);
-        for (how, seed, outcome) in disk.outcomes(0..1) {
-            let label = format!("seed {}, crash at {step} of {steps}, {how:?}, outcome {seed}", script.seed);
-            check(&outcome, script, &books, how, &label);
-            outcomes += 1;
-        }
-    }
-    println!("{steps} steps, {outcomes} restarts");
+    let run = |disk: &FaultyDisk| run(disk, script);
+    crashes((script.seed, plan), calm.step_count(), sample, run, |outcome, books, how, label| {
+        check(outcome, script, books, how, label);
+    });
 }
 
 #[test]
@@ -282,25 +271,9 @@ fn a_crash_does_no_harm_to_what_is_held_while_segments_come_and_go() {
 
 #[test]
 fn errors_of_the_log_neither_lose_nor_double_what_is_held() {
-    let mut struck = 0;
-    for (operation, kind) in [
-        (Operation::Write, DiskErrorKind::Failed),
-        (Operation::Write, DiskErrorKind::NoSpace),
-        (Operation::Sync, DiskErrorKind::Failed),
-    ] {
-        for number in [3, 8, 14, 25, 40] {
-            for when in [When::Once(number), When::From(number)] {
-                let rule = Rule::error(operation, when, kind).in_path(".segment");
-                let disk = FaultyDisk::new(number, FaultPlan::reordered().with(rule));
-                let script = Script { seed: number, setup: Setup::default(), large_batches: 0 };
-                let books = run(&disk, &script);
-                struck += disk.injected().len();
-                for (how, _, outcome) in disk.outcomes(0..1) {
-                    let label = format!("{operation:?} {kind:?} {when:?}, {how:?}");
-                    check(&outcome, &script, &books, how, &label);
-                }
-            }
-        }
-    }
-    assert!(struck > 20, "only {struck} faults");
+    let script = |seed| Script { seed, setup: Setup::default(), large_batches: 0 };
+    let run = |disk: &FaultyDisk, number| (script(number), run(disk, &script(number)));
+    log_errors(&[3, 8, 14, 25, 40], run, |outcome, (script, books), how, label| {
+        check(outcome, script, books, how, label);
+    });
 }

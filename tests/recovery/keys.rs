@@ -10,7 +10,7 @@ use turbopump::api::{
     FindMessages, Found, FoundMessage, Hold, Produce, Produced, Release, Reply, Request, Status,
 };
 use turbopump::disk::Disk;
-use turbopump::disk::faulty::{AfterCrash, FaultPlan, FaultyDisk, Restart};
+use turbopump::disk::faulty::{FaultPlan, FaultyDisk, Restart};
 use turbopump::limits;
 use turbopump::testing::{Random, SeededExecutor};
 use turbopump::types::{
@@ -21,6 +21,7 @@ use turbopump::wire::properties::{self, names};
 use turbopump::wire::record::{Record, RecordView};
 
 use super::node::{Node, Setup, on_node, shard_directory, topic_change, topic_name};
+use super::sweep::crashes;
 
 /// A message that was answered: what it can be found by, and where.
 #[derive(Clone, Debug)]
@@ -361,26 +362,18 @@ fn a_crash_at_any_step_loses_no_key_of_a_durable_message() {
     let calm = FaultyDisk::new(7, FaultPlan::reordered());
     let all = interrupted(&calm, 7);
     assert!(all.len() > 30);
-    let stride = if std::env::var("TURBOPUMP_SWEEP").is_ok_and(|value| value == "full") { 1 } else { 13 };
-    for step in (3..=calm.step_count()).step_by(stride) {
-        let plan =
-            FaultPlan { crash_at: Some(step), after_crash: AfterCrash::Hang, ..FaultPlan::reordered() };
-        let disk = FaultyDisk::new(7, plan);
-        let answered = interrupted(&disk, 7);
-        for (how, seed, outcome) in disk.outcomes(0..1) {
-            let label = format!("crash at {step}, {how:?}, outcome {seed}");
-            on_node(&outcome, &Setup::default(), 1, async |node| {
-                for message in &answered {
-                    let found = find(node, &unique_text(message.unique)).await;
-                    assert!(found.complete, "{label}");
-                    let offsets: Vec<_> =
-                        found.messages.iter().map(|found| (found.key, found.offset)).collect();
-                    assert_eq!(offsets, [(message.key, message.offset)], "{label}");
-                }
-            })
-            .unwrap_or_else(|error| panic!("{label}: {error}"));
-        }
-    }
+    let (plan, run) = (FaultPlan::reordered(), |disk: &FaultyDisk| interrupted(disk, 7));
+    crashes((7, &plan), calm.step_count(), 13, run, |outcome, answered, _, label| {
+        on_node(outcome, &Setup::default(), 1, async |node| {
+            for message in answered {
+                let found = find(node, &unique_text(message.unique)).await;
+                assert!(found.complete, "{label}");
+                let offsets: Vec<_> = found.messages.iter().map(|found| (found.key, found.offset)).collect();
+                assert_eq!(offsets, [(message.key, message.offset)], "{label}");
+            }
+        })
+        .unwrap_or_else(|error| panic!("{label}: {error}"));
+    });
 }
 
 #[test]

@@ -11,8 +11,7 @@ use turbopump::api::{
     Acknowledge, ClientProtocol, Failure, GroupSettings, Produce, ReceiptOutcome, Receive, ReceivedMessage,
     Reply, Request, TagFilter,
 };
-use turbopump::disk::faulty::{AfterCrash, FaultPlan, FaultyDisk, Restart, Rule, Survival, When};
-use turbopump::disk::{DiskErrorKind, Operation};
+use turbopump::disk::faulty::{FaultPlan, FaultyDisk, Restart, Survival};
 use turbopump::limits;
 use turbopump::testing::{Random, SeededExecutor};
 use turbopump::types::{Level, QueueKey, QueueNumber, Receipt, Timestamp};
@@ -22,6 +21,7 @@ use turbopump::wire::record::{Record, RecordView};
 use super::checks::remove_derived;
 use super::held::{create_topic, key_of, number_of, read};
 use super::node::{Node, Setup, group_name, on_node, topic_name};
+use super::sweep::{crashes, log_errors};
 use super::workload::produce_sized;
 
 const TOPIC: &str = "t";
@@ -412,29 +412,18 @@ fn check_group(entry: &Entry, group: &str, found: Option<u32>, is_stored: bool, 
     assert!(found.is_none_or(|found| found >= least), "{label}: {group}, the {found:?}th time");
 }
 
-fn sweep(script: &Script, plan: &FaultPlan, stride: u64) {
+fn sweep(script: &Script, plan: &FaultPlan, sample: usize) {
     let calm = FaultyDisk::new(script.seed, plan.clone());
     let books = run(&calm, script);
-    let steps = calm.step_count();
     let acknowledged = |group| {
         let of_group = books.entries.values().filter_map(|entry| entry.seen.get(group));
         of_group.filter(|seen| seen.acknowledged.is_some()).count()
     };
     assert!(acknowledged(FREE) > 10 && acknowledged(ROW) > 5 && acknowledged(FEW) > 5, "{books:?}");
-    let full = std::env::var("TURBOPUMP_SWEEP").is_ok_and(|value| value == "full");
-    let stride = if full { 1 } else { stride };
-    let mut outcomes = 0;
-    for step in (script.seed % stride..=steps).step_by(stride as usize) {
-        let plan = FaultPlan { crash_at: Some(step), after_crash: AfterCrash::Hang, ..plan.clone() };
-        let disk = FaultyDisk::new(script.seed, plan);
-        let books = run(&disk, script);
-        for (how, seed, outcome) in disk.outcomes(0..1) {
-            let label = format!("seed {}, crash at {step} of {steps}, {how:?}, outcome {seed}", script.seed);
-            check(&outcome, script, &books, how, &label);
-            outcomes += 1;
-        }
-    }
-    println!("{steps} steps, {outcomes} restarts");
+    let run = |disk: &FaultyDisk| run(disk, script);
+    crashes((script.seed, plan), calm.step_count(), sample, run, |outcome, books, how, label| {
+        check(outcome, script, books, how, label);
+    });
 }
 
 #[test]
@@ -455,26 +444,9 @@ fn a_crash_takes_no_acknowledgement_back_while_segments_come_and_go() {
 
 #[test]
 fn errors_of_the_log_take_no_acknowledgement_back() {
-    let mut struck = 0;
-    for (operation, kind) in [
-        (Operation::Write, DiskErrorKind::Failed),
-        (Operation::Write, DiskErrorKind::NoSpace),
-        (Operation::Sync, DiskErrorKind::Failed),
-    ] {
-        for number in [3, 9, 20, 34, 60] {
-            for when in [When::Once(number), When::From(number)] {
-                let rule = Rule::error(operation, when, kind).in_path(".segment");
-                let plan = FaultPlan::reordered().with(rule);
-                let script = Script { seed: number, setup: Setup::default(), large_batches: 0 };
-                let disk = FaultyDisk::new(number, plan);
-                let books = run(&disk, &script);
-                struck += disk.injected().len();
-                for (how, _, outcome) in disk.outcomes(0..1) {
-                    let label = format!("{operation:?} {kind:?} {when:?}, {how:?}");
-                    check(&outcome, &script, &books, how, &label);
-                }
-            }
-        }
-    }
-    assert!(struck > 20, "only {struck} faults");
+    let script = |seed| Script { seed, setup: Setup::default(), large_batches: 0 };
+    let run = |disk: &FaultyDisk, number| (script(number), run(disk, &script(number)));
+    log_errors(&[3, 9, 20, 34, 60], run, |outcome, (script, books), how, label| {
+        check(outcome, script, books, how, label);
+    });
 }

@@ -25,5 +25,6 @@ mod restarts;
 mod retained;
 mod sharing;
 mod supply;
+mod sweep;
 mod table;
 mod workload;

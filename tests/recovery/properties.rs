@@ -21,6 +21,7 @@ use turbopump::types::{GroupName, Level, QueueKey, QueueOffset, Retention, Times
 use super::checks::remove_derived;
 use super::model::{Burst, Model, Stored, TopicModel, check_fetch, fetch, find};
 use super::node::{Node, Setup, group_name, topic_name};
+use super::sweep::is_full;
 
 const LEVELS: [Level; 3] = [Level::Durable, Level::Written, Level::Accepted];
 
@@ -450,10 +451,8 @@ fn play(seed: u64, shard_count: u16, late: bool, steps: Vec<Step>) {
 }
 
 fn cases() -> u32 {
-    let set = |name: &str| std::env::var(name).ok();
-    let full = set("TURBOPUMP_SWEEP").is_some_and(|value| value == "full");
-    let number = set("TURBOPUMP_PROPERTY_CASES").and_then(|value| value.parse().ok());
-    number.unwrap_or(if full { 600 } else { 60 })
+    let number = std::env::var("TURBOPUMP_PROPERTY_CASES").ok().and_then(|value| value.parse().ok());
+    number.unwrap_or(if is_full() { 600 } else { 60 })
 }
 
 proptest! {
