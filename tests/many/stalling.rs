@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use turbopump::api::{Fetch, Produce, Request};
-use turbopump::client::{Client, ProtocolCore, Timeouts};
+use turbopump::client::{Client, ProtocolCore};
 use turbopump::limits::{CLIENT_STALL_SECONDS, CONNECTION_ANSWER_BYTES_MAX};
 use turbopump::types::{QueueKey, QueueNumber, QueueOffset, Timestamp};
 use turbopump::wire::batch::BatchBuilder;
@@ -144,39 +144,17 @@ fn a_client_that_never_reads_is_bounded_and_then_dropped() {
         Request::Fetch(Fetch { key, offset, bytes_max: 4 << 20, records_max: 100, wait })
     };
     let requests: Vec<_> = (0..128).map(fetch).collect();
-    let mut streams: Vec<_> = (0..4)
-        .map(|_| {
-            let mut stream = TcpStream::connect(node.address()).expect("the broker listens");
-            stream.write_all(&bytes_of(&requests)).expect("the kernel takes it");
-            stream
-        })
-        .collect();
-    let stalled = Instant::now();
-    let watched = Duration::from_secs(if is_long_run() { CLIENT_STALL_SECONDS + 8 } else { 3 });
-    let (mut most, mut unread) = (0, 0);
-    while stalled.elapsed() < watched {
-        check_others(&node);
-        most = most.max(resident_bytes(node.process()));
-        unread = unread.max(counter(&mut client, "answer_bytes_waiting"));
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    let stalled = stall(&node, node.address(), &bytes_of(&requests));
     let bound = before + 4 * CONNECTION_ANSWER_BYTES_MAX as u64 + 64 * MIB;
     report(&format!(
         "four clients that do not read 512 MiB each: resident from {} to {} MiB at most",
         before / MIB,
-        most / MIB
+        stalled.resident / MIB
     ));
-    assert!(most < bound, "{most} of {bound} bytes");
-    assert!(unread > 4 * MIB && unread <= 4 * CONNECTION_ANSWER_BYTES_MAX as u64, "{unread} bytes");
-    if !is_long_run() {
-        return report("skipped: dropping takes half a minute; TURBOPUMP_MANY=1 runs it");
-    }
-    // What the kernel held is still there to be read; then comes the end.
-    for stream in &mut streams {
-        wait_for_end(stream, PATIENCE);
-    }
-    assert_eq!(counter(&mut client_again(&node), "connections_dropped"), 4);
-    assert_eq!(counter(&mut client_again(&node), "answer_bytes_waiting"), 0);
+    assert!(stalled.resident < bound, "{} of {bound} bytes", stalled.resident);
+    let unread_max = 4 * CONNECTION_ANSWER_BYTES_MAX as u64;
+    assert!((4 * MIB..=unread_max).contains(&stalled.unread), "{} bytes", stalled.unread);
+    stalled.check_dropped(&node);
 }
 
 /// Ten kilobytes at a time, slower than the socket ever reports room: it is progress all the same. Judged by what the
@@ -205,8 +183,8 @@ fn a_client_that_reads_slowly_is_not_dropped() {
         assert!(count > 0, "the connection was ended after {:?}", begun.elapsed());
         std::thread::sleep(Duration::from_millis(200));
     }
-    assert!(counter(&mut client, "answer_bytes_waiting") > 0, "some of it still waits");
-    assert_eq!(counter(&mut client, "connections_dropped"), 0);
+    assert!(node.counter("answer_bytes_waiting") > 0, "some of it still waits");
+    assert_eq!(node.counter("connections_dropped"), 0);
 }
 
 /// Over HTTP the next request is not even looked at before the last answer is out, so that what such a client holds is one
@@ -221,49 +199,60 @@ fn a_client_that_never_reads_over_http_is_bounded_and_then_dropped() {
     produce(&node, "shared", 0, (0..64).map(|_| &body[..]));
     let before = resident_bytes(node.process());
     let request = GET.replace("orders", "shared").replace("numOfMessages=1", "numOfMessages=16");
-    let mut streams: Vec<_> = (0..4)
-        .map(|_| {
-            let address = node.http_address.as_ref().expect("it was asked for");
-            let mut stream = TcpStream::connect(address).expect("the broker listens");
-            stream.write_all(request.repeat(100).as_bytes()).expect("the kernel takes it");
-            stream
-        })
-        .collect();
-    let stalled = Instant::now();
-    let watched = Duration::from_secs(if is_long_run() { CLIENT_STALL_SECONDS + 8 } else { 3 });
-    let (mut most, mut unread) = (0, 0);
-    while stalled.elapsed() < watched {
-        check_others(&node);
-        most = most.max(resident_bytes(node.process()));
-        unread = unread.max(counter(&mut client, "answer_bytes_waiting"));
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    let address = node.http_address.as_ref().expect("it was asked for");
+    let stalled = stall(&node, address, request.repeat(100).as_bytes());
     report(&format!(
         "four clients that do not read 64 MiB over HTTP: resident from {} to {} MiB at most",
         before / MIB,
-        most / MIB
+        stalled.resident / MIB
     ));
     // One answer of 16 MiB each: as messages, as a document, and as bytes on their way.
-    assert!(most < before + 4 * 3 * 17 * MIB + 64 * MIB, "{most} of {before} bytes");
-    assert!(unread > 4 * MIB && unread < 4 * 17 * MIB, "{unread} bytes");
-    if !is_long_run() {
-        return report("skipped: dropping takes half a minute; TURBOPUMP_MANY=1 runs it");
-    }
-    for stream in &mut streams {
-        wait_for_end(stream, PATIENCE);
-    }
-    assert_eq!(counter(&mut client_again(&node), "connections_dropped"), 4);
-    assert_eq!(counter(&mut client_again(&node), "answer_bytes_waiting"), 0);
+    let bound = before + 4 * 3 * 17 * MIB + 64 * MIB;
+    assert!(stalled.resident < bound, "{} of {bound} bytes", stalled.resident);
+    assert!((4 * MIB..4 * 17 * MIB).contains(&stalled.unread), "{} bytes", stalled.unread);
+    stalled.check_dropped(&node);
 }
 
-fn counter(client: &mut Client, name: &str) -> u64 {
-    let info = client.describe_node(false).expect("the broker answers");
-    let found = info.shards[0].counters.iter().find(|(counter, _)| counter == name);
-    found.map(|(_, count)| *count).expect("it is counted")
+/// Four clients that ask and do not read.
+struct Stalled {
+    streams: Vec<TcpStream>,
+    /// The most that the broker had meanwhile: in memory, and of answers that were not read.
+    resident: u64,
+    unread: u64,
 }
 
-fn client_again(node: &Node) -> Client {
-    Client::connect(node.address(), Timeouts::default()).expect("the broker takes connections")
+/// Has four clients send `requests` to `address` and read nothing, while others are served.
+fn stall(node: &Node, address: &str, requests: &[u8]) -> Stalled {
+    let connect = |_| {
+        let mut stream = TcpStream::connect(address).expect("the broker listens");
+        stream.write_all(requests).expect("the kernel takes it");
+        stream
+    };
+    let mut stalled = Stalled { streams: (0..4).map(connect).collect(), resident: 0, unread: 0 };
+    let begun = Instant::now();
+    let watched = Duration::from_secs(if is_long_run() { CLIENT_STALL_SECONDS + 8 } else { 3 });
+    while begun.elapsed() < watched {
+        check_others(node);
+        stalled.resident = stalled.resident.max(resident_bytes(node.process()));
+        stalled.unread = stalled.unread.max(node.counter("answer_bytes_waiting"));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    stalled
+}
+
+impl Stalled {
+    /// After the time for it, in a long run.
+    fn check_dropped(mut self, node: &Node) {
+        if !is_long_run() {
+            return report("skipped: dropping takes half a minute; TURBOPUMP_MANY=1 runs it");
+        }
+        // What the kernel held is still there to be read; then comes the end.
+        for stream in &mut self.streams {
+            wait_for_end(stream, PATIENCE);
+        }
+        assert_eq!(node.counter("connections_dropped"), 4);
+        assert_eq!(node.counter("answer_bytes_waiting"), 0);
+    }
 }
 
 /// Reads to the end of a connection that the broker ends.

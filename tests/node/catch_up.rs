@@ -30,21 +30,13 @@ fn node_with_old_messages(setup: &Setup) -> Node {
     setup.start()
 }
 
-fn counter(node: &Node, name: &str) -> u64 {
-    let info = node.client().describe_node(false).expect("the broker answers");
-    let of_shard = |counters: &[(String, u64)]| {
-        counters.iter().find(|(counter, _)| counter == name).map(|(_, count)| *count).expect("it is counted")
-    };
-    info.shards.iter().map(|shard| of_shard(&shard.counters)).sum()
-}
-
 /// The counter once the node has indexed what it found.
 fn disk_bytes_read_at_rest(node: &Node) -> u64 {
     let deadline = Instant::now() + PATIENCE;
-    let mut before = counter(node, "disk_bytes_read");
+    let mut before = node.counter("disk_bytes_read");
     loop {
         std::thread::sleep(Duration::from_millis(500));
-        let now = counter(node, "disk_bytes_read");
+        let now = node.counter("disk_bytes_read");
         if now == before && now > 0 {
             return now;
         }
@@ -58,7 +50,7 @@ fn a_reader_gets_everything_once_and_the_disk_is_read_once() {
     let directory = test_directory();
     let node = node_with_old_messages(&Setup::new(directory.path()));
     let before = disk_bytes_read_at_rest(&node);
-    let fetched = counter(&node, "messages_fetched");
+    let fetched = node.counter("messages_fetched");
     let messages = read(node.client(), "old", Some(0), Start::First);
     assert_eq!(messages.len() as u64, COUNT);
     for (number, message) in (0..).zip(&messages) {
@@ -66,10 +58,10 @@ fn a_reader_gets_everything_once_and_the_disk_is_read_once() {
         assert!(message.body == body(number), "message {number} is another");
     }
     let stored = COUNT * BODY_BYTES as u64;
-    let from_disk = counter(&node, "disk_bytes_read") - before;
+    let from_disk = node.counter("disk_bytes_read") - before;
     assert!((stored..stored * 5 / 4).contains(&from_disk), "{from_disk} bytes for {stored}");
     assert_eq!(
-        counter(&node, "messages_fetched") - fetched,
+        node.counter("messages_fetched") - fetched,
         COUNT,
         "what is read ahead counts when it is fetched"
     );

@@ -4,11 +4,11 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::support::directory::test_directory;
 use crate::support::http_connection::{Connection, GET, PUBLISH, TlsStream, publish};
-use crate::support::node::{Node, PATIENCE, Setup};
+use crate::support::node::{PATIENCE, Setup, wait_for};
 
 const CERTIFICATE: &str = include_str!("../data/tls/certificate.pem");
 const KEY: &str = include_str!("../data/tls/key.pem");
@@ -46,22 +46,6 @@ impl Files {
     }
 }
 
-fn counter(node: &Node, name: &str) -> u64 {
-    let info = node.client().describe_node(false).expect("the broker answers");
-    let of_shard = |counters: &[(String, u64)]| {
-        counters.iter().find(|(counter, _)| counter == name).map(|(_, count)| *count).expect("it is counted")
-    };
-    info.shards.iter().map(|shard| of_shard(&shard.counters)).sum()
-}
-
-fn wait_for(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
 #[test]
 fn requests_go_through_tls_as_they_do_without() {
     let directory = test_directory();
@@ -88,8 +72,8 @@ fn requests_go_through_tls_as_they_do_without() {
     connection.send("nonsense\r\n\r\n");
     connection.expect(400, "InvalidArgument");
     connection.expect_end();
-    assert_eq!((counter(&node, "tls_handshakes"), counter(&node, "tls_handshakes_failed")), (1, 0));
-    assert_eq!(counter(&node, "answer_bytes_waiting"), 0);
+    assert_eq!((node.counter("tls_handshakes"), node.counter("tls_handshakes_failed")), (1, 0));
+    assert_eq!(node.counter("answer_bytes_waiting"), 0);
 }
 
 #[test]
@@ -119,8 +103,8 @@ fn who_begins_otherwise_is_told_or_dropped() {
         // An alert may come first; then the end does.
         let _ = stream.read_to_end(&mut Vec::new());
     }
-    wait_for("12 handshakes have failed", || counter(&node, "tls_handshakes_failed") == 12);
-    assert_eq!(counter(&node, "tls_handshakes"), 0);
+    wait_for("12 handshakes have failed", || node.counter("tls_handshakes_failed") == 12);
+    assert_eq!(node.counter("tls_handshakes"), 0);
     let ended = node.stop();
     assert_eq!(ended.stderr.matches("did not complete its TLS handshake").count(), 1, "{}", ended.stderr);
     // Where no certificate is, a handshake has nobody to talk to.

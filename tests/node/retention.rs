@@ -1,7 +1,7 @@
 //! What goes when a log is as large, or a message as old, as it may be.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use turbopump::api::{Fetch, Request, Status};
 use turbopump::client::{ClientError, Start};
@@ -9,7 +9,7 @@ use turbopump::types::{QueueKey, QueueNumber, QueueOffset};
 
 use crate::support::directory::{files_with, test_directory};
 use crate::support::load::{bounds, create_topic, produce, read, topic};
-use crate::support::node::{Node, PATIENCE, Setup};
+use crate::support::node::{Node, Setup, wait_for};
 
 const MIB: u64 = 1 << 20;
 
@@ -24,14 +24,6 @@ fn log_bytes(data: &Path) -> u64 {
     let files = files_with(data, "/log/");
     // A file may be renamed or removed meanwhile.
     files.iter().filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len()).sum()
-}
-
-fn wait_for(what: &str, done: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !done() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 #[test]

@@ -167,6 +167,19 @@ impl Node {
         Client::connect(self.address(), Timeouts::default()).expect("the broker takes connections")
     }
 
+    /// One of the broker's counters, over all shards.
+    pub fn counter(&self, name: &str) -> u64 {
+        let info = self.client().describe_node(false).expect("the broker answers");
+        let of_shard = |counters: &[(String, u64)]| {
+            counters
+                .iter()
+                .find(|(counter, _)| counter == name)
+                .map(|(_, count)| *count)
+                .expect("it is counted")
+        };
+        info.shards.iter().map(|shard| of_shard(&shard.counters)).sum()
+    }
+
     /// Runs a command against this broker.
     pub fn run(&self, arguments: &[&str]) -> Outcome {
         command::run(Some(self.address()), arguments, None)
@@ -209,6 +222,15 @@ impl Drop for Node {
         // It may have been stopped already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Waits until something is so, but not for ever.
+pub fn wait_for(what: &str, is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
