@@ -112,7 +112,7 @@ pub(super) struct Inner<D: Disk> {
 }
 
 impl Default for CommitOptions {
-    /// What was best on two devices: see `perf/README.md`.
+    /// What `perf/README.md` was measured with.
     fn default() -> Self {
         Self { overlap_bytes: limits::GROUP_OVERLAP_BYTES, synced_bytes: limits::GROUP_OVERLAP_BYTES }
     }
