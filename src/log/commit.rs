@@ -131,7 +131,7 @@ impl<D: Disk> Inner<D> {
             let (segment_base, end) = (group.segment_base, group.end);
             let segment = self.segment_at(segment_base);
             line.writing.set(true);
-            let written = self.write(&segment, group, synced).await;
+            let (written, ()) = join(self.write(&segment, group, synced), self.make_room_known()).await;
             line.writing.set(false);
             match written {
                 Ok(batches) => {
@@ -234,9 +234,17 @@ impl<D: Disk> Inner<D> {
         group.claim_flushed(line.flushed_end.get(), self.secret);
         line.taken_end.set(end);
         self.metrics.record(Stage::WaitForGroup, now.since(group.opened_at));
-        self.room.wake();
         let synced = synced && group.pieces.len() == 1;
         Taken { group, flush, synced }
+    }
+
+    /// Lets those go on who found the open group full, once the write of it has been handed to the device: what they have
+    /// brought would be copied first.
+    async fn make_room_known(&self) {
+        if !self.room.is_empty() {
+            self.clock.sleep(Duration::ZERO).await;
+            self.room.wake();
+        }
     }
 
     /// Writes a group's pieces in parallel and moves the written end.

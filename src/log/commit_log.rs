@@ -105,7 +105,7 @@ pub(super) struct Inner<D: Disk> {
     pub supply: Supply<D>,
     /// Woken when the open group gets its first batch or reaches `overlap_bytes`, or on `stop`.
     pub work: WakerList,
-    /// Woken when the open group was swapped, a segment was prepared, or the log failed.
+    /// Woken when the open group was swapped and is being written, a segment was prepared, or the log failed.
     pub room: WakerList,
     newest: Cell<Timestamp>,
     pub stopping: Cell<bool>,
