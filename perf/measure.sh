@@ -35,8 +35,9 @@ bench() { # label, then the bench's arguments
 }
 batches() { # label prefix, baseline directory
     for _ in $(seq "$pairs"); do
-        # With 8 batches in flight a connection waits for answers, with 16 the broker has something to do meanwhile.
-        for in_flight in 8 16; do
+        # With 8 batches in flight a connection waits for answers, with 16 the broker has something to do meanwhile, and with
+        # 32 groups are as large as they may be.
+        for in_flight in 8 16 32; do
             local load=(--connections 4 --in-flight "$in_flight" --baseline --baseline-dir "$2")
             bench "$1-100Bx500-$in_flight" produce small --body 100 --batch 500 "${load[@]}"
             bench "$1-1KiBx60-$in_flight" produce large --body 1024 --batch 60 "${load[@]}"
@@ -72,7 +73,7 @@ for part in "${parts[@]}"; do
     calls)
         fresh "$directory/perf-data"; start "$directory/perf-data" "${retention[@]}"
         for _ in $(seq "$pairs"); do
-            for in_flight in 8 16; do
+            for in_flight in 8 16 32; do
                 bench "calls-100Bx500-$in_flight" produce small --body 100 --batch 500 --connections 4 --in-flight "$in_flight" --count-syscalls
             done
         done
