@@ -20,6 +20,7 @@ mod lines;
 mod log;
 mod message;
 mod message_json;
+mod notices;
 mod output;
 mod place;
 mod produce;

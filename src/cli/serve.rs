@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::cli::config::ServeSettings;
 use crate::cli::error::CommandError;
+use crate::cli::notices;
 use crate::cli::output::{OutputFormat, print_text, to_json};
 use crate::cli::server::milliseconds;
 use crate::log::Damage;
@@ -34,6 +35,7 @@ pub fn options(arguments: ServeArguments) -> Result<ServeOptions, CommandError> 
 /// Runs the broker until it is told to stop.
 pub fn run(arguments: ServeArguments, format: OutputFormat) -> Result<(), CommandError> {
     let options = options(arguments)?;
+    let _notices = notices::to_standard_error();
     let announce = |started: &Started| {
         // A reader that has gone away does not stop the broker.
         let _ = match format {

@@ -17,7 +17,7 @@ use crate::limits;
 use crate::metrics::ShardMetrics;
 use crate::net::{TlsError, TlsFiles, TlsRefreshed};
 use crate::protocol::http::{Endpoint, ErrorCode, HttpError, HttpService};
-use crate::types::{MonotonicTime, ShardId};
+use crate::types::{ShardId, Throttle};
 
 /// Failed handshakes are told this often at most: a scanner of ports would fill the log otherwise.
 const HANDSHAKE_NEWS_INTERVAL: Duration = Duration::from_secs(60);
@@ -51,7 +51,7 @@ pub(super) struct HttpPort {
     metrics: Rc<ShardMetrics>,
     /// Every shard reads the files; one of them tells what it has found.
     tells: bool,
-    handshake_news_at: Cell<Option<MonotonicTime>>,
+    handshake_news: Throttle,
 }
 
 impl HttpPort {
@@ -77,7 +77,7 @@ impl HttpPort {
             clock,
             metrics: broker.metrics().clone(),
             tells: shard == ShardId(0),
-            handshake_news_at: Cell::new(None),
+            handshake_news: Throttle::new(HANDSHAKE_NEWS_INTERVAL),
         })
     }
 
@@ -91,16 +91,16 @@ impl HttpPort {
         }
         match keys {
             Refreshed::Unchanged | Refreshed::Read { warning: None } => {}
-            Refreshed::Read { warning: Some(warning) } => eprintln!("turbopump: {warning}"),
+            Refreshed::Read { warning: Some(warning) } => tracing::warn!(target: "access", "{warning}"),
             Refreshed::Failed(error) => {
-                eprintln!("turbopump: the access keys stay as they were: {error}");
+                tracing::error!(target: "access", "the access keys stay as they were: {error}");
             }
         }
         match tls {
             None | Some(TlsRefreshed::Unchanged) => {}
-            Some(TlsRefreshed::Read) => eprintln!("turbopump: the changed certificate is in use"),
+            Some(TlsRefreshed::Read) => tracing::info!(target: "tls", "the changed certificate is in use"),
             Some(TlsRefreshed::Failed(error)) => {
-                eprintln!("turbopump: the certificate stays as it was: {error}");
+                tracing::error!(target: "tls", "the certificate stays as it was: {error}");
             }
         }
     }
@@ -117,16 +117,9 @@ impl HttpPort {
     /// Counts a failed handshake, and tells of one now and then.
     pub fn handshake_failed(&self, peer: Option<SocketAddr>, reason: &std::io::Error) {
         self.metrics.tls_handshakes_failed.add(1);
-        let now = self.clock.monotonic();
-        if self.handshake_news_at.get().is_some_and(|told| now.since(told) < HANDSHAKE_NEWS_INTERVAL) {
-            return;
-        }
-        self.handshake_news_at.set(Some(now));
+        let Some(left_out) = self.handshake_news.allows(self.clock.monotonic()) else { return };
         let peer = peer.map_or_else(|| "a client".to_owned(), |peer| peer.to_string());
-        eprintln!(
-            "turbopump: {peer} did not complete its TLS handshake: {reason} (others within the next minute are only \
-             counted, as tls_handshakes_failed)"
-        );
+        tracing::warn!(target: "tls", left_out, "{peer} did not complete its TLS handshake: {reason}");
     }
 }
 

@@ -10,6 +10,7 @@ mod name;
 mod position;
 mod receipt;
 mod retention;
+mod throttle;
 mod time;
 mod wake;
 
@@ -23,5 +24,6 @@ pub use name::{GroupName, NameError, TopicName};
 pub use position::{LogPosition, QueueOffset};
 pub use receipt::{HalfReceipt, Receipt};
 pub use retention::Retention;
+pub use throttle::Throttle;
 pub use time::{MonotonicTime, Timestamp};
 pub use wake::WakerList;
