@@ -25,7 +25,9 @@ for name in "${names[@]}"; do
     if ! (cd "$work/fresh" && tail -n +2 "$patch" | patch -p1 --silent --forward); then
         echo "STALE   $name: the patch does not apply"; missed=$((missed + 1)); continue
     fi
-    rsync --archive --checksum --no-times --delete --exclude=/target "$work/fresh/" "$work/tree/"
+    (cd "$work/fresh" && find . -type f -print0) | while IFS= read -r -d '' file; do
+        cmp --silent "$work/fresh/$file" "$work/tree/$file" || install -D --no-target-directory "$work/fresh/$file" "$work/tree/$file"
+    done
     read -ra test <<<"$(head -n 1 "$patch" | sed 's/^test: //')"
     if ! (cd "$work/tree" && cargo test --quiet --no-run "${test[@]}" >"$work/log" 2>&1); then
         echo "STALE   $name: it does not build"; cat "$work/log"; missed=$((missed + 1)); continue
