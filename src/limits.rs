@@ -106,6 +106,13 @@ pub const READS_IN_FLIGHT_MAX: usize = 4;
 /// Written buffers kept for readers at the tail, per shard.
 pub const TAIL_CACHE_BYTES: usize = 64 * 1024 * 1024;
 
+/// What clients may cause of memory on one shard, whatever the machine has: see `types/client_memory.rs`. The least lets
+/// one largest request and one largest answer in; more than the most would serve nobody.
+pub const SHARD_CLIENT_MEMORY_BYTES_MIN: usize = 16 * 1024 * 1024;
+pub const SHARD_CLIENT_MEMORY_BYTES_MAX: usize = 1024 * 1024 * 1024;
+/// What a machine is taken to have that does not say.
+pub const MEMORY_BYTES_UNKNOWN: u64 = 1024 * 1024 * 1024;
+
 /// Connections of one shard.
 pub const CONNECTIONS_MAX: usize = 16_384;
 /// Requests of one connection that wait for something other than the log's next group.
@@ -122,10 +129,6 @@ pub const CLIENT_STALL_SECONDS: u64 = 30;
 /// When all answers of a shard that were not read yet hold this much, a connection gets its next one only once it has
 /// read the last.
 pub const SHARD_ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
-/// What a shard reads from the disk before it was asked for, beyond the batch that is larger than a fetch.
-pub const SHARD_AHEAD_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Batches on their way from a shard to the one that owns their queue, and those that are to be held.
-pub const FORWARDED_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Requests waiting in a shard's mailbox.
 pub const MAILBOX_REQUESTS_MAX: usize = 1_024;
 

@@ -326,6 +326,7 @@ impl<D: Disk> Broker<D> {
         counters.push(("index_bytes".to_owned(), self.index.memory_bytes() as u64));
         counters.extend(self.keys.counters());
         counters.extend(self.held_counters());
+        counters.extend(self.memory.counters());
         if let Some(host) = &*self.host.borrow() {
             counters.extend(host(count_syscalls));
         }

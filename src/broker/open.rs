@@ -20,7 +20,7 @@ use crate::index::{Index, IndexError, IndexOptions, TrimProgress};
 use crate::limits;
 use crate::log::{CommitLog, LogOptions, Manifest, OpenError, Replay, Report, StartAt};
 use crate::metrics::ShardMetrics;
-use crate::types::{LogPosition, QueueKey, QueueOffset, TopicId, WakerList};
+use crate::types::{ClientMemory, LogPosition, QueueKey, QueueOffset, TopicId, WakerList};
 use crate::wire::batch::{BatchHeader, Kind, LogSecret, state_payload};
 
 /// Queues looked at between two chances for others to run.
@@ -184,6 +184,7 @@ impl<D: Disk> Broker<D> {
             disk,
             clock,
             metrics,
+            memory: ClientMemory::new(options.client_memory_bytes),
             keys: KeyIndexing::new(log.watermarks().durable_end()),
             log,
             index,

@@ -17,6 +17,8 @@ pub struct BrokerOptions {
     pub level: Level,
     pub segment_bytes: u64,
     pub tail_cache_bytes: usize,
+    /// What clients may cause of memory on this shard: see [`ClientMemory`](crate::types::ClientMemory).
+    pub client_memory_bytes: usize,
     pub zero_fill: bool,
     /// How groups reach the disk.
     pub commit: CommitOptions,

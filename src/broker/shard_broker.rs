@@ -20,7 +20,7 @@ use crate::disk::{Disk, DiskError};
 use crate::index::Index;
 use crate::log::{CommitLog, Damage, LogFailure, Report};
 use crate::metrics::ShardMetrics;
-use crate::types::{LogPosition, QueueKey, QueueNumber, ShardId, TopicId, WakerList};
+use crate::types::{ClientMemory, LogPosition, QueueKey, QueueNumber, ShardId, TopicId, WakerList};
 
 /// One shard's broker. Owned by one executor and shared by its tasks.
 ///
@@ -31,6 +31,7 @@ pub struct Broker<D: Disk> {
     pub(super) options: BrokerOptions,
     pub(super) clock: SharedClock,
     pub(super) metrics: Rc<ShardMetrics>,
+    pub(super) memory: Rc<ClientMemory>,
     pub(super) log: CommitLog<D>,
     pub(super) index: Index<D>,
     pub(super) keys: KeyIndexing<D>,
@@ -136,6 +137,11 @@ impl<D: Disk> Broker<D> {
 
     pub fn metrics(&self) -> &Rc<ShardMetrics> {
         &self.metrics
+    }
+
+    /// What everything that is done for clients takes its memory from.
+    pub fn memory(&self) -> &Rc<ClientMemory> {
+        &self.memory
     }
 
     pub fn clock(&self) -> &SharedClock {

@@ -78,9 +78,13 @@ pub struct ServeSettings {
     /// Deliveries of a message before it goes to its group's dead letters [default: 16]; a group can have its own
     #[arg(long, value_name = "N")]
     pub deliveries: Option<u32>,
-    /// Written bytes that each shard keeps in memory for readers at the tail [default: 64MiB]
+    /// Written bytes that each shard keeps in memory for readers at the tail [default: 64MiB, less with little memory]
     #[arg(long, value_name = "SIZE")]
     pub tail_cache_bytes: Option<ByteSize>,
+    /// Memory that all clients together may cause on the node: requests, answers, waits [default: half of what the machine
+    /// or the container has, at most 1GiB a shard]
+    #[arg(long, value_name = "SIZE")]
+    pub client_memory: Option<ByteSize>,
     /// How long producers have to decide on a message of a transaction before they are asked [default: 6s]
     #[arg(long, value_name = "DURATION")]
     pub transaction_immunity: Option<Span>,
@@ -149,6 +153,7 @@ impl ServeSettings {
             ordered_lease: self.ordered_lease.or(file.ordered_lease),
             deliveries: self.deliveries.or(file.deliveries),
             tail_cache_bytes: self.tail_cache_bytes.or(file.tail_cache_bytes),
+            client_memory: self.client_memory.or(file.client_memory),
             transaction_immunity: self.transaction_immunity.or(file.transaction_immunity),
             transaction_check_interval: self.transaction_check_interval.or(file.transaction_check_interval),
             transaction_checks: self.transaction_checks.or(file.transaction_checks),
@@ -186,7 +191,8 @@ impl ServeSettings {
                 lease: self.lease.map_or(default.leases.lease, |lease| lease.0),
                 ordered_lease: self.ordered_lease.map_or(default.leases.ordered_lease, |lease| lease.0),
             },
-            tail_cache_bytes: self.tail_cache_bytes.map_or(default.tail_cache_bytes, |size| size.0),
+            tail_cache_bytes: self.tail_cache_bytes.map(|size| size.0),
+            client_memory_bytes: self.client_memory.map(|size| size.0),
             transaction_immunity: self
                 .transaction_immunity
                 .map_or(default.transaction_immunity, |span| span.0),
@@ -225,6 +231,7 @@ mod tests {
         retention-age = "none"
         retention-bytes = "1GiB"
         tail-cache-bytes = 1048576
+        client-memory = "256MiB"
         auto-create-topics = 8
         lease = "30s"
         ordered-lease = "5s"
@@ -250,7 +257,8 @@ mod tests {
         assert_eq!((options.shards, options.cores), (Some(4), Some(vec![0, 1])));
         assert_eq!((options.level, options.segment_bytes), (Level::Written, 64 << 20));
         assert_eq!((options.retention_age, options.retention_bytes), (None, Some(1 << 30)));
-        assert_eq!((options.tail_cache_bytes, options.buffered_io), (1 << 20, true));
+        assert_eq!((options.tail_cache_bytes, options.buffered_io), (Some(1 << 20), true));
+        assert_eq!(options.client_memory_bytes, Some(256 << 20));
         assert_eq!(options.auto_create_topics, Some(8));
         let leases = LeaseDefaults {
             deliveries_max: 3,

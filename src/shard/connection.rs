@@ -20,7 +20,7 @@ use crate::disk::glommio::GlommioDisk;
 use crate::limits;
 use crate::metrics::ShardMetrics;
 use crate::net::{Detected, Outbox, ReceiveBuffer, detect};
-use crate::types::{ByteBudget, MonotonicTime, WakerList};
+use crate::types::{ClientMemory, MonotonicTime, WakerList};
 
 /// A connection must say which protocol it speaks, and complete a frame that it has begun, within this time.
 const INCOMPLETE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -52,10 +52,8 @@ pub(super) struct Connections {
     catch_up: TaskQueueHandle,
     /// `None` when nothing speaks HTTP here.
     pub http: Option<HttpPort>,
-    /// Batches that were copied out of their connection's buffer: on their way to other shards, or to be held.
-    pub forwarded: ByteBudget,
-    /// What is read ahead of fetches that have not come yet.
-    pub ahead: ByteBudget,
+    /// What everything that is held for a peer counts in.
+    pub memory: Rc<ClientMemory>,
 }
 
 /// One connection, as its tasks and the watch see it.
@@ -85,6 +83,7 @@ impl Connections {
         Rc::new(Self {
             clock: broker.clock().clone(),
             metrics: broker.metrics().clone(),
+            memory: broker.memory().clone(),
             broker,
             open: RefCell::default(),
             next_id: Cell::new(0),
@@ -92,8 +91,6 @@ impl Connections {
             stopping: Cell::new(false),
             catch_up,
             http,
-            forwarded: ByteBudget::new(limits::FORWARDED_BYTES_MAX),
-            ahead: ByteBudget::new(limits::SHARD_AHEAD_BYTES_MAX),
         })
     }
 

@@ -11,6 +11,7 @@ mod http_backend;
 mod http_port;
 mod http_stream;
 mod mailbox;
+mod memory;
 mod native;
 mod node;
 mod options;

@@ -29,7 +29,7 @@ use crate::limits;
 use crate::metrics::Stage;
 use crate::net::ReceiveBuffer;
 use crate::protocol::native::{DecodedRequest, FetchedHead, ReplyEncoder, decode_request};
-use crate::types::{ByteBudget, Level, MonotonicTime, QueueKey, Reservation, WakerList};
+use crate::types::{Account, ByteBudget, Level, MonotonicTime, QueueKey, Reservation, WakerList};
 use crate::wire::frame::{self, Frame, FrameError, PREFACE_BYTES};
 
 /// Bytes taken and given by the reader before it lets the executor look at its rings.
@@ -258,7 +258,11 @@ impl Native {
         self.waiting_requests.set(self.waiting_requests.get() + 1);
         self.connections.metrics.requests.add(1);
         // Before anything more is read: what waits in a task has been copied.
-        let reservation = self.connections.forwarded.reserve(copied_bytes(&request)).await;
+        let forwarded = self.connections.memory.budget(Account::Forwarded);
+        let reservation = match copied_bytes(&request) {
+            0 => None,
+            bytes => Some(forwarded.reserve(bytes).await),
+        };
         let waits_long = waits_long(&request);
         if !waits_long {
             self.connection.unanswered.set(self.connection.unanswered.get() + 1);
@@ -321,7 +325,8 @@ impl Native {
         if !fetched.from_disk || head.next_offset >= head.end_offset {
             return;
         }
-        let Some(share) = self.connections.ahead.try_reserve(fetch_share(&fetch)) else { return };
+        let ahead = self.connections.memory.budget(Account::Ahead);
+        let Some(share) = ahead.try_reserve(fetch_share(&fetch)) else { return };
         let fetch = Fetch { offset: head.next_offset, ..fetch };
         let (broker, clock) = (self.connections.broker.clone(), self.connections.clock.clone());
         self.connections.spawn_catch_up(self.ahead.clone().read(broker, clock, fetch, share));

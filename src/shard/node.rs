@@ -18,6 +18,7 @@ use super::device::DeviceSpeed;
 use super::host;
 use super::http_port::HttpOptions;
 use super::mailbox::{Letter, Letterbox, Mailbox, mailbox};
+use super::memory::ShardMemory;
 use super::options::{OptionsError, SHARD_PORT_STEP, ServeOptions};
 use super::preflight::{self, PreflightError};
 use crate::access::{AccessError, AccessFile};
@@ -110,7 +111,8 @@ pub fn run(options: &ServeOptions, started: impl FnOnce(&Started)) -> Result<(),
     let (node_address, http_address) = (sockets.node_address, sockets.http_address);
     let (letterboxes, mailboxes): (Vec<_>, Vec<_>) = (0..directory.shard_count()).map(|_| mailbox()).unzip();
     let secret = directory.secret()?;
-    let layout = Layout { options, directory: &directory, secret, cores: &cores, begin };
+    let memory = ShardMemory::of(options, directory.shard_count());
+    let layout = Layout { options, directory: &directory, secret, cores: &cores, memory, begin };
     let plans = layout.plans(sockets, mailboxes, &letterboxes, &addresses, &events);
     let core_count = plans.len();
     plans.into_iter().for_each(core::spawn);
@@ -221,6 +223,7 @@ struct Layout<'a> {
     directory: &'a DataDirectory,
     secret: NodeSecret,
     cores: &'a [usize],
+    memory: ShardMemory,
     begin: Instant,
 }
 
@@ -275,7 +278,8 @@ impl Layout<'_> {
             shard_count: self.directory.shard_count(),
             level: self.options.level,
             segment_bytes: self.options.segment_bytes,
-            tail_cache_bytes: usize::try_from(self.options.tail_cache_bytes).unwrap_or(usize::MAX),
+            tail_cache_bytes: self.memory.tail_cache_bytes,
+            client_memory_bytes: self.memory.client_bytes,
             zero_fill: true,
             commit: CommitOptions::default(),
             retention_age: self.options.retention_age,

@@ -59,8 +59,10 @@ pub struct ServeOptions {
     pub auto_create_topics: Option<u32>,
     /// How groups without settings of their own are treated.
     pub leases: LeaseDefaults,
-    /// Written buffers that each shard keeps for readers at the tail.
-    pub tail_cache_bytes: u64,
+    /// Written buffers that each shard keeps for readers at the tail. `None`: as the memory of the machine allows.
+    pub tail_cache_bytes: Option<u64>,
+    /// What clients may cause of memory on the whole node. `None`: as the memory of the machine allows.
+    pub client_memory_bytes: Option<u64>,
     /// How long producers have to decide on a half message before they are asked, how often they are asked, and how
     /// many times.
     pub transaction_immunity: Duration,
@@ -92,6 +94,11 @@ pub enum OptionsError {
     RetentionBytes { given: u64, least: u64 },
     #[error("--{flag} is {min} to {max} ms, not {given:?}", min = limits::LEASE_MS_MIN, max = limits::LEASE_MS_MAX)]
     Lease { flag: &'static str, given: Duration },
+    #[error(
+        "--client-memory is at least {min} bytes for each shard, which is what the largest requests need, not {given}",
+        min = limits::SHARD_CLIENT_MEMORY_BYTES_MIN
+    )]
+    ClientMemory { given: u64 },
     #[error("--deliveries is at least 1")]
     Deliveries,
     #[error("--auto-create-topics gives a topic 1 to {max} queues, not {given}", max = limits::TOPIC_QUEUES_MAX)]
@@ -137,7 +144,8 @@ impl ServeOptions {
             retention_bytes: None,
             auto_create_topics: None,
             leases: LeaseDefaults::default(),
-            tail_cache_bytes: limits::TAIL_CACHE_BYTES as u64,
+            tail_cache_bytes: None,
+            client_memory_bytes: None,
             transaction_immunity: Duration::from_secs(6),
             transaction_check_interval: Duration::from_secs(30),
             transaction_checks: 15,
@@ -164,6 +172,11 @@ impl ServeOptions {
             && given < least
         {
             return Err(OptionsError::RetentionBytes { given, least });
+        }
+        if let Some(given) = self.client_memory_bytes
+            && given / u64::from(self.shards.unwrap_or(1)) < limits::SHARD_CLIENT_MEMORY_BYTES_MIN as u64
+        {
+            return Err(OptionsError::ClientMemory { given });
         }
         self.check_leases()?;
         if let Some(given) = self.auto_create_topics

@@ -1,30 +1,37 @@
 //! A bound on bytes that many tasks of one executor hold together.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
 
-use super::wake::WakerList;
-
-/// Hands out shares of a fixed number of bytes; who finds too little left waits.
+/// Hands out shares of a fixed number of bytes. Who finds too little left waits, in the order of arrival: a large share
+/// is not passed over for ever by small ones.
 pub struct ByteBudget {
     bytes_max: usize,
     taken: Rc<Taken>,
 }
 
-/// A share of a budget, given back when dropped. It can go on to another task.
+/// A share of a budget, given back when dropped. It can go on to another task, and change its size.
 pub struct Reservation {
     taken: Rc<Taken>,
     bytes: usize,
 }
 
+#[derive(Default)]
 struct Taken {
     bytes: Cell<usize>,
-    released: WakerList,
+    peak: Cell<usize>,
+    /// Who waits, by ascending ticket.
+    waiting: RefCell<VecDeque<(u64, Waker)>>,
+    next_ticket: Cell<u64>,
 }
 
 impl ByteBudget {
     pub fn new(bytes_max: usize) -> Self {
-        Self { bytes_max, taken: Rc::new(Taken { bytes: Cell::new(0), released: WakerList::new() }) }
+        Self { bytes_max, taken: Rc::default() }
     }
 
     /// Waits until `bytes` are free. A share larger than the whole budget is granted when it is alone.
@@ -34,33 +41,157 @@ impl ByteBudget {
 
     /// The same where less may be taken at some times: looked up whenever a share was given back.
     pub async fn reserve_within(&self, bytes: usize, bytes_max: impl Fn() -> usize) -> Reservation {
-        loop {
-            if let Some(reservation) = self.try_within(bytes, bytes_max()) {
-                return reservation;
-            }
-            self.taken.released.changed().await;
-        }
+        Turn { taken: &self.taken, ticket: None, bytes, bytes_max }.await
     }
 
     /// The same when it takes no waiting.
     pub fn try_reserve(&self, bytes: usize) -> Option<Reservation> {
-        self.try_within(bytes, self.bytes_max)
+        let is_free = self.taken.waiting.borrow().is_empty() && self.taken.fits(bytes, self.bytes_max);
+        is_free.then(|| Reservation::take(&self.taken, bytes))
     }
 
-    fn try_within(&self, bytes: usize, bytes_max: usize) -> Option<Reservation> {
-        let taken = &self.taken;
-        let is_free = taken.bytes.get() == 0 || taken.bytes.get() + bytes <= bytes_max;
-        is_free.then(|| {
-            taken.bytes.set(taken.bytes.get() + bytes);
-            Reservation { taken: taken.clone(), bytes }
-        })
+    /// Counts bytes that are there already, whether the budget has them or not: for what is small, and bounded by those
+    /// who ask [`is_full`](ByteBudget::is_full) before they cause more of it.
+    pub fn count(&self, bytes: usize) -> Reservation {
+        Reservation::take(&self.taken, bytes)
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.taken.bytes.get()
+    }
+
+    /// The most that was taken at any time.
+    pub fn peak(&self) -> usize {
+        self.taken.peak.get()
+    }
+
+    pub fn bytes_max(&self) -> usize {
+        self.bytes_max
+    }
+
+    /// Whether nothing is left.
+    pub fn is_full(&self) -> bool {
+        self.bytes() >= self.bytes_max
+    }
+
+    /// Whether somebody waits for a share.
+    pub fn is_waited_for(&self) -> bool {
+        !self.taken.waiting.borrow().is_empty()
+    }
+}
+
+impl Taken {
+    fn fits(&self, bytes: usize, bytes_max: usize) -> bool {
+        self.bytes.get() == 0 || self.bytes.get() + bytes <= bytes_max
+    }
+
+    fn add(&self, bytes: usize) {
+        self.bytes.set(self.bytes.get() + bytes);
+        self.peak.set(self.peak.get().max(self.bytes.get()));
+    }
+
+    fn subtract(&self, bytes: usize) {
+        self.bytes.set(self.bytes.get() - bytes);
+        self.wake_first();
+    }
+
+    /// Lets the first of those who wait look again. Who takes its share wakes the next one.
+    fn wake_first(&self) {
+        if let Some((_, waker)) = self.waiting.borrow().front() {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+impl Reservation {
+    fn take(taken: &Rc<Taken>, bytes: usize) -> Self {
+        taken.add(bytes);
+        Self { taken: taken.clone(), bytes }
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Makes the share this large, whether the budget has more or not: see [`ByteBudget::count`].
+    pub fn set(&mut self, bytes: usize) {
+        match bytes.checked_sub(self.bytes) {
+            Some(more) => self.taken.add(more),
+            None => self.taken.subtract(self.bytes - bytes),
+        }
+        self.bytes = bytes;
+    }
+
+    /// Adds another share of the same budget to this one.
+    pub fn merge(&mut self, mut other: Reservation) {
+        assert!(Rc::ptr_eq(&self.taken, &other.taken), "shares of one budget");
+        self.bytes += std::mem::take(&mut other.bytes);
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.taken.bytes.set(self.taken.bytes.get() - self.bytes);
-        self.taken.released.wake();
+        if self.bytes > 0 {
+            self.taken.subtract(self.bytes);
+        }
+    }
+}
+
+/// Future of [`ByteBudget::reserve_within`]. Dropping it gives the place in the row up.
+struct Turn<'a, F> {
+    taken: &'a Rc<Taken>,
+    /// The place in the row; `None` before the first poll, and once the share is taken.
+    ticket: Option<u64>,
+    bytes: usize,
+    bytes_max: F,
+}
+
+impl<F> Turn<'_, F> {
+    fn leave(&mut self) {
+        let Some(ticket) = self.ticket.take() else { return };
+        let mut waiting = self.taken.waiting.borrow_mut();
+        let at = waiting.binary_search_by_key(&ticket, |(ticket, _)| *ticket);
+        waiting.remove(at.expect("it stays in the row until it leaves"));
+        drop(waiting);
+        self.taken.wake_first();
+    }
+}
+
+// Nothing in it refers to itself.
+impl<F> Unpin for Turn<'_, F> {}
+
+impl<F: Fn() -> usize> Future for Turn<'_, F> {
+    type Output = Reservation;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Reservation> {
+        let this = self.get_mut();
+        let first = this.taken.waiting.borrow().front().map(|(ticket, _)| *ticket);
+        let is_first = first.is_none() || first == this.ticket;
+        if is_first && this.taken.fits(this.bytes, (this.bytes_max)()) {
+            let reservation = Reservation::take(this.taken, this.bytes);
+            this.leave();
+            return Poll::Ready(reservation);
+        }
+        let mut waiting = this.taken.waiting.borrow_mut();
+        match this.ticket {
+            Some(ticket) => {
+                let at = waiting.binary_search_by_key(&ticket, |(ticket, _)| *ticket);
+                waiting[at.expect("it stays in the row until it leaves")].1.clone_from(context.waker());
+            }
+            None => {
+                let ticket = this.taken.next_ticket.get();
+                this.taken.next_ticket.set(ticket + 1);
+                waiting.push_back((ticket, context.waker().clone()));
+                this.ticket = Some(ticket);
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl<F> Drop for Turn<'_, F> {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 
@@ -72,7 +203,7 @@ mod tests {
     #[test]
     fn less_may_be_taken_at_some_times() {
         let budget = ByteBudget::new(10);
-        let limit = std::cell::Cell::new(4);
+        let limit = Cell::new(4);
         let first = block_on(budget.reserve_within(4, || limit.get()));
         assert!(budget.try_reserve(6).is_some(), "the whole is there for others");
         let mut second = Box::pin(budget.reserve_within(1, || limit.get()));
@@ -95,5 +226,48 @@ mod tests {
         assert!(block_on(poll_once(&mut huge)).is_none());
         drop(second);
         assert!(block_on(poll_once(&mut huge)).is_some());
+    }
+
+    /// Taken by whoever comes first after it was given back, a large share would never be had beside many small ones.
+    #[test]
+    fn shares_are_had_in_the_order_in_which_they_were_asked_for() {
+        let budget = ByteBudget::new(10);
+        let first = block_on(budget.reserve(8));
+        let mut large = Box::pin(budget.reserve(9));
+        assert!(block_on(poll_once(&mut large)).is_none());
+        assert!(budget.try_reserve(1).is_none(), "somebody was here before");
+        let mut small = Box::pin(budget.reserve(1));
+        assert!(block_on(poll_once(&mut small)).is_none());
+        drop(first);
+        assert!(block_on(poll_once(&mut small)).is_none());
+        let large = block_on(poll_once(&mut large)).expect("it is the first");
+        assert!(block_on(poll_once(&mut small)).is_some(), "both fit");
+        drop(large);
+        assert_eq!((budget.bytes(), budget.peak(), budget.is_waited_for()), (0, 10, false));
+    }
+
+    #[test]
+    fn who_gives_up_waiting_lets_the_next_one_through() {
+        let budget = ByteBudget::new(10);
+        let first = block_on(budget.reserve(5));
+        let mut large = Box::pin(budget.reserve(9));
+        let mut small = Box::pin(budget.reserve(1));
+        assert!(block_on(poll_once(&mut large)).is_none());
+        assert!(block_on(poll_once(&mut small)).is_none());
+        drop(large);
+        assert!(block_on(poll_once(&mut small)).is_some());
+        assert_eq!(budget.bytes(), first.bytes());
+    }
+
+    #[test]
+    fn a_share_can_change_its_size() {
+        let budget = ByteBudget::new(10);
+        let mut share = budget.count(12);
+        assert!(budget.is_full(), "what is there counts, whether it fits or not");
+        share.set(3);
+        share.merge(budget.try_reserve(4).expect("there is room again"));
+        assert_eq!((share.bytes(), budget.bytes()), (7, 7));
+        drop(share);
+        assert_eq!((budget.bytes(), budget.peak()), (0, 12));
     }
 }

@@ -1,6 +1,7 @@
 //! The vocabulary of the system: newtypes that every module shares and that know nothing of any of them.
 
 mod budget;
+mod client_memory;
 mod file_stamp;
 mod identity;
 mod instance;
@@ -15,6 +16,7 @@ mod time;
 mod wake;
 
 pub use budget::{ByteBudget, Reservation};
+pub use client_memory::{Account, ClientMemory};
 pub use file_stamp::FileStamp;
 pub use identity::{QueueKey, QueueNumber, ShardId, TopicId};
 pub use instance::InstanceName;

@@ -107,6 +107,7 @@ fn options(setup: &Setup, shard: u16) -> BrokerOptions {
         level: Level::Durable,
         segment_bytes: setup.segment_bytes,
         tail_cache_bytes: 1024 * 1024,
+        client_memory_bytes: 64 * 1024 * 1024,
         zero_fill: setup.zero_fill,
         commit: setup.commit,
         retention_age: None,
