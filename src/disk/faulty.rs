@@ -20,11 +20,16 @@
 //! | bit flips at rest, or as they are written | [`FaultyDisk::flip_bit`], [`Rule::flip_bit`] |
 //! | misdirected and lost writes | [`Rule::misdirect`] |
 //! | blocks that can not be read | [`FaultyDisk::fail_reads`] |
+//! | files and directories gone | [`FaultyDisk::lose`] |
+//! | files cut off, emptied, too long | [`FaultyDisk::set_size`] |
+//! | files swapped, or of another directory | [`FaultyDisk::swap`], [`FaultyDisk::replace`] |
+//! | blocks of zeros | [`FaultyDisk::zero`] |
 
 mod core;
 mod file_image;
 mod inspect;
 mod plan;
+mod rest;
 mod survival;
 mod tree;
 

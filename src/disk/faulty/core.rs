@@ -186,6 +186,12 @@ impl Core {
         self.files.get_mut(&id).expect("a file stays while it is open or has a name")
     }
 
+    pub(super) fn swap_files(&mut self, one: FileId, other: FileId) {
+        let (first, second) = (self.file(one).clone(), self.file(other).clone());
+        self.file_mut(one).take_contents(&second);
+        self.file_mut(other).take_contents(&first);
+    }
+
     pub(super) fn files_mut(&mut self) -> impl Iterator<Item = &mut FileImage> {
         self.files.values_mut()
     }

@@ -255,6 +255,34 @@ impl FileImage {
         self.damage.insert(index, page_of(&contents));
     }
 
+    /// Changes the size at rest: durably.
+    pub(super) fn set_size_at_rest(&mut self, bytes: u64) {
+        self.written.set_bytes(bytes);
+        self.settle_at_rest();
+    }
+
+    /// Everything that was written is durable, and no more.
+    fn settle_at_rest(&mut self) {
+        self.durable = self.written.clone();
+        self.unsynced.clear();
+        let end = self.written.bytes().div_ceil(BLOCK);
+        self.damage.split_off(&end);
+        self.unreadable.split_off(&end);
+    }
+
+    /// Has the contents of the other one from now on, durably.
+    pub(super) fn take_contents(&mut self, other: &FileImage) {
+        self.written = other.written.clone();
+        self.damage = other.damage.clone();
+        self.unreadable = other.unreadable.clone();
+        self.settle_at_rest();
+    }
+
+    pub(super) fn zero(&mut self, bytes: Range<u64>) {
+        let pages = bytes.start / BLOCK..bytes.end.div_ceil(BLOCK).min(self.written.bytes().div_ceil(BLOCK));
+        self.damage.extend(pages.map(|page| (page, None)));
+    }
+
     pub(super) fn fail_reads(&mut self, bytes: Range<u64>) {
         self.unreadable.extend(bytes.start / BLOCK..bytes.end.div_ceil(BLOCK));
     }

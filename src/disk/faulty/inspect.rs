@@ -127,7 +127,7 @@ impl FaultyDisk {
     }
 
     /// Panics when there is no such file: a test that damages nothing proves nothing.
-    fn existing(&self, path: &Path) -> FileId {
+    pub(super) fn existing(&self, path: &Path) -> FileId {
         let found = self.state.core.borrow().tree.file(path);
         found.unwrap_or_else(|_| panic!("{} is no file on this disk", path.display()))
     }

@@ -150,6 +150,16 @@ impl Tree {
         Ok(())
     }
 
+    /// Takes a name away at rest: durably, and with everything below it.
+    pub(super) fn lose(&mut self, path: &Path) {
+        let (directory, name) = self.parent(path).expect("the name's directory is there");
+        let directory = &mut self.directories[directory.0];
+        directory.durable = directory.live.clone();
+        directory.unsynced.clear();
+        assert!(directory.live.remove(&name).is_some(), "{} is not there", path.display());
+        directory.durable.remove(&name);
+    }
+
     /// Makes the directory's changes before `end` durable.
     pub(super) fn sync(&mut self, directory: DirectoryId, end: ChangeNumber) {
         if !self.broken {
