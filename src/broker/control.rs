@@ -324,6 +324,8 @@ impl<D: Disk> Broker<D> {
         counters.push(("segment_bytes".to_owned(), segment_bytes));
         counters.push(("log_end".to_owned(), self.log.watermarks().durable_end().0));
         counters.push(("index_bytes".to_owned(), self.index.memory_bytes() as u64));
+        let given_up = self.given_up.iter().map(|range| range.bytes).sum();
+        counters.push(("given_up_bytes".to_owned(), given_up));
         counters.extend(self.keys.counters());
         counters.extend(self.held_counters());
         counters.extend(self.memory.counters());

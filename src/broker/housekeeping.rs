@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::queue::Queue;
 use super::shard_broker::{Broker, owned_queues};
-use super::snapshot::Snapshot;
+use super::snapshot::{Owner, Snapshot};
 use super::state_record::Change;
 use crate::api::Failure;
 use crate::disk::Disk;
@@ -171,12 +171,29 @@ impl<D: Disk> Broker<D> {
         }
         let sequence = self.snapshot_slot.get() + 1;
         let bytes = (tables.len() + index.len()) as u64;
-        let snapshot = Snapshot { sequence, position, epoch: self.log.epoch(), newest, tables, index };
+        let (epoch, owner) = (self.log.epoch(), Owner { secret: self.log.secret(), shard: self.shard() });
+        let owner = Some(owner);
+        let snapshot = Snapshot { sequence, position, epoch, newest, owner, tables, index };
         snapshot.write(&self.disk, &self.options.directory).await?;
         self.snapshot_slot.set(sequence);
         self.snapshot_position.set(position);
         self.metrics.snapshots.add(1);
         Ok(bytes)
+    }
+
+    /// The last acts of a shard whose tasks have ended. When one fails the next start replays a little more, and knows a
+    /// little less of where the log has ended.
+    pub async fn take_leave(&self) {
+        if self.log.watermarks().has_failed() {
+            return;
+        }
+        let taken = self.take_snapshot().await;
+        let noted = self.log.note_end().await;
+        let errors = [taken.err().map(|error| error.to_string()), noted.err().map(|error| error.to_string())];
+        for error in errors.into_iter().flatten() {
+            let shard = self.options.shard.0;
+            tracing::warn!(target: "storage", shard, %error, "the last snapshot was not taken");
+        }
     }
 
     /// A segment without a checkpoint has been begun.

@@ -8,6 +8,7 @@
 
 mod apply;
 mod client_requests;
+mod condition;
 mod control;
 mod fetch;
 mod find;
@@ -34,6 +35,7 @@ mod state_record;
 mod tables;
 mod watch;
 
+pub use condition::{ShardPlace, Witnesses, check_shard, repair_shard};
 pub use fetch::{FetchStep, SharedFetched};
 pub use find::FindHere;
 pub use groups::{GateOrders, Groups, RECEIVERS};
@@ -46,6 +48,6 @@ pub use produce::{PendingProduce, ProduceRefusal};
 pub use receivers::SeenReceivers;
 pub use recipient::Recipient;
 pub use shard_broker::{Broker, HostCounters, OpenedBroker};
-pub use snapshot::{Snapshot, read_newest_snapshot};
+pub use snapshot::Snapshot;
 pub use state_record::{Change, decode_changes};
 pub use tables::{CommittedOffset, Tables, Topic};

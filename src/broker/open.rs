@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 use super::apply::entry_of_header;
+use super::condition::{ShardPlace, Witnesses, is_there};
 use super::groups::Groups;
 use super::held::HeldState;
 use super::key_indexing::KeyIndexing;
@@ -18,10 +19,11 @@ use crate::clock::SharedClock;
 use crate::disk::{Disk, DiskError};
 use crate::index::{Index, IndexError, IndexOptions, TrimProgress};
 use crate::limits;
-use crate::log::{CommitLog, LogOptions, Manifest, OpenError, Replay, Report, StartAt};
+use crate::log::{CommitLog, Contradiction, Flaw, LogOptions, Manifest, OpenError, Replay, Report, StartAt};
 use crate::metrics::ShardMetrics;
 use crate::types::{ClientMemory, LogPosition, QueueKey, QueueOffset, TopicId, WakerList};
 use crate::wire::batch::{BatchHeader, Kind, LogSecret, state_payload};
+use crate::wire::record::RECORD_HEADER_BYTES;
 
 /// Queues looked at between two chances for others to run.
 const TRIM_STEP_QUEUES: usize = 256;
@@ -135,6 +137,17 @@ impl<D: Disk> Replay for Rebuild<D> {
         }
     }
 
+    /// Each queue may have got messages there. None of their offsets is ever given out again: the queue goes on behind
+    /// as many as that many bytes can hold, unless a later record says where it was.
+    fn given_up(&mut self, bytes: u64) {
+        let messages_max = messages_in(bytes);
+        for key in self.index.queues() {
+            let end = self.index.bounds(key).map_or(QueueOffset::ZERO, |(_, end)| end);
+            let end = self.ends.get(&key).map_or(end, |noted| end.max(*noted));
+            self.ends.insert(key, end.advance(messages_max));
+        }
+    }
+
     async fn settle(&mut self) -> Result<(), DiskError> {
         if self.index.spill_needed() {
             match self.index.spill().await {
@@ -145,6 +158,11 @@ impl<D: Disk> Replay for Rebuild<D> {
         }
         Ok(())
     }
+}
+
+/// As many messages as fit in so many bytes, if they had nothing in them.
+pub(super) fn messages_in(bytes: u64) -> u64 {
+    bytes / RECORD_HEADER_BYTES as u64
 }
 
 /// The hidden queues belong to no topic, and are gone when their time has passed.
@@ -161,13 +179,24 @@ impl<D: Disk> Broker<D> {
         clock: SharedClock,
         metrics: Rc<ShardMetrics>,
     ) -> Result<OpenedBroker<D>, StartError> {
-        disk.create_directory(&options.directory.join("log")).await?;
-        disk.create_directory(&options.directory.join("index")).await?;
-        disk.sync_directory(&options.directory).await?;
-        let snapshot = Snapshot::read_newest(&disk, &options.directory).await?;
-        let sequence = snapshot.as_ref().map_or(0, |snapshot| snapshot.sequence);
-        let attempt = Attempt { disk: &disk, options: &options, clock: &clock, metrics: &metrics };
-        let (opened, rebuilt) = match attempt.run(snapshot.as_ref()).await? {
+        make_directories(&disk, &options).await?;
+        let (shard, shard_count) = (options.shard, options.shard_count);
+        let place =
+            ShardPlace { directory: &options.directory, shard, shard_count, is_made: options.is_made };
+        let witnesses = Witnesses::hear(&disk, &place).await?;
+        if !witnesses.foreign.is_empty() {
+            return Err(lacking(&options, witnesses.foreign));
+        }
+        let snapshot = witnesses.snapshot.as_ref();
+        let sequence = snapshot.map_or(0, |snapshot| snapshot.sequence);
+        let attempt = Attempt {
+            disk: &disk,
+            options: &options,
+            witnesses: &witnesses,
+            clock: &clock,
+            metrics: &metrics,
+        };
+        let (opened, rebuilt) = match attempt.run(snapshot).await? {
             Ok(opened) => (opened, None),
             Err(reason) => match attempt.run(None).await? {
                 Ok(opened) => (opened, Some(reason)),
@@ -175,8 +204,9 @@ impl<D: Disk> Broker<D> {
                 Err(reason) => return Err(StartError::Log(contradiction(&options, reason))),
             },
         };
-        let Opened { log, tables, index, ends, leases, held, report } = opened;
-        let snapshot_position = match (&snapshot, &rebuilt) {
+        let Opened { log, tables, index, ends, leases, held, mut report } = opened;
+        report.notices.extend(witnesses.notices.iter().cloned());
+        let snapshot_position = match (snapshot, &rebuilt) {
             (Some(snapshot), None) => snapshot.position,
             _ => log.first_position(),
         };
@@ -214,6 +244,7 @@ impl<D: Disk> Broker<D> {
             published: WakerList::new(),
             housekeeping_at: Cell::new(LogPosition::ZERO),
             damage: report.damage.clone(),
+            given_up: report.given_up.clone(),
             index_failed: RefCell::new(None),
             host: RefCell::new(None),
             options,
@@ -242,9 +273,39 @@ fn contradiction(options: &BrokerOptions, detail: String) -> OpenError {
     OpenError::Contradiction { directory: options.directory.display().to_string(), detail }
 }
 
+/// The shard's directory contradicts what is known of it.
+fn lacking(options: &BrokerOptions, contradictions: Vec<Contradiction>) -> StartError {
+    OpenError::Lacking { directory: options.directory.join("log"), contradictions }.into()
+}
+
+/// Makes the directories of a new shard. Those of one that was used before must be there; its index is made from the log.
+async fn make_directories<D: Disk>(disk: &D, options: &BrokerOptions) -> Result<(), StartError> {
+    let log = options.directory.join("log");
+    if options.is_made && !is_there(disk, &log).await? {
+        let zero = LogPosition::ZERO;
+        let place = ShardPlace {
+            directory: &options.directory,
+            shard: options.shard,
+            shard_count: options.shard_count,
+            is_made: true,
+        };
+        let witnesses = Witnesses::hear(disk, &place).await?;
+        let reached = witnesses.known.reached.iter().map(|reached| reached.position).max().unwrap_or(zero);
+        let (file, flaw) = (log.display().to_string(), Flaw::Nothing);
+        let nothing = Contradiction { file, flaw, from: zero, to: reached, end: reached, messages: None };
+        let mut nothing = [nothing];
+        witnesses.estimate(&mut nothing);
+        return Err(lacking(options, nothing.into()));
+    }
+    disk.create_directory(&log).await?;
+    disk.create_directory(&options.directory.join("index")).await?;
+    Ok(disk.sync_directory(&options.directory).await?)
+}
+
 struct Attempt<'a, D: Disk> {
     disk: &'a D,
     options: &'a BrokerOptions,
+    witnesses: &'a Witnesses,
     clock: &'a SharedClock,
     metrics: &'a Rc<ShardMetrics>,
 }
@@ -302,16 +363,20 @@ impl<D: Disk> Attempt<'_, D> {
             commit: self.options.commit,
             device_sharers: self.options.shard_count,
             secret: LogSecret(self.options.secret),
+            shard_count: self.options.shard_count,
+            is_made: self.options.is_made,
+            reached: self.witnesses.known.reached.clone(),
         };
-        let (log, report) = CommitLog::open(
-            self.disk.clone(),
-            log_options,
-            self.clock.clone(),
-            self.metrics.clone(),
-            start,
-            &mut rebuild,
-        )
-        .await?;
+        let (disk, clock, metrics) = (self.disk.clone(), self.clock.clone(), self.metrics.clone());
+        let (log, report) =
+            match CommitLog::open(disk, log_options, clock, metrics, start, &mut rebuild).await {
+                Err(OpenError::Lacking { mut contradictions, .. }) => {
+                    rebuild.index.close().await?;
+                    self.witnesses.estimate(&mut contradictions);
+                    return Err(lacking(self.options, contradictions));
+                }
+                opened => opened?,
+            };
         if let Some(error) = rebuild.unreadable {
             return Err(error.into());
         }

@@ -13,6 +13,8 @@ pub struct BrokerOptions {
     pub directory: PathBuf,
     pub shard: ShardId,
     pub shard_count: u16,
+    /// The shard was used before: what is not there was lost.
+    pub is_made: bool,
     /// Level of produce requests when neither they nor their topic name one.
     pub level: Level,
     pub segment_bytes: u64,

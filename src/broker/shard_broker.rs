@@ -9,6 +9,7 @@ use super::groups::Groups;
 use super::held::HeldState;
 use super::key_indexing::KeyIndexing;
 use super::leases::{BatchCache, Leases, Turns};
+use super::open::messages_in;
 use super::options::BrokerOptions;
 use super::peers::Peers;
 use super::queue::{Arrivals, Queue};
@@ -18,9 +19,11 @@ use crate::api::{Failure, Status};
 use crate::clock::SharedClock;
 use crate::disk::{Disk, DiskError};
 use crate::index::Index;
-use crate::log::{CommitLog, Damage, LogFailure, Report};
+use crate::log::{CommitLog, Damage, GivenUpRange, LogFailure, Report};
 use crate::metrics::ShardMetrics;
-use crate::types::{ClientMemory, LogPosition, QueueKey, QueueNumber, ShardId, TopicId, WakerList};
+use crate::types::{
+    ClientMemory, LogPosition, QueueKey, QueueNumber, QueueOffset, ShardId, TopicId, WakerList,
+};
 
 /// One shard's broker. Owned by one executor and shared by its tasks.
 ///
@@ -82,6 +85,8 @@ pub struct Broker<D: Disk> {
     pub(super) housekeeping_at: Cell<LogPosition>,
     /// What recovery found damaged.
     pub(super) damage: Vec<Damage>,
+    /// What of the log an operator gave up.
+    pub(super) given_up: Vec<GivenUpRange>,
     /// The index failed: the next start builds it anew.
     pub(super) index_failed: RefCell<Option<String>>,
     /// What only the program around the shard can count.
@@ -199,11 +204,19 @@ impl<D: Disk> Broker<D> {
         let arrivals = self.arrivals(topic.id);
         for key in owned_queues(topic.id, topic.queue_count, &self.options) {
             queues.entry(key).or_insert_with(|| {
-                self.index.ensure_queue(key);
+                if self.index.bounds(key).is_none() {
+                    self.index.ensure_queue_at(key, self.first_offset());
+                }
                 let (_, end) = self.index.bounds(key).expect("the queue was just made");
                 Rc::new(Queue::new(key, end, arrivals.clone()))
             });
         }
+    }
+
+    /// Where a queue begins of which nothing is known: where the log's beginning was given up, it may have had messages.
+    fn first_offset(&self) -> QueueOffset {
+        let from_zero = self.given_up.first().filter(|range| range.from == LogPosition::ZERO);
+        QueueOffset(from_zero.map_or(0, |range| messages_in(range.bytes)))
     }
 
     pub(super) fn remove_queues(&self, id: TopicId) {

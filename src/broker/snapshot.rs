@@ -14,21 +14,28 @@
 //! 40  u64  newest_ms    store time that the log had reached: the next batch gets none before it
 //! 48  u32  payload_crc  crc32c of everything behind this block
 //! 52  u32  header_crc   crc32c of bytes 0..52
+//! 56  u64  secret       of the log, and its shard: whose snapshot this is. Zeros, with those behind, in those that
+//! 64  u16  shard        releases wrote that did not say so
+//! 66  u16  0
+//! 68  u32  owner_crc    crc32c of bytes 56..68
 //! 4096 tables as changes (see `state_record`), then the index's snapshot
 //! ```
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use crate::disk::{Disk, DiskBuffer, DiskError, DiskErrorKind, DiskFile, OpenMode};
 use crate::limits::{BLOCK_BYTES, READ_BYTES};
-use crate::types::{LogPosition, Timestamp};
-use crate::wire::bytes::{get_u32, get_u64, put_u32, put_u64};
+use crate::types::{LogPosition, ShardId, Timestamp};
+use crate::wire::batch::LogSecret;
+use crate::wire::bytes::{get_u16, get_u32, get_u64, put_u16, put_u32, put_u64};
 
 const MAGIC_VALUE: u32 = 0x5353_5054;
 const VERSION_VALUE: u32 = 1;
 const PAYLOAD_CRC: usize = 48;
 const HEADER_CRC: usize = 52;
+const OWNER: usize = 56;
+const OWNER_CRC: usize = 68;
 /// A snapshot larger than this is not one.
 const PAYLOAD_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 
@@ -40,8 +47,26 @@ pub struct Snapshot {
     pub epoch: u32,
     /// Store times never fall within a log, so the next start must know this one even when it replays nothing.
     pub newest: Timestamp,
+    /// Whose it is, unless an older release wrote it.
+    pub owner: Option<Owner>,
     pub tables: Vec<u8>,
     pub index: Vec<u8>,
+}
+
+/// The log that a snapshot is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    pub secret: LogSecret,
+    pub shard: ShardId,
+}
+
+/// A file that has the name of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FoundSnapshot {
+    Missing,
+    /// Not whole: a death while it was written, or damage.
+    Damaged(PathBuf),
+    Whole(PathBuf, Snapshot),
 }
 
 fn file_name(sequence: u64) -> String {
@@ -49,18 +74,22 @@ fn file_name(sequence: u64) -> String {
 }
 
 impl Snapshot {
+    /// Both files.
+    pub async fn read_both<D: Disk>(disk: &D, directory: &Path) -> Result<[FoundSnapshot; 2], DiskError> {
+        let read = async |slot| {
+            let path = directory.join(file_name(slot));
+            read_slot(disk, path).await
+        };
+        Ok([read(0).await?, read(1).await?])
+    }
+
     /// The newest readable one of the two.
     pub async fn read_newest<D: Disk>(disk: &D, directory: &Path) -> Result<Option<Snapshot>, DiskError> {
-        let mut newest: Option<Snapshot> = None;
-        for slot in 0..2 {
-            let found = read_slot(disk, &directory.join(file_name(slot))).await?;
-            newest = match (newest, found) {
-                (Some(one), Some(other)) if one.sequence > other.sequence => Some(one),
-                (one, None) => one,
-                (_, other) => other,
-            };
-        }
-        Ok(newest)
+        let whole = Self::read_both(disk, directory).await?.into_iter().filter_map(|found| match found {
+            FoundSnapshot::Whole(_, snapshot) => Some(snapshot),
+            FoundSnapshot::Missing | FoundSnapshot::Damaged(_) => None,
+        });
+        Ok(whole.max_by_key(|snapshot| snapshot.sequence))
     }
 
     /// Writes the snapshot over the older one and flushes it.
@@ -113,31 +142,45 @@ impl Snapshot {
         put_u32(&mut header, PAYLOAD_CRC, payload_checksum);
         let checksum = crc32c::crc32c(&header[..HEADER_CRC]);
         put_u32(&mut header, HEADER_CRC, checksum);
+        if let Some(owner) = &self.owner {
+            put_u64(&mut header, OWNER, owner.secret.0);
+            put_u16(&mut header, OWNER + 8, owner.shard.0);
+            let checksum = crc32c::crc32c(&header[OWNER..OWNER_CRC]);
+            put_u32(&mut header, OWNER_CRC, checksum);
+        }
         header
     }
 }
 
-/// Reads the newest snapshot of a shard's directory; for tools.
-pub async fn read_newest_snapshot<D: Disk>(
-    disk: &D,
-    directory: &Path,
-) -> Result<Option<Snapshot>, DiskError> {
-    Snapshot::read_newest(disk, directory).await
-}
-
-/// One of the two; `None` when it is missing or not whole, which is the state that a death while writing leaves.
-async fn read_slot<D: Disk>(disk: &D, path: &Path) -> Result<Option<Snapshot>, DiskError> {
-    let file = match disk.open(path, OpenMode::ReadOnly).await {
-        Err(error) if error.kind == DiskErrorKind::NotFound => return Ok(None),
+/// One of the two. What a death while writing leaves is not whole.
+async fn read_slot<D: Disk>(disk: &D, path: PathBuf) -> Result<FoundSnapshot, DiskError> {
+    let file = match disk.open(&path, OpenMode::ReadOnly).await {
+        Err(error) if error.kind == DiskErrorKind::NotFound => return Ok(FoundSnapshot::Missing),
         opened => opened?,
     };
     let snapshot = read_file(&file).await;
     file.close().await?;
-    snapshot
+    Ok(match snapshot? {
+        Some(snapshot) => FoundSnapshot::Whole(path, snapshot),
+        None => FoundSnapshot::Damaged(path),
+    })
+}
+
+/// Whose snapshot it is; an error when that was damaged.
+fn owner(header: &[u8]) -> Result<Option<Owner>, ()> {
+    if header[OWNER..].iter().all(|byte| *byte == 0) {
+        return Ok(None);
+    }
+    if get_u32(header, OWNER_CRC) != crc32c::crc32c(&header[OWNER..OWNER_CRC]) {
+        return Err(());
+    }
+    let (secret, shard) = (LogSecret(get_u64(header, OWNER)), ShardId(get_u16(header, OWNER + 8)));
+    Ok(Some(Owner { secret, shard }))
 }
 
 async fn read_file<F: DiskFile>(file: &F) -> Result<Option<Snapshot>, DiskError> {
-    let size = file.size().await?;
+    // What lies in a block that is not all there cannot be read with direct I/O.
+    let size = file.size().await? / BLOCK_BYTES as u64 * BLOCK_BYTES as u64;
     if size < BLOCK_BYTES as u64 {
         return Ok(None);
     }
@@ -146,10 +189,15 @@ async fn read_file<F: DiskFile>(file: &F) -> Result<Option<Snapshot>, DiskError>
         && get_u32(&header, HEADER_CRC) == crc32c::crc32c(&header[..HEADER_CRC])
         && get_u32(&header, 4) == VERSION_VALUE;
     let (tables_bytes, index_bytes) = (u64::from(get_u32(&header, 28)), get_u64(&header, 32));
-    if !known || index_bytes > PAYLOAD_BYTES_MAX || BLOCK_BYTES as u64 + tables_bytes + index_bytes > size {
+    if !known || index_bytes > PAYLOAD_BYTES_MAX {
         return Ok(None);
     }
-    let payload_bytes = (tables_bytes + index_bytes) as usize;
+    let payload_bytes = tables_bytes + index_bytes;
+    let Ok(owner) = owner(&header) else { return Ok(None) };
+    if (BLOCK_BYTES as u64 + payload_bytes).next_multiple_of(BLOCK_BYTES as u64) > size {
+        return Ok(None);
+    }
+    let payload_bytes = payload_bytes as usize;
     let mut payload = Vec::with_capacity(payload_bytes.next_multiple_of(BLOCK_BYTES));
     let mut at = BLOCK_BYTES as u64;
     while payload.len() < payload_bytes {
@@ -167,6 +215,7 @@ async fn read_file<F: DiskFile>(file: &F) -> Result<Option<Snapshot>, DiskError>
         position: LogPosition(get_u64(&header, 16)),
         epoch: get_u32(&header, 24),
         newest: Timestamp(get_u64(&header, 40)),
+        owner,
         tables: payload,
         index,
     }))

@@ -10,11 +10,12 @@ use serde::Serialize;
 use crate::broker::{Change, HeldChange, decode_changes};
 use crate::cli::error::CommandError;
 use crate::cli::output::{OutputFormat, grouped, print, to_json};
+use crate::cli::repair::{self, RepairArguments};
 use crate::disk::glommio::{Access, GlommioDisk};
 use crate::disk::{DiskError, DiskErrorKind};
 use crate::index::keys::KeyIndex;
 use crate::limits::BLOCK_BYTES;
-use crate::log::{Damage, Replay, Report, scan};
+use crate::log::{Damage, Known, Replay, Report, scan};
 use crate::shard::DataDirectory;
 use crate::types::{LogPosition, ShardId};
 use crate::wire::batch::{BatchHeader, Kind, state_payload, stored_records};
@@ -34,6 +35,8 @@ pub enum LogCommand {
     Verify(VerifyArguments),
     /// Print stored batches
     Dump(DumpArguments),
+    /// Go on without files that are missing or are not what was written
+    Repair(RepairArguments),
 }
 
 #[derive(Debug, Args)]
@@ -107,6 +110,7 @@ pub fn run(arguments: LogArguments, format: OutputFormat) -> Result<(), CommandE
     match arguments.command {
         LogCommand::Verify(verify) => run_verify(&verify, format),
         LogCommand::Dump(dump) => run_dump(&dump, format),
+        LogCommand::Repair(repair) => repair::run(&repair, format),
     }
 }
 
@@ -213,13 +217,15 @@ fn scan_shard<R: ShardReplay + 'static>(
     mut replay: R,
 ) -> Result<(R, Report), CommandError> {
     let probe = directory.path().join("turbopump.toml");
+    let shards = directory.shard_count();
     let executor = LocalExecutorBuilder::new(Placement::Unbound)
         .io_memory(RING_MEMORY_BYTES)
         .make()
         .map_err(|error| CommandError::failed(format!("io_uring does not start: {error}")))?;
     executor.run(async move {
         let disk = attach(&probe).await.map_err(CommandError::failed)?;
-        let mut report = scan(&disk, &log, shard, &mut replay).await.map_err(CommandError::failed)?;
+        let known = Known::nothing(shard, shards);
+        let mut report = scan(&disk, &log, &known, &mut replay).await.map_err(CommandError::failed)?;
         if replay.checks_everything() {
             let keys = log.with_file_name("keys");
             let damage = KeyIndex::verify(&disk, &keys).await.map_err(CommandError::failed)?;
@@ -270,6 +276,8 @@ impl Replay for Counting {
 
     fn harmed(&mut self, _: &BatchHeader) {}
 
+    fn given_up(&mut self, _: u64) {}
+
     async fn settle(&mut self) -> Result<(), DiskError> {
         Ok(())
     }
@@ -311,6 +319,8 @@ impl Replay for Dumping {
     fn harmed(&mut self, header: &BatchHeader) {
         self.batch(header, None);
     }
+
+    fn given_up(&mut self, _: u64) {}
 
     async fn settle(&mut self) -> Result<(), DiskError> {
         Ok(())

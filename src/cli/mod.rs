@@ -26,6 +26,7 @@ mod place;
 mod produce;
 mod progress;
 mod quantity;
+mod repair;
 mod serve;
 mod server;
 mod signals;

@@ -9,7 +9,7 @@ use crate::cli::error::CommandError;
 use crate::cli::notices;
 use crate::cli::output::{OutputFormat, print_text, to_json};
 use crate::cli::server::milliseconds;
-use crate::log::Damage;
+use crate::log::{Damage, GivenUpRange};
 use crate::shard::{self, NodeError, ServeOptions, Started, StartedShard};
 use crate::types::Level;
 
@@ -86,7 +86,18 @@ struct ShardView {
     /// Why the index was built anew, if it was.
     rebuilt: Option<String>,
     damage: Vec<DamageView>,
+    given_up: Vec<GivenUpView>,
+    /// What was not as it should be, and was made good.
+    notices: Vec<String>,
     start_ms: u64,
+}
+
+#[derive(Serialize)]
+struct GivenUpView {
+    file: String,
+    from: u64,
+    to: u64,
+    bytes: u64,
 }
 
 #[derive(Serialize)]
@@ -125,6 +136,12 @@ impl ShardView {
             position: damage.position,
             bytes: damage.bytes,
         };
+        let given_up = |range: &GivenUpRange| GivenUpView {
+            file: range.file.clone(),
+            from: range.from.0,
+            to: range.to.0,
+            bytes: range.bytes,
+        };
         Self {
             shard: shard.shard.0,
             core: shard.core,
@@ -134,6 +151,8 @@ impl ShardView {
             torn: shard.report.torn,
             rebuilt: shard.rebuilt.clone(),
             damage: shard.report.damage.iter().map(damage).collect(),
+            given_up: shard.report.given_up.iter().map(given_up).collect(),
+            notices: shard.report.notices.clone(),
             start_ms: milliseconds(shard.took),
         }
     }
@@ -164,6 +183,8 @@ fn render(options: &ServeOptions, started: &Started) -> String {
                 damage.file, damage.position, damage.bytes
             );
         }
+        shard.report.given_up.iter().for_each(|range| text += &format!("    GIVEN UP: {range}\n"));
+        shard.report.notices.iter().for_each(|notice| text += &format!("    {notice}\n"));
     }
     if let Some(address) = started.node_address {
         text += &format!("  the node listens on {address}\n");

@@ -186,6 +186,9 @@ impl<D: Disk> Inner<D> {
                 return;
             }
             self.watermarks.set_durable(end);
+            if self.register.is_due(line.segment_base.get()) {
+                self.supply.wake();
+            }
             publish(&batches);
             batches.clear();
             self.watermarks.publish();

@@ -6,9 +6,11 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use super::error::{AppendRefusal, OpenError};
+use super::expectation::{Known, Reached};
 use super::group::OpenGroup;
 use super::read::{CheckTurns, SHARD_READ_BYTES_MAX};
 use super::recovery::{self, Replay, Report, StartAt};
+use super::register::Register;
 use super::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentHeader, SegmentInfo};
 use super::supply::Supply;
 use super::tail_cache::TailCache;
@@ -52,6 +54,20 @@ pub struct LogOptions {
     pub device_sharers: u16,
     /// For a log that is made by this start: see `wire::batch`. Hard to guess.
     pub secret: LogSecret,
+    /// Shards of the node.
+    pub shard_count: u16,
+    /// There was a log before: when none is there now, it was lost.
+    pub is_made: bool,
+    /// Who says how far the log had got, besides its own files.
+    pub reached: Vec<Reached>,
+}
+
+impl LogOptions {
+    /// What is known of the log from elsewhere.
+    fn known(&self) -> Known {
+        let (shard, shard_count, is_made) = (self.shard, self.shard_count, self.is_made);
+        Known { shard, shard_count, is_made, reached: self.reached.clone() }
+    }
 }
 
 /// Where a batch was placed.
@@ -92,6 +108,7 @@ pub(super) struct Inner<D: Disk> {
     pub metrics: Rc<ShardMetrics>,
     pub epoch: u32,
     pub secret: LogSecret,
+    pub register: Register,
     /// By base position. The last one is where the open group lies.
     pub segments: RefCell<BTreeMap<LogPosition, Rc<Segment<D>>>>,
     pub open: RefCell<OpenGroup<D>>,
@@ -150,12 +167,13 @@ impl<D: Disk> CommitLog<D> {
     ) -> Result<(Self, Report), OpenError> {
         assert!((limits::SEGMENT_BYTES_MIN..=limits::SEGMENT_BYTES_MAX).contains(&options.segment_bytes));
         assert!(options.segment_bytes.is_multiple_of(limits::BLOCK_BYTES as u64));
-        let recovered = recovery::recover(&disk, &options, start, replay).await?;
+        let recovered = recovery::recover(&disk, &options, &options.known(), start, replay).await?;
         let end = recovered.report.end;
         let open = OpenGroup::new(recovered.active_base, recovered.next_group, end, end);
         let inner = Inner {
-            epoch: recovered.epoch,
-            secret: recovered.secret,
+            epoch: recovered.manifest.epoch,
+            secret: recovered.manifest.secret,
+            register: Register::new(recovered.manifest, recovered.active_base),
             segments: RefCell::new(recovered.segments),
             open: RefCell::new(open),
             watermarks: Watermarks::new(end),
@@ -182,6 +200,10 @@ impl<D: Disk> CommitLog<D> {
 
     pub fn epoch(&self) -> u32 {
         self.inner.epoch
+    }
+
+    pub fn secret(&self) -> LogSecret {
+        self.inner.secret
     }
 
     pub fn shard(&self) -> ShardId {
@@ -366,7 +388,7 @@ impl<D: Disk> Inner<D> {
 
     fn header(&self, base: LogPosition, segment_bytes: u64, previous_end: LogPosition) -> SegmentHeader {
         let (epoch, shard, secret) = (self.epoch, self.options.shard.0, self.secret);
-        SegmentHeader { base, segment_bytes, epoch, shard, previous_end, secret }
+        SegmentHeader { base, segment_bytes, epoch, shard, is_stand_in: false, previous_end, secret }
     }
 
     pub fn segment_at(&self, base: LogPosition) -> Rc<Segment<D>> {

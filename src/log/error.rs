@@ -1,7 +1,9 @@
 //! What can go wrong with a log.
 
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use super::expectation::Contradiction;
 use crate::disk::DiskError;
 use crate::types::LogPosition;
 
@@ -16,6 +18,12 @@ pub enum OpenError {
     Contradiction { directory: String, detail: String },
     #[error("{file} holds no readable manifest, but the directory has segments: restore it from a copy")]
     ManifestLost { file: String },
+    #[error("{}", lacking(directory, contradictions))]
+    Lacking { directory: PathBuf, contradictions: Vec<Contradiction> },
+    #[error(
+        "{file} is of a node with {made} shards, and turbopump.toml says {described}: write `shards = {made}` there again"
+    )]
+    WrongShardCount { file: String, made: u16, described: u16 },
     #[error("{file} does not hold what was just written to it: the disk is failing")]
     ManifestNotStored { file: String },
     #[error("{file} belongs to shard {found}, not to shard {expected}: the directories were mixed up")]
@@ -42,4 +50,24 @@ pub enum AppendRefusal {
     NoSegment(Rc<DiskError>),
     /// The log has failed.
     Failed(LogFailure),
+}
+
+/// Contradictions that are named one by one.
+const NAMED_MAX: usize = 8;
+
+/// What is wrong with a log, and how to go on.
+fn lacking(directory: &Path, contradictions: &[Contradiction]) -> String {
+    let mut text = format!("the log in {} is not what was written there:\n", directory.display());
+    for contradiction in contradictions.iter().take(NAMED_MAX) {
+        text += &format!("  {contradiction}\n");
+    }
+    if let Some(more) = contradictions.len().checked_sub(NAMED_MAX).filter(|more| *more > 0) {
+        text += &format!("  and {more} more\n");
+    }
+    // The log of shard s is DIR/shard-s/log.
+    let data = directory.parent().and_then(Path::parent).unwrap_or(directory).display();
+    text + &format!(
+        "nothing was changed. Put the files back (is something not mounted?), or go on without what is missing: \
+         `turbopump log repair --data {data}` says what that gives up, and does it with --yes"
+    )
 }

@@ -27,11 +27,14 @@
 mod commit;
 mod commit_log;
 mod error;
+mod expectation;
 mod group;
 mod manifest;
 mod mark_waiters;
 mod read;
 pub mod recovery;
+mod register;
+mod repair;
 mod scanner;
 mod segment;
 mod supply;
@@ -44,8 +47,10 @@ mod zeroing;
 
 pub use commit_log::{CommitLog, CommitOptions, LogOptions, Placed, Placement};
 pub use error::{AppendRefusal, LogFailure, OpenError};
+pub use expectation::{Contradiction, Flaw, Known, Reached, contradictions, secret_of_log};
 pub use manifest::Manifest;
 pub use read::{ReadOutcome, Want};
-pub use recovery::{Damage, Replay, Report, StartAt, scan};
+pub use recovery::{Damage, GivenUpRange, Replay, Report, StartAt, move_aside, scan};
+pub use repair::{Act, Repair, repair};
 pub use segment::{SEGMENT_HEADER_BYTES, SegmentInfo, parse_segment_name, segment_name};
 pub use watermark::Watermarks;

@@ -22,21 +22,23 @@
 //! before q was written, so p held a whole batch once. What `torn` cuts off is never seen again: the next run has a
 //! higher epoch, and its first group says in `previous_end` where it took over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::commit_log::LogOptions;
 use super::error::OpenError;
-use super::manifest::Manifest;
-use super::scanner::{Padding, Scanner, Used, headers_in, read_parallel};
+use super::expectation::{Facts, Known, Verdict, judge, look, own_manifest};
+use super::manifest::{GivenUp, Holdings, Manifest};
+use super::scanner::{Limits, Padding, Scanner, Used, headers_in, read_parallel};
 use super::segment::{
     FoundHeader, SEGMENT_HEADER_BYTES, Segment, SegmentHeader, parse_segment_name, segment_name,
 };
 use super::supply::create_file;
-use crate::disk::{Disk, DiskBuffer, DiskError, DiskFile, OpenMode};
+use crate::disk::{Disk, DiskBuffer, DiskError, DiskErrorKind, DiskFile, OpenMode};
 use crate::limits::{BLOCK_BYTES, GROUP_BYTES_MAX, PLACED_BYTES_MAX, READ_BYTES};
-use crate::types::{LogPosition, ShardId, Timestamp};
+use crate::types::{LogPosition, Timestamp};
 use crate::wire::batch::{BatchHeader, LogSecret};
 
 /// How far behind the expected place a proof is searched. What may be unflushed at once (two groups, each of which may
@@ -57,6 +59,8 @@ pub trait Replay {
     fn whole(&mut self, header: &BatchHeader, bytes: &[u8]);
     /// A batch of which only the header can be read; its records are damaged.
     fn harmed(&mut self, header: &BatchHeader);
+    /// Here `bytes` of the log were given up by an operator. What stood in them is not known.
+    fn given_up(&mut self, bytes: u64);
     /// Called every few hundred KiB of log: a chance to bring what was replayed to the disk.
     async fn settle(&mut self) -> Result<(), DiskError>;
 }
@@ -82,6 +86,16 @@ pub struct Damage {
     pub bytes: u64,
 }
 
+impl fmt::Display for GivenUpRange {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, from, to, bytes } = self;
+        write!(
+            formatter,
+            "log positions {from} to {to}, from {file} on, in which {bytes} bytes were or may have been"
+        )
+    }
+}
+
 /// What recovery found and did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
@@ -94,12 +108,25 @@ pub struct Report {
     pub torn: bool,
     /// The position to start from lies below the oldest segment, or not on a batch: all was replayed instead.
     pub start_missing: bool,
+    /// What an operator gave up and retention has not passed yet: see `log repair`.
+    pub given_up: Vec<GivenUpRange>,
+    /// What was not as it should be, and was made good, each in a sentence.
+    pub notices: Vec<String>,
+}
+
+/// A range of the log that is missing with the operator's consent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GivenUpRange {
+    pub file: String,
+    pub from: LogPosition,
+    pub to: LogPosition,
+    /// What was or may have been stored there.
+    pub bytes: u64,
 }
 
 /// The result for [`super::CommitLog::open`].
 pub(super) struct Recovered<D: Disk> {
-    pub epoch: u32,
-    pub secret: LogSecret,
+    pub manifest: Manifest,
     pub segments: BTreeMap<LogPosition, Rc<Segment<D>>>,
     pub active_base: LogPosition,
     pub next_group: LogPosition,
@@ -108,40 +135,49 @@ pub(super) struct Recovered<D: Disk> {
     pub report: Report,
 }
 
-/// Opens every segment, advances the epoch, and replays from `start`.
+/// Opens every segment, advances the epoch, and replays from `start`. Refuses, with nothing changed, when what is there
+/// contradicts what is `known`.
 pub(super) async fn recover<D: Disk, R: Replay>(
     disk: &D,
     options: &LogOptions,
+    known: &Known,
     start: StartAt,
     replay: &mut R,
 ) -> Result<Recovered<D>, OpenError> {
-    disk.create_directory(&options.directory).await?;
-    let names = disk.list(&options.directory).await?;
-    let bases: Vec<_> = names.iter().filter_map(|name| parse_segment_name(name)).collect();
-    let previous = Manifest::read(disk, &options.directory).await?;
-    let secret = previous.map(|manifest| manifest.secret);
-    let mut segments =
-        open_segments(disk, &options.directory, options.shard, &bases, secret, Unfinished::Remove).await?;
-    let holds_batches = segments.values().any(|found| found.used);
+    if !known.is_made {
+        disk.create_directory(&options.directory).await?;
+    }
+    let Opened { manifest: previous, mut segments, unfinished, verdict } =
+        open_segments(disk, &options.directory, known, OpenMode::Existing).await?;
+    if !verdict.contradictions.is_empty() {
+        for found in segments.into_values() {
+            close(found).await?;
+        }
+        let directory = options.directory.clone();
+        return Err(OpenError::Lacking { directory, contradictions: verdict.contradictions });
+    }
     // Before the replay: what it brings to the disk carries the new epoch.
-    let manifest =
-        Manifest::advance(disk, &options.directory, options.shard, holds_batches, options.secret).await?;
-    let epoch_max = previous.map_or(0, |manifest| manifest.epoch);
-    let scanned = {
-        let used = used_segments(&segments);
-        Scanner::new(used, epoch_max, manifest.secret, Padding::Skip).run(start, replay).await?
+    let fresh = (options.secret, known.shard_count);
+    let has_segments = !verdict.used.is_empty();
+    let mut manifest =
+        Manifest::advance(disk, &options.directory, options.shard, has_segments, fresh).await?;
+    let epoch_max = previous.as_ref().map_or(0, |manifest| manifest.epoch);
+    let limits = Limits {
+        epoch_max,
+        secret: manifest.secret,
+        reached: reached(previous.as_ref(), known),
+        given_up: manifest.given_up.clone(),
     };
-    drop_unused(disk, options, &mut segments, scanned.report.end).await?;
+    let mut scanned =
+        Scanner::new(used_segments(&segments), limits, Padding::Skip).run(start, replay).await?;
     date_segments(&segments, scanned.newest);
+    let mut dropped = take_unused(&mut segments, scanned.report.end, manifest.secret).await?;
+    dropped.extend(unfinished.into_iter().map(|path| Dropped { path, holds_batches: false }));
     if segments.is_empty() {
-        let base = LogPosition(0);
-        let path = options.directory.join(segment_name(base));
-        create_file(disk, &options.directory, &path, options.segment_bytes).await?;
-        disk.sync_directory(&options.directory).await?;
-        let file = disk.open(&path, OpenMode::Existing).await?;
-        let segment = Rc::new(Segment::new(base, options.segment_bytes, file, path));
-        let found = FoundSegment { segment, used: false, begun: None, previous_end: None, secret: None };
-        segments.insert(base, found);
+        // An unfinished file of the same name never held anything: it goes first.
+        drop_unused(disk, options, std::mem::take(&mut dropped), &mut scanned.report).await?;
+        let base = LogPosition(scanned.report.end.0.next_multiple_of(BLOCK_BYTES as u64));
+        segments.insert(base, make_segment(disk, options, base).await?);
     }
     let (active, used) = {
         let (_, last) = segments.last_key_value().expect("there is a segment");
@@ -155,11 +191,30 @@ pub(super) async fn recover<D: Disk, R: Replay>(
     for found in segments.values().rev().take(2) {
         found.segment.file.sync().await?;
     }
+    let first = *segments.keys().next().expect("there is a segment");
+    manifest.holdings = Some(Holdings {
+        first_base: first,
+        last_base: active.base,
+        last_bytes: active.bytes,
+        reached: scanned.report.end,
+        is_end: false,
+        shard_count: known.shard_count,
+    });
+    manifest.give_up(&[], first);
+    manifest.write(disk, &options.directory, 2).await?;
+    // Only now: a start that is cut off here must not ask for them.
+    drop_unused(disk, options, dropped, &mut scanned.report).await?;
     active.zeroed.set(next_group.since(active.base));
-    let spares = spares(disk, options, &names).await?;
+    let spares = spares(disk, options).await?;
+    let report = &mut scanned.report;
+    report.given_up = given_up_ranges(&manifest, &segments);
+    if previous.is_some_and(|previous| previous.is_alone) {
+        let file = options.directory.join(super::manifest::NAME);
+        let notice = format!("{}: one of its two blocks was not whole, the other one counts", file.display());
+        report.notices.push(notice);
+    }
     Ok(Recovered {
-        epoch: manifest.epoch,
-        secret: manifest.secret,
+        manifest,
         active_base: active.base,
         next_group,
         segments: segments.into_iter().map(|(base, found)| (base, found.segment)).collect(),
@@ -169,46 +224,75 @@ pub(super) async fn recover<D: Disk, R: Replay>(
     })
 }
 
+/// How far the log had got, as whoever knows says.
+fn reached(manifest: Option<&Manifest>, known: &Known) -> LogPosition {
+    let holdings = manifest.and_then(|manifest| manifest.holdings);
+    let all = known.reached.iter().map(|reached| reached.position);
+    all.chain(holdings.map(|holdings| holdings.reached)).max().unwrap_or(LogPosition::ZERO)
+}
+
+/// What was given up, by the file in which it stood.
+fn given_up_ranges<D: Disk>(manifest: &Manifest, segments: &Segments<D>) -> Vec<GivenUpRange> {
+    let range = |range: &GivenUp| {
+        let holder = segments.range(..=range.from).next_back();
+        let path = holder.map(|(_, found)| found.segment.path.display().to_string());
+        let (from, to) = (range.from, range.to);
+        GivenUpRange { file: path.unwrap_or_default(), from, to, bytes: range.bytes_from(from) }
+    };
+    manifest.given_up.iter().map(range).collect()
+}
+
+/// The first segment of a log that has none.
+async fn make_segment<D: Disk>(
+    disk: &D,
+    options: &LogOptions,
+    base: LogPosition,
+) -> Result<FoundSegment<D>, OpenError> {
+    let path = options.directory.join(segment_name(base));
+    create_file(disk, &options.directory, &path, options.segment_bytes).await?;
+    disk.sync_directory(&options.directory).await?;
+    let file = disk.open(&path, OpenMode::Existing).await?;
+    let segment = Rc::new(Segment::new(base, options.segment_bytes, file, path));
+    Ok(FoundSegment { segment, used: false, begun: None, previous_end: None, secret: None })
+}
+
 /// Reads a shard's log without changing anything, from its first batch to its end, and checks every byte that means
-/// something. For tools; the shard must not be running.
+/// something. For tools; the shard must not be running. What of it is not there at all, [`contradictions`] says.
+///
+/// [`contradictions`]: super::expectation::contradictions
 pub async fn scan<D: Disk, R: Replay>(
     disk: &D,
     directory: &Path,
-    shard: ShardId,
+    known: &Known,
     replay: &mut R,
 ) -> Result<Report, OpenError> {
-    let names = disk.list(directory).await?;
-    let bases: Vec<_> = names.iter().filter_map(|name| parse_segment_name(name)).collect();
-    let manifest = Manifest::read(disk, directory).await?;
-    let secret = manifest.map(|manifest| manifest.secret);
-    let segments = open_segments(disk, directory, shard, &bases, secret, Unfinished::Leave).await?;
-    let used = used_segments(&segments);
-    let epoch_max = manifest.map_or(u32::MAX, |manifest| manifest.epoch);
+    let Opened { manifest, segments, .. } = open_segments(disk, directory, known, OpenMode::ReadOnly).await?;
     // Without a manifest the segments still tell.
-    let secret = secret.or_else(|| segments.values().find_map(|found| found.secret)).unwrap_or_default();
-    let mut report =
-        Scanner::new(used, epoch_max, secret, Padding::Check).run(StartAt::Beginning, replay).await?.report;
-    for FoundSegment { segment, used, .. } in segments.into_values() {
-        let block = segment.file.read(0, SEGMENT_HEADER_BYTES).await?;
-        let is_whole =
-            SegmentHeader::is_zero_behind(&block) && SegmentHeader::decode(&block) != FoundHeader::Other;
-        if used && !is_whole {
-            let file = segment.path.display().to_string();
-            let (place, bytes) = (segment.base, SEGMENT_HEADER_BYTES as u64);
-            report.damage.push(Damage { file, place, position: 0, bytes });
+    let named = segments.values().find_map(|found| found.secret);
+    let limits = Limits {
+        epoch_max: manifest.as_ref().map_or(u32::MAX, |manifest| manifest.epoch),
+        secret: manifest.as_ref().map(|manifest| manifest.secret).or(named).unwrap_or_default(),
+        reached: reached(manifest.as_ref(), known),
+        given_up: manifest.as_ref().map_or(Vec::new(), |manifest| manifest.given_up.clone()),
+    };
+    let used = used_segments(&segments);
+    let mut report = Scanner::new(used, limits, Padding::Check).run(StartAt::Beginning, replay).await?.report;
+    report.given_up = manifest.map_or(Vec::new(), |manifest| given_up_ranges(&manifest, &segments));
+    for found in segments.into_values() {
+        let segment = &found.segment;
+        if found.used && segment.bytes >= SEGMENT_HEADER_BYTES as u64 {
+            let block = segment.file.read(0, SEGMENT_HEADER_BYTES).await?;
+            let is_whole =
+                SegmentHeader::is_zero_behind(&block) && SegmentHeader::decode(&block) != FoundHeader::Other;
+            if !is_whole {
+                let file = segment.path.display().to_string();
+                let (place, bytes) = (segment.base, SEGMENT_HEADER_BYTES as u64);
+                report.damage.push(Damage { file, place, position: 0, bytes });
+            }
         }
-        if let Some(segment) = Rc::into_inner(segment) {
-            segment.file.close().await?;
-        }
+        close(found).await?;
     }
     Ok(report)
-}
-
-/// What to do with a segment whose making was cut off before its size was durable: it never held anything.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Unfinished {
-    Remove,
-    Leave,
 }
 
 /// A segment's file as a start finds it.
@@ -243,63 +327,99 @@ fn date_segments<D: Disk>(segments: &Segments<D>, newest: Timestamp) {
     }
 }
 
+/// The segments' files, and what the witnesses say of them.
+struct Opened<D: Disk> {
+    manifest: Option<Manifest>,
+    segments: Segments<D>,
+    /// Files that never held anything, whose making was cut off.
+    unfinished: Vec<PathBuf>,
+    verdict: Verdict,
+}
+
 /// Opens the segments' files and reads how each begins.
 async fn open_segments<D: Disk>(
     disk: &D,
     directory: &Path,
-    shard: ShardId,
-    bases: &[LogPosition],
-    secret: Option<LogSecret>,
-    unfinished: Unfinished,
-) -> Result<Segments<D>, OpenError> {
-    let mut secret = secret;
-    let mut segments = BTreeMap::new();
-    for &base in bases {
+    known: &Known,
+    mode: OpenMode,
+) -> Result<Opened<D>, OpenError> {
+    let manifest = Manifest::read(disk, directory).await?;
+    let names = match disk.list(directory).await {
+        // Then there is no log, which the witnesses may contradict.
+        Err(error) if error.kind == DiskErrorKind::NotFound => Vec::new(),
+        names => names?,
+    };
+    let mut secret = manifest.as_ref().map(|manifest| manifest.secret);
+    let mut files: BTreeMap<LogPosition, Segment<D>> = BTreeMap::new();
+    let mut facts: BTreeMap<LogPosition, Facts> = BTreeMap::new();
+    for base in names.iter().filter_map(|name| parse_segment_name(name)) {
         let path = directory.join(segment_name(base));
-        let mode = if unfinished == Unfinished::Leave { OpenMode::ReadOnly } else { OpenMode::Existing };
         let file = disk.open(&path, mode).await?;
         let bytes = file.size().await?;
-        if bytes < 2 * SEGMENT_HEADER_BYTES as u64 || !bytes.is_multiple_of(BLOCK_BYTES as u64) {
-            file.close().await?;
-            if unfinished == Unfinished::Remove {
-                disk.remove(&path).await?;
+        let segment = Segment::new(base, bytes, file, path);
+        facts.insert(base, look(&segment, &mut secret).await?);
+        files.insert(base, segment);
+    }
+    let manifest = match own_manifest(directory, manifest, &facts, known) {
+        Ok(manifest) => manifest,
+        Err(error) => {
+            for segment in files.into_values() {
+                segment.file.close().await?;
             }
+            return Err(error);
+        }
+    };
+    let secret = manifest.as_ref().map(|manifest| manifest.secret).or(secret);
+    let verdict = judge(directory, manifest.as_ref(), &facts, known);
+    let mut segments = BTreeMap::new();
+    let mut unfinished = Vec::new();
+    for (base, mut segment) in files {
+        let facts = &facts[&base];
+        if verdict.unfinished.contains(&base) {
+            segment.file.close().await?;
+            unfinished.push(segment.path);
             continue;
         }
-        let blocks = file.read(0, SEGMENT_HEADER_BYTES + BLOCK_BYTES).await?;
-        let header = SegmentHeader::decode(&blocks);
-        let own = match header {
-            FoundHeader::Valid(header) if header.base == base => Some(header),
+        let whole_blocks = segment.bytes / BLOCK_BYTES as u64 * BLOCK_BYTES as u64;
+        segment.bytes = verdict.sizes.get(&base).map_or(whole_blocks, |bytes| whole_blocks.min(*bytes));
+        let own = match facts.header {
+            FoundHeader::Valid(header)
+                if (header.base, header.shard, Some(header.secret)) == (base, known.shard.0, secret) =>
+            {
+                Some(header)
+            }
             _ => None,
         };
-        secret = secret.or(own.map(|header| header.secret));
-        let begun = first_batch(&blocks, base, secret.unwrap_or_default());
-        let used = match header {
-            FoundHeader::Valid(header) if header.base == base && header.shard != shard.0 => {
-                let file = path.display().to_string();
-                return Err(OpenError::WrongShard { file, found: header.shard, expected: shard.0 });
-            }
-            FoundHeader::Valid(header) => header.base == base,
-            FoundHeader::Newer(version) => {
-                let file = path.display().to_string();
-                return Err(OpenError::Newer { file, what: format!("segment version {version}") });
-            }
-            // Zeros, or a damaged header: batches that fit their place tell the two apart.
-            FoundHeader::Other => begun.is_some(),
+        let previous_end =
+            own.map(|header| header.previous_end).or(facts.begun.map(|(_, previous_end)| previous_end));
+        segment.is_stand_in = own.is_some_and(|header| header.is_stand_in);
+        // Something was stored behind it: where nothing can be read of it, that is a hole in the log.
+        let used = verdict.used.range(base..).next().is_some();
+        let found = FoundSegment {
+            segment: Rc::new(segment),
+            used,
+            begun: facts.begun.map(|(store_time, _)| store_time),
+            previous_end,
+            secret: own.map(|header| header.secret),
         };
-        let segment = Rc::new(Segment::new(base, bytes, file, path));
-        let previous_end = own.map(|header| header.previous_end).or(begun.map(|begun| begun.previous_end));
-        let used = used || holds_batches(&segment, secret.unwrap_or_default()).await?;
-        let begun = begun.map(|begun| begun.store_time);
-        let secret = own.map(|header| header.secret);
-        segments.insert(base, FoundSegment { segment, used, begun, previous_end, secret });
+        segments.insert(base, found);
     }
-    Ok(segments)
+    Ok(Opened { manifest, segments, unfinished, verdict })
+}
+
+async fn close<D: Disk>(found: FoundSegment<D>) -> Result<(), DiskError> {
+    match Rc::into_inner(found.segment) {
+        Some(segment) => segment.file.close().await,
+        None => Ok(()),
+    }
 }
 
 /// Whether batches stand in a segment whose start tells nothing. A file that was prepared and never used holds none that
 /// fit their place; one whose first blocks were hit by a stray write does, and must not be taken for it.
-async fn holds_batches<D: Disk>(segment: &Segment<D>, secret: LogSecret) -> Result<bool, DiskError> {
+pub(super) async fn holds_batches<D: Disk>(
+    segment: &Segment<D>,
+    secret: LogSecret,
+) -> Result<bool, DiskError> {
     let end = UNKNOWN_BYTES.min(segment.bytes);
     for at in (0..end).step_by(SCAN_BYTES) {
         let to = (at + (SCAN_BYTES + BLOCK_BYTES) as u64).min(segment.bytes);
@@ -311,12 +431,6 @@ async fn holds_batches<D: Disk>(segment: &Segment<D>, secret: LogSecret) -> Resu
         }
     }
     Ok(false)
-}
-
-/// The segment's first batch, if one stands where it belongs.
-fn first_batch(blocks: &[u8], base: LogPosition, secret: LogSecret) -> Option<BatchHeader> {
-    let header = BatchHeader::decode_stored(&blocks[SEGMENT_HEADER_BYTES..], secret).ok()?;
-    (header.position == base.advance(SEGMENT_HEADER_BYTES as u64)).then_some(header)
 }
 
 /// Writes the bytes between what is known to be flushed and the log's end once more, as they were read. After a flush
@@ -349,38 +463,86 @@ async fn rewrite_tail<D: Disk>(
     Ok(())
 }
 
-/// Forgets segments behind the log's end: prepared ones, and those whose every batch was cut off. The one that holds the
-/// end stays.
-async fn drop_unused<D: Disk>(
-    disk: &D,
-    options: &LogOptions,
+/// Takes out the segments behind the log's end: prepared ones, and those whose every batch was cut off. The one that
+/// holds the end stays.
+async fn take_unused<D: Disk>(
     segments: &mut Segments<D>,
     end: LogPosition,
-) -> Result<(), DiskError> {
-    let mut removed = false;
+    secret: LogSecret,
+) -> Result<Vec<Dropped>, DiskError> {
+    let mut dropped = Vec::new();
     while segments.len() > 1 {
         let (&base, _) = segments.last_key_value().expect("there are two");
         if base < end {
             break;
         }
-        let (_, FoundSegment { segment, .. }) = segments.pop_last().expect("there are two");
-        let segment = Rc::into_inner(segment).expect("the scan has let go of it");
-        segment.file.close().await?;
-        disk.remove(&segment.path).await?;
-        removed = true;
+        let (_, found) = segments.pop_last().expect("there are two");
+        let path = found.segment.path.clone();
+        let holds_batches = found.used && holds_batches(&found.segment, secret).await?;
+        close(found).await?;
+        dropped.push(Dropped { path, holds_batches });
     }
-    if removed {
+    Ok(dropped)
+}
+
+/// A segment behind the log's end.
+struct Dropped {
+    path: PathBuf,
+    /// Of which none was ever answered as durable; they are kept aside all the same.
+    holds_batches: bool,
+}
+
+/// Removes the files of segments that never held anything, and moves aside what holds cut-off batches.
+async fn drop_unused<D: Disk>(
+    disk: &D,
+    options: &LogOptions,
+    dropped: Vec<Dropped>,
+    report: &mut Report,
+) -> Result<(), DiskError> {
+    let (kept, empty): (Vec<_>, Vec<_>) = dropped.into_iter().partition(|dropped| dropped.holds_batches);
+    let gone: BTreeSet<_> = empty.iter().map(|dropped| dropped.path.clone()).collect();
+    for path in &gone {
+        disk.remove(path).await?;
+    }
+    if !gone.is_empty() {
         disk.sync_directory(&options.directory).await?;
+    }
+    if !kept.is_empty() {
+        let paths: Vec<_> = kept.into_iter().map(|dropped| dropped.path).collect();
+        let aside = move_aside(disk, &options.directory, &paths).await?;
+        let count = paths.len();
+        report.notices.push(format!(
+            "{count} segments of which every batch was cut off, since none was answered as durable, lie in {} now",
+            aside.display()
+        ));
     }
     Ok(())
 }
 
-/// Files kept for reuse by an earlier run, with their sizes.
-async fn spares<D: Disk>(
+/// Moves files of a log into a new folder beside the log's, and returns which.
+pub async fn move_aside<D: Disk>(
     disk: &D,
-    options: &LogOptions,
-    names: &[String],
-) -> Result<Vec<(PathBuf, u64)>, DiskError> {
+    directory: &Path,
+    paths: &[PathBuf],
+) -> Result<PathBuf, DiskError> {
+    let shard = directory.parent().unwrap_or(directory);
+    let names = disk.list(shard).await?;
+    let numbers = names.iter().filter_map(|name| name.strip_prefix("aside-")?.parse::<u64>().ok());
+    let aside = shard.join(format!("aside-{}", numbers.max().map_or(0, |last| last + 1)));
+    disk.create_directory(&aside).await?;
+    disk.sync_directory(shard).await?;
+    for path in paths {
+        let name = path.file_name().expect("a file of the log has a name");
+        disk.rename(path, &aside.join(name)).await?;
+    }
+    disk.sync_directory(&aside).await?;
+    disk.sync_directory(directory).await?;
+    Ok(aside)
+}
+
+/// Files kept for reuse by an earlier run, with their sizes. Retention has passed what was in them.
+async fn spares<D: Disk>(disk: &D, options: &LogOptions) -> Result<Vec<(PathBuf, u64)>, DiskError> {
+    let names = disk.list(&options.directory).await?;
     let mut spares = Vec::new();
     for name in names.iter().filter(|name| name.starts_with("spare-")) {
         let path = options.directory.join(name);

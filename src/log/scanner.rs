@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use super::error::OpenError;
+use super::manifest::GivenUp;
 use super::recovery::{Damage, Replay, Report, SCAN_BYTES, SEARCH_BYTES, StartAt};
 use super::segment::{SEGMENT_HEADER_BYTES, Segment};
 use crate::disk::{Disk, DiskError, DiskFile};
@@ -18,14 +19,24 @@ use crate::wire::batch::{
 pub(super) struct Scanner<D: Disk> {
     padding: Padding,
     segments: Vec<Used<D>>,
-    secret: LogSecret,
-    epoch_max: u32,
+    limits: Limits,
     epoch_last: u32,
     newest: Timestamp,
     flushed_end: LogPosition,
     /// A batch that counts only together with the next one, until that is found.
     waiting: Option<(BatchHeader, Vec<u8>)>,
     report: Report,
+}
+
+/// What is known of the log before it is read.
+pub(super) struct Limits {
+    /// No batch has a higher epoch.
+    pub epoch_max: u32,
+    pub secret: LogSecret,
+    /// It was durable up to here: what is not there below was lost, however the files look.
+    pub reached: LogPosition,
+    /// What an operator gave up.
+    pub given_up: Vec<GivenUp>,
 }
 
 /// A segment that holds batches.
@@ -81,7 +92,7 @@ enum Proof {
 }
 
 impl<D: Disk> Scanner<D> {
-    pub fn new(segments: Vec<Used<D>>, epoch_max: u32, secret: LogSecret, padding: Padding) -> Self {
+    pub fn new(segments: Vec<Used<D>>, limits: Limits, padding: Padding) -> Self {
         let report = Report {
             end: LogPosition::ZERO,
             batches: 0,
@@ -89,12 +100,13 @@ impl<D: Disk> Scanner<D> {
             damage: Vec::new(),
             torn: false,
             start_missing: false,
+            given_up: Vec::new(),
+            notices: Vec::new(),
         };
         Self {
             padding,
             segments,
-            secret,
-            epoch_max,
+            limits,
             epoch_last: 0,
             newest: Timestamp(0),
             flushed_end: LogPosition::ZERO,
@@ -154,11 +166,24 @@ impl<D: Disk> Scanner<D> {
                             Some((_, begin)) => begin,
                             None => self.skip_damage(&segment, place, next, at_place, replay),
                         };
+                        self.tell_given_up(place, end, replay);
                         end
                     }
-                    (Proof::None { leftovers }, _) => {
-                        self.report.torn = leftovers || matches!(at_place, AtPlace::Harmed(_));
-                        break;
+                    (Proof::None { leftovers }, ended) => {
+                        let Some(next) = self.known_beyond(&segment, place, &at_place) else {
+                            self.report.torn = leftovers || matches!(at_place, AtPlace::Harmed(_));
+                            break;
+                        };
+                        // Its other half was durable as well.
+                        if let Some((header, bytes)) = self.waiting.take() {
+                            replay.whole(&header, &bytes);
+                        }
+                        end = match ended {
+                            Some((_, begin)) => begin,
+                            None => self.skip_damage(&segment, place, next, at_place, replay),
+                        };
+                        self.tell_given_up(place, end, replay);
+                        end
                     }
                 },
             };
@@ -272,6 +297,37 @@ impl<D: Disk> Scanner<D> {
         next
     }
 
+    /// How far the log went on behind a place at which nothing proves it, as others know: it was durable there, or the
+    /// operator gave up what stood there. In this segment, when another one follows.
+    fn known_beyond(
+        &self,
+        segment: &Segment<D>,
+        place: LogPosition,
+        at_place: &AtPlace,
+    ) -> Option<LogPosition> {
+        let behind = match at_place {
+            AtPlace::Harmed(header) => header.end_position(),
+            // What is given up begins before the header that would be here.
+            AtPlace::Whole(_) | AtPlace::Nothing => {
+                LogPosition(place.0.next_multiple_of(BLOCK_BYTES as u64) + BATCH_HEADER_BYTES as u64)
+            }
+        };
+        let given_up = self.limits.given_up.iter().filter(|range| range.from < behind && place < range.to);
+        let ends = given_up.map(|range| range.to);
+        let end = ends.chain((place < self.limits.reached).then_some(self.limits.reached)).max()?;
+        let follows = place < segment.end() && self.segments().any(|next| next.base == segment.end());
+        Some(if follows { end.min(segment.end()) } else { end })
+    }
+
+    /// Hands on how much of what was skipped had been given up.
+    fn tell_given_up(&self, from: LogPosition, to: LogPosition, replay: &mut impl Replay) {
+        let overlap = |range: &GivenUp| range.end.min(to).0.saturating_sub(range.from.max(from).0);
+        let bytes: u64 = self.limits.given_up.iter().map(overlap).sum();
+        if bytes > 0 {
+            replay.given_up(bytes);
+        }
+    }
+
     /// What follows a place without a batch: mostly the next group, a few bytes on; else the search tells.
     async fn prove(
         &mut self,
@@ -290,7 +346,7 @@ impl<D: Disk> Scanner<D> {
             self.fill(segment, window, place.since(segment.base), BLOCK_BYTES + BATCH_HEADER_BYTES).await?;
             let next = segment.base.advance(at);
             let header =
-                BatchHeader::decode_stored(&window.bytes[(at - window.start) as usize..], self.secret);
+                BatchHeader::decode_stored(&window.bytes[(at - window.start) as usize..], self.limits.secret);
             if header.is_ok_and(|header| header.previous_end == place && self.fits(&header, next)) {
                 return Ok(Proof::Continues(next));
             }
@@ -312,7 +368,7 @@ impl<D: Disk> Scanner<D> {
         }
         let from = (place.since(segment.base) - window.start) as usize;
         let Some(gap) = window.bytes.get(from..from + next.since(place) as usize) else { return };
-        let same_run = BatchHeader::decode_stored(&window.bytes[from + gap.len()..], self.secret)
+        let same_run = BatchHeader::decode_stored(&window.bytes[from + gap.len()..], self.limits.secret)
             .is_ok_and(|header| header.epoch == self.epoch_last);
         if let Some(at) = gap.iter().position(|byte| *byte != 0).filter(|_| same_run) {
             let file = segment.path.display().to_string();
@@ -359,7 +415,7 @@ impl<D: Disk> Scanner<D> {
     }
 
     fn fits(&self, header: &BatchHeader, position: LogPosition) -> bool {
-        header.position == position && (self.epoch_last..=self.epoch_max).contains(&header.epoch)
+        header.position == position && (self.epoch_last..=self.limits.epoch_max).contains(&header.epoch)
     }
 
     /// Decodes what stands at `place`.
@@ -375,7 +431,7 @@ impl<D: Disk> Scanner<D> {
         }
         self.fill(segment, window, at, BATCH_HEADER_BYTES).await?;
         let from = (at - window.start) as usize;
-        let header = match BatchHeader::decode_stored(&window.bytes[from..], self.secret) {
+        let header = match BatchHeader::decode_stored(&window.bytes[from..], self.limits.secret) {
             Ok(header) if self.fits(&header, place) => header,
             Err(reason @ (BatchError::Version(_) | BatchError::Kind(_) | BatchError::Flags(_))) => {
                 let file = segment.path.display().to_string();
@@ -445,7 +501,7 @@ impl<D: Disk> Scanner<D> {
                 self.report.bytes_scanned += read_end - at;
                 let base = segment.base.advance(at);
                 let (from, until) = ((first_step - at) as usize, (end - at) as usize);
-                for found in headers_in(&bytes, base, self.secret, from..until) {
+                for found in headers_in(&bytes, base, self.limits.secret, from..until) {
                     if found.position <= place || !self.fits(&found, found.position) {
                         continue;
                     }

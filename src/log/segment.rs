@@ -11,7 +11,7 @@
 //! 16  u64  segment_bytes  size of the file, this block included
 //! 24  u32  epoch          of the run that used the file first as this segment
 //! 28  u16  shard
-//! 30  u16  0
+//! 30  u16  flags          1: stands in for a file that was lost, and holds nothing
 //! 32  u64  previous_end   where the log ended before this segment: behind it the segment before holds nothing that counts
 //! 40  u64  secret         of the log, for tools when the manifest is lost
 //! 48  u32  crc            crc32c of bytes 0..48
@@ -40,6 +40,8 @@ const BASE: usize = 8;
 const SEGMENT_BYTES: usize = 16;
 const EPOCH: usize = 24;
 const SHARD: usize = 28;
+const FLAGS: usize = 30;
+const FLAG_STAND_IN: u16 = 1;
 const PREVIOUS_END: usize = 32;
 const SECRET: usize = 40;
 const CRC: usize = 48;
@@ -54,6 +56,8 @@ pub(super) struct Segment<D: Disk> {
     pub bytes: u64,
     pub file: D::File,
     pub path: PathBuf,
+    /// It stands in for a file that was lost: there is nothing in it, and its blocks are not reserved.
+    pub is_stand_in: bool,
     /// Store time of the newest batch; `None` while empty.
     pub newest: Cell<Option<Timestamp>>,
     /// Blocks below this position in the file have been written at least once, so that a write there needs no journal
@@ -79,6 +83,7 @@ pub(super) struct SegmentHeader {
     pub segment_bytes: u64,
     pub epoch: u32,
     pub shard: u16,
+    pub is_stand_in: bool,
     pub previous_end: LogPosition,
     pub secret: LogSecret,
 }
@@ -100,6 +105,7 @@ impl<D: Disk> Segment<D> {
             bytes,
             file,
             path,
+            is_stand_in: false,
             newest: Cell::new(None),
             zeroed: Cell::new(0),
             zeroing: Cell::new(None),
@@ -132,6 +138,7 @@ impl SegmentHeader {
         put_u64(output, SEGMENT_BYTES, self.segment_bytes);
         put_u32(output, EPOCH, self.epoch);
         put_u16(output, SHARD, self.shard);
+        put_u16(output, FLAGS, if self.is_stand_in { FLAG_STAND_IN } else { 0 });
         put_u64(output, PREVIOUS_END, self.previous_end.0);
         put_u64(output, SECRET, self.secret.0);
         let checksum = crc32c::crc32c(&output[..CRC]);
@@ -156,6 +163,7 @@ impl SegmentHeader {
                 segment_bytes: get_u64(block, SEGMENT_BYTES),
                 epoch: get_u32(block, EPOCH),
                 shard: get_u16(block, SHARD),
+                is_stand_in: get_u16(block, FLAGS) & FLAG_STAND_IN != 0,
                 previous_end: LogPosition(get_u64(block, PREVIOUS_END)),
                 secret: LogSecret(get_u64(block, SECRET)),
             }),
@@ -199,6 +207,7 @@ mod tests {
             segment_bytes: 1 << 30,
             epoch: 7,
             shard: 3,
+            is_stand_in: false,
             previous_end: LogPosition((1 << 30) - 4096),
             secret: LogSecret(11),
         };

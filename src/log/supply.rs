@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::commit_log::{CommitLog, Inner};
 use super::error::AppendRefusal;
+use super::manifest::Holdings;
 use super::segment::{Segment, segment_name};
 use super::zeroing::Pacing;
 use crate::disk::{Disk, DiskError, DiskErrorKind, DiskFile, OpenMode};
@@ -114,6 +115,11 @@ impl<D: Disk> CommitLog<D> {
                     }
                 }
                 inner.room.wake();
+            } else if let Some(base) = inner.note_is_due() {
+                // A disk that takes no note takes no batch either; the next start knows a little less.
+                if inner.note_progress(base).await.is_err() {
+                    inner.clock.sleep(RETRY_INTERVAL).await;
+                }
             } else if !inner.zero_step(&mut zeros).await {
                 inner.supply.needed.changed().await;
             }
@@ -148,6 +154,12 @@ impl<D: Disk> CommitLog<D> {
     /// caller has made sure that nothing refers to it any more. Returns the log's new first position.
     pub async fn remove_oldest(&self) -> Result<Option<LogPosition>, DiskError> {
         let inner = &*self.inner;
+        let next =
+            inner.segments.borrow().values().nth(1).filter(|next| next.newest.get().is_some()).cloned();
+        let Some(next) = next else { return Ok(None) };
+        // Durable before the file goes: the next start must not ask for it.
+        inner.register(|holdings| holdings.first_base = holdings.first_base.max(next.base)).await?;
+        drop(next);
         let (segment, first) = {
             let mut segments = inner.segments.borrow_mut();
             // The next one must hold batches: without any, a restart would not know where the log ends.
@@ -163,8 +175,10 @@ impl<D: Disk> CommitLog<D> {
         }
         let segment = Rc::into_inner(segment).expect("nobody else holds it");
         segment.file.close().await?;
-        let keep =
-            segment.bytes == inner.options.segment_bytes && inner.supply.spares.borrow().len() < SPARES_MAX;
+        // What stands in for a lost file has no blocks of its own.
+        let keep = segment.bytes == inner.options.segment_bytes
+            && !segment.is_stand_in
+            && inner.supply.spares.borrow().len() < SPARES_MAX;
         if keep {
             let number = inner.supply.spare_number.get();
             inner.supply.spare_number.set(number + 1);
@@ -213,8 +227,14 @@ impl<D: Disk> Inner<D> {
         };
         self.disk.sync_directory(&self.options.directory).await?;
         let file = self.disk.open(&path, OpenMode::Existing).await?;
-        let segment = Segment::new(base, bytes, file, path);
+        let segment: Segment<D> = Segment::new(base, bytes, file, path);
         segment.zeroed.set(zeroed);
+        // Once a batch may be in it, its loss must be seen.
+        let made = |holdings: &mut Holdings| (holdings.last_base, holdings.last_bytes) = (base, bytes);
+        if let Err(error) = self.register(made).await {
+            segment.file.close().await?;
+            return Err(error);
+        }
         Ok(segment)
     }
 }

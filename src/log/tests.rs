@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use futures_lite::future::block_on;
 
+use super::expectation::Known;
 use super::recovery::{Replay, Report, scan};
 use super::segment::{SEGMENT_HEADER_BYTES, SegmentHeader, segment_name};
 use crate::disk::memory::MemoryDisk;
@@ -38,7 +39,15 @@ impl Image {
     fn header(&mut self, segment: usize, epoch: u32, previous_end: LogPosition) {
         let base = LogPosition((segment * SEGMENT_BYTES) as u64);
         let segment_bytes = SEGMENT_BYTES as u64;
-        let header = SegmentHeader { base, segment_bytes, epoch, shard: 0, previous_end, secret: SECRET };
+        let header = SegmentHeader {
+            base,
+            segment_bytes,
+            epoch,
+            shard: 0,
+            is_stand_in: false,
+            previous_end,
+            secret: SECRET,
+        };
         header.encode(&mut self.segments[segment]);
     }
 
@@ -84,7 +93,9 @@ impl Image {
                 file.write(0, Rc::new(buffer)).await.expect("a healthy disk");
                 file.close().await.expect("a healthy disk");
             }
-            scan(&disk, Path::new(DIRECTORY), ShardId(0), &mut found).await.expect("a log")
+            scan(&disk, Path::new(DIRECTORY), &Known::nothing(ShardId(0), 1), &mut found)
+                .await
+                .expect("a log")
         });
         (found.0, report)
     }
@@ -116,6 +127,8 @@ impl Replay for Found {
     }
 
     fn harmed(&mut self, _: &BatchHeader) {}
+
+    fn given_up(&mut self, _: u64) {}
 
     async fn settle(&mut self) -> Result<(), DiskError> {
         Ok(())

@@ -252,10 +252,7 @@ async fn run_shard(plan: ShardPlan, seat: Seat) {
     committing.await;
     supplying.await;
     indexing_keys.await;
-    if !broker.log().watermarks().has_failed() {
-        // Without it the next start replays a little more; nothing is lost.
-        let _ = broker.take_snapshot().await;
-    }
+    broker.take_leave().await;
 }
 
 fn in_queue(task: impl Future<Output = ()> + 'static, queue: TaskQueueHandle) -> glommio::Task<()> {

@@ -6,7 +6,7 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::{SocketAddr, TcpListener};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -32,6 +32,8 @@ use crate::types::{MonotonicTime, ShardId};
 
 /// A stop takes at most this long; a shard that is not done then is left to recovery.
 const STOP_TIMEOUT: Duration = Duration::from_millis(4_800);
+/// How often it is looked whether the data directory is still the one that was locked.
+const DIRECTORY_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why a node does not start or has ended.
 #[derive(Debug, thiserror::Error)]
@@ -102,7 +104,7 @@ pub fn run(options: &ServeOptions, started: impl FnOnce(&Started)) -> Result<(),
     preflight::check(&cores)?;
     let mut warnings = check_access(options)?;
     warnings.extend(check_tls(options)?);
-    let directory = DataDirectory::open(&options.data, options.shards, cores.len() as u16)?;
+    let mut directory = DataDirectory::open(&options.data, options.shards, cores.len() as u16)?;
     let sockets = Sockets::bind(options, directory.shard_count(), &cores)?;
     let signals = watch_signals()?;
     let (events, inbox) = mpsc::channel();
@@ -124,10 +126,11 @@ pub fn run(options: &ServeOptions, started: impl FnOnce(&Started)) -> Result<(),
     if !sync_topics(&letterboxes, &inbox)? {
         return Ok(());
     }
+    directory.note_started()?;
     letterboxes.iter().for_each(|letterbox| send(letterbox, Letter::Listen));
     let (took, is_new) = (begin.elapsed(), directory.is_new());
     started(&Started { shards, node_address, http_address, warnings, took, is_new, device });
-    wait_for_stop(&inbox)?;
+    wait_for_stop(&inbox, &mut directory)?;
     letterboxes.iter().for_each(|letterbox| send(letterbox, Letter::Stop));
     wait_until_ended(&inbox, core_count)
 }
@@ -276,6 +279,7 @@ impl Layout<'_> {
             directory: self.directory.shard(shard),
             shard: ShardId(shard),
             shard_count: self.directory.shard_count(),
+            is_made: self.directory.is_started(),
             level: self.options.level,
             segment_bytes: self.options.segment_bytes,
             tail_cache_bytes: self.memory.tail_cache_bytes,
@@ -324,6 +328,7 @@ fn wait_until_ready(
     while shards.len() < addresses.len() {
         match inbox.recv().expect("this function's caller holds a sender") {
             Event::Core(CoreEvent::Ready { shard, report, rebuilt, took }) => {
+                tell(shard, &report);
                 let index = usize::from(shard.0);
                 let address = addresses[index].address.clone();
                 shards.push(StartedShard {
@@ -344,6 +349,17 @@ fn wait_until_ready(
         }
     }
     Ok(Some((shards, device)))
+}
+
+/// Says on standard error what a start has found that is not as it should be.
+fn tell(shard: ShardId, report: &Report) {
+    let shard = shard.0;
+    for range in &report.given_up {
+        tracing::warn!(target: "log", shard, "given up by log repair: {range}");
+    }
+    for notice in &report.notices {
+        tracing::warn!(target: "log", shard, "{notice}");
+    }
 }
 
 fn start_error(shard: ShardId, error: CoreError, options: &ServeOptions) -> NodeError {
@@ -370,12 +386,21 @@ fn sync_topics(letterboxes: &[Letterbox], inbox: &mpsc::Receiver<Event>) -> Resu
     }
 }
 
-fn wait_for_stop(inbox: &mpsc::Receiver<Event>) -> Result<(), NodeError> {
+fn wait_for_stop(inbox: &mpsc::Receiver<Event>, directory: &mut DataDirectory) -> Result<(), NodeError> {
     loop {
-        match inbox.recv().expect("this function's caller holds a sender") {
-            Event::Signal => return Ok(()),
-            Event::Core(CoreEvent::Failed { shard, error }) => return Err(NodeError::Shard { shard, error }),
-            Event::Core(_) => {}
+        match inbox.recv_timeout(DIRECTORY_CHECK_INTERVAL) {
+            Ok(Event::Signal) => return Ok(()),
+            Ok(Event::Core(CoreEvent::Failed { shard, error })) => {
+                return Err(NodeError::Shard { shard, error });
+            }
+            Ok(Event::Core(_)) => {}
+            // A last snapshot would go to whatever has the name now: what was acknowledged is safe without it.
+            Err(RecvTimeoutError::Timeout) => {
+                if let Some(done) = directory.check()? {
+                    tracing::warn!(target: "storage", "{done}");
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => panic!("this function's caller holds a sender"),
         }
     }
 }

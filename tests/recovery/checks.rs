@@ -85,7 +85,10 @@ pub fn remove_derived(disk: &FaultyDisk, setup: &Setup) {
             for part in [directory.clone(), directory.join("index"), directory.join("keys")] {
                 // A crash may have come before the directory was made.
                 let Ok(names) = disk.list(&part).await else { continue };
-                for name in names.iter().filter(|name| !["log", "index", "keys"].contains(&name.as_str())) {
+                let kept = |name: &&String| {
+                    ["log", "index", "keys"].contains(&name.as_str()) || name.starts_with("aside-")
+                };
+                for name in names.iter().filter(|name| !kept(name)) {
                     disk.remove(&part.join(name)).await.expect("a file that was listed");
                 }
                 disk.sync_directory(&part).await.expect("a directory that was listed");

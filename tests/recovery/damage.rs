@@ -8,7 +8,7 @@ use std::rc::Rc;
 use futures_lite::future::block_on;
 use turbopump::disk::DiskError;
 use turbopump::disk::faulty::{FaultPlan, FaultyDisk, Restart};
-use turbopump::log::{Replay, Report, scan, segment_name};
+use turbopump::log::{Known, Replay, Report, scan, segment_name};
 use turbopump::testing::Random;
 use turbopump::types::{Level, LogPosition, QueueKey, QueueNumber, QueueOffset, ShardId};
 use turbopump::wire::batch::{BATCH_HEADER_BYTES, BatchHeader, Kind};
@@ -32,6 +32,8 @@ impl Replay for Recorder {
 
     fn harmed(&mut self, _: &BatchHeader) {}
 
+    fn given_up(&mut self, _: u64) {}
+
     async fn settle(&mut self) -> Result<(), DiskError> {
         Ok(())
     }
@@ -39,7 +41,8 @@ impl Replay for Recorder {
 
 fn check_log(disk: &FaultyDisk) -> (Report, Vec<BatchHeader>) {
     let mut recorder = Recorder::default();
-    let report = block_on(scan(disk, &log_directory(0), ShardId(0), &mut recorder)).expect("a log");
+    let report = block_on(scan(disk, &log_directory(0), &Known::nothing(ShardId(0), 1), &mut recorder))
+        .expect("a log");
     (report, recorder.0)
 }
 

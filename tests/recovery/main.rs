@@ -16,6 +16,7 @@ mod keys;
 mod lease_sweep;
 mod leases;
 mod ledger;
+mod matrix;
 mod model;
 mod node;
 mod pairs;

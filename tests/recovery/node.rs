@@ -10,8 +10,8 @@ use turbopump::broker::{
     StartError,
 };
 use turbopump::clock::SharedClock;
-use turbopump::disk::Disk;
 use turbopump::disk::faulty::FaultyDisk;
+use turbopump::disk::{Disk, DiskFile, OpenMode};
 use turbopump::limits;
 use turbopump::log::{CommitOptions, LogOptions, Report};
 use turbopump::metrics::ShardMetrics;
@@ -96,14 +96,25 @@ pub fn log_options(directory: &Path) -> LogOptions {
         commit: CommitOptions::default(),
         device_sharers: 1,
         secret: LogSecret(7),
+        shard_count: 1,
+        is_made: false,
+        reached: Vec::new(),
     }
 }
 
-fn options(setup: &Setup, shard: u16) -> BrokerOptions {
+/// What says that the node's shards were started once, as the description of a data directory does.
+const MADE: &str = "/data/made";
+
+async fn is_made(disk: &FaultyDisk) -> Result<bool, StartError> {
+    Ok(disk.list(Path::new("/data")).await?.iter().any(|name| MADE.ends_with(name)))
+}
+
+fn options(setup: &Setup, shard: u16, is_made: bool) -> BrokerOptions {
     BrokerOptions {
         directory: shard_directory(shard),
         shard: ShardId(shard),
         shard_count: setup.shard_count,
+        is_made,
         level: Level::Durable,
         segment_bytes: setup.segment_bytes,
         tail_cache_bytes: 1024 * 1024,
@@ -133,16 +144,25 @@ impl Node {
     ) -> Result<Self, StartError> {
         let mut node =
             Self { brokers: Vec::new(), reports: Vec::new(), rebuilt: Vec::new(), clock, tasks: Vec::new() };
+        disk.create_directory(Path::new("/data")).await?;
+        disk.sync_directory(Path::new("/")).await?;
+        let is_made = is_made(disk).await?;
         for shard in 0..setup.shard_count {
-            disk.create_directory(&shard_directory(shard)).await?;
-            disk.sync_directory(Path::new("/data")).await?;
-            disk.sync_directory(Path::new("/")).await?;
+            if !is_made {
+                disk.create_directory(&shard_directory(shard)).await?;
+                disk.sync_directory(Path::new("/data")).await?;
+            }
             let metrics = Rc::new(ShardMetrics::new());
-            let opened = Broker::open(disk.clone(), options(setup, shard), node.clock.clone(), metrics);
+            let opened =
+                Broker::open(disk.clone(), options(setup, shard, is_made), node.clock.clone(), metrics);
             let OpenedBroker { broker, report, rebuilt } = opened.await?;
             node.brokers.push(broker);
             node.reports.push(report);
             node.rebuilt.push(rebuilt);
+        }
+        if !is_made {
+            disk.open(Path::new(MADE), OpenMode::Create).await?.close().await?;
+            disk.sync_directory(Path::new("/data")).await?;
         }
         let neighbours = Rc::new(Neighbours(node.brokers.iter().map(Rc::downgrade).collect()));
         for broker in &node.brokers {
@@ -202,9 +222,7 @@ impl Node {
             task.await;
         }
         for broker in self.brokers.drain(..) {
-            if !broker.log().watermarks().has_failed() {
-                let _ = broker.take_snapshot().await;
-            }
+            broker.take_leave().await;
             // Closing reports what the disk says; a failed disk may say it again here.
             let _ = broker.log().clone().close().await;
             let _ = broker.index().close().await;

@@ -42,6 +42,8 @@ impl Replay for Recorder {
         self.harmed += 1;
     }
 
+    fn given_up(&mut self, _: u64) {}
+
     async fn settle(&mut self) -> Result<(), DiskError> {
         Ok(())
     }

@@ -29,6 +29,8 @@ impl Replay for Nothing {
 
     fn harmed(&mut self, _: &BatchHeader) {}
 
+    fn given_up(&mut self, _: u64) {}
+
     async fn settle(&mut self) -> Result<(), turbopump::disk::DiskError> {
         Ok(())
     }

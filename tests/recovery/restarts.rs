@@ -8,7 +8,7 @@ use turbopump::api::{Reply, Request};
 use turbopump::broker::{Change, decode_changes};
 use turbopump::disk::DiskError;
 use turbopump::disk::faulty::{FaultPlan, FaultyDisk, Restart};
-use turbopump::log::{Replay, scan, segment_name};
+use turbopump::log::{Known, Replay, scan, segment_name};
 use turbopump::types::{Level, LogPosition, QueueKey, QueueNumber, QueueOffset, ShardId};
 use turbopump::wire::batch::{BatchHeader, Kind, state_payload};
 
@@ -168,6 +168,8 @@ impl Replay for Removals {
 
     fn harmed(&mut self, _: &BatchHeader) {}
 
+    fn given_up(&mut self, _: u64) {}
+
     async fn settle(&mut self) -> Result<(), DiskError> {
         Ok(())
     }
@@ -196,8 +198,13 @@ fn damage_to_the_removal_of_a_topic_does_not_bring_it_back() {
     let (early, kept) = made.expect("an empty disk");
     for (disk, both) in [(&early, false), (&disk, false), (&disk, true)] {
         let mut removals = Removals::default();
-        futures_lite::future::block_on(scan(disk, &log_directory(0), ShardId(0), &mut removals))
-            .expect("a log");
+        futures_lite::future::block_on(scan(
+            disk,
+            &log_directory(0),
+            &Known::nothing(ShardId(0), 1),
+            &mut removals,
+        ))
+        .expect("a log");
         let removal = removals.removed[0];
         let again =
             removals.live.iter().copied().find(|position| *position > removal).expect("it is said again");

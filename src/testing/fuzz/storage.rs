@@ -6,11 +6,11 @@ use std::rc::Rc;
 
 use futures_lite::future::block_on;
 
-use crate::broker::{decode_changes, read_newest_snapshot};
+use crate::broker::{Snapshot, decode_changes};
 use crate::disk::faulty::{FaultPlan, FaultyDisk};
 use crate::disk::{Disk, DiskBuffer, DiskError, DiskFile, OpenMode};
 use crate::limits::BLOCK_BYTES;
-use crate::log::{Replay, SEGMENT_HEADER_BYTES, scan, segment_name};
+use crate::log::{Known, Replay, SEGMENT_HEADER_BYTES, scan, segment_name};
 use crate::testing::{Random, generators};
 use crate::types::{LogPosition, QueueKey, QueueNumber, QueueOffset, ShardId, Timestamp, TopicId};
 use crate::wire::batch::{BATCH_ALIGNMENT, BatchHeader, CheckedBatch, LogSecret, Placing};
@@ -56,7 +56,7 @@ pub fn fuzz_snapshot(bytes: &[u8]) {
     let disk = FaultyDisk::new(0, FaultPlan::none());
     block_on(async {
         store(&disk, Path::new("/snapshot-0"), bytes).await.expect("a healthy disk");
-        let read = read_newest_snapshot(&disk, Path::new("/")).await.expect("a healthy disk");
+        let read = Snapshot::read_newest(&disk, Path::new("/")).await.expect("a healthy disk");
         assert!(read.is_none_or(|read| read.tables.len() + read.index.len() <= bytes.len()));
     });
 }
@@ -75,7 +75,7 @@ pub fn fuzz_log(seed: u64) {
         disk.create_directory(Path::new(DIRECTORY)).await.expect("a healthy disk");
         store(&disk, &path, &bytes).await.expect("a healthy disk");
         // Refusing is fine, and so is finding less; delivering something else is not.
-        let _ = scan(&disk, Path::new(DIRECTORY), ShardId(0), &mut written).await;
+        let _ = scan(&disk, Path::new(DIRECTORY), &Known::nothing(ShardId(0), 1), &mut written).await;
     });
 }
 
@@ -100,6 +100,10 @@ impl Replay for Written {
     fn harmed(&mut self, header: &BatchHeader) {
         let found = self.batches.iter().any(|(position, _)| *position == header.position);
         assert!(found, "{} was not written", header.position);
+    }
+
+    fn given_up(&mut self, _: u64) {
+        unreachable!("nobody gave anything up");
     }
 
     async fn settle(&mut self) -> Result<(), DiskError> {

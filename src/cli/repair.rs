@@ -1,0 +1,146 @@
+//! `turbopump log repair`: lets a data directory go on without what is missing in it.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use glommio::{LocalExecutorBuilder, Placement};
+use serde::Serialize;
+
+use crate::broker::{ShardPlace, repair_shard};
+use crate::cli::error::CommandError;
+use crate::cli::output::{OutputFormat, print};
+use crate::disk::glommio::{Access, GlommioDisk};
+use crate::disk::{Disk, DiskError, DiskErrorKind};
+use crate::log::{Act, Repair};
+use crate::shard::DataDirectory;
+use crate::types::ShardId;
+use crate::wire::batch::LogSecret;
+
+/// Memory that the executor registers.
+const RING_MEMORY_BYTES: usize = 64 * 1024;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Without --yes nothing is changed: it says what is missing and what would be done. With it, what is missing is given up for \
+good: files that are not what was written are moved to aside-N in the shard's directory, never removed; what can be read of \
+the others stays readable; each later start names what was given up. Offsets that may have been given out before are not \
+given out again. Put missing files back instead, if there is any way to.")]
+pub struct RepairArguments {
+    /// The data directory; its broker must not run
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// Do it, and do not only say what would be done
+    #[arg(long)]
+    pub yes: bool,
+}
+
+#[derive(Serialize)]
+struct RepairView {
+    data: String,
+    done: bool,
+    shards: Vec<ShardView>,
+}
+
+#[derive(Serialize)]
+struct ShardView {
+    shard: u16,
+    found: Vec<FoundView>,
+    steps: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct FoundView {
+    file: String,
+    what: String,
+    /// Log positions of what is missing.
+    from: u64,
+    to: u64,
+    bytes: u64,
+    messages_about: Option<u64>,
+}
+
+pub fn run(arguments: &RepairArguments, format: OutputFormat) -> Result<(), CommandError> {
+    let directory = DataDirectory::open_existing(&arguments.data).map_err(CommandError::failed)?;
+    let act = if arguments.yes { Act::Do } else { Act::Tell };
+    let mut shards = Vec::new();
+    for shard in 0..directory.shard_count() {
+        let repair = repair_one(&directory, shard, act)?;
+        if !repair.contradictions.is_empty() {
+            shards.push(ShardView::new(shard, repair));
+        }
+    }
+    let is_whole = shards.is_empty();
+    let view = RepairView { data: arguments.data.display().to_string(), done: arguments.yes, shards };
+    print(format, &view, text)?;
+    match act {
+        Act::Tell if !is_whole => Err(CommandError::failed(
+            "nothing was changed: put the missing files back, or give them up with --yes".to_owned(),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn repair_one(directory: &DataDirectory, shard: u16, act: Act) -> Result<Repair, CommandError> {
+    let executor = LocalExecutorBuilder::new(Placement::Unbound)
+        .io_memory(RING_MEMORY_BYTES)
+        .make()
+        .map_err(|error| CommandError::failed(format!("io_uring does not start: {error}")))?;
+    let path = directory.shard(shard);
+    let secret = LogSecret(RandomState::new().build_hasher().finish());
+    executor.run(async {
+        let disk = attach(directory.path()).await.map_err(CommandError::failed)?;
+        let place = ShardPlace {
+            directory: &path,
+            shard: ShardId(shard),
+            shard_count: directory.shard_count(),
+            is_made: directory.is_started(),
+        };
+        if act == Act::Do && !path.is_dir() {
+            disk.create_directory(&path).await.map_err(CommandError::failed)?;
+            disk.sync_directory(directory.path()).await.map_err(CommandError::failed)?;
+        }
+        repair_shard(&disk, &place, secret, act).await.map_err(CommandError::failed)
+    })
+}
+
+/// Direct I/O where the file system takes it.
+async fn attach(directory: &Path) -> Result<GlommioDisk, DiskError> {
+    match GlommioDisk::attach(directory, Access::Direct).await {
+        Err(error) if error.kind == DiskErrorKind::NoDirectIo => {
+            GlommioDisk::attach(directory, Access::Buffered).await
+        }
+        attached => attached,
+    }
+}
+
+impl ShardView {
+    fn new(shard: u16, repair: Repair) -> Self {
+        let found = repair.contradictions.iter().map(|found| FoundView {
+            file: found.file.clone(),
+            what: found.to_string(),
+            from: found.from.0,
+            to: found.to.0,
+            bytes: found.lost_bytes(),
+            messages_about: found.messages,
+        });
+        Self { shard, found: found.collect(), steps: repair.steps }
+    }
+}
+
+fn text(view: &RepairView) -> String {
+    if view.shards.is_empty() {
+        return "nothing is missing: there is nothing to repair\n".to_owned();
+    }
+    let mut text = String::new();
+    for shard in &view.shards {
+        text += &format!("shard {}:\n", shard.shard);
+        shard.found.iter().for_each(|found| text += &format!("  {}\n", found.what));
+        text += if view.done { "  done:\n" } else { "  to go on without:\n" };
+        shard.steps.iter().for_each(|step| text += &format!("    {step}\n"));
+    }
+    if view.done {
+        text += "what is missing was given up: the broker starts without it, and names it\n";
+    }
+    text
+}

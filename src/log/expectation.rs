@@ -1,0 +1,478 @@
+//! What a log must hold, and what of it is not there.
+//!
+//! Three witnesses are held against the files: the manifest, which segments there are and how far the log had got; the
+//! snapshots, how far it had got; the segments' own headers, where each belongs, how large it is and whose it is. What
+//! contradicts them is never taken for the log's end: it is refused by name, and a start changes nothing.
+//!
+//! | flaw          | found at the place of a segment                    | what of the log is gone |
+//! | ------------- | -------------------------------------------------- | ----------------------- |
+//! | missing       | no file, though one was made there                 | its whole range |
+//! | empty         | a file of no bytes                                 | its whole range |
+//! | short         | less than its header, or the next one's name, says | what is behind the file's end |
+//! | long          | more than that                                     | nothing |
+//! | misplaced     | the header of another place of this log            | its whole range, unless it is put back |
+//! | foreign       | the header of another log                          | its whole range |
+//! | blank         | no header and no batch, though it was used         | its whole range |
+//! | stray         | a file in the middle of another one, or before all | nothing |
+//! | manifest lost | no readable manifest of this log, but segments     | nothing |
+//! | nothing       | no log at all, though there was one                | everything |
+//!
+//! A file may be taken away by a start when nothing was ever in it, and that is known: it was never registered, or lies
+//! behind the place where the log was stopped, and holds neither its header nor a batch.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::Path;
+
+use super::error::OpenError;
+use super::manifest::{self, Holdings, Manifest};
+use super::recovery::holds_batches;
+use super::segment::{
+    FoundHeader, SEGMENT_HEADER_BYTES, Segment, SegmentHeader, parse_segment_name, segment_name,
+};
+use crate::disk::{Disk, DiskErrorKind, DiskFile, OpenMode};
+use crate::limits::BLOCK_BYTES;
+use crate::types::{LogPosition, ShardId, Timestamp};
+use crate::wire::batch::{BatchHeader, LogSecret};
+
+/// A segment has a header and room for a batch.
+pub(super) const SEGMENT_FILE_BYTES_MIN: u64 = 2 * SEGMENT_HEADER_BYTES as u64;
+
+/// What is known of a log from elsewhere.
+#[derive(Clone, Debug)]
+pub struct Known {
+    pub shard: ShardId,
+    pub shard_count: u16,
+    /// The log is not new: there must be one.
+    pub is_made: bool,
+    /// How far it had got, by those who say so.
+    pub reached: Vec<Reached>,
+}
+
+impl Known {
+    /// Nothing but whose log it is.
+    pub fn nothing(shard: ShardId, shard_count: u16) -> Self {
+        Self { shard, shard_count, is_made: false, reached: Vec::new() }
+    }
+}
+
+/// A file outside of the log that says how far the log had got.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reached {
+    pub file: String,
+    pub position: LogPosition,
+    pub epoch: u32,
+}
+
+/// What is wrong with a file of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flaw {
+    Missing,
+    Empty,
+    Short { bytes: u64, expected: u64 },
+    Long { bytes: u64, expected: u64 },
+    Misplaced { belongs: LogPosition },
+    Foreign { shard: u16 },
+    Blank,
+    Stray,
+    ManifestLost,
+    Nothing,
+}
+
+/// A file that is not as it must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contradiction {
+    pub file: String,
+    pub flaw: Flaw,
+    /// What of the log is not there, from here ...
+    pub from: LogPosition,
+    /// ... up to here; the same when nothing of it is missing.
+    pub to: LogPosition,
+    /// Nothing was stored from here on below `to`, as is known of a log that was stopped well.
+    pub end: LogPosition,
+    /// About how many messages that is, when something is known of it.
+    pub messages: Option<u64>,
+}
+
+/// A segment's file as it was found.
+pub(super) struct Facts {
+    pub file_bytes: u64,
+    pub header: FoundHeader,
+    /// Its first batch, if one stands where it belongs.
+    pub begun: Option<(Timestamp, LogPosition)>,
+    /// Batches that fit their place were found in it.
+    pub holds_batches: bool,
+}
+
+/// What the witnesses say of the files.
+#[derive(Default)]
+pub(super) struct Verdict {
+    pub contradictions: Vec<Contradiction>,
+    /// Sizes of the segments, as they must be.
+    pub sizes: BTreeMap<LogPosition, u64>,
+    /// Segments that are known to hold something.
+    pub used: BTreeSet<LogPosition>,
+    /// Files that never held anything, whose making was cut off.
+    pub unfinished: Vec<LogPosition>,
+}
+
+impl Contradiction {
+    /// What may have been stored in what is missing.
+    pub fn lost_bytes(&self) -> u64 {
+        self.end.min(self.to).0.saturating_sub(self.from.0)
+    }
+}
+
+impl fmt::Display for Contradiction {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let file = &self.file;
+        match self.flaw {
+            Flaw::Missing => write!(formatter, "{file} is missing")?,
+            Flaw::Empty => write!(formatter, "{file} is empty")?,
+            Flaw::Short { bytes, expected } => {
+                write!(formatter, "{file} has {bytes} bytes of {expected}: it was cut off")?;
+            }
+            Flaw::Long { bytes, expected } => {
+                write!(formatter, "{file} has {bytes} bytes, {expected} were written")?;
+            }
+            Flaw::Misplaced { belongs } => {
+                write!(formatter, "{file} is what was written as {}", segment_name(belongs))?;
+            }
+            Flaw::Foreign { shard } => {
+                write!(formatter, "{file} belongs to another log (its shard is {shard})")?;
+            }
+            Flaw::Blank => write!(formatter, "{file} holds neither a header nor a batch, but was used")?,
+            Flaw::Stray => write!(formatter, "{file} has no place in this log")?,
+            Flaw::ManifestLost => write!(formatter, "{file} is missing, unreadable, or of another log")?,
+            Flaw::Nothing => write!(formatter, "{file} holds no log, but there was one")?,
+        }
+        let bytes = self.lost_bytes();
+        if bytes == 0 {
+            return write!(formatter, "; no stored message is missing by that");
+        }
+        write!(formatter, "; missing are the log's bytes {} to {}", self.from, self.end.min(self.to))?;
+        match self.messages {
+            Some(count) => write!(formatter, ", {bytes} in all, with about {count} messages"),
+            None => write!(formatter, ", {bytes} in all, with an unknown number of messages"),
+        }
+    }
+}
+
+/// Holds a log against everything that is known of it, without changing anything. For tools, and for a repair; a start
+/// does the same. The shard must not be running.
+pub async fn contradictions<D: Disk>(
+    disk: &D,
+    directory: &Path,
+    known: &Known,
+) -> Result<Vec<Contradiction>, OpenError> {
+    let manifest = Manifest::read(disk, directory).await?;
+    let facts = survey(disk, directory, manifest.as_ref().map(|manifest| manifest.secret)).await?;
+    let manifest = own_manifest(directory, manifest, &facts, known)?;
+    Ok(judge(directory, manifest.as_ref(), &facts, known).contradictions)
+}
+
+/// The secret of the log, as its manifest says, or its segments when the manifest is of another one.
+pub async fn secret_of_log<D: Disk>(
+    disk: &D,
+    directory: &Path,
+    known: &Known,
+) -> Result<Option<LogSecret>, OpenError> {
+    let manifest = Manifest::read(disk, directory).await?;
+    let facts = survey(disk, directory, manifest.as_ref().map(|manifest| manifest.secret)).await?;
+    let manifest = own_manifest(directory, manifest, &facts, known)?;
+    Ok(manifest.map(|manifest| manifest.secret).or_else(|| secret_of(&facts)))
+}
+
+/// The manifest, unless it is of another log than the segments are: then it is as good as lost. Of another shard, with
+/// segments that are no more of this one, or of a node with another number of shards, all belongs elsewhere.
+pub(super) fn own_manifest(
+    directory: &Path,
+    manifest: Option<Manifest>,
+    facts: &BTreeMap<LogPosition, Facts>,
+    known: &Known,
+) -> Result<Option<Manifest>, OpenError> {
+    let Some(manifest) = manifest else { return Ok(None) };
+    let file = || directory.join(manifest::NAME).display().to_string();
+    let mut named = facts.iter().filter_map(|(base, facts)| match facts.header {
+        FoundHeader::Valid(header) if header.base == *base => Some(header),
+        _ => None,
+    });
+    if manifest.shard != known.shard {
+        if named.any(|header| header.shard == known.shard.0) {
+            return Ok(None);
+        }
+        return Err(OpenError::WrongShard { file: file(), found: manifest.shard.0, expected: known.shard.0 });
+    }
+    let described = known.shard_count;
+    match manifest.holdings.map(|holdings| holdings.shard_count) {
+        Some(made) if made != described => {
+            return Err(OpenError::WrongShardCount { file: file(), made, described });
+        }
+        _ => {}
+    }
+    let secrets: BTreeSet<u64> = named.map(|header| header.secret.0).collect();
+    let is_own = secrets.is_empty() || secrets.contains(&manifest.secret.0);
+    Ok(is_own.then_some(manifest))
+}
+
+/// Looks at every segment's file.
+pub(super) async fn survey<D: Disk>(
+    disk: &D,
+    directory: &Path,
+    secret: Option<LogSecret>,
+) -> Result<BTreeMap<LogPosition, Facts>, OpenError> {
+    let names = match disk.list(directory).await {
+        Err(error) if error.kind == DiskErrorKind::NotFound => Vec::new(),
+        names => names?,
+    };
+    let mut secret = secret;
+    let mut all = BTreeMap::new();
+    for base in names.iter().filter_map(|name| parse_segment_name(name)) {
+        let path = directory.join(segment_name(base));
+        let file = disk.open(&path, OpenMode::ReadOnly).await?;
+        let bytes = file.size().await?;
+        let segment: Segment<D> = Segment::new(base, bytes, file, path);
+        let facts = look(&segment, &mut secret).await;
+        segment.file.close().await?;
+        all.insert(base, facts?);
+    }
+    Ok(all)
+}
+
+/// Looks at how a segment's file begins. `secret` is taken from the first header that has one.
+pub(super) async fn look<D: Disk>(
+    segment: &Segment<D>,
+    secret: &mut Option<LogSecret>,
+) -> Result<Facts, OpenError> {
+    let file_bytes = segment.bytes;
+    let mut facts = Facts { file_bytes, header: FoundHeader::Other, begun: None, holds_batches: false };
+    let head = SEGMENT_HEADER_BYTES + BLOCK_BYTES;
+    // A block that is not all there cannot be read with direct I/O.
+    let bytes = (file_bytes / BLOCK_BYTES as u64 * BLOCK_BYTES as u64).min(head as u64) as usize;
+    if bytes == 0 {
+        return Ok(facts);
+    }
+    let blocks = segment.file.read(0, bytes).await?;
+    facts.header = SegmentHeader::decode(&blocks);
+    if let FoundHeader::Newer(version) = facts.header {
+        let file = segment.path.display().to_string();
+        return Err(OpenError::Newer { file, what: format!("segment version {version}") });
+    }
+    if let FoundHeader::Valid(header) = facts.header {
+        *secret = secret.or((header.base == segment.base).then_some(header.secret));
+    }
+    let secret = secret.unwrap_or_default();
+    if bytes == head {
+        facts.begun =
+            first_batch(&blocks, segment.base, secret).map(|header| (header.store_time, header.previous_end));
+    }
+    let is_own = matches!(facts.header, FoundHeader::Valid(header) if header.base == segment.base);
+    facts.holds_batches = facts.begun.is_some()
+        || (!is_own && file_bytes >= SEGMENT_FILE_BYTES_MIN && holds_batches(segment, secret).await?);
+    Ok(facts)
+}
+
+/// The segment's first batch, if one stands where it belongs.
+fn first_batch(blocks: &[u8], base: LogPosition, secret: LogSecret) -> Option<BatchHeader> {
+    let header = BatchHeader::decode_stored(&blocks[SEGMENT_HEADER_BYTES..], secret).ok()?;
+    (header.position == base.advance(SEGMENT_HEADER_BYTES as u64)).then_some(header)
+}
+
+/// Holds the files against the witnesses.
+pub(super) fn judge(
+    directory: &Path,
+    manifest: Option<&Manifest>,
+    facts: &BTreeMap<LogPosition, Facts>,
+    known: &Known,
+) -> Verdict {
+    let holdings = manifest.and_then(|manifest| manifest.holdings);
+    let reached = known.reached.iter().map(|reached| reached.position);
+    let reached = reached.chain(holdings.map(|holdings| holdings.reached)).max();
+    let secret = manifest.map(|manifest| manifest.secret).or_else(|| secret_of(facts));
+    let mut court = Court {
+        directory,
+        shard: known.shard,
+        secret,
+        holdings,
+        reached: reached.unwrap_or(LogPosition::ZERO),
+        facts,
+        verdict: Verdict::default(),
+    };
+    let is_used = |(base, facts): &(&LogPosition, &Facts)| facts.holds_batches || court.is_own(**base, facts);
+    court.verdict.used = facts.iter().filter(is_used).map(|(base, _)| *base).collect();
+    court.judge(manifest.is_some(), known.is_made);
+    court.verdict
+}
+
+/// The secret that most of the segments name.
+pub(super) fn secret_of(facts: &BTreeMap<LogPosition, Facts>) -> Option<LogSecret> {
+    let mut votes: BTreeMap<u64, usize> = BTreeMap::new();
+    for (base, facts) in facts {
+        if let FoundHeader::Valid(header) = facts.header
+            && header.base == *base
+        {
+            *votes.entry(header.secret.0).or_default() += 1;
+        }
+    }
+    votes.into_iter().max_by_key(|(_, votes)| *votes).map(|(secret, _)| LogSecret(secret))
+}
+
+/// One judgement.
+struct Court<'a> {
+    directory: &'a Path,
+    shard: ShardId,
+    secret: Option<LogSecret>,
+    holdings: Option<Holdings>,
+    /// The highest that any witness names.
+    reached: LogPosition,
+    facts: &'a BTreeMap<LogPosition, Facts>,
+    verdict: Verdict,
+}
+
+impl Court<'_> {
+    fn judge(&mut self, has_manifest: bool, is_made: bool) {
+        let nothing = LogPosition::ZERO;
+        if !has_manifest {
+            let has_files = self.facts.iter().any(|(_, facts)| facts.file_bytes > 0);
+            if has_files {
+                self.add(manifest::NAME, Flaw::ManifestLost, nothing, nothing);
+            } else if is_made || self.reached > nothing {
+                // Whatever there was. Its end is not known, but for what others say.
+                let to = LogPosition(self.reached.0.next_multiple_of(BLOCK_BYTES as u64));
+                self.add("", Flaw::Nothing, nothing, to);
+                return;
+            }
+        }
+        let first = self.first_base();
+        let mut place = first;
+        for (base, facts) in self.facts.range(first..) {
+            if *base < place {
+                self.add(&segment_name(*base), Flaw::Stray, *base, *base);
+                continue;
+            }
+            if *base > place {
+                self.add(&segment_name(place), Flaw::Missing, place, *base);
+            }
+            place = self.judge_file(*base, facts);
+        }
+        for base in self.facts.range(..first).map(|(base, _)| *base) {
+            self.add(&segment_name(base), Flaw::Stray, base, base);
+        }
+        let made_end = self.holdings.map_or(nothing, |holdings| holdings.end());
+        let must_end = made_end.max(LogPosition(self.reached.0.next_multiple_of(BLOCK_BYTES as u64)));
+        if place < must_end && !self.was_never_used(place) {
+            self.add(&segment_name(place), Flaw::Missing, place, must_end);
+        }
+    }
+
+    /// Where the log begins: where the manifest says, or before that when retention was cut off between saying so and
+    /// taking the file away.
+    fn first_base(&self) -> LogPosition {
+        let Some(holdings) = self.holdings.filter(|holdings| holdings.last_bytes > 0) else {
+            return self.facts.keys().next().copied().unwrap_or(LogPosition::ZERO);
+        };
+        let mut first = holdings.first_base;
+        for (base, facts) in self.facts.range(..first).rev() {
+            if !self.is_own(*base, facts) || base.advance(facts.file_bytes) != first {
+                break;
+            }
+            first = *base;
+        }
+        first
+    }
+
+    /// Judges one file, and returns where the next one must begin.
+    fn judge_file(&mut self, base: LogPosition, facts: &Facts) -> LogPosition {
+        let name = segment_name(base);
+        let is_used = self.verdict.used.contains(&base);
+        let expected = self.expected_bytes(base, facts);
+        let end = base.advance(expected);
+        self.verdict.sizes.insert(base, expected);
+        let is_whole = facts.file_bytes == expected;
+        if !is_used && self.was_never_used(base) && self.belongs(base, facts).is_none() {
+            if !is_whole {
+                self.verdict.unfinished.push(base);
+            }
+            return end;
+        }
+        match facts.header {
+            FoundHeader::Valid(header) if self.is_foreign(&header) => {
+                self.add(&name, Flaw::Foreign { shard: header.shard }, base, end);
+                return end;
+            }
+            _ => {}
+        }
+        if let Some(belongs) = self.belongs(base, facts).filter(|_| !is_used) {
+            self.add(&name, Flaw::Misplaced { belongs }, base, end);
+        } else if facts.file_bytes == 0 {
+            self.add(&name, Flaw::Empty, base, end);
+        } else if facts.file_bytes < expected {
+            let bytes = facts.file_bytes;
+            self.add(&name, Flaw::Short { bytes, expected }, base.advance(bytes), end);
+        } else if facts.file_bytes > expected {
+            self.add(&name, Flaw::Long { bytes: facts.file_bytes, expected }, base, base);
+        } else if !is_used && self.must_be_used(base) {
+            self.add(&name, Flaw::Blank, base, end);
+        }
+        end
+    }
+
+    /// The size that the file must have.
+    fn expected_bytes(&self, base: LogPosition, facts: &Facts) -> u64 {
+        if let FoundHeader::Valid(header) = facts.header
+            && self.is_own(base, facts)
+        {
+            return header.segment_bytes;
+        }
+        let registered = self.holdings.filter(|holdings| holdings.last_base == base);
+        if let Some(holdings) = registered.filter(|holdings| holdings.last_bytes > 0) {
+            return holdings.last_bytes;
+        }
+        let behind = LogPosition(base.0 + 1);
+        match self.facts.range(behind..).next() {
+            Some((next, _)) => next.since(base),
+            None => facts.file_bytes.next_multiple_of(BLOCK_BYTES as u64).max(SEGMENT_FILE_BYTES_MIN),
+        }
+    }
+
+    fn is_own(&self, base: LogPosition, facts: &Facts) -> bool {
+        matches!(facts.header, FoundHeader::Valid(header)
+            if header.base == base && !self.is_foreign(&header))
+    }
+
+    fn is_foreign(&self, header: &SegmentHeader) -> bool {
+        header.shard != self.shard.0 || self.secret.is_some_and(|secret| secret != header.secret)
+    }
+
+    /// The place that the file's header names, when it is another one and may be meant: what a file was before it was
+    /// used again lies below the log's first position.
+    fn belongs(&self, base: LogPosition, facts: &Facts) -> Option<LogPosition> {
+        match facts.header {
+            FoundHeader::Valid(header) if !self.is_foreign(&header) => {
+                (header.base != base && header.base >= self.first_base()).then_some(header.base)
+            }
+            _ => None,
+        }
+    }
+
+    /// Something was stored in or behind the segment that begins here.
+    fn must_be_used(&self, base: LogPosition) -> bool {
+        self.verdict.used.range(base..).next().is_some()
+            || self.reached > base.advance(SEGMENT_HEADER_BYTES as u64)
+    }
+
+    /// Nothing was ever stored in the segment that begins here, for certain: it was never registered, or the log was
+    /// stopped before it.
+    fn was_never_used(&self, base: LogPosition) -> bool {
+        let Some(holdings) = self.holdings else { return false };
+        let is_behind = base >= holdings.end() || (holdings.is_end && base >= holdings.reached);
+        is_behind && !self.must_be_used(base)
+    }
+
+    fn add(&mut self, name: &str, flaw: Flaw, from: LogPosition, to: LogPosition) {
+        let file = self.directory.join(name).display().to_string();
+        let stopped = self.holdings.filter(|holdings| holdings.is_end);
+        let end = stopped.map_or(to, |holdings| holdings.reached.max(self.reached).clamp(from, to));
+        self.verdict.contradictions.push(Contradiction { file, flaw, from, to, end, messages: None });
+    }
+}

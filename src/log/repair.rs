@@ -1,0 +1,361 @@
+//! Going on without what is missing, when an operator says so.
+//!
+//! What a start refuses is taken apart here, one contradiction after the other. No byte is overwritten and no file removed:
+//!
+//! | flaw                             | what is done |
+//! | -------------------------------- | ------------ |
+//! | missing                          | a file that holds nothing stands in for it |
+//! | empty, foreign, blank            | the file is moved aside, another one stands in for it |
+//! | misplaced                        | it is put where it belongs, if that place is free, else moved aside |
+//! | short                            | it is made as long as it was; what it still has can be read |
+//! | long                             | it is moved aside, and its bytes up to the right size are copied back |
+//! | stray                            | it is moved aside |
+//! | manifest lost                    | it is made again, with an epoch above all that were found; what is there of it is
+//! |                                  | moved aside |
+//! | nothing                          | a new log begins behind everything that the old one may have had |
+//!
+//! What is given up is in the manifest before the first file is touched, so that a repair that was cut off can be begun
+//! again, and that each later start names it. Positions in it are never used again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use super::error::OpenError;
+use super::expectation::{
+    Contradiction, Facts, Flaw, Known, SEGMENT_FILE_BYTES_MIN, judge, own_manifest, secret_of, survey,
+};
+use super::manifest::{GivenUp, Holdings, Manifest, NAME};
+use super::recovery::{Replay, move_aside, scan};
+use super::segment::{FoundHeader, SEGMENT_HEADER_BYTES, SegmentHeader, segment_name};
+use crate::disk::{Disk, DiskBuffer, DiskError, DiskFile, OpenMode};
+use crate::limits::{BLOCK_BYTES, READ_BYTES};
+use crate::types::LogPosition;
+use crate::wire::batch::{BatchHeader, LogSecret};
+
+/// Epochs left free behind the highest one that was found, when the manifest that knew it is lost.
+const EPOCH_MARGIN: u32 = 1 << 10;
+/// A log may have gone on this far behind its newest snapshot: many times what is ever between two of them.
+const BEHIND_SNAPSHOT_BYTES: u64 = 4 << 30;
+/// And a log of which nothing is known this far in all.
+const UNKNOWN_LOG_BYTES: u64 = 1 << 40;
+
+/// What a repair does or would do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Repair {
+    pub contradictions: Vec<Contradiction>,
+    /// In sentences.
+    pub steps: Vec<String>,
+}
+
+/// Whether a repair is to be done or only told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    Tell,
+    Do,
+}
+
+/// What is to be done with the files.
+#[derive(Default)]
+struct Plan {
+    /// Files that leave their place.
+    moved: Vec<LogPosition>,
+    /// Those of them that come back under another name: what they are called, and where they belong.
+    put_back: BTreeMap<LogPosition, LogPosition>,
+    /// Those of which the first bytes come back.
+    copied: Vec<(LogPosition, u64)>,
+    extended: Vec<(LogPosition, u64)>,
+    /// Ranges without a file.
+    stand_ins: Vec<(LogPosition, LogPosition)>,
+    given_up: Vec<GivenUp>,
+}
+
+/// What a pass over the log found.
+#[derive(Default)]
+struct Survey {
+    epoch_max: u32,
+    /// Ends of batches.
+    ends: BTreeSet<LogPosition>,
+}
+
+impl Replay for Survey {
+    fn restart(&mut self) {}
+
+    fn whole(&mut self, header: &BatchHeader, _: &[u8]) {
+        self.epoch_max = self.epoch_max.max(header.epoch);
+        self.ends.insert(header.end_position());
+    }
+
+    fn harmed(&mut self, header: &BatchHeader) {
+        self.epoch_max = self.epoch_max.max(header.epoch);
+        self.ends.insert(header.end_position());
+    }
+
+    fn given_up(&mut self, _: u64) {}
+
+    async fn settle(&mut self) -> Result<(), DiskError> {
+        // Only the last one of each stretch is asked for.
+        while self.ends.len() > 1 << 16 {
+            self.ends.pop_first();
+        }
+        Ok(())
+    }
+}
+
+/// Repairs the log in `directory`, or tells what that would be. `secret` is for a log that begins anew. The shard must
+/// not be running.
+pub async fn repair<D: Disk>(
+    disk: &D,
+    directory: &Path,
+    known: &Known,
+    secret: LogSecret,
+    act: Act,
+) -> Result<Repair, OpenError> {
+    let manifest = Manifest::read(disk, directory).await?;
+    let facts = survey(disk, directory, manifest.as_ref().map(|manifest| manifest.secret)).await?;
+    let manifest = own_manifest(directory, manifest, &facts, known)?;
+    let contradictions = judge(directory, manifest.as_ref(), &facts, known).contradictions;
+    if contradictions.is_empty() {
+        return Ok(Repair::default());
+    }
+    let plan = Plan::of(&contradictions, &facts, known);
+    let steps = plan.steps(directory, &contradictions);
+    if act == Act::Do {
+        disk.create_directory(directory).await?;
+        let mut found = Survey::default();
+        scan(disk, directory, known, &mut found).await?;
+        let mut manifest = match manifest {
+            Some(manifest) => manifest,
+            None => {
+                // What is there now, unreadable or of another log, is kept.
+                let path = directory.join(NAME);
+                if disk.list(directory).await?.iter().any(|name| name == NAME) {
+                    move_aside(disk, directory, &[path]).await?;
+                }
+                rebuilt(&facts, known, &found, secret)
+            }
+        };
+        plan.note(&mut manifest, &facts, known);
+        manifest.write(disk, directory, 2).await?;
+        disk.sync_directory(directory).await?;
+        plan.carry_out(disk, directory, &manifest, &found).await?;
+        let facts = survey(disk, directory, Some(manifest.secret)).await?;
+        let left = judge(directory, Some(&manifest), &facts, known).contradictions;
+        if !left.is_empty() {
+            let directory = directory.to_owned();
+            return Err(OpenError::Lacking { directory, contradictions: left });
+        }
+    }
+    Ok(Repair { contradictions, steps })
+}
+
+/// A manifest in the place of one that is lost.
+fn rebuilt(
+    facts: &BTreeMap<LogPosition, Facts>,
+    known: &Known,
+    found: &Survey,
+    secret: LogSecret,
+) -> Manifest {
+    let headers = facts.values().filter_map(|facts| match facts.header {
+        FoundHeader::Valid(header) => Some(header.epoch),
+        FoundHeader::Other | FoundHeader::Newer(_) => None,
+    });
+    let epochs = headers.chain(known.reached.iter().map(|reached| reached.epoch));
+    let epoch = epochs.max().unwrap_or(0).max(found.epoch_max) + EPOCH_MARGIN;
+    Manifest::new(known.shard, secret_of(facts).unwrap_or(secret), epoch, known.shard_count)
+}
+
+impl Plan {
+    fn of(contradictions: &[Contradiction], facts: &BTreeMap<LogPosition, Facts>, known: &Known) -> Self {
+        let mut plan = Self::default();
+        let mut homeless = Vec::new();
+        // Places without a file, once those that leave theirs have left.
+        let mut free: Vec<&Contradiction> = Vec::new();
+        for contradiction in contradictions {
+            let place = contradiction.from;
+            match contradiction.flaw {
+                Flaw::Missing => free.push(contradiction),
+                Flaw::Empty | Flaw::Foreign { .. } | Flaw::Blank => {
+                    plan.moved.push(place);
+                    free.push(contradiction);
+                }
+                Flaw::Misplaced { belongs } => {
+                    plan.moved.push(place);
+                    homeless.push((place, belongs));
+                    free.push(contradiction);
+                }
+                Flaw::Short { bytes, expected } => {
+                    let base = LogPosition(place.0 - bytes);
+                    if bytes < SEGMENT_FILE_BYTES_MIN {
+                        plan.moved.push(base);
+                        plan.stand_in(base, contradiction.to, contradiction.end.max(base));
+                    } else {
+                        plan.extended.push((base, expected));
+                        plan.give_up(place, contradiction.to, contradiction.end);
+                    }
+                }
+                Flaw::Long { expected, .. } => {
+                    plan.moved.push(place);
+                    plan.copied.push((place, expected));
+                }
+                Flaw::Stray => plan.moved.push(place),
+                Flaw::ManifestLost => {}
+                Flaw::Nothing => {
+                    let unknown =
+                        if known.reached.is_empty() { UNKNOWN_LOG_BYTES } else { BEHIND_SNAPSHOT_BYTES };
+                    let to = contradiction.to.advance(unknown);
+                    plan.stand_in(LogPosition::ZERO, to, to);
+                }
+            }
+        }
+        for place in free {
+            let (mut from, to) = (place.from, place.to);
+            let fits = |(name, belongs): &&(LogPosition, LogPosition)| {
+                *belongs == from && from.advance(facts[name].file_bytes) <= to
+            };
+            if let Some((name, belongs)) = homeless.iter().find(fits) {
+                plan.put_back.insert(*name, *belongs);
+                from = from.advance(facts[name].file_bytes);
+            }
+            if from < to {
+                plan.stand_in(from, to, place.end);
+            }
+        }
+        plan
+    }
+
+    fn stand_in(&mut self, from: LogPosition, to: LogPosition, end: LogPosition) {
+        let to = to.max(from.advance(SEGMENT_FILE_BYTES_MIN));
+        self.stand_ins.push((from, to));
+        self.give_up(from, to, end);
+    }
+
+    fn give_up(&mut self, from: LogPosition, to: LogPosition, end: LogPosition) {
+        self.given_up.push(GivenUp { from, to, end: end.clamp(from, to) });
+    }
+
+    fn steps(&self, directory: &Path, contradictions: &[Contradiction]) -> Vec<String> {
+        let name = |base: LogPosition| directory.join(segment_name(base)).display().to_string();
+        let mut steps = Vec::new();
+        if contradictions.iter().any(|found| matches!(found.flaw, Flaw::ManifestLost | Flaw::Nothing)) {
+            steps.push(format!("a new manifest is made in {}", directory.display()));
+        }
+        for base in &self.moved {
+            match self.put_back.get(base) {
+                Some(belongs) => {
+                    steps.push(format!("{} gets the name {}", name(*base), segment_name(*belongs)))
+                }
+                None => steps.push(format!("{} is moved aside", name(*base))),
+            }
+        }
+        for (base, bytes) in &self.copied {
+            steps.push(format!("its first {bytes} bytes are copied to {} again", name(*base)));
+        }
+        for (base, bytes) in &self.extended {
+            steps.push(format!("{} is made {bytes} bytes long again; what it has can be read", name(*base)));
+        }
+        for (from, to) in &self.stand_ins {
+            steps.push(format!(
+                "a file without content stands in for {}, up to log position {to}",
+                name(*from)
+            ));
+        }
+        steps
+    }
+
+    /// Says in the manifest what is given up, and which files there are then.
+    fn note(&self, manifest: &mut Manifest, facts: &BTreeMap<LogPosition, Facts>, known: &Known) {
+        let mut sizes: BTreeMap<LogPosition, u64> = facts
+            .iter()
+            .filter(|(base, _)| !self.moved.contains(base))
+            .map(|(base, facts)| (*base, facts.file_bytes))
+            .collect();
+        sizes.extend(self.put_back.iter().map(|(name, belongs)| (*belongs, facts[name].file_bytes)));
+        sizes.extend(self.copied.iter().chain(&self.extended).copied());
+        sizes.extend(self.stand_ins.iter().map(|(from, to)| (*from, to.since(*from))));
+        let zero = LogPosition::ZERO;
+        let first = sizes.keys().next().copied().unwrap_or(zero);
+        let (last, bytes) = sizes.into_iter().next_back().unwrap_or((zero, 0));
+        manifest.epoch += 1;
+        let reached = known.reached.iter().map(|reached| reached.position).max().unwrap_or(zero);
+        let holdings = manifest.holdings.get_or_insert(Holdings::none(known.shard_count));
+        holdings.first_base = first;
+        (holdings.last_base, holdings.last_bytes) = (last, bytes);
+        holdings.reached = holdings.reached.max(reached);
+        manifest.give_up(&self.given_up, first);
+    }
+
+    async fn carry_out<D: Disk>(
+        &self,
+        disk: &D,
+        directory: &Path,
+        manifest: &Manifest,
+        found: &Survey,
+    ) -> Result<(), OpenError> {
+        let path = |base: LogPosition| directory.join(segment_name(base));
+        let moved: Vec<PathBuf> = self.moved.iter().map(|base| path(*base)).collect();
+        if !moved.is_empty() {
+            let aside = move_aside(disk, directory, &moved).await?;
+            for (name, belongs) in &self.put_back {
+                disk.rename(&aside.join(segment_name(*name)), &path(*belongs)).await?;
+            }
+            for (base, bytes) in &self.copied {
+                copy(disk, &aside.join(segment_name(*base)), &path(*base), *bytes).await?;
+            }
+            disk.sync_directory(&aside).await?;
+        }
+        for (base, bytes) in &self.extended {
+            let file = disk.open(&path(*base), OpenMode::Existing).await?;
+            file.preallocate(*bytes).await?;
+            file.sync().await?;
+            file.close().await?;
+        }
+        for &(from, to) in &self.stand_ins {
+            // Where the log ended in the segment before: what lies behind is not missing as well.
+            let before = found.ends.range(..=from).next_back().copied();
+            let header = SegmentHeader {
+                base: from,
+                segment_bytes: to.since(from),
+                epoch: manifest.epoch,
+                shard: manifest.shard.0,
+                is_stand_in: true,
+                previous_end: before.unwrap_or(from),
+                secret: manifest.secret,
+            };
+            make_stand_in(disk, &path(from), &header).await?;
+        }
+        Ok(disk.sync_directory(directory).await?)
+    }
+}
+
+/// A file of the right size with a header and nothing behind it. Its blocks are not reserved: there may be many of them.
+async fn make_stand_in<D: Disk>(disk: &D, path: &Path, header: &SegmentHeader) -> Result<(), DiskError> {
+    let file = disk.open(path, OpenMode::Create).await?;
+    let mut block = disk.allocate(SEGMENT_HEADER_BYTES);
+    header.encode(block.as_mut_slice());
+    file.write(0, Rc::new(block)).await?;
+    let mut last = disk.allocate(BLOCK_BYTES);
+    last.as_mut_slice().fill(0);
+    file.write(header.segment_bytes - BLOCK_BYTES as u64, Rc::new(last)).await?;
+    file.sync().await?;
+    file.close().await
+}
+
+/// Copies the first bytes of a file, whole blocks, to a new one.
+async fn copy<D: Disk>(disk: &D, from: &Path, to: &Path, bytes: u64) -> Result<(), DiskError> {
+    let source = disk.open(from, OpenMode::ReadOnly).await?;
+    let target = disk.open(to, OpenMode::Create).await?;
+    target.preallocate(bytes).await?;
+    let mut at = 0;
+    while at < bytes {
+        let count = (READ_BYTES as u64).min(bytes - at) as usize;
+        let piece = source.read(at, count).await?;
+        let mut buffer = disk.allocate(count);
+        buffer.as_mut_slice().copy_from_slice(&piece);
+        target.write(at, Rc::new(buffer)).await?;
+        at += count as u64;
+    }
+    target.sync().await?;
+    target.close().await?;
+    source.close().await
+}

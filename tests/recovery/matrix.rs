@@ -1,0 +1,430 @@
+//! What may happen to a whole file while the broker is away, for every kind of file: missing, empty, cut off, too long,
+//! swapped, of another shard, flipped, zeroed; after a clean stop and after a kill, with snapshots and index and without.
+//!
+//! Whatever it is, one of three holds: everything that was acknowledged is there; or the start is refused in words, and
+//! `log repair` goes on without what is missing; or what is missing is named by the start and by the check of the log. No
+//! start takes away a file, and no offset is given out again.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_lite::future::block_on;
+use turbopump::api::{Produce, Reply, Request};
+use turbopump::broker::{ShardPlace, StartError, check_shard, repair_shard};
+use turbopump::disk::DiskError;
+use turbopump::disk::faulty::{FaultPlan, FaultyDisk, Restart};
+use turbopump::log::{Act, Known, OpenError, Replay, Report, parse_segment_name, scan};
+use turbopump::testing::{Random, generators};
+use turbopump::types::{Level, QueueKey, QueueNumber, QueueOffset, ShardId, Timestamp};
+use turbopump::wire::batch::{BatchHeader, LogSecret};
+
+use super::checks::{live_queues, remove_derived};
+use super::ledger::Ledger;
+use super::node::{Node, Setup, log_directory, on_node, shard_directory};
+use super::sweep::stride;
+use super::workload::{Books, create, produce, produce_sized};
+
+const SHARDS: u16 = 2;
+
+fn setup() -> Setup {
+    Setup { shard_count: SHARDS, ..Setup::default() }
+}
+
+/// What happens to a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Damage {
+    Missing,
+    Empty,
+    ByteLess,
+    ByteMore,
+    Halved,
+    Swapped,
+    OfAnotherShard,
+    FlippedAtStart,
+    FlippedInTheMiddle,
+    FlippedAtEnd,
+    ZeroedAtStart,
+    ZeroedInTheMiddle,
+    Zeroed,
+}
+
+const DAMAGES: [Damage; 13] = [
+    Damage::Missing,
+    Damage::Empty,
+    Damage::ByteLess,
+    Damage::ByteMore,
+    Damage::Halved,
+    Damage::Swapped,
+    Damage::OfAnotherShard,
+    Damage::FlippedAtStart,
+    Damage::FlippedInTheMiddle,
+    Damage::FlippedAtEnd,
+    Damage::ZeroedAtStart,
+    Damage::ZeroedInTheMiddle,
+    Damage::Zeroed,
+];
+
+/// A node that was filled, and what it had acknowledged.
+struct Filled {
+    disk: FaultyDisk,
+    ledger: Ledger,
+    label: &'static str,
+}
+
+async fn fill(node: &Node, books: &Books) {
+    let topic = create(node, books, "t", 4).await.expect("a topic").id;
+    let key = |queue| QueueKey { topic, queue: QueueNumber(queue) };
+    for round in 0..3 {
+        for number in 0..8 {
+            let seed = round * 100 + number;
+            produce(node, books, key((number % 4) as u32), Some(Level::Durable), seed, 900)
+                .await
+                .expect("healthy");
+        }
+        for number in 0..8 {
+            produce_sized(node, books, key((number % 2) as u32), Some(Level::Durable), number, 3_900_000)
+                .await
+                .expect("healthy");
+        }
+        // For the checkpoint of the segment in use, a snapshot, and the note in the manifest.
+        node.clock.sleep(Duration::from_secs(7)).await;
+    }
+    // Behind the last snapshot.
+    for number in 0..8 {
+        let seed = 1000 + number;
+        produce(node, books, key((number % 4) as u32), Some(Level::Durable), seed, 900)
+            .await
+            .expect("healthy");
+    }
+}
+
+/// Stopped well, and killed at the end; with everything, and with nothing but the log.
+fn images() -> Vec<Filled> {
+    let disk = FaultyDisk::new(1, FaultPlan::none());
+    let books: Books = Rc::new(RefCell::default());
+    let killed = on_node(&disk, &setup(), 1, async |node| {
+        fill(node, &books).await;
+        disk.outcome(Restart::ProcessKill, 1)
+    });
+    let killed = killed.expect("an empty disk");
+    let mut images = Vec::new();
+    for (disk, bare, label) in [
+        (&disk, false, "stopped"),
+        (&killed, false, "killed"),
+        (&disk, true, "stopped, bare"),
+        (&killed, true, "killed, bare"),
+    ] {
+        let disk = disk.outcome(Restart::ProcessKill, 2);
+        if bare {
+            remove_derived(&disk, &setup());
+        }
+        images.push(Filled { disk, ledger: books.borrow().clone(), label });
+    }
+    images
+}
+
+/// Segments of shard 0, oldest first; the last one that is returned is in use.
+fn segments(disk: &FaultyDisk) -> Vec<PathBuf> {
+    let directory = log_directory(0);
+    let mut found = Vec::new();
+    for (path, _) in disk.files() {
+        let path = Path::new("/").join(path);
+        let name = path.file_name().expect("a file").to_string_lossy().into_owned();
+        let is_used = || disk.clean_bytes(&path).iter().any(|byte| *byte != 0);
+        if path.parent() == Some(&directory) && parse_segment_name(&name).is_some() && is_used() {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// Files of shard 0 to be damaged, each with its neighbour.
+fn targets(disk: &FaultyDisk) -> Vec<(PathBuf, Option<PathBuf>)> {
+    let segments = segments(disk);
+    assert!(segments.len() >= 3, "{segments:?}");
+    let last = segments.len() - 1;
+    let mut targets: Vec<_> = [(0, 1), (1, 2), (last, last - 1)]
+        .iter()
+        .map(|(at, neighbour)| (segments[*at].clone(), Some(segments[*neighbour].clone())))
+        .collect();
+    let directory = shard_directory(0);
+    targets.push((log_directory(0).join("manifest"), None));
+    let snapshots = [directory.join("snapshot-0"), directory.join("snapshot-1")];
+    if disk.exists(&snapshots[0]) && disk.exists(&snapshots[1]) {
+        targets.push((snapshots[0].clone(), Some(snapshots[1].clone())));
+        targets.push((snapshots[1].clone(), Some(snapshots[0].clone())));
+    }
+    let derived = disk.files().into_iter().map(|(path, _)| Path::new("/").join(path));
+    targets.extend(
+        derived
+            .filter(|path| {
+                path.starts_with(directory.join("index")) || path.starts_with(directory.join("keys"))
+            })
+            .map(|path| (path, None)),
+    );
+    targets
+}
+
+/// The same file of shard 1.
+fn counterpart(disk: &FaultyDisk, path: &Path) -> Option<PathBuf> {
+    let text = path.to_str().expect("UTF-8").replace("shard-0", "shard-1");
+    Some(PathBuf::from(text)).filter(|path| disk.exists(path))
+}
+
+/// False when this cannot happen to that file.
+fn strike(disk: &FaultyDisk, (path, neighbour): &(PathBuf, Option<PathBuf>), damage: Damage) -> bool {
+    let bytes = disk.size(path);
+    let block = 4096;
+    match damage {
+        Damage::Missing => disk.lose(path),
+        Damage::Empty => disk.set_size(path, 0),
+        Damage::ByteLess if bytes > 0 => disk.set_size(path, bytes - 1),
+        Damage::ByteMore => disk.set_size(path, bytes + 1),
+        Damage::Halved => disk.set_size(path, bytes / 2),
+        Damage::Swapped => match neighbour {
+            Some(neighbour) => disk.swap(path, neighbour),
+            None => return false,
+        },
+        Damage::OfAnotherShard => match counterpart(disk, path) {
+            Some(other) => disk.replace(path, (disk, &other)),
+            None => return false,
+        },
+        Damage::FlippedAtStart if bytes > 0 => disk.flip_bit(path, 0, 3),
+        Damage::FlippedInTheMiddle if bytes > 0 => disk.flip_bit(path, bytes / 2, 3),
+        Damage::FlippedAtEnd if bytes > 0 => disk.flip_bit(path, bytes - 1, 3),
+        Damage::ZeroedAtStart if bytes > 0 => disk.zero(path, 0..block),
+        Damage::ZeroedInTheMiddle if bytes > 0 => disk.zero(path, bytes / 2..bytes / 2 + block),
+        Damage::Zeroed if bytes > 0 => disk.zero(path, 0..bytes),
+        _ => return false,
+    }
+    true
+}
+
+#[derive(Default)]
+struct Nothing;
+
+impl Replay for Nothing {
+    fn restart(&mut self) {}
+
+    fn whole(&mut self, _: &BatchHeader, _: &[u8]) {}
+
+    fn harmed(&mut self, _: &BatchHeader) {}
+
+    fn given_up(&mut self, _: u64) {}
+
+    async fn settle(&mut self) -> Result<(), DiskError> {
+        Ok(())
+    }
+}
+
+fn place(directory: &Path, shard: u16) -> ShardPlace<'_> {
+    ShardPlace { directory, shard: ShardId(shard), shard_count: SHARDS, is_made: true }
+}
+
+/// What a check of the log of shard 0 finds, however it looks.
+fn checked(disk: &FaultyDisk) -> (usize, Option<Report>) {
+    let directory = shard_directory(0);
+    let found = block_on(check_shard(disk, &place(&directory, 0)));
+    let known = Known::nothing(ShardId(0), SHARDS);
+    let report = block_on(scan(disk, &log_directory(0), &known, &mut Nothing)).ok();
+    (found.map_or(1, |found| found.len()), report)
+}
+
+/// What is missing of what was acknowledged, in messages; everything that is served was sent, and stands where it was.
+async fn missing(node: &Node, ledger: &Ledger, label: &str) -> (u64, usize) {
+    let (mut missing, mut holes) = (0, 0);
+    let live = live_queues(node);
+    for (key, sent) in &ledger.queues {
+        let mut served: BTreeMap<QueueOffset, u32> = BTreeMap::new();
+        if live.contains(key) {
+            let (mut offset, end) = node.owner(*key).index().bounds(*key).expect("a live queue");
+            while offset < end {
+                let fetched = node
+                    .fetch(*key, offset)
+                    .await
+                    .unwrap_or_else(|failure| panic!("{label}: {key} at {offset}: {failure:?}"));
+                assert!(
+                    !fetched.batches.is_empty() || fetched.damaged.is_some(),
+                    "{label}: {key}: a silent hole at {offset}"
+                );
+                holes += usize::from(fetched.damaged.is_some());
+                let mut rest = &fetched.batches[..];
+                while !rest.is_empty() {
+                    let header = BatchHeader::decode(rest).expect("a whole batch");
+                    let batch = &rest[..header.batch_bytes as usize];
+                    let wanted = sent.iter().find(|sent| sent.base_offset == header.base_offset);
+                    let wanted = wanted.unwrap_or_else(|| {
+                        panic!("{label}: {key}: nothing was sent at {}", header.base_offset)
+                    });
+                    assert!(
+                        wanted.bytes[72..] == batch[72..],
+                        "{label}: {key} at {} differs",
+                        header.base_offset
+                    );
+                    served.insert(header.base_offset, header.record_count);
+                    rest = &rest[batch.len().next_multiple_of(8).min(rest.len())..];
+                }
+                assert!(fetched.next_offset > offset, "{label}: {key}: stuck at {offset}");
+                offset = fetched.next_offset;
+            }
+        }
+        let gone = sent.iter().filter(|sent| !served.contains_key(&sent.base_offset));
+        missing += gone.map(|sent| u64::from(sent.count)).sum::<u64>();
+    }
+    (missing, holes)
+}
+
+/// New messages are taken, and get no offset that was given out before.
+async fn check_offsets(node: &Node, ledger: &Ledger, label: &str) {
+    let live = live_queues(node);
+    for (key, sent) in ledger.queues.iter().filter(|(key, _)| live.contains(key)) {
+        let message = generators::messages(&mut Random::new(77), 1, 100);
+        let batch = generators::batch(&message, Timestamp(1)).into();
+        let request = Request::Produce(Produce { key: *key, level: Some(Level::Durable), batch });
+        let produced = match node.handle(request).await {
+            Ok(Reply::Produced(produced)) => produced,
+            other => panic!("{label}: {key}: {other:?}"),
+        };
+        let last = sent.last().expect("something was sent to each");
+        let end = last.base_offset.advance(last.count.into());
+        assert!(produced.base_offset >= end, "{label}: {key}: {} is given out again", produced.base_offset);
+    }
+}
+
+/// Starts and checks that nothing is missing without being named; how many messages are.
+fn start(disk: &FaultyDisk, ledger: &Ledger, label: &str) -> Result<u64, StartError> {
+    let (contradictions, scanned) = checked(disk);
+    on_node(disk, &setup(), 5, async |node| {
+        let (missing, holes) = missing(node, ledger, label).await;
+        let named: usize =
+            node.reports.iter().map(|report| report.damage.len() + report.given_up.len()).sum();
+        let scanned = scanned.map_or(0, |report| report.damage.len() + report.given_up.len());
+        if missing > 0 {
+            assert!(named + holes > 0, "{label}: {missing} messages are missing in silence");
+            assert!(
+                scanned + contradictions > 0,
+                "{label}: the check of the log misses nothing, {missing} are gone"
+            );
+        }
+        check_offsets(node, ledger, label).await;
+        missing
+    })
+}
+
+/// Files of the node, with their sizes, but for those that are made from others.
+fn inventory(disk: &FaultyDisk) -> Vec<(PathBuf, u64)> {
+    let is_log = |path: &Path| path.extension().is_some_and(|extension| extension == "segment");
+    disk.files().into_iter().filter(|(path, _)| is_log(path)).collect()
+}
+
+/// One case. Returns what came of it.
+fn check(filled: &Filled, target: &(PathBuf, Option<PathBuf>), damage: Damage) -> Option<&'static str> {
+    let disk = filled.disk.outcome(Restart::ProcessKill, 3);
+    if !strike(&disk, target, damage) {
+        return None;
+    }
+    Some(go_on(&disk, filled, &format!("{}: {} {damage:?}", filled.label, target.0.display())))
+}
+
+/// Starts; when that is refused, repairs and starts again.
+fn go_on(disk: &FaultyDisk, filled: &Filled, label: &str) -> &'static str {
+    let before = inventory(disk);
+    let refused = match start(disk, &filled.ledger, label) {
+        Ok(0) => return "whole",
+        Ok(_) => return "named",
+        Err(error) => error,
+    };
+    let words = refused.to_string();
+    assert_eq!(inventory(disk), before, "{label}: a start that was refused has changed something: {words}");
+    assert!(
+        matches!(refused, StartError::Log(OpenError::Lacking { .. } | OpenError::WrongShard { .. })),
+        "{label}: {words}"
+    );
+    if matches!(refused, StartError::Log(OpenError::WrongShard { .. })) {
+        return "refused";
+    }
+    assert!(words.contains("log repair") && words.contains("shard-0"), "{label}: {words}");
+    let (contradictions, _) = checked(disk);
+    assert!(contradictions > 0, "{label}: the check does not see what the start refuses: {words}");
+    let total = |disk: &FaultyDisk| disk.files().len();
+    let files = total(disk);
+    for act in [Act::Tell, Act::Do] {
+        let directory = shard_directory(0);
+        let repaired = block_on(repair_shard(disk, &place(&directory, 0), LogSecret(99), act));
+        let repaired = repaired.unwrap_or_else(|error| panic!("{label}: {error}"));
+        assert!(!repaired.contradictions.is_empty() && !repaired.steps.is_empty(), "{label}: {repaired:?}");
+    }
+    assert!(total(disk) >= files, "{label}: a repair has removed a file");
+    let again = disk.outcome(Restart::ProcessKill, 4);
+    let missing = start(disk, &filled.ledger, &format!("{label}, repaired"));
+    let missing = missing.unwrap_or_else(|error| panic!("{label}: not repaired: {error}"));
+    // The same without what is made from the log.
+    remove_derived(&again, &setup());
+    let label = format!("{label}, repaired, bare");
+    start(&again, &filled.ledger, &label).unwrap_or_else(|error| panic!("{label}: {error}"));
+    if missing > 0 { "given up" } else { "repaired" }
+}
+
+#[test]
+fn whatever_happens_to_a_file_nothing_is_lost_in_silence() {
+    let mut tried: BTreeMap<&str, usize> = BTreeMap::new();
+    let stride = stride(9);
+    let mut number = 0;
+    for filled in images() {
+        for target in targets(&filled.disk) {
+            for damage in DAMAGES {
+                number += 1;
+                if number % stride == 0
+                    && let Some(outcome) = check(&filled, &target, damage)
+                {
+                    *tried.entry(outcome).or_default() += 1;
+                }
+            }
+        }
+    }
+    println!("{tried:?}");
+    assert!(tried.contains_key("whole") && tried.contains_key("given up"), "{tried:?}");
+}
+
+#[test]
+fn a_directory_that_is_gone_is_refused() {
+    for filled in images() {
+        for gone in [log_directory(0), shard_directory(0), log_directory(1)] {
+            let disk = filled.disk.outcome(Restart::ProcessKill, 3);
+            disk.lose(&gone);
+            let label = format!("{}: {} gone", filled.label, gone.display());
+            let refused = start(&disk, &filled.ledger, &label);
+            let words = refused.expect_err("it is refused").to_string();
+            assert!(words.contains("log repair"), "{label}: {words}");
+            assert!(!disk.exists(&gone), "{label}: it was made again");
+        }
+    }
+}
+
+#[test]
+fn all_segments_gone_are_refused_and_given_up_by_command_only() {
+    for filled in images() {
+        let disk = filled.disk.outcome(Restart::ProcessKill, 3);
+        segments(&disk).iter().for_each(|path| disk.lose(path));
+        assert_eq!(go_on(&disk, &filled, &format!("{}: no segment", filled.label)), "given up");
+    }
+}
+
+/// Every combination of two lost segments: holes side by side, at the start, at the end.
+#[test]
+fn several_lost_segments_are_given_up_together() {
+    for filled in images() {
+        let segments = segments(&filled.disk);
+        for one in 0..segments.len() {
+            for other in one + 1..segments.len() {
+                let disk = filled.disk.outcome(Restart::ProcessKill, 3);
+                disk.lose(&segments[one]);
+                disk.set_size(&segments[other], 5_000_000);
+                go_on(&disk, &filled, &format!("{}: {one} and {other} gone", filled.label));
+            }
+        }
+    }
+}
