@@ -27,6 +27,11 @@ pub const PLACED_BYTES_MAX: usize = BATCH_BYTES_MAX + 64 * 1024;
 /// Messages in one batch.
 pub const BATCH_RECORDS_MAX: u32 = 65_536;
 
+/// The configuration file; one has a few hundred bytes.
+pub const CONFIG_FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// A certificate is warned of when a third of its life is left, and at least this long before its end.
+pub const CERTIFICATE_SOON_MS: u64 = 14 * 24 * 60 * 60 * 1000;
+
 /// Envelope of a frame. The largest are answers: a topic described with 65,536 queues takes 1.5 MiB, a list of 40,000
 /// topics about 3. A list that does not fit is refused as a whole.
 pub const ENVELOPE_BYTES_MAX: usize = 3 * 1024 * 1024;

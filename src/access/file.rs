@@ -1,14 +1,13 @@
 //! The file of keys, read again when it has changed.
 
 use std::fs;
-use std::io::Read as _;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::keys::{AccessError, AccessKeys};
-use crate::types::{FileStamp, MonotonicTime};
+use crate::types::{FileStamp, MonotonicTime, SettingsFile, SettingsFileError};
 
 /// The file is looked at no more often than this.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -80,20 +79,13 @@ impl AccessFile {
 /// The keys in a file, and what the file was when they were read.
 fn read(path: &Path) -> Result<(AccessKeys, FileStamp, Option<FileWarning>), AccessError> {
     let shown = || path.display().to_string();
-    let unreadable =
-        |error: std::io::Error| AccessError::Unreadable { path: shown(), reason: error.to_string() };
-    let file = fs::File::open(path).map_err(unreadable)?;
-    // Before the text: a change between the two is seen at the next look.
-    let metadata = file.metadata().map_err(unreadable)?;
-    let mut text = String::new();
-    let bytes = file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(unreadable)? as u64;
-    if bytes > FILE_BYTES_MAX {
-        return Err(AccessError::TooLarge {
-            path: shown(),
-            bytes: metadata.len().max(bytes),
-            most: FILE_BYTES_MAX,
-        });
-    }
+    let (text, metadata) = SettingsFile::read_text(path, FILE_BYTES_MAX).map_err(|error| match error {
+        SettingsFileError::System(error) => {
+            AccessError::Unreadable { path: shown(), reason: error.to_string() }
+        }
+        SettingsFileError::NotRegular { what } => AccessError::NotAFile { path: shown(), what },
+        SettingsFileError::TooLarge { bytes, most } => AccessError::TooLarge { path: shown(), bytes, most },
+    })?;
     let mode = metadata.mode() & 0o777;
     let warning = (mode & 0o044 != 0).then(|| FileWarning::ReadableByOthers { path: shown(), mode });
     Ok((AccessKeys::parse(&text)?, FileStamp::of(&metadata), warning))

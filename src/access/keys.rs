@@ -28,15 +28,19 @@ pub const KEYS_MAX: usize = 10_000;
 /// Rules of one key, all of which may be looked at for one request.
 pub const KEY_RULES_MAX: usize = 1_000;
 const KEY_ID_BYTES_MAX: usize = 256;
+/// What an error shows: TOML on one line, which means the same as the text above.
+const EXAMPLE: &str = r#"keys = [{ id = "shop", secret = "...", publish = ["orders"], consume = [{ topic = "orders", group = "billing" }] }]"#;
 
 /// Why a text says no keys. None of the messages holds a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AccessError {
     #[error("{path} cannot be read: {reason}")]
     Unreadable { path: String, reason: String },
+    #[error("{path} cannot be read: it is {what}, and must be a regular file")]
+    NotAFile { path: String, what: &'static str },
     #[error("{path} has {bytes} bytes, {most} are the most")]
     TooLarge { path: String, bytes: u64, most: u64 },
-    #[error("line {line}: {reason}")]
+    #[error("line {line}: {reason}; a key is written like {EXAMPLE}")]
     Syntax { line: usize, reason: String },
     #[error("it names {count} keys, {KEYS_MAX} are the most")]
     TooManyKeys { count: usize },
@@ -101,8 +105,7 @@ impl AccessKeys {
     pub fn parse(text: &str) -> Result<Self, AccessError> {
         let stored: StoredKeys = toml::from_str(text).map_err(|error| AccessError::Syntax {
             line: error.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1),
-            // Not the error's whole text: that quotes the line, and a secret may stand there.
-            reason: error.message().to_owned(),
+            reason: without_values(error.message()),
         })?;
         if stored.keys.len() > KEYS_MAX {
             return Err(AccessError::TooManyKeys { count: stored.keys.len() });
@@ -131,15 +134,30 @@ impl AccessKeys {
     }
 }
 
+/// A parser's reason without what it quotes of the file, since a secret may stand there: not the error's whole text, which
+/// shows the line, and not the value of another type, like "string "hunter2"".
+fn without_values(message: &str) -> String {
+    let of_type = |rest: &str| rest.split([' ', ',']).next().unwrap_or_default().to_owned();
+    for kind in ["invalid type: ", "invalid value: "] {
+        if let (Some(rest), Some((_, expected))) =
+            (message.strip_prefix(kind), message.rsplit_once(", expected "))
+        {
+            return format!("{kind}{}, expected {expected}", of_type(rest));
+        }
+    }
+    message.to_owned()
+}
+
+// What is expected is said in the file's words: the error would name the Rust type.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a list of [[keys]]")]
 struct StoredKeys {
     #[serde(default)]
     keys: Vec<StoredKey>,
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a key with `id` and `secret`")]
 struct StoredKey {
     id: String,
     #[serde(default)]
@@ -153,7 +171,7 @@ struct StoredKey {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a rule like { topic = \"orders\", group = \"billing\" }")]
 struct StoredConsumeRule {
     topic: String,
     group: String,
@@ -254,11 +272,24 @@ mod tests {
                 "[[keys]]\nid=\"a\"\nsecret=\"s\"\n[[keys]]\nid=\"a\"\nsecret=\"t\"",
                 "key `a`: it is there twice",
             ),
-            ("keys = 3", "line 1:"),
+            ("keys = 3", "line 1: invalid type: integer, expected a sequence"),
+            ("keys = [\"hunter2\"]", "expected a key with `id` and `secret`"),
+            ("[[keys]]\nid = \"a\"\nsecret = \"s\"\nconsume = [\"orders\"]", "a rule like { topic"),
+            ("shop:hunter2", "line 1: "),
         ];
         for (text, part) in cases {
             let error = AccessKeys::parse(text).expect_err(text).to_string();
             assert!(error.contains(part), "{text}: {error}");
+            assert!(!error.contains("struct ") && !error.contains("hunter2"), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn the_error_shows_what_is_right() {
+        let error = AccessKeys::parse("shop = 1").expect_err("no keys").to_string();
+        let (_, example) = error.split_once("like ").expect("an example");
+        let keys = AccessKeys::parse(example).expect("the example is a file of keys");
+        let shop = keys.find("shop").expect("it is there");
+        assert!(shop.may_publish("orders") && shop.may_consume("orders", "billing"));
     }
 }

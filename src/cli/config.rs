@@ -9,8 +9,9 @@ use serde::de::{self, Deserialize, Deserializer};
 use crate::broker::LeaseDefaults;
 use crate::cli::error::CommandError;
 use crate::cli::quantity::{ByteSize, CoreList, OrNone, Span};
+use crate::limits;
 use crate::shard::ServeOptions;
-use crate::types::Level;
+use crate::types::{Level, SettingsFile};
 
 /// What was said; what was not said keeps the default of [`ServeOptions`].
 #[derive(Clone, Debug, Default, PartialEq, clap::Args, serde::Deserialize)]
@@ -29,7 +30,17 @@ pub struct ServeSettings {
     #[arg(long, value_name = "ADDRESS")]
     pub http: Option<SocketAddr>,
     /// TOML file of access keys, which requests over HTTP must be signed with; read again when it changes
-    #[arg(long, value_name = "FILE")]
+    ///
+    /// Each key has an id, a secret, and what it may do; what nothing allows is refused, and `admin = true` allows all:
+    ///
+    ///   [[keys]]
+    ///   id = "shop"
+    ///   secret = "a long random text"
+    ///   publish = ["orders", "events-*"]
+    ///   consume = [{ topic = "orders", group = "billing" }]
+    ///
+    /// A pattern is a name, with a `*` at its end for all that begin so. A topic of an instance is named INSTANCE%TOPIC.
+    #[arg(long, value_name = "FILE", verbatim_doc_comment)]
     pub access_keys: Option<PathBuf>,
     /// Allow --http without access keys on an address that other machines reach
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -108,10 +119,18 @@ where
     String::deserialize(deserializer)?.parse().map(Some).map_err(de::Error::custom)
 }
 
+/// A parser's reason without the names of Rust's types.
+fn in_words(message: &str) -> String {
+    message
+        .replace("expected u16", &format!("expected a whole number up to {}", u16::MAX))
+        .replace("expected u32", &format!("expected a whole number up to {}", u32::MAX))
+        .replace("expected path string", "expected a path in quotes")
+}
+
 impl ServeSettings {
     /// Reads a configuration file.
     pub fn read(path: &Path) -> Result<Self, CommandError> {
-        let text = std::fs::read_to_string(path).map_err(|error| {
+        let (text, _) = SettingsFile::read_text(path, limits::CONFIG_FILE_BYTES_MAX).map_err(|error| {
             CommandError::usage(format!("cannot read --config {}: {error}", path.display()))
         })?;
         Self::parse(&text)
@@ -123,9 +142,10 @@ impl ServeSettings {
         toml::from_str(text).map_err(|error| match error.span() {
             // An unknown key's span is the key's, so the line is the one to look at.
             Some(span) => {
-                format!("line {}: {}", text[..span.start].matches('\n').count() + 1, error.message())
+                let line = text[..span.start].matches('\n').count() + 1;
+                format!("line {line}: {}", in_words(error.message()))
             }
-            None => error.message().to_owned(),
+            None => in_words(error.message()),
         })
     }
 
@@ -309,7 +329,9 @@ mod tests {
             ("retention-age = 72", "a duration like \"72h\""),
             ("cores = \"a\"", "`a` is no list of cores"),
             ("cores = 1", "cores like [0, 1]"),
-            ("shards = 70000", "line 1: "),
+            ("shards = 70000", "line 1: invalid value: integer `70000`, expected a whole number up to 65535"),
+            ("auto-create-topics = \"yes\"", "expected a whole number up to 4294967295"),
+            ("data = 1", "expected a path in quotes"),
             ("listen = \"here\"", "line 1: "),
             ("shards = ", "line 1: "),
         ];

@@ -5,9 +5,11 @@ mod listener;
 mod outbox;
 mod receive_buffer;
 mod tls;
+mod validity;
 
 pub use detect::{Detected, detect};
 pub use listener::{ListenError, Sharing, bind, bind_shared};
 pub use outbox::{Chunk, Outbox};
 pub use receive_buffer::ReceiveBuffer;
 pub use tls::{TlsError, TlsFiles, TlsRefreshed, TlsWarning};
+pub use validity::CertificateWarning;

@@ -4,7 +4,6 @@
 //! has stood for a whole interval, and what cannot be used leaves the certificate from before in its place.
 
 use std::fs;
-use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +14,8 @@ use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::types::{FileStamp, MonotonicTime};
+use super::validity::{CertificateWarning, Validity};
+use crate::types::{FileStamp, MonotonicTime, SettingsFile, SettingsFileError, Timestamp};
 
 /// The files are looked at no more often than this.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -31,6 +31,8 @@ pub enum TlsError {
     CertificateUnreadable { path: String, reason: String },
     #[error("--http-key {path} cannot be read: {reason}")]
     KeyUnreadable { path: String, reason: String },
+    #[error("{path} cannot be read: it is {what}, and must be a regular file")]
+    NotAFile { path: String, what: &'static str },
     #[error("{path} has more than {} bytes, which no PEM file of this kind has", FILE_BYTES_MAX)]
     TooLarge { path: String },
     #[error(
@@ -62,6 +64,8 @@ pub enum TlsError {
 pub enum TlsWarning {
     #[error("{path} can be read by others (mode {mode:o}), and a private key is in it: chmod 600 {path}")]
     ReadableByOthers { path: String, mode: u32 },
+    #[error("--http-certificate {path} {warning}")]
+    Certificate { path: String, warning: CertificateWarning },
 }
 
 /// What a look at the files has found.
@@ -80,6 +84,10 @@ pub struct TlsFiles {
     certificate: PathBuf,
     key: PathBuf,
     config: Arc<ServerConfig>,
+    /// From when until when clients accept what is in use.
+    validity: Validity,
+    /// What was last told of it.
+    told: Option<CertificateWarning>,
     /// As of the last reading, whether what was found could be used or not: broken files are told once.
     read: Stamps,
     /// As of the last look.
@@ -91,7 +99,8 @@ pub struct TlsFiles {
 type Stamps = [Option<FileStamp>; 2];
 
 impl TlsFiles {
-    /// Reads both files for the first time.
+    /// Reads both files for the first time. The warnings are of the key; [`standing`](Self::standing) tells those of the
+    /// certificate.
     pub fn open(
         certificate: &Path,
         key: &Path,
@@ -99,10 +108,31 @@ impl TlsFiles {
     ) -> Result<(Self, Option<TlsWarning>), TlsError> {
         // Before the files: a change between the two is seen at the next look.
         let stamps = stamps(certificate, key);
-        let config = Arc::new(read(certificate, key)?);
+        let (config, validity) = read(certificate, key)?;
         let (certificate, key) = (certificate.to_owned(), key.to_owned());
         let warning = check_mode(&key);
-        Ok((Self { certificate, key, config, read: stamps, seen: stamps, looked_at: now }, warning))
+        let files = Self {
+            certificate,
+            key,
+            config: Arc::new(config),
+            validity,
+            told: None,
+            read: stamps,
+            seen: stamps,
+            looked_at: now,
+        };
+        Ok((files, warning))
+    }
+
+    /// What is to be told of the certificate in use: once when it is not valid yet, when it will soon end, and when it has
+    /// ended, and again after a renewal. Cheap, to be called now and then.
+    pub fn standing(&mut self, now: Timestamp) -> Option<TlsWarning> {
+        let found = self.validity.at(now);
+        if self.told == found {
+            return None;
+        }
+        self.told.clone_from(&found);
+        found.map(|warning| TlsWarning::Certificate { path: self.certificate.display().to_string(), warning })
     }
 
     /// Reads the files again if they have changed, at most once a second. To be called now and then.
@@ -118,8 +148,10 @@ impl TlsFiles {
         }
         self.read = found;
         match read(&self.certificate, &self.key) {
-            Ok(config) => {
+            Ok((config, validity)) => {
                 self.config = Arc::new(config);
+                self.validity = validity;
+                self.told = None;
                 TlsRefreshed::Read
             }
             Err(error) => TlsRefreshed::Failed(error),
@@ -142,8 +174,9 @@ fn check_mode(key: &Path) -> Option<TlsWarning> {
     (mode & 0o044 != 0).then_some(TlsWarning::ReadableByOthers { path, mode })
 }
 
-fn read(certificate: &Path, key: &Path) -> Result<ServerConfig, TlsError> {
+fn read(certificate: &Path, key: &Path) -> Result<(ServerConfig, Validity), TlsError> {
     let chain = read_chain(certificate)?;
+    let validity = Validity::of_chain(&chain);
     let secret = read_key(key)?;
     let (certificate, key) = (certificate.display().to_string(), key.display().to_string());
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -153,7 +186,7 @@ fn read(certificate: &Path, key: &Path) -> Result<ServerConfig, TlsError> {
     match built {
         Ok(mut config) => {
             config.alpn_protocols = vec![HTTP_1_1.to_vec()];
-            Ok(config)
+            Ok((config, validity))
         }
         Err(rustls::Error::InconsistentKeys(_)) => Err(TlsError::Mismatch { certificate, key }),
         Err(error) => Err(TlsError::Unusable { certificate, key, reason: error.to_string() }),
@@ -162,8 +195,7 @@ fn read(certificate: &Path, key: &Path) -> Result<ServerConfig, TlsError> {
 
 fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let shown = || path.display().to_string();
-    let bytes = read_file(path)?
-        .map_err(|error| TlsError::CertificateUnreadable { path: shown(), reason: error.to_string() })?;
+    let bytes = read_file(path, |path, reason| TlsError::CertificateUnreadable { path, reason })?;
     let chain: Vec<_> = CertificateDer::pem_slice_iter(&bytes)
         .collect::<Result<_, _>>()
         .map_err(|error| TlsError::Certificate { path: shown(), reason: error.to_string() })?;
@@ -172,8 +204,7 @@ fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
 
 fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     let shown = || path.display().to_string();
-    let bytes = read_file(path)?
-        .map_err(|error| TlsError::KeyUnreadable { path: shown(), reason: error.to_string() })?;
+    let bytes = read_file(path, |path, reason| TlsError::KeyUnreadable { path, reason })?;
     // The parser's error is not passed on: it quotes what it cannot read.
     PrivateKeyDer::from_pem_slice(&bytes).map_err(|_| {
         let is_encrypted = memchr::memmem::find(&bytes, b"ENCRYPTED").is_some();
@@ -185,14 +216,15 @@ fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     })
 }
 
-/// The outer error is of a file that is too large; the inner one is the system's.
-fn read_file(path: &Path) -> Result<io::Result<Vec<u8>>, TlsError> {
-    let mut bytes = Vec::new();
-    let read = fs::File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(TlsError::TooLarge { path: path.display().to_string() });
+/// `unreadable` makes the error of a file that the system does not let us read.
+fn read_file(path: &Path, unreadable: impl FnOnce(String, String) -> TlsError) -> Result<Vec<u8>, TlsError> {
+    let shown = path.display().to_string();
+    match SettingsFile::read(path, FILE_BYTES_MAX) {
+        Ok(file) => Ok(file.bytes),
+        Err(SettingsFileError::System(error)) => Err(unreadable(shown, error.to_string())),
+        Err(SettingsFileError::NotRegular { what }) => Err(TlsError::NotAFile { path: shown, what }),
+        Err(SettingsFileError::TooLarge { .. }) => Err(TlsError::TooLarge { path: shown }),
     }
-    Ok(read.map(|_| bytes))
 }
 
 #[cfg(test)]

@@ -66,7 +66,11 @@ impl HttpPort {
         let backend = BrokerBackend::new(broker.clone(), &secret.0, secret.number(shard));
         let access = options.access_keys.as_deref().map(|path| AccessFile::open(path, now)).transpose()?;
         let files = options.tls.as_ref().map(|(certificate, key)| TlsFiles::open(certificate, key, now));
-        let tls = files.transpose()?.map(|(files, _)| RefCell::new(files));
+        let tls = files.transpose()?.map(|(mut files, _)| {
+            // The start has told of it.
+            let _ = files.standing(clock.now());
+            RefCell::new(files)
+        });
         let endpoint = Endpoint { is_secure: tls.is_some(), address: address.to_string() };
         let access = access.map(|(file, _)| file);
         Ok(Self {
@@ -102,6 +106,11 @@ impl HttpPort {
             Some(TlsRefreshed::Failed(error)) => {
                 tracing::error!(target: "tls", "the certificate stays as it was: {error}");
             }
+        }
+        // After the renewal, if there was one: it is told of what is in use now.
+        let standing = self.tls.as_ref().and_then(|files| files.borrow_mut().standing(self.clock.now()));
+        if let Some(warning) = standing {
+            tracing::warn!(target: "tls", "{warning}");
         }
     }
 

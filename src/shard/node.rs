@@ -7,7 +7,7 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -28,7 +28,7 @@ use crate::disk::glommio::Access;
 use crate::disk::{DiskError, DiskErrorKind};
 use crate::log::{CommitOptions, Report};
 use crate::net::{ListenError, Sharing, TlsError, TlsFiles, bind, bind_shared};
-use crate::types::{MonotonicTime, ShardId};
+use crate::types::{MonotonicTime, ShardId, Timestamp};
 
 /// A stop takes at most this long; a shard that is not done then is left to recovery.
 const STOP_TIMEOUT: Duration = Duration::from_millis(4_800);
@@ -103,7 +103,10 @@ pub fn run(options: &ServeOptions, started: impl FnOnce(&Started)) -> Result<(),
     let cores = options.cores.clone().unwrap_or_else(host::available_cores);
     preflight::check(&cores)?;
     let mut warnings = check_access(options)?;
-    warnings.extend(check_tls(options)?);
+    warnings.extend(check_tls(options, wall_clock())?);
+    for warning in &warnings {
+        tracing::warn!(target: "serve", "{warning}");
+    }
     let mut directory = DataDirectory::open(&options.data, options.shards, cores.len() as u16)?;
     let sockets = Sockets::bind(options, directory.shard_count(), &cores)?;
     let signals = watch_signals()?;
@@ -151,10 +154,16 @@ fn check_access(options: &ServeOptions) -> Result<Vec<String>, NodeError> {
 }
 
 /// The same for the certificate and its key.
-fn check_tls(options: &ServeOptions) -> Result<Option<String>, NodeError> {
-    let Some((certificate, key)) = options.tls_files() else { return Ok(None) };
-    let (_, warning) = TlsFiles::open(&certificate, &key, MonotonicTime(0))?;
-    Ok(warning.map(|warning| warning.to_string()))
+fn check_tls(options: &ServeOptions, now: Timestamp) -> Result<Vec<String>, NodeError> {
+    let Some((certificate, key)) = options.tls_files() else { return Ok(Vec::new()) };
+    let (mut files, warning) = TlsFiles::open(&certificate, &key, MonotonicTime(0))?;
+    Ok(warning.into_iter().chain(files.standing(now)).map(|warning| warning.to_string()).collect())
+}
+
+/// A clock set before 1970 reads as 1970.
+fn wall_clock() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 fn watch_signals() -> Result<Signals, NodeError> {
