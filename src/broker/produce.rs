@@ -35,7 +35,7 @@ pub enum ProduceRefusal {
 impl<D: Disk> Broker<D> {
     /// Checks a batch as it came from a client.
     pub fn check_batch<'a>(&self, bytes: &'a [u8]) -> Result<CheckedBatch<'a>, Failure> {
-        CheckedBatch::check(bytes).map_err(|error| {
+        CheckedBatch::check_incoming(bytes).map_err(|error| {
             let status = match error {
                 BatchError::RecordsChecksum | BatchError::HeaderChecksum => Status::ChecksumMismatch,
                 BatchError::Length(_)
@@ -49,9 +49,12 @@ impl<D: Disk> Broker<D> {
                 | BatchError::Flags(_)
                 | BatchError::RecordCount(_)
                 | BatchError::TrailingBytes
-                | BatchError::Record(RecordError::Truncated | RecordError::Lengths | RecordError::TagHash) => {
-                    Status::InvalidArgument
-                }
+                | BatchError::Record(
+                    RecordError::Truncated
+                    | RecordError::Lengths
+                    | RecordError::TagHash
+                    | RecordError::Text(_),
+                ) => Status::InvalidArgument,
             };
             Failure::new(status, format!("the batch was not stored: {error}"))
         })

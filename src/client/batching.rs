@@ -12,9 +12,11 @@ use crate::wire::record::{Record, RecordError};
 /// A message to be sent. Nothing is copied but into its batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Message<'a> {
-    /// Messages of one key go to one queue, unless `queue` is set. Empty for none.
+    /// Messages of one key go to one queue, unless `queue` is set. Empty for none. It is text without control characters;
+    /// blanks in it separate several keys, each of which the message is found by.
     pub key: &'a [u8],
-    /// What consumers may filter by. Empty for none.
+    /// What consumers may filter by. Empty for none. It is text without control characters, blanks around it, and `||`,
+    /// which separates tags in a filter.
     pub tag: &'a [u8],
     /// RocketMQ's text form: name \x01 value \x02, repeated.
     pub properties: &'a [u8],
@@ -165,6 +167,11 @@ impl BatchLimits {
 }
 
 impl Message<'_> {
+    /// Whether it can be sent: its parts keep within their limits, and key and tag are text that can be asked for.
+    pub fn check(&self) -> Result<(), RecordError> {
+        record(self).map(|_| ())
+    }
+
     /// A batch of this message alone, for requests that carry one: a [`Produce`](crate::api::Produce), or a
     /// [`Hold`](crate::api::Hold). `queue` is not part of it.
     pub fn to_batch(&self, born: Timestamp) -> Result<Bytes, RecordError> {
@@ -186,6 +193,7 @@ pub(super) fn record<'a>(message: &Message<'a>) -> Result<Record<'a>, RecordErro
         attributes: 0,
     };
     record.check()?;
+    record.check_text()?;
     Ok(record)
 }
 

@@ -145,8 +145,11 @@ impl Dispatcher {
 
     /// Takes a message. Returns true when that filled a batch.
     pub(super) fn push(&mut self, message: &Message<'_>, now: Now) -> Result<bool, Failure> {
-        let record =
-            record(message).map_err(|error| Failure::new(Status::MessageTooLarge, error.to_string()))?;
+        let record = record(message).map_err(|error| {
+            let status =
+                if error.is_about_size() { Status::MessageTooLarge } else { Status::InvalidArgument };
+            Failure::new(status, error.to_string())
+        })?;
         let queue = self.partitioner.queue_of(message);
         let Some(lane) = self.lanes.get_mut(queue.0 as usize) else {
             return Err(Failure::new(

@@ -28,7 +28,7 @@ use crate::broker::{FetchStep, PendingProduce, ProduceRefusal, Recipient, Shared
 use crate::limits;
 use crate::metrics::Stage;
 use crate::net::ReceiveBuffer;
-use crate::protocol::native::{DecodedRequest, FetchedHead, ReplyEncoder, decode_request};
+use crate::protocol::native::{DecodedRequest, FetchedHead, ReplyEncoder, check_properties, decode_request};
 use crate::types::{Account, ByteBudget, Level, MonotonicTime, QueueKey, Reservation, WakerList};
 use crate::wire::frame::{self, Frame, FrameError, PREFACE_BYTES};
 
@@ -200,6 +200,9 @@ impl Native {
         let broker = &self.connections.broker;
         let options = broker.options();
         if key.queue.shard(options.shard_count) != options.shard {
+            if let Err(failure) = check_properties(bytes) {
+                return self.answer(correlation, Err(failure));
+            }
             let produce = Produce { key, level, batch: Bytes::copy_from_slice(bytes) };
             return self.spawn(correlation, Request::Produce(produce)).await;
         }
@@ -208,6 +211,11 @@ impl Native {
             Ok(batch) => batch,
             Err(failure) => return self.answer(correlation, Err(failure)),
         };
+        if batch.keyed()
+            && let Err(failure) = check_properties(bytes)
+        {
+            return self.answer(correlation, Err(failure));
+        }
         let mut waited = false;
         let pending = loop {
             match broker.produce(key, level, &batch) {

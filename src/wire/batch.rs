@@ -353,9 +353,22 @@ pub fn state_payload(bytes: &[u8]) -> &[u8] {
 }
 
 impl<'a> CheckedBatch<'a> {
-    /// Checks a batch that came from a client: it must be messages, fill `bytes` exactly, match its checksum, and every
-    /// record must lie within it.
+    /// Checks a batch as it comes in: as [`check`](Self::check) does, and that keys and tags can be asked for.
+    pub fn check_incoming(bytes: &'a [u8]) -> Result<Self, BatchError> {
+        Self::check_records(bytes, RecordView::check_text)
+    }
+
+    /// Checks a batch that a client made: it must be messages, fill `bytes` exactly, match its checksum, and every record
+    /// must lie within it.
     pub fn check(bytes: &'a [u8]) -> Result<Self, BatchError> {
+        Self::check_records(bytes, |_| Ok(()))
+    }
+
+    #[inline]
+    fn check_records(
+        bytes: &'a [u8],
+        check: impl Fn(&RecordView<'a>) -> Result<(), RecordError>,
+    ) -> Result<Self, BatchError> {
         let (kind, flags, batch_bytes) = check_preamble(bytes)?;
         if kind != Kind::Messages {
             return Err(BatchError::Kind(kind.code()));
@@ -378,6 +391,7 @@ impl<'a> CheckedBatch<'a> {
         let mut keyed = false;
         for _ in 0..record_count {
             let (record, behind) = RecordView::cut(rest)?;
+            check(&record)?;
             let hash = record.tag_hash();
             if hash != 0 {
                 tag_summary |= tag_summary_bit(hash);

@@ -20,5 +20,6 @@ pub mod frame;
 mod generated_code;
 pub mod properties;
 pub mod record;
+pub mod text;
 
 pub use generated_code::turbopump::wire as generated;

@@ -52,6 +52,139 @@ pub mod names {
     pub const DELAY_MS: &str = "TIMER_DELAY_MS";
     /// Due time, milliseconds since 1970.
     pub const DELIVER_MS: &str = "TIMER_DELIVER_MS";
+    /// The same as the HTTP protocol has it.
+    pub const START_DELIVERY_TIME: &str = "__STARTDELIVERTIME";
+    /// That protocol's mark of a transaction: seconds before its producer is asked.
+    pub const TRANSACTION_CHECK_SECONDS: &str = "__TransCheckT";
+}
+
+/// What a property of a reserved name asks for, or says, that it can not as a property.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reserved {
+    /// The message's keys: it would not be found by them.
+    Keys,
+    /// The message's tag: no filter would see it.
+    Tag,
+    /// Messages of one key in one queue.
+    ShardingKey,
+    /// The message's id, which its producer makes.
+    Id,
+    /// A later delivery: it would be delivered at once.
+    Delay,
+    /// The half of a transaction: it would be delivered without a decision.
+    Transaction,
+    /// How many deliveries there may be, which is the group's.
+    Deliveries,
+    /// Whether to wait for the flush, which is the request's level.
+    Level,
+    /// What brokers and clients write themselves, for whoever reads the message.
+    Internal,
+}
+
+/// What a name is reserved for, if it is: the names of `MessageConst.STRING_HASH_SET`, which RocketMQ's clients refuse in
+/// `Message.putUserProperty`, those of its later releases, and those of the HTTP protocol.
+pub fn reserved(name: &[u8]) -> Option<Reserved> {
+    Some(match name {
+        b"KEYS" => Reserved::Keys,
+        b"TAGS" => Reserved::Tag,
+        b"__SHARDINGKEY" => Reserved::ShardingKey,
+        b"UNIQ_KEY" | b"EXTEND_UNIQ_INFO" => Reserved::Id,
+        b"DELAY"
+        | b"TIMER_DELAY_SEC"
+        | b"TIMER_DELAY_MS"
+        | b"TIMER_DELIVER_MS"
+        | b"TIMER_DELAY_LEVEL"
+        | b"__STARTDELIVERTIME" => Reserved::Delay,
+        b"TRAN_MSG"
+        | b"__TransCheckT"
+        | b"CHECK_IMMUNITY_TIME_IN_SECONDS"
+        | b"__transactionId__"
+        | b"TRAN_PREPARED_QUEUE_OFFSET"
+        | b"TRANSACTION_CHECK_TIMES" => Reserved::Transaction,
+        b"RECONSUME_TIME" | b"MAX_RECONSUME_TIMES" => Reserved::Deliveries,
+        b"WAIT" => Reserved::Level,
+        b"RETRY_TOPIC"
+        | b"REAL_TOPIC"
+        | b"REAL_QID"
+        | b"PGROUP"
+        | b"MIN_OFFSET"
+        | b"MAX_OFFSET"
+        | b"BUYER_ID"
+        | b"ORIGIN_MESSAGE_ID"
+        | b"TRANSFER_FLAG"
+        | b"CORRECTION_FLAG"
+        | b"MQ2_FLAG"
+        | b"MSG_REGION"
+        | b"TRACE_ON"
+        | b"CONSUME_START_TIME"
+        | b"INNER_NUM"
+        | b"INNER_BASE"
+        | b"DUP_INFO"
+        | b"INSTANCE_ID"
+        | b"CORRELATION_ID"
+        | b"REPLY_TO_CLIENT"
+        | b"TTL"
+        | b"ARRIVE_TIME"
+        | b"PUSH_REPLY_TIME"
+        | b"CLUSTER"
+        | b"MSG_TYPE"
+        | b"POP_CK"
+        | b"POP_CK_OFFSET"
+        | b"1ST_POP_TIME"
+        | b"PROPERTY_FORWARD_QUEUE_ID"
+        | b"REDIRECT"
+        | b"INNER_MULTI_DISPATCH"
+        | b"INNER_MULTI_QUEUE_OFFSET"
+        | b"TRACE_CONTEXT"
+        | b"TIMER_ENQUEUE_MS"
+        | b"TIMER_DEQUEUE_MS"
+        | b"TIMER_ROLL_TIMES"
+        | b"TIMER_OUT_MS"
+        | b"TIMER_DEL_UNIQKEY"
+        | b"__BORNHOST"
+        | b"BORN_TIMESTAMP" => Reserved::Internal,
+        _ if name.starts_with(b"__RMQ.TRANSIENT.") => Reserved::Internal,
+        _ => return None,
+    })
+}
+
+/// Whether what a client of the native protocol gives as properties is what they are for. Its library writes the id and the
+/// sharding key there; everything else that is reserved has a place of its own in a request.
+pub fn check_incoming(text: &[u8]) -> Result<(), ReservedError> {
+    for (name, _) in Properties::new(text) {
+        match reserved(name) {
+            None | Some(Reserved::Id | Reserved::ShardingKey) => {}
+            Some(reserved) => {
+                return Err(ReservedError { name: String::from_utf8_lossy(name).into_owned(), reserved });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A property with a name that is not its producer's to use.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the property {name} has a meaning of its own and would not have it here: {}", reserved.instead())]
+pub struct ReservedError {
+    pub name: String,
+    pub reserved: Reserved,
+}
+
+impl Reserved {
+    /// Where in a request it goes.
+    pub fn instead(self) -> &'static str {
+        match self {
+            Reserved::Keys => "the message's key field holds its keys",
+            Reserved::Tag => "the message's tag field holds its tag",
+            Reserved::ShardingKey => "it says which queue the message goes to",
+            Reserved::Id => "it is the message's id, which is made for it",
+            Reserved::Delay => "a message is delivered later by a request of its own (Hold)",
+            Reserved::Transaction => "a transaction begins with a request of its own (Hold)",
+            Reserved::Deliveries => "how often a message is delivered is a setting of the group",
+            Reserved::Level => "how safe a message is before it is answered is the request's level",
+            Reserved::Internal => "brokers and clients write it themselves",
+        }
+    }
 }
 
 /// Why a property can not be added.
@@ -176,6 +309,29 @@ mod tests {
         assert_eq!(text, b"a\x01b");
         assert_eq!(append(&mut text, b"n", &vec![b'x'; most]), Ok(()));
         assert_eq!(text.len(), limits::PROPERTIES_BYTES_MAX);
+    }
+
+    #[test]
+    fn what_has_a_meaning_is_no_property() {
+        for name in [
+            names::KEYS,
+            names::DELAY,
+            names::START_DELIVERY_TIME,
+            names::TRANSACTION_PREPARED,
+            names::INSTANCE,
+        ] {
+            let mut text = Vec::new();
+            append(&mut text, b"mine", b"1").unwrap();
+            append(&mut text, name.as_bytes(), b"1").unwrap();
+            let error = check_incoming(&text).expect_err(name);
+            assert!(error.to_string().contains(name), "{error}");
+        }
+        let mut text = Vec::new();
+        for name in [names::UNIQUE_ID, names::SHARDING_KEY, "keys", "DLQ_ORIGIN_TOPIC", "__RMQ"] {
+            append(&mut text, name.as_bytes(), b"1").unwrap();
+        }
+        assert_eq!(check_incoming(&text), Ok(()));
+        assert_eq!(reserved(b"__RMQ.TRANSIENT.TOPIC_SYS_FLAG"), Some(Reserved::Internal));
     }
 
     #[test]

@@ -16,6 +16,7 @@
 //! \x01 value \x02, repeated. The broker core never parses them.
 
 use super::bytes::{get_i32, get_u16, get_u32, get_u64, put_i32, put_u16, put_u32};
+use super::text::{self, TextError};
 use crate::limits;
 
 /// Bytes before the key.
@@ -31,6 +32,8 @@ const PROPERTIES_BYTES: usize = 20;
 const ATTRIBUTES: usize = 22;
 /// The lengths of key and properties among the eight bytes from `KEY_BYTES` on.
 const KEYED_MASK: u64 = 0x0000_ffff_0000_ffff;
+/// Those of key and tag.
+const NAMED_MASK: u64 = 0x0000_0000_ffff_ffff;
 
 /// Why a record was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,6 +48,20 @@ pub enum RecordError {
     FieldTooLarge,
     #[error("a record's tag hash is not the hash of its tag")]
     TagHash,
+    #[error(transparent)]
+    Text(#[from] TextError),
+}
+
+impl RecordError {
+    /// Whether a smaller message would pass.
+    pub fn is_about_size(&self) -> bool {
+        match self {
+            RecordError::BodyTooLarge(_) | RecordError::FieldTooLarge => true,
+            RecordError::Truncated | RecordError::Lengths | RecordError::TagHash | RecordError::Text(_) => {
+                false
+            }
+        }
+    }
 }
 
 /// A message to be put into a batch.
@@ -105,6 +122,14 @@ impl Record<'_> {
         }
     }
 
+    /// Whether key and tag can be asked for. Of messages as they come in, not of those that are stored: an earlier release
+    /// took others.
+    pub fn check_text(&self) -> Result<(), RecordError> {
+        text::check_key(self.key)?;
+        text::check_tag(self.tag)?;
+        Ok(())
+    }
+
     /// Appends the record to `output`. The caller has called [`check`](Record::check).
     pub fn encode(&self, output: &mut Vec<u8>) {
         debug_assert_eq!(self.check(), Ok(()));
@@ -155,6 +180,17 @@ impl<'a> RecordView<'a> {
             return Err(RecordError::TagHash);
         }
         Ok((view, rest))
+    }
+
+    /// Whether key and tag can be asked for; see [`Record::check_text`]. A record without both costs one load.
+    #[inline]
+    pub fn check_text(&self) -> Result<(), RecordError> {
+        if get_u64(self.bytes, KEY_BYTES) & NAMED_MASK == 0 {
+            return Ok(());
+        }
+        text::check_key(self.key())?;
+        text::check_tag(self.tag())?;
+        Ok(())
     }
 
     /// The record as stored.

@@ -17,7 +17,8 @@ use crate::cli::server::{ServerArguments, milliseconds, print_notices};
 use crate::client::{Client, ClientError, Message, Partitioner, ReceiptHandle};
 use crate::limits;
 use crate::types::{Level, QueueKey, QueueNumber, Timestamp, TopicName, UniqueId, UniqueIdGenerator};
-use crate::wire::properties::{self, names};
+use crate::wire::properties::{self, Reserved, names};
+use crate::wire::text;
 
 #[derive(Debug, Args)]
 pub struct PublishArguments {
@@ -26,9 +27,9 @@ pub struct PublishArguments {
     #[arg(default_value = "-")]
     pub body: String,
     /// What consumers may filter by
-    #[arg(long, value_name = "TAG")]
+    #[arg(long, value_name = "TAG", value_parser = parse_tag)]
     pub tag: Option<String>,
-    /// A key to find the message by, without blanks; can be given several times
+    /// A key to find the message by; can be given several times, and blanks separate keys as well
     #[arg(long = "key", value_name = "KEY", value_parser = parse_key)]
     pub keys: Vec<String>,
     /// A property; can be given several times
@@ -92,14 +93,18 @@ impl FromStr for Property {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (name, value) = text.split_once('=').ok_or("a property is written NAME=VALUE")?;
-        let instead = match name {
-            names::KEYS => "--key",
-            names::TAGS => "--tag",
-            names::SHARDING_KEY => "--sharding-key",
-            names::UNIQUE_ID => return Err(format!("{name} is the message's id, which is made for it")),
-            _ => return Ok(Self { name: name.to_owned(), value: value.to_owned() }),
+        let instead = match properties::reserved(name.as_bytes()) {
+            None => return Ok(Self { name: name.to_owned(), value: value.to_owned() }),
+            Some(Reserved::Keys) => "use --key",
+            Some(Reserved::Tag) => "use --tag",
+            Some(Reserved::ShardingKey) => "use --sharding-key",
+            Some(Reserved::Delay) => "use --delay or --deliver-at",
+            Some(Reserved::Transaction) => "use --transaction, and --immunity",
+            Some(Reserved::Deliveries) => "use `turbopump group alter GROUP --deliveries N`",
+            Some(Reserved::Level) => "use --level",
+            Some(reserved @ (Reserved::Id | Reserved::Internal)) => reserved.instead(),
         };
-        Err(format!("{name} has a meaning of its own: use {instead}"))
+        Err(format!("{name} has a meaning of its own: {instead}"))
     }
 }
 
@@ -135,7 +140,7 @@ pub fn run(arguments: &PublishArguments, format: OutputFormat) -> Result<(), Com
             let produce = Produce { key, level: arguments.level, batch };
             match client
                 .call_owner(key.queue, &Request::Produce(produce))
-                .map_err(|error| lost(error, &id))?
+                .map_err(|error| lost(error, &arguments.topic, &id))?
             {
                 Reply::Produced(produced) => {
                     view.offset = Some(produced.base_offset.0);
@@ -148,7 +153,7 @@ pub fn run(arguments: &PublishArguments, format: OutputFormat) -> Result<(), Com
         }
         Some(release) => {
             let hold = Hold { key, level: arguments.level, batch, release: release.clone() };
-            let held = client.hold(hold).map_err(|error| lost(error, &id))?;
+            let held = client.hold(hold).map_err(|error| lost(error, &arguments.topic, &id))?;
             view.level = held.level.name();
             match release {
                 Release::At(due) => view.deliver_at_ms = Some(due.0),
@@ -214,8 +219,9 @@ fn queue_of(
     Ok(QueueKey { topic: topic.id, queue })
 }
 
-/// A lost answer says nothing about the message: its id is what it can be looked for by.
-fn lost(error: ClientError, id: &UniqueId) -> CommandError {
+/// A lost answer says nothing about the message: its id is what it can be looked for by, in its topic, since this id does
+/// not say where it is stored.
+fn lost(error: ClientError, topic: &TopicName, id: &UniqueId) -> CommandError {
     let is_unknown = match &error {
         ClientError::Refused(failure) => !failure.status.not_stored(),
         ClientError::Disconnected { .. } | ClientError::Timeout { .. } | ClientError::Protocol { .. } => true,
@@ -226,7 +232,7 @@ fn lost(error: ClientError, id: &UniqueId) -> CommandError {
     }
     let id = id.text();
     let message = format!(
-        "{error}; the message may be stored or not: `turbopump message find --id {id}` finds it then"
+        "{error}; the message may be stored or not: `turbopump message find {topic} --id {id}` finds it then"
     );
     CommandError::failed(message).with("id", &*id)
 }
@@ -248,11 +254,14 @@ impl PublishedView {
     }
 }
 
-/// Keys of one message are separated by blanks.
+/// A key that `message find` finds the message by. Blanks separate keys, here as in every other way to name them.
 fn parse_key(text: &str) -> Result<String, String> {
-    if text.is_empty() || text.contains(' ') {
-        return Err("a key is not empty and has no blanks: give --key several times for several".to_owned());
-    }
+    text::check_key(text.as_bytes()).map_err(|error| error.to_string())?;
+    if text.trim_matches(' ').is_empty() { Err("a key is not empty".to_owned()) } else { Ok(text.to_owned()) }
+}
+
+fn parse_tag(text: &str) -> Result<String, String> {
+    text::check_tag(text.as_bytes()).map_err(|error| error.to_string())?;
     Ok(text.to_owned())
 }
 
@@ -273,8 +282,32 @@ mod tests {
         let property = |text: &str| text.parse::<Property>();
         assert_eq!(property("a=b=c"), Ok(Property { name: "a".into(), value: "b=c".into() }));
         assert!(property("a=").is_ok());
-        for text in ["a", "KEYS=k", "TAGS=t", "__SHARDINGKEY=s", "UNIQ_KEY=u"] {
-            assert!(property(text).is_err(), "{text}");
+        assert!(property("a").is_err());
+        for (text, part) in [
+            ("KEYS=k", "--key"),
+            ("TAGS=t", "--tag"),
+            ("__SHARDINGKEY=s", "--sharding-key"),
+            ("UNIQ_KEY=u", "is made for it"),
+            ("__STARTDELIVERTIME=1", "--deliver-at"),
+            ("DELAY=3", "--delay"),
+            ("TRAN_MSG=true", "--transaction"),
+            ("MAX_RECONSUME_TIMES=1", "--deliveries"),
+            ("INSTANCE_ID=i", "write it themselves"),
+        ] {
+            let error = property(text).expect_err(text);
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn keys_and_tags_can_be_asked_for() {
+        assert_eq!(parse_key("new york"), Ok("new york".to_owned()));
+        for text in ["", " ", "k\r", "a\tb", "\u{feff}k"] {
+            assert!(parse_key(text).is_err(), "{text:?}");
+        }
+        assert_eq!(parse_tag("new york"), Ok("new york".to_owned()));
+        for text in ["a||b", " a", "a\n"] {
+            assert!(parse_tag(text).is_err(), "{text:?}");
         }
     }
 

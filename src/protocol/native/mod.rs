@@ -9,6 +9,8 @@
 mod envelope;
 mod group_info;
 mod instances;
+mod places;
+mod properties;
 mod receipts;
 mod reply_decoder;
 mod reply_encoder;
@@ -19,6 +21,7 @@ mod status;
 mod tests;
 
 pub use envelope::MalformedReply;
+pub use properties::check_properties;
 pub use reply_decoder::{DecodedReply, FetchedView, decode_reply};
 pub use reply_encoder::{FetchedHead, ReplyEncoder};
 pub use request_decoder::{DecodedRequest, decode_request};

@@ -10,6 +10,7 @@ use crate::api::{
     Receive, ReceiveHalves, Release, Request, Status, TagFilter,
 };
 use crate::limits;
+use crate::protocol::native::properties::check_properties;
 use crate::protocol::native::receipts::{known_half_receipt, known_receipt};
 use crate::types::{QueueNumber, Receipt, Timestamp};
 use crate::wire::generated as schema;
@@ -82,6 +83,7 @@ pub(super) fn hold(body: schema::Hold<'_>, payload: &[u8]) -> Result<Request, Fa
         let message = format!("a batch of {} bytes is larger than {most}", payload.len());
         return Err(Failure::new(Status::MessageTooLarge, message));
     }
+    check_properties(payload)?;
     let release = match body.until() {
         schema::HoldUntil::Time => Release::At(Timestamp(body.time_ms())),
         schema::HoldUntil::Commit => Release::Commit {
