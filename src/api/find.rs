@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::types::{LogPosition, QueueKey, QueueOffset, ShardId, Timestamp, TopicName};
+use crate::types::{LogPosition, QueueKey, QueueOffset, RecordPlace, ShardId, Timestamp, TopicName};
 
 /// Look a message up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -10,11 +10,15 @@ pub enum FindMessages {
     /// By one of its keys (RocketMQ's `KEYS`, separated by blanks), or by its unique id (`UNIQ_KEY`); the newest first.
     Key {
         topic: TopicName,
+        /// One key, or several, separated by blanks: a message must have all of them.
         key: String,
         /// 1 to `limits::FIND_MESSAGES_MAX`.
         count: u32,
         from: Timestamp,
         to: Timestamp,
+        /// Only what is stored before these places, one for each shard in their order: [`Found::next`] of the look-up that
+        /// this one goes on after. Empty: from the newest message on.
+        before: Vec<RecordPlace>,
     },
     /// By its place, as an offset message id gives it.
     Position {
@@ -29,9 +33,11 @@ pub enum FindMessages {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
     pub messages: Vec<FoundMessage>,
-    /// Whether everything that is stored was looked through. Not so while the key index is being built again, or when
-    /// too many messages had the key, or did not fit one answer.
+    /// Whether these are all, and everything that is stored was looked through. Not so while the key index is being built
+    /// again, and when there is a `next`.
     pub complete: bool,
+    /// Where to go on, when there may be more: too many messages had the key, or they did not fit one answer.
+    pub next: Vec<RecordPlace>,
 }
 
 /// A message that was found.

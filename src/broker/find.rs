@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::client_requests::unexpected;
+use super::instances::topic_unknown;
 use super::peers::{PeerReply, PeerRequest};
 use super::shard_broker::Broker;
 use crate::api::{Failure, FindMessages, Found, FoundMessage, Reply, Status};
@@ -15,7 +16,7 @@ use crate::disk::Disk;
 use crate::index::keys::KeyIndex;
 use crate::index::{IndexError, LookupMax};
 use crate::limits;
-use crate::types::{QueueOffset, RecordPlace, ShardId, Timestamp, TopicId, TopicName};
+use crate::types::{LogPosition, QueueOffset, RecordPlace, ShardId, Timestamp, TopicId, TopicName};
 use crate::wire::batch::{BatchHeader, Kind, stored_records};
 use crate::wire::properties::{self, keys, names};
 use crate::wire::record::RecordView;
@@ -30,14 +31,28 @@ const ATTEMPTS_MAX: usize = 3;
 /// What is looked for on one shard.
 #[derive(Clone, Debug)]
 pub enum FindHere {
-    Key { topic: TopicId, key: String, count: usize, from: Timestamp, to: Timestamp },
+    Key {
+        topic: TopicId,
+        key: String,
+        count: usize,
+        from: Timestamp,
+        to: Timestamp,
+        /// Only what is stored before this place.
+        before: RecordPlace,
+    },
     Place(RecordPlace),
 }
 
-/// A key, as a record must have it.
+/// Behind everything that is stored, so that a look-up begins with the newest message.
+const NEWEST: RecordPlace = RecordPlace { position: LogPosition(u64::MAX), index: u16::MAX };
+/// Nothing is stored before it: the end of a look-up.
+const OLDEST: RecordPlace = RecordPlace { position: LogPosition(0), index: 0 };
+
+/// A key, or several, as a record must have them.
 struct Sought<'a> {
     topic: TopicId,
     key: &'a [u8],
+    before: RecordPlace,
     count: usize,
     from: Timestamp,
     to: Timestamp,
@@ -56,10 +71,15 @@ impl<D: Disk> Broker<D> {
     /// Looks messages up, over all shards that may have them.
     pub(super) async fn find_messages(&self, find: FindMessages) -> Result<Reply, Failure> {
         match find {
-            FindMessages::Key { topic, key, count, from, to } => {
-                let here = self.find_of_key(&topic, &key, count, (from, to))?;
-                let shards = (0..self.options.shard_count).map(ShardId);
-                self.find_on(shards.collect(), &here, count as usize).await.map(Reply::Found)
+            FindMessages::Key { topic, key, count, from, to, before } => {
+                let topic = self.check_find(&topic, &key, count)?;
+                let before = self.check_before(before)?;
+                let count = count as usize;
+                let here = |before| FindHere::Key { topic, key: key.clone(), count, from, to, before };
+                let asked = before.iter().enumerate();
+                let asked = asked.map(|(shard, before)| (ShardId(shard as u16), here(*before))).collect();
+                let found = self.find_on(asked).await?;
+                Ok(Reply::Found(merge(found, &before, count)))
             }
             FindMessages::Position { shard, position, index } => {
                 if shard.0 >= self.options.shard_count {
@@ -67,58 +87,55 @@ impl<D: Disk> Broker<D> {
                     return Err(Failure::invalid(format!("the node has shards 0 to {last}, not {shard}")));
                 }
                 let here = FindHere::Place(RecordPlace { position, index });
-                self.find_on(vec![shard], &here, 1).await.map(Reply::Found)
+                let found = self.find_on(vec![(shard, here)]).await?;
+                Ok(Reply::Found(merge(found, &[NEWEST], 1)))
             }
         }
     }
 
-    fn find_of_key(
-        &self,
-        topic: &TopicName,
-        key: &str,
-        count: u32,
-        (from, to): (Timestamp, Timestamp),
-    ) -> Result<FindHere, Failure> {
+    fn check_find(&self, topic: &TopicName, key: &str, count: u32) -> Result<TopicId, Failure> {
         if key.is_empty() || key.len() > limits::KEY_BYTES_MAX {
             let max = limits::KEY_BYTES_MAX;
             return Err(Failure::invalid(format!("a key has 1 to {max} bytes, not {}", key.len())));
+        }
+        if keys(key.as_bytes()).next().is_none() {
+            return Err(Failure::invalid("a key has more than blanks, which separate keys"));
         }
         if !(1..=limits::FIND_MESSAGES_MAX).contains(&count) {
             let max = limits::FIND_MESSAGES_MAX;
             return Err(Failure::invalid(format!("a look-up returns 1 to {max} messages, not {count}")));
         }
         let tables = self.tables.borrow();
-        let Some(topic) = tables.topic_named(topic) else {
-            return Err(Failure::new(Status::TopicNotExist, format!("topic {topic} does not exist")));
-        };
-        Ok(FindHere::Key { topic: topic.id, key: key.to_owned(), count: count as usize, from, to })
+        let found = tables.topic_named(topic).map(|topic| topic.id);
+        found.ok_or_else(|| topic_unknown(&tables, topic))
     }
 
-    async fn find_on(&self, shards: Vec<ShardId>, here: &FindHere, count: usize) -> Result<Found, Failure> {
-        let peers = self.peers()?;
-        let asked = shards.into_iter().map(|shard| peers.ask(shard, PeerRequest::FindHere(here.clone())));
-        let mut all = Found { messages: Vec::new(), complete: true };
-        for reply in futures_util::future::join_all(asked.collect::<Vec<_>>()).await {
-            match reply? {
-                PeerReply::Found(found) => {
-                    all.messages.extend(found.messages);
-                    all.complete &= found.complete;
-                }
-                other => return Err(unexpected(&other)),
-            }
+    /// The place before which each shard looks.
+    fn check_before(&self, before: Vec<RecordPlace>) -> Result<Vec<RecordPlace>, Failure> {
+        let shards = usize::from(self.options.shard_count);
+        if before.is_empty() {
+            return Ok(vec![NEWEST; shards]);
         }
-        all.messages.sort_by_key(|found| std::cmp::Reverse((found.store_time, found.position, found.index)));
-        all.messages.truncate(count);
-        // An answer goes into one frame; the first message always fits.
-        let mut bytes = 0;
-        let fitting = all.messages.iter().take_while(|found| {
-            bytes += found.record.len();
-            bytes <= limits::FETCH_BYTES_MAX
-        });
-        let fitting = fitting.count().max(1);
-        all.complete &= fitting >= all.messages.len();
-        all.messages.truncate(fitting);
-        Ok(all)
+        if before.len() != shards {
+            let message = format!(
+                "the place to go on from is that of another broker: it has {} shards, this one {shards}",
+                before.len()
+            );
+            return Err(Failure::invalid(message));
+        }
+        Ok(before)
+    }
+
+    /// What each shard that is asked has found.
+    async fn find_on(&self, asked: Vec<(ShardId, FindHere)>) -> Result<Vec<Found>, Failure> {
+        let peers = self.peers()?;
+        let asked = asked.into_iter().map(|(shard, here)| peers.ask(shard, PeerRequest::FindHere(here)));
+        let replies = futures_util::future::join_all(asked.collect::<Vec<_>>()).await;
+        let found = |reply: Result<PeerReply, Failure>| match reply? {
+            PeerReply::Found(found) => Ok(found),
+            other => Err(unexpected(&other)),
+        };
+        replies.into_iter().map(found).collect()
     }
 
     /// Looks messages up on this shard.
@@ -131,10 +148,10 @@ impl<D: Disk> Broker<D> {
                     Checked::Message(message) => vec![message],
                     Checked::Nothing | Checked::TooOld => Vec::new(),
                 };
-                Ok(Found { messages, complete: true })
+                Ok(Found { messages, complete: true, next: Vec::new() })
             }
-            FindHere::Key { topic, key, count, from, to } => {
-                let sought = Sought { topic, key: key.as_bytes(), count, from, to };
+            FindHere::Key { topic, key, count, from, to, before } => {
+                let sought = Sought { topic, key: key.as_bytes(), before, count, from, to };
                 self.find_key(&sought).await
             }
         }
@@ -145,7 +162,7 @@ impl<D: Disk> Broker<D> {
         for _ in 0..ATTEMPTS_MAX {
             let complete = self.keys_are_indexed(INDEX_WAIT).await;
             let Some(index) = self.keys.index() else { return Ok(found) };
-            found = Found { messages: Vec::new(), complete };
+            found = Found { messages: Vec::new(), complete, next: Vec::new() };
             match self.search_keys(&index, sought, &mut found).await {
                 Ok(()) => return Ok(found),
                 Err(error @ IndexError::Damaged { .. }) if !index.owns(&error) => {
@@ -163,19 +180,22 @@ impl<D: Disk> Broker<D> {
         Ok(found)
     }
 
-    /// Goes through all places of a key, newest first.
+    /// Goes through all places of a key, newest first. Of several keys the first one is looked up; the records say whether
+    /// they have the others.
     async fn search_keys(
         &self,
         index: &KeyIndex<D>,
         sought: &Sought<'_>,
         found: &mut Found,
     ) -> Result<(), IndexError> {
+        let first = keys(sought.key).next().unwrap_or_default();
         // One moment: what is in memory now is in no run of the search.
-        let mut in_memory = self.keys.collected(sought.topic, sought.key);
-        let mut search = index.search(sought.topic, sought.key);
+        let mut in_memory = self.keys.collected(sought.topic, first);
+        let mut search = index.search_before(sought.topic, first, sought.before);
         in_memory.reverse();
         let mut stored = search.next(index).await?;
-        for _ in 0..PLACES_MAX {
+        let (mut bytes, mut looked_at, mut last) = (0, 0, sought.before);
+        loop {
             // Both come newest first; what is in memory may be an old part that is indexed again.
             let next = match (in_memory.last(), stored) {
                 (Some(recent), stored) if stored.is_none_or(|stored| stored < *recent) => in_memory.pop(),
@@ -186,18 +206,31 @@ impl<D: Disk> Broker<D> {
                 (_, None) => None,
             };
             let Some(place) = next else { return Ok(()) };
+            if place >= sought.before {
+                continue;
+            }
+            if looked_at == PLACES_MAX {
+                found.next = vec![last];
+                return Ok(());
+            }
+            looked_at += 1;
             match self.message_at(place, Some(sought)).await? {
-                Checked::Message(message) => found.messages.push(message),
+                // One too many: so there are more.
+                Checked::Message(_)
+                    if found.messages.len() >= sought.count || bytes > limits::FETCH_BYTES_MAX =>
+                {
+                    found.next = vec![last];
+                    return Ok(());
+                }
+                Checked::Message(message) => {
+                    bytes += message.record.len();
+                    found.messages.push(message);
+                }
                 Checked::Nothing => {}
                 Checked::TooOld => return Ok(()),
             }
-            let bytes: usize = found.messages.iter().map(|found| found.record.len()).sum();
-            if found.messages.len() >= sought.count || bytes > limits::FETCH_BYTES_MAX {
-                return Ok(());
-            }
+            last = place;
         }
-        found.complete = false;
-        Ok(())
     }
 
     /// The message at a place, when a consumer could read it, and when it is what is sought.
@@ -222,7 +255,7 @@ impl<D: Disk> Broker<D> {
         let Some(record) = stored_records(&bytes).nth(usize::from(place.index)) else {
             return Ok(Checked::Nothing);
         };
-        if sought.is_some_and(|sought| !has_key(&record, sought.key)) {
+        if sought.is_some_and(|sought| !has_keys(&record, sought.key)) {
             return Ok(Checked::Nothing);
         }
         let topic = self.tables.borrow().topic(header.key.topic).map(|topic| topic.name.clone());
@@ -263,8 +296,109 @@ impl<D: Disk> Broker<D> {
     }
 }
 
-/// Whether a record has the key: among its keys, or as its unique id.
-fn has_key(record: &RecordView<'_>, key: &[u8]) -> bool {
-    keys(record.key()).any(|found| found == key)
-        || properties::get(record.properties(), names::UNIQUE_ID) == Some(key)
+/// Whether a record has the key, or all of several: among its keys, or as its unique id.
+fn has_keys(record: &RecordView<'_>, sought: &[u8]) -> bool {
+    keys(sought).all(|key| keys(record.key()).any(|found| found == key))
+        || properties::get(record.properties(), names::UNIQUE_ID) == Some(sought)
+}
+
+/// The newest `count` messages of all shards, as many as one answer holds, and where each shard goes on after them. What a
+/// shard has found comes from its newest place on, and is taken in this order, so that nothing is left out between two
+/// answers. `before` is where each began.
+fn merge(found: Vec<Found>, before: &[RecordPlace], count: usize) -> Found {
+    let complete = found.iter().all(|found| found.complete);
+    let mut next = before.to_vec();
+    let ends: Vec<_> = found.iter().map(|found| found.next.first().copied().unwrap_or(OLDEST)).collect();
+    let mut sources: Vec<_> = found.into_iter().map(|found| found.messages.into_iter().peekable()).collect();
+    let (mut messages, mut bytes) = (Vec::new(), 0);
+    while messages.len() < count {
+        let newest = sources.iter_mut().enumerate().filter_map(|(shard, source)| {
+            source.peek().map(|found| ((found.store_time, found.position, found.index), shard))
+        });
+        let Some((_, shard)) = newest.max() else { break };
+        // The first message always fits.
+        let fits = |found: &FoundMessage| bytes == 0 || bytes + found.record.len() <= limits::FETCH_BYTES_MAX;
+        let Some(message) = sources[shard].next_if(fits) else { break };
+        bytes += message.record.len();
+        next[shard] = RecordPlace { position: message.position, index: message.index };
+        messages.push(message);
+    }
+    for (shard, source) in sources.iter_mut().enumerate() {
+        if source.peek().is_none() {
+            next[shard] = ends[shard];
+        }
+    }
+    if next.iter().all(|place| *place == OLDEST) {
+        next.clear();
+    }
+    Found { messages, complete: complete && next.is_empty(), next }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{QueueKey, QueueNumber};
+
+    fn message(shard: u16, position: u64, time: u64, bytes: usize) -> FoundMessage {
+        FoundMessage {
+            topic: "t".parse().expect("a name"),
+            key: QueueKey { topic: TopicId(1), queue: QueueNumber(0) },
+            offset: QueueOffset(0),
+            shard: ShardId(shard),
+            position: LogPosition(position),
+            index: 0,
+            record: Bytes::from(vec![0; bytes]),
+            born_time: Timestamp(time),
+            store_time: Timestamp(time),
+        }
+    }
+
+    /// What a shard that stores a message at each of these times, the newest first, answers.
+    fn answer(shard: u16, times: &[u64], before: RecordPlace, count: usize) -> Found {
+        let all = times.iter().map(|time| message(shard, time * 8, *time, 10));
+        let left: Vec<_> = all.filter(|found| found.position < before.position).collect();
+        let messages: Vec<_> = left.iter().take(count).cloned().collect();
+        let more = left.len() > messages.len();
+        let last = messages.last().map_or(before, |found| RecordPlace { position: found.position, index: 0 });
+        Found { messages, complete: true, next: if more { vec![last] } else { Vec::new() } }
+    }
+
+    #[test]
+    fn pages_of_all_shards_leave_nothing_out_and_tell_nothing_twice() {
+        let stored: [&[u64]; 4] = [&[90, 70, 50, 30, 10], &[95], &[], &[80, 79, 78, 77, 76, 75, 20]];
+        for count in 1..15 {
+            let mut before = vec![NEWEST; 4];
+            let mut told = Vec::new();
+            loop {
+                let asked = stored
+                    .iter()
+                    .enumerate()
+                    .map(|(shard, times)| answer(shard as u16, times, before[shard], count));
+                let page = merge(asked.collect(), &before, count);
+                told.extend(page.messages.iter().map(|found| found.store_time.0));
+                assert_eq!(page.complete, page.next.is_empty());
+                if page.next.is_empty() {
+                    break;
+                }
+                assert_eq!(page.messages.len(), count, "more is told of only when there is more");
+                before = page.next;
+            }
+            assert_eq!(told, [95, 90, 80, 79, 78, 77, 76, 75, 70, 50, 30, 20, 10], "{count} at once");
+        }
+    }
+
+    #[test]
+    fn an_answer_ends_where_the_next_message_does_not_fit() {
+        let large = limits::FETCH_BYTES_MAX / 2 + 1;
+        let found = |places: &[u64]| Found {
+            messages: places.iter().map(|place| message(0, *place, *place, large)).collect(),
+            complete: true,
+            next: Vec::new(),
+        };
+        let page = merge(vec![found(&[16, 8])], &[NEWEST], 10);
+        assert_eq!((page.messages.len(), page.complete), (1, false));
+        assert_eq!(page.next, [RecordPlace { position: LogPosition(16), index: 0 }]);
+        let page = merge(vec![found(&[8])], &page.next, 10);
+        assert_eq!((page.messages.len(), page.complete, page.next.len()), (1, true, 0));
+    }
 }

@@ -275,3 +275,120 @@ fn a_group_is_altered_and_its_failures_become_dead_letters() {
         assert!(Instant::now() < deadline, "no dead letter: {dead:?}");
     }
 }
+
+#[test]
+fn more_messages_than_are_shown_are_told_of_and_come_page_by_page() {
+    let directory = test_directory();
+    let node = Setup::new(directory.path()).with(&["--shards", "2"]).start();
+    node.run_well(&["topic", "create", "orders", "--queues", "4"]);
+    let lines: String = (0..100).map(|number| format!("{number}\n")).collect();
+    for queue in 0..4 {
+        for line in lines.lines().skip(queue * 25).take(25) {
+            publish(&node, &[line, "--key", "4711", "--queue", &queue.to_string()]);
+        }
+    }
+    let find = |more: &[&str]| json(&node, &[&["message", "find", "orders", "--key", "4711"], more].concat());
+    let mut page = find(&[]);
+    let mut bodies = Vec::new();
+    let mut sizes = Vec::new();
+    loop {
+        let messages = page["messages"].as_array().expect("a list");
+        bodies.extend(messages.iter().map(|message| text(message, "body").to_owned()));
+        sizes.push(messages.len());
+        assert_eq!(page["complete"], page["next"].is_null(), "{page}");
+        let Some(next) = page["next"].as_str() else { break };
+        let next = next.to_owned();
+        page = find(&["--after", &next]);
+    }
+    assert_eq!(sizes, [32, 32, 32, 4]);
+    bodies.sort_unstable();
+    let mut expected: Vec<&str> = lines.lines().collect();
+    expected.sort_unstable();
+    assert_eq!(bodies, expected, "each once");
+    // For people: the line that is printed goes on.
+    let printed = node.run_well(&["message", "find", "orders", "--key", "4711", "--count", "64"]);
+    let (_, next) = printed.trim().rsplit_once("--after ").expect("it says how to go on");
+    let rest =
+        node.run_well(&["message", "find", "orders", "--key", "4711", "--count", "64", "--after", next]);
+    assert_eq!(rest.matches("unique_id").count(), 36);
+    assert!(!rest.contains("--after"), "{rest}");
+    let sentence = node.run(&["message", "find", "orders", "--key", "4711", "--after", "0.0"]).badly(1);
+    assert!(sentence.contains("it has 1 shards, this one 2"), "{sentence}");
+    node.run(&["message", "find", "orders", "--key", "4711", "--after", "tomorrow"]).badly(2);
+}
+
+/// A delay that is a property would be stored, and the message delivered at once.
+#[test]
+fn a_property_with_a_meaning_is_refused_at_every_native_door() {
+    use turbopump::api::{Hold, Produce, Release, Request, Status};
+    use turbopump::client::{ClientError, Message};
+    use turbopump::types::{QueueKey, QueueNumber, Timestamp};
+    use turbopump::wire::properties;
+
+    let directory = test_directory();
+    let node = Setup::new(directory.path()).with(&["--shards", "2"]).start();
+    node.run_well(&["topic", "create", "orders", "--queues", "2"]);
+    let due = "__STARTDELIVERTIME=99999999999999";
+    let sentence = node.run(&["message", "publish", "orders", "x", "--property", due]).badly(2);
+    assert!(sentence.contains("--deliver-at"), "{sentence}");
+    let mut client = node.client();
+    let id = client.topic(&"orders".parse().expect("a name")).expect("it is there").id;
+    for name in ["__STARTDELIVERTIME", "DELAY", "TRAN_MSG", "KEYS", "TAGS"] {
+        let mut text = Vec::new();
+        properties::append(&mut text, name.as_bytes(), b"1").expect("it fits");
+        let message = Message { properties: &text, body: b"x", ..Message::default() };
+        let batch = message.to_batch(Timestamp(1)).expect("it fits");
+        // To a queue of the shard that is asked, to one of another shard, and held.
+        let mut refused = |request: &Request| match client.call(request) {
+            Err(ClientError::Refused(failure)) => {
+                assert_eq!(failure.status, Status::InvalidArgument, "{failure}");
+                assert!(failure.message.contains(name), "{failure}");
+            }
+            other => panic!("{name} was taken: {other:?}"),
+        };
+        for queue in [0, 1] {
+            let key = QueueKey { topic: id, queue: QueueNumber(queue) };
+            refused(&Request::Produce(Produce { key, level: None, batch: batch.clone() }));
+            let release = Release::At(Timestamp(u64::MAX / 2));
+            refused(&Request::Hold(Hold { key, level: None, batch: batch.clone(), release }));
+        }
+    }
+    assert_eq!(node.run_well(&["consume", "orders"]), "");
+}
+
+#[test]
+fn a_key_or_tag_that_nobody_could_ask_for_is_refused_at_every_door() {
+    use turbopump::api::{Produce, Request, Status};
+    use turbopump::client::{ClientError, Message};
+    use turbopump::types::{QueueKey, QueueNumber, Timestamp};
+    use turbopump::wire::batch::BatchBuilder;
+    use turbopump::wire::record::Record;
+
+    let directory = test_directory();
+    let node = start(&directory);
+    for (flag, value) in [("--key", "k2\r"), ("--tag", "a||b"), ("--tag", " a"), ("--key", "\u{feff}k")] {
+        node.run(&["message", "publish", "orders", "x", flag, value]).badly(2);
+    }
+    // As a client of somebody else would send it: the library does not make such a batch.
+    let mut client = node.client();
+    let topic = client.topic(&"orders".parse().expect("a name")).expect("it is there").id;
+    let key = QueueKey { topic, queue: QueueNumber(0) };
+    for record in [
+        Record { key: b"k2\r", body: b"x", ..Record::default() },
+        Record { tag: b"a||b", body: b"x", ..Record::default() },
+        Record { tag: b"\xff", body: b"x", ..Record::default() },
+    ] {
+        assert!(Message { key: record.key, tag: record.tag, ..Message::default() }.check().is_err());
+        let mut builder = BatchBuilder::new(Timestamp(1));
+        builder.push(&Record { body: b"innocent", ..Record::default() });
+        builder.push(&record);
+        let produce = Produce { key, level: None, batch: builder.finish().into() };
+        match client.call(&Request::Produce(produce)) {
+            Err(ClientError::Refused(failure)) => {
+                assert_eq!(failure.status, Status::InvalidArgument, "{failure}")
+            }
+            other => panic!("it was taken: {other:?}"),
+        }
+    }
+    assert_eq!(node.run_well(&["consume", "orders"]), "", "a batch is wholly there or wholly absent");
+}

@@ -107,7 +107,8 @@ async fn find(node: &Node, key: &str) -> Found {
 
 async fn find_between(node: &Node, key: &str, (from, to): (Timestamp, Timestamp)) -> Found {
     let (topic, key) = (topic_name("orders"), key.to_owned());
-    let find = FindMessages::Key { topic, key, count: limits::FIND_MESSAGES_MAX, from, to };
+    let before = Vec::new();
+    let find = FindMessages::Key { topic, key, count: limits::FIND_MESSAGES_MAX, from, to, before };
     match node.handle(Request::FindMessages(find)).await {
         Ok(Reply::Found(found)) => found,
         other => panic!("found messages were asked for: {other:?}"),
@@ -260,7 +261,10 @@ fn what_no_consumer_can_read_is_not_found() {
         };
         let place = |position, index| RecordPlace { position, index };
         assert_eq!(find_at(node, ShardId(0), place(placed.position, 0)).await, []);
-        assert_eq!(find(node, "held").await, Found { messages: Vec::new(), complete: true });
+        assert_eq!(
+            find(node, "held").await,
+            Found { messages: Vec::new(), complete: true, next: Vec::new() }
+        );
         // Places where no record stands, and one that does not exist in its batch.
         let message = &sent[0];
         for (position, index) in [

@@ -1,6 +1,8 @@
 //! `turbopump message find`: stored messages by a key or an id.
 
+use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::str::FromStr;
 
 use clap::Args;
 use serde::Serialize;
@@ -14,7 +16,7 @@ use crate::cli::output::{OutputFormat, print};
 use crate::cli::server::ServerArguments;
 use crate::client::Client;
 use crate::limits::FIND_MESSAGES_MAX;
-use crate::types::{OffsetMessageId, RecordPlace, ShardId, Timestamp, TopicName};
+use crate::types::{LogPosition, OffsetMessageId, RecordPlace, ShardId, Timestamp, TopicName};
 use crate::wire::properties::{self, names};
 use crate::wire::record::RecordView;
 
@@ -29,6 +31,9 @@ pub struct FindArguments {
     #[arg(long, value_name = "N", default_value_t = 32,
         value_parser = clap::value_parser!(u32).range(1..=i64::from(FIND_MESSAGES_MAX)))]
     pub count: u32,
+    /// Go on after an earlier look-up: the `next` that it printed
+    #[arg(long, value_name = "NEXT")]
+    pub after: Option<After>,
     #[command(flatten)]
     pub server: ServerArguments,
 }
@@ -36,7 +41,7 @@ pub struct FindArguments {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub struct Sought {
-    /// One of the message's keys
+    /// One of the message's keys, or several that it must all have, separated by blanks
     #[arg(long, value_name = "KEY")]
     pub key: Option<String>,
     /// The message's id: the one that says where it is stored, or the unique one that its producer gave it
@@ -44,16 +49,55 @@ pub struct Sought {
     pub id: Option<String>,
 }
 
+/// Where each shard's part of a look-up goes on, as text: a place for each shard, its parts in hexadecimal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct After(Vec<RecordPlace>);
+
+/// A text that is no such place.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this is not the `next` that `message find` printed: give it as it was, like --after 1f8.2-0.0")]
+pub struct AfterError;
+
 #[derive(Serialize)]
 struct FoundView {
     messages: Vec<Map<String, Value>>,
-    /// Whether everything stored was looked through.
+    /// Whether these are all, and everything stored was looked through.
     complete: bool,
+    /// What `--after` goes on with, when there are more.
+    next: Option<String>,
+}
+
+impl fmt::Display for After {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, place) in self.0.iter().enumerate() {
+            let separator = if number == 0 { "" } else { "-" };
+            write!(formatter, "{separator}{:x}.{:x}", place.position.0, place.index)?;
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for After {
+    type Err = AfterError;
+
+    fn from_str(text: &str) -> Result<Self, AfterError> {
+        // The numbers' parser takes a sign, which is never printed.
+        if text.contains('+') {
+            return Err(AfterError);
+        }
+        let place = |part: &str| {
+            let (position, index) = part.split_once('.').ok_or(AfterError)?;
+            let position = u64::from_str_radix(position, 16).map_err(|_| AfterError)?;
+            let index = u16::from_str_radix(index, 16).map_err(|_| AfterError)?;
+            Ok(RecordPlace { position: LogPosition(position), index })
+        };
+        text.split('-').map(place).collect::<Result<_, _>>().map(Self)
+    }
 }
 
 pub fn run(arguments: &FindArguments, format: OutputFormat) -> Result<(), CommandError> {
     let mut client = arguments.server.connect()?;
-    let mut found = Found { messages: Vec::new(), complete: true };
+    let mut found = Found { complete: true, ..Found::default() };
     let place = arguments.sought.id.as_ref().and_then(|id| place_of_id(&client, id));
     let says_where = place.is_some();
     if let Some(place) = place {
@@ -72,6 +116,7 @@ pub fn run(arguments: &FindArguments, format: OutputFormat) -> Result<(), Comman
                     count: arguments.count,
                     from: Timestamp(0),
                     to: Timestamp(u64::MAX),
+                    before: arguments.after.clone().map(|after| after.0).unwrap_or_default(),
                 })?;
             }
             None if !says_where => {
@@ -85,7 +130,8 @@ pub fn run(arguments: &FindArguments, format: OutputFormat) -> Result<(), Comman
     }
     let shards: Vec<_> = client.shards().cloned().collect();
     let messages = found.messages.iter().map(|message| message_view(message, &shards)).collect();
-    print(format, &FoundView { messages, complete: found.complete }, found_text)
+    let next = (!found.next.is_empty()).then(|| After(found.next).to_string());
+    print(format, &FoundView { messages, complete: found.complete, next }, found_text)
 }
 
 /// The place that an offset message id names, when it is one of this node's.
@@ -137,8 +183,30 @@ fn found_text(view: &FoundView) -> String {
     if view.messages.is_empty() {
         text += "no message found\n";
     }
-    if !view.complete {
+    if let Some(next) = &view.next {
+        text += &format!("there are more: the same command goes on with --after {next}\n");
+    } else if !view.complete {
         text += "there may be more: not everything that is stored could be looked through\n";
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_printed_goes_on() {
+        let place = |position, index| RecordPlace { position: LogPosition(position), index };
+        for (places, text) in [
+            (vec![place(504, 2), place(0, 0)], "1f8.2-0.0"),
+            (vec![place(u64::MAX, u16::MAX)], "ffffffffffffffff.ffff"),
+        ] {
+            assert_eq!(After(places.clone()).to_string(), text);
+            assert_eq!(text.parse(), Ok(After(places)));
+        }
+        for text in ["", "1", "1.", ".1", "1.1-", "+1.1", "-1.1", "x.1", "1.10000", "10000000000000000.0"] {
+            assert_eq!(text.parse::<After>(), Err(AfterError), "{text}");
+        }
+    }
 }

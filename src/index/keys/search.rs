@@ -31,6 +31,12 @@ impl<D: Disk> Search<D> {
         Self { hash: key_hash(topic, key), runs: index.runs(), current: None }
     }
 
+    /// Without the runs that have nothing before `place`.
+    pub(super) fn without_runs_from(mut self, place: RecordPlace) -> Self {
+        self.runs.retain(|run| run.range().base <= place.position);
+        self
+    }
+
     /// The next place.
     pub async fn next(&mut self, index: &KeyIndex<D>) -> Result<Option<RecordPlace>, IndexError> {
         loop {

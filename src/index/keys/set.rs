@@ -14,7 +14,7 @@ use crate::clock::SharedClock;
 use crate::disk::{Disk, DiskError, DiskErrorKind, DiskFile};
 use crate::index::IndexError;
 use crate::limits::BLOCK_BYTES;
-use crate::types::{LogPosition, TopicId};
+use crate::types::{LogPosition, RecordPlace, TopicId};
 
 /// Filter blocks in memory: 4 MiB, the filters of three million keys.
 const FILTERS_MAX: usize = 1_024;
@@ -161,6 +161,11 @@ impl<D: Disk> KeyIndex<D> {
     /// Places of a key, newest first.
     pub fn search(&self, topic: TopicId, key: &[u8]) -> Search<D> {
         Search::new(self, topic, key)
+    }
+
+    /// The same for places before this one, as far as whole runs can be left out: the first places may be others.
+    pub fn search_before(&self, topic: TopicId, key: &[u8], before: RecordPlace) -> Search<D> {
+        self.search(topic, key).without_runs_from(before)
     }
 
     /// Removes the runs of segments that are gone: all below `first`.

@@ -17,6 +17,7 @@ use crate::wire::generated as schema;
 use super::envelope;
 use super::group_info;
 use super::instances;
+use super::places;
 use super::status::{level_code, retention_code, status_code};
 
 /// Writes replies as frames. Keeps the memory of the envelope from one reply to the next: one encoder serves all
@@ -110,7 +111,8 @@ impl ReplyEncoder {
             messages.push(schema::FoundMessage::create(builder, &arguments));
         }
         let messages = Some(builder.create_vector(&messages));
-        let arguments = schema::FoundMessagesArgs { messages, complete: found.complete };
+        let next = places::write(builder, &found.next);
+        let arguments = schema::FoundMessagesArgs { messages, complete: found.complete, next };
         let table = schema::FoundMessages::create(builder, &arguments);
         let payload_bytes = found.messages.iter().map(|message| message.record.len()).sum();
         let body = (schema::ReplyBody::FoundMessages, table.as_union_value());

@@ -20,6 +20,7 @@ use crate::wire::generated as schema;
 
 use super::envelope;
 use super::instances::instance;
+use super::places;
 use super::status::{known_level, known_retention};
 
 /// A request. Produce, the hot one, borrows its batch from the receive buffer.
@@ -205,6 +206,7 @@ fn find_by_key(body: schema::FindByKey<'_>) -> Result<Request, Failure> {
         topic: name(body.topic())?,
         key: body.key().to_owned(),
         count,
+        before: places::read(body.before()),
         from: Timestamp(body.from_ms()),
         to: Timestamp(body.to_ms()),
     }))

@@ -14,6 +14,7 @@ use crate::wire::generated as schema;
 
 use super::envelope;
 use super::instances;
+use super::places;
 use super::status::{level_code, retention_code};
 
 use receiving::{hold_body, lease_body};
@@ -215,13 +216,15 @@ fn group_body(builder: &mut FlatBufferBuilder<'static>, request: &Request) -> Bo
 fn find_body(builder: &mut FlatBufferBuilder<'static>, find: &FindMessages) -> Body {
     use schema::RequestBody as Kind;
     match find {
-        FindMessages::Key { topic, key, count, from, to } => {
+        FindMessages::Key { topic, key, count, from, to, before } => {
+            let (topic, key) = (builder.create_string(topic.as_str()), builder.create_string(key));
             let arguments = schema::FindByKeyArgs {
-                topic: Some(builder.create_string(topic.as_str())),
-                key: Some(builder.create_string(key)),
+                topic: Some(topic),
+                key: Some(key),
                 count: *count,
                 from_ms: from.0,
                 to_ms: to.0,
+                before: places::write(builder, before),
             };
             (Kind::FindByKey, schema::FindByKey::create(builder, &arguments).as_union_value())
         }

@@ -11,8 +11,8 @@ use crate::api::*;
 use crate::limits;
 use crate::testing::fuzz::native::{fuzz_envelope, fuzz_frame};
 use crate::types::{
-    InstanceName, Level, LogPosition, QueueKey, QueueNumber, QueueOffset, Retention, ShardId, Timestamp,
-    TopicId, TopicName,
+    InstanceName, Level, LogPosition, QueueKey, QueueNumber, QueueOffset, RecordPlace, Retention, ShardId,
+    Timestamp, TopicId, TopicName,
 };
 use crate::wire::frame;
 use crate::wire::generated as schema;
@@ -104,6 +104,7 @@ fn requests() -> Vec<Request> {
         count: 3,
         from: Timestamp(1),
         to: Timestamp(u64::MAX),
+        before: vec![RecordPlace { position: LogPosition(u64::MAX), index: u16::MAX }, place_of(8)],
     }));
     let (shard, position) = (ShardId(u16::MAX), LogPosition(u64::MAX));
     requests.push(Request::FindMessages(FindMessages::Position { shard, position, index: u16::MAX }));
@@ -240,7 +241,11 @@ fn replies() -> Vec<Result<Reply, Failure>> {
     ];
     replies.push(Ok(Reply::Found(Found::default())));
     let messages = [&b"first"[..], b""].map(found_message).to_vec();
-    replies.push(Ok(Reply::Found(Found { messages, complete: true })));
+    replies.push(Ok(Reply::Found(Found {
+        messages,
+        complete: false,
+        next: vec![place_of(0), place_of(16)],
+    })));
     for level in Level::ALL {
         replies.push(Ok(Reply::Produced(Produced {
             base_offset: QueueOffset(0),
@@ -254,6 +259,10 @@ fn replies() -> Vec<Result<Reply, Failure>> {
         replies.push(Err(Failure::new(status, "what to do")));
     }
     replies
+}
+
+fn place_of(position: u64) -> RecordPlace {
+    RecordPlace { position: LogPosition(position), index: 7 }
 }
 
 fn found_message(body: &[u8]) -> FoundMessage {

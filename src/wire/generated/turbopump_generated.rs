@@ -1348,6 +1348,130 @@ impl<'a> QueuePlace {
 
 }
 
+// struct StoredPlace, aligned to 8
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq)]
+pub struct StoredPlace(pub [u8; 16]);
+impl Default for StoredPlace { 
+  fn default() -> Self { 
+    Self([0; 16])
+  }
+}
+impl core::fmt::Debug for StoredPlace {
+  fn fmt(&self, f: &mut core::fmt::Formatter) -> core::fmt::Result {
+    f.debug_struct("StoredPlace")
+      .field("position", &self.position())
+      .field("index", &self.index())
+      .finish()
+  }
+}
+
+impl flatbuffers::SimpleToVerifyInSlice for StoredPlace {}
+impl<'a> flatbuffers::Follow<'a> for StoredPlace {
+  type Inner = &'a StoredPlace;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    <&'a StoredPlace>::follow(buf, loc)
+  }
+}
+impl<'a> flatbuffers::Follow<'a> for &'a StoredPlace {
+  type Inner = &'a StoredPlace;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    flatbuffers::follow_cast_ref::<StoredPlace>(buf, loc)
+  }
+}
+impl<'b> flatbuffers::Push for StoredPlace {
+    type Output = StoredPlace;
+    #[inline]
+    unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
+        let src = ::core::slice::from_raw_parts(self as *const StoredPlace as *const u8, Self::size());
+        dst.copy_from_slice(src);
+    }
+}
+
+impl<'a> flatbuffers::Verifiable for StoredPlace {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.in_buffer::<Self>(pos)
+  }
+}
+
+impl<'a> StoredPlace {
+  #[allow(clippy::too_many_arguments)]
+  pub fn new(
+    position: u64,
+    index: u16,
+  ) -> Self {
+    let mut s = Self([0; 16]);
+    s.set_position(position);
+    s.set_index(index);
+    s
+  }
+
+  pub fn position(&self) -> u64 {
+    let mut mem = core::mem::MaybeUninit::<<u64 as EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    EndianScalar::from_little_endian(unsafe {
+      core::ptr::copy_nonoverlapping(
+        self.0[0..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        core::mem::size_of::<<u64 as EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_position(&mut self, x: u64) {
+    let x_le = x.to_little_endian();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[0..].as_mut_ptr(),
+        core::mem::size_of::<<u64 as EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn index(&self) -> u16 {
+    let mut mem = core::mem::MaybeUninit::<<u16 as EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    EndianScalar::from_little_endian(unsafe {
+      core::ptr::copy_nonoverlapping(
+        self.0[8..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        core::mem::size_of::<<u16 as EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_index(&mut self, x: u16) {
+    let x_le = x.to_little_endian();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[8..].as_mut_ptr(),
+        core::mem::size_of::<<u16 as EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+}
+
 // struct Receipt, aligned to 8
 #[repr(transparent)]
 #[derive(Clone, Copy, PartialEq)]
@@ -4394,6 +4518,7 @@ impl<'a> FindByKey<'a> {
   pub const VT_COUNT: flatbuffers::VOffsetT = 8;
   pub const VT_FROM_MS: flatbuffers::VOffsetT = 10;
   pub const VT_TO_MS: flatbuffers::VOffsetT = 12;
+  pub const VT_BEFORE: flatbuffers::VOffsetT = 14;
 
   #[inline]
   pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
@@ -4407,6 +4532,7 @@ impl<'a> FindByKey<'a> {
     let mut builder = FindByKeyBuilder::new(_fbb);
     builder.add_to_ms(args.to_ms);
     builder.add_from_ms(args.from_ms);
+    if let Some(x) = args.before { builder.add_before(x); }
     builder.add_count(args.count);
     if let Some(x) = args.key { builder.add_key(x); }
     if let Some(x) = args.topic { builder.add_topic(x); }
@@ -4449,6 +4575,13 @@ impl<'a> FindByKey<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u64>(FindByKey::VT_TO_MS, Some(0)).unwrap()}
   }
+  #[inline]
+  pub fn before(&self) -> Option<flatbuffers::Vector<'a, StoredPlace>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'a, StoredPlace>>>(FindByKey::VT_BEFORE, None)}
+  }
 }
 
 impl flatbuffers::Verifiable for FindByKey<'_> {
@@ -4463,6 +4596,7 @@ impl flatbuffers::Verifiable for FindByKey<'_> {
      .visit_field::<u32>("count", Self::VT_COUNT, false)?
      .visit_field::<u64>("from_ms", Self::VT_FROM_MS, false)?
      .visit_field::<u64>("to_ms", Self::VT_TO_MS, false)?
+     .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, StoredPlace>>>("before", Self::VT_BEFORE, false)?
      .finish();
     Ok(())
   }
@@ -4473,6 +4607,7 @@ pub struct FindByKeyArgs<'a> {
     pub count: u32,
     pub from_ms: u64,
     pub to_ms: u64,
+    pub before: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, StoredPlace>>>,
 }
 impl<'a> Default for FindByKeyArgs<'a> {
   #[inline]
@@ -4483,6 +4618,7 @@ impl<'a> Default for FindByKeyArgs<'a> {
       count: 0,
       from_ms: 0,
       to_ms: 0,
+      before: None,
     }
   }
 }
@@ -4513,6 +4649,10 @@ impl<'a: 'b, 'b> FindByKeyBuilder<'a, 'b> {
     self.fbb_.push_slot::<u64>(FindByKey::VT_TO_MS, to_ms, 0);
   }
   #[inline]
+  pub fn add_before(&mut self, before: flatbuffers::WIPOffset<flatbuffers::Vector<'b , StoredPlace>>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(FindByKey::VT_BEFORE, before);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> FindByKeyBuilder<'a, 'b> {
     let start = _fbb.start_table();
     FindByKeyBuilder {
@@ -4537,6 +4677,7 @@ impl core::fmt::Debug for FindByKey<'_> {
       ds.field("count", &self.count());
       ds.field("from_ms", &self.from_ms());
       ds.field("to_ms", &self.to_ms());
+      ds.field("before", &self.before());
       ds.finish()
   }
 }
@@ -10079,6 +10220,7 @@ impl<'a> flatbuffers::Follow<'a> for FoundMessages<'a> {
 impl<'a> FoundMessages<'a> {
   pub const VT_MESSAGES: flatbuffers::VOffsetT = 4;
   pub const VT_COMPLETE: flatbuffers::VOffsetT = 6;
+  pub const VT_NEXT: flatbuffers::VOffsetT = 8;
 
   #[inline]
   pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
@@ -10090,6 +10232,7 @@ impl<'a> FoundMessages<'a> {
     args: &'args FoundMessagesArgs<'args>
   ) -> flatbuffers::WIPOffset<FoundMessages<'bldr>> {
     let mut builder = FoundMessagesBuilder::new(_fbb);
+    if let Some(x) = args.next { builder.add_next(x); }
     if let Some(x) = args.messages { builder.add_messages(x); }
     builder.add_complete(args.complete);
     builder.finish()
@@ -10110,6 +10253,13 @@ impl<'a> FoundMessages<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<bool>(FoundMessages::VT_COMPLETE, Some(false)).unwrap()}
   }
+  #[inline]
+  pub fn next(&self) -> Option<flatbuffers::Vector<'a, StoredPlace>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'a, StoredPlace>>>(FoundMessages::VT_NEXT, None)}
+  }
 }
 
 impl flatbuffers::Verifiable for FoundMessages<'_> {
@@ -10121,6 +10271,7 @@ impl flatbuffers::Verifiable for FoundMessages<'_> {
     v.visit_table(pos)?
      .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, flatbuffers::ForwardsUOffset<FoundMessage>>>>("messages", Self::VT_MESSAGES, true)?
      .visit_field::<bool>("complete", Self::VT_COMPLETE, false)?
+     .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, StoredPlace>>>("next", Self::VT_NEXT, false)?
      .finish();
     Ok(())
   }
@@ -10128,6 +10279,7 @@ impl flatbuffers::Verifiable for FoundMessages<'_> {
 pub struct FoundMessagesArgs<'a> {
     pub messages: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<FoundMessage<'a>>>>>,
     pub complete: bool,
+    pub next: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, StoredPlace>>>,
 }
 impl<'a> Default for FoundMessagesArgs<'a> {
   #[inline]
@@ -10135,6 +10287,7 @@ impl<'a> Default for FoundMessagesArgs<'a> {
     FoundMessagesArgs {
       messages: None, // required field
       complete: false,
+      next: None,
     }
   }
 }
@@ -10151,6 +10304,10 @@ impl<'a: 'b, 'b> FoundMessagesBuilder<'a, 'b> {
   #[inline]
   pub fn add_complete(&mut self, complete: bool) {
     self.fbb_.push_slot::<bool>(FoundMessages::VT_COMPLETE, complete, false);
+  }
+  #[inline]
+  pub fn add_next(&mut self, next: flatbuffers::WIPOffset<flatbuffers::Vector<'b , StoredPlace>>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(FoundMessages::VT_NEXT, next);
   }
   #[inline]
   pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> FoundMessagesBuilder<'a, 'b> {
@@ -10173,6 +10330,7 @@ impl core::fmt::Debug for FoundMessages<'_> {
     let mut ds = f.debug_struct("FoundMessages");
       ds.field("messages", &self.messages());
       ds.field("complete", &self.complete());
+      ds.field("next", &self.next());
       ds.finish()
   }
 }
