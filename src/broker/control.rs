@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use super::client_requests::unexpected;
-use super::instances::{check_instance, topic_missing};
+use super::instances::{check_instance, topic_missing, topic_unknown};
 use super::leases::Received;
 use super::peers::{PeerReply, PeerRequest};
 use super::shard_broker::{Broker, owned_queues};
@@ -82,7 +82,7 @@ impl<D: Disk> Broker<D> {
     /// A topic that is meant to be there.
     pub(super) fn topic_by_name(&self, name: &TopicName) -> Result<Topic, Failure> {
         let tables = self.tables.borrow();
-        tables.topic_named(name).cloned().ok_or_else(|| topic_missing(&tables, name))
+        tables.topic_named(name).cloned().ok_or_else(|| topic_unknown(&tables, name))
     }
 
     /// Removes a topic here, and says so twice: see [`Change::LiveTopics`]. The caller has the turn.

@@ -25,6 +25,17 @@ pub(super) fn topic_missing(tables: &Tables, topic: &TopicName) -> Failure {
     Failure::new(Status::TopicNotExist, message)
 }
 
+/// The same for what is done to a topic that is meant to be there: nobody makes one to delete it.
+pub(super) fn topic_unknown(tables: &Tables, topic: &TopicName) -> Failure {
+    let message = match topic.instance().filter(|instance| !tables.has_instance(instance)) {
+        Some(instance) => {
+            format!("instance {instance} does not exist: `turbopump instance list` shows those that do")
+        }
+        None => format!("topic {topic} does not exist: `turbopump topic list` shows those that do"),
+    };
+    Failure::new(Status::TopicNotExist, message)
+}
+
 fn instance_missing(instance: &InstanceName) -> String {
     format!("instance {instance} does not exist: create it with `turbopump instance create {instance}`")
 }
@@ -67,7 +78,10 @@ impl<D: Disk> Broker<D> {
             }
             let mut instances = tables.instances().clone();
             if !instances.remove(instance) {
-                return Err(Failure::invalid(format_args!("instance {instance} does not exist")));
+                let message = format!(
+                    "instance {instance} does not exist: `turbopump instance list` shows those that do"
+                );
+                return Err(Failure::invalid(message));
             }
             instances
         };
@@ -145,5 +159,11 @@ mod tests {
         assert!(missing("nowhere%t").message.contains("`turbopump instance create nowhere`"));
         assert!(missing("made%u").message.contains("`turbopump topic create made%u`"));
         assert_eq!(missing("nowhere%t").status, Status::TopicNotExist);
+        for (topic, part) in
+            [("nowhere%t", "`turbopump instance list`"), ("made%u", "`turbopump topic list`")]
+        {
+            let unknown = topic_unknown(&tables, &topic.parse().expect("a name"));
+            assert!(unknown.message.contains(part) && !unknown.message.contains("create"), "{unknown}");
+        }
     }
 }

@@ -4,20 +4,22 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 
 use crate::cli::arguments::{Arguments, Command};
 use crate::cli::error::CommandError;
 use crate::cli::output::{OutputFormat, to_json};
-use crate::cli::{bench, completion, consume, group, instance, log, message, produce, serve, status, topic};
+use crate::cli::{
+    bench, completion, consume, group, instance, log, meant, message, produce, serve, status, topic,
+};
 
 /// Runs the command that `arguments` (the program's name first) describe.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let parsed = match Arguments::try_parse_from(&arguments) {
         Ok(parsed) => parsed,
-        Err(error) => return refuse(&error, &arguments),
+        Err(error) => return refuse(error, &arguments),
     };
     let format = parsed.output;
     match run(parsed) {
@@ -47,19 +49,29 @@ fn run(arguments: Arguments) -> Result<(), CommandError> {
 }
 
 /// Help and version end here too: clap treats them as errors that go to standard output with code 0.
-fn refuse(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
+fn refuse(mut error: clap::Error, arguments: &[OsString]) -> ExitCode {
+    let words = arguments.iter().filter_map(|argument| argument.to_str());
+    let meant = meant::explain(&mut error, &built(), words);
     let is_help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
     if asks_for_json(arguments) && !is_help {
         let text = error.render().to_string();
         // The first paragraph is the reason; usage and tips follow it.
         let reason = text.split("\n\n").next().unwrap_or(&text).trim_start_matches("error: ");
         let reason: Vec<&str> = reason.split_whitespace().collect();
-        report(OutputFormat::Json, &CommandError::usage(reason.join(" ")));
+        let tip = meant.map_or_else(String::new, |meant| format!("; {}", meant.replace('\n', " ")));
+        report(OutputFormat::Json, &CommandError::usage(reason.join(" ") + &tip));
     } else {
         // Nothing can be said about a failure to print.
         let _ = error.print();
     }
     ExitCode::from(if is_help { 0 } else { 2 })
+}
+
+/// The definition with everything filled in, such as the names of values.
+fn built() -> clap::Command {
+    let mut command = Arguments::command();
+    command.build();
+    command
 }
 
 /// `-o json` in any of its spellings, in a command line that did not parse.

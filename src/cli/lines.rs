@@ -1,7 +1,8 @@
 //! Cuts a byte stream into lines at memory speed: one large buffer, no allocation per line.
 //!
 //! A line is what stands between two newlines, without them; a last line without a newline is a line too, and an empty
-//! input has none. Lines are bytes: they need not be UTF-8, and a carriage return belongs to its line.
+//! input has none. Lines are bytes: they need not be UTF-8, and a carriage return belongs to its line. The first ones can
+//! be left out; those are not judged: whoever leaves a line out because it is too long gets past it.
 
 use std::io::{self, Read};
 
@@ -15,7 +16,7 @@ const BUFFER_BYTES: usize = 1024 * 1024;
 /// Why there is no next line.
 #[derive(Debug, thiserror::Error)]
 pub enum LineError {
-    #[error("cannot read the input behind line {line}: {source}")]
+    #[error("cannot read the input after line {line}: {source}")]
     Read { line: u64, source: io::Error },
     #[error("line {line} is longer than {max} bytes, the largest message", max = limits::BODY_BYTES_MAX)]
     TooLong { line: u64 },
@@ -32,22 +33,43 @@ pub struct Lines<R> {
     searched: usize,
     /// The source has ended.
     ended: bool,
-    /// Lines given out.
+    /// Lines given out or left out.
     count: u64,
+    /// Lines to leave out at the start.
+    skip: u64,
+    /// Some of the line that is being left out has gone by.
+    within_skipped: bool,
+    /// Of the lines that were given out or left out, with their newlines.
+    bytes: u64,
 }
 
 impl<R: Read> Lines<R> {
-    pub fn new(source: R) -> Self {
-        Self::with_capacity(source, BUFFER_BYTES)
+    /// Lines behind the first `skip` ones.
+    pub fn new(source: R, skip: u64) -> Self {
+        Self::with_capacity(source, skip, BUFFER_BYTES)
     }
 
-    fn with_capacity(source: R, capacity: usize) -> Self {
-        Self { source, buffer: vec![0; capacity], start: 0, end: 0, searched: 0, ended: false, count: 0 }
+    fn with_capacity(source: R, skip: u64, capacity: usize) -> Self {
+        Self {
+            source,
+            buffer: vec![0; capacity],
+            start: 0,
+            end: 0,
+            searched: 0,
+            ended: false,
+            count: 0,
+            skip,
+            within_skipped: false,
+            bytes: 0,
+        }
     }
 
     /// The next line that needs no reading. `None`: call [`fill`](Lines::fill), unless the input has
     /// [`ended`](Lines::has_ended).
     pub fn buffered_line(&mut self) -> Result<Option<&[u8]>, LineError> {
+        if self.count < self.skip && !self.leave_out() {
+            return Ok(None);
+        }
         if let Some(at) = memchr(b'\n', &self.buffer[self.searched..self.end]) {
             let line = self.start..self.searched + at;
             self.start = line.end + 1;
@@ -68,20 +90,56 @@ impl<R: Read> Lines<R> {
         self.ended
     }
 
+    /// The number of the line that was given out last, counted from 1, or of those that were left out so far.
+    pub fn number(&self) -> u64 {
+        self.count
+    }
+
+    /// Lines that were left out.
+    pub fn skipped(&self) -> u64 {
+        self.count.min(self.skip)
+    }
+
+    /// Bytes of the input that were given out or left out.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// What the lines are read from.
     pub fn source(&self) -> &R {
         &self.source
     }
 
+    /// Drops what is in the buffer of the lines to be left out, however long they are. Whether it is past them.
+    fn leave_out(&mut self) -> bool {
+        while self.count < self.skip {
+            let rest = &self.buffer[self.start..self.end];
+            let newline = memchr(b'\n', rest);
+            let passed = newline.map_or(rest.len(), |at| at + 1);
+            self.bytes += passed as u64;
+            self.start += passed;
+            self.within_skipped |= passed > 0;
+            // The input's last line may have no newline.
+            if newline.is_none() && !(self.ended && self.within_skipped) {
+                break;
+            }
+            self.count += 1;
+            self.within_skipped = false;
+        }
+        self.searched = self.start;
+        self.count == self.skip
+    }
+
     fn give(&mut self, line: std::ops::Range<usize>) -> Result<Option<&[u8]>, LineError> {
         self.count += 1;
+        self.bytes += line.len() as u64 + 1;
         if line.len() > limits::BODY_BYTES_MAX {
             return Err(LineError::TooLong { line: self.count });
         }
         Ok(Some(&self.buffer[line]))
     }
 
-    /// Reads once, behind the bytes that are there. Waits for the input if it has nothing yet.
+    /// Reads once, after the bytes that are there. Waits for the input if it has nothing yet.
     pub fn fill(&mut self) -> Result<(), LineError> {
         if self.start > 0 {
             self.buffer.copy_within(self.start..self.end, 0);
@@ -129,7 +187,12 @@ mod tests {
     }
 
     fn lines(input: &[u8], sizes: Vec<usize>, capacity: usize) -> Vec<Vec<u8>> {
-        let mut lines = Lines::with_capacity(Chunks { bytes: input, sizes: sizes.into_iter() }, capacity);
+        lines_after(0, input, sizes, capacity)
+    }
+
+    fn lines_after(skip: u64, input: &[u8], sizes: Vec<usize>, capacity: usize) -> Vec<Vec<u8>> {
+        let mut lines =
+            Lines::with_capacity(Chunks { bytes: input, sizes: sizes.into_iter() }, skip, capacity);
         let mut result = Vec::new();
         while !lines.has_ended() {
             lines.fill().expect("a source that does not fail");
@@ -137,7 +200,8 @@ mod tests {
                 result.push(line.to_vec());
             }
         }
-        assert_eq!(lines.count, result.len() as u64);
+        assert_eq!(lines.number(), lines.skipped() + result.len() as u64);
+        assert!(lines.bytes().abs_diff(input.len() as u64) <= 1, "a last newline may be missing");
         assert!(lines.buffered_line().expect("still at the end").is_none());
         result
     }
@@ -173,7 +237,12 @@ mod tests {
             sizes in prop::collection::vec(1_usize..20, 0..100),
             capacity in 0_usize..40,
         ) {
-            prop_assert_eq!(lines(&input, sizes, capacity), expected(&input));
+            prop_assert_eq!(lines(&input, sizes.clone(), capacity), expected(&input));
+            for skip in [1, 3, 1_000] {
+                let left = lines_after(skip, &input, sizes.clone(), capacity);
+                let all = expected(&input);
+                prop_assert_eq!(left, &all[all.len().min(skip as usize)..]);
+            }
         }
     }
 
@@ -184,7 +253,7 @@ mod tests {
         input.extend_from_slice(b"\nlast");
         assert_eq!(lines(&input, vec![], BUFFER_BYTES)[1].len(), limits::BODY_BYTES_MAX);
         input.insert(6, b'x');
-        let mut lines = Lines::new(&input[..]);
+        let mut lines = Lines::new(&input[..], 0);
         let error = loop {
             match lines.buffered_line() {
                 Ok(Some(line)) => assert_eq!(line, b"first"),
@@ -196,5 +265,6 @@ mod tests {
             }
         };
         assert!(matches!(error, LineError::TooLong { line: 2 }), "{error}");
+        assert_eq!(lines_after(2, &input, vec![], BUFFER_BYTES), [b"last"], "what is left out is not judged");
     }
 }

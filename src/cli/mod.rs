@@ -18,6 +18,7 @@ mod group_view;
 mod instance;
 mod lines;
 mod log;
+mod meant;
 mod message;
 mod message_json;
 mod notices;

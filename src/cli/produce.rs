@@ -12,24 +12,30 @@ use clap::Args;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use serde::Serialize;
 
+use crate::api::Status;
 use crate::cli::error::CommandError;
 use crate::cli::fields::FieldPlaces;
-use crate::cli::lines::Lines;
+use crate::cli::lines::{LineError, Lines};
 use crate::cli::output::{OutputFormat, bytes_for_people, grouped, print};
 use crate::cli::progress::Progress;
 use crate::cli::quantity::Span;
 use crate::cli::server::ServerArguments;
 use crate::cli::signals::stop_flag;
-use crate::client::{BatchOutcome, Message, Producer, ProducerOptions};
+use crate::client::{BatchOutcome, ClientError, Message, Producer, ProducerOptions};
 use crate::limits;
 use crate::types::{Level, QueueNumber, TopicName};
 
 const NOTES: &str = "Every line is a message: the bytes between two newlines, whatever they are, without the newline. \
 A last line without a newline and empty lines are messages too. Without --queue and --key-field, queues take turns.
 
-The last line of output says how many lines were acknowledged, counted from the first line behind --skip without a gap. \
+Key and tag are taken without a byte order mark at the line's start, a carriage return at its end, and blanks around them. \
+A key with blanks in it is several keys, each of which `message find` finds the message by, as it does by all of them.
+
+The last line of output says how many lines were acknowledged, counted from the first line after --skip without a gap. \
 When it fails, it exits with 1 and names the --skip that goes on from there without loss; lines that were on the way \
-when it failed may be stored already, and are then stored twice.";
+when it failed may be stored already, and are then stored twice. A line that cannot be a message (too long, or with a key \
+or tag that cannot be one) is named with its number, and so is the --skip that leaves it out: what --skip leaves out is \
+not looked at.";
 
 #[derive(Debug, Args)]
 #[command(after_long_help = NOTES)]
@@ -73,7 +79,7 @@ pub struct ProduceArguments {
 /// The last line of output.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 struct Summary {
-    /// Lines behind the skipped ones that are all acknowledged.
+    /// Lines after the skipped ones that are all acknowledged.
     acknowledged: u64,
     skipped: u64,
     /// The `--skip` that goes on without loss.
@@ -101,15 +107,23 @@ struct Run<'a> {
     progress: Progress,
     stop: Arc<AtomicBool>,
     started: Instant,
-    skipped: u64,
     without_key: u64,
-    bytes: u64,
     level: Option<Level>,
+}
+
+/// Why sending ended before the input did.
+enum Stopped {
+    /// The same command goes on once the reason is gone.
+    Failed(CommandError),
+    /// This line cannot be a message, whoever sends it again; those before it were sent.
+    Line { number: u64, reason: String },
+    /// Nothing of this input can be sent.
+    Never(CommandError),
 }
 
 pub fn run(arguments: &ProduceArguments, format: OutputFormat) -> Result<(), CommandError> {
     let (input, input_bytes) = open(arguments)?;
-    let mut lines = Lines::new(input);
+    let mut lines = Lines::new(input, arguments.skip);
     let options = ProducerOptions {
         level: arguments.level,
         batch_records: arguments.batch,
@@ -129,27 +143,57 @@ pub fn run(arguments: &ProduceArguments, format: OutputFormat) -> Result<(), Com
         progress: Progress::new(input_bytes),
         stop: stop_flag()?,
         started: Instant::now(),
-        skipped: 0,
         without_key: 0,
-        bytes: 0,
         level: None,
     };
     let outcome = run.send_all(&mut lines);
     run.note_results();
     run.progress.finish();
-    let summary = run.summary();
+    let summary = run.summary(&lines);
     print(format, &summary, Summary::render)?;
-    outcome.map_err(|error| {
-        let message = format!(
-            "{error}; {} lines are acknowledged: go on with --skip {}",
-            grouped(summary.acknowledged),
-            summary.next_skip
-        );
+    outcome.map_err(|stopped| stopped.explained(&summary))
+}
+
+impl Stopped {
+    /// The error with how to go on, where that is possible.
+    fn explained(self, summary: &Summary) -> CommandError {
+        let (message, next_skip) = match self {
+            Stopped::Never(error) => return error,
+            // Nothing between what is acknowledged and the line: it is all that stands in the way.
+            Stopped::Line { number, reason } if summary.next_skip + 1 == number => (
+                format!(
+                    "line {number} {reason}; {} lines are acknowledged: --skip {number} leaves it out and goes on after it",
+                    grouped(summary.acknowledged)
+                ),
+                number,
+            ),
+            Stopped::Line { number, reason } => {
+                (going_on(&format!("line {number} {reason}"), summary), summary.next_skip)
+            }
+            Stopped::Failed(error) => (going_on(&error.to_string(), summary), summary.next_skip),
+        };
         CommandError::failed(message)
             .with("acknowledged", summary.acknowledged)
             .with("skipped", summary.skipped)
-            .with("next_skip", summary.next_skip)
-    })
+            .with("next_skip", next_skip)
+    }
+}
+
+fn going_on(reason: &str, summary: &Summary) -> String {
+    let acknowledged = grouped(summary.acknowledged);
+    format!("{reason}; {acknowledged} lines are acknowledged: go on with --skip {}", summary.next_skip)
+}
+
+impl From<CommandError> for Stopped {
+    fn from(error: CommandError) -> Self {
+        Stopped::Failed(error)
+    }
+}
+
+impl From<ClientError> for Stopped {
+    fn from(error: ClientError) -> Self {
+        Stopped::Failed(error.into())
+    }
 }
 
 /// The input, and its length when it has one.
@@ -169,50 +213,95 @@ fn open(arguments: &ProduceArguments) -> Result<(File, Option<u64>), CommandErro
 
 impl Run<'_> {
     /// Sends every line and waits for all answers.
-    fn send_all(&mut self, lines: &mut Lines<File>) -> Result<(), CommandError> {
+    fn send_all(&mut self, lines: &mut Lines<File>) -> Result<(), Stopped> {
         while !lines.has_ended() {
             if self.stop.load(Ordering::Relaxed) {
                 self.producer.flush()?;
-                return Err(CommandError::failed("interrupted"));
+                return Err(CommandError::failed("interrupted").into());
             }
             if !self.wait_for_input(lines.source())? {
                 continue;
             }
-            lines.fill().map_err(|error| self.flushed(error))?;
-            while let Some(line) = lines.buffered_line().map_err(|error| self.flushed(error))? {
-                self.send(line)?;
+            let read = lines.fill();
+            read.map_err(|error| self.ended_by(&error))?;
+            loop {
+                let number = lines.number().max(self.arguments.skip) + 1;
+                match lines.buffered_line() {
+                    Ok(Some(line)) => self.send(number, line)?,
+                    Ok(None) => break,
+                    Err(error) => return Err(self.ended_by(&error)),
+                }
             }
             self.note_results();
             self.check()?;
-            self.progress.show(self.bytes, self.producer.counters().acknowledged);
+            self.progress.show(lines.bytes(), self.producer.counters().acknowledged);
         }
         self.producer.flush()?;
         self.note_results();
-        self.check()
+        self.check()?;
+        self.check_skipped(lines.skipped())
     }
 
-    /// An error of the input: what came before it is still sent.
-    fn flushed(&mut self, error: impl std::fmt::Display) -> CommandError {
-        match self.producer.flush() {
-            Ok(()) => CommandError::failed(error),
-            Err(second) => CommandError::failed(format!("{error}; and {second}")),
-        }
-    }
-
-    fn send(&mut self, line: &[u8]) -> Result<(), CommandError> {
-        self.bytes += line.len() as u64 + 1;
-        if self.skipped < self.arguments.skip {
-            self.skipped += 1;
+    /// An input with fewer lines is another one than that which `--skip` was counted in: nothing was sent of it.
+    fn check_skipped(&self, skipped: u64) -> Result<(), Stopped> {
+        let skip = self.arguments.skip;
+        if skipped == skip {
             return Ok(());
         }
+        let message = format!(
+            "nothing was sent: --skip {skip} leaves out more than the {} lines that the input has; is it the same input?",
+            grouped(skipped)
+        );
+        Err(Stopped::Never(CommandError::failed(message).with("lines", skipped)))
+    }
+
+    /// The input has come to an error: what came before it is still sent.
+    fn ended_by(&mut self, error: &LineError) -> Stopped {
+        match error {
+            LineError::TooLong { line } => {
+                let reason = format!("is longer than {} bytes, the largest message", limits::BODY_BYTES_MAX);
+                self.ended_at(*line, reason)
+            }
+            LineError::Read { .. } => match self.producer.flush() {
+                Ok(()) => Stopped::Failed(CommandError::failed(error)),
+                Err(second) => Stopped::Failed(CommandError::failed(format!("{error}; and {second}"))),
+            },
+        }
+    }
+
+    /// A line cannot be a message. Those before it are sent, and what happens to them is told first.
+    fn ended_at(&mut self, number: u64, reason: String) -> Stopped {
+        match self.producer.flush().map_err(CommandError::from).and_then(|()| self.check()) {
+            Ok(()) => Stopped::Line { number, reason },
+            Err(error) => Stopped::Failed(error),
+        }
+    }
+
+    fn send(&mut self, number: u64, line: &[u8]) -> Result<(), Stopped> {
         if let Some(rate) = self.arguments.rate {
             self.pace(rate)?;
         }
         let (key, tag) = self.places.of(line);
-        self.without_key += u64::from(self.places.key.is_some() && key.is_empty());
         let queue = self.arguments.queue.map(QueueNumber);
-        self.producer.send(&Message { key, tag, body: line, queue, ..Message::default() })?;
+        let message = Message { key, tag, body: line, queue, ..Message::default() };
+        if let Err(error) = self.producer.send(&message) {
+            return Err(self.not_taken(number, &message, error));
+        }
+        self.without_key += u64::from(self.places.key.is_some() && key.is_empty());
         Ok(())
+    }
+
+    /// Why a line was not sent.
+    fn not_taken(&mut self, number: u64, message: &Message<'_>, error: ClientError) -> Stopped {
+        if let Err(fault) = message.check() {
+            return self.ended_at(number, format!("cannot be a message: {fault}"));
+        }
+        match &error {
+            ClientError::Refused(failure) if failure.status == Status::QueueNotExist => {
+                Stopped::Never(error.into())
+            }
+            _ => Stopped::Failed(error.into()),
+        }
     }
 
     /// Waits until the next line is due.
@@ -269,21 +358,21 @@ impl Run<'_> {
         }
     }
 
-    fn summary(&self) -> Summary {
+    fn summary(&self, lines: &Lines<File>) -> Summary {
         let counters = self.producer.counters();
         let acknowledged = self.producer.acknowledged_prefix();
         let seconds = self.started.elapsed().as_secs_f64();
         Summary {
             acknowledged,
-            skipped: self.skipped,
-            next_skip: self.skipped + acknowledged,
+            skipped: lines.skipped(),
+            next_skip: lines.skipped() + acknowledged,
             sent: counters.sent,
             acknowledged_beyond: counters.acknowledged - acknowledged,
             refused: counters.refused,
             unknown: counters.unknown,
             without_key: self.without_key,
             level: self.level.map(Level::name),
-            bytes: self.bytes,
+            bytes: lines.bytes(),
             seconds: (seconds * 1e6).round() / 1e6,
             messages_per_second: (acknowledged as f64 / seconds.max(1e-9)).round(),
         }

@@ -3,7 +3,7 @@
 //! written.
 
 use std::io::{self, IoSlice, Read, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -286,13 +286,23 @@ pub(super) fn peer_error(address: &str, error: CoreError) -> ClientError {
     }
 }
 
+/// Why a text leads to no address: it is written wrongly, or nobody knows its host. Only the former can be seen before
+/// anybody is asked.
+pub(super) fn not_found(address: &str, error: io::Error) -> ClientError {
+    let is_malformed = error.kind() == io::ErrorKind::InvalidInput;
+    let (address, source) = (address.to_owned(), Arc::new(error));
+    if is_malformed {
+        ClientError::Address { address, source }
+    } else {
+        ClientError::UnknownHost { address, source }
+    }
+}
+
 /// A socket to the first address that answers.
 fn open(address: &str, patience: Duration) -> Result<TcpStream, ClientError> {
-    let unusable =
-        |source: io::Error| ClientError::Address { address: address.to_owned(), source: Arc::new(source) };
     let unreachable =
         |source: io::Error| ClientError::Connect { address: address.to_owned(), source: Arc::new(source) };
-    let addresses: Vec<SocketAddr> = address.to_socket_addrs().map_err(unusable)?.collect();
+    let addresses = address.to_socket_addrs().map_err(|error| not_found(address, error))?;
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in addresses {
         match TcpStream::connect_timeout(&address, patience.max(Duration::from_millis(1))) {

@@ -15,6 +15,10 @@ pub enum ClientError {
     #[error("`{address}` is no address: write host:port, for example 127.0.0.1:10911")]
     Address { address: String, source: Arc<io::Error> },
     #[error(
+        "no address is known for the host in `{address}` ({source}): check its spelling, and this machine's name service"
+    )]
+    UnknownHost { address: String, source: Arc<io::Error> },
+    #[error(
         "no broker answers at {address} ({source}): start one with `turbopump serve --data DIR`, or name another address with --server"
     )]
     Connect { address: String, source: Arc<io::Error> },
@@ -50,7 +54,8 @@ impl ClientError {
     /// Whether a new connection may help: the broker was not reached or was lost, as opposed to having refused.
     pub fn is_connection_loss(&self) -> bool {
         match self {
-            ClientError::Connect { .. }
+            ClientError::UnknownHost { .. }
+            | ClientError::Connect { .. }
             | ClientError::Silent { .. }
             | ClientError::Disconnected { .. }
             | ClientError::Timeout { .. } => true,

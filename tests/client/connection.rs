@@ -65,8 +65,14 @@ fn silence_ends_after_the_time_out() {
 
 #[test]
 fn an_address_that_is_none_is_named() {
-    let error = Client::connect("no port here", timeouts()).err().expect("no address");
-    assert!(matches!(error, ClientError::Address { .. }), "{error}");
+    for address in ["no port here", "localhost:port", "localhost:70000"] {
+        let error = Client::connect(address, timeouts()).err().expect("no address");
+        assert!(matches!(error, ClientError::Address { .. }), "{error}");
+    }
+    // A name that no name service may ever know (RFC 6761): it is written as it should be.
+    let error = Client::connect("broker.invalid:10911", timeouts()).err().expect("no host");
+    assert!(matches!(error, ClientError::UnknownHost { .. }), "{error}");
+    assert!(error.to_string().contains("check its spelling"), "{error}");
 }
 
 #[test]

@@ -229,7 +229,7 @@ fn refusals(node: &Node) {
         (&["topic", "create", "orders"], 1, "exists already", "TopicExists"),
         (&["topic", "create", "more", "--queues", "65537"], 1, "at most 65536 queues", "InvalidArgument"),
         (&["topic", "alter", "orders", "--queues", "2"], 1, "not fewer", "InvalidArgument"),
-        (&["topic", "delete", "nothing"], 1, "does not exist", "TopicNotExist"),
+        (&["topic", "delete", "nothing"], 1, "`turbopump topic list`", "TopicNotExist"),
         (&["consume", "nothing"], 1, "turbopump topic create nothing", "TopicNotExist"),
         (&["consume", "orders", "--queue", "9"], 1, "queue 9 does not exist", "QueueNotExist"),
     ];
@@ -247,6 +247,11 @@ fn refusals(node: &Node) {
         assert!(sentence.contains("--queues"), "{sentence}");
     }
     node.run(&["topic", "alter", "orders"]).badly(2);
+    for command in [&["topic", "delete", "nothing"][..], &["topic", "describe", "nothing"]] {
+        let sentence = node.run(command).badly(1);
+        assert!(!sentence.contains("create"), "nobody makes a topic to delete it: {sentence}");
+    }
+    assert!(node.run(&["instance", "delete", "I"]).badly(1).contains("`turbopump instance list`"));
 }
 
 #[test]
@@ -302,4 +307,167 @@ fn a_broker_that_dies_leaves_produce_with_how_far_it_got() {
     let acknowledged: String = text.split_inclusive('\n').take(next_skip as usize).collect();
     assert!(stored.starts_with(&acknowledged), "{next_skip} acknowledged lines are not there");
     assert!(text.starts_with(&stored), "what is stored is not a part of the input");
+}
+
+#[test]
+fn what_other_tools_call_it_is_answered_with_what_it_is_here() {
+    let run = |arguments: &[&str]| command::run(None, arguments, None);
+    let sentence = run(&["topic", "create", "orders", "--partitions", "3"]).badly(2);
+    assert!(sentence.contains("--queues N") && !sentence.contains("--retention"), "{sentence}");
+    let object = parse(&run(&["topic", "create", "orders", "--partitions", "3", "-o", "json"]).badly(2));
+    assert!(object["error"].as_str().expect("text").contains("here it is --queues N"), "{object}");
+    assert!(run(&["consume", "--topic", "orders"]).badly(2).contains("TOPIC stands here without a flag"));
+    let sentence = command::run(Some("broker.invalid:10911"), &["topic", "list"], None).badly(1);
+    assert!(sentence.contains("broker.invalid") && sentence.contains("check its spelling"), "{sentence}");
+    let sentence = command::run(Some("no port here"), &["topic", "list"], None).badly(1);
+    assert!(sentence.contains("write host:port"), "{sentence}");
+}
+
+/// The number behind `--skip` in what was printed.
+fn advised_skip(sentence: &str) -> String {
+    let (_, behind) = sentence.rsplit_once("--skip ").unwrap_or_else(|| panic!("no --skip: {sentence}"));
+    behind.split(|letter: char| !letter.is_ascii_digit()).next().expect("a part").to_owned()
+}
+
+/// Sends a file, and goes on as each error says until none comes. Returns the errors.
+fn follow_the_advice(node: &Node, arguments: &[&str]) -> Vec<String> {
+    let mut errors: Vec<String> = Vec::new();
+    let mut skip = "0".to_owned();
+    loop {
+        let outcome = node.run(&[arguments, &["--skip", &skip]].concat());
+        if outcome.code == Some(0) {
+            return errors;
+        }
+        let sentence = outcome.badly(1);
+        assert!(errors.len() < 10, "it goes on for ever: {errors:?}");
+        skip = advised_skip(&sentence);
+        errors.push(sentence);
+    }
+}
+
+#[test]
+fn a_line_that_cannot_be_a_message_is_named_and_the_advice_gets_past_it() {
+    let directory = test_directory();
+    let node = Node::start(directory.path().join("data"));
+    node.run_well(&["topic", "create", "lines", "--queues", "1"]);
+    let long_key = "k".repeat(32_768);
+    let long_line = "x".repeat((4 << 20) + 1);
+    let mut lines: Vec<String> = (1..=3_460).map(|number| format!("line {number},key-{number}")).collect();
+    lines[3_456] = format!("line 3457,{long_key}");
+    lines[3_458] = format!("{long_line},key");
+    // What nobody could ask for: a tab in a key whose fields are separated by commas.
+    lines[9] = "line 10,a\tb".to_owned();
+    let file = directory.path().join("lines");
+    std::fs::write(&file, lines.join("\n")).expect("written");
+    let path = file.to_str().expect("UTF-8");
+    let produce = ["produce", "lines", path, "--key-field", "2", "--key-delimiter", ","];
+    let errors = follow_the_advice(&node, &produce);
+    let [first, second, third] = &errors[..] else { panic!("three lines are no messages: {errors:?}") };
+    assert!(first.contains("line 10 ") && first.contains("0x09"), "{first}");
+    assert!(second.contains("line 3457 ") && second.contains("32767 bytes"), "{second}");
+    assert!(third.contains("line 3459 ") && third.contains("4194304 bytes"), "{third}");
+    // All others are there, each once: what came before a line was not dropped with it.
+    let stored = node.run_well(&["consume", "lines"]);
+    let expected: Vec<&str> = lines
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| ![9, 3_456, 3_458].contains(index))
+        .map(|(_, line)| line.as_str())
+        .collect();
+    assert!(stored.lines().eq(expected.iter().copied()), "{} lines", stored.lines().count());
+    let object = parse(&node.run(&[&produce[..], &["-o", "json"]].concat()).badly(1));
+    assert_eq!((&object["acknowledged"], &object["next_skip"]), (&9.into(), &10.into()));
+}
+
+#[test]
+fn what_nothing_can_be_done_about_is_told_without_advice() {
+    let directory = test_directory();
+    let node = Node::start(directory.path());
+    node.run_well(&["topic", "create", "lines", "--queues", "2"]);
+    let produce = |more: &[&str]| {
+        command::run(Some(node.address()), &[&["produce", "lines"], more].concat(), Some(b"a\nb\nc"))
+    };
+    assert_eq!(produce(&["--skip", "3"]).code, Some(0), "all of them were sent before");
+    let sentence = produce(&["--skip", "4"]).badly(1);
+    assert!(sentence.contains("nothing was sent") && sentence.contains("3 lines"), "{sentence}");
+    let sentence = produce(&["--queue", "9"]).badly(1);
+    assert!(sentence.contains("queue 9 does not exist") && !sentence.contains("--skip"), "{sentence}");
+    assert_eq!(node.run_well(&["consume", "lines"]), "");
+}
+
+/// From a file that another system made: with a byte order mark, blanks and line ends of two bytes.
+#[test]
+fn keys_and_tags_of_lines_are_what_can_be_asked_for() {
+    let directory = test_directory();
+    let node = Node::start(directory.path());
+    node.run_well(&["topic", "create", "lines", "--queues", "1"]);
+    let text = "\u{feff}k1, red\r\nk2 ,blue\r\nnew york,dark blue\r\n";
+    let arguments = ["produce", "lines", "--key-field", "1", "--tag-field", "2", "--key-delimiter", ","];
+    command::run(Some(node.address()), &arguments, Some(text.as_bytes())).well();
+    let found = |key: &str| {
+        let found = node.run(&["message", "find", "lines", "--key", key, "-o", "json"]).json();
+        found["messages"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|found| found["offset"].clone())
+            .collect::<Vec<_>>()
+    };
+    for (key, offset) in [("k1", 0), ("k2", 1), ("new york", 2), ("york", 2), ("york  new", 2)] {
+        assert_eq!(found(key), [offset], "{key}");
+    }
+    assert_eq!(found("new k1"), Vec::<Value>::new(), "a message has all of the keys that are asked for");
+    for (group, filter, count) in [("a", "red", 1), ("b", "dark blue", 1), ("c", "red || blue", 2)] {
+        let receive = ["message", "receive", "lines", "--group", group, "--filter", filter, "--count", "32"];
+        let printed = node.run_well(&[&receive[..], &["-o", "json"]].concat());
+        assert_eq!(printed.lines().count(), count, "{filter}: {printed}");
+    }
+    // The body is what the line was, byte for byte.
+    assert_eq!(node.run(&["consume", "lines"]).stdout, text.as_bytes());
+}
+
+#[test]
+fn bench_writes_into_topics_that_it_has_made_and_no_others() {
+    let directory = test_directory();
+    let node = Node::start(directory.path());
+    let bench = |more: &[&str]| {
+        let arguments = ["bench", "produce"];
+        let few = [
+            "--duration",
+            "100ms",
+            "--warmup",
+            "0s",
+            "--batch",
+            "10",
+            "--in-flight",
+            "1",
+            "--connections",
+            "1",
+        ];
+        node.run(&[&arguments[..], more, &few].concat())
+    };
+    let messages = |topic: &str| {
+        let described = node.run(&["topic", "describe", topic, "-o", "json"]).json();
+        let queues = described["queues"].as_array().expect("queues").iter();
+        queues.map(|queue| queue["messages"].as_u64().expect("a number")).sum::<u64>()
+    };
+    bench(&["made"]).well();
+    // On a busy machine a short run may end before its first batch.
+    while messages("made") == 0 {
+        bench(&["made", "--existing"]).well();
+    }
+    let once = messages("made");
+    bench(&["made"]).well();
+    assert!(messages("made") >= once, "it goes on with its own");
+    node.run_well(&["topic", "create", "orders", "--queues", "1"]);
+    let sentence = bench(&["orders"]).badly(1);
+    assert!(sentence.contains("--existing") && sentence.contains("is empty"), "{sentence}");
+    command::run(Some(node.address()), &["produce", "orders"], Some(b"three apples\n")).well();
+    assert!(bench(&["orders"]).badly(1).contains("--existing"));
+    assert_eq!(messages("orders"), 1);
+    bench(&["orders", "--existing"]).well();
+    assert!(bench(&["orders"]).badly(1).contains("not of bench"), "the first message is a program's");
+    // One message of somebody else makes it theirs.
+    command::run(Some(node.address()), &["produce", "made", "--queue", "0"], Some(b"three apples\n")).well();
+    assert!(bench(&["made"]).badly(1).contains("not of bench"));
 }

@@ -35,7 +35,10 @@ pub enum Kind {
     EndToEnd,
 }
 
-const NOTES: &str = "Without --rate the loop is closed: each connection keeps --in-flight batches on the way, which \
+const NOTES: &str = "produce and end-to-end make the topic, or go on with one that they made before. In any other that exists \
+they write only with --existing.
+
+Without --rate the loop is closed: each connection keeps --in-flight batches on the way, which \
 shows the throughput; its latencies depend on that window. With --rate the loop is open: batches are due on a fixed \
 schedule, latency counts from when a batch was due, and a run that could not keep up says `overloaded`.
 
@@ -75,6 +78,9 @@ pub struct LoadArguments {
     /// Level to ask for [default: the topic's]
     #[arg(long, value_name = "durable|written|accepted")]
     pub level: Option<Level>,
+    /// Write into the topic although bench has not made it: its readers get millions of messages that mean nothing
+    #[arg(long)]
+    pub existing: bool,
     /// Queues of the topic if it has to be created
     #[arg(long, value_name = "N", default_value_t = 4)]
     pub queues: u32,

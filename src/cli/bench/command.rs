@@ -8,6 +8,7 @@ use crate::cli::bench::baseline::Baseline;
 use crate::cli::bench::clock::BenchClock;
 use crate::cli::bench::load::{LoadPlan, LoadResult, measured};
 use crate::cli::bench::message::RunId;
+use crate::cli::bench::ownership::check_own;
 use crate::cli::bench::plot::{PlotData, write_plot};
 use crate::cli::bench::report::Report;
 use crate::cli::bench::server_cost::ServerSample;
@@ -42,9 +43,11 @@ pub fn run(arguments: BenchArguments, format: OutputFormat) -> Result<(), Comman
     bench.run(format)
 }
 
-/// Creates the topic if it is missing. Reading from a topic that is not there makes no sense.
+/// Creates the topic if it is missing, and refuses one that is not the bench's to write into. Reading from a topic that is
+/// not there makes no sense.
 fn ensure_topic(client: &mut Client, kind: Kind, arguments: &LoadArguments) -> Result<(), CommandError> {
     match client.describe_topic(&arguments.topic) {
+        Ok(topic) if kind != Kind::Consume && !arguments.existing => check_own(client, &topic),
         Ok(_) => Ok(()),
         Err(ClientError::Refused(failure))
             if failure.status == Status::TopicNotExist && kind != Kind::Consume =>
@@ -101,7 +104,7 @@ impl Bench<'_> {
         let empty = topic.queues.iter().all(|queue| queue.first_offset >= queue.end_offset);
         if self.kind == Kind::Consume && empty {
             return Err(CommandError::failed(format!(
-                "topic {topic} is empty: fill it with `turbopump bench produce {topic}`",
+                "topic {topic} is empty: fill it with `turbopump bench produce {topic} --existing`",
                 topic = self.arguments.topic
             )));
         }

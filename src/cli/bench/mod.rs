@@ -19,6 +19,7 @@ mod histogram;
 mod ledger;
 mod load;
 mod message;
+mod ownership;
 mod plot;
 mod produce_lane;
 mod report;

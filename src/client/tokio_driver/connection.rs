@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::Interest;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::api::{Reply, Request};
-use crate::client::connection::{own_wait, peer_error};
+use crate::client::connection::{not_found, own_wait, peer_error};
 use crate::client::core::{CoreError, Correlation, ProtocolCore};
 use crate::client::{ClientError, Timeouts};
 use crate::protocol::native::DecodedReply;
@@ -30,19 +30,17 @@ pub struct AsyncConnection {
 impl AsyncConnection {
     /// Connects and exchanges prefaces.
     pub async fn connect(address: &str, timeouts: Timeouts) -> Result<Self, ClientError> {
-        let unreachable = |source: io::Error| {
-            let (address, source) = (address.to_owned(), Arc::new(source));
-            match source.kind() {
-                io::ErrorKind::InvalidInput => ClientError::Address { address, source },
-                _ => ClientError::Connect { address, source },
-            }
+        let unreachable = |source: io::Error| ClientError::Connect {
+            address: address.to_owned(),
+            source: Arc::new(source),
         };
         let silent = || ClientError::Silent { address: address.to_owned(), waited: timeouts.connect };
         let deadline = Instant::now() + timeouts.connect;
-        let stream = timeout_at(deadline, TcpStream::connect(address))
-            .await
-            .map_err(|_| unreachable(io::ErrorKind::TimedOut.into()))?
-            .map_err(unreachable)?;
+        let timed_out = |_| unreachable(io::ErrorKind::TimedOut.into());
+        let found = timeout_at(deadline, lookup_host(address)).await.map_err(timed_out)?;
+        let addresses: Vec<_> = found.map_err(|error| not_found(address, error))?.collect();
+        let connected = timeout_at(deadline, TcpStream::connect(&addresses[..])).await.map_err(timed_out)?;
+        let stream = connected.map_err(unreachable)?;
         stream.set_nodelay(true).map_err(unreachable)?;
         let mut connection =
             Self { stream, core: ProtocolCore::new(), address: address.to_owned(), timeouts, error: None };
