@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the vendor's HTTP SDKs for Python, Node.js and Java, unmodified, against the real broker on one and on four shards,
-# then the README's Python as it stands there. Installs the SDKs into a throw-away directory. Without Java and Maven that
+# then the README's steps as they stand there, its Python among them. Installs the SDKs into a throw-away directory. Without Java and Maven that
 # one is left out. TURBOPUMP names another binary than the debug build's.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -19,12 +19,7 @@ export TURBOPUMP
 work=$(mktemp -d)
 # What a suite leaves behind goes with the rest.
 export TMPDIR="$work"
-broker=
-finish() {
-    if [ -n "$broker" ]; then kill "$broker" 2>/dev/null || true; wait "$broker" 2>/dev/null || true; fi
-    rm -rf "$work"
-}
-trap finish EXIT
+trap 'rm -rf "$work"' EXIT
 
 python3 -m venv "$work/python"
 "$work/python/bin/pip" install --quiet --disable-pip-version-check -r tests/clients/python/requirements.txt
@@ -54,19 +49,6 @@ else
     echo "SKIPPED: the HTTP SDK for Java, which needs java (11 or newer) and mvn"
 fi
 
-echo "the README's Python"
-awk '/^```python$/ {inside = 1; next} /^```$/ {inside = 0} inside' README.md > "$work/readme.py"
-"$TURBOPUMP" serve --data "$work/data" --listen 127.0.0.1:0 --http 127.0.0.1:0 > "$work/serve.log" &
-broker=$!
-for _ in $(seq 100); do
-    if grep -q '^ready' "$work/serve.log"; then break; fi
-    sleep 0.1
-done
-native=$(sed -n 's/.*shard 0 on core .* listens on \([0-9.:]*\).*/\1/p' "$work/serve.log")
-http=$(sed -n 's/.*HTTP listens on \([0-9.:]*\).*/\1/p' "$work/serve.log")
-"$TURBOPUMP" topic create orders --server "$native"
-# Only the port differs, so that a broker that runs on this machine is left alone.
-sed -i "s/127\.0\.0\.1:8080/$http/" "$work/readme.py"
-"$work/python/bin/python" -W ignore "$work/readme.py" | tee "$work/readme.out"
-grep -q '^three apples fruit 1$' "$work/readme.out"
+echo "the README's steps, Python among them"
+PYTHON="$work/python/bin/python" bash tests/clients/readme.sh
 echo "the HTTP SDK works"

@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# Runs the steps of the README's tour as they stand there, in their order, against one broker: every command line of its
+# shell blocks, what its sentences tell to create, and, with PYTHON naming a Python that has mq_http_sdk, its Python. Only
+# the ports differ, so that a broker that runs on this machine is left alone, and with LINES_SENT the number of lines.
+# TURBOPUMP names another binary than the debug build's, FLAGS more of what the broker is started with.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+TURBOPUMP=$(realpath "${TURBOPUMP:-${CARGO_TARGET_DIR:-target}/debug/turbopump}")
+work=$(mktemp -d)
+broker=
+finish() {
+    if [ -n "$broker" ]; then kill "$broker" 2>/dev/null || true; wait "$broker" 2>/dev/null || true; fi
+    rm -rf "$work"
+}
+trap finish EXIT
+mkdir "$work/bin"
+ln -s "$TURBOPUMP" "$work/bin/turbopump"
+export PATH="$work/bin:$PATH"
+
+read -ra flags <<<"${FLAGS:-}"
+turbopump serve --data "$work/data" --listen 127.0.0.1:0 --http 127.0.0.1:0 "${flags[@]}" >"$work/serve.log" &
+broker=$!
+until grep -q '^ready' "$work/serve.log"; do kill -0 "$broker"; sleep 0.1; done
+TURBOPUMP_SERVER=$(sed -n 's/.*shard 0 on core .* listens on \([0-9.:]*\).*/\1/p' "$work/serve.log")
+export TURBOPUMP_SERVER
+http=$(sed -n 's/.*HTTP listens on \([0-9.:]*\).*/\1/p' "$work/serve.log")
+
+# One step a line: a command, or `python`. What is between backquotes in a sentence stands on one line there.
+awk -v python="$work/readme.py" '
+    /^## / { tour = ($0 == "## Tour"); next }
+    !tour { next }
+    /^```sh$/ { shell = 1; next }
+    /^```python$/ { code = 1; next }
+    /^```$/ { if (code) print "python"; shell = code = 0; next }
+    code { print > python; next }
+    shell { if ($0 ~ /turbopump / && $0 !~ /turbopump serve/) print; next }
+    { while (match($0, /`turbopump (topic|instance) create [^`]*`/)) {
+        print substr($0, RSTART + 1, RLENGTH - 2); $0 = substr($0, RSTART + RLENGTH) } }
+' README.md >"$work/steps"
+[ "$(wc -l <"$work/steps")" -ge 12 ] || { echo "the README's tour was not understood:"; cat "$work/steps"; exit 1; }
+
+handle=
+while IFS= read -r step; do
+    step=${step//HANDLE/$handle}
+    [ -z "${LINES_SENT:-}" ] || step=${step//1000000/$LINES_SENT}
+    echo "== $step"
+    case "$step" in
+    python)
+        [ -n "${PYTHON:-}" ] || { echo "SKIPPED: no PYTHON"; continue; }
+        sed -i "s/127\.0\.0\.1:8080/$http/" "$work/readme.py"
+        "$PYTHON" -W ignore "$work/readme.py" </dev/null | tee "$work/output"
+        grep -q '^three apples fruit 1$' "$work/output"
+        continue ;;
+    *--follow*) step="timeout 2 ${step%%#*} || [ \$? = 124 ]" ;;
+    esac
+    bash -euo pipefail -c "$step" >"$work/output" </dev/null || { cat "$work/output"; echo "this step failed"; exit 1; }
+    head -n 5 "$work/output"
+    case "$step" in
+    *"message receive"*) handle=$(sed -n 's/^handle *//p' "$work/output" | head -n 1); [ -n "$handle" ] ;;
+    *"message find"*) grep -q 'three apples' "$work/output" ;;
+    esac
+done <"$work/steps"
+echo "the README's steps work in their order"
