@@ -231,6 +231,10 @@ impl Connections {
 }
 
 impl Connection {
+    pub fn fd(&self) -> i32 {
+        self.fd
+    }
+
     /// Ends the connection: its tasks meet the end of the stream, which must not be closed before, since the next
     /// connection gets the number of its descriptor.
     pub fn end(&self) {

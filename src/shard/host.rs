@@ -153,6 +153,20 @@ pub fn unacknowledged_bytes(fd: i32) -> usize {
     if result == 0 { usize::try_from(bytes).unwrap_or(0) } else { 0 }
 }
 
+/// Whether a connection is over for both directions: its peer has answered with a reset, or it was never one.
+pub fn is_reset(fd: i32) -> bool {
+    // TCP_CLOSE of the kernel's `tcp_states.h`.
+    const CLOSED: u8 = 7;
+    // The state is the first byte of `tcp_info`, of which the kernel gives as much as there is room for.
+    let mut state = 0_u8;
+    let mut bytes: libc::socklen_t = 1;
+    // SAFETY: the kernel writes one byte to the first pointer, and a length to the second.
+    let result = unsafe {
+        libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut state).cast(), &raw mut bytes)
+    };
+    result != 0 || state == CLOSED
+}
+
 /// A second descriptor for the same socket.
 pub fn duplicate(fd: i32) -> io::Result<i32> {
     // SAFETY: `fcntl` with F_DUPFD_CLOEXEC takes an integer.

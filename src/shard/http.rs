@@ -5,15 +5,17 @@
 //! Time-outs are deadlines that the connections' watch looks at once a second, not timers: thousands of clients that
 //! wait for messages cost nothing while they wait.
 //!
-//! A call that waits for messages is dropped when its client goes away, so it is carried out in a task of its own. Other
-//! calls last no longer than a flush: their connections are not looked at meanwhile, which saves a system call and a poll
-//! of the ring for each.
+//! A call that waits for messages is dropped when its client goes away, so it is carried out in a task of its own, and its
+//! connection is looked at meanwhile. Other calls last no longer than a flush: hyper reads on after their answer, which
+//! saves a system call and a poll of the ring for each. It is told that peers may close their direction early, or it
+//! would end a connection whose last request is still being carried out.
 
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::time::{Duration, SystemTime};
+use std::task::Poll;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, future};
@@ -28,13 +30,14 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 
 use super::connection::{Connection, Connections};
+use super::http_client::HttpClient;
 use super::http_port::{BodyBytes, HttpPort, body_too_large};
 use super::http_stream::{HttpStream, Replayed};
 use super::tick::reactor_turn;
 use crate::limits;
 use crate::net::ReceiveBuffer;
-use crate::protocol::http::{ErrorCode, HttpError};
-use crate::types::MonotonicTime;
+use crate::protocol::http::{ErrorCode, HttpError, http_date};
+use crate::types::{MonotonicTime, Timestamp};
 
 /// A handshake must be complete this long after its first byte, or within the time-out of an idle connection if that is
 /// less.
@@ -66,13 +69,39 @@ enum Phase {
     Answered,
 }
 
+/// Why a connection ends.
+enum End {
+    Served,
+    /// Its request did not come in whole in time.
+    Late,
+    /// See [`is_clock_tellable`].
+    Clock,
+}
+
+impl End {
+    /// What the client is told that was not answered.
+    fn error(&self) -> Option<HttpError> {
+        match self {
+            End::Served => None,
+            End::Late => {
+                let message = "the request did not come in whole in time";
+                Some(HttpError::new(ErrorCode::RequestTimeout, message))
+            }
+            End::Clock => {
+                let message = "the broker's clock is set to a time before 1970 or after 9999, which HTTP has no words \
+                    for: it has to be set right";
+                Some(HttpError::new(ErrorCode::ServerError, message))
+            }
+        }
+    }
+}
+
 /// One HTTP connection, as its stream and its requests see it.
 pub(super) struct HttpConnection {
     connections: Rc<Connections>,
     connection: Rc<Connection>,
     phase: Cell<Phase>,
-    /// Whether the call that is being carried out is dropped when the peer goes away.
-    minds_peer: Cell<bool>,
+    client: Rc<HttpClient>,
     answer_bytes: Cell<usize>,
     answers_since_turn: Cell<u32>,
     /// Without TLS on an address that has it: every request is told so.
@@ -103,6 +132,10 @@ pub(super) async fn serve_https(
     stream: TcpStream,
     buffer: ReceiveBuffer,
 ) {
+    if !is_clock_tellable() {
+        connections.metrics.connections_dropped.add(1);
+        return connection.end();
+    }
     let http = HttpConnection::new(connections, connection, true);
     let timeout = HANDSHAKE_TIMEOUT.min(http.port().idle_timeout);
     connection.incomplete_since.set(None);
@@ -142,15 +175,22 @@ async fn linger(connections: &Connections, stream: &mut TcpStream) {
     }
 }
 
+/// Whether the system's clock is within the years that HTTP and TLS can tell. Outside of them hyper and rustls end the
+/// process as soon as they look at it, hyper each time it is polled.
+fn is_clock_tellable() -> bool {
+    const END: u64 = 253_402_300_800;
+    SystemTime::now().duration_since(UNIX_EPOCH).is_ok_and(|since| since.as_secs() < END)
+}
+
 /// A whole answer as it goes out behind hyper's back, the last of its connection.
-fn last_answer(response: Response<Bytes>, now: SystemTime) -> Bytes {
+fn last_answer(response: Response<Bytes>, now: Timestamp) -> Bytes {
     let status = response.status();
     let mut bytes = format!(
         "HTTP/1.1 {} {}\r\nconnection: close\r\ncontent-length: {}\r\ndate: {}\r\n",
         status.as_str(),
         status.canonical_reason().unwrap_or_default(),
         response.body().len(),
-        httpdate::fmt_http_date(now)
+        http_date(now)
     )
     .into_bytes();
     for (name, value) in response.headers() {
@@ -168,7 +208,7 @@ impl HttpConnection {
             connections: connections.clone(),
             connection: connection.clone(),
             phase: Cell::new(Phase::Head),
-            minds_peer: Cell::new(false),
+            client: HttpClient::new(connection.fd(), connections.clock.clone()),
             answer_bytes: Cell::new(0),
             answers_since_turn: Cell::new(0),
             lacks_tls: is_secure && !has_tls,
@@ -192,29 +232,30 @@ impl HttpConnection {
         let mut serving = http1::Builder::new()
             .max_buf_size(limits::HTTP_HEADER_BYTES_MAX)
             .header_read_timeout(None)
+            .half_close(true)
             .serve_connection(stream, service_fn(serve));
-        let is_late = {
+        let end = {
             let expired = self.connection.expired.changed();
-            let served = async {
+            let served = poll_fn(|context| {
+                if !is_clock_tellable() {
+                    return Poll::Ready(End::Clock);
+                }
                 // An error is the peer's: what can be answered is.
-                let _ = poll_fn(|context| serving.poll_without_shutdown(context)).await;
-                false
-            };
+                serving.poll_without_shutdown(context).map(|_| End::Served)
+            });
             let late = async {
                 expired.await;
-                true
+                End::Late
             };
             future::or(served, late).await
         };
-        let mut stream = serving.into_parts().io.stream;
+        let HttpStream { mut stream, sent_ahead, .. } = serving.into_parts().io;
         self.connection.takes_expiry.set(false);
         self.connection.deadline.set(Some(self.now().after(LINGER)));
-        if is_late {
-            let error =
-                HttpError::new(ErrorCode::RequestTimeout, "the request did not come in whole in time");
+        if let Some(error) = end.error() {
             let answer = self.last_answer(&error);
             // A peer that has gone away needs no answer.
-            let _ = stream.write_all(&answer).await;
+            let _ = stream.write_all(&answer[sent_ahead..]).await;
             let _ = stream.flush().await;
         }
         stream
@@ -225,9 +266,8 @@ impl HttpConnection {
         matches!(self.phase.get(), Phase::Idle | Phase::Head)
     }
 
-    /// Whether what comes in, or that nothing will, is of interest now.
-    pub fn wants_input(&self) -> bool {
-        self.phase.get() != Phase::Answering || self.minds_peer.get()
+    pub fn client(&self) -> &HttpClient {
+        &self.client
     }
 
     /// What is said instead of an answer that hyper makes by itself, which has nothing but a status.
@@ -247,14 +287,18 @@ impl HttpConnection {
 
     fn last_answer(&self, error: &HttpError) -> Bytes {
         self.connections.metrics.requests.add(1);
-        let now = SystemTime::UNIX_EPOCH + Duration::from_millis(self.connections.clock.now().0);
-        last_answer(self.port().service.refuse(None, error), now)
+        last_answer(self.port().service.refuse(None, error), self.connections.clock.now())
     }
 
-    /// Bytes have come in; none is the end.
-    pub fn received(&self, count: usize) {
+    /// The socket was read.
+    pub fn has_read(&self) {
         self.connections.metrics.socket_calls.add(1);
-        if count > 0 && self.phase.get() == Phase::Idle {
+    }
+
+    /// These bytes are looked at now. Line ends between requests begin none (RFC 9112, 2.2).
+    pub fn received(&self, bytes: &[u8]) {
+        let is_line_end = |byte: &u8| matches!(byte, b'\r' | b'\n');
+        if self.phase.get() == Phase::Idle && !bytes.iter().all(is_line_end) {
             self.set_phase(Phase::Head);
         }
     }
@@ -337,9 +381,8 @@ impl HttpConnection {
         let held = BodyBytes::new(self.port());
         match self.read_body(&mut body, &held).await {
             Ok(body) => {
-                self.minds_peer.set(admitted.waits_for_messages());
                 self.set_phase(Phase::Answering);
-                service.answer(admitted, &head, body).await
+                service.answer(admitted, &head, body, &self.client).await
             }
             Err(error) => service.refuse(Some(&head), &error),
         }

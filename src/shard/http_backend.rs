@@ -3,24 +3,23 @@
 use std::cell::{Cell, RefCell};
 use std::net::Ipv4Addr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::connection::ShardBroker;
+use super::http_client::HttpClient;
 use crate::api::{
     Acknowledge, ClientProtocol, Decision, EndTransaction, Failure, HalfMessage, Hold, Produce,
     ReceiptOutcome, Receive, ReceiveHalves, ReceivedMessage, Release, Reply, Request, Status,
 };
-use crate::broker::Recipient;
 use crate::limits;
 use crate::protocol::http::{
-    AcknowledgeMode, Backend, Consume, ConsumeMode, DeliveredMessage, ErrorCode, HandleCodec, HandleFailure,
-    HttpError, KEYS, Properties, PublishRequest, PublishedMessage, ReceiptHandle, START_DELIVERY_TIME,
-    TRANSACTION_CHECK_SECONDS, TopicReference, code_of,
+    Backend, Consume, ConsumeMode, DeliveredMessage, ErrorCode, HandleCodec, HandleFailure, HttpError, KEYS,
+    LeaseEnd, PublishRequest, PublishedMessage, ReceiptHandle, START_DELIVERY_TIME,
+    TRANSACTION_CHECK_SECONDS, TopicReference, code_of, property_text,
 };
-use crate::types::{
-    GroupName, QueueKey, QueueNumber, Receipt, Timestamp, TopicName, UniqueIdGenerator, WakerList,
-};
+use crate::types::{GroupName, QueueKey, QueueNumber, Receipt, Timestamp, TopicName, UniqueIdGenerator};
 use crate::wire::batch::BatchBuilder;
 use crate::wire::properties::{self, names};
 use crate::wire::record::{Record, RecordView};
@@ -35,38 +34,6 @@ pub(super) struct BrokerBackend {
     ids: RefCell<UniqueIdGenerator>,
     /// Counts messages without a sharding key, so that they go around the queues.
     turn: Cell<u32>,
-}
-
-/// The client of one call, as the broker sees it.
-#[derive(Default)]
-struct Caller {
-    is_gone: Cell<bool>,
-    left: WakerList,
-}
-
-/// While this is held the client is there.
-struct CallerGuard(Rc<Caller>);
-
-impl Drop for CallerGuard {
-    fn drop(&mut self) {
-        self.0.is_gone.set(true);
-        self.0.left.wake();
-    }
-}
-
-impl Recipient for Caller {
-    /// One call of a connection is carried out at a time, and its answer has a bound.
-    type Room = ();
-
-    async fn room(&self) -> Option<()> {
-        (!self.is_gone.get()).then_some(())
-    }
-
-    async fn gone(&self) {
-        while !self.is_gone.get() {
-            self.left.changed().await;
-        }
-    }
 }
 
 /// A topic of an instance, as the broker knows it.
@@ -99,11 +66,18 @@ impl BrokerBackend {
 
     /// The same for a call that may wait, and is dropped when its client goes away. It is carried out in a task of its own:
     /// what it reads from the disk must be driven to its end.
-    async fn ask_for_caller(&self, request: Request) -> Result<Reply, HttpError> {
-        let caller = CallerGuard(Rc::new(Caller::default()));
-        let (broker, recipient) = (self.broker.clone(), caller.0.clone());
+    async fn ask_for(
+        &self,
+        client: &Rc<HttpClient>,
+        request: Request,
+        wait: Duration,
+    ) -> Result<Reply, HttpError> {
+        let call = client.begin_call(wait);
+        let (broker, recipient) = (self.broker.clone(), call.client().clone());
         let carrying_out = async move { broker.handle_for(request, &*recipient).await };
-        match glommio::spawn_local(carrying_out).detach().await {
+        let outcome = glommio::spawn_local(carrying_out).detach().await;
+        call.end();
+        match outcome {
             Some(outcome) => Ok(outcome?),
             None => Err(HttpError::new(ErrorCode::ServerError, "the call was given up: try again")),
         }
@@ -263,6 +237,8 @@ impl BrokerBackend {
 }
 
 impl Backend for BrokerBackend {
+    type Client = Rc<HttpClient>;
+
     async fn publish(
         &self,
         topic: &TopicReference,
@@ -295,7 +271,11 @@ impl Backend for BrokerBackend {
         Ok(PublishedMessage { message_id, receipt_handle: is_half.then_some(handle) })
     }
 
-    async fn consume(&self, consume: &Consume) -> Result<Vec<DeliveredMessage>, HttpError> {
+    async fn consume(
+        &self,
+        consume: &Consume,
+        client: &Rc<HttpClient>,
+    ) -> Result<Vec<DeliveredMessage>, HttpError> {
         let topic = topic_name(&consume.topic)?;
         let group = group_name(&consume.topic, &consume.group)?;
         if consume.mode == ConsumeMode::Pop {
@@ -305,7 +285,7 @@ impl Backend for BrokerBackend {
                 count: u32::from(consume.count),
                 wait: consume.wait,
             };
-            return match self.ask_for_caller(Request::ReceiveHalves(receive)).await? {
+            return match self.ask_for(client, Request::ReceiveHalves(receive), consume.wait).await? {
                 Reply::Halves(halves) => {
                     halves.iter().map(|half| self.delivered_half(half, &topic)).collect()
                 }
@@ -324,7 +304,7 @@ impl Backend for BrokerBackend {
             ordered: consume.mode == ConsumeMode::Order,
             protocol: ClientProtocol::Http,
         };
-        match self.ask_for_caller(Request::Receive(receive)).await? {
+        match self.ask_for(client, Request::Receive(receive), consume.wait).await? {
             Reply::Received(messages) => {
                 messages.iter().map(|message| self.delivered(message, &topic, &group)).collect()
             }
@@ -335,17 +315,17 @@ impl Backend for BrokerBackend {
     async fn acknowledge(
         &self,
         topic: &TopicReference,
-        group: &GroupName,
-        mode: AcknowledgeMode,
+        end: &LeaseEnd,
         handles: &[String],
     ) -> Result<Vec<HandleFailure>, HttpError> {
-        let group = group_name(topic, group)?;
-        let topic = topic_name(topic)?;
-        self.broker.topic_layout(&topic)?;
-        match mode {
-            AcknowledgeMode::Normal => self.acknowledge_messages(&topic, group, handles).await,
-            AcknowledgeMode::Commit => self.end_transactions(&topic, Decision::Commit, handles).await,
-            AcknowledgeMode::Rollback => self.end_transactions(&topic, Decision::Rollback, handles).await,
+        let name = topic_name(topic)?;
+        self.broker.topic_layout(&name)?;
+        match end {
+            LeaseEnd::Acknowledge(group) => {
+                self.acknowledge_messages(&name, group_name(topic, group)?, handles).await
+            }
+            LeaseEnd::Commit => self.end_transactions(&name, Decision::Commit, handles).await,
+            LeaseEnd::Rollback => self.end_transactions(&name, Decision::Rollback, handles).await,
         }
     }
 }
@@ -360,25 +340,17 @@ fn delivered_record(bytes: &Bytes, born_time: Timestamp) -> Result<DeliveredMess
     let (record, _) = RecordView::cut(bytes)
         .map_err(|error| HttpError::new(ErrorCode::ServerError, format!("a stored message: {error}")))?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let mut message_id = String::new();
-    let mut shown: Properties = Properties::default();
-    for (name, value) in properties::Properties::new(record.properties()) {
-        if name == names::UNIQUE_ID.as_bytes() {
-            message_id = text(value);
-        } else {
-            shown.set(text(name), text(value));
-        }
-    }
-    if !record.key().is_empty() {
-        shown.set(KEYS, text(record.key()));
-    }
+    let message_id = properties::get(record.properties(), names::UNIQUE_ID).map(text).unwrap_or_default();
+    let is_shown = |(name, _): &(&[u8], _)| *name != names::UNIQUE_ID.as_bytes();
+    let keys = (!record.key().is_empty()).then(|| (KEYS.as_bytes(), record.key()));
+    let shown = properties::Properties::new(record.properties()).filter(is_shown).chain(keys);
     let body_at = bytes.len() - record.body().len();
     Ok(DeliveredMessage {
         message_id,
         receipt_handle: String::new(),
         body: bytes.slice(body_at..),
         tag: (!record.tag().is_empty()).then(|| text(record.tag())),
-        properties: shown,
+        properties: property_text(shown),
         publish_time: Timestamp(born_time.0.saturating_add_signed(i64::from(record.born_delta_ms()))),
         first_consume_time: Timestamp(0),
         next_consume_time: Timestamp(0),

@@ -14,20 +14,57 @@ use futures_lite::{AsyncRead, AsyncWrite};
 use hyper::rt::{Read, ReadBufCursor, Write};
 
 use super::http::HttpConnection;
+use super::http_client::ANSWER_START;
+use crate::limits;
 use crate::net::ReceiveBuffer;
+
+/// Requests behind one that waits are read up to here; beyond, the end of the client is not noticed.
+const WATCHED_BYTES_MAX: usize = limits::HTTP_HEADER_BYTES_MAX;
 
 /// The stream, what was read from it before hyper came in, and the connection that is told what happens.
 pub(super) struct HttpStream<S> {
     pub stream: S,
     buffer: ReceiveBuffer,
     connection: Rc<HttpConnection>,
+    /// Bytes of the answer that are sent before there is one: see `HttpClient`.
+    pub sent_ahead: usize,
     /// What takes the place of a refusal of hyper's, as far as it is not written.
     refusal: Bytes,
 }
 
 impl<S> HttpStream<S> {
     pub fn new(stream: S, buffer: ReceiveBuffer, connection: Rc<HttpConnection>) -> Self {
-        Self { stream, buffer, connection, refusal: Bytes::new() }
+        Self { stream, buffer, connection, sent_ahead: 0, refusal: Bytes::new() }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> HttpStream<S> {
+    /// Looks, while a call waits for messages, whether the client has closed its direction. hyper does not read then, and
+    /// flushes whenever it is polled. What comes in meanwhile is kept for it.
+    fn watch_client(&mut self, context: &mut Context<'_>) {
+        while self.connection.client().is_watched() && self.buffer.filled().len() < WATCHED_BYTES_MAX {
+            match Pin::new(&mut self.stream).poll_read(context, self.buffer.space(1)) {
+                Poll::Ready(Ok(0)) => {
+                    let sent = Pin::new(&mut self.stream).poll_write(context, ANSWER_START);
+                    match sent {
+                        Poll::Ready(Ok(_)) => {
+                            self.sent_ahead = ANSWER_START.len();
+                            // One byte: what a stream of TLS keeps of it goes out with the next flush.
+                            let _ = Pin::new(&mut self.stream).poll_flush(context);
+                            self.connection.client().half_closed();
+                        }
+                        Poll::Ready(Err(_)) => self.connection.client().left(),
+                        Poll::Pending => return,
+                    }
+                }
+                Poll::Ready(Ok(count)) => {
+                    self.buffer.received(count);
+                    self.connection.has_read();
+                }
+                Poll::Ready(Err(_)) => self.connection.client().left(),
+                Poll::Pending => return,
+            }
+        }
     }
 }
 
@@ -45,23 +82,20 @@ impl<S: AsyncRead + Unpin> Read for HttpStream<S> {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.buffer.is_empty() {
-            if !this.connection.wants_input() {
-                // The answer wakes the task, and hyper reads on behind it.
-                return Poll::Pending;
-            }
             let count = ready!(Pin::new(&mut this.stream).poll_read(context, this.buffer.space(1)))?;
             this.buffer.received(count);
-            this.connection.received(count);
+            this.connection.has_read();
         }
         let filled = this.buffer.filled();
         let count = filled.len().min(output.remaining());
+        this.connection.received(&filled[..count]);
         output.put_slice(&filled[..count]);
         this.buffer.consume(count);
         Poll::Ready(Ok(()))
     }
 }
 
-impl<S: AsyncWrite + Unpin> Write for HttpStream<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> Write for HttpStream<S> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         if this.connection.is_before_request()
@@ -70,9 +104,13 @@ impl<S: AsyncWrite + Unpin> Write for HttpStream<S> {
             this.refusal = this.connection.refusal_in_place_of(status);
             return Poll::Ready(Ok(bytes.len()));
         }
-        let written = Pin::new(&mut this.stream).poll_write(context, bytes);
+        let ahead = this.sent_ahead;
+        let written = Pin::new(&mut this.stream).poll_write(context, &bytes[ahead..]);
         this.connection.wrote(written.is_pending());
-        written
+        written.map_ok(|count| {
+            this.sent_ahead = 0;
+            count + ahead
+        })
     }
 
     /// hyper asks for this when all that it had is written.
@@ -90,6 +128,7 @@ impl<S: AsyncWrite + Unpin> Write for HttpStream<S> {
         }
         ready!(flushed)?;
         this.connection.flushed();
+        this.watch_client(context);
         Poll::Ready(Ok(()))
     }
 

@@ -8,6 +8,7 @@ mod device;
 pub mod host;
 mod http;
 mod http_backend;
+mod http_client;
 mod http_port;
 mod http_stream;
 mod mailbox;

@@ -257,3 +257,31 @@ fn keys_are_asked_for_and_read_again() {
     let ended = setup.try_start().err().expect("the file is wrong");
     assert!(ended.stderr.contains("--access-keys") && ended.stderr.contains("line 2"), "{}", ended.stderr);
 }
+
+/// What a client would have delivered again if the whole request were refused for one of its handles.
+#[test]
+fn a_wrong_handle_of_several_fails_alone() {
+    let directory = test_directory();
+    let node = start(&directory);
+    node.run_well(&["topic", "create", "orders", "--queues", "1"]);
+    let mut connection = Connection::open(&node);
+    for _ in 0..3 {
+        connection.send(publish(PUBLISH));
+        assert_eq!(connection.next().expect("an answer").status, 201);
+    }
+    connection.send(GET.replace("numOfMessages=1", "numOfMessages=16"));
+    let received = connection.next().expect("an answer").body;
+    let handles = received.split("<ReceiptHandle>").skip(1).filter_map(|rest| rest.split('<').next());
+    let handles: Vec<_> = handles.collect();
+    assert_eq!(handles.len(), 3, "{received}");
+    let sent = [handles[0], "", handles[1], &"h".repeat(2_000), "forged", handles[2]];
+    let sent = sent.map(|handle| format!("<ReceiptHandle>{handle}</ReceiptHandle>"));
+    let sent = format!("<ReceiptHandles>{}</ReceiptHandles>", sent.concat());
+    let delete = "DELETE /topics/orders/messages?consumer=g HTTP/1.1\r\nHost: h\r\n";
+    connection.send(format!("{delete}Content-Length: {}\r\n\r\n{sent}", sent.len()));
+    let answer = connection.next().expect("an answer");
+    assert_eq!((answer.status, answer.body.matches("<Error>").count()), (404, 3), "{}", answer.body);
+    assert!(handles.iter().all(|handle| !answer.body.contains(handle)), "{}", answer.body);
+    let described = node.run_well(&["group", "describe", "g", "-o", "json"]);
+    assert!(described.contains("\"lag\":0"), "{described}");
+}

@@ -12,6 +12,7 @@ mod full_disk;
 mod group_describe;
 mod groups;
 mod http;
+mod http_connections;
 mod https;
 mod instances;
 mod layouts;

@@ -9,6 +9,7 @@
 //! The Python client takes the first child of an element for its whole text, and an element without children for a
 //! missing one. So text is escaped rather than put in a CDATA section, and an empty body is written as an empty comment.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use base64::Engine as _;
@@ -17,7 +18,6 @@ use bytes::Bytes;
 use md5::{Digest as _, Md5};
 
 use super::error::{ErrorCode, HttpError};
-use super::properties::Properties;
 use super::request_id::RequestId;
 use super::xml::{forbidden_character, is_xml_character};
 use crate::types::Timestamp;
@@ -46,7 +46,8 @@ pub struct DeliveredMessage {
     pub receipt_handle: String,
     pub body: Bytes,
     pub tag: Option<String>,
-    pub properties: Properties,
+    /// In their text form.
+    pub properties: String,
     pub publish_time: Timestamp,
     pub first_consume_time: Timestamp,
     /// The end of the lease.
@@ -172,13 +173,12 @@ impl Document {
     fn message(&mut self, message: &DeliveredMessage) {
         self.element("MessageId", &message.message_id);
         self.element("MessageBodyMD5", &body_md5(&message.body));
-        let mut properties = String::new();
-        message.properties.write(&mut properties);
+        let mut properties = Cow::Borrowed(&message.properties[..]);
         match tellable(&message.body) {
             Some(text) => self.element("MessageBody", text),
             None => {
                 self.element("MessageBody", &STANDARD.encode(&message.body));
-                properties.extend([BODY_ENCODING, ":base64|"]);
+                properties.to_mut().extend([BODY_ENCODING, ":base64|"]);
             }
         }
         self.element("ReceiptHandle", &message.receipt_handle);

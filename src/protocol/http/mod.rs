@@ -8,10 +8,11 @@
 //! | `properties` | `key:value\|` and the names that mean something |
 //! | `signature` | who sent a request |
 //! | `receipt_handle` | receipts as text that cannot be forged |
-//! | `error`, `request_id` | codes, statuses, what an answer is called |
+//! | `error`, `request_id`, `date` | codes, statuses, what an answer is called, when it was made |
 //! | `service` | the order of the checks, and the answers' form |
 
 mod answer_document;
+mod date;
 mod error;
 mod properties;
 mod receipt_handle;
@@ -26,14 +27,16 @@ pub use answer_document::{
     BODY_ENCODING, DeliveredMessage, ERROR_NAMESPACE, HandleFailure, NAMESPACE, PublishedMessage, body_md5,
     write_error, write_errors, write_messages, write_published,
 };
+pub use date::http_date;
 pub use error::{ErrorCode, HttpError, code_of};
 pub use properties::{
     KEYS, Properties, PropertiesError, SHARDING_KEY, START_DELIVERY_TIME, TRANSACTION_CHECK_SECONDS,
+    property_text,
 };
 pub use receipt_handle::{HandleCodec, HandleError, ReceiptHandle};
-pub use request_document::{PublishRequest, parse_publish, parse_receipt_handles};
+pub use request_document::{PublishRequest, ReceiptHandles, parse_publish, parse_receipt_handles};
 pub use request_id::{RequestId, RequestIds};
 pub use service::{Admitted, Backend, Endpoint, HttpService};
 pub use signature::{SKEW_MAX, SignatureError, SignedRequest, sign};
-pub use target::{AcknowledgeMode, Call, Consume, ConsumeMode, METHODS, TopicReference};
+pub use target::{Call, Consume, ConsumeMode, LeaseEnd, METHODS, TopicReference};
 pub use xml::DocumentError;

@@ -1,6 +1,7 @@
 //! The documents that clients send: a message to publish, and receipt handles to acknowledge.
 
-use super::error::HttpError;
+use super::answer_document::HandleFailure;
+use super::error::{ErrorCode, HttpError};
 use super::properties::Properties;
 use super::xml::{DocumentError, read_children};
 use crate::limits;
@@ -41,15 +42,47 @@ fn check_bytes(name: &str, bytes: usize, most: usize) -> Result<(), HttpError> {
     Err(HttpError::invalid(format!("{name} has {bytes} bytes, {most} are the most")))
 }
 
+/// What an acknowledgement names: handles that may be some, and those that cannot be any. One that is wrong fails alone,
+/// since the others' messages would be delivered again for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReceiptHandles {
+    pub handles: Vec<String>,
+    pub failures: Vec<HandleFailure>,
+}
+
+impl ReceiptHandles {
+    fn push(&mut self, handle: &str) {
+        let most = limits::RECEIPT_HANDLE_BYTES_MAX;
+        let reason = match handle.len() {
+            0 => "it is empty".to_owned(),
+            bytes if bytes > most => {
+                format!("it has {bytes} bytes, {most} are the most; its beginning is repeated here")
+            }
+            _ => return self.handles.push(handle.to_owned()),
+        };
+        self.failures.push(HandleFailure {
+            receipt_handle: beginning(handle, most).to_owned(),
+            code: ErrorCode::ReceiptHandleError,
+            message: reason,
+        });
+    }
+}
+
+/// As much of a text as fits, in whole characters.
+fn beginning(text: &str, bytes_max: usize) -> &str {
+    let end = (0..=bytes_max.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or(0)]
+}
+
 /// Reads a `ReceiptHandles` document: 1 to [`limits::HTTP_RECEIVE_MESSAGES_MAX`] handles, blanks around them ignored.
-pub fn parse_receipt_handles(bytes: &[u8]) -> Result<Vec<String>, HttpError> {
-    let mut handles = Vec::new();
+pub fn parse_receipt_handles(bytes: &[u8]) -> Result<ReceiptHandles, HttpError> {
+    let mut handles = ReceiptHandles::default();
     let mut count = 0;
     read_children(bytes, "ReceiptHandles", &["ReceiptHandle"], |_, text| {
         count += 1;
         // A document full of handles is counted, not kept.
         if count <= limits::HTTP_RECEIVE_MESSAGES_MAX {
-            handles.push(text.trim().to_owned());
+            handles.push(text.trim());
         }
         Ok(())
     })?;
@@ -59,11 +92,6 @@ pub fn parse_receipt_handles(bytes: &[u8]) -> Result<Vec<String>, HttpError> {
             "an acknowledgement has 1 to {most} receipt handles, not {count}"
         )));
     }
-    if handles.iter().any(String::is_empty) {
-        return Err(HttpError::invalid("a ReceiptHandle is empty"));
-    }
-    let longest = handles.iter().map(String::len).max().unwrap_or(0);
-    check_bytes("a ReceiptHandle", longest, limits::RECEIPT_HANDLE_BYTES_MAX)?;
     Ok(handles)
 }
 
@@ -92,7 +120,8 @@ mod tests {
         assert_eq!(message.properties.get("KEYS"), Some("k1"));
         let document = "<?xml version=\"1.0\" encoding=\"utf-8\"?><ReceiptHandles xmlns=\"http://mq.aliyuncs.com/doc/v1/\">\
             <ReceiptHandle>h1</ReceiptHandle><ReceiptHandle>h2</ReceiptHandle></ReceiptHandles>";
-        assert_eq!(parse_receipt_handles(document.as_bytes()), Ok(vec!["h1".into(), "h2".into()]));
+        let read = parse_receipt_handles(document.as_bytes()).expect("well formed");
+        assert_eq!((read.handles, read.failures), (vec!["h1".to_owned(), "h2".to_owned()], Vec::new()));
     }
 
     #[test]
@@ -185,13 +214,25 @@ mod tests {
                 format!("<ReceiptHandles>{}</ReceiptHandles>", one.repeat(count)).as_bytes(),
             )
         };
-        assert_eq!(handles(16, " h\n").expect("16 are fine"), vec!["h"; 16]);
-        for (count, handle) in [(0, "h"), (17, "h"), (50_000, "h"), (1, " "), (1, &"h".repeat(1025))] {
+        assert_eq!(handles(16, " h\n").expect("16 are fine").handles, vec!["h"; 16]);
+        for (count, handle) in [(0, "h"), (17, "h"), (50_000, "h"), (17, " ")] {
             assert_eq!(
                 handles(count, handle).expect_err("wrong").code,
                 ErrorCode::InvalidArgument,
                 "{count}"
             );
         }
+    }
+
+    #[test]
+    fn a_handle_that_cannot_be_one_fails_alone() {
+        let long = "\u{e9}".repeat(1_000);
+        let document =
+            ["h", " ", &long, "i"].map(|handle| format!("<ReceiptHandle>{handle}</ReceiptHandle>"));
+        let document = format!("<ReceiptHandles>{}</ReceiptHandles>", document.concat());
+        let read = parse_receipt_handles(document.as_bytes()).expect("it has four");
+        assert_eq!(read.handles, ["h", "i"]);
+        let failed: Vec<_> = read.failures.iter().map(|failure| &failure.receipt_handle[..]).collect();
+        assert_eq!(failed, ["", &long[..1_024]]);
     }
 }

@@ -15,13 +15,13 @@ use super::answer_document::{
     write_published,
 };
 use super::error::{ErrorCode, HttpError};
-use super::request_document::{PublishRequest, parse_publish, parse_receipt_handles};
+use super::request_document::{PublishRequest, ReceiptHandles, parse_publish, parse_receipt_handles};
 use super::request_id::{RequestId, RequestIds};
 use super::signature::{SignedRequest, check_body_digest};
-use super::target::{AcknowledgeMode, Call, Consume, ConsumeMode, METHODS, TopicReference};
+use super::target::{Call, Consume, LeaseEnd, METHODS, TopicReference};
 use crate::access::{AccessFile, AccessKey, Refreshed};
 use crate::clock::SharedClock;
-use crate::types::{GroupName, ShardId};
+use crate::types::ShardId;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-mq-request-id");
 const VERSION: HeaderName = HeaderName::from_static("x-mq-version");
@@ -32,6 +32,9 @@ const HOST_SHOWN_MAX: usize = 300;
 
 /// What carries calls out. It answers in the vocabulary of this protocol's documents; the rules are the broker's.
 pub trait Backend {
+    /// Who is asking, for calls that wait: nothing is leased to a client that has left.
+    type Client;
+
     /// Stores a message; the answer means that it has the level configured.
     async fn publish(
         &self,
@@ -40,14 +43,17 @@ pub trait Backend {
     ) -> Result<PublishedMessage, HttpError>;
 
     /// Leases messages, or waits for some. None is no error here.
-    async fn consume(&self, consume: &Consume) -> Result<Vec<DeliveredMessage>, HttpError>;
+    async fn consume(
+        &self,
+        consume: &Consume,
+        client: &Self::Client,
+    ) -> Result<Vec<DeliveredMessage>, HttpError>;
 
-    /// Ends leases. Handles that are not among the failures were acknowledged.
+    /// Ends leases. Handles that are not among the failures were dealt with.
     async fn acknowledge(
         &self,
         topic: &TopicReference,
-        group: &GroupName,
-        mode: AcknowledgeMode,
+        end: &LeaseEnd,
         handles: &[String],
     ) -> Result<Vec<HandleFailure>, HttpError>;
 }
@@ -86,13 +92,6 @@ pub struct Admitted {
     id: RequestId,
 }
 
-impl Admitted {
-    /// Whether the answer may wait for messages to come, rather than only for the log.
-    pub fn waits_for_messages(&self) -> bool {
-        matches!(&self.call, Call::Consume(consume) if !consume.wait.is_zero())
-    }
-}
-
 impl<B: Backend> HttpService<B> {
     pub fn new(
         backend: B,
@@ -125,9 +124,15 @@ impl<B: Backend> HttpService<B> {
     }
 
     /// Carries an admitted request out.
-    pub async fn answer(&self, admitted: Admitted, head: &Parts, body: Bytes) -> Response<Bytes> {
+    pub async fn answer(
+        &self,
+        admitted: Admitted,
+        head: &Parts,
+        body: Bytes,
+        client: &B::Client,
+    ) -> Response<Bytes> {
         let Admitted { call, id } = admitted;
-        match self.carry_out(&call, head, body).await {
+        match self.carry_out(&call, head, body, client).await {
             Ok((status, document)) => response(status, id, document),
             Err(error) => self.refusal(Some(head), id, &error),
         }
@@ -172,6 +177,7 @@ impl<B: Backend> HttpService<B> {
         call: &Call,
         head: &Parts,
         body: Bytes,
+        client: &B::Client,
     ) -> Result<(StatusCode, String), HttpError> {
         check_body_digest(&head.headers, &body)?;
         match call {
@@ -183,16 +189,16 @@ impl<B: Backend> HttpService<B> {
                 Ok((StatusCode::CREATED, write_published(&published, &md5)))
             }
             Call::Consume(consume) => {
-                let messages = self.backend.consume(consume).await?;
+                let messages = self.backend.consume(consume, client).await?;
                 if messages.is_empty() {
                     let message = format!("there is no message for group {} now", consume.group);
                     return Err(HttpError::new(ErrorCode::MessageNotExist, message));
                 }
                 Ok((StatusCode::OK, write_messages(&messages)))
             }
-            Call::Acknowledge { topic, group, mode } => {
-                let handles = parse_receipt_handles(&body)?;
-                let failures = self.backend.acknowledge(topic, group, *mode, &handles).await?;
+            Call::Acknowledge { topic, end } => {
+                let ReceiptHandles { handles, mut failures } = parse_receipt_handles(&body)?;
+                failures.extend(self.backend.acknowledge(topic, end, &handles).await?);
                 if failures.is_empty() {
                     return Ok((StatusCode::NO_CONTENT, String::new()));
                 }
@@ -207,19 +213,11 @@ fn target_of(head: &Parts) -> &str {
     head.uri.path_and_query().map_or("", |target| target.as_str())
 }
 
-/// A transaction is its publisher's business until it is decided.
 fn check_rules(key: &AccessKey, call: &Call) -> Result<(), HttpError> {
     let topic = call.topic().to_string();
-    let is_publishers = match call {
-        Call::Publish { .. } => true,
-        Call::Consume(consume) => consume.mode == ConsumeMode::Pop,
-        Call::Acknowledge { mode, .. } => *mode != AcknowledgeMode::Normal,
-    };
     let (allowed, what) = match call.group() {
-        Some(group) if !is_publishers => {
-            (key.may_consume(&topic, group.as_str()), format!("consume {topic} as group {group}"))
-        }
-        _ => (key.may_publish(&topic), format!("publish to {topic}")),
+        Some(group) => (key.may_consume(&topic, group.as_str()), format!("consume {topic} as group {group}")),
+        None => (key.may_publish(&topic), format!("publish to {topic}")),
     };
     if allowed {
         return Ok(());

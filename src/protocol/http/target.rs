@@ -39,11 +39,12 @@ pub enum ConsumeMode {
     Pop,
 }
 
-/// What ends a lease.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AcknowledgeMode {
-    Normal,
-    /// A transaction becomes visible.
+/// What ends the leases that handles stand for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LeaseEnd {
+    /// This group has dealt with the messages.
+    Acknowledge(GroupName),
+    /// A transaction becomes visible. Its handle says which one: the Go client 1.0.3 sends an empty `consumer` here.
     Commit,
     /// A transaction is dropped.
     Rollback,
@@ -73,8 +74,7 @@ pub enum Call {
     /// The receipt handles are in the body.
     Acknowledge {
         topic: TopicReference,
-        group: GroupName,
-        mode: AcknowledgeMode,
+        end: LeaseEnd,
     },
 }
 
@@ -94,7 +94,7 @@ impl Call {
         match *method {
             Method::POST => Ok(Call::Publish { topic }),
             Method::GET => query.consume(topic).map(Call::Consume),
-            _ => Ok(Call::Acknowledge { topic, group: query.group()?, mode: query.acknowledge_mode()? }),
+            _ => Ok(Call::Acknowledge { topic, end: query.lease_end()? }),
         }
     }
 
@@ -105,12 +105,13 @@ impl Call {
         }
     }
 
-    /// The group that the caller acts for; a publisher acts for none.
+    /// The group that the caller consumes for. A publisher acts for none, and a transaction is its publisher's business
+    /// until it is decided.
     pub fn group(&self) -> Option<&GroupName> {
         match self {
-            Call::Publish { .. } => None,
-            Call::Acknowledge { group, .. } => Some(group),
-            Call::Consume(consume) => Some(&consume.group),
+            Call::Consume(consume) if consume.mode != ConsumeMode::Pop => Some(&consume.group),
+            Call::Acknowledge { end: LeaseEnd::Acknowledge(group), .. } => Some(group),
+            Call::Publish { .. } | Call::Consume(_) | Call::Acknowledge { .. } => None,
         }
     }
 }
@@ -194,11 +195,11 @@ impl<'a> Query<'a> {
         })
     }
 
-    fn acknowledge_mode(&self) -> Result<AcknowledgeMode, HttpError> {
+    fn lease_end(&self) -> Result<LeaseEnd, HttpError> {
         match self.trans() {
-            "" => Ok(AcknowledgeMode::Normal),
-            "commit" => Ok(AcknowledgeMode::Commit),
-            "rollback" => Ok(AcknowledgeMode::Rollback),
+            "" => self.group().map(LeaseEnd::Acknowledge),
+            "commit" => Ok(LeaseEnd::Commit),
+            "rollback" => Ok(LeaseEnd::Rollback),
             other => Err(unknown_mode(other, "commit or rollback")),
         }
     }

@@ -9,7 +9,7 @@ fn delivered(body: &[u8]) -> DeliveredMessage {
         receipt_handle: "h-1".into(),
         body: Bytes::copy_from_slice(body),
         tag: Some("t&g".into()),
-        properties: [("KEYS", "k"), ("a", "1")].into_iter().collect(),
+        properties: "KEYS:k|a:1|".into(),
         publish_time: Timestamp(1),
         first_consume_time: Timestamp(2),
         next_consume_time: Timestamp(3),

@@ -41,6 +41,8 @@ impl Clock for FixedClock {
 struct Echo;
 
 impl Backend for Echo {
+    type Client = ();
+
     async fn publish(
         &self,
         topic: &TopicReference,
@@ -50,7 +52,7 @@ impl Backend for Echo {
         Ok(PublishedMessage { message_id: topic.to_string(), receipt_handle })
     }
 
-    async fn consume(&self, consume: &Consume) -> Result<Vec<DeliveredMessage>, HttpError> {
+    async fn consume(&self, consume: &Consume, (): &()) -> Result<Vec<DeliveredMessage>, HttpError> {
         if consume.topic.topic.as_str() == "missing" {
             return Err(HttpError::new(ErrorCode::TopicNotExist, "there is no topic `missing`"));
         }
@@ -71,8 +73,7 @@ impl Backend for Echo {
     async fn acknowledge(
         &self,
         _: &TopicReference,
-        _: &GroupName,
-        _: AcknowledgeMode,
+        _: &LeaseEnd,
         handles: &[String],
     ) -> Result<Vec<HandleFailure>, HttpError> {
         let gone = handles.iter().filter(|handle| handle.starts_with("bad"));
@@ -113,7 +114,9 @@ fn signed(method: &str, target: &str, id: &str, secret: &str) -> Parts {
 /// Status, code or document.
 fn ask(service: &HttpService<Echo>, head: &Parts, body: &str) -> (u16, String) {
     let answer = match service.admit(head) {
-        Ok(admitted) => block_on(service.answer(admitted, head, Bytes::copy_from_slice(body.as_bytes()))),
+        Ok(admitted) => {
+            block_on(service.answer(admitted, head, Bytes::copy_from_slice(body.as_bytes()), &()))
+        }
         Err(error) => service.refuse(Some(head), &error),
     };
     let id =
@@ -146,6 +149,18 @@ fn calls_are_carried_out_and_answered_in_documents() {
     let (status, text) =
         ask(&service, &head("DELETE", "/topics/t/messages?consumer=g"), &handles.replace("ok", "bad"));
     assert!(status == 404 && text.contains("<ReceiptHandle>bad</ReceiptHandle></Error></Errors>"), "{text}");
+    // A wrong one of several fails alone.
+    let several =
+        ["", &"h".repeat(2_000), "bad", "ok"].map(|h| format!("<ReceiptHandle>{h}</ReceiptHandle>"));
+    let several = format!("<ReceiptHandles>{}</ReceiptHandles>", several.concat());
+    let (status, text) = ask(&service, &head("DELETE", "/topics/t/messages?consumer=g"), &several);
+    assert_eq!(
+        (status, text.matches("<ErrorCode>ReceiptHandleError</ErrorCode>").count()),
+        (404, 3),
+        "{text}"
+    );
+    assert!(text.contains("<ReceiptHandle><!----></ReceiptHandle>"), "{text}");
+    assert!(text.contains(&format!("<ReceiptHandle>{}</ReceiptHandle>", "h".repeat(1_024))), "{text}");
 }
 
 #[test]

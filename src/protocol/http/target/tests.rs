@@ -39,8 +39,20 @@ fn the_python_clients_targets_are_understood() {
     };
     assert_eq!(consume, Ok(expected));
     let acknowledge = Call::parse(&Method::DELETE, "/topics/t/messages?consumer=g&trans=rollback");
-    let (topic, group) = (topic("t"), "g".parse().expect("a group"));
-    assert_eq!(acknowledge, Ok(Call::Acknowledge { topic, group, mode: AcknowledgeMode::Rollback }));
+    assert_eq!(acknowledge, Ok(Call::Acknowledge { topic: topic("t"), end: LeaseEnd::Rollback }));
+}
+
+/// The Go client 1.0.3 sends `consumer=` when it has no instance.
+#[test]
+fn a_transaction_is_decided_without_a_group() {
+    for (mode, end) in [("commit", LeaseEnd::Commit), ("rollback", LeaseEnd::Rollback)] {
+        for group in ["&consumer=", "&consumer=GID-a", ""] {
+            let call = Call::parse(&Method::DELETE, &format!("/topics/t/messages?trans={mode}{group}"));
+            assert_eq!(call, Ok(Call::Acknowledge { topic: topic("t"), end: end.clone() }), "{mode} {group}");
+        }
+    }
+    let error = refusal(Method::DELETE, "/topics/t/messages?consumer=");
+    assert!(error.message.contains("`consumer` is missing"), "{error}");
 }
 
 #[test]
