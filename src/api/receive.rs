@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::types::{GroupName, QueueKey, QueueNumber, QueueOffset, Receipt, Timestamp, TopicName};
+use crate::types::{
+    GroupName, QueueKey, QueueNumber, QueueOffset, Receipt, RecordPlace, Timestamp, TopicName,
+};
 
 /// Lease messages of a topic to a member of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +49,8 @@ pub struct TagFilter {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReceivedMessage {
     pub receipt: Receipt,
+    /// Where it is stored, on the shard of its queue; the native protocol does not say.
+    pub place: Option<RecordPlace>,
     /// The record as stored, see `wire::record`.
     pub record: Bytes,
     /// The batch's; the record has its difference to it.

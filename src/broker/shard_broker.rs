@@ -15,7 +15,7 @@ use super::peers::Peers;
 use super::queue::{Arrivals, Queue};
 use super::receivers::Receivers;
 use super::tables::{Tables, Topic};
-use crate::api::{Failure, Status};
+use crate::api::{Failure, ShardAddress, Status};
 use crate::clock::SharedClock;
 use crate::disk::{Disk, DiskError};
 use crate::index::Index;
@@ -169,6 +169,11 @@ impl<D: Disk> Broker<D> {
     /// Connects the shard with the others of its node. Until then every request that needs one is refused.
     pub fn set_peers(&self, peers: Rc<dyn Peers>) {
         *self.peers.borrow_mut() = Some(peers);
+    }
+
+    /// What clients are told of where each shard listens; empty while the node starts.
+    pub fn shard_addresses(&self) -> Vec<ShardAddress> {
+        self.peers.borrow().as_ref().map_or_else(Vec::new, |peers| peers.addresses())
     }
 
     pub(super) fn peers(&self) -> Result<Rc<dyn Peers>, Failure> {

@@ -18,7 +18,9 @@ use crate::disk::Disk;
 use crate::index::{IndexEntry, LookupMax};
 use crate::limits;
 use crate::log::{AppendRefusal, Placement, Want};
-use crate::types::{GroupName, Level, LogPosition, QueueKey, QueueOffset, Receipt, Timestamp, TopicId};
+use crate::types::{
+    GroupName, Level, LogPosition, QueueKey, QueueOffset, Receipt, RecordPlace, Timestamp, TopicId,
+};
 use crate::wire::batch::{BatchHeader, align_batch, stored_records};
 use crate::wire::record::{tag_hash, tag_summary_bit};
 
@@ -55,6 +57,7 @@ struct Choice {
 
 /// A message as it is stored.
 pub(in crate::broker) struct StoredMessage {
+    pub place: RecordPlace,
     pub record: Bytes,
     pub born_time: Timestamp,
     pub store_time: Timestamp,
@@ -233,6 +236,7 @@ impl<D: Disk> Broker<D> {
                     found.push(offset);
                     choice.messages.push(ReceivedMessage {
                         receipt: Receipt { key: deal.key, offset, leased_at, lease_until },
+                        place: Some(message.place),
                         record: message.record,
                         born_time: message.born_time,
                         store_time: message.store_time,
@@ -310,6 +314,7 @@ impl<D: Disk> Broker<D> {
                 offsets.push(offset);
                 choice.messages.push(ReceivedMessage {
                     receipt: Receipt { key: deal.key, offset, leased_at, lease_until },
+                    place: Some(place_of(entry, offset)),
                     record: Bytes::copy_from_slice(record.as_bytes()),
                     born_time,
                     store_time: entry.store_time,
@@ -425,6 +430,7 @@ impl<D: Disk> Broker<D> {
         let index = (offset.0 - entry.base_offset.0) as usize;
         let record = stored_records(&batch).nth(index);
         Ok(record.map(|record| StoredMessage {
+            place: place_of(entry, offset),
             record: Bytes::copy_from_slice(record.as_bytes()),
             born_time: born_time(&batch),
             store_time: entry.store_time,
@@ -456,6 +462,11 @@ impl<D: Disk> Broker<D> {
             }
         }
     }
+}
+
+/// Where a message of a batch is stored.
+fn place_of(entry: &IndexEntry, offset: QueueOffset) -> RecordPlace {
+    RecordPlace { position: entry.position, index: (offset.0 - entry.base_offset.0) as u16 }
 }
 
 /// A receive of one queue at one moment.

@@ -154,6 +154,7 @@ fn some_reply(random: &mut Random) -> Reply {
                 .iter()
                 .map(|message| ReceivedMessage {
                     receipt: some_receipt(random),
+                    place: None,
                     record: record(message),
                     born_time: Timestamp(random.number()),
                     store_time: Timestamp(random.number()),

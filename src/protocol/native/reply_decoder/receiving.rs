@@ -19,6 +19,7 @@ pub(super) fn received(
     for message in body.messages() {
         messages.push(ReceivedMessage {
             receipt: known_receipt(message.receipt()),
+            place: None,
             record: records.next(message.record_bytes())?,
             born_time: Timestamp(message.born_time_ms()),
             store_time: Timestamp(message.store_time_ms()),

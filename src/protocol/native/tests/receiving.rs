@@ -93,6 +93,7 @@ fn records() -> [Bytes; 2] {
 pub(super) fn replies() -> Vec<Reply> {
     let received = records().map(|record| ReceivedMessage {
         receipt: receipt(),
+        place: None,
         record,
         born_time: Timestamp(1),
         store_time: Timestamp(2),
