@@ -141,10 +141,10 @@ pub const MAILBOX_REQUESTS_MAX: usize = 1_024;
 pub const HTTP_HEADER_BYTES_MAX: usize = 64 * 1024;
 /// Body of an HTTP request: the largest message with half as much again for what XML escapes.
 pub const HTTP_BODY_BYTES_MAX: usize = 6 * 1024 * 1024;
+/// TLS handshakes that a shard has under way; a connection beyond them is closed.
+pub const SHARD_HANDSHAKES_MAX: usize = 256;
 /// Depth of elements in an XML document; the protocol's have three.
 pub const XML_DEPTH_MAX: usize = 16;
-/// Bodies of HTTP requests that a shard holds, complete or not.
-pub const SHARD_HTTP_BODY_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 const _: () = assert!(PIECE_BYTES.is_multiple_of(BLOCK_BYTES));
 const _: () = assert!(GROUP_BYTES_MAX.is_multiple_of(PIECE_BYTES));

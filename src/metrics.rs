@@ -139,6 +139,8 @@ counters! {
     connections_dropped,
     tls_handshakes,
     tls_handshakes_failed,
+    /// Too many were under way.
+    tls_handshakes_refused,
     answer_bytes_waiting,
     socket_calls,
     wakeups_late,

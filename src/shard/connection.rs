@@ -231,6 +231,16 @@ impl Connections {
 }
 
 impl Connection {
+    /// Whether the peer may still send: it has neither ended its direction nor answered with a reset.
+    pub fn is_open(&self) -> bool {
+        host::is_established(self.fd)
+    }
+
+    /// Whether the peer has answered with a reset.
+    pub fn is_reset(&self) -> bool {
+        host::is_reset(self.fd)
+    }
+
     pub fn fd(&self) -> i32 {
         self.fd
     }

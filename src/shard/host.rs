@@ -156,7 +156,16 @@ pub fn unacknowledged_bytes(fd: i32) -> usize {
 /// Whether a connection is over for both directions: its peer has answered with a reset, or it was never one.
 pub fn is_reset(fd: i32) -> bool {
     // TCP_CLOSE of the kernel's `tcp_states.h`.
-    const CLOSED: u8 = 7;
+    tcp_state(fd).is_none_or(|state| state == 7)
+}
+
+/// Whether neither end of a connection has closed its direction.
+pub fn is_established(fd: i32) -> bool {
+    // TCP_ESTABLISHED.
+    tcp_state(fd) == Some(1)
+}
+
+fn tcp_state(fd: i32) -> Option<u8> {
     // The state is the first byte of `tcp_info`, of which the kernel gives as much as there is room for.
     let mut state = 0_u8;
     let mut bytes: libc::socklen_t = 1;
@@ -164,7 +173,7 @@ pub fn is_reset(fd: i32) -> bool {
     let result = unsafe {
         libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut state).cast(), &raw mut bytes)
     };
-    result != 0 || state == CLOSED
+    (result == 0).then_some(state)
 }
 
 /// A second descriptor for the same socket.

@@ -13,16 +13,17 @@
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, future};
 use futures_rustls::TlsAcceptor;
 use glommio::net::TcpStream;
-use http_body::Body;
-use http_body_util::{BodyExt, Full};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, EXPECT, HeaderValue};
 use hyper::server::conn::http1;
@@ -36,7 +37,7 @@ use super::http_stream::{HttpStream, Replayed};
 use super::tick::reactor_turn;
 use crate::limits;
 use crate::net::ReceiveBuffer;
-use crate::protocol::http::{ErrorCode, HttpError, http_date};
+use crate::protocol::http::{Answer, ErrorCode, HttpError, http_date};
 use crate::types::{MonotonicTime, Timestamp};
 
 /// A handshake must be complete this long after its first byte, or within the time-out of an idle connection if that is
@@ -55,6 +56,8 @@ const LINGER_BYTES_MAX: usize = 64 * 1024 * 1024;
 const DISCARD_BYTES_MAX: u64 = 64 * 1024;
 /// Answers of one connection before the executor looks at its rings: see `reactor_turn`.
 const TURN_ANSWERS: u32 = 64;
+/// Bytes of one answer before the executor looks at its rings.
+const TURN_BYTES: usize = 256 * 1024;
 
 /// What a connection is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +106,8 @@ pub(super) struct HttpConnection {
     phase: Cell<Phase>,
     client: Rc<HttpClient>,
     answer_bytes: Cell<usize>,
+    /// hyper has all of the answer.
+    is_handed_over: Cell<bool>,
     answers_since_turn: Cell<u32>,
     /// Without TLS on an address that has it: every request is told so.
     lacks_tls: bool,
@@ -141,10 +146,21 @@ pub(super) async fn serve_https(
     connection.incomplete_since.set(None);
     connection.deadline.set(Some(http.now().after(timeout)));
     let peer = stream.peer_addr().ok();
-    let handshake = acceptor.accept(Replayed::new(stream, buffer)).into_fallible().await;
+    let Some(place) = http.port().handshake_place() else { return connection.end() };
+    let handshake = acceptor.accept(Replayed::new(stream, buffer)).into_fallible();
+    let is_late = || connection.deadline.get().is_some_and(|deadline| http.now() > deadline);
+    // Before the first step an end of the peer's direction is the end: it cannot go on without our answer.
+    let has_begun = Cell::new(false);
+    let is_there = || if has_begun.replace(true) { !connection.is_reset() } else { connection.is_open() };
+    let outcome = place.carry_out(handshake, || !is_late() && is_there()).await;
+    drop(place);
     // It has cost as much as hundreds of requests.
     reactor_turn().await;
-    match handshake {
+    let Some(outcome) = outcome else {
+        http.port().handshake_failed(peer, &std::io::ErrorKind::ConnectionAborted.into());
+        return connection.end();
+    };
+    match outcome {
         Ok(stream) => {
             connections.metrics.tls_handshakes.add(1);
             let mut stream = http.run(stream, ReceiveBuffer::new()).await;
@@ -183,13 +199,13 @@ fn is_clock_tellable() -> bool {
 }
 
 /// A whole answer as it goes out behind hyper's back, the last of its connection.
-fn last_answer(response: Response<Bytes>, now: Timestamp) -> Bytes {
+fn last_answer(response: Response<Answer>, now: Timestamp) -> Bytes {
     let status = response.status();
     let mut bytes = format!(
         "HTTP/1.1 {} {}\r\nconnection: close\r\ncontent-length: {}\r\ndate: {}\r\n",
         status.as_str(),
         status.canonical_reason().unwrap_or_default(),
-        response.body().len(),
+        response.body().bytes_left(),
         http_date(now)
     )
     .into_bytes();
@@ -197,7 +213,7 @@ fn last_answer(response: Response<Bytes>, now: Timestamp) -> Bytes {
         bytes.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
     }
     bytes.extend_from_slice(b"\r\n");
-    bytes.extend_from_slice(response.body());
+    bytes.extend_from_slice(&response.into_body().into_bytes());
     bytes.into()
 }
 
@@ -208,8 +224,9 @@ impl HttpConnection {
             connections: connections.clone(),
             connection: connection.clone(),
             phase: Cell::new(Phase::Head),
-            client: HttpClient::new(connection.fd(), connections.clock.clone()),
+            client: HttpClient::new(connection.fd(), connections),
             answer_bytes: Cell::new(0),
+            is_handed_over: Cell::new(false),
             answers_since_turn: Cell::new(0),
             lacks_tls: is_secure && !has_tls,
         })
@@ -317,7 +334,7 @@ impl HttpConnection {
     /// Everything that was to be written is.
     pub fn flushed(&self) {
         self.connection.write_stalled_since.set(None);
-        if self.phase.get() != Phase::Answered {
+        if self.phase.get() != Phase::Answered || !self.is_handed_over.get() {
             return;
         }
         self.release_answer();
@@ -347,7 +364,7 @@ impl HttpConnection {
     }
 
     /// One request from its head to its answer.
-    async fn serve(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn serve(self: &Rc<Self>, request: Request<Incoming>) -> Response<OutgoingAnswer> {
         self.connection.unanswered.set(self.connection.unanswered.get() + 1);
         self.connections.metrics.requests.add(1);
         let mut response = self.respond(request).await;
@@ -359,12 +376,13 @@ impl HttpConnection {
             self.answers_since_turn.set(0);
             reactor_turn().await;
         }
-        self.hold_answer(response.body().len());
+        self.hold_answer(response.body().held_bytes());
         self.set_phase(Phase::Answered);
-        response.map(Full::new)
+        self.is_handed_over.set(false);
+        response.map(|answer| OutgoingAnswer { answer, http: self.clone(), since_turn: 0, turn: None })
     }
 
-    async fn respond(&self, request: Request<Incoming>) -> Response<Bytes> {
+    async fn respond(&self, request: Request<Incoming>) -> Response<Answer> {
         let (head, mut body) = request.into_parts();
         self.set_phase(Phase::Body);
         let service = &self.port().service;
@@ -378,8 +396,8 @@ impl HttpConnection {
                 return service.refuse(Some(&head), &error);
             }
         };
-        let held = BodyBytes::new(self.port());
-        match self.read_body(&mut body, &held).await {
+        let mut held = BodyBytes::new(&self.connections);
+        match self.read_body(&mut body, &mut held).await {
             Ok(body) => {
                 self.set_phase(Phase::Answering);
                 service.answer(admitted, &head, body, &self.client).await
@@ -395,7 +413,7 @@ impl HttpConnection {
         Ok(())
     }
 
-    async fn read_body(&self, body: &mut Incoming, held: &BodyBytes<'_>) -> Result<Bytes, HttpError> {
+    async fn read_body(&self, body: &mut Incoming, held: &mut BodyBytes) -> Result<Bytes, HttpError> {
         let declared = body.size_hint().lower();
         if declared > limits::HTTP_BODY_BYTES_MAX as u64 {
             return Err(body_too_large());
@@ -414,7 +432,7 @@ impl HttpConnection {
                 frame.map_err(|error| HttpError::invalid(format!("the body cannot be read: {error}")))?;
             // What is no data is trailers, which mean nothing here.
             let Ok(data) = frame.into_data() else { continue };
-            held.add(data.len())?;
+            held.add(data.len(), body.size_hint().upper()).await?;
             self.connection.deadline.set(Some(self.now().after(BODY_PAUSE_MAX).min(until)));
             match (first.is_empty(), whole.is_empty()) {
                 // Most bodies come in one piece, which needs no copy.
@@ -442,13 +460,60 @@ impl HttpConnection {
     }
 
     fn hold_answer(&self, bytes: usize) {
+        self.client.hold_answer(bytes);
         self.answer_bytes.set(bytes);
         self.connections.metrics.answer_bytes_waiting.add(bytes as u64);
     }
 
     fn release_answer(&self) {
+        self.client.release_answer();
         let held = self.answer_bytes.take();
         self.connections.metrics.answer_bytes_waiting.subtract(held as u64);
+    }
+}
+
+/// An answer as hyper takes it: as much as it has room for, with turns for others in between.
+struct OutgoingAnswer {
+    answer: Answer,
+    http: Rc<HttpConnection>,
+    since_turn: usize,
+    turn: Option<Pin<Box<dyn Future<Output = ()>>>>,
+}
+
+impl Body for OutgoingAnswer {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let this = self.get_mut();
+        if let Some(turn) = &mut this.turn {
+            ready!(turn.as_mut().poll(context));
+            this.turn = None;
+        }
+        let chunk = this.answer.next_chunk();
+        this.since_turn += chunk.as_ref().map_or(0, Bytes::len);
+        if this.since_turn >= TURN_BYTES && !this.answer.is_empty() {
+            this.since_turn = 0;
+            this.turn = Some(Box::pin(reactor_turn()));
+        }
+        Poll::Ready(chunk.map(|chunk| Ok(Frame::data(chunk))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.answer.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.answer.bytes_left())
+    }
+}
+
+impl Drop for OutgoingAnswer {
+    fn drop(&mut self) {
+        self.http.is_handed_over.set(true);
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the HTTP protocol's calls mean to the broker.
 
-use std::cell::{Cell, RefCell};
-use std::net::Ipv4Addr;
+use std::cell::{Cell, OnceCell, RefCell};
+use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::connection::ShardBroker;
 use super::http_client::HttpClient;
 use crate::api::{
     Acknowledge, ClientProtocol, Decision, EndTransaction, Failure, HalfMessage, Hold, Produce,
-    ReceiptOutcome, Receive, ReceiveHalves, ReceivedMessage, Release, Reply, Request, Status,
+    ReceiptOutcome, Receive, ReceiveHalves, ReceivedMessage, Release, Reply, Request, ShardAddress, Status,
 };
 use crate::limits;
 use crate::protocol::http::{
@@ -19,7 +19,10 @@ use crate::protocol::http::{
     LeaseEnd, PublishRequest, PublishedMessage, ReceiptHandle, START_DELIVERY_TIME,
     TRANSACTION_CHECK_SECONDS, TopicReference, code_of, property_text,
 };
-use crate::types::{GroupName, QueueKey, QueueNumber, Receipt, Timestamp, TopicName, UniqueIdGenerator};
+use crate::types::{
+    GroupName, OffsetMessageId, QueueKey, QueueNumber, Receipt, RecordPlace, Timestamp, TopicName,
+    UniqueIdGenerator,
+};
 use crate::wire::batch::BatchBuilder;
 use crate::wire::properties::{self, names};
 use crate::wire::record::{Record, RecordView};
@@ -34,6 +37,8 @@ pub(super) struct BrokerBackend {
     ids: RefCell<UniqueIdGenerator>,
     /// Counts messages without a sharding key, so that they go around the queues.
     turn: Cell<u32>,
+    /// Of each shard, as clients are told: the first part of the ids of messages that have none of their producer.
+    addresses: OnceCell<Vec<Option<SocketAddr>>>,
 }
 
 /// A topic of an instance, as the broker knows it.
@@ -57,7 +62,13 @@ impl BrokerBackend {
     pub fn new(broker: Rc<ShardBroker>, secret: &[u8], random: u32) -> Self {
         let process = std::process::id();
         let ids = UniqueIdGenerator::new(Ipv4Addr::LOCALHOST, process, random);
-        Self { broker, handles: HandleCodec::new(secret), ids: RefCell::new(ids), turn: Cell::new(0) }
+        Self {
+            broker,
+            handles: HandleCodec::new(secret),
+            ids: RefCell::new(ids),
+            turn: Cell::new(0),
+            addresses: OnceCell::new(),
+        }
     }
 
     async fn ask(&self, request: Request) -> Result<Reply, HttpError> {
@@ -72,11 +83,25 @@ impl BrokerBackend {
         request: Request,
         wait: Duration,
     ) -> Result<Reply, HttpError> {
-        let call = client.begin_call(wait);
+        let Some(call) = client.begin_call(wait) else {
+            return Err(HttpError::new(
+                ErrorCode::Unavailable,
+                "too many requests wait for messages: try again",
+            ));
+        };
         let (broker, recipient) = (self.broker.clone(), call.client().clone());
-        let carrying_out = async move { broker.handle_for(request, &*recipient).await };
+        let carrying_out = async move {
+            let outcome = broker.handle_for(request, &*recipient).await;
+            outcome.inspect(|reply| recipient.hold(reply))
+        };
         let outcome = glommio::spawn_local(carrying_out).detach().await;
         call.end();
+        if client.is_refused() {
+            return Err(HttpError::new(
+                ErrorCode::Unavailable,
+                "too many answers wait to be read: try again",
+            ));
+        }
         match outcome {
             Some(outcome) => Ok(outcome?),
             None => Err(HttpError::new(ErrorCode::ServerError, "the call was given up: try again")),
@@ -142,12 +167,13 @@ impl BrokerBackend {
         group: &GroupName,
     ) -> Result<DeliveredMessage, HttpError> {
         let handle = ReceiptHandle::Message(message.receipt);
+        let id_of = |place| self.id_of_place(message.receipt.key.queue, place);
         Ok(DeliveredMessage {
             receipt_handle: self.handles.encode(&handle, topic.as_str(), group.as_str()),
             first_consume_time: message.first_delivery,
             next_consume_time: message.receipt.lease_until,
             attempt: message.deliveries,
-            ..delivered_record(&message.record, message.born_time)?
+            ..self.delivered_record(&message.record, message.born_time, || message.place.and_then(id_of))?
         })
     }
 
@@ -158,7 +184,53 @@ impl BrokerBackend {
             first_consume_time: half.first_check,
             next_consume_time: half.next_check,
             attempt: half.checks,
-            ..delivered_record(&half.record, half.born_time)?
+            ..self.delivered_record(&half.record, half.born_time, || {
+                let place = RecordPlace { position: half.receipt.position, index: 0 };
+                self.id_of_place(half.receipt.key.queue, place)
+            })?
+        })
+    }
+
+    /// The id of a message by where it is stored, as `message find` shows it and finds it.
+    fn id_of_place(&self, queue: QueueNumber, place: RecordPlace) -> Option<String> {
+        let addresses = self.addresses.get_or_init(|| {
+            // A host's name, when that is what clients are told, is looked up once.
+            let address = |shard: ShardAddress| shard.address.to_socket_addrs().ok()?.next();
+            self.broker.shard_addresses().into_iter().map(address).collect()
+        });
+        let shard = queue.shard(self.broker.options().shard_count);
+        let address = (*addresses.get(usize::from(shard.0))?)?;
+        let id = OffsetMessageId { address, physical_offset: place.physical_offset() };
+        Some(id.text().to_string())
+    }
+
+    /// What a stored record of a batch born at `born_time` says about its message, with `id_of_place` for its id when its
+    /// producer gave it none; the other times and the handle are the delivery's.
+    fn delivered_record(
+        &self,
+        bytes: &Bytes,
+        born_time: Timestamp,
+        id_of_place: impl FnOnce() -> Option<String>,
+    ) -> Result<DeliveredMessage, HttpError> {
+        let (record, _) = RecordView::cut(bytes)
+            .map_err(|error| HttpError::new(ErrorCode::ServerError, format!("a stored message: {error}")))?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let unique_id = properties::get(record.properties(), names::UNIQUE_ID).filter(|id| !id.is_empty());
+        let message_id = unique_id.map(text).or_else(id_of_place).unwrap_or_default();
+        let is_shown = |(name, _): &(&[u8], _)| *name != names::UNIQUE_ID.as_bytes();
+        let keys = (!record.key().is_empty()).then(|| (KEYS.as_bytes(), record.key()));
+        let shown = properties::Properties::new(record.properties()).filter(is_shown).chain(keys);
+        let body_at = bytes.len() - record.body().len();
+        Ok(DeliveredMessage {
+            message_id,
+            receipt_handle: String::new(),
+            body: bytes.slice(body_at..),
+            tag: (!record.tag().is_empty()).then(|| text(record.tag())),
+            properties: property_text(shown),
+            publish_time: Timestamp(born_time.0.saturating_add_signed(i64::from(record.born_delta_ms()))),
+            first_consume_time: Timestamp(0),
+            next_consume_time: Timestamp(0),
+            attempt: 1,
         })
     }
 
@@ -332,28 +404,4 @@ impl Backend for BrokerBackend {
 
 fn failed(handle: &str, code: ErrorCode, message: &str) -> HandleFailure {
     HandleFailure { receipt_handle: handle.to_owned(), code, message: message.to_owned() }
-}
-
-/// What a stored record of a batch born at `born_time` says about its message; the other times and the handle are the
-/// delivery's.
-fn delivered_record(bytes: &Bytes, born_time: Timestamp) -> Result<DeliveredMessage, HttpError> {
-    let (record, _) = RecordView::cut(bytes)
-        .map_err(|error| HttpError::new(ErrorCode::ServerError, format!("a stored message: {error}")))?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let message_id = properties::get(record.properties(), names::UNIQUE_ID).map(text).unwrap_or_default();
-    let is_shown = |(name, _): &(&[u8], _)| *name != names::UNIQUE_ID.as_bytes();
-    let keys = (!record.key().is_empty()).then(|| (KEYS.as_bytes(), record.key()));
-    let shown = properties::Properties::new(record.properties()).filter(is_shown).chain(keys);
-    let body_at = bytes.len() - record.body().len();
-    Ok(DeliveredMessage {
-        message_id,
-        receipt_handle: String::new(),
-        body: bytes.slice(body_at..),
-        tag: (!record.tag().is_empty()).then(|| text(record.tag())),
-        properties: property_text(shown),
-        publish_time: Timestamp(born_time.0.saturating_add_signed(i64::from(record.born_delta_ms()))),
-        first_consume_time: Timestamp(0),
-        next_consume_time: Timestamp(0),
-        attempt: 1,
-    })
 }

@@ -1,6 +1,6 @@
 //! HTTP on one shard: the service behind it, the files it stands on, and what all its connections hold together.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use futures_rustls::TlsAcceptor;
 
-use super::connection::ShardBroker;
+use super::connection::{Connections, ShardBroker};
 use super::data_directory::NodeSecret;
+use super::handshakes::{HandshakePlace, Handshakes};
 use super::http_backend::BrokerBackend;
 use crate::access::{AccessError, AccessFile, Refreshed};
 use crate::clock::SharedClock;
@@ -17,10 +18,17 @@ use crate::limits;
 use crate::metrics::ShardMetrics;
 use crate::net::{TlsError, TlsFiles, TlsRefreshed};
 use crate::protocol::http::{Endpoint, ErrorCode, HttpError, HttpService};
-use crate::types::{ShardId, Throttle};
+use crate::types::{Account, ByteBudget, Reservation, ShardId, Throttle};
 
 /// Failed handshakes are told this often at most: a scanner of ports would fill the log otherwise.
 const HANDSHAKE_NEWS_INTERVAL: Duration = Duration::from_secs(60);
+
+/// A body of a message lies in memory twice: as it came and as text, then as text and as the batch that is stored.
+const BODY_COPIES: usize = 2;
+/// What is larger takes its whole share at once.
+const SMALL_BODY_BYTES_MAX: usize = 64 * 1024;
+/// A large body waits for its share no longer than this.
+const BODY_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// What HTTP is told at the start.
 #[derive(Clone, Debug)]
@@ -46,12 +54,14 @@ pub(super) struct HttpPort {
     pub service: Rc<HttpService<BrokerBackend>>,
     pub idle_timeout: Duration,
     tls: Option<RefCell<TlsFiles>>,
-    body_bytes: Cell<usize>,
     clock: SharedClock,
     metrics: Rc<ShardMetrics>,
     /// Every shard reads the files; one of them tells what it has found.
     tells: bool,
     handshake_news: Throttle,
+    handshakes: Rc<Handshakes>,
+    /// Room for answers to those who get little, see `HttpClient`.
+    pub little: Rc<ByteBudget>,
 }
 
 impl HttpPort {
@@ -77,7 +87,8 @@ impl HttpPort {
             service: Rc::new(HttpService::new(backend, shard, clock.clone(), access, endpoint)),
             idle_timeout: options.idle_timeout,
             tls,
-            body_bytes: Cell::new(0),
+            handshakes: Handshakes::new(clock.clone()),
+            little: Rc::new(ByteBudget::new(limits::BATCH_BYTES_MAX)),
             clock,
             metrics: broker.metrics().clone(),
             tells: shard == ShardId(0),
@@ -123,6 +134,19 @@ impl HttpPort {
         self.tls.as_ref().map(|files| files.borrow().acceptor())
     }
 
+    /// A place for one more handshake, or none, which is counted and told of now and then.
+    pub fn handshake_place(&self) -> Option<HandshakePlace> {
+        let place = self.handshakes.place();
+        if place.is_none() {
+            self.metrics.tls_handshakes_refused.add(1);
+            if let Some(left_out) = self.handshake_news.allows(self.clock.monotonic()) {
+                let most = limits::SHARD_HANDSHAKES_MAX;
+                tracing::warn!(target: "tls", left_out, "a connection was closed: {most} handshakes are under way");
+            }
+        }
+        place
+    }
+
     /// Counts a failed handshake, and tells of one now and then.
     pub fn handshake_failed(&self, peer: Option<SocketAddr>, reason: &std::io::Error) {
         self.metrics.tls_handshakes_failed.add(1);
@@ -138,35 +162,55 @@ pub(super) fn body_too_large() -> HttpError {
     HttpError::new(ErrorCode::BodyTooLarge, format!("the body is too large: {most} bytes are the most"))
 }
 
-/// A body's share of what the shard holds; given back when dropped. Counted as it comes in, since a peer may announce
-/// what it never sends.
-pub(super) struct BodyBytes<'a> {
-    port: &'a HttpPort,
-    bytes: Cell<usize>,
+/// A body's share of the shard's memory; given back when dropped. What is small is counted as it comes in, since a peer may
+/// announce what it never sends. A large body takes its whole share before the rest of it is read: two that each had half
+/// of what they need would wait for each other.
+pub(super) struct BodyBytes {
+    connections: Rc<Connections>,
+    bytes: usize,
+    share: Reservation,
 }
 
-impl<'a> BodyBytes<'a> {
-    pub fn new(port: &'a HttpPort) -> Self {
-        Self { port, bytes: Cell::new(0) }
+impl BodyBytes {
+    pub fn new(connections: &Rc<Connections>) -> Self {
+        let share = connections.memory.count(Account::HttpBodies, 0);
+        Self { connections: connections.clone(), bytes: 0, share }
     }
 
-    pub fn add(&self, count: usize) -> Result<(), HttpError> {
-        let bytes = self.bytes.get() + count;
-        let sum = self.port.body_bytes.get() + count;
-        if bytes > limits::HTTP_BODY_BYTES_MAX {
+    /// `count` bytes more have come; `left` is what is still to come at most.
+    pub async fn add(&mut self, count: usize, left: Option<u64>) -> Result<(), HttpError> {
+        self.bytes += count;
+        if self.bytes > limits::HTTP_BODY_BYTES_MAX {
             return Err(body_too_large());
         }
-        if sum > limits::SHARD_HTTP_BODY_BYTES_MAX {
-            return Err(HttpError::new(ErrorCode::Unavailable, "too many bodies at once: try again"));
+        let needed = self.bytes * BODY_COPIES;
+        if needed <= self.share.bytes() {
+            return Ok(());
         }
-        self.bytes.set(bytes);
-        self.port.body_bytes.set(sum);
+        let memory = self.connections.memory.clone();
+        let budget = memory.budget(Account::HttpBodies);
+        if self.bytes <= SMALL_BODY_BYTES_MAX {
+            if budget.is_full() {
+                return Err(too_many_bodies());
+            }
+            self.share.set(needed);
+            return Ok(());
+        }
+        let left = left.and_then(|left| usize::try_from(left).ok()).unwrap_or(limits::HTTP_BODY_BYTES_MAX);
+        let whole = (self.bytes.saturating_add(left)).min(limits::HTTP_BODY_BYTES_MAX) * BODY_COPIES;
+        // Without anything in hand.
+        self.share.set(0);
+        let late = async {
+            self.connections.clock.sleep(BODY_WAIT_MAX).await;
+            None
+        };
+        let share = async { Some(budget.reserve(whole).await) };
+        let share = futures_lite::future::or(share, late).await;
+        self.share = share.ok_or_else(too_many_bodies)?;
         Ok(())
     }
 }
 
-impl Drop for BodyBytes<'_> {
-    fn drop(&mut self) {
-        self.port.body_bytes.set(self.port.body_bytes.get() - self.bytes.get());
-    }
+fn too_many_bodies() -> HttpError {
+    HttpError::new(ErrorCode::Unavailable, "too many bodies at once: try again")
 }

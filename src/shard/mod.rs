@@ -5,6 +5,7 @@ mod connection;
 mod core;
 mod data_directory;
 mod device;
+mod handshakes;
 pub mod host;
 mod http;
 mod http_backend;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::directory::test_directory;
 use crate::support::http_connection::{Connection, GET, POST, PUBLISH, publish};
-use crate::support::node::{Node, PATIENCE, Setup};
+use crate::support::node::{Node, PATIENCE, Setup, wait_for};
 
 fn start(directory: &tempfile::TempDir) -> Node {
     Setup::new(directory.path()).with(&["--http", "127.0.0.1:0"]).start()
@@ -284,4 +284,68 @@ fn a_wrong_handle_of_several_fails_alone() {
     assert!(handles.iter().all(|handle| !answer.body.contains(handle)), "{}", answer.body);
     let described = node.run_well(&["group", "describe", "g", "-o", "json"]);
     assert!(described.contains("\"lag\":0"), "{described}");
+}
+
+/// A message of another protocol has no id of its producer: consumers that drop what they have seen would drop all but one.
+#[test]
+fn every_message_has_an_id_by_which_it_is_found() {
+    let directory = test_directory();
+    let node = Setup::new(directory.path()).with(&["--http", "127.0.0.1:0", "--shards", "3"]).start();
+    node.run_well(&["topic", "create", "orders", "--queues", "3"]);
+    let lines: String = (0..12).map(|number| format!("line {number}\n")).collect();
+    let file = directory.path().join("lines");
+    std::fs::write(&file, lines).expect("a directory of this test");
+    node.run_well(&["produce", "orders", file.to_str().expect("UTF-8")]);
+    let mut connection = Connection::open(&node);
+    let mut ids = Vec::new();
+    while ids.len() < 12 {
+        connection.send(GET.replace("numOfMessages=1", "numOfMessages=16&waitseconds=10"));
+        let answer = connection.next().expect("an answer");
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        for message in answer.body.split("<Message>").skip(1) {
+            let part = |name: &str| {
+                let rest = message.split_once(&format!("<{name}>")).expect(name).1;
+                rest.split_once('<').expect("its end").0.to_owned()
+            };
+            let found = node.run_well(&["message", "find", "--id", &part("MessageId"), "-o", "json"]);
+            assert!(found.contains(&format!("\"body\":\"{}\"", part("MessageBody"))), "{message}: {found}");
+            assert!(found.contains(&format!("\"id\":\"{}\"", part("MessageId"))), "{found}");
+            ids.push(part("MessageId"));
+        }
+    }
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), 12);
+}
+
+/// Escaping makes six bytes of each of these. A large answer is made on its way out, so what it takes is what is stored;
+/// and they are given out a few at a time.
+#[test]
+fn many_large_answers_take_the_memory_of_a_few() {
+    let directory = test_directory();
+    let flags = ["--http", "127.0.0.1:0", "--client-memory", "64MiB"];
+    let node = Setup::new(directory.path()).with(&flags).start();
+    node.run_well(&["topic", "create", "orders", "--queues", "1"]);
+    let poll = |group: usize| {
+        let poll = GET.replace("consumer=g", &format!("consumer=g{group}"));
+        poll.replace("numOfMessages=1", "numOfMessages=1&waitseconds=30")
+    };
+    let mut waiting: Vec<_> = (0..24).map(|_| Connection::open(&node)).collect();
+    for (group, connection) in waiting.iter_mut().enumerate() {
+        connection.send(poll(group));
+    }
+    wait_for("all wait", || node.counter("requests") >= 24);
+    let body = "\"".repeat(4 << 20);
+    let mut publisher = Connection::open(&node);
+    publisher.send(publish(&format!("<Message><MessageBody>{body}</MessageBody></Message>")));
+    assert_eq!(publisher.next().expect("an answer").status, 201);
+    let escaped = "&quot;".repeat(4 << 20);
+    for connection in &mut waiting {
+        let answer = connection.next().expect("an answer");
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        assert!(answer.body.contains(&escaped), "the whole of it");
+    }
+    let peak = node.counter("memory_http_answers_peak");
+    assert!((4 << 20..20 << 20).contains(&peak), "{peak}");
+    assert_eq!((node.counter("memory_http_answers"), node.counter("answer_bytes_waiting")), (0, 0));
 }

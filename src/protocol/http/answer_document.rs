@@ -10,6 +10,7 @@
 //! missing one. So text is escaped rather than put in a CDATA section, and an empty body is written as an empty comment.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::fmt::Write as _;
 
 use base64::Engine as _;
@@ -17,6 +18,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use md5::{Digest as _, Md5};
 
+use super::answer::{Answer, Part, reference};
 use super::error::{ErrorCode, HttpError};
 use super::request_id::RequestId;
 use super::xml::{forbidden_character, is_xml_character};
@@ -28,6 +30,9 @@ pub const NAMESPACE: &str = "http://mq.aliyuncs.com/doc/v1/";
 pub const ERROR_NAMESPACE: &str = "http://mq.aliyuncs.com/doc/v1";
 /// The property that says how a body was encoded because XML cannot tell it.
 pub const BODY_ENCODING: &str = "__BODYENCODING";
+
+/// A body of more bytes is written while the answer goes out.
+const INLINE_BYTES_MAX: usize = 16 * 1024;
 
 const PROLOGUE: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n";
 
@@ -68,8 +73,13 @@ const HEXADECIMAL: &[u8; 16] = b"0123456789ABCDEF";
 
 /// The check value of a body: MD5 in upper-case hexadecimal digits.
 pub fn body_md5(body: &[u8]) -> String {
+    md5_text(&Md5::digest(body))
+}
+
+/// The same of a digest that was made piece by piece.
+pub fn md5_text(digest: &[u8]) -> String {
     let mut text = String::with_capacity(32);
-    for byte in Md5::digest(body) {
+    for byte in digest {
         for digit in [byte >> 4, byte & 15] {
             text.push(char::from(HEXADECIMAL[usize::from(digit)]));
         }
@@ -88,16 +98,32 @@ pub fn write_published(published: &PublishedMessage, md5: &str) -> String {
     document.finish()
 }
 
-/// The `Messages` that answer a consume.
-pub fn write_messages(messages: &[DeliveredMessage]) -> String {
-    let bytes = messages.iter().map(|message| message.body.len() + 1024).sum();
-    let mut document = Document::new("Messages", bytes);
-    for message in messages {
-        document.open("Message");
-        document.message(message);
-        document.close("Message");
+/// The `Messages` that answer a consume, as they are put together.
+pub struct MessagesDocument(Document);
+
+impl MessagesDocument {
+    pub fn new(messages: &[DeliveredMessage]) -> Self {
+        let inline = |message: &DeliveredMessage| message.body.len().min(INLINE_BYTES_MAX) + 1024;
+        Self(Document::new("Messages", messages.iter().map(inline).sum()))
     }
-    document.finish()
+
+    /// Adds a message; `md5` is the [`body_md5`] of its body.
+    pub fn push(&mut self, message: &DeliveredMessage, md5: &str) {
+        self.0.open("Message");
+        self.0.message(message, md5);
+        self.0.close("Message");
+    }
+
+    pub fn finish(self) -> Answer {
+        self.0.finish_parts()
+    }
+}
+
+/// The `Messages` in one piece.
+pub fn write_messages(messages: &[DeliveredMessage]) -> String {
+    let mut document = MessagesDocument::new(messages);
+    messages.iter().for_each(|message| document.push(message, &body_md5(&message.body)));
+    String::from_utf8(document.finish().into_bytes().to_vec()).expect("every part is text")
 }
 
 /// The `Error` that answers what was not carried out. `host` is where the request was sent, as the client named it.
@@ -127,6 +153,8 @@ pub fn write_errors(failures: &[HandleFailure]) -> String {
 /// A document that is being written.
 struct Document {
     root: &'static str,
+    /// What comes before the text.
+    parts: VecDeque<Part>,
     text: String,
 }
 
@@ -138,12 +166,28 @@ impl Document {
     fn within(namespace: &str, root: &'static str, bytes: usize) -> Self {
         let mut text = String::with_capacity(PROLOGUE.len() + namespace.len() + 64 + bytes);
         text.extend([PROLOGUE, "<", root, " xmlns=\"", namespace, "\">"]);
-        Self { root, text }
+        Self { root, parts: VecDeque::new(), text }
     }
 
+    /// For documents of text alone.
     fn finish(mut self) -> String {
+        assert!(self.parts.is_empty(), "{} has large bodies", self.root);
         self.close(self.root);
         self.text
+    }
+
+    fn finish_parts(mut self) -> Answer {
+        self.close(self.root);
+        self.parts.push_back(Part::Ready(self.text.into()));
+        Answer::of_parts(self.parts)
+    }
+
+    /// An element with this in it, which is written later.
+    fn later(&mut self, name: &str, part: Part) {
+        self.open(name);
+        let before = std::mem::take(&mut self.text);
+        self.parts.extend([Part::Ready(before.into()), part]);
+        self.close(name);
     }
 
     fn open(&mut self, name: &str) {
@@ -170,14 +214,20 @@ impl Document {
         self.close(name);
     }
 
-    fn message(&mut self, message: &DeliveredMessage) {
+    fn message(&mut self, message: &DeliveredMessage, md5: &str) {
         self.element("MessageId", &message.message_id);
-        self.element("MessageBodyMD5", &body_md5(&message.body));
+        self.element("MessageBodyMD5", md5);
         let mut properties = Cow::Borrowed(&message.properties[..]);
+        let is_large = message.body.len() > INLINE_BYTES_MAX;
         match tellable(&message.body) {
+            Some(_) if is_large => self.later("MessageBody", Part::Escaped(message.body.clone())),
             Some(text) => self.element("MessageBody", text),
             None => {
-                self.element("MessageBody", &STANDARD.encode(&message.body));
+                if is_large {
+                    self.later("MessageBody", Part::Base64(message.body.clone()));
+                } else {
+                    self.element("MessageBody", &STANDARD.encode(&message.body));
+                }
                 properties.to_mut().extend([BODY_ENCODING, ":base64|"]);
             }
         }
@@ -201,7 +251,7 @@ fn tellable(body: &[u8]) -> Option<&str> {
     forbidden_character(text).is_none().then_some(text)
 }
 
-/// Appends text so that a reader gets it back. A carriage return needs its number, or it is read as a line feed.
+/// Appends text so that a reader gets it back.
 fn escape(text: &str, output: &mut String) {
     // Most texts need nothing: this looks at all bytes without a branch.
     let needs = |byte: u8| matches!(byte, b'&' | b'<' | b'>' | b'"' | 0xEF) | (byte < b' ');
@@ -211,14 +261,10 @@ fn escape(text: &str, output: &mut String) {
     }
     let mut plain_from = 0;
     for (index, character) in text.char_indices() {
-        let written = match character {
-            '&' => "&amp;",
-            '<' => "&lt;",
-            '>' => "&gt;",
-            '"' => "&quot;",
-            '\r' => "&#13;",
-            character if is_xml_character(character) => continue,
-            _ => "\u{FFFD}",
+        let written = match u8::try_from(character).ok().and_then(reference) {
+            Some(reference) => reference,
+            None if is_xml_character(character) => continue,
+            None => "\u{FFFD}",
         };
         output.push_str(&text[plain_from..index]);
         output.push_str(written);

@@ -5,12 +5,14 @@
 //! | --- | --- |
 //! | `target` | method, path and query to a [`Call`] |
 //! | `xml`, `request_document`, `answer_document` | the documents in both directions |
+//! | `answer` | how a document goes out |
 //! | `properties` | `key:value\|` and the names that mean something |
 //! | `signature` | who sent a request |
 //! | `receipt_handle` | receipts as text that cannot be forged |
 //! | `error`, `request_id`, `date` | codes, statuses, what an answer is called, when it was made |
 //! | `service` | the order of the checks, and the answers' form |
 
+mod answer;
 mod answer_document;
 mod date;
 mod error;
@@ -23,9 +25,10 @@ mod signature;
 mod target;
 mod xml;
 
+pub use answer::Answer;
 pub use answer_document::{
-    BODY_ENCODING, DeliveredMessage, ERROR_NAMESPACE, HandleFailure, NAMESPACE, PublishedMessage, body_md5,
-    write_error, write_errors, write_messages, write_published,
+    BODY_ENCODING, DeliveredMessage, ERROR_NAMESPACE, HandleFailure, MessagesDocument, NAMESPACE,
+    PublishedMessage, body_md5, md5_text, write_error, write_errors, write_messages, write_published,
 };
 pub use date::http_date;
 pub use error::{ErrorCode, HttpError, code_of};

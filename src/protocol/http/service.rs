@@ -4,14 +4,17 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, HOST};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Response, StatusCode};
+use md5::{Digest as _, Md5};
 
+use super::answer::Answer;
 use super::answer_document::{
-    DeliveredMessage, HandleFailure, PublishedMessage, body_md5, write_error, write_errors, write_messages,
+    DeliveredMessage, HandleFailure, MessagesDocument, PublishedMessage, md5_text, write_error, write_errors,
     write_published,
 };
 use super::error::{ErrorCode, HttpError};
@@ -21,12 +24,14 @@ use super::signature::{SignedRequest, check_body_digest};
 use super::target::{Call, Consume, LeaseEnd, METHODS, TopicReference};
 use crate::access::{AccessFile, AccessKey, Refreshed};
 use crate::clock::SharedClock;
-use crate::types::ShardId;
+use crate::types::{ByteBudget, ShardId};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-mq-request-id");
 const VERSION: HeaderName = HeaderName::from_static("x-mq-version");
 const VERSION_VALUE: HeaderValue = HeaderValue::from_static("2015-06-06");
 const XML: HeaderValue = HeaderValue::from_static("text/xml;charset=UTF-8");
+/// Bytes whose check value is made before others get their turn: a quarter of a millisecond.
+const DIGEST_TURN_BYTES: usize = 128 * 1024;
 /// A name of a host has at most 253 characters; a port and brackets come to it.
 const HOST_SHOWN_MAX: usize = 300;
 
@@ -66,6 +71,9 @@ pub struct HttpService<B> {
     endpoint: Endpoint,
     /// `None`: everybody may do everything.
     access: Option<RefCell<AccessFile>>,
+    /// Check values of large bodies are made one after the other: many at once would each have a turn before any of the
+    /// others' requests has one.
+    digesting: ByteBudget,
 }
 
 /// Where requests come in, as errors tell it to those that named no host.
@@ -100,7 +108,14 @@ impl<B: Backend> HttpService<B> {
         access: Option<AccessFile>,
         endpoint: Endpoint,
     ) -> Self {
-        Self { backend, clock, ids: RequestIds::new(shard), endpoint, access: access.map(RefCell::new) }
+        Self {
+            backend,
+            clock,
+            ids: RequestIds::new(shard),
+            endpoint,
+            access: access.map(RefCell::new),
+            digesting: ByteBudget::new(1),
+        }
     }
 
     /// Looks whether the file of keys has changed. To be called about once a second.
@@ -119,7 +134,7 @@ impl<B: Backend> HttpService<B> {
 
     /// The answer to a request that was not admitted, or whose body could not be read; without a head, whose head could
     /// not.
-    pub fn refuse(&self, head: Option<&Parts>, error: &HttpError) -> Response<Bytes> {
+    pub fn refuse(&self, head: Option<&Parts>, error: &HttpError) -> Response<Answer> {
         self.refusal(head, self.ids.next(self.clock.now()), error)
     }
 
@@ -130,7 +145,7 @@ impl<B: Backend> HttpService<B> {
         head: &Parts,
         body: Bytes,
         client: &B::Client,
-    ) -> Response<Bytes> {
+    ) -> Response<Answer> {
         let Admitted { call, id } = admitted;
         match self.carry_out(&call, head, body, client).await {
             Ok((status, document)) => response(status, id, document),
@@ -162,10 +177,10 @@ impl<B: Backend> HttpService<B> {
         Ok(Some(key.clone()))
     }
 
-    fn refusal(&self, head: Option<&Parts>, id: RequestId, error: &HttpError) -> Response<Bytes> {
+    fn refusal(&self, head: Option<&Parts>, id: RequestId, error: &HttpError) -> Response<Answer> {
         let host = head.and_then(|head| head.headers.get(HOST)).and_then(|host| host.to_str().ok());
         let document = write_error(error, id, &self.endpoint.named(host));
-        let mut response = response(error.code.status(), id, document);
+        let mut response = response(error.code.status(), id, document.into());
         if error.code == ErrorCode::MethodNotAllowed {
             response.headers_mut().insert(ALLOW, HeaderValue::from_static(METHODS));
         }
@@ -178,15 +193,15 @@ impl<B: Backend> HttpService<B> {
         head: &Parts,
         body: Bytes,
         client: &B::Client,
-    ) -> Result<(StatusCode, String), HttpError> {
+    ) -> Result<(StatusCode, Answer), HttpError> {
         check_body_digest(&head.headers, &body)?;
         match call {
             Call::Publish { topic } => {
                 let message = parse_publish(&body)?;
-                let md5 = body_md5(message.body.as_bytes());
                 drop(body);
+                let md5 = self.body_md5(message.body.as_bytes()).await;
                 let published = self.backend.publish(topic, message).await?;
-                Ok((StatusCode::CREATED, write_published(&published, &md5)))
+                Ok((StatusCode::CREATED, write_published(&published, &md5).into()))
             }
             Call::Consume(consume) => {
                 let messages = self.backend.consume(consume, client).await?;
@@ -194,17 +209,37 @@ impl<B: Backend> HttpService<B> {
                     let message = format!("there is no message for group {} now", consume.group);
                     return Err(HttpError::new(ErrorCode::MessageNotExist, message));
                 }
-                Ok((StatusCode::OK, write_messages(&messages)))
+                let mut document = MessagesDocument::new(&messages);
+                for message in &messages {
+                    document.push(message, &self.body_md5(&message.body).await);
+                }
+                Ok((StatusCode::OK, document.finish()))
             }
             Call::Acknowledge { topic, end } => {
                 let ReceiptHandles { handles, mut failures } = parse_receipt_handles(&body)?;
                 failures.extend(self.backend.acknowledge(topic, end, &handles).await?);
                 if failures.is_empty() {
-                    return Ok((StatusCode::NO_CONTENT, String::new()));
+                    return Ok((StatusCode::NO_CONTENT, Answer::default()));
                 }
-                Ok((ErrorCode::ReceiptHandleError.status(), write_errors(&failures)))
+                Ok((ErrorCode::ReceiptHandleError.status(), write_errors(&failures).into()))
             }
         }
+    }
+}
+
+impl<B> HttpService<B> {
+    /// The check value of a body, see [`body_md5`](super::answer_document::body_md5).
+    async fn body_md5(&self, body: &[u8]) -> String {
+        if body.len() <= DIGEST_TURN_BYTES {
+            return md5_text(&Md5::digest(body));
+        }
+        let _alone = self.digesting.reserve(1).await;
+        let mut digest = Md5::new();
+        for piece in body.chunks(DIGEST_TURN_BYTES) {
+            digest.update(piece);
+            self.clock.sleep(Duration::ZERO).await;
+        }
+        md5_text(&digest.finalize())
     }
 }
 
@@ -225,8 +260,8 @@ fn check_rules(key: &AccessKey, call: &Call) -> Result<(), HttpError> {
     Err(HttpError::new(ErrorCode::AccessDenied, format!("the access key `{}` may not {what}", key.id)))
 }
 
-fn response(status: StatusCode, id: RequestId, document: String) -> Response<Bytes> {
-    let mut response = Response::new(Bytes::from(document));
+fn response(status: StatusCode, id: RequestId, answer: Answer) -> Response<Answer> {
+    let mut response = Response::new(answer);
     *response.status_mut() = status;
     let id = HeaderValue::from_str(&id.to_string()).expect("hexadecimal digits");
     let headers = response.headers_mut();

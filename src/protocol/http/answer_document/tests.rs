@@ -55,7 +55,8 @@ fn documents_are_byte_for_byte_these() {
 /// What one document says, another parser reads: the requests' own.
 #[test]
 fn every_body_comes_back() {
-    let bodies: [&[u8]; 9] = [
+    let large = "<\u{4f60}\r\"&>".repeat(INLINE_BYTES_MAX);
+    let bodies: [&[u8]; 11] = [
         b"plain",
         b" \t\r\n\r kept ",
         b"<a b=\"c\">&amp;]]></a>",
@@ -65,6 +66,8 @@ fn every_body_comes_back() {
         b"\xff\xfe",
         "\u{FFFE}".as_bytes(),
         b"\xed\xa0\x80",
+        large.as_bytes(),
+        &vec![0xFF; INLINE_BYTES_MAX + 1],
     ];
     for body in bodies {
         let document = write_messages(&[delivered(body)]);

@@ -121,11 +121,12 @@ fn ask(service: &HttpService<Echo>, head: &Parts, body: &str) -> (u16, String) {
     };
     let id =
         answer.headers().get(REQUEST_ID).expect("every answer has one").to_str().expect("ASCII").to_owned();
-    let text = String::from_utf8(answer.body().to_vec()).expect("UTF-8");
+    let status = answer.status().as_u16();
+    let text = String::from_utf8(answer.into_body().into_bytes().to_vec()).expect("UTF-8");
     if let Some((_, rest)) = text.split_once("<RequestId>") {
         assert!(rest.starts_with(&id) && rest.contains("<HostId>http://broker:8080</HostId>"), "{text}");
     }
-    (answer.status().as_u16(), text)
+    (status, text)
 }
 
 #[test]
@@ -222,8 +223,8 @@ fn a_request_without_a_readable_head_is_answered_in_a_document_too() {
     let service = HttpService::new(Echo, ShardId(0), Rc::new(FixedClock), access, endpoint);
     let error = HttpError::new(ErrorCode::HeadTooLarge, "too much");
     let answer = service.refuse(None, &error);
-    let text = String::from_utf8(answer.body().to_vec()).expect("UTF-8");
     assert_eq!(answer.status().as_u16(), 431);
+    let text = String::from_utf8(answer.into_body().into_bytes().to_vec()).expect("UTF-8");
     assert!(text.contains("<Code>HeadTooLarge</Code><Message>too much</Message>"), "{text}");
     assert!(text.contains("<HostId>https://[::1]:8443</HostId>"), "{text}");
 }
