@@ -157,14 +157,36 @@ async fn check_all(node: &Node, sent: &[Sent], label: &str) {
             .map(|message| (message.key.queue.shard(shards), message.position, message.index))
             .collect();
         expected.sort_unstable();
-        let found = find(node, &key_text(number)).await;
-        assert!(found.complete, "{label}");
-        if expected.len() <= limits::FIND_MESSAGES_MAX as usize {
-            assert_eq!(places(&found.messages), expected, "{label}: key {number}");
-        } else {
-            assert_eq!(found.messages.len(), limits::FIND_MESSAGES_MAX as usize, "{label}: key {number}");
-            assert!(places(&found.messages).iter().all(|place| expected.contains(place)), "{label}");
+        for count in [7, limits::FIND_MESSAGES_MAX] {
+            let found = find_pages(node, &key_text(number), count).await;
+            assert_eq!(places(&found), expected, "{label}: key {number}, {count} at once");
         }
+    }
+}
+
+/// All messages of a key, page by page.
+async fn find_pages(node: &Node, key: &str, count: u32) -> Vec<FoundMessage> {
+    let (mut all, mut before) = (Vec::new(), Vec::new());
+    loop {
+        let find = FindMessages::Key {
+            topic: topic_name("orders"),
+            key: key.to_owned(),
+            count,
+            from: Timestamp(0),
+            to: Timestamp(u64::MAX),
+            before,
+        };
+        let found = match node.handle(Request::FindMessages(find)).await {
+            Ok(Reply::Found(found)) => found,
+            other => panic!("found messages were asked for: {other:?}"),
+        };
+        assert_eq!(found.complete, found.next.is_empty(), "the index has caught up");
+        assert!(found.next.is_empty() || !found.messages.is_empty(), "a page goes further");
+        all.extend(found.messages);
+        if found.next.is_empty() {
+            return all;
+        }
+        before = found.next;
     }
 }
 
