@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::types::{GroupName, HalfReceipt, Level, LogPosition, QueueKey, Timestamp, TopicName};
+use crate::types::{GroupName, HalfReceipt, Level, LogPosition, QueueKey, QueueOffset, Timestamp, TopicName};
 
 /// Store one batch of one message out of consumers' sight.
 #[derive(Clone, Debug)]
@@ -23,6 +23,8 @@ pub struct Hold {
 pub enum Release {
     /// This moment; one that has passed releases at once.
     At(Timestamp),
+    /// The moment that comes after this time, by the broker's clock.
+    After(Duration),
     /// The producer's commit.
     Commit {
         /// The group that is asked for a decision; `None`: whoever asks for the topic's undecided messages.
@@ -39,6 +41,10 @@ pub struct Held {
     pub position: LogPosition,
     pub store_time: Timestamp,
     pub level: Level,
+    /// When a delayed message is released. `None` from a broker that does not say it.
+    pub due: Option<Timestamp>,
+    /// Where it is in its queue, when it was due already.
+    pub offset: Option<QueueOffset>,
 }
 
 /// A producer's decision on a half message.

@@ -7,8 +7,8 @@ use super::find::Found;
 use super::hold::{HalfMessage, Held};
 use super::receive::{GroupSettings, ReceiptOutcome, ReceivedMessage, ReceiverInfo, TagFilter};
 use crate::types::{
-    GroupName, InstanceName, Level, LogPosition, QueueKey, QueueNumber, QueueOffset, Receipt, Retention,
-    ShardId, Timestamp, TopicId, TopicName,
+    GroupName, InstanceName, Level, LogPosition, NodeId, QueueKey, QueueNumber, QueueOffset, Receipt,
+    Retention, ShardId, Timestamp, TopicId, TopicName,
 };
 
 /// What a request that was carried out returns.
@@ -95,6 +95,8 @@ pub struct TopicInfo {
 pub struct RouteInfo {
     pub shards: Vec<ShardAddress>,
     pub topic: Option<TopicInfo>,
+    /// Who is to answer at these addresses; `None` from a broker that does not say it.
+    pub node: Option<NodeId>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,12 +106,16 @@ pub struct ShardAddress {
     pub address: String,
 }
 
-/// The queues of one member. While not `settled`, some queue is still held by a former owner: ask again soon.
+/// The queues of one member. While not `settled`, some queue is still held by a former owner, or another member may be
+/// gone: ask again soon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assignment {
     pub generation: u64,
     pub queues: Vec<QueueKey>,
     pub settled: bool,
+    /// What the member says with its fetches; no two sessions of a node have the same. Zero from a broker that does not
+    /// look at it.
+    pub session: u64,
 }
 
 /// All about a consumer group, whichever way it consumes.
@@ -183,6 +189,8 @@ pub struct InstanceInfo {
 #[derive(Clone, Debug, PartialEq)]
 pub struct NodeInfo {
     pub version: String,
+    /// `None` from a broker that does not say it.
+    pub node: Option<NodeId>,
     pub level: Level,
     pub resident_bytes: u64,
     pub shards: Vec<ShardInfo>,

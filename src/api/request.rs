@@ -8,7 +8,8 @@ use super::find::FindMessages;
 use super::hold::{EndTransaction, Hold, ReceiveHalves};
 use super::receive::{Acknowledge, ChangeLease, GroupSettings, Receive};
 use crate::types::{
-    GroupName, InstanceName, Level, QueueKey, QueueNumber, QueueOffset, Retention, Timestamp, TopicName,
+    GroupName, InstanceName, Level, QueueKey, QueueNumber, QueueOffset, Retention, ShardId, Timestamp,
+    TopicName,
 };
 
 /// A request of any protocol. Its fields are well formed; whether what they name exists is the broker's to say.
@@ -78,6 +79,9 @@ pub struct Fetch {
     pub offset: QueueOffset,
     pub bytes_max: u32,
     pub records_max: u32,
+    /// Of the member of a group that reads, see [`Assignment`](super::Assignment): refused once the queue is not the
+    /// session's any more. Zero: nobody's.
+    pub session: u64,
     /// How long to wait for a batch when there is none at `offset`.
     pub wait: Duration,
 }
@@ -100,6 +104,21 @@ pub enum OffsetPlace {
     Last,
     /// The first message stored at this time or later; the queue's end when there is none.
     Time(Timestamp),
+    /// The same with the time that was this long ago, by the broker's clock.
+    Ago(Duration),
+}
+
+impl OffsetPlace {
+    /// The same place without a reference to `now`.
+    pub fn fixed(self, now: Timestamp) -> Self {
+        match self {
+            OffsetPlace::Ago(span) => {
+                let milliseconds = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+                OffsetPlace::Time(Timestamp(now.0.saturating_sub(milliseconds)))
+            }
+            place => place,
+        }
+    }
 }
 
 /// Where a group's reset moves its committed offsets.
@@ -150,6 +169,25 @@ pub struct JoinGroup {
     pub session_timeout: Duration,
     /// The last generation whose assignment the member has carried out; 0 at first.
     pub generation: u64,
+    /// Whether the session ends with the connection.
+    pub life: SessionLife,
+}
+
+/// What ends a member's session beside its time-out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionLife {
+    /// Nothing.
+    Timed,
+    /// The end of the connection over which the member has joined last, unless it joins again soon after. Whoever takes the
+    /// request says which connection that is.
+    Connected(Option<ConnectionId>),
+}
+
+/// A connection of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConnectionId {
+    pub shard: ShardId,
+    pub number: u64,
 }
 
 /// Move a group's committed offsets on one topic.

@@ -162,7 +162,7 @@ impl<D: Disk> Broker<D> {
             Some(name) => Some(tables.topic_named(name).ok_or_else(|| topic_missing(&tables, name))?.info()),
             None => None,
         };
-        Ok(RouteInfo { shards: self.peers()?.addresses(), topic })
+        Ok(RouteInfo { shards: self.peers()?.addresses(), topic, node: Some(self.options.node) })
     }
 
     pub(super) async fn describe_topic(&self, name: &TopicName) -> Result<TopicInfo, Failure> {
@@ -196,6 +196,7 @@ impl<D: Disk> Broker<D> {
         let resident_bytes = shards.iter().find_map(resident).unwrap_or(0);
         Ok(NodeInfo {
             version: self.options.version.clone(),
+            node: Some(self.options.node),
             level: self.options.level,
             resident_bytes,
             shards,
@@ -255,6 +256,10 @@ impl<D: Disk> Broker<D> {
             PeerRequest::QueueRanges(id) => Ok(PeerReply::QueueRanges(self.own_ranges(id))),
             PeerRequest::GroupOffsets(group) => Ok(PeerReply::GroupOffsets(self.own_offsets(&group))),
             PeerRequest::GroupNames => Ok(PeerReply::GroupNames(self.own_group_names())),
+            PeerRequest::ConnectionEnded { connection, groups } => {
+                self.connection_ended(connection, groups).await;
+                Ok(PeerReply::Done)
+            }
             PeerRequest::CheckHolder(check) => {
                 self.groups.borrow_mut().check_holder(&check, self.clock.monotonic())?;
                 Ok(PeerReply::Done)

@@ -46,6 +46,7 @@ impl<D: Disk> Broker<D> {
     /// Answers a fetch when that takes no waiting.
     pub fn fetch_now(&self, fetch: &Fetch) -> Result<FetchStep, Failure> {
         let queue = self.queue(fetch.key)?;
+        self.check_reader(fetch)?;
         self.check_range(&queue, fetch.offset)?;
         if fetch.offset == queue.durable_end.get() {
             let nothing = fetch.wait.is_zero().then(|| SharedFetched {
@@ -88,6 +89,7 @@ impl<D: Disk> Broker<D> {
     /// Answers a fetch with what was read ahead of it.
     pub fn take_ahead(&self, fetch: &Fetch, mut fetched: SharedFetched) -> Result<SharedFetched, Failure> {
         let queue = self.queue(fetch.key)?;
+        self.check_reader(fetch)?;
         self.check_range(&queue, fetch.offset)?;
         (fetched.head.first_offset, fetched.head.end_offset) = self.bounds(&queue);
         self.note_fetched(fetch.offset, &fetched);
@@ -100,6 +102,8 @@ impl<D: Disk> Broker<D> {
         let queue = self.queue(fetch.key)?;
         self.wait_for_message(&queue, fetch).await?;
         loop {
+            // The queue may have been given to somebody else during a wait.
+            self.check_reader(fetch)?;
             self.check_range(&queue, fetch.offset)?;
             if fetch.offset >= queue.durable_end.get() {
                 return Ok(empty(self.fetched(&queue, Vec::new(), fetch.offset, None)));
@@ -178,9 +182,10 @@ impl<D: Disk> Broker<D> {
     ) -> Result<QueueOffset, Failure> {
         let queue = self.queue(key)?;
         let (first, _) = self.bounds(&queue);
-        match place {
+        match place.fixed(self.clock.now()) {
             OffsetPlace::First => Ok(first),
             OffsetPlace::Last => Ok(queue.durable_end.get()),
+            OffsetPlace::Ago(span) => unreachable!("{span:?} ago is a time"),
             OffsetPlace::Time(time) => {
                 let found = self.index.find_time(key, time).await;
                 found.map_err(|error| self.index_damaged(&error))
@@ -193,6 +198,11 @@ impl<D: Disk> Broker<D> {
         let end = queue.durable_end.get();
         let first = self.index.bounds(queue.key).map_or(end, |(first, _)| first);
         (first.min(end), end)
+    }
+
+    /// A member reads a queue while it holds it, and whoever is no member always.
+    fn check_reader(&self, fetch: &Fetch) -> Result<(), Failure> {
+        if fetch.session == 0 { Ok(()) } else { self.gates.borrow().check_session(fetch.session, fetch.key) }
     }
 
     fn check_range(&self, queue: &Queue, offset: QueueOffset) -> Result<(), Failure> {
@@ -211,6 +221,7 @@ impl<D: Disk> Broker<D> {
 
     /// Waits until there is a message at the fetch's offset, or its time is up.
     async fn wait_for_message(&self, queue: &Rc<Queue>, fetch: &Fetch) -> Result<(), Failure> {
+        self.check_reader(fetch)?;
         let is_there = || queue.deleted.get() || queue.durable_end.get() > fetch.offset;
         if is_there() || fetch.wait.is_zero() {
             return Ok(());

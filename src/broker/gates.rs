@@ -13,10 +13,14 @@
 //! And from a member to receivers: the queue is *open* when everything that was placed in the log before is durable, for
 //! the member's last commit is among it.
 //!
+//! The orders also say which member's session holds a queue, and a fetch that names a session is carried out for that one
+//! only: so nobody reads on in a queue that has become somebody else's.
+//!
 //! None of this is stored: after a restart all is open until members join again, and each pair's leases tell where both
 //! kinds of consumers go on. A member's commit moves them as well.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::groups::GateOrders;
 use super::leases::{LeaseChange, Pair, QueueLeases};
@@ -30,6 +34,8 @@ use crate::types::{GroupName, Level, QueueKey, Timestamp, TopicId};
 #[derive(Debug, Default)]
 pub(super) struct Gates {
     groups: HashMap<GroupName, GroupGates>,
+    /// The queues of this shard that members hold, by their sessions.
+    sessions: HashMap<u64, HashSet<QueueKey>>,
 }
 
 /// What receivers may take from a queue.
@@ -73,7 +79,9 @@ impl GateOrders {
         }
         let still = next.open.iter().filter(|key| self.is_open(**key));
         let of_others = self.open.iter().filter(|key| !next.topics.contains_key(&key.topic));
-        GateOrders { version: next.version, open: still.chain(of_others).copied().collect(), topics }
+        // A member that has lost a queue has done so before anybody gets it.
+        let holders = next.holders.clone();
+        GateOrders { version: next.version, open: still.chain(of_others).copied().collect(), topics, holders }
     }
 }
 
@@ -94,14 +102,45 @@ impl Gates {
         self.groups.get(group).is_some_and(|gates| gates.orders.topics.contains_key(&topic))
     }
 
+    /// Refuses a fetch for a session that does not hold the queue.
+    pub fn check_session(&self, session: u64, key: QueueKey) -> Result<(), Failure> {
+        match self.sessions.get(&session) {
+            Some(keys) if keys.contains(&key) => Ok(()),
+            Some(_) => {
+                let message = format!("{key} was given to others since: join the group again");
+                Err(Failure::new(Status::GenerationStale, message))
+            }
+            None => {
+                let message = format!("the session that {key} was read for has ended: join the group again");
+                Err(Failure::new(Status::MemberUnknown, message))
+            }
+        }
+    }
+
+    fn forget_holders(&mut self, holders: &BTreeMap<QueueKey, u64>) {
+        for (key, session) in holders {
+            if let Entry::Occupied(mut keys) = self.sessions.entry(*session) {
+                keys.get_mut().remove(key);
+                if keys.get().is_empty() {
+                    keys.remove();
+                }
+            }
+        }
+    }
+
     fn orders(&self, group: &GroupName) -> GateOrders {
         self.groups.get(group).map_or_else(GateOrders::default, |gates| gates.orders.clone())
     }
 
     fn set_orders(&mut self, group: &GroupName, orders: GateOrders) {
+        let before = self.groups.get_mut(group).map(|gates| std::mem::take(&mut gates.orders.holders));
+        self.forget_holders(&before.unwrap_or_default());
         if orders.topics.is_empty() {
             self.groups.remove(group);
             return;
+        }
+        for (key, session) in &orders.holders {
+            self.sessions.entry(*session).or_default().insert(*key);
         }
         let nothing = || GroupGates { orders: GateOrders::default(), draining: BTreeMap::new() };
         let gates = self.groups.entry(group.clone()).or_insert_with(nothing);
@@ -117,6 +156,9 @@ impl<D: Disk> Broker<D> {
         group: &GroupName,
         orders: GateOrders,
     ) -> Result<Vec<QueueKey>, Failure> {
+        let mut orders = orders;
+        let is_ours = |key: &QueueKey| key.queue.shard(self.options.shard_count) == self.options.shard;
+        orders.holders.retain(|key, _| is_ours(key));
         let before = self.gates.borrow().orders(group);
         if before.version > orders.version {
             return Err(Failure::new(Status::Busy, "there are newer orders for the group"));
@@ -237,6 +279,7 @@ mod tests {
             version,
             topics: topics.iter().map(|topic| (TopicId(*topic), 4)).collect(),
             open: open.iter().map(key).collect(),
+            holders: BTreeMap::new(),
         }
     }
 
@@ -247,6 +290,30 @@ mod tests {
         let before = orders(1, &[1, 2], &[(1, 0), (1, 1), (2, 3)]);
         let after = orders(2, &[1, 3], &[(1, 1), (1, 2), (3, 0)]);
         assert_eq!(before.narrowed_to(&after), orders(2, &[1, 2, 3], &[(1, 1), (2, 3), (3, 0)]));
+    }
+
+    #[test]
+    fn a_queue_is_read_by_the_session_that_holds_it_alone() {
+        let mut gates = Gates::default();
+        let group: GroupName = "g".parse().expect("a name");
+        let key = |queue| QueueKey { topic: TopicId(1), queue: QueueNumber(queue) };
+        let held = |version, holders: &[(u32, u64)]| GateOrders {
+            holders: holders.iter().map(|(queue, session)| (key(*queue), *session)).collect(),
+            ..orders(version, &[1], &[])
+        };
+        let check = |gates: &Gates, session, queue| {
+            gates.check_session(session, key(queue)).map_err(|failure| failure.status)
+        };
+        assert_eq!(check(&gates, 7, 0), Err(Status::MemberUnknown), "as after a restart");
+        gates.set_orders(&group, held(1, &[(0, 7), (1, 8)]));
+        assert_eq!((check(&gates, 7, 0), check(&gates, 8, 1)), (Ok(()), Ok(())));
+        assert_eq!(check(&gates, 7, 1), Err(Status::GenerationStale));
+        gates.set_orders(&group, held(2, &[(0, 8), (1, 8)]));
+        assert_eq!(check(&gates, 7, 0), Err(Status::MemberUnknown), "it holds nothing any more");
+        assert_eq!(check(&gates, 8, 0), Ok(()));
+        gates.set_orders(&group, GateOrders { version: 3, ..GateOrders::default() });
+        assert_eq!(check(&gates, 8, 0), Err(Status::MemberUnknown));
+        assert!(gates.sessions.is_empty());
     }
 
     #[test]

@@ -157,6 +157,8 @@ impl<D: Disk> Broker<D> {
                 self.commit_anywhere(reset.group, key, offset).await?;
             }
             ResetPlace::Every(place) => {
+                // The same moment in every queue.
+                let place = place.fixed(self.clock.now());
                 for queue in (0..topic.queue_count).map(QueueNumber) {
                     let key = QueueKey { topic: topic.id, queue };
                     let offset = self.find_anywhere(key, place).await?;

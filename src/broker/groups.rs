@@ -15,6 +15,13 @@
 //! A queue is free for a member only when its shard has said that it is closed and that no lease runs in it. A shard that
 //! knows nothing leaves all queues to the receivers, which is so for a group without members, and after a restart.
 //!
+//! Holding is what a member's fetches are checked against as well, at the queue's shard, which the orders tell the holder's
+//! *session*: a number that no other member has, nor the same one when it comes back after its session has ended, nor
+//! anybody in another life of the node. What a shard has not been told, nobody is given.
+//!
+//! A session ends with its time-out, and with the connection over which its member has joined last, if the member wishes:
+//! then the member is waited for `MEMBER_GRACE_MS`, and the others' assignments are not settled meanwhile.
+//!
 //! Queues are divided as RocketMQ's default strategy does
 //! (`client/.../consumer/rebalance/AllocateMessageQueueAveragely.java`): per topic, members in the order of their names,
 //! contiguous ranges, the first ones one queue longer.
@@ -23,7 +30,9 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
-use crate::api::{ActingMember, Assignment, Failure, JoinGroup, MemberInfo, Status};
+use crate::api::{
+    ActingMember, Assignment, ConnectionId, Failure, JoinGroup, MemberInfo, SessionLife, Status,
+};
 use crate::limits;
 use crate::types::{GroupName, MonotonicTime, QueueKey, QueueNumber, TopicId, TopicName};
 
@@ -38,6 +47,8 @@ pub struct Groups {
     generation: u64,
     /// The newest version of any group's orders.
     version: u64,
+    /// The newest session of any group.
+    session: u64,
     /// For shards that still have orders of groups that are gone.
     ended: Vec<(GroupName, GateOrders)>,
 }
@@ -50,6 +61,8 @@ pub struct GateOrders {
     pub topics: BTreeMap<TopicId, u32>,
     /// All others of these topics are closed.
     pub open: BTreeSet<QueueKey>,
+    /// The sessions of the members that read the others. Only they may.
+    pub holders: BTreeMap<QueueKey, u64>,
 }
 
 /// Whether `acting` may commit in `key`.
@@ -66,6 +79,8 @@ struct Group {
     members: BTreeMap<String, Member>,
     /// Who reads a queue now.
     holders: HashMap<QueueKey, Holder>,
+    /// Whether the orders say something else of them.
+    holders_changed: bool,
     /// The queues of the topics when the targets were computed.
     layout: BTreeMap<TopicName, (TopicId, u32)>,
     /// When the receivers of a topic were last heard of.
@@ -75,6 +90,8 @@ struct Group {
     orders: GateOrders,
     /// Queues that are closed to receivers and free of their leases, as far as the shards have said so.
     closed: HashSet<QueueKey>,
+    /// Holders of which the queue's shard has been told.
+    told: HashMap<QueueKey, u64>,
     /// The version of the orders that all shards have carried out to the end.
     settled_version: u64,
 }
@@ -91,10 +108,21 @@ struct Member {
     topics: Vec<TopicName>,
     session_timeout: Duration,
     last_seen: MonotonicTime,
+    /// Said with its fetches; another one when it comes back after its session has ended.
+    session: u64,
+    /// The connection with which the session ends.
+    connection: Option<ConnectionId>,
+    /// When that connection ended.
+    gone_since: Option<MonotonicTime>,
     targets: Vec<QueueKey>,
 }
 
 impl Groups {
+    /// In the life `epoch` of a node, so that no session is one of an earlier life.
+    pub fn new(epoch: u32) -> Self {
+        Self { session: u64::from(epoch) << 32, ..Self::default() }
+    }
+
     /// A member joins or confirms that it lives. `layout` tells a topic's id and queue count.
     pub fn join(
         &mut self,
@@ -121,7 +149,7 @@ impl Groups {
                 format!("the group has {count} members, no more are taken"),
             ));
         }
-        let mut changed = group.note_member(join, now);
+        let mut changed = group.note_member(join, now, &mut self.session);
         changed |= group.note_layout(layout);
         if changed {
             group.rebalance(&mut self.generation);
@@ -129,14 +157,34 @@ impl Groups {
         if join.generation == group.generation {
             group.release(&join.member);
         }
+        group.grant(&join.member);
         group.reorder(&mut self.version);
-        Ok(group.grant(&join.member))
+        Ok(group.assignment(&join.member))
     }
 
-    /// What a member that has joined has now that shards have carried out orders.
-    pub fn assignment(&mut self, group: &GroupName, member: &str) -> Result<Assignment, Failure> {
+    /// Gives a member that has joined what is free now that shards have carried out orders. True when they are to be told.
+    pub fn grant(&mut self, group: &GroupName, member: &str) -> Result<bool, Failure> {
         let known = self.groups.get_mut(group).filter(|group| group.members.contains_key(member));
-        Ok(known.ok_or_else(|| member_unknown(group, member))?.grant(member))
+        let known = known.ok_or_else(|| member_unknown(group, member))?;
+        let granted = known.grant(member);
+        known.reorder(&mut self.version);
+        Ok(granted)
+    }
+
+    /// What such a member has, as far as the queues' shards know it.
+    pub fn assignment(&self, group: &GroupName, member: &str) -> Result<Assignment, Failure> {
+        let known = self.groups.get(group).filter(|group| group.members.contains_key(member));
+        Ok(known.ok_or_else(|| member_unknown(group, member))?.assignment(member))
+    }
+
+    /// A connection has ended over which members of these groups had joined. They are waited for a little while.
+    pub fn connection_ended(&mut self, groups: &[GroupName], connection: ConnectionId, now: MonotonicTime) {
+        for group in groups {
+            let Some(group) = self.groups.get_mut(group) else { continue };
+            // Those that have joined over another one since are not meant.
+            let of_it = group.members.values_mut().filter(|member| member.connection == Some(connection));
+            of_it.for_each(|member| member.gone_since = Some(now));
+        }
     }
 
     /// Receivers of a topic were seen. Counts for groups with members only.
@@ -176,6 +224,9 @@ impl Groups {
                 if has_answer && !draining.contains(&key) && !orders.open.contains(&key) {
                     group.closed.insert(key);
                 }
+                if has_answer && let Some(session) = orders.holders.get(&key) {
+                    group.told.insert(key, *session);
+                }
             }
         }
         if answers.iter().all(|answer| answer.as_ref().is_some_and(Vec::is_empty)) {
@@ -193,7 +244,7 @@ impl Groups {
         let unknown = || member_unknown(group, member);
         let state = self.groups.get_mut(group).ok_or_else(unknown)?;
         state.members.remove(member).ok_or_else(unknown)?;
-        state.holders.retain(|_, holder| holder.member != member);
+        state.retain_holders(|_, holder| holder.member != member);
         state.rebalance(&mut self.generation);
         state.reorder(&mut self.version);
         self.forget_empty();
@@ -292,21 +343,46 @@ impl Group {
         let before = self.members.len() + self.receivers.len();
         self.receivers
             .retain(|_, seen| now.since(*seen) <= Duration::from_millis(limits::RECEIVERS_SESSION_MS));
-        self.members.retain(|_, member| now.since(member.last_seen) <= member.session_timeout);
-        let members = &self.members;
-        self.holders.retain(|_, holder| members.contains_key(&holder.member));
-        self.members.len() + self.receivers.len() != before
+        let grace = Duration::from_millis(limits::MEMBER_GRACE_MS);
+        self.members.retain(|_, member| {
+            now.since(member.last_seen) <= member.session_timeout
+                && member.gone_since.is_none_or(|since| now.since(since) <= grace)
+        });
+        let changed = self.members.len() + self.receivers.len() != before;
+        if changed {
+            let members = std::mem::take(&mut self.members);
+            self.retain_holders(|_, holder| members.contains_key(&holder.member));
+            self.members = members;
+        }
+        changed
+    }
+
+    fn retain_holders(&mut self, mut is_kept: impl FnMut(&QueueKey, &Holder) -> bool) {
+        let before = self.holders.len();
+        self.holders.retain(|key, holder| is_kept(key, holder));
+        self.holders_changed |= self.holders.len() != before;
     }
 
     /// Adds or refreshes a member; true when queues must be divided anew.
-    fn note_member(&mut self, join: &JoinGroup, now: MonotonicTime) -> bool {
-        let member = self.members.entry(join.member.clone()).or_insert_with(|| Member {
-            topics: Vec::new(),
-            session_timeout: join.session_timeout,
-            last_seen: now,
-            targets: Vec::new(),
+    fn note_member(&mut self, join: &JoinGroup, now: MonotonicTime, newest_session: &mut u64) -> bool {
+        let member = self.members.entry(join.member.clone()).or_insert_with(|| {
+            *newest_session += 1;
+            Member {
+                topics: Vec::new(),
+                session_timeout: join.session_timeout,
+                last_seen: now,
+                session: *newest_session,
+                connection: None,
+                gone_since: None,
+                targets: Vec::new(),
+            }
         });
         member.last_seen = now;
+        member.gone_since = None;
+        member.connection = match join.life {
+            SessionLife::Timed => None,
+            SessionLife::Connected(connection) => connection,
+        };
         member.session_timeout = join.session_timeout;
         let changed = member.topics != join.topics;
         member.topics.clone_from(&join.topics);
@@ -345,43 +421,66 @@ impl Group {
         }
         // Queues of deleted topics are nobody's.
         let ids: Vec<_> = self.layout.values().map(|(id, _)| *id).collect();
-        self.holders.retain(|key, _| ids.contains(&key.topic));
+        self.retain_holders(|key, _| ids.contains(&key.topic));
     }
 
-    /// Says anew what is open to receivers: those of their targets that no member holds.
+    /// Says anew who may read what. Open to receivers are those of their targets that no member holds.
     fn reorder(&mut self, newest: &mut u64) {
         let topics: BTreeMap<_, _> = self.layout.values().copied().collect();
         let free = self.receivers_targets.iter().filter(|key| !self.holders.contains_key(key));
         let open: BTreeSet<_> = free.copied().collect();
-        if self.orders.version != 0 && topics == self.orders.topics && open == self.orders.open {
+        let changed = std::mem::take(&mut self.holders_changed)
+            || topics != self.orders.topics
+            || open != self.orders.open;
+        if self.orders.version != 0 && !changed {
             return;
         }
+        let session = |holder: &Holder| self.members.get(&holder.member).map(|member| member.session);
+        let held = self.holders.iter().filter_map(|(key, holder)| Some((*key, session(holder)?)));
+        let holders: BTreeMap<_, _> = held.collect();
+        self.told.retain(|key, session| holders.get(key) == Some(session));
         self.closed.retain(|key| topics.contains_key(&key.topic) && !open.contains(key));
         *newest += 1;
-        self.orders = GateOrders { version: *newest, topics, open };
+        self.orders = GateOrders { version: *newest, topics, open, holders };
     }
 
     /// The member has carried out this generation: what it is not to read any more is free.
     fn release(&mut self, member: &str) {
-        let targets = &self.members[member].targets;
-        self.holders.retain(|key, holder| holder.member != member || targets.contains(key));
+        let targets = self.members[member].targets.clone();
+        self.retain_holders(|key, holder| holder.member != member || targets.contains(key));
     }
 
-    /// Gives the member those of its targets that are free, and says which ones it has.
-    fn grant(&mut self, member: &str) -> Assignment {
-        let targets = self.members[member].targets.clone();
-        let since = self.generation;
-        let closed = &self.closed;
-        let mut is_held = |key: &QueueKey| match self.holders.entry(*key) {
-            Entry::Occupied(holder) => holder.get().member == member,
-            Entry::Vacant(free) if closed.contains(key) => {
-                free.insert(Holder { member: member.to_owned(), since });
-                true
+    /// Gives the member those of its targets that are free; true when there were any.
+    fn grant(&mut self, member: &str) -> bool {
+        let mut granted = false;
+        for key in &self.members[member].targets {
+            if let Entry::Vacant(free) = self.holders.entry(*key)
+                && self.closed.contains(key)
+            {
+                free.insert(Holder { member: member.to_owned(), since: self.generation });
+                granted = true;
             }
-            Entry::Vacant(_) => false,
+        }
+        self.holders_changed |= granted;
+        granted
+    }
+
+    /// What the member has, once the queues' shards know it. It is not settled while another member may be gone, whose
+    /// queues are everybody's then.
+    fn assignment(&self, name: &str) -> Assignment {
+        let member = &self.members[name];
+        let is_held = |key: &&QueueKey| {
+            let holder = self.holders.get(key).is_some_and(|holder| holder.member == name);
+            holder && self.told.get(key) == Some(&member.session)
         };
-        let queues: Vec<_> = targets.iter().copied().filter(&mut is_held).collect();
-        Assignment { generation: self.generation, settled: queues.len() == targets.len(), queues }
+        let queues: Vec<_> = member.targets.iter().filter(is_held).copied().collect();
+        let is_complete = self.members.values().all(|member| member.gone_since.is_none());
+        Assignment {
+            generation: self.generation,
+            settled: is_complete && queues.len() == member.targets.len(),
+            queues,
+            session: member.session,
+        }
     }
 
     fn held_by(&self, member: &str) -> Vec<QueueKey> {
@@ -412,8 +511,11 @@ mod tests {
             topics: vec!["t".parse().expect("a name")],
             session_timeout: Duration::from_secs(10),
             generation,
+            life: SessionLife::Timed,
         };
         groups.join(&request, at(seconds), |_| Some((TopicId(1), 4))).expect("within the limits");
+        close_gates(groups, &[]);
+        groups.grant(&request.group, member).expect("it has joined");
         close_gates(groups, &[]);
         groups.assignment(&request.group, member).expect("it has joined")
     }
@@ -476,15 +578,23 @@ mod tests {
             topics: vec!["t".parse().expect("a name")],
             session_timeout: Duration::from_secs(10),
             generation,
+            life: SessionLife::Timed,
         };
         let waiting = groups.join(&request(shrunk.generation), at(32), |_| Some((TopicId(1), 4)));
         assert_eq!(open(&groups), Vec::<u32>::new());
         let waiting = waiting.expect("a member");
         assert_eq!((numbers(&waiting), waiting.settled), (vec![2, 3], false), "no shard has closed them");
         close_gates(&mut groups, &[1]);
+        assert_eq!(groups.grant(&group, "a"), Ok(true));
+        let untold = groups.assignment(&group, "a").expect("a member");
+        assert_eq!(numbers(&untold), [2, 3], "the shard of queue 0 does not know whose it is");
+        close_gates(&mut groups, &[1]);
         let partly = groups.assignment(&group, "a").expect("a member");
         assert_eq!((numbers(&partly), partly.settled), (vec![0, 2, 3], false), "a lease runs in one");
         close_gates(&mut groups, &[]);
+        assert_eq!(groups.grant(&group, "a"), Ok(true));
+        close_gates(&mut groups, &[]);
+        assert_eq!(groups.grant(&group, "a"), Ok(false));
         assert_eq!(numbers(&groups.assignment(&group, "a").expect("a member")), [0, 1, 2, 3]);
         assert_eq!(groups.leave(&group, "a"), Ok(()));
         let ended = groups.take_ended();
@@ -543,6 +653,7 @@ mod tests {
             topics: vec!["t".parse().expect("a name")],
             session_timeout: Duration::from_secs(10),
             generation: before.generation,
+            life: SessionLife::Timed,
         };
         let refused = groups.join(&late, at(40), |_| Some((TopicId(1), 4)));
         assert_eq!(refused.map_err(|failure| failure.status), Err(Status::MemberUnknown));
@@ -551,6 +662,78 @@ mod tests {
         assert_eq!(numbers(&after).len(), 4);
         assert_eq!(check(&mut groups, "a", before.generation, 0, 40), Err(Status::GenerationStale));
         assert_eq!(check(&mut groups, "a", after.generation, 0, 40), Ok(()));
+    }
+
+    fn connected(groups: &mut Groups, member: &str, connection: u64, seconds: u64) -> Assignment {
+        let connection = ConnectionId { shard: crate::types::ShardId(0), number: connection };
+        let request = JoinGroup {
+            group: "g".parse().expect("a name"),
+            member: member.to_owned(),
+            topics: vec!["t".parse().expect("a name")],
+            session_timeout: Duration::from_secs(100),
+            generation: 0,
+            life: SessionLife::Connected(Some(connection)),
+        };
+        groups.join(&request, at(seconds), |_| Some((TopicId(1), 4))).expect("within the limits");
+        close_gates(groups, &[]);
+        groups.grant(&request.group, member).expect("it has joined");
+        close_gates(groups, &[]);
+        groups.assignment(&request.group, member).expect("it has joined")
+    }
+
+    fn end_connection(groups: &mut Groups, connection: u64, seconds: u64) {
+        let connection = ConnectionId { shard: crate::types::ShardId(0), number: connection };
+        groups.connection_ended(&["g".parse().expect("a name")], connection, at(seconds));
+    }
+
+    #[test]
+    fn a_session_ends_soon_after_its_connection() {
+        let mut groups = Groups::default();
+        assert_eq!(numbers(&connected(&mut groups, "a", 1, 0)).len(), 4);
+        end_connection(&mut groups, 1, 1);
+        let waiting = connected(&mut groups, "b", 2, 1);
+        assert_eq!((numbers(&waiting), waiting.settled), (vec![], false));
+        let late = 1 + limits::MEMBER_GRACE_MS.div_ceil(1000) + 1;
+        let alone = connected(&mut groups, "b", 2, late);
+        assert_eq!((numbers(&alone), alone.settled), (vec![0, 1, 2, 3], true), "long before the time-out");
+    }
+
+    #[test]
+    fn a_member_that_joins_over_another_connection_stays() {
+        let mut groups = Groups::default();
+        let before = connected(&mut groups, "a", 1, 0);
+        end_connection(&mut groups, 1, 1);
+        assert!(!groups.groups.values().all(|group| group.assignment("a").settled));
+        assert_eq!(connected(&mut groups, "a", 2, 1), before, "the same session");
+        end_connection(&mut groups, 1, 2);
+        assert_eq!(connected(&mut groups, "a", 2, 50), before, "the end of the old one is late news");
+    }
+
+    /// With fewer queues than members there is nothing that a newcomer waits for but the end of a member that is gone.
+    #[test]
+    fn nothing_is_settled_while_a_member_may_be_gone() {
+        let mut groups = Groups::default();
+        for member in ["a", "b", "c", "d"] {
+            connected(&mut groups, member, 1, 0);
+        }
+        let spare = connected(&mut groups, "e", 2, 0);
+        assert_eq!((numbers(&spare), spare.settled), (vec![], true));
+        end_connection(&mut groups, 1, 1);
+        assert!(!connected(&mut groups, "e", 2, 1).settled);
+        assert_eq!(numbers(&connected(&mut groups, "e", 2, 60)), [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn no_session_comes_twice() {
+        let mut first = Groups::new(1);
+        let mut sessions: Vec<u64> = Vec::new();
+        for (name, second) in [("a", 0), ("b", 0), ("a", 40)] {
+            sessions.push(join(&mut first, name, 0, second).session);
+        }
+        sessions.push(join(&mut Groups::new(2), "a", 0, 0).session);
+        sessions.sort_unstable();
+        sessions.dedup();
+        assert_eq!(sessions.len(), 4);
     }
 
     #[test]

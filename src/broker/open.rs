@@ -210,6 +210,7 @@ impl<D: Disk> Broker<D> {
             (Some(snapshot), None) => snapshot.position,
             _ => log.first_position(),
         };
+        let groups = Groups::new(log.epoch());
         let broker = Broker {
             disk,
             clock,
@@ -228,7 +229,7 @@ impl<D: Disk> Broker<D> {
             gates: RefCell::default(),
             receivers: RefCell::default(),
             arrivals: RefCell::default(),
-            groups: RefCell::new(Groups::default()),
+            groups: RefCell::new(groups),
             topic_change: TopicTurn::default(),
             held: RefCell::new(held),
             held_turn: TopicTurn::default(),

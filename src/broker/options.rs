@@ -4,13 +4,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::log::CommitOptions;
-use crate::types::{Level, ShardId};
+use crate::types::{Level, NodeId, ShardId};
 
 /// Settings of one shard, the same in kind on all of a node.
 #[derive(Clone, Debug)]
 pub struct BrokerOptions {
     /// The shard's directory: `log`, `index` and the snapshots lie below it.
     pub directory: PathBuf,
+    /// Told in routes, so that nothing is sent to another node that answers at this one's address.
+    pub node: NodeId,
     pub shard: ShardId,
     pub shard_count: u16,
     /// The shard was used before: what is not there was lost.

@@ -10,8 +10,8 @@ use super::leases::Prospect;
 use super::receivers::SeenReceivers;
 use super::tables::Topic;
 use crate::api::{
-    Failure, Found, GroupSettings, HalfMessage, LeaseInfo, QueueInfo, ReceiptOutcome, Receive, ReceiveHalves,
-    ReceivedMessage, Reply, Request, ShardAddress, ShardInfo,
+    ConnectionId, Failure, Found, GroupSettings, HalfMessage, LeaseInfo, QueueInfo, ReceiptOutcome, Receive,
+    ReceiveHalves, ReceivedMessage, Reply, Request, ShardAddress, ShardInfo,
 };
 use crate::types::{GroupName, InstanceName, QueueKey, QueueOffset, Receipt, ShardId, TopicId};
 
@@ -60,6 +60,11 @@ pub enum PeerRequest {
     QueueRanges(TopicId),
     GroupOffsets(GroupName),
     GroupNames,
+    /// Members of these groups had joined over this connection; told the control shard.
+    ConnectionEnded {
+        connection: ConnectionId,
+        groups: Vec<GroupName>,
+    },
     /// Whether a member of a group may commit; asked of the control shard.
     CheckHolder(HolderCheck),
     ShardInfo {

@@ -3,13 +3,13 @@
 
 use futures_util::future::join_all;
 
-use super::client_requests::unexpected;
+use super::client_requests::{CONTROL_SHARD, unexpected};
 use super::groups::{GateOrders, RECEIVERS};
 use super::instances::topic_missing;
 use super::peers::{PeerReply, PeerRequest};
 use super::receivers::SeenReceivers;
 use super::shard_broker::Broker;
-use crate::api::{Assignment, Failure, JoinGroup, MemberInfo, ReceiverInfo, Reply};
+use crate::api::{Assignment, ConnectionId, Failure, JoinGroup, MemberInfo, ReceiverInfo, Reply};
 use crate::disk::Disk;
 use crate::types::{GroupName, QueueKey, QueueNumber, ShardId, TopicId};
 
@@ -36,7 +36,23 @@ impl<D: Disk> Broker<D> {
             }
         }
         self.carry_out_orders(Some(&join.group)).await?;
-        self.groups.borrow_mut().assignment(&join.group, &join.member)
+        // What has become free by that is the member's once its shard knows.
+        let granted = self.groups.borrow_mut().grant(&join.group, &join.member)?;
+        if granted {
+            self.carry_out_orders(Some(&join.group)).await?;
+        }
+        self.groups.borrow().assignment(&join.group, &join.member)
+    }
+
+    /// A connection has ended over which members of these groups had joined.
+    pub async fn connection_ended(&self, connection: ConnectionId, groups: Vec<GroupName>) {
+        if self.options.shard == CONTROL_SHARD {
+            let now = self.clock.monotonic();
+            return self.groups.borrow_mut().connection_ended(&groups, connection, now);
+        }
+        let Ok(peers) = self.peers() else { return };
+        // When it does not hear of it, the members' time-outs are what ends their sessions.
+        let _ = peers.ask(CONTROL_SHARD, PeerRequest::ConnectionEnded { connection, groups }).await;
     }
 
     pub(super) async fn leave_group(&self, group: &GroupName, member: &str) -> Result<Reply, Failure> {

@@ -10,11 +10,10 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use crate::api::OffsetPlace;
-use crate::cli::calendar::now;
 use crate::cli::error::CommandError;
 use crate::cli::message_json::write_message;
 use crate::cli::output::OutputFormat;
-use crate::cli::place::{FixedPlace, PLACE_HELP, Place};
+use crate::cli::place::{PLACE_HELP, Place, SentPlace};
 use crate::cli::server::ServerArguments;
 use crate::cli::signals::stop_flag;
 use crate::client::{
@@ -71,6 +70,8 @@ struct Run<'a> {
 enum Ended {
     /// At the end of the queues, or when told to stop.
     Complete,
+    /// As a member of a group that has no queue.
+    WithoutQueue,
     /// After `--count` messages, in the middle of a batch: the offset to go on from.
     Within(QueueKey, QueueOffset),
 }
@@ -112,11 +113,12 @@ pub fn run(arguments: &ConsumeArguments, format: OutputFormat) -> Result<(), Com
 
 fn open(arguments: &ConsumeArguments) -> Result<Consumer, CommandError> {
     let client = arguments.server.connect()?;
-    let start = match arguments.from.fix(now()) {
-        FixedPlace::Offset(offset) => Start::Offset(offset),
-        FixedPlace::Asked(OffsetPlace::First) => Start::First,
-        FixedPlace::Asked(OffsetPlace::Last) => Start::Last,
-        FixedPlace::Asked(OffsetPlace::Time(time)) => Start::Time(time),
+    let start = match arguments.from.sent() {
+        SentPlace::Offset(offset) => Start::Offset(offset),
+        SentPlace::Asked(OffsetPlace::First) => Start::First,
+        SentPlace::Asked(OffsetPlace::Last) => Start::Last,
+        SentPlace::Asked(OffsetPlace::Time(time)) => Start::Time(time),
+        SentPlace::Asked(OffsetPlace::Ago(span)) => Start::Ago(span),
     };
     let options = ConsumerOptions {
         start,
@@ -137,36 +139,48 @@ fn open(arguments: &ConsumeArguments) -> Result<Consumer, CommandError> {
 }
 
 impl Run<'_> {
-    /// Prints until the end, commits, and leaves the group.
+    /// Prints until the end, commits, and leaves the group whatever has happened: its other members get the queues.
     fn read_all(&mut self, mut consumer: Consumer) -> Result<(), CommandError> {
-        let ended = match self.read(&mut consumer) {
-            Ok(ended) => ended,
+        let done = match self.read(&mut consumer) {
+            Ok(ended) => self.finish(&mut consumer, ended),
             Err(error) => {
                 // What was printed counts, as far as the broker is there to hear it.
                 if self.output.flush().is_ok() && self.arguments.group.is_some() {
                     let _ = consumer.commit();
                 }
-                let _ = consumer.close();
-                return Err(error);
+                Err(error)
             }
         };
+        let left = consumer.close();
+        done?;
+        left?;
+        Ok(())
+    }
+
+    /// What was printed has left this process before it is committed.
+    fn finish(&mut self, consumer: &mut Consumer, ended: Ended) -> Result<(), CommandError> {
         self.output.flush().map_err(CommandError::output)?;
         if self.arguments.group.is_none() {
             return Ok(());
         }
-        match ended {
-            Ended::Complete => {
-                consumer.commit()?;
-                consumer.close()?;
-            }
-            Ended::Within(key, offset) => {
-                // The rest of the batch was not printed.
-                consumer.seek(key, offset);
-                consumer.commit()?;
-                consumer.close()?;
-            }
+        if let Ended::Within(key, offset) = ended {
+            // The rest of the batch was not printed.
+            consumer.seek(key, offset);
+        }
+        consumer.commit()?;
+        if matches!(ended, Ended::WithoutQueue) {
+            return Err(self.nothing_left());
         }
         Ok(())
+    }
+
+    /// That there is nothing for this member says nothing about the topic.
+    fn nothing_left(&self) -> CommandError {
+        let topic = &self.arguments.topic;
+        CommandError::failed(format!(
+            "the other members of the group read all queues of topic {topic}, and none was left for this one: stop one of \
+             them, or give the topic more with `turbopump topic alter {topic} --queues N`"
+        ))
     }
 
     fn read(&mut self, consumer: &mut Consumer) -> Result<Ended, CommandError> {
@@ -190,6 +204,7 @@ impl Run<'_> {
                 eprintln!("turbopump: {notice}");
             }
             match after {
+                After::End(Ended::Complete) if consumer.has_no_queue() => return Ok(Ended::WithoutQueue),
                 After::End(ended) => return Ok(ended),
                 After::Commit => self.commit(consumer)?,
                 After::Continue if self.last_commit.elapsed() >= COMMIT_INTERVAL => self.commit(consumer)?,

@@ -6,12 +6,11 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use crate::api::{GroupSettings, ResetGroup, ResetPlace};
-use crate::cli::calendar::now;
 use crate::cli::error::CommandError;
 use crate::cli::group_view::GroupView;
 use crate::cli::instance::InstanceFlag;
 use crate::cli::output::{OutputFormat, print};
-use crate::cli::place::{FixedPlace, PLACE_HELP, Place};
+use crate::cli::place::{PLACE_HELP, Place, SentPlace};
 use crate::cli::quantity::Span;
 use crate::cli::server::{ServerArguments, lease_of, milliseconds};
 use crate::types::{GroupName, QueueNumber, TopicName};
@@ -136,13 +135,13 @@ pub fn run(arguments: GroupArguments, format: OutputFormat) -> Result<(), Comman
 }
 
 fn reset(command: ResetArguments, format: OutputFormat) -> Result<(), CommandError> {
-    let place = match (command.to.fix(now()), command.queue) {
-        (FixedPlace::Asked(place), None) => ResetPlace::Every(place),
-        (FixedPlace::Offset(offset), Some(queue)) => ResetPlace::Offset(QueueNumber(queue), offset),
-        (FixedPlace::Offset(_), None) => {
+    let place = match (command.to.sent(), command.queue) {
+        (SentPlace::Asked(place), None) => ResetPlace::Every(place),
+        (SentPlace::Offset(offset), Some(queue)) => ResetPlace::Offset(QueueNumber(queue), offset),
+        (SentPlace::Offset(_), None) => {
             return Err(CommandError::usage("an offset belongs to one queue: add --queue N"));
         }
-        (FixedPlace::Asked(_), Some(_)) => {
+        (SentPlace::Asked(_), Some(_)) => {
             return Err(CommandError::usage(
                 "--queue goes with an offset: first, last and times move every queue",
             ));

@@ -19,7 +19,7 @@ pub enum Place {
     Last,
     Offset(QueueOffset),
     At(Timestamp),
-    /// This long before now.
+    /// This long before now, by the broker's clock.
     Ago(Duration),
 }
 
@@ -30,26 +30,23 @@ pub enum Place {
 )]
 pub struct PlaceError(String);
 
-/// A place whose meaning no longer depends on the clock.
+/// A place as it is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FixedPlace {
+pub enum SentPlace {
     Offset(QueueOffset),
     /// The broker translates it into an offset.
     Asked(OffsetPlace),
 }
 
 impl Place {
-    /// The place as seen at `now`.
-    pub fn fix(self, now: Timestamp) -> FixedPlace {
+    /// No clock of this machine is asked: the messages' times are those of the broker's.
+    pub fn sent(self) -> SentPlace {
         match self {
-            Place::First => FixedPlace::Asked(OffsetPlace::First),
-            Place::Last => FixedPlace::Asked(OffsetPlace::Last),
-            Place::Offset(offset) => FixedPlace::Offset(offset),
-            Place::At(time) => FixedPlace::Asked(OffsetPlace::Time(time)),
-            Place::Ago(span) => {
-                let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-                FixedPlace::Asked(OffsetPlace::Time(Timestamp(now.0.saturating_sub(millis))))
-            }
+            Place::First => SentPlace::Asked(OffsetPlace::First),
+            Place::Last => SentPlace::Asked(OffsetPlace::Last),
+            Place::Offset(offset) => SentPlace::Offset(offset),
+            Place::At(time) => SentPlace::Asked(OffsetPlace::Time(time)),
+            Place::Ago(span) => SentPlace::Asked(OffsetPlace::Ago(span)),
         }
     }
 }
@@ -106,10 +103,12 @@ mod tests {
     }
 
     #[test]
-    fn a_relative_time_counts_from_now() {
-        let now = Timestamp(1_000_000);
-        let time = |millis| FixedPlace::Asked(OffsetPlace::Time(Timestamp(millis)));
-        assert_eq!(Place::Ago(Duration::from_secs(600)).fix(now), time(400_000));
-        assert_eq!(Place::Ago(Duration::from_secs(6000)).fix(now), time(0), "not before 1970");
+    fn a_duration_is_sent_as_one() {
+        let span = Duration::from_secs(600);
+        assert_eq!(Place::Ago(span).sent(), SentPlace::Asked(OffsetPlace::Ago(span)));
+        let time = OffsetPlace::Ago(span).fixed(Timestamp(1_000_000));
+        assert_eq!(time, OffsetPlace::Time(Timestamp(400_000)));
+        let early = OffsetPlace::Ago(span).fixed(Timestamp(1_000));
+        assert_eq!(early, OffsetPlace::Time(Timestamp(0)), "not before 1970");
     }
 }

@@ -55,6 +55,7 @@ struct StartedView {
     version: &'static str,
     data: String,
     is_new: bool,
+    node: String,
     level: &'static str,
     buffered_io: bool,
     node_address: Option<String>,
@@ -113,6 +114,7 @@ impl StartedView {
             version: env!("CARGO_PKG_VERSION"),
             data: options.data.display().to_string(),
             is_new: started.is_new,
+            node: started.node.to_string(),
             level: options.level.name(),
             buffered_io: options.buffered_io,
             node_address: started.node_address.map(|address| address.to_string()),
@@ -168,6 +170,7 @@ fn render(options: &ServeOptions, started: &Started) -> String {
         env!("CARGO_PKG_VERSION"),
         started.took.as_millis()
     );
+    text += &format!("  this is node {}\n", started.node);
     for shard in &started.shards {
         text += &format!("  shard {} on core {} listens on {}", shard.shard, shard.core, shard.address);
         text += &format!("  (replayed {} batches in {} ms)\n", shard.report.batches, shard.took.as_millis());

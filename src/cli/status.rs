@@ -21,6 +21,7 @@ pub struct StatusArguments {
 #[derive(Serialize)]
 struct NodeView {
     version: String,
+    node: Option<String>,
     level: &'static str,
     resident_bytes: u64,
     shards: Vec<ShardView>,
@@ -62,8 +63,9 @@ pub fn run(arguments: &StatusArguments, format: OutputFormat) -> Result<(), Comm
 
 fn render_node(view: &NodeView) -> String {
     let mut text = format!(
-        "turbopump {}, level {}, {} resident\n\n",
+        "turbopump {}, node {}, level {}, {} resident\n\n",
         view.version,
+        view.node.as_deref().unwrap_or("-"),
         view.level,
         bytes_for_people(view.resident_bytes as f64)
     );
@@ -103,6 +105,7 @@ impl NodeView {
     fn new(node: &NodeInfo) -> Self {
         Self {
             version: node.version.clone(),
+            node: node.node.map(|node| node.to_string()),
             level: node.level.name(),
             resident_bytes: node.resident_bytes,
             shards: node.shards.iter().map(ShardView::new).collect(),
@@ -142,7 +145,7 @@ impl StageView {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{Level, ShardId};
+    use crate::types::{Level, NodeId, ShardId};
 
     #[test]
     fn a_failed_shard_says_why() {
@@ -165,6 +168,7 @@ mod tests {
         };
         let node = NodeInfo {
             version: "0.1.0".into(),
+            node: Some(NodeId(7)),
             level: Level::Durable,
             resident_bytes: 52_428_800,
             shards: vec![shard],

@@ -2,19 +2,24 @@
 //! them.
 
 use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api::{
     Acknowledge, ChangeLease, CommitOffset, EndTransaction, Failure, FindMessages, Found, GroupInfo,
     GroupSettings, Held, Hold, InstanceInfo, NodeInfo, OffsetPlace, ReceiptOutcome, Receive, ReceiveHalves,
-    Reply, Request, ResetGroup, ShardAddress, Status, TopicChange, TopicInfo,
+    Reply, Request, ResetGroup, RouteInfo, ShardAddress, Status, TopicChange, TopicInfo,
 };
-use crate::types::{GroupName, InstanceName, QueueKey, QueueNumber, QueueOffset, Receipt, TopicName};
+use crate::types::{
+    GroupName, InstanceName, NodeId, QueueKey, QueueNumber, QueueOffset, Receipt, ShardId, TopicName,
+};
 
 use super::connection::Connection;
 use super::error::ClientError;
 use super::leased::{LeasedMessage, UndecidedMessage};
 use super::options::Timeouts;
+use super::peer::{Expected, is_wildcard};
 
 /// Requests that are sent ahead of their answers by [`Client::call_each`]: fewer than a broker lets one connection
 /// wait for.
@@ -38,17 +43,21 @@ pub(super) const CALLS_IN_FLIGHT_MAX: usize = 128;
 pub struct Client {
     server: String,
     timeouts: Timeouts,
+    /// Whose routes these are. Every connection is asked who answers, and another node gets nothing.
+    node: Option<NodeId>,
     /// In the order of their ids: queue `q` belongs to `shards[q % shards.len()]`.
     shards: Vec<Shard>,
     topics: HashMap<TopicName, TopicInfo>,
     /// Idle connections by address.
     connections: HashMap<String, Connection>,
+    /// Counts the connections that calls to `server` went over.
+    server_connections: u64,
     notices: Vec<String>,
 }
 
 struct Shard {
     address: ShardAddress,
-    /// Set when the address could not be reached: requests go to `server`, which forwards them.
+    /// Set when the address leads to nobody or to somebody else: requests go to `server`, which forwards them.
     forwarded: bool,
 }
 
@@ -58,9 +67,11 @@ impl Client {
         let mut client = Self {
             server: server.to_owned(),
             timeouts,
+            node: None,
             shards: Vec::new(),
             topics: HashMap::new(),
             connections: HashMap::new(),
+            server_connections: 0,
             notices: Vec::new(),
         };
         client.refresh(&Request::Route(None))?;
@@ -83,6 +94,11 @@ impl Client {
     /// The shards in the order of their ids.
     pub fn shards(&self) -> impl Iterator<Item = &ShardAddress> {
         self.shards.iter().map(|shard| &shard.address)
+    }
+
+    /// What the node says it is; `None` from a broker of an earlier release.
+    pub fn node(&self) -> Option<NodeId> {
+        self.node
     }
 
     /// What the user should hear of once, such as a shard whose own address cannot be reached.
@@ -166,12 +182,16 @@ impl Client {
             Reply::Route(route) => route,
             other => return Err(self.unexpected(&other)),
         };
-        let unchanged = self.shards().eq(route.shards.iter());
-        if !unchanged {
-            self.shards =
-                route.shards.into_iter().map(|address| Shard { address, forwarded: false }).collect();
-        }
         Ok(route.topic)
+    }
+
+    /// Takes note of where the shards are.
+    fn note_route(&mut self, route: &RouteInfo) {
+        self.node = route.node;
+        if !self.shards().eq(route.shards.iter()) {
+            let shard = |address: &ShardAddress| Shard { address: address.clone(), forwarded: false };
+            self.shards = route.shards.iter().map(shard).collect();
+        }
     }
 
     // ---- Instances ---------------------------------------------------------------------------------------------
@@ -461,14 +481,20 @@ impl Client {
             Some(connection) if self.server != address => Ok(connection),
             kept => {
                 self.connections.extend(kept.map(|connection| (address.clone(), connection)));
-                Connection::connect(&address, self.timeouts)
+                self.connect_to(&address)
             }
         }
     }
 
-    /// The address that takes requests for `queue`. The first request to a shard opens its connection.
+    /// The address that takes requests for `queue`.
     fn reachable(&mut self, queue: QueueNumber) -> Result<String, ClientError> {
-        let index = usize::from(queue.shard(self.shard_count()).0);
+        self.reachable_shard(queue.shard(self.shard_count()))
+    }
+
+    /// The address that takes requests for a shard's queues: its own, or the one this client was made with, which forwards
+    /// them. The first request to a shard opens its connection.
+    pub fn reachable_shard(&mut self, shard: ShardId) -> Result<String, ClientError> {
+        let index = usize::from(shard.0);
         let shard = &self.shards[index];
         let address = shard.address.address.clone();
         if shard.forwarded || address == self.server {
@@ -477,7 +503,7 @@ impl Client {
         if self.connections.contains_key(&address) {
             return Ok(address);
         }
-        match Connection::connect(&address, self.timeouts) {
+        match self.connect_to(&address) {
             Ok(connection) => {
                 self.connections.insert(address.clone(), connection);
                 Ok(address)
@@ -501,8 +527,43 @@ impl Client {
     fn connection(&mut self, address: &str) -> Result<Connection, ClientError> {
         match self.connections.remove(address) {
             Some(connection) => Ok(connection),
-            None => Connection::connect(address, self.timeouts),
+            None => self.connect_again(address),
         }
+    }
+
+    fn connect_again(&mut self, address: &str) -> Result<Connection, ClientError> {
+        self.server_connections += u64::from(address == self.server);
+        self.connect_to(address)
+    }
+
+    /// A fresh connection, once it is known to lead to whom it should.
+    fn connect_to(&self, address: &str) -> Result<Connection, ClientError> {
+        if address != self.server && is_wildcard(address) {
+            let source =
+                Arc::new(io::Error::new(io::ErrorKind::AddrNotAvailable, "it is no address of a machine"));
+            return Err(ClientError::Connect { address: address.to_owned(), source });
+        }
+        Connection::connect_to(address, self.expected(address), self.timeouts)
+    }
+
+    /// Who is to answer at an address: behind the one this client was made with, any of the node's shards.
+    pub fn expected(&self, address: &str) -> Option<Expected> {
+        let told = self.shards().find(|told| told.address == address && address != self.server);
+        self.node.map(|node| Expected { node, shard: told.map(|told| told.shard) })
+    }
+
+    /// Which of the connections to the address this client was made with calls go over: another number, another one.
+    pub(super) fn server_connection(&self) -> u64 {
+        self.server_connections
+    }
+
+    /// The idle connection to the address this client was made with. Bytes on it can only be its end.
+    pub(super) fn idle(&self) -> Option<&Connection> {
+        self.connections.get(&self.server)
+    }
+
+    pub(super) fn drop_idle(&mut self) {
+        self.connections.remove(&self.server);
     }
 
     fn call_at(&mut self, address: &str, request: &Request) -> Result<Reply, ClientError> {
@@ -512,11 +573,14 @@ impl Client {
         // An idle connection may have died long ago, with the broker it led to.
         let lost = matches!(&reply, Err(ClientError::Disconnected { .. }));
         if lost && idled && is_repeatable(request) {
-            connection = Connection::connect(address, self.timeouts)?;
+            connection = self.connect_again(address)?;
             reply = connection.call(request);
         }
         if matches!(&reply, Ok(_) | Err(ClientError::Refused(_))) {
             self.connections.insert(address.to_owned(), connection);
+        }
+        if let Ok(Reply::Route(route)) = &reply {
+            self.note_route(route);
         }
         reply
     }

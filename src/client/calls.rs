@@ -2,12 +2,12 @@
 
 use std::time::Instant;
 
-use crate::api::{Assignment, CommitOffset, Failure, OffsetPlace, Reply, Request, Status};
+use crate::api::{Assignment, CommitOffset, Failure, OffsetPlace, Reply, Request, RouteInfo, Status};
 use crate::types::{QueueKey, QueueNumber, QueueOffset, TopicName};
 
 use super::error::ClientError;
 use super::membership::Membership;
-use super::options::{OutOfRange, Start, Until};
+use super::options::{OutOfRange, ROUTE_INTERVAL, Start, Until};
 use super::reading::Reader;
 
 /// Requests, each with the queue to whose shard it goes; without one it goes to any. The driver gives the answers, in the
@@ -21,6 +21,8 @@ enum Purpose {
     Join,
     /// The numbers of the group's topics.
     Topics(Vec<TopicName>),
+    /// A topic that may have got queues.
+    Route,
     Place(Vec<QueueKey>),
     Move(QueueKey),
     Commit(Vec<(QueueKey, QueueOffset)>),
@@ -37,6 +39,10 @@ impl Call {
         if reader.is_join_due(now) {
             return reader.membership.as_ref().map(Self::join);
         }
+        if let Some(whole) = reader.whole.as_ref().filter(|whole| whole.due <= now) {
+            let requests = vec![(None, Request::Route(Some(whole.topic.clone())))];
+            return Some(Self { purpose: Purpose::Route, requests });
+        }
         if !reader.unplaced.is_empty() {
             return Some(Self::place(reader));
         }
@@ -47,6 +53,11 @@ impl Call {
         };
         let requests = vec![(Some(key.queue), Request::FindOffset { key, place })];
         Some(Self { purpose: Purpose::Move(key), requests })
+    }
+
+    /// Whether a member's session is bound to the connection over which this is carried out.
+    pub(super) fn is_join(&self) -> bool {
+        matches!(self.purpose, Purpose::Join)
     }
 
     fn topics(membership: &Membership) -> Self {
@@ -63,11 +74,12 @@ impl Call {
     /// Where to start, and where to stop, in queues that are new.
     fn place(reader: &Reader) -> Self {
         let keys = reader.unplaced.clone();
-        let start = match reader.options.start {
+        let start = |key: QueueKey| match reader.start_of(key) {
             Start::Offset(_) => None,
             Start::First => Some(OffsetPlace::First),
             Start::Last => Some(OffsetPlace::Last),
             Start::Time(time) => Some(OffsetPlace::Time(time)),
+            Start::Ago(span) => Some(OffsetPlace::Ago(span)),
         };
         let stop = (reader.options.until == Until::End).then_some(OffsetPlace::Last);
         let mut requests = Vec::new();
@@ -76,7 +88,8 @@ impl Call {
                 let group = group.clone();
                 Request::CommittedOffset { group, key }
             });
-            let found = [start, stop].into_iter().flatten().map(|place| Request::FindOffset { key, place });
+            let found =
+                [start(key), stop].into_iter().flatten().map(|place| Request::FindOffset { key, place });
             requests.extend(committed.chain(found).map(|request| (Some(key.queue), request)));
         }
         Self { purpose: Purpose::Place(keys), requests }
@@ -97,8 +110,22 @@ impl Reader {
             // The next attempt, if this one comes to nothing.
             membership.failed(now);
         }
+        if outcome.as_ref().is_err_and(ClientError::is_connection_loss) {
+            self.calls_lost();
+        }
+        if let (Purpose::Route, Some(whole)) = (&call.purpose, &mut self.whole) {
+            whole.due = now + ROUTE_INTERVAL;
+            // When the broker is lost, the fetches' own connections say so.
+            if let Some(Ok(Reply::Route(RouteInfo { topic: Some(info), .. }))) =
+                outcome.ok().and_then(|answers| answers.into_iter().next())
+            {
+                self.route_found(&info);
+            }
+            return Ok(());
+        }
         let answers = outcome?;
         match call.purpose {
+            Purpose::Route => Ok(()),
             Purpose::Join => self.joined(answers, now),
             Purpose::Topics(topics) => {
                 self.topics_found(topics, answers);
@@ -136,6 +163,7 @@ impl Reader {
         self.topics_were_asked = false;
         if let Some(membership) = &mut self.membership {
             let change = membership.assigned(assignment, now);
+            self.fetcher.session = membership.session();
             self.rebalance(change);
         }
     }
@@ -163,9 +191,9 @@ impl Reader {
                 Some(_) => answers.committed()?,
                 None => None,
             };
-            let start = match self.options.start {
+            let start = match self.start_of(key) {
                 Start::Offset(offset) => offset,
-                Start::First | Start::Last | Start::Time(_) => answers.offset()?,
+                Start::First | Start::Last | Start::Time(_) | Start::Ago(_) => answers.offset()?,
             };
             let stop_at = match self.options.until {
                 Until::Forever => None,

@@ -11,12 +11,13 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::api::{Reply, Request};
 use crate::protocol::native::DecodedReply;
-use crate::types::{Level, QueueKey};
+use crate::types::{Identity, Level, QueueKey};
 use crate::wire::frame::FrameError;
 
 use super::core::{CoreError, Correlation, ProtocolCore};
 use super::error::ClientError;
 use super::options::Timeouts;
+use super::peer::Expected;
 
 /// A connection to one shard. After an error that is not [`ClientError::Refused`] it is of no more use: what was in
 /// flight may have been carried out or not.
@@ -42,6 +43,15 @@ pub struct Connection {
 impl Connection {
     /// Connects and exchanges prefaces.
     pub fn connect(address: &str, timeouts: Timeouts) -> Result<Self, ClientError> {
+        Self::connect_to(address, None, timeouts)
+    }
+
+    /// The same, and fails when another answers than who is expected.
+    pub fn connect_to(
+        address: &str,
+        expected: Option<Expected>,
+        timeouts: Timeouts,
+    ) -> Result<Self, ClientError> {
         let mut connection = Self {
             stream: open(address, timeouts.connect)?,
             core: ProtocolCore::new(),
@@ -58,7 +68,15 @@ impl Connection {
             connection.fill()?;
             connection.has_reply()?;
         }
+        if let Some(expected) = expected {
+            expected.check(address, connection.identity())?;
+        }
         Ok(connection)
+    }
+
+    /// Who answers; `None` from a broker of an earlier release.
+    pub fn identity(&self) -> Option<Identity> {
+        self.core.identity()
     }
 
     pub fn address(&self) -> &str {

@@ -15,7 +15,7 @@ use super::membership::{Membership, member_name};
 use super::messages::{Delivery, QueueName};
 use super::options::ConsumerOptions;
 use super::producer::read_clocks;
-use super::reading::{ReadError, Reader, Step, fixed_queues};
+use super::reading::{ReadError, Reader, Step};
 
 /// Reads messages of some queues, batch by batch.
 ///
@@ -56,10 +56,12 @@ pub struct Consumer {
     reader: Reader,
     /// One per shard, opened when it is needed.
     connections: Vec<Option<Connection>>,
+    /// The client's connection over which a member has joined.
+    joined_over: u64,
 }
 
 impl Consumer {
-    /// Reads fixed queues of a topic, or all of them. With a group, its committed offsets say where to start and
+    /// Reads fixed queues of a topic, or all of them: for ever also those that it gets later. With a group, its committed offsets say where to start and
     /// [`commit`](Self::commit) moves them; the group's membership is left alone.
     pub fn assign(
         mut client: Client,
@@ -69,9 +71,8 @@ impl Consumer {
         options: ConsumerOptions,
     ) -> Result<Self, ClientError> {
         let info = client.topic(&topic)?;
-        let queues = fixed_queues(&info, queues)?;
         let mut consumer = Self::new(client, group, options);
-        consumer.reader.read_fixed(info, queues);
+        consumer.reader.read_fixed(info, queues, Instant::now())?;
         Ok(consumer)
     }
 
@@ -98,6 +99,7 @@ impl Consumer {
         Self {
             reader: Reader::new(options, client.timeouts().request, shard_count, group),
             connections: (0..shard_count).map(|_| None).collect(),
+            joined_over: 0,
             client,
         }
     }
@@ -138,6 +140,11 @@ impl Consumer {
     /// Per queue, the offset behind the last message that was polled.
     pub fn positions(&self) -> Vec<(QueueName, QueueOffset)> {
         self.reader.positions()
+    }
+
+    /// Whether this consumer is a member of a group all of whose queues are others'.
+    pub fn has_no_queue(&self) -> bool {
+        self.reader.is_member() && self.reader.positions().is_empty()
     }
 
     /// The name under which this consumer is a member of its group.
@@ -183,6 +190,12 @@ impl Consumer {
 
     fn carry_out(&mut self, call: Call) -> Result<(), ClientError> {
         let outcome = self.client.call_each(&call.requests);
+        let over = self.client.server_connection();
+        if call.is_join() {
+            self.joined_over = over;
+        } else if self.joined_over != over {
+            self.reader.calls_lost();
+        }
         self.reader.called(call, outcome, Instant::now())
     }
 
@@ -247,12 +260,19 @@ impl Consumer {
     fn wait(&mut self, deadline: Instant) -> Result<(), ClientError> {
         let until = self.reader.deadline().map_or(deadline, |due| due.min(deadline));
         let waiting = self.reader.waiting_shards();
-        let connections: Vec<_> =
+        let mut connections: Vec<_> =
             waiting.iter().filter_map(|&shard| self.connections[shard].as_ref()).collect();
+        let reading = connections.len();
+        // A member's session ends with the connection over which it joins.
+        connections.extend(self.client.idle().filter(|_| self.reader.is_member()));
         let ready = wait(&connections, until).map_err(|error| ClientError::Disconnected {
             address: self.client.server().to_owned(),
             reason: error.to_string(),
         })?;
+        if ready.is_some_and(|index| index >= reading) {
+            self.client.drop_idle();
+            self.reader.calls_lost();
+        }
         match self.reader.overdue(ready.is_some(), Instant::now()) {
             Some((shard, waited)) => {
                 let address = self.address(shard);

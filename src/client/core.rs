@@ -24,7 +24,7 @@ use std::collections::HashSet;
 
 use crate::api::{Failure, Request, Status};
 use crate::protocol::native::{DecodedReply, MalformedReply, RequestEncoder, decode_reply};
-use crate::types::{Level, QueueKey};
+use crate::types::{Identity, Level, QueueKey};
 use crate::wire::frame::{self, FrameError};
 
 use super::receive_buffer::ReceiveBuffer;
@@ -64,6 +64,8 @@ pub struct ProtocolCore {
     /// Bytes at the front of `incoming` that the last answer borrowed; dropped with the next call.
     borrowed: usize,
     greeted: bool,
+    /// Who the peer says it is; known, if at all, once it has greeted.
+    identity: Option<Identity>,
     last_correlation: u64,
     awaited: HashSet<u64>,
     error: Option<CoreError>,
@@ -80,11 +82,12 @@ impl ProtocolCore {
     pub fn new() -> Self {
         Self {
             encoder: RequestEncoder::new(),
-            outgoing: frame::preface().to_vec(),
+            outgoing: frame::asking_preface().to_vec(),
             sent: 0,
             incoming: ReceiveBuffer::new(),
             borrowed: 0,
             greeted: false,
+            identity: None,
             last_correlation: CONNECTION_CORRELATION,
             awaited: HashSet::new(),
             error: None,
@@ -181,12 +184,17 @@ impl ProtocolCore {
         self.greeted
     }
 
+    /// Who the peer says it is. `None` before it has greeted, and from a broker of an earlier release.
+    pub fn identity(&self) -> Option<Identity> {
+        self.identity
+    }
+
     /// Room to read into: enough that the frame that has begun fits. The last answer stays where it is.
     pub fn space(&mut self) -> &mut [u8] {
         let needed = match frame::frame_bytes(&self.incoming.filled()[self.borrowed..]) {
             Ok(Some(bytes)) if self.greeted => bytes,
             // An error is found again, and reported, by `next_reply`.
-            _ => frame::FRAME_HEADER_BYTES,
+            _ => frame::PREFACE_BYTES + frame::IDENTITY_BYTES,
         };
         self.incoming.space(self.borrowed + needed)
     }
@@ -244,9 +252,15 @@ impl ProtocolCore {
     /// Checks the preface, and whether a whole frame stands at the front.
     fn look(&mut self) -> Result<bool, CoreError> {
         if !self.greeted {
-            let Some(preface) = self.incoming.filled().first_chunk() else { return Ok(false) };
+            let Some((preface, rest)) = self.incoming.filled().split_first_chunk() else { return Ok(false) };
             frame::check_preface(preface)?;
-            self.incoming.consume(frame::PREFACE_BYTES);
+            let mut bytes = frame::PREFACE_BYTES;
+            if frame::has_identity(preface) {
+                let Some(identity) = rest.first_chunk() else { return Ok(false) };
+                self.identity = Some(frame::read_identity(identity));
+                bytes += frame::IDENTITY_BYTES;
+            }
+            self.incoming.consume(bytes);
             self.greeted = true;
         }
         Ok(frame::cut(self.incoming.filled())?.is_some())

@@ -406,6 +406,14 @@ impl Dispatcher {
         self.partitioner = Partitioner::new(queue_count, self.partitioner.in_turn());
     }
 
+    /// The topic as its route has it now: queues that it has got are used from here on. One that was made anew has another
+    /// number, which the broker's refusals lead to.
+    pub(super) fn add_queues(&mut self, topic: TopicId, queue_count: u32) {
+        if topic == self.topic && self.partitioner.queue_count() < queue_count {
+            self.set_topic(topic, queue_count);
+        }
+    }
+
     /// The batch at `first_sequence` was, or may have been, stored: rule 3 for the refused ones before it.
     fn overtaken(&mut self, queue: QueueNumber, first_sequence: u64) {
         let lane = &mut self.lanes[queue.0 as usize];

@@ -32,6 +32,16 @@ pub enum ClientError {
         "the broker at {address} speaks protocol version {theirs}, this client version {PROTOCOL_VERSION}: use a client and a broker of the same release"
     )]
     Version { address: String, theirs: u16 },
+    /// A route leads to somebody else from here.
+    #[error(
+        "{address} is where {meant} is said to listen, and {answers} answers there: nothing was sent to it. Start the broker that is meant with `--advertise HOST`, a name or address that leads to it from here"
+    )]
+    OtherPeer { address: String, meant: String, answers: String },
+    /// Another node has taken the address that this client was made with.
+    #[error(
+        "the broker at {address} was node {meant} when this client began, and now {answers} answers there: nothing was sent to it. Begin anew to work with that one"
+    )]
+    OtherNode { address: String, meant: String, answers: String },
     /// What was in flight may have been carried out or not.
     #[error("the broker at {address} closed the connection ({reason})")]
     Disconnected { address: String, reason: String },
@@ -62,6 +72,8 @@ impl ClientError {
             ClientError::Address { .. }
             | ClientError::NotTurbopump { .. }
             | ClientError::Version { .. }
+            | ClientError::OtherPeer { .. }
+            | ClientError::OtherNode { .. }
             | ClientError::Protocol { .. }
             | ClientError::Refused(_) => false,
         }

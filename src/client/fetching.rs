@@ -102,6 +102,8 @@ pub(super) struct BatchCut {
 
 pub(super) struct Fetcher {
     limits: FetchLimits,
+    /// Of the member that reads; 0: it is none.
+    pub(super) session: u64,
     lanes: HashMap<QueueKey, Lane>,
     shards: Vec<Shard>,
     pausing: Vec<(Instant, QueueKey)>,
@@ -115,6 +117,7 @@ impl Fetcher {
         assert!(shard_count > 0, "a node has at least one shard");
         Self {
             limits,
+            session: 0,
             lanes: HashMap::new(),
             shards: (0..shard_count).map(|_| Shard::default()).collect(),
             pausing: Vec::new(),
@@ -249,6 +252,7 @@ impl Fetcher {
                 offset,
                 bytes_max: self.limits.bytes_max,
                 records_max: self.limits.records_max,
+                session: self.session,
                 wait: if is_watched { Duration::ZERO } else { self.limits.wait },
             });
         }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::api::{ActingMember, Assignment, JoinGroup};
+use crate::api::{ActingMember, Assignment, JoinGroup, SessionLife};
 use crate::types::{GroupName, QueueKey, Timestamp, TopicName};
 
 /// How soon to ask again while a former owner still holds a queue.
@@ -37,6 +37,11 @@ pub(super) struct Membership {
     owned: HashSet<QueueKey>,
     /// Whether no former owner holds a queue of this member.
     settled: bool,
+    /// What its fetches say; 0 before the first assignment.
+    session: u64,
+    /// Whether the broker has answered since a connection was lost. Until then it may be one that has begun anew, and knows
+    /// nothing of this member.
+    confirmed: bool,
     /// When to send the next request; `None`: now.
     due: Option<Instant>,
 }
@@ -58,6 +63,8 @@ impl Membership {
             releasing: None,
             owned: HashSet::new(),
             settled: false,
+            session: 0,
+            confirmed: true,
             due: None,
         }
     }
@@ -90,6 +97,24 @@ impl Membership {
             topics: self.topics.clone(),
             session_timeout: self.session_timeout,
             generation: self.generation,
+            life: SessionLife::Connected(None),
+        }
+    }
+
+    /// For fetches: the broker takes them while this session holds the queue.
+    pub(super) fn session(&self) -> u64 {
+        self.session
+    }
+
+    /// Whether this member may read, as far as it knows.
+    pub(super) fn is_confirmed(&self) -> bool {
+        self.confirmed
+    }
+
+    /// A connection to the broker has ended: the member is asked for before anything is read on.
+    pub(super) fn lost(&mut self) {
+        if self.confirmed {
+            (self.confirmed, self.due) = (false, None);
         }
     }
 
@@ -108,6 +133,7 @@ impl Membership {
         change.assigned.sort_unstable();
         change.revoked.sort_unstable();
         self.settled = assignment.settled;
+        (self.session, self.confirmed) = (assignment.session, true);
         let confirmed = self.generation == assignment.generation;
         self.owned = target;
         self.assigned = assignment.generation;
@@ -147,7 +173,8 @@ impl Membership {
         self.due = (self.generation == 0).then_some(now + UNSETTLED_INTERVAL);
         (self.generation, self.assigned) = (0, 0);
         self.releasing = None;
-        self.settled = false;
+        // Nothing is owned that could be read.
+        (self.settled, self.session, self.confirmed) = (false, 0, true);
         let mut revoked: Vec<QueueKey> = self.owned.drain().collect();
         revoked.sort_unstable();
         Change { assigned: Vec::new(), revoked }
@@ -174,7 +201,7 @@ mod tests {
     }
 
     fn assignment(generation: u64, queues: &[u32], settled: bool) -> Assignment {
-        Assignment { generation, queues: keys(queues), settled }
+        Assignment { generation, queues: keys(queues), settled, session: 70 + generation }
     }
 
     fn membership() -> Membership {
@@ -223,6 +250,25 @@ mod tests {
         assert_eq!(member.next_deadline(), Some(now + UNSETTLED_INTERVAL));
         assert!(!member.is_settled());
         assert_eq!(member.assigned(&assignment(4, &[0, 1], true), now).assigned, keys(&[1]));
+    }
+
+    #[test]
+    fn nothing_is_read_between_a_lost_connection_and_the_next_answer() {
+        let now = Instant::now();
+        let mut member = membership();
+        member.assigned(&assignment(1, &[0], true), now);
+        member.assigned(&assignment(1, &[0], true), now);
+        assert!(member.is_confirmed() && !member.is_due(now));
+        member.lost();
+        assert!(!member.is_confirmed() && member.is_due(now), "it joins at once");
+        member.failed(now);
+        member.lost();
+        assert!(!member.is_due(now), "another loss is no reason to hurry");
+        member.assigned(&assignment(1, &[0], true), now);
+        assert_eq!((member.is_confirmed(), member.session()), (true, 71));
+        member.lost();
+        member.expired(now);
+        assert_eq!((member.is_confirmed(), member.session()), (true, 0));
     }
 
     #[test]

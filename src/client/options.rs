@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use crate::types::{Level, QueueOffset, Timestamp};
 
+/// How often a topic's route is asked for again, for queues that it has got meanwhile: RocketMQ's clients take half a minute
+/// (`client/.../ClientConfig.java`, pollNameServerInterval).
+pub(super) const ROUTE_INTERVAL: Duration = Duration::from_secs(3);
+
 /// How long to wait for a broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
@@ -73,6 +77,8 @@ pub enum Start {
     Offset(QueueOffset),
     /// With the first message stored at this time or later.
     Time(Timestamp),
+    /// The same with the time that was this long ago, by the broker's clock.
+    Ago(Duration),
 }
 
 /// How far to read.

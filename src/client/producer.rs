@@ -12,7 +12,7 @@ use super::connection::{Connection, wait};
 use super::core::IN_FLIGHT_MAX;
 use super::dispatch::{BatchResult, Dispatcher, ProducerCounters};
 use super::error::ClientError;
-use super::options::ProducerOptions;
+use super::options::{ProducerOptions, ROUTE_INTERVAL};
 
 /// Sends messages to one topic.
 ///
@@ -50,6 +50,8 @@ pub struct Producer {
     links: Vec<Link>,
     clock: CachedClock,
     in_flight_max: usize,
+    /// When the topic is to be asked for again: it may have got queues.
+    route_due: Instant,
 }
 
 /// The way to one shard.
@@ -81,6 +83,7 @@ impl Producer {
             links: (0..shard_count).map(|_| Link::default()).collect(),
             client,
             topic,
+            route_due: clock.now.monotonic + ROUTE_INTERVAL,
             clock,
             in_flight_max: options.in_flight,
         })
@@ -166,6 +169,9 @@ impl Producer {
     /// fills up.
     fn advance(&mut self) -> Result<(), ClientError> {
         let now = self.clock.now.monotonic;
+        if now >= self.route_due {
+            self.look_for_queues(now);
+        }
         self.dispatcher.resume_due(now);
         for shard in 0..self.links.len() {
             if self.dispatcher.in_flight(shard) * 2 >= self.in_flight_max {
@@ -300,6 +306,14 @@ impl Producer {
             Err(error) => return Err(error),
         }
         Ok(())
+    }
+
+    /// Takes note of queues that the topic has got. When the broker cannot be asked, the batches' connections tell of it.
+    fn look_for_queues(&mut self, now: Instant) {
+        self.route_due = now + ROUTE_INTERVAL;
+        if let Ok(info) = self.client.refresh_topic(&self.topic) {
+            self.dispatcher.add_queues(info.id, info.queue_count);
+        }
     }
 
     /// Sends a request that is not a batch over the producer's client.

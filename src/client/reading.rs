@@ -6,7 +6,7 @@
 //! [`received`](Reader::received); wait until [`deadline`](Reader::deadline). It may be left and begun again at any
 //! point: what was not answered is asked for again.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::api::{Failure, Reply, Status, TopicInfo};
@@ -19,7 +19,7 @@ use super::core::Correlation;
 use super::fetching::{Answered, Ask, BatchCut, FetchLimits, Fetcher};
 use super::membership::{Change, Membership};
 use super::messages::{DamagedRange, Delivery, MessageBatch, QueueName};
-use super::options::{ConsumerOptions, OutOfRange, Until};
+use super::options::{ConsumerOptions, OutOfRange, ROUTE_INTERVAL, Start, Until};
 use super::patience::Patience;
 
 /// A [`Delivery`] that is not of messages.
@@ -60,8 +60,12 @@ pub(super) struct Reader {
     pub(super) topics_are_stale: bool,
     /// Set when that was found out, until the next assignment: a topic that is still unknown then has been deleted.
     pub(super) topics_were_asked: bool,
+    /// A topic that is read as a whole, whatever queues it gets.
+    pub(super) whole: Option<WholeTopic>,
     /// Queues whose first offset is still to be found.
     pub(super) unplaced: Vec<QueueKey>,
+    /// Queues that the topic has got since: everything in them is new.
+    pub(super) late: HashSet<QueueKey>,
     /// Queues whose offset was gone, and is to be found anew.
     pub(super) misplaced: Vec<QueueKey>,
     pub(super) committed: HashMap<QueueKey, QueueOffset>,
@@ -73,11 +77,17 @@ pub(super) struct Reader {
     turn: usize,
 }
 
+/// A topic all of whose queues are read for ever.
+pub(super) struct WholeTopic {
+    pub(super) topic: TopicName,
+    pub(super) id: TopicId,
+    pub(super) queue_count: u32,
+    /// When its route is to be asked for again.
+    pub(super) due: Instant,
+}
+
 /// The queues of a topic that a consumer was asked to read: those named, or all.
-pub(super) fn fixed_queues(
-    info: &TopicInfo,
-    queues: Option<Vec<QueueNumber>>,
-) -> Result<Vec<QueueKey>, Failure> {
+fn fixed_queues(info: &TopicInfo, queues: Option<Vec<QueueNumber>>) -> Result<Vec<QueueKey>, Failure> {
     let mut queues = queues.unwrap_or_else(|| (0..info.queue_count).map(QueueNumber).collect());
     queues.sort_unstable();
     queues.dedup();
@@ -111,7 +121,9 @@ impl Reader {
             topics: HashMap::new(),
             topics_are_stale: false,
             topics_were_asked: false,
+            whole: None,
             unplaced: Vec::new(),
+            late: HashSet::new(),
             misplaced: Vec::new(),
             committed: HashMap::new(),
             revoked: Vec::new(),
@@ -121,10 +133,35 @@ impl Reader {
         }
     }
 
-    /// Reads these queues of one topic.
-    pub(super) fn read_fixed(&mut self, topic: TopicInfo, queues: Vec<QueueKey>) {
+    /// Reads these queues of one topic, or all of them.
+    pub(super) fn read_fixed(
+        &mut self,
+        topic: TopicInfo,
+        queues: Option<Vec<QueueNumber>>,
+        now: Instant,
+    ) -> Result<(), Failure> {
+        let is_whole = queues.is_none() && self.options.until == Until::Forever;
+        self.unplaced = fixed_queues(&topic, queues)?;
+        let (name, id, queue_count) = (topic.topic.clone(), topic.id, topic.queue_count);
+        let due = now + ROUTE_INTERVAL;
+        self.whole = is_whole.then_some(WholeTopic { topic: name, id, queue_count, due });
         self.topics.insert(topic.id, topic.topic);
-        self.unplaced = queues;
+        Ok(())
+    }
+
+    /// The topic's route, asked for again: it may have more queues now.
+    pub(super) fn route_found(&mut self, info: &TopicInfo) {
+        let Some(whole) = self.whole.as_mut().filter(|whole| whole.id == info.id) else { return };
+        let added = whole.queue_count..info.queue_count.max(whole.queue_count);
+        let key = |queue| QueueKey { topic: info.id, queue: QueueNumber(queue) };
+        self.late.extend(added.clone().map(key));
+        self.unplaced.extend(added.map(key));
+        whole.queue_count = whole.queue_count.max(info.queue_count);
+    }
+
+    /// Where reading begins in a queue of which the group has no place.
+    pub(super) fn start_of(&self, key: QueueKey) -> Start {
+        if self.late.contains(&key) { Start::First } else { self.options.start }
     }
 
     /// Reads what the group assigns of these topics.
@@ -205,6 +242,9 @@ impl Reader {
             self.revoked_was_told |= matches!(event, Event::Rebalanced { .. });
             return Ok(Some(Step::Event(event)));
         }
+        if !self.may_read() {
+            return Ok(None);
+        }
         if let Some((shard, key)) = self.fetcher.current()
             && let Some(cut) = self.fetcher.next_batch(payload)?
         {
@@ -245,7 +285,13 @@ impl Reader {
 
     /// What to send to a shard next; to be followed by [`asked`](Self::asked) or [`not_asked`](Self::not_asked).
     pub(super) fn next_ask(&mut self, shard: usize, now: Instant) -> Option<Ask> {
-        self.fetcher.next_ask(shard, now)
+        if self.may_read() { self.fetcher.next_ask(shard, now) } else { None }
+    }
+
+    /// Not between the loss of a connection and the group's next answer: the broker may have begun anew, and a queue that
+    /// this member read may be somebody else's.
+    fn may_read(&self) -> bool {
+        self.membership.as_ref().is_none_or(Membership::is_confirmed)
     }
 
     pub(super) fn asked(&mut self, shard: usize, ask: &Ask, correlation: Correlation, now: Instant) {
@@ -259,6 +305,9 @@ impl Reader {
 
     /// The shards that owe an answer, in the order in which they are to be looked at.
     pub(super) fn waiting_shards(&self) -> Vec<usize> {
+        if !self.may_read() {
+            return Vec::new();
+        }
         let count = self.fetcher.shard_count();
         let turns = (0..count).map(|turn| (self.turn + turn) % count);
         turns.filter(|&shard| self.fetcher.in_flight(shard) > 0).collect()
@@ -305,7 +354,18 @@ impl Reader {
                 self.misplaced.push(key);
                 Ok(())
             }
-            Answered::Refused(failure) => Err(ReadError::Refused(failure)),
+            Answered::Refused(failure) if failure.status.ends_session() && self.membership.is_some() => {
+                self.expire(now);
+                Ok(())
+            }
+            Answered::Refused(failure) => {
+                if let (Status::TopicNotExist | Status::QueueNotExist, Some(whole)) =
+                    (failure.status, &mut self.whole)
+                {
+                    whole.due = now;
+                }
+                Err(ReadError::Refused(failure))
+            }
         }
     }
 
@@ -321,7 +381,11 @@ impl Reader {
     /// When something is to be done without an answer.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let membership = self.membership.as_ref().and_then(Membership::next_deadline);
-        [self.patience.deadline(), membership, self.fetcher.next_deadline()].into_iter().flatten().min()
+        let route = self.whole.as_ref().map(|whole| whole.due);
+        [self.patience.deadline(), membership, route, self.fetcher.next_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// After a wait: the shard whose connection is to be given up, and how long it has owed an answer. Not while bytes
@@ -335,6 +399,19 @@ impl Reader {
     pub(super) fn lost(&mut self, shard: usize) {
         self.patience.lost(shard);
         self.fetcher.lost(shard);
+        self.calls_lost();
+    }
+
+    /// The connection over which the member joins has ended.
+    pub(super) fn calls_lost(&mut self) {
+        if let Some(membership) = &mut self.membership {
+            membership.lost();
+        }
+    }
+
+    /// Whether a member's session depends on the connection over which it joins.
+    pub(super) fn is_member(&self) -> bool {
+        self.membership.is_some()
     }
 
     /// What is to be asked for before anything can be handed out; see [`Call`].

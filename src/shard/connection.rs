@@ -58,6 +58,8 @@ pub(super) struct Connections {
 
 /// One connection, as its tasks and the watch see it.
 pub(super) struct Connection {
+    /// No other connection of the shard has the same.
+    pub id: u64,
     fd: i32,
     pub outbox: Outbox,
     /// When the peer last took bytes that were waiting for it, or began a frame that is not complete; `None` when
@@ -114,7 +116,10 @@ impl Connections {
 
     /// One connection from its first byte to its end.
     async fn serve(self: Rc<Self>, mut stream: TcpStream, door: Door) {
+        let id = self.next_id.get();
+        self.next_id.set(id + 1);
         let connection = Rc::new(Connection {
+            id,
             fd: stream.as_raw_fd(),
             outbox: Outbox::new(self.metrics.clone()),
             write_stalled_since: Cell::new(None),
@@ -126,8 +131,6 @@ impl Connections {
             unanswered: Cell::new(0),
             answered: WakerList::new(),
         });
-        let id = self.next_id.get();
-        self.next_id.set(id + 1);
         self.open.borrow_mut().insert(id, connection.clone());
         self.metrics.connections_accepted.add(1);
         self.metrics.connections.add(1);

@@ -2,7 +2,7 @@
 //!
 //! `turbopump.toml` holds the format version and the number of shards; it is written when the directory is made, and once
 //! more when all of its shards have started for the first time: from then on each of them must be there.
-//! `secret` signs receipt handles. Shard `s` has the directory `shard-s`.
+//! `secret` signs receipt handles, and the node's id is made of it. Shard `s` has the directory `shard-s`.
 //!
 //! As long as a process uses the directory it holds two locks (flock): of the directory itself, which nobody can put
 //! another one in the place of without its being seen, and of the file `lock`, which older releases look at. A `lock` that
@@ -14,9 +14,11 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
+use sha1::Sha1;
 
-use crate::types::ShardId;
+use crate::types::{NodeId, ShardId};
 
 /// Version of the layout of a data directory that this release makes and reads.
 const FORMAT: u32 = 2;
@@ -85,12 +87,21 @@ pub enum DirectoryError {
     Io { path: PathBuf, source: io::Error },
 }
 
-/// What makes this node's receipt handles its own. Made with the directory, readable by its owner only; a directory whose
+/// What makes this node's id and receipt handles its own. Made with the directory, readable by its owner only; a directory whose
 /// file was lost gets a new one, and the handles given out before count no more.
 #[derive(Clone)]
 pub struct NodeSecret(pub [u8; SECRET_BYTES]);
 
 impl NodeSecret {
+    /// The node's id. It is told to everybody and tells nothing of the secret, and directories that were made before nodes
+    /// had one have it as well.
+    pub fn node(&self) -> NodeId {
+        let mut mac = Hmac::<Sha1>::new_from_slice(&self.0).expect("HMAC takes a key of any length");
+        mac.update(b"turbopump node");
+        let code = mac.finalize().into_bytes();
+        NodeId(u128::from_be_bytes(code[..16].try_into().expect("twenty bytes")))
+    }
+
     /// A number for a shard that other directories' shards do not have, as good as surely.
     pub fn number(&self, shard: ShardId) -> u32 {
         crc32c::crc32c_append(u32::from(shard.0), &self.0)

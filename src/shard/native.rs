@@ -9,7 +9,7 @@
 //! between choosing and answering lets the leases run out.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::Duration;
@@ -23,13 +23,15 @@ use super::host;
 use super::read_ahead::ReadAhead;
 use super::sender::Sender;
 use super::tick::reactor_turn;
-use crate::api::{Failure, Fetch, Fetched, Produce, Reply, Request, Status};
+use crate::api::{ConnectionId, Failure, Fetch, Fetched, Produce, Reply, Request, SessionLife, Status};
 use crate::broker::{FetchStep, PendingProduce, ProduceRefusal, Recipient, SharedFetched};
 use crate::limits;
 use crate::metrics::Stage;
 use crate::net::ReceiveBuffer;
 use crate::protocol::native::{DecodedRequest, FetchedHead, ReplyEncoder, check_properties, decode_request};
-use crate::types::{Account, ByteBudget, Level, MonotonicTime, QueueKey, Reservation, WakerList};
+use crate::types::{
+    Account, ByteBudget, GroupName, Identity, Level, MonotonicTime, QueueKey, Reservation, WakerList,
+};
 use crate::wire::frame::{self, Frame, FrameError, PREFACE_BYTES};
 
 /// Bytes taken and given by the reader before it lets the executor look at its rings.
@@ -65,6 +67,8 @@ struct Native {
     /// Answers to fetches that are being brought together.
     fetching: ByteBudget,
     ahead: Rc<ReadAhead>,
+    /// The groups whose members have joined over this connection.
+    joined: RefCell<BTreeSet<GroupName>>,
     /// Answers to receives that are being put together: one at a time, since each may be as large as a batch.
     receiving: ByteBudget,
 }
@@ -86,6 +90,7 @@ pub(super) async fn serve_native(
         waiting_ended: WakerList::new(),
         fetching: ByteBudget::new(limits::FETCH_BYTES_MAX),
         ahead: Rc::default(),
+        joined: RefCell::default(),
         receiving: ByteBudget::new(limits::BATCH_BYTES_MAX),
     });
     let Ok(copy) = host::duplicate(stream.as_raw_fd()) else { return };
@@ -97,6 +102,7 @@ pub(super) async fn serve_native(
     native.connection.outbox.close();
     writer.await;
     native.connection.end();
+    native.end_sessions();
 }
 
 impl Native {
@@ -160,9 +166,15 @@ impl Native {
         let preface: [u8; PREFACE_BYTES] =
             buffer.filled()[..PREFACE_BYTES].try_into().expect("eight bytes are there");
         buffer.consume(PREFACE_BYTES);
-        self.connection.outbox.push_with(|output| output.extend_from_slice(&frame::preface()));
-        // A client of another version learns ours from the preface, and is left to say so.
-        frame::check_preface(&preface).is_ok()
+        let is_ours = frame::check_preface(&preface).is_ok();
+        let options = self.connections.broker.options();
+        let identity = Identity { node: options.node, shard: options.shard };
+        self.connection.outbox.push_with(|output| match is_ours && frame::has_identity(&preface) {
+            true => output.extend_from_slice(&frame::introduction(identity)),
+            // A client of another version learns ours from the preface, and is left to say so.
+            false => output.extend_from_slice(&frame::preface()),
+        });
+        is_ours
     }
 
     fn refuse_framing(&self, error: &FrameError) {
@@ -298,8 +310,32 @@ impl Native {
         }
     }
 
-    async fn carry_out(&self, request: Request) -> Result<Outcome, Failure> {
+    /// The session of a member may end with the connection that it joined over.
+    fn note_join(&self, request: &mut Request) {
+        let Request::JoinGroup(join) = request else { return };
+        let SessionLife::Connected(connection) = &mut join.life else { return };
+        let mut joined = self.joined.borrow_mut();
+        if joined.contains(&join.group) || joined.len() < limits::CONNECTION_GROUPS_MAX {
+            let shard = self.connections.broker.shard();
+            *connection = Some(ConnectionId { shard, number: self.connection.id });
+            joined.insert(join.group.clone());
+        }
+    }
+
+    /// Tells that the connection is gone. A node that stops has no members any more.
+    fn end_sessions(&self) {
+        let groups: Vec<_> = self.joined.take().into_iter().collect();
+        if groups.is_empty() || self.connections.is_stopping() {
+            return;
+        }
+        let broker = self.connections.broker.clone();
+        let connection = ConnectionId { shard: broker.shard(), number: self.connection.id };
+        glommio::spawn_local(async move { broker.connection_ended(connection, groups).await }).detach();
+    }
+
+    async fn carry_out(&self, mut request: Request) -> Result<Outcome, Failure> {
         let broker = &self.connections.broker;
+        self.note_join(&mut request);
         let Request::Fetch(fetch) = request else {
             return broker.handle_for(request, self).await.map(Outcome::Reply);
         };

@@ -28,7 +28,7 @@ use crate::disk::glommio::Access;
 use crate::disk::{DiskError, DiskErrorKind};
 use crate::log::{CommitOptions, Report};
 use crate::net::{ListenError, Sharing, TlsError, TlsFiles, bind, bind_shared};
-use crate::types::{MonotonicTime, ShardId, Timestamp};
+use crate::types::{MonotonicTime, NodeId, ShardId, Timestamp};
 
 /// A stop takes at most this long; a shard that is not done then is left to recovery.
 const STOP_TIMEOUT: Duration = Duration::from_millis(4_800);
@@ -81,6 +81,7 @@ pub struct Started {
     pub warnings: Vec<String>,
     pub took: Duration,
     pub is_new: bool,
+    pub node: NodeId,
     pub device: DeviceSpeed,
 }
 
@@ -116,6 +117,7 @@ pub fn run(options: &ServeOptions, started: impl FnOnce(&Started)) -> Result<(),
     let (node_address, http_address) = (sockets.node_address, sockets.http_address);
     let (letterboxes, mailboxes): (Vec<_>, Vec<_>) = (0..directory.shard_count()).map(|_| mailbox()).unzip();
     let secret = directory.secret()?;
+    let node = secret.node();
     let memory = ShardMemory::of(options, directory.shard_count());
     let layout = Layout { options, directory: &directory, secret, cores: &cores, memory, begin };
     let plans = layout.plans(sockets, mailboxes, &letterboxes, &addresses, &events);
@@ -132,7 +134,7 @@ pub fn run(options: &ServeOptions, started: impl FnOnce(&Started)) -> Result<(),
     directory.note_started()?;
     letterboxes.iter().for_each(|letterbox| send(letterbox, Letter::Listen));
     let (took, is_new) = (begin.elapsed(), directory.is_new());
-    started(&Started { shards, node_address, http_address, warnings, took, is_new, device });
+    started(&Started { shards, node_address, http_address, warnings, took, is_new, node, device });
     wait_for_stop(&inbox, &mut directory)?;
     letterboxes.iter().for_each(|letterbox| send(letterbox, Letter::Stop));
     wait_until_ended(&inbox, core_count)
@@ -286,6 +288,7 @@ impl Layout<'_> {
     fn broker_options(&self, shard: u16, core: usize) -> BrokerOptions {
         BrokerOptions {
             directory: self.directory.shard(shard),
+            node: self.secret.node(),
             shard: ShardId(shard),
             shard_count: self.directory.shard_count(),
             is_made: self.directory.is_started(),

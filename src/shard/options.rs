@@ -103,8 +103,16 @@ pub enum OptionsError {
     Deliveries,
     #[error("--auto-create-topics gives a topic 1 to {max} queues, not {given}", max = limits::TOPIC_QUEUES_MAX)]
     AutoCreate { given: u32 },
-    #[error("--advertise is a host name or address without a port, like broker.example.org, not `{given}`")]
+    #[error(
+        "--advertise is the host name or address by which clients reach this machine, without a port, like \
+         broker.example.org, not `{given}`"
+    )]
     Advertise { given: String },
+    #[error(
+        "--listen {address} is every address of this machine, which no client can be told: say by which host name or \
+         address clients reach it with --advertise, like --advertise broker.example.org"
+    )]
+    Wildcard { address: SocketAddr },
     #[error(
         "--http {address} can be reached from other machines, and without access keys everybody may do everything there: \
          name a file of keys with --access-keys, or say --http-open"
@@ -189,6 +197,9 @@ impl ServeOptions {
         {
             return Err(OptionsError::Advertise { given: given.clone() });
         }
+        if self.advertise.is_none() && self.listen.ip().is_unspecified() {
+            return Err(OptionsError::Wildcard { address: self.listen });
+        }
         self.check_http()?;
         self.check_ports()
     }
@@ -254,7 +265,10 @@ impl ServeOptions {
 /// An IPv6 address has colons too, so a port is told by what parses, not by the colon.
 fn is_host(text: &str) -> bool {
     let name = |character: char| character.is_ascii_alphanumeric() || "-._".contains(character);
-    !text.is_empty() && (text.chars().all(name) || text.parse::<std::net::IpAddr>().is_ok())
+    match text.parse::<std::net::IpAddr>() {
+        Ok(address) => !address.is_unspecified(),
+        Err(_) => !text.is_empty() && text.chars().all(name),
+    }
 }
 
 #[cfg(test)]
@@ -293,8 +307,22 @@ mod tests {
         for host in ["broker-1.example.org", "10.0.0.1", "::1", "fe80::1"] {
             assert_eq!(options(|o| o.advertise = Some(host.into())), Ok(()), "{host}");
         }
-        for host in ["", "host:10911", "a b", "http://host"] {
+        for host in ["", "host:10911", "a b", "http://host", "0.0.0.0", "::", "0:0:0:0:0:0:0:0"] {
             assert!(options(|o| o.advertise = Some(host.into())).is_err(), "{host}");
+        }
+    }
+
+    #[test]
+    fn no_client_is_told_every_address() {
+        for wildcard in ["0.0.0.0:10911", "[::]:10911"] {
+            let address: SocketAddr = wildcard.parse().expect("an address");
+            assert_eq!(options(|o| o.listen = address), Err(OptionsError::Wildcard { address }));
+            let named = options(|o| {
+                o.listen = address;
+                o.advertise = Some("broker.example.org".into());
+            });
+            assert_eq!(named, Ok(()));
+            assert_eq!(options(|o| o.node_listen = Some(address)), Ok(()), "nobody is told that one");
         }
     }
 

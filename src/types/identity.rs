@@ -6,6 +6,17 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ShardId(pub u16);
 
+/// A node: 128 bits that come with its data directory, so that two brokers behind the same address are told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct NodeId(pub u128);
+
+/// Who listens at an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    pub node: NodeId,
+    pub shard: ShardId,
+}
+
 /// The number a topic got when it was created. Never used again after the topic is deleted, so that the batches of a
 /// deleted topic can not come back under a new one of the same name. Zero names no topic: the broker's own records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,6 +46,18 @@ impl QueueNumber {
     pub fn shard(self, shard_count: u16) -> ShardId {
         assert!(shard_count > 0, "a node has at least one shard");
         ShardId((self.0 % u32::from(shard_count)) as u16)
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "shard {} of node {}", self.shard, self.node)
     }
 }
 

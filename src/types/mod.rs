@@ -19,7 +19,7 @@ mod wake;
 pub use budget::{ByteBudget, Reservation};
 pub use client_memory::{Account, ClientMemory};
 pub use file_stamp::FileStamp;
-pub use identity::{QueueKey, QueueNumber, ShardId, TopicId};
+pub use identity::{Identity, NodeId, QueueKey, QueueNumber, ShardId, TopicId};
 pub use instance::InstanceName;
 pub use level::Level;
 pub use message_id::{IdText, MessageIdError, OffsetMessageId, RecordPlace, UniqueId, UniqueIdGenerator};

@@ -6,7 +6,16 @@
 //! ```text
 //! 0  [u8; 4]  F5 'T' 'P' 'N'
 //! 4  u16      protocol version
-//! 6  u16      0
+//! 6  u16      1 in a client's: it asks who answers; 1 in a server's: its identity follows; else 0
+//! ```
+//!
+//! A server that is asked says behind its preface who it is. One of an earlier release does not look at the last two bytes,
+//! and answers them with zeros.
+//!
+//! ```text
+//!  0  u64, u64  node, its high half first
+//! 16  u16       shard
+//! 18  [u8; 6]   0
 //! ```
 //!
 //! A server that does not speak the client's version answers with its own preface and closes: the client says which
@@ -22,6 +31,7 @@
 
 use super::bytes::{get_u16, get_u32, get_u64, put_u16, put_u32, put_u64};
 use crate::limits;
+use crate::types::{Identity, NodeId, ShardId};
 
 /// Version of the native protocol.
 pub const PROTOCOL_VERSION: u16 = 1;
@@ -29,6 +39,10 @@ pub const PROTOCOL_VERSION: u16 = 1;
 pub const PREFACE_BYTES: usize = 8;
 /// First bytes of a native connection.
 pub const PREFACE_MAGIC: [u8; 4] = [0xF5, b'T', b'P', b'N'];
+/// Bytes of the identity behind a server's preface.
+pub const IDENTITY_BYTES: usize = 24;
+/// In the preface's last field: the identity is asked for, or follows.
+const WITH_IDENTITY: u16 = 1;
 /// Bytes before the envelope.
 pub const FRAME_HEADER_BYTES: usize = 16;
 
@@ -61,6 +75,34 @@ pub fn preface() -> [u8; PREFACE_BYTES] {
     bytes[..4].copy_from_slice(&PREFACE_MAGIC);
     put_u16(&mut bytes, 4, PROTOCOL_VERSION);
     bytes
+}
+
+/// The preface of a client that wants to know who answers.
+pub fn asking_preface() -> [u8; PREFACE_BYTES] {
+    let mut bytes = preface();
+    put_u16(&mut bytes, 6, WITH_IDENTITY);
+    bytes
+}
+
+/// Whether a client asks for the identity, or a server's follows.
+pub fn has_identity(preface: &[u8; PREFACE_BYTES]) -> bool {
+    get_u16(preface, 6) & WITH_IDENTITY != 0
+}
+
+/// What a server answers to a client that asks: its preface and its identity.
+pub fn introduction(identity: Identity) -> [u8; PREFACE_BYTES + IDENTITY_BYTES] {
+    let mut bytes = [0; PREFACE_BYTES + IDENTITY_BYTES];
+    bytes[..PREFACE_BYTES].copy_from_slice(&asking_preface());
+    put_u64(&mut bytes, PREFACE_BYTES, (identity.node.0 >> 64) as u64);
+    put_u64(&mut bytes, PREFACE_BYTES + 8, identity.node.0 as u64);
+    put_u16(&mut bytes, PREFACE_BYTES + 16, identity.shard.0);
+    bytes
+}
+
+/// Reads what follows the preface of a server that says who it is.
+pub fn read_identity(bytes: &[u8; IDENTITY_BYTES]) -> Identity {
+    let (high, low) = (get_u64(bytes, 0), get_u64(bytes, 8));
+    Identity { node: NodeId(u128::from(high) << 64 | u128::from(low)), shard: ShardId(get_u16(bytes, 16)) }
 }
 
 /// Checks the peer's preface.
@@ -176,6 +218,20 @@ mod tests {
             put_u32(&mut wrong, at, value);
             assert!(cut(&wrong).is_err(), "{value} at {at}");
         }
+    }
+
+    #[test]
+    fn an_introduction_is_a_preface_and_who_it_is() {
+        let identity =
+            Identity { node: NodeId(0x0102_0304_0506_0708_090A_0B0C_0D0E_0F10), shard: ShardId(513) };
+        let bytes = introduction(identity);
+        let (preface, rest) = bytes.split_first_chunk().expect("a preface");
+        assert_eq!((check_preface(preface), has_identity(preface)), (Ok(()), true));
+        assert_eq!(rest[..8], [8, 7, 6, 5, 4, 3, 2, 1]);
+        assert_eq!(rest[16..], [1, 2, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(read_identity(rest.try_into().expect("24 bytes")), identity);
+        assert_eq!(identity.node.to_string(), "0102030405060708090a0b0c0d0e0f10");
+        assert!(!has_identity(&super::preface()) && has_identity(&asking_preface()));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use turbopump::client::tokio_driver::{AsyncClient, AsyncConnection, AsyncConsume
 use turbopump::client::{
     ClientError, ConsumerOptions, Delivery, Message, OutOfRange, ProducerOptions, Start, Timeouts, Until,
 };
-use turbopump::types::{QueueNumber, QueueOffset, TopicName};
+use turbopump::types::{NodeId, QueueNumber, QueueOffset, TopicName};
 
 use crate::fake_broker::{FakeBroker, Fault, timeouts};
 
@@ -230,5 +230,50 @@ fn requests_are_called_and_errors_say_what_to_do() {
         drop(listener);
         let error = AsyncClient::connect(&address, timeouts()).await.err().expect("nobody listens");
         assert!(error.to_string().contains("turbopump serve"), "{error}");
+    });
+}
+
+#[test]
+fn nothing_is_sent_to_another_broker_at_an_address_that_a_route_told() {
+    run(async {
+        let (meant, other) = (FakeBroker::start(2), FakeBroker::start_as(2, NodeId(2)));
+        let topic = meant.create("orders", 2);
+        other.create("orders", 2);
+        for shard in 0..2 {
+            meant.move_shard(shard, &other.addresses[shard]);
+        }
+        let mut producer = producer(&meant, &topic, ProducerOptions::default()).await;
+        send(&mut producer, 2, 0..10).await;
+        producer.flush().await.expect("forwarded");
+        assert_eq!(producer.counters().acknowledged, 10);
+        let notices = producer.take_notices();
+        assert_eq!(notices.len(), 2, "{notices:?}");
+        let parts = [&meant.node.to_string(), &other.node.to_string(), "--advertise"];
+        assert!(parts.iter().all(|part| notices[0].contains(part)), "{notices:?}");
+        let stored: usize = (0..2).map(|queue| meant.bodies(&topic, queue).len()).sum();
+        assert_eq!((stored, other.state().produce_count), (10, 0));
+    });
+}
+
+#[test]
+fn queues_that_a_topic_gets_are_read_and_written_to() {
+    run(async {
+        let broker = FakeBroker::start(2);
+        let topic = broker.create("orders", 1);
+        let mut reader = consumer(&broker, &topic, ConsumerOptions::default()).await;
+        let mut producer = producer(&broker, &topic, ProducerOptions::default()).await;
+        broker.state().add_queues(&topic, 3);
+        let mut queues = std::collections::BTreeSet::new();
+        let begun = Instant::now();
+        while queues.len() < 3 {
+            assert!(begun.elapsed() < Duration::from_secs(60), "only {queues:?}");
+            producer.send(&Message { body: b"apple", ..Message::default() }).await.expect("it is there");
+            producer.flush().await.expect("it is there");
+            if let Ok(delivery) = timeout(Duration::from_millis(20), reader.next()).await
+                && let Delivery::Messages(batch) = delivery.expect("it is there")
+            {
+                queues.insert(batch.queue().0);
+            }
+        }
     });
 }

@@ -11,7 +11,7 @@ use turbopump::types::{GroupName, TopicName};
 
 use crate::asynchronous::run;
 use crate::fake_broker::{FakeBroker, timeouts};
-use crate::group::{QUEUES, member, produce, quick, step};
+use crate::group::{QUEUES, member, note, produce, quick, step};
 
 /// A member and what it has seen.
 struct Member {
@@ -33,9 +33,7 @@ impl Member {
         match delivery.expect("the broker is there") {
             Delivery::Messages(batch) => {
                 assert!(self.owned.contains(&batch.queue().0), "queue {} was not assigned", batch.queue());
-                for message in batch.messages() {
-                    *seen.entry(String::from_utf8_lossy(message.body()).into_owned()).or_default() += 1;
-                }
+                note(batch.messages().map(|message| message.body()), seen);
             }
             Delivery::Rebalanced { assigned, revoked } => {
                 for queue in revoked {
@@ -133,5 +131,66 @@ fn a_member_that_reads_to_the_end_goes_on_from_there() {
             consumer.commit().await.expect("the broker is there");
             consumer.close().await.expect("it leaves");
         }
+    });
+}
+
+#[test]
+fn a_member_joins_again_before_it_reads_on_after_a_lost_connection() {
+    run(async {
+        let broker = FakeBroker::start(2);
+        let topic = broker.create("orders", QUEUES);
+        let mut seen = HashMap::new();
+        // The next heartbeat is far away.
+        let options =
+            ConsumerOptions { session_timeout: Duration::from_secs(300), ..ConsumerOptions::default() };
+        let mut member = Member::join(&broker, &topic, options).await;
+        while member.owned.len() < QUEUES as usize || broker.state().fetches() < QUEUES as usize {
+            member.step(&mut seen).await;
+        }
+        broker.state().forget_groups();
+        broker.state().asked.clear();
+        broker.hang_up();
+        produce(&broker, &topic, 60);
+        loop {
+            match timeout(Duration::from_millis(10), member.consumer.next()).await {
+                Ok(Ok(Delivery::Rebalanced { revoked, .. })) if revoked.len() == QUEUES as usize => break,
+                Ok(Ok(Delivery::Messages(_))) => panic!("they may be somebody else's"),
+                _ => {}
+            }
+        }
+        let asked = broker.state().asked.clone();
+        assert!(!asked.contains(&"fetch"), "{asked:?}");
+        while seen.len() < 60 {
+            match timeout(Duration::from_millis(10), member.consumer.next()).await {
+                Ok(Ok(Delivery::Messages(batch))) => {
+                    note(batch.messages().map(|message| message.body()), &mut seen);
+                }
+                // The other shard's connection has ended as well.
+                Ok(Err(error)) => assert!(error.is_connection_loss(), "{error}"),
+                _ => {}
+            }
+        }
+    });
+}
+
+#[test]
+fn a_member_joins_again_when_its_own_connection_ends() {
+    run(async {
+        let broker = FakeBroker::start(1);
+        let topic = broker.create("orders", QUEUES);
+        let mut seen = HashMap::new();
+        let options =
+            ConsumerOptions { session_timeout: Duration::from_secs(300), ..ConsumerOptions::default() };
+        let mut member = Member::join(&broker, &topic, options).await;
+        while member.owned.len() < QUEUES as usize || broker.state().fetches() < QUEUES as usize {
+            member.step(&mut seen).await;
+        }
+        broker.state().asked.clear();
+        let joining = broker.state().joined_over.take().expect("it has joined");
+        joining.shutdown(std::net::Shutdown::Both).expect("a socket");
+        while !broker.state().asked.contains(&"join") {
+            member.step(&mut seen).await;
+        }
+        assert_eq!(member.owned.len(), QUEUES as usize, "nothing else has changed");
     });
 }

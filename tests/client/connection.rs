@@ -5,8 +5,8 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use turbopump::api::{Reply, Request, Status, TopicChange};
-use turbopump::client::{Client, ClientError, Connection, Timeouts};
-use turbopump::types::QueueNumber;
+use turbopump::client::{Client, ClientError, Connection, Message, Producer, ProducerOptions, Timeouts};
+use turbopump::types::{NodeId, QueueKey, QueueNumber};
 use turbopump::wire::frame;
 
 use crate::fake_broker::{FakeBroker, timeouts};
@@ -19,7 +19,7 @@ fn listener_that_says(answer: &'static [u8]) -> String {
         let (mut stream, _) = listener.accept().expect("a client");
         let mut bytes = [0; 8];
         stream.read_exact(&mut bytes).expect("a preface");
-        assert_eq!(bytes, frame::preface());
+        assert_eq!(bytes, frame::asking_preface());
         stream.write_all(answer).expect("the client reads");
         let _ = stream.read(&mut bytes);
     });
@@ -121,6 +121,91 @@ fn an_idle_connection_that_died_is_replaced() {
     let mut client = Client::connect(broker.server(), timeouts()).expect("it listens");
     broker.hang_up();
     client.describe_topic(&topic).expect("asked again over a new connection");
+}
+
+/// A broker behind a tunnel says where it listens on its own side, and here another one listens there.
+#[test]
+fn nothing_is_sent_to_another_broker_at_an_address_that_a_route_told() {
+    let (meant, other) = (FakeBroker::start(2), FakeBroker::start_as(2, NodeId(2)));
+    let topic = meant.create("orders", 2);
+    other.create("orders", 2);
+    for shard in 0..2 {
+        meant.move_shard(shard, &other.addresses[shard]);
+    }
+    let mut client = Client::connect(meant.server(), timeouts()).expect("it listens");
+    assert_eq!(client.node(), Some(meant.node));
+    let id = client.topic(&topic).expect("it is there").id;
+    let key = QueueKey { topic: id, queue: QueueNumber(1) };
+    client.find_offset(key, turbopump::api::OffsetPlace::Last).expect("forwarded");
+    let notices = client.take_notices();
+    let parts =
+        [other.addresses[1].as_str(), &meant.node.to_string(), &other.node.to_string(), "--advertise"];
+    assert!(parts.iter().all(|part| notices[0].contains(part)), "{notices:?}");
+    let mut producer =
+        Producer::new(client, topic.clone(), ProducerOptions::default()).expect("the topic is there");
+    for queue in [0, 1] {
+        let queue = Some(QueueNumber(queue));
+        producer.send(&Message { body: b"apple", queue, ..Message::default() }).expect("it is there");
+    }
+    producer.flush().expect("forwarded");
+    for queue in [0, 1] {
+        assert_eq!(meant.bodies(&topic, queue), ["apple"]);
+        assert!(other.bodies(&topic, queue).is_empty(), "the other broker has it");
+    }
+    assert_eq!(other.state().produce_count, 0);
+}
+
+#[test]
+fn another_shard_at_an_address_is_not_taken_for_the_one_that_was_told() {
+    let broker = FakeBroker::start(3);
+    let topic = broker.create("orders", 3);
+    broker.move_shard(1, &broker.addresses[2].clone());
+    let mut client = Client::connect(broker.server(), timeouts()).expect("it listens");
+    let id = client.topic(&topic).expect("it is there").id;
+    let key = QueueKey { topic: id, queue: QueueNumber(1) };
+    client.find_offset(key, turbopump::api::OffsetPlace::Last).expect("forwarded");
+    let notices = client.take_notices();
+    assert!(notices[0].contains("shard 1 of node") && notices[0].contains("shard 2 of node"), "{notices:?}");
+}
+
+#[test]
+fn a_client_does_not_go_on_with_another_broker_in_the_first_one_s_place() {
+    let broker = FakeBroker::start(1);
+    let topic = broker.create("orders", 1);
+    let mut client = Client::connect(broker.server(), timeouts()).expect("it listens");
+    broker.state().node = Some(NodeId(9));
+    broker.hang_up();
+    let error = client.describe_topic(&topic).expect_err("another broker");
+    assert!(matches!(error, ClientError::OtherNode { .. }), "{error}");
+    assert!(!error.is_connection_loss(), "trying again cannot help");
+    assert!(error.to_string().contains(broker.server()), "{error}");
+}
+
+/// Of a broker of an earlier release nothing is expected, and it says nothing.
+#[test]
+fn a_broker_that_does_not_say_who_it_is_is_used_as_before() {
+    let broker = FakeBroker::start(2);
+    broker.state().node = None;
+    let topic = broker.create("orders", 2);
+    let mut client = Client::connect(broker.server(), timeouts()).expect("it listens");
+    let id = client.topic(&topic).expect("it is there").id;
+    let key = QueueKey { topic: id, queue: QueueNumber(1) };
+    client.find_offset(key, turbopump::api::OffsetPlace::Last).expect("its shard answers");
+    assert_eq!((client.node(), client.take_notices()), (None, Vec::new()));
+}
+
+#[test]
+fn a_wildcard_that_an_earlier_release_tells_is_no_address() {
+    let broker = FakeBroker::start(2);
+    broker.state().node = None;
+    let topic = broker.create("orders", 2);
+    let port = broker.addresses[1].rsplit(':').next().expect("a port").to_owned();
+    broker.move_shard(1, &format!("0.0.0.0:{port}"));
+    let mut client = Client::connect(broker.server(), timeouts()).expect("it listens");
+    let id = client.topic(&topic).expect("it is there").id;
+    let key = QueueKey { topic: id, queue: QueueNumber(1) };
+    client.find_offset(key, turbopump::api::OffsetPlace::Last).expect("forwarded");
+    assert_eq!(client.take_notices().len(), 1);
 }
 
 #[test]

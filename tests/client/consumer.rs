@@ -366,3 +366,17 @@ fn a_broker_that_stops_answering_is_given_up() {
     drop((held, listener));
     assert!(consumer.poll(Duration::from_millis(50)).expect("it is there again").is_none());
 }
+
+#[test]
+fn queues_that_a_topic_gets_are_read_from_their_first_message() {
+    let broker = FakeBroker::start(2);
+    let topic = broker.create("orders", 1);
+    fill(&broker, &topic, 0, 0..3, 1);
+    let options = ConsumerOptions { start: Start::Last, ..ConsumerOptions::default() };
+    let mut consumer = assign(&broker, &topic, None, options);
+    assert!(consumer.poll(Duration::ZERO).expect("it is there").is_none());
+    broker.state().add_queues(&topic, 3);
+    fill(&broker, &topic, 2, 0..3, 1);
+    let (messages, _) = read(&mut consumer, 3);
+    assert_eq!(bodies(&messages, 2), [0, 1, 2], "though reading began at the end");
+}

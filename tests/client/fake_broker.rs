@@ -30,6 +30,7 @@ pub enum Fault {
 
 #[derive(Clone)]
 pub struct FakeBroker {
+    pub node: NodeId,
     shared: Arc<Shared>,
     pub addresses: Vec<String>,
 }
@@ -40,6 +41,8 @@ struct Shared {
 }
 
 pub struct State {
+    /// As routes tell it, and whoever connects; `None`: like a broker of an earlier release.
+    pub node: Option<NodeId>,
     addresses: Vec<String>,
     topics: HashMap<TopicName, TopicId>,
     pub queues: HashMap<QueueKey, Queue>,
@@ -50,12 +53,21 @@ pub struct State {
     pub members: Vec<String>,
     generation: u64,
     holders: HashMap<QueueKey, String>,
+    /// Of each member; a fetch that names one is answered for the holder only.
+    sessions: HashMap<String, u64>,
+    next_session: u64,
+    /// Fetches that named a session which does not hold the queue.
+    pub stale_fetches: u64,
+    /// What was asked, by kind, in the order it came.
+    pub asked: Vec<&'static str>,
     /// The batches of the next answers lose a bit.
     pub flip_next_fetch: bool,
     /// Offsets below it are answered as damaged.
     pub damaged_below: QueueOffset,
     pub produce_count: u64,
     pub connections: Vec<TcpStream>,
+    /// The one over which a member has joined last.
+    pub joined_over: Option<TcpStream>,
 }
 
 #[derive(Default)]
@@ -67,6 +79,10 @@ pub struct Queue {
 
 impl FakeBroker {
     pub fn start(shard_count: usize) -> Self {
+        Self::start_as(shard_count, NodeId(1))
+    }
+
+    pub fn start_as(shard_count: usize, node: NodeId) -> Self {
         let listeners: Vec<_> =
             (0..shard_count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
         let addresses: Vec<_> = listeners
@@ -74,6 +90,7 @@ impl FakeBroker {
             .map(|listener| listener.local_addr().expect("it is bound").to_string())
             .collect();
         let state = State {
+            node: Some(node),
             addresses: addresses.clone(),
             topics: HashMap::new(),
             queues: HashMap::new(),
@@ -84,21 +101,27 @@ impl FakeBroker {
             members: Vec::new(),
             generation: 0,
             holders: HashMap::new(),
+            sessions: HashMap::new(),
+            next_session: 100,
+            stale_fetches: 0,
+            asked: Vec::new(),
             flip_next_fetch: false,
             damaged_below: QueueOffset(0),
             produce_count: 0,
             connections: Vec::new(),
+            joined_over: None,
         };
         let broker = Self {
+            node,
             shared: Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() }),
             addresses,
         };
-        for listener in listeners {
+        for (shard, listener) in listeners.into_iter().enumerate() {
             let broker = broker.clone();
             std::thread::spawn(move || {
                 for stream in listener.incoming().flatten() {
                     let broker = broker.clone();
-                    std::thread::spawn(move || broker.serve(stream));
+                    std::thread::spawn(move || broker.serve(stream, ShardId(shard as u16)));
                 }
             });
         }
@@ -160,7 +183,7 @@ impl FakeBroker {
         queue.first = first;
     }
 
-    fn serve(&self, mut stream: TcpStream) {
+    fn serve(&self, mut stream: TcpStream, shard: ShardId) {
         // Answers leave in pieces, which would otherwise wait for each other's acknowledgement.
         stream.set_nodelay(true).expect("a socket");
         self.state().connections.push(stream.try_clone().expect("a socket"));
@@ -169,7 +192,12 @@ impl FakeBroker {
             return;
         }
         let writer = Arc::new(Mutex::new(stream.try_clone().expect("a socket")));
-        write(&writer, &frame::preface());
+        match self.state().node {
+            Some(node) if frame::has_identity(&preface) => {
+                write(&writer, &frame::introduction(Identity { node, shard }));
+            }
+            _ => write(&writer, &frame::preface()),
+        }
         let mut buffer = Vec::new();
         let mut chunk = vec![0; 64 * 1024];
         loop {
@@ -215,6 +243,7 @@ impl FakeBroker {
                 }
             }
             Ok(DecodedRequest::Other(Request::Fetch(fetch))) => {
+                self.state().asked.push("fetch");
                 let (broker, writer) = (self.clone(), writer.clone());
                 std::thread::spawn(move || {
                     send(&writer, correlation, &broker.fetch(&fetch).map(Reply::Fetched))
@@ -228,7 +257,14 @@ impl FakeBroker {
                 });
                 return true;
             }
-            Ok(DecodedRequest::Other(request)) => self.state().other(request),
+            Ok(DecodedRequest::Other(request)) => {
+                let mut state = self.state();
+                if matches!(request, Request::JoinGroup(_)) {
+                    let stream = writer.lock().expect("no thread panicked").try_clone();
+                    state.joined_over = Some(stream.expect("a socket"));
+                }
+                state.other(request)
+            }
         };
         send(writer, correlation, &reply);
         true
@@ -284,6 +320,7 @@ impl FakeBroker {
         let deadline = Instant::now() + fetch.wait;
         let mut state = self.state();
         loop {
+            state.check_session(fetch)?;
             let damaged_below = state.damaged_below;
             let queue = state.queue(fetch.key)?;
             let (first, end) = (QueueOffset(queue.first), QueueOffset(queue.end));
@@ -359,6 +396,28 @@ impl State {
         })
     }
 
+    /// As the broker does: see `Fetch::session`.
+    fn check_session(&mut self, fetch: &Fetch) -> Result<(), Failure> {
+        let holder = self.holders.get(&fetch.key).and_then(|holder| self.sessions.get(holder));
+        if fetch.session == 0 || holder == Some(&fetch.session) {
+            return Ok(());
+        }
+        self.stale_fetches += 1;
+        Err(Failure::new(Status::GenerationStale, "somebody else reads the queue"))
+    }
+
+    /// How many fetches have been asked for.
+    pub fn fetches(&self) -> usize {
+        self.asked.iter().filter(|kind| **kind == "fetch").count()
+    }
+
+    /// A broker that has begun anew knows of no member.
+    pub fn forget_groups(&mut self) {
+        self.members.clear();
+        self.holders.clear();
+        self.sessions.clear();
+    }
+
     fn other(&mut self, request: Request) -> Result<Reply, Failure> {
         match request {
             Request::Produce(_) | Request::Fetch(_) | Request::Watch(_) => unreachable!("answered elsewhere"),
@@ -367,6 +426,7 @@ impl State {
                 let offset = match place {
                     OffsetPlace::First => queue.first,
                     OffsetPlace::Last => queue.end,
+                    OffsetPlace::Ago(span) => unreachable!("{span:?}: this broker has no clock"),
                     OffsetPlace::Time(time) => queue
                         .batches
                         .iter()
@@ -401,6 +461,7 @@ impl State {
                 Ok(Reply::Route(RouteInfo {
                     shards,
                     topic: topic.map(|topic| self.info(&topic)).transpose()?,
+                    node: self.node,
                 }))
             }
             Request::CommitOffset(CommitOffset { group, key, offset, member }) => {
@@ -415,7 +476,10 @@ impl State {
             Request::CommittedOffset { group, key } => {
                 Ok(Reply::Offset(self.offsets.get(&(group, key)).copied()))
             }
-            Request::JoinGroup(join) => self.join(&join).map(Reply::Assignment),
+            Request::JoinGroup(join) => {
+                self.asked.push("join");
+                self.join(&join).map(Reply::Assignment)
+            }
             Request::LeaveGroup { member, .. } => {
                 self.members.retain(|other| *other != member);
                 self.holders.retain(|_, holder| *holder != member);
@@ -439,6 +503,7 @@ impl State {
             }
             Request::DescribeNode { .. } => Ok(Reply::Node(NodeInfo {
                 version: "fake".to_owned(),
+                node: self.node,
                 level: Level::Durable,
                 resident_bytes: 0,
                 shards: Vec::new(),
@@ -455,6 +520,8 @@ impl State {
             }
             self.members.push(join.member.clone());
             self.generation += 1;
+            self.next_session += 1;
+            self.sessions.insert(join.member.clone(), self.next_session);
         }
         let place = self.members.iter().position(|member| *member == join.member).expect("it is there");
         let mut keys: Vec<QueueKey> = Vec::new();
@@ -474,7 +541,17 @@ impl State {
             .copied()
             .filter(|key| self.holders.entry(*key).or_insert_with(|| join.member.clone()) == &join.member)
             .collect();
-        Ok(Assignment { generation: self.generation, settled: queues.len() == target.len(), queues })
+        let (generation, session) = (self.generation, self.sessions[&join.member]);
+        Ok(Assignment { generation, settled: queues.len() == target.len(), queues, session })
+    }
+
+    /// Gives a topic more queues.
+    pub fn add_queues(&mut self, topic: &TopicName, count: u32) {
+        let id = self.topics[topic];
+        let present = self.queue_counts.insert(id, count).expect("it exists");
+        for queue in present..count {
+            self.queues.insert(QueueKey { topic: id, queue: QueueNumber(queue) }, Queue::default());
+        }
     }
 
     /// Ends a member's session as a time-out does.

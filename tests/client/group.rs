@@ -35,14 +35,19 @@ pub fn produce(broker: &FakeBroker, topic: &TopicName, count: usize) {
     producer.flush().expect("it is there");
 }
 
+/// Counts bodies.
+pub fn note<'a>(bodies: impl Iterator<Item = &'a [u8]>, seen: &mut HashMap<String, u32>) {
+    for body in bodies {
+        *seen.entry(String::from_utf8_lossy(body).into_owned()).or_default() += 1;
+    }
+}
+
 /// One poll: notes messages, and which queues the member has.
 pub fn step(consumer: &mut Consumer, owned: &mut HashSet<u32>, seen: &mut HashMap<String, u32>) {
     match consumer.poll(Duration::from_millis(10)).expect("the broker is there") {
         Some(Delivery::Messages(batch)) => {
             assert!(owned.contains(&batch.queue().0), "queue {} was not assigned", batch.queue());
-            for message in batch.messages() {
-                *seen.entry(String::from_utf8_lossy(message.body()).into_owned()).or_default() += 1;
-            }
+            note(batch.messages().map(|message| message.body()), seen);
         }
         Some(Delivery::Rebalanced { assigned, revoked }) => {
             for queue in revoked {
@@ -145,4 +150,88 @@ fn a_member_that_reads_to_the_end_says_when_it_is_there() {
         }
     }
     assert_eq!(count, 60);
+}
+
+/// The broker begins anew, and while the member does not know, its queues are somebody else's.
+#[test]
+fn a_member_joins_again_before_it_reads_on_after_a_lost_connection() {
+    let broker = FakeBroker::start(2);
+    let topic = broker.create("orders", QUEUES);
+    let mut seen = HashMap::new();
+    let mut owned = HashSet::new();
+    // The next heartbeat is far away.
+    let options = ConsumerOptions { session_timeout: Duration::from_secs(300), ..ConsumerOptions::default() };
+    let mut consumer = member(&broker, &topic, options);
+    until(|| {
+        step(&mut consumer, &mut owned, &mut seen);
+        owned.len() == QUEUES as usize && broker.state().fetches() >= QUEUES as usize
+    });
+    broker.state().forget_groups();
+    broker.state().asked.clear();
+    broker.hang_up();
+    produce(&broker, &topic, 60);
+    until(|| match consumer.poll(Duration::from_millis(10)) {
+        Ok(Some(Delivery::Rebalanced { revoked, .. })) => revoked.len() == QUEUES as usize,
+        Ok(Some(Delivery::Messages(_))) => panic!("they may be somebody else's"),
+        _ => false,
+    });
+    let asked = broker.state().asked.clone();
+    assert!(!asked.contains(&"fetch"), "{asked:?}");
+    until(|| {
+        match consumer.poll(Duration::from_millis(10)) {
+            Ok(Some(Delivery::Messages(batch))) => {
+                note(batch.messages().map(|message| message.body()), &mut seen)
+            }
+            Ok(_) => {}
+            // The other shard's connection has ended as well.
+            Err(error) => assert!(error.is_connection_loss(), "{error}"),
+        }
+        seen.len() == 60
+    });
+}
+
+/// The connection over which it joins is another one than those it reads over.
+#[test]
+fn a_member_joins_again_when_its_own_connection_ends() {
+    let broker = FakeBroker::start(1);
+    let topic = broker.create("orders", QUEUES);
+    let (mut seen, mut owned) = (HashMap::new(), HashSet::new());
+    let options = ConsumerOptions { session_timeout: Duration::from_secs(300), ..ConsumerOptions::default() };
+    let mut consumer = member(&broker, &topic, options);
+    until(|| {
+        step(&mut consumer, &mut owned, &mut seen);
+        owned.len() == QUEUES as usize && broker.state().fetches() >= QUEUES as usize
+    });
+    broker.state().asked.clear();
+    let joining = broker.state().joined_over.take().expect("it has joined");
+    joining.shutdown(std::net::Shutdown::Both).expect("a socket");
+    until(|| {
+        step(&mut consumer, &mut owned, &mut seen);
+        broker.state().asked.contains(&"join")
+    });
+    assert_eq!(owned.len(), QUEUES as usize, "nothing else has changed");
+}
+
+#[test]
+fn a_refused_fetch_makes_a_member_join_again() {
+    let broker = FakeBroker::start(1);
+    let topic = broker.create("orders", QUEUES);
+    let (mut seen, mut owned) = (HashMap::new(), HashSet::new());
+    let options = ConsumerOptions { session_timeout: Duration::from_secs(300), ..ConsumerOptions::default() };
+    let mut consumer = member(&broker, &topic, options);
+    until(|| {
+        step(&mut consumer, &mut owned, &mut seen);
+        owned.len() == QUEUES as usize && broker.state().fetches() >= QUEUES as usize
+    });
+    // As when the session has ended and nobody has said so. The fetches that wait are answered for the holder only.
+    broker.state().forget_groups();
+    produce(&broker, &topic, 60);
+    let mut was_revoked = false;
+    until(|| {
+        step(&mut consumer, &mut owned, &mut seen);
+        was_revoked |= owned.is_empty();
+        seen.len() == 60
+    });
+    assert!(was_revoked && broker.state().stale_fetches > 0);
+    assert!(seen.values().all(|count| *count == 1));
 }

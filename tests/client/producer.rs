@@ -282,3 +282,18 @@ fn sending_waits_for_room_and_makes_it_when_batches_do_not_fill() {
     producer.flush().expect("it is there");
     assert_eq!(producer.acknowledged_prefix(), 10_000);
 }
+
+#[test]
+fn queues_that_a_topic_gets_are_written_to() {
+    let broker = FakeBroker::start(2);
+    let topic = broker.create("orders", 1);
+    let mut producer = producer(&broker, &topic, singly());
+    broker.state().add_queues(&topic, 3);
+    let begun = Instant::now();
+    while (0..3).any(|queue| broker.bodies(&topic, queue).is_empty()) {
+        assert!(begun.elapsed() < Duration::from_secs(60), "nothing has come to some queue");
+        producer.send(&Message { body: b"apple", ..Message::default() }).expect("it is there");
+        producer.flush().expect("it is there");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

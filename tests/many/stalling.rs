@@ -141,7 +141,7 @@ fn a_client_that_never_reads_is_bounded_and_then_dropped() {
     let wait = Duration::ZERO;
     let fetch = |index: u64| {
         let offset = QueueOffset(index % 28);
-        Request::Fetch(Fetch { key, offset, bytes_max: 4 << 20, records_max: 100, wait })
+        Request::Fetch(Fetch { session: 0, key, offset, bytes_max: 4 << 20, records_max: 100, wait })
     };
     let requests: Vec<_> = (0..128).map(fetch).collect();
     let stalled = stall(&node, node.address(), &bytes_of(&requests));
@@ -172,7 +172,7 @@ fn a_client_that_reads_slowly_is_not_dropped() {
     let body = vec![7; MIB as usize];
     produce(&node, "shared", 0, (0..8).map(|_| &body[..]));
     let (offset, wait) = (QueueOffset(0), Duration::ZERO);
-    let fetch = Request::Fetch(Fetch { key, offset, bytes_max: 4 << 20, records_max: 100, wait });
+    let fetch = Request::Fetch(Fetch { session: 0, key, offset, bytes_max: 4 << 20, records_max: 100, wait });
     let mut stream = TcpStream::connect(node.address()).expect("the broker listens");
     stream.write_all(&bytes_of(&vec![fetch; 8])).expect("the kernel takes it");
     stream.set_read_timeout(Some(PATIENCE)).expect("a positive time");

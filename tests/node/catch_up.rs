@@ -76,7 +76,7 @@ fn a_reader_that_goes_elsewhere_gets_what_it_asks_for() {
     let key = QueueKey { topic: id, queue: QueueNumber(0) };
     let mut fetch = |offset, bytes_max| {
         let offset = QueueOffset(offset);
-        let fetch = Fetch { key, offset, bytes_max, records_max: u32::MAX, wait: Duration::ZERO };
+        let fetch = Fetch { session: 0, key, offset, bytes_max, records_max: u32::MAX, wait: Duration::ZERO };
         match client.call_owner(QueueNumber(0), &Request::Fetch(fetch)) {
             Ok(Reply::Fetched(fetched)) => {
                 let first = BatchHeader::decode(&fetched.batches).expect("a batch");
@@ -106,6 +106,13 @@ fn a_reader_that_goes_elsewhere_gets_what_it_asks_for() {
     // The topic goes while something may be read ahead of it.
     fetch(100, 256 * 1024);
     client.delete_topic(&topic("old")).expect("it exists");
-    let fetch = Fetch { key, offset: QueueOffset(110), bytes_max: 1, records_max: 1, wait: Duration::ZERO };
+    let fetch = Fetch {
+        session: 0,
+        key,
+        offset: QueueOffset(110),
+        bytes_max: 1,
+        records_max: 1,
+        wait: Duration::ZERO,
+    };
     assert!(client.call_owner(QueueNumber(0), &Request::Fetch(fetch)).is_err());
 }

@@ -91,7 +91,14 @@ fn every_address_takes_requests_for_every_queue() {
                 other => panic!("{other:?}"),
             }
             let wait = Duration::from_secs(1);
-            let fetch = Fetch { key, offset: QueueOffset(round), bytes_max: 1 << 20, records_max: 10, wait };
+            let fetch = Fetch {
+                session: 0,
+                key,
+                offset: QueueOffset(round),
+                bytes_max: 1 << 20,
+                records_max: 10,
+                wait,
+            };
             match connection.call(&Request::Fetch(fetch)).expect("it is there") {
                 Reply::Fetched(fetched) => {
                     assert_eq!(fetched.next_offset, QueueOffset(round + 1));

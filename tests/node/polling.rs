@@ -16,7 +16,14 @@ const TRIES: u64 = 8;
 fn fetch(client: &mut Client, offset: u64, wait: Duration) -> Request {
     let id = client.topic(&topic("orders")).expect("it exists").id;
     let key = QueueKey { topic: id, queue: QueueNumber(0) };
-    Request::Fetch(Fetch { key, offset: QueueOffset(offset), bytes_max: 4096, records_max: 10, wait })
+    Request::Fetch(Fetch {
+        session: 0,
+        key,
+        offset: QueueOffset(offset),
+        bytes_max: 4096,
+        records_max: 10,
+        wait,
+    })
 }
 
 #[test]

@@ -63,7 +63,7 @@ fn check_bounds(node: &Node) -> u64 {
     let id = client.topic(&topic("orders")).expect("it exists").id;
     let key = QueueKey { topic: id, queue: QueueNumber(0) };
     let offset = QueueOffset(first.0 - 1);
-    let fetch = Fetch { key, offset, bytes_max: 4096, records_max: 1, wait: Duration::ZERO };
+    let fetch = Fetch { session: 0, key, offset, bytes_max: 4096, records_max: 1, wait: Duration::ZERO };
     match client.call_owner(QueueNumber(0), &Request::Fetch(fetch)) {
         Err(ClientError::Refused(failure)) => assert_eq!(failure.status, Status::OffsetOutOfRange),
         other => panic!("{other:?}"),

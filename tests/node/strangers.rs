@@ -10,6 +10,8 @@ use crate::support::load::create_topic;
 use crate::support::node::{Node, PATIENCE};
 
 const PREFACE: [u8; 8] = [0xF5, b'T', b'P', b'N', 1, 0, 0, 0];
+/// The same with the wish to know who answers.
+const ASKING: [u8; 8] = [0xF5, b'T', b'P', b'N', 1, 0, 1, 0];
 
 /// Sends bytes and returns everything that comes back until the broker ends the connection.
 fn answer_to(node: &Node, bytes: &[u8]) -> Vec<u8> {
@@ -68,7 +70,7 @@ fn a_broker_of_another_version_is_named_by_the_command_line() {
     });
     let refused = Client::connect(&address, Timeouts::default()).err().expect("the versions differ");
     assert!(matches!(refused, ClientError::Version { theirs: 9, .. }), "{refused}");
-    assert_eq!(serving.join().expect("it served"), PREFACE);
+    assert_eq!(serving.join().expect("it served"), ASKING);
 }
 
 #[test]

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use turbopump::api::{Assignment, JoinGroup};
+use turbopump::api::{Assignment, ConnectionId, JoinGroup, SessionLife};
 use turbopump::broker::Groups;
 use turbopump::testing::Random;
-use turbopump::types::{MonotonicTime, QueueKey, QueueNumber, TopicId};
+use turbopump::types::{MonotonicTime, QueueKey, QueueNumber, ShardId, TopicId};
 
 use super::node::{group_name, topic_name};
 
@@ -19,6 +19,18 @@ struct Member {
     generation: u64,
     reads: Vec<QueueKey>,
     joined_at: MonotonicTime,
+    /// What it says with its fetches.
+    session: u64,
+    /// Its connections that have ended, and whether the last one has.
+    connections: u64,
+    is_gone: bool,
+}
+
+impl Member {
+    fn connection(&self, name: &str) -> ConnectionId {
+        let digit = name.bytes().last().expect("a name");
+        ConnectionId { shard: ShardId(u16::from(digit)), number: self.connections }
+    }
 }
 
 struct Scene {
@@ -30,6 +42,8 @@ struct Scene {
     /// What the shard lets no receiver take from, and where leases of theirs still run.
     closed: BTreeSet<QueueKey>,
     draining: BTreeSet<QueueKey>,
+    /// Whose fetches the shard answers.
+    holders: BTreeMap<QueueKey, u64>,
 }
 
 fn all_queues() -> impl Iterator<Item = QueueKey> {
@@ -43,19 +57,29 @@ impl Scene {
             // Its session has ended: it reads nothing until it has joined again.
             (member.generation, member.reads) = (0, Vec::new());
         }
+        if std::mem::take(&mut member.is_gone) {
+            // Another connection: its session may have ended with the last one, of which it would hear.
+            member.connections += 1;
+            (member.generation, member.reads) = (0, Vec::new());
+        }
         let join = JoinGroup {
             group: group_name("g"),
             member: name.to_owned(),
             topics: vec![topic_name("t")],
             session_timeout: TIMEOUT,
             generation: member.generation,
+            life: SessionLife::Connected(Some(member.connection(name))),
         };
         self.groups.join(&join, self.now, |_| Some((TopicId(1), QUEUES))).expect("within the limits");
         self.carry_out();
+        if self.groups.grant(&join.group, name).expect("it has joined") {
+            self.carry_out();
+        }
         let assignment = self.groups.assignment(&join.group, name).expect("it has joined");
         let member = self.members.get_mut(name).expect("it was entered");
         member.generation = assignment.generation;
         member.reads.clone_from(&assignment.queues);
+        member.session = assignment.session;
         member.joined_at = self.now;
         self.check();
         assignment
@@ -79,6 +103,7 @@ impl Scene {
             self.draining.extend(newly.filter(|_| self.random.chance(0.3)));
             self.draining.retain(|_| self.random.chance(0.5));
             self.closed = closed;
+            self.holders.clone_from(&orders.holders);
             self.groups.carried_out(&group, &orders, &[Some(self.draining.iter().copied().collect())]);
         }
     }
@@ -88,13 +113,26 @@ impl Scene {
         let receivers = all_queues().filter(|key| !self.closed.contains(key) || self.draining.contains(key));
         let mut reader: BTreeMap<QueueKey, &str> = receivers.map(|key| (key, "receivers")).collect();
         for (name, member) in &self.members {
-            if self.now.since(member.joined_at) <= TIMEOUT {
+            if self.now.since(member.joined_at) <= TIMEOUT && !member.is_gone {
                 for key in &member.reads {
+                    let holder = self.holders.get(key);
+                    assert_eq!(holder, Some(&member.session), "seed {}: {name} reads {key}", self.seed);
                     let other = reader.insert(*key, name);
                     assert_eq!(other, None, "seed {}: {key} is read by {name} as well", self.seed);
                 }
             }
         }
+    }
+
+    /// A member's connection ends; it may have begun another one before that is known.
+    fn disconnect(&mut self, name: &str) {
+        let Some(member) = self.members.get_mut(name) else { return };
+        let ended = member.connection(name);
+        member.is_gone = true;
+        if self.random.chance(0.2) {
+            self.join(name);
+        }
+        self.groups.connection_ended(&[group_name("g")], ended, self.now);
     }
 
     fn settle(&mut self, live: &[String]) {
@@ -114,10 +152,10 @@ fn a_queue_has_one_reader_and_never_stays_without() {
     for seed in 0..300 {
         let mut random = Random::new(seed);
         let (groups, members) = (Groups::default(), BTreeMap::new());
-        let (closed, draining) = (BTreeSet::new(), BTreeSet::new());
+        let (closed, draining, holders) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::new());
         let fork = random.fork();
         let mut scene =
-            Scene { groups, members, now: MonotonicTime(0), seed, random: fork, closed, draining };
+            Scene { groups, members, now: MonotonicTime(0), seed, random: fork, closed, draining, holders };
         for _ in 0..80 {
             let name = format!("member-{}", random.index(5));
             match random.index(10) {
@@ -126,7 +164,8 @@ fn a_queue_has_one_reader_and_never_stays_without() {
                     scene.members.remove(&name);
                 }
                 1 => scene.groups.note_receivers(&group_name("g"), TopicId(1), scene.now),
-                2 => scene.now = scene.now.after(Duration::from_millis(random.range(0..12_000))),
+                2 => scene.disconnect(&name),
+                3 => scene.now = scene.now.after(Duration::from_millis(random.range(0..12_000))),
                 _ => {
                     scene.join(&name);
                 }

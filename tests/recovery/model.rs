@@ -219,7 +219,7 @@ pub async fn fetch(
     bytes_max: u32,
     records_max: u32,
 ) -> Result<Fetched, Failure> {
-    let fetch = Fetch { key, offset, bytes_max, records_max, wait: Duration::ZERO };
+    let fetch = Fetch { session: 0, key, offset, bytes_max, records_max, wait: Duration::ZERO };
     match node.handle(Request::Fetch(fetch)).await? {
         Reply::Fetched(fetched) => Ok(fetched),
         other => panic!("no batches: {other:?}"),

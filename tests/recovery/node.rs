@@ -16,7 +16,7 @@ use turbopump::limits;
 use turbopump::log::{CommitOptions, LogOptions, Report};
 use turbopump::metrics::ShardMetrics;
 use turbopump::testing::{JoinHandle, SeededExecutor, Spawner};
-use turbopump::types::{GroupName, Level, QueueKey, QueueOffset, ShardId, TopicId, TopicName};
+use turbopump::types::{GroupName, Level, NodeId, QueueKey, QueueOffset, ShardId, TopicId, TopicName};
 use turbopump::wire::batch::LogSecret;
 
 pub type TestBroker = Broker<FaultyDisk>;
@@ -112,6 +112,7 @@ async fn is_made(disk: &FaultyDisk) -> Result<bool, StartError> {
 fn options(setup: &Setup, shard: u16, is_made: bool) -> BrokerOptions {
     BrokerOptions {
         directory: shard_directory(shard),
+        node: NodeId(7),
         shard: ShardId(shard),
         shard_count: setup.shard_count,
         is_made,
@@ -200,8 +201,24 @@ impl Node {
     }
 
     pub async fn fetch(&self, key: QueueKey, offset: QueueOffset) -> Result<Fetched, Failure> {
-        let fetch =
-            Fetch { key, offset, bytes_max: 1024 * 1024, records_max: u32::MAX, wait: Duration::ZERO };
+        self.fetch_for(0, key, offset).await
+    }
+
+    /// The same for the session of a group's member.
+    pub async fn fetch_for(
+        &self,
+        session: u64,
+        key: QueueKey,
+        offset: QueueOffset,
+    ) -> Result<Fetched, Failure> {
+        let fetch = Fetch {
+            session,
+            key,
+            offset,
+            bytes_max: 1024 * 1024,
+            records_max: u32::MAX,
+            wait: Duration::ZERO,
+        };
         let fetched = self.owner(key).fetch(fetch).await?;
         // Where the batches are still in memory, readers get them from there without a copy: the same bytes.
         if let FetchStep::Ready(tail) = self.owner(key).fetch_now(&fetch)?

@@ -8,9 +8,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::{LocalBoxFuture, join_all};
 use turbopump::api::{
-    Acknowledge, ActingMember, Assignment, ClientProtocol, CommitOffset, Failure, GroupInfo, GroupSettings,
-    JoinGroup, OffsetPlace, Produce, ReceiptOutcome, Receive, ReceivedMessage, Reply, Request, ResetGroup,
-    ResetPlace, Status, TagFilter,
+    Acknowledge, ActingMember, Assignment, ClientProtocol, CommitOffset, Failure, Fetch, GroupInfo,
+    GroupSettings, JoinGroup, OffsetPlace, Produce, ReceiptOutcome, Receive, ReceivedMessage, Reply, Request,
+    ResetGroup, ResetPlace, SessionLife, Status, TagFilter,
 };
 use turbopump::disk::faulty::{FaultPlan, FaultyDisk, Restart};
 use turbopump::limits;
@@ -167,7 +167,7 @@ impl Scene<'_> {
     /// A member of the group from one moment to another.
     async fn member(&self, who: &str, from: Duration, until: Duration) {
         self.sleep_until(from).await;
-        let mut member = Member { scene: self, who, generation: 0, reads: BTreeMap::new() };
+        let mut member = Member { scene: self, who, generation: 0, session: 0, reads: BTreeMap::new() };
         let until = MonotonicTime(0).after(until);
         let mut heartbeat = self.now();
         while self.now() < until && !self.is_done() {
@@ -207,6 +207,7 @@ struct Member<'a> {
     scene: &'a Scene<'a>,
     who: &'a str,
     generation: u64,
+    session: u64,
     reads: BTreeMap<QueueKey, QueueOffset>,
 }
 
@@ -220,6 +221,7 @@ impl Member<'_> {
                 topics: vec![topic_name("t")],
                 session_timeout: SESSION,
                 generation: self.generation,
+                life: SessionLife::Timed,
             };
             let assignment: Assignment = match self.scene.node.handle(Request::JoinGroup(join)).await {
                 Ok(Reply::Assignment(assignment)) => assignment,
@@ -231,6 +233,7 @@ impl Member<'_> {
             };
             let is_confirmed = self.generation == assignment.generation;
             self.generation = assignment.generation;
+            self.session = assignment.session;
             self.reads.retain(|key, _| assignment.queues.contains(key));
             for key in assignment.queues {
                 if !self.reads.contains_key(&key) {
@@ -252,7 +255,14 @@ impl Member<'_> {
     async fn read(&mut self) -> bool {
         let mut has_read = false;
         for (key, place) in &mut self.reads {
-            let fetched = self.scene.node.fetch(*key, *place).await.expect("a healthy disk");
+            let fetched = match self.scene.node.fetch_for(self.session, *key, *place).await {
+                Ok(fetched) => fetched,
+                // It hears of it with its next request.
+                Err(failure) => {
+                    assert!(failure.status.ends_session(), "{failure:?}");
+                    return false;
+                }
+            };
             let mut names = Vec::new();
             let mut at = 0;
             // Not all at once, so that others get something.
@@ -494,6 +504,121 @@ fn receivers_are_described_and_a_reset_moves_both_kinds() {
         let read = lone_member(&scene, seconds(70)).await;
         assert_eq!(read.len() as u64, u64::from(QUEUES) * BATCH);
         assert!(ledger.settled.borrow().values().all(|by| by.len() == 1));
+    });
+    ran.expect("an empty disk");
+}
+
+/// The first message of each queue, for a member's session.
+async fn fetch_all(scene: &Scene<'_>, session: u64) -> Vec<Result<(), Status>> {
+    let mut answers = Vec::new();
+    for queue in (0..QUEUES).map(QueueNumber) {
+        let key = QueueKey { topic: scene.topic, queue };
+        let fetched = scene.node.fetch_for(session, key, QueueOffset::ZERO).await;
+        answers.push(fetched.map(|_| ()).map_err(|failure| failure.status));
+    }
+    answers
+}
+
+async fn joined<'a>(scene: &'a Scene<'a>, who: &'a str) -> Member<'a> {
+    let mut member = Member { scene, who, generation: 0, session: 0, reads: BTreeMap::new() };
+    while !member.join().await {
+        scene.node.clock.sleep(Duration::from_millis(100)).await;
+    }
+    member
+}
+
+/// Whoever was not heard of reads nothing, though it does not know yet that its queues are others'.
+#[test]
+fn a_member_reads_nothing_once_its_queues_are_somebody_else_s() {
+    for shard_count in [1, 2, 4] {
+        let setup = Setup { shard_count, ..Setup::default() };
+        let first_disk = disk(3);
+        let ran = on_node(&first_disk, &setup, 3, async |node| {
+            let ledger = Ledger::default();
+            let scene = Scene { node, topic: created(node).await, ledger: &ledger };
+            scene.publish(0..BATCH, Duration::ZERO).await;
+            let first = joined(&scene, "first").await;
+            assert_eq!(fetch_all(&scene, first.session).await, [Ok(()); QUEUES as usize]);
+            node.clock.sleep(SESSION + SECOND).await;
+            let second = joined(&scene, "second").await;
+            assert_eq!(fetch_all(&scene, second.session).await, [Ok(()); QUEUES as usize]);
+            let refused = [Err(Status::MemberUnknown); QUEUES as usize];
+            assert_eq!(fetch_all(&scene, first.session).await, refused, "{shard_count} shards");
+            // Receivers are the next ones.
+            node.clock.sleep(SESSION + SECOND).await;
+            assert_eq!(scene.received(0, receive()).await.len(), 16);
+            assert_eq!(fetch_all(&scene, second.session).await, refused, "{shard_count} shards");
+            assert_eq!(fetch_all(&scene, 0).await, [Ok(()); QUEUES as usize], "whoever is no member reads");
+            let third = joined(&scene, "first").await;
+            assert_ne!(third.session, first.session, "the same name in another session");
+            (third.session, scene.topic)
+        });
+        let (session, topic) = ran.expect("an empty disk");
+        let disk = first_disk.outcome(Restart::ALL[0], 3);
+        let ran = on_node(&disk, &setup, 4, async |node| {
+            let ledger = Ledger::default();
+            let scene = Scene { node, topic, ledger: &ledger };
+            let refused = [Err(Status::MemberUnknown); QUEUES as usize];
+            assert_eq!(fetch_all(&scene, session).await, refused, "the node has begun anew");
+            assert_ne!(joined(&scene, "first").await.session, session);
+        });
+        ran.expect("a disk that works");
+    }
+}
+
+/// A fetch that waits for a message waits for a queue that may pass to others meanwhile.
+#[test]
+fn a_fetch_that_waits_gets_nothing_of_a_queue_that_was_lost_meanwhile() {
+    let ran = on_node(&disk(5), &Setup::default(), 5, async |node| {
+        let ledger = Ledger::default();
+        let scene = Scene { node, topic: created(node).await, ledger: &ledger };
+        let member = joined(&scene, "member").await;
+        let key = QueueKey { topic: scene.topic, queue: QueueNumber(0) };
+        let wait = seconds(60);
+        let fetch = Fetch {
+            key,
+            offset: QueueOffset::ZERO,
+            bytes_max: 1 << 20,
+            records_max: u32::MAX,
+            session: member.session,
+            wait,
+        };
+        let waiting = node.handle(Request::Fetch(fetch));
+        let meanwhile = async {
+            node.clock.sleep(SESSION + SECOND).await;
+            // That a receive finds nothing is what opens the queues for receivers.
+            let none = Receive { wait: seconds(5), ..receive() };
+            assert!(scene.received(0, none).await.is_empty());
+            scene.publish(0..1, Duration::ZERO).await;
+            scene.received(0, receive()).await.len()
+        };
+        let (refused, received) = futures_lite::future::zip(waiting, meanwhile).await;
+        assert_eq!(refused.map_err(|failure| failure.status), Err(Status::MemberUnknown));
+        assert!(received > 0);
+    });
+    ran.expect("an empty disk");
+}
+
+#[test]
+fn durations_are_counted_by_the_broker_s_clock() {
+    let ran = on_node(&disk(6), &Setup::default(), 6, async |node| {
+        let ledger = Ledger::default();
+        let scene = Scene { node, topic: created(node).await, ledger: &ledger };
+        scene.publish(0..BATCH, Duration::ZERO).await;
+        node.clock.sleep(seconds(100)).await;
+        scene.publish(BATCH..2 * BATCH, Duration::ZERO).await;
+        node.clock.sleep(seconds(10)).await;
+        let key = QueueKey { topic: scene.topic, queue: QueueNumber(0) };
+        for (ago, offset) in [(60, BATCH), (1, 2 * BATCH), (1_000, 0)] {
+            let place = OffsetPlace::Ago(seconds(ago));
+            let found = node.handle(Request::FindOffset { key, place }).await;
+            assert_eq!(found, Ok(Reply::OffsetFound(QueueOffset(offset))), "{ago} s ago");
+        }
+        let place = ResetPlace::Every(OffsetPlace::Ago(seconds(60)));
+        let reset = ResetGroup { group: group_name("g"), topic: topic_name("t"), place };
+        node.handle(Request::ResetGroup(reset)).await.expect("no member");
+        let committed = node.handle(Request::CommittedOffset { group: group_name("g"), key }).await;
+        assert_eq!(committed, Ok(Reply::Offset(Some(QueueOffset(BATCH)))));
     });
     ran.expect("an empty disk");
 }

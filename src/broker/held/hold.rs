@@ -21,6 +21,15 @@ use crate::wire::batch::CheckedBatch;
 /// The largest change here, with a producer group of full length.
 pub(super) const CHANGE_BYTES_MAX: usize = 128 + limits::GROUP_NAME_BYTES_MAX;
 
+/// A message that was placed.
+struct Taken {
+    placement: Placement,
+    /// To be reached before it is answered.
+    level: Level,
+    /// Where it is in its queue, when it was due already.
+    offset: Option<QueueOffset>,
+}
+
 /// One change as the payload of a state batch.
 pub(super) fn payload(change: HeldChange) -> Vec<u8> {
     let mut payload = Vec::new();
@@ -36,22 +45,33 @@ impl<D: Disk> Broker<D> {
             let message = format!("a held batch has one message, not {}", batch.record_count());
             return Err(Failure::invalid(message));
         }
+        let due = match &hold.release {
+            Release::At(due) => Some(*due),
+            Release::After(delay) => {
+                let milliseconds = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+                Some(Timestamp(self.clock.now().0.saturating_add(milliseconds)))
+            }
+            Release::Commit { .. } => None,
+        };
         loop {
             let step = match &hold.release {
-                Release::At(due) => self.hold_until(&hold, &batch, *due),
+                Release::At(_) | Release::After(_) => {
+                    self.hold_until(&hold, &batch, due.expect("it has a time"))
+                }
                 Release::Commit { producer_group, immunity } => {
                     self.hold_half(&hold, &batch, producer_group.clone(), *immunity)
                 }
             };
             match step {
-                Ok((placement, level)) => return self.held(&hold, placement, level).await,
+                Ok(taken) => return self.held(&hold, taken, due).await,
                 Err(ProduceRefusal::Failed(failure)) => return Err(failure),
                 Err(ProduceRefusal::Wait) => self.room().await,
             }
         }
     }
 
-    async fn held(&self, hold: &Hold, placement: Placement, level: Level) -> Result<Held, Failure> {
+    async fn held(&self, hold: &Hold, taken: Taken, due: Option<Timestamp>) -> Result<Held, Failure> {
+        let Taken { placement, level, offset } = taken;
         let settled = self.log.watermarks().wait(level, placement.end).await;
         settled.map_err(|failure| self.lost(placement.position, &failure))?;
         Ok(Held {
@@ -59,6 +79,8 @@ impl<D: Disk> Broker<D> {
             position: placement.position,
             store_time: placement.store_time,
             level: self.log.watermarks().level_of(placement.end),
+            due,
+            offset,
         })
     }
 
@@ -68,7 +90,7 @@ impl<D: Disk> Broker<D> {
         hold: &Hold,
         batch: &CheckedBatch<'_>,
         due: Timestamp,
-    ) -> Result<(Placement, Level), ProduceRefusal> {
+    ) -> Result<Taken, ProduceRefusal> {
         let now = self.clock.now();
         if due.0 > now.0.saturating_add(limits::DELAY_MS_MAX) {
             let days = limits::DELAY_MS_MAX / (24 * 3_600_000);
@@ -81,7 +103,8 @@ impl<D: Disk> Broker<D> {
         if due <= now || cursor.0 > now.0.saturating_add(limits::DELAY_MS_MAX) {
             let pending = self.produce(hold.key, hold.level, batch)?;
             let (position, end, store_time) = (pending.position, pending.end, pending.store_time);
-            return Ok((Placement { position, end, store_time }, pending.level));
+            let placement = Placement { position, end, store_time };
+            return Ok(Taken { placement, level: pending.level, offset: Some(pending.base_offset) });
         }
         let due = due.max(cursor);
         self.check_takes(hold.key)?;
@@ -90,7 +113,7 @@ impl<D: Disk> Broker<D> {
         let placement = placed.map_err(|refusal| self.refused(refusal))?;
         self.held.borrow_mut().delays.placed(Place { due, position: placement.position });
         self.metrics.messages_held.add(1);
-        Ok((placement, level))
+        Ok(Taken { placement, level, offset: None })
     }
 
     /// Places a half message with its entry of the table. It is always durable when answered: a decision may follow at
@@ -101,7 +124,7 @@ impl<D: Disk> Broker<D> {
         batch: &CheckedBatch<'_>,
         producer_group: Option<GroupName>,
         immunity: Duration,
-    ) -> Result<(Placement, Level), ProduceRefusal> {
+    ) -> Result<Taken, ProduceRefusal> {
         self.check_takes(hold.key)?;
         if self.held.borrow().halves.count() >= limits::SHARD_HALVES_MAX {
             let max = limits::SHARD_HALVES_MAX;
@@ -129,7 +152,8 @@ impl<D: Disk> Broker<D> {
         let (first, second) = placed.map_err(|refusal| self.refused(refusal))?;
         self.held.borrow_mut().halves.unapplied += 1;
         self.metrics.messages_held.add(1);
-        Ok((Placement { end: second.end, ..first }, Level::Durable))
+        let placement = Placement { end: second.end, ..first };
+        Ok(Taken { placement, level: Level::Durable, offset: None })
     }
 
     /// Whether a queue takes messages now.

@@ -12,7 +12,7 @@ use crate::cli::bench::ownership::check_own;
 use crate::cli::bench::plot::{PlotData, write_plot};
 use crate::cli::bench::report::Report;
 use crate::cli::bench::server_cost::ServerSample;
-use crate::cli::bench::socket::shard_addresses;
+use crate::cli::bench::socket::{ShardPlace, shard_places};
 use crate::cli::bench::verdict::Verdict;
 use crate::cli::calendar;
 use crate::cli::error::CommandError;
@@ -27,7 +27,7 @@ struct Bench<'a> {
     arguments: &'a LoadArguments,
     client: Client,
     clock: BenchClock,
-    addresses: Vec<String>,
+    places: Vec<ShardPlace>,
     seed: u64,
 }
 
@@ -36,10 +36,10 @@ pub fn run(arguments: BenchArguments, format: OutputFormat) -> Result<(), Comman
     arguments.check(kind)?;
     let mut client = arguments.server.connect()?;
     ensure_topic(&mut client, kind, &arguments)?;
-    let addresses = shard_addresses(&mut client)?;
+    let places = shard_places(&mut client)?;
     print_notices(&mut client);
     let seed = arguments.seed.unwrap_or_else(|| calendar::now().0);
-    let bench = Bench { kind, arguments: &arguments, client, clock: BenchClock::start(), addresses, seed };
+    let bench = Bench { kind, arguments: &arguments, client, clock: BenchClock::start(), places, seed };
     bench.run(format)
 }
 
@@ -131,7 +131,7 @@ impl Bench<'_> {
             run: self.run_id(stretch),
             duration,
             topic,
-            addresses: &self.addresses,
+            places: &self.places,
             lines: stretch == 0,
         }
     }

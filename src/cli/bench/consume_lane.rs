@@ -193,6 +193,7 @@ impl ConsumeLane {
             offset: reader.ask_at,
             bytes_max: self.plan.fetch_bytes,
             records_max: limits::BATCH_RECORDS_MAX,
+            session: 0,
             wait,
         };
         reader.state = ReaderState::Waiting { sent_ns: self.clock.now_ns(), last: self.stopped };

@@ -45,7 +45,7 @@ fn is_own(
     offset: QueueOffset,
 ) -> Result<bool, CommandError> {
     let key = QueueKey { topic: topic.id, queue: queue.queue };
-    let fetch = Fetch { key, offset, bytes_max: 1, records_max: 1, wait: Duration::ZERO };
+    let fetch = Fetch { key, offset, bytes_max: 1, records_max: 1, session: 0, wait: Duration::ZERO };
     let Reply::Fetched(fetched) = client.call_owner(queue.queue, &Request::Fetch(fetch))? else {
         return Ok(false);
     };

@@ -109,6 +109,7 @@ mod tests {
         let shards = vec![shard(0, 1), shard(1, 3)];
         ServerSample::new(&NodeInfo {
             version: String::new(),
+            node: None,
             level: Level::Durable,
             resident_bytes: 7,
             shards,

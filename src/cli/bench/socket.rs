@@ -7,8 +7,9 @@ use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use crate::client::{Client, ClientError};
+use crate::client::{Client, ClientError, Expected};
 use crate::limits;
+use crate::types::{Identity, ShardId};
 use crate::wire::frame::{self, Frame, FrameError, FrameHead, PREFACE_BYTES};
 
 /// Taken with one call. What comes in larger pieces has left the cache before it is looked at.
@@ -26,6 +27,15 @@ pub enum SocketError {
     Closed { address: String },
     #[error("the broker at {address} breaks the protocol: {reason}")]
     Protocol { address: String, reason: String },
+    #[error(transparent)]
+    OtherPeer(Box<ClientError>),
+}
+
+/// Where a connection is to lead.
+#[derive(Clone, Debug)]
+pub struct ShardPlace {
+    pub address: String,
+    pub expected: Option<Expected>,
 }
 
 pub struct BenchSocket {
@@ -41,15 +51,19 @@ pub struct BenchSocket {
 
 impl BenchSocket {
     /// Connects and exchanges prefaces. `input_bytes` is room for what was received; it grows when more is waited for.
-    pub fn connect(address: &str, input_bytes: usize) -> Result<Self, SocketError> {
+    pub fn connect(place: &ShardPlace, input_bytes: usize) -> Result<Self, SocketError> {
+        let address = place.address.as_str();
         let refused = |source| SocketError::Connect { address: address.to_owned(), source };
         let mut stream = TcpStream::connect(address).map_err(refused)?;
-        let theirs = greet(&mut stream).map_err(refused)?;
+        let (theirs, identity) = greet(&mut stream).map_err(refused)?;
         let protocol = |error: FrameError| SocketError::Protocol {
             address: address.to_owned(),
             reason: error.to_string(),
         };
         frame::check_preface(&theirs).map_err(protocol)?;
+        if let Some(expected) = place.expected {
+            expected.check(address, identity).map_err(|error| SocketError::OtherPeer(Box::new(error)))?;
+        }
         stream.set_nonblocking(true).map_err(refused)?;
         let input = vec![0; input_bytes];
         Ok(Self { stream, address: address.to_owned(), input, start: 0, end: 0, wanted: 0 })
@@ -147,24 +161,32 @@ impl AsFd for BenchSocket {
     }
 }
 
-fn greet(stream: &mut TcpStream) -> io::Result<[u8; PREFACE_BYTES]> {
+/// Exchanges prefaces; who answers, when it says so.
+fn greet(stream: &mut TcpStream) -> io::Result<([u8; PREFACE_BYTES], Option<Identity>)> {
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(CONNECT_TIMEOUT))?;
-    stream.write_all(&frame::preface())?;
+    stream.write_all(&frame::asking_preface())?;
     let mut theirs = [0; PREFACE_BYTES];
     stream.read_exact(&mut theirs)?;
-    Ok(theirs)
+    if frame::check_preface(&theirs).is_err() || !frame::has_identity(&theirs) {
+        return Ok((theirs, None));
+    }
+    let mut identity = [0; frame::IDENTITY_BYTES];
+    stream.read_exact(&mut identity)?;
+    Ok((theirs, Some(frame::read_identity(&identity))))
 }
 
 fn is_transient(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
 
-/// The addresses of the shards in the order of their ids, each replaced by the bootstrap address where it cannot be
-/// reached, as the client library does.
-pub fn shard_addresses(client: &mut Client) -> Result<Vec<String>, ClientError> {
-    let listed: Vec<String> = client.shards().map(|shard| shard.address.clone()).collect();
-    let reachable = |address: &String| TcpStream::connect(address.as_str()).is_ok();
-    let server = client.server().to_owned();
-    Ok(listed.into_iter().map(|address| if reachable(&address) { address } else { server.clone() }).collect())
+/// The addresses of the shards in the order of their ids, each replaced by the bootstrap address where the client library
+/// does so, which says why.
+pub fn shard_places(client: &mut Client) -> Result<Vec<ShardPlace>, ClientError> {
+    let mut places = Vec::new();
+    for shard in (0..client.shard_count()).map(ShardId) {
+        let address = client.reachable_shard(shard)?;
+        places.push(ShardPlace { expected: client.expected(&address), address });
+    }
+    Ok(places)
 }

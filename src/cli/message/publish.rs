@@ -13,7 +13,7 @@ use crate::cli::calendar::{now, parse_timestamp};
 use crate::cli::error::CommandError;
 use crate::cli::output::{OutputFormat, print};
 use crate::cli::quantity::Span;
-use crate::cli::server::{ServerArguments, milliseconds, print_notices};
+use crate::cli::server::{ServerArguments, print_notices};
 use crate::client::{Client, ClientError, Message, Partitioner, ReceiptHandle};
 use crate::limits;
 use crate::types::{Level, QueueKey, QueueNumber, Timestamp, TopicName, UniqueId, UniqueIdGenerator};
@@ -56,7 +56,7 @@ pub struct PublishArguments {
 #[derive(Debug, Args)]
 #[group(multiple = false)]
 pub struct When {
-    /// Deliver the message this long after now
+    /// Deliver the message this long after the broker has taken it
     #[arg(long, value_name = "DURATION")]
     pub delay: Option<Span>,
     /// Deliver the message at this time: 2024-05-06T07:08:09Z, or @1700000000000 (milliseconds since 1970)
@@ -112,7 +112,7 @@ pub fn run(arguments: &PublishArguments, format: OutputFormat) -> Result<(), Com
     let random = RandomState::new().build_hasher().finish();
     let now = now();
     let id = UniqueIdGenerator::new(Ipv4Addr::LOCALHOST, std::process::id(), random as u32).next(now);
-    let release = release(arguments, now);
+    let release = release(arguments);
     let (body, properties) = (body(arguments)?, property_text(arguments, &id)?);
     let keys = arguments.keys.join(" ");
     let message = Message {
@@ -155,8 +155,11 @@ pub fn run(arguments: &PublishArguments, format: OutputFormat) -> Result<(), Com
             let hold = Hold { key, level: arguments.level, batch, release: release.clone() };
             let held = client.hold(hold).map_err(|error| lost(error, &arguments.topic, &id))?;
             view.level = held.level.name();
+            view.offset = held.offset.map(|offset| offset.0);
             match release {
                 Release::At(due) => view.deliver_at_ms = Some(due.0),
+                // As the broker's clock has it.
+                Release::After(_) => view.deliver_at_ms = held.due.map(|due| due.0),
                 Release::Commit { .. } => view.handle = Some(ReceiptHandle::Half(held.receipt).to_string()),
             }
         }
@@ -166,15 +169,15 @@ pub fn run(arguments: &PublishArguments, format: OutputFormat) -> Result<(), Com
     Ok(())
 }
 
-/// When the message is to be seen; `None`: at once.
-fn release(arguments: &PublishArguments, now: Timestamp) -> Option<Release> {
+/// When the message is to be seen; `None`: at once. Whether a time has passed already is the broker's to say, whose clock
+/// may be another.
+fn release(arguments: &PublishArguments) -> Option<Release> {
     if arguments.when.transaction {
         let immunity = arguments.immunity.map(|span| span.0).unwrap_or_default();
         return Some(Release::Commit { producer_group: None, immunity });
     }
-    let delayed = |span: Span| Timestamp(now.0.saturating_add(milliseconds(span.0)));
-    let due = arguments.when.deliver_at.or(arguments.when.delay.map(delayed));
-    due.filter(|due| *due > now).map(Release::At)
+    let delay = arguments.when.delay.filter(|span| !span.0.is_zero());
+    arguments.when.deliver_at.map(Release::At).or(delay.map(|span| Release::After(span.0)))
 }
 
 fn body(arguments: &PublishArguments) -> Result<Vec<u8>, CommandError> {

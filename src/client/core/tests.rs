@@ -5,7 +5,10 @@ use crate::api::{Produced, Reply};
 use crate::protocol::native::ReplyEncoder;
 use crate::types::{LogPosition, QueueNumber, QueueOffset, Timestamp, TopicId};
 
+/// A broker's that does not say who it is.
 const PREFACE: &[u8] = b"\xF5TPN\x01\x00\x00\x00";
+/// A client's, which asks.
+const ASKING: &[u8] = b"\xF5TPN\x01\x00\x01\x00";
 
 /// `ListTopics` as it leaves first on a connection.
 #[rustfmt::skip]
@@ -39,14 +42,30 @@ fn key() -> QueueKey {
 #[test]
 fn a_connection_begins_with_the_preface() {
     let mut core = ProtocolCore::new();
-    assert_eq!(core.outgoing(), PREFACE);
+    assert_eq!(core.outgoing(), ASKING);
     core.submit(&Request::ListTopics).expect("there is room");
-    assert!(core.outgoing().starts_with(PREFACE));
+    assert!(core.outgoing().starts_with(ASKING));
     assert_eq!(core.outgoing()[8..], *LIST_TOPICS);
     core.sent(3);
-    assert!(core.outgoing().starts_with(&PREFACE[3..]));
+    assert!(core.outgoing().starts_with(&ASKING[3..]));
     core.sent(core.outgoing().len());
     assert!(core.outgoing().is_empty());
+}
+
+#[test]
+fn who_answers_is_known_when_all_of_it_has_come() {
+    let identity = Identity { node: crate::types::NodeId(77), shard: crate::types::ShardId(5) };
+    let bytes = frame::introduction(identity);
+    let mut core = ProtocolCore::new();
+    for byte in bytes {
+        assert!(!core.is_greeted());
+        core.feed(&[byte]);
+        assert_eq!(core.has_reply(), Ok(false));
+    }
+    assert_eq!((core.is_greeted(), core.identity()), (true, Some(identity)));
+    let mut silent = greeted();
+    assert_eq!(silent.has_reply(), Ok(false));
+    assert_eq!((silent.is_greeted(), silent.identity()), (true, None));
 }
 
 #[test]

@@ -10,8 +10,8 @@ use crate::api::{
     ReceiptOutcome, Receive, ReceiveHalves, Reply, Request, ShardAddress, Status, TopicChange, TopicInfo,
 };
 use crate::client::blocking::{CALLS_IN_FLIGHT_MAX, alone, is_repeatable};
-use crate::client::{ClientError, LeasedMessage, Timeouts, UndecidedMessage};
-use crate::types::{GroupName, QueueKey, QueueNumber, QueueOffset, Receipt, TopicName};
+use crate::client::{ClientError, Expected, LeasedMessage, Timeouts, UndecidedMessage};
+use crate::types::{GroupName, NodeId, QueueKey, QueueNumber, QueueOffset, Receipt, TopicName};
 
 use super::connection::AsyncConnection;
 
@@ -19,11 +19,19 @@ use super::connection::AsyncConnection;
 pub struct AsyncClient {
     server: String,
     timeouts: Timeouts,
+    /// Whose routes these are. Every connection is asked who answers, and another node gets nothing.
+    node: Option<NodeId>,
     /// In the order of their ids: queue `q` belongs to `shards[q % shards.len()]`.
     shards: Vec<ShardAddress>,
     /// Idle connections by address. One that is in use is taken out, so that a cancelled call drops it.
     connections: HashMap<String, AsyncConnection>,
+    /// Counts the connections that calls to `server` went over.
+    server_connections: u64,
+    notices: Vec<String>,
 }
+
+/// Notices that are kept when nobody takes them.
+const NOTICES_MAX: usize = 64;
 
 fn missing(topic: &TopicName) -> ClientError {
     Failure::new(Status::TopicNotExist, format!("topic {topic} does not exist: create it first")).into()
@@ -32,14 +40,31 @@ fn missing(topic: &TopicName) -> ClientError {
 impl AsyncClient {
     /// Connects to a node through any of its addresses and asks where its shards are.
     pub async fn connect(server: &str, timeouts: Timeouts) -> Result<Self, ClientError> {
-        let mut client =
-            Self { server: server.to_owned(), timeouts, shards: Vec::new(), connections: HashMap::new() };
+        let mut client = Self {
+            server: server.to_owned(),
+            timeouts,
+            node: None,
+            shards: Vec::new(),
+            connections: HashMap::new(),
+            server_connections: 0,
+            notices: Vec::new(),
+        };
         client.route(&Request::Route(None)).await?;
         Ok(client)
     }
 
     pub fn timeouts(&self) -> Timeouts {
         self.timeouts
+    }
+
+    /// What the node says it is; `None` from a broker of an earlier release.
+    pub fn node(&self) -> Option<NodeId> {
+        self.node
+    }
+
+    /// What the user should hear of once, such as a shard at whose address another broker answers.
+    pub fn take_notices(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notices)
     }
 
     pub fn shard_count(&self) -> u16 {
@@ -225,8 +250,9 @@ impl AsyncClient {
 
     /// A connection to the shard that owns `queue`, for a caller who keeps requests in flight. When its address cannot
     /// be reached: to the address this client was made with, which forwards.
-    pub async fn open_owner(&self, queue: QueueNumber) -> Result<AsyncConnection, ClientError> {
-        self.connect_to(self.owner(queue)).await
+    pub async fn open_owner(&mut self, queue: QueueNumber) -> Result<AsyncConnection, ClientError> {
+        let address = self.owner(queue).to_owned();
+        self.connect_to(&address).await
     }
 
     fn owner(&self, queue: QueueNumber) -> &str {
@@ -235,12 +261,29 @@ impl AsyncClient {
 
     async fn route(&mut self, request: &Request) -> Result<Option<TopicInfo>, ClientError> {
         match self.call(request).await? {
-            Reply::Route(route) => {
-                self.shards = route.shards;
-                Ok(route.topic)
-            }
+            Reply::Route(route) => Ok(route.topic),
             other => Err(self.unexpected(&other)),
         }
+    }
+
+    /// Which of the connections to the address this client was made with calls go over: another number, another one.
+    pub(super) fn server_connection(&self) -> u64 {
+        self.server_connections
+    }
+
+    /// The idle connection to the address this client was made with. Bytes on it can only be its end.
+    pub(super) fn idle(&self) -> Option<&AsyncConnection> {
+        self.connections.get(&self.server)
+    }
+
+    /// Drops that connection if it has ended; true when it has.
+    pub(super) fn drop_ended_idle(&mut self) -> bool {
+        let has_ended = |connection: &mut AsyncConnection| !matches!(connection.try_receive(), Ok(None));
+        let ended = self.connections.get_mut(&self.server).is_some_and(has_ended);
+        if ended {
+            self.connections.remove(&self.server);
+        }
+        ended
     }
 
     async fn call_at(&mut self, address: &str, request: &Request) -> Result<Reply, ClientError> {
@@ -250,11 +293,15 @@ impl AsyncClient {
         // An idle connection may have died long ago, with the broker it led to.
         let lost = matches!(&reply, Err(ClientError::Disconnected { .. }));
         if lost && idled && is_repeatable(request) {
-            connection = self.connect_to(address).await?;
+            connection = self.connect_again(address).await?;
             reply = connection.call(request).await;
         }
         if matches!(&reply, Ok(_) | Err(ClientError::Refused(_))) {
             self.connections.insert(address.to_owned(), connection);
+        }
+        if let Ok(Reply::Route(route)) = &reply {
+            self.node = route.node;
+            self.shards.clone_from(&route.shards);
         }
         reply
     }
@@ -263,19 +310,33 @@ impl AsyncClient {
     async fn connection(&mut self, address: &str) -> Result<AsyncConnection, ClientError> {
         match self.connections.remove(address) {
             Some(connection) => Ok(connection),
-            None => self.connect_to(address).await,
+            None => self.connect_again(address).await,
         }
     }
 
-    /// A fresh connection to a shard. When its address cannot be reached: to the address this client was made with,
-    /// which forwards.
-    async fn connect_to(&self, address: &str) -> Result<AsyncConnection, ClientError> {
-        match AsyncConnection::connect(address, self.timeouts).await {
-            Err(error) if error.is_connection_loss() && address != self.server => {
-                AsyncConnection::connect(&self.server, self.timeouts).await
-            }
-            result => result,
+    async fn connect_again(&mut self, address: &str) -> Result<AsyncConnection, ClientError> {
+        self.server_connections += u64::from(address == self.server);
+        self.connect_to(address).await
+    }
+
+    /// A fresh connection to a shard. When its address cannot be reached, or somebody else answers there: to the address
+    /// this client was made with, which forwards.
+    async fn connect_to(&mut self, address: &str) -> Result<AsyncConnection, ClientError> {
+        let told = self.shards.iter().find(|told| told.address == address && address != self.server);
+        let shard = told.map(|told| told.shard);
+        let expected = self.node.map(|node| Expected { node, shard });
+        let error = match AsyncConnection::connect_to(address, expected, self.timeouts).await {
+            Err(error @ ClientError::OtherPeer { .. }) => error,
+            Err(error) if error.is_connection_loss() && address != self.server => error,
+            result => return result,
+        };
+        let any = self.node.map(|node| Expected { node, shard: None });
+        let connection = AsyncConnection::connect_to(&self.server, any, self.timeouts).await?;
+        let notice = format!("{error}. Its requests go through {}, which forwards them", self.server);
+        if !self.notices.contains(&notice) && self.notices.len() < NOTICES_MAX {
+            self.notices.push(notice);
         }
+        Ok(connection)
     }
 
     pub(super) fn unexpected(&self, reply: &Reply) -> ClientError {

@@ -12,9 +12,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::api::{Reply, Request};
 use crate::client::connection::{not_found, own_wait, peer_error};
 use crate::client::core::{CoreError, Correlation, ProtocolCore};
-use crate::client::{ClientError, Timeouts};
+use crate::client::{ClientError, Expected, Timeouts};
 use crate::protocol::native::DecodedReply;
-use crate::types::{Level, QueueKey};
+use crate::types::{Identity, Level, QueueKey};
 
 /// A connection to one shard. After an error that is not [`ClientError::Refused`] it is of no more use: what was in
 /// flight may have been carried out or not.
@@ -30,6 +30,15 @@ pub struct AsyncConnection {
 impl AsyncConnection {
     /// Connects and exchanges prefaces.
     pub async fn connect(address: &str, timeouts: Timeouts) -> Result<Self, ClientError> {
+        Self::connect_to(address, None, timeouts).await
+    }
+
+    /// The same, and fails when another answers than who is expected.
+    pub async fn connect_to(
+        address: &str,
+        expected: Option<Expected>,
+        timeouts: Timeouts,
+    ) -> Result<Self, ClientError> {
         let unreachable = |source: io::Error| ClientError::Connect {
             address: address.to_owned(),
             source: Arc::new(source),
@@ -45,7 +54,15 @@ impl AsyncConnection {
         let mut connection =
             Self { stream, core: ProtocolCore::new(), address: address.to_owned(), timeouts, error: None };
         timeout_at(deadline, connection.greet()).await.map_err(|_| silent())??;
+        if let Some(expected) = expected {
+            expected.check(address, connection.identity())?;
+        }
         Ok(connection)
+    }
+
+    /// Who answers; `None` from a broker of an earlier release.
+    pub fn identity(&self) -> Option<Identity> {
+        self.core.identity()
     }
 
     async fn greet(&mut self) -> Result<(), ClientError> {

@@ -7,7 +7,7 @@ use crate::client::calls::{Call, left};
 use crate::client::membership::{Membership, member_name};
 use crate::client::messages::{Delivery, QueueName};
 use crate::client::producer::read_clocks;
-use crate::client::reading::{ReadError, Reader, Step, fixed_queues};
+use crate::client::reading::{ReadError, Reader, Step};
 use crate::client::{ClientError, ConsumerOptions};
 use crate::types::{GroupName, QueueKey, QueueNumber, QueueOffset, TopicName};
 
@@ -24,10 +24,12 @@ pub struct AsyncConsumer {
     reader: Reader,
     /// One per shard, opened when it is needed.
     connections: Vec<Option<AsyncConnection>>,
+    /// The client's connection over which a member has joined.
+    joined_over: u64,
 }
 
 impl AsyncConsumer {
-    /// Reads fixed queues of a topic, or all of them. With a group, its committed offsets say where to start and
+    /// Reads fixed queues of a topic, or all of them: for ever also those that it gets later. With a group, its committed offsets say where to start and
     /// [`commit`](Self::commit) moves them; the group's membership is left alone.
     pub async fn assign(
         mut client: AsyncClient,
@@ -37,9 +39,8 @@ impl AsyncConsumer {
         options: ConsumerOptions,
     ) -> Result<Self, ClientError> {
         let info = client.topic(&topic).await?;
-        let queues = fixed_queues(&info, queues)?;
         let mut consumer = Self::new(client, group, options);
-        consumer.reader.read_fixed(info, queues);
+        consumer.reader.read_fixed(info, queues, Instant::now())?;
         Ok(consumer)
     }
 
@@ -66,6 +67,7 @@ impl AsyncConsumer {
         Self {
             reader: Reader::new(options, client.timeouts().request, shard_count, group),
             connections: (0..shard_count).map(|_| None).collect(),
+            joined_over: 0,
             client,
         }
     }
@@ -110,6 +112,16 @@ impl AsyncConsumer {
         self.reader.member()
     }
 
+    /// Whether this consumer is a member of a group all of whose queues are others'.
+    pub fn has_no_queue(&self) -> bool {
+        self.reader.is_member() && self.reader.positions().is_empty()
+    }
+
+    /// What the user should hear of once; see [`AsyncClient::take_notices`].
+    pub fn take_notices(&mut self) -> Vec<String> {
+        self.client.take_notices()
+    }
+
     /// Leaves the group, so that its other members get the queues at once, and returns the client. Commits nothing.
     pub async fn close(mut self) -> Result<AsyncClient, ClientError> {
         if let Some(request) = self.reader.leave() {
@@ -140,6 +152,12 @@ impl AsyncConsumer {
 
     async fn carry_out(&mut self, call: Call) -> Result<(), ClientError> {
         let outcome = self.client.call_each(&call.requests).await;
+        let over = self.client.server_connection();
+        if call.is_join() {
+            self.joined_over = over;
+        } else if self.joined_over != over {
+            self.reader.calls_lost();
+        }
         self.reader.called(call, outcome, Instant::now())
     }
 
@@ -198,9 +216,14 @@ impl AsyncConsumer {
     /// Waits for an answer, or for something to be done without one.
     async fn wait(&mut self) -> Result<(), ClientError> {
         let waiting = self.reader.waiting_shards();
-        let connections: Vec<_> =
+        let mut connections: Vec<_> =
             waiting.iter().filter_map(|&shard| self.connections[shard].as_ref()).collect();
+        // A member's session ends with the connection over which it joins.
+        connections.extend(self.client.idle().filter(|_| self.reader.is_member()));
         let ready = any_readable(&connections, self.reader.deadline().map(Into::into)).await;
+        if self.reader.is_member() && self.client.drop_ended_idle() {
+            self.reader.calls_lost();
+        }
         match self.reader.overdue(ready, Instant::now()) {
             Some((shard, waited)) => {
                 let address = self.address(shard);

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use crate::client::batching::{Message, Partitioner};
 use crate::client::core::IN_FLIGHT_MAX;
 use crate::client::dispatch::{BatchResult, Dispatcher, ProducerCounters};
+use crate::client::options::ROUTE_INTERVAL;
 use crate::client::producer::read_clocks;
 use crate::client::{ClientError, ProducerOptions};
 use crate::protocol::native::DecodedReply;
@@ -23,6 +24,8 @@ pub struct AsyncProducer {
     topic: TopicName,
     dispatcher: Dispatcher,
     links: Vec<Link>,
+    /// When the topic is to be asked for again: it may have got queues.
+    route_due: Instant,
 }
 
 /// The way to one shard.
@@ -50,6 +53,7 @@ impl AsyncProducer {
             links: (0..shard_count).map(|_| Link::default()).collect(),
             client,
             topic,
+            route_due: Instant::now() + ROUTE_INTERVAL,
         })
     }
 
@@ -113,10 +117,22 @@ impl AsyncProducer {
         self.dispatcher.first_failure()
     }
 
+    /// What the user should hear of once; see [`AsyncClient::take_notices`].
+    pub fn take_notices(&mut self) -> Vec<String> {
+        self.client.take_notices()
+    }
+
     async fn advance(&mut self) -> Result<(), ClientError> {
         let now = std::time::Instant::now();
         self.dispatcher.resume_due(now);
         self.receive_ready()?;
+        if Instant::now() >= self.route_due {
+            self.route_due = Instant::now() + ROUTE_INTERVAL;
+            // When the broker cannot be asked, the batches' connections tell of it.
+            if let Ok(info) = self.client.topic(&self.topic).await {
+                self.dispatcher.add_queues(info.id, info.queue_count);
+            }
+        }
         for shard in 0..self.links.len() {
             self.send_ready(shard).await?;
         }

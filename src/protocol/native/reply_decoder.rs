@@ -13,7 +13,8 @@ use crate::api::{
 };
 use crate::limits;
 use crate::types::{
-    Level, LogPosition, NameError, QueueKey, QueueNumber, QueueOffset, Retention, ShardId, Timestamp, TopicId,
+    Level, LogPosition, NameError, NodeId, QueueKey, QueueNumber, QueueOffset, Retention, ShardId, Timestamp,
+    TopicId,
 };
 use crate::wire::frame::Frame;
 use crate::wire::generated as schema;
@@ -140,6 +141,7 @@ fn other_reply(reply: &schema::Reply<'_>) -> Result<Reply, MalformedReply> {
                 generation: body.generation(),
                 queues: queue_keys(body.queues()),
                 settled: body.settled(),
+                session: body.session(),
             }))
         }
         schema::ReplyBody::GroupInfo => {
@@ -253,12 +255,17 @@ fn route(body: schema::RouteInfo<'_>) -> Result<RouteInfo, MalformedReply> {
     if shards.is_empty() {
         return Err(MalformedReply("a route names no shard".to_owned()));
     }
-    Ok(RouteInfo { shards, topic: body.topic().map(topic).transpose()? })
+    Ok(RouteInfo { shards, topic: body.topic().map(topic).transpose()?, node: body.node().map(node_id) })
+}
+
+fn node_id(node: &schema::NodeId) -> NodeId {
+    NodeId(u128::from(node.high()) << 64 | u128::from(node.low()))
 }
 
 fn node(body: schema::NodeInfo<'_>) -> Result<NodeInfo, MalformedReply> {
     Ok(NodeInfo {
         version: body.version().to_owned(),
+        node: body.node().map(node_id),
         level: reached_level(body.level())?,
         resident_bytes: body.resident_bytes(),
         shards: body.shards().iter().map(shard).collect::<Result<_, _>>()?,

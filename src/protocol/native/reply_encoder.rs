@@ -11,7 +11,7 @@ use crate::api::{
     TopicInfo,
 };
 use crate::limits;
-use crate::types::{QueueKey, QueueOffset};
+use crate::types::{NodeId, QueueKey, QueueOffset};
 use crate::wire::generated as schema;
 
 use super::envelope;
@@ -308,7 +308,8 @@ fn route_table(builder: &mut Builder, route: &RouteInfo) -> WIPOffset<schema::Ro
         .collect();
     let shards = Some(builder.create_vector(&shards));
     let topic = route.topic.as_ref().map(|topic| topic_table(builder, topic));
-    schema::RouteInfo::create(builder, &schema::RouteInfoArgs { shards, topic })
+    let node = route.node.map(node_code);
+    schema::RouteInfo::create(builder, &schema::RouteInfoArgs { shards, topic, node: node.as_ref() })
 }
 
 pub(super) fn assigned(queues: &[QueueKey]) -> Vec<schema::QueueAssignment> {
@@ -323,17 +324,24 @@ fn assignment_table(
         generation: assignment.generation,
         queues: Some(builder.create_vector(&assigned(&assignment.queues))),
         settled: assignment.settled,
+        session: assignment.session,
     };
     schema::Assignment::create(builder, &arguments)
 }
 
+fn node_code(node: NodeId) -> schema::NodeId {
+    schema::NodeId::new((node.0 >> 64) as u64, node.0 as u64)
+}
+
 fn node_table(builder: &mut Builder, node: &NodeInfo) -> WIPOffset<schema::NodeInfo<'static>> {
     let shards: Vec<_> = node.shards.iter().map(|shard| shard_table(builder, shard)).collect();
+    let id = node.node.map(node_code);
     let arguments = schema::NodeInfoArgs {
         version: Some(builder.create_string(&node.version)),
         level: level_code(Some(node.level)),
         resident_bytes: node.resident_bytes,
         shards: Some(builder.create_vector(&shards)),
+        node: id.as_ref(),
     };
     schema::NodeInfo::create(builder, &arguments)
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::api::{
     ActingMember, CommitOffset, Failure, Fetch, FindMessages, JoinGroup, OffsetPlace, Request, ResetGroup,
-    ResetPlace, Status, TopicChange, Watch,
+    ResetPlace, SessionLife, Status, TopicChange, Watch,
 };
 use crate::limits;
 use crate::types::{
@@ -157,6 +157,7 @@ fn fetch(body: schema::Fetch<'_>) -> Result<Request, Failure> {
         offset: QueueOffset(body.offset()),
         bytes_max: limited(body.bytes_max(), limits::FETCH_BYTES_MAX as u32),
         records_max: limited(body.records_max(), u32::MAX),
+        session: body.session(),
         wait: Duration::from_millis(u64::from(body.wait_ms().min(limits::FETCH_WAIT_MS_MAX))),
     }))
 }
@@ -184,6 +185,7 @@ fn find_offset(body: schema::FindOffset<'_>) -> Result<Request, Failure> {
         schema::OffsetAt::First => OffsetPlace::First,
         schema::OffsetAt::Last => OffsetPlace::Last,
         schema::OffsetAt::Time => OffsetPlace::Time(Timestamp(body.time_ms())),
+        schema::OffsetAt::Ago => OffsetPlace::Ago(Duration::from_millis(body.ago_ms())),
         schema::OffsetAt(code) => return Err(unknown("place in a queue", code, "first, last or a time")),
     };
     Ok(Request::FindOffset { key: queue_key(body.topic_id(), body.queue())?, place })
@@ -270,6 +272,10 @@ fn join_group(body: schema::JoinGroup<'_>) -> Result<Request, Failure> {
         topics,
         session_timeout: Duration::from_millis(u64::from(session_timeout_ms)),
         generation: body.generation(),
+        life: match body.ends_with_connection() {
+            true => SessionLife::Connected(None),
+            false => SessionLife::Timed,
+        },
     }))
 }
 
@@ -278,6 +284,7 @@ fn reset_group(body: schema::ResetGroup<'_>) -> Result<Request, Failure> {
         schema::ResetTo::First => ResetPlace::Every(OffsetPlace::First),
         schema::ResetTo::Last => ResetPlace::Every(OffsetPlace::Last),
         schema::ResetTo::Time => ResetPlace::Every(OffsetPlace::Time(Timestamp(body.value()))),
+        schema::ResetTo::Ago => ResetPlace::Every(OffsetPlace::Ago(Duration::from_millis(body.value()))),
         schema::ResetTo::Offset => ResetPlace::Offset(QueueNumber(body.queue()), QueueOffset(body.value())),
         schema::ResetTo(code) => {
             return Err(unknown("place to reset to", code, "first, last, a time or an offset"));

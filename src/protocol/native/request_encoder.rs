@@ -2,11 +2,13 @@
 
 mod receiving;
 
+use std::time::Duration;
+
 use flatbuffers::{FlatBufferBuilder, UnionWIPOffset, WIPOffset};
 
 use crate::api::{
-    Failure, Fetch, FindMessages, JoinGroup, OffsetPlace, Request, ResetGroup, ResetPlace, Status,
-    TopicChange, Watch,
+    Failure, Fetch, FindMessages, JoinGroup, OffsetPlace, Request, ResetGroup, ResetPlace, SessionLife,
+    Status, TopicChange, Watch,
 };
 use crate::limits;
 use crate::types::{Level, QueueKey, QueueOffset, TopicName};
@@ -244,6 +246,7 @@ fn fetch_table(builder: &mut FlatBufferBuilder<'static>, fetch: &Fetch) -> WIPOf
         bytes_max: fetch.bytes_max,
         records_max: fetch.records_max,
         wait_ms: u32::try_from(fetch.wait.as_millis()).unwrap_or(u32::MAX),
+        session: fetch.session,
     };
     schema::Fetch::create(builder, &arguments).as_union_value()
 }
@@ -264,13 +267,18 @@ fn find_offset_table(
     key: QueueKey,
     place: OffsetPlace,
 ) -> WIPOffset<UnionWIPOffset> {
-    let (at, time_ms) = match place {
-        OffsetPlace::First => (schema::OffsetAt::First, 0),
-        OffsetPlace::Last => (schema::OffsetAt::Last, 0),
-        OffsetPlace::Time(time) => (schema::OffsetAt::Time, time.0),
+    let (at, time_ms, ago_ms) = match place {
+        OffsetPlace::First => (schema::OffsetAt::First, 0, 0),
+        OffsetPlace::Last => (schema::OffsetAt::Last, 0, 0),
+        OffsetPlace::Time(time) => (schema::OffsetAt::Time, time.0, 0),
+        OffsetPlace::Ago(span) => (schema::OffsetAt::Ago, 0, milliseconds(span)),
     };
-    let arguments = schema::FindOffsetArgs { topic_id: key.topic.0, queue: key.queue.0, at, time_ms };
+    let arguments = schema::FindOffsetArgs { topic_id: key.topic.0, queue: key.queue.0, at, time_ms, ago_ms };
     schema::FindOffset::create(builder, &arguments).as_union_value()
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn create_arguments(
@@ -304,6 +312,7 @@ fn join_table(builder: &mut FlatBufferBuilder<'static>, join: &JoinGroup) -> WIP
         topics: Some(builder.create_vector(&topics)),
         session_timeout_ms: u32::try_from(join.session_timeout.as_millis()).unwrap_or(u32::MAX),
         generation: join.generation,
+        ends_with_connection: matches!(join.life, SessionLife::Connected(_)),
     };
     schema::JoinGroup::create(builder, &arguments).as_union_value()
 }
@@ -313,6 +322,7 @@ fn reset_table(builder: &mut FlatBufferBuilder<'static>, reset: &ResetGroup) -> 
         ResetPlace::Every(OffsetPlace::First) => (schema::ResetTo::First, 0, 0),
         ResetPlace::Every(OffsetPlace::Last) => (schema::ResetTo::Last, 0, 0),
         ResetPlace::Every(OffsetPlace::Time(time)) => (schema::ResetTo::Time, time.0, 0),
+        ResetPlace::Every(OffsetPlace::Ago(span)) => (schema::ResetTo::Ago, milliseconds(span), 0),
         ResetPlace::Offset(queue, offset) => (schema::ResetTo::Offset, offset.0, queue.0),
     };
     let arguments = schema::ResetGroupArgs {

@@ -11,8 +11,8 @@ use crate::api::*;
 use crate::limits;
 use crate::testing::fuzz::native::{fuzz_envelope, fuzz_frame};
 use crate::types::{
-    InstanceName, Level, LogPosition, QueueKey, QueueNumber, QueueOffset, RecordPlace, Retention, ShardId,
-    Timestamp, TopicId, TopicName,
+    InstanceName, Level, LogPosition, NodeId, QueueKey, QueueNumber, QueueOffset, RecordPlace, Retention,
+    ShardId, Timestamp, TopicId, TopicName,
 };
 use crate::wire::frame;
 use crate::wire::generated as schema;
@@ -42,6 +42,7 @@ fn requests() -> Vec<Request> {
             offset: QueueOffset(u64::MAX),
             bytes_max: 1,
             records_max: 500,
+            session: u64::MAX,
             wait: Duration::from_millis(60_000),
         }),
         Request::CreateTopic(change(
@@ -82,6 +83,15 @@ fn requests() -> Vec<Request> {
             topics: vec![topic(), "other".parse().expect("a good name")],
             session_timeout: Duration::from_secs(10),
             generation: 12,
+            life: SessionLife::Connected(None),
+        }),
+        Request::JoinGroup(JoinGroup {
+            group: group(),
+            member: "member 2".to_owned(),
+            topics: vec![topic()],
+            session_timeout: Duration::from_secs(10),
+            generation: 0,
+            life: SessionLife::Timed,
         }),
         Request::LeaveGroup { group: group(), member: "m".repeat(limits::MEMBER_NAME_BYTES_MAX) },
         Request::ListGroups,
@@ -92,7 +102,8 @@ fn requests() -> Vec<Request> {
         Request::DeleteInstance(instance()),
         Request::ListInstances,
     ];
-    let places = [OffsetPlace::First, OffsetPlace::Last, OffsetPlace::Time(Timestamp(1_700_000_000_000))];
+    let time = OffsetPlace::Time(Timestamp(1_700_000_000_000));
+    let places = [OffsetPlace::First, OffsetPlace::Last, time, OffsetPlace::Ago(Duration::from_secs(90))];
     for place in places {
         requests.push(Request::FindOffset { key: key(), place });
         let place = ResetPlace::Every(place);
@@ -194,6 +205,7 @@ fn node_info() -> NodeInfo {
     };
     NodeInfo {
         version: "0.1.0".to_owned(),
+        node: Some(NodeId(u128::MAX - 1)),
         level: Level::Durable,
         resident_bytes: 1 << 40,
         shards: vec![shard(0, Some(0)), shard(1, None)],
@@ -209,7 +221,8 @@ fn replies() -> Vec<Result<Reply, Failure>> {
         damaged,
     };
     let damaged = DamagedBytes { file: "shard-0/00000000000000004096.log".to_owned(), position: 8192 };
-    let assignment = |settled| Assignment { generation: 4, queues: vec![key(), key()], settled };
+    let assignment =
+        |settled| Assignment { generation: 4, queues: vec![key(), key()], settled, session: u64::MAX };
     let shards = (0..2)
         .map(|shard| ShardAddress { shard: ShardId(shard), address: format!("h:{shard}") })
         .collect::<Vec<_>>();
@@ -220,8 +233,8 @@ fn replies() -> Vec<Result<Reply, Failure>> {
         Ok(Reply::Topic(topic_info(2))),
         Ok(Reply::Topics(vec![topic_info(0), topic_info(0)])),
         Ok(Reply::Topics(Vec::new())),
-        Ok(Reply::Route(RouteInfo { shards: shards.clone(), topic: None })),
-        Ok(Reply::Route(RouteInfo { shards, topic: Some(topic_info(1)) })),
+        Ok(Reply::Route(RouteInfo { shards: shards.clone(), topic: None, node: None })),
+        Ok(Reply::Route(RouteInfo { shards, topic: Some(topic_info(1)), node: Some(NodeId(1 << 64 | 2)) })),
         Ok(Reply::Offset(None)),
         Ok(Reply::Offset(Some(QueueOffset(0)))),
         Ok(Reply::Assignment(assignment(true))),
@@ -385,7 +398,7 @@ fn a_batch_that_fits_no_frame_is_refused_before_it_is_sent() {
 #[test]
 fn limits_of_a_fetch_are_cut_to_the_brokers() {
     let fetch = |bytes_max, records_max, wait| {
-        Request::Fetch(Fetch { key: key(), offset: QueueOffset(1), bytes_max, records_max, wait })
+        Request::Fetch(Fetch { key: key(), offset: QueueOffset(1), bytes_max, records_max, session: 0, wait })
     };
     for (asked, bytes_max, records_max, wait_ms) in [
         (fetch(0, 0, Duration::ZERO), limits::FETCH_BYTES_MAX as u32, u32::MAX, 0),
@@ -481,6 +494,7 @@ fn a_member_is_refused_by_what_is_wrong_with_it() {
                 topics: Some(builder.create_vector(&names)),
                 session_timeout_ms,
                 generation: 0,
+                ends_with_connection: false,
             };
             let table = schema::JoinGroup::create(builder, &arguments);
             (schema::RequestBody::JoinGroup, table.as_union_value())

@@ -111,9 +111,10 @@ fn some_request(random: &mut Random) -> Request {
         }
         3 => Request::AlterGroup(some_settings(random)),
         4 => {
-            let release = match random.chance(0.5) {
-                true => Release::At(Timestamp(random.number())),
-                false => Release::Commit { producer_group: some_group, immunity: some_duration(random) },
+            let release = match random.index(3) {
+                0 => Release::At(Timestamp(random.number())),
+                1 => Release::After(some_duration(random)),
+                _ => Release::Commit { producer_group: some_group, immunity: some_duration(random) },
             };
             let batch = generators::batch(&generators::messages(random, 2, 100), Timestamp(1)).into();
             Request::Hold(Hold { key: some_key(random), level: None, batch, release })
@@ -189,6 +190,8 @@ fn some_reply(random: &mut Random) -> Reply {
             position: LogPosition(random.number()),
             store_time: Timestamp(random.number()),
             level: *random.pick(&Level::ALL),
+            due: Some(Timestamp(9)),
+            offset: Some(QueueOffset(u64::MAX)),
         }),
     }
 }

@@ -295,13 +295,14 @@ impl flatbuffers::SimpleToVerifyInSlice for Status {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_OFFSET_AT: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_OFFSET_AT: u8 = 2;
+pub const ENUM_MAX_OFFSET_AT: u8 = 3;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_OFFSET_AT: [OffsetAt; 3] = [
+pub const ENUM_VALUES_OFFSET_AT: [OffsetAt; 4] = [
   OffsetAt::First,
   OffsetAt::Last,
   OffsetAt::Time,
+  OffsetAt::Ago,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -312,13 +313,15 @@ impl OffsetAt {
   pub const First: Self = Self(0);
   pub const Last: Self = Self(1);
   pub const Time: Self = Self(2);
+  pub const Ago: Self = Self(3);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 2;
+  pub const ENUM_MAX: u8 = 3;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::First,
     Self::Last,
     Self::Time,
+    Self::Ago,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -326,6 +329,7 @@ impl OffsetAt {
       Self::First => Some("First"),
       Self::Last => Some("Last"),
       Self::Time => Some("Time"),
+      Self::Ago => Some("Ago"),
       _ => None,
     }
   }
@@ -473,14 +477,15 @@ impl flatbuffers::SimpleToVerifyInSlice for Retention {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_RESET_TO: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_RESET_TO: u8 = 3;
+pub const ENUM_MAX_RESET_TO: u8 = 4;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_RESET_TO: [ResetTo; 4] = [
+pub const ENUM_VALUES_RESET_TO: [ResetTo; 5] = [
   ResetTo::First,
   ResetTo::Last,
   ResetTo::Time,
   ResetTo::Offset,
+  ResetTo::Ago,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -492,14 +497,16 @@ impl ResetTo {
   pub const Last: Self = Self(1);
   pub const Time: Self = Self(2);
   pub const Offset: Self = Self(3);
+  pub const Ago: Self = Self(4);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 3;
+  pub const ENUM_MAX: u8 = 4;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::First,
     Self::Last,
     Self::Time,
     Self::Offset,
+    Self::Ago,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -508,6 +515,7 @@ impl ResetTo {
       Self::Last => Some("Last"),
       Self::Time => Some("Time"),
       Self::Offset => Some("Offset"),
+      Self::Ago => Some("Ago"),
       _ => None,
     }
   }
@@ -566,12 +574,13 @@ impl flatbuffers::SimpleToVerifyInSlice for ResetTo {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_HOLD_UNTIL: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_HOLD_UNTIL: u8 = 1;
+pub const ENUM_MAX_HOLD_UNTIL: u8 = 2;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_HOLD_UNTIL: [HoldUntil; 2] = [
+pub const ENUM_VALUES_HOLD_UNTIL: [HoldUntil; 3] = [
   HoldUntil::Time,
   HoldUntil::Commit,
+  HoldUntil::Delay,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -581,18 +590,21 @@ pub struct HoldUntil(pub u8);
 impl HoldUntil {
   pub const Time: Self = Self(0);
   pub const Commit: Self = Self(1);
+  pub const Delay: Self = Self(2);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 1;
+  pub const ENUM_MAX: u8 = 2;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::Time,
     Self::Commit,
+    Self::Delay,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
     match self {
       Self::Time => Some("Time"),
       Self::Commit => Some("Commit"),
+      Self::Delay => Some("Delay"),
       _ => None,
     }
   }
@@ -2036,6 +2048,130 @@ impl<'a> QueueRange {
 
 }
 
+// struct NodeId, aligned to 8
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq)]
+pub struct NodeId(pub [u8; 16]);
+impl Default for NodeId { 
+  fn default() -> Self { 
+    Self([0; 16])
+  }
+}
+impl core::fmt::Debug for NodeId {
+  fn fmt(&self, f: &mut core::fmt::Formatter) -> core::fmt::Result {
+    f.debug_struct("NodeId")
+      .field("high", &self.high())
+      .field("low", &self.low())
+      .finish()
+  }
+}
+
+impl flatbuffers::SimpleToVerifyInSlice for NodeId {}
+impl<'a> flatbuffers::Follow<'a> for NodeId {
+  type Inner = &'a NodeId;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    <&'a NodeId>::follow(buf, loc)
+  }
+}
+impl<'a> flatbuffers::Follow<'a> for &'a NodeId {
+  type Inner = &'a NodeId;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    flatbuffers::follow_cast_ref::<NodeId>(buf, loc)
+  }
+}
+impl<'b> flatbuffers::Push for NodeId {
+    type Output = NodeId;
+    #[inline]
+    unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
+        let src = ::core::slice::from_raw_parts(self as *const NodeId as *const u8, Self::size());
+        dst.copy_from_slice(src);
+    }
+}
+
+impl<'a> flatbuffers::Verifiable for NodeId {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.in_buffer::<Self>(pos)
+  }
+}
+
+impl<'a> NodeId {
+  #[allow(clippy::too_many_arguments)]
+  pub fn new(
+    high: u64,
+    low: u64,
+  ) -> Self {
+    let mut s = Self([0; 16]);
+    s.set_high(high);
+    s.set_low(low);
+    s
+  }
+
+  pub fn high(&self) -> u64 {
+    let mut mem = core::mem::MaybeUninit::<<u64 as EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    EndianScalar::from_little_endian(unsafe {
+      core::ptr::copy_nonoverlapping(
+        self.0[0..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        core::mem::size_of::<<u64 as EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_high(&mut self, x: u64) {
+    let x_le = x.to_little_endian();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[0..].as_mut_ptr(),
+        core::mem::size_of::<<u64 as EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn low(&self) -> u64 {
+    let mut mem = core::mem::MaybeUninit::<<u64 as EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    EndianScalar::from_little_endian(unsafe {
+      core::ptr::copy_nonoverlapping(
+        self.0[8..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        core::mem::size_of::<<u64 as EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_low(&mut self, x: u64) {
+    let x_le = x.to_little_endian();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[8..].as_mut_ptr(),
+        core::mem::size_of::<<u64 as EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+}
+
 // struct QueueAssignment, aligned to 4
 #[repr(transparent)]
 #[derive(Clone, Copy, PartialEq)]
@@ -2313,6 +2449,7 @@ impl<'a> Fetch<'a> {
   pub const VT_BYTES_MAX: flatbuffers::VOffsetT = 10;
   pub const VT_RECORDS_MAX: flatbuffers::VOffsetT = 12;
   pub const VT_WAIT_MS: flatbuffers::VOffsetT = 14;
+  pub const VT_SESSION: flatbuffers::VOffsetT = 16;
 
   #[inline]
   pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
@@ -2324,6 +2461,7 @@ impl<'a> Fetch<'a> {
     args: &'args FetchArgs
   ) -> flatbuffers::WIPOffset<Fetch<'bldr>> {
     let mut builder = FetchBuilder::new(_fbb);
+    builder.add_session(args.session);
     builder.add_offset(args.offset);
     builder.add_wait_ms(args.wait_ms);
     builder.add_records_max(args.records_max);
@@ -2376,6 +2514,13 @@ impl<'a> Fetch<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u32>(Fetch::VT_WAIT_MS, Some(0)).unwrap()}
   }
+  #[inline]
+  pub fn session(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Fetch::VT_SESSION, Some(0)).unwrap()}
+  }
 }
 
 impl flatbuffers::Verifiable for Fetch<'_> {
@@ -2391,6 +2536,7 @@ impl flatbuffers::Verifiable for Fetch<'_> {
      .visit_field::<u32>("bytes_max", Self::VT_BYTES_MAX, false)?
      .visit_field::<u32>("records_max", Self::VT_RECORDS_MAX, false)?
      .visit_field::<u32>("wait_ms", Self::VT_WAIT_MS, false)?
+     .visit_field::<u64>("session", Self::VT_SESSION, false)?
      .finish();
     Ok(())
   }
@@ -2402,6 +2548,7 @@ pub struct FetchArgs {
     pub bytes_max: u32,
     pub records_max: u32,
     pub wait_ms: u32,
+    pub session: u64,
 }
 impl<'a> Default for FetchArgs {
   #[inline]
@@ -2413,6 +2560,7 @@ impl<'a> Default for FetchArgs {
       bytes_max: 0,
       records_max: 0,
       wait_ms: 0,
+      session: 0,
     }
   }
 }
@@ -2447,6 +2595,10 @@ impl<'a: 'b, 'b> FetchBuilder<'a, 'b> {
     self.fbb_.push_slot::<u32>(Fetch::VT_WAIT_MS, wait_ms, 0);
   }
   #[inline]
+  pub fn add_session(&mut self, session: u64) {
+    self.fbb_.push_slot::<u64>(Fetch::VT_SESSION, session, 0);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> FetchBuilder<'a, 'b> {
     let start = _fbb.start_table();
     FetchBuilder {
@@ -2470,6 +2622,7 @@ impl core::fmt::Debug for Fetch<'_> {
       ds.field("bytes_max", &self.bytes_max());
       ds.field("records_max", &self.records_max());
       ds.field("wait_ms", &self.wait_ms());
+      ds.field("session", &self.session());
       ds.finish()
   }
 }
@@ -2608,6 +2761,7 @@ impl<'a> FindOffset<'a> {
   pub const VT_QUEUE: flatbuffers::VOffsetT = 6;
   pub const VT_AT: flatbuffers::VOffsetT = 8;
   pub const VT_TIME_MS: flatbuffers::VOffsetT = 10;
+  pub const VT_AGO_MS: flatbuffers::VOffsetT = 12;
 
   #[inline]
   pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
@@ -2619,6 +2773,7 @@ impl<'a> FindOffset<'a> {
     args: &'args FindOffsetArgs
   ) -> flatbuffers::WIPOffset<FindOffset<'bldr>> {
     let mut builder = FindOffsetBuilder::new(_fbb);
+    builder.add_ago_ms(args.ago_ms);
     builder.add_time_ms(args.time_ms);
     builder.add_queue(args.queue);
     builder.add_topic_id(args.topic_id);
@@ -2655,6 +2810,13 @@ impl<'a> FindOffset<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u64>(FindOffset::VT_TIME_MS, Some(0)).unwrap()}
   }
+  #[inline]
+  pub fn ago_ms(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(FindOffset::VT_AGO_MS, Some(0)).unwrap()}
+  }
 }
 
 impl flatbuffers::Verifiable for FindOffset<'_> {
@@ -2668,6 +2830,7 @@ impl flatbuffers::Verifiable for FindOffset<'_> {
      .visit_field::<u32>("queue", Self::VT_QUEUE, false)?
      .visit_field::<OffsetAt>("at", Self::VT_AT, false)?
      .visit_field::<u64>("time_ms", Self::VT_TIME_MS, false)?
+     .visit_field::<u64>("ago_ms", Self::VT_AGO_MS, false)?
      .finish();
     Ok(())
   }
@@ -2677,6 +2840,7 @@ pub struct FindOffsetArgs {
     pub queue: u32,
     pub at: OffsetAt,
     pub time_ms: u64,
+    pub ago_ms: u64,
 }
 impl<'a> Default for FindOffsetArgs {
   #[inline]
@@ -2686,6 +2850,7 @@ impl<'a> Default for FindOffsetArgs {
       queue: 0,
       at: OffsetAt::First,
       time_ms: 0,
+      ago_ms: 0,
     }
   }
 }
@@ -2712,6 +2877,10 @@ impl<'a: 'b, 'b> FindOffsetBuilder<'a, 'b> {
     self.fbb_.push_slot::<u64>(FindOffset::VT_TIME_MS, time_ms, 0);
   }
   #[inline]
+  pub fn add_ago_ms(&mut self, ago_ms: u64) {
+    self.fbb_.push_slot::<u64>(FindOffset::VT_AGO_MS, ago_ms, 0);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> FindOffsetBuilder<'a, 'b> {
     let start = _fbb.start_table();
     FindOffsetBuilder {
@@ -2733,6 +2902,7 @@ impl core::fmt::Debug for FindOffset<'_> {
       ds.field("queue", &self.queue());
       ds.field("at", &self.at());
       ds.field("time_ms", &self.time_ms());
+      ds.field("ago_ms", &self.ago_ms());
       ds.finish()
   }
 }
@@ -3793,6 +3963,7 @@ impl<'a> JoinGroup<'a> {
   pub const VT_TOPICS: flatbuffers::VOffsetT = 8;
   pub const VT_SESSION_TIMEOUT_MS: flatbuffers::VOffsetT = 10;
   pub const VT_GENERATION: flatbuffers::VOffsetT = 12;
+  pub const VT_ENDS_WITH_CONNECTION: flatbuffers::VOffsetT = 14;
 
   #[inline]
   pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
@@ -3809,6 +3980,7 @@ impl<'a> JoinGroup<'a> {
     if let Some(x) = args.topics { builder.add_topics(x); }
     if let Some(x) = args.member { builder.add_member(x); }
     if let Some(x) = args.group { builder.add_group(x); }
+    builder.add_ends_with_connection(args.ends_with_connection);
     builder.finish()
   }
 
@@ -3848,6 +4020,13 @@ impl<'a> JoinGroup<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u64>(JoinGroup::VT_GENERATION, Some(0)).unwrap()}
   }
+  #[inline]
+  pub fn ends_with_connection(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(JoinGroup::VT_ENDS_WITH_CONNECTION, Some(false)).unwrap()}
+  }
 }
 
 impl flatbuffers::Verifiable for JoinGroup<'_> {
@@ -3862,6 +4041,7 @@ impl flatbuffers::Verifiable for JoinGroup<'_> {
      .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, flatbuffers::ForwardsUOffset<&'_ str>>>>("topics", Self::VT_TOPICS, true)?
      .visit_field::<u32>("session_timeout_ms", Self::VT_SESSION_TIMEOUT_MS, false)?
      .visit_field::<u64>("generation", Self::VT_GENERATION, false)?
+     .visit_field::<bool>("ends_with_connection", Self::VT_ENDS_WITH_CONNECTION, false)?
      .finish();
     Ok(())
   }
@@ -3872,6 +4052,7 @@ pub struct JoinGroupArgs<'a> {
     pub topics: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<&'a str>>>>,
     pub session_timeout_ms: u32,
     pub generation: u64,
+    pub ends_with_connection: bool,
 }
 impl<'a> Default for JoinGroupArgs<'a> {
   #[inline]
@@ -3882,6 +4063,7 @@ impl<'a> Default for JoinGroupArgs<'a> {
       topics: None, // required field
       session_timeout_ms: 0,
       generation: 0,
+      ends_with_connection: false,
     }
   }
 }
@@ -3912,6 +4094,10 @@ impl<'a: 'b, 'b> JoinGroupBuilder<'a, 'b> {
     self.fbb_.push_slot::<u64>(JoinGroup::VT_GENERATION, generation, 0);
   }
   #[inline]
+  pub fn add_ends_with_connection(&mut self, ends_with_connection: bool) {
+    self.fbb_.push_slot::<bool>(JoinGroup::VT_ENDS_WITH_CONNECTION, ends_with_connection, false);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> JoinGroupBuilder<'a, 'b> {
     let start = _fbb.start_table();
     JoinGroupBuilder {
@@ -3937,6 +4123,7 @@ impl core::fmt::Debug for JoinGroup<'_> {
       ds.field("topics", &self.topics());
       ds.field("session_timeout_ms", &self.session_timeout_ms());
       ds.field("generation", &self.generation());
+      ds.field("ends_with_connection", &self.ends_with_connection());
       ds.finish()
   }
 }
@@ -5485,6 +5672,7 @@ impl<'a> Hold<'a> {
   pub const VT_TIME_MS: flatbuffers::VOffsetT = 12;
   pub const VT_PRODUCER_GROUP: flatbuffers::VOffsetT = 14;
   pub const VT_IMMUNITY_MS: flatbuffers::VOffsetT = 16;
+  pub const VT_DELAY_MS: flatbuffers::VOffsetT = 18;
 
   #[inline]
   pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
@@ -5496,6 +5684,7 @@ impl<'a> Hold<'a> {
     args: &'args HoldArgs<'args>
   ) -> flatbuffers::WIPOffset<Hold<'bldr>> {
     let mut builder = HoldBuilder::new(_fbb);
+    builder.add_delay_ms(args.delay_ms);
     builder.add_immunity_ms(args.immunity_ms);
     builder.add_time_ms(args.time_ms);
     if let Some(x) = args.producer_group { builder.add_producer_group(x); }
@@ -5556,6 +5745,13 @@ impl<'a> Hold<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u64>(Hold::VT_IMMUNITY_MS, Some(0)).unwrap()}
   }
+  #[inline]
+  pub fn delay_ms(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Hold::VT_DELAY_MS, Some(0)).unwrap()}
+  }
 }
 
 impl flatbuffers::Verifiable for Hold<'_> {
@@ -5572,6 +5768,7 @@ impl flatbuffers::Verifiable for Hold<'_> {
      .visit_field::<u64>("time_ms", Self::VT_TIME_MS, false)?
      .visit_field::<flatbuffers::ForwardsUOffset<&str>>("producer_group", Self::VT_PRODUCER_GROUP, false)?
      .visit_field::<u64>("immunity_ms", Self::VT_IMMUNITY_MS, false)?
+     .visit_field::<u64>("delay_ms", Self::VT_DELAY_MS, false)?
      .finish();
     Ok(())
   }
@@ -5584,6 +5781,7 @@ pub struct HoldArgs<'a> {
     pub time_ms: u64,
     pub producer_group: Option<flatbuffers::WIPOffset<&'a str>>,
     pub immunity_ms: u64,
+    pub delay_ms: u64,
 }
 impl<'a> Default for HoldArgs<'a> {
   #[inline]
@@ -5596,6 +5794,7 @@ impl<'a> Default for HoldArgs<'a> {
       time_ms: 0,
       producer_group: None,
       immunity_ms: 0,
+      delay_ms: 0,
     }
   }
 }
@@ -5634,6 +5833,10 @@ impl<'a: 'b, 'b> HoldBuilder<'a, 'b> {
     self.fbb_.push_slot::<u64>(Hold::VT_IMMUNITY_MS, immunity_ms, 0);
   }
   #[inline]
+  pub fn add_delay_ms(&mut self, delay_ms: u64) {
+    self.fbb_.push_slot::<u64>(Hold::VT_DELAY_MS, delay_ms, 0);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> HoldBuilder<'a, 'b> {
     let start = _fbb.start_table();
     HoldBuilder {
@@ -5658,6 +5861,7 @@ impl core::fmt::Debug for Hold<'_> {
       ds.field("time_ms", &self.time_ms());
       ds.field("producer_group", &self.producer_group());
       ds.field("immunity_ms", &self.immunity_ms());
+      ds.field("delay_ms", &self.delay_ms());
       ds.finish()
   }
 }
@@ -7940,6 +8144,7 @@ impl<'a> flatbuffers::Follow<'a> for RouteInfo<'a> {
 impl<'a> RouteInfo<'a> {
   pub const VT_SHARDS: flatbuffers::VOffsetT = 4;
   pub const VT_TOPIC: flatbuffers::VOffsetT = 6;
+  pub const VT_NODE: flatbuffers::VOffsetT = 8;
 
   #[inline]
   pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
@@ -7951,6 +8156,7 @@ impl<'a> RouteInfo<'a> {
     args: &'args RouteInfoArgs<'args>
   ) -> flatbuffers::WIPOffset<RouteInfo<'bldr>> {
     let mut builder = RouteInfoBuilder::new(_fbb);
+    if let Some(x) = args.node { builder.add_node(x); }
     if let Some(x) = args.topic { builder.add_topic(x); }
     if let Some(x) = args.shards { builder.add_shards(x); }
     builder.finish()
@@ -7971,6 +8177,13 @@ impl<'a> RouteInfo<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<TopicInfo>>(RouteInfo::VT_TOPIC, None)}
   }
+  #[inline]
+  pub fn node(&self) -> Option<&'a NodeId> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<NodeId>(RouteInfo::VT_NODE, None)}
+  }
 }
 
 impl flatbuffers::Verifiable for RouteInfo<'_> {
@@ -7982,6 +8195,7 @@ impl flatbuffers::Verifiable for RouteInfo<'_> {
     v.visit_table(pos)?
      .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, flatbuffers::ForwardsUOffset<ShardAddress>>>>("shards", Self::VT_SHARDS, true)?
      .visit_field::<flatbuffers::ForwardsUOffset<TopicInfo>>("topic", Self::VT_TOPIC, false)?
+     .visit_field::<NodeId>("node", Self::VT_NODE, false)?
      .finish();
     Ok(())
   }
@@ -7989,6 +8203,7 @@ impl flatbuffers::Verifiable for RouteInfo<'_> {
 pub struct RouteInfoArgs<'a> {
     pub shards: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<ShardAddress<'a>>>>>,
     pub topic: Option<flatbuffers::WIPOffset<TopicInfo<'a>>>,
+    pub node: Option<&'a NodeId>,
 }
 impl<'a> Default for RouteInfoArgs<'a> {
   #[inline]
@@ -7996,6 +8211,7 @@ impl<'a> Default for RouteInfoArgs<'a> {
     RouteInfoArgs {
       shards: None, // required field
       topic: None,
+      node: None,
     }
   }
 }
@@ -8012,6 +8228,10 @@ impl<'a: 'b, 'b> RouteInfoBuilder<'a, 'b> {
   #[inline]
   pub fn add_topic(&mut self, topic: flatbuffers::WIPOffset<TopicInfo<'b >>) {
     self.fbb_.push_slot_always::<flatbuffers::WIPOffset<TopicInfo>>(RouteInfo::VT_TOPIC, topic);
+  }
+  #[inline]
+  pub fn add_node(&mut self, node: &NodeId) {
+    self.fbb_.push_slot_always::<&NodeId>(RouteInfo::VT_NODE, node);
   }
   #[inline]
   pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> RouteInfoBuilder<'a, 'b> {
@@ -8034,6 +8254,7 @@ impl core::fmt::Debug for RouteInfo<'_> {
     let mut ds = f.debug_struct("RouteInfo");
       ds.field("shards", &self.shards());
       ds.field("topic", &self.topic());
+      ds.field("node", &self.node());
       ds.finish()
   }
 }
@@ -8170,6 +8391,7 @@ impl<'a> Assignment<'a> {
   pub const VT_GENERATION: flatbuffers::VOffsetT = 4;
   pub const VT_QUEUES: flatbuffers::VOffsetT = 6;
   pub const VT_SETTLED: flatbuffers::VOffsetT = 8;
+  pub const VT_SESSION: flatbuffers::VOffsetT = 10;
 
   #[inline]
   pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
@@ -8181,6 +8403,7 @@ impl<'a> Assignment<'a> {
     args: &'args AssignmentArgs<'args>
   ) -> flatbuffers::WIPOffset<Assignment<'bldr>> {
     let mut builder = AssignmentBuilder::new(_fbb);
+    builder.add_session(args.session);
     builder.add_generation(args.generation);
     if let Some(x) = args.queues { builder.add_queues(x); }
     builder.add_settled(args.settled);
@@ -8209,6 +8432,13 @@ impl<'a> Assignment<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<bool>(Assignment::VT_SETTLED, Some(false)).unwrap()}
   }
+  #[inline]
+  pub fn session(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Assignment::VT_SESSION, Some(0)).unwrap()}
+  }
 }
 
 impl flatbuffers::Verifiable for Assignment<'_> {
@@ -8221,6 +8451,7 @@ impl flatbuffers::Verifiable for Assignment<'_> {
      .visit_field::<u64>("generation", Self::VT_GENERATION, false)?
      .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, QueueAssignment>>>("queues", Self::VT_QUEUES, true)?
      .visit_field::<bool>("settled", Self::VT_SETTLED, false)?
+     .visit_field::<u64>("session", Self::VT_SESSION, false)?
      .finish();
     Ok(())
   }
@@ -8229,6 +8460,7 @@ pub struct AssignmentArgs<'a> {
     pub generation: u64,
     pub queues: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, QueueAssignment>>>,
     pub settled: bool,
+    pub session: u64,
 }
 impl<'a> Default for AssignmentArgs<'a> {
   #[inline]
@@ -8237,6 +8469,7 @@ impl<'a> Default for AssignmentArgs<'a> {
       generation: 0,
       queues: None, // required field
       settled: false,
+      session: 0,
     }
   }
 }
@@ -8257,6 +8490,10 @@ impl<'a: 'b, 'b> AssignmentBuilder<'a, 'b> {
   #[inline]
   pub fn add_settled(&mut self, settled: bool) {
     self.fbb_.push_slot::<bool>(Assignment::VT_SETTLED, settled, false);
+  }
+  #[inline]
+  pub fn add_session(&mut self, session: u64) {
+    self.fbb_.push_slot::<u64>(Assignment::VT_SESSION, session, 0);
   }
   #[inline]
   pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> AssignmentBuilder<'a, 'b> {
@@ -8280,6 +8517,7 @@ impl core::fmt::Debug for Assignment<'_> {
       ds.field("generation", &self.generation());
       ds.field("queues", &self.queues());
       ds.field("settled", &self.settled());
+      ds.field("session", &self.session());
       ds.finish()
   }
 }
@@ -9821,6 +10059,7 @@ impl<'a> NodeInfo<'a> {
   pub const VT_LEVEL: flatbuffers::VOffsetT = 6;
   pub const VT_RESIDENT_BYTES: flatbuffers::VOffsetT = 8;
   pub const VT_SHARDS: flatbuffers::VOffsetT = 10;
+  pub const VT_NODE: flatbuffers::VOffsetT = 12;
 
   #[inline]
   pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
@@ -9833,6 +10072,7 @@ impl<'a> NodeInfo<'a> {
   ) -> flatbuffers::WIPOffset<NodeInfo<'bldr>> {
     let mut builder = NodeInfoBuilder::new(_fbb);
     builder.add_resident_bytes(args.resident_bytes);
+    if let Some(x) = args.node { builder.add_node(x); }
     if let Some(x) = args.shards { builder.add_shards(x); }
     if let Some(x) = args.version { builder.add_version(x); }
     builder.add_level(args.level);
@@ -9868,6 +10108,13 @@ impl<'a> NodeInfo<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<ShardInfo>>>>(NodeInfo::VT_SHARDS, None).unwrap()}
   }
+  #[inline]
+  pub fn node(&self) -> Option<&'a NodeId> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<NodeId>(NodeInfo::VT_NODE, None)}
+  }
 }
 
 impl flatbuffers::Verifiable for NodeInfo<'_> {
@@ -9881,6 +10128,7 @@ impl flatbuffers::Verifiable for NodeInfo<'_> {
      .visit_field::<Level>("level", Self::VT_LEVEL, false)?
      .visit_field::<u64>("resident_bytes", Self::VT_RESIDENT_BYTES, false)?
      .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, flatbuffers::ForwardsUOffset<ShardInfo>>>>("shards", Self::VT_SHARDS, true)?
+     .visit_field::<NodeId>("node", Self::VT_NODE, false)?
      .finish();
     Ok(())
   }
@@ -9890,6 +10138,7 @@ pub struct NodeInfoArgs<'a> {
     pub level: Level,
     pub resident_bytes: u64,
     pub shards: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<ShardInfo<'a>>>>>,
+    pub node: Option<&'a NodeId>,
 }
 impl<'a> Default for NodeInfoArgs<'a> {
   #[inline]
@@ -9899,6 +10148,7 @@ impl<'a> Default for NodeInfoArgs<'a> {
       level: Level::Default,
       resident_bytes: 0,
       shards: None, // required field
+      node: None,
     }
   }
 }
@@ -9925,6 +10175,10 @@ impl<'a: 'b, 'b> NodeInfoBuilder<'a, 'b> {
     self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(NodeInfo::VT_SHARDS, shards);
   }
   #[inline]
+  pub fn add_node(&mut self, node: &NodeId) {
+    self.fbb_.push_slot_always::<&NodeId>(NodeInfo::VT_NODE, node);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> NodeInfoBuilder<'a, 'b> {
     let start = _fbb.start_table();
     NodeInfoBuilder {
@@ -9948,6 +10202,7 @@ impl core::fmt::Debug for NodeInfo<'_> {
       ds.field("level", &self.level());
       ds.field("resident_bytes", &self.resident_bytes());
       ds.field("shards", &self.shards());
+      ds.field("node", &self.node());
       ds.finish()
   }
 }
@@ -10831,6 +11086,9 @@ impl<'a> Held<'a> {
   pub const VT_LOG_POSITION: flatbuffers::VOffsetT = 6;
   pub const VT_STORE_TIME_MS: flatbuffers::VOffsetT = 8;
   pub const VT_LEVEL: flatbuffers::VOffsetT = 10;
+  pub const VT_DUE_MS: flatbuffers::VOffsetT = 12;
+  pub const VT_ENTERED: flatbuffers::VOffsetT = 14;
+  pub const VT_OFFSET: flatbuffers::VOffsetT = 16;
 
   #[inline]
   pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
@@ -10842,9 +11100,12 @@ impl<'a> Held<'a> {
     args: &'args HeldArgs<'args>
   ) -> flatbuffers::WIPOffset<Held<'bldr>> {
     let mut builder = HeldBuilder::new(_fbb);
+    builder.add_offset(args.offset);
+    builder.add_due_ms(args.due_ms);
     builder.add_store_time_ms(args.store_time_ms);
     builder.add_log_position(args.log_position);
     if let Some(x) = args.receipt { builder.add_receipt(x); }
+    builder.add_entered(args.entered);
     builder.add_level(args.level);
     builder.finish()
   }
@@ -10878,6 +11139,27 @@ impl<'a> Held<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<Level>(Held::VT_LEVEL, Some(Level::Default)).unwrap()}
   }
+  #[inline]
+  pub fn due_ms(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Held::VT_DUE_MS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn entered(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(Held::VT_ENTERED, Some(false)).unwrap()}
+  }
+  #[inline]
+  pub fn offset(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Held::VT_OFFSET, Some(0)).unwrap()}
+  }
 }
 
 impl flatbuffers::Verifiable for Held<'_> {
@@ -10891,6 +11173,9 @@ impl flatbuffers::Verifiable for Held<'_> {
      .visit_field::<u64>("log_position", Self::VT_LOG_POSITION, false)?
      .visit_field::<u64>("store_time_ms", Self::VT_STORE_TIME_MS, false)?
      .visit_field::<Level>("level", Self::VT_LEVEL, false)?
+     .visit_field::<u64>("due_ms", Self::VT_DUE_MS, false)?
+     .visit_field::<bool>("entered", Self::VT_ENTERED, false)?
+     .visit_field::<u64>("offset", Self::VT_OFFSET, false)?
      .finish();
     Ok(())
   }
@@ -10900,6 +11185,9 @@ pub struct HeldArgs<'a> {
     pub log_position: u64,
     pub store_time_ms: u64,
     pub level: Level,
+    pub due_ms: u64,
+    pub entered: bool,
+    pub offset: u64,
 }
 impl<'a> Default for HeldArgs<'a> {
   #[inline]
@@ -10909,6 +11197,9 @@ impl<'a> Default for HeldArgs<'a> {
       log_position: 0,
       store_time_ms: 0,
       level: Level::Default,
+      due_ms: 0,
+      entered: false,
+      offset: 0,
     }
   }
 }
@@ -10935,6 +11226,18 @@ impl<'a: 'b, 'b> HeldBuilder<'a, 'b> {
     self.fbb_.push_slot::<Level>(Held::VT_LEVEL, level, Level::Default);
   }
   #[inline]
+  pub fn add_due_ms(&mut self, due_ms: u64) {
+    self.fbb_.push_slot::<u64>(Held::VT_DUE_MS, due_ms, 0);
+  }
+  #[inline]
+  pub fn add_entered(&mut self, entered: bool) {
+    self.fbb_.push_slot::<bool>(Held::VT_ENTERED, entered, false);
+  }
+  #[inline]
+  pub fn add_offset(&mut self, offset: u64) {
+    self.fbb_.push_slot::<u64>(Held::VT_OFFSET, offset, 0);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> HeldBuilder<'a, 'b> {
     let start = _fbb.start_table();
     HeldBuilder {
@@ -10957,6 +11260,9 @@ impl core::fmt::Debug for Held<'_> {
       ds.field("log_position", &self.log_position());
       ds.field("store_time_ms", &self.store_time_ms());
       ds.field("level", &self.level());
+      ds.field("due_ms", &self.due_ms());
+      ds.field("entered", &self.entered());
+      ds.field("offset", &self.offset());
       ds.finish()
   }
 }

@@ -7,7 +7,7 @@ use crate::api::{HalfMessage, Held, ReceiptOutcome, ReceivedMessage};
 use crate::limits;
 use crate::protocol::native::envelope::MalformedReply;
 use crate::protocol::native::receipts::{known_half_receipt, known_receipt};
-use crate::types::{LogPosition, Timestamp};
+use crate::types::{LogPosition, QueueOffset, Timestamp};
 use crate::wire::generated as schema;
 
 pub(super) fn received(
@@ -77,5 +77,7 @@ pub(super) fn held(body: schema::Held<'_>) -> Result<Held, MalformedReply> {
         position: LogPosition(body.log_position()),
         store_time: Timestamp(body.store_time_ms()),
         level: reached_level(body.level())?,
+        due: (body.due_ms() != 0).then_some(Timestamp(body.due_ms())),
+        offset: body.entered().then_some(QueueOffset(body.offset())),
     })
 }

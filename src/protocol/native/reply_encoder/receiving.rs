@@ -75,6 +75,9 @@ pub(super) fn held_body(builder: &mut Builder, held: &Held) -> Body {
         log_position: held.position.0,
         store_time_ms: held.store_time.0,
         level: level_code(Some(held.level)),
+        due_ms: held.due.map_or(0, |due| due.0),
+        entered: held.offset.is_some(),
+        offset: held.offset.map_or(0, |offset| offset.0),
     };
     (schema::ReplyBody::Held, schema::Held::create(builder, &arguments).as_union_value())
 }

@@ -86,11 +86,12 @@ pub(super) fn hold(body: schema::Hold<'_>, payload: &[u8]) -> Result<Request, Fa
     check_properties(payload)?;
     let release = match body.until() {
         schema::HoldUntil::Time => Release::At(Timestamp(body.time_ms())),
+        schema::HoldUntil::Delay => Release::After(Duration::from_millis(body.delay_ms())),
         schema::HoldUntil::Commit => Release::Commit {
             producer_group: body.producer_group().map(name).transpose()?,
             immunity: Duration::from_millis(body.immunity_ms()),
         },
-        schema::HoldUntil(code) => return Err(unknown("end of a hold", code, "a time or a commit")),
+        schema::HoldUntil(code) => return Err(unknown("end of a hold", code, "a time, a delay or a commit")),
     };
     Ok(Request::Hold(Hold {
         key: queue_key(body.topic_id(), body.queue())?,

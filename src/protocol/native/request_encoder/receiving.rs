@@ -32,11 +32,14 @@ pub(super) fn lease_body(builder: &mut Builder, request: &Request) -> Body {
 
 /// What precedes the batch of a held message.
 pub(super) fn hold_body(builder: &mut Builder, hold: &Hold) -> Body {
-    let (until, time_ms, producer_group, immunity) = match &hold.release {
-        Release::At(time) => (schema::HoldUntil::Time, time.0, None, Duration::ZERO),
-        Release::Commit { producer_group, immunity } => {
-            (schema::HoldUntil::Commit, 0, producer_group.as_ref(), *immunity)
-        }
+    let (until, time_ms, delay) = match &hold.release {
+        Release::At(time) => (schema::HoldUntil::Time, time.0, Duration::ZERO),
+        Release::After(delay) => (schema::HoldUntil::Delay, 0, *delay),
+        Release::Commit { .. } => (schema::HoldUntil::Commit, 0, Duration::ZERO),
+    };
+    let (producer_group, immunity) = match &hold.release {
+        Release::Commit { producer_group, immunity } => (producer_group.as_ref(), *immunity),
+        Release::At(_) | Release::After(_) => (None, Duration::ZERO),
     };
     let arguments = schema::HoldArgs {
         topic_id: hold.key.topic.0,
@@ -46,6 +49,7 @@ pub(super) fn hold_body(builder: &mut Builder, hold: &Hold) -> Body {
         time_ms,
         producer_group: producer_group.map(|group| builder.create_string(group.as_str())),
         immunity_ms: milliseconds(immunity),
+        delay_ms: milliseconds(delay),
     };
     (schema::RequestBody::Hold, schema::Hold::create(builder, &arguments).as_union_value())
 }

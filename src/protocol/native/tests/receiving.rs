@@ -1,7 +1,7 @@
 //! The forms of receiving, holding and groups' settings.
 
 use super::*;
-use crate::types::{GroupName, HalfReceipt, Receipt};
+use crate::types::{GroupName, HalfReceipt, QueueOffset, Receipt};
 
 fn group() -> GroupName {
     "readers".parse().expect("a good name")
@@ -126,6 +126,8 @@ pub(super) fn replies() -> Vec<Reply> {
             position: LogPosition(8),
             store_time: Timestamp(1),
             level: Level::Durable,
+            due: Some(Timestamp(9)),
+            offset: Some(QueueOffset(u64::MAX)),
         }),
         Reply::Halves(Vec::new()),
         Reply::Halves(halves.to_vec()),
@@ -220,7 +222,7 @@ fn a_held_batch_that_is_too_large_is_refused_on_both_sides() {
 fn codes_of_a_newer_release_are_named() {
     use schema::RequestBody as Kind;
     let status = raw_request(|builder| {
-        let until = schema::HoldUntil(2);
+        let until = schema::HoldUntil(3);
         let arguments = schema::HoldArgs { topic_id: 1, until, ..Default::default() };
         (Kind::Hold, schema::Hold::create(builder, &arguments).as_union_value())
     });
