@@ -13,7 +13,7 @@ use crate::cli::output::{OutputFormat, print};
 use crate::disk::glommio::{Access, GlommioDisk};
 use crate::disk::{Disk, DiskError, DiskErrorKind};
 use crate::log::{Act, Repair};
-use crate::shard::DataDirectory;
+use crate::shard::{self, DataDirectory};
 use crate::types::ShardId;
 use crate::wire::batch::LogSecret;
 
@@ -61,6 +61,7 @@ struct FoundView {
 }
 
 pub fn run(arguments: &RepairArguments, format: OutputFormat) -> Result<(), CommandError> {
+    shard::check_io_uring().map_err(CommandError::failed)?;
     let directory = DataDirectory::open_existing(&arguments.data).map_err(CommandError::failed)?;
     let act = if arguments.yes { Act::Do } else { Act::Tell };
     let mut shards = Vec::new();

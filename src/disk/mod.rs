@@ -1,5 +1,6 @@
 //! The seam between the broker and a file system: everything above is generic over [`Disk`], so that the same code
-//! runs over io_uring (`glommio`), over memory (`memory`) and over a disk that fails on a seeded plan (`faulty`).
+//! runs over io_uring (`glommio`), over memory (`memory`) and over a disk that fails on a seeded plan (`faulty`). Tools
+//! that only look at files read them with plain system calls (`plain`).
 //!
 //! Contract, for every implementation:
 //!
@@ -21,6 +22,7 @@ pub mod glommio;
 pub mod memory;
 #[cfg(any(test, feature = "testing"))]
 mod pages;
+pub mod plain;
 mod slice;
 
 use std::ops::Deref;

@@ -29,4 +29,4 @@ pub use data_directory::{DataDirectory, DirectoryError};
 pub use http_port::HttpPortError;
 pub use node::{NodeError, Started, StartedShard, run};
 pub use options::{OptionsError, SHARD_PORT_STEP, ServeOptions};
-pub use preflight::PreflightError;
+pub use preflight::{PreflightError, check_io_uring};

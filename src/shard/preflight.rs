@@ -29,8 +29,8 @@ pub enum PreflightError {
     Core(usize, Vec<usize>),
 }
 
-/// Checks the kernel and the limits, and raises the limit of open files.
-pub fn check(cores: &[usize]) -> Result<(), PreflightError> {
+/// Checks that io_uring may be used: asked by every command that does, since glommio panics without it.
+pub fn check_io_uring() -> Result<(), PreflightError> {
     host::probe_io_uring().map_err(|error| match error.raw_os_error() {
         Some(libc::ENOSYS) => PreflightError::NoIoUring,
         Some(libc::EPERM) | Some(libc::EACCES) => PreflightError::IoUringForbidden,
@@ -40,6 +40,12 @@ pub fn check(cores: &[usize]) -> Result<(), PreflightError> {
     if let Some(limit) = host::memlock_limit().filter(|limit| *limit < MEMLOCK_BYTES_MIN) {
         return Err(PreflightError::Memlock(limit));
     }
+    Ok(())
+}
+
+/// Checks the kernel and the limits, and raises the limit of open files.
+pub(super) fn check(cores: &[usize]) -> Result<(), PreflightError> {
+    check_io_uring()?;
     let available = host::available_cores();
     if let Some(&core) = cores.iter().find(|core| !available.contains(core)) {
         return Err(PreflightError::Core(core, available));

@@ -19,6 +19,7 @@ use crate::cli::error::CommandError;
 use crate::cli::output::{OutputFormat, print};
 use crate::cli::server::print_notices;
 use crate::client::{Client, ClientError};
+use crate::shard;
 use crate::types::Level;
 
 /// A bench in progress.
@@ -34,6 +35,10 @@ struct Bench<'a> {
 pub fn run(arguments: BenchArguments, format: OutputFormat) -> Result<(), CommandError> {
     let (kind, arguments) = arguments.command.split();
     arguments.check(kind)?;
+    if arguments.baseline {
+        // The raw device is measured as the broker uses it.
+        shard::check_io_uring().map_err(CommandError::failed)?;
+    }
     let mut client = arguments.server.connect()?;
     ensure_topic(&mut client, kind, &arguments)?;
     let places = shard_places(&mut client)?;
