@@ -49,6 +49,7 @@ impl<D: Disk> Broker<D> {
             }
         }
         self.keys.note(batches);
+        self.index_health.note_published(batches);
         self.note_published();
     }
 

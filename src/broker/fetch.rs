@@ -7,7 +7,7 @@ use super::queue::Queue;
 use super::shard_broker::Broker;
 use crate::api::{DamagedBytes, Failure, Fetch, Fetched, OffsetPlace, Status};
 use crate::disk::{BufferSlice, Disk};
-use crate::index::{IndexEntry, IndexError, LookupMax};
+use crate::index::{IndexEntry, LookupMax};
 use crate::limits;
 use crate::log::{Damage, ReadOutcome, Want};
 use crate::types::{LogPosition, QueueKey, QueueOffset};
@@ -117,6 +117,7 @@ impl<D: Disk> Broker<D> {
             let next = found.map_or(queue.durable_end.get(), |first| first.base_offset);
             let Some(first) = found.filter(|first| first.base_offset <= fetch.offset) else {
                 let damaged = self.lost_bytes(fetch, found.as_ref()).await;
+                self.note_damage(&damaged, Some(fetch.key));
                 return Ok(empty(self.fetched(&queue, Vec::new(), next, Some(damaged))));
             };
             let wants = wants(&entries);
@@ -126,7 +127,7 @@ impl<D: Disk> Broker<D> {
                 Some(batches) => (batches, ReadOutcome { count: wants.len(), damaged: None }),
                 None => {
                     let read = self.log.read_shared(&wants).await;
-                    read.map_err(|error| Failure::new(Status::StorageFailed, error.to_string()))?
+                    read.map_err(|error| self.read_failed(&error))?
                 }
             };
             if outcome.count > 0 {
@@ -135,13 +136,24 @@ impl<D: Disk> Broker<D> {
                 return Ok(SharedFetched { head, batches, from_disk });
             }
             if let Some(damaged) = outcome.damaged {
-                self.metrics.damaged_batches.add(1);
-                return Ok(empty(self.fetched(&queue, Vec::new(), first.end_offset(), Some(damaged))));
+                self.note_damage(&damaged, Some(fetch.key));
+                let next = self.behind_damage(&queue, &first).await;
+                return Ok(empty(self.fetched(&queue, Vec::new(), next, Some(damaged))));
             }
-            // Retention took the segment away between the look-up and the read; the queue's bounds follow in its own
-            // step, so that the next check says so.
+            // Retention took the segment away between the look-up and the read. It has moved the queue's first offset
+            // before; if that did not reach as far, the next check says so all the same.
+            assert!(first.position < self.log.first_position(), "{first:?} is neither there nor gone");
             self.index.advance_first(fetch.key, first.end_offset());
         }
+    }
+
+    /// Where a reader goes on that cannot have the batch of `entry`: the next one, or the first behind the hole in which
+    /// it lies.
+    async fn behind_damage(&self, queue: &Queue, entry: &IndexEntry) -> QueueOffset {
+        let Some(hole) = self.log.hole_at(entry.position) else { return entry.end_offset() };
+        // An index that cannot be read says so at the next fetch.
+        let behind = self.index.find_position(queue.key, hole.end).await.unwrap_or_default();
+        behind.clamp(entry.end_offset(), queue.durable_end.get())
     }
 
     /// Where the bytes stood that recovery has lost at this offset, in front of `next`: the damage that it met, or, when
@@ -162,7 +174,11 @@ impl<D: Disk> Broker<D> {
         let met =
             if from.is_some() { self.damage.iter().find(between) } else { self.damage.iter().rfind(between) };
         let met = met.map(|damage| DamagedBytes { file: damage.file.clone(), position: damage.position });
-        met.or_else(|| self.log.file_at(from.unwrap_or(to))).unwrap_or_else(|| DamagedBytes {
+        let hole = || {
+            let hole = self.log.hole_between(from.unwrap_or_default(), to)?;
+            Some(DamagedBytes { file: hole.file.display().to_string(), position: 0 })
+        };
+        met.or_else(hole).or_else(|| self.log.file_at(from.unwrap_or(to))).unwrap_or_else(|| DamagedBytes {
             file: self.options.directory.display().to_string(),
             position: 0,
         })
@@ -265,13 +281,6 @@ impl<D: Disk> Broker<D> {
     ) -> Fetched {
         let (first_offset, end_offset) = self.bounds(queue);
         Fetched { batches, next_offset, first_offset, end_offset, damaged }
-    }
-
-    /// A block of the index cannot be read: the index is built anew at the next start, and the operator is told.
-    pub(super) fn index_damaged(&self, error: &IndexError) -> Failure {
-        let reason = error.to_string();
-        self.index_failed.borrow_mut().get_or_insert_with(|| reason.clone());
-        Failure::new(Status::StorageFailed, format!("{reason}; restart the broker to build the index anew"))
     }
 }
 

@@ -16,6 +16,7 @@ use crate::disk::Disk;
 use crate::index::keys::KeyIndex;
 use crate::index::{IndexError, LookupMax};
 use crate::limits;
+use crate::log::BatchAt;
 use crate::types::{LogPosition, QueueOffset, RecordPlace, ShardId, Timestamp, TopicId, TopicName};
 use crate::wire::batch::{BatchHeader, Kind, stored_records};
 use crate::wire::properties::{self, keys, names};
@@ -63,6 +64,8 @@ enum Checked {
     Message(FoundMessage),
     /// It has another key, or can not be delivered.
     Nothing,
+    /// Its bytes are damaged or missing, so nobody knows what it is.
+    Unreadable,
     /// Everything from here on is older than what was asked for.
     TooOld,
 }
@@ -144,11 +147,12 @@ impl<D: Disk> Broker<D> {
             FindHere::Place(place) => {
                 let place = place.in_log(self.log.watermarks().durable_end());
                 let found = self.message_at(place, None).await.map_err(|error| self.lookup_failed(&error))?;
+                let complete = !matches!(found, Checked::Unreadable);
                 let messages = match found {
                     Checked::Message(message) => vec![message],
-                    Checked::Nothing | Checked::TooOld => Vec::new(),
+                    Checked::Nothing | Checked::Unreadable | Checked::TooOld => Vec::new(),
                 };
-                Ok(Found { messages, complete: true, next: Vec::new() })
+                Ok(Found { messages, complete, next: Vec::new() })
             }
             FindHere::Key { topic, key, count, from, to, before } => {
                 let sought = Sought { topic, key: key.as_bytes(), before, count, from, to };
@@ -160,7 +164,8 @@ impl<D: Disk> Broker<D> {
     async fn find_key(&self, sought: &Sought<'_>) -> Result<Found, Failure> {
         let mut found = Found::default();
         for _ in 0..ATTEMPTS_MAX {
-            let complete = self.keys_are_indexed(INDEX_WAIT).await;
+            // What lies in a hole may have the key as well.
+            let complete = self.keys_are_indexed(INDEX_WAIT).await && !self.log.has_holes();
             let Some(index) = self.keys.index() else { return Ok(found) };
             found = Found { messages: Vec::new(), complete, next: Vec::new() };
             match self.search_keys(&index, sought, &mut found).await {
@@ -168,8 +173,9 @@ impl<D: Disk> Broker<D> {
                 Err(error @ IndexError::Damaged { .. }) if !index.owns(&error) => {
                     return Err(self.lookup_failed(&error));
                 }
-                Err(IndexError::Damaged { file, .. }) => {
+                Err(IndexError::Damaged { file, position, reason }) => {
                     found.complete = false;
+                    self.note_keys(&IndexError::Damaged { file: file.clone(), position, reason });
                     self.metrics.key_runs_damaged.add(1);
                     let removed = index.distrust(&file).await;
                     removed.map_err(|error| self.lookup_failed(&error.into()))?;
@@ -227,6 +233,7 @@ impl<D: Disk> Broker<D> {
                     found.messages.push(message);
                 }
                 Checked::Nothing => {}
+                Checked::Unreadable => found.complete = false,
                 Checked::TooOld => return Ok(()),
             }
             last = place;
@@ -239,8 +246,13 @@ impl<D: Disk> Broker<D> {
         place: RecordPlace,
         sought: Option<&Sought<'_>>,
     ) -> Result<Checked, IndexError> {
-        let Some((header, bytes)) = self.log.batch_at(place.position).await? else {
-            return Ok(Checked::Nothing);
+        let (header, bytes) = match self.log.batch_at(place.position).await? {
+            BatchAt::Whole(header, bytes) => (header, bytes),
+            BatchAt::Damaged(damaged) => {
+                self.note_damage(&damaged, None);
+                return Ok(Checked::Unreadable);
+            }
+            BatchAt::None => return Ok(Checked::Nothing),
         };
         if header.kind != Kind::Messages || u32::from(place.index) >= header.record_count {
             return Ok(Checked::Nothing);
@@ -291,6 +303,7 @@ impl<D: Disk> Broker<D> {
         match error {
             // Of the consume index: damage of the key index is dealt with on the way.
             IndexError::Damaged { .. } => self.index_damaged(error),
+            IndexError::Disk(error) => self.read_failed(error),
             error => Failure::new(Status::StorageFailed, error.to_string()),
         }
     }

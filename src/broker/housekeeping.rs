@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::index_renewal::Renewal;
 use super::queue::Queue;
 use super::shard_broker::{Broker, owned_queues};
 use super::snapshot::{Owner, Snapshot};
@@ -32,12 +33,14 @@ const TRIM_STEP_QUEUES: usize = 64;
 const CHECKPOINT_BATCH_BYTES: usize = 256 * 1024;
 
 /// When what was last done.
-struct Clockwork {
+struct Clockwork<D: Disk> {
     snapshot_at: MonotonicTime,
     snapshot_bytes: u64,
     retention_at: MonotonicTime,
     /// The segment with the newest checkpoint at that time.
     retention_segment: Option<LogPosition>,
+    /// An index that is being built anew.
+    renewal: Option<Renewal<D>>,
 }
 
 impl<D: Disk> Broker<D> {
@@ -56,11 +59,10 @@ impl<D: Disk> Broker<D> {
             snapshot_bytes: 0,
             retention_at: now,
             retention_segment: self.checkpoint_segment.get(),
+            renewal: None,
         };
         // One timer over many rounds: making one costs more than most rounds.
         let mut tick = self.clock.sleep(RETENTION_INTERVAL);
-        // Whether the failure that the shard shows was met here.
-        let mut reported = false;
         while !self.stopped.get() {
             let published = async {
                 self.published.changed().await;
@@ -70,7 +72,10 @@ impl<D: Disk> Broker<D> {
                 (&mut tick).await;
                 true
             };
-            if futures_lite::future::or(published, ticked).await {
+            if clockwork.renewal.is_some() {
+                // The next step is due at once.
+                self.clock.sleep(STEP_PAUSE).await;
+            } else if futures_lite::future::or(published, ticked).await {
                 tick = self.clock.sleep(RETENTION_INTERVAL);
             }
             // What is due now is left to the last snapshot and to the next start.
@@ -78,16 +83,10 @@ impl<D: Disk> Broker<D> {
                 return;
             }
             match self.keep_house(&mut clockwork).await {
-                Ok(()) if reported => {
-                    // It was a passing failure, a full disk for one.
-                    self.index_failed.borrow_mut().take();
-                    reported = false;
-                }
-                Ok(()) => {}
+                Ok(()) => self.note_index_saved(),
                 Err(error) => {
                     // The log goes on without; the next start builds the index anew if this one cannot be saved.
-                    reported |= self.index_failed.borrow().is_none();
-                    self.index_failed.borrow_mut().get_or_insert(error.to_string());
+                    self.note_index_error(&error);
                     self.clock.sleep(RETENTION_INTERVAL).await;
                 }
             }
@@ -104,7 +103,8 @@ impl<D: Disk> Broker<D> {
     }
 
     /// Everything that is due.
-    async fn keep_house(&self, clockwork: &mut Clockwork) -> Result<(), IndexError> {
+    async fn keep_house(&self, clockwork: &mut Clockwork<D>) -> Result<(), IndexError> {
+        self.heal_index(&mut clockwork.renewal).await?;
         if self.index.spill_needed() {
             self.index.spill().await?;
         }
@@ -115,6 +115,10 @@ impl<D: Disk> Broker<D> {
         if self.snapshot_is_due(clockwork) {
             clockwork.snapshot_bytes = self.take_snapshot().await?;
             clockwork.snapshot_at = self.clock.monotonic();
+        }
+        if self.index_health.is_distrusted() {
+            // What retention would have to look up cannot be read.
+            return Ok(());
         }
         let now = self.clock.monotonic();
         let is_time = now.since(clockwork.retention_at) >= RETENTION_INTERVAL;
@@ -132,7 +136,7 @@ impl<D: Disk> Broker<D> {
         Ok(())
     }
 
-    fn snapshot_is_due(&self, clockwork: &Clockwork) -> bool {
+    fn snapshot_is_due(&self, clockwork: &Clockwork<D>) -> bool {
         let unsaved = self.log.watermarks().durable_end().since(self.snapshot_position.get());
         let passed = self.clock.monotonic().since(clockwork.snapshot_at);
         let worth_it = SNAPSHOT_BYTES.max(clockwork.snapshot_bytes * SNAPSHOT_SHARE);
@@ -178,6 +182,7 @@ impl<D: Disk> Broker<D> {
         self.snapshot_slot.set(sequence);
         self.snapshot_position.set(position);
         self.metrics.snapshots.add(1);
+        self.note_snapshot().await?;
         Ok(bytes)
     }
 

@@ -190,7 +190,8 @@ impl<D: Disk> Broker<D> {
                     futures_lite::future::or(keys.work.changed(), self.clock.sleep(LOOK_INTERVAL)).await;
                 }
                 // The next try says more than this one did; look-ups say meanwhile that they are incomplete.
-                Err(_) => {
+                Err(error) => {
+                    self.note_keys(&error);
                     keys.progress.wake();
                     let stopped = async {
                         while !self.stopped.get() {
@@ -268,7 +269,7 @@ impl<D: Disk> Broker<D> {
         let bytes = range.to.since(range.from);
         let log_bytes_max = if collected.is_empty() { EMPTY_RUN_LOG_BYTES_MAX } else { RUN_LOG_BYTES_MAX };
         let left =
-            gap.is_some_and(|(from, _)| from != range.to || self.log.segment_end(range.base) == Some(from));
+            gap.is_some_and(|(from, _)| from != range.to || self.log.part_end(range.base) == Some(from));
         left || collected.len() >= KEYED_ENTRIES_MAX || bytes >= log_bytes_max
     }
 
@@ -280,16 +281,23 @@ impl<D: Disk> Broker<D> {
     /// Indexes the beginning of a part of the log.
     async fn index_part(&self, from: LogPosition, until: LogPosition) -> Result<Step, IndexError> {
         let keys = &self.keys;
-        let Some(end) = self.log.segment_end(from) else {
+        let hole = self.log.hole_at(from);
+        let Some(end) = self.log.part_end(from) else {
             // Retention has taken it: the next step looks again.
             self.clock.sleep(STEP_PAUSE).await;
             return Ok(Step::Worked);
         };
         let until = until.min(end);
         if keys.collected.borrow().range().is_none() {
-            let base =
-                self.log.segments().iter().rev().map(|segment| segment.base).find(|base| *base <= from);
+            let segments = self.log.segments();
+            let held = segments.iter().rev().map(|segment| segment.base).find(|base| *base <= from);
+            let base = hole.as_ref().map(|hole| hole.start).or(held);
             keys.collected.borrow_mut().begin(base.unwrap_or(from), from);
+        }
+        if hole.is_some() {
+            // Nothing is to be found there; look-ups say so by themselves.
+            keys.collected.borrow_mut().extend(until);
+            return Ok(Step::Worked);
         }
         let noted = keys.pending_from.get();
         let done = match from < noted {
@@ -353,20 +361,8 @@ impl<D: Disk> Broker<D> {
 
     /// Notes the keys of a stored batch.
     fn collect(&self, header: &BatchHeader, bytes: &[u8]) {
-        if header.kind != Kind::Messages || !header.keyed {
-            return;
-        }
         let mut collected = self.keys.collected.borrow_mut();
-        for (index, record) in stored_records(bytes).enumerate() {
-            if !record.is_keyed() {
-                continue;
-            }
-            let place = RecordPlace { position: header.position, index: index as u16 };
-            keys(record.key()).for_each(|key| collected.add(header.key.topic, key, place));
-            if let Some(id) = properties::get(record.properties(), names::UNIQUE_ID) {
-                collected.add(header.key.topic, id, place);
-            }
-        }
+        keys_of(header, bytes, |topic, key, place| collected.add(topic, key, place));
     }
 
     /// Merges runs when that is due.
@@ -375,11 +371,26 @@ impl<D: Disk> Broker<D> {
         let Some(plan) = index.merge_candidates(in_use) else { return Ok(Step::Idle) };
         match index.merge(&plan).await {
             Ok(()) => Ok(Step::Worked),
-            Err(IndexError::Damaged { file, .. }) => {
+            Err(IndexError::Damaged { file, position, reason }) => {
+                self.note_keys(&IndexError::Damaged { file: file.clone(), position, reason });
                 index.distrust(&file).await?;
                 Ok(Step::Worked)
             }
             Err(error) => Err(error),
+        }
+    }
+}
+
+/// Hands on every key of a stored batch, with its place.
+pub(super) fn keys_of(header: &BatchHeader, bytes: &[u8], mut note: impl FnMut(TopicId, &[u8], RecordPlace)) {
+    if header.kind != Kind::Messages || !header.keyed {
+        return;
+    }
+    for (index, record) in stored_records(bytes).enumerate().filter(|(_, record)| record.is_keyed()) {
+        let place = RecordPlace { position: header.position, index: index as u16 };
+        keys(record.key()).for_each(|key| note(header.key.topic, key, place));
+        if let Some(id) = properties::get(record.properties(), names::UNIQUE_ID) {
+            note(header.key.topic, id, place);
         }
     }
 }

@@ -8,8 +8,10 @@ use super::apply::entry_of_header;
 use super::condition::{ShardPlace, Witnesses, is_there};
 use super::groups::Groups;
 use super::held::HeldState;
+use super::index_health::IndexHealth;
 use super::key_indexing::KeyIndexing;
 use super::leases::{BatchCache, Leases, Turns};
+use super::notices::Notices;
 use super::options::BrokerOptions;
 use super::shard_broker::{Broker, OpenedBroker, TopicTurn};
 use super::snapshot::Snapshot;
@@ -17,7 +19,7 @@ use super::state_record::{Change, ChangeError, decode_changes};
 use super::tables::Tables;
 use crate::clock::SharedClock;
 use crate::disk::{Disk, DiskError};
-use crate::index::{Index, IndexError, IndexOptions, TrimProgress};
+use crate::index::{Index, IndexEntry, IndexError, IndexOptions, TrimProgress, distrust, mark_distrust};
 use crate::limits;
 use crate::log::{CommitLog, Contradiction, Flaw, LogOptions, Manifest, OpenError, Replay, Report, StartAt};
 use crate::metrics::ShardMetrics;
@@ -47,9 +49,9 @@ pub enum StartError {
 type QueueEnds = BTreeMap<QueueKey, QueueOffset>;
 
 /// What replay builds, and what it stumbled over.
-struct Rebuild<D: Disk> {
+pub(super) struct Rebuild<D: Disk> {
     tables: Tables,
-    index: Index<D>,
+    pub index: Index<D>,
     ends: QueueEnds,
     leases: Leases,
     held: HeldState,
@@ -59,17 +61,33 @@ struct Rebuild<D: Disk> {
 }
 
 impl<D: Disk> Rebuild<D> {
-    fn messages(&mut self, header: &BatchHeader) {
+    pub fn new(index: Index<D>, checks_max: u32) -> Self {
+        Self {
+            tables: Tables::default(),
+            index,
+            ends: QueueEnds::new(),
+            leases: Leases::default(),
+            held: HeldState::new(checks_max),
+            distrust: None,
+            unreadable: None,
+        }
+    }
+
+    /// Why what was built is of no use.
+    pub fn objection(&self) -> Option<String> {
+        self.distrust.clone().or_else(|| self.unreadable.as_ref().map(ChangeError::to_string))
+    }
+
+    pub fn messages(&mut self, key: QueueKey, entry: IndexEntry) {
         if self.distrust.is_some() {
             return;
         }
-        if let Err(error) = self.index.replay(header.key, entry_of_header(header)) {
+        if let Err(error) = self.index.replay(key, entry) {
             self.distrust = Some(error.to_string());
         }
     }
 
-    fn held(&mut self, header: &BatchHeader) {
-        let batch = entry_of_header(header);
+    pub fn held(&mut self, batch: IndexEntry) {
         if self.distrust.is_some() {
             return;
         }
@@ -81,7 +99,7 @@ impl<D: Disk> Rebuild<D> {
         self.held.stored(&batch);
     }
 
-    fn state(&mut self, payload: &[u8], position: LogPosition) {
+    pub fn state(&mut self, payload: &[u8], position: LogPosition) {
         match decode_changes(payload) {
             Ok(changes) => changes.into_iter().for_each(|change| self.change(change, position)),
             Err(error) => self.unreadable = Some(error),
@@ -123,16 +141,16 @@ impl<D: Disk> Replay for Rebuild<D> {
 
     fn whole(&mut self, header: &BatchHeader, bytes: &[u8]) {
         match header.kind {
-            Kind::Messages => self.messages(header),
-            Kind::Held => self.held(header),
+            Kind::Messages => self.messages(header.key, entry_of_header(header)),
+            Kind::Held => self.held(entry_of_header(header)),
             Kind::State => self.state(state_payload(bytes), header.position),
         }
     }
 
     fn harmed(&mut self, header: &BatchHeader) {
         match header.kind {
-            Kind::Messages => self.messages(header),
-            Kind::Held => self.held(header),
+            Kind::Messages => self.messages(header.key, entry_of_header(header)),
+            Kind::Held => self.held(entry_of_header(header)),
             Kind::State => {}
         }
     }
@@ -166,7 +184,7 @@ pub(super) fn messages_in(bytes: u64) -> u64 {
 }
 
 /// The hidden queues belong to no topic, and are gone when their time has passed.
-fn remove_topic<D: Disk>(index: &Index<D>, is_gone: impl Fn(QueueKey) -> bool) {
+pub(super) fn remove_topic<D: Disk>(index: &Index<D>, is_gone: impl Fn(QueueKey) -> bool) {
     let gone = |key: &QueueKey| key.topic != TopicId::DELAYED && is_gone(*key);
     index.queues().into_iter().filter(gone).for_each(|key| index.remove_queue(key));
 }
@@ -196,9 +214,13 @@ impl<D: Disk> Broker<D> {
             clock: &clock,
             metrics: &metrics,
         };
-        let (opened, rebuilt) = match attempt.run(snapshot).await? {
+        let found = match distrust(&disk, &options.directory.join("index")).await? {
+            Some(reason) => Err(reason),
+            None => attempt.run(snapshot).await?,
+        };
+        let (opened, rebuilt) = match found {
             Ok(opened) => (opened, None),
-            Err(reason) => match attempt.run(None).await? {
+            Err(reason) => match attempt.rebuild(&reason).await? {
                 Ok(opened) => (opened, Some(reason)),
                 // Without a snapshot there is nothing left to distrust: the log itself contradicts the rules.
                 Err(reason) => return Err(StartError::Log(contradiction(&options, reason))),
@@ -216,6 +238,7 @@ impl<D: Disk> Broker<D> {
             clock,
             metrics,
             memory: ClientMemory::new(options.client_memory_bytes),
+            notices: Notices::default(),
             keys: KeyIndexing::new(log.watermarks().durable_end()),
             log,
             index,
@@ -246,7 +269,7 @@ impl<D: Disk> Broker<D> {
             housekeeping_at: Cell::new(LogPosition::ZERO),
             damage: report.damage.clone(),
             given_up: report.given_up.clone(),
-            index_failed: RefCell::new(None),
+            index_health: if rebuilt.is_some() { IndexHealth::rebuilt() } else { IndexHealth::default() },
             host: RefCell::new(None),
             options,
         };
@@ -322,18 +345,25 @@ struct Opened<D: Disk> {
 }
 
 impl<D: Disk> Attempt<'_, D> {
+    /// The same without a snapshot. From here on no start trusts an index that another one may have begun to overwrite.
+    async fn rebuild(&self, reason: &str) -> Result<Result<Opened<D>, String>, StartError> {
+        mark_distrust(self.disk, &self.options.directory.join("index"), reason).await?;
+        self.run(None).await
+    }
+
     /// One try; the inner error says why the snapshot must not be used.
     async fn run(&self, snapshot: Option<&Snapshot>) -> Result<Result<Opened<D>, String>, StartError> {
         let log_directory = self.options.directory.join("log");
         let epoch = Manifest::read(self.disk, &log_directory).await?.map_or(0, |manifest| manifest.epoch) + 1;
         let index_directory = self.options.directory.join("index");
-        let stored = snapshot.map(|snapshot| &snapshot.index[..]);
+        let saved = snapshot.map(|snapshot| &snapshot.index[..]);
         let index_options = IndexOptions::new(epoch);
-        let index = match Index::open(self.disk.clone(), &index_directory, index_options, stored).await {
+        let index = match Index::open(self.disk.clone(), &index_directory, index_options, saved).await {
             Ok(index) => index,
             Err(IndexError::Disk(error)) => return Err(error.into()),
             Err(error) => return Ok(Err(error.to_string())),
         };
+        let stored = index.stored();
         let start = match snapshot {
             Some(snapshot) => StartAt::Position {
                 position: snapshot.position,
@@ -342,16 +372,7 @@ impl<D: Disk> Attempt<'_, D> {
             },
             None => StartAt::Beginning,
         };
-        let tables = Tables::default();
-        let mut rebuild = Rebuild {
-            tables,
-            index,
-            ends: QueueEnds::new(),
-            leases: Leases::default(),
-            held: HeldState::new(self.options.transaction_checks_max),
-            distrust: None,
-            unreadable: None,
-        };
+        let mut rebuild = Rebuild::new(index, self.options.transaction_checks_max);
         if let Some(snapshot) = snapshot {
             rebuild.state(&snapshot.tables, snapshot.position);
         }
@@ -385,7 +406,7 @@ impl<D: Disk> Attempt<'_, D> {
         // Placed behind the removal of their topic.
         leases.retain_topics(|id| tables.topic(id).is_some());
         let distrust = match distrust {
-            None => self.settle(&tables, &index, log.first_position()).await?,
+            None => self.settle(&tables, &index, log.first_position(), &stored).await?,
             some => some,
         };
         match distrust {
@@ -404,6 +425,7 @@ impl<D: Disk> Attempt<'_, D> {
         tables: &Tables,
         index: &Index<D>,
         first_position: LogPosition,
+        stored: &[(u32, u64)],
     ) -> Result<Option<String>, StartError> {
         // Batches that were on their way when their topic was deleted.
         remove_topic(index, |key| tables.topic(key.topic).is_none());
@@ -411,10 +433,15 @@ impl<D: Disk> Attempt<'_, D> {
         loop {
             match trim.step(TRIM_STEP_QUEUES).await {
                 Ok(TrimProgress::More) => {}
-                Ok(TrimProgress::Done) => return Ok(None),
+                Ok(TrimProgress::Done) => break,
                 Err(IndexError::Disk(error)) => return Err(error.into()),
                 Err(error) => return Ok(Some(error.to_string())),
             }
+        }
+        match index.check_stored(stored).await {
+            Ok(()) => Ok(None),
+            Err(IndexError::Disk(error)) => Err(error.into()),
+            Err(error) => Ok(Some(error.to_string())),
         }
     }
 }

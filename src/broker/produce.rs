@@ -124,10 +124,10 @@ impl<D: Disk> Broker<D> {
         if !self.index.is_overfull() {
             return Ok(());
         }
-        Err(match &*self.index_failed.borrow() {
+        Err(match self.index_health.failure() {
             Some(reason) => ProduceRefusal::Failed(Failure::new(
                 Status::StorageFailed,
-                format!("the consume index failed: {reason}; restart the broker to build it anew"),
+                format!("the consume index cannot be saved, which is tried on: {reason}"),
             )),
             None => ProduceRefusal::Wait,
         })

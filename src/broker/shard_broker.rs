@@ -7,8 +7,10 @@ use std::rc::Rc;
 use super::gates::Gates;
 use super::groups::Groups;
 use super::held::HeldState;
+use super::index_health::IndexHealth;
 use super::key_indexing::KeyIndexing;
 use super::leases::{BatchCache, Leases, Turns};
+use super::notices::Notices;
 use super::open::messages_in;
 use super::options::BrokerOptions;
 use super::peers::Peers;
@@ -35,6 +37,7 @@ pub struct Broker<D: Disk> {
     pub(super) clock: SharedClock,
     pub(super) metrics: Rc<ShardMetrics>,
     pub(super) memory: Rc<ClientMemory>,
+    pub(super) notices: Notices,
     pub(super) log: CommitLog<D>,
     pub(super) index: Index<D>,
     pub(super) keys: KeyIndexing<D>,
@@ -87,8 +90,7 @@ pub struct Broker<D: Disk> {
     pub(super) damage: Vec<Damage>,
     /// What of the log an operator gave up.
     pub(super) given_up: Vec<GivenUpRange>,
-    /// The index failed: the next start builds it anew.
-    pub(super) index_failed: RefCell<Option<String>>,
+    pub(super) index_health: IndexHealth,
     /// What only the program around the shard can count.
     pub(super) host: RefCell<Option<HostCounters>>,
 }
@@ -280,8 +282,8 @@ impl<D: Disk> Broker<D> {
         if let Some(failure) = self.log.watermarks().failure() {
             return self.storage_failed(&failure).message;
         }
-        if let Some(reason) = &*self.index_failed.borrow() {
-            return format!("the consume index failed: {reason}; restart the broker to build it anew");
+        if let Some(state) = self.index_state() {
+            return state;
         }
         if let Some(error) = self.log.supply_failure() {
             return self.no_segment(&error).message;

@@ -1,6 +1,6 @@
 //! The index of all queues of a shard: what is done without waiting for a disk.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
@@ -45,9 +45,13 @@ pub(super) struct Shared<D: Disk> {
     pub options: IndexOptions,
     pub state: RefCell<State>,
     pub cache: RefCell<BlockCache>,
-    pub files: SegmentFiles<D>,
+    pub files: Rc<SegmentFiles<D>>,
     /// Held by whoever writes to the files.
-    pub turn: Turn,
+    pub turn: Rc<Turn>,
+    /// How often another index was put in the place of this one.
+    pub generation: Cell<u64>,
+    /// Segments of what was here before.
+    pub replaced: RefCell<Vec<u32>>,
     /// Woken when blocks were written.
     pub spilled: WakerList,
 }
@@ -102,15 +106,64 @@ impl<D: Disk> Index<D> {
         };
         let extents = state.sealed.extents();
         let files = SegmentFiles::open(disk, directory, |number| extents.contains_key(&number)).await?;
+        Ok(Self::new(options, state, Rc::new(files), Rc::default()))
+    }
+
+    /// The same for a tool that changes nothing: what `snapshot` says, without a replay behind it.
+    pub async fn open_reading(
+        disk: D,
+        directory: &Path,
+        options: IndexOptions,
+        snapshot: &[u8],
+    ) -> Result<Self, IndexError> {
+        let state = snapshot::decode(snapshot, &options)?;
+        let extents = state.sealed.extents();
+        let files =
+            SegmentFiles::open_reading(disk, directory, |number| extents.contains_key(&number)).await?;
+        Ok(Self::new(options, state, Rc::new(files), Rc::default()))
+    }
+
+    pub(super) fn new(
+        options: IndexOptions,
+        state: State,
+        files: Rc<SegmentFiles<D>>,
+        turn: Rc<Turn>,
+    ) -> Self {
         let shared = Shared {
             options,
             state: RefCell::new(state),
             cache: RefCell::new(BlockCache::new(options.cached_blocks_max)),
             files,
-            turn: Turn::default(),
+            turn,
+            generation: Cell::new(0),
+            replaced: RefCell::default(),
             spilled: WakerList::new(),
         };
-        Ok(Self { shared: Rc::new(shared) })
+        Self { shared: Rc::new(shared) }
+    }
+
+    /// What is in the files by now, as whoever opened the index is told: bytes of each segment.
+    pub fn stored(&self) -> Vec<(u32, u64)> {
+        let state = self.shared.state.borrow();
+        let waiting = state.sealed.waiting().next().map(|block| block.identity().address);
+        let end = waiting.unwrap_or(state.sealed.next());
+        let segments = state.sealed.extents().range(..=end.segment);
+        let blocks = segments.map(|(&number, extent)| {
+            (number, if number == end.segment { end.block } else { extent.block_count })
+        });
+        blocks.map(|(number, blocks)| (number, u64::from(blocks) * BLOCK_BYTES as u64)).collect()
+    }
+
+    /// Checks that what is [`stored`](Index::stored) is there, as far as a trim has left it: a missing file is found now,
+    /// and not by the first one who needs it.
+    pub async fn check_stored(&self, stored: &[(u32, u64)]) -> Result<(), IndexError> {
+        for &(number, bytes) in stored {
+            let is_listed = self.shared.state.borrow().sealed.extents().contains_key(&number);
+            if is_listed && bytes > 0 {
+                self.shared.files.check_there(number, bytes).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Closes the files. Nothing else may be running or follow.

@@ -10,7 +10,7 @@ use super::error::IndexError;
 use super::sealed::identity;
 use super::tree::Place;
 use crate::disk::Disk;
-use crate::types::{QueueKey, QueueOffset, Timestamp};
+use crate::types::{LogPosition, QueueKey, QueueOffset, Timestamp};
 
 /// What one lookup returns at most, beyond its first entry.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +51,7 @@ impl<D: Disk> Index<D> {
     ) -> Result<Vec<IndexEntry>, IndexError> {
         let mut collection = Collection { max, entries: Vec::new(), bytes: 0, records: 0, offset };
         loop {
+            let generation = self.shared.generation.get();
             let Step::Block { reference, level } = self.collect_tail(key, &mut collection) else {
                 return Ok(collection.entries);
             };
@@ -67,6 +68,8 @@ impl<D: Disk> Index<D> {
                     }
                 }
                 Err(_) if !collection.entries.is_empty() => return Ok(collection.entries),
+                // Another index has taken its place meanwhile.
+                Err(_) if self.shared.generation.get() != generation => {}
                 // A trim that ran meanwhile has removed what was looked for: go on from the new first offset.
                 Err(_) if self.first(key).is_none_or(|first| first > seek.offset) => {}
                 Err(error) => return Err(error),
@@ -97,10 +100,23 @@ impl<D: Disk> Index<D> {
         Ok(found.map_or(end, |entry| entry.base_offset.max(first)))
     }
 
+    /// The first offset whose batch lies at `position` of the log or behind; the queue's end when there is none, zero when
+    /// the queue is not known.
+    pub async fn find_position(
+        &self,
+        key: QueueKey,
+        position: LogPosition,
+    ) -> Result<QueueOffset, IndexError> {
+        let found = self.find(key, Seek { position, ..Seek::default() }).await?;
+        let (first, end) = self.bounds(key).unwrap_or_default();
+        Ok(found.map_or(end, |entry| entry.base_offset.max(first)))
+    }
+
     /// The first entry of the queue that qualifies, among those that end behind its first offset.
     pub(super) async fn find(&self, key: QueueKey, seek: Seek) -> Result<Option<IndexEntry>, IndexError> {
         let mut seek = seek;
         loop {
+            let generation = self.shared.generation.get();
             let (reference, level) = {
                 let state = self.shared.state.borrow();
                 let Some(tree) = state.tree(key) else { return Ok(None) };
@@ -116,6 +132,7 @@ impl<D: Disk> Index<D> {
                     let index = block.seek_entry(&seek);
                     return Ok((index < block.count()).then(|| block.entry(index)));
                 }
+                Err(_) if self.shared.generation.get() != generation => {}
                 Err(_) if self.first(key).is_none_or(|first| first > seek.offset) => {}
                 Err(error) => return Err(error),
             }

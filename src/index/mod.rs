@@ -6,7 +6,7 @@
 //! batches. An append touches memory only. Sealed blocks wait (`sealed`) until a background task writes them side by
 //! side (`spill`).
 //!
-//! Everything here can be made again from the log. A snapshot (`snapshot`) saves most of that work:
+//! Everything here can be made again from the log, also while it is in use (`renewal`). A snapshot (`snapshot`) saves most of that work:
 //!
 //! ```text
 //! owner                                   index
@@ -33,11 +33,13 @@
 mod block;
 mod cache;
 mod consume;
+mod distrust;
 mod entry;
 mod error;
 pub mod keys;
 mod lookup;
 mod message_map;
+mod renewal;
 mod sealed;
 mod segment;
 mod snapshot;
@@ -52,10 +54,12 @@ mod verify;
 
 pub use block::{BLOCK_ENTRIES_MAX, BLOCK_REFERENCES_MAX, BlockError};
 pub use consume::{Index, IndexOptions};
+pub use distrust::{clear_distrust, distrust, mark_distrust};
 pub use entry::{BlockAddress, IndexEntry};
 pub use error::{IndexError, SnapshotError};
 pub use lookup::LookupMax;
 pub use message_map::MessageMap;
+pub use snapshot::check_snapshot;
 pub use state::Snapshot;
 pub use trim::{Trim, TrimProgress};
 pub use verify::Verified;

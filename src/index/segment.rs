@@ -69,6 +69,29 @@ impl<D: Disk> SegmentFiles<D> {
         Ok(files)
     }
 
+    /// Opens those of the `listed` segments that are there, to read them only.
+    pub async fn open_reading(
+        disk: D,
+        directory: &Path,
+        listed: impl Fn(u32) -> bool,
+    ) -> Result<SegmentFiles<D>, DiskError> {
+        let names = match disk.list(directory).await {
+            Err(error) if error.kind == DiskErrorKind::NotFound => Vec::new(),
+            names => names?,
+        };
+        let files = Self {
+            disk,
+            directory: directory.to_owned(),
+            open: RefCell::default(),
+            retired: RefCell::default(),
+            failure: RefCell::default(),
+        };
+        for number in names.iter().filter_map(|name| segment_number(name)).filter(|number| listed(*number)) {
+            files.add(number, OpenMode::ReadOnly).await?;
+        }
+        Ok(files)
+    }
+
     /// Reads one block and checks that it is the one expected.
     pub async fn read(&self, expected: &BlockIdentity) -> Result<Block, IndexError> {
         let address = expected.address;
@@ -139,6 +162,15 @@ impl<D: Disk> SegmentFiles<D> {
             }
         }
         self.close_retired().await
+    }
+
+    /// Checks that the first `bytes` of a segment are there, whatever they hold.
+    pub async fn check_there(&self, number: u32, bytes: u64) -> Result<(), IndexError> {
+        let missing =
+            |position| IndexError::Damaged { file: self.path(number), position, reason: BlockError::Missing };
+        let Some(segment) = self.find(number) else { return Err(missing(0)) };
+        let size = segment.file.size().await?;
+        if size < bytes { Err(missing(size)) } else { Ok(()) }
     }
 
     /// Closes all files. Nothing else may be running.

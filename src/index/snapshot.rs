@@ -178,6 +178,11 @@ pub fn decode(bytes: &[u8], options: &IndexOptions) -> Result<State, SnapshotErr
     Ok(State::new(trees, sealed))
 }
 
+/// Whether `bytes` are a snapshot that can be used.
+pub fn check_snapshot(bytes: &[u8]) -> Result<(), SnapshotError> {
+    decode(bytes, &IndexOptions::new(u32::MAX)).map(drop)
+}
+
 fn decode_extents(
     reader: &mut Reader<'_>,
     count: u32,
@@ -194,10 +199,10 @@ fn decode_extents(
         }
         extents.insert(number, extent);
     }
-    // The next block stands in or right behind a listed segment, or begins the first of all.
+    // The next block stands in or right behind a listed segment, or begins one when none is listed.
     let fits = match extents.get(&next.segment) {
         Some(extent) => next.block <= extent.block_count && next.segment < u32::MAX,
-        None => extents.is_empty() && next == BlockAddress { segment: 0, block: 0 },
+        None => extents.is_empty() && next.block == 0 && next.segment < u32::MAX,
     };
     if fits { Ok(extents) } else { Err(SnapshotError::Segments) }
 }

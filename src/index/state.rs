@@ -87,6 +87,12 @@ impl State {
         }
     }
 
+    /// Changes places with another state, neither of which is being saved.
+    pub fn take_place(&mut self, other: &mut State) {
+        assert!(self.saving.is_none() && other.saving.is_none(), "an index is replaced while it is saved");
+        std::mem::swap(self, other);
+    }
+
     fn begin_snapshot(&mut self) {
         assert!(self.saving.is_none(), "one snapshot at a time");
         self.saving_number += 1;

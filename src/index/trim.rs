@@ -32,6 +32,21 @@ impl<D: Disk> Index<D> {
         Trim { index: self.clone(), min_position, last: None }
     }
 
+    /// The same in memory only, for a tool that changes nothing.
+    pub async fn follow(&self, min_position: LogPosition) -> Result<(), IndexError> {
+        for key in self.queues() {
+            let is_due = {
+                let state = self.shared.state.borrow();
+                state.tree(key).is_some_and(|tree| !tree.is_empty() && tree.first_position < min_position)
+            };
+            if is_due {
+                self.trim_queue(key, min_position).await?;
+            }
+        }
+        self.shared.state.borrow_mut().sealed.remove_below(min_position);
+        Ok(())
+    }
+
     async fn trim_queue(&self, key: QueueKey, min_position: LogPosition) -> Result<(), IndexError> {
         let seek = Seek { position: min_position, ..Seek::default() };
         let found = self.find(key, seek).await?;

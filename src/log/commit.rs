@@ -310,6 +310,16 @@ impl<D: Disk> Inner<D> {
     }
 
     fn fail(&self, error: DiskError, unknown_end: LogPosition) {
+        if !self.watermarks.has_failed() {
+            let shard = self.options.shard.0;
+            tracing::error!(
+                target: "log",
+                shard,
+                durable_end = self.watermarks.durable_end().0,
+                "the shard takes no messages any more, and what it has stays readable: check the disk, and restart the \
+                 broker: {error}"
+            );
+        }
         self.watermarks.fail(LogFailure { error: Rc::new(error), unknown_end });
         self.room.wake();
     }

@@ -42,7 +42,8 @@ pub struct Want {
 pub struct ReadOutcome {
     /// Batches appended to the output, from the first one wanted on.
     pub count: usize,
-    /// Why it is fewer than wanted: the next one does not match its checksum or is not there.
+    /// Why it is fewer than wanted: the next one does not match its checksum, or its file is missing. `None` when
+    /// retention has taken it.
     pub damaged: Option<DamagedBytes>,
 }
 
@@ -70,6 +71,16 @@ enum Source<D: Disk> {
     Tail(Vec<BufferSlice>),
     /// `start..end` of a segment's file.
     File { segment: Rc<Segment<D>>, start: u64, end: u64 },
+}
+
+/// Where the first of some wanted batches is to be had.
+enum Origin<D: Disk> {
+    /// There, and so many of them.
+    Source(Source<D>, usize),
+    /// Its file is missing.
+    Hole(DamagedBytes),
+    /// Retention has taken it.
+    Gone,
 }
 
 /// What came from a source.
@@ -220,15 +231,25 @@ impl<D: Disk> CommitLog<D> {
         let mut slices = Vec::new();
         let mut outcome = ReadOutcome::default();
         let mut failure = None;
+        let mut hole = None;
         let mut rest = wants;
         let mut in_flight = 0;
         let mut deliveries = FuturesOrdered::new();
         loop {
             while !rest.is_empty() && (in_flight == 0 || in_flight < CALL_BYTES_MAX) {
-                // Where there is none, retention overtook the reader; the caller looks at the queue's bounds again.
-                let Some((source, count)) = self.source_of(rest) else {
-                    rest = &[];
-                    break;
+                let (source, count) = match self.origin_of(rest) {
+                    Origin::Source(source, count) => (source, count),
+                    Origin::Hole(damaged) => {
+                        // What comes before is on its way.
+                        hole = Some(damaged);
+                        rest = &[];
+                        break;
+                    }
+                    // Retention overtook the reader; the caller looks at the queue's bounds again.
+                    Origin::Gone => {
+                        rest = &[];
+                        break;
+                    }
                 };
                 let (batches, behind) = rest.split_at(count);
                 rest = behind;
@@ -254,21 +275,32 @@ impl<D: Disk> CommitLog<D> {
                 rest = &[];
             }
         }
+        outcome.damaged = outcome.damaged.or(hole);
         failure.map_or(Ok((slices, outcome)), Err)
     }
 
     /// Where the first of the wanted batches come from, and how many come from there.
-    fn source_of(&self, wants: &[Want]) -> Option<(Source<D>, usize)> {
+    fn origin_of(&self, wants: &[Want]) -> Origin<D> {
         // What the tail cache holds of them is the end of them.
         if let Some(slices) = self.share_tail(wants) {
-            return Some((Source::Tail(slices), wants.len()));
+            return Origin::Source(Source::Tail(slices), wants.len());
         }
-        let segment = self.segment_holding(wants[0].position)?;
+        let first = wants[0].position;
+        let held = self.segment_holding(first).filter(|segment| !segment.is_stand_in);
+        let Some(segment) = held else {
+            return self.missing_at(first).map_or(Origin::Gone, Origin::Hole);
+        };
         let count = run_length(&segment, wants);
         let block = BLOCK_BYTES as u64;
         let start = wants[0].position.since(segment.base) / block * block;
         let end = wants[count - 1].end().since(segment.base).next_multiple_of(block).min(segment.bytes);
-        Some((Source::File { segment, start, end }, count))
+        Origin::Source(Source::File { segment, start, end }, count)
+    }
+
+    /// The missing file around `position`, and the place in it; `None` when that is not in a hole.
+    pub(super) fn missing_at(&self, position: LogPosition) -> Option<DamagedBytes> {
+        let hole = self.hole_at(position)?;
+        Some(DamagedBytes { file: hole.file.display().to_string(), position: position.since(hole.base) })
     }
 
     async fn deliver(&self, source: Source<D>, wants: &[Want]) -> Result<Delivery, DiskError> {
@@ -292,9 +324,9 @@ impl<D: Disk> CommitLog<D> {
         turns.checked.set(turns.checked.get() + bytes);
     }
 
-    /// The file that holds `position`, and the place in it; `None` when it is not in the log.
+    /// The file that holds `position` or is missing there, and the place in it; `None` when it is not in the log.
     pub fn file_at(&self, position: LogPosition) -> Option<DamagedBytes> {
-        let segment = self.segment_holding(position)?;
+        let Some(segment) = self.segment_holding(position) else { return self.missing_at(position) };
         let file = segment.path.display().to_string();
         Some(DamagedBytes { file, position: position.since(segment.base) })
     }

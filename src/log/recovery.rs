@@ -167,6 +167,7 @@ pub(super) async fn recover<D: Disk, R: Replay>(
         secret: manifest.secret,
         reached: reached(previous.as_ref(), known),
         given_up: manifest.given_up.clone(),
+        until: LogPosition(u64::MAX),
     };
     let mut scanned =
         Scanner::new(used_segments(&segments), limits, Padding::Skip).run(start, replay).await?;
@@ -274,6 +275,7 @@ pub async fn scan<D: Disk, R: Replay>(
         secret: manifest.as_ref().map(|manifest| manifest.secret).or(named).unwrap_or_default(),
         reached: reached(manifest.as_ref(), known),
         given_up: manifest.as_ref().map_or(Vec::new(), |manifest| manifest.given_up.clone()),
+        until: LogPosition(u64::MAX),
     };
     let used = used_segments(&segments);
     let mut report = Scanner::new(used, limits, Padding::Check).run(StartAt::Beginning, replay).await?.report;

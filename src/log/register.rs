@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 
 use super::commit_log::{CommitLog, Inner};
 use super::error::OpenError;
-use super::manifest::{Holdings, Manifest};
+use super::manifest::{GivenUp, Holdings, Manifest};
 use crate::disk::{Disk, DiskError, DiskErrorKind, Operation};
 use crate::types::{LogPosition, WakerList};
 
@@ -40,6 +40,11 @@ impl Register {
             is_busy: Cell::new(false),
             freed: WakerList::new(),
         }
+    }
+
+    /// What an operator gave up.
+    pub fn given_up(&self) -> Vec<GivenUp> {
+        self.manifest.borrow().given_up.clone()
     }
 
     /// Whether a flush in the segment at `base` is news.

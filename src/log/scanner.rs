@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use super::error::OpenError;
+use super::holes::Hole;
 use super::manifest::GivenUp;
 use super::recovery::{Damage, Replay, Report, SCAN_BYTES, SEARCH_BYTES, StartAt};
 use super::segment::{SEGMENT_HEADER_BYTES, Segment};
@@ -37,6 +38,8 @@ pub(super) struct Limits {
     pub reached: LogPosition,
     /// What an operator gave up.
     pub given_up: Vec<GivenUp>,
+    /// The pass ends at the first batch that begins here or behind.
+    pub until: LogPosition,
 }
 
 /// A segment that holds batches.
@@ -57,6 +60,8 @@ pub(super) enum Padding {
 pub(super) struct Scanned {
     pub report: Report,
     pub newest: Timestamp,
+    /// Of the last batch.
+    pub epoch: u32,
     /// Everything below was flushed, as the batches say.
     pub flushed_end: LogPosition,
 }
@@ -138,6 +143,9 @@ impl<D: Disk> Scanner<D> {
                 None => self.look(&segment, place, &mut window).await?,
             };
             let waiting_at = self.waiting.as_ref().map(|(first, _)| first.position);
+            if place >= self.limits.until && waiting_at.is_none() {
+                break;
+            }
             place = match at_place {
                 AtPlace::Whole(header) => {
                     let from = (place.since(segment.base) - window.start) as usize;
@@ -229,7 +237,8 @@ impl<D: Disk> Scanner<D> {
     }
 
     fn into_scanned(self) -> Scanned {
-        Scanned { report: self.report, newest: self.newest, flushed_end: self.flushed_end }
+        let (newest, epoch, flushed_end) = (self.newest, self.epoch_last, self.flushed_end);
+        Scanned { report: self.report, newest, epoch, flushed_end }
     }
 
     /// Hands a whole batch on, once the one that belongs to it is there as well.
@@ -268,7 +277,8 @@ impl<D: Disk> Scanner<D> {
         self.epoch_last = header.epoch;
         self.newest = self.newest.max(header.store_time);
         self.flushed_end = self.flushed_end.max(header.flushed_end);
-        segment.newest.set(Some(header.store_time));
+        // In a log that is in use it may be known already how new the segment is.
+        segment.newest.set(segment.newest.get().max(Some(header.store_time)));
         self.report.batches += 1;
         header.end_position()
     }
@@ -291,6 +301,11 @@ impl<D: Disk> Scanner<D> {
                 self.ended(segment).map_or(next, |(end, _)| next.min(end))
             }
         };
+        if let Some(end) = self.hole_behind(segment).filter(|_| next > segment.end()) {
+            // What is left of this segment was never written, or its end is lost with what told of it.
+            self.note_hole(segment, end);
+            return end.advance(SEGMENT_HEADER_BYTES as u64);
+        }
         let bytes = next.min(segment.end()).since(place);
         let file = segment.path.display().to_string();
         self.report.damage.push(Damage { file, place, position: place.since(segment.base), bytes });
@@ -325,6 +340,25 @@ impl<D: Disk> Scanner<D> {
         let bytes: u64 = self.limits.given_up.iter().map(overlap).sum();
         if bytes > 0 {
             replay.given_up(bytes);
+        }
+    }
+
+    /// Where the log goes on behind this segment, when the files in between are missing.
+    fn hole_behind(&self, segment: &Segment<D>) -> Option<LogPosition> {
+        let next = self.segments().map(|next| next.base).find(|base| *base >= segment.end())?;
+        (next > segment.end()).then_some(next)
+    }
+
+    /// Reports each file that is missing between this segment and `end`.
+    fn note_hole(&mut self, segment: &Segment<D>, end: LogPosition) {
+        let directory = segment.path.parent().expect("a segment lies in a directory");
+        let (start, bytes) = (segment.end(), end.since(segment.end()));
+        let is_even = bytes.is_multiple_of(segment.bytes);
+        let bytes = if is_even { segment.bytes } else { bytes };
+        for place in (start.0..end.0).step_by(bytes as usize).map(LogPosition) {
+            let hole = Hole::around(directory, (start, end), segment.bytes, place);
+            let file = hole.file.display().to_string();
+            self.report.damage.push(Damage { file, place, position: 0, bytes });
         }
     }
 

@@ -34,6 +34,8 @@ pub(super) struct Supply<D: Disk> {
     attempts: Cell<u32>,
     /// Why no segment can be made, once that has been tried often enough; until one is made after all.
     failure: RefCell<Option<Rc<DiskError>>>,
+    /// The operator was told that there is none.
+    is_told: Cell<bool>,
     needed: WakerList,
     pub pacing: Pacing,
 }
@@ -48,6 +50,7 @@ impl<D: Disk> Supply<D> {
             no_space: Cell::new(false),
             attempts: Cell::new(0),
             failure: RefCell::new(None),
+            is_told: Cell::new(false),
             needed: WakerList::new(),
             pacing: Pacing::default(),
         }
@@ -104,10 +107,25 @@ impl<D: Disk> CommitLog<D> {
         while !inner.stopping.get() {
             if inner.wants_next() {
                 match inner.prepare().await {
-                    Ok(segment) => inner.supply.made(segment),
+                    Ok(segment) => {
+                        if inner.supply.is_told.take() {
+                            let shard = inner.options.shard.0;
+                            tracing::info!(target: "log", shard, "segments can be made again");
+                        }
+                        inner.supply.made(segment);
+                    }
                     // Whatever the reason, the log goes on in the segment it has; only then is anyone refused.
                     Err(error) => {
                         inner.metrics.segment_failures.add(1);
+                        if !inner.supply.is_told.replace(true) {
+                            let shard = inner.options.shard.0;
+                            tracing::error!(
+                                target: "log",
+                                shard,
+                                "the next segment cannot be made, which is tried every second; when the one in use is \
+                                 full, the shard takes no messages: {error}"
+                            );
+                        }
                         inner.supply.not_made(error);
                         // Whoever waits is told before the pause.
                         inner.room.wake();

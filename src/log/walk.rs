@@ -10,6 +10,7 @@ use super::commit_log::CommitLog;
 use super::read::{SHARD_READ_BYTES_MAX, Want};
 use super::scanner::headers_in;
 use super::segment::{SEGMENT_HEADER_BYTES, Segment};
+use crate::api::DamagedBytes;
 use crate::disk::{Disk, DiskError};
 use crate::limits::{BATCH_BYTES_MAX, BLOCK_BYTES};
 use crate::types::LogPosition;
@@ -19,6 +20,16 @@ use crate::wire::batch::{BATCH_ALIGNMENT, BATCH_HEADER_BYTES, BatchHeader, LogSe
 const STEP_BYTES: u64 = 512 * 1024;
 
 const _: () = assert!(BATCH_BYTES_MAX + 2 * BLOCK_BYTES < SHARD_READ_BYTES_MAX);
+
+/// What stands at a position of the log.
+#[derive(Debug)]
+pub enum BatchAt {
+    Whole(BatchHeader, Vec<u8>),
+    /// One that cannot be read.
+    Damaged(DamagedBytes),
+    /// No batch starts there, or retention has taken it.
+    None,
+}
 
 /// Bytes of one segment, read for a walk.
 struct Window {
@@ -79,15 +90,19 @@ impl<D: Disk> CommitLog<D> {
         }
     }
 
-    /// The batch that starts at `position`, if one does and it is whole. Only below the durable end.
-    pub async fn batch_at(&self, position: LogPosition) -> Result<Option<(BatchHeader, Vec<u8>)>, DiskError> {
-        let Some(segment) = self.segment_holding(position) else { return Ok(None) };
+    /// The batch that starts at `position`. Only below the durable end.
+    pub async fn batch_at(&self, position: LogPosition) -> Result<BatchAt, DiskError> {
+        let held = self.segment_holding(position).filter(|segment| !segment.is_stand_in);
+        let Some(segment) = held else {
+            let missing = self.missing_at(position).filter(|_| position < self.watermarks().durable_end());
+            return Ok(missing.map_or(BatchAt::None, BatchAt::Damaged));
+        };
         let last = segment.end().0.saturating_sub(BATCH_HEADER_BYTES as u64);
         if position >= self.watermarks().durable_end()
             || position.0 > last
             || !position.0.is_multiple_of(BATCH_ALIGNMENT as u64)
         {
-            return Ok(None);
+            return Ok(BatchAt::None);
         }
         let mut head = Vec::with_capacity(BATCH_HEADER_BYTES);
         if !self.inner.tail.borrow().copy(position, BATCH_HEADER_BYTES, &mut head) {
@@ -99,17 +114,16 @@ impl<D: Disk> CommitLog<D> {
         drop(segment);
         let header = match BatchHeader::decode(&head) {
             Ok(header) if header.position == position => header,
-            _ => return Ok(None),
+            _ => return Ok(BatchAt::None),
         };
         let mut bytes = Vec::new();
         let outcome = self.read(&[Want { position, batch_bytes: header.batch_bytes }], &mut bytes).await?;
         bytes.truncate(header.batch_bytes as usize);
-        Ok((outcome.count == 1).then_some((header, bytes)))
-    }
-
-    /// Where the segment that holds `position` ends.
-    pub fn segment_end(&self, position: LogPosition) -> Option<LogPosition> {
-        self.segment_holding(position).map(|segment| segment.end())
+        Ok(match outcome.damaged {
+            Some(damaged) => BatchAt::Damaged(damaged),
+            None if outcome.count == 1 => BatchAt::Whole(header, bytes),
+            None => BatchAt::None,
+        })
     }
 
     /// The segment that holds `from`, or the first behind it.

@@ -194,7 +194,10 @@ async fn run_shard(plan: ShardPlan, seat: Seat) {
     let started = clock.monotonic();
     let opened = Broker::open(seat.disk.clone(), plan.options, clock.clone(), metrics.clone()).await;
     let OpenedBroker { broker, report, rebuilt } = match opened {
-        Ok(opened) => opened,
+        Ok(opened) => {
+            opened.tell();
+            opened
+        }
         Err(error) => {
             let _ = seat.events.send(CoreEvent::Failed { shard, error: error.into() });
             return;

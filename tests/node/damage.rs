@@ -84,6 +84,38 @@ fn a_flipped_byte_is_named_and_everything_around_it_is_served() {
     command::run(Some(node.address()), &["produce", "lines"], Some(b"new\n")).well();
     let end = LINES.to_string();
     assert_eq!(node.run_well(&["consume", "lines", "--from", &end]), "new\n");
+    // The operator is told as well, and not for every reader.
+    let told = node.stop().stderr;
+    let name = segments[1].file_name().expect("a file").to_str().expect("UTF-8");
+    let lines: Vec<_> = told.lines().filter(|line| line.contains("damaged or missing")).collect();
+    assert!(!lines.is_empty() && lines.len() <= 2 && lines[0].contains(name), "{told}");
+    assert!(lines[0].contains("ERROR") && lines[0].contains("log verify"), "{told}");
+}
+
+#[test]
+fn a_damaged_index_is_built_anew_while_the_broker_runs_and_once() {
+    let directory = test_directory();
+    filled(directory.path());
+    let index = files_with(directory.path(), "/index/0").remove(0);
+    flip(&index, 200);
+    let node = Node::start(directory.path());
+    assert!(!node.banner.contains("anew"), "nobody has met it: {}", node.banner);
+    // The reader waits for it.
+    let read = node.run_well(&["consume", "lines"]);
+    assert!((0..LINES).map(line).eq(read.split_inclusive('\n').map(str::to_owned)), "every line is there");
+    assert_eq!(node.run(&["status", "-o", "json"]).json()["shards"][0]["state"], "ok");
+    let told = node.stop().stderr;
+    assert!(told.contains("0000000000.index") && told.contains("the consume index was built anew"), "{told}");
+    let node = Node::start(directory.path());
+    assert!(!node.banner.contains("anew"), "{}", node.banner);
+    assert_eq!(node.run_well(&["consume", "lines"]).len(), read.len());
+    // A missing one is found by the start.
+    assert_eq!(node.stop().status.code(), Some(0));
+    std::fs::remove_dir_all(index.parent().expect("a folder")).expect("removed");
+    let node = Node::start(directory.path());
+    assert!(node.banner.contains("the index was built anew"), "{}", node.banner);
+    assert_eq!(node.run_well(&["consume", "lines"]).len(), read.len());
+    assert!(node.stop().stderr.contains("the index was built anew"));
 }
 
 /// Without its index a broker reads the whole log when it starts, and meets the damage then.

@@ -82,6 +82,8 @@ fn a_full_disk_refuses_producers_serves_readers_and_goes_on_when_there_is_room()
     assert_eq!(fill(&node, 200 * MIB), Err(Status::NoSpace));
     let ended = node.stop();
     assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
+    let told = ended.stderr.matches("the next segment cannot be made").count();
+    assert_eq!(told, 1, "told once to whoever looks at standard error: {}", ended.stderr);
 
     // A shorter retention makes room.
     let node = Setup::new(&data).with(&["--retention-bytes", "32MiB"]).start();

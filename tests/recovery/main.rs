@@ -11,6 +11,8 @@ mod disk_faults;
 mod groups;
 mod held;
 mod held_sweep;
+mod holes;
+mod index_health;
 mod instances;
 mod keys;
 mod lease_sweep;

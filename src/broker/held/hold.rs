@@ -212,15 +212,15 @@ impl<D: Disk> Broker<D> {
         while next < wants.len() {
             let mut bytes = Vec::new();
             let outcome = self.log.read(&wants[next..], &mut bytes).await;
-            let outcome = outcome.map_err(|error| Failure::new(Status::StorageFailed, error.to_string()))?;
+            let outcome = outcome.map_err(|error| self.read_failed(&error))?;
             let mut at = 0;
             for (index, want) in order[next..].iter().zip(&wants[next..]).take(outcome.count) {
                 let batch_bytes = want.batch_bytes as usize;
                 found[*index] = Some(bytes[at..at + batch_bytes].to_vec());
                 at += crate::wire::batch::align_batch(u64::from(want.batch_bytes)) as usize;
             }
-            if outcome.damaged.is_some() {
-                self.metrics.damaged_batches.add(1);
+            if let Some(damaged) = &outcome.damaged {
+                self.note_damage(damaged, None);
             }
             next += outcome.count + 1;
         }

@@ -391,9 +391,9 @@ impl<D: Disk> Broker<D> {
         let stored = |want: &Want| align_batch(u64::from(want.batch_bytes)) as usize;
         let mut bytes = Vec::with_capacity(wants.iter().map(stored).sum());
         let outcome = self.log.read(&wants, &mut bytes).await;
-        let outcome = outcome.map_err(|error| Failure::new(Status::StorageFailed, error.to_string()))?;
-        if outcome.damaged.is_some() {
-            self.metrics.damaged_batches.add(1);
+        let outcome = outcome.map_err(|error| self.read_failed(&error))?;
+        if let Some(damaged) = &outcome.damaged {
+            self.note_damage(damaged, None);
         }
         let bytes = Bytes::from(bytes);
         let mut start = 0;
