@@ -36,6 +36,7 @@ mod sharing;
 mod snapshot;
 mod state_record;
 mod tables;
+mod verify;
 mod watch;
 
 pub use condition::{ShardPlace, Witnesses, check_shard, repair_shard};
@@ -54,3 +55,4 @@ pub use shard_broker::{Broker, HostCounters, OpenedBroker};
 pub use snapshot::Snapshot;
 pub use state_record::{Change, decode_changes};
 pub use tables::{CommittedOffset, Tables, Topic};
+pub use verify::{Checked, Finding, verify_shard};

@@ -1,27 +1,25 @@
-//! `turbopump log`: looks at the data directory of a broker that does not run.
+//! `turbopump log`: looks at the data directory of a broker that does not run. Looking needs neither io_uring nor a write.
+
+pub mod verify;
 
 use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use glommio::{LocalExecutorBuilder, Placement};
+use futures_lite::future::block_on;
 use serde::Serialize;
 
 use crate::broker::{Change, HeldChange, decode_changes};
 use crate::cli::error::CommandError;
-use crate::cli::output::{OutputFormat, grouped, print, to_json};
+use crate::cli::log::verify::VerifyArguments;
+use crate::cli::output::{OutputFormat, to_json};
 use crate::cli::repair::{self, RepairArguments};
-use crate::disk::glommio::{Access, GlommioDisk};
-use crate::disk::{DiskError, DiskErrorKind};
-use crate::index::keys::KeyIndex;
-use crate::limits::BLOCK_BYTES;
-use crate::log::{Damage, Known, Replay, Report, scan};
+use crate::disk::DiskError;
+use crate::disk::plain::PlainDisk;
+use crate::log::{Known, Replay, scan};
 use crate::shard::DataDirectory;
 use crate::types::{LogPosition, ShardId};
 use crate::wire::batch::{BatchHeader, Kind, state_payload, stored_records};
-
-/// Memory that the executor registers; reading needs none of it.
-const RING_MEMORY_BYTES: usize = 64 * 1024;
 
 #[derive(Debug, Args)]
 pub struct LogArguments {
@@ -31,19 +29,12 @@ pub struct LogArguments {
 
 #[derive(Debug, Subcommand)]
 pub enum LogCommand {
-    /// Check every stored byte, and name file and position of each that is damaged
+    /// Hold everything that is stored against everything else, and name what is damaged or missing
     Verify(VerifyArguments),
     /// Print stored batches
     Dump(DumpArguments),
     /// Go on without files that are missing or are not what was written
     Repair(RepairArguments),
-}
-
-#[derive(Debug, Args)]
-pub struct VerifyArguments {
-    /// The data directory; its broker must not run
-    #[arg(long, value_name = "DIR")]
-    pub data: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -66,30 +57,6 @@ pub struct DumpArguments {
 }
 
 #[derive(Serialize)]
-struct VerifiedView {
-    shards: Vec<ShardView>,
-    damaged: usize,
-}
-
-#[derive(Serialize)]
-struct ShardView {
-    shard: u16,
-    batches: u64,
-    messages: u64,
-    log_end: u64,
-    /// Bytes behind the end that were never answered; the next start cuts them off.
-    unfinished_tail: bool,
-    damage: Vec<DamageView>,
-}
-
-#[derive(Serialize)]
-struct DamageView {
-    file: String,
-    position: u64,
-    bytes: u64,
-}
-
-#[derive(Serialize)]
 struct BatchView {
     shard: u16,
     position: u64,
@@ -108,179 +75,40 @@ struct BatchView {
 
 pub fn run(arguments: LogArguments, format: OutputFormat) -> Result<(), CommandError> {
     match arguments.command {
-        LogCommand::Verify(verify) => run_verify(&verify, format),
+        LogCommand::Verify(verify) => verify::run(&verify, format),
         LogCommand::Dump(dump) => run_dump(&dump, format),
         LogCommand::Repair(repair) => repair::run(&repair, format),
     }
 }
 
-fn run_verify(arguments: &VerifyArguments, format: OutputFormat) -> Result<(), CommandError> {
-    let mut shards = Vec::new();
-    for_each_shard(&arguments.data, None, Counting::default, |shard, counting, report| {
-        shards.push(ShardView {
-            shard: shard.0,
-            batches: report.batches,
-            messages: counting.messages,
-            log_end: report.end.0,
-            unfinished_tail: report.torn,
-            damage: report.damage.into_iter().map(DamageView::from).collect(),
-        });
-    })?;
-    let damaged = shards.iter().map(|shard| shard.damage.len()).sum();
-    print(format, &VerifiedView { shards, damaged }, verified_text)?;
-    match damaged {
-        0 => Ok(()),
-        count => Err(CommandError::failed(format!(
-            "{count} damaged places: restore the files named above from a copy (those that end in .keys can be removed: the broker makes them anew)"
-        ))),
-    }
-}
-
-fn verified_text(view: &VerifiedView) -> String {
-    let mut text = String::new();
-    for shard in &view.shards {
-        let (batches, messages) = (grouped(shard.batches), grouped(shard.messages));
-        text += &format!(
-            "shard {}: {batches} batches with {messages} messages, log end {}",
-            shard.shard, shard.log_end
-        );
-        text += if shard.unfinished_tail { ", behind it an unanswered tail\n" } else { "\n" };
-        for damage in &shard.damage {
-            text +=
-                &format!("  DAMAGED {} at byte {}, {} bytes\n", damage.file, damage.position, damage.bytes);
-        }
-    }
-    if view.damaged == 0 { text + "every byte is as it was written\n" } else { text }
-}
-
-impl From<Damage> for DamageView {
-    fn from(damage: Damage) -> Self {
-        Self { file: damage.file, position: damage.position, bytes: damage.bytes }
-    }
-}
-
 fn run_dump(arguments: &DumpArguments, format: OutputFormat) -> Result<(), CommandError> {
-    let mut failure = None;
-    let dumping = || Dumping {
-        arguments: DumpOptions {
-            from: LogPosition(arguments.position),
-            count: arguments.count.unwrap_or(u64::MAX),
-            records: arguments.records,
-        },
-        format,
-        shard: 0,
-        printed: 0,
-        output: BufWriter::new(std::io::stdout()),
-        failure: None,
-    };
-    for_each_shard(&arguments.data, arguments.shard, dumping, |_, mut dumping, _| {
-        let flushed = dumping.output.flush();
-        failure = failure.take().or(dumping.failure).or(flushed.err());
-    })?;
-    failure.map_or(Ok(()), |error| Err(CommandError::output(error)))
-}
-
-/// A replay that knows which shard it looks at.
-trait ShardReplay: Replay {
-    fn begin(&mut self, shard: ShardId);
-
-    /// Whether files beside the log are to be checked as well.
-    fn checks_everything(&self) -> bool;
-}
-
-/// Scans every shard's log, each with a replay of its own.
-fn for_each_shard<R: ShardReplay + 'static>(
-    data: &Path,
-    only: Option<u16>,
-    make: impl Fn() -> R,
-    mut done: impl FnMut(ShardId, R, Report),
-) -> Result<(), CommandError> {
-    let directory = DataDirectory::open_existing(data).map_err(CommandError::failed)?;
-    if let Some(shard) = only.filter(|shard| *shard >= directory.shard_count()) {
-        let last = directory.shard_count() - 1;
-        return Err(CommandError::usage(format!("{} has shards 0 to {last}, not {shard}", data.display())));
+    let directory = DataDirectory::open_existing(&arguments.data).map_err(CommandError::failed)?;
+    let (only, count) = (arguments.shard, directory.shard_count());
+    if let Some(shard) = only.filter(|shard| *shard >= count) {
+        let data = arguments.data.display();
+        return Err(CommandError::usage(format!("{data} has shards 0 to {}, not {shard}", count - 1)));
     }
-    for shard in (0..directory.shard_count()).filter(|shard| only.is_none_or(|only| only == *shard)) {
-        let mut replay = make();
-        replay.begin(ShardId(shard));
-        let log = directory.shard(shard).join("log");
-        let (replay, report) = scan_shard(&directory, log, ShardId(shard), replay)?;
-        done(ShardId(shard), replay, report);
+    for shard in (0..count).filter(|shard| only.is_none_or(|only| only == *shard)) {
+        let mut dumping = Dumping {
+            arguments: DumpOptions {
+                from: LogPosition(arguments.position),
+                count: arguments.count.unwrap_or(u64::MAX),
+                records: arguments.records,
+            },
+            format,
+            shard,
+            printed: 0,
+            output: BufWriter::new(std::io::stdout()),
+            failure: None,
+        };
+        let (log, known) = (directory.shard(shard).join("log"), Known::nothing(ShardId(shard), count));
+        block_on(scan(&PlainDisk, &log, &known, &mut dumping)).map_err(CommandError::failed)?;
+        let flushed = dumping.output.flush();
+        if let Some(error) = dumping.failure.or(flushed.err()) {
+            return Err(CommandError::output(error));
+        }
     }
     Ok(())
-}
-
-fn scan_shard<R: ShardReplay + 'static>(
-    directory: &DataDirectory,
-    log: PathBuf,
-    shard: ShardId,
-    mut replay: R,
-) -> Result<(R, Report), CommandError> {
-    let probe = directory.path().join("turbopump.toml");
-    let shards = directory.shard_count();
-    let executor = LocalExecutorBuilder::new(Placement::Unbound)
-        .io_memory(RING_MEMORY_BYTES)
-        .make()
-        .map_err(|error| CommandError::failed(format!("io_uring does not start: {error}")))?;
-    executor.run(async move {
-        let disk = attach(&probe).await.map_err(CommandError::failed)?;
-        let known = Known::nothing(shard, shards);
-        let mut report = scan(&disk, &log, &known, &mut replay).await.map_err(CommandError::failed)?;
-        if replay.checks_everything() {
-            let keys = log.with_file_name("keys");
-            let damage = KeyIndex::verify(&disk, &keys).await.map_err(CommandError::failed)?;
-            report.damage.extend(damage.into_iter().map(|damage| Damage {
-                file: damage.file.display().to_string(),
-                // Not of the log.
-                place: LogPosition::ZERO,
-                position: damage.position,
-                bytes: BLOCK_BYTES as u64,
-            }));
-        }
-        Ok((replay, report))
-    })
-}
-
-/// Direct I/O where the file system takes it, since what is cached may differ from what is stored.
-async fn attach(probe: &Path) -> Result<GlommioDisk, DiskError> {
-    match GlommioDisk::attach_reading(probe, Access::Direct).await {
-        Err(error) if error.kind == DiskErrorKind::NoDirectIo => {
-            GlommioDisk::attach_reading(probe, Access::Buffered).await
-        }
-        attached => attached,
-    }
-}
-
-/// Counts what is there.
-#[derive(Default)]
-struct Counting {
-    messages: u64,
-}
-
-impl ShardReplay for Counting {
-    fn begin(&mut self, _: ShardId) {}
-
-    fn checks_everything(&self) -> bool {
-        true
-    }
-}
-
-impl Replay for Counting {
-    fn restart(&mut self) {}
-
-    fn whole(&mut self, header: &BatchHeader, _: &[u8]) {
-        if header.kind == Kind::Messages {
-            self.messages += u64::from(header.record_count);
-        }
-    }
-
-    fn harmed(&mut self, _: &BatchHeader) {}
-
-    fn given_up(&mut self, _: u64) {}
-
-    async fn settle(&mut self) -> Result<(), DiskError> {
-        Ok(())
-    }
 }
 
 struct DumpOptions {
@@ -297,16 +125,6 @@ struct Dumping {
     printed: u64,
     output: BufWriter<std::io::Stdout>,
     failure: Option<std::io::Error>,
-}
-
-impl ShardReplay for Dumping {
-    fn begin(&mut self, shard: ShardId) {
-        self.shard = shard.0;
-    }
-
-    fn checks_everything(&self) -> bool {
-        false
-    }
 }
 
 impl Replay for Dumping {

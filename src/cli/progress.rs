@@ -34,6 +34,14 @@ impl Progress {
         }
     }
 
+    /// The same for a check of what is stored.
+    pub fn show_checked(&self, bytes: u64, shard: u16) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(bytes);
+            bar.set_message(format!("shard {shard}"));
+        }
+    }
+
     /// Prints a line on standard error without disturbing the bar.
     pub fn print(&self, line: &str) {
         match &self.bar {

@@ -92,14 +92,6 @@ impl GlommioDisk {
         Ok(disk)
     }
 
-    /// The same for a program that only reads: `existing` is any file on the device that is not empty. Nothing is
-    /// written.
-    pub async fn attach_reading(existing: &Path, access: Access) -> Result<GlommioDisk, DiskError> {
-        let disk = GlommioDisk { access };
-        disk.open(existing, OpenMode::ReadOnly).await?.close().await?;
-        Ok(disk)
-    }
-
     pub fn access(&self) -> Access {
         self.access
     }

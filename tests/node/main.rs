@@ -28,3 +28,4 @@ mod settings_files;
 mod sizes;
 mod start;
 mod strangers;
+mod verify;

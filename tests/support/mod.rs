@@ -5,6 +5,7 @@
 
 pub mod command;
 pub mod directory;
+pub mod forbidden;
 pub mod http_connection;
 pub mod load;
 pub mod machine;

@@ -24,6 +24,7 @@
 //!    crash, the parts go.
 
 mod block;
+mod check;
 mod collect;
 mod merge;
 mod run;
@@ -33,6 +34,7 @@ mod set;
 #[cfg(test)]
 mod tests;
 
+pub use check::KeyCheck;
 pub use collect::{Collected, KEYED_ENTRIES_MAX};
 pub use run::{KeyDamage, RunRange};
 pub use search::Search;

@@ -1,0 +1,244 @@
+//! `turbopump log verify`: holds everything that a stopped broker has stored against everything else, and changes nothing.
+//!
+//! The object that `-o json` prints keeps its members; there may be more of them in later releases.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use futures_lite::future::block_on;
+use serde::Serialize;
+
+use crate::broker::{Checked, Finding, ShardPlace, verify_shard};
+use crate::cli::error::CommandError;
+use crate::cli::output::{OutputFormat, grouped, print};
+use crate::cli::progress::Progress;
+use crate::disk::plain::PlainDisk;
+use crate::shard::DataDirectory;
+use crate::types::ShardId;
+
+/// Files that are no shard's.
+const SECRET_BYTES: u64 = 32;
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Nothing is written, and io_uring is not used. The exit code is 0 only when nothing at all is wrong. \
+Damage is what only a copy makes good; what is called rebuilt is made anew by the next start."
+)]
+pub struct VerifyArguments {
+    /// The data directory; its broker must not run
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+}
+
+#[derive(Serialize)]
+struct VerifiedView {
+    shards: Vec<ShardView>,
+    /// Damaged places of all shards.
+    damaged: usize,
+    /// Places that the next start makes anew.
+    rebuilt: usize,
+    /// Messages that cannot be read, as far as they can be counted.
+    messages_missing: u64,
+    /// What is wrong with files that are no shard's.
+    node: Vec<FindingView>,
+}
+
+#[derive(Serialize)]
+struct ShardView {
+    shard: u16,
+    batches: u64,
+    messages: u64,
+    log_end: u64,
+    /// Bytes behind the end that were never answered; the next start cuts them off.
+    unfinished_tail: bool,
+    messages_missing: u64,
+    damage: Vec<FindingView>,
+    rebuilt: Vec<FindingView>,
+    given_up: Vec<GivenUpView>,
+}
+
+#[derive(Serialize)]
+struct FindingView {
+    file: String,
+    position: u64,
+    bytes: u64,
+    /// `null` when nobody can tell.
+    messages: Option<u64>,
+    detail: String,
+}
+
+#[derive(Serialize)]
+struct GivenUpView {
+    file: String,
+    from: u64,
+    to: u64,
+    bytes: u64,
+}
+
+pub fn run(arguments: &VerifyArguments, format: OutputFormat) -> Result<(), CommandError> {
+    let directory = DataDirectory::open_existing(&arguments.data).map_err(CommandError::failed)?;
+    let shards = 0..directory.shard_count();
+    let total: u64 = shards.clone().map(|shard| log_bytes(&directory.shard(shard).join("log"))).sum();
+    let progress = Progress::new(Some(total));
+    let mut before = 0;
+    let mut views = Vec::new();
+    for shard in shards {
+        let path = directory.shard(shard);
+        let place = ShardPlace {
+            directory: &path,
+            shard: ShardId(shard),
+            shard_count: directory.shard_count(),
+            is_made: directory.is_started(),
+        };
+        let show = |bytes| progress.show_checked(before + bytes, shard);
+        let checked = block_on(verify_shard(&PlainDisk, &place, &show)).map_err(CommandError::failed)?;
+        before += log_bytes(&path.join("log"));
+        views.push(ShardView::new(shard, checked));
+    }
+    progress.finish();
+    let node = node_findings(&directory);
+    let view = VerifiedView {
+        damaged: views.iter().map(|view| view.damage.len()).sum(),
+        rebuilt: views.iter().map(|view| view.rebuilt.len()).sum::<usize>() + node.len(),
+        messages_missing: views.iter().map(|view| view.messages_missing).sum(),
+        shards: views,
+        node,
+    };
+    print(format, &view, verified_text)?;
+    verdict(&view)
+}
+
+fn verdict(view: &VerifiedView) -> Result<(), CommandError> {
+    let (damaged, rebuilt, missing) = (view.damaged, view.rebuilt, view.messages_missing);
+    let error = match (damaged, rebuilt) {
+        (0, 0) if missing == 0 => return Ok(()),
+        (0, 0) => format!("{} messages are missing, and nothing says where they were", grouped(missing)),
+        (0, _) => format!(
+            "{rebuilt} places are not as they were written; no message is lost by that: the broker makes them anew when \
+             it starts"
+        ),
+        _ => format!(
+            "{damaged} damaged places, {} messages cannot be read: restore the files named above from a copy, or go on \
+             without what they held (`turbopump log repair` says what that is)",
+            grouped(missing)
+        ),
+    };
+    let error = CommandError::failed(error);
+    Err(error.with("damaged", damaged).with("rebuilt", rebuilt).with("messages_missing", missing))
+}
+
+/// Bytes of a log's files, for the progress bar.
+fn log_bytes(log: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(log) else { return 0 };
+    let segments =
+        entries.flatten().filter(|entry| entry.path().extension().is_some_and(|name| name == "segment"));
+    segments.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum()
+}
+
+/// Files beside the shards, and shards that the description does not know.
+fn node_findings(directory: &DataDirectory) -> Vec<FindingView> {
+    let finding = |file: PathBuf, detail: &str| FindingView {
+        file: file.display().to_string(),
+        position: 0,
+        bytes: 0,
+        messages: None,
+        detail: detail.to_owned(),
+    };
+    let mut found = Vec::new();
+    let secret = directory.path().join("secret");
+    match secret.metadata() {
+        Ok(metadata) if metadata.len() == SECRET_BYTES => {}
+        // A broker that was never asked for a handle has none.
+        Err(_) if !directory.is_started() => {}
+        _ => found.push(finding(
+            secret,
+            "it is missing or not whole: the next start makes another one, and handles given out before count no more",
+        )),
+    }
+    let beyond = directory.shard(directory.shard_count());
+    if beyond.exists() {
+        let detail = "the description of the data directory does not know this shard: it is not looked at, and not served";
+        found.push(finding(beyond, detail));
+    }
+    found
+}
+
+impl ShardView {
+    fn new(shard: u16, checked: Checked) -> Self {
+        let views = |findings: Vec<Finding>| findings.into_iter().map(FindingView::from).collect();
+        Self {
+            shard,
+            batches: checked.batches,
+            messages: checked.messages,
+            log_end: checked.log_end.0,
+            unfinished_tail: checked.is_torn,
+            messages_missing: checked.messages_missing,
+            damage: views(checked.damage),
+            rebuilt: views(checked.derived),
+            given_up: checked
+                .given_up
+                .into_iter()
+                .map(|range| GivenUpView {
+                    file: range.file,
+                    from: range.from.0,
+                    to: range.to.0,
+                    bytes: range.bytes,
+                })
+                .collect(),
+        }
+    }
+}
+
+impl From<Finding> for FindingView {
+    fn from(finding: Finding) -> Self {
+        let Finding { file, position, bytes, messages, detail } = finding;
+        Self { file, position, bytes, messages, detail }
+    }
+}
+
+fn verified_text(view: &VerifiedView) -> String {
+    let mut text = String::new();
+    for shard in &view.shards {
+        let (batches, messages) = (grouped(shard.batches), grouped(shard.messages));
+        text += &format!(
+            "shard {}: {batches} batches with {messages} messages, log end {}",
+            shard.shard, shard.log_end
+        );
+        text += if shard.unfinished_tail { ", behind it an unanswered tail\n" } else { "\n" };
+        for damage in &shard.damage {
+            text += &finding_text("DAMAGED", damage);
+        }
+        for given_up in &shard.given_up {
+            text += &format!(
+                "  given up before: {} bytes of the log from position {} on ({})\n",
+                grouped(given_up.bytes),
+                given_up.from,
+                given_up.file
+            );
+        }
+        for rebuilt in &shard.rebuilt {
+            text += &finding_text("to be made anew", rebuilt);
+        }
+        if shard.messages_missing > 0 {
+            text += &format!("  {} messages cannot be read\n", grouped(shard.messages_missing));
+        }
+    }
+    for finding in &view.node {
+        text += &finding_text("NOTE", finding);
+    }
+    let is_well = view.damaged == 0 && view.rebuilt == 0 && view.messages_missing == 0;
+    if is_well { text + "every byte is as it was written\n" } else { text }
+}
+
+fn finding_text(label: &str, finding: &FindingView) -> String {
+    let FindingView { file, position, bytes, messages, detail } = finding;
+    let mut text = format!("  {label} {file}");
+    if *position > 0 || *bytes > 0 {
+        text += &format!(" at byte {position}, {} bytes", grouped(*bytes));
+    }
+    match messages {
+        Some(0) | None => {}
+        Some(count) => text += &format!(", {} messages", grouped(*count)),
+    }
+    text + ": " + detail + "\n"
+}

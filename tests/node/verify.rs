@@ -1,0 +1,241 @@
+//! `log verify`, the judge of a stopped broker's files: each kind of damage is found, named, and called what it is.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use serde_json::Value;
+
+use crate::support::command;
+use crate::support::directory::{files_with, test_directory};
+use crate::support::forbidden::run_without_io_uring;
+use crate::support::node::{Node, Setup};
+
+const LINES: usize = 400_000;
+
+/// A broker's directory with some sealed segments, keys, an index on disk and a group, stopped well.
+fn filled(data: &Path) {
+    let node = Setup::new(data).start();
+    node.run_well(&["topic", "create", "lines", "--queues", "2"]);
+    let text: String =
+        (0..LINES).map(|number| format!("key{}\tline {number} {number:0>60}\n", number % 1000)).collect();
+    command::run(Some(node.address()), &["produce", "lines", "--key-field", "1"], Some(text.as_bytes()))
+        .well();
+    node.run_well(&["consume", "lines", "--group", "readers", "--count", "1000"]);
+    assert_eq!(node.stop().status.code(), Some(0));
+    assert!(segments(data).len() >= 3, "{:?}", segments(data));
+    for part in ["/index/0", ".keys", "snapshot-", "/log/manifest"] {
+        assert!(!files_with(data, part).is_empty(), "no {part}");
+    }
+}
+
+fn segments(data: &Path) -> Vec<PathBuf> {
+    files_with(data, ".segment")
+}
+
+struct Verified {
+    code: Option<i32>,
+    report: Value,
+    stderr: String,
+}
+
+impl Verified {
+    /// The findings of one kind, as file and detail.
+    fn findings(&self, kind: &str) -> Vec<(String, String)> {
+        let all = self.report["shards"][0][kind].as_array().expect("a list");
+        let text = |finding: &Value, name: &str| finding[name].as_str().expect("text").to_owned();
+        all.iter().map(|finding| (text(finding, "file"), text(finding, "detail"))).collect()
+    }
+}
+
+fn verify(data: &Path) -> Verified {
+    let data = data.to_str().expect("UTF-8");
+    let outcome = command::run(None, &["log", "verify", "--data", data, "-o", "json"], None);
+    let text = String::from_utf8(outcome.stdout.clone()).expect("UTF-8");
+    let report = text.lines().next().and_then(|line| serde_json::from_str(line).ok());
+    let report = report.unwrap_or_else(|| panic!("no report: {text} {}", outcome.stderr));
+    Verified { code: outcome.code, report, stderr: outcome.stderr }
+}
+
+fn flip(file: &Path, position: u64) {
+    let file = std::fs::File::options().read(true).write(true).open(file).expect("a file");
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, position).expect("within the file");
+    file.write_all_at(&[byte[0] ^ 0x10], position).expect("written");
+}
+
+fn first_with(data: &Path, part: &str) -> PathBuf {
+    files_with(data, part).into_iter().next().unwrap_or_else(|| panic!("no {part}"))
+}
+
+fn copy(from: &Path, to: &Path) {
+    let copied = std::process::Command::new("cp").arg("-a").arg(from).arg(to).status().expect("cp runs");
+    assert!(copied.success(), "{from:?} is not copied");
+}
+
+/// What is done to a directory, whether that is damage or made anew, and the part of a file's name that must be told.
+type Case = (&'static str, fn(&Path), &'static str, String);
+
+fn cases(data: &Path) -> Vec<Case> {
+    let name = |file: &Path| file.file_name().expect("a name").to_str().expect("UTF-8").to_owned();
+    let segments = segments(data);
+    let cases: Vec<Case> = vec![
+        (
+            "first copy of the manifest",
+            |data| flip(&first_with(data, "/log/manifest"), 10),
+            "rebuilt",
+            "manifest".into(),
+        ),
+        ("second copy", |data| flip(&first_with(data, "/log/manifest"), 4106), "rebuilt", "manifest".into()),
+        ("a snapshot", |data| flip(&first_with(data, "snapshot-"), 4200), "rebuilt", "snapshot-".into()),
+        (
+            "an index block",
+            |data| flip(&first_with(data, "/index/0"), 200),
+            "rebuilt",
+            "0000000000.index".into(),
+        ),
+        (
+            "the index",
+            |data| std::fs::remove_file(first_with(data, "/index/0")).expect("removed"),
+            "rebuilt",
+            "0000000000.index".into(),
+        ),
+        ("a block of keys", |data| flip(&first_with(data, ".keys"), 4200), "rebuilt", ".keys".into()),
+        ("a byte of the log", |data| flip(&self::segments(data)[1], 5_000_000), "damage", name(&segments[1])),
+        (
+            "the last byte of the log",
+            |data| {
+                let end = verify(data).report["shards"][0]["log_end"].as_u64().expect("a number");
+                let (base, file) = self::segments(data)
+                    .into_iter()
+                    .map(|file| (file.file_stem().and_then(|stem| stem.to_str()?.parse().ok()), file))
+                    .map(|(base, file)| (base.unwrap_or(0), file))
+                    .rfind(|(base, _)| *base < end)
+                    .expect("a segment");
+                // The last seven bytes may be padding.
+                flip(&file, end - base - 8);
+            },
+            "damage",
+            ".segment".into(),
+        ),
+        (
+            "the first segment is zeros",
+            |data| {
+                let file =
+                    std::fs::File::options().write(true).open(&self::segments(data)[0]).expect("a file");
+                let bytes = file.metadata().expect("a file").len();
+                file.set_len(0).and_then(|()| file.set_len(bytes)).expect("cut");
+            },
+            "damage",
+            name(&segments[0]),
+        ),
+        (
+            "a segment in the middle is missing",
+            |data| std::fs::remove_file(&self::segments(data)[1]).expect("removed"),
+            "damage",
+            name(&segments[1]),
+        ),
+        (
+            "a segment in the middle is a byte short",
+            |data| {
+                let file =
+                    std::fs::File::options().write(true).open(&self::segments(data)[1]).expect("a file");
+                let bytes = file.metadata().expect("a file").len();
+                file.set_len(bytes - 1).expect("cut");
+            },
+            "damage",
+            name(&segments[1]),
+        ),
+        (
+            "two segments are swapped",
+            |data| {
+                let (one, other) = (self::segments(data)[0].clone(), self::segments(data)[1].clone());
+                let aside = one.with_extension("aside");
+                std::fs::rename(&one, &aside)
+                    .and_then(|()| std::fs::rename(&other, &one))
+                    .and_then(|()| std::fs::rename(&aside, &other))
+                    .expect("renamed");
+            },
+            "damage",
+            name(&segments[0]),
+        ),
+    ];
+    cases
+}
+
+#[test]
+fn each_kind_of_damage_is_named_and_called_what_it_is() {
+    let directory = test_directory();
+    let clean = directory.path().join("clean");
+    filled(&clean);
+    let well = verify(&clean);
+    assert_eq!(
+        (well.code, &well.report["damaged"], &well.report["rebuilt"]),
+        (Some(0), &0.into(), &0.into())
+    );
+    assert_eq!(well.report["messages_missing"], 0, "{}", well.report);
+    assert_eq!(well.report["shards"][0]["messages"], LINES);
+    for (label, harm, kind, file) in cases(&clean) {
+        let data = directory.path().join("harmed");
+        copy(&clean, &data);
+        harm(&data);
+        let verified = verify(&data);
+        assert_eq!(verified.code, Some(1), "{label}: {}", verified.report);
+        assert!(!verified.stderr.is_empty(), "{label}: nothing is said");
+        let findings = verified.findings(kind);
+        assert!(findings.iter().any(|(found, _)| found.contains(&file)), "{label}: {}", verified.report);
+        let missing = verified.report["messages_missing"].as_u64().expect("a number");
+        if kind == "rebuilt" {
+            assert_eq!((missing, verified.findings("damage").len()), (0, 0), "{label}: {}", verified.report);
+        } else {
+            let told = verified.report["shards"][0]["messages"].as_u64().expect("a number");
+            assert_eq!(missing + told, LINES as u64, "{label}: {}", verified.report);
+            // A last block may be empty, and the last batch is none of messages.
+            let may_be_nothing = label.contains("last byte") || label.contains("a byte short");
+            assert!(missing > 0 || may_be_nothing, "{label}: {}", verified.report);
+        }
+        std::fs::remove_dir_all(&data).expect("removed");
+    }
+}
+
+/// Everything below a directory: size and time of each file.
+fn state(data: &Path) -> BTreeMap<PathBuf, (u64, SystemTime)> {
+    let entry = |path: PathBuf| {
+        let metadata = path.metadata().expect("a file");
+        (path, (metadata.len(), metadata.modified().expect("a time")))
+    };
+    files_with(data, "").into_iter().map(entry).collect()
+}
+
+#[test]
+fn looking_needs_neither_io_uring_nor_a_write() {
+    let directory = test_directory();
+    let data = directory.path().join("data");
+    let node = Setup::new(&data).start();
+    node.run_well(&["topic", "create", "lines"]);
+    command::run(Some(node.address()), &["produce", "lines"], Some(b"one\ntwo\n")).well();
+    assert_eq!(node.stop().status.code(), Some(0));
+    // As on a medium that was made without it.
+    let _ = std::fs::remove_file(data.join("lock"));
+    let before = state(&data);
+    let path = data.to_str().expect("UTF-8");
+    let verified = run_without_io_uring(None, &["log", "verify", "--data", path]).well();
+    assert!(verified.contains("every byte is as it was written"), "{verified}");
+    let dumped = run_without_io_uring(None, &["log", "dump", "--data", path, "--records"]).well();
+    assert!(dumped.contains("one") && dumped.contains("two"), "{dumped}");
+    assert_eq!(state(&data), before, "something was written");
+}
+
+#[test]
+fn what_needs_io_uring_says_so_where_it_is_forbidden() {
+    let directory = test_directory();
+    let data = directory.path().join("forbidden");
+    let path = data.to_str().expect("UTF-8");
+    let serve = run_without_io_uring(None, &["serve", "--data", path, "--listen", "127.0.0.1:0"]);
+    assert!(serve.badly(1).contains("io_uring is forbidden"));
+    let node = Node::start(directory.path().join("data"));
+    let bench = ["bench", "produce", "t", "--baseline", "--duration", "1s", "--warmup", "0s"];
+    let sentence = run_without_io_uring(Some(node.address()), &bench).badly(1);
+    assert!(sentence.contains("io_uring is forbidden"), "{sentence}");
+}
