@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::open::StartError;
 use super::snapshot::{FoundSnapshot, Owner, Snapshot};
-use crate::disk::{Disk, DiskErrorKind};
+use crate::disk::Disk;
 use crate::index::MessageMap;
 use crate::log::{
     Act, Contradiction, Flaw, Known, Manifest, Reached, Repair, contradictions, move_aside, repair,
@@ -84,10 +84,23 @@ impl Witnesses {
             return;
         }
         let (position, epoch) = (snapshot.position, snapshot.epoch);
-        self.known.reached.push(Reached { file, position, epoch });
+        let secret = snapshot.owner.map(|owner| owner.secret);
+        self.known.reached.push(Reached { file, position, epoch, secret });
         if self.snapshot.as_ref().is_none_or(|other| other.sequence < snapshot.sequence) {
             self.snapshot = Some(snapshot);
         }
+    }
+
+    /// Everything in which the log contradicts them.
+    pub async fn contradictions<D: Disk>(
+        &mut self,
+        disk: &D,
+        place: &ShardPlace<'_>,
+    ) -> Result<Vec<Contradiction>, StartError> {
+        let mut found = contradictions(disk, &place.directory.join("log"), &self.known).await?;
+        self.estimate(&mut found);
+        found.append(&mut self.foreign);
+        Ok(found)
     }
 
     /// Says of each contradiction about how many messages are missing, where the snapshot's index knows.
@@ -110,11 +123,7 @@ pub async fn check_shard<D: Disk>(
     disk: &D,
     place: &ShardPlace<'_>,
 ) -> Result<Vec<Contradiction>, StartError> {
-    let mut witnesses = Witnesses::hear(disk, place).await?;
-    let mut found = contradictions(disk, &place.directory.join("log"), &witnesses.known).await?;
-    witnesses.estimate(&mut found);
-    found.append(&mut witnesses.foreign);
-    Ok(found)
+    Witnesses::hear(disk, place).await?.contradictions(disk, place).await
 }
 
 /// Lets a shard go on without what is missing, or tells what that would be: see `log::repair`. `secret` is for a log that
@@ -127,6 +136,9 @@ pub async fn repair_shard<D: Disk>(
 ) -> Result<Repair, StartError> {
     let log = place.directory.join("log");
     let mut witnesses = Witnesses::hear(disk, place).await?;
+    // A log that begins anew goes on with its snapshots.
+    let named = witnesses.known.reached.iter().find_map(|reached| reached.secret);
+    let secret = named.unwrap_or(secret);
     let mut repaired = repair(disk, &log, &witnesses.known, secret, act).await?;
     witnesses.estimate(&mut repaired.contradictions);
     let foreign: Vec<PathBuf> = witnesses.foreign.iter().map(|found| PathBuf::from(&found.file)).collect();
@@ -134,15 +146,9 @@ pub async fn repair_shard<D: Disk>(
     repaired.contradictions.append(&mut witnesses.foreign);
     if act == Act::Do && !foreign.is_empty() {
         move_aside(disk, &log, &foreign).await?;
+    }
+    if act == Act::Do && !repaired.contradictions.is_empty() {
         disk.sync_directory(place.directory).await?;
     }
     Ok(repaired)
-}
-
-/// Whether a directory is there.
-pub(super) async fn is_there<D: Disk>(disk: &D, directory: &Path) -> Result<bool, StartError> {
-    match disk.list(directory).await {
-        Err(error) if error.kind == DiskErrorKind::NotFound => Ok(false),
-        names => Ok(names.map(|_| true)?),
-    }
 }

@@ -141,12 +141,10 @@ impl<D: Disk> Broker<D> {
 
     /// Brings every shard's topics in line with this one's. The control shard does it before the node takes requests.
     pub async fn sync_topics(self: &Rc<Self>) -> Result<(), Failure> {
-        let (topics, next_topic_id, groups, instances) = {
-            let tables = self.tables.borrow();
-            let topics: Vec<_> = tables.topics().cloned().collect();
-            let groups: Vec<_> = tables.all_group_settings().cloned().collect();
-            (topics, tables.next_topic_id(), groups, tables.instances().clone())
-        };
+        if !self.given_up.is_empty() {
+            self.adopt_tables().await?;
+        }
+        let (topics, next_topic_id, groups, instances) = self.shared_tables();
         let sync = || PeerRequest::SyncTopics {
             topics: topics.clone(),
             next_topic_id,
@@ -154,6 +152,45 @@ impl<D: Disk> Broker<D> {
             instances: instances.clone(),
         };
         self.ask_others(sync).await
+    }
+
+    /// What every shard must have.
+    fn shared_tables(&self) -> (Vec<Topic>, TopicId, Vec<GroupSettings>, BTreeSet<InstanceName>) {
+        let tables = self.tables.borrow();
+        let topics: Vec<_> = tables.topics().cloned().collect();
+        let groups: Vec<_> = tables.all_group_settings().cloned().collect();
+        (topics, tables.next_topic_id(), groups, tables.instances().clone())
+    }
+
+    /// Takes over what the other shards know and this one does not: it was in what this shard's log has lost. Otherwise
+    /// their messages of such a topic would go as well.
+    async fn adopt_tables(self: &Rc<Self>) -> Result<(), Failure> {
+        for reply in self.ask_all(|| PeerRequest::Tables, Others::Only).await? {
+            let PeerReply::Tables { topics, next_topic_id, groups, instances } = reply else {
+                return Err(unexpected(&reply));
+            };
+            let _turn = self.topic_change.take().await;
+            let changes: Vec<_> = {
+                let tables = self.tables.borrow();
+                let is_new = |topic: &Topic| {
+                    tables.topic(topic.id).is_none() && tables.topic_named(&topic.name).is_none()
+                };
+                let topics = topics.into_iter().filter(is_new).map(Change::Topic);
+                let groups =
+                    groups.into_iter().filter(|settings| tables.group_settings(&settings.group).is_none());
+                let next = tables.next_topic_id().max(next_topic_id);
+                let mut all = tables.instances().clone();
+                all.extend(instances);
+                topics
+                    .chain(groups.map(Change::Group))
+                    .chain([Change::NextTopicId(next), Change::Instances(all)])
+                    .collect()
+            };
+            for slice in changes.chunks(1024) {
+                self.change(slice).await?;
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn route(&self, name: Option<&TopicName>) -> Result<RouteInfo, Failure> {
@@ -216,6 +253,10 @@ impl<D: Disk> Broker<D> {
                 let _turn = self.topic_change.take().await;
                 self.remove_topic(id).await?;
                 Ok(PeerReply::Done)
+            }
+            PeerRequest::Tables => {
+                let (topics, next_topic_id, groups, instances) = self.shared_tables();
+                Ok(PeerReply::Tables { topics, next_topic_id, groups, instances })
             }
             PeerRequest::SyncTopics { topics, next_topic_id, groups, instances } => {
                 self.take_topics(topics, next_topic_id, groups, instances).await

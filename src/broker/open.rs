@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 use super::apply::entry_of_header;
-use super::condition::{ShardPlace, Witnesses, is_there};
+use super::condition::{ShardPlace, Witnesses};
 use super::groups::Groups;
 use super::held::HeldState;
 use super::index_health::IndexHealth;
@@ -21,7 +21,7 @@ use crate::clock::SharedClock;
 use crate::disk::{Disk, DiskError};
 use crate::index::{Index, IndexEntry, IndexError, IndexOptions, TrimProgress, distrust, mark_distrust};
 use crate::limits;
-use crate::log::{CommitLog, Contradiction, Flaw, LogOptions, Manifest, OpenError, Replay, Report, StartAt};
+use crate::log::{CommitLog, LogOptions, Manifest, OpenError, Replay, Report, StartAt};
 use crate::metrics::ShardMetrics;
 use crate::types::{ClientMemory, LogPosition, QueueKey, QueueOffset, TopicId, WakerList};
 use crate::wire::batch::{BatchHeader, Kind, LogSecret, state_payload};
@@ -197,14 +197,8 @@ impl<D: Disk> Broker<D> {
         clock: SharedClock,
         metrics: Rc<ShardMetrics>,
     ) -> Result<OpenedBroker<D>, StartError> {
+        let witnesses = check(&disk, &options).await?;
         make_directories(&disk, &options).await?;
-        let (shard, shard_count) = (options.shard, options.shard_count);
-        let place =
-            ShardPlace { directory: &options.directory, shard, shard_count, is_made: options.is_made };
-        let witnesses = Witnesses::hear(&disk, &place).await?;
-        if !witnesses.foreign.is_empty() {
-            return Err(lacking(&options, witnesses.foreign));
-        }
         let snapshot = witnesses.snapshot.as_ref();
         let sequence = snapshot.map_or(0, |snapshot| snapshot.sequence);
         let attempt = Attempt {
@@ -297,31 +291,21 @@ fn contradiction(options: &BrokerOptions, detail: String) -> OpenError {
     OpenError::Contradiction { directory: options.directory.display().to_string(), detail }
 }
 
-/// The shard's directory contradicts what is known of it.
-fn lacking(options: &BrokerOptions, contradictions: Vec<Contradiction>) -> StartError {
-    OpenError::Lacking { directory: options.directory.join("log"), contradictions }.into()
+/// Holds the shard's files against each other before any of them is touched, the index's among them.
+async fn check<D: Disk>(disk: &D, options: &BrokerOptions) -> Result<Witnesses, StartError> {
+    let (shard, shard_count) = (options.shard, options.shard_count);
+    let place = ShardPlace { directory: &options.directory, shard, shard_count, is_made: options.is_made };
+    let mut witnesses = Witnesses::hear(disk, &place).await?;
+    let found = witnesses.contradictions(disk, &place).await?;
+    if found.is_empty() {
+        return Ok(witnesses);
+    }
+    Err(OpenError::Lacking { directory: options.directory.join("log"), contradictions: found }.into())
 }
 
-/// Makes the directories of a new shard. Those of one that was used before must be there; its index is made from the log.
+/// Makes the directories of a new shard, and that of the index, which is made from the log.
 async fn make_directories<D: Disk>(disk: &D, options: &BrokerOptions) -> Result<(), StartError> {
-    let log = options.directory.join("log");
-    if options.is_made && !is_there(disk, &log).await? {
-        let zero = LogPosition::ZERO;
-        let place = ShardPlace {
-            directory: &options.directory,
-            shard: options.shard,
-            shard_count: options.shard_count,
-            is_made: true,
-        };
-        let witnesses = Witnesses::hear(disk, &place).await?;
-        let reached = witnesses.known.reached.iter().map(|reached| reached.position).max().unwrap_or(zero);
-        let (file, flaw) = (log.display().to_string(), Flaw::Nothing);
-        let nothing = Contradiction { file, flaw, from: zero, to: reached, end: reached, messages: None };
-        let mut nothing = [nothing];
-        witnesses.estimate(&mut nothing);
-        return Err(lacking(options, nothing.into()));
-    }
-    disk.create_directory(&log).await?;
+    disk.create_directory(&options.directory.join("log")).await?;
     disk.create_directory(&options.directory.join("index")).await?;
     Ok(disk.sync_directory(&options.directory).await?)
 }
@@ -390,15 +374,7 @@ impl<D: Disk> Attempt<'_, D> {
             reached: self.witnesses.known.reached.clone(),
         };
         let (disk, clock, metrics) = (self.disk.clone(), self.clock.clone(), self.metrics.clone());
-        let (log, report) =
-            match CommitLog::open(disk, log_options, clock, metrics, start, &mut rebuild).await {
-                Err(OpenError::Lacking { mut contradictions, .. }) => {
-                    rebuild.index.close().await?;
-                    self.witnesses.estimate(&mut contradictions);
-                    return Err(lacking(self.options, contradictions));
-                }
-                opened => opened?,
-            };
+        let (log, report) = CommitLog::open(disk, log_options, clock, metrics, start, &mut rebuild).await?;
         if let Some(error) = rebuild.unreadable {
             return Err(error.into());
         }

@@ -23,6 +23,8 @@ pub enum PeerRequest {
     /// Make this topic's configuration durable here.
     PutTopic(Topic),
     RemoveTopic(TopicId),
+    /// At the start of a control shard that has lost some of its log.
+    Tables,
     /// At start: have exactly these topics.
     SyncTopics {
         topics: Vec<Topic>,
@@ -82,6 +84,12 @@ pub enum PeerRequest {
 pub enum PeerReply {
     Client(Reply),
     Done,
+    Tables {
+        topics: Vec<Topic>,
+        next_topic_id: TopicId,
+        groups: Vec<GroupSettings>,
+        instances: BTreeSet<InstanceName>,
+    },
     QueueRanges(Vec<QueueInfo>),
     GroupOffsets(Vec<GroupOffset>),
     GroupNames(Vec<GroupName>),

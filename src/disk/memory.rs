@@ -18,7 +18,7 @@ use crate::limits::BLOCK_BYTES;
 /// What a new buffer is filled with.
 pub const STALE_BYTE: u8 = 0xa5;
 /// The size that the disk claims to have.
-pub const TOTAL_BYTES: u64 = 1 << 40;
+pub const TOTAL_BYTES: u64 = 1 << 44;
 
 /// A file system in memory. A clone is the same file system.
 #[derive(Clone, Default)]

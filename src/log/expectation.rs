@@ -62,6 +62,8 @@ pub struct Reached {
     pub file: String,
     pub position: LogPosition,
     pub epoch: u32,
+    /// Of the log, if it says so.
+    pub secret: Option<LogSecret>,
 }
 
 /// What is wrong with a file of the log.
@@ -469,10 +471,22 @@ impl Court<'_> {
         is_behind && !self.must_be_used(base)
     }
 
+    /// Where the log had ended below `to`, as is known when it was stopped there, or went on in the next segment.
+    fn stored_end(&self, to: LogPosition) -> LogPosition {
+        let stopped = self.holdings.filter(|holdings| holdings.is_end);
+        let stopped = stopped.map(|holdings| holdings.reached.max(self.reached));
+        let next = self.facts.get(&to).filter(|facts| self.is_own(to, facts));
+        let went_on = next.and_then(|facts| match facts.header {
+            // What stands in for a lost file does not know it.
+            FoundHeader::Valid(header) if !header.is_stand_in => Some(header.previous_end),
+            _ => None,
+        });
+        stopped.into_iter().chain(went_on).fold(to, LogPosition::min)
+    }
+
     fn add(&mut self, name: &str, flaw: Flaw, from: LogPosition, to: LogPosition) {
         let file = self.directory.join(name).display().to_string();
-        let stopped = self.holdings.filter(|holdings| holdings.is_end);
-        let end = stopped.map_or(to, |holdings| holdings.reached.max(self.reached).clamp(from, to));
+        let end = self.stored_end(to).clamp(from, to);
         self.verdict.contradictions.push(Contradiction { file, flaw, from, to, end, messages: None });
     }
 }

@@ -11,9 +11,14 @@
 //! | continues   | a valid q that starts a group, `previous_end` = p  | go on at q            | none: padding, a new segment, or the end of an earlier run |
 //! | harmed      | valid at p, records do not match, and a valid q with `flushed_end` > p | replay the header only, report, go on behind | damage of flushed bytes |
 //! | lost        | nothing valid at p, and a valid q with `flushed_end` > p | report p..q, go on at q | damage of flushed bytes |
+//! | known       | none of these, and p lies below what manifest or snapshots say was durable, or in what was given up | report p to there, go on there | damage of flushed bytes at the log's end, or `log repair` |
 //! | torn        | none of these                                      | the log ends at p     | death before the flush: nothing here was answered as durable |
 //! | newer       | right checksum, unknown version                    | refuse to open        | the directory was used by a newer release |
 //! | unreadable  | the disk answers with an error                     | refuse to open        | a failing device |
+//!
+//! Before all that the files are held against what is known of them (`expectation`). What is missing, too short, too long
+//! or another file is refused, with nothing changed. A start removes a file only when nothing was ever in it; a segment of
+//! which every batch was cut off is moved aside.
 //!
 //! A batch with the flag `continues` (see `wire::batch`) is replayed together with the one behind it; when the log ends
 //! between the two, it ends before the first.
@@ -240,7 +245,9 @@ fn given_up_ranges<D: Disk>(manifest: &Manifest, segments: &Segments<D>) -> Vec<
         let (from, to) = (range.from, range.to);
         GivenUpRange { file: path.unwrap_or_default(), from, to, bytes: range.bytes_from(from) }
     };
-    manifest.given_up.iter().map(range).collect()
+    let ranges = manifest.given_up.iter().map(range);
+    // A place that was left free behind the log's end is no loss.
+    ranges.filter(|range| range.bytes > 0).collect()
 }
 
 /// The first segment of a log that has none.
@@ -450,6 +457,10 @@ async fn rewrite_tail<D: Disk>(
         return Ok(());
     }
     for Used { segment, .. } in used_segments(segments) {
+        // There is nothing in it, and its blocks are not reserved.
+        if segment.is_stand_in {
+            continue;
+        }
         let (start, stop) = (from.max(segment.base.0), to.min(segment.end().0));
         let mut at = start;
         while at < stop {

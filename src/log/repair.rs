@@ -191,7 +191,9 @@ impl Plan {
                         plan.stand_in(base, contradiction.to, contradiction.end.max(base));
                     } else {
                         plan.extended.push((base, expected));
-                        plan.give_up(place, contradiction.to, contradiction.end);
+                        if contradiction.lost_bytes() > 0 {
+                            plan.give_up(place, contradiction.to, contradiction.end);
+                        }
                     }
                 }
                 Flaw::Long { expected, .. } => {

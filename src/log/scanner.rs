@@ -306,10 +306,19 @@ impl<D: Disk> Scanner<D> {
             self.note_hole(segment, end);
             return end.advance(SEGMENT_HEADER_BYTES as u64);
         }
-        let bytes = next.min(segment.end()).since(place);
-        let file = segment.path.display().to_string();
-        self.report.damage.push(Damage { file, place, position: place.since(segment.base), bytes });
+        let lost_end = self.stored_end(place, next.min(segment.end()));
+        if lost_end > place {
+            let (file, bytes) = (segment.path.display().to_string(), lost_end.since(place));
+            self.report.damage.push(Damage { file, place, position: place.since(segment.base), bytes });
+        }
         next
+    }
+
+    /// The end of what may have been stored between `place` and `to`: of a range that was given up it may be known that
+    /// nothing was stored in its rest.
+    fn stored_end(&self, place: LogPosition, to: LogPosition) -> LogPosition {
+        let around = |range: &&GivenUp| range.from <= place && to <= range.to;
+        self.limits.given_up.iter().find(around).map_or(to, |range| range.end.clamp(place, to))
     }
 
     /// How far the log went on behind a place at which nothing proves it, as others know: it was durable there, or the

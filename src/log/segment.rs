@@ -72,6 +72,7 @@ pub(super) struct Segment<D: Disk> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentInfo {
     pub base: LogPosition,
+    /// That it takes of the disk.
     pub bytes: u64,
     pub newest: Option<Timestamp>,
 }
@@ -123,7 +124,8 @@ impl<D: Disk> Segment<D> {
     }
 
     pub fn info(&self) -> SegmentInfo {
-        SegmentInfo { base: self.base, bytes: self.bytes, newest: self.newest.get() }
+        let bytes = if self.is_stand_in { 0 } else { self.bytes };
+        SegmentInfo { base: self.base, bytes, newest: self.newest.get() }
     }
 }
 

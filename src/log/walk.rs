@@ -51,7 +51,7 @@ impl<D: Disk> CommitLog<D> {
         let Some(segment) = self.segment_from(from) else { return Ok(until) };
         let place = from.max(segment.base.advance(SEGMENT_HEADER_BYTES as u64));
         let limit = until.min(segment.end());
-        if place >= limit {
+        if place >= limit || segment.is_stand_in {
             return Ok(limit);
         }
         let mut bytes = STEP_BYTES;

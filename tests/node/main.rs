@@ -17,6 +17,8 @@ mod https;
 mod identity;
 mod instances;
 mod layouts;
+
+mod lost_files;
 mod messages;
 mod polling;
 mod readme;

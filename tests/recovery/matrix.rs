@@ -16,7 +16,7 @@ use turbopump::api::{Produce, Reply, Request};
 use turbopump::broker::{ShardPlace, StartError, check_shard, repair_shard};
 use turbopump::disk::DiskError;
 use turbopump::disk::faulty::{FaultPlan, FaultyDisk, Restart};
-use turbopump::log::{Act, Known, OpenError, Replay, Report, parse_segment_name, scan};
+use turbopump::log::{Act, Known, OpenError, Replay, parse_segment_name, scan};
 use turbopump::testing::{Random, generators};
 use turbopump::types::{Level, QueueKey, QueueNumber, QueueOffset, ShardId, Timestamp};
 use turbopump::wire::batch::{BatchHeader, LogSecret};
@@ -224,13 +224,18 @@ fn place(directory: &Path, shard: u16) -> ShardPlace<'_> {
     ShardPlace { directory, shard: ShardId(shard), shard_count: SHARDS, is_made: true }
 }
 
-/// What a check of the log of shard 0 finds, however it looks.
-fn checked(disk: &FaultyDisk) -> (usize, Option<Report>) {
-    let directory = shard_directory(0);
-    let found = block_on(check_shard(disk, &place(&directory, 0)));
-    let known = Known::nothing(ShardId(0), SHARDS);
-    let report = block_on(scan(disk, &log_directory(0), &known, &mut Nothing)).ok();
-    (found.map_or(1, |found| found.len()), report)
+/// What a check of the logs finds, however they look: contradictions, and damage.
+fn checked(disk: &FaultyDisk) -> (usize, usize) {
+    let (mut contradictions, mut damage) = (0, 0);
+    for shard in 0..SHARDS {
+        let directory = shard_directory(shard);
+        let found = block_on(check_shard(disk, &place(&directory, shard)));
+        contradictions += found.map_or(1, |found| found.len());
+        let known = Known::nothing(ShardId(shard), SHARDS);
+        let report = block_on(scan(disk, &log_directory(shard), &known, &mut Nothing));
+        damage += report.map_or(0, |report| report.damage.len() + report.given_up.len());
+    }
+    (contradictions, damage)
 }
 
 /// What is missing of what was acknowledged, in messages; everything that is served was sent, and stands where it was.
@@ -301,7 +306,6 @@ fn start(disk: &FaultyDisk, ledger: &Ledger, label: &str) -> Result<u64, StartEr
         let (missing, holes) = missing(node, ledger, label).await;
         let named: usize =
             node.reports.iter().map(|report| report.damage.len() + report.given_up.len()).sum();
-        let scanned = scanned.map_or(0, |report| report.damage.len() + report.given_up.len());
         if missing > 0 {
             assert!(named + holes > 0, "{label}: {missing} messages are missing in silence");
             assert!(
@@ -346,16 +350,25 @@ fn go_on(disk: &FaultyDisk, filled: &Filled, label: &str) -> &'static str {
     if matches!(refused, StartError::Log(OpenError::WrongShard { .. })) {
         return "refused";
     }
-    assert!(words.contains("log repair") && words.contains("shard-0"), "{label}: {words}");
+    assert!(words.contains("log repair") && words.contains("shard-"), "{label}: {words}");
     let (contradictions, _) = checked(disk);
     assert!(contradictions > 0, "{label}: the check does not see what the start refuses: {words}");
     let total = |disk: &FaultyDisk| disk.files().len();
     let files = total(disk);
     for act in [Act::Tell, Act::Do] {
-        let directory = shard_directory(0);
-        let repaired = block_on(repair_shard(disk, &place(&directory, 0), LogSecret(99), act));
-        let repaired = repaired.unwrap_or_else(|error| panic!("{label}: {error}"));
-        assert!(!repaired.contradictions.is_empty() && !repaired.steps.is_empty(), "{label}: {repaired:?}");
+        let mut steps = 0;
+        for shard in 0..SHARDS {
+            let directory = shard_directory(shard);
+            let repaired = block_on(repair_shard(disk, &place(&directory, shard), LogSecret(99), act));
+            let repaired = repaired.unwrap_or_else(|error| panic!("{label}: {error}"));
+            assert_eq!(
+                repaired.contradictions.is_empty(),
+                repaired.steps.is_empty(),
+                "{label}: {repaired:?}"
+            );
+            steps += repaired.steps.len();
+        }
+        assert!(steps > 0, "{label}");
     }
     assert!(total(disk) >= files, "{label}: a repair has removed a file");
     let again = disk.outcome(Restart::ProcessKill, 4);
@@ -400,6 +413,7 @@ fn a_directory_that_is_gone_is_refused() {
             let words = refused.expect_err("it is refused").to_string();
             assert!(words.contains("log repair"), "{label}: {words}");
             assert!(!disk.exists(&gone), "{label}: it was made again");
+            go_on(&disk, &filled, &label);
         }
     }
 }

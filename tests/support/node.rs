@@ -206,6 +206,14 @@ impl Node {
         Ended { status, stderr: stderr.join().expect("it only reads"), took }
     }
 
+    /// The end that comes by itself.
+    pub fn ended(mut self) -> Ended {
+        let told = Instant::now();
+        let status = wait(&mut self.child);
+        let stderr = std::mem::replace(&mut self.stderr, std::thread::spawn(String::new));
+        Ended { status, stderr: stderr.join().expect("it only reads"), took: told.elapsed() }
+    }
+
     pub fn signal(&self, signal: Signal) {
         let process = Pid::from_raw(self.child.id() as i32).expect("a process id");
         rustix::process::kill_process(process, signal).expect("it is ours");

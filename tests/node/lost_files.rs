@@ -1,0 +1,293 @@
+//! Whole files of a stopped broker that are gone or not what they were: refused in words, with nothing changed; put back, or
+//! given up by command. And the directory itself, taken away or taken twice while a broker uses it.
+
+use std::path::{Path, PathBuf};
+
+use turbopump::log::parse_segment_name;
+use turbopump::types::LogPosition;
+
+use crate::support::command;
+use crate::support::directory::{files_with, test_directory};
+use crate::support::node::{Ended, Node, Setup, wait_for};
+
+const LINES: usize = 500_000;
+
+fn line(number: usize) -> String {
+    format!("line {number} {number:0>60}\n")
+}
+
+/// A data directory with lines in some segments, stopped well.
+fn filled(data: &Path) {
+    let node = Setup::new(data).start();
+    node.run_well(&["topic", "create", "lines", "--queues", "1"]);
+    let text: String = (0..LINES).map(line).collect();
+    command::run(Some(node.address()), &["produce", "lines"], Some(text.as_bytes())).well();
+    assert_eq!(node.stop().status.code(), Some(0));
+    assert!(segments(data).len() >= 3, "{:?}", segments(data));
+}
+
+/// Segments of the first shard that hold something, oldest first.
+fn segments(data: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for path in files_with(&data.join("shard-0/log"), ".segment") {
+        let name = path.file_name().expect("a file").to_string_lossy().into_owned();
+        let base = parse_segment_name(&name).unwrap_or(LogPosition(u64::MAX));
+        let head = std::fs::read(&path).map(|bytes| bytes.iter().take(4096).any(|byte| *byte != 0));
+        if base.0 < u64::MAX && head.unwrap_or(false) {
+            found.push(path);
+        }
+    }
+    found
+}
+
+fn set_size(path: &Path, bytes: u64) {
+    let file = std::fs::File::options().write(true).open(path).expect("a segment");
+    file.set_len(bytes).expect("its size can be set");
+}
+
+fn size(path: &Path) -> u64 {
+    path.metadata().expect("a file").len()
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().expect("a file").to_string_lossy().into_owned()
+}
+
+/// Copies a directory with everything below.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a directory");
+    for entry in std::fs::read_dir(from).expect("a directory of this test") {
+        let path = entry.expect("an entry").path();
+        let target = to.join(name(&path));
+        if path.is_dir() {
+            copy(&path, &target);
+        } else {
+            std::fs::copy(&path, &target).expect("a file can be copied");
+        }
+    }
+}
+
+/// A start that is refused.
+fn refused(data: &Path) -> Ended {
+    match Setup::new(data).try_start() {
+        Ok(node) => panic!("it starts: {}", node.banner),
+        Err(ended) => {
+            assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
+            ended
+        }
+    }
+}
+
+fn log_files(data: &Path) -> Vec<(PathBuf, u64)> {
+    files_with(data, ".segment").into_iter().map(|path| (path.clone(), size(&path))).collect()
+}
+
+/// Refused, with `file` named and no file changed; then given up by command, and started: the banner names it, what is
+/// left is delivered, and what is new gets other offsets. Returns how many lines are missing.
+fn give_up(data: &Path, file: &str) -> usize {
+    let before = log_files(data);
+    let ended = refused(data);
+    assert!(ended.stderr.contains(file), "{file} is not named: {}", ended.stderr);
+    assert!(ended.stderr.contains("turbopump log repair --data"), "no way out is named: {}", ended.stderr);
+    assert_eq!(log_files(data), before, "a start that was refused has changed a file");
+    let directory = data.to_str().expect("UTF-8");
+    let told = command::run(None, &["log", "repair", "--data", directory], None);
+    let text = String::from_utf8_lossy(&told.stdout).into_owned();
+    assert_eq!(told.code, Some(1), "{}", told.stderr);
+    assert!(text.contains(file), "{text}");
+    assert_eq!(log_files(data), before, "a repair that only tells has changed a file");
+    let done = command::run(None, &["log", "repair", "--data", directory, "--yes"], None).well();
+    assert!(done.contains(file), "{done}");
+    let node = Node::start(data);
+    let consumed = node.run(&["consume", "lines"]);
+    let text = String::from_utf8(consumed.stdout.clone()).expect("only lines are delivered");
+    let delivered: Vec<&str> = text.split_inclusive('\n').collect();
+    let mut numbers = delivered.iter().map(|text| {
+        let number = text.split(' ').nth(1).expect("a number").parse::<usize>().expect("a number");
+        assert_eq!(*text, line(number));
+        number
+    });
+    assert!(numbers.clone().is_sorted(), "out of order");
+    assert!(numbers.all(|number| number < LINES));
+    let missing = LINES - delivered.len();
+    if missing > 0 {
+        assert!(node.banner.contains("GIVEN UP"), "{}", node.banner);
+    }
+    command::run(Some(node.address()), &["produce", "lines"], Some(b"new\n")).well();
+    let described = node.run(&["topic", "describe", "lines", "-o", "json"]).json();
+    let end = described["queues"][0]["end_offset"].as_u64().expect("an offset");
+    assert!(end > LINES as u64, "the offset {end} was given out before");
+    assert_eq!(node.run_well(&["consume", "lines", "--from", &(end - 1).to_string()]), "new\n");
+    // And once more: it starts as it is now.
+    assert_eq!(node.stop().status.code(), Some(0));
+    let node = Node::start(data);
+    if missing > 0 {
+        assert!(node.banner.contains("GIVEN UP"), "{}", node.banner);
+        assert!(node.counter("given_up_bytes") > 0);
+        let told = node.stop().stderr;
+        assert!(told.contains("given up by log repair"), "nothing on standard error: {told}");
+    }
+    missing
+}
+
+#[test]
+fn a_segment_that_is_not_as_it_was_is_refused_and_given_up_by_command_only() {
+    let directory = test_directory();
+    let origin = directory.path().join("origin");
+    filled(&origin);
+    let count = segments(&origin).len();
+    type Case = (&'static str, usize, fn(&Path, &Path), bool);
+    let cases: [Case; 7] = [
+        ("a byte short", 0, |path, _| set_size(path, size(path) - 1), false),
+        ("halved", 1, |path, _| set_size(path, size(path) / 2), true),
+        ("empty", 0, |path, _| set_size(path, 0), true),
+        ("missing", 1, |path, _| std::fs::remove_file(path).expect("it is there"), true),
+        ("a byte long", 1, |path, _| set_size(path, size(path) + 1), false),
+        (
+            "swapped",
+            0,
+            |path, other| {
+                let between = path.with_extension("between");
+                std::fs::rename(path, &between).expect("it is there");
+                std::fs::rename(other, path).expect("it is there");
+                std::fs::rename(&between, other).expect("it is there");
+            },
+            false,
+        ),
+        ("the last one missing", count - 1, |path, _| std::fs::remove_file(path).expect("there"), true),
+    ];
+    for (label, at, strike, loses) in cases {
+        let data = directory.path().join(label.replace(' ', "-"));
+        copy(&origin, &data);
+        let files = segments(&data);
+        strike(&files[at], files.get(at + 1).unwrap_or(&files[0]));
+        let missing = give_up(&data, &name(&files[at]));
+        assert_eq!(missing > 0, loses, "{label}: {missing} lines are missing");
+        assert!(missing < LINES, "{label}: what can be read stays readable");
+        std::fs::remove_dir_all(&data).expect("it is ours");
+    }
+}
+
+#[test]
+fn a_shard_of_which_everything_is_gone_is_refused_and_takes_messages_when_given_up() {
+    let directory = test_directory();
+    let origin = directory.path().join("origin");
+    filled(&origin);
+    type Case = (&'static str, fn(&Path));
+    let cases: [Case; 3] = [
+        ("segments", |data| {
+            segments(data).iter().for_each(|path| std::fs::remove_file(path).expect("it is there"));
+        }),
+        ("log", |data| std::fs::remove_dir_all(data.join("shard-0/log")).expect("it is there")),
+        ("shard", |data| std::fs::remove_dir_all(data.join("shard-0")).expect("it is there")),
+    ];
+    for (label, strike) in cases {
+        let data = directory.path().join(label);
+        copy(&origin, &data);
+        strike(&data);
+        let ended = refused(&data);
+        assert!(ended.stderr.contains("shard-0") && ended.stderr.contains("log repair"), "{}", ended.stderr);
+        let path = data.to_str().expect("UTF-8");
+        command::run(None, &["log", "repair", "--data", path, "--yes"], None).well();
+        let node = Node::start(&data);
+        assert!(node.banner.contains("GIVEN UP"), "{}", node.banner);
+        // The topic may have gone as well.
+        let _ = node.run(&["topic", "create", "lines", "--queues", "1"]);
+        command::run(Some(node.address()), &["produce", "lines"], Some(b"new\n")).well();
+        let described = node.run(&["topic", "describe", "lines", "-o", "json"]).json();
+        let end = described["queues"][0]["end_offset"].as_u64().expect("an offset");
+        assert!(end > LINES as u64, "{label}: the offset {end} was given out before");
+        assert_eq!(node.run_well(&["consume", "lines", "--from", &(end - 1).to_string()]), "new\n");
+        assert_eq!(node.stop().status.code(), Some(0));
+        std::fs::remove_dir_all(&data).expect("it is ours");
+    }
+}
+
+#[test]
+fn half_a_manifest_or_snapshot_is_enough() {
+    let directory = test_directory();
+    filled(directory.path());
+    let shard = directory.path().join("shard-0");
+    for file in ["log/manifest", "snapshot-0", "snapshot-1"] {
+        let path = shard.join(file);
+        if !path.exists() {
+            continue;
+        }
+        set_size(&path, size(&path) - 1);
+        let node = Node::start(directory.path());
+        let said = node.banner.clone();
+        let lines = node.run_well(&["consume", "lines"]).lines().count();
+        assert_eq!(lines, LINES, "{file}");
+        let told = node.stop().stderr;
+        assert!(
+            file != "log/manifest" || (said.contains("manifest") && told.contains("manifest")),
+            "{said}{told}"
+        );
+    }
+    // Nothing of the manifest: made again by command, and everything is there.
+    std::fs::remove_file(shard.join("log/manifest")).expect("it is there");
+    assert_eq!(give_up(directory.path(), "manifest"), 0);
+}
+
+#[test]
+fn another_number_of_shards_is_refused() {
+    let directory = test_directory();
+    filled(directory.path());
+    let description = directory.path().join("turbopump.toml");
+    let text = std::fs::read_to_string(&description).expect("text");
+    std::fs::write(&description, text.replace("shards = 1", "shards = 2")).expect("it can be written");
+    let ended = refused(directory.path());
+    assert!(ended.stderr.contains("shard-1"), "{}", ended.stderr);
+    std::fs::create_dir_all(directory.path().join("shard-1/log")).expect("a directory");
+    let ended = refused(directory.path());
+    assert!(ended.stderr.contains("shards = 1") || ended.stderr.contains("shard-1"), "{}", ended.stderr);
+    std::fs::write(&description, text).expect("it can be written");
+    drop(Node::start(directory.path()));
+}
+
+#[test]
+fn a_second_broker_stays_out_when_the_lock_was_removed() {
+    let directory = test_directory();
+    let node = Node::start(directory.path());
+    node.run_well(&["topic", "create", "lines", "--queues", "1"]);
+    let lock = directory.path().join("lock");
+    std::fs::remove_file(&lock).expect("it is there");
+    let ended = refused(directory.path());
+    assert!(ended.stderr.contains("in use"), "{}", ended.stderr);
+    command::run(Some(node.address()), &["produce", "lines"], Some(b"one\n")).well();
+    // The first one takes it again.
+    let _ = std::fs::remove_file(&lock);
+    wait_for("the lock is made again", || lock.exists());
+    assert_eq!(node.run_well(&["consume", "lines"]), "one\n");
+    let told = node.stop().stderr;
+    assert!(told.contains("lock"), "nothing on standard error: {told}");
+}
+
+#[test]
+fn a_lock_that_is_a_link_is_refused_and_not_followed() {
+    let directory = test_directory();
+    let (data, letter) = (directory.path().join("data"), directory.path().join("letter.txt"));
+    std::fs::create_dir(&data).expect("a directory");
+    std::fs::write(&letter, "dear").expect("a file");
+    std::os::unix::fs::symlink(&letter, data.join("lock")).expect("a link");
+    let ended = refused(&data);
+    assert!(ended.stderr.contains("symbolic link"), "{}", ended.stderr);
+    assert_eq!(std::fs::read(&letter).expect("a file"), b"dear");
+}
+
+#[test]
+fn a_broker_whose_directory_was_replaced_ends_and_writes_nothing_to_the_other() {
+    let directory = test_directory();
+    let (data, moved) = (directory.path().join("data"), directory.path().join("moved"));
+    let node = Node::start(&data);
+    node.run_well(&["topic", "create", "lines", "--queues", "1"]);
+    command::run(Some(node.address()), &["produce", "lines"], Some(b"one\n")).well();
+    std::fs::rename(&data, &moved).expect("it can be moved");
+    std::fs::create_dir(&data).expect("the name is free");
+    let ended = node.ended();
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(ended.stderr.contains("moved or replaced"), "{}", ended.stderr);
+    assert_eq!(std::fs::read_dir(&data).expect("a directory").count(), 0, "something was written there");
+    let node = Node::start(&moved);
+    assert_eq!(node.run_well(&["consume", "lines"]), "one\n");
+}
