@@ -27,6 +27,9 @@ use crate::wire::batch::BatchBuilder;
 use crate::wire::properties::{self, names};
 use crate::wire::record::{Record, RecordView};
 
+/// Properties with a meaning that are asked for in this protocol as such. Others that are reserved would be stored and
+/// not obeyed, so they are refused.
+const OBEYED: [&str; 2] = [START_DELIVERY_TIME, TRANSACTION_CHECK_SECONDS];
 /// Half messages have no group in the publisher's request, so their handles are bound to none.
 const NO_GROUP: &str = "";
 
@@ -145,6 +148,9 @@ impl BrokerBackend {
         let mut text = Vec::new();
         let stored = message.properties.iter().filter(|(name, _)| *name != KEYS && *name != names::UNIQUE_ID);
         for (name, value) in stored.chain([(names::UNIQUE_ID, id.as_str())]) {
+            if !OBEYED.contains(&name) {
+                properties::check_name(name.as_bytes()).map_err(HttpError::invalid)?;
+            }
             properties::append(&mut text, name.as_bytes(), value.as_bytes()).map_err(HttpError::invalid)?;
         }
         let record = Record {

@@ -151,15 +151,15 @@ pub fn reserved(name: &[u8]) -> Option<Reserved> {
 /// Whether what a client of the native protocol gives as properties is what they are for. Its library writes the id and the
 /// sharding key there; everything else that is reserved has a place of its own in a request.
 pub fn check_incoming(text: &[u8]) -> Result<(), ReservedError> {
-    for (name, _) in Properties::new(text) {
-        match reserved(name) {
-            None | Some(Reserved::Id | Reserved::ShardingKey) => {}
-            Some(reserved) => {
-                return Err(ReservedError { name: String::from_utf8_lossy(name).into_owned(), reserved });
-            }
-        }
+    Properties::new(text).try_for_each(|(name, _)| check_name(name))
+}
+
+/// The same of one name.
+pub fn check_name(name: &[u8]) -> Result<(), ReservedError> {
+    match reserved(name) {
+        None | Some(Reserved::Id | Reserved::ShardingKey) => Ok(()),
+        Some(reserved) => Err(ReservedError { name: String::from_utf8_lossy(name).into_owned(), reserved }),
     }
-    Ok(())
 }
 
 /// A property with a name that is not its producer's to use.
@@ -178,8 +178,12 @@ impl Reserved {
             Reserved::Tag => "the message's tag field holds its tag",
             Reserved::ShardingKey => "it says which queue the message goes to",
             Reserved::Id => "it is the message's id, which is made for it",
-            Reserved::Delay => "a message is delivered later by a request of its own (Hold)",
-            Reserved::Transaction => "a transaction begins with a request of its own (Hold)",
+            Reserved::Delay => {
+                "a later delivery is asked for with __STARTDELIVERTIME over HTTP, and natively by a request of its own (Hold)"
+            }
+            Reserved::Transaction => {
+                "a transaction begins with __TransCheckT over HTTP, and natively with a request of its own (Hold)"
+            }
             Reserved::Deliveries => "how often a message is delivered is a setting of the group",
             Reserved::Level => "how safe a message is before it is answered is the request's level",
             Reserved::Internal => "brokers and clients write it themselves",

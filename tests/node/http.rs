@@ -349,3 +349,24 @@ fn many_large_answers_take_the_memory_of_a_few() {
     assert!((4 << 20..20 << 20).contains(&peak), "{peak}");
     assert_eq!((node.counter("memory_http_answers"), node.counter("answer_bytes_waiting")), (0, 0));
 }
+
+/// What would be stored and not obeyed: a delay by the names of RocketMQ's other protocols, for example.
+#[test]
+fn a_property_with_a_meaning_of_its_own_is_refused() {
+    let directory = test_directory();
+    let node = Setup::new(directory.path()).with(&["--http", "127.0.0.1:0"]).start();
+    node.run_well(&["topic", "create", "orders"]);
+    let mut connection = Connection::open(&node);
+    let message = |properties: &str| {
+        format!("<Message><MessageBody>x</MessageBody><Properties>{properties}</Properties></Message>")
+    };
+    for name in ["DELAY", "TIMER_DELIVER_MS", "TRAN_MSG", "TAGS", "MAX_RECONSUME_TIMES", "INSTANCE_ID"] {
+        connection.send(publish(&message(&format!("colour:red|{name}:3|"))));
+        let answer = connection.expect(400, "InvalidArgument");
+        assert!(answer.body.contains(name), "{}", answer.body);
+    }
+    let well = "KEYS:a b|__SHARDINGKEY:s|__STARTDELIVERTIME:1|UNIQ_KEY:mine|colour:red|";
+    connection.send(publish(&message(well)));
+    assert_eq!(connection.next().expect("an answer").status, 201);
+    assert_eq!(node.run_well(&["consume", "orders"]), "x\n", "the others were not stored");
+}
