@@ -18,11 +18,13 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use sha1::Sha1;
 
-use crate::types::{NodeId, ShardId};
+use crate::types::{NodeId, SettingsFile, SettingsFileError, ShardId};
 
 /// Version of the layout of a data directory that this release makes and reads.
 const FORMAT: u32 = 2;
 const DESCRIPTION: &str = "turbopump.toml";
+/// Of the description and the secret, each of which has less than a hundred.
+const DESCRIPTION_BYTES_MAX: u64 = 64 * 1024;
 const LOCK: &str = "lock";
 const SECRET: &str = "secret";
 const SECRET_BYTES: usize = 32;
@@ -325,11 +327,13 @@ fn open_lock(path: &Path, is_made: bool) -> Result<Option<File>, DirectoryError>
 
 fn read_description(path: &Path) -> Result<Option<Description>, DirectoryError> {
     let file = path.join(DESCRIPTION);
-    let text = match fs::read_to_string(&file) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        read => read.map_err(io_error(&file))?,
-    };
     let reason = |reason: String| DirectoryError::Description { file: file.clone(), reason };
+    let text = match SettingsFile::read_text(&file, DESCRIPTION_BYTES_MAX) {
+        Ok((text, _)) => text,
+        Err(SettingsFileError::System(error)) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(SettingsFileError::System(error)) => return Err(io_error(&file)(error)),
+        Err(error) => return Err(reason(error.to_string())),
+    };
     // The version first: a newer release's file may have other fields.
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| reason(error.to_string()))?;
     let format = table.get("format").and_then(toml::Value::as_integer);
@@ -347,14 +351,15 @@ fn read_description(path: &Path) -> Result<Option<Description>, DirectoryError> 
 }
 
 fn read_or_make_secret(file: &Path) -> io::Result<NodeSecret> {
-    match fs::read(file) {
+    match SettingsFile::read(file, DESCRIPTION_BYTES_MAX).map(|file| file.bytes) {
         Ok(bytes) if bytes.len() == SECRET_BYTES => {
             return Ok(NodeSecret(bytes.try_into().expect("its length was checked")));
         }
         // Whatever it is, it is kept.
         Ok(_) => fs::rename(file, file.with_extension("damaged"))?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
+        Err(SettingsFileError::System(error)) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(SettingsFileError::System(error)) => return Err(error),
+        Err(error) => return Err(io::Error::other(error)),
     }
     let mut secret = [0; SECRET_BYTES];
     File::open("/dev/urandom")?.read_exact(&mut secret)?;

@@ -130,3 +130,19 @@ fn a_file_of_keys_that_is_none_is_answered_with_an_example() {
     let help = crate::support::command::run(None, &["serve", "--help"], None).well();
     assert!(help.contains("[[keys]]") && help.contains("secret = \""), "{help}");
 }
+
+/// The broker's own files are read in the same way.
+#[test]
+fn a_fifo_in_the_place_of_a_file_of_the_data_directory_is_named() {
+    for name in ["turbopump.toml", "secret"] {
+        let directory = test_directory();
+        let data = directory.path().join("data");
+        Setup::new(&data).with(&["--http", "127.0.0.1:0"]).start().stop();
+        let path = data.join(name);
+        fs::remove_file(&path).expect("a start leaves it");
+        fifo(&path);
+        let ended =
+            Setup::new(&data).with(&["--http", "127.0.0.1:0"]).try_start().err().expect("it is no file");
+        assert!(ended.stderr.contains("a FIFO") && ended.stderr.contains(name), "{}", ended.stderr);
+    }
+}
