@@ -1,6 +1,7 @@
 //! The seam between the broker and a file system: everything above is generic over [`Disk`], so that the same code
-//! runs over io_uring (`glommio`), over memory (`memory`) and over a disk that fails on a seeded plan (`faulty`). Tools
-//! that only look at files read them with plain system calls (`plain`).
+//! runs over io_uring (`glommio`), over memory (`memory`) and over a disk that fails on a seeded plan (`faulty`). Each of
+//! them can have a bound on its open files put around it (`bounded`). Tools that only look at files read them with plain
+//! system calls (`plain`).
 //!
 //! Contract, for every implementation:
 //!
@@ -14,6 +15,7 @@
 //! 4. Creating, renaming and removing are durable after [`Disk::sync_directory`] of the parent.
 //! 5. Futures are driven to their end: dropping one leaves the outcome unknown, so nobody above races or cancels them.
 
+pub mod bounded;
 mod error;
 #[cfg(any(test, feature = "testing"))]
 pub mod faulty;
@@ -103,5 +105,12 @@ pub trait DiskFile: 'static {
     /// Makes all completed writes durable (fdatasync). After a failure nothing written since the last success is known
     /// to be there, and trying again proves nothing.
     async fn sync(&self) -> Result<(), DiskError>;
+    /// From now on the file is used again and again, and nobody may have to wait for it: a disk that closes files which
+    /// are not used leaves it open.
+    fn keep_open(&self) {}
+    /// The opposite: it is used seldom from now on, and not written any more.
+    async fn let_go(&self) -> Result<(), DiskError> {
+        Ok(())
+    }
     async fn close(self) -> Result<(), DiskError>;
 }

@@ -1,7 +1,7 @@
 //! Index segments: files `{number:010}.index` of a fixed size, made of 4 KiB blocks and nothing else.
 //!
-//! Every segment that the index refers to is open as long as it is listed, so a lookup never waits for an open. A
-//! removed segment stays open until the last lookup that reads it is done; its file's name is gone at once.
+//! Every segment that the index refers to is at hand as long as it is listed; which of their files are open is the disk's
+//! affair. A removed segment can be read until the last lookup that reads it is done; its file's name is gone at once.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
