@@ -181,7 +181,7 @@ impl<D: Disk> CommitLog<D> {
             reads: ByteBudget::new(SHARD_READ_BYTES_MAX),
             device_reads: ByteBudget::new(SHARD_READ_BYTES_MAX),
             check_turns: CheckTurns::default(),
-            supply: Supply::new(recovered.spares),
+            supply: Supply::new(recovered.active_base, recovered.spares),
             work: WakerList::new(),
             room: WakerList::new(),
             newest: Cell::new(recovered.newest),

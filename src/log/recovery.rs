@@ -210,6 +210,7 @@ pub(super) async fn recover<D: Disk, R: Replay>(
     manifest.write(disk, &options.directory, 2).await?;
     // Only now: a start that is cut off here must not ask for them.
     drop_unused(disk, options, dropped, &mut scanned.report).await?;
+    active.file.keep_open();
     active.zeroed.set(next_group.since(active.base));
     let spares = spares(disk, options).await?;
     let report = &mut scanned.report;

@@ -37,11 +37,14 @@ pub(super) struct Supply<D: Disk> {
     /// The operator was told that there is none.
     is_told: Cell<bool>,
     needed: WakerList,
+    /// Where the segments begin whose files are kept open, since they are written, or will be next.
+    kept: RefCell<Vec<LogPosition>>,
     pub pacing: Pacing,
 }
 
 impl<D: Disk> Supply<D> {
-    pub fn new(spares: Vec<(PathBuf, u64)>) -> Self {
+    /// The log is at the segment that begins at `active`.
+    pub fn new(active: LogPosition, spares: Vec<(PathBuf, u64)>) -> Self {
         let spare_number = Cell::new(spares.len() as u64);
         Self {
             next: RefCell::new(None),
@@ -52,6 +55,7 @@ impl<D: Disk> Supply<D> {
             failure: RefCell::new(None),
             is_told: Cell::new(false),
             needed: WakerList::new(),
+            kept: RefCell::new(vec![active]),
             pacing: Pacing::default(),
         }
     }
@@ -105,6 +109,7 @@ impl<D: Disk> CommitLog<D> {
         let inner = &*self.inner;
         let mut zeros = None;
         while !inner.stopping.get() {
+            inner.let_sealed_go().await;
             if inner.wants_next() {
                 match inner.prepare().await {
                     Ok(segment) => {
@@ -213,6 +218,26 @@ impl<D: Disk> CommitLog<D> {
 }
 
 impl<D: Disk> Inner<D> {
+    /// Keeps the files of those segments open no longer that the log has left behind, all of them flushed.
+    async fn let_sealed_go(&self) {
+        let durable_end = self.watermarks.durable_end();
+        let sealed = {
+            let (mut kept, segments) = (self.supply.kept.borrow_mut(), self.segments.borrow());
+            let is_sealed =
+                |base: &LogPosition| segments.get(base).is_some_and(|segment| segment.end() < durable_end);
+            let sealed =
+                kept.iter().find(|base| is_sealed(base)).and_then(|base| segments.get(base).cloned());
+            let first = segments.keys().next().copied().unwrap_or_default();
+            // Those below are gone from the log.
+            kept.retain(|base| *base >= first && sealed.as_ref().is_none_or(|sealed| sealed.base != *base));
+            sealed
+        };
+        if let Some(segment) = sealed {
+            // What was stored there is flushed. A file that cannot be let go costs a descriptor, and no more.
+            let _ = segment.file.let_go().await;
+        }
+    }
+
     /// A next segment is due once the one in use is half full, or sooner when somebody waits for it.
     pub(super) fn wants_next(&self) -> bool {
         if self.supply.next.borrow().is_some() || self.watermarks.has_failed() {
@@ -253,6 +278,8 @@ impl<D: Disk> Inner<D> {
             segment.file.close().await?;
             return Err(error);
         }
+        segment.file.keep_open();
+        self.supply.kept.borrow_mut().push(base);
         Ok(segment)
     }
 }

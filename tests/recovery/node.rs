@@ -10,6 +10,7 @@ use turbopump::broker::{
     StartError,
 };
 use turbopump::clock::SharedClock;
+use turbopump::disk::bounded::BoundedDisk;
 use turbopump::disk::faulty::FaultyDisk;
 use turbopump::disk::{Disk, DiskFile, OpenMode};
 use turbopump::limits;
@@ -19,7 +20,10 @@ use turbopump::testing::{JoinHandle, SeededExecutor, Spawner};
 use turbopump::types::{GroupName, Level, NodeId, QueueKey, QueueOffset, ShardId, TopicId, TopicName};
 use turbopump::wire::batch::LogSecret;
 
-pub type TestBroker = Broker<FaultyDisk>;
+pub type TestBroker = Broker<BoundedDisk<FaultyDisk>>;
+
+/// Files that a shard has open because they were read: so few that it opens and closes them all the time.
+const FILES_MAX: usize = 2;
 
 /// Every group is written while the one before it is being flushed.
 pub const OVERLAPPED: CommitOptions = CommitOptions { overlap_bytes: 1, synced_bytes: 0 };
@@ -154,8 +158,8 @@ impl Node {
                 disk.sync_directory(Path::new("/data")).await?;
             }
             let metrics = Rc::new(ShardMetrics::new());
-            let opened =
-                Broker::open(disk.clone(), options(setup, shard, is_made), node.clock.clone(), metrics);
+            let bounded = BoundedDisk::new(disk.clone(), FILES_MAX);
+            let opened = Broker::open(bounded, options(setup, shard, is_made), node.clock.clone(), metrics);
             let OpenedBroker { broker, report, rebuilt } = opened.await?;
             node.brokers.push(broker);
             node.reports.push(report);
