@@ -3,8 +3,8 @@
 //!
 //! A piece of zeros on its way delays every flush behind it by as long as the device takes for it, which on a slow one is
 //! several times what a flush takes. So while messages are stored, zeros only keep a lead over the log's end; the rest
-//! waits for a pause, and goes slowly while the pause is young. A log that is written so fast that its groups are large is left alone: it needs the bandwidth, and
-//! the cost of a journal commit is shared by many messages.
+//! waits for a pause, and goes slowly while the pause is young. A log that is written so fast that its groups are large is
+//! left alone: it needs the bandwidth, and the cost of a journal commit is shared by many messages.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -38,16 +38,29 @@ const _: () = assert!(LEAD_BYTES > GAP_BYTES + GROUP_BYTES_MAX as u64 + PIECE_BY
 #[derive(Default)]
 pub(super) struct Pacing {
     last_commit: Cell<Option<MonotonicTime>>,
-    /// Since when, and how many bytes were committed since.
-    recent: Cell<(MonotonicTime, u64)>,
+    window: Cell<Window>,
+}
+
+/// Bytes that were committed lately.
+#[derive(Clone, Copy, Default)]
+struct Window {
+    since: MonotonicTime,
+    bytes: u64,
+    /// In the window that ended when this one began: a busy log's new window has hardly anything in it yet.
+    bytes_before: u64,
 }
 
 impl Pacing {
     pub fn note_commit(&self, now: MonotonicTime, bytes: usize) {
         self.last_commit.set(Some(now));
-        let (since, sum) = self.recent.get();
-        let fresh = now.since(since) < BUSY_WINDOW;
-        self.recent.set(if fresh { (since, sum + bytes as u64) } else { (now, bytes as u64) });
+        let mut window = self.window.get();
+        let age = now.since(window.since);
+        if age >= BUSY_WINDOW {
+            let bytes_before = if age < 2 * BUSY_WINDOW { window.bytes } else { 0 };
+            window = Window { since: now, bytes: 0, bytes_before };
+        }
+        window.bytes += bytes as u64;
+        self.window.set(window);
     }
 
     /// Whether messages were stored a moment ago.
@@ -71,8 +84,9 @@ impl Pacing {
     }
 
     fn is_busy(&self, now: MonotonicTime) -> bool {
-        let (since, sum) = self.recent.get();
-        now.since(since) < 2 * BUSY_WINDOW && sum > BUSY_BYTES
+        let Window { since, bytes, bytes_before } = self.window.get();
+        let age = now.since(since);
+        (age < 2 * BUSY_WINDOW && bytes > BUSY_BYTES) || (age < BUSY_WINDOW && bytes_before > BUSY_BYTES)
     }
 }
 
@@ -180,5 +194,18 @@ mod tests {
         assert!(!pacing.allows(at(1_010), 0));
         assert!(!pacing.allows(at(1_099), 0));
         assert!(pacing.allows(at(1_100), 0), "it is not busy any more");
+    }
+
+    /// Groups of the largest size, one after another: none of them opens a gap for zeros.
+    #[test]
+    fn a_log_that_stays_busy_is_left_alone_all_the_time() {
+        let pacing = Pacing::default();
+        for millisecond in 0..1_000 {
+            pacing.note_commit(at(millisecond), GROUP_BYTES_MAX);
+            if millisecond > 2 {
+                assert!(!pacing.allows(at(millisecond), 0), "{millisecond} ms");
+            }
+        }
+        assert!(pacing.allows(at(1_150), 0), "it is not busy any more");
     }
 }
