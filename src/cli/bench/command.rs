@@ -6,6 +6,7 @@ use crate::api::{Status, TopicChange, TopicInfo};
 use crate::cli::bench::arguments::{BenchArguments, Kind, LoadArguments};
 use crate::cli::bench::baseline::Baseline;
 use crate::cli::bench::clock::BenchClock;
+use crate::cli::bench::evenness::Evenness;
 use crate::cli::bench::load::{LoadPlan, LoadResult, measured};
 use crate::cli::bench::message::RunId;
 use crate::cli::bench::ownership::check_own;
@@ -189,6 +190,7 @@ impl Bench<'_> {
             duplicated: faults.duplicated,
             disordered: faults.disordered,
             damaged: faults.damaged,
+            seconds: Evenness::of(&result.intervals),
             level: verdict.level().map(Level::name),
             server: Default::default(),
             baseline: None,

@@ -15,6 +15,7 @@ mod batch_frame;
 mod clock;
 mod command;
 mod consume_lane;
+mod evenness;
 mod histogram;
 mod ledger;
 mod load;

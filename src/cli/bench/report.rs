@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::cli::bench::baseline::BaselineReport;
+use crate::cli::bench::evenness::Evenness;
 use crate::cli::bench::histogram::LatencySummary;
 use crate::cli::bench::server_cost::ServerCost;
 use crate::cli::output::{bytes_for_people, grouped, nanoseconds_for_people};
@@ -18,6 +19,8 @@ pub struct Report {
     pub duplicated: u64,
     pub disordered: u64,
     pub damaged: u64,
+    /// `null` for a run without a whole second.
+    pub seconds: Option<Evenness>,
     /// The lowest level that the broker reached; `null` where nothing was produced.
     pub level: Option<&'static str>,
     pub server: ServerCost,
@@ -109,6 +112,9 @@ impl Report {
         if let Some(latency) = &self.acknowledgement_us {
             text.push_str(&format!("             {} (acknowledgement)\n", render_latency(latency)));
         }
+        if let Some(evenness) = &self.seconds {
+            text.push_str(&evenness.render());
+        }
         text.push_str(&format!(
             "checks       {} lost, {} duplicated, {} disordered, {} damaged, {} errors, {} unanswered{}\n",
             self.lost,
@@ -183,6 +189,13 @@ pub mod tests {
             duplicated: 0,
             disordered: 0,
             damaged: 0,
+            seconds: Some(Evenness {
+                each_second: vec![8.6e6, 8.0e6],
+                first_median: 8.3e6,
+                lowest: 8.0e6,
+                lowest_second: 2,
+                lowest_share: 0.964,
+            }),
             level: Some("durable"),
             server: ServerCost {
                 core_ns_per_message: Some(90.0),
@@ -242,6 +255,8 @@ pub mod tests {
             "/lost",
             "/duplicated",
             "/disordered",
+            "/seconds/each_second/1",
+            "/seconds/lowest_share",
             "/level",
             "/server/core_ns_per_message",
             "/server/resident_bytes",
@@ -263,8 +278,15 @@ pub mod tests {
     #[test]
     fn people_see_shares_and_units() {
         let text = report().render();
-        for part in ["8,600,000 msg/s", "p50 1.80 ms", "share 53.0 %", "closed loop", "90.0 ns", "p50 150 us"]
-        {
+        for part in [
+            "8,600,000 msg/s",
+            "p50 1.80 ms",
+            "share 53.0 %",
+            "closed loop",
+            "90.0 ns",
+            "p50 150 us",
+            "0.96 of it",
+        ] {
             assert!(text.contains(part), "{part} is missing in\n{text}");
         }
     }
