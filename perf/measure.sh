@@ -2,8 +2,8 @@
 # The figures of perf/README.md: `bash perf/measure.sh DIR [part ...]`, DIR on the disk to be measured.
 #
 # Server on core 0, load on core 1. Each result is one JSON object, as `turbopump bench -o json` prints it, with a label in
-# front; raw baselines are measured before and after each run, in the same process. Parts: disk memory single tail backlog
-# queues restart calls http held. The last two are the HTTP endpoint beside a bare hyper server, and ten million messages that
+# front; raw baselines are measured before and after each run, in the same process. Parts: disk memory single sustained tail
+# backlog queues restart calls http held. The last two are the HTTP endpoint beside a bare hyper server, and ten million messages that
 # are delayed or not acknowledged (HELD is another number); they need `cargo bench --bench http --no-run` first, and
 # HTTP_BENCH may name what that made. System calls are counted in the part `calls` only, since counting them costs. Memory
 # means tmpfs: it shows what the core can do, and is never durable.
@@ -11,7 +11,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 directory="$1"; shift
 parts=("$@")
-[ $# -gt 0 ] || parts=(disk memory single tail backlog queues restart calls http held)
+[ $# -gt 0 ] || parts=(disk memory single sustained tail backlog queues restart calls http held)
 turbopump="${TURBOPUMP:-target/release/turbopump}"
 seconds="${SECONDS_PER_RUN:-10}"
 pairs="${PAIRS:-5}"
@@ -63,6 +63,15 @@ for part in "${parts[@]}"; do
             bench single produce single --body 100 --batch 1 --connections 1 --in-flight 1 --queues 1 --baseline --baseline-dir "$directory"
         done
         stop ;;
+    sustained)
+        # Into blocks that were never written, until the log is as large as it may be: that is more than the first ten seconds
+        # write, and DIR must have room for it. `seconds` in the result says how the seconds compare.
+        for _ in $(seq "$pairs"); do
+            fresh "$directory/perf-data"; start "$directory/perf-data" --retention-bytes "${SUSTAINED_BYTES:-20GiB}"
+            seconds="${SUSTAINED_SECONDS:-60}" bench sustained produce large --body 1024 --batch 60 --connections 4 --in-flight 16
+            stop
+        done
+        fresh "$directory/perf-data" ;;
     tail)
         fresh "$directory/perf-data"; start "$directory/perf-data" --tail-cache-bytes 512MiB
         "$turbopump" bench produce tail --body 100 --batch 500 --queues 1 --connections 1 --rate 400000 --duration 1s -o json >/dev/null 2>&1
