@@ -122,6 +122,13 @@ pub const SHARD_CLIENT_MEMORY_BYTES_MAX: usize = 1024 * 1024 * 1024;
 /// What a machine is taken to have that does not say.
 pub const MEMORY_BYTES_UNKNOWN: u64 = 1024 * 1024 * 1024;
 
+/// Files of a shard that are open because they were read: sealed segments, index segments and key runs. Between the two
+/// as many as the process's limit of open files allows.
+pub const SHARD_FILES_MIN: usize = 4;
+pub const SHARD_FILES_MAX: usize = 1_024;
+/// Connections for which there was no room, and which are kept for a second, so that the reason reaches the client.
+pub const TURNED_AWAY_MAX: usize = 4;
+
 /// Connections of one shard.
 pub const CONNECTIONS_MAX: usize = 16_384;
 /// Requests of one connection that wait for something other than the log's next group.

@@ -15,7 +15,9 @@ use crate::cli::log::verify::VerifyArguments;
 use crate::cli::output::{OutputFormat, to_json};
 use crate::cli::repair::{self, RepairArguments};
 use crate::disk::DiskError;
+use crate::disk::bounded::BoundedDisk;
 use crate::disk::plain::PlainDisk;
+use crate::limits::SHARD_FILES_MIN;
 use crate::log::{Known, Replay, scan};
 use crate::shard::DataDirectory;
 use crate::types::{LogPosition, ShardId};
@@ -102,13 +104,18 @@ fn run_dump(arguments: &DumpArguments, format: OutputFormat) -> Result<(), Comma
             failure: None,
         };
         let (log, known) = (directory.shard(shard).join("log"), Known::nothing(ShardId(shard), count));
-        block_on(scan(&PlainDisk, &log, &known, &mut dumping)).map_err(CommandError::failed)?;
+        block_on(scan(&bounded(), &log, &known, &mut dumping)).map_err(CommandError::failed)?;
         let flushed = dumping.output.flush();
         if let Some(error) = dumping.failure.or(flushed.err()) {
             return Err(CommandError::output(error));
         }
     }
     Ok(())
+}
+
+/// A log of any number of segments is read through few descriptors.
+fn bounded() -> BoundedDisk<PlainDisk> {
+    BoundedDisk::new(PlainDisk, SHARD_FILES_MIN)
 }
 
 struct DumpOptions {

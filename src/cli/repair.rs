@@ -10,8 +10,10 @@ use serde::Serialize;
 use crate::broker::{ShardPlace, repair_shard};
 use crate::cli::error::CommandError;
 use crate::cli::output::{OutputFormat, print};
+use crate::disk::bounded::BoundedDisk;
 use crate::disk::glommio::{Access, GlommioDisk};
 use crate::disk::{Disk, DiskError, DiskErrorKind};
+use crate::limits::SHARD_FILES_MIN;
 use crate::log::{Act, Repair};
 use crate::shard::{self, DataDirectory};
 use crate::types::ShardId;
@@ -106,13 +108,14 @@ fn repair_one(directory: &DataDirectory, shard: u16, act: Act) -> Result<Repair,
 }
 
 /// Direct I/O where the file system takes it.
-async fn attach(directory: &Path) -> Result<GlommioDisk, DiskError> {
-    match GlommioDisk::attach(directory, Access::Direct).await {
+async fn attach(directory: &Path) -> Result<BoundedDisk<GlommioDisk>, DiskError> {
+    let attached = match GlommioDisk::attach(directory, Access::Direct).await {
         Err(error) if error.kind == DiskErrorKind::NoDirectIo => {
             GlommioDisk::attach(directory, Access::Buffered).await
         }
         attached => attached,
-    }
+    };
+    Ok(BoundedDisk::new(attached?, SHARD_FILES_MIN))
 }
 
 impl ShardView {

@@ -10,12 +10,15 @@ use futures_lite::AsyncReadExt;
 use glommio::TaskQueueHandle;
 use glommio::net::{TcpListener, TcpStream};
 
+use super::descriptors::{ConnectionDescriptors, ConnectionShare};
 use super::host;
-use super::http::{serve_http, serve_https};
+use super::http::{http_refusal, serve_http, serve_https};
 use super::http_port::HttpPort;
-use super::native::{OUTBOX_PAUSE_BYTES, serve_native};
+use super::native::{OUTBOX_PAUSE_BYTES, native_refusal, serve_native};
+use super::turned_away::TurnedAway;
 use crate::broker::Broker;
 use crate::clock::SharedClock;
+use crate::disk::bounded::BoundedDisk;
 use crate::disk::glommio::GlommioDisk;
 use crate::limits;
 use crate::metrics::ShardMetrics;
@@ -38,7 +41,7 @@ pub(super) enum Door {
     Http,
 }
 
-pub(super) type ShardBroker = Broker<GlommioDisk>;
+pub(super) type ShardBroker = Broker<BoundedDisk<GlommioDisk>>;
 
 /// All connections of a shard.
 pub(super) struct Connections {
@@ -54,6 +57,8 @@ pub(super) struct Connections {
     pub http: Option<HttpPort>,
     /// What everything that is held for a peer counts in.
     pub memory: Rc<ClientMemory>,
+    descriptors: ConnectionDescriptors,
+    turned_away: TurnedAway,
 }
 
 /// One connection, as its tasks and the watch see it.
@@ -81,7 +86,12 @@ pub(super) struct Connection {
 
 impl Connections {
     /// Fetches that may read the disk run in the queue `catch_up`.
-    pub fn new(broker: Rc<ShardBroker>, catch_up: TaskQueueHandle, http: Option<HttpPort>) -> Rc<Self> {
+    pub fn new(
+        broker: Rc<ShardBroker>,
+        catch_up: TaskQueueHandle,
+        http: Option<HttpPort>,
+        descriptors: ConnectionDescriptors,
+    ) -> Rc<Self> {
         Rc::new(Self {
             clock: broker.clock().clone(),
             metrics: broker.metrics().clone(),
@@ -93,6 +103,8 @@ impl Connections {
             stopping: Cell::new(false),
             catch_up,
             http,
+            descriptors,
+            turned_away: TurnedAway::default(),
         })
     }
 
@@ -104,18 +116,51 @@ impl Connections {
                 return;
             }
             match accepted {
-                Ok(stream) if self.open.borrow().len() < limits::CONNECTIONS_MAX => {
-                    glommio::spawn_local(self.clone().serve(stream, door)).detach();
+                Ok(stream) => match self.admit(door) {
+                    Ok(share) => glommio::spawn_local(self.clone().serve(stream, door, share)).detach(),
+                    // Those that are open are not hurt.
+                    Err(reason) => {
+                        self.metrics.connections_dropped.add(1);
+                        let now = self.clock.monotonic();
+                        self.turned_away.turn_away(stream, self.refusal(door, &reason), &reason, now);
+                        continue;
+                    }
+                },
+                Err(error) => {
+                    self.turned_away.not_accepted(&error.to_string(), self.clock.monotonic());
+                    self.clock.sleep(ACCEPT_PAUSE).await;
+                    continue;
                 }
-                // Beyond the limit the peer sees its connection closed; those that are open are not hurt.
-                Ok(_) => self.metrics.connections_dropped.add(1),
-                Err(_) => self.clock.sleep(ACCEPT_PAUSE).await,
-            }
+            };
+        }
+    }
+
+    /// Room for one more connection, or why there is none.
+    fn admit(&self, door: Door) -> Result<ConnectionShare, String> {
+        if self.open.borrow().len() >= limits::CONNECTIONS_MAX {
+            let most = limits::CONNECTIONS_MAX;
+            return Err(format!("this shard has {most} connections, which are the most"));
+        }
+        // A native connection has one for each direction.
+        let count = if door == Door::Native { 2 } else { 1 };
+        self.descriptors.take(count).ok_or_else(|| {
+            "the broker has no descriptors left for more connections: raise its limit of open files"
+                .to_owned()
+        })
+    }
+
+    /// What a client that is not let in is told: whatever it has sent, this is the answer.
+    fn refusal(&self, door: Door, reason: &str) -> Vec<u8> {
+        match (door, &self.http) {
+            (Door::Native, _) => native_refusal(reason),
+            // The certificate is not shown to those who cannot stay.
+            (Door::Http, Some(http)) if !http.is_secure() => http_refusal(http, self.clock.now(), reason),
+            (Door::Http, _) => Vec::new(),
         }
     }
 
     /// One connection from its first byte to its end.
-    async fn serve(self: Rc<Self>, mut stream: TcpStream, door: Door) {
+    async fn serve(self: Rc<Self>, mut stream: TcpStream, door: Door, _share: ConnectionShare) {
         let id = self.next_id.get();
         self.next_id.set(id + 1);
         let connection = Rc::new(Connection {
@@ -175,6 +220,7 @@ impl Connections {
         loop {
             self.clock.sleep(WATCH_INTERVAL).await;
             let now = self.clock.monotonic();
+            self.turned_away.let_go(now);
             if let Some(http) = &self.http {
                 http.tick();
             }

@@ -10,6 +10,7 @@ use glommio::{Latency, LocalExecutorBuilder, Placement, Shares, TaskQueueHandle}
 
 use super::connection::{Connections, Door, ShardBroker};
 use super::data_directory::NodeSecret;
+use super::descriptors::ConnectionDescriptors;
 use super::device::{DeviceSpeed, measure};
 use super::host;
 use super::http_port::{HttpOptions, HttpPort, HttpPortError};
@@ -18,6 +19,7 @@ use super::tick::{SystemClock, heartbeat};
 use crate::api::ShardAddress;
 use crate::broker::{Broker, BrokerOptions, OpenedBroker, PeerRequest, StartError};
 use crate::disk::DiskError;
+use crate::disk::bounded::BoundedDisk;
 use crate::disk::glommio::{Access, GlommioDisk};
 use crate::log::Report;
 use crate::metrics::ShardMetrics;
@@ -51,6 +53,8 @@ pub(super) struct CorePlan {
     pub addresses: Vec<ShardAddress>,
     pub access: Access,
     pub data: PathBuf,
+    pub files_per_shard: usize,
+    pub connection_descriptors: ConnectionDescriptors,
     /// One core of the node measures the device before it starts its shards.
     pub measures_device: bool,
     pub start: Instant,
@@ -133,7 +137,7 @@ async fn run_core(plan: CorePlan) {
     let mut tasks = Vec::new();
     for (index, shard) in plan.shards.into_iter().enumerate() {
         let seat = Seat {
-            disk: disk.clone(),
+            disk: BoundedDisk::new(disk.clone(), plan.files_per_shard),
             letterboxes: plan.letterboxes.clone(),
             addresses: plan.addresses.clone(),
             node_listener: node_listener.take(),
@@ -143,6 +147,7 @@ async fn run_core(plan: CorePlan) {
             start: plan.start,
             events: events.clone(),
             queues,
+            connection_descriptors: plan.connection_descriptors.clone(),
             counts_thread: index == 0,
         };
         tasks.push(glommio::spawn_local(run_shard(shard, seat)));
@@ -163,7 +168,7 @@ struct Queues {
 
 /// A shard's place on its core.
 struct Seat {
-    disk: GlommioDisk,
+    disk: BoundedDisk<GlommioDisk>,
     letterboxes: Vec<Letterbox>,
     addresses: Vec<ShardAddress>,
     node_listener: Option<TcpListener>,
@@ -173,6 +178,7 @@ struct Seat {
     start: Instant,
     events: mpsc::Sender<CoreEvent>,
     queues: Queues,
+    connection_descriptors: ConnectionDescriptors,
     /// Counters of the thread are told by one of its shards only.
     counts_thread: bool,
 }
@@ -241,7 +247,8 @@ async fn run_shard(plan: ShardPlan, seat: Seat) {
     };
     glommio::spawn_local(heartbeat(clock, metrics)).detach();
     let _ = seat.events.send(CoreEvent::Ready { shard, report, rebuilt, took });
-    let connections = Connections::new(broker.clone(), seat.queues.catch_up, http);
+    let connections =
+        Connections::new(broker.clone(), seat.queues.catch_up, http, seat.connection_descriptors);
     let mut listeners = vec![(plan.listener, Door::Native)];
     listeners.extend(seat.node_listener.map(|listener| (listener, Door::Native)));
     listeners.extend(seat.http_listener.map(|listener| (listener, Door::Http)));

@@ -92,17 +92,24 @@ pub fn available_cores() -> Vec<usize> {
     (0..libc::CPU_SETSIZE as usize).filter(|&core| unsafe { libc::CPU_ISSET(core, &set) }).collect()
 }
 
-/// Raises the limit of open files to what the system allows, and returns it.
+/// Raises the limit of open files to what the system allows, and returns what it is then.
 pub fn raise_open_files() -> u64 {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is a valid place for one `rlimit`.
     if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } != 0 {
         return 0;
     }
-    limit.rlim_cur = limit.rlim_max;
-    // SAFETY: `limit` is a filled-in `rlimit`.
-    unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) };
-    limit.rlim_cur
+    let raised = libc::rlimit { rlim_cur: limit.rlim_max, ..limit };
+    // SAFETY: `raised` is a filled-in `rlimit`.
+    let result = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raised) };
+    if result == 0 { raised.rlim_cur } else { limit.rlim_cur }
+}
+
+/// Descriptors that the process has open; a guess where /proc does not tell.
+pub fn open_descriptors() -> usize {
+    const GUESS: usize = 32;
+    // The one that lists them is among them.
+    std::fs::read_dir("/proc/self/fd").map_or(GUESS, |entries| entries.count().saturating_sub(1))
 }
 
 /// The limit of locked memory, bytes; `None` when there is none.
@@ -131,6 +138,12 @@ pub fn probe_io_uring() -> io::Result<()> {
 pub fn shut_down(fd: i32) {
     // SAFETY: `shutdown` takes no pointers; a descriptor that is none gives an error.
     unsafe { libc::shutdown(fd, libc::SHUT_RDWR) };
+}
+
+/// Ends our direction of a connection: the peer gets what was sent, and then the end.
+pub fn end_sending(fd: i32) {
+    // SAFETY: `shutdown` takes no pointers; a descriptor that is none gives an error.
+    unsafe { libc::shutdown(fd, libc::SHUT_WR) };
 }
 
 /// Sends the parts one behind the other, as far as the socket takes them without waiting.

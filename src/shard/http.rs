@@ -217,6 +217,12 @@ fn last_answer(response: Response<Answer>, now: Timestamp) -> Bytes {
     bytes.into()
 }
 
+/// What a client is told for which there is no room.
+pub(super) fn http_refusal(port: &HttpPort, now: Timestamp, reason: &str) -> Vec<u8> {
+    let error = HttpError::new(ErrorCode::Unavailable, reason);
+    last_answer(port.service.refuse(None, &error), now).to_vec()
+}
+
 impl HttpConnection {
     fn new(connections: &Rc<Connections>, connection: &Rc<Connection>, has_tls: bool) -> Rc<Self> {
         let is_secure = connections.http.as_ref().is_some_and(HttpPort::is_secure);

@@ -4,6 +4,7 @@
 mod connection;
 mod core;
 mod data_directory;
+mod descriptors;
 mod device;
 mod handshakes;
 pub mod host;
@@ -22,6 +23,7 @@ mod read_ahead;
 mod ring;
 mod sender;
 mod tick;
+mod turned_away;
 
 pub use self::core::CoreError;
 pub use self::device::DeviceSpeed;

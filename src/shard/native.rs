@@ -41,6 +41,9 @@ pub(super) const OUTBOX_PAUSE_BYTES: usize = 4 * 1024 * 1024;
 
 const _: () = assert!(OUTBOX_PAUSE_BYTES <= limits::CONNECTION_SHARED_BYTES_MAX);
 
+/// Of an answer to the connection, not to one request.
+const CONNECTION_CORRELATION: u64 = 0;
+
 /// What a request in a task of its own ended with.
 enum Outcome {
     Reply(Reply),
@@ -103,6 +106,14 @@ pub(super) async fn serve_native(
     writer.await;
     native.connection.end();
     native.end_sessions();
+}
+
+/// What a client is told for which there is no room: an answer to its connection, before it has asked anything.
+pub(super) fn native_refusal(reason: &str) -> Vec<u8> {
+    let mut output = frame::preface().to_vec();
+    let failure = Failure::new(Status::LimitReached, reason);
+    ReplyEncoder::new().encode(&mut output, CONNECTION_CORRELATION, &Err(failure));
+    output
 }
 
 impl Native {
@@ -179,7 +190,7 @@ impl Native {
 
     fn refuse_framing(&self, error: &FrameError) {
         let message = format!("{error}; the connection ends here");
-        self.answer(0, Err(Failure::new(Status::MalformedFrame, message)));
+        self.answer(CONNECTION_CORRELATION, Err(Failure::new(Status::MalformedFrame, message)));
     }
 
     /// Takes one request. Returns bytes of answer that it caused at once, for the reader's budget.

@@ -14,6 +14,7 @@ use signal_hook::iterator::Signals;
 
 use super::core::{self, CoreError, CoreEvent, CorePlan, ShardPlan};
 use super::data_directory::{DataDirectory, DirectoryError, NodeSecret};
+use super::descriptors::{ConnectionDescriptors, DescriptorPlan};
 use super::device::DeviceSpeed;
 use super::host;
 use super::http_port::HttpOptions;
@@ -119,7 +120,9 @@ pub fn run(options: &ServeOptions, started: impl FnOnce(&Started)) -> Result<(),
     let secret = directory.secret()?;
     let node = secret.node();
     let memory = ShardMemory::of(options, directory.shard_count());
-    let layout = Layout { options, directory: &directory, secret, cores: &cores, memory, begin };
+    let descriptors = plan_descriptors(&cores, directory.shard_count())?;
+    warnings.extend(descriptors.warning());
+    let layout = Layout { options, directory: &directory, secret, cores: &cores, memory, descriptors, begin };
     let plans = layout.plans(sockets, mailboxes, &letterboxes, &addresses, &events);
     let core_count = plans.len();
     plans.into_iter().for_each(core::spawn);
@@ -166,6 +169,12 @@ fn check_tls(options: &ServeOptions, now: Timestamp) -> Result<Vec<String>, Node
 fn wall_clock() -> Timestamp {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// After everything is opened that the node has for itself.
+fn plan_descriptors(cores: &[usize], shard_count: u16) -> Result<DescriptorPlan, PreflightError> {
+    let shards = usize::from(shard_count);
+    DescriptorPlan::of_process(host::raise_open_files(), cores.len().min(shards), shards)
 }
 
 fn watch_signals() -> Result<Signals, NodeError> {
@@ -238,6 +247,7 @@ struct Layout<'a> {
     secret: NodeSecret,
     cores: &'a [usize],
     memory: ShardMemory,
+    descriptors: DescriptorPlan,
     begin: Instant,
 }
 
@@ -255,6 +265,7 @@ impl Layout<'_> {
         let used = self.cores.len().min(usize::from(shard_count));
         let mut node_listeners = sockets.node.into_iter();
         let mut http_listeners = sockets.http.into_iter();
+        let connection_descriptors = ConnectionDescriptors::new(self.descriptors.connections);
         let mut plans: Vec<_> = self.cores[..used]
             .iter()
             .map(|&core| CorePlan {
@@ -273,6 +284,8 @@ impl Layout<'_> {
                 access: if self.options.buffered_io { Access::Buffered } else { Access::Direct },
                 data: self.directory.path().to_owned(),
                 start: self.begin,
+                files_per_shard: self.descriptors.files_per_shard,
+                connection_descriptors: connection_descriptors.clone(),
                 measures_device: core == self.cores[0],
                 events: core_events(events),
             })

@@ -25,6 +25,11 @@ pub enum PreflightError {
          LimitMEMLOCK=8M in a systemd unit"
     )]
     Memlock(u64),
+    #[error(
+        "the limit of open files is {limit}, and {needed} are needed at least: raise it with `ulimit -n 65536`, or \
+         LimitNOFILE=65536 in a systemd unit"
+    )]
+    Descriptors { limit: usize, needed: usize },
     #[error("core {0} does not exist or is not open to this process: choose from {1:?} with --cores")]
     Core(usize, Vec<usize>),
 }
@@ -43,13 +48,12 @@ pub fn check_io_uring() -> Result<(), PreflightError> {
     Ok(())
 }
 
-/// Checks the kernel and the limits, and raises the limit of open files.
+/// Checks the kernel and the limits.
 pub(super) fn check(cores: &[usize]) -> Result<(), PreflightError> {
     check_io_uring()?;
     let available = host::available_cores();
     if let Some(&core) = cores.iter().find(|core| !available.contains(core)) {
         return Err(PreflightError::Core(core, available));
     }
-    host::raise_open_files();
     Ok(())
 }

@@ -6,6 +6,7 @@ mod support;
 mod catch_up;
 mod command_line;
 mod damage;
+mod descriptors;
 mod first_use;
 mod formats;
 mod full_disk;

@@ -22,6 +22,7 @@ pub struct Setup {
     data: PathBuf,
     flags: Vec<String>,
     directory: Option<PathBuf>,
+    open_files: Option<usize>,
 }
 
 /// A broker that takes requests. Killed when dropped.
@@ -49,7 +50,7 @@ pub struct Ended {
 
 impl Setup {
     pub fn new(data: impl AsRef<Path>) -> Self {
-        Self { data: data.as_ref().to_owned(), flags: Vec::new(), directory: None }
+        Self { data: data.as_ref().to_owned(), flags: Vec::new(), directory: None, open_files: None }
     }
 
     /// Adds flags; they win over the defaults.
@@ -63,6 +64,13 @@ impl Setup {
     #[must_use]
     pub fn in_directory(mut self, directory: &Path) -> Self {
         self.directory = Some(directory.to_owned());
+        self
+    }
+
+    /// The process may have only so many files open.
+    #[must_use]
+    pub fn with_open_files(mut self, limit: usize) -> Self {
+        self.open_files = Some(limit);
         self
     }
 
@@ -130,7 +138,14 @@ impl Setup {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(command::BINARY);
+        let mut command = match self.open_files {
+            None => Command::new(command::BINARY),
+            Some(limit) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\""), command::BINARY]);
+                shell
+            }
+        };
         command.arg("serve").arg("--data").arg(&self.data);
         let mut default = |flag: &str, value: &str| {
             if !self.flags.iter().any(|given| given == flag) {

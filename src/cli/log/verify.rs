@@ -12,7 +12,6 @@ use crate::broker::{Checked, Finding, ShardPlace, verify_shard};
 use crate::cli::error::CommandError;
 use crate::cli::output::{OutputFormat, grouped, print};
 use crate::cli::progress::Progress;
-use crate::disk::plain::PlainDisk;
 use crate::shard::DataDirectory;
 use crate::types::ShardId;
 
@@ -91,7 +90,8 @@ pub fn run(arguments: &VerifyArguments, format: OutputFormat) -> Result<(), Comm
             is_made: directory.is_started(),
         };
         let show = |bytes| progress.show_checked(before + bytes, shard);
-        let checked = block_on(verify_shard(&PlainDisk, &place, &show)).map_err(CommandError::failed)?;
+        let checked =
+            block_on(verify_shard(&super::bounded(), &place, &show)).map_err(CommandError::failed)?;
         before += log_bytes(&path.join("log"));
         views.push(ShardView::new(shard, checked));
     }
