@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Runs the vendor's HTTP SDKs for Python, Node.js and Java, unmodified, against the real broker on one and on four shards,
-# then the README's steps as they stand there, its Python among them. Installs the SDKs into a throw-away directory. Without Java and Maven that
-# one is left out. TURBOPUMP names another binary than the debug build's.
+# Runs the vendor's HTTP SDKs for Python, Node.js, Java and Go, unmodified, against the real broker on one and on four
+# shards, then the README's steps as they stand there, its Python among them. Installs the SDKs into a throw-away directory.
+# Without Java and Maven, or without Go, that one is left out. TURBOPUMP names another binary than the debug build's.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 for tool in python3 node npm; do
@@ -47,6 +47,18 @@ if command -v java > /dev/null && command -v mvn > /dev/null; then
     done
 else
     echo "SKIPPED: the HTTP SDK for Java, which needs java (11 or newer) and mvn"
+fi
+
+if command -v go > /dev/null; then
+    mkdir "$work/go"
+    cp tests/clients/go/* "$work/go"
+    (cd "$work/go" && go build -mod=readonly -o suite .)
+    for shards in 1 4; do
+        echo "HTTP SDK for Go, $shards shard(s)"
+        SHARDS=$shards "$work/go/suite"
+    done
+else
+    echo "SKIPPED: the HTTP SDK for Go, which needs go (1.26 or newer)"
 fi
 
 echo "the README's steps, Python among them"
