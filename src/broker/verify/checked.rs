@@ -60,8 +60,9 @@ pub struct Checked {
     pub damage: Vec<Finding>,
     /// The broker makes it anew by itself.
     pub derived: Vec<Finding>,
-    /// What an operator gave up before.
+    /// What an operator gave up before, and how many messages that were.
     pub given_up: Vec<GivenUpRange>,
+    pub messages_given_up: u64,
     /// Messages that cannot be read, in all: what the queues lack, or where nothing tells that, what is missing by the
     /// damage.
     pub messages_missing: u64,
@@ -104,9 +105,17 @@ pub async fn verify_shard<D: Disk>(
     let passed = pass.finish().await?;
     (checked.batches, checked.messages) = (report.batches, passed.messages);
     (checked.log_end, checked.is_torn) = (report.end, report.torn);
-    checked.given_up = report.given_up.clone();
-    add_contradictions(&contradictions, &report.damage, &mut checked);
-    place_gaps(&passed.gaps, &contradictions, &report.damage, &mut checked);
+    checked.given_up = report.given_up;
+    let is_given_up = |from: LogPosition, to: LogPosition| {
+        checked.given_up.iter().any(|range| range.from < to && from < range.to)
+    };
+    let is_damage = |damage: &Damage| !is_given_up(damage.place, damage.place.advance(damage.bytes.max(1)));
+    let (damage, _): (Vec<_>, Vec<_>) = report.damage.into_iter().partition(is_damage);
+    let (given_up, gaps): (Vec<Gap>, Vec<Gap>) =
+        passed.gaps.iter().partition(|gap| is_given_up(gap.from, gap.to));
+    checked.messages_given_up = given_up.iter().map(|gap| gap.messages).sum();
+    add_contradictions(&contradictions, &damage, &mut checked);
+    place_gaps(&gaps, &contradictions, &damage, &mut checked);
     checked.derived.extend(passed.derived);
     if let Some(snapshot) = &snapshot {
         check_offsets(place, snapshot, &passed.ends, &mut checked);

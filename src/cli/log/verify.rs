@@ -54,6 +54,7 @@ struct ShardView {
     damage: Vec<FindingView>,
     rebuilt: Vec<FindingView>,
     given_up: Vec<GivenUpView>,
+    messages_given_up: u64,
 }
 
 #[derive(Serialize)]
@@ -173,6 +174,7 @@ impl ShardView {
             log_end: checked.log_end.0,
             unfinished_tail: checked.is_torn,
             messages_missing: checked.messages_missing,
+            messages_given_up: checked.messages_given_up,
             damage: views(checked.damage),
             rebuilt: views(checked.derived),
             given_up: checked
@@ -215,6 +217,9 @@ fn verified_text(view: &VerifiedView) -> String {
                 given_up.from,
                 given_up.file
             );
+        }
+        if shard.messages_given_up > 0 {
+            text += &format!("  {} messages were given up with them\n", grouped(shard.messages_given_up));
         }
         for rebuilt in &shard.rebuilt {
             text += &finding_text("to be made anew", rebuilt);
