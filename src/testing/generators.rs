@@ -63,8 +63,8 @@ pub fn message(random: &mut Random, body_bytes_max: usize) -> Message {
         random.bytes(bytes)
     };
     Message {
-        key: part(random),
-        tag: part(random),
+        key: text(part(random)),
+        tag: text(part(random)),
         properties: properties(random),
         body: random.bytes(body_bytes),
         born_delta_ms: random.range(0..=2_000) as i32 - 1_000,
@@ -87,6 +87,13 @@ pub fn batch(messages: &[Message], born_time: Timestamp) -> Vec<u8> {
         builder.push(&record);
     }
     builder.finish()
+}
+
+/// Bytes as a key or a tag may have them: signs that can be seen, and no separator.
+fn text(bytes: Vec<u8>) -> Vec<u8> {
+    const SIGNS: u8 = b'~' - b'!' + 1;
+    let sign = |byte: u8| if byte % SIGNS + b'!' == b'|' { b'-' } else { byte % SIGNS + b'!' };
+    bytes.into_iter().map(sign).collect()
 }
 
 fn name(random: &mut Random, bytes_max: usize) -> String {
