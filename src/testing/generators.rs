@@ -58,9 +58,10 @@ pub fn group_name(random: &mut Random) -> GroupName {
 pub fn message(random: &mut Random, body_bytes_max: usize) -> Message {
     assert!(body_bytes_max <= BODY_BYTES_MAX, "a body of {body_bytes_max} bytes is refused anyway");
     let body_bytes = length(random, body_bytes_max);
+    // Text that a broker takes as a key or a tag: see `wire::text`.
     let part = |random: &mut Random| {
         let bytes = if random.chance(0.5) { 0 } else { length(random, 64) };
-        random.bytes(bytes)
+        (0..bytes).map(|_| *random.pick(b"abcdefghijklmnopqrstuvwxyz0123456789-_.")).collect()
     };
     Message {
         key: text(part(random)),
