@@ -17,6 +17,7 @@ use std::io::{self, Write};
 use std::ops::Deref;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -103,7 +104,10 @@ impl GlommioDisk {
 /// It is written at every start, and not with zeros: a tool that copies directories may have left a hole in its place, a
 /// read of which never reaches the device, so that glommio would take a device that cannot be polled for one that can.
 fn make_probe(path: &Path) -> io::Result<()> {
-    let mut file = std::fs::File::options().create(true).truncate(false).write(true).open(path)?;
+    let mut options = std::fs::File::options();
+    // A link in its place would have the file that it leads to written over.
+    options.create(true).truncate(false).write(true).custom_flags(libc::O_NOFOLLOW);
+    let mut file = options.open(path)?;
     file.write_all(&[PROBE_BYTE; limits::BLOCK_BYTES])
 }
 

@@ -396,8 +396,12 @@ fn write_description(path: &Path, description: &Description) -> Result<(), Direc
     let write = || -> io::Result<()> {
         let text = toml::to_string(description).map_err(io::Error::other)?;
         let fresh = path.join(format!("{DESCRIPTION}.new"));
-        fs::write(&fresh, text)?;
-        File::open(&fresh)?.sync_all()?;
+        let mut options = OpenOptions::new();
+        // A link in its place would have the file that it leads to cut and written over.
+        options.write(true).create(true).truncate(true).custom_flags(libc::O_NOFOLLOW);
+        let mut made = options.open(&fresh)?;
+        made.write_all(text.as_bytes())?;
+        made.sync_all()?;
         fs::rename(&fresh, path.join(DESCRIPTION))?;
         File::open(path)?.sync_all()
     };
@@ -459,6 +463,12 @@ mod tests {
         assert!(matches!(DataDirectory::open(&path, None, 1), Err(DirectoryError::LockFile { .. })));
         assert_eq!(fs::read(&letter).expect("a file"), b"dear");
         fs::remove_file(path.join(LOCK)).expect("a link");
+        let described = path.join(format!("{DESCRIPTION}.new"));
+        std::os::unix::fs::symlink(&letter, &described).expect("a link");
+        assert!(matches!(DataDirectory::open(&path, None, 1), Err(DirectoryError::Io { .. })));
+        assert_eq!(fs::read(&letter).expect("a file"), b"dear");
+        fs::remove_file(described).expect("a link");
+        fs::remove_file(path.join(LOCK)).expect("a file");
         fs::create_dir(path.join(LOCK)).expect("a directory");
         assert!(matches!(DataDirectory::open(&path, None, 1), Err(DirectoryError::LockFile { .. })));
     }
