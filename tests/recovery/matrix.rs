@@ -240,9 +240,10 @@ fn checked(disk: &FaultyDisk) -> (usize, usize) {
 
 /// What is missing of what was acknowledged, in messages; everything that is served was sent, and stands where it was.
 async fn missing(node: &Node, ledger: &Ledger, label: &str) -> (u64, usize) {
-    let (mut missing, mut holes) = (0, 0);
+    let (mut missing, mut holes_of_all) = (0, 0);
     let live = live_queues(node);
     for (key, sent) in &ledger.queues {
+        let mut holes = 0;
         let mut served: BTreeMap<QueueOffset, u32> = BTreeMap::new();
         if live.contains(key) {
             let (mut offset, end) = node.owner(*key).index().bounds(*key).expect("a live queue");
@@ -277,9 +278,17 @@ async fn missing(node: &Node, ledger: &Ledger, label: &str) -> (u64, usize) {
             }
         }
         let gone = sent.iter().filter(|sent| !served.contains_key(&sent.base_offset));
-        missing += gone.map(|sent| u64::from(sent.count)).sum::<u64>();
+        let gone: u64 = gone.map(|sent| u64::from(sent.count)).sum();
+        let report = &node.reports[usize::from(key.queue.shard(SHARDS).0)];
+        let is_told = holes > 0 || !report.damage.is_empty() || !report.given_up.is_empty();
+        assert!(
+            gone == 0 || is_told,
+            "{label}: {gone} messages of {key} are gone, and its shard tells nothing"
+        );
+        missing += gone;
+        holes_of_all += holes;
     }
-    (missing, holes)
+    (missing, holes_of_all)
 }
 
 /// New messages are taken, and get no offset that was given out before.
