@@ -56,6 +56,8 @@ pub struct State {
     /// Of each member; a fetch that names one is answered for the holder only.
     sessions: HashMap<String, u64>,
     next_session: u64,
+    /// Joins are refused for the moment.
+    pub refuse_joins: bool,
     /// Fetches that named a session which does not hold the queue.
     pub stale_fetches: u64,
     /// What was asked, by kind, in the order it came.
@@ -103,6 +105,7 @@ impl FakeBroker {
             holders: HashMap::new(),
             sessions: HashMap::new(),
             next_session: 100,
+            refuse_joins: false,
             stale_fetches: 0,
             asked: Vec::new(),
             flip_next_fetch: false,
@@ -478,6 +481,9 @@ impl State {
             }
             Request::JoinGroup(join) => {
                 self.asked.push("join");
+                if self.refuse_joins {
+                    return Err(Failure::new(Status::Busy, "told to refuse"));
+                }
                 self.join(&join).map(Reply::Assignment)
             }
             Request::LeaveGroup { member, .. } => {

@@ -235,3 +235,33 @@ fn a_refused_fetch_makes_a_member_join_again() {
     assert!(was_revoked && broker.state().stale_fetches > 0);
     assert!(seen.values().all(|count| *count == 1));
 }
+
+/// The group cannot be asked yet, but the queues could be read.
+#[test]
+fn a_member_that_cannot_join_again_reads_nothing() {
+    let broker = FakeBroker::start(1);
+    let topic = broker.create("orders", QUEUES);
+    let (mut seen, mut owned) = (HashMap::new(), HashSet::new());
+    let mut consumer = member(&broker, &topic, ConsumerOptions::default());
+    until(|| {
+        step(&mut consumer, &mut owned, &mut seen);
+        owned.len() == QUEUES as usize && broker.state().fetches() >= QUEUES as usize
+    });
+    broker.state().refuse_joins = true;
+    broker.state().asked.clear();
+    broker.hang_up();
+    produce(&broker, &topic, 60);
+    until(|| {
+        let is_message = matches!(consumer.poll(Duration::from_millis(10)), Ok(Some(Delivery::Messages(_))));
+        assert!(!is_message, "its queues may be somebody else's");
+        let state = broker.state();
+        state.asked.iter().filter(|kind| **kind == "join").count() >= 3
+    });
+    assert_eq!(broker.state().fetches(), 0, "nothing is asked for either");
+    broker.state().refuse_joins = false;
+    until(|| {
+        step(&mut consumer, &mut owned, &mut seen);
+        seen.len() == 60
+    });
+    assert!(seen.values().all(|count| *count == 1));
+}
