@@ -122,7 +122,7 @@ fn flags_that_make_no_sense_are_refused_before_anything_is_made() {
         (&["--listen", "somewhere"], &["somewhere", "--listen"]),
         (&["--listen", "127.0.0.1:65530", "--shards", "2"], &["leaves no room for 2 shards"]),
         (&["--cores", "0,0"], &["names core 0 twice"]),
-        (&["--advertise", "host:10911"], &["--advertise is a host name"]),
+        (&["--advertise", "host:10911"], &["--advertise is the host name"]),
     ];
     for (flags, parts) in cases {
         check(&Setup::new(&data).with(flags), 2, parts);
