@@ -80,6 +80,14 @@ pub const AUTO_CREATE_TOPICS_MAX: usize = 1_024;
 pub const SHARD_QUEUES_MAX: usize = 131_072;
 pub const GROUPS_MAX: usize = 16_384;
 pub const GROUP_MEMBERS_MAX: usize = 1_024;
+/// Topics that one member of a group consumes, and those of all members of a group, each counted for every member.
+pub const MEMBER_TOPICS_MAX: usize = 1_024;
+pub const GROUP_MEMBER_TOPICS_MAX: usize = 65_536;
+/// What a member counts for beyond its names, a topic of a member beyond its name, and a queue of a group's topics: who is to
+/// have it, who has it, and whether receivers may.
+pub const MEMBER_BYTES: usize = 512;
+pub const MEMBER_TOPIC_BYTES: usize = 64;
+pub const GROUP_QUEUE_BYTES: usize = 160;
 /// Committed offsets over all groups on one shard.
 pub const SHARD_OFFSETS_MAX: usize = 1_048_576;
 /// Messages of one receive over HTTP, and receipt handles of one acknowledgement: what the vendor's HTTP clients are told.
@@ -129,6 +137,29 @@ pub const SHARD_FILES_MAX: usize = 1_024;
 /// Connections for which there was no room, and which are kept for a second, so that the reason reaches the client.
 pub const TURNED_AWAY_MAX: usize = 4;
 
+/// What an open connection counts for, whatever it does: its tasks, its small buffers, and the few requests that may wait
+/// without a share of their own.
+pub const CONNECTION_BYTES: usize = 16 * 1024;
+/// Of which: the buffer that requests come into. Larger ones take a share of what the shard has for them.
+pub const CONNECTION_BUFFER_BYTES: usize = 8 * 1024;
+/// Requests of a connection that may wait without a share.
+pub const CONNECTION_WAITS_FREE: usize = 2;
+/// What a waiting request counts for, beyond what it carries.
+pub const WAIT_BYTES: usize = 4 * 1024;
+/// And what each queue of a watch does.
+pub const WATCHED_QUEUE_BYTES: usize = 192;
+/// Seconds that a request's next bytes wait for memory before the request is refused and its connection ended.
+pub const MEMORY_WAIT_SECONDS: u64 = 30;
+/// While others wait for memory, who moves less than this in a second, twice in a row, is ended; and a request that has been
+/// coming for longer than the seconds below.
+pub const SHORTAGE_BYTES_PER_SECOND_MIN: u64 = 64 * 1024;
+pub const SHORTAGE_REQUEST_SECONDS_MAX: u64 = 10;
+/// Connections of one shard that have not said yet what they speak. With more, the oldest of them goes.
+pub const CONNECTIONS_SILENT_MAX: usize = 1_024;
+/// New connections that one listener takes in one interval; those beyond wait in the kernel's queue. Each costs as much as
+/// dozens of messages, which would wait for it.
+pub const ACCEPTS_PER_INTERVAL: u32 = 8;
+pub const ACCEPT_INTERVAL_MS: u64 = 4;
 /// Connections of one shard.
 pub const CONNECTIONS_MAX: usize = 16_384;
 /// Requests of one connection that wait for something other than the log's next group.
@@ -145,6 +176,8 @@ pub const CLIENT_STALL_SECONDS: u64 = 30;
 /// When all answers of a shard that were not read yet hold this much, a connection gets its next one only once it has
 /// read the last.
 pub const SHARD_ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Of the requests waiting in a shard's mailbox, those that may wait there for messages: the rest is for work.
+pub const MAILBOX_WAITS_MAX: usize = 512;
 /// Requests waiting in a shard's mailbox.
 pub const MAILBOX_REQUESTS_MAX: usize = 1_024;
 
@@ -182,6 +215,8 @@ const _: () = assert!(BODY_BYTES_MAX + TAG_BYTES_MAX + PROPERTIES_BYTES_MAX + 40
 const _: () =
     assert!(HTTP_RECEIVE_MESSAGES_MAX * (RECEIPT_HANDLE_BYTES_MAX + 64) + 4096 <= HTTP_BODY_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_MAX < RECEIVE_CACHE_BYTES);
+const _: () = assert!(MAILBOX_WAITS_MAX < MAILBOX_REQUESTS_MAX);
+const _: () = assert!(CONNECTION_BUFFER_BYTES + CONNECTION_WAITS_FREE * WAIT_BYTES <= CONNECTION_BYTES);
 const _: () = assert!(AUTO_CREATE_TOPICS_MAX <= TOPICS_MAX);
 // Each with a byte for its length.
 const _: () = assert!(INSTANCE_NAME_BYTES_MAX <= u8::MAX as usize);

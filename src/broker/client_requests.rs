@@ -9,17 +9,24 @@ use super::peers::{PeerReply, PeerRequest};
 use super::recipient::{AnyRecipient, Recipient};
 use super::shard_broker::Broker;
 use super::state_record::Change;
-use crate::api::{CommitOffset, Failure, Produce, Produced, Reply, Request, Status};
+use crate::api::{CommitOffset, Failure, Produce, Produced, QueueInfo, Reply, Request, Status};
 use crate::disk::Disk;
 use crate::limits;
 use crate::log::{AppendRefusal, Placement};
-use crate::types::{GroupName, Level, QueueKey, QueueNumber, QueueOffset, ShardId, TopicId};
+use crate::types::{GroupName, Level, QueueKey, QueueNumber, QueueOffset, ShardId, TopicId, TopicName};
 use crate::wire::batch::{own_batch, state_batch};
 
 use super::produce::ProduceRefusal;
 
 /// The shard that makes changes of topics and keeps the groups' members.
 pub(super) const CONTROL_SHARD: ShardId = ShardId(0);
+
+/// An answer of less takes no room of its own.
+const SMALL_ANSWER_BYTES: usize = 16 * 1024;
+/// A name in a list, as a value and in its answer.
+const LISTED_BYTES: usize = 512;
+/// Counters and histograms of one shard, likewise.
+const SHARD_INFO_BYTES: usize = 16 * 1024;
 
 impl<D: Disk> Broker<D> {
     /// The shard that carries a request out.
@@ -60,6 +67,29 @@ impl<D: Disk> Broker<D> {
             | Request::OpenTopic(_)
             | Request::DescribeNode { .. } => self.options.shard,
         }
+    }
+
+    /// What the answer takes at most while it is made: room to be had before. Zero where that is little, and for those whose
+    /// recipient is asked for room.
+    pub fn answer_bytes_max(&self, request: &Request) -> usize {
+        let queues_of = |topic: &TopicName| {
+            self.tables.borrow().topic_named(topic).map_or(0, |topic| topic.queue_count as usize)
+        };
+        let bytes = match request {
+            // What one shard has found beside what the others have.
+            Request::FindMessages(_) => 2 * limits::BATCH_BYTES_MAX,
+            // As answers of the shards, put together, and as an answer.
+            Request::DescribeTopic(topic) => queues_of(topic) * 4 * size_of::<QueueInfo>(),
+            Request::JoinGroup(join) => {
+                join.topics.iter().map(queues_of).sum::<usize>() * 3 * size_of::<QueueKey>()
+            }
+            Request::ListTopics => self.tables.borrow().topic_count() * LISTED_BYTES,
+            Request::ListGroups | Request::DescribeGroup(_) => 2 * limits::ENVELOPE_BYTES_MAX,
+            Request::ListInstances => limits::INSTANCES_MAX * LISTED_BYTES,
+            Request::DescribeNode { .. } => usize::from(self.options.shard_count) * SHARD_INFO_BYTES,
+            _ => 0,
+        };
+        if bytes < SMALL_ANSWER_BYTES { 0 } else { bytes }
     }
 
     /// Carries a request out, on the shard it belongs to.

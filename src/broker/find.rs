@@ -11,6 +11,7 @@ use super::client_requests::unexpected;
 use super::instances::topic_unknown;
 use super::peers::{PeerReply, PeerRequest};
 use super::shard_broker::Broker;
+use super::turn::Turn;
 use crate::api::{Failure, FindMessages, Found, FoundMessage, Reply, Status};
 use crate::disk::Disk;
 use crate::index::keys::KeyIndex;
@@ -201,7 +202,9 @@ impl<D: Disk> Broker<D> {
         in_memory.reverse();
         let mut stored = search.next(index).await?;
         let (mut bytes, mut looked_at, mut last) = (0, 0, sought.before);
+        let mut turn = Turn::begin(&self.clock);
         loop {
+            turn.pass().await;
             // Both come newest first; what is in memory may be an old part that is indexed again.
             let next = match (in_memory.last(), stored) {
                 (Some(recent), stored) if stored.is_none_or(|stored| stored < *recent) => in_memory.pop(),
@@ -224,6 +227,14 @@ impl<D: Disk> Broker<D> {
                 // One too many: so there are more.
                 Checked::Message(_)
                     if found.messages.len() >= sought.count || bytes > limits::FETCH_BYTES_MAX =>
+                {
+                    found.next = vec![last];
+                    return Ok(());
+                }
+                // No more than one answer holds is there at once.
+                Checked::Message(message)
+                    if !found.messages.is_empty()
+                        && bytes + message.record.len() > limits::FETCH_BYTES_MAX =>
                 {
                     found.next = vec![last];
                     return Ok(());

@@ -28,21 +28,26 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::api::{
     ActingMember, Assignment, ConnectionId, Failure, JoinGroup, MemberInfo, SessionLife, Status,
 };
 use crate::limits;
-use crate::types::{GroupName, MonotonicTime, QueueKey, QueueNumber, TopicId, TopicName};
+use crate::types::{
+    ByteBudget, GroupName, MonotonicTime, QueueKey, QueueNumber, Reservation, TopicId, TopicName,
+};
 
 /// The name of a group's receivers among its members.
 pub const RECEIVERS: &str = "%receive";
 
 /// All groups with members.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Groups {
     groups: BTreeMap<GroupName, Group>,
+    /// What members and their queues may take of memory.
+    memory: ByteBudget,
     /// The newest generation of any group.
     generation: u64,
     /// The newest version of any group's orders.
@@ -87,6 +92,10 @@ struct Group {
     receivers: BTreeMap<TopicId, MonotonicTime>,
     /// The queues meant for them.
     receivers_targets: Vec<QueueKey>,
+    /// What the queues of `layout` count for.
+    layout_memory: Option<Reservation>,
+    /// A member has come, gone, or changed its topics since `layout` was made.
+    is_layout_stale: bool,
     orders: GateOrders,
     /// Queues that are closed to receivers and free of their leases, as far as the shards have said so.
     closed: HashSet<QueueKey>,
@@ -96,9 +105,16 @@ struct Group {
     settled_version: u64,
 }
 
+/// Memory for what a join adds.
+struct Room {
+    /// `None` when nothing is added.
+    names: Option<Reservation>,
+    queues: Option<Reservation>,
+}
+
 #[derive(Debug)]
 struct Holder {
-    member: String,
+    member: Rc<str>,
     /// The generation in which it got the queue.
     since: u64,
 }
@@ -114,13 +130,31 @@ struct Member {
     connection: Option<ConnectionId>,
     /// When that connection ended.
     gone_since: Option<MonotonicTime>,
+    /// Sorted.
     targets: Vec<QueueKey>,
+    /// Its name, for its queues.
+    name: Rc<str>,
+    /// What its names count for.
+    _memory: Reservation,
+}
+
+impl Default for Groups {
+    fn default() -> Self {
+        Self::new(0, ByteBudget::new(usize::MAX))
+    }
 }
 
 impl Groups {
-    /// In the life `epoch` of a node, so that no session is one of an earlier life.
-    pub fn new(epoch: u32) -> Self {
-        Self { session: u64::from(epoch) << 32, ..Self::default() }
+    /// In the life `epoch` of a node, so that no session is one of an earlier life. `memory` is what members may take.
+    pub fn new(epoch: u32, memory: ByteBudget) -> Self {
+        Self {
+            groups: BTreeMap::new(),
+            memory,
+            generation: 0,
+            version: 0,
+            session: u64::from(epoch) << 32,
+            ended: Vec::new(),
+        }
     }
 
     /// A member joins or confirms that it lives. `layout` tells a topic's id and queue count.
@@ -141,15 +175,11 @@ impl Groups {
                 format!("{group_count} groups have members, no more are taken"),
             ));
         }
+        let empty = Group::default();
+        let present = self.groups.get(&join.group).unwrap_or(&empty);
+        let room = present.room_for(join, &self.memory, &layout)?;
         let group = self.groups.entry(join.group.clone()).or_default();
-        if !group.members.contains_key(&join.member) && group.members.len() >= limits::GROUP_MEMBERS_MAX {
-            let count = group.members.len();
-            return Err(Failure::new(
-                Status::LimitReached,
-                format!("the group has {count} members, no more are taken"),
-            ));
-        }
-        let mut changed = group.note_member(join, now, &mut self.session);
+        let mut changed = group.note_member(join, now, &mut self.session, room);
         changed |= group.note_layout(layout);
         if changed {
             group.rebalance(&mut self.generation);
@@ -244,7 +274,8 @@ impl Groups {
         let unknown = || member_unknown(group, member);
         let state = self.groups.get_mut(group).ok_or_else(unknown)?;
         state.members.remove(member).ok_or_else(unknown)?;
-        state.retain_holders(|_, holder| holder.member != member);
+        state.retain_holders(|_, holder| *holder.member != *member);
+        state.is_layout_stale = true;
         state.rebalance(&mut self.generation);
         state.reorder(&mut self.version);
         self.forget_empty();
@@ -293,7 +324,8 @@ impl Groups {
             return Err(member_unknown(group, &acting.member));
         }
         let holder = self.groups[group].holders.get(key);
-        if holder.is_some_and(|holder| holder.member == acting.member && holder.since <= acting.generation) {
+        if holder.is_some_and(|holder| *holder.member == *acting.member && holder.since <= acting.generation)
+        {
             return Ok(());
         }
         let message = format!(
@@ -351,8 +383,9 @@ impl Group {
         let changed = self.members.len() + self.receivers.len() != before;
         if changed {
             let members = std::mem::take(&mut self.members);
-            self.retain_holders(|_, holder| members.contains_key(&holder.member));
+            self.retain_holders(|_, holder| members.contains_key(&*holder.member));
             self.members = members;
+            self.is_layout_stale = true;
         }
         changed
     }
@@ -364,19 +397,42 @@ impl Group {
     }
 
     /// Adds or refreshes a member; true when queues must be divided anew.
-    fn note_member(&mut self, join: &JoinGroup, now: MonotonicTime, newest_session: &mut u64) -> bool {
-        let member = self.members.entry(join.member.clone()).or_insert_with(|| {
-            *newest_session += 1;
-            Member {
-                topics: Vec::new(),
+    fn note_member(
+        &mut self,
+        join: &JoinGroup,
+        now: MonotonicTime,
+        newest_session: &mut u64,
+        room: Room,
+    ) -> bool {
+        let changed = room.names.is_some();
+        if let Some(names) = room.names {
+            let present = self.members.remove(&join.member);
+            let session = present.map_or_else(
+                || {
+                    *newest_session += 1;
+                    *newest_session
+                },
+                |member| member.session,
+            );
+            let member = Member {
+                topics: join.topics.clone(),
                 session_timeout: join.session_timeout,
                 last_seen: now,
-                session: *newest_session,
+                session,
                 connection: None,
                 gone_since: None,
                 targets: Vec::new(),
+                name: join.member.as_str().into(),
+                _memory: names,
+            };
+            self.members.insert(join.member.clone(), member);
+            match (&mut self.layout_memory, room.queues) {
+                (Some(memory), Some(queues)) => memory.merge(queues),
+                (memory, queues) => *memory = memory.take().or(queues),
             }
-        });
+            self.is_layout_stale = true;
+        }
+        let member = self.members.get_mut(&join.member).expect("only a member needs no room");
         member.last_seen = now;
         member.gone_since = None;
         member.connection = match join.life {
@@ -384,18 +440,70 @@ impl Group {
             SessionLife::Connected(connection) => connection,
         };
         member.session_timeout = join.session_timeout;
-        let changed = member.topics != join.topics;
-        member.topics.clone_from(&join.topics);
         changed
+    }
+
+    /// Room for what a join adds: a member, or other topics of one. None of it where the member only says that it lives.
+    fn room_for(
+        &self,
+        join: &JoinGroup,
+        memory: &ByteBudget,
+        layout: impl Fn(&TopicName) -> Option<(TopicId, u32)>,
+    ) -> Result<Room, Failure> {
+        let limit_reached = |message: String| Failure::new(Status::LimitReached, message);
+        let present = self.members.get(&join.member);
+        if present.is_some_and(|member| member.topics == join.topics) {
+            return Ok(Room { names: None, queues: None });
+        }
+        let count = self.members.len();
+        if present.is_none() && count >= limits::GROUP_MEMBERS_MAX {
+            return Err(limit_reached(format!("the group has {count} members, no more are taken")));
+        }
+        let others = self.members.iter().filter(|(name, _)| **name != join.member);
+        let topics: usize = others.map(|(_, member)| member.topics.len()).sum();
+        if topics + join.topics.len() > limits::GROUP_MEMBER_TOPICS_MAX {
+            let most = limits::GROUP_MEMBER_TOPICS_MAX;
+            let message = format!(
+                "the members of the group name {topics} topics, and this one {}: together they may name {most}",
+                join.topics.len()
+            );
+            return Err(limit_reached(message));
+        }
+        let of_topic = |topic: &TopicName| topic.as_str().len() + limits::MEMBER_TOPIC_BYTES;
+        let names =
+            limits::MEMBER_BYTES + 2 * join.member.len() + join.topics.iter().map(of_topic).sum::<usize>();
+        let new = join.topics.iter().filter(|topic| !self.layout.contains_key(*topic));
+        let queues = new.filter_map(layout).map(|(_, queues)| queues as usize).sum::<usize>();
+        let full = || {
+            let message = format!(
+                "the members of all groups take {} bytes of memory, as many as they may: try again when others have left, \
+                 or give the broker more --client-memory",
+                memory.bytes()
+            );
+            limit_reached(message)
+        };
+        let names = memory.try_reserve(names).ok_or_else(full)?;
+        let queues = memory.try_reserve(queues * limits::GROUP_QUEUE_BYTES).ok_or_else(full)?;
+        Ok(Room { names: Some(names), queues: Some(queues) })
     }
 
     /// Takes note of the topics' present queues; true when they changed.
     fn note_layout(&mut self, layout: impl Fn(&TopicName) -> Option<(TopicId, u32)>) -> bool {
-        let topics = self.members.values().flat_map(|member| &member.topics);
-        let present: BTreeMap<_, _> =
-            topics.filter_map(|topic| layout(topic).map(|place| (topic.clone(), place))).collect();
+        if !self.is_layout_stale && self.layout.iter().all(|(topic, place)| layout(topic) == Some(*place)) {
+            return false;
+        }
+        self.is_layout_stale = false;
+        let topics: HashSet<_> = self.members.values().flat_map(|member| &member.topics).collect();
+        let present: BTreeMap<_, _> = topics
+            .into_iter()
+            .filter_map(|topic| layout(topic).map(|place| (topic.clone(), place)))
+            .collect();
         let changed = present != self.layout;
         self.layout = present;
+        let queues: usize = self.layout.values().map(|(_, queues)| *queues as usize).sum();
+        if let Some(memory) = &mut self.layout_memory {
+            memory.set(queues * limits::GROUP_QUEUE_BYTES);
+        }
         changed
     }
 
@@ -405,22 +513,36 @@ impl Group {
         self.generation = *newest;
         self.members.values_mut().for_each(|member| member.targets.clear());
         self.receivers_targets.clear();
+        // The receivers first, then the members by their names.
+        let mut all_targets = vec![&mut self.receivers_targets];
+        let mut readers: HashMap<&TopicName, Vec<usize>> = HashMap::with_capacity(self.layout.len());
+        for (topic, (id, _)) in &self.layout {
+            let receivers = self.receivers.contains_key(id).then_some(0);
+            readers.insert(topic, receivers.into_iter().collect());
+        }
+        for (index, member) in (1..).zip(self.members.values_mut()) {
+            for topic in &member.topics {
+                if let Some(readers) = readers.get_mut(topic) {
+                    readers.push(index);
+                }
+            }
+            all_targets.push(&mut member.targets);
+        }
         for (topic, &(id, queue_count)) in &self.layout {
-            let members = self.members.values_mut().filter(|member| member.topics.contains(topic));
-            let receivers = self.receivers.contains_key(&id).then_some(&mut self.receivers_targets);
-            let mut readers: Vec<_> =
-                receivers.into_iter().chain(members.map(|member| &mut member.targets)).collect();
+            let readers = &readers[topic];
             let count = readers.len() as u32;
             let mut next = 0;
-            for (index, targets) in (0u32..).zip(readers.iter_mut()) {
+            for (index, reader) in (0u32..).zip(readers) {
                 let share = queue_count / count + u32::from(index < queue_count % count);
                 let range = next..next + share;
-                targets.extend(range.map(|queue| QueueKey { topic: id, queue: QueueNumber(queue) }));
+                let queues = range.map(|queue| QueueKey { topic: id, queue: QueueNumber(queue) });
+                all_targets[*reader].extend(queues);
                 next += share;
             }
         }
+        all_targets.into_iter().for_each(|targets| targets.sort_unstable());
         // Queues of deleted topics are nobody's.
-        let ids: Vec<_> = self.layout.values().map(|(id, _)| *id).collect();
+        let ids: HashSet<_> = self.layout.values().map(|(id, _)| *id).collect();
         self.retain_holders(|key, _| ids.contains(&key.topic));
     }
 
@@ -435,7 +557,7 @@ impl Group {
         if self.orders.version != 0 && !changed {
             return;
         }
-        let session = |holder: &Holder| self.members.get(&holder.member).map(|member| member.session);
+        let session = |holder: &Holder| self.members.get(&*holder.member).map(|member| member.session);
         let held = self.holders.iter().filter_map(|(key, holder)| Some((*key, session(holder)?)));
         let holders: BTreeMap<_, _> = held.collect();
         self.told.retain(|key, session| holders.get(key) == Some(session));
@@ -447,17 +569,18 @@ impl Group {
     /// The member has carried out this generation: what it is not to read any more is free.
     fn release(&mut self, member: &str) {
         let targets = self.members[member].targets.clone();
-        self.retain_holders(|key, holder| holder.member != member || targets.contains(key));
+        self.retain_holders(|key, holder| *holder.member != *member || targets.binary_search(key).is_ok());
     }
 
     /// Gives the member those of its targets that are free; true when there were any.
     fn grant(&mut self, member: &str) -> bool {
         let mut granted = false;
+        let name = self.members[member].name.clone();
         for key in &self.members[member].targets {
             if let Entry::Vacant(free) = self.holders.entry(*key)
                 && self.closed.contains(key)
             {
-                free.insert(Holder { member: member.to_owned(), since: self.generation });
+                free.insert(Holder { member: name.clone(), since: self.generation });
                 granted = true;
             }
         }
@@ -470,7 +593,7 @@ impl Group {
     fn assignment(&self, name: &str) -> Assignment {
         let member = &self.members[name];
         let is_held = |key: &&QueueKey| {
-            let holder = self.holders.get(key).is_some_and(|holder| holder.member == name);
+            let holder = self.holders.get(key).is_some_and(|holder| *holder.member == *name);
             holder && self.told.get(key) == Some(&member.session)
         };
         let queues: Vec<_> = member.targets.iter().filter(is_held).copied().collect();
@@ -484,7 +607,7 @@ impl Group {
     }
 
     fn held_by(&self, member: &str) -> Vec<QueueKey> {
-        let held = self.holders.iter().filter(|(_, holder)| holder.member == member);
+        let held = self.holders.iter().filter(|(_, holder)| *holder.member == *member);
         let mut queues: Vec<_> = held.map(|(key, _)| *key).collect();
         queues.sort();
         queues
@@ -497,272 +620,4 @@ fn member_unknown(group: &GroupName, member: &str) -> Failure {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(seconds: u64) -> MonotonicTime {
-        MonotonicTime(seconds * 1_000_000_000)
-    }
-
-    fn join(groups: &mut Groups, member: &str, generation: u64, seconds: u64) -> Assignment {
-        let request = JoinGroup {
-            group: "g".parse().expect("a name"),
-            member: member.to_owned(),
-            topics: vec!["t".parse().expect("a name")],
-            session_timeout: Duration::from_secs(10),
-            generation,
-            life: SessionLife::Timed,
-        };
-        groups.join(&request, at(seconds), |_| Some((TopicId(1), 4))).expect("within the limits");
-        close_gates(groups, &[]);
-        groups.grant(&request.group, member).expect("it has joined");
-        close_gates(groups, &[]);
-        groups.assignment(&request.group, member).expect("it has joined")
-    }
-
-    /// The only shard carries out what it is told; some queues have leases.
-    fn close_gates(groups: &mut Groups, draining: &[u32]) {
-        let group = "g".parse().expect("a name");
-        if let Some(orders) = groups.unsettled_orders(&group) {
-            let key = |queue: &u32| QueueKey { topic: TopicId(1), queue: QueueNumber(*queue) };
-            groups.carried_out(&group, &orders, &[Some(draining.iter().map(key).collect())]);
-        }
-    }
-
-    fn numbers(assignment: &Assignment) -> Vec<u32> {
-        assignment.queues.iter().map(|key| key.queue.0).collect()
-    }
-
-    #[test]
-    fn a_queue_is_handed_over_only_after_its_holder_has_confirmed() {
-        let mut groups = Groups::default();
-        let alone = join(&mut groups, "a", 0, 0);
-        assert_eq!((numbers(&alone), alone.settled), (vec![0, 1, 2, 3], true));
-        let waiting = join(&mut groups, "b", 0, 1);
-        assert_eq!((numbers(&waiting), waiting.settled), (vec![], false));
-        // The first member learns that it has two queues less, but has not stopped reading them yet.
-        let shrunk = join(&mut groups, "a", alone.generation, 2);
-        assert_eq!((numbers(&shrunk), shrunk.generation), (vec![0, 1], waiting.generation));
-        assert_eq!(numbers(&join(&mut groups, "b", waiting.generation, 2)), Vec::<u32>::new());
-        join(&mut groups, "a", shrunk.generation, 3);
-        let granted = join(&mut groups, "b", waiting.generation, 3);
-        assert_eq!((numbers(&granted), granted.settled), (vec![2, 3], true));
-    }
-
-    /// What the receivers may take.
-    fn open(groups: &Groups) -> Vec<u32> {
-        let group: GroupName = "g".parse().expect("a name");
-        groups.groups[&group].orders.open.iter().map(|key| key.queue.0).collect()
-    }
-
-    #[test]
-    fn receivers_are_one_more_member() {
-        let mut groups = Groups::default();
-        let group = "g".parse().expect("a name");
-        let alone = join(&mut groups, "a", 0, 0);
-        assert_eq!((numbers(&alone), open(&groups)), (vec![0, 1, 2, 3], vec![]));
-        groups.note_receivers(&group, TopicId(1), at(1));
-        assert_eq!(open(&groups), Vec::<u32>::new(), "the member has not given them up");
-        let shrunk = join(&mut groups, "a", alone.generation, 2);
-        assert_eq!((numbers(&shrunk), open(&groups)), (vec![2, 3], vec![]));
-        join(&mut groups, "a", shrunk.generation, 2);
-        assert_eq!(open(&groups), [0, 1]);
-        // They are heard of no more.
-        for second in [10, 19, 28] {
-            join(&mut groups, "a", shrunk.generation, second);
-        }
-        assert_eq!(open(&groups), [0, 1]);
-        let request = |generation| JoinGroup {
-            group: "g".parse().expect("a name"),
-            member: "a".to_owned(),
-            topics: vec!["t".parse().expect("a name")],
-            session_timeout: Duration::from_secs(10),
-            generation,
-            life: SessionLife::Timed,
-        };
-        let waiting = groups.join(&request(shrunk.generation), at(32), |_| Some((TopicId(1), 4)));
-        assert_eq!(open(&groups), Vec::<u32>::new());
-        let waiting = waiting.expect("a member");
-        assert_eq!((numbers(&waiting), waiting.settled), (vec![2, 3], false), "no shard has closed them");
-        close_gates(&mut groups, &[1]);
-        assert_eq!(groups.grant(&group, "a"), Ok(true));
-        let untold = groups.assignment(&group, "a").expect("a member");
-        assert_eq!(numbers(&untold), [2, 3], "the shard of queue 0 does not know whose it is");
-        close_gates(&mut groups, &[1]);
-        let partly = groups.assignment(&group, "a").expect("a member");
-        assert_eq!((numbers(&partly), partly.settled), (vec![0, 2, 3], false), "a lease runs in one");
-        close_gates(&mut groups, &[]);
-        assert_eq!(groups.grant(&group, "a"), Ok(true));
-        close_gates(&mut groups, &[]);
-        assert_eq!(groups.grant(&group, "a"), Ok(false));
-        assert_eq!(numbers(&groups.assignment(&group, "a").expect("a member")), [0, 1, 2, 3]);
-        assert_eq!(groups.leave(&group, "a"), Ok(()));
-        let ended = groups.take_ended();
-        assert!(ended[0].1.topics.is_empty() && ended[0].1.version > 0);
-    }
-
-    #[test]
-    fn a_dead_member_loses_its_queues_within_its_session_timeout() {
-        let mut groups = Groups::default();
-        join(&mut groups, "a", 0, 0);
-        join(&mut groups, "b", 0, 1);
-        assert_eq!(numbers(&join(&mut groups, "b", 2, 9)), Vec::<u32>::new());
-        assert_eq!(numbers(&join(&mut groups, "b", 2, 11)), vec![0, 1, 2, 3]);
-    }
-
-    fn check(
-        groups: &mut Groups,
-        member: &str,
-        generation: u64,
-        queue: u32,
-        seconds: u64,
-    ) -> Result<(), Status> {
-        let acting = ActingMember { member: member.to_owned(), generation };
-        let key = QueueKey { topic: TopicId(1), queue: QueueNumber(queue) };
-        let check = HolderCheck { group: "g".parse().expect("a name"), acting, key };
-        groups.check_holder(&check, at(seconds)).map_err(|failure| failure.status)
-    }
-
-    #[test]
-    fn a_queue_s_holder_alone_may_commit() {
-        let mut groups = Groups::default();
-        let alone = join(&mut groups, "a", 0, 0);
-        assert_eq!(check(&mut groups, "a", alone.generation, 3, 0), Ok(()));
-        let waiting = join(&mut groups, "b", 0, 1);
-        // What is to be given up may be committed until it was.
-        assert_eq!(check(&mut groups, "a", alone.generation, 3, 1), Ok(()));
-        assert_eq!(check(&mut groups, "b", waiting.generation, 3, 1), Err(Status::GenerationStale));
-        let shrunk = join(&mut groups, "a", alone.generation, 2);
-        join(&mut groups, "a", shrunk.generation, 2);
-        assert_eq!(check(&mut groups, "a", shrunk.generation, 3, 2), Err(Status::GenerationStale));
-        join(&mut groups, "b", waiting.generation, 3);
-        assert_eq!(check(&mut groups, "b", waiting.generation, 3, 3), Ok(()));
-        assert_eq!(check(&mut groups, "c", waiting.generation, 3, 3), Err(Status::MemberUnknown));
-        assert_eq!(check(&mut groups, "b", waiting.generation, 3, 14), Err(Status::MemberUnknown));
-    }
-
-    /// Another member may have read and committed between the two lives of the first, and be gone as well.
-    #[test]
-    fn a_member_that_comes_back_under_its_name_starts_anew() {
-        let mut groups = Groups::default();
-        let before = join(&mut groups, "a", 0, 0);
-        join(&mut groups, "b", 0, 20);
-        let late = JoinGroup {
-            group: "g".parse().expect("a name"),
-            member: "a".to_owned(),
-            topics: vec!["t".parse().expect("a name")],
-            session_timeout: Duration::from_secs(10),
-            generation: before.generation,
-            life: SessionLife::Timed,
-        };
-        let refused = groups.join(&late, at(40), |_| Some((TopicId(1), 4)));
-        assert_eq!(refused.map_err(|failure| failure.status), Err(Status::MemberUnknown));
-        assert!(!groups.has_members(&late.group));
-        let after = join(&mut groups, "a", 0, 40);
-        assert_eq!(numbers(&after).len(), 4);
-        assert_eq!(check(&mut groups, "a", before.generation, 0, 40), Err(Status::GenerationStale));
-        assert_eq!(check(&mut groups, "a", after.generation, 0, 40), Ok(()));
-    }
-
-    fn connected(groups: &mut Groups, member: &str, connection: u64, seconds: u64) -> Assignment {
-        let connection = ConnectionId { shard: crate::types::ShardId(0), number: connection };
-        let request = JoinGroup {
-            group: "g".parse().expect("a name"),
-            member: member.to_owned(),
-            topics: vec!["t".parse().expect("a name")],
-            session_timeout: Duration::from_secs(100),
-            generation: 0,
-            life: SessionLife::Connected(Some(connection)),
-        };
-        groups.join(&request, at(seconds), |_| Some((TopicId(1), 4))).expect("within the limits");
-        close_gates(groups, &[]);
-        groups.grant(&request.group, member).expect("it has joined");
-        close_gates(groups, &[]);
-        groups.assignment(&request.group, member).expect("it has joined")
-    }
-
-    fn end_connection(groups: &mut Groups, connection: u64, seconds: u64) {
-        let connection = ConnectionId { shard: crate::types::ShardId(0), number: connection };
-        groups.connection_ended(&["g".parse().expect("a name")], connection, at(seconds));
-    }
-
-    #[test]
-    fn a_session_ends_soon_after_its_connection() {
-        let mut groups = Groups::default();
-        assert_eq!(numbers(&connected(&mut groups, "a", 1, 0)).len(), 4);
-        end_connection(&mut groups, 1, 1);
-        let waiting = connected(&mut groups, "b", 2, 1);
-        assert_eq!((numbers(&waiting), waiting.settled), (vec![], false));
-        let late = 1 + limits::MEMBER_GRACE_MS.div_ceil(1000) + 1;
-        let alone = connected(&mut groups, "b", 2, late);
-        assert_eq!((numbers(&alone), alone.settled), (vec![0, 1, 2, 3], true), "long before the time-out");
-    }
-
-    #[test]
-    fn a_member_that_joins_over_another_connection_stays() {
-        let mut groups = Groups::default();
-        let before = connected(&mut groups, "a", 1, 0);
-        end_connection(&mut groups, 1, 1);
-        assert!(!groups.groups.values().all(|group| group.assignment("a").settled));
-        assert_eq!(connected(&mut groups, "a", 2, 1), before, "the same session");
-        end_connection(&mut groups, 1, 2);
-        assert_eq!(connected(&mut groups, "a", 2, 50), before, "the end of the old one is late news");
-    }
-
-    /// With fewer queues than members there is nothing that a newcomer waits for but the end of a member that is gone.
-    #[test]
-    fn nothing_is_settled_while_a_member_may_be_gone() {
-        let mut groups = Groups::default();
-        for member in ["a", "b", "c", "d"] {
-            connected(&mut groups, member, 1, 0);
-        }
-        let spare = connected(&mut groups, "e", 2, 0);
-        assert_eq!((numbers(&spare), spare.settled), (vec![], true));
-        end_connection(&mut groups, 1, 1);
-        assert!(!connected(&mut groups, "e", 2, 1).settled);
-        assert_eq!(numbers(&connected(&mut groups, "e", 2, 60)), [0, 1, 2, 3]);
-    }
-
-    #[test]
-    fn no_session_comes_twice() {
-        let mut first = Groups::new(1);
-        let mut sessions: Vec<u64> = Vec::new();
-        for (name, second) in [("a", 0), ("b", 0), ("a", 40)] {
-            sessions.push(join(&mut first, name, 0, second).session);
-        }
-        sessions.push(join(&mut Groups::new(2), "a", 0, 0).session);
-        sessions.sort_unstable();
-        sessions.dedup();
-        assert_eq!(sessions.len(), 4);
-    }
-
-    #[test]
-    fn members_that_leave_free_their_queues_at_once() {
-        let mut groups = Groups::default();
-        join(&mut groups, "a", 0, 0);
-        join(&mut groups, "b", 0, 0);
-        let group = "g".parse().expect("a name");
-        assert_eq!(groups.leave(&group, "a"), Ok(()));
-        assert_eq!(groups.leave(&group, "a").map_err(|failure| failure.status), Err(Status::MemberUnknown));
-        assert_eq!(numbers(&join(&mut groups, "b", 0, 1)), vec![0, 1, 2, 3]);
-        assert_eq!(groups.leave(&group, "b"), Ok(()));
-        assert!(!groups.has_members(&group));
-    }
-
-    #[test]
-    fn queues_are_divided_evenly_in_contiguous_ranges() {
-        let mut groups = Groups::default();
-        for member in ["a", "b", "c"] {
-            join(&mut groups, member, 0, 0);
-        }
-        let generation = join(&mut groups, "a", 0, 0).generation;
-        for _ in 0..2 {
-            for member in ["a", "b", "c"] {
-                join(&mut groups, member, generation, 0);
-            }
-        }
-        let shares: Vec<_> =
-            ["a", "b", "c"].map(|member| numbers(&join(&mut groups, member, generation, 0))).into();
-        assert_eq!(shares, vec![vec![0, 1], vec![2], vec![3]]);
-    }
-}
+mod tests;

@@ -36,6 +36,7 @@ mod sharing;
 mod snapshot;
 mod state_record;
 mod tables;
+mod turn;
 mod verify;
 mod watch;
 

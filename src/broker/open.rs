@@ -23,7 +23,7 @@ use crate::index::{Index, IndexEntry, IndexError, IndexOptions, TrimProgress, di
 use crate::limits;
 use crate::log::{CommitLog, LogOptions, Manifest, OpenError, Replay, Report, StartAt};
 use crate::metrics::ShardMetrics;
-use crate::types::{ClientMemory, LogPosition, QueueKey, QueueOffset, TopicId, WakerList};
+use crate::types::{Account, ClientMemory, LogPosition, QueueKey, QueueOffset, TopicId, WakerList};
 use crate::wire::batch::{BatchHeader, Kind, LogSecret, state_payload};
 use crate::wire::record::RECORD_HEADER_BYTES;
 
@@ -226,12 +226,13 @@ impl<D: Disk> Broker<D> {
             (Some(snapshot), None) => snapshot.position,
             _ => log.first_position(),
         };
-        let groups = Groups::new(log.epoch());
+        let memory = ClientMemory::new(options.client_memory_bytes);
+        let groups = Groups::new(log.epoch(), memory.budget(Account::Members).clone());
         let broker = Broker {
             disk,
             clock,
             metrics,
-            memory: ClientMemory::new(options.client_memory_bytes),
+            memory,
             notices: Notices::default(),
             keys: KeyIndexing::new(log.watermarks().durable_end()),
             log,

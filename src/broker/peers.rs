@@ -79,6 +79,28 @@ pub enum PeerRequest {
     AwaitHalves(ReceiveHalves),
 }
 
+impl PeerRequest {
+    /// Whether it does nothing but wait, so that it can be dropped at any time.
+    pub fn only_waits(&self) -> bool {
+        match self {
+            PeerRequest::Client(Request::Watch(watch)) => !watch.wait.is_zero(),
+            PeerRequest::AwaitHalves(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether it may keep a core busy for as long as thousands of messages.
+    pub fn is_heavy(&self) -> bool {
+        matches!(
+            self,
+            PeerRequest::FindHere(FindHere::Key { .. })
+                | PeerRequest::Client(
+                    Request::JoinGroup(_) | Request::DescribeGroup(_) | Request::DescribeTopic(_)
+                )
+        )
+    }
+}
+
 /// The answer to a [`PeerRequest`] of the same kind.
 #[derive(Clone, Debug)]
 pub enum PeerReply {

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use crate::disk::BufferSlice;
 use crate::limits;
 use crate::metrics::ShardMetrics;
-use crate::types::WakerList;
+use crate::types::{Reservation, WakerList};
 
 /// Answers smaller than this are put together, so that one call sends many.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -31,6 +31,10 @@ pub struct Outbox {
     bytes: Cell<usize>,
     /// With the sum over all connections of the shard, `answer_bytes_waiting`.
     metrics: Rc<ShardMetrics>,
+    /// The same bytes, as a share of what the shard has for answers.
+    share: RefCell<Reservation>,
+    /// Bytes that were sent so far.
+    sent_bytes: Cell<u64>,
     closed: Cell<bool>,
     /// Woken when there is something to send, or nothing will come any more.
     filled: WakerList,
@@ -41,13 +45,15 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// An empty one that counts its bytes in the shard's metrics as well.
-    pub fn new(metrics: Rc<ShardMetrics>) -> Self {
+    /// An empty one that counts its bytes in the shard's metrics, and in `share`, as well.
+    pub fn new(metrics: Rc<ShardMetrics>, share: Reservation) -> Self {
         Self {
             chunks: RefCell::default(),
             spare: RefCell::default(),
             bytes: Cell::new(0),
             metrics,
+            share: RefCell::new(share),
+            sent_bytes: Cell::new(0),
             closed: Cell::new(false),
             filled: WakerList::new(),
             emptied: WakerList::new(),
@@ -58,11 +64,13 @@ impl Outbox {
     fn grow(&self, bytes: usize) {
         self.bytes.set(self.bytes.get() + bytes);
         self.metrics.answer_bytes_waiting.add(bytes as u64);
+        self.share.borrow_mut().set(self.bytes.get());
     }
 
     fn shrink(&self, bytes: usize) {
         self.bytes.set(self.bytes.get() - bytes);
         self.metrics.answer_bytes_waiting.subtract(bytes as u64);
+        self.share.borrow_mut().set(self.bytes.get());
     }
 
     /// Lets `write` append an answer to the bytes to be sent. Nothing is kept once the outbox is closed: nobody would
@@ -120,6 +128,7 @@ impl Outbox {
     /// Takes note that a chunk from [`take`](Outbox::take) was sent.
     pub fn sent(&self, chunk: Chunk) {
         self.shrink(chunk.held_bytes());
+        self.sent_bytes.set(self.sent_bytes.get() + chunk.len() as u64);
         // Small chunks come again and again; a large answer's memory goes back.
         if let Chunk::Owned(mut bytes) = chunk
             && bytes.capacity() <= 2 * CHUNK_BYTES
@@ -133,6 +142,11 @@ impl Outbox {
     /// Bytes in memory for what was pushed and not sent.
     pub fn bytes(&self) -> usize {
         self.bytes.get()
+    }
+
+    /// Bytes of chunks that were sent so far.
+    pub fn sent_bytes(&self) -> u64 {
+        self.sent_bytes.get()
     }
 
     /// Nothing more is to be pushed that matters; waiters look again.
@@ -200,22 +214,24 @@ mod tests {
     use super::*;
     use crate::disk::memory::MemoryDisk;
     use crate::disk::{Disk, DiskBuffer};
+    use crate::types::ByteBudget;
 
     /// The answers to whatever a dropped peer had asked for once piled up here.
     #[test]
     fn a_closed_outbox_keeps_nothing_new() {
         let metrics = Rc::new(ShardMetrics::new());
-        let outbox = Outbox::new(metrics.clone());
+        let budget = ByteBudget::new(1);
+        let outbox = Outbox::new(metrics.clone(), budget.count(0));
         outbox.push_with(|output| output.extend_from_slice(b"before"));
         outbox.close();
         outbox.push_with(|output| output.extend_from_slice(b"behind"));
         outbox.push_chunk(vec![0; 1000]);
         outbox.push_slice(slice(limits::PIECE_BYTES, 0..limits::PIECE_BYTES));
-        assert_eq!((outbox.bytes(), metrics.answer_bytes_waiting.get()), (6, 6));
+        assert_eq!((outbox.bytes(), metrics.answer_bytes_waiting.get(), budget.bytes()), (6, 6, 6));
         assert_eq!(outbox.take().as_deref(), Some(&b"before"[..]));
         assert!(outbox.take().is_none());
         drop(outbox);
-        assert_eq!(metrics.answer_bytes_waiting.get(), 0);
+        assert_eq!((metrics.answer_bytes_waiting.get(), budget.bytes()), (0, 0));
     }
 
     fn slice(buffer_bytes: usize, range: Range<usize>) -> BufferSlice {
@@ -229,7 +245,7 @@ mod tests {
     /// a multiple of what it is allowed.
     #[test]
     fn slices_count_with_their_buffers_and_are_copied_beyond_the_bound() {
-        let outbox = Outbox::new(Rc::default());
+        let outbox = Outbox::new(Rc::default(), ByteBudget::new(1).count(0));
         let piece = limits::PIECE_BYTES;
         let part = 0..limits::SHARED_SLICE_BYTES_MIN;
         outbox.push_with(|output| output.extend_from_slice(b"head"));

@@ -43,7 +43,8 @@ impl ReceiveBuffer {
         }
     }
 
-    /// Room to read into, with the whole of the next `needed` bytes fitting behind what is there.
+    /// Room to read into, with the whole of the next `needed` bytes fitting after what is there. For a peer that is trusted
+    /// to send what it has announced; otherwise see [`room`](ReceiveBuffer::room).
     pub fn space(&mut self, needed: usize) -> &mut [u8] {
         let held = self.end - self.start;
         let wanted = needed.max(held + 1);
@@ -57,6 +58,60 @@ impl ReceiveBuffer {
             self.bytes.resize(wanted.next_power_of_two(), 0);
         }
         &mut self.bytes[self.end..]
+    }
+
+    /// Room to read into, as far as there is any without [`grow`](ReceiveBuffer::grow).
+    pub fn room(&mut self) -> &mut [u8] {
+        let held = self.end - self.start;
+        if self.start > 0 && self.bytes.len() - self.end < self.bytes.len() / 2 {
+            self.bytes.copy_within(self.start..self.end, 0);
+            self.start = 0;
+            self.end = held;
+        }
+        &mut self.bytes[self.end..]
+    }
+
+    /// Bytes of memory that this takes.
+    pub fn memory_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// How large this has to become before any more can be read; `None` while there is room. Memory follows the bytes that
+    /// came, by doubling, and never what was announced: `needed` only bounds it.
+    pub fn must_grow_to(&self, needed: usize) -> Option<usize> {
+        let held = self.end - self.start;
+        let larger = || (2 * self.bytes.len()).min(needed.max(held + 1).next_power_of_two());
+        (held == self.bytes.len()).then(larger)
+    }
+
+    /// How large this would like to become, because the last read has filled it.
+    pub fn may_grow_to(&self) -> Option<usize> {
+        let is_filled = self.end == self.bytes.len() && self.bytes.len() < BYTES_BUSY;
+        is_filled.then_some(4 * self.bytes.len())
+    }
+
+    pub fn grow(&mut self, bytes: usize) {
+        assert!(bytes >= self.bytes.len(), "{bytes} bytes are less than {}", self.bytes.len());
+        self.bytes.resize(bytes, 0);
+    }
+
+    /// Gives memory back that is not in use.
+    pub fn shrink(&mut self) {
+        let held = self.end - self.start;
+        let bytes = held.next_power_of_two().max(BYTES_MIN);
+        if bytes >= self.bytes.len() {
+            return;
+        }
+        self.bytes.copy_within(self.start..self.end, 0);
+        (self.start, self.end) = (0, held);
+        self.bytes.truncate(bytes);
+        self.bytes.shrink_to_fit();
+    }
+
+    /// Takes note that `count` bytes were read into [`room`](ReceiveBuffer::room).
+    pub fn read(&mut self, count: usize) {
+        assert!(count <= self.bytes.len() - self.end, "{count} bytes into {}", self.bytes.len() - self.end);
+        self.end += count;
     }
 
     /// Takes note that `count` bytes were read into [`space`](ReceiveBuffer::space). A read that filled it asks for
@@ -73,6 +128,33 @@ impl ReceiveBuffer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn memory_follows_what_came_and_not_what_was_announced() {
+        let announced = 8 << 20;
+        let mut buffer = ReceiveBuffer::new();
+        assert_eq!((buffer.must_grow_to(announced), buffer.may_grow_to()), (None, None));
+        let mut came = 0;
+        while came < announced {
+            if let Some(bytes) = buffer.must_grow_to(announced) {
+                buffer.grow(bytes);
+            }
+            assert!(
+                buffer.memory_bytes() <= (2 * came).max(BYTES_MIN),
+                "{} for {came}",
+                buffer.memory_bytes()
+            );
+            let count = buffer.room().len().min(3000);
+            buffer.read(count);
+            came += count;
+        }
+        assert_eq!((buffer.filled().len(), buffer.memory_bytes()), (announced, announced));
+        buffer.consume(announced - 10);
+        buffer.shrink();
+        assert_eq!((buffer.filled().len(), buffer.memory_bytes()), (10, BYTES_MIN));
+        buffer.consume(10);
+        assert_eq!(buffer.room().len(), BYTES_MIN);
+    }
 
     #[test]
     fn bytes_come_out_in_order_whatever_the_cuts() {

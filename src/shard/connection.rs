@@ -1,7 +1,7 @@
 //! Connections of one shard: accepting, telling the protocol, watching for peers that stall, ending.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use super::host;
 use super::http::{http_refusal, serve_http, serve_https};
 use super::http_port::HttpPort;
 use super::native::{OUTBOX_PAUSE_BYTES, native_refusal, serve_native};
+use super::relief::Pace;
 use super::turned_away::TurnedAway;
 use crate::broker::Broker;
 use crate::clock::SharedClock;
@@ -23,13 +24,17 @@ use crate::disk::glommio::GlommioDisk;
 use crate::limits;
 use crate::metrics::ShardMetrics;
 use crate::net::{Detected, Outbox, ReceiveBuffer, detect};
-use crate::types::{ClientMemory, MonotonicTime, WakerList};
+use crate::protocol::native::ReplyEncoder;
+use crate::types::{Account, ByteBudget, ClientMemory, MonotonicTime, Reservation, Throttle, WakerList};
 
 /// A connection must say which protocol it speaks, and complete a frame that it has begun, within this time.
 const INCOMPLETE_TIMEOUT: Duration = Duration::from_secs(60);
 /// A connection that is told that its time is over has this long to say so.
 const EXPIRY_GRACE: Duration = Duration::from_secs(2);
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+const ACCEPT_INTERVAL: Duration = Duration::from_millis(limits::ACCEPT_INTERVAL_MS);
+/// Ended connections are told of this often at most.
+const SHORTAGE_NEWS_INTERVAL: Duration = Duration::from_secs(10);
 /// Pause after a failed accept, which mostly means that descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -53,12 +58,25 @@ pub(super) struct Connections {
     ended: WakerList,
     stopping: Cell<bool>,
     catch_up: TaskQueueHandle,
+    /// Writes the answers of all native connections: what its largest answer needed, it keeps once.
+    pub encoder: RefCell<ReplyEncoder>,
+    /// Connections that have not said what they speak, the oldest first; some of them may have done so since.
+    silent: RefCell<VecDeque<Rc<Connection>>>,
+    /// One at a time of what keeps a core busy for long.
+    pub heavy: ByteBudget,
+    pub(super) shortage_news: Throttle,
     /// `None` when nothing speaks HTTP here.
     pub http: Option<HttpPort>,
     /// What everything that is held for a peer counts in.
     pub memory: Rc<ClientMemory>,
     descriptors: ConnectionDescriptors,
     turned_away: TurnedAway,
+}
+
+/// What an open connection holds of what there is for connections.
+struct Admission {
+    _descriptors: ConnectionShare,
+    _memory: Reservation,
 }
 
 /// One connection, as its tasks and the watch see it.
@@ -82,6 +100,13 @@ pub(super) struct Connection {
     /// Requests that were taken and not answered.
     pub unanswered: Cell<usize>,
     pub answered: WakerList,
+    /// The peer sends nothing more, or the connection has ended: nobody is there to wait for.
+    has_left: Cell<bool>,
+    left: WakerList,
+    /// Whether its protocol is known.
+    is_known: Cell<bool>,
+    /// What `relief` looks at, and tells.
+    pub pace: Pace,
 }
 
 impl Connections {
@@ -102,6 +127,10 @@ impl Connections {
             ended: WakerList::new(),
             stopping: Cell::new(false),
             catch_up,
+            encoder: RefCell::default(),
+            silent: RefCell::default(),
+            heavy: ByteBudget::new(1),
+            shortage_news: Throttle::new(SHORTAGE_NEWS_INTERVAL),
             http,
             descriptors,
             turned_away: TurnedAway::default(),
@@ -110,8 +139,18 @@ impl Connections {
 
     /// Accepts connections until the shard stops.
     pub async fn accept_from(self: Rc<Self>, listener: TcpListener, door: Door) {
+        let mut accepted_in_interval = 0;
+        let mut interval_began = self.clock.monotonic();
         loop {
+            if accepted_in_interval >= limits::ACCEPTS_PER_INTERVAL {
+                let rest = ACCEPT_INTERVAL.saturating_sub(self.clock.monotonic().since(interval_began));
+                if !rest.is_zero() {
+                    self.clock.sleep(rest).await;
+                }
+                (accepted_in_interval, interval_began) = (0, self.clock.monotonic());
+            }
             let accepted = listener.accept().await;
+            accepted_in_interval += 1;
             if self.stopping.get() {
                 return;
             }
@@ -136,17 +175,22 @@ impl Connections {
     }
 
     /// Room for one more connection, or why there is none.
-    fn admit(&self, door: Door) -> Result<ConnectionShare, String> {
+    fn admit(&self, door: Door) -> Result<Admission, String> {
         if self.open.borrow().len() >= limits::CONNECTIONS_MAX {
             let most = limits::CONNECTIONS_MAX;
             return Err(format!("this shard has {most} connections, which are the most"));
         }
         // A native connection has one for each direction.
         let count = if door == Door::Native { 2 } else { 1 };
-        self.descriptors.take(count).ok_or_else(|| {
+        let descriptors = self.descriptors.take(count).ok_or_else(|| {
             "the broker has no descriptors left for more connections: raise its limit of open files"
                 .to_owned()
-        })
+        })?;
+        let memory = self.memory.budget(Account::Connections).try_reserve(limits::CONNECTION_BYTES);
+        let memory = memory.ok_or_else(|| {
+            "the broker has no memory left for more connections: give it more with --client-memory".to_owned()
+        })?;
+        Ok(Admission { _descriptors: descriptors, _memory: memory })
     }
 
     /// What a client that is not let in is told: whatever it has sent, this is the answer.
@@ -160,13 +204,13 @@ impl Connections {
     }
 
     /// One connection from its first byte to its end.
-    async fn serve(self: Rc<Self>, mut stream: TcpStream, door: Door, _share: ConnectionShare) {
+    async fn serve(self: Rc<Self>, mut stream: TcpStream, door: Door, share: Admission) {
         let id = self.next_id.get();
         self.next_id.set(id + 1);
         let connection = Rc::new(Connection {
             id,
             fd: stream.as_raw_fd(),
-            outbox: Outbox::new(self.metrics.clone()),
+            outbox: Outbox::new(self.metrics.clone(), self.memory.count(Account::Answers, 0)),
             write_stalled_since: Cell::new(None),
             unacknowledged: Cell::new(0),
             incomplete_since: Cell::new(Some(self.clock.monotonic())),
@@ -175,7 +219,12 @@ impl Connections {
             expired: WakerList::new(),
             unanswered: Cell::new(0),
             answered: WakerList::new(),
+            has_left: Cell::new(false),
+            left: WakerList::new(),
+            is_known: Cell::new(false),
+            pace: Pace::default(),
         });
+        self.note_silent(&connection);
         self.open.borrow_mut().insert(id, connection.clone());
         self.metrics.connections_accepted.add(1);
         self.metrics.connections.add(1);
@@ -184,13 +233,14 @@ impl Connections {
         let mut buffer = ReceiveBuffer::new();
         let detected = loop {
             match detect(buffer.filled()) {
-                Detected::NeedMore => match stream.read(buffer.space(1)).await {
+                Detected::NeedMore => match stream.read(buffer.room()).await {
                     Ok(0) | Err(_) => break Detected::NeedMore,
-                    Ok(count) => buffer.received(count),
+                    Ok(count) => buffer.read(count),
                 },
                 detected => break detected,
             }
         };
+        connection.is_known.set(true);
         let acceptor = self.http.as_ref().and_then(HttpPort::acceptor);
         match (detected, door, acceptor) {
             (Detected::Native, Door::Native, _) => serve_native(&self, &connection, stream, buffer).await,
@@ -210,7 +260,9 @@ impl Connections {
             }
             (Detected::Unknown | Detected::NeedMore, ..) => {}
         }
+        connection.leave();
         self.open.borrow_mut().remove(&id);
+        drop(share);
         self.metrics.connections.subtract(1);
         self.ended.wake();
     }
@@ -225,6 +277,7 @@ impl Connections {
                 http.tick();
             }
             self.open.borrow().values().for_each(|connection| connection.note_progress(now));
+            self.relieve(self.open.borrow().values(), now);
             let over = |since: &Cell<Option<MonotonicTime>>, timeout| {
                 since.get().is_some_and(|since| now.since(since) > timeout)
             };
@@ -260,6 +313,23 @@ impl Connections {
         }
     }
 
+    /// Takes note of a connection that has not said what it speaks. Of too many such, the oldest goes: they cost their peer
+    /// nothing.
+    fn note_silent(&self, connection: &Rc<Connection>) {
+        let mut silent = self.silent.borrow_mut();
+        silent.push_back(connection.clone());
+        if silent.len() <= limits::CONNECTIONS_SILENT_MAX {
+            return;
+        }
+        silent.retain(|connection| !connection.is_known.get() && !connection.outbox.is_closed());
+        if silent.len() > limits::CONNECTIONS_SILENT_MAX
+            && let Some(oldest) = silent.pop_front()
+        {
+            self.metrics.connections_dropped.add(1);
+            oldest.end();
+        }
+    }
+
     /// Carries out what only readers of old messages wait for.
     pub fn spawn_catch_up(&self, task: impl Future<Output = ()> + 'static) {
         match glommio::spawn_local_into(task, self.catch_up) {
@@ -270,8 +340,8 @@ impl Connections {
 
     /// What a connection may leave unread before it gets more: little when the whole shard's clients leave much.
     pub fn unread_bytes_max(&self) -> usize {
-        let waiting = self.metrics.answer_bytes_waiting.get();
-        if waiting > limits::SHARD_ANSWER_BYTES_MAX as u64 { 0 } else { OUTBOX_PAUSE_BYTES }
+        let answers = self.memory.budget(Account::Answers);
+        if answers.bytes() > answers.bytes_max() / 2 { 0 } else { OUTBOX_PAUSE_BYTES }
     }
 
     pub fn is_stopping(&self) -> bool {
@@ -299,6 +369,25 @@ impl Connection {
     pub fn end(&self) {
         host::shut_down(self.fd);
         self.outbox.close();
+        self.leave();
+    }
+
+    /// Takes note that nobody is there any more to wait for.
+    pub fn leave(&self) {
+        self.has_left.set(true);
+        self.left.wake();
+    }
+
+    /// Completes when nobody is there any more to wait for.
+    pub async fn left(&self) {
+        while !self.has_left.get() {
+            self.left.changed().await;
+        }
+    }
+
+    /// Whether the peer has ended its side, which a reader notices by itself unless it is busy with what came before.
+    pub fn has_hung_up(&self) -> bool {
+        host::has_hung_up(self.fd)
     }
 
     /// Looks whether the peer took bytes out of the full socket. The socket reports room for more only when a third of

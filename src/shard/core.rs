@@ -282,9 +282,21 @@ async fn run_mail(
         match letter {
             Letter::Ask { from, ticket, request } => {
                 let (broker, peers) = (broker.clone(), peers.clone());
-                let answer = async move { peers.answer(from, ticket, handle(&broker, request).await) };
-                glommio::spawn_local(answer).detach();
+                let waits = request.only_waits().then(|| peers.note_wait(from, ticket));
+                let is_heavy = request.is_heavy();
+                let answer = async move {
+                    let handled = handle(&broker, request);
+                    match waits {
+                        Some(waits) => peers.answer_wait((from, ticket), waits, handled).await,
+                        None => peers.answer(from, ticket, handled.await),
+                    }
+                };
+                match is_heavy {
+                    true => connections.spawn_catch_up(answer),
+                    false => drop(glommio::spawn_local(answer).detach()),
+                }
             }
+            Letter::Cancel { from, ticket } => peers.cancelled(from, ticket),
             Letter::Answer { ticket, result } => peers.answered(ticket, result),
             Letter::Arrived(topic) => broker.arrived(topic),
             Letter::SyncTopics => {

@@ -146,6 +146,14 @@ pub fn end_sending(fd: i32) {
     unsafe { libc::shutdown(fd, libc::SHUT_WR) };
 }
 
+/// Whether the peer has ended its side of a connection, whatever of it was read.
+pub fn has_hung_up(fd: i32) -> bool {
+    let mut poll = libc::pollfd { fd, events: libc::POLLRDHUP, revents: 0 };
+    // SAFETY: the pointer and the count describe `poll`; with no time-out the call does not wait.
+    let ready = unsafe { libc::poll(&raw mut poll, 1, 0) };
+    ready == 1 && poll.revents & (libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR) != 0
+}
+
 /// Sends the parts one behind the other, as far as the socket takes them without waiting.
 pub fn send_parts(fd: i32, parts: &[io::IoSlice<'_>]) -> io::Result<usize> {
     // SAFETY: all zeros are a valid `msghdr`: no address, no parts, no control data.

@@ -20,7 +20,7 @@ use async_channel::{Receiver, Sender};
 use crate::api::{Failure, ShardAddress, Status};
 use crate::broker::{PeerReply, PeerRequest, Peers};
 use crate::limits;
-use crate::types::{ShardId, TopicId};
+use crate::types::{ShardId, TopicId, WakerList};
 
 /// What a shard finds in its mailbox.
 pub(super) enum Letter {
@@ -28,6 +28,11 @@ pub(super) enum Letter {
         from: ShardId,
         ticket: u64,
         request: PeerRequest,
+    },
+    /// Nobody waits any more for the answer to a request that does nothing but wait.
+    Cancel {
+        from: ShardId,
+        ticket: u64,
     },
     Answer {
         ticket: u64,
@@ -59,8 +64,27 @@ pub(super) struct ShardPeers {
     next_ticket: Cell<u64>,
     /// The shard that was asked, and where its answer goes. One that nobody waits for any more still counts as
     /// outstanding until it is there.
-    waiting: RefCell<HashMap<u64, (usize, Rc<Slot>)>>,
+    waiting: RefCell<HashMap<u64, Asked>>,
     outstanding: RefCell<Vec<usize>>,
+    /// Of which only wait.
+    outstanding_waits: RefCell<Vec<usize>>,
+    /// Requests of others that only wait, and end when they are cancelled.
+    asked: RefCell<HashMap<(ShardId, u64), Rc<Cancellation>>>,
+}
+
+/// A request to another shard that was not answered yet.
+struct Asked {
+    /// The shard that was asked.
+    index: usize,
+    only_waits: bool,
+    slot: Rc<Slot>,
+}
+
+/// Whether a request that only waits is still waited for.
+#[derive(Default)]
+pub(super) struct Cancellation {
+    is_cancelled: Cell<bool>,
+    cancelled: WakerList,
 }
 
 /// Where an answer is put.
@@ -70,19 +94,37 @@ struct Slot {
     waker: RefCell<Option<Waker>>,
 }
 
-/// Waits for a slot.
-struct Answer(Rc<Slot>);
+/// Waits for a slot. Dropped before there is an answer, it lets go of a request that only waits.
+struct Answer {
+    slot: Rc<Slot>,
+    /// Whose request it is, when it only waits: to whom to say that nobody does any more.
+    cancels: Option<(Rc<ShardPeers>, usize, u64)>,
+}
 
 impl Future for Answer {
     type Output = Result<PeerReply, Failure>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.0.result.borrow_mut().take() {
-            Some(result) => Poll::Ready(result),
+        let this = self.get_mut();
+        match this.slot.result.borrow_mut().take() {
+            Some(result) => {
+                this.cancels = None;
+                Poll::Ready(result)
+            }
             None => {
-                *self.0.waker.borrow_mut() = Some(context.waker().clone());
+                *this.slot.waker.borrow_mut() = Some(context.waker().clone());
                 Poll::Pending
             }
+        }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        let Some((peers, index, ticket)) = self.cancels.take() else { return };
+        if peers.waiting.borrow().contains_key(&ticket) {
+            // A shard that has ended waits for nothing.
+            let _ = peers.letterboxes[index].try_send(Letter::Cancel { from: peers.shard, ticket });
         }
     }
 }
@@ -90,6 +132,7 @@ impl Future for Answer {
 impl ShardPeers {
     pub fn new(shard: ShardId, letterboxes: Vec<Letterbox>, addresses: Vec<ShardAddress>) -> Self {
         let outstanding = RefCell::new(vec![0; letterboxes.len()]);
+        let outstanding_waits = outstanding.clone();
         Self {
             shard,
             letterboxes,
@@ -97,6 +140,8 @@ impl ShardPeers {
             next_ticket: Cell::new(0),
             waiting: RefCell::default(),
             outstanding,
+            outstanding_waits,
+            asked: RefCell::default(),
         }
     }
 
@@ -106,15 +151,56 @@ impl ShardPeers {
         let _ = self.letterboxes[usize::from(to.0)].try_send(Letter::Answer { ticket, result });
     }
 
+    /// Takes note of another shard's request that only waits. To be called with its letter: the next one may cancel it.
+    pub fn note_wait(&self, from: ShardId, ticket: u64) -> Rc<Cancellation> {
+        let cancellation = Rc::<Cancellation>::default();
+        self.asked.borrow_mut().insert((from, ticket), cancellation.clone());
+        cancellation
+    }
+
+    /// Answers a request that only waits, when the wait is over or is cancelled.
+    pub async fn answer_wait(
+        &self,
+        (from, ticket): (ShardId, u64),
+        cancellation: Rc<Cancellation>,
+        waiting: impl Future<Output = Result<PeerReply, Failure>>,
+    ) {
+        let cancelled = async {
+            while !cancellation.is_cancelled.get() {
+                cancellation.cancelled.changed().await;
+            }
+            Ok(PeerReply::Done)
+        };
+        let result = futures_lite::future::or(waiting, cancelled).await;
+        self.asked.borrow_mut().remove(&(from, ticket));
+        self.answer(from, ticket, result);
+    }
+
+    /// Another shard does not wait any more for what it has asked.
+    pub fn cancelled(&self, from: ShardId, ticket: u64) {
+        let cancellation = self.asked.borrow().get(&(from, ticket)).cloned();
+        if let Some(cancellation) = cancellation {
+            cancellation.is_cancelled.set(true);
+            cancellation.cancelled.wake();
+        }
+    }
+
     /// Puts an answer where it is waited for.
     pub fn answered(&self, ticket: u64, result: Result<PeerReply, Failure>) {
-        let Some((index, slot)) = self.waiting.borrow_mut().remove(&ticket) else { return };
+        let Some(Asked { index, only_waits, slot }) = self.waiting.borrow_mut().remove(&ticket) else {
+            return;
+        };
         self.outstanding.borrow_mut()[index] -= 1;
+        self.outstanding_waits.borrow_mut()[index] -= usize::from(only_waits);
         *slot.result.borrow_mut() = Some(result);
         if let Some(waker) = slot.waker.borrow_mut().take() {
             waker.wake();
         }
     }
+}
+
+fn busy(shard: ShardId) -> Failure {
+    Failure::new(Status::Busy, format!("shard {shard} has too many requests waiting: try again"))
 }
 
 /// `Peers` for one shard.
@@ -125,21 +211,25 @@ impl Peers for SharedPeers {
         let peers = self.0.clone();
         let index = usize::from(shard.0);
         if peers.outstanding.borrow()[index] >= limits::MAILBOX_REQUESTS_MAX {
-            let failure =
-                Failure::new(Status::Busy, format!("shard {shard} has too many requests waiting: try again"));
-            return Box::pin(std::future::ready(Err(failure)));
+            return Box::pin(std::future::ready(Err(busy(shard))));
+        }
+        let only_waits = request.only_waits();
+        if only_waits && peers.outstanding_waits.borrow()[index] >= limits::MAILBOX_WAITS_MAX {
+            return Box::pin(std::future::ready(Err(busy(shard))));
         }
         let ticket = peers.next_ticket.get();
         peers.next_ticket.set(ticket + 1);
         let slot = Rc::new(Slot::default());
-        peers.waiting.borrow_mut().insert(ticket, (index, slot.clone()));
+        peers.waiting.borrow_mut().insert(ticket, Asked { index, only_waits, slot: slot.clone() });
         peers.outstanding.borrow_mut()[index] += 1;
+        peers.outstanding_waits.borrow_mut()[index] += usize::from(only_waits);
         let letter = Letter::Ask { from: peers.shard, ticket, request };
         if peers.letterboxes[index].try_send(letter).is_err() {
             let failure = Failure::new(Status::ShuttingDown, format!("shard {shard} has ended"));
             peers.answered(ticket, Err(failure));
         }
-        Box::pin(Answer(slot))
+        let cancels = only_waits.then_some((peers, index, ticket));
+        Box::pin(Answer { slot, cancels })
     }
 
     fn arrived(&self, shard: ShardId, topic: TopicId) {

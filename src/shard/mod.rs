@@ -20,6 +20,7 @@ mod node;
 mod options;
 mod preflight;
 mod read_ahead;
+mod relief;
 mod ring;
 mod sender;
 mod tick;

@@ -5,6 +5,10 @@
 //! answer is ready, and sends everything that is due with one call. A fetch that has to wait, and everything that is not
 //! a produce or a fetch, gets a task of its own, bounded per connection.
 //!
+//! Memory: what comes goes into a buffer that grows with the bytes that came, and takes a share of the shard's for requests;
+//! answers take a share before they are made; and between any two requests the reader looks whether the peer reads its
+//! answers. Every wait ends with the connection.
+//!
 //! Messages are leased to a connection only while it has room for them, and not once it has ended. A client that is lost
 //! between choosing and answering lets the leases run out.
 
@@ -18,17 +22,20 @@ use bytes::Bytes;
 use futures_lite::AsyncReadExt;
 use glommio::net::TcpStream;
 
+mod waiting;
+
+use self::waiting::{carried_bytes, copied_bytes, fetch_share};
 use super::connection::{Connection, Connections};
 use super::host;
 use super::read_ahead::ReadAhead;
 use super::sender::Sender;
 use super::tick::reactor_turn;
 use crate::api::{ConnectionId, Failure, Fetch, Fetched, Produce, Reply, Request, SessionLife, Status};
-use crate::broker::{FetchStep, PendingProduce, ProduceRefusal, Recipient, SharedFetched};
+use crate::broker::{FetchStep, PendingProduce, ProduceRefusal, SharedFetched};
 use crate::limits;
 use crate::metrics::Stage;
 use crate::net::ReceiveBuffer;
-use crate::protocol::native::{DecodedRequest, FetchedHead, ReplyEncoder, check_properties, decode_request};
+use crate::protocol::native::{DecodedRequest, FetchedHead, check_properties, decode_request};
 use crate::types::{
     Account, ByteBudget, GroupName, Identity, Level, MonotonicTime, QueueKey, Reservation, WakerList,
 };
@@ -36,6 +43,8 @@ use crate::wire::frame::{self, Frame, FrameError, PREFACE_BYTES};
 
 /// Bytes taken and given by the reader before it lets the executor look at its rings.
 const TURN_BYTES: usize = 512 * 1024;
+/// What a byte of a request of many names counts for among them.
+const NAMES_WEIGHT: usize = 16;
 /// A connection with more than this unsent gets no further requests read, and no fetch answered.
 pub(super) const OUTBOX_PAUSE_BYTES: usize = 4 * 1024 * 1024;
 
@@ -43,12 +52,6 @@ const _: () = assert!(OUTBOX_PAUSE_BYTES <= limits::CONNECTION_SHARED_BYTES_MAX)
 
 /// Of an answer to the connection, not to one request.
 const CONNECTION_CORRELATION: u64 = 0;
-
-/// What a request in a task of its own ended with.
-enum Outcome {
-    Reply(Reply),
-    Shared(SharedFetched),
-}
 
 /// A produce that waits for its level.
 struct Unsettled {
@@ -61,7 +64,6 @@ struct Unsettled {
 struct Native {
     connections: Rc<Connections>,
     connection: Rc<Connection>,
-    encoder: RefCell<ReplyEncoder>,
     unsettled: RefCell<VecDeque<Unsettled>>,
     /// Woken when `unsettled` gets its first entry.
     unsettled_added: WakerList,
@@ -72,8 +74,68 @@ struct Native {
     ahead: Rc<ReadAhead>,
     /// The groups whose members have joined over this connection.
     joined: RefCell<BTreeSet<GroupName>>,
-    /// Answers to receives that are being put together: one at a time, since each may be as large as a batch.
-    receiving: ByteBudget,
+    /// Large answers that are being put together: one at a time, since each may be as large as a batch.
+    answering: ByteBudget,
+}
+
+/// What a connection's receive buffer has of the shard's memory, beyond what every connection has.
+struct FrameRoom {
+    share: Reservation,
+}
+
+impl FrameRoom {
+    fn new(connections: &Connections) -> Self {
+        Self { share: connections.memory.count(Account::Received, 0) }
+    }
+
+    fn missing(&self, bytes: usize) -> usize {
+        beyond_free(bytes).saturating_sub(self.share.bytes())
+    }
+
+    /// Takes room for a buffer of this size, if there is plenty.
+    fn try_grow(&mut self, connections: &Connections, bytes: usize) -> bool {
+        let missing = self.missing(bytes);
+        let received = connections.memory.budget(Account::Received);
+        if missing > 0 && received.bytes() + missing > received.bytes_max() / 2 {
+            return false;
+        }
+        self.share.set(self.share.bytes() + missing);
+        true
+    }
+
+    /// Waits for room for a whole frame, once: who got it needs nothing more to complete its frame, so that some always
+    /// get on. Small frames go first, and whoever holds room without filling it gives way: see `relief`. The memory itself
+    /// is taken as the bytes come.
+    async fn take_frame(&mut self, connections: &Connections, bytes: usize) {
+        let missing = self.missing(bytes);
+        if missing > 0 {
+            let received = connections.memory.budget(Account::Received);
+            let share = match received.try_reserve(missing) {
+                Some(share) => share,
+                None => received.reserve_ranked(missing, missing).await,
+            };
+            self.share.merge(share);
+        }
+    }
+
+    /// Gives back what a buffer of this size does not need.
+    fn shrink_to(&mut self, bytes: usize) {
+        if self.share.bytes() > beyond_free(bytes) {
+            self.share.set(beyond_free(bytes));
+        }
+    }
+}
+
+/// What a buffer of this size takes beyond what every connection has.
+fn beyond_free(bytes: usize) -> usize {
+    bytes.saturating_sub(limits::CONNECTION_BUFFER_BYTES)
+}
+
+/// Why a request is refused, with its connection, when memory is short.
+fn memory_short(reason: &str) -> Failure {
+    let message =
+        format!("the request was not taken: {reason}; try again, or give the broker more --client-memory");
+    Failure::new(Status::Busy, message)
 }
 
 /// Serves a connection whose first bytes are in `buffer`, until it ends.
@@ -86,7 +148,6 @@ pub(super) async fn serve_native(
     let native = Rc::new(Native {
         connections: connections.clone(),
         connection: connection.clone(),
-        encoder: RefCell::new(ReplyEncoder::new()),
         unsettled: RefCell::default(),
         unsettled_added: WakerList::new(),
         waiting_requests: Cell::new(0),
@@ -94,11 +155,14 @@ pub(super) async fn serve_native(
         fetching: ByteBudget::new(limits::FETCH_BYTES_MAX),
         ahead: Rc::default(),
         joined: RefCell::default(),
-        receiving: ByteBudget::new(limits::BATCH_BYTES_MAX),
+        answering: ByteBudget::new(1),
     });
     let Ok(copy) = host::duplicate(stream.as_raw_fd()) else { return };
     let writer = glommio::spawn_local(native.clone().write(Sender::new(host::stream_of(copy)))).detach();
     native.read(&mut stream, &mut buffer).await;
+    drop(buffer);
+    // Nobody is there to wait for any more.
+    native.connection.leave();
     // What was taken is answered before the connection goes, unless the peer is gone anyway.
     native.settle_all().await;
     native.ahead.clear();
@@ -122,6 +186,7 @@ impl Native {
             return;
         }
         let clock = &self.connections.clock;
+        let mut room = FrameRoom::new(&self.connections);
         let mut since_turn = 0;
         loop {
             let started = clock.monotonic();
@@ -131,8 +196,13 @@ impl Native {
                         let frame_bytes = frame.frame_bytes;
                         since_turn += frame_bytes + self.take(&frame, started).await;
                         buffer.consume(frame_bytes);
+                        room.shrink_to(buffer.memory_bytes());
                         // The next frame has the whole time again.
                         self.connection.incomplete_since.set(None);
+                        // A peer that does not read its answers gets no more of them, whatever it has sent already.
+                        if !self.peer_reads().await {
+                            return;
+                        }
                         if since_turn >= TURN_BYTES {
                             since_turn = 0;
                             reactor_turn().await;
@@ -146,13 +216,116 @@ impl Native {
             if self.connections.is_stopping() || self.connection.outbox.is_closed() {
                 return;
             }
-            self.connection.outbox.drained(self.connections.unread_bytes_max()).await;
             self.note_incomplete(buffer);
-            match stream.read(buffer.space(needed)).await {
-                Ok(0) | Err(_) => return,
-                Ok(count) => buffer.received(count),
+            if let Err(failure) = self.make_room(buffer, &mut room, needed).await {
+                return self.answer(0, Err(failure));
             }
-            self.connections.metrics.socket_calls.add(1);
+            match self.read_some(stream, buffer, &mut room).await {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(failure) => return self.answer(0, Err(failure)),
+            }
+        }
+    }
+
+    /// Waits while the peer leaves too much unread; false when the connection has ended.
+    async fn peer_reads(&self) -> bool {
+        let outbox = &self.connection.outbox;
+        let bytes_max = self.connections.unread_bytes_max();
+        if outbox.bytes() > bytes_max {
+            self.connection.pace.is_parked.set(true);
+            outbox.drained(bytes_max).await;
+            self.connection.pace.is_parked.set(false);
+        }
+        !outbox.is_closed()
+    }
+
+    /// Sees to it that there is room to read into. Small frames always have it; what larger ones need is taken from the
+    /// shard's memory, as their bytes come. The failure is the last answer of the connection.
+    async fn make_room(
+        &self,
+        buffer: &mut ReceiveBuffer,
+        room: &mut FrameRoom,
+        needed: usize,
+    ) -> Result<(), Failure> {
+        if let Some(bytes) = buffer.may_grow_to()
+            && room.try_grow(&self.connections, bytes)
+        {
+            buffer.grow(bytes);
+        }
+        if let Some(bytes) = buffer.must_grow_to(needed) {
+            let pace = &self.connection.pace;
+            pace.is_parked.set(true);
+            let has_grown = {
+                let granted = async {
+                    room.take_frame(&self.connections, needed.next_power_of_two().max(bytes)).await;
+                    true
+                };
+                let over = async {
+                    let longest = Duration::from_secs(limits::MEMORY_WAIT_SECONDS);
+                    futures_lite::future::or(
+                        self.connections.clock.sleep(longest),
+                        self.connection.outbox.closed(),
+                    )
+                    .await;
+                    false
+                };
+                futures_lite::future::or(granted, over).await
+            };
+            pace.is_parked.set(false);
+            if !has_grown {
+                return Err(memory_short("there was no memory for it"));
+            }
+            if self.connection.incomplete_since.get().is_some() {
+                // The time until now was ours.
+                self.connection.incomplete_since.set(Some(self.connections.clock.monotonic()));
+            }
+            buffer.grow(bytes);
+        }
+        self.connection.pace.buffer_bytes.set(buffer.memory_bytes());
+        Ok(())
+    }
+
+    /// Reads what is there, or comes next; false at the end. The failure is the last answer of the connection.
+    async fn read_some(
+        &self,
+        stream: &mut TcpStream,
+        buffer: &mut ReceiveBuffer,
+        room: &mut FrameRoom,
+    ) -> Result<bool, Failure> {
+        let pace = &self.connection.pace;
+        loop {
+            if pace.is_refused.get() {
+                return Err(memory_short("its bytes came slowly while others waited for memory"));
+            }
+            let read = {
+                let read = async { Some(stream.read(buffer.room()).await) };
+                let nudged = async {
+                    pace.nudged.changed().await;
+                    None
+                };
+                futures_lite::future::or(read, nudged).await
+            };
+            match read {
+                None => {
+                    buffer.shrink();
+                    if buffer.room().is_empty() {
+                        // All of it is in use; there is still no more than the frame needs.
+                        buffer.grow(2 * buffer.memory_bytes());
+                    }
+                    if buffer.is_empty() {
+                        room.shrink_to(buffer.memory_bytes());
+                    }
+                    pace.buffer_bytes.set(buffer.memory_bytes());
+                }
+                Some(Ok(0) | Err(_)) => return Ok(false),
+                Some(Ok(count)) => {
+                    buffer.read(count);
+                    pace.received_bytes.set(pace.received_bytes.get() + count as u64);
+                    self.connections.metrics.socket_calls.add(1);
+                    return Ok(true);
+                }
+            }
         }
     }
 
@@ -169,9 +342,9 @@ impl Native {
     /// Exchanges prefaces; false when the connection is not to go on.
     async fn greet(&self, stream: &mut TcpStream, buffer: &mut ReceiveBuffer) -> bool {
         while buffer.filled().len() < PREFACE_BYTES {
-            match stream.read(buffer.space(PREFACE_BYTES)).await {
+            match stream.read(buffer.room()).await {
                 Ok(0) | Err(_) => return false,
-                Ok(count) => buffer.received(count),
+                Ok(count) => buffer.read(count),
             }
         }
         let preface: [u8; PREFACE_BYTES] =
@@ -202,8 +375,14 @@ impl Native {
             }
             Ok(DecodedRequest::Other(Request::Fetch(fetch))) => self.fetch(frame.correlation, fetch).await,
             Ok(DecodedRequest::Other(request)) => {
-                self.spawn(frame.correlation, request).await;
-                0
+                let share = match copied_bytes(&request) {
+                    0 => None,
+                    bytes => self.forwarded_room(bytes).await,
+                };
+                // To read a thousand names takes as long as to take in a large batch.
+                let weight = NAMES_WEIGHT * carried_bytes(&request);
+                self.spawn(frame.correlation, request, share).await;
+                weight
             }
             Err(failure) => {
                 self.answer(frame.correlation, Err(failure));
@@ -226,8 +405,9 @@ impl Native {
             if let Err(failure) = check_properties(bytes) {
                 return self.answer(correlation, Err(failure));
             }
+            let Some(share) = self.forwarded_room(bytes.len()).await else { return };
             let produce = Produce { key, level, batch: Bytes::copy_from_slice(bytes) };
-            return self.spawn(correlation, Request::Produce(produce)).await;
+            return self.spawn(correlation, Request::Produce(produce), Some(share)).await;
         }
         let started = self.connections.clock.monotonic();
         let batch = match broker.check_batch(bytes) {
@@ -263,7 +443,12 @@ impl Native {
         let broker = &self.connections.broker;
         let options = broker.options();
         let is_ours = fetch.key.queue.shard(options.shard_count) == options.shard;
-        if is_ours && self.connection.outbox.bytes() <= self.connections.unread_bytes_max() {
+        let answers = self.connections.memory.budget(Account::Answers);
+        if is_ours
+            && self.connection.outbox.bytes() <= self.connections.unread_bytes_max()
+            // Held until the answer is counted where it goes to.
+            && let Some(_room) = answers.try_reserve(fetch_share(&fetch))
+        {
             match broker.fetch_now(&fetch) {
                 Ok(FetchStep::Ready(fetched)) => {
                     let bytes = fetched.batch_bytes();
@@ -277,48 +462,8 @@ impl Native {
                 }
             }
         }
-        self.spawn(correlation, Request::Fetch(fetch)).await;
+        self.spawn(correlation, Request::Fetch(fetch), None).await;
         0
-    }
-
-    /// Carries a request out in a task of its own. With too many of them the connection waits.
-    async fn spawn(self: &Rc<Self>, correlation: u64, request: Request) {
-        while self.waiting_requests.get() >= limits::CONNECTION_WAITING_MAX {
-            self.waiting_ended.changed().await;
-        }
-        self.waiting_requests.set(self.waiting_requests.get() + 1);
-        self.connections.metrics.requests.add(1);
-        // Before anything more is read: what waits in a task has been copied.
-        let forwarded = self.connections.memory.budget(Account::Forwarded);
-        let reservation = match copied_bytes(&request) {
-            0 => None,
-            bytes => Some(forwarded.reserve(bytes).await),
-        };
-        let waits_long = waits_long(&request);
-        if !waits_long {
-            self.connection.unanswered.set(self.connection.unanswered.get() + 1);
-        }
-        let native = self.clone();
-        let is_fetch = matches!(request, Request::Fetch(_));
-        let task = async move {
-            let outcome = native.carry_out(request).await;
-            drop(reservation);
-            match outcome {
-                Ok(Outcome::Shared(fetched)) => native.answer_shared(correlation, fetched),
-                Ok(Outcome::Reply(reply)) => native.answer(correlation, Ok(reply)),
-                Err(failure) => native.answer(correlation, Err(failure)),
-            }
-            if !waits_long {
-                native.note_answered();
-            }
-            native.waiting_requests.set(native.waiting_requests.get() - 1);
-            native.waiting_ended.wake();
-        };
-        if is_fetch {
-            self.connections.spawn_catch_up(task);
-        } else {
-            glommio::spawn_local(task).detach();
-        }
     }
 
     /// The session of a member may end with the connection that it joined over.
@@ -344,49 +489,6 @@ impl Native {
         glommio::spawn_local(async move { broker.connection_ended(connection, groups).await }).detach();
     }
 
-    async fn carry_out(&self, mut request: Request) -> Result<Outcome, Failure> {
-        let broker = &self.connections.broker;
-        self.note_join(&mut request);
-        let Request::Fetch(fetch) = request else {
-            return broker.handle_for(request, self).await.map(Outcome::Reply);
-        };
-        let is_ours = broker.owner(&Request::Fetch(fetch)) == broker.shard();
-        if is_ours {
-            broker.wait_for_fetch(&fetch).await?;
-        }
-        // From here on the answer takes memory: a few at a time, and not while the peer leaves others unread.
-        let share = self.fetching.reserve(fetch_share(&fetch)).await;
-        self.connection.outbox.drained(self.connections.unread_bytes_max()).await;
-        if self.connection.outbox.is_closed() {
-            return Err(Failure::new(Status::ShuttingDown, "the connection has ended"));
-        }
-        if is_ours {
-            let fetch = Fetch { wait: Duration::ZERO, ..fetch };
-            let fetched = match self.ahead.take(&fetch) {
-                Some(entry) => broker.take_ahead(&fetch, entry.outcome().await?),
-                None => broker.fetch_shared(fetch).await,
-            }?;
-            self.read_ahead(fetch, &fetched);
-            return Ok(Outcome::Shared(fetched));
-        }
-        // The owner waits for messages as well: nobody here is to wait for that.
-        drop(share);
-        broker.handle(Request::Fetch(fetch)).await.map(Outcome::Reply)
-    }
-
-    /// Reads what a client will ask for that has just been given `fetched` from the disk, if there is memory for it.
-    fn read_ahead(&self, fetch: Fetch, fetched: &SharedFetched) {
-        let head = &fetched.head;
-        if !fetched.from_disk || head.next_offset >= head.end_offset {
-            return;
-        }
-        let ahead = self.connections.memory.budget(Account::Ahead);
-        let Some(share) = ahead.try_reserve(fetch_share(&fetch)) else { return };
-        let fetch = Fetch { offset: head.next_offset, ..fetch };
-        let (broker, clock) = (self.connections.broker.clone(), self.connections.clock.clone());
-        self.connections.spawn_catch_up(self.ahead.clone().read(broker, clock, fetch, share));
-    }
-
     fn note_answered(&self) {
         self.connection.unanswered.set(self.connection.unanswered.get() - 1);
         self.connection.answered.wake();
@@ -394,7 +496,7 @@ impl Native {
 
     fn answer(&self, correlation: u64, mut reply: Result<Reply, Failure>) {
         let outbox = &self.connection.outbox;
-        let mut encoder = self.encoder.borrow_mut();
+        let mut encoder = self.connections.encoder.borrow_mut();
         match &mut reply {
             Ok(Reply::Fetched(fetched)) if !fetched.batches.is_empty() => {
                 outbox.push_with(|output| {
@@ -414,7 +516,12 @@ impl Native {
         let outbox = &self.connection.outbox;
         let bytes = fetched.batch_bytes();
         outbox.push_with(|output| {
-            self.encoder.borrow_mut().begin_fetched(output, correlation, &head_of(&fetched.head), bytes)
+            self.connections.encoder.borrow_mut().begin_fetched(
+                output,
+                correlation,
+                &head_of(&fetched.head),
+                bytes,
+            )
         });
         fetched.batches.into_iter().for_each(|slice| outbox.push_slice(slice));
     }
@@ -427,7 +534,7 @@ impl Native {
         unsettled.retain(|waiting| {
             let Some(outcome) = broker.outcome(&waiting.pending) else { return true };
             self.connection.outbox.push_with(|output| {
-                let mut encoder = self.encoder.borrow_mut();
+                let mut encoder = self.connections.encoder.borrow_mut();
                 match &outcome {
                     Ok(produced) => encoder.encode_produced(output, waiting.correlation, produced),
                     Err(failure) => encoder.encode_failure(output, waiting.correlation, failure),
@@ -488,45 +595,6 @@ impl Native {
         let count = self.unsettled.borrow().len();
         self.unsettled.borrow_mut().clear();
         (0..count).for_each(|_| self.note_answered());
-    }
-}
-
-impl Recipient for Native {
-    type Room = Reservation;
-
-    async fn room(&self) -> Option<Reservation> {
-        let room = self.receiving.reserve(limits::BATCH_BYTES_MAX).await;
-        let outbox = &self.connection.outbox;
-        outbox.drained(self.connections.unread_bytes_max()).await;
-        (!outbox.is_closed()).then_some(room)
-    }
-
-    async fn gone(&self) {
-        self.connection.outbox.closed().await;
-    }
-}
-
-/// Whether the answer may take as long as the client said it would wait. The end of the connection does not wait for it.
-fn waits_long(request: &Request) -> bool {
-    match request {
-        Request::Fetch(_) | Request::Watch(_) => true,
-        Request::Receive(receive) => !receive.wait.is_zero(),
-        Request::ReceiveHalves(receive) => !receive.wait.is_zero(),
-        _ => false,
-    }
-}
-
-/// What the answer to a fetch counts for while it is brought together.
-fn fetch_share(fetch: &Fetch) -> usize {
-    (fetch.bytes_max as usize).clamp(limits::FETCH_SHARE_BYTES_MIN, limits::FETCH_BYTES_MAX)
-}
-
-/// Bytes of a batch that no longer lies in the connection's buffer.
-fn copied_bytes(request: &Request) -> usize {
-    match request {
-        Request::Produce(produce) => produce.batch.len(),
-        Request::Hold(hold) => hold.batch.len(),
-        _ => 0,
     }
 }
 

@@ -1,14 +1,16 @@
 //! A bound on bytes that many tasks of one executor hold together.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-/// Hands out shares of a fixed number of bytes. Who finds too little left waits, in the order of arrival: a large share
-/// is not passed over for ever by small ones.
+/// Hands out shares of a fixed number of bytes. Who finds too little left waits, in the order of arrival or of a rank: a
+/// large share is not passed over for ever by small ones. A clone is the same budget.
+#[derive(Clone)]
 pub struct ByteBudget {
     bytes_max: usize,
     taken: Rc<Taken>,
@@ -20,13 +22,18 @@ pub struct Reservation {
     bytes: usize,
 }
 
+/// A place in the row: the rank, then the order of arrival.
+type Place = (usize, u64);
+
 #[derive(Default)]
 struct Taken {
     bytes: Cell<usize>,
     peak: Cell<usize>,
-    /// Who waits, by ascending ticket.
-    waiting: RefCell<VecDeque<(u64, Waker)>>,
+    /// Who waits, in order.
+    waiting: RefCell<BTreeMap<Place, Waker>>,
     next_ticket: Cell<u64>,
+    /// Counts what may let the first of the row through.
+    changes: Cell<u64>,
 }
 
 impl ByteBudget {
@@ -41,7 +48,12 @@ impl ByteBudget {
 
     /// The same where less may be taken at some times: looked up whenever a share was given back.
     pub async fn reserve_within(&self, bytes: usize, bytes_max: impl Fn() -> usize) -> Reservation {
-        Turn { taken: &self.taken, ticket: None, bytes, bytes_max }.await
+        Turn { taken: &self.taken, place: None, rank: 0, seen: 0, bytes, bytes_max }.await
+    }
+
+    /// The same, before all those who wait with a higher rank. Who is passed over needs a time limit of its own.
+    pub async fn reserve_ranked(&self, bytes: usize, rank: usize) -> Reservation {
+        Turn { taken: &self.taken, place: None, rank, seen: 0, bytes, bytes_max: || self.bytes_max }.await
     }
 
     /// The same when it takes no waiting.
@@ -80,6 +92,18 @@ impl ByteBudget {
     }
 }
 
+impl fmt::Debug for ByteBudget {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} of {} bytes", self.bytes(), self.bytes_max)
+    }
+}
+
+impl fmt::Debug for Reservation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} bytes", self.bytes)
+    }
+}
+
 impl Taken {
     fn fits(&self, bytes: usize, bytes_max: usize) -> bool {
         self.bytes.get() == 0 || self.bytes.get() + bytes <= bytes_max
@@ -97,7 +121,8 @@ impl Taken {
 
     /// Lets the first of those who wait look again. Who takes its share wakes the next one.
     fn wake_first(&self) {
-        if let Some((_, waker)) = self.waiting.borrow().front() {
+        self.changes.set(self.changes.get() + 1);
+        if let Some((_, waker)) = self.waiting.borrow().first_key_value() {
             waker.wake_by_ref();
         }
     }
@@ -140,19 +165,19 @@ impl Drop for Reservation {
 /// Future of [`ByteBudget::reserve_within`]. Dropping it gives the place in the row up.
 struct Turn<'a, F> {
     taken: &'a Rc<Taken>,
-    /// The place in the row; `None` before the first poll, and once the share is taken.
-    ticket: Option<u64>,
+    /// `None` before the first poll, and once the share is taken.
+    place: Option<Place>,
+    rank: usize,
+    /// The change up to which this has looked.
+    seen: u64,
     bytes: usize,
     bytes_max: F,
 }
 
 impl<F> Turn<'_, F> {
     fn leave(&mut self) {
-        let Some(ticket) = self.ticket.take() else { return };
-        let mut waiting = self.taken.waiting.borrow_mut();
-        let at = waiting.binary_search_by_key(&ticket, |(ticket, _)| *ticket);
-        waiting.remove(at.expect("it stays in the row until it leaves"));
-        drop(waiting);
+        let Some(place) = self.place.take() else { return };
+        self.taken.waiting.borrow_mut().remove(&place);
         self.taken.wake_first();
     }
 }
@@ -165,26 +190,21 @@ impl<F: Fn() -> usize> Future for Turn<'_, F> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Reservation> {
         let this = self.get_mut();
-        let first = this.taken.waiting.borrow().front().map(|(ticket, _)| *ticket);
-        let is_first = first.is_none() || first == this.ticket;
-        if is_first && this.taken.fits(this.bytes, (this.bytes_max)()) {
+        let changes = this.taken.changes.get();
+        let is_new = this.place.is_none() || std::mem::replace(&mut this.seen, changes) != changes;
+        let place = this.place.unwrap_or((this.rank, this.taken.next_ticket.get()));
+        let first = this.taken.waiting.borrow().first_key_value().map(|(place, _)| *place);
+        let is_first = first.is_none_or(|first| place <= first);
+        if is_new && is_first && this.taken.fits(this.bytes, (this.bytes_max)()) {
             let reservation = Reservation::take(this.taken, this.bytes);
             this.leave();
             return Poll::Ready(reservation);
         }
-        let mut waiting = this.taken.waiting.borrow_mut();
-        match this.ticket {
-            Some(ticket) => {
-                let at = waiting.binary_search_by_key(&ticket, |(ticket, _)| *ticket);
-                waiting[at.expect("it stays in the row until it leaves")].1.clone_from(context.waker());
-            }
-            None => {
-                let ticket = this.taken.next_ticket.get();
-                this.taken.next_ticket.set(ticket + 1);
-                waiting.push_back((ticket, context.waker().clone()));
-                this.ticket = Some(ticket);
-            }
+        if this.place.is_none() {
+            this.taken.next_ticket.set(place.1 + 1);
+            (this.place, this.seen) = (Some(place), changes);
         }
+        this.taken.waiting.borrow_mut().insert(place, context.waker().clone());
         Poll::Pending
     }
 }
@@ -269,5 +289,20 @@ mod tests {
         assert_eq!((share.bytes(), budget.bytes()), (7, 7));
         drop(share);
         assert_eq!((budget.bytes(), budget.peak()), (0, 12));
+    }
+
+    #[test]
+    fn a_lower_rank_goes_first() {
+        let budget = ByteBudget::new(10);
+        let first = block_on(budget.reserve(8));
+        let mut large = Box::pin(budget.reserve_ranked(6, 6));
+        assert!(block_on(poll_once(&mut large)).is_none());
+        let mut small = Box::pin(budget.reserve_ranked(5, 5));
+        assert!(block_on(poll_once(&mut small)).is_none());
+        assert!(block_on(poll_once(&mut Box::pin(budget.reserve_ranked(2, 1)))).is_some(), "it fits");
+        drop(first);
+        assert!(block_on(poll_once(&mut large)).is_none());
+        assert!(block_on(poll_once(&mut small)).is_some());
+        assert!(block_on(poll_once(&mut large)).is_some());
     }
 }

@@ -7,8 +7,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod abuse;
 mod backlog;
 mod connections;
+mod fairness;
+mod memory;
 mod queues;
 mod stalling;
 

@@ -36,8 +36,17 @@ pub fn next_core() -> usize {
 
 /// Resident memory of a process, bytes.
 pub fn resident_bytes(process: u32) -> u64 {
+    status_bytes(process, "VmRSS:")
+}
+
+/// The most resident memory that a process ever had, bytes.
+pub fn resident_bytes_max(process: u32) -> u64 {
+    status_bytes(process, "VmHWM:")
+}
+
+fn status_bytes(process: u32, name: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("the process lives");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("every process has memory");
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("every process has memory");
     let kib: u64 = line.trim().trim_end_matches(" kB").trim().parse().expect("a number of KiB");
     kib * 1024
 }
@@ -50,6 +59,48 @@ pub fn cpu_time(process: u32) -> Duration {
     let ticks: u64 =
         fields.split(' ').skip(11).take(2).map(|field| field.parse::<u64>().expect("ticks")).sum();
     Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
+}
+
+/// A control group that bounds the memory of the processes in it.
+pub struct MemoryGroup {
+    path: PathBuf,
+    /// Where a thread or a process is put into a group.
+    members: &'static str,
+}
+
+impl MemoryGroup {
+    /// `None` where this process may not make one.
+    pub fn make(bytes: u64) -> Option<Self> {
+        let name = format!("turbopump-test-{}", std::process::id());
+        let first = Path::new("/sys/fs/cgroup/memory");
+        let (root, limit, members) = if first.is_dir() {
+            (first, "memory.limit_in_bytes", "cgroup.procs")
+        } else {
+            (Path::new("/sys/fs/cgroup"), "memory.max", "cgroup.procs")
+        };
+        let path = root.join(name);
+        std::fs::create_dir(&path).ok()?;
+        let group = Self { path, members };
+        std::fs::write(group.path.join(limit), bytes.to_string()).ok()?;
+        Some(group)
+    }
+
+    /// The file that a process writes its number into, to be in the group.
+    pub fn members(&self) -> PathBuf {
+        self.path.join(self.members)
+    }
+}
+
+impl Drop for MemoryGroup {
+    fn drop(&mut self) {
+        // A process that is just ending still counts.
+        for _ in 0..50 {
+            if std::fs::remove_dir(&self.path).is_ok() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
 }
 
 /// A file system in memory of a fixed size, mounted as long as this lives.

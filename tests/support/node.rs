@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal};
 use turbopump::client::{Client, Timeouts};
 
 use super::command::{self, Outcome};
-use super::machine::next_core;
+use super::machine::{MemoryGroup, next_core};
 
 /// A start, a stop or a command that takes longer has hung.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -23,6 +23,7 @@ pub struct Setup {
     flags: Vec<String>,
     directory: Option<PathBuf>,
     open_files: Option<usize>,
+    memory_group: Option<PathBuf>,
 }
 
 /// A broker that takes requests. Killed when dropped.
@@ -50,7 +51,13 @@ pub struct Ended {
 
 impl Setup {
     pub fn new(data: impl AsRef<Path>) -> Self {
-        Self { data: data.as_ref().to_owned(), flags: Vec::new(), directory: None, open_files: None }
+        Self {
+            data: data.as_ref().to_owned(),
+            flags: Vec::new(),
+            directory: None,
+            open_files: None,
+            memory_group: None,
+        }
     }
 
     /// Adds flags; they win over the defaults.
@@ -71,6 +78,13 @@ impl Setup {
     #[must_use]
     pub fn with_open_files(mut self, limit: usize) -> Self {
         self.open_files = Some(limit);
+        self
+    }
+
+    /// Runs the process in this control group, from its first instruction on.
+    #[must_use]
+    pub fn in_memory_group(mut self, group: &MemoryGroup) -> Self {
+        self.memory_group = Some(group.members());
         self
     }
 
@@ -138,11 +152,14 @@ impl Setup {
     }
 
     fn command(&self) -> Command {
-        let mut command = match self.open_files {
-            None => Command::new(command::BINARY),
-            Some(limit) => {
+        let mut command = match (self.open_files, &self.memory_group) {
+            (None, None) => Command::new(command::BINARY),
+            (limit, group) => {
+                let limit = limit.map(|limit| format!("ulimit -n {limit} && ")).unwrap_or_default();
+                let group = group.as_ref().map(|members| format!("echo $$ > {} && ", members.display()));
+                let script = format!("{limit}{}exec \"$0\" \"$@\"", group.unwrap_or_default());
                 let mut shell = Command::new("sh");
-                shell.args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\""), command::BINARY]);
+                shell.args(["-c", &script, command::BINARY]);
                 shell
             }
         };

@@ -3,6 +3,7 @@
 
 mod receiving;
 
+use std::collections::HashSet;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -258,12 +259,17 @@ fn join_group(body: schema::JoinGroup<'_>) -> Result<Request, Failure> {
         return Err(Failure::invalid("a member of a group consumes at least one topic: name it"));
     }
     // The envelope bounds the bytes that are copied here only together with this: its offsets may all point to one name.
-    if names.len() > limits::TOPICS_MAX {
+    if names.len() > limits::MEMBER_TOPICS_MAX {
         return Err(Failure::invalid(format_args!(
-            "{} topics are more than a broker has: name at most {}",
+            "{} topics are more than one member may consume: name at most {}",
             names.len(),
-            limits::TOPICS_MAX
+            limits::MEMBER_TOPICS_MAX
         )));
+    }
+    let mut named = HashSet::with_capacity(names.len());
+    if let Some(twice) = names.iter().find(|name| !named.insert(*name)) {
+        let twice = shortened_name(twice);
+        return Err(Failure::invalid(format_args!("topic `{twice}` is named twice: name each topic once")));
     }
     let topics = names.iter().map(name::<TopicName>).collect::<Result<Vec<_>, _>>()?;
     Ok(Request::JoinGroup(JoinGroup {
@@ -277,6 +283,11 @@ fn join_group(body: schema::JoinGroup<'_>) -> Result<Request, Failure> {
             false => SessionLife::Timed,
         },
     }))
+}
+
+/// As much of what a peer calls a topic as a topic's name may have.
+fn shortened_name(text: &str) -> String {
+    text.chars().take(limits::TOPIC_NAME_BYTES_MAX).collect()
 }
 
 fn reset_group(body: schema::ResetGroup<'_>) -> Result<Request, Failure> {
