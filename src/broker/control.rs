@@ -10,6 +10,7 @@ use super::peers::{PeerReply, PeerRequest};
 use super::shard_broker::{Broker, owned_queues};
 use super::state_record::Change;
 use super::tables::Topic;
+use super::turn::Turn;
 use crate::api::{
     Failure, GroupSettings, NodeInfo, QueueInfo, Reply, RouteInfo, ShardInfo, Status, TopicChange, TopicInfo,
 };
@@ -294,7 +295,7 @@ impl<D: Disk> Broker<D> {
                 let seen = self.receivers.borrow().of_group(&group, self.clock.monotonic());
                 Ok(PeerReply::GroupReceivers(seen))
             }
-            PeerRequest::QueueRanges(id) => Ok(PeerReply::QueueRanges(self.own_ranges(id))),
+            PeerRequest::QueueRanges(id) => Ok(PeerReply::QueueRanges(self.own_ranges(id).await)),
             PeerRequest::GroupOffsets(group) => Ok(PeerReply::GroupOffsets(self.own_offsets(&group))),
             PeerRequest::GroupNames => Ok(PeerReply::GroupNames(self.own_group_names())),
             PeerRequest::ConnectionEnded { connection, groups } => {
@@ -348,16 +349,20 @@ impl<D: Disk> Broker<D> {
         Ok(PeerReply::Done)
     }
 
-    fn own_ranges(&self, id: TopicId) -> Vec<QueueInfo> {
+    async fn own_ranges(&self, id: TopicId) -> Vec<QueueInfo> {
         let queue_count = self.tables.borrow().topic(id).map_or(0, |topic| topic.queue_count);
-        let queues = self.queues.borrow();
-        owned_queues(id, queue_count, &self.options)
-            .filter_map(|key| queues.get(&key))
-            .map(|queue| {
-                let (first_offset, end_offset) = self.bounds(queue);
-                QueueInfo { queue: queue.key.queue, shard: self.options.shard, first_offset, end_offset }
-            })
-            .collect()
+        let mut ranges = Vec::new();
+        let mut turn = Turn::begin(&self.clock);
+        for key in owned_queues(id, queue_count, &self.options) {
+            let queue = self.queues.borrow().get(&key).cloned();
+            if let Some(queue) = queue {
+                let (first_offset, end_offset) = self.bounds(&queue);
+                let queue = queue.key.queue;
+                ranges.push(QueueInfo { queue, shard: self.options.shard, first_offset, end_offset });
+            }
+            turn.pass().await;
+        }
+        ranges
     }
 
     fn shard_info(&self, count_syscalls: bool) -> ShardInfo {

@@ -37,6 +37,9 @@ pub enum Account {
     Forwarded,
     /// Members of groups.
     Members,
+    /// Answers to receives that are being made. Apart from others, which their readers may leave unread for seconds: whoever
+    /// receives message after message does not wait for those.
+    Receives,
     /// Answers of HTTP that are being made, or not yet read.
     HttpAnswers,
     /// Answers of the native protocol that are being made, or not yet read.
@@ -46,13 +49,14 @@ pub enum Account {
 }
 
 impl Account {
-    pub const ALL: [Account; 9] = [
+    pub const ALL: [Account; 10] = [
         Account::Connections,
         Account::Received,
         Account::HttpBodies,
         Account::Waits,
         Account::Forwarded,
         Account::Members,
+        Account::Receives,
         Account::HttpAnswers,
         Account::Answers,
         Account::Ahead,
@@ -67,30 +71,33 @@ impl Account {
             Account::Waits => "waits",
             Account::Forwarded => "forwarded",
             Account::Members => "members",
+            Account::Receives => "receives",
             Account::HttpAnswers => "http_answers",
             Account::Answers => "answers",
             Account::Ahead => "ahead",
         }
     }
 
-    /// Its part of the shard's, in sixteenths.
-    const fn sixteenths(self) -> usize {
+    /// Its part of the shard's, of `PARTS`.
+    const fn parts(self) -> usize {
         match self {
             Account::Connections | Account::Received | Account::HttpBodies => 2,
-            Account::Waits | Account::Forwarded | Account::Members | Account::Ahead => 1,
+            Account::Waits | Account::Forwarded | Account::Members | Account::Receives | Account::Ahead => 1,
             Account::HttpAnswers | Account::Answers => 3,
         }
     }
 }
 
+const PARTS: usize = 17;
+
 const _: () = {
     let (mut sum, mut index) = (0, 0);
     while index < Account::ALL.len() {
         assert!(Account::ALL[index] as usize == index);
-        sum += Account::ALL[index].sixteenths();
+        sum += Account::ALL[index].parts();
         index += 1;
     }
-    assert!(sum == 16);
+    assert!(sum == PARTS);
 };
 
 /// A shard's part of the node's memory for clients.
@@ -101,7 +108,7 @@ pub struct ClientMemory {
 impl ClientMemory {
     /// `bytes` for everything that clients cause on this shard.
     pub fn new(bytes: usize) -> Rc<Self> {
-        let budget = |account: Account| ByteBudget::new(bytes / 16 * account.sixteenths());
+        let budget = |account: Account| ByteBudget::new(bytes / PARTS * account.parts());
         Rc::new(Self { budgets: Account::ALL.map(budget) })
     }
 
@@ -135,14 +142,14 @@ mod tests {
 
     #[test]
     fn accounts_do_not_take_from_one_another() {
-        let memory = ClientMemory::new(1600);
+        let memory = ClientMemory::new(1700);
         let _all = memory.budget(Account::Answers).try_reserve(300).expect("its whole share");
         assert!(memory.budget(Account::Answers).is_full());
         let other = memory.budget(Account::Received).try_reserve(200).expect("its whole share");
         drop(other);
         let counters = memory.counters();
         let of = |name: &str| counters.iter().find(|(counter, _)| counter == name).map(|(_, value)| *value);
-        assert_eq!(of("memory_clients_max"), Some(1600));
+        assert_eq!(of("memory_clients_max"), Some(1700));
         assert_eq!((of("memory_answers"), of("memory_answers_peak")), (Some(300), Some(300)));
         assert_eq!((of("memory_received"), of("memory_received_peak")), (Some(0), Some(200)));
     }

@@ -16,7 +16,7 @@ use crate::types::{Account, Reservation};
 /// After work that keeps a core busy, the next piece of it rests for so many times as long: everything else has the core
 /// meanwhile.
 const HEAVY_RESTS: u32 = 3;
-const HEAVY_REST_MAX: Duration = Duration::from_millis(200);
+const HEAVY_REST_MAX: Duration = Duration::from_secs(1);
 
 /// What a request in a task of its own ended with.
 enum Outcome {
@@ -130,7 +130,7 @@ impl Native {
         let broker = &self.connections.broker;
         let _room = match broker.answer_bytes_max(&request) {
             0 => None,
-            bytes => match self.answer_room(bytes).await {
+            bytes => match self.answer_room(Account::Answers, bytes).await {
                 Some(room) => Some(room),
                 None => return,
             },
@@ -167,11 +167,11 @@ impl Native {
 
     /// Waits until the connection may have another large answer made, and there is room for this one. `None` when the
     /// connection has ended meanwhile.
-    async fn answer_room(&self, bytes: usize) -> Option<(Reservation, Reservation)> {
+    async fn answer_room(&self, account: Account, bytes: usize) -> Option<(Reservation, Reservation)> {
         let turn = self.answering.reserve(1).await;
         let outbox = &self.connection.outbox;
         outbox.drained(self.connections.unread_bytes_max()).await;
-        let answers = self.connections.memory.budget(Account::Answers);
+        let answers = self.connections.memory.budget(account);
         let room = match answers.try_reserve(bytes) {
             Some(room) => room,
             None => {
@@ -295,7 +295,7 @@ impl Recipient for Waiter<'_> {
         if self.is_over.get() {
             return None;
         }
-        self.native.answer_room(limits::BATCH_BYTES_MAX).await
+        self.native.answer_room(Account::Receives, limits::BATCH_BYTES_MAX).await
     }
 
     async fn gone(&self) {
