@@ -35,7 +35,7 @@ use crate::broker::{FetchStep, PendingProduce, ProduceRefusal, SharedFetched};
 use crate::limits;
 use crate::metrics::Stage;
 use crate::net::ReceiveBuffer;
-use crate::protocol::native::{DecodedRequest, FetchedHead, check_properties, decode_request};
+use crate::protocol::native::{DecodedRequest, FetchedHead, ReplyEncoder, check_properties, decode_request};
 use crate::types::{
     Account, ByteBudget, GroupName, Identity, Level, MonotonicTime, QueueKey, Reservation, WakerList,
 };
