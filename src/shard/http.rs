@@ -108,6 +108,8 @@ pub(super) struct HttpConnection {
     answer_bytes: Cell<usize>,
     /// hyper has all of the answer.
     is_handed_over: Cell<bool>,
+    /// It goes out in more than one chunk.
+    is_chunked: Cell<bool>,
     answers_since_turn: Cell<u32>,
     /// Without TLS on an address that has it: every request is told so.
     lacks_tls: bool,
@@ -233,6 +235,7 @@ impl HttpConnection {
             client: HttpClient::new(connection.fd(), connections),
             answer_bytes: Cell::new(0),
             is_handed_over: Cell::new(false),
+            is_chunked: Cell::new(false),
             answers_since_turn: Cell::new(0),
             lacks_tls: is_secure && !has_tls,
         })
@@ -338,7 +341,7 @@ impl HttpConnection {
     }
 
     /// Everything that was to be written is.
-    pub fn flushed(&self) {
+    pub fn flushed(&self, context: &Context<'_>) {
         self.connection.write_stalled_since.set(None);
         if self.phase.get() != Phase::Answered || !self.is_handed_over.get() {
             return;
@@ -346,6 +349,10 @@ impl HttpConnection {
         self.release_answer();
         self.connection.unanswered.set(self.connection.unanswered.get() - 1);
         self.set_phase(Phase::Idle);
+        // When hyper ends an answer of several chunks it may not look at what it has read already of the next request.
+        if self.is_chunked.take() {
+            context.waker().wake_by_ref();
+        }
     }
 
     fn set_phase(&self, phase: Phase) {
@@ -500,6 +507,7 @@ impl Body for OutgoingAnswer {
             this.turn = None;
         }
         let chunk = this.answer.next_chunk();
+        this.http.is_chunked.set(this.http.is_chunked.get() || !this.answer.is_empty());
         this.since_turn += chunk.as_ref().map_or(0, Bytes::len);
         if this.since_turn >= TURN_BYTES && !this.answer.is_empty() {
             this.since_turn = 0;

@@ -127,7 +127,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Write for HttpStream<S> {
             this.connection.wrote(true);
         }
         ready!(flushed)?;
-        this.connection.flushed();
+        this.connection.flushed(context);
         this.watch_client(context);
         Poll::Ready(Ok(()))
     }

@@ -370,3 +370,23 @@ fn a_property_with_a_meaning_of_its_own_is_refused() {
     assert_eq!(connection.next().expect("an answer").status, 201);
     assert_eq!(node.run_well(&["consume", "orders"]), "x\n", "the others were not stored");
 }
+
+/// The requests have all come by the time of the first answer, which is made while it goes out.
+#[test]
+fn requests_behind_large_answers_are_answered() {
+    let directory = test_directory();
+    let node = start(&directory);
+    node.run_well(&["topic", "create", "orders", "--queues", "1"]);
+    let mut connection = Connection::open(&node);
+    let body = "x".repeat(1 << 20);
+    for _ in 0..6 {
+        connection.send(publish(&format!("<Message><MessageBody>{body}</MessageBody></Message>")));
+        assert_eq!(connection.next().expect("an answer").status, 201);
+    }
+    connection.send(GET.repeat(7));
+    for _ in 0..6 {
+        let answer = connection.next().expect("an answer");
+        assert_eq!((answer.status, answer.body.len() > 1 << 20), (200, true), "{}", answer.head);
+    }
+    connection.expect(404, "MessageNotExist");
+}
