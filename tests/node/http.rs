@@ -330,11 +330,11 @@ fn many_large_answers_take_the_memory_of_a_few() {
         let poll = GET.replace("consumer=g", &format!("consumer=g{group}"));
         poll.replace("numOfMessages=1", "numOfMessages=1&waitseconds=30")
     };
-    let mut waiting: Vec<_> = (0..24).map(|_| Connection::open(&node)).collect();
+    let mut waiting: Vec<_> = (0..8).map(|_| Connection::open(&node)).collect();
     for (group, connection) in waiting.iter_mut().enumerate() {
         connection.send(poll(group));
     }
-    wait_for("all wait", || node.counter("requests") >= 24);
+    wait_for("all wait", || node.counter("requests") >= 8);
     let body = "\"".repeat(4 << 20);
     let mut publisher = Connection::open(&node);
     publisher.send(publish(&format!("<Message><MessageBody>{body}</MessageBody></Message>")));
