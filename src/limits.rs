@@ -61,10 +61,19 @@ pub const RECEIVE_CACHE_BYTES: usize = 8 * 1024 * 1024;
 /// Leases, milliseconds.
 pub const LEASE_MS_MIN: u64 = 1_000;
 pub const LEASE_MS_MAX: u64 = 43_200_000;
-/// Lease entries of one shard; each stands for up to 64 messages of one receive. With more, nothing new is leased.
-pub const SHARD_LEASES_MAX: usize = 1_048_576;
-/// Half messages of one shard that wait for a decision.
-pub const SHARD_HALVES_MAX: usize = 1_048_576;
+/// Messages of one shard that were delivered to some group and not acknowledged, within their lease or behind its end.
+/// Each costs up to about 140 bytes of memory, when it was received alone.
+pub const SHARD_LEASED_MESSAGES_MAX: usize = 262_144;
+/// Pairs of a group and a queue of one shard from which it has received: one costs 150 to 500 bytes of memory, and its
+/// name and 60 bytes in each checkpoint.
+pub const SHARD_LEASE_PAIRS_MAX: usize = 262_144;
+/// Pairs of a group that has received nothing yet and a queue, of which a shard remembers how far a filter has looked.
+pub const SHARD_PASSED_MAX: usize = 65_536;
+/// Messages of one shard that wait for a producer's decision, or for a time that the clock had passed once.
+pub const SHARD_HALVES_MAX: usize = 262_144;
+/// Whoever has less than this of a table that all share gets more until the table is full; the others share three
+/// quarters of it, and nobody has more of those than is left.
+pub const SHARE_GUARANTEED: usize = 64;
 /// How far ahead a delivery time may lie: forty days, milliseconds.
 pub const DELAY_MS_MAX: u64 = 40 * 24 * 3_600_000;
 pub const FIND_MESSAGES_MAX: u32 = 64;
@@ -79,6 +88,8 @@ pub const AUTO_CREATE_TOPICS_MAX: usize = 1_024;
 /// Queues of all topics on one shard: each costs memory even when empty.
 pub const SHARD_QUEUES_MAX: usize = 131_072;
 pub const GROUPS_MAX: usize = 16_384;
+/// A group that was not used for less than this is never forgotten: its clients may be between two calls.
+pub const GROUP_IDLE_MIN: std::time::Duration = std::time::Duration::from_secs(60);
 pub const GROUP_MEMBERS_MAX: usize = 1_024;
 /// Topics that one member of a group consumes, and those of all members of a group, each counted for every member.
 pub const MEMBER_TOPICS_MAX: usize = 1_024;
@@ -89,7 +100,9 @@ pub const MEMBER_BYTES: usize = 512;
 pub const MEMBER_TOPIC_BYTES: usize = 64;
 pub const GROUP_QUEUE_BYTES: usize = 160;
 /// Committed offsets over all groups on one shard.
-pub const SHARD_OFFSETS_MAX: usize = 1_048_576;
+pub const SHARD_OFFSETS_MAX: usize = 524_288;
+/// What a shard remembers of those who receive, and of their filters.
+pub const SHARD_RECEIVERS_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Messages of one receive over HTTP, and receipt handles of one acknowledgement: what the vendor's HTTP clients are told.
 pub const HTTP_RECEIVE_MESSAGES_MAX: usize = 16;
 /// The longest wait of a receive over HTTP, seconds; its clients' sockets time out after 60.
@@ -217,7 +230,14 @@ const _: () =
 const _: () = assert!(BATCH_BYTES_MAX < RECEIVE_CACHE_BYTES);
 const _: () = assert!(MAILBOX_WAITS_MAX < MAILBOX_REQUESTS_MAX);
 const _: () = assert!(CONNECTION_BUFFER_BYTES + CONNECTION_WAITS_FREE * WAIT_BYTES <= CONNECTION_BYTES);
+const _: () = assert!(GROUP_IDLE_MIN.as_millis() >= RECEIVERS_SESSION_MS as u128);
 const _: () = assert!(AUTO_CREATE_TOPICS_MAX <= TOPICS_MAX);
+// One group may use every queue of a shard, whichever way.
+const _: () = assert!(SHARD_QUEUES_MAX <= SHARD_LEASE_PAIRS_MAX && SHARD_QUEUES_MAX <= SHARD_OFFSETS_MAX);
+// The share of whoever is alone takes a receive, and those who have little find room when all others have their fill.
+const _: () = assert!(SHARE_GUARANTEED >= RECEIVE_MESSAGES_MAX as usize);
+const _: () = assert!(SHARD_LEASED_MESSAGES_MAX / 4 >= 256 * SHARE_GUARANTEED);
+const _: () = assert!(SHARD_HALVES_MAX / 4 >= 256 * SHARE_GUARANTEED);
 // Each with a byte for its length.
 const _: () = assert!(INSTANCE_NAME_BYTES_MAX <= u8::MAX as usize);
 const _: () = assert!(INSTANCES_MAX * (INSTANCE_NAME_BYTES_MAX + 1) <= BATCH_BYTES_MAX / 2);

@@ -110,6 +110,8 @@ counters! {
     /// Leased to a receiver, again or for the first time.
     messages_received,
     messages_acknowledged,
+    /// Receives that got nothing because their group, or all groups together, had as much as they may have.
+    receives_refused,
     messages_dead_lettered,
     bytes_fetched,
     fetches_waited,

@@ -129,6 +129,8 @@ pub struct GroupInfo {
     /// `None`: everything is as the node has it.
     pub settings: Option<GroupSettings>,
     pub queues: Vec<GroupQueueInfo>,
+    /// Why it gets nothing new, for each shard where that is so.
+    pub refused: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

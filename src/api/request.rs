@@ -43,6 +43,8 @@ pub enum Request {
     },
     ListGroups,
     DescribeGroup(GroupName),
+    /// Refused while it has members or receivers.
+    DeleteGroup(GroupName),
     ResetGroup(ResetGroup),
     Receive(Receive),
     Acknowledge(Acknowledge),

@@ -78,6 +78,10 @@ impl<D: Disk> Broker<D> {
             | Change::NextTopicId(_)
             | Change::QueueEnd { .. }
             | Change::Group(_)
+            | Change::GroupRemoved { .. }
+            | Change::RunningTime(_)
+            | Change::StoredBy { .. }
+            | Change::GroupUsed { .. }
             | Change::Instances(_)
             | Change::Lease(_) => None,
             Change::Held(held) => {

@@ -49,6 +49,7 @@ impl<D: Disk> Broker<D> {
             | Request::LeaveGroup { .. }
             | Request::ListGroups
             | Request::DescribeGroup(_)
+            | Request::DeleteGroup(_)
             | Request::ResetGroup(_) => CONTROL_SHARD,
             Request::Hold(hold) => hold.key.queue.shard(shard_count),
             Request::EndTransaction(end) => end.receipt.key.queue.shard(shard_count),
@@ -145,6 +146,7 @@ impl<D: Disk> Broker<D> {
             Request::LeaveGroup { group, member } => self.leave_group(&group, &member).await,
             Request::ListGroups => self.list_groups().await.map(Reply::Groups),
             Request::DescribeGroup(group) => self.describe_group(group).await.map(Reply::Group),
+            Request::DeleteGroup(group) => self.delete_group(group).await,
             Request::ResetGroup(reset) => self.reset_group(reset).await,
             Request::Receive(receive) => self.receive(receive, &AnyRecipient).await.map(Reply::Received),
             Request::Acknowledge(acknowledge) => self.acknowledge(acknowledge).await.map(Reply::Acknowledged),
@@ -179,13 +181,39 @@ impl<D: Disk> Broker<D> {
 
     /// Stores a group's place; durable when answered.
     async fn commit_offset(&self, commit: CommitOffset) -> Result<Reply, Failure> {
-        let CommitOffset { group, key, offset, member } = commit;
-        let is_member = member.is_some();
-        if let Some(acting) = member {
-            self.check_holder(HolderCheck { group: group.clone(), acting, key }).await?;
+        let (placement, moved) = loop {
+            if let Some(acting) = commit.member.clone() {
+                self.check_holder(HolderCheck { group: commit.group.clone(), acting, key: commit.key })
+                    .await?;
+            }
+            // From here to the placing nothing is waited for: what is decided is so when it stands in the log.
+            let Some(CommitChanges { payload, moved }) = self.commit_changes(&commit)? else {
+                return Ok(Reply::Done);
+            };
+            match self.try_append_state(&payload, Level::Durable) {
+                Ok(placement) => break (placement, moved),
+                Err(AppendRefusal::Wait) => self.log.room().changed().await,
+                Err(refusal) => return Err(self.append_refused(refusal)),
+            }
+        };
+        if let Some(moved) = moved {
+            self.leases.borrow_mut().apply(&moved);
+            if commit.member.is_none() {
+                self.lease_resets.set(self.lease_resets.get() + 1);
+            }
         }
-        let queue = self.queue(key)?;
-        let end = queue.durable_end.get();
+        self.passed.borrow_mut().remove(&commit.group, commit.key);
+        self.note_use(&commit.group);
+        let settled = self.log.watermarks().wait(Level::Durable, placement.end).await;
+        settled.map_err(|failure| self.lost(placement.position, &failure))?;
+        Ok(Reply::Done)
+    }
+
+    /// What a commit changes now; `None` when it is so already.
+    fn commit_changes(&self, commit: &CommitOffset) -> Result<Option<CommitChanges>, Failure> {
+        let CommitOffset { group, key, offset, member } = commit.clone();
+        let is_member = member.is_some();
+        let end = self.queue(key)?.durable_end.get();
         if offset > end {
             return Err(Failure::new(
                 Status::OffsetOutOfRange,
@@ -196,45 +224,38 @@ impl<D: Disk> Broker<D> {
         // closed to receivers, and leases that are left there stay theirs.
         let received = self.leases.borrow().get(&group, key).map(QueueLeases::next);
         let receives = received.is_some_and(|next| !is_member || next < offset);
-        {
-            let tables = self.tables.borrow();
-            match tables.committed(&group, key) {
-                Some(committed) if committed == offset && !receives => return Ok(Reply::Done),
-                Some(_) => {}
-                None if tables.offset_count() >= limits::SHARD_OFFSETS_MAX => {
-                    let message = format!(
-                        "shard {} keeps {} offsets, no more",
-                        self.options.shard,
-                        tables.offset_count()
-                    );
-                    return Err(Failure::new(Status::LimitReached, message));
-                }
-                None => {}
-            }
+        match self.tables.borrow().committed(&group, key) {
+            Some(committed) if committed == offset && !receives => return Ok(None),
+            Some(_) => {}
+            None => self.check_offsets_limit(&group)?,
         }
-        let commit = Change::Offset { group: group.clone(), key, offset, origin: None };
-        if !receives {
-            self.change(&[commit]).await?;
-            return Ok(Reply::Done);
-        }
-        let moved = match is_member {
+        let mut payload = Vec::new();
+        Change::Offset { group: group.clone(), key, offset, origin: None }.encode(&mut payload);
+        let moved = receives.then_some(match is_member {
             true => LeaseChange::Passed { group, key, next: offset },
             false => LeaseChange::Reset { group, key, next: offset },
-        };
-        let mut payload = Vec::new();
-        commit.encode(&mut payload);
-        Change::Lease(moved.clone()).encode(&mut payload);
-        let placement = self.append_state(&payload, Level::Durable).await?;
-        self.leases.borrow_mut().apply(&moved);
-        if !is_member {
-            self.lease_resets.set(self.lease_resets.get() + 1);
+        });
+        if let Some(moved) = &moved {
+            Change::Lease(moved.clone()).encode(&mut payload);
         }
-        let settled = self.log.watermarks().wait(Level::Durable, placement.end).await;
-        settled.map_err(|failure| self.lost(placement.position, &failure))?;
-        Ok(Reply::Done)
+        Ok(Some(CommitChanges { payload, moved }))
     }
 
-    /// Where a group goes on in a queue, whichever way it consumes.
+    /// Whether one more offset is kept for a group.
+    fn check_offsets_limit(&self, group: &GroupName) -> Result<(), Failure> {
+        let tables = self.tables.borrow();
+        let shard = self.options.shard;
+        let message = if tables.offset_count() >= limits::SHARD_OFFSETS_MAX {
+            format!("shard {shard} keeps {} offsets of groups", limits::SHARD_OFFSETS_MAX)
+        } else if !tables.has_offsets(group) && tables.group_count() >= limits::GROUPS_MAX {
+            format!("shard {shard} keeps the offsets of {} groups", limits::GROUPS_MAX)
+        } else {
+            return Ok(());
+        };
+        Err(Failure::new(Status::LimitReached, message + ", no more: delete groups that nobody uses"))
+    }
+
+    /// Where whoever asks goes on in a queue now, whichever way the group consumes.
     pub(super) fn place_of(&self, group: &GroupName, key: QueueKey) -> Option<QueueOffset> {
         let leases = self.leases.borrow();
         let Some(pair) = leases.get(group, key) else { return self.tables.borrow().committed(group, key) };
@@ -243,9 +264,8 @@ impl<D: Disk> Broker<D> {
         Some(if is_closed { pair.next() } else { pair.floor() })
     }
 
-    /// Asks the control shard whether a member may commit. Behind its answer nothing is waited for but room in the log,
-    /// for which a later holder's commit would wait behind this one: so commits stand in the log in the order of their
-    /// holders.
+    /// Asks the control shard whether a member may commit. Behind its answer nothing is waited for until the commit stands
+    /// in the log: so commits stand there in the order of their holders.
     async fn check_holder(&self, check: HolderCheck) -> Result<(), Failure> {
         if self.options.shard == CONTROL_SHARD {
             return self.groups.borrow_mut().check_holder(&check, self.clock.monotonic());
@@ -282,6 +302,13 @@ impl<D: Disk> Broker<D> {
             }
         }
     }
+}
+
+/// What a commit places in the log.
+struct CommitChanges {
+    payload: Vec<u8>,
+    /// What of it concerns leases.
+    moved: Option<LeaseChange>,
 }
 
 /// The failure for an answer of a kind that was not asked for.

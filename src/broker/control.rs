@@ -5,7 +5,6 @@ use std::rc::Rc;
 
 use super::client_requests::unexpected;
 use super::instances::{check_instance, topic_missing, topic_unknown};
-use super::leases::Received;
 use super::peers::{PeerReply, PeerRequest};
 use super::shard_broker::{Broker, owned_queues};
 use super::state_record::Change;
@@ -272,10 +271,7 @@ impl<D: Disk> Broker<D> {
                 self.change(&[Change::Group(settings)]).await?;
                 Ok(PeerReply::Done)
             }
-            PeerRequest::Receive(receive) => {
-                let Received { messages, again } = self.receive_here(&receive).await?;
-                Ok(PeerReply::Received { messages, again })
-            }
+            PeerRequest::Receive(receive) => self.receive_here(&receive).await.map(PeerReply::Received),
             PeerRequest::WatchTopic { from, receive } => {
                 self.watch_topic(from, &receive).map(PeerReply::Prospect)
             }
@@ -283,8 +279,9 @@ impl<D: Disk> Broker<D> {
                 self.acknowledge_here(&group, &receipts).await.map(PeerReply::Acknowledged)
             }
             PeerRequest::GroupLeases(group) => {
-                let leases = self.leases.borrow().of_group(&group, self.clock.now());
-                Ok(PeerReply::GroupLeases(leases))
+                let leases = self.own_leases(&group);
+                let refused = self.lease_refusal(&group, None).map(|refused| refused.message);
+                Ok(PeerReply::GroupLeases { leases, refused })
             }
             PeerRequest::SetGates { group, orders } => {
                 let draining = self.set_gates(&group, orders).await?;
@@ -302,6 +299,10 @@ impl<D: Disk> Broker<D> {
                 self.connection_ended(connection, groups).await;
                 Ok(PeerReply::Done)
             }
+            PeerRequest::RemoveGroup { group, settings, only_unused } => {
+                self.remove_group_here(&group, settings, only_unused).await.map(PeerReply::GroupRemoved)
+            }
+            PeerRequest::GroupsInUse { interval } => Ok(PeerReply::GroupsInUse(self.groups_in_use(interval))),
             PeerRequest::CheckHolder(check) => {
                 self.groups.borrow_mut().check_holder(&check, self.clock.monotonic())?;
                 Ok(PeerReply::Done)
@@ -380,6 +381,9 @@ impl<D: Disk> Broker<D> {
         counters.extend(self.keys.counters());
         counters.extend(self.held_counters());
         counters.extend(self.memory.counters());
+        counters.extend(self.lease_counters());
+        counters.push(("receivers_bytes".to_owned(), self.receivers.borrow().bytes() as u64));
+        counters.push(("offsets".to_owned(), self.tables.borrow().offset_count() as u64));
         if let Some(host) = &*self.host.borrow() {
             counters.extend(host(count_syscalls));
         }

@@ -223,11 +223,17 @@ impl<D: Disk> Broker<D> {
                 Drained::NotYet => left.push(key),
                 Drained::Behind => drained.push(key),
                 Drained::Back => {
-                    let is_draining = || self.gates.borrow().gate(group, key) == Gate::Draining;
-                    let next = self.leases.borrow().floor(group, key).expect("there are leases");
-                    let reset = LeaseChange::Reset { group: group.clone(), key, next };
-                    let placed = self.place_leases(&[reset], Level::Durable, is_draining).await?;
-                    // It has been opened again otherwise.
+                    // It may be opened again, or acknowledged, or moved by a commit, while this waits for room.
+                    let go_back = || {
+                        let is_draining = self.gates.borrow().gate(group, key) == Gate::Draining;
+                        if !is_draining || self.drained(group, key, until) != Drained::Back {
+                            return Vec::new();
+                        }
+                        let next = self.leases.borrow().floor(group, key);
+                        let reset = next.map(|next| LeaseChange::Reset { group: group.clone(), key, next });
+                        reset.into_iter().collect()
+                    };
+                    let (placed, ()) = self.place_decided(Level::Durable, || (go_back(), ())).await?;
                     if let Some(placement) = placed {
                         self.lease_resets.set(self.lease_resets.get() + 1);
                         drained.push(key);
@@ -253,7 +259,7 @@ impl<D: Disk> Broker<D> {
     }
 
     fn drained(&self, group: &GroupName, key: QueueKey, until: Timestamp) -> Drained {
-        let now = self.clock.now();
+        let now = self.steady.now();
         let leases = self.leases.borrow();
         let Some(pair) = leases.get(group, key).filter(|pair| pair.open_count() > 0) else {
             return Drained::Behind;

@@ -92,24 +92,29 @@ impl<D: Disk> Broker<D> {
         names.into_iter().collect()
     }
 
-    /// What was leased to a group, by queue.
-    async fn group_leases(&self, group: &GroupName) -> Result<HashMap<QueueKey, LeaseInfo>, Failure> {
+    /// What was leased to a group, by queue, and why it gets nothing new where that is so.
+    async fn group_leases(
+        &self,
+        group: &GroupName,
+    ) -> Result<(HashMap<QueueKey, LeaseInfo>, Vec<String>), Failure> {
         let mut leases = HashMap::new();
+        let mut refusals = Vec::new();
         for reply in self.ask_all(|| PeerRequest::GroupLeases(group.clone()), Others::AndThis).await? {
             match reply {
-                PeerReply::GroupLeases(found) => {
-                    leases.extend(found.into_iter().map(|info| (info.key, info)))
+                PeerReply::GroupLeases { leases: found, refused } => {
+                    leases.extend(found.into_iter().map(|info| (info.key, info)));
+                    refusals.extend(refused);
                 }
                 other => return Err(unexpected(&other)),
             }
         }
-        Ok(leases)
+        Ok((leases, refusals))
     }
 
     pub(super) async fn describe_group(&self, group: GroupName) -> Result<GroupInfo, Failure> {
         let receivers = self.group_receivers(&group).await?;
         let offsets = self.group_offsets(&group).await?;
-        let leases = self.group_leases(&group).await?;
+        let (leases, refused) = self.group_leases(&group).await?;
         let settings = self.tables.borrow().group_settings(&group).cloned();
         let now = self.clock.monotonic();
         self.groups.borrow_mut().expire(now);
@@ -141,7 +146,7 @@ impl<D: Disk> Broker<D> {
                     .push(GroupQueueInfo { member: holder(key).map(|member| member.member.clone()), ..info });
             }
         }
-        Ok(GroupInfo { group, generation, members, receivers, settings, queues })
+        Ok(GroupInfo { group, generation, members, receivers, settings, queues, refused })
     }
 
     pub(super) async fn reset_group(self: &Rc<Self>, reset: ResetGroup) -> Result<Reply, Failure> {
@@ -193,12 +198,29 @@ impl<D: Disk> Broker<D> {
         }
     }
 
-    pub(super) fn own_offsets(&self, group: &GroupName) -> Vec<GroupOffset> {
+    /// What a group has been given here, and where a filter has left out everything so far.
+    pub(super) fn own_leases(&self, group: &GroupName) -> Vec<LeaseInfo> {
         let leases = self.leases.borrow();
+        let mut infos = leases.of_group(group, self.steady.now());
+        let passed = self.passed.borrow().of_group(group).into_iter();
+        let passed = passed.filter(|(key, _)| leases.get(group, *key).is_none());
+        infos.extend(passed.map(|(key, place)| LeaseInfo {
+            key,
+            floor: place,
+            next: place,
+            leased: 0,
+            waiting: 0,
+            dead_letters: 0,
+        }));
+        infos
+    }
+
+    pub(super) fn own_offsets(&self, group: &GroupName) -> Vec<GroupOffset> {
         let mut offsets: BTreeMap<_, _> = self.tables.borrow().offsets_of(group).into_iter().collect();
-        // Where a group receives, that counts.
-        let received = leases.of_group(group, self.clock.now()).into_iter();
-        offsets.extend(received.filter_map(|info| Some((info.key, self.place_of(group, info.key)?))));
+        // Where a group receives, that counts: everything below was dealt with. Whoever has the queue now, since what is
+        // shown would go back otherwise when that changes, as it does by every restart.
+        let received = self.own_leases(group).into_iter();
+        offsets.extend(received.map(|info| (info.key, info.floor)));
         let queues = self.queues.borrow();
         let with_bounds = offsets.into_iter().filter_map(|(key, committed)| {
             let (first_offset, end_offset) = self.bounds(queues.get(&key)?);

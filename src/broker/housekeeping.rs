@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::ages::ClockReading;
 use super::index_renewal::Renewal;
 use super::queue::Queue;
 use super::shard_broker::{Broker, owned_queues};
@@ -12,7 +13,7 @@ use crate::api::Failure;
 use crate::disk::Disk;
 use crate::index::{IndexError, TrimProgress};
 use crate::log::AppendRefusal;
-use crate::types::{Level, LogPosition, MonotonicTime, QueueOffset, Timestamp};
+use crate::types::{GroupName, Level, LogPosition, MonotonicTime, QueueKey, QueueOffset};
 
 /// A start replays at most about this much log, unless it was written within `SNAPSHOT_INTERVAL_MIN`.
 const SNAPSHOT_BYTES: u64 = 64 * 1024 * 1024;
@@ -22,6 +23,8 @@ const SNAPSHOT_INTERVAL_MAX: Duration = Duration::from_secs(5);
 /// A snapshot waits until this many times its own size was written to the log: however many queues there are, snapshots
 /// cost the disk a few per cent.
 const SNAPSHOT_SHARE: u64 = 20;
+/// But a start replays no more than this, however large the tables are.
+const REPLAY_BYTES_MAX: u64 = 512 * 1024 * 1024;
 /// Queues written into a snapshot between two chances for others to run.
 const SNAPSHOT_STEP_QUEUES: usize = 256;
 const STEP_PAUSE: Duration = Duration::from_micros(100);
@@ -32,6 +35,21 @@ const TRIM_STEP_QUEUES: usize = 64;
 /// A checkpoint is cut into batches of about this size.
 const CHECKPOINT_BATCH_BYTES: usize = 256 * 1024;
 
+/// A checkpoint that is complete.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CheckpointDone {
+    end: LogPosition,
+    /// From its first byte to its last; others may have written in between.
+    bytes: u64,
+}
+
+/// How far a checkpoint of the leases has come.
+#[derive(Clone, Copy)]
+struct LeasePlace {
+    pair: usize,
+    from: QueueOffset,
+}
+
 /// When what was last done.
 struct Clockwork<D: Disk> {
     snapshot_at: MonotonicTime,
@@ -41,6 +59,7 @@ struct Clockwork<D: Disk> {
     retention_segment: Option<LogPosition>,
     /// An index that is being built anew.
     renewal: Option<Renewal<D>>,
+    clocks: ClockReading,
 }
 
 impl<D: Disk> Broker<D> {
@@ -60,7 +79,9 @@ impl<D: Disk> Broker<D> {
             retention_at: now,
             retention_segment: self.checkpoint_segment.get(),
             renewal: None,
+            clocks: self.read_clocks(),
         };
+        self.warn_of_store_times();
         // One timer over many rounds: making one costs more than most rounds.
         let mut tick = self.clock.sleep(RETENTION_INTERVAL);
         while !self.stopped.get() {
@@ -125,6 +146,9 @@ impl<D: Disk> Broker<D> {
         let segment = self.checkpoint_segment.get();
         if is_time {
             clockwork.retention_at = now;
+            clockwork.clocks = self.watch_clock(clockwork.clocks);
+            // A full disk or a failed log: the next round tries again.
+            let _ = self.note_stored_by().await;
             self.age_topics().await?;
         }
         // The file of a segment that goes when one is begun is used again soon. Several at a time would leave more files
@@ -139,7 +163,7 @@ impl<D: Disk> Broker<D> {
     fn snapshot_is_due(&self, clockwork: &Clockwork<D>) -> bool {
         let unsaved = self.log.watermarks().durable_end().since(self.snapshot_position.get());
         let passed = self.clock.monotonic().since(clockwork.snapshot_at);
-        let worth_it = SNAPSHOT_BYTES.max(clockwork.snapshot_bytes * SNAPSHOT_SHARE);
+        let worth_it = (clockwork.snapshot_bytes * SNAPSHOT_SHARE).clamp(SNAPSHOT_BYTES, REPLAY_BYTES_MAX);
         (unsaved >= worth_it && passed >= SNAPSHOT_INTERVAL_MIN)
             || (unsaved > 0 && passed >= SNAPSHOT_INTERVAL_MAX)
     }
@@ -155,6 +179,7 @@ impl<D: Disk> Broker<D> {
         let mut tables = Vec::new();
         let leases = self.leases.borrow().as_changes();
         leases.into_iter().for_each(|change| Change::Lease(change).encode(&mut tables));
+        self.tables.borrow_mut().note_running(self.steady.running());
         self.tables
             .borrow()
             .as_changes()
@@ -201,17 +226,23 @@ impl<D: Disk> Broker<D> {
         }
     }
 
-    /// A segment without a checkpoint has been begun.
+    /// A segment was begun since the newest checkpoint was complete, and as much was written as that one was long: tables
+    /// may be larger than a segment, and a checkpoint is no reason for the next one.
     fn checkpoint_is_due(&self) -> bool {
         let segments = self.log.segments();
-        let newest = segments.last().filter(|segment| segment.newest.is_some());
-        newest.is_some_and(|newest| self.checkpoint_segment.get().is_none_or(|base| base < newest.base))
+        let Some(newest) = segments.last().filter(|segment| segment.newest.is_some()) else { return false };
+        let written_since = |done: CheckpointDone| self.log.watermarks().appended_end().since(done.end);
+        self.checkpoint_done
+            .get()
+            .is_none_or(|done| done.end <= newest.base && written_since(done) >= done.bytes)
     }
 
     /// Repeats the tables in the log, so that older segments can go: what they say is said again here.
     async fn checkpoint(&self) -> Result<(), Failure> {
         // No topic may change between the reading of the tables and the last batch.
         let _turn = self.topic_change.take().await;
+        let begin = self.log.watermarks().appended_end();
+        self.tables.borrow_mut().note_running(self.steady.running());
         let mut payloads = vec![Vec::new()];
         // Offsets given out so far, durable or not: their batches stand before this checkpoint.
         let ends = self.queue_ends(|queue| queue.next_offset.get());
@@ -237,6 +268,7 @@ impl<D: Disk> Broker<D> {
         let segments = self.log.segments();
         let holder = segments.iter().rev().find(|segment| segment.base <= first);
         self.checkpoint_segment.set(holder.map(|segment| segment.base));
+        self.checkpoint_done.set(Some(CheckpointDone { end, bytes: end.since(begin) }));
         Ok(())
     }
 
@@ -245,23 +277,44 @@ impl<D: Disk> Broker<D> {
     async fn checkpoint_leases(&self) -> Result<Option<LogPosition>, Failure> {
         let pairs = self.leases.borrow().pairs();
         let mut end = None;
-        for (key, group) in pairs {
-            let mut from = Some(QueueOffset::ZERO);
-            while let Some(start) = from {
-                let Some((change, rest)) = self.leases.borrow().state(&group, key, start) else { break };
-                let mut payload = Vec::new();
-                Change::Lease(change).encode(&mut payload);
-                match self.try_append_state(&payload, Level::Written) {
-                    Ok(placement) => {
-                        end = Some(placement.end);
-                        from = rest;
-                    }
-                    Err(AppendRefusal::Wait) => self.log.room().changed().await,
-                    Err(refusal) => return Err(self.append_refused(refusal)),
+        let mut next = LeasePlace { pair: 0, from: QueueOffset::ZERO };
+        while next.pair < pairs.len() {
+            let (payload, behind) = self.leases_from(&pairs, next);
+            if payload.is_empty() {
+                break;
+            }
+            match self.try_append_state(&payload, Level::Written) {
+                Ok(placement) => {
+                    end = Some(placement.end);
+                    next = behind;
                 }
+                Err(AppendRefusal::Wait) => self.log.room().changed().await,
+                Err(refusal) => return Err(self.append_refused(refusal)),
             }
         }
         Ok(end)
+    }
+
+    /// One batch of a checkpoint of the leases, and where the next one goes on.
+    fn leases_from(&self, pairs: &[(QueueKey, GroupName)], from: LeasePlace) -> (Vec<u8>, LeasePlace) {
+        let leases = self.leases.borrow();
+        let mut payload = Vec::new();
+        let mut next = from;
+        while payload.len() < CHECKPOINT_BATCH_BYTES
+            && let Some((key, group)) = pairs.get(next.pair)
+        {
+            // `None` when the pair has gone meanwhile.
+            let state = leases.state(group, *key, next.from);
+            let rest = state.and_then(|(change, rest)| {
+                Change::Lease(change).encode(&mut payload);
+                rest
+            });
+            next = match rest {
+                Some(from) => LeasePlace { from, ..next },
+                None => LeasePlace { pair: next.pair + 1, from: QueueOffset::ZERO },
+            };
+        }
+        (payload, next)
     }
 
     /// The `end` of each queue that was ever used, in the order of the queues.
@@ -280,10 +333,8 @@ impl<D: Disk> Broker<D> {
             let [oldest, next, ..] = &segments[..] else { return Ok(()) };
             let kept: u64 = segments.iter().map(|segment| segment.bytes).sum();
             let too_many = self.options.retention_bytes.is_some_and(|bytes| kept > bytes);
-            let expired = match (self.log_retention(), oldest.newest) {
-                (Some(retention), Some(newest)) => self.now_minus(retention) > newest,
-                _ => false,
-            };
+            let expired =
+                self.log_retention().is_some_and(|retention| self.is_expired(oldest, next.base, retention));
             if !too_many && !expired {
                 return Ok(());
             }
@@ -306,6 +357,7 @@ impl<D: Disk> Broker<D> {
             if self.log.remove_oldest().await?.is_none() {
                 return Ok(());
             }
+            self.tables.borrow_mut().forget_stored_below(self.log.first_position());
             self.metrics.segments_removed.add(1);
         }
     }
@@ -321,8 +373,12 @@ impl<D: Disk> Broker<D> {
         };
         for (id, queue_count, retention) in aged {
             let oldest = self.now_minus(retention);
+            let expired_below = self.expired_below(retention);
             for key in owned_queues(id, queue_count, &self.options) {
-                let offset = self.index.find_time(key, oldest).await?;
+                let mut offset = self.index.find_time(key, oldest).await?;
+                if let Some(position) = expired_below {
+                    offset = offset.max(self.index.find_position(key, position).await?);
+                }
                 if self.index.bounds(key).is_some_and(|(first, end)| first < offset && offset <= end) {
                     self.index.advance_first(key, offset);
                 }
@@ -338,10 +394,5 @@ impl<D: Disk> Broker<D> {
         let of_topics = tables.topics().map(|topic| topic.retention.age(self.options.retention_age));
         let longest = of_topics.reduce(|one, other| Some(one?.max(other?)));
         longest.unwrap_or(self.options.retention_age)
-    }
-
-    fn now_minus(&self, age: Duration) -> Timestamp {
-        let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
-        Timestamp(self.clock.now().0.saturating_sub(age_ms))
     }
 }

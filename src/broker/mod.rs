@@ -6,6 +6,7 @@
 //! * One shard, the **control shard** (0), makes changes of topics and keeps the groups' members. It asks the others
 //!   through [`Peers`]. Any shard takes any request and hands it to the one it belongs to.
 
+mod ages;
 mod apply;
 mod client_requests;
 mod condition;
@@ -14,6 +15,7 @@ mod fetch;
 mod find;
 mod first_use;
 mod gates;
+mod group_removal;
 mod group_requests;
 mod groups;
 mod held;
@@ -32,9 +34,11 @@ mod queue;
 mod receivers;
 mod recipient;
 mod shard_broker;
+mod shares;
 mod sharing;
 mod snapshot;
 mod state_record;
+mod steady;
 mod tables;
 mod turn;
 mod verify;
@@ -45,7 +49,7 @@ pub use fetch::{FetchStep, SharedFetched};
 pub use find::FindHere;
 pub use groups::{GateOrders, Groups, RECEIVERS};
 pub use held::{Half, HeldChange};
-pub use leases::{LeaseChange, Leases, Prospect, QueueLeases, Run, dead_letter_topic};
+pub use leases::{Holding, LeaseChange, Leases, Prospect, QueueLeases, Run, dead_letter_topic};
 pub use open::StartError;
 pub use options::{BrokerOptions, LeaseDefaults};
 pub use peers::{GroupOffset, PeerFuture, PeerReply, PeerRequest, Peers};

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::apply::entry_of_header;
 use super::condition::{ShardPlace, Witnesses};
@@ -16,6 +17,7 @@ use super::options::BrokerOptions;
 use super::shard_broker::{Broker, OpenedBroker, TopicTurn};
 use super::snapshot::Snapshot;
 use super::state_record::{Change, ChangeError, decode_changes};
+use super::steady::SteadyTime;
 use super::tables::Tables;
 use crate::clock::SharedClock;
 use crate::disk::{Disk, DiskError};
@@ -23,12 +25,15 @@ use crate::index::{Index, IndexEntry, IndexError, IndexOptions, TrimProgress, di
 use crate::limits;
 use crate::log::{CommitLog, LogOptions, Manifest, OpenError, Replay, Report, StartAt};
 use crate::metrics::ShardMetrics;
-use crate::types::{Account, ClientMemory, LogPosition, QueueKey, QueueOffset, TopicId, WakerList};
+use crate::types::{Account, ClientMemory, LogPosition, QueueKey, QueueOffset, Throttle, TopicId, WakerList};
 use crate::wire::batch::{BatchHeader, Kind, LogSecret, state_payload};
 use crate::wire::record::RECORD_HEADER_BYTES;
 
 /// Queues looked at between two chances for others to run.
 const TRIM_STEP_QUEUES: usize = 256;
+
+/// What clients can bring about again and again is said once in this time.
+const SAY_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
 /// Why a shard does not start. Nothing stored was changed.
 #[derive(Debug, thiserror::Error)]
@@ -123,10 +128,16 @@ impl<D: Disk> Rebuild<D> {
                 gone.for_each(|id| self.leases.remove_topic(id));
             }
             Change::Lease(change) => self.leases.apply(change),
+            Change::GroupRemoved { group, .. } => {
+                self.leases.remove_group(group);
+            }
             Change::Topic(_)
             | Change::Offset { .. }
             | Change::NextTopicId(_)
             | Change::Group(_)
+            | Change::RunningTime(_)
+            | Change::StoredBy { .. }
+            | Change::GroupUsed { .. }
             | Change::Instances(_) => {}
             Change::Held(held) => self.held.apply(held.clone(), &self.index),
         }
@@ -228,6 +239,11 @@ impl<D: Disk> Broker<D> {
         };
         let memory = ClientMemory::new(options.client_memory_bytes);
         let groups = Groups::new(log.epoch(), memory.budget(Account::Members).clone());
+        let newest = leases
+            .newest_lease()
+            .max(held.newest_moment(options.transaction_check_interval))
+            .unwrap_or_default();
+        let steady = SteadyTime::new(clock.clone(), newest, tables.running());
         let broker = Broker {
             disk,
             clock,
@@ -240,6 +256,11 @@ impl<D: Disk> Broker<D> {
             tables: RefCell::new(tables),
             queues: RefCell::new(HashMap::new()),
             leases: RefCell::new(leases),
+            passed: RefCell::default(),
+            steady,
+            refused: RefCell::new(None),
+            refusals_said: Throttle::new(SAY_AGAIN_AFTER),
+            dead_letters_said: Throttle::new(SAY_AGAIN_AFTER),
             turns: Turns::default(),
             receive_cache: RefCell::new(BatchCache::new(limits::RECEIVE_CACHE_BYTES)),
             receive_turn: Cell::new(0),
@@ -258,6 +279,8 @@ impl<D: Disk> Broker<D> {
             draining: Cell::new(false),
             stopped: Cell::new(false),
             checkpoint_segment: Cell::new(None),
+            checkpoint_done: Cell::new(None),
+            used_groups: RefCell::default(),
             snapshot_position: Cell::new(snapshot_position),
             snapshot_slot: Cell::new(sequence),
             published: WakerList::new(),

@@ -34,6 +34,8 @@ pub struct BrokerOptions {
     pub auto_create_topics: Option<u32>,
     /// How groups without settings of their own are treated.
     pub leases: LeaseDefaults,
+    /// A group that nobody has used while the node ran for this long is forgotten. `None`: never.
+    pub group_idle: Option<Duration>,
     /// A random number, for a shard that is made by this start: see `log`.
     pub secret: u64,
     /// A producer has at least this long to decide on a half message before it is asked: RocketMQ's

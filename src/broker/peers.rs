@@ -3,15 +3,17 @@
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 use super::find::FindHere;
+use super::group_removal::GroupsInUse;
 use super::groups::{GateOrders, HolderCheck};
-use super::leases::Prospect;
+use super::leases::{Prospect, Received};
 use super::receivers::SeenReceivers;
 use super::tables::Topic;
 use crate::api::{
     ConnectionId, Failure, Found, GroupSettings, HalfMessage, LeaseInfo, QueueInfo, ReceiptOutcome, Receive,
-    ReceiveHalves, ReceivedMessage, Reply, Request, ShardAddress, ShardInfo,
+    ReceiveHalves, Reply, Request, ShardAddress, ShardInfo,
 };
 use crate::types::{GroupName, InstanceName, QueueKey, QueueOffset, Receipt, ShardId, TopicId};
 
@@ -67,6 +69,16 @@ pub enum PeerRequest {
         connection: ConnectionId,
         groups: Vec<GroupName>,
     },
+    /// Forget a group, with its settings or without; `only_unused`: unless somebody uses it.
+    RemoveGroup {
+        group: GroupName,
+        settings: bool,
+        only_unused: bool,
+    },
+    /// Which groups have places or leases, and which were used since the last time that this was asked.
+    GroupsInUse {
+        interval: Duration,
+    },
     /// Whether a member of a group may commit; asked of the control shard.
     CheckHolder(HolderCheck),
     ShardInfo {
@@ -115,13 +127,17 @@ pub enum PeerReply {
     QueueRanges(Vec<QueueInfo>),
     GroupOffsets(Vec<GroupOffset>),
     GroupNames(Vec<GroupName>),
-    Received {
-        messages: Vec<ReceivedMessage>,
-        again: bool,
-    },
+    /// Whether there was anything to forget.
+    GroupRemoved(bool),
+    GroupsInUse(GroupsInUse),
+    Received(Received),
     Prospect(Prospect),
     Acknowledged(Vec<ReceiptOutcome>),
-    GroupLeases(Vec<LeaseInfo>),
+    GroupLeases {
+        leases: Vec<LeaseInfo>,
+        /// Why the group gets nothing new.
+        refused: Option<String>,
+    },
     /// Carried out, but that leases still run in these queues.
     GatesSet {
         draining: Vec<QueueKey>,

@@ -15,10 +15,17 @@ use crate::types::{GroupName, MonotonicTime, TopicId};
 /// While a group has members, the control shard hears of its receivers at this interval.
 const TELL_INTERVAL: Duration = Duration::from_secs(1);
 
+/// With too many to remember, those whose session is over are looked for at this interval.
+const FORGET_INTERVAL: Duration = Duration::from_secs(1);
+
 /// The receivers of all groups, as this shard has seen them.
 #[derive(Debug, Default)]
 pub(super) struct Receivers {
     groups: HashMap<GroupName, BTreeMap<TopicId, TopicReceivers>>,
+    /// Of all filters, with what goes with them.
+    bytes: usize,
+    /// When those whose session is over were last forgotten.
+    forgot_at: Option<MonotonicTime>,
 }
 
 #[derive(Debug, Default)]
@@ -76,6 +83,16 @@ impl SeenFilter {
     fn is_live(&self, now: MonotonicTime) -> bool {
         now.since(self.seen(now)) <= Duration::from_millis(limits::RECEIVERS_SESSION_MS)
     }
+
+    fn bytes(&self) -> usize {
+        filter_bytes(&self.filter)
+    }
+}
+
+/// What one filter costs: its tags, and itself with a group and a topic that have no other.
+fn filter_bytes(filter: &TagFilter) -> usize {
+    const OTHERWISE: usize = 512;
+    OTHERWISE + filter.tags().iter().map(|tag| tag.len() + size_of::<String>()).sum::<usize>()
 }
 
 impl TopicReceivers {
@@ -83,17 +100,21 @@ impl TopicReceivers {
         self.filters.iter().any(|seen| seen.is_live(now))
     }
 
-    fn begin(&mut self, receive: &Receive, now: MonotonicTime) {
+    /// Takes note of a receive.
+    fn begin(&mut self, receive: &Receive, now: MonotonicTime) -> Noted {
         if let Some(seen) = self.filters.iter_mut().find(|seen| seen.is_of(receive)) {
             seen.active += 1;
             seen.last_seen = now;
-            return;
+            return Noted::default();
         }
+        let mut let_go = 0;
         if self.filters.len() >= limits::RECEIVER_FILTERS_MAX {
             // The one that was not seen for longest makes room, unless all are under way: then this one is not shown.
             let idle = (0..self.filters.len()).filter(|at| self.filters[*at].active == 0);
-            let Some(oldest) = idle.min_by_key(|at| self.filters[*at].last_seen) else { return };
-            self.filters.swap_remove(oldest);
+            let Some(oldest) = idle.min_by_key(|at| self.filters[*at].last_seen) else {
+                return Noted::default();
+            };
+            let_go = self.filters.swap_remove(oldest).bytes();
         }
         self.filters.push(SeenFilter {
             protocol: receive.protocol,
@@ -102,23 +123,44 @@ impl TopicReceivers {
             active: 1,
             last_seen: now,
         });
+        Noted { taken: filter_bytes(&receive.filter), let_go }
     }
+}
+
+/// Bytes of filters that a receive has added, and those that made room for them.
+#[derive(Default)]
+struct Noted {
+    taken: usize,
+    let_go: usize,
 }
 
 impl Receivers {
     fn begin(&mut self, receive: &Receive, topic: TopicId, now: MonotonicTime) {
-        if let Some(topics) = self.groups.get_mut(&receive.group) {
-            topics.entry(topic).or_default().begin(receive, now);
-            return;
-        }
-        if self.groups.len() >= limits::GROUPS_MAX {
+        if !self.has_room_for(receive, topic)
+            && self.forgot_at.is_none_or(|at| now.since(at) >= FORGET_INTERVAL)
+        {
             self.forget(now);
         }
-        // With more groups at once, the rest is served but not shown, and gets no share beside members.
-        if self.groups.len() < limits::GROUPS_MAX {
-            let topics = self.groups.entry(receive.group.clone()).or_default();
-            topics.entry(topic).or_default().begin(receive, now);
+        // With more at once, the rest is served but not shown, and gets no share beside members.
+        if !self.has_room_for(receive, topic) {
+            return;
         }
+        let topics = match self.groups.get_mut(&receive.group) {
+            Some(topics) => topics,
+            None => self.groups.entry(receive.group.clone()).or_default(),
+        };
+        let noted = topics.entry(topic).or_default().begin(receive, now);
+        self.bytes = self.bytes + noted.taken - noted.let_go;
+    }
+
+    fn has_room_for(&self, receive: &Receive, topic: TopicId) -> bool {
+        let topics = self.groups.get(&receive.group);
+        let known = topics.and_then(|topics| topics.get(&topic));
+        if known.is_some_and(|known| known.filters.iter().any(|seen| seen.is_of(receive))) {
+            return true;
+        }
+        let has_group = topics.is_some() || self.groups.len() < limits::GROUPS_MAX;
+        has_group && self.bytes + filter_bytes(&receive.filter) <= limits::SHARD_RECEIVERS_BYTES_MAX
     }
 
     fn end(&mut self, receive: &Receive, topic: TopicId, now: MonotonicTime) {
@@ -131,10 +173,28 @@ impl Receivers {
     }
 
     fn forget(&mut self, now: MonotonicTime) {
+        self.forgot_at = Some(now);
         for topics in self.groups.values_mut() {
-            topics.retain(|_, receivers| receivers.is_live(now));
+            topics.values_mut().for_each(|receivers| receivers.filters.retain(|seen| seen.is_live(now)));
+            topics.retain(|_, receivers| !receivers.filters.is_empty());
         }
         self.groups.retain(|_, topics| !topics.is_empty());
+        let filters = self.groups.values().flat_map(BTreeMap::values).flat_map(|of| &of.filters);
+        self.bytes = filters.map(SeenFilter::bytes).sum();
+    }
+
+    /// The bytes of all that is remembered.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The groups for which somebody has received since `interval` ago.
+    pub fn seen_within(&self, interval: Duration, now: MonotonicTime) -> impl Iterator<Item = &GroupName> {
+        let is_seen = move |topics: &BTreeMap<_, TopicReceivers>| {
+            let mut filters = topics.values().flat_map(|of| &of.filters);
+            filters.any(|seen| now.since(seen.seen(now)) <= interval)
+        };
+        self.groups.iter().filter(move |(_, topics)| is_seen(topics)).map(|(group, _)| group)
     }
 
     /// Those of a group whose session runs.
@@ -240,6 +300,23 @@ mod tests {
         assert_eq!(receivers.groups(at(1041)).count(), 0, "their session is over");
         receivers.forget(at(1100));
         assert!(receivers.groups.is_empty());
+        assert_eq!(receivers.bytes(), 0);
+    }
+
+    #[test]
+    fn what_is_remembered_of_filters_is_bounded_in_bytes() {
+        let mut receivers = Receivers::default();
+        let tag = "t".repeat(60_000);
+        for number in 0..200u64 {
+            let group = format!("g{}", number / 8).parse().expect("a name");
+            let receive = Receive { group, ..receive(&format!("{number}{tag}")) };
+            receivers.begin(&receive, TopicId(1), at(number / 100));
+            receivers.end(&receive, TopicId(1), at(number / 100));
+        }
+        assert!(receivers.bytes() <= limits::SHARD_RECEIVERS_BYTES_MAX);
+        assert!((2..12).contains(&receivers.groups.len()), "{}", receivers.groups.len());
+        receivers.begin(&receive("late"), TopicId(1), at(100));
+        assert_eq!(receivers.groups.len(), 1, "the others' session is over");
     }
 
     #[test]

@@ -1,21 +1,23 @@
 //! The broker of one shard: what it owns.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use super::gates::Gates;
 use super::groups::Groups;
 use super::held::HeldState;
+use super::housekeeping::CheckpointDone;
 use super::index_health::IndexHealth;
 use super::key_indexing::KeyIndexing;
-use super::leases::{BatchCache, Leases, Turns};
+use super::leases::{BatchCache, Leases, Passed, Refusal, Turns};
 use super::notices::Notices;
 use super::open::messages_in;
 use super::options::BrokerOptions;
 use super::peers::Peers;
 use super::queue::{Arrivals, Queue};
 use super::receivers::Receivers;
+use super::steady::SteadyTime;
 use super::tables::{Tables, Topic};
 use crate::api::{Failure, ShardAddress, Status};
 use crate::clock::SharedClock;
@@ -24,7 +26,8 @@ use crate::index::Index;
 use crate::log::{CommitLog, Damage, GivenUpRange, LogFailure, Report};
 use crate::metrics::ShardMetrics;
 use crate::types::{
-    ClientMemory, LogPosition, QueueKey, QueueNumber, QueueOffset, ShardId, TopicId, WakerList,
+    ClientMemory, GroupName, LogPosition, QueueKey, QueueNumber, QueueOffset, ShardId, Throttle, TopicId,
+    WakerList,
 };
 
 /// One shard's broker. Owned by one executor and shared by its tasks.
@@ -45,6 +48,14 @@ pub struct Broker<D: Disk> {
     pub(super) queues: RefCell<HashMap<QueueKey, Rc<Queue>>>,
     /// Changed when a record is placed, see `leases`.
     pub(super) leases: RefCell<Leases>,
+    /// How far filters have looked for groups that have received nothing.
+    pub(super) passed: RefCell<Passed>,
+    /// The time that leases are measured by.
+    pub(super) steady: SteadyTime,
+    /// The last receive that a bound has refused.
+    pub(super) refused: RefCell<Option<Refusal>>,
+    pub(super) refusals_said: Throttle,
+    pub(super) dead_letters_said: Throttle,
     /// Who chooses messages for a group in a queue.
     pub(super) turns: Turns,
     /// Batches that receives took some messages of.
@@ -77,8 +88,12 @@ pub struct Broker<D: Disk> {
     pub(super) draining: Cell<bool>,
     /// Set when the tasks in the background are to end.
     pub(super) stopped: Cell<bool>,
-    /// Base of the newest segment that holds a checkpoint of the tables.
+    /// Base of the segment in which the newest checkpoint of the tables begins, once it is complete.
     pub(super) checkpoint_segment: Cell<Option<LogPosition>>,
+    /// What that checkpoint was like.
+    pub(super) checkpoint_done: Cell<Option<CheckpointDone>>,
+    /// Groups for which something was stored since the control shard asked last.
+    pub(super) used_groups: RefCell<HashSet<GroupName>>,
     /// Everything below is in a durable snapshot.
     pub(super) snapshot_position: Cell<LogPosition>,
     pub(super) snapshot_slot: Cell<u64>,
@@ -234,6 +249,7 @@ impl<D: Disk> Broker<D> {
             self.index.remove_queue(key);
         }
         self.leases.borrow_mut().remove_topic(id);
+        self.passed.borrow_mut().remove_topic(id);
         let arrivals = self.arrivals.borrow_mut().remove(&id);
         if let Some(arrivals) = arrivals {
             self.announce_to(id, &arrivals);
@@ -277,7 +293,7 @@ impl<D: Disk> Broker<D> {
         )
     }
 
-    /// Empty, or why the shard does not take messages.
+    /// Empty, or why the shard does not take messages, or give some.
     pub fn state(&self) -> String {
         if let Some(failure) = self.log.watermarks().failure() {
             return self.storage_failed(&failure).message;
@@ -291,7 +307,10 @@ impl<D: Disk> Broker<D> {
         if self.log.is_out_of_space() {
             return "the disk is full".to_owned();
         }
-        if self.draining.get() { "shutting down".to_owned() } else { String::new() }
+        if self.draining.get() {
+            return "shutting down".to_owned();
+        }
+        self.recent_refusal().unwrap_or_default()
     }
 }
 

@@ -15,12 +15,19 @@
 //! kind 6, live topics:    u32 id, as often as there are topics
 //! kind 10, group:         u32 deliveries_max, u64 lease_ms, u64 ordered_lease_ms (each 0: the node's), name
 //! kind 11, instances:     u8 name_bytes, name, as often as there are instances
+//! kind 12, group removed: u8 what goes (0: places and leases, 1: settings as well), name
+//! kind 13, running time:  u64 ms that the shard has run
+//! kind 14, stored by:     u64 position, u64 running time: what lies below was stored by then
+//! kind 15, group used:    u64 running time, name
 //! kinds 16 to 21, leases: see `leases::change`
 //! kinds 32 to 39:         held messages, see `held::change`
 //! ```
 //!
 //! A queue's end is in checkpoints only: without it a queue whose every message has expired would start at 0 again when
 //! its index is built from the log.
+//!
+//! Running time is counted while the shard runs, over all its runs: nothing that is judged by it goes because a clock was
+//! wrong. Kinds 13 and 14 are written once the wall clock contradicts the store times, see `ages`.
 //!
 //! Names reach to the end of the body. `origin` is 0 for a commit; in a checkpoint, which repeats older commits, it is
 //! the log position of the commit, so that replay lets the newer of two win whatever their order in the log.
@@ -30,6 +37,7 @@ use std::time::Duration;
 
 use super::held::HeldChange;
 use super::leases::{LEASE_KINDS, LeaseChange};
+use super::steady::RunningTime;
 use super::tables::Topic;
 use crate::api::GroupSettings;
 use crate::types::{
@@ -46,6 +54,10 @@ const QUEUE_END: u8 = 5;
 const LIVE_TOPICS: u8 = 6;
 const GROUP: u8 = 10;
 const INSTANCES: u8 = 11;
+const GROUP_REMOVED: u8 = 12;
+const RUNNING_TIME: u8 = 13;
+const STORED_BY: u8 = 14;
+const GROUP_USED: u8 = 15;
 
 /// A retention's milliseconds when it has none.
 const INHERITED: u64 = 0;
@@ -73,6 +85,22 @@ pub enum Change {
         offset: QueueOffset,
     },
     Group(GroupSettings),
+    /// The group is forgotten; with `settings`, as if it had never been.
+    GroupRemoved {
+        group: GroupName,
+        settings: bool,
+    },
+    RunningTime(RunningTime),
+    /// Everything below `position` was stored by `time`.
+    StoredBy {
+        position: LogPosition,
+        time: RunningTime,
+    },
+    /// Somebody used the group at `time`.
+    GroupUsed {
+        group: GroupName,
+        time: RunningTime,
+    },
     /// Every instance that was made by command, and no other.
     Instances(BTreeSet<InstanceName>),
     Lease(LeaseChange),
@@ -185,6 +213,25 @@ impl Change {
                 }
                 INSTANCES
             }
+            Change::GroupRemoved { group, settings } => {
+                output.push(u8::from(*settings));
+                output.extend_from_slice(group.as_str().as_bytes());
+                GROUP_REMOVED
+            }
+            Change::RunningTime(time) => {
+                output.extend_from_slice(&time.0.to_le_bytes());
+                RUNNING_TIME
+            }
+            Change::StoredBy { position, time } => {
+                output.extend_from_slice(&position.0.to_le_bytes());
+                output.extend_from_slice(&time.0.to_le_bytes());
+                STORED_BY
+            }
+            Change::GroupUsed { group, time } => {
+                output.extend_from_slice(&time.0.to_le_bytes());
+                output.extend_from_slice(group.as_str().as_bytes());
+                GROUP_USED
+            }
             Change::Lease(change) => change.encode(output),
             Change::LiveTopics(live) => {
                 live.iter().for_each(|id| output.extend_from_slice(&id.0.to_le_bytes()));
@@ -246,6 +293,27 @@ impl Change {
                     lease: ms(4),
                     ordered_lease: ms(12),
                 }))
+            }
+            GROUP_REMOVED => {
+                fixed(1)?;
+                Ok(Change::GroupRemoved {
+                    group: text(1)?.parse::<GroupName>().map_err(|_| wrong())?,
+                    settings: body[0] != 0,
+                })
+            }
+            RUNNING_TIME => {
+                fixed(8)?;
+                Ok(Change::RunningTime(RunningTime(get_u64(body, 0))))
+            }
+            STORED_BY => {
+                fixed(16)?;
+                let (position, time) = (LogPosition(get_u64(body, 0)), RunningTime(get_u64(body, 8)));
+                Ok(Change::StoredBy { position, time })
+            }
+            GROUP_USED => {
+                fixed(8)?;
+                let group = text(8)?.parse::<GroupName>().map_err(|_| wrong())?;
+                Ok(Change::GroupUsed { group, time: RunningTime(get_u64(body, 0)) })
             }
             INSTANCES => instances(body).map(Change::Instances).ok_or_else(wrong),
             kind if LEASE_KINDS.contains(&kind) => {
@@ -324,6 +392,11 @@ mod tests {
             Change::LiveTopics(BTreeSet::from([TopicId(3), TopicId(5)])),
             Change::Instances(["a", "MQ_INST-1"].map(|name| name.parse().expect("a name")).into()),
             Change::Instances(BTreeSet::new()),
+            Change::GroupRemoved { group: "g4".parse().expect("a name"), settings: true },
+            Change::GroupRemoved { group: "g4".parse().expect("a name"), settings: false },
+            Change::RunningTime(RunningTime(9)),
+            Change::StoredBy { position: LogPosition(1 << 40), time: RunningTime(10) },
+            Change::GroupUsed { group: "g5".parse().expect("a name"), time: RunningTime(11) },
         ]
     }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::state_record::Change;
+use super::steady::RunningTime;
 use crate::api::{GroupSettings, TopicInfo};
 use crate::types::{
     GroupName, InstanceName, Level, LogPosition, QueueKey, QueueOffset, Retention, TopicId, TopicName,
@@ -40,6 +41,12 @@ pub struct Tables {
     groups: BTreeMap<GroupName, GroupSettings>,
     instances: BTreeSet<InstanceName>,
     next_topic_id: u32,
+    /// The newest running time that was written down.
+    running: RunningTime,
+    /// By when everything below a position was stored, where the wall clock does not tell.
+    stored_by: BTreeMap<LogPosition, RunningTime>,
+    /// When groups were last used; on the control shard.
+    used: BTreeMap<GroupName, RunningTime>,
 }
 
 impl Topic {
@@ -109,6 +116,11 @@ impl Tables {
         sorted
     }
 
+    /// Whether the group has committed anything.
+    pub fn has_offsets(&self, group: &GroupName) -> bool {
+        self.offsets.contains_key(group)
+    }
+
     pub fn groups(&self) -> impl Iterator<Item = &GroupName> {
         self.offsets.keys()
     }
@@ -123,6 +135,44 @@ impl Tables {
 
     pub fn all_group_settings(&self) -> impl Iterator<Item = &GroupSettings> {
         self.groups.values()
+    }
+
+    pub fn running(&self) -> RunningTime {
+        self.running
+    }
+
+    /// Written down with the next snapshot or checkpoint.
+    pub fn note_running(&mut self, time: RunningTime) {
+        self.running = self.running.max(time);
+    }
+
+    /// By when everything below `end` was stored, where that was written down.
+    pub fn stored_by(&self, end: LogPosition) -> Option<RunningTime> {
+        self.stored_by.range(end..).next().map(|(_, time)| *time)
+    }
+
+    /// Up to where everything was stored by `time`.
+    pub fn stored_until(&self, time: RunningTime) -> Option<LogPosition> {
+        self.stored_by.iter().rev().find(|(_, stored)| **stored <= time).map(|(position, _)| *position)
+    }
+
+    /// The newest position of which it was written down.
+    pub fn stored_by_end(&self) -> Option<LogPosition> {
+        self.stored_by.last_key_value().map(|(position, _)| *position)
+    }
+
+    /// Forgets what was written down of positions that the log no longer has.
+    pub fn forget_stored_below(&mut self, start: LogPosition) {
+        self.stored_by = self.stored_by.split_off(&start);
+    }
+
+    /// When a group was last used, as far as that was written down.
+    pub fn used(&self, group: &GroupName) -> Option<RunningTime> {
+        self.used.get(group).copied()
+    }
+
+    pub fn used_groups(&self) -> impl Iterator<Item = &GroupName> {
+        self.used.keys()
     }
 
     pub fn offset_count(&self) -> usize {
@@ -150,6 +200,16 @@ impl Tables {
                 self.groups.insert(settings.group.clone(), settings);
             }
             Change::Instances(instances) => self.instances = instances,
+            Change::GroupRemoved { group, settings } => self.remove_group(&group, settings),
+            Change::RunningTime(time) => self.running = self.running.max(time),
+            Change::StoredBy { position, time } => {
+                self.running = self.running.max(time);
+                self.stored_by.insert(position, time);
+            }
+            Change::GroupUsed { group, time } => {
+                self.running = self.running.max(time);
+                self.used.insert(group, time);
+            }
             // The business of the queues and of the leases.
             Change::QueueEnd { .. } | Change::Lease(_) => {}
             // The timers' and transactions' business.
@@ -166,6 +226,15 @@ impl Tables {
         self.offsets.values_mut().for_each(|offsets| offsets.retain(|key, _| key.topic != id));
         self.offsets.retain(|_, offsets| !offsets.is_empty());
         self.offset_count = self.offsets.values().map(HashMap::len).sum();
+    }
+
+    fn remove_group(&mut self, group: &GroupName, settings: bool) {
+        let offsets = self.offsets.remove(group);
+        self.offset_count -= offsets.map_or(0, |offsets| offsets.len());
+        self.used.remove(group);
+        if settings {
+            self.groups.remove(group);
+        }
     }
 
     fn set_offset(&mut self, group: GroupName, key: QueueKey, committed: CommittedOffset) {
@@ -200,7 +269,14 @@ impl Tables {
         // Said only where there are any: who uses none keeps files that the releases before them can read.
         let instances =
             (!self.instances.is_empty()).then(|| Change::Instances(self.instances.clone())).into_iter();
-        heads.into_iter().chain(instances).chain(topics).chain(groups).chain(offsets)
+        let stored_by = self.stored_by.iter();
+        let stored_by =
+            stored_by.map(|(&position, &time)| Change::StoredBy { position, time }).collect::<Vec<_>>();
+        let used = self.used.iter().map(|(group, &time)| Change::GroupUsed { group: group.clone(), time });
+        let is_told = !self.stored_by.is_empty() || !self.used.is_empty();
+        let running = is_told.then_some(Change::RunningTime(self.running)).into_iter();
+        let heads = heads.into_iter().chain(running).chain(stored_by).chain(used);
+        heads.chain(instances).chain(topics).chain(groups).chain(offsets)
     }
 
     /// Which topics there are.
@@ -273,6 +349,38 @@ mod tests {
     }
 
     #[test]
+    fn what_was_stored_by_when_is_known_up_to_the_next_position_of_which_it_was_written_down() {
+        let mut tables = Tables::default();
+        for (position, time) in [(100, 10), (200, 20)] {
+            let (position, time) = (LogPosition(position), RunningTime(time));
+            tables.apply(Change::StoredBy { position, time }, LogPosition(300));
+        }
+        let by = |end| tables.stored_by(LogPosition(end)).map(|time| time.0);
+        assert_eq!([by(50), by(100), by(101), by(201)], [Some(10), Some(10), Some(20), None]);
+        let until = |time| tables.stored_until(RunningTime(time)).map(|position| position.0);
+        assert_eq!([until(9), until(10), until(19), until(50)], [None, Some(100), Some(100), Some(200)]);
+        tables.forget_stored_below(LogPosition(101));
+        assert_eq!(tables.stored_by(LogPosition(1)), Some(RunningTime(20)));
+    }
+
+    #[test]
+    fn a_removed_group_leaves_its_settings_only_when_told_to() {
+        let mut tables = Tables::default();
+        tables.apply(topic(1, "t"), LogPosition(1));
+        let group: GroupName = "g".parse().expect("a name");
+        let (deliveries_max, lease, ordered_lease) = (Some(3), None, None);
+        let settings = GroupSettings { group: group.clone(), deliveries_max, lease, ordered_lease };
+        tables.apply(Change::Group(settings), LogPosition(2));
+        for settings in [false, true] {
+            tables.apply(offset(1, 10, None), LogPosition(3));
+            tables.apply(Change::GroupUsed { group: group.clone(), time: RunningTime(1) }, LogPosition(4));
+            tables.apply(Change::GroupRemoved { group: group.clone(), settings }, LogPosition(5));
+            assert_eq!((tables.offset_count(), tables.group_count(), tables.used(&group)), (0, 0, None));
+            assert_eq!(tables.group_settings(&group).is_none(), settings);
+        }
+    }
+
+    #[test]
     fn tables_are_built_again_from_their_changes() {
         let mut tables = Tables::default();
         for (change, position) in [(topic(1, "a"), 1), (topic(5, "b"), 2), (offset(5, 7, None), 3)] {
@@ -284,6 +392,10 @@ mod tests {
         tables.apply(instances(&["i", "gone"]), LogPosition(4));
         tables.apply(instances(&["i", "j"]), LogPosition(5));
         assert_eq!(tables.instances().len(), 2, "the newest set counts");
+        tables.apply(Change::RunningTime(RunningTime(70)), LogPosition(6));
+        let time = RunningTime(60);
+        tables.apply(Change::StoredBy { position: LogPosition(3), time }, LogPosition(6));
+        tables.apply(Change::GroupUsed { group: "g".parse().expect("a name"), time }, LogPosition(7));
         let mut again = Tables::default();
         for change in tables.as_changes() {
             again.apply(change, LogPosition(100));

@@ -89,6 +89,9 @@ pub struct ServeSettings {
     /// Deliveries of a message before it goes to its group's dead letters [default: 16]; a group can have its own
     #[arg(long, value_name = "N")]
     pub deliveries: Option<u32>,
+    /// A group that nobody has used while the broker ran for this long is forgotten, or none [default: 30d]
+    #[arg(long, value_name = "DURATION|none")]
+    pub group_idle: Option<OrNone<Span>>,
     /// Written bytes that each shard keeps in memory for readers at the tail [default: 64MiB, less with little memory]
     #[arg(long, value_name = "SIZE")]
     pub tail_cache_bytes: Option<ByteSize>,
@@ -172,6 +175,7 @@ impl ServeSettings {
             lease: self.lease.or(file.lease),
             ordered_lease: self.ordered_lease.or(file.ordered_lease),
             deliveries: self.deliveries.or(file.deliveries),
+            group_idle: self.group_idle.or(file.group_idle),
             tail_cache_bytes: self.tail_cache_bytes.or(file.tail_cache_bytes),
             client_memory: self.client_memory.or(file.client_memory),
             transaction_immunity: self.transaction_immunity.or(file.transaction_immunity),
@@ -213,6 +217,7 @@ impl ServeSettings {
             },
             tail_cache_bytes: self.tail_cache_bytes.map(|size| size.0),
             client_memory_bytes: self.client_memory.map(|size| size.0),
+            group_idle: self.group_idle.map_or(default.group_idle, |idle| idle.0.map(|span| span.0)),
             transaction_immunity: self
                 .transaction_immunity
                 .map_or(default.transaction_immunity, |span| span.0),
@@ -256,6 +261,7 @@ mod tests {
         lease = "30s"
         ordered-lease = "5s"
         deliveries = 3
+        group-idle = "90d"
         transaction-immunity = "1s"
         transaction-check-interval = "2s"
         transaction-checks = 3
@@ -286,6 +292,7 @@ mod tests {
             ordered_lease: Duration::from_secs(5),
         };
         assert_eq!(options.leases, leases);
+        assert_eq!(options.group_idle, Some(Duration::from_secs(90 * 86_400)));
         let interval = (options.transaction_immunity, options.transaction_check_interval);
         assert_eq!(interval, (Duration::from_secs(1), Duration::from_secs(2)));
         assert_eq!(options.transaction_checks, 3);

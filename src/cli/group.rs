@@ -32,6 +32,9 @@ pub enum GroupCommand {
     Reset(ResetArguments),
     /// Change how a group's messages are leased to those who receive them
     Alter(AlterArguments),
+    /// Forget a group that nobody uses: its places, leases and settings
+    #[command(after_help = DELETE_HELP)]
+    Delete(NameArguments),
 }
 
 const DESCRIBE_HELP: &str = "\
@@ -39,10 +42,15 @@ Lag counts what the group has not dealt with: messages that were never delivered
 not acknowledged, within their lease) or waiting (the lease has ended, they are delivered again). Dead letters are no lag.
 
 JSON: group, generation, lag, leased, waiting, dead_letters, inconsistent_topics (topics of which consumers ask for \
-different messages), settings (deliveries_max, lease_ms, ordered_lease_ms; null: the broker's), members (member, \
+different messages), refused (why shards give the group nothing new), settings (deliveries_max, lease_ms, ordered_lease_ms; null: the broker's), members (member, \
 protocol, topics, queues, heartbeat_age_ms), receivers (topic, protocol, filter, ordered, active, seen_age_ms; those of \
 the last 30 seconds), queues (topic, queue, committed, end_offset, lag, leased, waiting, dead_letters, member). The member \
 %receive stands for all receivers.";
+
+const DELETE_HELP: &str = "\
+Refused while the group has members, and for half a minute after somebody has received for it. Whoever uses it later \
+starts at the first message there is. Its dead letters are a topic, %DLQ%GROUP, and stay. A group that was not used for \
+30 days of the broker's running (serve --group-idle) goes by itself.";
 
 #[derive(Debug, Args)]
 pub struct ListArguments {
@@ -95,6 +103,13 @@ pub struct AlterArguments {
     pub server: ServerArguments,
 }
 
+/// What was done to which group.
+#[derive(Serialize)]
+struct DoneView {
+    group: String,
+    done: &'static str,
+}
+
 #[derive(Serialize)]
 struct ListView {
     groups: Vec<String>,
@@ -131,6 +146,12 @@ pub fn run(arguments: GroupArguments, format: OutputFormat) -> Result<(), Comman
         }
         GroupCommand::Reset(command) => reset(command, format),
         GroupCommand::Alter(command) => alter(command, format),
+        GroupCommand::Delete(command) => {
+            let group = command.instance.group(&command.group)?;
+            command.server.connect()?.delete_group(&group)?;
+            let view = DoneView { group: group.to_string(), done: "deleted" };
+            print(format, &view, |view| format!("group {} {}", view.group, view.done))
+        }
     }
 }
 

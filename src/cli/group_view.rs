@@ -21,6 +21,7 @@ pub struct GroupView {
     waiting: u64,
     dead_letters: u64,
     inconsistent_topics: Vec<String>,
+    refused: Vec<String>,
     settings: SettingsView,
     members: Vec<MemberView>,
     receivers: Vec<ReceiverView>,
@@ -125,6 +126,7 @@ impl GroupView {
             leased: group.queues.iter().map(|queue| queue.leased).sum(),
             waiting: group.queues.iter().map(|queue| queue.waiting).sum(),
             dead_letters: group.queues.iter().map(|queue| queue.dead_letters).sum(),
+            refused: group.refused.clone(),
             inconsistent_topics: inconsistent.keys().map(TopicName::to_string).collect(),
             settings: group.settings.as_ref().map(SettingsView::new).unwrap_or_default(),
             members: members.collect(),
@@ -146,6 +148,11 @@ impl GroupView {
             grouped(self.dead_letters)
         );
         text.push_str(&self.settings.render());
+        for refused in &self.refused {
+            text.push_str("warning: ");
+            text.push_str(refused);
+            text.push('\n');
+        }
         for warning in &self.warnings {
             text.push_str(warning);
             text.push('\n');
@@ -262,6 +269,7 @@ mod tests {
             receivers: Vec::new(),
             settings: None,
             queues: vec![queue(0, Some(QueueOffset(7))), queue(1, None)],
+            refused: Vec::new(),
         }
     }
 
@@ -294,6 +302,14 @@ mod tests {
              orders      0          7   10    3       2        1             0       -\n\
              orders      1          -   10   10       2        1             0       -\n"
         );
+    }
+
+    #[test]
+    fn a_group_that_gets_nothing_new_says_why() {
+        let refused = vec!["group billing gets nothing new from shard 1".to_owned()];
+        let view = GroupView::new(&GroupInfo { refused, ..group() });
+        assert!(view.render().contains("\nwarning: group billing gets nothing new from shard 1\n"));
+        assert!(to_json(&view).contains(r#""refused":["group billing gets nothing new from shard 1"]"#));
     }
 
     #[test]

@@ -242,6 +242,17 @@ fn change_text(change: &Change) -> String {
             let names: Vec<_> = instances.iter().map(ToString::to_string).collect();
             format!("the instances are {}", names.join(", "))
         }
+        Change::GroupRemoved { group, settings: true } => format!("group {group} removed"),
+        Change::GroupRemoved { group, settings: false } => {
+            format!("group {group} removed, but for its settings")
+        }
+        Change::RunningTime(time) => format!("the shard has run for {} ms", time.0),
+        Change::StoredBy { position, time } => {
+            format!("what lies below position {position} was stored when the shard had run for {} ms", time.0)
+        }
+        Change::GroupUsed { group, time } => {
+            format!("group {group} was used when the shard had run for {} ms", time.0)
+        }
         Change::Lease(change) => format!("{change:?}"),
         Change::Held(change) => held_text(change),
     }

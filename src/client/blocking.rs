@@ -247,6 +247,11 @@ impl Client {
         }
     }
 
+    /// Forgets everything about a group that has no members and no receivers.
+    pub fn delete_group(&mut self, group: &GroupName) -> Result<(), ClientError> {
+        self.done(&Request::DeleteGroup(group.clone()))
+    }
+
     /// Moves the committed offsets of a group that has no members.
     pub fn reset_group(&mut self, reset: ResetGroup) -> Result<(), ClientError> {
         self.done(&Request::ResetGroup(reset))
@@ -614,6 +619,7 @@ pub(super) fn is_repeatable(request: &Request) -> bool {
         | Request::DeleteTopic(_)
         | Request::CreateInstance(_)
         | Request::DeleteInstance(_)
+        | Request::DeleteGroup(_)
         | Request::Receive(_)
         | Request::Acknowledge(_)
         | Request::ChangeLease(_)

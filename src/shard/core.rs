@@ -237,6 +237,10 @@ async fn run_shard(plan: ShardPlan, seat: Seat) {
         let broker = broker.clone();
         in_queue(async move { broker.run_dead_letters().await }, seat.queues.housekeeping)
     };
+    let ageing = {
+        let broker = broker.clone();
+        in_queue(async move { broker.run_group_ageing().await }, seat.queues.housekeeping)
+    };
     let indexing_keys = {
         let broker = broker.clone();
         in_queue(async move { broker.run_key_indexing().await }, seat.queues.key_index)
@@ -257,6 +261,7 @@ async fn run_shard(plan: ShardPlan, seat: Seat) {
     connections.finish(STOP_GRACE).await;
     broker.stop();
     sweeping.await;
+    ageing.await;
     timing.await;
     keeping.await;
     committing.await;

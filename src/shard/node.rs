@@ -315,6 +315,7 @@ impl Layout<'_> {
             retention_bytes: self.options.retention_bytes,
             auto_create_topics: self.options.auto_create_topics,
             leases: self.options.leases,
+            group_idle: self.options.group_idle,
             // Keys of the standard library's hash maps come from the system's random numbers.
             secret: RandomState::new().build_hasher().finish(),
             transaction_immunity: self.options.transaction_immunity,

@@ -63,6 +63,8 @@ pub struct ServeOptions {
     pub tail_cache_bytes: Option<u64>,
     /// What clients may cause of memory on the whole node. `None`: as the memory of the machine allows.
     pub client_memory_bytes: Option<u64>,
+    /// A group that nobody has used while the node ran for this long is forgotten. `None`: never.
+    pub group_idle: Option<Duration>,
     /// How long producers have to decide on a half message before they are asked, how often they are asked, and how
     /// many times.
     pub transaction_immunity: Duration,
@@ -71,6 +73,9 @@ pub struct ServeOptions {
     /// Goes through the page cache where the file system has no direct I/O: for trying things out, never for figures.
     pub buffered_io: bool,
 }
+
+/// Longer than anybody's holidays.
+const GROUP_IDLE_DEFAULT: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Why options cannot be what is meant.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -99,6 +104,8 @@ pub enum OptionsError {
         min = limits::SHARD_CLIENT_MEMORY_BYTES_MIN
     )]
     ClientMemory { given: u64 },
+    #[error("--group-idle is at least {min:?}, or none, not {given:?}", min = limits::GROUP_IDLE_MIN)]
+    GroupIdle { given: Duration },
     #[error("--deliveries is at least 1")]
     Deliveries,
     #[error("--auto-create-topics gives a topic 1 to {max} queues, not {given}", max = limits::TOPIC_QUEUES_MAX)]
@@ -154,6 +161,7 @@ impl ServeOptions {
             leases: LeaseDefaults::default(),
             tail_cache_bytes: None,
             client_memory_bytes: None,
+            group_idle: Some(GROUP_IDLE_DEFAULT),
             transaction_immunity: Duration::from_secs(6),
             transaction_check_interval: Duration::from_secs(30),
             transaction_checks: 15,
@@ -176,6 +184,9 @@ impl ServeOptions {
             return Err(OptionsError::SegmentBytes { given: self.segment_bytes });
         }
         let least = 2 * self.segment_bytes;
+        if let Some(given) = self.group_idle.filter(|idle| *idle < limits::GROUP_IDLE_MIN) {
+            return Err(OptionsError::GroupIdle { given });
+        }
         if let Some(given) = self.retention_bytes
             && given < least
         {

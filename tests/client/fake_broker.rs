@@ -493,7 +493,9 @@ impl State {
                 Ok(Reply::Done)
             }
             Request::ListGroups => Ok(Reply::Groups(Vec::new())),
-            Request::DescribeGroup(_) => Err(Failure::new(Status::GroupNotExist, "no such group")),
+            Request::DescribeGroup(_) | Request::DeleteGroup(_) => {
+                Err(Failure::new(Status::GroupNotExist, "no such group"))
+            }
             Request::Receive(_)
             | Request::Acknowledge(_)
             | Request::ChangeLease(_)

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_lite::future::zip;
 use turbopump::api::{
     Acknowledge, ChangeLease, ClientProtocol, CommitOffset, GroupInfo, GroupQueueInfo, GroupSettings,
     Produce, ReceiptOutcome, Receive, ReceivedMessage, Reply, Request, Status, TagFilter,
@@ -17,9 +18,9 @@ use super::checks::remove_derived;
 use super::held::{delay, number_of};
 use super::node::{Node, Setup, group_name, on_node, topic_change, topic_name};
 
-const SECOND: Duration = Duration::from_secs(1);
+pub const SECOND: Duration = Duration::from_secs(1);
 
-async fn create(node: &Node, name: &str, queues: u32) -> TopicId {
+pub async fn create(node: &Node, name: &str, queues: u32) -> TopicId {
     match node.handle(Request::CreateTopic(topic_change(name, queues))).await.expect("a healthy disk") {
         Reply::Topic(info) => info.id,
         other => panic!("{other:?}"),
@@ -27,7 +28,7 @@ async fn create(node: &Node, name: &str, queues: u32) -> TopicId {
 }
 
 /// One message a batch, named by its body.
-async fn publish(node: &Node, topic: TopicId, queue: u32, tag: &str, body: &str) {
+pub async fn publish(node: &Node, topic: TopicId, queue: u32, tag: &str, body: &str) {
     let mut builder = BatchBuilder::new(node.clock.now());
     builder.push(&Record { tag: tag.as_bytes(), body: body.as_bytes(), ..Record::default() });
     let key = QueueKey { topic, queue: QueueNumber(queue) };
@@ -35,7 +36,7 @@ async fn publish(node: &Node, topic: TopicId, queue: u32, tag: &str, body: &str)
     node.handle(Request::Produce(produce)).await.expect("a healthy disk");
 }
 
-fn receive(count: u32) -> Receive {
+pub fn receive(count: u32) -> Receive {
     Receive {
         group: group_name("g"),
         topic: topic_name("t"),
@@ -50,14 +51,14 @@ fn receive(count: u32) -> Receive {
     }
 }
 
-async fn received(node: &Node, receive: Receive) -> Vec<ReceivedMessage> {
+pub async fn received(node: &Node, receive: Receive) -> Vec<ReceivedMessage> {
     match node.handle(Request::Receive(receive)).await.expect("a healthy disk") {
         Reply::Received(messages) => messages,
         other => panic!("{other:?}"),
     }
 }
 
-async fn acknowledge(node: &Node, receipts: &[Receipt]) -> Vec<ReceiptOutcome> {
+pub async fn acknowledge(node: &Node, receipts: &[Receipt]) -> Vec<ReceiptOutcome> {
     let request = Acknowledge { group: group_name("g"), receipts: receipts.to_vec() };
     match node.handle(Request::Acknowledge(request)).await.expect("a healthy disk") {
         Reply::Acknowledged(outcomes) => outcomes,
@@ -65,31 +66,31 @@ async fn acknowledge(node: &Node, receipts: &[Receipt]) -> Vec<ReceiptOutcome> {
     }
 }
 
-async fn described(node: &Node, group: &str) -> GroupInfo {
+pub async fn described(node: &Node, group: &str) -> GroupInfo {
     match node.handle(Request::DescribeGroup(group_name(group))).await.expect("it exists") {
         Reply::Group(info) => info,
         other => panic!("{other:?}"),
     }
 }
 
-fn body(message: &ReceivedMessage) -> String {
+pub fn body(message: &ReceivedMessage) -> String {
     let (record, _) = RecordView::cut(&message.record).expect("a stored record");
     String::from_utf8(record.body().to_vec()).expect("text")
 }
 
-fn bodies(messages: &[ReceivedMessage]) -> Vec<String> {
+pub fn bodies(messages: &[ReceivedMessage]) -> Vec<String> {
     messages.iter().map(body).collect()
 }
 
-fn receipts(messages: &[ReceivedMessage]) -> Vec<Receipt> {
+pub fn receipts(messages: &[ReceivedMessage]) -> Vec<Receipt> {
     messages.iter().map(|message| message.receipt).collect()
 }
 
-fn disk() -> (FaultyDisk, Setup) {
+pub fn disk() -> (FaultyDisk, Setup) {
     (FaultyDisk::new(1, FaultPlan::none()), Setup::default())
 }
 
-fn killed(disk: &FaultyDisk) -> FaultyDisk {
+pub fn killed(disk: &FaultyDisk) -> FaultyDisk {
     disk.outcome(Restart::ProcessKill, 9)
 }
 
@@ -531,4 +532,70 @@ fn a_lease_begins_no_earlier_than_its_message_is_due() {
         assert!(seen.iter().all(|(leased_at, due)| leased_at >= due), "seed {seed}: {seen:?}");
     }
     assert_eq!(delayed as u64, SEEDS * DELAYED);
+}
+
+/// Two that wait for room in the log, one to acknowledge a message and one to keep its lease. The second has once brought
+/// back what the first had been told was done.
+#[test]
+fn an_acknowledged_message_is_not_leased_anew_by_whoever_waited_for_room_meanwhile() {
+    let mut acknowledged = 0;
+    for seed in 0..40 {
+        let (disk, setup) = disk();
+        let ran = on_node(&disk, &setup, seed, async |node| {
+            let topic = create(node, "t", 1).await;
+            publish(node, topic, 0, "", "m").await;
+            let receipt = received(node, receive(1)).await[0].receipt;
+            // A group of its own, which takes nothing more.
+            let text = "x".repeat(3_900_000);
+            let large = publish(node, topic, 0, "", &text);
+            let ending = async { acknowledge(node, &[receipt]).await[0] };
+            let change = ChangeLease { group: group_name("g"), receipt, lease: 20 * SECOND };
+            let keeping = async { node.handle(Request::ChangeLease(change)).await.map_err(|f| f.status) };
+            let (outcome, kept) = if seed % 2 == 0 {
+                zip(large, zip(ending, keeping)).await.1
+            } else {
+                let ((), (kept, outcome)) = zip(large, zip(keeping, ending)).await;
+                (outcome, kept)
+            };
+            assert_eq!(kept.is_err(), outcome == ReceiptOutcome::Acknowledged, "seed {seed}: one of them");
+            node.clock.sleep(30 * SECOND).await;
+            let again = received(node, Receive { bytes_max: 100, ..receive(1) }).await;
+            let is_small = again.first().is_some_and(|message| message.record.len() < 1000);
+            assert_eq!(is_small, outcome != ReceiptOutcome::Acknowledged, "seed {seed}: {outcome:?}");
+            u32::from(outcome == ReceiptOutcome::Acknowledged)
+        });
+        acknowledged += ran.expect("an empty disk");
+    }
+    assert!((5..36).contains(&acknowledged), "both come first: {acknowledged} of 40");
+}
+
+#[test]
+fn an_acknowledgement_that_waited_until_its_lease_had_ended_counts_no_more() {
+    let (disk, setup) = disk();
+    let ran = on_node(&disk, &setup, 3, async |node| {
+        let topic = create(node, "t", 1).await;
+        publish(node, topic, 0, "", "m").await;
+        let lease = Some(SECOND);
+        let receipt = received(node, Receive { lease, ..receive(1) }).await[0].receipt;
+        // Every step of the disk takes longer than what is left of the lease.
+        disk.set_clock(node.clock.clone());
+        disk.set_plan(FaultPlan { latency_max: 60 * SECOND, ..FaultPlan::none() });
+        let text = "x".repeat(3_900_000);
+        let large = || publish(node, topic, 0, "", &text);
+        let receipts = [receipt];
+        // The first is written while the second fills the next group, and the third the one behind.
+        let ending = async {
+            let outcomes = acknowledge(node, &receipts).await;
+            (outcomes, node.clock.monotonic())
+        };
+        let begun = node.clock.monotonic();
+        let waiting = zip(zip(large(), large()), zip(large(), ending));
+        let (_, ((), (outcomes, ended))) = waiting.await;
+        assert!(ended.since(begun) > SECOND, "the disk was to be slow");
+        assert_eq!(outcomes, [ReceiptOutcome::NotLeased]);
+        disk.set_plan(FaultPlan::none());
+        let again = received(node, Receive { bytes_max: 100, ..receive(1) }).await;
+        assert_eq!((bodies(&again), again[0].deliveries), (vec!["m".to_owned()], 2));
+    });
+    ran.expect("an empty disk");
 }

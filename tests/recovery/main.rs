@@ -3,7 +3,9 @@
 //!
 //! `TURBOPUMP_SWEEP=full` crashes at every step instead of a sample.
 
+mod bounds;
 mod checks;
+mod clocks;
 mod crash_sweep;
 mod damage;
 mod determinism;

@@ -16,7 +16,7 @@ use turbopump::disk::{Disk, DiskFile, OpenMode};
 use turbopump::limits;
 use turbopump::log::{CommitOptions, LogOptions, Report};
 use turbopump::metrics::ShardMetrics;
-use turbopump::testing::{JoinHandle, SeededExecutor, Spawner};
+use turbopump::testing::{JoinHandle, SeededExecutor, Spawner, VirtualClock};
 use turbopump::types::{GroupName, Level, NodeId, QueueKey, QueueOffset, ShardId, TopicId, TopicName};
 use turbopump::wire::batch::LogSecret;
 
@@ -36,13 +36,23 @@ pub struct Setup {
     pub retention_bytes: Option<u64>,
     pub zero_fill: bool,
     pub commit: CommitOptions,
+    pub retention_age: Option<Duration>,
+    pub group_idle: Option<Duration>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
         let segment_bytes = limits::SEGMENT_BYTES_MIN;
         let commit = CommitOptions::default();
-        Self { shard_count: 1, segment_bytes, retention_bytes: None, zero_fill: false, commit }
+        Self {
+            shard_count: 1,
+            segment_bytes,
+            retention_bytes: None,
+            zero_fill: false,
+            commit,
+            retention_age: None,
+            group_idle: None,
+        }
     }
 }
 
@@ -126,7 +136,8 @@ fn options(setup: &Setup, shard: u16, is_made: bool) -> BrokerOptions {
         client_memory_bytes: 64 * 1024 * 1024,
         zero_fill: setup.zero_fill,
         commit: setup.commit,
-        retention_age: None,
+        retention_age: setup.retention_age,
+        group_idle: setup.group_idle,
         retention_bytes: setup.retention_bytes,
         leases: LeaseDefaults::default(),
         secret: 0x5eed ^ u64::from(shard),
@@ -184,6 +195,8 @@ impl Node {
             node.tasks.push(spawner.spawn(async move { keeping.run_housekeeping().await }));
             let sweeping = broker.clone();
             node.tasks.push(spawner.spawn(async move { sweeping.run_dead_letters().await }));
+            let ageing = broker.clone();
+            node.tasks.push(spawner.spawn(async move { ageing.run_group_ageing().await }));
             let indexing = broker.clone();
             node.tasks.push(spawner.spawn(async move { indexing.run_key_indexing().await }));
         }
@@ -262,6 +275,25 @@ pub fn on_node<T>(
     executor.run_until(async {
         let node = Node::start(disk, setup, executor.shared_clock(), &executor.spawner()).await?;
         let result = main(&node).await;
+        node.stop().await;
+        Ok(result)
+    })
+}
+
+/// The same with the clock at hand, whose wall clock is set by `shift_ms` before the node starts.
+pub fn on_node_with_clock<T>(
+    disk: &FaultyDisk,
+    setup: &Setup,
+    shift_ms: i64,
+    main: impl AsyncFnOnce(&Node, &VirtualClock) -> T,
+) -> Result<T, StartError> {
+    let executor = SeededExecutor::new(1);
+    executor.set_polls_max(u64::MAX);
+    let clock = executor.clock();
+    clock.shift_wall_clock(shift_ms);
+    executor.run_until(async {
+        let node = Node::start(disk, setup, executor.shared_clock(), &executor.spawner()).await?;
+        let result = main(&node, &clock).await;
         node.stop().await;
         Ok(result)
     })

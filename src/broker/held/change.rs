@@ -9,6 +9,9 @@
 //! kind 36, half checked:  u64 position, u32 checks, u64 checked_ms, u64 next_check_ms
 //! kind 37, half moved:    u64 position, u64 current
 //! ```
+//!
+//! The times of halves are those of `broker::steady`. A half whose `checks` are all ones is a delayed message: see
+//! [`Half::waits_for_its_time`]. An older release gives it up at that time, to the topic for undecided messages.
 
 use crate::types::{GroupName, LogPosition, QueueKey, QueueNumber, Timestamp, TopicId};
 use crate::wire::bytes::{get_u32, get_u64};
@@ -67,6 +70,17 @@ pub struct Half {
     /// How often it was handed out.
     pub checks: u32,
     pub producer_group: Option<GroupName>,
+}
+
+/// In place of the checks: nobody is asked.
+pub(super) const NO_CHECKS: u32 = u32::MAX;
+
+impl Half {
+    /// It is a delayed message that enters its queue at `next_check`: its time lies before that of messages which were
+    /// released already, since the wall clock was set back.
+    pub fn waits_for_its_time(&self) -> bool {
+        self.checks == NO_CHECKS
+    }
 }
 
 impl HeldChange {

@@ -5,10 +5,8 @@ use std::rc::Rc;
 use super::change::{Half, HeldChange};
 use super::hold::payload;
 use super::timers::receipt_expired;
-use crate::api::{Decision, EndTransaction, Failure, Reply, Request, Status, TopicChange};
-use crate::broker::client_requests::CONTROL_SHARD;
-use crate::broker::peers::PeerRequest;
-use crate::broker::shard_broker::{Broker, owned_queues};
+use crate::api::{Decision, EndTransaction, Failure, Reply, Status};
+use crate::broker::shard_broker::Broker;
 use crate::disk::Disk;
 use crate::limits;
 use crate::types::{Level, LogPosition, QueueKey, TopicName};
@@ -27,7 +25,7 @@ impl<D: Disk> Broker<D> {
     pub(in crate::broker) async fn end_transaction(&self, end: EndTransaction) -> Result<Reply, Failure> {
         let position = end.receipt.position;
         let half = self.open_half(position)?;
-        if half.key != end.receipt.key {
+        if half.key != end.receipt.key || half.waits_for_its_time() {
             return Err(receipt_expired());
         }
         if let (Some(asked), Some(stored)) = (&end.producer_group, &half.producer_group)
@@ -42,7 +40,10 @@ impl<D: Disk> Broker<D> {
                 self.metrics.transactions_rolled_back.add(1);
                 self.wait_durable(placed).await?;
             }
-            Decision::Commit => self.commit_half(&half).await?,
+            Decision::Commit => {
+                self.commit_half(&half).await?;
+                self.metrics.transactions_committed.add(1);
+            }
         }
         Ok(Reply::Done)
     }
@@ -77,7 +78,6 @@ impl<D: Disk> Broker<D> {
             match self.place_with(&queue, &batch, ended, Level::Durable) {
                 Ok(placement) => {
                     self.held.borrow_mut().halves.end(half.position);
-                    self.metrics.transactions_committed.add(1);
                     return self.wait_durable((placement.position, placement.end)).await;
                 }
                 Err(refusal) => self.wait_for_step(refusal).await?,
@@ -125,11 +125,32 @@ impl<D: Disk> Broker<D> {
         settled.map_err(|failure| self.lost(position, &failure))
     }
 
+    /// Puts a message whose time has come into its queue. One that cannot be read, or has no queue any more, is dropped.
+    pub(super) async fn release_half(&self, half: &Half) -> Result<(), Failure> {
+        match self.commit_half(half).await {
+            Ok(()) => {
+                self.metrics.held_released.add(1);
+                Ok(())
+            }
+            Err(failure) if is_gone(&failure) => {
+                self.metrics.held_dropped.add(1);
+                match self.end_without_message(half.position).await {
+                    Err(failure) if failure.status != Status::ReceiptExpired => Err(failure),
+                    _ => Ok(()),
+                }
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
     /// Moves a half whose checks are used up, or that is too old, where operators find it
     /// (`broker/.../transaction/queue/DefaultTransactionalMessageCheckListener.java`, `resolveDiscardMsg`).
     pub(super) async fn give_up(self: &Rc<Self>, position: LogPosition) -> Result<(), Failure> {
         let Ok(half) = self.open_half(position) else { return Ok(()) };
         let _turn = self.held_turn.take().await;
+        if half.waits_for_its_time() {
+            return self.release_half(&half).await;
+        }
         let bytes = match self.half_bytes(&half).await {
             Ok(bytes) => bytes,
             Err(failure) if failure.status == Status::ReceiptExpired => return Ok(()),
@@ -148,7 +169,8 @@ impl<D: Disk> Broker<D> {
                 _ => Ok(()),
             };
         };
-        let key = self.given_up_queue().await?;
+        let topic: TopicName = GIVEN_UP_TOPIC.parse().map_err(Failure::invalid)?;
+        let key = self.own_queue_of(&topic).await?;
         let batch = CheckedBatch::check(&batch).map_err(Failure::invalid)?;
         loop {
             self.check_running()?;
@@ -165,26 +187,12 @@ impl<D: Disk> Broker<D> {
             }
         }
     }
+}
 
-    /// This shard's queue for halves that were given up; the topic is made when it is missing, with one on every shard.
-    async fn given_up_queue(self: &Rc<Self>) -> Result<QueueKey, Failure> {
-        let name: TopicName = GIVEN_UP_TOPIC.parse().map_err(Failure::invalid)?;
-        if self.tables.borrow().topic_named(&name).is_none() {
-            let queues = Some(u32::from(self.options.shard_count));
-            let change = TopicChange { topic: name.clone(), queues, retention: None, level: None };
-            let request = PeerRequest::Client(Request::CreateTopic(change));
-            match self.peers()?.ask(CONTROL_SHARD, request).await {
-                Err(failure) if failure.status != Status::TopicExists => return Err(failure),
-                _ => {}
-            }
-        }
-        let tables = self.tables.borrow();
-        let topic = tables.topic_named(&name);
-        let key = topic.and_then(|topic| owned_queues(topic.id, topic.queue_count, &self.options).next());
-        let missing =
-            || Failure::new(Status::QueueNotExist, format!("{name} has no queue on this shard yet"));
-        key.ok_or_else(missing)
-    }
+/// Whether a message can never be put into its queue.
+fn is_gone(failure: &Failure) -> bool {
+    let gone = [Status::Damaged, Status::TopicNotExist, Status::QueueNotExist, Status::ReceiptExpired];
+    gone.contains(&failure.status)
 }
 
 /// The message under a half, with the names of where it would have gone.

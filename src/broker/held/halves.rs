@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::time::Duration;
 
-use super::change::{Half, HeldChange};
+use super::change::{Half, HeldChange, NO_CHECKS};
 use super::delays::behind;
 use crate::types::{GroupName, LogPosition, Timestamp, TopicId};
 
@@ -32,6 +32,8 @@ pub(super) struct Halves {
     ending: BTreeSet<LogPosition>,
     /// Placed, and not yet durable.
     pub unapplied: usize,
+    /// How many of the table are each producer group's, decided or not.
+    counts: BTreeMap<Askers, usize>,
     checks_max: u32,
 }
 
@@ -49,6 +51,21 @@ impl Halves {
     /// Those in the table and those on their way there.
     pub fn count(&self) -> usize {
         self.table.len() + self.unapplied
+    }
+
+    /// Those of a topic in the table about which this group is asked; `None`: whoever asks.
+    pub fn count_of(&self, topic: TopicId, group: Option<&GroupName>) -> usize {
+        self.counts.get(&(topic, group.cloned())).copied().unwrap_or(0)
+    }
+
+    /// The latest moment that is known to have passed when something of the table was stored.
+    pub fn newest_moment(&self, check_interval: Duration) -> Option<Timestamp> {
+        let interval_ms = check_interval.as_millis() as u64;
+        let moment = |half: &Half| match half.checks {
+            0 | NO_CHECKS => half.store_time,
+            _ => half.store_time.max(Timestamp(half.next_check.0.saturating_sub(interval_ms))),
+        };
+        self.table.values().map(moment).max()
     }
 
     /// A half message that nobody has decided on.
@@ -93,6 +110,7 @@ impl Halves {
                 present.current = current;
             }
             None => {
+                *self.counts.entry(askers(&half)).or_default() += 1;
                 self.table.insert(position, half);
             }
         }
@@ -102,7 +120,13 @@ impl Halves {
     fn remove(&mut self, position: LogPosition) {
         self.unschedule(position);
         self.ending.remove(&position);
-        self.table.remove(&position);
+        let Some(half) = self.table.remove(&position) else { return };
+        let askers = askers(&half);
+        let count = self.counts.get_mut(&askers).expect("those in the table are counted");
+        *count -= 1;
+        if *count == 0 {
+            self.counts.remove(&askers);
+        }
     }
 
     /// The end of a half was placed: from here on it is decided.
@@ -116,7 +140,7 @@ impl Halves {
             return;
         };
         self.expiry.remove(&(times.expiry, position));
-        let askers = (half.key.topic, half.producer_group.clone());
+        let askers = askers(half);
         if let Some(scheduled) = self.schedule.get_mut(&askers) {
             scheduled.remove(&(times.check, position));
             if scheduled.is_empty() {
@@ -141,13 +165,14 @@ impl Halves {
         self.unschedule(position);
         let Some(half) = self.table.get(&position) else { return };
         let aged = Timestamp(half.store_time.0.saturating_add(HALF_AGE_MAX.as_millis() as u64));
-        let expiry = if half.checks >= self.checks_max { check.min(aged) } else { aged };
+        let expiry = match half.checks {
+            NO_CHECKS => check,
+            checks if checks >= self.checks_max => check.min(aged),
+            _ => aged,
+        };
         self.times.insert(position, Times { check, expiry });
         self.expiry.insert((expiry, position));
-        self.schedule
-            .entry((half.key.topic, half.producer_group.clone()))
-            .or_default()
-            .insert((check, position));
+        self.schedule.entry(askers(half)).or_default().insert((check, position));
     }
 
     /// Up to `count` halves that a member of `group` is to be asked about now, the longest waiting first.
@@ -198,6 +223,10 @@ impl Halves {
     pub fn stored(&self) -> impl Iterator<Item = &Half> {
         self.table.values()
     }
+}
+
+fn askers(half: &Half) -> Askers {
+    (half.key.topic, half.producer_group.clone())
 }
 
 #[cfg(test)]

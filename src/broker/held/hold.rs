@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::change::{Half, HeldChange};
+use super::change::{Half, HeldChange, NO_CHECKS};
 use super::delays::Place;
 use super::halves::HALF_AGE_MAX;
 use super::state::HALF_OFFSET;
@@ -10,7 +10,9 @@ use crate::api::{Failure, Held, Hold, Release, Status};
 use crate::broker::apply::entry_of;
 use crate::broker::produce::ProduceRefusal;
 use crate::broker::shard_broker::Broker;
+use crate::broker::shares::SharedTable;
 use crate::broker::state_record::Change;
+use crate::broker::steady::after;
 use crate::disk::Disk;
 use crate::limits;
 use crate::log::{AppendRefusal, Placed, Placement};
@@ -28,6 +30,16 @@ struct Taken {
     level: Level,
     /// Where it is in its queue, when it was due already.
     offset: Option<QueueOffset>,
+}
+
+/// A delayed message that is due before the last one that was released is released this much late at most.
+const LATE_MS_MAX: u64 = 1_000;
+
+/// What a half message waits for.
+struct Waiting {
+    first_check: Timestamp,
+    checks: u32,
+    producer_group: Option<GroupName>,
 }
 
 /// One change as the payload of a state batch.
@@ -97,14 +109,17 @@ impl<D: Disk> Broker<D> {
             let message = format!("a message is delayed by {days} days at most");
             return Err(ProduceRefusal::Failed(Failure::invalid(message)));
         }
-        // Behind the cursor it would never be found. It is there when the clock was set back: rather late than early,
-        // unless the clock was out of its mind.
-        let cursor = self.held.borrow().delays.releasing().due;
-        if due <= now || cursor.0 > now.0.saturating_add(limits::DELAY_MS_MAX) {
+        if due <= now {
             let pending = self.produce(hold.key, hold.level, batch)?;
             let (position, end, store_time) = (pending.position, pending.end, pending.store_time);
             let placement = Placement { position, end, store_time };
             return Ok(Taken { placement, level: pending.level, offset: Some(pending.base_offset) });
+        }
+        // Behind the cursor it would never be found. The clock was set back since: by a little, as clocks are all the
+        // time, or so much that the message has to wait elsewhere.
+        let cursor = self.held.borrow().delays.releasing().due;
+        if cursor.0.saturating_sub(due.0) > LATE_MS_MAX {
+            return self.hold_aside(hold, batch, due);
         }
         let due = due.max(cursor);
         self.check_takes(hold.key)?;
@@ -125,25 +140,46 @@ impl<D: Disk> Broker<D> {
         producer_group: Option<GroupName>,
         immunity: Duration,
     ) -> Result<Taken, ProduceRefusal> {
-        self.check_takes(hold.key)?;
-        if self.held.borrow().halves.count() >= limits::SHARD_HALVES_MAX {
-            let max = limits::SHARD_HALVES_MAX;
-            let message = format!("shard {} keeps {max} undecided messages, no more", self.options.shard);
-            return Err(ProduceRefusal::Failed(Failure::new(Status::LimitReached, message)));
-        }
         // The longer of the two, as RocketMQ has it.
         let immunity = immunity.max(self.options.transaction_immunity).min(HALF_AGE_MAX);
+        self.place_half(
+            hold,
+            batch,
+            Waiting { first_check: after(self.steady.now(), immunity), checks: 0, producer_group },
+        )
+    }
+
+    /// Places a delayed message whose time lies before that of messages which were released already.
+    fn hold_aside(
+        &self,
+        hold: &Hold,
+        batch: &CheckedBatch<'_>,
+        due: Timestamp,
+    ) -> Result<Taken, ProduceRefusal> {
+        let first_check = self.steady.at_wall(due);
+        self.place_half(hold, batch, Waiting { first_check, checks: NO_CHECKS, producer_group: None })
+    }
+
+    fn place_half(
+        &self,
+        hold: &Hold,
+        batch: &CheckedBatch<'_>,
+        waiting: Waiting,
+    ) -> Result<Taken, ProduceRefusal> {
+        self.check_takes(hold.key)?;
+        let Waiting { first_check, checks, producer_group } = waiting;
+        self.check_halves_limit(hold.key, producer_group.as_ref()).map_err(ProduceRefusal::Failed)?;
+        let store_time = self.steady.now();
         let state = |placement: Placement| {
-            let first_check = Timestamp(placement.store_time.0 + immunity.as_millis() as u64);
             payload(HeldChange::HalfStored(Half {
                 key: hold.key,
                 position: placement.position,
                 current: placement.position,
                 batch_bytes: batch.batch_bytes() as u32,
-                store_time: placement.store_time,
+                store_time,
                 first_check,
                 next_check: first_check,
-                checks: 0,
+                checks,
                 producer_group,
             }))
         };
@@ -154,6 +190,23 @@ impl<D: Disk> Broker<D> {
         self.metrics.messages_held.add(1);
         let placement = Placement { end: second.end, ..first };
         Ok(Taken { placement, level: Level::Durable, offset: None })
+    }
+
+    /// Whether one more half is kept for a producer group. Others need some as well.
+    fn check_halves_limit(&self, key: QueueKey, group: Option<&GroupName>) -> Result<(), Failure> {
+        let held = self.held.borrow();
+        let entries_max = limits::SHARD_HALVES_MAX;
+        let (own, used) = (held.halves.count_of(key.topic, group), held.halves.count());
+        if (SharedTable { entries_max, used }).takes(own) {
+            return Ok(());
+        }
+        let whose = group.map_or_else(|| "nobody in particular".to_owned(), |group| format!("group {group}"));
+        let message = format!(
+            "shard {} keeps {used} undecided messages of {entries_max}, {own} of them in this topic for {whose}, which \
+             is its share: decide on some first",
+            self.options.shard
+        );
+        Err(Failure::new(Status::LimitReached, message))
     }
 
     /// Whether a queue takes messages now.

@@ -12,8 +12,10 @@ use crate::broker::peers::{PeerReply, PeerRequest};
 use crate::broker::recipient::Recipient;
 use crate::broker::shard_broker::Broker;
 use crate::broker::state_record::Change;
+use crate::broker::steady::after;
 use crate::disk::Disk;
 use crate::limits;
+use crate::log::AppendRefusal;
 use crate::types::{HalfReceipt, Level, MonotonicTime, ShardId, Timestamp, TopicId};
 use crate::wire::batch::{BatchHeader, stored_records};
 
@@ -102,7 +104,7 @@ impl<D: Disk> Broker<D> {
         let deadline = self.clock.monotonic().after(request.wait.min(WAIT_MAX));
         while let Ok(topic) = self.topic_of(request) {
             let left = deadline.since(self.clock.monotonic());
-            let now = self.clock.now();
+            let now = self.steady.now();
             let next = self.held.borrow().halves.next_check(topic, &request.producer_group);
             let until_next = next.map_or(left, |next| Duration::from_millis(next.0.saturating_sub(now.0)));
             if left.is_zero() || until_next.is_zero() || self.stopped.get() {
@@ -119,10 +121,10 @@ impl<D: Disk> Broker<D> {
         request: &ReceiveHalves,
     ) -> Result<Vec<HalfMessage>, Failure> {
         let topic = self.topic_of(request)?;
-        let now = self.clock.now();
+        let now = self.steady.now();
         let count = request.count.min(limits::RECEIVE_MESSAGES_MAX) as usize;
-        let interval_ms = self.options.transaction_check_interval.as_millis() as u64;
-        let next_check = Timestamp(now.0.saturating_add(interval_ms.max(1)));
+        let interval = self.options.transaction_check_interval.max(Duration::from_millis(1));
+        let next_check = after(now, interval);
         let due = {
             let mut held = self.held.borrow_mut();
             let mut due = held.halves.due(topic, &request.producer_group, now, count);
@@ -136,29 +138,57 @@ impl<D: Disk> Broker<D> {
         }
         let wanted: Vec<_> = due.iter().map(|half| (half.current, half.batch_bytes)).collect();
         let found = self.read_held(&wanted).await?;
-        let mut messages = Vec::new();
-        let mut changes = Vec::new();
-        for (half, bytes) in due.iter().zip(found) {
-            let is_open = self.held.borrow().halves.open(half.position).is_some();
-            let Some(message) =
-                bytes.filter(|_| is_open).and_then(|bytes| message(half, &bytes, now, next_check))
-            else {
-                continue;
-            };
-            let (half, checks) = (half.position, message.checks);
-            Change::Held(HeldChange::HalfChecked { half, checks, checked: now, next_check })
-                .encode(&mut changes);
-            messages.push(message);
-        }
-        if messages.is_empty() {
-            return Ok(messages);
-        }
-        let placement = self.append_state(&changes, Level::Written).await?;
+        let checked = Checked { now, next_check };
+        let placed = loop {
+            // Some may be decided on while this waits for the disk, or for room in the log.
+            let open = |half: &Half| self.held.borrow().halves.open(half.position).is_some();
+            let read = due.iter().zip(&found).filter(|(half, _)| open(half));
+            let messages: Vec<_> = read
+                .filter_map(|(half, bytes)| self.half_message(half, bytes.as_deref()?, checked))
+                .collect();
+            if messages.is_empty() {
+                return Ok(messages);
+            }
+            let mut changes = Vec::new();
+            for message in &messages {
+                let (half, checks) = (message.receipt.position, message.checks);
+                Change::Held(HeldChange::HalfChecked { half, checks, checked: now, next_check })
+                    .encode(&mut changes);
+            }
+            match self.try_append_state(&changes, Level::Written) {
+                Ok(placement) => break (placement, messages),
+                Err(AppendRefusal::Wait) => self.log.room().changed().await,
+                Err(refusal) => return Err(self.append_refused(refusal)),
+            }
+        };
+        let (placement, messages) = placed;
         let settled = self.log.watermarks().wait(Level::Written, placement.end).await;
         settled.map_err(|failure| self.lost(placement.position, &failure))?;
         self.metrics.transactions_checked.add(messages.len() as u64);
         Ok(messages)
     }
+
+    fn half_message(&self, half: &Half, bytes: &[u8], checked: Checked) -> Option<HalfMessage> {
+        let header = BatchHeader::decode(bytes).ok()?;
+        let record = stored_records(bytes).next()?;
+        let shown = |moment| self.steady.on_the_wall(moment);
+        Some(HalfMessage {
+            receipt: HalfReceipt { key: half.key, position: half.position },
+            record: record.as_bytes().to_vec().into(),
+            born_time: header.born_time,
+            store_time: shown(half.store_time),
+            first_check: shown(if half.checks == 0 { checked.now } else { half.first_check }),
+            next_check: shown(checked.next_check),
+            checks: half.checks + 1,
+        })
+    }
+}
+
+/// When halves are handed out, and when next.
+#[derive(Clone, Copy)]
+struct Checked {
+    now: Timestamp,
+    next_check: Timestamp,
 }
 
 /// How many of these one answer holds: the first always, whatever its size.
@@ -170,20 +200,6 @@ fn fitting(due: &[Half]) -> usize {
         is_first || bytes <= limits::RECEIVE_BYTES_MAX
     };
     due.iter().take_while(fits).count()
-}
-
-fn message(half: &Half, bytes: &[u8], now: Timestamp, next_check: Timestamp) -> Option<HalfMessage> {
-    let header = BatchHeader::decode(bytes).ok()?;
-    let record = stored_records(bytes).next()?;
-    Some(HalfMessage {
-        receipt: HalfReceipt { key: half.key, position: half.position },
-        record: record.as_bytes().to_vec().into(),
-        born_time: header.born_time,
-        store_time: half.store_time,
-        first_check: if half.checks == 0 { now } else { half.first_check },
-        next_check,
-        checks: half.checks + 1,
-    })
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! The held messages of a shard as the log makes them: the same behind a commit as in recovery.
 
+use std::time::Duration;
+
 use super::change::HeldChange;
 use super::delays::{Delays, Place, bucket_of, bucket_start, offset_behind};
 use super::halves::Halves;
@@ -57,6 +59,11 @@ impl HeldState {
             }
             change => self.halves.apply(change),
         }
+    }
+
+    /// The latest moment of the shard's steady time that is stored with something held.
+    pub fn newest_moment(&self, check_interval: Duration) -> Option<Timestamp> {
+        self.halves.newest_moment(check_interval)
     }
 
     /// Everything, as changes that build this state together with the index.

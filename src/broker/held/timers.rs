@@ -56,13 +56,16 @@ impl<D: Disk> Broker<D> {
             loaded.map_err(|error| self.index_damaged(&error))?;
         }
         self.release_due(now).await?;
-        let expired = self.held.borrow().halves.next_expiry().filter(|(expiry, _)| *expiry <= now);
+        let steady = self.steady.now();
+        let expired = self.held.borrow().halves.next_expiry().filter(|(expiry, _)| *expiry <= steady);
         if let Some((_, half)) = expired {
             self.give_up(half).await?;
             return Ok(NextTimer::Now);
         }
         let held = self.held.borrow();
-        let expiry = held.halves.next_expiry().map_or(NextTimer::Never, |(expiry, _)| NextTimer::At(expiry));
+        let expiry = held.halves.next_expiry();
+        let expiry =
+            expiry.map_or(NextTimer::Never, |(expiry, _)| NextTimer::At(self.steady.on_the_wall(expiry)));
         Ok(match (held.delays.next_timer(self.clock.now()), expiry) {
             (NextTimer::At(one), NextTimer::At(other)) => NextTimer::At(one.min(other)),
             (NextTimer::Never, other) => other,

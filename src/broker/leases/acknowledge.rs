@@ -4,6 +4,7 @@ use super::change::{LeaseChange, Mask};
 use super::queue_leases::{QueueLeases, Run};
 use crate::api::{Acknowledge, ChangeLease, Failure, ReceiptOutcome, Status};
 use crate::broker::shard_broker::Broker;
+use crate::broker::steady::after;
 use crate::disk::Disk;
 use crate::types::{GroupName, Level, QueueKey, Receipt, ShardId, Timestamp};
 
@@ -14,25 +15,38 @@ impl<D: Disk> Broker<D> {
         group: &GroupName,
         receipts: &[Receipt],
     ) -> Result<Vec<ReceiptOutcome>, Failure> {
-        let now = self.clock.now();
+        // Whether a lease runs is decided when there is room in the log: else an acknowledgement that has waited could
+        // stand behind the next delivery of its message, and take that one's lease.
+        let decide = || self.end_leases(group, receipts);
+        let (placed, outcomes) = self.place_decided(Level::Durable, decide).await?;
+        let Some(placement) = placed else { return Ok(outcomes) };
+        let acknowledged = || outcomes.iter().zip(receipts).filter(|(outcome, _)| is_acknowledged(outcome));
+        // A queue in order may go on.
+        let mut topics: Vec<_> = acknowledged().map(|(_, receipt)| receipt.key.topic).collect();
+        topics.dedup();
+        topics.into_iter().for_each(|topic| self.announce(topic));
+        let settled = self.log.watermarks().wait(Level::Durable, placement.end).await;
+        settled.map_err(|failure| self.lost(placement.position, &failure))?;
+        self.metrics.messages_acknowledged.add(acknowledged().count() as u64);
+        Ok(outcomes)
+    }
+
+    /// What acknowledging these receipts changes now, and what each of them comes to.
+    fn end_leases(&self, group: &GroupName, receipts: &[Receipt]) -> (Vec<LeaseChange>, Vec<ReceiptOutcome>) {
+        let now = self.steady.now();
         let mut outcomes = vec![ReceiptOutcome::NotLeased; receipts.len()];
         let mut ended: Vec<(QueueKey, Vec<_>)> = Vec::new();
-        {
-            let leases = self.leases.borrow();
-            for (outcome, receipt) in outcomes.iter_mut().zip(receipts) {
-                let pair = leases.get(group, receipt.key);
-                if pair.is_none_or(|pair| pair.leased(receipt, now).is_none()) {
-                    continue;
-                }
-                *outcome = ReceiptOutcome::Acknowledged;
-                match ended.iter_mut().find(|(key, _)| *key == receipt.key) {
-                    Some((_, offsets)) => offsets.push(receipt.offset),
-                    None => ended.push((receipt.key, vec![receipt.offset])),
-                }
+        let leases = self.leases.borrow();
+        for (outcome, receipt) in outcomes.iter_mut().zip(receipts) {
+            let pair = leases.get(group, receipt.key);
+            if pair.is_none_or(|pair| pair.leased(receipt, now).is_none()) {
+                continue;
             }
-        }
-        if ended.is_empty() {
-            return Ok(outcomes);
+            *outcome = ReceiptOutcome::Acknowledged;
+            match ended.iter_mut().find(|(key, _)| *key == receipt.key) {
+                Some((_, offsets)) => offsets.push(receipt.offset),
+                None => ended.push((receipt.key, vec![receipt.offset])),
+            }
         }
         let mut changes = Vec::new();
         for (key, offsets) in &mut ended {
@@ -41,33 +55,39 @@ impl<D: Disk> Broker<D> {
             let masks = QueueLeases::masks(offsets).into_iter();
             changes.extend(masks.map(|mask| LeaseChange::Ended { group: group.clone(), key: *key, mask }));
         }
-        let placement = self.place_leases(&changes, Level::Durable, || true).await?;
-        let placement = placement.expect("always valid");
-        // A queue in order may go on.
-        ended.iter().for_each(|(key, _)| self.announce(key.topic));
-        let settled = self.log.watermarks().wait(Level::Durable, placement.end).await;
-        settled.map_err(|failure| self.lost(placement.position, &failure))?;
-        let count = outcomes.iter().filter(|outcome| **outcome == ReceiptOutcome::Acknowledged).count();
-        self.metrics.messages_acknowledged.add(count as u64);
-        Ok(outcomes)
+        (changes, outcomes)
     }
 
     /// Moves the end of one lease. The old receipt counts no more.
     pub(in crate::broker) async fn change_lease(&self, change: &ChangeLease) -> Result<Receipt, Failure> {
-        let now = self.clock.now();
-        let ChangeLease { group, receipt, lease } = change;
-        let found = self.leases.borrow().get(group, receipt.key).and_then(|pair| pair.leased(receipt, now));
-        let Some((_, run)) = found else {
+        let decide = || match self.moved_lease(change) {
+            Some((change, run)) => (vec![change], Some(run)),
+            None => (Vec::new(), None),
+        };
+        let (Some(placement), Some(moved)) = self.place_decided(Level::Written, decide).await? else {
             return Err(Failure::new(
                 Status::ReceiptExpired,
                 "the lease has ended, or the message was acknowledged or delivered again",
             ));
         };
-        let lease_ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
+        let receipt = &change.receipt;
+        self.announce(receipt.key.topic);
+        let settled = self.log.watermarks().wait(Level::Written, placement.end).await;
+        settled.map_err(|failure| self.storage_failed(&failure))?;
+        let lease_until = self.steady.on_the_wall(moved.lease_until);
+        Ok(Receipt { leased_at: moved.leased_at, lease_until, ..*receipt })
+    }
+
+    /// The lease as it is to be from now on; `None` when it does not run any more.
+    fn moved_lease(&self, change: &ChangeLease) -> Option<(LeaseChange, Run)> {
+        let now = self.steady.now();
+        let ChangeLease { group, receipt, lease } = change;
+        let leases = self.leases.borrow();
+        let (_, run) = leases.get(group, receipt.key)?.leased(receipt, now)?;
         let moved = Run {
             open: 1,
             leased_at: Timestamp(now.0.max(run.leased_at.0 + 1)),
-            lease_until: Timestamp(now.0.saturating_add(lease_ms)),
+            lease_until: after(now, *lease),
             ..run
         };
         let change = LeaseChange::Leased {
@@ -77,11 +97,7 @@ impl<D: Disk> Broker<D> {
             mask: Mask { first: receipt.offset, bits: 1 },
             run: moved,
         };
-        let placement = self.place_leases(&[change], Level::Written, || true).await?.expect("always valid");
-        self.announce(receipt.key.topic);
-        let settled = self.log.watermarks().wait(Level::Written, placement.end).await;
-        settled.map_err(|failure| self.storage_failed(&failure))?;
-        Ok(Receipt { leased_at: moved.leased_at, lease_until: moved.lease_until, ..*receipt })
+        Some((change, moved))
     }
 
     /// Acknowledges wherever the queues are. A shard that can not be asked fails its receipts, not the others.
@@ -123,4 +139,8 @@ impl<D: Disk> Broker<D> {
         }
         Ok(outcomes)
     }
+}
+
+fn is_acknowledged(outcome: &ReceiptOutcome) -> bool {
+    *outcome == ReceiptOutcome::Acknowledged
 }

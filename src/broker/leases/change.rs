@@ -89,6 +89,11 @@ impl LeaseChange {
         }
     }
 
+    /// Whether it says where the group goes on. The others take something from what it has.
+    pub fn says_where_a_group_is(&self) -> bool {
+        !matches!(self, LeaseChange::Ended { .. } | LeaseChange::DeadLettered { .. })
+    }
+
     /// Appends the body and returns the kind.
     pub fn encode(&self, output: &mut Vec<u8>) -> u8 {
         let key = self.key();

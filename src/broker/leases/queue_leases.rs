@@ -5,6 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::change::{LeaseChange, Mask};
 use crate::types::{QueueOffset, Receipt, Timestamp};
 
+/// Runs looked at in search of some.
+const ENDED_LOOKED_AT_MAX: usize = 4096;
+
 /// Messages of one delivery that lie close together.
 ///
 /// 1. `open` is not zero; its lowest bit stands for the message at the run's first offset.
@@ -75,6 +78,11 @@ impl QueueLeases {
         self.ends.first().map(|(end, _)| *end)
     }
 
+    /// The latest moment at which something that is not acknowledged was delivered.
+    pub fn newest_lease(&self) -> Option<Timestamp> {
+        self.runs.values().map(|run| run.leased_at).max()
+    }
+
     /// When the last lease ends.
     pub fn last_end(&self) -> Option<Timestamp> {
         self.ends.last().map(|(end, _)| *end)
@@ -93,8 +101,19 @@ impl QueueLeases {
 
     /// Up to `max` runs whose lease has ended, those of lower offsets first among the earliest ends.
     pub fn ended(&self, now: Timestamp, max: usize) -> Vec<(QueueOffset, Run)> {
-        let ended = self.ends.iter().take_while(|(end, _)| *end <= now).take(max);
-        let mut ended: Vec<_> = ended.map(|(_, first)| (*first, self.runs[first])).collect();
+        self.ended_of(now, max, |_| true)
+    }
+
+    /// The same of those that `is_wanted`. So many are looked at that others are found behind a few that are not.
+    pub fn ended_of(
+        &self,
+        now: Timestamp,
+        max: usize,
+        is_wanted: impl Fn(&Run) -> bool,
+    ) -> Vec<(QueueOffset, Run)> {
+        let ended = self.ends.iter().take_while(|(end, _)| *end <= now).take(ENDED_LOOKED_AT_MAX);
+        let ended = ended.map(|(_, first)| (*first, self.runs[first]));
+        let mut ended: Vec<_> = ended.filter(|(_, run)| is_wanted(run)).take(max).collect();
         ended.sort_by_key(|(first, _)| *first);
         ended
     }

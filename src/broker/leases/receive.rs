@@ -14,6 +14,7 @@ use crate::broker::gates::Gate;
 use crate::broker::instances::topic_missing;
 use crate::broker::shard_broker::{Broker, owned_queues};
 use crate::broker::state_record::Change;
+use crate::broker::steady::after;
 use crate::disk::Disk;
 use crate::index::{IndexEntry, LookupMax};
 use crate::limits;
@@ -32,12 +33,14 @@ const LOOKUP_BYTES_MAX: u64 = 1024 * 1024;
 const READ_AHEAD_BYTES: usize = 64 * 1024;
 
 /// What a receive on one shard came to.
-#[derive(Debug, Default)]
-pub(in crate::broker) struct Received {
+#[derive(Clone, Debug, Default)]
+pub struct Received {
     pub messages: Vec<ReceivedMessage>,
     /// Nothing was found, but it is worth asking again at once: a filter left out as many messages as one look covers,
     /// or dead letters were moved.
     pub again: bool,
+    /// There is something that the group may not have now.
+    pub refused: Option<Failure>,
 }
 
 /// How the messages of a group are leased.
@@ -51,8 +54,22 @@ pub(in crate::broker) struct Terms {
 struct Choice {
     messages: Vec<ReceivedMessage>,
     changes: Vec<LeaseChange>,
+    /// What the redelivered messages were in when they were chosen.
+    redelivered: Vec<(QueueOffset, Run)>,
     again: bool,
+    refused: Option<Failure>,
     room: Room,
+}
+
+/// What the leases say about a queue before messages are chosen.
+struct Look {
+    next: QueueOffset,
+    /// To be delivered again.
+    ended: Vec<(QueueOffset, Run)>,
+    /// Delivered as often as the group allows.
+    exhausted: Vec<(QueueOffset, Run)>,
+    /// In order, and a lease is running.
+    is_blocked: bool,
 }
 
 /// A message as it is stored.
@@ -128,17 +145,32 @@ impl<D: Disk> Broker<D> {
         if gate == Gate::Draining {
             return Ok(None);
         }
-        let deal = Deal { receive, key, gate, terms, now: self.clock.now() };
+        let deal = Deal { receive, key, gate, terms, now: self.steady.now() };
         let choice = self.choose(&deal, *room).await?;
         received.again |= choice.again;
+        if choice.refused.is_some() {
+            received.refused = choice.refused;
+        }
         if choice.changes.is_empty() {
             return Ok(None);
         }
-        let still_valid = || self.lease_resets.get() == resets && gate_now() == gate;
+        // Whoever waits for room may have been overtaken: by a reset, by another holder of the queue, or by an
+        // acknowledgement, where the clock has been set back since the lease ended.
+        let still_valid = || {
+            let leases = self.leases.borrow();
+            let pair = leases.get(&receive.group, key);
+            let is_as_chosen = |(first, run): &(QueueOffset, Run)| {
+                pair.is_some_and(|pair| pair.find(*first) == Some((*first, *run)))
+            };
+            self.lease_resets.get() == resets
+                && gate_now() == gate
+                && choice.redelivered.iter().all(is_as_chosen)
+        };
         let Some(placement) = self.place_leases(&choice.changes, Level::Written, still_valid).await? else {
             received.again = true;
             return Ok(None);
         };
+        self.note_use(&receive.group);
         *room = choice.room;
         received.messages.extend(choice.messages);
         Ok(Some(placement.end))
@@ -178,41 +210,55 @@ impl<D: Disk> Broker<D> {
     }
 
     async fn choose(&self, deal: &Deal<'_>, room: Room) -> Result<Choice, Failure> {
-        let Deal { receive, key, terms, now, .. } = *deal;
-        let known = self.leases.borrow().get(&receive.group, key).map(QueueLeases::next);
-        let next = match known {
-            Some(next) => next,
-            None => self.first_look(&receive.group, key)?,
+        let Deal { receive, key, .. } = *deal;
+        let look = self.look(deal)?;
+        let nothing = Choice {
+            messages: Vec::new(),
+            changes: Vec::new(),
+            redelivered: Vec::new(),
+            again: false,
+            refused: None,
+            room,
         };
-        let (ended, is_blocked, has_open) = {
-            let leases = self.leases.borrow();
-            let pair = leases.get(&receive.group, key);
-            let blocked = receive.ordered && pair.is_some_and(|pair| pair.has_running(now));
-            let ended =
-                pair.map_or_else(Vec::new, |pair| pair.ended(now, limits::RECEIVE_MESSAGES_MAX as usize));
-            (ended, blocked, pair.is_some_and(|pair| pair.open_count() > 0))
-        };
-        let mut choice = Choice { messages: Vec::new(), changes: Vec::new(), again: false, room };
-        if is_blocked {
+        let mut choice = nothing;
+        if look.is_blocked {
             return Ok(choice);
         }
-        for (first, run) in ended {
+        let stuck = self.dead_letter_all(&receive.group, key, &look.exhausted).await;
+        choice.again |= stuck.len() < look.exhausted.len();
+        for (first, run) in &look.ended {
             if choice.room.is_full() {
                 break;
             }
-            if run.deliveries >= terms.deliveries_max {
-                choice.again |= self.dead_letter(&receive.group, key, first, &run).await?;
-                continue;
-            }
-            self.deliver_again(deal, first, &run, &mut choice).await?;
+            self.deliver_again(deal, *first, run, &mut choice).await?;
         }
-        // In order, nothing new comes before the old is dealt with. And memory has a bound.
-        let is_full = self.leases.borrow().run_count() >= limits::SHARD_LEASES_MAX;
-        let must_wait = is_full || (receive.ordered && has_open) || deal.gate == Gate::Closed;
+        // In order, nothing new comes before the old is dealt with.
+        let open = self.leases.borrow().get(&receive.group, key).map_or(0, QueueLeases::open_count);
+        let stuck: u64 = stuck.iter().map(|(_, run)| u64::from(run.open.count_ones())).sum();
+        let must_wait = (receive.ordered && open > stuck) || deal.gate == Gate::Closed;
         if !choice.room.is_full() && !must_wait {
-            self.deliver_new(deal, next, &mut choice).await?;
+            self.deliver_new(deal, look.next, &mut choice).await?;
         }
         Ok(choice)
+    }
+
+    fn look(&self, deal: &Deal<'_>) -> Result<Look, Failure> {
+        let Deal { receive, key, terms, now, .. } = *deal;
+        let leases = self.leases.borrow();
+        let Some(pair) = leases.get(&receive.group, key) else {
+            let first = self.first_look(&receive.group, key)?;
+            let passed = self.passed.borrow().get(&receive.group, key).unwrap_or(first);
+            let (ended, exhausted) = (Vec::new(), Vec::new());
+            return Ok(Look { next: passed.max(first), ended, exhausted, is_blocked: false });
+        };
+        let count = limits::RECEIVE_MESSAGES_MAX as usize;
+        let is_exhausted = |run: &Run| run.deliveries >= terms.deliveries_max;
+        Ok(Look {
+            next: pair.next(),
+            ended: pair.ended_of(now, count, |run| !is_exhausted(run)),
+            exhausted: pair.ended_of(now, count, is_exhausted),
+            is_blocked: receive.ordered && pair.has_running(now),
+        })
     }
 
     /// Messages whose lease has ended, as far as they are wanted.
@@ -225,6 +271,8 @@ impl<D: Disk> Broker<D> {
     ) -> Result<(), Failure> {
         let leased_at = Timestamp(deal.now.0.max(run.leased_at.0 + 1));
         let lease_until = deal.until();
+        let (shown_until, shown_first) =
+            (self.steady.on_the_wall(lease_until), self.steady.on_the_wall(run.first_delivery));
         let (mut found, mut gone) = (Vec::new(), Vec::new());
         for offset in run.offsets(first) {
             if choice.room.is_full() {
@@ -235,18 +283,21 @@ impl<D: Disk> Broker<D> {
                 Some(message) => {
                     found.push(offset);
                     choice.messages.push(ReceivedMessage {
-                        receipt: Receipt { key: deal.key, offset, leased_at, lease_until },
+                        receipt: Receipt { key: deal.key, offset, leased_at, lease_until: shown_until },
                         place: Some(message.place),
                         record: message.record,
                         born_time: message.born_time,
                         store_time: message.store_time,
-                        first_delivery: run.first_delivery,
+                        first_delivery: shown_first,
                         deliveries: run.deliveries + 1,
                     });
                 }
                 // Retention took it, or its bytes are damaged.
                 None => gone.push(offset),
             }
+        }
+        if !found.is_empty() || !gone.is_empty() {
+            choice.redelivered.push((first, *run));
         }
         let (group, key) = (deal.receive.group.clone(), deal.key);
         for mask in QueueLeases::masks(&gone) {
@@ -271,10 +322,14 @@ impl<D: Disk> Broker<D> {
     ) -> Result<(), Failure> {
         let queue = self.queue(deal.key)?;
         // As of one moment: a lease that began before its message came would have a delayed one leased before its time.
-        let deal = &Deal { now: self.clock.now(), ..*deal };
+        let deal = &Deal { now: self.steady.now(), ..*deal };
         let (first, end) = self.bounds(&queue);
         let mut place = next.max(first);
         if place >= end {
+            return Ok(());
+        }
+        choice.refused = self.lease_refusal(&deal.receive.group, Some(deal.key));
+        if choice.refused.is_some() {
             return Ok(());
         }
         let wanted_tags = tag_bits(&deal.receive.filter);
@@ -282,6 +337,8 @@ impl<D: Disk> Broker<D> {
         let entries_max = if wanted_tags.is_none() { choice.room.messages } else { ENTRIES_MAX };
         let entries = self.look_up(deal.key, place, entries_max).await?;
         let (leased_at, lease_until) = (deal.now, deal.until());
+        let (shown_until, shown_now) =
+            (self.steady.on_the_wall(lease_until), self.steady.on_the_wall(deal.now));
         let mut offsets = Vec::new();
         let mut ahead = HashMap::new();
         for (at, entry) in entries.iter().enumerate().take_while(|(_, entry)| entry.end_offset() <= end) {
@@ -313,12 +370,12 @@ impl<D: Disk> Broker<D> {
                 }
                 offsets.push(offset);
                 choice.messages.push(ReceivedMessage {
-                    receipt: Receipt { key: deal.key, offset, leased_at, lease_until },
+                    receipt: Receipt { key: deal.key, offset, leased_at, lease_until: shown_until },
                     place: Some(place_of(entry, offset)),
                     record: Bytes::copy_from_slice(record.as_bytes()),
                     born_time,
                     store_time: entry.store_time,
-                    first_delivery: deal.now,
+                    first_delivery: shown_now,
                     deliveries: 1,
                 });
             }
@@ -332,7 +389,12 @@ impl<D: Disk> Broker<D> {
         let (group, key) = (deal.receive.group.clone(), deal.key);
         if offsets.is_empty() && place > next {
             choice.again |= place < end;
-            choice.changes.push(LeaseChange::Passed { group, key, next: place });
+            if self.has_place(&group) {
+                choice.changes.push(LeaseChange::Passed { group, key, next: place });
+            } else {
+                // Nothing is stored for a group that has got nothing: whoever makes up names would fill the log.
+                self.passed.borrow_mut().set(group, key, place, limits::SHARD_PASSED_MAX);
+            }
             return Ok(());
         }
         for mask in QueueLeases::masks(&offsets) {
@@ -437,6 +499,11 @@ impl<D: Disk> Broker<D> {
         }))
     }
 
+    /// Whether anything is stored of a group but its settings.
+    fn has_place(&self, group: &GroupName) -> bool {
+        self.leases.borrow().holding(group).pairs > 0 || self.tables.borrow().has_offsets(group)
+    }
+
     /// Places changes of leases in the log and carries them out; `None` when they are not valid any more by the time
     /// there is room for them.
     pub(in crate::broker) async fn place_leases(
@@ -445,22 +512,45 @@ impl<D: Disk> Broker<D> {
         level: Level,
         still_valid: impl Fn() -> bool,
     ) -> Result<Option<Placement>, Failure> {
-        let mut payload = Vec::new();
-        changes.iter().for_each(|change| Change::Lease(change.clone()).encode(&mut payload));
         loop {
             if !still_valid() {
                 return Ok(None);
             }
-            match self.try_append_state(&payload, level) {
-                Ok(placement) => {
-                    let mut leases = self.leases.borrow_mut();
-                    changes.iter().for_each(|change| leases.apply(change));
-                    return Ok(Some(placement));
-                }
+            match self.try_place_leases(changes, level) {
+                Ok(placement) => return Ok(Some(placement)),
                 Err(AppendRefusal::Wait) => self.log.room().changed().await,
                 Err(refusal) => return Err(self.append_refused(refusal)),
             }
         }
+    }
+
+    /// Places what is decided in the same moment, and returns what else was decided. While there is no room, it is
+    /// decided anew: what was so before the wait may be so no more. Without changes nothing is placed.
+    pub(in crate::broker) async fn place_decided<T>(
+        &self,
+        level: Level,
+        decide: impl Fn() -> (Vec<LeaseChange>, T),
+    ) -> Result<(Option<Placement>, T), Failure> {
+        loop {
+            let (changes, decision) = decide();
+            if changes.is_empty() {
+                return Ok((None, decision));
+            }
+            match self.try_place_leases(&changes, level) {
+                Ok(placement) => return Ok((Some(placement), decision)),
+                Err(AppendRefusal::Wait) => self.log.room().changed().await,
+                Err(refusal) => return Err(self.append_refused(refusal)),
+            }
+        }
+    }
+
+    fn try_place_leases(&self, changes: &[LeaseChange], level: Level) -> Result<Placement, AppendRefusal> {
+        let mut payload = Vec::new();
+        changes.iter().for_each(|change| Change::Lease(change.clone()).encode(&mut payload));
+        let placement = self.try_append_state(&payload, level)?;
+        let mut leases = self.leases.borrow_mut();
+        changes.iter().for_each(|change| leases.apply(change));
+        Ok(placement)
     }
 }
 
@@ -480,8 +570,7 @@ struct Deal<'a> {
 
 impl Deal<'_> {
     fn until(&self) -> Timestamp {
-        let lease_ms = u64::try_from(self.terms.lease.as_millis()).unwrap_or(u64::MAX);
-        Timestamp(self.now.0.saturating_add(lease_ms))
+        after(self.now, self.terms.lease)
     }
 }
 

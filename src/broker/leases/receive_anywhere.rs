@@ -21,6 +21,8 @@ use super::receive::Received;
 const OTHERS_FIRST: u64 = 4;
 /// Between two tries when a filter leaves out message after message: others get their turn.
 const AGAIN_PAUSE: Duration = Duration::from_micros(100);
+/// A lease that ends now is looked at after this long.
+const NAP_MIN: Duration = Duration::from_millis(1);
 /// When a shard cannot be asked to tell of arrivals, it is asked again after this long.
 const WATCH_RETRY: Duration = Duration::from_millis(200);
 
@@ -29,8 +31,8 @@ const WATCH_RETRY: Duration = Duration::from_millis(200);
 pub struct Prospect {
     /// There is something to receive now.
     pub receivable: bool,
-    /// A lease ends then, and its messages can be received.
-    pub lease_end: Option<Timestamp>,
+    /// A lease ends after this long, and its messages can be received.
+    pub lease_left: Option<Duration>,
 }
 
 impl<D: Disk> Broker<D> {
@@ -60,7 +62,7 @@ impl<D: Disk> Broker<D> {
             drop(room);
             let now = self.clock.monotonic();
             if !received.messages.is_empty() || now >= deadline || self.draining.get() {
-                return Ok(received.messages);
+                return self.answer(received);
             }
             if received.again {
                 self.clock.sleep(AGAIN_PAUSE).await;
@@ -71,11 +73,8 @@ impl<D: Disk> Broker<D> {
                 self.clock.sleep(AGAIN_PAUSE).await;
                 continue;
             }
-            let until_end = prospect
-                .lease_end
-                .map(|end| Duration::from_millis(end.0.saturating_sub(self.clock.now().0).max(1)));
             let left = deadline.since(now);
-            let nap = until_end.map_or(left, |end| end.min(left));
+            let nap = prospect.lease_left.map_or(left, |lease_left| lease_left.max(NAP_MIN).min(left));
             let waiting = futures_lite::future::or(arrived, self.clock.sleep(nap));
             let waiting = futures_lite::future::or(waiting, recipient.gone());
             let shares = self.gates.borrow().have_members(&receive.group, topic);
@@ -88,6 +87,17 @@ impl<D: Disk> Broker<D> {
         }
     }
 
+    /// Nobody is told that there is nothing when there is something that he may not have.
+    fn answer(&self, received: Received) -> Result<Vec<ReceivedMessage>, Failure> {
+        match received.refused.filter(|_| received.messages.is_empty()) {
+            Some(refused) => {
+                self.note_refused_receive(&refused);
+                Err(refused)
+            }
+            None => Ok(received.messages),
+        }
+    }
+
     /// One look at every shard until one has something.
     async fn receive_once(&self, receive: &Receive) -> Result<Received, Failure> {
         let shard_count = u64::from(self.options.shard_count);
@@ -97,16 +107,28 @@ impl<D: Disk> Broker<D> {
         }
         let turn = self.receive_turn.get();
         let first = if turn.is_multiple_of(OTHERS_FIRST) { here + turn / OTHERS_FIRST } else { here };
-        let mut again = false;
+        let mut nothing = Received::default();
+        let mut failed = None;
         for step in 0..shard_count {
             let shard = ShardId(((first + step) % shard_count) as u16);
-            let received = self.receive_on(shard, receive).await?;
+            let received = match self.receive_on(shard, receive).await {
+                Ok(received) => received,
+                // The others may have something all the same.
+                Err(failure) => {
+                    failed = Some(failure);
+                    continue;
+                }
+            };
             if !received.messages.is_empty() {
                 return Ok(received);
             }
-            again |= received.again;
+            nothing.again |= received.again;
+            nothing.refused = nothing.refused.or(received.refused);
         }
-        Ok(Received { messages: Vec::new(), again })
+        match failed {
+            Some(failure) => Err(failure),
+            None => Ok(nothing),
+        }
     }
 
     async fn receive_on(&self, shard: ShardId, receive: &Receive) -> Result<Received, Failure> {
@@ -114,7 +136,7 @@ impl<D: Disk> Broker<D> {
             return self.receive_here(receive).await;
         }
         match self.peers()?.ask(shard, PeerRequest::Receive(receive.clone())).await? {
-            PeerReply::Received { messages, again } => Ok(Received { messages, again }),
+            PeerReply::Received(received) => Ok(received),
             other => Err(unexpected(&other)),
         }
     }
@@ -130,8 +152,7 @@ impl<D: Disk> Broker<D> {
             match answer {
                 Ok(PeerReply::Prospect(other)) => prospect = prospect.joined(other),
                 _ => {
-                    let retry = Timestamp(self.clock.now().0 + WATCH_RETRY.as_millis() as u64);
-                    prospect = prospect.joined(Prospect { receivable: false, lease_end: Some(retry) });
+                    prospect = prospect.joined(Prospect { receivable: false, lease_left: Some(WATCH_RETRY) });
                 }
             }
         }
@@ -141,19 +162,18 @@ impl<D: Disk> Broker<D> {
     /// What this shard's queues hold for the group.
     pub(in crate::broker) fn prospect(&self, receive: &Receive, topic: TopicId) -> Prospect {
         let queue_count = self.tables.borrow().topic(topic).map_or(0, |topic| topic.queue_count);
-        let now = self.clock.now();
-        let is_full = self.leases.borrow().run_count() >= limits::SHARD_LEASES_MAX;
-        let mut prospect = Prospect { receivable: false, lease_end: None };
+        let now = self.steady.now();
+        let mut prospect = Prospect { receivable: false, lease_left: None };
         for key in owned_queues(topic, queue_count, &self.options) {
             if receive.queue.is_none_or(|queue| queue == key.queue) {
-                prospect = prospect.joined(self.prospect_of(receive, key, now, is_full));
+                prospect = prospect.joined(self.prospect_of(receive, key, now));
             }
         }
         prospect
     }
 
-    fn prospect_of(&self, receive: &Receive, key: QueueKey, now: Timestamp, is_full: bool) -> Prospect {
-        let nothing = Prospect { receivable: false, lease_end: None };
+    fn prospect_of(&self, receive: &Receive, key: QueueKey, now: Timestamp) -> Prospect {
+        let nothing = Prospect { receivable: false, lease_left: None };
         let Ok(queue) = self.queue(key) else { return nothing };
         let gate = self.gates.borrow().gate(&receive.group, key);
         if gate == Gate::Draining {
@@ -164,10 +184,14 @@ impl<D: Disk> Broker<D> {
         let pair = leases.get(&receive.group, key);
         let next = match pair {
             Some(pair) => pair.next(),
-            None => self.tables.borrow().committed(&receive.group, key).unwrap_or(first),
+            None => {
+                let committed = self.tables.borrow().committed(&receive.group, key).unwrap_or(first);
+                committed.max(self.passed.borrow().get(&receive.group, key).unwrap_or(first))
+            }
         };
-        let has_new = next.max(first) < end && !is_full && gate == Gate::Open;
-        let Some(pair) = pair else { return Prospect { receivable: has_new, lease_end: None } };
+        let may_have_new = || self.lease_refusal(&receive.group, Some(key)).is_none();
+        let has_new = next.max(first) < end && gate == Gate::Open && may_have_new();
+        let Some(pair) = pair else { return Prospect { receivable: has_new, lease_left: None } };
         let lease_end = pair.earliest_end();
         let has_ended = lease_end.is_some_and(|end| end <= now);
         let receivable = if receive.ordered {
@@ -176,7 +200,8 @@ impl<D: Disk> Broker<D> {
             has_ended || has_new
         };
         // In order, the last lease to end opens the queue; the earliest is early enough to look.
-        Prospect { receivable, lease_end: lease_end.filter(|end| *end > now) }
+        let lease_left = lease_end.filter(|end| *end > now).map(|end| Duration::from_millis(end.0 - now.0));
+        Prospect { receivable, lease_left }
     }
 
     /// Answers another shard that waits for messages of a topic, and remembers to tell it of the next one.
@@ -246,11 +271,11 @@ impl<D: Disk> Broker<D> {
 
 impl Prospect {
     fn joined(self, other: Prospect) -> Prospect {
-        let lease_end = match (self.lease_end, other.lease_end) {
+        let lease_left = match (self.lease_left, other.lease_left) {
             (Some(one), Some(two)) => Some(one.min(two)),
             (one, two) => one.or(two),
         };
-        Prospect { receivable: self.receivable || other.receivable, lease_end }
+        Prospect { receivable: self.receivable || other.receivable, lease_left }
     }
 }
 

@@ -11,10 +11,42 @@ use crate::types::{GroupName, QueueKey, QueueOffset, Timestamp, TopicId};
 const SLICE_RUNS: usize = 4096;
 
 /// Leases by queue and group.
+///
+/// `groups` has every group that has a pair, with the sums over its pairs; `total` has the sums over the groups.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Leases {
     queues: BTreeMap<QueueKey, HashMap<GroupName, QueueLeases>>,
-    run_count: usize,
+    groups: HashMap<GroupName, Holding>,
+    total: Holding,
+}
+
+/// How much of the table somebody has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Holding {
+    /// Of a group and a queue.
+    pub pairs: usize,
+    /// Entries in memory.
+    pub runs: usize,
+    /// Delivered and not acknowledged.
+    pub messages: usize,
+}
+
+impl Holding {
+    fn of(leases: &QueueLeases) -> Self {
+        Self { pairs: 1, runs: leases.run_count(), messages: leases.open_count() as usize }
+    }
+
+    fn add(&mut self, other: Holding) {
+        self.pairs += other.pairs;
+        self.runs += other.runs;
+        self.messages += other.messages;
+    }
+
+    fn subtract(&mut self, other: Holding) {
+        self.pairs -= other.pairs;
+        self.runs -= other.runs;
+        self.messages -= other.messages;
+    }
 }
 
 impl Leases {
@@ -27,26 +59,43 @@ impl Leases {
         self.get(group, key).map(QueueLeases::floor)
     }
 
-    /// Lease entries in memory.
-    pub fn run_count(&self) -> usize {
-        self.run_count
+    /// Of all groups together.
+    pub fn total(&self) -> Holding {
+        self.total
     }
 
-    /// Pairs of a group and a queue.
-    pub fn pair_count(&self) -> usize {
-        self.queues.values().map(HashMap::len).sum()
+    /// Of one group; nothing for one that has never received here.
+    pub fn holding(&self, group: &GroupName) -> Holding {
+        self.groups.get(group).copied().unwrap_or_default()
+    }
+
+    pub fn group_count(&self) -> usize {
+        self.groups.len()
     }
 
     /// Carries out a change that was placed in the log.
     pub fn apply(&mut self, change: &LeaseChange) {
+        if !change.says_where_a_group_is() && self.get(change.group(), change.key()).is_none() {
+            // The group was removed: what it had left there is nothing to begin with.
+            return;
+        }
         let groups = self.queues.entry(change.key()).or_default();
-        let leases = match groups.get_mut(change.group()) {
-            Some(leases) => leases,
-            None => groups.entry(change.group().clone()).or_default(),
-        };
-        let before = leases.run_count();
+        let before = groups.get(change.group()).map_or_else(Holding::default, Holding::of);
+        if before.pairs == 0 {
+            // One name in memory for all of a group's pairs.
+            let known = self.groups.get_key_value(change.group());
+            let name = known.map_or(change.group(), |(name, _)| name).clone();
+            groups.insert(name.clone(), QueueLeases::default());
+            self.groups.entry(name).or_default();
+        }
+        let of_group = self.groups.get_mut(change.group()).expect("it has a pair");
+        let leases = groups.get_mut(change.group()).expect("just made, or known");
         leases.apply(change);
-        self.run_count = self.run_count + leases.run_count() - before;
+        let after = Holding::of(leases);
+        for holding in [of_group, &mut self.total] {
+            holding.subtract(before);
+            holding.add(after);
+        }
     }
 
     pub fn remove_topic(&mut self, id: TopicId) {
@@ -56,10 +105,40 @@ impl Leases {
     /// Forgets everything about other topics.
     pub fn retain_topics(&mut self, keep: impl Fn(TopicId) -> bool) {
         self.queues.retain(|key, _| keep(key.topic));
-        let of_queue = |groups: &HashMap<GroupName, QueueLeases>| -> usize {
-            groups.values().map(QueueLeases::run_count).sum()
-        };
-        self.run_count = self.queues.values().map(of_queue).sum();
+        self.count_again();
+    }
+
+    /// Forgets a group. False when it is not known.
+    pub fn remove_group(&mut self, group: &GroupName) -> bool {
+        if !self.groups.contains_key(group) {
+            return false;
+        }
+        self.queues.retain(|_, groups| {
+            groups.remove(group);
+            !groups.is_empty()
+        });
+        self.count_again();
+        true
+    }
+
+    fn count_again(&mut self) {
+        self.groups.clear();
+        self.total = Holding::default();
+        for (group, leases) in self.queues.values().flatten() {
+            let holding = Holding::of(leases);
+            match self.groups.get_mut(group) {
+                Some(of_group) => of_group.add(holding),
+                None => {
+                    self.groups.insert(group.clone(), holding);
+                }
+            }
+            self.total.add(holding);
+        }
+    }
+
+    /// The latest moment at which something was delivered.
+    pub fn newest_lease(&self) -> Option<Timestamp> {
+        self.queues.values().flat_map(HashMap::values).filter_map(QueueLeases::newest_lease).max()
     }
 
     /// The pairs that have leases or had them, in order.
@@ -130,7 +209,7 @@ impl Leases {
     }
 
     pub fn groups(&self) -> impl Iterator<Item = &GroupName> {
-        self.queues.values().flat_map(HashMap::keys)
+        self.groups.keys()
     }
 }
 
@@ -160,11 +239,27 @@ mod tests {
                 leases.apply(&LeaseChange::Leased { group: group.clone(), key, next, mask, run });
             }
         }
-        assert_eq!(leases.run_count(), 13_500);
+        assert_eq!(leases.total(), Holding { pairs: 3, runs: 13_500, messages: 13_500 });
         let mut again = Leases::default();
         leases.as_changes().iter().for_each(|change| again.apply(change));
         assert_eq!(again, leases);
-        leases.remove_topic(TopicId(1));
-        assert_eq!((leases.run_count(), leases.pair_count()), (0, 0));
+        assert_eq!(leases.holding(&group), leases.total());
+        again.remove_topic(TopicId(1));
+        assert_eq!(again, Leases::default());
+        assert!(leases.remove_group(&group) && !leases.remove_group(&group));
+        assert_eq!(leases, Leases::default());
+    }
+
+    #[test]
+    fn what_a_removed_group_had_left_to_say_does_not_bring_it_back() {
+        let mut leases = Leases::default();
+        let group: GroupName = "g".parse().expect("a name");
+        let key = QueueKey { topic: TopicId(1), queue: QueueNumber(0) };
+        let mask = Mask { first: QueueOffset(3), bits: 1 };
+        leases.apply(&LeaseChange::Ended { group: group.clone(), key, mask });
+        leases.apply(&LeaseChange::DeadLettered { group: group.clone(), key, mask, total: 1 });
+        assert_eq!(leases.total(), Holding::default());
+        leases.apply(&LeaseChange::Passed { group, key, next: QueueOffset(4) });
+        assert_eq!(leases.total().pairs, 1);
     }
 }

@@ -63,6 +63,7 @@ pub(super) fn table(builder: &mut Builder, group: &GroupInfo) -> WIPOffset<schem
         receivers.push(schema::GroupReceiver::create(builder, &arguments));
     }
     let settings = group.settings.as_ref().map(|settings| settings_table(builder, settings));
+    let refused: Vec<_> = group.refused.iter().map(|reason| builder.create_string(reason)).collect();
     let arguments = schema::GroupInfoArgs {
         group: Some(builder.create_string(group.group.as_str())),
         generation: group.generation,
@@ -70,6 +71,7 @@ pub(super) fn table(builder: &mut Builder, group: &GroupInfo) -> WIPOffset<schem
         queues: Some(builder.create_vector(&queues)),
         receivers: Some(builder.create_vector(&receivers)),
         settings,
+        refused: Some(builder.create_vector(&refused)),
     };
     schema::GroupInfo::create(builder, &arguments)
 }
@@ -87,7 +89,7 @@ pub(super) fn settings_table(
     schema::GroupSettings::create(builder, &arguments)
 }
 
-/// An older broker tells neither of receivers nor of settings.
+/// An older broker tells neither of receivers, nor of settings, nor of what it refuses.
 pub(super) fn read(body: schema::GroupInfo<'_>) -> Result<GroupInfo, MalformedReply> {
     let member = |member: schema::GroupMember<'_>| {
         Ok(MemberInfo {
@@ -118,6 +120,7 @@ pub(super) fn read(body: schema::GroupInfo<'_>) -> Result<GroupInfo, MalformedRe
         receivers: receivers.collect::<Result<_, _>>()?,
         settings: body.settings().map(read_settings).transpose()?,
         queues: body.queues().iter().map(queue).collect::<Result<_, MalformedReply>>()?,
+        refused: body.refused().into_iter().flatten().map(str::to_owned).collect(),
     })
 }
 

@@ -109,6 +109,9 @@ fn other_request(request: &schema::Request<'_>) -> Result<Request, Failure> {
         schema::RequestBody::DescribeGroup => {
             Ok(Request::DescribeGroup(name(request.body_as_describe_group().ok_or_else(missing)?.group())?))
         }
+        schema::RequestBody::DeleteGroup => {
+            Ok(Request::DeleteGroup(name(request.body_as_delete_group().ok_or_else(missing)?.group())?))
+        }
         schema::RequestBody::ResetGroup => reset_group(request.body_as_reset_group().ok_or_else(missing)?),
         schema::RequestBody::DescribeNode => {
             let count_syscalls = request.body_as_describe_node().ok_or_else(missing)?.count_syscalls();

@@ -145,6 +145,7 @@ impl RequestEncoder {
             | Request::LeaveGroup { .. }
             | Request::ListGroups
             | Request::DescribeGroup(_)
+            | Request::DeleteGroup(_)
             | Request::ResetGroup(_) => group_body(builder, request),
             Request::Receive(_)
             | Request::Acknowledge(_)
@@ -205,6 +206,11 @@ fn group_body(builder: &mut FlatBufferBuilder<'static>, request: &Request) -> Bo
             let group = Some(builder.create_string(group.as_str()));
             let table = schema::DescribeGroup::create(builder, &schema::DescribeGroupArgs { group });
             (Kind::DescribeGroup, table.as_union_value())
+        }
+        Request::DeleteGroup(group) => {
+            let group = Some(builder.create_string(group.as_str()));
+            let table = schema::DeleteGroup::create(builder, &schema::DeleteGroupArgs { group });
+            (Kind::DeleteGroup, table.as_union_value())
         }
         Request::ResetGroup(reset) => (Kind::ResetGroup, reset_table(builder, reset)),
         Request::ListGroups => {

@@ -96,6 +96,7 @@ fn requests() -> Vec<Request> {
         Request::LeaveGroup { group: group(), member: "m".repeat(limits::MEMBER_NAME_BYTES_MAX) },
         Request::ListGroups,
         Request::DescribeGroup(group()),
+        Request::DeleteGroup(group()),
         Request::DescribeNode { count_syscalls: true },
         Request::DescribeNode { count_syscalls: false },
         Request::CreateInstance(instance()),
@@ -153,6 +154,7 @@ fn group_info() -> GroupInfo {
             queues: vec![key()],
             heartbeat_age: Duration::from_millis(1500),
         }],
+        refused: vec!["shard 1 is full".to_owned()],
         queues: [Some(QueueOffset(0)), None]
             .map(|committed| GroupQueueInfo {
                 topic: topic(),

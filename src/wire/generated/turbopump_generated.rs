@@ -748,10 +748,10 @@ impl flatbuffers::SimpleToVerifyInSlice for Decision {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_REQUEST_BODY: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_REQUEST_BODY: u8 = 30;
+pub const ENUM_MAX_REQUEST_BODY: u8 = 31;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_REQUEST_BODY: [RequestBody; 31] = [
+pub const ENUM_VALUES_REQUEST_BODY: [RequestBody; 32] = [
   RequestBody::NONE,
   RequestBody::Produce,
   RequestBody::Fetch,
@@ -783,6 +783,7 @@ pub const ENUM_VALUES_REQUEST_BODY: [RequestBody; 31] = [
   RequestBody::CreateInstance,
   RequestBody::DeleteInstance,
   RequestBody::ListInstances,
+  RequestBody::DeleteGroup,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -821,9 +822,10 @@ impl RequestBody {
   pub const CreateInstance: Self = Self(28);
   pub const DeleteInstance: Self = Self(29);
   pub const ListInstances: Self = Self(30);
+  pub const DeleteGroup: Self = Self(31);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 30;
+  pub const ENUM_MAX: u8 = 31;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::Produce,
@@ -856,6 +858,7 @@ impl RequestBody {
     Self::CreateInstance,
     Self::DeleteInstance,
     Self::ListInstances,
+    Self::DeleteGroup,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -891,6 +894,7 @@ impl RequestBody {
       Self::CreateInstance => Some("CreateInstance"),
       Self::DeleteInstance => Some("DeleteInstance"),
       Self::ListInstances => Some("ListInstances"),
+      Self::DeleteGroup => Some("DeleteGroup"),
       _ => None,
     }
   }
@@ -4587,6 +4591,104 @@ impl core::fmt::Debug for ResetGroup<'_> {
       ds.finish()
   }
 }
+pub enum DeleteGroupOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct DeleteGroup<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for DeleteGroup<'a> {
+  type Inner = DeleteGroup<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> DeleteGroup<'a> {
+  pub const VT_GROUP: flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    DeleteGroup { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args DeleteGroupArgs<'args>
+  ) -> flatbuffers::WIPOffset<DeleteGroup<'bldr>> {
+    let mut builder = DeleteGroupBuilder::new(_fbb);
+    if let Some(x) = args.group { builder.add_group(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn group(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(DeleteGroup::VT_GROUP, None).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for DeleteGroup<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("group", Self::VT_GROUP, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct DeleteGroupArgs<'a> {
+    pub group: Option<flatbuffers::WIPOffset<&'a str>>,
+}
+impl<'a> Default for DeleteGroupArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    DeleteGroupArgs {
+      group: None, // required field
+    }
+  }
+}
+
+pub struct DeleteGroupBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> DeleteGroupBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_group(&mut self, group: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(DeleteGroup::VT_GROUP, group);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> DeleteGroupBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    DeleteGroupBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<DeleteGroup<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, DeleteGroup::VT_GROUP,"group");
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for DeleteGroup<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("DeleteGroup");
+      ds.field("group", &self.group());
+      ds.finish()
+  }
+}
 pub enum DescribeNodeOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -6891,6 +6993,20 @@ impl<'a> Request<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_delete_group(&self) -> Option<DeleteGroup<'a>> {
+    if self.body_type() == RequestBody::DeleteGroup {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { DeleteGroup::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl flatbuffers::Verifiable for Request<'_> {
@@ -6932,6 +7048,7 @@ impl flatbuffers::Verifiable for Request<'_> {
           RequestBody::CreateInstance => v.verify_union_variant::<flatbuffers::ForwardsUOffset<CreateInstance>>("RequestBody::CreateInstance", pos),
           RequestBody::DeleteInstance => v.verify_union_variant::<flatbuffers::ForwardsUOffset<DeleteInstance>>("RequestBody::DeleteInstance", pos),
           RequestBody::ListInstances => v.verify_union_variant::<flatbuffers::ForwardsUOffset<ListInstances>>("RequestBody::ListInstances", pos),
+          RequestBody::DeleteGroup => v.verify_union_variant::<flatbuffers::ForwardsUOffset<DeleteGroup>>("RequestBody::DeleteGroup", pos),
           _ => Ok(()),
         }
      })?
@@ -7192,6 +7309,13 @@ impl core::fmt::Debug for Request<'_> {
         },
         RequestBody::ListInstances => {
           if let Some(x) = self.body_as_list_instances() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        RequestBody::DeleteGroup => {
+          if let Some(x) = self.body_as_delete_group() {
             ds.field("body", &x)
           } else {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
@@ -9279,6 +9403,7 @@ impl<'a> GroupInfo<'a> {
   pub const VT_QUEUES: flatbuffers::VOffsetT = 10;
   pub const VT_RECEIVERS: flatbuffers::VOffsetT = 12;
   pub const VT_SETTINGS: flatbuffers::VOffsetT = 14;
+  pub const VT_REFUSED: flatbuffers::VOffsetT = 16;
 
   #[inline]
   pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
@@ -9291,6 +9416,7 @@ impl<'a> GroupInfo<'a> {
   ) -> flatbuffers::WIPOffset<GroupInfo<'bldr>> {
     let mut builder = GroupInfoBuilder::new(_fbb);
     builder.add_generation(args.generation);
+    if let Some(x) = args.refused { builder.add_refused(x); }
     if let Some(x) = args.settings { builder.add_settings(x); }
     if let Some(x) = args.receivers { builder.add_receivers(x); }
     if let Some(x) = args.queues { builder.add_queues(x); }
@@ -9342,6 +9468,13 @@ impl<'a> GroupInfo<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<GroupSettings>>(GroupInfo::VT_SETTINGS, None)}
   }
+  #[inline]
+  pub fn refused(&self) -> Option<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<&'a str>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<&'a str>>>>(GroupInfo::VT_REFUSED, None)}
+  }
 }
 
 impl flatbuffers::Verifiable for GroupInfo<'_> {
@@ -9357,6 +9490,7 @@ impl flatbuffers::Verifiable for GroupInfo<'_> {
      .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, flatbuffers::ForwardsUOffset<GroupQueue>>>>("queues", Self::VT_QUEUES, true)?
      .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, flatbuffers::ForwardsUOffset<GroupReceiver>>>>("receivers", Self::VT_RECEIVERS, false)?
      .visit_field::<flatbuffers::ForwardsUOffset<GroupSettings>>("settings", Self::VT_SETTINGS, false)?
+     .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, flatbuffers::ForwardsUOffset<&'_ str>>>>("refused", Self::VT_REFUSED, false)?
      .finish();
     Ok(())
   }
@@ -9368,6 +9502,7 @@ pub struct GroupInfoArgs<'a> {
     pub queues: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<GroupQueue<'a>>>>>,
     pub receivers: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<GroupReceiver<'a>>>>>,
     pub settings: Option<flatbuffers::WIPOffset<GroupSettings<'a>>>,
+    pub refused: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<&'a str>>>>,
 }
 impl<'a> Default for GroupInfoArgs<'a> {
   #[inline]
@@ -9379,6 +9514,7 @@ impl<'a> Default for GroupInfoArgs<'a> {
       queues: None, // required field
       receivers: None,
       settings: None,
+      refused: None,
     }
   }
 }
@@ -9413,6 +9549,10 @@ impl<'a: 'b, 'b> GroupInfoBuilder<'a, 'b> {
     self.fbb_.push_slot_always::<flatbuffers::WIPOffset<GroupSettings>>(GroupInfo::VT_SETTINGS, settings);
   }
   #[inline]
+  pub fn add_refused(&mut self, refused: flatbuffers::WIPOffset<flatbuffers::Vector<'b , flatbuffers::ForwardsUOffset<&'b  str>>>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(GroupInfo::VT_REFUSED, refused);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> GroupInfoBuilder<'a, 'b> {
     let start = _fbb.start_table();
     GroupInfoBuilder {
@@ -9439,6 +9579,7 @@ impl core::fmt::Debug for GroupInfo<'_> {
       ds.field("queues", &self.queues());
       ds.field("receivers", &self.receivers());
       ds.field("settings", &self.settings());
+      ds.field("refused", &self.refused());
       ds.finish()
   }
 }

@@ -1,0 +1,107 @@
+//! Time for what lasts for a while and is stored: leases, and how long producers have to decide.
+//!
+//! A wall clock is set, forwards and back, and a lease of five seconds that ended at a time of day would hold for a day
+//! once the clock was set back by one. So within a run this time passes as the monotonic clock does, from what the wall
+//! clock showed at the start. And no run begins before a time that is stored: whatever ends is as far away as it was
+//! meant to be at most, also after a restart.
+//!
+//! Due times of delayed messages are times of day, stated by producers: those go by the wall clock.
+
+use std::time::Duration;
+
+use crate::clock::SharedClock;
+use crate::types::{MonotonicTime, Timestamp};
+
+/// The steady time of one shard.
+pub(super) struct SteadyTime {
+    clock: SharedClock,
+    base: Timestamp,
+    start: MonotonicTime,
+    ran_before: RunningTime,
+}
+
+impl SteadyTime {
+    /// `newest` is the latest moment of this time that is stored, `ran_before` the running time.
+    pub fn new(clock: SharedClock, newest: Timestamp, ran_before: RunningTime) -> Self {
+        let (base, start) = (clock.now().max(newest), clock.monotonic());
+        Self { clock, base, start, ran_before }
+    }
+
+    pub fn now(&self) -> Timestamp {
+        after(self.base, self.passed())
+    }
+
+    /// How long the shard has run.
+    pub fn running(&self) -> RunningTime {
+        RunningTime(after(Timestamp(self.ran_before.0), self.passed()).0)
+    }
+
+    /// Since this run began.
+    pub fn passed(&self) -> Duration {
+        self.clock.monotonic().since(self.start)
+    }
+
+    /// What the wall clock shows, or would have shown, at a moment of this time: for people, and for other machines.
+    pub fn on_the_wall(&self, moment: Timestamp) -> Timestamp {
+        let (steady, wall) = (self.now().0, self.clock.now().0);
+        Timestamp(match moment.0.checked_sub(steady) {
+            Some(ahead) => wall.saturating_add(ahead),
+            None => wall.saturating_sub(steady - moment.0),
+        })
+    }
+
+    /// The moment of this time at which the wall clock will show `time`, unless it is set.
+    pub fn at_wall(&self, time: Timestamp) -> Timestamp {
+        after(self.now(), Duration::from_millis(time.0.saturating_sub(self.clock.now().0)))
+    }
+}
+
+/// Milliseconds that a shard has run, over all its runs. What has to be old before it goes is judged by this where the
+/// wall clock cannot be trusted: no clock that was wrong makes anything older than it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RunningTime(pub u64);
+
+impl RunningTime {
+    pub fn since(self, earlier: RunningTime) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// The moment that lies `length` after `moment`.
+pub(super) fn after(moment: Timestamp, length: Duration) -> Timestamp {
+    Timestamp(moment.0.saturating_add(u64::try_from(length.as_millis()).unwrap_or(u64::MAX)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::testing::VirtualClock;
+
+    #[test]
+    fn steady_time_passes_whatever_the_wall_clock_is_set_to() {
+        let clock = VirtualClock::new();
+        let steady = SteadyTime::new(clock.shared(), Timestamp(0), RunningTime(7));
+        let start = steady.now();
+        for shift in [86_400_000, -86_400_000, -86_400_000, 1 << 42, -(1 << 50)] {
+            clock.shift_wall_clock(shift);
+            assert_eq!(steady.now(), start, "set by {shift}");
+        }
+        clock.advance(Duration::from_millis(1500));
+        assert_eq!(steady.now().0, start.0 + 1500);
+        assert_eq!(steady.running(), RunningTime(1507));
+    }
+
+    #[test]
+    fn a_run_begins_behind_everything_that_is_stored_and_shows_the_time_of_day() {
+        let clock = VirtualClock::new();
+        let ahead = Timestamp(clock.now().0 + 86_400_000);
+        let steady = SteadyTime::new(clock.shared(), ahead, RunningTime(0));
+        assert_eq!(steady.now(), ahead);
+        let ends = after(steady.now(), Duration::from_secs(5));
+        assert_eq!(steady.on_the_wall(ends).0, clock.now().0 + 5_000);
+        assert_eq!(steady.on_the_wall(Timestamp(ahead.0 - 7)).0, clock.now().0 - 7);
+        assert_eq!(steady.at_wall(Timestamp(clock.now().0 + 5_000)), ends);
+        assert_eq!(steady.at_wall(Timestamp(3)), steady.now(), "what has passed is now");
+    }
+}
