@@ -81,7 +81,8 @@ fn halves_of_large_frames_take_their_share_and_give_way_to_others() {
     });
     let told = told.filter(|said| String::from_utf8_lossy(said).contains("--client-memory")).count();
     assert!(told > 0, "nobody was told");
-    assert_eq!(node.counter("memory_clients_max"), CLIENT_MEMORY);
+    // In seventeenths, each rounded down.
+    assert!(CLIENT_MEMORY - node.counter("memory_clients_max") < 64);
 }
 
 /// 112 KB of requests once had 4 GiB of answers made, all at once.
