@@ -315,7 +315,7 @@ mod tests {
         }
         assert!(receivers.bytes() <= limits::SHARD_RECEIVERS_BYTES_MAX);
         assert!((2..12).contains(&receivers.groups.len()), "{}", receivers.groups.len());
-        receivers.begin(&receive("late"), TopicId(1), at(100));
+        receivers.begin(&receive(&format!("late{tag}")), TopicId(1), at(100));
         assert_eq!(receivers.groups.len(), 1, "the others' session is over");
     }
 
