@@ -1,7 +1,8 @@
 //! Instances over deaths: which there are is said by the log, on every shard.
 
 use turbopump::api::{InstanceInfo, Reply, Request, Status};
-use turbopump::disk::faulty::{FaultPlan, FaultyDisk, Restart};
+use turbopump::disk::faulty::{FaultPlan, FaultyDisk, Restart, Rule, When};
+use turbopump::disk::{DiskErrorKind, Operation};
 use turbopump::limits;
 use turbopump::types::InstanceName;
 
@@ -22,7 +23,7 @@ async fn listed(node: &Node) -> Vec<(String, u32)> {
 }
 
 /// What each shard says of a topic that is not there tells whether it knows the instance.
-async fn all_shards_know(node: &Node, instance: &str) -> bool {
+async fn known(node: &Node, instance: &str) -> Vec<bool> {
     let topic = topic_name(&format!("{instance}%none"));
     let mut known = Vec::new();
     for broker in &node.brokers {
@@ -30,6 +31,11 @@ async fn all_shards_know(node: &Node, instance: &str) -> bool {
         assert_eq!(failure.status, Status::TopicNotExist);
         known.push(!failure.message.contains("instance create"));
     }
+    known
+}
+
+async fn all_shards_know(node: &Node, instance: &str) -> bool {
+    let known = known(node, instance).await;
     assert!(known.iter().all(|one| *one == known[0]), "they are not in line: {known:?}");
     known[0]
 }
@@ -67,12 +73,15 @@ fn instances_are_there_after_a_death_and_in_the_log_alone() {
 #[test]
 fn a_shard_that_missed_a_change_is_brought_in_line() {
     let disk = FaultyDisk::new(1, FaultPlan::none());
-    // The first shard alone, as if the others had died before they heard of it.
-    let ran = on_node(&disk, &Setup::default(), 1, async |node| {
-        node.handle(Request::CreateInstance(name("i"))).await.expect("a healthy disk");
+    let setup = Setup { shard_count: 2, ..Setup::default() };
+    let ran = on_node(&disk, &setup, 1, async |node| {
+        // The change is durable on the first shard when the second one cannot store it.
+        let rule = Rule::error(Operation::Write, When::From(0), DiskErrorKind::Failed);
+        disk.set_plan(FaultPlan::none().with(rule.in_path("shard-1/log")));
+        node.handle(Request::CreateInstance(name("i"))).await.expect_err("the second shard's disk fails");
+        assert_eq!(known(node, "i").await, [true, false]);
     });
     ran.expect("an empty disk");
-    let setup = Setup { shard_count: 2, ..Setup::default() };
     let ran = on_node(&disk.outcome(Restart::ProcessKill, 9), &setup, 2, async |node| {
         assert!(all_shards_know(node, "i").await);
     });
