@@ -92,11 +92,12 @@ impl FrameRoom {
         beyond_free(bytes).saturating_sub(self.share.bytes())
     }
 
-    /// Takes room for a buffer of this size, if there is plenty.
+    /// Takes room for a buffer of this size, if there is plenty. All that is taken this way together leaves room for the
+    /// largest frame: see [`spare_room`].
     fn try_grow(&mut self, connections: &Connections, bytes: usize) -> bool {
         let missing = self.missing(bytes);
         let received = connections.memory.budget(Account::Received);
-        if missing > 0 && received.bytes() + missing > received.bytes_max() / 2 {
+        if missing > 0 && received.bytes() + missing > spare_room(received) {
             return false;
         }
         self.share.set(self.share.bytes() + missing);
@@ -112,7 +113,7 @@ impl FrameRoom {
             let received = connections.memory.budget(Account::Received);
             let share = match received.try_reserve(missing) {
                 Some(share) => share,
-                None => received.reserve_ranked(missing, missing).await,
+                None => received.reserve_ranked(missing, missing, spare_room(received)).await,
             };
             self.share.merge(share);
         }
@@ -124,6 +125,12 @@ impl FrameRoom {
             self.share.set(beyond_free(bytes));
         }
     }
+}
+
+/// What buffers may take that could do with less. Those who wait for room for their frame hold no more than this together,
+/// and a frame is let in beside it, however large: or they would wait for one another.
+fn spare_room(received: &ByteBudget) -> usize {
+    received.bytes_max() / 4
 }
 
 /// What a buffer of this size takes beyond what every connection has.

@@ -48,17 +48,20 @@ impl ByteBudget {
 
     /// The same where less may be taken at some times: looked up whenever a share was given back.
     pub async fn reserve_within(&self, bytes: usize, bytes_max: impl Fn() -> usize) -> Reservation {
-        Turn { taken: &self.taken, place: None, rank: 0, seen: 0, bytes, bytes_max }.await
+        let taken = &self.taken;
+        Turn { taken, place: None, rank: 0, seen: 0, bytes, beside: 0, bytes_max }.await
     }
 
-    /// The same, before all those who wait with a higher rank. Who is passed over needs a time limit of its own.
-    pub async fn reserve_ranked(&self, bytes: usize, rank: usize) -> Reservation {
-        Turn { taken: &self.taken, place: None, rank, seen: 0, bytes, bytes_max: || self.bytes_max }.await
+    /// The same, before all those who wait with a higher rank. Who is passed over needs a time limit of its own. A share that
+    /// does not fit is granted beside up to `beside` bytes, for budgets in which so much may be held by those who wait.
+    pub async fn reserve_ranked(&self, bytes: usize, rank: usize, beside: usize) -> Reservation {
+        let (taken, bytes_max) = (&self.taken, || self.bytes_max);
+        Turn { taken, place: None, rank, seen: 0, bytes, beside, bytes_max }.await
     }
 
     /// The same when it takes no waiting.
     pub fn try_reserve(&self, bytes: usize) -> Option<Reservation> {
-        let is_free = self.taken.waiting.borrow().is_empty() && self.taken.fits(bytes, self.bytes_max);
+        let is_free = self.taken.waiting.borrow().is_empty() && self.taken.fits(bytes, 0, self.bytes_max);
         is_free.then(|| Reservation::take(&self.taken, bytes))
     }
 
@@ -105,8 +108,8 @@ impl fmt::Debug for Reservation {
 }
 
 impl Taken {
-    fn fits(&self, bytes: usize, bytes_max: usize) -> bool {
-        self.bytes.get() == 0 || self.bytes.get() + bytes <= bytes_max
+    fn fits(&self, bytes: usize, beside: usize, bytes_max: usize) -> bool {
+        self.bytes.get() <= beside || self.bytes.get() + bytes <= bytes_max
     }
 
     fn add(&self, bytes: usize) {
@@ -171,6 +174,8 @@ struct Turn<'a, F> {
     /// The change up to which this has looked.
     seen: u64,
     bytes: usize,
+    /// It is granted beside this much, however large it is.
+    beside: usize,
     bytes_max: F,
 }
 
@@ -195,7 +200,7 @@ impl<F: Fn() -> usize> Future for Turn<'_, F> {
         let place = this.place.unwrap_or((this.rank, this.taken.next_ticket.get()));
         let first = this.taken.waiting.borrow().first_key_value().map(|(place, _)| *place);
         let is_first = first.is_none_or(|first| place <= first);
-        if is_new && is_first && this.taken.fits(this.bytes, (this.bytes_max)()) {
+        if is_new && is_first && this.taken.fits(this.bytes, this.beside, (this.bytes_max)()) {
             let reservation = Reservation::take(this.taken, this.bytes);
             this.leave();
             return Poll::Ready(reservation);
@@ -291,15 +296,26 @@ mod tests {
         assert_eq!((budget.bytes(), budget.peak()), (0, 12));
     }
 
+    /// Two who wait with a part of the budget in hand once waited for each other.
+    #[test]
+    fn a_share_is_granted_beside_what_those_who_wait_may_hold() {
+        let budget = ByteBudget::new(10);
+        let mut held = [budget.count(1), budget.count(2)];
+        let mut huge = Box::pin(budget.reserve_ranked(100, 100, 2));
+        assert!(block_on(poll_once(&mut huge)).is_none());
+        held[0].set(0);
+        assert!(block_on(poll_once(&mut huge)).is_some());
+    }
+
     #[test]
     fn a_lower_rank_goes_first() {
         let budget = ByteBudget::new(10);
         let first = block_on(budget.reserve(8));
-        let mut large = Box::pin(budget.reserve_ranked(6, 6));
+        let mut large = Box::pin(budget.reserve_ranked(6, 6, 0));
         assert!(block_on(poll_once(&mut large)).is_none());
-        let mut small = Box::pin(budget.reserve_ranked(5, 5));
+        let mut small = Box::pin(budget.reserve_ranked(5, 5, 0));
         assert!(block_on(poll_once(&mut small)).is_none());
-        assert!(block_on(poll_once(&mut Box::pin(budget.reserve_ranked(2, 1)))).is_some(), "it fits");
+        assert!(block_on(poll_once(&mut Box::pin(budget.reserve_ranked(2, 1, 0)))).is_some(), "it fits");
         drop(first);
         assert!(block_on(poll_once(&mut large)).is_none());
         assert!(block_on(poll_once(&mut small)).is_some());
