@@ -152,13 +152,15 @@ pub const TURNED_AWAY_MAX: usize = 4;
 
 /// What an open connection counts for, whatever it does: its tasks, its small buffers, and the few requests that may wait
 /// without a share of their own.
-pub const CONNECTION_BYTES: usize = 16 * 1024;
+pub const CONNECTION_BYTES: usize = 20 * 1024;
 /// Of which: the buffer that requests come into. Larger ones take a share of what the shard has for them.
 pub const CONNECTION_BUFFER_BYTES: usize = 8 * 1024;
 /// Requests of a connection that may wait without a share.
 pub const CONNECTION_WAITS_FREE: usize = 2;
 /// What a waiting request counts for, beyond what it carries.
 pub const WAIT_BYTES: usize = 4 * 1024;
+/// What such a request may carry: the receipts of all messages of one receive.
+pub const WAIT_CARRIED_BYTES_FREE: usize = 2 * 1024;
 /// And what each queue of a watch does.
 pub const WATCHED_QUEUE_BYTES: usize = 192;
 /// Seconds that a request's next bytes wait for memory before the request is refused and its connection ended.
@@ -229,7 +231,12 @@ const _: () =
     assert!(HTTP_RECEIVE_MESSAGES_MAX * (RECEIPT_HANDLE_BYTES_MAX + 64) + 4096 <= HTTP_BODY_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_MAX < RECEIVE_CACHE_BYTES);
 const _: () = assert!(MAILBOX_WAITS_MAX < MAILBOX_REQUESTS_MAX);
-const _: () = assert!(CONNECTION_BUFFER_BYTES + CONNECTION_WAITS_FREE * WAIT_BYTES <= CONNECTION_BYTES);
+const _: () = assert!(
+    CONNECTION_BUFFER_BYTES + CONNECTION_WAITS_FREE * (WAIT_BYTES + WAIT_CARRIED_BYTES_FREE)
+        <= CONNECTION_BYTES
+);
+// The receipts of one receive are acknowledged without a share, each counted as 64 bytes.
+const _: () = assert!(RECEIVE_MESSAGES_MAX as usize * 64 <= WAIT_CARRIED_BYTES_FREE);
 const _: () = assert!(GROUP_IDLE_MIN.as_millis() >= RECEIVERS_SESSION_MS as u128);
 const _: () = assert!(AUTO_CREATE_TOPICS_MAX <= TOPICS_MAX);
 // One group may use every queue of a shard, whichever way.

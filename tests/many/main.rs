@@ -10,6 +10,7 @@ mod support;
 mod abuse;
 mod backlog;
 mod connections;
+mod everything;
 mod fairness;
 mod memory;
 mod queues;

@@ -103,14 +103,17 @@ impl Native {
     /// Takes a share of what waiting requests may take together; a few small ones of each connection need none. `None` when
     /// the connection has ended meanwhile.
     async fn wait_room(&self, request: &Request) -> Option<Option<Reservation>> {
-        let bytes = limits::WAIT_BYTES + carried_bytes(request);
-        if self.waiting_requests.get() < limits::CONNECTION_WAITS_FREE && bytes <= limits::WAIT_BYTES {
+        let carried = carried_bytes(request);
+        let is_small = carried <= limits::WAIT_CARRIED_BYTES_FREE;
+        if self.waiting_requests.get() < limits::CONNECTION_WAITS_FREE && is_small {
             return Some(None);
         }
+        let bytes = limits::WAIT_BYTES + carried;
         let waits = self.connections.memory.budget(Account::Waits);
         let share = match waits.try_reserve(bytes) {
             Some(share) => share,
-            None => self.parked(waits.reserve(bytes)).await?,
+            // What gives its share back by itself goes before what waits for messages.
+            None => self.parked(waits.reserve_ranked(bytes, usize::from(waits_long(request)), 0)).await?,
         };
         let held = &self.connection.pace.wait_bytes;
         held.set(held.get() + bytes);
