@@ -40,6 +40,8 @@ pub struct ServeSettings {
     ///   consume = [{ topic = "orders", group = "billing" }]
     ///
     /// A pattern is a name, with a `*` at its end for all that begin so. A topic of an instance is named INSTANCE%TOPIC.
+    // A table of TOML is no link; a backslash would be seen in `--help`.
+    #[allow(rustdoc::broken_intra_doc_links)]
     #[arg(long, value_name = "FILE", verbatim_doc_comment)]
     pub access_keys: Option<PathBuf>,
     /// Allow --http without access keys on an address that other machines reach
