@@ -31,6 +31,12 @@ impl SteadyTime {
         after(self.base, self.passed())
     }
 
+    /// When something ends that lasts for `length` from now on. A part of a millisecond counts as a whole one, so that
+    /// nothing ends early.
+    pub fn end_of(&self, length: Duration) -> Timestamp {
+        after(after(self.base, self.passed() + Duration::from_nanos(999_999)), length)
+    }
+
     /// How long the shard has run.
     pub fn running(&self) -> RunningTime {
         RunningTime(after(Timestamp(self.ran_before.0), self.passed()).0)
@@ -52,7 +58,7 @@ impl SteadyTime {
 
     /// The moment of this time at which the wall clock will show `time`, unless it is set.
     pub fn at_wall(&self, time: Timestamp) -> Timestamp {
-        after(self.now(), Duration::from_millis(time.0.saturating_sub(self.clock.now().0)))
+        self.end_of(Duration::from_millis(time.0.saturating_sub(self.clock.now().0)))
     }
 }
 
@@ -90,6 +96,19 @@ mod tests {
         clock.advance(Duration::from_millis(1500));
         assert_eq!(steady.now().0, start.0 + 1500);
         assert_eq!(steady.running(), RunningTime(1507));
+    }
+
+    /// Halves were once asked about a part of a millisecond early.
+    #[test]
+    fn nothing_ends_before_its_time_is_over() {
+        let clock = VirtualClock::new();
+        let steady = SteadyTime::new(clock.shared(), Timestamp(0), RunningTime(0));
+        clock.advance(Duration::from_micros(700));
+        let ends = steady.end_of(Duration::from_millis(5));
+        clock.advance(Duration::from_micros(4_900));
+        assert!(steady.now() < ends);
+        clock.advance(Duration::from_millis(1));
+        assert!(steady.now() >= ends);
     }
 
     #[test]

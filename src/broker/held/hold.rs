@@ -12,7 +12,6 @@ use crate::broker::produce::ProduceRefusal;
 use crate::broker::shard_broker::Broker;
 use crate::broker::shares::SharedTable;
 use crate::broker::state_record::Change;
-use crate::broker::steady::after;
 use crate::disk::Disk;
 use crate::limits;
 use crate::log::{AppendRefusal, Placed, Placement};
@@ -145,7 +144,7 @@ impl<D: Disk> Broker<D> {
         self.place_half(
             hold,
             batch,
-            Waiting { first_check: after(self.steady.now(), immunity), checks: 0, producer_group },
+            Waiting { first_check: self.steady.end_of(immunity), checks: 0, producer_group },
         )
     }
 

@@ -12,7 +12,6 @@ use crate::broker::peers::{PeerReply, PeerRequest};
 use crate::broker::recipient::Recipient;
 use crate::broker::shard_broker::Broker;
 use crate::broker::state_record::Change;
-use crate::broker::steady::after;
 use crate::disk::Disk;
 use crate::limits;
 use crate::log::AppendRefusal;
@@ -124,7 +123,7 @@ impl<D: Disk> Broker<D> {
         let now = self.steady.now();
         let count = request.count.min(limits::RECEIVE_MESSAGES_MAX) as usize;
         let interval = self.options.transaction_check_interval.max(Duration::from_millis(1));
-        let next_check = after(now, interval);
+        let next_check = self.steady.end_of(interval);
         let due = {
             let mut held = self.held.borrow_mut();
             let mut due = held.halves.due(topic, &request.producer_group, now, count);

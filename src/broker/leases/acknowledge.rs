@@ -4,7 +4,6 @@ use super::change::{LeaseChange, Mask};
 use super::queue_leases::{QueueLeases, Run};
 use crate::api::{Acknowledge, ChangeLease, Failure, ReceiptOutcome, Status};
 use crate::broker::shard_broker::Broker;
-use crate::broker::steady::after;
 use crate::disk::Disk;
 use crate::types::{GroupName, Level, QueueKey, Receipt, ShardId, Timestamp};
 
@@ -87,7 +86,7 @@ impl<D: Disk> Broker<D> {
         let moved = Run {
             open: 1,
             leased_at: Timestamp(now.0.max(run.leased_at.0 + 1)),
-            lease_until: after(now, *lease),
+            lease_until: self.steady.end_of(*lease),
             ..run
         };
         let change = LeaseChange::Leased {

@@ -14,7 +14,6 @@ use crate::broker::gates::Gate;
 use crate::broker::instances::topic_missing;
 use crate::broker::shard_broker::{Broker, owned_queues};
 use crate::broker::state_record::Change;
-use crate::broker::steady::after;
 use crate::disk::Disk;
 use crate::index::{IndexEntry, LookupMax};
 use crate::limits;
@@ -145,7 +144,8 @@ impl<D: Disk> Broker<D> {
         if gate == Gate::Draining {
             return Ok(None);
         }
-        let deal = Deal { receive, key, gate, terms, now: self.steady.now() };
+        let (now, until) = (self.steady.now(), self.steady.end_of(terms.lease));
+        let deal = Deal { receive, key, gate, terms, now, until };
         let choice = self.choose(&deal, *room).await?;
         received.again |= choice.again;
         if choice.refused.is_some() {
@@ -270,7 +270,7 @@ impl<D: Disk> Broker<D> {
         choice: &mut Choice,
     ) -> Result<(), Failure> {
         let leased_at = Timestamp(deal.now.0.max(run.leased_at.0 + 1));
-        let lease_until = deal.until();
+        let lease_until = deal.until;
         let (shown_until, shown_first) =
             (self.steady.on_the_wall(lease_until), self.steady.on_the_wall(run.first_delivery));
         let (mut found, mut gone) = (Vec::new(), Vec::new());
@@ -322,7 +322,8 @@ impl<D: Disk> Broker<D> {
     ) -> Result<(), Failure> {
         let queue = self.queue(deal.key)?;
         // As of one moment: a lease that began before its message came would have a delayed one leased before its time.
-        let deal = &Deal { now: self.steady.now(), ..*deal };
+        let (now, until) = (self.steady.now(), self.steady.end_of(deal.terms.lease));
+        let deal = &Deal { now, until, ..*deal };
         let (first, end) = self.bounds(&queue);
         let mut place = next.max(first);
         if place >= end {
@@ -336,7 +337,7 @@ impl<D: Disk> Broker<D> {
         // Every batch has a message, and without a filter every message is wanted.
         let entries_max = if wanted_tags.is_none() { choice.room.messages } else { ENTRIES_MAX };
         let entries = self.look_up(deal.key, place, entries_max).await?;
-        let (leased_at, lease_until) = (deal.now, deal.until());
+        let (leased_at, lease_until) = (deal.now, deal.until);
         let (shown_until, shown_now) =
             (self.steady.on_the_wall(lease_until), self.steady.on_the_wall(deal.now));
         let mut offsets = Vec::new();
@@ -566,12 +567,8 @@ struct Deal<'a> {
     gate: Gate,
     terms: &'a Terms,
     now: Timestamp,
-}
-
-impl Deal<'_> {
-    fn until(&self) -> Timestamp {
-        after(self.now, self.terms.lease)
-    }
+    /// When the leases end.
+    until: Timestamp,
 }
 
 fn born_time(batch: &[u8]) -> Timestamp {
