@@ -7,6 +7,7 @@
 //!
 //! Due times of delayed messages are times of day, stated by producers: those go by the wall clock.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use crate::clock::SharedClock;
@@ -18,13 +19,21 @@ pub(super) struct SteadyTime {
     base: Timestamp,
     start: MonotonicTime,
     ran_before: RunningTime,
+    /// What the wall clock is ahead of this time, milliseconds.
+    wall_ahead: Cell<i64>,
 }
+
+/// The wall clock and this time do not begin their milliseconds together, and the wall clock is slewed: as long as it is no
+/// further off, the same moment is shown as the same time of day.
+const WALL_SKEW_MS: i64 = 2;
 
 impl SteadyTime {
     /// `newest` is the latest moment of this time that is stored, `ran_before` the running time.
     pub fn new(clock: SharedClock, newest: Timestamp, ran_before: RunningTime) -> Self {
-        let (base, start) = (clock.now().max(newest), clock.monotonic());
-        Self { clock, base, start, ran_before }
+        let (wall, start) = (clock.now(), clock.monotonic());
+        let base = wall.max(newest);
+        let wall_ahead = Cell::new(wall.0.wrapping_sub(base.0).cast_signed());
+        Self { clock, base, start, ran_before, wall_ahead }
     }
 
     pub fn now(&self) -> Timestamp {
@@ -49,11 +58,11 @@ impl SteadyTime {
 
     /// What the wall clock shows, or would have shown, at a moment of this time: for people, and for other machines.
     pub fn on_the_wall(&self, moment: Timestamp) -> Timestamp {
-        let (steady, wall) = (self.now().0, self.clock.now().0);
-        Timestamp(match moment.0.checked_sub(steady) {
-            Some(ahead) => wall.saturating_add(ahead),
-            None => wall.saturating_sub(steady - moment.0),
-        })
+        let ahead = self.clock.now().0.wrapping_sub(self.now().0).cast_signed();
+        if ahead.saturating_sub(self.wall_ahead.get()).saturating_abs() > WALL_SKEW_MS {
+            self.wall_ahead.set(ahead);
+        }
+        Timestamp(moment.0.saturating_add_signed(self.wall_ahead.get()))
     }
 
     /// The moment of this time at which the wall clock will show `time`, unless it is set.
@@ -117,9 +126,18 @@ mod tests {
         let ahead = Timestamp(clock.now().0 + 86_400_000);
         let steady = SteadyTime::new(clock.shared(), ahead, RunningTime(0));
         assert_eq!(steady.now(), ahead);
-        let ends = after(steady.now(), Duration::from_secs(5));
-        assert_eq!(steady.on_the_wall(ends).0, clock.now().0 + 5_000);
+        let (wall, ends) = (clock.now().0, after(steady.now(), Duration::from_secs(5)));
+        assert_eq!(steady.on_the_wall(ends).0, wall + 5_000);
         assert_eq!(steady.on_the_wall(Timestamp(ahead.0 - 7)).0, clock.now().0 - 7);
+        clock.advance(Duration::from_micros(600));
+        assert_eq!(steady.on_the_wall(ends).0, wall + 5_000, "the same moment is shown as the same time");
+        clock.shift_wall_clock(1);
+        assert_eq!(steady.on_the_wall(ends).0, wall + 5_000, "the same moment is shown as the same time");
+        clock.shift_wall_clock(9);
+        assert_eq!(steady.on_the_wall(ends).0, wall + 5_010, "a clock that is set is followed");
+        clock.shift_wall_clock(-10);
+        clock.advance(Duration::from_micros(400));
+        let ends = after(steady.now(), Duration::from_secs(5));
         assert_eq!(steady.at_wall(Timestamp(clock.now().0 + 5_000)), ends);
         assert_eq!(steady.at_wall(Timestamp(3)), steady.now(), "what has passed is now");
     }
