@@ -40,10 +40,14 @@ impl SteadyTime {
         after(self.base, self.passed())
     }
 
-    /// When something ends that lasts for `length` from now on. A part of a millisecond counts as a whole one, so that
-    /// nothing ends early.
+    /// The first whole millisecond that has not passed. What lasts for a time from here on does not end early.
+    pub fn upcoming(&self) -> Timestamp {
+        after(self.base, self.passed() + Duration::from_nanos(999_999))
+    }
+
+    /// When something ends that lasts for `length` from now on.
     pub fn end_of(&self, length: Duration) -> Timestamp {
-        after(after(self.base, self.passed() + Duration::from_nanos(999_999)), length)
+        after(self.upcoming(), length)
     }
 
     /// How long the shard has run.

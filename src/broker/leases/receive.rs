@@ -14,6 +14,7 @@ use crate::broker::gates::Gate;
 use crate::broker::instances::topic_missing;
 use crate::broker::shard_broker::{Broker, owned_queues};
 use crate::broker::state_record::Change;
+use crate::broker::steady::after;
 use crate::disk::Disk;
 use crate::index::{IndexEntry, LookupMax};
 use crate::limits;
@@ -144,7 +145,8 @@ impl<D: Disk> Broker<D> {
         if gate == Gate::Draining {
             return Ok(None);
         }
-        let (now, until) = (self.steady.now(), self.steady.end_of(terms.lease));
+        let now = self.steady.upcoming();
+        let until = after(now, terms.lease);
         let deal = Deal { receive, key, gate, terms, now, until };
         let choice = self.choose(&deal, *room).await?;
         received.again |= choice.again;
@@ -322,7 +324,8 @@ impl<D: Disk> Broker<D> {
     ) -> Result<(), Failure> {
         let queue = self.queue(deal.key)?;
         // As of one moment: a lease that began before its message came would have a delayed one leased before its time.
-        let (now, until) = (self.steady.now(), self.steady.end_of(deal.terms.lease));
+        let now = self.steady.upcoming();
+        let until = after(now, deal.terms.lease);
         let deal = &Deal { now, until, ..*deal };
         let (first, end) = self.bounds(&queue);
         let mut place = next.max(first);
