@@ -17,8 +17,11 @@ pub mod limits;
 pub mod log;
 pub mod metrics;
 pub mod net;
+pub mod node;
 pub mod protocol;
-pub mod shard;
+pub mod runtime;
+pub mod server;
+pub mod state;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod types;

@@ -4,7 +4,7 @@
 
 use std::process::ExitCode;
 
-use turbopump::shard::host::CountingAllocator;
+use turbopump::runtime::host::CountingAllocator;
 
 /// Counts allocations, so that `status` and `bench` can tell how many a message costs.
 #[global_allocator]

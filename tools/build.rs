@@ -1,4 +1,4 @@
-//! Links the program: see `src/shard/ring.rs`.
+//! Links the program: see `src/runtime/ring.rs`.
 
 fn main() {
     println!("cargo::rerun-if-changed=tools/build.rs");

@@ -3,8 +3,10 @@
 
 mod file;
 mod keys;
+mod node_secret;
 mod pattern;
 
 pub use file::{AccessFile, FileWarning, Refreshed};
 pub use keys::{AccessError, AccessKey, AccessKeys, Secret};
+pub use node_secret::NodeSecret;
 pub use pattern::{Pattern, PatternError};

@@ -1,10 +1,10 @@
 //! What a batch does once it is durable: the same behind a commit as in recovery.
 
 use super::shard_broker::Broker;
-use super::state_record::{Change, decode_changes};
 use crate::disk::Disk;
 use crate::index::IndexEntry;
 use crate::log::Placed;
+use crate::state::{Change, decode_changes};
 use crate::types::LogPosition;
 use crate::wire::batch::{BatchHeader, Kind};
 

@@ -2,17 +2,17 @@
 
 use std::rc::Rc;
 
-use super::gates::Gate;
+use super::groups::Gate;
 use super::groups::HolderCheck;
-use super::leases::{LeaseChange, QueueLeases};
 use super::peers::{PeerReply, PeerRequest};
 use super::recipient::{AnyRecipient, Recipient};
 use super::shard_broker::Broker;
-use super::state_record::Change;
 use crate::api::{CommitOffset, Failure, Produce, Produced, QueueInfo, Reply, Request, Status};
 use crate::disk::Disk;
 use crate::limits;
 use crate::log::{AppendRefusal, Placement};
+use crate::state::Change;
+use crate::state::{LeaseChange, QueueLeases};
 use crate::types::{GroupName, Level, QueueKey, QueueNumber, QueueOffset, ShardId, TopicId, TopicName};
 use crate::wire::batch::{own_batch, state_batch};
 

@@ -6,15 +6,15 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use super::find::FindHere;
-use super::group_removal::GroupsInUse;
+use super::groups::GroupsInUse;
+use super::groups::SeenReceivers;
 use super::groups::{GateOrders, HolderCheck};
-use super::leases::{Prospect, Received};
-use super::receivers::SeenReceivers;
-use super::tables::Topic;
+use super::receive::{Prospect, Received};
 use crate::api::{
     ConnectionId, Failure, Found, GroupSettings, HalfMessage, LeaseInfo, QueueInfo, ReceiptOutcome, Receive,
     ReceiveHalves, Reply, Request, ShardAddress, ShardInfo,
 };
+use crate::state::Topic;
 use crate::types::{GroupName, InstanceName, QueueKey, QueueOffset, Receipt, ShardId, TopicId};
 
 /// A request from shard to shard.

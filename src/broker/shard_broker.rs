@@ -4,27 +4,27 @@ use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
-use super::gates::Gates;
+use super::find::KeyIndexing;
+use super::groups::Gates;
 use super::groups::Groups;
-use super::held::HeldState;
-use super::housekeeping::CheckpointDone;
-use super::index_health::IndexHealth;
-use super::key_indexing::KeyIndexing;
-use super::leases::{BatchCache, Leases, Passed, Refusal, Turns};
-use super::notices::Notices;
+use super::groups::Receivers;
 use super::open::messages_in;
 use super::options::BrokerOptions;
 use super::peers::Peers;
 use super::queue::{Arrivals, Queue};
-use super::receivers::Receivers;
+use super::receive::{BatchCache, Passed, Refusal, Turns};
 use super::steady::SteadyTime;
-use super::tables::{Tables, Topic};
+use super::upkeep::CheckpointDone;
+use super::upkeep::IndexHealth;
+use super::upkeep::Notices;
 use crate::api::{Failure, ShardAddress, Status};
 use crate::clock::SharedClock;
 use crate::disk::{Disk, DiskError};
 use crate::index::Index;
 use crate::log::{CommitLog, Damage, GivenUpRange, LogFailure, Report};
 use crate::metrics::ShardMetrics;
+use crate::state::{HeldState, Leases};
+use crate::state::{Tables, Topic};
 use crate::types::{
     ClientMemory, GroupName, LogPosition, QueueKey, QueueNumber, QueueOffset, ShardId, Throttle, TopicId,
     WakerList,

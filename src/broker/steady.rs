@@ -11,7 +11,7 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use crate::clock::SharedClock;
-use crate::types::{MonotonicTime, Timestamp};
+use crate::types::{MonotonicTime, RunningTime, Timestamp};
 
 /// The steady time of one shard.
 pub(super) struct SteadyTime {
@@ -72,17 +72,6 @@ impl SteadyTime {
     /// The moment of this time at which the wall clock will show `time`, unless it is set.
     pub fn at_wall(&self, time: Timestamp) -> Timestamp {
         self.end_of(Duration::from_millis(time.0.saturating_sub(self.clock.now().0)))
-    }
-}
-
-/// Milliseconds that a shard has run, over all its runs. What has to be old before it goes is judged by this where the
-/// wall clock cannot be trusted: no clock that was wrong makes anything older than it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct RunningTime(pub u64);
-
-impl RunningTime {
-    pub fn since(self, earlier: RunningTime) -> Duration {
-        Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 }
 

@@ -10,7 +10,7 @@ use crate::broker::LeaseDefaults;
 use crate::cli::error::CommandError;
 use crate::cli::quantity::{ByteSize, CoreList, OrNone, Span};
 use crate::limits;
-use crate::shard::ServeOptions;
+use crate::node::ServeOptions;
 use crate::types::{Level, SettingsFile};
 
 /// What was said; what was not said keeps the default of [`ServeOptions`].

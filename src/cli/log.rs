@@ -9,7 +9,6 @@ use clap::{Args, Subcommand};
 use futures_lite::future::block_on;
 use serde::Serialize;
 
-use crate::broker::{Change, HeldChange, decode_changes};
 use crate::cli::error::CommandError;
 use crate::cli::log::verify::VerifyArguments;
 use crate::cli::output::{OutputFormat, to_json};
@@ -19,7 +18,8 @@ use crate::disk::bounded::BoundedDisk;
 use crate::disk::plain::PlainDisk;
 use crate::limits::SHARD_FILES_MIN;
 use crate::log::{Known, Replay, scan};
-use crate::shard::DataDirectory;
+use crate::node::DataDirectory;
+use crate::state::{Change, HeldChange, decode_changes};
 use crate::types::{LogPosition, ShardId};
 use crate::wire::batch::{BatchHeader, Kind, state_payload, stored_records};
 

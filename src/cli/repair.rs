@@ -15,7 +15,7 @@ use crate::disk::glommio::{Access, GlommioDisk};
 use crate::disk::{Disk, DiskError, DiskErrorKind};
 use crate::limits::SHARD_FILES_MIN;
 use crate::log::{Act, Repair};
-use crate::shard::{self, DataDirectory};
+use crate::node::{self, DataDirectory};
 use crate::types::ShardId;
 use crate::wire::batch::LogSecret;
 
@@ -63,7 +63,7 @@ struct FoundView {
 }
 
 pub fn run(arguments: &RepairArguments, format: OutputFormat) -> Result<(), CommandError> {
-    shard::check_io_uring().map_err(CommandError::failed)?;
+    node::check_io_uring().map_err(CommandError::failed)?;
     let directory = DataDirectory::open_existing(&arguments.data).map_err(CommandError::failed)?;
     let act = if arguments.yes { Act::Do } else { Act::Tell };
     let mut shards = Vec::new();

@@ -10,7 +10,7 @@ use crate::cli::notices;
 use crate::cli::output::{OutputFormat, print_text, to_json};
 use crate::cli::server::milliseconds;
 use crate::log::{Damage, GivenUpRange};
-use crate::shard::{self, NodeError, ServeOptions, Started, StartedShard};
+use crate::node::{self, NodeError, ServeOptions, Started, StartedShard};
 use crate::types::Level;
 
 #[derive(Debug, clap::Args)]
@@ -43,7 +43,7 @@ pub fn run(arguments: ServeArguments, format: OutputFormat) -> Result<(), Comman
             OutputFormat::Json => print_text(&to_json(&StartedView::new(&options, started))),
         };
     };
-    shard::run(&options, announce).map_err(|error| match error {
+    node::run(&options, announce).map_err(|error| match error {
         NodeError::Options(error) => CommandError::usage(error),
         error => CommandError::failed(error),
     })

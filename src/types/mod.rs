@@ -29,5 +29,5 @@ pub use receipt::{HalfReceipt, Receipt};
 pub use retention::Retention;
 pub use settings_file::{SettingsFile, SettingsFileError};
 pub use throttle::Throttle;
-pub use time::{MonotonicTime, Timestamp};
+pub use time::{MonotonicTime, RunningTime, Timestamp};
 pub use wake::WakerList;

@@ -11,6 +11,17 @@ pub struct Timestamp(pub u64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MonotonicTime(pub u64);
 
+/// Milliseconds that a shard has run, over all its runs. What has to be old before it goes is judged by this where the
+/// wall clock cannot be trusted: no clock that was wrong makes anything older than it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RunningTime(pub u64);
+
+impl RunningTime {
+    pub fn since(self, earlier: RunningTime) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
 impl MonotonicTime {
     /// Time passed since `earlier`; zero when the clock has not moved.
     pub fn since(self, earlier: MonotonicTime) -> Duration {

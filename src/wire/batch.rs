@@ -93,7 +93,7 @@ const _: () = assert!(BATCH_HEADER_BYTES.is_multiple_of(BATCH_ALIGNMENT));
 pub enum Kind {
     /// Messages of one queue.
     Messages,
-    /// Changes of the broker's own state: see `broker::state_record`.
+    /// Changes of the broker's own state: see `state::record`.
     State,
     /// Messages that no consumer sees yet, because their time has not come or their transaction is not decided. They
     /// have no offset; released, they are placed again as `Messages`.

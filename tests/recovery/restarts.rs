@@ -5,10 +5,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use turbopump::api::{Reply, Request};
-use turbopump::broker::{Change, decode_changes};
 use turbopump::disk::DiskError;
 use turbopump::disk::faulty::{FaultPlan, FaultyDisk, Restart};
 use turbopump::log::{Known, Replay, scan, segment_name};
+use turbopump::state::{Change, decode_changes};
 use turbopump::types::{Level, LogPosition, QueueKey, QueueNumber, QueueOffset, ShardId};
 use turbopump::wire::batch::{BatchHeader, Kind, state_payload};
 

@@ -20,7 +20,7 @@ use crate::cli::error::CommandError;
 use crate::cli::output::{OutputFormat, print};
 use crate::cli::server::print_notices;
 use crate::client::{Client, ClientError};
-use crate::shard;
+use crate::node;
 use crate::types::Level;
 
 /// A bench in progress.
@@ -38,7 +38,7 @@ pub fn run(arguments: BenchArguments, format: OutputFormat) -> Result<(), Comman
     arguments.check(kind)?;
     if arguments.baseline {
         // The raw device is measured as the broker uses it.
-        shard::check_io_uring().map_err(CommandError::failed)?;
+        node::check_io_uring().map_err(CommandError::failed)?;
     }
     let mut client = arguments.server.connect()?;
     ensure_topic(&mut client, kind, &arguments)?;

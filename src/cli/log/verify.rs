@@ -12,7 +12,7 @@ use crate::broker::{Checked, Finding, ShardPlace, verify_shard};
 use crate::cli::error::CommandError;
 use crate::cli::output::{OutputFormat, grouped, print};
 use crate::cli::progress::Progress;
-use crate::shard::DataDirectory;
+use crate::node::DataDirectory;
 use crate::types::ShardId;
 
 /// Files that are no shard's.

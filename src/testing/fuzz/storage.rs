@@ -6,11 +6,12 @@ use std::rc::Rc;
 
 use futures_lite::future::block_on;
 
-use crate::broker::{Snapshot, decode_changes};
+use crate::broker::Snapshot;
 use crate::disk::faulty::{FaultPlan, FaultyDisk};
 use crate::disk::{Disk, DiskBuffer, DiskError, DiskFile, OpenMode};
 use crate::limits::BLOCK_BYTES;
 use crate::log::{Known, Replay, SEGMENT_HEADER_BYTES, scan, segment_name};
+use crate::state::decode_changes;
 use crate::testing::{Random, generators};
 use crate::types::{LogPosition, QueueKey, QueueNumber, QueueOffset, ShardId, Timestamp, TopicId};
 use crate::wire::batch::{BATCH_ALIGNMENT, BatchHeader, CheckedBatch, LogSecret, Placing};

@@ -1,0 +1,428 @@
+//! Finding stored messages: by a key over all shards, or by their place on one.
+//!
+//! Whatever the key index or an id says is checked against the log and the consume index: a message is found when a
+//! consumer can read it at its offset, and never otherwise.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::api::{Failure, FindMessages, Found, FoundMessage, Reply, Status};
+use crate::broker::client_requests::unexpected;
+use crate::broker::peers::{PeerReply, PeerRequest};
+use crate::broker::shard_broker::Broker;
+use crate::broker::topics::topic_unknown;
+use crate::broker::turn::Turn;
+use crate::disk::Disk;
+use crate::index::keys::KeyIndex;
+use crate::index::{IndexError, LookupMax};
+use crate::limits;
+use crate::log::BatchAt;
+use crate::types::{LogPosition, QueueOffset, RecordPlace, ShardId, Timestamp, TopicId, TopicName};
+use crate::wire::batch::{BatchHeader, Kind, stored_records};
+use crate::wire::properties::{self, keys, names};
+use crate::wire::record::RecordView;
+
+/// How long a look-up waits for the index to take in what was stored before it.
+const INDEX_WAIT: Duration = Duration::from_secs(2);
+/// Places that one shard looks at for one look-up: a key of very many messages ends here.
+const PLACES_MAX: usize = 4_096;
+/// After damage the part of the index is made again, and the look-up begins anew.
+const ATTEMPTS_MAX: usize = 3;
+
+/// What is looked for on one shard.
+#[derive(Clone, Debug)]
+pub enum FindHere {
+    Key {
+        topic: TopicId,
+        key: String,
+        count: usize,
+        from: Timestamp,
+        to: Timestamp,
+        /// Only what is stored before this place.
+        before: RecordPlace,
+    },
+    Place(RecordPlace),
+}
+
+/// Behind everything that is stored, so that a look-up begins with the newest message.
+const NEWEST: RecordPlace = RecordPlace { position: LogPosition(u64::MAX), index: u16::MAX };
+/// Nothing is stored before it: the end of a look-up.
+const OLDEST: RecordPlace = RecordPlace { position: LogPosition(0), index: 0 };
+
+/// A key, or several, as a record must have them.
+struct Sought<'a> {
+    topic: TopicId,
+    key: &'a [u8],
+    before: RecordPlace,
+    count: usize,
+    from: Timestamp,
+    to: Timestamp,
+}
+
+/// What became of one place.
+enum Checked {
+    Message(FoundMessage),
+    /// It has another key, or can not be delivered.
+    Nothing,
+    /// Its bytes are damaged or missing, so nobody knows what it is.
+    Unreadable,
+    /// Everything from here on is older than what was asked for.
+    TooOld,
+}
+
+impl<D: Disk> Broker<D> {
+    /// Looks messages up, over all shards that may have them.
+    pub(in crate::broker) async fn find_messages(&self, find: FindMessages) -> Result<Reply, Failure> {
+        match find {
+            FindMessages::Key { topic, key, count, from, to, before } => {
+                let topic = self.check_find(&topic, &key, count)?;
+                let before = self.check_before(before)?;
+                let count = count as usize;
+                let here = |before| FindHere::Key { topic, key: key.clone(), count, from, to, before };
+                let asked = before.iter().enumerate();
+                let asked = asked.map(|(shard, before)| (ShardId(shard as u16), here(*before))).collect();
+                let found = self.find_on(asked).await?;
+                Ok(Reply::Found(merge(found, &before, count)))
+            }
+            FindMessages::Position { shard, position, index } => {
+                if shard.0 >= self.options.shard_count {
+                    let last = self.options.shard_count - 1;
+                    return Err(Failure::invalid(format!("the node has shards 0 to {last}, not {shard}")));
+                }
+                let here = FindHere::Place(RecordPlace { position, index });
+                let found = self.find_on(vec![(shard, here)]).await?;
+                Ok(Reply::Found(merge(found, &[NEWEST], 1)))
+            }
+        }
+    }
+
+    fn check_find(&self, topic: &TopicName, key: &str, count: u32) -> Result<TopicId, Failure> {
+        if key.is_empty() || key.len() > limits::KEY_BYTES_MAX {
+            let max = limits::KEY_BYTES_MAX;
+            return Err(Failure::invalid(format!("a key has 1 to {max} bytes, not {}", key.len())));
+        }
+        if keys(key.as_bytes()).next().is_none() {
+            return Err(Failure::invalid("a key has more than blanks, which separate keys"));
+        }
+        if !(1..=limits::FIND_MESSAGES_MAX).contains(&count) {
+            let max = limits::FIND_MESSAGES_MAX;
+            return Err(Failure::invalid(format!("a look-up returns 1 to {max} messages, not {count}")));
+        }
+        let tables = self.tables.borrow();
+        let found = tables.topic_named(topic).map(|topic| topic.id);
+        found.ok_or_else(|| topic_unknown(&tables, topic))
+    }
+
+    /// The place before which each shard looks.
+    fn check_before(&self, before: Vec<RecordPlace>) -> Result<Vec<RecordPlace>, Failure> {
+        let shards = usize::from(self.options.shard_count);
+        if before.is_empty() {
+            return Ok(vec![NEWEST; shards]);
+        }
+        if before.len() != shards {
+            let message = format!(
+                "the place to go on from is that of another broker: it has {} shards, this one {shards}",
+                before.len()
+            );
+            return Err(Failure::invalid(message));
+        }
+        Ok(before)
+    }
+
+    /// What each shard that is asked has found.
+    async fn find_on(&self, asked: Vec<(ShardId, FindHere)>) -> Result<Vec<Found>, Failure> {
+        let peers = self.peers()?;
+        let asked = asked.into_iter().map(|(shard, here)| peers.ask(shard, PeerRequest::FindHere(here)));
+        let replies = futures_util::future::join_all(asked.collect::<Vec<_>>()).await;
+        let found = |reply: Result<PeerReply, Failure>| match reply? {
+            PeerReply::Found(found) => Ok(found),
+            other => Err(unexpected(&other)),
+        };
+        replies.into_iter().map(found).collect()
+    }
+
+    /// Looks messages up on this shard.
+    pub(in crate::broker) async fn find_here(&self, find: FindHere) -> Result<Found, Failure> {
+        match find {
+            FindHere::Place(place) => {
+                let place = place.in_log(self.log.watermarks().durable_end());
+                let found = self.message_at(place, None).await.map_err(|error| self.lookup_failed(&error))?;
+                let complete = !matches!(found, Checked::Unreadable);
+                let messages = match found {
+                    Checked::Message(message) => vec![message],
+                    Checked::Nothing | Checked::Unreadable | Checked::TooOld => Vec::new(),
+                };
+                Ok(Found { messages, complete, next: Vec::new() })
+            }
+            FindHere::Key { topic, key, count, from, to, before } => {
+                let sought = Sought { topic, key: key.as_bytes(), before, count, from, to };
+                self.find_key(&sought).await
+            }
+        }
+    }
+
+    async fn find_key(&self, sought: &Sought<'_>) -> Result<Found, Failure> {
+        let mut found = Found::default();
+        for _ in 0..ATTEMPTS_MAX {
+            // What lies in a hole may have the key as well.
+            let complete = self.keys_are_indexed(INDEX_WAIT).await && !self.log.has_holes();
+            let Some(index) = self.keys.index() else { return Ok(found) };
+            found = Found { messages: Vec::new(), complete, next: Vec::new() };
+            match self.search_keys(&index, sought, &mut found).await {
+                Ok(()) => return Ok(found),
+                Err(error @ IndexError::Damaged { .. }) if !index.owns(&error) => {
+                    return Err(self.lookup_failed(&error));
+                }
+                Err(IndexError::Damaged { file, position, reason }) => {
+                    found.complete = false;
+                    self.note_keys(&IndexError::Damaged { file: file.clone(), position, reason });
+                    self.metrics.key_runs_damaged.add(1);
+                    let removed = index.distrust(&file).await;
+                    removed.map_err(|error| self.lookup_failed(&error.into()))?;
+                }
+                Err(error) => return Err(self.lookup_failed(&error)),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Goes through all places of a key, newest first. Of several keys the first one is looked up; the records say whether
+    /// they have the others.
+    async fn search_keys(
+        &self,
+        index: &KeyIndex<D>,
+        sought: &Sought<'_>,
+        found: &mut Found,
+    ) -> Result<(), IndexError> {
+        let first = keys(sought.key).next().unwrap_or_default();
+        // One moment: what is in memory now is in no run of the search.
+        let mut in_memory = self.keys.collected(sought.topic, first);
+        let mut search = index.search_before(sought.topic, first, sought.before);
+        in_memory.reverse();
+        let mut stored = search.next(index).await?;
+        let (mut bytes, mut looked_at, mut last) = (0, 0, sought.before);
+        let mut turn = Turn::begin(&self.clock);
+        loop {
+            turn.pass().await;
+            // Both come newest first; what is in memory may be an old part that is indexed again.
+            let next = match (in_memory.last(), stored) {
+                (Some(recent), stored) if stored.is_none_or(|stored| stored < *recent) => in_memory.pop(),
+                (_, Some(place)) => {
+                    stored = search.next(index).await?;
+                    Some(place)
+                }
+                (_, None) => None,
+            };
+            let Some(place) = next else { return Ok(()) };
+            if place >= sought.before {
+                continue;
+            }
+            if looked_at == PLACES_MAX {
+                found.next = vec![last];
+                return Ok(());
+            }
+            looked_at += 1;
+            match self.message_at(place, Some(sought)).await? {
+                // One too many: so there are more.
+                Checked::Message(_)
+                    if found.messages.len() >= sought.count || bytes > limits::FETCH_BYTES_MAX =>
+                {
+                    found.next = vec![last];
+                    return Ok(());
+                }
+                // No more than one answer holds is there at once.
+                Checked::Message(message)
+                    if !found.messages.is_empty()
+                        && bytes + message.record.len() > limits::FETCH_BYTES_MAX =>
+                {
+                    found.next = vec![last];
+                    return Ok(());
+                }
+                Checked::Message(message) => {
+                    bytes += message.record.len();
+                    found.messages.push(message);
+                }
+                Checked::Nothing => {}
+                Checked::Unreadable => found.complete = false,
+                Checked::TooOld => return Ok(()),
+            }
+            last = place;
+        }
+    }
+
+    /// The message at a place, when a consumer could read it, and when it is what is sought.
+    async fn message_at(
+        &self,
+        place: RecordPlace,
+        sought: Option<&Sought<'_>>,
+    ) -> Result<Checked, IndexError> {
+        let (header, bytes) = match self.log.batch_at(place.position).await? {
+            BatchAt::Whole(header, bytes) => (header, bytes),
+            BatchAt::Damaged(damaged) => {
+                self.note_damage(&damaged, None);
+                return Ok(Checked::Unreadable);
+            }
+            BatchAt::None => return Ok(Checked::Nothing),
+        };
+        if header.kind != Kind::Messages || u32::from(place.index) >= header.record_count {
+            return Ok(Checked::Nothing);
+        }
+        // Store times never fall within a log.
+        if sought.is_some_and(|sought| header.store_time < sought.from) {
+            return Ok(Checked::TooOld);
+        }
+        if sought.is_some_and(|sought| header.key.topic != sought.topic || header.store_time > sought.to) {
+            return Ok(Checked::Nothing);
+        }
+        let Some(record) = stored_records(&bytes).nth(usize::from(place.index)) else {
+            return Ok(Checked::Nothing);
+        };
+        if sought.is_some_and(|sought| !has_keys(&record, sought.key)) {
+            return Ok(Checked::Nothing);
+        }
+        let topic = self.tables.borrow().topic(header.key.topic).map(|topic| topic.name.clone());
+        let queue = self.queues.borrow().get(&header.key).cloned();
+        let (Some(topic), Some(queue)) = (topic, queue) else { return Ok(Checked::Nothing) };
+        let offset = header.base_offset.advance(u64::from(place.index));
+        let (first, end) = self.bounds(&queue);
+        if offset < first || offset >= end || !self.is_indexed(&header, offset).await? {
+            return Ok(Checked::Nothing);
+        }
+        let born_ms = header.born_time.0.saturating_add_signed(i64::from(record.born_delta_ms()));
+        Ok(Checked::Message(FoundMessage {
+            topic,
+            key: header.key,
+            offset,
+            shard: self.options.shard,
+            position: place.position,
+            index: place.index,
+            record: Bytes::copy_from_slice(record.as_bytes()),
+            born_time: Timestamp(born_ms),
+            store_time: header.store_time,
+        }))
+    }
+
+    /// Whether readers of the queue get this batch: not one that an earlier recovery has cut off.
+    async fn is_indexed(&self, header: &BatchHeader, offset: QueueOffset) -> Result<bool, IndexError> {
+        let max = LookupMax { entries: 1, bytes: 0, records: 1 };
+        let entries = self.index.lookup(header.key, offset, max).await?;
+        Ok(entries.first().is_some_and(|entry| entry.position == header.position))
+    }
+
+    fn lookup_failed(&self, error: &IndexError) -> Failure {
+        match error {
+            // Of the consume index: damage of the key index is dealt with on the way.
+            IndexError::Damaged { .. } => self.index_damaged(error),
+            IndexError::Disk(error) => self.read_failed(error),
+            error => Failure::new(Status::StorageFailed, error.to_string()),
+        }
+    }
+}
+
+/// Whether a record has the key, or all of several: among its keys, or as its unique id.
+fn has_keys(record: &RecordView<'_>, sought: &[u8]) -> bool {
+    keys(sought).all(|key| keys(record.key()).any(|found| found == key))
+        || properties::get(record.properties(), names::UNIQUE_ID) == Some(sought)
+}
+
+/// The newest `count` messages of all shards, as many as one answer holds, and where each shard goes on after them. What a
+/// shard has found comes from its newest place on, and is taken in this order, so that nothing is left out between two
+/// answers. `before` is where each began.
+fn merge(found: Vec<Found>, before: &[RecordPlace], count: usize) -> Found {
+    let complete = found.iter().all(|found| found.complete);
+    let mut next = before.to_vec();
+    let ends: Vec<_> = found.iter().map(|found| found.next.first().copied().unwrap_or(OLDEST)).collect();
+    let mut sources: Vec<_> = found.into_iter().map(|found| found.messages.into_iter().peekable()).collect();
+    let (mut messages, mut bytes) = (Vec::new(), 0);
+    while messages.len() < count {
+        let newest = sources.iter_mut().enumerate().filter_map(|(shard, source)| {
+            source.peek().map(|found| ((found.store_time, found.position, found.index), shard))
+        });
+        let Some((_, shard)) = newest.max() else { break };
+        // The first message always fits.
+        let fits = |found: &FoundMessage| bytes == 0 || bytes + found.record.len() <= limits::FETCH_BYTES_MAX;
+        let Some(message) = sources[shard].next_if(fits) else { break };
+        bytes += message.record.len();
+        next[shard] = RecordPlace { position: message.position, index: message.index };
+        messages.push(message);
+    }
+    for (shard, source) in sources.iter_mut().enumerate() {
+        if source.peek().is_none() {
+            next[shard] = ends[shard];
+        }
+    }
+    if next.iter().all(|place| *place == OLDEST) {
+        next.clear();
+    }
+    Found { messages, complete: complete && next.is_empty(), next }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{QueueKey, QueueNumber};
+
+    fn message(shard: u16, position: u64, time: u64, bytes: usize) -> FoundMessage {
+        FoundMessage {
+            topic: "t".parse().expect("a name"),
+            key: QueueKey { topic: TopicId(1), queue: QueueNumber(0) },
+            offset: QueueOffset(0),
+            shard: ShardId(shard),
+            position: LogPosition(position),
+            index: 0,
+            record: Bytes::from(vec![0; bytes]),
+            born_time: Timestamp(time),
+            store_time: Timestamp(time),
+        }
+    }
+
+    /// What a shard that stores a message at each of these times, the newest first, answers.
+    fn answer(shard: u16, times: &[u64], before: RecordPlace, count: usize) -> Found {
+        let all = times.iter().map(|time| message(shard, time * 8, *time, 10));
+        let left: Vec<_> = all.filter(|found| found.position < before.position).collect();
+        let messages: Vec<_> = left.iter().take(count).cloned().collect();
+        let more = left.len() > messages.len();
+        let last = messages.last().map_or(before, |found| RecordPlace { position: found.position, index: 0 });
+        Found { messages, complete: true, next: if more { vec![last] } else { Vec::new() } }
+    }
+
+    #[test]
+    fn pages_of_all_shards_leave_nothing_out_and_tell_nothing_twice() {
+        let stored: [&[u64]; 4] = [&[90, 70, 50, 30, 10], &[95], &[], &[80, 79, 78, 77, 76, 75, 20]];
+        for count in 1..15 {
+            let mut before = vec![NEWEST; 4];
+            let mut told = Vec::new();
+            loop {
+                let asked = stored
+                    .iter()
+                    .enumerate()
+                    .map(|(shard, times)| answer(shard as u16, times, before[shard], count));
+                let page = merge(asked.collect(), &before, count);
+                told.extend(page.messages.iter().map(|found| found.store_time.0));
+                assert_eq!(page.complete, page.next.is_empty());
+                if page.next.is_empty() {
+                    break;
+                }
+                assert_eq!(page.messages.len(), count, "more is told of only when there is more");
+                before = page.next;
+            }
+            assert_eq!(told, [95, 90, 80, 79, 78, 77, 76, 75, 70, 50, 30, 20, 10], "{count} at once");
+        }
+    }
+
+    #[test]
+    fn an_answer_ends_where_the_next_message_does_not_fit() {
+        let large = limits::FETCH_BYTES_MAX / 2 + 1;
+        let found = |places: &[u64]| Found {
+            messages: places.iter().map(|place| message(0, *place, *place, large)).collect(),
+            complete: true,
+            next: Vec::new(),
+        };
+        let page = merge(vec![found(&[16, 8])], &[NEWEST], 10);
+        assert_eq!((page.messages.len(), page.complete), (1, false));
+        assert_eq!(page.next, [RecordPlace { position: LogPosition(16), index: 0 }]);
+        let page = merge(vec![found(&[8])], &page.next, 10);
+        assert_eq!((page.messages.len(), page.complete, page.next.len()), (1, true, 0));
+    }
+}

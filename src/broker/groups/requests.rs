@@ -1,0 +1,292 @@
+//! Requests about consumer groups as a whole: their settings, their state, their places.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::api::{
+    CommitOffset, Failure, GroupInfo, GroupQueueInfo, GroupSettings, LeaseInfo, OffsetPlace, QueueInfo,
+    Reply, Request, ResetGroup, ResetPlace, Status,
+};
+use crate::broker::client_requests::unexpected;
+use crate::broker::peers::{GroupOffset, PeerReply, PeerRequest};
+use crate::broker::shard_broker::Broker;
+use crate::broker::topics::Others;
+use crate::disk::Disk;
+use crate::limits;
+use crate::state::Change;
+use crate::state::Topic;
+use crate::types::{GroupName, QueueKey, QueueNumber, QueueOffset};
+
+impl<D: Disk> Broker<D> {
+    /// Sets how a group is treated, on every shard.
+    pub(in crate::broker) async fn alter_group(
+        self: &Rc<Self>,
+        change: GroupSettings,
+    ) -> Result<GroupSettings, Failure> {
+        let _turn = self.topic_change.take().await;
+        let range = Duration::from_millis(limits::LEASE_MS_MIN)..=Duration::from_millis(limits::LEASE_MS_MAX);
+        let leases = [change.lease, change.ordered_lease];
+        if let Some(lease) = leases.into_iter().flatten().find(|lease| !range.contains(lease)) {
+            return Err(Failure::invalid(format_args!(
+                "a lease lasts {:?} to {:?}, not {lease:?}",
+                range.start(),
+                range.end()
+            )));
+        }
+        let settings = {
+            let tables = self.tables.borrow();
+            let present = tables.group_settings(&change.group);
+            if present.is_none() && tables.all_group_settings().count() >= limits::GROUPS_MAX {
+                let message =
+                    format!("there are settings for {} groups, no more are taken", limits::GROUPS_MAX);
+                return Err(Failure::new(Status::LimitReached, message));
+            }
+            let present = present.cloned();
+            let of = |field: fn(&GroupSettings) -> Option<Duration>| present.as_ref().and_then(field);
+            GroupSettings {
+                deliveries_max: change
+                    .deliveries_max
+                    .or(present.as_ref().and_then(|settings| settings.deliveries_max)),
+                lease: change.lease.or(of(|settings| settings.lease)),
+                ordered_lease: change.ordered_lease.or(of(|settings| settings.ordered_lease)),
+                group: change.group,
+            }
+        };
+        self.change(&[Change::Group(settings.clone())]).await?;
+        self.ask_others(|| PeerRequest::PutGroup(settings.clone())).await?;
+        Ok(settings)
+    }
+
+    pub(in crate::broker) async fn list_groups(&self) -> Result<Vec<GroupName>, Failure> {
+        self.groups.borrow_mut().expire(self.clock.monotonic());
+        let mut names: BTreeSet<_> = self.groups.borrow().names().cloned().collect();
+        for reply in self.ask_all(|| PeerRequest::GroupNames, Others::AndThis).await? {
+            match reply {
+                PeerReply::GroupNames(found) => names.extend(found),
+                other => return Err(unexpected(&other)),
+            }
+        }
+        Ok(names.into_iter().collect())
+    }
+
+    async fn group_offsets(&self, group: &GroupName) -> Result<Vec<GroupOffset>, Failure> {
+        let mut offsets = Vec::new();
+        for reply in self.ask_all(|| PeerRequest::GroupOffsets(group.clone()), Others::AndThis).await? {
+            match reply {
+                PeerReply::GroupOffsets(found) => offsets.extend(found),
+                other => return Err(unexpected(&other)),
+            }
+        }
+        Ok(offsets)
+    }
+
+    /// The groups of which this shard knows anything.
+    pub(in crate::broker) fn own_group_names(&self) -> Vec<GroupName> {
+        let tables = self.tables.borrow();
+        let leases = self.leases.borrow();
+        let receivers = self.receivers.borrow();
+        let with_settings = tables.all_group_settings().map(|settings| &settings.group);
+        let receiving = leases.groups().chain(receivers.groups(self.clock.monotonic()));
+        let names: BTreeSet<_> = tables.groups().chain(with_settings).chain(receiving).cloned().collect();
+        names.into_iter().collect()
+    }
+
+    /// What was leased to a group, by queue, and why it gets nothing new where that is so.
+    async fn group_leases(
+        &self,
+        group: &GroupName,
+    ) -> Result<(HashMap<QueueKey, LeaseInfo>, Vec<String>), Failure> {
+        let mut leases = HashMap::new();
+        let mut refusals = Vec::new();
+        for reply in self.ask_all(|| PeerRequest::GroupLeases(group.clone()), Others::AndThis).await? {
+            match reply {
+                PeerReply::GroupLeases { leases: found, refused } => {
+                    leases.extend(found.into_iter().map(|info| (info.key, info)));
+                    refusals.extend(refused);
+                }
+                other => return Err(unexpected(&other)),
+            }
+        }
+        Ok((leases, refusals))
+    }
+
+    pub(in crate::broker) async fn describe_group(&self, group: GroupName) -> Result<GroupInfo, Failure> {
+        let receivers = self.group_receivers(&group).await?;
+        let offsets = self.group_offsets(&group).await?;
+        let (leases, refused) = self.group_leases(&group).await?;
+        let settings = self.tables.borrow().group_settings(&group).cloned();
+        let now = self.clock.monotonic();
+        self.groups.borrow_mut().expire(now);
+        let described = self.groups.borrow().describe(&group, now);
+        let (generation, members) =
+            described.unwrap_or_else(|| (0, self.receivers_as_member(&receivers).into_iter().collect()));
+        let is_known = !members.is_empty() || !offsets.is_empty() || !leases.is_empty() || settings.is_some();
+        if !is_known {
+            let message = format!("group {group} has no members, no receivers, no offsets and no settings");
+            return Err(Failure::new(Status::GroupNotExist, message));
+        }
+        let topics: Vec<Topic> = {
+            let tables = self.tables.borrow();
+            let named = members.iter().flat_map(|member| &member.topics);
+            let named = named.chain(receivers.iter().map(|receiver| &receiver.topic));
+            let keys = offsets.iter().map(|offset| offset.key).chain(leases.keys().copied());
+            let ids = named.filter_map(|name| tables.topic_named(name)).map(|topic| topic.id);
+            let ids: BTreeSet<_> = ids.chain(keys.map(|key| key.topic)).collect();
+            ids.into_iter().filter_map(|id| tables.topic(id).cloned()).collect()
+        };
+        let committed: HashMap<_, _> = offsets.iter().map(|offset| (offset.key, offset.committed)).collect();
+        let holder = |key: QueueKey| members.iter().find(|member| member.queues.contains(&key));
+        let mut queues = Vec::new();
+        for topic in topics {
+            for range in self.queue_ranges(topic.id).await? {
+                let key = QueueKey { topic: topic.id, queue: range.queue };
+                let info = group_queue(&topic, &range, committed.get(&key).copied(), leases.get(&key));
+                queues
+                    .push(GroupQueueInfo { member: holder(key).map(|member| member.member.clone()), ..info });
+            }
+        }
+        Ok(GroupInfo { group, generation, members, receivers, settings, queues, refused })
+    }
+
+    pub(in crate::broker) async fn reset_group(self: &Rc<Self>, reset: ResetGroup) -> Result<Reply, Failure> {
+        self.groups.borrow_mut().expire(self.clock.monotonic());
+        if self.groups.borrow().has_members(&reset.group) {
+            let message = format!("group {} has members: stop them first", reset.group);
+            return Err(Failure::new(Status::GroupHasMembers, message));
+        }
+        let topic = self.topic_by_name(&reset.topic)?;
+        match reset.place {
+            ResetPlace::Offset(queue, offset) => {
+                let key = QueueKey { topic: topic.id, queue };
+                self.commit_anywhere(reset.group, key, offset).await?;
+            }
+            ResetPlace::Every(place) => {
+                // The same moment in every queue.
+                let place = place.fixed(self.clock.now());
+                for queue in (0..topic.queue_count).map(QueueNumber) {
+                    let key = QueueKey { topic: topic.id, queue };
+                    let offset = self.find_anywhere(key, place).await?;
+                    self.commit_anywhere(reset.group.clone(), key, offset).await?;
+                }
+            }
+        }
+        Ok(Reply::Done)
+    }
+
+    async fn find_anywhere(&self, key: QueueKey, place: OffsetPlace) -> Result<QueueOffset, Failure> {
+        let owner = key.queue.shard(self.options.shard_count);
+        let request = PeerRequest::Client(Request::FindOffset { key, place });
+        match self.peers()?.ask(owner, request).await? {
+            PeerReply::Client(Reply::OffsetFound(offset)) => Ok(offset),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn commit_anywhere(
+        &self,
+        group: GroupName,
+        key: QueueKey,
+        offset: QueueOffset,
+    ) -> Result<(), Failure> {
+        let owner = key.queue.shard(self.options.shard_count);
+        let commit = CommitOffset { group, key, offset, member: None };
+        let request = PeerRequest::Client(Request::CommitOffset(commit));
+        match self.peers()?.ask(owner, request).await? {
+            PeerReply::Client(Reply::Done) => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// What a group has been given here, and where a filter has left out everything so far.
+    pub(in crate::broker) fn own_leases(&self, group: &GroupName) -> Vec<LeaseInfo> {
+        let leases = self.leases.borrow();
+        let mut infos = leases.of_group(group, self.steady.now());
+        let passed = self.passed.borrow().of_group(group).into_iter();
+        let passed = passed.filter(|(key, _)| leases.get(group, *key).is_none());
+        infos.extend(passed.map(|(key, place)| LeaseInfo {
+            key,
+            floor: place,
+            next: place,
+            leased: 0,
+            waiting: 0,
+            dead_letters: 0,
+        }));
+        infos
+    }
+
+    pub(in crate::broker) fn own_offsets(&self, group: &GroupName) -> Vec<GroupOffset> {
+        let mut offsets: BTreeMap<_, _> = self.tables.borrow().offsets_of(group).into_iter().collect();
+        // Where a group receives, that counts: everything below was dealt with. Whoever has the queue now, since what is
+        // shown would go back otherwise when that changes, as it does by every restart.
+        let received = self.own_leases(group).into_iter();
+        offsets.extend(received.map(|info| (info.key, info.floor)));
+        let queues = self.queues.borrow();
+        let with_bounds = offsets.into_iter().filter_map(|(key, committed)| {
+            let (first_offset, end_offset) = self.bounds(queues.get(&key)?);
+            Some(GroupOffset { key, committed, first_offset, end_offset })
+        });
+        with_bounds.collect()
+    }
+}
+
+/// One queue as its group sees it; who reads it is not said here.
+fn group_queue(
+    topic: &Topic,
+    range: &QueueInfo,
+    committed: Option<QueueOffset>,
+    leases: Option<&LeaseInfo>,
+) -> GroupQueueInfo {
+    // Where a group has leases, they say from where on nothing was delivered.
+    let next = leases.map(|leases| leases.next).or(committed).unwrap_or(range.first_offset);
+    // What retention has removed can not be read any more, so it is no lag.
+    let undelivered = range.end_offset.0.saturating_sub(next.max(range.first_offset).0);
+    let (leased, waiting) = leases.map_or((0, 0), |leases| (leases.leased, leases.waiting));
+    GroupQueueInfo {
+        topic: topic.name.clone(),
+        queue: range.queue,
+        committed,
+        end_offset: range.end_offset,
+        lag: undelivered + leased + waiting,
+        member: None,
+        leased,
+        waiting,
+        dead_letters: leases.map_or(0, |leases| leases.dead_letters),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{Retention, ShardId, TopicId};
+
+    #[test]
+    fn lag_is_what_was_not_dealt_with() {
+        let id = TopicId(1);
+        let name = "t".parse().expect("a name");
+        let topic = Topic { name, id, queue_count: 1, retention: Retention::Inherited, level: None };
+        let range = QueueInfo {
+            queue: QueueNumber(0),
+            shard: ShardId(0),
+            first_offset: QueueOffset(10),
+            end_offset: QueueOffset(100),
+        };
+        let lag = |committed: Option<u64>, leases: Option<(u64, u64, u64)>| {
+            let leases = leases.map(|(next, leased, waiting)| LeaseInfo {
+                key: QueueKey { topic: id, queue: QueueNumber(0) },
+                floor: QueueOffset(committed.unwrap_or(0)),
+                next: QueueOffset(next),
+                leased,
+                waiting,
+                dead_letters: 7,
+            });
+            group_queue(&topic, &range, committed.map(QueueOffset), leases.as_ref()).lag
+        };
+        assert_eq!(lag(None, None), 90, "all there are");
+        assert_eq!(lag(Some(60), None), 40);
+        assert_eq!(lag(Some(3), None), 90, "what is gone is no lag");
+        assert_eq!(lag(Some(60), Some((80, 0, 0))), 20, "those in between were acknowledged or left out");
+        assert_eq!(lag(Some(60), Some((80, 3, 2))), 25);
+        assert_eq!(lag(Some(100), Some((100, 0, 0))), 0, "dead letters are elsewhere");
+    }
+}

@@ -1,0 +1,183 @@
+//! One group, consumed by members that read queues of their own and by receivers: joining, leaving, and who has which
+//! queue. Everything but [`group_receivers`](Broker::group_receivers) runs on the control shard.
+
+use futures_util::future::join_all;
+
+use super::membership::{GateOrders, RECEIVERS};
+use super::receivers::SeenReceivers;
+use crate::api::{Assignment, ConnectionId, Failure, JoinGroup, MemberInfo, ReceiverInfo, Reply};
+use crate::broker::client_requests::{CONTROL_SHARD, unexpected};
+use crate::broker::peers::{PeerReply, PeerRequest};
+use crate::broker::shard_broker::Broker;
+use crate::broker::topics::topic_missing;
+use crate::disk::Disk;
+use crate::types::{GroupName, QueueKey, QueueNumber, ShardId, TopicId};
+
+impl<D: Disk> Broker<D> {
+    pub(in crate::broker) async fn join_group(&self, join: &JoinGroup) -> Result<Assignment, Failure> {
+        if join.member == RECEIVERS {
+            return Err(Failure::invalid(format_args!("`{RECEIVERS}` names those who receive for a group")));
+        }
+        self.groups.borrow_mut().end_sessions(&join.group, self.clock.monotonic());
+        let is_first = !self.groups.borrow().has_members(&join.group);
+        // From the first member on, shards tell of receivers by themselves.
+        let receivers = if is_first { self.seen_receivers(&join.group).await? } else { Vec::new() };
+        {
+            let tables = self.tables.borrow();
+            if let Some(topic) = join.topics.iter().find(|topic| tables.topic_named(topic).is_none()) {
+                return Err(topic_missing(&tables, topic));
+            }
+            let mut groups = self.groups.borrow_mut();
+            groups.join(join, self.clock.monotonic(), |name| {
+                tables.topic_named(name).map(|topic| (topic.id, topic.queue_count))
+            })?;
+            for seen in receivers {
+                groups.note_receivers(&join.group, seen.topic, seen.last_seen);
+            }
+        }
+        self.carry_out_orders(Some(&join.group)).await?;
+        // What has become free by that is the member's once its shard knows.
+        let granted = self.groups.borrow_mut().grant(&join.group, &join.member)?;
+        if granted {
+            self.carry_out_orders(Some(&join.group)).await?;
+        }
+        self.groups.borrow().assignment(&join.group, &join.member)
+    }
+
+    /// A connection has ended over which members of these groups had joined.
+    pub async fn connection_ended(&self, connection: ConnectionId, groups: Vec<GroupName>) {
+        if self.options.shard == CONTROL_SHARD {
+            let now = self.clock.monotonic();
+            return self.groups.borrow_mut().connection_ended(&groups, connection, now);
+        }
+        let Ok(peers) = self.peers() else { return };
+        // When it does not hear of it, the members' time-outs are what ends their sessions.
+        let _ = peers.ask(CONTROL_SHARD, PeerRequest::ConnectionEnded { connection, groups }).await;
+    }
+
+    pub(in crate::broker) async fn leave_group(
+        &self,
+        group: &GroupName,
+        member: &str,
+    ) -> Result<Reply, Failure> {
+        self.groups.borrow_mut().leave(group, member)?;
+        let remaining = self.groups.borrow().has_members(group).then_some(group);
+        // A shard that hears nothing of it asks when somebody receives.
+        let _ = self.carry_out_orders(remaining).await;
+        Ok(Reply::Done)
+    }
+
+    /// Receivers of a group that has members, or had them.
+    pub(in crate::broker) async fn receivers_seen(
+        &self,
+        group: &GroupName,
+        topic: TopicId,
+    ) -> Result<PeerReply, Failure> {
+        let now = self.clock.monotonic();
+        self.groups.borrow_mut().end_sessions(group, now);
+        self.groups.borrow_mut().note_receivers(group, topic, now);
+        self.carry_out_orders(Some(group)).await?;
+        Ok(PeerReply::Done)
+    }
+
+    /// Has all shards carry out what is new about a group, and what is left to say of groups that have ended.
+    async fn carry_out_orders(&self, group: Option<&GroupName>) -> Result<(), Failure> {
+        let mut orders: Vec<(GroupName, GateOrders)> = self.groups.borrow_mut().take_ended();
+        if let Some(group) = group {
+            orders.retain(|(ended, _)| ended != group);
+            let unsettled = self.groups.borrow_mut().unsettled_orders(group);
+            orders.extend(unsettled.map(|orders| (group.clone(), orders)));
+        }
+        let peers = self.peers()?;
+        for (group, orders) in orders {
+            let shards = (0..self.options.shard_count).map(ShardId);
+            let asked = shards.map(|shard| {
+                peers.ask(shard, PeerRequest::SetGates { group: group.clone(), orders: orders.clone() })
+            });
+            let answers: Vec<_> = join_all(asked).await.into_iter().map(draining).collect();
+            self.groups.borrow_mut().carried_out(&group, &orders, &answers);
+        }
+        Ok(())
+    }
+
+    async fn seen_receivers(&self, group: &GroupName) -> Result<Vec<SeenReceivers>, Failure> {
+        let peers = self.peers()?;
+        let shards = (0..self.options.shard_count).map(ShardId);
+        let asked = shards.map(|shard| peers.ask(shard, PeerRequest::GroupReceivers(group.clone())));
+        let mut seen = Vec::new();
+        for answer in join_all(asked).await {
+            match answer? {
+                PeerReply::GroupReceivers(found) => seen.extend(found),
+                other => return Err(unexpected(&other)),
+            }
+        }
+        Ok(seen)
+    }
+
+    /// Who receives for a group, through whichever shard: one entry for each topic, protocol and filter.
+    pub async fn group_receivers(&self, group: &GroupName) -> Result<Vec<ReceiverInfo>, Failure> {
+        let seen = self.seen_receivers(group).await?;
+        let now = self.clock.monotonic();
+        let tables = self.tables.borrow();
+        let mut infos: Vec<ReceiverInfo> = Vec::new();
+        for seen in seen {
+            let Some(topic) = tables.topic(seen.topic) else { continue };
+            let age = now.since(seen.last_seen);
+            let is_same = |info: &&mut ReceiverInfo| {
+                info.topic == topic.name
+                    && (info.protocol, info.ordered) == (seen.protocol, seen.ordered)
+                    && info.filter == seen.filter
+            };
+            match infos.iter_mut().find(is_same) {
+                Some(info) => {
+                    info.active += seen.active;
+                    info.seen_age = info.seen_age.min(age);
+                }
+                None => infos.push(ReceiverInfo {
+                    topic: topic.name.clone(),
+                    protocol: seen.protocol,
+                    filter: seen.filter,
+                    ordered: seen.ordered,
+                    active: seen.active,
+                    seen_age: age,
+                }),
+            }
+        }
+        let order =
+            |info: &ReceiverInfo| (info.topic.clone(), info.filter.clone(), info.protocol, info.ordered);
+        infos.sort_by_cached_key(order);
+        Ok(infos)
+    }
+
+    /// The receivers of a group without members, as one member that has all queues of its topics.
+    pub(in crate::broker) fn receivers_as_member(&self, receivers: &[ReceiverInfo]) -> Option<MemberInfo> {
+        let tables = self.tables.borrow();
+        let mut member: Option<MemberInfo> = None;
+        for info in receivers {
+            let member = member.get_or_insert_with(|| MemberInfo {
+                member: RECEIVERS.to_owned(),
+                topics: Vec::new(),
+                queues: Vec::new(),
+                heartbeat_age: info.seen_age,
+            });
+            member.heartbeat_age = member.heartbeat_age.min(info.seen_age);
+            let Some(topic) =
+                tables.topic_named(&info.topic).filter(|_| !member.topics.contains(&info.topic))
+            else {
+                continue;
+            };
+            member.topics.push(info.topic.clone());
+            let queues = (0..topic.queue_count).map(QueueNumber);
+            member.queues.extend(queues.map(|queue| QueueKey { topic: topic.id, queue }));
+        }
+        member
+    }
+}
+
+/// The queues that a shard has not closed yet; `None` when it has not carried out the orders.
+fn draining(answer: Result<PeerReply, Failure>) -> Option<Vec<QueueKey>> {
+    match answer {
+        Ok(PeerReply::GatesSet { draining }) => Some(draining),
+        _ => None,
+    }
+}

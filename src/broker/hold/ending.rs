@@ -1,0 +1,224 @@
+//! The end of a transaction: by its producer's decision, or because none came.
+
+use std::rc::Rc;
+
+use super::store::payload;
+use super::timers::receipt_expired;
+use crate::api::{Decision, EndTransaction, Failure, Reply, Status};
+use crate::broker::shard_broker::Broker;
+use crate::disk::Disk;
+use crate::limits;
+use crate::state::{Half, HeldChange};
+use crate::types::{Level, LogPosition, QueueKey, TopicName};
+use crate::wire::batch::{BatchBuilder, BatchHeader, CheckedBatch, Kind, placed_again, stored_records};
+use crate::wire::record::Record;
+
+/// Where halves go that nobody has decided on (`common/.../topic/TopicValidator.java`,
+/// `RMQ_SYS_TRANS_CHECK_MAX_TIME_TOPIC`).
+const GIVEN_UP_TOPIC: &str = "TRANS_CHECK_MAX_TIME_TOPIC";
+/// Names of RocketMQ's properties (`common/.../message/MessageConst.java`).
+const REAL_TOPIC: &str = "REAL_TOPIC";
+const REAL_QUEUE: &str = "REAL_QID";
+
+impl<D: Disk> Broker<D> {
+    /// Carries out a producer's decision; durable when answered.
+    pub(in crate::broker) async fn end_transaction(&self, end: EndTransaction) -> Result<Reply, Failure> {
+        let position = end.receipt.position;
+        let half = self.open_half(position)?;
+        if half.key != end.receipt.key || half.waits_for_its_time() {
+            return Err(receipt_expired());
+        }
+        if let (Some(asked), Some(stored)) = (&end.producer_group, &half.producer_group)
+            && asked != stored
+        {
+            let message = format!("the message belongs to producer group {stored}, not to {asked}");
+            return Err(Failure::invalid(message));
+        }
+        match end.decision {
+            Decision::Rollback => {
+                let placed = self.end_without_message(position).await?;
+                self.metrics.transactions_rolled_back.add(1);
+                self.wait_durable(placed).await?;
+            }
+            Decision::Commit => {
+                self.commit_half(&half).await?;
+                self.metrics.transactions_committed.add(1);
+            }
+        }
+        Ok(Reply::Done)
+    }
+
+    fn open_half(&self, position: LogPosition) -> Result<Half, Failure> {
+        self.held.borrow().halves.open(position).cloned().ok_or_else(receipt_expired)
+    }
+
+    /// Puts the message into its queue.
+    async fn commit_half(&self, half: &Half) -> Result<(), Failure> {
+        let bytes = self.half_bytes(half).await?.ok_or_else(|| {
+            Failure::new(Status::Damaged, "the message's stored bytes do not match their checksum")
+        })?;
+        let batch = placed_again(&bytes, Kind::Messages).map_err(Failure::invalid)?;
+        loop {
+            self.check_running()?;
+            // Somebody else may have decided, or the topic may have gone, while this waited.
+            self.open_half(half.position)?;
+            let queue = match self.queue(half.key) {
+                Ok(queue) => queue,
+                Err(failure) => {
+                    let placed = self.end_without_message(half.position).await?;
+                    self.wait_durable(placed).await?;
+                    return Err(failure);
+                }
+            };
+            if self.index.is_overfull() {
+                self.room().await;
+                continue;
+            }
+            let ended = HeldChange::HalfEnded(half.position);
+            match self.place_with(&queue, &batch, ended, Level::Durable) {
+                Ok(placement) => {
+                    self.held.borrow_mut().halves.end(half.position);
+                    return self.wait_durable((placement.position, placement.end)).await;
+                }
+                Err(refusal) => self.wait_for_step(refusal).await?,
+            }
+        }
+    }
+
+    /// The half's batch as stored; retention may have placed it again while it was read.
+    async fn half_bytes(&self, half: &Half) -> Result<Option<Vec<u8>>, Failure> {
+        let mut half = half.clone();
+        loop {
+            let found = self.read_held(&[(half.current, half.batch_bytes)]).await?.pop().flatten();
+            let now = self.open_half(half.position)?;
+            if found.is_some() || now.current == half.current {
+                return Ok(found);
+            }
+            half = now;
+        }
+    }
+
+    /// Places the end of a half that shows no message, unless it has ended meanwhile.
+    async fn end_without_message(
+        &self,
+        position: LogPosition,
+    ) -> Result<(LogPosition, LogPosition), Failure> {
+        let ended = payload(HeldChange::HalfEnded(position));
+        loop {
+            self.check_running()?;
+            self.open_half(position)?;
+            match self.try_append_state(&ended, Level::Durable) {
+                Ok(placement) => {
+                    self.held.borrow_mut().halves.end(position);
+                    return Ok((placement.position, placement.end));
+                }
+                Err(refusal) => self.wait_for_step(refusal).await?,
+            }
+        }
+    }
+
+    pub(in crate::broker) async fn wait_durable(
+        &self,
+        (position, end): (LogPosition, LogPosition),
+    ) -> Result<(), Failure> {
+        let settled = self.log.watermarks().wait(Level::Durable, end).await;
+        settled.map_err(|failure| self.lost(position, &failure))
+    }
+
+    /// Puts a message whose time has come into its queue. One that cannot be read, or has no queue any more, is dropped.
+    pub(in crate::broker) async fn release_half(&self, half: &Half) -> Result<(), Failure> {
+        match self.commit_half(half).await {
+            Ok(()) => {
+                self.metrics.held_released.add(1);
+                Ok(())
+            }
+            Err(failure) if is_gone(&failure) => {
+                self.metrics.held_dropped.add(1);
+                match self.end_without_message(half.position).await {
+                    Err(failure) if failure.status != Status::ReceiptExpired => Err(failure),
+                    _ => Ok(()),
+                }
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Moves a half whose checks are used up, or that is too old, where operators find it
+    /// (`broker/.../transaction/queue/DefaultTransactionalMessageCheckListener.java`, `resolveDiscardMsg`).
+    pub(in crate::broker) async fn give_up(self: &Rc<Self>, position: LogPosition) -> Result<(), Failure> {
+        let Ok(half) = self.open_half(position) else { return Ok(()) };
+        let _turn = self.held_turn.take().await;
+        if half.waits_for_its_time() {
+            return self.release_half(&half).await;
+        }
+        let bytes = match self.half_bytes(&half).await {
+            Ok(bytes) => bytes,
+            Err(failure) if failure.status == Status::ReceiptExpired => return Ok(()),
+            Err(failure) => return Err(failure),
+        };
+        let name = self.tables.borrow().topic(half.key.topic).map(|topic| topic.name.clone());
+        let given_up = match (bytes, name) {
+            (Some(bytes), Some(name)) => given_up_batch(&bytes, &name, half.key),
+            _ => None,
+        };
+        self.metrics.transactions_given_up.add(1);
+        let Some(batch) = given_up else {
+            self.metrics.held_dropped.add(1);
+            return match self.end_without_message(position).await {
+                Err(failure) if failure.status != Status::ReceiptExpired => Err(failure),
+                _ => Ok(()),
+            };
+        };
+        let topic: TopicName = GIVEN_UP_TOPIC.parse().map_err(Failure::invalid)?;
+        let key = self.own_queue_of(&topic).await?;
+        let batch = CheckedBatch::check(&batch).map_err(Failure::invalid)?;
+        loop {
+            self.check_running()?;
+            if self.open_half(position).is_err() {
+                return Ok(());
+            }
+            let queue = self.queue(key)?;
+            match self.place_with(&queue, &batch, HeldChange::HalfEnded(position), Level::Durable) {
+                Ok(_) => {
+                    self.held.borrow_mut().halves.end(position);
+                    return Ok(());
+                }
+                Err(refusal) => self.wait_for_step(refusal).await?,
+            }
+        }
+    }
+}
+
+/// Whether a message can never be put into its queue.
+fn is_gone(failure: &Failure) -> bool {
+    let gone = [Status::Damaged, Status::TopicNotExist, Status::QueueNotExist, Status::ReceiptExpired];
+    gone.contains(&failure.status)
+}
+
+/// The message under a half, with the names of where it would have gone.
+fn given_up_batch(bytes: &[u8], topic: &TopicName, key: QueueKey) -> Option<Vec<u8>> {
+    let header = BatchHeader::decode(bytes).ok()?;
+    let record = stored_records(bytes).next()?;
+    let mut properties = record.properties().to_vec();
+    let added = format!("{REAL_TOPIC}\x01{topic}\x02{REAL_QUEUE}\x01{}\x02", key.queue);
+    if properties.len() + 1 + added.len() <= limits::PROPERTIES_BYTES_MAX {
+        if properties.last().is_some_and(|last| *last != 2) {
+            properties.push(2);
+        }
+        properties.extend_from_slice(added.as_bytes());
+    }
+    let record = Record {
+        key: record.key(),
+        tag: record.tag(),
+        properties: &properties,
+        body: record.body(),
+        born_delta_ms: record.born_delta_ms(),
+        attributes: record.attributes(),
+    };
+    let mut builder = BatchBuilder::new(header.born_time);
+    if record.check().is_err() || !builder.fits(&record) {
+        return None;
+    }
+    builder.push(&record);
+    Some(builder.finish())
+}

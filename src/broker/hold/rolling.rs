@@ -1,0 +1,219 @@
+//! Keeping what is pending while the log loses its oldest segments, and repeating the tables for those that stay.
+
+use super::store::{CHANGE_BYTES_MAX, payload};
+use super::timers::{STEP_PAUSE, is_bucket, lookup_max};
+use crate::api::Failure;
+use crate::broker::shard_broker::Broker;
+use crate::disk::Disk;
+use crate::index::IndexEntry;
+use crate::log::Placement;
+use crate::state::Change;
+use crate::state::HALF_OFFSET;
+use crate::state::HeldChange;
+use crate::state::{Place, place_of};
+use crate::types::{Level, LogPosition, QueueKey, QueueNumber, QueueOffset, TopicId};
+use crate::wire::batch::{BatchHeader, Kind, placed_again};
+
+/// Messages placed again in one step.
+const STEP_MESSAGES: usize = 64;
+/// Buckets looked at between two chances for others to run.
+const STEP_BUCKETS: u32 = 64;
+/// Halves in one batch of a checkpoint.
+const CHECKPOINT_HALVES: usize = 512;
+
+/// A message to be placed again.
+struct Copy {
+    position: LogPosition,
+    batch_bytes: u32,
+    /// The due time, or what stands for it.
+    base_offset: QueueOffset,
+    original: Original,
+}
+
+enum Original {
+    Delayed {
+        bucket: QueueNumber,
+        place: Place,
+    },
+    /// By its name.
+    Half(LogPosition),
+}
+
+impl<D: Disk> Broker<D> {
+    /// Places everything that is pending below `end` of the log again at its end; durable on return. False when that has
+    /// to wait: at most every second byte of the log is a copy, else a log full of pending messages would be copied
+    /// round and round.
+    pub(in crate::broker) async fn roll_held(&self, end: LogPosition) -> Result<bool, Failure> {
+        let mut rolled = 0;
+        let may_roll = self.log.watermarks().appended_end() >= self.held_roll_at.get();
+        let mut next = QueueKey { topic: TopicId::DELAYED, queue: QueueNumber(0) };
+        let mut looked = 0u32;
+        while let Some(bucket) = self.index.next_queue(next).filter(is_bucket) {
+            let bytes = self.roll_bucket(bucket, end, may_roll).await?;
+            let Some(bytes) = bytes else { return Ok(false) };
+            rolled += bytes;
+            looked += 1;
+            if looked.is_multiple_of(STEP_BUCKETS) {
+                self.clock.sleep(STEP_PAUSE).await;
+            }
+            let Some(behind) = bucket.queue.0.checked_add(1) else { break };
+            next = QueueKey { queue: QueueNumber(behind), ..bucket };
+        }
+        let Some(bytes) = self.roll_halves(end, may_roll).await? else { return Ok(false) };
+        rolled += bytes;
+        if rolled > 0 {
+            self.held_roll_at.set(self.log.watermarks().appended_end().advance(rolled));
+        }
+        Ok(true)
+    }
+
+    /// One bucket; returns bytes placed, `None` when there is something to be placed and that must wait.
+    async fn roll_bucket(
+        &self,
+        bucket: QueueKey,
+        end: LogPosition,
+        may_roll: bool,
+    ) -> Result<Option<u64>, Failure> {
+        let mut offset = QueueOffset::ZERO;
+        let mut rolled = 0;
+        loop {
+            let _turn = self.held_turn.take().await;
+            let entries = self.index.lookup(bucket, offset, lookup_max(STEP_MESSAGES)).await;
+            let entries = entries.map_err(|error| self.index_damaged(&error))?;
+            let below: Vec<_> = entries.iter().filter(|entry| entry.position < end).collect();
+            let Some(last) = below.last() else { return Ok(Some(rolled)) };
+            offset = last.end_offset();
+            let place = |entry: &IndexEntry| place_of(bucket, entry.position, entry.tag_summary);
+            let pending = below.iter().filter(|entry| self.held.borrow().delays.is_pending(place(entry)));
+            let copies: Vec<_> = pending
+                .map(|entry| Copy {
+                    position: entry.position,
+                    batch_bytes: entry.batch_bytes,
+                    base_offset: QueueOffset(place(entry).due.0),
+                    original: Original::Delayed { bucket: bucket.queue, place: place(entry) },
+                })
+                .collect();
+            if !copies.is_empty() && !may_roll {
+                return Ok(None);
+            }
+            rolled += self.place_copies(copies).await?;
+        }
+    }
+
+    /// The halves; returns as [`roll_bucket`](Broker::roll_bucket) does.
+    async fn roll_halves(&self, end: LogPosition, may_roll: bool) -> Result<Option<u64>, Failure> {
+        let mut last = None;
+        let mut rolled = 0;
+        loop {
+            let _turn = self.held_turn.take().await;
+            let halves = self.held.borrow().halves.below(last, end, STEP_MESSAGES);
+            let Some(behind) = halves.last() else { return Ok(Some(rolled)) };
+            if !may_roll {
+                return Ok(None);
+            }
+            last = Some(behind.position);
+            let copy = |half: &crate::state::Half| Copy {
+                position: half.current,
+                batch_bytes: half.batch_bytes,
+                base_offset: HALF_OFFSET,
+                original: Original::Half(half.position),
+            };
+            rolled += self.place_copies(halves.iter().map(copy).collect()).await?;
+        }
+    }
+
+    /// Places messages again, each in one step with the change that says so, and waits until all of it is durable.
+    async fn place_copies(&self, copies: Vec<Copy>) -> Result<u64, Failure> {
+        let wanted: Vec<_> = copies.iter().map(|copy| (copy.position, copy.batch_bytes)).collect();
+        let found = self.read_held(&wanted).await?;
+        let mut rolled = 0;
+        let mut last: Option<Placement> = None;
+        for (copy, bytes) in copies.iter().zip(found) {
+            // Damaged: when its time comes it is counted as dropped, as it would be here.
+            let Some(bytes) = bytes else { continue };
+            if let Some(placement) = self.place_copy(copy, &bytes).await? {
+                rolled += u64::from(copy.batch_bytes);
+                self.metrics.held_rolled.add(1);
+                last = Some(placement);
+            }
+        }
+        if let Some(last) = last {
+            self.wait_durable((last.position, last.end)).await?;
+        }
+        Ok(rolled)
+    }
+
+    async fn place_copy(&self, copy: &Copy, bytes: &[u8]) -> Result<Option<Placement>, Failure> {
+        let (Ok(header), Ok(batch)) = (BatchHeader::decode(bytes), placed_again(bytes, Kind::Held)) else {
+            return Ok(None);
+        };
+        loop {
+            self.check_running()?;
+            let change = match copy.original {
+                Original::Half(half) if self.held.borrow().halves.open(half).is_none() => return Ok(None),
+                Original::Half(half) => Err(half),
+                Original::Delayed { bucket, place } => {
+                    Ok(HeldChange::Moved { bucket, position: place.position })
+                }
+            };
+            let state = |placement: Placement| match change {
+                Ok(moved) => payload(moved),
+                Err(half) => payload(HeldChange::HalfMoved { half, current: placement.position }),
+            };
+            let step = (&batch, header.key, copy.base_offset);
+            match self.log.append_with_state(step, Level::Durable, CHANGE_BYTES_MAX, state) {
+                Ok((first, second)) => {
+                    self.note_copied(copy, first);
+                    return Ok(Some(second));
+                }
+                Err(refusal) => self.wait_for_step(refusal).await?,
+            }
+        }
+    }
+
+    fn note_copied(&self, copy: &Copy, placement: Placement) {
+        let mut held = self.held.borrow_mut();
+        match copy.original {
+            Original::Delayed { place, .. } => {
+                held.delays.forget(place);
+                held.delays.placed(Place { due: place.due, position: placement.position });
+            }
+            Original::Half(_) => held.halves.unapplied += 1,
+        }
+    }
+
+    /// Repeats the held messages' table in the log. Each batch is made and placed in one moment, so that no end that is
+    /// placed before it is taken back by it. Returns the end of the last.
+    pub(in crate::broker) async fn checkpoint_held(&self) -> Result<Option<LogPosition>, Failure> {
+        let mut last = None;
+        let mut end = None;
+        let mut payload = Vec::new();
+        if let Some(cursor) = self.held.borrow().cursor() {
+            cursor.encode(&mut payload);
+        }
+        loop {
+            let halves = self.held.borrow().halves.for_checkpoint(last, CHECKPOINT_HALVES);
+            let before = payload.len();
+            for half in &halves {
+                Change::Held(HeldChange::HalfStored(half.clone())).encode(&mut payload);
+            }
+            if payload.is_empty() {
+                return Ok(end);
+            }
+            match self.try_append_state(&payload, Level::Written) {
+                Ok(placement) => {
+                    end = Some(placement.end);
+                    last = halves.last().map(|half| half.position).or(last);
+                    payload.clear();
+                    if halves.len() < CHECKPOINT_HALVES {
+                        return Ok(end);
+                    }
+                }
+                Err(refusal) => {
+                    payload.truncate(before);
+                    self.wait_for_step(refusal).await?;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! Taking messages that are held, and what a held batch does once it is durable.
+
+use std::time::Duration;
+
+use crate::api::{Failure, Held, Hold, Release, Status};
+use crate::broker::apply::entry_of;
+use crate::broker::produce::ProduceRefusal;
+use crate::broker::shard_broker::Broker;
+use crate::broker::shares::SharedTable;
+use crate::disk::Disk;
+use crate::limits;
+use crate::log::{AppendRefusal, Placed, Placement};
+use crate::metrics::Stage;
+use crate::state::Change;
+use crate::state::HALF_AGE_MAX;
+use crate::state::HALF_OFFSET;
+use crate::state::Place;
+use crate::state::{Half, HeldChange, NO_CHECKS};
+use crate::types::{GroupName, HalfReceipt, Level, LogPosition, QueueKey, QueueOffset, Timestamp};
+use crate::wire::batch::CheckedBatch;
+
+/// The largest change here, with a producer group of full length.
+pub(in crate::broker) const CHANGE_BYTES_MAX: usize = 128 + limits::GROUP_NAME_BYTES_MAX;
+
+/// A message that was placed.
+struct Taken {
+    placement: Placement,
+    /// To be reached before it is answered.
+    level: Level,
+    /// Where it is in its queue, when it was due already.
+    offset: Option<QueueOffset>,
+}
+
+/// A delayed message that is due before the last one that was released is released this much late at most.
+const LATE_MS_MAX: u64 = 1_000;
+
+/// What a half message waits for.
+struct Waiting {
+    first_check: Timestamp,
+    checks: u32,
+    producer_group: Option<GroupName>,
+}
+
+/// One change as the payload of a state batch.
+pub(in crate::broker) fn payload(change: HeldChange) -> Vec<u8> {
+    let mut payload = Vec::new();
+    Change::Held(change).encode(&mut payload);
+    payload
+}
+
+impl<D: Disk> Broker<D> {
+    /// Stores a message out of sight.
+    pub(in crate::broker) async fn hold(&self, hold: Hold) -> Result<Held, Failure> {
+        let batch = self.check_batch(&hold.batch)?;
+        if batch.record_count() != 1 {
+            let message = format!("a held batch has one message, not {}", batch.record_count());
+            return Err(Failure::invalid(message));
+        }
+        let due = match &hold.release {
+            Release::At(due) => Some(*due),
+            Release::After(delay) => {
+                let milliseconds = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+                Some(Timestamp(self.clock.now().0.saturating_add(milliseconds)))
+            }
+            Release::Commit { .. } => None,
+        };
+        loop {
+            let step = match &hold.release {
+                Release::At(_) | Release::After(_) => {
+                    self.hold_until(&hold, &batch, due.expect("it has a time"))
+                }
+                Release::Commit { producer_group, immunity } => {
+                    self.hold_half(&hold, &batch, producer_group.clone(), *immunity)
+                }
+            };
+            match step {
+                Ok(taken) => return self.held(&hold, taken, due).await,
+                Err(ProduceRefusal::Failed(failure)) => return Err(failure),
+                Err(ProduceRefusal::Wait) => self.room().await,
+            }
+        }
+    }
+
+    async fn held(&self, hold: &Hold, taken: Taken, due: Option<Timestamp>) -> Result<Held, Failure> {
+        let Taken { placement, level, offset } = taken;
+        let settled = self.log.watermarks().wait(level, placement.end).await;
+        settled.map_err(|failure| self.lost(placement.position, &failure))?;
+        Ok(Held {
+            receipt: HalfReceipt { key: hold.key, position: placement.position },
+            position: placement.position,
+            store_time: placement.store_time,
+            level: self.log.watermarks().level_of(placement.end),
+            due,
+            offset,
+        })
+    }
+
+    /// Places a delayed message, or one whose time has come as any other.
+    fn hold_until(
+        &self,
+        hold: &Hold,
+        batch: &CheckedBatch<'_>,
+        due: Timestamp,
+    ) -> Result<Taken, ProduceRefusal> {
+        let now = self.clock.now();
+        if due.0 > now.0.saturating_add(limits::DELAY_MS_MAX) {
+            let days = limits::DELAY_MS_MAX / (24 * 3_600_000);
+            let message = format!("a message is delayed by {days} days at most");
+            return Err(ProduceRefusal::Failed(Failure::invalid(message)));
+        }
+        if due <= now {
+            let pending = self.produce(hold.key, hold.level, batch)?;
+            let (position, end, store_time) = (pending.position, pending.end, pending.store_time);
+            let placement = Placement { position, end, store_time };
+            return Ok(Taken { placement, level: pending.level, offset: Some(pending.base_offset) });
+        }
+        // Behind the cursor it would never be found. The clock was set back since: by a little, as clocks are all the
+        // time, or so much that the message has to wait elsewhere.
+        let cursor = self.held.borrow().delays.releasing().due;
+        if cursor.0.saturating_sub(due.0) > LATE_MS_MAX {
+            return self.hold_aside(hold, batch, due);
+        }
+        let due = due.max(cursor);
+        self.check_takes(hold.key)?;
+        let level = hold.level.unwrap_or_else(|| self.level_of(hold.key));
+        let placed = self.log.append(&batch.into_held(), hold.key, QueueOffset(due.0), level);
+        let placement = placed.map_err(|refusal| self.refused(refusal))?;
+        self.held.borrow_mut().delays.placed(Place { due, position: placement.position });
+        self.metrics.messages_held.add(1);
+        Ok(Taken { placement, level, offset: None })
+    }
+
+    /// Places a half message with its entry of the table. It is always durable when answered: a decision may follow at
+    /// once, and finds it in the table only then.
+    fn hold_half(
+        &self,
+        hold: &Hold,
+        batch: &CheckedBatch<'_>,
+        producer_group: Option<GroupName>,
+        immunity: Duration,
+    ) -> Result<Taken, ProduceRefusal> {
+        // The longer of the two, as RocketMQ has it.
+        let immunity = immunity.max(self.options.transaction_immunity).min(HALF_AGE_MAX);
+        self.place_half(
+            hold,
+            batch,
+            Waiting { first_check: self.steady.end_of(immunity), checks: 0, producer_group },
+        )
+    }
+
+    /// Places a delayed message whose time lies before that of messages which were released already.
+    fn hold_aside(
+        &self,
+        hold: &Hold,
+        batch: &CheckedBatch<'_>,
+        due: Timestamp,
+    ) -> Result<Taken, ProduceRefusal> {
+        let first_check = self.steady.at_wall(due);
+        self.place_half(hold, batch, Waiting { first_check, checks: NO_CHECKS, producer_group: None })
+    }
+
+    fn place_half(
+        &self,
+        hold: &Hold,
+        batch: &CheckedBatch<'_>,
+        waiting: Waiting,
+    ) -> Result<Taken, ProduceRefusal> {
+        self.check_takes(hold.key)?;
+        let Waiting { first_check, checks, producer_group } = waiting;
+        self.check_halves_limit(hold.key, producer_group.as_ref()).map_err(ProduceRefusal::Failed)?;
+        let store_time = self.steady.now();
+        let state = |placement: Placement| {
+            payload(HeldChange::HalfStored(Half {
+                key: hold.key,
+                position: placement.position,
+                current: placement.position,
+                batch_bytes: batch.batch_bytes() as u32,
+                store_time,
+                first_check,
+                next_check: first_check,
+                checks,
+                producer_group,
+            }))
+        };
+        let step = (&batch.into_held(), hold.key, HALF_OFFSET);
+        let placed = self.log.append_with_state(step, Level::Durable, CHANGE_BYTES_MAX, state);
+        let (first, second) = placed.map_err(|refusal| self.refused(refusal))?;
+        self.held.borrow_mut().halves.unapplied += 1;
+        self.metrics.messages_held.add(1);
+        let placement = Placement { end: second.end, ..first };
+        Ok(Taken { placement, level: Level::Durable, offset: None })
+    }
+
+    /// Whether one more half is kept for a producer group. Others need some as well.
+    fn check_halves_limit(&self, key: QueueKey, group: Option<&GroupName>) -> Result<(), Failure> {
+        let held = self.held.borrow();
+        let entries_max = limits::SHARD_HALVES_MAX;
+        let (own, used) = (held.halves.count_of(key.topic, group), held.halves.count());
+        if (SharedTable { entries_max, used }).takes(own) {
+            return Ok(());
+        }
+        let whose = group.map_or_else(|| "nobody in particular".to_owned(), |group| format!("group {group}"));
+        let message = format!(
+            "shard {} keeps {used} undecided messages of {entries_max}, {own} of them in this topic for {whose}, which \
+             is its share: decide on some first",
+            self.options.shard
+        );
+        Err(Failure::new(Status::LimitReached, message))
+    }
+
+    /// Whether a queue takes messages now.
+    fn check_takes(&self, key: QueueKey) -> Result<(), ProduceRefusal> {
+        if self.draining.get() {
+            let failure = Failure::new(Status::ShuttingDown, "the broker is shutting down: try again later");
+            return Err(ProduceRefusal::Failed(failure));
+        }
+        self.queue(key).map_err(ProduceRefusal::Failed)?;
+        self.check_index()
+    }
+
+    /// Makes a durable held batch known to the timers. The change behind a half says the rest.
+    pub(in crate::broker) fn publish_held(&self, placed: &Placed) {
+        let batch = entry_of(placed);
+        let mut held = self.held.borrow_mut();
+        if let Some((bucket, entry)) = held.entry(batch) {
+            self.index.append(bucket, entry);
+        }
+        held.stored(&batch);
+        self.held_changed.wake();
+    }
+
+    /// Carries out a durable change of the held messages.
+    pub(in crate::broker) fn apply_held(&self, change: HeldChange) {
+        // A checkpoint repeats the cursor.
+        let cursor = self.held.borrow().delays.released();
+        if let HeldChange::Released { due, position } = &change
+            && (Place { due: *due, position: *position }) > cursor
+        {
+            let late = self.clock.now().0.saturating_sub(due.0);
+            self.metrics.record(Stage::Release, Duration::from_millis(late));
+        }
+        let is_half = matches!(change, HeldChange::HalfStored(_));
+        self.held.borrow_mut().apply(change, &self.index);
+        if is_half {
+            self.held_changed.wake();
+            self.halves_changed.wake();
+        }
+    }
+
+    /// Reads held batches: each whole as stored, or `None` when it is damaged or gone.
+    pub(in crate::broker) async fn read_held(
+        &self,
+        wanted: &[(LogPosition, u32)],
+    ) -> Result<Vec<Option<Vec<u8>>>, Failure> {
+        let mut order: Vec<usize> = (0..wanted.len()).collect();
+        order.sort_unstable_by_key(|index| wanted[*index].0);
+        let want = |index: &usize| {
+            let (position, batch_bytes) = wanted[*index];
+            crate::log::Want { position, batch_bytes }
+        };
+        let wants: Vec<_> = order.iter().map(want).collect();
+        let mut found = vec![None; wanted.len()];
+        let mut next = 0;
+        while next < wants.len() {
+            let mut bytes = Vec::new();
+            let outcome = self.log.read(&wants[next..], &mut bytes).await;
+            let outcome = outcome.map_err(|error| self.read_failed(&error))?;
+            let mut at = 0;
+            for (index, want) in order[next..].iter().zip(&wants[next..]).take(outcome.count) {
+                let batch_bytes = want.batch_bytes as usize;
+                found[*index] = Some(bytes[at..at + batch_bytes].to_vec());
+                at += crate::wire::batch::align_batch(u64::from(want.batch_bytes)) as usize;
+            }
+            if let Some(damaged) = &outcome.damaged {
+                self.note_damage(damaged, None);
+            }
+            next += outcome.count + 1;
+        }
+        Ok(found)
+    }
+
+    /// What a task in the background does about a refused step: waits, or gives the step up.
+    pub(in crate::broker) async fn wait_for_step(&self, refusal: AppendRefusal) -> Result<(), Failure> {
+        match self.refused(refusal) {
+            ProduceRefusal::Wait => {
+                futures_lite::future::or(self.log.room().changed(), self.held_changed.changed()).await;
+                self.check_running()
+            }
+            ProduceRefusal::Failed(failure) => Err(failure),
+        }
+    }
+
+    /// The commit task may have ended by now: nothing more is to be placed.
+    pub(in crate::broker) fn check_running(&self) -> Result<(), Failure> {
+        let stopping = || Failure::new(Status::ShuttingDown, "the broker is shutting down");
+        if self.stopped.get() { Err(stopping()) } else { Ok(()) }
+    }
+
+    /// Held messages in numbers, for `status`.
+    pub(in crate::broker) fn held_counters(&self) -> [(String, u64); 2] {
+        let held = self.held.borrow();
+        [
+            ("halves".to_owned(), held.halves.count() as u64),
+            ("delays_loaded".to_owned(), held.delays.loaded_count() as u64),
+        ]
+    }
+}

@@ -1,0 +1,212 @@
+//! The timer task: releases delayed messages when their time has come, and gives up halves that nobody has decided on.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::store::{CHANGE_BYTES_MAX, payload};
+use crate::api::{Failure, Status};
+use crate::broker::queue::Queue;
+use crate::broker::shard_broker::Broker;
+use crate::disk::Disk;
+use crate::index::{IndexError, LookupMax};
+use crate::state::HeldChange;
+use crate::state::{Loading, NextTimer, Place, bucket_of, bucket_start, place_of};
+use crate::types::{Level, QueueKey, QueueNumber, QueueOffset, Timestamp, TopicId};
+use crate::wire::batch::{BatchHeader, Kind, placed_again};
+
+/// Messages released in one go, and their bytes: others run in between.
+const RELEASE_MESSAGES: usize = 256;
+const RELEASE_BYTES: u64 = 2 * 1024 * 1024;
+/// Entries of the index looked at at once.
+pub(in crate::broker) const LOOKUP_ENTRIES: usize = 4096;
+/// The pause between two steps goes through the reactor.
+pub(in crate::broker) const STEP_PAUSE: Duration = Duration::from_micros(1);
+/// The longest sleep: the wall clock may be set meanwhile.
+const SLEEP_MAX: Duration = Duration::from_secs(10);
+/// After a failure, a full disk for one.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+impl<D: Disk> Broker<D> {
+    /// The timer task; ends after [`stop`](Broker::stop), or when the log has failed.
+    pub async fn run_timers(self: &Rc<Self>) {
+        while !self.stopped.get() && !self.log.watermarks().has_failed() {
+            match self.timer_step().await {
+                Ok(NextTimer::Now) => self.clock.sleep(STEP_PAUSE).await,
+                Ok(NextTimer::At(time)) => {
+                    let wait = Duration::from_millis(time.0.saturating_sub(self.clock.now().0));
+                    self.sleep_or_change(wait.min(SLEEP_MAX)).await;
+                }
+                Ok(NextTimer::Never) => self.held_changed.changed().await,
+                // The reason is shown by `status`, or is the topic of the next try.
+                Err(_) => self.clock.sleep(RETRY_PAUSE).await,
+            }
+        }
+    }
+
+    async fn sleep_or_change(&self, wait: Duration) {
+        let wait = wait.max(STEP_PAUSE);
+        futures_lite::future::or(self.held_changed.changed(), self.clock.sleep(wait)).await;
+    }
+
+    /// Does some of what is due, and says when to go on.
+    async fn timer_step(self: &Rc<Self>) -> Result<NextTimer, Failure> {
+        let now = self.clock.now();
+        if self.held.borrow().delays.wants_loading(now) {
+            let loaded = self.load_delays().await;
+            loaded.map_err(|error| self.index_damaged(&error))?;
+        }
+        self.release_due(now).await?;
+        let steady = self.steady.now();
+        let expired = self.held.borrow().halves.next_expiry().filter(|(expiry, _)| *expiry <= steady);
+        if let Some((_, half)) = expired {
+            self.give_up(half).await?;
+            return Ok(NextTimer::Now);
+        }
+        let held = self.held.borrow();
+        let expiry = held.halves.next_expiry();
+        let expiry =
+            expiry.map_or(NextTimer::Never, |(expiry, _)| NextTimer::At(self.steady.on_the_wall(expiry)));
+        Ok(match (held.delays.next_timer(self.clock.now()), expiry) {
+            (NextTimer::At(one), NextTimer::At(other)) => NextTimer::At(one.min(other)),
+            (NextTimer::Never, other) => other,
+            (next, _) => next,
+        })
+    }
+
+    /// Loads the next bucket, as far as memory takes it.
+    async fn load_delays(&self) -> Result<(), IndexError> {
+        let _turn = self.held_turn.take().await;
+        let (mut loading, from) = {
+            let held = self.held.borrow();
+            (Loading::new(&held.delays), held.delays.loaded_end())
+        };
+        let first = from.due.max(self.held.borrow().delays.releasing().due);
+        let Some(bucket) = self.index.next_queue(bucket_of(first)).filter(is_bucket) else {
+            self.held.borrow_mut().delays.load(from, Place::MAX, loading);
+            return Ok(());
+        };
+        let mut offset = QueueOffset::ZERO;
+        loop {
+            let entries = self.index.lookup(bucket, offset, lookup_max(LOOKUP_ENTRIES)).await?;
+            let Some(last) = entries.last() else { break };
+            offset = last.end_offset();
+            for entry in &entries {
+                loading.see(place_of(bucket, entry.position, entry.tag_summary), entry.batch_bytes);
+            }
+            if entries.len() == LOOKUP_ENTRIES {
+                self.clock.sleep(STEP_PAUSE).await;
+            }
+        }
+        // An earlier bucket may have begun meanwhile: that one comes first.
+        if self.index.next_queue(bucket_of(first)) != Some(bucket) {
+            return Ok(());
+        }
+        // Nothing has run since the last look-up: what comes to this bucket from here on is seen as it comes.
+        let end =
+            Place { due: bucket_start(QueueNumber(bucket.queue.0.saturating_add(1))), ..Place::default() };
+        self.held.borrow_mut().delays.load(from, end, loading);
+        Ok(())
+    }
+
+    /// Releases some of the delayed messages whose time has come.
+    async fn release_due(&self, now: Timestamp) -> Result<(), Failure> {
+        let _turn = self.held_turn.take().await;
+        let due = self.held.borrow().delays.due(now, RELEASE_MESSAGES, RELEASE_BYTES);
+        if due.is_empty() {
+            return Ok(());
+        }
+        let wanted: Vec<_> = due.iter().map(|(place, bytes)| (place.position, *bytes)).collect();
+        let found = self.read_held(&wanted).await?;
+        for ((place, _), bytes) in due.into_iter().zip(found) {
+            self.release(place, bytes.as_deref()).await?;
+        }
+        Ok(())
+    }
+
+    /// Moves the cursor over one message, in one step with the message that enters its queue.
+    async fn release(&self, place: Place, bytes: Option<&[u8]>) -> Result<(), Failure> {
+        let released = HeldChange::Released { due: place.due, position: place.position };
+        let message = bytes.and_then(|bytes| {
+            let key = BatchHeader::decode(bytes).ok()?.key;
+            Some((key, placed_again(bytes, Kind::Messages).ok()?))
+        });
+        let enters = match &message {
+            Some((key, batch)) => self.enter(*key, batch, released.clone(), Level::Durable).await?,
+            None => false,
+        };
+        if !enters {
+            // Its topic is gone, or its bytes are.
+            self.metrics.held_dropped.add(1);
+            self.place_change(released).await?;
+        }
+        self.held.borrow_mut().delays.releasing_to(place);
+        self.metrics.held_released.add(1);
+        Ok(())
+    }
+
+    /// Places a change alone.
+    async fn place_change(&self, change: HeldChange) -> Result<(), Failure> {
+        let payload = payload(change);
+        loop {
+            self.check_running()?;
+            match self.try_append_state(&payload, Level::Durable) {
+                Ok(_) => return Ok(()),
+                Err(refusal) => self.wait_for_step(refusal).await?,
+            }
+        }
+    }
+
+    /// Places a message in its queue, in one step with `change`. False when there is no such queue any more.
+    pub(in crate::broker) async fn enter(
+        &self,
+        key: QueueKey,
+        batch: &crate::wire::batch::CheckedBatch<'_>,
+        change: HeldChange,
+        level: Level,
+    ) -> Result<bool, Failure> {
+        loop {
+            self.check_running()?;
+            if self.index.is_overfull() {
+                self.room().await;
+                continue;
+            }
+            let Ok(queue) = self.queue(key) else { return Ok(false) };
+            match self.place_with(&queue, batch, change.clone(), level) {
+                Ok(_) => return Ok(true),
+                Err(refusal) => self.wait_for_step(refusal).await?,
+            }
+        }
+    }
+
+    /// One try of [`enter`](Broker::enter), without waiting.
+    pub(in crate::broker) fn place_with(
+        &self,
+        queue: &Queue,
+        batch: &crate::wire::batch::CheckedBatch<'_>,
+        change: HeldChange,
+        level: Level,
+    ) -> Result<crate::log::Placement, crate::log::AppendRefusal> {
+        let base_offset = queue.next_offset.get();
+        let step = (batch, queue.key, base_offset);
+        let (_, second) = self.log.append_with_state(step, level, CHANGE_BYTES_MAX, |_| payload(change))?;
+        queue.next_offset.set(base_offset.advance(u64::from(batch.record_count())));
+        Ok(second)
+    }
+}
+
+/// Whether a queue of the index is a hidden one.
+pub(in crate::broker) fn is_bucket(key: &QueueKey) -> bool {
+    key.topic == TopicId::DELAYED
+}
+
+pub(in crate::broker) fn lookup_max(entries: usize) -> LookupMax {
+    LookupMax { entries, bytes: u64::MAX, records: u64::MAX }
+}
+
+/// A half message that is not known, or not any more.
+pub(in crate::broker) fn receipt_expired() -> Failure {
+    Failure::new(
+        Status::ReceiptExpired,
+        "the message is not waiting for a decision: it was decided on or given up",
+    )
+}

@@ -1,0 +1,300 @@
+//! Receiving from all shards, and waiting for what comes.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::api::{Failure, Receive, ReceivedMessage, Status};
+use crate::broker::client_requests::unexpected;
+use crate::broker::groups::Gate;
+use crate::broker::peers::{PeerReply, PeerRequest};
+use crate::broker::queue::Arrivals;
+use crate::broker::recipient::Recipient;
+use crate::broker::shard_broker::{Broker, owned_queues};
+use crate::disk::Disk;
+use crate::limits;
+use crate::types::{GroupName, QueueKey, Receipt, ShardId, Timestamp, TopicId};
+
+use super::choose::Received;
+
+/// Every so many receives another shard than this one is asked first: otherwise its messages would wait for as long as
+/// there are any here.
+const OTHERS_FIRST: u64 = 4;
+/// Between two tries when a filter leaves out message after message: others get their turn.
+const AGAIN_PAUSE: Duration = Duration::from_micros(100);
+/// A lease that ends now is looked at after this long.
+const NAP_MIN: Duration = Duration::from_millis(1);
+/// When a shard cannot be asked to tell of arrivals, it is asked again after this long.
+const WATCH_RETRY: Duration = Duration::from_millis(200);
+
+/// What a shard knows about messages to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prospect {
+    /// There is something to receive now.
+    pub receivable: bool,
+    /// A lease ends after this long, and its messages can be received.
+    pub lease_left: Option<Duration>,
+}
+
+impl<D: Disk> Broker<D> {
+    /// Leases messages from whichever shards have them, waiting for one to come as long as the request says, or until
+    /// the recipient is gone.
+    pub(in crate::broker) async fn receive(
+        &self,
+        receive: Receive,
+        recipient: &impl Recipient,
+    ) -> Result<Vec<ReceivedMessage>, Failure> {
+        check_receive(&receive)?;
+        let (topic, queue_count) = self.topic_layout(&receive.topic)?;
+        if let Some(queue) = receive.queue.filter(|queue| queue.0 >= queue_count) {
+            let message = format!("topic {} has queues 0 to {}, not {queue}", receive.topic, queue_count - 1);
+            return Err(Failure::new(Status::QueueNotExist, message));
+        }
+        let _active = self.begin_receive(&receive, topic);
+        let arrivals = self.arrivals(topic);
+        let wait = receive.wait.min(Duration::from_millis(u64::from(limits::RECEIVE_WAIT_MS_MAX)));
+        let deadline = self.clock.monotonic().after(wait);
+        loop {
+            // Made before the look, so that nothing that comes behind it is missed.
+            let arrived = arrivals.receivers.changed();
+            self.tell_of_receivers(&receive.group, topic).await;
+            let Some(room) = recipient.room().await else { return Ok(Vec::new()) };
+            let received = self.receive_once(&receive).await?;
+            drop(room);
+            let now = self.clock.monotonic();
+            if !received.messages.is_empty() || now >= deadline || self.draining.get() {
+                return self.answer(received);
+            }
+            if received.again {
+                self.clock.sleep(AGAIN_PAUSE).await;
+                continue;
+            }
+            let prospect = self.watch_all(&receive, topic).await;
+            if prospect.receivable {
+                self.clock.sleep(AGAIN_PAUSE).await;
+                continue;
+            }
+            let left = deadline.since(now);
+            let nap = prospect.lease_left.map_or(left, |lease_left| lease_left.max(NAP_MIN).min(left));
+            let waiting = futures_lite::future::or(arrived, self.clock.sleep(nap));
+            let waiting = futures_lite::future::or(waiting, recipient.gone());
+            let shares = self.gates.borrow().have_members(&receive.group, topic);
+            if shares {
+                let telling = self.keep_telling_of_receivers(&receive.group, topic);
+                futures_lite::future::or(waiting, telling).await;
+            } else {
+                waiting.await;
+            }
+        }
+    }
+
+    /// Nobody is told that there is nothing when there is something that he may not have.
+    fn answer(&self, received: Received) -> Result<Vec<ReceivedMessage>, Failure> {
+        match received.refused.filter(|_| received.messages.is_empty()) {
+            Some(refused) => {
+                self.note_refused_receive(&refused);
+                Err(refused)
+            }
+            None => Ok(received.messages),
+        }
+    }
+
+    /// One look at every shard until one has something.
+    async fn receive_once(&self, receive: &Receive) -> Result<Received, Failure> {
+        let shard_count = u64::from(self.options.shard_count);
+        let here = u64::from(self.options.shard.0);
+        if let Some(queue) = receive.queue {
+            return self.receive_on(queue.shard(self.options.shard_count), receive).await;
+        }
+        let turn = self.receive_turn.get();
+        let first = if turn.is_multiple_of(OTHERS_FIRST) { here + turn / OTHERS_FIRST } else { here };
+        let mut nothing = Received::default();
+        let mut failed = None;
+        for step in 0..shard_count {
+            let shard = ShardId(((first + step) % shard_count) as u16);
+            let received = match self.receive_on(shard, receive).await {
+                Ok(received) => received,
+                // The others may have something all the same.
+                Err(failure) => {
+                    failed = Some(failure);
+                    continue;
+                }
+            };
+            if !received.messages.is_empty() {
+                return Ok(received);
+            }
+            nothing.again |= received.again;
+            nothing.refused = nothing.refused.or(received.refused);
+        }
+        match failed {
+            Some(failure) => Err(failure),
+            None => Ok(nothing),
+        }
+    }
+
+    async fn receive_on(&self, shard: ShardId, receive: &Receive) -> Result<Received, Failure> {
+        if shard == self.options.shard {
+            return self.receive_here(receive).await;
+        }
+        match self.peers()?.ask(shard, PeerRequest::Receive(receive.clone())).await? {
+            PeerReply::Received(received) => Ok(received),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// What is to be expected from all shards; each tells this one of the next arrival.
+    async fn watch_all(&self, receive: &Receive, topic: TopicId) -> Prospect {
+        let mut prospect = self.prospect(receive, topic);
+        let Ok(peers) = self.peers() else { return prospect };
+        let others = (0..self.options.shard_count).map(ShardId).filter(|shard| *shard != self.options.shard);
+        let watch = || PeerRequest::WatchTopic { from: self.options.shard, receive: receive.clone() };
+        let asked: Vec<_> = others.map(|shard| peers.ask(shard, watch())).collect();
+        for answer in futures_util::future::join_all(asked).await {
+            match answer {
+                Ok(PeerReply::Prospect(other)) => prospect = prospect.joined(other),
+                _ => {
+                    prospect = prospect.joined(Prospect { receivable: false, lease_left: Some(WATCH_RETRY) });
+                }
+            }
+        }
+        prospect
+    }
+
+    /// What this shard's queues hold for the group.
+    pub(in crate::broker) fn prospect(&self, receive: &Receive, topic: TopicId) -> Prospect {
+        let queue_count = self.tables.borrow().topic(topic).map_or(0, |topic| topic.queue_count);
+        let now = self.steady.now();
+        let mut prospect = Prospect { receivable: false, lease_left: None };
+        for key in owned_queues(topic, queue_count, &self.options) {
+            if receive.queue.is_none_or(|queue| queue == key.queue) {
+                prospect = prospect.joined(self.prospect_of(receive, key, now));
+            }
+        }
+        prospect
+    }
+
+    fn prospect_of(&self, receive: &Receive, key: QueueKey, now: Timestamp) -> Prospect {
+        let nothing = Prospect { receivable: false, lease_left: None };
+        let Ok(queue) = self.queue(key) else { return nothing };
+        let gate = self.gates.borrow().gate(&receive.group, key);
+        if gate == Gate::Draining {
+            return nothing;
+        }
+        let (first, end) = self.bounds(&queue);
+        let leases = self.leases.borrow();
+        let pair = leases.get(&receive.group, key);
+        let next = match pair {
+            Some(pair) => pair.next(),
+            None => {
+                let committed = self.tables.borrow().committed(&receive.group, key).unwrap_or(first);
+                committed.max(self.passed.borrow().get(&receive.group, key).unwrap_or(first))
+            }
+        };
+        let may_have_new = || self.lease_refusal(&receive.group, Some(key)).is_none();
+        let has_new = next.max(first) < end && gate == Gate::Open && may_have_new();
+        let Some(pair) = pair else { return Prospect { receivable: has_new, lease_left: None } };
+        let lease_end = pair.earliest_end();
+        let has_ended = lease_end.is_some_and(|end| end <= now);
+        let receivable = if receive.ordered {
+            !pair.has_running(now) && (has_ended || (has_new && pair.open_count() == 0))
+        } else {
+            has_ended || has_new
+        };
+        // In order, the last lease to end opens the queue; the earliest is early enough to look.
+        let lease_left = lease_end.filter(|end| *end > now).map(|end| Duration::from_millis(end.0 - now.0));
+        Prospect { receivable, lease_left }
+    }
+
+    /// Answers another shard that waits for messages of a topic, and remembers to tell it of the next one.
+    pub(in crate::broker) fn watch_topic(
+        &self,
+        from: ShardId,
+        receive: &Receive,
+    ) -> Result<Prospect, Failure> {
+        let (topic, _) = self.topic_layout(&receive.topic)?;
+        let prospect = self.prospect(receive, topic);
+        let arrivals = self.arrivals(topic);
+        let mut watchers = arrivals.watchers.borrow_mut();
+        if !watchers.contains(&from) {
+            watchers.push(from);
+        }
+        Ok(prospect)
+    }
+
+    /// Those who wait for messages of a topic on this shard.
+    pub(in crate::broker) fn arrivals(&self, topic: TopicId) -> Rc<Arrivals> {
+        self.arrivals.borrow_mut().entry(topic).or_default().clone()
+    }
+
+    /// Something of the topic can be received here now.
+    pub(in crate::broker) fn announce(&self, topic: TopicId) {
+        let arrivals = self.arrivals.borrow().get(&topic).cloned();
+        if let Some(arrivals) = arrivals {
+            self.announce_to(topic, &arrivals);
+        }
+    }
+
+    pub(in crate::broker) fn announce_to(&self, topic: TopicId, arrivals: &Arrivals) {
+        arrivals.receivers.wake();
+        if arrivals.watchers.borrow().is_empty() {
+            return;
+        }
+        let Ok(peers) = self.peers() else { return };
+        for shard in arrivals.watchers.take() {
+            peers.arrived(shard, topic);
+        }
+    }
+
+    /// Another shard has something of the topic.
+    pub fn arrived(&self, topic: TopicId) {
+        let arrivals = self.arrivals.borrow().get(&topic).cloned();
+        if let Some(arrivals) = arrivals {
+            arrivals.receivers.wake();
+        }
+    }
+
+    /// Acknowledges on one shard, which may be this one.
+    pub(in crate::broker) async fn acknowledge_on(
+        &self,
+        shard: ShardId,
+        group: GroupName,
+        receipts: Vec<Receipt>,
+    ) -> Result<Vec<crate::api::ReceiptOutcome>, Failure> {
+        if shard == self.options.shard {
+            return self.acknowledge_here(&group, &receipts).await;
+        }
+        match self.peers()?.ask(shard, PeerRequest::Acknowledge { group, receipts }).await? {
+            PeerReply::Acknowledged(outcomes) => Ok(outcomes),
+            other => Err(unexpected(&other)),
+        }
+    }
+}
+
+impl Prospect {
+    fn joined(self, other: Prospect) -> Prospect {
+        let lease_left = match (self.lease_left, other.lease_left) {
+            (Some(one), Some(two)) => Some(one.min(two)),
+            (one, two) => one.or(two),
+        };
+        Prospect { receivable: self.receivable || other.receivable, lease_left }
+    }
+}
+
+fn check_receive(receive: &Receive) -> Result<(), Failure> {
+    let max = limits::RECEIVE_MESSAGES_MAX;
+    if !(1..=max).contains(&receive.count) {
+        return Err(Failure::invalid(format_args!(
+            "a receive takes 1 to {max} messages, not {}",
+            receive.count
+        )));
+    }
+    let range = Duration::from_millis(limits::LEASE_MS_MIN)..=Duration::from_millis(limits::LEASE_MS_MAX);
+    if let Some(lease) = receive.lease.filter(|lease| !range.contains(lease)) {
+        return Err(Failure::invalid(format_args!(
+            "a lease lasts {} ms to {} ms, not {} ms",
+            limits::LEASE_MS_MIN,
+            limits::LEASE_MS_MAX,
+            lease.as_millis()
+        )));
+    }
+    Ok(())
+}

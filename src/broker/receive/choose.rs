@@ -1,0 +1,585 @@
+//! Receiving from the queues of one shard.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::room::Room;
+use super::turns::{Pair, Turn};
+use crate::api::{Failure, Receive, ReceivedMessage, Status, TagFilter};
+use crate::broker::groups::Gate;
+use crate::broker::shard_broker::{Broker, owned_queues};
+use crate::broker::steady::after;
+use crate::broker::topics::topic_missing;
+use crate::disk::Disk;
+use crate::index::{IndexEntry, LookupMax};
+use crate::limits;
+use crate::log::{AppendRefusal, Placement, Want};
+use crate::state::Change;
+use crate::state::LeaseChange;
+use crate::state::{QueueLeases, Run};
+use crate::types::{
+    GroupName, Level, LogPosition, QueueKey, QueueOffset, Receipt, RecordPlace, Timestamp, TopicId,
+};
+use crate::wire::batch::{BatchHeader, align_batch, stored_records};
+use crate::wire::record::{tag_hash, tag_summary_bit};
+
+/// Index entries looked at for one queue in one receive: more are left to the next.
+const ENTRIES_MAX: usize = 1024;
+/// Bytes of batches that one look-up may cover.
+const LOOKUP_BYTES_MAX: u64 = 1024 * 1024;
+/// Small batches that are read at once: single messages lie close together when they came close together.
+const READ_AHEAD_BYTES: usize = 64 * 1024;
+
+/// What a receive on one shard came to.
+#[derive(Clone, Debug, Default)]
+pub struct Received {
+    pub messages: Vec<ReceivedMessage>,
+    /// Nothing was found, but it is worth asking again at once: a filter left out as many messages as one look covers,
+    /// or dead letters were moved.
+    pub again: bool,
+    /// There is something that the group may not have now.
+    pub refused: Option<Failure>,
+}
+
+/// How the messages of a group are leased.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::broker) struct Terms {
+    pub lease: Duration,
+    pub deliveries_max: u32,
+}
+
+/// Messages chosen from one queue, and what is to be noted about them.
+struct Choice {
+    messages: Vec<ReceivedMessage>,
+    changes: Vec<LeaseChange>,
+    /// What the redelivered messages were in when they were chosen.
+    redelivered: Vec<(QueueOffset, Run)>,
+    again: bool,
+    refused: Option<Failure>,
+    room: Room,
+}
+
+/// What the leases say about a queue before messages are chosen.
+struct Look {
+    next: QueueOffset,
+    /// To be delivered again.
+    ended: Vec<(QueueOffset, Run)>,
+    /// Delivered as often as the group allows.
+    exhausted: Vec<(QueueOffset, Run)>,
+    /// In order, and a lease is running.
+    is_blocked: bool,
+}
+
+/// A message as it is stored.
+pub(in crate::broker) struct StoredMessage {
+    pub place: RecordPlace,
+    pub record: Bytes,
+    pub born_time: Timestamp,
+    pub store_time: Timestamp,
+}
+
+impl<D: Disk> Broker<D> {
+    /// Leases messages of this shard's queues, without waiting for any to come. The leases have reached the device when
+    /// this is answered.
+    pub(in crate::broker) async fn receive_here(&self, receive: &Receive) -> Result<Received, Failure> {
+        if self.draining.get() {
+            return Err(Failure::new(Status::ShuttingDown, "the broker is shutting down: try again later"));
+        }
+        let (topic, queue_count) = self.topic_layout(&receive.topic)?;
+        let terms = self.terms(receive);
+        let mut keys: Vec<_> = match receive.queue {
+            Some(queue) => vec![QueueKey { topic, queue }],
+            None => owned_queues(topic, queue_count, &self.options).collect(),
+        };
+        let turn = self.receive_turn.get();
+        self.receive_turn.set(turn.wrapping_add(1));
+        let rotation = turn as usize % keys.len().max(1);
+        keys.rotate_left(rotation);
+        let mut received = Received::default();
+        let mut end = None;
+        let mut room = Room::of(receive);
+        let mut taken = Vec::new();
+        for key in keys {
+            if room.is_full() {
+                break;
+            }
+            match self.turns.take(Pair { key, group: receive.group.clone() }) {
+                Some(turn) => {
+                    let placed = self.receive_from(turn, receive, &terms, &mut room, &mut received).await?;
+                    end = end.max(placed);
+                }
+                None => taken.push(key),
+            }
+        }
+        // Others are choosing there, and may leave something.
+        for key in taken {
+            if !received.messages.is_empty() {
+                break;
+            }
+            let turn = self.turns.wait(Pair { key, group: receive.group.clone() }).await;
+            end = end.max(self.receive_from(turn, receive, &terms, &mut room, &mut received).await?);
+        }
+        if let Some(end) = end {
+            let settled = self.log.watermarks().wait(Level::Written, end).await;
+            settled.map_err(|failure| self.storage_failed(&failure))?;
+        }
+        self.metrics.messages_received.add(received.messages.len() as u64);
+        received.again &= received.messages.is_empty();
+        Ok(received)
+    }
+
+    /// Adds what one queue has, and returns where the leases end in the log.
+    async fn receive_from(
+        &self,
+        turn: Turn<'_>,
+        receive: &Receive,
+        terms: &Terms,
+        room: &mut Room,
+        received: &mut Received,
+    ) -> Result<Option<LogPosition>, Failure> {
+        let key = turn.key();
+        let gate_now = || self.gates.borrow().gate(&receive.group, key);
+        let (gate, resets) = (gate_now(), self.lease_resets.get());
+        if gate == Gate::Draining {
+            return Ok(None);
+        }
+        let now = self.steady.upcoming();
+        let until = after(now, terms.lease);
+        let deal = Deal { receive, key, gate, terms, now, until };
+        let choice = self.choose(&deal, *room).await?;
+        received.again |= choice.again;
+        if choice.refused.is_some() {
+            received.refused = choice.refused;
+        }
+        if choice.changes.is_empty() {
+            return Ok(None);
+        }
+        // Whoever waits for room may have been overtaken: by a reset, by another holder of the queue, or by an
+        // acknowledgement, where the clock has been set back since the lease ended.
+        let still_valid = || {
+            let leases = self.leases.borrow();
+            let pair = leases.get(&receive.group, key);
+            let is_as_chosen = |(first, run): &(QueueOffset, Run)| {
+                pair.is_some_and(|pair| pair.find(*first) == Some((*first, *run)))
+            };
+            self.lease_resets.get() == resets
+                && gate_now() == gate
+                && choice.redelivered.iter().all(is_as_chosen)
+        };
+        let Some(placement) = self.place_leases(&choice.changes, Level::Written, still_valid).await? else {
+            received.again = true;
+            return Ok(None);
+        };
+        self.note_use(&receive.group);
+        *room = choice.room;
+        received.messages.extend(choice.messages);
+        Ok(Some(placement.end))
+    }
+
+    /// Id and number of queues of a topic.
+    pub fn topic_layout(&self, name: &crate::types::TopicName) -> Result<(TopicId, u32), Failure> {
+        let tables = self.tables.borrow();
+        let topic = tables.topic_named(name).ok_or_else(|| topic_missing(&tables, name))?;
+        Ok((topic.id, topic.queue_count))
+    }
+
+    pub(in crate::broker) fn terms(&self, receive: &Receive) -> Terms {
+        let tables = self.tables.borrow();
+        let settings = tables.group_settings(&receive.group);
+        let defaults = &self.options.leases;
+        let of_group = |ordered: bool| match (settings, ordered) {
+            (Some(settings), false) => settings.lease.unwrap_or(defaults.lease),
+            (Some(settings), true) => settings.ordered_lease.unwrap_or(defaults.ordered_lease),
+            (None, false) => defaults.lease,
+            (None, true) => defaults.ordered_lease,
+        };
+        let deliveries_max = settings.and_then(|settings| settings.deliveries_max);
+        Terms {
+            lease: receive.lease.unwrap_or_else(|| of_group(receive.ordered)),
+            deliveries_max: deliveries_max.unwrap_or(defaults.deliveries_max),
+        }
+    }
+
+    /// Where a group goes on that has not received from the queue before: where it committed, or at the first message.
+    /// A start at the end, RocketMQ's choice for old topics, would lose what was sent before the consumer.
+    fn first_look(&self, group: &GroupName, key: QueueKey) -> Result<QueueOffset, Failure> {
+        let queue = self.queue(key)?;
+        let (first, end) = self.bounds(&queue);
+        let committed = self.tables.borrow().committed(group, key);
+        Ok(committed.map_or(first, |committed| committed.clamp(first, end)))
+    }
+
+    async fn choose(&self, deal: &Deal<'_>, room: Room) -> Result<Choice, Failure> {
+        let Deal { receive, key, .. } = *deal;
+        let look = self.look(deal)?;
+        let nothing = Choice {
+            messages: Vec::new(),
+            changes: Vec::new(),
+            redelivered: Vec::new(),
+            again: false,
+            refused: None,
+            room,
+        };
+        let mut choice = nothing;
+        if look.is_blocked {
+            return Ok(choice);
+        }
+        let stuck = self.dead_letter_all(&receive.group, key, &look.exhausted).await;
+        choice.again |= stuck.len() < look.exhausted.len();
+        for (first, run) in &look.ended {
+            if choice.room.is_full() {
+                break;
+            }
+            self.deliver_again(deal, *first, run, &mut choice).await?;
+        }
+        // In order, nothing new comes before the old is dealt with.
+        let open = self.leases.borrow().get(&receive.group, key).map_or(0, QueueLeases::open_count);
+        let stuck: u64 = stuck.iter().map(|(_, run)| u64::from(run.open.count_ones())).sum();
+        let must_wait = (receive.ordered && open > stuck) || deal.gate == Gate::Closed;
+        if !choice.room.is_full() && !must_wait {
+            self.deliver_new(deal, look.next, &mut choice).await?;
+        }
+        Ok(choice)
+    }
+
+    fn look(&self, deal: &Deal<'_>) -> Result<Look, Failure> {
+        let Deal { receive, key, terms, now, .. } = *deal;
+        let leases = self.leases.borrow();
+        let Some(pair) = leases.get(&receive.group, key) else {
+            let first = self.first_look(&receive.group, key)?;
+            let passed = self.passed.borrow().get(&receive.group, key).unwrap_or(first);
+            let (ended, exhausted) = (Vec::new(), Vec::new());
+            return Ok(Look { next: passed.max(first), ended, exhausted, is_blocked: false });
+        };
+        let count = limits::RECEIVE_MESSAGES_MAX as usize;
+        let is_exhausted = |run: &Run| run.deliveries >= terms.deliveries_max;
+        Ok(Look {
+            next: pair.next(),
+            ended: pair.ended_of(now, count, |run| !is_exhausted(run)),
+            exhausted: pair.ended_of(now, count, is_exhausted),
+            is_blocked: receive.ordered && pair.has_running(now),
+        })
+    }
+
+    /// Messages whose lease has ended, as far as they are wanted.
+    async fn deliver_again(
+        &self,
+        deal: &Deal<'_>,
+        first: QueueOffset,
+        run: &Run,
+        choice: &mut Choice,
+    ) -> Result<(), Failure> {
+        let leased_at = Timestamp(deal.now.0.max(run.leased_at.0 + 1));
+        let lease_until = deal.until;
+        let (shown_until, shown_first) =
+            (self.steady.on_the_wall(lease_until), self.steady.on_the_wall(run.first_delivery));
+        let (mut found, mut gone) = (Vec::new(), Vec::new());
+        for offset in run.offsets(first) {
+            if choice.room.is_full() {
+                break;
+            }
+            match self.read_message(deal.key, offset).await? {
+                Some(message) if !choice.room.take(message.record.len()) => break,
+                Some(message) => {
+                    found.push(offset);
+                    choice.messages.push(ReceivedMessage {
+                        receipt: Receipt { key: deal.key, offset, leased_at, lease_until: shown_until },
+                        place: Some(message.place),
+                        record: message.record,
+                        born_time: message.born_time,
+                        store_time: message.store_time,
+                        first_delivery: shown_first,
+                        deliveries: run.deliveries + 1,
+                    });
+                }
+                // Retention took it, or its bytes are damaged.
+                None => gone.push(offset),
+            }
+        }
+        if !found.is_empty() || !gone.is_empty() {
+            choice.redelivered.push((first, *run));
+        }
+        let (group, key) = (deal.receive.group.clone(), deal.key);
+        for mask in QueueLeases::masks(&gone) {
+            choice.changes.push(LeaseChange::Ended { group: group.clone(), key, mask });
+        }
+        for mask in QueueLeases::masks(&found) {
+            let deliveries = run.deliveries + 1;
+            let run = Run { open: mask.bits, leased_at, lease_until, deliveries, ..*run };
+            // What is delivered again lies below what was looked at.
+            let next = QueueOffset::ZERO;
+            choice.changes.push(LeaseChange::Leased { group: group.clone(), key, next, mask, run });
+        }
+        Ok(())
+    }
+
+    /// Messages from `next` on that pass the filter.
+    async fn deliver_new(
+        &self,
+        deal: &Deal<'_>,
+        next: QueueOffset,
+        choice: &mut Choice,
+    ) -> Result<(), Failure> {
+        let queue = self.queue(deal.key)?;
+        // As of one moment: a lease that began before its message came would have a delayed one leased before its time.
+        let now = self.steady.upcoming();
+        let until = after(now, deal.terms.lease);
+        let deal = &Deal { now, until, ..*deal };
+        let (first, end) = self.bounds(&queue);
+        let mut place = next.max(first);
+        if place >= end {
+            return Ok(());
+        }
+        choice.refused = self.lease_refusal(&deal.receive.group, Some(deal.key));
+        if choice.refused.is_some() {
+            return Ok(());
+        }
+        let wanted_tags = tag_bits(&deal.receive.filter);
+        // Every batch has a message, and without a filter every message is wanted.
+        let entries_max = if wanted_tags.is_none() { choice.room.messages } else { ENTRIES_MAX };
+        let entries = self.look_up(deal.key, place, entries_max).await?;
+        let (leased_at, lease_until) = (deal.now, deal.until);
+        let (shown_until, shown_now) =
+            (self.steady.on_the_wall(lease_until), self.steady.on_the_wall(deal.now));
+        let mut offsets = Vec::new();
+        let mut ahead = HashMap::new();
+        for (at, entry) in entries.iter().enumerate().take_while(|(_, entry)| entry.end_offset() <= end) {
+            if wanted_tags.is_some_and(|bits| entry.tag_summary & bits == 0) {
+                place = entry.end_offset();
+                continue;
+            }
+            let Some(batch) = self.read_ahead(&entries[at..], choice.room.messages, &mut ahead).await? else {
+                // Damaged: it was reported, and is delivered to nobody.
+                place = entry.end_offset();
+                continue;
+            };
+            let born_time = born_time(&batch);
+            for (offset, record) in (entry.base_offset.0..).zip(stored_records(&batch)) {
+                let offset = QueueOffset(offset);
+                if offset < place {
+                    continue;
+                }
+                if choice.room.is_full() {
+                    break;
+                }
+                let is_wanted = deal.receive.filter.matches(record.tag());
+                if is_wanted && !choice.room.take(record.as_bytes().len()) {
+                    break;
+                }
+                place = offset.advance(1);
+                if !is_wanted {
+                    continue;
+                }
+                offsets.push(offset);
+                choice.messages.push(ReceivedMessage {
+                    receipt: Receipt { key: deal.key, offset, leased_at, lease_until: shown_until },
+                    place: Some(place_of(entry, offset)),
+                    record: Bytes::copy_from_slice(record.as_bytes()),
+                    born_time,
+                    store_time: entry.store_time,
+                    first_delivery: shown_now,
+                    deliveries: 1,
+                });
+            }
+            if choice.room.is_full() {
+                if place < entry.end_offset() {
+                    self.receive_cache.borrow_mut().insert(entry.position, batch);
+                }
+                break;
+            }
+        }
+        let (group, key) = (deal.receive.group.clone(), deal.key);
+        if offsets.is_empty() && place > next {
+            choice.again |= place < end;
+            if self.has_place(&group) {
+                choice.changes.push(LeaseChange::Passed { group, key, next: place });
+            } else {
+                // Nothing is stored for a group that has got nothing: whoever makes up names would fill the log.
+                self.passed.borrow_mut().set(group, key, place, limits::SHARD_PASSED_MAX);
+            }
+            return Ok(());
+        }
+        for mask in QueueLeases::masks(&offsets) {
+            let run =
+                Run { open: mask.bits, leased_at, lease_until, first_delivery: deal.now, deliveries: 1 };
+            let group = group.clone();
+            choice.changes.push(LeaseChange::Leased { group, key, next: place, mask, run });
+        }
+        Ok(())
+    }
+
+    async fn look_up(
+        &self,
+        key: QueueKey,
+        offset: QueueOffset,
+        entries: usize,
+    ) -> Result<Vec<IndexEntry>, Failure> {
+        let max = LookupMax { entries, bytes: LOOKUP_BYTES_MAX, records: u64::MAX };
+        self.index.lookup(key, offset, max).await.map_err(|error| self.index_damaged(&error))
+    }
+
+    /// The first batch of `entries`; `None` when its bytes are damaged or gone. If it has to be read and is small, those
+    /// behind it are read with it into `ahead`, as far as `missing` messages may be among them.
+    async fn read_ahead(
+        &self,
+        entries: &[IndexEntry],
+        missing: usize,
+        ahead: &mut HashMap<LogPosition, Bytes>,
+    ) -> Result<Option<Bytes>, Failure> {
+        let first = &entries[0];
+        if let Some(batch) = ahead.remove(&first.position) {
+            return Ok(Some(batch));
+        }
+        if let Some(batch) = self.receive_cache.borrow().get(first.position) {
+            return Ok(Some(batch));
+        }
+        let (mut bytes, mut messages) = (0, 0);
+        let near = entries.iter().take_while(|entry| {
+            let is_first = bytes == 0;
+            let fits = bytes + entry.batch_bytes as usize <= READ_AHEAD_BYTES && messages < missing as u64;
+            bytes += entry.batch_bytes as usize;
+            messages += entry.end_offset().0 - entry.base_offset.0;
+            is_first || fits
+        });
+        let near: Vec<_> = near.collect();
+        let mut batches = self.read_entries(&near).await?.into_iter();
+        let batch = batches.next();
+        ahead.extend(near[1..].iter().map(|entry| entry.position).zip(batches));
+        Ok(batch)
+    }
+
+    /// The batches of `entries`, up to the first one whose bytes are damaged or gone.
+    async fn read_entries(&self, entries: &[&IndexEntry]) -> Result<Vec<Bytes>, Failure> {
+        let want = |entry: &&IndexEntry| Want { position: entry.position, batch_bytes: entry.batch_bytes };
+        let wants: Vec<_> = entries.iter().map(want).collect();
+        let stored = |want: &Want| align_batch(u64::from(want.batch_bytes)) as usize;
+        let mut bytes = Vec::with_capacity(wants.iter().map(stored).sum());
+        let outcome = self.log.read(&wants, &mut bytes).await;
+        let outcome = outcome.map_err(|error| self.read_failed(&error))?;
+        if let Some(damaged) = &outcome.damaged {
+            self.note_damage(damaged, None);
+        }
+        let bytes = Bytes::from(bytes);
+        let mut start = 0;
+        let batches = wants[..outcome.count].iter().map(|want| {
+            let batch = bytes.slice(start..start + want.batch_bytes as usize);
+            start += stored(want);
+            batch
+        });
+        Ok(batches.collect())
+    }
+
+    /// One message; `None` when it is gone with its segment, or damaged.
+    pub(in crate::broker) async fn read_message(
+        &self,
+        key: QueueKey,
+        offset: QueueOffset,
+    ) -> Result<Option<StoredMessage>, Failure> {
+        let max = LookupMax { entries: 1, bytes: 1, records: 1 };
+        let entries = self.index.lookup(key, offset, max).await;
+        let entries = entries.map_err(|error| self.index_damaged(&error))?;
+        let Some(entry) =
+            entries.first().filter(|entry| (entry.base_offset..entry.end_offset()).contains(&offset))
+        else {
+            return Ok(None);
+        };
+        let kept = self.receive_cache.borrow().get(entry.position);
+        let batch = match kept {
+            Some(batch) => batch,
+            None => match self.read_entries(&[entry]).await?.pop() {
+                Some(batch) => batch,
+                None => return Ok(None),
+            },
+        };
+        let index = (offset.0 - entry.base_offset.0) as usize;
+        let record = stored_records(&batch).nth(index);
+        Ok(record.map(|record| StoredMessage {
+            place: place_of(entry, offset),
+            record: Bytes::copy_from_slice(record.as_bytes()),
+            born_time: born_time(&batch),
+            store_time: entry.store_time,
+        }))
+    }
+
+    /// Whether anything is stored of a group but its settings.
+    fn has_place(&self, group: &GroupName) -> bool {
+        self.leases.borrow().holding(group).pairs > 0 || self.tables.borrow().has_offsets(group)
+    }
+
+    /// Places changes of leases in the log and carries them out; `None` when they are not valid any more by the time
+    /// there is room for them.
+    pub(in crate::broker) async fn place_leases(
+        &self,
+        changes: &[LeaseChange],
+        level: Level,
+        still_valid: impl Fn() -> bool,
+    ) -> Result<Option<Placement>, Failure> {
+        loop {
+            if !still_valid() {
+                return Ok(None);
+            }
+            match self.try_place_leases(changes, level) {
+                Ok(placement) => return Ok(Some(placement)),
+                Err(AppendRefusal::Wait) => self.log.room().changed().await,
+                Err(refusal) => return Err(self.append_refused(refusal)),
+            }
+        }
+    }
+
+    /// Places what is decided in the same moment, and returns what else was decided. While there is no room, it is
+    /// decided anew: what was so before the wait may be so no more. Without changes nothing is placed.
+    pub(in crate::broker) async fn place_decided<T>(
+        &self,
+        level: Level,
+        decide: impl Fn() -> (Vec<LeaseChange>, T),
+    ) -> Result<(Option<Placement>, T), Failure> {
+        loop {
+            let (changes, decision) = decide();
+            if changes.is_empty() {
+                return Ok((None, decision));
+            }
+            match self.try_place_leases(&changes, level) {
+                Ok(placement) => return Ok((Some(placement), decision)),
+                Err(AppendRefusal::Wait) => self.log.room().changed().await,
+                Err(refusal) => return Err(self.append_refused(refusal)),
+            }
+        }
+    }
+
+    fn try_place_leases(&self, changes: &[LeaseChange], level: Level) -> Result<Placement, AppendRefusal> {
+        let mut payload = Vec::new();
+        changes.iter().for_each(|change| Change::Lease(change.clone()).encode(&mut payload));
+        let placement = self.try_append_state(&payload, level)?;
+        let mut leases = self.leases.borrow_mut();
+        changes.iter().for_each(|change| leases.apply(change));
+        Ok(placement)
+    }
+}
+
+/// Where a message of a batch is stored.
+fn place_of(entry: &IndexEntry, offset: QueueOffset) -> RecordPlace {
+    RecordPlace { position: entry.position, index: (offset.0 - entry.base_offset.0) as u16 }
+}
+
+/// A receive of one queue at one moment.
+struct Deal<'a> {
+    receive: &'a Receive,
+    key: QueueKey,
+    gate: Gate,
+    terms: &'a Terms,
+    now: Timestamp,
+    /// When the leases end.
+    until: Timestamp,
+}
+
+fn born_time(batch: &[u8]) -> Timestamp {
+    BatchHeader::decode(batch).map_or(Timestamp(0), |header| header.born_time)
+}
+
+/// The bits of a tag summary of which at least one must be set; `None`: all messages are wanted.
+fn tag_bits(filter: &TagFilter) -> Option<u32> {
+    let bit = |tag: &String| tag_summary_bit(tag_hash(tag.as_bytes()));
+    (!filter.is_everything()).then(|| filter.tags().iter().map(bit).fold(0, |bits, bit| bits | bit))
+}

@@ -1,0 +1,249 @@
+//! Messages that were delivered as often as their group allows, without an acknowledgement.
+//!
+//! They go to topic `%DLQ%group`, RocketMQ's name (`common/.../MixAll.java`), which has a queue on each shard: so a
+//! message moves within its shard, in one step with the end of its lease.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use super::choose::StoredMessage;
+use super::turns::Pair;
+use crate::api::{Failure, Request, Status, TopicChange};
+use crate::broker::client_requests::CONTROL_SHARD;
+use crate::broker::groups::Gate;
+use crate::broker::peers::PeerRequest;
+use crate::broker::produce::ProduceRefusal;
+use crate::broker::shard_broker::{Broker, owned_queues};
+use crate::disk::Disk;
+use crate::limits;
+use crate::state::Change;
+use crate::state::{LeaseChange, Mask};
+use crate::state::{QueueLeases, Run};
+use crate::types::{GroupName, Level, QueueKey, QueueOffset, Timestamp, TopicName};
+use crate::wire::batch::{BatchBuilder, CheckedBatch};
+use crate::wire::record::{Record, RecordView};
+
+/// A message whose last lease has ended is moved after at most this long.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
+/// Groups of which it may turn out in one sweep that their messages cannot be moved.
+const SWEEP_ROUNDS_MAX: usize = 16;
+const DEAD_LETTER_PREFIX: &str = "%DLQ%";
+
+/// The topic of a group's dead letters.
+pub fn dead_letter_topic(group: &GroupName) -> TopicName {
+    format!("{DEAD_LETTER_PREFIX}{group}").parse().expect("a group's name fits behind the prefix")
+}
+
+impl<D: Disk> Broker<D> {
+    /// Moves the messages of these runs, and returns the runs that cannot be moved now: the next sweep tries again, and
+    /// whoever receives is not to wait for it.
+    pub(in crate::broker) async fn dead_letter_all<'a>(
+        &self,
+        group: &GroupName,
+        key: QueueKey,
+        runs: &'a [(QueueOffset, Run)],
+    ) -> &'a [(QueueOffset, Run)] {
+        for (at, (first, run)) in runs.iter().enumerate() {
+            if let Err(failure) = self.dead_letter(group, key, *first, run).await {
+                self.note_stuck_dead_letters(group, &failure);
+                return &runs[at..];
+            }
+        }
+        &[]
+    }
+
+    /// Moves the messages of a run to the dead letters.
+    pub(in crate::broker) async fn dead_letter(
+        &self,
+        group: &GroupName,
+        key: QueueKey,
+        first: QueueOffset,
+        run: &Run,
+    ) -> Result<(), Failure> {
+        let target = self.own_queue_of(&dead_letter_topic(group)).await?;
+        for offset in run.offsets(first) {
+            let mask = Mask { first: offset, bits: 1 };
+            // A reset, or the end of the group, may come while this waits.
+            let is_still_due = || {
+                let leases = self.leases.borrow();
+                let found = leases.get(group, key).and_then(|pair| pair.find(offset));
+                found.is_some_and(|(_, found)| {
+                    (found.leased_at, found.deliveries) == (run.leased_at, run.deliveries)
+                })
+            };
+            let Some(message) = self.read_message(key, offset).await? else {
+                let ended = LeaseChange::Ended { group: group.clone(), key, mask };
+                self.place_leases(&[ended], Level::Written, is_still_due).await?;
+                continue;
+            };
+            let batch = self.dead_letter_batch(key, run, &message);
+            let batch = CheckedBatch::check(&batch).expect("made from a stored record");
+            while is_still_due() {
+                let total = self.leases.borrow().get(group, key).map_or(0, QueueLeases::dead_letters) + 1;
+                let change = LeaseChange::DeadLettered { group: group.clone(), key, mask, total };
+                let mut state = Vec::new();
+                Change::Lease(change.clone()).encode(&mut state);
+                match self.produce_with_state(target, Level::Durable, &batch, state.len(), |_| state) {
+                    Ok(_) => {
+                        self.leases.borrow_mut().apply(&change);
+                        self.metrics.messages_dead_lettered.add(1);
+                        break;
+                    }
+                    Err(ProduceRefusal::Wait) => self.room().await,
+                    Err(ProduceRefusal::Failed(failure)) => return Err(failure),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The message as its dead letter: as it was, with where it came from among the properties.
+    fn dead_letter_batch(&self, key: QueueKey, run: &Run, message: &StoredMessage) -> Vec<u8> {
+        let (record, _) = RecordView::cut(&message.record).expect("a stored record");
+        let origin = self.tables.borrow().topic(key.topic).map(|topic| topic.name.clone());
+        let origin = origin.as_ref().map_or("", TopicName::as_str);
+        let mut properties = record.properties().to_vec();
+        let deliveries = run.deliveries.to_string();
+        let added = [("RETRY_TOPIC", origin), ("DLQ_ORIGIN_TOPIC", origin), ("RECONSUME_TIME", &deliveries)];
+        let mut longer = properties.clone();
+        if longer.last().is_some_and(|byte| *byte != 2) {
+            longer.push(2);
+        }
+        for (name, value) in added {
+            longer.extend_from_slice(format!("{name}\x01{value}\x02").as_bytes());
+        }
+        if longer.len() <= limits::PROPERTIES_BYTES_MAX {
+            properties = longer;
+        }
+        let mut builder = BatchBuilder::new(message.born_time);
+        builder.push(&Record {
+            key: record.key(),
+            tag: record.tag(),
+            properties: &properties,
+            body: record.body(),
+            born_delta_ms: record.born_delta_ms(),
+            attributes: record.attributes(),
+        });
+        builder.finish()
+    }
+
+    /// A queue of this shard of a topic that the broker writes to itself. The topic is made when it is missing, and gets
+    /// queues when none is here: somebody may have made it with fewer than there are shards.
+    pub(in crate::broker) async fn own_queue_of(&self, name: &TopicName) -> Result<QueueKey, Failure> {
+        let find = || {
+            let tables = self.tables.borrow();
+            let topic = tables.topic_named(name)?;
+            owned_queues(topic.id, topic.queue_count, &self.options).next()
+        };
+        if let Some(key) = find() {
+            return Ok(key);
+        }
+        let is_there = self.tables.borrow().topic_named(name).is_some();
+        let queues = Some(u32::from(self.options.shard_count));
+        let change = TopicChange { topic: name.clone(), queues, retention: None, level: None };
+        let request = if is_there { Request::AlterTopic(change) } else { Request::CreateTopic(change) };
+        let asked = self.peers()?.ask(CONTROL_SHARD, PeerRequest::Client(request)).await;
+        match (find(), asked) {
+            (Some(key), _) => Ok(key),
+            // It belongs to nobody's request: no error about this topic is an answer to one about another.
+            (None, Err(failure)) => {
+                let message = format!("topic {name} has no queue on this shard: {}", failure.message);
+                Err(Failure::new(Status::Busy, message))
+            }
+            (None, Ok(_)) => {
+                Err(Failure::new(Status::Busy, format!("topic {name} is being made: try again")))
+            }
+        }
+    }
+
+    /// The task that moves dead letters; ends after [`stop`](Broker::stop).
+    pub async fn run_dead_letters(&self) {
+        while !self.stopped.get() {
+            self.sweep_dead_letters().await;
+            futures_lite::future::or(self.clock.sleep(SWEEP_INTERVAL), self.published.changed()).await;
+        }
+    }
+
+    /// Moves what was delivered often enough and is not acknowledged, also while nobody receives. A group whose messages
+    /// cannot be moved does not keep those of others.
+    pub(in crate::broker) async fn sweep_dead_letters(&self) {
+        let now = self.steady.now();
+        let mut stuck = HashSet::new();
+        for _ in 0..SWEEP_ROUNDS_MAX {
+            let exhausted = self.exhausted(now, &stuck);
+            let stuck_before = stuck.len();
+            for (key, group, first, run) in exhausted {
+                if stuck.contains(&group) {
+                    continue;
+                }
+                let Some(_turn) = self.turns.take(Pair { key, group: group.clone() }) else { continue };
+                let current = self.leases.borrow().get(&group, key).and_then(|pair| pair.find(first));
+                if current != Some((first, run)) {
+                    continue;
+                }
+                match self.dead_letter(&group, key, first, &run).await {
+                    Ok(()) => self.announce(key.topic),
+                    Err(failure) => {
+                        self.note_stuck_dead_letters(&group, &failure);
+                        stuck.insert(group);
+                    }
+                }
+            }
+            if stuck.len() == stuck_before {
+                return;
+            }
+        }
+    }
+
+    fn exhausted(
+        &self,
+        now: Timestamp,
+        stuck: &HashSet<GroupName>,
+    ) -> Vec<(QueueKey, GroupName, QueueOffset, Run)> {
+        const RUNS_MAX: usize = 256;
+        let leases = self.leases.borrow();
+        let mut exhausted = Vec::new();
+        if leases.total().runs == 0 {
+            return exhausted;
+        }
+        for (key, group, pair) in leases.iter() {
+            if pair.earliest_end().is_none_or(|end| end > now) || stuck.contains(group) {
+                continue;
+            }
+            let max = self.deliveries_max(group);
+            // Left behind when the queue went to a member of the group: nobody may be there to receive it.
+            let is_left = self.gates.borrow().gate(group, key) == Gate::Closed;
+            let is_over = |run: &Run| run.deliveries >= max || (is_left && now >= untaken_until(run, max));
+            let ended = pair.ended_of(now, RUNS_MAX, is_over).into_iter();
+            exhausted.extend(ended.map(|(first, run)| (key, group.clone(), first, run)));
+            if exhausted.len() >= RUNS_MAX {
+                break;
+            }
+        }
+        exhausted
+    }
+
+    fn deliveries_max(&self, group: &GroupName) -> u32 {
+        let tables = self.tables.borrow();
+        let of_group = tables.group_settings(group).and_then(|settings| settings.deliveries_max);
+        of_group.unwrap_or(self.options.leases.deliveries_max)
+    }
+}
+
+/// When the deliveries that a run still has would have ended, had each been made at once and lasted as its last one.
+fn untaken_until(run: &Run, deliveries_max: u32) -> Timestamp {
+    let lease_ms = run.lease_until.0.saturating_sub(run.leased_at.0);
+    let deliveries = u64::from(deliveries_max.saturating_sub(run.deliveries));
+    Timestamp(run.lease_until.0.saturating_add(lease_ms.saturating_mul(deliveries)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_group_has_a_dead_letter_topic() {
+        let group: GroupName = "g".repeat(limits::GROUP_NAME_BYTES_MAX).parse().expect("a name");
+        assert_eq!(dead_letter_topic(&group).as_str().len(), DEAD_LETTER_PREFIX.len() + group.as_str().len());
+    }
+}

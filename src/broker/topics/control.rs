@@ -1,0 +1,414 @@
+//! Requests that concern the whole node: topics, routes, status.
+
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use super::instances::{check_instance, topic_missing, topic_unknown};
+use crate::api::{
+    Failure, GroupSettings, NodeInfo, QueueInfo, Reply, RouteInfo, ShardInfo, Status, TopicChange, TopicInfo,
+};
+use crate::broker::client_requests::unexpected;
+use crate::broker::peers::{PeerReply, PeerRequest};
+use crate::broker::shard_broker::{Broker, owned_queues};
+use crate::broker::turn::Turn;
+use crate::disk::Disk;
+use crate::limits;
+use crate::state::Change;
+use crate::state::Topic;
+use crate::types::{InstanceName, ShardId, TopicId, TopicName};
+
+/// Queues of a topic that is created without a number: RocketMQ's `defaultTopicQueueNums` on the producer's side
+/// (`client/.../DefaultMQProducer.java`).
+const QUEUES_DEFAULT: u32 = 4;
+
+impl<D: Disk> Broker<D> {
+    pub(in crate::broker) async fn create_topic(
+        self: &Rc<Self>,
+        change: TopicChange,
+    ) -> Result<TopicInfo, Failure> {
+        let _turn = self.topic_change.take().await;
+        let topic = {
+            let tables = self.tables.borrow();
+            if tables.topic_named(&change.topic).is_some() {
+                return Err(Failure::new(
+                    Status::TopicExists,
+                    format!("topic {} exists already", change.topic),
+                ));
+            }
+            check_instance(&tables, &change.topic)?;
+            if tables.topic_count() >= limits::TOPICS_MAX {
+                let message = format!("there are {} topics, no more are taken", tables.topic_count());
+                return Err(Failure::new(Status::LimitReached, message));
+            }
+            Topic {
+                name: change.topic,
+                id: tables.next_topic_id(),
+                queue_count: change.queues.unwrap_or(QUEUES_DEFAULT),
+                retention: change.retention.unwrap_or_default(),
+                level: change.level,
+            }
+        };
+        self.check_queue_count(topic.queue_count, topic.queue_count)?;
+        self.put_everywhere(&topic).await?;
+        Ok(topic.info())
+    }
+
+    pub(in crate::broker) async fn alter_topic(
+        self: &Rc<Self>,
+        change: TopicChange,
+    ) -> Result<TopicInfo, Failure> {
+        let _turn = self.topic_change.take().await;
+        let present = self.topic_by_name(&change.topic)?;
+        let queue_count = change.queues.unwrap_or(present.queue_count);
+        if queue_count < present.queue_count {
+            return Err(Failure::invalid(format!(
+                "topic {} has {} queues: it can get more, but not fewer, since messages in the others would be out of reach",
+                present.name, present.queue_count
+            )));
+        }
+        self.check_queue_count(queue_count, queue_count - present.queue_count)?;
+        let topic = Topic {
+            queue_count,
+            retention: change.retention.unwrap_or(present.retention),
+            level: change.level.or(present.level),
+            ..present
+        };
+        self.put_everywhere(&topic).await?;
+        Ok(topic.info())
+    }
+
+    pub(in crate::broker) async fn delete_topic(self: &Rc<Self>, name: &TopicName) -> Result<Reply, Failure> {
+        let _turn = self.topic_change.take().await;
+        let id = self.topic_by_name(name)?.id;
+        self.remove_topic(id).await?;
+        self.ask_others(|| PeerRequest::RemoveTopic(id)).await?;
+        Ok(Reply::Done)
+    }
+
+    /// A topic that is meant to be there.
+    pub(in crate::broker) fn topic_by_name(&self, name: &TopicName) -> Result<Topic, Failure> {
+        let tables = self.tables.borrow();
+        tables.topic_named(name).cloned().ok_or_else(|| topic_unknown(&tables, name))
+    }
+
+    /// Removes a topic here, and says so twice: see [`Change::LiveTopics`]. The caller has the turn.
+    async fn remove_topic(&self, id: TopicId) -> Result<(), Failure> {
+        self.change(&[Change::TopicRemoved(id)]).await?;
+        let live = self.tables.borrow().live_topics();
+        self.change(&[live]).await
+    }
+
+    fn check_queue_count(&self, queue_count: u32, added: u32) -> Result<(), Failure> {
+        if !(1..=limits::TOPIC_QUEUES_MAX).contains(&queue_count) {
+            let max = limits::TOPIC_QUEUES_MAX;
+            return Err(Failure::invalid(format!("a topic has 1 to {max} queues, not {queue_count}")));
+        }
+        // Every shard holds the same share, so that of this one speaks for all.
+        let share = added.div_ceil(u32::from(self.options.shard_count)) as usize;
+        let present = self.queues.borrow().len();
+        if present + share > limits::SHARD_QUEUES_MAX {
+            let max = limits::SHARD_QUEUES_MAX;
+            let message =
+                format!("a shard keeps {max} queues; {present} are there and {share} would be added");
+            return Err(Failure::new(Status::LimitReached, message));
+        }
+        Ok(())
+    }
+
+    /// Makes a topic's configuration durable on every shard, this one first: at the next start it hands the others what
+    /// they missed.
+    async fn put_everywhere(self: &Rc<Self>, topic: &Topic) -> Result<(), Failure> {
+        self.change(&[Change::Topic(topic.clone())]).await?;
+        self.ask_others(|| PeerRequest::PutTopic(topic.clone())).await
+    }
+
+    pub(in crate::broker) async fn ask_others(
+        &self,
+        request: impl Fn() -> PeerRequest,
+    ) -> Result<(), Failure> {
+        for reply in self.ask_all(request, Others::Only).await? {
+            match reply {
+                PeerReply::Done => {}
+                other => return Err(unexpected(&other)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks the shards at once and returns their answers in the order of their ids.
+    pub(in crate::broker) async fn ask_all(
+        &self,
+        request: impl Fn() -> PeerRequest,
+        others: Others,
+    ) -> Result<Vec<PeerReply>, Failure> {
+        let peers = self.peers()?;
+        let shards = (0..self.options.shard_count).map(ShardId);
+        let asked = shards.filter(|shard| others == Others::AndThis || *shard != self.options.shard);
+        let answers: Vec<_> = asked.map(|shard| peers.ask(shard, request())).collect();
+        futures_util::future::join_all(answers).await.into_iter().collect()
+    }
+
+    /// Brings every shard's topics in line with this one's. The control shard does it before the node takes requests.
+    pub async fn sync_topics(self: &Rc<Self>) -> Result<(), Failure> {
+        if !self.given_up.is_empty() {
+            self.adopt_tables().await?;
+        }
+        let (topics, next_topic_id, groups, instances) = self.shared_tables();
+        let sync = || PeerRequest::SyncTopics {
+            topics: topics.clone(),
+            next_topic_id,
+            groups: groups.clone(),
+            instances: instances.clone(),
+        };
+        self.ask_others(sync).await
+    }
+
+    /// What every shard must have.
+    fn shared_tables(&self) -> (Vec<Topic>, TopicId, Vec<GroupSettings>, BTreeSet<InstanceName>) {
+        let tables = self.tables.borrow();
+        let topics: Vec<_> = tables.topics().cloned().collect();
+        let groups: Vec<_> = tables.all_group_settings().cloned().collect();
+        (topics, tables.next_topic_id(), groups, tables.instances().clone())
+    }
+
+    /// Takes over what the other shards know and this one does not: it was in what this shard's log has lost. Otherwise
+    /// their messages of such a topic would go as well.
+    async fn adopt_tables(self: &Rc<Self>) -> Result<(), Failure> {
+        for reply in self.ask_all(|| PeerRequest::Tables, Others::Only).await? {
+            let PeerReply::Tables { topics, next_topic_id, groups, instances } = reply else {
+                return Err(unexpected(&reply));
+            };
+            let _turn = self.topic_change.take().await;
+            let changes: Vec<_> = {
+                let tables = self.tables.borrow();
+                let is_new = |topic: &Topic| {
+                    tables.topic(topic.id).is_none() && tables.topic_named(&topic.name).is_none()
+                };
+                let topics = topics.into_iter().filter(is_new).map(Change::Topic);
+                let groups =
+                    groups.into_iter().filter(|settings| tables.group_settings(&settings.group).is_none());
+                let next = tables.next_topic_id().max(next_topic_id);
+                let mut all = tables.instances().clone();
+                all.extend(instances);
+                topics
+                    .chain(groups.map(Change::Group))
+                    .chain([Change::NextTopicId(next), Change::Instances(all)])
+                    .collect()
+            };
+            for slice in changes.chunks(1024) {
+                self.change(slice).await?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(in crate::broker) fn route(&self, name: Option<&TopicName>) -> Result<RouteInfo, Failure> {
+        let tables = self.tables.borrow();
+        let topic = match name {
+            Some(name) => Some(tables.topic_named(name).ok_or_else(|| topic_missing(&tables, name))?.info()),
+            None => None,
+        };
+        Ok(RouteInfo { shards: self.peers()?.addresses(), topic, node: Some(self.options.node) })
+    }
+
+    pub(in crate::broker) async fn describe_topic(&self, name: &TopicName) -> Result<TopicInfo, Failure> {
+        let mut info = self.topic_by_name(name)?.info();
+        info.queues = self.queue_ranges(info.id).await?;
+        Ok(info)
+    }
+
+    pub(in crate::broker) async fn queue_ranges(&self, id: TopicId) -> Result<Vec<QueueInfo>, Failure> {
+        let mut queues = Vec::new();
+        for reply in self.ask_all(|| PeerRequest::QueueRanges(id), Others::AndThis).await? {
+            match reply {
+                PeerReply::QueueRanges(ranges) => queues.extend(ranges),
+                other => return Err(unexpected(&other)),
+            }
+        }
+        queues.sort_by_key(|info| info.queue);
+        Ok(queues)
+    }
+
+    pub(in crate::broker) async fn describe_node(&self, count_syscalls: bool) -> Result<NodeInfo, Failure> {
+        let mut shards = Vec::new();
+        for reply in self.ask_all(|| PeerRequest::ShardInfo { count_syscalls }, Others::AndThis).await? {
+            match reply {
+                PeerReply::ShardInfo(info) => shards.push(*info),
+                other => return Err(unexpected(&other)),
+            }
+        }
+        let resident =
+            |info: &ShardInfo| info.counters.iter().find(|(name, _)| name == "resident_bytes").map(|c| c.1);
+        let resident_bytes = shards.iter().find_map(resident).unwrap_or(0);
+        Ok(NodeInfo {
+            version: self.options.version.clone(),
+            node: Some(self.options.node),
+            level: self.options.level,
+            resident_bytes,
+            shards,
+        })
+    }
+
+    /// Carries out what another shard, or this one, asks of this one.
+    pub async fn handle_peer(self: &Rc<Self>, request: PeerRequest) -> Result<PeerReply, Failure> {
+        match request {
+            PeerRequest::Client(request) => self.handle_here(request).await.map(PeerReply::Client),
+            PeerRequest::PutTopic(topic) => {
+                let _turn = self.topic_change.take().await;
+                self.change(&[Change::Topic(topic)]).await?;
+                Ok(PeerReply::Done)
+            }
+            PeerRequest::RemoveTopic(id) => {
+                let _turn = self.topic_change.take().await;
+                self.remove_topic(id).await?;
+                Ok(PeerReply::Done)
+            }
+            PeerRequest::Tables => {
+                let (topics, next_topic_id, groups, instances) = self.shared_tables();
+                Ok(PeerReply::Tables { topics, next_topic_id, groups, instances })
+            }
+            PeerRequest::SyncTopics { topics, next_topic_id, groups, instances } => {
+                self.take_topics(topics, next_topic_id, groups, instances).await
+            }
+            PeerRequest::PutInstances(instances) => {
+                let _turn = self.topic_change.take().await;
+                self.change(&[Change::Instances(instances)]).await?;
+                Ok(PeerReply::Done)
+            }
+            PeerRequest::PutGroup(settings) => {
+                let _turn = self.topic_change.take().await;
+                self.change(&[Change::Group(settings)]).await?;
+                Ok(PeerReply::Done)
+            }
+            PeerRequest::Receive(receive) => self.receive_here(&receive).await.map(PeerReply::Received),
+            PeerRequest::WatchTopic { from, receive } => {
+                self.watch_topic(from, &receive).map(PeerReply::Prospect)
+            }
+            PeerRequest::Acknowledge { group, receipts } => {
+                self.acknowledge_here(&group, &receipts).await.map(PeerReply::Acknowledged)
+            }
+            PeerRequest::GroupLeases(group) => {
+                let leases = self.own_leases(&group);
+                let refused = self.lease_refusal(&group, None).map(|refused| refused.message);
+                Ok(PeerReply::GroupLeases { leases, refused })
+            }
+            PeerRequest::SetGates { group, orders } => {
+                let draining = self.set_gates(&group, orders).await?;
+                Ok(PeerReply::GatesSet { draining })
+            }
+            PeerRequest::ReceiversSeen { group, topic } => self.receivers_seen(&group, topic).await,
+            PeerRequest::GroupReceivers(group) => {
+                let seen = self.receivers.borrow().of_group(&group, self.clock.monotonic());
+                Ok(PeerReply::GroupReceivers(seen))
+            }
+            PeerRequest::QueueRanges(id) => Ok(PeerReply::QueueRanges(self.own_ranges(id).await)),
+            PeerRequest::GroupOffsets(group) => Ok(PeerReply::GroupOffsets(self.own_offsets(&group))),
+            PeerRequest::GroupNames => Ok(PeerReply::GroupNames(self.own_group_names())),
+            PeerRequest::ConnectionEnded { connection, groups } => {
+                self.connection_ended(connection, groups).await;
+                Ok(PeerReply::Done)
+            }
+            PeerRequest::RemoveGroup { group, settings, only_unused } => {
+                self.remove_group_here(&group, settings, only_unused).await.map(PeerReply::GroupRemoved)
+            }
+            PeerRequest::GroupsInUse { interval } => Ok(PeerReply::GroupsInUse(self.groups_in_use(interval))),
+            PeerRequest::CheckHolder(check) => {
+                self.groups.borrow_mut().check_holder(&check, self.clock.monotonic())?;
+                Ok(PeerReply::Done)
+            }
+            PeerRequest::TakeHalves(request) => self.take_halves(&request).await.map(PeerReply::Halves),
+            PeerRequest::AwaitHalves(request) => {
+                self.await_halves(&request).await;
+                Ok(PeerReply::Done)
+            }
+            PeerRequest::ShardInfo { count_syscalls } => {
+                Ok(PeerReply::ShardInfo(Box::new(self.shard_info(count_syscalls))))
+            }
+            PeerRequest::FindHere(find) => self.find_here(find).await.map(PeerReply::Found),
+        }
+    }
+
+    async fn take_topics(
+        &self,
+        topics: Vec<Topic>,
+        next_topic_id: TopicId,
+        groups: Vec<GroupSettings>,
+        instances: BTreeSet<InstanceName>,
+    ) -> Result<PeerReply, Failure> {
+        let _turn = self.topic_change.take().await;
+        let changes: Vec<_> = {
+            let tables = self.tables.borrow();
+            let kept: BTreeSet<_> = topics.iter().map(|topic| topic.id).collect();
+            let gone = tables.topics().filter(|topic| !kept.contains(&topic.id));
+            let gone: Vec<_> = gone.map(|topic| Change::TopicRemoved(topic.id)).collect();
+            let new =
+                topics.into_iter().filter(|topic| tables.topic(topic.id) != Some(topic)).map(Change::Topic);
+            let next =
+                (tables.next_topic_id() != next_topic_id).then_some(Change::NextTopicId(next_topic_id));
+            let groups = groups
+                .into_iter()
+                .filter(|settings| tables.group_settings(&settings.group) != Some(settings))
+                .map(Change::Group);
+            let instances = (*tables.instances() != instances).then_some(Change::Instances(instances));
+            gone.into_iter().chain(new).chain(next).chain(groups).chain(instances).collect()
+        };
+        // In slices, since a node may have thousands of topics and a batch has a bound.
+        for slice in changes.chunks(1024) {
+            self.change(slice).await?;
+        }
+        Ok(PeerReply::Done)
+    }
+
+    async fn own_ranges(&self, id: TopicId) -> Vec<QueueInfo> {
+        let queue_count = self.tables.borrow().topic(id).map_or(0, |topic| topic.queue_count);
+        let mut ranges = Vec::new();
+        let mut turn = Turn::begin(&self.clock);
+        for key in owned_queues(id, queue_count, &self.options) {
+            let queue = self.queues.borrow().get(&key).cloned();
+            if let Some(queue) = queue {
+                let (first_offset, end_offset) = self.bounds(&queue);
+                let queue = queue.key.queue;
+                ranges.push(QueueInfo { queue, shard: self.options.shard, first_offset, end_offset });
+            }
+            turn.pass().await;
+        }
+        ranges
+    }
+
+    fn shard_info(&self, count_syscalls: bool) -> ShardInfo {
+        let mut counters = self.metrics.counters();
+        let queue_count = self.queues.borrow().len() as u64;
+        let segments = self.log.segments();
+        let segment_bytes = segments.iter().map(|segment| segment.bytes).sum();
+        counters.push(("queues".to_owned(), queue_count));
+        counters.push(("segments".to_owned(), segments.len() as u64));
+        counters.push(("segment_bytes".to_owned(), segment_bytes));
+        counters.push(("log_end".to_owned(), self.log.watermarks().durable_end().0));
+        counters.push(("index_bytes".to_owned(), self.index.memory_bytes() as u64));
+        let given_up = self.given_up.iter().map(|range| range.bytes).sum();
+        counters.push(("given_up_bytes".to_owned(), given_up));
+        counters.extend(self.keys.counters());
+        counters.extend(self.held_counters());
+        counters.extend(self.memory.counters());
+        counters.extend(self.lease_counters());
+        counters.push(("receivers_bytes".to_owned(), self.receivers.borrow().bytes() as u64));
+        counters.push(("offsets".to_owned(), self.tables.borrow().offset_count() as u64));
+        if let Some(host) = &*self.host.borrow() {
+            counters.extend(host(count_syscalls));
+        }
+        ShardInfo {
+            shard: self.options.shard,
+            core: self.options.core,
+            state: self.state(),
+            counters,
+            histograms: self.metrics.histograms(),
+        }
+    }
+}
+
+/// Whether the asking shard asks itself as well.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(in crate::broker) enum Others {
+    Only,
+    AndThis,
+}

@@ -1,0 +1,74 @@
+//! Topics that are made by being written to, where the node was told to do so.
+
+use std::rc::Rc;
+
+use super::instances::{check_instance, topic_missing};
+use crate::api::{Failure, Reply, Request, RouteInfo, Status, TopicChange};
+use crate::broker::client_requests::{CONTROL_SHARD, unexpected};
+use crate::broker::peers::{PeerReply, PeerRequest};
+use crate::broker::shard_broker::Broker;
+use crate::disk::Disk;
+use crate::limits;
+use crate::types::TopicName;
+
+impl<D: Disk> Broker<D> {
+    /// The route of a topic that is to be written to; makes the topic if it may. The control shard makes it: a message
+    /// that another one was asked to store waits for that, once in a topic's life.
+    pub(in crate::broker) async fn open_topic(
+        self: &Rc<Self>,
+        name: &TopicName,
+    ) -> Result<RouteInfo, Failure> {
+        let is_there = || self.tables.borrow().topic_named(name).is_some();
+        if !is_there()
+            && let Some(queues) = self.options.auto_create_topics
+        {
+            self.check_first_use(name)?;
+            if self.options.shard == CONTROL_SHARD {
+                self.create_by_first_use(name, queues).await?;
+            } else {
+                let request = PeerRequest::Client(Request::OpenTopic(name.clone()));
+                match self.peers()?.ask(CONTROL_SHARD, request).await? {
+                    PeerReply::Client(Reply::Route(_)) => {}
+                    other => return Err(unexpected(&other)),
+                }
+            }
+        }
+        self.route(Some(name))
+    }
+
+    fn check_first_use(&self, name: &TopicName) -> Result<(), Failure> {
+        // Those are the broker's to make.
+        if name.is_of_group() {
+            let message =
+                format!("topic {name} does not exist, and one of a group is not made by writing to it");
+            return Err(Failure::new(Status::TopicNotExist, message));
+        }
+        // A writer is told of it as of any topic that is not there, since that is what its client knows.
+        if check_instance(&self.tables.borrow(), name).is_err() {
+            return Err(topic_missing(&self.tables.borrow(), name));
+        }
+        // A program that makes names up, or misspells them in a loop, must not fill the tables.
+        let topic_count = self.tables.borrow().topic_count();
+        if topic_count >= limits::AUTO_CREATE_TOPICS_MAX {
+            let message = format!(
+                "topic {name} does not exist, and there are {topic_count} topics: no more are made by first use; create \
+                 it with `turbopump topic create {name}`"
+            );
+            return Err(Failure::new(Status::TopicNotExist, message));
+        }
+        Ok(())
+    }
+
+    async fn create_by_first_use(self: &Rc<Self>, topic: &TopicName, queues: u32) -> Result<(), Failure> {
+        let change = TopicChange { topic: topic.clone(), queues: Some(queues), retention: None, level: None };
+        match self.create_topic(change).await {
+            Ok(_) => {
+                self.metrics.topics_created_by_use.add(1);
+                Ok(())
+            }
+            // Somebody else came first.
+            Err(failure) if failure.status == Status::TopicExists => Ok(()),
+            Err(failure) => Err(failure),
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! Topics and instances: made, changed and removed on the control shard first, then on every other one.
+
+mod control;
+mod first_use;
+mod instances;
+
+pub(super) use control::Others;
+pub(super) use instances::{topic_missing, topic_unknown};

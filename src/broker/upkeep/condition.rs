@@ -1,0 +1,154 @@
+//! What a shard's directory must hold: the log, as its snapshots know it. The same for a start and for tools.
+
+use std::path::{Path, PathBuf};
+
+use super::snapshot::{FoundSnapshot, Owner, Snapshot};
+use crate::broker::open::StartError;
+use crate::disk::Disk;
+use crate::index::MessageMap;
+use crate::log::{
+    Act, Contradiction, Flaw, Known, Manifest, Reached, Repair, contradictions, move_aside, repair,
+    secret_of_log,
+};
+use crate::types::{LogPosition, ShardId};
+use crate::wire::batch::LogSecret;
+
+/// A shard and where it keeps everything.
+#[derive(Clone, Copy, Debug)]
+pub struct ShardPlace<'a> {
+    pub directory: &'a Path,
+    pub shard: ShardId,
+    pub shard_count: u16,
+    /// It was used before: what is not there was lost.
+    pub is_made: bool,
+}
+
+/// What the files beside the log say of it.
+#[derive(Debug)]
+pub struct Witnesses {
+    pub known: Known,
+    /// The newest of this log.
+    pub snapshot: Option<Snapshot>,
+    /// Files that are not what they must be, and do no harm.
+    pub notices: Vec<String>,
+    /// Snapshots of another log, when there are none of this one.
+    pub foreign: Vec<Contradiction>,
+}
+
+impl Witnesses {
+    /// Reads the snapshots.
+    pub async fn hear<D: Disk>(disk: &D, place: &ShardPlace<'_>) -> Result<Witnesses, StartError> {
+        let ShardPlace { directory, shard, shard_count, is_made } = *place;
+        let known = Known { shard, shard_count, is_made, reached: Vec::new() };
+        let log = directory.join("log");
+        let found = Snapshot::read_both(disk, directory).await?;
+        let manifest = Manifest::read(disk, &log).await?;
+        let mut witnesses = Self::of(&known, &found, manifest.map(|manifest| manifest.secret));
+        if !witnesses.foreign.is_empty() {
+            // It may be the manifest that is of another log.
+            let secret = secret_of_log(disk, &log, &known).await?;
+            witnesses = Self::of(&known, &found, secret);
+        }
+        if witnesses.snapshot.is_some() {
+            witnesses.notices.extend(witnesses.foreign.drain(..).map(|foreign| foreign.to_string()));
+        }
+        Ok(witnesses)
+    }
+
+    fn of(known: &Known, found: &[FoundSnapshot], secret: Option<LogSecret>) -> Self {
+        let owner = secret.map(|secret| Owner { secret, shard: known.shard });
+        let (known, snapshot) = (known.clone(), None);
+        let mut witnesses = Self { known, snapshot, notices: Vec::new(), foreign: Vec::new() };
+        found.iter().cloned().for_each(|found| witnesses.take(found, owner));
+        witnesses
+    }
+
+    fn take(&mut self, found: FoundSnapshot, owner: Option<Owner>) {
+        let (path, snapshot) = match found {
+            FoundSnapshot::Missing => return,
+            FoundSnapshot::Damaged(path) => {
+                self.notices.push(format!(
+                    "{} is not whole, as when the broker died while it was written: it is not used",
+                    path.display()
+                ));
+                return;
+            }
+            FoundSnapshot::Whole(path, snapshot) => (path, snapshot),
+        };
+        let file = path.display().to_string();
+        if let (Some(named), Some(owner)) = (snapshot.owner, owner)
+            && named != owner
+        {
+            let (flaw, zero) = (Flaw::Foreign { shard: named.shard.0 }, LogPosition::ZERO);
+            self.foreign.push(Contradiction { file, flaw, from: zero, to: zero, end: zero, messages: None });
+            return;
+        }
+        let (position, epoch) = (snapshot.position, snapshot.epoch);
+        let secret = snapshot.owner.map(|owner| owner.secret);
+        self.known.reached.push(Reached { file, position, epoch, secret });
+        if self.snapshot.as_ref().is_none_or(|other| other.sequence < snapshot.sequence) {
+            self.snapshot = Some(snapshot);
+        }
+    }
+
+    /// Everything in which the log contradicts them.
+    pub async fn contradictions<D: Disk>(
+        &mut self,
+        disk: &D,
+        place: &ShardPlace<'_>,
+    ) -> Result<Vec<Contradiction>, StartError> {
+        let mut found = contradictions(disk, &place.directory.join("log"), &self.known).await?;
+        self.estimate(&mut found);
+        found.append(&mut self.foreign);
+        Ok(found)
+    }
+
+    /// Says of each contradiction about how many messages are missing, where the snapshot's index knows.
+    pub fn estimate(&self, contradictions: &mut [Contradiction]) {
+        let Some(snapshot) = &self.snapshot else { return };
+        let Some(map) = MessageMap::of_snapshot(&snapshot.index) else { return };
+        for contradiction in contradictions {
+            let end = contradiction.end.min(contradiction.to);
+            // Behind the snapshot's position it knows of nothing.
+            if end <= snapshot.position {
+                contradiction.messages = Some(map.messages_between(contradiction.from, end));
+            }
+        }
+    }
+}
+
+/// Everything in which a shard's log contradicts what is known of it, with nothing changed. For tools; the shard must not
+/// be running.
+pub async fn check_shard<D: Disk>(
+    disk: &D,
+    place: &ShardPlace<'_>,
+) -> Result<Vec<Contradiction>, StartError> {
+    Witnesses::hear(disk, place).await?.contradictions(disk, place).await
+}
+
+/// Lets a shard go on without what is missing, or tells what that would be: see `log::repair`. `secret` is for a log that
+/// begins anew. The shard must not be running.
+pub async fn repair_shard<D: Disk>(
+    disk: &D,
+    place: &ShardPlace<'_>,
+    secret: LogSecret,
+    act: Act,
+) -> Result<Repair, StartError> {
+    let log = place.directory.join("log");
+    let mut witnesses = Witnesses::hear(disk, place).await?;
+    // A log that begins anew goes on with its snapshots.
+    let named = witnesses.known.reached.iter().find_map(|reached| reached.secret);
+    let secret = named.unwrap_or(secret);
+    let mut repaired = repair(disk, &log, &witnesses.known, secret, act).await?;
+    witnesses.estimate(&mut repaired.contradictions);
+    let foreign: Vec<PathBuf> = witnesses.foreign.iter().map(|found| PathBuf::from(&found.file)).collect();
+    repaired.steps.extend(foreign.iter().map(|path| format!("{} is moved aside", path.display())));
+    repaired.contradictions.append(&mut witnesses.foreign);
+    if act == Act::Do && !foreign.is_empty() {
+        move_aside(disk, &log, &foreign).await?;
+    }
+    if act == Act::Do && !repaired.contradictions.is_empty() {
+        disk.sync_directory(place.directory).await?;
+    }
+    Ok(repaired)
+}

@@ -1,0 +1,193 @@
+//! The check as a whole, and what it has found.
+
+use std::path::Path;
+
+use super::holding::{check_manifest, check_offsets, check_snapshots, open_index};
+use super::log_pass::{Gap, LogPass};
+use crate::broker::open::StartError;
+use crate::broker::upkeep::{ShardPlace, Witnesses, check_shard};
+use crate::disk::{Disk, DiskError};
+use crate::index::keys::KeyIndex;
+use crate::index::{Index, IndexError};
+use crate::limits::BLOCK_BYTES;
+use crate::log::{Contradiction, Damage, GivenUpRange, OpenError, scan};
+use crate::types::LogPosition;
+
+/// Something that is not as it must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    pub file: String,
+    /// Where in the file, and how much of it; zeros when it is about the file as a whole.
+    pub position: u64,
+    pub bytes: u64,
+    /// Messages that cannot be read because of it, when that is known.
+    pub messages: Option<u64>,
+    pub detail: String,
+}
+
+impl Finding {
+    pub(in crate::broker) fn of_file(file: &Path, detail: impl ToString) -> Self {
+        let (file, detail) = (file.display().to_string(), detail.to_string());
+        Self { file, position: 0, bytes: 0, messages: None, detail }
+    }
+
+    /// A device that does not read, whatever is stored there.
+    pub(in crate::broker) fn of_disk(error: &DiskError) -> Self {
+        let position = error.position.unwrap_or(0);
+        Self { position, ..Self::of_file(&error.path, error) }
+    }
+
+    pub(in crate::broker) fn of_index(error: &IndexError, directory: &Path) -> Self {
+        match error {
+            IndexError::Damaged { file, position, reason } => {
+                Self { position: *position, bytes: BLOCK_BYTES as u64, ..Self::of_file(file, reason) }
+            }
+            IndexError::Disk(error) => Self::of_disk(error),
+            other => Self::of_file(directory, other),
+        }
+    }
+}
+
+/// What a shard holds, and what is wrong with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Checked {
+    pub batches: u64,
+    pub messages: u64,
+    pub log_end: LogPosition,
+    /// Bytes behind the end that were never answered; the next start cuts them off.
+    pub is_torn: bool,
+    /// Only a copy makes it good.
+    pub damage: Vec<Finding>,
+    /// The broker makes it anew by itself.
+    pub derived: Vec<Finding>,
+    /// What an operator gave up before, and how many messages that were.
+    pub given_up: Vec<GivenUpRange>,
+    pub messages_given_up: u64,
+    /// Messages that cannot be read, in all: what the queues lack, or where nothing tells that, what is missing by the
+    /// damage.
+    pub messages_missing: u64,
+}
+
+/// Checks a shard that does not run. `progress` is called with the bytes of log that were read so far.
+///
+/// A device that does not read is a finding; an error is what keeps the check from saying anything.
+pub async fn verify_shard<D: Disk>(
+    disk: &D,
+    place: &ShardPlace<'_>,
+    progress: &dyn Fn(u64),
+) -> Result<Checked, StartError> {
+    let mut checked = Checked::default();
+    let contradictions = match check_shard(disk, place).await {
+        Err(StartError::Disk(error) | StartError::Log(OpenError::Disk(error))) => {
+            checked.damage.push(Finding::of_disk(&error));
+            return Ok(checked);
+        }
+        found => found?,
+    };
+    check_manifest(disk, place, &mut checked).await?;
+    let snapshot = check_snapshots(disk, place, &mut checked).await?;
+    let index = match &snapshot {
+        Some(snapshot) => open_index(disk, place, snapshot, &mut checked).await?,
+        None => None,
+    };
+    let known = Witnesses::hear(disk, place).await?.known;
+    let saved_to = snapshot.as_ref().map_or(LogPosition::ZERO, |snapshot| snapshot.position);
+    let keys = place.directory.join("keys");
+    let mut pass = LogPass::new(disk, &keys, index.as_ref(), saved_to, progress).await?;
+    let report = match scan(disk, &place.directory.join("log"), &known, &mut pass).await {
+        Err(OpenError::Disk(error)) => {
+            checked.damage.push(Finding::of_disk(&error));
+            add_contradictions(&contradictions, &[], &mut checked);
+            return Ok(checked);
+        }
+        report => report?,
+    };
+    let passed = pass.finish().await?;
+    (checked.batches, checked.messages) = (report.batches, passed.messages);
+    (checked.log_end, checked.is_torn) = (report.end, report.torn);
+    checked.given_up = report.given_up;
+    let is_given_up = |from: LogPosition, to: LogPosition| {
+        checked.given_up.iter().any(|range| range.from < to && from < range.to)
+    };
+    let is_damage = |damage: &Damage| !is_given_up(damage.place, damage.place.advance(damage.bytes.max(1)));
+    let (damage, _): (Vec<_>, Vec<_>) = report.damage.into_iter().partition(is_damage);
+    let (given_up, gaps): (Vec<Gap>, Vec<Gap>) =
+        passed.gaps.iter().partition(|gap| is_given_up(gap.from, gap.to));
+    checked.messages_given_up = given_up.iter().map(|gap| gap.messages).sum();
+    add_contradictions(&contradictions, &damage, &mut checked);
+    place_gaps(&gaps, &contradictions, &damage, &mut checked);
+    checked.derived.extend(passed.derived);
+    if let Some(snapshot) = &snapshot {
+        check_offsets(place, snapshot, &passed.ends, &mut checked);
+    }
+    match KeyIndex::verify(disk, &keys).await {
+        Ok(damage) => checked.derived.extend(damage.into_iter().map(|damage| Finding {
+            position: damage.position,
+            bytes: BLOCK_BYTES as u64,
+            ..Finding::of_file(&damage.file, "a block of keys does not match its checksum")
+        })),
+        Err(error) => checked.derived.push(Finding::of_disk(&error)),
+    }
+    if let Some(index) = &index {
+        close(index).await?;
+    }
+    Ok(checked)
+}
+
+async fn close<D: Disk>(index: &Index<D>) -> Result<(), StartError> {
+    Ok(index.close().await?)
+}
+
+/// Files that are not there or not as they must be, and damaged places in the others.
+fn add_contradictions(contradictions: &[Contradiction], damage: &[Damage], checked: &mut Checked) {
+    checked.damage.extend(contradictions.iter().map(|found| Finding {
+        file: found.file.clone(),
+        position: 0,
+        bytes: found.lost_bytes(),
+        messages: found.messages,
+        detail: found.to_string(),
+    }));
+    let is_told =
+        |damage: &&Damage| contradictions.iter().any(|found| (found.from..found.to).contains(&damage.place));
+    checked.damage.extend(damage.iter().filter(|damage| !is_told(damage)).map(|damage| Finding {
+        file: damage.file.clone(),
+        position: damage.position,
+        bytes: damage.bytes,
+        messages: Some(0),
+        detail: format!("{} bytes are not as they were written", damage.bytes),
+    }));
+}
+
+/// Says of each damaged place how many messages are missing by it: those that their queue lacks around it. Of files that
+/// are missing the index may have said so already, for each by itself.
+fn place_gaps(gaps: &[Gap], contradictions: &[Contradiction], damage: &[Damage], checked: &mut Checked) {
+    let told = contradictions.len();
+    let mut counts = vec![0; checked.damage.len()];
+    for gap in gaps {
+        let whole = |found: &Contradiction| found.from < gap.to && gap.from < found.to;
+        let contradiction = contradictions.iter().position(whole);
+        let kept = damage.iter().filter(|damage| {
+            !contradictions.iter().any(|found| (found.from..found.to).contains(&damage.place))
+        });
+        let place = || {
+            let within = |damage: &Damage| {
+                damage.place < gap.to && gap.from < damage.place.advance(damage.bytes.max(1))
+            };
+            kept.clone().position(within).map(|index| told + index)
+        };
+        // Findings that were there before the contradictions come first.
+        let first = checked.damage.len() - told - kept.clone().count();
+        if let Some(index) = contradiction.or_else(place) {
+            counts[first + index] += gap.messages;
+        }
+        checked.messages_missing += gap.messages;
+    }
+    for (finding, count) in checked.damage.iter_mut().zip(counts).filter(|(_, count)| *count > 0) {
+        if finding.messages.is_none_or(|known| known == 0) {
+            finding.messages = Some(count);
+        }
+    }
+    if checked.messages_missing == 0 {
+        checked.messages_missing = checked.damage.iter().filter_map(|finding| finding.messages).sum();
+    }
+}

@@ -1,0 +1,130 @@
+//! What stands beside the log: manifest, snapshots, index, offsets.
+
+use std::collections::BTreeMap;
+
+use super::checked::{Checked, Finding};
+use crate::broker::open::StartError;
+use crate::broker::upkeep::ShardPlace;
+use crate::broker::upkeep::snapshot::{FoundSnapshot, Snapshot};
+use crate::disk::Disk;
+use crate::index::{Index, IndexError, IndexOptions, check_snapshot, distrust};
+use crate::log::Manifest;
+use crate::state::LeaseChange;
+use crate::state::{Change, decode_changes};
+use crate::types::{QueueKey, QueueOffset};
+
+/// Offsets that lie behind the end of their queue, told one by one up to this many.
+const OFFSETS_TOLD_MAX: usize = 16;
+
+/// The manifest has two copies; whether it has any is said by whoever looks at the log as a whole.
+pub(in crate::broker) async fn check_manifest<D: Disk>(
+    disk: &D,
+    place: &ShardPlace<'_>,
+    checked: &mut Checked,
+) -> Result<(), StartError> {
+    let log = place.directory.join("log");
+    let manifest = Manifest::read(disk, &log).await?;
+    if manifest.is_some_and(|manifest| manifest.is_alone) {
+        let detail = "one of its two copies is damaged or missing, the other one is whole";
+        checked.derived.push(Finding::of_file(&log.join("manifest"), detail));
+    }
+    Ok(())
+}
+
+/// Both snapshots. Returns the newest that can be read.
+pub(in crate::broker) async fn check_snapshots<D: Disk>(
+    disk: &D,
+    place: &ShardPlace<'_>,
+    checked: &mut Checked,
+) -> Result<Option<Snapshot>, StartError> {
+    let mut newest: Option<Snapshot> = None;
+    for found in Snapshot::read_both(disk, place.directory).await? {
+        let (path, snapshot) = match found {
+            FoundSnapshot::Missing => continue,
+            FoundSnapshot::Damaged(path) => {
+                let detail = "it is not whole: it is damaged, or the broker died while it was written";
+                checked.derived.push(Finding::of_file(&path, detail));
+                continue;
+            }
+            FoundSnapshot::Whole(path, snapshot) => (path, snapshot),
+        };
+        let tables = decode_changes(&snapshot.tables).map(drop).map_err(|error| error.to_string());
+        let index = check_snapshot(&snapshot.index).map_err(|error| error.to_string());
+        if let Err(reason) = tables.and(index) {
+            checked.derived.push(Finding::of_file(&path, format!("it cannot be used: {reason}")));
+            continue;
+        }
+        if newest.as_ref().is_none_or(|other| other.sequence < snapshot.sequence) {
+            newest = Some(snapshot);
+        }
+    }
+    Ok(newest)
+}
+
+/// The index as the snapshot knows it, with every block checked; `None` when it cannot be used.
+pub(in crate::broker) async fn open_index<D: Disk>(
+    disk: &D,
+    place: &ShardPlace<'_>,
+    snapshot: &Snapshot,
+    checked: &mut Checked,
+) -> Result<Option<Index<D>>, StartError> {
+    let directory = place.directory.join("index");
+    if let Some(reason) = distrust(disk, &directory).await? {
+        let detail = format!("it was found damaged, and the next start builds it anew: {reason}");
+        checked.derived.push(Finding::of_file(&directory, detail));
+        return Ok(None);
+    }
+    let options = IndexOptions::new(u32::MAX);
+    let index = Index::open_reading(disk.clone(), &directory, options, &snapshot.index).await?;
+    let first = first_position(disk, place).await?;
+    let found = check_index(&index, first).await;
+    let Err(error) = found else { return Ok(Some(index)) };
+    checked.derived.push(Finding::of_index(&error, &directory));
+    index.close().await?;
+    Ok(None)
+}
+
+async fn check_index<D: Disk>(index: &Index<D>, first: crate::types::LogPosition) -> Result<(), IndexError> {
+    let stored = index.stored();
+    index.follow(first).await?;
+    index.check_stored(&stored).await?;
+    index.verify().await.map(drop)
+}
+
+/// Where the log begins now: what the index knows of before is gone.
+async fn first_position<D: Disk>(
+    disk: &D,
+    place: &ShardPlace<'_>,
+) -> Result<crate::types::LogPosition, StartError> {
+    let log = place.directory.join("log");
+    if let Some(holdings) = Manifest::read(disk, &log).await?.and_then(|manifest| manifest.holdings) {
+        return Ok(holdings.first_base);
+    }
+    let names = disk.list(&log).await?;
+    Ok(names.iter().find_map(|name| crate::log::parse_segment_name(name)).unwrap_or_default())
+}
+
+/// No group may be behind the end of a queue.
+pub(in crate::broker) fn check_offsets(
+    place: &ShardPlace<'_>,
+    snapshot: &Snapshot,
+    ends: &BTreeMap<QueueKey, QueueOffset>,
+    checked: &mut Checked,
+) {
+    let changes = decode_changes(&snapshot.tables).unwrap_or_default();
+    let mut told = 0;
+    for change in &changes {
+        let (group, key, offset) = match change {
+            Change::Offset { group, key, offset, .. } => (group, key, offset),
+            Change::Lease(LeaseChange::State { group, key, next, .. }) => (group, key, next),
+            _ => continue,
+        };
+        // A queue of which nothing is known has gone with its topic.
+        let Some(end) = ends.get(key).filter(|end| offset > *end) else { continue };
+        told += 1;
+        if told <= OFFSETS_TOLD_MAX {
+            let detail = format!("group {group} goes on at offset {offset} in {key}, which ends at {end}");
+            checked.derived.push(Finding::of_file(place.directory, detail));
+        }
+    }
+}

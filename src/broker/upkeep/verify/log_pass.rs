@@ -1,0 +1,316 @@
+//! The pass over the log that everything else is held against.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::path::Path;
+
+use super::checked::Finding;
+use crate::broker::apply::entry_of_header;
+use crate::broker::find::keys_of;
+use crate::broker::open::StartError;
+use crate::disk::{Disk, DiskError};
+use crate::index::keys::KeyCheck;
+use crate::index::{Index, IndexEntry, LookupMax};
+use crate::log::Replay;
+use crate::state::Tables;
+use crate::state::{Change, decode_changes};
+use crate::types::{LogPosition, QueueKey, QueueOffset, TopicId};
+use crate::wire::batch::{BatchHeader, Kind, state_payload};
+
+/// Entries of the index looked up at once for a queue.
+const LOOKUP_ENTRIES: usize = 128;
+/// Contradictions of the index that are told; from then on it is not looked at.
+const MISMATCHES_MAX: usize = 8;
+
+/// Messages that a queue lacks, between two places of the log.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::broker) struct Gap {
+    pub from: LogPosition,
+    pub to: LogPosition,
+    pub messages: u64,
+}
+
+/// What a queue has shown so far.
+#[derive(Default)]
+struct Seen {
+    /// Where it goes on.
+    next: Option<QueueOffset>,
+    /// Of its last batch.
+    position: LogPosition,
+    /// Entries of the index that come next.
+    entries: VecDeque<IndexEntry>,
+    /// Where those behind them are looked for.
+    entries_end: QueueOffset,
+}
+
+/// What the pass has found.
+pub(in crate::broker) struct Passed {
+    pub messages: u64,
+    pub gaps: Vec<Gap>,
+    pub derived: Vec<Finding>,
+    /// Where each queue ends.
+    pub ends: BTreeMap<QueueKey, QueueOffset>,
+}
+
+pub(in crate::broker) struct LogPass<'a, D: Disk> {
+    /// `None` when there is none that can be read.
+    index: Option<&'a Index<D>>,
+    index_directory: std::path::PathBuf,
+    /// The index knows of everything before.
+    saved_to: LogPosition,
+    keys: KeyCheck<D>,
+    progress: &'a dyn Fn(u64),
+    read_to: u64,
+    tables: Tables,
+    noted_ends: BTreeMap<QueueKey, QueueOffset>,
+    queues: HashMap<QueueKey, Seen>,
+    /// Batches that were not held against the index yet.
+    pending: Vec<(QueueKey, IndexEntry)>,
+    /// Positions of held messages, in order.
+    held: Vec<LogPosition>,
+    messages: u64,
+    gaps: Vec<Gap>,
+    derived: Vec<Finding>,
+}
+
+impl<'a, D: Disk> LogPass<'a, D> {
+    pub async fn new(
+        disk: &D,
+        keys: &Path,
+        index: Option<&'a Index<D>>,
+        saved_to: LogPosition,
+        progress: &'a dyn Fn(u64),
+    ) -> Result<Self, StartError> {
+        Ok(Self {
+            index,
+            index_directory: keys.with_file_name("index"),
+            saved_to,
+            keys: KeyCheck::open(disk, keys).await?,
+            progress,
+            read_to: 0,
+            tables: Tables::default(),
+            noted_ends: BTreeMap::new(),
+            queues: HashMap::new(),
+            pending: Vec::new(),
+            held: Vec::new(),
+            messages: 0,
+            gaps: Vec::new(),
+            derived: Vec::new(),
+        })
+    }
+
+    fn note(&mut self, header: &BatchHeader, is_whole: bool) {
+        self.read_to = header.end_position().0;
+        match header.kind {
+            Kind::Messages => self.note_messages(header, is_whole),
+            Kind::Held if is_whole => self.held.push(header.position),
+            Kind::Held => self.lacks(header.position, header.end_position(), 1),
+            Kind::State => {}
+        }
+    }
+
+    fn note_messages(&mut self, header: &BatchHeader, is_whole: bool) {
+        let entry = entry_of_header(header);
+        let seen = self.queues.entry(header.key).or_default();
+        let first = self.index.and_then(|index| index.bounds(header.key)).map(|(first, _)| first);
+        let next = seen.next.or(first).unwrap_or(header.base_offset);
+        let from = seen.position;
+        seen.next = Some(header.end_offset().max(next));
+        seen.position = header.position;
+        if header.base_offset > next {
+            self.lacks(from, header.position, header.base_offset.0 - next.0);
+        }
+        if is_whole {
+            self.messages += u64::from(header.record_count);
+        } else {
+            self.lacks(header.position, header.end_position(), u64::from(header.record_count));
+        }
+        if header.position < self.saved_to {
+            self.pending.push((header.key, entry));
+        }
+    }
+
+    fn lacks(&mut self, from: LogPosition, to: LogPosition, messages: u64) {
+        self.gaps.push(Gap { from, to, messages });
+    }
+
+    fn change(&mut self, change: Change, position: LogPosition) {
+        match &change {
+            Change::TopicRemoved(id) => self.forget(|topic| topic == *id),
+            Change::LiveTopics(live) => self.forget(|topic| !live.contains(&topic)),
+            Change::QueueEnd { key, offset } => {
+                self.noted_ends.insert(*key, *offset);
+            }
+            _ => {}
+        }
+        self.tables.apply(change, position);
+    }
+
+    fn forget(&mut self, is_gone: impl Fn(TopicId) -> bool) {
+        self.queues.retain(|key, _| !is_gone(key.topic));
+        self.noted_ends.retain(|key, _| !is_gone(key.topic));
+    }
+
+    /// Holds the batches of the last stretch against the index.
+    async fn compare_pending(&mut self) {
+        for (key, entry) in std::mem::take(&mut self.pending) {
+            let Some(index) = self.index else { return };
+            // Neither a topic that is gone since nor what retention has taken.
+            let Some((first, _)) = index.bounds(key) else { continue };
+            if entry.base_offset < first {
+                continue;
+            }
+            let Some(seen) = self.queues.get_mut(&key) else { continue };
+            let found = next_entry(index, key, &entry, seen).await;
+            match found {
+                Ok(Some(found)) if found == entry => {}
+                Ok(found) => {
+                    let stands = match found {
+                        Some(other) => format!("position {}, offset {}", other.position, other.base_offset),
+                        None => "nothing".to_owned(),
+                    };
+                    let (offset, position) = (entry.base_offset, entry.position);
+                    let detail = format!(
+                        "{key}: the log has a batch with offset {offset} at position {position}, the index has {stands}"
+                    );
+                    self.mismatch(Finding::of_file(&self.index_directory, detail));
+                }
+                Err(error) => {
+                    let finding = Finding::of_index(&error, &self.index_directory);
+                    self.mismatch(finding);
+                    self.index = None;
+                }
+            }
+        }
+    }
+
+    fn mismatch(&mut self, finding: Finding) {
+        if !self.derived.iter().any(|known| known.file == finding.file && known.position == finding.position)
+            || finding.bytes == 0
+        {
+            self.derived.push(finding);
+        }
+        if self.derived.len() >= MISMATCHES_MAX {
+            self.index = None;
+        }
+    }
+
+    /// Everything that is there to be said once the log has ended.
+    pub async fn finish(mut self) -> Result<Passed, StartError> {
+        self.compare_pending().await;
+        self.compare_held().await;
+        let mut ends: BTreeMap<_, _> =
+            self.queues.iter().filter_map(|(key, seen)| Some((*key, seen.next?))).collect();
+        let known = self.index.map_or_else(Vec::new, |index| {
+            let bounds = |key| Some((key, index.bounds(key)?.1));
+            index.queues().into_iter().filter_map(bounds).collect()
+        });
+        let known = known.into_iter().chain(self.noted_ends.clone());
+        for (key, end) in known.filter(|(key, _)| self.tables.topic(key.topic).is_some()) {
+            let reached = ends.entry(key).or_insert_with(|| {
+                let first = self.index.and_then(|index| index.bounds(key)).map(|(first, _)| first);
+                // Of a queue whose every message has expired nothing is left but its end.
+                first.unwrap_or(end)
+            });
+            if *reached < end {
+                let from = self.queues.get(&key).map_or(LogPosition::ZERO, |seen| seen.position);
+                self.gaps.push(Gap { from, to: LogPosition(u64::MAX), messages: end.0 - reached.0 });
+                *reached = end;
+            }
+        }
+        let damaged = self.keys.finish().await?;
+        self.derived.extend(damaged.into_iter().map(|file| {
+            Finding::of_file(&file, "keys of stored messages are not in it, though it is said to hold them")
+        }));
+        Ok(Passed { messages: self.messages, gaps: self.gaps, derived: self.derived, ends })
+    }
+
+    /// Every delayed message that the index knows must be in the log.
+    async fn compare_held(&mut self) {
+        let Some(index) = self.index else { return };
+        for key in index.queues().into_iter().filter(|key| key.topic == TopicId::DELAYED) {
+            let mut offset = QueueOffset::ZERO;
+            loop {
+                let entries = match index.lookup(key, offset, lookup_max()).await {
+                    Ok(entries) => entries,
+                    Err(error) => {
+                        let finding = Finding::of_index(&error, &self.index_directory);
+                        return self.mismatch(finding);
+                    }
+                };
+                let Some(last) = entries.last() else { break };
+                offset = last.end_offset();
+                for entry in &entries {
+                    let (from, to) = (entry.position, entry.position.advance(1));
+                    let is_known = self.gaps.iter().any(|gap| (gap.from, gap.messages) == (from, 1));
+                    if self.held.binary_search(&from).is_err() && !is_known {
+                        self.gaps.push(Gap { from, to, messages: 1 });
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn lookup_max() -> LookupMax {
+    LookupMax { entries: LOOKUP_ENTRIES, bytes: u64::MAX, records: u64::MAX }
+}
+
+/// The entry of the index in the place of `entry`: those before it, which the log has lost, are passed over.
+async fn next_entry<D: Disk>(
+    index: &Index<D>,
+    key: QueueKey,
+    entry: &IndexEntry,
+    seen: &mut Seen,
+) -> Result<Option<IndexEntry>, crate::index::IndexError> {
+    loop {
+        if seen.entries.is_empty() {
+            let found = index.lookup(key, seen.entries_end, lookup_max()).await?;
+            let Some(last) = found.last() else { return Ok(None) };
+            seen.entries_end = last.end_offset();
+            seen.entries = found.into();
+        }
+        let Some(next) = seen.entries.front() else { return Ok(None) };
+        let is_before = next.end_offset() <= entry.base_offset;
+        let is_behind = next.base_offset >= entry.end_offset();
+        if is_behind {
+            return Ok(Some(*next));
+        }
+        let next = seen.entries.pop_front();
+        if !is_before {
+            return Ok(next);
+        }
+    }
+}
+
+impl<D: Disk> Replay for LogPass<'_, D> {
+    fn restart(&mut self) {}
+
+    fn whole(&mut self, header: &BatchHeader, bytes: &[u8]) {
+        self.note(header, true);
+        match header.kind {
+            Kind::State => match decode_changes(state_payload(bytes)) {
+                Ok(changes) => changes.into_iter().for_each(|change| self.change(change, header.position)),
+                Err(error) => {
+                    let detail =
+                        format!("the record at position {} cannot be read: {error}", header.position);
+                    let log = self.index_directory.with_file_name("log");
+                    self.derived.push(Finding::of_file(&log, detail));
+                }
+            },
+            Kind::Messages => keys_of(header, bytes, |topic, key, place| self.keys.note(topic, key, place)),
+            Kind::Held => {}
+        }
+    }
+
+    fn harmed(&mut self, header: &BatchHeader) {
+        self.note(header, false);
+    }
+
+    fn given_up(&mut self, _: u64) {}
+
+    async fn settle(&mut self) -> Result<(), DiskError> {
+        (self.progress)(self.read_to);
+        self.compare_pending().await;
+        self.keys.settle().await
+    }
+}

@@ -1,0 +1,347 @@
+//! One core: an executor and the shards that run on it.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use glommio::{Latency, LocalExecutorBuilder, Placement, Shares, TaskQueueHandle};
+
+use super::device::{DeviceSpeed, measure};
+use super::mailbox::{Letter, Letterbox, Mailbox, ShardPeers, SharedPeers};
+use crate::access::NodeSecret;
+use crate::api::ShardAddress;
+use crate::broker::{Broker, BrokerOptions, OpenedBroker, PeerRequest, StartError};
+use crate::disk::DiskError;
+use crate::disk::bounded::BoundedDisk;
+use crate::disk::glommio::{Access, GlommioDisk};
+use crate::log::Report;
+use crate::metrics::ShardMetrics;
+use crate::runtime::host;
+use crate::runtime::{SystemClock, heartbeat};
+use crate::server::ConnectionDescriptors;
+use crate::server::{Connections, Door, ShardBroker};
+use crate::server::{HttpOptions, HttpPort, HttpPortError};
+use crate::types::ShardId;
+
+/// Memory that glommio registers with each of its three rings; small, since the limit of locked memory is.
+const RING_MEMORY_BYTES: usize = 64 * 1024;
+/// How long a stopping shard waits for answers to leave.
+const STOP_GRACE: Duration = Duration::from_secs(3);
+/// Reading a backlog gets this many shares against 1,000 of everything else.
+const CATCH_UP_SHARES: usize = 200;
+const HOUSEKEEPING_SHARES: usize = 100;
+const KEY_INDEX_SHARES: usize = 50;
+
+/// A shard to be run.
+pub(super) struct ShardPlan {
+    pub options: BrokerOptions,
+    pub listener: TcpListener,
+    pub mailbox: Mailbox,
+}
+
+/// Everything a core's thread needs; it crosses to that thread.
+pub(super) struct CorePlan {
+    pub core: usize,
+    pub shards: Vec<ShardPlan>,
+    pub node_listener: Option<TcpListener>,
+    pub http_listener: Option<TcpListener>,
+    pub http: HttpOptions,
+    pub secret: NodeSecret,
+    pub letterboxes: Vec<Letterbox>,
+    pub addresses: Vec<ShardAddress>,
+    pub access: Access,
+    pub data: PathBuf,
+    pub files_per_shard: usize,
+    pub connection_descriptors: ConnectionDescriptors,
+    /// One core of the node measures the device before it starts its shards.
+    pub measures_device: bool,
+    pub start: Instant,
+    pub events: mpsc::Sender<CoreEvent>,
+}
+
+/// What a core tells the node.
+pub(super) enum CoreEvent {
+    Ready { shard: ShardId, report: Report, rebuilt: Option<String>, took: Duration },
+    Failed { shard: ShardId, error: CoreError },
+    TopicsSynced(Result<(), String>),
+    Device(DeviceSpeed),
+    Ended,
+}
+
+/// Why a shard does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum CoreError {
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error("{0}")]
+    Disk(#[from] DiskError),
+    #[error(transparent)]
+    Http(#[from] HttpPortError),
+    #[error("the address of HTTP cannot be told: {0}")]
+    Address(std::io::Error),
+    #[error("the executor of core {core} does not start: {reason}")]
+    Executor { core: usize, reason: String },
+}
+
+/// Starts the core's thread.
+pub(super) fn spawn(plan: CorePlan) {
+    let events = plan.events.clone();
+    let core = plan.core;
+    let shard = plan.shards[0].options.shard;
+    let built = LocalExecutorBuilder::new(Placement::Fixed(core))
+        .name(&format!("core-{core}"))
+        .io_memory(RING_MEMORY_BYTES)
+        .spawn(move || run_core(plan));
+    if let Err(error) = built {
+        let error = CoreError::Executor { core, reason: error.to_string() };
+        let _ = events.send(CoreEvent::Failed { shard, error });
+    }
+}
+
+async fn run_core(plan: CorePlan) {
+    // The first timer of a thread is tens of milliseconds late; nobody waits for this one.
+    glommio::timer::Timer::new(Duration::from_millis(1)).await;
+    let events = plan.events.clone();
+    let disk = match GlommioDisk::attach(&plan.data, plan.access).await {
+        Ok(disk) => disk,
+        Err(error) => {
+            let shard = plan.shards[0].options.shard;
+            let _ = events.send(CoreEvent::Failed { shard, error: error.into() });
+            return;
+        }
+    };
+    if plan.measures_device {
+        // A speed that cannot be told is no reason not to start.
+        let speed = measure(&disk, &plan.data).await.unwrap_or_default();
+        let _ = events.send(CoreEvent::Device(speed));
+    }
+    let catch_up = glommio::executor().create_task_queue(
+        Shares::Static(CATCH_UP_SHARES),
+        Latency::NotImportant,
+        "catch-up",
+    );
+    let housekeeping = glommio::executor().create_task_queue(
+        Shares::Static(HOUSEKEEPING_SHARES),
+        Latency::NotImportant,
+        "housekeeping",
+    );
+    let key_index = glommio::executor().create_task_queue(
+        Shares::Static(KEY_INDEX_SHARES),
+        Latency::NotImportant,
+        "key-index",
+    );
+    let queues = Queues { catch_up, housekeeping, key_index };
+    let (mut node_listener, mut http_listener) = (plan.node_listener, plan.http_listener);
+    let mut tasks = Vec::new();
+    for (index, shard) in plan.shards.into_iter().enumerate() {
+        let seat = Seat {
+            disk: BoundedDisk::new(disk.clone(), plan.files_per_shard),
+            letterboxes: plan.letterboxes.clone(),
+            addresses: plan.addresses.clone(),
+            node_listener: node_listener.take(),
+            http_listener: http_listener.take(),
+            http: plan.http.clone(),
+            secret: plan.secret.clone(),
+            start: plan.start,
+            events: events.clone(),
+            queues,
+            connection_descriptors: plan.connection_descriptors.clone(),
+            counts_thread: index == 0,
+        };
+        tasks.push(glommio::spawn_local(run_shard(shard, seat)));
+    }
+    for task in tasks {
+        task.await;
+    }
+    let _ = events.send(CoreEvent::Ended);
+}
+
+/// Task queues of an executor besides the default one.
+#[derive(Clone, Copy)]
+struct Queues {
+    catch_up: TaskQueueHandle,
+    housekeeping: TaskQueueHandle,
+    key_index: TaskQueueHandle,
+}
+
+/// A shard's place on its core.
+struct Seat {
+    disk: BoundedDisk<GlommioDisk>,
+    letterboxes: Vec<Letterbox>,
+    addresses: Vec<ShardAddress>,
+    node_listener: Option<TcpListener>,
+    http_listener: Option<TcpListener>,
+    http: HttpOptions,
+    secret: NodeSecret,
+    start: Instant,
+    events: mpsc::Sender<CoreEvent>,
+    queues: Queues,
+    connection_descriptors: ConnectionDescriptors,
+    /// Counters of the thread are told by one of its shards only.
+    counts_thread: bool,
+}
+
+impl Seat {
+    /// HTTP on this shard, if it has a listener for it.
+    fn open_http(&self, broker: &Rc<ShardBroker>) -> Result<Option<HttpPort>, CoreError> {
+        let Some(listener) = &self.http_listener else { return Ok(None) };
+        let address = listener.local_addr().map_err(CoreError::Address)?;
+        Ok(Some(HttpPort::open(broker, &self.http, &self.secret, address)?))
+    }
+}
+
+/// One shard from its recovery to its end.
+async fn run_shard(plan: ShardPlan, seat: Seat) {
+    let shard = plan.options.shard;
+    let clock = SystemClock::shared(seat.start);
+    let metrics = Rc::new(ShardMetrics::new());
+    let started = clock.monotonic();
+    let opened = Broker::open(seat.disk.clone(), plan.options, clock.clone(), metrics.clone()).await;
+    let OpenedBroker { broker, report, rebuilt } = match opened {
+        Ok(opened) => {
+            opened.tell();
+            opened
+        }
+        Err(error) => {
+            let _ = seat.events.send(CoreEvent::Failed { shard, error: error.into() });
+            return;
+        }
+    };
+    let http = match seat.open_http(&broker) {
+        Ok(http) => http,
+        Err(error) => {
+            let _ = seat.events.send(CoreEvent::Failed { shard, error });
+            return;
+        }
+    };
+    let counts_thread = seat.counts_thread;
+    broker.set_host_counters(Box::new(move |count| host_counters(counts_thread, count)));
+    let peers = Rc::new(ShardPeers::new(shard, seat.letterboxes, seat.addresses));
+    broker.set_peers(Rc::new(SharedPeers(peers.clone())));
+    let took = clock.monotonic().since(started);
+    let committing = {
+        let broker = broker.clone();
+        glommio::spawn_local(async move { broker.log().run_commit(|batches| broker.publish(batches)).await })
+    };
+    let supplying = {
+        let log = broker.log().clone();
+        in_queue(async move { log.run_supply().await }, seat.queues.housekeeping)
+    };
+    let keeping = {
+        let broker = broker.clone();
+        in_queue(async move { broker.run_housekeeping().await }, seat.queues.housekeeping)
+    };
+    let sweeping = {
+        let broker = broker.clone();
+        in_queue(async move { broker.run_dead_letters().await }, seat.queues.housekeeping)
+    };
+    let ageing = {
+        let broker = broker.clone();
+        in_queue(async move { broker.run_group_ageing().await }, seat.queues.housekeeping)
+    };
+    let indexing_keys = {
+        let broker = broker.clone();
+        in_queue(async move { broker.run_key_indexing().await }, seat.queues.key_index)
+    };
+    let timing = {
+        let broker = broker.clone();
+        glommio::spawn_local(async move { broker.run_timers().await })
+    };
+    glommio::spawn_local(heartbeat(clock, metrics)).detach();
+    let _ = seat.events.send(CoreEvent::Ready { shard, report, rebuilt, took });
+    let connections =
+        Connections::new(broker.clone(), seat.queues.catch_up, http, seat.connection_descriptors);
+    let mut listeners = vec![(plan.listener, Door::Native)];
+    listeners.extend(seat.node_listener.map(|listener| (listener, Door::Native)));
+    listeners.extend(seat.http_listener.map(|listener| (listener, Door::Http)));
+    run_mail(&broker, &peers, plan.mailbox, &connections, listeners, &seat.events).await;
+    broker.drain();
+    connections.finish(STOP_GRACE).await;
+    broker.stop();
+    sweeping.await;
+    ageing.await;
+    timing.await;
+    keeping.await;
+    committing.await;
+    supplying.await;
+    indexing_keys.await;
+    broker.take_leave().await;
+}
+
+fn in_queue(task: impl Future<Output = ()> + 'static, queue: TaskQueueHandle) -> glommio::Task<()> {
+    glommio::spawn_local_into(task, queue).expect("the queue was made by this executor")
+}
+
+/// The mail task: letters until the node says stop.
+async fn run_mail(
+    broker: &Rc<ShardBroker>,
+    peers: &Rc<ShardPeers>,
+    mailbox: Mailbox,
+    connections: &Rc<Connections>,
+    mut listeners: Vec<(TcpListener, Door)>,
+    events: &mpsc::Sender<CoreEvent>,
+) {
+    while let Ok(letter) = mailbox.recv().await {
+        match letter {
+            Letter::Ask { from, ticket, request } => {
+                let (broker, peers) = (broker.clone(), peers.clone());
+                let waits = request.only_waits().then(|| peers.note_wait(from, ticket));
+                let is_heavy = request.is_heavy();
+                let answer = async move {
+                    let handled = handle(&broker, request);
+                    match waits {
+                        Some(waits) => peers.answer_wait((from, ticket), waits, handled).await,
+                        None => peers.answer(from, ticket, handled.await),
+                    }
+                };
+                match is_heavy {
+                    true => connections.spawn_catch_up(answer),
+                    false => drop(glommio::spawn_local(answer).detach()),
+                }
+            }
+            Letter::Cancel { from, ticket } => peers.cancelled(from, ticket),
+            Letter::Answer { ticket, result } => peers.answered(ticket, result),
+            Letter::Arrived(topic) => broker.arrived(topic),
+            Letter::SyncTopics => {
+                let (broker, events) = (broker.clone(), events.clone());
+                let sync = async move {
+                    let synced = broker.sync_topics().await.map_err(|failure| failure.to_string());
+                    let _ = events.send(CoreEvent::TopicsSynced(synced));
+                };
+                glommio::spawn_local(sync).detach();
+            }
+            Letter::Listen => {
+                for (listener, door) in listeners.drain(..) {
+                    let accepting = connections.clone().accept_from(host::listener_of(listener), door);
+                    glommio::spawn_local(accepting).detach();
+                }
+                glommio::spawn_local(connections.clone().watch()).detach();
+            }
+            Letter::Stop => return,
+        }
+    }
+}
+
+async fn handle(
+    broker: &Rc<ShardBroker>,
+    request: PeerRequest,
+) -> Result<crate::broker::PeerReply, crate::api::Failure> {
+    broker.handle_peer(request).await
+}
+
+/// Counters of the thread: told once per thread, by its first shard.
+fn host_counters(counts_thread: bool, count_syscalls: bool) -> Vec<(String, u64)> {
+    if !counts_thread {
+        return Vec::new();
+    }
+    let mut counters = vec![
+        ("cpu_ns".to_owned(), host::thread_cpu_ns()),
+        ("process_cpu_ns".to_owned(), host::process_cpu_ns()),
+        ("allocations".to_owned(), host::allocations()),
+        ("resident_bytes".to_owned(), host::resident_bytes()),
+    ];
+    counters.extend(host::syscalls(count_syscalls).map(|count| ("syscalls".to_owned(), count)));
+    counters
+}

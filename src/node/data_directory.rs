@@ -1,0 +1,498 @@
+//! The data directory: who may use it, and what it was made with.
+//!
+//! `turbopump.toml` holds the format version and the number of shards; it is written when the directory is made, and once
+//! more when all of its shards have started for the first time: from then on each of them must be there.
+//! `secret` signs receipt handles, and the node's id is made of it. Shard `s` has the directory `shard-s`.
+//!
+//! As long as a process uses the directory it holds two locks (flock): of the directory itself, which nobody can put
+//! another one in the place of without its being seen, and of the file `lock`, which older releases look at. A `lock` that
+//! is gone, as after a cleaner of temporary files, is made again; a directory that is not the one that was locked is not
+//! written to any more.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::access::NodeSecret;
+use crate::types::{SettingsFile, SettingsFileError};
+
+/// Version of the layout of a data directory that this release makes and reads.
+const FORMAT: u32 = 2;
+const DESCRIPTION: &str = "turbopump.toml";
+/// Of the description and the secret, each of which has less than a hundred.
+const DESCRIPTION_BYTES_MAX: u64 = 64 * 1024;
+const LOCK: &str = "lock";
+const SECRET: &str = "secret";
+
+/// A data directory in use by this process.
+#[derive(Debug)]
+pub struct DataDirectory {
+    path: PathBuf,
+    shard_count: u16,
+    created: bool,
+    /// All of its shards have started once.
+    started: bool,
+    locks: Locks,
+}
+
+/// Held until they are dropped.
+#[derive(Debug)]
+struct Locks {
+    directory: File,
+    /// None on a medium that takes no writes.
+    file: Option<File>,
+}
+
+/// Why a data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DirectoryError {
+    #[error(
+        "{path} is in use by another turbopump process: stop it, or choose another directory with --data"
+    )]
+    InUse { path: PathBuf },
+    #[error(
+        "{path} was made by a newer release (format {found}, this one reads {FORMAT}): start that release, or choose \
+         another directory with --data"
+    )]
+    Newer { path: PathBuf, found: u32 },
+    #[error(
+        "{path} was made by an older release (format {found}, this one reads {FORMAT}): choose another directory \
+         with --data"
+    )]
+    Older { path: PathBuf, found: u32 },
+    #[error("{path} was made with {made} shards and keeps them: leave --shards {asked} out")]
+    Shards { path: PathBuf, made: u16, asked: u16 },
+    #[error("{path} is no turbopump data directory, and not empty: choose another one with --data")]
+    NotOurs { path: PathBuf },
+    #[error("{file} cannot be understood: {reason}")]
+    Description { file: PathBuf, reason: String },
+    #[error("{path} does not exist")]
+    Missing { path: PathBuf },
+    #[error(
+        "{path} is missing, but the data directory was made with it: put it back (is something not mounted?), or go on \
+         without what was in it: `turbopump log repair --data {data}` says what that gives up, and does it with --yes"
+    )]
+    ShardMissing { path: PathBuf, data: PathBuf },
+    #[error(
+        "{path} is not the directory that this broker has locked: it was moved or replaced while it was in use. The \
+         broker has stopped, and has written nothing to what is there now"
+    )]
+    Replaced { path: PathBuf },
+    #[error("{file} is {what}, not a file of this broker: remove it, nothing is kept in it")]
+    LockFile { file: PathBuf, what: &'static str },
+    #[error("cannot use {path}: {source}")]
+    Io { path: PathBuf, source: io::Error },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Description {
+    format: u32,
+    shards: u16,
+    /// All shards have started once. Releases that did not write it made their shards at the first start as well.
+    #[serde(default = "yes")]
+    started: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl DataDirectory {
+    /// Takes the directory, making it with `shards` shards, or `shards_default` when that is `None`, if it is not there.
+    pub fn open(path: &Path, shards: Option<u16>, shards_default: u16) -> Result<Self, DirectoryError> {
+        fs::create_dir_all(path).map_err(io_error(path))?;
+        let locks = Locks::take(path, Access::Write)?;
+        let existing = read_description(path)?;
+        let shard_count = match (&existing, shards) {
+            (Some(made), Some(asked)) if made.shards != asked => {
+                return Err(DirectoryError::Shards { path: path.to_owned(), made: made.shards, asked });
+            }
+            (Some(made), _) => made.shards,
+            (None, asked) => asked.unwrap_or(shards_default),
+        };
+        let started = existing.as_ref().is_some_and(|made| made.started);
+        let directory =
+            Self { path: path.to_owned(), shard_count, created: existing.is_none(), started, locks };
+        if existing.is_none() {
+            check_empty(path)?;
+            directory.locks.check(path)?;
+            directory.make_shards()?;
+            write_description(path, &directory.description())?;
+        }
+        directory.check_shards()?;
+        directory.locks.check(path)?;
+        Ok(directory)
+    }
+
+    /// Takes a directory that exists, to look at it. Nothing is written.
+    pub fn open_existing(path: &Path) -> Result<Self, DirectoryError> {
+        if !path.is_dir() {
+            return Err(DirectoryError::Missing { path: path.to_owned() });
+        }
+        let description = read_description(path)?;
+        let description = description.ok_or_else(|| DirectoryError::NotOurs { path: path.to_owned() })?;
+        let locks = Locks::take(path, Access::Read)?;
+        let Description { shards, started, .. } = description;
+        Ok(Self { path: path.to_owned(), shard_count: shards, created: false, started, locks })
+    }
+
+    /// Whether the directory and its lock are still those that were taken. A lock that is gone is made again; what was
+    /// done is returned.
+    pub fn check(&mut self) -> Result<Option<String>, DirectoryError> {
+        self.locks.keep(&self.path)
+    }
+
+    /// All shards have started: from now on none of them may be missing. What the answer of this is, the next start will
+    /// be told.
+    pub fn note_started(&mut self) -> Result<(), DirectoryError> {
+        if self.started {
+            return Ok(());
+        }
+        self.started = true;
+        write_description(&self.path, &self.description())
+    }
+
+    /// Whether each shard was used before.
+    pub fn is_started(&self) -> bool {
+        self.started
+    }
+
+    fn description(&self) -> Description {
+        Description { format: FORMAT, shards: self.shard_count, started: self.started }
+    }
+
+    /// The shards' directories of a new data directory: made before it is described, so that one that is described has
+    /// them.
+    fn make_shards(&self) -> Result<(), DirectoryError> {
+        for shard in 0..self.shard_count {
+            let path = self.shard(shard).join("log");
+            fs::create_dir_all(&path).map_err(io_error(&path))?;
+            for made in [&path, &self.shard(shard)] {
+                File::open(made).and_then(|made| made.sync_all()).map_err(io_error(made))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_shards(&self) -> Result<(), DirectoryError> {
+        let missing = (0..self.shard_count).map(|shard| self.shard(shard)).find(|path| !path.is_dir());
+        match missing {
+            Some(path) => Err(DirectoryError::ShardMissing { path, data: self.path.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn shard_count(&self) -> u16 {
+        self.shard_count
+    }
+
+    /// Whether this process has just made it.
+    pub fn is_new(&self) -> bool {
+        self.created
+    }
+
+    /// The secret kept here, made when there is none.
+    pub fn secret(&self) -> Result<NodeSecret, DirectoryError> {
+        let file = self.path.join(SECRET);
+        read_or_make_secret(&file).map_err(io_error(&file))
+    }
+
+    /// Where a shard keeps everything.
+    pub fn shard(&self, shard: u16) -> PathBuf {
+        self.path.join(format!("shard-{shard}"))
+    }
+}
+
+fn io_error(path: &Path) -> impl FnOnce(io::Error) -> DirectoryError {
+    let path = path.to_owned();
+    move |source| DirectoryError::Io { path, source }
+}
+
+/// What a process takes a directory for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Read,
+    Write,
+}
+
+impl Locks {
+    fn take(path: &Path, access: Access) -> Result<Self, DirectoryError> {
+        let directory = File::open(path).map_err(io_error(path))?;
+        lock(&directory, path)?;
+        let opened = open_lock(path, access == Access::Write)?;
+        if let Some(file) = &opened {
+            lock(file, path)?;
+        }
+        let locks = Self { directory, file: opened };
+        locks.check(path)?;
+        Ok(locks)
+    }
+
+    /// Fails when `path` leads to another directory than the one that is locked.
+    fn check(&self, path: &Path) -> Result<(), DirectoryError> {
+        let locked = self.directory.metadata().map_err(io_error(path))?;
+        if is_same(path, &locked) { Ok(()) } else { Err(DirectoryError::Replaced { path: path.to_owned() }) }
+    }
+
+    /// The same, and makes a `lock` that is gone again.
+    fn keep(&mut self, path: &Path) -> Result<Option<String>, DirectoryError> {
+        self.check(path)?;
+        let Some(file) = &self.file else { return Ok(None) };
+        let locked = file.metadata().map_err(io_error(path))?;
+        if is_same(&path.join(LOCK), &locked) {
+            return Ok(None);
+        }
+        if let Some(made) = open_lock(path, true)? {
+            lock(&made, path)?;
+            self.file = Some(made);
+        }
+        Ok(Some(format!(
+            "{} was gone or another one, and was made and locked again",
+            path.join(LOCK).display()
+        )))
+    }
+}
+
+/// Whether the name leads to the very file, not followed when it is a link.
+fn is_same(path: &Path, file: &fs::Metadata) -> bool {
+    // The directory itself may be named by a link.
+    let found = if file.is_dir() { fs::metadata(path) } else { fs::symlink_metadata(path) };
+    found.is_ok_and(|found| (found.dev(), found.ino()) == (file.dev(), file.ino()))
+}
+
+fn lock(file: &File, path: &Path) -> Result<(), DirectoryError> {
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(DirectoryError::InUse { path: path.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(io_error(path)(source)),
+    }
+}
+
+/// Opens `lock`, made when it is not there and that is wanted. It is neither followed nor cut: whoever may write to the
+/// directory could have put a link to another file there.
+fn open_lock(path: &Path, is_made: bool) -> Result<Option<File>, DirectoryError> {
+    let file = path.join(LOCK);
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    if is_made {
+        options.write(true).create(true);
+    }
+    let opened = match options.open(&file) {
+        Ok(opened) => opened,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !is_made => return Ok(None),
+        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
+            return Err(DirectoryError::LockFile { file, what: "a symbolic link" });
+        }
+        Err(error) if error.raw_os_error() == Some(libc::EISDIR) => {
+            return Err(DirectoryError::LockFile { file, what: "a directory" });
+        }
+        Err(error) => return Err(io_error(&file)(error)),
+    };
+    if opened.metadata().map_err(io_error(&file))?.is_file() {
+        Ok(Some(opened))
+    } else {
+        Err(DirectoryError::LockFile { file, what: "something special" })
+    }
+}
+
+fn read_description(path: &Path) -> Result<Option<Description>, DirectoryError> {
+    let file = path.join(DESCRIPTION);
+    let reason = |reason: String| DirectoryError::Description { file: file.clone(), reason };
+    let text = match SettingsFile::read_text(&file, DESCRIPTION_BYTES_MAX) {
+        Ok((text, _)) => text,
+        Err(SettingsFileError::System(error)) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(SettingsFileError::System(error)) => return Err(io_error(&file)(error)),
+        Err(error) => return Err(reason(error.to_string())),
+    };
+    // The version first: a newer release's file may have other fields.
+    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| reason(error.to_string()))?;
+    let format = table.get("format").and_then(toml::Value::as_integer);
+    match format.and_then(|format| u32::try_from(format).ok()) {
+        None => return Err(reason("it has no format number".to_owned())),
+        Some(found) if found > FORMAT => return Err(DirectoryError::Newer { path: path.to_owned(), found }),
+        Some(found) if found < FORMAT => return Err(DirectoryError::Older { path: path.to_owned(), found }),
+        Some(_) => {}
+    }
+    let description: Description = toml::from_str(&text).map_err(|error| reason(error.to_string()))?;
+    if !(1..=crate::limits::SHARDS_MAX).contains(&description.shards) {
+        return Err(reason(format!("{} shards", description.shards)));
+    }
+    Ok(Some(description))
+}
+
+fn read_or_make_secret(file: &Path) -> io::Result<NodeSecret> {
+    match SettingsFile::read(file, DESCRIPTION_BYTES_MAX).map(|file| file.bytes) {
+        Ok(bytes) if bytes.len() == NodeSecret::BYTES => {
+            return Ok(NodeSecret(bytes.try_into().expect("its length was checked")));
+        }
+        // Whatever it is, it is kept.
+        Ok(_) => fs::rename(file, file.with_extension("damaged"))?,
+        Err(SettingsFileError::System(error)) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(SettingsFileError::System(error)) => return Err(error),
+        Err(error) => return Err(io::Error::other(error)),
+    }
+    let mut secret = [0; NodeSecret::BYTES];
+    File::open("/dev/urandom")?.read_exact(&mut secret)?;
+    let mut made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
+    made.write_all(&secret)?;
+    made.sync_all()?;
+    Ok(NodeSecret(secret))
+}
+
+/// Refuses to move into a directory that holds something else.
+fn check_empty(path: &Path) -> Result<(), DirectoryError> {
+    let ours = |name: &str| name == LOCK || name == "lost+found" || name.starts_with(DESCRIPTION);
+    for entry in fs::read_dir(path).map_err(io_error(path))? {
+        let name = entry.map_err(io_error(path))?.file_name();
+        // A first start that was cut off has left directories without a file.
+        let is_empty_shard = |name: &str| name.starts_with("shard-") && !holds_files(&path.join(name));
+        if !name.to_str().is_some_and(|name| ours(name) || is_empty_shard(name)) {
+            return Err(DirectoryError::NotOurs { path: path.to_owned() });
+        }
+    }
+    Ok(())
+}
+
+/// Whether there is anything but directories below; also when that cannot be told.
+fn holds_files(directory: &Path) -> bool {
+    let Ok(entries) = fs::read_dir(directory) else { return true };
+    entries.into_iter().any(|entry| match entry {
+        Ok(entry) if entry.file_type().is_ok_and(|kind| kind.is_dir()) => holds_files(&entry.path()),
+        _ => true,
+    })
+}
+
+fn write_description(path: &Path, description: &Description) -> Result<(), DirectoryError> {
+    let write = || -> io::Result<()> {
+        let text = toml::to_string(description).map_err(io::Error::other)?;
+        let fresh = path.join(format!("{DESCRIPTION}.new"));
+        let mut options = OpenOptions::new();
+        // A link in its place would have the file that it leads to cut and written over.
+        options.write(true).create(true).truncate(true).custom_flags(libc::O_NOFOLLOW);
+        let mut made = options.open(&fresh)?;
+        made.write_all(text.as_bytes())?;
+        made.sync_all()?;
+        fs::rename(&fresh, path.join(DESCRIPTION))?;
+        File::open(path)?.sync_all()
+    };
+    write().map_err(io_error(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_keeps_its_shards_and_its_lock() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let path = root.path().join("data");
+        let first = DataDirectory::open(&path, Some(3), 1).expect("it is made");
+        assert!(first.is_new());
+        assert!(matches!(DataDirectory::open(&path, None, 1), Err(DirectoryError::InUse { .. })));
+        drop(first);
+        let again = DataDirectory::open(&path, None, 1).expect("it is there");
+        assert_eq!((again.shard_count(), again.is_new()), (3, false));
+        drop(again);
+        let other = DataDirectory::open(&path, Some(2), 1);
+        assert!(matches!(other, Err(DirectoryError::Shards { made: 3, asked: 2, .. })));
+    }
+
+    #[test]
+    fn a_lock_that_is_gone_keeps_nobody_in() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let path = root.path().join("data");
+        let mut first = DataDirectory::open(&path, Some(1), 1).expect("it is made");
+        fs::remove_file(path.join(LOCK)).expect("it is there");
+        assert!(matches!(DataDirectory::open(&path, None, 1), Err(DirectoryError::InUse { .. })));
+        assert!(matches!(DataDirectory::open_existing(&path), Err(DirectoryError::InUse { .. })));
+        // The one that was refused may have made it.
+        assert!(first.check().expect("the directory is the same").is_some());
+        assert!(first.check().expect("the directory is the same").is_none());
+        assert!(path.join(LOCK).is_file());
+    }
+
+    #[test]
+    fn another_directory_in_the_place_of_the_locked_one_is_seen() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let path = root.path().join("data");
+        let mut first = DataDirectory::open(&path, Some(1), 1).expect("it is made");
+        fs::rename(&path, root.path().join("moved")).expect("it can be moved");
+        assert!(matches!(first.check(), Err(DirectoryError::Replaced { .. })));
+        fs::create_dir(&path).expect("the name is free");
+        assert!(matches!(first.check(), Err(DirectoryError::Replaced { .. })));
+        assert!(!path.join(LOCK).exists(), "nothing is written to it");
+    }
+
+    #[test]
+    fn a_lock_that_is_no_file_is_refused_and_what_it_leads_to_is_left_alone() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let (path, letter) = (root.path().join("data"), root.path().join("letter.txt"));
+        fs::create_dir(&path).expect("a directory");
+        fs::write(&letter, "dear").expect("a file");
+        std::os::unix::fs::symlink(&letter, path.join(LOCK)).expect("a link");
+        assert!(matches!(DataDirectory::open(&path, None, 1), Err(DirectoryError::LockFile { .. })));
+        assert_eq!(fs::read(&letter).expect("a file"), b"dear");
+        fs::remove_file(path.join(LOCK)).expect("a link");
+        let described = path.join(format!("{DESCRIPTION}.new"));
+        std::os::unix::fs::symlink(&letter, &described).expect("a link");
+        assert!(matches!(DataDirectory::open(&path, None, 1), Err(DirectoryError::Io { .. })));
+        assert_eq!(fs::read(&letter).expect("a file"), b"dear");
+        fs::remove_file(described).expect("a link");
+        fs::remove_file(path.join(LOCK)).expect("a file");
+        fs::create_dir(path.join(LOCK)).expect("a directory");
+        assert!(matches!(DataDirectory::open(&path, None, 1), Err(DirectoryError::LockFile { .. })));
+    }
+
+    #[test]
+    fn a_shard_that_is_missing_is_refused() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let path = root.path().join("data");
+        drop(DataDirectory::open(&path, Some(2), 1).expect("it is made"));
+        fs::rename(path.join("shard-1"), root.path().join("elsewhere")).expect("it is there");
+        assert!(matches!(DataDirectory::open(&path, None, 1), Err(DirectoryError::ShardMissing { .. })));
+        fs::rename(root.path().join("elsewhere"), path.join("shard-1")).expect("it is there");
+        let mut again = DataDirectory::open(&path, None, 1).expect("all is there");
+        assert!(!again.is_started());
+        again.note_started().expect("it can be written");
+        drop(again);
+        assert!(DataDirectory::open(&path, None, 1).expect("all is there").is_started());
+    }
+
+    #[test]
+    fn a_first_start_that_was_cut_off_is_made_again() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let path = root.path().join("data");
+        drop(DataDirectory::open(&path, Some(2), 1).expect("it is made"));
+        fs::remove_file(path.join(DESCRIPTION)).expect("it is there");
+        assert!(DataDirectory::open(&path, Some(2), 1).expect("nothing was in it").is_new());
+        fs::remove_file(path.join(DESCRIPTION)).expect("it is there");
+        fs::write(path.join("shard-1/log/manifest"), "something").expect("a file");
+        assert!(matches!(DataDirectory::open(&path, Some(2), 1), Err(DirectoryError::NotOurs { .. })));
+    }
+
+    #[test]
+    fn foreign_and_newer_directories_are_refused() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        fs::write(root.path().join("letter.txt"), "dear").expect("a file");
+        assert!(matches!(DataDirectory::open(root.path(), None, 1), Err(DirectoryError::NotOurs { .. })));
+        fs::write(root.path().join(DESCRIPTION), "format = 99\nshards = 1\n").expect("a file");
+        assert!(matches!(
+            DataDirectory::open(root.path(), None, 1),
+            Err(DirectoryError::Newer { found: 99, .. })
+        ));
+        fs::write(root.path().join(DESCRIPTION), "format = 1\nshards = 1\n").expect("a file");
+        assert!(matches!(
+            DataDirectory::open(root.path(), None, 1),
+            Err(DirectoryError::Older { found: 1, .. })
+        ));
+        fs::write(root.path().join(DESCRIPTION), "nonsense").expect("a file");
+        assert!(matches!(DataDirectory::open(root.path(), None, 1), Err(DirectoryError::Description { .. })));
+    }
+}

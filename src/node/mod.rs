@@ -1,0 +1,19 @@
+//! Running a node: one executor per core, shards on executors, mailboxes between shards, listeners, and the order in which
+//! they start and stop.
+
+mod core;
+mod data_directory;
+mod descriptors;
+mod device;
+mod mailbox;
+mod memory;
+mod options;
+mod preflight;
+mod run;
+
+pub use self::core::CoreError;
+pub use self::device::DeviceSpeed;
+pub use data_directory::{DataDirectory, DirectoryError};
+pub use options::{OptionsError, SHARD_PORT_STEP, ServeOptions};
+pub use preflight::{PreflightError, check_io_uring};
+pub use run::{NodeError, Started, StartedShard, run};

@@ -1,0 +1,448 @@
+//! A node: its shards on its cores, from start to stop.
+//!
+//! Start: check the machine, take the data directory, bind every address, start the cores, let every shard recover,
+//! bring their topics in line, accept connections. Stop, on SIGTERM or SIGINT: accept no more, answer what was taken,
+//! flush, take a last snapshot, end; at most [`STOP_TIMEOUT`] in all.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant, SystemTime};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::core::{self, CoreError, CoreEvent, CorePlan, ShardPlan};
+use super::data_directory::{DataDirectory, DirectoryError};
+use super::descriptors::DescriptorPlan;
+use super::device::DeviceSpeed;
+use super::mailbox::{Letter, Letterbox, Mailbox, mailbox};
+use super::memory::ShardMemory;
+use super::options::{OptionsError, SHARD_PORT_STEP, ServeOptions};
+use super::preflight::{self, PreflightError};
+use crate::access::NodeSecret;
+use crate::access::{AccessError, AccessFile};
+use crate::api::ShardAddress;
+use crate::broker::BrokerOptions;
+use crate::disk::glommio::Access;
+use crate::disk::{DiskError, DiskErrorKind};
+use crate::log::{CommitOptions, Report};
+use crate::net::{ListenError, Sharing, TlsError, TlsFiles, bind, bind_shared};
+use crate::runtime::host;
+use crate::server::ConnectionDescriptors;
+use crate::server::HttpOptions;
+use crate::types::{MonotonicTime, NodeId, ShardId, Timestamp};
+
+/// A stop takes at most this long; a shard that is not done then is left to recovery.
+const STOP_TIMEOUT: Duration = Duration::from_millis(4_800);
+/// How often it is looked whether the data directory is still the one that was locked.
+const DIRECTORY_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Why a node does not start or has ended.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    #[error(transparent)]
+    Options(#[from] OptionsError),
+    #[error(transparent)]
+    Preflight(#[from] PreflightError),
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    #[error(
+        "the file system of {0} takes no direct I/O: choose a directory on ext4 or xfs with --data, or add --buffered-io \
+         to try things out without it"
+    )]
+    NoDirectIo(String),
+    #[error("shard {shard}: {error}")]
+    Shard { shard: ShardId, error: CoreError },
+    #[error("the shards' topics cannot be brought in line: {0}")]
+    Topics(String),
+    #[error("--access-keys {path}: {error}")]
+    Access { path: String, error: AccessError },
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error("signals cannot be received: {0}")]
+    Signals(std::io::Error),
+    #[error("the node did not stop within {0:?}; the next start recovers what was acknowledged")]
+    StopTimeout(Duration),
+}
+
+/// What happens to a node.
+enum Event {
+    Core(CoreEvent),
+    Signal,
+}
+
+/// What a started node tells about itself, for whoever prints it.
+#[derive(Clone, Debug)]
+pub struct Started {
+    pub shards: Vec<StartedShard>,
+    pub node_address: Option<SocketAddr>,
+    pub http_address: Option<SocketAddr>,
+    /// What works and should be otherwise.
+    pub warnings: Vec<String>,
+    pub took: Duration,
+    pub is_new: bool,
+    pub node: NodeId,
+    pub device: DeviceSpeed,
+}
+
+/// One shard of a started node.
+#[derive(Clone, Debug)]
+pub struct StartedShard {
+    pub shard: ShardId,
+    pub core: usize,
+    /// What clients are told.
+    pub address: String,
+    pub report: Report,
+    pub rebuilt: Option<String>,
+    pub took: Duration,
+}
+
+/// Runs a node until it is told to stop. `started` is called once, when it takes requests.
+pub fn run(options: &ServeOptions, started: impl FnOnce(&Started)) -> Result<(), NodeError> {
+    options.check()?;
+    let begin = Instant::now();
+    let cores = options.cores.clone().unwrap_or_else(host::available_cores);
+    preflight::check(&cores)?;
+    let mut warnings = check_access(options)?;
+    warnings.extend(check_tls(options, wall_clock())?);
+    for warning in &warnings {
+        tracing::warn!(target: "serve", "{warning}");
+    }
+    let mut directory = DataDirectory::open(&options.data, options.shards, cores.len() as u16)?;
+    let sockets = Sockets::bind(options, directory.shard_count(), &cores)?;
+    let signals = watch_signals()?;
+    let (events, inbox) = mpsc::channel();
+    forward_signals(signals, events.clone());
+    let addresses = sockets.addresses(options);
+    let (node_address, http_address) = (sockets.node_address, sockets.http_address);
+    let (letterboxes, mailboxes): (Vec<_>, Vec<_>) = (0..directory.shard_count()).map(|_| mailbox()).unzip();
+    let secret = directory.secret()?;
+    let node = secret.node();
+    let memory = ShardMemory::of(options, directory.shard_count());
+    let descriptors = plan_descriptors(&cores, directory.shard_count())?;
+    warnings.extend(descriptors.warning());
+    let layout = Layout { options, directory: &directory, secret, cores: &cores, memory, descriptors, begin };
+    let plans = layout.plans(sockets, mailboxes, &letterboxes, &addresses, &events);
+    let core_count = plans.len();
+    plans.into_iter().for_each(core::spawn);
+    // Told to stop before anything was answered: what the shards are at, the next start does again.
+    let Some((mut shards, device)) = wait_until_ready(&inbox, &addresses, &cores, options)? else {
+        return Ok(());
+    };
+    shards.sort_by_key(|shard| shard.shard);
+    if !sync_topics(&letterboxes, &inbox)? {
+        return Ok(());
+    }
+    directory.note_started()?;
+    letterboxes.iter().for_each(|letterbox| send(letterbox, Letter::Listen));
+    let (took, is_new) = (begin.elapsed(), directory.is_new());
+    started(&Started { shards, node_address, http_address, warnings, took, is_new, node, device });
+    wait_for_stop(&inbox, &mut directory)?;
+    letterboxes.iter().for_each(|letterbox| send(letterbox, Letter::Stop));
+    wait_until_ended(&inbox, core_count)
+}
+
+fn send(letterbox: &Letterbox, letter: Letter) {
+    // A shard that has ended gets no letters.
+    let _ = letterbox.try_send(letter);
+}
+
+/// Reads the file of access keys once, so that what is wrong with it is told before anything is started. Returns what
+/// is not as it should be.
+fn check_access(options: &ServeOptions) -> Result<Vec<String>, NodeError> {
+    let Some(path) = &options.access_keys else { return Ok(Vec::new()) };
+    let opened = AccessFile::open(path, MonotonicTime(0));
+    let (_, warning) =
+        opened.map_err(|error| NodeError::Access { path: path.display().to_string(), error })?;
+    Ok(warning.into_iter().map(|warning| warning.to_string()).collect())
+}
+
+/// The same for the certificate and its key.
+fn check_tls(options: &ServeOptions, now: Timestamp) -> Result<Vec<String>, NodeError> {
+    let Some((certificate, key)) = options.tls_files() else { return Ok(Vec::new()) };
+    let (mut files, warning) = TlsFiles::open(&certificate, &key, MonotonicTime(0))?;
+    Ok(warning.into_iter().chain(files.standing(now)).map(|warning| warning.to_string()).collect())
+}
+
+/// A clock set before 1970 reads as 1970.
+fn wall_clock() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// After everything is opened that the node has for itself.
+fn plan_descriptors(cores: &[usize], shard_count: u16) -> Result<DescriptorPlan, PreflightError> {
+    let shards = usize::from(shard_count);
+    DescriptorPlan::of_process(host::raise_open_files(), cores.len().min(shards), shards)
+}
+
+fn watch_signals() -> Result<Signals, NodeError> {
+    Signals::new([SIGTERM, SIGINT]).map_err(NodeError::Signals)
+}
+
+fn forward_signals(mut signals: Signals, events: mpsc::Sender<Event>) {
+    std::thread::spawn(move || {
+        for _ in signals.forever() {
+            if events.send(Event::Signal).is_err() {
+                return;
+            }
+        }
+    });
+}
+
+/// Every address of the node, bound before anything else is started, so that a port in use is told at once.
+struct Sockets {
+    shards: Vec<(TcpListener, SocketAddr)>,
+    node: Vec<TcpListener>,
+    node_address: Option<SocketAddr>,
+    http: Vec<TcpListener>,
+    http_address: Option<SocketAddr>,
+}
+
+impl Sockets {
+    fn bind(options: &ServeOptions, shard_count: u16, cores: &[usize]) -> Result<Self, NodeError> {
+        let mut shards = Vec::new();
+        for shard in 0..shard_count {
+            let mut address = options.listen;
+            if address.port() != 0 {
+                let port = u32::from(address.port()) + u32::from(shard) * u32::from(SHARD_PORT_STEP);
+                let too_high = OptionsError::Ports { port: address.port(), shards: shard_count };
+                address.set_port(u16::try_from(port).map_err(|_| too_high)?);
+            }
+            let listener = bind(address, Sharing::Exclusive, "--listen")?;
+            let bound = listener.local_addr().map_err(|source| ListenError::Other { address, source })?;
+            shards.push((listener, bound));
+        }
+        let listening_cores = cores.len().min(usize::from(shard_count));
+        let on_every_core = |address: Option<SocketAddr>, flag| match address {
+            Some(address) => {
+                let (listeners, bound) = bind_shared(address, listening_cores, flag)?;
+                Ok::<_, ListenError>((listeners, Some(bound)))
+            }
+            None => Ok((Vec::new(), None)),
+        };
+        let (node, node_address) = on_every_core(options.node_listen, "--node-listen")?;
+        let (http, http_address) = on_every_core(options.http, "--http")?;
+        Ok(Self { shards, node, node_address, http, http_address })
+    }
+
+    /// What clients are told.
+    fn addresses(&self, options: &ServeOptions) -> Vec<ShardAddress> {
+        let address = |(index, (_, bound)): (usize, &(TcpListener, SocketAddr))| {
+            let address = match &options.advertise {
+                Some(host) if host.contains(':') => format!("[{host}]:{}", bound.port()),
+                Some(host) => format!("{host}:{}", bound.port()),
+                None => bound.to_string(),
+            };
+            ShardAddress { shard: ShardId(index as u16), address }
+        };
+        self.shards.iter().enumerate().map(address).collect()
+    }
+}
+
+struct Layout<'a> {
+    options: &'a ServeOptions,
+    directory: &'a DataDirectory,
+    secret: NodeSecret,
+    cores: &'a [usize],
+    memory: ShardMemory,
+    descriptors: DescriptorPlan,
+    begin: Instant,
+}
+
+impl Layout<'_> {
+    /// Deals the shards out to the cores, round robin. Cores beyond the number of shards stay free.
+    fn plans(
+        &self,
+        sockets: Sockets,
+        mailboxes: Vec<Mailbox>,
+        letterboxes: &[Letterbox],
+        addresses: &[ShardAddress],
+        events: &mpsc::Sender<Event>,
+    ) -> Vec<CorePlan> {
+        let shard_count = self.directory.shard_count();
+        let used = self.cores.len().min(usize::from(shard_count));
+        let mut node_listeners = sockets.node.into_iter();
+        let mut http_listeners = sockets.http.into_iter();
+        let connection_descriptors = ConnectionDescriptors::new(self.descriptors.connections);
+        let mut plans: Vec<_> = self.cores[..used]
+            .iter()
+            .map(|&core| CorePlan {
+                core,
+                shards: Vec::new(),
+                node_listener: node_listeners.next(),
+                http_listener: http_listeners.next(),
+                http: HttpOptions {
+                    access_keys: self.options.access_keys.clone(),
+                    tls: self.options.tls_files(),
+                    idle_timeout: self.options.http_idle_timeout,
+                },
+                secret: self.secret.clone(),
+                letterboxes: letterboxes.to_vec(),
+                addresses: addresses.to_vec(),
+                access: if self.options.buffered_io { Access::Buffered } else { Access::Direct },
+                data: self.directory.path().to_owned(),
+                start: self.begin,
+                files_per_shard: self.descriptors.files_per_shard,
+                connection_descriptors: connection_descriptors.clone(),
+                measures_device: core == self.cores[0],
+                events: core_events(events),
+            })
+            .collect();
+        for (index, ((listener, _), mailbox)) in sockets.shards.into_iter().zip(mailboxes).enumerate() {
+            let plan = &mut plans[index % used];
+            let options = self.broker_options(index as u16, plan.core);
+            plan.shards.push(ShardPlan { options, listener, mailbox });
+        }
+        plans
+    }
+
+    fn broker_options(&self, shard: u16, core: usize) -> BrokerOptions {
+        BrokerOptions {
+            directory: self.directory.shard(shard),
+            node: self.secret.node(),
+            shard: ShardId(shard),
+            shard_count: self.directory.shard_count(),
+            is_made: self.directory.is_started(),
+            level: self.options.level,
+            segment_bytes: self.options.segment_bytes,
+            tail_cache_bytes: self.memory.tail_cache_bytes,
+            client_memory_bytes: self.memory.client_bytes,
+            zero_fill: true,
+            commit: CommitOptions::default(),
+            retention_age: self.options.retention_age,
+            retention_bytes: self.options.retention_bytes,
+            auto_create_topics: self.options.auto_create_topics,
+            leases: self.options.leases,
+            group_idle: self.options.group_idle,
+            // Keys of the standard library's hash maps come from the system's random numbers.
+            secret: RandomState::new().build_hasher().finish(),
+            transaction_immunity: self.options.transaction_immunity,
+            transaction_check_interval: self.options.transaction_check_interval,
+            transaction_checks_max: self.options.transaction_checks,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            core: Some(core as u32),
+        }
+    }
+}
+
+/// A sender of core events into the node's queue.
+fn core_events(events: &mpsc::Sender<Event>) -> mpsc::Sender<CoreEvent> {
+    let (sender, receiver) = mpsc::channel();
+    let events = events.clone();
+    std::thread::spawn(move || {
+        for event in receiver {
+            if events.send(Event::Core(event)).is_err() {
+                return;
+            }
+        }
+    });
+    sender
+}
+
+/// `None` when a signal came first.
+fn wait_until_ready(
+    inbox: &mpsc::Receiver<Event>,
+    addresses: &[ShardAddress],
+    cores: &[usize],
+    options: &ServeOptions,
+) -> Result<Option<(Vec<StartedShard>, DeviceSpeed)>, NodeError> {
+    let mut shards = Vec::new();
+    let mut device = DeviceSpeed::default();
+    let used = cores.len().min(addresses.len());
+    while shards.len() < addresses.len() {
+        match inbox.recv().expect("this function's caller holds a sender") {
+            Event::Core(CoreEvent::Ready { shard, report, rebuilt, took }) => {
+                tell(shard, &report);
+                let index = usize::from(shard.0);
+                let address = addresses[index].address.clone();
+                shards.push(StartedShard {
+                    shard,
+                    core: cores[index % used],
+                    address,
+                    report,
+                    rebuilt,
+                    took,
+                });
+            }
+            Event::Core(CoreEvent::Failed { shard, error }) => {
+                return Err(start_error(shard, error, options));
+            }
+            Event::Core(CoreEvent::Device(speed)) => device = speed,
+            Event::Core(CoreEvent::TopicsSynced(_) | CoreEvent::Ended) => {}
+            Event::Signal => return Ok(None),
+        }
+    }
+    Ok(Some((shards, device)))
+}
+
+/// Says on standard error what a start has found that is not as it should be.
+fn tell(shard: ShardId, report: &Report) {
+    let shard = shard.0;
+    for range in &report.given_up {
+        tracing::warn!(target: "log", shard, "given up by log repair: {range}");
+    }
+    for notice in &report.notices {
+        tracing::warn!(target: "log", shard, "{notice}");
+    }
+}
+
+fn start_error(shard: ShardId, error: CoreError, options: &ServeOptions) -> NodeError {
+    match &error {
+        CoreError::Disk(DiskError { kind: DiskErrorKind::NoDirectIo, .. }) if !options.buffered_io => {
+            NodeError::NoDirectIo(options.data.display().to_string())
+        }
+        _ => NodeError::Shard { shard, error },
+    }
+}
+
+/// False when a signal came first.
+fn sync_topics(letterboxes: &[Letterbox], inbox: &mpsc::Receiver<Event>) -> Result<bool, NodeError> {
+    send(&letterboxes[0], Letter::SyncTopics);
+    loop {
+        match inbox.recv().expect("this function's caller holds a sender") {
+            Event::Core(CoreEvent::TopicsSynced(synced)) => {
+                return synced.map(|()| true).map_err(NodeError::Topics);
+            }
+            Event::Core(CoreEvent::Failed { shard, error }) => return Err(NodeError::Shard { shard, error }),
+            Event::Core(CoreEvent::Ready { .. } | CoreEvent::Device(_) | CoreEvent::Ended) => {}
+            Event::Signal => return Ok(false),
+        }
+    }
+}
+
+fn wait_for_stop(inbox: &mpsc::Receiver<Event>, directory: &mut DataDirectory) -> Result<(), NodeError> {
+    loop {
+        match inbox.recv_timeout(DIRECTORY_CHECK_INTERVAL) {
+            Ok(Event::Signal) => return Ok(()),
+            Ok(Event::Core(CoreEvent::Failed { shard, error })) => {
+                return Err(NodeError::Shard { shard, error });
+            }
+            Ok(Event::Core(_)) => {}
+            // A last snapshot would go to whatever has the name now: what was acknowledged is safe without it.
+            Err(RecvTimeoutError::Timeout) => {
+                if let Some(done) = directory.check()? {
+                    tracing::warn!(target: "storage", "{done}");
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => panic!("this function's caller holds a sender"),
+        }
+    }
+}
+
+fn wait_until_ended(inbox: &mpsc::Receiver<Event>, core_count: usize) -> Result<(), NodeError> {
+    let deadline = Instant::now() + STOP_TIMEOUT;
+    let mut ended = 0;
+    while ended < core_count {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match inbox.recv_timeout(left) {
+            Ok(Event::Core(CoreEvent::Ended)) => ended += 1,
+            Ok(_) => {}
+            Err(_) => return Err(NodeError::StopTimeout(STOP_TIMEOUT)),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,7 @@
+//! The machine under a shard: the executor's rings and its time, and what the operating system counts.
+
+pub mod host;
+mod ring;
+mod tick;
+
+pub(crate) use tick::{SystemClock, heartbeat, reactor_turn};

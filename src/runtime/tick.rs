@@ -1,0 +1,66 @@
+//! Time on a glommio executor.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use glommio::timer::Timer;
+
+use crate::clock::{Clock, SharedClock};
+use crate::metrics::ShardMetrics;
+use crate::types::{MonotonicTime, Timestamp};
+
+/// A lost wake-up of the executor is over after this at the latest: see [`heartbeat`].
+const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(10);
+/// The shortest sleep that surely goes through the reactor: one of zero length is over at its first poll.
+const TURN: Duration = Duration::from_micros(1);
+
+/// The system's clocks; sleeping is glommio's.
+#[derive(Clone)]
+pub(crate) struct SystemClock {
+    start: Instant,
+}
+
+impl SystemClock {
+    /// `start` is the zero of the monotonic clock, the same for all shards of a node.
+    pub fn shared(start: Instant) -> SharedClock {
+        Rc::new(Self { start })
+    }
+}
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Timestamp(since.as_millis() as u64)
+    }
+
+    fn monotonic(&self) -> MonotonicTime {
+        MonotonicTime(self.start.elapsed().as_nanos() as u64)
+    }
+
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()>>> {
+        let duration = duration.max(TURN);
+        Box::pin(async move {
+            Timer::new(duration).await;
+        })
+    }
+}
+
+/// Lets the executor look at its rings. A task that could go on for ever calls it after a bounded amount of work:
+/// glommio runs ready tasks until none is left, and yielding puts a task straight back among them.
+pub(crate) async fn reactor_turn() {
+    Timer::new(TURN).await;
+}
+
+/// Wakes the executor regularly. glommio can park with runnable tasks when its preemption timer fires before the first
+/// task of a round has run; this bounds how long that lasts. Late beats are counted: they are stalls of the core.
+pub(crate) async fn heartbeat(clock: SharedClock, metrics: Rc<ShardMetrics>) {
+    loop {
+        let before = clock.monotonic();
+        Timer::new(HEARTBEAT_INTERVAL).await;
+        if clock.monotonic().since(before) > 2 * HEARTBEAT_INTERVAL {
+            metrics.wakeups_late.add(1);
+        }
+    }
+}

@@ -1,0 +1,408 @@
+//! Connections of one shard: accepting, telling the protocol, watching for peers that stall, ending.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::os::fd::AsRawFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_lite::AsyncReadExt;
+use glommio::TaskQueueHandle;
+use glommio::net::{TcpListener, TcpStream};
+
+use super::descriptors::{ConnectionDescriptors, ConnectionShare};
+use super::http::HttpPort;
+use super::http::{http_refusal, serve_http, serve_https};
+use super::native::{OUTBOX_PAUSE_BYTES, native_refusal, serve_native};
+use super::relief::Pace;
+use super::turned_away::TurnedAway;
+use crate::broker::Broker;
+use crate::clock::SharedClock;
+use crate::disk::bounded::BoundedDisk;
+use crate::disk::glommio::GlommioDisk;
+use crate::limits;
+use crate::metrics::ShardMetrics;
+use crate::net::{Detected, Outbox, ReceiveBuffer, detect};
+use crate::protocol::native::ReplyEncoder;
+use crate::runtime::host;
+use crate::types::{Account, ByteBudget, ClientMemory, MonotonicTime, Reservation, Throttle, WakerList};
+
+/// A connection must say which protocol it speaks, and complete a frame that it has begun, within this time.
+const INCOMPLETE_TIMEOUT: Duration = Duration::from_secs(60);
+/// A connection that is told that its time is over has this long to say so.
+const EXPIRY_GRACE: Duration = Duration::from_secs(2);
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+const ACCEPT_INTERVAL: Duration = Duration::from_millis(limits::ACCEPT_INTERVAL_MS);
+/// Ended connections are told of this often at most.
+const SHORTAGE_NEWS_INTERVAL: Duration = Duration::from_secs(10);
+/// Pause after a failed accept, which mostly means that descriptors have run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What a listener's connections may speak. HTTP has rules of its own about who may come, so it has an address of its
+/// own as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Door {
+    Native,
+    Http,
+}
+
+pub(crate) type ShardBroker = Broker<BoundedDisk<GlommioDisk>>;
+
+/// All connections of a shard.
+pub(crate) struct Connections {
+    pub broker: Rc<ShardBroker>,
+    pub clock: SharedClock,
+    pub metrics: Rc<ShardMetrics>,
+    open: RefCell<HashMap<u64, Rc<Connection>>>,
+    next_id: Cell<u64>,
+    ended: WakerList,
+    stopping: Cell<bool>,
+    catch_up: TaskQueueHandle,
+    /// Writes the answers of all native connections: what its largest answer needed, it keeps once.
+    pub encoder: RefCell<ReplyEncoder>,
+    /// Connections that have not said what they speak, the oldest first; some of them may have done so since.
+    silent: RefCell<VecDeque<Rc<Connection>>>,
+    /// One at a time of what keeps a core busy for long.
+    pub heavy: ByteBudget,
+    pub(crate) shortage_news: Throttle,
+    /// `None` when nothing speaks HTTP here.
+    pub http: Option<HttpPort>,
+    /// What everything that is held for a peer counts in.
+    pub memory: Rc<ClientMemory>,
+    descriptors: ConnectionDescriptors,
+    turned_away: TurnedAway,
+}
+
+/// What an open connection holds of what there is for connections.
+struct Admission {
+    _descriptors: ConnectionShare,
+    _memory: Reservation,
+}
+
+/// One connection, as its tasks and the watch see it.
+pub(crate) struct Connection {
+    /// No other connection of the shard has the same.
+    pub id: u64,
+    fd: i32,
+    pub outbox: Outbox,
+    /// When the peer last took bytes that were waiting for it, or began a frame that is not complete; `None` when
+    /// nothing is owed either way. One byte is enough: there is no lowest rate, since what a slow reader holds is
+    /// bounded by `CONNECTION_ANSWER_BYTES_MAX` however long it takes.
+    pub write_stalled_since: Cell<Option<MonotonicTime>>,
+    /// Bytes in the socket that the peer had not taken at the last look.
+    unacknowledged: Cell<usize>,
+    pub incomplete_since: Cell<Option<MonotonicTime>>,
+    /// When the connection ends unless something happens before; set by protocols with time-outs of their own.
+    pub deadline: Cell<Option<MonotonicTime>>,
+    /// Whether the protocol has something to say when the deadline passes; then `expired` is woken first.
+    pub takes_expiry: Cell<bool>,
+    pub expired: WakerList,
+    /// Requests that were taken and not answered.
+    pub unanswered: Cell<usize>,
+    pub answered: WakerList,
+    /// The peer sends nothing more, or the connection has ended: nobody is there to wait for.
+    has_left: Cell<bool>,
+    left: WakerList,
+    /// Whether its protocol is known.
+    is_known: Cell<bool>,
+    /// What `relief` looks at, and tells.
+    pub pace: Pace,
+}
+
+impl Connections {
+    /// Fetches that may read the disk run in the queue `catch_up`.
+    pub fn new(
+        broker: Rc<ShardBroker>,
+        catch_up: TaskQueueHandle,
+        http: Option<HttpPort>,
+        descriptors: ConnectionDescriptors,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            clock: broker.clock().clone(),
+            metrics: broker.metrics().clone(),
+            memory: broker.memory().clone(),
+            broker,
+            open: RefCell::default(),
+            next_id: Cell::new(0),
+            ended: WakerList::new(),
+            stopping: Cell::new(false),
+            catch_up,
+            encoder: RefCell::default(),
+            silent: RefCell::default(),
+            heavy: ByteBudget::new(1),
+            shortage_news: Throttle::new(SHORTAGE_NEWS_INTERVAL),
+            http,
+            descriptors,
+            turned_away: TurnedAway::default(),
+        })
+    }
+
+    /// Accepts connections until the shard stops.
+    pub async fn accept_from(self: Rc<Self>, listener: TcpListener, door: Door) {
+        let mut accepted_in_interval = 0;
+        let mut interval_began = self.clock.monotonic();
+        loop {
+            if accepted_in_interval >= limits::ACCEPTS_PER_INTERVAL {
+                let rest = ACCEPT_INTERVAL.saturating_sub(self.clock.monotonic().since(interval_began));
+                if !rest.is_zero() {
+                    self.clock.sleep(rest).await;
+                }
+                (accepted_in_interval, interval_began) = (0, self.clock.monotonic());
+            }
+            let accepted = listener.accept().await;
+            accepted_in_interval += 1;
+            if self.stopping.get() {
+                return;
+            }
+            match accepted {
+                Ok(stream) => match self.admit(door) {
+                    Ok(share) => glommio::spawn_local(self.clone().serve(stream, door, share)).detach(),
+                    // Those that are open are not hurt.
+                    Err(reason) => {
+                        self.metrics.connections_dropped.add(1);
+                        let now = self.clock.monotonic();
+                        self.turned_away.turn_away(stream, self.refusal(door, &reason), &reason, now);
+                        continue;
+                    }
+                },
+                Err(error) => {
+                    self.turned_away.not_accepted(&error.to_string(), self.clock.monotonic());
+                    self.clock.sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+        }
+    }
+
+    /// Room for one more connection, or why there is none.
+    fn admit(&self, door: Door) -> Result<Admission, String> {
+        if self.open.borrow().len() >= limits::CONNECTIONS_MAX {
+            let most = limits::CONNECTIONS_MAX;
+            return Err(format!("this shard has {most} connections, which are the most"));
+        }
+        // A native connection has one for each direction.
+        let count = if door == Door::Native { 2 } else { 1 };
+        let descriptors = self.descriptors.take(count).ok_or_else(|| {
+            "the broker has no descriptors left for more connections: raise its limit of open files"
+                .to_owned()
+        })?;
+        let memory = self.memory.budget(Account::Connections).try_reserve(limits::CONNECTION_BYTES);
+        let memory = memory.ok_or_else(|| {
+            "the broker has no memory left for more connections: give it more with --client-memory".to_owned()
+        })?;
+        Ok(Admission { _descriptors: descriptors, _memory: memory })
+    }
+
+    /// What a client that is not let in is told: whatever it has sent, this is the answer.
+    fn refusal(&self, door: Door, reason: &str) -> Vec<u8> {
+        match (door, &self.http) {
+            (Door::Native, _) => native_refusal(reason),
+            // The certificate is not shown to those who cannot stay.
+            (Door::Http, Some(http)) if !http.is_secure() => http_refusal(http, self.clock.now(), reason),
+            (Door::Http, _) => Vec::new(),
+        }
+    }
+
+    /// One connection from its first byte to its end.
+    async fn serve(self: Rc<Self>, mut stream: TcpStream, door: Door, share: Admission) {
+        let id = self.next_id.get();
+        self.next_id.set(id + 1);
+        let connection = Rc::new(Connection {
+            id,
+            fd: stream.as_raw_fd(),
+            outbox: Outbox::new(self.metrics.clone(), self.memory.count(Account::Answers, 0)),
+            write_stalled_since: Cell::new(None),
+            unacknowledged: Cell::new(0),
+            incomplete_since: Cell::new(Some(self.clock.monotonic())),
+            deadline: Cell::new(None),
+            takes_expiry: Cell::new(false),
+            expired: WakerList::new(),
+            unanswered: Cell::new(0),
+            answered: WakerList::new(),
+            has_left: Cell::new(false),
+            left: WakerList::new(),
+            is_known: Cell::new(false),
+            pace: Pace::default(),
+        });
+        self.note_silent(&connection);
+        self.open.borrow_mut().insert(id, connection.clone());
+        self.metrics.connections_accepted.add(1);
+        self.metrics.connections.add(1);
+        // Answers are put together by us; waiting for more would only delay them.
+        let _ = stream.set_nodelay(true);
+        let mut buffer = ReceiveBuffer::new();
+        let detected = loop {
+            match detect(buffer.filled()) {
+                Detected::NeedMore => match stream.read(buffer.room()).await {
+                    Ok(0) | Err(_) => break Detected::NeedMore,
+                    Ok(count) => buffer.read(count),
+                },
+                detected => break detected,
+            }
+        };
+        connection.is_known.set(true);
+        let acceptor = self.http.as_ref().and_then(HttpPort::acceptor);
+        match (detected, door, acceptor) {
+            (Detected::Native, Door::Native, _) => serve_native(&self, &connection, stream, buffer).await,
+            (Detected::Tls, Door::Http, Some(acceptor)) => {
+                serve_https(&self, &connection, acceptor, stream, buffer).await;
+            }
+            // What is no request line is answered as such.
+            (Detected::Http1, Door::Http, _) | (Detected::Unknown, Door::Http, None) => {
+                serve_http(&self, &connection, stream, buffer).await;
+            }
+            // No adaptor takes these here: the peer sees the end of the connection.
+            (
+                Detected::Native | Detected::Tls | Detected::Http1 | Detected::Http2 | Detected::Remoting,
+                ..,
+            ) => {
+                self.metrics.connections_dropped.add(1);
+            }
+            (Detected::Unknown | Detected::NeedMore, ..) => {}
+        }
+        connection.leave();
+        self.open.borrow_mut().remove(&id);
+        drop(share);
+        self.metrics.connections.subtract(1);
+        self.ended.wake();
+    }
+
+    /// Ends connections whose peer does not read its answers, or never completes what it has begun.
+    pub async fn watch(self: Rc<Self>) {
+        loop {
+            self.clock.sleep(WATCH_INTERVAL).await;
+            let now = self.clock.monotonic();
+            self.turned_away.let_go(now);
+            if let Some(http) = &self.http {
+                http.tick();
+            }
+            self.open.borrow().values().for_each(|connection| connection.note_progress(now));
+            self.relieve(self.open.borrow().values(), now);
+            let over = |since: &Cell<Option<MonotonicTime>>, timeout| {
+                since.get().is_some_and(|since| now.since(since) > timeout)
+            };
+            let stall = Duration::from_secs(limits::CLIENT_STALL_SECONDS);
+            for connection in self.open.borrow().values() {
+                let is_late = connection.deadline.get().is_some_and(|deadline| now > deadline);
+                let is_stalled = over(&connection.write_stalled_since, stall)
+                    || over(&connection.incomplete_since, INCOMPLETE_TIMEOUT);
+                if is_late && !is_stalled && connection.takes_expiry.take() {
+                    connection.deadline.set(Some(now.after(EXPIRY_GRACE)));
+                    connection.expired.wake();
+                } else if is_late || is_stalled {
+                    self.metrics.connections_dropped.add(1);
+                    connection.end();
+                }
+            }
+        }
+    }
+
+    /// Takes no more requests, lets the answers out that are due within `grace`, and ends every connection.
+    pub async fn finish(&self, grace: Duration) {
+        self.stopping.set(true);
+        let deadline = self.clock.monotonic().after(grace);
+        let is_quiet = || self.open.borrow().values().all(|connection| connection.is_quiet());
+        while !is_quiet() && self.clock.monotonic() < deadline {
+            self.clock.sleep(Duration::from_millis(2)).await;
+        }
+        self.open.borrow().values().for_each(|connection| connection.end());
+        while !self.open.borrow().is_empty()
+            && self.clock.monotonic() < deadline.after(Duration::from_millis(500))
+        {
+            futures_lite::future::or(self.ended.changed(), self.clock.sleep(Duration::from_millis(10))).await;
+        }
+    }
+
+    /// Takes note of a connection that has not said what it speaks. Of too many such, the oldest goes: they cost their peer
+    /// nothing.
+    fn note_silent(&self, connection: &Rc<Connection>) {
+        let mut silent = self.silent.borrow_mut();
+        silent.push_back(connection.clone());
+        if silent.len() <= limits::CONNECTIONS_SILENT_MAX {
+            return;
+        }
+        silent.retain(|connection| !connection.is_known.get() && !connection.outbox.is_closed());
+        if silent.len() > limits::CONNECTIONS_SILENT_MAX
+            && let Some(oldest) = silent.pop_front()
+        {
+            self.metrics.connections_dropped.add(1);
+            oldest.end();
+        }
+    }
+
+    /// Carries out what only readers of old messages wait for.
+    pub fn spawn_catch_up(&self, task: impl Future<Output = ()> + 'static) {
+        match glommio::spawn_local_into(task, self.catch_up) {
+            Ok(task) => drop(task.detach()),
+            Err(error) => unreachable!("the queue was made by this executor: {error}"),
+        }
+    }
+
+    /// What a connection may leave unread before it gets more: little when the whole shard's clients leave much.
+    pub fn unread_bytes_max(&self) -> usize {
+        let answers = self.memory.budget(Account::Answers);
+        if answers.bytes() > answers.bytes_max() / 2 { 0 } else { OUTBOX_PAUSE_BYTES }
+    }
+
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.get()
+    }
+}
+
+impl Connection {
+    /// Whether the peer may still send: it has neither ended its direction nor answered with a reset.
+    pub fn is_open(&self) -> bool {
+        host::is_established(self.fd)
+    }
+
+    /// Whether the peer has answered with a reset.
+    pub fn is_reset(&self) -> bool {
+        host::is_reset(self.fd)
+    }
+
+    pub fn fd(&self) -> i32 {
+        self.fd
+    }
+
+    /// Ends the connection: its tasks meet the end of the stream, which must not be closed before, since the next
+    /// connection gets the number of its descriptor.
+    pub fn end(&self) {
+        host::shut_down(self.fd);
+        self.outbox.close();
+        self.leave();
+    }
+
+    /// Takes note that nobody is there any more to wait for.
+    pub fn leave(&self) {
+        self.has_left.set(true);
+        self.left.wake();
+    }
+
+    /// Completes when nobody is there any more to wait for.
+    pub async fn left(&self) {
+        while !self.has_left.get() {
+            self.left.changed().await;
+        }
+    }
+
+    /// Whether the peer has ended its side, which a reader notices by itself unless it is busy with what came before.
+    pub fn has_hung_up(&self) -> bool {
+        host::has_hung_up(self.fd)
+    }
+
+    /// Looks whether the peer took bytes out of the full socket. The socket reports room for more only when a third of
+    /// it is free, megabytes that a slow reader takes minutes for; nothing is added meanwhile, so that less is progress.
+    fn note_progress(&self, now: MonotonicTime) {
+        if self.write_stalled_since.get().is_none() {
+            return;
+        }
+        let left = host::unacknowledged_bytes(self.fd);
+        if left < self.unacknowledged.replace(left) {
+            self.write_stalled_since.set(Some(now));
+        }
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.unanswered.get() == 0 && self.outbox.bytes() == 0
+    }
+}

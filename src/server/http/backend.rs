@@ -1,0 +1,413 @@
+//! What the HTTP protocol's calls mean to the broker.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::client::HttpClient;
+use crate::api::{
+    Acknowledge, ClientProtocol, Decision, EndTransaction, Failure, HalfMessage, Hold, Produce,
+    ReceiptOutcome, Receive, ReceiveHalves, ReceivedMessage, Release, Reply, Request, ShardAddress, Status,
+};
+use crate::limits;
+use crate::protocol::http::{
+    Backend, Consume, ConsumeMode, DeliveredMessage, ErrorCode, HandleCodec, HandleFailure, HttpError, KEYS,
+    LeaseEnd, PublishRequest, PublishedMessage, ReceiptHandle, START_DELIVERY_TIME,
+    TRANSACTION_CHECK_SECONDS, TopicReference, code_of, property_text,
+};
+use crate::server::connection::ShardBroker;
+use crate::types::{
+    GroupName, OffsetMessageId, QueueKey, QueueNumber, Receipt, RecordPlace, Timestamp, TopicName,
+    UniqueIdGenerator,
+};
+use crate::wire::batch::BatchBuilder;
+use crate::wire::properties::{self, names};
+use crate::wire::record::{Record, RecordView};
+
+/// Properties with a meaning that are asked for in this protocol as such. Others that are reserved would be stored and
+/// not obeyed, so they are refused.
+const OBEYED: [&str; 2] = [START_DELIVERY_TIME, TRANSACTION_CHECK_SECONDS];
+/// Half messages have no group in the publisher's request, so their handles are bound to none.
+const NO_GROUP: &str = "";
+
+/// Calls of the HTTP protocol, carried out by the broker of one shard.
+pub(crate) struct BrokerBackend {
+    broker: Rc<ShardBroker>,
+    handles: HandleCodec,
+    ids: RefCell<UniqueIdGenerator>,
+    /// Counts messages without a sharding key, so that they go around the queues.
+    turn: Cell<u32>,
+    /// Of each shard, as clients are told: the first part of the ids of messages that have none of their producer.
+    addresses: OnceCell<Vec<Option<SocketAddr>>>,
+}
+
+/// A topic of an instance, as the broker knows it.
+fn topic_name(topic: &TopicReference) -> Result<TopicName, HttpError> {
+    topic.to_string().parse().map_err(HttpError::invalid)
+}
+
+/// A group of the topic's instance, as the broker knows it.
+fn group_name(topic: &TopicReference, group: &GroupName) -> Result<GroupName, HttpError> {
+    match &topic.instance {
+        None => Ok(group.clone()),
+        Some(instance) => instance.group(group).map_err(HttpError::invalid),
+    }
+}
+
+fn unexpected(reply: &Reply) -> HttpError {
+    HttpError::new(ErrorCode::ServerError, format!("the broker gave an answer of another kind: {reply:?}"))
+}
+
+impl BrokerBackend {
+    pub fn new(broker: Rc<ShardBroker>, secret: &[u8], random: u32) -> Self {
+        let process = std::process::id();
+        let ids = UniqueIdGenerator::new(Ipv4Addr::LOCALHOST, process, random);
+        Self {
+            broker,
+            handles: HandleCodec::new(secret),
+            ids: RefCell::new(ids),
+            turn: Cell::new(0),
+            addresses: OnceCell::new(),
+        }
+    }
+
+    async fn ask(&self, request: Request) -> Result<Reply, HttpError> {
+        Ok(self.broker.handle(request).await?)
+    }
+
+    /// The same for a call that may wait, and is dropped when its client goes away. It is carried out in a task of its own:
+    /// what it reads from the disk must be driven to its end.
+    async fn ask_for(
+        &self,
+        client: &Rc<HttpClient>,
+        request: Request,
+        wait: Duration,
+    ) -> Result<Reply, HttpError> {
+        let Some(call) = client.begin_call(wait) else {
+            return Err(HttpError::new(
+                ErrorCode::Unavailable,
+                "too many requests wait for messages: try again",
+            ));
+        };
+        let (broker, recipient) = (self.broker.clone(), call.client().clone());
+        let carrying_out = async move {
+            let outcome = broker.handle_for(request, &*recipient).await;
+            outcome.inspect(|reply| recipient.hold(reply))
+        };
+        let outcome = glommio::spawn_local(carrying_out).detach().await;
+        call.end();
+        if client.is_refused() {
+            return Err(HttpError::new(
+                ErrorCode::Unavailable,
+                "too many answers wait to be read: try again",
+            ));
+        }
+        match outcome {
+            Some(outcome) => Ok(outcome?),
+            None => Err(HttpError::new(ErrorCode::ServerError, "the call was given up: try again")),
+        }
+    }
+
+    /// The queue for a message: that of its sharding key, or the next in turn.
+    fn queue_for(&self, topic: &TopicName, sharding_key: Option<&str>) -> Result<QueueKey, Failure> {
+        let (id, queue_count) = self.broker.topic_layout(topic)?;
+        let number = match sharding_key {
+            // As the native clients do it: messages of one key share a queue, whoever sends them.
+            Some(key) => crc32c::crc32c(key.as_bytes()) % queue_count,
+            None => {
+                let turn = self.turn.get();
+                self.turn.set(turn.wrapping_add(1));
+                turn % queue_count
+            }
+        };
+        Ok(QueueKey { topic: id, queue: QueueNumber(number) })
+    }
+
+    /// The queue for a message that is published, to a topic that this may make.
+    async fn queue_to_publish(
+        &self,
+        topic: &TopicName,
+        sharding_key: Option<&str>,
+    ) -> Result<QueueKey, HttpError> {
+        match self.queue_for(topic, sharding_key) {
+            Err(failure) if failure.status == Status::TopicNotExist => {
+                self.ask(Request::OpenTopic(topic.clone())).await?;
+                Ok(self.queue_for(topic, sharding_key)?)
+            }
+            found => Ok(found?),
+        }
+    }
+
+    /// One message as the batch that stores it, and its id.
+    fn batch(&self, message: &PublishRequest) -> Result<(Bytes, String), HttpError> {
+        let now = self.broker.clock().now();
+        let id = self.ids.borrow_mut().next(now).text().to_string();
+        let mut text = Vec::new();
+        let stored = message.properties.iter().filter(|(name, _)| *name != KEYS && *name != names::UNIQUE_ID);
+        for (name, value) in stored.chain([(names::UNIQUE_ID, id.as_str())]) {
+            if !OBEYED.contains(&name) {
+                properties::check_name(name.as_bytes()).map_err(HttpError::invalid)?;
+            }
+            properties::append(&mut text, name.as_bytes(), value.as_bytes()).map_err(HttpError::invalid)?;
+        }
+        let record = Record {
+            key: message.properties.keys().unwrap_or_default().as_bytes(),
+            tag: message.tag.as_deref().unwrap_or_default().as_bytes(),
+            properties: &text,
+            body: message.body.as_bytes(),
+            ..Record::default()
+        };
+        record.check().map_err(HttpError::invalid)?;
+        let mut builder = BatchBuilder::new(now);
+        builder.push(&record);
+        Ok((Bytes::from(builder.finish()), id))
+    }
+
+    fn delivered(
+        &self,
+        message: &ReceivedMessage,
+        topic: &TopicName,
+        group: &GroupName,
+    ) -> Result<DeliveredMessage, HttpError> {
+        let handle = ReceiptHandle::Message(message.receipt);
+        let id_of = |place| self.id_of_place(message.receipt.key.queue, place);
+        Ok(DeliveredMessage {
+            receipt_handle: self.handles.encode(&handle, topic.as_str(), group.as_str()),
+            first_consume_time: message.first_delivery,
+            next_consume_time: message.receipt.lease_until,
+            attempt: message.deliveries,
+            ..self.delivered_record(&message.record, message.born_time, || message.place.and_then(id_of))?
+        })
+    }
+
+    fn delivered_half(&self, half: &HalfMessage, topic: &TopicName) -> Result<DeliveredMessage, HttpError> {
+        let handle = ReceiptHandle::Half(half.receipt, half.next_check);
+        Ok(DeliveredMessage {
+            receipt_handle: self.handles.encode(&handle, topic.as_str(), NO_GROUP),
+            first_consume_time: half.first_check,
+            next_consume_time: half.next_check,
+            attempt: half.checks,
+            ..self.delivered_record(&half.record, half.born_time, || {
+                let place = RecordPlace { position: half.receipt.position, index: 0 };
+                self.id_of_place(half.receipt.key.queue, place)
+            })?
+        })
+    }
+
+    /// The id of a message by where it is stored, as `message find` shows it and finds it.
+    fn id_of_place(&self, queue: QueueNumber, place: RecordPlace) -> Option<String> {
+        let addresses = self.addresses.get_or_init(|| {
+            // A host's name, when that is what clients are told, is looked up once.
+            let address = |shard: ShardAddress| shard.address.to_socket_addrs().ok()?.next();
+            self.broker.shard_addresses().into_iter().map(address).collect()
+        });
+        let shard = queue.shard(self.broker.options().shard_count);
+        let address = (*addresses.get(usize::from(shard.0))?)?;
+        let id = OffsetMessageId { address, physical_offset: place.physical_offset() };
+        Some(id.text().to_string())
+    }
+
+    /// What a stored record of a batch born at `born_time` says about its message, with `id_of_place` for its id when its
+    /// producer gave it none; the other times and the handle are the delivery's.
+    fn delivered_record(
+        &self,
+        bytes: &Bytes,
+        born_time: Timestamp,
+        id_of_place: impl FnOnce() -> Option<String>,
+    ) -> Result<DeliveredMessage, HttpError> {
+        let (record, _) = RecordView::cut(bytes)
+            .map_err(|error| HttpError::new(ErrorCode::ServerError, format!("a stored message: {error}")))?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let unique_id = properties::get(record.properties(), names::UNIQUE_ID).filter(|id| !id.is_empty());
+        let message_id = unique_id.map(text).or_else(id_of_place).unwrap_or_default();
+        let is_shown = |(name, _): &(&[u8], _)| *name != names::UNIQUE_ID.as_bytes();
+        let keys = (!record.key().is_empty()).then(|| (KEYS.as_bytes(), record.key()));
+        let shown = properties::Properties::new(record.properties()).filter(is_shown).chain(keys);
+        let body_at = bytes.len() - record.body().len();
+        Ok(DeliveredMessage {
+            message_id,
+            receipt_handle: String::new(),
+            body: bytes.slice(body_at..),
+            tag: (!record.tag().is_empty()).then(|| text(record.tag())),
+            properties: property_text(shown),
+            publish_time: Timestamp(born_time.0.saturating_add_signed(i64::from(record.born_delta_ms()))),
+            first_consume_time: Timestamp(0),
+            next_consume_time: Timestamp(0),
+            attempt: 1,
+        })
+    }
+
+    async fn acknowledge_messages(
+        &self,
+        topic: &TopicName,
+        group: GroupName,
+        handles: &[String],
+    ) -> Result<Vec<HandleFailure>, HttpError> {
+        let mut failures = Vec::new();
+        let mut receipts: Vec<(&String, Receipt)> = Vec::new();
+        for handle in handles {
+            match self.handles.decode(handle, topic.as_str(), group.as_str()) {
+                Ok(ReceiptHandle::Message(receipt)) => receipts.push((handle, receipt)),
+                Ok(ReceiptHandle::Half(..)) => failures.push(failed(
+                    handle,
+                    ErrorCode::ReceiptHandleError,
+                    "it is a transaction's: it is ended with trans=commit or trans=rollback",
+                )),
+                Err(error) => {
+                    failures.push(failed(handle, ErrorCode::ReceiptHandleError, &error.to_string()))
+                }
+            }
+        }
+        if receipts.is_empty() {
+            return Ok(failures);
+        }
+        let acknowledge =
+            Acknowledge { group, receipts: receipts.iter().map(|(_, receipt)| *receipt).collect() };
+        let outcomes = match self.ask(Request::Acknowledge(acknowledge)).await? {
+            Reply::Acknowledged(outcomes) => outcomes,
+            other => return Err(unexpected(&other)),
+        };
+        for ((handle, _), outcome) in receipts.into_iter().zip(outcomes) {
+            match outcome {
+                ReceiptOutcome::Acknowledged => {}
+                ReceiptOutcome::NotLeased => failures.push(failed(
+                    handle,
+                    ErrorCode::MessageNotExist,
+                    "its lease has ended, or the message was acknowledged or delivered again",
+                )),
+                ReceiptOutcome::Failed => failures.push(failed(
+                    handle,
+                    ErrorCode::ServerError,
+                    "the shard of its queue could not store the acknowledgement: try again",
+                )),
+            }
+        }
+        Ok(failures)
+    }
+
+    async fn end_transactions(
+        &self,
+        topic: &TopicName,
+        decision: Decision,
+        handles: &[String],
+    ) -> Result<Vec<HandleFailure>, HttpError> {
+        let mut failures = Vec::new();
+        for handle in handles {
+            let receipt = match self.handles.decode(handle, topic.as_str(), NO_GROUP) {
+                Ok(ReceiptHandle::Half(receipt, _)) => receipt,
+                _ => {
+                    let message = "it is not a handle of a transaction of this topic";
+                    failures.push(failed(handle, ErrorCode::ReceiptHandleError, message));
+                    continue;
+                }
+            };
+            let end = EndTransaction { receipt, producer_group: None, decision };
+            match self.broker.handle(Request::EndTransaction(end)).await {
+                Ok(_) => {}
+                Err(failure) => failures.push(failed(handle, code_of(failure.status), &failure.message)),
+            }
+        }
+        Ok(failures)
+    }
+}
+
+impl Backend for BrokerBackend {
+    type Client = Rc<HttpClient>;
+
+    async fn publish(
+        &self,
+        topic: &TopicReference,
+        message: PublishRequest,
+    ) -> Result<PublishedMessage, HttpError> {
+        let topic = topic_name(topic)?;
+        let deliver_at = message.properties.start_delivery_time().map_err(HttpError::invalid)?;
+        let check_after = message.properties.transaction_check_after().map_err(HttpError::invalid)?;
+        if deliver_at.is_some() && check_after.is_some() {
+            let names = format!("{START_DELIVERY_TIME} and {TRANSACTION_CHECK_SECONDS}");
+            return Err(HttpError::invalid(format!("a message has {names}: it can be one of the two only")));
+        }
+        let key = self.queue_to_publish(&topic, message.properties.sharding_key()).await?;
+        let (batch, message_id) = self.batch(&message)?;
+        let release = match (deliver_at, check_after) {
+            (Some(time), _) if time > self.broker.clock().now() => Release::At(time),
+            (_, Some(immunity)) => Release::Commit { producer_group: None, immunity },
+            _ => {
+                self.ask(Request::Produce(Produce { key, level: None, batch })).await?;
+                return Ok(PublishedMessage { message_id, receipt_handle: None });
+            }
+        };
+        let is_half = matches!(release, Release::Commit { .. });
+        let held = match self.ask(Request::Hold(Hold { key, level: None, batch, release })).await? {
+            Reply::Held(held) => held,
+            other => return Err(unexpected(&other)),
+        };
+        let handle = ReceiptHandle::Half(held.receipt, Timestamp(0));
+        let handle = self.handles.encode(&handle, topic.as_str(), NO_GROUP);
+        Ok(PublishedMessage { message_id, receipt_handle: is_half.then_some(handle) })
+    }
+
+    async fn consume(
+        &self,
+        consume: &Consume,
+        client: &Rc<HttpClient>,
+    ) -> Result<Vec<DeliveredMessage>, HttpError> {
+        let topic = topic_name(&consume.topic)?;
+        let group = group_name(&consume.topic, &consume.group)?;
+        if consume.mode == ConsumeMode::Pop {
+            let receive = ReceiveHalves {
+                topic: topic.clone(),
+                producer_group: group,
+                count: u32::from(consume.count),
+                wait: consume.wait,
+            };
+            return match self.ask_for(client, Request::ReceiveHalves(receive), consume.wait).await? {
+                Reply::Halves(halves) => {
+                    halves.iter().map(|half| self.delivered_half(half, &topic)).collect()
+                }
+                other => Err(unexpected(&other)),
+            };
+        }
+        let receive = Receive {
+            group: group.clone(),
+            topic: topic.clone(),
+            queue: None,
+            filter: consume.filter.clone(),
+            count: u32::from(consume.count),
+            bytes_max: limits::RECEIVE_BYTES_MAX as u32,
+            wait: consume.wait,
+            lease: None,
+            ordered: consume.mode == ConsumeMode::Order,
+            protocol: ClientProtocol::Http,
+        };
+        match self.ask_for(client, Request::Receive(receive), consume.wait).await? {
+            Reply::Received(messages) => {
+                messages.iter().map(|message| self.delivered(message, &topic, &group)).collect()
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn acknowledge(
+        &self,
+        topic: &TopicReference,
+        end: &LeaseEnd,
+        handles: &[String],
+    ) -> Result<Vec<HandleFailure>, HttpError> {
+        let name = topic_name(topic)?;
+        self.broker.topic_layout(&name)?;
+        match end {
+            LeaseEnd::Acknowledge(group) => {
+                self.acknowledge_messages(&name, group_name(topic, group)?, handles).await
+            }
+            LeaseEnd::Commit => self.end_transactions(&name, Decision::Commit, handles).await,
+            LeaseEnd::Rollback => self.end_transactions(&name, Decision::Rollback, handles).await,
+        }
+    }
+}
+
+fn failed(handle: &str, code: ErrorCode, message: &str) -> HandleFailure {
+    HandleFailure { receipt_handle: handle.to_owned(), code, message: message.to_owned() }
+}

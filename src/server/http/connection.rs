@@ -1,0 +1,538 @@
+//! HTTP/1.1 on a connection, with TLS or without: hyper reads and writes, `protocol::http` judges and answers, and this
+//! file keeps the bounds: time for a handshake, a head, a body, between requests; bytes of bodies and answers; turns of
+//! the executor.
+//!
+//! Time-outs are deadlines that the connections' watch looks at once a second, not timers: thousands of clients that
+//! wait for messages cost nothing while they wait.
+//!
+//! A call that waits for messages is dropped when its client goes away, so it is carried out in a task of its own, and its
+//! connection is looked at meanwhile. Other calls last no longer than a flush: hyper reads on after their answer, which
+//! saves a system call and a poll of the ring for each. It is told that peers may close their direction early, or it
+//! would end a connection whose last request is still being carried out.
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, future};
+use futures_rustls::TlsAcceptor;
+use glommio::net::TcpStream;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::header::{CONNECTION, EXPECT, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+
+use super::client::HttpClient;
+use super::port::{BodyBytes, HttpPort, body_too_large};
+use super::stream::{HttpStream, Replayed};
+use crate::limits;
+use crate::net::ReceiveBuffer;
+use crate::protocol::http::{Answer, ErrorCode, HttpError, http_date};
+use crate::runtime::reactor_turn;
+use crate::server::connection::{Connection, Connections};
+use crate::types::{MonotonicTime, Timestamp};
+
+/// A handshake must be complete this long after its first byte, or within the time-out of an idle connection if that is
+/// less.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A head must be complete this long after its first byte, or within the time-out of an idle connection if that is less.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// A body must go on within this time, and be complete within the longer one.
+const BODY_PAUSE_MAX: Duration = Duration::from_secs(30);
+const BODY_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long, and for how many bytes, a connection that ended with something unread is read on. Closed at once, the kernel
+/// would send a reset, which may overtake the answer.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// A refused request's body of up to this size is read, so that its connection can go on.
+const DISCARD_BYTES_MAX: u64 = 64 * 1024;
+/// Answers of one connection before the executor looks at its rings: see `reactor_turn`.
+const TURN_ANSWERS: u32 = 64;
+/// Bytes of one answer before the executor looks at its rings.
+const TURN_BYTES: usize = 256 * 1024;
+
+/// What a connection is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Between requests.
+    Idle,
+    Head,
+    Body,
+    /// The request is being carried out.
+    Answering,
+    /// The answer is made and not yet written.
+    Answered,
+}
+
+/// Why a connection ends.
+enum End {
+    Served,
+    /// Its request did not come in whole in time.
+    Late,
+    /// See [`is_clock_tellable`].
+    Clock,
+}
+
+impl End {
+    /// What the client is told that was not answered.
+    fn error(&self) -> Option<HttpError> {
+        match self {
+            End::Served => None,
+            End::Late => {
+                let message = "the request did not come in whole in time";
+                Some(HttpError::new(ErrorCode::RequestTimeout, message))
+            }
+            End::Clock => {
+                let message = "the broker's clock is set to a time before 1970 or after 9999, which HTTP has no words \
+                    for: it has to be set right";
+                Some(HttpError::new(ErrorCode::ServerError, message))
+            }
+        }
+    }
+}
+
+/// One HTTP connection, as its stream and its requests see it.
+pub(crate) struct HttpConnection {
+    connections: Rc<Connections>,
+    connection: Rc<Connection>,
+    phase: Cell<Phase>,
+    client: Rc<HttpClient>,
+    answer_bytes: Cell<usize>,
+    /// hyper has all of the answer.
+    is_handed_over: Cell<bool>,
+    /// It goes out in more than one chunk.
+    is_chunked: Cell<bool>,
+    answers_since_turn: Cell<u32>,
+    /// Without TLS on an address that has it: every request is told so.
+    lacks_tls: bool,
+}
+
+/// Serves a connection without TLS whose first bytes are in `buffer`, until it ends.
+pub(crate) async fn serve_http(
+    connections: &Rc<Connections>,
+    connection: &Rc<Connection>,
+    mut stream: TcpStream,
+    buffer: ReceiveBuffer,
+) {
+    let http = HttpConnection::new(connections, connection, false);
+    stream = http.run(stream, buffer).await;
+    let shut = stream.shutdown(std::net::Shutdown::Write).await.is_ok();
+    if shut {
+        linger(connections, &mut stream).await;
+    }
+    connection.end();
+}
+
+/// The same for one whose first bytes are those of a TLS handshake.
+pub(crate) async fn serve_https(
+    connections: &Rc<Connections>,
+    connection: &Rc<Connection>,
+    acceptor: TlsAcceptor,
+    stream: TcpStream,
+    buffer: ReceiveBuffer,
+) {
+    if !is_clock_tellable() {
+        connections.metrics.connections_dropped.add(1);
+        return connection.end();
+    }
+    let http = HttpConnection::new(connections, connection, true);
+    let timeout = HANDSHAKE_TIMEOUT.min(http.port().idle_timeout);
+    connection.incomplete_since.set(None);
+    connection.deadline.set(Some(http.now().after(timeout)));
+    let peer = stream.peer_addr().ok();
+    let Some(place) = http.port().handshake_place() else { return connection.end() };
+    let handshake = acceptor.accept(Replayed::new(stream, buffer)).into_fallible();
+    let is_late = || connection.deadline.get().is_some_and(|deadline| http.now() > deadline);
+    // Before the first step an end of the peer's direction is the end: it cannot go on without our answer.
+    let has_begun = Cell::new(false);
+    let is_there = || if has_begun.replace(true) { !connection.is_reset() } else { connection.is_open() };
+    let outcome = place.carry_out(handshake, || !is_late() && is_there()).await;
+    drop(place);
+    // It has cost as much as hundreds of requests.
+    reactor_turn().await;
+    let Some(outcome) = outcome else {
+        http.port().handshake_failed(peer, &std::io::ErrorKind::ConnectionAborted.into());
+        return connection.end();
+    };
+    match outcome {
+        Ok(stream) => {
+            connections.metrics.tls_handshakes.add(1);
+            let mut stream = http.run(stream, ReceiveBuffer::new()).await;
+            // Says the end in TLS too; then what is still coming is of no interest, encrypted or not.
+            let closed = stream.close().await.is_ok();
+            if closed {
+                linger(connections, &mut stream.get_mut().0.stream).await;
+            }
+            connection.end();
+        }
+        Err((error, _stream)) => {
+            http.port().handshake_failed(peer, &error);
+            connection.end();
+        }
+    }
+}
+
+/// Lets the last answer arrive: reads what the peer still sends, after the end of our direction.
+async fn linger(connections: &Connections, stream: &mut TcpStream) {
+    let mut scrap = vec![0; 64 * 1024];
+    let mut left = LINGER_BYTES_MAX;
+    while left > 0 && !connections.is_stopping() {
+        match stream.read(&mut scrap).await {
+            Ok(0) | Err(_) => return,
+            Ok(count) => left = left.saturating_sub(count),
+        }
+        reactor_turn().await;
+    }
+}
+
+/// Whether the system's clock is within the years that HTTP and TLS can tell. Outside of them hyper and rustls end the
+/// process as soon as they look at it, hyper each time it is polled.
+fn is_clock_tellable() -> bool {
+    const END: u64 = 253_402_300_800;
+    SystemTime::now().duration_since(UNIX_EPOCH).is_ok_and(|since| since.as_secs() < END)
+}
+
+/// A whole answer as it goes out behind hyper's back, the last of its connection.
+fn last_answer(response: Response<Answer>, now: Timestamp) -> Bytes {
+    let status = response.status();
+    let mut bytes = format!(
+        "HTTP/1.1 {} {}\r\nconnection: close\r\ncontent-length: {}\r\ndate: {}\r\n",
+        status.as_str(),
+        status.canonical_reason().unwrap_or_default(),
+        response.body().bytes_left(),
+        http_date(now)
+    )
+    .into_bytes();
+    for (name, value) in response.headers() {
+        bytes.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+    }
+    bytes.extend_from_slice(b"\r\n");
+    bytes.extend_from_slice(&response.into_body().into_bytes());
+    bytes.into()
+}
+
+/// What a client is told for which there is no room.
+pub(crate) fn http_refusal(port: &HttpPort, now: Timestamp, reason: &str) -> Vec<u8> {
+    let error = HttpError::new(ErrorCode::Unavailable, reason);
+    last_answer(port.service.refuse(None, &error), now).to_vec()
+}
+
+impl HttpConnection {
+    fn new(connections: &Rc<Connections>, connection: &Rc<Connection>, has_tls: bool) -> Rc<Self> {
+        let is_secure = connections.http.as_ref().is_some_and(HttpPort::is_secure);
+        Rc::new(Self {
+            connections: connections.clone(),
+            connection: connection.clone(),
+            phase: Cell::new(Phase::Head),
+            client: HttpClient::new(connection.fd(), connections),
+            answer_bytes: Cell::new(0),
+            is_handed_over: Cell::new(false),
+            is_chunked: Cell::new(false),
+            answers_since_turn: Cell::new(0),
+            lacks_tls: is_secure && !has_tls,
+        })
+    }
+
+    /// Serves requests until the connection ends, and returns its stream, all answers written.
+    async fn run<S>(self: &Rc<Self>, stream: S, buffer: ReceiveBuffer) -> S
+    where
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        // From here on there are deadlines of our own.
+        self.connection.incomplete_since.set(None);
+        self.set_phase(Phase::Head);
+        let stream = HttpStream::new(stream, buffer, self.clone());
+        let http = self.clone();
+        let serve = move |request| {
+            let http = http.clone();
+            Box::pin(async move { Ok::<_, Infallible>(http.serve(request).await) })
+        };
+        let mut serving = http1::Builder::new()
+            .max_buf_size(limits::HTTP_HEADER_BYTES_MAX)
+            .header_read_timeout(None)
+            .half_close(true)
+            .serve_connection(stream, service_fn(serve));
+        let end = {
+            let expired = self.connection.expired.changed();
+            let served = poll_fn(|context| {
+                if !is_clock_tellable() {
+                    return Poll::Ready(End::Clock);
+                }
+                // An error is the peer's: what can be answered is.
+                serving.poll_without_shutdown(context).map(|_| End::Served)
+            });
+            let late = async {
+                expired.await;
+                End::Late
+            };
+            future::or(served, late).await
+        };
+        let HttpStream { mut stream, sent_ahead, .. } = serving.into_parts().io;
+        self.connection.takes_expiry.set(false);
+        self.connection.deadline.set(Some(self.now().after(LINGER)));
+        if let Some(error) = end.error() {
+            let answer = self.last_answer(&error);
+            // A peer that has gone away needs no answer.
+            let _ = stream.write_all(&answer[sent_ahead..]).await;
+            let _ = stream.flush().await;
+        }
+        stream
+    }
+
+    /// Whether no request was taken out of what has come in since the last answer.
+    pub fn is_before_request(&self) -> bool {
+        matches!(self.phase.get(), Phase::Idle | Phase::Head)
+    }
+
+    pub fn client(&self) -> &HttpClient {
+        &self.client
+    }
+
+    /// What is said instead of an answer that hyper makes by itself, which has nothing but a status.
+    pub fn refusal_in_place_of(&self, status: u16) -> Bytes {
+        let error = match status {
+            431 | 414 => {
+                let most = limits::HTTP_HEADER_BYTES_MAX;
+                let message = format!("the request line and the header fields have more than {most} bytes");
+                HttpError::new(ErrorCode::HeadTooLarge, message)
+            }
+            _ => HttpError::invalid(
+                "this is no HTTP/1.1 request: its first line or a header field cannot be read",
+            ),
+        };
+        self.last_answer(&error)
+    }
+
+    fn last_answer(&self, error: &HttpError) -> Bytes {
+        self.connections.metrics.requests.add(1);
+        last_answer(self.port().service.refuse(None, error), self.connections.clock.now())
+    }
+
+    /// The socket was read.
+    pub fn has_read(&self) {
+        self.connections.metrics.socket_calls.add(1);
+    }
+
+    /// These bytes are looked at now. Line ends between requests begin none (RFC 9112, 2.2).
+    pub fn received(&self, bytes: &[u8]) {
+        let is_line_end = |byte: &u8| matches!(byte, b'\r' | b'\n');
+        if self.phase.get() == Phase::Idle && !bytes.iter().all(is_line_end) {
+            self.set_phase(Phase::Head);
+        }
+    }
+
+    /// Bytes were written, or could not be because the peer does not read.
+    pub fn wrote(&self, is_blocked: bool) {
+        let since = &self.connection.write_stalled_since;
+        if !is_blocked {
+            self.connections.metrics.socket_calls.add(1);
+            since.set(None);
+        } else if since.get().is_none() {
+            since.set(Some(self.connections.clock.monotonic()));
+        }
+    }
+
+    /// Everything that was to be written is.
+    pub fn flushed(&self, context: &Context<'_>) {
+        self.connection.write_stalled_since.set(None);
+        if self.phase.get() != Phase::Answered || !self.is_handed_over.get() {
+            return;
+        }
+        self.release_answer();
+        self.connection.unanswered.set(self.connection.unanswered.get() - 1);
+        self.set_phase(Phase::Idle);
+        // When hyper ends an answer of several chunks it may not look at what it has read already of the next request.
+        if self.is_chunked.take() {
+            context.waker().wake_by_ref();
+        }
+    }
+
+    fn set_phase(&self, phase: Phase) {
+        let after = |timeout| Some(self.now().after(timeout));
+        self.phase.set(phase);
+        // Who has sent half of a request is told; who has sent nothing asked for nothing.
+        self.connection.takes_expiry.set(matches!(phase, Phase::Head | Phase::Body));
+        self.connection.deadline.set(match phase {
+            Phase::Idle => after(self.port().idle_timeout),
+            Phase::Head => after(HEAD_TIMEOUT.min(self.port().idle_timeout)),
+            Phase::Body => after(BODY_PAUSE_MAX),
+            Phase::Answering | Phase::Answered => None,
+        });
+    }
+
+    fn now(&self) -> MonotonicTime {
+        self.connections.clock.monotonic()
+    }
+
+    fn port(&self) -> &HttpPort {
+        self.connections.http.as_ref().expect("connections come here through a listener for HTTP")
+    }
+
+    /// One request from its head to its answer.
+    async fn serve(self: &Rc<Self>, request: Request<Incoming>) -> Response<OutgoingAnswer> {
+        self.connection.unanswered.set(self.connection.unanswered.get() + 1);
+        self.connections.metrics.requests.add(1);
+        let mut response = self.respond(request).await;
+        if self.connections.is_stopping() {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        self.answers_since_turn.set(self.answers_since_turn.get() + 1);
+        if self.answers_since_turn.get() >= TURN_ANSWERS {
+            self.answers_since_turn.set(0);
+            reactor_turn().await;
+        }
+        self.hold_answer(response.body().held_bytes());
+        self.set_phase(Phase::Answered);
+        self.is_handed_over.set(false);
+        response.map(|answer| OutgoingAnswer { answer, http: self.clone(), since_turn: 0, turn: None })
+    }
+
+    async fn respond(&self, request: Request<Incoming>) -> Response<Answer> {
+        let (head, mut body) = request.into_parts();
+        self.set_phase(Phase::Body);
+        let service = &self.port().service;
+        let admitted = match self.check_tls().and_then(|()| service.admit(&head)) {
+            Ok(admitted) => admitted,
+            Err(error) => {
+                // A client that waits for our word is spared sending it.
+                if !head.headers.contains_key(EXPECT) {
+                    self.discard(&mut body).await;
+                }
+                return service.refuse(Some(&head), &error);
+            }
+        };
+        let mut held = BodyBytes::new(&self.connections);
+        match self.read_body(&mut body, &mut held).await {
+            Ok(body) => {
+                self.set_phase(Phase::Answering);
+                service.answer(admitted, &head, body, &self.client).await
+            }
+            Err(error) => service.refuse(Some(&head), &error),
+        }
+    }
+
+    fn check_tls(&self) -> Result<(), HttpError> {
+        if self.lacks_tls {
+            return Err(HttpError::invalid("HTTPS is spoken here: begin the endpoint with https://"));
+        }
+        Ok(())
+    }
+
+    async fn read_body(&self, body: &mut Incoming, held: &mut BodyBytes) -> Result<Bytes, HttpError> {
+        let declared = body.size_hint().lower();
+        if declared > limits::HTTP_BODY_BYTES_MAX as u64 {
+            return Err(body_too_large());
+        }
+        if self.connections.metrics.answer_bytes_waiting.get() > limits::SHARD_ANSWER_BYTES_MAX as u64 {
+            return Err(HttpError::new(
+                ErrorCode::Unavailable,
+                "too many answers wait to be read: try again",
+            ));
+        }
+        let until = self.now().after(BODY_TIMEOUT);
+        let mut first = Bytes::new();
+        let mut whole = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let frame =
+                frame.map_err(|error| HttpError::invalid(format!("the body cannot be read: {error}")))?;
+            // What is no data is trailers, which mean nothing here.
+            let Ok(data) = frame.into_data() else { continue };
+            held.add(data.len(), body.size_hint().upper()).await?;
+            self.connection.deadline.set(Some(self.now().after(BODY_PAUSE_MAX).min(until)));
+            match (first.is_empty(), whole.is_empty()) {
+                // Most bodies come in one piece, which needs no copy.
+                (true, true) => first = data,
+                (false, true) => whole = [&first[..], &data[..]].concat(),
+                _ => whole.extend_from_slice(&data),
+            }
+        }
+        Ok(if whole.is_empty() { first } else { whole.into() })
+    }
+
+    /// Reads a small body that nobody wants.
+    async fn discard(&self, body: &mut Incoming) {
+        let mut left = DISCARD_BYTES_MAX;
+        if body.size_hint().lower() > left {
+            return;
+        }
+        while let Some(Ok(frame)) = body.frame().await {
+            let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
+            if bytes > left {
+                return;
+            }
+            left -= bytes;
+        }
+    }
+
+    fn hold_answer(&self, bytes: usize) {
+        self.client.hold_answer(bytes);
+        self.answer_bytes.set(bytes);
+        self.connections.metrics.answer_bytes_waiting.add(bytes as u64);
+    }
+
+    fn release_answer(&self) {
+        self.client.release_answer();
+        let held = self.answer_bytes.take();
+        self.connections.metrics.answer_bytes_waiting.subtract(held as u64);
+    }
+}
+
+/// An answer as hyper takes it: as much as it has room for, with turns for others in between.
+struct OutgoingAnswer {
+    answer: Answer,
+    http: Rc<HttpConnection>,
+    since_turn: usize,
+    turn: Option<Pin<Box<dyn Future<Output = ()>>>>,
+}
+
+impl Body for OutgoingAnswer {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let this = self.get_mut();
+        if let Some(turn) = &mut this.turn {
+            ready!(turn.as_mut().poll(context));
+            this.turn = None;
+        }
+        let chunk = this.answer.next_chunk();
+        this.http.is_chunked.set(this.http.is_chunked.get() || !this.answer.is_empty());
+        this.since_turn += chunk.as_ref().map_or(0, Bytes::len);
+        if this.since_turn >= TURN_BYTES && !this.answer.is_empty() {
+            this.since_turn = 0;
+            this.turn = Some(Box::pin(reactor_turn()));
+        }
+        Poll::Ready(chunk.map(|chunk| Ok(Frame::data(chunk))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.answer.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.answer.bytes_left())
+    }
+}
+
+impl Drop for OutgoingAnswer {
+    fn drop(&mut self) {
+        self.http.is_handed_over.set(true);
+    }
+}
+
+impl Drop for HttpConnection {
+    fn drop(&mut self) {
+        self.release_answer();
+    }
+}

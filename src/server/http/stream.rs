@@ -1,0 +1,182 @@
+//! A connection's stream in the form that hyper reads and writes.
+//!
+//! hyper answers what it cannot parse by itself, with a bare status line, and has no hook for it. It reads a head only
+//! when the answer before it is flushed, so whatever it writes before a request has come out of it is such a refusal, and
+//! goes out as an answer of this protocol's form instead.
+
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use futures_lite::{AsyncRead, AsyncWrite};
+use hyper::rt::{Read, ReadBufCursor, Write};
+
+use super::client::ANSWER_START;
+use super::connection::HttpConnection;
+use crate::limits;
+use crate::net::ReceiveBuffer;
+
+/// Requests behind one that waits are read up to here; beyond, the end of the client is not noticed.
+const WATCHED_BYTES_MAX: usize = limits::HTTP_HEADER_BYTES_MAX;
+
+/// The stream, what was read from it before hyper came in, and the connection that is told what happens.
+pub(crate) struct HttpStream<S> {
+    pub stream: S,
+    buffer: ReceiveBuffer,
+    connection: Rc<HttpConnection>,
+    /// Bytes of the answer that are sent before there is one: see `HttpClient`.
+    pub sent_ahead: usize,
+    /// What takes the place of a refusal of hyper's, as far as it is not written.
+    refusal: Bytes,
+}
+
+impl<S> HttpStream<S> {
+    pub fn new(stream: S, buffer: ReceiveBuffer, connection: Rc<HttpConnection>) -> Self {
+        Self { stream, buffer, connection, sent_ahead: 0, refusal: Bytes::new() }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> HttpStream<S> {
+    /// Looks, while a call waits for messages, whether the client has closed its direction. hyper does not read then, and
+    /// flushes whenever it is polled. What comes in meanwhile is kept for it.
+    fn watch_client(&mut self, context: &mut Context<'_>) {
+        while self.connection.client().is_watched() && self.buffer.filled().len() < WATCHED_BYTES_MAX {
+            match Pin::new(&mut self.stream).poll_read(context, self.buffer.space(1)) {
+                Poll::Ready(Ok(0)) => {
+                    let sent = Pin::new(&mut self.stream).poll_write(context, ANSWER_START);
+                    match sent {
+                        Poll::Ready(Ok(_)) => {
+                            self.sent_ahead = ANSWER_START.len();
+                            // One byte: what a stream of TLS keeps of it goes out with the next flush.
+                            let _ = Pin::new(&mut self.stream).poll_flush(context);
+                            self.connection.client().half_closed();
+                        }
+                        Poll::Ready(Err(_)) => self.connection.client().left(),
+                        Poll::Pending => return,
+                    }
+                }
+                Poll::Ready(Ok(count)) => {
+                    self.buffer.received(count);
+                    self.connection.has_read();
+                }
+                Poll::Ready(Err(_)) => self.connection.client().left(),
+                Poll::Pending => return,
+            }
+        }
+    }
+}
+
+/// The status in an answer's first line.
+fn status_of(bytes: &[u8]) -> Option<u16> {
+    let digits = bytes.strip_prefix(b"HTTP/1.")?.get(2..5)?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+impl<S: AsyncRead + Unpin> Read for HttpStream<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        mut output: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.buffer.is_empty() {
+            let count = ready!(Pin::new(&mut this.stream).poll_read(context, this.buffer.space(1)))?;
+            this.buffer.received(count);
+            this.connection.has_read();
+        }
+        let filled = this.buffer.filled();
+        let count = filled.len().min(output.remaining());
+        this.connection.received(&filled[..count]);
+        output.put_slice(&filled[..count]);
+        this.buffer.consume(count);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Write for HttpStream<S> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.connection.is_before_request()
+            && let Some(status) = status_of(bytes)
+        {
+            this.refusal = this.connection.refusal_in_place_of(status);
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        let ahead = this.sent_ahead;
+        let written = Pin::new(&mut this.stream).poll_write(context, &bytes[ahead..]);
+        this.connection.wrote(written.is_pending());
+        written.map_ok(|count| {
+            this.sent_ahead = 0;
+            count + ahead
+        })
+    }
+
+    /// hyper asks for this when all that it had is written.
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        while !this.refusal.is_empty() {
+            let written = Pin::new(&mut this.stream).poll_write(context, &this.refusal);
+            this.connection.wrote(written.is_pending());
+            this.refusal.advance(ready!(written)?);
+        }
+        // A stream with a buffer of its own, as that of TLS is, can be blocked here as well.
+        let flushed = Pin::new(&mut this.stream).poll_flush(context);
+        if flushed.is_pending() {
+            this.connection.wrote(true);
+        }
+        ready!(flushed)?;
+        this.connection.flushed(context);
+        this.watch_client(context);
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_close(context)
+    }
+}
+
+/// A stream of which some bytes were read already: they come first.
+pub(crate) struct Replayed<S> {
+    pub stream: S,
+    buffer: ReceiveBuffer,
+}
+
+impl<S> Replayed<S> {
+    pub fn new(stream: S, buffer: ReceiveBuffer) -> Self {
+        Self { stream, buffer }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Replayed<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        output: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.buffer.is_empty() {
+            return Pin::new(&mut this.stream).poll_read(context, output);
+        }
+        let filled = this.buffer.filled();
+        let count = filled.len().min(output.len());
+        output[..count].copy_from_slice(&filled[..count]);
+        this.buffer.consume(count);
+        Poll::Ready(Ok(count))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Replayed<S> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_close(context)
+    }
+}

@@ -1,0 +1,16 @@
+//! What stands between a socket and a shard: accepting, telling protocols apart, TLS, room for what clients send and are
+//! sent, and the connections of each protocol.
+
+mod connection;
+mod descriptors;
+mod handshakes;
+mod http;
+mod native;
+mod relief;
+mod sender;
+mod turned_away;
+
+pub(crate) use connection::{Connections, Door, ShardBroker};
+pub(crate) use descriptors::ConnectionDescriptors;
+pub use http::HttpPortError;
+pub(crate) use http::{HttpOptions, HttpPort};

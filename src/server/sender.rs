@@ -1,0 +1,96 @@
+//! Sending a connection's answers: from where they lie, several with one call.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, IoSlice};
+use std::os::fd::AsRawFd;
+
+use futures_lite::AsyncWriteExt;
+use glommio::net::TcpStream;
+
+use crate::net::{Chunk, Outbox};
+use crate::runtime::host;
+
+/// Chunks that go out with one call.
+const PARTS_MAX: usize = 16;
+/// No further chunk joins a call that has this much: what is sent at once should still be in the cache when the peer,
+/// on a neighbouring core, takes it out again.
+const CALL_BYTES: usize = 256 * 1024;
+
+/// The sending half of a connection with the chunks that are on their way.
+///
+/// 1. `sent` is less than the length of the first chunk, or zero.
+pub(crate) struct Sender {
+    stream: TcpStream,
+    chunks: VecDeque<Chunk>,
+    /// Bytes of the first chunk that are gone.
+    sent: usize,
+    /// The last call left something behind: the socket is full.
+    is_full: bool,
+}
+
+impl Sender {
+    pub fn new(stream: TcpStream) -> Self {
+        Self { stream, chunks: VecDeque::with_capacity(PARTS_MAX), sent: 0, is_full: false }
+    }
+
+    /// Takes chunks from the outbox for the next call; whether there is anything to send.
+    pub fn load(&mut self, outbox: &Outbox) -> bool {
+        let mut bytes: usize = self.chunks.iter().map(|chunk| chunk.len()).sum();
+        while self.chunks.len() < PARTS_MAX && bytes < CALL_BYTES {
+            let Some(chunk) = outbox.take() else { break };
+            bytes += chunk.len();
+            self.chunks.push_back(chunk);
+        }
+        self.drop_sent(0, outbox);
+        !self.chunks.is_empty()
+    }
+
+    /// Sends some of what was loaded, waiting for the socket when it is full.
+    pub async fn send(&mut self, outbox: &Outbox) -> io::Result<()> {
+        let count = match self.send_now() {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => self.send_later().await?,
+            result => result?,
+        };
+        self.drop_sent(count, outbox);
+        Ok(())
+    }
+
+    /// Gives back what is still loaded: the peer is gone.
+    pub fn unload(&mut self, outbox: &Outbox) {
+        self.sent = 0;
+        self.chunks.drain(..).for_each(|chunk| outbox.sent(chunk));
+    }
+
+    fn send_now(&mut self) -> io::Result<usize> {
+        if self.is_full {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let mut parts = [IoSlice::new(&[]); PARTS_MAX];
+        let mut offered = 0;
+        for (part, chunk) in parts.iter_mut().zip(&self.chunks) {
+            let from = if offered == 0 { self.sent } else { 0 };
+            *part = IoSlice::new(&chunk[from..]);
+            offered += part.len();
+        }
+        let count = host::send_parts(self.stream.as_raw_fd(), &parts[..self.chunks.len()])?;
+        self.is_full = count < offered;
+        Ok(count)
+    }
+
+    /// Waits until the socket takes the first chunk, or a part of it. glommio can wait for one buffer only.
+    async fn send_later(&mut self) -> io::Result<usize> {
+        let first = self.chunks.front().expect("something is loaded");
+        let count = self.stream.write(&first[self.sent..]).await?;
+        self.is_full = false;
+        if count == 0 { Err(ErrorKind::WriteZero.into()) } else { Ok(count) }
+    }
+
+    fn drop_sent(&mut self, count: usize, outbox: &Outbox) {
+        self.sent += count;
+        while self.chunks.front().is_some_and(|first| first.len() <= self.sent) {
+            let chunk = self.chunks.pop_front().expect("there is a first chunk");
+            self.sent -= chunk.len();
+            outbox.sent(chunk);
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Connections for which there is no room: what they are told, and what the operator is.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use glommio::net::TcpStream;
+
+use crate::limits::TURNED_AWAY_MAX;
+use crate::runtime::host;
+use crate::types::{MonotonicTime, Throttle};
+
+/// How long such a connection is kept after its answer. Closed at once with something unread, the kernel would send a
+/// reset, which may overtake the answer.
+const KEPT_FOR: Duration = Duration::from_secs(1);
+const NEWS_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The last ones that were turned away.
+pub(crate) struct TurnedAway {
+    kept: RefCell<VecDeque<(MonotonicTime, TcpStream)>>,
+    refusals: Throttle,
+    failures: Throttle,
+}
+
+impl Default for TurnedAway {
+    fn default() -> Self {
+        let (refusals, failures) = (Throttle::new(NEWS_INTERVAL), Throttle::new(NEWS_INTERVAL));
+        Self { kept: RefCell::default(), refusals, failures }
+    }
+}
+
+impl TurnedAway {
+    /// Answers with `refusal`, as far as the socket takes it without waiting, and ends the connection. Only a few are kept:
+    /// more would need the room that there is not.
+    pub fn turn_away(&self, stream: TcpStream, refusal: Vec<u8>, reason: &str, now: MonotonicTime) {
+        if let Some(left_out) = self.refusals.allows(now) {
+            tracing::warn!(target: "net", left_out, "a connection was closed at once: {reason}");
+        }
+        if refusal.is_empty() {
+            return;
+        }
+        let mut kept = self.kept.borrow_mut();
+        if kept.len() >= TURNED_AWAY_MAX {
+            kept.pop_front();
+        }
+        // A client that is gone needs no answer.
+        let _ = host::send_parts(stream.as_raw_fd(), &[IoSlice::new(&refusal)]);
+        host::end_sending(stream.as_raw_fd());
+        kept.push_back((now, stream));
+    }
+
+    /// To be called about once a second.
+    pub fn let_go(&self, now: MonotonicTime) {
+        self.kept.borrow_mut().retain(|(since, _)| now.since(*since) < KEPT_FOR);
+    }
+
+    /// The system gave no connection, although one may wait.
+    pub fn not_accepted(&self, error: &str, now: MonotonicTime) {
+        if let Some(left_out) = self.failures.allows(now) {
+            tracing::error!(target: "net", left_out, "connections cannot be accepted: {error}");
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! Which delayed messages are pending, as far as memory has them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+
+use crate::types::{LogPosition, QueueKey, QueueNumber, QueueOffset, Timestamp, TopicId};
+
+/// Loaded at most; with more the latest ones are forgotten, and loaded again in their time.
+pub const LOADED_MAX: usize = 262_144;
+/// With fewer than this the next ones are loaded.
+const LOADED_MIN: usize = 8_192;
+/// Times are loaded this long ahead, so that nobody waits for the index.
+const LOAD_AHEAD_MS: u64 = 10_000;
+/// A bucket covers 2^18 milliseconds. Forty days have 13,184 buckets, and each costs a partial chunk of the index.
+const BUCKET_BITS: u32 = 18;
+
+/// A delayed message's place in the order of release.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    pub due: Timestamp,
+    pub position: LogPosition,
+}
+
+/// The timers of a shard.
+///
+/// 1. `loaded` has every pending message whose place is below `loaded_end`, and none that is placed as released.
+/// 2. `released <= releasing`; what lies between is in the log and not yet durable.
+#[derive(Debug, Default)]
+pub struct Delays {
+    released: Place,
+    releasing: Place,
+    /// With the sizes of the batches.
+    loaded: BTreeMap<Place, u32>,
+    loaded_end: Place,
+    /// Placed in the log, and not yet durable.
+    unapplied: BTreeSet<Place>,
+}
+
+/// What the timer task does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NextTimer {
+    /// Some are due.
+    Now,
+    At(Timestamp),
+    Never,
+}
+
+impl Place {
+    pub const MAX: Place = Place { due: Timestamp(u64::MAX), position: LogPosition(u64::MAX) };
+}
+
+/// The hidden queue of the index that has the messages due at this time.
+pub fn bucket_of(due: Timestamp) -> QueueKey {
+    let number = u32::try_from(due.0 >> BUCKET_BITS).unwrap_or(u32::MAX);
+    QueueKey { topic: TopicId::DELAYED, queue: QueueNumber(number) }
+}
+
+/// The first due time of a bucket.
+pub fn bucket_start(bucket: QueueNumber) -> Timestamp {
+    Timestamp(u64::from(bucket.0) << BUCKET_BITS)
+}
+
+impl Delays {
+    /// Where the durable cursor is.
+    pub fn released(&self) -> Place {
+        self.released
+    }
+
+    /// Where the cursor was placed.
+    pub fn releasing(&self) -> Place {
+        self.releasing
+    }
+
+    pub fn loaded_count(&self) -> usize {
+        self.loaded.len()
+    }
+
+    pub fn loaded_end(&self) -> Place {
+        self.loaded_end
+    }
+
+    pub fn is_pending(&self, place: Place) -> bool {
+        place > self.releasing
+    }
+
+    /// A batch was placed in the log.
+    pub fn placed(&mut self, place: Place) {
+        self.unapplied.insert(place);
+    }
+
+    /// A batch is durable and in the index.
+    pub fn stored(&mut self, place: Place, batch_bytes: u32) {
+        self.unapplied.remove(&place);
+        if place < self.loaded_end && self.is_pending(place) {
+            self.loaded.insert(place, batch_bytes);
+            if self.loaded.len() > LOADED_MAX {
+                let (last, _) = self.loaded.pop_last().expect("one was just added");
+                self.loaded_end = last;
+            }
+        }
+    }
+
+    /// The cursor was placed here, or the message was placed again elsewhere.
+    pub fn releasing_to(&mut self, place: Place) {
+        self.releasing = self.releasing.max(place);
+        self.loaded.remove(&place);
+    }
+
+    /// The message was placed again elsewhere.
+    pub fn forget(&mut self, place: Place) {
+        self.loaded.remove(&place);
+    }
+
+    /// The cursor is durable.
+    pub fn released_to(&mut self, place: Place) {
+        self.released = self.released.max(place);
+        self.releasing = self.releasing.max(place);
+    }
+
+    /// What is to be released now, in order.
+    pub fn due(&self, now: Timestamp, count_max: usize, bytes_max: u64) -> Vec<(Place, u32)> {
+        let mut bytes = 0;
+        let is_next = |place: &Place| {
+            place.due <= now && self.unapplied.first().is_none_or(|unapplied| place < unapplied)
+        };
+        let due = self.loaded.iter().take_while(|(place, _)| is_next(place));
+        let due = due.take(count_max).take_while(|(_, batch_bytes)| {
+            let fits = bytes == 0 || bytes + u64::from(**batch_bytes) <= bytes_max;
+            bytes += u64::from(**batch_bytes);
+            fits
+        });
+        due.map(|(place, bytes)| (*place, *bytes)).collect()
+    }
+
+    /// When there is something to release or to load.
+    pub fn next_timer(&self, now: Timestamp) -> NextTimer {
+        if self.wants_loading(now) {
+            return NextTimer::Now;
+        }
+        let load_at = self.loaded_end.due.0.saturating_sub(LOAD_AHEAD_MS);
+        match self.loaded.keys().next() {
+            // One that is placed and not yet durable comes before it: that one's arrival wakes the task.
+            Some(first) if self.unapplied.first().is_some_and(|unapplied| unapplied < first) => {
+                NextTimer::Never
+            }
+            Some(first) if first.due <= now => NextTimer::Now,
+            Some(first) if self.loaded.len() > LOADED_MAX / 2 => NextTimer::At(first.due),
+            Some(first) => NextTimer::At(Timestamp(first.due.0.min(load_at))),
+            None if self.loaded_end == Place::MAX => NextTimer::Never,
+            None => NextTimer::At(Timestamp(load_at)),
+        }
+    }
+
+    /// Whether the index must be asked for what comes next.
+    pub fn wants_loading(&self, now: Timestamp) -> bool {
+        let near = self.loaded_end.due.0.saturating_sub(LOAD_AHEAD_MS) <= now.0;
+        self.loaded_end != Place::MAX
+            && self.loaded.len() <= LOADED_MAX / 2
+            && (near || self.loaded.len() < LOADED_MIN)
+    }
+
+    /// Takes what was read from the index for `loaded_end..end`, unless that has changed meanwhile.
+    pub fn load(&mut self, from: Place, end: Place, found: Loading) {
+        if self.loaded_end != from {
+            return;
+        }
+        self.loaded_end = found.end.min(end);
+        let releasing = self.releasing;
+        self.loaded.extend(found.places.into_iter().filter(|(place, _)| *place > releasing));
+    }
+}
+
+/// Messages on their way from the index into memory: the first ones of all that were seen.
+#[derive(Debug)]
+pub struct Loading {
+    from: Place,
+    /// No message at or behind it was kept.
+    end: Place,
+    count_max: usize,
+    places: BTreeMap<Place, u32>,
+}
+
+impl Loading {
+    pub fn new(delays: &Delays) -> Self {
+        let count_max = (LOADED_MAX - delays.loaded.len()).max(1);
+        Self { from: delays.loaded_end, end: Place::MAX, count_max, places: BTreeMap::new() }
+    }
+
+    pub fn see(&mut self, place: Place, batch_bytes: u32) {
+        if !(self.from..self.end).contains(&place) {
+            return;
+        }
+        self.places.insert(place, batch_bytes);
+        if self.places.len() > self.count_max {
+            let (last, _) = self.places.pop_last().expect("one was just added");
+            self.end = last;
+        }
+    }
+}
+
+/// The place of an entry of a hidden queue.
+pub fn place_of(bucket: QueueKey, position: LogPosition, within_bucket_ms: u32) -> Place {
+    let due = Timestamp(bucket_start(bucket.queue).0 + u64::from(within_bucket_ms));
+    Place { due, position }
+}
+
+/// The offset behind a position, in a hidden queue.
+pub fn offset_behind(position: LogPosition) -> QueueOffset {
+    QueueOffset(position.0 + 1)
+}
+
+/// The places behind `place`, for walks.
+pub fn behind<T: Copy>(last: Option<T>) -> Bound<T> {
+    last.map_or(Bound::Unbounded, Bound::Excluded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Random;
+
+    fn place(due: u64, position: u64) -> Place {
+        Place { due: Timestamp(due), position: LogPosition(position) }
+    }
+
+    /// Everything loaded.
+    fn loaded() -> Delays {
+        Delays { loaded_end: Place::MAX, ..Delays::default() }
+    }
+
+    #[test]
+    fn what_is_due_comes_in_order_and_not_before_what_is_on_its_way() {
+        let mut delays = loaded();
+        for one in [place(30, 1), place(10, 5), place(10, 2)] {
+            delays.placed(one);
+            delays.stored(one, 100);
+        }
+        let due: Vec<_> = delays.due(Timestamp(30), 10, 1000).into_iter().map(|(place, _)| place).collect();
+        assert_eq!(due, [place(10, 2), place(10, 5), place(30, 1)]);
+        assert_eq!(delays.due(Timestamp(30), 10, 150).len(), 1);
+        delays.placed(place(20, 9));
+        assert_eq!(delays.due(Timestamp(30), 10, 1000).len(), 2);
+        delays.releasing_to(place(10, 2));
+        delays.releasing_to(place(10, 5));
+        assert_eq!(delays.next_timer(Timestamp(40)), NextTimer::Never);
+        delays.stored(place(20, 9), 100);
+        assert_eq!(delays.next_timer(Timestamp(15)), NextTimer::At(Timestamp(20)));
+        assert_eq!(delays.next_timer(Timestamp(20)), NextTimer::Now);
+    }
+
+    #[test]
+    fn memory_holds_the_first_ones_only_and_loads_the_others() {
+        let mut random = Random::new(1);
+        let mut all = BTreeSet::new();
+        let mut delays = loaded();
+        for position in 0..LOADED_MAX as u64 + 5_000 {
+            let one = place(1_000_000 + random.range(0..1_000_000), position);
+            all.insert(one);
+            delays.stored(one, 1);
+        }
+        assert_eq!(delays.loaded_count(), LOADED_MAX);
+        let mut released = Vec::new();
+        while released.len() < all.len() {
+            let now = Timestamp(5_000_000);
+            for (place, _) in delays.due(now, 50_000, u64::MAX) {
+                delays.releasing_to(place);
+                released.push(place);
+            }
+            if delays.wants_loading(now) {
+                let mut loading = Loading::new(&delays);
+                all.iter().for_each(|place| loading.see(*place, 1));
+                delays.load(delays.loaded_end(), Place::MAX, loading);
+            }
+        }
+        assert!(released.iter().eq(all.iter()), "in order, each once");
+        assert_eq!(delays.next_timer(Timestamp(5_000_000)), NextTimer::Never);
+    }
+}

@@ -1,0 +1,298 @@
+//! Half messages that wait for a decision.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::time::Duration;
+
+use super::change::{Half, HeldChange, NO_CHECKS};
+use super::delays::behind;
+use crate::types::{GroupName, LogPosition, Timestamp, TopicId};
+
+/// A half message is given up at this age, decided or not: RocketMQ's `fileReservedTime`, behind which its half topic
+/// has lost it (`broker/.../transaction/queue/TransactionalMessageServiceImpl.java`, `needSkip`).
+pub const HALF_AGE_MAX: Duration = Duration::from_secs(72 * 3600);
+
+/// Who is asked about a half message: `None` in place of the group is whoever asks.
+type Askers = (TopicId, Option<GroupName>);
+
+/// The undecided halves of a shard.
+///
+/// 1. `table` is what durable changes make it; the rest is made from it, and runs ahead by what is placed.
+/// 2. A half that is not in `ending` stands in `schedule` and in `expiry` once.
+#[derive(Debug, Default)]
+pub struct Halves {
+    table: BTreeMap<LogPosition, Half>,
+    /// When each is handed out next.
+    schedule: BTreeMap<Askers, BTreeSet<(Timestamp, LogPosition)>>,
+    /// When each is given up.
+    expiry: BTreeSet<(Timestamp, LogPosition)>,
+    /// The times under which a half stands in the two.
+    times: BTreeMap<LogPosition, Times>,
+    /// Those whose end is placed, and not yet durable.
+    ending: BTreeSet<LogPosition>,
+    /// Placed, and not yet durable.
+    pub unapplied: usize,
+    /// How many of the table are each producer group's, decided or not.
+    counts: BTreeMap<Askers, usize>,
+    checks_max: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Times {
+    check: Timestamp,
+    expiry: Timestamp,
+}
+
+impl Halves {
+    pub fn new(checks_max: u32) -> Self {
+        Self { checks_max, ..Self::default() }
+    }
+
+    /// Those in the table and those on their way there.
+    pub fn count(&self) -> usize {
+        self.table.len() + self.unapplied
+    }
+
+    /// Those of a topic in the table about which this group is asked; `None`: whoever asks.
+    pub fn count_of(&self, topic: TopicId, group: Option<&GroupName>) -> usize {
+        self.counts.get(&(topic, group.cloned())).copied().unwrap_or(0)
+    }
+
+    /// The latest moment that is known to have passed when something of the table was stored.
+    pub fn newest_moment(&self, check_interval: Duration) -> Option<Timestamp> {
+        let interval_ms = check_interval.as_millis() as u64;
+        let moment = |half: &Half| match half.checks {
+            0 | NO_CHECKS => half.store_time,
+            _ => half.store_time.max(Timestamp(half.next_check.0.saturating_sub(interval_ms))),
+        };
+        self.table.values().map(moment).max()
+    }
+
+    /// A half message that nobody has decided on.
+    pub fn open(&self, position: LogPosition) -> Option<&Half> {
+        self.table.get(&position).filter(|_| !self.ending.contains(&position))
+    }
+
+    /// Carries out a durable change.
+    pub fn apply(&mut self, change: HeldChange) {
+        match change {
+            HeldChange::HalfStored(half) => self.store(half),
+            HeldChange::HalfEnded(position) => self.remove(position),
+            HeldChange::HalfChecked { half, checks, checked, next_check } => {
+                let Some(found) = self.table.get_mut(&half) else { return };
+                if checks > found.checks {
+                    found.checks = checks;
+                    found.next_check = next_check;
+                    if checks == 1 {
+                        found.first_check = checked;
+                    }
+                }
+                self.settle(half);
+            }
+            HeldChange::HalfMoved { half, current } => {
+                if let Some(found) = self.table.get_mut(&half) {
+                    found.current = found.current.max(current);
+                }
+            }
+            HeldChange::Released { .. } | HeldChange::Moved { .. } => {}
+        }
+    }
+
+    /// A checkpoint may repeat what was true a moment earlier: what has grown since stays.
+    fn store(&mut self, half: Half) {
+        let position = half.position;
+        match self.table.get_mut(&position) {
+            Some(present) => {
+                let current = present.current.max(half.current);
+                if half.checks > present.checks {
+                    *present = half;
+                }
+                present.current = current;
+            }
+            None => {
+                *self.counts.entry(askers(&half)).or_default() += 1;
+                self.table.insert(position, half);
+            }
+        }
+        self.settle(position);
+    }
+
+    fn remove(&mut self, position: LogPosition) {
+        self.unschedule(position);
+        self.ending.remove(&position);
+        let Some(half) = self.table.remove(&position) else { return };
+        let askers = askers(&half);
+        let count = self.counts.get_mut(&askers).expect("those in the table are counted");
+        *count -= 1;
+        if *count == 0 {
+            self.counts.remove(&askers);
+        }
+    }
+
+    /// The end of a half was placed: from here on it is decided.
+    pub fn end(&mut self, position: LogPosition) {
+        self.unschedule(position);
+        self.ending.insert(position);
+    }
+
+    fn unschedule(&mut self, position: LogPosition) {
+        let (Some(times), Some(half)) = (self.times.remove(&position), self.table.get(&position)) else {
+            return;
+        };
+        self.expiry.remove(&(times.expiry, position));
+        let askers = askers(half);
+        if let Some(scheduled) = self.schedule.get_mut(&askers) {
+            scheduled.remove(&(times.check, position));
+            if scheduled.is_empty() {
+                self.schedule.remove(&askers);
+            }
+        }
+    }
+
+    /// Brings the schedules in line with the table. A hand-out that is placed has moved them already.
+    fn settle(&mut self, position: LogPosition) {
+        let Some(half) = self.table.get(&position) else { return };
+        let check =
+            half.next_check.max(self.times.get(&position).map_or(half.next_check, |times| times.check));
+        self.schedule(position, check);
+    }
+
+    /// The half is handed out again at `check`.
+    pub fn schedule(&mut self, position: LogPosition, check: Timestamp) {
+        if self.ending.contains(&position) {
+            return;
+        }
+        self.unschedule(position);
+        let Some(half) = self.table.get(&position) else { return };
+        let aged = Timestamp(half.store_time.0.saturating_add(HALF_AGE_MAX.as_millis() as u64));
+        let expiry = match half.checks {
+            NO_CHECKS => check,
+            checks if checks >= self.checks_max => check.min(aged),
+            _ => aged,
+        };
+        self.times.insert(position, Times { check, expiry });
+        self.expiry.insert((expiry, position));
+        self.schedule.entry(askers(half)).or_default().insert((check, position));
+    }
+
+    /// Up to `count` halves that a member of `group` is to be asked about now, the longest waiting first.
+    pub fn due(&self, topic: TopicId, group: &GroupName, now: Timestamp, count: usize) -> Vec<Half> {
+        let own = self.schedule.get(&(topic, Some(group.clone())));
+        let anyones = self.schedule.get(&(topic, None));
+        let of = |set: Option<&BTreeSet<(Timestamp, LogPosition)>>| {
+            let due = set.into_iter().flatten().take_while(|(check, _)| *check <= now);
+            let due = due.filter(|(_, position)| self.table[position].checks < self.checks_max);
+            due.take(count).copied().collect::<Vec<_>>()
+        };
+        let mut found = of(own);
+        found.extend(of(anyones));
+        found.sort_unstable();
+        found.truncate(count);
+        found.into_iter().map(|(_, position)| self.table[&position].clone()).collect()
+    }
+
+    /// When the next half is due for `group`.
+    pub fn next_check(&self, topic: TopicId, group: &GroupName) -> Option<Timestamp> {
+        let askers = [(topic, Some(group.clone())), (topic, None)];
+        let sets = askers.iter().filter_map(|askers| self.schedule.get(askers));
+        let is_open = |position: &LogPosition| self.table[position].checks < self.checks_max;
+        sets.filter_map(|set| set.iter().find(|(_, position)| is_open(position)))
+            .map(|(check, _)| *check)
+            .min()
+    }
+
+    /// The half that is given up first, and when.
+    pub fn next_expiry(&self) -> Option<(Timestamp, LogPosition)> {
+        self.expiry.first().copied()
+    }
+
+    /// Halves behind `last` that lie below `end` of the log and nobody has decided on.
+    pub fn below(&self, last: Option<LogPosition>, end: LogPosition, count: usize) -> Vec<Half> {
+        let halves = self.table.range((behind(last), Bound::Unbounded)).map(|(_, half)| half);
+        let below = halves.filter(|half| half.current < end && !self.ending.contains(&half.position));
+        below.take(count).cloned().collect()
+    }
+
+    /// Halves behind `last` for a checkpoint: those whose end is placed are not repeated behind it.
+    pub fn for_checkpoint(&self, last: Option<LogPosition>, count: usize) -> Vec<Half> {
+        let halves = self.table.range((behind(last), Bound::Unbounded)).map(|(_, half)| half);
+        halves.filter(|half| !self.ending.contains(&half.position)).take(count).cloned().collect()
+    }
+
+    /// The durable ones, for a snapshot.
+    pub fn stored(&self) -> impl Iterator<Item = &Half> {
+        self.table.values()
+    }
+}
+
+fn askers(half: &Half) -> Askers {
+    (half.key.topic, half.producer_group.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{QueueKey, QueueNumber};
+
+    const TOPIC: TopicId = TopicId(1);
+
+    fn group(name: &str) -> GroupName {
+        name.parse().expect("a name")
+    }
+
+    fn half(position: u64, check: u64, asker: Option<&str>) -> Half {
+        Half {
+            key: QueueKey { topic: TOPIC, queue: QueueNumber(0) },
+            position: LogPosition(position),
+            current: LogPosition(position),
+            batch_bytes: 100,
+            store_time: Timestamp(0),
+            first_check: Timestamp(check),
+            next_check: Timestamp(check),
+            checks: 0,
+            producer_group: asker.map(group),
+        }
+    }
+
+    fn names(halves: &[Half]) -> Vec<u64> {
+        halves.iter().map(|half| half.position.0).collect()
+    }
+
+    #[test]
+    fn a_group_is_asked_about_its_own_halves_and_nobodys() {
+        let mut halves = Halves::new(15);
+        for half in [half(1, 10, Some("a")), half(2, 5, None), half(3, 7, Some("b")), half(4, 99, Some("a"))]
+        {
+            halves.apply(HeldChange::HalfStored(half));
+        }
+        assert_eq!(names(&halves.due(TOPIC, &group("a"), Timestamp(10), 9)), [2, 1]);
+        assert_eq!(names(&halves.due(TOPIC, &group("a"), Timestamp(10), 1)), [2]);
+        assert_eq!(names(&halves.due(TOPIC, &group("b"), Timestamp(10), 9)), [2, 3]);
+        assert_eq!(halves.next_check(TOPIC, &group("c")), Some(Timestamp(5)));
+        assert!(halves.due(TopicId(2), &group("a"), Timestamp(99), 9).is_empty());
+        halves.end(LogPosition(2));
+        assert_eq!(halves.next_check(TOPIC, &group("c")), None);
+        assert!(halves.open(LogPosition(2)).is_none());
+        halves.apply(HeldChange::HalfEnded(LogPosition(2)));
+        assert_eq!(halves.count(), 3);
+    }
+
+    #[test]
+    fn checks_are_counted_up_to_their_limit_and_a_checkpoint_takes_none_back() {
+        let mut halves = Halves::new(2);
+        let first = half(1, 10, None);
+        halves.apply(HeldChange::HalfStored(first.clone()));
+        let position = first.position;
+        for (checks, at) in [(1, 10), (2, 40)] {
+            halves.schedule(position, Timestamp(at + 30));
+            assert!(halves.due(TOPIC, &group("a"), Timestamp(at), 9).is_empty(), "handed out just now");
+            let (checked, next_check) = (Timestamp(at), Timestamp(at + 30));
+            halves.apply(HeldChange::HalfChecked { half: position, checks, checked, next_check });
+            halves.apply(HeldChange::HalfStored(first.clone()));
+        }
+        let found = halves.open(position).expect("undecided");
+        assert_eq!((found.checks, found.first_check, found.next_check), (2, Timestamp(10), Timestamp(70)));
+        assert!(halves.due(TOPIC, &group("a"), Timestamp(1000), 9).is_empty(), "its checks are used up");
+        assert_eq!(halves.next_expiry(), Some((Timestamp(70), position)));
+    }
+}

@@ -1,0 +1,405 @@
+//! The tables that the log's state batches build: topics, committed offsets, groups' settings, instances.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::record::Change;
+use crate::api::{GroupSettings, TopicInfo};
+use crate::types::RunningTime;
+use crate::types::{
+    GroupName, InstanceName, Level, LogPosition, QueueKey, QueueOffset, Retention, TopicId, TopicName,
+};
+
+/// A topic's configuration, the same on every shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topic {
+    pub name: TopicName,
+    pub id: TopicId,
+    /// Queues over the whole node.
+    pub queue_count: u32,
+    pub retention: Retention,
+    pub level: Option<Level>,
+}
+
+/// Where a group goes on in a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CommittedOffset {
+    pub offset: QueueOffset,
+    /// Log position of the batch that committed it: the higher one wins.
+    pub origin: LogPosition,
+}
+
+/// Topics by name and id, offsets by group.
+///
+/// 1. `names` and `topics` hold the same topics.
+/// 2. Every committed offset is of a queue of a topic in `topics`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tables {
+    topics: BTreeMap<TopicId, Topic>,
+    names: BTreeMap<TopicName, TopicId>,
+    offsets: BTreeMap<GroupName, HashMap<QueueKey, CommittedOffset>>,
+    offset_count: usize,
+    groups: BTreeMap<GroupName, GroupSettings>,
+    instances: BTreeSet<InstanceName>,
+    next_topic_id: u32,
+    /// The newest running time that was written down.
+    running: RunningTime,
+    /// By when everything below a position was stored, where the wall clock does not tell.
+    stored_by: BTreeMap<LogPosition, RunningTime>,
+    /// When groups were last used; on the control shard.
+    used: BTreeMap<GroupName, RunningTime>,
+}
+
+impl Topic {
+    /// As clients see it, without its queues' bounds.
+    pub fn info(&self) -> TopicInfo {
+        TopicInfo {
+            topic: self.name.clone(),
+            id: self.id,
+            queue_count: self.queue_count,
+            retention: self.retention,
+            level: self.level,
+            queues: Vec::new(),
+        }
+    }
+}
+
+impl Tables {
+    pub fn topic(&self, id: TopicId) -> Option<&Topic> {
+        self.topics.get(&id)
+    }
+
+    pub fn topic_named(&self, name: &TopicName) -> Option<&Topic> {
+        self.names.get(name).and_then(|id| self.topics.get(id))
+    }
+
+    /// In the order of their names.
+    pub fn topics(&self) -> impl Iterator<Item = &Topic> {
+        self.names.values().map(|id| &self.topics[id])
+    }
+
+    pub fn topic_count(&self) -> usize {
+        self.topics.len()
+    }
+
+    /// The topics of one instance.
+    pub fn topics_of<'a>(&'a self, instance: &InstanceName) -> impl Iterator<Item = &'a Topic> + use<'a> {
+        let of_prefix = |prefix: TopicName| {
+            let from = self.names.range(prefix.clone()..);
+            from.take_while(move |(name, _)| name.as_str().starts_with(prefix.as_str()))
+        };
+        instance.topic_prefixes().into_iter().flat_map(of_prefix).map(|(_, id)| &self.topics[id])
+    }
+
+    /// Those that were made by command.
+    pub fn instances(&self) -> &BTreeSet<InstanceName> {
+        &self.instances
+    }
+
+    /// Whether an instance was made, or has topics.
+    pub fn has_instance(&self, instance: &InstanceName) -> bool {
+        self.instances.contains(instance) || self.topics_of(instance).next().is_some()
+    }
+
+    /// The id for the next topic: higher than that of any topic that ever was.
+    pub fn next_topic_id(&self) -> TopicId {
+        TopicId(self.next_topic_id.max(1))
+    }
+
+    pub fn committed(&self, group: &GroupName, key: QueueKey) -> Option<QueueOffset> {
+        self.offsets.get(group)?.get(&key).map(|committed| committed.offset)
+    }
+
+    pub fn offsets_of(&self, group: &GroupName) -> Vec<(QueueKey, QueueOffset)> {
+        let Some(offsets) = self.offsets.get(group) else { return Vec::new() };
+        let mut sorted: Vec<_> = offsets.iter().map(|(key, committed)| (*key, committed.offset)).collect();
+        sorted.sort();
+        sorted
+    }
+
+    /// Whether the group has committed anything.
+    pub fn has_offsets(&self, group: &GroupName) -> bool {
+        self.offsets.contains_key(group)
+    }
+
+    pub fn groups(&self) -> impl Iterator<Item = &GroupName> {
+        self.offsets.keys()
+    }
+
+    pub fn group_count(&self) -> usize {
+        self.offsets.len()
+    }
+
+    pub fn group_settings(&self, group: &GroupName) -> Option<&GroupSettings> {
+        self.groups.get(group)
+    }
+
+    pub fn all_group_settings(&self) -> impl Iterator<Item = &GroupSettings> {
+        self.groups.values()
+    }
+
+    pub fn running(&self) -> RunningTime {
+        self.running
+    }
+
+    /// Written down with the next snapshot or checkpoint.
+    pub fn note_running(&mut self, time: RunningTime) {
+        self.running = self.running.max(time);
+    }
+
+    /// By when everything below `end` was stored, where that was written down.
+    pub fn stored_by(&self, end: LogPosition) -> Option<RunningTime> {
+        self.stored_by.range(end..).next().map(|(_, time)| *time)
+    }
+
+    /// Up to where everything was stored by `time`.
+    pub fn stored_until(&self, time: RunningTime) -> Option<LogPosition> {
+        self.stored_by.iter().rev().find(|(_, stored)| **stored <= time).map(|(position, _)| *position)
+    }
+
+    /// The newest position of which it was written down.
+    pub fn stored_by_end(&self) -> Option<LogPosition> {
+        self.stored_by.last_key_value().map(|(position, _)| *position)
+    }
+
+    /// Forgets what was written down of positions that the log no longer has.
+    pub fn forget_stored_below(&mut self, start: LogPosition) {
+        self.stored_by = self.stored_by.split_off(&start);
+    }
+
+    /// When a group was last used, as far as that was written down.
+    pub fn used(&self, group: &GroupName) -> Option<RunningTime> {
+        self.used.get(group).copied()
+    }
+
+    pub fn used_groups(&self) -> impl Iterator<Item = &GroupName> {
+        self.used.keys()
+    }
+
+    pub fn offset_count(&self) -> usize {
+        self.offset_count
+    }
+
+    /// Carries out a change that stands at `position` of the log.
+    pub fn apply(&mut self, change: Change, position: LogPosition) {
+        match change {
+            Change::Topic(topic) => {
+                self.next_topic_id = self.next_topic_id.max(topic.id.0 + 1);
+                self.names.insert(topic.name.clone(), topic.id);
+                self.topics.insert(topic.id, topic);
+            }
+            Change::TopicRemoved(id) => self.remove_topic(id),
+            Change::LiveTopics(live) => {
+                let gone: Vec<_> = self.topics.keys().filter(|id| !live.contains(id)).copied().collect();
+                gone.into_iter().for_each(|id| self.remove_topic(id));
+            }
+            Change::Offset { group, key, offset, origin } => {
+                self.set_offset(group, key, CommittedOffset { offset, origin: origin.unwrap_or(position) });
+            }
+            Change::NextTopicId(id) => self.next_topic_id = self.next_topic_id.max(id.0),
+            Change::Group(settings) => {
+                self.groups.insert(settings.group.clone(), settings);
+            }
+            Change::Instances(instances) => self.instances = instances,
+            Change::GroupRemoved { group, settings } => self.remove_group(&group, settings),
+            Change::RunningTime(time) => self.running = self.running.max(time),
+            Change::StoredBy { position, time } => {
+                self.running = self.running.max(time);
+                self.stored_by.insert(position, time);
+            }
+            Change::GroupUsed { group, time } => {
+                self.running = self.running.max(time);
+                self.used.insert(group, time);
+            }
+            // The business of the queues and of the leases.
+            Change::QueueEnd { .. } | Change::Lease(_) => {}
+            // The timers' and transactions' business.
+            Change::Held(_) => {}
+        }
+    }
+
+    fn remove_topic(&mut self, id: TopicId) {
+        let Some(topic) = self.topics.remove(&id) else { return };
+        // A topic of the same name may have been made since.
+        if self.names.get(&topic.name) == Some(&id) {
+            self.names.remove(&topic.name);
+        }
+        self.offsets.values_mut().for_each(|offsets| offsets.retain(|key, _| key.topic != id));
+        self.offsets.retain(|_, offsets| !offsets.is_empty());
+        self.offset_count = self.offsets.values().map(HashMap::len).sum();
+    }
+
+    fn remove_group(&mut self, group: &GroupName, settings: bool) {
+        let offsets = self.offsets.remove(group);
+        self.offset_count -= offsets.map_or(0, |offsets| offsets.len());
+        self.used.remove(group);
+        if settings {
+            self.groups.remove(group);
+        }
+    }
+
+    fn set_offset(&mut self, group: GroupName, key: QueueKey, committed: CommittedOffset) {
+        // The topic was deleted while the commit was on its way to the disk.
+        if !self.topics.contains_key(&key.topic) {
+            return;
+        }
+        let offsets = self.offsets.entry(group).or_default();
+        match offsets.get_mut(&key) {
+            Some(present) if present.origin > committed.origin => {}
+            Some(present) => *present = committed,
+            None => {
+                offsets.insert(key, committed);
+                self.offset_count += 1;
+            }
+        }
+    }
+
+    /// Everything, as changes that build these tables from nothing.
+    pub fn as_changes(&self) -> impl Iterator<Item = Change> + '_ {
+        let topics = self.topics.values().cloned().map(Change::Topic);
+        let offsets = self.offsets.iter().flat_map(|(group, offsets)| {
+            offsets.iter().map(|(key, committed)| Change::Offset {
+                group: group.clone(),
+                key: *key,
+                offset: committed.offset,
+                origin: Some(committed.origin),
+            })
+        });
+        let groups = self.groups.values().cloned().map(Change::Group);
+        let heads = [Change::NextTopicId(self.next_topic_id()), self.live_topics()];
+        // Said only where there are any: who uses none keeps files that the releases before them can read.
+        let instances =
+            (!self.instances.is_empty()).then(|| Change::Instances(self.instances.clone())).into_iter();
+        let stored_by = self.stored_by.iter();
+        let stored_by =
+            stored_by.map(|(&position, &time)| Change::StoredBy { position, time }).collect::<Vec<_>>();
+        let used = self.used.iter().map(|(group, &time)| Change::GroupUsed { group: group.clone(), time });
+        let is_told = !self.stored_by.is_empty() || !self.used.is_empty();
+        let running = is_told.then_some(Change::RunningTime(self.running)).into_iter();
+        let heads = heads.into_iter().chain(running).chain(stored_by).chain(used);
+        heads.chain(instances).chain(topics).chain(groups).chain(offsets)
+    }
+
+    /// Which topics there are.
+    pub fn live_topics(&self) -> Change {
+        Change::LiveTopics(self.topics.keys().copied().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::types::QueueNumber;
+
+    fn topic(id: u32, name: &str) -> Change {
+        Change::Topic(Topic {
+            name: name.parse().expect("a name"),
+            id: TopicId(id),
+            queue_count: 2,
+            retention: Retention::Inherited,
+            level: None,
+        })
+    }
+
+    fn offset(topic: u32, offset: u64, origin: Option<u64>) -> Change {
+        Change::Offset {
+            group: "g".parse().expect("a name"),
+            key: QueueKey { topic: TopicId(topic), queue: QueueNumber(0) },
+            offset: QueueOffset(offset),
+            origin: origin.map(LogPosition),
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_behind_a_newer_commit_does_not_undo_it() {
+        let mut tables = Tables::default();
+        tables.apply(topic(1, "t"), LogPosition(4096));
+        tables.apply(offset(1, 10, None), LogPosition(8192));
+        tables.apply(offset(1, 5, Some(5000)), LogPosition(9000));
+        let group = "g".parse().expect("a name");
+        let key = QueueKey { topic: TopicId(1), queue: QueueNumber(0) };
+        assert_eq!(tables.committed(&group, key), Some(QueueOffset(10)));
+        // A reset is a newer commit of a lower offset.
+        tables.apply(offset(1, 3, None), LogPosition(9100));
+        assert_eq!(tables.committed(&group, key), Some(QueueOffset(3)));
+    }
+
+    #[test]
+    fn a_deleted_topic_takes_its_offsets_and_its_id_along() {
+        let mut tables = Tables::default();
+        tables.apply(topic(1, "t"), LogPosition(1));
+        tables.apply(offset(1, 10, None), LogPosition(2));
+        tables.apply(Change::TopicRemoved(TopicId(1)), LogPosition(3));
+        tables.apply(offset(1, 11, None), LogPosition(4));
+        assert_eq!((tables.topic_count(), tables.offset_count(), tables.group_count()), (0, 0, 0));
+        assert_eq!(tables.next_topic_id(), TopicId(2));
+    }
+
+    #[test]
+    fn a_list_of_the_live_topics_makes_good_for_a_lost_removal() {
+        let mut tables = Tables::default();
+        tables.apply(topic(1, "t"), LogPosition(1));
+        tables.apply(topic(2, "u"), LogPosition(2));
+        tables.apply(offset(1, 10, None), LogPosition(3));
+        tables.apply(Change::LiveTopics(BTreeSet::from([TopicId(2)])), LogPosition(4));
+        assert_eq!((tables.topic_count(), tables.offset_count()), (1, 0));
+        assert!(tables.topic(TopicId(2)).is_some());
+        assert_eq!(tables.next_topic_id(), TopicId(3));
+    }
+
+    #[test]
+    fn what_was_stored_by_when_is_known_up_to_the_next_position_of_which_it_was_written_down() {
+        let mut tables = Tables::default();
+        for (position, time) in [(100, 10), (200, 20)] {
+            let (position, time) = (LogPosition(position), RunningTime(time));
+            tables.apply(Change::StoredBy { position, time }, LogPosition(300));
+        }
+        let by = |end| tables.stored_by(LogPosition(end)).map(|time| time.0);
+        assert_eq!([by(50), by(100), by(101), by(201)], [Some(10), Some(10), Some(20), None]);
+        let until = |time| tables.stored_until(RunningTime(time)).map(|position| position.0);
+        assert_eq!([until(9), until(10), until(19), until(50)], [None, Some(100), Some(100), Some(200)]);
+        tables.forget_stored_below(LogPosition(101));
+        assert_eq!(tables.stored_by(LogPosition(1)), Some(RunningTime(20)));
+    }
+
+    #[test]
+    fn a_removed_group_leaves_its_settings_only_when_told_to() {
+        let mut tables = Tables::default();
+        tables.apply(topic(1, "t"), LogPosition(1));
+        let group: GroupName = "g".parse().expect("a name");
+        let (deliveries_max, lease, ordered_lease) = (Some(3), None, None);
+        let settings = GroupSettings { group: group.clone(), deliveries_max, lease, ordered_lease };
+        tables.apply(Change::Group(settings), LogPosition(2));
+        for settings in [false, true] {
+            tables.apply(offset(1, 10, None), LogPosition(3));
+            tables.apply(Change::GroupUsed { group: group.clone(), time: RunningTime(1) }, LogPosition(4));
+            tables.apply(Change::GroupRemoved { group: group.clone(), settings }, LogPosition(5));
+            assert_eq!((tables.offset_count(), tables.group_count(), tables.used(&group)), (0, 0, None));
+            assert_eq!(tables.group_settings(&group).is_none(), settings);
+        }
+    }
+
+    #[test]
+    fn tables_are_built_again_from_their_changes() {
+        let mut tables = Tables::default();
+        for (change, position) in [(topic(1, "a"), 1), (topic(5, "b"), 2), (offset(5, 7, None), 3)] {
+            tables.apply(change, LogPosition(position));
+        }
+        let instances = |names: &[&str]| {
+            Change::Instances(names.iter().map(|name| name.parse().expect("a name")).collect())
+        };
+        tables.apply(instances(&["i", "gone"]), LogPosition(4));
+        tables.apply(instances(&["i", "j"]), LogPosition(5));
+        assert_eq!(tables.instances().len(), 2, "the newest set counts");
+        tables.apply(Change::RunningTime(RunningTime(70)), LogPosition(6));
+        let time = RunningTime(60);
+        tables.apply(Change::StoredBy { position: LogPosition(3), time }, LogPosition(6));
+        tables.apply(Change::GroupUsed { group: "g".parse().expect("a name"), time }, LogPosition(7));
+        let mut again = Tables::default();
+        for change in tables.as_changes() {
+            again.apply(change, LogPosition(100));
+        }
+        assert_eq!(again, tables);
+    }
+}
