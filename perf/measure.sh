@@ -30,8 +30,10 @@ stop() { kill -TERM "$broker"; wait "$broker" || true; broker=; }
 fresh() { rm -rf "$1"; }
 bench() { # label, then the bench's arguments
     local label="$1"; shift
+    # The directory is ours, and retention may have left nothing in a topic that would tell so.
+    local existing=(); [ "$1" != produce ] || read -ra existing <<<"${EXISTING:---existing}"
     printf '%s ' "$label"
-    "$turbopump" bench "$@" --pin 1 --duration "${seconds}s" -o json 2>/dev/null
+    "$turbopump" bench "$@" "${existing[@]}" --pin 1 --duration "${seconds}s" -o json 2>/dev/null
 }
 batches() { # label prefix, baseline directory
     for _ in $(seq "$pairs"); do

@@ -25,7 +25,11 @@ pub fn check_own(client: &mut Client, topic: &TopicInfo) -> Result<(), CommandEr
     };
     let mut filled = topic.queues.iter().filter(|queue| queue.first_offset < queue.end_offset).peekable();
     if filled.peek().is_none() {
-        return refuse("exists and is empty, so that it was not made by bench");
+        let had_messages = topic.queues.iter().any(|queue| queue.end_offset > QueueOffset::ZERO);
+        return refuse(match had_messages {
+            true => "has lost all of its messages to retention, so that nothing tells whose it is",
+            false => "exists and is empty, so that it was not made by bench",
+        });
     }
     for queue in filled {
         if !(is_own(client, topic, queue, queue.first_offset)?
