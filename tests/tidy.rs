@@ -1,14 +1,92 @@
 //! Rules about the sources that a compiler does not check.
 
+#[path = "tidy/text.rs"]
+mod text;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use text::{NamedPath, functions, paths, without_comments_and_strings};
+
 const LINES_MAX: usize = 800;
+/// Lines of code in a function, from its `fn` to its closing brace.
+const FUNCTION_LINES_MAX: usize = 70;
+
+/// Functions that were longer when the rule was made, with their present length: they may only become shorter.
+const LONG_FUNCTIONS: &[(&str, &str, usize)] = &[
+    ("broker/open.rs", "open", 93),
+    ("broker/receive/choose.rs", "deliver_new", 89),
+    ("broker/topics/control.rs", "handle_peer", 77),
+    ("log/recovery.rs", "recover", 84),
+    ("log/scanner.rs", "run", 84),
+    ("node/core.rs", "run_shard", 76),
+    ("protocol/native/request_decoder.rs", "other_request", 94),
+    ("state/record.rs", "decode", 85),
+    ("state/record.rs", "encode", 81),
+];
+
+/// What only some rooms may name, since it cannot be simulated. Everything else awaits the disk's, the clock's and the
+/// executor's traits, so that tests run it on a faulty disk, in virtual time, in an order that a seed picks.
+const SEAMS: &[Seam] = &[
+    Seam {
+        what: "std::fs",
+        instead: "the `disk` seam",
+        rooms: &[
+            ("access/file.rs", "the file of keys is the operator's, and is read beside the data"),
+            ("cli/", "input, output and reports of a command"),
+            ("disk/", "the seam itself"),
+            ("net/tls.rs", "certificates are the operator's files"),
+            ("node/", "the directory's lock and marks, before any shard runs"),
+            ("runtime/", "what the kernel counts in /proc and /sys"),
+            ("types/file_stamp.rs", "tells the versions of a settings file apart"),
+            ("types/settings_file.rs", "how settings are read without waiting"),
+        ],
+    },
+    Seam {
+        what: "std::thread",
+        instead: "a task of the executor",
+        rooms: &[
+            ("cli/", "input from a terminal or a pipe is waited for; the bench's lanes"),
+            ("net/listener.rs", "a port in use is tried again before the node runs"),
+            ("node/", "threads for signals and for the cores"),
+            ("testing/executor.rs", "asks whether a test is failing already"),
+        ],
+    },
+    Seam {
+        what: "std::time::Instant",
+        instead: "`clock::Clock`",
+        rooms: &[
+            ("cli/", "commands measure for a person; the bench measures"),
+            ("client/", "a program's time: drivers read it, and give it to the core with each call"),
+            ("net/listener.rs", "a port in use is tried again before the node runs"),
+            ("node/", "from start to ready, and how long a stop may take"),
+            ("runtime/", "the real clock"),
+        ],
+    },
+    Seam {
+        what: "std::time::SystemTime",
+        instead: "`clock::Clock`",
+        rooms: &[
+            ("cli/", "times that a person names are looked up now"),
+            ("client/producer.rs", "the born time of messages is the program's"),
+            ("node/run.rs", "certificates are looked at before any shard has a clock"),
+            ("protocol/http/date.rs", "the type of a moment in `httpdate`; its clock is not read"),
+            ("runtime/", "the real clock"),
+            ("server/http/connection.rs", "whether the process's clock is one that hyper can write"),
+        ],
+    },
+];
+
+struct Seam {
+    what: &'static str,
+    instead: &'static str,
+    /// Files, or folders with their `/`, below `src`, and why they may.
+    rooms: &'static [(&'static str, &'static str)],
+}
 
 /// What each module may import from the crate, besides itself, `types`, `limits` and `metrics`.
 const IMPORTS: &[(&str, &[&str])] = &[
-    // Exceptions with their reasons stand behind the rule.
     ("access", &[]),
     ("api", &[]),
     ("broker", &["api", "clock", "disk", "index", "log", "state", "wire"]),
@@ -87,19 +165,79 @@ impl Source {
         self.path.contains("/tests/") || self.path.ends_with("/tests.rs")
     }
 
+    /// How deep the file's module lies below the root.
+    fn depth(&self) -> usize {
+        self.path.trim_end_matches("/mod.rs").split('/').count()
+    }
+
+    fn program(&self) -> &str {
+        self.text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default()
+    }
+
+    /// The program without comments and strings.
+    fn bare(&self) -> String {
+        without_comments_and_strings(self.program())
+    }
+
     /// Lines of the program: neither comments nor tests.
     fn code(&self) -> impl Iterator<Item = (usize, &str)> {
-        let program = self.text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
-        let numbered = program.lines().enumerate().map(|(index, line)| (index + 1, line));
+        let numbered = self.program().lines().enumerate().map(|(index, line)| (index + 1, line));
         numbered.filter(|(_, line)| !line.trim_start().starts_with("//"))
     }
 }
 
-/// Modules that a line names behind `crate::`.
-fn imported(line: &str) -> Vec<&str> {
-    let is_name = |letter: char| letter.is_ascii_lowercase() || letter == '_';
-    let behind = line.split("crate::").skip(1);
-    behind.map(|rest| rest.split(|letter| !is_name(letter)).next().unwrap_or_default()).collect()
+/// Modules of the crate that a source names: in paths from `crate`, grouped or not, and in paths that climb to the root with
+/// `super`. `depth` is how deep the source's own module lies; `log` has 1. The whole crate is `*`.
+fn imported(bare: &str, depth: usize) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    for NamedPath { line, path } in paths(bare, &["crate", "super"]) {
+        let mut parts: Vec<_> = path.split("::").collect();
+        let climbed = parts.iter().take_while(|part| **part == "super").count();
+        if climbed > 0 && climbed < depth {
+            continue;
+        }
+        parts.drain(..climbed.max(1));
+        found.push((line, parts.first().unwrap_or(&"*").to_string()));
+    }
+    found
+}
+
+/// Names of `what` in a source: by its whole path, by a glob, or by a name of the module that holds it, under which it could
+/// be reached.
+fn names_of(bare: &str, what: &str) -> Vec<NamedPath> {
+    let parent = what.rsplit_once("::").map_or("", |(parent, _)| parent);
+    let mut found = paths(bare, &["std"]);
+    found.retain(|NamedPath { path, .. }| {
+        let is_inside = path.strip_prefix(what).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
+        is_inside || path == parent || path.strip_prefix(parent) == Some("::*")
+    });
+    found
+}
+
+/// What is wrong with a file's functions, given those that were long when the rule was made.
+fn long_functions(path: &str, bare: &str, known: &[(&str, &str, usize)]) -> Vec<String> {
+    let mut problems = Vec::new();
+    let functions = functions(bare);
+    for function in functions.iter().filter(|function| function.length > FUNCTION_LINES_MAX) {
+        let (name, line, length) = (&function.name, function.line, function.length);
+        match known.iter().find(|(file, known, _)| *file == path && known == name) {
+            Some((_, _, before)) if length == *before => {}
+            Some((_, _, before)) if length > *before => problems
+                .push(format!("{path}:{line}: `{name}` has grown from {before} to {length} lines of code")),
+            Some(_) => problems
+                .push(format!("{path}:{line}: `{name}` is shorter now: say {length} in LONG_FUNCTIONS")),
+            None => problems.push(format!(
+                "{path}:{line}: `{name}` has {length} lines of code, {FUNCTION_LINES_MAX} are the most"
+            )),
+        }
+    }
+    for (_, name, _) in known.iter().filter(|(file, ..)| *file == path) {
+        let is_long = |function: &&text::Function| function.length > FUNCTION_LINES_MAX;
+        if !functions.iter().filter(is_long).any(|function| function.name == *name) {
+            problems.push(format!("{path}: `{name}` is not long any more: take it out of LONG_FUNCTIONS"));
+        }
+    }
+    problems
 }
 
 fn report(problems: &[String]) {
@@ -119,16 +257,12 @@ fn modules_import_what_the_table_allows() {
             problems.push(format!("{}: module `{module}` is not in the table", source.path));
             continue;
         };
-        for (number, line) in source.code() {
-            for name in imported(line) {
-                let fine = name.is_empty()
-                    || name == module
-                    || EVERYWHERE.contains(&name)
-                    || allowed.contains(&name);
-                // Only modules count: `crate::Something` is a re-export at the root.
-                if !fine && table.contains_key(name) {
-                    problems.push(format!("{}:{number}: `{module}` imports `{name}`", source.path));
-                }
+        for (number, name) in imported(&source.bare(), source.depth()) {
+            let name = name.as_str();
+            let fine = name == module || EVERYWHERE.contains(&name) || allowed.contains(&name);
+            // Only modules count: `crate::Something` is a re-export at the root.
+            if !fine && (name == "*" || table.contains_key(name)) {
+                problems.push(format!("{}:{number}: `{module}` imports `{name}`", source.path));
             }
         }
     }
@@ -152,12 +286,50 @@ fn the_runtime_is_named_at_the_edges_only() {
 }
 
 #[test]
+fn functions_are_short() {
+    let sources = sources();
+    let mut problems = Vec::new();
+    for source in sources.iter().filter(|source| !source.is_test()) {
+        problems.extend(long_functions(&source.path, &source.bare(), LONG_FUNCTIONS));
+    }
+    for (file, name, _) in LONG_FUNCTIONS {
+        if !sources.iter().any(|source| source.path == *file) {
+            problems.push(format!("{file}: `{name}` stands in LONG_FUNCTIONS, and the file is gone"));
+        }
+    }
+    report(&problems);
+}
+
+#[test]
+fn disk_threads_and_clocks_are_named_in_their_rooms_only() {
+    let sources = sources();
+    let mut problems = Vec::new();
+    for Seam { what, instead, rooms } in SEAMS {
+        for source in sources.iter().filter(|source| !source.is_test()) {
+            if rooms.iter().any(|(room, _)| source.path.starts_with(room)) {
+                continue;
+            }
+            for NamedPath { line, path } in names_of(&source.bare(), what) {
+                problems.push(format!("{}:{line}: `{path}`: use {instead} instead of `{what}`", source.path));
+            }
+        }
+        // A room that needs it no more has no exception any more.
+        for (room, _) in *rooms {
+            let mut inside = sources.iter().filter(|source| source.path.starts_with(room));
+            if !inside.any(|source| !names_of(&source.bare(), what).is_empty()) {
+                problems.push(format!("{room} does not name `{what}`: take it out of SEAMS"));
+            }
+        }
+    }
+    report(&problems);
+}
+
+#[test]
 fn sources_are_ascii_short_and_finished() {
     let mut problems = Vec::new();
     for source in sources() {
         let path = &source.path;
-        let lines =
-            source.text.split("#[cfg(test)]\nmod tests {").next().map_or(0, |text| text.lines().count());
+        let lines = source.program().lines().count();
         if lines > LINES_MAX {
             problems.push(format!("{path}: {lines} lines, {LINES_MAX} are the most"));
         }
@@ -218,4 +390,105 @@ fn every_file_belongs_to_a_module() {
         }
     }
     report(&problems);
+}
+
+/// The rules above can fail: what they find in small texts.
+mod rules {
+    use super::*;
+
+    fn imported_names(text: &str, depth: usize) -> Vec<String> {
+        let bare = without_comments_and_strings(text);
+        imported(&bare, depth).into_iter().map(|(line, name)| format!("{line} {name}")).collect()
+    }
+
+    #[test]
+    fn imports_are_seen_in_groups_and_expressions() {
+        let grouped =
+            "use crate::{\n    api::Status,\n    log::{Damage, read::{self, Reader}},\n    types as t,\n};\n";
+        assert_eq!(imported_names(grouped, 1), ["2 api", "3 log", "3 log", "3 log", "4 types"]);
+        assert_eq!(
+            imported_names("use crate::broker::Broker;\nlet x = crate::wire::batch();", 1),
+            ["1 broker", "2 wire"]
+        );
+        assert_eq!(imported_names("pub(in crate::log) fn f() {}", 1), ["1 log"]);
+        assert_eq!(imported_names("use crate::*;", 1), ["1 *"]);
+        assert_eq!(imported_names("use crate::{self, api};", 1), ["1 *", "1 api"]);
+    }
+
+    #[test]
+    fn imports_that_climb_to_the_root_are_seen() {
+        assert_eq!(imported_names("use super::super::broker::Broker;", 2), ["1 broker"]);
+        assert_eq!(imported_names("use super::{broker, wire::{batch}};", 1), ["1 broker", "1 wire"]);
+        assert!(imported_names("use super::super::groups::Group;", 3).is_empty(), "within the module");
+    }
+
+    #[test]
+    fn what_is_said_imports_nothing() {
+        let text = r##"
+            // use crate::broker::Broker;
+            /* crate::broker /* nested */ crate::broker */
+            let text = "crate::broker \\\" crate::broker";
+            let raw = r#"crate::broker " crate::broker"#;
+            let (quote, slash, lifetime) = ('"', '\\', Foo::<'static>::new());
+            use crate::log::Log; // crate::broker
+        "##;
+        assert_eq!(imported_names(text, 1), ["7 log"]);
+    }
+
+    #[test]
+    fn seams_are_seen_however_they_are_named() {
+        let named = |text: &str, what: &str| names_of(&without_comments_and_strings(text), what).len();
+        for text in [
+            "use std::fs;",
+            "use std::fs::File;",
+            "use std::{\n    collections::HashMap,\n    fs::{self, File},\n};",
+            "let text = std::fs::read(path);",
+            "use std::*;",
+            "use ::std::fs as disk;",
+        ] {
+            assert!(named(text, "std::fs") > 0, "{text}");
+        }
+        for text in [
+            "use std::time::{Duration, Instant};",
+            "std::time::Instant::now()",
+            "use std::time;",
+            "use std::time::{self, Duration};",
+            "use std::time::*;",
+            "use std::{time};",
+        ] {
+            assert!(named(text, "std::time::Instant") > 0, "{text}");
+        }
+        assert_eq!(named("use std::time::{Duration, SystemTime};", "std::time::Instant"), 0);
+        assert_eq!(named("use std::path::Path; use rustix::fs; other::std::fs;", "std::fs"), 0);
+        assert_eq!(named("std::fsx::f()", "std::fs"), 0);
+    }
+
+    fn function(name: &str, statements: usize) -> String {
+        let body = "    // A comment.\n\n    let text = \"}\";\n".repeat(statements);
+        format!("async fn {name}<T>(x: [u8; 3]) -> Option<fn(u8)>\nwhere\n    T: Copy,\n{{\n{body}}}\n")
+    }
+
+    #[test]
+    fn the_length_of_a_function_is_its_code() {
+        let text = format!("trait T {{\n    fn declared(&self) -> [u8; 2];\n}}\n{}", function("f", 3));
+        let bare = without_comments_and_strings(&text);
+        let found = functions(&bare);
+        assert_eq!(found, [text::Function { name: "f".into(), line: 4, length: 8 }]);
+    }
+
+    #[test]
+    fn functions_may_only_become_shorter() {
+        let head = 5;
+        let problems = |lines: usize, known: &[(&str, &str, usize)]| {
+            let text = without_comments_and_strings(&function("f", lines - head));
+            long_functions("a.rs", &text, known)
+        };
+        assert!(problems(FUNCTION_LINES_MAX, &[]).is_empty());
+        assert!(problems(FUNCTION_LINES_MAX + 1, &[])[0].contains("70 are the most"));
+        assert!(problems(80, &[("a.rs", "f", 80), ("b.rs", "g", 80)]).is_empty());
+        assert!(problems(81, &[("a.rs", "f", 80)])[0].contains("has grown from 80 to 81"));
+        assert!(problems(79, &[("a.rs", "f", 80)])[0].contains("say 79"));
+        assert!(problems(60, &[("a.rs", "f", 80)])[0].contains("take it out"));
+        assert!(problems(80, &[("b.rs", "f", 80)])[0].contains("70 are the most"));
+    }
 }
