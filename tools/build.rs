@@ -2,5 +2,7 @@
 
 fn main() {
     println!("cargo::rerun-if-changed=tools/build.rs");
-    println!("cargo::rustc-link-arg=-Wl,--wrap=__sys_io_uring_setup");
+    if std::env::var_os("CARGO_FEATURE_SERVER").is_some() {
+        println!("cargo::rustc-link-arg=-Wl,--wrap=__sys_io_uring_setup");
+    }
 }

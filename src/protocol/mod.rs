@@ -1,4 +1,5 @@
 //! Protocol adaptors: bytes of a connection to `api` and back.
 
+#[cfg(feature = "server")]
 pub mod http;
 pub mod native;

@@ -1,7 +1,10 @@
 //! The vocabulary of the system: newtypes that every module shares and that know nothing of any of them.
 
+#[cfg(feature = "server")]
 mod budget;
+#[cfg(feature = "server")]
 mod client_memory;
+#[cfg(feature = "server")]
 mod file_stamp;
 mod identity;
 mod instance;
@@ -11,13 +14,19 @@ mod name;
 mod position;
 mod receipt;
 mod retention;
+#[cfg(feature = "server")]
 mod settings_file;
+#[cfg(feature = "server")]
 mod throttle;
 mod time;
+#[cfg(feature = "server")]
 mod wake;
 
+#[cfg(feature = "server")]
 pub use budget::{ByteBudget, Reservation};
+#[cfg(feature = "server")]
 pub use client_memory::{Account, ClientMemory};
+#[cfg(feature = "server")]
 pub use file_stamp::FileStamp;
 pub use identity::{Identity, NodeId, QueueKey, QueueNumber, ShardId, TopicId};
 pub use instance::InstanceName;
@@ -27,7 +36,10 @@ pub use name::{GroupName, NameError, TopicName};
 pub use position::{LogPosition, QueueOffset};
 pub use receipt::{HalfReceipt, Receipt};
 pub use retention::Retention;
+#[cfg(feature = "server")]
 pub use settings_file::{SettingsFile, SettingsFileError};
+#[cfg(feature = "server")]
 pub use throttle::Throttle;
 pub use time::{MonotonicTime, RunningTime, Timestamp};
+#[cfg(feature = "server")]
 pub use wake::WakerList;
