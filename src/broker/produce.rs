@@ -53,6 +53,7 @@ impl<D: Disk> Broker<D> {
                     RecordError::Truncated
                     | RecordError::Lengths
                     | RecordError::TagHash
+                    | RecordError::Attributes(_)
                     | RecordError::Text(_),
                 ) => Status::InvalidArgument,
             };

@@ -265,7 +265,9 @@ impl Run<'_> {
         for message in batch.messages() {
             match self.format {
                 OutputFormat::Text => {
-                    self.output.write_all(message.body())?;
+                    // One that cannot be read is shown as it is stored; JSON says so.
+                    let plain = message.plain_body();
+                    self.output.write_all(plain.as_deref().unwrap_or(message.body()))?;
                     self.output.write_all(b"\n")?;
                 }
                 OutputFormat::Json => write_message(&mut self.output, batch.queue(), &message)?,

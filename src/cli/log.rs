@@ -22,6 +22,7 @@ use crate::node::DataDirectory;
 use crate::state::{Change, HeldChange, decode_changes};
 use crate::types::{LogPosition, ShardId};
 use crate::wire::batch::{BatchHeader, Kind, state_payload, stored_records};
+use crate::wire::origin::{Attributes, BodyEncoding, Origin};
 
 #[derive(Debug, Args)]
 pub struct LogArguments {
@@ -214,7 +215,20 @@ fn contents(header: &BatchHeader, bytes: &[u8]) -> Vec<String> {
         Kind::Messages | Kind::Held => stored_records(bytes)
             .map(|record| {
                 let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-                format!("key={:?} tag={:?} {}", text(record.key()), text(record.tag()), text(record.body()))
+                let plain = record.plain_body();
+                let body = plain.as_deref().unwrap_or(record.body());
+                let mut line = format!("key={:?} tag={:?} ", text(record.key()), text(record.tag()));
+                let Attributes { encoding, committed } = record.attributes();
+                if encoding != BodyEncoding::Plain {
+                    line += &format!("encoding={} ", encoding.name());
+                }
+                if committed {
+                    line += "committed ";
+                }
+                if let Some(Origin { flag, deliveries_before, born }) = record.origin() {
+                    line += &format!("born={born} flag={flag} deliveries_before={deliveries_before} ");
+                }
+                line + &text(body)
             })
             .collect(),
         Kind::State => match decode_changes(state_payload(bytes)) {

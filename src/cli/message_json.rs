@@ -18,6 +18,8 @@ struct Parts<'a> {
     tag: &'a [u8],
     properties: &'a [u8],
     body: &'a [u8],
+    /// Why the body is shown as it is stored.
+    unreadable: Option<&'a str>,
     born_time_ms: u64,
     store_time_ms: u64,
 }
@@ -28,13 +30,16 @@ pub fn write_message(
     queue: QueueNumber,
     message: &ReceivedMessage<'_>,
 ) -> io::Result<()> {
+    let plain = message.plain_body();
+    let unreadable = plain.as_ref().err().map(ToString::to_string);
     let parts = Parts {
         queue: queue.0,
         offset: message.offset.0,
         key: message.key(),
         tag: message.tag(),
         properties: message.properties(),
-        body: message.body(),
+        body: plain.as_deref().unwrap_or(message.body()),
+        unreadable: unreadable.as_deref(),
         born_time_ms: message.born_time.0,
         store_time_ms: message.store_time.0,
     };
@@ -52,6 +57,9 @@ fn write_parts(output: &mut impl Write, parts: &Parts<'_>) -> io::Result<()> {
         write_properties(output, parts.properties)?;
     }
     write_bytes(output, "body", parts.body)?;
+    if let Some(reason) = parts.unreadable {
+        write_bytes(output, "body_unreadable", reason.as_bytes())?;
+    }
     writeln!(output, ",\"born_time_ms\":{},\"store_time_ms\":{}}}", parts.born_time_ms, parts.store_time_ms)
 }
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use crate::limits;
 use crate::types::{QueueNumber, Timestamp};
 use crate::wire::batch::BatchBuilder;
+use crate::wire::origin::Attributes;
 use crate::wire::record::{Record, RecordError};
 
 /// A message to be sent. Nothing is copied but into its batch.
@@ -190,7 +191,8 @@ pub(super) fn record<'a>(message: &Message<'a>) -> Result<Record<'a>, RecordErro
         properties: message.properties,
         body: message.body,
         born_delta_ms: 0,
-        attributes: 0,
+        attributes: Attributes::default(),
+        origin: None,
     };
     record.check()?;
     record.check_text()?;

@@ -1,9 +1,12 @@
 //! Messages that were handed out for a time: leased ones, and half messages that their producer is asked about.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 use crate::api::{self, HalfMessage};
 use crate::types::{HalfReceipt, Receipt, Timestamp};
+use crate::wire::inflate::InflateError;
 use crate::wire::record::RecordView;
 
 /// A message that is leased to whoever received it: nobody else of the group gets it until the lease ends.
@@ -97,8 +100,14 @@ impl LeasedMessage {
         self.record.view().properties()
     }
 
+    /// The body as stored: as its producer compressed it, if it did.
     pub fn body(&self) -> &[u8] {
         self.record.view().body()
+    }
+
+    /// The body as its producer had it before it was compressed. Fails when it is not what it says, or is larger than 4 MiB.
+    pub fn plain_body(&self) -> Result<Cow<'_, [u8]>, InflateError> {
+        self.record.view().plain_body()
     }
 }
 
@@ -116,7 +125,13 @@ impl UndecidedMessage {
         self.record.view().properties()
     }
 
+    /// The body as stored: as its producer compressed it, if it did.
     pub fn body(&self) -> &[u8] {
         self.record.view().body()
+    }
+
+    /// The body as its producer had it before it was compressed. Fails when it is not what it says, or is larger than 4 MiB.
+    pub fn plain_body(&self) -> Result<Cow<'_, [u8]>, InflateError> {
+        self.record.view().plain_body()
     }
 }

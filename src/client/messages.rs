@@ -1,8 +1,12 @@
 //! Messages as a consumer gets them: views into a received batch.
 
+use std::borrow::Cow;
+
 use crate::api::DamagedBytes;
 use crate::types::{QueueKey, QueueNumber, QueueOffset, Timestamp, TopicName};
 use crate::wire::batch::{BatchHeader, Records, stored_records};
+use crate::wire::inflate::InflateError;
+use crate::wire::origin::{Attributes, Origin};
 use crate::wire::record::RecordView;
 
 /// A queue by the name of its topic.
@@ -143,12 +147,25 @@ impl<'a> ReceivedMessage<'a> {
         self.record.properties()
     }
 
+    /// The body as stored: as its producer compressed it, if it did. See [`plain_body`](Self::plain_body).
     pub fn body(&self) -> &'a [u8] {
         self.record.body()
     }
 
-    pub fn attributes(&self) -> u16 {
+    /// The body as its producer had it before it was compressed; the same as [`body`](Self::body) for all that this library
+    /// publishes. Fails when it is not what it says, or is larger than 4 MiB.
+    pub fn plain_body(&self) -> Result<Cow<'a, [u8]>, InflateError> {
+        self.record.plain_body()
+    }
+
+    /// How the body is stored, and whether the message was part of a transaction.
+    pub fn attributes(&self) -> Attributes {
         self.record.attributes()
+    }
+
+    /// Where the message comes from, as RocketMQ's own protocol says it.
+    pub fn origin(&self) -> Option<Origin> {
+        self.record.origin()
     }
 }
 

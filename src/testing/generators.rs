@@ -1,10 +1,13 @@
 //! Names, messages and batches of every shape, from a seed. Shapes lean to the edges: empty, full, and one byte around
 //! a block, because that is where layouts break.
 
+use std::net::{IpAddr, SocketAddr};
+
 use super::Random;
 use crate::limits::{BLOCK_BYTES, BODY_BYTES_MAX, GROUP_NAME_BYTES_MAX, TOPIC_NAME_BYTES_MAX};
 use crate::types::{GroupName, Timestamp, TopicName};
 use crate::wire::batch::BatchBuilder;
+use crate::wire::origin::{Attributes, Origin};
 use crate::wire::record::Record;
 
 /// A message that owns its parts.
@@ -15,7 +18,8 @@ pub struct Message {
     pub properties: Vec<u8>,
     pub body: Vec<u8>,
     pub born_delta_ms: i32,
-    pub attributes: u16,
+    pub attributes: Attributes,
+    pub origin: Option<Origin>,
 }
 
 impl Message {
@@ -27,6 +31,7 @@ impl Message {
             body: &self.body,
             born_delta_ms: self.born_delta_ms,
             attributes: self.attributes,
+            origin: self.origin,
         }
     }
 }
@@ -69,8 +74,20 @@ pub fn message(random: &mut Random, body_bytes_max: usize) -> Message {
         properties: properties(random),
         body: random.bytes(body_bytes),
         born_delta_ms: random.range(0..=2_000) as i32 - 1_000,
-        attributes: random.number() as u16,
+        attributes: Attributes { committed: random.chance(0.2), ..Attributes::default() },
+        origin: origin(random),
     }
+}
+
+/// None mostly, else one with an address of either kind.
+fn origin(random: &mut Random) -> Option<Origin> {
+    let address = match random.index(8) {
+        0 => IpAddr::from((random.number() as u32).to_be_bytes()),
+        1 => IpAddr::from((u128::from(random.number()) << 64 | 1).to_be_bytes()),
+        _ => return None,
+    };
+    let born = SocketAddr::new(address, random.number() as u16);
+    Some(Origin::new(random.number() as u32, random.number() as u16, born))
 }
 
 /// Some messages, `count_max` at most and at least one.

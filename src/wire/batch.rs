@@ -353,9 +353,10 @@ pub fn state_payload(bytes: &[u8]) -> &[u8] {
 }
 
 impl<'a> CheckedBatch<'a> {
-    /// Checks a batch as it comes in: as [`check`](Self::check) does, and that keys and tags can be asked for.
+    /// Checks a batch as it comes in: as [`check`](Self::check) does, and that keys, tags and attributes are such as
+    /// this release stores.
     pub fn check_incoming(bytes: &'a [u8]) -> Result<Self, BatchError> {
-        Self::check_records(bytes, RecordView::check_text)
+        Self::check_records(bytes, RecordView::check_meaning)
     }
 
     /// Checks a batch that a client made: it must be messages, fill `bytes` exactly, match its checksum, and every record
@@ -576,6 +577,8 @@ impl<'a> Iterator for Records<'a> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::origin::{Attributes, BodyEncoding, Origin};
+    use super::super::record::RECORD_HEADER_BYTES;
     use super::*;
 
     fn sample() -> Vec<u8> {
@@ -640,13 +643,15 @@ mod tests {
     fn a_batch_without_keys_and_properties_is_told_apart() {
         let keyed = |record: Record<'_>| {
             let mut builder = BatchBuilder::new(Timestamp(1));
-            builder.push(&Record { tag: b"tag", body: b"body", attributes: 9, ..Record::default() });
+            builder.push(&Record { tag: b"tag", body: b"body", ..Record::default() });
             builder.push(&record);
             let bytes = builder.finish();
             let header = CheckedBatch::check(&bytes).expect("fresh").placed_header(&placing());
             BatchHeader::decode(&header).expect("just written").keyed
         };
-        assert!(!keyed(Record { tag: b"t", attributes: u16::MAX, ..Record::default() }));
+        let attributes = Attributes { encoding: BodyEncoding::Zstd, committed: true };
+        let origin = Some(Origin::new(u32::MAX, u16::MAX, "[::1]:65535".parse().expect("an address")));
+        assert!(!keyed(Record { tag: b"t", attributes, origin, ..Record::default() }));
         assert!(keyed(Record { key: b"k", ..Record::default() }));
         assert!(keyed(Record { properties: b"p", ..Record::default() }));
     }
@@ -666,9 +671,65 @@ mod tests {
     }
 
     #[test]
+    fn attributes_and_origin_come_back_beside_every_other_part() {
+        let attributes = Attributes { encoding: BodyEncoding::Lz4, committed: true };
+        for born in ["10.0.0.1:4711", "[2001:db8::1]:4711"] {
+            let origin = Some(Origin::new(7, 3, born.parse().expect("an address")));
+            let record = Record {
+                key: b"k",
+                tag: b"t",
+                properties: b"a\x01b\x02",
+                body: b"body",
+                born_delta_ms: -1,
+                attributes,
+                origin,
+            };
+            let mut builder = BatchBuilder::new(Timestamp(1));
+            builder.push(&record);
+            assert_eq!(builder.batch_bytes(), BATCH_HEADER_BYTES + record.encoded_bytes());
+            let bytes = builder.finish();
+            let batch = CheckedBatch::check_incoming(&bytes).expect("a fresh batch is whole");
+            let view = batch.records().next().expect("one record");
+            assert_eq!((view.attributes(), view.origin()), (attributes, origin));
+            assert_eq!((view.key(), view.tag(), view.body()), (&b"k"[..], &b"t"[..], &b"body"[..]));
+            assert_eq!(view.properties(), b"a\x01b\x02");
+        }
+    }
+
+    /// Releases before format 3 stored the bits as they came.
+    #[test]
+    fn bits_without_a_meaning_are_refused_when_they_come_and_read_where_they_are_stored() {
+        let attributes_at = BATCH_HEADER_BYTES + RECORD_HEADER_BYTES - 2;
+        for bits in [1 << 4, 1 << 5, 0x30, 4, 1 << 6, u16::MAX] {
+            let mut bytes = sample();
+            put_u16(&mut bytes, attributes_at, bits);
+            reseal(&mut bytes, Timestamp(5));
+            let refused = CheckedBatch::check_incoming(&bytes).err();
+            assert_eq!(refused, Some(BatchError::Record(RecordError::Attributes(bits))));
+            let stored = CheckedBatch::check(&bytes).expect("its lengths are right");
+            let view = stored.records().next().expect("two records");
+            assert_eq!((view.body(), view.origin()), (&b"first"[..], None));
+        }
+    }
+
+    #[test]
+    fn a_record_with_more_than_its_parts_says_what_it_is() {
+        for (bits, more) in [(0, 12), (1 << 4, 11), (1 << 4, 24), (1 << 5, 12), (1 << 5, 25), (0, 1)] {
+            let mut builder = BatchBuilder::new(Timestamp(1));
+            builder.push(&Record { body: &vec![b'x'; 40 + more], ..Record::default() });
+            let mut bytes = builder.finish();
+            put_u16(&mut bytes, BATCH_HEADER_BYTES + RECORD_HEADER_BYTES - 2, bits);
+            put_u32(&mut bytes, BATCH_HEADER_BYTES + 4, 40);
+            reseal(&mut bytes, Timestamp(1));
+            let refused = CheckedBatch::check(&bytes).err();
+            assert_eq!(refused, Some(BatchError::Record(RecordError::Lengths)), "{bits:#b} and {more} bytes");
+        }
+    }
+
+    #[test]
     fn a_resealed_batch_holds_the_changed_records() {
         let mut bytes = sample();
-        let at = BATCH_HEADER_BYTES + super::super::record::RECORD_HEADER_BYTES;
+        let at = BATCH_HEADER_BYTES + RECORD_HEADER_BYTES;
         bytes[at..at + 5].copy_from_slice(b"other");
         assert!(CheckedBatch::check(&bytes).is_err(), "not sealed again yet");
         reseal(&mut bytes, Timestamp(5));

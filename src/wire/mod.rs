@@ -18,6 +18,8 @@ pub mod frame;
 #[path = "generated/turbopump_generated.rs"]
 #[rustfmt::skip]
 mod generated_code;
+pub mod inflate;
+pub mod origin;
 pub mod properties;
 pub mod record;
 pub mod text;

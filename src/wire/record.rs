@@ -8,14 +8,18 @@
 //! 16  u16  key_bytes
 //! 18  u16  tag_bytes
 //! 20  u16  properties_bytes
-//! 22  u16  attributes        bits that an adaptor gives a meaning; stored and returned as they are
-//! 24  key, tag, properties, body, in this order, without padding
+//! 22  u16  attributes        see `origin`
+//! 24  key, tag, properties, origin block, body, in this order, without padding
 //! ```
 //!
 //! Properties are RocketMQ's text form (`common/.../message/MessageDecoder.java`, `messageProperties2String`): name
 //! \x01 value \x02, repeated. The broker core never parses them.
 
+use std::borrow::Cow;
+
 use super::bytes::{get_i32, get_u16, get_u32, get_u64, put_i32, put_u16, put_u32};
+use super::inflate::{InflateError, inflate};
+use super::origin::{self, Attributes, LONG_ORIGIN_BYTES, Origin};
 use super::text::{self, TextError};
 use crate::limits;
 
@@ -32,8 +36,8 @@ const PROPERTIES_BYTES: usize = 20;
 const ATTRIBUTES: usize = 22;
 /// The lengths of key and properties among the eight bytes from `KEY_BYTES` on.
 const KEYED_MASK: u64 = 0x0000_ffff_0000_ffff;
-/// Those of key and tag.
-const NAMED_MASK: u64 = 0x0000_0000_ffff_ffff;
+/// Those of key and tag, and the attributes.
+const MEANT_MASK: u64 = 0xffff_0000_ffff_ffff;
 
 /// Why a record was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,6 +52,10 @@ pub enum RecordError {
     FieldTooLarge,
     #[error("a record's tag hash is not the hash of its tag")]
     TagHash,
+    #[error(
+        "a record's attributes {0:#06x} are not known to this release, or do not fit what the record has"
+    )]
+    Attributes(u16),
     #[error(transparent)]
     Text(#[from] TextError),
 }
@@ -57,9 +65,11 @@ impl RecordError {
     pub fn is_about_size(&self) -> bool {
         match self {
             RecordError::BodyTooLarge(_) | RecordError::FieldTooLarge => true,
-            RecordError::Truncated | RecordError::Lengths | RecordError::TagHash | RecordError::Text(_) => {
-                false
-            }
+            RecordError::Truncated
+            | RecordError::Lengths
+            | RecordError::TagHash
+            | RecordError::Attributes(_)
+            | RecordError::Text(_) => false,
         }
     }
 }
@@ -72,7 +82,8 @@ pub struct Record<'a> {
     pub properties: &'a [u8],
     pub body: &'a [u8],
     pub born_delta_ms: i32,
-    pub attributes: u16,
+    pub attributes: Attributes,
+    pub origin: Option<Origin>,
 }
 
 /// A message inside checked bytes.
@@ -102,7 +113,9 @@ pub fn tag_summary_bit(hash: u32) -> u32 {
 impl Record<'_> {
     /// Bytes of this record in a batch.
     pub fn encoded_bytes(&self) -> usize {
-        RECORD_HEADER_BYTES + self.key.len() + self.tag.len() + self.properties.len() + self.body.len()
+        let origin_bytes = self.origin.as_ref().map_or(0, Origin::encoded_bytes);
+        let parts = self.key.len() + self.tag.len() + self.properties.len() + self.body.len();
+        RECORD_HEADER_BYTES + parts + origin_bytes
     }
 
     /// Whether the parts keep within their limits.
@@ -141,10 +154,14 @@ impl Record<'_> {
         put_u16(&mut header, KEY_BYTES, self.key.len() as u16);
         put_u16(&mut header, TAG_BYTES, self.tag.len() as u16);
         put_u16(&mut header, PROPERTIES_BYTES, self.properties.len() as u16);
-        put_u16(&mut header, ATTRIBUTES, self.attributes);
-        for part in [&header[..], self.key, self.tag, self.properties, self.body] {
+        put_u16(&mut header, ATTRIBUTES, self.attributes.bits(self.origin.as_ref()));
+        for part in [&header[..], self.key, self.tag, self.properties] {
             output.extend_from_slice(part);
         }
+        if let Some(origin) = &self.origin {
+            origin.encode(output);
+        }
+        output.extend_from_slice(self.body);
     }
 }
 
@@ -166,8 +183,15 @@ impl<'a> RecordView<'a> {
         let key_bytes = get_u16(bytes, KEY_BYTES) as usize;
         let tag_bytes = get_u16(bytes, TAG_BYTES) as usize;
         let properties_bytes = get_u16(bytes, PROPERTIES_BYTES) as usize;
-        if record_bytes != RECORD_HEADER_BYTES + key_bytes + tag_bytes + properties_bytes + body_bytes {
-            return Err(RecordError::Lengths);
+        let parts_bytes = RECORD_HEADER_BYTES + key_bytes + tag_bytes + properties_bytes + body_bytes;
+        if record_bytes != parts_bytes {
+            // Releases before format 3 stored attributes that mean something now: by its length a record tells what it has.
+            let origin_bytes = record_bytes.wrapping_sub(parts_bytes);
+            if origin_bytes > LONG_ORIGIN_BYTES
+                || !origin::may_have_origin(get_u16(bytes, ATTRIBUTES), origin_bytes)
+            {
+                return Err(RecordError::Lengths);
+            }
         }
         if key_bytes.max(tag_bytes).max(properties_bytes) > limits::KEY_BYTES_MAX {
             return Err(RecordError::FieldTooLarge);
@@ -182,11 +206,16 @@ impl<'a> RecordView<'a> {
         Ok((view, rest))
     }
 
-    /// Whether key and tag can be asked for; see [`Record::check_text`]. A record without both costs one load.
+    /// Whether key and tag can be asked for, see [`Record::check_text`], and the attributes are such as this release stores.
+    /// Of messages as they come in. A record that has none of the three costs one load.
     #[inline]
-    pub fn check_text(&self) -> Result<(), RecordError> {
-        if get_u64(self.bytes, KEY_BYTES) & NAMED_MASK == 0 {
+    pub fn check_meaning(&self) -> Result<(), RecordError> {
+        if get_u64(self.bytes, KEY_BYTES) & MEANT_MASK == 0 {
             return Ok(());
+        }
+        let bits = get_u16(self.bytes, ATTRIBUTES);
+        if !origin::are_valid(bits, self.origin_block().len()) {
+            return Err(RecordError::Attributes(bits));
         }
         text::check_key(self.key())?;
         text::check_tag(self.tag())?;
@@ -212,8 +241,24 @@ impl<'a> RecordView<'a> {
         get_u64(self.bytes, KEY_BYTES) & KEYED_MASK != 0
     }
 
-    pub fn attributes(&self) -> u16 {
-        get_u16(self.bytes, ATTRIBUTES)
+    pub fn attributes(&self) -> Attributes {
+        Attributes::of(get_u16(self.bytes, ATTRIBUTES))
+    }
+
+    /// The body as its producer had it, up to the largest that a message may have.
+    pub fn plain_body(&self) -> Result<Cow<'a, [u8]>, InflateError> {
+        inflate(self.body(), self.attributes().encoding, limits::BODY_BYTES_MAX)
+    }
+
+    /// Where the message comes from, when the adaptor that took it said so.
+    pub fn origin(&self) -> Option<Origin> {
+        Origin::decode(self.origin_block())
+    }
+
+    /// What lies between properties and body.
+    fn origin_block(&self) -> &'a [u8] {
+        let body_bytes = get_u32(self.bytes, BODY_BYTES) as usize;
+        &self.bytes[self.properties_end()..self.bytes.len() - body_bytes]
     }
 
     pub fn key(&self) -> &'a [u8] {
@@ -225,8 +270,7 @@ impl<'a> RecordView<'a> {
     }
 
     pub fn properties(&self) -> &'a [u8] {
-        let start = self.tag_end();
-        &self.bytes[start..start + get_u16(self.bytes, PROPERTIES_BYTES) as usize]
+        &self.bytes[self.tag_end()..self.properties_end()]
     }
 
     pub fn body(&self) -> &'a [u8] {
@@ -240,5 +284,9 @@ impl<'a> RecordView<'a> {
 
     fn tag_end(&self) -> usize {
         self.key_end() + get_u16(self.bytes, TAG_BYTES) as usize
+    }
+
+    fn properties_end(&self) -> usize {
+        self.tag_end() + get_u16(self.bytes, PROPERTIES_BYTES) as usize
     }
 }

@@ -8,6 +8,7 @@ mod catch_up;
 mod command_line;
 mod damage;
 mod descriptors;
+mod encoded;
 mod first_use;
 mod formats;
 mod full_disk;

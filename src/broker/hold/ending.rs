@@ -214,6 +214,7 @@ fn given_up_batch(bytes: &[u8], topic: &TopicName, key: QueueKey) -> Option<Vec<
         body: record.body(),
         born_delta_ms: record.born_delta_ms(),
         attributes: record.attributes(),
+        origin: record.origin(),
     };
     let mut builder = BatchBuilder::new(header.born_time);
     if record.check().is_err() || !builder.fits(&record) {

@@ -123,6 +123,7 @@ impl<D: Disk> Broker<D> {
             body: record.body(),
             born_delta_ms: record.born_delta_ms(),
             attributes: record.attributes(),
+            origin: record.origin(),
         });
         builder.finish()
     }

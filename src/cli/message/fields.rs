@@ -1,10 +1,13 @@
 //! Messages as objects of named fields: one line of JSON each, or a field a line.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
 
 use crate::cli::error::CommandError;
 use crate::cli::message_json::insert_bytes;
 use crate::cli::output::{OutputFormat, print_text, to_json};
+use crate::wire::inflate::InflateError;
 use crate::wire::properties::{self, Properties, names};
 
 pub type Fields = Map<String, Value>;
@@ -14,6 +17,17 @@ pub fn insert_parts(fields: &mut Fields, key: &[u8], tag: &[u8]) {
     for (name, bytes) in [("key", key), ("tag", tag)] {
         if !bytes.is_empty() {
             insert_bytes(fields, name, bytes);
+        }
+    }
+}
+
+/// The body as its producer had it. Where that cannot be had, as it is stored, with the reason in `body_unreadable`.
+pub fn insert_body(fields: &mut Fields, stored: &[u8], plain: Result<Cow<'_, [u8]>, InflateError>) {
+    match plain {
+        Ok(plain) => insert_bytes(fields, "body", &plain),
+        Err(error) => {
+            insert_bytes(fields, "body", stored);
+            fields.insert("body_unreadable".to_owned(), error.to_string().into());
         }
     }
 }

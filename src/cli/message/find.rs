@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::api::{FindMessages, Found, FoundMessage, ShardAddress};
 use crate::cli::error::CommandError;
-use crate::cli::message::fields::{fields_text, insert_parts, insert_properties};
+use crate::cli::message::fields::{fields_text, insert_body, insert_parts, insert_properties};
 use crate::cli::message_json::insert_bytes;
 use crate::cli::output::{OutputFormat, print};
 use crate::cli::server::ServerArguments;
@@ -171,7 +171,7 @@ fn message_view(message: &FoundMessage, shards: &[ShardAddress]) -> Map<String, 
     }
     insert_parts(&mut view, record.key(), record.tag());
     insert_properties(&mut view, record.properties(), |_| true);
-    insert_bytes(&mut view, "body", record.body());
+    insert_body(&mut view, record.body(), record.plain_body());
     view
 }
 

@@ -5,11 +5,10 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde_json::Value;
 
-use super::fields::{Fields, insert_id_and_properties, insert_parts, print_messages};
+use super::fields::{Fields, insert_body, insert_id_and_properties, insert_parts, print_messages};
 use super::leases::acknowledge;
 use crate::api::{ClientProtocol, Receive, TagFilter};
 use crate::cli::error::CommandError;
-use crate::cli::message_json::insert_bytes;
 use crate::cli::output::OutputFormat;
 use crate::cli::quantity::Span;
 use crate::cli::server::{ServerArguments, lease_of, print_notices};
@@ -120,6 +119,6 @@ fn view(message: &LeasedMessage, topic: &TopicName) -> Fields {
     insert("lease_until_ms", receipt.lease_until.0.into());
     insert_parts(&mut fields, message.key(), message.tag());
     insert_id_and_properties(&mut fields, message.properties());
-    insert_bytes(&mut fields, "body", message.body());
+    insert_body(&mut fields, message.body(), message.plain_body());
     fields
 }

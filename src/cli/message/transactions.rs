@@ -3,12 +3,11 @@
 use clap::Args;
 use serde_json::Value;
 
-use super::fields::{Fields, insert_id_and_properties, insert_parts, print_messages};
+use super::fields::{Fields, insert_body, insert_id_and_properties, insert_parts, print_messages};
 use super::handles::{HandleOutcome, half_receipts_of, print_outcomes};
 use super::receive::wait_for;
 use crate::api::{Decision, EndTransaction, ReceiveHalves, Status};
 use crate::cli::error::CommandError;
-use crate::cli::message_json::insert_bytes;
 use crate::cli::output::OutputFormat;
 use crate::cli::quantity::Span;
 use crate::cli::server::{ServerArguments, print_notices};
@@ -101,6 +100,6 @@ fn view(half: &UndecidedMessage, topic: &TopicName) -> Fields {
     insert("next_check_ms", half.next_check.0.into());
     insert_parts(&mut fields, half.key(), half.tag());
     insert_id_and_properties(&mut fields, half.properties());
-    insert_bytes(&mut fields, "body", half.body());
+    insert_body(&mut fields, half.body(), half.plain_body());
     fields
 }

@@ -1,5 +1,6 @@
 //! What the HTTP protocol's calls mean to the broker.
 
+use std::borrow::Cow;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::rc::Rc;
@@ -9,7 +10,7 @@ use bytes::Bytes;
 
 use super::client::HttpClient;
 use crate::api::{
-    Acknowledge, ClientProtocol, Decision, EndTransaction, Failure, HalfMessage, Hold, Produce,
+    Acknowledge, ChangeLease, ClientProtocol, Decision, EndTransaction, Failure, HalfMessage, Hold, Produce,
     ReceiptOutcome, Receive, ReceiveHalves, ReceivedMessage, Release, Reply, Request, ShardAddress, Status,
 };
 use crate::limits;
@@ -20,7 +21,7 @@ use crate::protocol::http::{
 };
 use crate::server::connection::ShardBroker;
 use crate::types::{
-    GroupName, OffsetMessageId, QueueKey, QueueNumber, Receipt, RecordPlace, Timestamp, TopicName,
+    GroupName, OffsetMessageId, QueueKey, QueueNumber, Receipt, RecordPlace, Throttle, Timestamp, TopicName,
     UniqueIdGenerator,
 };
 use crate::wire::batch::BatchBuilder;
@@ -32,6 +33,8 @@ use crate::wire::record::{Record, RecordView};
 const OBEYED: [&str; 2] = [START_DELIVERY_TIME, TRANSACTION_CHECK_SECONDS];
 /// Half messages have no group in the publisher's request, so their handles are bound to none.
 const NO_GROUP: &str = "";
+/// That a body cannot be read is said once in this time.
+const SAY_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
 /// Calls of the HTTP protocol, carried out by the broker of one shard.
 pub(crate) struct BrokerBackend {
@@ -42,6 +45,7 @@ pub(crate) struct BrokerBackend {
     turn: Cell<u32>,
     /// Of each shard, as clients are told: the first part of the ids of messages that have none of their producer.
     addresses: OnceCell<Vec<Option<SocketAddr>>>,
+    unreadable_said: Throttle,
 }
 
 /// A topic of an instance, as the broker knows it.
@@ -71,6 +75,7 @@ impl BrokerBackend {
             ids: RefCell::new(ids),
             turn: Cell::new(0),
             addresses: OnceCell::new(),
+            unreadable_said: Throttle::new(SAY_AGAIN_AFTER),
         }
     }
 
@@ -171,30 +176,37 @@ impl BrokerBackend {
         message: &ReceivedMessage,
         topic: &TopicName,
         group: &GroupName,
-    ) -> Result<DeliveredMessage, HttpError> {
+    ) -> Result<Option<DeliveredMessage>, HttpError> {
         let handle = ReceiptHandle::Message(message.receipt);
         let id_of = |place| self.id_of_place(message.receipt.key.queue, place);
-        Ok(DeliveredMessage {
+        let record =
+            self.delivered_record(&message.record, message.born_time, || message.place.and_then(id_of))?;
+        Ok(record.map(|record| DeliveredMessage {
             receipt_handle: self.handles.encode(&handle, topic.as_str(), group.as_str()),
             first_consume_time: message.first_delivery,
             next_consume_time: message.receipt.lease_until,
             attempt: message.deliveries,
-            ..self.delivered_record(&message.record, message.born_time, || message.place.and_then(id_of))?
-        })
+            ..record
+        }))
     }
 
-    fn delivered_half(&self, half: &HalfMessage, topic: &TopicName) -> Result<DeliveredMessage, HttpError> {
+    fn delivered_half(
+        &self,
+        half: &HalfMessage,
+        topic: &TopicName,
+    ) -> Result<Option<DeliveredMessage>, HttpError> {
         let handle = ReceiptHandle::Half(half.receipt, half.next_check);
-        Ok(DeliveredMessage {
+        let record = self.delivered_record(&half.record, half.born_time, || {
+            let place = RecordPlace { position: half.receipt.position, index: 0 };
+            self.id_of_place(half.receipt.key.queue, place)
+        })?;
+        Ok(record.map(|record| DeliveredMessage {
             receipt_handle: self.handles.encode(&handle, topic.as_str(), NO_GROUP),
             first_consume_time: half.first_check,
             next_consume_time: half.next_check,
             attempt: half.checks,
-            ..self.delivered_record(&half.record, half.born_time, || {
-                let place = RecordPlace { position: half.receipt.position, index: 0 };
-                self.id_of_place(half.receipt.key.queue, place)
-            })?
-        })
+            ..record
+        }))
     }
 
     /// The id of a message by where it is stored, as `message find` shows it and finds it.
@@ -217,7 +229,7 @@ impl BrokerBackend {
         bytes: &Bytes,
         born_time: Timestamp,
         id_of_place: impl FnOnce() -> Option<String>,
-    ) -> Result<DeliveredMessage, HttpError> {
+    ) -> Result<Option<DeliveredMessage>, HttpError> {
         let (record, _) = RecordView::cut(bytes)
             .map_err(|error| HttpError::new(ErrorCode::ServerError, format!("a stored message: {error}")))?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -226,18 +238,61 @@ impl BrokerBackend {
         let is_shown = |(name, _): &(&[u8], _)| *name != names::UNIQUE_ID.as_bytes();
         let keys = (!record.key().is_empty()).then(|| (KEYS.as_bytes(), record.key()));
         let shown = properties::Properties::new(record.properties()).filter(is_shown).chain(keys);
-        let body_at = bytes.len() - record.body().len();
-        Ok(DeliveredMessage {
+        let body = match record.plain_body() {
+            Ok(Cow::Borrowed(body)) => bytes.slice(bytes.len() - body.len()..),
+            Ok(Cow::Owned(body)) => Bytes::from(body),
+            Err(error) => {
+                if let Some(more) = self.unreadable_said.allows(self.broker.clock().monotonic()) {
+                    tracing::warn!(
+                        "message {message_id} is given to nobody over HTTP: {error} ({more} more since the last time)"
+                    );
+                }
+                return Ok(None);
+            }
+        };
+        Ok(Some(DeliveredMessage {
             message_id,
             receipt_handle: String::new(),
-            body: bytes.slice(body_at..),
+            body,
             tag: (!record.tag().is_empty()).then(|| text(record.tag())),
             properties: property_text(shown),
             publish_time: Timestamp(born_time.0.saturating_add_signed(i64::from(record.born_delta_ms()))),
             first_consume_time: Timestamp(0),
             next_consume_time: Timestamp(0),
             attempt: 1,
-        })
+        }))
+    }
+
+    /// Messages with their bodies as their producers had them, which may be larger than what is stored. What does not fit the
+    /// answer then is given back to its group, and what cannot be read is left to its lease: in the end it goes to the dead
+    /// letters.
+    async fn delivered_messages(
+        &self,
+        messages: &[ReceivedMessage],
+        topic: &TopicName,
+        group: &GroupName,
+    ) -> Result<Vec<DeliveredMessage>, HttpError> {
+        let mut delivered = Vec::with_capacity(messages.len());
+        let mut room = limits::RECEIVE_BYTES_MAX;
+        for (at, message) in messages.iter().enumerate() {
+            let Some(made) = self.delivered(message, topic, group)? else { continue };
+            if made.body.len() > room && !delivered.is_empty() {
+                self.give_back(&messages[at..], group).await;
+                break;
+            }
+            room = room.saturating_sub(made.body.len());
+            delivered.push(made);
+        }
+        Ok(delivered)
+    }
+
+    /// Ends leases, so that the messages are there for whoever asks next. A lease that cannot be ended ends by itself.
+    async fn give_back(&self, messages: &[ReceivedMessage], group: &GroupName) {
+        for message in messages {
+            let change =
+                ChangeLease { group: group.clone(), receipt: message.receipt, lease: Duration::ZERO };
+            _ = self.broker.handle(Request::ChangeLease(change)).await;
+        }
     }
 
     async fn acknowledge_messages(
@@ -365,7 +420,7 @@ impl Backend for BrokerBackend {
             };
             return match self.ask_for(client, Request::ReceiveHalves(receive), consume.wait).await? {
                 Reply::Halves(halves) => {
-                    halves.iter().map(|half| self.delivered_half(half, &topic)).collect()
+                    halves.iter().filter_map(|half| self.delivered_half(half, &topic).transpose()).collect()
                 }
                 other => Err(unexpected(&other)),
             };
@@ -383,9 +438,7 @@ impl Backend for BrokerBackend {
             protocol: ClientProtocol::Http,
         };
         match self.ask_for(client, Request::Receive(receive), consume.wait).await? {
-            Reply::Received(messages) => {
-                messages.iter().map(|message| self.delivered(message, &topic, &group)).collect()
-            }
+            Reply::Received(messages) => self.delivered_messages(&messages, &topic, &group).await,
             other => Err(unexpected(&other)),
         }
     }
