@@ -7,14 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api::{
-    Acknowledge, ChangeLease, CommitOffset, EndTransaction, Failure, FindMessages, Found, GroupInfo,
-    GroupSettings, Held, Hold, InstanceInfo, NodeInfo, OffsetPlace, ReceiptOutcome, Receive, ReceiveHalves,
-    Reply, Request, ResetGroup, RouteInfo, ShardAddress, Status, TopicChange, TopicInfo,
+    EndTransaction, Failure, FindMessages, Found, GroupInfo, GroupSettings, Held, Hold, InstanceInfo,
+    NodeInfo, OffsetPlace, ReceiptOutcome, Receive, ReceiveHalves, Reply, Request, ResetGroup, RouteInfo,
+    ShardAddress, Status, TopicChange, TopicInfo,
 };
 use crate::types::{
     GroupName, InstanceName, NodeId, QueueKey, QueueNumber, QueueOffset, Receipt, ShardId, TopicName,
 };
 
+use super::commands::{self, Command};
 use super::connection::Connection;
 use super::error::ClientError;
 use super::leased::{LeasedMessage, UndecidedMessage};
@@ -114,33 +115,27 @@ impl Client {
     // ---- Topics ------------------------------------------------------------------------------------------------
 
     pub fn create_topic(&mut self, change: TopicChange) -> Result<(), ClientError> {
-        self.done(&Request::CreateTopic(change))
+        self.run(commands::create_topic(change))
     }
 
     /// `None` fields stay as they are.
     pub fn alter_topic(&mut self, change: TopicChange) -> Result<(), ClientError> {
         self.topics.remove(&change.topic);
-        self.done(&Request::AlterTopic(change))
+        self.run(commands::alter_topic(change))
     }
 
     pub fn delete_topic(&mut self, topic: &TopicName) -> Result<(), ClientError> {
         self.topics.remove(topic);
-        self.done(&Request::DeleteTopic(topic.clone()))
+        self.run(commands::delete_topic(topic))
     }
 
     /// A topic with its queues and their bounds.
     pub fn describe_topic(&mut self, topic: &TopicName) -> Result<TopicInfo, ClientError> {
-        match self.call(&Request::DescribeTopic(topic.clone()))? {
-            Reply::Topic(topic) => Ok(topic),
-            other => Err(self.unexpected(&other)),
-        }
+        self.run(commands::describe_topic(topic))
     }
 
     pub fn list_topics(&mut self) -> Result<Vec<TopicInfo>, ClientError> {
-        match self.call(&Request::ListTopics)? {
-            Reply::Topics(topics) => Ok(topics),
-            other => Err(self.unexpected(&other)),
-        }
+        self.run(commands::list_topics())
     }
 
     /// A topic's number and queue count, remembered from the first time on.
@@ -178,11 +173,8 @@ impl Client {
 
     /// Asks for the route anew.
     fn refresh(&mut self, request: &Request) -> Result<Option<TopicInfo>, ClientError> {
-        let route = match self.call(request)? {
-            Reply::Route(route) => route,
-            other => return Err(self.unexpected(&other)),
-        };
-        Ok(route.topic)
+        let reply = self.call(request)?;
+        Ok(commands::route(reply, &self.server)?.topic)
     }
 
     /// Takes note of where the shards are.
@@ -198,63 +190,48 @@ impl Client {
 
     /// Makes a name space of topics and groups.
     pub fn create_instance(&mut self, instance: &InstanceName) -> Result<(), ClientError> {
-        self.done(&Request::CreateInstance(instance.clone()))
+        self.run(commands::create_instance(instance))
     }
 
     /// Refused while the instance has topics.
     pub fn delete_instance(&mut self, instance: &InstanceName) -> Result<(), ClientError> {
-        self.done(&Request::DeleteInstance(instance.clone()))
+        self.run(commands::delete_instance(instance))
     }
 
     /// The default instance first, then the others by name.
     pub fn list_instances(&mut self) -> Result<Vec<InstanceInfo>, ClientError> {
-        match self.call(&Request::ListInstances)? {
-            Reply::Instances(instances) => Ok(instances),
-            other => Err(self.unexpected(&other)),
-        }
+        self.run(commands::list_instances())
     }
 
     // ---- Queues ------------------------------------------------------------------------------------------------
 
     pub fn find_offset(&mut self, key: QueueKey, place: OffsetPlace) -> Result<QueueOffset, ClientError> {
-        match self.call_owner(key.queue, &Request::FindOffset { key, place })? {
-            Reply::OffsetFound(offset) => Ok(offset),
-            other => Err(self.unexpected(&other)),
-        }
+        self.run(commands::find_offset(key, place))
     }
 
     /// Stored messages by what they carry, or by their place.
     pub fn find_messages(&mut self, find: FindMessages) -> Result<Found, ClientError> {
-        match self.call(&Request::FindMessages(find))? {
-            Reply::Found(found) => Ok(found),
-            other => Err(self.unexpected(&other)),
-        }
+        self.run(commands::find_messages(find))
     }
 
     // ---- Groups ------------------------------------------------------------------------------------------------
 
     pub fn list_groups(&mut self) -> Result<Vec<GroupName>, ClientError> {
-        match self.call(&Request::ListGroups)? {
-            Reply::Groups(groups) => Ok(groups),
-            other => Err(self.unexpected(&other)),
-        }
+        self.run(commands::list_groups())
     }
 
     pub fn describe_group(&mut self, group: &GroupName) -> Result<GroupInfo, ClientError> {
-        match self.call(&Request::DescribeGroup(group.clone()))? {
-            Reply::Group(group) => Ok(group),
-            other => Err(self.unexpected(&other)),
-        }
+        self.run(commands::describe_group(group))
     }
 
     /// Forgets everything about a group that has no members and no receivers.
     pub fn delete_group(&mut self, group: &GroupName) -> Result<(), ClientError> {
-        self.done(&Request::DeleteGroup(group.clone()))
+        self.run(commands::delete_group(group))
     }
 
     /// Moves the committed offsets of a group that has no members.
     pub fn reset_group(&mut self, reset: ResetGroup) -> Result<(), ClientError> {
-        self.done(&Request::ResetGroup(reset))
+        self.run(commands::reset_group(reset))
     }
 
     /// Where the group goes on in a queue; `None` when it never committed there.
@@ -263,10 +240,7 @@ impl Client {
         group: &GroupName,
         key: QueueKey,
     ) -> Result<Option<QueueOffset>, ClientError> {
-        match self.call_owner(key.queue, &Request::CommittedOffset { group: group.clone(), key })? {
-            Reply::Offset(offset) => Ok(offset),
-            other => Err(self.unexpected(&other)),
-        }
+        self.run(commands::committed_offset(group, key))
     }
 
     /// Moves the group's place. Not as a member: whoever reads the queue for the group is not asked.
@@ -276,12 +250,7 @@ impl Client {
         key: QueueKey,
         offset: QueueOffset,
     ) -> Result<(), ClientError> {
-        let commit = CommitOffset { group: group.clone(), key, offset, member: None };
-        let request = Request::CommitOffset(commit);
-        match self.call_owner(key.queue, &request)? {
-            Reply::Done => Ok(()),
-            other => Err(self.unexpected(&other)),
-        }
+        self.run(commands::commit_offset(group, key, offset))
     }
 
     // ---- Leased messages ---------------------------------------------------------------------------------------
@@ -326,16 +295,7 @@ impl Client {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn receive(&mut self, receive: Receive) -> Result<Vec<LeasedMessage>, ClientError> {
-        let queue = receive.queue;
-        let request = Request::Receive(receive);
-        let reply = match queue {
-            Some(queue) => self.call_owner(queue, &request)?,
-            None => self.call(&request)?,
-        };
-        match reply {
-            Reply::Received(messages) => Ok(messages.into_iter().map(LeasedMessage::from).collect()),
-            other => Err(self.unexpected(&other)),
-        }
+        self.run(commands::receive(receive))
     }
 
     /// Ends the leases of messages that were dealt with: 1 to `limits::ACKNOWLEDGE_RECEIPTS_MAX` of them. The outcomes
@@ -345,17 +305,7 @@ impl Client {
         group: &GroupName,
         receipts: &[Receipt],
     ) -> Result<Vec<ReceiptOutcome>, ClientError> {
-        let acknowledge = Acknowledge { group: group.clone(), receipts: receipts.to_vec() };
-        let request = Request::Acknowledge(acknowledge);
-        // Any shard takes it; where the messages are of one queue, this spares a hop.
-        let reply = match receipts.first() {
-            Some(receipt) => self.call_owner(receipt.key.queue, &request)?,
-            None => self.call(&request)?,
-        };
-        match reply {
-            Reply::Acknowledged(outcomes) if outcomes.len() == receipts.len() => Ok(outcomes),
-            other => Err(self.unexpected(&other)),
-        }
+        self.run(commands::acknowledge(group, receipts))
     }
 
     /// Moves the end of a lease to `lease` from now, and returns the receipt that counts from then on. Zero makes the
@@ -366,19 +316,12 @@ impl Client {
         receipt: Receipt,
         lease: Duration,
     ) -> Result<Receipt, ClientError> {
-        let request = Request::ChangeLease(ChangeLease { group: group.clone(), receipt, lease });
-        match self.call_owner(receipt.key.queue, &request)? {
-            Reply::LeaseChanged(receipt) => Ok(receipt),
-            other => Err(self.unexpected(&other)),
-        }
+        self.run(commands::change_lease(group, receipt, lease))
     }
 
     /// Changes how a group's messages are leased; `None` fields stay as they are. Returns what is set from then on.
     pub fn alter_group(&mut self, settings: GroupSettings) -> Result<GroupSettings, ClientError> {
-        match self.call(&Request::AlterGroup(settings))? {
-            Reply::GroupSettings(settings) => Ok(settings),
-            other => Err(self.unexpected(&other)),
-        }
+        self.run(commands::alter_group(settings))
     }
 
     // ---- Held messages -----------------------------------------------------------------------------------------
@@ -387,38 +330,26 @@ impl Client {
     /// come, or until its transaction is committed with the receipt that this returns. When the connection is lost it
     /// may be stored or not; it is never sent twice.
     pub fn hold(&mut self, hold: Hold) -> Result<Held, ClientError> {
-        match self.call_owner(hold.key.queue, &Request::Hold(hold))? {
-            Reply::Held(held) => Ok(held),
-            other => Err(self.unexpected(&other)),
-        }
+        self.run(commands::hold(hold))
     }
 
     /// Commits or rolls back a transaction. One that was ended before is refused as
     /// [`ReceiptExpired`](crate::api::Status::ReceiptExpired).
     pub fn end_transaction(&mut self, end: EndTransaction) -> Result<(), ClientError> {
-        match self.call_owner(end.receipt.key.queue, &Request::EndTransaction(end))? {
-            Reply::Done => Ok(()),
-            other => Err(self.unexpected(&other)),
-        }
+        self.run(commands::end_transaction(end))
     }
 
     /// Half messages of a topic whose producer has not decided within its time. Each is handed out again after the
     /// broker's interval, until it is decided on.
     pub fn receive_halves(&mut self, receive: ReceiveHalves) -> Result<Vec<UndecidedMessage>, ClientError> {
-        match self.call(&Request::ReceiveHalves(receive))? {
-            Reply::Halves(halves) => Ok(halves.into_iter().map(UndecidedMessage::from).collect()),
-            other => Err(self.unexpected(&other)),
-        }
+        self.run(commands::receive_halves(receive))
     }
 
     // ---- The node ----------------------------------------------------------------------------------------------
 
     /// Counters and latencies. With `count_syscalls` the shards count their system calls from now on.
     pub fn describe_node(&mut self, count_syscalls: bool) -> Result<NodeInfo, ClientError> {
-        match self.call(&Request::DescribeNode { count_syscalls })? {
-            Reply::Node(node) => Ok(node),
-            other => Err(self.unexpected(&other)),
-        }
+        self.run(commands::describe_node(count_syscalls))
     }
 
     // ---- Any request -------------------------------------------------------------------------------------------
@@ -590,15 +521,12 @@ impl Client {
         reply
     }
 
-    fn done(&mut self, request: &Request) -> Result<(), ClientError> {
-        match self.call(request)? {
-            Reply::Done | Reply::Topic(_) => Ok(()),
-            other => Err(self.unexpected(&other)),
-        }
-    }
-
-    pub(super) fn unexpected(&self, reply: &Reply) -> ClientError {
-        ClientError::protocol(&self.server, format_args!("an answer of another kind: {reply:?}"))
+    fn run<T>(&mut self, command: Command<T>) -> Result<T, ClientError> {
+        let reply = match command.queue {
+            Some(queue) => self.call_owner(queue, &command.request)?,
+            None => self.call(&command.request)?,
+        };
+        command.read(reply, &self.server)
     }
 }
 

@@ -16,6 +16,7 @@ use crate::wire::frame::FrameError;
 
 use super::core::{CoreError, Correlation, ProtocolCore};
 use super::error::ClientError;
+use super::links::Link;
 use super::options::Timeouts;
 use super::peer::Expected;
 
@@ -199,11 +200,6 @@ impl Connection {
         self.core.next_reply().map_err(|error| fail_core(&mut self.error, &self.address, error))
     }
 
-    /// The payload of the answer that was received last, until the next is received.
-    pub(super) fn last_payload(&self) -> &[u8] {
-        self.core.last_payload()
-    }
-
     /// Waits for bytes or the connection's end. False when the deadline passed first.
     fn wait_until(&mut self, deadline: Instant) -> Result<bool, ClientError> {
         let ready = poll_until(&mut [PollFd::new(&self.stream, PollFlags::IN)], deadline);
@@ -241,6 +237,20 @@ impl Connection {
 
     fn fail_io(&mut self, error: &io::Error) -> ClientError {
         self.fail(|address| ClientError::Disconnected { address, reason: error.to_string() })
+    }
+}
+
+impl Link for Connection {
+    fn address(&self) -> &str {
+        Connection::address(self)
+    }
+
+    fn try_receive(&mut self) -> Result<Option<(Correlation, DecodedReply<'_>)>, ClientError> {
+        Connection::try_receive(self)
+    }
+
+    fn last_payload(&self) -> &[u8] {
+        self.core.last_payload()
     }
 }
 

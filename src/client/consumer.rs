@@ -11,11 +11,12 @@ use super::blocking::Client;
 use super::calls::{Call, left};
 use super::connection::{Connection, wait};
 use super::error::ClientError;
+use super::links::{Link, Links};
 use super::membership::{Membership, member_name};
 use super::messages::{Delivery, QueueName};
 use super::options::ConsumerOptions;
 use super::producer::read_clocks;
-use super::reading::{ReadError, Reader, Step};
+use super::reading::{Reader, Step};
 
 /// Reads messages of some queues, batch by batch.
 ///
@@ -54,8 +55,7 @@ use super::reading::{ReadError, Reader, Step};
 pub struct Consumer {
     client: Client,
     reader: Reader,
-    /// One per shard, opened when it is needed.
-    connections: Vec<Option<Connection>>,
+    links: Links<Connection>,
     /// The client's connection over which a member has joined.
     joined_over: u64,
 }
@@ -98,7 +98,7 @@ impl Consumer {
         let shard_count = client.shard_count();
         Self {
             reader: Reader::new(options, client.timeouts().request, shard_count, group),
-            connections: (0..shard_count).map(|_| None).collect(),
+            links: Links::new(shard_count),
             joined_over: 0,
             client,
         }
@@ -112,7 +112,7 @@ impl Consumer {
             Some(Step::End) => Ok(Some(Delivery::End)),
             Some(Step::Event(event)) => Ok(Some(event.into_delivery())),
             Some(Step::Batch { shard, cut }) => {
-                let connection = self.connections[shard].as_ref().expect("the batch came over it");
+                let connection = self.links.get(shard).expect("the batch came over it");
                 Ok(Some(Delivery::Messages(self.reader.batch(cut, connection.last_payload()))))
             }
         }
@@ -171,12 +171,12 @@ impl Consumer {
             while let Some(call) = self.reader.next_call(now) {
                 self.carry_out(call)?;
             }
-            if let Some(step) = self.hand_out()? {
+            if let Some(step) = self.links.hand_out(&mut self.reader)? {
                 return Ok(Some(step));
             }
             self.reader.resume_due(now);
             self.ask()?;
-            if self.take_answer()? {
+            if self.links.take_answer(&mut self.reader)? {
                 // The next fetch leaves before this answer's batches are handed out.
                 self.ask()?;
                 continue;
@@ -199,69 +199,45 @@ impl Consumer {
         self.reader.called(call, outcome, Instant::now())
     }
 
-    fn hand_out(&mut self) -> Result<Option<Step>, ClientError> {
-        let shard = self.reader.current_shard();
-        let connection = shard.and_then(|shard| self.connections[shard].as_ref());
-        let step = self.reader.next_step(connection.map_or(&[], Connection::last_payload));
-        step.map_err(|reason| self.breach(shard.expect("a breach is of a shard"), &reason))
-    }
-
     /// Asks for what is on no queue's way yet.
     fn ask(&mut self) -> Result<(), ClientError> {
         let now = Instant::now();
-        for shard in 0..self.connections.len() {
+        for shard in 0..self.links.shard_count() {
             let mut submitted = false;
             while let Some(ask) = self.reader.next_ask(shard, now) {
-                let connection = match &mut self.connections[shard] {
-                    Some(connection) => connection,
-                    empty => match self.client.open_owner(ask.queue()) {
-                        Ok(connection) => empty.insert(connection),
+                if self.links.get(shard).is_none() {
+                    match self.client.open_owner(ask.queue()) {
+                        Ok(connection) => self.links.insert(shard, connection),
                         Err(error) => {
                             self.reader.not_asked(&ask);
                             return Err(error);
                         }
-                    },
-                };
+                    };
+                }
+                let connection = self.links.get_mut(shard).expect("just opened");
                 match connection.submit(&ask.request()) {
                     Ok(correlation) => self.reader.asked(shard, &ask, correlation, now),
                     Err(error) => {
                         self.reader.not_asked(&ask);
-                        return Err(self.lose(shard, error));
+                        return Err(self.links.end_reading(shard, &mut self.reader, error));
                     }
                 }
                 submitted = true;
             }
-            if submitted && let Some(connection) = &mut self.connections[shard] {
-                connection.flush().map_err(|error| self.lose(shard, error))?;
+            if submitted
+                && let Some(connection) = self.links.get_mut(shard)
+                && let Err(error) = connection.flush()
+            {
+                return Err(self.links.end_reading(shard, &mut self.reader, error));
             }
         }
         Ok(())
     }
 
-    /// Takes one answer that has come.
-    fn take_answer(&mut self) -> Result<bool, ClientError> {
-        for shard in self.reader.waiting_shards() {
-            let Some(connection) = &mut self.connections[shard] else { continue };
-            let (correlation, reply) = match connection.try_receive() {
-                Ok(Some(answer)) => answer,
-                Ok(None) => continue,
-                Err(error) => return Err(self.lose(shard, error)),
-            };
-            return match self.reader.received(shard, correlation, reply, Instant::now()) {
-                Ok(()) => Ok(true),
-                Err(ReadError::Refused(failure)) => Err(failure.into()),
-                Err(ReadError::Protocol(reason)) => Err(self.breach(shard, &reason)),
-            };
-        }
-        Ok(false)
-    }
-
     /// Waits for an answer, or for something to be done without one.
     fn wait(&mut self, deadline: Instant) -> Result<(), ClientError> {
         let until = self.reader.deadline().map_or(deadline, |due| due.min(deadline));
-        let waiting = self.reader.waiting_shards();
-        let mut connections: Vec<_> =
-            waiting.iter().filter_map(|&shard| self.connections[shard].as_ref()).collect();
+        let mut connections = self.links.of(&self.reader.waiting_shards());
         let reading = connections.len();
         // A member's session ends with the connection over which it joins.
         connections.extend(self.client.idle().filter(|_| self.reader.is_member()));
@@ -273,28 +249,6 @@ impl Consumer {
             self.client.drop_idle();
             self.reader.calls_lost();
         }
-        match self.reader.overdue(ready.is_some(), Instant::now()) {
-            Some((shard, waited)) => {
-                let address = self.address(shard);
-                Err(self.lose(shard, ClientError::Timeout { address, waited }))
-            }
-            None => Ok(()),
-        }
-    }
-
-    fn address(&self, shard: usize) -> String {
-        self.connections[shard].as_ref().map_or("", Connection::address).to_owned()
-    }
-
-    fn breach(&mut self, shard: usize, reason: &str) -> ClientError {
-        let error = ClientError::protocol(&self.address(shard), reason);
-        self.lose(shard, error)
-    }
-
-    /// Ends a connection.
-    fn lose(&mut self, shard: usize, error: ClientError) -> ClientError {
-        self.connections[shard] = None;
-        self.reader.lost(shard);
-        error
+        self.links.end_overdue(&mut self.reader, ready.is_some())
     }
 }

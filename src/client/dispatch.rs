@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use crate::api::{Failure, Produced, Status};
 use crate::types::{Level, QueueKey, QueueNumber, QueueOffset, TopicId};
+use crate::wire::record::RecordError;
 
 use super::batching::{BatchLimits, Message, Now, OpenBatch, Partitioner, SealedBatch, record};
 use super::core::Correlation;
@@ -145,18 +146,9 @@ impl Dispatcher {
 
     /// Takes a message. Returns true when that filled a batch.
     pub(super) fn push(&mut self, message: &Message<'_>, now: Now) -> Result<bool, Failure> {
-        let record = record(message).map_err(|error| {
-            let status =
-                if error.is_about_size() { Status::MessageTooLarge } else { Status::InvalidArgument };
-            Failure::new(status, error.to_string())
-        })?;
-        let queue = self.partitioner.queue_of(message);
-        let Some(lane) = self.lanes.get_mut(queue.0 as usize) else {
-            return Err(Failure::new(
-                Status::QueueNotExist,
-                format!("queue {queue} does not exist: the topic has {}", self.lanes.len()),
-            ));
-        };
+        let record = record(message).map_err(refusal)?;
+        let queue = self.queue_of(message)?;
+        let lane = &self.lanes[queue.0 as usize];
         let mut filled = false;
         if lane.open.as_ref().is_some_and(|open| !open.takes(&record, &self.limits)) {
             self.seal(queue);
@@ -177,6 +169,16 @@ impl Dispatcher {
             filled = true;
         }
         Ok(filled)
+    }
+
+    /// The queue that a message goes to now. Refused when it names one that is not there.
+    fn queue_of(&self, message: &Message<'_>) -> Result<QueueNumber, Failure> {
+        let queue = self.partitioner.queue_of(message);
+        if (queue.0 as usize) < self.lanes.len() {
+            return Ok(queue);
+        }
+        let message = format!("queue {queue} does not exist: the topic has {}", self.lanes.len());
+        Err(Failure::new(Status::QueueNotExist, message))
     }
 
     /// Closes the queue's open batch, if there is one.
@@ -545,6 +547,12 @@ impl Dispatcher {
         });
         failed.chain(flights).chain(held).min().unwrap_or(self.counters.sent)
     }
+}
+
+/// What a message that cannot be sent is refused with.
+fn refusal(error: RecordError) -> Failure {
+    let status = if error.is_about_size() { Status::MessageTooLarge } else { Status::InvalidArgument };
+    Failure::new(status, error.to_string())
 }
 
 /// Whether the broker refused because it does not know what the batch is for.

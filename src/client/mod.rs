@@ -4,6 +4,7 @@
 mod batching;
 mod blocking;
 mod calls;
+mod commands;
 mod connection;
 mod consumer;
 mod core;
@@ -12,12 +13,14 @@ mod error;
 mod fetching;
 mod handle;
 mod leased;
+mod links;
 mod membership;
 mod messages;
 mod options;
 mod patience;
 mod peer;
 mod producer;
+mod producing;
 mod reading;
 mod receive_buffer;
 #[cfg(feature = "tokio")]

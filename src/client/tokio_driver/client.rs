@@ -6,10 +6,11 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use crate::api::{
-    Acknowledge, ChangeLease, EndTransaction, Failure, GroupSettings, Held, Hold, OffsetPlace,
-    ReceiptOutcome, Receive, ReceiveHalves, Reply, Request, ShardAddress, Status, TopicChange, TopicInfo,
+    EndTransaction, Failure, GroupSettings, Held, Hold, OffsetPlace, ReceiptOutcome, Receive, ReceiveHalves,
+    Reply, Request, ShardAddress, Status, TopicChange, TopicInfo,
 };
 use crate::client::blocking::{CALLS_IN_FLIGHT_MAX, alone, is_repeatable};
+use crate::client::commands::{self, Command};
 use crate::client::{ClientError, Expected, LeasedMessage, Timeouts, UndecidedMessage};
 use crate::types::{GroupName, NodeId, QueueKey, QueueNumber, QueueOffset, Receipt, TopicName};
 
@@ -72,10 +73,7 @@ impl AsyncClient {
     }
 
     pub async fn create_topic(&mut self, change: TopicChange) -> Result<(), ClientError> {
-        match self.call(&Request::CreateTopic(change)).await? {
-            Reply::Done | Reply::Topic(_) => Ok(()),
-            other => Err(self.unexpected(&other)),
-        }
+        self.run(commands::create_topic(change)).await
     }
 
     /// A topic's number and queue count.
@@ -95,10 +93,7 @@ impl AsyncClient {
         key: QueueKey,
         place: OffsetPlace,
     ) -> Result<QueueOffset, ClientError> {
-        match self.call_owner(key.queue, &Request::FindOffset { key, place }).await? {
-            Reply::OffsetFound(offset) => Ok(offset),
-            other => Err(self.unexpected(&other)),
-        }
+        self.run(commands::find_offset(key, place)).await
     }
 
     /// Leases messages of a topic to a member of a group, at most `receive.wait` after it is asked. Asked of the shard
@@ -110,16 +105,7 @@ impl AsyncClient {
     ///
     /// A call that is cancelled drops its connection: the broker stops waiting, and leases nothing any more.
     pub async fn receive(&mut self, receive: Receive) -> Result<Vec<LeasedMessage>, ClientError> {
-        let queue = receive.queue;
-        let request = Request::Receive(receive);
-        let reply = match queue {
-            Some(queue) => self.call_owner(queue, &request).await?,
-            None => self.call(&request).await?,
-        };
-        match reply {
-            Reply::Received(messages) => Ok(messages.into_iter().map(LeasedMessage::from).collect()),
-            other => Err(self.unexpected(&other)),
-        }
+        self.run(commands::receive(receive)).await
     }
 
     /// Ends the leases of messages that were dealt with: 1 to `limits::ACKNOWLEDGE_RECEIPTS_MAX` of them. The outcomes
@@ -129,17 +115,7 @@ impl AsyncClient {
         group: &GroupName,
         receipts: &[Receipt],
     ) -> Result<Vec<ReceiptOutcome>, ClientError> {
-        let acknowledge = Acknowledge { group: group.clone(), receipts: receipts.to_vec() };
-        let request = Request::Acknowledge(acknowledge);
-        // Any shard takes it; where the messages are of one queue, this spares a hop.
-        let reply = match receipts.first() {
-            Some(receipt) => self.call_owner(receipt.key.queue, &request).await?,
-            None => self.call(&request).await?,
-        };
-        match reply {
-            Reply::Acknowledged(outcomes) if outcomes.len() == receipts.len() => Ok(outcomes),
-            other => Err(self.unexpected(&other)),
-        }
+        self.run(commands::acknowledge(group, receipts)).await
     }
 
     /// Moves the end of a lease to `lease` from now, and returns the receipt that counts from then on. Zero makes the
@@ -150,38 +126,25 @@ impl AsyncClient {
         receipt: Receipt,
         lease: Duration,
     ) -> Result<Receipt, ClientError> {
-        let request = Request::ChangeLease(ChangeLease { group: group.clone(), receipt, lease });
-        match self.call_owner(receipt.key.queue, &request).await? {
-            Reply::LeaseChanged(receipt) => Ok(receipt),
-            other => Err(self.unexpected(&other)),
-        }
+        self.run(commands::change_lease(group, receipt, lease)).await
     }
 
     /// Changes how a group's messages are leased; `None` fields stay as they are. Returns what is set from then on.
     pub async fn alter_group(&mut self, settings: GroupSettings) -> Result<GroupSettings, ClientError> {
-        match self.call(&Request::AlterGroup(settings)).await? {
-            Reply::GroupSettings(settings) => Ok(settings),
-            other => Err(self.unexpected(&other)),
-        }
+        self.run(commands::alter_group(settings)).await
     }
 
     /// Stores one message ([`Message::to_batch`](crate::client::Message::to_batch)) out of consumers' sight: until its time has
     /// come, or until its transaction is committed with the receipt that this returns. When the connection is lost it
     /// may be stored or not; it is never sent twice.
     pub async fn hold(&mut self, hold: Hold) -> Result<Held, ClientError> {
-        match self.call_owner(hold.key.queue, &Request::Hold(hold)).await? {
-            Reply::Held(held) => Ok(held),
-            other => Err(self.unexpected(&other)),
-        }
+        self.run(commands::hold(hold)).await
     }
 
     /// Commits or rolls back a transaction. One that was ended before is refused as
     /// [`ReceiptExpired`](crate::api::Status::ReceiptExpired).
     pub async fn end_transaction(&mut self, end: EndTransaction) -> Result<(), ClientError> {
-        match self.call_owner(end.receipt.key.queue, &Request::EndTransaction(end)).await? {
-            Reply::Done => Ok(()),
-            other => Err(self.unexpected(&other)),
-        }
+        self.run(commands::end_transaction(end)).await
     }
 
     /// Half messages of a topic whose producer has not decided within its time. Each is handed out again after the
@@ -190,10 +153,7 @@ impl AsyncClient {
         &mut self,
         receive: ReceiveHalves,
     ) -> Result<Vec<UndecidedMessage>, ClientError> {
-        match self.call(&Request::ReceiveHalves(receive)).await? {
-            Reply::Halves(halves) => Ok(halves.into_iter().map(UndecidedMessage::from).collect()),
-            other => Err(self.unexpected(&other)),
-        }
+        self.run(commands::receive_halves(receive)).await
     }
 
     /// Sends a request to the address this client was made with.
@@ -260,10 +220,8 @@ impl AsyncClient {
     }
 
     async fn route(&mut self, request: &Request) -> Result<Option<TopicInfo>, ClientError> {
-        match self.call(request).await? {
-            Reply::Route(route) => Ok(route.topic),
-            other => Err(self.unexpected(&other)),
-        }
+        let reply = self.call(request).await?;
+        Ok(commands::route(reply, &self.server)?.topic)
     }
 
     /// Which of the connections to the address this client was made with calls go over: another number, another one.
@@ -339,7 +297,11 @@ impl AsyncClient {
         Ok(connection)
     }
 
-    pub(super) fn unexpected(&self, reply: &Reply) -> ClientError {
-        ClientError::protocol(&self.server, format_args!("an answer of another kind: {reply:?}"))
+    pub(in crate::client) async fn run<T>(&mut self, command: Command<T>) -> Result<T, ClientError> {
+        let reply = match command.queue {
+            Some(queue) => self.call_owner(queue, &command.request).await?,
+            None => self.call(&command.request).await?,
+        };
+        command.read(reply, &self.server)
     }
 }

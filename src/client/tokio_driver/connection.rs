@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::api::{Reply, Request};
 use crate::client::connection::{not_found, own_wait, peer_error};
 use crate::client::core::{CoreError, Correlation, ProtocolCore};
+use crate::client::links::Link;
 use crate::client::{ClientError, Expected, Timeouts};
 use crate::protocol::native::DecodedReply;
 use crate::types::{Identity, Level, QueueKey};
@@ -158,11 +159,6 @@ impl AsyncConnection {
         self.take_reply()
     }
 
-    /// The payload of the answer that was received last, until the next is received.
-    pub(super) fn last_payload(&self) -> &[u8] {
-        self.core.last_payload()
-    }
-
     fn fill(&mut self) -> Result<(), ClientError> {
         match self.stream.try_read(self.core.space()) {
             Ok(0) => Err(self.fail_io(&io::Error::new(io::ErrorKind::UnexpectedEof, "end of stream"))),
@@ -197,6 +193,20 @@ impl AsyncConnection {
     fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()> {
         // An error shows again when the bytes are read.
         self.stream.poll_read_ready(context).map(|_| ())
+    }
+}
+
+impl Link for AsyncConnection {
+    fn address(&self) -> &str {
+        AsyncConnection::address(self)
+    }
+
+    fn try_receive(&mut self) -> Result<Option<(Correlation, DecodedReply<'_>)>, ClientError> {
+        AsyncConnection::try_receive(self)
+    }
+
+    fn last_payload(&self) -> &[u8] {
+        self.core.last_payload()
     }
 }
 

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use crate::client::calls::{Call, left};
+use crate::client::links::{Link, Links};
 use crate::client::membership::{Membership, member_name};
 use crate::client::messages::{Delivery, QueueName};
 use crate::client::producer::read_clocks;
-use crate::client::reading::{ReadError, Reader, Step};
+use crate::client::reading::{Reader, Step};
 use crate::client::{ClientError, ConsumerOptions};
 use crate::types::{GroupName, QueueKey, QueueNumber, QueueOffset, TopicName};
 
@@ -22,8 +23,7 @@ use super::connection::{AsyncConnection, any_readable};
 pub struct AsyncConsumer {
     client: AsyncClient,
     reader: Reader,
-    /// One per shard, opened when it is needed.
-    connections: Vec<Option<AsyncConnection>>,
+    links: Links<AsyncConnection>,
     /// The client's connection over which a member has joined.
     joined_over: u64,
 }
@@ -66,7 +66,7 @@ impl AsyncConsumer {
         let shard_count = client.shard_count();
         Self {
             reader: Reader::new(options, client.timeouts().request, shard_count, group),
-            connections: (0..shard_count).map(|_| None).collect(),
+            links: Links::new(shard_count),
             joined_over: 0,
             client,
         }
@@ -80,7 +80,7 @@ impl AsyncConsumer {
             Step::End => Ok(Delivery::End),
             Step::Event(event) => Ok(event.into_delivery()),
             Step::Batch { shard, cut } => {
-                let connection = self.connections[shard].as_ref().expect("the batch came over it");
+                let connection = self.links.get(shard).expect("the batch came over it");
                 Ok(Delivery::Messages(self.reader.batch(cut, connection.last_payload())))
             }
         }
@@ -136,12 +136,12 @@ impl AsyncConsumer {
             while let Some(call) = self.reader.next_call(now) {
                 self.carry_out(call).await?;
             }
-            if let Some(step) = self.hand_out()? {
+            if let Some(step) = self.links.hand_out(&mut self.reader)? {
                 return Ok(step);
             }
             self.reader.resume_due(now);
             self.ask().await?;
-            if self.take_answer()? {
+            if self.links.take_answer(&mut self.reader)? {
                 // The next fetch leaves before this answer's batches are handed out.
                 self.ask().await?;
             } else {
@@ -161,91 +161,44 @@ impl AsyncConsumer {
         self.reader.called(call, outcome, Instant::now())
     }
 
-    fn hand_out(&mut self) -> Result<Option<Step>, ClientError> {
-        let shard = self.reader.current_shard();
-        let connection = shard.and_then(|shard| self.connections[shard].as_ref());
-        let step = self.reader.next_step(connection.map_or(&[], AsyncConnection::last_payload));
-        step.map_err(|reason| self.breach(shard.expect("a breach is of a shard"), &reason))
-    }
-
     /// Asks for what is on no queue's way yet.
     async fn ask(&mut self) -> Result<(), ClientError> {
         let now = Instant::now();
-        for shard in 0..self.connections.len() {
+        for shard in 0..self.links.shard_count() {
             while let Some(ask) = self.reader.next_ask(shard, now) {
-                let Some(connection) = &mut self.connections[shard] else {
+                let Some(connection) = self.links.get_mut(shard) else {
                     // It is to be asked again, should this be cancelled.
                     self.reader.not_asked(&ask);
                     let connection = self.client.open_owner(ask.queue()).await?;
-                    self.connections[shard] = Some(connection);
+                    self.links.insert(shard, connection);
                     continue;
                 };
                 match connection.submit(&ask.request()) {
                     Ok(correlation) => self.reader.asked(shard, &ask, correlation, now),
                     Err(error) => {
                         self.reader.not_asked(&ask);
-                        return Err(self.lose(shard, error));
+                        return Err(self.links.end_reading(shard, &mut self.reader, error));
                     }
                 }
             }
-            if let Some(connection) = &mut self.connections[shard] {
-                connection.flush().await.map_err(|error| self.lose(shard, error))?;
+            if let Some(connection) = self.links.get_mut(shard)
+                && let Err(error) = connection.flush().await
+            {
+                return Err(self.links.end_reading(shard, &mut self.reader, error));
             }
         }
         Ok(())
     }
 
-    /// Takes one answer that has come.
-    fn take_answer(&mut self) -> Result<bool, ClientError> {
-        for shard in self.reader.waiting_shards() {
-            let Some(connection) = &mut self.connections[shard] else { continue };
-            let (correlation, reply) = match connection.try_receive() {
-                Ok(Some(answer)) => answer,
-                Ok(None) => continue,
-                Err(error) => return Err(self.lose(shard, error)),
-            };
-            return match self.reader.received(shard, correlation, reply, Instant::now()) {
-                Ok(()) => Ok(true),
-                Err(ReadError::Refused(failure)) => Err(failure.into()),
-                Err(ReadError::Protocol(reason)) => Err(self.breach(shard, &reason)),
-            };
-        }
-        Ok(false)
-    }
-
     /// Waits for an answer, or for something to be done without one.
     async fn wait(&mut self) -> Result<(), ClientError> {
-        let waiting = self.reader.waiting_shards();
-        let mut connections: Vec<_> =
-            waiting.iter().filter_map(|&shard| self.connections[shard].as_ref()).collect();
+        let mut connections = self.links.of(&self.reader.waiting_shards());
         // A member's session ends with the connection over which it joins.
         connections.extend(self.client.idle().filter(|_| self.reader.is_member()));
         let ready = any_readable(&connections, self.reader.deadline().map(Into::into)).await;
         if self.reader.is_member() && self.client.drop_ended_idle() {
             self.reader.calls_lost();
         }
-        match self.reader.overdue(ready, Instant::now()) {
-            Some((shard, waited)) => {
-                let address = self.address(shard);
-                Err(self.lose(shard, ClientError::Timeout { address, waited }))
-            }
-            None => Ok(()),
-        }
-    }
-
-    fn address(&self, shard: usize) -> String {
-        self.connections[shard].as_ref().map_or("", AsyncConnection::address).to_owned()
-    }
-
-    fn breach(&mut self, shard: usize, reason: &str) -> ClientError {
-        let error = ClientError::protocol(&self.address(shard), reason);
-        self.lose(shard, error)
-    }
-
-    /// Ends a connection.
-    fn lose(&mut self, shard: usize, error: ClientError) -> ClientError {
-        self.connections[shard] = None;
-        self.reader.lost(shard);
-        error
+        self.links.end_overdue(&mut self.reader, ready)
     }
 }

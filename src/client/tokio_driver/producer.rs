@@ -1,16 +1,13 @@
 //! The producer for tasks.
 
-use std::time::Duration;
+use tokio::time::{Instant, timeout};
 
-use tokio::time::Instant;
-
-use crate::client::batching::{Message, Partitioner};
-use crate::client::core::IN_FLIGHT_MAX;
-use crate::client::dispatch::{BatchResult, Dispatcher, ProducerCounters};
-use crate::client::options::ROUTE_INTERVAL;
+use crate::client::batching::Message;
+use crate::client::dispatch::{BatchResult, ProducerCounters};
+use crate::client::links::Links;
 use crate::client::producer::read_clocks;
+use crate::client::producing::ProducerCore;
 use crate::client::{ClientError, ProducerOptions};
-use crate::protocol::native::DecodedReply;
 use crate::types::{QueueNumber, TopicName};
 
 use super::client::AsyncClient;
@@ -22,18 +19,8 @@ use super::connection::{AsyncConnection, any_readable};
 pub struct AsyncProducer {
     client: AsyncClient,
     topic: TopicName,
-    dispatcher: Dispatcher,
-    links: Vec<Link>,
-    /// When the topic is to be asked for again: it may have got queues.
-    route_due: Instant,
-}
-
-/// The way to one shard.
-#[derive(Default)]
-struct Link {
-    connection: Option<AsyncConnection>,
-    /// When the oldest answer that is still missing began to be waited for, or the last one came.
-    waiting_since: Option<Instant>,
+    core: ProducerCore,
+    links: Links<AsyncConnection>,
 }
 
 impl AsyncProducer {
@@ -43,30 +30,22 @@ impl AsyncProducer {
         topic: TopicName,
         options: ProducerOptions,
     ) -> Result<Self, ClientError> {
-        let options = ProducerOptions { in_flight: options.in_flight.clamp(1, IN_FLIGHT_MAX), ..options };
         let info = client.topic_to_produce(&topic).await?;
-        let turn = QueueNumber(read_clocks().wall.0 as u32 ^ std::process::id());
-        let partitioner = Partitioner::new(info.queue_count, turn);
-        let shard_count = client.shard_count();
-        Ok(Self {
-            dispatcher: Dispatcher::new(options, info.id, partitioner, shard_count),
-            links: (0..shard_count).map(|_| Link::default()).collect(),
-            client,
-            topic,
-            route_due: Instant::now() + ROUTE_INTERVAL,
-        })
+        let (shard_count, patience) = (client.shard_count(), client.timeouts().request);
+        let core = ProducerCore::new(options, &info, shard_count, patience, read_clocks());
+        Ok(Self { client, topic, core, links: Links::new(shard_count) })
     }
 
     /// Puts a message into its batch; waits when too much is unanswered. Refused when it is too large or names a queue
     /// that is not there: such a message is not counted as sent. Any other error is about the broker; the message has
     /// been taken.
     pub async fn send(&mut self, message: &Message<'_>) -> Result<(), ClientError> {
-        if self.dispatcher.push(message, read_clocks())? {
+        if self.core.push(message, read_clocks())? {
             self.advance().await?;
         }
-        while !self.dispatcher.has_room() {
+        while !self.core.has_room() {
             self.advance().await?;
-            if !self.dispatcher.has_room() {
+            if !self.core.has_room() {
                 self.wait_for_progress(None).await?;
             }
         }
@@ -88,10 +67,10 @@ impl AsyncProducer {
 
     /// Sends everything and waits until each batch has its result.
     pub async fn flush(&mut self) -> Result<(), ClientError> {
-        self.dispatcher.seal_all();
+        self.core.seal_all();
         loop {
             self.advance().await?;
-            if self.dispatcher.is_idle() {
+            if self.core.is_idle() {
                 return Ok(());
             }
             self.wait_for_progress(None).await?;
@@ -100,21 +79,21 @@ impl AsyncProducer {
 
     /// The next batch's end, in the order the ends were learned.
     pub fn take_result(&mut self) -> Option<BatchResult> {
-        self.dispatcher.take_result()
+        self.core.take_result()
     }
 
     pub fn counters(&self) -> ProducerCounters {
-        self.dispatcher.counters()
+        self.core.counters()
     }
 
     /// N such that the first N messages given to [`send`](Self::send) are all acknowledged.
     pub fn acknowledged_prefix(&self) -> u64 {
-        self.dispatcher.acknowledged_prefix()
+        self.core.acknowledged_prefix()
     }
 
     /// Of the batches that were refused or are unknown, the one with the earliest messages.
     pub fn first_failure(&self) -> Option<&BatchResult> {
-        self.dispatcher.first_failure()
+        self.core.first_failure()
     }
 
     /// What the user should hear of once; see [`AsyncClient::take_notices`].
@@ -122,24 +101,22 @@ impl AsyncProducer {
         self.client.take_notices()
     }
 
+    /// Takes answers that have come, and sends what may be sent.
     async fn advance(&mut self) -> Result<(), ClientError> {
-        let now = std::time::Instant::now();
-        self.dispatcher.resume_due(now);
+        self.core.resume_due(std::time::Instant::now());
         self.receive_ready()?;
-        if Instant::now() >= self.route_due {
-            self.route_due = Instant::now() + ROUTE_INTERVAL;
+        if self.core.is_route_due(std::time::Instant::now()) {
             // When the broker cannot be asked, the batches' connections tell of it.
-            if let Ok(info) = self.client.topic(&self.topic).await {
-                self.dispatcher.add_queues(info.id, info.queue_count);
+            if let Ok(topic) = self.client.topic(&self.topic).await {
+                self.core.route_found(&topic);
             }
         }
-        for shard in 0..self.links.len() {
+        for shard in 0..self.links.shard_count() {
             self.send_ready(shard).await?;
         }
-        if self.dispatcher.take_stale_topic() {
+        if self.core.take_stale_topic() {
             match self.client.topic(&self.topic).await {
-                Ok(info) => self.dispatcher.set_topic(info.id, info.queue_count),
-                // If the topic is gone, the broker refuses the batches once more, and then they are.
+                Ok(topic) => self.core.topic_found(&topic),
                 Err(ClientError::Refused(_)) => {}
                 Err(error) => return Err(error),
             }
@@ -147,102 +124,57 @@ impl AsyncProducer {
         Ok(())
     }
 
-    /// A batch counts as sent when the core has taken it: what a cancelled flush leaves behind goes out with the next.
+    /// A message counts as sent when the connection has taken it: what a cancelled flush leaves there goes out with the
+    /// next.
     async fn send_ready(&mut self, shard: usize) -> Result<(), ClientError> {
         let now = std::time::Instant::now();
-        while let Some(queue) = self.dispatcher.next_queue(shard, now) {
+        while let Some(queue) = self.core.next_queue(shard, now) {
             // Until the batch is taken the queue must stay listed, should this be cancelled.
-            self.dispatcher.not_sent(queue);
-            if self.links[shard].connection.is_none() {
-                let connection = self.client.open_owner(queue).await?;
-                self.links[shard].connection = Some(connection);
-            }
-            let Some(queue) = self.dispatcher.next_queue(shard, now) else { break };
-            let link = &mut self.links[shard];
-            let connection = link.connection.as_mut().expect("just opened");
-            let (key, level, batch) = self.dispatcher.front(queue);
+            self.core.not_sent(queue);
+            self.open(shard, queue).await?;
+            let Some(queue) = self.core.next_queue(shard, now) else { break };
+            let connection = self.links.get_mut(shard).expect("just opened");
+            let (key, level, batch) = self.core.front(queue);
             match connection.submit_produce(key, level, batch) {
-                Ok(correlation) => self.dispatcher.sent(queue, correlation),
+                Ok(correlation) => self.core.sent(shard, queue, correlation),
                 Err(error) => {
-                    self.dispatcher.not_sent(queue);
-                    return Err(self.lose(shard, error));
+                    self.core.not_sent(queue);
+                    return Err(self.links.end_sending(shard, &mut self.core, error));
                 }
             }
-            link.waiting_since.get_or_insert_with(Instant::now);
         }
-        match &mut self.links[shard].connection {
-            Some(connection) => connection.flush().await.map_err(|error| self.lose(shard, error)),
-            None => Ok(()),
+        let Some(connection) = self.links.get_mut(shard) else { return Ok(()) };
+        let waited = self.client.timeouts().request;
+        let error = match timeout(waited, connection.flush()).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => error,
+            // The broker takes no more bytes.
+            Err(_) => ClientError::Timeout { address: connection.address().to_owned(), waited },
+        };
+        Err(self.links.end_sending(shard, &mut self.core, error))
+    }
+
+    async fn open(&mut self, shard: usize, queue: QueueNumber) -> Result<(), ClientError> {
+        if self.links.get(shard).is_none() {
+            let connection = self.client.open_owner(queue).await?;
+            self.links.insert(shard, connection);
         }
+        Ok(())
     }
 
     /// Takes the answers that have come.
     fn receive_ready(&mut self) -> Result<(), ClientError> {
-        for shard in 0..self.links.len() {
-            while self.dispatcher.in_flight(shard) > 0 {
-                let link = &mut self.links[shard];
-                let Some(connection) = &mut link.connection else { break };
-                let (correlation, reply) = match connection.try_receive() {
-                    Ok(Some(answer)) => answer,
-                    Ok(None) => break,
-                    Err(error) => return Err(self.lose(shard, error)),
-                };
-                let answer = match reply {
-                    DecodedReply::Produced(produced) => Ok(produced),
-                    DecodedReply::Failed(failure) => Err(failure),
-                    DecodedReply::Fetched(_) | DecodedReply::Other(_) => {
-                        let error = ClientError::protocol(
-                            connection.address(),
-                            "a batch was answered with something else",
-                        );
-                        return Err(self.lose(shard, error));
-                    }
-                };
-                self.dispatcher.answered(shard, correlation, answer, std::time::Instant::now());
-                link.waiting_since = (self.dispatcher.in_flight(shard) > 0).then(Instant::now);
-            }
-        }
-        Ok(())
+        (0..self.links.shard_count()).try_for_each(|shard| self.links.take_results(shard, &mut self.core))
     }
 
     /// Waits for an answer on any connection, the end of a pause or a linger, or `until`.
     async fn wait_for_progress(&mut self, until: Option<Instant>) -> Result<(), ClientError> {
-        let patience = self.client.timeouts().request;
-        let waiting: Vec<usize> =
-            (0..self.links.len()).filter(|&shard| self.dispatcher.in_flight(shard) > 0).collect();
-        let answer_due = waiting.iter().filter_map(|&shard| self.links[shard].waiting_since).min();
-        let due = [
-            answer_due.map(|since| since + patience),
-            self.dispatcher.next_deadline().map(Instant::from_std),
-            until,
-        ];
-        let Some(deadline) = due.into_iter().flatten().min() else { return Ok(()) };
-        let connections: Vec<&AsyncConnection> =
-            waiting.iter().filter_map(|&shard| self.links[shard].connection.as_ref()).collect();
+        let due = self.core.deadline().map(Instant::from_std);
+        let Some(deadline) = due.into_iter().chain(until).min() else { return Ok(()) };
+        let connections = self.links.of(&self.core.waiting_shards(self.links.shard_count()));
         if any_readable(&connections, Some(deadline)).await {
             return self.receive_ready();
         }
-        self.give_up_silent(&waiting, patience)
-    }
-
-    /// Gives up the connections on which an answer is overdue.
-    fn give_up_silent(&mut self, waiting: &[usize], patience: Duration) -> Result<(), ClientError> {
-        let now = Instant::now();
-        for &shard in waiting {
-            let link = &self.links[shard];
-            let overdue = link.waiting_since.is_some_and(|since| now >= since + patience);
-            if let (true, Some(connection)) = (overdue, &link.connection) {
-                let address = connection.address().to_owned();
-                return Err(self.lose(shard, ClientError::Timeout { address, waited: patience }));
-            }
-        }
-        Ok(())
-    }
-
-    /// Ends a connection: what was in flight on it is unknown.
-    fn lose(&mut self, shard: usize, error: ClientError) -> ClientError {
-        self.links[shard] = Link::default();
-        self.dispatcher.lost(shard, &error.to_string(), std::time::Instant::now());
-        error
+        self.links.end_silent(&mut self.core, std::time::Instant::now())
     }
 }
