@@ -11,8 +11,7 @@ use crate::api::{CommitOffset, Failure, Produce, Produced, QueueInfo, Reply, Req
 use crate::disk::Disk;
 use crate::limits;
 use crate::log::{AppendRefusal, Placement};
-use crate::state::Change;
-use crate::state::{LeaseChange, QueueLeases};
+use crate::state::{Change, LeaseChange, QueueLeases, Stage};
 use crate::types::{GroupName, Level, QueueKey, QueueNumber, QueueOffset, ShardId, TopicId, TopicName};
 use crate::wire::batch::{own_batch, state_batch};
 
@@ -74,7 +73,7 @@ impl<D: Disk> Broker<D> {
     /// recipient is asked for room.
     pub fn answer_bytes_max(&self, request: &Request) -> usize {
         let queues_of = |topic: &TopicName| {
-            self.tables.borrow().topic_named(topic).map_or(0, |topic| topic.queue_count as usize)
+            self.tables().topic_named(topic).map_or(0, |topic| topic.queue_count as usize)
         };
         let bytes = match request {
             // What one shard has found beside what the others have.
@@ -84,7 +83,7 @@ impl<D: Disk> Broker<D> {
             Request::JoinGroup(join) => {
                 join.topics.iter().map(queues_of).sum::<usize>() * 3 * size_of::<QueueKey>()
             }
-            Request::ListTopics => self.tables.borrow().topic_count() * LISTED_BYTES,
+            Request::ListTopics => self.tables().topic_count() * LISTED_BYTES,
             Request::ListGroups | Request::DescribeGroup(_) => 2 * limits::ENVELOPE_BYTES_MAX,
             Request::ListInstances => limits::INSTANCES_MAX * LISTED_BYTES,
             Request::DescribeNode { .. } => usize::from(self.options.shard_count) * SHARD_INFO_BYTES,
@@ -138,7 +137,7 @@ impl<D: Disk> Broker<D> {
             Request::DeleteTopic(topic) => self.delete_topic(&topic).await,
             Request::DescribeTopic(topic) => self.describe_topic(&topic).await.map(Reply::Topic),
             Request::ListTopics => {
-                Ok(Reply::Topics(self.tables.borrow().topics().map(|topic| topic.info()).collect()))
+                Ok(Reply::Topics(self.tables().topics().map(|topic| topic.info()).collect()))
             }
             Request::Route(topic) => self.route(topic.as_ref()).map(Reply::Route),
             Request::OpenTopic(topic) => self.open_topic(&topic).await.map(Reply::Route),
@@ -197,7 +196,7 @@ impl<D: Disk> Broker<D> {
             }
         };
         if let Some(moved) = moved {
-            self.leases.borrow_mut().apply(&moved);
+            self.apply(Change::Lease(moved), placement.position, Stage::Placed);
             if commit.member.is_none() {
                 self.lease_resets.set(self.lease_resets.get() + 1);
             }
@@ -222,9 +221,9 @@ impl<D: Disk> Broker<D> {
         }
         // The group has been receiving: a commit takes the place of its leases. A member's commit is of a queue that is
         // closed to receivers, and leases that are left there stay theirs.
-        let received = self.leases.borrow().get(&group, key).map(QueueLeases::next);
+        let received = self.leases().get(&group, key).map(QueueLeases::next);
         let receives = received.is_some_and(|next| !is_member || next < offset);
-        match self.tables.borrow().committed(&group, key) {
+        match self.tables().committed(&group, key) {
             Some(committed) if committed == offset && !receives => return Ok(None),
             Some(_) => {}
             None => self.check_offsets_limit(&group)?,
@@ -243,7 +242,7 @@ impl<D: Disk> Broker<D> {
 
     /// Whether one more offset is kept for a group.
     fn check_offsets_limit(&self, group: &GroupName) -> Result<(), Failure> {
-        let tables = self.tables.borrow();
+        let tables = self.tables();
         let shard = self.options.shard;
         let message = if tables.offset_count() >= limits::SHARD_OFFSETS_MAX {
             format!("shard {shard} keeps {} offsets of groups", limits::SHARD_OFFSETS_MAX)
@@ -257,8 +256,8 @@ impl<D: Disk> Broker<D> {
 
     /// Where whoever asks goes on in a queue now, whichever way the group consumes.
     pub(super) fn place_of(&self, group: &GroupName, key: QueueKey) -> Option<QueueOffset> {
-        let leases = self.leases.borrow();
-        let Some(pair) = leases.get(group, key) else { return self.tables.borrow().committed(group, key) };
+        let leases = self.leases();
+        let Some(pair) = leases.get(group, key) else { return self.tables().committed(group, key) };
         // A member goes on behind what receivers have been given: what is left of that is theirs.
         let is_closed = self.gates.borrow().gate(group, key) == Gate::Closed;
         Some(if is_closed { pair.next() } else { pair.floor() })

@@ -2,7 +2,7 @@
 //! protocol; runs on whatever executor polls it.
 //!
 //! * What changes is first a batch in the log, then, when durable, an entry in a table (`state`, the index): the same
-//!   `apply` runs behind a commit and in recovery.
+//!   [`State::apply`](crate::state::State::apply) runs after a commit and in recovery.
 //! * One shard, the **control shard** (0), makes changes of topics and keeps the groups' members. It asks the others
 //!   through [`Peers`]. Any shard takes any request and hands it to the one it belongs to.
 
@@ -12,6 +12,7 @@ mod fetch;
 mod find;
 mod groups;
 mod hold;
+mod invariants;
 mod open;
 mod options;
 mod peers;

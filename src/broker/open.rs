@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::apply::entry_of_header;
+use super::apply::{LogBatch, follow, remove_topic};
 use super::find::KeyIndexing;
 use super::groups::Groups;
 use super::options::BrokerOptions;
@@ -22,11 +22,9 @@ use crate::index::{Index, IndexEntry, IndexError, IndexOptions, TrimProgress, di
 use crate::limits;
 use crate::log::{CommitLog, LogOptions, Manifest, OpenError, Replay, Report, StartAt};
 use crate::metrics::ShardMetrics;
-use crate::state::Tables;
-use crate::state::{Change, ChangeError, decode_changes};
-use crate::state::{HeldState, Leases};
-use crate::types::{Account, ClientMemory, LogPosition, QueueKey, QueueOffset, Throttle, TopicId, WakerList};
-use crate::wire::batch::{BatchHeader, Kind, LogSecret, state_payload};
+use crate::state::{Change, ChangeError, Effect, Stage, State, Tables, decode_changes};
+use crate::types::{Account, ClientMemory, LogPosition, QueueKey, QueueOffset, Throttle, WakerList};
+use crate::wire::batch::{BatchHeader, LogSecret};
 use crate::wire::record::RECORD_HEADER_BYTES;
 
 /// Queues looked at between two chances for others to run.
@@ -55,11 +53,9 @@ type QueueEnds = BTreeMap<QueueKey, QueueOffset>;
 
 /// What replay builds, and what it stumbled over.
 pub(super) struct Rebuild<D: Disk> {
-    tables: Tables,
+    state: State,
     pub index: Index<D>,
     ends: QueueEnds,
-    leases: Leases,
-    held: HeldState,
     /// The snapshot does not fit the log, or the index contradicts it: start again without.
     distrust: Option<String>,
     unreadable: Option<ChangeError>,
@@ -68,11 +64,9 @@ pub(super) struct Rebuild<D: Disk> {
 impl<D: Disk> Rebuild<D> {
     pub fn new(index: Index<D>, checks_max: u32) -> Self {
         Self {
-            tables: Tables::default(),
+            state: State::new(checks_max),
             index,
             ends: QueueEnds::new(),
-            leases: Leases::default(),
-            held: HeldState::new(checks_max),
             distrust: None,
             unreadable: None,
         }
@@ -83,7 +77,34 @@ impl<D: Disk> Rebuild<D> {
         self.distrust.clone().or_else(|| self.unreadable.as_ref().map(ChangeError::to_string))
     }
 
-    pub fn messages(&mut self, key: QueueKey, entry: IndexEntry) {
+    /// Carries out what a snapshot says that was taken at `position`.
+    fn load(&mut self, payload: &[u8], position: LogPosition) {
+        match decode_changes(payload) {
+            Ok(changes) => {
+                let Self { state, index, ends, .. } = self;
+                state.load(changes, position, |effect| carry_out(index, ends, effect));
+            }
+            Err(error) => self.unreadable = Some(error),
+        }
+    }
+
+    /// Carries out a batch, in the order of the log.
+    pub fn replay(&mut self, batch: LogBatch<'_>) {
+        match batch {
+            LogBatch::Messages { key, entry } => self.replay_entry(key, entry),
+            LogBatch::Held(batch) => {
+                if let Some((bucket, entry)) = self.state.held_stored(&batch, Stage::Replayed) {
+                    self.replay_entry(bucket, entry);
+                }
+            }
+            LogBatch::State { payload, position } => match decode_changes(payload) {
+                Ok(changes) => changes.into_iter().for_each(|change| self.apply(change, position)),
+                Err(error) => self.unreadable = Some(error),
+            },
+        }
+    }
+
+    fn replay_entry(&mut self, key: QueueKey, entry: IndexEntry) {
         if self.distrust.is_some() {
             return;
         }
@@ -92,56 +113,27 @@ impl<D: Disk> Rebuild<D> {
         }
     }
 
-    pub fn held(&mut self, batch: IndexEntry) {
-        if self.distrust.is_some() {
-            return;
-        }
-        if let Some((bucket, entry)) = self.held.entry(batch)
-            && let Err(error) = self.index.replay(bucket, entry)
-        {
-            self.distrust = Some(error.to_string());
-        }
-        self.held.stored(&batch);
+    fn apply(&mut self, change: Change, position: LogPosition) {
+        let effect = self.state.apply(change, position, Stage::Replayed);
+        carry_out(&self.index, &mut self.ends, effect);
     }
+}
 
-    pub fn state(&mut self, payload: &[u8], position: LogPosition) {
-        match decode_changes(payload) {
-            Ok(changes) => changes.into_iter().for_each(|change| self.change(change, position)),
-            Err(error) => self.unreadable = Some(error),
+/// Lets the index and the noted ends of the queues follow a change.
+fn carry_out<D: Disk>(index: &Index<D>, ends: &mut QueueEnds, effect: Effect) {
+    follow(index, &effect);
+    match effect {
+        Effect::TopicRemoved(id) => ends.retain(|key, _| key.topic != id),
+        Effect::OnlyTopics(live) => ends.retain(|key, _| live.contains(&key.topic)),
+        Effect::QueueEnd { key, offset } => {
+            ends.insert(key, offset);
         }
-    }
-
-    fn change(&mut self, change: Change, position: LogPosition) {
-        match &change {
-            Change::TopicRemoved(id) => {
-                remove_topic(&self.index, |key| key.topic == *id);
-                self.ends.retain(|key, _| key.topic != *id);
-                self.leases.remove_topic(*id);
-            }
-            Change::QueueEnd { key, offset } => {
-                self.ends.insert(*key, *offset);
-            }
-            Change::LiveTopics(live) => {
-                remove_topic(&self.index, |key| !live.contains(&key.topic));
-                self.ends.retain(|key, _| live.contains(&key.topic));
-                let gone = self.tables.topics().map(|topic| topic.id).filter(|id| !live.contains(id));
-                gone.for_each(|id| self.leases.remove_topic(id));
-            }
-            Change::Lease(change) => self.leases.apply(change),
-            Change::GroupRemoved { group, .. } => {
-                self.leases.remove_group(group);
-            }
-            Change::Topic(_)
-            | Change::Offset { .. }
-            | Change::NextTopicId(_)
-            | Change::Group(_)
-            | Change::RunningTime(_)
-            | Change::StoredBy { .. }
-            | Change::GroupUsed { .. }
-            | Change::Instances(_) => {}
-            Change::Held(held) => self.held.apply(held.clone(), &self.index),
-        }
-        self.tables.apply(change, position);
+        // Queues are made, and timers started, when everything was read.
+        Effect::TopicPut(_)
+        | Effect::Released(_)
+        | Effect::Moved { .. }
+        | Effect::HalfStored
+        | Effect::None => {}
     }
 }
 
@@ -151,18 +143,12 @@ impl<D: Disk> Replay for Rebuild<D> {
     }
 
     fn whole(&mut self, header: &BatchHeader, bytes: &[u8]) {
-        match header.kind {
-            Kind::Messages => self.messages(header.key, entry_of_header(header)),
-            Kind::Held => self.held(entry_of_header(header)),
-            Kind::State => self.state(state_payload(bytes), header.position),
-        }
+        self.replay(LogBatch::of_stored(header, bytes));
     }
 
     fn harmed(&mut self, header: &BatchHeader) {
-        match header.kind {
-            Kind::Messages => self.messages(header.key, entry_of_header(header)),
-            Kind::Held => self.held(entry_of_header(header)),
-            Kind::State => {}
+        if let Some(batch) = LogBatch::of_harmed(header) {
+            self.replay(batch);
         }
     }
 
@@ -192,12 +178,6 @@ impl<D: Disk> Replay for Rebuild<D> {
 /// As many messages as fit in so many bytes, if they had nothing in them.
 pub(super) fn messages_in(bytes: u64) -> u64 {
     bytes / RECORD_HEADER_BYTES as u64
-}
-
-/// The hidden queues belong to no topic, and are gone when their time has passed.
-pub(super) fn remove_topic<D: Disk>(index: &Index<D>, is_gone: impl Fn(QueueKey) -> bool) {
-    let gone = |key: &QueueKey| key.topic != TopicId::DELAYED && is_gone(*key);
-    index.queues().into_iter().filter(gone).for_each(|key| index.remove_queue(key));
 }
 
 impl<D: Disk> Broker<D> {
@@ -231,7 +211,7 @@ impl<D: Disk> Broker<D> {
                 Err(reason) => return Err(StartError::Log(contradiction(&options, reason))),
             },
         };
-        let Opened { log, tables, index, ends, leases, held, mut report } = opened;
+        let Opened { log, state, index, ends, mut report } = opened;
         report.notices.extend(witnesses.notices.iter().cloned());
         let snapshot_position = match (snapshot, &rebuilt) {
             (Some(snapshot), None) => snapshot.position,
@@ -239,11 +219,12 @@ impl<D: Disk> Broker<D> {
         };
         let memory = ClientMemory::new(options.client_memory_bytes);
         let groups = Groups::new(log.epoch(), memory.budget(Account::Members).clone());
-        let newest = leases
+        let newest = state
+            .leases()
             .newest_lease()
-            .max(held.newest_moment(options.transaction_check_interval))
+            .max(state.held().newest_moment(options.transaction_check_interval))
             .unwrap_or_default();
-        let steady = SteadyTime::new(clock.clone(), newest, tables.running());
+        let steady = SteadyTime::new(clock.clone(), newest, state.tables().running());
         let broker = Broker {
             disk,
             clock,
@@ -253,9 +234,8 @@ impl<D: Disk> Broker<D> {
             keys: KeyIndexing::new(log.watermarks().durable_end()),
             log,
             index,
-            tables: RefCell::new(tables),
+            state: RefCell::new(state),
             queues: RefCell::new(HashMap::new()),
-            leases: RefCell::new(leases),
             passed: RefCell::default(),
             steady,
             refused: RefCell::new(None),
@@ -270,7 +250,6 @@ impl<D: Disk> Broker<D> {
             arrivals: RefCell::default(),
             groups: RefCell::new(groups),
             topic_change: TopicTurn::default(),
-            held: RefCell::new(held),
             held_turn: TopicTurn::default(),
             held_changed: WakerList::new(),
             halves_changed: WakerList::new(),
@@ -291,7 +270,7 @@ impl<D: Disk> Broker<D> {
             host: RefCell::new(None),
             options,
         };
-        let topics: Vec<_> = broker.tables.borrow().topics().cloned().collect();
+        let topics: Vec<_> = broker.tables().topics().cloned().collect();
         topics.iter().for_each(|topic| broker.make_queues(topic));
         broker.raise_ends(&ends);
         Ok(OpenedBroker { broker: Rc::new(broker), report, rebuilt })
@@ -344,11 +323,9 @@ struct Attempt<'a, D: Disk> {
 
 struct Opened<D: Disk> {
     log: CommitLog<D>,
-    tables: Tables,
+    state: State,
     index: Index<D>,
     ends: QueueEnds,
-    leases: Leases,
-    held: HeldState,
     report: Report,
 }
 
@@ -382,7 +359,7 @@ impl<D: Disk> Attempt<'_, D> {
         };
         let mut rebuild = Rebuild::new(index, self.options.transaction_checks_max);
         if let Some(snapshot) = snapshot {
-            rebuild.state(&snapshot.tables, snapshot.position);
+            rebuild.load(&snapshot.tables, snapshot.position);
         }
         let log_options = LogOptions {
             directory: log_directory,
@@ -402,15 +379,14 @@ impl<D: Disk> Attempt<'_, D> {
         if let Some(error) = rebuild.unreadable {
             return Err(error.into());
         }
-        let Rebuild { tables, index, ends, mut leases, held, distrust, .. } = rebuild;
-        // Placed behind the removal of their topic.
-        leases.retain_topics(|id| tables.topic(id).is_some());
+        let Rebuild { mut state, index, ends, distrust, .. } = rebuild;
+        state.forget_stored_below(log.first_position());
         let distrust = match distrust {
-            None => self.settle(&tables, &index, log.first_position(), &stored).await?,
+            None => self.settle(state.tables(), &index, log.first_position(), &stored).await?,
             some => some,
         };
         match distrust {
-            None => Ok(Ok(Opened { log, tables, index, ends, leases, held, report })),
+            None => Ok(Ok(Opened { log, state, index, ends, report })),
             Some(reason) => {
                 log.close().await?;
                 index.close().await?;

@@ -23,8 +23,7 @@ use crate::disk::{Disk, DiskError};
 use crate::index::Index;
 use crate::log::{CommitLog, Damage, GivenUpRange, LogFailure, Report};
 use crate::metrics::ShardMetrics;
-use crate::state::{HeldState, Leases};
-use crate::state::{Tables, Topic};
+use crate::state::{State, Topic};
 use crate::types::{
     ClientMemory, GroupName, LogPosition, QueueKey, QueueNumber, QueueOffset, ShardId, Throttle, TopicId,
     WakerList,
@@ -32,8 +31,8 @@ use crate::types::{
 
 /// One shard's broker. Owned by one executor and shared by its tasks.
 ///
-/// 1. `queues` holds exactly the queues of the topics in `tables` that this shard owns.
-/// 2. Tables, index and `durable_end` of the queues change in `apply` only, in log order.
+/// 1. `queues` holds exactly the queues of the topics in `state` that this shard owns.
+/// 2. `state`, index and `durable_end` of the queues change by what stands in the log only, in `apply`.
 pub struct Broker<D: Disk> {
     pub(super) disk: D,
     pub(super) options: BrokerOptions,
@@ -44,10 +43,9 @@ pub struct Broker<D: Disk> {
     pub(super) log: CommitLog<D>,
     pub(super) index: Index<D>,
     pub(super) keys: KeyIndexing<D>,
-    pub(super) tables: RefCell<Tables>,
+    /// What the log makes of the shard. Borrowed for a moment, never over a wait.
+    pub(super) state: RefCell<State>,
     pub(super) queues: RefCell<HashMap<QueueKey, Rc<Queue>>>,
-    /// Changed when a record is placed, see `leases`.
-    pub(super) leases: RefCell<Leases>,
     /// How far filters have looked for groups that have received nothing.
     pub(super) passed: RefCell<Passed>,
     /// The time that leases are measured by.
@@ -73,8 +71,6 @@ pub struct Broker<D: Disk> {
     pub(super) groups: RefCell<Groups>,
     /// One change of topics at a time, and none while a checkpoint is written.
     pub(super) topic_change: TopicTurn,
-    /// Delayed messages and halves of transactions.
-    pub(super) held: RefCell<HeldState>,
     /// Held by whoever moves delayed messages or halves about: loading, releasing, giving up, placing again.
     pub(super) held_turn: TopicTurn,
     /// Woken for the timer task.
@@ -203,7 +199,7 @@ impl<D: Disk> Broker<D> {
         if let Some(queue) = self.queues.borrow().get(&key) {
             return Ok(queue.clone());
         }
-        let tables = self.tables.borrow();
+        let tables = self.tables();
         Err(match tables.topic(key.topic) {
             None => Failure::new(
                 Status::TopicNotExist,
@@ -243,12 +239,10 @@ impl<D: Disk> Broker<D> {
 
     pub(super) fn remove_queues(&self, id: TopicId) {
         let removed: Vec<_> = self.queues.borrow_mut().extract_if(|key, _| key.topic == id).collect();
-        for (key, queue) in removed {
+        for (_, queue) in removed {
             queue.deleted.set(true);
             queue.waiters.wake();
-            self.index.remove_queue(key);
         }
-        self.leases.borrow_mut().remove_topic(id);
         self.passed.borrow_mut().remove_topic(id);
         let arrivals = self.arrivals.borrow_mut().remove(&id);
         if let Some(arrivals) = arrivals {
@@ -294,7 +288,7 @@ impl<D: Disk> Broker<D> {
     }
 
     /// Empty, or why the shard does not take messages, or give some.
-    pub fn state(&self) -> String {
+    pub fn condition(&self) -> String {
         if let Some(failure) = self.log.watermarks().failure() {
             return self.storage_failed(&failure).message;
         }

@@ -1,12 +1,14 @@
 //! What the log makes of a shard, and nothing else: topics, committed offsets, groups, leases, held messages, and the records
-//! that change them. It knows no clock, no peers and no sockets.
+//! that change them. It knows no clock, no peers and no sockets. [`State::apply`] is the one place that carries them out.
 
 mod held;
 mod leases;
 mod record;
+mod shard_state;
 mod tables;
 
 pub use held::*;
 pub use leases::*;
 pub use record::*;
+pub use shard_state::*;
 pub use tables::*;

@@ -32,6 +32,9 @@ pub struct CommittedOffset {
 ///
 /// 1. `names` and `topics` hold the same topics.
 /// 2. Every committed offset is of a queue of a topic in `topics`.
+/// 3. `offset_count` counts the offsets; no group is there without one.
+/// 4. `next_topic_id` is higher than that of any topic, so that no id is given twice.
+/// 5. `running` is no earlier than any running time that was written down.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tables {
     topics: BTreeMap<TopicId, Topic>,
@@ -141,11 +144,6 @@ impl Tables {
         self.running
     }
 
-    /// Written down with the next snapshot or checkpoint.
-    pub fn note_running(&mut self, time: RunningTime) {
-        self.running = self.running.max(time);
-    }
-
     /// By when everything below `end` was stored, where that was written down.
     pub fn stored_by(&self, end: LogPosition) -> Option<RunningTime> {
         self.stored_by.range(end..).next().map(|(_, time)| *time)
@@ -162,7 +160,7 @@ impl Tables {
     }
 
     /// Forgets what was written down of positions that the log no longer has.
-    pub fn forget_stored_below(&mut self, start: LogPosition) {
+    pub(super) fn forget_stored_below(&mut self, start: LogPosition) {
         self.stored_by = self.stored_by.split_off(&start);
     }
 
@@ -179,47 +177,57 @@ impl Tables {
         self.offset_count
     }
 
-    /// Carries out a change that stands at `position` of the log.
-    pub fn apply(&mut self, change: Change, position: LogPosition) {
-        match change {
-            Change::Topic(topic) => {
-                self.next_topic_id = self.next_topic_id.max(topic.id.0 + 1);
-                self.names.insert(topic.name.clone(), topic.id);
-                self.topics.insert(topic.id, topic);
-            }
-            Change::TopicRemoved(id) => self.remove_topic(id),
-            Change::LiveTopics(live) => {
-                let gone: Vec<_> = self.topics.keys().filter(|id| !live.contains(id)).copied().collect();
-                gone.into_iter().for_each(|id| self.remove_topic(id));
-            }
-            Change::Offset { group, key, offset, origin } => {
-                self.set_offset(group, key, CommittedOffset { offset, origin: origin.unwrap_or(position) });
-            }
-            Change::NextTopicId(id) => self.next_topic_id = self.next_topic_id.max(id.0),
-            Change::Group(settings) => {
-                self.groups.insert(settings.group.clone(), settings);
-            }
-            Change::Instances(instances) => self.instances = instances,
-            Change::GroupRemoved { group, settings } => self.remove_group(&group, settings),
-            Change::RunningTime(time) => self.running = self.running.max(time),
-            Change::StoredBy { position, time } => {
-                self.running = self.running.max(time);
-                self.stored_by.insert(position, time);
-            }
-            Change::GroupUsed { group, time } => {
-                self.running = self.running.max(time);
-                self.used.insert(group, time);
-            }
-            // The business of the queues and of the leases.
-            Change::QueueEnd { .. } | Change::Lease(_) => {}
-            // The timers' and transactions' business.
-            Change::Held(_) => {}
+    /// Makes a topic or changes it. Returns the topic that had its name before: a removal that was lost to damage.
+    pub(super) fn put_topic(&mut self, topic: Topic) -> Option<TopicId> {
+        self.raise_next_topic_id(TopicId(topic.id.0 + 1));
+        let replaced = self.names.insert(topic.name.clone(), topic.id).filter(|id| *id != topic.id);
+        let (id, name) = (topic.id, topic.name.clone());
+        if let Some(before) = self.topics.insert(id, topic).filter(|before| before.name != name) {
+            self.names.remove(&before.name);
         }
+        if let Some(replaced) = replaced {
+            self.remove_topic(replaced);
+        }
+        assert!(self.names.len() == self.topics.len(), "invariant 1: topic {id} has no name of its own");
+        replaced
     }
 
-    fn remove_topic(&mut self, id: TopicId) {
+    /// Removes all topics but these, and says how many.
+    pub(super) fn keep_topics(&mut self, live: &BTreeSet<TopicId>) -> usize {
+        let gone: Vec<_> = self.topics.keys().filter(|id| !live.contains(id)).copied().collect();
+        gone.iter().for_each(|id| self.remove_topic(*id));
+        gone.len()
+    }
+
+    pub(super) fn raise_next_topic_id(&mut self, id: TopicId) {
+        self.next_topic_id = self.next_topic_id.max(id.0);
+    }
+
+    pub(super) fn put_group(&mut self, settings: GroupSettings) {
+        self.groups.insert(settings.group.clone(), settings);
+    }
+
+    pub(super) fn set_instances(&mut self, instances: BTreeSet<InstanceName>) {
+        self.instances = instances;
+    }
+
+    pub(super) fn note_running(&mut self, time: RunningTime) {
+        self.running = self.running.max(time);
+    }
+
+    pub(super) fn set_stored_by(&mut self, position: LogPosition, time: RunningTime) {
+        self.note_running(time);
+        self.stored_by.insert(position, time);
+    }
+
+    pub(super) fn set_used(&mut self, group: GroupName, time: RunningTime) {
+        self.note_running(time);
+        self.used.insert(group, time);
+    }
+
+    pub(super) fn remove_topic(&mut self, id: TopicId) {
         let Some(topic) = self.topics.remove(&id) else { return };
-        // A topic of the same name may have been made since.
+        // Another topic may have got the name.
         if self.names.get(&topic.name) == Some(&id) {
             self.names.remove(&topic.name);
         }
@@ -228,7 +236,7 @@ impl Tables {
         self.offset_count = self.offsets.values().map(HashMap::len).sum();
     }
 
-    fn remove_group(&mut self, group: &GroupName, settings: bool) {
+    pub(super) fn remove_group(&mut self, group: &GroupName, settings: bool) {
         let offsets = self.offsets.remove(group);
         self.offset_count -= offsets.map_or(0, |offsets| offsets.len());
         self.used.remove(group);
@@ -237,7 +245,7 @@ impl Tables {
         }
     }
 
-    fn set_offset(&mut self, group: GroupName, key: QueueKey, committed: CommittedOffset) {
+    pub(super) fn set_offset(&mut self, group: GroupName, key: QueueKey, committed: CommittedOffset) {
         // The topic was deleted while the commit was on its way to the disk.
         if !self.topics.contains_key(&key.topic) {
             return;
@@ -253,8 +261,29 @@ impl Tables {
         }
     }
 
-    /// Everything, as changes that build these tables from nothing.
-    pub fn as_changes(&self) -> impl Iterator<Item = Change> + '_ {
+    /// Asserts the invariants of these tables.
+    pub fn check(&self) {
+        assert!(self.names.len() == self.topics.len(), "invariant 1");
+        for (name, id) in &self.names {
+            let topic = self.topics.get(id);
+            assert!(topic.is_some_and(|topic| topic.name == *name), "invariant 1: {name} is not topic {id}");
+        }
+        for (group, offsets) in &self.offsets {
+            assert!(!offsets.is_empty(), "invariant 3: {group} has no offset");
+            for key in offsets.keys() {
+                assert!(self.topics.contains_key(&key.topic), "invariant 2: {group} has an offset of {key}");
+            }
+        }
+        let counted: usize = self.offsets.values().map(HashMap::len).sum();
+        assert!(self.offset_count == counted, "invariant 3: {} of {counted}", self.offset_count);
+        let last = self.topics.last_key_value().map(|(id, _)| id.0);
+        assert!(last.is_none_or(|last| last < self.next_topic_id), "invariant 4: topic {last:?}");
+        let mut times = self.stored_by.values().chain(self.used.values());
+        assert!(times.all(|time| *time <= self.running), "invariant 5");
+    }
+
+    /// Everything, as changes that build these tables from nothing, when the shard has run for `running`.
+    pub fn as_changes(&self, running: RunningTime) -> impl Iterator<Item = Change> + '_ {
         let topics = self.topics.values().cloned().map(Change::Topic);
         let offsets = self.offsets.iter().flat_map(|(group, offsets)| {
             offsets.iter().map(|(key, committed)| Change::Offset {
@@ -274,7 +303,7 @@ impl Tables {
             stored_by.map(|(&position, &time)| Change::StoredBy { position, time }).collect::<Vec<_>>();
         let used = self.used.iter().map(|(group, &time)| Change::GroupUsed { group: group.clone(), time });
         let is_told = !self.stored_by.is_empty() || !self.used.is_empty();
-        let running = is_told.then_some(Change::RunningTime(self.running)).into_iter();
+        let running = is_told.then_some(Change::RunningTime(running.max(self.running))).into_iter();
         let heads = heads.into_iter().chain(running).chain(stored_by).chain(used);
         heads.chain(instances).chain(topics).chain(groups).chain(offsets)
     }
@@ -290,7 +319,29 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::state::{Effect, Stage, State};
     use crate::types::QueueNumber;
+
+    /// A state that carries out what is read from a log.
+    struct Read(State);
+
+    impl Read {
+        fn new() -> Self {
+            Self(State::new(15))
+        }
+
+        fn apply(&mut self, change: Change, position: u64) {
+            let _: Effect = self.0.apply(change, LogPosition(position), Stage::Replayed);
+        }
+    }
+
+    impl std::ops::Deref for Read {
+        type Target = Tables;
+
+        fn deref(&self) -> &Tables {
+            self.0.tables()
+        }
+    }
 
     fn topic(id: u32, name: &str) -> Change {
         Change::Topic(Topic {
@@ -313,36 +364,36 @@ mod tests {
 
     #[test]
     fn a_checkpoint_behind_a_newer_commit_does_not_undo_it() {
-        let mut tables = Tables::default();
-        tables.apply(topic(1, "t"), LogPosition(4096));
-        tables.apply(offset(1, 10, None), LogPosition(8192));
-        tables.apply(offset(1, 5, Some(5000)), LogPosition(9000));
+        let mut tables = Read::new();
+        tables.apply(topic(1, "t"), 4096);
+        tables.apply(offset(1, 10, None), 8192);
+        tables.apply(offset(1, 5, Some(5000)), 9000);
         let group = "g".parse().expect("a name");
         let key = QueueKey { topic: TopicId(1), queue: QueueNumber(0) };
         assert_eq!(tables.committed(&group, key), Some(QueueOffset(10)));
         // A reset is a newer commit of a lower offset.
-        tables.apply(offset(1, 3, None), LogPosition(9100));
+        tables.apply(offset(1, 3, None), 9100);
         assert_eq!(tables.committed(&group, key), Some(QueueOffset(3)));
     }
 
     #[test]
     fn a_deleted_topic_takes_its_offsets_and_its_id_along() {
-        let mut tables = Tables::default();
-        tables.apply(topic(1, "t"), LogPosition(1));
-        tables.apply(offset(1, 10, None), LogPosition(2));
-        tables.apply(Change::TopicRemoved(TopicId(1)), LogPosition(3));
-        tables.apply(offset(1, 11, None), LogPosition(4));
+        let mut tables = Read::new();
+        tables.apply(topic(1, "t"), 1);
+        tables.apply(offset(1, 10, None), 2);
+        tables.apply(Change::TopicRemoved(TopicId(1)), 3);
+        tables.apply(offset(1, 11, None), 4);
         assert_eq!((tables.topic_count(), tables.offset_count(), tables.group_count()), (0, 0, 0));
         assert_eq!(tables.next_topic_id(), TopicId(2));
     }
 
     #[test]
     fn a_list_of_the_live_topics_makes_good_for_a_lost_removal() {
-        let mut tables = Tables::default();
-        tables.apply(topic(1, "t"), LogPosition(1));
-        tables.apply(topic(2, "u"), LogPosition(2));
-        tables.apply(offset(1, 10, None), LogPosition(3));
-        tables.apply(Change::LiveTopics(BTreeSet::from([TopicId(2)])), LogPosition(4));
+        let mut tables = Read::new();
+        tables.apply(topic(1, "t"), 1);
+        tables.apply(topic(2, "u"), 2);
+        tables.apply(offset(1, 10, None), 3);
+        tables.apply(Change::LiveTopics(BTreeSet::from([TopicId(2)])), 4);
         assert_eq!((tables.topic_count(), tables.offset_count()), (1, 0));
         assert!(tables.topic(TopicId(2)).is_some());
         assert_eq!(tables.next_topic_id(), TopicId(3));
@@ -350,31 +401,31 @@ mod tests {
 
     #[test]
     fn what_was_stored_by_when_is_known_up_to_the_next_position_of_which_it_was_written_down() {
-        let mut tables = Tables::default();
+        let mut tables = Read::new();
         for (position, time) in [(100, 10), (200, 20)] {
             let (position, time) = (LogPosition(position), RunningTime(time));
-            tables.apply(Change::StoredBy { position, time }, LogPosition(300));
+            tables.apply(Change::StoredBy { position, time }, 300);
         }
         let by = |end| tables.stored_by(LogPosition(end)).map(|time| time.0);
         assert_eq!([by(50), by(100), by(101), by(201)], [Some(10), Some(10), Some(20), None]);
         let until = |time| tables.stored_until(RunningTime(time)).map(|position| position.0);
         assert_eq!([until(9), until(10), until(19), until(50)], [None, Some(100), Some(100), Some(200)]);
-        tables.forget_stored_below(LogPosition(101));
+        tables.0.forget_stored_below(LogPosition(101));
         assert_eq!(tables.stored_by(LogPosition(1)), Some(RunningTime(20)));
     }
 
     #[test]
     fn a_removed_group_leaves_its_settings_only_when_told_to() {
-        let mut tables = Tables::default();
-        tables.apply(topic(1, "t"), LogPosition(1));
+        let mut tables = Read::new();
+        tables.apply(topic(1, "t"), 1);
         let group: GroupName = "g".parse().expect("a name");
         let (deliveries_max, lease, ordered_lease) = (Some(3), None, None);
         let settings = GroupSettings { group: group.clone(), deliveries_max, lease, ordered_lease };
-        tables.apply(Change::Group(settings), LogPosition(2));
+        tables.apply(Change::Group(settings), 2);
         for settings in [false, true] {
-            tables.apply(offset(1, 10, None), LogPosition(3));
-            tables.apply(Change::GroupUsed { group: group.clone(), time: RunningTime(1) }, LogPosition(4));
-            tables.apply(Change::GroupRemoved { group: group.clone(), settings }, LogPosition(5));
+            tables.apply(offset(1, 10, None), 3);
+            tables.apply(Change::GroupUsed { group: group.clone(), time: RunningTime(1) }, 4);
+            tables.apply(Change::GroupRemoved { group: group.clone(), settings }, 5);
             assert_eq!((tables.offset_count(), tables.group_count(), tables.used(&group)), (0, 0, None));
             assert_eq!(tables.group_settings(&group).is_none(), settings);
         }
@@ -382,24 +433,26 @@ mod tests {
 
     #[test]
     fn tables_are_built_again_from_their_changes() {
-        let mut tables = Tables::default();
+        let mut tables = Read::new();
         for (change, position) in [(topic(1, "a"), 1), (topic(5, "b"), 2), (offset(5, 7, None), 3)] {
-            tables.apply(change, LogPosition(position));
+            tables.apply(change, position);
         }
         let instances = |names: &[&str]| {
             Change::Instances(names.iter().map(|name| name.parse().expect("a name")).collect())
         };
-        tables.apply(instances(&["i", "gone"]), LogPosition(4));
-        tables.apply(instances(&["i", "j"]), LogPosition(5));
+        tables.apply(instances(&["i", "gone"]), 4);
+        tables.apply(instances(&["i", "j"]), 5);
         assert_eq!(tables.instances().len(), 2, "the newest set counts");
-        tables.apply(Change::RunningTime(RunningTime(70)), LogPosition(6));
+        tables.apply(Change::RunningTime(RunningTime(70)), 6);
         let time = RunningTime(60);
-        tables.apply(Change::StoredBy { position: LogPosition(3), time }, LogPosition(6));
-        tables.apply(Change::GroupUsed { group: "g".parse().expect("a name"), time }, LogPosition(7));
-        let mut again = Tables::default();
-        for change in tables.as_changes() {
-            again.apply(change, LogPosition(100));
+        tables.apply(Change::StoredBy { position: LogPosition(3), time }, 6);
+        tables.apply(Change::GroupUsed { group: "g".parse().expect("a name"), time }, 7);
+        let mut again = Read::new();
+        for change in tables.as_changes(RunningTime(71)) {
+            again.apply(change, 100);
         }
-        assert_eq!(again, tables);
+        assert_eq!(again.running(), RunningTime(71));
+        tables.apply(Change::RunningTime(RunningTime(71)), 8);
+        assert_eq!(*again, *tables);
     }
 }

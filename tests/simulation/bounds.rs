@@ -82,7 +82,7 @@ fn no_group_takes_the_leases_that_others_need() {
         assert!((most / 8 * 3..most / 8 * 3 + 64).contains(&taken), "{taken} of {most}");
         assert!(refusal.message.contains("group greedy gets nothing new"), "{}", refusal.message);
         // Shown to whoever looks.
-        assert_eq!(node.broker().state(), refusal.message);
+        assert_eq!(node.broker().condition(), refusal.message);
         assert_eq!(described(node, "greedy").await.refused, std::slice::from_ref(&refusal.message));
         assert!(described(node, "greedy").await.queues[0].leased as usize >= taken);
         // Also when it waits, and then it is told at the end.
@@ -101,7 +101,7 @@ fn no_group_takes_the_leases_that_others_need() {
         acknowledge_all(node, "greedy", &last).await;
         assert_eq!(try_receive(node, of_group("greedy", 16)).await.expect("room").len(), 16);
         node.clock.sleep(120 * SECOND).await;
-        assert_eq!(node.broker().state(), "");
+        assert_eq!(node.broker().condition(), "");
         killed(&disk)
     });
     let disk = ran.expect("an empty disk");

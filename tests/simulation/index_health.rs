@@ -56,7 +56,7 @@ fn check_start(disk: &FaultyDisk, keys: [QueueKey; 2], expected: &[(QueueOffset,
         for (key, expected) in keys.into_iter().zip(expected) {
             assert_eq!(served(node, key).await, Ok(*expected));
         }
-        assert_eq!(node.broker().state(), "");
+        assert_eq!(node.broker().condition(), "");
         node.rebuilt[0].is_some()
     });
     started.expect("it starts")
@@ -93,7 +93,7 @@ fn an_index_that_is_found_damaged_is_built_anew_while_messages_come() {
             met += usize::from(served(node, key).await.is_err());
         }
         assert_eq!(met, 1, "one block is damaged");
-        let state = node.broker().state();
+        let state = node.broker().condition();
         assert!(state.contains("index") && state.contains("0000000000.index"), "{state}");
         let failure = node.fetch(keys[0], QueueOffset::ZERO).await;
         let failure =
@@ -108,7 +108,7 @@ fn an_index_that_is_found_damaged_is_built_anew_while_messages_come() {
             node.clock.sleep(Duration::from_micros(300)).await;
         }
         node.clock.sleep(Duration::from_secs(10)).await;
-        assert_eq!(node.broker().state(), "");
+        assert_eq!(node.broker().condition(), "");
         node.broker().index().verify().await.expect("nothing in it is damaged");
         let mut seen = Vec::new();
         for key in keys {
@@ -139,7 +139,7 @@ fn an_index_that_was_found_damaged_is_not_believed_by_the_next_start() {
             let failing = Rule::error(Operation::Read, When::From(0), DiskErrorKind::Failed).in_path("/log");
             disk.set_plan(FaultPlan::none().with(failing));
             node.clock.sleep(Duration::from_secs(30)).await;
-            let state = node.broker().state();
+            let state = node.broker().condition();
             assert!(state.contains("the consume index is damaged"), "{state}");
             let left = disk.outcome(how, 1);
             disk.set_plan(FaultPlan::none());

@@ -62,7 +62,7 @@ fn producers_are_told_when_no_segment_can_be_made_and_go_on_when_one_can() {
             };
             assert!((3..5).contains(&stored), "{operation:?}: {stored} batches in a segment");
             assert_eq!(failure.status, Status::StorageFailed, "{operation:?}: {failure:?}");
-            let state = node.broker().state();
+            let state = node.broker().condition();
             assert_eq!(state, failure.message, "{operation:?}");
             assert!(state.contains("segment"), "{state}");
             let refused = send(node, key).await.expect("an answer");
@@ -72,7 +72,7 @@ fn producers_are_told_when_no_segment_can_be_made_and_go_on_when_one_can() {
             // It passes.
             disk.set_plan(FaultPlan::none());
             node.clock.sleep(Duration::from_secs(3)).await;
-            assert_eq!(node.broker().state(), "", "{operation:?}");
+            assert_eq!(node.broker().condition(), "", "{operation:?}");
             for number in 0..8 {
                 let sent = send(node, key).await.expect("an answer").expect("a healthy disk");
                 assert_eq!(sent.base_offset, QueueOffset(stored + number), "{operation:?}");

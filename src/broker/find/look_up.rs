@@ -109,7 +109,7 @@ impl<D: Disk> Broker<D> {
             let max = limits::FIND_MESSAGES_MAX;
             return Err(Failure::invalid(format!("a look-up returns 1 to {max} messages, not {count}")));
         }
-        let tables = self.tables.borrow();
+        let tables = self.tables();
         let found = tables.topic_named(topic).map(|topic| topic.id);
         found.ok_or_else(|| topic_unknown(&tables, topic))
     }
@@ -281,7 +281,7 @@ impl<D: Disk> Broker<D> {
         if sought.is_some_and(|sought| !has_keys(&record, sought.key)) {
             return Ok(Checked::Nothing);
         }
-        let topic = self.tables.borrow().topic(header.key.topic).map(|topic| topic.name.clone());
+        let topic = self.tables().topic(header.key.topic).map(|topic| topic.name.clone());
         let queue = self.queues.borrow().get(&header.key).cloned();
         let (Some(topic), Some(queue)) = (topic, queue) else { return Ok(Checked::Nothing) };
         let offset = header.base_offset.advance(u64::from(place.index));

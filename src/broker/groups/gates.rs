@@ -187,7 +187,7 @@ impl<D: Disk> Broker<D> {
     fn close(&self, group: &GroupName, before: &GateOrders, orders: GateOrders) {
         let mut with_leases = Vec::new();
         {
-            let leases = self.leases.borrow();
+            let leases = self.leases();
             for (&topic, &queue_count) in &orders.topics {
                 for key in owned_queues(topic, queue_count, &self.options) {
                     if before.is_open(key) && !orders.is_open(key) {
@@ -230,7 +230,7 @@ impl<D: Disk> Broker<D> {
                         if !is_draining || self.drained(group, key, until) != Drained::Back {
                             return Vec::new();
                         }
-                        let next = self.leases.borrow().floor(group, key);
+                        let next = self.leases().floor(group, key);
                         let reset = next.map(|next| LeaseChange::Reset { group: group.clone(), key, next });
                         reset.into_iter().collect()
                     };
@@ -261,7 +261,7 @@ impl<D: Disk> Broker<D> {
 
     fn drained(&self, group: &GroupName, key: QueueKey, until: Timestamp) -> Drained {
         let now = self.steady.now();
-        let leases = self.leases.borrow();
+        let leases = self.leases();
         let Some(pair) = leases.get(group, key).filter(|pair| pair.open_count() > 0) else {
             return Drained::Behind;
         };

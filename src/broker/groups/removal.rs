@@ -14,7 +14,7 @@ use crate::broker::shard_broker::Broker;
 use crate::broker::topics::Others;
 use crate::disk::Disk;
 use crate::log::AppendRefusal;
-use crate::state::Change;
+use crate::state::{Change, Stage};
 use crate::types::{GroupName, Level};
 
 /// The time without use is looked at this often while it passes.
@@ -80,7 +80,8 @@ impl<D: Disk> Broker<D> {
         // No checkpoint repeats meanwhile what it has read before.
         let _turn = self.topic_change.take().await;
         let mut payload = Vec::new();
-        Change::GroupRemoved { group: group.clone(), settings }.encode(&mut payload);
+        let removed = Change::GroupRemoved { group: group.clone(), settings };
+        removed.encode(&mut payload);
         let placement = loop {
             self.passed.borrow_mut().remove_group(group);
             if !self.knows_group(group) || (only_unused && self.is_in_use(group)) {
@@ -92,8 +93,8 @@ impl<D: Disk> Broker<D> {
                 Err(refusal) => return Err(self.append_refused(refusal)),
             }
         };
-        // Leases change when their record is placed. Whoever is choosing messages for the group chooses anew.
-        self.leases.borrow_mut().remove_group(group);
+        // Whoever is choosing messages for the group chooses anew.
+        self.apply(removed, placement.position, Stage::Placed);
         self.lease_resets.set(self.lease_resets.get() + 1);
         let settled = self.log.watermarks().wait(Level::Durable, placement.end).await;
         settled.map_err(|failure| self.lost(placement.position, &failure))?;
@@ -101,11 +102,11 @@ impl<D: Disk> Broker<D> {
     }
 
     fn knows_group(&self, group: &GroupName) -> bool {
-        let tables = self.tables.borrow();
+        let tables = self.tables();
         tables.has_offsets(group)
             || tables.group_settings(group).is_some()
             || tables.used(group).is_some()
-            || self.leases.borrow().holding(group).pairs > 0
+            || self.leases().holding(group).pairs > 0
     }
 
     fn is_in_use(&self, group: &GroupName) -> bool {
@@ -123,8 +124,8 @@ impl<D: Disk> Broker<D> {
     }
 
     pub(in crate::broker) fn groups_in_use(&self, interval: Duration) -> GroupsInUse {
-        let tables = self.tables.borrow();
-        let leases = self.leases.borrow();
+        let tables = self.tables();
+        let leases = self.leases();
         let known = tables.groups().chain(leases.groups()).chain(tables.used_groups());
         let known: BTreeSet<_> = known.collect();
         let receivers = self.receivers.borrow();
@@ -172,7 +173,7 @@ impl<D: Disk> Broker<D> {
         let now = self.steady.running();
         let (mut seen, mut unused) = (Vec::new(), Vec::new());
         {
-            let tables = self.tables.borrow();
+            let tables = self.tables();
             for group in known {
                 let age = tables.used(&group).map(|at| now.since(at));
                 let is_used = used.contains(&group);

@@ -35,7 +35,7 @@ impl<D: Disk> Broker<D> {
             )));
         }
         let settings = {
-            let tables = self.tables.borrow();
+            let tables = self.tables();
             let present = tables.group_settings(&change.group);
             if present.is_none() && tables.all_group_settings().count() >= limits::GROUPS_MAX {
                 let message =
@@ -83,8 +83,8 @@ impl<D: Disk> Broker<D> {
 
     /// The groups of which this shard knows anything.
     pub(in crate::broker) fn own_group_names(&self) -> Vec<GroupName> {
-        let tables = self.tables.borrow();
-        let leases = self.leases.borrow();
+        let tables = self.tables();
+        let leases = self.leases();
         let receivers = self.receivers.borrow();
         let with_settings = tables.all_group_settings().map(|settings| &settings.group);
         let receiving = leases.groups().chain(receivers.groups(self.clock.monotonic()));
@@ -115,7 +115,7 @@ impl<D: Disk> Broker<D> {
         let receivers = self.group_receivers(&group).await?;
         let offsets = self.group_offsets(&group).await?;
         let (leases, refused) = self.group_leases(&group).await?;
-        let settings = self.tables.borrow().group_settings(&group).cloned();
+        let settings = self.tables().group_settings(&group).cloned();
         let now = self.clock.monotonic();
         self.groups.borrow_mut().expire(now);
         let described = self.groups.borrow().describe(&group, now);
@@ -127,7 +127,7 @@ impl<D: Disk> Broker<D> {
             return Err(Failure::new(Status::GroupNotExist, message));
         }
         let topics: Vec<Topic> = {
-            let tables = self.tables.borrow();
+            let tables = self.tables();
             let named = members.iter().flat_map(|member| &member.topics);
             let named = named.chain(receivers.iter().map(|receiver| &receiver.topic));
             let keys = offsets.iter().map(|offset| offset.key).chain(leases.keys().copied());
@@ -200,7 +200,7 @@ impl<D: Disk> Broker<D> {
 
     /// What a group has been given here, and where a filter has left out everything so far.
     pub(in crate::broker) fn own_leases(&self, group: &GroupName) -> Vec<LeaseInfo> {
-        let leases = self.leases.borrow();
+        let leases = self.leases();
         let mut infos = leases.of_group(group, self.steady.now());
         let passed = self.passed.borrow().of_group(group).into_iter();
         let passed = passed.filter(|(key, _)| leases.get(group, *key).is_none());
@@ -216,7 +216,7 @@ impl<D: Disk> Broker<D> {
     }
 
     pub(in crate::broker) fn own_offsets(&self, group: &GroupName) -> Vec<GroupOffset> {
-        let mut offsets: BTreeMap<_, _> = self.tables.borrow().offsets_of(group).into_iter().collect();
+        let mut offsets: BTreeMap<_, _> = self.tables().offsets_of(group).into_iter().collect();
         // Where a group receives, that counts: everything below was dealt with. Whoever has the queue now, since what is
         // shown would go back otherwise when that changes, as it does by every restart.
         let received = self.own_leases(group).into_iter();

@@ -23,7 +23,7 @@ impl<D: Disk> Broker<D> {
         // From the first member on, shards tell of receivers by themselves.
         let receivers = if is_first { self.seen_receivers(&join.group).await? } else { Vec::new() };
         {
-            let tables = self.tables.borrow();
+            let tables = self.tables();
             if let Some(topic) = join.topics.iter().find(|topic| tables.topic_named(topic).is_none()) {
                 return Err(topic_missing(&tables, topic));
             }
@@ -118,7 +118,7 @@ impl<D: Disk> Broker<D> {
     pub async fn group_receivers(&self, group: &GroupName) -> Result<Vec<ReceiverInfo>, Failure> {
         let seen = self.seen_receivers(group).await?;
         let now = self.clock.monotonic();
-        let tables = self.tables.borrow();
+        let tables = self.tables();
         let mut infos: Vec<ReceiverInfo> = Vec::new();
         for seen in seen {
             let Some(topic) = tables.topic(seen.topic) else { continue };
@@ -151,7 +151,7 @@ impl<D: Disk> Broker<D> {
 
     /// The receivers of a group without members, as one member that has all queues of its topics.
     pub(in crate::broker) fn receivers_as_member(&self, receivers: &[ReceiverInfo]) -> Option<MemberInfo> {
-        let tables = self.tables.borrow();
+        let tables = self.tables();
         let mut member: Option<MemberInfo> = None;
         for info in receivers {
             let member = member.get_or_insert_with(|| MemberInfo {

@@ -8,7 +8,7 @@ use crate::api::{Decision, EndTransaction, Failure, Reply, Status};
 use crate::broker::shard_broker::Broker;
 use crate::disk::Disk;
 use crate::limits;
-use crate::state::{Half, HeldChange};
+use crate::state::{Change, Half, HeldChange, Stage};
 use crate::types::{Level, LogPosition, QueueKey, TopicName};
 use crate::wire::batch::{BatchBuilder, BatchHeader, CheckedBatch, Kind, placed_again, stored_records};
 use crate::wire::record::Record;
@@ -49,7 +49,7 @@ impl<D: Disk> Broker<D> {
     }
 
     fn open_half(&self, position: LogPosition) -> Result<Half, Failure> {
-        self.held.borrow().halves.open(position).cloned().ok_or_else(receipt_expired)
+        self.held().halves.open(position).cloned().ok_or_else(receipt_expired)
     }
 
     /// Puts the message into its queue.
@@ -77,7 +77,6 @@ impl<D: Disk> Broker<D> {
             let ended = HeldChange::HalfEnded(half.position);
             match self.place_with(&queue, &batch, ended, Level::Durable) {
                 Ok(placement) => {
-                    self.held.borrow_mut().halves.end(half.position);
                     return self.wait_durable((placement.position, placement.end)).await;
                 }
                 Err(refusal) => self.wait_for_step(refusal).await?,
@@ -103,13 +102,14 @@ impl<D: Disk> Broker<D> {
         &self,
         position: LogPosition,
     ) -> Result<(LogPosition, LogPosition), Failure> {
-        let ended = payload(HeldChange::HalfEnded(position));
+        let change = HeldChange::HalfEnded(position);
+        let ended = payload(change.clone());
         loop {
             self.check_running()?;
             self.open_half(position)?;
             match self.try_append_state(&ended, Level::Durable) {
                 Ok(placement) => {
-                    self.held.borrow_mut().halves.end(position);
+                    self.apply(Change::Held(change), placement.position, Stage::Placed);
                     return Ok((placement.position, placement.end));
                 }
                 Err(refusal) => self.wait_for_step(refusal).await?,
@@ -156,7 +156,7 @@ impl<D: Disk> Broker<D> {
             Err(failure) if failure.status == Status::ReceiptExpired => return Ok(()),
             Err(failure) => return Err(failure),
         };
-        let name = self.tables.borrow().topic(half.key.topic).map(|topic| topic.name.clone());
+        let name = self.tables().topic(half.key.topic).map(|topic| topic.name.clone());
         let given_up = match (bytes, name) {
             (Some(bytes), Some(name)) => given_up_batch(&bytes, &name, half.key),
             _ => None,
@@ -179,10 +179,7 @@ impl<D: Disk> Broker<D> {
             }
             let queue = self.queue(key)?;
             match self.place_with(&queue, &batch, HeldChange::HalfEnded(position), Level::Durable) {
-                Ok(_) => {
-                    self.held.borrow_mut().halves.end(position);
-                    return Ok(());
-                }
+                Ok(_) => return Ok(()),
                 Err(refusal) => self.wait_for_step(refusal).await?,
             }
         }

@@ -92,7 +92,7 @@ impl<D: Disk> Broker<D> {
     }
 
     fn topic_of(&self, request: &ReceiveHalves) -> Result<TopicId, Failure> {
-        let tables = self.tables.borrow();
+        let tables = self.tables();
         let missing =
             || Failure::new(Status::TopicNotExist, format!("topic {} does not exist", request.topic));
         tables.topic_named(&request.topic).map(|topic| topic.id).ok_or_else(missing)
@@ -104,7 +104,7 @@ impl<D: Disk> Broker<D> {
         while let Ok(topic) = self.topic_of(request) {
             let left = deadline.since(self.clock.monotonic());
             let now = self.steady.now();
-            let next = self.held.borrow().halves.next_check(topic, &request.producer_group);
+            let next = self.held().halves.next_check(topic, &request.producer_group);
             let until_next = next.map_or(left, |next| Duration::from_millis(next.0.saturating_sub(now.0)));
             if left.is_zero() || until_next.is_zero() || self.stopped.get() {
                 return;
@@ -125,11 +125,11 @@ impl<D: Disk> Broker<D> {
         let interval = self.options.transaction_check_interval.max(Duration::from_millis(1));
         let next_check = self.steady.end_of(interval);
         let due = {
-            let mut held = self.held.borrow_mut();
-            let mut due = held.halves.due(topic, &request.producer_group, now, count);
+            let mut state = self.state.borrow_mut();
+            let mut due = state.held().halves.due(topic, &request.producer_group, now, count);
             due.truncate(fitting(&due));
             // From here on nobody else gets them.
-            due.iter().for_each(|half| held.halves.schedule(half.position, next_check));
+            due.iter().for_each(|half| state.hand_out(half.position, next_check));
             due
         };
         if due.is_empty() {
@@ -140,7 +140,7 @@ impl<D: Disk> Broker<D> {
         let checked = Checked { now, next_check };
         let placed = loop {
             // Some may be decided on while this waits for the disk, or for room in the log.
-            let open = |half: &Half| self.held.borrow().halves.open(half.position).is_some();
+            let open = |half: &Half| self.held().halves.open(half.position).is_some();
             let read = due.iter().zip(&found).filter(|(half, _)| open(half));
             let messages: Vec<_> = read
                 .filter_map(|(half, bytes)| self.half_message(half, bytes.as_deref()?, checked))

@@ -84,7 +84,7 @@ impl<D: Disk> Broker<D> {
             let Some(last) = below.last() else { return Ok(Some(rolled)) };
             offset = last.end_offset();
             let place = |entry: &IndexEntry| place_of(bucket, entry.position, entry.tag_summary);
-            let pending = below.iter().filter(|entry| self.held.borrow().delays.is_pending(place(entry)));
+            let pending = below.iter().filter(|entry| self.held().delays.is_pending(place(entry)));
             let copies: Vec<_> = pending
                 .map(|entry| Copy {
                     position: entry.position,
@@ -106,7 +106,7 @@ impl<D: Disk> Broker<D> {
         let mut rolled = 0;
         loop {
             let _turn = self.held_turn.take().await;
-            let halves = self.held.borrow().halves.below(last, end, STEP_MESSAGES);
+            let halves = self.held().halves.below(last, end, STEP_MESSAGES);
             let Some(behind) = halves.last() else { return Ok(Some(rolled)) };
             if !may_roll {
                 return Ok(None);
@@ -150,7 +150,7 @@ impl<D: Disk> Broker<D> {
         loop {
             self.check_running()?;
             let change = match copy.original {
-                Original::Half(half) if self.held.borrow().halves.open(half).is_none() => return Ok(None),
+                Original::Half(half) if self.held().halves.open(half).is_none() => return Ok(None),
                 Original::Half(half) => Err(half),
                 Original::Delayed { bucket, place } => {
                     Ok(HeldChange::Moved { bucket, position: place.position })
@@ -172,13 +172,10 @@ impl<D: Disk> Broker<D> {
     }
 
     fn note_copied(&self, copy: &Copy, placement: Placement) {
-        let mut held = self.held.borrow_mut();
-        match copy.original {
-            Original::Delayed { place, .. } => {
-                held.delays.forget(place);
-                held.delays.placed(Place { due: place.due, position: placement.position });
-            }
-            Original::Half(_) => held.halves.unapplied += 1,
+        let mut state = self.state.borrow_mut();
+        state.held_placed(copy.base_offset, placement.position);
+        if let Original::Delayed { place, .. } = copy.original {
+            state.held_copied(place);
         }
     }
 
@@ -188,11 +185,11 @@ impl<D: Disk> Broker<D> {
         let mut last = None;
         let mut end = None;
         let mut payload = Vec::new();
-        if let Some(cursor) = self.held.borrow().cursor() {
+        if let Some(cursor) = self.held().cursor() {
             cursor.encode(&mut payload);
         }
         loop {
-            let halves = self.held.borrow().halves.for_checkpoint(last, CHECKPOINT_HALVES);
+            let halves = self.held().halves.for_checkpoint(last, CHECKPOINT_HALVES);
             let before = payload.len();
             for half in &halves {
                 Change::Held(HeldChange::HalfStored(half.clone())).encode(&mut payload);

@@ -1,20 +1,17 @@
-//! Taking messages that are held, and what a held batch does once it is durable.
+//! Taking messages that are held.
 
 use std::time::Duration;
 
 use crate::api::{Failure, Held, Hold, Release, Status};
-use crate::broker::apply::entry_of;
 use crate::broker::produce::ProduceRefusal;
 use crate::broker::shard_broker::Broker;
 use crate::broker::shares::SharedTable;
 use crate::disk::Disk;
 use crate::limits;
-use crate::log::{AppendRefusal, Placed, Placement};
-use crate::metrics::Stage;
+use crate::log::{AppendRefusal, Placement};
 use crate::state::Change;
 use crate::state::HALF_AGE_MAX;
 use crate::state::HALF_OFFSET;
-use crate::state::Place;
 use crate::state::{Half, HeldChange, NO_CHECKS};
 use crate::types::{GroupName, HalfReceipt, Level, LogPosition, QueueKey, QueueOffset, Timestamp};
 use crate::wire::batch::CheckedBatch;
@@ -74,14 +71,14 @@ impl<D: Disk> Broker<D> {
                 }
             };
             match step {
-                Ok(taken) => return self.held(&hold, taken, due).await,
+                Ok(taken) => return self.hold_settled(&hold, taken, due).await,
                 Err(ProduceRefusal::Failed(failure)) => return Err(failure),
                 Err(ProduceRefusal::Wait) => self.room().await,
             }
         }
     }
 
-    async fn held(&self, hold: &Hold, taken: Taken, due: Option<Timestamp>) -> Result<Held, Failure> {
+    async fn hold_settled(&self, hold: &Hold, taken: Taken, due: Option<Timestamp>) -> Result<Held, Failure> {
         let Taken { placement, level, offset } = taken;
         let settled = self.log.watermarks().wait(level, placement.end).await;
         settled.map_err(|failure| self.lost(placement.position, &failure))?;
@@ -116,7 +113,7 @@ impl<D: Disk> Broker<D> {
         }
         // Behind the cursor it would never be found. The clock was set back since: by a little, as clocks are all the
         // time, or so much that the message has to wait elsewhere.
-        let cursor = self.held.borrow().delays.releasing().due;
+        let cursor = self.held().delays.releasing().due;
         if cursor.0.saturating_sub(due.0) > LATE_MS_MAX {
             return self.hold_aside(hold, batch, due);
         }
@@ -125,7 +122,7 @@ impl<D: Disk> Broker<D> {
         let level = hold.level.unwrap_or_else(|| self.level_of(hold.key));
         let placed = self.log.append(&batch.into_held(), hold.key, QueueOffset(due.0), level);
         let placement = placed.map_err(|refusal| self.refused(refusal))?;
-        self.held.borrow_mut().delays.placed(Place { due, position: placement.position });
+        self.state.borrow_mut().held_placed(QueueOffset(due.0), placement.position);
         self.metrics.messages_held.add(1);
         Ok(Taken { placement, level, offset: None })
     }
@@ -185,7 +182,7 @@ impl<D: Disk> Broker<D> {
         let step = (&batch.into_held(), hold.key, HALF_OFFSET);
         let placed = self.log.append_with_state(step, Level::Durable, CHANGE_BYTES_MAX, state);
         let (first, second) = placed.map_err(|refusal| self.refused(refusal))?;
-        self.held.borrow_mut().halves.unapplied += 1;
+        self.state.borrow_mut().held_placed(HALF_OFFSET, first.position);
         self.metrics.messages_held.add(1);
         let placement = Placement { end: second.end, ..first };
         Ok(Taken { placement, level: Level::Durable, offset: None })
@@ -193,7 +190,7 @@ impl<D: Disk> Broker<D> {
 
     /// Whether one more half is kept for a producer group. Others need some as well.
     fn check_halves_limit(&self, key: QueueKey, group: Option<&GroupName>) -> Result<(), Failure> {
-        let held = self.held.borrow();
+        let held = self.held();
         let entries_max = limits::SHARD_HALVES_MAX;
         let (own, used) = (held.halves.count_of(key.topic, group), held.halves.count());
         if (SharedTable { entries_max, used }).takes(own) {
@@ -216,35 +213,6 @@ impl<D: Disk> Broker<D> {
         }
         self.queue(key).map_err(ProduceRefusal::Failed)?;
         self.check_index()
-    }
-
-    /// Makes a durable held batch known to the timers. The change behind a half says the rest.
-    pub(in crate::broker) fn publish_held(&self, placed: &Placed) {
-        let batch = entry_of(placed);
-        let mut held = self.held.borrow_mut();
-        if let Some((bucket, entry)) = held.entry(batch) {
-            self.index.append(bucket, entry);
-        }
-        held.stored(&batch);
-        self.held_changed.wake();
-    }
-
-    /// Carries out a durable change of the held messages.
-    pub(in crate::broker) fn apply_held(&self, change: HeldChange) {
-        // A checkpoint repeats the cursor.
-        let cursor = self.held.borrow().delays.released();
-        if let HeldChange::Released { due, position } = &change
-            && (Place { due: *due, position: *position }) > cursor
-        {
-            let late = self.clock.now().0.saturating_sub(due.0);
-            self.metrics.record(Stage::Release, Duration::from_millis(late));
-        }
-        let is_half = matches!(change, HeldChange::HalfStored(_));
-        self.held.borrow_mut().apply(change, &self.index);
-        if is_half {
-            self.held_changed.wake();
-            self.halves_changed.wake();
-        }
     }
 
     /// Reads held batches: each whole as stored, or `None` when it is damaged or gone.
@@ -298,7 +266,7 @@ impl<D: Disk> Broker<D> {
 
     /// Held messages in numbers, for `status`.
     pub(in crate::broker) fn held_counters(&self) -> [(String, u64); 2] {
-        let held = self.held.borrow();
+        let held = self.held();
         [
             ("halves".to_owned(), held.halves.count() as u64),
             ("delays_loaded".to_owned(), held.delays.loaded_count() as u64),

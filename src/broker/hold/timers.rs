@@ -9,7 +9,7 @@ use crate::broker::queue::Queue;
 use crate::broker::shard_broker::Broker;
 use crate::disk::Disk;
 use crate::index::{IndexError, LookupMax};
-use crate::state::HeldChange;
+use crate::state::{Change, HeldChange, Stage};
 use crate::state::{Loading, NextTimer, Place, bucket_of, bucket_start, place_of};
 use crate::types::{Level, QueueKey, QueueNumber, QueueOffset, Timestamp, TopicId};
 use crate::wire::batch::{BatchHeader, Kind, placed_again};
@@ -51,18 +51,18 @@ impl<D: Disk> Broker<D> {
     /// Does some of what is due, and says when to go on.
     async fn timer_step(self: &Rc<Self>) -> Result<NextTimer, Failure> {
         let now = self.clock.now();
-        if self.held.borrow().delays.wants_loading(now) {
+        if self.held().delays.wants_loading(now) {
             let loaded = self.load_delays().await;
             loaded.map_err(|error| self.index_damaged(&error))?;
         }
         self.release_due(now).await?;
         let steady = self.steady.now();
-        let expired = self.held.borrow().halves.next_expiry().filter(|(expiry, _)| *expiry <= steady);
+        let expired = self.held().halves.next_expiry().filter(|(expiry, _)| *expiry <= steady);
         if let Some((_, half)) = expired {
             self.give_up(half).await?;
             return Ok(NextTimer::Now);
         }
-        let held = self.held.borrow();
+        let held = self.held();
         let expiry = held.halves.next_expiry();
         let expiry =
             expiry.map_or(NextTimer::Never, |(expiry, _)| NextTimer::At(self.steady.on_the_wall(expiry)));
@@ -77,12 +77,12 @@ impl<D: Disk> Broker<D> {
     async fn load_delays(&self) -> Result<(), IndexError> {
         let _turn = self.held_turn.take().await;
         let (mut loading, from) = {
-            let held = self.held.borrow();
+            let held = self.held();
             (Loading::new(&held.delays), held.delays.loaded_end())
         };
-        let first = from.due.max(self.held.borrow().delays.releasing().due);
+        let first = from.due.max(self.held().delays.releasing().due);
         let Some(bucket) = self.index.next_queue(bucket_of(first)).filter(is_bucket) else {
-            self.held.borrow_mut().delays.load(from, Place::MAX, loading);
+            self.state.borrow_mut().load_delays(from, Place::MAX, loading);
             return Ok(());
         };
         let mut offset = QueueOffset::ZERO;
@@ -104,14 +104,14 @@ impl<D: Disk> Broker<D> {
         // Nothing has run since the last look-up: what comes to this bucket from here on is seen as it comes.
         let end =
             Place { due: bucket_start(QueueNumber(bucket.queue.0.saturating_add(1))), ..Place::default() };
-        self.held.borrow_mut().delays.load(from, end, loading);
+        self.state.borrow_mut().load_delays(from, end, loading);
         Ok(())
     }
 
     /// Releases some of the delayed messages whose time has come.
     async fn release_due(&self, now: Timestamp) -> Result<(), Failure> {
         let _turn = self.held_turn.take().await;
-        let due = self.held.borrow().delays.due(now, RELEASE_MESSAGES, RELEASE_BYTES);
+        let due = self.held().delays.due(now, RELEASE_MESSAGES, RELEASE_BYTES);
         if due.is_empty() {
             return Ok(());
         }
@@ -139,18 +139,20 @@ impl<D: Disk> Broker<D> {
             self.metrics.held_dropped.add(1);
             self.place_change(released).await?;
         }
-        self.held.borrow_mut().delays.releasing_to(place);
         self.metrics.held_released.add(1);
         Ok(())
     }
 
     /// Places a change alone.
     async fn place_change(&self, change: HeldChange) -> Result<(), Failure> {
-        let payload = payload(change);
+        let payload = payload(change.clone());
         loop {
             self.check_running()?;
             match self.try_append_state(&payload, Level::Durable) {
-                Ok(_) => return Ok(()),
+                Ok(placement) => {
+                    self.apply(Change::Held(change), placement.position, Stage::Placed);
+                    return Ok(());
+                }
                 Err(refusal) => self.wait_for_step(refusal).await?,
             }
         }
@@ -188,7 +190,9 @@ impl<D: Disk> Broker<D> {
     ) -> Result<crate::log::Placement, crate::log::AppendRefusal> {
         let base_offset = queue.next_offset.get();
         let step = (batch, queue.key, base_offset);
-        let (_, second) = self.log.append_with_state(step, level, CHANGE_BYTES_MAX, |_| payload(change))?;
+        let state = |_| payload(change.clone());
+        let (_, second) = self.log.append_with_state(step, level, CHANGE_BYTES_MAX, state)?;
+        self.apply(Change::Held(change), second.position, Stage::Placed);
         queue.next_offset.set(base_offset.advance(u64::from(batch.record_count())));
         Ok(second)
     }

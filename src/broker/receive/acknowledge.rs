@@ -35,7 +35,7 @@ impl<D: Disk> Broker<D> {
         let now = self.steady.now();
         let mut outcomes = vec![ReceiptOutcome::NotLeased; receipts.len()];
         let mut ended: Vec<(QueueKey, Vec<_>)> = Vec::new();
-        let leases = self.leases.borrow();
+        let leases = self.leases();
         for (outcome, receipt) in outcomes.iter_mut().zip(receipts) {
             let pair = leases.get(group, receipt.key);
             if pair.is_none_or(|pair| pair.leased(receipt, now).is_none()) {
@@ -81,7 +81,7 @@ impl<D: Disk> Broker<D> {
     fn moved_lease(&self, change: &ChangeLease) -> Option<(LeaseChange, Run)> {
         let now = self.steady.now();
         let ChangeLease { group, receipt, lease } = change;
-        let leases = self.leases.borrow();
+        let leases = self.leases();
         let (_, run) = leases.get(group, receipt.key)?.leased(receipt, now)?;
         let moved = Run {
             open: 1,

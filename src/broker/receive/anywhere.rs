@@ -161,7 +161,7 @@ impl<D: Disk> Broker<D> {
 
     /// What this shard's queues hold for the group.
     pub(in crate::broker) fn prospect(&self, receive: &Receive, topic: TopicId) -> Prospect {
-        let queue_count = self.tables.borrow().topic(topic).map_or(0, |topic| topic.queue_count);
+        let queue_count = self.tables().topic(topic).map_or(0, |topic| topic.queue_count);
         let now = self.steady.now();
         let mut prospect = Prospect { receivable: false, lease_left: None };
         for key in owned_queues(topic, queue_count, &self.options) {
@@ -180,12 +180,12 @@ impl<D: Disk> Broker<D> {
             return nothing;
         }
         let (first, end) = self.bounds(&queue);
-        let leases = self.leases.borrow();
+        let leases = self.leases();
         let pair = leases.get(&receive.group, key);
         let next = match pair {
             Some(pair) => pair.next(),
             None => {
-                let committed = self.tables.borrow().committed(&receive.group, key).unwrap_or(first);
+                let committed = self.tables().committed(&receive.group, key).unwrap_or(first);
                 committed.max(self.passed.borrow().get(&receive.group, key).unwrap_or(first))
             }
         };

@@ -16,9 +16,7 @@ use crate::disk::Disk;
 use crate::index::{IndexEntry, LookupMax};
 use crate::limits;
 use crate::log::{AppendRefusal, Placement, Want};
-use crate::state::Change;
-use crate::state::LeaseChange;
-use crate::state::{QueueLeases, Run};
+use crate::state::{Change, LeaseChange, QueueLeases, Run, Stage};
 use crate::types::{
     GroupName, Level, LogPosition, QueueKey, QueueOffset, Receipt, RecordPlace, Timestamp, TopicId,
 };
@@ -159,7 +157,7 @@ impl<D: Disk> Broker<D> {
         // Whoever waits for room may have been overtaken: by a reset, by another holder of the queue, or by an
         // acknowledgement, where the clock has been set back since the lease ended.
         let still_valid = || {
-            let leases = self.leases.borrow();
+            let leases = self.leases();
             let pair = leases.get(&receive.group, key);
             let is_as_chosen = |(first, run): &(QueueOffset, Run)| {
                 pair.is_some_and(|pair| pair.find(*first) == Some((*first, *run)))
@@ -180,13 +178,13 @@ impl<D: Disk> Broker<D> {
 
     /// Id and number of queues of a topic.
     pub fn topic_layout(&self, name: &crate::types::TopicName) -> Result<(TopicId, u32), Failure> {
-        let tables = self.tables.borrow();
+        let tables = self.tables();
         let topic = tables.topic_named(name).ok_or_else(|| topic_missing(&tables, name))?;
         Ok((topic.id, topic.queue_count))
     }
 
     pub(in crate::broker) fn terms(&self, receive: &Receive) -> Terms {
-        let tables = self.tables.borrow();
+        let tables = self.tables();
         let settings = tables.group_settings(&receive.group);
         let defaults = &self.options.leases;
         let of_group = |ordered: bool| match (settings, ordered) {
@@ -207,7 +205,7 @@ impl<D: Disk> Broker<D> {
     fn first_look(&self, group: &GroupName, key: QueueKey) -> Result<QueueOffset, Failure> {
         let queue = self.queue(key)?;
         let (first, end) = self.bounds(&queue);
-        let committed = self.tables.borrow().committed(group, key);
+        let committed = self.tables().committed(group, key);
         Ok(committed.map_or(first, |committed| committed.clamp(first, end)))
     }
 
@@ -235,7 +233,7 @@ impl<D: Disk> Broker<D> {
             self.deliver_again(deal, *first, run, &mut choice).await?;
         }
         // In order, nothing new comes before the old is dealt with.
-        let open = self.leases.borrow().get(&receive.group, key).map_or(0, QueueLeases::open_count);
+        let open = self.leases().get(&receive.group, key).map_or(0, QueueLeases::open_count);
         let stuck: u64 = stuck.iter().map(|(_, run)| u64::from(run.open.count_ones())).sum();
         let must_wait = (receive.ordered && open > stuck) || deal.gate == Gate::Closed;
         if !choice.room.is_full() && !must_wait {
@@ -246,7 +244,7 @@ impl<D: Disk> Broker<D> {
 
     fn look(&self, deal: &Deal<'_>) -> Result<Look, Failure> {
         let Deal { receive, key, terms, now, .. } = *deal;
-        let leases = self.leases.borrow();
+        let leases = self.leases();
         let Some(pair) = leases.get(&receive.group, key) else {
             let first = self.first_look(&receive.group, key)?;
             let passed = self.passed.borrow().get(&receive.group, key).unwrap_or(first);
@@ -505,7 +503,7 @@ impl<D: Disk> Broker<D> {
 
     /// Whether anything is stored of a group but its settings.
     fn has_place(&self, group: &GroupName) -> bool {
-        self.leases.borrow().holding(group).pairs > 0 || self.tables.borrow().has_offsets(group)
+        self.leases().holding(group).pairs > 0 || self.tables().has_offsets(group)
     }
 
     /// Places changes of leases in the log and carries them out; `None` when they are not valid any more by the time
@@ -549,11 +547,11 @@ impl<D: Disk> Broker<D> {
     }
 
     fn try_place_leases(&self, changes: &[LeaseChange], level: Level) -> Result<Placement, AppendRefusal> {
+        let changes: Vec<_> = changes.iter().cloned().map(Change::Lease).collect();
         let mut payload = Vec::new();
-        changes.iter().for_each(|change| Change::Lease(change.clone()).encode(&mut payload));
+        changes.iter().for_each(|change| change.encode(&mut payload));
         let placement = self.try_append_state(&payload, level)?;
-        let mut leases = self.leases.borrow_mut();
-        changes.iter().for_each(|change| leases.apply(change));
+        changes.into_iter().for_each(|change| self.apply(change, placement.position, Stage::Placed));
         Ok(placement)
     }
 }

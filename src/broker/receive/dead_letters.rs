@@ -16,9 +16,7 @@ use crate::broker::produce::ProduceRefusal;
 use crate::broker::shard_broker::{Broker, owned_queues};
 use crate::disk::Disk;
 use crate::limits;
-use crate::state::Change;
-use crate::state::{LeaseChange, Mask};
-use crate::state::{QueueLeases, Run};
+use crate::state::{Change, LeaseChange, Mask, QueueLeases, Run, Stage};
 use crate::types::{GroupName, Level, QueueKey, QueueOffset, Timestamp, TopicName};
 use crate::wire::batch::{BatchBuilder, CheckedBatch};
 use crate::wire::record::{Record, RecordView};
@@ -65,7 +63,7 @@ impl<D: Disk> Broker<D> {
             let mask = Mask { first: offset, bits: 1 };
             // A reset, or the end of the group, may come while this waits.
             let is_still_due = || {
-                let leases = self.leases.borrow();
+                let leases = self.leases();
                 let found = leases.get(group, key).and_then(|pair| pair.find(offset));
                 found.is_some_and(|(_, found)| {
                     (found.leased_at, found.deliveries) == (run.leased_at, run.deliveries)
@@ -79,13 +77,14 @@ impl<D: Disk> Broker<D> {
             let batch = self.dead_letter_batch(key, run, &message);
             let batch = CheckedBatch::check(&batch).expect("made from a stored record");
             while is_still_due() {
-                let total = self.leases.borrow().get(group, key).map_or(0, QueueLeases::dead_letters) + 1;
+                let total = self.leases().get(group, key).map_or(0, QueueLeases::dead_letters) + 1;
                 let change = LeaseChange::DeadLettered { group: group.clone(), key, mask, total };
+                let change = Change::Lease(change);
                 let mut state = Vec::new();
-                Change::Lease(change.clone()).encode(&mut state);
+                change.encode(&mut state);
                 match self.produce_with_state(target, Level::Durable, &batch, state.len(), |_| state) {
-                    Ok(_) => {
-                        self.leases.borrow_mut().apply(&change);
+                    Ok(pending) => {
+                        self.apply(change, pending.position, Stage::Placed);
                         self.metrics.messages_dead_lettered.add(1);
                         break;
                     }
@@ -100,7 +99,7 @@ impl<D: Disk> Broker<D> {
     /// The message as its dead letter: as it was, with where it came from among the properties.
     fn dead_letter_batch(&self, key: QueueKey, run: &Run, message: &StoredMessage) -> Vec<u8> {
         let (record, _) = RecordView::cut(&message.record).expect("a stored record");
-        let origin = self.tables.borrow().topic(key.topic).map(|topic| topic.name.clone());
+        let origin = self.tables().topic(key.topic).map(|topic| topic.name.clone());
         let origin = origin.as_ref().map_or("", TopicName::as_str);
         let mut properties = record.properties().to_vec();
         let deliveries = run.deliveries.to_string();
@@ -132,14 +131,14 @@ impl<D: Disk> Broker<D> {
     /// queues when none is here: somebody may have made it with fewer than there are shards.
     pub(in crate::broker) async fn own_queue_of(&self, name: &TopicName) -> Result<QueueKey, Failure> {
         let find = || {
-            let tables = self.tables.borrow();
+            let tables = self.tables();
             let topic = tables.topic_named(name)?;
             owned_queues(topic.id, topic.queue_count, &self.options).next()
         };
         if let Some(key) = find() {
             return Ok(key);
         }
-        let is_there = self.tables.borrow().topic_named(name).is_some();
+        let is_there = self.tables().topic_named(name).is_some();
         let queues = Some(u32::from(self.options.shard_count));
         let change = TopicChange { topic: name.clone(), queues, retention: None, level: None };
         let request = if is_there { Request::AlterTopic(change) } else { Request::CreateTopic(change) };
@@ -178,7 +177,7 @@ impl<D: Disk> Broker<D> {
                     continue;
                 }
                 let Some(_turn) = self.turns.take(Pair { key, group: group.clone() }) else { continue };
-                let current = self.leases.borrow().get(&group, key).and_then(|pair| pair.find(first));
+                let current = self.leases().get(&group, key).and_then(|pair| pair.find(first));
                 if current != Some((first, run)) {
                     continue;
                 }
@@ -202,7 +201,7 @@ impl<D: Disk> Broker<D> {
         stuck: &HashSet<GroupName>,
     ) -> Vec<(QueueKey, GroupName, QueueOffset, Run)> {
         const RUNS_MAX: usize = 256;
-        let leases = self.leases.borrow();
+        let leases = self.leases();
         let mut exhausted = Vec::new();
         if leases.total().runs == 0 {
             return exhausted;
@@ -225,7 +224,7 @@ impl<D: Disk> Broker<D> {
     }
 
     fn deliveries_max(&self, group: &GroupName) -> u32 {
-        let tables = self.tables.borrow();
+        let tables = self.tables();
         let of_group = tables.group_settings(group).and_then(|settings| settings.deliveries_max);
         of_group.unwrap_or(self.options.leases.deliveries_max)
     }

@@ -27,7 +27,7 @@ impl<D: Disk> Broker<D> {
         group: &GroupName,
         key: Option<QueueKey>,
     ) -> Option<Failure> {
-        let leases = self.leases.borrow();
+        let leases = self.leases();
         let (own, total) = (leases.holding(group), leases.total());
         let shard = self.options.shard;
         let messages_max = limits::SHARD_LEASED_MESSAGES_MAX;
@@ -97,12 +97,12 @@ impl<D: Disk> Broker<D> {
 
     /// What all groups have of the leases of this shard.
     pub fn leases_held(&self) -> Holding {
-        self.leases.borrow().total()
+        self.leases().total()
     }
 
     /// What is kept of leases, for `status`.
     pub(in crate::broker) fn lease_counters(&self) -> [(String, u64); 4] {
-        let leases = self.leases.borrow();
+        let leases = self.leases();
         let total = leases.total();
         [
             ("leased_messages".to_owned(), total.messages as u64),

@@ -28,7 +28,7 @@ impl<D: Disk> Broker<D> {
     ) -> Result<TopicInfo, Failure> {
         let _turn = self.topic_change.take().await;
         let topic = {
-            let tables = self.tables.borrow();
+            let tables = self.tables();
             if tables.topic_named(&change.topic).is_some() {
                 return Err(Failure::new(
                     Status::TopicExists,
@@ -87,14 +87,14 @@ impl<D: Disk> Broker<D> {
 
     /// A topic that is meant to be there.
     pub(in crate::broker) fn topic_by_name(&self, name: &TopicName) -> Result<Topic, Failure> {
-        let tables = self.tables.borrow();
+        let tables = self.tables();
         tables.topic_named(name).cloned().ok_or_else(|| topic_unknown(&tables, name))
     }
 
     /// Removes a topic here, and says so twice: see [`Change::LiveTopics`]. The caller has the turn.
     async fn remove_topic(&self, id: TopicId) -> Result<(), Failure> {
         self.change(&[Change::TopicRemoved(id)]).await?;
-        let live = self.tables.borrow().live_topics();
+        let live = self.tables().live_topics();
         self.change(&[live]).await
     }
 
@@ -165,7 +165,7 @@ impl<D: Disk> Broker<D> {
 
     /// What every shard must have.
     fn shared_tables(&self) -> (Vec<Topic>, TopicId, Vec<GroupSettings>, BTreeSet<InstanceName>) {
-        let tables = self.tables.borrow();
+        let tables = self.tables();
         let topics: Vec<_> = tables.topics().cloned().collect();
         let groups: Vec<_> = tables.all_group_settings().cloned().collect();
         (topics, tables.next_topic_id(), groups, tables.instances().clone())
@@ -180,7 +180,7 @@ impl<D: Disk> Broker<D> {
             };
             let _turn = self.topic_change.take().await;
             let changes: Vec<_> = {
-                let tables = self.tables.borrow();
+                let tables = self.tables();
                 let is_new = |topic: &Topic| {
                     tables.topic(topic.id).is_none() && tables.topic_named(&topic.name).is_none()
                 };
@@ -203,7 +203,7 @@ impl<D: Disk> Broker<D> {
     }
 
     pub(in crate::broker) fn route(&self, name: Option<&TopicName>) -> Result<RouteInfo, Failure> {
-        let tables = self.tables.borrow();
+        let tables = self.tables();
         let topic = match name {
             Some(name) => Some(tables.topic_named(name).ok_or_else(|| topic_missing(&tables, name))?.info()),
             None => None,
@@ -337,7 +337,7 @@ impl<D: Disk> Broker<D> {
     ) -> Result<PeerReply, Failure> {
         let _turn = self.topic_change.take().await;
         let changes: Vec<_> = {
-            let tables = self.tables.borrow();
+            let tables = self.tables();
             let kept: BTreeSet<_> = topics.iter().map(|topic| topic.id).collect();
             let gone = tables.topics().filter(|topic| !kept.contains(&topic.id));
             let gone: Vec<_> = gone.map(|topic| Change::TopicRemoved(topic.id)).collect();
@@ -360,7 +360,7 @@ impl<D: Disk> Broker<D> {
     }
 
     async fn own_ranges(&self, id: TopicId) -> Vec<QueueInfo> {
-        let queue_count = self.tables.borrow().topic(id).map_or(0, |topic| topic.queue_count);
+        let queue_count = self.tables().topic(id).map_or(0, |topic| topic.queue_count);
         let mut ranges = Vec::new();
         let mut turn = Turn::begin(&self.clock);
         for key in owned_queues(id, queue_count, &self.options) {
@@ -392,14 +392,14 @@ impl<D: Disk> Broker<D> {
         counters.extend(self.memory.counters());
         counters.extend(self.lease_counters());
         counters.push(("receivers_bytes".to_owned(), self.receivers.borrow().bytes() as u64));
-        counters.push(("offsets".to_owned(), self.tables.borrow().offset_count() as u64));
+        counters.push(("offsets".to_owned(), self.tables().offset_count() as u64));
         if let Some(host) = &*self.host.borrow() {
             counters.extend(host(count_syscalls));
         }
         ShardInfo {
             shard: self.options.shard,
             core: self.options.core,
-            state: self.state(),
+            state: self.condition(),
             counters,
             histograms: self.metrics.histograms(),
         }

@@ -18,7 +18,7 @@ impl<D: Disk> Broker<D> {
         self: &Rc<Self>,
         name: &TopicName,
     ) -> Result<RouteInfo, Failure> {
-        let is_there = || self.tables.borrow().topic_named(name).is_some();
+        let is_there = || self.tables().topic_named(name).is_some();
         if !is_there()
             && let Some(queues) = self.options.auto_create_topics
         {
@@ -44,11 +44,11 @@ impl<D: Disk> Broker<D> {
             return Err(Failure::new(Status::TopicNotExist, message));
         }
         // A writer is told of it as of any topic that is not there, since that is what its client knows.
-        if check_instance(&self.tables.borrow(), name).is_err() {
-            return Err(topic_missing(&self.tables.borrow(), name));
+        if check_instance(&self.tables(), name).is_err() {
+            return Err(topic_missing(&self.tables(), name));
         }
         // A program that makes names up, or misspells them in a loop, must not fill the tables.
-        let topic_count = self.tables.borrow().topic_count();
+        let topic_count = self.tables().topic_count();
         if topic_count >= limits::AUTO_CREATE_TOPICS_MAX {
             let message = format!(
                 "topic {name} does not exist, and there are {topic_count} topics: no more are made by first use; create \

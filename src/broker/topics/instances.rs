@@ -57,7 +57,7 @@ impl<D: Disk> Broker<D> {
         instance: InstanceName,
     ) -> Result<Reply, Failure> {
         let _turn = self.topic_change.take().await;
-        let mut instances = self.tables.borrow().instances().clone();
+        let mut instances = self.tables().instances().clone();
         if instances.len() >= limits::INSTANCES_MAX {
             let message = format!("there are {} instances, no more are taken", instances.len());
             return Err(Failure::new(Status::LimitReached, message));
@@ -74,7 +74,7 @@ impl<D: Disk> Broker<D> {
     ) -> Result<Reply, Failure> {
         let _turn = self.topic_change.take().await;
         let instances = {
-            let tables = self.tables.borrow();
+            let tables = self.tables();
             let topic_count = tables.topics_of(instance).count();
             if topic_count > 0 {
                 return Err(Failure::invalid(format_args!(
@@ -104,7 +104,7 @@ impl<D: Disk> Broker<D> {
     /// The default instance first, then the others by name.
     pub(in crate::broker) async fn list_instances(&self) -> Result<Vec<InstanceInfo>, Failure> {
         let groups = self.list_groups().await?;
-        let tables = self.tables.borrow();
+        let tables = self.tables();
         let mut counts: BTreeMap<Option<InstanceName>, (u32, u32)> = BTreeMap::new();
         counts.insert(None, (0, 0));
         counts.extend(tables.instances().iter().map(|instance| (Some(instance.clone()), (0, 0))));
@@ -125,11 +125,12 @@ impl<D: Disk> Broker<D> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::Topic;
+    use crate::state::{Stage, State, Topic};
     use crate::types::{LogPosition, Retention, TopicId};
 
     fn tables(topics: &[&str], instances: &[&str]) -> Tables {
-        let mut tables = Tables::default();
+        let mut state = State::new(15);
+        let mut apply = |change| drop(state.apply(change, LogPosition(1), Stage::Replayed));
         for (id, name) in (1..).zip(topics) {
             let topic = Topic {
                 name: name.parse().expect("a name"),
@@ -138,11 +139,11 @@ mod tests {
                 retention: Retention::Inherited,
                 level: None,
             };
-            tables.apply(Change::Topic(topic), LogPosition(1));
+            apply(Change::Topic(topic));
         }
         let instances = instances.iter().map(|name| name.parse().expect("a name")).collect();
-        tables.apply(Change::Instances(instances), LogPosition(2));
-        tables
+        apply(Change::Instances(instances));
+        state.tables().clone()
     }
 
     #[test]

@@ -89,7 +89,7 @@ impl<D: Disk> Broker<D> {
     /// of the newest segment is known yet.
     pub(in crate::broker) async fn note_stored_by(&self) -> Result<(), Failure> {
         let newest_segment = self.log.segments().last().map(|segment| segment.base);
-        let known = self.tables.borrow().stored_by_end();
+        let known = self.tables().stored_by_end();
         if known >= newest_segment || self.store_times_are_ahead().is_none() {
             return Ok(());
         }
@@ -106,7 +106,7 @@ impl<D: Disk> Broker<D> {
         retention: Duration,
     ) -> bool {
         let by_wall_clock = segment.newest.is_some_and(|newest| self.now_minus(retention) > newest);
-        let stored_by = self.tables.borrow().stored_by(end);
+        let stored_by = self.tables().stored_by(end);
         by_wall_clock || stored_by.is_some_and(|stored| self.steady.running().since(stored) >= retention)
     }
 
@@ -114,7 +114,7 @@ impl<D: Disk> Broker<D> {
     pub(in crate::broker) fn expired_below(&self, retention: Duration) -> Option<LogPosition> {
         let retention_ms = u64::try_from(retention.as_millis()).unwrap_or(u64::MAX);
         let newest = self.steady.running().0.checked_sub(retention_ms)?;
-        self.tables.borrow().stored_until(crate::types::RunningTime(newest))
+        self.tables().stored_until(crate::types::RunningTime(newest))
     }
 
     pub(in crate::broker) fn now_minus(&self, age: Duration) -> Timestamp {

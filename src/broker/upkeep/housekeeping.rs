@@ -177,14 +177,11 @@ impl<D: Disk> Broker<D> {
         let newest = self.log.newest();
         let placed_end = self.log.watermarks().appended_end();
         let mut tables = Vec::new();
-        let leases = self.leases.borrow().as_changes();
-        leases.into_iter().for_each(|change| Change::Lease(change).encode(&mut tables));
-        self.tables.borrow_mut().note_running(self.steady.running());
-        self.tables
+        let ends = self.queue_ends(|queue| queue.durable_end.get());
+        self.state
             .borrow()
-            .as_changes()
-            .chain(self.queue_ends(|queue| queue.durable_end.get()))
-            .chain(self.held.borrow().as_changes())
+            .as_changes(self.steady.running())
+            .chain(ends)
             .for_each(|change| change.encode(&mut tables));
         let mut begun = self.index.begin_snapshot();
         let index = loop {
@@ -242,11 +239,10 @@ impl<D: Disk> Broker<D> {
         // No topic may change between the reading of the tables and the last batch.
         let _turn = self.topic_change.take().await;
         let begin = self.log.watermarks().appended_end();
-        self.tables.borrow_mut().note_running(self.steady.running());
         let mut payloads = vec![Vec::new()];
         // Offsets given out so far, durable or not: their batches stand before this checkpoint.
         let ends = self.queue_ends(|queue| queue.next_offset.get());
-        for change in self.tables.borrow().as_changes().chain(ends) {
+        for change in self.tables().as_changes(self.steady.running()).chain(ends) {
             let payload = payloads.last_mut().expect("there is one");
             change.encode(payload);
             if payload.len() >= CHECKPOINT_BATCH_BYTES {
@@ -275,7 +271,7 @@ impl<D: Disk> Broker<D> {
     /// Repeats the leases in the log. Each record says what is so when it is placed, so there is no wait between reading
     /// and placing.
     async fn checkpoint_leases(&self) -> Result<Option<LogPosition>, Failure> {
-        let pairs = self.leases.borrow().pairs();
+        let pairs = self.leases().pairs();
         let mut end = None;
         let mut next = LeasePlace { pair: 0, from: QueueOffset::ZERO };
         while next.pair < pairs.len() {
@@ -297,7 +293,7 @@ impl<D: Disk> Broker<D> {
 
     /// One batch of a checkpoint of the leases, and where the next one goes on.
     fn leases_from(&self, pairs: &[(QueueKey, GroupName)], from: LeasePlace) -> (Vec<u8>, LeasePlace) {
-        let leases = self.leases.borrow();
+        let leases = self.leases();
         let mut payload = Vec::new();
         let mut next = from;
         while payload.len() < CHECKPOINT_BATCH_BYTES
@@ -318,7 +314,7 @@ impl<D: Disk> Broker<D> {
     }
 
     /// The `end` of each queue that was ever used, in the order of the queues.
-    fn queue_ends(&self, end: impl Fn(&Queue) -> QueueOffset) -> Vec<Change> {
+    pub(in crate::broker) fn queue_ends(&self, end: impl Fn(&Queue) -> QueueOffset) -> Vec<Change> {
         let queues = self.queues.borrow();
         let mut ends: Vec<_> = queues.values().map(|queue| (queue.key, end(queue))).collect();
         ends.retain(|(_, offset)| *offset > QueueOffset::ZERO);
@@ -357,7 +353,7 @@ impl<D: Disk> Broker<D> {
             if self.log.remove_oldest().await?.is_none() {
                 return Ok(());
             }
-            self.tables.borrow_mut().forget_stored_below(self.log.first_position());
+            self.state.borrow_mut().forget_stored_below(self.log.first_position());
             self.metrics.segments_removed.add(1);
         }
     }
@@ -365,7 +361,7 @@ impl<D: Disk> Broker<D> {
     /// Moves the first offsets of topics whose retention is shorter than that of the segments they share with others.
     async fn age_topics(&self) -> Result<(), IndexError> {
         let aged: Vec<_> = {
-            let tables = self.tables.borrow();
+            let tables = self.tables();
             let with_age = tables
                 .topics()
                 .filter_map(|topic| Some((topic.id, topic.queue_count, topic.retention.age(None)?)));
@@ -390,7 +386,7 @@ impl<D: Disk> Broker<D> {
     /// The longest retention of any topic: segments are shared, so they stay for the most demanding one. `None`: for
     /// ever.
     fn log_retention(&self) -> Option<Duration> {
-        let tables = self.tables.borrow();
+        let tables = self.tables();
         let of_topics = tables.topics().map(|topic| topic.retention.age(self.options.retention_age));
         let longest = of_topics.reduce(|one, other| Some(one?.max(other?)));
         longest.unwrap_or(self.options.retention_age)

@@ -10,15 +10,15 @@
 
 use std::time::Duration;
 
-use crate::broker::apply::entry_of;
-use crate::broker::open::{Rebuild, remove_topic};
+use crate::broker::apply::{LogBatch, remove_topic};
+use crate::broker::open::Rebuild;
 use crate::broker::shard_broker::Broker;
 use crate::clock::SharedClock;
 use crate::disk::{Disk, DiskError};
 use crate::index::{Index, IndexError};
-use crate::log::{OpenError, Placed, Replay, SegmentEnds, StartAt};
+use crate::log::{OpenError, Replay, SegmentEnds, StartAt};
 use crate::types::{LogPosition, QueueOffset};
-use crate::wire::batch::{BatchHeader, Kind};
+use crate::wire::batch::BatchHeader;
 
 /// Log that one step goes over; then housekeeping has its turn.
 const STEP_BYTES: u64 = 64 * 1024 * 1024;
@@ -93,16 +93,6 @@ impl<D: Disk> Renewal<D> {
     pub async fn abandon(self) -> Result<(), IndexError> {
         self.rebuild.index.abandon().await
     }
-
-    /// Carries out what was published, in the order in which it was.
-    fn apply(&mut self, placed: &Placed) {
-        match (placed.kind, &placed.state) {
-            (Kind::Messages, _) => self.rebuild.messages(placed.key, entry_of(placed)),
-            (Kind::Held, _) => self.rebuild.held(entry_of(placed)),
-            (Kind::State, Some(payload)) => self.rebuild.state(payload, placed.position),
-            (Kind::State, None) => unreachable!("a placed state batch keeps its payload"),
-        }
-    }
 }
 
 impl<D: Disk> Broker<D> {
@@ -133,7 +123,7 @@ impl<D: Disk> Broker<D> {
         }
         // `None`: more came than is noted.
         let Some(tail) = tail.filter(|_| is_last) else { return Ok(RenewalStep::More) };
-        tail.iter().for_each(|placed| renewal.apply(placed));
+        tail.iter().for_each(|placed| renewal.rebuild.replay(LogBatch::of_placed(placed)));
         if let Some(reason) = renewal.rebuild.objection() {
             return Ok(RenewalStep::Impossible(reason));
         }
@@ -144,7 +134,7 @@ impl<D: Disk> Broker<D> {
     /// Puts the new index in the old one's place. It holds exactly what is published.
     fn take_renewed(&self, renewed: &Index<D>) {
         // Batches that were on their way when their topic was deleted.
-        remove_topic(renewed, |key| self.tables.borrow().topic(key.topic).is_none());
+        remove_topic(renewed, |key| self.tables().topic(key.topic).is_none());
         for key in self.index.queues() {
             // What a topic's own retention has moved: its batches are in the log still.
             if let Some((first, _)) = self.index.bounds(key) {

@@ -84,12 +84,12 @@ impl Delays {
     }
 
     /// A batch was placed in the log.
-    pub fn placed(&mut self, place: Place) {
+    pub(super) fn placed(&mut self, place: Place) {
         self.unapplied.insert(place);
     }
 
     /// A batch is durable and in the index.
-    pub fn stored(&mut self, place: Place, batch_bytes: u32) {
+    pub(super) fn stored(&mut self, place: Place, batch_bytes: u32) {
         self.unapplied.remove(&place);
         if place < self.loaded_end && self.is_pending(place) {
             self.loaded.insert(place, batch_bytes);
@@ -101,20 +101,32 @@ impl Delays {
     }
 
     /// The cursor was placed here, or the message was placed again elsewhere.
-    pub fn releasing_to(&mut self, place: Place) {
+    pub(super) fn releasing_to(&mut self, place: Place) {
         self.releasing = self.releasing.max(place);
         self.loaded.remove(&place);
+        let next = self.loaded.keys().next();
+        assert!(next.is_none_or(|next| self.is_pending(*next)), "invariant 1: {next:?} was passed over");
     }
 
     /// The message was placed again elsewhere.
-    pub fn forget(&mut self, place: Place) {
+    pub(in crate::state) fn forget(&mut self, place: Place) {
         self.loaded.remove(&place);
     }
 
     /// The cursor is durable.
-    pub fn released_to(&mut self, place: Place) {
+    pub(super) fn released_to(&mut self, place: Place) {
         self.released = self.released.max(place);
         self.releasing = self.releasing.max(place);
+    }
+
+    /// Asserts the invariants, as far as memory tells.
+    pub(super) fn check(&self) {
+        let (first, last) = (self.loaded.keys().next(), self.loaded.keys().next_back());
+        assert!(first.is_none_or(|place| self.is_pending(*place)), "invariant 1: {first:?} was released");
+        assert!(last.is_none_or(|place| *place < self.loaded_end), "invariant 1: {last:?} is not loaded yet");
+        assert!(self.released <= self.releasing, "invariant 2: {:?}", self.released);
+        let unapplied = self.unapplied.first();
+        assert!(unapplied.is_none_or(|place| self.is_pending(*place)), "{unapplied:?} was passed over");
     }
 
     /// What is to be released now, in order.
@@ -160,7 +172,7 @@ impl Delays {
     }
 
     /// Takes what was read from the index for `loaded_end..end`, unless that has changed meanwhile.
-    pub fn load(&mut self, from: Place, end: Place, found: Loading) {
+    pub(in crate::state) fn load(&mut self, from: Place, end: Place, found: Loading) {
         if self.loaded_end != from {
             return;
         }

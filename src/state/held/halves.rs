@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::time::Duration;
 
-use super::change::{Half, HeldChange, NO_CHECKS};
+use super::change::{Half, NO_CHECKS};
 use super::delays::behind;
 use crate::types::{GroupName, LogPosition, Timestamp, TopicId};
 
@@ -18,7 +18,9 @@ type Askers = (TopicId, Option<GroupName>);
 /// The undecided halves of a shard.
 ///
 /// 1. `table` is what durable changes make it; the rest is made from it, and runs ahead by what is placed.
-/// 2. A half that is not in `ending` stands in `schedule` and in `expiry` once.
+/// 2. A half that is not in `ending` stands in `schedule` and in `expiry` once, under its `times`.
+/// 3. `ending` has halves of `table` only.
+/// 4. `counts` counts the halves of `table`; nobody is there with none.
 #[derive(Debug, Default)]
 pub struct Halves {
     table: BTreeMap<LogPosition, Half>,
@@ -31,7 +33,7 @@ pub struct Halves {
     /// Those whose end is placed, and not yet durable.
     ending: BTreeSet<LogPosition>,
     /// Placed, and not yet durable.
-    pub unapplied: usize,
+    unapplied: usize,
     /// How many of the table are each producer group's, decided or not.
     counts: BTreeMap<Askers, usize>,
     checks_max: u32,
@@ -73,33 +75,45 @@ impl Halves {
         self.table.get(&position).filter(|_| !self.ending.contains(&position))
     }
 
-    /// Carries out a durable change.
-    pub fn apply(&mut self, change: HeldChange) {
-        match change {
-            HeldChange::HalfStored(half) => self.store(half),
-            HeldChange::HalfEnded(position) => self.remove(position),
-            HeldChange::HalfChecked { half, checks, checked, next_check } => {
-                let Some(found) = self.table.get_mut(&half) else { return };
-                if checks > found.checks {
-                    found.checks = checks;
-                    found.next_check = next_check;
-                    if checks == 1 {
-                        found.first_check = checked;
-                    }
-                }
-                self.settle(half);
+    /// A half message was placed in the log, for the first time or again.
+    pub(super) fn placed(&mut self) {
+        self.unapplied += 1;
+    }
+
+    /// One of those is durable.
+    pub(super) fn stored_one(&mut self) {
+        assert!(self.unapplied > 0, "a half message is durable that nobody has placed");
+        self.unapplied -= 1;
+    }
+
+    /// A half was handed out for the `checks`th time.
+    pub(super) fn handed_out(
+        &mut self,
+        half: LogPosition,
+        checks: u32,
+        checked: Timestamp,
+        next_check: Timestamp,
+    ) {
+        let Some(found) = self.table.get_mut(&half) else { return };
+        if checks > found.checks {
+            found.checks = checks;
+            found.next_check = next_check;
+            if checks == 1 {
+                found.first_check = checked;
             }
-            HeldChange::HalfMoved { half, current } => {
-                if let Some(found) = self.table.get_mut(&half) {
-                    found.current = found.current.max(current);
-                }
-            }
-            HeldChange::Released { .. } | HeldChange::Moved { .. } => {}
+        }
+        self.settle(half);
+    }
+
+    /// A half was placed again at `current`.
+    pub(super) fn move_to(&mut self, half: LogPosition, current: LogPosition) {
+        if let Some(found) = self.table.get_mut(&half) {
+            found.current = found.current.max(current);
         }
     }
 
     /// A checkpoint may repeat what was true a moment earlier: what has grown since stays.
-    fn store(&mut self, half: Half) {
+    pub(super) fn store(&mut self, half: Half) {
         let position = half.position;
         match self.table.get_mut(&position) {
             Some(present) => {
@@ -117,10 +131,12 @@ impl Halves {
         self.settle(position);
     }
 
-    fn remove(&mut self, position: LogPosition) {
+    /// The end of a half is durable.
+    pub(super) fn remove(&mut self, position: LogPosition) {
         self.unschedule(position);
         self.ending.remove(&position);
         let Some(half) = self.table.remove(&position) else { return };
+        assert!(self.times.len() + self.ending.len() == self.table.len(), "invariant 2, or 3: at {position}");
         let askers = askers(&half);
         let count = self.counts.get_mut(&askers).expect("those in the table are counted");
         *count -= 1;
@@ -130,7 +146,7 @@ impl Halves {
     }
 
     /// The end of a half was placed: from here on it is decided.
-    pub fn end(&mut self, position: LogPosition) {
+    pub(super) fn end(&mut self, position: LogPosition) {
         self.unschedule(position);
         self.ending.insert(position);
     }
@@ -158,7 +174,7 @@ impl Halves {
     }
 
     /// The half is handed out again at `check`.
-    pub fn schedule(&mut self, position: LogPosition, check: Timestamp) {
+    pub(in crate::state) fn schedule(&mut self, position: LogPosition, check: Timestamp) {
         if self.ending.contains(&position) {
             return;
         }
@@ -173,6 +189,27 @@ impl Halves {
         self.times.insert(position, Times { check, expiry });
         self.expiry.insert((expiry, position));
         self.schedule.entry(askers(half)).or_default().insert((check, position));
+    }
+
+    /// Asserts the invariants.
+    pub(super) fn check(&self) {
+        let mut counts: BTreeMap<Askers, usize> = BTreeMap::new();
+        for (position, half) in &self.table {
+            *counts.entry(askers(half)).or_default() += 1;
+            let times = self.times.get(position);
+            assert!(times.is_none() == self.ending.contains(position), "invariant 2: the half at {position}");
+            let Some(times) = times else { continue };
+            let scheduled = self.schedule.get(&askers(half));
+            let is_scheduled = scheduled.is_some_and(|set| set.contains(&(times.check, *position)));
+            let expires = self.expiry.contains(&(times.expiry, *position));
+            assert!(is_scheduled && expires, "invariant 2: the half at {position}");
+        }
+        let scheduled: usize = self.schedule.values().map(BTreeSet::len).sum();
+        let open = self.table.len() - self.ending.len();
+        assert!(scheduled == open && self.expiry.len() == open, "invariant 2: {scheduled} of {open}");
+        let unknown = self.ending.iter().find(|position| !self.table.contains_key(position));
+        assert!(unknown.is_none(), "invariant 3: the half at {unknown:?}");
+        assert!(self.counts == counts, "invariant 4: {:?}, not {counts:?}", self.counts);
     }
 
     /// Up to `count` halves that a member of `group` is to be asked about now, the longest waiting first.
@@ -263,7 +300,7 @@ mod tests {
         let mut halves = Halves::new(15);
         for half in [half(1, 10, Some("a")), half(2, 5, None), half(3, 7, Some("b")), half(4, 99, Some("a"))]
         {
-            halves.apply(HeldChange::HalfStored(half));
+            halves.store(half);
         }
         assert_eq!(names(&halves.due(TOPIC, &group("a"), Timestamp(10), 9)), [2, 1]);
         assert_eq!(names(&halves.due(TOPIC, &group("a"), Timestamp(10), 1)), [2]);
@@ -273,7 +310,7 @@ mod tests {
         halves.end(LogPosition(2));
         assert_eq!(halves.next_check(TOPIC, &group("c")), None);
         assert!(halves.open(LogPosition(2)).is_none());
-        halves.apply(HeldChange::HalfEnded(LogPosition(2)));
+        halves.remove(LogPosition(2));
         assert_eq!(halves.count(), 3);
     }
 
@@ -281,14 +318,13 @@ mod tests {
     fn checks_are_counted_up_to_their_limit_and_a_checkpoint_takes_none_back() {
         let mut halves = Halves::new(2);
         let first = half(1, 10, None);
-        halves.apply(HeldChange::HalfStored(first.clone()));
+        halves.store(first.clone());
         let position = first.position;
         for (checks, at) in [(1, 10), (2, 40)] {
             halves.schedule(position, Timestamp(at + 30));
             assert!(halves.due(TOPIC, &group("a"), Timestamp(at), 9).is_empty(), "handed out just now");
-            let (checked, next_check) = (Timestamp(at), Timestamp(at + 30));
-            halves.apply(HeldChange::HalfChecked { half: position, checks, checked, next_check });
-            halves.apply(HeldChange::HalfStored(first.clone()));
+            halves.handed_out(position, checks, Timestamp(at), Timestamp(at + 30));
+            halves.store(first.clone());
         }
         let found = halves.open(position).expect("undecided");
         assert_eq!((found.checks, found.first_check, found.next_check), (2, Timestamp(10), Timestamp(70)));

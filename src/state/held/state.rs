@@ -1,14 +1,14 @@
-//! The held messages of a shard as the log makes them: the same behind a commit as in recovery.
+//! The held messages of a shard as the log makes them.
 
 use std::time::Duration;
 
 use super::change::HeldChange;
-use super::delays::{Delays, Place, bucket_of, bucket_start, offset_behind};
+use super::delays::{Delays, Place, bucket_of, bucket_start};
 use super::halves::Halves;
-use crate::disk::Disk;
-use crate::index::{Index, IndexEntry};
+use crate::index::IndexEntry;
 use crate::state::record::Change;
-use crate::types::{QueueKey, QueueNumber, QueueOffset, Timestamp, TopicId};
+use crate::state::shard_state::{Effect, Stage};
+use crate::types::{LogPosition, QueueKey, QueueOffset, Timestamp};
 
 /// In place of the due time, in the header of a half message.
 pub const HALF_OFFSET: QueueOffset = QueueOffset(u64::MAX);
@@ -24,41 +24,81 @@ impl HeldState {
         Self { delays: Delays::default(), halves: Halves::new(checks_max) }
     }
 
-    /// The hidden queue and the entry there of a durable held batch, described by `batch`; `None` for one that does not
-    /// wait for a time, or was released.
-    pub fn entry(&self, batch: IndexEntry) -> Option<(QueueKey, IndexEntry)> {
-        let place = place(&batch)?;
+    /// A held batch was placed in the log.
+    pub(in crate::state) fn placed(&mut self, base_offset: QueueOffset, position: LogPosition) {
+        match place(base_offset, position) {
+            Some(place) => self.delays.placed(place),
+            None => self.halves.placed(),
+        }
+    }
+
+    /// A held batch is durable. Returns the hidden queue and the entry there; `None` for one that does not wait for a time,
+    /// or was released.
+    pub(in crate::state) fn stored(
+        &mut self,
+        batch: &IndexEntry,
+        stage: Stage,
+    ) -> Option<(QueueKey, IndexEntry)> {
+        let Some(place) = place(batch.base_offset, batch.position) else {
+            if stage == Stage::Durable {
+                self.halves.stored_one();
+            }
+            return None;
+        };
+        self.delays.stored(place, batch.batch_bytes);
         let bucket = bucket_of(place.due);
         let entry = IndexEntry {
             base_offset: QueueOffset(batch.position.0),
             record_count: 1,
             tag_summary: (place.due.0 - bucket_start(bucket.queue).0) as u32,
-            ..batch
+            ..*batch
         };
         (place > self.delays.released()).then_some((bucket, entry))
     }
 
-    /// A held batch is durable and in the index.
-    pub fn stored(&mut self, batch: &IndexEntry) {
-        match place(batch) {
-            Some(place) => self.delays.stored(place, batch.batch_bytes),
-            None => self.halves.unapplied = self.halves.unapplied.saturating_sub(1),
-        }
-    }
-
-    /// Carries out a durable change.
-    pub fn apply<D: Disk>(&mut self, change: HeldChange, index: &Index<D>) {
+    /// Carries out a change: the part of [`State::apply`](crate::state::State::apply) that concerns held messages.
+    pub(in crate::state) fn apply(&mut self, change: HeldChange, stage: Stage) -> Effect {
+        let (placed, durable) = (stage.is_placed(), stage.is_durable());
         match change {
             HeldChange::Released { due, position } => {
-                self.delays.released_to(Place { due, position });
-                forget_buckets(index, bucket_of(due));
+                let place = Place { due, position };
+                // A checkpoint repeats the cursor.
+                let is_news = durable && place > self.delays.released();
+                if placed {
+                    self.delays.releasing_to(place);
+                }
+                if is_news {
+                    self.delays.released_to(place);
+                    return Effect::Released(place);
+                }
             }
-            HeldChange::Moved { bucket, position } => {
-                let key = QueueKey { topic: TopicId::DELAYED, queue: bucket };
-                index.advance_first(key, offset_behind(position));
+            HeldChange::HalfEnded(position) => {
+                if placed {
+                    self.halves.end(position);
+                }
+                if durable {
+                    self.halves.remove(position);
+                }
             }
-            change => self.halves.apply(change),
+            // Everything below changes when it is durable.
+            _ if !durable => {}
+            HeldChange::Moved { bucket, position } => return Effect::Moved { bucket, position },
+            HeldChange::HalfStored(half) => {
+                self.halves.store(half);
+                return Effect::HalfStored;
+            }
+            HeldChange::HalfChecked { half, checks, checked, next_check } => {
+                self.halves.handed_out(half, checks, checked, next_check);
+            }
+            HeldChange::HalfMoved { half, current } => self.halves.move_to(half, current),
         }
+        Effect::None
+    }
+
+    /// Asserts the invariants of both.
+    pub(in crate::state) fn check(&self) {
+        self.delays.check();
+        self.halves.check();
     }
 
     /// The latest moment of the shard's steady time that is stored with something held.
@@ -81,15 +121,7 @@ impl HeldState {
 }
 
 /// Where a delayed batch stands in the order of release; `None` for a half.
-fn place(batch: &IndexEntry) -> Option<Place> {
-    let due = Timestamp(batch.base_offset.0);
-    (batch.base_offset != HALF_OFFSET).then_some(Place { due, position: batch.position })
-}
-
-/// Drops the hidden queues before `bucket`: everything in them was released.
-fn forget_buckets<D: Disk>(index: &Index<D>, bucket: QueueKey) {
-    let first = QueueKey { topic: TopicId::DELAYED, queue: QueueNumber(0) };
-    while let Some(passed) = index.next_queue(first).filter(|key| *key < bucket) {
-        index.remove_queue(passed);
-    }
+fn place(base_offset: QueueOffset, position: LogPosition) -> Option<Place> {
+    let due = Timestamp(base_offset.0);
+    (base_offset != HALF_OFFSET).then_some(Place { due, position })
 }

@@ -27,6 +27,7 @@ pub struct Run {
 ///
 /// 1. No message is in two runs, though one may lie among those of another; all are below `next`.
 /// 2. `ends` holds the end of every run's lease.
+/// 3. `open_count` counts the messages of all runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct QueueLeases {
     next: QueueOffset,
@@ -133,7 +134,7 @@ impl QueueLeases {
     }
 
     /// Carries out a change that was placed in the log.
-    pub fn apply(&mut self, change: &LeaseChange) {
+    pub(super) fn apply(&mut self, change: &LeaseChange) {
         match change {
             LeaseChange::Leased { mask, next, run, .. } => {
                 self.clear(*mask);
@@ -159,6 +160,22 @@ impl QueueLeases {
                 runs.iter().for_each(|(first, run)| self.insert(*first, *run));
             }
         }
+        assert!(self.ends.len() == self.runs.len(), "invariant 2: {} ends", self.ends.len());
+    }
+
+    /// Asserts the invariants.
+    pub(super) fn check(&self) {
+        let mut open = BTreeSet::new();
+        for (first, run) in &self.runs {
+            assert!(run.open & 1 == 1, "the run at {first} does not start with a message");
+            assert!(self.ends.contains(&(run.lease_until, *first)), "invariant 2: the run at {first}");
+            for offset in run.offsets(*first) {
+                assert!(open.insert(offset), "invariant 1: {offset} is in two runs");
+                assert!(offset < self.next, "invariant 1: {offset} is not below {}", self.next);
+            }
+        }
+        assert!(self.ends.len() == self.runs.len(), "invariant 2: {} ends", self.ends.len());
+        assert!(self.open_count == open.len() as u64, "invariant 3: {} of {}", self.open_count, open.len());
     }
 
     /// Takes the masked messages out of the runs they are in.

@@ -12,7 +12,8 @@ const SLICE_RUNS: usize = 4096;
 
 /// Leases by queue and group.
 ///
-/// `groups` has every group that has a pair, with the sums over its pairs; `total` has the sums over the groups.
+/// 1. `groups` has every group that has a pair, and no other, with the sums over its pairs.
+/// 2. `total` has the sums over the groups.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Leases {
     queues: BTreeMap<QueueKey, HashMap<GroupName, QueueLeases>>,
@@ -74,7 +75,7 @@ impl Leases {
     }
 
     /// Carries out a change that was placed in the log.
-    pub fn apply(&mut self, change: &LeaseChange) {
+    pub(in crate::state) fn apply(&mut self, change: &LeaseChange) {
         if !change.says_where_a_group_is() && self.get(change.group(), change.key()).is_none() {
             // The group was removed: what it had left there is nothing to begin with.
             return;
@@ -98,18 +99,18 @@ impl Leases {
         }
     }
 
-    pub fn remove_topic(&mut self, id: TopicId) {
+    pub(in crate::state) fn remove_topic(&mut self, id: TopicId) {
         self.retain_topics(|topic| topic != id);
     }
 
     /// Forgets everything about other topics.
-    pub fn retain_topics(&mut self, keep: impl Fn(TopicId) -> bool) {
+    pub(in crate::state) fn retain_topics(&mut self, keep: impl Fn(TopicId) -> bool) {
         self.queues.retain(|key, _| keep(key.topic));
         self.count_again();
     }
 
     /// Forgets a group. False when it is not known.
-    pub fn remove_group(&mut self, group: &GroupName) -> bool {
+    pub(in crate::state) fn remove_group(&mut self, group: &GroupName) -> bool {
         if !self.groups.contains_key(group) {
             return false;
         }
@@ -134,6 +135,25 @@ impl Leases {
             }
             self.total.add(holding);
         }
+    }
+
+    /// Asserts the invariants of the table and of every pair.
+    pub fn check(&self) {
+        let mut groups: HashMap<GroupName, Holding> = HashMap::new();
+        let mut total = Holding::default();
+        for (_, group, leases) in self.iter() {
+            leases.check();
+            let holding = Holding::of(leases);
+            groups.entry(group.clone()).or_default().add(holding);
+            total.add(holding);
+        }
+        assert!(self.groups == groups, "invariant 1: {:?}, not {groups:?}", self.groups);
+        assert!(self.total == total, "invariant 2: {:?}, not {total:?}", self.total);
+    }
+
+    /// The topics of which there are leases, each at least once.
+    pub(in crate::state) fn topics(&self) -> impl Iterator<Item = TopicId> + '_ {
+        self.queues.keys().map(|key| key.topic)
     }
 
     /// The latest moment at which something was delivered.

@@ -11,8 +11,7 @@ use crate::disk::{Disk, DiskError};
 use crate::index::keys::KeyCheck;
 use crate::index::{Index, IndexEntry, LookupMax};
 use crate::log::Replay;
-use crate::state::Tables;
-use crate::state::{Change, decode_changes};
+use crate::state::{Change, Effect, Stage, State, decode_changes};
 use crate::types::{LogPosition, QueueKey, QueueOffset, TopicId};
 use crate::wire::batch::{BatchHeader, Kind, state_payload};
 
@@ -60,7 +59,7 @@ pub(in crate::broker) struct LogPass<'a, D: Disk> {
     keys: KeyCheck<D>,
     progress: &'a dyn Fn(u64),
     read_to: u64,
-    tables: Tables,
+    state: State,
     noted_ends: BTreeMap<QueueKey, QueueOffset>,
     queues: HashMap<QueueKey, Seen>,
     /// Batches that were not held against the index yet.
@@ -87,7 +86,8 @@ impl<'a, D: Disk> LogPass<'a, D> {
             keys: KeyCheck::open(disk, keys).await?,
             progress,
             read_to: 0,
-            tables: Tables::default(),
+            // Nobody is asked about halves here.
+            state: State::new(u32::MAX),
             noted_ends: BTreeMap::new(),
             queues: HashMap::new(),
             pending: Vec::new(),
@@ -134,15 +134,19 @@ impl<'a, D: Disk> LogPass<'a, D> {
     }
 
     fn change(&mut self, change: Change, position: LogPosition) {
-        match &change {
-            Change::TopicRemoved(id) => self.forget(|topic| topic == *id),
-            Change::LiveTopics(live) => self.forget(|topic| !live.contains(&topic)),
-            Change::QueueEnd { key, offset } => {
-                self.noted_ends.insert(*key, *offset);
+        match self.state.apply(change, position, Stage::Replayed) {
+            Effect::TopicRemoved(id) => self.forget(|topic| topic == id),
+            Effect::OnlyTopics(live) => self.forget(|topic| !live.contains(&topic)),
+            Effect::QueueEnd { key, offset } => {
+                self.noted_ends.insert(key, offset);
             }
-            _ => {}
+            // The pass looks at messages by itself.
+            Effect::TopicPut(_)
+            | Effect::Released(_)
+            | Effect::Moved { .. }
+            | Effect::HalfStored
+            | Effect::None => {}
         }
-        self.tables.apply(change, position);
     }
 
     fn forget(&mut self, is_gone: impl Fn(TopicId) -> bool) {
@@ -205,7 +209,7 @@ impl<'a, D: Disk> LogPass<'a, D> {
             index.queues().into_iter().filter_map(bounds).collect()
         });
         let known = known.into_iter().chain(self.noted_ends.clone());
-        for (key, end) in known.filter(|(key, _)| self.tables.topic(key.topic).is_some()) {
+        for (key, end) in known.filter(|(key, _)| self.state.tables().topic(key.topic).is_some()) {
             let reached = ends.entry(key).or_insert_with(|| {
                 let first = self.index.and_then(|index| index.bounds(key)).map(|(first, _)| first);
                 // Of a queue whose every message has expired nothing is left but its end.

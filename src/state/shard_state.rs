@@ -1,0 +1,213 @@
+//! The state of a shard, and the one place where a change of it is carried out.
+//!
+//! A change has two stages. It is *placed* when its record stands in the log: what is placed after it counts on it, though a
+//! death may take both. It is *durable* when a death takes neither. Leases, and what timers and transactions have begun,
+//! change with the first, everything else with the second. A replay is both at once, so that a log leads to the same state
+//! whether it was written, read back or followed: every change is absolute, and carried out twice it is as carried out once.
+//!
+//! What stands beside the state, queues and index, follows it: each change returns what it asks of them ([`Effect`]).
+//!
+//! Invariants:
+//!
+//! 1. Offsets and leases are of topics that are there. What is said of others was on its way when they were removed.
+//! 2. Nothing here reads a clock: two logs with the same records lead to the same state.
+
+use std::collections::BTreeSet;
+
+use super::held::{HeldState, Loading, Place};
+use super::leases::Leases;
+use super::record::Change;
+use super::tables::{CommittedOffset, Tables};
+use crate::index::IndexEntry;
+use crate::types::{LogPosition, QueueKey, QueueNumber, QueueOffset, RunningTime, Timestamp, TopicId};
+
+/// How far the record of a change has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// It stands in the log. Told once, by whoever has placed it, before anything else is placed or waited for.
+    Placed,
+    /// It is durable. Told for every record, in log order; all of them were placed before.
+    Durable,
+    /// It was read back: both at once.
+    Replayed,
+}
+
+/// What a change asks of the queues and the index of the shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Effect {
+    None,
+    /// The topic is there, maybe with more queues than before.
+    TopicPut(TopicId),
+    TopicRemoved(TopicId),
+    /// There are no other topics than these.
+    OnlyTopics(BTreeSet<TopicId>),
+    /// Offsets below this one were given out.
+    QueueEnd {
+        key: QueueKey,
+        offset: QueueOffset,
+    },
+    /// The delayed messages up to this one have entered their queues, as of now.
+    Released(Place),
+    /// What the hidden queue `bucket` has up to this position is not pending there any more.
+    Moved {
+        bucket: QueueNumber,
+        position: LogPosition,
+    },
+    /// A half message may be due earlier than whoever waits for one knows.
+    HalfStored,
+}
+
+/// What the log makes of a shard.
+pub struct State {
+    tables: Tables,
+    leases: Leases,
+    held: HeldState,
+}
+
+impl Stage {
+    pub fn is_placed(self) -> bool {
+        matches!(self, Stage::Placed | Stage::Replayed)
+    }
+
+    pub fn is_durable(self) -> bool {
+        matches!(self, Stage::Durable | Stage::Replayed)
+    }
+}
+
+impl State {
+    /// Nothing yet. A half message is given up after `checks_max` checks.
+    pub fn new(checks_max: u32) -> Self {
+        Self { tables: Tables::default(), leases: Leases::default(), held: HeldState::new(checks_max) }
+    }
+
+    pub fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    pub fn leases(&self) -> &Leases {
+        &self.leases
+    }
+
+    pub fn held(&self) -> &HeldState {
+        &self.held
+    }
+
+    /// Carries out a change whose record is at `position` of the log.
+    pub fn apply(&mut self, change: Change, position: LogPosition, stage: Stage) -> Effect {
+        let (placed, durable) = (stage.is_placed(), stage.is_durable());
+        match change {
+            Change::Lease(change) => {
+                if placed && self.tables.topic(change.key().topic).is_some() {
+                    self.leases.apply(&change);
+                }
+            }
+            Change::GroupRemoved { group, settings } => {
+                if placed {
+                    self.leases.remove_group(&group);
+                }
+                if durable {
+                    self.tables.remove_group(&group, settings);
+                }
+            }
+            Change::Held(change) => return self.held.apply(change, stage),
+            // Everything below changes when it is durable.
+            _ if !durable => {}
+            Change::Topic(topic) => {
+                let id = topic.id;
+                if let Some(replaced) = self.tables.put_topic(topic) {
+                    self.leases.remove_topic(replaced);
+                }
+                return Effect::TopicPut(id);
+            }
+            Change::TopicRemoved(id) => {
+                self.tables.remove_topic(id);
+                self.leases.remove_topic(id);
+                return Effect::TopicRemoved(id);
+            }
+            Change::LiveTopics(live) => {
+                if self.tables.keep_topics(&live) > 0 {
+                    self.leases.retain_topics(|id| live.contains(&id));
+                }
+                return Effect::OnlyTopics(live);
+            }
+            Change::QueueEnd { key, offset } => return Effect::QueueEnd { key, offset },
+            Change::Offset { group, key, offset, origin } => {
+                let origin = origin.unwrap_or(position);
+                self.tables.set_offset(group, key, CommittedOffset { offset, origin });
+            }
+            Change::NextTopicId(id) => self.tables.raise_next_topic_id(id),
+            Change::Group(settings) => self.tables.put_group(settings),
+            Change::Instances(instances) => self.tables.set_instances(instances),
+            Change::RunningTime(time) => self.tables.note_running(time),
+            Change::StoredBy { position, time } => self.tables.set_stored_by(position, time),
+            Change::GroupUsed { group, time } => self.tables.set_used(group, time),
+        }
+        Effect::None
+    }
+
+    /// Carries out a snapshot that was taken at `position`, over nothing. Releases before this one wrote the leases first,
+    /// before their topics.
+    pub fn load(&mut self, mut changes: Vec<Change>, position: LogPosition, mut effect: impl FnMut(Effect)) {
+        changes.sort_by_key(|change| matches!(change, Change::Lease(_)));
+        changes.into_iter().for_each(|change| effect(self.apply(change, position, Stage::Replayed)));
+    }
+
+    /// Everything, as changes that build this state from nothing, when the shard has run for `running`.
+    pub fn as_changes(&self, running: RunningTime) -> impl Iterator<Item = Change> + '_ {
+        let leases = self.leases.as_changes().into_iter().map(Change::Lease);
+        self.tables.as_changes(running).chain(leases).chain(self.held.as_changes())
+    }
+
+    /// Asserts the invariants of the whole state, as they hold between any two changes of a log without damage.
+    pub fn check(&self) {
+        self.tables.check();
+        self.leases.check();
+        self.held.check();
+        let gone = self.leases.topics().find(|id| self.tables.topic(*id).is_none());
+        assert!(gone.is_none(), "invariant 1: there are leases of topic {gone:?}");
+    }
+
+    /// Everything, in an order that depends on nothing but what it is: two states are the same when these bytes are. What is
+    /// in memory only, a half message that was handed out without a record for one, is left out.
+    pub fn canonical_bytes(&self) -> Vec<u8> {
+        let encoded = |change: Change| {
+            let mut bytes = Vec::new();
+            change.encode(&mut bytes);
+            bytes
+        };
+        let mut changes: Vec<_> = self.as_changes(self.tables.running()).map(encoded).collect();
+        changes.sort_unstable();
+        changes.concat()
+    }
+
+    /// A held batch was placed in the log.
+    pub fn held_placed(&mut self, base_offset: QueueOffset, position: LogPosition) {
+        self.held.placed(base_offset, position);
+    }
+
+    /// A held batch is durable. Returns the hidden queue and the entry that the index gets for it, if it waits for a time.
+    pub fn held_stored(&mut self, batch: &IndexEntry, stage: Stage) -> Option<(QueueKey, IndexEntry)> {
+        self.held.stored(batch, stage)
+    }
+
+    /// A delayed message was placed again elsewhere, and that copy was told of.
+    pub fn held_copied(&mut self, place: Place) {
+        self.held.delays.forget(place);
+    }
+
+    /// Takes what was read from the index for the places from `from` on below `end`.
+    pub fn load_delays(&mut self, from: Place, end: Place, found: Loading) {
+        self.held.delays.load(from, end, found);
+    }
+
+    /// Hands a half message out: nobody else gets it before `next_check`, whatever becomes of the record that says so.
+    pub fn hand_out(&mut self, half: LogPosition, next_check: Timestamp) {
+        self.held.halves.schedule(half, next_check);
+    }
+
+    /// The log has lost what stood below `start`, and with it what was known of when it was stored.
+    pub fn forget_stored_below(&mut self, start: LogPosition) {
+        self.tables.forget_stored_below(start);
+    }
+}
