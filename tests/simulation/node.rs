@@ -14,7 +14,7 @@ use turbopump::disk::bounded::BoundedDisk;
 use turbopump::disk::faulty::FaultyDisk;
 use turbopump::disk::{Disk, DiskFile, OpenMode};
 use turbopump::limits;
-use turbopump::log::{CommitOptions, LogOptions, Report};
+use turbopump::log::{CommitOptions, LogOptions, Placed, Report};
 use turbopump::metrics::ShardMetrics;
 use turbopump::testing::{JoinHandle, SeededExecutor, Spawner, VirtualClock};
 use turbopump::types::{GroupName, Level, NodeId, QueueKey, QueueOffset, ShardId, TopicId, TopicName};
@@ -24,6 +24,10 @@ pub type TestBroker = Broker<BoundedDisk<FaultyDisk>>;
 
 /// Files that a shard has open because they were read: so few that it opens and closes them all the time.
 const FILES_MAX: usize = 2;
+
+/// So many commit groups of a run are followed by a look at the whole state, and later ones now and then: what a test of
+/// bounds has made takes long to look at.
+const GROUPS_CHECKED: u64 = 256;
 
 /// Every group is written while the one before it is being flushed.
 pub const OVERLAPPED: CommitOptions = CommitOptions { overlap_bytes: 1, synced_bytes: 0 };
@@ -172,6 +176,7 @@ impl Node {
             let bounded = BoundedDisk::new(disk.clone(), FILES_MAX);
             let opened = Broker::open(bounded, options(setup, shard, is_made), node.clock.clone(), metrics);
             let OpenedBroker { broker, report, rebuilt } = opened.await?;
+            broker.check_state();
             node.brokers.push(broker);
             node.reports.push(report);
             node.rebuilt.push(rebuilt);
@@ -185,7 +190,15 @@ impl Node {
             broker.set_peers(neighbours.clone());
             let committing = broker.clone();
             node.tasks.push(spawner.spawn(async move {
-                committing.log().run_commit(|batches| committing.publish(batches)).await;
+                let mut groups = 0u64;
+                let publish = |batches: &[Placed]| {
+                    committing.publish(batches);
+                    groups += 1;
+                    if groups <= GROUPS_CHECKED || groups.is_multiple_of(GROUPS_CHECKED) {
+                        committing.check_state();
+                    }
+                };
+                committing.log().run_commit(publish).await;
             }));
             let supplying = broker.log().clone();
             node.tasks.push(spawner.spawn(async move { supplying.run_supply().await }));
@@ -256,6 +269,7 @@ impl Node {
             task.await;
         }
         for broker in self.brokers.drain(..) {
+            broker.check_state();
             broker.take_leave().await;
             // Closing reports what the disk says; a failed disk may say it again here.
             let _ = broker.log().clone().close().await;
