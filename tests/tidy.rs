@@ -15,7 +15,7 @@ const FUNCTION_LINES_MAX: usize = 70;
 
 /// Functions that were longer when the rule was made, with their present length: they may only become shorter.
 const LONG_FUNCTIONS: &[(&str, &str, usize)] = &[
-    ("broker/open.rs", "open", 92),
+    ("broker/open.rs", "open", 90),
     ("broker/receive/choose.rs", "deliver_new", 89),
     ("broker/topics/control.rs", "handle_peer", 77),
     ("log/recovery.rs", "recover", 84),

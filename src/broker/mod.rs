@@ -38,6 +38,7 @@ pub use produce::{PendingProduce, ProduceRefusal};
 pub use receive::{Prospect, dead_letter_topic};
 pub use recipient::Recipient;
 pub use shard_broker::{Broker, HostCounters, OpenedBroker};
+pub use topics::{Publish, Published};
 pub use upkeep::{
     Checked, Finding, ShardPlace, Snapshot, Witnesses, check_shard, repair_shard, verify_shard,
 };

@@ -219,11 +219,8 @@ impl<D: Disk> Broker<D> {
         };
         let memory = ClientMemory::new(options.client_memory_bytes);
         let groups = Groups::new(log.epoch(), memory.budget(Account::Members).clone());
-        let newest = state
-            .leases()
-            .newest_lease()
-            .max(state.held().newest_moment(options.transaction_check_interval))
-            .unwrap_or_default();
+        let held_newest = state.held().newest_moment(options.transaction_check_interval);
+        let newest = state.leases().newest_lease().max(held_newest).unwrap_or_default();
         let steady = SteadyTime::new(clock.clone(), newest, state.tables().running());
         let broker = Broker {
             disk,
@@ -243,6 +240,7 @@ impl<D: Disk> Broker<D> {
             dead_letters_said: Throttle::new(SAY_AGAIN_AFTER),
             turns: Turns::default(),
             receive_cache: RefCell::new(BatchCache::new(limits::RECEIVE_CACHE_BYTES)),
+            publish_turn: Cell::new(0),
             receive_turn: Cell::new(0),
             lease_resets: Cell::new(0),
             gates: RefCell::default(),

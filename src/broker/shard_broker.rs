@@ -58,6 +58,8 @@ pub struct Broker<D: Disk> {
     pub(super) turns: Turns,
     /// Batches that receives took some messages of.
     pub(super) receive_cache: RefCell<BatchCache>,
+    /// Counts messages that are published without a queue and without a key, so that they go around the queues.
+    pub(super) publish_turn: Cell<u32>,
     /// Counts receives, so that each starts at another queue.
     pub(super) receive_turn: Cell<u64>,
     /// Counts resets of leases: what was chosen before one is not leased behind it.

@@ -87,7 +87,7 @@ impl Partitioner {
 
     /// The queue of a key.
     pub fn by_key(&self, key: &[u8]) -> QueueNumber {
-        QueueNumber(crc32c::crc32c(key) % self.queue_count)
+        QueueNumber::of_key(key, self.queue_count)
     }
 
     /// The queue whose turn it is.

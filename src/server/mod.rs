@@ -6,6 +6,7 @@ mod descriptors;
 mod handshakes;
 mod http;
 mod native;
+mod receipts;
 mod relief;
 mod sender;
 mod turned_away;

@@ -47,6 +47,13 @@ impl QueueNumber {
         assert!(shard_count > 0, "a node has at least one shard");
         ShardId((self.0 % u32::from(shard_count)) as u16)
     }
+
+    /// The queue of a sharding key, among those of its topic: the same whoever chooses it, so that messages of one key keep
+    /// their order.
+    pub fn of_key(key: &[u8], queue_count: u32) -> QueueNumber {
+        assert!(queue_count > 0, "a topic has at least one queue");
+        QueueNumber(crc32c::crc32c(key) % queue_count)
+    }
 }
 
 impl fmt::Display for NodeId {

@@ -3,6 +3,8 @@
 mod control;
 mod first_use;
 mod instances;
+mod publish;
 
 pub(super) use control::Others;
 pub(super) use instances::{topic_missing, topic_unknown};
+pub use publish::{Publish, Published};

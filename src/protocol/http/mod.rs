@@ -8,7 +8,6 @@
 //! | `answer` | how a document goes out |
 //! | `properties` | `key:value\|` and the names that mean something |
 //! | `signature` | who sent a request |
-//! | `receipt_handle` | receipts as text that cannot be forged |
 //! | `error`, `request_id`, `date` | codes, statuses, what an answer is called, when it was made |
 //! | `service` | the order of the checks, and the answers' form |
 
@@ -17,7 +16,6 @@ mod answer_document;
 mod date;
 mod error;
 mod properties;
-mod receipt_handle;
 mod request_document;
 mod request_id;
 mod service;
@@ -36,7 +34,6 @@ pub use properties::{
     KEYS, Properties, PropertiesError, SHARDING_KEY, START_DELIVERY_TIME, TRANSACTION_CHECK_SECONDS,
     property_text,
 };
-pub use receipt_handle::{HandleCodec, HandleError, ReceiptHandle};
 pub use request_document::{PublishRequest, ReceiptHandles, parse_publish, parse_receipt_handles};
 pub use request_id::{RequestId, RequestIds};
 pub use service::{Admitted, Backend, Endpoint, HttpService};

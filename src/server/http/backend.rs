@@ -1,7 +1,7 @@
 //! What the HTTP protocol's calls mean to the broker.
 
 use std::borrow::Cow;
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{OnceCell, RefCell};
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::rc::Rc;
 use std::time::Duration;
@@ -10,18 +10,20 @@ use bytes::Bytes;
 
 use super::client::HttpClient;
 use crate::api::{
-    Acknowledge, ChangeLease, ClientProtocol, Decision, EndTransaction, Failure, HalfMessage, Hold, Produce,
-    ReceiptOutcome, Receive, ReceiveHalves, ReceivedMessage, Release, Reply, Request, ShardAddress, Status,
+    Acknowledge, ChangeLease, ClientProtocol, Decision, EndTransaction, HalfMessage, ReceiptOutcome, Receive,
+    ReceiveHalves, ReceivedMessage, Release, Reply, Request, ShardAddress,
 };
+use crate::broker::{Publish, Published};
 use crate::limits;
 use crate::protocol::http::{
-    Backend, Consume, ConsumeMode, DeliveredMessage, ErrorCode, HandleCodec, HandleFailure, HttpError, KEYS,
-    LeaseEnd, PublishRequest, PublishedMessage, ReceiptHandle, START_DELIVERY_TIME,
-    TRANSACTION_CHECK_SECONDS, TopicReference, code_of, property_text,
+    Backend, Consume, ConsumeMode, DeliveredMessage, ErrorCode, HandleFailure, HttpError, KEYS, LeaseEnd,
+    PublishRequest, PublishedMessage, START_DELIVERY_TIME, TRANSACTION_CHECK_SECONDS, TopicReference,
+    code_of, property_text,
 };
 use crate::server::connection::ShardBroker;
+use crate::server::receipts::{HandleCodec, ReceiptHandle};
 use crate::types::{
-    GroupName, OffsetMessageId, QueueKey, QueueNumber, Receipt, RecordPlace, Throttle, Timestamp, TopicName,
+    GroupName, OffsetMessageId, QueueNumber, Receipt, RecordPlace, Throttle, Timestamp, TopicName,
     UniqueIdGenerator,
 };
 use crate::wire::batch::BatchBuilder;
@@ -41,8 +43,6 @@ pub(crate) struct BrokerBackend {
     broker: Rc<ShardBroker>,
     handles: HandleCodec,
     ids: RefCell<UniqueIdGenerator>,
-    /// Counts messages without a sharding key, so that they go around the queues.
-    turn: Cell<u32>,
     /// Of each shard, as clients are told: the first part of the ids of messages that have none of their producer.
     addresses: OnceCell<Vec<Option<SocketAddr>>>,
     unreadable_said: Throttle,
@@ -73,7 +73,6 @@ impl BrokerBackend {
             broker,
             handles: HandleCodec::new(secret),
             ids: RefCell::new(ids),
-            turn: Cell::new(0),
             addresses: OnceCell::new(),
             unreadable_said: Throttle::new(SAY_AGAIN_AFTER),
         }
@@ -113,36 +112,6 @@ impl BrokerBackend {
         match outcome {
             Some(outcome) => Ok(outcome?),
             None => Err(HttpError::new(ErrorCode::ServerError, "the call was given up: try again")),
-        }
-    }
-
-    /// The queue for a message: that of its sharding key, or the next in turn.
-    fn queue_for(&self, topic: &TopicName, sharding_key: Option<&str>) -> Result<QueueKey, Failure> {
-        let (id, queue_count) = self.broker.topic_layout(topic)?;
-        let number = match sharding_key {
-            // As the native clients do it: messages of one key share a queue, whoever sends them.
-            Some(key) => crc32c::crc32c(key.as_bytes()) % queue_count,
-            None => {
-                let turn = self.turn.get();
-                self.turn.set(turn.wrapping_add(1));
-                turn % queue_count
-            }
-        };
-        Ok(QueueKey { topic: id, queue: QueueNumber(number) })
-    }
-
-    /// The queue for a message that is published, to a topic that this may make.
-    async fn queue_to_publish(
-        &self,
-        topic: &TopicName,
-        sharding_key: Option<&str>,
-    ) -> Result<QueueKey, HttpError> {
-        match self.queue_for(topic, sharding_key) {
-            Err(failure) if failure.status == Status::TopicNotExist => {
-                self.ask(Request::OpenTopic(topic.clone())).await?;
-                Ok(self.queue_for(topic, sharding_key)?)
-            }
-            found => Ok(found?),
         }
     }
 
@@ -384,24 +353,21 @@ impl Backend for BrokerBackend {
             let names = format!("{START_DELIVERY_TIME} and {TRANSACTION_CHECK_SECONDS}");
             return Err(HttpError::invalid(format!("a message has {names}: it can be one of the two only")));
         }
-        let key = self.queue_to_publish(&topic, message.properties.sharding_key()).await?;
+        let release = deliver_at
+            .map(Release::At)
+            .or_else(|| check_after.map(|immunity| Release::Commit { producer_group: None, immunity }));
         let (batch, message_id) = self.batch(&message)?;
-        let release = match (deliver_at, check_after) {
-            (Some(time), _) if time > self.broker.clock().now() => Release::At(time),
-            (_, Some(immunity)) => Release::Commit { producer_group: None, immunity },
-            _ => {
-                self.ask(Request::Produce(Produce { key, level: None, batch })).await?;
-                return Ok(PublishedMessage { message_id, receipt_handle: None });
+        let sharding_key = message.properties.sharding_key();
+        let publish = Publish { topic: &topic, sharding_key, level: None, batch, release };
+        let handle = match self.broker.publish_message(publish).await? {
+            // Only a half is decided on later.
+            Published::Held(held) if check_after.is_some() => {
+                let handle = ReceiptHandle::Half(held.receipt, Timestamp(0));
+                Some(self.handles.encode(&handle, topic.as_str(), NO_GROUP))
             }
+            Published::Stored(_) | Published::Held(_) => None,
         };
-        let is_half = matches!(release, Release::Commit { .. });
-        let held = match self.ask(Request::Hold(Hold { key, level: None, batch, release })).await? {
-            Reply::Held(held) => held,
-            other => return Err(unexpected(&other)),
-        };
-        let handle = ReceiptHandle::Half(held.receipt, Timestamp(0));
-        let handle = self.handles.encode(&handle, topic.as_str(), NO_GROUP);
-        Ok(PublishedMessage { message_id, receipt_handle: is_half.then_some(handle) })
+        Ok(PublishedMessage { message_id, receipt_handle: handle })
     }
 
     async fn consume(
