@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use futures_lite::future::block_on;
-use turbopump::api::Status;
+use turbopump::api::{Release, Status};
 use turbopump::disk::faulty::{FaultPlan, FaultyDisk, Restart, Rule, Survival, When};
 use turbopump::disk::{Disk, DiskErrorKind, Operation};
-use turbopump::types::{Level, QueueKey, QueueNumber, QueueOffset};
+use turbopump::types::{Level, QueueKey, QueueNumber, QueueOffset, Timestamp};
 
+use super::held;
 use super::node::{Node, Setup, on_node, shard_directory};
 use super::workload::{Books, create, produce};
 
@@ -21,6 +22,10 @@ fn index_file() -> PathBuf {
 }
 
 fn filled() -> (FaultyDisk, [QueueKey; 2], Books) {
+    filled_with(100)
+}
+
+fn filled_with(body_bytes_max: usize) -> (FaultyDisk, [QueueKey; 2], Books) {
     let disk = FaultyDisk::new(1, FaultPlan::none());
     let books = Books::default();
     let made = on_node(&disk, &Setup::default(), 1, async |node| {
@@ -28,7 +33,7 @@ fn filled() -> (FaultyDisk, [QueueKey; 2], Books) {
         let keys = [0, 1].map(|queue| QueueKey { topic, queue: QueueNumber(queue) });
         for number in 0..2 * BATCHES {
             let level = if number % 100 == 99 { Level::Durable } else { Level::Accepted };
-            produce(node, &books, keys[number as usize % 2], Some(level), number, 100)
+            produce(node, &books, keys[number as usize % 2], Some(level), number, body_bytes_max)
                 .await
                 .expect("healthy");
         }
@@ -122,6 +127,50 @@ fn an_index_that_is_found_damaged_is_built_anew_while_messages_come() {
     });
     let seen = ran.expect("it starts");
     assert!(!check_start(&disk, keys, &seen), "the next start has nothing to build");
+}
+
+/// Of what is published while the last step goes over the log that step finds nothing there: it is noted, and carried out
+/// before the new index is used. Messages of known and of new queues, changes of state, and messages that are held.
+#[test]
+fn what_comes_during_the_last_step_of_the_building_is_in_the_new_index() {
+    // Some mebibytes of log: one step, which pauses after each.
+    let (disk, keys, books) = filled_with(3_000);
+    damage(&disk);
+    let ran = on_node(&disk, &Setup::default(), 2, async |node| {
+        for key in keys {
+            let _ = served(node, key).await;
+        }
+        assert!(node.broker().condition().contains("the consume index is damaged"));
+        let later = held::create_topic(node, "later", 1).await.expect("healthy");
+        let (mut new, mut number) = (Vec::new(), 0);
+        while !node.broker().condition().is_empty() {
+            let key = keys[number as usize % 2];
+            produce(node, &books, key, Some(Level::Accepted), 9_000 + number, 100).await.expect("taken");
+            let due = Timestamp(node.clock.now().0 + 60_000);
+            let held = held::hold(node, later, Level::Accepted, number, Release::At(due)).await;
+            held.expect("taken");
+            if number % 4 == 0 {
+                let topic = create(node, &books, &format!("new-{number}"), 1).await.expect("healthy").id;
+                new.push(QueueKey { topic, queue: QueueNumber(0) });
+                let key = *new.last().expect("it was just made");
+                produce(node, &books, key, Some(Level::Accepted), number, 100).await.expect("taken");
+            }
+            number += 1;
+            node.clock.sleep(Duration::from_micros(100)).await;
+        }
+        node.broker().index().verify().await.expect("nothing in it is damaged");
+        for key in keys.into_iter().chain(new) {
+            let last =
+                books.borrow().queues[&key].last().map(|sent| sent.base_offset.advance(sent.count.into()));
+            let end = last.expect("something was sent");
+            assert_eq!(served(node, key).await, Ok((QueueOffset::ZERO, end, end.0)), "{key}");
+        }
+        node.clock.sleep(Duration::from_secs(70)).await;
+        let released = held::read(node, later).await.into_iter().map(|(number, _)| number);
+        assert_eq!(released.collect::<Vec<_>>(), (0..number).collect::<Vec<_>>());
+        number
+    });
+    assert!(ran.expect("it starts") > 20, "messages came meanwhile");
 }
 
 /// The log cannot be read for now, so nothing can be built from it, and then the process dies.
