@@ -76,7 +76,7 @@ impl<D: Disk> Broker<D> {
             self.tables().topic_named(topic).map_or(0, |topic| topic.queue_count as usize)
         };
         let bytes = match request {
-            // What one shard has found beside what the others have.
+            // What one shard has found beside what those before it have: see `find_everywhere`.
             Request::FindMessages(_) => 2 * limits::BATCH_BYTES_MAX,
             // As answers of the shards, put together, and as an answer.
             Request::DescribeTopic(topic) => queues_of(topic) * 4 * size_of::<QueueInfo>(),

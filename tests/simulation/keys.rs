@@ -14,7 +14,7 @@ use turbopump::disk::faulty::{FaultPlan, FaultyDisk, Restart};
 use turbopump::limits;
 use turbopump::testing::{Random, SeededExecutor};
 use turbopump::types::{
-    Level, LogPosition, QueueKey, QueueNumber, QueueOffset, RecordPlace, ShardId, Timestamp, TopicId,
+    Account, Level, LogPosition, QueueKey, QueueNumber, QueueOffset, RecordPlace, ShardId, Timestamp, TopicId,
 };
 use turbopump::wire::batch::BatchBuilder;
 use turbopump::wire::properties::{self, names};
@@ -211,6 +211,36 @@ fn filled(disk: &FaultyDisk, setup: &Setup) -> (TopicId, Vec<Sent>) {
         (topic, sent)
     });
     made.expect("an empty disk")
+}
+
+/// Each shard's answer may be as large as one message: so many are asked at once as have their room.
+#[test]
+fn a_look_up_asks_as_many_shards_at_once_as_there_is_room_for() {
+    const SHARDS: u32 = 8;
+    let disk = FaultyDisk::new(3, FaultPlan::none());
+    let setup = Setup { shard_count: SHARDS as u16, ..Setup::default() };
+    let ran = on_node(&disk, &setup, 3, async |node| {
+        let topic = create(node, "orders", SHARDS).await;
+        for queue in 0..SHARDS {
+            let mut builder = BatchBuilder::new(Timestamp(1));
+            builder.push(&Record { key: b"key1", body: &queue.to_le_bytes(), ..Record::default() });
+            let key = QueueKey { topic, queue: QueueNumber(queue) };
+            produce(node, key, builder.finish()).await.expect("a healthy disk");
+        }
+        let answers = node.broker().memory().budget(Account::Answers);
+        assert!(answers.bytes_max() < 8 * limits::BATCH_BYTES_MAX, "there is no room for all of them");
+        let found = find(node, "key1").await;
+        assert_eq!((found.messages.len(), found.complete), (SHARDS as usize, true));
+        let asked = node.look_ups_peak.take();
+        assert!((2..8).contains(&asked), "{asked} were asked at once");
+        assert!(answers.peak() >= (asked - 1) * limits::BATCH_BYTES_MAX, "{} bytes", answers.peak());
+        assert_eq!(answers.bytes(), 0, "it is given back");
+        // Others hold it all: one after the other, with the same outcome.
+        let _held = answers.try_reserve(answers.bytes_max()).expect("nobody holds anything");
+        assert_eq!(find(node, "key1").await, found);
+        assert_eq!(node.look_ups_peak.get(), 1);
+    });
+    ran.expect("it starts");
 }
 
 #[test]

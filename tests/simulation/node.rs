@@ -1,5 +1,6 @@
 //! Shards on a faulty disk, with the tasks that a core would run for them.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
@@ -66,32 +67,44 @@ pub struct Node {
     pub reports: Vec<Report>,
     pub rebuilt: Vec<Option<String>>,
     pub clock: SharedClock,
+    /// The most shards that were asked at once for what they have found.
+    pub look_ups_peak: Rc<Cell<usize>>,
     tasks: Vec<JoinHandle<()>>,
 }
 
 /// The shards as one of them sees them: letters arrive at once.
-struct Neighbours(Vec<Weak<TestBroker>>);
+struct Neighbours {
+    shards: Vec<Weak<TestBroker>>,
+    look_ups: Rc<Cell<usize>>,
+    look_ups_peak: Rc<Cell<usize>>,
+}
 
 impl Peers for Neighbours {
     fn ask(&self, shard: ShardId, request: PeerRequest) -> PeerFuture {
-        let broker = self.0[usize::from(shard.0)].upgrade();
+        let broker = self.shards[usize::from(shard.0)].upgrade();
+        let (look_ups, peak) = (self.look_ups.clone(), self.look_ups_peak.clone());
+        let count = usize::from(matches!(request, PeerRequest::FindHere(_)));
         Box::pin(async move {
-            match broker {
+            look_ups.set(look_ups.get() + count);
+            peak.set(peak.get().max(look_ups.get()));
+            let reply = match broker {
                 Some(broker) => broker.handle_peer(request).await,
                 None => Ok(PeerReply::Done),
-            }
+            };
+            look_ups.set(look_ups.get() - count);
+            reply
         })
     }
 
     fn arrived(&self, shard: ShardId, topic: TopicId) {
-        if let Some(broker) = self.0[usize::from(shard.0)].upgrade() {
+        if let Some(broker) = self.shards[usize::from(shard.0)].upgrade() {
             broker.arrived(topic);
         }
     }
 
     fn addresses(&self) -> Vec<ShardAddress> {
         let address = |shard| ShardAddress { shard: ShardId(shard), address: format!("localhost:{shard}") };
-        (0..self.0.len() as u16).map(address).collect()
+        (0..self.shards.len() as u16).map(address).collect()
     }
 }
 
@@ -162,8 +175,14 @@ impl Node {
         clock: SharedClock,
         spawner: &Spawner,
     ) -> Result<Self, StartError> {
-        let mut node =
-            Self { brokers: Vec::new(), reports: Vec::new(), rebuilt: Vec::new(), clock, tasks: Vec::new() };
+        let mut node = Self {
+            brokers: Vec::new(),
+            reports: Vec::new(),
+            rebuilt: Vec::new(),
+            clock,
+            look_ups_peak: Rc::default(),
+            tasks: Vec::new(),
+        };
         disk.create_directory(Path::new("/data")).await?;
         disk.sync_directory(Path::new("/")).await?;
         let is_made = is_made(disk).await?;
@@ -185,7 +204,11 @@ impl Node {
             disk.open(Path::new(MADE), OpenMode::Create).await?.close().await?;
             disk.sync_directory(Path::new("/data")).await?;
         }
-        let neighbours = Rc::new(Neighbours(node.brokers.iter().map(Rc::downgrade).collect()));
+        let neighbours = Rc::new(Neighbours {
+            shards: node.brokers.iter().map(Rc::downgrade).collect(),
+            look_ups: Rc::default(),
+            look_ups_peak: node.look_ups_peak.clone(),
+        });
         for broker in &node.brokers {
             broker.set_peers(neighbours.clone());
             let committing = broker.clone();

@@ -18,7 +18,9 @@ use crate::index::keys::KeyIndex;
 use crate::index::{IndexError, LookupMax};
 use crate::limits;
 use crate::log::BatchAt;
-use crate::types::{LogPosition, QueueOffset, RecordPlace, ShardId, Timestamp, TopicId, TopicName};
+use crate::types::{
+    Account, LogPosition, QueueOffset, RecordPlace, Reservation, ShardId, Timestamp, TopicId, TopicName,
+};
 use crate::wire::batch::{BatchHeader, Kind, stored_records};
 use crate::wire::properties::{self, keys, names};
 use crate::wire::record::RecordView;
@@ -79,11 +81,13 @@ impl<D: Disk> Broker<D> {
                 let topic = self.check_find(&topic, &key, count)?;
                 let before = self.check_before(before)?;
                 let count = count as usize;
-                let here = |before| FindHere::Key { topic, key: key.clone(), count, from, to, before };
-                let asked = before.iter().enumerate();
-                let asked = asked.map(|(shard, before)| (ShardId(shard as u16), here(*before))).collect();
-                let found = self.find_on(asked).await?;
-                Ok(Reply::Found(merge(found, &before, count)))
+                let mut merge = Merge::new(before.clone(), count);
+                let here = |shard: ShardId| {
+                    let before = before[usize::from(shard.0)];
+                    FindHere::Key { topic, key: key.clone(), count, from, to, before }
+                };
+                self.find_everywhere(here, &mut merge).await?;
+                Ok(Reply::Found(merge.finish()))
             }
             FindMessages::Position { shard, position, index } => {
                 if shard.0 >= self.options.shard_count {
@@ -91,8 +95,7 @@ impl<D: Disk> Broker<D> {
                     return Err(Failure::invalid(format!("the node has shards 0 to {last}, not {shard}")));
                 }
                 let here = FindHere::Place(RecordPlace { position, index });
-                let found = self.find_on(vec![(shard, here)]).await?;
-                Ok(Reply::Found(merge(found, &[NEWEST], 1)))
+                self.find_on(shard, here).await.map(Reply::Found)
             }
         }
     }
@@ -130,16 +133,44 @@ impl<D: Disk> Broker<D> {
         Ok(before)
     }
 
-    /// What each shard that is asked has found.
-    async fn find_on(&self, asked: Vec<(ShardId, FindHere)>) -> Result<Vec<Found>, Failure> {
-        let peers = self.peers()?;
-        let asked = asked.into_iter().map(|(shard, here)| peers.ask(shard, PeerRequest::FindHere(here)));
-        let replies = futures_util::future::join_all(asked.collect::<Vec<_>>()).await;
-        let found = |reply: Result<PeerReply, Failure>| match reply? {
+    /// What one shard has found.
+    async fn find_on(&self, shard: ShardId, here: FindHere) -> Result<Found, Failure> {
+        match self.peers()?.ask(shard, PeerRequest::FindHere(here)).await? {
             PeerReply::Found(found) => Ok(found),
             other => Err(unexpected(&other)),
-        };
-        replies.into_iter().map(found).collect()
+        }
+    }
+
+    /// What all shards have found, in their order. As many are asked at once as there is room for: whoever asks has taken
+    /// room for one answer of a shard beside what the others have found (see `answer_bytes_max`), each more takes its own
+    /// while there is plenty.
+    async fn find_everywhere(
+        &self,
+        here: impl Fn(ShardId) -> FindHere,
+        merge: &mut Merge,
+    ) -> Result<(), Failure> {
+        let mut shards = (0..self.options.shard_count).map(ShardId);
+        let ask = |shard| self.find_on(shard, here(shard));
+        while let Some(first) = shards.next() {
+            let mut asked = vec![ask(first)];
+            let mut rooms = Vec::new();
+            while shards.len() > 0 {
+                let Some(room) = self.room_for_one_more() else { break };
+                rooms.push(room);
+                asked.extend(shards.next().map(ask));
+            }
+            for found in futures_util::future::join_all(asked).await {
+                merge.add(found?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Room for another shard's answer, if half of what there is for answers is left to others.
+    fn room_for_one_more(&self) -> Option<Reservation> {
+        let answers = self.memory.budget(Account::Answers);
+        let is_plenty = answers.bytes() + limits::BATCH_BYTES_MAX <= answers.bytes_max() / 2;
+        is_plenty.then(|| answers.try_reserve(limits::BATCH_BYTES_MAX)).flatten()
     }
 
     /// Looks messages up on this shard.
@@ -326,41 +357,86 @@ fn has_keys(record: &RecordView<'_>, sought: &[u8]) -> bool {
         || properties::get(record.properties(), names::UNIQUE_ID) == Some(sought)
 }
 
-/// The newest `count` messages of all shards, as many as one answer holds, and where each shard goes on after them. What a
-/// shard has found comes from its newest place on, and is taken in this order, so that nothing is left out between two
-/// answers. `before` is where each began.
-fn merge(found: Vec<Found>, before: &[RecordPlace], count: usize) -> Found {
-    let complete = found.iter().all(|found| found.complete);
-    let mut next = before.to_vec();
-    let ends: Vec<_> = found.iter().map(|found| found.next.first().copied().unwrap_or(OLDEST)).collect();
-    let mut sources: Vec<_> = found.into_iter().map(|found| found.messages.into_iter().peekable()).collect();
-    let (mut messages, mut bytes) = (Vec::new(), 0);
-    while messages.len() < count {
-        let newest = sources.iter_mut().enumerate().filter_map(|(shard, source)| {
-            source.peek().map(|found| ((found.store_time, found.position, found.index), shard))
-        });
-        let Some((_, shard)) = newest.max() else { break };
-        // The first message always fits.
-        let fits = |found: &FoundMessage| bytes == 0 || bytes + found.record.len() <= limits::FETCH_BYTES_MAX;
-        let Some(message) = sources[shard].next_if(fits) else { break };
-        bytes += message.record.len();
-        next[shard] = RecordPlace { position: message.position, index: message.index };
-        messages.push(message);
+/// Where a message stands among those that are found: the newest is the greatest, and no two are equal.
+type Rank = (Timestamp, LogPosition, u16, ShardId);
+
+fn rank(found: &FoundMessage) -> Rank {
+    (found.store_time, found.position, found.index, found.shard)
+}
+
+/// The newest messages of all shards, as many as one answer holds, and where each shard goes on after them. What a shard
+/// has found comes from its newest place on, and is taken in this order, so that nothing is left out between two answers.
+///
+/// What the shards have found is added shard by shard, and is the same as if it were all there at once: of the shards
+/// before, no more is kept than one answer holds.
+struct Merge {
+    /// Where each shard began.
+    before: Vec<RecordPlace>,
+    count: usize,
+    /// The newest of those that were added, the newest first.
+    messages: Vec<FoundMessage>,
+    /// The newest that found no room: what is older is for the next answer.
+    left_out: Option<Rank>,
+    /// For each shard that was added: how many messages it has found, and where it goes on after them.
+    added: Vec<(usize, RecordPlace)>,
+    complete: bool,
+}
+
+impl Merge {
+    fn new(before: Vec<RecordPlace>, count: usize) -> Self {
+        Self { before, count, messages: Vec::new(), left_out: None, added: Vec::new(), complete: true }
     }
-    for (shard, source) in sources.iter_mut().enumerate() {
-        if source.peek().is_none() {
-            next[shard] = ends[shard];
+
+    /// Adds what the next shard has found.
+    fn add(&mut self, found: Found) {
+        self.complete &= found.complete;
+        self.added.push((found.messages.len(), found.next.first().copied().unwrap_or(OLDEST)));
+        let mut kept = std::mem::take(&mut self.messages).into_iter().peekable();
+        let mut new = found.messages.into_iter().peekable();
+        let mut bytes = 0;
+        loop {
+            let source = match (kept.peek().map(rank), new.peek().map(rank)) {
+                (Some(one), other) if other.is_none_or(|other| one > other) => &mut kept,
+                (_, Some(_)) => &mut new,
+                (_, None) => return,
+            };
+            let Some(message) = source.next() else { return };
+            // The first message always fits.
+            let is_full = self.messages.len() == self.count
+                || bytes > 0 && bytes + message.record.len() > limits::FETCH_BYTES_MAX;
+            if is_full || self.left_out.is_some_and(|newest| rank(&message) < newest) {
+                self.left_out = self.left_out.max(Some(rank(&message)));
+                return;
+            }
+            bytes += message.record.len();
+            self.messages.push(message);
         }
     }
-    if next.iter().all(|place| *place == OLDEST) {
-        next.clear();
+
+    fn finish(self) -> Found {
+        let mut next = self.before;
+        let mut taken = vec![0; next.len()];
+        for message in &self.messages {
+            let shard = usize::from(message.shard.0);
+            next[shard] = RecordPlace { position: message.position, index: message.index };
+            taken[shard] += 1;
+        }
+        for (shard, (found, end)) in self.added.into_iter().enumerate() {
+            if taken[shard] == found {
+                next[shard] = end;
+            }
+        }
+        if next.iter().all(|place| *place == OLDEST) {
+            next.clear();
+        }
+        Found { messages: self.messages, complete: self.complete && next.is_empty(), next }
     }
-    Found { messages, complete: complete && next.is_empty(), next }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::Random;
     use crate::types::{QueueKey, QueueNumber};
 
     fn message(shard: u16, position: u64, time: u64, bytes: usize) -> FoundMessage {
@@ -375,6 +451,17 @@ mod tests {
             born_time: Timestamp(time),
             store_time: Timestamp(time),
         }
+    }
+
+    /// All of it put together, shard by shard.
+    fn merge(found: Vec<Found>, before: &[RecordPlace], count: usize) -> Found {
+        let mut merge = Merge::new(before.to_vec(), count);
+        for found in found {
+            merge.add(found);
+            let bytes: usize = merge.messages.iter().map(|found| found.record.len()).sum();
+            assert!(bytes <= limits::FETCH_BYTES_MAX || merge.messages.len() == 1, "{bytes} bytes are kept");
+        }
+        merge.finish()
     }
 
     /// What a shard that stores a message at each of these times, the newest first, answers.
@@ -408,6 +495,39 @@ mod tests {
                 before = page.next;
             }
             assert_eq!(told, [95, 90, 80, 79, 78, 77, 76, 75, 70, 50, 30, 20, 10], "{count} at once");
+        }
+    }
+
+    /// Shard by shard the same comes out as from all at once: the newest, up to the first that does not fit, even if older
+    /// ones of other shards would.
+    #[test]
+    fn the_order_of_asking_makes_no_difference() {
+        let mut random = Random::new(3);
+        for round in 0..2_000 {
+            let count = random.range(1..=8) as usize;
+            let shards = random.range(1..=5) as u16;
+            let mut found = Vec::new();
+            for shard in 0..shards {
+                let mut times: Vec<u64> = (0..random.range(0..6)).map(|_| random.range(1..60)).collect();
+                times.sort_unstable_by(|one, other| other.cmp(one));
+                times.dedup();
+                let sizes = [10, limits::FETCH_BYTES_MAX / 3, limits::FETCH_BYTES_MAX - 30];
+                let size = |random: &mut Random| *random.pick(&sizes);
+                let messages =
+                    times.into_iter().map(|time| message(shard, 8 * time, time, size(&mut random))).collect();
+                found.push(Found { messages, complete: true, next: Vec::new() });
+            }
+            let mut all: Vec<_> = found.iter().flat_map(|found| found.messages.clone()).collect();
+            all.sort_by_key(|found| std::cmp::Reverse(rank(found)));
+            let mut bytes = 0;
+            let fits = |found: &FoundMessage| {
+                bytes += found.record.len();
+                bytes == found.record.len() || bytes <= limits::FETCH_BYTES_MAX
+            };
+            let expected: Vec<_> = all.iter().take(count).cloned().take_while(fits).collect();
+            let page = merge(found, &vec![NEWEST; usize::from(shards)], count);
+            assert_eq!(page.messages, expected, "round {round}");
+            assert_eq!(page.complete, expected.len() == all.len(), "round {round}");
         }
     }
 
