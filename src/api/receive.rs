@@ -49,7 +49,7 @@ pub struct TagFilter {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReceivedMessage {
     pub receipt: Receipt,
-    /// Where it is stored, on the shard of its queue; the native protocol does not say.
+    /// Where it is stored, on the shard of its queue; `None` from a broker of an earlier release.
     pub place: Option<RecordPlace>,
     /// The record as stored, see `wire::record`.
     pub record: Bytes,

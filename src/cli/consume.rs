@@ -11,6 +11,7 @@ use clap::Args;
 
 use crate::api::OffsetPlace;
 use crate::cli::error::CommandError;
+use crate::cli::message_id::MessageIds;
 use crate::cli::message_json::write_message;
 use crate::cli::output::OutputFormat;
 use crate::cli::place::{PLACE_HELP, Place, SentPlace};
@@ -64,6 +65,8 @@ struct Run<'a> {
     left: u64,
     damaged: u64,
     last_commit: Instant,
+    /// Of the node that is read from.
+    ids: MessageIds,
 }
 
 /// Why reading has ended.
@@ -99,6 +102,7 @@ pub fn run(arguments: &ConsumeArguments, format: OutputFormat) -> Result<(), Com
         left: arguments.count.unwrap_or(u64::MAX),
         damaged: 0,
         last_commit: Instant::now(),
+        ids: MessageIds::default(),
     };
     run.read_all(open(arguments)?)?;
     if run.damaged > 0 {
@@ -188,6 +192,9 @@ impl Run<'_> {
             if self.stop.load(Ordering::Relaxed) || self.left == 0 {
                 return Ok(Ended::Complete);
             }
+            if self.format == OutputFormat::Json {
+                self.ids.follow(consumer.shards());
+            }
             let after = match consumer.poll(GATHER) {
                 Ok(Some(delivery)) => self.take(delivery)?,
                 Ok(None) => {
@@ -270,7 +277,7 @@ impl Run<'_> {
                     self.output.write_all(plain.as_deref().unwrap_or(message.body()))?;
                     self.output.write_all(b"\n")?;
                 }
-                OutputFormat::Json => write_message(&mut self.output, batch.queue(), &message)?,
+                OutputFormat::Json => write_message(&mut self.output, batch.queue(), &message, &self.ids)?,
             }
             self.left -= 1;
             if self.left == 0 {

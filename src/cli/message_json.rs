@@ -4,8 +4,10 @@ use std::io::{self, Write};
 
 use serde_json::{Map, Value, to_writer};
 
+use crate::cli::message_id::MessageIds;
 use crate::client::ReceivedMessage;
-use crate::types::QueueNumber;
+use crate::types::{IdText, QueueNumber};
+use crate::wire::properties::{self, names};
 
 const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
@@ -14,6 +16,8 @@ const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz
 struct Parts<'a> {
     queue: u32,
     offset: u64,
+    /// Where it is stored; without it when that has no id.
+    id: Option<IdText>,
     key: &'a [u8],
     tag: &'a [u8],
     properties: &'a [u8],
@@ -29,12 +33,14 @@ pub fn write_message(
     output: &mut impl Write,
     queue: QueueNumber,
     message: &ReceivedMessage<'_>,
+    ids: &MessageIds,
 ) -> io::Result<()> {
     let plain = message.plain_body();
     let unreadable = plain.as_ref().err().map(ToString::to_string);
     let parts = Parts {
         queue: queue.0,
         offset: message.offset.0,
+        id: ids.id(queue.shard(ids.shard_count()), message.place),
         key: message.key(),
         tag: message.tag(),
         properties: message.properties(),
@@ -48,6 +54,12 @@ pub fn write_message(
 
 fn write_parts(output: &mut impl Write, parts: &Parts<'_>) -> io::Result<()> {
     write!(output, "{{\"queue\":{},\"offset\":{}", parts.queue, parts.offset)?;
+    if let Some(id) = parts.id {
+        write!(output, ",\"id\":\"{id}\"")?;
+    }
+    if let Some(id) = properties::get(parts.properties, names::UNIQUE_ID) {
+        write_bytes(output, "unique_id", id)?;
+    }
     for (name, bytes) in [("key", parts.key), ("tag", parts.tag)] {
         if !bytes.is_empty() {
             write_bytes(output, name, bytes)?;
@@ -132,6 +144,7 @@ fn write_base64(output: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::OffsetMessageId;
     use serde_json::json;
 
     fn object(parts: &Parts<'_>) -> Value {
@@ -156,6 +169,15 @@ mod tests {
         let parts = Parts { key: b"k", tag: b"\xff", body: b"\xff\0", ..Parts::default() };
         let expected = json!({"queue": 0, "offset": 0, "key": "k", "tag_base64": "/w==", "body_base64": "/wA=", "born_time_ms": 0, "store_time_ms": 0});
         assert_eq!(object(&parts), expected);
+    }
+
+    #[test]
+    fn the_ids_have_the_names_that_every_command_gives_them() {
+        let address = "127.0.0.1:10911".parse().expect("an address");
+        let id = OffsetMessageId { address, physical_offset: 101 }.text();
+        let parts = Parts { id: Some(id), properties: b"UNIQ_KEY\x01AB\x02", ..Parts::default() };
+        let object = object(&parts);
+        assert_eq!((&object["id"], &object["unique_id"]), (&json!(&*id), &json!("AB")));
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod lines;
 mod log;
 mod meant;
 mod message;
+mod message_id;
 mod message_json;
 mod notices;
 mod output;

@@ -93,7 +93,7 @@ impl Client {
     }
 
     /// The shards in the order of their ids.
-    pub fn shards(&self) -> impl Iterator<Item = &ShardAddress> {
+    pub fn shards(&self) -> impl Iterator<Item = &ShardAddress> + Clone {
         self.shards.iter().map(|shard| &shard.address)
     }
 

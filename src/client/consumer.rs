@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use crate::api::ShardAddress;
 #[cfg(doc)]
 use crate::api::Status;
 use crate::types::{GroupName, QueueKey, QueueNumber, QueueOffset, TopicName};
@@ -150,6 +151,11 @@ impl Consumer {
     /// The name under which this consumer is a member of its group.
     pub fn member(&self) -> Option<&str> {
         self.reader.member()
+    }
+
+    /// Where the shards of the node are, in the order of their ids.
+    pub fn shards(&self) -> impl Iterator<Item = &ShardAddress> + Clone {
+        self.client.shards()
     }
 
     /// What the user should hear of once; see [`Client::take_notices`].

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use crate::api::{self, HalfMessage};
-use crate::types::{HalfReceipt, Receipt, Timestamp};
+use crate::types::{HalfReceipt, Receipt, RecordPlace, Timestamp};
 use crate::wire::inflate::InflateError;
 use crate::wire::record::RecordView;
 
@@ -14,6 +14,8 @@ use crate::wire::record::RecordView;
 pub struct LeasedMessage {
     /// What acknowledges it.
     pub receipt: Receipt,
+    /// Where it is stored, in the log of its queue's shard; `None` when the broker is of an earlier release.
+    pub place: Option<RecordPlace>,
     pub born_time: Timestamp,
     pub store_time: Timestamp,
     /// When it was first delivered to this group.
@@ -62,6 +64,7 @@ impl From<api::ReceivedMessage> for LeasedMessage {
         let (record, born_time) = OwnedRecord::new(message.record, message.born_time);
         Self {
             receipt: message.receipt,
+            place: message.place,
             born_time,
             store_time: message.store_time,
             first_delivery: message.first_delivery,

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::api::DamagedBytes;
-use crate::types::{QueueKey, QueueNumber, QueueOffset, Timestamp, TopicName};
+use crate::types::{QueueKey, QueueNumber, QueueOffset, RecordPlace, Timestamp, TopicName};
 use crate::wire::batch::{BatchHeader, Records, stored_records};
 use crate::wire::inflate::InflateError;
 use crate::wire::origin::{Attributes, Origin};
@@ -60,6 +60,8 @@ pub struct MessageBatch<'a> {
 #[derive(Clone, Copy)]
 pub struct ReceivedMessage<'a> {
     pub offset: QueueOffset,
+    /// Where it is stored, in the log of its queue's shard.
+    pub place: RecordPlace,
     pub born_time: Timestamp,
     pub store_time: Timestamp,
     record: RecordView<'a>,
@@ -179,9 +181,12 @@ impl<'a> Iterator for ReceivedMessages<'a> {
         let record = self.records.next()?;
         let offset = self.offset;
         self.offset = offset.advance(1);
+        // A batch has no more records than an index counts: its header was decoded.
+        let index = (offset.0 - self.header.base_offset.0) as u16;
         let born = self.header.born_time.0.saturating_add_signed(i64::from(record.born_delta_ms()));
         Some(ReceivedMessage {
             offset,
+            place: RecordPlace { position: self.header.position, index },
             born_time: Timestamp(born),
             store_time: self.header.store_time,
             record,

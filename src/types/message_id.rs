@@ -88,9 +88,14 @@ impl RecordPlace {
     /// leading `F` digits off before it reads one. What lies above bit 62 is lost; [`in_log`](RecordPlace::in_log) finds
     /// it again.
     pub fn physical_offset(self) -> i64 {
-        assert!(self.position.0.is_multiple_of(POSITION_UNIT), "no batch starts at {}", self.position);
+        assert!(self.starts_a_batch(), "no batch starts at {}", self.position);
         let unit = self.position.0 % POSITION_MODULUS / POSITION_UNIT;
         (unit << INDEX_BITS) as i64 | i64::from(self.index)
+    }
+
+    /// Whether a batch may start at its position: a peer may say any.
+    fn starts_a_batch(self) -> bool {
+        self.position.0.is_multiple_of(POSITION_UNIT)
     }
 
     /// The place that a physical offset names, with the lowest position of all that it may mean. `None` when it is
@@ -112,6 +117,12 @@ impl RecordPlace {
 }
 
 impl OffsetMessageId {
+    /// The id of what is stored at `place` by the shard that clients reach at `address`. `None` when nothing can be
+    /// stored there.
+    pub fn of_place(address: SocketAddr, place: RecordPlace) -> Option<Self> {
+        place.starts_a_batch().then(|| Self { address, physical_offset: place.physical_offset() })
+    }
+
     pub fn text(&self) -> IdText {
         let mut text = IdText::new();
         match self.address.ip() {
@@ -270,6 +281,18 @@ mod tests {
         let long = OffsetMessageId { address: "[::1]:80".parse().unwrap(), physical_offset: i64::MAX };
         assert_eq!(&*long.text(), "00000000000000000000000000000001000000507FFFFFFFFFFFFFFF");
         assert_eq!(OffsetMessageId::parse(&long.text()), Ok(long));
+    }
+
+    #[test]
+    fn a_place_where_no_batch_starts_has_no_id() {
+        let address = "127.0.0.1:10911".parse().unwrap();
+        let id_at = |position| {
+            let place = RecordPlace { position: LogPosition(position), index: 2 };
+            OffsetMessageId::of_place(address, place).map(|id| id.text().to_string())
+        };
+        assert_eq!(id_at(16).as_deref(), Some("7F00000100002A9F0000000000020002"));
+        assert_eq!(id_at(17), None);
+        assert_eq!(id_at(u64::MAX), None);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! HTTP/1.1 as clients of all manners speak it, byte by byte: what is understood is answered, in order, and what is not
 //! costs nobody else anything.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
@@ -296,6 +297,23 @@ fn every_message_has_an_id_by_which_it_is_found() {
     let file = directory.path().join("lines");
     std::fs::write(&file, lines).expect("a directory of this test");
     node.run_well(&["produce", "orders", file.to_str().expect("UTF-8")]);
+    // The other ways to get a message say the same, under one name.
+    let ids_by = |command: &[&str]| -> BTreeMap<String, String> {
+        let printed = node.run_well(&[command, &["-o", "json"]].concat());
+        let part = |line: &str, name: &str| {
+            let object: serde_json::Value = serde_json::from_str(line).expect("an object");
+            object[name].as_str().unwrap_or_else(|| panic!("no `{name}` in {object}")).to_owned()
+        };
+        printed.lines().map(|line| (part(line, "body"), part(line, "id"))).collect()
+    };
+    let consumed = ids_by(&["consume", "orders"]);
+    assert_eq!(consumed.len(), 12);
+    let receive = ["message", "receive", "orders", "--group", "others", "--count", "32", "--ack"];
+    let mut received = BTreeMap::new();
+    while received.len() < 12 {
+        received.append(&mut ids_by(&[&receive[..], &["--wait", "10s"]].concat()));
+    }
+    assert_eq!(received, consumed);
     let mut connection = Connection::open(&node);
     let mut ids = Vec::new();
     while ids.len() < 12 {
@@ -310,6 +328,7 @@ fn every_message_has_an_id_by_which_it_is_found() {
             let found = node.run_well(&["message", "find", "--id", &part("MessageId"), "-o", "json"]);
             assert!(found.contains(&format!("\"body\":\"{}\"", part("MessageBody"))), "{message}: {found}");
             assert!(found.contains(&format!("\"id\":\"{}\"", part("MessageId"))), "{found}");
+            assert_eq!(consumed.get(&part("MessageBody")), Some(&part("MessageId")), "{message}");
             ids.push(part("MessageId"));
         }
     }

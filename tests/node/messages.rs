@@ -45,13 +45,14 @@ fn what_was_published_is_found_by_all_it_carries() {
         &["three apples", "--tag", "fruit", "--key", "4711", "--key", "k2", "--property", "shop=a=b"],
     );
     assert_eq!((&published["offset"], text(&published, "level")), (&0.into(), "durable"));
-    let id = text(&published, "id");
+    let (id, place) = (text(&published, "unique_id"), text(&published, "id"));
     node.run_well(&["topic", "create", "others"]);
     for sought in [["--id", id], ["--key", "4711"], ["--key", "k2"]] {
         let found = json(&node, &[&["message", "find", "orders"][..], &sought].concat());
         let [message] = &found["messages"].as_array().expect("a list")[..] else { panic!("{found}") };
         assert_eq!((text(message, "body"), text(message, "tag")), ("three apples", "fruit"));
         assert_eq!((text(message, "key"), text(message, "unique_id")), ("4711 k2", id));
+        assert_eq!(text(message, "id"), place, "where it is stored");
         assert_eq!(text(&message["properties"], "shop"), "a=b");
         assert_eq!(message["queue"], published["queue"]);
         // The id that says where it is stored needs no topic, and finds nothing in another.
@@ -69,7 +70,7 @@ fn what_was_published_is_found_by_all_it_carries() {
     let consumed = node.run(&["consume", "orders", "--queue", "1"]).stdout;
     assert!(consumed.windows(body.len()).any(|part| part == body), "{} bytes", consumed.len());
     let printed = node.run_well(&["message", "publish", "orders", "x", "--level", "written"]);
-    for field in ["id ", "queue ", "offset ", "level "] {
+    for field in ["id ", "unique_id ", "queue ", "offset ", "level "] {
         assert!(printed.lines().any(|line| line.starts_with(field)), "{printed}");
     }
     let sentence = node.run(&["message", "publish", "orders", "x", "--queue", "9"]).badly(1);
@@ -107,7 +108,10 @@ fn a_message_comes_again_until_it_is_acknowledged() {
     assert_eq!((outcome.code, &outcome.stdout[..], &outcome.stderr[..]), (Some(0), &b""[..], ""));
     let id = publish(&node, &["three apples", "--tag", "fruit", "--key", "4711", "--property", "a=b"]);
     let [first] = &receive(&node, &["--lease", "1s", "--count", "32"])[..] else { panic!("one message") };
-    assert_eq!((text(first, "id"), &first["attempt"]), (text(&id, "id"), &1.into()));
+    for name in ["id", "unique_id"] {
+        assert_eq!(text(first, name), text(&id, name), "{name}");
+    }
+    assert_eq!(first["attempt"], 1);
     assert_eq!(
         (text(first, "tag"), text(first, "key"), text(first, "body")),
         ("fruit", "4711", "three apples")
@@ -188,11 +192,15 @@ fn a_delayed_message_comes_when_it_is_due() {
     let directory = test_directory();
     let node = start(&directory);
     let published = publish(&node, &["later", "--delay", "2s", "--key", "k"]);
-    assert_eq!(published["offset"], Value::Null);
+    assert_eq!(
+        (&published["offset"], &published["id"]),
+        (&Value::Null, &Value::Null),
+        "it is in no queue yet"
+    );
     let due = published["deliver_at_ms"].as_u64().expect("a time");
     assert_eq!(receive(&node, &[]).len(), 0, "it is not due");
     let [message] = &receive(&node, &["--wait", "30s"])[..] else { panic!("it comes") };
-    assert_eq!((text(message, "body"), text(message, "id")), ("later", text(&published, "id")));
+    assert_eq!((text(message, "body"), text(message, "unique_id")), ("later", text(&published, "unique_id")));
     assert!(message["first_delivery_ms"].as_u64() >= Some(due), "{message}");
     // A time that has passed is no delay.
     let at_once = publish(&node, &["past", "--deliver-at", "2001-02-03T04:05:06Z"]);
@@ -220,7 +228,8 @@ fn transactions_are_committed_rolled_back_and_asked_about() {
         halves.extend(undecided(&["--wait", "10s"]));
     }
     let handle_of = |published: &Value| {
-        let half = halves.iter().find(|half| half["id"] == published["id"]).expect("it was asked about");
+        let is_it = |half: &&Value| half["unique_id"] == published["unique_id"];
+        let half = halves.iter().find(is_it).expect("it was asked about");
         assert_eq!(half["body"], half["tag"]);
         text(half, "handle").to_owned()
     };

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use crate::cli::error::CommandError;
 use crate::cli::message_json::insert_bytes;
 use crate::cli::output::{OutputFormat, print_text, to_json};
+use crate::types::IdText;
 use crate::wire::inflate::InflateError;
 use crate::wire::properties::{self, Properties, names};
 
@@ -43,11 +44,23 @@ pub fn insert_properties(fields: &mut Fields, text: &[u8], wanted: impl Fn(&[u8]
     }
 }
 
-/// The id that a message's producer gave it, and its other properties.
-pub fn insert_id_and_properties(fields: &mut Fields, text: &[u8]) {
-    if let Some(id) = properties::get(text, names::UNIQUE_ID) {
-        insert_bytes(fields, "id", id);
+/// The id of where a message is stored, when it is known.
+pub fn insert_id(fields: &mut Fields, id: Option<IdText>) {
+    if let Some(id) = id {
+        fields.insert("id".to_owned(), id.to_string().into());
     }
+}
+
+/// The id that a message's producer gave it.
+pub fn insert_unique_id(fields: &mut Fields, text: &[u8]) {
+    if let Some(id) = properties::get(text, names::UNIQUE_ID) {
+        insert_bytes(fields, "unique_id", id);
+    }
+}
+
+/// The same, and the other properties.
+pub fn insert_unique_id_and_properties(fields: &mut Fields, text: &[u8]) {
+    insert_unique_id(fields, text);
     insert_properties(fields, text, |name| name != names::UNIQUE_ID.as_bytes());
 }
 

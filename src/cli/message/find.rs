@@ -1,23 +1,22 @@
 //! `turbopump message find`: stored messages by a key or an id.
 
 use std::fmt;
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
 
 use clap::Args;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::api::{FindMessages, Found, FoundMessage, ShardAddress};
+use crate::api::{FindMessages, Found, FoundMessage};
 use crate::cli::error::CommandError;
-use crate::cli::message::fields::{fields_text, insert_body, insert_parts, insert_properties};
-use crate::cli::message_json::insert_bytes;
+use crate::cli::message::fields::{
+    fields_text, insert_body, insert_id, insert_parts, insert_properties, insert_unique_id,
+};
+use crate::cli::message_id::MessageIds;
 use crate::cli::output::{OutputFormat, print};
 use crate::cli::server::ServerArguments;
-use crate::client::Client;
 use crate::limits::FIND_MESSAGES_MAX;
-use crate::types::{LogPosition, OffsetMessageId, RecordPlace, ShardId, Timestamp, TopicName};
-use crate::wire::properties::{self, names};
+use crate::types::{LogPosition, RecordPlace, Timestamp, TopicName};
 use crate::wire::record::RecordView;
 
 #[derive(Debug, Args)]
@@ -97,11 +96,12 @@ impl FromStr for After {
 
 pub fn run(arguments: &FindArguments, format: OutputFormat) -> Result<(), CommandError> {
     let mut client = arguments.server.connect()?;
+    let ids = MessageIds::of(client.shards());
     let mut found = Found { complete: true, ..Found::default() };
-    let place = arguments.sought.id.as_ref().and_then(|id| place_of_id(&client, id));
+    let place = arguments.sought.id.as_ref().and_then(|id| ids.place_of(id));
     let says_where = place.is_some();
-    if let Some(place) = place {
-        found = client.find_messages(place)?;
+    if let Some((shard, RecordPlace { position, index })) = place {
+        found = client.find_messages(FindMessages::Position { shard, position, index })?;
         found.messages.retain(|message| arguments.topic.as_ref().is_none_or(|topic| *topic == message.topic));
     }
     // A unique id has the same number of digits, and is found like a key.
@@ -128,34 +128,16 @@ pub fn run(arguments: &FindArguments, format: OutputFormat) -> Result<(), Comman
             None => {}
         }
     }
-    let shards: Vec<_> = client.shards().cloned().collect();
-    let messages = found.messages.iter().map(|message| message_view(message, &shards)).collect();
+    let messages = found.messages.iter().map(|message| message_view(message, &ids)).collect();
     let next = (!found.next.is_empty()).then(|| After(found.next).to_string());
     print(format, &FoundView { messages, complete: found.complete, next }, found_text)
 }
 
-/// The place that an offset message id names, when it is one of this node's.
-fn place_of_id(client: &Client, id: &str) -> Option<FindMessages> {
-    let id = OffsetMessageId::parse(id).ok()?;
-    let place = RecordPlace::of_physical_offset(id.physical_offset)?;
-    let index = client.shards().position(|shard| addresses(shard).any(|address| address == id.address))?;
-    let shard = ShardId(u16::try_from(index).ok()?);
-    Some(FindMessages::Position { shard, position: place.position, index: place.index })
-}
-
-fn addresses(shard: &ShardAddress) -> impl Iterator<Item = SocketAddr> {
-    shard.address.to_socket_addrs().into_iter().flatten()
-}
-
-fn message_view(message: &FoundMessage, shards: &[ShardAddress]) -> Map<String, Value> {
+fn message_view(message: &FoundMessage, ids: &MessageIds) -> Map<String, Value> {
     let mut view = Map::new();
-    let mut insert = |name: &str, value: Value| _ = view.insert(name.to_owned(), value);
     let place = RecordPlace { position: message.position, index: message.index };
-    let address = shards.get(usize::from(message.shard.0)).and_then(|shard| addresses(shard).next());
-    if let Some(address) = address {
-        let id = OffsetMessageId { address, physical_offset: place.physical_offset() };
-        insert("id", id.text().to_string().into());
-    }
+    insert_id(&mut view, ids.id(message.shard, place));
+    let mut insert = |name: &str, value: Value| _ = view.insert(name.to_owned(), value);
     insert("topic", message.topic.as_str().into());
     insert("queue", message.key.queue.0.into());
     insert("offset", message.offset.0.into());
@@ -166,9 +148,7 @@ fn message_view(message: &FoundMessage, shards: &[ShardAddress]) -> Map<String, 
     insert("store_time_ms", message.store_time.0.into());
     // The client has checked that it is a whole record.
     let Ok((record, _)) = RecordView::cut(&message.record) else { return view };
-    if let Some(id) = properties::get(record.properties(), names::UNIQUE_ID) {
-        insert_bytes(&mut view, "unique_id", id);
-    }
+    insert_unique_id(&mut view, record.properties());
     insert_parts(&mut view, record.key(), record.tag());
     insert_properties(&mut view, record.properties(), |_| true);
     insert_body(&mut view, record.body(), record.plain_body());

@@ -11,12 +11,15 @@ use serde::Serialize;
 use crate::api::{Hold, Produce, Release, Reply, Request};
 use crate::cli::calendar::{now, parse_timestamp};
 use crate::cli::error::CommandError;
+use crate::cli::message_id::MessageIds;
 use crate::cli::output::{OutputFormat, print};
 use crate::cli::quantity::Span;
 use crate::cli::server::{ServerArguments, print_notices};
 use crate::client::{Client, ClientError, Message, Partitioner, ReceiptHandle};
 use crate::limits;
-use crate::types::{Level, QueueKey, QueueNumber, Timestamp, TopicName, UniqueId, UniqueIdGenerator};
+use crate::types::{
+    Level, QueueKey, QueueNumber, RecordPlace, Timestamp, TopicName, UniqueId, UniqueIdGenerator,
+};
 use crate::wire::properties::{self, Reserved, names};
 use crate::wire::text;
 
@@ -76,7 +79,10 @@ pub struct Property {
 
 #[derive(Serialize)]
 struct PublishedView {
-    id: String,
+    /// Where it is stored; none yet while the message is held.
+    id: Option<String>,
+    /// What was given to it before it was sent.
+    unique_id: String,
     topic: String,
     queue: u32,
     /// None yet while the message is held.
@@ -127,7 +133,8 @@ pub fn run(arguments: &PublishArguments, format: OutputFormat) -> Result<(), Com
     let key = queue_of(&mut client, arguments, random)?;
     let (topic, queue) = (arguments.topic.to_string(), key.queue.0);
     let mut view = PublishedView {
-        id: id.text().to_string(),
+        id: None,
+        unique_id: id.text().to_string(),
         topic,
         queue,
         offset: None,
@@ -143,6 +150,10 @@ pub fn run(arguments: &PublishArguments, format: OutputFormat) -> Result<(), Com
                 .map_err(|error| lost(error, &arguments.topic, &id))?
             {
                 Reply::Produced(produced) => {
+                    let ids = MessageIds::of(client.shards());
+                    let place = RecordPlace { position: produced.position, index: 0 };
+                    let id = ids.id(key.queue.shard(ids.shard_count()), place);
+                    view.id = id.map(|id| id.to_string());
                     view.offset = Some(produced.base_offset.0);
                     view.level = produced.level.name();
                 }
@@ -237,21 +248,25 @@ fn lost(error: ClientError, topic: &TopicName, id: &UniqueId) -> CommandError {
     let message = format!(
         "{error}; the message may be stored or not: `turbopump message find {topic} --id {id}` finds it then"
     );
-    CommandError::failed(message).with("id", &*id)
+    CommandError::failed(message).with("unique_id", &*id)
 }
 
 impl PublishedView {
     fn text(&self) -> String {
-        let mut text = format!("id      {}\nqueue   {}\n", self.id, self.queue);
-        if let Some(offset) = self.offset {
-            text += &format!("offset  {offset}\n");
+        let mut text = String::new();
+        if let Some(id) = &self.id {
+            text += &format!("id         {id}\n");
         }
-        text += &format!("level   {}\n", self.level);
+        text += &format!("unique_id  {}\nqueue      {}\n", self.unique_id, self.queue);
+        if let Some(offset) = self.offset {
+            text += &format!("offset     {offset}\n");
+        }
+        text += &format!("level      {}\n", self.level);
         if let Some(due) = self.deliver_at_ms {
-            text += &format!("due     @{due}\n");
+            text += &format!("due        @{due}\n");
         }
         if let Some(handle) = &self.handle {
-            text += &format!("handle  {handle}\n");
+            text += &format!("handle     {handle}\n");
         }
         text
     }

@@ -5,10 +5,13 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde_json::Value;
 
-use super::fields::{Fields, insert_body, insert_id_and_properties, insert_parts, print_messages};
+use super::fields::{
+    Fields, insert_body, insert_id, insert_parts, insert_unique_id_and_properties, print_messages,
+};
 use super::leases::acknowledge;
 use crate::api::{ClientProtocol, Receive, TagFilter};
 use crate::cli::error::CommandError;
+use crate::cli::message_id::MessageIds;
 use crate::cli::output::OutputFormat;
 use crate::cli::quantity::Span;
 use crate::cli::server::{ServerArguments, lease_of, print_notices};
@@ -69,7 +72,8 @@ pub fn run(arguments: &ReceiveArguments, format: OutputFormat) -> Result<(), Com
     let mut client = arguments.server.connect()?;
     let messages =
         wait_for(arguments.wait.0, |wait| Ok(client.receive(Receive { wait, ..receive.clone() })?))?;
-    let views: Vec<_> = messages.iter().map(|message| view(message, &arguments.topic)).collect();
+    let ids = MessageIds::of(client.shards());
+    let views: Vec<_> = messages.iter().map(|message| view(message, &arguments.topic, &ids)).collect();
     print_messages(format, &views)?;
     print_notices(&mut client);
     if !arguments.ack || messages.is_empty() {
@@ -104,10 +108,12 @@ pub fn wait_for<T>(
     }
 }
 
-fn view(message: &LeasedMessage, topic: &TopicName) -> Fields {
+fn view(message: &LeasedMessage, topic: &TopicName, ids: &MessageIds) -> Fields {
     let mut fields = Fields::new();
-    let mut insert = |name: &str, value: Value| _ = fields.insert(name.to_owned(), value);
     let receipt = message.receipt;
+    let shard = receipt.key.queue.shard(ids.shard_count());
+    insert_id(&mut fields, message.place.and_then(|place| ids.id(shard, place)));
+    let mut insert = |name: &str, value: Value| _ = fields.insert(name.to_owned(), value);
     insert("handle", ReceiptHandle::Message(receipt).to_string().into());
     insert("topic", topic.as_str().into());
     insert("queue", receipt.key.queue.0.into());
@@ -118,7 +124,7 @@ fn view(message: &LeasedMessage, topic: &TopicName) -> Fields {
     insert("first_delivery_ms", message.first_delivery.0.into());
     insert("lease_until_ms", receipt.lease_until.0.into());
     insert_parts(&mut fields, message.key(), message.tag());
-    insert_id_and_properties(&mut fields, message.properties());
+    insert_unique_id_and_properties(&mut fields, message.properties());
     insert_body(&mut fields, message.body(), message.plain_body());
     fields
 }

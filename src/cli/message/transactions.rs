@@ -3,17 +3,20 @@
 use clap::Args;
 use serde_json::Value;
 
-use super::fields::{Fields, insert_body, insert_id_and_properties, insert_parts, print_messages};
+use super::fields::{
+    Fields, insert_body, insert_id, insert_parts, insert_unique_id_and_properties, print_messages,
+};
 use super::handles::{HandleOutcome, half_receipts_of, print_outcomes};
 use super::receive::wait_for;
 use crate::api::{Decision, EndTransaction, ReceiveHalves, Status};
 use crate::cli::error::CommandError;
+use crate::cli::message_id::MessageIds;
 use crate::cli::output::OutputFormat;
 use crate::cli::quantity::Span;
 use crate::cli::server::{ServerArguments, print_notices};
 use crate::client::{ClientError, ReceiptHandle, UndecidedMessage};
 use crate::limits;
-use crate::types::{GroupName, TopicName};
+use crate::types::{GroupName, RecordPlace, TopicName};
 
 #[derive(Debug, Args)]
 pub struct EndArguments {
@@ -81,14 +84,17 @@ pub fn run_undecided(arguments: &UndecidedArguments, format: OutputFormat) -> Re
         let receive = ReceiveHalves { topic, producer_group, count: arguments.count, wait };
         Ok(client.receive_halves(receive)?)
     })?;
-    let views: Vec<_> = halves.iter().map(|half| view(half, &arguments.topic)).collect();
+    let ids = MessageIds::of(client.shards());
+    let views: Vec<_> = halves.iter().map(|half| view(half, &arguments.topic, &ids)).collect();
     print_messages(format, &views)?;
     print_notices(&mut client);
     Ok(())
 }
 
-fn view(half: &UndecidedMessage, topic: &TopicName) -> Fields {
+fn view(half: &UndecidedMessage, topic: &TopicName, ids: &MessageIds) -> Fields {
     let mut fields = Fields::new();
+    let shard = half.receipt.key.queue.shard(ids.shard_count());
+    insert_id(&mut fields, ids.id(shard, RecordPlace { position: half.receipt.position, index: 0 }));
     let mut insert = |name: &str, value: Value| _ = fields.insert(name.to_owned(), value);
     insert("handle", ReceiptHandle::Half(half.receipt).to_string().into());
     insert("topic", topic.as_str().into());
@@ -99,7 +105,7 @@ fn view(half: &UndecidedMessage, topic: &TopicName) -> Fields {
     insert("first_check_ms", half.first_check.0.into());
     insert("next_check_ms", half.next_check.0.into());
     insert_parts(&mut fields, half.key(), half.tag());
-    insert_id_and_properties(&mut fields, half.properties());
+    insert_unique_id_and_properties(&mut fields, half.properties());
     insert_body(&mut fields, half.body(), half.plain_body());
     fields
 }

@@ -12,15 +12,18 @@ pub(super) fn write(
     builder: &mut FlatBufferBuilder<'static>,
     places: &[RecordPlace],
 ) -> Option<WIPOffset<Places<'static>>> {
-    let stored = |place: &RecordPlace| schema::StoredPlace::new(place.position.0, place.index);
-    let places: Vec<_> = places.iter().map(stored).collect();
+    let places: Vec<_> = places.iter().map(code).collect();
     (!places.is_empty()).then(|| builder.create_vector(&places))
 }
 
 pub(super) fn read(places: Option<Places<'_>>) -> Vec<RecordPlace> {
-    let place = |place: &schema::StoredPlace| RecordPlace {
-        position: LogPosition(place.position()),
-        index: place.index(),
-    };
-    places.into_iter().flatten().map(place).collect()
+    places.into_iter().flatten().map(known).collect()
+}
+
+pub(super) fn code(place: &RecordPlace) -> schema::StoredPlace {
+    schema::StoredPlace::new(place.position.0, place.index)
+}
+
+pub(super) fn known(place: &schema::StoredPlace) -> RecordPlace {
+    RecordPlace { position: LogPosition(place.position()), index: place.index() }
 }

@@ -187,8 +187,7 @@ impl BrokerBackend {
         });
         let shard = queue.shard(self.broker.options().shard_count);
         let address = (*addresses.get(usize::from(shard.0))?)?;
-        let id = OffsetMessageId { address, physical_offset: place.physical_offset() };
-        Some(id.text().to_string())
+        Some(OffsetMessageId::of_place(address, place)?.text().to_string())
     }
 
     /// What a stored record of a batch born at `born_time` says about its message, with `id_of_place` for its id when its

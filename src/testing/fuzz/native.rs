@@ -12,7 +12,8 @@ use crate::protocol::native::{
 };
 use crate::testing::{Random, generators};
 use crate::types::{
-    HalfReceipt, Level, LogPosition, QueueKey, QueueNumber, QueueOffset, Receipt, Timestamp, TopicId,
+    HalfReceipt, Level, LogPosition, QueueKey, QueueNumber, QueueOffset, Receipt, RecordPlace, Timestamp,
+    TopicId,
 };
 use crate::wire::frame::{self, Frame};
 
@@ -74,6 +75,10 @@ fn some_receipt(random: &mut Random) -> Receipt {
 
 fn some_half_receipt(random: &mut Random) -> HalfReceipt {
     HalfReceipt { key: some_key(random), position: LogPosition(random.number()) }
+}
+
+fn some_place(random: &mut Random) -> RecordPlace {
+    RecordPlace { position: LogPosition(random.number()), index: random.number() as u16 }
 }
 
 fn some_key(random: &mut Random) -> QueueKey {
@@ -155,7 +160,7 @@ fn some_reply(random: &mut Random) -> Reply {
                 .iter()
                 .map(|message| ReceivedMessage {
                     receipt: some_receipt(random),
-                    place: None,
+                    place: random.chance(0.5).then(|| some_place(random)),
                     record: record(message),
                     born_time: Timestamp(random.number()),
                     store_time: Timestamp(random.number()),

@@ -10752,6 +10752,7 @@ impl<'a> ReceivedMessage<'a> {
   pub const VT_STORE_TIME_MS: flatbuffers::VOffsetT = 10;
   pub const VT_FIRST_DELIVERY_MS: flatbuffers::VOffsetT = 12;
   pub const VT_DELIVERIES: flatbuffers::VOffsetT = 14;
+  pub const VT_PLACE: flatbuffers::VOffsetT = 16;
 
   #[inline]
   pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
@@ -10766,6 +10767,7 @@ impl<'a> ReceivedMessage<'a> {
     builder.add_first_delivery_ms(args.first_delivery_ms);
     builder.add_store_time_ms(args.store_time_ms);
     builder.add_born_time_ms(args.born_time_ms);
+    if let Some(x) = args.place { builder.add_place(x); }
     builder.add_deliveries(args.deliveries);
     builder.add_record_bytes(args.record_bytes);
     if let Some(x) = args.receipt { builder.add_receipt(x); }
@@ -10815,6 +10817,13 @@ impl<'a> ReceivedMessage<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u32>(ReceivedMessage::VT_DELIVERIES, Some(0)).unwrap()}
   }
+  #[inline]
+  pub fn place(&self) -> Option<&'a StoredPlace> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<StoredPlace>(ReceivedMessage::VT_PLACE, None)}
+  }
 }
 
 impl flatbuffers::Verifiable for ReceivedMessage<'_> {
@@ -10830,6 +10839,7 @@ impl flatbuffers::Verifiable for ReceivedMessage<'_> {
      .visit_field::<u64>("store_time_ms", Self::VT_STORE_TIME_MS, false)?
      .visit_field::<u64>("first_delivery_ms", Self::VT_FIRST_DELIVERY_MS, false)?
      .visit_field::<u32>("deliveries", Self::VT_DELIVERIES, false)?
+     .visit_field::<StoredPlace>("place", Self::VT_PLACE, false)?
      .finish();
     Ok(())
   }
@@ -10841,6 +10851,7 @@ pub struct ReceivedMessageArgs<'a> {
     pub store_time_ms: u64,
     pub first_delivery_ms: u64,
     pub deliveries: u32,
+    pub place: Option<&'a StoredPlace>,
 }
 impl<'a> Default for ReceivedMessageArgs<'a> {
   #[inline]
@@ -10852,6 +10863,7 @@ impl<'a> Default for ReceivedMessageArgs<'a> {
       store_time_ms: 0,
       first_delivery_ms: 0,
       deliveries: 0,
+      place: None,
     }
   }
 }
@@ -10886,6 +10898,10 @@ impl<'a: 'b, 'b> ReceivedMessageBuilder<'a, 'b> {
     self.fbb_.push_slot::<u32>(ReceivedMessage::VT_DELIVERIES, deliveries, 0);
   }
   #[inline]
+  pub fn add_place(&mut self, place: &StoredPlace) {
+    self.fbb_.push_slot_always::<&StoredPlace>(ReceivedMessage::VT_PLACE, place);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> ReceivedMessageBuilder<'a, 'b> {
     let start = _fbb.start_table();
     ReceivedMessageBuilder {
@@ -10910,6 +10926,7 @@ impl core::fmt::Debug for ReceivedMessage<'_> {
       ds.field("store_time_ms", &self.store_time_ms());
       ds.field("first_delivery_ms", &self.first_delivery_ms());
       ds.field("deliveries", &self.deliveries());
+      ds.field("place", &self.place());
       ds.finish()
   }
 }
