@@ -61,7 +61,7 @@ pub const RECEIVE_CACHE_BYTES: usize = 8 * 1024 * 1024;
 /// Leases, milliseconds.
 pub const LEASE_MS_MIN: u64 = 1_000;
 pub const LEASE_MS_MAX: u64 = 43_200_000;
-/// Messages of one shard that were delivered to some group and not acknowledged, within their lease or behind its end.
+/// Messages of one shard that were delivered to some group and not acknowledged, within their lease or after its end.
 /// Each costs up to about 140 bytes of memory, when it was received alone.
 pub const SHARD_LEASED_MESSAGES_MAX: usize = 262_144;
 /// Pairs of a group and a queue of one shard from which it has received: one costs 150 to 500 bytes of memory, and its
@@ -122,7 +122,7 @@ pub const SESSION_TIMEOUT_MS_MAX: u32 = 300_000;
 pub const MEMBER_GRACE_MS: u64 = 2_000;
 /// Groups whose members joined over one connection and whose sessions end with it; those of further ones time out.
 pub const CONNECTION_GROUPS_MAX: usize = 64;
-/// A group's receivers keep their share of the queues this long behind the end of their last receive.
+/// A group's receivers keep their share of the queues this long after the end of their last receive.
 pub const RECEIVERS_SESSION_MS: u64 = 30_000;
 
 pub const SHARDS_MAX: u16 = 256;
@@ -216,7 +216,7 @@ const _: () =
 // The largest batch fits a frame with its envelope, and a segment with its header block.
 const _: () = assert!(BATCH_BYTES_MAX + ENVELOPE_BYTES_MAX <= FRAME_BYTES_MAX);
 const _: () = assert!((PLACED_BYTES_MAX + 2 * BLOCK_BYTES) as u64 <= SEGMENT_BYTES_MIN);
-// What is shared, and behind it the answers to fetches, each with a batch beyond what was asked for, and one to a receive.
+// What is shared, and after it the answers to fetches, each with a batch beyond what was asked for, and one to a receive.
 const _: () = assert!(
     CONNECTION_SHARED_BYTES_MAX
         + FETCH_BYTES_MAX

@@ -109,7 +109,7 @@ pub struct LeaseInfo {
     pub next: QueueOffset,
     /// Messages delivered, not acknowledged, and within their lease.
     pub leased: u64,
-    /// The same with an ended lease: they are delivered again.
+    /// Messages delivered and not acknowledged whose lease has ended: they are delivered again.
     pub waiting: u64,
     /// Messages of this queue that went to the group's dead letters.
     pub dead_letters: u64,

@@ -153,7 +153,7 @@ pub struct GroupQueueInfo {
     pub member: Option<String>,
     /// Messages delivered to receivers, not acknowledged, and within their lease: RocketMQ's in-flight ones.
     pub leased: u64,
-    /// The same with an ended lease: they are delivered again.
+    /// Messages delivered and not acknowledged whose lease has ended: they are delivered again.
     pub waiting: u64,
     /// Messages of this queue that went to the group's dead letters; they are no lag.
     pub dead_letters: u64,

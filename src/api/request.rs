@@ -102,16 +102,16 @@ pub struct Watch {
 pub enum OffsetPlace {
     /// The oldest message that is still there.
     First,
-    /// Behind the newest message.
+    /// The end of the queue, after the newest message.
     Last,
     /// The first message stored at this time or later; the queue's end when there is none.
     Time(Timestamp),
-    /// The same with the time that was this long ago, by the broker's clock.
+    /// The first message stored this long ago or later, by the broker's clock; the queue's end when there is none.
     Ago(Duration),
 }
 
 impl OffsetPlace {
-    /// The same place without a reference to `now`.
+    /// This place as a point in time, where it is one that is counted back from `now`.
     pub fn fixed(self, now: Timestamp) -> Self {
         match self {
             OffsetPlace::Ago(span) => {

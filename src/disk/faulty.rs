@@ -168,7 +168,7 @@ impl State {
         Ok(self.core.borrow_mut().strike(operation, path, position))
     }
 
-    /// The same for a call that does nothing when it fails.
+    /// Begins a call that does nothing when it fails.
     async fn begin_or_fail(
         &self,
         operation: Operation,

@@ -6,7 +6,7 @@
 //!   one is taken for pollable, and every later read fails. [`GlommioDisk::attach`] therefore opens a file that is not
 //!   empty before anything else.
 //! * Errors reach us wrapped, with the operating system's code inside: `failed` digs it out.
-//! * `pre_allocate` with `keep_size` leaves extents behind the end of the file, which sends every write to a kernel
+//! * `pre_allocate` with `keep_size` leaves extents after the end of the file, which sends every write to a kernel
 //!   worker; space is reserved with the size set.
 //! * `Directory::open` takes a relative path for one below descriptor -1, and fails; it gets absolute ones.
 #![allow(unsafe_code)]

@@ -13,12 +13,12 @@
 //! 28  u32  block
 //! 32  u64  first_offset    of the first entry in or below it
 //! 40  zero up to 64
-//! 64  entries of 40 bytes (at most 100) or references of 48 bytes (at most 84), see `entry`; zero behind them
+//! 64  entries of 40 bytes (at most 100) or references of 48 bytes (at most 84), see `entry`; zero after them
 //! ```
 //!
 //! A block is read only through a reference, and is believed only when it names the reference's own epoch, queue, level,
 //! address and first offset. Within one epoch an address is given out once, so neither a block that an earlier run left
-//! behind, nor one that a device put in the wrong place, can pass.
+//! after, nor one that a device put in the wrong place, can pass.
 
 use super::entry::{BlockAddress, BlockReference, ENTRY_BYTES, IndexEntry, REFERENCE_BYTES, Seek};
 use crate::limits::BLOCK_BYTES;

@@ -89,7 +89,7 @@ impl<D: Disk> Index<D> {
     /// directory that exists durably. With a snapshot it is what it was when
     /// [`snapshot`](Index::snapshot) was called; without one it is empty, and the owner replays the whole log.
     ///
-    /// Either way the owner then calls [`replay`](Index::replay) for the batches behind, and [`trim`](Index::trim) with
+    /// Either way the owner then calls [`replay`](Index::replay) for the batches after, and [`trim`](Index::trim) with
     /// the start of the log before the first lookup: segments that a snapshot mentions may have been removed since.
     pub async fn open(
         disk: D,
@@ -109,7 +109,7 @@ impl<D: Disk> Index<D> {
         Ok(Self::new(options, state, Rc::new(files), Rc::default()))
     }
 
-    /// The same for a tool that changes nothing: what `snapshot` says, without a replay behind it.
+    /// Opens an index as of a snapshot for a tool that changes nothing: no replay follows.
     pub async fn open_reading(
         disk: D,
         directory: &Path,
@@ -232,7 +232,7 @@ impl<D: Disk> Index<D> {
         self.shared.state.borrow().trees().keys().copied().collect()
     }
 
-    /// The first queue known at or behind `key`.
+    /// The first queue known at or after `key`.
     pub fn next_queue(&self, key: QueueKey) -> Option<QueueKey> {
         self.shared.state.borrow().trees().range(key..).next().map(|(key, _)| *key)
     }

@@ -3,7 +3,7 @@
 //! ```text
 //! entry, 40 bytes                       reference, 48 bytes
 //!  0  u64  base_offset                   0  u64  first_offset      of the first entry below it
-//!  8  u64  position                      8  u64  end_offset        behind the last entry below it
+//!  8  u64  position                      8  u64  end_offset        after the last entry below it
 //! 16  u64  store_time_ms                16  u64  last_position     of the last entry below it
 //! 24  u32  record_count                 24  u64  last_store_time_ms
 //! 28  u32  batch_bytes                  32  u32  segment           where the block is
@@ -60,7 +60,7 @@ pub struct BlockAddress {
 }
 
 /// What the level above knows of a block. It describes the *end* of what lies below, because every search asks for the
-/// first entry at or behind something: the first block whose last entry qualifies holds it, gaps or not, so a search
+/// first entry at or after something: the first block whose last entry qualifies holds it, gaps or not, so a search
 /// reads one block per level and never one too many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlockReference {
@@ -72,7 +72,7 @@ pub struct BlockReference {
     pub epoch: u32,
 }
 
-/// A search: the first entry that ends behind `offset`, was stored at `time` or later, and lies at `position` or behind.
+/// A search: the first entry that ends after `offset`, was stored at `time` or later, and lies at `position` or after.
 /// Entries of a queue never fall in any of the three, so those that qualify are always the last ones.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Seek {
@@ -82,18 +82,18 @@ pub struct Seek {
 }
 
 impl IndexEntry {
-    /// First offset behind this batch.
+    /// First offset after this batch.
     pub fn end_offset(&self) -> QueueOffset {
         // Saturating, because an entry may come from a file: what is out of order is found by comparing.
         QueueOffset(self.base_offset.0.saturating_add(u64::from(self.record_count)))
     }
 
-    /// Whether this entry, and with it all behind it, is what `seek` looks for.
+    /// Whether this entry, and with it all after it, is what `seek` looks for.
     pub(super) fn qualifies(&self, seek: &Seek) -> bool {
         self.end_offset() > seek.offset && self.store_time >= seek.time && self.position >= seek.position
     }
 
-    /// Whether `next` may follow in the same queue: dense or behind a gap, and not back in time or in the log.
+    /// Whether `next` may follow in the same queue: dense or after a gap, and not back in time or in the log.
     pub(super) fn precedes(&self, next: &IndexEntry) -> bool {
         self.end_offset() <= next.base_offset
             && self.position <= next.position
@@ -125,7 +125,7 @@ impl IndexEntry {
 }
 
 impl BlockReference {
-    /// Whether the block, and with it all behind it, holds something that `seek` looks for.
+    /// Whether the block, and with it all after it, holds something that `seek` looks for.
     pub(super) fn qualifies(&self, seek: &Seek) -> bool {
         self.end_offset > seek.offset
             && self.last_store_time >= seek.time

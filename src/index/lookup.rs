@@ -77,7 +77,7 @@ impl<D: Disk> Index<D> {
         }
     }
 
-    /// The same as [`lookup`](Index::lookup) when no block has to be read from the disk; `None` when one has to.
+    /// Looks up as [`lookup`](Index::lookup) does, without waiting; `None` when a block has to be read from the disk.
     pub fn lookup_in_memory(
         &self,
         key: QueueKey,
@@ -100,7 +100,7 @@ impl<D: Disk> Index<D> {
         Ok(found.map_or(end, |entry| entry.base_offset.max(first)))
     }
 
-    /// The first offset whose batch lies at `position` of the log or behind; the queue's end when there is none, zero when
+    /// The first offset whose batch lies at `position` of the log or after; the queue's end when there is none, zero when
     /// the queue is not known.
     pub async fn find_position(
         &self,
@@ -112,7 +112,7 @@ impl<D: Disk> Index<D> {
         Ok(found.map_or(end, |entry| entry.base_offset.max(first)))
     }
 
-    /// The first entry of the queue that qualifies, among those that end behind its first offset.
+    /// The first entry of the queue that qualifies, among those that end after its first offset.
     pub(super) async fn find(&self, key: QueueKey, seek: Seek) -> Result<Option<IndexEntry>, IndexError> {
         let mut seek = seek;
         loop {

@@ -17,7 +17,7 @@
 //! .. restart ..
 //! open(.., snapshot)                      as it was at that position; blocks written later are overwritten
 //! trim(start of the log), to its end      what the log no longer has
-//! replay(..) of the batches behind
+//! replay(..) of the batches after
 //! ```
 //!
 //! A damaged block is found by its checksum when a lookup meets it, and named by file and position

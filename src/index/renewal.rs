@@ -1,6 +1,6 @@
 //! Building an index anew while the one that is damaged serves what it can.
 //!
-//! Both share files, but no block: the new one begins so many segments behind the old one that the two never meet. What
+//! Both share files, but no block: the new one begins so many segments after the old one that the two never meet. What
 //! it has written counts only once it has taken the old one's place and is in a durable snapshot; until then a start
 //! removes it, since no snapshot lists it.
 

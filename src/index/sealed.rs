@@ -29,7 +29,7 @@ impl Default for Shape {
 pub struct SegmentExtent {
     /// Size of the file in blocks.
     pub block_count: u32,
-    /// No entry in or below any of its blocks lies behind this position of the log: when the log starts behind it, the
+    /// No entry in or below any of its blocks lies after this position of the log: when the log starts after it, the
     /// segment is garbage.
     pub last_position: LogPosition,
 }
@@ -141,7 +141,7 @@ impl SealedBlocks {
         }
     }
 
-    /// Forgets the segments that hold nothing at or behind `position`, and returns their numbers. The current segment
+    /// Forgets the segments that hold nothing at or after `position`, and returns their numbers. The current segment
     /// stays, and one that has blocks waiting.
     pub fn remove_below(&mut self, position: LogPosition) -> Vec<u32> {
         let first_waiting = self.waiting.front().map(|block| block.identity().address.segment);

@@ -13,7 +13,7 @@
 //! 40  segments, by number, 16 bytes each:
 //!      0  u32  number
 //!      4  u32  size in blocks
-//!      8  u64  last_position: nothing in it refers to the log behind this
+//!      8  u64  last_position: nothing in it refers to the log after this
 //! ..  queues, each once, in no order:
 //!      0  u32  topic_id
 //!      4  u32  queue
@@ -68,7 +68,7 @@ pub struct SnapshotWriter {
     bytes: Vec<u8>,
     queue_count: u32,
     block_count: u32,
-    /// Of the bytes behind the header, up to `checked`.
+    /// Of the bytes after the header, up to `checked`.
     checksum: u32,
     checked: usize,
 }
@@ -199,7 +199,7 @@ fn decode_extents(
         }
         extents.insert(number, extent);
     }
-    // The next block stands in or right behind a listed segment, or begins one when none is listed.
+    // The next block stands in or right after a listed segment, or begins one when none is listed.
     let fits = match extents.get(&next.segment) {
         Some(extent) => next.block <= extent.block_count && next.segment < u32::MAX,
         None => extents.is_empty() && next.block == 0 && next.segment < u32::MAX,

@@ -33,7 +33,7 @@ pub struct State {
 /// A snapshot under way.
 struct Saving {
     writer: SnapshotWriter,
-    /// The last queue that the walk has reached. Some behind it are written too, because they have changed.
+    /// The last queue that the walk has reached. Some after it are written too, because they have changed.
     last: Option<QueueKey>,
     /// The blocks that waited when it began.
     blocks: VecDeque<Rc<Block>>,

@@ -25,7 +25,7 @@ pub const LEVELS_MAX: usize = 16;
 /// 1. `first <= end`; they are equal exactly when the queue is empty, and then the tree is.
 /// 2. All entries and references are in order (`precedes`), and end at or below `end`.
 /// 3. No reference in memory ends at or below `first`.
-/// 4. `first_position` is a lower bound for the position of the first entry that ends behind `first`.
+/// 4. `first_position` is a lower bound for the position of the first entry that ends after `first`.
 #[derive(Debug, Default)]
 pub struct Tree {
     pub first: QueueOffset,
@@ -76,7 +76,7 @@ impl Tree {
     /// Adds the newest entry, which [`takes`](Tree::takes) allows, and seals what became full.
     pub fn append(&mut self, key: QueueKey, entry: IndexEntry, shape: Shape, sealed: &mut SealedBlocks) {
         if self.is_empty() {
-            // Nothing is stored in a gap between here and the entry, so the queue starts behind it.
+            // Nothing is stored in a gap between here and the entry, so the queue starts after it.
             self.first = entry.base_offset;
             self.first_position = entry.position;
         }

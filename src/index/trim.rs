@@ -21,18 +21,18 @@ pub struct Trim<D: Disk> {
 pub enum TrimProgress {
     /// Call `step` again.
     More,
-    /// Every queue starts at or behind the position, and the segments below it are gone.
+    /// Every queue starts at or after the position, and the segments below it are gone.
     Done,
 }
 
 impl<D: Disk> Index<D> {
-    /// Makes every queue start at its first batch at or behind `min_position`, and removes the segments that only
+    /// Makes every queue start at its first batch at or after `min_position`, and removes the segments that only
     /// refer to batches before it. A queue that has none left becomes empty and keeps its end.
     pub fn trim(&self, min_position: LogPosition) -> Trim<D> {
         Trim { index: self.clone(), min_position, last: None }
     }
 
-    /// The same in memory only, for a tool that changes nothing.
+    /// Trims in memory only and removes no segment, for a tool that changes nothing.
     pub async fn follow(&self, min_position: LogPosition) -> Result<(), IndexError> {
         for key in self.queues() {
             let is_due = {

@@ -7,7 +7,7 @@
 //! | --------------------------------------- | ------------------------------ | ------------ |
 //! | nothing is unflushed                    | small, its flush due           | writes and flushes it in one operation |
 //! | no flush is due or under way            | anything else                  | writes it |
-//! | a flush is under way, nothing behind it | at least `overlap_bytes`       | writes it meanwhile |
+//! | a flush is under way, nothing after it | at least `overlap_bytes`       | writes it meanwhile |
 //! | else                                    |                                | waits: what arrives makes the group larger |
 
 use std::cell::{Cell, RefCell};
@@ -268,7 +268,7 @@ impl<D: Disk> Inner<D> {
                 let writes = pieces.iter().map(|(position, buffer)| {
                     segment.file.write(position.since(segment.base), buffer.clone())
                 });
-                // All writes are driven to their end, even behind a failure: the kernel reads from their buffers.
+                // All writes are driven to their end, even after a failure: the kernel reads from their buffers.
                 join_all(writes).await.into_iter().collect::<Result<(), _>>()?;
             }
         }

@@ -156,7 +156,7 @@ impl<D: Disk> Clone for CommitLog<D> {
 impl<D: Disk> CommitLog<D> {
     /// Opens the log in its directory, made when missing, and replays it from `start` to its end.
     ///
-    /// On return the epoch of this run is durable, and whatever lies behind the end can never be taken for live bytes.
+    /// On return the epoch of this run is durable, and whatever lies after the end can never be taken for live bytes.
     pub async fn open<R: Replay>(
         disk: D,
         options: LogOptions,
@@ -231,7 +231,7 @@ impl<D: Disk> CommitLog<D> {
         &self.inner.room
     }
 
-    /// Places a batch behind everything else. No I/O happens here; `level` only tells whether somebody will wait for
+    /// Places a batch after everything else. No I/O happens here; `level` only tells whether somebody will wait for
     /// the flush. Nothing changes when it is refused.
     pub fn append(
         &self,
@@ -294,7 +294,7 @@ impl<D: Disk> Inner<D> {
         Ok(open)
     }
 
-    /// Copies a batch behind the open group's end, where there is room for it.
+    /// Copies a batch after the open group's end, where there is room for it.
     fn place(
         &self,
         open: &mut OpenGroup<D>,
@@ -357,7 +357,7 @@ impl<D: Disk> Inner<D> {
         }
     }
 
-    /// Makes sure that `bytes` fit behind the open group's end, moving an empty group to the next segment if need be.
+    /// Makes sure that `bytes` fit after the open group's end, moving an empty group to the next segment if need be.
     fn make_room(&self, open: &mut OpenGroup<D>, bytes: u64) -> Result<(), AppendRefusal> {
         let segment_end = self.segment_at(open.segment_base).end();
         let fits_segment = open.end().0 + bytes <= segment_end.0;

@@ -35,7 +35,7 @@ pub enum OpenError {
 pub struct LogFailure {
     pub error: Rc<DiskError>,
     /// Batches from `durable_end` up to here were handed to the disk: whether they are stored is not known. Those
-    /// behind it were not, and are not stored.
+    /// after it were not, and are not stored.
     pub unknown_end: LogPosition,
 }
 

@@ -18,7 +18,7 @@
 //! | nothing       | no log at all, though there was one                | everything |
 //!
 //! A file may be taken away by a start when nothing was ever in it, and that is known: it was never registered, or lies
-//! behind the place where the log was stopped, and holds neither its header nor a batch.
+//! after the place where the log was stopped, and holds neither its header nor a batch.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -457,7 +457,7 @@ impl Court<'_> {
         }
     }
 
-    /// Something was stored in or behind the segment that begins here.
+    /// Something was stored in or after the segment that begins here.
     fn must_be_used(&self, base: LogPosition) -> bool {
         self.verdict.used.range(base..).next().is_some()
             || self.reached > base.advance(SEGMENT_HEADER_BYTES as u64)

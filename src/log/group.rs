@@ -93,7 +93,7 @@ impl<D: Disk> OpenGroup<D> {
         self.start.advance(self.filled as u64)
     }
 
-    /// Copies `bytes` behind what is there.
+    /// Copies `bytes` after what is there.
     pub fn extend(&mut self, disk: &D, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let used = self.filled % PIECE_BYTES;

@@ -23,7 +23,7 @@ pub struct Hole {
 }
 
 impl Hole {
-    /// The hole `start..end` behind a segment of `segment_bytes`, around `position`. Nobody knows the names of files that
+    /// The hole `start..end` after a segment of `segment_bytes`, around `position`. Nobody knows the names of files that
     /// are gone, but segments follow each other and are mostly of one size.
     pub(super) fn around(
         directory: &Path,

@@ -61,7 +61,7 @@ pub struct Manifest {
     /// Epoch of this start.
     pub epoch: u32,
     pub shard: ShardId,
-    /// The same for as long as the log lives.
+    /// Never changes in the life of the log.
     pub secret: LogSecret,
     /// What the log must have; `None` when a release that did not say so wrote it last.
     pub holdings: Option<Holdings>,
@@ -109,14 +109,14 @@ impl Holdings {
         Self { first_base, last_base, last_bytes, reached, is_end: false, shard_count }
     }
 
-    /// First position behind the newest segment.
+    /// First position after the newest segment.
     pub fn end(&self) -> LogPosition {
         self.last_base.advance(self.last_bytes)
     }
 }
 
 impl GivenUp {
-    /// What may have been stored there, at or behind `place`.
+    /// What may have been stored there, at or after `place`.
     pub fn bytes_from(&self, place: LogPosition) -> u64 {
         self.end.0.saturating_sub(place.max(self.from).0)
     }

@@ -259,7 +259,7 @@ impl<D: Disk> CommitLog<D> {
             }
             let Some((delivered, bytes)) = deliveries.next().await else { break };
             in_flight -= bytes;
-            // What is in flight behind an end is awaited all the same, and let go.
+            // What is in flight after an end is awaited all the same, and let go.
             if failure.is_some() || outcome.damaged.is_some() {
                 continue;
             }

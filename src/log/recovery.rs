@@ -2,14 +2,14 @@
 //!
 //! The scan walks batch by batch. At `p`, where the next batch is expected, the decision is this table. "Valid at q"
 //! means: right magic, header checksum, own position q, and an epoch that is neither lower than the last valid one nor
-//! higher than the manifest's, and not behind the place where the segment ended, as the next segment's header says: what
-//! stands there was cut off once. The search for q covers `SEARCH_BYTES` behind p and the same of every later segment.
+//! higher than the manifest's, and not after the place where the segment ended, as the next segment's header says: what
+//! stands there was cut off once. The search for q covers `SEARCH_BYTES` after p and the same of every later segment.
 //!
 //! | label       | found                                              | decision              | fault behind it |
 //! | ----------- | -------------------------------------------------- | --------------------- | --------------- |
 //! | whole       | valid at p, records match                          | replay, go on         | none |
 //! | continues   | a valid q that starts a group, `previous_end` = p  | go on at q            | none: padding, a new segment, or the end of an earlier run |
-//! | harmed      | valid at p, records do not match, and a valid q with `flushed_end` > p | replay the header only, report, go on behind | damage of flushed bytes |
+//! | harmed      | valid at p, records do not match, and a valid q with `flushed_end` > p | replay the header only, report, go on after | damage of flushed bytes |
 //! | lost        | nothing valid at p, and a valid q with `flushed_end` > p | report p..q, go on at q | damage of flushed bytes |
 //! | known       | none of these, and p lies below what manifest or snapshots say was durable, or in what was given up | report p to there, go on there | damage of flushed bytes at the log's end, or `log repair` |
 //! | torn        | none of these                                      | the log ends at p     | death before the flush: nothing here was answered as durable |
@@ -20,7 +20,7 @@
 //! or another file is refused, with nothing changed. A start removes a file only when nothing was ever in it; a segment of
 //! which every batch was cut off is moved aside.
 //!
-//! A batch with the flag `continues` (see `wire::batch`) is replayed together with the one behind it; when the log ends
+//! A batch with the flag `continues` (see `wire::batch`) is replayed together with the one after it; when the log ends
 //! between the two, it ends before the first.
 //!
 //! `continues` is tried before the two kinds of damage. `flushed_end` > p proves that everything below it was flushed
@@ -46,7 +46,7 @@ use crate::limits::{BLOCK_BYTES, GROUP_BYTES_MAX, PLACED_BYTES_MAX, READ_BYTES};
 use crate::types::{LogPosition, Timestamp};
 use crate::wire::batch::{BatchHeader, LogSecret};
 
-/// How far behind the expected place a proof is searched. What may be unflushed at once (two groups, each of which may
+/// How far after the expected place a proof is searched. What may be unflushed at once (two groups, each of which may
 /// be one large batch, and the bytes whose flush was put off) is less than half of it.
 pub const SEARCH_BYTES: u64 = 32 * 1024 * 1024;
 const _: () = assert!(SEARCH_BYTES >= (2 * (GROUP_BYTES_MAX + PLACED_BYTES_MAX) + 8 * 1024 * 1024) as u64);
@@ -109,7 +109,7 @@ pub struct Report {
     pub batches: u64,
     pub bytes_scanned: u64,
     pub damage: Vec<Damage>,
-    /// Whether bytes behind the end were cut off.
+    /// Whether bytes after the end were cut off.
     pub torn: bool,
     /// The position to start from lies below the oldest segment, or not on a batch: all was replayed instead.
     pub start_missing: bool,
@@ -247,7 +247,7 @@ fn given_up_ranges<D: Disk>(manifest: &Manifest, segments: &Segments<D>) -> Vec<
         GivenUpRange { file: path.unwrap_or_default(), from, to, bytes: range.bytes_from(from) }
     };
     let ranges = manifest.given_up.iter().map(range);
-    // A place that was left free behind the log's end is no loss.
+    // A place that was left free after the log's end is no loss.
     ranges.filter(|range| range.bytes > 0).collect()
 }
 
@@ -403,7 +403,7 @@ async fn open_segments<D: Disk>(
         let previous_end =
             own.map(|header| header.previous_end).or(facts.begun.map(|(_, previous_end)| previous_end));
         segment.is_stand_in = own.is_some_and(|header| header.is_stand_in);
-        // Something was stored behind it: where nothing can be read of it, that is a hole in the log.
+        // Something was stored after it: where nothing can be read of it, that is a hole in the log.
         let used = verdict.used.range(base..).next().is_some();
         let found = FoundSegment {
             segment: Rc::new(segment),
@@ -477,7 +477,7 @@ async fn rewrite_tail<D: Disk>(
     Ok(())
 }
 
-/// Takes out the segments behind the log's end: prepared ones, and those whose every batch was cut off. The one that
+/// Takes out the segments after the log's end: prepared ones, and those whose every batch was cut off. The one that
 /// holds the end stays.
 async fn take_unused<D: Disk>(
     segments: &mut Segments<D>,
@@ -499,7 +499,7 @@ async fn take_unused<D: Disk>(
     Ok(dropped)
 }
 
-/// A segment behind the log's end.
+/// A segment after the log's end.
 struct Dropped {
     path: PathBuf,
     /// Of which none was ever answered as durable; they are kept aside all the same.

@@ -1,4 +1,4 @@
-//! What the manifest says of the files, kept up while the log runs: by the tasks behind the commit, never on its way.
+//! What the manifest says of the files, kept up while the log runs: by the tasks after the commit, never on its way.
 //!
 //! 1. A segment is registered before the first batch can be placed in it.
 //! 2. A segment that goes is taken off before its file does.

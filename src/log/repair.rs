@@ -12,7 +12,7 @@
 //! | stray                            | it is moved aside |
 //! | manifest lost                    | it is made again, with an epoch above all that were found; what is there of it is
 //! |                                  | moved aside |
-//! | nothing                          | a new log begins behind everything that the old one may have had |
+//! | nothing                          | a new log begins after everything that the old one may have had |
 //!
 //! What is given up is in the manifest before the first file is touched, so that a repair that was cut off can be begun
 //! again, and that each later start names it. Positions in it are never used again.
@@ -33,9 +33,9 @@ use crate::limits::{BLOCK_BYTES, READ_BYTES};
 use crate::types::LogPosition;
 use crate::wire::batch::{BatchHeader, LogSecret};
 
-/// Epochs left free behind the highest one that was found, when the manifest that knew it is lost.
+/// Epochs left free after the highest one that was found, when the manifest that knew it is lost.
 const EPOCH_MARGIN: u32 = 1 << 10;
-/// A log may have gone on this far behind its newest snapshot: many times what is ever between two of them.
+/// A log may have gone on this far after its newest snapshot: many times what is ever between two of them.
 const BEHIND_SNAPSHOT_BYTES: u64 = 4 << 30;
 /// And a log of which nothing is known this far in all.
 const UNKNOWN_LOG_BYTES: u64 = 1 << 40;
@@ -313,7 +313,7 @@ impl Plan {
             file.close().await?;
         }
         for &(from, to) in &self.stand_ins {
-            // Where the log ended in the segment before: what lies behind is not missing as well.
+            // Where the log ended in the segment before: what lies after is not missing as well.
             let before = found.ends.range(..=from).next_back().copied();
             let header = SegmentHeader {
                 base: from,
@@ -330,7 +330,7 @@ impl Plan {
     }
 }
 
-/// A file of the right size with a header and nothing behind it. Its blocks are not reserved: there may be many of them.
+/// A file of the right size with a header and nothing after it. Its blocks are not reserved: there may be many of them.
 async fn make_stand_in<D: Disk>(disk: &D, path: &Path, header: &SegmentHeader) -> Result<(), DiskError> {
     let file = disk.open(path, OpenMode::Create).await?;
     let mut block = disk.allocate(SEGMENT_HEADER_BYTES);

@@ -38,7 +38,7 @@ pub(super) struct Limits {
     pub reached: LogPosition,
     /// What an operator gave up.
     pub given_up: Vec<GivenUp>,
-    /// The pass ends at the first batch that begins here or behind.
+    /// The pass ends at the first batch that begins here or after.
     pub until: LogPosition,
 }
 
@@ -80,7 +80,7 @@ enum AtPlace {
     Nothing,
 }
 
-/// What the search behind that place proved.
+/// What the search after that place proved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Proof {
     /// The log goes on here.
@@ -272,7 +272,7 @@ impl<D: Disk> Scanner<D> {
         Ok(next)
     }
 
-    /// Takes note of a batch and returns the place behind it.
+    /// Takes note of a batch and returns the place after it.
     fn note(&mut self, segment: &Segment<D>, header: &BatchHeader) -> LogPosition {
         self.epoch_last = header.epoch;
         self.newest = self.newest.max(header.store_time);
@@ -321,7 +321,7 @@ impl<D: Disk> Scanner<D> {
         self.limits.given_up.iter().find(around).map_or(to, |range| range.end.clamp(place, to))
     }
 
-    /// How far the log went on behind a place at which nothing proves it, as others know: it was durable there, or the
+    /// How far the log went on after a place at which nothing proves it, as others know: it was durable there, or the
     /// operator gave up what stood there. In this segment, when another one follows.
     fn known_beyond(
         &self,
@@ -352,7 +352,7 @@ impl<D: Disk> Scanner<D> {
         }
     }
 
-    /// Where the log goes on behind this segment, when the files in between are missing.
+    /// Where the log goes on after this segment, when the files in between are missing.
     fn hole_behind(&self, segment: &Segment<D>) -> Option<LogPosition> {
         let next = self.segments().map(|next| next.base).find(|base| *base >= segment.end())?;
         (next > segment.end()).then_some(next)
@@ -519,7 +519,7 @@ impl<D: Disk> Scanner<D> {
         Ok(())
     }
 
-    /// Looks behind `place` for a batch that proves what `place` is.
+    /// Looks after `place` for a batch that proves what `place` is.
     async fn search(&mut self, place: LogPosition) -> Result<Proof, OpenError> {
         let mut leftovers = false;
         let mut nearest: Option<LogPosition> = None;

@@ -12,7 +12,7 @@
 //! 24  u32  epoch          of the run that used the file first as this segment
 //! 28  u16  shard
 //! 30  u16  flags          1: stands in for a file that was lost, and holds nothing
-//! 32  u64  previous_end   where the log ended before this segment: behind it the segment before holds nothing that counts
+//! 32  u64  previous_end   where the log ended before this segment: after it the segment before holds nothing that counts
 //! 40  u64  secret         of the log, for tools when the manifest is lost
 //! 48  u32  crc            crc32c of bytes 0..48
 //! ```
@@ -114,7 +114,7 @@ impl<D: Disk> Segment<D> {
         }
     }
 
-    /// First log position behind the segment.
+    /// First log position after the segment.
     pub fn end(&self) -> LogPosition {
         self.base.advance(self.bytes)
     }

@@ -250,7 +250,7 @@ impl<D: Disk> Inner<D> {
         end.since(base) >= self.segment_at(base).bytes / 2
     }
 
-    /// Makes the segment behind the one in use: a spare under a new name, or a new file.
+    /// Makes the segment after the one in use: a spare under a new name, or a new file.
     async fn prepare(&self) -> Result<Segment<D>, DiskError> {
         let base = {
             let open_base = self.open.borrow().segment_base;

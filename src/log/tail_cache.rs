@@ -124,7 +124,7 @@ mod tests {
     use crate::disk::memory::MemoryDisk;
     use crate::limits::BLOCK_BYTES;
 
-    /// Three pieces, the last one behind a segment's end; each byte is the low byte of its position.
+    /// Three pieces, the last one after a segment's end; each byte is the low byte of its position.
     fn cache() -> TailCache<<MemoryDisk as Disk>::Buffer> {
         let disk = MemoryDisk::new();
         let mut cache = TailCache::new(4 * BLOCK_BYTES);

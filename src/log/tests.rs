@@ -143,7 +143,7 @@ const FIRST: u64 = SEGMENT_HEADER_BYTES as u64;
 const SECOND: u64 = SEGMENT_BYTES as u64 + FIRST;
 
 /// A run dies with a tail of which only a later group is stored; the next run cuts it off, writes one group more, and
-/// goes on in the next segment. So the stale group stands behind the segment's last live one for ever.
+/// goes on in the next segment. So the stale group stands after the segment's last live one for ever.
 struct Cut {
     image: Image,
     first: Put,
@@ -193,7 +193,7 @@ fn what_was_cut_off_stays_dead_when_the_group_before_it_is_damaged() {
 }
 
 /// A group whose header reached the disk without its records says where the one before it ended. The log was taken to end
-/// behind the padding then, and the padding for damage by the start after the next.
+/// after the padding then, and the padding for damage by the start after the next.
 #[test]
 fn a_torn_group_behind_padding_leaves_the_end_at_the_last_batch() {
     let mut image = Image::new(1);

@@ -126,7 +126,7 @@ impl<D: Disk> CommitLog<D> {
         })
     }
 
-    /// The segment that holds `from`, or the first behind it.
+    /// The segment that holds `from`, or the first after it.
     fn segment_from(&self, from: LogPosition) -> Option<Rc<Segment<D>>> {
         let held = self.segment_holding(from);
         held.or_else(|| self.inner.segments.borrow().range(from..).next().map(|(_, segment)| segment.clone()))

@@ -73,7 +73,7 @@ impl Pacing {
         self.has_been_quiet(now, QUIET) || (ahead < LEAD_BYTES && !self.is_busy(now))
     }
 
-    /// How long to wait behind a piece when this log has the device for itself.
+    /// How long to wait after a piece when this log has the device for itself.
     fn interval(&self, now: MonotonicTime) -> Duration {
         let is_young = self.has_been_quiet(now, QUIET) && !self.has_been_quiet(now, LONG_QUIET);
         if is_young { INTERVAL * SLOWED_BY } else { INTERVAL }

@@ -48,7 +48,7 @@ impl ReceiveBuffer {
     pub fn space(&mut self, needed: usize) -> &mut [u8] {
         let held = self.end - self.start;
         let wanted = needed.max(held + 1);
-        // What is left of a frame moves to the front when the rest of it would not fit behind, or little would.
+        // What is left of a frame moves to the front when the rest of it would not fit after, or little would.
         if self.start > 0 && self.bytes.len() - self.start < wanted.max(self.bytes.len() / 2) {
             self.bytes.copy_within(self.start..self.end, 0);
             self.start = 0;

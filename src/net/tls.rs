@@ -21,7 +21,7 @@ use crate::types::{FileStamp, MonotonicTime, SettingsFile, SettingsFileError, Ti
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// A chain of certificates has a few kilobytes.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
-/// The one protocol that is spoken behind the handshake.
+/// The one protocol that is spoken after the handshake.
 const HTTP_1_1: &[u8] = b"http/1.1";
 
 /// Why a certificate cannot be used. What a key file holds is in none of these.

@@ -241,7 +241,7 @@ impl Locks {
         if is_same(path, &locked) { Ok(()) } else { Err(DirectoryError::Replaced { path: path.to_owned() }) }
     }
 
-    /// The same, and makes a `lock` that is gone again.
+    /// Fails as [`check`](Self::check) does, and makes a `lock` that is gone again.
     fn keep(&mut self, path: &Path) -> Result<Option<String>, DirectoryError> {
         self.check(path)?;
         let Some(file) = &self.file else { return Ok(None) };

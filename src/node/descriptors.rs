@@ -46,7 +46,7 @@ impl DescriptorPlan {
         Ok(Self { limit, files_per_shard, connections: free - shards * files_per_shard })
     }
 
-    /// The same for this process as it is.
+    /// Plans for this process, with the descriptors that it has open now.
     pub fn of_process(limit: u64, cores: usize, shards: usize) -> Result<Self, PreflightError> {
         Self::new(limit, host::open_descriptors(), cores, shards)
     }

@@ -160,7 +160,7 @@ fn check_access(options: &ServeOptions) -> Result<Vec<String>, NodeError> {
     Ok(warning.into_iter().map(|warning| warning.to_string()).collect())
 }
 
-/// The same for the certificate and its key.
+/// Reads the certificate and its key once, so that a start with unusable ones ends in words.
 fn check_tls(options: &ServeOptions, now: Timestamp) -> Result<Vec<String>, NodeError> {
     let Some((certificate, key)) = options.tls_files() else { return Ok(Vec::new()) };
     let (mut files, warning) = TlsFiles::open(&certificate, &key, MonotonicTime(0))?;

@@ -46,20 +46,22 @@ impl ByteBudget {
         self.reserve_within(bytes, || self.bytes_max).await
     }
 
-    /// The same where less may be taken at some times: looked up whenever a share was given back.
+    /// Waits until `bytes` are free of a budget of which less may be taken at some times: `bytes_max` is asked whenever a share
+    /// was given back.
     pub async fn reserve_within(&self, bytes: usize, bytes_max: impl Fn() -> usize) -> Reservation {
         let taken = &self.taken;
         Turn { taken, place: None, rank: 0, seen: 0, bytes, beside: 0, bytes_max }.await
     }
 
-    /// The same, before all those who wait with a higher rank. Who is passed over needs a time limit of its own. A share that
-    /// does not fit is granted beside up to `beside` bytes, for budgets in which so much may be held by those who wait.
+    /// Waits until `bytes` are free, before all those who wait with a higher rank. Who is passed over needs a time limit of
+    /// its own. A share that does not fit is granted beside up to `beside` bytes, for budgets in which so much may be held by
+    /// those who wait.
     pub async fn reserve_ranked(&self, bytes: usize, rank: usize, beside: usize) -> Reservation {
         let (taken, bytes_max) = (&self.taken, || self.bytes_max);
         Turn { taken, place: None, rank, seen: 0, bytes, beside, bytes_max }.await
     }
 
-    /// The same when it takes no waiting.
+    /// Takes `bytes` if they are free and nobody waits.
     pub fn try_reserve(&self, bytes: usize) -> Option<Reservation> {
         let is_free = self.taken.waiting.borrow().is_empty() && self.taken.fits(bytes, 0, self.bytes_max);
         is_free.then(|| Reservation::take(&self.taken, bytes))

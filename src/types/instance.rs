@@ -26,7 +26,7 @@ impl InstanceName {
         format!("{prefix}{self}{SEPARATOR}{name}")
     }
 
-    /// The same, checked.
+    /// The name of a topic of this instance; an error when it is longer than a name can be.
     pub fn topic(&self, topic: &TopicName) -> Result<TopicName, NameError> {
         self.topic_text(topic).parse()
     }

@@ -332,7 +332,7 @@ mod tests {
     #[test]
     fn unique_ids_have_rocketmqs_layout_and_do_not_repeat() {
         let mut generator = UniqueIdGenerator::new(Ipv4Addr::new(192, 168, 0, 7), 0x1_2345, 0xdead_beef);
-        // 1 March 2024, 00:00:00.005 UTC: the day behind a leap day.
+        // 1 March 2024, 00:00:00.005 UTC: the day after a leap day.
         let now = Timestamp(1_709_251_200_005);
         assert_eq!(&*generator.next(now).text(), "C0A800072345DEADBEEF000000050000");
         assert_eq!(&*generator.next(now).text(), "C0A800072345DEADBEEF000000050001");

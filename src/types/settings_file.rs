@@ -46,7 +46,7 @@ impl SettingsFile {
         Ok(Self { bytes, metadata })
     }
 
-    /// The same, for files that are text.
+    /// Reads a file that is text; an error when it is not UTF-8.
     pub fn read_text(path: &Path, most: u64) -> Result<(String, Metadata), SettingsFileError> {
         let Self { bytes, metadata } = Self::read(path, most)?;
         let text = String::from_utf8(bytes)

@@ -38,7 +38,7 @@
 //!
 //! In the log a batch starts at a multiple of 8.
 //!
-//! A batch whose flag bit 0 is set counts only together with the one behind it, which is of the same group: when a death
+//! A batch whose flag bit 0 is set counts only together with the one after it, which is of the same group: when a death
 //! has left the first but not the second, recovery ends the log before the first. So a message and the change of state
 //! that belongs to it are one step.
 
@@ -247,7 +247,7 @@ impl LogSecret {
         put_u32(header, HEADER_CRC, mixed);
     }
 
-    /// The same in a buffer of which only the `HEADER_CRC_RANGE` of the header is at hand.
+    /// Turns the checksum of a header of which only the bytes of `HEADER_CRC_RANGE` are at hand.
     pub fn mix_checksum(self, checksum: &mut [u8], position: LogPosition) {
         let mixed = get_u32(checksum, 0) ^ self.mask(position.0);
         put_u32(checksum, 0, mixed);
@@ -269,7 +269,7 @@ impl BatchHeader {
         Self::decode_with(bytes, |_| 0)
     }
 
-    /// The same for a batch as it is stored.
+    /// Reads the header of a batch as it is stored, and checks it against its checksum and the log's secret.
     pub fn decode_stored(bytes: &[u8], secret: LogSecret) -> Result<Self, BatchError> {
         Self::decode_with(bytes, |position| secret.mask(position))
     }
@@ -312,7 +312,7 @@ impl BatchHeader {
         })
     }
 
-    /// First queue offset behind this batch.
+    /// First queue offset after this batch.
     pub fn end_offset(&self) -> QueueOffset {
         self.base_offset.advance(u64::from(self.record_count))
     }
@@ -336,7 +336,7 @@ pub fn records_match(bytes: &[u8]) -> bool {
     get_u32(bytes, RECORDS_CRC) == crc32c::crc32c(&bytes[RECORDS_CRC_FROM..])
 }
 
-/// The same for a batch that lies in parts: its header, decoded before, and the records.
+/// Whether the records of a batch that lies in parts match the checksum in its header, which was decoded before.
 pub fn records_in_parts_match<'a>(header: &[u8], records: impl Iterator<Item = &'a [u8]>) -> bool {
     let client_part = crc32c::crc32c(&header[RECORDS_CRC_FROM..BATCH_HEADER_BYTES]);
     get_u32(header, RECORDS_CRC) == records.fold(client_part, crc32c::crc32c_append)
@@ -477,7 +477,7 @@ impl BatchBuilder {
         Self::reusing(Vec::new(), born_time)
     }
 
-    /// The same in the memory of an earlier batch, whatever it held.
+    /// An empty batch in the memory of an earlier one, whatever that held.
     pub fn reusing(mut bytes: Vec<u8>, born_time: Timestamp) -> Self {
         bytes.clear();
         bytes.resize(BATCH_HEADER_BYTES, 0);

@@ -9,7 +9,7 @@
 //! 6  u16      1 in a client's: it asks who answers; 1 in a server's: its identity follows; else 0
 //! ```
 //!
-//! A server that is asked says behind its preface who it is. One of an earlier release does not look at the last two bytes,
+//! A server that is asked says after its preface who it is. One of an earlier release does not look at the last two bytes,
 //! and answers them with zeros.
 //!
 //! ```text
@@ -39,7 +39,7 @@ pub const PROTOCOL_VERSION: u16 = 1;
 pub const PREFACE_BYTES: usize = 8;
 /// First bytes of a native connection.
 pub const PREFACE_MAGIC: [u8; 4] = [0xF5, b'T', b'P', b'N'];
-/// Bytes of the identity behind a server's preface.
+/// Bytes of the identity after a server's preface.
 pub const IDENTITY_BYTES: usize = 24;
 /// In the preface's last field: the identity is asked for, or follows.
 const WITH_IDENTITY: u16 = 1;
@@ -165,7 +165,7 @@ pub fn frame_bytes(buffer: &[u8]) -> Result<Option<usize>, FrameError> {
     Ok(Some(frame_bytes))
 }
 
-/// Appends a frame's header and envelope to `output`; the caller appends exactly `payload_bytes` behind it.
+/// Appends a frame's header and envelope to `output`; the caller appends exactly `payload_bytes` after it.
 pub fn begin(output: &mut Vec<u8>, correlation: u64, envelope: &[u8], payload_bytes: usize) {
     let padded = envelope.len().next_multiple_of(8);
     let frame_bytes = FRAME_HEADER_BYTES + padded + payload_bytes;

@@ -52,7 +52,7 @@ pub mod names {
     pub const DELAY_MS: &str = "TIMER_DELAY_MS";
     /// Due time, milliseconds since 1970.
     pub const DELIVER_MS: &str = "TIMER_DELIVER_MS";
-    /// The same as the HTTP protocol has it.
+    /// The due time as the HTTP protocol names it, milliseconds since 1970.
     pub const START_DELIVERY_TIME: &str = "__STARTDELIVERTIME";
     /// That protocol's mark of a transaction: seconds before its producer is asked.
     pub const TRANSACTION_CHECK_SECONDS: &str = "__TransCheckT";
@@ -154,7 +154,7 @@ pub fn check_incoming(text: &[u8]) -> Result<(), ReservedError> {
     Properties::new(text).try_for_each(|(name, _)| check_name(name))
 }
 
-/// The same of one name.
+/// Whether a client of the native protocol may give a property of this name.
 pub fn check_name(name: &[u8]) -> Result<(), ReservedError> {
     match reserved(name) {
         None | Some(Reserved::Id | Reserved::ShardingKey) => Ok(()),

@@ -1,7 +1,7 @@
 //! One message inside a batch.
 //!
 //! ```text
-//!  0  u32  record_bytes      this header and everything behind it
+//!  0  u32  record_bytes      this header and everything after it
 //!  4  u32  body_bytes
 //!  8  u32  tag_hash          crc32c of the tag; 0 without a tag
 //! 12  i32  born_delta_ms     to the batch's born_time_ms

@@ -146,7 +146,7 @@ impl Rule {
         Self { operation: Some(Operation::Write), path_part: None, when, fault: Fault::FlipBit }
     }
 
-    /// The same rule for paths that contain `part` only.
+    /// Restricts the rule to paths that contain `part`.
     pub fn in_path(mut self, part: &str) -> Self {
         self.path_part = Some(part.to_owned());
         self

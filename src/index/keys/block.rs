@@ -10,7 +10,7 @@
 //! 16  entries, sorted: u64 hash, u64 place (batch position - base) / 8 << 16 | index in the batch
 //! filter block: a Bloom filter of the hashes of one of `filter_blocks` equal ranges
 //! 16  u64  first        number of the first entry of its range
-//! 24  u64  end          number of the entry behind its range
+//! 24  u64  end          number of the entry after its range
 //! 32  bits
 //! ```
 
@@ -121,7 +121,7 @@ pub fn put_filter_ranks(block: &mut [u8], first: u64, end: u64) {
     put_u64(block, FILTER_END, end);
 }
 
-/// Numbers of the first entry of the block's range and of the one behind it.
+/// Numbers of the first entry of the block's range and of the one after it.
 pub fn filter_ranks(block: &[u8]) -> (u64, u64) {
     (get_u64(block, FILTER_FIRST), get_u64(block, FILTER_END))
 }

@@ -5,7 +5,7 @@
 //! block 1 ..           data blocks, sorted by hash, then by place
 //! block filter_start.. filter blocks, see `block`
 //!
-//! header, behind the fields of every block (its run is 0)
+//! header, after the fields of every block (its run is 0)
 //! 16  u32  magic         0x524b_5054, "TPKR"
 //! 20  u32  version       1
 //! 24  u64  base          where the log segment begins

@@ -34,7 +34,7 @@ struct Blocks<D: Disk> {
     buffer: D::Buffer,
     /// Number of the buffer's first block.
     start: u32,
-    /// Finished blocks in the buffer; the next one behind them is in the making.
+    /// Finished blocks in the buffer; the next one after them is in the making.
     finished: usize,
 }
 

@@ -163,7 +163,8 @@ impl<D: Disk> KeyIndex<D> {
         Search::new(self, topic, key)
     }
 
-    /// The same for places before this one, as far as whole runs can be left out: the first places may be others.
+    /// Places of a key that lie before this one, newest first. Only whole runs are left out: the first places that come may lie
+    /// after it.
     pub fn search_before(&self, topic: TopicId, key: &[u8], before: RecordPlace) -> Search<D> {
         self.search(topic, key).without_runs_from(before)
     }

@@ -180,7 +180,7 @@ impl World {
         self.log.last().map_or(self.log_start.0, |(_, entry)| entry.position.0 + 100).max(self.log_start.0)
     }
 
-    /// A place a little before, in, or a little behind 0..end.
+    /// A place a little before, in, or a little after 0..end.
     fn around(pick: Pick, end: u64) -> u64 {
         pick.index(end as usize + 5) as u64
     }
@@ -322,7 +322,7 @@ impl World {
             let max = LookupMax { entries: usize::MAX, bytes: u64::MAX, records: u64::MAX };
             let found = block_on(self.index.lookup(key, QueueOffset::ZERO, max)).expect("lookup");
             assert_eq!(found, queue.lookup(0, max), "{key}");
-            // A first offset in a gap means the same as the one behind the gap.
+            // A first offset in a gap means the same as the one after the gap.
             let (first, end) = self.index.bounds(key).expect("a queue");
             let behind_gap = |first: u64| found.first().map_or(first, |entry| entry.base_offset.0.max(first));
             assert_eq!((behind_gap(first.0), end.0), (behind_gap(queue.first), queue.end), "{key}");

@@ -76,7 +76,7 @@ pub fn body_md5(body: &[u8]) -> String {
     md5_text(&Md5::digest(body))
 }
 
-/// The same of a digest that was made piece by piece.
+/// The check value from a digest that was made piece by piece.
 pub fn md5_text(digest: &[u8]) -> String {
     let mut text = String::with_capacity(32);
     for byte in digest {

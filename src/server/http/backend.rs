@@ -82,7 +82,7 @@ impl BrokerBackend {
         Ok(self.broker.handle(request).await?)
     }
 
-    /// The same for a call that may wait, and is dropped when its client goes away. It is carried out in a task of its own:
+    /// Asks for what may wait, and is dropped when its client goes away. It is carried out in a task of its own:
     /// what it reads from the disk must be driven to its end.
     async fn ask_for(
         &self,

@@ -131,7 +131,7 @@ pub(crate) async fn serve_http(
     connection.end();
 }
 
-/// The same for one whose first bytes are those of a TLS handshake.
+/// Serves a connection whose first bytes are those of a TLS handshake.
 pub(crate) async fn serve_https(
     connections: &Rc<Connections>,
     connection: &Rc<Connection>,

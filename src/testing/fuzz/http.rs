@@ -50,7 +50,7 @@ pub fn fuzz_properties(bytes: &[u8]) {
     assert_eq!(Properties::parse(&text), Ok(properties));
 }
 
-/// Reads `bytes` as a target, alone and behind the path of a topic.
+/// Reads `bytes` as a target, alone and after the path of a topic.
 pub fn fuzz_target(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     for target in [text.clone().into_owned(), format!("/topics/t/messages?consumer=g&{text}")] {

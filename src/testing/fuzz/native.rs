@@ -28,7 +28,7 @@ pub fn fuzz_frame(bytes: &[u8]) {
     }
 }
 
-/// Reads `bytes` as an envelope with `payload` behind it.
+/// Reads `bytes` as an envelope with `payload` after it.
 pub fn fuzz_envelope(bytes: &[u8], payload: &[u8]) {
     let frame = Frame { correlation: 1, envelope: bytes, payload, frame_bytes: 0 };
     fuzz_request(&frame);
