@@ -404,6 +404,9 @@ impl Court<'_> {
             }
             _ => {}
         }
+        if self.stands_in(base, facts) {
+            return end;
+        }
         if let Some(belongs) = self.belongs(base, facts).filter(|_| !is_used) {
             self.add(&name, Flaw::Misplaced { belongs }, base, end);
         } else if facts.file_bytes == 0 {
@@ -440,6 +443,11 @@ impl Court<'_> {
     fn is_own(&self, base: LogPosition, facts: &Facts) -> bool {
         matches!(facts.header, FoundHeader::Valid(header)
             if header.base == base && !self.is_foreign(&header))
+    }
+
+    /// Whether the file stands in for one that was lost: then it is as long as it was made, which its header does not say.
+    fn stands_in(&self, base: LogPosition, facts: &Facts) -> bool {
+        matches!(facts.header, FoundHeader::Valid(header) if header.is_stand_in) && self.is_own(base, facts)
     }
 
     fn is_foreign(&self, header: &SegmentHeader) -> bool {

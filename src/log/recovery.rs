@@ -390,8 +390,6 @@ async fn open_segments<D: Disk>(
             unfinished.push(segment.path);
             continue;
         }
-        let whole_blocks = segment.bytes / BLOCK_BYTES as u64 * BLOCK_BYTES as u64;
-        segment.bytes = verdict.sizes.get(&base).map_or(whole_blocks, |bytes| whole_blocks.min(*bytes));
         let own = match facts.header {
             FoundHeader::Valid(header)
                 if (header.base, header.shard, Some(header.secret)) == (base, known.shard.0, secret) =>
@@ -403,6 +401,11 @@ async fn open_segments<D: Disk>(
         let previous_end =
             own.map(|header| header.previous_end).or(facts.begun.map(|(_, previous_end)| previous_end));
         segment.is_stand_in = own.is_some_and(|header| header.is_stand_in);
+        let whole_blocks = segment.bytes / BLOCK_BYTES as u64 * BLOCK_BYTES as u64;
+        segment.bytes = match own {
+            Some(header) if header.is_stand_in => header.segment_bytes,
+            _ => verdict.sizes.get(&base).map_or(whole_blocks, |bytes| whole_blocks.min(*bytes)),
+        };
         // Something was stored after it: where nothing can be read of it, that is a hole in the log.
         let used = verdict.used.range(base..).next().is_some();
         let found = FoundSegment {

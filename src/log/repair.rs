@@ -330,7 +330,8 @@ impl Plan {
     }
 }
 
-/// A file of the right size with a header and nothing after it. Its blocks are not reserved: there may be many of them.
+/// A file with a header that says what it stands in for, and nothing after it: that may be more than a file system or a
+/// limit lets one file have, and more than a copy of the directory should take.
 async fn make_stand_in<D: Disk>(disk: &D, path: &Path, header: &SegmentHeader) -> Result<(), DiskError> {
     let file = disk.open(path, OpenMode::Create).await?;
     let mut block = disk.allocate(SEGMENT_HEADER_BYTES);
@@ -338,7 +339,7 @@ async fn make_stand_in<D: Disk>(disk: &D, path: &Path, header: &SegmentHeader) -
     file.write(0, Rc::new(block)).await?;
     let mut last = disk.allocate(BLOCK_BYTES);
     last.as_mut_slice().fill(0);
-    file.write(header.segment_bytes - BLOCK_BYTES as u64, Rc::new(last)).await?;
+    file.write(SEGMENT_HEADER_BYTES as u64, Rc::new(last)).await?;
     file.sync().await?;
     file.close().await
 }

@@ -603,6 +603,11 @@ pub(super) async fn read_parallel<D: Disk>(
     if from >= to {
         return Ok(());
     }
+    if segment.is_stand_in {
+        // Zeros, as far as its file goes and beyond.
+        output.resize(output.len() + (to - from) as usize, 0);
+        return Ok(());
+    }
     let reads =
         (from..to).step_by(READ_BYTES).map(|at| segment.file.read(at, READ_BYTES.min((to - at) as usize)));
     for piece in futures_util::future::join_all(reads).await {

@@ -8,7 +8,7 @@
 //!  0  u32  magic          0x4753_5054, "TPSG"
 //!  4  u32  version        1
 //!  8  u64  base           log position of this block
-//! 16  u64  segment_bytes  size of the file, this block included
+//! 16  u64  segment_bytes  size of the file, this block included; of a stand-in, what it stands in for
 //! 24  u32  epoch          of the run that used the file first as this segment
 //! 28  u16  shard
 //! 30  u16  flags          1: stands in for a file that was lost, and holds nothing
@@ -56,7 +56,7 @@ pub(super) struct Segment<D: Disk> {
     pub bytes: u64,
     pub file: D::File,
     pub path: PathBuf,
-    /// It stands in for a file that was lost: there is nothing in it, and its blocks are not reserved.
+    /// It stands in for what was lost: there is nothing in it, and its file ends after its header, however much that was.
     pub is_stand_in: bool,
     /// Store time of the newest batch; `None` while empty.
     pub newest: Cell<Option<Timestamp>>,
