@@ -4,6 +4,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use futures_lite::future::block_on;
 use glommio::{LocalExecutorBuilder, Placement};
 use serde::Serialize;
 
@@ -12,6 +13,7 @@ use crate::cli::error::CommandError;
 use crate::cli::output::{OutputFormat, print};
 use crate::disk::bounded::BoundedDisk;
 use crate::disk::glommio::{Access, GlommioDisk};
+use crate::disk::plain::PlainDisk;
 use crate::disk::{Disk, DiskError, DiskErrorKind};
 use crate::limits::SHARD_FILES_MIN;
 use crate::log::{Act, Repair};
@@ -63,12 +65,17 @@ struct FoundView {
 }
 
 pub fn run(arguments: &RepairArguments, format: OutputFormat) -> Result<(), CommandError> {
-    node::check_io_uring().map_err(CommandError::failed)?;
     let directory = DataDirectory::open_existing(&arguments.data).map_err(CommandError::failed)?;
     let act = if arguments.yes { Act::Do } else { Act::Tell };
+    if act == Act::Do {
+        node::check_io_uring().map_err(CommandError::failed)?;
+    }
     let mut shards = Vec::new();
     for shard in 0..directory.shard_count() {
-        let repair = repair_one(&directory, shard, act)?;
+        let repair = match act {
+            Act::Tell => tell(&directory, shard)?,
+            Act::Do => repair(&directory, shard)?,
+        };
         if !repair.contradictions.is_empty() {
             shards.push(ShardView::new(shard, repair));
         }
@@ -84,7 +91,25 @@ pub fn run(arguments: &RepairArguments, format: OutputFormat) -> Result<(), Comm
     }
 }
 
-fn repair_one(directory: &DataDirectory, shard: u16, act: Act) -> Result<Repair, CommandError> {
+/// What is missing and what would be done. Needs neither io_uring nor a medium that can be written to.
+fn tell(directory: &DataDirectory, shard: u16) -> Result<Repair, CommandError> {
+    let disk = BoundedDisk::new(PlainDisk, SHARD_FILES_MIN);
+    let path = directory.shard(shard);
+    let place = place(directory, &path, shard);
+    let told = repair_shard(&disk, &place, LogSecret::default(), Act::Tell);
+    block_on(told).map_err(CommandError::failed)
+}
+
+fn place<'a>(directory: &DataDirectory, path: &'a Path, shard: u16) -> ShardPlace<'a> {
+    ShardPlace {
+        directory: path,
+        shard: ShardId(shard),
+        shard_count: directory.shard_count(),
+        is_made: directory.is_started(),
+    }
+}
+
+fn repair(directory: &DataDirectory, shard: u16) -> Result<Repair, CommandError> {
     let executor = LocalExecutorBuilder::new(Placement::Unbound)
         .io_memory(RING_MEMORY_BYTES)
         .make()
@@ -93,17 +118,12 @@ fn repair_one(directory: &DataDirectory, shard: u16, act: Act) -> Result<Repair,
     let secret = LogSecret(RandomState::new().build_hasher().finish());
     executor.run(async {
         let disk = attach(directory.path()).await.map_err(CommandError::failed)?;
-        let place = ShardPlace {
-            directory: &path,
-            shard: ShardId(shard),
-            shard_count: directory.shard_count(),
-            is_made: directory.is_started(),
-        };
-        if act == Act::Do && !path.is_dir() {
+        if !path.is_dir() {
             disk.create_directory(&path).await.map_err(CommandError::failed)?;
             disk.sync_directory(directory.path()).await.map_err(CommandError::failed)?;
         }
-        repair_shard(&disk, &place, secret, act).await.map_err(CommandError::failed)
+        let place = place(directory, &path, shard);
+        repair_shard(&disk, &place, secret, Act::Do).await.map_err(CommandError::failed)
     })
 }
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::support::command;
 use crate::support::directory::{files_with, test_directory};
-use crate::support::forbidden::run_without_io_uring;
+use crate::support::forbidden::{run_read_only, run_without_io_uring};
 use crate::support::node::{Node, Setup};
 
 const LINES: usize = 400_000;
@@ -225,6 +225,36 @@ fn looking_needs_neither_io_uring_nor_a_write() {
     let dumped = run_without_io_uring(None, &["log", "dump", "--data", path, "--records"]).well();
     assert!(dumped.contains("one") && dumped.contains("two"), "{dumped}");
     assert_eq!(state(&data), before, "something was written");
+}
+
+/// Telling what a repair would do is looking; only doing it is not.
+#[test]
+fn a_repair_that_cannot_be_done_is_told_and_why_it_cannot() {
+    let directory = test_directory();
+    let data = directory.path().join("data");
+    let node = Setup::new(&data).start();
+    node.run_well(&["topic", "create", "lines"]);
+    command::run(Some(node.address()), &["produce", "lines"], Some(b"one\ntwo\n")).well();
+    assert_eq!(node.stop().status.code(), Some(0));
+    let path = data.to_str().expect("UTF-8");
+    let (tell, act) = (["log", "repair", "--data", path], ["log", "repair", "--data", path, "--yes"]);
+    let whole = run_read_only(&data, &tell).well();
+    assert!(whole.contains("there is nothing to repair"), "{whole}");
+    let segment = segments(&data)[0].clone();
+    std::fs::remove_file(&segment).expect("it is there");
+    let before = state(&data);
+    for told in [run_read_only(&data, &tell), run_without_io_uring(None, &tell)] {
+        let steps = String::from_utf8_lossy(&told.stdout).into_owned();
+        assert!(steps.contains("is missing") && steps.contains("stands in for"), "{steps}{}", told.stderr);
+        let sentence = told.badly(1);
+        assert!(sentence.contains("nothing was changed"), "{sentence}");
+    }
+    let sentence = run_without_io_uring(None, &act).badly(1);
+    assert!(sentence.contains("io_uring is forbidden"), "{sentence}");
+    let sentence = run_read_only(&data, &act).badly(1);
+    assert!(sentence.contains("Read-only file system") && sentence.lines().count() == 1, "{sentence}");
+    assert_eq!(state(&data), before, "something was changed");
+    command::run(None, &act, None).well();
 }
 
 #[test]
