@@ -121,6 +121,9 @@ const IMPORTS: &[(&str, &[&str])] = &[
 ];
 const EVERYWHERE: [&str; 3] = ["types", "limits", "metrics"];
 const GLOMMIO: [&str; 6] = ["disk/glommio.rs", "net/", "node/", "runtime/", "server/", "cli/"];
+/// Calls that only `WRITER` makes: what places in the log, and what waits until the placed has reached a level.
+const WRITERS_CALLS: [&str; 3] = [".append_batch(", ".append_step(", ".watermarks().wait("];
+const WRITER: &str = "broker/writer.rs";
 const BANNED: [&str; 5] = ["dbg!", "todo!", "unimplemented!", "FIXME", "XXX"];
 
 struct Source {
@@ -264,6 +267,27 @@ fn modules_import_what_the_table_allows() {
             if !fine && (name == "*" || table.contains_key(name)) {
                 problems.push(format!("{}:{number}: `{module}` imports `{name}`", source.path));
             }
+        }
+    }
+    report(&problems);
+}
+
+#[test]
+fn the_writer_alone_places_in_the_log() {
+    let sources = sources();
+    let lines_with = |source: &Source, call: &str| -> Vec<usize> {
+        source.code().filter(|(_, line)| line.contains(call)).map(|(number, _)| number).collect()
+    };
+    let mut problems = Vec::new();
+    for call in WRITERS_CALLS {
+        for source in sources.iter().filter(|source| source.module() != "log" && !source.is_test()) {
+            let found = lines_with(source, call);
+            if source.path == WRITER {
+                assert!(!found.is_empty(), "the rule names a call that is not there: `{call}`");
+                continue;
+            }
+            let problem = |number| format!("{}:{number}: `{call}` is called by {WRITER} only", source.path);
+            problems.extend(found.into_iter().map(problem));
         }
     }
     report(&problems);

@@ -7,15 +7,13 @@ use super::groups::HolderCheck;
 use super::peers::{PeerReply, PeerRequest};
 use super::recipient::{AnyRecipient, Recipient};
 use super::shard_broker::Broker;
+use super::writer::PlaceRefusal;
 use crate::api::{CommitOffset, Failure, Produce, Produced, QueueInfo, Reply, Request, Status};
 use crate::disk::Disk;
 use crate::limits;
-use crate::log::{AppendRefusal, Placement};
-use crate::state::{Change, LeaseChange, QueueLeases, Stage};
-use crate::types::{GroupName, Level, QueueKey, QueueNumber, QueueOffset, ShardId, TopicId, TopicName};
-use crate::wire::batch::{own_batch, state_batch};
-
-use super::produce::ProduceRefusal;
+use crate::log::Placement;
+use crate::state::{Change, LeaseChange, QueueLeases};
+use crate::types::{GroupName, Level, QueueKey, QueueOffset, ShardId, TopicName};
 
 /// The shard that makes changes of topics and keeps the groups' members.
 pub(super) const CONTROL_SHARD: ShardId = ShardId(0);
@@ -169,43 +167,36 @@ impl<D: Disk> Broker<D> {
     /// A batch that came through another shard.
     async fn produce_owned(&self, produce: &Produce) -> Result<Produced, Failure> {
         let batch = self.check_batch(&produce.batch)?;
-        loop {
-            match self.produce(produce.key, produce.level, &batch) {
-                Ok(pending) => return self.settled(&pending).await,
-                Err(ProduceRefusal::Failed(failure)) => return Err(failure),
-                Err(ProduceRefusal::Wait) => self.room().await,
-            }
-        }
+        let placing = self.writer.place(|| self.produce(produce.key, produce.level, &batch));
+        self.settled(&placing.await?).await
     }
 
     /// Stores a group's place; durable when answered.
     async fn commit_offset(&self, commit: CommitOffset) -> Result<Reply, Failure> {
-        let (placement, moved) = loop {
-            if let Some(acting) = commit.member.clone() {
-                self.check_holder(HolderCheck { group: commit.group.clone(), acting, key: commit.key })
-                    .await?;
+        let ask = async || match commit.member.clone() {
+            Some(acting) => {
+                let check = HolderCheck { group: commit.group.clone(), acting, key: commit.key };
+                self.check_holder(check).await
             }
-            // From here to the placing nothing is waited for: what is decided is so when it stands in the log.
-            let Some(CommitChanges { payload, moved }) = self.commit_changes(&commit)? else {
-                return Ok(Reply::Done);
-            };
-            match self.try_append_state(&payload, Level::Durable) {
-                Ok(placement) => break (placement, moved),
-                Err(AppendRefusal::Wait) => self.log.room().changed().await,
-                Err(refusal) => return Err(self.append_refused(refusal)),
-            }
+            None => Ok(()),
         };
+        let placed = self.writer.place_after(ask, || self.try_commit(&commit)).await?;
+        if let Some(placement) = placed {
+            self.writer.settled(Level::Durable, placement).await?;
+        }
+        Ok(Reply::Done)
+    }
+
+    /// Places a commit and carries it out; `None` when it is so already.
+    fn try_commit(&self, commit: &CommitOffset) -> Result<Option<Placement>, PlaceRefusal> {
+        let Some(CommitChanges { payload, moved }) = self.commit_changes(commit)? else { return Ok(None) };
+        let placement = self.writer.try_state(&payload, Level::Durable)?;
         if let Some(moved) = moved {
-            self.apply(Change::Lease(moved), placement.position, Stage::Placed);
-            if commit.member.is_none() {
-                self.lease_resets.set(self.lease_resets.get() + 1);
-            }
+            self.lease_changed(moved, placement.position);
         }
         self.passed.borrow_mut().remove(&commit.group, commit.key);
         self.note_use(&commit.group);
-        let settled = self.log.watermarks().wait(Level::Durable, placement.end).await;
-        settled.map_err(|failure| self.lost(placement.position, &failure))?;
-        Ok(Reply::Done)
+        Ok(Some(placement))
     }
 
     /// What a commit changes now; `None` when it is so already.
@@ -263,7 +254,7 @@ impl<D: Disk> Broker<D> {
         Some(if is_closed { pair.next() } else { pair.floor() })
     }
 
-    /// Asks the control shard whether a member may commit. Behind its answer nothing is waited for until the commit stands
+    /// Asks the control shard whether a member may commit. After its answer nothing is waited for until the commit stands
     /// in the log: so commits stand there in the order of their holders.
     async fn check_holder(&self, check: HolderCheck) -> Result<(), Failure> {
         if self.options.shard == CONTROL_SHARD {
@@ -279,27 +270,9 @@ impl<D: Disk> Broker<D> {
     pub(super) async fn change(&self, changes: &[Change]) -> Result<(), Failure> {
         let mut payload = Vec::new();
         changes.iter().for_each(|change| change.encode(&mut payload));
-        let placement = self.append_state(&payload, Level::Durable).await?;
-        let settled = self.log.watermarks().wait(Level::Durable, placement.end).await;
-        settled.map_err(|failure| self.lost(placement.position, &failure))
-    }
-
-    /// Places a state batch if there is room for it now.
-    pub(super) fn try_append_state(&self, payload: &[u8], level: Level) -> Result<Placement, AppendRefusal> {
-        let bytes = state_batch(payload, self.clock.now());
-        let key = QueueKey { topic: TopicId::BROKER, queue: QueueNumber(0) };
-        self.log.append(&own_batch(&bytes), key, QueueOffset::ZERO, level)
-    }
-
-    /// Places a state batch, waiting for room.
-    pub(super) async fn append_state(&self, payload: &[u8], level: Level) -> Result<Placement, Failure> {
-        loop {
-            match self.try_append_state(payload, level) {
-                Ok(placement) => return Ok(placement),
-                Err(AppendRefusal::Wait) => self.log.room().changed().await,
-                Err(refusal) => return Err(self.append_refused(refusal)),
-            }
-        }
+        let placement = self.writer.place(|| self.writer.try_state(&payload, Level::Durable)).await?;
+        self.writer.settled(Level::Durable, placement).await?;
+        Ok(())
     }
 }
 

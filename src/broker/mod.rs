@@ -27,6 +27,7 @@ mod topics;
 mod turn;
 mod upkeep;
 mod watch;
+mod writer;
 
 pub use fetch::{FetchStep, SharedFetched};
 pub use find::FindHere;
@@ -34,7 +35,7 @@ pub use groups::{GateOrders, Groups, RECEIVERS, SeenReceivers};
 pub use open::StartError;
 pub use options::{BrokerOptions, LeaseDefaults};
 pub use peers::{GroupOffset, PeerFuture, PeerReply, PeerRequest, Peers};
-pub use produce::{PendingProduce, ProduceRefusal};
+pub use produce::PendingProduce;
 pub use receive::{Prospect, dead_letter_topic};
 pub use recipient::Recipient;
 pub use shard_broker::{Broker, HostCounters, OpenedBroker};
@@ -42,3 +43,4 @@ pub use topics::{Publish, Published};
 pub use upkeep::{
     Checked, Finding, ShardPlace, Snapshot, Witnesses, check_shard, repair_shard, verify_shard,
 };
+pub use writer::{PlaceRefusal, Room};

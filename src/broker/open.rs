@@ -16,6 +16,7 @@ use super::upkeep::IndexHealth;
 use super::upkeep::Notices;
 use super::upkeep::Snapshot;
 use super::upkeep::{ShardPlace, Witnesses};
+use super::writer::Writer;
 use crate::clock::SharedClock;
 use crate::disk::{Disk, DiskError};
 use crate::index::{Index, IndexEntry, IndexError, IndexOptions, TrimProgress, distrust, mark_distrust};
@@ -213,19 +214,20 @@ impl<D: Disk> Broker<D> {
         };
         let Opened { log, state, index, ends, mut report } = opened;
         report.notices.extend(witnesses.notices.iter().cloned());
-        let snapshot_position = match (snapshot, &rebuilt) {
-            (Some(snapshot), None) => snapshot.position,
-            _ => log.first_position(),
-        };
+        let kept = snapshot.filter(|_| rebuilt.is_none());
+        let snapshot_position = kept.map_or_else(|| log.first_position(), |snapshot| snapshot.position);
         let memory = ClientMemory::new(options.client_memory_bytes);
         let groups = Groups::new(log.epoch(), memory.budget(Account::Members).clone());
         let held_newest = state.held().newest_moment(options.transaction_check_interval);
         let newest = state.leases().newest_lease().max(held_newest).unwrap_or_default();
         let steady = SteadyTime::new(clock.clone(), newest, state.tables().running());
+        let index_health = Rc::new(IndexHealth::new(rebuilt.is_some()));
+        let writer = Writer::new(&log, &index, &index_health, &clock, &metrics);
         let broker = Broker {
             disk,
             clock,
             metrics,
+            writer,
             memory,
             notices: Notices::default(),
             keys: KeyIndexing::new(log.watermarks().durable_end()),
@@ -254,7 +256,6 @@ impl<D: Disk> Broker<D> {
             held_roll_at: Cell::new(LogPosition::ZERO),
             peers: RefCell::new(None),
             draining: Cell::new(false),
-            stopped: Cell::new(false),
             checkpoint_segment: Cell::new(None),
             checkpoint_done: Cell::new(None),
             used_groups: RefCell::default(),
@@ -264,7 +265,7 @@ impl<D: Disk> Broker<D> {
             housekeeping_at: Cell::new(LogPosition::ZERO),
             damage: report.damage.clone(),
             given_up: report.given_up.clone(),
-            index_health: if rebuilt.is_some() { IndexHealth::rebuilt() } else { IndexHealth::default() },
+            index_health,
             host: RefCell::new(None),
             options,
         };

@@ -17,11 +17,12 @@ use super::steady::SteadyTime;
 use super::upkeep::CheckpointDone;
 use super::upkeep::IndexHealth;
 use super::upkeep::Notices;
+use super::writer::Writer;
 use crate::api::{Failure, ShardAddress, Status};
 use crate::clock::SharedClock;
-use crate::disk::{Disk, DiskError};
+use crate::disk::Disk;
 use crate::index::Index;
-use crate::log::{CommitLog, Damage, GivenUpRange, LogFailure, Report};
+use crate::log::{CommitLog, Damage, GivenUpRange, Report};
 use crate::metrics::ShardMetrics;
 use crate::state::{State, Topic};
 use crate::types::{
@@ -42,6 +43,7 @@ pub struct Broker<D: Disk> {
     pub(super) notices: Notices,
     pub(super) log: CommitLog<D>,
     pub(super) index: Index<D>,
+    pub(super) writer: Writer<D>,
     pub(super) keys: KeyIndexing<D>,
     /// What the log makes of the shard. Borrowed for a moment, never over a wait.
     pub(super) state: RefCell<State>,
@@ -84,8 +86,6 @@ pub struct Broker<D: Disk> {
     pub(super) peers: RefCell<Option<Rc<dyn Peers>>>,
     /// Refuses new messages while the shard is being stopped.
     pub(super) draining: Cell<bool>,
-    /// Set when the tasks in the background are to end.
-    pub(super) stopped: Cell<bool>,
     /// Base of the segment in which the newest checkpoint of the tables begins, once it is complete.
     pub(super) checkpoint_segment: Cell<Option<LogPosition>>,
     /// What that checkpoint was like.
@@ -103,7 +103,7 @@ pub struct Broker<D: Disk> {
     pub(super) damage: Vec<Damage>,
     /// What of the log an operator gave up.
     pub(super) given_up: Vec<GivenUpRange>,
-    pub(super) index_health: IndexHealth,
+    pub(super) index_health: Rc<IndexHealth>,
     /// What only the program around the shard can count.
     pub(super) host: RefCell<Option<HostCounters>>,
 }
@@ -260,45 +260,23 @@ impl<D: Disk> Broker<D> {
     /// Lets the background tasks end: housekeeping first, then the commit task, after the last group.
     pub fn stop(&self) {
         self.draining.set(true);
-        self.stopped.set(true);
+        self.writer.stop();
         self.published.wake();
         self.keys.stop();
         self.held_changed.wake();
         self.halves_changed.wake();
     }
 
-    /// The failure a client sees for a failed log: for batches that were not handed to the disk.
-    pub(super) fn storage_failed(&self, failure: &LogFailure) -> Failure {
-        Failure::new(
-            Status::StorageFailed,
-            format!(
-                "shard {} takes no messages since: {}; restart the broker",
-                self.options.shard, failure.error
-            ),
-        )
-    }
-
-    /// The failure a client sees while no segment can be made.
-    pub(super) fn no_segment(&self, error: &DiskError) -> Failure {
-        Failure::new(
-            Status::StorageFailed,
-            format!(
-                "shard {} takes no messages while its next segment cannot be made, which it tries every second: {error}",
-                self.options.shard
-            ),
-        )
-    }
-
     /// Empty, or why the shard does not take messages, or give some.
     pub fn condition(&self) -> String {
         if let Some(failure) = self.log.watermarks().failure() {
-            return self.storage_failed(&failure).message;
+            return self.writer.storage_failed(&failure).message;
         }
         if let Some(state) = self.index_state() {
             return state;
         }
         if let Some(error) = self.log.supply_failure() {
-            return self.no_segment(&error).message;
+            return self.writer.no_segment(&error).message;
         }
         if self.log.is_out_of_space() {
             return "the disk is full".to_owned();

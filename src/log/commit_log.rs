@@ -226,14 +226,14 @@ impl<D: Disk> CommitLog<D> {
         *segments.keys().next().expect("a log has a segment")
     }
 
-    /// Woken when a refused [`append`](CommitLog::append) is worth another try.
+    /// Woken when a refused [`append_batch`](CommitLog::append_batch) is worth another try.
     pub fn room(&self) -> &WakerList {
         &self.inner.room
     }
 
     /// Places a batch after everything else. No I/O happens here; `level` only tells whether somebody will wait for
     /// the flush. Nothing changes when it is refused.
-    pub fn append(
+    pub fn append_batch(
         &self,
         batch: &CheckedBatch<'_>,
         key: QueueKey,
@@ -251,7 +251,7 @@ impl<D: Disk> CommitLog<D> {
 
     /// Places a batch and, as one step with it, a state batch: after any death the log holds both or neither. `state`
     /// gets the first one's place and returns at most `state_bytes_max` bytes. Returns the place of both.
-    pub fn append_with_state(
+    pub fn append_step(
         &self,
         (batch, key, base_offset): (&CheckedBatch<'_>, QueueKey, QueueOffset),
         level: Level,

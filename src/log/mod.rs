@@ -4,7 +4,7 @@
 //! append -> open group -> swap -> 256 KiB pieces, written in parallel -> fdatasync -> publish
 //! ```
 //!
-//! * [`CommitLog::append`] places a batch in the **open group**: one copy, no I/O. When the group is full it refuses, and
+//! * [`CommitLog::append_batch`] places a batch in the **open group**: one copy, no I/O. When the group is full it refuses, and
 //!   the producer waits for the swap.
 //! * One commit task ([`CommitLog::run_commit`]) takes the whole group, writes it, flushes, and publishes the new
 //!   watermarks. What arrives meanwhile is the next group: the flush in flight is the batching timer. A small group is

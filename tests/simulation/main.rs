@@ -33,3 +33,4 @@ mod supply;
 mod sweep;
 mod table;
 mod workload;
+mod writing;

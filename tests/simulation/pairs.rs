@@ -90,7 +90,7 @@ fn batch(name: &str, body_bytes: usize) -> Vec<u8> {
 fn append(log: &Log, name: &str, level: Level) -> LogPosition {
     let bytes = batch(name, 0);
     let checked = CheckedBatch::check(&bytes).expect("a fresh batch");
-    log.append(&checked, KEY, QueueOffset::ZERO, level).expect("an empty log").end
+    log.append_batch(&checked, KEY, QueueOffset::ZERO, level).expect("an empty log").end
 }
 
 async fn append_durable(log: &Log, name: &str) {
@@ -112,7 +112,7 @@ async fn append_pair(log: &Log, body_bytes: usize) -> Pair {
     let bytes = batch("first", body_bytes);
     let checked = CheckedBatch::check(&bytes).expect("a fresh batch");
     let step = (&checked, KEY, QueueOffset(1));
-    let placed = log.append_with_state(step, Level::Durable, STATE.len(), |_| STATE.to_vec());
+    let placed = log.append_step(step, Level::Durable, STATE.len(), |_| STATE.to_vec());
     let (first, second) = placed.expect("there is room");
     log.watermarks().wait(Level::Durable, second.end).await.expect("a healthy disk");
     assert_eq!(first.end, second.position);

@@ -57,7 +57,7 @@ fn on_log(disk: &FaultyDisk, work: impl AsyncFnOnce(&Log, &[(Vec<u8>, Placement)
             let bytes = generators::batch(&[message], Timestamp(1));
             let checked = CheckedBatch::check(&bytes).expect("a fresh batch");
             let key = QueueKey { topic: TopicId(1), queue: QueueNumber(0) };
-            let place = log.append(&checked, key, QueueOffset(number as u64), Level::Durable);
+            let place = log.append_batch(&checked, key, QueueOffset(number as u64), Level::Durable);
             let place = place.expect("there is room");
             log.watermarks().wait(Level::Durable, place.end).await.expect("a healthy disk");
             placed.push((bytes, place));

@@ -7,7 +7,7 @@ use turbopump::api::{
     CommitOffset, Failure, Produce, Produced, Reply, Request, ResetGroup, ResetPlace, Status, TopicChange,
     TopicInfo,
 };
-use turbopump::broker::ProduceRefusal;
+use turbopump::broker::PlaceRefusal;
 use turbopump::disk::faulty::FaultyDisk;
 use turbopump::testing::{Random, SeededExecutor, Spawner, generators};
 use turbopump::types::{Level, QueueKey, QueueNumber, QueueOffset, Timestamp};
@@ -286,8 +286,8 @@ async fn place(
     let pending = loop {
         match broker.produce(key, level, &batch) {
             Ok(pending) => break pending,
-            Err(ProduceRefusal::Failed(failure)) => return Err(failure),
-            Err(ProduceRefusal::Wait) => broker.room().await,
+            Err(PlaceRefusal::Failed(failure)) => return Err(failure),
+            Err(PlaceRefusal::Wait(room)) => broker.room(room).await,
         }
     };
     let count = batch.record_count();

@@ -166,7 +166,7 @@ impl<D: Disk> Broker<D> {
     pub async fn run_key_indexing(&self) {
         let keys = &self.keys;
         let mut published = keys.published.get();
-        while !self.stopped.get() {
+        while !self.writer.is_stopped() {
             let started = self.clock.monotonic();
             let step = self.key_step().await;
             let took = self.clock.monotonic().since(started);
@@ -194,7 +194,7 @@ impl<D: Disk> Broker<D> {
                     self.note_keys(&error);
                     keys.progress.wake();
                     let stopped = async {
-                        while !self.stopped.get() {
+                        while !self.writer.is_stopped() {
                             keys.work.changed().await;
                         }
                     };
@@ -225,7 +225,7 @@ impl<D: Disk> Broker<D> {
         let _hurry = Hurry::new(&keys.hurried);
         keys.hurry.wake();
         let done = async {
-            while !is_done() && !self.stopped.get() {
+            while !is_done() && !self.writer.is_stopped() {
                 keys.work.wake();
                 keys.progress.changed().await;
             }

@@ -169,9 +169,7 @@ impl<D: Disk> Broker<D> {
             self.close(group, &before, narrowed.clone());
             if narrowed != orders {
                 // A member whose turn is over may have a commit on its way to the disk.
-                let placed_end = self.log.watermarks().appended_end();
-                let settled = self.log.watermarks().wait(Level::Durable, placed_end).await;
-                settled.map_err(|failure| self.storage_failed(&failure))?;
+                self.writer.all_durable().await?;
                 if self.gates.borrow().orders(group) != narrowed {
                     return Err(Failure::new(Status::Busy, "there are newer orders for the group"));
                 }
@@ -236,7 +234,6 @@ impl<D: Disk> Broker<D> {
                     };
                     let (placed, ()) = self.place_decided(Level::Durable, || (go_back(), ())).await?;
                     if let Some(placement) = placed {
-                        self.lease_resets.set(self.lease_resets.get() + 1);
                         drained.push(key);
                         back = Some(placement);
                     }
@@ -244,8 +241,7 @@ impl<D: Disk> Broker<D> {
             }
         }
         if let Some(placement) = back {
-            let settled = self.log.watermarks().wait(Level::Durable, placement.end).await;
-            settled.map_err(|failure| self.lost(placement.position, &failure))?;
+            self.writer.settled(Level::Durable, placement).await?;
         }
         let mut gates = self.gates.borrow_mut();
         if let Some(gates) = gates.groups.get_mut(group) {

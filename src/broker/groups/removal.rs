@@ -13,7 +13,6 @@ use crate::broker::peers::{PeerReply, PeerRequest};
 use crate::broker::shard_broker::Broker;
 use crate::broker::topics::Others;
 use crate::disk::Disk;
-use crate::log::AppendRefusal;
 use crate::state::{Change, Stage};
 use crate::types::{GroupName, Level};
 
@@ -82,22 +81,19 @@ impl<D: Disk> Broker<D> {
         let mut payload = Vec::new();
         let removed = Change::GroupRemoved { group: group.clone(), settings };
         removed.encode(&mut payload);
-        let placement = loop {
+        let removing = self.writer.place(|| {
             self.passed.borrow_mut().remove_group(group);
             if !self.knows_group(group) || (only_unused && self.is_in_use(group)) {
-                return Ok(false);
+                return Ok(None);
             }
-            match self.try_append_state(&payload, Level::Durable) {
-                Ok(placement) => break placement,
-                Err(AppendRefusal::Wait) => self.log.room().changed().await,
-                Err(refusal) => return Err(self.append_refused(refusal)),
-            }
-        };
-        // Whoever is choosing messages for the group chooses anew.
-        self.apply(removed, placement.position, Stage::Placed);
-        self.lease_resets.set(self.lease_resets.get() + 1);
-        let settled = self.log.watermarks().wait(Level::Durable, placement.end).await;
-        settled.map_err(|failure| self.lost(placement.position, &failure))?;
+            let placement = self.writer.try_state(&payload, Level::Durable)?;
+            // Whoever is choosing messages for the group chooses anew.
+            self.apply(removed.clone(), placement.position, Stage::Placed);
+            self.lease_resets.set(self.lease_resets.get() + 1);
+            Ok(Some(placement))
+        });
+        let Some(placement) = removing.await? else { return Ok(false) };
+        self.writer.settled(Level::Durable, placement).await?;
         Ok(true)
     }
 
@@ -141,7 +137,7 @@ impl<D: Disk> Broker<D> {
         let Some(idle) = self.options.group_idle.filter(|_| is_here) else { return };
         let interval = (idle / LOOKS).clamp(LOOK_INTERVAL_MIN, LOOK_INTERVAL_MAX);
         let mut next = self.clock.monotonic().after(interval);
-        while !self.stopped.get() {
+        while !self.writer.is_stopped() {
             let now = self.clock.monotonic();
             if now < next {
                 // It is woken by the end as well.

@@ -2,13 +2,14 @@
 
 use std::rc::Rc;
 
-use super::store::payload;
 use super::timers::receipt_expired;
 use crate::api::{Decision, EndTransaction, Failure, Reply, Status};
 use crate::broker::shard_broker::Broker;
+use crate::broker::writer::PlaceRefusal;
 use crate::disk::Disk;
 use crate::limits;
-use crate::state::{Change, Half, HeldChange, Stage};
+use crate::log::Placement;
+use crate::state::{Half, HeldChange};
 use crate::types::{Level, LogPosition, QueueKey, TopicName};
 use crate::wire::batch::{BatchBuilder, BatchHeader, CheckedBatch, Kind, placed_again, stored_records};
 use crate::wire::record::Record;
@@ -38,7 +39,7 @@ impl<D: Disk> Broker<D> {
             Decision::Rollback => {
                 let placed = self.end_without_message(position).await?;
                 self.metrics.transactions_rolled_back.add(1);
-                self.wait_durable(placed).await?;
+                self.writer.settled(Level::Durable, placed).await?;
             }
             Decision::Commit => {
                 self.commit_half(&half).await?;
@@ -58,30 +59,24 @@ impl<D: Disk> Broker<D> {
             Failure::new(Status::Damaged, "the message's stored bytes do not match their checksum")
         })?;
         let batch = placed_again(&bytes, Kind::Messages).map_err(Failure::invalid)?;
-        loop {
-            self.check_running()?;
+        let placing = self.writer.place(|| {
             // Somebody else may have decided, or the topic may have gone, while this waited.
             self.open_half(half.position)?;
-            let queue = match self.queue(half.key) {
-                Ok(queue) => queue,
-                Err(failure) => {
-                    let placed = self.end_without_message(half.position).await?;
-                    self.wait_durable(placed).await?;
-                    return Err(failure);
+            match self.queue(half.key) {
+                Ok(queue) => {
+                    let ended = HeldChange::HalfEnded(half.position);
+                    Ok((self.try_enter(&queue, &batch, ended)?, None))
                 }
-            };
-            if self.index.is_overfull() {
-                self.room().await;
-                continue;
+                Err(gone) => Ok((self.try_end_half(half.position)?, Some(gone))),
             }
-            let ended = HeldChange::HalfEnded(half.position);
-            match self.place_with(&queue, &batch, ended, Level::Durable) {
-                Ok(placement) => {
-                    return self.wait_durable((placement.position, placement.end)).await;
-                }
-                Err(refusal) => self.wait_for_step(refusal).await?,
-            }
-        }
+        });
+        let (placement, gone) = placing.await?;
+        self.writer.settled(Level::Durable, placement).await?;
+        gone.map_or(Ok(()), Err)
+    }
+
+    fn try_end_half(&self, half: LogPosition) -> Result<Placement, PlaceRefusal> {
+        self.try_change_held(HeldChange::HalfEnded(half))
     }
 
     /// The half's batch as stored; retention may have placed it again while it was read.
@@ -98,31 +93,12 @@ impl<D: Disk> Broker<D> {
     }
 
     /// Places the end of a half that shows no message, unless it has ended meanwhile.
-    async fn end_without_message(
-        &self,
-        position: LogPosition,
-    ) -> Result<(LogPosition, LogPosition), Failure> {
-        let change = HeldChange::HalfEnded(position);
-        let ended = payload(change.clone());
-        loop {
-            self.check_running()?;
+    async fn end_without_message(&self, position: LogPosition) -> Result<Placement, Failure> {
+        let attempt = || {
             self.open_half(position)?;
-            match self.try_append_state(&ended, Level::Durable) {
-                Ok(placement) => {
-                    self.apply(Change::Held(change), placement.position, Stage::Placed);
-                    return Ok((placement.position, placement.end));
-                }
-                Err(refusal) => self.wait_for_step(refusal).await?,
-            }
-        }
-    }
-
-    pub(in crate::broker) async fn wait_durable(
-        &self,
-        (position, end): (LogPosition, LogPosition),
-    ) -> Result<(), Failure> {
-        let settled = self.log.watermarks().wait(Level::Durable, end).await;
-        settled.map_err(|failure| self.lost(position, &failure))
+            self.try_end_half(position)
+        };
+        self.writer.place(attempt).await
     }
 
     /// Puts a message whose time has come into its queue. One that cannot be read, or has no queue any more, is dropped.
@@ -172,17 +148,13 @@ impl<D: Disk> Broker<D> {
         let topic: TopicName = GIVEN_UP_TOPIC.parse().map_err(Failure::invalid)?;
         let key = self.own_queue_of(&topic).await?;
         let batch = CheckedBatch::check(&batch).map_err(Failure::invalid)?;
-        loop {
-            self.check_running()?;
-            if self.open_half(position).is_err() {
-                return Ok(());
+        let attempt = || {
+            if self.open_half(position).is_ok() {
+                self.try_enter(&*self.queue(key)?, &batch, HeldChange::HalfEnded(position))?;
             }
-            let queue = self.queue(key)?;
-            match self.place_with(&queue, &batch, HeldChange::HalfEnded(position), Level::Durable) {
-                Ok(_) => return Ok(()),
-                Err(refusal) => self.wait_for_step(refusal).await?,
-            }
-        }
+            Ok(())
+        };
+        self.writer.place(attempt).await
     }
 }
 

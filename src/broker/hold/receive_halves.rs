@@ -12,7 +12,6 @@ use crate::broker::recipient::Recipient;
 use crate::broker::shard_broker::Broker;
 use crate::disk::Disk;
 use crate::limits;
-use crate::log::AppendRefusal;
 use crate::state::Change;
 use crate::state::{Half, HeldChange};
 use crate::types::{HalfReceipt, Level, MonotonicTime, ShardId, Timestamp, TopicId};
@@ -106,7 +105,7 @@ impl<D: Disk> Broker<D> {
             let now = self.steady.now();
             let next = self.held().halves.next_check(topic, &request.producer_group);
             let until_next = next.map_or(left, |next| Duration::from_millis(next.0.saturating_sub(now.0)));
-            if left.is_zero() || until_next.is_zero() || self.stopped.get() {
+            if left.is_zero() || until_next.is_zero() || self.writer.is_stopped() {
                 return;
             }
             let timer = self.clock.sleep(left.min(until_next));
@@ -138,7 +137,7 @@ impl<D: Disk> Broker<D> {
         let wanted: Vec<_> = due.iter().map(|half| (half.current, half.batch_bytes)).collect();
         let found = self.read_held(&wanted).await?;
         let checked = Checked { now, next_check };
-        let placed = loop {
+        let placing = self.writer.place(|| {
             // Some may be decided on while this waits for the disk, or for room in the log.
             let open = |half: &Half| self.held().halves.open(half.position).is_some();
             let read = due.iter().zip(&found).filter(|(half, _)| open(half));
@@ -146,7 +145,7 @@ impl<D: Disk> Broker<D> {
                 .filter_map(|(half, bytes)| self.half_message(half, bytes.as_deref()?, checked))
                 .collect();
             if messages.is_empty() {
-                return Ok(messages);
+                return Ok(None);
             }
             let mut changes = Vec::new();
             for message in &messages {
@@ -154,15 +153,11 @@ impl<D: Disk> Broker<D> {
                 Change::Held(HeldChange::HalfChecked { half, checks, checked: now, next_check })
                     .encode(&mut changes);
             }
-            match self.try_append_state(&changes, Level::Written) {
-                Ok(placement) => break (placement, messages),
-                Err(AppendRefusal::Wait) => self.log.room().changed().await,
-                Err(refusal) => return Err(self.append_refused(refusal)),
-            }
-        };
-        let (placement, messages) = placed;
-        let settled = self.log.watermarks().wait(Level::Written, placement.end).await;
-        settled.map_err(|failure| self.lost(placement.position, &failure))?;
+            let placement = self.writer.try_state(&changes, Level::Written)?;
+            Ok(Some((placement, messages)))
+        });
+        let Some((placement, messages)) = placing.await? else { return Ok(Vec::new()) };
+        self.writer.settled(Level::Written, placement).await?;
         self.metrics.transactions_checked.add(messages.len() as u64);
         Ok(messages)
     }

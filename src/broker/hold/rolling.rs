@@ -4,6 +4,7 @@ use super::store::{CHANGE_BYTES_MAX, payload};
 use super::timers::{STEP_PAUSE, is_bucket, lookup_max};
 use crate::api::Failure;
 use crate::broker::shard_broker::Broker;
+use crate::broker::writer::Destination;
 use crate::disk::Disk;
 use crate::index::IndexEntry;
 use crate::log::Placement;
@@ -138,7 +139,7 @@ impl<D: Disk> Broker<D> {
             }
         }
         if let Some(last) = last {
-            self.wait_durable((last.position, last.end)).await?;
+            self.writer.settled(Level::Durable, last).await?;
         }
         Ok(rolled)
     }
@@ -147,28 +148,26 @@ impl<D: Disk> Broker<D> {
         let (Ok(header), Ok(batch)) = (BatchHeader::decode(bytes), placed_again(bytes, Kind::Held)) else {
             return Ok(None);
         };
-        loop {
-            self.check_running()?;
-            let change = match copy.original {
-                Original::Half(half) if self.held().halves.open(half).is_none() => return Ok(None),
-                Original::Half(half) => Err(half),
-                Original::Delayed { bucket, place } => {
-                    Ok(HeldChange::Moved { bucket, position: place.position })
-                }
-            };
-            let state = |placement: Placement| match change {
-                Ok(moved) => payload(moved),
-                Err(half) => payload(HeldChange::HalfMoved { half, current: placement.position }),
-            };
-            let step = (&batch, header.key, copy.base_offset);
-            match self.log.append_with_state(step, Level::Durable, CHANGE_BYTES_MAX, state) {
-                Ok((first, second)) => {
-                    self.note_copied(copy, first);
-                    return Ok(Some(second));
-                }
-                Err(refusal) => self.wait_for_step(refusal).await?,
+        let to = Destination::Held { key: header.key, offset: copy.base_offset };
+        let attempt = || {
+            if let Original::Half(half) = copy.original
+                && self.held().halves.open(half).is_none()
+            {
+                return Ok(None);
             }
-        }
+            let state = |placement: Placement| {
+                payload(match copy.original {
+                    Original::Half(half) => HeldChange::HalfMoved { half, current: placement.position },
+                    Original::Delayed { bucket, place } => {
+                        HeldChange::Moved { bucket, position: place.position }
+                    }
+                })
+            };
+            let step = self.writer.try_step(to, &batch, Level::Durable, CHANGE_BYTES_MAX, state)?;
+            self.note_copied(copy, step.batch);
+            Ok(Some(step.change))
+        };
+        self.writer.place(attempt).await
     }
 
     fn note_copied(&self, copy: &Copy, placement: Placement) {
@@ -184,33 +183,29 @@ impl<D: Disk> Broker<D> {
     pub(in crate::broker) async fn checkpoint_held(&self) -> Result<Option<LogPosition>, Failure> {
         let mut last = None;
         let mut end = None;
-        let mut payload = Vec::new();
-        if let Some(cursor) = self.held().cursor() {
-            cursor.encode(&mut payload);
-        }
+        let mut is_first = true;
         loop {
-            let halves = self.held().halves.for_checkpoint(last, CHECKPOINT_HALVES);
-            let before = payload.len();
-            for half in &halves {
-                Change::Held(HeldChange::HalfStored(half.clone())).encode(&mut payload);
-            }
-            if payload.is_empty() {
+            let repeating = self.writer.place(|| {
+                let halves = self.held().halves.for_checkpoint(last, CHECKPOINT_HALVES);
+                let mut payload = Vec::new();
+                let cursor = if is_first { self.held().cursor() } else { None };
+                cursor.iter().for_each(|cursor| cursor.encode(&mut payload));
+                for half in &halves {
+                    Change::Held(HeldChange::HalfStored(half.clone())).encode(&mut payload);
+                }
+                if payload.is_empty() {
+                    return Ok(None);
+                }
+                let placement = self.writer.try_state(&payload, Level::Written)?;
+                Ok(Some((placement, halves)))
+            });
+            let Some((placement, halves)) = repeating.await? else { return Ok(end) };
+            end = Some(placement.end);
+            if halves.len() < CHECKPOINT_HALVES {
                 return Ok(end);
             }
-            match self.try_append_state(&payload, Level::Written) {
-                Ok(placement) => {
-                    end = Some(placement.end);
-                    last = halves.last().map(|half| half.position).or(last);
-                    payload.clear();
-                    if halves.len() < CHECKPOINT_HALVES {
-                        return Ok(end);
-                    }
-                }
-                Err(refusal) => {
-                    payload.truncate(before);
-                    self.wait_for_step(refusal).await?;
-                }
-            }
+            is_first = false;
+            last = halves.last().map(|half| half.position);
         }
     }
 }

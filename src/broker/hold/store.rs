@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use crate::api::{Failure, Held, Hold, Release, Status};
-use crate::broker::produce::ProduceRefusal;
 use crate::broker::shard_broker::Broker;
 use crate::broker::shares::SharedTable;
+use crate::broker::writer::{Destination, PlaceRefusal};
 use crate::disk::Disk;
 use crate::limits;
-use crate::log::{AppendRefusal, Placement};
+use crate::log::Placement;
 use crate::state::Change;
 use crate::state::HALF_AGE_MAX;
 use crate::state::HALF_OFFSET;
@@ -61,35 +61,17 @@ impl<D: Disk> Broker<D> {
             }
             Release::Commit { .. } => None,
         };
-        loop {
-            let step = match &hold.release {
-                Release::At(_) | Release::After(_) => {
-                    self.hold_until(&hold, &batch, due.expect("it has a time"))
-                }
-                Release::Commit { producer_group, immunity } => {
-                    self.hold_half(&hold, &batch, producer_group.clone(), *immunity)
-                }
-            };
-            match step {
-                Ok(taken) => return self.hold_settled(&hold, taken, due).await,
-                Err(ProduceRefusal::Failed(failure)) => return Err(failure),
-                Err(ProduceRefusal::Wait) => self.room().await,
+        let taking = self.writer.place(|| match &hold.release {
+            Release::At(_) | Release::After(_) => self.hold_until(&hold, &batch, due.expect("it has a time")),
+            Release::Commit { producer_group, immunity } => {
+                self.hold_half(&hold, &batch, producer_group.clone(), *immunity)
             }
-        }
-    }
-
-    async fn hold_settled(&self, hold: &Hold, taken: Taken, due: Option<Timestamp>) -> Result<Held, Failure> {
-        let Taken { placement, level, offset } = taken;
-        let settled = self.log.watermarks().wait(level, placement.end).await;
-        settled.map_err(|failure| self.lost(placement.position, &failure))?;
-        Ok(Held {
-            receipt: HalfReceipt { key: hold.key, position: placement.position },
-            position: placement.position,
-            store_time: placement.store_time,
-            level: self.log.watermarks().level_of(placement.end),
-            due,
-            offset,
-        })
+        });
+        let Taken { placement, level, offset } = taking.await?;
+        let level = self.writer.settled(level, placement).await?;
+        let Placement { position, store_time, .. } = placement;
+        let receipt = HalfReceipt { key: hold.key, position };
+        Ok(Held { receipt, position, store_time, level, due, offset })
     }
 
     /// Places a delayed message, or one whose time has come as any other.
@@ -98,18 +80,17 @@ impl<D: Disk> Broker<D> {
         hold: &Hold,
         batch: &CheckedBatch<'_>,
         due: Timestamp,
-    ) -> Result<Taken, ProduceRefusal> {
+    ) -> Result<Taken, PlaceRefusal> {
         let now = self.clock.now();
         if due.0 > now.0.saturating_add(limits::DELAY_MS_MAX) {
             let days = limits::DELAY_MS_MAX / (24 * 3_600_000);
             let message = format!("a message is delayed by {days} days at most");
-            return Err(ProduceRefusal::Failed(Failure::invalid(message)));
+            return Err(Failure::invalid(message).into());
         }
         if due <= now {
             let pending = self.produce(hold.key, hold.level, batch)?;
-            let (position, end, store_time) = (pending.position, pending.end, pending.store_time);
-            let placement = Placement { position, end, store_time };
-            return Ok(Taken { placement, level: pending.level, offset: Some(pending.base_offset) });
+            let (placement, level) = (pending.placement, pending.level);
+            return Ok(Taken { placement, level, offset: Some(pending.base_offset) });
         }
         // Behind the cursor it would never be found. The clock was set back since: by a little, as clocks are all the
         // time, or so much that the message has to wait elsewhere.
@@ -120,8 +101,8 @@ impl<D: Disk> Broker<D> {
         let due = due.max(cursor);
         self.check_takes(hold.key)?;
         let level = hold.level.unwrap_or_else(|| self.level_of(hold.key));
-        let placed = self.log.append(&batch.into_held(), hold.key, QueueOffset(due.0), level);
-        let placement = placed.map_err(|refusal| self.refused(refusal))?;
+        let to = Destination::Held { key: hold.key, offset: QueueOffset(due.0) };
+        let placement = self.writer.try_batch(to, &batch.into_held(), level)?;
         self.state.borrow_mut().held_placed(QueueOffset(due.0), placement.position);
         self.metrics.messages_held.add(1);
         Ok(Taken { placement, level, offset: None })
@@ -135,7 +116,7 @@ impl<D: Disk> Broker<D> {
         batch: &CheckedBatch<'_>,
         producer_group: Option<GroupName>,
         immunity: Duration,
-    ) -> Result<Taken, ProduceRefusal> {
+    ) -> Result<Taken, PlaceRefusal> {
         // The longer of the two, as RocketMQ has it.
         let immunity = immunity.max(self.options.transaction_immunity).min(HALF_AGE_MAX);
         self.place_half(
@@ -151,7 +132,7 @@ impl<D: Disk> Broker<D> {
         hold: &Hold,
         batch: &CheckedBatch<'_>,
         due: Timestamp,
-    ) -> Result<Taken, ProduceRefusal> {
+    ) -> Result<Taken, PlaceRefusal> {
         let first_check = self.steady.at_wall(due);
         self.place_half(hold, batch, Waiting { first_check, checks: NO_CHECKS, producer_group: None })
     }
@@ -161,10 +142,10 @@ impl<D: Disk> Broker<D> {
         hold: &Hold,
         batch: &CheckedBatch<'_>,
         waiting: Waiting,
-    ) -> Result<Taken, ProduceRefusal> {
+    ) -> Result<Taken, PlaceRefusal> {
         self.check_takes(hold.key)?;
         let Waiting { first_check, checks, producer_group } = waiting;
-        self.check_halves_limit(hold.key, producer_group.as_ref()).map_err(ProduceRefusal::Failed)?;
+        self.check_halves_limit(hold.key, producer_group.as_ref())?;
         let store_time = self.steady.now();
         let state = |placement: Placement| {
             payload(HeldChange::HalfStored(Half {
@@ -179,12 +160,12 @@ impl<D: Disk> Broker<D> {
                 producer_group,
             }))
         };
-        let step = (&batch.into_held(), hold.key, HALF_OFFSET);
-        let placed = self.log.append_with_state(step, Level::Durable, CHANGE_BYTES_MAX, state);
-        let (first, second) = placed.map_err(|refusal| self.refused(refusal))?;
-        self.state.borrow_mut().held_placed(HALF_OFFSET, first.position);
+        let to = Destination::Held { key: hold.key, offset: HALF_OFFSET };
+        let held = batch.into_held();
+        let step = self.writer.try_step(to, &held, Level::Durable, CHANGE_BYTES_MAX, state)?;
+        self.state.borrow_mut().held_placed(HALF_OFFSET, step.batch.position);
+        let placement = Placement { end: step.change.end, ..step.batch };
         self.metrics.messages_held.add(1);
-        let placement = Placement { end: second.end, ..first };
         Ok(Taken { placement, level: Level::Durable, offset: None })
     }
 
@@ -206,13 +187,10 @@ impl<D: Disk> Broker<D> {
     }
 
     /// Whether a queue takes messages now.
-    fn check_takes(&self, key: QueueKey) -> Result<(), ProduceRefusal> {
-        if self.draining.get() {
-            let failure = Failure::new(Status::ShuttingDown, "the broker is shutting down: try again later");
-            return Err(ProduceRefusal::Failed(failure));
-        }
-        self.queue(key).map_err(ProduceRefusal::Failed)?;
-        self.check_index()
+    fn check_takes(&self, key: QueueKey) -> Result<(), PlaceRefusal> {
+        self.check_not_draining()?;
+        self.queue(key)?;
+        self.writer.check_index()
     }
 
     /// Reads held batches: each whole as stored, or `None` when it is damaged or gone.
@@ -245,23 +223,6 @@ impl<D: Disk> Broker<D> {
             next += outcome.count + 1;
         }
         Ok(found)
-    }
-
-    /// What a task in the background does about a refused step: waits, or gives the step up.
-    pub(in crate::broker) async fn wait_for_step(&self, refusal: AppendRefusal) -> Result<(), Failure> {
-        match self.refused(refusal) {
-            ProduceRefusal::Wait => {
-                futures_lite::future::or(self.log.room().changed(), self.held_changed.changed()).await;
-                self.check_running()
-            }
-            ProduceRefusal::Failed(failure) => Err(failure),
-        }
-    }
-
-    /// The commit task may have ended by now: nothing more is to be placed.
-    pub(in crate::broker) fn check_running(&self) -> Result<(), Failure> {
-        let stopping = || Failure::new(Status::ShuttingDown, "the broker is shutting down");
-        if self.stopped.get() { Err(stopping()) } else { Ok(()) }
     }
 
     /// Held messages in numbers, for `status`.

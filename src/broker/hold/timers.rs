@@ -7,12 +7,14 @@ use super::store::{CHANGE_BYTES_MAX, payload};
 use crate::api::{Failure, Status};
 use crate::broker::queue::Queue;
 use crate::broker::shard_broker::Broker;
+use crate::broker::writer::{Destination, PlaceRefusal};
 use crate::disk::Disk;
 use crate::index::{IndexError, LookupMax};
+use crate::log::Placement;
 use crate::state::{Change, HeldChange, Stage};
 use crate::state::{Loading, NextTimer, Place, bucket_of, bucket_start, place_of};
 use crate::types::{Level, QueueKey, QueueNumber, QueueOffset, Timestamp, TopicId};
-use crate::wire::batch::{BatchHeader, Kind, placed_again};
+use crate::wire::batch::{BatchHeader, CheckedBatch, Kind, placed_again};
 
 /// Messages released in one go, and their bytes: others run in between.
 const RELEASE_MESSAGES: usize = 256;
@@ -29,7 +31,7 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 impl<D: Disk> Broker<D> {
     /// The timer task; ends after [`stop`](Broker::stop), or when the log has failed.
     pub async fn run_timers(self: &Rc<Self>) {
-        while !self.stopped.get() && !self.log.watermarks().has_failed() {
+        while !self.writer.is_stopped() && !self.log.watermarks().has_failed() {
             match self.timer_step().await {
                 Ok(NextTimer::Now) => self.clock.sleep(STEP_PAUSE).await,
                 Ok(NextTimer::At(time)) => {
@@ -130,71 +132,45 @@ impl<D: Disk> Broker<D> {
             let key = BatchHeader::decode(bytes).ok()?.key;
             Some((key, placed_again(bytes, Kind::Messages).ok()?))
         });
-        let enters = match &message {
-            Some((key, batch)) => self.enter(*key, batch, released.clone(), Level::Durable).await?,
-            None => false,
-        };
-        if !enters {
-            // Its topic is gone, or its bytes are.
-            self.metrics.held_dropped.add(1);
-            self.place_change(released).await?;
-        }
-        self.metrics.held_released.add(1);
-        Ok(())
-    }
-
-    /// Places a change alone.
-    async fn place_change(&self, change: HeldChange) -> Result<(), Failure> {
-        let payload = payload(change.clone());
-        loop {
-            self.check_running()?;
-            match self.try_append_state(&payload, Level::Durable) {
-                Ok(placement) => {
-                    self.apply(Change::Held(change), placement.position, Stage::Placed);
-                    return Ok(());
+        let attempt = || {
+            let queue_and_batch =
+                message.as_ref().and_then(|(key, batch)| Some((self.queue(*key).ok()?, batch)));
+            match queue_and_batch {
+                Some((queue, batch)) => {
+                    self.try_enter(&queue, batch, released.clone())?;
                 }
-                Err(refusal) => self.wait_for_step(refusal).await?,
+                // Its topic is gone, or its bytes are.
+                None => {
+                    self.try_change_held(released.clone())?;
+                    self.metrics.held_dropped.add(1);
+                }
             }
-        }
+            self.metrics.held_released.add(1);
+            Ok(())
+        };
+        self.writer.place(attempt).await
     }
 
-    /// Places a message in its queue, in one step with `change`. False when there is no such queue any more.
-    pub(in crate::broker) async fn enter(
-        &self,
-        key: QueueKey,
-        batch: &crate::wire::batch::CheckedBatch<'_>,
-        change: HeldChange,
-        level: Level,
-    ) -> Result<bool, Failure> {
-        loop {
-            self.check_running()?;
-            if self.index.is_overfull() {
-                self.room().await;
-                continue;
-            }
-            let Ok(queue) = self.queue(key) else { return Ok(false) };
-            match self.place_with(&queue, batch, change.clone(), level) {
-                Ok(_) => return Ok(true),
-                Err(refusal) => self.wait_for_step(refusal).await?,
-            }
-        }
+    /// Places a change of what is held, and carries it out.
+    pub(in crate::broker) fn try_change_held(&self, change: HeldChange) -> Result<Placement, PlaceRefusal> {
+        let placement = self.writer.try_state(&payload(change.clone()), Level::Durable)?;
+        self.apply(Change::Held(change), placement.position, Stage::Placed);
+        Ok(placement)
     }
 
-    /// One try of [`enter`](Broker::enter), without waiting.
-    pub(in crate::broker) fn place_with(
+    /// Places a message at the end of a queue, in one step with `change`, and carries that out. Returns the place of the
+    /// change.
+    pub(in crate::broker) fn try_enter(
         &self,
         queue: &Queue,
-        batch: &crate::wire::batch::CheckedBatch<'_>,
+        batch: &CheckedBatch<'_>,
         change: HeldChange,
-        level: Level,
-    ) -> Result<crate::log::Placement, crate::log::AppendRefusal> {
-        let base_offset = queue.next_offset.get();
-        let step = (batch, queue.key, base_offset);
+    ) -> Result<Placement, PlaceRefusal> {
+        let to = Destination::Queue(queue);
         let state = |_| payload(change.clone());
-        let (_, second) = self.log.append_with_state(step, level, CHANGE_BYTES_MAX, state)?;
-        self.apply(Change::Held(change), second.position, Stage::Placed);
-        queue.next_offset.set(base_offset.advance(u64::from(batch.record_count())));
-        Ok(second)
+        let step = self.writer.try_step(to, batch, Level::Durable, CHANGE_BYTES_MAX, state)?;
+        self.apply(Change::Held(change), step.change.position, Stage::Placed);
+        Ok(step.change)
     }
 }
 

@@ -24,8 +24,7 @@ impl<D: Disk> Broker<D> {
         let mut topics: Vec<_> = acknowledged().map(|(_, receipt)| receipt.key.topic).collect();
         topics.dedup();
         topics.into_iter().for_each(|topic| self.announce(topic));
-        let settled = self.log.watermarks().wait(Level::Durable, placement.end).await;
-        settled.map_err(|failure| self.lost(placement.position, &failure))?;
+        self.writer.settled(Level::Durable, placement).await?;
         self.metrics.messages_acknowledged.add(acknowledged().count() as u64);
         Ok(outcomes)
     }
@@ -71,8 +70,7 @@ impl<D: Disk> Broker<D> {
         };
         let receipt = &change.receipt;
         self.announce(receipt.key.topic);
-        let settled = self.log.watermarks().wait(Level::Written, placement.end).await;
-        settled.map_err(|failure| self.storage_failed(&failure))?;
+        self.writer.settled(Level::Written, placement).await?;
         let lease_until = self.steady.on_the_wall(moved.lease_until);
         Ok(Receipt { leased_at: moved.leased_at, lease_until, ..*receipt })
     }

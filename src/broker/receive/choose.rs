@@ -12,10 +12,11 @@ use crate::broker::groups::Gate;
 use crate::broker::shard_broker::{Broker, owned_queues};
 use crate::broker::steady::after;
 use crate::broker::topics::topic_missing;
+use crate::broker::writer::PlaceRefusal;
 use crate::disk::Disk;
 use crate::index::{IndexEntry, LookupMax};
 use crate::limits;
-use crate::log::{AppendRefusal, Placement, Want};
+use crate::log::{Placement, Want};
 use crate::state::{Change, LeaseChange, QueueLeases, Run, Stage};
 use crate::types::{
     GroupName, Level, LogPosition, QueueKey, QueueOffset, Receipt, RecordPlace, Timestamp, TopicId,
@@ -120,8 +121,7 @@ impl<D: Disk> Broker<D> {
             end = end.max(self.receive_from(turn, receive, &terms, &mut room, &mut received).await?);
         }
         if let Some(end) = end {
-            let settled = self.log.watermarks().wait(Level::Written, end).await;
-            settled.map_err(|failure| self.storage_failed(&failure))?;
+            self.writer.reached(Level::Written, end).await?;
         }
         self.metrics.messages_received.add(received.messages.len() as u64);
         received.again &= received.messages.is_empty();
@@ -514,45 +514,45 @@ impl<D: Disk> Broker<D> {
         level: Level,
         still_valid: impl Fn() -> bool,
     ) -> Result<Option<Placement>, Failure> {
-        loop {
-            if !still_valid() {
-                return Ok(None);
-            }
-            match self.try_place_leases(changes, level) {
-                Ok(placement) => return Ok(Some(placement)),
-                Err(AppendRefusal::Wait) => self.log.room().changed().await,
-                Err(refusal) => return Err(self.append_refused(refusal)),
-            }
-        }
+        let attempt = || match still_valid() {
+            true => self.try_place_leases(changes, level).map(Some),
+            false => Ok(None),
+        };
+        self.writer.place(attempt).await
     }
 
-    /// Places what is decided in the same moment, and returns what else was decided. While there is no room, it is
-    /// decided anew: what was so before the wait may be so no more. Without changes nothing is placed.
+    /// Places the changes that `decide` decides on and carries them out; returns what else it has decided. Without changes
+    /// nothing is placed.
     pub(in crate::broker) async fn place_decided<T>(
         &self,
         level: Level,
         decide: impl Fn() -> (Vec<LeaseChange>, T),
     ) -> Result<(Option<Placement>, T), Failure> {
-        loop {
+        let attempt = || {
             let (changes, decision) = decide();
             if changes.is_empty() {
                 return Ok((None, decision));
             }
-            match self.try_place_leases(&changes, level) {
-                Ok(placement) => return Ok((Some(placement), decision)),
-                Err(AppendRefusal::Wait) => self.log.room().changed().await,
-                Err(refusal) => return Err(self.append_refused(refusal)),
-            }
-        }
+            let placement = self.try_place_leases(&changes, level)?;
+            Ok((Some(placement), decision))
+        };
+        self.writer.place(attempt).await
     }
 
-    fn try_place_leases(&self, changes: &[LeaseChange], level: Level) -> Result<Placement, AppendRefusal> {
-        let changes: Vec<_> = changes.iter().cloned().map(Change::Lease).collect();
+    fn try_place_leases(&self, changes: &[LeaseChange], level: Level) -> Result<Placement, PlaceRefusal> {
         let mut payload = Vec::new();
-        changes.iter().for_each(|change| change.encode(&mut payload));
-        let placement = self.try_append_state(&payload, level)?;
-        changes.into_iter().for_each(|change| self.apply(change, placement.position, Stage::Placed));
+        changes.iter().for_each(|change| Change::Lease(change.clone()).encode(&mut payload));
+        let placement = self.writer.try_state(&payload, level)?;
+        changes.iter().for_each(|change| self.lease_changed(change.clone(), placement.position));
         Ok(placement)
+    }
+
+    /// Carries out a change of leases whose record was placed at `position` in this moment.
+    pub(in crate::broker) fn lease_changed(&self, change: LeaseChange, position: LogPosition) {
+        if let LeaseChange::Reset { .. } = change {
+            self.lease_resets.set(self.lease_resets.get() + 1);
+        }
+        self.apply(Change::Lease(change), position, Stage::Placed);
     }
 }
 

@@ -12,11 +12,11 @@ use crate::api::{Failure, Request, Status, TopicChange};
 use crate::broker::client_requests::CONTROL_SHARD;
 use crate::broker::groups::Gate;
 use crate::broker::peers::PeerRequest;
-use crate::broker::produce::ProduceRefusal;
 use crate::broker::shard_broker::{Broker, owned_queues};
+use crate::broker::writer::Destination;
 use crate::disk::Disk;
 use crate::limits;
-use crate::state::{Change, LeaseChange, Mask, QueueLeases, Run, Stage};
+use crate::state::{Change, LeaseChange, Mask, QueueLeases, Run};
 use crate::types::{GroupName, Level, QueueKey, QueueOffset, Timestamp, TopicName};
 use crate::wire::batch::{BatchBuilder, CheckedBatch};
 use crate::wire::record::{Record, RecordView};
@@ -76,22 +76,22 @@ impl<D: Disk> Broker<D> {
             };
             let batch = self.dead_letter_batch(key, run, &message);
             let batch = CheckedBatch::check(&batch).expect("made from a stored record");
-            while is_still_due() {
+            let moving = self.writer.place(|| {
+                if !is_still_due() {
+                    return Ok(());
+                }
                 let total = self.leases().get(group, key).map_or(0, QueueLeases::dead_letters) + 1;
                 let change = LeaseChange::DeadLettered { group: group.clone(), key, mask, total };
-                let change = Change::Lease(change);
                 let mut state = Vec::new();
-                change.encode(&mut state);
-                match self.produce_with_state(target, Level::Durable, &batch, state.len(), |_| state) {
-                    Ok(pending) => {
-                        self.apply(change, pending.position, Stage::Placed);
-                        self.metrics.messages_dead_lettered.add(1);
-                        break;
-                    }
-                    Err(ProduceRefusal::Wait) => self.room().await,
-                    Err(ProduceRefusal::Failed(failure)) => return Err(failure),
-                }
-            }
+                Change::Lease(change.clone()).encode(&mut state);
+                let queue = self.queue(target)?;
+                let to = Destination::Queue(&queue);
+                let step = self.writer.try_step(to, &batch, Level::Durable, state.len(), |_| state)?;
+                self.lease_changed(change, step.change.position);
+                self.metrics.messages_dead_lettered.add(1);
+                Ok(())
+            });
+            moving.await?;
         }
         Ok(())
     }
@@ -158,7 +158,7 @@ impl<D: Disk> Broker<D> {
 
     /// The task that moves dead letters; ends after [`stop`](Broker::stop).
     pub async fn run_dead_letters(&self) {
-        while !self.stopped.get() {
+        while !self.writer.is_stopped() {
             self.sweep_dead_letters().await;
             futures_lite::future::or(self.clock.sleep(SWEEP_INTERVAL), self.published.changed()).await;
         }

@@ -87,6 +87,10 @@ impl<D: Disk> Broker<D> {
 
     /// Says now and then that messages cannot be moved to the dead letters.
     pub(in crate::broker) fn note_stuck_dead_letters(&self, group: &GroupName, failure: &Failure) {
+        // The next start moves them.
+        if failure.status == Status::ShuttingDown {
+            return;
+        }
         if let Some(left_out) = self.dead_letters_said.allows(self.clock.monotonic()) {
             tracing::warn!(
                 target: "leases", shard = self.options.shard.0, %group, left_out,

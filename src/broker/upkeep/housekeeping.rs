@@ -11,7 +11,6 @@ use crate::broker::queue::Queue;
 use crate::broker::shard_broker::{Broker, owned_queues};
 use crate::disk::Disk;
 use crate::index::{IndexError, TrimProgress};
-use crate::log::AppendRefusal;
 use crate::state::Change;
 use crate::types::{GroupName, Level, LogPosition, MonotonicTime, QueueKey, QueueOffset};
 
@@ -84,7 +83,7 @@ impl<D: Disk> Broker<D> {
         self.warn_of_store_times();
         // One timer over many rounds: making one costs more than most rounds.
         let mut tick = self.clock.sleep(RETENTION_INTERVAL);
-        while !self.stopped.get() {
+        while !self.writer.is_stopped() {
             let published = async {
                 self.published.changed().await;
                 false
@@ -100,7 +99,7 @@ impl<D: Disk> Broker<D> {
                 tick = self.clock.sleep(RETENTION_INTERVAL);
             }
             // What is due now is left to the last snapshot and to the next start.
-            if self.stopped.get() || self.log.watermarks().has_failed() {
+            if self.writer.is_stopped() || self.log.watermarks().has_failed() {
                 return;
             }
             match self.keep_house(&mut clockwork).await {
@@ -192,7 +191,7 @@ impl<D: Disk> Broker<D> {
         };
         self.index.sync().await?;
         // The leases are as of the last record placed: that record must be as durable as the snapshot.
-        if self.log.watermarks().wait(Level::Durable, placed_end).await.is_err() {
+        if self.writer.reached(Level::Durable, placed_end).await.is_err() {
             return Ok(0);
         }
         let sequence = self.snapshot_slot.get() + 1;
@@ -252,14 +251,13 @@ impl<D: Disk> Broker<D> {
         let mut first: Option<LogPosition> = None;
         let mut end = LogPosition::ZERO;
         for payload in payloads.iter().filter(|payload| !payload.is_empty()) {
-            let placement = self.append_state(payload, Level::Written).await?;
+            let placement = self.writer.place(|| self.writer.try_state(payload, Level::Written)).await?;
             first.get_or_insert(placement.position);
             end = placement.end;
         }
         let end = self.checkpoint_leases().await?.unwrap_or(end);
         let end = self.checkpoint_held().await?.unwrap_or(end);
-        let settled = self.log.watermarks().wait(Level::Durable, end).await;
-        settled.map_err(|failure| self.storage_failed(&failure))?;
+        self.writer.reached(Level::Durable, end).await?;
         let first = first.expect("tables have at least the next topic id");
         let segments = self.log.segments();
         let holder = segments.iter().rev().find(|segment| segment.base <= first);
@@ -275,18 +273,17 @@ impl<D: Disk> Broker<D> {
         let mut end = None;
         let mut next = LeasePlace { pair: 0, from: QueueOffset::ZERO };
         while next.pair < pairs.len() {
-            let (payload, behind) = self.leases_from(&pairs, next);
-            if payload.is_empty() {
-                break;
-            }
-            match self.try_append_state(&payload, Level::Written) {
-                Ok(placement) => {
-                    end = Some(placement.end);
-                    next = behind;
+            let repeating = self.writer.place(|| {
+                let (payload, behind) = self.leases_from(&pairs, next);
+                if payload.is_empty() {
+                    return Ok(None);
                 }
-                Err(AppendRefusal::Wait) => self.log.room().changed().await,
-                Err(refusal) => return Err(self.append_refused(refusal)),
-            }
+                let placement = self.writer.try_state(&payload, Level::Written)?;
+                Ok(Some((placement, behind)))
+            });
+            let Some((placement, behind)) = repeating.await? else { break };
+            end = Some(placement.end);
+            next = behind;
         }
         Ok(end)
     }

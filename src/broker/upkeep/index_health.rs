@@ -34,9 +34,9 @@ pub(in crate::broker) struct IndexHealth {
 }
 
 impl IndexHealth {
-    /// Of an index that was built anew at this start, because of a mark or with one made for it.
-    pub fn rebuilt() -> Self {
-        Self { is_marked: Cell::new(true), ..Self::default() }
+    /// `rebuilt`: of an index that was built anew at this start, because of a mark or with one made for it.
+    pub fn new(rebuilt: bool) -> Self {
+        Self { is_marked: Cell::new(rebuilt), ..Self::default() }
     }
 
     pub fn is_distrusted(&self) -> bool {

@@ -27,7 +27,7 @@ mod waiting;
 use self::waiting::{carried_bytes, copied_bytes, fetch_share};
 use super::read_ahead::ReadAhead;
 use crate::api::{ConnectionId, Failure, Fetch, Fetched, Produce, Reply, Request, SessionLife, Status};
-use crate::broker::{FetchStep, PendingProduce, ProduceRefusal, SharedFetched};
+use crate::broker::{FetchStep, PendingProduce, PlaceRefusal, SharedFetched};
 use crate::limits;
 use crate::metrics::Stage;
 use crate::net::ReceiveBuffer;
@@ -430,10 +430,10 @@ impl Native {
         let pending = loop {
             match broker.produce(key, level, &batch) {
                 Ok(pending) => break pending,
-                Err(ProduceRefusal::Failed(failure)) => return self.answer(correlation, Err(failure)),
-                Err(ProduceRefusal::Wait) => {
+                Err(PlaceRefusal::Failed(failure)) => return self.answer(correlation, Err(failure)),
+                Err(PlaceRefusal::Wait(room)) => {
                     waited = true;
-                    broker.room().await;
+                    broker.room(room).await;
                 }
             }
         };

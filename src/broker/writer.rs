@@ -1,0 +1,324 @@
+//! The writer: the only caller of the log's append.
+//!
+//! What it places is a batch, a change of state, or both as one step of the log.
+//!
+//! 1. What is decided is decided in the moment of placing. [`Writer::place`] takes a closure that decides, tries and carries
+//!    out in the tables what it has placed; it cannot await in between. After each wait for room it is called again, since
+//!    what was so before the wait may be so no more.
+//! 2. A shard that has stopped places nothing: its commit task may have ended. Whoever waits for room then is told so.
+//! 3. The level of a placed batch is waited for here only, so that there is one place that says what "durable" means.
+//!
+//! A native connection places its batches by the `try_` functions, without a future; a placer that gathers single messages
+//! of one queue into a batch will do the same.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::queue::Queue;
+use super::upkeep::IndexHealth;
+use crate::api::{Failure, Status};
+use crate::clock::SharedClock;
+use crate::disk::{Disk, DiskError};
+use crate::index::Index;
+use crate::log::{AppendRefusal, CommitLog, LogFailure, Placement};
+use crate::metrics::ShardMetrics;
+use crate::types::{Level, LogPosition, QueueKey, QueueNumber, QueueOffset, TopicId, WakerList};
+use crate::wire::batch::{CheckedBatch, own_batch, state_batch};
+
+/// How often whoever waits for the index looks whether it has failed.
+const RELIEF_CHECK: Duration = Duration::from_millis(100);
+
+/// Where state batches go.
+const STATE_KEY: QueueKey = QueueKey { topic: TopicId::BROKER, queue: QueueNumber(0) };
+
+/// Places batches and changes of state in the log of one shard.
+pub(super) struct Writer<D: Disk> {
+    log: CommitLog<D>,
+    index: Index<D>,
+    index_health: Rc<IndexHealth>,
+    clock: SharedClock,
+    metrics: Rc<ShardMetrics>,
+    stopped: Cell<bool>,
+    /// Woken when the shard stops.
+    stopping: WakerList,
+}
+
+/// Where a batch of messages goes.
+#[derive(Clone, Copy)]
+pub(super) enum Destination<'a> {
+    /// To the end of a queue of this shard.
+    Queue(&'a Queue),
+    /// Out of consumers' sight: the queue that the messages are meant for, and what stands in the place of an offset.
+    Held { key: QueueKey, offset: QueueOffset },
+}
+
+/// Where the two batches of a step were placed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PlacedStep {
+    pub batch: Placement,
+    /// Both have reached a level when this one has.
+    pub change: Placement,
+}
+
+/// Why nothing was placed.
+#[derive(Clone, Debug)]
+pub enum PlaceRefusal {
+    /// There is no room now. Nobody needs to be told: wait for it, then decide and try again.
+    Wait(Room),
+    Failed(Failure),
+}
+
+/// What has no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// The open group is full, or the next segment is being prepared.
+    Log,
+    /// More of the index waits for the disk than memory is to hold.
+    Index,
+}
+
+impl<'a> Destination<'a> {
+    fn key(self) -> QueueKey {
+        match self {
+            Destination::Queue(queue) => queue.key,
+            Destination::Held { key, .. } => key,
+        }
+    }
+
+    fn base_offset(self) -> QueueOffset {
+        match self {
+            Destination::Queue(queue) => queue.next_offset.get(),
+            Destination::Held { offset, .. } => offset,
+        }
+    }
+}
+
+impl From<Failure> for PlaceRefusal {
+    fn from(failure: Failure) -> Self {
+        PlaceRefusal::Failed(failure)
+    }
+}
+
+impl<D: Disk> Writer<D> {
+    pub fn new(
+        log: &CommitLog<D>,
+        index: &Index<D>,
+        index_health: &Rc<IndexHealth>,
+        clock: &SharedClock,
+        metrics: &Rc<ShardMetrics>,
+    ) -> Self {
+        Self {
+            log: log.clone(),
+            index: index.clone(),
+            index_health: index_health.clone(),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+            stopped: Cell::new(false),
+            stopping: WakerList::new(),
+        }
+    }
+
+    /// From here on nothing is placed, and nobody waits for room.
+    pub fn stop(&self) {
+        self.stopped.set(true);
+        self.stopping.wake();
+    }
+
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.get()
+    }
+
+    /// Decides and places by `attempt`, again and again while there is no room. `attempt` uses the `try_` functions, and does
+    /// at once in the tables what it has placed.
+    pub async fn place<T>(&self, attempt: impl FnMut() -> Result<T, PlaceRefusal>) -> Result<T, Failure> {
+        self.place_after(async || Ok(()), attempt).await
+    }
+
+    /// The same for what may only be decided after something was asked, before each attempt anew.
+    pub async fn place_after<T>(
+        &self,
+        ask: impl AsyncFn() -> Result<(), Failure>,
+        mut attempt: impl FnMut() -> Result<T, PlaceRefusal>,
+    ) -> Result<T, Failure> {
+        loop {
+            ask().await?;
+            match attempt() {
+                Ok(placed) => return Ok(placed),
+                Err(PlaceRefusal::Failed(failure)) => return Err(failure),
+                Err(PlaceRefusal::Wait(room)) => self.room(room).await,
+            }
+        }
+    }
+
+    /// Waits until a refused attempt is worth another try: there may be room, or the shard stops.
+    pub async fn room(&self, room: Room) {
+        let stopping = self.stopping.changed();
+        match room {
+            Room::Log => futures_lite::future::or(self.log.room().changed(), stopping).await,
+            Room::Index => {
+                // Nobody is relieved when the index fails meanwhile: the next attempt says so.
+                let relieved =
+                    futures_lite::future::or(self.index.relieved(), self.clock.sleep(RELIEF_CHECK));
+                futures_lite::future::or(relieved, stopping).await;
+            }
+        }
+    }
+
+    /// Places a batch of messages. `level` only tells whether somebody will wait for the flush.
+    pub fn try_batch(
+        &self,
+        to: Destination<'_>,
+        batch: &CheckedBatch<'_>,
+        level: Level,
+    ) -> Result<Placement, PlaceRefusal> {
+        self.check(to)?;
+        let placed = self.log.append_batch(batch, to.key(), to.base_offset(), level);
+        let placement = placed.map_err(|refusal| self.batch_refused(refusal))?;
+        note_placed(to, batch);
+        Ok(placement)
+    }
+
+    /// Places a batch of messages and a change of state as one step: after any death the log holds both or neither. `state`
+    /// gets the batch's place and returns at most `state_bytes_max` bytes.
+    pub fn try_step(
+        &self,
+        to: Destination<'_>,
+        batch: &CheckedBatch<'_>,
+        level: Level,
+        state_bytes_max: usize,
+        state: impl FnOnce(Placement) -> Vec<u8>,
+    ) -> Result<PlacedStep, PlaceRefusal> {
+        self.check(to)?;
+        let step = (batch, to.key(), to.base_offset());
+        let placed = self.log.append_step(step, level, state_bytes_max, state);
+        let (first, second) = placed.map_err(|refusal| self.batch_refused(refusal))?;
+        note_placed(to, batch);
+        Ok(PlacedStep { batch: first, change: second })
+    }
+
+    /// Places changes of state, encoded one behind the other.
+    pub fn try_state(&self, changes: &[u8], level: Level) -> Result<Placement, PlaceRefusal> {
+        self.check_running()?;
+        let bytes = state_batch(changes, self.clock.now());
+        let placed = self.log.append_batch(&own_batch(&bytes), STATE_KEY, QueueOffset::ZERO, level);
+        placed.map_err(|refusal| self.refused(refusal))
+    }
+
+    /// Whether the index keeps up with what is placed.
+    pub fn check_index(&self) -> Result<(), PlaceRefusal> {
+        if !self.index.is_overfull() {
+            return Ok(());
+        }
+        Err(match self.index_health.failure() {
+            Some(reason) => PlaceRefusal::Failed(Failure::new(
+                Status::StorageFailed,
+                format!("the consume index cannot be saved, which is tried on: {reason}"),
+            )),
+            None => PlaceRefusal::Wait(Room::Index),
+        })
+    }
+
+    /// Waits until a placed batch has reached `level`; returns the one that it has reached by then.
+    pub async fn settled(&self, level: Level, placement: Placement) -> Result<Level, Failure> {
+        match self.log.watermarks().wait(level, placement.end).await {
+            Ok(()) => Ok(self.log.watermarks().level_of(placement.end)),
+            Err(failure) => Err(self.lost(placement.position, &failure)),
+        }
+    }
+
+    /// What [`settled`](Writer::settled) would return now; `None` while it would wait.
+    pub fn outcome(&self, level: Level, placement: Placement) -> Option<Result<Level, Failure>> {
+        let watermarks = self.log.watermarks();
+        if placement.end <= watermarks.end(level) {
+            return Some(Ok(watermarks.level_of(placement.end)));
+        }
+        watermarks.failure().map(|failure| Err(self.lost(placement.position, &failure)))
+    }
+
+    /// Waits until everything placed below `end` has reached `level`, whoever placed it.
+    pub async fn reached(&self, level: Level, end: LogPosition) -> Result<(), Failure> {
+        let reached = self.log.watermarks().wait(level, end).await;
+        reached.map_err(|failure| self.storage_failed(&failure))
+    }
+
+    /// The same for everything that was placed so far.
+    pub async fn all_durable(&self) -> Result<(), Failure> {
+        self.reached(Level::Durable, self.log.watermarks().appended_end()).await
+    }
+
+    /// The failure a client sees for a failed log: for batches that were not handed to the disk.
+    pub fn storage_failed(&self, failure: &LogFailure) -> Failure {
+        let (shard, error) = (self.log.shard(), &failure.error);
+        let message = format!("shard {shard} takes no messages since: {error}; restart the broker");
+        Failure::new(Status::StorageFailed, message)
+    }
+
+    /// The failure a client sees while no segment can be made.
+    pub fn no_segment(&self, error: &DiskError) -> Failure {
+        let shard = self.log.shard();
+        Failure::new(
+            Status::StorageFailed,
+            format!(
+                "shard {shard} takes no messages while its next segment cannot be made, which it tries every second: {error}"
+            ),
+        )
+    }
+
+    /// The answer for a batch that was placed before the log failed.
+    fn lost(&self, position: LogPosition, failure: &LogFailure) -> Failure {
+        if position >= failure.unknown_end {
+            return self.storage_failed(failure);
+        }
+        let error = &failure.error;
+        let message = format!("the disk failed while it had the batch, which may be stored or not: {error}");
+        Failure::new(Status::OutcomeUnknown, message)
+    }
+
+    fn check(&self, to: Destination<'_>) -> Result<(), PlaceRefusal> {
+        self.check_running()?;
+        match to {
+            Destination::Queue(_) => self.check_index(),
+            // Whoever makes room for the index places them again.
+            Destination::Held { .. } => Ok(()),
+        }
+    }
+
+    fn check_running(&self) -> Result<(), PlaceRefusal> {
+        if self.stopped.get() {
+            return Err(Failure::new(Status::ShuttingDown, "the broker is shutting down").into());
+        }
+        Ok(())
+    }
+
+    fn batch_refused(&self, refusal: AppendRefusal) -> PlaceRefusal {
+        let refused = self.refused(refusal);
+        if let PlaceRefusal::Failed(_) = refused {
+            self.metrics.produce_refused.add(1);
+        }
+        refused
+    }
+
+    /// What a refusal of the log comes to.
+    fn refused(&self, refusal: AppendRefusal) -> PlaceRefusal {
+        PlaceRefusal::Failed(match refusal {
+            AppendRefusal::Wait => return PlaceRefusal::Wait(Room::Log),
+            AppendRefusal::NoSpace => {
+                let shard = self.log.shard();
+                let message =
+                    format!("the disk of shard {shard} is full: free space or shorten the retention");
+                Failure::new(Status::NoSpace, message)
+            }
+            AppendRefusal::NoSegment(error) => self.no_segment(&error),
+            AppendRefusal::Failed(failure) => self.storage_failed(&failure),
+        })
+    }
+}
+
+/// What was placed at the end of a queue has its offsets from now on.
+fn note_placed(to: Destination<'_>, batch: &CheckedBatch<'_>) {
+    if let Destination::Queue(queue) = to {
+        let end = queue.next_offset.get().advance(u64::from(batch.record_count()));
+        queue.next_offset.set(end);
+    }
+}
