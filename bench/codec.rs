@@ -45,6 +45,18 @@ fn main() {
     let mut born = 0;
     let steps: Vec<Step<'_>> = vec![
         ("build and seal", Box::new(|| sum(&build(&parameters, &body)))),
+        // What the broker does with its own batches, and what checking them as a client's would cost it.
+        (
+            "build, to be placed",
+            Box::new(|| sum(fill(&parameters, &body).finish_checked().view().as_bytes())),
+        ),
+        (
+            "build, seal and check",
+            Box::new(|| {
+                let batch = build(&parameters, &body);
+                sum(CheckedBatch::check_incoming(&batch).expect("whole").as_bytes())
+            }),
+        ),
         (
             "reseal",
             Box::new(move || {
@@ -123,11 +135,15 @@ fn measure(name: &str, parameters: &Parameters, step: &mut dyn FnMut() -> u64) {
 }
 
 fn build(parameters: &Parameters, body: &[u8]) -> Vec<u8> {
+    fill(parameters, body).finish()
+}
+
+fn fill(parameters: &Parameters, body: &[u8]) -> BatchBuilder {
     let mut builder = BatchBuilder::new(Timestamp(1_700_000_000_000));
     for _ in 0..parameters.batch_messages {
         builder.push(&Record { body, ..Record::default() });
     }
-    builder.finish()
+    builder
 }
 
 fn place_header(batch: &[u8], key: QueueKey) -> Vec<u8> {

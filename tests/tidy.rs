@@ -17,7 +17,6 @@ const FUNCTION_LINES_MAX: usize = 70;
 const LONG_FUNCTIONS: &[(&str, &str, usize)] = &[
     ("broker/open.rs", "open", 90),
     ("broker/receive/choose.rs", "deliver_new", 89),
-    ("broker/topics/control.rs", "handle_peer", 77),
     ("log/recovery.rs", "recover", 84),
     ("log/scanner.rs", "run", 84),
     ("node/core.rs", "run_shard", 76),

@@ -6,15 +6,15 @@ use bytes::Bytes;
 
 use crate::types::{GroupName, HalfReceipt, Level, LogPosition, QueueKey, QueueOffset, Timestamp, TopicName};
 
-/// Store one batch of one message out of consumers' sight.
+/// Store one batch of one message out of consumers' sight. `batch` is as in [`Produce`](super::Produce).
 #[derive(Clone, Debug)]
-pub struct Hold {
+pub struct Hold<B = Bytes> {
     /// The queue that gets the message when it is released.
     pub key: QueueKey,
     /// `None`: the topic's level, or the node's.
     pub level: Option<Level>,
-    /// As `wire::batch` describes it, not yet checked; one record.
-    pub batch: Bytes,
+    /// One record.
+    pub batch: B,
     pub release: Release,
 }
 

@@ -64,13 +64,14 @@ pub enum Request {
     },
 }
 
-/// Append one batch to one queue. `batch` is as `wire::batch` describes it, not yet checked.
+/// Append one batch to one queue. `batch` is as `wire::batch` describes it: bytes that are not yet checked, unless `B` says
+/// that they are.
 #[derive(Clone, Debug)]
-pub struct Produce {
+pub struct Produce<B = Bytes> {
     pub key: QueueKey,
     /// `None`: the topic's level, or the node's.
     pub level: Option<Level>,
-    pub batch: Bytes,
+    pub batch: B,
 }
 
 /// Batches of one queue from the one that holds `offset` on. At least one batch is returned when there is one,

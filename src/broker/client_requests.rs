@@ -8,7 +8,7 @@ use super::peers::{PeerReply, PeerRequest};
 use super::recipient::{AnyRecipient, Recipient};
 use super::shard_broker::Broker;
 use super::writer::PlaceRefusal;
-use crate::api::{CommitOffset, Failure, Produce, Produced, QueueInfo, Reply, Request, Status};
+use crate::api::{CommitOffset, Failure, Produce, QueueInfo, Reply, Request, Status};
 use crate::disk::Disk;
 use crate::limits;
 use crate::log::Placement;
@@ -96,8 +96,19 @@ impl<D: Disk> Broker<D> {
         if owner == self.options.shard {
             return self.handle_here(request).await;
         }
+        let request = match request {
+            // Checked by the shard that took them: the other one only places them.
+            Request::Produce(produce) => PeerRequest::Produce(self.check_produce(produce)?),
+            Request::Hold(hold) => PeerRequest::Hold(self.check_hold(hold)?),
+            request => PeerRequest::Client(request),
+        };
+        self.forward(owner, request).await
+    }
+
+    /// Has another shard carry out a client's request.
+    pub(super) async fn forward(&self, owner: ShardId, request: PeerRequest) -> Result<Reply, Failure> {
         self.metrics.requests_forwarded.add(1);
-        match self.peers()?.ask(owner, PeerRequest::Client(request)).await? {
+        match self.peers()?.ask(owner, request).await? {
             PeerReply::Client(reply) => Ok(reply),
             other => Err(unexpected(&other)),
         }
@@ -121,7 +132,9 @@ impl<D: Disk> Broker<D> {
     /// Carries out a request that belongs to this shard.
     pub(super) async fn handle_here(self: &Rc<Self>, request: Request) -> Result<Reply, Failure> {
         match request {
-            Request::Produce(produce) => self.produce_owned(&produce).await.map(Reply::Produced),
+            Request::Produce(produce) => {
+                self.produce_here(&self.check_produce(produce)?).await.map(Reply::Produced)
+            }
             Request::Fetch(fetch) => self.fetch(fetch).await.map(Reply::Fetched),
             Request::Watch(watch) => Ok(Reply::Watched(self.watch(&watch).await)),
             Request::FindOffset { key, place } => self.find_offset(key, place).await.map(Reply::OffsetFound),
@@ -153,7 +166,7 @@ impl<D: Disk> Broker<D> {
             Request::CreateInstance(instance) => self.create_instance(instance).await,
             Request::DeleteInstance(instance) => self.delete_instance(&instance).await,
             Request::ListInstances => self.list_instances().await.map(Reply::Instances),
-            Request::Hold(hold) => self.hold(hold).await.map(Reply::Held),
+            Request::Hold(hold) => self.hold_here(&self.check_hold(hold)?).await.map(Reply::Held),
             Request::EndTransaction(end) => self.end_transaction(end).await,
             Request::ReceiveHalves(receive) => {
                 self.receive_halves(receive, &AnyRecipient).await.map(Reply::Halves)
@@ -162,13 +175,6 @@ impl<D: Disk> Broker<D> {
                 self.describe_node(count_syscalls).await.map(Reply::Node)
             }
         }
-    }
-
-    /// A batch that came through another shard.
-    async fn produce_owned(&self, produce: &Produce) -> Result<Produced, Failure> {
-        let batch = self.check_batch(&produce.batch)?;
-        let placing = self.writer.place(|| self.produce(produce.key, produce.level, &batch));
-        self.settled(&placing.await?).await
     }
 
     /// Stores a group's place; durable when answered.

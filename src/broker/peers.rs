@@ -11,17 +11,21 @@ use super::groups::SeenReceivers;
 use super::groups::{GateOrders, HolderCheck};
 use super::receive::{Prospect, Received};
 use crate::api::{
-    ConnectionId, Failure, Found, GroupSettings, HalfMessage, LeaseInfo, QueueInfo, ReceiptOutcome, Receive,
-    ReceiveHalves, Reply, Request, ShardAddress, ShardInfo,
+    ConnectionId, Failure, Found, GroupSettings, HalfMessage, Hold, LeaseInfo, Produce, QueueInfo,
+    ReceiptOutcome, Receive, ReceiveHalves, Reply, Request, ShardAddress, ShardInfo,
 };
 use crate::state::Topic;
 use crate::types::{GroupName, InstanceName, QueueKey, QueueOffset, Receipt, ShardId, TopicId};
+use crate::wire::batch::OwnedBatch;
 
 /// A request from shard to shard.
 #[derive(Clone, Debug)]
 pub enum PeerRequest {
     /// A client's request that belongs to the shard asked.
     Client(Request),
+    /// Such requests of clients whose batch was checked by the shard that took them; answered as those are.
+    Produce(Produce<OwnedBatch>),
+    Hold(Hold<OwnedBatch>),
     /// Make this topic's configuration durable here.
     PutTopic(Topic),
     RemoveTopic(TopicId),

@@ -1,12 +1,14 @@
 //! Taking batches of messages.
 
+use super::client_requests::unexpected;
+use super::peers::{PeerReply, PeerRequest};
 use super::shard_broker::Broker;
 use super::writer::{Destination, PlaceRefusal, Room};
-use crate::api::{Failure, Produced, Status};
+use crate::api::{Failure, Hold, Produce, Produced, Reply, Status};
 use crate::disk::Disk;
 use crate::log::Placement;
 use crate::types::{Level, QueueKey, QueueOffset};
-use crate::wire::batch::{BatchError, CheckedBatch};
+use crate::wire::batch::{BatchError, CheckedBatch, OwnedBatch};
 use crate::wire::record::RecordError;
 
 /// A batch that is placed in the log and waits for its level.
@@ -28,30 +30,40 @@ impl PendingProduce {
 impl<D: Disk> Broker<D> {
     /// Checks a batch as it came from a client.
     pub fn check_batch<'a>(&self, bytes: &'a [u8]) -> Result<CheckedBatch<'a>, Failure> {
-        CheckedBatch::check_incoming(bytes).map_err(|error| {
-            let status = match error {
-                BatchError::RecordsChecksum | BatchError::HeaderChecksum => Status::ChecksumMismatch,
-                BatchError::Length(_)
-                | BatchError::Record(RecordError::BodyTooLarge(_) | RecordError::FieldTooLarge) => {
-                    Status::MessageTooLarge
-                }
-                BatchError::Truncated
-                | BatchError::Magic
-                | BatchError::Version(_)
-                | BatchError::Kind(_)
-                | BatchError::Flags(_)
-                | BatchError::RecordCount(_)
-                | BatchError::TrailingBytes
-                | BatchError::Record(
-                    RecordError::Truncated
-                    | RecordError::Lengths
-                    | RecordError::TagHash
-                    | RecordError::Attributes(_)
-                    | RecordError::Text(_),
-                ) => Status::InvalidArgument,
-            };
-            Failure::new(status, format!("the batch was not stored: {error}"))
-        })
+        CheckedBatch::check_incoming(bytes).map_err(batch_refused)
+    }
+
+    /// The same for a request that carries its batch.
+    pub(super) fn check_produce(&self, produce: Produce) -> Result<Produce<OwnedBatch>, Failure> {
+        let Produce { key, level, batch } = produce;
+        let batch = OwnedBatch::check_incoming(batch).map_err(batch_refused)?;
+        Ok(Produce { key, level, batch })
+    }
+
+    /// The same for a message that is to be held.
+    pub(super) fn check_hold(&self, hold: Hold) -> Result<Hold<OwnedBatch>, Failure> {
+        let Hold { key, level, batch, release } = hold;
+        let batch = OwnedBatch::check_incoming(batch).map_err(batch_refused)?;
+        Ok(Hold { key, level, batch, release })
+    }
+
+    /// Stores a checked batch, on whichever shard its queue is.
+    pub async fn produce_checked(&self, produce: Produce<OwnedBatch>) -> Result<Produced, Failure> {
+        let owner = produce.key.queue.shard(self.options.shard_count);
+        if owner == self.options.shard {
+            return self.produce_here(&produce).await;
+        }
+        match self.forward(owner, PeerRequest::Produce(produce)).await? {
+            Reply::Produced(produced) => Ok(produced),
+            other => Err(unexpected(&PeerReply::Client(other))),
+        }
+    }
+
+    /// Stores a checked batch in a queue of this shard.
+    pub(super) async fn produce_here(&self, produce: &Produce<OwnedBatch>) -> Result<Produced, Failure> {
+        let batch = produce.batch.view();
+        let pending = self.writer.place(|| self.produce(produce.key, produce.level, &batch)).await?;
+        self.settled(&pending).await
     }
 
     /// Places a checked batch in a queue of this shard. Nothing waits here; the answer is due when
@@ -103,4 +115,30 @@ impl<D: Disk> Broker<D> {
     pub(super) fn level_of(&self, key: QueueKey) -> Level {
         self.tables().topic(key.topic).and_then(|topic| topic.level).unwrap_or(self.options.level)
     }
+}
+
+/// What a client is told about a batch that is none.
+fn batch_refused(error: BatchError) -> Failure {
+    let status = match error {
+        BatchError::RecordsChecksum | BatchError::HeaderChecksum => Status::ChecksumMismatch,
+        BatchError::Length(_)
+        | BatchError::Record(RecordError::BodyTooLarge(_) | RecordError::FieldTooLarge) => {
+            Status::MessageTooLarge
+        }
+        BatchError::Truncated
+        | BatchError::Magic
+        | BatchError::Version(_)
+        | BatchError::Kind(_)
+        | BatchError::Flags(_)
+        | BatchError::RecordCount(_)
+        | BatchError::TrailingBytes
+        | BatchError::Record(
+            RecordError::Truncated
+            | RecordError::Lengths
+            | RecordError::TagHash
+            | RecordError::Attributes(_)
+            | RecordError::Text(_),
+        ) => Status::InvalidArgument,
+    };
+    Failure::new(status, format!("the batch was not stored: {error}"))
 }

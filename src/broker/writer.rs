@@ -24,7 +24,7 @@ use crate::index::Index;
 use crate::log::{AppendRefusal, CommitLog, LogFailure, Placement};
 use crate::metrics::ShardMetrics;
 use crate::types::{Level, LogPosition, QueueKey, QueueNumber, QueueOffset, TopicId, WakerList};
-use crate::wire::batch::{CheckedBatch, own_batch, state_batch};
+use crate::wire::batch::{CheckedBatch, StateBatch};
 
 /// How often whoever waits for the index looks whether it has failed.
 const RELIEF_CHECK: Duration = Duration::from_millis(100);
@@ -200,8 +200,8 @@ impl<D: Disk> Writer<D> {
     /// Places changes of state, encoded one behind the other.
     pub fn try_state(&self, changes: &[u8], level: Level) -> Result<Placement, PlaceRefusal> {
         self.check_running()?;
-        let bytes = state_batch(changes, self.clock.now());
-        let placed = self.log.append_batch(&own_batch(&bytes), STATE_KEY, QueueOffset::ZERO, level);
+        let state = StateBatch::new(changes, self.clock.now());
+        let placed = self.log.append_batch(&state.view(), STATE_KEY, QueueOffset::ZERO, level);
         placed.map_err(|refusal| self.refused(refusal))
     }
 

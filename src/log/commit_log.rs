@@ -24,8 +24,7 @@ use crate::types::{
     WakerList,
 };
 use crate::wire::batch::{
-    BATCH_ALIGNMENT, BATCH_HEADER_BYTES, CheckedBatch, Kind, LogSecret, Placing, align_batch, own_batch,
-    state_batch,
+    BATCH_ALIGNMENT, BATCH_HEADER_BYTES, CheckedBatch, Kind, LogSecret, Placing, StateBatch, align_batch,
 };
 
 /// How groups reach the disk.
@@ -267,9 +266,9 @@ impl<D: Disk> CommitLog<D> {
         let first = inner.place(&mut open, batch, key, base_offset, true);
         let payload = state(first);
         assert!(payload.len() <= state_bytes_max, "a state of {} bytes", payload.len());
-        let state = state_batch(&payload, first.store_time);
+        let state = StateBatch::new(&payload, first.store_time);
         let broker = QueueKey { topic: TopicId::BROKER, queue: QueueNumber(0) };
-        let second = inner.place(&mut open, &own_batch(&state), broker, QueueOffset::ZERO, false);
+        let second = inner.place(&mut open, &state.view(), broker, QueueOffset::ZERO, false);
         open.flush_wanted |= level == Level::Durable;
         inner.placed(open, before);
         Ok((first, second))

@@ -42,6 +42,8 @@
 //! has left the first but not the second, recovery ends the log before the first. So a message and the change of state
 //! that belongs to it are one step.
 
+use bytes::Bytes;
+
 use super::bytes::{get_u16, get_u32, get_u64, put_u16, put_u32, put_u64};
 use super::record::{Record, RecordError, RecordView, tag_summary_bit};
 use crate::limits;
@@ -167,7 +169,8 @@ pub struct Placing {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LogSecret(pub u64);
 
-/// A batch whose client part was checked: lengths, checksum, and the bounds of every record.
+/// A batch whose client part is known to be right: lengths, checksum, and the bounds of every record. It was checked, or
+/// this program has made it.
 #[derive(Clone, Copy)]
 pub struct CheckedBatch<'a> {
     bytes: &'a [u8],
@@ -176,11 +179,24 @@ pub struct CheckedBatch<'a> {
     keyed: bool,
 }
 
+/// The messages of a [`CheckedBatch`] with their bytes, to be kept or handed to another core.
+#[derive(Clone, Debug)]
+pub struct OwnedBatch {
+    bytes: Bytes,
+    tag_summary: u32,
+    keyed: bool,
+}
+
+/// A batch of the broker's own records, ready to be placed.
+pub struct StateBatch(Vec<u8>);
+
 /// Puts records together to a batch as it goes to the broker.
 pub struct BatchBuilder {
     bytes: Vec<u8>,
     record_count: u32,
     born_time: Timestamp,
+    tag_summary: u32,
+    keyed: bool,
 }
 
 /// Iterator over the records of a batch.
@@ -471,6 +487,33 @@ impl<'a> CheckedBatch<'a> {
     }
 }
 
+impl OwnedBatch {
+    /// Checks a batch as [`CheckedBatch::check_incoming`] does.
+    pub fn check_incoming(bytes: Bytes) -> Result<Self, BatchError> {
+        let CheckedBatch { tag_summary, keyed, .. } = CheckedBatch::check_incoming(&bytes)?;
+        Ok(Self { bytes, tag_summary, keyed })
+    }
+
+    pub fn view(&self) -> CheckedBatch<'_> {
+        let Self { bytes, tag_summary, keyed } = self;
+        CheckedBatch { bytes, kind: Kind::Messages, tag_summary: *tag_summary, keyed: *keyed }
+    }
+}
+
+impl StateBatch {
+    /// `payload` follows the header as it is.
+    pub fn new(payload: &[u8], now: Timestamp) -> Self {
+        let mut bytes = vec![0; BATCH_HEADER_BYTES];
+        bytes.extend_from_slice(payload);
+        Self(seal(bytes, Kind::State, 1, now))
+    }
+
+    /// Its records are not messages and are not walked.
+    pub fn view(&self) -> CheckedBatch<'_> {
+        CheckedBatch { bytes: &self.0, kind: Kind::State, tag_summary: 0, keyed: false }
+    }
+}
+
 impl BatchBuilder {
     /// An empty batch; records give their birth relative to `born_time`.
     pub fn new(born_time: Timestamp) -> Self {
@@ -481,12 +524,16 @@ impl BatchBuilder {
     pub fn reusing(mut bytes: Vec<u8>, born_time: Timestamp) -> Self {
         bytes.clear();
         bytes.resize(BATCH_HEADER_BYTES, 0);
-        Self { bytes, record_count: 0, born_time }
+        Self { bytes, record_count: 0, born_time, tag_summary: 0, keyed: false }
     }
 
     /// Adds a record. The caller has called [`Record::check`] and looks after [`fits`](BatchBuilder::fits).
     pub fn push(&mut self, record: &Record<'_>) {
-        record.encode(&mut self.bytes);
+        let tag_hash = record.encode(&mut self.bytes);
+        if tag_hash != 0 {
+            self.tag_summary |= tag_summary_bit(tag_hash);
+        }
+        self.keyed |= record.is_keyed();
         self.record_count += 1;
     }
 
@@ -514,6 +561,14 @@ impl BatchBuilder {
         assert!(self.record_count > 0, "a batch holds at least one record");
         seal(self.bytes, Kind::Messages, self.record_count, self.born_time)
     }
+
+    /// The same for a batch that this program places itself: what is in it is known and not looked at again. Whether keys
+    /// and tags can be asked for is the caller's business, see [`Record::check_text`].
+    pub fn finish_checked(self) -> OwnedBatch {
+        assert!(self.record_count <= limits::BATCH_RECORDS_MAX, "a batch of {} records", self.record_count);
+        let (tag_summary, keyed) = (self.tag_summary, self.keyed);
+        OwnedBatch { bytes: self.finish().into(), tag_summary, keyed }
+    }
 }
 
 /// Makes a batch from [`BatchBuilder::finish`] valid again after the bytes of its records were changed in place, lengths
@@ -524,20 +579,6 @@ pub fn reseal(batch: &mut [u8], born_time: Timestamp) {
     put_u64(batch, BORN_TIME_MS, born_time.0);
     let checksum = crc32c::crc32c(&batch[RECORDS_CRC_FROM..]);
     put_u32(batch, RECORDS_CRC, checksum);
-}
-
-/// A batch of the broker's own records, ready to be placed: `payload` follows the header as it is.
-pub fn state_batch(payload: &[u8], now: Timestamp) -> Vec<u8> {
-    let mut bytes = vec![0; BATCH_HEADER_BYTES];
-    bytes.extend_from_slice(payload);
-    seal(bytes, Kind::State, 1, now)
-}
-
-/// The view under which [`state_batch`] is placed; its records are not messages and are not walked.
-pub fn own_batch(bytes: &[u8]) -> CheckedBatch<'_> {
-    let (kind, _, batch_bytes) = check_preamble(bytes).expect("made by state_batch");
-    assert_eq!(batch_bytes, bytes.len(), "made by state_batch");
-    CheckedBatch { bytes, kind, tag_summary: 0, keyed: false }
 }
 
 /// The view under which a stored batch of messages, whose checksum was checked, is placed once more as `kind`.
@@ -654,6 +695,37 @@ mod tests {
         assert!(!keyed(Record { tag: b"t", attributes, origin, ..Record::default() }));
         assert!(keyed(Record { key: b"k", ..Record::default() }));
         assert!(keyed(Record { properties: b"p", ..Record::default() }));
+    }
+
+    #[test]
+    fn a_built_batch_is_what_a_check_of_it_finds() {
+        let records = [
+            Record { body: b"b", ..Record::default() },
+            Record { tag: b"t", ..Record::default() },
+            Record { tag: b"another", body: b"b", ..Record::default() },
+            Record { key: b"k", ..Record::default() },
+            Record { properties: b"a\x01b\x02", tag: b"t", ..Record::default() },
+        ];
+        for chosen in 1_u32..1 << records.len() {
+            let mut builder = BatchBuilder::new(Timestamp(1));
+            let is_chosen = |(at, _): &(usize, &Record<'_>)| chosen & (1 << at) != 0;
+            records.iter().enumerate().filter(is_chosen).for_each(|(_, record)| builder.push(record));
+            let built = builder.finish_checked();
+            let checked = CheckedBatch::check(built.view().as_bytes()).expect("a built batch is whole");
+            assert_eq!(
+                checked.placed_header(&placing()),
+                built.view().placed_header(&placing()),
+                "{chosen:b}"
+            );
+            assert_eq!(checked.record_count(), chosen.count_ones());
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "a record beyond its limits")]
+    fn a_record_that_is_too_large_is_never_built() {
+        let key = vec![b'k'; limits::KEY_BYTES_MAX + 1];
+        BatchBuilder::new(Timestamp(1)).push(&Record { key: &key, ..Record::default() });
     }
 
     #[test]

@@ -143,13 +143,19 @@ impl Record<'_> {
         Ok(())
     }
 
-    /// Appends the record to `output`. The caller has called [`check`](Record::check).
-    pub fn encode(&self, output: &mut Vec<u8>) {
-        debug_assert_eq!(self.check(), Ok(()));
+    /// Whether it has a key or properties.
+    pub fn is_keyed(&self) -> bool {
+        !self.key.is_empty() || !self.properties.is_empty()
+    }
+
+    /// Appends the record to `output` and returns the hash of its tag. The caller has called [`check`](Record::check).
+    pub fn encode(&self, output: &mut Vec<u8>) -> u32 {
+        assert!(self.check().is_ok(), "a record beyond its limits");
+        let tag_hash = tag_hash(self.tag);
         let mut header = [0; RECORD_HEADER_BYTES];
         put_u32(&mut header, RECORD_BYTES, self.encoded_bytes() as u32);
         put_u32(&mut header, BODY_BYTES, self.body.len() as u32);
-        put_u32(&mut header, TAG_HASH, tag_hash(self.tag));
+        put_u32(&mut header, TAG_HASH, tag_hash);
         put_i32(&mut header, BORN_DELTA_MS, self.born_delta_ms);
         put_u16(&mut header, KEY_BYTES, self.key.len() as u16);
         put_u16(&mut header, TAG_BYTES, self.tag.len() as u16);
@@ -162,6 +168,7 @@ impl Record<'_> {
             origin.encode(output);
         }
         output.extend_from_slice(self.body);
+        tag_hash
     }
 }
 

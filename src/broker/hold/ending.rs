@@ -11,7 +11,7 @@ use crate::limits;
 use crate::log::Placement;
 use crate::state::{Half, HeldChange};
 use crate::types::{Level, LogPosition, QueueKey, TopicName};
-use crate::wire::batch::{BatchBuilder, BatchHeader, CheckedBatch, Kind, placed_again, stored_records};
+use crate::wire::batch::{BatchBuilder, BatchHeader, Kind, OwnedBatch, placed_again, stored_records};
 use crate::wire::record::Record;
 
 /// Where halves go that nobody has decided on (`common/.../topic/TopicValidator.java`,
@@ -147,10 +147,9 @@ impl<D: Disk> Broker<D> {
         };
         let topic: TopicName = GIVEN_UP_TOPIC.parse().map_err(Failure::invalid)?;
         let key = self.own_queue_of(&topic).await?;
-        let batch = CheckedBatch::check(&batch).map_err(Failure::invalid)?;
         let attempt = || {
             if self.open_half(position).is_ok() {
-                self.try_enter(&*self.queue(key)?, &batch, HeldChange::HalfEnded(position))?;
+                self.try_enter(&*self.queue(key)?, &batch.view(), HeldChange::HalfEnded(position))?;
             }
             Ok(())
         };
@@ -165,7 +164,7 @@ fn is_gone(failure: &Failure) -> bool {
 }
 
 /// The message under a half, with the names of where it would have gone.
-fn given_up_batch(bytes: &[u8], topic: &TopicName, key: QueueKey) -> Option<Vec<u8>> {
+fn given_up_batch(bytes: &[u8], topic: &TopicName, key: QueueKey) -> Option<OwnedBatch> {
     let header = BatchHeader::decode(bytes).ok()?;
     let record = stored_records(bytes).next()?;
     let mut properties = record.properties().to_vec();
@@ -190,5 +189,5 @@ fn given_up_batch(bytes: &[u8], topic: &TopicName, key: QueueKey) -> Option<Vec<
         return None;
     }
     builder.push(&record);
-    Some(builder.finish())
+    Some(builder.finish_checked())
 }

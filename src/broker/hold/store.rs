@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::api::{Failure, Held, Hold, Release, Status};
+use crate::api::{Failure, Held, Hold, Release, Reply, Status};
+use crate::broker::client_requests::unexpected;
+use crate::broker::peers::{PeerReply, PeerRequest};
 use crate::broker::shard_broker::Broker;
 use crate::broker::shares::SharedTable;
 use crate::broker::writer::{Destination, PlaceRefusal};
@@ -14,7 +16,7 @@ use crate::state::HALF_AGE_MAX;
 use crate::state::HALF_OFFSET;
 use crate::state::{Half, HeldChange, NO_CHECKS};
 use crate::types::{GroupName, HalfReceipt, Level, LogPosition, QueueKey, QueueOffset, Timestamp};
-use crate::wire::batch::CheckedBatch;
+use crate::wire::batch::OwnedBatch;
 
 /// The largest change here, with a producer group of full length.
 pub(in crate::broker) const CHANGE_BYTES_MAX: usize = 128 + limits::GROUP_NAME_BYTES_MAX;
@@ -46,9 +48,21 @@ pub(in crate::broker) fn payload(change: HeldChange) -> Vec<u8> {
 }
 
 impl<D: Disk> Broker<D> {
-    /// Stores a message out of sight.
-    pub(in crate::broker) async fn hold(&self, hold: Hold) -> Result<Held, Failure> {
-        let batch = self.check_batch(&hold.batch)?;
+    /// Stores a message out of sight, on whichever shard its queue is.
+    pub async fn hold_checked(&self, hold: Hold<OwnedBatch>) -> Result<Held, Failure> {
+        let owner = hold.key.queue.shard(self.options.shard_count);
+        if owner == self.options.shard {
+            return self.hold_here(&hold).await;
+        }
+        match self.forward(owner, PeerRequest::Hold(hold)).await? {
+            Reply::Held(held) => Ok(held),
+            other => Err(unexpected(&PeerReply::Client(other))),
+        }
+    }
+
+    /// Stores a message for a queue of this shard out of sight.
+    pub(in crate::broker) async fn hold_here(&self, hold: &Hold<OwnedBatch>) -> Result<Held, Failure> {
+        let batch = hold.batch.view();
         if batch.record_count() != 1 {
             let message = format!("a held batch has one message, not {}", batch.record_count());
             return Err(Failure::invalid(message));
@@ -62,9 +76,9 @@ impl<D: Disk> Broker<D> {
             Release::Commit { .. } => None,
         };
         let taking = self.writer.place(|| match &hold.release {
-            Release::At(_) | Release::After(_) => self.hold_until(&hold, &batch, due.expect("it has a time")),
+            Release::At(_) | Release::After(_) => self.hold_until(hold, due.expect("it has a time")),
             Release::Commit { producer_group, immunity } => {
-                self.hold_half(&hold, &batch, producer_group.clone(), *immunity)
+                self.hold_half(hold, producer_group.clone(), *immunity)
             }
         });
         let Taken { placement, level, offset } = taking.await?;
@@ -75,12 +89,7 @@ impl<D: Disk> Broker<D> {
     }
 
     /// Places a delayed message, or one whose time has come as any other.
-    fn hold_until(
-        &self,
-        hold: &Hold,
-        batch: &CheckedBatch<'_>,
-        due: Timestamp,
-    ) -> Result<Taken, PlaceRefusal> {
+    fn hold_until(&self, hold: &Hold<OwnedBatch>, due: Timestamp) -> Result<Taken, PlaceRefusal> {
         let now = self.clock.now();
         if due.0 > now.0.saturating_add(limits::DELAY_MS_MAX) {
             let days = limits::DELAY_MS_MAX / (24 * 3_600_000);
@@ -88,7 +97,7 @@ impl<D: Disk> Broker<D> {
             return Err(Failure::invalid(message).into());
         }
         if due <= now {
-            let pending = self.produce(hold.key, hold.level, batch)?;
+            let pending = self.produce(hold.key, hold.level, &hold.batch.view())?;
             let (placement, level) = (pending.placement, pending.level);
             return Ok(Taken { placement, level, offset: Some(pending.base_offset) });
         }
@@ -96,13 +105,13 @@ impl<D: Disk> Broker<D> {
         // time, or so much that the message has to wait elsewhere.
         let cursor = self.held().delays.releasing().due;
         if cursor.0.saturating_sub(due.0) > LATE_MS_MAX {
-            return self.hold_aside(hold, batch, due);
+            return self.hold_aside(hold, due);
         }
         let due = due.max(cursor);
         self.check_takes(hold.key)?;
         let level = hold.level.unwrap_or_else(|| self.level_of(hold.key));
         let to = Destination::Held { key: hold.key, offset: QueueOffset(due.0) };
-        let placement = self.writer.try_batch(to, &batch.into_held(), level)?;
+        let placement = self.writer.try_batch(to, &hold.batch.view().into_held(), level)?;
         self.state.borrow_mut().held_placed(QueueOffset(due.0), placement.position);
         self.metrics.messages_held.add(1);
         Ok(Taken { placement, level, offset: None })
@@ -112,41 +121,28 @@ impl<D: Disk> Broker<D> {
     /// once, and finds it in the table only then.
     fn hold_half(
         &self,
-        hold: &Hold,
-        batch: &CheckedBatch<'_>,
+        hold: &Hold<OwnedBatch>,
         producer_group: Option<GroupName>,
         immunity: Duration,
     ) -> Result<Taken, PlaceRefusal> {
         // The longer of the two, as RocketMQ has it.
         let immunity = immunity.max(self.options.transaction_immunity).min(HALF_AGE_MAX);
-        self.place_half(
-            hold,
-            batch,
-            Waiting { first_check: self.steady.end_of(immunity), checks: 0, producer_group },
-        )
+        let first_check = self.steady.end_of(immunity);
+        self.place_half(hold, Waiting { first_check, checks: 0, producer_group })
     }
 
     /// Places a delayed message whose time lies before that of messages which were released already.
-    fn hold_aside(
-        &self,
-        hold: &Hold,
-        batch: &CheckedBatch<'_>,
-        due: Timestamp,
-    ) -> Result<Taken, PlaceRefusal> {
+    fn hold_aside(&self, hold: &Hold<OwnedBatch>, due: Timestamp) -> Result<Taken, PlaceRefusal> {
         let first_check = self.steady.at_wall(due);
-        self.place_half(hold, batch, Waiting { first_check, checks: NO_CHECKS, producer_group: None })
+        self.place_half(hold, Waiting { first_check, checks: NO_CHECKS, producer_group: None })
     }
 
-    fn place_half(
-        &self,
-        hold: &Hold,
-        batch: &CheckedBatch<'_>,
-        waiting: Waiting,
-    ) -> Result<Taken, PlaceRefusal> {
+    fn place_half(&self, hold: &Hold<OwnedBatch>, waiting: Waiting) -> Result<Taken, PlaceRefusal> {
         self.check_takes(hold.key)?;
         let Waiting { first_check, checks, producer_group } = waiting;
         self.check_halves_limit(hold.key, producer_group.as_ref())?;
         let store_time = self.steady.now();
+        let batch = hold.batch.view().into_held();
         let state = |placement: Placement| {
             payload(HeldChange::HalfStored(Half {
                 key: hold.key,
@@ -161,8 +157,7 @@ impl<D: Disk> Broker<D> {
             }))
         };
         let to = Destination::Held { key: hold.key, offset: HALF_OFFSET };
-        let held = batch.into_held();
-        let step = self.writer.try_step(to, &held, Level::Durable, CHANGE_BYTES_MAX, state)?;
+        let step = self.writer.try_step(to, &batch, Level::Durable, CHANGE_BYTES_MAX, state)?;
         self.state.borrow_mut().held_placed(HALF_OFFSET, step.batch.position);
         let placement = Placement { end: step.change.end, ..step.batch };
         self.metrics.messages_held.add(1);

@@ -18,7 +18,7 @@ use crate::disk::Disk;
 use crate::limits;
 use crate::state::{Change, LeaseChange, Mask, QueueLeases, Run};
 use crate::types::{GroupName, Level, QueueKey, QueueOffset, Timestamp, TopicName};
-use crate::wire::batch::{BatchBuilder, CheckedBatch};
+use crate::wire::batch::{BatchBuilder, OwnedBatch};
 use crate::wire::record::{Record, RecordView};
 
 /// A message whose last lease has ended is moved after at most this long.
@@ -75,7 +75,6 @@ impl<D: Disk> Broker<D> {
                 continue;
             };
             let batch = self.dead_letter_batch(key, run, &message);
-            let batch = CheckedBatch::check(&batch).expect("made from a stored record");
             let moving = self.writer.place(|| {
                 if !is_still_due() {
                     return Ok(());
@@ -86,7 +85,7 @@ impl<D: Disk> Broker<D> {
                 Change::Lease(change.clone()).encode(&mut state);
                 let queue = self.queue(target)?;
                 let to = Destination::Queue(&queue);
-                let step = self.writer.try_step(to, &batch, Level::Durable, state.len(), |_| state)?;
+                let step = self.writer.try_step(to, &batch.view(), Level::Durable, state.len(), |_| state)?;
                 self.lease_changed(change, step.change.position);
                 self.metrics.messages_dead_lettered.add(1);
                 Ok(())
@@ -97,7 +96,7 @@ impl<D: Disk> Broker<D> {
     }
 
     /// The message as its dead letter: as it was, with where it came from among the properties.
-    fn dead_letter_batch(&self, key: QueueKey, run: &Run, message: &StoredMessage) -> Vec<u8> {
+    fn dead_letter_batch(&self, key: QueueKey, run: &Run, message: &StoredMessage) -> OwnedBatch {
         let (record, _) = RecordView::cut(&message.record).expect("a stored record");
         let origin = self.tables().topic(key.topic).map(|topic| topic.name.clone());
         let origin = origin.as_ref().map_or("", TopicName::as_str);
@@ -124,7 +123,7 @@ impl<D: Disk> Broker<D> {
             attributes: record.attributes(),
             origin: record.origin(),
         });
-        builder.finish()
+        builder.finish_checked()
     }
 
     /// A queue of this shard of a topic that the broker writes to itself. The topic is made when it is missing, and gets

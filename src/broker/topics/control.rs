@@ -249,15 +249,22 @@ impl<D: Disk> Broker<D> {
         })
     }
 
+    /// Makes a change durable that the control shard has made.
+    async fn put(&self, change: Change) -> Result<PeerReply, Failure> {
+        let _turn = self.topic_change.take().await;
+        self.change(&[change]).await?;
+        Ok(PeerReply::Done)
+    }
+
     /// Carries out what another shard, or this one, asks of this one.
     pub async fn handle_peer(self: &Rc<Self>, request: PeerRequest) -> Result<PeerReply, Failure> {
         match request {
             PeerRequest::Client(request) => self.handle_here(request).await.map(PeerReply::Client),
-            PeerRequest::PutTopic(topic) => {
-                let _turn = self.topic_change.take().await;
-                self.change(&[Change::Topic(topic)]).await?;
-                Ok(PeerReply::Done)
+            PeerRequest::Produce(produce) => {
+                self.produce_here(&produce).await.map(Reply::Produced).map(PeerReply::Client)
             }
+            PeerRequest::Hold(hold) => self.hold_here(&hold).await.map(Reply::Held).map(PeerReply::Client),
+            PeerRequest::PutTopic(topic) => self.put(Change::Topic(topic)).await,
             PeerRequest::RemoveTopic(id) => {
                 let _turn = self.topic_change.take().await;
                 self.remove_topic(id).await?;
@@ -270,16 +277,8 @@ impl<D: Disk> Broker<D> {
             PeerRequest::SyncTopics { topics, next_topic_id, groups, instances } => {
                 self.take_topics(topics, next_topic_id, groups, instances).await
             }
-            PeerRequest::PutInstances(instances) => {
-                let _turn = self.topic_change.take().await;
-                self.change(&[Change::Instances(instances)]).await?;
-                Ok(PeerReply::Done)
-            }
-            PeerRequest::PutGroup(settings) => {
-                let _turn = self.topic_change.take().await;
-                self.change(&[Change::Group(settings)]).await?;
-                Ok(PeerReply::Done)
-            }
+            PeerRequest::PutInstances(instances) => self.put(Change::Instances(instances)).await,
+            PeerRequest::PutGroup(settings) => self.put(Change::Group(settings)).await,
             PeerRequest::Receive(receive) => self.receive_here(&receive).await.map(PeerReply::Received),
             PeerRequest::WatchTopic { from, receive } => {
                 self.watch_topic(from, &receive).map(PeerReply::Prospect)

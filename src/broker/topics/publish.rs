@@ -2,14 +2,11 @@
 
 use std::rc::Rc;
 
-use bytes::Bytes;
-
-use crate::api::{Failure, Held, Hold, Produce, Produced, Release, Reply, Request, Status};
+use crate::api::{Failure, Held, Hold, Produce, Produced, Release, Request, Status};
 use crate::broker::Broker;
-use crate::broker::client_requests::unexpected;
-use crate::broker::peers::PeerReply;
 use crate::disk::Disk;
 use crate::types::{Level, QueueKey, QueueNumber, TopicName};
+use crate::wire::batch::OwnedBatch;
 
 /// One message to be published.
 pub struct Publish<'a> {
@@ -18,8 +15,8 @@ pub struct Publish<'a> {
     pub sharding_key: Option<&'a str>,
     /// `None`: the topic's level, or the node's.
     pub level: Option<Level>,
-    /// A batch of this one message, not yet checked.
-    pub batch: Bytes,
+    /// A batch of this one message.
+    pub batch: OwnedBatch,
     /// What it waits for, out of consumers' sight; `None`: it is there at once.
     pub release: Option<Release>,
 }
@@ -44,17 +41,12 @@ impl<D: Disk> Broker<D> {
             }
             found => found?,
         };
-        let request = match release {
-            None => Request::Produce(Produce { key, level, batch }),
-            Some(Release::At(time)) if time <= self.clock.now() => {
-                Request::Produce(Produce { key, level, batch })
+        let is_due = |release: &Release| matches!(release, Release::At(time) if *time <= self.clock.now());
+        match release.filter(|release| !is_due(release)) {
+            None => self.produce_checked(Produce { key, level, batch }).await.map(Published::Stored),
+            Some(release) => {
+                self.hold_checked(Hold { key, level, batch, release }).await.map(Published::Held)
             }
-            Some(release) => Request::Hold(Hold { key, level, batch, release }),
-        };
-        match self.handle(request).await? {
-            Reply::Produced(produced) => Ok(Published::Stored(produced)),
-            Reply::Held(held) => Ok(Published::Held(held)),
-            other => Err(unexpected(&PeerReply::Client(other))),
         }
     }
 

@@ -26,7 +26,7 @@ use crate::types::{
     GroupName, OffsetMessageId, QueueNumber, Receipt, RecordPlace, Throttle, Timestamp, TopicName,
     UniqueIdGenerator,
 };
-use crate::wire::batch::BatchBuilder;
+use crate::wire::batch::{BatchBuilder, OwnedBatch};
 use crate::wire::properties::{self, names};
 use crate::wire::record::{Record, RecordView};
 
@@ -116,7 +116,7 @@ impl BrokerBackend {
     }
 
     /// One message as the batch that stores it, and its id.
-    fn batch(&self, message: &PublishRequest) -> Result<(Bytes, String), HttpError> {
+    fn batch(&self, message: &PublishRequest) -> Result<(OwnedBatch, String), HttpError> {
         let now = self.broker.clock().now();
         let id = self.ids.borrow_mut().next(now).text().to_string();
         let mut text = Vec::new();
@@ -134,10 +134,10 @@ impl BrokerBackend {
             body: message.body.as_bytes(),
             ..Record::default()
         };
-        record.check().map_err(HttpError::invalid)?;
+        record.check().and_then(|()| record.check_text()).map_err(HttpError::invalid)?;
         let mut builder = BatchBuilder::new(now);
         builder.push(&record);
-        Ok((Bytes::from(builder.finish()), id))
+        Ok((builder.finish_checked(), id))
     }
 
     fn delivered(
