@@ -2,6 +2,7 @@
 //! given up by command. And the directory itself, taken away or taken twice while a broker uses it.
 
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use turbopump::log::{parse_segment_name, segment_name};
 use turbopump::types::LogPosition;
@@ -78,24 +79,31 @@ fn refused(data: &Path) -> Ended {
     }
 }
 
-fn log_files(data: &Path) -> Vec<(PathBuf, u64)> {
-    files_with(data, ".segment").into_iter().map(|path| (path.clone(), size(&path))).collect()
+/// Every file with its size and the time of its last change, but for `lock`, which each start may make, and `probe`, which it
+/// writes to see how fast the disk is.
+fn all_files(data: &Path) -> Vec<(PathBuf, u64, SystemTime)> {
+    let files = files_with(data, "").into_iter().filter(|path| !["lock", "probe"].contains(&&*name(path)));
+    let facts = files.map(|path| {
+        let metadata = path.metadata().expect("a file");
+        (path, metadata.len(), metadata.modified().expect("this system has such a time"))
+    });
+    facts.collect()
 }
 
 /// Refused, with `file` named and no file changed; then given up by command, and started: the banner names it, what is
 /// left is delivered, and what is new gets other offsets. Returns how many lines are missing.
 fn give_up(data: &Path, file: &str) -> usize {
-    let before = log_files(data);
+    let before = all_files(data);
     let ended = refused(data);
     assert!(ended.stderr.contains(file), "{file} is not named: {}", ended.stderr);
     assert!(ended.stderr.contains("turbopump log repair --data"), "no way out is named: {}", ended.stderr);
-    assert_eq!(log_files(data), before, "a start that was refused has changed a file");
+    assert_eq!(all_files(data), before, "a start that was refused has changed a file");
     let directory = data.to_str().expect("UTF-8");
     let told = command::run(None, &["log", "repair", "--data", directory], None);
     let text = String::from_utf8_lossy(&told.stdout).into_owned();
     assert_eq!(told.code, Some(1), "{}", told.stderr);
     assert!(text.contains(file), "{text}");
-    assert_eq!(log_files(data), before, "a repair that only tells has changed a file");
+    assert_eq!(all_files(data), before, "a repair that only tells has changed a file");
     let done = command::run(None, &["log", "repair", "--data", directory, "--yes"], None).well();
     assert!(done.contains(file), "{done}");
     let node = Node::start(data);
@@ -231,6 +239,26 @@ fn half_a_manifest_or_snapshot_is_enough() {
     // Nothing of the manifest: made again by command, and everything is there.
     std::fs::remove_file(shard.join("log/manifest")).expect("it is there");
     assert_eq!(give_up(directory.path(), "manifest"), 0);
+}
+
+/// Without a snapshot a start makes the index anew: not before it knows that it will be one.
+#[test]
+fn a_start_that_is_refused_leaves_the_index_alone() {
+    for lost in ["the first segment", "every segment"] {
+        let directory = test_directory();
+        filled(directory.path());
+        let shard = directory.path().join("shard-0");
+        for snapshot in ["snapshot-0", "snapshot-1"] {
+            _ = std::fs::remove_file(shard.join(snapshot));
+        }
+        let mut segments = files_with(&shard, ".segment");
+        segments.truncate(if lost == "every segment" { segments.len() } else { 1 });
+        segments.iter().for_each(|path| std::fs::remove_file(path).expect("it is there"));
+        assert!(!files_with(&shard, ".index").is_empty(), "there is no index to be left alone");
+        let before = all_files(directory.path());
+        refused(directory.path());
+        assert_eq!(all_files(directory.path()), before, "{lost} was lost");
+    }
 }
 
 #[test]
