@@ -347,6 +347,40 @@ fn disk_threads_and_clocks_are_named_in_their_rooms_only() {
     report(&problems);
 }
 
+/// What the events of a source are about.
+fn event_targets(text: &str) -> Vec<&str> {
+    text.split("target: \"").skip(1).filter_map(|rest| rest.split('"').next()).collect()
+}
+
+/// A filter of an operator names targets, so one that is used and not in the list could not be asked for.
+#[test]
+fn what_events_are_about_is_listed_and_documented() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| fs::read_to_string(root.join(path)).expect("a file in UTF-8");
+    let levels = read("src/cli/log_level.rs");
+    let list =
+        levels.split_once("const TARGETS").and_then(|(_, rest)| rest.split_once(';')?.1.split_once("];"));
+    let listed: Vec<_> = list.expect("the list of targets").0.split('"').skip(1).step_by(2).collect();
+    let manual = read("docs/operations.md");
+    let sources = sources();
+    let programs: Vec<_> = sources.iter().map(|source| (&source.path, source.program())).collect();
+    let mut problems = Vec::new();
+    for (path, program) in &programs {
+        for target in event_targets(program).iter().filter(|target| !listed.contains(target)) {
+            problems.push(format!("{path}: target `{target}` is not among those of cli/log_level.rs"));
+        }
+    }
+    for target in listed {
+        if !programs.iter().any(|(_, program)| event_targets(program).contains(&target)) {
+            problems.push(format!("no event is about `{target}`: take it out of cli/log_level.rs"));
+        }
+        if !manual.contains(&format!("| `{target}` |")) {
+            problems.push(format!("docs/operations.md does not say what events of `{target}` are"));
+        }
+    }
+    report(&problems);
+}
+
 #[test]
 fn sources_are_ascii_short_and_finished() {
     let mut problems = Vec::new();
@@ -484,6 +518,12 @@ mod rules {
         assert_eq!(named("use std::time::{Duration, SystemTime};", "std::time::Instant"), 0);
         assert_eq!(named("use std::path::Path; use rustix::fs; other::std::fs;", "std::fs"), 0);
         assert_eq!(named("std::fsx::f()", "std::fs"), 0);
+    }
+
+    #[test]
+    fn targets_are_found_in_events() {
+        let text = "info!(target: \"log\", \"x\");\nwarn!(\n    target: \"net\",\n    \"y\"\n);";
+        assert_eq!(event_targets(text), ["log", "net"]);
     }
 
     fn function(name: &str, statements: usize) -> String {

@@ -56,11 +56,16 @@ impl AccessFile {
             return Refreshed::Unchanged;
         }
         self.looked_at = now;
-        let found = fs::metadata(&self.path).ok().map(|metadata| FileStamp::of(&metadata));
-        if found == self.seen {
+        if self.stamp() == self.seen {
             return Refreshed::Unchanged;
         }
-        self.seen = found;
+        self.read_again(now)
+    }
+
+    /// Reads the file now, whether it has changed or not.
+    pub fn read_again(&mut self, now: MonotonicTime) -> Refreshed {
+        self.looked_at = now;
+        self.seen = self.stamp();
         match read(&self.path) {
             Ok((keys, stamp, warning)) => {
                 self.seen = Some(stamp);
@@ -73,6 +78,10 @@ impl AccessFile {
 
     pub fn keys(&self) -> &Rc<AccessKeys> {
         &self.keys
+    }
+
+    fn stamp(&self) -> Option<FileStamp> {
+        fs::metadata(&self.path).ok().map(|metadata| FileStamp::of(&metadata))
     }
 }
 
@@ -130,6 +139,20 @@ mod tests {
         write(&path, "four");
         assert_eq!(file.refresh(MonotonicTime(6 * SECOND)), Refreshed::Read { warning: None });
         assert!(file.keys().find("four").is_some());
+    }
+
+    #[test]
+    fn who_asks_for_it_has_the_file_read_at_once() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("keys.toml");
+        write(&path, "one");
+        let (mut file, _) = AccessFile::open(&path, MonotonicTime(0)).expect("readable");
+        write(&path, "three");
+        assert_eq!(file.refresh(MonotonicTime(1)), Refreshed::Unchanged, "not a second later");
+        assert_eq!(file.read_again(MonotonicTime(1)), Refreshed::Read { warning: None });
+        assert!(file.keys().find("three").is_some());
+        assert_eq!(file.read_again(MonotonicTime(1)), Refreshed::Read { warning: None }, "changed or not");
+        assert_eq!(file.refresh(MonotonicTime(2 * SECOND)), Refreshed::Unchanged);
     }
 
     #[test]

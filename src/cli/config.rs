@@ -8,6 +8,7 @@ use serde::de::{self, Deserialize, Deserializer};
 
 use crate::broker::LeaseDefaults;
 use crate::cli::error::CommandError;
+use crate::cli::log_level::{LogFormat, LogLevels};
 use crate::cli::quantity::{ByteSize, CoreList, OrNone, Span};
 use crate::limits;
 use crate::node::ServeOptions;
@@ -110,6 +111,15 @@ pub struct ServeSettings {
     /// How many times they are asked before the message is given up [default: 15]
     #[arg(long, value_name = "N")]
     pub transaction_checks: Option<u32>,
+    /// Which events are written to standard error: off, error, warn, info, debug or trace, and others for what events are
+    /// about, like info,groups=debug,log=warn [default: info]; read again from the configuration file on SIGHUP
+    #[arg(long, value_name = "LEVELS")]
+    #[serde(deserialize_with = "from_text")]
+    pub log_level: Option<LogLevels>,
+    /// How they are written: text, a line for people, or json, an object on a line [default: text]
+    #[arg(long, value_name = "text|json")]
+    #[serde(deserialize_with = "from_text")]
+    pub log_format: Option<LogFormat>,
     /// Allow a file system without direct I/O, for trying things out
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub buffered_io: Option<bool>,
@@ -183,6 +193,8 @@ impl ServeSettings {
             transaction_immunity: self.transaction_immunity.or(file.transaction_immunity),
             transaction_check_interval: self.transaction_check_interval.or(file.transaction_check_interval),
             transaction_checks: self.transaction_checks.or(file.transaction_checks),
+            log_level: self.log_level.or(file.log_level),
+            log_format: self.log_format.or(file.log_format),
             buffered_io: self.buffered_io.or(file.buffered_io),
         }
     }
@@ -267,12 +279,16 @@ mod tests {
         transaction-immunity = "1s"
         transaction-check-interval = "2s"
         transaction-checks = 3
+        log-level = "warn,groups=debug"
+        log-format = "json"
         buffered-io = true
     "#;
 
     #[test]
     fn every_flag_has_a_key_of_its_name() {
         let settings = ServeSettings::parse(FULL).expect("well formed");
+        assert_eq!(settings.log_level, "warn,groups=debug".parse().ok());
+        assert_eq!(settings.log_format, Some(LogFormat::Json));
         let options = settings.into_options().expect("valid");
         assert_eq!(options.data, PathBuf::from("/var/lib/turbopump"));
         assert_eq!(options.node_listen, Some(([0, 0, 0, 0], 9876).into()));
@@ -334,6 +350,8 @@ mod tests {
             ("node_listen = \"1.2.3.4:5\"", "line 1: unknown field `node_listen`"),
             ("\n[log]\nlevel = 1", "unknown field `log`"),
             ("level = \"safe\"", "`safe` is no durability level"),
+            ("log-level = \"loud\"", "`loud` is no level"),
+            ("log-level = 1", "line 1: "),
             ("segment-bytes = \"64 MB\"", "`64 MB` is no size"),
             ("retention-age = 72", "a duration like \"72h\""),
             ("cores = \"a\"", "`a` is no list of cores"),

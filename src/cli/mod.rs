@@ -18,6 +18,7 @@ mod group_view;
 mod instance;
 mod lines;
 mod log;
+mod log_level;
 mod meant;
 mod message;
 mod message_id;

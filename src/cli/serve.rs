@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use crate::cli::config::ServeSettings;
 use crate::cli::error::CommandError;
-use crate::cli::notices;
+use crate::cli::log_level::{LogFormat, LogLevels};
+use crate::cli::notices::{LevelHandle, Notices};
 use crate::cli::output::{OutputFormat, print_text, to_json};
 use crate::cli::server::milliseconds;
 use crate::log::{Damage, GivenUpRange};
@@ -14,7 +15,10 @@ use crate::node::{self, NodeError, ServeOptions, Started, StartedShard};
 use crate::types::Level;
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "SIGTERM and Ctrl-C stop the broker: what was taken is finished and flushed first.")]
+#[command(
+    after_help = "SIGTERM and Ctrl-C stop the broker: what was taken is finished and flushed first. SIGHUP makes it read
+the access keys, the certificate and the log level of the configuration file again."
+)]
 pub struct ServeArguments {
     /// TOML file with the same names as the flags below; flags win over it
     #[arg(long, value_name = "FILE")]
@@ -24,18 +28,61 @@ pub struct ServeArguments {
 }
 
 /// Flags and configuration file together, checked.
-pub fn options(arguments: ServeArguments) -> Result<ServeOptions, CommandError> {
-    let settings = match &arguments.config {
-        Some(path) => arguments.settings.or(ServeSettings::read(path)?),
-        None => arguments.settings,
-    };
-    settings.into_options()
+struct Settings {
+    options: ServeOptions,
+    log_level: LogLevels,
+    log_format: LogFormat,
+}
+
+/// Where the level comes from when the broker is told to look again.
+struct LevelSource {
+    /// A flag, which wins over the file.
+    flag: Option<LogLevels>,
+    config: Option<PathBuf>,
+}
+
+impl Settings {
+    fn of(arguments: ServeArguments) -> Result<Self, CommandError> {
+        let settings = match &arguments.config {
+            Some(path) => arguments.settings.or(ServeSettings::read(path)?),
+            None => arguments.settings,
+        };
+        Ok(Self {
+            log_level: settings.log_level.clone().unwrap_or_default(),
+            log_format: settings.log_format.unwrap_or_default(),
+            options: settings.into_options()?,
+        })
+    }
+}
+
+impl LevelSource {
+    /// Reads the level again, and says what it is then.
+    fn read_again(&self, levels: &LevelHandle) {
+        if let Some(flag) = &self.flag {
+            tracing::info!(target: "node", "the log level stays {flag}, as --log-level says");
+            return;
+        }
+        let Some(config) = &self.config else {
+            tracing::info!(target: "node", "the log level stays as it was: there is no --config to read it from");
+            return;
+        };
+        match ServeSettings::read(config) {
+            Ok(settings) => {
+                let read = settings.log_level.unwrap_or_default();
+                levels.set(&read);
+                tracing::info!(target: "node", "the log level is {read}, as --config {} says", config.display());
+            }
+            Err(error) => tracing::error!(target: "node", "the log level stays as it was: {error}"),
+        }
+    }
 }
 
 /// Runs the broker until it is told to stop.
 pub fn run(arguments: ServeArguments, format: OutputFormat) -> Result<(), CommandError> {
-    let options = options(arguments)?;
-    let _notices = notices::to_standard_error();
+    let source = LevelSource { flag: arguments.settings.log_level.clone(), config: arguments.config.clone() };
+    let Settings { options, log_level, log_format } = Settings::of(arguments)?;
+    let notices = Notices::to_standard_error(&log_level, log_format);
+    let levels = notices.levels();
     let announce = |started: &Started| {
         // A reader that has gone away does not stop the broker.
         let _ = match format {
@@ -43,7 +90,8 @@ pub fn run(arguments: ServeArguments, format: OutputFormat) -> Result<(), Comman
             OutputFormat::Json => print_text(&to_json(&StartedView::new(&options, started))),
         };
     };
-    node::run(&options, announce).map_err(|error| match error {
+    let look_again = move || source.read_again(&levels);
+    node::run(&options, announce, look_again).map_err(|error| match error {
         NodeError::Options(error) => CommandError::usage(error),
         error => CommandError::failed(error),
     })

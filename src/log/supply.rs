@@ -213,6 +213,9 @@ impl<D: Disk> CommitLog<D> {
         }
         inner.disk.sync_directory(&inner.options.directory).await?;
         inner.supply.wake();
+        let (base, bytes) = (segment.base.0, segment.bytes);
+        let what = if keep { "its file is used again" } else { "its file is removed" };
+        tracing::info!(target: "log", shard = inner.options.shard.0, base, bytes, first = first.0, "segment removed by retention: {what}");
         Ok(Some(first))
     }
 }
@@ -280,6 +283,8 @@ impl<D: Disk> Inner<D> {
         }
         segment.file.keep_open();
         self.supply.kept.borrow_mut().push(base);
+        let (shard, what) = (self.options.shard.0, if zeroed > 0 { "recycled" } else { "made" });
+        tracing::debug!(target: "log", shard, base = base.0, bytes, "segment {what}");
         Ok(segment)
     }
 }

@@ -146,7 +146,13 @@ impl TlsFiles {
         if !has_settled || found == self.read {
             return TlsRefreshed::Unchanged;
         }
-        self.read = found;
+        self.read_again(now)
+    }
+
+    /// Reads the files now, whether they have changed or not, and settled or not.
+    pub fn read_again(&mut self, now: MonotonicTime) -> TlsRefreshed {
+        self.looked_at = now;
+        self.read = stamps(&self.certificate, &self.key);
         match read(&self.certificate, &self.key) {
             Ok((config, validity)) => {
                 self.config = Arc::new(config);

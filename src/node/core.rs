@@ -319,6 +319,7 @@ async fn run_mail(
                 }
                 glommio::spawn_local(connections.clone().watch()).detach();
             }
+            Letter::ReadAgain => connections.read_files_again(),
             Letter::Stop => return,
         }
     }

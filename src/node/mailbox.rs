@@ -44,6 +44,8 @@ pub(super) enum Letter {
     SyncTopics,
     /// From the node: accept connections.
     Listen,
+    /// From the node: read the files of access keys and certificates again, whether they have changed or not.
+    ReadAgain,
     /// From the node: finish and end.
     Stop,
 }

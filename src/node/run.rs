@@ -2,14 +2,14 @@
 //!
 //! Start: check the machine, take the data directory, bind every address, start the cores, let every shard recover,
 //! bring their topics in line, accept connections. Stop, on SIGTERM or SIGINT: accept no more, answer what was taken,
-//! flush, take a last snapshot, end; at most [`STOP_TIMEOUT`] in all.
+//! flush, take a last snapshot, end; at most [`STOP_TIMEOUT`] in all. SIGHUP makes the shards read their settings' files again.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::core::{self, CoreError, CoreEvent, CorePlan, ShardPlan};
@@ -71,7 +71,10 @@ pub enum NodeError {
 /// What happens to a node.
 enum Event {
     Core(CoreEvent),
-    Signal,
+    /// SIGTERM or SIGINT.
+    Stop,
+    /// SIGHUP.
+    ReadAgain,
 }
 
 /// What a started node tells about itself, for whoever prints it.
@@ -100,22 +103,28 @@ pub struct StartedShard {
     pub took: Duration,
 }
 
-/// Runs a node until it is told to stop. `started` is called once, when it takes requests.
-pub fn run(options: &ServeOptions, started: impl FnOnce(&Started)) -> Result<(), NodeError> {
+/// Runs a node until it is told to stop. `started` is called once, when it takes requests; `read_again` on each SIGHUP, for
+/// settings that are not the node's, by a thread that may wait for a file.
+pub fn run(
+    options: &ServeOptions,
+    started: impl FnOnce(&Started),
+    read_again: impl Fn() + Send + 'static,
+) -> Result<(), NodeError> {
     options.check()?;
     let begin = Instant::now();
+    // First of all: without a handler the signal would end the process.
+    let signals = watch_signals()?;
+    let (events, inbox) = mpsc::channel();
+    forward_signals(signals, events.clone(), read_again);
     let cores = options.cores.clone().unwrap_or_else(host::available_cores);
     preflight::check(&cores)?;
     let mut warnings = check_access(options)?;
     warnings.extend(check_tls(options, wall_clock())?);
     for warning in &warnings {
-        tracing::warn!(target: "serve", "{warning}");
+        tracing::warn!(target: "node", "{warning}");
     }
     let mut directory = DataDirectory::open(&options.data, options.shards, cores.len() as u16)?;
     let sockets = Sockets::bind(options, directory.shard_count(), &cores)?;
-    let signals = watch_signals()?;
-    let (events, inbox) = mpsc::channel();
-    forward_signals(signals, events.clone());
     let addresses = sockets.addresses(options);
     let (node_address, http_address) = (sockets.node_address, sockets.http_address);
     let (letterboxes, mailboxes): (Vec<_>, Vec<_>) = (0..directory.shard_count()).map(|_| mailbox()).unzip();
@@ -139,10 +148,46 @@ pub fn run(options: &ServeOptions, started: impl FnOnce(&Started)) -> Result<(),
     directory.note_started()?;
     letterboxes.iter().for_each(|letterbox| send(letterbox, Letter::Listen));
     let (took, is_new) = (begin.elapsed(), directory.is_new());
-    started(&Started { shards, node_address, http_address, warnings, took, is_new, node, device });
-    wait_for_stop(&inbox, &mut directory)?;
+    let start = Started { shards, node_address, http_address, warnings, took, is_new, node, device };
+    tell_started(options, &start);
+    started(&start);
+    wait_for_stop(&inbox, &letterboxes, &mut directory)?;
+    let begin = Instant::now();
     letterboxes.iter().for_each(|letterbox| send(letterbox, Letter::Stop));
-    wait_until_ended(&inbox, core_count)
+    wait_until_ended(&inbox, core_count)?;
+    tracing::info!(target: "node", ms = in_milliseconds(begin.elapsed()), "stopped");
+    Ok(())
+}
+
+/// What the start has done, for whoever reads the log and not the banner.
+fn tell_started(options: &ServeOptions, started: &Started) {
+    for shard in &started.shards {
+        let report = &shard.report;
+        tracing::info!(
+            target: "node",
+            shard = shard.shard.0,
+            core = shard.core,
+            address = %shard.address,
+            batches = report.batches,
+            log_end = report.end.0,
+            ms = in_milliseconds(shard.took),
+            "the shard has recovered"
+        );
+    }
+    let data = options.data.display();
+    let made = if started.is_new { "made" } else { "opened" };
+    tracing::info!(
+        target: "node",
+        version = env!("CARGO_PKG_VERSION"),
+        node = %started.node,
+        shards = started.shards.len(),
+        ms = in_milliseconds(started.took),
+        "{made} {data}, and takes requests"
+    );
+}
+
+fn in_milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn send(letterbox: &Letterbox, letter: Letter) {
@@ -180,13 +225,32 @@ fn plan_descriptors(cores: &[usize], shard_count: u16) -> Result<DescriptorPlan,
 }
 
 fn watch_signals() -> Result<Signals, NodeError> {
-    Signals::new([SIGTERM, SIGINT]).map_err(NodeError::Signals)
+    Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(NodeError::Signals)
 }
 
-fn forward_signals(mut signals: Signals, events: mpsc::Sender<Event>) {
+fn forward_signals(
+    mut signals: Signals,
+    events: mpsc::Sender<Event>,
+    read_again: impl Fn() + Send + 'static,
+) {
     std::thread::spawn(move || {
-        for _ in signals.forever() {
-            if events.send(Event::Signal).is_err() {
+        for signal in signals.forever() {
+            let event = match signal {
+                SIGHUP => {
+                    tracing::info!(target: "node", "SIGHUP: settings are read again");
+                    read_again();
+                    Event::ReadAgain
+                }
+                SIGINT => {
+                    tracing::info!(target: "node", "SIGINT: the broker stops");
+                    Event::Stop
+                }
+                _ => {
+                    tracing::info!(target: "node", "SIGTERM: the broker stops");
+                    Event::Stop
+                }
+            };
+            if events.send(event).is_err() {
                 return;
             }
         }
@@ -373,7 +437,9 @@ fn wait_until_ready(
             }
             Event::Core(CoreEvent::Device(speed)) => device = speed,
             Event::Core(CoreEvent::TopicsSynced(_) | CoreEvent::Ended) => {}
-            Event::Signal => return Ok(None),
+            Event::Stop => return Ok(None),
+            // Shards that are starting read their files now.
+            Event::ReadAgain => {}
         }
     }
     Ok(Some((shards, device)))
@@ -409,15 +475,23 @@ fn sync_topics(letterboxes: &[Letterbox], inbox: &mpsc::Receiver<Event>) -> Resu
             }
             Event::Core(CoreEvent::Failed { shard, error }) => return Err(NodeError::Shard { shard, error }),
             Event::Core(CoreEvent::Ready { .. } | CoreEvent::Device(_) | CoreEvent::Ended) => {}
-            Event::Signal => return Ok(false),
+            Event::Stop => return Ok(false),
+            Event::ReadAgain => {}
         }
     }
 }
 
-fn wait_for_stop(inbox: &mpsc::Receiver<Event>, directory: &mut DataDirectory) -> Result<(), NodeError> {
+fn wait_for_stop(
+    inbox: &mpsc::Receiver<Event>,
+    letterboxes: &[Letterbox],
+    directory: &mut DataDirectory,
+) -> Result<(), NodeError> {
     loop {
         match inbox.recv_timeout(DIRECTORY_CHECK_INTERVAL) {
-            Ok(Event::Signal) => return Ok(()),
+            Ok(Event::Stop) => return Ok(()),
+            Ok(Event::ReadAgain) => {
+                letterboxes.iter().for_each(|letterbox| send(letterbox, Letter::ReadAgain));
+            }
             Ok(Event::Core(CoreEvent::Failed { shard, error })) => {
                 return Err(NodeError::Shard { shard, error });
             }

@@ -257,14 +257,23 @@ impl Connections {
                 ..,
             ) => {
                 self.metrics.connections_dropped.add(1);
+                self.turned_away.not_understood(&stream, self.clock.monotonic());
             }
-            (Detected::Unknown | Detected::NeedMore, ..) => {}
+            (Detected::Unknown, ..) => self.turned_away.not_understood(&stream, self.clock.monotonic()),
+            (Detected::NeedMore, ..) => {}
         }
         connection.leave();
         self.open.borrow_mut().remove(&id);
         drop(share);
         self.metrics.connections.subtract(1);
         self.ended.wake();
+    }
+
+    /// Reads the files of access keys and certificates again, and says what became of it.
+    pub fn read_files_again(&self) {
+        if let Some(http) = &self.http {
+            http.read_files_again();
+        }
     }
 
     /// Ends connections whose peer does not read its answers, or never completes what it has begun.

@@ -21,13 +21,14 @@ const NEWS_INTERVAL: Duration = Duration::from_secs(10);
 pub(crate) struct TurnedAway {
     kept: RefCell<VecDeque<(MonotonicTime, TcpStream)>>,
     refusals: Throttle,
+    strangers: Throttle,
     failures: Throttle,
 }
 
 impl Default for TurnedAway {
     fn default() -> Self {
-        let (refusals, failures) = (Throttle::new(NEWS_INTERVAL), Throttle::new(NEWS_INTERVAL));
-        Self { kept: RefCell::default(), refusals, failures }
+        let [refusals, strangers, failures] = [(); 3].map(|()| Throttle::new(NEWS_INTERVAL));
+        Self { kept: RefCell::default(), refusals, strangers, failures }
     }
 }
 
@@ -36,7 +37,8 @@ impl TurnedAway {
     /// more would need the room that there is not.
     pub fn turn_away(&self, stream: TcpStream, refusal: Vec<u8>, reason: &str, now: MonotonicTime) {
         if let Some(left_out) = self.refusals.allows(now) {
-            tracing::warn!(target: "net", left_out, "a connection was closed at once: {reason}");
+            let peer = peer_of(&stream);
+            tracing::warn!(target: "net", left_out, peer, "a connection was closed at once: {reason}");
         }
         if refusal.is_empty() {
             return;
@@ -51,6 +53,14 @@ impl TurnedAway {
         kept.push_back((now, stream));
     }
 
+    /// The first bytes of a connection are of a protocol that is not spoken there, or of none.
+    pub fn not_understood(&self, stream: &TcpStream, now: MonotonicTime) {
+        if let Some(left_out) = self.strangers.allows(now) {
+            let peer = peer_of(stream);
+            tracing::warn!(target: "net", left_out, peer, "a connection was closed: it speaks another protocol");
+        }
+    }
+
     /// To be called about once a second.
     pub fn let_go(&self, now: MonotonicTime) {
         self.kept.borrow_mut().retain(|(since, _)| now.since(*since) < KEPT_FOR);
@@ -62,4 +72,9 @@ impl TurnedAway {
             tracing::error!(target: "net", left_out, "connections cannot be accepted: {error}");
         }
     }
+}
+
+/// For a line of the log; a peer that has gone has no address any more.
+fn peer_of(stream: &TcpStream) -> String {
+    stream.peer_addr().map_or_else(|_| "gone".to_owned(), |peer| peer.to_string())
 }

@@ -20,7 +20,7 @@ mod https;
 mod identity;
 mod instances;
 mod layouts;
-
+mod logging;
 mod lost_files;
 mod messages;
 mod polling;

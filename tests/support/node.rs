@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -37,7 +37,13 @@ pub struct Node {
     pub banner: String,
     /// From the start of the process to `ready`.
     pub took: Duration,
-    stderr: JoinHandle<String>,
+    stderr: Told,
+}
+
+/// What a process writes to standard error, as it comes.
+struct Told {
+    text: Arc<Mutex<Vec<u8>>>,
+    reader: JoinHandle<()>,
 }
 
 /// A broker that did not start, or has ended.
@@ -126,7 +132,7 @@ impl Setup {
                 }
                 Err(mpsc::RecvTimeoutError::Disconnected) => {
                     let status = wait(&mut child);
-                    let stderr = stderr.join().expect("it only reads");
+                    let stderr = stderr.whole();
                     return Err(Ended { status, stderr, took: started.elapsed() });
                 }
                 Err(mpsc::RecvTimeoutError::Timeout) => {
@@ -234,16 +240,21 @@ impl Node {
         self.signal(Signal::TERM);
         let status = wait(&mut self.child);
         let took = told.elapsed();
-        let stderr = std::mem::replace(&mut self.stderr, std::thread::spawn(String::new));
-        Ended { status, stderr: stderr.join().expect("it only reads"), took }
+        let stderr = std::mem::replace(&mut self.stderr, collect(std::io::empty()));
+        Ended { status, stderr: stderr.whole(), took }
     }
 
     /// The end that comes by itself.
     pub fn ended(mut self) -> Ended {
         let told = Instant::now();
         let status = wait(&mut self.child);
-        let stderr = std::mem::replace(&mut self.stderr, std::thread::spawn(String::new));
-        Ended { status, stderr: stderr.join().expect("it only reads"), took: told.elapsed() }
+        let stderr = std::mem::replace(&mut self.stderr, collect(std::io::empty()));
+        Ended { status, stderr: stderr.whole(), took: told.elapsed() }
+    }
+
+    /// What it has written to standard error so far.
+    pub fn told(&self) -> String {
+        self.stderr.so_far()
     }
 
     pub fn signal(&self, signal: Signal) {
@@ -290,13 +301,29 @@ fn wait(child: &mut Child) -> ExitStatus {
     }
 }
 
-fn collect(mut source: impl Read + Send + 'static) -> JoinHandle<String> {
-    std::thread::spawn(move || {
-        let mut bytes = Vec::new();
+fn collect(mut source: impl Read + Send + 'static) -> Told {
+    let text = Arc::default();
+    let collected: Arc<Mutex<Vec<u8>>> = Arc::clone(&text);
+    let reader = std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
         // What came before an error is still of use.
-        let _ = source.read_to_end(&mut bytes);
-        String::from_utf8_lossy(&bytes).into_owned()
-    })
+        while let Ok(count @ 1..) = source.read(&mut buffer) {
+            collected.lock().expect("nobody fails with it").extend_from_slice(&buffer[..count]);
+        }
+    });
+    Told { text, reader }
+}
+
+impl Told {
+    fn so_far(&self) -> String {
+        String::from_utf8_lossy(&self.text.lock().expect("nobody fails with it")).into_owned()
+    }
+
+    /// After the end of the process.
+    fn whole(self) -> String {
+        self.reader.join().expect("it only reads");
+        String::from_utf8_lossy(&self.text.lock().expect("nobody fails with it")).into_owned()
+    }
 }
 
 /// The addresses of the banner's lines that begin with `start`.

@@ -179,6 +179,7 @@ impl Groups {
         let present = self.groups.get(&join.group).unwrap_or(&empty);
         let room = present.room_for(join, &self.memory, &layout)?;
         let group = self.groups.entry(join.group.clone()).or_default();
+        let is_new = !group.members.contains_key(&join.member);
         let mut changed = group.note_member(join, now, &mut self.session, room);
         changed |= group.note_layout(layout);
         if changed {
@@ -189,6 +190,11 @@ impl Groups {
         }
         group.grant(&join.member);
         group.reorder(&mut self.version);
+        if is_new {
+            let members = group.members.len();
+            // A client chooses the member's name: shown so that it stays on its line.
+            tracing::info!(target: "groups", group = %join.group, member = ?join.member, members, "member joined");
+        }
         Ok(group.assignment(&join.member))
     }
 
@@ -274,6 +280,7 @@ impl Groups {
         let unknown = || member_unknown(group, member);
         let state = self.groups.get_mut(group).ok_or_else(unknown)?;
         state.members.remove(member).ok_or_else(unknown)?;
+        tracing::info!(target: "groups", %group, ?member, members = state.members.len(), "member left");
         state.retain_holders(|_, holder| *holder.member != *member);
         state.is_layout_stale = true;
         state.rebalance(&mut self.generation);
@@ -284,8 +291,8 @@ impl Groups {
 
     /// Ends sessions that are over; groups without members are forgotten.
     pub fn expire(&mut self, now: MonotonicTime) {
-        for group in self.groups.values_mut() {
-            if group.expire(now) {
+        for (name, group) in &mut self.groups {
+            if group.expire(name, now) {
                 group.rebalance(&mut self.generation);
                 group.reorder(&mut self.version);
             }
@@ -296,7 +303,7 @@ impl Groups {
     /// The same for one group.
     pub fn end_sessions(&mut self, name: &GroupName, now: MonotonicTime) {
         let Some(group) = self.groups.get_mut(name) else { return };
-        if group.expire(now) {
+        if group.expire(name, now) {
             group.rebalance(&mut self.generation);
             group.reorder(&mut self.version);
         }
@@ -371,14 +378,19 @@ impl Groups {
 
 impl Group {
     /// Removes members whose session is over; true when there were any.
-    fn expire(&mut self, now: MonotonicTime) -> bool {
+    fn expire(&mut self, group: &GroupName, now: MonotonicTime) -> bool {
         let before = self.members.len() + self.receivers.len();
         self.receivers
             .retain(|_, seen| now.since(*seen) <= Duration::from_millis(limits::RECEIVERS_SESSION_MS));
         let grace = Duration::from_millis(limits::MEMBER_GRACE_MS);
-        self.members.retain(|_, member| {
-            now.since(member.last_seen) <= member.session_timeout
-                && member.gone_since.is_none_or(|since| now.since(since) <= grace)
+        self.members.retain(|name, member| {
+            let is_silent = now.since(member.last_seen) > member.session_timeout;
+            let is_gone = member.gone_since.is_some_and(|since| now.since(since) > grace);
+            if is_gone || is_silent {
+                let reason = if is_gone { "its connection has ended" } else { "it has not been heard of" };
+                tracing::info!(target: "groups", %group, member = ?name, "the member's session ended: {reason}");
+            }
+            !is_gone && !is_silent
         });
         let changed = self.members.len() + self.receivers.len() != before;
         if changed {

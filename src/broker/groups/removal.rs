@@ -49,6 +49,7 @@ impl<D: Disk> Broker<D> {
         if !self.remove_group(&group, Forget::Everything).await? {
             return Err(Failure::new(Status::GroupNotExist, format!("there is no group {group}")));
         }
+        tracing::info!(target: "groups", %group, "group removed");
         Ok(Reply::Done)
     }
 

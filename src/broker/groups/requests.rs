@@ -55,6 +55,7 @@ impl<D: Disk> Broker<D> {
         };
         self.change(&[Change::Group(settings.clone())]).await?;
         self.ask_others(|| PeerRequest::PutGroup(settings.clone())).await?;
+        tracing::info!(target: "groups", group = %settings.group, "settings of the group changed");
         Ok(settings)
     }
 

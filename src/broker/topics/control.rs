@@ -50,6 +50,7 @@ impl<D: Disk> Broker<D> {
         };
         self.check_queue_count(topic.queue_count, topic.queue_count)?;
         self.put_everywhere(&topic).await?;
+        tracing::info!(target: "topics", topic = %topic.name, id = topic.id.0, queues = topic.queue_count, "topic made");
         Ok(topic.info())
     }
 
@@ -74,6 +75,7 @@ impl<D: Disk> Broker<D> {
             ..present
         };
         self.put_everywhere(&topic).await?;
+        tracing::info!(target: "topics", topic = %topic.name, id = topic.id.0, queues = topic.queue_count, "topic altered");
         Ok(topic.info())
     }
 
@@ -82,6 +84,7 @@ impl<D: Disk> Broker<D> {
         let id = self.topic_by_name(name)?.id;
         self.remove_topic(id).await?;
         self.ask_others(|| PeerRequest::RemoveTopic(id)).await?;
+        tracing::info!(target: "topics", topic = %name, id = id.0, "topic removed");
         Ok(Reply::Done)
     }
 

@@ -65,7 +65,9 @@ impl<D: Disk> Broker<D> {
         if !instances.insert(instance.clone()) {
             return Err(Failure::invalid(format_args!("instance {instance} exists already")));
         }
-        self.put_instances(instances).await
+        let reply = self.put_instances(instances).await?;
+        tracing::info!(target: "topics", %instance, "instance made");
+        Ok(reply)
     }
 
     pub(in crate::broker) async fn delete_instance(
@@ -91,7 +93,9 @@ impl<D: Disk> Broker<D> {
             }
             instances
         };
-        self.put_instances(instances).await
+        let reply = self.put_instances(instances).await?;
+        tracing::info!(target: "topics", %instance, "instance removed");
+        Ok(reply)
     }
 
     /// Makes the set durable on every shard, this one first. The caller has the turn.

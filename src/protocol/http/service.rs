@@ -126,6 +126,11 @@ impl<B: Backend> HttpService<B> {
         }
     }
 
+    /// Reads the file of keys now, whether it has changed or not. `None`: there is none.
+    pub fn read_keys_again(&self) -> Option<Refreshed> {
+        self.access.as_ref().map(|access| access.borrow_mut().read_again(self.clock.monotonic()))
+    }
+
     /// Judges a request by its head.
     pub fn admit(&self, head: &Parts) -> Result<Admitted, HttpError> {
         let call = self.check_head(head)?;

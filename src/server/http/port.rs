@@ -101,19 +101,44 @@ impl HttpPort {
         let keys = self.service.tick();
         let now = self.clock.monotonic();
         let tls = self.tls.as_ref().map(|files| files.borrow_mut().refresh(now));
+        self.tell_keys(keys, "the changed access keys are in use");
+        self.tell_certificate(tls, "the changed certificate is in use");
+    }
+
+    /// Reads the files now, and says what became of it.
+    pub fn read_files_again(&self) {
+        let keys = self.service.read_keys_again();
+        let now = self.clock.monotonic();
+        let tls = self.tls.as_ref().map(|files| files.borrow_mut().read_again(now));
+        self.tell_keys(keys.unwrap_or(Refreshed::Unchanged), "the access keys were read again");
+        self.tell_certificate(tls, "the certificate and its key were read again");
+    }
+
+    fn tell_keys(&self, refreshed: Refreshed, news: &str) {
         if !self.tells {
             return;
         }
-        match keys {
-            Refreshed::Unchanged | Refreshed::Read { warning: None } => {}
-            Refreshed::Read { warning: Some(warning) } => tracing::warn!(target: "access", "{warning}"),
+        match refreshed {
+            Refreshed::Unchanged => {}
+            Refreshed::Read { warning } => {
+                tracing::info!(target: "access", "{news}");
+                if let Some(warning) = warning {
+                    tracing::warn!(target: "access", "{warning}");
+                }
+            }
             Refreshed::Failed(error) => {
                 tracing::error!(target: "access", "the access keys stay as they were: {error}");
             }
         }
-        match tls {
+    }
+
+    fn tell_certificate(&self, refreshed: Option<TlsRefreshed>, news: &str) {
+        if !self.tells {
+            return;
+        }
+        match refreshed {
             None | Some(TlsRefreshed::Unchanged) => {}
-            Some(TlsRefreshed::Read) => tracing::info!(target: "tls", "the changed certificate is in use"),
+            Some(TlsRefreshed::Read) => tracing::info!(target: "tls", "{news}"),
             Some(TlsRefreshed::Failed(error)) => {
                 tracing::error!(target: "tls", "the certificate stays as it was: {error}");
             }
