@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Runs the vendor's HTTP SDKs for Python, Node.js, Java and Go, unmodified, against the real broker on one and on four
-# shards, then the README's steps as they stand there, its Python among them. Installs the SDKs into a throw-away directory.
+# Runs a client of the native protocol that was written from docs/native-protocol.md, and the vendor's HTTP SDKs for Python,
+# Node.js, Java and Go, unmodified, against the real broker on one and on four shards, then the README's steps as they stand
+# there, its Python among them. Installs the SDKs into a throw-away directory.
 # Without Java and Maven, or without Go, that one is left out. TURBOPUMP names another binary than the debug build's.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -20,6 +21,11 @@ work=$(mktemp -d)
 # What a suite leaves behind goes with the rest.
 export TMPDIR="$work"
 trap 'rm -rf "$work"' EXIT
+
+for shards in 1 4; do
+    echo "the native protocol from Python, as its document has it, $shards shard(s)"
+    SHARDS=$shards python3 tests/clients/native-python/test_native.py
+done
 
 python3 -m venv "$work/python"
 "$work/python/bin/pip" install --quiet --disable-pip-version-check -r tests/clients/python/requirements.txt
@@ -63,4 +69,4 @@ fi
 
 echo "the README's steps, Python among them"
 PYTHON="$work/python/bin/python" bash tests/clients/readme.sh
-echo "the HTTP SDK works"
+echo "the clients work"
