@@ -1,8 +1,42 @@
-//! turbopump is a message broker in the manner of RocketMQ, rebuilt for Linux: thread per core on io_uring, a
-//! direct-I/O commit log per shard, FlatBuffers framing. `ARCHITECTURE.md` has the map of these modules.
+//! The client library of turbopump, a message broker in the manner of RocketMQ, and the broker itself.
 //!
-//! Features: `server` (on by default) is the broker and its command line; a program that only wants the client library
-//! leaves it out with `default-features = false`. `tokio` is the client library for programs that run on tokio.
+//! # Sending and reading
+//!
+//! `client::asynchronous` is for programs on tokio. Its clients and producers are shared by cloning them, and each message
+//! that is sent has a receipt.
+//!
+//! ```no_run
+//! use turbopump::client::asynchronous::{Client, Message};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::connect("127.0.0.1:10911").await?;
+//!
+//! let orders = client.producer("orders").await?;
+//! let receipt = orders.send(Message::new(b"three apples").key("customer-17").property("region", "north")).await?;
+//! println!("queue {}, offset {:?}, id {}", receipt.queue, receipt.offset, receipt.id);
+//!
+//! let mut messages = client.subscribe("billing", &["orders"]).await?;
+//! while let Some(message) = messages.next().await {
+//!     let message = message?;
+//!     println!("{}: {} bytes", message.offset, message.body().len());
+//!     messages.commit().await?;
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`client::Producer`] and [`client::Consumer`] are for programs with threads of their own: they block.
+//!
+//! # Features
+//!
+//! * `server`, on by default: the broker and its command line. A program that only wants the client library leaves it out
+//!   with `default-features = false`, and builds neither the broker nor what that depends on.
+//! * `tokio`: the client library for programs that run on tokio.
+//!
+//! # The broker
+//!
+//! Thread per core on io_uring, a direct-I/O commit log per shard, FlatBuffers framing. `ARCHITECTURE.md` has the map of
+//! these modules, and what each must not know.
 
 #![deny(unsafe_code)]
 // Every future here stays on the executor that made it, so the `Send` bound that this lint asks for is never wanted.

@@ -212,12 +212,17 @@ impl Reader {
         Ok(())
     }
 
-    /// What is to be stored for the group; `None` when that is stored already.
-    pub(super) fn commit(&self) -> Result<Option<Call>, Failure> {
+    /// What is to be stored for the group; `None` when that is stored already. `before` is where a queue goes on, if that
+    /// is not behind the last message that was delivered: the caller has not handled all of a batch.
+    pub(super) fn commit(&self, before: Option<(QueueKey, QueueOffset)>) -> Result<Option<Call>, Failure> {
         let Some(group) = &self.group else {
             return Err(Failure::invalid("this consumer has no group to commit for"));
         };
-        let delivered = |key| self.fetcher.delivered(key).map(|offset| (key, offset));
+        let handled = |key| match before {
+            Some((partly, offset)) if partly == key => Some(offset),
+            _ => self.fetcher.delivered(key),
+        };
+        let delivered = |key| handled(key).map(|offset| (key, offset));
         let mut places: Vec<_> = self.fetcher.keys().into_iter().filter_map(delivered).collect();
         places.retain(|(key, offset)| self.committed.get(key) != Some(offset));
         let request = |&(key, offset): &(QueueKey, QueueOffset)| {

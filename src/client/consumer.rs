@@ -126,7 +126,7 @@ impl Consumer {
     /// queues may be another's, who reads again what was not committed. The next poll tells that they are revoked, and
     /// joins again.
     pub fn commit(&mut self) -> Result<(), ClientError> {
-        match self.reader.commit()? {
+        match self.reader.commit(None)? {
             Some(call) => self.carry_out(call),
             None => Ok(()),
         }

@@ -172,7 +172,7 @@ impl Dispatcher {
     }
 
     /// The queue that a message goes to now. Refused when it names one that is not there.
-    fn queue_of(&self, message: &Message<'_>) -> Result<QueueNumber, Failure> {
+    pub(super) fn queue_of(&self, message: &Message<'_>) -> Result<QueueNumber, Failure> {
         let queue = self.partitioner.queue_of(message);
         if (queue.0 as usize) < self.lanes.len() {
             return Ok(queue);
@@ -549,14 +549,31 @@ impl Dispatcher {
     }
 }
 
+/// For producers that many tasks share.
+#[cfg(feature = "tokio")]
+impl Dispatcher {
+    /// A message goes to the queue whose turn it is, outside of any batch.
+    pub(super) fn pass_turn(&mut self, queue: QueueNumber) {
+        self.partitioner.batch_filled(queue);
+    }
+
+    /// Ends everything that is not in flight, open batches included: it is not stored.
+    pub(super) fn give_up_all(&mut self, failure: &Failure) {
+        self.seal_all();
+        for queue in 0..self.lanes.len() as u32 {
+            self.give_up(QueueNumber(queue), failure);
+        }
+    }
+}
+
 /// What a message that cannot be sent is refused with.
-fn refusal(error: RecordError) -> Failure {
+pub(super) fn refusal(error: RecordError) -> Failure {
     let status = if error.is_about_size() { Status::MessageTooLarge } else { Status::InvalidArgument };
     Failure::new(status, error.to_string())
 }
 
-/// Whether the broker refused because it does not know what the batch is for.
-fn is_unknown_queue(failure: &Failure) -> bool {
+/// Whether the broker refused because it does not know what the batch or message is for.
+pub(super) fn is_unknown_queue(failure: &Failure) -> bool {
     matches!(failure.status, Status::TopicNotExist | Status::QueueNotExist)
 }
 

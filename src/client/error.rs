@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api::Failure;
+use crate::types::QueueOffset;
 use crate::wire::frame::PROTOCOL_VERSION;
+
+use super::messages::QueueName;
 
 /// Why a client could not do what it was asked. Cheap to clone, so that everything that waited for a lost connection
 /// can be told of it.
@@ -51,6 +54,14 @@ pub enum ClientError {
     /// The peer's bytes make no sense; the connection is given up.
     #[error("the broker at {address} breaks the protocol: {reason}")]
     Protocol { address: String, reason: String },
+    /// A message was sent, and no answer tells what became of it.
+    #[error(
+        "the message may be stored or not ({reason}): look for its id, or send it again if a second copy does no harm"
+    )]
+    OutcomeUnknown { reason: String },
+    /// Messages `from` up to `to` of a queue will not be delivered; reading goes on at `to`.
+    #[error("messages {from} to {to} of queue {} of topic {} are left out: {reason}", queue.queue, queue.topic)]
+    Skipped { queue: QueueName, from: QueueOffset, to: QueueOffset, reason: &'static str },
     /// The broker answered that it did not do it, and why.
     #[error(transparent)]
     Refused(#[from] Failure),
@@ -75,6 +86,8 @@ impl ClientError {
             | ClientError::OtherPeer { .. }
             | ClientError::OtherNode { .. }
             | ClientError::Protocol { .. }
+            | ClientError::OutcomeUnknown { .. }
+            | ClientError::Skipped { .. }
             | ClientError::Refused(_) => false,
         }
     }

@@ -42,9 +42,15 @@ pub struct UndecidedMessage {
 
 /// A whole record: the decoder of answers has checked it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct OwnedRecord(Bytes);
+pub(super) struct OwnedRecord(Bytes);
 
 impl OwnedRecord {
+    /// A whole record that was checked.
+    #[cfg(feature = "tokio")]
+    pub(super) fn checked(record: Bytes) -> Self {
+        Self(record)
+    }
+
     /// With the record's own time of birth, which it has as a difference to its batch's.
     fn new(record: Bytes, batch_born: Timestamp) -> (Self, Timestamp) {
         let record = Self(record);
@@ -53,7 +59,7 @@ impl OwnedRecord {
         (record, born)
     }
 
-    fn view(&self) -> RecordView<'_> {
+    pub(super) fn view(&self) -> RecordView<'_> {
         let (view, _) = RecordView::cut(&self.0).expect("it was checked when it came");
         view
     }

@@ -2,12 +2,18 @@
 
 use std::borrow::Cow;
 
+#[cfg(feature = "tokio")]
+use bytes::Bytes;
+
 use crate::api::DamagedBytes;
 use crate::types::{QueueKey, QueueNumber, QueueOffset, RecordPlace, Timestamp, TopicName};
 use crate::wire::batch::{BatchHeader, Records, stored_records};
 use crate::wire::inflate::InflateError;
 use crate::wire::origin::{Attributes, Origin};
 use crate::wire::record::RecordView;
+
+#[cfg(feature = "tokio")]
+use super::leased::OwnedRecord;
 
 /// A queue by the name of its topic.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -121,6 +127,14 @@ impl<'a> MessageBatch<'a> {
         self.bytes
     }
 
+    /// The same messages in a copy of the batch's bytes.
+    #[cfg(feature = "tokio")]
+    pub(super) fn over<'b>(&'b self, bytes: &'b [u8]) -> MessageBatch<'b> {
+        assert_eq!(bytes.len(), self.bytes.len(), "a copy of the batch");
+        MessageBatch { bytes, ..*self }
+    }
+
+    /// The messages in the order of their offsets.
     pub fn messages(&self) -> ReceivedMessages<'a> {
         let mut records = stored_records(self.bytes);
         for _ in self.header.base_offset.0..self.first_offset.0 {
@@ -136,6 +150,12 @@ impl<'a> MessageBatch<'a> {
 }
 
 impl<'a> ReceivedMessage<'a> {
+    /// The record as a part of `bytes`, in which it is.
+    #[cfg(feature = "tokio")]
+    pub(super) fn to_owned_record(self, bytes: &Bytes) -> OwnedRecord {
+        OwnedRecord::checked(bytes.slice_ref(self.record.as_bytes()))
+    }
+
     pub fn key(&self) -> &'a [u8] {
         self.record.key()
     }

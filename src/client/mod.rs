@@ -1,6 +1,13 @@
-//! The client library: native protocol, over a blocking driver on `std` and, with the feature `tokio`, an asynchronous
-//! one. [`ProtocolCore`] knows the protocol and does no I/O.
+//! The client library: native protocol.
+//!
+//! * `asynchronous` (feature `tokio`): producers and streams that tasks share. Where to begin.
+//! * [`Client`], [`Producer`] and [`Consumer`] block their thread; nothing runs behind them.
+//! * `tokio_driver` (feature `tokio`): the same three for one task each, which drives them.
+//!
+//! All of them are loops around the same core, which does no I/O; [`ProtocolCore`] is its part that knows the protocol.
 
+#[cfg(feature = "tokio")]
+pub mod asynchronous;
 mod batching;
 mod blocking;
 mod calls;
@@ -12,6 +19,9 @@ mod dispatch;
 mod error;
 mod fetching;
 mod handle;
+// Only the tokio driver sends messages that are held.
+#[cfg_attr(not(feature = "tokio"), allow(dead_code))]
+mod holding;
 mod leased;
 mod links;
 mod membership;

@@ -1,25 +1,33 @@
-//! What a producer does next, and what an answer means for it: its batches, its topic's route, and how long an
-//! answer is waited for. No I/O: a driver moves the bytes and waits.
+//! What a producer does next, and what an answer means for it: its batches, the messages that are held, its topic's route,
+//! and how long an answer is waited for. No I/O: a driver moves the bytes and waits.
 //!
 //! A driver's turn: ask for the topic when [`is_route_due`](ProducerCore::is_route_due) or
-//! [`take_stale_topic`](ProducerCore::take_stale_topic) says so; send what [`next_queue`](ProducerCore::next_queue)
-//! names; give answers to [`received`](ProducerCore::received); wait until
+//! [`take_stale_topic`](ProducerCore::take_stale_topic) says so; send what [`next_queue`](ProducerCore::next_queue) and
+//! [`next_hold`](ProducerCore::next_hold) name; give answers to [`received`](ProducerCore::received); wait until
 //! [`deadline`](ProducerCore::deadline).
 
 use std::time::{Duration, Instant};
 
-use crate::api::{Failure, TopicInfo};
+use crate::api::{Failure, Reply, TopicInfo};
+#[cfg(feature = "tokio")]
+use crate::api::{Release, Request, Status};
 use crate::protocol::native::DecodedReply;
 use crate::types::{Level, QueueKey, QueueNumber};
 
 use super::batching::{Message, Now, Partitioner};
 use super::core::{Correlation, IN_FLIGHT_MAX};
+#[cfg(feature = "tokio")]
+use super::dispatch::refusal;
 use super::dispatch::{BatchResult, Dispatcher, ProducerCounters};
+use super::holding::Holds;
+#[cfg(feature = "tokio")]
+use super::holding::{HeldMessage, HoldResult};
 use super::options::{ProducerOptions, ROUTE_INTERVAL};
 use super::patience::Patience;
 
 pub(super) struct ProducerCore {
     dispatcher: Dispatcher,
+    holds: Holds,
     patience: Patience,
     in_flight_max: usize,
     /// When the topic is to be asked for again: it may have got queues.
@@ -41,6 +49,7 @@ impl ProducerCore {
         let partitioner = Partitioner::new(topic.queue_count, turn);
         Self {
             dispatcher: Dispatcher::new(options, topic.id, partitioner, shard_count),
+            holds: Holds::new(&options, topic.id, shard_count),
             patience: Patience::new(request_timeout, shard_count),
             in_flight_max: options.in_flight,
             route_due: now.monotonic + ROUTE_INTERVAL,
@@ -77,12 +86,13 @@ impl ProducerCore {
 
     /// Whether the topic is to be asked for anew, and [`topic_found`](Self::topic_found) told.
     pub(super) fn take_stale_topic(&mut self) -> bool {
-        self.dispatcher.take_stale_topic()
+        self.dispatcher.take_stale_topic() | self.holds.take_stale_topic()
     }
 
     /// The topic may have been deleted and made again. If it is gone, the broker refuses once more, and then that is the
     /// message's end.
     pub(super) fn topic_found(&mut self, topic: &TopicInfo) {
+        self.holds.set_topic(topic.id);
         self.dispatcher.set_topic(topic.id, topic.queue_count);
     }
 
@@ -91,6 +101,7 @@ impl ProducerCore {
     /// Ends the pauses that are over.
     pub(super) fn resume_due(&mut self, now: Instant) {
         self.dispatcher.resume_due(now);
+        self.holds.resume_due(now);
     }
 
     /// The queue on `shard` whose first waiting batch may leave now.
@@ -125,14 +136,24 @@ impl ProducerCore {
         reply: DecodedReply<'_>,
         now: Instant,
     ) -> Result<(), &'static str> {
-        let answer = match reply {
-            DecodedReply::Produced(produced) => Ok(produced),
-            DecodedReply::Failed(failure) => Err(failure),
-            DecodedReply::Fetched(_) | DecodedReply::Other(_) => {
-                return Err("a batch was answered with something else");
+        let is_hold = self.holds.is_in_flight(shard, correlation);
+        match reply {
+            DecodedReply::Produced(produced) if !is_hold => {
+                self.dispatcher.answered(shard, correlation, Ok(produced), now);
             }
-        };
-        self.dispatcher.answered(shard, correlation, answer, now);
+            DecodedReply::Other(Reply::Held(held)) if is_hold => {
+                self.holds.answered(shard, correlation, Ok(held), now);
+            }
+            DecodedReply::Failed(failure) if is_hold => {
+                self.holds.answered(shard, correlation, Err(failure), now);
+            }
+            DecodedReply::Failed(failure) => {
+                self.dispatcher.answered(shard, correlation, Err(failure), now);
+            }
+            DecodedReply::Produced(_) | DecodedReply::Fetched(_) | DecodedReply::Other(_) => {
+                return Err("a message was answered with something else");
+            }
+        }
         self.patience.answered(shard, self.in_flight(shard) > 0, now);
         Ok(())
     }
@@ -141,6 +162,7 @@ impl ProducerCore {
     pub(super) fn lost(&mut self, shard: usize, reason: &str, now: Instant) {
         self.patience.lost(shard);
         self.dispatcher.lost(shard, reason, now);
+        self.holds.lost(shard, reason);
     }
 
     pub(super) fn take_result(&mut self) -> Option<BatchResult> {
@@ -174,7 +196,7 @@ impl ProducerCore {
 
     /// Requests on their way to a shard.
     pub(super) fn in_flight(&self, shard: usize) -> usize {
-        self.dispatcher.in_flight(shard)
+        self.dispatcher.in_flight(shard) + self.holds.in_flight(shard)
     }
 
     /// Whether a shard's window is half full: answers are read then, so that it seldom fills up.
@@ -189,7 +211,8 @@ impl ProducerCore {
 
     /// When a batch has lingered or a pause ends.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.dispatcher.next_deadline()
+        let deadlines = [self.dispatcher.next_deadline(), self.holds.next_deadline()];
+        deadlines.into_iter().flatten().min()
     }
 
     /// The same, or when an answer will be overdue.
@@ -200,5 +223,55 @@ impl ProducerCore {
     /// A shard whose answer is overdue, and how long it was waited for.
     pub(super) fn overdue(&self, now: Instant) -> Option<(usize, Duration)> {
         self.patience.overdue(now).map(|shard| (shard, self.patience.limit()))
+    }
+}
+
+/// For producers that many tasks share: a delay, and giving up a broker that cannot be reached.
+#[cfg(feature = "tokio")]
+impl ProducerCore {
+    /// The queue that [`push`](Self::push) would put this message into now.
+    pub(super) fn queue_of(&self, message: &Message<'_>) -> Result<QueueNumber, Failure> {
+        self.dispatcher.queue_of(message)
+    }
+
+    /// Takes a message that its queue gets later. Its result will have this number.
+    pub(super) fn hold(
+        &mut self,
+        number: u64,
+        message: &Message<'_>,
+        release: Release,
+        now: Now,
+    ) -> Result<(), Failure> {
+        let batch = message.to_batch(now.wall).map_err(refusal)?;
+        let queue = self.dispatcher.queue_of(message)?;
+        self.dispatcher.pass_turn(queue);
+        self.holds.push(HeldMessage::new(number, queue, batch, release));
+        Ok(())
+    }
+
+    /// A message that is to be held and may leave now, with its request; to be told to [`hold_sent`](Self::hold_sent) or
+    /// [`hold_not_sent`](Self::hold_not_sent).
+    pub(super) fn next_hold(&mut self, shard: usize) -> Option<(HeldMessage, Request)> {
+        self.holds.next(shard)
+    }
+
+    pub(super) fn hold_sent(&mut self, shard: usize, message: HeldMessage, correlation: Correlation) {
+        self.holds.sent(correlation, message);
+        self.patience.asked(shard, Instant::now());
+    }
+
+    pub(super) fn hold_not_sent(&mut self, message: HeldMessage) {
+        self.holds.not_sent(message);
+    }
+
+    /// Ends everything that has not left: it is not stored.
+    pub(super) fn give_up(&mut self, reason: &str) {
+        let failure = Failure::new(Status::Busy, reason);
+        self.dispatcher.give_up_all(&failure);
+        self.holds.give_up(&failure);
+    }
+
+    pub(super) fn take_hold_result(&mut self) -> Option<HoldResult> {
+        self.holds.take_result()
     }
 }

@@ -157,6 +157,12 @@ impl OffsetMessageId {
     }
 }
 
+impl fmt::Display for UniqueId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(&self.text())
+    }
+}
+
 impl UniqueId {
     pub fn text(&self) -> IdText {
         let mut text = IdText::new();

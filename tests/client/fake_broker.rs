@@ -67,6 +67,8 @@ pub struct State {
     /// Offsets below it are answered as damaged.
     pub damaged_below: QueueOffset,
     pub produce_count: u64,
+    /// What is to be released later, in the order it came; it never is.
+    pub held: Vec<Hold>,
     pub connections: Vec<TcpStream>,
     /// The one over which a member has joined last.
     pub joined_over: Option<TcpStream>,
@@ -111,6 +113,7 @@ impl FakeBroker {
             flip_next_fetch: false,
             damaged_below: QueueOffset(0),
             produce_count: 0,
+            held: Vec::new(),
             connections: Vec::new(),
             joined_over: None,
         };
@@ -252,6 +255,14 @@ impl FakeBroker {
                     send(&writer, correlation, &broker.fetch(&fetch).map(Reply::Fetched))
                 });
                 return true;
+            }
+            Ok(DecodedRequest::Other(Request::Hold(hold))) => {
+                let mut state = self.state();
+                match state.faults.pop_front() {
+                    Some(Fault::Refuse(status)) => Err(Failure::new(status, "told to refuse")),
+                    Some(Fault::Close) => return false,
+                    _ => state.hold(hold),
+                }
             }
             Ok(DecodedRequest::Other(Request::Watch(watch))) => {
                 let (broker, writer) = (self.clone(), writer.clone());
@@ -397,6 +408,20 @@ impl State {
             level: None,
             queues: Vec::new(),
         })
+    }
+
+    fn hold(&mut self, hold: Hold) -> Result<Reply, Failure> {
+        self.queue(hold.key)?;
+        let (key, position) = (hold.key, LogPosition(8 * self.held.len() as u64));
+        self.held.push(hold);
+        Ok(Reply::Held(Held {
+            receipt: HalfReceipt { key, position },
+            position,
+            store_time: Timestamp(5_000),
+            level: Level::Durable,
+            due: Some(Timestamp(6_000)),
+            offset: None,
+        }))
     }
 
     /// As the broker does: see `Fetch::session`.

@@ -8,3 +8,4 @@ mod consumer;
 mod fake_broker;
 mod group;
 mod producer;
+mod shared;

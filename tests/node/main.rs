@@ -30,6 +30,7 @@ mod refusals;
 mod retention;
 mod sessions;
 mod settings_files;
+mod shared_client;
 mod sizes;
 mod start;
 mod strangers;

@@ -54,6 +54,19 @@ impl AsyncClient {
         Ok(client)
     }
 
+    /// Another client of the same node, with connections of its own.
+    pub(in crate::client) fn sibling(&self) -> Self {
+        Self {
+            server: self.server.clone(),
+            timeouts: self.timeouts,
+            node: self.node,
+            shards: self.shards.clone(),
+            connections: HashMap::new(),
+            server_connections: 0,
+            notices: Vec::new(),
+        }
+    }
+
     pub fn timeouts(&self) -> Timeouts {
         self.timeouts
     }

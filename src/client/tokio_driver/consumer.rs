@@ -90,7 +90,15 @@ impl AsyncConsumer {
     /// returns. Refused as [`Consumer::commit`](crate::client::Consumer::commit) is; when it is cancelled, what was on
     /// its way may be stored or not.
     pub async fn commit(&mut self) -> Result<(), ClientError> {
-        match self.reader.commit()? {
+        self.commit_before(None).await
+    }
+
+    /// The same, but in the queue that is named only up to there: for a caller who has not handled all of a batch.
+    pub(in crate::client) async fn commit_before(
+        &mut self,
+        next: Option<(QueueKey, QueueOffset)>,
+    ) -> Result<(), ClientError> {
+        match self.reader.commit(next)? {
             Some(call) => self.carry_out(call).await,
             None => Ok(()),
         }

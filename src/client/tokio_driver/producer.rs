@@ -2,8 +2,10 @@
 
 use tokio::time::{Instant, timeout};
 
+use crate::api::{Failure, Release};
 use crate::client::batching::Message;
 use crate::client::dispatch::{BatchResult, ProducerCounters};
+use crate::client::holding::HoldResult;
 use crate::client::links::Links;
 use crate::client::producer::read_clocks;
 use crate::client::producing::ProducerCore;
@@ -101,8 +103,49 @@ impl AsyncProducer {
         self.client.take_notices()
     }
 
+    // ---- For a task that answers to many senders ---------------------------------------------------------------
+
+    /// Takes a message, and says which queue it goes to and which number it has among those that were taken. It leaves
+    /// with the next call of [`advance`](Self::advance).
+    pub(in crate::client) fn take(&mut self, message: &Message<'_>) -> Result<(QueueNumber, u64), Failure> {
+        let queue = self.core.queue_of(message)?;
+        let sequence = self.core.counters().sent;
+        self.core.push(message, read_clocks())?;
+        Ok((queue, sequence))
+    }
+
+    /// Takes a message that its queue gets later. Its result will have this number.
+    pub(in crate::client) fn hold(
+        &mut self,
+        number: u64,
+        message: &Message<'_>,
+        release: Release,
+    ) -> Result<(), Failure> {
+        self.core.hold(number, message, release, read_clocks())
+    }
+
+    /// Waits for an answer or for something to be done without one; [`advance`](Self::advance) does it. Does not return
+    /// while there is nothing to wait for. When it is cancelled nothing is lost.
+    pub(in crate::client) async fn wait(&mut self) -> Result<(), ClientError> {
+        match self.core.deadline() {
+            Some(_) => self.wait_for_progress(None).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Ends everything that has not left, as refused: it is not stored.
+    pub(in crate::client) fn give_up(&mut self, reason: &str) {
+        self.core.give_up(reason);
+    }
+
+    pub(in crate::client) fn take_hold_result(&mut self) -> Option<HoldResult> {
+        self.core.take_hold_result()
+    }
+
+    // ---- Driving -----------------------------------------------------------------------------------------------
+
     /// Takes answers that have come, and sends what may be sent.
-    async fn advance(&mut self) -> Result<(), ClientError> {
+    pub(in crate::client) async fn advance(&mut self) -> Result<(), ClientError> {
         self.core.resume_due(std::time::Instant::now());
         self.receive_ready()?;
         if self.core.is_route_due(std::time::Instant::now()) {
@@ -139,6 +182,21 @@ impl AsyncProducer {
                 Ok(correlation) => self.core.sent(shard, queue, correlation),
                 Err(error) => {
                     self.core.not_sent(queue);
+                    return Err(self.links.end_sending(shard, &mut self.core, error));
+                }
+            }
+        }
+        while let Some((message, request)) = self.core.next_hold(shard) {
+            let Some(connection) = self.links.get_mut(shard) else {
+                let queue = message.queue;
+                self.core.hold_not_sent(message);
+                self.open(shard, queue).await?;
+                continue;
+            };
+            match connection.submit(&request) {
+                Ok(correlation) => self.core.hold_sent(shard, message, correlation),
+                Err(error) => {
+                    self.core.hold_not_sent(message);
                     return Err(self.links.end_sending(shard, &mut self.core, error));
                 }
             }
