@@ -60,6 +60,13 @@ impl ReceiveBuffer {
         &mut self.bytes[self.end..]
     }
 
+    /// Keeps bytes that were read elsewhere, after what is there.
+    pub fn keep(&mut self, bytes: &[u8]) {
+        let held = self.end - self.start;
+        self.space(held + bytes.len())[..bytes.len()].copy_from_slice(bytes);
+        self.end += bytes.len();
+    }
+
     /// Room to read into, as far as there is any without [`grow`](ReceiveBuffer::grow).
     pub fn room(&mut self) -> &mut [u8] {
         let held = self.end - self.start;
@@ -154,6 +161,19 @@ mod tests {
         assert_eq!((buffer.filled().len(), buffer.memory_bytes()), (10, BYTES_MIN));
         buffer.consume(10);
         assert_eq!(buffer.room().len(), BYTES_MIN);
+    }
+
+    #[test]
+    fn what_was_read_elsewhere_comes_after_what_is_there() {
+        let mut buffer = ReceiveBuffer::new();
+        buffer.keep(b"one");
+        buffer.keep(&[b'x'; 3 * BYTES_MIN]);
+        assert_eq!((buffer.filled().len(), &buffer.filled()[..4]), (3 + 3 * BYTES_MIN, &b"onex"[..]));
+        buffer.consume(3 + 2 * BYTES_MIN);
+        buffer.keep(&[b'y'; 2 * BYTES_MIN]);
+        assert_eq!(buffer.filled()[..BYTES_MIN], [b'x'; BYTES_MIN]);
+        assert_eq!(buffer.filled()[BYTES_MIN..], [b'y'; 2 * BYTES_MIN]);
+        assert!(buffer.memory_bytes() <= 4 * BYTES_MIN);
     }
 
     #[test]

@@ -10,7 +10,7 @@
 //! saves a system call and a poll of the ring for each. It is told that peers may close their direction early, or it
 //! would end a connection whose last request is still being carried out.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -19,18 +19,19 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, future};
+use futures_lite::{AsyncRead, AsyncWrite, AsyncWriteExt, future};
 use futures_rustls::TlsAcceptor;
 use glommio::net::TcpStream;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use hyper::body::Incoming as IncomingBody;
 use hyper::header::{CONNECTION, EXPECT, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 
 use super::client::HttpClient;
+use super::incoming::Incoming;
 use super::port::{BodyBytes, HttpPort, body_too_large};
 use super::stream::{HttpStream, Replayed};
 use crate::limits;
@@ -77,6 +78,8 @@ enum End {
     Served,
     /// Its request did not come in whole in time.
     Late,
+    /// There is no memory for what has come of its request.
+    Memory,
     /// See [`is_clock_tellable`].
     Clock,
 }
@@ -89,6 +92,10 @@ impl End {
             End::Late => {
                 let message = "the request did not come in whole in time";
                 Some(HttpError::new(ErrorCode::RequestTimeout, message))
+            }
+            End::Memory => {
+                let message = "too much has come of requests that are not complete: try again";
+                Some(HttpError::new(ErrorCode::Unavailable, message))
             }
             End::Clock => {
                 let message = "the broker's clock is set to a time before 1970 or after 9999, which HTTP has no words \
@@ -105,6 +112,10 @@ pub(crate) struct HttpConnection {
     connection: Rc<Connection>,
     phase: Cell<Phase>,
     client: Rc<HttpClient>,
+    /// What has come of its requests.
+    pub(super) incoming: Incoming,
+    /// The request that is coming is refused, since there is no memory for it.
+    is_out_of_memory: Cell<bool>,
     answer_bytes: Cell<usize>,
     /// hyper has all of the answer.
     is_handed_over: Cell<bool>,
@@ -182,10 +193,14 @@ pub(crate) async fn serve_https(
 
 /// Lets the last answer arrive: reads what the peer still sends, after the end of our direction.
 async fn linger(connections: &Connections, stream: &mut TcpStream) {
-    let mut scrap = vec![0; 64 * 1024];
+    let Some(http) = &connections.http else { return };
     let mut left = LINGER_BYTES_MAX;
     while left > 0 && !connections.is_stopping() {
-        match stream.read(&mut scrap).await {
+        let read = poll_fn(|context| {
+            let mut scrap = http.scratch.borrow_mut();
+            Pin::new(&mut *stream).poll_read(context, &mut scrap)
+        });
+        match read.await {
             Ok(0) | Err(_) => return,
             Ok(count) => left = left.saturating_sub(count),
         }
@@ -233,6 +248,8 @@ impl HttpConnection {
             connection: connection.clone(),
             phase: Cell::new(Phase::Head),
             client: HttpClient::new(connection.fd(), connections),
+            incoming: Incoming::new(&connections.memory),
+            is_out_of_memory: Cell::new(false),
             answer_bytes: Cell::new(0),
             is_handed_over: Cell::new(false),
             is_chunked: Cell::new(false),
@@ -267,7 +284,10 @@ impl HttpConnection {
                     return Poll::Ready(End::Clock);
                 }
                 // An error is the peer's: what can be answered is.
-                serving.poll_without_shutdown(context).map(|_| End::Served)
+                serving.poll_without_shutdown(context).map(|_| match self.is_out_of_memory.get() {
+                    true => End::Memory,
+                    false => End::Served,
+                })
             });
             let late = async {
                 expired.await;
@@ -290,6 +310,11 @@ impl HttpConnection {
     /// Whether no request was taken out of what has come in since the last answer.
     pub fn is_before_request(&self) -> bool {
         matches!(self.phase.get(), Phase::Idle | Phase::Head)
+    }
+
+    /// Whether a body is being read: hyper reads on when it has handed all of it out that had come.
+    pub fn is_within_body(&self) -> bool {
+        self.phase.get() == Phase::Body
     }
 
     pub fn client(&self) -> &HttpClient {
@@ -316,6 +341,16 @@ impl HttpConnection {
         last_answer(self.port().service.refuse(None, error), self.connections.clock.now())
     }
 
+    /// What bytes are read into before their connection needs memory for them.
+    pub fn scratch(&self) -> &RefCell<Vec<u8>> {
+        &self.port().scratch
+    }
+
+    /// Ends the connection with a refusal of what has come.
+    pub fn refuse_for_memory(&self) {
+        self.is_out_of_memory.set(true);
+    }
+
     /// The socket was read.
     pub fn has_read(&self) {
         self.connections.metrics.socket_calls.add(1);
@@ -323,6 +358,7 @@ impl HttpConnection {
 
     /// These bytes are looked at now. Line ends between requests begin none (RFC 9112, 2.2).
     pub fn received(&self, bytes: &[u8]) {
+        self.incoming.handed(bytes.len());
         let is_line_end = |byte: &u8| matches!(byte, b'\r' | b'\n');
         if self.phase.get() == Phase::Idle && !bytes.iter().all(is_line_end) {
             self.set_phase(Phase::Head);
@@ -358,6 +394,9 @@ impl HttpConnection {
     fn set_phase(&self, phase: Phase) {
         let after = |timeout| Some(self.now().after(timeout));
         self.phase.set(phase);
+        if phase == Phase::Body {
+            self.incoming.parsed();
+        }
         // Who has sent half of a request is told; who has sent nothing asked for nothing.
         self.connection.takes_expiry.set(matches!(phase, Phase::Head | Phase::Body));
         self.connection.deadline.set(match phase {
@@ -377,11 +416,11 @@ impl HttpConnection {
     }
 
     /// One request from its head to its answer.
-    async fn serve(self: &Rc<Self>, request: Request<Incoming>) -> Response<OutgoingAnswer> {
+    async fn serve(self: &Rc<Self>, request: Request<IncomingBody>) -> Response<OutgoingAnswer> {
         self.connection.unanswered.set(self.connection.unanswered.get() + 1);
         self.connections.metrics.requests.add(1);
         let mut response = self.respond(request).await;
-        if self.connections.is_stopping() {
+        if self.connections.is_stopping() || self.incoming.is_to_be_freed() {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         self.answers_since_turn.set(self.answers_since_turn.get() + 1);
@@ -395,7 +434,7 @@ impl HttpConnection {
         response.map(|answer| OutgoingAnswer { answer, http: self.clone(), since_turn: 0, turn: None })
     }
 
-    async fn respond(&self, request: Request<Incoming>) -> Response<Answer> {
+    async fn respond(&self, request: Request<IncomingBody>) -> Response<Answer> {
         let (head, mut body) = request.into_parts();
         self.set_phase(Phase::Body);
         let service = &self.port().service;
@@ -426,7 +465,7 @@ impl HttpConnection {
         Ok(())
     }
 
-    async fn read_body(&self, body: &mut Incoming, held: &mut BodyBytes) -> Result<Bytes, HttpError> {
+    async fn read_body(&self, body: &mut IncomingBody, held: &mut BodyBytes) -> Result<Bytes, HttpError> {
         let declared = body.size_hint().lower();
         if declared > limits::HTTP_BODY_BYTES_MAX as u64 {
             return Err(body_too_large());
@@ -445,6 +484,7 @@ impl HttpConnection {
                 frame.map_err(|error| HttpError::invalid(format!("the body cannot be read: {error}")))?;
             // What is no data is trailers, which mean nothing here.
             let Ok(data) = frame.into_data() else { continue };
+            self.incoming.parsed();
             held.add(data.len(), body.size_hint().upper()).await?;
             self.connection.deadline.set(Some(self.now().after(BODY_PAUSE_MAX).min(until)));
             match (first.is_empty(), whole.is_empty()) {
@@ -458,7 +498,7 @@ impl HttpConnection {
     }
 
     /// Reads a small body that nobody wants.
-    async fn discard(&self, body: &mut Incoming) {
+    async fn discard(&self, body: &mut IncomingBody) {
         let mut left = DISCARD_BYTES_MAX;
         if body.size_hint().lower() > left {
             return;

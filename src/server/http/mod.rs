@@ -3,6 +3,7 @@
 mod backend;
 mod client;
 mod connection;
+mod incoming;
 mod port;
 mod stream;
 

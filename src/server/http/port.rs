@@ -27,6 +27,8 @@ const HANDSHAKE_NEWS_INTERVAL: Duration = Duration::from_secs(60);
 const BODY_COPIES: usize = 2;
 /// What is larger takes its whole share at once.
 const SMALL_BODY_BYTES_MAX: usize = 64 * 1024;
+/// A read of the socket takes this much at most: fits a core's cache.
+const SCRATCH_BYTES: usize = 256 * 1024;
 /// A large body waits for its share no longer than this.
 const BODY_WAIT_MAX: Duration = Duration::from_secs(5);
 
@@ -62,6 +64,8 @@ pub(crate) struct HttpPort {
     handshakes: Rc<Handshakes>,
     /// Room for answers to those who get little, see `HttpClient`.
     pub little: Rc<ByteBudget>,
+    /// What is read goes here first: see `HttpStream`.
+    pub scratch: RefCell<Vec<u8>>,
 }
 
 impl HttpPort {
@@ -89,6 +93,7 @@ impl HttpPort {
             tls,
             handshakes: Handshakes::new(clock.clone()),
             little: Rc::new(ByteBudget::new(limits::BATCH_BYTES_MAX)),
+            scratch: RefCell::new(vec![0; SCRATCH_BYTES]),
             clock,
             metrics: broker.metrics().clone(),
             tells: shard == ShardId(0),
@@ -223,7 +228,13 @@ impl BodyBytes {
         }
         let left = left.and_then(|left| usize::try_from(left).ok()).unwrap_or(limits::HTTP_BODY_BYTES_MAX);
         let whole = (self.bytes.saturating_add(left)).min(limits::HTTP_BODY_BYTES_MAX) * BODY_COPIES;
-        // Without anything in hand.
+        // With nothing of this account in hand, but what has come is there all the same: it counts as received, of which half
+        // is left to those who need it.
+        let received = memory.budget(Account::Received);
+        if received.bytes() + needed > received.bytes_max() / 2 {
+            return Err(too_many_bodies());
+        }
+        let _in_hand = received.count(needed);
         self.share.set(0);
         let late = async {
             self.connections.clock.sleep(BODY_WAIT_MAX).await;

@@ -3,6 +3,9 @@
 //! hyper answers what it cannot parse by itself, with a bare status line, and has no hook for it. It reads a head only
 //! when the answer before it is flushed, so whatever it writes before a request has come out of it is such a refusal, and
 //! goes out as an answer of this protocol's form instead.
+//!
+//! What hyper has read is its own, and it tells how much room it has only when it reads. So a connection's memory for
+//! requests is looked at here: before each read, and see [`Incoming`].
 
 use std::io;
 use std::pin::Pin;
@@ -18,8 +21,12 @@ use super::connection::HttpConnection;
 use crate::limits;
 use crate::net::ReceiveBuffer;
 
-/// Requests behind one that waits are read up to here; beyond, the end of the client is not noticed.
+/// Requests behind one that waits are read up to here, while there is plenty of memory; beyond, the end of the client is not
+/// noticed.
 const WATCHED_BYTES_MAX: usize = limits::HTTP_HEADER_BYTES_MAX;
+/// What hyper is given at once at most. With a byte more, a read fills its 16 KiB of room, and it makes 32 KiB, then 64, which
+/// it keeps however idle the connection is.
+const HANDED_BYTES_MAX: usize = 16 * 1024 - 1;
 
 /// The stream, what was read from it before hyper came in, and the connection that is told what happens.
 pub(crate) struct HttpStream<S> {
@@ -43,7 +50,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> HttpStream<S> {
     /// flushes whenever it is polled. What comes in meanwhile is kept for it.
     fn watch_client(&mut self, context: &mut Context<'_>) {
         while self.connection.client().is_watched() && self.buffer.filled().len() < WATCHED_BYTES_MAX {
-            match Pin::new(&mut self.stream).poll_read(context, self.buffer.space(1)) {
+            if let Some(bytes) = self.buffer.must_grow_to(WATCHED_BYTES_MAX) {
+                if !self.connection.incoming.has_plenty() {
+                    return;
+                }
+                self.buffer.grow(bytes);
+                self.connection.incoming.keeps(bytes);
+            }
+            match Pin::new(&mut self.stream).poll_read(context, self.buffer.room()) {
                 Poll::Ready(Ok(0)) => {
                     let sent = Pin::new(&mut self.stream).poll_write(context, ANSWER_START);
                     match sent {
@@ -58,7 +72,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> HttpStream<S> {
                     }
                 }
                 Poll::Ready(Ok(count)) => {
-                    self.buffer.received(count);
+                    self.buffer.read(count);
                     self.connection.has_read();
                 }
                 Poll::Ready(Err(_)) => self.connection.client().left(),
@@ -81,16 +95,55 @@ impl<S: AsyncRead + Unpin> Read for HttpStream<S> {
         mut output: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        let incoming = &this.connection.incoming;
+        if this.connection.is_within_body() {
+            incoming.all_parsed();
+        }
+        incoming.parser_has_room(output.remaining());
+        if this.connection.is_before_request() && incoming.is_too_much() {
+            this.connection.refuse_for_memory();
+            return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));
+        }
+        let room = output.remaining().min(HANDED_BYTES_MAX);
         if this.buffer.is_empty() {
-            let count = ready!(Pin::new(&mut this.stream).poll_read(context, this.buffer.space(1)))?;
-            this.buffer.received(count);
-            this.connection.has_read();
+            return this.read_past_buffer(context, room, &mut output);
         }
         let filled = this.buffer.filled();
-        let count = filled.len().min(output.remaining());
+        let count = filled.len().min(room);
         this.connection.received(&filled[..count]);
         output.put_slice(&filled[..count]);
         this.buffer.consume(count);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + Unpin> HttpStream<S> {
+    /// Reads into memory that all connections have in common, so that one that waits needs next to none. What is beyond
+    /// `room` is kept for the next time.
+    fn read_past_buffer(
+        &mut self,
+        context: &mut Context<'_>,
+        room: usize,
+        output: &mut ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let connection = self.connection.clone();
+        let mut scratch = connection.scratch().borrow_mut();
+        let most = if connection.incoming.has_plenty() { scratch.len() } else { room.min(scratch.len()) };
+        let read = Pin::new(&mut self.stream).poll_read(context, &mut scratch[..most]);
+        let Poll::Ready(count) = read else {
+            self.buffer.shrink();
+            connection.incoming.keeps(self.buffer.memory_bytes());
+            return Poll::Pending;
+        };
+        let count = count?;
+        connection.has_read();
+        let (now, later) = scratch[..count].split_at(count.min(room));
+        connection.received(now);
+        output.put_slice(now);
+        if !later.is_empty() {
+            self.buffer.keep(later);
+            connection.incoming.keeps(self.buffer.memory_bytes());
+        }
         Poll::Ready(Ok(()))
     }
 }
