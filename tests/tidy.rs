@@ -449,6 +449,54 @@ fn every_file_belongs_to_a_module() {
     report(&problems);
 }
 
+/// The first map in the documentation of a module: what stands between "```text" and "```".
+fn byte_map(module: &str) -> Option<String> {
+    let lines = module.lines().map_while(|line| line.strip_prefix("//!"));
+    let text: Vec<_> = lines.map(|line| line.strip_prefix(' ').unwrap_or(line)).collect();
+    let begin = text.iter().position(|line| *line == "```text")?;
+    let length = text[begin + 1..].iter().position(|line| *line == "```")?;
+    Some(text[begin + 1..][..length].join("\n"))
+}
+
+/// The maps in a document, each with the source that it names in front of it.
+fn quoted_maps(document: &str) -> Vec<(&str, &str)> {
+    let quoted = document.split("<!-- ").skip(1);
+    let parts = quoted.filter_map(|rest| {
+        let (source, rest) = rest.split_once(" -->\n```text\n")?;
+        Some((source, rest.split_once("\n```")?.0))
+    });
+    parts.collect()
+}
+
+/// Who reads a format there must not be told an older one. With TURBOPUMP_UPDATE_DOCS=1 the document is brought in line.
+#[test]
+fn the_byte_maps_in_the_documents_are_those_of_the_sources() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let path = root.join("docs/formats.md");
+    let document = fs::read_to_string(&path).expect("a file in UTF-8");
+    let maps = quoted_maps(&document);
+    assert!(maps.len() >= 10, "only {} maps were found in docs/formats.md", maps.len());
+    let (mut problems, mut updated) = (Vec::new(), document.clone());
+    for (source, quoted) in maps {
+        let module = fs::read_to_string(root.join(source)).unwrap_or_default();
+        match byte_map(&module) {
+            Some(map) if map == quoted => {}
+            Some(map) => {
+                updated = updated.replace(quoted, &map);
+                problems.push(format!(
+                    "docs/formats.md: the map of {source} has changed: bring it in line with \
+                     TURBOPUMP_UPDATE_DOCS=1 cargo test --test tidy, and read what stands around it"
+                ));
+            }
+            None => problems.push(format!("docs/formats.md: {source} has no map: name the file that has it")),
+        }
+    }
+    if std::env::var_os("TURBOPUMP_UPDATE_DOCS").is_some() {
+        fs::write(&path, updated).expect("the document can be written");
+    }
+    report(&problems);
+}
+
 /// The rules above can fail: what they find in small texts.
 mod rules {
     use super::*;
@@ -518,6 +566,15 @@ mod rules {
         assert_eq!(named("use std::time::{Duration, SystemTime};", "std::time::Instant"), 0);
         assert_eq!(named("use std::path::Path; use rustix::fs; other::std::fs;", "std::fs"), 0);
         assert_eq!(named("std::fsx::f()", "std::fs"), 0);
+    }
+
+    #[test]
+    fn maps_are_found_in_documents_and_sources() {
+        let module = "//! A file.\n//!\n//! ```text\n//! 0  u8  kind\n//!\n//! 1  body\n//! ```\n//! ```text\n//! no\n//! ```\n";
+        assert_eq!(byte_map(module).as_deref(), Some("0  u8  kind\n\n1  body"));
+        assert_eq!(byte_map("//! None.\nuse x;\n//! ```text\n//! 0\n//! ```\n"), None);
+        let document = "# A\n<!-- a.rs -->\n```text\n0  u8\n\n1\n```\nand <!-- b.rs -->\n```text\nx\n```\n";
+        assert_eq!(quoted_maps(document), [("a.rs", "0  u8\n\n1"), ("b.rs", "x")]);
     }
 
     #[test]
