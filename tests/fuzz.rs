@@ -4,7 +4,7 @@
 use std::panic::catch_unwind;
 use std::time::{Duration, Instant};
 
-use turbopump::testing::fuzz::{http, native, storage};
+use turbopump::testing::fuzz::{BYTE_TARGETS, http, native, storage};
 use turbopump::testing::{Random, generators};
 use turbopump::types::Timestamp;
 
@@ -52,6 +52,39 @@ fn noisy(seed: u64) -> Vec<u8> {
     let keep = if random.chance(0.2) { random.index(bytes.len()) } else { bytes.len() };
     bytes.truncate(keep);
     bytes
+}
+
+/// What the coverage-guided fuzzer has found (`tools/fuzz`), without it: each input was of code that no other one reached, or
+/// has failed once.
+#[test]
+fn corpus() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/fuzz/corpus");
+    let names = |path: &std::path::Path| -> Vec<String> {
+        let entries = std::fs::read_dir(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let name = |entry: std::io::Result<std::fs::DirEntry>| entry.expect("an entry").file_name();
+        let mut names: Vec<_> = entries.map(name).map(|name| name.into_string().expect("UTF-8")).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(
+        names(&root),
+        BYTE_TARGETS.map(|(name, _)| name),
+        "each target has a corpus, in the order of names"
+    );
+    for (name, target) in BYTE_TARGETS {
+        let inputs = names(&root.join(name));
+        assert!(!inputs.is_empty(), "the corpus of {name} is empty");
+        for input in inputs {
+            let path = root.join(name).join(input);
+            let bytes = std::fs::read(&path).expect("a file of the corpus");
+            let outcome = catch_unwind(|| target(&bytes));
+            assert!(
+                outcome.is_ok(),
+                "{name} fails; repeat with: bash tools/fuzz/run.sh repeat {name} {}",
+                path.display()
+            );
+        }
+    }
 }
 
 #[test]

@@ -3,3 +3,6 @@
 pub mod http;
 pub mod native;
 pub mod storage;
+mod targets;
+
+pub use targets::{BYTE_TARGETS, ByteTarget};
