@@ -9,6 +9,7 @@ mod command_line;
 mod damage;
 mod descriptors;
 mod encoded;
+mod examples;
 mod first_use;
 mod formats;
 mod full_disk;
