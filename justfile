@@ -28,6 +28,10 @@ lint:
 generate:
     cargo run --manifest-path tools/generate/Cargo.toml
 
+# The coverage-guided fuzzer over all targets (needs a C++ compiler)
+fuzz seconds="600":
+    bash tools/fuzz/run.sh {{seconds}}
+
 # SIGKILL at random moments, 200 rounds
 kill rounds="200":
     TURBOPUMP_KILL_ROUNDS={{rounds}} cargo test --release --test kill -- --nocapture
