@@ -19,8 +19,9 @@ pub struct Message<'a> {
     /// What consumers may filter by. Empty for none. It is text without control characters, blanks around it, and `||`,
     /// which separates tags in a filter.
     pub tag: &'a [u8],
-    /// RocketMQ's text form: name \x01 value \x02, repeated.
+    /// RocketMQ's text form: name \x01 value \x02, repeated. At most 32,767 bytes, as key and tag.
     pub properties: &'a [u8],
+    /// At most 4 MiB.
     pub body: &'a [u8],
     /// Overrides the choice by key.
     pub queue: Option<QueueNumber>,
@@ -81,6 +82,7 @@ impl Partitioner {
         Self { queue_count, turn: turn.0 % queue_count }
     }
 
+    /// The topic's queues.
     pub fn queue_count(&self) -> u32 {
         self.queue_count
     }

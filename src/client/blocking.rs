@@ -84,10 +84,12 @@ impl Client {
         &self.server
     }
 
+    /// How long this client waits.
     pub fn timeouts(&self) -> Timeouts {
         self.timeouts
     }
 
+    /// Shards of the node.
     pub fn shard_count(&self) -> u16 {
         self.shards.len() as u16
     }
@@ -114,16 +116,18 @@ impl Client {
 
     // ---- Topics ------------------------------------------------------------------------------------------------
 
+    /// Makes a topic. Durable when it returns; refused when it exists already.
     pub fn create_topic(&mut self, change: TopicChange) -> Result<(), ClientError> {
         self.run(commands::create_topic(change))
     }
 
-    /// `None` fields stay as they are.
+    /// Changes a topic; `None` fields stay as they are. A topic only gains queues.
     pub fn alter_topic(&mut self, change: TopicChange) -> Result<(), ClientError> {
         self.topics.remove(&change.topic);
         self.run(commands::alter_topic(change))
     }
 
+    /// Deletes a topic with its messages and the places of all groups in it.
     pub fn delete_topic(&mut self, topic: &TopicName) -> Result<(), ClientError> {
         self.topics.remove(topic);
         self.run(commands::delete_topic(topic))
@@ -134,6 +138,7 @@ impl Client {
         self.run(commands::describe_topic(topic))
     }
 
+    /// All topics, without their queues.
     pub fn list_topics(&mut self) -> Result<Vec<TopicInfo>, ClientError> {
         self.run(commands::list_topics())
     }
@@ -205,6 +210,7 @@ impl Client {
 
     // ---- Queues ------------------------------------------------------------------------------------------------
 
+    /// The offset that a place in a queue has.
     pub fn find_offset(&mut self, key: QueueKey, place: OffsetPlace) -> Result<QueueOffset, ClientError> {
         self.run(commands::find_offset(key, place))
     }
@@ -216,10 +222,12 @@ impl Client {
 
     // ---- Groups ------------------------------------------------------------------------------------------------
 
+    /// All groups by name.
     pub fn list_groups(&mut self) -> Result<Vec<GroupName>, ClientError> {
         self.run(commands::list_groups())
     }
 
+    /// A group's members, receivers, settings, and its places and lags by queue.
     pub fn describe_group(&mut self, group: &GroupName) -> Result<GroupInfo, ClientError> {
         self.run(commands::describe_group(group))
     }

@@ -80,10 +80,12 @@ impl Connection {
         self.core.identity()
     }
 
+    /// Where it leads.
     pub fn address(&self) -> &str {
         &self.address
     }
 
+    /// How long it waits for answers.
     pub fn timeouts(&self) -> Timeouts {
         self.timeouts
     }

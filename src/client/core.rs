@@ -43,10 +43,13 @@ pub struct Correlation(pub u64);
 /// Why the peer's bytes were not understood. The connection is of no more use.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CoreError {
+    /// No frame begins there, or one of another protocol version.
     #[error(transparent)]
     Frame(#[from] FrameError),
+    /// A frame whose content is no answer.
     #[error(transparent)]
     Reply(#[from] MalformedReply),
+    /// An answer with a correlation that no request waits for.
     #[error("an answer to request {0}, which nobody waits for")]
     Unasked(u64),
     /// The broker's last words before it closes the connection.

@@ -36,7 +36,12 @@ const SPARE_BUFFERS_MAX: usize = 64;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BatchOutcome {
     /// Stored, as safely as `level` says.
-    Acknowledged { base_offset: QueueOffset, level: Level },
+    Acknowledged {
+        /// The first message's; the others follow it.
+        base_offset: QueueOffset,
+        /// How safely it was stored when it was answered.
+        level: Level,
+    },
     /// Not stored.
     Refused(Failure),
     /// Sent, but what became of it is not known: it may be stored or not.
@@ -47,9 +52,13 @@ pub enum BatchOutcome {
 /// The others follow it without a gap when no other queue got messages meanwhile.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BatchResult {
+    /// Number of its first message among all that were sent.
     pub first_sequence: u64,
+    /// Its messages.
     pub record_count: u32,
+    /// Where they went, or were to go.
     pub queue: QueueNumber,
+    /// What became of them.
     pub outcome: BatchOutcome,
 }
 
@@ -58,8 +67,11 @@ pub struct BatchResult {
 pub struct ProducerCounters {
     /// Given to the producer.
     pub sent: u64,
+    /// Stored.
     pub acknowledged: u64,
+    /// Not stored.
     pub refused: u64,
+    /// Stored or not.
     pub unknown: u64,
     /// Batches that were sent again.
     pub retries: u64,

@@ -15,22 +15,28 @@ use super::messages::QueueName;
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
+    /// The text is written wrongly; nobody was asked.
     #[error("`{address}` is no address: write host:port, for example 127.0.0.1:10911")]
     Address { address: String, source: Arc<io::Error> },
+    /// No name service knows the host.
     #[error(
         "no address is known for the host in `{address}` ({source}): check its spelling, and this machine's name service"
     )]
     UnknownHost { address: String, source: Arc<io::Error> },
+    /// Nobody takes connections there.
     #[error(
         "no broker answers at {address} ({source}): start one with `turbopump serve --data DIR`, or name another address with --server"
     )]
     Connect { address: String, source: Arc<io::Error> },
+    /// Somebody takes connections there, and says nothing.
     #[error(
         "{address} accepts connections, but did not answer within {waited:?}: is it a turbopump broker, and is it alive?"
     )]
     Silent { address: String, waited: Duration },
+    /// Another program, or another port of the broker.
     #[error("what listens at {address} is no turbopump broker: check the port (10911 unless it was changed)")]
     NotTurbopump { address: String },
+    /// A broker of another release.
     #[error(
         "the broker at {address} speaks protocol version {theirs}, this client version {PROTOCOL_VERSION}: use a client and a broker of the same release"
     )]

@@ -19,7 +19,9 @@ use crate::types::{
 /// What a handle stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ReceiptHandle {
+    /// A leased message.
     Message(Receipt),
+    /// A half message of a transaction.
     Half(HalfReceipt),
 }
 

@@ -16,7 +16,9 @@ pub struct LeasedMessage {
     pub receipt: Receipt,
     /// Where it is stored, in the log of its queue's shard; `None` when the broker is of an earlier release.
     pub place: Option<RecordPlace>,
+    /// When its producer made it, by the producer's clock.
     pub born_time: Timestamp,
+    /// When the broker stored it.
     pub store_time: Timestamp,
     /// When it was first delivered to this group.
     pub first_delivery: Timestamp,
@@ -30,8 +32,11 @@ pub struct LeasedMessage {
 pub struct UndecidedMessage {
     /// What ends its transaction.
     pub receipt: HalfReceipt,
+    /// When its producer made it, by the producer's clock.
     pub born_time: Timestamp,
+    /// When the broker stored it.
     pub store_time: Timestamp,
+    /// When it was handed out for the first time.
     pub first_check: Timestamp,
     /// It is handed out again then.
     pub next_check: Timestamp,
@@ -96,10 +101,12 @@ impl From<HalfMessage> for UndecidedMessage {
 }
 
 impl LeasedMessage {
+    /// The message's keys, separated by blanks. Empty: none.
     pub fn key(&self) -> &[u8] {
         self.record.view().key()
     }
 
+    /// Empty: none.
     pub fn tag(&self) -> &[u8] {
         self.record.view().tag()
     }
@@ -121,10 +128,12 @@ impl LeasedMessage {
 }
 
 impl UndecidedMessage {
+    /// The message's keys, separated by blanks. Empty: none.
     pub fn key(&self) -> &[u8] {
         self.record.view().key()
     }
 
+    /// Empty: none.
     pub fn tag(&self) -> &[u8] {
         self.record.view().tag()
     }

@@ -18,25 +18,33 @@ use super::leased::OwnedRecord;
 /// A queue by the name of its topic.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct QueueName {
+    /// The topic's name.
     pub topic: TopicName,
+    /// The queue's number in its topic, from 0.
     pub queue: QueueNumber,
 }
 
 /// What a consumer hands out.
 pub enum Delivery<'a> {
+    /// Messages of one queue.
     Messages(MessageBatch<'a>),
     /// Messages that cannot be read any more. The consumer goes on behind them.
     Damaged(DamagedRange),
     /// The queue no longer has, or not yet has, the offset that was to be read: the consumer went elsewhere.
     Moved {
+        /// Where.
         queue: QueueName,
+        /// What was to be read.
         from: QueueOffset,
+        /// What is read instead.
         to: QueueOffset,
     },
     /// The group gave this consumer other queues. Those that are `revoked` are given up with the next poll: what was
     /// handled of them is to be committed before.
     Rebalanced {
+        /// What is read from now on.
         assigned: Vec<QueueName>,
+        /// What is read no longer.
         revoked: Vec<QueueName>,
     },
     /// Every queue was read to where it ended at the start; see [`Until::End`](super::Until::End).
@@ -46,8 +54,11 @@ pub enum Delivery<'a> {
 /// Offsets from `from` up to `to` of a queue that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DamagedRange {
+    /// Where.
     pub queue: QueueName,
+    /// The first offset that cannot be read.
     pub from: QueueOffset,
+    /// The first one after it that may be.
     pub to: QueueOffset,
     /// Where the broker found it; `None` when the bytes did not match their checksum on arrival.
     pub bytes: Option<DamagedBytes>,
@@ -65,10 +76,13 @@ pub struct MessageBatch<'a> {
 /// One message.
 #[derive(Clone, Copy)]
 pub struct ReceivedMessage<'a> {
+    /// Its place in its queue.
     pub offset: QueueOffset,
     /// Where it is stored, in the log of its queue's shard.
     pub place: RecordPlace,
+    /// When its producer made it, by the producer's clock.
     pub born_time: Timestamp,
+    /// When the broker stored it.
     pub store_time: Timestamp,
     record: RecordView<'a>,
 }
@@ -93,18 +107,22 @@ impl<'a> MessageBatch<'a> {
         Self { topic, header, bytes, first_offset, end_offset }
     }
 
+    /// The topic of the queue.
     pub fn topic(&self) -> &'a TopicName {
         self.topic
     }
 
+    /// The queue's number in its topic.
     pub fn queue(&self) -> QueueNumber {
         self.header.key.queue
     }
 
+    /// The queue, with the number of its topic.
     pub fn key(&self) -> QueueKey {
         self.header.key
     }
 
+    /// The offset of the first message.
     pub fn first_offset(&self) -> QueueOffset {
         self.first_offset
     }
@@ -114,10 +132,12 @@ impl<'a> MessageBatch<'a> {
         self.end_offset
     }
 
+    /// Messages in this batch, as far as they were asked for.
     pub fn message_count(&self) -> u64 {
         self.end_offset.0.saturating_sub(self.first_offset.0)
     }
 
+    /// When the broker stored it.
     pub fn store_time(&self) -> Timestamp {
         self.header.store_time
     }
@@ -156,10 +176,12 @@ impl<'a> ReceivedMessage<'a> {
         OwnedRecord::checked(bytes.slice_ref(self.record.as_bytes()))
     }
 
+    /// The message's keys, separated by blanks. Empty: none.
     pub fn key(&self) -> &'a [u8] {
         self.record.key()
     }
 
+    /// Empty: none.
     pub fn tag(&self) -> &'a [u8] {
         self.record.tag()
     }

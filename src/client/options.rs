@@ -37,18 +37,20 @@ pub enum RetryOrder {
 pub struct ProducerOptions {
     /// `None`: the topic's level, or the node's.
     pub level: Option<Level>,
-    /// A batch leaves when it has this many bytes or messages, or when its first message is `linger` old.
+    /// A batch leaves when it has this many bytes, or `batch_records` messages, or when its first message is `linger` old.
     pub batch_bytes: usize,
+    /// Messages of a batch; at least 1.
     pub batch_records: u32,
     /// While `in_flight` batches are on their way it goes on filling: under load batches are larger than `linger` makes
     /// them, and over many queues as large as `buffered_bytes_max` lets them grow.
     pub linger: Duration,
-    /// Batches that are sent ahead of their answers, per shard.
+    /// Batches that are sent ahead of their answers, per shard: 1 to [`IN_FLIGHT_MAX`](super::IN_FLIGHT_MAX).
     pub in_flight: usize,
-    /// Bytes of messages that were not answered yet, beyond which sending waits.
+    /// Bytes of messages without an answer, beyond which sending waits.
     pub buffered_bytes_max: usize,
     /// How long a batch that is refused for a passing reason is tried again.
     pub retry_for: Duration,
+    /// What is done with a refused batch that a later one of its queue has overtaken.
     pub order: RetryOrder,
 }
 
@@ -74,6 +76,7 @@ pub enum Start {
     First,
     /// Behind the newest message.
     Last,
+    /// With the message of this offset. One that the queue does not have is out of range, see [`OutOfRange`].
     Offset(QueueOffset),
     /// With the first message stored at this time or later.
     Time(Timestamp),
@@ -84,6 +87,7 @@ pub enum Start {
 /// How far to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Until {
+    /// For as long as the consumer lives.
     Forever,
     /// To where each queue ended when the consumer began with it.
     End,
@@ -92,7 +96,9 @@ pub enum Until {
 /// Where to go on when the broker no longer has the offset that is to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutOfRange {
+    /// With the oldest message that is still there.
     First,
+    /// After the newest message.
     Last,
     /// Nowhere: every poll fails.
     Fail,
@@ -101,15 +107,19 @@ pub enum OutOfRange {
 /// How a consumer reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConsumerOptions {
+    /// Where to start in a queue in which the group has no place, or without a group.
     pub start: Start,
+    /// How far to read.
     pub until: Until,
+    /// Where to go on when the offset to be read is gone, or not there yet.
     pub out_of_range: OutOfRange,
-    /// What one fetch asks for at most; one batch comes whatever its size.
+    /// Bytes of batches that one fetch asks for at most; one batch comes whatever its size.
     pub fetch_bytes: u32,
+    /// Messages that one fetch asks for at most; one batch comes whatever its size.
     pub fetch_records: u32,
-    /// How long a fetch waits at the broker for a message.
+    /// How long a fetch waits at the broker for a message; at most a minute counts.
     pub fetch_wait: Duration,
-    /// A member of a group that is not heard of for this long loses its queues.
+    /// A member of a group that is not heard of for this long loses its queues: one second to five minutes.
     pub session_timeout: Duration,
 }
 

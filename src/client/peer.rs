@@ -8,6 +8,7 @@ use super::error::ClientError;
 /// What a route says about an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Expected {
+    /// The node.
     pub node: NodeId,
     /// `None`: any of its shards.
     pub shard: Option<ShardId>,

@@ -108,6 +108,7 @@ impl Producer {
         self.core.take_result()
     }
 
+    /// Messages by what became of them so far.
     pub fn counters(&self) -> ProducerCounters {
         self.core.counters()
     }

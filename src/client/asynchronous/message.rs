@@ -136,9 +136,11 @@ impl Message {
 /// messages that came in the same batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnedMessage {
+    /// The topic of its queue.
     pub topic: TopicName,
     /// The queue, with the number of its topic.
     pub queue: QueueKey,
+    /// Its place in its queue.
     pub offset: QueueOffset,
     /// When its producer made it, by the producer's clock.
     pub born_time: Timestamp,

@@ -65,6 +65,7 @@ pub(super) struct Waiter {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SendReceipt {
+    /// The queue's number in its topic, from 0.
     pub queue: QueueNumber,
     /// Its place in the queue. `None` for a message that consumers get later: it has its place from then on.
     pub offset: Option<QueueOffset>,
@@ -98,6 +99,7 @@ impl Producer {
         Self { shared: Arc::new(shared) }
     }
 
+    /// Where it sends to.
     pub fn topic(&self) -> &TopicName {
         &self.shared.topic
     }

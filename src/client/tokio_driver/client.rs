@@ -67,6 +67,7 @@ impl AsyncClient {
         }
     }
 
+    /// How long this client waits.
     pub fn timeouts(&self) -> Timeouts {
         self.timeouts
     }
@@ -81,10 +82,12 @@ impl AsyncClient {
         std::mem::take(&mut self.notices)
     }
 
+    /// Shards of the node.
     pub fn shard_count(&self) -> u16 {
         self.shards.len() as u16
     }
 
+    /// Makes a topic. Durable when it returns; refused when it exists already.
     pub async fn create_topic(&mut self, change: TopicChange) -> Result<(), ClientError> {
         self.run(commands::create_topic(change)).await
     }
@@ -101,6 +104,7 @@ impl AsyncClient {
         found.ok_or_else(|| missing(topic))
     }
 
+    /// The offset that a place in a queue has.
     pub async fn find_offset(
         &mut self,
         key: QueueKey,

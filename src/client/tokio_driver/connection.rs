@@ -76,6 +76,7 @@ impl AsyncConnection {
         Ok(())
     }
 
+    /// Where it leads.
     pub fn address(&self) -> &str {
         &self.address
     }

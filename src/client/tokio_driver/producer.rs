@@ -84,6 +84,7 @@ impl AsyncProducer {
         self.core.take_result()
     }
 
+    /// Messages by what became of them so far.
     pub fn counters(&self) -> ProducerCounters {
         self.core.counters()
     }
