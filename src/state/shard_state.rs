@@ -168,17 +168,20 @@ impl State {
         assert!(gone.is_none(), "invariant 1: there are leases of topic {gone:?}");
     }
 
-    /// Everything, in an order that depends on nothing but what it is: two states are the same when these bytes are. What is
-    /// in memory only, a half message that was handed out without a record for one, is left out.
+    /// Everything that the log makes, in an order that depends on nothing else: two states are the same when these bytes are.
+    /// Left out are the running time, which a snapshot tells of its own moment, and what is in memory only: a half message
+    /// that was handed out and has no record of it yet.
     pub fn canonical_bytes(&self) -> Vec<u8> {
         let encoded = |change: Change| {
             let mut bytes = Vec::new();
             change.encode(&mut bytes);
             bytes
         };
-        let mut changes: Vec<_> = self.as_changes(self.tables.running()).map(encoded).collect();
-        changes.sort_unstable();
-        changes.concat()
+        let changes = self.as_changes(self.tables.running());
+        let of_log = changes.filter(|change| !matches!(change, Change::RunningTime(_)));
+        let mut encoded: Vec<_> = of_log.map(encoded).collect();
+        encoded.sort_unstable();
+        encoded.concat()
     }
 
     /// A held batch was placed in the log.

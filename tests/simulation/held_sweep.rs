@@ -52,6 +52,11 @@ fn run(disk: &FaultyDisk, script: &Script) -> BTreeMap<u64, Entry> {
     books.take()
 }
 
+/// The workload on a disk that keeps what it is given.
+pub fn calm(disk: &FaultyDisk, seed: u64) {
+    run(disk, &Script { seed, setup: Setup::default(), large_batches: 0 });
+}
+
 async fn play(disk: &FaultyDisk, script: &Script, books: &Books, executor: &SeededExecutor) {
     let spawner = executor.spawner();
     for run in 0..2 {

@@ -23,6 +23,7 @@ mod ledger;
 mod matrix;
 mod model;
 mod node;
+mod one_state;
 mod pairs;
 mod properties;
 mod reading;

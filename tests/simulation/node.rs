@@ -1,6 +1,6 @@
 //! Shards on a faulty disk, with the tasks that a core would run for them.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
@@ -70,6 +70,38 @@ pub struct Node {
     /// The most shards that were asked at once for what they have found.
     pub look_ups_peak: Rc<Cell<usize>>,
     tasks: Vec<JoinHandle<()>>,
+}
+
+/// Looks at a shard whenever it has published a group.
+pub type Watcher = Rc<dyn Fn(&FaultyDisk, &Setup, &TestBroker)>;
+
+thread_local! {
+    static WATCHER: RefCell<Option<Watcher>> = const { RefCell::new(None) };
+}
+
+/// Runs `work`; `watcher` looks at every shard that it starts.
+pub fn watched(watcher: Watcher, work: impl FnOnce()) {
+    WATCHER.set(Some(watcher));
+    work();
+    WATCHER.set(None);
+}
+
+/// What a shard has in its tables once it has recovered from this disk.
+pub fn state_after_recovery(disk: &FaultyDisk, setup: &Setup, shard: u16) -> Vec<u8> {
+    let executor = SeededExecutor::new(1);
+    executor.run_until(async {
+        let is_made = is_made(disk).await.expect("a healthy disk");
+        let options = options(setup, shard, is_made);
+        let (disk, metrics) = (BoundedDisk::new(disk.clone(), FILES_MAX), Rc::new(ShardMetrics::new()));
+        let opened = Broker::open(disk, options, executor.shared_clock(), metrics).await;
+        let OpenedBroker { broker, report, .. } = opened.expect("it starts");
+        assert!(report.damage.is_empty(), "damage without damage: {report:?}");
+        broker.check_state();
+        let state = broker.state_bytes();
+        broker.log().clone().close().await.expect("a healthy disk");
+        broker.index().close().await.expect("a healthy disk");
+        state
+    })
 }
 
 /// The shards as one of them sees them: letters arrive at once.
@@ -211,14 +243,18 @@ impl Node {
         });
         for broker in &node.brokers {
             broker.set_peers(neighbours.clone());
-            let committing = broker.clone();
+            let (committing, disk, setup) = (broker.clone(), disk.clone(), *setup);
             node.tasks.push(spawner.spawn(async move {
                 let mut groups = 0u64;
+                let watcher = WATCHER.with_borrow(Option::clone);
                 let publish = |batches: &[Placed]| {
                     committing.publish(batches);
                     groups += 1;
                     if groups <= GROUPS_CHECKED || groups.is_multiple_of(GROUPS_CHECKED) {
                         committing.check_state();
+                    }
+                    if let Some(watcher) = &watcher {
+                        watcher(&disk, &setup, &committing);
                     }
                 };
                 committing.log().run_commit(publish).await;
