@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use text::{NamedPath, functions, paths, without_comments_and_strings};
+use text::{NamedPath, functions, matched, paths, without_comments_and_strings};
 
 const LINES_MAX: usize = 800;
 /// Lines of code in a function, from its `fn` to its closing brace.
@@ -117,6 +117,21 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("testing", &["api", "broker", "clock", "disk", "index", "log", "protocol", "state", "wire"]),
     ("types", &[]),
     ("wire", &[]),
+];
+/// Where it is told apart what a change of the state is, besides `state`: nobody else carries one out.
+const CHANGE_READERS: &[(&str, &str)] = &[
+    (
+        "broker/receive/choose.rs",
+        "counts resets of leases: whoever is choosing messages meanwhile chooses anew",
+    ),
+    ("broker/upkeep/verify/holding.rs", "holds a snapshot's places of groups against the ends of the queues"),
+    ("cli/log.rs", "shows changes"),
+];
+/// Where the state is told that a change is durable, or was read back. Placed ones are told by whoever places them.
+const APPLIERS: &[(&str, &str)] = &[
+    ("broker/apply.rs", "Stage::Durable"),
+    ("broker/open.rs", "Stage::Replayed"),
+    ("broker/upkeep/verify/log_pass.rs", "Stage::Replayed"),
 ];
 const EVERYWHERE: [&str; 3] = ["types", "limits", "metrics"];
 const GLOMMIO: [&str; 6] = ["disk/glommio.rs", "net/", "node/", "runtime/", "server/", "cli/"];
@@ -382,6 +397,37 @@ fn what_events_are_about_is_listed_and_documented() {
 }
 
 #[test]
+fn changes_are_carried_out_in_one_place() {
+    let (sources, mut problems, mut used) = (sources(), Vec::new(), Vec::new());
+    for source in sources.iter().filter(|source| !source.is_test()) {
+        let (path, bare) = (source.path.as_str(), source.bare());
+        let imports_state = imported(&bare, source.depth()).iter().any(|(_, name)| name == "state");
+        if source.module() == "state" || !imports_state {
+            continue;
+        }
+        let lines = matched(&bare, &["Change", "HeldChange", "LeaseChange"]);
+        if let Some(reader) = CHANGE_READERS.iter().find(|(file, _)| *file == path) {
+            used.extend((!lines.is_empty()).then_some(reader.0));
+        } else {
+            let problem = |line| format!("{path}:{line}: a change is told apart outside of `State::apply`");
+            problems.extend(lines.into_iter().map(problem));
+        }
+        for stage in ["Stage::Durable", "Stage::Replayed"] {
+            let is_known = APPLIERS.contains(&(path, stage));
+            match bare.contains(stage) {
+                true if is_known => used.push(path),
+                true => problems.push(format!("{path}: `{stage}` is not for it to say")),
+                false => {}
+            }
+        }
+    }
+    let known = CHANGE_READERS.iter().map(|(file, _)| *file).chain(APPLIERS.iter().map(|(file, _)| *file));
+    problems
+        .extend(known.filter(|file| !used.contains(file)).map(|file| format!("{file}: not needed any more")));
+    report(&problems);
+}
+
+#[test]
 fn sources_are_ascii_short_and_finished() {
     let mut problems = Vec::new();
     for source in sources() {
@@ -518,6 +564,21 @@ mod rules {
         assert_eq!(imported_names("pub(in crate::log) fn f() {}", 1), ["1 log"]);
         assert_eq!(imported_names("use crate::*;", 1), ["1 *"]);
         assert_eq!(imported_names("use crate::{self, api};", 1), ["1 *", "1 api"]);
+    }
+
+    #[test]
+    fn patterns_are_told_from_values() {
+        let lines = |text: &str| text::matched(&without_comments_and_strings(text), &["Change"]);
+        assert_eq!(
+            lines(
+                "match change {\n    Change::Topic(_) => {}\n    Change::Lease { a, .. }\n    | Change::B => 1,\n}"
+            ),
+            [2, 3, 4]
+        );
+        assert_eq!(lines("if let Change::Topic(Topic { id, .. }) = change {}"), [1]);
+        assert_eq!(lines("list.filter(|change| matches!(change, Change::Topic(_)))"), [1]);
+        assert_eq!(lines("let change = Change::Topic(topic); place(&[Change::B, Change::C { a }])?;"), []);
+        assert_eq!(lines("HeldChange::Moved => {}"), [], "of another enum");
     }
 
     #[test]

@@ -106,6 +106,46 @@ pub fn paths(bare: &str, roots: &[&str]) -> Vec<NamedPath> {
     found
 }
 
+/// Lines on which a variant of one of these enums stands as a pattern: in the arm of a `match`, left of a `=`, or in a
+/// `matches!`.
+pub fn matched(bare: &str, enums: &[&str]) -> Vec<usize> {
+    let mut found = Vec::new();
+    for (at, _) in bare.match_indices("::") {
+        let before = &bare[..at];
+        let start = before.rfind(|letter| !is_word(letter)).map_or(0, |index| index + 1);
+        if !enums.contains(&&before[start..]) {
+            continue;
+        }
+        let rest = bare[at + 2..].trim_start_matches(is_word).trim_start();
+        let rest = behind_group(rest).trim_start();
+        let statement = before.rsplit([';', '{']).next().unwrap_or_default();
+        let is_pattern = ["=>", "| ", "if ", "= "].iter().any(|next| rest.starts_with(next));
+        if is_pattern || statement.contains("matches!(") {
+            found.push(before.matches('\n').count() + 1);
+        }
+    }
+    found
+}
+
+/// The text behind the parentheses or braces that it begins with.
+fn behind_group(text: &str) -> &str {
+    if !text.starts_with(['(', '{']) {
+        return text;
+    }
+    let mut depth = 0;
+    for (at, letter) in text.char_indices() {
+        match letter {
+            '(' | '{' | '[' => depth += 1,
+            ')' | '}' | ']' => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return &text[at + 1..];
+        }
+    }
+    ""
+}
+
 fn is_word(letter: char) -> bool {
     letter.is_ascii_alphanumeric() || letter == '_'
 }
