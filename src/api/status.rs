@@ -37,11 +37,15 @@ pub enum Status {
     /// Stored bytes do not match their checksum.
     Damaged,
     Internal,
+    /// An access key is asked for, and none was proved, or not with its secret.
+    Unauthenticated,
+    /// The access key that was proved may not do this.
+    PermissionDenied,
 }
 
 impl Status {
     /// Every variant, for tests of the adaptors' mappings.
-    pub const ALL: [Status; 24] = [
+    pub const ALL: [Status; 26] = [
         Status::Ok,
         Status::InvalidArgument,
         Status::MalformedFrame,
@@ -66,6 +70,8 @@ impl Status {
         Status::OutcomeUnknown,
         Status::Damaged,
         Status::Internal,
+        Status::Unauthenticated,
+        Status::PermissionDenied,
     ];
 
     /// Whether a produce that got this answer is known not to be stored.

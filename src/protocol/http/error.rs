@@ -133,6 +133,7 @@ pub fn code_of(status: Status) -> ErrorCode {
         | Status::NoSpace
         | Status::ShuttingDown
         | Status::StorageFailed => ErrorCode::Unavailable,
+        Status::Unauthenticated | Status::PermissionDenied => ErrorCode::AccessDenied,
         // What another shard or the disk made of a request is none of the client's mistakes.
         Status::Ok
         | Status::MalformedFrame

@@ -33,6 +33,8 @@ pub(super) fn status_code(status: Status) -> schema::Status {
         Status::OutcomeUnknown => schema::Status::OutcomeUnknown,
         Status::Damaged => schema::Status::Damaged,
         Status::Internal => schema::Status::Internal,
+        Status::Unauthenticated => schema::Status::Unauthenticated,
+        Status::PermissionDenied => schema::Status::PermissionDenied,
     }
 }
 
@@ -64,6 +66,8 @@ pub(super) fn known_status(code: schema::Status) -> Option<Status> {
         schema::Status::OutcomeUnknown => Status::OutcomeUnknown,
         schema::Status::Damaged => Status::Damaged,
         schema::Status::Internal => Status::Internal,
+        schema::Status::Unauthenticated => Status::Unauthenticated,
+        schema::Status::PermissionDenied => Status::PermissionDenied,
         _ => return None,
     })
 }

@@ -122,10 +122,10 @@ impl flatbuffers::SimpleToVerifyInSlice for Level {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_STATUS: u16 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_STATUS: u16 = 64;
+pub const ENUM_MAX_STATUS: u16 = 81;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_STATUS: [Status; 24] = [
+pub const ENUM_VALUES_STATUS: [Status; 26] = [
   Status::Ok,
   Status::InvalidArgument,
   Status::MalformedFrame,
@@ -150,6 +150,8 @@ pub const ENUM_VALUES_STATUS: [Status; 24] = [
   Status::OutcomeUnknown,
   Status::Damaged,
   Status::Internal,
+  Status::Unauthenticated,
+  Status::PermissionDenied,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -181,9 +183,11 @@ impl Status {
   pub const OutcomeUnknown: Self = Self(49);
   pub const Damaged: Self = Self(50);
   pub const Internal: Self = Self(64);
+  pub const Unauthenticated: Self = Self(80);
+  pub const PermissionDenied: Self = Self(81);
 
   pub const ENUM_MIN: u16 = 0;
-  pub const ENUM_MAX: u16 = 64;
+  pub const ENUM_MAX: u16 = 81;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::Ok,
     Self::InvalidArgument,
@@ -209,6 +213,8 @@ impl Status {
     Self::OutcomeUnknown,
     Self::Damaged,
     Self::Internal,
+    Self::Unauthenticated,
+    Self::PermissionDenied,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -237,6 +243,8 @@ impl Status {
       Self::OutcomeUnknown => Some("OutcomeUnknown"),
       Self::Damaged => Some("Damaged"),
       Self::Internal => Some("Internal"),
+      Self::Unauthenticated => Some("Unauthenticated"),
+      Self::PermissionDenied => Some("PermissionDenied"),
       _ => None,
     }
   }
@@ -748,10 +756,10 @@ impl flatbuffers::SimpleToVerifyInSlice for Decision {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_REQUEST_BODY: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_REQUEST_BODY: u8 = 31;
+pub const ENUM_MAX_REQUEST_BODY: u8 = 32;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_REQUEST_BODY: [RequestBody; 32] = [
+pub const ENUM_VALUES_REQUEST_BODY: [RequestBody; 33] = [
   RequestBody::NONE,
   RequestBody::Produce,
   RequestBody::Fetch,
@@ -784,6 +792,7 @@ pub const ENUM_VALUES_REQUEST_BODY: [RequestBody; 32] = [
   RequestBody::DeleteInstance,
   RequestBody::ListInstances,
   RequestBody::DeleteGroup,
+  RequestBody::Prove,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -823,9 +832,10 @@ impl RequestBody {
   pub const DeleteInstance: Self = Self(29);
   pub const ListInstances: Self = Self(30);
   pub const DeleteGroup: Self = Self(31);
+  pub const Prove: Self = Self(32);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 31;
+  pub const ENUM_MAX: u8 = 32;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::Produce,
@@ -859,6 +869,7 @@ impl RequestBody {
     Self::DeleteInstance,
     Self::ListInstances,
     Self::DeleteGroup,
+    Self::Prove,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -895,6 +906,7 @@ impl RequestBody {
       Self::DeleteInstance => Some("DeleteInstance"),
       Self::ListInstances => Some("ListInstances"),
       Self::DeleteGroup => Some("DeleteGroup"),
+      Self::Prove => Some("Prove"),
       _ => None,
     }
   }
@@ -1044,10 +1056,10 @@ impl flatbuffers::SimpleToVerifyInSlice for ReceiptOutcome {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_REPLY_BODY: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_REPLY_BODY: u8 = 21;
+pub const ENUM_MAX_REPLY_BODY: u8 = 22;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_REPLY_BODY: [ReplyBody; 22] = [
+pub const ENUM_VALUES_REPLY_BODY: [ReplyBody; 23] = [
   ReplyBody::NONE,
   ReplyBody::Produced,
   ReplyBody::Fetched,
@@ -1070,6 +1082,7 @@ pub const ENUM_VALUES_REPLY_BODY: [ReplyBody; 22] = [
   ReplyBody::Held,
   ReplyBody::HalfMessages,
   ReplyBody::InstanceList,
+  ReplyBody::Proved,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -1099,9 +1112,10 @@ impl ReplyBody {
   pub const Held: Self = Self(19);
   pub const HalfMessages: Self = Self(20);
   pub const InstanceList: Self = Self(21);
+  pub const Proved: Self = Self(22);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 21;
+  pub const ENUM_MAX: u8 = 22;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::Produced,
@@ -1125,6 +1139,7 @@ impl ReplyBody {
     Self::Held,
     Self::HalfMessages,
     Self::InstanceList,
+    Self::Proved,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -1151,6 +1166,7 @@ impl ReplyBody {
       Self::Held => Some("Held"),
       Self::HalfMessages => Some("HalfMessages"),
       Self::InstanceList => Some("InstanceList"),
+      Self::Proved => Some("Proved"),
       _ => None,
     }
   }
@@ -6524,6 +6540,140 @@ impl core::fmt::Debug for ListInstances<'_> {
       ds.finish()
   }
 }
+pub enum ProveOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct Prove<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for Prove<'a> {
+  type Inner = Prove<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> Prove<'a> {
+  pub const VT_KEY_ID: flatbuffers::VOffsetT = 4;
+  pub const VT_NONCE: flatbuffers::VOffsetT = 6;
+  pub const VT_PROOF: flatbuffers::VOffsetT = 8;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    Prove { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args ProveArgs<'args>
+  ) -> flatbuffers::WIPOffset<Prove<'bldr>> {
+    let mut builder = ProveBuilder::new(_fbb);
+    if let Some(x) = args.proof { builder.add_proof(x); }
+    if let Some(x) = args.nonce { builder.add_nonce(x); }
+    if let Some(x) = args.key_id { builder.add_key_id(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn key_id(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(Prove::VT_KEY_ID, None).unwrap()}
+  }
+  #[inline]
+  pub fn nonce(&self) -> flatbuffers::Vector<'a, u8> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'a, u8>>>(Prove::VT_NONCE, None).unwrap()}
+  }
+  #[inline]
+  pub fn proof(&self) -> flatbuffers::Vector<'a, u8> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'a, u8>>>(Prove::VT_PROOF, None).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for Prove<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("key_id", Self::VT_KEY_ID, true)?
+     .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, u8>>>("nonce", Self::VT_NONCE, true)?
+     .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, u8>>>("proof", Self::VT_PROOF, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct ProveArgs<'a> {
+    pub key_id: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub nonce: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, u8>>>,
+    pub proof: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, u8>>>,
+}
+impl<'a> Default for ProveArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    ProveArgs {
+      key_id: None, // required field
+      nonce: None, // required field
+      proof: None, // required field
+    }
+  }
+}
+
+pub struct ProveBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> ProveBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_key_id(&mut self, key_id: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(Prove::VT_KEY_ID, key_id);
+  }
+  #[inline]
+  pub fn add_nonce(&mut self, nonce: flatbuffers::WIPOffset<flatbuffers::Vector<'b , u8>>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(Prove::VT_NONCE, nonce);
+  }
+  #[inline]
+  pub fn add_proof(&mut self, proof: flatbuffers::WIPOffset<flatbuffers::Vector<'b , u8>>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(Prove::VT_PROOF, proof);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> ProveBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    ProveBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<Prove<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, Prove::VT_KEY_ID,"key_id");
+    self.fbb_.required(o, Prove::VT_NONCE,"nonce");
+    self.fbb_.required(o, Prove::VT_PROOF,"proof");
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for Prove<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("Prove");
+      ds.field("key_id", &self.key_id());
+      ds.field("nonce", &self.nonce());
+      ds.field("proof", &self.proof());
+      ds.finish()
+  }
+}
 pub enum RequestOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -7007,6 +7157,20 @@ impl<'a> Request<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_prove(&self) -> Option<Prove<'a>> {
+    if self.body_type() == RequestBody::Prove {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { Prove::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl flatbuffers::Verifiable for Request<'_> {
@@ -7049,6 +7213,7 @@ impl flatbuffers::Verifiable for Request<'_> {
           RequestBody::DeleteInstance => v.verify_union_variant::<flatbuffers::ForwardsUOffset<DeleteInstance>>("RequestBody::DeleteInstance", pos),
           RequestBody::ListInstances => v.verify_union_variant::<flatbuffers::ForwardsUOffset<ListInstances>>("RequestBody::ListInstances", pos),
           RequestBody::DeleteGroup => v.verify_union_variant::<flatbuffers::ForwardsUOffset<DeleteGroup>>("RequestBody::DeleteGroup", pos),
+          RequestBody::Prove => v.verify_union_variant::<flatbuffers::ForwardsUOffset<Prove>>("RequestBody::Prove", pos),
           _ => Ok(()),
         }
      })?
@@ -7316,6 +7481,13 @@ impl core::fmt::Debug for Request<'_> {
         },
         RequestBody::DeleteGroup => {
           if let Some(x) = self.body_as_delete_group() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        RequestBody::Prove => {
+          if let Some(x) = self.body_as_prove() {
             ds.field("body", &x)
           } else {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
@@ -12031,6 +12203,104 @@ impl core::fmt::Debug for Done<'_> {
       ds.finish()
   }
 }
+pub enum ProvedOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct Proved<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for Proved<'a> {
+  type Inner = Proved<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> Proved<'a> {
+  pub const VT_PROOF: flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    Proved { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args ProvedArgs<'args>
+  ) -> flatbuffers::WIPOffset<Proved<'bldr>> {
+    let mut builder = ProvedBuilder::new(_fbb);
+    if let Some(x) = args.proof { builder.add_proof(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn proof(&self) -> flatbuffers::Vector<'a, u8> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'a, u8>>>(Proved::VT_PROOF, None).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for Proved<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, u8>>>("proof", Self::VT_PROOF, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct ProvedArgs<'a> {
+    pub proof: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, u8>>>,
+}
+impl<'a> Default for ProvedArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    ProvedArgs {
+      proof: None, // required field
+    }
+  }
+}
+
+pub struct ProvedBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> ProvedBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_proof(&mut self, proof: flatbuffers::WIPOffset<flatbuffers::Vector<'b , u8>>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(Proved::VT_PROOF, proof);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> ProvedBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    ProvedBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<Proved<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, Proved::VT_PROOF,"proof");
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for Proved<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("Proved");
+      ds.field("proof", &self.proof());
+      ds.finish()
+  }
+}
 pub enum ReplyOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -12413,6 +12683,21 @@ impl<'a> Reply<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_proved(&self) -> Option<Proved<'a>> {
+    if self.body_type() == ReplyBody::Proved {
+      self.body().map(|t| {
+       // Safety:
+       // Created from a valid Table for this object
+       // Which contains a valid union in this slot
+       unsafe { Proved::init_from_table(t) }
+     })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl flatbuffers::Verifiable for Reply<'_> {
@@ -12447,6 +12732,7 @@ impl flatbuffers::Verifiable for Reply<'_> {
           ReplyBody::Held => v.verify_union_variant::<flatbuffers::ForwardsUOffset<Held>>("ReplyBody::Held", pos),
           ReplyBody::HalfMessages => v.verify_union_variant::<flatbuffers::ForwardsUOffset<HalfMessages>>("ReplyBody::HalfMessages", pos),
           ReplyBody::InstanceList => v.verify_union_variant::<flatbuffers::ForwardsUOffset<InstanceList>>("ReplyBody::InstanceList", pos),
+          ReplyBody::Proved => v.verify_union_variant::<flatbuffers::ForwardsUOffset<Proved>>("ReplyBody::Proved", pos),
           _ => Ok(()),
         }
      })?
@@ -12657,6 +12943,13 @@ impl core::fmt::Debug for Reply<'_> {
         },
         ReplyBody::InstanceList => {
           if let Some(x) = self.body_as_instance_list() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        ReplyBody::Proved => {
+          if let Some(x) = self.body_as_proved() {
             ds.field("body", &x)
           } else {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
