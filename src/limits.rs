@@ -177,6 +177,17 @@ pub const ACCEPTS_PER_INTERVAL: u32 = 8;
 pub const ACCEPT_INTERVAL_MS: u64 = 4;
 /// Connections of one shard.
 pub const CONNECTIONS_MAX: usize = 16_384;
+/// Characters of an access key's id.
+pub const ACCESS_KEY_ID_BYTES_MAX: usize = 256;
+/// A native client of a broker with access keys has this long to prove one.
+pub const PROOF_SECONDS: u64 = 10;
+/// Frame of a native client that has proved no key: its proof is far smaller.
+pub const UNPROVED_FRAME_BYTES_MAX: usize = 4 * 1024;
+/// Proofs that fail from one address (of IPv6, one network of 64 bits) at once on one shard; one more each second. Beyond
+/// them no proof from there is looked at.
+pub const FAILED_PROOFS_MAX: u32 = 30;
+/// Addresses whose failed proofs a shard remembers. With more, the one that failed the longest ago is forgotten.
+pub const FAILED_PROOF_ADDRESSES_MAX: usize = 1_024;
 /// Requests of one connection that wait for something other than the log's next group.
 pub const CONNECTION_WAITING_MAX: usize = 256;
 /// Answers that a connection has not read yet. Beyond it nothing is read from the connection, and a client that reads

@@ -16,18 +16,19 @@
 //! What no rule allows is refused; `admin` allows everything. A topic of an instance is named `INSTANCE%TOPIC`.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::rc::Rc;
 
 use serde::Deserialize;
 
 use super::pattern::{Pattern, PatternError};
+use crate::limits;
+use crate::types::Secret;
 
 /// Keys in one file; the file is read by every shard.
 pub const KEYS_MAX: usize = 10_000;
 /// Rules of one key, all of which may be looked at for one request.
 pub const KEY_RULES_MAX: usize = 1_000;
-const KEY_ID_BYTES_MAX: usize = 256;
+const KEY_ID_BYTES_MAX: usize = limits::ACCESS_KEY_ID_BYTES_MAX;
 /// What an error shows: TOML on one line, which means the same as the text above.
 const EXAMPLE: &str = r#"keys = [{ id = "shop", secret = "...", publish = ["orders"], consume = [{ topic = "orders", group = "billing" }] }]"#;
 
@@ -47,10 +48,6 @@ pub enum AccessError {
     #[error("key `{id}`: {reason}")]
     Key { id: String, reason: String },
 }
-
-/// A secret. It is never shown: not by `Debug`, and by nothing else.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Box<[u8]>);
 
 /// One key, and what its holder may do.
 #[derive(Debug)]
@@ -72,23 +69,6 @@ struct ConsumeRule {
 #[derive(Debug, Default)]
 pub struct AccessKeys(HashMap<String, Rc<AccessKey>>);
 
-impl Secret {
-    pub fn new(secret: impl Into<Vec<u8>>) -> Self {
-        Self(secret.into().into())
-    }
-
-    /// For the protocol's computation.
-    pub fn bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Secret(..)")
-    }
-}
-
 impl AccessKey {
     pub fn may_publish(&self, topic: &str) -> bool {
         self.is_admin || self.publish.iter().any(|pattern| pattern.matches(topic))
@@ -97,6 +77,16 @@ impl AccessKey {
     pub fn may_consume(&self, topic: &str, group: &str) -> bool {
         let allows = |rule: &ConsumeRule| rule.topic.matches(topic) && rule.group.matches(group);
         self.is_admin || self.consume.iter().any(allows)
+    }
+
+    /// Whether it may consume the topic as some group: who may do that may read it without a group as well.
+    pub fn may_read(&self, topic: &str) -> bool {
+        self.is_admin || self.consume.iter().any(|rule| rule.topic.matches(topic))
+    }
+
+    /// Whether it may consume some topic as the group.
+    pub fn may_act_for(&self, group: &str) -> bool {
+        self.is_admin || self.consume.iter().any(|rule| rule.group.matches(group))
     }
 }
 
@@ -237,8 +227,10 @@ mod tests {
         assert!(!shop.may_publish("orders2") && !shop.may_publish("inst%t"));
         assert!(shop.may_consume("orders", "GID-1") && shop.may_consume("inst%t", "g"));
         assert!(!shop.may_consume("orders", "g") && !shop.may_consume("events-a", "GID-1"));
+        assert!(shop.may_read("orders") && shop.may_read("inst%t") && !shop.may_read("events-a"));
+        assert!(shop.may_act_for("GID-1") && shop.may_act_for("g") && !shop.may_act_for("h"));
         let root = keys.find("root").expect("it is there");
-        assert!(root.may_publish("x") && root.may_consume("x", "y"));
+        assert!(root.may_publish("x") && root.may_consume("x", "y") && root.may_read("x"));
         assert!(keys.find("Shop").is_none());
         assert_eq!((keys.len(), AccessKeys::parse("").expect("no keys").is_empty()), (2, true));
     }

@@ -27,7 +27,7 @@ use crate::metrics::ShardMetrics;
 use crate::state::{State, Topic};
 use crate::types::{
     ClientMemory, GroupName, LogPosition, QueueKey, QueueNumber, QueueOffset, ShardId, Throttle, TopicId,
-    WakerList,
+    TopicName, WakerList,
 };
 
 /// One shard's broker. Owned by one executor and shared by its tasks.
@@ -194,6 +194,11 @@ impl<D: Disk> Broker<D> {
     pub(super) fn peers(&self) -> Result<Rc<dyn Peers>, Failure> {
         let starting = || Failure::new(Status::Busy, "the node is starting: try again");
         self.peers.borrow().clone().ok_or_else(starting)
+    }
+
+    /// The name of a topic, as far as this shard knows of it.
+    pub fn topic_name(&self, id: TopicId) -> Option<TopicName> {
+        self.tables().topic(id).map(|topic| topic.name.clone())
     }
 
     /// The queue, or why it cannot be used.

@@ -30,7 +30,7 @@ pub struct ServeSettings {
     /// Address to speak the HTTP access protocol on, by every core [default: none]
     #[arg(long, value_name = "ADDRESS")]
     pub http: Option<SocketAddr>,
-    /// TOML file of access keys, which requests over HTTP must be signed with; read again when it changes
+    /// TOML file of access keys: every request needs one that allows it; read again when it changes
     ///
     /// Each key has an id, a secret, and what it may do; what nothing allows is refused, and `admin = true` allows all:
     ///

@@ -1,13 +1,18 @@
 //! The connection of a command to its broker.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
 
 use crate::cli::error::CommandError;
 use crate::cli::quantity::Span;
-use crate::client::{Client, ClientError, Timeouts};
+use crate::client::{Client, ClientError, ConnectOptions, Credentials};
 use crate::limits;
+use crate::types::{Secret, SettingsFile};
+
+/// A file that holds a secret holds little else.
+const SECRET_FILE_BYTES_MAX: u64 = 64 * 1024;
 
 /// The broker that a command talks to.
 #[derive(Clone, Debug, Args)]
@@ -15,14 +20,58 @@ pub struct ServerArguments {
     /// Address of any shard of the broker
     #[arg(long, value_name = "HOST:PORT", env = "TURBOPUMP_SERVER", default_value = "127.0.0.1:10911")]
     pub server: String,
+    /// Access key, for a broker that asks for one; its secret is proved and never sent
+    #[arg(long, value_name = "ID", env = "TURBOPUMP_ACCESS_KEY")]
+    pub access_key: Option<String>,
+    /// The access key's secret; other users of this machine can see it here, and neither in the environment nor in a file
+    #[arg(long, value_name = "SECRET", env = "TURBOPUMP_SECRET_KEY", hide_env_values = true)]
+    pub secret_key: Option<Secret>,
+    /// File that holds the access key's secret, and wins over the secret itself; line ends after it do not count
+    #[arg(long, value_name = "FILE", env = "TURBOPUMP_SECRET_KEY_FILE")]
+    pub secret_key_file: Option<PathBuf>,
 }
 
 impl ServerArguments {
     pub fn connect(&self) -> Result<Client, CommandError> {
-        let mut client = Client::connect(&self.server, Timeouts::default())?;
+        let mut client = Client::connect(&self.server, self.options()?)?;
         print_notices(&mut client);
         Ok(client)
     }
+
+    fn options(&self) -> Result<ConnectOptions, CommandError> {
+        Ok(ConnectOptions { credentials: self.credentials()?, ..ConnectOptions::default() })
+    }
+
+    /// An empty variable of the environment is one that is not set.
+    fn credentials(&self) -> Result<Option<Credentials>, CommandError> {
+        let secret = match &self.secret_key_file {
+            Some(path) if !path.as_os_str().is_empty() => Some(read_secret(path)?),
+            _ => self.secret_key.clone().filter(|secret| !secret.bytes().is_empty()),
+        };
+        match (self.access_key.as_ref().filter(|key| !key.is_empty()), secret) {
+            (None, None) => Ok(None),
+            (Some(key), Some(secret)) => Credentials::new(key, secret).map(Some).map_err(CommandError::usage),
+            (Some(key), None) => Err(CommandError::usage(format!(
+                "the secret of access key `{key}` is missing: set TURBOPUMP_SECRET_KEY, or name a file with --secret-key-file"
+            ))),
+            (None, Some(_)) => Err(CommandError::usage(
+                "a secret is given, and not whose: set TURBOPUMP_ACCESS_KEY, or name the access key with --access-key",
+            )),
+        }
+    }
+}
+
+/// The secret in a file, without the line end that editors and `echo` put after it.
+fn read_secret(path: &Path) -> Result<Secret, CommandError> {
+    let file = SettingsFile::read(path, SECRET_FILE_BYTES_MAX).map_err(|error| {
+        CommandError::usage(format!("cannot read --secret-key-file {}: {error}", path.display()))
+    })?;
+    let end = file.bytes.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n')).map_or(0, |last| last + 1);
+    if end == 0 {
+        let message = format!("--secret-key-file {} is empty: it is to hold the secret", path.display());
+        return Err(CommandError::usage(message));
+    }
+    Ok(Secret::new(&file.bytes[..end]))
 }
 
 /// Tells the user what the client noticed, once.

@@ -19,7 +19,7 @@ use super::commands::{self, Command};
 use super::connection::Connection;
 use super::error::ClientError;
 use super::leased::{LeasedMessage, UndecidedMessage};
-use super::options::Timeouts;
+use super::options::{ConnectOptions, Timeouts};
 use super::peer::{Expected, is_wildcard};
 
 /// Requests that are sent ahead of their answers by [`Client::call_each`]: fewer than a broker lets one connection
@@ -43,7 +43,7 @@ pub(super) const CALLS_IN_FLIGHT_MAX: usize = 128;
 /// ```
 pub struct Client {
     server: String,
-    timeouts: Timeouts,
+    options: ConnectOptions,
     /// Whose routes these are. Every connection is asked who answers, and another node gets nothing.
     node: Option<NodeId>,
     /// In the order of their ids: queue `q` belongs to `shards[q % shards.len()]`.
@@ -64,10 +64,10 @@ struct Shard {
 
 impl Client {
     /// Connects to a node through any of its addresses and asks where its shards are.
-    pub fn connect(server: &str, timeouts: Timeouts) -> Result<Self, ClientError> {
+    pub fn connect(server: &str, options: impl Into<ConnectOptions>) -> Result<Self, ClientError> {
         let mut client = Self {
             server: server.to_owned(),
-            timeouts,
+            options: options.into(),
             node: None,
             shards: Vec::new(),
             topics: HashMap::new(),
@@ -86,7 +86,12 @@ impl Client {
 
     /// How long this client waits.
     pub fn timeouts(&self) -> Timeouts {
-        self.timeouts
+        self.options.timeouts
+    }
+
+    /// How connections of this client are made.
+    pub fn options(&self) -> &ConnectOptions {
+        &self.options
     }
 
     /// Shards of the node.
@@ -111,7 +116,7 @@ impl Client {
 
     /// Another client of the same node, with connections of its own.
     pub fn another(&self) -> Result<Self, ClientError> {
-        Self::connect(&self.server, self.timeouts)
+        Self::connect(&self.server, self.options.clone())
     }
 
     // ---- Topics ------------------------------------------------------------------------------------------------
@@ -404,7 +409,7 @@ impl Client {
                     asked.insert(connection.submit(&requests[index].1)?, index);
                 }
                 while connection.in_flight() > 0 {
-                    let waited = self.timeouts.request;
+                    let waited = self.options.timeouts.request;
                     let Some((correlation, reply)) = connection.receive(waited)? else {
                         return Err(ClientError::Timeout { address, waited });
                     };
@@ -487,7 +492,7 @@ impl Client {
                 Arc::new(io::Error::new(io::ErrorKind::AddrNotAvailable, "it is no address of a machine"));
             return Err(ClientError::Connect { address: address.to_owned(), source });
         }
-        Connection::connect_to(address, self.expected(address), self.timeouts)
+        Connection::connect_to(address, self.expected(address), self.options.clone())
     }
 
     /// Who is to answer at an address: behind the one this client was made with, any of the node's shards.

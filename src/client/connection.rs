@@ -17,7 +17,7 @@ use crate::wire::frame::FrameError;
 use super::core::{CoreError, Correlation, ProtocolCore};
 use super::error::ClientError;
 use super::links::Link;
-use super::options::Timeouts;
+use super::options::{ConnectOptions, Timeouts};
 use super::peer::Expected;
 
 /// A connection to one shard. After an error that is not [`ClientError::Refused`] it is of no more use: what was in
@@ -42,37 +42,52 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Connects and exchanges prefaces.
-    pub fn connect(address: &str, timeouts: Timeouts) -> Result<Self, ClientError> {
-        Self::connect_to(address, None, timeouts)
+    /// Connects, exchanges prefaces, and proves the access key if there is one.
+    pub fn connect(address: &str, options: impl Into<ConnectOptions>) -> Result<Self, ClientError> {
+        Self::connect_to(address, None, options)
     }
 
     /// The same, and fails when another answers than who is expected.
     pub fn connect_to(
         address: &str,
         expected: Option<Expected>,
-        timeouts: Timeouts,
+        options: impl Into<ConnectOptions>,
     ) -> Result<Self, ClientError> {
+        let ConnectOptions { timeouts, credentials } = options.into();
         let mut connection = Self {
             stream: open(address, timeouts.connect)?,
-            core: ProtocolCore::new(),
+            core: ProtocolCore::with_credentials(credentials),
             address: address.to_owned(),
             timeouts,
             error: None,
         };
         let deadline = Instant::now() + timeouts.connect;
-        connection.flush()?;
-        while !connection.core.is_greeted() {
-            if !connection.wait_until(deadline)? {
-                return Err(ClientError::Silent { address: address.to_owned(), waited: timeouts.connect });
-            }
-            connection.fill()?;
-            connection.has_reply()?;
-        }
+        connection.exchange(deadline, ProtocolCore::is_greeted)?;
         if let Some(expected) = expected {
             expected.check(address, connection.identity())?;
         }
+        if connection.core.begin_proof()? {
+            connection.exchange(deadline, |core| !core.awaits_proof())?;
+        }
         Ok(connection)
+    }
+
+    /// Sends what is to be sent, and reads until something is so.
+    fn exchange(
+        &mut self,
+        deadline: Instant,
+        is_done: impl Fn(&ProtocolCore) -> bool,
+    ) -> Result<(), ClientError> {
+        self.flush()?;
+        while !is_done(&self.core) {
+            if !self.wait_until(deadline)? {
+                let (address, waited) = (self.address.clone(), self.timeouts.connect);
+                return Err(ClientError::Silent { address, waited });
+            }
+            self.fill()?;
+            self.has_reply()?;
+        }
+        Ok(())
     }
 
     /// Who answers; `None` from a broker of an earlier release.
@@ -310,9 +325,12 @@ pub(super) fn peer_error(address: &str, error: CoreError) -> ClientError {
         CoreError::Frame(FrameError::Magic) => ClientError::NotTurbopump { address },
         CoreError::Frame(FrameError::Version(theirs)) => ClientError::Version { address, theirs },
         CoreError::Closing(failure) => ClientError::Disconnected { address, reason: failure.to_string() },
-        error @ (CoreError::Frame(_) | CoreError::Reply(_) | CoreError::Unasked(_)) => {
-            ClientError::protocol(&address, error)
-        }
+        // No other connection would be believed.
+        CoreError::NotProved(failure) => ClientError::Refused(failure),
+        error @ (CoreError::Frame(_)
+        | CoreError::Reply(_)
+        | CoreError::Unasked(_)
+        | CoreError::Impostor(_)) => ClientError::protocol(&address, error),
     }
 }
 

@@ -23,10 +23,11 @@
 use std::collections::HashSet;
 
 use crate::api::{Failure, Request, Status};
-use crate::protocol::native::{DecodedReply, MalformedReply, RequestEncoder, decode_reply};
+use crate::protocol::native::{DecodedReply, MalformedReply, RequestEncoder, decode_proved, decode_reply};
 use crate::types::{Identity, Level, QueueKey};
-use crate::wire::frame::{self, FrameError};
+use crate::wire::frame::{self, CHALLENGE_BYTES, FrameError};
 
+use super::credentials::{Credentials, SentProof};
 use super::receive_buffer::ReceiveBuffer;
 
 /// Requests that may wait for their answers on one connection.
@@ -55,6 +56,14 @@ pub enum CoreError {
     /// The broker's last words before it closes the connection.
     #[error(transparent)]
     Closing(Failure),
+    /// The broker does not believe that the client has its access key's secret.
+    #[error(transparent)]
+    NotProved(Failure),
+    /// The broker believes the client, and cannot show that it has the secret itself.
+    #[error(
+        "the broker does not have the secret of the access key `{0}`: it is not the one that it says it is"
+    )]
+    Impostor(String),
 }
 
 /// State of one connection. After a [`CoreError`] only the same error comes.
@@ -69,6 +78,11 @@ pub struct ProtocolCore {
     greeted: bool,
     /// Who the peer says it is; known, if at all, once it has greeted.
     identity: Option<Identity>,
+    credentials: Option<Credentials>,
+    /// What is to be proved with the credentials; came with the greeting, and was not answered yet.
+    challenge: Option<[u8; CHALLENGE_BYTES]>,
+    /// Sent, and not answered yet.
+    proof: Option<SentProof>,
     last_correlation: u64,
     awaited: HashSet<u64>,
     error: Option<CoreError>,
@@ -83,14 +97,24 @@ impl Default for ProtocolCore {
 impl ProtocolCore {
     /// A fresh connection: the preface is the first that is to be sent.
     pub fn new() -> Self {
+        Self::with_credentials(None)
+    }
+
+    /// The same for a client that has an access key. Once it [is greeted](Self::is_greeted) it is to
+    /// [prove](Self::begin_proof) it, and before it has, nothing is to be submitted.
+    pub fn with_credentials(credentials: Option<Credentials>) -> Self {
+        let preface = if credentials.is_some() { frame::proving_preface() } else { frame::asking_preface() };
         Self {
             encoder: RequestEncoder::new(),
-            outgoing: frame::asking_preface().to_vec(),
+            outgoing: preface.to_vec(),
             sent: 0,
             incoming: ReceiveBuffer::new(),
             borrowed: 0,
             greeted: false,
             identity: None,
+            credentials,
+            challenge: None,
+            proof: None,
             last_correlation: CONNECTION_CORRELATION,
             awaited: HashSet::new(),
             error: None,
@@ -192,12 +216,30 @@ impl ProtocolCore {
         self.identity
     }
 
+    /// Proves the access key to a broker that asks for one. False when it does not: there is nothing to wait for then.
+    pub fn begin_proof(&mut self) -> Result<bool, Failure> {
+        let (Some(credentials), Some(identity)) = (&self.credentials, self.identity) else {
+            return Ok(false);
+        };
+        let Some(challenge) = self.challenge.take() else { return Ok(false) };
+        let (prove, sent) = credentials.prove(self.last_correlation + 1, identity, challenge);
+        self.encoder.encode_prove(&mut self.outgoing, sent.correlation, &prove)?;
+        self.last_correlation = sent.correlation;
+        self.proof = Some(sent);
+        Ok(true)
+    }
+
+    /// Whether a proof was sent and its answer has not come.
+    pub fn awaits_proof(&self) -> bool {
+        self.proof.is_some()
+    }
+
     /// Room to read into: enough that the frame that has begun fits. The last answer stays where it is.
     pub fn space(&mut self) -> &mut [u8] {
         let needed = match frame::frame_bytes(&self.incoming.filled()[self.borrowed..]) {
             Ok(Some(bytes)) if self.greeted => bytes,
             // An error is found again, and reported, by `next_reply`.
-            _ => frame::PREFACE_BYTES + frame::IDENTITY_BYTES,
+            _ => frame::PREFACE_BYTES + frame::IDENTITY_BYTES + frame::CHALLENGE_BYTES,
         };
         self.incoming.space(self.borrowed + needed)
     }
@@ -260,13 +302,41 @@ impl ProtocolCore {
             let mut bytes = frame::PREFACE_BYTES;
             if frame::has_identity(preface) {
                 let Some(identity) = rest.first_chunk() else { return Ok(false) };
-                self.identity = Some(frame::read_identity(identity));
                 bytes += frame::IDENTITY_BYTES;
+                if frame::has_challenge(preface) {
+                    let challenge = rest.get(frame::IDENTITY_BYTES..).and_then(|rest| rest.first_chunk());
+                    let Some(challenge) = challenge else { return Ok(false) };
+                    self.challenge = Some(*challenge);
+                    bytes += CHALLENGE_BYTES;
+                }
+                self.identity = Some(frame::read_identity(identity));
             }
             self.incoming.consume(bytes);
             self.greeted = true;
         }
+        self.look_for_proof()?;
         Ok(frame::cut(self.incoming.filled())?.is_some())
+    }
+
+    /// Takes the answer to the proof, which is the first answer there is.
+    fn look_for_proof(&mut self) -> Result<(), CoreError> {
+        let (Some(sent), Some(credentials)) = (&self.proof, &self.credentials) else { return Ok(()) };
+        let Some(frame) = frame::cut(self.incoming.filled())? else { return Ok(()) };
+        if frame.correlation != sent.correlation && frame.correlation != CONNECTION_CORRELATION {
+            return Err(CoreError::Unasked(frame.correlation));
+        }
+        match decode_proved(&frame)? {
+            Ok(proof) if credentials.is_brokers(sent, &proof) => {}
+            Ok(_) => return Err(CoreError::Impostor(credentials.key_id().to_owned())),
+            Err(failure) if frame.correlation == CONNECTION_CORRELATION => {
+                return Err(CoreError::Closing(failure));
+            }
+            Err(failure) => return Err(CoreError::NotProved(failure)),
+        }
+        let frame_bytes = frame.frame_bytes;
+        self.proof = None;
+        self.incoming.consume(frame_bytes);
+        Ok(())
     }
 
     fn release(&mut self) {

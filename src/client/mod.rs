@@ -15,6 +15,7 @@ mod commands;
 mod connection;
 mod consumer;
 mod core;
+mod credentials;
 mod dispatch;
 mod error;
 mod fetching;
@@ -42,11 +43,14 @@ pub use blocking::Client;
 pub use connection::Connection;
 pub use consumer::Consumer;
 pub use core::{CoreError, Correlation, IN_FLIGHT_MAX, ProtocolCore};
+pub use credentials::{Credentials, CredentialsError};
 pub use dispatch::{BatchOutcome, BatchResult, ProducerCounters};
 pub use error::ClientError;
 pub use handle::{HandleError, ReceiptHandle};
 pub use leased::{LeasedMessage, UndecidedMessage};
 pub use messages::{DamagedRange, Delivery, MessageBatch, QueueName, ReceivedMessage, ReceivedMessages};
-pub use options::{ConsumerOptions, OutOfRange, ProducerOptions, RetryOrder, Start, Timeouts, Until};
+pub use options::{
+    ConnectOptions, ConsumerOptions, OutOfRange, ProducerOptions, RetryOrder, Start, Timeouts, Until,
+};
 pub use peer::Expected;
 pub use producer::Producer;

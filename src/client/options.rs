@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use crate::types::{Level, QueueOffset, Timestamp};
 
+use super::credentials::Credentials;
+
 /// How often a topic's route is asked for again, for queues that it has got meanwhile: RocketMQ's clients take half a minute
 /// (`client/.../ClientConfig.java`, pollNameServerInterval).
 pub(super) const ROUTE_INTERVAL: Duration = Duration::from_secs(3);
@@ -20,6 +22,29 @@ pub struct Timeouts {
 impl Default for Timeouts {
     fn default() -> Self {
         Self { connect: Duration::from_secs(5), request: Duration::from_secs(30) }
+    }
+}
+
+/// How connections to a broker are made. Made of [`Timeouts`] alone where nothing else is said.
+///
+/// ```no_run
+/// use turbopump::client::{Client, ConnectOptions, Credentials};
+///
+/// let credentials = Credentials::new("shop", std::env::var("SHOP_SECRET")?)?;
+/// let options = ConnectOptions { credentials: Some(credentials), ..ConnectOptions::default() };
+/// let client = Client::connect("127.0.0.1:10911", options)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConnectOptions {
+    pub timeouts: Timeouts,
+    /// The access key, proved to brokers that ask for one. `None`: such brokers refuse every request.
+    pub credentials: Option<Credentials>,
+}
+
+impl From<Timeouts> for ConnectOptions {
+    fn from(timeouts: Timeouts) -> Self {
+        Self { timeouts, ..Self::default() }
     }
 }
 

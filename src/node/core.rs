@@ -10,17 +10,17 @@ use glommio::{Latency, LocalExecutorBuilder, Placement, Shares, TaskQueueHandle}
 
 use super::device::{DeviceSpeed, measure};
 use super::mailbox::{Letter, Letterbox, Mailbox, ShardPeers, SharedPeers};
-use crate::access::NodeSecret;
+use crate::access::{AccessError, NodeSecret};
 use crate::api::ShardAddress;
 use crate::broker::{Broker, BrokerOptions, OpenedBroker, PeerRequest, StartError};
 use crate::disk::DiskError;
 use crate::disk::bounded::BoundedDisk;
-use crate::disk::glommio::{Access, GlommioDisk};
+use crate::disk::glommio::{Access as DiskAccess, GlommioDisk};
 use crate::log::Report;
 use crate::metrics::ShardMetrics;
 use crate::runtime::host;
 use crate::runtime::{SystemClock, heartbeat};
-use crate::server::ConnectionDescriptors;
+use crate::server::{Access, ConnectionDescriptors};
 use crate::server::{Connections, Door, ShardBroker};
 use crate::server::{HttpOptions, HttpPort, HttpPortError};
 use crate::types::ShardId;
@@ -48,10 +48,12 @@ pub(super) struct CorePlan {
     pub node_listener: Option<TcpListener>,
     pub http_listener: Option<TcpListener>,
     pub http: HttpOptions,
+    /// `None`: everybody may do everything.
+    pub access_keys: Option<PathBuf>,
     pub secret: NodeSecret,
     pub letterboxes: Vec<Letterbox>,
     pub addresses: Vec<ShardAddress>,
-    pub access: Access,
+    pub access: DiskAccess,
     pub data: PathBuf,
     pub files_per_shard: usize,
     pub connection_descriptors: ConnectionDescriptors,
@@ -79,6 +81,8 @@ pub enum CoreError {
     Disk(#[from] DiskError),
     #[error(transparent)]
     Http(#[from] HttpPortError),
+    #[error("the access keys: {0}")]
+    AccessKeys(#[from] AccessError),
     #[error("the address of HTTP cannot be told: {0}")]
     Address(std::io::Error),
     #[error("the executor of core {core} does not start: {reason}")]
@@ -143,6 +147,7 @@ async fn run_core(plan: CorePlan) {
             node_listener: node_listener.take(),
             http_listener: http_listener.take(),
             http: plan.http.clone(),
+            access_keys: plan.access_keys.clone(),
             secret: plan.secret.clone(),
             start: plan.start,
             events: events.clone(),
@@ -174,6 +179,7 @@ struct Seat {
     node_listener: Option<TcpListener>,
     http_listener: Option<TcpListener>,
     http: HttpOptions,
+    access_keys: Option<PathBuf>,
     secret: NodeSecret,
     start: Instant,
     events: mpsc::Sender<CoreEvent>,
@@ -184,11 +190,18 @@ struct Seat {
 }
 
 impl Seat {
-    /// HTTP on this shard, if it has a listener for it.
-    fn open_http(&self, broker: &Rc<ShardBroker>) -> Result<Option<HttpPort>, CoreError> {
-        let Some(listener) = &self.http_listener else { return Ok(None) };
+    /// The access keys, if the node has any, and HTTP, if this shard has a listener for it.
+    fn open_doors(&self, broker: &Rc<ShardBroker>) -> Result<(Option<Access>, Option<HttpPort>), CoreError> {
+        let open = |path: &PathBuf| {
+            let (clock, metrics) = (broker.clock().clone(), broker.metrics().clone());
+            Access::open(path, broker.shard(), &self.secret, clock, metrics)
+        };
+        let access = self.access_keys.as_ref().map(open).transpose()?;
+        let Some(listener) = &self.http_listener else { return Ok((access, None)) };
         let address = listener.local_addr().map_err(CoreError::Address)?;
-        Ok(Some(HttpPort::open(broker, &self.http, &self.secret, address)?))
+        let keys = access.as_ref().map(|access| access.keys().clone());
+        let http = HttpPort::open(broker, &self.http, &self.secret, keys, address)?;
+        Ok((access, Some(http)))
     }
 }
 
@@ -209,8 +222,8 @@ async fn run_shard(plan: ShardPlan, seat: Seat) {
             return;
         }
     };
-    let http = match seat.open_http(&broker) {
-        Ok(http) => http,
+    let (access, http) = match seat.open_doors(&broker) {
+        Ok(doors) => doors,
         Err(error) => {
             let _ = seat.events.send(CoreEvent::Failed { shard, error });
             return;
@@ -252,7 +265,7 @@ async fn run_shard(plan: ShardPlan, seat: Seat) {
     glommio::spawn_local(heartbeat(clock, metrics)).detach();
     let _ = seat.events.send(CoreEvent::Ready { shard, report, rebuilt, took });
     let connections =
-        Connections::new(broker.clone(), seat.queues.catch_up, http, seat.connection_descriptors);
+        Connections::new(broker.clone(), seat.queues.catch_up, http, access, seat.connection_descriptors);
     let mut listeners = vec![(plan.listener, Door::Native)];
     listeners.extend(seat.node_listener.map(|listener| (listener, Door::Native)));
     listeners.extend(seat.http_listener.map(|listener| (listener, Door::Http)));

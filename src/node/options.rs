@@ -31,7 +31,7 @@ pub struct ServeOptions {
     pub node_listen: Option<SocketAddr>,
     /// Where HTTP is spoken, by every core. `None`: nowhere.
     pub http: Option<SocketAddr>,
-    /// The file of access keys, which requests over HTTP must be signed with. `None`: everybody may do everything.
+    /// The file of access keys, of which every request needs one. `None`: everybody may do everything.
     pub access_keys: Option<PathBuf>,
     /// Speaks HTTP without access keys on an address that other machines reach.
     pub http_open: bool,

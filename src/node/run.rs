@@ -339,8 +339,8 @@ impl Layout<'_> {
                 shards: Vec::new(),
                 node_listener: node_listeners.next(),
                 http_listener: http_listeners.next(),
+                access_keys: self.options.access_keys.clone(),
                 http: HttpOptions {
-                    access_keys: self.options.access_keys.clone(),
                     tls: self.options.tls_files(),
                     idle_timeout: self.options.http_idle_timeout,
                 },

@@ -10,12 +10,14 @@ use futures_lite::AsyncReadExt;
 use glommio::TaskQueueHandle;
 use glommio::net::{TcpListener, TcpStream};
 
+use super::access::Access;
 use super::descriptors::{ConnectionDescriptors, ConnectionShare};
 use super::http::HttpPort;
 use super::http::{http_refusal, serve_http, serve_https};
 use super::native::{OUTBOX_PAUSE_BYTES, native_refusal, serve_native};
 use super::relief::Pace;
 use super::turned_away::TurnedAway;
+use crate::access::Session;
 use crate::broker::Broker;
 use crate::clock::SharedClock;
 use crate::disk::bounded::BoundedDisk;
@@ -31,6 +33,8 @@ use crate::types::{Account, ByteBudget, ClientMemory, MonotonicTime, Reservation
 const INCOMPLETE_TIMEOUT: Duration = Duration::from_secs(60);
 /// A connection that is told that its time is over has this long to say so.
 const EXPIRY_GRACE: Duration = Duration::from_secs(2);
+/// A native client of a broker with access keys has this long to prove one.
+pub(super) const PROOF_TIMEOUT: Duration = Duration::from_secs(limits::PROOF_SECONDS);
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 const ACCEPT_INTERVAL: Duration = Duration::from_millis(limits::ACCEPT_INTERVAL_MS);
 /// Ended connections are told of this often at most.
@@ -67,6 +71,8 @@ pub(crate) struct Connections {
     pub(crate) shortage_news: Throttle,
     /// `None` when nothing speaks HTTP here.
     pub http: Option<HttpPort>,
+    /// `None` when everybody may do everything.
+    pub access: Option<Access>,
     /// What everything that is held for a peer counts in.
     pub memory: Rc<ClientMemory>,
     descriptors: ConnectionDescriptors,
@@ -107,6 +113,8 @@ pub(crate) struct Connection {
     is_known: Cell<bool>,
     /// What `relief` looks at, and tells.
     pub pace: Pace,
+    /// Whose requests these are, where a connection says that once and for all.
+    pub session: RefCell<Session>,
 }
 
 impl Connections {
@@ -115,6 +123,7 @@ impl Connections {
         broker: Rc<ShardBroker>,
         catch_up: TaskQueueHandle,
         http: Option<HttpPort>,
+        access: Option<Access>,
         descriptors: ConnectionDescriptors,
     ) -> Rc<Self> {
         Rc::new(Self {
@@ -132,6 +141,7 @@ impl Connections {
             heavy: ByteBudget::new(1),
             shortage_news: Throttle::new(SHORTAGE_NEWS_INTERVAL),
             http,
+            access,
             descriptors,
             turned_away: TurnedAway::default(),
         })
@@ -223,6 +233,7 @@ impl Connections {
             left: WakerList::new(),
             is_known: Cell::new(false),
             pace: Pace::default(),
+            session: RefCell::default(),
         });
         self.note_silent(&connection);
         self.open.borrow_mut().insert(id, connection.clone());
@@ -274,6 +285,9 @@ impl Connections {
         if let Some(http) = &self.http {
             http.read_files_again();
         }
+        if let Some(access) = self.access.as_ref().filter(|access| access.read_again()) {
+            self.renew_sessions(access);
+        }
     }
 
     /// Ends connections whose peer does not read its answers, or never completes what it has begun.
@@ -284,6 +298,9 @@ impl Connections {
             self.turned_away.let_go(now);
             if let Some(http) = &self.http {
                 http.tick();
+            }
+            if let Some(access) = self.access.as_ref().filter(|access| access.tick()) {
+                self.renew_sessions(access);
             }
             self.open.borrow().values().for_each(|connection| connection.note_progress(now));
             self.relieve(self.open.borrow().values(), now);
@@ -303,6 +320,23 @@ impl Connections {
                     connection.end();
                 }
             }
+        }
+    }
+
+    /// Lets sessions have the rules that the file of keys has now, when it was read again. What waits ends early, with what
+    /// there is: its client asks again, and is checked by the new rules.
+    fn renew_sessions(&self, access: &Access) {
+        let (keys, now) = (access.keys().keys(), self.clock.monotonic());
+        for connection in self.open.borrow().values() {
+            let mut session = connection.session.borrow_mut();
+            if !matches!(*session, Session::Key(_)) {
+                continue;
+            }
+            session.renew(&keys);
+            if session.denial().is_some() {
+                connection.end_after(now, PROOF_TIMEOUT);
+            }
+            connection.pace.cut.wake();
         }
     }
 
@@ -379,6 +413,11 @@ impl Connection {
         host::shut_down(self.fd);
         self.outbox.close();
         self.leave();
+    }
+
+    /// Ends the connection when that much time has passed, unless the deadline is taken away before.
+    pub fn end_after(&self, now: MonotonicTime, time: Duration) {
+        self.deadline.set(Some(now.after(time)));
     }
 
     /// Takes note that nobody is there any more to wait for.

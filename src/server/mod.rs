@@ -1,6 +1,7 @@
-//! What stands between a socket and a shard: accepting, telling protocols apart, TLS, room for what clients send and are
+//! What stands between a socket and a shard: accepting, telling protocols apart, TLS, access keys, room for what clients send and are
 //! sent, and the connections of each protocol.
 
+mod access;
 mod connection;
 mod descriptors;
 mod handshakes;
@@ -11,6 +12,7 @@ mod relief;
 mod sender;
 mod turned_away;
 
+pub(crate) use access::Access;
 pub(crate) use connection::{Connections, Door, ShardBroker};
 pub(crate) use descriptors::ConnectionDescriptors;
 pub use http::HttpPortError;

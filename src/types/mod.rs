@@ -14,6 +14,7 @@ mod name;
 mod position;
 mod receipt;
 mod retention;
+mod secret;
 #[cfg(feature = "server")]
 mod settings_file;
 #[cfg(feature = "server")]
@@ -36,6 +37,7 @@ pub use name::{GroupName, NameError, TopicName};
 pub use position::{LogPosition, QueueOffset};
 pub use receipt::{HalfReceipt, Receipt};
 pub use retention::Retention;
+pub use secret::Secret;
 #[cfg(feature = "server")]
 pub use settings_file::{SettingsFile, SettingsFileError};
 #[cfg(feature = "server")]

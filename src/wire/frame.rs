@@ -6,17 +6,21 @@
 //! ```text
 //! 0  [u8; 4]  F5 'T' 'P' 'N'
 //! 4  u16      protocol version
-//! 6  u16      1 in a client's: it asks who answers; 1 in a server's: its identity follows; else 0
+//! 6  u16      flags. 1 in a client's: it asks who answers; in a server's: its identity follows.
+//!             2 in a client's: it has an access key to prove; in a server's: a challenge follows the identity
 //! ```
 //!
-//! A server that is asked says after its preface who it is. One of an earlier release does not look at the last two bytes,
-//! and answers them with zeros.
+//! A server that is asked says after its preface who it is. One of an earlier release does not look at the flags, and answers
+//! with zeros.
 //!
 //! ```text
 //!  0  u64, u64  node, its high half first
 //! 16  u16       shard
 //! 18  [u8; 6]   0
 //! ```
+//!
+//! A server that asks for access keys sends a challenge of 32 random bytes after that to a client that has one to prove, with
+//! flag 1 as well. What answers it is the request `Prove`, see `protocol::native`.
 //!
 //! A server that does not speak the client's version answers with its own preface and closes: the client says which
 //! version it met. Frames follow, in both directions:
@@ -41,8 +45,12 @@ pub const PREFACE_BYTES: usize = 8;
 pub const PREFACE_MAGIC: [u8; 4] = [0xF5, b'T', b'P', b'N'];
 /// Bytes of the identity after a server's preface.
 pub const IDENTITY_BYTES: usize = 24;
+/// Bytes of the challenge after a server's identity.
+pub const CHALLENGE_BYTES: usize = 32;
 /// In the preface's last field: the identity is asked for, or follows.
 const WITH_IDENTITY: u16 = 1;
+/// The same of a challenge. It comes with the identity only.
+const WITH_CHALLENGE: u16 = 2;
 /// Bytes before the envelope.
 pub const FRAME_HEADER_BYTES: usize = 16;
 
@@ -84,6 +92,19 @@ pub fn asking_preface() -> [u8; PREFACE_BYTES] {
     bytes
 }
 
+/// The preface of a client that has an access key to prove as well.
+pub fn proving_preface() -> [u8; PREFACE_BYTES] {
+    let mut bytes = preface();
+    put_u16(&mut bytes, 6, WITH_IDENTITY | WITH_CHALLENGE);
+    bytes
+}
+
+/// Whether a client has an access key to prove, or a server's challenge follows its identity.
+pub fn has_challenge(preface: &[u8; PREFACE_BYTES]) -> bool {
+    let both = WITH_IDENTITY | WITH_CHALLENGE;
+    get_u16(preface, 6) & both == both
+}
+
 /// Whether a client asks for the identity, or a server's follows.
 pub fn has_identity(preface: &[u8; PREFACE_BYTES]) -> bool {
     get_u16(preface, 6) & WITH_IDENTITY != 0
@@ -96,6 +117,18 @@ pub fn introduction(identity: Identity) -> [u8; PREFACE_BYTES + IDENTITY_BYTES] 
     put_u64(&mut bytes, PREFACE_BYTES, (identity.node.0 >> 64) as u64);
     put_u64(&mut bytes, PREFACE_BYTES + 8, identity.node.0 as u64);
     put_u16(&mut bytes, PREFACE_BYTES + 16, identity.shard.0);
+    bytes
+}
+
+/// What a server answers to a client that has an access key to prove: its preface, its identity and a challenge.
+pub fn challenging_introduction(
+    identity: Identity,
+    challenge: &[u8; CHALLENGE_BYTES],
+) -> [u8; PREFACE_BYTES + IDENTITY_BYTES + CHALLENGE_BYTES] {
+    let mut bytes = [0; PREFACE_BYTES + IDENTITY_BYTES + CHALLENGE_BYTES];
+    bytes[..PREFACE_BYTES + IDENTITY_BYTES].copy_from_slice(&introduction(identity));
+    bytes[..PREFACE_BYTES].copy_from_slice(&proving_preface());
+    bytes[PREFACE_BYTES + IDENTITY_BYTES..].copy_from_slice(challenge);
     bytes
 }
 
@@ -232,6 +265,18 @@ mod tests {
         assert_eq!(read_identity(rest.try_into().expect("24 bytes")), identity);
         assert_eq!(identity.node.to_string(), "0102030405060708090a0b0c0d0e0f10");
         assert!(!has_identity(&super::preface()) && has_identity(&asking_preface()));
+    }
+
+    #[test]
+    fn a_challenge_follows_the_identity() {
+        let identity = Identity { node: NodeId(7), shard: ShardId(1) };
+        let bytes = challenging_introduction(identity, &[9; CHALLENGE_BYTES]);
+        let (preface, rest) = bytes.split_first_chunk().expect("a preface");
+        assert!(has_identity(preface) && has_challenge(preface));
+        let (found, challenge) = rest.split_first_chunk().expect("an identity");
+        assert_eq!((read_identity(found), challenge), (identity, &[9; CHALLENGE_BYTES][..]));
+        assert!(has_challenge(&proving_preface()) && has_identity(&proving_preface()));
+        assert!(!has_challenge(&asking_preface()) && !has_challenge(&super::preface()));
     }
 
     #[test]

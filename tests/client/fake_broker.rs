@@ -271,6 +271,7 @@ impl FakeBroker {
                 });
                 return true;
             }
+            Ok(DecodedRequest::Prove(_)) => unreachable!("it sends no challenge"),
             Ok(DecodedRequest::Other(request)) => {
                 let mut state = self.state();
                 if matches!(request, Request::JoinGroup(_)) {

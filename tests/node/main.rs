@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod access;
 mod bounds;
 mod catch_up;
 mod command_line;

@@ -79,7 +79,7 @@ fn a_fifo_in_the_place_of_a_file_in_use_is_told_and_holds_nobody_up() {
     }
     // The looks go on once a second: one that finds the change, one that finds it settled.
     std::thread::sleep(std::time::Duration::from_secs(3));
-    node.run_well(&["topic", "create", "orders"]);
+    node.run_well(&["topic", "create", "orders", "--access-key", "a", "--secret-key", "s"]);
     let mut connection = Connection::open_tls(&node, CERTIFICATE).expect("the certificate from before");
     connection.send(GET);
     connection.expect(403, "AccessDenied");

@@ -7,10 +7,10 @@ use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use crate::client::{Client, ClientError, Expected};
+use crate::client::{Client, ClientError, CoreError, Credentials, Expected, ProtocolCore};
 use crate::limits;
-use crate::types::{Identity, ShardId};
-use crate::wire::frame::{self, Frame, FrameError, FrameHead, PREFACE_BYTES};
+use crate::types::ShardId;
+use crate::wire::frame::{self, Frame, FrameHead};
 
 /// Taken with one call. What comes in larger pieces has left the cache before it is looked at.
 const READ_BYTES: usize = 128 * 1024;
@@ -27,6 +27,8 @@ pub enum SocketError {
     Closed { address: String },
     #[error("the broker at {address} breaks the protocol: {reason}")]
     Protocol { address: String, reason: String },
+    #[error("the broker at {address} refuses the connection: {reason}")]
+    Refused { address: String, reason: String },
     #[error(transparent)]
     OtherPeer(Box<ClientError>),
 }
@@ -36,6 +38,7 @@ pub enum SocketError {
 pub struct ShardPlace {
     pub address: String,
     pub expected: Option<Expected>,
+    pub credentials: Option<Credentials>,
 }
 
 pub struct BenchSocket {
@@ -55,15 +58,7 @@ impl BenchSocket {
         let address = place.address.as_str();
         let refused = |source| SocketError::Connect { address: address.to_owned(), source };
         let mut stream = TcpStream::connect(address).map_err(refused)?;
-        let (theirs, identity) = greet(&mut stream).map_err(refused)?;
-        let protocol = |error: FrameError| SocketError::Protocol {
-            address: address.to_owned(),
-            reason: error.to_string(),
-        };
-        frame::check_preface(&theirs).map_err(protocol)?;
-        if let Some(expected) = place.expected {
-            expected.check(address, identity).map_err(|error| SocketError::OtherPeer(Box::new(error)))?;
-        }
+        greet(&mut stream, place)?;
         stream.set_nonblocking(true).map_err(refused)?;
         let input = vec![0; input_bytes];
         Ok(Self { stream, address: address.to_owned(), input, start: 0, end: 0, wanted: 0 })
@@ -161,19 +156,39 @@ impl AsFd for BenchSocket {
     }
 }
 
-/// Exchanges prefaces; who answers, when it says so.
-fn greet(stream: &mut TcpStream) -> io::Result<([u8; PREFACE_BYTES], Option<Identity>)> {
-    stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(CONNECT_TIMEOUT))?;
-    stream.write_all(&frame::asking_preface())?;
-    let mut theirs = [0; PREFACE_BYTES];
-    stream.read_exact(&mut theirs)?;
-    if frame::check_preface(&theirs).is_err() || !frame::has_identity(&theirs) {
-        return Ok((theirs, None));
+/// Exchanges prefaces, looks who answers, and proves the access key if there is one. The broker says nothing else before it
+/// is asked, so that no byte of later answers is read.
+fn greet(stream: &mut TcpStream, place: &ShardPlace) -> Result<(), SocketError> {
+    let address = || place.address.clone();
+    let refused = |source| SocketError::Connect { address: address(), source };
+    let failed = |error: CoreError| match error {
+        CoreError::NotProved(failure) | CoreError::Closing(failure) => {
+            SocketError::Refused { address: address(), reason: failure.message }
+        }
+        error => SocketError::Protocol { address: address(), reason: error.to_string() },
+    };
+    stream.set_nodelay(true).map_err(refused)?;
+    stream.set_read_timeout(Some(CONNECT_TIMEOUT)).map_err(refused)?;
+    let mut core = ProtocolCore::with_credentials(place.credentials.clone());
+    let mut exchange = |core: &mut ProtocolCore, is_done: fn(&ProtocolCore) -> bool| {
+        stream.write_all(core.outgoing()).map_err(refused)?;
+        core.sent(core.outgoing().len());
+        while !is_done(core) {
+            match stream.read(core.space()).map_err(refused)? {
+                0 => return Err(SocketError::Closed { address: address() }),
+                count => core.received(count),
+            }
+            core.has_reply().map_err(failed)?;
+        }
+        Ok(())
+    };
+    exchange(&mut core, ProtocolCore::is_greeted)?;
+    if let Some(expected) = place.expected {
+        let checked = expected.check(&place.address, core.identity());
+        checked.map_err(|error| SocketError::OtherPeer(Box::new(error)))?;
     }
-    let mut identity = [0; frame::IDENTITY_BYTES];
-    stream.read_exact(&mut identity)?;
-    Ok((theirs, Some(frame::read_identity(&identity))))
+    let begun = core.begin_proof().map_err(|failure| failed(CoreError::NotProved(failure)))?;
+    if begun { exchange(&mut core, |core| !core.awaits_proof()) } else { Ok(()) }
 }
 
 fn is_transient(error: &io::Error) -> bool {
@@ -186,7 +201,8 @@ pub fn shard_places(client: &mut Client) -> Result<Vec<ShardPlace>, ClientError>
     let mut places = Vec::new();
     for shard in (0..client.shard_count()).map(ShardId) {
         let address = client.reachable_shard(shard)?;
-        places.push(ShardPlace { expected: client.expected(&address), address });
+        let (expected, credentials) = (client.expected(&address), client.options().credentials.clone());
+        places.push(ShardPlace { expected, address, credentials });
     }
     Ok(places)
 }

@@ -164,7 +164,7 @@ fn serve(mut stream: TcpStream, store: &Mutex<Store>, fault: Fault) -> std::io::
                     }
                     Ok(reply)
                 }
-                DecodedRequest::Other(other) => panic!("the generator does not send {other:?}"),
+                other => panic!("the generator does not send {other:?}"),
             };
             ReplyEncoder::new().encode(&mut output, frame.correlation, &reply);
             used += frame.frame_bytes;
@@ -210,7 +210,7 @@ fn topic(store: &Store) -> TopicInfo {
 fn run(kind: Kind, fault: Fault) -> (Faults, u64, u64) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback");
     let address = listener.local_addr().expect("bound").to_string();
-    let places = [ShardPlace { address, expected: None }];
+    let places = [ShardPlace { address, expected: None, credentials: None }];
     let store = Arc::new(Mutex::new(Store::default()));
     let shared = Arc::clone(&store);
     std::thread::spawn(move || {

@@ -200,3 +200,81 @@ fn what_waits_is_bounded() {
     assert!(core.submit(&Request::ListTopics).is_err());
     assert_eq!(core.outgoing().len(), before, "what is refused leaves nothing behind");
 }
+
+/// A client with a key, and a broker's introduction to it.
+fn challenged() -> (ProtocolCore, Identity, [u8; 32]) {
+    let credentials = Credentials::new("shop", "hunter2".to_owned()).expect("a key");
+    let mut core = ProtocolCore::with_credentials(Some(credentials));
+    assert_eq!(core.outgoing(), frame::proving_preface());
+    core.sent(core.outgoing().len());
+    let identity = Identity { node: crate::types::NodeId(77), shard: crate::types::ShardId(5) };
+    for byte in frame::challenging_introduction(identity, &[3; 32]) {
+        assert!(!core.is_greeted());
+        core.feed(&[byte]);
+        assert_eq!(core.has_reply(), Ok(false));
+    }
+    assert!(core.is_greeted() && core.identity() == Some(identity));
+    (core, identity, [3; 32])
+}
+
+/// The proof that a client sends, and a broker's answer to it with this secret.
+fn proved(core: &mut ProtocolCore, identity: Identity, challenge: &[u8; 32], secret: &str) -> Vec<u8> {
+    use crate::protocol::native::{DecodedRequest, ProofContext, decode_request};
+    let frame = frame::cut(core.outgoing()).expect("well formed").expect("whole");
+    let Ok(DecodedRequest::Prove(prove)) = decode_request(&frame) else { panic!("no proof") };
+    let context = ProofContext { identity, challenge, nonce: &prove.nonce, key_id: &prove.key_id };
+    assert!(context.is_clients(&"hunter2".parse().expect("any text"), &prove.proof));
+    let proof = context.broker_proof(&secret.parse().expect("any text"));
+    let mut bytes = Vec::new();
+    ReplyEncoder::new().encode_proved(&mut bytes, frame.correlation, &proof);
+    let count = core.outgoing().len();
+    core.sent(count);
+    bytes
+}
+
+#[test]
+fn a_key_is_proved_to_a_broker_that_asks_and_requests_follow() {
+    let (mut core, identity, challenge) = challenged();
+    assert_eq!(core.begin_proof(), Ok(true));
+    assert_eq!(core.begin_proof(), Ok(false), "a challenge is for one proof");
+    let answer = proved(&mut core, identity, &challenge, "hunter2");
+    for byte in answer {
+        assert!(core.awaits_proof());
+        core.feed(&[byte]);
+        assert_eq!(core.has_reply(), Ok(false));
+    }
+    assert!(!core.awaits_proof());
+    let asked = core.submit(&Request::ListTopics).expect("there is room");
+    core.feed(&reply(asked.0, Ok(Reply::Done)));
+    let (correlation, _) = core.next_reply().expect("well formed").expect("an answer");
+    assert_eq!(correlation, asked);
+}
+
+#[test]
+fn a_broker_that_does_not_have_the_secret_is_found_out() {
+    let (mut core, identity, challenge) = challenged();
+    assert_eq!(core.begin_proof(), Ok(true));
+    let answer = proved(&mut core, identity, &challenge, "guessed");
+    core.feed(&answer);
+    assert_eq!(core.has_reply(), Err(CoreError::Impostor("shop".into())));
+}
+
+#[test]
+fn a_proof_that_is_not_believed_is_the_end_with_the_brokers_words() {
+    let (mut core, identity, challenge) = challenged();
+    assert_eq!(core.begin_proof(), Ok(true));
+    proved(&mut core, identity, &challenge, "hunter2");
+    let failure = Failure::new(Status::Unauthenticated, "no such key");
+    core.feed(&reply(1, Err(failure.clone())));
+    assert_eq!(core.has_reply(), Err(CoreError::NotProved(failure)));
+}
+
+#[test]
+fn a_broker_without_keys_asks_for_no_proof() {
+    let credentials = Credentials::new("shop", "hunter2".to_owned()).expect("a key");
+    let mut core = ProtocolCore::with_credentials(Some(credentials));
+    core.feed(PREFACE);
+    assert_eq!(core.has_reply(), Ok(false));
+    assert_eq!(core.begin_proof(), Ok(false));
+    assert!(!core.awaits_proof());
+}

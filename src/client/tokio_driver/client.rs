@@ -11,7 +11,7 @@ use crate::api::{
 };
 use crate::client::blocking::{CALLS_IN_FLIGHT_MAX, alone, is_repeatable};
 use crate::client::commands::{self, Command};
-use crate::client::{ClientError, Expected, LeasedMessage, Timeouts, UndecidedMessage};
+use crate::client::{ClientError, ConnectOptions, Expected, LeasedMessage, Timeouts, UndecidedMessage};
 use crate::types::{GroupName, NodeId, QueueKey, QueueNumber, QueueOffset, Receipt, TopicName};
 
 use super::connection::AsyncConnection;
@@ -19,7 +19,7 @@ use super::connection::AsyncConnection;
 /// Requests to one node, each answered before the next is sent.
 pub struct AsyncClient {
     server: String,
-    timeouts: Timeouts,
+    options: ConnectOptions,
     /// Whose routes these are. Every connection is asked who answers, and another node gets nothing.
     node: Option<NodeId>,
     /// In the order of their ids: queue `q` belongs to `shards[q % shards.len()]`.
@@ -40,10 +40,10 @@ fn missing(topic: &TopicName) -> ClientError {
 
 impl AsyncClient {
     /// Connects to a node through any of its addresses and asks where its shards are.
-    pub async fn connect(server: &str, timeouts: Timeouts) -> Result<Self, ClientError> {
+    pub async fn connect(server: &str, options: impl Into<ConnectOptions>) -> Result<Self, ClientError> {
         let mut client = Self {
             server: server.to_owned(),
-            timeouts,
+            options: options.into(),
             node: None,
             shards: Vec::new(),
             connections: HashMap::new(),
@@ -58,7 +58,7 @@ impl AsyncClient {
     pub(in crate::client) fn sibling(&self) -> Self {
         Self {
             server: self.server.clone(),
-            timeouts: self.timeouts,
+            options: self.options.clone(),
             node: self.node,
             shards: self.shards.clone(),
             connections: HashMap::new(),
@@ -69,7 +69,7 @@ impl AsyncClient {
 
     /// How long this client waits.
     pub fn timeouts(&self) -> Timeouts {
-        self.timeouts
+        self.options.timeouts
     }
 
     /// What the node says it is; `None` from a broker of an earlier release.
@@ -212,7 +212,7 @@ impl AsyncClient {
                     asked.insert(connection.submit(&requests[index].1)?, index);
                 }
                 while connection.in_flight() > 0 {
-                    let waited = self.timeouts.request;
+                    let waited = self.options.timeouts.request;
                     let Ok(answer) = timeout(waited, connection.receive()).await else {
                         return Err(ClientError::Timeout { address, waited });
                     };
@@ -300,13 +300,13 @@ impl AsyncClient {
         let told = self.shards.iter().find(|told| told.address == address && address != self.server);
         let shard = told.map(|told| told.shard);
         let expected = self.node.map(|node| Expected { node, shard });
-        let error = match AsyncConnection::connect_to(address, expected, self.timeouts).await {
+        let error = match AsyncConnection::connect_to(address, expected, self.options.clone()).await {
             Err(error @ ClientError::OtherPeer { .. }) => error,
             Err(error) if error.is_connection_loss() && address != self.server => error,
             result => return result,
         };
         let any = self.node.map(|node| Expected { node, shard: None });
-        let connection = AsyncConnection::connect_to(&self.server, any, self.timeouts).await?;
+        let connection = AsyncConnection::connect_to(&self.server, any, self.options.clone()).await?;
         let notice = format!("{error}. Its requests go through {}, which forwards them", self.server);
         if !self.notices.contains(&notice) && self.notices.len() < NOTICES_MAX {
             self.notices.push(notice);

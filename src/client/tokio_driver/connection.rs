@@ -13,7 +13,7 @@ use crate::api::{Reply, Request};
 use crate::client::connection::{not_found, own_wait, peer_error};
 use crate::client::core::{CoreError, Correlation, ProtocolCore};
 use crate::client::links::Link;
-use crate::client::{ClientError, Expected, Timeouts};
+use crate::client::{ClientError, ConnectOptions, Expected, Timeouts};
 use crate::protocol::native::DecodedReply;
 use crate::types::{Identity, Level, QueueKey};
 
@@ -29,17 +29,18 @@ pub struct AsyncConnection {
 }
 
 impl AsyncConnection {
-    /// Connects and exchanges prefaces.
-    pub async fn connect(address: &str, timeouts: Timeouts) -> Result<Self, ClientError> {
-        Self::connect_to(address, None, timeouts).await
+    /// Connects, exchanges prefaces, and proves the access key if there is one.
+    pub async fn connect(address: &str, options: impl Into<ConnectOptions>) -> Result<Self, ClientError> {
+        Self::connect_to(address, None, options).await
     }
 
     /// The same, and fails when another answers than who is expected.
     pub async fn connect_to(
         address: &str,
         expected: Option<Expected>,
-        timeouts: Timeouts,
+        options: impl Into<ConnectOptions>,
     ) -> Result<Self, ClientError> {
+        let ConnectOptions { timeouts, credentials } = options.into();
         let unreachable = |source: io::Error| ClientError::Connect {
             address: address.to_owned(),
             source: Arc::new(source),
@@ -52,11 +53,16 @@ impl AsyncConnection {
         let connected = timeout_at(deadline, TcpStream::connect(&addresses[..])).await.map_err(timed_out)?;
         let stream = connected.map_err(unreachable)?;
         stream.set_nodelay(true).map_err(unreachable)?;
-        let mut connection =
-            Self { stream, core: ProtocolCore::new(), address: address.to_owned(), timeouts, error: None };
-        timeout_at(deadline, connection.greet()).await.map_err(|_| silent())??;
+        let core = ProtocolCore::with_credentials(credentials);
+        let mut connection = Self { stream, core, address: address.to_owned(), timeouts, error: None };
+        let greeted = connection.exchange(ProtocolCore::is_greeted);
+        timeout_at(deadline, greeted).await.map_err(|_| silent())??;
         if let Some(expected) = expected {
             expected.check(address, connection.identity())?;
+        }
+        if connection.core.begin_proof()? {
+            let proved = connection.exchange(|core| !core.awaits_proof());
+            timeout_at(deadline, proved).await.map_err(|_| silent())??;
         }
         Ok(connection)
     }
@@ -66,9 +72,10 @@ impl AsyncConnection {
         self.core.identity()
     }
 
-    async fn greet(&mut self) -> Result<(), ClientError> {
+    /// Sends what is to be sent, and reads until something is so.
+    async fn exchange(&mut self, is_done: impl Fn(&ProtocolCore) -> bool) -> Result<(), ClientError> {
         self.flush().await?;
-        while !self.core.is_greeted() {
+        while !is_done(&self.core) {
             self.stream.readable().await.map_err(|error| self.fail_io(&error))?;
             self.fill()?;
             self.has_reply()?;

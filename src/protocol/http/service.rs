@@ -2,7 +2,6 @@
 //! in a document. Who drives a connection calls [`admit`](HttpService::admit) with the head, reads the body only if that
 //! succeeds, and calls [`answer`](HttpService::answer).
 
-use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -22,7 +21,7 @@ use super::request_document::{PublishRequest, ReceiptHandles, parse_publish, par
 use super::request_id::{RequestId, RequestIds};
 use super::signature::{SignedRequest, check_body_digest};
 use super::target::{Call, Consume, LeaseEnd, METHODS, TopicReference};
-use crate::access::{AccessFile, AccessKey, Refreshed};
+use crate::access::{Need, Session, SharedKeys};
 use crate::clock::SharedClock;
 use crate::types::{ByteBudget, ShardId};
 
@@ -70,7 +69,7 @@ pub struct HttpService<B> {
     ids: RequestIds,
     endpoint: Endpoint,
     /// `None`: everybody may do everything.
-    access: Option<RefCell<AccessFile>>,
+    access: Option<Rc<SharedKeys>>,
     /// Check values of large bodies are made one after the other: many at once would each have a turn before any of the
     /// others' requests has one.
     digesting: ByteBudget,
@@ -105,30 +104,10 @@ impl<B: Backend> HttpService<B> {
         backend: B,
         shard: ShardId,
         clock: SharedClock,
-        access: Option<AccessFile>,
+        access: Option<Rc<SharedKeys>>,
         endpoint: Endpoint,
     ) -> Self {
-        Self {
-            backend,
-            clock,
-            ids: RequestIds::new(shard),
-            endpoint,
-            access: access.map(RefCell::new),
-            digesting: ByteBudget::new(1),
-        }
-    }
-
-    /// Looks whether the file of keys has changed. To be called about once a second.
-    pub fn tick(&self) -> Refreshed {
-        match &self.access {
-            Some(access) => access.borrow_mut().refresh(self.clock.monotonic()),
-            None => Refreshed::Unchanged,
-        }
-    }
-
-    /// Reads the file of keys now, whether it has changed or not. `None`: there is none.
-    pub fn read_keys_again(&self) -> Option<Refreshed> {
-        self.access.as_ref().map(|access| access.borrow_mut().read_again(self.clock.monotonic()))
+        Self { backend, clock, ids: RequestIds::new(shard), endpoint, access, digesting: ByteBudget::new(1) }
     }
 
     /// Judges a request by its head.
@@ -161,25 +140,23 @@ impl<B: Backend> HttpService<B> {
     fn check_head(&self, head: &Parts) -> Result<Call, HttpError> {
         let target = target_of(head);
         // The sender first: a stranger learns nothing about what is asked for, not even whether it makes sense.
-        let key = self.sender(head, target)?;
+        let session = self.sender(head, target)?;
         let call = Call::parse(&head.method, target)?;
-        if let Some(key) = key {
-            check_rules(&key, &call)?;
-        }
+        check_rules(&session, &call)?;
         Ok(call)
     }
 
-    /// The key that a request was signed with; `None` when none is asked for.
-    fn sender(&self, head: &Parts, target: &str) -> Result<Option<Rc<AccessKey>>, HttpError> {
-        let Some(access) = &self.access else { return Ok(None) };
+    /// Who sent a request: every one proves its key by itself.
+    fn sender(&self, head: &Parts, target: &str) -> Result<Session, HttpError> {
+        let Some(access) = &self.access else { return Ok(Session::Open) };
         let request = SignedRequest::read(&head.method, target, &head.headers)?;
-        let keys = access.borrow().keys().clone();
+        let keys = access.keys();
         let key = keys.find(request.key_id).ok_or_else(|| {
             let message = format!("the access key `{}` is not known here", request.key_id);
             HttpError::new(ErrorCode::AccessDenied, message)
         })?;
         request.check(&key.secret, self.clock.now())?;
-        Ok(Some(key.clone()))
+        Ok(Session::Key(key.clone()))
     }
 
     fn refusal(&self, head: Option<&Parts>, id: RequestId, error: &HttpError) -> Response<Answer> {
@@ -253,16 +230,13 @@ fn target_of(head: &Parts) -> &str {
     head.uri.path_and_query().map_or("", |target| target.as_str())
 }
 
-fn check_rules(key: &AccessKey, call: &Call) -> Result<(), HttpError> {
+fn check_rules(session: &Session, call: &Call) -> Result<(), HttpError> {
     let topic = call.topic().to_string();
-    let (allowed, what) = match call.group() {
-        Some(group) => (key.may_consume(&topic, group.as_str()), format!("consume {topic} as group {group}")),
-        None => (key.may_publish(&topic), format!("publish to {topic}")),
+    let need = match call.group() {
+        Some(group) => Need::Consume { topic: &topic, group: group.as_str() },
+        None => Need::Publish { topic: &topic },
     };
-    if allowed {
-        return Ok(());
-    }
-    Err(HttpError::new(ErrorCode::AccessDenied, format!("the access key `{}` may not {what}", key.id)))
+    session.check(need).map_err(|denied| HttpError::new(ErrorCode::AccessDenied, denied.to_string()))
 }
 
 fn response(status: StatusCode, id: RequestId, answer: Answer) -> Response<Answer> {

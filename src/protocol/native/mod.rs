@@ -10,6 +10,7 @@ mod envelope;
 mod group_info;
 mod instances;
 mod places;
+mod proof;
 mod properties;
 mod receipts;
 mod reply_decoder;
@@ -21,8 +22,9 @@ mod status;
 mod tests;
 
 pub use envelope::MalformedReply;
+pub use proof::{NONCE_BYTES, PROOF_BYTES, ProofContext, Prove};
 pub use properties::check_properties;
-pub use reply_decoder::{DecodedReply, FetchedView, decode_reply};
+pub use reply_decoder::{DecodedReply, FetchedView, decode_proved, decode_reply};
 pub use reply_encoder::{FetchedHead, ReplyEncoder};
 pub use request_decoder::{DecodedRequest, decode_request};
 pub use request_encoder::RequestEncoder;

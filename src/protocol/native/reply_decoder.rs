@@ -24,6 +24,7 @@ use super::envelope::{self, MalformedReply};
 use super::group_info;
 use super::instances;
 use super::places;
+use super::proof::{self, PROOF_BYTES};
 use super::receipts::known_receipt;
 use super::status::{failure, known_level, known_retention};
 
@@ -68,6 +69,18 @@ impl DecodedReply<'_> {
             DecodedReply::Failed(failure) => Err(failure),
         }
     }
+}
+
+/// Reads the answer to a proof: the broker's own proof, or why it does not believe the client's.
+pub fn decode_proved(frame: &Frame<'_>) -> Result<Result<[u8; PROOF_BYTES], Failure>, MalformedReply> {
+    let reply = envelope::verified::<schema::Reply>(frame.envelope)
+        .map_err(|error| MalformedReply(envelope::reason(&error)))?;
+    if reply.status() != schema::Status::Ok {
+        let message = reply.message().unwrap_or("the broker gave no reason");
+        return Ok(Err(failure(reply.status(), message)));
+    }
+    let proof = reply.body_as_proved().and_then(|body| proof::fixed(body.proof()));
+    proof.map(Ok).ok_or_else(|| MalformedReply("the answer to a proof is none".to_owned()))
 }
 
 /// Verifies the envelope of `frame` and reads the answer. An error says that the peer does not speak the protocol: what

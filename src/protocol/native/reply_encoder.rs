@@ -18,6 +18,7 @@ use super::envelope;
 use super::group_info;
 use super::instances;
 use super::places;
+use super::proof::PROOF_BYTES;
 use super::status::{level_code, retention_code, status_code};
 
 /// Writes replies as frames. Keeps the memory of the envelope from one reply to the next: one encoder serves all
@@ -175,6 +176,15 @@ impl ReplyEncoder {
         let body = (schema::ReplyBody::Fetched, table.as_union_value());
         let appended = self.append_ok(output, correlation, body, payload_bytes);
         assert!(appended.is_ok(), "a fetch returned {payload_bytes} bytes, more than a frame holds");
+    }
+
+    /// Appends the broker's own proof, the answer to a client's.
+    pub fn encode_proved(&mut self, output: &mut Vec<u8>, correlation: u64, proof: &[u8; PROOF_BYTES]) {
+        let proof = Some(self.builder.create_vector(proof));
+        let table = schema::Proved::create(&mut self.builder, &schema::ProvedArgs { proof });
+        let body = (schema::ReplyBody::Proved, table.as_union_value());
+        let appended = self.append_ok(output, correlation, body, 0);
+        assert!(appended.is_ok(), "a proof fits a frame");
     }
 
     /// Appends a failure.

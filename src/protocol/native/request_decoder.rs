@@ -22,12 +22,19 @@ use crate::wire::generated as schema;
 use super::envelope;
 use super::instances::instance;
 use super::places;
+use super::proof::{self, Prove};
 use super::status::{known_level, known_retention};
 
 /// A request. Produce, the hot one, borrows its batch from the receive buffer.
 #[derive(Clone, Debug)]
 pub enum DecodedRequest<'a> {
-    Produce { key: QueueKey, level: Option<Level>, batch: &'a [u8] },
+    Produce {
+        key: QueueKey,
+        level: Option<Level>,
+        batch: &'a [u8],
+    },
+    /// About the connection itself: whoever serves it answers.
+    Prove(Prove),
     Other(Request),
 }
 
@@ -54,6 +61,9 @@ pub fn decode_request<'a>(frame: &Frame<'a>) -> Result<DecodedRequest<'a>, Failu
             Status::MalformedFrame,
             "only a request that stores messages carries a payload: leave it out",
         ));
+    }
+    if let Some(body) = request.body_as_prove() {
+        return proof::known_prove(body).map(DecodedRequest::Prove);
     }
     other_request(&request).map(DecodedRequest::Other)
 }

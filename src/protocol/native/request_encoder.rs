@@ -17,6 +17,7 @@ use crate::wire::generated as schema;
 use super::envelope;
 use super::instances;
 use super::places;
+use super::proof::Prove;
 use super::status::{level_code, retention_code};
 
 use receiving::{hold_body, lease_body};
@@ -72,6 +73,22 @@ impl RequestEncoder {
             schema::ProduceArgs { topic_id: key.topic.0, queue: key.queue.0, level: level_code(level) };
         let table = schema::Produce::create(&mut self.builder, &arguments);
         self.append(output, correlation, (schema::RequestBody::Produce, table.as_union_value()), batch_bytes)
+    }
+
+    /// Appends the frame of a proof.
+    pub fn encode_prove(
+        &mut self,
+        output: &mut Vec<u8>,
+        correlation: u64,
+        prove: &Prove,
+    ) -> Result<(), Failure> {
+        let arguments = schema::ProveArgs {
+            key_id: Some(self.builder.create_string(&prove.key_id)),
+            nonce: Some(self.builder.create_vector(&prove.nonce)),
+            proof: Some(self.builder.create_vector(&prove.proof)),
+        };
+        let table = schema::Prove::create(&mut self.builder, &arguments);
+        self.append(output, correlation, (schema::RequestBody::Prove, table.as_union_value()), 0)
     }
 
     fn append(

@@ -324,9 +324,34 @@ fn every_request_comes_back_as_it_went_in() {
         assert_eq!(frame.correlation, 42);
         match decode_request(&frame).unwrap_or_else(|failure| panic!("{request:?}: {failure}")) {
             DecodedRequest::Other(decoded) => assert_eq!(format!("{decoded:?}"), format!("{request:?}")),
-            DecodedRequest::Produce { .. } => panic!("{request:?} became a produce"),
+            other => panic!("{request:?} became {other:?}"),
         }
     }
+}
+
+#[test]
+fn a_proof_comes_back_as_it_went_in_and_odd_ones_are_refused() {
+    let prove = |key_id: &str| Prove { key_id: key_id.to_owned(), nonce: [1; 32], proof: [2; 32] };
+    let sent = |prove: &Prove| {
+        let mut bytes = Vec::new();
+        RequestEncoder::new().encode_prove(&mut bytes, 42, prove).expect("it fits a frame");
+        bytes
+    };
+    let longest = "k".repeat(256);
+    for key_id in ["shop", longest.as_str()] {
+        let bytes = sent(&prove(key_id));
+        let Ok(DecodedRequest::Prove(decoded)) = decode_request(&cut(&bytes)) else { panic!("{key_id}") };
+        assert_eq!(decoded, prove(key_id));
+    }
+    let too_long = "k".repeat(257);
+    for key_id in ["", "a b", "a:b", "a\nb", "\u{e9}", too_long.as_str()] {
+        let refused = decode_request(&cut(&sent(&prove(key_id)))).expect_err(key_id);
+        assert_eq!(refused.status, Status::MalformedFrame, "{key_id}");
+    }
+    let mut bytes = Vec::new();
+    ReplyEncoder::new().encode_proved(&mut bytes, 42, &[3; 32]);
+    assert_eq!(decode_proved(&cut(&bytes)), Ok(Ok([3; 32])));
+    assert!(decode_reply(&cut(&bytes)).is_err(), "no answer to another request");
 }
 
 #[test]

@@ -9,8 +9,7 @@ use std::time::Duration;
 use futures_rustls::TlsAcceptor;
 
 use super::backend::BrokerBackend;
-use crate::access::NodeSecret;
-use crate::access::{AccessError, AccessFile, Refreshed};
+use crate::access::{NodeSecret, SharedKeys};
 use crate::clock::SharedClock;
 use crate::limits;
 use crate::metrics::ShardMetrics;
@@ -35,8 +34,6 @@ const BODY_WAIT_MAX: Duration = Duration::from_secs(5);
 /// What HTTP is told at the start.
 #[derive(Clone, Debug)]
 pub(crate) struct HttpOptions {
-    /// `None`: everybody may do everything.
-    pub access_keys: Option<PathBuf>,
     /// Certificate and key; `None`: HTTP without TLS.
     pub tls: Option<(PathBuf, PathBuf)>,
     pub idle_timeout: Duration,
@@ -45,8 +42,6 @@ pub(crate) struct HttpOptions {
 /// Why HTTP is not spoken.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpPortError {
-    #[error("the access keys: {0}")]
-    Access(#[from] AccessError),
     #[error(transparent)]
     Tls(#[from] TlsError),
 }
@@ -73,12 +68,12 @@ impl HttpPort {
         broker: &Rc<ShardBroker>,
         options: &HttpOptions,
         secret: &NodeSecret,
+        keys: Option<Rc<SharedKeys>>,
         address: SocketAddr,
     ) -> Result<Self, HttpPortError> {
         let (clock, shard) = (broker.clock().clone(), broker.shard());
         let now = clock.monotonic();
         let backend = BrokerBackend::new(broker.clone(), &secret.0, secret.number(shard));
-        let access = options.access_keys.as_deref().map(|path| AccessFile::open(path, now)).transpose()?;
         let files = options.tls.as_ref().map(|(certificate, key)| TlsFiles::open(certificate, key, now));
         let tls = files.transpose()?.map(|(mut files, _)| {
             // The start has told of it.
@@ -86,9 +81,8 @@ impl HttpPort {
             RefCell::new(files)
         });
         let endpoint = Endpoint { is_secure: tls.is_some(), address: address.to_string() };
-        let access = access.map(|(file, _)| file);
         Ok(Self {
-            service: Rc::new(HttpService::new(backend, shard, clock.clone(), access, endpoint)),
+            service: Rc::new(HttpService::new(backend, shard, clock.clone(), keys, endpoint)),
             idle_timeout: options.idle_timeout,
             tls,
             handshakes: Handshakes::new(clock.clone()),
@@ -103,38 +97,16 @@ impl HttpPort {
 
     /// To be called about once a second.
     pub fn tick(&self) {
-        let keys = self.service.tick();
         let now = self.clock.monotonic();
         let tls = self.tls.as_ref().map(|files| files.borrow_mut().refresh(now));
-        self.tell_keys(keys, "the changed access keys are in use");
         self.tell_certificate(tls, "the changed certificate is in use");
     }
 
     /// Reads the files now, and says what became of it.
     pub fn read_files_again(&self) {
-        let keys = self.service.read_keys_again();
         let now = self.clock.monotonic();
         let tls = self.tls.as_ref().map(|files| files.borrow_mut().read_again(now));
-        self.tell_keys(keys.unwrap_or(Refreshed::Unchanged), "the access keys were read again");
         self.tell_certificate(tls, "the certificate and its key were read again");
-    }
-
-    fn tell_keys(&self, refreshed: Refreshed, news: &str) {
-        if !self.tells {
-            return;
-        }
-        match refreshed {
-            Refreshed::Unchanged => {}
-            Refreshed::Read { warning } => {
-                tracing::info!(target: "access", "{news}");
-                if let Some(warning) = warning {
-                    tracing::warn!(target: "access", "{warning}");
-                }
-            }
-            Refreshed::Failed(error) => {
-                tracing::error!(target: "access", "the access keys stay as they were: {error}");
-            }
-        }
     }
 
     fn tell_certificate(&self, refreshed: Option<TlsRefreshed>, news: &str) {

@@ -14,6 +14,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, VecDeque};
+use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::Duration;
@@ -22,6 +23,7 @@ use bytes::Bytes;
 use futures_lite::AsyncReadExt;
 use glommio::net::TcpStream;
 
+mod proving;
 mod waiting;
 
 use self::waiting::{carried_bytes, copied_bytes, fetch_share};
@@ -39,7 +41,7 @@ use crate::server::sender::Sender;
 use crate::types::{
     Account, ByteBudget, GroupName, Identity, Level, MonotonicTime, QueueKey, Reservation, WakerList,
 };
-use crate::wire::frame::{self, Frame, FrameError, PREFACE_BYTES};
+use crate::wire::frame::{self, CHALLENGE_BYTES, Frame, FrameError, PREFACE_BYTES};
 
 /// Bytes taken and given by the reader before it lets the executor look at its rings.
 const TURN_BYTES: usize = 512 * 1024;
@@ -76,6 +78,12 @@ struct Native {
     joined: RefCell<BTreeSet<GroupName>>,
     /// Large answers that are being put together: one at a time, since each may be as large as a batch.
     answering: ByteBudget,
+    /// Where the client is, as far as it can be told.
+    peer: Option<IpAddr>,
+    /// What the client was given to prove an access key with; taken by its first proof.
+    challenge: Cell<Option<[u8; CHALLENGE_BYTES]>>,
+    /// The answer under way is the last one.
+    is_refused: Cell<bool>,
 }
 
 /// What a connection's receive buffer has of the shard's memory, beyond what every connection has.
@@ -163,6 +171,9 @@ pub(crate) async fn serve_native(
         ahead: Rc::default(),
         joined: RefCell::default(),
         answering: ByteBudget::new(1),
+        peer: stream.peer_addr().ok().map(|address| address.ip()),
+        challenge: Cell::new(None),
+        is_refused: Cell::new(false),
     });
     let Ok(copy) = host::duplicate(stream.as_raw_fd()) else { return };
     let writer = glommio::spawn_local(native.clone().write(Sender::new(host::stream_of(copy)))).detach();
@@ -207,7 +218,7 @@ impl Native {
                         // The next frame has the whole time again.
                         self.connection.incomplete_since.set(None);
                         // A peer that does not read its answers gets no more of them, whatever it has sent already.
-                        if !self.peer_reads().await {
+                        if self.is_refused.get() || !self.peer_reads().await {
                             return;
                         }
                         if since_turn >= TURN_BYTES {
@@ -224,6 +235,9 @@ impl Native {
                 return;
             }
             self.note_incomplete(buffer);
+            if let Some(failure) = self.frame_refusal(needed) {
+                return self.answer(CONNECTION_CORRELATION, Err(failure));
+            }
             if let Err(failure) = self.make_room(buffer, &mut room, needed).await {
                 return self.answer(0, Err(failure));
             }
@@ -360,10 +374,16 @@ impl Native {
         let is_ours = frame::check_preface(&preface).is_ok();
         let options = self.connections.broker.options();
         let identity = Identity { node: options.node, shard: options.shard };
-        self.connection.outbox.push_with(|output| match is_ours && frame::has_identity(&preface) {
-            true => output.extend_from_slice(&frame::introduction(identity)),
-            // A client of another version learns ours from the preface, and is left to say so.
-            false => output.extend_from_slice(&frame::preface()),
+        let challenge = if is_ours { self.begin_session(&preface) } else { None };
+        self.connection.outbox.push_with(|output| {
+            match (is_ours && frame::has_identity(&preface), challenge) {
+                (true, Some(challenge)) => {
+                    output.extend_from_slice(&frame::challenging_introduction(identity, &challenge));
+                }
+                (true, None) => output.extend_from_slice(&frame::introduction(identity)),
+                // A client of another version learns ours from the preface, and is left to say so.
+                (false, _) => output.extend_from_slice(&frame::preface()),
+            }
         });
         is_ours
     }
@@ -375,13 +395,24 @@ impl Native {
 
     /// Takes one request. Returns bytes of answer that it caused at once, for the reader's budget.
     async fn take(self: &Rc<Self>, frame: &Frame<'_>, received_at: MonotonicTime) -> usize {
-        match decode_request(frame) {
-            Ok(DecodedRequest::Produce { key, level, batch }) => {
+        let request = match decode_request(frame).and_then(|request| self.allowed(request)) {
+            Ok(request) => request,
+            Err(failure) => {
+                self.answer(frame.correlation, Err(failure));
+                return 0;
+            }
+        };
+        match request {
+            DecodedRequest::Produce { key, level, batch } => {
                 self.produce(frame.correlation, key, level, batch, received_at).await;
                 0
             }
-            Ok(DecodedRequest::Other(Request::Fetch(fetch))) => self.fetch(frame.correlation, fetch).await,
-            Ok(DecodedRequest::Other(request)) => {
+            DecodedRequest::Prove(prove) => {
+                self.prove(frame.correlation, &prove);
+                0
+            }
+            DecodedRequest::Other(Request::Fetch(fetch)) => self.fetch(frame.correlation, fetch).await,
+            DecodedRequest::Other(request) => {
                 let share = match copied_bytes(&request) {
                     0 => None,
                     bytes => self.forwarded_room(bytes).await,
@@ -390,10 +421,6 @@ impl Native {
                 let weight = NAMES_WEIGHT * carried_bytes(&request);
                 self.spawn(frame.correlation, request, share).await;
                 weight
-            }
-            Err(failure) => {
-                self.answer(frame.correlation, Err(failure));
-                0
             }
         }
     }

@@ -8,7 +8,7 @@ use crate::api::{
     Hold, ReceiptOutcome, Receive, ReceiveHalves, ReceivedMessage, Release, Reply, Request, TagFilter,
 };
 use crate::protocol::native::{
-    DecodedReply, DecodedRequest, ReplyEncoder, RequestEncoder, decode_reply, decode_request,
+    DecodedReply, DecodedRequest, ReplyEncoder, RequestEncoder, decode_proved, decode_reply, decode_request,
 };
 use crate::testing::{Random, generators};
 use crate::types::{
@@ -217,6 +217,11 @@ fn fuzz_request(frame: &Frame<'_>) {
                 ));
             }
         }
+        Ok(DecodedRequest::Prove(prove)) => {
+            encoder.encode_prove(&mut output, 7, &prove).expect("what fitted a frame fits it again");
+            let again = decode_request(&whole(&output));
+            assert!(matches!(again, Ok(DecodedRequest::Prove(again)) if again == prove));
+        }
         Ok(DecodedRequest::Other(request)) => {
             encoder.encode(&mut output, 7, &request).expect("what fitted a frame fits it again");
             let again =
@@ -228,6 +233,11 @@ fn fuzz_request(frame: &Frame<'_>) {
 }
 
 fn fuzz_reply(frame: &Frame<'_>) {
+    if let Ok(Ok(proof)) = decode_proved(frame) {
+        let mut output = Vec::new();
+        ReplyEncoder::new().encode_proved(&mut output, 7, &proof);
+        assert_eq!(decode_proved(&whole(&output)), Ok(Ok(proof)));
+    }
     let Ok(reply) = decode_reply(frame).map(DecodedReply::into_owned) else { return };
     let mut output = Vec::new();
     ReplyEncoder::new().encode(&mut output, 7, &reply);

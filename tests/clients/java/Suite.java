@@ -46,7 +46,9 @@ public class Suite {
         try {
             suite.start();
             for (String topic : TOPICS) {
-                new ProcessBuilder(BINARY, "topic", "create", topic, "--server", suite.server).start().waitFor();
+                new ProcessBuilder(
+                    BINARY, "topic", "create", topic, "--server", suite.server, "--access-key", "key", "--secret-key", "secret")
+                    .start().waitFor();
             }
             suite.client = suite.client("key", "secret");
             suite.run("contents come across", suite::contentsComeAcross);

@@ -288,10 +288,11 @@ class Keys(unittest.TestCase):
     def test_keys_and_rules_are_checked(self):
         with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
             file.write('[[keys]]\nid = "key"\nsecret = "secret"\npublish = ["t"]\n')
+            file.write('[[keys]]\nid = "root"\nsecret = "toor"\nadmin = true\n')
             file.flush()
             broker = Broker("--access-keys", file.name)
             try:
-                broker.topic("t")
+                broker.command("topic", "create", "t", "--access-key", "root", "--secret-key", "toor")
                 broker.client.get_producer("", "t").publish_message(TopicMessage("x", ""))
                 consume = broker.client.get_consumer("", "t", "g").consume_message
                 self.assertEqual(failure(consume, 1, 1).type, "AccessDenied")

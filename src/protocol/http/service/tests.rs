@@ -91,7 +91,7 @@ fn service(keys: Option<&str>) -> HttpService<Echo> {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("keys.toml");
         std::fs::write(&path, keys).expect("writable");
-        AccessFile::open(&path, MonotonicTime(0)).expect("keys").0
+        Rc::new(SharedKeys::open(&path, MonotonicTime(0)).expect("keys").0)
     });
     let endpoint = Endpoint { is_secure: false, address: "127.0.0.1:8080".into() };
     HttpService::new(Echo, ShardId(0), Rc::new(FixedClock), access, endpoint)

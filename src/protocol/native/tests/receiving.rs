@@ -138,7 +138,7 @@ pub(super) fn replies() -> Vec<Reply> {
 fn decoded(request: &Request) -> Result<Request, Failure> {
     match decode_request(&cut(&encoded_request(request)))? {
         DecodedRequest::Other(request) => Ok(request),
-        DecodedRequest::Produce { .. } => panic!("{request:?} became a produce"),
+        other => panic!("{request:?} became {other:?}"),
     }
 }
 

@@ -1,0 +1,155 @@
+//! What each request of the native protocol needs a key for.
+//!
+//! | request | what the key needs |
+//! | --- | --- |
+//! | store a message, now or later; end a transaction, be asked about it; open a topic for writing | to publish to the topic |
+//! | receive, acknowledge, change a lease, commit and look up offsets, join | to consume the topic as the group |
+//! | fetch, watch, find offsets, look messages up by key | to consume the topic, as any group |
+//! | where a topic is, and how long its queues are | either |
+//! | leave a group | to consume something as that group |
+//! | where the shards are | any key |
+//! | everything else: topics, groups, instances, counters, messages by their place | `admin = true` |
+//!
+//! A topic that this shard does not know of is refused: another shard may know of it already, and would carry the request out.
+
+use std::collections::BTreeSet;
+
+use crate::access::{Denied, Need, Session};
+use crate::api::{Failure, FindMessages, Request, Status};
+use crate::types::{TopicId, TopicName};
+
+/// Checks requests of one session. `topic_name` gives the name of a topic that exists.
+pub(super) struct Check<'a, F> {
+    pub session: &'a Session,
+    pub topic_name: F,
+}
+
+impl<F: Fn(TopicId) -> Option<TopicName>> Check<'_, F> {
+    /// Whether the request may be carried out. Exhaustive, so that a new request cannot be forgotten.
+    pub fn request(&self, request: &Request) -> Result<(), Failure> {
+        let administer = |what| self.need(Need::Administer { what });
+        match request {
+            Request::Produce(produce) => self.publish(produce.key.topic),
+            Request::Hold(hold) => self.publish(hold.key.topic),
+            Request::EndTransaction(end) => self.publish(end.receipt.key.topic),
+            Request::OpenTopic(topic) => self.need(Need::Publish { topic: topic.as_str() }),
+            Request::ReceiveHalves(receive) => self.need(Need::Publish { topic: receive.topic.as_str() }),
+
+            Request::Receive(receive) => {
+                self.need(Need::Consume { topic: receive.topic.as_str(), group: receive.group.as_str() })
+            }
+            Request::Acknowledge(acknowledge) => {
+                let topics = acknowledge.receipts.iter().map(|receipt| receipt.key.topic);
+                self.each_known(topics, Use::Consume { group: acknowledge.group.as_str() })?;
+                self.need(Need::ActFor { group: acknowledge.group.as_str() })
+            }
+            Request::ChangeLease(change) => self.consume(change.receipt.key.topic, change.group.as_str()),
+            Request::CommitOffset(commit) => self.consume(commit.key.topic, commit.group.as_str()),
+            Request::CommittedOffset { group, key } => self.consume(key.topic, group.as_str()),
+            Request::JoinGroup(join) => {
+                let group = join.group.as_str();
+                let mut topics = join.topics.iter();
+                topics.try_for_each(|topic| self.need(Need::Consume { topic: topic.as_str(), group }))?;
+                self.need(Need::ActFor { group })
+            }
+            Request::LeaveGroup { group, member: _ } => self.need(Need::ActFor { group: group.as_str() }),
+
+            Request::Fetch(fetch) => self.read(fetch.key.topic),
+            Request::FindOffset { key, place: _ } => self.read(key.topic),
+            Request::Watch(watch) => {
+                self.each_known(watch.queues.iter().map(|(key, _)| key.topic), Use::Read)?;
+                self.need(Need::AnyKey)
+            }
+            Request::FindMessages(FindMessages::Key { topic, .. }) => {
+                self.need(Need::Read { topic: topic.as_str() })
+            }
+
+            Request::DescribeTopic(topic) | Request::Route(Some(topic)) => {
+                self.need(Need::Describe { topic: topic.as_str() })
+            }
+            Request::Route(None) => self.need(Need::AnyKey),
+
+            Request::FindMessages(FindMessages::Position { .. }) => {
+                administer("look messages up by their place in the log")
+            }
+            Request::CreateTopic(_) => administer("create topics"),
+            Request::AlterTopic(_) => administer("alter topics"),
+            Request::DeleteTopic(_) => administer("delete topics"),
+            Request::ListTopics => administer("list topics"),
+            Request::ListGroups => administer("list groups"),
+            Request::DescribeGroup(_) => administer("describe groups"),
+            Request::DeleteGroup(_) => administer("delete groups"),
+            Request::ResetGroup(_) => administer("reset groups"),
+            Request::AlterGroup(_) => administer("alter groups"),
+            Request::CreateInstance(_) => administer("create instances"),
+            Request::DeleteInstance(_) => administer("delete instances"),
+            Request::ListInstances => administer("list instances"),
+            Request::DescribeNode { count_syscalls: _ } => administer("read the broker's counters"),
+        }
+    }
+
+    pub fn publish(&self, topic: TopicId) -> Result<(), Failure> {
+        self.topic(topic, Use::Publish)
+    }
+
+    fn consume(&self, topic: TopicId, group: &str) -> Result<(), Failure> {
+        self.topic(topic, Use::Consume { group })
+    }
+
+    fn read(&self, topic: TopicId) -> Result<(), Failure> {
+        self.topic(topic, Use::Read)
+    }
+
+    fn topic(&self, topic: TopicId, wanted: Use<'_>) -> Result<(), Failure> {
+        match (self.topic_name)(topic) {
+            Some(name) => self.need(wanted.of(name.as_str())),
+            // A stranger does not learn which topics there are.
+            None => {
+                self.need(Need::AnyKey)?;
+                let message = "the topic does not exist, or not any more: ask for its route";
+                Err(Failure::new(Status::TopicNotExist, message))
+            }
+        }
+    }
+
+    /// For requests of many topics: those that do not exist any more do not keep the others from being dealt with.
+    fn each_known(&self, topics: impl Iterator<Item = TopicId>, wanted: Use<'_>) -> Result<(), Failure> {
+        let topics: BTreeSet<TopicId> = topics.collect();
+        let names = topics.into_iter().filter_map(&self.topic_name);
+        names.into_iter().try_for_each(|name| self.need(wanted.of(name.as_str())))
+    }
+
+    fn need(&self, need: Need<'_>) -> Result<(), Failure> {
+        self.session.check(need).map_err(refusal)
+    }
+}
+
+/// What is to be done with a topic.
+#[derive(Clone, Copy)]
+enum Use<'a> {
+    Publish,
+    Read,
+    Consume { group: &'a str },
+}
+
+impl<'a> Use<'a> {
+    fn of(self, topic: &'a str) -> Need<'a> {
+        match self {
+            Use::Publish => Need::Publish { topic },
+            Use::Read => Need::Read { topic },
+            Use::Consume { group } => Need::Consume { topic, group },
+        }
+    }
+}
+
+/// A denial as the native protocol says it.
+pub(super) fn refusal(denied: Denied) -> Failure {
+    let status = match denied {
+        Denied::NoKey | Denied::Revoked { .. } => Status::Unauthenticated,
+        Denied::NotAllowed { .. } => Status::PermissionDenied,
+    };
+    Failure::new(status, denied.to_string())
+}
+
+#[cfg(test)]
+mod tests;
