@@ -325,6 +325,10 @@ pub(super) fn peer_error(address: &str, error: CoreError) -> ClientError {
         CoreError::Frame(FrameError::Magic) => ClientError::NotTurbopump { address },
         CoreError::Frame(FrameError::Version(theirs)) => ClientError::Version { address, theirs },
         CoreError::Closing(failure) => ClientError::Disconnected { address, reason: failure.to_string() },
+        // Others have guessed from this address: what this client proves is looked at again soon.
+        CoreError::NotProved(failure) if failure.status.is_transient() => {
+            ClientError::Disconnected { address, reason: failure.to_string() }
+        }
         // No other connection would be believed.
         CoreError::NotProved(failure) => ClientError::Refused(failure),
         error @ (CoreError::Frame(_)

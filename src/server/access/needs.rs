@@ -101,22 +101,41 @@ impl<F: Fn(TopicId) -> Option<TopicName>> Check<'_, F> {
     }
 
     fn topic(&self, topic: TopicId, wanted: Use<'_>) -> Result<(), Failure> {
+        // A stranger does not learn which topics there are.
+        self.need(Need::AnyKey)?;
         match (self.topic_name)(topic) {
-            Some(name) => self.need(wanted.of(name.as_str())),
-            // A stranger does not learn which topics there are.
+            Some(name) => self.named(topic, &name, wanted),
             None => {
-                self.need(Need::AnyKey)?;
                 let message = "the topic does not exist, or not any more: ask for its route";
                 Err(Failure::new(Status::TopicNotExist, message))
             }
         }
     }
 
+    /// A key that may do nothing with a topic does not learn what it is called, by whatever number it asks for.
+    fn named(&self, topic: TopicId, name: &TopicName, wanted: Use<'_>) -> Result<(), Failure> {
+        let refused = match self.need(wanted.of(name.as_str())) {
+            Err(refused) => refused,
+            Ok(()) => return Ok(()),
+        };
+        if self.need(Need::Describe { topic: name.as_str() }).is_ok() {
+            return Err(refused);
+        }
+        let message = format!(
+            "the access key may do nothing with topic number {topic}: ask for its route by its name, and the answer says which \
+             rule the key lacks"
+        );
+        Err(Failure::new(refused.status, message))
+    }
+
     /// For requests of many topics: those that do not exist any more do not keep the others from being dealt with.
     fn each_known(&self, topics: impl Iterator<Item = TopicId>, wanted: Use<'_>) -> Result<(), Failure> {
+        self.need(Need::AnyKey)?;
         let topics: BTreeSet<TopicId> = topics.collect();
-        let names = topics.into_iter().filter_map(&self.topic_name);
-        names.into_iter().try_for_each(|name| self.need(wanted.of(name.as_str())))
+        topics.into_iter().try_for_each(|topic| match (self.topic_name)(topic) {
+            Some(name) => self.named(topic, &name, wanted),
+            None => Ok(()),
+        })
     }
 
     fn need(&self, need: Need<'_>) -> Result<(), Failure> {

@@ -229,6 +229,24 @@ fn one_topic_or_group_that_a_key_may_not_use_is_enough() {
     }
 }
 
+/// Topics are numbered from 1 on: who asks for one after the other would learn all names.
+#[test]
+fn a_topic_that_is_none_of_a_keys_business_is_not_called_by_its_name() {
+    let consumer = session("consumer");
+    let topic_name = |_| Some("merger-of-acme".parse().expect("a name"));
+    let check = Check { session: &consumer, topic_name };
+    let watch = Watch { queues: vec![(key(), QueueOffset(0))], wait: Duration::ZERO };
+    for request in [Request::Fetch(fetch()), Request::Watch(watch)] {
+        let refused = check.request(&request).expect_err("no rule");
+        assert_eq!(refused.status, Status::PermissionDenied);
+        assert!(!refused.message.contains("merger"), "{refused}");
+    }
+    // One that it reads it may know by name.
+    let check = Check { session: &consumer, topic_name: |_| Some(orders()) };
+    let refused = check.publish(TopicId(1)).expect_err("no rule");
+    assert!(refused.message.contains("`consumer` may not publish to orders"), "{refused}");
+}
+
 /// The owner of the queue may know of the topic already, and would carry the request out.
 #[test]
 fn a_topic_that_the_shard_does_not_know_is_refused_where_it_is_the_only_one() {
