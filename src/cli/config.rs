@@ -45,9 +45,11 @@ pub struct ServeSettings {
     #[allow(rustdoc::broken_intra_doc_links)]
     #[arg(long, value_name = "FILE", verbatim_doc_comment)]
     pub access_keys: Option<PathBuf>,
-    /// Allow --http without access keys on an address that other machines reach
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    pub http_open: Option<bool>,
+    /// Allow an address that other machines reach without access keys: whoever reaches it may do everything
+    #[arg(long, alias = "http-open", value_name = "BOOL", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "true")]
+    #[serde(alias = "http-open")]
+    pub open_to_everybody: Option<bool>,
     /// PEM file of a certificate (and those that vouch for it): --http speaks HTTPS; read again when it changes
     #[arg(long, value_name = "FILE")]
     pub http_certificate: Option<PathBuf>,
@@ -172,7 +174,7 @@ impl ServeSettings {
             node_listen: self.node_listen.or(file.node_listen),
             http: self.http.or(file.http),
             access_keys: self.access_keys.or(file.access_keys),
-            http_open: self.http_open.or(file.http_open),
+            open_to_everybody: self.open_to_everybody.or(file.open_to_everybody),
             http_certificate: self.http_certificate.or(file.http_certificate),
             http_key: self.http_key.or(file.http_key),
             http_idle_timeout: self.http_idle_timeout.or(file.http_idle_timeout),
@@ -210,7 +212,7 @@ impl ServeSettings {
             node_listen: self.node_listen,
             http: self.http,
             access_keys: self.access_keys,
-            http_open: self.http_open.unwrap_or(default.http_open),
+            open_to_everybody: self.open_to_everybody.unwrap_or(default.open_to_everybody),
             http_certificate: self.http_certificate,
             http_key: self.http_key,
             http_idle_timeout: self.http_idle_timeout.map_or(default.http_idle_timeout, |span| span.0),
@@ -258,7 +260,7 @@ mod tests {
         node-listen = "0.0.0.0:9876"
         http = "0.0.0.0:8080"
         access-keys = "/etc/turbopump/keys.toml"
-        http-open = false
+        open-to-everybody = false
         http-certificate = "/etc/turbopump/certificate.pem"
         http-key = "/etc/turbopump/key.pem"
         http-idle-timeout = "1m"
@@ -294,7 +296,7 @@ mod tests {
         assert_eq!(options.node_listen, Some(([0, 0, 0, 0], 9876).into()));
         assert_eq!(options.http, Some(([0, 0, 0, 0], 8080).into()));
         assert_eq!(options.access_keys, Some(PathBuf::from("/etc/turbopump/keys.toml")));
-        assert!(!options.http_open);
+        assert!(!options.open_to_everybody);
         let files = ("/etc/turbopump/certificate.pem".into(), "/etc/turbopump/key.pem".into());
         assert_eq!(options.tls_files(), Some(files));
         assert_eq!(options.http_idle_timeout, Duration::from_secs(60));
@@ -319,6 +321,13 @@ mod tests {
         for flag in command.get_arguments().filter_map(|argument| argument.get_long()) {
             assert!(FULL.contains(&format!("{flag} =")), "--{flag} is missing above");
         }
+    }
+
+    /// What the flag was called while the native port asked nobody for keys.
+    #[test]
+    fn the_older_name_of_openness_counts() {
+        let settings = ServeSettings::parse("http-open = true").expect("well formed");
+        assert_eq!(settings.open_to_everybody, Some(true));
     }
 
     #[test]

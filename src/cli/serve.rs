@@ -246,6 +246,10 @@ fn render(options: &ServeOptions, started: &Started) -> String {
         let scheme = if options.http_certificate.is_some() { "HTTPS" } else { "HTTP" };
         text += &format!("  {scheme} listens on {address}  ({senders})\n");
     }
+    text += match &options.access_keys {
+        Some(_) => "  every request needs an access key that allows it\n",
+        None => "  no access keys are asked for: whoever connects may do everything\n",
+    };
     text += &format!("  answers are given when messages are {}", options.level);
     text += match options.level {
         Level::Durable => ": written and flushed\n",

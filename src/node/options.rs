@@ -33,8 +33,8 @@ pub struct ServeOptions {
     pub http: Option<SocketAddr>,
     /// The file of access keys, of which every request needs one. `None`: everybody may do everything.
     pub access_keys: Option<PathBuf>,
-    /// Speaks HTTP without access keys on an address that other machines reach.
-    pub http_open: bool,
+    /// Lets everybody do everything, without access keys, on an address that other machines reach.
+    pub open_to_everybody: bool,
     /// PEM files of the certificate and its private key: HTTP is spoken within TLS. `None`, both: without.
     pub http_certificate: Option<PathBuf>,
     pub http_key: Option<PathBuf>,
@@ -121,10 +121,10 @@ pub enum OptionsError {
     )]
     Wildcard { address: SocketAddr },
     #[error(
-        "--http {address} can be reached from other machines, and without access keys everybody may do everything there: \
-         name a file of keys with --access-keys, or say --http-open"
+        "--{flag} {address} can be reached from other machines, and without access keys everybody may do everything there: \
+         name a file of keys with --access-keys FILE, or say --open-to-everybody if that is meant"
     )]
-    HttpOpen { address: SocketAddr },
+    Open { flag: &'static str, address: SocketAddr },
     #[error("--{given} needs --{missing}: name both, the certificate and its private key, each a PEM file")]
     HalfOfTls { given: &'static str, missing: &'static str },
     #[error(
@@ -146,7 +146,7 @@ impl ServeOptions {
             node_listen: None,
             http: None,
             access_keys: None,
-            http_open: false,
+            open_to_everybody: false,
             http_certificate: None,
             http_key: None,
             http_idle_timeout: HTTP_IDLE_DEFAULT,
@@ -211,18 +211,27 @@ impl ServeOptions {
         if self.advertise.is_none() && self.listen.ip().is_unspecified() {
             return Err(OptionsError::Wildcard { address: self.listen });
         }
+        self.check_openness()?;
         self.check_http()?;
         self.check_ports()
     }
 
-    fn check_http(&self) -> Result<(), OptionsError> {
-        if let Some(address) = self.http
-            && !address.ip().is_loopback()
-            && self.access_keys.is_none()
-            && !self.http_open
-        {
-            return Err(OptionsError::HttpOpen { address });
+    /// Whether everybody on the network may do everything without anybody having said so.
+    fn check_openness(&self) -> Result<(), OptionsError> {
+        if self.access_keys.is_some() || self.open_to_everybody {
+            return Ok(());
         }
+        let addresses =
+            [("listen", Some(self.listen)), ("node-listen", self.node_listen), ("http", self.http)];
+        let reached = addresses.into_iter().find_map(|(flag, address)| {
+            // An IPv4 address may be written as one of IPv6.
+            let address = address.filter(|address| !address.ip().to_canonical().is_loopback())?;
+            Some(OptionsError::Open { flag, address })
+        });
+        reached.map_or(Ok(()), Err)
+    }
+
+    fn check_http(&self) -> Result<(), OptionsError> {
         let (certificate, key) = ("http-certificate", "http-key");
         match (&self.http_certificate, &self.http_key) {
             (Some(_), None) => return Err(OptionsError::HalfOfTls { given: certificate, missing: key }),
@@ -331,25 +340,50 @@ mod tests {
             let named = options(|o| {
                 o.listen = address;
                 o.advertise = Some("broker.example.org".into());
+                o.open_to_everybody = true;
             });
             assert_eq!(named, Ok(()));
-            assert_eq!(options(|o| o.node_listen = Some(address)), Ok(()), "nobody is told that one");
+            let node = options(|o| {
+                o.node_listen = Some(address);
+                o.open_to_everybody = true;
+            });
+            assert_eq!(node, Ok(()), "nobody is told that one");
         }
     }
 
     #[test]
-    fn http_for_other_machines_needs_keys_or_a_word() {
-        let address = SocketAddr::from(([0, 0, 0, 0], 8080));
-        assert_eq!(options(|o| o.http = Some(address)), Err(OptionsError::HttpOpen { address }));
-        assert_eq!(options(|o| o.http = Some(([127, 0, 0, 1], 8080).into())), Ok(()));
-        let with = |change: fn(&mut ServeOptions)| {
-            options(|o| {
-                o.http = Some(address);
-                change(o);
-            })
+    fn an_address_for_other_machines_needs_keys_or_a_word() {
+        let change = |flag: &str, options: &mut ServeOptions, address: SocketAddr| match flag {
+            "listen" => options.listen = address,
+            "node-listen" => options.node_listen = Some(address),
+            _ => options.http = Some(address),
         };
-        assert_eq!(with(|o| o.http_open = true), Ok(()));
-        assert_eq!(with(|o| o.access_keys = Some("keys".into())), Ok(()));
+        for flag in ["listen", "node-listen", "http"] {
+            for text in [
+                "192.0.2.1:8080",
+                "0.0.0.0:8080",
+                "[::]:8080",
+                "[2001:db8::1]:8080",
+                "[::ffff:10.0.0.1]:8080",
+            ] {
+                let address: SocketAddr = text.parse().expect("an address");
+                let with = |more: fn(&mut ServeOptions)| {
+                    options(|o| {
+                        // Who is told a wildcard is another question.
+                        o.advertise = Some("broker.example.org".into());
+                        change(flag, o, address);
+                        more(o);
+                    })
+                };
+                assert_eq!(with(|_| ()), Err(OptionsError::Open { flag, address }));
+                assert_eq!(with(|o| o.open_to_everybody = true), Ok(()));
+                assert_eq!(with(|o| o.access_keys = Some("keys".into())), Ok(()));
+            }
+            for text in ["127.0.0.1:8080", "127.0.1.77:8080", "[::1]:8080", "[::ffff:127.0.0.1]:8080"] {
+                let address: SocketAddr = text.parse().expect("an address");
+                assert_eq!(options(|o| change(flag, o, address)), Ok(()), "--{flag} {text}");
+            }
+        }
     }
 
     #[test]

@@ -99,6 +99,13 @@ fn a_wildcard_is_not_told_to_clients() {
     assert!(ended.stderr.contains("--advertise"), "{}", ended.stderr);
     assert_eq!(std::fs::read_dir(directory.path()).expect("a directory").count(), 0, "nothing was made");
     let flags = ["--listen", "0.0.0.0:0", "--advertise", "localhost"];
+    let ended = Setup::new(directory.path()).with(&flags).try_start();
+    let ended = ended.err().expect("everybody on the network could do everything");
+    assert_eq!(ended.status.code(), Some(2), "{}", ended.stderr);
+    for part in ["--access-keys FILE", "--open-to-everybody"] {
+        assert!(ended.stderr.contains(part), "{}", ended.stderr);
+    }
+    let flags = [&flags[..], &["--open-to-everybody"]].concat();
     let node = Setup::new(directory.path()).with(&flags).start();
     assert!(node.address().starts_with("localhost:"), "{}", node.banner);
     node.run_well(&["topic", "list"]);

@@ -45,7 +45,7 @@ fn two_brokers_do_not_share_a_node_wide_port() {
 fn an_address_of_another_machine_is_refused() {
     let directory = test_directory();
     // Reserved for documentation (RFC 5737).
-    let setup = Setup::new(directory.path()).with(&["--listen", "192.0.2.1:10911"]);
+    let setup = Setup::new(directory.path()).with(&["--listen", "192.0.2.1:10911", "--open-to-everybody"]);
     check(&setup, 1, &["192.0.2.1:10911", "none of this machine's addresses", "--listen"]);
 }
 
