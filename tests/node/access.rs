@@ -523,3 +523,23 @@ fn the_format_of_the_keys_file_is_told() {
     let ended = broken.try_start().err().expect("the file is wrong");
     assert!(ended.stderr.contains("keys = [{ id = ") && ended.stderr.contains("line 1"), "{}", ended.stderr);
 }
+
+#[test]
+fn a_client_that_tasks_share_proves_its_key_over_all_its_connections() {
+    use turbopump::client::asynchronous;
+    let directory = test_directory();
+    let node = start(directory.path());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let shop = asynchronous::Client::connect_with(node.address(), options("shop", "hunter2"));
+        let shop = shop.await.expect("a good key");
+        let orders = shop.producer("orders").await.expect("it may publish there");
+        let receipt = orders.send(asynchronous::Message::new("three apples")).await.expect("stored");
+        assert!(shop.producer("secrets").await.is_err(), "it may not publish there");
+        let billing = asynchronous::Client::connect_with(node.address(), options("billing", "hunter3"));
+        let mut messages = billing.await.expect("a good key").subscribe("billing", &["orders"]).await;
+        let message = messages.as_mut().expect("it may").next().await.expect("no end").expect("a message");
+        assert_eq!(message.id(), Some(receipt.id));
+        assert!(asynchronous::Client::connect(node.address()).await.is_err(), "no key");
+    });
+}

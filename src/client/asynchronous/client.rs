@@ -10,7 +10,7 @@ use crate::api::{
 use crate::client::commands::{self, Command};
 use crate::client::tokio_driver::{AsyncClient, AsyncConsumer, AsyncProducer};
 use crate::client::{
-    ClientError, ConsumerOptions, LeasedMessage, ProducerOptions, Timeouts, UndecidedMessage,
+    ClientError, ConnectOptions, ConsumerOptions, LeasedMessage, ProducerOptions, Timeouts, UndecidedMessage,
 };
 use crate::types::{GroupName, InstanceName, NameError, NodeId, QueueKey, QueueOffset, Receipt, TopicName};
 
@@ -50,9 +50,9 @@ impl Client {
         Self::connect_with(server, Timeouts::default()).await
     }
 
-    /// The same with other time-outs.
-    pub async fn connect_with(server: &str, timeouts: Timeouts) -> Result<Self, ClientError> {
-        let first = AsyncClient::connect(server, timeouts).await?;
+    /// The same with other [`Timeouts`], or with [`ConnectOptions`], which have the access key.
+    pub async fn connect_with(server: &str, options: impl Into<ConnectOptions>) -> Result<Self, ClientError> {
+        let first = AsyncClient::connect(server, options).await?;
         let shared = Shared { template: first.sibling(), idle: Mutex::new(vec![first]) };
         Ok(Self { shared: Arc::new(shared) })
     }
