@@ -5,7 +5,7 @@
 //! goes out as an answer of this protocol's form instead.
 //!
 //! What hyper has read is its own, and it tells how much room it has only when it reads. So a connection's memory for
-//! requests is looked at here: before each read, and see [`Incoming`].
+//! requests is looked at here: before each read, and see [`Incoming`](super::incoming::Incoming).
 
 use std::io;
 use std::pin::Pin;
