@@ -467,7 +467,9 @@ impl Court<'_> {
 
     /// Something was stored in or after the segment that begins here.
     fn must_be_used(&self, base: LogPosition) -> bool {
+        let is_named = |(at, facts): (&LogPosition, &Facts)| self.belongs(*at, facts) >= Some(base);
         self.verdict.used.range(base..).next().is_some()
+            || self.facts.iter().any(is_named)
             || self.reached > base.advance(SEGMENT_HEADER_BYTES as u64)
     }
 

@@ -14,11 +14,11 @@ use std::time::Duration;
 use futures_lite::future::block_on;
 use turbopump::api::{Produce, Reply, Request};
 use turbopump::broker::{ShardPlace, StartError, check_shard, repair_shard};
-use turbopump::disk::DiskError;
 use turbopump::disk::faulty::{AfterCrash, FaultPlan, FaultyDisk, Restart};
-use turbopump::log::{Act, Known, OpenError, Replay, parse_segment_name, scan};
+use turbopump::disk::{Disk, DiskError, DiskFile, OpenMode};
+use turbopump::log::{Act, Known, OpenError, Replay, parse_segment_name, scan, segment_name};
 use turbopump::testing::{Random, SeededExecutor, generators};
-use turbopump::types::{Level, QueueKey, QueueNumber, QueueOffset, ShardId, Timestamp};
+use turbopump::types::{Level, LogPosition, QueueKey, QueueNumber, QueueOffset, ShardId, Timestamp};
 use turbopump::wire::batch::{BatchHeader, LogSecret};
 
 use super::checks::{live_queues, remove_derived};
@@ -436,6 +436,36 @@ fn all_segments_gone_are_refused_and_given_up_by_command_only() {
         segments(&disk).iter().for_each(|path| disk.lose(path));
         assert_eq!(go_on(&disk, &filled, &format!("{}: no segment", filled.label)), "given up");
     }
+}
+
+/// The first segment, the only one in use, and the one that was prepared behind it: nothing but the header of the first says
+/// that something was stored where an empty file stands now.
+#[test]
+fn a_segment_that_was_swapped_with_a_prepared_one_is_put_back() {
+    let disk = FaultyDisk::new(1, FaultPlan::none());
+    let books: Books = Rc::new(RefCell::default());
+    let killed = on_node(&disk, &setup(), 1, async |node| {
+        let topic = create(node, &books, "t", 1).await.expect("a topic").id;
+        let key = QueueKey { topic, queue: QueueNumber(0) };
+        produce(node, &books, key, Some(Level::Durable), 1, 900).await.expect("healthy");
+        node.clock.sleep(Duration::from_secs(1)).await;
+        disk.outcome(Restart::ProcessKill, 1)
+    });
+    let disk = killed.expect("an empty disk");
+    remove_derived(&disk, &setup());
+    let path = |base| log_directory(0).join(segment_name(LogPosition(base)));
+    let segment_bytes = setup().segment_bytes;
+    block_on(async {
+        disk.rename(&path(0), &path(segment_bytes)).await?;
+        let prepared = disk.open(&path(0), OpenMode::Create).await?;
+        prepared.preallocate(segment_bytes).await?;
+        prepared.sync().await?;
+        prepared.close().await?;
+        disk.sync_directory(&log_directory(0)).await
+    })
+    .expect("a healthy disk");
+    let filled = Filled { disk: disk.clone(), ledger: books.take(), label: "killed" };
+    assert_eq!(go_on(&disk, &filled, "swapped with a prepared one"), "repaired");
 }
 
 /// Every combination of two lost segments: holes side by side, at the start, at the end.
