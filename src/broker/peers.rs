@@ -11,10 +11,10 @@ use super::groups::SeenReceivers;
 use super::groups::{GateOrders, HolderCheck};
 use super::receive::{Prospect, Received};
 use crate::api::{
-    ConnectionId, Failure, Found, GroupSettings, HalfMessage, Hold, LeaseInfo, Produce, QueueInfo,
-    ReceiptOutcome, Receive, ReceiveHalves, Reply, Request, ShardAddress, ShardInfo,
+    ConnectionId, Failure, Found, HalfMessage, Hold, LeaseInfo, Produce, QueueInfo, ReceiptOutcome, Receive,
+    ReceiveHalves, Reply, Request, ShardAddress, ShardInfo,
 };
-use crate::state::Topic;
+use crate::state::{Group, Topic};
 use crate::types::{GroupName, InstanceName, QueueKey, QueueOffset, Receipt, ShardId, TopicId};
 use crate::wire::batch::OwnedBatch;
 
@@ -35,11 +35,11 @@ pub enum PeerRequest {
     SyncTopics {
         topics: Vec<Topic>,
         next_topic_id: TopicId,
-        groups: Vec<GroupSettings>,
+        groups: Vec<Group>,
         instances: BTreeSet<InstanceName>,
     },
     /// Have exactly these groups' settings, or this one's.
-    PutGroup(GroupSettings),
+    PutGroup(Group),
     /// Have exactly these instances.
     PutInstances(BTreeSet<InstanceName>),
     /// Lease messages of the asked shard's queues, without waiting.
@@ -125,7 +125,7 @@ pub enum PeerReply {
     Tables {
         topics: Vec<Topic>,
         next_topic_id: TopicId,
-        groups: Vec<GroupSettings>,
+        groups: Vec<Group>,
         instances: BTreeSet<InstanceName>,
     },
     QueueRanges(Vec<QueueInfo>),

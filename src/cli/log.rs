@@ -251,7 +251,7 @@ fn change_text(change: &Change) -> String {
             format!("the topics are {}", ids.join(", "))
         }
         Change::NextTopicId(id) => format!("the next topic is {id}"),
-        Change::Group(settings) => format!("settings {settings:?}"),
+        Change::Group(group) => format!("settings {:?}, {:?}", group.settings, group.policy),
         Change::Instances(instances) => {
             let names: Vec<_> = instances.iter().map(ToString::to_string).collect();
             format!("the instances are {}", names.join(", "))

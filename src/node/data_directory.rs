@@ -1,7 +1,8 @@
 //! The data directory: who may use it, and what it was made with.
 //!
-//! `turbopump.toml` holds the format version and the number of shards; it is written when the directory is made, and once
-//! more when all of its shards have started for the first time: from then on each of them must be there.
+//! `turbopump.toml` holds the format version and the number of shards; it is written when the directory is made, when one of
+//! an older format is used for the first time (see `docs/formats.md`), and once more when all of its shards have started for
+//! the first time: from then on each of them must be there.
 //! `secret` signs receipt handles, and the node's id is made of it. Shard `s` has the directory `shard-s`.
 //!
 //! As long as a process uses the directory it holds two locks (flock): of the directory itself, which nobody can put
@@ -19,8 +20,10 @@ use serde::{Deserialize, Serialize};
 use crate::access::NodeSecret;
 use crate::types::{SettingsFile, SettingsFileError};
 
-/// Version of the layout of a data directory that this release makes and reads.
-const FORMAT: u32 = 2;
+/// Version of the layout of a data directory that this release makes: since 3, changes of the state may have fields.
+const FORMAT: u32 = 3;
+/// The oldest that it reads. A start goes on with it as one of the present version.
+const FORMAT_MIN: u32 = 2;
 const DESCRIPTION: &str = "turbopump.toml";
 /// Of the description and the secret, each of which has less than a hundred.
 const DESCRIPTION_BYTES_MAX: u64 = 64 * 1024;
@@ -59,8 +62,8 @@ pub enum DirectoryError {
     )]
     Newer { path: PathBuf, found: u32 },
     #[error(
-        "{path} was made by an older release (format {found}, this one reads {FORMAT}): choose another directory \
-         with --data"
+        "{path} was made by an older release (format {found}, this one reads {FORMAT_MIN} to {FORMAT}): choose another \
+         directory with --data"
     )]
     Older { path: PathBuf, found: u32 },
     #[error("{path} was made with {made} shards and keeps them: leave --shards {asked} out")]
@@ -124,6 +127,10 @@ impl DataDirectory {
         }
         directory.check_shards()?;
         directory.locks.check(path)?;
+        if existing.is_some_and(|made| made.format < FORMAT) {
+            // Before anything is written that an older release could not read.
+            write_description(path, &directory.description())?;
+        }
         Ok(directory)
     }
 
@@ -317,7 +324,9 @@ fn read_description(path: &Path) -> Result<Option<Description>, DirectoryError> 
     match format.and_then(|format| u32::try_from(format).ok()) {
         None => return Err(reason("it has no format number".to_owned())),
         Some(found) if found > FORMAT => return Err(DirectoryError::Newer { path: path.to_owned(), found }),
-        Some(found) if found < FORMAT => return Err(DirectoryError::Older { path: path.to_owned(), found }),
+        Some(found) if found < FORMAT_MIN => {
+            return Err(DirectoryError::Older { path: path.to_owned(), found });
+        }
         Some(_) => {}
     }
     let description: Description = toml::from_str(&text).map_err(|error| reason(error.to_string()))?;
@@ -475,6 +484,21 @@ mod tests {
         fs::remove_file(path.join(DESCRIPTION)).expect("it is there");
         fs::write(path.join("shard-1/log/manifest"), "something").expect("a file");
         assert!(matches!(DataDirectory::open(&path, Some(2), 1), Err(DirectoryError::NotOurs { .. })));
+    }
+
+    #[test]
+    fn a_directory_of_an_older_format_goes_on_as_one_of_the_present_when_it_is_used() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let path = root.path().join("data");
+        drop(DataDirectory::open(&path, Some(2), 1).expect("it is made"));
+        let description = path.join(DESCRIPTION);
+        let older = "format = 2\nshards = 2\nstarted = true\n";
+        fs::write(&description, older).expect("a file");
+        drop(DataDirectory::open_existing(&path).expect("it is only looked at"));
+        assert_eq!(fs::read_to_string(&description).expect("a file"), older);
+        assert!(DataDirectory::open(&path, None, 1).expect("it is read").is_started());
+        let described = fs::read_to_string(&description).expect("a file");
+        assert_eq!(described, older.replace("format = 2", "format = 3"));
     }
 
     #[test]

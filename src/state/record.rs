@@ -29,12 +29,17 @@
 //! Running time is counted while the shard runs, over all its runs: nothing that is judged by it goes because a clock was
 //! wrong. Kinds 13 and 14 are written once the wall clock contradicts the store times, see `ages`.
 //!
+//! What a kind got since its body was fixed are *fields*: see `state::fields` for the rule, and `state::policy` for those of
+//! topics and groups. They are part of format 3 of a data directory.
+//!
 //! Names reach to the end of the body. `origin` is 0 for a commit; in a checkpoint, which repeats older commits, it is
 //! the log position of the commit, so that replay lets the newer of two win whatever their order in the log.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::fields::{FieldError, Taken, WITH_FIELDS, enclose, split, take_fields};
+use super::policy::{Group, GroupPolicy, TopicPolicy};
 use super::tables::Topic;
 use crate::api::GroupSettings;
 use crate::state::held::HeldChange;
@@ -84,7 +89,7 @@ pub enum Change {
         key: QueueKey,
         offset: QueueOffset,
     },
-    Group(GroupSettings),
+    Group(Group),
     /// The group is forgotten; with `settings`, as if it had never been.
     GroupRemoved {
         group: GroupName,
@@ -120,6 +125,8 @@ pub enum ChangeError {
     Kind(u8),
     #[error("a change of kind {0} has a body that this release cannot read")]
     Body(u8),
+    #[error("a change of kind {kind} has field {tag}, which this release does not know and must not skip")]
+    Field { kind: u8, tag: u8 },
 }
 
 fn level_code(level: Option<Level>) -> u8 {
@@ -165,7 +172,37 @@ impl Change {
     pub fn encode(&self, output: &mut Vec<u8>) {
         let start = output.len();
         output.extend_from_slice(&[0; CHANGE_HEADER_BYTES]);
-        let kind = match self {
+        let mut kind = self.encode_core(output);
+        let fields = self.fields();
+        if !fields.is_empty() {
+            enclose(output, start + CHANGE_HEADER_BYTES, &fields);
+            kind |= WITH_FIELDS;
+        }
+        let body_bytes = (output.len() - start - CHANGE_HEADER_BYTES) as u32;
+        output[start] = kind;
+        output[start + 1..start + CHANGE_HEADER_BYTES].copy_from_slice(&body_bytes.to_le_bytes());
+    }
+
+    /// What is not said by the body that the kind has had from the start.
+    fn fields(&self) -> Vec<u8> {
+        match self {
+            Change::Topic(topic) => topic.policy.fields(),
+            Change::Group(group) => group.policy.fields(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn take_field(&mut self, tag: u8, value: &[u8]) -> Taken {
+        match self {
+            Change::Topic(topic) => topic.policy.take(tag, value),
+            Change::Group(group) => group.policy.take(tag, value),
+            _ => Taken::Unknown,
+        }
+    }
+
+    /// Appends the body without fields and returns the kind.
+    fn encode_core(&self, output: &mut Vec<u8>) -> u8 {
+        match self {
             Change::Topic(topic) => {
                 let retention_ms = retention_code(topic.retention);
                 output.extend_from_slice(&topic.id.0.to_le_bytes());
@@ -197,7 +234,7 @@ impl Change {
                 output.extend_from_slice(&offset.0.to_le_bytes());
                 QUEUE_END
             }
-            Change::Group(settings) => {
+            Change::Group(Group { settings, .. }) => {
                 let ms =
                     |duration: Option<Duration>| duration.map_or(0, |duration| duration.as_millis() as u64);
                 output.extend_from_slice(&settings.deliveries_max.unwrap_or(0).to_le_bytes());
@@ -238,13 +275,25 @@ impl Change {
                 LIVE_TOPICS
             }
             Change::Held(change) => change.encode_body(output),
-        };
-        let body_bytes = (output.len() - start - CHANGE_HEADER_BYTES) as u32;
-        output[start] = kind;
-        output[start + 1..start + CHANGE_HEADER_BYTES].copy_from_slice(&body_bytes.to_le_bytes());
+        }
     }
 
     fn decode(kind: u8, body: &[u8]) -> Result<Self, ChangeError> {
+        if kind & WITH_FIELDS == 0 {
+            return Self::decode_core(kind, body);
+        }
+        let kind = kind & !WITH_FIELDS;
+        let (core, fields) = split(body).ok_or(ChangeError::Body(kind))?;
+        let mut change = Self::decode_core(kind, core)?;
+        take_fields(fields, |tag, value| change.take_field(tag, value)).map_err(|error| match error {
+            FieldError::Malformed => ChangeError::Body(kind),
+            FieldError::Unknown(tag) => ChangeError::Field { kind, tag },
+        })?;
+        Ok(change)
+    }
+
+    /// Reads a body without fields.
+    fn decode_core(kind: u8, body: &[u8]) -> Result<Self, ChangeError> {
         let wrong = || ChangeError::Body(kind);
         let text = |from: usize| std::str::from_utf8(&body[from..]).map_err(|_| wrong());
         let fixed = |bytes: usize| if body.len() < bytes { Err(wrong()) } else { Ok(()) };
@@ -257,6 +306,7 @@ impl Change {
                     retention: retention_from(get_u64(body, 8)),
                     level: level_from(body[16]).ok_or_else(wrong)?,
                     name: text(17)?.parse::<TopicName>().map_err(|_| wrong())?,
+                    policy: TopicPolicy::default(),
                 }))
             }
             TOPIC_REMOVED => {
@@ -284,16 +334,7 @@ impl Change {
                     offset: QueueOffset(get_u64(body, 8)),
                 })
             }
-            GROUP => {
-                fixed(20)?;
-                let ms = |at| Some(get_u64(body, at)).filter(|ms| *ms > 0).map(Duration::from_millis);
-                Ok(Change::Group(GroupSettings {
-                    group: text(20)?.parse::<GroupName>().map_err(|_| wrong())?,
-                    deliveries_max: Some(get_u32(body, 0)).filter(|max| *max > 0),
-                    lease: ms(4),
-                    ordered_lease: ms(12),
-                }))
-            }
+            GROUP => group(body).map(Change::Group).ok_or_else(wrong),
             GROUP_REMOVED => {
                 fixed(1)?;
                 Ok(Change::GroupRemoved {
@@ -329,6 +370,18 @@ impl Change {
             _ => Err(ChangeError::Kind(kind)),
         }
     }
+}
+
+fn group(body: &[u8]) -> Option<Group> {
+    let (fixed, name) = body.split_at_checked(20)?;
+    let ms = |at| Some(get_u64(fixed, at)).filter(|ms| *ms > 0).map(Duration::from_millis);
+    let settings = GroupSettings {
+        group: std::str::from_utf8(name).ok()?.parse().ok()?,
+        deliveries_max: Some(get_u32(fixed, 0)).filter(|max| *max > 0),
+        lease: ms(4),
+        ordered_lease: ms(12),
+    };
+    Some(Group { settings, policy: GroupPolicy::default() })
 }
 
 fn instances(mut body: &[u8]) -> Option<BTreeSet<InstanceName>> {
@@ -372,17 +425,29 @@ mod tests {
                 queue_count: 10,
                 retention: Retention::Age(Duration::from_secs(60)),
                 level: Some(Level::Written),
+                policy: TopicPolicy::default(),
+            }),
+            Change::Topic(Topic {
+                name: "orders".parse().expect("a name"),
+                id: TopicId(4),
+                queue_count: 10,
+                retention: Retention::Unlimited,
+                level: None,
+                policy: TopicPolicy { read_queues: Some(5), ..TopicPolicy::default().changed() },
             }),
             Change::Offset { group: group.clone(), key, offset: QueueOffset(7), origin: None },
             Change::Offset { group, key, offset: QueueOffset(5), origin: Some(LogPosition(8192)) },
             Change::TopicRemoved(TopicId(2)),
             Change::NextTopicId(TopicId(4)),
             Change::QueueEnd { key, offset: QueueOffset(12) },
-            Change::Group(GroupSettings {
-                group: "g2".parse().expect("a name"),
-                deliveries_max: Some(3),
-                lease: None,
-                ordered_lease: Some(Duration::from_secs(2)),
+            Change::Group(Group {
+                settings: GroupSettings {
+                    group: "g2".parse().expect("a name"),
+                    deliveries_max: Some(3),
+                    lease: None,
+                    ordered_lease: Some(Duration::from_secs(2)),
+                },
+                policy: GroupPolicy::default().changed(),
             }),
             Change::Lease(LeaseChange::Passed {
                 group: "g3".parse().expect("a name"),
@@ -430,6 +495,36 @@ mod tests {
         for body in [&[3, b'a', b'b'][..], &[0], &[1, b'%'], &[1, b'a', 9]] {
             assert_eq!(Change::decode(INSTANCES, body), Err(ChangeError::Body(INSTANCES)), "{body:?}");
         }
+    }
+
+    #[test]
+    fn a_later_release_may_add_fields_to_any_kind() {
+        let change = Change::NextTopicId(TopicId(4));
+        let with_field = |tag: u8| {
+            let mut payload = Vec::new();
+            change.encode(&mut payload);
+            let mut fields = Vec::new();
+            crate::state::fields::put_field(&mut fields, tag, b"new");
+            enclose(&mut payload, CHANGE_HEADER_BYTES, &fields);
+            let body_bytes = (payload.len() - CHANGE_HEADER_BYTES) as u32;
+            payload[0] |= WITH_FIELDS;
+            payload[1..CHANGE_HEADER_BYTES].copy_from_slice(&body_bytes.to_le_bytes());
+            payload
+        };
+        assert_eq!(decode_changes(&with_field(77)), Ok(vec![change.clone()]), "it is skipped");
+        let (kind, tag) = (NEXT_TOPIC_ID, 177);
+        assert_eq!(decode_changes(&with_field(tag)), Err(ChangeError::Field { kind, tag }));
+    }
+
+    #[test]
+    fn what_has_no_fields_is_written_as_before_there_were_any() {
+        let mut payload = Vec::new();
+        let (name, policy) = ("t".parse().expect("a name"), TopicPolicy::default());
+        let (retention, level) = (Retention::Inherited, None);
+        Change::Topic(Topic { name, id: TopicId(2), queue_count: 3, retention, level, policy })
+            .encode(&mut payload);
+        let expected = [1, 18, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, b't'];
+        assert_eq!(payload, expected);
     }
 
     #[test]

@@ -137,7 +137,7 @@ impl State {
                 self.tables.set_offset(group, key, CommittedOffset { offset, origin });
             }
             Change::NextTopicId(id) => self.tables.raise_next_topic_id(id),
-            Change::Group(settings) => self.tables.put_group(settings),
+            Change::Group(group) => self.tables.put_group(group),
             Change::Instances(instances) => self.tables.set_instances(instances),
             Change::RunningTime(time) => self.tables.note_running(time),
             Change::StoredBy { position, time } => self.tables.set_stored_by(position, time),

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use super::policy::{Group, TopicPolicy};
 use super::record::Change;
 use crate::api::{GroupSettings, TopicInfo};
 use crate::types::RunningTime;
@@ -18,6 +19,7 @@ pub struct Topic {
     pub queue_count: u32,
     pub retention: Retention,
     pub level: Option<Level>,
+    pub policy: TopicPolicy,
 }
 
 /// Where a group goes on in a queue.
@@ -41,7 +43,7 @@ pub struct Tables {
     names: BTreeMap<TopicName, TopicId>,
     offsets: BTreeMap<GroupName, HashMap<QueueKey, CommittedOffset>>,
     offset_count: usize,
-    groups: BTreeMap<GroupName, GroupSettings>,
+    groups: BTreeMap<GroupName, Group>,
     instances: BTreeSet<InstanceName>,
     next_topic_id: u32,
     /// The newest running time that was written down.
@@ -133,10 +135,16 @@ impl Tables {
     }
 
     pub fn group_settings(&self, group: &GroupName) -> Option<&GroupSettings> {
+        self.groups.get(group).map(|group| &group.settings)
+    }
+
+    /// How a group is treated, if anybody has said so.
+    pub fn group(&self, group: &GroupName) -> Option<&Group> {
         self.groups.get(group)
     }
 
-    pub fn all_group_settings(&self) -> impl Iterator<Item = &GroupSettings> {
+    /// Those that have settings.
+    pub fn all_groups(&self) -> impl Iterator<Item = &Group> {
         self.groups.values()
     }
 
@@ -203,8 +211,8 @@ impl Tables {
         self.next_topic_id = self.next_topic_id.max(id.0);
     }
 
-    pub(super) fn put_group(&mut self, settings: GroupSettings) {
-        self.groups.insert(settings.group.clone(), settings);
+    pub(super) fn put_group(&mut self, group: Group) {
+        self.groups.insert(group.settings.group.clone(), group);
     }
 
     pub(super) fn set_instances(&mut self, instances: BTreeSet<InstanceName>) {
@@ -319,7 +327,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::state::{Effect, Stage, State};
+    use crate::state::{Effect, GroupPolicy, Stage, State};
     use crate::types::QueueNumber;
 
     /// A state that carries out what is read from a log.
@@ -350,6 +358,7 @@ mod tests {
             queue_count: 2,
             retention: Retention::Inherited,
             level: None,
+            policy: TopicPolicy::default(),
         })
     }
 
@@ -421,7 +430,8 @@ mod tests {
         let group: GroupName = "g".parse().expect("a name");
         let (deliveries_max, lease, ordered_lease) = (Some(3), None, None);
         let settings = GroupSettings { group: group.clone(), deliveries_max, lease, ordered_lease };
-        tables.apply(Change::Group(settings), 2);
+        let policy = GroupPolicy::default();
+        tables.apply(Change::Group(Group { settings, policy }), 2);
         for settings in [false, true] {
             tables.apply(offset(1, 10, None), 3);
             tables.apply(Change::GroupUsed { group: group.clone(), time: RunningTime(1) }, 4);

@@ -17,6 +17,8 @@ use crate::support::node::{Node, Setup};
 /// Where the ignored test below writes.
 const TARGET: &str = "TURBOPUMP_FORMAT_DATA";
 const SIZES: &str = "files.txt";
+/// What the description says of a directory of the present format.
+const FORMAT_LINE: &str = "format = 3";
 const QUEUES: u32 = 2;
 const MESSAGES: u64 = 10;
 
@@ -125,9 +127,19 @@ fn write_the_data_of_this_format() {
 }
 
 #[test]
-fn format_2_is_read() {
+fn format_2_is_read_and_goes_on_as_the_present_one() {
+    check_goes_on(2);
+}
+
+#[test]
+fn format_3_is_read() {
+    check_goes_on(3);
+}
+
+/// Starts on the data of a format, finds everything in it, and goes on.
+fn check_goes_on(format: u32) {
     let directory = test_directory();
-    restore(&data(2), directory.path());
+    restore(&data(format), directory.path());
     let node = Setup::new(directory.path()).with(&["--http", "127.0.0.1:0"]).start();
     for queue in 0..QUEUES {
         let messages = read(node.client(), "orders", Some(queue), Start::First);
@@ -158,4 +170,16 @@ fn format_2_is_read() {
     // And the broker goes on where it was.
     fill(&node, 0, MESSAGES..MESSAGES + 1);
     assert_eq!(read(node.client(), "orders", Some(0), Start::First).len() as u64, MESSAGES + 1);
+    // Changes of topics and groups are counted from now on; what nobody has said before has its defaults.
+    node.run_well(&["topic", "alter", "orders", "--retention", "1d"]);
+    node.run_well(&["group", "alter", "I%readers", "--deliveries", "5"]);
+    node.kill();
+    let node = Setup::new(directory.path()).start();
+    let described = std::fs::read_to_string(directory.path().join("turbopump.toml")).expect("a description");
+    assert!(described.lines().any(|line| line == FORMAT_LINE), "{described}");
+    assert_eq!(read(node.client(), "orders", Some(0), Start::First).len() as u64, MESSAGES + 1);
+    let topic = node.run(&["topic", "describe", "orders", "-o", "json"]).json();
+    assert_eq!(topic["retention_ms"], 86_400_000, "{topic}");
+    let group = node.run(&["group", "describe", "readers", "--instance", "I", "-o", "json"]).json();
+    assert_eq!(group["settings"]["deliveries_max"], 5, "{group}");
 }

@@ -14,8 +14,7 @@ use crate::broker::shard_broker::Broker;
 use crate::broker::topics::Others;
 use crate::disk::Disk;
 use crate::limits;
-use crate::state::Change;
-use crate::state::Topic;
+use crate::state::{Change, Group, Topic};
 use crate::types::{GroupName, QueueKey, QueueNumber, QueueOffset};
 
 impl<D: Disk> Broker<D> {
@@ -34,29 +33,31 @@ impl<D: Disk> Broker<D> {
                 range.end()
             )));
         }
-        let settings = {
+        let group = {
             let tables = self.tables();
-            let present = tables.group_settings(&change.group);
-            if present.is_none() && tables.all_group_settings().count() >= limits::GROUPS_MAX {
+            let present = tables.group(&change.group);
+            if present.is_none() && tables.all_groups().count() >= limits::GROUPS_MAX {
                 let message =
                     format!("there are settings for {} groups, no more are taken", limits::GROUPS_MAX);
                 return Err(Failure::new(Status::LimitReached, message));
             }
-            let present = present.cloned();
-            let of = |field: fn(&GroupSettings) -> Option<Duration>| present.as_ref().and_then(field);
-            GroupSettings {
+            let policy = present.map(|group| group.policy.clone()).unwrap_or_default().changed();
+            let present = present.map(|group| &group.settings);
+            let of = |field: fn(&GroupSettings) -> Option<Duration>| present.and_then(field);
+            let settings = GroupSettings {
                 deliveries_max: change
                     .deliveries_max
-                    .or(present.as_ref().and_then(|settings| settings.deliveries_max)),
+                    .or(present.and_then(|settings| settings.deliveries_max)),
                 lease: change.lease.or(of(|settings| settings.lease)),
                 ordered_lease: change.ordered_lease.or(of(|settings| settings.ordered_lease)),
                 group: change.group,
-            }
+            };
+            Group { settings, policy }
         };
-        self.change(&[Change::Group(settings.clone())]).await?;
-        self.ask_others(|| PeerRequest::PutGroup(settings.clone())).await?;
-        tracing::info!(target: "groups", group = %settings.group, "settings of the group changed");
-        Ok(settings)
+        self.change(&[Change::Group(group.clone())]).await?;
+        self.ask_others(|| PeerRequest::PutGroup(group.clone())).await?;
+        tracing::info!(target: "groups", group = %group.settings.group, "settings of the group changed");
+        Ok(group.settings)
     }
 
     pub(in crate::broker) async fn list_groups(&self) -> Result<Vec<GroupName>, Failure> {
@@ -87,7 +88,7 @@ impl<D: Disk> Broker<D> {
         let tables = self.tables();
         let leases = self.leases();
         let receivers = self.receivers.borrow();
-        let with_settings = tables.all_group_settings().map(|settings| &settings.group);
+        let with_settings = tables.all_groups().map(|group| &group.settings.group);
         let receiving = leases.groups().chain(receivers.groups(self.clock.monotonic()));
         let names: BTreeSet<_> = tables.groups().chain(with_settings).chain(receiving).cloned().collect();
         names.into_iter().collect()
@@ -259,13 +260,15 @@ fn group_queue(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::TopicPolicy;
     use crate::types::{Retention, ShardId, TopicId};
 
     #[test]
     fn lag_is_what_was_not_dealt_with() {
         let id = TopicId(1);
         let name = "t".parse().expect("a name");
-        let topic = Topic { name, id, queue_count: 1, retention: Retention::Inherited, level: None };
+        let (retention, policy) = (Retention::Inherited, TopicPolicy::default());
+        let topic = Topic { name, id, queue_count: 1, retention, level: None, policy };
         let range = QueueInfo {
             queue: QueueNumber(0),
             shard: ShardId(0),

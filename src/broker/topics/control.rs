@@ -4,17 +4,14 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use super::instances::{check_instance, topic_missing, topic_unknown};
-use crate::api::{
-    Failure, GroupSettings, NodeInfo, QueueInfo, Reply, RouteInfo, ShardInfo, Status, TopicChange, TopicInfo,
-};
+use crate::api::{Failure, NodeInfo, QueueInfo, Reply, RouteInfo, ShardInfo, Status, TopicChange, TopicInfo};
 use crate::broker::client_requests::unexpected;
 use crate::broker::peers::{PeerReply, PeerRequest};
 use crate::broker::shard_broker::{Broker, owned_queues};
 use crate::broker::turn::Turn;
 use crate::disk::Disk;
 use crate::limits;
-use crate::state::Change;
-use crate::state::Topic;
+use crate::state::{Change, Group, Topic, TopicPolicy};
 use crate::types::{InstanceName, ShardId, TopicId, TopicName};
 
 /// Queues of a topic that is created without a number: RocketMQ's `defaultTopicQueueNums` on the producer's side
@@ -46,6 +43,7 @@ impl<D: Disk> Broker<D> {
                 queue_count: change.queues.unwrap_or(QUEUES_DEFAULT),
                 retention: change.retention.unwrap_or_default(),
                 level: change.level,
+                policy: TopicPolicy::default().changed(),
             }
         };
         self.check_queue_count(topic.queue_count, topic.queue_count)?;
@@ -72,6 +70,7 @@ impl<D: Disk> Broker<D> {
             queue_count,
             retention: change.retention.unwrap_or(present.retention),
             level: change.level.or(present.level),
+            policy: present.policy.changed(),
             ..present
         };
         self.put_everywhere(&topic).await?;
@@ -167,10 +166,10 @@ impl<D: Disk> Broker<D> {
     }
 
     /// What every shard must have.
-    fn shared_tables(&self) -> (Vec<Topic>, TopicId, Vec<GroupSettings>, BTreeSet<InstanceName>) {
+    fn shared_tables(&self) -> (Vec<Topic>, TopicId, Vec<Group>, BTreeSet<InstanceName>) {
         let tables = self.tables();
         let topics: Vec<_> = tables.topics().cloned().collect();
-        let groups: Vec<_> = tables.all_group_settings().cloned().collect();
+        let groups: Vec<_> = tables.all_groups().cloned().collect();
         (topics, tables.next_topic_id(), groups, tables.instances().clone())
     }
 
@@ -188,8 +187,7 @@ impl<D: Disk> Broker<D> {
                     tables.topic(topic.id).is_none() && tables.topic_named(&topic.name).is_none()
                 };
                 let topics = topics.into_iter().filter(is_new).map(Change::Topic);
-                let groups =
-                    groups.into_iter().filter(|settings| tables.group_settings(&settings.group).is_none());
+                let groups = groups.into_iter().filter(|group| tables.group(&group.settings.group).is_none());
                 let next = tables.next_topic_id().max(next_topic_id);
                 let mut all = tables.instances().clone();
                 all.extend(instances);
@@ -281,7 +279,7 @@ impl<D: Disk> Broker<D> {
                 self.take_topics(topics, next_topic_id, groups, instances).await
             }
             PeerRequest::PutInstances(instances) => self.put(Change::Instances(instances)).await,
-            PeerRequest::PutGroup(settings) => self.put(Change::Group(settings)).await,
+            PeerRequest::PutGroup(group) => self.put(Change::Group(group)).await,
             PeerRequest::Receive(receive) => self.receive_here(&receive).await.map(PeerReply::Received),
             PeerRequest::WatchTopic { from, receive } => {
                 self.watch_topic(from, &receive).map(PeerReply::Prospect)
@@ -334,7 +332,7 @@ impl<D: Disk> Broker<D> {
         &self,
         topics: Vec<Topic>,
         next_topic_id: TopicId,
-        groups: Vec<GroupSettings>,
+        groups: Vec<Group>,
         instances: BTreeSet<InstanceName>,
     ) -> Result<PeerReply, Failure> {
         let _turn = self.topic_change.take().await;
@@ -349,7 +347,7 @@ impl<D: Disk> Broker<D> {
                 (tables.next_topic_id() != next_topic_id).then_some(Change::NextTopicId(next_topic_id));
             let groups = groups
                 .into_iter()
-                .filter(|settings| tables.group_settings(&settings.group) != Some(settings))
+                .filter(|group| tables.group(&group.settings.group) != Some(group))
                 .map(Change::Group);
             let instances = (*tables.instances() != instances).then_some(Change::Instances(instances));
             gone.into_iter().chain(new).chain(next).chain(groups).chain(instances).collect()

@@ -129,7 +129,7 @@ impl<D: Disk> Broker<D> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::{Stage, State, Topic};
+    use crate::state::{Stage, State, Topic, TopicPolicy};
     use crate::types::{LogPosition, Retention, TopicId};
 
     fn tables(topics: &[&str], instances: &[&str]) -> Tables {
@@ -142,6 +142,7 @@ mod tests {
                 queue_count: 1,
                 retention: Retention::Inherited,
                 level: None,
+                policy: TopicPolicy::default(),
             };
             apply(Change::Topic(topic));
         }
