@@ -18,7 +18,7 @@ use std::time::Duration;
 use crate::broker::shard_broker::Broker;
 use crate::disk::{Disk, DiskError};
 use crate::index::IndexError;
-use crate::index::keys::{Collected, KEYED_ENTRIES_MAX, KeyIndex};
+use crate::index::keys::{Collected, KEYED_ENTRIES_MAX, KeyIndex, KeyOwner};
 use crate::log::{Placed, Want};
 use crate::types::{LogPosition, RecordPlace, TopicId, WakerList};
 use crate::wire::batch::{BatchHeader, Kind, align_batch, stored_records};
@@ -234,6 +234,12 @@ impl<D: Disk> Broker<D> {
         is_done() && !keys.left_out.get()
     }
 
+    /// Under whose name this run writes keys.
+    fn key_owner(&self) -> KeyOwner {
+        let log = crc32c::crc32c_append(u32::from(self.options.shard.0), &self.log.secret().0.to_le_bytes());
+        KeyOwner { epoch: self.log.epoch(), log: log.max(1) }
+    }
+
     /// The next thing that is due.
     async fn key_step(&self) -> Result<Step, IndexError> {
         let keys = &self.keys;
@@ -242,7 +248,7 @@ impl<D: Disk> Broker<D> {
             let directory = self.options.directory.join("keys");
             let bounds = (first, keys.published.get());
             let opened =
-                KeyIndex::open(self.disk.clone(), self.clock.clone(), &directory, self.log.epoch(), bounds);
+                KeyIndex::open(self.disk.clone(), self.clock.clone(), &directory, self.key_owner(), bounds);
             *keys.index.borrow_mut() = Some(Rc::new(opened.await?));
             return Ok(Step::Worked);
         };

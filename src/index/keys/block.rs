@@ -4,7 +4,7 @@
 //! every block
 //!  0  u32  crc          crc32c of bytes 4..4096
 //!  4  u32  number       of the block in its file
-//!  8  u32  run          tells runs apart: crc32c of base, from, to and epoch
+//!  8  u32  run          tells runs apart: crc32c of base, from, to and epoch, begun with the log's number
 //! 12  u32  count        entries in a data block
 //! data block
 //! 16  entries, sorted: u64 hash, u64 place (batch position - base) / 8 << 16 | index in the batch

@@ -46,7 +46,7 @@ impl<D: Disk> KeyIndex<D> {
         let range = RunRange { to, ..first };
         let entries = plan.runs.iter().map(|run| run.header.entry_count).sum();
         let mut writer =
-            RunWriter::create(self.disk(), self.directory(), range, self.epoch(), entries).await?;
+            RunWriter::create(self.disk(), self.directory(), range, self.owner(), entries).await?;
         if let Err(error) = self.copy(plan, &mut writer).await {
             writer.abandon().await;
             return Err(error);

@@ -36,6 +36,6 @@ mod tests;
 
 pub use check::KeyCheck;
 pub use collect::{Collected, KEYED_ENTRIES_MAX};
-pub use run::{KeyDamage, RunRange};
+pub use run::{KeyDamage, KeyOwner, RunRange};
 pub use search::Search;
 pub use set::KeyIndex;

@@ -16,6 +16,7 @@
 //! 60  u32  filter_start
 //! 64  u32  filter_blocks
 //! 68  u32  epoch         of the log's run that wrote it
+//! 72  u32  log           whose keys they are, see [`KeyOwner`]; 0 in runs that earlier releases wrote
 //! ```
 
 use std::ops::Deref;
@@ -46,11 +47,20 @@ pub struct RunRange {
     pub to: LogPosition,
 }
 
+/// Who writes key runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyOwner {
+    /// Of this run of the log.
+    pub epoch: u32,
+    /// A number that tells the log from others, not 0: a file of another shard may have the right name.
+    pub log: u32,
+}
+
 /// What a run's header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RunHeader {
     pub range: RunRange,
-    pub epoch: u32,
+    pub owner: KeyOwner,
     pub entry_count: u64,
     pub data_blocks: u32,
     pub filter_start: u32,
@@ -109,8 +119,16 @@ impl RunHeader {
         for (at, position) in [(0, self.range.base), (8, self.range.from), (16, self.range.to)] {
             put_u64(&mut bytes, at, position.0);
         }
-        put_u32(&mut bytes, 24, self.epoch);
-        crc32c::crc32c(&bytes)
+        put_u32(&mut bytes, 24, self.owner.epoch);
+        match self.owner.log {
+            0 => crc32c::crc32c(&bytes),
+            log => crc32c::crc32c_append(log, &bytes),
+        }
+    }
+
+    /// Whether the run holds the keys of the owner's log, and was written in an earlier life of it.
+    pub fn is_of(&self, owner: KeyOwner) -> bool {
+        (self.owner.log == 0 || self.owner.log == owner.log) && self.owner.epoch < owner.epoch
     }
 
     pub fn encode(&self, output: &mut [u8]) {
@@ -124,7 +142,8 @@ impl RunHeader {
         put_u32(output, 56, self.data_blocks);
         put_u32(output, 60, self.filter_start);
         put_u32(output, 64, self.filter_blocks);
-        put_u32(output, 68, self.epoch);
+        put_u32(output, 68, self.owner.epoch);
+        put_u32(output, 72, self.owner.log);
         block::seal(output, 0, 0, 0);
     }
 
@@ -137,7 +156,7 @@ impl RunHeader {
         let position = |at| LogPosition(get_u64(bytes, at));
         let header = Self {
             range: RunRange { base: position(24), from: position(32), to: position(40) },
-            epoch: get_u32(bytes, 68),
+            owner: KeyOwner { epoch: get_u32(bytes, 68), log: get_u32(bytes, 72) },
             entry_count: get_u64(bytes, 48),
             data_blocks: get_u32(bytes, 56),
             filter_start: get_u32(bytes, 60),

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::block::{
     BLOCK_ENTRIES, FILTER_ENTRIES, KeyEntry, filter_block, filter_insert, put_entry, put_filter_ranks, seal,
 };
-use super::run::{Run, RunHeader, RunRange};
+use super::run::{KeyOwner, Run, RunHeader, RunRange};
 use crate::disk::{Disk, DiskBuffer, DiskError, DiskFile, OpenMode};
 use crate::limits::{BLOCK_BYTES, INDEX_PIECE_BYTES};
 
@@ -77,14 +77,14 @@ impl<D: Disk> RunWriter<D> {
         disk: &D,
         directory: &Path,
         range: RunRange,
-        epoch: u32,
+        owner: KeyOwner,
         entries_max: u64,
     ) -> Result<Self, DiskError> {
         assert!(range.from < range.to, "a run about {range:?}");
         let data_blocks = entries_max.div_ceil(BLOCK_ENTRIES as u64) as u32;
         let header = RunHeader {
             range,
-            epoch,
+            owner,
             entry_count: 0,
             data_blocks: 0,
             filter_start: 1 + data_blocks,

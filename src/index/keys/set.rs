@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::collect::Collected;
-use super::run::{KeyDamage, Run, RunRange};
+use super::run::{KeyDamage, KeyOwner, Run, RunRange};
 use super::run_writer::{RunWriter, UNFINISHED_SUFFIX};
 use super::search::Search;
 use crate::clock::SharedClock;
@@ -27,7 +27,7 @@ pub struct KeyIndex<D: Disk> {
     disk: D,
     clock: SharedClock,
     directory: PathBuf,
-    epoch: u32,
+    owner: KeyOwner,
     runs: RefCell<BTreeMap<LogPosition, Rc<Run<D>>>>,
     /// Removed, but perhaps still read.
     retired: RefCell<Vec<Rc<Run<D>>>>,
@@ -49,7 +49,7 @@ impl<D: Disk> KeyIndex<D> {
         disk: D,
         clock: SharedClock,
         directory: &Path,
-        epoch: u32,
+        owner: KeyOwner,
         (first, end): (LogPosition, LogPosition),
     ) -> Result<Self, DiskError> {
         disk.create_directory(directory).await?;
@@ -60,7 +60,7 @@ impl<D: Disk> KeyIndex<D> {
             disk,
             clock,
             directory: directory.to_owned(),
-            epoch,
+            owner,
             runs: RefCell::default(),
             retired: RefCell::default(),
             filters: RefCell::default(),
@@ -92,7 +92,7 @@ impl<D: Disk> KeyIndex<D> {
                 false => None,
             };
             match run {
-                Some(run) if run.header.epoch < self.epoch => {
+                Some(run) if run.header.is_of(self.owner) => {
                     covered = to;
                     self.runs.borrow_mut().insert(from, Rc::new(run));
                 }
@@ -147,7 +147,7 @@ impl<D: Disk> KeyIndex<D> {
             };
             (range, collected.len() as u64)
         };
-        let mut writer = RunWriter::create(&self.disk, &self.directory, range, self.epoch, entries).await?;
+        let mut writer = RunWriter::create(&self.disk, &self.directory, range, self.owner, entries).await?;
         if let Err(error) = write_collected(collected, &mut writer).await {
             writer.abandon().await;
             return Err(error);
@@ -294,8 +294,8 @@ impl<D: Disk> KeyIndex<D> {
         &self.directory
     }
 
-    pub(super) fn epoch(&self) -> u32 {
-        self.epoch
+    pub(super) fn owner(&self) -> KeyOwner {
+        self.owner
     }
 
     pub(super) fn next_id(&self) -> u64 {

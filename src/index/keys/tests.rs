@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::block::{KeyEntry, filter_block, filter_insert, filter_may_hold, key_hash, within_filter_block};
 use super::collect::KEYED_ENTRIES_MAX;
-use super::{Collected, KeyIndex};
+use super::{Collected, KeyIndex, KeyOwner};
 use crate::disk::faulty::{AfterCrash, FaultPlan, FaultyDisk};
 use crate::disk::memory::MemoryDisk;
 use crate::disk::{Disk, DiskBuffer, DiskFile, OpenMode};
@@ -17,6 +17,8 @@ use crate::types::{LogPosition, RecordPlace, TopicId};
 
 const SEGMENT_BYTES: u64 = 1 << 20;
 const TOPIC: TopicId = TopicId(3);
+/// The log of these tests.
+const LOG: u32 = 7;
 
 fn directory() -> PathBuf {
     PathBuf::from("/shard/keys")
@@ -43,7 +45,8 @@ async fn open<D: Disk>(
     bounds: (LogPosition, LogPosition),
 ) -> KeyIndex<D> {
     let clock = executor.shared_clock();
-    KeyIndex::open(disk.clone(), clock, &directory(), epoch, bounds).await.expect("the disk is healthy")
+    let owner = KeyOwner { epoch, log: LOG };
+    KeyIndex::open(disk.clone(), clock, &directory(), owner, bounds).await.expect("the disk is healthy")
 }
 
 impl<D: Disk> Fixture<D> {
@@ -102,6 +105,29 @@ async fn merge_all<D: Disk>(index: &KeyIndex<D>, sealed: LogPosition) {
     while let Some(plan) = index.merge_candidates(sealed) {
         index.merge(&plan).await.expect("the disk is healthy");
     }
+}
+
+/// Files of two shards have the same names: their logs have segments at the same places.
+#[test]
+fn a_run_of_another_log_is_removed_and_what_it_covers_is_indexed_again() {
+    let executor = SeededExecutor::new(1);
+    executor.run_until(async {
+        let disk = MemoryDisk::new();
+        let mut random = Random::new(1);
+        let mut fixture = Fixture::new(&disk, &executor).await;
+        (0..20).for_each(|_| fixture.append(&mut random, 10, 100));
+        fixture.store().await;
+        let bounds = (fixture.first, fixture.end);
+        fixture.index.close().await.expect("a healthy disk");
+        for (log, is_own) in [(LOG, true), (LOG + 1, false)] {
+            let owner = KeyOwner { epoch: 2, log };
+            let (clock, directory) = (executor.shared_clock(), directory());
+            let index = KeyIndex::open(disk.clone(), clock, &directory, owner, bounds).await;
+            let index = index.expect("a healthy disk");
+            assert_eq!(index.gap(bounds.0, bounds.1, None).is_none(), is_own, "log {log}");
+            index.close().await.expect("a healthy disk");
+        }
+    });
 }
 
 #[test]
@@ -271,7 +297,11 @@ fn interrupted(disk: &FaultyDisk, seed: u64) -> Vec<(u64, RecordPlace)> {
     let work = async {
         let clock = executor.shared_clock();
         let bounds = (LogPosition::ZERO, LogPosition::ZERO);
-        let Ok(index) = KeyIndex::open(disk.clone(), clock, &directory(), 1, bounds).await else { return };
+        let Ok(index) =
+            KeyIndex::open(disk.clone(), clock, &directory(), KeyOwner { epoch: 1, log: LOG }, bounds).await
+        else {
+            return;
+        };
         let mut random = Random::new(seed);
         let collected = RefCell::default();
         let mut fixture =
