@@ -257,12 +257,14 @@ fn render(options: &ServeOptions, started: &Started) -> String {
         Level::Accepted => ": in memory; the death of the process may take the newest\n",
     };
     let device = &started.device;
-    text += &format!(
-        "  the device writes and flushes 4 KiB in {} us (median of {}), and {} MB/s in groups of 2 MiB\n",
-        device.flush_p50.as_micros(),
-        device.flush_count,
-        device.bytes_per_second / 1_000_000
-    );
+    if device.flush_count > 0 {
+        text += &format!(
+            "  the device writes and flushes 4 KiB in {} us (median of {}), and {} MB/s in groups of 2 MiB\n",
+            device.flush_p50.as_micros(),
+            device.flush_count,
+            device.bytes_per_second / 1_000_000
+        );
+    }
     for warning in &started.warnings {
         text += &format!("  WARNING: {warning}\n");
     }

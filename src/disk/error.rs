@@ -1,8 +1,11 @@
 //! What can go wrong on a disk.
 
 use std::fmt;
+use std::fs::FileType;
 use std::io;
 use std::path::{Path, PathBuf};
+
+use crate::types::not_regular;
 
 /// The operation that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +36,8 @@ pub enum DiskErrorKind {
     PermissionDenied,
     /// A read beyond the end of the file.
     OutOfRange,
+    /// A directory, a FIFO, a socket or a device has the name of a file.
+    NotRegular,
     /// Anything else: the device or the file system failed.
     Failed,
 }
@@ -60,6 +65,18 @@ impl DiskError {
             _ => DiskErrorKind::Failed,
         };
         Self { kind, operation, path: path.to_owned(), position, detail: error.to_string() }
+    }
+
+    /// Fails when what is to be opened is no regular file.
+    pub fn check_regular(path: &Path, found: FileType) -> Result<(), Self> {
+        let Some(what) = not_regular(found) else { return Ok(()) };
+        Err(Self {
+            kind: DiskErrorKind::NotRegular,
+            operation: Operation::Open,
+            path: path.to_owned(),
+            position: None,
+            detail: format!("it is {what}, and must be a regular file"),
+        })
     }
 }
 

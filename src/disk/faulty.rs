@@ -427,7 +427,7 @@ fn planned_error(kind: DiskErrorKind, operation: Operation, path: &Path, positio
         DiskErrorKind::NotFound => libc::ENOENT,
         DiskErrorKind::NoDirectIo => libc::EINVAL,
         DiskErrorKind::PermissionDenied => libc::EACCES,
-        DiskErrorKind::OutOfRange | DiskErrorKind::Failed => libc::EIO,
+        DiskErrorKind::OutOfRange | DiskErrorKind::NotRegular | DiskErrorKind::Failed => libc::EIO,
     });
     DiskError { kind, ..DiskError::from_io(operation, path, position, &error) }
 }

@@ -8,6 +8,8 @@
 //! * Errors reach us wrapped, with the operating system's code inside: `failed` digs it out.
 //! * `pre_allocate` with `keep_size` leaves extents after the end of the file, which sends every write to a kernel
 //!   worker; space is reserved with the size set.
+//! * A FIFO that nobody writes to is opened for ever, and O_NONBLOCK would have io_uring fail reads of regular files on some
+//!   kernels instead of waiting: what has a file's name is looked at before it is opened.
 //! * `Directory::open` takes a relative path for one below descriptor -1, and fails; it gets absolute ones.
 #![allow(unsafe_code)]
 
@@ -41,6 +43,7 @@ pub enum Access {
 #[derive(Clone, Debug)]
 pub struct GlommioDisk {
     access: Access,
+    probe_error: Option<Rc<DiskError>>,
 }
 
 /// An open file.
@@ -78,12 +81,18 @@ const PROBE_BYTE: u8 = 0xB5;
 impl GlommioDisk {
     /// Must be called on the executor that will use the disk, before it opens anything else on the device.
     ///
-    /// Leaves a file `probe` of one block in `directory`, which must exist. Fails with
-    /// [`DiskErrorKind::NoDirectIo`] when the file system takes no direct I/O and `access` asks for it.
+    /// Leaves a file `probe` of one block in `directory`, which must exist, or `probe-1` when something else has that name:
+    /// see [`probe_error`](Self::probe_error). Fails with [`DiskErrorKind::NoDirectIo`] when the file system takes no direct
+    /// I/O and `access` asks for it.
     pub async fn attach(directory: &Path, access: Access) -> Result<GlommioDisk, DiskError> {
-        let path = directory.join("probe");
-        make_probe(&path).map_err(|error| DiskError::from_io(Operation::Write, &path, None, &error))?;
-        let disk = GlommioDisk { access };
+        let (mut path, mut probe_error) = (directory.join("probe"), None);
+        if let Err(error) = make_probe(&path) {
+            path = directory.join("probe-1");
+            // Where nothing can be made at all, the usual name is the one to tell.
+            make_probe(&path).map_err(|_| error.clone())?;
+            probe_error = Some(Rc::new(error));
+        }
+        let disk = GlommioDisk { access, probe_error };
         let file = disk.open(&path, OpenMode::Existing).await?;
         file.read(0, limits::BLOCK_BYTES).await?;
         let mut block = disk.allocate(limits::BLOCK_BYTES);
@@ -96,6 +105,11 @@ impl GlommioDisk {
     pub fn access(&self) -> Access {
         self.access
     }
+
+    /// Why another file than `probe` is used.
+    pub fn probe_error(&self) -> Option<&DiskError> {
+        self.probe_error.as_deref()
+    }
 }
 
 /// Makes the file one written block long. Several cores do so at once: none may ever see it shorter after its own call, so
@@ -103,12 +117,16 @@ impl GlommioDisk {
 ///
 /// It is written at every start, and not with zeros: a tool that copies directories may have left a hole in its place, a
 /// read of which never reaches the device, so that glommio would take a device that cannot be polled for one that can.
-fn make_probe(path: &Path) -> io::Result<()> {
+fn make_probe(path: &Path) -> Result<(), DiskError> {
+    // A link in its place would have the file that it leads to written over, and a FIFO be waited for.
+    if let Ok(found) = std::fs::symlink_metadata(path) {
+        DiskError::check_regular(path, found.file_type())?;
+    }
+    let error = |error: io::Error| DiskError::from_io(Operation::Write, path, None, &error);
     let mut options = std::fs::File::options();
-    // A link in its place would have the file that it leads to written over.
-    options.create(true).truncate(false).write(true).custom_flags(libc::O_NOFOLLOW);
-    let mut file = options.open(path)?;
-    file.write_all(&[PROBE_BYTE; limits::BLOCK_BYTES])
+    options.create(true).truncate(false).write(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    let mut file = options.open(path).map_err(error)?;
+    file.write_all(&[PROBE_BYTE; limits::BLOCK_BYTES]).map_err(error)
 }
 
 impl DiskBuffer for DmaBuffer {
@@ -172,6 +190,10 @@ impl Disk for GlommioDisk {
             OpenMode::Create => {
                 options.write(true).create(true).truncate(true);
             }
+        }
+        // Where this fails, opening it says what is wrong, if that is wrong at all.
+        if let Ok(found) = std::fs::metadata(path) {
+            DiskError::check_regular(path, found.file_type())?;
         }
         let error = |error| failed(Operation::Open, path, None, error);
         let handle = match self.access {

@@ -103,12 +103,19 @@ impl Disk for PlainDisk {
         if mode != OpenMode::ReadOnly {
             return refused(Operation::Open, path);
         }
-        let direct = OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(path);
-        let file = match direct {
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => File::open(path),
+        let error = |error: io::Error| DiskError::from_io(Operation::Open, path, None, &error);
+        // Opening a device can do something to it, so what has the name is looked at before.
+        DiskError::check_regular(path, std::fs::metadata(path).map_err(error)?.file_type())?;
+        let open = |flags| {
+            // Without waiting: meanwhile the name may have gone to a FIFO.
+            OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY | flags).open(path)
+        };
+        let file = match open(libc::O_DIRECT) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => open(0),
             opened => opened,
         };
-        let file = file.map_err(|error| DiskError::from_io(Operation::Open, path, None, &error))?;
+        let file = file.map_err(error)?;
+        DiskError::check_regular(path, file.metadata().map_err(error)?.file_type())?;
         Ok(PlainFile { file, path: path.to_owned() })
     }
 

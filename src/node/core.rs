@@ -65,10 +65,22 @@ pub(super) struct CorePlan {
 
 /// What a core tells the node.
 pub(super) enum CoreEvent {
-    Ready { shard: ShardId, report: Report, rebuilt: Option<String>, took: Duration },
-    Failed { shard: ShardId, error: CoreError },
+    Ready {
+        shard: ShardId,
+        report: Report,
+        rebuilt: Option<String>,
+        took: Duration,
+    },
+    Failed {
+        shard: ShardId,
+        error: CoreError,
+    },
     TopicsSynced(Result<(), String>),
-    Device(DeviceSpeed),
+    Device {
+        speed: DeviceSpeed,
+        /// What kept it from being measured, and other files than usual from being used.
+        warnings: Vec<String>,
+    },
     Ended,
 }
 
@@ -117,9 +129,14 @@ async fn run_core(plan: CorePlan) {
         }
     };
     if plan.measures_device {
+        let probe = disk.probe_error().map(|error| format!("{error}; another file is used instead"));
+        let mut warnings = Vec::from_iter(probe);
         // A speed that cannot be told is no reason not to start.
-        let speed = measure(&disk, &plan.data).await.unwrap_or_default();
-        let _ = events.send(CoreEvent::Device(speed));
+        let speed = measure(&disk, &plan.data).await.unwrap_or_else(|error| {
+            warnings.push(format!("the device's speed is not measured: {error}"));
+            DeviceSpeed::default()
+        });
+        let _ = events.send(CoreEvent::Device { speed, warnings });
     }
     let catch_up = glommio::executor().create_task_queue(
         Shares::Static(CATCH_UP_SHARES),

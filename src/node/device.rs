@@ -23,9 +23,13 @@ pub struct DeviceSpeed {
     pub bytes_per_second: u64,
 }
 
-/// Measures with a file of its own in `directory`, which it removes.
+/// Measures with a file of its own in `directory`, which it removes. Fails when something else has that file's name.
 pub(super) async fn measure(disk: &GlommioDisk, directory: &Path) -> Result<DeviceSpeed, DiskError> {
     let path = directory.join("probe-speed");
+    // Neither is a link followed, to a file that would be cut.
+    if let Ok(found) = std::fs::symlink_metadata(&path) {
+        DiskError::check_regular(&path, found.file_type())?;
+    }
     let file = disk.open(&path, OpenMode::Create).await?;
     let measured = measure_file(disk, &file).await;
     file.close().await?;

@@ -138,7 +138,8 @@ pub fn run(
     let core_count = plans.len();
     plans.into_iter().for_each(core::spawn);
     // Told to stop before anything was answered: what the shards are at, the next start does again.
-    let Some((mut shards, device)) = wait_until_ready(&inbox, &addresses, &cores, options)? else {
+    let Some((mut shards, device)) = wait_until_ready(&inbox, &addresses, &cores, options, &mut warnings)?
+    else {
         return Ok(());
     };
     shards.sort_by_key(|shard| shard.shard);
@@ -407,12 +408,13 @@ fn core_events(events: &mpsc::Sender<Event>) -> mpsc::Sender<CoreEvent> {
     sender
 }
 
-/// `None` when a signal came first.
+/// `None` when a signal came first. Adds to `warnings` what was found on the way.
 fn wait_until_ready(
     inbox: &mpsc::Receiver<Event>,
     addresses: &[ShardAddress],
     cores: &[usize],
     options: &ServeOptions,
+    warnings: &mut Vec<String>,
 ) -> Result<Option<(Vec<StartedShard>, DeviceSpeed)>, NodeError> {
     let mut shards = Vec::new();
     let mut device = DeviceSpeed::default();
@@ -435,7 +437,11 @@ fn wait_until_ready(
             Event::Core(CoreEvent::Failed { shard, error }) => {
                 return Err(start_error(shard, error, options));
             }
-            Event::Core(CoreEvent::Device(speed)) => device = speed,
+            Event::Core(CoreEvent::Device { speed, warnings: told }) => {
+                told.iter().for_each(|warning| tracing::warn!(target: "storage", "{warning}"));
+                warnings.extend(told);
+                device = speed;
+            }
             Event::Core(CoreEvent::TopicsSynced(_) | CoreEvent::Ended) => {}
             Event::Stop => return Ok(None),
             // Shards that are starting read their files now.
@@ -474,7 +480,7 @@ fn sync_topics(letterboxes: &[Letterbox], inbox: &mpsc::Receiver<Event>) -> Resu
                 return synced.map(|()| true).map_err(NodeError::Topics);
             }
             Event::Core(CoreEvent::Failed { shard, error }) => return Err(NodeError::Shard { shard, error }),
-            Event::Core(CoreEvent::Ready { .. } | CoreEvent::Device(_) | CoreEvent::Ended) => {}
+            Event::Core(CoreEvent::Ready { .. } | CoreEvent::Device { .. } | CoreEvent::Ended) => {}
             Event::Stop => return Ok(false),
             Event::ReadAgain => {}
         }

@@ -39,7 +39,7 @@ pub use receipt::{HalfReceipt, Receipt};
 pub use retention::Retention;
 pub use secret::Secret;
 #[cfg(feature = "server")]
-pub use settings_file::{SettingsFile, SettingsFileError};
+pub use settings_file::{SettingsFile, SettingsFileError, not_regular};
 #[cfg(feature = "server")]
 pub use throttle::Throttle;
 pub use time::{MonotonicTime, RunningTime, Timestamp};

@@ -63,15 +63,20 @@ fn read_whole(file: File, most: u64) -> io::Result<Vec<u8>> {
 }
 
 fn check_kind(kind: FileType) -> Result<(), SettingsFileError> {
-    let what = match () {
-        () if kind.is_file() => return Ok(()),
+    not_regular(kind).map_or(Ok(()), |what| Err(SettingsFileError::NotRegular { what }))
+}
+
+/// What stands in the place of a regular file; `None` when it is one.
+pub fn not_regular(kind: FileType) -> Option<&'static str> {
+    Some(match () {
+        () if kind.is_file() => return None,
         () if kind.is_dir() => "a directory",
         () if kind.is_fifo() => "a FIFO (a pipe)",
         () if kind.is_socket() => "a socket",
         () if kind.is_block_device() || kind.is_char_device() => "a device",
+        () if kind.is_symlink() => "a symbolic link",
         () => "something else",
-    };
-    Err(SettingsFileError::NotRegular { what })
+    })
 }
 
 #[cfg(test)]

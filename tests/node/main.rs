@@ -25,6 +25,7 @@ mod layouts;
 mod logging;
 mod lost_files;
 mod messages;
+mod odd_files;
 mod polling;
 mod readme;
 mod receiving;

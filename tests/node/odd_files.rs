@@ -1,0 +1,102 @@
+//! What is no file in the place of one of the data directory's: a FIFO is not waited for, and it is said in words.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+use crate::support::command;
+use crate::support::directory::{files_with, test_directory};
+use crate::support::node::{Node, Setup};
+
+/// A directory with a file of each kind, stopped well.
+fn filled(data: &Path) {
+    let node = Node::start(data);
+    node.run_well(&["topic", "create", "lines", "--queues", "1"]);
+    let text: String = (0..100).map(|number| format!("key{number}\tline {number}\n")).collect();
+    command::run(Some(node.address()), &["produce", "lines", "--key-field", "1"], Some(text.as_bytes()))
+        .well();
+    assert_eq!(node.stop().status.code(), Some(0));
+}
+
+/// A FIFO that nobody writes to: whoever opens it to read waits for ever.
+fn fifo(path: &Path) {
+    mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a file system with FIFOs");
+}
+
+/// The file of that kind which a start or a tool reads.
+fn one_of(data: &Path, part: &str) -> PathBuf {
+    files_with(data, part).into_iter().next().unwrap_or_else(|| panic!("no {part}"))
+}
+
+#[test]
+fn what_is_no_file_is_named_by_a_start_and_by_every_tool() {
+    let directory = test_directory();
+    let data = directory.path().join("data");
+    filled(&data);
+    for part in ["/log/manifest", "snapshot-", "00000000000000000000.segment"] {
+        let path = one_of(&data, part);
+        let kept = directory.path().join("kept");
+        fs::rename(&path, &kept).expect("it is there");
+        for (what, make) in [
+            ("a FIFO", fifo as fn(&Path)),
+            ("a directory", |path| {
+                fs::create_dir(path).expect("the name is free");
+            }),
+        ] {
+            make(&path);
+            let text = data.to_str().expect("UTF-8");
+            let started = Setup::new(&data).try_start().err().expect("it is no file").stderr;
+            let mut said = vec![("serve", started)];
+            let mut run = |label, arguments: &[&str]| {
+                let ended = command::run(None, arguments, None);
+                assert_eq!(ended.code, Some(1), "{label}, {what} as {part}: {}", ended.stderr);
+                said.push((label, String::from_utf8_lossy(&ended.stdout).into_owned() + &ended.stderr));
+            };
+            run("verify", &["log", "verify", "--data", text]);
+            run("repair", &["log", "repair", "--data", text]);
+            if part.ends_with(".segment") {
+                run("dump", &["log", "dump", "--data", text]);
+            }
+            for (label, said) in said {
+                let is_named = said.contains(path.to_str().expect("UTF-8")) && said.contains(what);
+                assert!(is_named && said.contains("must be a regular file"), "{label}, {part}: {said}");
+            }
+            if path.is_dir() { fs::remove_dir(&path) } else { fs::remove_file(&path) }.expect("it was made");
+        }
+        fs::rename(&kept, &path).expect("it is there");
+    }
+    let text = data.to_str().expect("UTF-8");
+    command::run(None, &["log", "verify", "--data", text], None).well();
+}
+
+#[test]
+fn a_probe_that_cannot_be_used_is_told_and_keeps_nobody_from_starting() {
+    for name in ["probe", "probe-speed"] {
+        let directory = test_directory();
+        let (data, letter) = (directory.path().join("data"), directory.path().join("letter.txt"));
+        fs::write(&letter, "dear").expect("a file");
+        filled(&data);
+        let path = data.join(name);
+        let makes: [fn(&Path, &Path); 3] = [
+            |path, _| fifo(path),
+            |path, _| fs::create_dir(path).expect("the name is free"),
+            |path, letter| std::os::unix::fs::symlink(letter, path).expect("a link"),
+        ];
+        for make in makes {
+            _ = fs::remove_file(&path);
+            make(&path, &letter);
+            let node = Node::start(&data);
+            let is_told = node.banner.contains(path.to_str().expect("UTF-8"));
+            assert!(is_told && node.banner.contains("must be a regular file"), "{}", node.banner);
+            assert_eq!(node.banner.contains("writes and flushes"), name == "probe", "{}", node.banner);
+            assert_eq!(node.run_well(&["consume", "lines"]).lines().count(), 100);
+            let told = node.stop().stderr;
+            assert!(told.contains("must be a regular file"), "nothing on standard error: {told}");
+            if path.is_dir() {
+                fs::remove_dir(&path).expect("it was made");
+            }
+        }
+        assert_eq!(fs::read(&letter).expect("a file"), b"dear");
+    }
+}
