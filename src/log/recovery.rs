@@ -11,7 +11,7 @@
 //! | continues   | a valid q that starts a group, `previous_end` = p  | go on at q            | none: padding, a new segment, or the end of an earlier run |
 //! | harmed      | valid at p, records do not match, and a valid q with `flushed_end` > p | replay the header only, report, go on after | damage of flushed bytes |
 //! | lost        | nothing valid at p, and a valid q with `flushed_end` > p | report p..q, go on at q | damage of flushed bytes |
-//! | known       | none of these, and p lies below what manifest or snapshots say was durable, or in what was given up | report p to there, go on there | damage of flushed bytes at the log's end, or `log repair` |
+//! | known       | none of these, and p lies below what manifest or snapshots say was durable, or the next batch's place in what was given up | report p to there, go on there | damage of flushed bytes at the log's end, or `log repair` |
 //! | torn        | none of these                                      | the log ends at p     | death before the flush: nothing here was answered as durable |
 //! | newer       | right checksum, unknown version                    | refuse to open        | the directory was used by a newer release |
 //! | unreadable  | the disk answers with an error                     | refuse to open        | a failing device |

@@ -178,7 +178,7 @@ impl<D: Disk> Scanner<D> {
                         end
                     }
                     (Proof::None { leftovers }, ended) => {
-                        let Some(next) = self.known_beyond(&segment, place, &at_place) else {
+                        let Some(next) = self.known_beyond(&segment, place, &at_place, ended) else {
                             self.report.torn = leftovers || matches!(at_place, AtPlace::Harmed(_));
                             break;
                         };
@@ -322,21 +322,24 @@ impl<D: Disk> Scanner<D> {
     }
 
     /// How far the log went on after a place at which nothing proves it, as others know: it was durable there, or the
-    /// operator gave up what stood there. In this segment, when another one follows.
+    /// operator gave up what stood there. In this segment, when another one follows. `ended` is where the log ended in
+    /// this segment and where the next one's first batch would be, once `place` is that end.
     fn known_beyond(
         &self,
         segment: &Segment<D>,
         place: LogPosition,
         at_place: &AtPlace,
+        ended: Option<(LogPosition, LogPosition)>,
     ) -> Option<LogPosition> {
+        let next = ended.map_or(place, |(_, begin)| begin);
         let behind = match at_place {
             AtPlace::Harmed(header) => header.end_position(),
             // What is given up begins before the header that would be here.
             AtPlace::Whole(_) | AtPlace::Nothing => {
-                LogPosition(place.0.next_multiple_of(BLOCK_BYTES as u64) + BATCH_HEADER_BYTES as u64)
+                LogPosition(next.0.next_multiple_of(BLOCK_BYTES as u64) + BATCH_HEADER_BYTES as u64)
             }
         };
-        let given_up = self.limits.given_up.iter().filter(|range| range.from < behind && place < range.to);
+        let given_up = self.limits.given_up.iter().filter(|range| range.from < behind && next < range.to);
         let ends = given_up.map(|range| range.to);
         let end = ends.chain((place < self.limits.reached).then_some(self.limits.reached)).max()?;
         let follows = place < segment.end() && self.segments().any(|next| next.base == segment.end());

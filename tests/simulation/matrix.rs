@@ -16,7 +16,7 @@ use turbopump::api::{Produce, Reply, Request};
 use turbopump::broker::{ShardPlace, StartError, check_shard, repair_shard};
 use turbopump::disk::faulty::{AfterCrash, FaultPlan, FaultyDisk, Restart};
 use turbopump::disk::{Disk, DiskError, DiskFile, OpenMode};
-use turbopump::log::{Act, Known, OpenError, Replay, parse_segment_name, scan, segment_name};
+use turbopump::log::{Act, Known, Manifest, OpenError, Replay, parse_segment_name, scan, segment_name};
 use turbopump::testing::{Random, SeededExecutor, generators};
 use turbopump::types::{Level, LogPosition, QueueKey, QueueNumber, QueueOffset, ShardId, Timestamp};
 use turbopump::wire::batch::{BatchHeader, LogSecret};
@@ -481,6 +481,37 @@ fn several_lost_segments_are_given_up_together() {
                 go_on(&disk, &filled, &format!("{}: {one} and {other} gone", filled.label));
             }
         }
+    }
+}
+
+/// A node whose process died when the log had just gone on into its second segment, which no file says yet: there is no
+/// snapshot, and the manifest only says that the segment was made. The first one has much room left at its end.
+fn killed_before_its_note(seed: u64) -> Option<Filled> {
+    let disk = FaultyDisk::new(1, FaultPlan::none());
+    let books: Books = Rc::new(RefCell::default());
+    let killed = on_node(&disk, &setup(), seed, async |node| {
+        let topic = create(node, &books, "t", 1).await.expect("a topic").id;
+        let key = QueueKey { topic, queue: QueueNumber(0) };
+        for number in 0..5 {
+            produce_sized(node, &books, key, Some(Level::Durable), number, 3_900_000).await.expect("healthy");
+        }
+        disk.outcome(Restart::ProcessKill, 1)
+    });
+    let killed = killed.expect("an empty disk");
+    let manifest = block_on(Manifest::read(&killed, &log_directory(0))).expect("readable").expect("written");
+    let is_noted = manifest.holdings.expect("segments").reached >= LogPosition(setup().segment_bytes);
+    (!is_noted).then(|| Filled { disk: killed, ledger: books.take(), label: "killed" })
+}
+
+#[test]
+fn a_segment_that_is_lost_before_its_use_was_noted_is_given_up_with_its_offsets() {
+    let filled = (1..=50).find_map(killed_before_its_note).expect("some order of the tasks leaves it so");
+    let segments = segments(&filled.disk);
+    let [_, last] = &segments[..] else { panic!("two segments are in use: {segments:?}") };
+    for damage in [Damage::Missing, Damage::Empty] {
+        let disk = filled.disk.outcome(Restart::ProcessKill, 2);
+        assert!(strike(&disk, &(last.clone(), None), damage));
+        assert_eq!(go_on(&disk, &filled, &format!("{damage:?}")), "given up", "{damage:?}");
     }
 }
 
