@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use turbopump::api::{Decision, Release};
+use turbopump::disk::faulty::{FaultPlan, FaultyDisk, Rule, When};
+use turbopump::disk::{DiskErrorKind, Operation};
 use turbopump::types::{Level, Timestamp};
 
 use super::checks::remove_derived;
@@ -100,4 +102,29 @@ fn a_log_full_of_pending_messages_is_not_copied_round_and_round() {
         hold(node, key, Level::Durable, 1, Release::At(Timestamp(5))).await.expect("a healthy disk");
     });
     checked.expect("an empty disk");
+}
+
+/// On a full disk nothing but retention makes room: it does not wait for a snapshot, which the next start does without.
+#[test]
+fn retention_goes_on_when_no_snapshot_can_be_written() {
+    let full = Rule::error(Operation::Write, When::From(1), DiskErrorKind::NoSpace).in_path("snapshot");
+    let disk = FaultyDisk::new(1, FaultPlan::reordered().with(full));
+    let plain = Setup::default();
+    let setup = Setup { retention_bytes: Some(2 * plain.segment_bytes), ..plain };
+    let ran = on_node(&disk, &setup, 1, async |node| {
+        let books = Books::default();
+        let key = create_topic(node, "bulk", 1).await.expect("an empty disk");
+        for round in 0..6 {
+            fill(node, &books, round).await;
+        }
+        node.clock.sleep(Duration::from_secs(60)).await;
+        assert!(!disk.injected().is_empty(), "no snapshot was ever tried");
+        let segments = node.broker().log().segments().len();
+        assert!(segments <= 4, "{segments} segments are there");
+        (key, node.broker().index().bounds(key))
+    });
+    let (key, bounds) = ran.expect("an empty disk");
+    let disk = disk.outcome(turbopump::disk::faulty::Restart::ProcessKill, 1);
+    let again = on_node(&disk, &setup, 2, async |node| node.broker().index().bounds(key));
+    assert_eq!(again.expect("a healthy disk"), bounds, "what is left is there after a restart");
 }

@@ -9,7 +9,7 @@ use super::snapshot::{Owner, Snapshot};
 use crate::api::Failure;
 use crate::broker::queue::Queue;
 use crate::broker::shard_broker::{Broker, owned_queues};
-use crate::disk::Disk;
+use crate::disk::{Disk, DiskErrorKind};
 use crate::index::{IndexError, TrimProgress};
 use crate::state::Change;
 use crate::types::{GroupName, Level, LogPosition, MonotonicTime, QueueKey, QueueOffset};
@@ -122,23 +122,12 @@ impl<D: Disk> Broker<D> {
         }
     }
 
-    /// Everything that is due.
+    /// Everything that is due. Retention goes on whatever cannot be saved: on a full disk it is what makes room.
     async fn keep_house(&self, clockwork: &mut Clockwork<D>) -> Result<(), IndexError> {
-        self.heal_index(&mut clockwork.renewal).await?;
-        if self.index.spill_needed() {
-            self.index.spill().await?;
-        }
-        if self.checkpoint_is_due() {
-            // A full disk or a failed log: the next round tries again.
-            let _ = self.checkpoint().await;
-        }
-        if self.snapshot_is_due(clockwork) {
-            clockwork.snapshot_bytes = self.take_snapshot().await?;
-            clockwork.snapshot_at = self.clock.monotonic();
-        }
+        let saved = self.save_what_is_due(clockwork).await;
         if self.index_health.is_distrusted() {
             // What retention would have to look up cannot be read.
-            return Ok(());
+            return saved;
         }
         let now = self.clock.monotonic();
         let is_time = now.since(clockwork.retention_at) >= RETENTION_INTERVAL;
@@ -155,6 +144,23 @@ impl<D: Disk> Broker<D> {
         if is_time || segment != clockwork.retention_segment {
             clockwork.retention_segment = segment;
             self.retain().await?;
+        }
+        saved
+    }
+
+    /// The index, the checkpoint and the snapshot, as far as they are due.
+    async fn save_what_is_due(&self, clockwork: &mut Clockwork<D>) -> Result<(), IndexError> {
+        self.heal_index(&mut clockwork.renewal).await?;
+        if self.index.spill_needed() {
+            self.index.spill().await?;
+        }
+        if self.checkpoint_is_due() {
+            // A full disk or a failed log: the next round tries again.
+            let _ = self.checkpoint().await;
+        }
+        if self.snapshot_is_due(clockwork) {
+            clockwork.snapshot_bytes = self.take_snapshot().await?;
+            clockwork.snapshot_at = self.clock.monotonic();
         }
         Ok(())
     }
@@ -341,7 +347,11 @@ impl<D: Disk> Broker<D> {
                 return Ok(());
             }
             if self.snapshot_position.get() < next.base {
-                self.take_snapshot().await?;
+                match self.take_snapshot().await {
+                    // The checkpoint is enough: the next start reads the log once to make the index anew.
+                    Err(IndexError::Disk(error)) if error.kind == DiskErrorKind::NoSpace => {}
+                    taken => _ = taken?,
+                }
             }
             let mut trim = self.index.trim(next.base);
             while trim.step(TRIM_STEP_QUEUES).await? == TrimProgress::More {
