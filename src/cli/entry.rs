@@ -9,7 +9,7 @@ use clap::{CommandFactory, Parser};
 
 use crate::cli::arguments::{Arguments, Command};
 use crate::cli::error::CommandError;
-use crate::cli::output::{OutputFormat, to_json};
+use crate::cli::output::{OutputFormat, check_output, to_json};
 use crate::cli::{
     bench, completion, consume, group, instance, log, meant, message, produce, serve, status, topic,
 };
@@ -33,6 +33,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn run(arguments: Arguments) -> Result<(), CommandError> {
     let format = arguments.output;
+    // What a command has done is not undone when its result cannot be printed. A broker works whether it can print or not.
+    if !matches!(arguments.command, Command::Serve(_)) {
+        check_output()?;
+    }
     match arguments.command {
         Command::Serve(command) => serve::run(command, format),
         Command::Topic(command) => topic::run(command, format),

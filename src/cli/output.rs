@@ -1,10 +1,12 @@
-//! What a command prints on standard output: text for people, JSON for programs.
+//! What a command prints on standard output: text for people, JSON for programs. And whether the standard streams are
+//! there at all.
 
 use std::io::{self, Write};
 
 use serde::Serialize;
 
 use crate::cli::error::CommandError;
+use crate::runtime::host::{self, StandardStream};
 
 /// `-o`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -20,6 +22,24 @@ pub enum OutputFormat {
 pub struct Table {
     header: Vec<&'static str>,
     rows: Vec<Vec<String>>,
+}
+
+/// Whether there is a standard output to print to; to be asked before anything is done.
+pub fn check_output() -> Result<(), CommandError> {
+    if host::is_unusable(StandardStream::Output) {
+        return Err(CommandError::failed(
+            "cannot write to standard output: it is closed; nothing was done. Send it to /dev/null if it does not matter",
+        ));
+    }
+    Ok(())
+}
+
+/// Whether there is a standard input to read from: one that is closed would look like an empty one.
+pub fn check_input() -> Result<(), CommandError> {
+    if host::is_unusable(StandardStream::Input) {
+        return Err(CommandError::failed("cannot read standard input: it is closed; nothing was sent"));
+    }
+    Ok(())
 }
 
 /// Writes a result in the format asked for.

@@ -16,7 +16,7 @@ use crate::api::Status;
 use crate::cli::error::CommandError;
 use crate::cli::fields::FieldPlaces;
 use crate::cli::lines::{LineError, Lines};
-use crate::cli::output::{OutputFormat, bytes_for_people, grouped, print};
+use crate::cli::output::{OutputFormat, bytes_for_people, check_input, grouped, print};
 use crate::cli::progress::Progress;
 use crate::cli::quantity::Span;
 use crate::cli::server::ServerArguments;
@@ -199,6 +199,7 @@ impl From<ClientError> for Stopped {
 /// The input, and its length when it has one.
 fn open(arguments: &ProduceArguments) -> Result<(File, Option<u64>), CommandError> {
     let file = if arguments.file.as_os_str() == "-" {
+        check_input()?;
         // The descriptor itself: the standard library's handle would copy everything through a small buffer.
         io::stdin().as_fd().try_clone_to_owned().map(File::from)
     } else {

@@ -4,12 +4,29 @@
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
 use std::io;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use mimalloc::MiMalloc;
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
     static SYSCALLS: Cell<i32> = const { Cell::new(-1) };
+}
+
+/// Standard streams that were of no use when the process began: bit 0 is the input, bit 1 the output.
+static UNUSABLE_STREAMS: AtomicU8 = AtomicU8::new(0);
+
+/// The C library calls this before the standard library puts `/dev/null` in the place of what is closed. Later nobody can
+/// tell that from a `/dev/null` that was asked for: others open it for both directions as well.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static BEFORE_MAIN: extern "C" fn() = note_unusable_streams;
+
+/// A standard stream of this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StandardStream {
+    Input = 0,
+    Output = 1,
 }
 
 /// The allocator with a count per thread: one addition per call, and the only way to claim "no allocation on
@@ -45,6 +62,24 @@ unsafe impl GlobalAlloc for CountingAllocator {
 fn count_allocation() {
     // While a thread ends its locals may be gone; what it allocates then is not counted.
     let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+}
+
+/// Nothing of the standard library works yet here.
+extern "C" fn note_unusable_streams() {
+    for stream in [StandardStream::Input, StandardStream::Output] {
+        // SAFETY: `fcntl` with F_GETFL takes an integer and changes nothing.
+        let flags = unsafe { libc::fcntl(stream as i32, libc::F_GETFL) };
+        let useless = if stream == StandardStream::Input { libc::O_WRONLY } else { libc::O_RDONLY };
+        if flags < 0 || flags & libc::O_ACCMODE == useless {
+            UNUSABLE_STREAMS.fetch_or(1 << stream as u8, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Whether the process began with this stream closed, or open for the other direction only. The standard library takes a
+/// read from such a stream for its end, and a write to it for a success.
+pub fn is_unusable(stream: StandardStream) -> bool {
+    UNUSABLE_STREAMS.load(Ordering::Relaxed) & (1 << stream as u8) != 0
 }
 
 /// Allocations of this thread so far; zero when the program does not use [`CountingAllocator`].

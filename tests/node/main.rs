@@ -35,6 +35,7 @@ mod sessions;
 mod settings_files;
 mod shared_client;
 mod sizes;
+mod standard_streams;
 mod start;
 mod strangers;
 mod verify;

@@ -12,7 +12,7 @@ use crate::api::{Hold, Produce, Release, Reply, Request};
 use crate::cli::calendar::{now, parse_timestamp};
 use crate::cli::error::CommandError;
 use crate::cli::message_id::MessageIds;
-use crate::cli::output::{OutputFormat, print};
+use crate::cli::output::{OutputFormat, check_input, print};
 use crate::cli::quantity::Span;
 use crate::cli::server::{ServerArguments, print_notices};
 use crate::client::{Client, ClientError, Message, Partitioner, ReceiptHandle};
@@ -26,9 +26,8 @@ use crate::wire::text;
 #[derive(Debug, Args)]
 pub struct PublishArguments {
     pub topic: TopicName,
-    /// The message's body, or - to read it from standard input
-    #[arg(default_value = "-")]
-    pub body: String,
+    /// The message's body, or - to read it from standard input, which is also done without one [default: -]
+    pub body: Option<String>,
     /// What consumers may filter by
     #[arg(long, value_name = "TAG", value_parser = parse_tag)]
     pub tag: Option<String>,
@@ -192,14 +191,22 @@ fn release(arguments: &PublishArguments) -> Option<Release> {
 }
 
 fn body(arguments: &PublishArguments) -> Result<Vec<u8>, CommandError> {
-    if arguments.body != "-" {
-        return Ok(arguments.body.clone().into_bytes());
+    let said = arguments.body.as_deref();
+    if let Some(body) = said.filter(|body| *body != "-") {
+        return Ok(body.as_bytes().to_vec());
     }
+    check_input()?;
     let mut body = Vec::new();
     // One byte too many is enough to see that it is too large.
     let most = limits::BODY_BYTES_MAX as u64 + 1;
     let read = io::stdin().lock().take(most).read_to_end(&mut body);
     read.map_err(|error| CommandError::failed(format!("cannot read standard input: {error}")))?;
+    // Under a scheduler, or after a program that failed, nobody meant an empty message.
+    if body.is_empty() && said.is_none() {
+        return Err(CommandError::failed(
+            "standard input is empty, and nothing was sent: name the BODY, - for what standard input has, or '' for none",
+        ));
+    }
     Ok(body)
 }
 
