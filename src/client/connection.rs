@@ -14,7 +14,7 @@ use crate::protocol::native::DecodedReply;
 use crate::types::{Identity, Level, QueueKey};
 use crate::wire::frame::FrameError;
 
-use super::core::{CoreError, Correlation, ProtocolCore};
+use super::core::{CoreError, Correlation, ProtocolCore, end_of_stream};
 use super::error::ClientError;
 use super::links::Link;
 use super::options::{ConnectOptions, Timeouts};
@@ -197,8 +197,10 @@ impl Connection {
     /// Reads what has come, without waiting. Answers are handed out by [`try_receive`](Self::try_receive).
     fn fill(&mut self) -> Result<(), ClientError> {
         match self.stream.read(self.core.space()) {
-            Ok(0) => Err(self
-                .fail(|address| ClientError::Disconnected { address, reason: "end of stream".to_owned() })),
+            Ok(0) => {
+                let reason = end_of_stream(&self.core).to_owned();
+                Err(self.fail(|address| ClientError::Disconnected { address, reason }))
+            }
             Ok(count) => {
                 self.core.received(count);
                 Ok(())

@@ -88,6 +88,15 @@ pub struct ProtocolCore {
     error: Option<CoreError>,
 }
 
+/// Why a connection is over whose peer has closed it.
+pub(super) fn end_of_stream(core: &ProtocolCore) -> &'static str {
+    if core.is_greeted() {
+        "end of stream"
+    } else {
+        "end of stream before a greeting: is it the broker's native port, and not that of --http?"
+    }
+}
+
 impl Default for ProtocolCore {
     fn default() -> Self {
         Self::new()

@@ -34,7 +34,9 @@ pub enum ClientError {
     )]
     Silent { address: String, waited: Duration },
     /// Another program, or another port of the broker.
-    #[error("what listens at {address} is no turbopump broker: check the port (10911 unless it was changed)")]
+    #[error(
+        "what listens at {address} does not speak turbopump's native protocol: check the port (10911 unless it was changed; that of --http is another)"
+    )]
     NotTurbopump { address: String },
     /// A broker of another release.
     #[error(

@@ -12,6 +12,7 @@ use glommio::net::{TcpListener, TcpStream};
 
 use super::access::Access;
 use super::descriptors::{ConnectionDescriptors, ConnectionShare};
+use super::foreign::foreign_answer;
 use super::http::HttpPort;
 use super::http::{http_refusal, serve_http, serve_https};
 use super::native::{OUTBOX_PAUSE_BYTES, native_refusal, serve_native};
@@ -262,15 +263,16 @@ impl Connections {
             (Detected::Http1, Door::Http, _) | (Detected::Unknown, Door::Http, None) => {
                 serve_http(&self, &connection, stream, buffer).await;
             }
-            // No adaptor takes these here: the peer sees the end of the connection.
+            // No adaptor takes these here.
             (
                 Detected::Native | Detected::Tls | Detected::Http1 | Detected::Http2 | Detected::Remoting,
                 ..,
             ) => {
                 self.metrics.connections_dropped.add(1);
-                self.turned_away.not_understood(&stream, self.clock.monotonic());
+                let answer = foreign_answer(detected, door);
+                self.turned_away.not_understood(stream, &answer, self.clock.monotonic());
             }
-            (Detected::Unknown, ..) => self.turned_away.not_understood(&stream, self.clock.monotonic()),
+            (Detected::Unknown, ..) => self.turned_away.not_understood(stream, &[], self.clock.monotonic()),
             (Detected::NeedMore, ..) => {}
         }
         connection.leave();

@@ -4,6 +4,7 @@
 mod access;
 mod connection;
 mod descriptors;
+mod foreign;
 mod handshakes;
 mod http;
 mod native;

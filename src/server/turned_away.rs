@@ -1,4 +1,4 @@
-//! Connections for which there is no room: what they are told, and what the operator is.
+//! Connections for which there is no room, or whose protocol is not spoken: what they are told, and what the operator is.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -40,7 +40,22 @@ impl TurnedAway {
             let peer = peer_of(&stream);
             tracing::warn!(target: "net", left_out, peer, "a connection was closed at once: {reason}");
         }
-        if refusal.is_empty() {
+        self.send_last(stream, &refusal, now);
+    }
+
+    /// The first bytes of a connection are of a protocol that is not spoken there, or of none.
+    /// It gets `answer`, in a form that its own protocol has.
+    pub fn not_understood(&self, stream: TcpStream, answer: &[u8], now: MonotonicTime) {
+        if let Some(left_out) = self.strangers.allows(now) {
+            let peer = peer_of(&stream);
+            tracing::warn!(target: "net", left_out, peer, "a connection was closed: it speaks another protocol");
+        }
+        self.send_last(stream, answer, now);
+    }
+
+    /// Sends an answer and ends the connection; without an answer it is closed at once.
+    fn send_last(&self, stream: TcpStream, answer: &[u8], now: MonotonicTime) {
+        if answer.is_empty() {
             return;
         }
         let mut kept = self.kept.borrow_mut();
@@ -48,17 +63,9 @@ impl TurnedAway {
             kept.pop_front();
         }
         // A client that is gone needs no answer.
-        let _ = host::send_parts(stream.as_raw_fd(), &[IoSlice::new(&refusal)]);
+        let _ = host::send_parts(stream.as_raw_fd(), &[IoSlice::new(answer)]);
         host::end_sending(stream.as_raw_fd());
         kept.push_back((now, stream));
-    }
-
-    /// The first bytes of a connection are of a protocol that is not spoken there, or of none.
-    pub fn not_understood(&self, stream: &TcpStream, now: MonotonicTime) {
-        if let Some(left_out) = self.strangers.allows(now) {
-            let peer = peer_of(stream);
-            tracing::warn!(target: "net", left_out, peer, "a connection was closed: it speaks another protocol");
-        }
     }
 
     /// To be called about once a second.

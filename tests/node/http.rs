@@ -207,13 +207,15 @@ fn clients_that_stop_midway_do_not_hold_others_or_the_end_up() {
 fn each_address_speaks_its_own_protocol() {
     let directory = test_directory();
     let node = Setup::new(directory.path()).with(&["--http", "127.0.0.1:0", "--shards", "3"]).start();
-    let mut foreign = TcpStream::connect(node.address()).expect("it listens");
-    foreign.write_all(GET.as_bytes()).expect("it reads");
-    let mut answer = Vec::new();
-    assert_eq!(foreign.read_to_end(&mut answer).unwrap_or(0), 0, "the port of the native protocol");
-    let mut native = Connection::open(&node);
-    native.send([0xF5, b'T', b'P', b'N', 1, 0, 0, 0]);
-    native.expect_end();
+    let http = node.http_address.as_deref().expect("it was asked for");
+    let preface: &[u8] = &[0xF5, b'T', b'P', b'N', 1, 0, 0, 0];
+    for (address, bytes, flag) in [(node.address(), GET.as_bytes(), "--http"), (http, preface, "--listen")] {
+        let mut foreign = TcpStream::connect(address).expect("it listens");
+        foreign.write_all(bytes).expect("it reads");
+        let mut answer = String::new();
+        foreign.read_to_string(&mut answer).expect("one answer, and the end");
+        assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains(flag), "{address}: {answer}");
+    }
     for _ in 0..20 {
         let mut connection = Connection::open(&node);
         connection.send(GET);

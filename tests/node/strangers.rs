@@ -5,17 +5,24 @@ use std::net::TcpStream;
 
 use turbopump::client::{Client, ClientError, Timeouts};
 
+use crate::support::command;
 use crate::support::directory::test_directory;
 use crate::support::load::create_topic;
-use crate::support::node::{Node, PATIENCE};
+use crate::support::node::{Node, PATIENCE, Setup};
 
 const PREFACE: [u8; 8] = [0xF5, b'T', b'P', b'N', 1, 0, 0, 0];
 /// The same with the wish to know who answers.
 const ASKING: [u8; 8] = [0xF5, b'T', b'P', b'N', 1, 0, 1, 0];
 
+const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// The beginning of a client's first message.
+const TLS: &[u8] = &[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3];
+/// What TLS says when it ends because of what the other side sent: fatal, unexpected message.
+const ALERT: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 10];
+
 /// Sends bytes and returns everything that comes back until the broker ends the connection.
-fn answer_to(node: &Node, bytes: &[u8]) -> Vec<u8> {
-    let mut stream = TcpStream::connect(node.address()).expect("the broker listens");
+fn answer_to(address: &str, bytes: &[u8]) -> Vec<u8> {
+    let mut stream = TcpStream::connect(address).expect("the broker listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("a positive time");
     stream.write_all(bytes).expect("the kernel takes it");
     let mut answer = Vec::new();
@@ -28,21 +35,39 @@ fn answer_to(node: &Node, bytes: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn other_protocols_meet_a_closed_connection() {
+fn other_protocols_are_told_in_their_own_words_where_they_have_such() {
     let directory = test_directory();
     let node = Node::start(directory.path());
-    let cases: [(&str, &[u8]); 6] = [
-        ("HTTP/1.1", b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"),
-        ("HTTP/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
-        ("TLS", &[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3]),
+    let get: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    for request in [get, HTTP2] {
+        let answer = String::from_utf8(answer_to(node.address(), request)).expect("text");
+        assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("--http"), "{answer}");
+    }
+    assert_eq!(answer_to(node.address(), TLS), ALERT);
+    let cases: [(&str, &[u8]); 3] = [
         ("remoting", &[0, 0, 0, 0x20, 0, 0, 0, 0x1c, b'{', b'"']),
         ("nothing known", &[0xff, 0xfe, 0xfd, 0xfc]),
         ("nearly native", &[0xF5, b'T', b'P', b'X', 1, 0, 0, 0]),
     ];
     for (name, bytes) in cases {
-        assert_eq!(answer_to(&node, bytes), b"", "{name}");
+        assert_eq!(answer_to(node.address(), bytes), b"", "{name}");
     }
     create_topic(&mut node.client(), "orders", 1);
+}
+
+#[test]
+fn the_http_port_says_that_it_is_one() {
+    let directory = test_directory();
+    let node = Setup::new(directory.path()).with(&["--http", "127.0.0.1:0"]).start();
+    let http = node.http_address.clone().expect("it was asked for");
+    let remoting: &[u8] = &[0, 0, 0, 0x20, 0, 0, 0, 0x1c, b'{', b'"'];
+    for bytes in [&PREFACE[..], HTTP2, remoting, b"\xff\xfe\xfd\xfc\r\n\r\n"] {
+        let answer = String::from_utf8(answer_to(&http, bytes)).expect("text");
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{bytes:?}: {answer}");
+    }
+    assert_eq!(answer_to(&http, TLS), ALERT);
+    let sentence = command::run(Some(&http), &["status"], None).badly(1);
+    assert!(sentence.contains("native protocol") && sentence.contains("--http"), "{sentence}");
 }
 
 /// The client says which version it met: the broker sends its preface and closes.
@@ -52,7 +77,7 @@ fn a_client_of_another_version_learns_the_brokers() {
     let node = Node::start(directory.path());
     let mut newer = PREFACE;
     newer[4] = 9;
-    assert_eq!(answer_to(&node, &newer), PREFACE);
+    assert_eq!(answer_to(node.address(), &newer), PREFACE);
 }
 
 #[test]
@@ -81,7 +106,7 @@ fn a_frame_that_cannot_be_cut_gets_an_answer_and_the_end() {
         let mut bytes = PREFACE.to_vec();
         bytes.extend_from_slice(&length.to_le_bytes());
         bytes.extend_from_slice(&[0; 28]);
-        let answer = answer_to(&node, &bytes);
+        let answer = answer_to(node.address(), &bytes);
         assert_eq!(answer[..8], PREFACE, "{length}");
         let text = String::from_utf8_lossy(&answer[8..]).into_owned();
         assert!(text.contains("the connection ends here"), "{length}: {text:?}");

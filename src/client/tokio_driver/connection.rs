@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::api::{Reply, Request};
 use crate::client::connection::{not_found, own_wait, peer_error};
-use crate::client::core::{CoreError, Correlation, ProtocolCore};
+use crate::client::core::{CoreError, Correlation, ProtocolCore, end_of_stream};
 use crate::client::links::Link;
 use crate::client::{ClientError, ConnectOptions, Expected, Timeouts};
 use crate::protocol::native::DecodedReply;
@@ -169,7 +169,9 @@ impl AsyncConnection {
 
     fn fill(&mut self) -> Result<(), ClientError> {
         match self.stream.try_read(self.core.space()) {
-            Ok(0) => Err(self.fail_io(&io::Error::new(io::ErrorKind::UnexpectedEof, "end of stream"))),
+            Ok(0) => {
+                Err(self.fail_io(&io::Error::new(io::ErrorKind::UnexpectedEof, end_of_stream(&self.core))))
+            }
             Ok(count) => {
                 self.core.received(count);
                 Ok(())
