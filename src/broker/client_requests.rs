@@ -213,7 +213,7 @@ impl<D: Disk> Broker<D> {
         if offset > end {
             return Err(Failure::new(
                 Status::OffsetOutOfRange,
-                format!("offset {offset} is behind the end {end} of {key}"),
+                format!("offset {offset} is after the end {end} of {}", self.queue_text(key)),
             ));
         }
         // The group has been receiving: a commit takes the place of its leases. A member's commit is of a queue that is

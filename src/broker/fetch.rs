@@ -231,7 +231,7 @@ impl<D: Disk> Broker<D> {
         }
         Err(Failure::new(
             Status::OffsetOutOfRange,
-            format!("offset {offset} of {} is outside {first} to {end}", queue.key),
+            format!("offset {offset} of {} is outside {first} to {end}", self.queue_text(queue.key)),
         ))
     }
 

@@ -201,6 +201,14 @@ impl<D: Disk> Broker<D> {
         self.tables().topic(id).map(|topic| topic.name.clone())
     }
 
+    /// A queue by the name of its topic, for a sentence that a person reads.
+    pub(super) fn queue_text(&self, key: QueueKey) -> String {
+        match self.tables().topic(key.topic) {
+            Some(topic) => format!("queue {} of topic {}", key.queue, topic.name),
+            None => key.to_string(),
+        }
+    }
+
     /// The queue, or why it cannot be used.
     pub(super) fn queue(&self, key: QueueKey) -> Result<Rc<Queue>, Failure> {
         if let Some(queue) = self.queues.borrow().get(&key) {

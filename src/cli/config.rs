@@ -75,7 +75,7 @@ pub struct ServeSettings {
     /// Size of a segment file of the log [default: 1GiB]
     #[arg(long, value_name = "SIZE")]
     pub segment_bytes: Option<ByteSize>,
-    /// Age at which messages may go, or none [default: 72h]; a topic can have its own
+    /// Age at which messages may go, or none [default: 72h]; with 0 a segment goes once a newer one is begun. A topic can have its own
     #[arg(long, value_name = "DURATION|none")]
     pub retention_age: Option<OrNone<Span>>,
     /// Size of a shard's log beyond which its oldest segments go, or none [default: none]

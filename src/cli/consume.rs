@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use crate::api::OffsetPlace;
+use crate::api::{Failure, OffsetPlace, Status};
 use crate::cli::error::CommandError;
 use crate::cli::message_id::MessageIds;
 use crate::cli::message_json::write_message;
@@ -222,6 +222,11 @@ impl Run<'_> {
 
     /// With `--follow` a broker that went away is waited for.
     fn endure(&mut self, error: ClientError) -> Result<After, CommandError> {
+        if let ClientError::Refused(failure) = &error
+            && failure.status == Status::TopicNotExist
+        {
+            return Err(self.topic_gone(failure));
+        }
         if !self.arguments.follow || !error.is_connection_loss() {
             return Err(error.into());
         }
@@ -229,6 +234,16 @@ impl Run<'_> {
         self.output.flush().map_err(CommandError::output)?;
         std::thread::sleep(RECONNECT_PAUSE);
         Ok(After::Continue)
+    }
+
+    /// The broker knows a deleted topic by its number only. One that was made again is another topic.
+    fn topic_gone(&self, failure: &Failure) -> CommandError {
+        let topic = &self.arguments.topic;
+        CommandError::failed(format!(
+            "topic {topic} was deleted while it was read: `turbopump topic list` tells whether there is one of that name \
+             again, which this command reads when it is begun anew"
+        ))
+        .with("status", format!("{:?}", failure.status))
     }
 
     /// What is committed was printed, and has left this process.
@@ -258,8 +273,8 @@ impl Run<'_> {
             }
             Delivery::Moved { queue, from, to } => {
                 eprintln!(
-                    "turbopump: queue {} no longer has offset {from}, which has passed its retention: going on at {to}",
-                    queue.queue
+                    "turbopump: queue {} of topic {} no longer has offset {from}, which has passed its retention: going on at {to}",
+                    queue.queue, queue.topic
                 );
                 Ok(After::Continue)
             }
@@ -294,7 +309,7 @@ fn describe_damage(range: &DamagedRange) -> String {
         None => "bytes that were damaged on their way here".to_owned(),
     };
     format!(
-        "messages {} to {} of queue {} cannot be read: {place}; going on behind them",
-        range.from, range.to, range.queue.queue
+        "messages {} to {} of queue {} of topic {} cannot be read: {place}; going on after them",
+        range.from, range.to, range.queue.queue, range.queue.topic
     )
 }

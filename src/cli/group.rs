@@ -134,8 +134,12 @@ struct SettingsView {
 pub fn run(arguments: GroupArguments, format: OutputFormat) -> Result<(), CommandError> {
     match arguments.command {
         GroupCommand::List(command) => {
-            let mut groups = command.server.connect()?.list_groups()?;
+            let mut client = command.server.connect()?;
+            let mut groups = client.list_groups()?;
             groups.retain(|group| command.instance.shows(group.instance().as_ref()));
+            if groups.is_empty() {
+                command.instance.check_exists(&mut client)?;
+            }
             let view = ListView { groups: groups.iter().map(GroupName::to_string).collect() };
             print(format, &view, |view| view.groups.iter().map(|group| format!("{group}\n")).collect())
         }

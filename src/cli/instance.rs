@@ -7,6 +7,7 @@ use crate::api::InstanceInfo;
 use crate::cli::error::CommandError;
 use crate::cli::output::{OutputFormat, Table, print};
 use crate::cli::server::ServerArguments;
+use crate::client::{Client, ClientError};
 use crate::types::{GroupName, InstanceName, TopicName};
 
 #[derive(Debug, Args)]
@@ -55,6 +56,23 @@ impl InstanceFlag {
             None => Ok(group.clone()),
             Some(instance) => instance.group(group).map_err(CommandError::usage),
         }
+    }
+
+    /// That nothing belongs to the instance is an answer only if there is such an instance.
+    pub fn check_exists(&self, client: &mut Client) -> Result<(), CommandError> {
+        let Some(instance) = &self.instance else { return Ok(()) };
+        let known = match client.list_instances() {
+            Ok(known) => known,
+            // An access key that may not ask this sees what it may see.
+            Err(ClientError::Refused(_)) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        if known.iter().any(|known| known.instance.as_ref() == Some(instance)) {
+            return Ok(());
+        }
+        Err(CommandError::failed(format!(
+            "instance {instance} does not exist: `turbopump instance list` tells which there are"
+        )))
     }
 
     /// Whether a list shows what belongs to `instance`: everything, unless one was named.

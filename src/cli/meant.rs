@@ -131,7 +131,7 @@ pub fn explain<'a>(
         ErrorKind::UnknownArgument => {
             let given = of_kind(ContextKind::InvalidArg)?;
             let command = called(root, words);
-            let tip = flag_meant(given.split('=').next()?, command)?;
+            let tip = flag_meant(given.split('=').next()?, command).or_else(|| number_meant(&given))?;
             // The parser's has its guess in it.
             let usage = command.clone().render_usage();
             error.insert(ContextKind::Usage, ContextValue::StyledStr(usage));
@@ -180,6 +180,12 @@ fn flag_meant(given: &str, command: &Command) -> Option<String> {
     rows.map(|(_, instead)| instead).find_map(of_row)
 }
 
+/// A flag's value that begins with a minus looks like a flag to the parser, whose advice is to make an argument of it.
+fn number_meant(given: &str) -> Option<String> {
+    let is_number = given.strip_prefix('-')?.starts_with(|first: char| first.is_ascii_digit());
+    is_number.then(|| format!("`{given}` begins like a negative number, and nothing here can be negative"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -222,10 +228,12 @@ mod tests {
             ("turbopump topics", "turbopump topic"),
             ("turbopump mqbroker", "turbopump serve --data DIR"),
             ("turbopump topic rm t", "`delete` may be what is meant"),
+            ("turbopump topic create t --queues -1", "nothing here can be negative"),
+            ("turbopump message publish t b --delay -1s", "nothing here can be negative"),
         ] {
             let text = explained(line);
             assert!(text.contains(part), "{line}: {text}");
-            assert!(!text.contains("a similar"), "{line}: {text}");
+            assert!(!text.contains("a similar") && !text.contains("'-- "), "{line}: {text}");
         }
         assert!(!explained("turbopump topic create t --partitions 3").contains("--retention"));
         // What is only mistyped is still guessed.

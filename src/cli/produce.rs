@@ -383,13 +383,19 @@ impl Run<'_> {
 impl Summary {
     fn render(&self) -> String {
         let mut text = format!(
-            "{} lines acknowledged{} in {:.2} s: {} lines/s, {}/s",
+            "{} lines acknowledged{} in {:.2} s",
             grouped(self.acknowledged),
             self.level.map_or_else(String::new, |level| format!(" ({level})")),
             self.seconds,
-            grouped(self.messages_per_second as u64),
-            bytes_for_people(self.bytes as f64 / self.seconds.max(1e-9))
         );
+        // The bytes are those of the input: they are a rate of what was stored only where all of it was.
+        if self.acknowledged > 0 && self.acknowledged == self.sent {
+            text.push_str(&format!(
+                ": {} lines/s, {}/s",
+                grouped(self.messages_per_second as u64),
+                bytes_for_people(self.bytes as f64 / self.seconds.max(1e-9))
+            ));
+        }
         if self.skipped > 0 {
             text.push_str(&format!(", {} skipped", grouped(self.skipped)));
         }

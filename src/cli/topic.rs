@@ -173,8 +173,12 @@ fn alter(command: AlterArguments, format: OutputFormat) -> Result<(), CommandErr
 }
 
 fn list(command: &ListArguments, format: OutputFormat) -> Result<(), CommandError> {
-    let mut topics = command.server.connect()?.list_topics()?;
+    let mut client = command.server.connect()?;
+    let mut topics = client.list_topics()?;
     topics.retain(|topic| command.instance.shows(topic.topic.instance().as_ref()));
+    if topics.is_empty() {
+        command.instance.check_exists(&mut client)?;
+    }
     let view = ListView { topics: topics.iter().map(|topic| TopicView::new(topic, false)).collect() };
     print(format, &view, |view| {
         let mut table = Table::new(["TOPIC", "QUEUES", "RETENTION", "LEVEL"]);

@@ -28,6 +28,16 @@ enum Purpose {
     Commit(Vec<(QueueKey, QueueOffset)>),
 }
 
+/// Where the reading of a queue begins.
+struct NewPlace {
+    key: QueueKey,
+    /// Where the group's offset is, if it has one.
+    committed: Option<QueueOffset>,
+    from: QueueOffset,
+    /// Where reading ends, if it does.
+    stop_at: Option<QueueOffset>,
+}
+
 /// An answer to each request of a call.
 type Answers = Vec<Result<Reply, Failure>>;
 
@@ -183,6 +193,23 @@ impl Reader {
         }
     }
 
+    /// Refuses an offset after the end of every queue, where out of range is to fail: such queues are at their end before
+    /// anything is fetched, and the broker is not asked.
+    fn check_start(&self, places: &[NewPlace]) -> Result<(), Failure> {
+        let Start::Offset(start) = self.options.start else { return Ok(()) };
+        let is_beyond =
+            |place: &NewPlace| place.committed.is_none() && place.stop_at.is_some_and(|end| place.from > end);
+        if self.options.out_of_range != OutOfRange::Fail || !places.iter().all(is_beyond) {
+            return Ok(());
+        }
+        let longest = places.iter().filter_map(|place| Some((place.stop_at?, place.key))).max();
+        let Some((end, key)) = longest else { return Ok(()) };
+        let topic = self.topics.get(&key.topic).map_or_else(|| key.topic.to_string(), TopicName::to_string);
+        let message =
+            format!("offset {start} is after the end {end} of queue {} of topic {topic}", key.queue);
+        Err(Failure::new(Status::OffsetOutOfRange, message))
+    }
+
     fn placed(&mut self, keys: Vec<QueueKey>, answers: Answers) -> Result<(), ClientError> {
         let mut answers = Answer(answers.into_iter());
         let mut places = Vec::with_capacity(keys.len());
@@ -199,10 +226,11 @@ impl Reader {
                 Until::Forever => None,
                 Until::End => Some(answers.offset()?),
             };
-            places.push((key, committed, committed.unwrap_or(start), stop_at));
+            places.push(NewPlace { key, committed, from: committed.unwrap_or(start), stop_at });
         }
+        self.check_start(&places)?;
         self.unplaced.clear();
-        for (key, committed, from, stop_at) in places {
+        for NewPlace { key, committed, from, stop_at } in places {
             let Some(topic) = self.topics.get(&key.topic) else { continue };
             if let Some(offset) = committed {
                 self.committed.insert(key, offset);

@@ -97,7 +97,12 @@ pub enum OptionsError {
         "--retention-bytes is at least two segments ({least} bytes), not {given}: the newest segment never goes"
     )]
     RetentionBytes { given: u64, least: u64 },
-    #[error("--{flag} is {min} to {max} ms, not {given:?}", min = limits::LEASE_MS_MIN, max = limits::LEASE_MS_MAX)]
+    #[error(
+        "--{flag} is {min} s to {max} s, not {given} s",
+        min = limits::LEASE_MS_MIN / 1000,
+        max = limits::LEASE_MS_MAX / 1000,
+        given = .given.as_secs_f64()
+    )]
     Lease { flag: &'static str, given: Duration },
     #[error(
         "--client-memory is at least {min} bytes for each shard, which is what the largest requests need, not {given}",

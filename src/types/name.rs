@@ -10,9 +10,9 @@ use crate::limits;
 /// Why a name was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
-    #[error("a {what} name must not be empty")]
+    #[error("{} {what} name must not be empty", article(what))]
     Empty { what: &'static str },
-    #[error("a {what} name has at most {limit} bytes, this one has {actual}")]
+    #[error("{} {what} name has at most {limit} bytes, this one has {actual}", article(what))]
     TooLong { what: &'static str, limit: usize, actual: usize },
     #[error("a {what} name consists of letters, digits, `%`, `|`, `_` and `-`; `{name}` has `{character}`")]
     Character { what: &'static str, name: String, character: char },
@@ -30,6 +30,10 @@ pub struct TopicName(Arc<str>);
 /// The name of a consumer group.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GroupName(Arc<str>);
+
+fn article(noun: &str) -> &'static str {
+    if noun.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" }
+}
 
 fn check(what: &'static str, name: &str, limit: usize) -> Result<(), NameError> {
     if name.is_empty() {

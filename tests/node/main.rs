@@ -7,6 +7,7 @@ mod access;
 mod bounds;
 mod catch_up;
 mod command_line;
+mod command_refusals;
 mod damage;
 mod descriptors;
 mod encoded;
