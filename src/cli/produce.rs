@@ -131,7 +131,13 @@ pub fn run(arguments: &ProduceArguments, format: OutputFormat) -> Result<(), Com
         ..ProducerOptions::default()
     };
     let client = arguments.server.connect()?;
-    let producer = Producer::new(client, arguments.topic.clone(), options)?;
+    let mut producer = Producer::new(client, arguments.topic.clone(), options)?;
+    let progress = Progress::new(input_bytes);
+    let (teller, patience) = (progress.clone(), Span(options.retry_for));
+    producer.tell_delays(move |failure| {
+        let reason = &failure.message;
+        teller.print(&format!("turbopump: waiting for the broker, for up to {patience} in all: {reason}"));
+    });
     let mut run = Run {
         arguments,
         producer,
@@ -140,7 +146,7 @@ pub fn run(arguments: &ProduceArguments, format: OutputFormat) -> Result<(), Com
             key: arguments.key_field.map(usize::from),
             tag: arguments.tag_field.map(usize::from),
         },
-        progress: Progress::new(input_bytes),
+        progress,
         stop: stop_flag()?,
         started: Instant::now(),
         without_key: 0,

@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::cli::output::grouped;
 
 /// A bar over bytes, or a counter where the end is not known; nothing when standard error is no terminal.
+#[derive(Clone)]
 pub struct Progress {
     bar: Option<ProgressBar>,
 }

@@ -126,6 +126,8 @@ pub(super) struct Dispatcher {
     /// Bytes of all batches that are not settled.
     buffered_bytes: usize,
     first_failure: Option<BatchResult>,
+    /// Since when nothing was stored because of a passing reason, and the reason.
+    held_up: Option<(Instant, Failure)>,
 }
 
 impl Dispatcher {
@@ -151,6 +153,7 @@ impl Dispatcher {
             topic_is_stale: false,
             buffered_bytes: 0,
             first_failure: None,
+            held_up: None,
         }
     }
 
@@ -330,6 +333,7 @@ impl Dispatcher {
         self.lanes[queue.0 as usize].in_flight -= 1;
         match answer {
             Ok(produced) => {
+                self.held_up = None;
                 let lane = &mut self.lanes[queue.0 as usize];
                 lane.backoff = Duration::ZERO;
                 lane.refused_since = None;
@@ -345,6 +349,10 @@ impl Dispatcher {
             Err(failure) if self.may_retry(queue, &batch, &failure, now) => {
                 let renamed = is_unknown_queue(&failure);
                 self.topic_is_stale |= renamed;
+                if !renamed {
+                    let since = self.held_up.as_ref().map_or(now, |(since, _)| *since);
+                    self.held_up = Some((since, failure));
+                }
                 let batch = SealedBatch {
                     refused: batch.refused.or(Some(now)),
                     renamed: batch.renamed || renamed,
@@ -404,6 +412,11 @@ impl Dispatcher {
         }
         let since = *self.lanes[queue.0 as usize].refused_since.get_or_insert(now);
         now.saturating_duration_since(since) < self.options.retry_for
+    }
+
+    /// Since when nothing was stored because of a passing reason, and the reason, while the batches are sent again.
+    pub(super) fn held_up(&self) -> Option<(Instant, &Failure)> {
+        self.held_up.as_ref().map(|(since, failure)| (*since, failure))
     }
 
     /// Whether the topic is to be asked for anew, and [`set_topic`](Self::set_topic) told.

@@ -1,8 +1,8 @@
 //! The blocking producer: batches over one connection per shard.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::api::{Reply, Request};
+use crate::api::{Failure, Reply, Request};
 use crate::types::{Timestamp, TopicName};
 
 use super::batching::{Message, Now};
@@ -13,6 +13,9 @@ use super::error::ClientError;
 use super::links::Links;
 use super::options::ProducerOptions;
 use super::producing::ProducerCore;
+
+/// A shorter wait is over before anybody wonders.
+const DELAY_TOLD_AFTER: Duration = Duration::from_secs(2);
 
 /// Sends messages to one topic.
 ///
@@ -49,6 +52,14 @@ pub struct Producer {
     core: ProducerCore,
     links: Links<Connection>,
     clock: CachedClock,
+    delays: Option<Delays>,
+}
+
+/// Who is told that a producer waits.
+struct Delays {
+    tell: Box<dyn FnMut(&Failure) + Send + Sync>,
+    /// Whether it was told since something was stored last.
+    is_told: bool,
 }
 
 /// Both clocks, read anew when the kernel's coarse clock (a few nanoseconds to ask, a few milliseconds fine) has moved.
@@ -64,7 +75,7 @@ impl Producer {
         let clock = CachedClock::new();
         let (shard_count, patience) = (client.shard_count(), client.timeouts().request);
         let core = ProducerCore::new(options, &info, shard_count, patience, clock.now);
-        Ok(Self { client, topic, core, links: Links::new(shard_count), clock })
+        Ok(Self { client, topic, core, links: Links::new(shard_count), clock, delays: None })
     }
 
     /// Puts a message into its batch. Refused when it is too large or names a queue that is not there: such a message is
@@ -144,9 +155,29 @@ impl Producer {
         self.client
     }
 
+    /// Has `tell` called once when nothing could be stored for two seconds because of a reason that may pass, and once more
+    /// after something was: [`send`](Self::send) and [`flush`](Self::flush) wait meanwhile.
+    pub fn tell_delays(&mut self, tell: impl FnMut(&Failure) + Send + Sync + 'static) {
+        self.delays = Some(Delays { tell: Box::new(tell), is_told: false });
+    }
+
+    fn note_delay(&mut self, now: Instant) {
+        let Some(delays) = &mut self.delays else { return };
+        match self.core.held_up() {
+            None => delays.is_told = false,
+            Some((since, failure)) => {
+                if !delays.is_told && now.saturating_duration_since(since) >= DELAY_TOLD_AFTER {
+                    delays.is_told = true;
+                    (delays.tell)(failure);
+                }
+            }
+        }
+    }
+
     /// Sends what may be sent. Answers are read along the way.
     fn advance(&mut self) -> Result<(), ClientError> {
         let now = self.clock.now.monotonic;
+        self.note_delay(now);
         if self.core.is_route_due(now) {
             // When the broker cannot be asked, the batches' connections tell of it.
             if let Ok(topic) = self.client.refresh_topic(&self.topic) {

@@ -176,6 +176,10 @@ impl ProducerCore {
     }
 
     /// The failed batch with the earliest messages.
+    pub(super) fn held_up(&self) -> Option<(Instant, &Failure)> {
+        self.dispatcher.held_up()
+    }
+
     pub(super) fn first_failure(&self) -> Option<&BatchResult> {
         self.dispatcher.first_failure()
     }

@@ -1,11 +1,13 @@
 //! A disk that runs full: a file system in memory, small enough to fill in a second.
 
+use std::io::{BufRead, BufReader};
 use std::time::{Duration, Instant};
 
 use turbopump::api::Status;
 use turbopump::client::{BatchOutcome, Message, Producer, ProducerOptions, Start};
 use turbopump::types::QueueNumber;
 
+use crate::support::command;
 use crate::support::directory::test_directory;
 use crate::support::load::{bounds, create_topic, read, topic};
 use crate::support::machine::{MemoryFileSystem, report};
@@ -95,6 +97,32 @@ fn a_full_disk_refuses_producers_serves_readers_and_goes_on_when_there_is_room()
     assert!(bounds(&mut node.client(), "orders", 0).0 > first);
     drop(node);
     drop(memory);
+}
+
+/// `produce` waits for room, and whoever looks at it learns that, and why.
+#[test]
+fn produce_says_that_it_waits_for_room() {
+    let directory = test_directory();
+    let data = directory.path().join("memory");
+    let Some(memory) = MemoryFileSystem::mount(&data, DISK_BYTES) else {
+        report("skipped: a full disk needs a file system in memory, which this user may not mount");
+        return;
+    };
+    let node = Setup::new(data.join("data")).start();
+    create_topic(&mut node.client(), "orders", 1);
+    assert_eq!(fill(&node, 200 * MIB), Err(Status::NoSpace));
+    let line = directory.path().join("line");
+    std::fs::write(&line, vec![b'x'; 1 << 20]).expect("written");
+    let produce = ["produce", "orders", line.to_str().expect("UTF-8")];
+    let mut child = command::spawn(Some(node.address()), &produce, false);
+    let stderr = child.stderr.take().expect("it is piped");
+    let mut sentence = String::new();
+    BufReader::new(stderr).read_line(&mut sentence).expect("text");
+    assert!(sentence.contains("waiting for the broker, for up to 30s in all: "), "{sentence}");
+    assert!(child.try_wait().expect("our child").is_none(), "it goes on waiting");
+    memory.resize(DISK_BYTES + 64 * MIB);
+    let printed = command::finish(child, &produce).well();
+    assert!(printed.starts_with("1 lines acknowledged"), "{printed}");
 }
 
 /// Everything up to the end can be read; returns how many messages there are.
