@@ -15,6 +15,7 @@
 //! | blank         | no header and no batch, though it was used         | its whole range |
 //! | stray         | a file in the middle of another one, or before all | nothing |
 //! | manifest lost | no readable manifest of this log, but segments     | nothing |
+//! | outdated      | a manifest that is older than what is stored       | nothing; see `outdated` |
 //! | nothing       | no log at all, though there was one                | everything |
 //!
 //! A file may be taken away by a start when nothing was ever in it, and that is known: it was never registered, or lies
@@ -26,13 +27,14 @@ use std::path::Path;
 
 use super::error::OpenError;
 use super::manifest::{self, Holdings, Manifest};
+use super::outdated::{Outdated, OwnManifest};
 use super::recovery::holds_batches;
 use super::segment::{
     FoundHeader, SEGMENT_HEADER_BYTES, Segment, SegmentHeader, parse_segment_name, segment_name,
 };
 use crate::disk::{Disk, DiskErrorKind, DiskFile, OpenMode};
 use crate::limits::BLOCK_BYTES;
-use crate::types::{LogPosition, ShardId, Timestamp};
+use crate::types::{LogPosition, ShardId};
 use crate::wire::batch::{BatchHeader, LogSecret};
 
 /// A segment has a header and room for a batch.
@@ -78,6 +80,7 @@ pub enum Flaw {
     Blank,
     Stray,
     ManifestLost,
+    ManifestOutdated(Outdated),
     Nothing,
 }
 
@@ -101,7 +104,7 @@ pub(super) struct Facts {
     pub file_bytes: u64,
     pub header: FoundHeader,
     /// Its first batch, if one stands where it belongs.
-    pub begun: Option<(Timestamp, LogPosition)>,
+    pub begun: Option<BatchHeader>,
     /// Batches that fit their place were found in it.
     pub holds_batches: bool,
 }
@@ -146,6 +149,7 @@ impl fmt::Display for Contradiction {
             Flaw::Blank => write!(formatter, "{file} holds neither a header nor a batch, but was used")?,
             Flaw::Stray => write!(formatter, "{file} has no place in this log")?,
             Flaw::ManifestLost => write!(formatter, "{file} is missing, unreadable, or of another log")?,
+            Flaw::ManifestOutdated(outdated) => write!(formatter, "{file} is {outdated}")?,
             Flaw::Nothing => write!(formatter, "{file} holds no log, but there was one")?,
         }
         let bytes = self.lost_bytes();
@@ -170,7 +174,8 @@ pub async fn contradictions<D: Disk>(
     let manifest = Manifest::read(disk, directory).await?;
     let facts = survey(disk, directory, manifest.as_ref().map(|manifest| manifest.secret)).await?;
     let manifest = own_manifest(directory, manifest, &facts, known)?;
-    Ok(judge(directory, manifest.as_ref(), &facts, known).contradictions)
+    let manifest = manifest.look_behind(disk, directory, &facts, known).await?;
+    Ok(judge(directory, &manifest, &facts, known).contradictions)
 }
 
 /// The secret of the log, as its manifest says, or its segments when the manifest is of another one.
@@ -182,7 +187,7 @@ pub async fn secret_of_log<D: Disk>(
     let manifest = Manifest::read(disk, directory).await?;
     let facts = survey(disk, directory, manifest.as_ref().map(|manifest| manifest.secret)).await?;
     let manifest = own_manifest(directory, manifest, &facts, known)?;
-    Ok(manifest.map(|manifest| manifest.secret).or_else(|| secret_of(&facts)))
+    Ok(manifest.found().map(|manifest| manifest.secret).or_else(|| secret_of(&facts)))
 }
 
 /// The manifest, unless it is of another log than the segments are: then it is as good as lost. Of another shard, with
@@ -192,8 +197,8 @@ pub(super) fn own_manifest(
     manifest: Option<Manifest>,
     facts: &BTreeMap<LogPosition, Facts>,
     known: &Known,
-) -> Result<Option<Manifest>, OpenError> {
-    let Some(manifest) = manifest else { return Ok(None) };
+) -> Result<OwnManifest, OpenError> {
+    let Some(manifest) = manifest else { return Ok(OwnManifest::Lost) };
     let file = || directory.join(manifest::NAME).display().to_string();
     let mut named = facts.iter().filter_map(|(base, facts)| match facts.header {
         FoundHeader::Valid(header) if header.base == *base => Some(header),
@@ -201,7 +206,7 @@ pub(super) fn own_manifest(
     });
     if manifest.shard != known.shard {
         if named.any(|header| header.shard == known.shard.0) {
-            return Ok(None);
+            return Ok(OwnManifest::Lost);
         }
         return Err(OpenError::WrongShard { file: file(), found: manifest.shard.0, expected: known.shard.0 });
     }
@@ -214,7 +219,7 @@ pub(super) fn own_manifest(
     }
     let secrets: BTreeSet<u64> = named.map(|header| header.secret.0).collect();
     let is_own = secrets.is_empty() || secrets.contains(&manifest.secret.0);
-    Ok(is_own.then_some(manifest))
+    Ok(if is_own { OwnManifest::held_against(manifest, facts, known) } else { OwnManifest::Lost })
 }
 
 /// Looks at every segment's file.
@@ -265,8 +270,7 @@ pub(super) async fn look<D: Disk>(
     }
     let secret = secret.unwrap_or_default();
     if bytes == head {
-        facts.begun =
-            first_batch(&blocks, segment.base, secret).map(|header| (header.store_time, header.previous_end));
+        facts.begun = first_batch(&blocks, segment.base, secret);
     }
     let is_own = matches!(facts.header, FoundHeader::Valid(header) if header.base == segment.base);
     facts.holds_batches = facts.begun.is_some()
@@ -283,26 +287,23 @@ fn first_batch(blocks: &[u8], base: LogPosition, secret: LogSecret) -> Option<Ba
 /// Holds the files against the witnesses.
 pub(super) fn judge(
     directory: &Path,
-    manifest: Option<&Manifest>,
+    manifest: &OwnManifest,
     facts: &BTreeMap<LogPosition, Facts>,
     known: &Known,
 ) -> Verdict {
-    let holdings = manifest.and_then(|manifest| manifest.holdings);
-    let reached = known.reached.iter().map(|reached| reached.position);
-    let reached = reached.chain(holdings.map(|holdings| holdings.reached)).max();
-    let secret = manifest.map(|manifest| manifest.secret).or_else(|| secret_of(facts));
+    let secret = manifest.found().map(|manifest| manifest.secret).or_else(|| secret_of(facts));
     let mut court = Court {
         directory,
         shard: known.shard,
         secret,
-        holdings,
-        reached: reached.unwrap_or(LogPosition::ZERO),
+        holdings: manifest.current().and_then(|manifest| manifest.holdings),
+        reached: manifest.reached(known),
         facts,
         verdict: Verdict::default(),
     };
     let is_used = |(base, facts): &(&LogPosition, &Facts)| facts.holds_batches || court.is_own(**base, facts);
     court.verdict.used = facts.iter().filter(is_used).map(|(base, _)| *base).collect();
-    court.judge(manifest.is_some(), known.is_made);
+    court.judge(manifest, known.is_made);
     court.verdict
 }
 
@@ -332,13 +333,16 @@ struct Court<'a> {
 }
 
 impl Court<'_> {
-    fn judge(&mut self, has_manifest: bool, is_made: bool) {
+    fn judge(&mut self, manifest: &OwnManifest, is_made: bool) {
         let nothing = LogPosition::ZERO;
-        if !has_manifest {
+        if let OwnManifest::Outdated(_, outdated) = manifest {
+            self.add(manifest::NAME, Flaw::ManifestOutdated(*outdated), nothing, nothing);
+        }
+        if manifest.current().is_none() {
             let has_files = self.facts.iter().any(|(_, facts)| facts.file_bytes > 0);
-            if has_files {
+            if has_files && manifest.found().is_none() {
                 self.add(manifest::NAME, Flaw::ManifestLost, nothing, nothing);
-            } else if is_made || self.reached > nothing {
+            } else if !has_files && (is_made || self.reached > nothing) {
                 // Whatever there was. Its end is not known, but for what others say.
                 let to = LogPosition(self.reached.0.next_multiple_of(BLOCK_BYTES as u64));
                 self.add("", Flaw::Nothing, nothing, to);

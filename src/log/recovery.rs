@@ -13,6 +13,7 @@
 //! | lost        | nothing valid at p, and a valid q with `flushed_end` > p | report p..q, go on at q | damage of flushed bytes |
 //! | known       | none of these, and p lies below what manifest or snapshots say was durable, or the next batch's place in what was given up | report p to there, go on there | damage of flushed bytes at the log's end, or `log repair` |
 //! | torn        | none of these                                      | the log ends at p     | death before the flush: nothing here was answered as durable |
+//! | outdated    | a header that is right but for an epoch higher than the manifest's | refuse to open | the manifest is of an earlier day (`outdated`) |
 //! | newer       | right checksum, unknown version                    | refuse to open        | the directory was used by a newer release |
 //! | unreadable  | the disk answers with an error                     | refuse to open        | a failing device |
 //!
@@ -36,6 +37,7 @@ use super::commit_log::LogOptions;
 use super::error::OpenError;
 use super::expectation::{Facts, Known, Verdict, judge, look, own_manifest};
 use super::manifest::{GivenUp, Holdings, Manifest};
+use super::outdated::OwnManifest;
 use super::scanner::{Limits, Padding, Scanner, Used, headers_in, read_parallel};
 use super::segment::{
     FoundHeader, SEGMENT_HEADER_BYTES, Segment, SegmentHeader, parse_segment_name, segment_name,
@@ -43,7 +45,7 @@ use super::segment::{
 use super::supply::create_file;
 use crate::disk::{Disk, DiskBuffer, DiskError, DiskErrorKind, DiskFile, OpenMode};
 use crate::limits::{BLOCK_BYTES, GROUP_BYTES_MAX, PLACED_BYTES_MAX, READ_BYTES};
-use crate::types::{LogPosition, Timestamp};
+use crate::types::{LogPosition, ShardId, Timestamp};
 use crate::wire::batch::{BatchHeader, LogSecret};
 
 /// How far after the expected place a proof is searched. What may be unflushed at once (two groups, each of which may
@@ -166,11 +168,11 @@ pub(super) async fn recover<D: Disk, R: Replay>(
     let has_segments = !verdict.used.is_empty();
     let mut manifest =
         Manifest::advance(disk, &options.directory, options.shard, has_segments, fresh).await?;
-    let epoch_max = previous.as_ref().map_or(0, |manifest| manifest.epoch);
+    let epoch_max = previous.current().map_or(0, |manifest| manifest.epoch);
     let limits = Limits {
         epoch_max,
         secret: manifest.secret,
-        reached: reached(previous.as_ref(), known),
+        reached: previous.reached(known),
         given_up: manifest.given_up.clone(),
         until: LogPosition(u64::MAX),
     };
@@ -215,7 +217,7 @@ pub(super) async fn recover<D: Disk, R: Replay>(
     let spares = spares(disk, options).await?;
     let report = &mut scanned.report;
     report.given_up = given_up_ranges(&manifest, &segments);
-    if previous.is_some_and(|previous| previous.is_alone) {
+    if previous.current().is_some_and(|previous| previous.is_alone) {
         let file = options.directory.join(super::manifest::NAME);
         let notice = format!("{}: one of its two blocks was not whole, the other one counts", file.display());
         report.notices.push(notice);
@@ -229,13 +231,6 @@ pub(super) async fn recover<D: Disk, R: Replay>(
         spares,
         report: scanned.report,
     })
-}
-
-/// How far the log had got, as whoever knows says.
-fn reached(manifest: Option<&Manifest>, known: &Known) -> LogPosition {
-    let holdings = manifest.and_then(|manifest| manifest.holdings);
-    let all = known.reached.iter().map(|reached| reached.position);
-    all.chain(holdings.map(|holdings| holdings.reached)).max().unwrap_or(LogPosition::ZERO)
 }
 
 /// What was given up, by the file in which it stood.
@@ -276,18 +271,18 @@ pub async fn scan<D: Disk, R: Replay>(
     replay: &mut R,
 ) -> Result<Report, OpenError> {
     let Opened { manifest, segments, .. } = open_segments(disk, directory, known, OpenMode::ReadOnly).await?;
-    // Without a manifest the segments still tell.
+    // Without a manifest that counts the segments still tell.
     let named = segments.values().find_map(|found| found.secret);
     let limits = Limits {
-        epoch_max: manifest.as_ref().map_or(u32::MAX, |manifest| manifest.epoch),
-        secret: manifest.as_ref().map(|manifest| manifest.secret).or(named).unwrap_or_default(),
-        reached: reached(manifest.as_ref(), known),
-        given_up: manifest.as_ref().map_or(Vec::new(), |manifest| manifest.given_up.clone()),
+        epoch_max: manifest.current().map_or(u32::MAX, |manifest| manifest.epoch),
+        secret: manifest.found().map(|manifest| manifest.secret).or(named).unwrap_or_default(),
+        reached: manifest.reached(known),
+        given_up: manifest.given_up(),
         until: LogPosition(u64::MAX),
     };
     let used = used_segments(&segments);
     let mut report = Scanner::new(used, limits, Padding::Check).run(StartAt::Beginning, replay).await?.report;
-    report.given_up = manifest.map_or(Vec::new(), |manifest| given_up_ranges(&manifest, &segments));
+    report.given_up = manifest.found().map_or(Vec::new(), |manifest| given_up_ranges(manifest, &segments));
     for found in segments.into_values() {
         let segment = &found.segment;
         if found.used && segment.bytes >= SEGMENT_HEADER_BYTES as u64 {
@@ -339,7 +334,7 @@ fn date_segments<D: Disk>(segments: &Segments<D>, newest: Timestamp) {
 
 /// The segments' files, and what the witnesses say of them.
 struct Opened<D: Disk> {
-    manifest: Option<Manifest>,
+    manifest: OwnManifest,
     segments: Segments<D>,
     /// Files that never held anything, whose making was cut off.
     unfinished: Vec<PathBuf>,
@@ -379,8 +374,13 @@ async fn open_segments<D: Disk>(
             return Err(error);
         }
     };
-    let secret = manifest.as_ref().map(|manifest| manifest.secret).or(secret);
-    let verdict = judge(directory, manifest.as_ref(), &facts, known);
+    // A start has looked there before anything was changed, and its scan refuses what it meets.
+    let manifest = match mode {
+        OpenMode::ReadOnly => manifest.look_behind(disk, directory, &facts, known).await?,
+        _ => manifest,
+    };
+    let secret = manifest.found().map(|manifest| manifest.secret).or(secret);
+    let verdict = judge(directory, &manifest, &facts, known);
     let mut segments = BTreeMap::new();
     let mut unfinished = Vec::new();
     for (base, mut segment) in files {
@@ -390,16 +390,9 @@ async fn open_segments<D: Disk>(
             unfinished.push(segment.path);
             continue;
         }
-        let own = match facts.header {
-            FoundHeader::Valid(header)
-                if (header.base, header.shard, Some(header.secret)) == (base, known.shard.0, secret) =>
-            {
-                Some(header)
-            }
-            _ => None,
-        };
+        let own = own_header(facts, base, known.shard, secret);
         let previous_end =
-            own.map(|header| header.previous_end).or(facts.begun.map(|(_, previous_end)| previous_end));
+            own.map(|header| header.previous_end).or(facts.begun.map(|begun| begun.previous_end));
         segment.is_stand_in = own.is_some_and(|header| header.is_stand_in);
         let whole_blocks = segment.bytes / BLOCK_BYTES as u64 * BLOCK_BYTES as u64;
         segment.bytes = match own {
@@ -411,13 +404,24 @@ async fn open_segments<D: Disk>(
         let found = FoundSegment {
             segment: Rc::new(segment),
             used,
-            begun: facts.begun.map(|(store_time, _)| store_time),
+            begun: facts.begun.map(|begun| begun.store_time),
             previous_end,
             secret: own.map(|header| header.secret),
         };
         segments.insert(base, found);
     }
     Ok(Opened { manifest, segments, unfinished, verdict })
+}
+
+/// The file's header, if it is the one of this segment.
+fn own_header(
+    facts: &Facts,
+    base: LogPosition,
+    shard: ShardId,
+    secret: Option<LogSecret>,
+) -> Option<SegmentHeader> {
+    let FoundHeader::Valid(header) = facts.header else { return None };
+    ((header.base, header.shard, Some(header.secret)) == (base, shard.0, secret)).then_some(header)
 }
 
 async fn close<D: Disk>(found: FoundSegment<D>) -> Result<(), DiskError> {

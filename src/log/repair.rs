@@ -12,6 +12,7 @@
 //! | stray                            | it is moved aside |
 //! | manifest lost                    | it is made again, with an epoch above all that were found; what is there of it is
 //! |                                  | moved aside |
+//! | manifest outdated                | the same; what it says was given up stays so |
 //! | nothing                          | a new log begins after everything that the old one may have had |
 //!
 //! What is given up is in the manifest before the first file is touched, so that a repair that was cut off can be begun
@@ -26,6 +27,7 @@ use super::expectation::{
     Contradiction, Facts, Flaw, Known, SEGMENT_FILE_BYTES_MIN, judge, own_manifest, secret_of, survey,
 };
 use super::manifest::{GivenUp, Holdings, Manifest, NAME};
+use super::outdated::OwnManifest;
 use super::recovery::{Replay, move_aside, scan};
 use super::segment::{FoundHeader, SEGMENT_HEADER_BYTES, SegmentHeader, segment_name};
 use crate::disk::{Disk, DiskBuffer, DiskError, DiskFile, OpenMode};
@@ -114,7 +116,8 @@ pub async fn repair<D: Disk>(
     let manifest = Manifest::read(disk, directory).await?;
     let facts = survey(disk, directory, manifest.as_ref().map(|manifest| manifest.secret)).await?;
     let manifest = own_manifest(directory, manifest, &facts, known)?;
-    let contradictions = judge(directory, manifest.as_ref(), &facts, known).contradictions;
+    let manifest = manifest.look_behind(disk, directory, &facts, known).await?;
+    let contradictions = judge(directory, &manifest, &facts, known).contradictions;
     if contradictions.is_empty() {
         return Ok(Repair::default());
     }
@@ -125,14 +128,17 @@ pub async fn repair<D: Disk>(
         let mut found = Survey::default();
         scan(disk, directory, known, &mut found).await?;
         let mut manifest = match manifest {
-            Some(manifest) => manifest,
-            None => {
-                // What is there now, unreadable or of another log, is kept.
+            OwnManifest::Current(manifest) => manifest,
+            OwnManifest::Lost | OwnManifest::Outdated(..) => {
+                // What is there now, unreadable, of another log or of an earlier day, is kept.
                 let path = directory.join(NAME);
                 if disk.list(directory).await?.iter().any(|name| name == NAME) {
                     move_aside(disk, directory, &[path]).await?;
                 }
-                rebuilt(&facts, known, &found, secret)
+                let given_up = manifest.given_up();
+                let mut made = rebuilt(&facts, known, &found, secret);
+                made.given_up = given_up;
+                made
             }
         };
         plan.note(&mut manifest, &facts, known);
@@ -140,7 +146,7 @@ pub async fn repair<D: Disk>(
         disk.sync_directory(directory).await?;
         plan.carry_out(disk, directory, &manifest, &found).await?;
         let facts = survey(disk, directory, Some(manifest.secret)).await?;
-        let left = judge(directory, Some(&manifest), &facts, known).contradictions;
+        let left = judge(directory, &OwnManifest::Current(manifest), &facts, known).contradictions;
         if !left.is_empty() {
             let directory = directory.to_owned();
             return Err(OpenError::Lacking { directory, contradictions: left });
@@ -201,7 +207,7 @@ impl Plan {
                     plan.copied.push((place, expected));
                 }
                 Flaw::Stray => plan.moved.push(place),
-                Flaw::ManifestLost => {}
+                Flaw::ManifestLost | Flaw::ManifestOutdated(_) => {}
                 Flaw::Nothing => {
                     let unknown =
                         if known.reached.is_empty() { UNKNOWN_LOG_BYTES } else { BEHIND_SNAPSHOT_BYTES };
@@ -239,7 +245,9 @@ impl Plan {
     fn steps(&self, directory: &Path, contradictions: &[Contradiction]) -> Vec<String> {
         let name = |base: LogPosition| directory.join(segment_name(base)).display().to_string();
         let mut steps = Vec::new();
-        if contradictions.iter().any(|found| matches!(found.flaw, Flaw::ManifestLost | Flaw::Nothing)) {
+        let needs_manifest =
+            |flaw| matches!(flaw, Flaw::ManifestLost | Flaw::ManifestOutdated(_) | Flaw::Nothing);
+        if contradictions.iter().any(|found| needs_manifest(found.flaw)) {
             steps.push(format!("a new manifest is made in {}", directory.display()));
         }
         for base in &self.moved {

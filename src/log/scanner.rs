@@ -7,6 +7,7 @@ use std::rc::Rc;
 use super::error::OpenError;
 use super::holes::Hole;
 use super::manifest::GivenUp;
+use super::outdated::refusal;
 use super::recovery::{Damage, Replay, Report, SCAN_BYTES, SEARCH_BYTES, StartAt};
 use super::segment::{SEGMENT_HEADER_BYTES, Segment};
 use crate::disk::{Disk, DiskError, DiskFile};
@@ -31,7 +32,7 @@ pub(super) struct Scanner<D: Disk> {
 
 /// What is known of the log before it is read.
 pub(super) struct Limits {
-    /// No batch has a higher epoch.
+    /// No batch has a higher epoch; one that has shows that the manifest is outdated, which ends the pass.
     pub epoch_max: u32,
     pub secret: LogSecret,
     /// It was durable up to here: what is not there below was lost, however the files look.
@@ -479,6 +480,9 @@ impl<D: Disk> Scanner<D> {
         let from = (at - window.start) as usize;
         let header = match BatchHeader::decode_stored(&window.bytes[from..], self.limits.secret) {
             Ok(header) if self.fits(&header, place) => header,
+            Ok(header) if header.position == place && header.epoch > self.limits.epoch_max => {
+                return Err(refusal(segment, self.limits.epoch_max, header.epoch));
+            }
             Err(reason @ (BatchError::Version(_) | BatchError::Kind(_) | BatchError::Flags(_))) => {
                 let file = segment.path.display().to_string();
                 return Err(OpenError::Newer { file, what: reason.to_string() });
@@ -548,6 +552,9 @@ impl<D: Disk> Scanner<D> {
                 let base = segment.base.advance(at);
                 let (from, until) = ((first_step - at) as usize, (end - at) as usize);
                 for found in headers_in(&bytes, base, self.limits.secret, from..until) {
+                    if found.epoch > self.limits.epoch_max {
+                        return Err(refusal(&segment, self.limits.epoch_max, found.epoch));
+                    }
                     if found.position <= place || !self.fits(&found, found.position) {
                         continue;
                     }

@@ -241,6 +241,37 @@ fn half_a_manifest_or_snapshot_is_enough() {
     assert_eq!(give_up(directory.path(), "manifest"), 0);
 }
 
+/// A copy of which only a part was put back, beside what was stored since.
+#[test]
+fn a_manifest_of_an_earlier_day_is_refused_and_costs_no_line() {
+    let directory = test_directory();
+    let (data, earlier) = (directory.path().join("data"), directory.path().join("earlier"));
+    let path = data.to_str().expect("UTF-8");
+    filled(&data);
+    copy(&data, &earlier);
+    let node = Node::start(&data);
+    command::run(Some(node.address()), &["produce", "lines"], Some(line(LINES).as_bytes())).well();
+    assert_eq!(node.stop().status.code(), Some(0));
+    for file in ["log/manifest", "snapshot-0", "snapshot-1"] {
+        let (from, to) = (earlier.join("shard-0").join(file), data.join("shard-0").join(file));
+        if from.exists() {
+            std::fs::copy(from, to).expect("a file can be copied");
+        }
+    }
+    let before = all_files(&data);
+    let said = refused(&data).stderr;
+    assert!(said.contains("manifest is older than the log: it knows epoch"), "{said}");
+    let verified = command::run(None, &["log", "verify", "--data", path], None);
+    let told = String::from_utf8_lossy(&verified.stdout).into_owned();
+    assert_eq!(verified.code, Some(1), "{told}");
+    assert!(told.contains("manifest is older than the log: it knows epoch"), "{told}");
+    assert_eq!(told.matches("DAMAGED").count(), 1, "something else is accused: {told}");
+    assert_eq!(all_files(&data), before, "something was changed");
+    command::run(None, &["log", "repair", "--data", path, "--yes"], None).well();
+    let node = Node::start(&data);
+    assert_eq!(node.run_well(&["consume", "lines"]).lines().count(), LINES + 1);
+}
+
 /// Without a snapshot a start makes the index anew: not before it knows that it will be one.
 #[test]
 fn a_start_that_is_refused_leaves_the_index_alone() {

@@ -515,6 +515,94 @@ fn a_segment_that_is_lost_before_its_use_was_noted_is_given_up_with_its_offsets(
     }
 }
 
+/// A later run on the disk of an earlier one, and what both had acknowledged.
+fn later_run(earlier: &FaultyDisk, ledger: &Ledger, large: u64) -> Filled {
+    let disk = earlier.outcome(Restart::ProcessKill, 4);
+    let books: Books = Rc::new(RefCell::new(ledger.clone()));
+    let keys: Vec<QueueKey> = ledger.queues.keys().copied().collect();
+    let run = on_node(&disk, &setup(), 6, async |node| {
+        for number in 0..large {
+            let key = keys[number as usize % 2];
+            produce_sized(node, &books, key, Some(Level::Durable), number, 3_900_000).await.expect("healthy");
+        }
+        for number in 0..8 {
+            let key = keys[number % keys.len()];
+            produce(node, &books, key, Some(Level::Durable), 2000 + number as u64, 900)
+                .await
+                .expect("healthy");
+        }
+        node.clock.sleep(Duration::from_secs(7)).await;
+    });
+    run.expect("what the earlier run left is whole");
+    Filled { disk, ledger: books.take(), label: if large > 0 { "segments later" } else { "messages later" } }
+}
+
+/// As a restore leaves it that brings back only a part of what it should.
+#[test]
+fn a_manifest_of_an_earlier_day_is_refused_and_costs_no_message() {
+    let manifest = log_directory(0).join("manifest");
+    let snapshots = ["snapshot-0", "snapshot-1"].map(|name| shard_directory(0).join(name));
+    for earlier in images().iter().filter(|earlier| !earlier.label.contains("bare")) {
+        for large in [0, 16] {
+            let later = later_run(&earlier.disk, &earlier.ledger, large);
+            for with in ["the snapshots of that day", "today's snapshots", "no snapshots"] {
+                let label = format!("{}, {}, {with}", earlier.label, later.label);
+                let disk = later.disk.outcome(Restart::ProcessKill, 5);
+                disk.replace(&manifest, (&earlier.disk, &manifest));
+                match with {
+                    "no snapshots" => remove_derived(&disk, &setup()),
+                    "today's snapshots" => {}
+                    _ => snapshots.iter().for_each(|path| disk.replace(path, (&earlier.disk, path))),
+                }
+                let before = disk.files();
+                let found = match start(&disk, &later.ledger, &label) {
+                    Ok(missing) => panic!("{label}: it starts, {missing} messages are missing"),
+                    Err(error) => error.to_string(),
+                };
+                assert!(found.contains("is older than the log: it knows epoch"), "{label}: {found}");
+                assert_eq!(disk.files(), before, "{label}: something was changed");
+                let bytes = |disk: &FaultyDisk| disk.clean_bytes(&manifest);
+                assert!(bytes(&disk) == bytes(&earlier.disk), "{label}: the manifest was changed");
+                assert_eq!(go_on(&disk, &later, &label), "repaired", "{label}");
+            }
+        }
+    }
+}
+
+/// Damage hides how the later run began: the scan meets it all the same, and cuts nothing off.
+#[test]
+fn a_later_run_behind_damage_is_not_cut_off() {
+    let earlier = FaultyDisk::new(1, FaultPlan::none());
+    let books: Books = Rc::new(RefCell::default());
+    let run = on_node(&earlier, &setup(), 1, async |node| {
+        let topic = create(node, &books, "t", 4).await.expect("a topic").id;
+        for queue in [0, 1] {
+            let key = QueueKey { topic, queue: QueueNumber(queue) };
+            produce(node, &books, key, Some(Level::Durable), 1, 900).await.expect("healthy");
+        }
+    });
+    run.expect("an empty disk");
+    let known = Known::nothing(ShardId(0), SHARDS);
+    let scanned = block_on(scan(&earlier, &log_directory(0), &known, &mut Nothing)).expect("a log");
+    // What is first of it on shard 0 is the large batch.
+    let later = later_run(&earlier, &books.take(), 2);
+    let disk = later.disk.outcome(Restart::ProcessKill, 5);
+    let files = segments(&disk);
+    assert_eq!(files.len(), 1, "the later run began a segment");
+    let manifest = log_directory(0).join("manifest");
+    disk.replace(&manifest, (&earlier, &manifest));
+    remove_derived(&disk, &setup());
+    let begun = scanned.end.0.next_multiple_of(4096);
+    disk.zero(&files[0], begun..begun + 3_000_000);
+    let before = inventory(&disk);
+    let found = match start(&disk, &later.ledger, "damaged") {
+        Ok(missing) => panic!("it starts, {missing} messages are missing"),
+        Err(error) => error.to_string(),
+    };
+    assert!(found.contains("is older than the log: it knows epoch"), "{found}");
+    assert_eq!(inventory(&disk), before, "a segment was changed");
+}
+
 /// Fills a node until it is done or the disk crashes, and returns what was sent and answered.
 fn fill_until_crash(disk: &FaultyDisk, seed: u64) -> Ledger {
     let books: Books = Rc::new(RefCell::default());
