@@ -29,6 +29,9 @@ const DESCRIPTION: &str = "turbopump.toml";
 const DESCRIPTION_BYTES_MAX: u64 = 64 * 1024;
 const LOCK: &str = "lock";
 const SECRET: &str = "secret";
+/// What follows when a used directory gets another secret.
+pub const NEW_SECRET_MEANS: &str = "this broker is another node, and receipt handles given out before count no more: what \
+they are of is delivered again when its invisible duration has passed";
 
 /// A data directory in use by this process.
 #[derive(Debug)]
@@ -84,6 +87,11 @@ pub enum DirectoryError {
          broker has stopped, and has written nothing to what is there now"
     )]
     Replaced { path: PathBuf },
+    #[error(
+        "{file} has {bytes} bytes, and must have {wanted}: restore it from a copy, or remove it to get a new one. With a \
+         new one {NEW_SECRET_MEANS}"
+    )]
+    Secret { file: PathBuf, bytes: usize, wanted: usize },
     #[error("{file} is {what}, not a file of this broker: remove it, nothing is kept in it")]
     LockFile { file: PathBuf, what: &'static str },
     #[error("cannot use {path}: {source}")]
@@ -205,10 +213,38 @@ impl DataDirectory {
         self.created
     }
 
-    /// The secret kept here, made when there is none.
-    pub fn secret(&self) -> Result<NodeSecret, DirectoryError> {
-        let file = self.path.join(SECRET);
-        read_or_make_secret(&file).map_err(io_error(&file))
+    /// The secret kept here, made when there is none. The text says that it was made although the directory was used
+    /// before, and what that means.
+    pub fn secret(&self) -> Result<(NodeSecret, Option<String>), DirectoryError> {
+        if let Some(secret) = self.read_secret()? {
+            return Ok((secret, None));
+        }
+        let file = self.secret_file();
+        let secret = make_secret(&file).map_err(io_error(&file))?;
+        let told = format!("{} was missing, and is made anew: {NEW_SECRET_MEANS}", file.display());
+        Ok((secret, self.started.then_some(told)))
+    }
+
+    /// The secret kept here; `None` when there is none.
+    pub fn read_secret(&self) -> Result<Option<NodeSecret>, DirectoryError> {
+        let file = self.secret_file();
+        let bytes = match SettingsFile::read(&file, DESCRIPTION_BYTES_MAX) {
+            Ok(read) => read.bytes,
+            Err(SettingsFileError::System(error)) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(None);
+            }
+            Err(SettingsFileError::System(error)) => return Err(io_error(&file)(error)),
+            Err(error) => return Err(io_error(&file)(io::Error::other(error))),
+        };
+        let (bytes, wanted) = (<[u8; NodeSecret::BYTES]>::try_from(bytes), NodeSecret::BYTES);
+        match bytes {
+            Ok(secret) => Ok(Some(NodeSecret(secret))),
+            Err(other) => Err(DirectoryError::Secret { file, bytes: other.len(), wanted }),
+        }
+    }
+
+    pub fn secret_file(&self) -> PathBuf {
+        self.path.join(SECRET)
     }
 
     /// Where a shard keeps everything.
@@ -336,22 +372,20 @@ fn read_description(path: &Path) -> Result<Option<Description>, DirectoryError> 
     Ok(Some(description))
 }
 
-fn read_or_make_secret(file: &Path) -> io::Result<NodeSecret> {
-    match SettingsFile::read(file, DESCRIPTION_BYTES_MAX).map(|file| file.bytes) {
-        Ok(bytes) if bytes.len() == NodeSecret::BYTES => {
-            return Ok(NodeSecret(bytes.try_into().expect("its length was checked")));
-        }
-        // Whatever it is, it is kept.
-        Ok(_) => fs::rename(file, file.with_extension("damaged"))?,
-        Err(SettingsFileError::System(error)) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(SettingsFileError::System(error)) => return Err(error),
-        Err(error) => return Err(io::Error::other(error)),
-    }
+/// Makes a secret under another name first: one that was cut off would be refused.
+fn make_secret(file: &Path) -> io::Result<NodeSecret> {
     let mut secret = [0; NodeSecret::BYTES];
     File::open("/dev/urandom")?.read_exact(&mut secret)?;
-    let mut made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
+    let fresh = file.with_extension("new");
+    // Whatever has that name is none of ours, or was cut off.
+    match fs::remove_file(&fresh) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
     made.write_all(&secret)?;
     made.sync_all()?;
+    fs::rename(&fresh, file)?;
     Ok(NodeSecret(secret))
 }
 

@@ -128,7 +128,11 @@ pub fn run(
     let addresses = sockets.addresses(options);
     let (node_address, http_address) = (sockets.node_address, sockets.http_address);
     let (letterboxes, mailboxes): (Vec<_>, Vec<_>) = (0..directory.shard_count()).map(|_| mailbox()).unzip();
-    let secret = directory.secret()?;
+    let (secret, renewed) = directory.secret()?;
+    if let Some(warning) = renewed {
+        tracing::warn!(target: "node", "{warning}");
+        warnings.push(warning);
+    }
     let node = secret.node();
     let memory = ShardMemory::of(options, directory.shard_count());
     let descriptors = plan_descriptors(&cores, directory.shard_count())?;

@@ -90,6 +90,49 @@ fn a_node_is_the_same_after_a_restart_and_no_other_one_is() {
     }
 }
 
+fn verified(data: &str) -> (Option<i32>, String) {
+    let verified = command::run(None, &["log", "verify", "--data", data], None);
+    (verified.code, String::from_utf8_lossy(&verified.stdout).into_owned())
+}
+
+#[test]
+fn a_secret_that_is_missing_is_made_anew_in_words_and_one_of_another_length_is_refused() {
+    let directory = test_directory();
+    let data = directory.path().to_str().expect("UTF-8");
+    let node = Node::start(directory.path());
+    assert!(!node.banner.contains("secret"), "{}", node.banner);
+    let first = node.client().node();
+    assert_eq!(node.stop().status.code(), Some(0));
+    let file = directory.path().join("secret");
+    let secret = std::fs::read(&file).expect("it was made");
+    for odd in [&secret[..31], &[], &[7; 33]] {
+        std::fs::write(&file, odd).expect("it can be written");
+        let ended = Setup::new(directory.path()).try_start().err().expect("it is refused");
+        let bytes = format!("has {} bytes, and must have 32", odd.len());
+        for part in [file.to_str().expect("UTF-8"), &bytes, "remove it"] {
+            assert!(ended.stderr.contains(part), "{part}: {}", ended.stderr);
+        }
+        assert_eq!(std::fs::read(&file).expect("it is kept"), odd);
+        let (code, told) = verified(data);
+        assert!(
+            code == Some(1) && told.contains("the next start refuses it") && told.contains(&bytes),
+            "{told}"
+        );
+    }
+    std::fs::remove_file(&file).expect("it is there");
+    let (code, told) = verified(data);
+    assert!(code == Some(1) && told.contains("it is missing") && told.contains("another node"), "{told}");
+    let node = Node::start(directory.path());
+    assert!(node.banner.contains("secret was missing, and is made anew"), "{}", node.banner);
+    assert_ne!(node.client().node(), first);
+    let told = node.stop().stderr;
+    assert!(told.contains("secret was missing") && told.contains("receipt handles"), "{told}");
+    std::fs::write(&file, secret).expect("it can be written");
+    let node = Node::start(directory.path());
+    assert_eq!(node.client().node(), first);
+    assert!(!node.banner.contains("secret"), "{}", node.banner);
+}
+
 #[test]
 fn a_wildcard_is_not_told_to_clients() {
     let directory = test_directory();

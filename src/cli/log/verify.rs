@@ -12,11 +12,8 @@ use crate::broker::{Checked, Finding, ShardPlace, verify_shard};
 use crate::cli::error::CommandError;
 use crate::cli::output::{OutputFormat, grouped, print};
 use crate::cli::progress::Progress;
-use crate::node::DataDirectory;
+use crate::node::{DataDirectory, NEW_SECRET_MEANS};
 use crate::types::ShardId;
-
-/// Files that are no shard's.
-const SECRET_BYTES: u64 = 32;
 
 #[derive(Debug, Args)]
 #[command(
@@ -38,7 +35,7 @@ struct VerifiedView {
     rebuilt: usize,
     /// Messages that cannot be read, as far as they can be counted.
     messages_missing: u64,
-    /// What is wrong with files that are no shard's.
+    /// What is wrong with files that are no shard's; those that keep a broker from starting count as damaged.
     node: Vec<FindingView>,
 }
 
@@ -97,13 +94,13 @@ pub fn run(arguments: &VerifyArguments, format: OutputFormat) -> Result<(), Comm
         views.push(ShardView::new(shard, checked));
     }
     progress.finish();
-    let node = node_findings(&directory);
+    let (refused, notes) = (refused_secret(&directory), node_findings(&directory));
     let view = VerifiedView {
-        damaged: views.iter().map(|view| view.damage.len()).sum(),
-        rebuilt: views.iter().map(|view| view.rebuilt.len()).sum::<usize>() + node.len(),
+        damaged: views.iter().map(|view| view.damage.len()).sum::<usize>() + refused.iter().len(),
+        rebuilt: views.iter().map(|view| view.rebuilt.len()).sum::<usize>() + notes.len(),
         messages_missing: views.iter().map(|view| view.messages_missing).sum(),
         shards: views,
-        node,
+        node: refused.into_iter().chain(notes).collect(),
     };
     print(format, &view, verified_text)?;
     verdict(&view)
@@ -136,32 +133,31 @@ fn log_bytes(log: &Path) -> u64 {
     segments.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum()
 }
 
-/// Files beside the shards, and shards that the description does not know.
+/// A secret that keeps the broker from starting.
+fn refused_secret(directory: &DataDirectory) -> Option<FindingView> {
+    let error = directory.read_secret().err()?;
+    Some(node_finding(directory.secret_file(), format!("the next start refuses it: {error}")))
+}
+
+/// Files beside the shards that a start makes good, and shards that the description does not know.
 fn node_findings(directory: &DataDirectory) -> Vec<FindingView> {
-    let finding = |file: PathBuf, detail: &str| FindingView {
-        file: file.display().to_string(),
-        position: 0,
-        bytes: 0,
-        messages: None,
-        detail: detail.to_owned(),
-    };
     let mut found = Vec::new();
-    let secret = directory.path().join("secret");
-    match secret.metadata() {
-        Ok(metadata) if metadata.len() == SECRET_BYTES => {}
-        // A broker that was never asked for a handle has none.
-        Err(_) if !directory.is_started() => {}
-        _ => found.push(finding(
-            secret,
-            "it is missing or not whole: the next start makes another one, and handles given out before count no more",
-        )),
+    // A broker that never started has none.
+    if directory.is_started() && matches!(directory.read_secret(), Ok(None)) {
+        let detail =
+            format!("it is missing: the next start makes another one. With a new one {NEW_SECRET_MEANS}");
+        found.push(node_finding(directory.secret_file(), detail));
     }
     let beyond = directory.shard(directory.shard_count());
     if beyond.exists() {
         let detail = "the description of the data directory does not know this shard: it is not looked at, and not served";
-        found.push(finding(beyond, detail));
+        found.push(node_finding(beyond, detail.to_owned()));
     }
     found
+}
+
+fn node_finding(file: PathBuf, detail: String) -> FindingView {
+    FindingView { file: file.display().to_string(), position: 0, bytes: 0, messages: None, detail }
 }
 
 impl ShardView {
