@@ -73,6 +73,12 @@ pub enum DirectoryError {
     Shards { path: PathBuf, made: u16, asked: u16 },
     #[error("{path} is no turbopump data directory, and not empty: choose another one with --data")]
     NotOurs { path: PathBuf },
+    #[error(
+        "{file} is missing, and what is beside it is a broker's: restore it from a copy, or write it with the lines `format = \
+         {FORMAT}`, `shards = {shards}` and `started = true`, and check with `turbopump log verify` (shards are what \
+         directories named shard-0, shard-1 and so on there were)"
+    )]
+    DescriptionMissing { file: PathBuf, shards: u16 },
     #[error("{file} cannot be understood: {reason}")]
     Description { file: PathBuf, reason: String },
     #[error("{path} does not exist")]
@@ -148,7 +154,7 @@ impl DataDirectory {
             return Err(DirectoryError::Missing { path: path.to_owned() });
         }
         let description = read_description(path)?;
-        let description = description.ok_or_else(|| DirectoryError::NotOurs { path: path.to_owned() })?;
+        let description = description.ok_or_else(|| not_described(path))?;
         let locks = Locks::take(path, Access::Read)?;
         let Description { shards, started, .. } = description;
         Ok(Self { path: path.to_owned(), shard_count: shards, created: false, started, locks })
@@ -397,10 +403,23 @@ fn check_empty(path: &Path) -> Result<(), DirectoryError> {
         // A first start that was cut off has left directories without a file.
         let is_empty_shard = |name: &str| name.starts_with("shard-") && !holds_files(&path.join(name));
         if !name.to_str().is_some_and(|name| ours(name) || is_empty_shard(name)) {
-            return Err(DirectoryError::NotOurs { path: path.to_owned() });
+            return Err(not_described(path));
         }
     }
     Ok(())
+}
+
+/// What to say of a directory that is not empty and has no description.
+fn not_described(path: &Path) -> DirectoryError {
+    let is_shard = |shard: &u16| path.join(format!("shard-{shard}")).is_dir();
+    // One in between may be gone as well.
+    let last = (0..crate::limits::SHARDS_MAX).rev().find(is_shard);
+    match last {
+        Some(last) if is_shard(&0) && path.join(SECRET).exists() => {
+            DirectoryError::DescriptionMissing { file: path.join(DESCRIPTION), shards: last + 1 }
+        }
+        _ => DirectoryError::NotOurs { path: path.to_owned() },
+    }
 }
 
 /// Whether there is anything but directories below; also when that cannot be told.

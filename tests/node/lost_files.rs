@@ -309,6 +309,34 @@ fn another_number_of_shards_is_refused() {
 }
 
 #[test]
+fn a_description_that_is_missing_is_named_with_what_to_write_into_it() {
+    let directory = test_directory();
+    let data = directory.path().to_str().expect("UTF-8");
+    let two_shards = || Setup::new(directory.path()).with(&["--shards", "2"]);
+    let node = two_shards().start();
+    node.run_well(&["topic", "create", "lines", "--queues", "2"]);
+    command::run(Some(node.address()), &["produce", "lines"], Some(b"one\n")).well();
+    assert_eq!(node.stop().status.code(), Some(0));
+    let file = directory.path().join("turbopump.toml");
+    std::fs::remove_file(&file).expect("it is there");
+    let before = all_files(directory.path());
+    let mut said = vec![two_shards().try_start().err().expect("it is refused").stderr];
+    for command in ["verify", "repair", "dump"] {
+        said.push(command::run(None, &["log", command, "--data", data], None).stderr);
+    }
+    for said in &said {
+        assert!(said.contains("turbopump.toml is missing"), "{said}");
+    }
+    assert_eq!(all_files(directory.path()), before, "a start that was refused has changed a file");
+    // Exactly what is said, each line between two grave accents.
+    let lines: Vec<_> = said[0].split('`').filter(|part| part.contains(" = ")).collect();
+    assert_eq!(lines.len(), 3, "{}", said[0]);
+    std::fs::write(&file, lines.join("\n")).expect("it can be written");
+    command::run(None, &["log", "verify", "--data", data], None).well();
+    assert_eq!(Node::start(directory.path()).run_well(&["consume", "lines"]), "one\n");
+}
+
+#[test]
 fn a_second_broker_stays_out_when_the_lock_was_removed() {
     let directory = test_directory();
     let node = Node::start(directory.path());
