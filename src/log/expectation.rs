@@ -126,6 +126,12 @@ impl Contradiction {
     pub fn lost_bytes(&self) -> u64 {
         self.end.min(self.to).0.saturating_sub(self.from.0)
     }
+
+    /// About how many messages are missing by it; `None` when nobody can tell.
+    pub fn lost_messages(&self) -> Option<u64> {
+        let loses_nothing = self.lost_bytes() == 0 && self.flaw != Flaw::Nothing;
+        if loses_nothing { Some(0) } else { self.messages }
+    }
 }
 
 impl fmt::Display for Contradiction {
@@ -153,6 +159,9 @@ impl fmt::Display for Contradiction {
             Flaw::Nothing => write!(formatter, "{file} holds no log, but there was one")?,
         }
         let bytes = self.lost_bytes();
+        if self.flaw == Flaw::Nothing && bytes == 0 {
+            return write!(formatter, "; an unknown number of messages is missing by that");
+        }
         if bytes == 0 {
             return write!(formatter, "; no stored message is missing by that");
         }

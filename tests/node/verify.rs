@@ -269,3 +269,32 @@ fn what_needs_io_uring_says_so_where_it_is_forbidden() {
     let sentence = run_without_io_uring(Some(node.address()), &bench).badly(1);
     assert!(sentence.contains("io_uring is forbidden"), "{sentence}");
 }
+
+#[test]
+fn how_many_messages_a_lost_shard_held_is_not_known() {
+    let directory = test_directory();
+    let node = Node::start(directory.path());
+    node.run_well(&["topic", "create", "lines", "--queues", "1"]);
+    command::run(Some(node.address()), &["produce", "lines"], Some(b"one\ntwo\n")).well();
+    assert_eq!(node.stop().status.code(), Some(0));
+    let shard = directory.path().join("shard-0");
+    for make_again in [false, true] {
+        if shard.exists() {
+            std::fs::remove_dir_all(&shard).expect("it is there");
+        }
+        if make_again {
+            std::fs::create_dir(&shard).expect("the name is free");
+        }
+        let verified = verify(directory.path());
+        assert_eq!(verified.code, Some(1));
+        assert!(
+            verified.stderr.contains("an unknown number of messages cannot be read"),
+            "{}",
+            verified.stderr
+        );
+        let (report, shards) = (&verified.report, &verified.report["shards"][0]);
+        assert!(report["messages_missing"].is_null() && shards["messages_missing"].is_null(), "{report}");
+        let damage = verified.findings("damage");
+        assert!(damage.len() == 1 && damage[0].1.contains("an unknown number of messages"), "{damage:?}");
+    }
+}

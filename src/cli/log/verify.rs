@@ -33,8 +33,8 @@ struct VerifiedView {
     damaged: usize,
     /// Places that the next start makes anew.
     rebuilt: usize,
-    /// Messages that cannot be read, as far as they can be counted.
-    messages_missing: u64,
+    /// Messages that cannot be read, as far as they can be counted; `null` when nobody can tell.
+    messages_missing: Option<u64>,
     /// What is wrong with files that are no shard's; those that keep a broker from starting count as damaged.
     node: Vec<FindingView>,
 }
@@ -47,7 +47,8 @@ struct ShardView {
     log_end: u64,
     /// Bytes behind the end that were never answered; the next start cuts them off.
     unfinished_tail: bool,
-    messages_missing: u64,
+    /// `null` when nobody can tell.
+    messages_missing: Option<u64>,
     damage: Vec<FindingView>,
     rebuilt: Vec<FindingView>,
     given_up: Vec<GivenUpView>,
@@ -109,8 +110,8 @@ pub fn run(arguments: &VerifyArguments, format: OutputFormat) -> Result<(), Comm
 fn verdict(view: &VerifiedView) -> Result<(), CommandError> {
     let (damaged, rebuilt, missing) = (view.damaged, view.rebuilt, view.messages_missing);
     let error = match (damaged, rebuilt) {
-        (0, 0) if missing == 0 => return Ok(()),
-        (0, 0) => format!("{} messages are missing, and nothing says where they were", grouped(missing)),
+        (0, 0) if missing == Some(0) => return Ok(()),
+        (0, 0) => format!("{} messages are missing, and nothing says where they were", count_text(missing)),
         (0, _) => format!(
             "{rebuilt} places are not as they were written; no message is lost by that: the broker makes them anew when \
              it starts"
@@ -118,11 +119,15 @@ fn verdict(view: &VerifiedView) -> Result<(), CommandError> {
         _ => format!(
             "{damaged} damaged places, {} messages cannot be read: restore the files named above from a copy, or go on \
              without what they held (`turbopump log repair` says what that is)",
-            grouped(missing)
+            count_text(missing)
         ),
     };
     let error = CommandError::failed(error);
     Err(error.with("damaged", damaged).with("rebuilt", rebuilt).with("messages_missing", missing))
+}
+
+fn count_text(messages: Option<u64>) -> String {
+    messages.map_or_else(|| "an unknown number of".to_owned(), grouped)
 }
 
 /// Bytes of a log's files, for the progress bar.
@@ -162,6 +167,8 @@ fn node_finding(file: PathBuf, detail: String) -> FindingView {
 
 impl ShardView {
     fn new(shard: u16, checked: Checked) -> Self {
+        let is_unknown =
+            checked.messages_missing == 0 && checked.damage.iter().any(|found| found.messages.is_none());
         let views = |findings: Vec<Finding>| findings.into_iter().map(FindingView::from).collect();
         Self {
             shard,
@@ -169,7 +176,7 @@ impl ShardView {
             messages: checked.messages,
             log_end: checked.log_end.0,
             unfinished_tail: checked.is_torn,
-            messages_missing: checked.messages_missing,
+            messages_missing: (!is_unknown).then_some(checked.messages_missing),
             messages_given_up: checked.messages_given_up,
             damage: views(checked.damage),
             rebuilt: views(checked.derived),
@@ -220,14 +227,14 @@ fn verified_text(view: &VerifiedView) -> String {
         for rebuilt in &shard.rebuilt {
             text += &finding_text("to be made anew", rebuilt);
         }
-        if shard.messages_missing > 0 {
-            text += &format!("  {} messages cannot be read\n", grouped(shard.messages_missing));
+        if shard.messages_missing != Some(0) {
+            text += &format!("  {} messages cannot be read\n", count_text(shard.messages_missing));
         }
     }
     for finding in &view.node {
         text += &finding_text("NOTE", finding);
     }
-    let is_well = view.damaged == 0 && view.rebuilt == 0 && view.messages_missing == 0;
+    let is_well = view.damaged == 0 && view.rebuilt == 0 && view.messages_missing == Some(0);
     if is_well { text + "every byte is as it was written\n" } else { text }
 }
 

@@ -144,7 +144,7 @@ fn add_contradictions(contradictions: &[Contradiction], damage: &[Damage], check
         file: found.file.clone(),
         position: 0,
         bytes: found.lost_bytes(),
-        messages: found.messages,
+        messages: found.lost_messages(),
         detail: found.to_string(),
     }));
     let is_told =
