@@ -15,11 +15,11 @@ const FUNCTION_LINES_MAX: usize = 70;
 
 /// Functions that were longer when the rule was made, with their present length: they may only become shorter.
 const LONG_FUNCTIONS: &[(&str, &str, usize)] = &[
-    ("broker/open.rs", "open", 90),
+    ("broker/open.rs", "open_judged", 90),
     ("broker/receive/choose.rs", "deliver_new", 89),
     ("log/recovery.rs", "recover", 84),
     ("log/scanner.rs", "run", 84),
-    ("node/core.rs", "run_shard", 76),
+    ("node/core.rs", "run_shard", 71),
     ("protocol/native/request_decoder.rs", "other_request", 94),
     ("state/record.rs", "decode_core", 77),
     ("state/record.rs", "encode_core", 76),

@@ -189,7 +189,24 @@ impl<D: Disk> Broker<D> {
         clock: SharedClock,
         metrics: Rc<ShardMetrics>,
     ) -> Result<OpenedBroker<D>, StartError> {
-        let witnesses = check(&disk, &options).await?;
+        let witnesses = Self::judge(&disk, &options).await?;
+        Self::open_judged(disk, options, witnesses, clock, metrics).await
+    }
+
+    /// Holds the shard's files against each other, before any of them is touched.
+    pub async fn judge(disk: &D, options: &BrokerOptions) -> Result<Witnesses, StartError> {
+        check(disk, options).await
+    }
+
+    /// Opens the shard as [`open`](Self::open) does, with what its [judgement](Self::judge) has found: for a node that
+    /// judges all of its shards before it opens any. Nobody may have changed the files since.
+    pub async fn open_judged(
+        disk: D,
+        options: BrokerOptions,
+        witnesses: Witnesses,
+        clock: SharedClock,
+        metrics: Rc<ShardMetrics>,
+    ) -> Result<OpenedBroker<D>, StartError> {
         make_directories(&disk, &options).await?;
         let snapshot = witnesses.snapshot.as_ref();
         let sequence = snapshot.map_or(0, |snapshot| snapshot.sequence);

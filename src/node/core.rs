@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 use glommio::{Latency, LocalExecutorBuilder, Placement, Shares, TaskQueueHandle};
 
 use super::device::{DeviceSpeed, measure};
+use super::gate::Gate;
 use super::mailbox::{Letter, Letterbox, Mailbox, ShardPeers, SharedPeers};
 use crate::access::{AccessError, NodeSecret};
 use crate::api::ShardAddress;
 use crate::broker::{Broker, BrokerOptions, OpenedBroker, PeerRequest, StartError};
+use crate::clock::SharedClock;
 use crate::disk::DiskError;
 use crate::disk::bounded::BoundedDisk;
 use crate::disk::glommio::{Access as DiskAccess, GlommioDisk};
@@ -59,12 +61,15 @@ pub(super) struct CorePlan {
     pub connection_descriptors: ConnectionDescriptors,
     /// One core of the node measures the device before it starts its shards.
     pub measures_device: bool,
+    pub gate: Gate,
     pub start: Instant,
     pub events: mpsc::Sender<CoreEvent>,
 }
 
 /// What a core tells the node.
 pub(super) enum CoreEvent {
+    /// The shard's files are what they must be. It waits for the others' at the gate.
+    Judged,
     Ready {
         shard: ShardId,
         report: Report,
@@ -168,6 +173,7 @@ async fn run_core(plan: CorePlan) {
             secret: plan.secret.clone(),
             start: plan.start,
             events: events.clone(),
+            gate: plan.gate.clone(),
             queues,
             connection_descriptors: plan.connection_descriptors.clone(),
             counts_thread: index == 0,
@@ -200,6 +206,7 @@ struct Seat {
     secret: NodeSecret,
     start: Instant,
     events: mpsc::Sender<CoreEvent>,
+    gate: Gate,
     queues: Queues,
     connection_descriptors: ConnectionDescriptors,
     /// Counters of the thread are told by one of its shards only.
@@ -227,13 +234,9 @@ async fn run_shard(plan: ShardPlan, seat: Seat) {
     let shard = plan.options.shard;
     let clock = SystemClock::shared(seat.start);
     let metrics = Rc::new(ShardMetrics::new());
-    let started = clock.monotonic();
-    let opened = Broker::open(seat.disk.clone(), plan.options, clock.clone(), metrics.clone()).await;
-    let OpenedBroker { broker, report, rebuilt } = match opened {
-        Ok(opened) => {
-            opened.tell();
-            opened
-        }
+    let opened = open_shard(&seat, plan.options, &clock, &metrics).await;
+    let (OpenedBroker { broker, report, rebuilt }, took) = match opened {
+        Ok(opened) => opened,
         Err(error) => {
             let _ = seat.events.send(CoreEvent::Failed { shard, error: error.into() });
             return;
@@ -250,7 +253,6 @@ async fn run_shard(plan: ShardPlan, seat: Seat) {
     broker.set_host_counters(Box::new(move |count| host_counters(counts_thread, count)));
     let peers = Rc::new(ShardPeers::new(shard, seat.letterboxes, seat.addresses));
     broker.set_peers(Rc::new(SharedPeers(peers.clone())));
-    let took = clock.monotonic().since(started);
     let committing = {
         let broker = broker.clone();
         glommio::spawn_local(async move { broker.log().run_commit(|batches| broker.publish(batches)).await })
@@ -298,6 +300,25 @@ async fn run_shard(plan: ShardPlan, seat: Seat) {
     supplying.await;
     indexing_keys.await;
     broker.take_leave().await;
+}
+
+/// Judges the shard's files and, when those of all shards are judged, opens it. Returns how long that took without the wait.
+async fn open_shard(
+    seat: &Seat,
+    options: BrokerOptions,
+    clock: &SharedClock,
+    metrics: &Rc<ShardMetrics>,
+) -> Result<(OpenedBroker<BoundedDisk<GlommioDisk>>, Duration), StartError> {
+    let begun = clock.monotonic();
+    let witnesses = Broker::judge(&seat.disk, &options).await?;
+    let judging = clock.monotonic().since(begun);
+    let _ = seat.events.send(CoreEvent::Judged);
+    seat.gate.pass().await;
+    let begun = clock.monotonic();
+    let opened =
+        Broker::open_judged(seat.disk.clone(), options, witnesses, clock.clone(), metrics.clone()).await?;
+    opened.tell();
+    Ok((opened, judging + clock.monotonic().since(begun)))
 }
 
 fn in_queue(task: impl Future<Output = ()> + 'static, queue: TaskQueueHandle) -> glommio::Task<()> {

@@ -29,6 +29,7 @@ const DESCRIPTION: &str = "turbopump.toml";
 const DESCRIPTION_BYTES_MAX: u64 = 64 * 1024;
 const LOCK: &str = "lock";
 const SECRET: &str = "secret";
+const RANDOM: &str = "/dev/urandom";
 /// What follows when a used directory gets another secret.
 pub const NEW_SECRET_MEANS: &str = "this broker is another node, and receipt handles given out before count no more: what \
 they are of is delivered again when its invisible duration has passed";
@@ -41,6 +42,10 @@ pub struct DataDirectory {
     created: bool,
     /// All of its shards have started once.
     started: bool,
+    /// It has an older format until it is taken up.
+    is_older: bool,
+    /// Its secret is not kept before it is taken up.
+    lacks_secret: bool,
     locks: Locks,
 }
 
@@ -131,8 +136,16 @@ impl DataDirectory {
             (None, asked) => asked.unwrap_or(shards_default),
         };
         let started = existing.as_ref().is_some_and(|made| made.started);
-        let directory =
-            Self { path: path.to_owned(), shard_count, created: existing.is_none(), started, locks };
+        let is_older = existing.as_ref().is_some_and(|made| made.format < FORMAT);
+        let directory = Self {
+            path: path.to_owned(),
+            shard_count,
+            created: existing.is_none(),
+            started,
+            is_older,
+            lacks_secret: false,
+            locks,
+        };
         if existing.is_none() {
             check_empty(path)?;
             directory.locks.check(path)?;
@@ -141,11 +154,23 @@ impl DataDirectory {
         }
         directory.check_shards()?;
         directory.locks.check(path)?;
-        if existing.is_some_and(|made| made.format < FORMAT) {
-            // Before anything is written that an older release could not read.
-            write_description(path, &directory.description())?;
-        }
         Ok(directory)
+    }
+
+    /// The shards' files were judged, and will be changed from now on: the directory gets the present format, and keeps a
+    /// `secret` if there was none. Before, a start changes nothing of a directory that was made.
+    pub fn take_up(&mut self, secret: &NodeSecret) -> Result<(), DirectoryError> {
+        if self.is_older {
+            // Before anything is written that an older release could not read.
+            write_description(&self.path, &self.description())?;
+            self.is_older = false;
+        }
+        if self.lacks_secret {
+            let file = self.secret_file();
+            keep_secret(&file, secret).map_err(io_error(&file))?;
+            self.lacks_secret = false;
+        }
+        Ok(())
     }
 
     /// Takes a directory that exists, to look at it. Nothing is written.
@@ -157,7 +182,15 @@ impl DataDirectory {
         let description = description.ok_or_else(|| not_described(path))?;
         let locks = Locks::take(path, Access::Read)?;
         let Description { shards, started, .. } = description;
-        Ok(Self { path: path.to_owned(), shard_count: shards, created: false, started, locks })
+        Ok(Self {
+            path: path.to_owned(),
+            shard_count: shards,
+            created: false,
+            started,
+            is_older: false,
+            lacks_secret: false,
+            locks,
+        })
     }
 
     /// Whether the directory and its lock are still those that were taken. A lock that is gone is made again; what was
@@ -219,14 +252,15 @@ impl DataDirectory {
         self.created
     }
 
-    /// The secret kept here, made when there is none. The text says that it was made although the directory was used
-    /// before, and what that means.
-    pub fn secret(&self) -> Result<(NodeSecret, Option<String>), DirectoryError> {
+    /// The secret kept here, made when there is none, and kept when the directory is [taken up](Self::take_up). The text
+    /// says that it was made although the directory was used before, and what that means.
+    pub fn secret(&mut self) -> Result<(NodeSecret, Option<String>), DirectoryError> {
         if let Some(secret) = self.read_secret()? {
             return Ok((secret, None));
         }
         let file = self.secret_file();
-        let secret = make_secret(&file).map_err(io_error(&file))?;
+        let secret = make_secret().map_err(io_error(Path::new(RANDOM)))?;
+        self.lacks_secret = true;
         let told = format!("{} was missing, and is made anew: {NEW_SECRET_MEANS}", file.display());
         Ok((secret, self.started.then_some(told)))
     }
@@ -378,10 +412,14 @@ fn read_description(path: &Path) -> Result<Option<Description>, DirectoryError> 
     Ok(Some(description))
 }
 
-/// Makes a secret under another name first: one that was cut off would be refused.
-fn make_secret(file: &Path) -> io::Result<NodeSecret> {
+fn make_secret() -> io::Result<NodeSecret> {
     let mut secret = [0; NodeSecret::BYTES];
-    File::open("/dev/urandom")?.read_exact(&mut secret)?;
+    File::open(RANDOM)?.read_exact(&mut secret)?;
+    Ok(NodeSecret(secret))
+}
+
+/// Writes it under another name first: one that was cut off would be refused.
+fn keep_secret(file: &Path, secret: &NodeSecret) -> io::Result<()> {
     let fresh = file.with_extension("new");
     // Whatever has that name is none of ours, or was cut off.
     match fs::remove_file(&fresh) {
@@ -389,10 +427,9 @@ fn make_secret(file: &Path) -> io::Result<NodeSecret> {
         _ => {}
     }
     let mut made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
-    made.write_all(&secret)?;
+    made.write_all(&secret.0)?;
     made.sync_all()?;
-    fs::rename(&fresh, file)?;
-    Ok(NodeSecret(secret))
+    fs::rename(&fresh, file)
 }
 
 /// Refuses to move into a directory that holds something else.
@@ -549,7 +586,11 @@ mod tests {
         fs::write(&description, older).expect("a file");
         drop(DataDirectory::open_existing(&path).expect("it is only looked at"));
         assert_eq!(fs::read_to_string(&description).expect("a file"), older);
-        assert!(DataDirectory::open(&path, None, 1).expect("it is read").is_started());
+        let mut used = DataDirectory::open(&path, None, 1).expect("it is read");
+        assert!(used.is_started());
+        assert_eq!(fs::read_to_string(&description).expect("a file"), older, "before it is taken up");
+        let (secret, _) = used.secret().expect("random bytes");
+        used.take_up(&secret).expect("it can be written");
         let described = fs::read_to_string(&description).expect("a file");
         assert_eq!(described, older.replace("format = 2", "format = 3"));
     }

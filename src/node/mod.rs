@@ -5,6 +5,7 @@ mod core;
 mod data_directory;
 mod descriptors;
 mod device;
+mod gate;
 mod mailbox;
 mod memory;
 mod options;

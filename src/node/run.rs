@@ -1,7 +1,7 @@
 //! A node: its shards on its cores, from start to stop.
 //!
-//! Start: check the machine, take the data directory, bind every address, start the cores, let every shard recover,
-//! bring their topics in line, accept connections. Stop, on SIGTERM or SIGINT: accept no more, answer what was taken,
+//! Start: check the machine, take the data directory, bind every address, start the cores, judge the files of every shard
+//! before any of them is changed, let every shard recover, bring their topics in line, accept connections. Stop, on SIGTERM or SIGINT: accept no more, answer what was taken,
 //! flush, take a last snapshot, end; at most [`STOP_TIMEOUT`] in all. SIGHUP makes the shards read their settings' files again.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -16,6 +16,7 @@ use super::core::{self, CoreError, CoreEvent, CorePlan, ShardPlan};
 use super::data_directory::{DataDirectory, DirectoryError};
 use super::descriptors::DescriptorPlan;
 use super::device::DeviceSpeed;
+use super::gate::Gate;
 use super::mailbox::{Letter, Letterbox, Mailbox, mailbox};
 use super::memory::ShardMemory;
 use super::options::{OptionsError, SHARD_PORT_STEP, ServeOptions};
@@ -137,13 +138,27 @@ pub fn run(
     let memory = ShardMemory::of(options, directory.shard_count());
     let descriptors = plan_descriptors(&cores, directory.shard_count())?;
     warnings.extend(descriptors.warning());
-    let layout = Layout { options, directory: &directory, secret, cores: &cores, memory, descriptors, begin };
+    let gate = Gate::new();
+    let layout = Layout {
+        options,
+        directory: &directory,
+        secret: secret.clone(),
+        cores: &cores,
+        memory,
+        descriptors,
+        begin,
+        gate: &gate,
+    };
     let plans = layout.plans(sockets, mailboxes, &letterboxes, &addresses, &events);
     let core_count = plans.len();
     plans.into_iter().for_each(core::spawn);
     // Told to stop before anything was answered: what the shards are at, the next start does again.
-    let Some((mut shards, device)) = wait_until_ready(&inbox, &addresses, &cores, options, &mut warnings)?
-    else {
+    let Some(device) = wait_until_judged(&inbox, directory.shard_count(), options, &mut warnings)? else {
+        return Ok(());
+    };
+    directory.take_up(&secret)?;
+    gate.open(directory.shard_count());
+    let Some(mut shards) = wait_until_ready(&inbox, &addresses, &cores, options)? else {
         return Ok(());
     };
     shards.sort_by_key(|shard| shard.shard);
@@ -320,6 +335,7 @@ struct Layout<'a> {
     memory: ShardMemory,
     descriptors: DescriptorPlan,
     begin: Instant,
+    gate: &'a Gate,
 }
 
 impl Layout<'_> {
@@ -358,6 +374,7 @@ impl Layout<'_> {
                 files_per_shard: self.descriptors.files_per_shard,
                 connection_descriptors: connection_descriptors.clone(),
                 measures_device: core == self.cores[0],
+                gate: self.gate.clone(),
                 events: core_events(events),
             })
             .collect();
@@ -412,16 +429,45 @@ fn core_events(events: &mpsc::Sender<Event>) -> mpsc::Sender<CoreEvent> {
     sender
 }
 
-/// `None` when a signal came first. Adds to `warnings` what was found on the way.
+/// Waits until the files of every shard are judged; adds to `warnings` what was found on the way. `None` when a signal came
+/// first.
+fn wait_until_judged(
+    inbox: &mpsc::Receiver<Event>,
+    shard_count: u16,
+    options: &ServeOptions,
+    warnings: &mut Vec<String>,
+) -> Result<Option<DeviceSpeed>, NodeError> {
+    let (mut judged, mut device) = (0, DeviceSpeed::default());
+    while judged < shard_count {
+        match inbox.recv().expect("this function's caller holds a sender") {
+            Event::Core(CoreEvent::Judged) => judged += 1,
+            // Its core sends it before it judges.
+            Event::Core(CoreEvent::Device { speed, warnings: told }) => {
+                told.iter().for_each(|warning| tracing::warn!(target: "storage", "{warning}"));
+                warnings.extend(told);
+                device = speed;
+            }
+            Event::Core(CoreEvent::Failed { shard, error }) => {
+                return Err(start_error(shard, error, options));
+            }
+            // Not before the gate is open.
+            Event::Core(CoreEvent::Ready { .. } | CoreEvent::TopicsSynced(_) | CoreEvent::Ended) => {}
+            Event::Stop => return Ok(None),
+            // Shards that are starting read their files now.
+            Event::ReadAgain => {}
+        }
+    }
+    Ok(Some(device))
+}
+
+/// `None` when a signal came first.
 fn wait_until_ready(
     inbox: &mpsc::Receiver<Event>,
     addresses: &[ShardAddress],
     cores: &[usize],
     options: &ServeOptions,
-    warnings: &mut Vec<String>,
-) -> Result<Option<(Vec<StartedShard>, DeviceSpeed)>, NodeError> {
+) -> Result<Option<Vec<StartedShard>>, NodeError> {
     let mut shards = Vec::new();
-    let mut device = DeviceSpeed::default();
     let used = cores.len().min(addresses.len());
     while shards.len() < addresses.len() {
         match inbox.recv().expect("this function's caller holds a sender") {
@@ -441,18 +487,15 @@ fn wait_until_ready(
             Event::Core(CoreEvent::Failed { shard, error }) => {
                 return Err(start_error(shard, error, options));
             }
-            Event::Core(CoreEvent::Device { speed, warnings: told }) => {
-                told.iter().for_each(|warning| tracing::warn!(target: "storage", "{warning}"));
-                warnings.extend(told);
-                device = speed;
-            }
-            Event::Core(CoreEvent::TopicsSynced(_) | CoreEvent::Ended) => {}
+            Event::Core(
+                CoreEvent::Judged | CoreEvent::Device { .. } | CoreEvent::TopicsSynced(_) | CoreEvent::Ended,
+            ) => {}
             Event::Stop => return Ok(None),
             // Shards that are starting read their files now.
             Event::ReadAgain => {}
         }
     }
-    Ok(Some((shards, device)))
+    Ok(Some(shards))
 }
 
 /// Says on standard error what a start has found that is not as it should be.
@@ -484,7 +527,9 @@ fn sync_topics(letterboxes: &[Letterbox], inbox: &mpsc::Receiver<Event>) -> Resu
                 return synced.map(|()| true).map_err(NodeError::Topics);
             }
             Event::Core(CoreEvent::Failed { shard, error }) => return Err(NodeError::Shard { shard, error }),
-            Event::Core(CoreEvent::Ready { .. } | CoreEvent::Device { .. } | CoreEvent::Ended) => {}
+            Event::Core(
+                CoreEvent::Judged | CoreEvent::Ready { .. } | CoreEvent::Device { .. } | CoreEvent::Ended,
+            ) => {}
             Event::Stop => return Ok(false),
             Event::ReadAgain => {}
         }

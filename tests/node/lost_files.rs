@@ -292,6 +292,35 @@ fn a_start_that_is_refused_leaves_the_index_alone() {
     }
 }
 
+/// Shards start side by side: a shard whose files are fine waits for what is found of the others'.
+#[test]
+fn a_start_that_is_refused_for_one_shard_leaves_the_others_alone() {
+    let directory = test_directory();
+    let data = &directory.path().join("data");
+    let node = Setup::new(data).with(&["--shards", "2"]).start();
+    node.run_well(&["topic", "create", "lines", "--queues", "2"]);
+    command::run(Some(node.address()), &["produce", "lines"], Some(b"one\ntwo\n")).well();
+    assert_eq!(node.stop().status.code(), Some(0));
+    // What a start would make good or bring up to date as well.
+    let (secret, description) = (data.join("secret"), data.join("turbopump.toml"));
+    std::fs::remove_file(secret).expect("it is there");
+    let text = std::fs::read_to_string(&description).expect("text");
+    let (_, rest) = text.split_once('\n').expect("some lines");
+    std::fs::write(&description, format!("format = 2\n{rest}")).expect("it can be written");
+    for shard in ["shard-0", "shard-1"] {
+        let segment = data.join(shard).join("log").join(segment_name(LogPosition(0)));
+        let kept = directory.path().join("kept");
+        std::fs::rename(&segment, &kept).expect("it is there");
+        let before = all_files(data);
+        let ended = refused(data);
+        assert!(ended.stderr.contains(&format!("{shard}/log")), "{}", ended.stderr);
+        assert_eq!(all_files(data), before, "a start that was refused for {shard} has changed a file");
+        std::fs::rename(&kept, &segment).expect("the name is free");
+    }
+    assert_eq!(Node::start(data).run_well(&["consume", "lines"]).lines().count(), 2);
+    assert_eq!(std::fs::read_to_string(&description).expect("text"), text);
+}
+
 #[test]
 fn another_number_of_shards_is_refused() {
     let directory = test_directory();
