@@ -79,6 +79,8 @@ impl Connection {
         is_done: impl Fn(&ProtocolCore) -> bool,
     ) -> Result<(), ClientError> {
         self.flush()?;
+        // What came while this was sent is looked at before more is waited for: after a refusal nothing more comes.
+        self.has_reply()?;
         while !is_done(&self.core) {
             if !self.wait_until(deadline)? {
                 let (address, waited) = (self.address.clone(), self.timeouts.connect);

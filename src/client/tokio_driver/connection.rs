@@ -75,6 +75,8 @@ impl AsyncConnection {
     /// Sends what is to be sent, and reads until something is so.
     async fn exchange(&mut self, is_done: impl Fn(&ProtocolCore) -> bool) -> Result<(), ClientError> {
         self.flush().await?;
+        // What came while this was sent is looked at before more is waited for: after a refusal nothing more comes.
+        self.has_reply()?;
         while !is_done(&self.core) {
             self.stream.readable().await.map_err(|error| self.fail_io(&error))?;
             self.fill()?;
