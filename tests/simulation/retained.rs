@@ -128,3 +128,31 @@ fn retention_goes_on_when_no_snapshot_can_be_written() {
     let again = on_node(&disk, &setup, 2, async |node| node.broker().index().bounds(key));
     assert_eq!(again.expect("a healthy disk"), bounds, "what is left is there after a restart");
 }
+
+/// A log that ends so close to the end of its last segment that not even a checkpoint fits, on a full disk: who then asks for less
+/// to be kept gets room.
+#[test]
+fn a_shorter_retention_makes_room_on_a_disk_that_is_full_to_the_last_block() {
+    let plain = Setup::default();
+    let disk = FaultyDisk::new(1, FaultPlan { total_bytes: Some(180 << 20), ..FaultPlan::none() });
+    let filled = on_node(&disk, &plain, 1, async |node| {
+        let books = Books::default();
+        let key = create_topic(node, "bulk", 1).await.expect("an empty disk");
+        for bytes in [3_900_000, 400_000, 40_000, 4_000, 400, 64] {
+            while produce_sized(node, &books, key, Some(Level::Durable), 1, bytes).await.is_ok() {
+                node.clock.sleep(Duration::from_secs(3)).await;
+            }
+        }
+        key
+    });
+    let key = filled.expect("an empty disk");
+    let disk = disk.outcome(turbopump::disk::faulty::Restart::ProcessKill, 1);
+    let setup = Setup { retention_bytes: Some(2 * plain.segment_bytes), ..plain };
+    let ran = on_node(&disk, &setup, 2, async |node| {
+        node.clock.sleep(Duration::from_secs(60)).await;
+        let first = node.broker().index().bounds(key).expect("the queue").0;
+        assert!(first.0 > 0, "nothing has gone");
+        assert_eq!(node.broker().condition(), "", "it takes messages again");
+    });
+    ran.expect("a full disk that starts");
+}

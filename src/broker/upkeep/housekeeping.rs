@@ -337,9 +337,10 @@ impl<D: Disk> Broker<D> {
             if !too_many && !expired {
                 return Ok(());
             }
-            // What the segment says must be said behind it: by a checkpoint, and by a snapshot for a fast start.
+            // What the segment says must be said after it: by a checkpoint, and by a snapshot for a fast start. A full disk may
+            // have no room for the one, and then nothing but this makes room: the other alone is enough until there is some.
             let checkpointed = self.checkpoint_segment.get().is_some_and(|base| base >= next.base);
-            if !checkpointed || next.newest.is_none() {
+            if !(checkpointed || self.log.is_out_of_space()) || next.newest.is_none() {
                 return Ok(());
             }
             // A full disk or a failed log: the next round tries again.
@@ -349,9 +350,12 @@ impl<D: Disk> Broker<D> {
             if self.snapshot_position.get() < next.base {
                 match self.take_snapshot().await {
                     // The checkpoint is enough: the next start reads the log once to make the index anew.
-                    Err(IndexError::Disk(error)) if error.kind == DiskErrorKind::NoSpace => {}
+                    Err(IndexError::Disk(error)) if checkpointed && error.kind == DiskErrorKind::NoSpace => {}
                     taken => _ = taken?,
                 }
+            }
+            if !checkpointed && self.snapshot_position.get() < next.base {
+                return Ok(());
             }
             let mut trim = self.index.trim(next.base);
             while trim.step(TRIM_STEP_QUEUES).await? == TrimProgress::More {
