@@ -62,6 +62,24 @@ fn writing_makes_a_topic_and_nothing_else_does() {
     );
 }
 
+/// Who comes second may meet a shard that has the topic already, and choose a queue of one that has it not yet.
+#[test]
+fn who_comes_second_to_a_first_use_is_not_told_that_there_is_no_topic() {
+    let directory = test_directory();
+    let flags = ["--http", "127.0.0.1:0", "--shards", "3", "--auto-create-topics", "6"];
+    let node = Setup::new(directory.path()).with(&flags).start();
+    let mut many: Vec<_> = (0..12).map(|_| Connection::open(&node)).collect();
+    for round in 0..40 {
+        let topic = format!("orders-{round}");
+        many.iter_mut().for_each(|connection| connection.send(publish_to(&topic)));
+        for connection in &mut many {
+            let answer = connection.next().expect("an answer");
+            assert_eq!(answer.status, 201, "{topic}: {}", answer.body);
+        }
+    }
+    assert_eq!(topic_count(&node), 40);
+}
+
 #[test]
 fn a_loop_over_names_does_not_fill_the_tables() {
     let directory = test_directory();

@@ -13,18 +13,20 @@ use crate::types::TopicName;
 
 impl<D: Disk> Broker<D> {
     /// The route of a topic that is to be written to; makes the topic if it may. The control shard makes it: a message
-    /// that another one was asked to store waits for that, once in a topic's life.
+    /// that another one was asked to store waits for that, once in a topic's life. When this returns, every shard has the
+    /// topic, whoever made it: somebody else's first use may have reached this shard and not yet the others.
     pub(in crate::broker) async fn open_topic(
         self: &Rc<Self>,
         name: &TopicName,
     ) -> Result<RouteInfo, Failure> {
-        let is_there = || self.tables().topic_named(name).is_some();
-        if !is_there()
-            && let Some(queues) = self.options.auto_create_topics
-        {
-            self.check_first_use(name)?;
+        if let Some(queues) = self.options.auto_create_topics {
             if self.options.shard == CONTROL_SHARD {
-                self.create_by_first_use(name, queues).await?;
+                if self.tables().topic_named(name).is_none() {
+                    self.check_first_use(name)?;
+                    self.create_by_first_use(name, queues).await?;
+                } else {
+                    drop(self.topic_change.take().await);
+                }
             } else {
                 let request = PeerRequest::Client(Request::OpenTopic(name.clone()));
                 match self.peers()?.ask(CONTROL_SHARD, request).await? {

@@ -33,16 +33,24 @@ impl<D: Disk> Broker<D> {
     /// Stores one message in the queue of its key, or in the next one in turn. A topic that does not exist is made, where
     /// first use may make it.
     pub async fn publish_message(self: &Rc<Self>, publish: Publish<'_>) -> Result<Published, Failure> {
-        let Publish { topic, sharding_key, level, batch, release } = publish;
-        let key = match self.queue_in_turn(topic, sharding_key) {
-            Err(failure) if failure.status == Status::TopicNotExist => {
-                self.handle(Request::OpenTopic(topic.clone())).await?;
-                self.queue_in_turn(topic, sharding_key)?
+        match self.publish_once(&publish).await {
+            // Nothing is stored. The topic is nowhere, or somebody else's first use has not reached the queue's shard.
+            Err(failure)
+                if failure.status == Status::TopicNotExist && self.options.auto_create_topics.is_some() =>
+            {
+                self.handle(Request::OpenTopic(publish.topic.clone())).await?;
+                self.publish_once(&publish).await
             }
-            found => found?,
-        };
+            done => done,
+        }
+    }
+
+    async fn publish_once(self: &Rc<Self>, publish: &Publish<'_>) -> Result<Published, Failure> {
+        let Publish { topic, sharding_key, level, batch, release } = publish;
+        let key = self.queue_in_turn(topic, *sharding_key)?;
+        let (level, batch) = (*level, batch.clone());
         let is_due = |release: &Release| matches!(release, Release::At(time) if *time <= self.clock.now());
-        match release.filter(|release| !is_due(release)) {
+        match release.clone().filter(|release| !is_due(release)) {
             None => self.produce_checked(Produce { key, level, batch }).await.map(Published::Stored),
             Some(release) => {
                 self.hold_checked(Hold { key, level, batch, release }).await.map(Published::Held)
