@@ -11,12 +11,13 @@ use glommio::TaskQueueHandle;
 use glommio::net::{TcpListener, TcpStream};
 
 use super::access::Access;
+use super::context::ShardContext;
 use super::descriptors::{ConnectionDescriptors, ConnectionShare};
 use super::foreign::foreign_answer;
 use super::http::HttpPort;
 use super::http::{http_refusal, serve_http, serve_https};
-use super::native::{OUTBOX_PAUSE_BYTES, native_refusal, serve_native};
-use super::relief::Pace;
+use super::native::{native_refusal, serve_native};
+use super::sessions::Connection;
 use super::turned_away::TurnedAway;
 use crate::access::Session;
 use crate::broker::Broker;
@@ -25,9 +26,8 @@ use crate::disk::bounded::BoundedDisk;
 use crate::disk::glommio::GlommioDisk;
 use crate::limits;
 use crate::metrics::ShardMetrics;
-use crate::net::{Detected, Outbox, ReceiveBuffer, detect};
+use crate::net::{Detected, ReceiveBuffer, detect};
 use crate::protocol::native::ReplyEncoder;
-use crate::runtime::host;
 use crate::types::{Account, ByteBudget, ClientMemory, MonotonicTime, Reservation, Throttle, WakerList};
 
 /// A connection must say which protocol it speaks, and complete a frame that it has begun, within this time.
@@ -58,10 +58,11 @@ pub(crate) struct Connections {
     pub broker: Rc<ShardBroker>,
     pub clock: SharedClock,
     pub metrics: Rc<ShardMetrics>,
+    /// What tasks of a connection have of this without knowing the broker.
+    pub context: Rc<ShardContext>,
     open: RefCell<HashMap<u64, Rc<Connection>>>,
     next_id: Cell<u64>,
     ended: WakerList,
-    stopping: Cell<bool>,
     catch_up: TaskQueueHandle,
     /// Writes the answers of all native connections: what its largest answer needed, it keeps once.
     pub encoder: RefCell<ReplyEncoder>,
@@ -86,38 +87,6 @@ struct Admission {
     _memory: Reservation,
 }
 
-/// One connection, as its tasks and the watch see it.
-pub(crate) struct Connection {
-    /// No other connection of the shard has the same.
-    pub id: u64,
-    fd: i32,
-    pub outbox: Outbox,
-    /// When the peer last took bytes that were waiting for it, or began a frame that is not complete; `None` when
-    /// nothing is owed either way. One byte is enough: there is no lowest rate, since what a slow reader holds is
-    /// bounded by `CONNECTION_ANSWER_BYTES_MAX` however long it takes.
-    pub write_stalled_since: Cell<Option<MonotonicTime>>,
-    /// Bytes in the socket that the peer had not taken at the last look.
-    unacknowledged: Cell<usize>,
-    pub incomplete_since: Cell<Option<MonotonicTime>>,
-    /// When the connection ends unless something happens before; set by protocols with time-outs of their own.
-    pub deadline: Cell<Option<MonotonicTime>>,
-    /// Whether the protocol has something to say when the deadline passes; then `expired` is woken first.
-    pub takes_expiry: Cell<bool>,
-    pub expired: WakerList,
-    /// Requests that were taken and not answered.
-    pub unanswered: Cell<usize>,
-    pub answered: WakerList,
-    /// The peer sends nothing more, or the connection has ended: nobody is there to wait for.
-    has_left: Cell<bool>,
-    left: WakerList,
-    /// Whether its protocol is known.
-    is_known: Cell<bool>,
-    /// What `relief` looks at, and tells.
-    pub pace: Pace,
-    /// Whose requests these are, where a connection says that once and for all.
-    pub session: RefCell<Session>,
-}
-
 impl Connections {
     /// Fetches that may read the disk run in the queue `catch_up`.
     pub fn new(
@@ -127,15 +96,17 @@ impl Connections {
         access: Option<Access>,
         descriptors: ConnectionDescriptors,
     ) -> Rc<Self> {
+        let (clock, metrics) = (broker.clock().clone(), broker.metrics().clone());
+        let memory = broker.memory().clone();
         Rc::new(Self {
-            clock: broker.clock().clone(),
-            metrics: broker.metrics().clone(),
-            memory: broker.memory().clone(),
+            context: ShardContext::new(clock.clone(), metrics.clone(), memory.clone()),
+            clock,
+            metrics,
+            memory,
             broker,
             open: RefCell::default(),
             next_id: Cell::new(0),
             ended: WakerList::new(),
-            stopping: Cell::new(false),
             catch_up,
             encoder: RefCell::default(),
             silent: RefCell::default(),
@@ -162,7 +133,7 @@ impl Connections {
             }
             let accepted = listener.accept().await;
             accepted_in_interval += 1;
-            if self.stopping.get() {
+            if self.is_stopping() {
                 return;
             }
             match accepted {
@@ -218,24 +189,7 @@ impl Connections {
     async fn serve(self: Rc<Self>, mut stream: TcpStream, door: Door, share: Admission) {
         let id = self.next_id.get();
         self.next_id.set(id + 1);
-        let connection = Rc::new(Connection {
-            id,
-            fd: stream.as_raw_fd(),
-            outbox: Outbox::new(self.metrics.clone(), self.memory.count(Account::Answers, 0)),
-            write_stalled_since: Cell::new(None),
-            unacknowledged: Cell::new(0),
-            incomplete_since: Cell::new(Some(self.clock.monotonic())),
-            deadline: Cell::new(None),
-            takes_expiry: Cell::new(false),
-            expired: WakerList::new(),
-            unanswered: Cell::new(0),
-            answered: WakerList::new(),
-            has_left: Cell::new(false),
-            left: WakerList::new(),
-            is_known: Cell::new(false),
-            pace: Pace::default(),
-            session: RefCell::default(),
-        });
+        let connection = Rc::new(Connection::new(id, stream.as_raw_fd(), &self.context));
         self.note_silent(&connection);
         self.open.borrow_mut().insert(id, connection.clone());
         self.metrics.connections_accepted.add(1);
@@ -344,7 +298,7 @@ impl Connections {
 
     /// Takes no more requests, lets the answers out that are due within `grace`, and ends every connection.
     pub async fn finish(&self, grace: Duration) {
-        self.stopping.set(true);
+        self.context.stop();
         let deadline = self.clock.monotonic().after(grace);
         let is_quiet = || self.open.borrow().values().all(|connection| connection.is_quiet());
         while !is_quiet() && self.clock.monotonic() < deadline {
@@ -385,74 +339,10 @@ impl Connections {
 
     /// What a connection may leave unread before it gets more: little when the whole shard's clients leave much.
     pub fn unread_bytes_max(&self) -> usize {
-        let answers = self.memory.budget(Account::Answers);
-        if answers.bytes() > answers.bytes_max() / 2 { 0 } else { OUTBOX_PAUSE_BYTES }
+        self.context.unread_bytes_max()
     }
 
     pub fn is_stopping(&self) -> bool {
-        self.stopping.get()
-    }
-}
-
-impl Connection {
-    /// Whether the peer may still send: it has neither ended its direction nor answered with a reset.
-    pub fn is_open(&self) -> bool {
-        host::is_established(self.fd)
-    }
-
-    /// Whether the peer has answered with a reset.
-    pub fn is_reset(&self) -> bool {
-        host::is_reset(self.fd)
-    }
-
-    pub fn fd(&self) -> i32 {
-        self.fd
-    }
-
-    /// Ends the connection: its tasks meet the end of the stream, which must not be closed before, since the next
-    /// connection gets the number of its descriptor.
-    pub fn end(&self) {
-        host::shut_down(self.fd);
-        self.outbox.close();
-        self.leave();
-    }
-
-    /// Ends the connection when that much time has passed, unless the deadline is taken away before.
-    pub fn end_after(&self, now: MonotonicTime, time: Duration) {
-        self.deadline.set(Some(now.after(time)));
-    }
-
-    /// Takes note that nobody is there any more to wait for.
-    pub fn leave(&self) {
-        self.has_left.set(true);
-        self.left.wake();
-    }
-
-    /// Completes when nobody is there any more to wait for.
-    pub async fn left(&self) {
-        while !self.has_left.get() {
-            self.left.changed().await;
-        }
-    }
-
-    /// Whether the peer has ended its side, which a reader notices by itself unless it is busy with what came before.
-    pub fn has_hung_up(&self) -> bool {
-        host::has_hung_up(self.fd)
-    }
-
-    /// Looks whether the peer took bytes out of the full socket. The socket reports room for more only when a third of
-    /// it is free, megabytes that a slow reader takes minutes for; nothing is added meanwhile, so that less is progress.
-    fn note_progress(&self, now: MonotonicTime) {
-        if self.write_stalled_since.get().is_none() {
-            return;
-        }
-        let left = host::unacknowledged_bytes(self.fd);
-        if left < self.unacknowledged.replace(left) {
-            self.write_stalled_since.set(Some(now));
-        }
-    }
-
-    fn is_quiet(&self) -> bool {
-        self.unanswered.get() == 0 && self.outbox.bytes() == 0
+        self.context.is_stopping()
     }
 }

@@ -3,6 +3,7 @@
 
 mod access;
 mod connection;
+mod context;
 mod descriptors;
 mod foreign;
 mod handshakes;
@@ -11,6 +12,7 @@ mod native;
 mod receipts;
 mod relief;
 mod sender;
+mod sessions;
 mod turned_away;
 
 pub(crate) use access::Access;

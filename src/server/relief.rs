@@ -11,7 +11,8 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::connection::{Connection, Connections};
+use super::connection::Connections;
+use super::sessions::Connection;
 use crate::limits;
 use crate::types::{Account, MonotonicTime, WakerList};
 

@@ -38,7 +38,8 @@ use crate::limits;
 use crate::net::ReceiveBuffer;
 use crate::protocol::http::{Answer, ErrorCode, HttpError, http_date};
 use crate::runtime::reactor_turn;
-use crate::server::connection::{Connection, Connections};
+use crate::server::connection::Connections;
+use crate::server::sessions::Connection;
 use crate::types::{MonotonicTime, Timestamp};
 
 /// A handshake must be complete this long after its first byte, or within the time-out of an idle connection if that is

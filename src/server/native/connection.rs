@@ -36,8 +36,9 @@ use crate::net::ReceiveBuffer;
 use crate::protocol::native::{DecodedRequest, FetchedHead, ReplyEncoder, check_properties, decode_request};
 use crate::runtime::host;
 use crate::runtime::reactor_turn;
-use crate::server::connection::{Connection, Connections};
+use crate::server::connection::Connections;
 use crate::server::sender::Sender;
+use crate::server::sessions::Connection;
 use crate::types::{
     Account, ByteBudget, GroupName, Identity, Level, MonotonicTime, QueueKey, Reservation, WakerList,
 };
@@ -47,10 +48,6 @@ use crate::wire::frame::{self, CHALLENGE_BYTES, Frame, FrameError, PREFACE_BYTES
 const TURN_BYTES: usize = 512 * 1024;
 /// What a byte of a request of many names counts for among them.
 const NAMES_WEIGHT: usize = 16;
-/// A connection with more than this unsent gets no further requests read, and no fetch answered.
-pub(crate) const OUTBOX_PAUSE_BYTES: usize = 4 * 1024 * 1024;
-
-const _: () = assert!(OUTBOX_PAUSE_BYTES <= limits::CONNECTION_SHARED_BYTES_MAX);
 
 /// Of an answer to the connection, not to one request.
 const CONNECTION_CORRELATION: u64 = 0;

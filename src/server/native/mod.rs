@@ -3,4 +3,4 @@
 mod connection;
 mod read_ahead;
 
-pub(super) use connection::{OUTBOX_PAUSE_BYTES, native_refusal, serve_native};
+pub(super) use connection::{native_refusal, serve_native};

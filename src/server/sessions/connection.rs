@@ -1,0 +1,128 @@
+//! One connection, whatever it speaks: what it owes and is owed, and how its end is told.
+
+use std::cell::{Cell, RefCell};
+use std::time::Duration;
+
+use crate::access::Session;
+use crate::net::Outbox;
+use crate::runtime::host;
+use crate::server::context::ShardContext;
+use crate::server::relief::Pace;
+use crate::types::{Account, MonotonicTime, WakerList};
+
+/// One connection, as its tasks and the watch see it.
+pub(crate) struct Connection {
+    /// No other connection of the shard has the same.
+    pub id: u64,
+    fd: i32,
+    pub outbox: Outbox,
+    /// When the peer last took bytes that were waiting for it, or began a frame that is not complete; `None` when
+    /// nothing is owed either way. One byte is enough: there is no lowest rate, since what a slow reader holds is
+    /// bounded by `CONNECTION_ANSWER_BYTES_MAX` however long it takes.
+    pub write_stalled_since: Cell<Option<MonotonicTime>>,
+    /// Bytes in the socket that the peer had not taken at the last look.
+    unacknowledged: Cell<usize>,
+    pub incomplete_since: Cell<Option<MonotonicTime>>,
+    /// When the connection ends unless something happens before; set by protocols with time-outs of their own.
+    pub deadline: Cell<Option<MonotonicTime>>,
+    /// Whether the protocol has something to say when the deadline passes; then `expired` is woken first.
+    pub takes_expiry: Cell<bool>,
+    pub expired: WakerList,
+    /// Requests that were taken and not answered.
+    pub unanswered: Cell<usize>,
+    pub answered: WakerList,
+    /// The peer sends nothing more, or the connection has ended: nobody is there to wait for.
+    has_left: Cell<bool>,
+    left: WakerList,
+    /// Whether its protocol is known.
+    pub is_known: Cell<bool>,
+    /// What `relief` looks at, and tells.
+    pub pace: Pace,
+    /// Whose requests these are, where a connection says that once and for all.
+    pub session: RefCell<Session>,
+}
+
+impl Connection {
+    /// One that has begun now. The descriptor stays the caller's, and open until the last call here.
+    pub fn new(id: u64, fd: i32, context: &ShardContext) -> Self {
+        Self {
+            id,
+            fd,
+            outbox: Outbox::new(context.metrics.clone(), context.memory.count(Account::Answers, 0)),
+            write_stalled_since: Cell::new(None),
+            unacknowledged: Cell::new(0),
+            incomplete_since: Cell::new(Some(context.clock.monotonic())),
+            deadline: Cell::new(None),
+            takes_expiry: Cell::new(false),
+            expired: WakerList::new(),
+            unanswered: Cell::new(0),
+            answered: WakerList::new(),
+            has_left: Cell::new(false),
+            left: WakerList::new(),
+            is_known: Cell::new(false),
+            pace: Pace::default(),
+            session: RefCell::default(),
+        }
+    }
+
+    /// Whether the peer may still send: it has neither ended its direction nor answered with a reset.
+    pub fn is_open(&self) -> bool {
+        host::is_established(self.fd)
+    }
+
+    /// Whether the peer has answered with a reset.
+    pub fn is_reset(&self) -> bool {
+        host::is_reset(self.fd)
+    }
+
+    pub fn fd(&self) -> i32 {
+        self.fd
+    }
+
+    /// Ends the connection: its tasks meet the end of the stream, which must not be closed before, since the next
+    /// connection gets the number of its descriptor.
+    pub fn end(&self) {
+        host::shut_down(self.fd);
+        self.outbox.close();
+        self.leave();
+    }
+
+    /// Ends the connection when that much time has passed, unless the deadline is taken away before.
+    pub fn end_after(&self, now: MonotonicTime, time: Duration) {
+        self.deadline.set(Some(now.after(time)));
+    }
+
+    /// Takes note that nobody is there any more to wait for.
+    pub fn leave(&self) {
+        self.has_left.set(true);
+        self.left.wake();
+    }
+
+    /// Completes when nobody is there any more to wait for.
+    pub async fn left(&self) {
+        while !self.has_left.get() {
+            self.left.changed().await;
+        }
+    }
+
+    /// Whether the peer has ended its side, which a reader notices by itself unless it is busy with what came before.
+    pub fn has_hung_up(&self) -> bool {
+        host::has_hung_up(self.fd)
+    }
+
+    /// Looks whether the peer took bytes out of the full socket. The socket reports room for more only when a third of
+    /// it is free, megabytes that a slow reader takes minutes for; nothing is added meanwhile, so that less is progress.
+    pub fn note_progress(&self, now: MonotonicTime) {
+        if self.write_stalled_since.get().is_none() {
+            return;
+        }
+        let left = host::unacknowledged_bytes(self.fd);
+        if left < self.unacknowledged.replace(left) {
+            self.write_stalled_since.set(Some(now));
+        }
+    }
+
+    pub fn is_quiet(&self) -> bool {
+        self.unanswered.get() == 0 && self.outbox.bytes() == 0
+    }
+}
