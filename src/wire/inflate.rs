@@ -3,6 +3,9 @@
 use std::borrow::Cow;
 use std::io::{self, Read};
 
+use ruzstd::decoding::errors::FrameDecoderError;
+use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
+
 use super::origin::BodyEncoding;
 
 /// Why a body cannot be had as it was before it was compressed.
@@ -31,13 +34,26 @@ pub fn inflate(body: &[u8], encoding: BodyEncoding, bytes_max: usize) -> Result<
         BodyEncoding::Plain => Ok(Cow::Borrowed(body)),
         BodyEncoding::Zlib => read(&mut flate2::read::ZlibDecoder::new(body)),
         BodyEncoding::Lz4 => read(&mut lz4_flex::frame::FrameDecoder::new(body)),
-        BodyEncoding::Zstd => match ruzstd::decoding::StreamingDecoder::new(body) {
-            Ok(mut decoder) => read(&mut decoder),
-            Err(error) => {
-                Err(InflateError::Damaged { encoding, source: io::Error::other(error.to_string()) })
+        BodyEncoding::Zstd => {
+            let damaged = |error: FrameDecoderError| InflateError::Damaged {
+                encoding,
+                source: io::Error::other(error.to_string()),
+            };
+            match inflate_zstd(body, bytes_max).map_err(damaged)? {
+                Some(plain) if plain.len() <= bytes_max => Ok(Cow::Owned(plain)),
+                _ => Err(InflateError::TooLarge { encoding, bytes_max }),
             }
-        },
+        }
     }
+}
+
+/// One frame of zstd; `None` once it has more than `bytes_max` bytes. Its blocks are decoded one by one, and counted: a reader
+/// would first fill the window, which is as large as the frame says, up to 100 MiB.
+fn inflate_zstd(mut body: &[u8], bytes_max: usize) -> Result<Option<Vec<u8>>, FrameDecoderError> {
+    let mut decoder = FrameDecoder::new();
+    decoder.init(&mut body)?;
+    let is_whole = decoder.decode_blocks(&mut body, BlockDecodingStrategy::UptoBytes(bytes_max + 1))?;
+    Ok(if is_whole { Some(decoder.collect().unwrap_or_default()) } else { None })
 }
 
 #[cfg(test)]
@@ -87,6 +103,21 @@ mod tests {
             let refused = inflate(&body, *encoding, 4 * 1024 * 1024);
             assert!(matches!(refused, Err(InflateError::TooLarge { .. })), "{}", encoding.name());
         }
+    }
+
+    /// A frame may ask its reader to keep 64 MiB: it is not decoded beyond what a body may have, which is seen by its end,
+    /// that is missing.
+    #[test]
+    fn a_large_window_is_not_filled() {
+        let mut body = vec![0x28, 0xb5, 0x2f, 0xfd, 0, 16 << 3];
+        for _ in 0..24 {
+            // A block of 128 KiB that repeats one byte: three bytes of header, and the byte.
+            let header = ((128 * 1024) << 3) | (1 << 1);
+            body.extend_from_slice(&u32::to_le_bytes(header)[..3]);
+            body.push(7);
+        }
+        let refused = inflate(&body, BodyEncoding::Zstd, 1024 * 1024);
+        assert!(matches!(refused, Err(InflateError::TooLarge { .. })), "{refused:?}");
     }
 
     #[test]
