@@ -121,7 +121,7 @@ impl<D: Disk> Broker<D> {
                 LogBatch::Held(entry) => self.publish_held(&entry),
                 LogBatch::State { payload, position } => {
                     let changes = decode_changes(payload).expect("this run has encoded them");
-                    changes.into_iter().for_each(|change| self.apply(change, position, Stage::Durable));
+                    changes.into_iter().for_each(|change| self.publish_change(change, position));
                 }
             }
         }
@@ -147,10 +147,9 @@ impl<D: Disk> Broker<D> {
         self.held_changed.wake();
     }
 
-    /// Carries out a change of the state whose record is at `position`. Whoever places a record tells it here in the same
-    /// moment, before anything is waited for; that it is durable is told by [`publish`](Broker::publish).
-    pub(super) fn apply(&self, change: Change, position: LogPosition, stage: Stage) {
-        let effect = self.state.borrow_mut().apply(change, position, stage);
+    /// Carries out what a change does whose record, at `position`, is durable; that it was placed the writer has told.
+    fn publish_change(&self, change: Change, position: LogPosition) {
+        let effect = self.state.borrow_mut().apply(change, position, Stage::Durable);
         follow(&self.index, &effect);
         match effect {
             Effect::TopicPut(id) => {

@@ -193,20 +193,17 @@ impl<D: Disk> Broker<D> {
         Ok(Reply::Done)
     }
 
-    /// Places a commit and carries it out; `None` when it is so already.
+    /// Places a commit; `None` when it is so already.
     fn try_commit(&self, commit: &CommitOffset) -> Result<Option<Placement>, PlaceRefusal> {
-        let Some(CommitChanges { payload, moved }) = self.commit_changes(commit)? else { return Ok(None) };
-        let placement = self.writer.try_state(&payload, Level::Durable)?;
-        if let Some(moved) = moved {
-            self.lease_changed(moved, placement.position);
-        }
+        let Some(changes) = self.commit_changes(commit)? else { return Ok(None) };
+        let placement = self.writer.try_changes(changes, Level::Durable)?;
         self.passed.borrow_mut().remove(&commit.group, commit.key);
         self.note_use(&commit.group);
         Ok(Some(placement))
     }
 
     /// What a commit changes now; `None` when it is so already.
-    fn commit_changes(&self, commit: &CommitOffset) -> Result<Option<CommitChanges>, Failure> {
+    fn commit_changes(&self, commit: &CommitOffset) -> Result<Option<Vec<Change>>, Failure> {
         let CommitOffset { group, key, offset, member } = commit.clone();
         let is_member = member.is_some();
         let end = self.queue(key)?.durable_end.get();
@@ -225,16 +222,14 @@ impl<D: Disk> Broker<D> {
             Some(_) => {}
             None => self.check_offsets_limit(&group)?,
         }
-        let mut payload = Vec::new();
-        Change::Offset { group: group.clone(), key, offset, origin: None }.encode(&mut payload);
-        let moved = receives.then_some(match is_member {
-            true => LeaseChange::Passed { group, key, next: offset },
-            false => LeaseChange::Reset { group, key, next: offset },
-        });
-        if let Some(moved) = &moved {
-            Change::Lease(moved.clone()).encode(&mut payload);
+        let mut changes = vec![Change::Offset { group: group.clone(), key, offset, origin: None }];
+        if receives {
+            changes.push(Change::Lease(match is_member {
+                true => LeaseChange::Passed { group, key, next: offset },
+                false => LeaseChange::Reset { group, key, next: offset },
+            }));
         }
-        Ok(Some(CommitChanges { payload, moved }))
+        Ok(Some(changes))
     }
 
     /// Whether one more offset is kept for a group.
@@ -274,19 +269,11 @@ impl<D: Disk> Broker<D> {
 
     /// Makes changes of the tables durable. On return they are applied.
     pub(super) async fn change(&self, changes: &[Change]) -> Result<(), Failure> {
-        let mut payload = Vec::new();
-        changes.iter().for_each(|change| change.encode(&mut payload));
-        let placement = self.writer.place(|| self.writer.try_state(&payload, Level::Durable)).await?;
+        let attempt = || self.writer.try_changes(changes.to_vec(), Level::Durable);
+        let placement = self.writer.place(attempt).await?;
         self.writer.settled(Level::Durable, placement).await?;
         Ok(())
     }
-}
-
-/// What a commit places in the log.
-struct CommitChanges {
-    payload: Vec<u8>,
-    /// What of it concerns leases.
-    moved: Option<LeaseChange>,
 }
 
 /// The failure for an answer of a kind that was not asked for.

@@ -239,7 +239,8 @@ impl<D: Disk> Broker<D> {
         let newest = state.leases().newest_lease().max(held_newest).unwrap_or_default();
         let steady = SteadyTime::new(clock.clone(), newest, state.tables().running());
         let index_health = Rc::new(IndexHealth::new(rebuilt.is_some()));
-        let writer = Writer::new(&log, &index, &index_health, &clock, &metrics);
+        let state = Rc::new(RefCell::new(state));
+        let writer = Writer::new(&log, &index, &index_health, &state, &clock, &metrics);
         let broker = Broker {
             disk,
             clock,
@@ -250,7 +251,7 @@ impl<D: Disk> Broker<D> {
             keys: KeyIndexing::new(log.watermarks().durable_end()),
             log,
             index,
-            state: RefCell::new(state),
+            state,
             queues: RefCell::new(HashMap::new()),
             passed: RefCell::default(),
             steady,
@@ -261,7 +262,6 @@ impl<D: Disk> Broker<D> {
             receive_cache: RefCell::new(BatchCache::new(limits::RECEIVE_CACHE_BYTES)),
             publish_turn: Cell::new(0),
             receive_turn: Cell::new(0),
-            lease_resets: Cell::new(0),
             gates: RefCell::default(),
             receivers: RefCell::default(),
             arrivals: RefCell::default(),

@@ -33,7 +33,8 @@ use crate::types::{
 /// One shard's broker. Owned by one executor and shared by its tasks.
 ///
 /// 1. `queues` holds exactly the queues of the topics in `state` that this shard owns.
-/// 2. `state`, index and `durable_end` of the queues change by what stands in the log only, in `apply`.
+/// 2. `state`, index and `durable_end` of the queues change by what stands in the log only: when it is placed,
+///    in `writer`, and when it is durable, in `apply`.
 pub struct Broker<D: Disk> {
     pub(super) disk: D,
     pub(super) options: BrokerOptions,
@@ -45,8 +46,8 @@ pub struct Broker<D: Disk> {
     pub(super) index: Index<D>,
     pub(super) writer: Writer<D>,
     pub(super) keys: KeyIndexing<D>,
-    /// What the log makes of the shard. Borrowed for a moment, never over a wait.
-    pub(super) state: RefCell<State>,
+    /// What the log makes of the shard. Borrowed for a moment, never over a wait. The writer tells it what was placed.
+    pub(super) state: Rc<RefCell<State>>,
     pub(super) queues: RefCell<HashMap<QueueKey, Rc<Queue>>>,
     /// How far filters have looked for groups that have received nothing.
     pub(super) passed: RefCell<Passed>,
@@ -64,8 +65,6 @@ pub struct Broker<D: Disk> {
     pub(super) publish_turn: Cell<u32>,
     /// Counts receives, so that each starts at another queue.
     pub(super) receive_turn: Cell<u64>,
-    /// Counts resets of leases: what was chosen before one is not leased behind it.
-    pub(super) lease_resets: Cell<u64>,
     /// What receivers of groups that have members may take.
     pub(super) gates: RefCell<Gates>,
     /// Who receives through this shard.

@@ -2,16 +2,17 @@
 //!
 //! What it places is a batch, a change of state, or both as one step of the log.
 //!
-//! 1. What is decided is decided in the moment of placing. [`Writer::place`] takes a closure that decides, tries and carries
-//!    out in the tables what it has placed; it cannot await in between. After each wait for room it is called again, since
-//!    what was so before the wait may be so no more.
-//! 2. A shard that has stopped places nothing: its commit task may have ended. Whoever waits for room then is told so.
-//! 3. The level of a placed batch is waited for here only, so that there is one place that says what "durable" means.
+//! 1. What is decided is decided in the moment of placing. [`Writer::place`] takes a closure that decides and tries; it cannot
+//!    await in between. After each wait for room it is called again, since what was so before the wait may be so no more.
+//! 2. What is placed is carried out in the same call, before anything else can be placed: the state learns here, and nowhere
+//!    else, that a change or a held message stands in the log.
+//! 3. A shard that has stopped places nothing: its commit task may have ended. Whoever waits for room then is told so.
+//! 4. The level of a placed batch is waited for here only, so that there is one place that says what "durable" means.
 //!
 //! A native connection places its batches by the `try_` functions, without a future; a placer that gathers single messages
 //! of one queue into a batch will do the same.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -21,13 +22,18 @@ use crate::api::{Failure, Status};
 use crate::clock::SharedClock;
 use crate::disk::{Disk, DiskError};
 use crate::index::Index;
+use crate::limits;
 use crate::log::{AppendRefusal, CommitLog, LogFailure, Placement};
 use crate::metrics::ShardMetrics;
+use crate::state::{Change, Effect, Stage, State};
 use crate::types::{Level, LogPosition, QueueKey, QueueNumber, QueueOffset, TopicId, WakerList};
 use crate::wire::batch::{CheckedBatch, StateBatch};
 
 /// How often whoever waits for the index looks whether it has failed.
 const RELIEF_CHECK: Duration = Duration::from_millis(100);
+
+/// The largest change that may be one step with a batch: names of full length, and numbers.
+const STEP_CHANGE_BYTES_MAX: usize = 128 + limits::GROUP_NAME_BYTES_MAX;
 
 /// Where state batches go.
 const STATE_KEY: QueueKey = QueueKey { topic: TopicId::BROKER, queue: QueueNumber(0) };
@@ -37,6 +43,7 @@ pub(super) struct Writer<D: Disk> {
     log: CommitLog<D>,
     index: Index<D>,
     index_health: Rc<IndexHealth>,
+    state: Rc<RefCell<State>>,
     clock: SharedClock,
     metrics: Rc<ShardMetrics>,
     stopped: Cell<bool>,
@@ -105,6 +112,7 @@ impl<D: Disk> Writer<D> {
         log: &CommitLog<D>,
         index: &Index<D>,
         index_health: &Rc<IndexHealth>,
+        state: &Rc<RefCell<State>>,
         clock: &SharedClock,
         metrics: &Rc<ShardMetrics>,
     ) -> Self {
@@ -112,6 +120,7 @@ impl<D: Disk> Writer<D> {
             log: log.clone(),
             index: index.clone(),
             index_health: index_health.clone(),
+            state: state.clone(),
             clock: clock.clone(),
             metrics: metrics.clone(),
             stopped: Cell::new(false),
@@ -129,8 +138,7 @@ impl<D: Disk> Writer<D> {
         self.stopped.get()
     }
 
-    /// Decides and places by `attempt`, again and again while there is no room. `attempt` uses the `try_` functions, and does
-    /// at once in the tables what it has placed.
+    /// Decides and places by `attempt`, which uses the `try_` functions, again and again while there is no room.
     pub async fn place<T>(&self, attempt: impl FnMut() -> Result<T, PlaceRefusal>) -> Result<T, Failure> {
         self.place_after(async || Ok(()), attempt).await
     }
@@ -175,34 +183,70 @@ impl<D: Disk> Writer<D> {
         self.check(to)?;
         let placed = self.log.append_batch(batch, to.key(), to.base_offset(), level);
         let placement = placed.map_err(|refusal| self.batch_refused(refusal))?;
-        note_placed(to, batch);
+        self.batch_placed(to, batch, placement);
         Ok(placement)
     }
 
-    /// Places a batch of messages and a change of state as one step: after any death the log holds both or neither. `state`
-    /// gets the batch's place and returns at most `state_bytes_max` bytes.
+    /// Places a batch of messages and a change of state as one step: after any death the log holds both or neither. `change`
+    /// gets the batch's place.
     pub fn try_step(
         &self,
         to: Destination<'_>,
         batch: &CheckedBatch<'_>,
         level: Level,
-        state_bytes_max: usize,
-        state: impl FnOnce(Placement) -> Vec<u8>,
+        change: impl FnOnce(Placement) -> Change,
     ) -> Result<PlacedStep, PlaceRefusal> {
         self.check(to)?;
         let step = (batch, to.key(), to.base_offset());
-        let placed = self.log.append_step(step, level, state_bytes_max, state);
+        let mut made = None;
+        let state = |first| {
+            let mut payload = Vec::new();
+            made.insert(change(first)).encode(&mut payload);
+            payload
+        };
+        let placed = self.log.append_step(step, level, STEP_CHANGE_BYTES_MAX, state);
         let (first, second) = placed.map_err(|refusal| self.batch_refused(refusal))?;
-        note_placed(to, batch);
+        self.batch_placed(to, batch, first);
+        self.change_placed(made.expect("a step has a change"), second);
         Ok(PlacedStep { batch: first, change: second })
     }
 
-    /// Places changes of state, encoded one behind the other.
-    pub fn try_state(&self, changes: &[u8], level: Level) -> Result<Placement, PlaceRefusal> {
+    /// Places changes of state, in one batch.
+    pub fn try_changes<C>(&self, changes: C, level: Level) -> Result<Placement, PlaceRefusal>
+    where
+        C: AsRef<[Change]> + IntoIterator<Item = Change>,
+    {
+        let mut payload = Vec::new();
+        changes.as_ref().iter().for_each(|change| change.encode(&mut payload));
+        let placement = self.try_repeated(&payload, level)?;
+        changes.into_iter().for_each(|change| self.change_placed(change, placement));
+        Ok(placement)
+    }
+
+    /// Places encoded changes that say what is so already, as checkpoints do: there is nothing to carry out.
+    pub fn try_repeated(&self, changes: &[u8], level: Level) -> Result<Placement, PlaceRefusal> {
         self.check_running()?;
         let state = StateBatch::new(changes, self.clock.now());
         let placed = self.log.append_batch(&state.view(), STATE_KEY, QueueOffset::ZERO, level);
         placed.map_err(|refusal| self.refused(refusal))
+    }
+
+    /// What was placed at the end of a queue has its offsets from now on; what is held is on its way.
+    fn batch_placed(&self, to: Destination<'_>, batch: &CheckedBatch<'_>, placement: Placement) {
+        match to {
+            Destination::Queue(queue) => {
+                let end = queue.next_offset.get().advance(u64::from(batch.record_count()));
+                queue.next_offset.set(end);
+            }
+            Destination::Held { offset, .. } => {
+                self.state.borrow_mut().held_placed(offset, placement.position);
+            }
+        }
+    }
+
+    fn change_placed(&self, change: Change, placement: Placement) {
+        let effect = self.state.borrow_mut().apply(change, placement.position, Stage::Placed);
+        assert_eq!(effect, Effect::None, "invariant 3 of the state");
     }
 
     /// Whether the index keeps up with what is placed.
@@ -312,13 +356,5 @@ impl<D: Disk> Writer<D> {
             AppendRefusal::NoSegment(error) => self.no_segment(&error),
             AppendRefusal::Failed(failure) => self.storage_failed(&failure),
         })
-    }
-}
-
-/// What was placed at the end of a queue has its offsets from now on.
-fn note_placed(to: Destination<'_>, batch: &CheckedBatch<'_>) {
-    if let Destination::Queue(queue) = to {
-        let end = queue.next_offset.get().advance(u64::from(batch.record_count()));
-        queue.next_offset.set(end);
     }
 }

@@ -11,11 +11,12 @@
 //!
 //! 1. Offsets and leases are of topics that are there. What is said of others was on its way when they were removed.
 //! 2. Nothing here reads a clock: two logs with the same records lead to the same state.
+//! 3. Queues and index follow what is durable: what is only placed has no effect on them.
 
 use std::collections::BTreeSet;
 
 use super::held::{HeldState, Loading, Place};
-use super::leases::Leases;
+use super::leases::{LeaseChange, Leases};
 use super::record::Change;
 use super::tables::{CommittedOffset, Tables};
 use crate::index::IndexEntry;
@@ -24,7 +25,7 @@ use crate::types::{LogPosition, QueueKey, QueueNumber, QueueOffset, RunningTime,
 /// How far the record of a change has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// It stands in the log. Told once, by whoever has placed it, before anything else is placed or waited for.
+    /// It stands in the log. Told once, by the writer, before anything else is placed or waited for.
     Placed,
     /// It is durable. Told for every record, in log order; all of them were placed before.
     Durable,
@@ -63,6 +64,8 @@ pub struct State {
     tables: Tables,
     leases: Leases,
     held: HeldState,
+    /// Counts what takes leases back, in memory only.
+    lease_resets: u64,
 }
 
 impl Stage {
@@ -78,7 +81,12 @@ impl Stage {
 impl State {
     /// Nothing yet. A half message is given up after `checks_max` checks.
     pub fn new(checks_max: u32) -> Self {
-        Self { tables: Tables::default(), leases: Leases::default(), held: HeldState::new(checks_max) }
+        Self {
+            tables: Tables::default(),
+            leases: Leases::default(),
+            held: HeldState::new(checks_max),
+            lease_resets: 0,
+        }
     }
 
     pub fn tables(&self) -> &Tables {
@@ -93,11 +101,19 @@ impl State {
         &self.held
     }
 
+    /// Grows with every change that takes leases of a group back: what was chosen before one is not leased after it.
+    pub fn lease_resets(&self) -> u64 {
+        self.lease_resets
+    }
+
     /// Carries out a change whose record is at `position` of the log.
     pub fn apply(&mut self, change: Change, position: LogPosition, stage: Stage) -> Effect {
         let (placed, durable) = (stage.is_placed(), stage.is_durable());
         match change {
             Change::Lease(change) => {
+                if placed && matches!(change, LeaseChange::Reset { .. }) {
+                    self.lease_resets += 1;
+                }
                 if placed && self.tables.topic(change.key().topic).is_some() {
                     self.leases.apply(&change);
                 }
@@ -105,6 +121,7 @@ impl State {
             Change::GroupRemoved { group, settings } => {
                 if placed {
                     self.leases.remove_group(&group);
+                    self.lease_resets += 1;
                 }
                 if durable {
                     self.tables.remove_group(&group, settings);

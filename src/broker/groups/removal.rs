@@ -13,7 +13,7 @@ use crate::broker::peers::{PeerReply, PeerRequest};
 use crate::broker::shard_broker::Broker;
 use crate::broker::topics::Others;
 use crate::disk::Disk;
-use crate::state::{Change, Stage};
+use crate::state::Change;
 use crate::types::{GroupName, Level};
 
 /// The time without use is looked at this often while it passes.
@@ -79,19 +79,13 @@ impl<D: Disk> Broker<D> {
     ) -> Result<bool, Failure> {
         // No checkpoint repeats meanwhile what it has read before.
         let _turn = self.topic_change.take().await;
-        let mut payload = Vec::new();
-        let removed = Change::GroupRemoved { group: group.clone(), settings };
-        removed.encode(&mut payload);
         let removing = self.writer.place(|| {
             self.passed.borrow_mut().remove_group(group);
             if !self.knows_group(group) || (only_unused && self.is_in_use(group)) {
                 return Ok(None);
             }
-            let placement = self.writer.try_state(&payload, Level::Durable)?;
-            // Whoever is choosing messages for the group chooses anew.
-            self.apply(removed.clone(), placement.position, Stage::Placed);
-            self.lease_resets.set(self.lease_resets.get() + 1);
-            Ok(Some(placement))
+            let removed = Change::GroupRemoved { group: group.clone(), settings };
+            self.writer.try_changes([removed], Level::Durable).map(Some)
         });
         let Some(placement) = removing.await? else { return Ok(false) };
         self.writer.settled(Level::Durable, placement).await?;

@@ -147,13 +147,12 @@ impl<D: Disk> Broker<D> {
             if messages.is_empty() {
                 return Ok(None);
             }
-            let mut changes = Vec::new();
-            for message in &messages {
+            let changed = |message: &HalfMessage| {
                 let (half, checks) = (message.receipt.position, message.checks);
                 Change::Held(HeldChange::HalfChecked { half, checks, checked: now, next_check })
-                    .encode(&mut changes);
-            }
-            let placement = self.writer.try_state(&changes, Level::Written)?;
+            };
+            let changes: Vec<_> = messages.iter().map(changed).collect();
+            let placement = self.writer.try_changes(changes, Level::Written)?;
             Ok(Some((placement, messages)))
         });
         let Some((placement, messages)) = placing.await? else { return Ok(Vec::new()) };

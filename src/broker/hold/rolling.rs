@@ -1,6 +1,5 @@
 //! Keeping what is pending while the log loses its oldest segments, and repeating the tables for those that stay.
 
-use super::store::{CHANGE_BYTES_MAX, payload};
 use super::timers::{STEP_PAUSE, is_bucket, lookup_max};
 use crate::api::Failure;
 use crate::broker::shard_broker::Broker;
@@ -155,27 +154,21 @@ impl<D: Disk> Broker<D> {
             {
                 return Ok(None);
             }
-            let state = |placement: Placement| {
-                payload(match copy.original {
+            let change = |placement: Placement| {
+                Change::Held(match copy.original {
                     Original::Half(half) => HeldChange::HalfMoved { half, current: placement.position },
                     Original::Delayed { bucket, place } => {
                         HeldChange::Moved { bucket, position: place.position }
                     }
                 })
             };
-            let step = self.writer.try_step(to, &batch, Level::Durable, CHANGE_BYTES_MAX, state)?;
-            self.note_copied(copy, step.batch);
+            let step = self.writer.try_step(to, &batch, Level::Durable, change)?;
+            if let Original::Delayed { place, .. } = copy.original {
+                self.state.borrow_mut().held_copied(place);
+            }
             Ok(Some(step.change))
         };
         self.writer.place(attempt).await
-    }
-
-    fn note_copied(&self, copy: &Copy, placement: Placement) {
-        let mut state = self.state.borrow_mut();
-        state.held_placed(copy.base_offset, placement.position);
-        if let Original::Delayed { place, .. } = copy.original {
-            state.held_copied(place);
-        }
     }
 
     /// Repeats the held messages' table in the log. Each batch is made and placed in one moment, so that no end that is
@@ -196,7 +189,7 @@ impl<D: Disk> Broker<D> {
                 if payload.is_empty() {
                     return Ok(None);
                 }
-                let placement = self.writer.try_state(&payload, Level::Written)?;
+                let placement = self.writer.try_repeated(&payload, Level::Written)?;
                 Ok(Some((placement, halves)))
             });
             let Some((placement, halves)) = repeating.await? else { return Ok(end) };

@@ -18,9 +18,6 @@ use crate::state::{Half, HeldChange, NO_CHECKS};
 use crate::types::{GroupName, HalfReceipt, Level, LogPosition, QueueKey, QueueOffset, Timestamp};
 use crate::wire::batch::OwnedBatch;
 
-/// The largest change here, with a producer group of full length.
-pub(in crate::broker) const CHANGE_BYTES_MAX: usize = 128 + limits::GROUP_NAME_BYTES_MAX;
-
 /// A message that was placed.
 struct Taken {
     placement: Placement,
@@ -38,13 +35,6 @@ struct Waiting {
     first_check: Timestamp,
     checks: u32,
     producer_group: Option<GroupName>,
-}
-
-/// One change as the payload of a state batch.
-pub(in crate::broker) fn payload(change: HeldChange) -> Vec<u8> {
-    let mut payload = Vec::new();
-    Change::Held(change).encode(&mut payload);
-    payload
 }
 
 impl<D: Disk> Broker<D> {
@@ -112,7 +102,6 @@ impl<D: Disk> Broker<D> {
         let level = hold.level.unwrap_or_else(|| self.level_of(hold.key));
         let to = Destination::Held { key: hold.key, offset: QueueOffset(due.0) };
         let placement = self.writer.try_batch(to, &hold.batch.view().into_held(), level)?;
-        self.state.borrow_mut().held_placed(QueueOffset(due.0), placement.position);
         self.metrics.messages_held.add(1);
         Ok(Taken { placement, level, offset: None })
     }
@@ -143,8 +132,8 @@ impl<D: Disk> Broker<D> {
         self.check_halves_limit(hold.key, producer_group.as_ref())?;
         let store_time = self.steady.now();
         let batch = hold.batch.view().into_held();
-        let state = |placement: Placement| {
-            payload(HeldChange::HalfStored(Half {
+        let change = |placement: Placement| {
+            Change::Held(HeldChange::HalfStored(Half {
                 key: hold.key,
                 position: placement.position,
                 current: placement.position,
@@ -157,8 +146,7 @@ impl<D: Disk> Broker<D> {
             }))
         };
         let to = Destination::Held { key: hold.key, offset: HALF_OFFSET };
-        let step = self.writer.try_step(to, &batch, Level::Durable, CHANGE_BYTES_MAX, state)?;
-        self.state.borrow_mut().held_placed(HALF_OFFSET, step.batch.position);
+        let step = self.writer.try_step(to, &batch, Level::Durable, change)?;
         let placement = Placement { end: step.change.end, ..step.batch };
         self.metrics.messages_held.add(1);
         Ok(Taken { placement, level: Level::Durable, offset: None })

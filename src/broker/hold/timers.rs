@@ -3,7 +3,6 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::store::{CHANGE_BYTES_MAX, payload};
 use crate::api::{Failure, Status};
 use crate::broker::queue::Queue;
 use crate::broker::shard_broker::Broker;
@@ -11,7 +10,7 @@ use crate::broker::writer::{Destination, PlaceRefusal};
 use crate::disk::Disk;
 use crate::index::{IndexError, LookupMax};
 use crate::log::Placement;
-use crate::state::{Change, HeldChange, Stage};
+use crate::state::{Change, HeldChange};
 use crate::state::{Loading, NextTimer, Place, bucket_of, bucket_start, place_of};
 use crate::types::{Level, QueueKey, QueueNumber, QueueOffset, Timestamp, TopicId};
 use crate::wire::batch::{BatchHeader, CheckedBatch, Kind, placed_again};
@@ -151,15 +150,12 @@ impl<D: Disk> Broker<D> {
         self.writer.place(attempt).await
     }
 
-    /// Places a change of what is held, and carries it out.
+    /// Places a change of what is held.
     pub(in crate::broker) fn try_change_held(&self, change: HeldChange) -> Result<Placement, PlaceRefusal> {
-        let placement = self.writer.try_state(&payload(change.clone()), Level::Durable)?;
-        self.apply(Change::Held(change), placement.position, Stage::Placed);
-        Ok(placement)
+        self.writer.try_changes([Change::Held(change)], Level::Durable)
     }
 
-    /// Places a message at the end of a queue, in one step with `change`, and carries that out. Returns the place of the
-    /// change.
+    /// Places a message at the end of a queue, in one step with `change`. Returns the place of the change.
     pub(in crate::broker) fn try_enter(
         &self,
         queue: &Queue,
@@ -167,9 +163,7 @@ impl<D: Disk> Broker<D> {
         change: HeldChange,
     ) -> Result<Placement, PlaceRefusal> {
         let to = Destination::Queue(queue);
-        let state = |_| payload(change.clone());
-        let step = self.writer.try_step(to, batch, Level::Durable, CHANGE_BYTES_MAX, state)?;
-        self.apply(Change::Held(change), step.change.position, Stage::Placed);
+        let step = self.writer.try_step(to, batch, Level::Durable, |_| Change::Held(change))?;
         Ok(step.change)
     }
 }

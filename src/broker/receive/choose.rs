@@ -17,7 +17,7 @@ use crate::disk::Disk;
 use crate::index::{IndexEntry, LookupMax};
 use crate::limits;
 use crate::log::{Placement, Want};
-use crate::state::{Change, LeaseChange, QueueLeases, Run, Stage};
+use crate::state::{Change, LeaseChange, QueueLeases, Run};
 use crate::types::{
     GroupName, Level, LogPosition, QueueKey, QueueOffset, Receipt, RecordPlace, Timestamp, TopicId,
 };
@@ -139,7 +139,7 @@ impl<D: Disk> Broker<D> {
     ) -> Result<Option<LogPosition>, Failure> {
         let key = turn.key();
         let gate_now = || self.gates.borrow().gate(&receive.group, key);
-        let (gate, resets) = (gate_now(), self.lease_resets.get());
+        let (gate, resets) = (gate_now(), self.state.borrow().lease_resets());
         if gate == Gate::Draining {
             return Ok(None);
         }
@@ -162,7 +162,7 @@ impl<D: Disk> Broker<D> {
             let is_as_chosen = |(first, run): &(QueueOffset, Run)| {
                 pair.is_some_and(|pair| pair.find(*first) == Some((*first, *run)))
             };
-            self.lease_resets.get() == resets
+            self.state.borrow().lease_resets() == resets
                 && gate_now() == gate
                 && choice.redelivered.iter().all(is_as_chosen)
         };
@@ -506,7 +506,7 @@ impl<D: Disk> Broker<D> {
         self.leases().holding(group).pairs > 0 || self.tables().has_offsets(group)
     }
 
-    /// Places changes of leases in the log and carries them out; `None` when they are not valid any more by the time
+    /// Places changes of leases in the log; `None` when they are not valid any more by the time
     /// there is room for them.
     pub(in crate::broker) async fn place_leases(
         &self,
@@ -521,7 +521,7 @@ impl<D: Disk> Broker<D> {
         self.writer.place(attempt).await
     }
 
-    /// Places the changes that `decide` decides on and carries them out; returns what else it has decided. Without changes
+    /// Places the changes that `decide` decides on; returns what else it has decided. Without changes
     /// nothing is placed.
     pub(in crate::broker) async fn place_decided<T>(
         &self,
@@ -540,19 +540,8 @@ impl<D: Disk> Broker<D> {
     }
 
     fn try_place_leases(&self, changes: &[LeaseChange], level: Level) -> Result<Placement, PlaceRefusal> {
-        let mut payload = Vec::new();
-        changes.iter().for_each(|change| Change::Lease(change.clone()).encode(&mut payload));
-        let placement = self.writer.try_state(&payload, level)?;
-        changes.iter().for_each(|change| self.lease_changed(change.clone(), placement.position));
-        Ok(placement)
-    }
-
-    /// Carries out a change of leases whose record was placed at `position` in this moment.
-    pub(in crate::broker) fn lease_changed(&self, change: LeaseChange, position: LogPosition) {
-        if let LeaseChange::Reset { .. } = change {
-            self.lease_resets.set(self.lease_resets.get() + 1);
-        }
-        self.apply(Change::Lease(change), position, Stage::Placed);
+        let changes: Vec<_> = changes.iter().cloned().map(Change::Lease).collect();
+        self.writer.try_changes(changes, level)
     }
 }
 

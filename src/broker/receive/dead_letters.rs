@@ -81,12 +81,9 @@ impl<D: Disk> Broker<D> {
                 }
                 let total = self.leases().get(group, key).map_or(0, QueueLeases::dead_letters) + 1;
                 let change = LeaseChange::DeadLettered { group: group.clone(), key, mask, total };
-                let mut state = Vec::new();
-                Change::Lease(change.clone()).encode(&mut state);
                 let queue = self.queue(target)?;
                 let to = Destination::Queue(&queue);
-                let step = self.writer.try_step(to, &batch.view(), Level::Durable, state.len(), |_| state)?;
-                self.lease_changed(change, step.change.position);
+                self.writer.try_step(to, &batch.view(), Level::Durable, |_| Change::Lease(change))?;
                 self.metrics.messages_dead_lettered.add(1);
                 Ok(())
             });

@@ -257,7 +257,7 @@ impl<D: Disk> Broker<D> {
         let mut first: Option<LogPosition> = None;
         let mut end = LogPosition::ZERO;
         for payload in payloads.iter().filter(|payload| !payload.is_empty()) {
-            let placement = self.writer.place(|| self.writer.try_state(payload, Level::Written)).await?;
+            let placement = self.writer.place(|| self.writer.try_repeated(payload, Level::Written)).await?;
             first.get_or_insert(placement.position);
             end = placement.end;
         }
@@ -284,7 +284,7 @@ impl<D: Disk> Broker<D> {
                 if payload.is_empty() {
                     return Ok(None);
                 }
-                let placement = self.writer.try_state(&payload, Level::Written)?;
+                let placement = self.writer.try_repeated(&payload, Level::Written)?;
                 Ok(Some((placement, behind)))
             });
             let Some((placement, behind)) = repeating.await? else { break };
