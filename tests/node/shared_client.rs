@@ -113,7 +113,9 @@ fn streams_go_on_over_a_restart_and_lose_nothing() {
             .collect();
         let restart = tokio::task::spawn_blocking(move || {
             std::thread::sleep(Duration::from_millis(300));
-            Setup::new(directory.path()).with(&["--listen", &address]).start()
+            let node = Setup::new(directory.path()).with(&["--listen", &address]).start();
+            // A broker whose directory goes away ends.
+            (directory, node)
         });
         // Both streams are polled while nobody listens.
         while handled.len() < 50 || read.len() < 50 {
@@ -122,7 +124,7 @@ fn streams_go_on_over_a_restart_and_lose_nothing() {
                 body = body(&mut member), if handled.len() < 50 => { handled.insert(body); }
             }
         }
-        let node = restart.await.expect("it starts");
+        let (_directory, node) = restart.await.expect("it starts");
         for send in waiting {
             // One that was on its way when the broker was killed may be lost, and says so.
             match send.await.expect("no panic") {
