@@ -155,6 +155,8 @@ pub const TURNED_AWAY_MAX: usize = 4;
 pub const CONNECTION_BYTES: usize = 20 * 1024;
 /// Of which: the buffer that requests come into. Larger ones take a share of what the shard has for them.
 pub const CONNECTION_BUFFER_BYTES: usize = 8 * 1024;
+/// What TLS adds to a connection: its session, a record that has come in part, what the socket does not take.
+pub const TLS_CONNECTION_BYTES: usize = 40 * 1024;
 /// Requests of a connection that may wait without a share.
 pub const CONNECTION_WAITS_FREE: usize = 2;
 /// What a waiting request counts for, beyond what it carries.

@@ -72,7 +72,7 @@ const SEAMS: &[Seam] = &[
             ("node/run.rs", "certificates are looked at before any shard has a clock"),
             ("protocol/http/date.rs", "the type of a moment in `httpdate`; its clock is not read"),
             ("runtime/", "the real clock"),
-            ("server/http/connection.rs", "whether the process's clock is one that hyper can write"),
+            ("server/tls.rs", "whether the process's clock is one that hyper and rustls can write"),
         ],
     },
 ];

@@ -11,7 +11,7 @@ use crate::cli::error::CommandError;
 use crate::cli::log_level::{LogFormat, LogLevels};
 use crate::cli::quantity::{ByteSize, CoreList, OrNone, Span};
 use crate::limits;
-use crate::node::ServeOptions;
+use crate::node::{ServeOptions, TlsMode};
 use crate::types::{Level, SettingsFile};
 
 /// What was said; what was not said keeps the default of [`ServeOptions`].
@@ -50,12 +50,23 @@ pub struct ServeSettings {
     #[arg(default_missing_value = "true")]
     #[serde(alias = "http-open")]
     pub open_to_everybody: Option<bool>,
-    /// PEM file of a certificate (and those that vouch for it): --http speaks HTTPS; read again when it changes
-    #[arg(long, value_name = "FILE")]
-    pub http_certificate: Option<PathBuf>,
+    /// Speak HTTP at --http only, and the native protocol at the other addresses only [default: each address speaks both, once
+    /// --http is given]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub separate_protocols: Option<bool>,
+    /// PEM file of a certificate (and those that vouch for it): every address speaks TLS; read again when it changes
+    #[arg(long, alias = "http-certificate", value_name = "FILE")]
+    #[serde(alias = "http-certificate")]
+    pub tls_certificate: Option<PathBuf>,
     /// PEM file of the certificate's private key
-    #[arg(long, value_name = "FILE")]
-    pub http_key: Option<PathBuf>,
+    #[arg(long, alias = "http-key", value_name = "FILE")]
+    #[serde(alias = "http-key")]
+    pub tls_key: Option<PathBuf>,
+    /// Who is let in without TLS: everybody (permissive), nobody (enforcing), or TLS is not spoken (disabled), as RocketMQ's
+    /// tls.server.mode has it [default, with a certificate: the native protocol is spoken either way, HTTP within TLS only]
+    #[arg(long, value_name = "disabled|permissive|enforcing")]
+    #[serde(deserialize_with = "from_text")]
+    pub tls_mode: Option<TlsMode>,
     /// How long a connection over HTTP is kept that carries no request [default: 10m]
     #[arg(long, value_name = "DURATION")]
     pub http_idle_timeout: Option<Span>,
@@ -175,8 +186,10 @@ impl ServeSettings {
             http: self.http.or(file.http),
             access_keys: self.access_keys.or(file.access_keys),
             open_to_everybody: self.open_to_everybody.or(file.open_to_everybody),
-            http_certificate: self.http_certificate.or(file.http_certificate),
-            http_key: self.http_key.or(file.http_key),
+            separate_protocols: self.separate_protocols.or(file.separate_protocols),
+            tls_certificate: self.tls_certificate.or(file.tls_certificate),
+            tls_key: self.tls_key.or(file.tls_key),
+            tls_mode: self.tls_mode.or(file.tls_mode),
             http_idle_timeout: self.http_idle_timeout.or(file.http_idle_timeout),
             advertise: self.advertise.or(file.advertise),
             shards: self.shards.or(file.shards),
@@ -213,8 +226,10 @@ impl ServeSettings {
             http: self.http,
             access_keys: self.access_keys,
             open_to_everybody: self.open_to_everybody.unwrap_or(default.open_to_everybody),
-            http_certificate: self.http_certificate,
-            http_key: self.http_key,
+            separate_protocols: self.separate_protocols.unwrap_or(default.separate_protocols),
+            tls_certificate: self.tls_certificate,
+            tls_key: self.tls_key,
+            tls_mode: self.tls_mode,
             http_idle_timeout: self.http_idle_timeout.map_or(default.http_idle_timeout, |span| span.0),
             advertise: self.advertise,
             shards: self.shards,
@@ -261,8 +276,10 @@ mod tests {
         http = "0.0.0.0:8080"
         access-keys = "/etc/turbopump/keys.toml"
         open-to-everybody = false
-        http-certificate = "/etc/turbopump/certificate.pem"
-        http-key = "/etc/turbopump/key.pem"
+        separate-protocols = true
+        tls-certificate = "/etc/turbopump/certificate.pem"
+        tls-key = "/etc/turbopump/key.pem"
+        tls-mode = "enforcing"
         http-idle-timeout = "1m"
         advertise = "broker.example.org"
         shards = 4
@@ -299,6 +316,7 @@ mod tests {
         assert!(!options.open_to_everybody);
         let files = ("/etc/turbopump/certificate.pem".into(), "/etc/turbopump/key.pem".into());
         assert_eq!(options.tls_files(), Some(files));
+        assert_eq!((options.separate_protocols, options.tls_mode), (true, Some(TlsMode::Enforcing)));
         assert_eq!(options.http_idle_timeout, Duration::from_secs(60));
         assert_eq!((options.shards, options.cores), (Some(4), Some(vec![0, 1])));
         assert_eq!((options.level, options.segment_bytes), (Level::Written, 64 << 20));
@@ -328,6 +346,13 @@ mod tests {
     fn the_older_name_of_openness_counts() {
         let settings = ServeSettings::parse("http-open = true").expect("well formed");
         assert_eq!(settings.open_to_everybody, Some(true));
+    }
+
+    /// What they were called while only HTTP was spoken within TLS.
+    #[test]
+    fn the_older_names_of_the_certificate_count() {
+        let settings = ServeSettings::parse("http-certificate = 'c'\nhttp-key = 'k'").expect("well formed");
+        assert_eq!((settings.tls_certificate, settings.tls_key), (Some("c".into()), Some("k".into())));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::cli::notices::{LevelHandle, Notices};
 use crate::cli::output::{OutputFormat, print_text, to_json};
 use crate::cli::server::milliseconds;
 use crate::log::{Damage, GivenUpRange};
-use crate::node::{self, NodeError, ServeOptions, Started, StartedShard};
+use crate::node::{self, NodeError, ServeOptions, Started, StartedShard, TlsMode};
 use crate::types::Level;
 
 #[derive(Debug, clap::Args)]
@@ -108,6 +108,8 @@ struct StartedView {
     buffered_io: bool,
     node_address: Option<String>,
     http_address: Option<String>,
+    /// Whether TLS is spoken.
+    tls: bool,
     /// Whether HTTP is spoken within TLS.
     https: bool,
     warnings: Vec<String>,
@@ -167,7 +169,8 @@ impl StartedView {
             buffered_io: options.buffered_io,
             node_address: started.node_address.map(|address| address.to_string()),
             http_address: started.http_address.map(|address| address.to_string()),
-            https: options.http_certificate.is_some(),
+            tls: options.tls_files().is_some(),
+            https: options.tls_files().is_some() && started.http_address.is_some(),
             warnings: started.warnings.clone(),
             start_ms: milliseconds(started.took),
             device: DeviceView {
@@ -208,6 +211,28 @@ impl ShardView {
     }
 }
 
+/// Where HTTP is spoken, and who comes with TLS.
+fn render_doors(options: &ServeOptions, started: &Started) -> String {
+    let mut text = String::new();
+    if let Some(address) = started.http_address {
+        let senders =
+            if options.access_keys.is_some() { "signed requests only" } else { "no keys asked for" };
+        let scheme = match (options.tls_files(), options.tls_mode) {
+            (None, _) => "HTTP",
+            (Some(_), Some(TlsMode::Permissive)) => "HTTP and HTTPS",
+            (Some(_), _) => "HTTPS",
+        };
+        text += &format!("  {scheme} listens on {address}  ({senders})\n");
+    }
+    if options.tls_files().is_some() {
+        text += match options.tls_mode {
+            Some(TlsMode::Enforcing) => "  TLS is asked for at every address\n",
+            _ => "  TLS is spoken at every address, and the native protocol without it as well\n",
+        };
+    }
+    text
+}
+
 /// Everything a stranger asks of a start: what listens where, on which core, how safe an answer is, how fast the disk.
 fn render(options: &ServeOptions, started: &Started) -> String {
     let mut text = String::new();
@@ -240,12 +265,7 @@ fn render(options: &ServeOptions, started: &Started) -> String {
     if let Some(address) = started.node_address {
         text += &format!("  the node listens on {address}\n");
     }
-    if let Some(address) = started.http_address {
-        let senders =
-            if options.access_keys.is_some() { "signed requests only" } else { "no keys asked for" };
-        let scheme = if options.http_certificate.is_some() { "HTTPS" } else { "HTTP" };
-        text += &format!("  {scheme} listens on {address}  ({senders})\n");
-    }
+    text += &render_doors(options, started);
     text += match &options.access_keys {
         Some(_) => "  every request needs an access key that allows it\n",
         None => "  no access keys are asked for: whoever connects may do everything\n",

@@ -1,4 +1,5 @@
-//! TLS of an address: its certificate and key from two PEM files, read again when they change.
+//! TLS of the doors: where their certificate comes from, and what is spoken within. The one source there is are two PEM
+//! files, read again when they change.
 //!
 //! A renewal writes one file after the other, so for a moment they do not belong together: a change is read only when it
 //! has stood for a whole interval, and what cannot be used leaves the certificate from before in its place.
@@ -21,41 +22,41 @@ use crate::types::{FileStamp, MonotonicTime, SettingsFile, SettingsFileError, Ti
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// A chain of certificates has a few kilobytes.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
-/// The one protocol that is spoken after the handshake.
-const HTTP_1_1: &[u8] = b"http/1.1";
+/// The name of HTTP/1.1 in handshakes (RFC 7301, 6).
+pub const ALPN_HTTP_1_1: &[u8] = b"http/1.1";
 
 /// Why a certificate cannot be used. What a key file holds is in none of these.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TlsError {
-    #[error("--http-certificate {path} cannot be read: {reason}")]
+    #[error("--tls-certificate {path} cannot be read: {reason}")]
     CertificateUnreadable { path: String, reason: String },
-    #[error("--http-key {path} cannot be read: {reason}")]
+    #[error("--tls-key {path} cannot be read: {reason}")]
     KeyUnreadable { path: String, reason: String },
     #[error("{path} cannot be read: it is {what}, and must be a regular file")]
     NotAFile { path: String, what: &'static str },
     #[error("{path} has more than {} bytes, which no PEM file of this kind has", FILE_BYTES_MAX)]
     TooLarge { path: String },
     #[error(
-        "--http-certificate {path} holds no certificate: name the PEM file that begins with -----BEGIN CERTIFICATE-----"
+        "--tls-certificate {path} holds no certificate: name the PEM file that begins with -----BEGIN CERTIFICATE-----"
     )]
     NoCertificate { path: String },
-    #[error("--http-certificate {path} is damaged: {reason}")]
+    #[error("--tls-certificate {path} is damaged: {reason}")]
     Certificate { path: String, reason: String },
     #[error(
-        "--http-key {path} holds no private key: name the PEM file that has a line like -----BEGIN PRIVATE KEY-----"
+        "--tls-key {path} holds no private key: name the PEM file that has a line like -----BEGIN PRIVATE KEY-----"
     )]
     NoKey { path: String },
     #[error(
-        "the key in --http-key {path} is protected by a password, which nobody could enter at a start: write it without \
+        "the key in --tls-key {path} is protected by a password, which nobody could enter at a start: write it without \
          one with `openssl pkey -in {path} -out NEW.pem`, and name that file"
     )]
     EncryptedKey { path: String },
     #[error(
-        "--http-key {key} is not the key of the certificate in --http-certificate {certificate}: name the two files that \
+        "--tls-key {key} is not the key of the certificate in --tls-certificate {certificate}: name the two files that \
          belong together"
     )]
     Mismatch { certificate: String, key: String },
-    #[error("--http-certificate {certificate} and --http-key {key} cannot be used: {reason}")]
+    #[error("--tls-certificate {certificate} and --tls-key {key} cannot be used: {reason}")]
     Unusable { certificate: String, key: String, reason: String },
 }
 
@@ -64,7 +65,7 @@ pub enum TlsError {
 pub enum TlsWarning {
     #[error("{path} can be read by others (mode {mode:o}), and a private key is in it: chmod 600 {path}")]
     ReadableByOthers { path: String, mode: u32 },
-    #[error("--http-certificate {path} {warning}")]
+    #[error("--tls-certificate {path} {warning}")]
     Certificate { path: String, warning: CertificateWarning },
 }
 
@@ -75,6 +76,30 @@ pub enum TlsRefreshed {
     Read,
     /// The certificate is that from before.
     Failed(TlsError),
+}
+
+/// Where a certificate comes from: two files, or later one that was made with the data directory.
+pub trait CertificateSource {
+    /// What handshakes are made with now.
+    fn config(&self) -> &Arc<ServerConfig>;
+
+    /// Looks whether there is another certificate, at most once a second. To be called now and then.
+    fn refresh(&mut self, now: MonotonicTime) -> TlsRefreshed;
+
+    /// Takes what is there now, whether it looks changed or not.
+    fn read_again(&mut self, now: MonotonicTime) -> TlsRefreshed;
+
+    /// What is to be told of the certificate in use: once when it is not valid yet, when it will soon end, and when it has
+    /// ended, and again after a renewal. Cheap, to be called now and then.
+    fn standing(&mut self, now: Timestamp) -> Option<TlsWarning>;
+}
+
+/// What makes handshakes with a source's certificate, and offers these protocols, the preferred one first. A client that
+/// names none is let in, one that names only others is not.
+pub fn acceptor(source: &dyn CertificateSource, protocols: &[&[u8]]) -> TlsAcceptor {
+    let mut config = ServerConfig::clone(source.config());
+    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+    Arc::new(config).into()
 }
 
 /// A certificate with its key, and what they were when last readable. Owned by one shard; reading blocks, which two
@@ -99,7 +124,7 @@ pub struct TlsFiles {
 type Stamps = [Option<FileStamp>; 2];
 
 impl TlsFiles {
-    /// Reads both files for the first time. The warnings are of the key; [`standing`](Self::standing) tells those of the
+    /// Reads both files for the first time. The warnings are of the key; [`standing`](CertificateSource::standing) tells those of the
     /// certificate.
     pub fn open(
         certificate: &Path,
@@ -123,10 +148,14 @@ impl TlsFiles {
         };
         Ok((files, warning))
     }
+}
 
-    /// What is to be told of the certificate in use: once when it is not valid yet, when it will soon end, and when it has
-    /// ended, and again after a renewal. Cheap, to be called now and then.
-    pub fn standing(&mut self, now: Timestamp) -> Option<TlsWarning> {
+impl CertificateSource for TlsFiles {
+    fn config(&self) -> &Arc<ServerConfig> {
+        &self.config
+    }
+
+    fn standing(&mut self, now: Timestamp) -> Option<TlsWarning> {
         let found = self.validity.at(now);
         if self.told == found {
             return None;
@@ -135,8 +164,7 @@ impl TlsFiles {
         found.map(|warning| TlsWarning::Certificate { path: self.certificate.display().to_string(), warning })
     }
 
-    /// Reads the files again if they have changed, at most once a second. To be called now and then.
-    pub fn refresh(&mut self, now: MonotonicTime) -> TlsRefreshed {
+    fn refresh(&mut self, now: MonotonicTime) -> TlsRefreshed {
         if now.since(self.looked_at) < LOOK_INTERVAL {
             return TlsRefreshed::Unchanged;
         }
@@ -149,8 +177,8 @@ impl TlsFiles {
         self.read_again(now)
     }
 
-    /// Reads the files now, whether they have changed or not, and settled or not.
-    pub fn read_again(&mut self, now: MonotonicTime) -> TlsRefreshed {
+    /// Settled or not.
+    fn read_again(&mut self, now: MonotonicTime) -> TlsRefreshed {
         self.looked_at = now;
         self.read = stamps(&self.certificate, &self.key);
         match read(&self.certificate, &self.key) {
@@ -162,11 +190,6 @@ impl TlsFiles {
             }
             Err(error) => TlsRefreshed::Failed(error),
         }
-    }
-
-    /// What makes handshakes with the certificate of now.
-    pub fn acceptor(&self) -> TlsAcceptor {
-        self.config.clone().into()
     }
 }
 
@@ -190,10 +213,7 @@ fn read(certificate: &Path, key: &Path) -> Result<(ServerConfig, Validity), TlsE
         .with_safe_default_protocol_versions()
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, secret));
     match built {
-        Ok(mut config) => {
-            config.alpn_protocols = vec![HTTP_1_1.to_vec()];
-            Ok((config, validity))
-        }
+        Ok(config) => Ok((config, validity)),
         Err(rustls::Error::InconsistentKeys(_)) => Err(TlsError::Mismatch { certificate, key }),
         Err(error) => Err(TlsError::Unusable { certificate, key, reason: error.to_string() }),
     }
@@ -287,11 +307,11 @@ mod tests {
         let files = files(CERTIFICATE, KEY);
         let error = TlsFiles::open(missing, &files.key, MonotonicTime(0)).expect_err("there is none");
         assert!(
-            error.to_string().contains("--http-certificate /nowhere/at/all.pem cannot be read"),
+            error.to_string().contains("--tls-certificate /nowhere/at/all.pem cannot be read"),
             "{error}"
         );
         let error = TlsFiles::open(&files.certificate, missing, MonotonicTime(0)).expect_err("there is none");
-        assert!(error.to_string().contains("--http-key /nowhere/at/all.pem cannot be read"), "{error}");
+        assert!(error.to_string().contains("--tls-key /nowhere/at/all.pem cannot be read"), "{error}");
         assert!(matches!(open(&"x".repeat(2 << 20), KEY), Err(TlsError::TooLarge { .. })));
     }
 

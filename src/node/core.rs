@@ -20,11 +20,11 @@ use crate::disk::bounded::BoundedDisk;
 use crate::disk::glommio::{Access as DiskAccess, GlommioDisk};
 use crate::log::Report;
 use crate::metrics::ShardMetrics;
+use crate::net::TlsError;
 use crate::runtime::host;
 use crate::runtime::{SystemClock, heartbeat};
-use crate::server::{Access, ConnectionDescriptors};
-use crate::server::{Connections, Door, ShardBroker};
-use crate::server::{HttpOptions, HttpPort, HttpPortError};
+use crate::server::{Access, ConnectionDescriptors, Connections, Door, DoorRules, Doors};
+use crate::server::{HttpOptions, HttpPort, ShardBroker, Tls};
 use crate::types::ShardId;
 
 /// Memory that glommio registers with each of its three rings; small, since the limit of locked memory is.
@@ -49,9 +49,7 @@ pub(super) struct CorePlan {
     pub shards: Vec<ShardPlan>,
     pub node_listener: Option<TcpListener>,
     pub http_listener: Option<TcpListener>,
-    pub http: HttpOptions,
-    /// `None`: everybody may do everything.
-    pub access_keys: Option<PathBuf>,
+    pub doors: DoorPlan,
     pub secret: NodeSecret,
     pub letterboxes: Vec<Letterbox>,
     pub addresses: Vec<ShardAddress>,
@@ -64,6 +62,18 @@ pub(super) struct CorePlan {
     pub gate: Gate,
     pub start: Instant,
     pub events: mpsc::Sender<CoreEvent>,
+}
+
+/// What every door of the node is opened with.
+#[derive(Clone)]
+pub(super) struct DoorPlan {
+    pub rules: DoorRules,
+    /// `None`: HTTP is not spoken.
+    pub http: Option<HttpOptions>,
+    /// Certificate and key; `None`: without TLS.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    /// `None`: everybody may do everything.
+    pub access_keys: Option<PathBuf>,
 }
 
 /// What a core tells the node.
@@ -97,11 +107,9 @@ pub enum CoreError {
     #[error("{0}")]
     Disk(#[from] DiskError),
     #[error(transparent)]
-    Http(#[from] HttpPortError),
+    Tls(#[from] TlsError),
     #[error("the access keys: {0}")]
     AccessKeys(#[from] AccessError),
-    #[error("the address of HTTP cannot be told: {0}")]
-    Address(std::io::Error),
     #[error("the executor of core {core} does not start: {reason}")]
     Executor { core: usize, reason: String },
 }
@@ -168,8 +176,7 @@ async fn run_core(plan: CorePlan) {
             addresses: plan.addresses.clone(),
             node_listener: node_listener.take(),
             http_listener: http_listener.take(),
-            http: plan.http.clone(),
-            access_keys: plan.access_keys.clone(),
+            doors: plan.doors.clone(),
             secret: plan.secret.clone(),
             start: plan.start,
             events: events.clone(),
@@ -201,8 +208,7 @@ struct Seat {
     addresses: Vec<ShardAddress>,
     node_listener: Option<TcpListener>,
     http_listener: Option<TcpListener>,
-    http: HttpOptions,
-    access_keys: Option<PathBuf>,
+    doors: DoorPlan,
     secret: NodeSecret,
     start: Instant,
     events: mpsc::Sender<CoreEvent>,
@@ -214,18 +220,18 @@ struct Seat {
 }
 
 impl Seat {
-    /// The access keys, if the node has any, and HTTP, if this shard has a listener for it.
-    fn open_doors(&self, broker: &Rc<ShardBroker>) -> Result<(Option<Access>, Option<HttpPort>), CoreError> {
+    /// The access keys, HTTP and TLS, as far as the node has them.
+    fn open_doors(&self, broker: &Rc<ShardBroker>) -> Result<Doors, CoreError> {
+        let plan = &self.doors;
         let open = |path: &PathBuf| {
             let (clock, metrics) = (broker.clock().clone(), broker.metrics().clone());
             Access::open(path, broker.shard(), &self.secret, clock, metrics)
         };
-        let access = self.access_keys.as_ref().map(open).transpose()?;
-        let Some(listener) = &self.http_listener else { return Ok((access, None)) };
-        let address = listener.local_addr().map_err(CoreError::Address)?;
+        let access = plan.access_keys.as_ref().map(open).transpose()?;
         let keys = access.as_ref().map(|access| access.keys().clone());
-        let http = HttpPort::open(broker, &self.http, &self.secret, keys, address)?;
-        Ok((access, Some(http)))
+        let http = plan.http.as_ref().map(|options| HttpPort::open(broker, options, &self.secret, keys));
+        let tls = plan.tls.as_ref().map(|files| Tls::open(broker, files, plan.rules)).transpose()?;
+        Ok(Doors { rules: plan.rules, http, tls, access })
     }
 }
 
@@ -242,7 +248,7 @@ async fn run_shard(plan: ShardPlan, seat: Seat) {
             return;
         }
     };
-    let (access, http) = match seat.open_doors(&broker) {
+    let doors = match seat.open_doors(&broker) {
         Ok(doors) => doors,
         Err(error) => {
             let _ = seat.events.send(CoreEvent::Failed { shard, error });
@@ -284,7 +290,7 @@ async fn run_shard(plan: ShardPlan, seat: Seat) {
     glommio::spawn_local(heartbeat(clock, metrics)).detach();
     let _ = seat.events.send(CoreEvent::Ready { shard, report, rebuilt, took });
     let connections =
-        Connections::new(broker.clone(), seat.queues.catch_up, http, access, seat.connection_descriptors);
+        Connections::new(broker.clone(), seat.queues.catch_up, doors, seat.connection_descriptors);
     let mut listeners = vec![(plan.listener, Door::Native)];
     listeners.extend(seat.node_listener.map(|listener| (listener, Door::Native)));
     listeners.extend(seat.http_listener.map(|listener| (listener, Door::Http)));

@@ -14,6 +14,7 @@ mod run;
 
 pub use self::core::CoreError;
 pub use self::device::DeviceSpeed;
+pub use crate::server::TlsMode;
 pub use data_directory::{DataDirectory, DirectoryError, NEW_SECRET_MEANS};
 pub use options::{OptionsError, SHARD_PORT_STEP, ServeOptions};
 pub use preflight::{PreflightError, check_io_uring};

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::broker::LeaseDefaults;
 use crate::limits;
+use crate::server::TlsMode;
 use crate::types::Level;
 
 /// Step between the ports of two neighbouring shards. RocketMQ clients derive ports at minus 2 and plus 1 from a
@@ -35,9 +36,14 @@ pub struct ServeOptions {
     pub access_keys: Option<PathBuf>,
     /// Lets everybody do everything, without access keys, on an address that other machines reach.
     pub open_to_everybody: bool,
-    /// PEM files of the certificate and its private key: HTTP is spoken within TLS. `None`, both: without.
-    pub http_certificate: Option<PathBuf>,
-    pub http_key: Option<PathBuf>,
+    /// Each address speaks its own protocol only: HTTP at `http`, the native one at the others. Otherwise each speaks all
+    /// that are spoken at all.
+    pub separate_protocols: bool,
+    /// PEM files of the certificate and its private key. `None`, both: TLS is not spoken.
+    pub tls_certificate: Option<PathBuf>,
+    pub tls_key: Option<PathBuf>,
+    /// Who is let in without TLS. `None`: with a certificate, whoever speaks the native protocol, and nobody over HTTP.
+    pub tls_mode: Option<TlsMode>,
     /// How long a connection over HTTP is kept that carries no request.
     pub http_idle_timeout: Duration,
     /// Host name or address that clients are told in routes. `None`: the address of `listen`.
@@ -133,9 +139,9 @@ pub enum OptionsError {
     #[error("--{given} needs --{missing}: name both, the certificate and its private key, each a PEM file")]
     HalfOfTls { given: &'static str, missing: &'static str },
     #[error(
-        "--{given} is for HTTP, which is not spoken: say where with --http ADDRESS, like --http 127.0.0.1:8080"
+        "--tls-mode {mode} needs a certificate: name it and its private key with --tls-certificate FILE --tls-key FILE, each a PEM file"
     )]
-    WithoutHttp { given: &'static str },
+    WithoutCertificate { mode: &'static str },
     #[error("--http-idle-timeout is {min:?} to {max:?}, not {given:?}", min = HTTP_IDLE_MIN, max = HTTP_IDLE_MAX)]
     HttpIdle { given: Duration },
     #[error("--listen port {port} leaves no room for {shards} shards, whose ports step by {SHARD_PORT_STEP}")]
@@ -152,8 +158,10 @@ impl ServeOptions {
             http: None,
             access_keys: None,
             open_to_everybody: false,
-            http_certificate: None,
-            http_key: None,
+            separate_protocols: false,
+            tls_certificate: None,
+            tls_key: None,
+            tls_mode: None,
             http_idle_timeout: HTTP_IDLE_DEFAULT,
             advertise: None,
             shards: None,
@@ -217,7 +225,7 @@ impl ServeOptions {
             return Err(OptionsError::Wildcard { address: self.listen });
         }
         self.check_openness()?;
-        self.check_http()?;
+        self.check_tls_and_http()?;
         self.check_ports()
     }
 
@@ -236,15 +244,17 @@ impl ServeOptions {
         reached.map_or(Ok(()), Err)
     }
 
-    fn check_http(&self) -> Result<(), OptionsError> {
-        let (certificate, key) = ("http-certificate", "http-key");
-        match (&self.http_certificate, &self.http_key) {
+    fn check_tls_and_http(&self) -> Result<(), OptionsError> {
+        let (certificate, key) = ("tls-certificate", "tls-key");
+        match (&self.tls_certificate, &self.tls_key) {
             (Some(_), None) => return Err(OptionsError::HalfOfTls { given: certificate, missing: key }),
             (None, Some(_)) => return Err(OptionsError::HalfOfTls { given: key, missing: certificate }),
-            (Some(_), Some(_)) if self.http.is_none() => {
-                return Err(OptionsError::WithoutHttp { given: certificate });
+            (None, None) => {
+                if let Some(mode) = self.tls_mode.filter(|mode| *mode != TlsMode::Disabled) {
+                    return Err(OptionsError::WithoutCertificate { mode: mode.name() });
+                }
             }
-            _ => {}
+            (Some(_), Some(_)) => {}
         }
         if !(HTTP_IDLE_MIN..=HTTP_IDLE_MAX).contains(&self.http_idle_timeout) {
             return Err(OptionsError::HttpIdle { given: self.http_idle_timeout });
@@ -252,9 +262,10 @@ impl ServeOptions {
         Ok(())
     }
 
-    /// Certificate and key of HTTP.
+    /// Certificate and key, where TLS is spoken.
     pub fn tls_files(&self) -> Option<(PathBuf, PathBuf)> {
-        self.http_certificate.clone().zip(self.http_key.clone())
+        let is_spoken = self.tls_mode != Some(TlsMode::Disabled);
+        self.tls_certificate.clone().zip(self.tls_key.clone()).filter(|_| is_spoken)
     }
 
     fn check_leases(&self) -> Result<(), OptionsError> {

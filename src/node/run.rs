@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::core::{self, CoreError, CoreEvent, CorePlan, ShardPlan};
+use super::core::{self, CoreError, CoreEvent, CorePlan, DoorPlan, ShardPlan};
 use super::data_directory::{DataDirectory, DirectoryError};
 use super::descriptors::DescriptorPlan;
 use super::device::DeviceSpeed;
@@ -28,10 +28,9 @@ use crate::broker::BrokerOptions;
 use crate::disk::glommio::Access;
 use crate::disk::{DiskError, DiskErrorKind};
 use crate::log::{CommitOptions, Report};
-use crate::net::{ListenError, Sharing, TlsError, TlsFiles, bind, bind_shared};
+use crate::net::{CertificateSource, ListenError, Sharing, TlsError, TlsFiles, bind, bind_shared};
 use crate::runtime::host;
-use crate::server::ConnectionDescriptors;
-use crate::server::HttpOptions;
+use crate::server::{ConnectionDescriptors, DoorRules, HttpOptions};
 use crate::types::{MonotonicTime, NodeId, ShardId, Timestamp};
 
 /// A stop takes at most this long; a shard that is not done then is left to recovery.
@@ -232,6 +231,23 @@ fn check_tls(options: &ServeOptions, now: Timestamp) -> Result<Vec<String>, Node
     Ok(warning.into_iter().chain(files.standing(now)).map(|warning| warning.to_string()).collect())
 }
 
+/// What all doors are opened with; `http` is where HTTP listens, if it does.
+fn door_plan(options: &ServeOptions, http: Option<SocketAddr>) -> DoorPlan {
+    let idle_timeout = options.http_idle_timeout;
+    let tls = options.tls_files();
+    DoorPlan {
+        rules: DoorRules {
+            has_http: http.is_some(),
+            is_separate: options.separate_protocols,
+            has_tls: tls.is_some(),
+            tls_mode: options.tls_mode,
+        },
+        http: http.map(|address| HttpOptions { address, idle_timeout }),
+        tls,
+        access_keys: options.access_keys.clone(),
+    }
+}
+
 /// A clock set before 1970 reads as 1970.
 fn wall_clock() -> Timestamp {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -352,6 +368,7 @@ impl Layout<'_> {
         let used = self.cores.len().min(usize::from(shard_count));
         let mut node_listeners = sockets.node.into_iter();
         let mut http_listeners = sockets.http.into_iter();
+        let doors = door_plan(self.options, sockets.http_address);
         let connection_descriptors = ConnectionDescriptors::new(self.descriptors.connections);
         let mut plans: Vec<_> = self.cores[..used]
             .iter()
@@ -360,11 +377,7 @@ impl Layout<'_> {
                 shards: Vec::new(),
                 node_listener: node_listeners.next(),
                 http_listener: http_listeners.next(),
-                access_keys: self.options.access_keys.clone(),
-                http: HttpOptions {
-                    tls: self.options.tls_files(),
-                    idle_timeout: self.options.http_idle_timeout,
-                },
+                doors: doors.clone(),
                 secret: self.secret.clone(),
                 letterboxes: letterboxes.to_vec(),
                 addresses: addresses.to_vec(),

@@ -6,18 +6,19 @@ use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use futures_lite::AsyncReadExt;
+use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use glommio::TaskQueueHandle;
 use glommio::net::{TcpListener, TcpStream};
 
 use super::access::Access;
 use super::context::ShardContext;
 use super::descriptors::{ConnectionDescriptors, ConnectionShare};
-use super::foreign::foreign_answer;
-use super::http::HttpPort;
-use super::http::{http_refusal, serve_http, serve_https};
+use super::doors::{Door, DoorRules, Verdict};
+use super::http::{HttpPort, http_refusal, serve_http};
 use super::native::{native_refusal, serve_native};
 use super::sessions::Connection;
+use super::stream::Stream;
+use super::tls::Tls;
 use super::turned_away::TurnedAway;
 use crate::access::Session;
 use crate::broker::Broker;
@@ -40,16 +41,10 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 const ACCEPT_INTERVAL: Duration = Duration::from_millis(limits::ACCEPT_INTERVAL_MS);
 /// Ended connections are told of this often at most.
 const SHORTAGE_NEWS_INTERVAL: Duration = Duration::from_secs(10);
+const NO_DESCRIPTORS: &str =
+    "the broker has no descriptors left for more connections: raise its limit of open files";
 /// Pause after a failed accept, which mostly means that descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// What a listener's connections may speak. HTTP has rules of its own about who may come, so it has an address of its
-/// own as well.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Door {
-    Native,
-    Http,
-}
 
 pub(crate) type ShardBroker = Broker<BoundedDisk<GlommioDisk>>;
 
@@ -71,9 +66,11 @@ pub(crate) struct Connections {
     /// One at a time of what keeps a core busy for long.
     pub heavy: ByteBudget,
     pub(crate) shortage_news: Throttle,
+    rules: DoorRules,
     /// `None` when nothing speaks HTTP here.
     pub http: Option<HttpPort>,
-    /// `None` when everybody may do everything.
+    tls: Option<Tls>,
+    /// `None` when everybody may do everything, at every door.
     pub access: Option<Access>,
     /// What everything that is held for a peer counts in.
     pub memory: Rc<ClientMemory>,
@@ -81,10 +78,23 @@ pub(crate) struct Connections {
     turned_away: TurnedAway,
 }
 
+/// What all doors of a shard have in common.
+pub(crate) struct Doors {
+    pub rules: DoorRules,
+    /// `None` when nothing speaks HTTP here.
+    pub http: Option<HttpPort>,
+    /// `None` without a certificate.
+    pub tls: Option<Tls>,
+    /// `None` when everybody may do everything.
+    pub access: Option<Access>,
+}
+
 /// What an open connection holds of what there is for connections.
 struct Admission {
     _descriptors: ConnectionShare,
-    _memory: Reservation,
+    /// For a protocol that needs more of them than those of its door usually do.
+    more_descriptors: Option<ConnectionShare>,
+    memory: Reservation,
 }
 
 impl Connections {
@@ -92,12 +102,12 @@ impl Connections {
     pub fn new(
         broker: Rc<ShardBroker>,
         catch_up: TaskQueueHandle,
-        http: Option<HttpPort>,
-        access: Option<Access>,
+        doors: Doors,
         descriptors: ConnectionDescriptors,
     ) -> Rc<Self> {
         let (clock, metrics) = (broker.clock().clone(), broker.metrics().clone());
         let memory = broker.memory().clone();
+        let Doors { rules, http, tls, access } = doors;
         Rc::new(Self {
             context: ShardContext::new(clock.clone(), metrics.clone(), memory.clone()),
             clock,
@@ -112,7 +122,9 @@ impl Connections {
             silent: RefCell::default(),
             heavy: ByteBudget::new(1),
             shortage_news: Throttle::new(SHORTAGE_NEWS_INTERVAL),
+            rules,
             http,
+            tls,
             access,
             descriptors,
             turned_away: TurnedAway::default(),
@@ -164,29 +176,28 @@ impl Connections {
         }
         // A native connection has one for each direction.
         let count = if door == Door::Native { 2 } else { 1 };
-        let descriptors = self.descriptors.take(count).ok_or_else(|| {
-            "the broker has no descriptors left for more connections: raise its limit of open files"
-                .to_owned()
-        })?;
+        let descriptors = self.descriptors.take(count).ok_or_else(|| NO_DESCRIPTORS.to_owned())?;
         let memory = self.memory.budget(Account::Connections).try_reserve(limits::CONNECTION_BYTES);
         let memory = memory.ok_or_else(|| {
             "the broker has no memory left for more connections: give it more with --client-memory".to_owned()
         })?;
-        Ok(Admission { _descriptors: descriptors, _memory: memory })
+        Ok(Admission { _descriptors: descriptors, more_descriptors: None, memory })
     }
 
     /// What a client that is not let in is told: whatever it has sent, this is the answer.
     fn refusal(&self, door: Door, reason: &str) -> Vec<u8> {
         match (door, &self.http) {
             (Door::Native, _) => native_refusal(reason),
-            // The certificate is not shown to those who cannot stay.
-            (Door::Http, Some(http)) if !http.is_secure() => http_refusal(http, self.clock.now(), reason),
+            // No handshake is made with those who cannot stay.
+            (Door::Http, Some(http)) if self.rules.is_told_in_clear(door) => {
+                http_refusal(http, self.clock.now(), reason)
+            }
             (Door::Http, _) => Vec::new(),
         }
     }
 
     /// One connection from its first byte to its end.
-    async fn serve(self: Rc<Self>, mut stream: TcpStream, door: Door, share: Admission) {
+    async fn serve(self: Rc<Self>, stream: TcpStream, door: Door, mut share: Admission) {
         let id = self.next_id.get();
         self.next_id.set(id + 1);
         let connection = Rc::new(Connection::new(id, stream.as_raw_fd(), &self.context));
@@ -196,39 +207,7 @@ impl Connections {
         self.metrics.connections.add(1);
         // Answers are put together by us; waiting for more would only delay them.
         let _ = stream.set_nodelay(true);
-        let mut buffer = ReceiveBuffer::new();
-        let detected = loop {
-            match detect(buffer.filled()) {
-                Detected::NeedMore => match stream.read(buffer.room()).await {
-                    Ok(0) | Err(_) => break Detected::NeedMore,
-                    Ok(count) => buffer.read(count),
-                },
-                detected => break detected,
-            }
-        };
-        connection.is_known.set(true);
-        let acceptor = self.http.as_ref().and_then(HttpPort::acceptor);
-        match (detected, door, acceptor) {
-            (Detected::Native, Door::Native, _) => serve_native(&self, &connection, stream, buffer).await,
-            (Detected::Tls, Door::Http, Some(acceptor)) => {
-                serve_https(&self, &connection, acceptor, stream, buffer).await;
-            }
-            // What is no request line is answered as such.
-            (Detected::Http1, Door::Http, _) | (Detected::Unknown, Door::Http, None) => {
-                serve_http(&self, &connection, stream, buffer).await;
-            }
-            // No adaptor takes these here.
-            (
-                Detected::Native | Detected::Tls | Detected::Http1 | Detected::Http2 | Detected::Remoting,
-                ..,
-            ) => {
-                self.metrics.connections_dropped.add(1);
-                let answer = foreign_answer(detected, door);
-                self.turned_away.not_understood(stream, &answer, self.clock.monotonic());
-            }
-            (Detected::Unknown, ..) => self.turned_away.not_understood(stream, &[], self.clock.monotonic()),
-            (Detected::NeedMore, ..) => {}
-        }
+        self.speak(&connection, Stream::Plain(stream), door, &mut share).await;
         connection.leave();
         self.open.borrow_mut().remove(&id);
         drop(share);
@@ -236,10 +215,84 @@ impl Connections {
         self.ended.wake();
     }
 
+    /// Finds out what a connection speaks and speaks it until it ends. What stands within TLS is found out in the same way.
+    async fn speak(
+        self: &Rc<Self>,
+        connection: &Rc<Connection>,
+        mut stream: Stream,
+        door: Door,
+        share: &mut Admission,
+    ) {
+        let mut buffer = ReceiveBuffer::new();
+        loop {
+            let detected = first_bytes(&mut stream, &mut buffer).await;
+            connection.is_known.set(true);
+            match self.rules.judge(door, detected, stream.is_tls()) {
+                Verdict::Handshake => {
+                    let secured = self.secure(connection, stream, buffer, door, share).await;
+                    let Some(secured) = secured else { return connection.end() };
+                    (stream, buffer) = (secured, ReceiveBuffer::new());
+                }
+                Verdict::Native => {
+                    if door == Door::Http && !stream.is_tls() {
+                        // It has one for each direction.
+                        share.more_descriptors = self.descriptors.take(1);
+                        if share.more_descriptors.is_none() {
+                            return self.refuse(connection, stream, &native_refusal(NO_DESCRIPTORS)).await;
+                        }
+                    }
+                    return serve_native(self, connection, stream, buffer).await;
+                }
+                Verdict::Http { lacks_tls } => {
+                    return serve_http(self, connection, stream, buffer, lacks_tls).await;
+                }
+                Verdict::Refuse(answer) => return self.refuse(connection, stream, &answer).await,
+                Verdict::Gone => return,
+            }
+        }
+    }
+
+    /// Puts TLS around a connection; `None` when it is to end.
+    async fn secure(
+        &self,
+        connection: &Connection,
+        stream: Stream,
+        buffer: ReceiveBuffer,
+        door: Door,
+        share: &mut Admission,
+    ) -> Option<Stream> {
+        let (Stream::Plain(socket), Some(tls)) = (stream, &self.tls) else { return None };
+        let time = self.http.as_ref().map_or(Duration::MAX, |http| http.idle_timeout);
+        let secured = tls.shake_hands(connection, door, socket, buffer, time).await?;
+        share.memory.merge(secured.memory);
+        // It is to say now what it speaks, and has the time of one that has just come.
+        connection.deadline.set(None);
+        connection.incomplete_since.set(Some(self.clock.monotonic()));
+        Some(Stream::Tls(Box::new(secured.stream)))
+    }
+
+    /// Ends a connection whose protocol is not spoken here with an answer that it understands, or with none.
+    async fn refuse(&self, connection: &Connection, mut stream: Stream, answer: &[u8]) {
+        self.metrics.connections_dropped.add(1);
+        let now = self.clock.monotonic();
+        self.turned_away.tell_stranger(stream.peer(), now);
+        match stream {
+            Stream::Plain(stream) => self.turned_away.send_last(stream, answer, now),
+            Stream::Tls(mut stream) => {
+                connection.incomplete_since.set(None);
+                connection.end_after(now, EXPIRY_GRACE);
+                // A peer that has gone away needs no answer.
+                let _ = stream.write_all(answer).await;
+                let _ = stream.close().await;
+                connection.end();
+            }
+        }
+    }
+
     /// Reads the files of access keys and certificates again, and says what became of it.
     pub fn read_files_again(&self) {
-        if let Some(http) = &self.http {
-            http.read_files_again();
+        if let Some(tls) = &self.tls {
+            tls.read_again();
         }
         if let Some(access) = self.access.as_ref().filter(|access| access.read_again()) {
             self.renew_sessions(access);
@@ -252,8 +305,8 @@ impl Connections {
             self.clock.sleep(WATCH_INTERVAL).await;
             let now = self.clock.monotonic();
             self.turned_away.let_go(now);
-            if let Some(http) = &self.http {
-                http.tick();
+            if let Some(tls) = &self.tls {
+                tls.tick();
             }
             if let Some(access) = self.access.as_ref().filter(|access| access.tick()) {
                 self.renew_sessions(access);
@@ -344,5 +397,18 @@ impl Connections {
 
     pub fn is_stopping(&self) -> bool {
         self.context.is_stopping()
+    }
+}
+
+/// Reads until it can be told what a connection speaks, or that it never will be.
+async fn first_bytes(stream: &mut Stream, buffer: &mut ReceiveBuffer) -> Detected {
+    loop {
+        match detect(buffer.filled()) {
+            Detected::NeedMore => match stream.read(buffer.room()).await {
+                Ok(0) | Err(_) => return Detected::NeedMore,
+                Ok(count) => buffer.read(count),
+            },
+            detected => return detected,
+        }
     }
 }

@@ -2,13 +2,9 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};
-use std::os::fd::AsRawFd;
 
-use futures_lite::AsyncWriteExt;
-use glommio::net::TcpStream;
-
+use super::stream::WriteHalf;
 use crate::net::{Chunk, Outbox};
-use crate::runtime::host;
 
 /// Chunks that go out with one call.
 const PARTS_MAX: usize = 16;
@@ -20,7 +16,7 @@ const CALL_BYTES: usize = 256 * 1024;
 ///
 /// 1. `sent` is less than the length of the first chunk, or zero.
 pub(crate) struct Sender {
-    stream: TcpStream,
+    half: WriteHalf,
     chunks: VecDeque<Chunk>,
     /// Bytes of the first chunk that are gone.
     sent: usize,
@@ -29,8 +25,8 @@ pub(crate) struct Sender {
 }
 
 impl Sender {
-    pub fn new(stream: TcpStream) -> Self {
-        Self { stream, chunks: VecDeque::with_capacity(PARTS_MAX), sent: 0, is_full: false }
+    pub fn new(half: WriteHalf) -> Self {
+        Self { half, chunks: VecDeque::with_capacity(PARTS_MAX), sent: 0, is_full: false }
     }
 
     /// Takes chunks from the outbox for the next call; whether there is anything to send.
@@ -65,24 +61,24 @@ impl Sender {
         if self.is_full {
             return Err(ErrorKind::WouldBlock.into());
         }
-        let mut parts = [IoSlice::new(&[]); PARTS_MAX];
-        let mut offered = 0;
-        for (part, chunk) in parts.iter_mut().zip(&self.chunks) {
-            let from = if offered == 0 { self.sent } else { 0 };
-            *part = IoSlice::new(&chunk[from..]);
-            offered += part.len();
-        }
-        let count = host::send_parts(self.stream.as_raw_fd(), &parts[..self.chunks.len()])?;
+        let parts = parts_of(&self.chunks, self.sent);
+        let offered: usize = parts.iter().map(|part| part.len()).sum();
+        let count = self.half.send_now(&parts[..self.chunks.len()])?;
         self.is_full = count < offered;
         Ok(count)
     }
 
-    /// Waits until the socket takes the first chunk, or a part of it. glommio can wait for one buffer only.
+    /// Waits until the socket takes something of what is loaded.
     async fn send_later(&mut self) -> io::Result<usize> {
-        let first = self.chunks.front().expect("something is loaded");
-        let count = self.stream.write(&first[self.sent..]).await?;
+        let parts = parts_of(&self.chunks, self.sent);
+        let count = self.half.send(&parts[..self.chunks.len()]).await?;
         self.is_full = false;
         if count == 0 { Err(ErrorKind::WriteZero.into()) } else { Ok(count) }
+    }
+
+    /// Says that nothing more comes, where the transport has a word for it.
+    pub async fn finish(&mut self) {
+        self.half.finish().await;
     }
 
     fn drop_sent(&mut self, count: usize, outbox: &Outbox) {
@@ -93,4 +89,13 @@ impl Sender {
             outbox.sent(chunk);
         }
     }
+}
+
+/// The chunks without the bytes of the first one that are gone.
+fn parts_of(chunks: &VecDeque<Chunk>, sent: usize) -> [IoSlice<'_>; PARTS_MAX] {
+    let mut parts = [IoSlice::new(&[]); PARTS_MAX];
+    for (index, (part, chunk)) in parts.iter_mut().zip(chunks).enumerate() {
+        *part = IoSlice::new(if index == 0 { &chunk[sent..] } else { chunk });
+    }
+    parts
 }

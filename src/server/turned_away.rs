@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::IoSlice;
+use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
@@ -37,24 +38,22 @@ impl TurnedAway {
     /// more would need the room that there is not.
     pub fn turn_away(&self, stream: TcpStream, refusal: Vec<u8>, reason: &str, now: MonotonicTime) {
         if let Some(left_out) = self.refusals.allows(now) {
-            let peer = peer_of(&stream);
+            let peer = shown(stream.peer_addr().ok());
             tracing::warn!(target: "net", left_out, peer, "a connection was closed at once: {reason}");
         }
         self.send_last(stream, &refusal, now);
     }
 
-    /// The first bytes of a connection are of a protocol that is not spoken there, or of none.
-    /// It gets `answer`, in a form that its own protocol has.
-    pub fn not_understood(&self, stream: TcpStream, answer: &[u8], now: MonotonicTime) {
+    /// The first bytes of a connection are of a protocol that is not spoken there, or not in that way, or of none.
+    pub fn tell_stranger(&self, peer: Option<SocketAddr>, now: MonotonicTime) {
         if let Some(left_out) = self.strangers.allows(now) {
-            let peer = peer_of(&stream);
+            let peer = shown(peer);
             tracing::warn!(target: "net", left_out, peer, "a connection was closed: it speaks another protocol");
         }
-        self.send_last(stream, answer, now);
     }
 
     /// Sends an answer and ends the connection; without an answer it is closed at once.
-    fn send_last(&self, stream: TcpStream, answer: &[u8], now: MonotonicTime) {
+    pub fn send_last(&self, stream: TcpStream, answer: &[u8], now: MonotonicTime) {
         if answer.is_empty() {
             return;
         }
@@ -82,6 +81,6 @@ impl TurnedAway {
 }
 
 /// For a line of the log; a peer that has gone has no address any more.
-fn peer_of(stream: &TcpStream) -> String {
-    stream.peer_addr().map_or_else(|_| "gone".to_owned(), |peer| peer.to_string())
+fn shown(peer: Option<SocketAddr>) -> String {
+    peer.map_or_else(|| "gone".to_owned(), |peer| peer.to_string())
 }

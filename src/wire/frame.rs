@@ -43,6 +43,8 @@ pub const PROTOCOL_VERSION: u16 = 1;
 pub const PREFACE_BYTES: usize = 8;
 /// First bytes of a native connection.
 pub const PREFACE_MAGIC: [u8; 4] = [0xF5, b'T', b'P', b'N'];
+/// The name of the native protocol in TLS handshakes (RFC 7301). Its version is told by the preface within.
+pub const ALPN_NATIVE: &[u8] = b"turbopump";
 /// Bytes of the identity after a server's preface.
 pub const IDENTITY_BYTES: usize = 24;
 /// Bytes of the challenge after a server's identity.

@@ -134,7 +134,7 @@ fn a_new_certificate_is_used_without_a_restart() {
     ask(&mut Connection::open_tls(&node, OTHER_CERTIFICATE).expect("the last one that was usable"));
     let ended = node.stop();
     assert!(ended.stderr.contains("the changed certificate is in use"), "{}", ended.stderr);
-    assert!(ended.stderr.contains("the certificate stays as it was: --http-key "), "{}", ended.stderr);
+    assert!(ended.stderr.contains("the certificate stays as it was: --tls-key "), "{}", ended.stderr);
 }
 
 #[test]
@@ -147,12 +147,9 @@ fn starts_without_usable_files_say_what_to_type() {
     assert!(!ended.stderr.contains(secret), "{}", ended.stderr);
     let certificate = files.certificate.to_str().expect("UTF-8");
     let cases: [(&[&str], &str); 3] = [
-        (
-            &["--http", "127.0.0.1:0", "--http-certificate", certificate],
-            "--http-certificate needs --http-key",
-        ),
-        (&["--http", "127.0.0.1:0", "--http-key", certificate], "--http-key needs --http-certificate"),
-        (&["--http-certificate", certificate, "--http-key", certificate], "say where with --http"),
+        (&["--http", "127.0.0.1:0", "--http-certificate", certificate], "--tls-certificate needs --tls-key"),
+        (&["--http", "127.0.0.1:0", "--http-key", certificate], "--tls-key needs --tls-certificate"),
+        (&["--tls-mode", "enforcing"], "--tls-mode enforcing needs a certificate"),
     ];
     for (flags, part) in cases {
         let ended = Setup::new(directory.path()).with(flags).try_start().err().expect("half of it");

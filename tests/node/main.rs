@@ -10,6 +10,7 @@ mod command_line;
 mod command_refusals;
 mod damage;
 mod descriptors;
+mod doors;
 mod encoded;
 mod examples;
 mod first_use;

@@ -58,7 +58,8 @@ fn other_protocols_are_told_in_their_own_words_where_they_have_such() {
 #[test]
 fn the_http_port_says_that_it_is_one() {
     let directory = test_directory();
-    let node = Setup::new(directory.path()).with(&["--http", "127.0.0.1:0"]).start();
+    let flags = ["--http", "127.0.0.1:0", "--separate-protocols"];
+    let node = Setup::new(directory.path()).with(&flags).start();
     let http = node.http_address.clone().expect("it was asked for");
     let remoting: &[u8] = &[0, 0, 0, 0x20, 0, 0, 0, 0x1c, b'{', b'"'];
     for bytes in [&PREFACE[..], HTTP2, remoting, b"\xff\xfe\xfd\xfc\r\n\r\n"] {

@@ -30,8 +30,11 @@ pub struct Connection<S = TcpStream> {
 /// TLS over a socket.
 pub type TlsStream = StreamOwned<ClientConnection, TcpStream>;
 
-fn connect(node: &Node) -> TcpStream {
-    let address = node.http_address.as_ref().expect("HTTP was asked for");
+fn http_of(node: &Node) -> &str {
+    node.http_address.as_ref().expect("HTTP was asked for")
+}
+
+fn connect(address: &str) -> TcpStream {
     let stream = TcpStream::connect(address).expect("the broker listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
     stream.set_nodelay(true).expect("a socket");
@@ -40,33 +43,47 @@ fn connect(node: &Node) -> TcpStream {
 
 impl Connection {
     pub fn open(node: &Node) -> Self {
-        Self { stream: connect(node), unread: Vec::new() }
+        Self::over(connect(http_of(node)))
     }
 }
 
 impl Connection<TlsStream> {
     /// With the certificate in this PEM text, which alone is trusted; an error is that of the handshake.
     pub fn open_tls(node: &Node, certificate: &str) -> std::io::Result<Self> {
-        let mut roots = RootCertStore::empty();
-        let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).expect("a certificate");
-        roots.add(certificate).expect("a usable one");
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("versions that the provider has")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let name = ServerName::try_from("localhost").expect("a name");
-        let session = ClientConnection::new(Arc::new(config), name).expect("a session");
-        let mut stream = StreamOwned::new(session, connect(node));
-        while stream.conn.is_handshaking() {
-            stream.conn.complete_io(&mut stream.sock)?;
-        }
-        Ok(Self { stream, unread: Vec::new() })
+        tls(connect(http_of(node)), certificate, &[]).map(Self::over)
     }
 }
 
+/// TLS over a socket, with these names of protocols; an error is that of the handshake.
+pub fn tls<S: Read + Write>(
+    socket: S,
+    certificate: &str,
+    protocols: &[&[u8]],
+) -> std::io::Result<StreamOwned<ClientConnection, S>> {
+    let mut roots = RootCertStore::empty();
+    let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).expect("a certificate");
+    roots.add(certificate).expect("a usable one");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions that the provider has")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+    let name = ServerName::try_from("localhost").expect("a name");
+    let session = ClientConnection::new(Arc::new(config), name).expect("a session");
+    let mut stream = StreamOwned::new(session, socket);
+    while stream.conn.is_handshaking() {
+        stream.conn.complete_io(&mut stream.sock)?;
+    }
+    Ok(stream)
+}
+
 impl<S: Read + Write> Connection<S> {
+    pub fn over(stream: S) -> Self {
+        Self { stream, unread: Vec::new() }
+    }
+
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).expect("the broker reads");
     }

@@ -67,7 +67,8 @@ pub struct HttpService<B> {
     backend: B,
     clock: SharedClock,
     ids: RequestIds,
-    endpoint: Endpoint,
+    /// Host and port where requests come in, as errors tell it to those that named no host.
+    address: String,
     /// `None`: everybody may do everything.
     access: Option<Rc<SharedKeys>>,
     /// Check values of large bodies are made one after the other: many at once would each have a turn before any of the
@@ -75,20 +76,20 @@ pub struct HttpService<B> {
     digesting: ByteBudget,
 }
 
-/// Where requests come in, as errors tell it to those that named no host.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoint {
-    pub is_secure: bool,
-    /// Host and port.
-    pub address: String,
+/// What a client's endpoint begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    Http,
+    /// Within TLS.
+    Https,
 }
 
-impl Endpoint {
-    /// The endpoint under the name that a client has for it.
-    fn named(&self, host: Option<&str>) -> String {
-        let scheme = if self.is_secure { "https" } else { "http" };
-        let host = host.filter(|host| !host.is_empty()).unwrap_or(&self.address);
-        format!("{scheme}://{}", host.chars().take(HOST_SHOWN_MAX).collect::<String>())
+impl Scheme {
+    fn name(self) -> &'static str {
+        match self {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        }
     }
 }
 
@@ -96,6 +97,7 @@ impl Endpoint {
 #[derive(Debug)]
 pub struct Admitted {
     call: Call,
+    scheme: Scheme,
     id: RequestId,
 }
 
@@ -105,21 +107,21 @@ impl<B: Backend> HttpService<B> {
         shard: ShardId,
         clock: SharedClock,
         access: Option<Rc<SharedKeys>>,
-        endpoint: Endpoint,
+        address: String,
     ) -> Self {
-        Self { backend, clock, ids: RequestIds::new(shard), endpoint, access, digesting: ByteBudget::new(1) }
+        Self { backend, clock, ids: RequestIds::new(shard), address, access, digesting: ByteBudget::new(1) }
     }
 
     /// Judges a request by its head.
-    pub fn admit(&self, head: &Parts) -> Result<Admitted, HttpError> {
+    pub fn admit(&self, head: &Parts, scheme: Scheme) -> Result<Admitted, HttpError> {
         let call = self.check_head(head)?;
-        Ok(Admitted { call, id: self.ids.next(self.clock.now()) })
+        Ok(Admitted { call, scheme, id: self.ids.next(self.clock.now()) })
     }
 
     /// The answer to a request that was not admitted, or whose body could not be read; without a head, whose head could
     /// not.
-    pub fn refuse(&self, head: Option<&Parts>, error: &HttpError) -> Response<Answer> {
-        self.refusal(head, self.ids.next(self.clock.now()), error)
+    pub fn refuse(&self, head: Option<&Parts>, scheme: Scheme, error: &HttpError) -> Response<Answer> {
+        self.refusal(head, scheme, self.ids.next(self.clock.now()), error)
     }
 
     /// Carries an admitted request out.
@@ -130,10 +132,10 @@ impl<B: Backend> HttpService<B> {
         body: Bytes,
         client: &B::Client,
     ) -> Response<Answer> {
-        let Admitted { call, id } = admitted;
+        let Admitted { call, scheme, id } = admitted;
         match self.carry_out(&call, head, body, client).await {
             Ok((status, document)) => response(status, id, document),
-            Err(error) => self.refusal(Some(head), id, &error),
+            Err(error) => self.refusal(Some(head), scheme, id, &error),
         }
     }
 
@@ -159,14 +161,26 @@ impl<B: Backend> HttpService<B> {
         Ok(Session::Key(key.clone()))
     }
 
-    fn refusal(&self, head: Option<&Parts>, id: RequestId, error: &HttpError) -> Response<Answer> {
+    fn refusal(
+        &self,
+        head: Option<&Parts>,
+        scheme: Scheme,
+        id: RequestId,
+        error: &HttpError,
+    ) -> Response<Answer> {
         let host = head.and_then(|head| head.headers.get(HOST)).and_then(|host| host.to_str().ok());
-        let document = write_error(error, id, &self.endpoint.named(host));
+        let document = write_error(error, id, &self.endpoint(scheme, host));
         let mut response = response(error.code.status(), id, document.into());
         if error.code == ErrorCode::MethodNotAllowed {
             response.headers_mut().insert(ALLOW, HeaderValue::from_static(METHODS));
         }
         response
+    }
+
+    /// Where the request came in, under the name that its client has for it.
+    fn endpoint(&self, scheme: Scheme, host: Option<&str>) -> String {
+        let host = host.filter(|host| !host.is_empty()).unwrap_or(&self.address);
+        format!("{}://{}", scheme.name(), host.chars().take(HOST_SHOWN_MAX).collect::<String>())
     }
 
     async fn carry_out(

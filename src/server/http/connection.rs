@@ -16,11 +16,10 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_lite::{AsyncRead, AsyncWrite, AsyncWriteExt, future};
-use futures_rustls::TlsAcceptor;
 use glommio::net::TcpStream;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
@@ -33,18 +32,17 @@ use hyper::{Request, Response};
 use super::client::HttpClient;
 use super::incoming::Incoming;
 use super::port::{BodyBytes, HttpPort, body_too_large};
-use super::stream::{HttpStream, Replayed};
+use super::stream::HttpStream;
 use crate::limits;
 use crate::net::ReceiveBuffer;
-use crate::protocol::http::{Answer, ErrorCode, HttpError, http_date};
+use crate::protocol::http::{Answer, ErrorCode, HttpError, Scheme, http_date};
 use crate::runtime::reactor_turn;
 use crate::server::connection::Connections;
 use crate::server::sessions::Connection;
+use crate::server::stream::Stream;
+use crate::server::tls::is_clock_tellable;
 use crate::types::{MonotonicTime, Timestamp};
 
-/// A handshake must be complete this long after its first byte, or within the time-out of an idle connection if that is
-/// less.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A head must be complete this long after its first byte, or within the time-out of an idle connection if that is less.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// A body must go on within this time, and be complete within the longer one.
@@ -123,73 +121,30 @@ pub(crate) struct HttpConnection {
     /// It goes out in more than one chunk.
     is_chunked: Cell<bool>,
     answers_since_turn: Cell<u32>,
-    /// Without TLS on an address that has it: every request is told so.
+    /// Without TLS where HTTP is spoken within it only: every request is told so.
     lacks_tls: bool,
+    scheme: Scheme,
 }
 
-/// Serves a connection without TLS whose first bytes are in `buffer`, until it ends.
+/// Serves a connection whose first bytes are in `buffer`, until it ends. With `lacks_tls` it answers each request that it is
+/// to come within TLS.
 pub(crate) async fn serve_http(
     connections: &Rc<Connections>,
     connection: &Rc<Connection>,
-    mut stream: TcpStream,
+    stream: Stream,
     buffer: ReceiveBuffer,
+    lacks_tls: bool,
 ) {
-    let http = HttpConnection::new(connections, connection, false);
-    stream = http.run(stream, buffer).await;
-    let shut = stream.shutdown(std::net::Shutdown::Write).await.is_ok();
-    if shut {
-        linger(connections, &mut stream).await;
+    // Told so, a client finds the place where it is said under the name that it is to have.
+    let scheme = if lacks_tls || stream.is_tls() { Scheme::Https } else { Scheme::Http };
+    let http = HttpConnection::new(connections, connection, scheme, lacks_tls);
+    let mut stream = http.run(stream, buffer).await;
+    let closed = stream.close().await.is_ok();
+    if closed {
+        // What is still coming is of no interest, encrypted or not.
+        linger(connections, stream.socket()).await;
     }
     connection.end();
-}
-
-/// Serves a connection whose first bytes are those of a TLS handshake.
-pub(crate) async fn serve_https(
-    connections: &Rc<Connections>,
-    connection: &Rc<Connection>,
-    acceptor: TlsAcceptor,
-    stream: TcpStream,
-    buffer: ReceiveBuffer,
-) {
-    if !is_clock_tellable() {
-        connections.metrics.connections_dropped.add(1);
-        return connection.end();
-    }
-    let http = HttpConnection::new(connections, connection, true);
-    let timeout = HANDSHAKE_TIMEOUT.min(http.port().idle_timeout);
-    connection.incomplete_since.set(None);
-    connection.deadline.set(Some(http.now().after(timeout)));
-    let peer = stream.peer_addr().ok();
-    let Some(place) = http.port().handshake_place() else { return connection.end() };
-    let handshake = acceptor.accept(Replayed::new(stream, buffer)).into_fallible();
-    let is_late = || connection.deadline.get().is_some_and(|deadline| http.now() > deadline);
-    // Before the first step an end of the peer's direction is the end: it cannot go on without our answer.
-    let has_begun = Cell::new(false);
-    let is_there = || if has_begun.replace(true) { !connection.is_reset() } else { connection.is_open() };
-    let outcome = place.carry_out(handshake, || !is_late() && is_there()).await;
-    drop(place);
-    // It has cost as much as hundreds of requests.
-    reactor_turn().await;
-    let Some(outcome) = outcome else {
-        http.port().handshake_failed(peer, &std::io::ErrorKind::ConnectionAborted.into());
-        return connection.end();
-    };
-    match outcome {
-        Ok(stream) => {
-            connections.metrics.tls_handshakes.add(1);
-            let mut stream = http.run(stream, ReceiveBuffer::new()).await;
-            // Says the end in TLS too; then what is still coming is of no interest, encrypted or not.
-            let closed = stream.close().await.is_ok();
-            if closed {
-                linger(connections, &mut stream.get_mut().0.stream).await;
-            }
-            connection.end();
-        }
-        Err((error, _stream)) => {
-            http.port().handshake_failed(peer, &error);
-            connection.end();
-        }
-    }
 }
 
 /// Lets the last answer arrive: reads what the peer still sends, after the end of our direction.
@@ -207,13 +162,6 @@ async fn linger(connections: &Connections, stream: &mut TcpStream) {
         }
         reactor_turn().await;
     }
-}
-
-/// Whether the system's clock is within the years that HTTP and TLS can tell. Outside of them hyper and rustls end the
-/// process as soon as they look at it, hyper each time it is polled.
-fn is_clock_tellable() -> bool {
-    const END: u64 = 253_402_300_800;
-    SystemTime::now().duration_since(UNIX_EPOCH).is_ok_and(|since| since.as_secs() < END)
 }
 
 /// A whole answer as it goes out behind hyper's back, the last of its connection.
@@ -238,12 +186,16 @@ fn last_answer(response: Response<Answer>, now: Timestamp) -> Bytes {
 /// What a client is told for which there is no room.
 pub(crate) fn http_refusal(port: &HttpPort, now: Timestamp, reason: &str) -> Vec<u8> {
     let error = HttpError::new(ErrorCode::Unavailable, reason);
-    last_answer(port.service.refuse(None, &error), now).to_vec()
+    last_answer(port.service.refuse(None, Scheme::Http, &error), now).to_vec()
 }
 
 impl HttpConnection {
-    fn new(connections: &Rc<Connections>, connection: &Rc<Connection>, has_tls: bool) -> Rc<Self> {
-        let is_secure = connections.http.as_ref().is_some_and(HttpPort::is_secure);
+    fn new(
+        connections: &Rc<Connections>,
+        connection: &Rc<Connection>,
+        scheme: Scheme,
+        lacks_tls: bool,
+    ) -> Rc<Self> {
         Rc::new(Self {
             connections: connections.clone(),
             connection: connection.clone(),
@@ -255,7 +207,8 @@ impl HttpConnection {
             is_handed_over: Cell::new(false),
             is_chunked: Cell::new(false),
             answers_since_turn: Cell::new(0),
-            lacks_tls: is_secure && !has_tls,
+            lacks_tls,
+            scheme,
         })
     }
 
@@ -339,7 +292,7 @@ impl HttpConnection {
 
     fn last_answer(&self, error: &HttpError) -> Bytes {
         self.connections.metrics.requests.add(1);
-        last_answer(self.port().service.refuse(None, error), self.connections.clock.now())
+        last_answer(self.port().service.refuse(None, self.scheme, error), self.connections.clock.now())
     }
 
     /// What bytes are read into before their connection needs memory for them.
@@ -413,7 +366,7 @@ impl HttpConnection {
     }
 
     fn port(&self) -> &HttpPort {
-        self.connections.http.as_ref().expect("connections come here through a listener for HTTP")
+        self.connections.http.as_ref().expect("HTTP is spoken where a door takes it")
     }
 
     /// One request from its head to its answer.
@@ -439,14 +392,14 @@ impl HttpConnection {
         let (head, mut body) = request.into_parts();
         self.set_phase(Phase::Body);
         let service = &self.port().service;
-        let admitted = match self.check_tls().and_then(|()| service.admit(&head)) {
+        let admitted = match self.check_tls().and_then(|()| service.admit(&head, self.scheme)) {
             Ok(admitted) => admitted,
             Err(error) => {
                 // A client that waits for our word is spared sending it.
                 if !head.headers.contains_key(EXPECT) {
                     self.discard(&mut body).await;
                 }
-                return service.refuse(Some(&head), &error);
+                return service.refuse(Some(&head), self.scheme, &error);
             }
         };
         let mut held = BodyBytes::new(&self.connections);
@@ -455,7 +408,7 @@ impl HttpConnection {
                 self.set_phase(Phase::Answering);
                 service.answer(admitted, &head, body, &self.client).await
             }
-            Err(error) => service.refuse(Some(&head), &error),
+            Err(error) => service.refuse(Some(&head), self.scheme, &error),
         }
     }
 

@@ -7,6 +7,5 @@ mod incoming;
 mod port;
 mod stream;
 
-pub(super) use connection::{http_refusal, serve_http, serve_https};
-pub use port::HttpPortError;
+pub(super) use connection::{http_refusal, serve_http};
 pub(crate) use port::{HttpOptions, HttpPort};

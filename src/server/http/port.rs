@@ -1,26 +1,16 @@
-//! HTTP on one shard: the service behind it, the files it stands on, and what all its connections hold together.
+//! HTTP on one shard: the service behind it, and what all its connections hold together.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-use futures_rustls::TlsAcceptor;
-
 use super::backend::BrokerBackend;
 use crate::access::{NodeSecret, SharedKeys};
-use crate::clock::SharedClock;
 use crate::limits;
-use crate::metrics::ShardMetrics;
-use crate::net::{TlsError, TlsFiles, TlsRefreshed};
-use crate::protocol::http::{Endpoint, ErrorCode, HttpError, HttpService};
+use crate::protocol::http::{ErrorCode, HttpError, HttpService};
 use crate::server::connection::{Connections, ShardBroker};
-use crate::server::handshakes::{HandshakePlace, Handshakes};
-use crate::types::{Account, ByteBudget, Reservation, ShardId, Throttle};
-
-/// Failed handshakes are told this often at most: a scanner of ports would fill the log otherwise.
-const HANDSHAKE_NEWS_INTERVAL: Duration = Duration::from_secs(60);
+use crate::types::{Account, ByteBudget, Reservation};
 
 /// A body of a message lies in memory twice: as it came and as text, then as text and as the batch that is stored.
 const BODY_COPIES: usize = 2;
@@ -34,29 +24,15 @@ const BODY_WAIT_MAX: Duration = Duration::from_secs(5);
 /// What HTTP is told at the start.
 #[derive(Clone, Debug)]
 pub(crate) struct HttpOptions {
-    /// Certificate and key; `None`: HTTP without TLS.
-    pub tls: Option<(PathBuf, PathBuf)>,
+    /// What `--http` names.
+    pub address: SocketAddr,
     pub idle_timeout: Duration,
-}
-
-/// Why HTTP is not spoken.
-#[derive(Debug, thiserror::Error)]
-pub enum HttpPortError {
-    #[error(transparent)]
-    Tls(#[from] TlsError),
 }
 
 /// HTTP on one shard.
 pub(crate) struct HttpPort {
     pub service: Rc<HttpService<BrokerBackend>>,
     pub idle_timeout: Duration,
-    tls: Option<RefCell<TlsFiles>>,
-    clock: SharedClock,
-    metrics: Rc<ShardMetrics>,
-    /// Every shard reads the files; one of them tells what it has found.
-    tells: bool,
-    handshake_news: Throttle,
-    handshakes: Rc<Handshakes>,
     /// Room for answers to those who get little, see `HttpClient`.
     pub little: Rc<ByteBudget>,
     /// What is read goes here first: see `HttpStream`.
@@ -69,92 +45,16 @@ impl HttpPort {
         options: &HttpOptions,
         secret: &NodeSecret,
         keys: Option<Rc<SharedKeys>>,
-        address: SocketAddr,
-    ) -> Result<Self, HttpPortError> {
+    ) -> Self {
         let (clock, shard) = (broker.clock().clone(), broker.shard());
-        let now = clock.monotonic();
         let backend = BrokerBackend::new(broker.clone(), &secret.0, secret.number(shard));
-        let files = options.tls.as_ref().map(|(certificate, key)| TlsFiles::open(certificate, key, now));
-        let tls = files.transpose()?.map(|(mut files, _)| {
-            // The start has told of it.
-            let _ = files.standing(clock.now());
-            RefCell::new(files)
-        });
-        let endpoint = Endpoint { is_secure: tls.is_some(), address: address.to_string() };
-        Ok(Self {
-            service: Rc::new(HttpService::new(backend, shard, clock.clone(), keys, endpoint)),
+        let address = options.address.to_string();
+        Self {
+            service: Rc::new(HttpService::new(backend, shard, clock, keys, address)),
             idle_timeout: options.idle_timeout,
-            tls,
-            handshakes: Handshakes::new(clock.clone()),
             little: Rc::new(ByteBudget::new(limits::BATCH_BYTES_MAX)),
             scratch: RefCell::new(vec![0; SCRATCH_BYTES]),
-            clock,
-            metrics: broker.metrics().clone(),
-            tells: shard == ShardId(0),
-            handshake_news: Throttle::new(HANDSHAKE_NEWS_INTERVAL),
-        })
-    }
-
-    /// To be called about once a second.
-    pub fn tick(&self) {
-        let now = self.clock.monotonic();
-        let tls = self.tls.as_ref().map(|files| files.borrow_mut().refresh(now));
-        self.tell_certificate(tls, "the changed certificate is in use");
-    }
-
-    /// Reads the files now, and says what became of it.
-    pub fn read_files_again(&self) {
-        let now = self.clock.monotonic();
-        let tls = self.tls.as_ref().map(|files| files.borrow_mut().read_again(now));
-        self.tell_certificate(tls, "the certificate and its key were read again");
-    }
-
-    fn tell_certificate(&self, refreshed: Option<TlsRefreshed>, news: &str) {
-        if !self.tells {
-            return;
         }
-        match refreshed {
-            None | Some(TlsRefreshed::Unchanged) => {}
-            Some(TlsRefreshed::Read) => tracing::info!(target: "tls", "{news}"),
-            Some(TlsRefreshed::Failed(error)) => {
-                tracing::error!(target: "tls", "the certificate stays as it was: {error}");
-            }
-        }
-        // After the renewal, if there was one: it is told of what is in use now.
-        let standing = self.tls.as_ref().and_then(|files| files.borrow_mut().standing(self.clock.now()));
-        if let Some(warning) = standing {
-            tracing::warn!(target: "tls", "{warning}");
-        }
-    }
-
-    pub fn is_secure(&self) -> bool {
-        self.tls.is_some()
-    }
-
-    /// What makes handshakes; `None` when HTTP is spoken without TLS.
-    pub fn acceptor(&self) -> Option<TlsAcceptor> {
-        self.tls.as_ref().map(|files| files.borrow().acceptor())
-    }
-
-    /// A place for one more handshake, or none, which is counted and told of now and then.
-    pub fn handshake_place(&self) -> Option<HandshakePlace> {
-        let place = self.handshakes.place();
-        if place.is_none() {
-            self.metrics.tls_handshakes_refused.add(1);
-            if let Some(left_out) = self.handshake_news.allows(self.clock.monotonic()) {
-                let most = limits::SHARD_HANDSHAKES_MAX;
-                tracing::warn!(target: "tls", left_out, "a connection was closed: {most} handshakes are under way");
-            }
-        }
-        place
-    }
-
-    /// Counts a failed handshake, and tells of one now and then.
-    pub fn handshake_failed(&self, peer: Option<SocketAddr>, reason: &std::io::Error) {
-        self.metrics.tls_handshakes_failed.add(1);
-        let Some(left_out) = self.handshake_news.allows(self.clock.monotonic()) else { return };
-        let peer = peer.map_or_else(|| "a client".to_owned(), |peer| peer.to_string());
-        tracing::warn!(target: "tls", left_out, "{peer} did not complete its TLS handshake: {reason}");
     }
 }
 

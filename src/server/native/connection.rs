@@ -15,13 +15,11 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
-use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_lite::AsyncReadExt;
-use glommio::net::TcpStream;
 
 mod proving;
 mod waiting;
@@ -34,11 +32,11 @@ use crate::limits;
 use crate::metrics::Stage;
 use crate::net::ReceiveBuffer;
 use crate::protocol::native::{DecodedRequest, FetchedHead, ReplyEncoder, check_properties, decode_request};
-use crate::runtime::host;
 use crate::runtime::reactor_turn;
 use crate::server::connection::Connections;
 use crate::server::sender::Sender;
 use crate::server::sessions::Connection;
+use crate::server::stream::{ReadHalf, Stream};
 use crate::types::{
     Account, ByteBudget, GroupName, Identity, Level, MonotonicTime, QueueKey, Reservation, WakerList,
 };
@@ -154,7 +152,7 @@ fn memory_short(reason: &str) -> Failure {
 pub(crate) async fn serve_native(
     connections: &Rc<Connections>,
     connection: &Rc<Connection>,
-    mut stream: TcpStream,
+    mut stream: Stream,
     mut buffer: ReceiveBuffer,
 ) {
     let native = Rc::new(Native {
@@ -168,12 +166,12 @@ pub(crate) async fn serve_native(
         ahead: Rc::default(),
         joined: RefCell::default(),
         answering: ByteBudget::new(1),
-        peer: stream.peer_addr().ok().map(|address| address.ip()),
+        peer: stream.peer().map(|address| address.ip()),
         challenge: Cell::new(None),
         is_refused: Cell::new(false),
     });
-    let Ok(copy) = host::duplicate(stream.as_raw_fd()) else { return };
-    let writer = glommio::spawn_local(native.clone().write(Sender::new(host::stream_of(copy)))).detach();
+    let Ok((mut stream, half)) = stream.split() else { return };
+    let writer = glommio::spawn_local(native.clone().write(Sender::new(half))).detach();
     native.read(&mut stream, &mut buffer).await;
     drop(buffer);
     // Nobody is there to wait for any more.
@@ -196,7 +194,7 @@ pub(crate) fn native_refusal(reason: &str) -> Vec<u8> {
 }
 
 impl Native {
-    async fn read(self: &Rc<Self>, stream: &mut TcpStream, buffer: &mut ReceiveBuffer) {
+    async fn read(self: &Rc<Self>, stream: &mut ReadHalf, buffer: &mut ReceiveBuffer) {
         if !self.greet(stream, buffer).await {
             return;
         }
@@ -307,7 +305,7 @@ impl Native {
     /// Reads what is there, or comes next; false at the end. The failure is the last answer of the connection.
     async fn read_some(
         &self,
-        stream: &mut TcpStream,
+        stream: &mut ReadHalf,
         buffer: &mut ReceiveBuffer,
         room: &mut FrameRoom,
     ) -> Result<bool, Failure> {
@@ -358,7 +356,7 @@ impl Native {
     }
 
     /// Exchanges prefaces; false when the connection is not to go on.
-    async fn greet(&self, stream: &mut TcpStream, buffer: &mut ReceiveBuffer) -> bool {
+    async fn greet(&self, stream: &mut ReadHalf, buffer: &mut ReceiveBuffer) -> bool {
         while buffer.filled().len() < PREFACE_BYTES {
             match stream.read(buffer.room()).await {
                 Ok(0) | Err(_) => return false,
@@ -601,7 +599,8 @@ impl Native {
                 }
             }
             if outbox.is_closed() {
-                return;
+                self.connection.write_stalled_since.set(Some(self.connections.clock.monotonic()));
+                return sender.finish().await;
             }
             self.next_answer().await;
         }

@@ -93,8 +93,8 @@ fn service(keys: Option<&str>) -> HttpService<Echo> {
         std::fs::write(&path, keys).expect("writable");
         Rc::new(SharedKeys::open(&path, MonotonicTime(0)).expect("keys").0)
     });
-    let endpoint = Endpoint { is_secure: false, address: "127.0.0.1:8080".into() };
-    HttpService::new(Echo, ShardId(0), Rc::new(FixedClock), access, endpoint)
+    let address = "127.0.0.1:8080".into();
+    HttpService::new(Echo, ShardId(0), Rc::new(FixedClock), access, address)
 }
 
 fn head(method: &str, target: &str) -> Parts {
@@ -113,11 +113,11 @@ fn signed(method: &str, target: &str, id: &str, secret: &str) -> Parts {
 
 /// Status, code or document.
 fn ask(service: &HttpService<Echo>, head: &Parts, body: &str) -> (u16, String) {
-    let answer = match service.admit(head) {
+    let answer = match service.admit(head, Scheme::Http) {
         Ok(admitted) => {
             block_on(service.answer(admitted, head, Bytes::copy_from_slice(body.as_bytes()), &()))
         }
-        Err(error) => service.refuse(Some(head), &error),
+        Err(error) => service.refuse(Some(head), Scheme::Http, &error),
     };
     let id =
         answer.headers().get(REQUEST_ID).expect("every answer has one").to_str().expect("ASCII").to_owned();
@@ -182,8 +182,8 @@ fn errors_come_with_their_codes() {
         assert!(text.contains(&format!("<Code>{code}</Code>")), "{method} {target}: {text}");
     }
     let put = head("PUT", "/topics/t/messages");
-    let error = service.admit(&put).expect_err("no such method");
-    assert_eq!(service.refuse(Some(&put), &error).headers()[ALLOW], METHODS);
+    let error = service.admit(&put, Scheme::Http).expect_err("no such method");
+    assert_eq!(service.refuse(Some(&put), Scheme::Http, &error).headers()[ALLOW], METHODS);
     let mut head = head("POST", "/topics/t/messages");
     head.headers.insert("content-md5", HeaderValue::from_static("AAAA"));
     assert_eq!(ask(&service, &head, MESSAGE).0, 400);
@@ -219,10 +219,10 @@ fn keys_are_asked_for_when_there_are_some() {
 #[test]
 fn a_request_without_a_readable_head_is_answered_in_a_document_too() {
     let access = None;
-    let endpoint = Endpoint { is_secure: true, address: "[::1]:8443".into() };
-    let service = HttpService::new(Echo, ShardId(0), Rc::new(FixedClock), access, endpoint);
+    let address = "[::1]:8443".into();
+    let service = HttpService::new(Echo, ShardId(0), Rc::new(FixedClock), access, address);
     let error = HttpError::new(ErrorCode::HeadTooLarge, "too much");
-    let answer = service.refuse(None, &error);
+    let answer = service.refuse(None, Scheme::Https, &error);
     assert_eq!(answer.status().as_u16(), 431);
     let text = String::from_utf8(answer.into_body().into_bytes().to_vec()).expect("UTF-8");
     assert!(text.contains("<Code>HeadTooLarge</Code><Message>too much</Message>"), "{text}");

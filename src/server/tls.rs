@@ -1,0 +1,195 @@
+//! TLS on one shard: the certificate that all its doors have in common, and handshakes, counted, limited and in turns.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures_rustls::TlsAcceptor;
+use glommio::net::TcpStream;
+
+use super::connection::ShardBroker;
+use super::doors::{Door, DoorRules};
+use super::handshakes::{HandshakePlace, Handshakes};
+use super::sessions::Connection;
+use super::stream::{Replayed, TlsStream};
+use crate::clock::SharedClock;
+use crate::limits;
+use crate::metrics::ShardMetrics;
+use crate::net::{CertificateSource, ReceiveBuffer, TlsError, TlsFiles, TlsRefreshed, acceptor};
+use crate::runtime::reactor_turn;
+use crate::types::{Account, ClientMemory, Reservation, ShardId, Throttle};
+
+/// A handshake must be complete this long after its first byte.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Failed handshakes are told this often at most: a scanner of ports would fill the log otherwise.
+const HANDSHAKE_NEWS_INTERVAL: Duration = Duration::from_secs(60);
+/// What a session keeps of answers that the socket does not take, in clear or encrypted. Its own limit is more than
+/// [`limits::TLS_CONNECTION_BYTES`].
+const UNSENT_BYTES_MAX: usize = 16 * 1024;
+
+/// TLS on one shard.
+pub(crate) struct Tls {
+    source: RefCell<Box<dyn CertificateSource>>,
+    rules: DoorRules,
+    /// Of the native doors, and of the HTTP door: they may offer different protocols.
+    acceptors: RefCell<[TlsAcceptor; 2]>,
+    clock: SharedClock,
+    metrics: Rc<ShardMetrics>,
+    memory: Rc<ClientMemory>,
+    /// Every shard reads the files; one of them tells what it has found.
+    tells: bool,
+    news: Throttle,
+    handshakes: Rc<Handshakes>,
+}
+
+/// A connection within TLS, and what it takes of the memory for clients.
+pub(crate) struct Secured {
+    pub stream: TlsStream,
+    pub memory: Reservation,
+}
+
+impl Tls {
+    /// Reads certificate and key.
+    pub fn open(
+        broker: &ShardBroker,
+        (certificate, key): &(PathBuf, PathBuf),
+        rules: DoorRules,
+    ) -> Result<Self, TlsError> {
+        let clock = broker.clock().clone();
+        let (mut files, _) = TlsFiles::open(certificate, key, clock.monotonic())?;
+        // The start has told of it.
+        let _ = files.standing(clock.now());
+        Ok(Self {
+            acceptors: RefCell::new(acceptors(&files, rules)),
+            source: RefCell::new(Box::new(files)),
+            rules,
+            handshakes: Handshakes::new(clock.clone()),
+            clock,
+            metrics: broker.metrics().clone(),
+            memory: broker.memory().clone(),
+            tells: broker.shard() == ShardId(0),
+            news: Throttle::new(HANDSHAKE_NEWS_INTERVAL),
+        })
+    }
+
+    /// To be called about once a second.
+    pub fn tick(&self) {
+        let refreshed = self.source.borrow_mut().refresh(self.clock.monotonic());
+        self.took_over(refreshed, "the changed certificate is in use");
+    }
+
+    /// Reads the certificate now, and says what became of it.
+    pub fn read_again(&self) {
+        let refreshed = self.source.borrow_mut().read_again(self.clock.monotonic());
+        self.took_over(refreshed, "the certificate and its key were read again");
+    }
+
+    fn took_over(&self, refreshed: TlsRefreshed, news: &str) {
+        if refreshed == TlsRefreshed::Read {
+            self.acceptors.replace(acceptors(&**self.source.borrow(), self.rules));
+        }
+        if !self.tells {
+            return;
+        }
+        match refreshed {
+            TlsRefreshed::Unchanged => {}
+            TlsRefreshed::Read => tracing::info!(target: "tls", "{news}"),
+            TlsRefreshed::Failed(error) => {
+                tracing::error!(target: "tls", "the certificate stays as it was: {error}");
+            }
+        }
+        // After the renewal, if there was one: it is told of what is in use now.
+        if let Some(warning) = self.source.borrow_mut().standing(self.clock.now()) {
+            tracing::warn!(target: "tls", "{warning}");
+        }
+    }
+
+    /// Carries out the handshake of a connection whose first bytes are in `buffer`, within `time` at most; `None` when the
+    /// connection is to end, which is counted and told.
+    pub async fn shake_hands(
+        &self,
+        connection: &Connection,
+        door: Door,
+        stream: TcpStream,
+        buffer: ReceiveBuffer,
+        time: Duration,
+    ) -> Option<Secured> {
+        if !is_clock_tellable() {
+            self.metrics.connections_dropped.add(1);
+            return None;
+        }
+        connection.incomplete_since.set(None);
+        connection.end_after(self.clock.monotonic(), HANDSHAKE_TIMEOUT.min(time));
+        let peer = stream.peer_addr().ok();
+        let place = self.place()?;
+        let memory = self.memory.budget(Account::Connections).try_reserve(limits::TLS_CONNECTION_BYTES);
+        let Some(memory) = memory else {
+            self.refused("the broker has no memory left for it: give it more with --client-memory");
+            return None;
+        };
+        let acceptor = self.acceptors.borrow()[door as usize].clone();
+        let limited =
+            |session: &mut rustls::ServerConnection| session.set_buffer_limit(Some(UNSENT_BYTES_MAX));
+        let handshake = acceptor.accept_with(Replayed::new(stream, buffer), limited).into_fallible();
+        let is_late = || connection.deadline.get().is_some_and(|deadline| self.clock.monotonic() > deadline);
+        // Before the first step an end of the peer's direction is the end: it cannot go on without our answer.
+        let has_begun = Cell::new(false);
+        let is_there = || if has_begun.replace(true) { !connection.is_reset() } else { connection.is_open() };
+        let outcome = place.carry_out(handshake, || !is_late() && is_there()).await;
+        drop(place);
+        // It has cost as much as hundreds of requests.
+        reactor_turn().await;
+        match outcome {
+            Some(Ok(stream)) => {
+                self.metrics.tls_handshakes.add(1);
+                Some(Secured { stream, memory })
+            }
+            Some(Err((error, _))) => {
+                self.failed(peer, &error);
+                None
+            }
+            None => {
+                self.failed(peer, &std::io::ErrorKind::ConnectionAborted.into());
+                None
+            }
+        }
+    }
+
+    /// A place for one more handshake, or none, which is counted and told of now and then.
+    fn place(&self) -> Option<HandshakePlace> {
+        let place = self.handshakes.place();
+        if place.is_none() {
+            let most = limits::SHARD_HANDSHAKES_MAX;
+            self.refused(&format!("{most} handshakes are under way"));
+        }
+        place
+    }
+
+    fn refused(&self, reason: &str) {
+        self.metrics.tls_handshakes_refused.add(1);
+        if let Some(left_out) = self.news.allows(self.clock.monotonic()) {
+            tracing::warn!(target: "tls", left_out, "a connection was closed: {reason}");
+        }
+    }
+
+    /// Counts a failed handshake, and tells of one now and then.
+    fn failed(&self, peer: Option<SocketAddr>, reason: &std::io::Error) {
+        self.metrics.tls_handshakes_failed.add(1);
+        let Some(left_out) = self.news.allows(self.clock.monotonic()) else { return };
+        let peer = peer.map_or_else(|| "a client".to_owned(), |peer| peer.to_string());
+        tracing::warn!(target: "tls", left_out, "{peer} did not complete its TLS handshake: {reason}");
+    }
+}
+
+fn acceptors(source: &dyn CertificateSource, rules: DoorRules) -> [TlsAcceptor; 2] {
+    [Door::Native, Door::Http].map(|door| acceptor(source, &rules.protocol_names(door)))
+}
+
+/// Whether the system's clock is within the years that HTTP and TLS can tell. Outside of them hyper and rustls end the
+/// process as soon as they look at it, hyper each time it is polled.
+pub(super) fn is_clock_tellable() -> bool {
+    const END: u64 = 253_402_300_800;
+    SystemTime::now().duration_since(UNIX_EPOCH).is_ok_and(|since| since.as_secs() < END)
+}
