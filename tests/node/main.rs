@@ -20,6 +20,7 @@ mod group_describe;
 mod groups;
 mod http;
 mod http_connections;
+mod http_framing;
 mod https;
 mod identity;
 mod instances;

@@ -3,6 +3,7 @@
 //!
 //! | file | what it knows |
 //! | --- | --- |
+//! | `head` | what HTTP asks of every request |
 //! | `target` | method, path and query to a [`Call`] |
 //! | `xml`, `request_document`, `answer_document` | the documents in both directions |
 //! | `answer` | how a document goes out |
@@ -15,6 +16,7 @@ mod answer;
 mod answer_document;
 mod date;
 mod error;
+mod head;
 mod properties;
 mod request_document;
 mod request_id;
@@ -30,6 +32,7 @@ pub use answer_document::{
 };
 pub use date::http_date;
 pub use error::{ErrorCode, HttpError, code_of};
+pub use head::is_body_end_doubtful;
 pub use properties::{
     KEYS, Properties, PropertiesError, SHARDING_KEY, START_DELIVERY_TIME, TRANSACTION_CHECK_SECONDS,
     property_text,

@@ -17,6 +17,7 @@ use super::answer_document::{
     write_published,
 };
 use super::error::{ErrorCode, HttpError};
+use super::head::check_head;
 use super::request_document::{PublishRequest, ReceiptHandles, parse_publish, parse_receipt_handles};
 use super::request_id::{RequestId, RequestIds};
 use super::signature::{SignedRequest, check_body_digest};
@@ -114,7 +115,8 @@ impl<B: Backend> HttpService<B> {
 
     /// Judges a request by its head.
     pub fn admit(&self, head: &Parts, scheme: Scheme) -> Result<Admitted, HttpError> {
-        let call = self.check_head(head)?;
+        check_head(head)?;
+        let call = self.understand(head)?;
         Ok(Admitted { call, scheme, id: self.ids.next(self.clock.now()) })
     }
 
@@ -139,7 +141,7 @@ impl<B: Backend> HttpService<B> {
         }
     }
 
-    fn check_head(&self, head: &Parts) -> Result<Call, HttpError> {
+    fn understand(&self, head: &Parts) -> Result<Call, HttpError> {
         let target = target_of(head);
         // The sender first: a stranger learns nothing about what is asked for, not even whether it makes sense.
         let session = self.sender(head, target)?;

@@ -12,7 +12,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
+use std::error::Error;
 use std::future::poll_fn;
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -24,18 +26,19 @@ use glommio::net::TcpStream;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming as IncomingBody;
-use hyper::header::{CONNECTION, EXPECT, HeaderValue};
+use hyper::header::{CONNECTION, EXPECT, HeaderValue, TRANSFER_ENCODING};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 
+use super::chunks::ChunkWatch;
 use super::client::HttpClient;
 use super::incoming::Incoming;
 use super::port::{BodyBytes, HttpPort, body_too_large};
 use super::stream::HttpStream;
 use crate::limits;
 use crate::net::ReceiveBuffer;
-use crate::protocol::http::{Answer, ErrorCode, HttpError, Scheme, http_date};
+use crate::protocol::http::{Answer, ErrorCode, HttpError, Scheme, http_date, is_body_end_doubtful};
 use crate::runtime::reactor_turn;
 use crate::server::connection::Connections;
 use crate::server::sessions::Connection;
@@ -113,6 +116,7 @@ pub(crate) struct HttpConnection {
     client: Rc<HttpClient>,
     /// What has come of its requests.
     pub(super) incoming: Incoming,
+    chunks: ChunkWatch,
     /// The request that is coming is refused, since there is no memory for it.
     is_out_of_memory: Cell<bool>,
     answer_bytes: Cell<usize>,
@@ -164,6 +168,25 @@ async fn linger(connections: &Connections, stream: &mut TcpStream) {
     }
 }
 
+/// Why a body did not come in whole; of its `length`, where that was said, `came` bytes have.
+fn why_unreadable(error: &hyper::Error, came: usize, length: Option<u64>) -> HttpError {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+    let Some(cause) = cause else { return HttpError::invalid(format!("the body cannot be read: {error}")) };
+    match (cause.kind(), length) {
+        (io::ErrorKind::FileTooLarge, _) => body_too_large(),
+        (io::ErrorKind::UnexpectedEof, Some(length)) => HttpError::invalid(format!(
+            "the body was cut off: {came} of its {length} bytes have come, and then the end of what the client sends"
+        )),
+        (io::ErrorKind::UnexpectedEof, None) => HttpError::invalid(format!(
+            "the body was cut off after {came} bytes: what the client sends has ended before the last chunk, which has size 0"
+        )),
+        (io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData, _) => {
+            HttpError::invalid(format!("the body's chunks cannot be told apart: {cause}"))
+        }
+        _ => HttpError::invalid(format!("the body cannot be read: {cause}")),
+    }
+}
+
 /// A whole answer as it goes out behind hyper's back, the last of its connection.
 fn last_answer(response: Response<Answer>, now: Timestamp) -> Bytes {
     let status = response.status();
@@ -202,6 +225,7 @@ impl HttpConnection {
             phase: Cell::new(Phase::Head),
             client: HttpClient::new(connection.fd(), connections),
             incoming: Incoming::new(&connections.memory),
+            chunks: ChunkWatch::default(),
             is_out_of_memory: Cell::new(false),
             answer_bytes: Cell::new(0),
             is_handed_over: Cell::new(false),
@@ -271,6 +295,11 @@ impl HttpConnection {
         self.phase.get() == Phase::Body
     }
 
+    /// Whether a chunk is announced that is larger than any body may be.
+    pub fn waits_for_too_much(&self) -> bool {
+        self.chunks.awaited().is_some_and(|size| size > limits::HTTP_BODY_BYTES_MAX as u64)
+    }
+
     pub fn client(&self) -> &HttpClient {
         &self.client
     }
@@ -313,6 +342,7 @@ impl HttpConnection {
     /// These bytes are looked at now. Line ends between requests begin none (RFC 9112, 2.2).
     pub fn received(&self, bytes: &[u8]) {
         self.incoming.handed(bytes.len());
+        self.chunks.handed(bytes);
         let is_line_end = |byte: &u8| matches!(byte, b'\r' | b'\n');
         if self.phase.get() == Phase::Idle && !bytes.iter().all(is_line_end) {
             self.set_phase(Phase::Head);
@@ -399,11 +429,18 @@ impl HttpConnection {
                 if !head.headers.contains_key(EXPECT) {
                     self.discard(&mut body).await;
                 }
-                return service.refuse(Some(&head), self.scheme, &error);
+                let mut refusal = service.refuse(Some(&head), self.scheme, &error);
+                if is_body_end_doubtful(&head) {
+                    refusal.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                return refusal;
             }
         };
         let mut held = BodyBytes::new(&self.connections);
-        match self.read_body(&mut body, &mut held).await {
+        self.chunks.set_chunked(head.headers.contains_key(TRANSFER_ENCODING));
+        let read = self.read_body(&mut body, &mut held).await;
+        self.chunks.set_chunked(false);
+        match read {
             Ok(body) => {
                 self.set_phase(Phase::Answering);
                 service.answer(admitted, &head, body, &self.client).await
@@ -430,15 +467,17 @@ impl HttpConnection {
                 "too many answers wait to be read: try again",
             ));
         }
+        let length = body.size_hint().exact();
         let until = self.now().after(BODY_TIMEOUT);
         let mut first = Bytes::new();
         let mut whole = Vec::new();
         while let Some(frame) = body.frame().await {
             let frame =
-                frame.map_err(|error| HttpError::invalid(format!("the body cannot be read: {error}")))?;
+                frame.map_err(|error| why_unreadable(&error, first.len().max(whole.len()), length))?;
             // What is no data is trailers, which mean nothing here.
             let Ok(data) = frame.into_data() else { continue };
             self.incoming.parsed();
+            self.chunks.data_came(&data);
             held.add(data.len(), body.size_hint().upper()).await?;
             self.connection.deadline.set(Some(self.now().after(BODY_PAUSE_MAX).min(until)));
             match (first.is_empty(), whole.is_empty()) {

@@ -1,6 +1,7 @@
 //! Connections of the HTTP SDK.
 
 mod backend;
+mod chunks;
 mod client;
 mod connection;
 mod incoming;

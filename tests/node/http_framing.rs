@@ -1,0 +1,122 @@
+//! What HTTP itself says about who is meant and where a body ends: whoever reads a request otherwise than a proxy before the
+//! broker would take one request for two.
+
+use std::net::Shutdown;
+use std::time::{Duration, Instant};
+
+use crate::support::directory::test_directory;
+use crate::support::http_connection::{Connection, GET, POST, PUBLISH, publish};
+use crate::support::node::{Node, Setup};
+
+fn start(directory: &tempfile::TempDir) -> Node {
+    let node = Setup::new(directory.path()).with(&["--http", "127.0.0.1:0"]).start();
+    node.run_well(&["topic", "create", "orders", "--queues", "1"]);
+    node
+}
+
+fn chunked() -> String {
+    format!("{:x}\r\n{PUBLISH}\r\n0\r\n\r\n", PUBLISH.len())
+}
+
+#[test]
+fn a_request_names_one_host() {
+    let directory = test_directory();
+    let node = start(&directory);
+    let mut connection = Connection::open(&node);
+    for hosts in ["", "Host: h\r\nHost: h\r\n", "Host: a b\r\n", "Host: [::1\r\n", "Host: h:x\r\n"] {
+        connection.send(publish(PUBLISH).replace("Host: h\r\n", hosts));
+        let answer = connection.expect(400, "InvalidArgument");
+        assert!(answer.body.contains("the header `Host`"), "{hosts:?}: {}", answer.body);
+    }
+    for hosts in ["Host: \r\n", "Host: [::1]:8080\r\n", "Host: shop.example:80\r\n"] {
+        connection.send(publish(PUBLISH).replace("Host: h\r\n", hosts));
+        assert_eq!(connection.next().expect("an answer").status, 201, "{hosts:?}");
+    }
+    // HTTP/1.0 has no such header.
+    connection.send(publish(PUBLISH).replace("Host: h\r\n", "").replace("HTTP/1.1", "HTTP/1.0"));
+    assert_eq!(connection.next().expect("an answer").status, 201);
+}
+
+#[test]
+fn a_body_that_is_coded_otherwise_is_refused() {
+    let directory = test_directory();
+    let node = start(&directory);
+    for (codings, status, code) in [
+        ("gzip, chunked", 501, "ServerError"),
+        ("gzip\r\nTransfer-Encoding: chunked", 501, "ServerError"),
+        ("chunked, chunked", 400, "InvalidArgument"),
+        ("chunked, gzip", 400, "InvalidArgument"),
+        ("identity", 400, "InvalidArgument"),
+    ] {
+        let mut connection = Connection::open(&node);
+        connection.send(format!("{POST}Transfer-Encoding: {codings}\r\n\r\n{}", chunked()));
+        let answer = connection.expect(status, code);
+        assert!(answer.head.contains("\r\nconnection: close\r\n"), "{codings}: {}", answer.head);
+        connection.expect_end();
+    }
+    let mut connection = Connection::open(&node);
+    let coded = publish(PUBLISH).replace("Host: h\r\n", "Host: h\r\nContent-Encoding: gzip\r\n");
+    connection.send(coded);
+    assert!(connection.expect(400, "InvalidArgument").body.contains("`gzip`"));
+    connection.send(format!("{POST}Transfer-Encoding: Chunked\r\n\r\n{}", chunked()));
+    assert_eq!(connection.next().expect("an answer").status, 201);
+    connection.send(GET);
+    assert_eq!(connection.next().expect("an answer").status, 200);
+    connection.send(GET);
+    connection.expect(404, "MessageNotExist");
+}
+
+/// A client that announces what nobody takes, and sends nothing of it, has nothing to wait for.
+#[test]
+fn a_chunk_beyond_the_limit_is_refused_when_it_is_announced() {
+    let directory = test_directory();
+    let node = start(&directory);
+    for size in ["FFFFFFFFFFFFFFFF", "00ffffffff", "600001"] {
+        for pieces in [1, 2, size.len()] {
+            let begun = Instant::now();
+            let mut connection = Connection::open(&node);
+            connection.send(format!("{POST}Transfer-Encoding: chunked\r\n\r\n"));
+            if pieces == 1 {
+                connection.send("3\r\n<Me\r\n");
+            }
+            for piece in size.as_bytes().chunks(size.len().div_ceil(pieces)) {
+                connection.send(piece);
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            connection.send("\r\n");
+            connection.expect(413, "BodyTooLarge");
+            connection.expect_end();
+            assert!(begun.elapsed() < Duration::from_secs(20), "{size}: {:?}", begun.elapsed());
+        }
+    }
+    // What only looks so is data.
+    let mut connection = Connection::open(&node);
+    let body = PUBLISH.replace("abc", "\r\nFFFFFFFF\r\n");
+    connection.send(format!("{POST}Transfer-Encoding: chunked\r\n\r\n{:x}\r\n", body.len()));
+    let (before, after) = body.split_at(body.find("</").expect("it has an end"));
+    for piece in [before, after, "\r\n0\r\n\r\n"] {
+        connection.send(piece);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(connection.next().expect("an answer").status, 201);
+}
+
+#[test]
+fn who_sends_half_a_body_is_told_how_much_came() {
+    let directory = test_directory();
+    let node = start(&directory);
+    for (request, words) in [
+        (format!("{POST}Content-Length: 100\r\n\r\n<Message>"), "9 of its 100 bytes"),
+        (format!("{POST}Content-Length: 100\r\n\r\n"), "0 of its 100 bytes"),
+        (format!("{POST}Transfer-Encoding: chunked\r\n\r\n9\r\n<Message>\r\n"), "cut off after 9 bytes"),
+        (format!("{POST}Transfer-Encoding: chunked\r\n\r\n9"), "cut off after 0 bytes"),
+        (format!("{POST}Transfer-Encoding: chunked\r\n\r\n-9\r\n"), "chunks cannot be told apart"),
+    ] {
+        let mut connection = Connection::open(&node);
+        connection.send(&request);
+        connection.stream.shutdown(Shutdown::Write).expect("it is open");
+        let answer = connection.expect(400, "InvalidArgument");
+        assert!(answer.body.contains(words), "{request:?}: {}", answer.body);
+        connection.expect_end();
+    }
+}
