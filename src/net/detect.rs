@@ -12,7 +12,7 @@ pub enum Detected {
     Tls,
     /// The connection preface of HTTP/2 (RFC 9113, 3.4), as gRPC sends it.
     Http2,
-    /// A request line (RFC 9112, 3).
+    /// A request line (RFC 9112, 3), or what is most likely meant as one: line ends before it, a method in small letters.
     Http1,
     /// A RocketMQ remoting frame: a big-endian length below 16 MiB (`remoting/.../netty/NettyDecoder.java`).
     Remoting,
@@ -42,6 +42,7 @@ pub fn detect(bytes: &[u8]) -> Detected {
                 Detected::NeedMore
             }
         }
+        b'a'..=b'z' | b'\r' | b'\n' => Detected::Http1,
         _ => Detected::Unknown,
     }
 }
@@ -52,13 +53,15 @@ mod tests {
 
     #[test]
     fn every_protocol_is_told_by_its_first_bytes() {
-        let cases: [(&[u8], Detected); 10] = [
+        let cases: [(&[u8], Detected); 12] = [
             (b"", Detected::NeedMore),
             (&[0xF5, b'T', b'P'], Detected::NeedMore),
             (&[0xF5, b'T', b'P', b'N', 1], Detected::Native),
             (&[0xF5, b'X', b'P', b'N'], Detected::Unknown),
             (&[0x16, 3, 1], Detected::Tls),
             (b"GET / HTTP/1.1", Detected::Http1),
+            (b"get / HTTP/1.1", Detected::Http1),
+            (b"\r\nGET / HTTP/1.1", Detected::Http1),
             (b"PRI * HT", Detected::NeedMore),
             (b"PRI * HTTP/2.0\r\n", Detected::Http2),
             (&[0, 0, 1, 0x44], Detected::Remoting),

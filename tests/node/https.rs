@@ -85,6 +85,17 @@ fn who_begins_otherwise_is_told_or_dropped() {
     plain.send(publish(PUBLISH));
     let answer = plain.expect(400, "InvalidArgument");
     assert!(answer.body.contains("https://"), "{}", answer.body);
+    for meant in
+        [publish(PUBLISH).replace("POST", "post"), format!("\r\n{}", publish(PUBLISH)), "GET\r\n\r\n".into()]
+    {
+        let mut plain = Connection::open(&node);
+        plain.send(&meant);
+        let answer = plain.expect(400, "InvalidArgument");
+        assert!(answer.body.contains("HTTP"), "{meant:?}: {}", answer.body);
+    }
+    let mut garbage = Connection::open(&node);
+    garbage.send(b"\xff\xfe\xfd\xfc\r\n\r\n");
+    garbage.expect_end();
     // A certificate that the client does not trust, a handshake that never goes on, and one that is none.
     for _ in 0..10 {
         assert!(Connection::open_tls(&node, OTHER_CERTIFICATE).is_err());
