@@ -171,11 +171,26 @@ impl Run<'_> {
             // The rest of the batch was not printed.
             consumer.seek(key, offset);
         }
-        consumer.commit()?;
+        match consumer.commit() {
+            Err(ClientError::Refused(failure)) if failure.status.ends_session() => {
+                let message = format!("{}: the same command reads on", self.place_lost());
+                return Err(CommandError::failed(message).with("status", format!("{:?}", failure.status)));
+            }
+            committed => committed?,
+        }
         if matches!(ended, Ended::WithoutQueue) {
             return Err(self.nothing_left());
         }
         Ok(())
+    }
+
+    /// What has become of a member that was not heard of for too long.
+    fn place_lost(&self) -> String {
+        let group = self.arguments.group.as_ref().map_or("", GroupName::as_str);
+        format!(
+            "this member lost its place in group {group}, which had heard nothing of it for too long (was it stopped, or its \
+             output not read?), and what it printed last is not committed and comes again"
+        )
     }
 
     /// That there is nothing for this member says nothing about the topic.
@@ -255,7 +270,7 @@ impl Run<'_> {
         self.output.flush().map_err(CommandError::output)?;
         match consumer.commit() {
             Err(ClientError::Refused(failure)) if failure.status.ends_session() => {
-                eprintln!("turbopump: {failure}; doing so: what was printed last may be printed again");
+                eprintln!("turbopump: {}: joining it again", self.place_lost());
                 Ok(())
             }
             Err(error) => self.endure(error).map(|_| ()),

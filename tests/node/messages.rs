@@ -36,6 +36,18 @@ fn start(directory: &tempfile::TempDir) -> Node {
     node
 }
 
+/// What is not there is no success, for people and for programs.
+fn check_not_found(node: &Node, arguments: &[&str], words: &str) {
+    let find = [&["message", "find"], arguments].concat();
+    let sentence = node.run(&find).badly(1);
+    assert!(sentence.contains(words), "{sentence}");
+    let outcome = node.run(&[&find[..], &["-o", "json"]].concat());
+    let found: Value = serde_json::from_slice(&outcome.stdout).expect("an object");
+    assert_eq!(found["messages"], Value::Array(Vec::new()));
+    let error: Value = serde_json::from_str(&outcome.badly(1)).expect("an object");
+    assert_eq!((&error["complete"], &error["exit_code"]), (&true.into(), &1.into()), "{error}");
+}
+
 #[test]
 fn what_was_published_is_found_by_all_it_carries() {
     let directory = test_directory();
@@ -58,9 +70,15 @@ fn what_was_published_is_found_by_all_it_carries() {
         // The id that says where it is stored needs no topic, and finds nothing in another.
         let found = json(&node, &["message", "find", "--id", text(message, "id")]);
         assert_eq!(found["messages"][0], *message);
-        let found = json(&node, &["message", "find", "others", "--id", text(message, "id")]);
-        assert_eq!(found["messages"], Value::Array(Vec::new()));
+        check_not_found(
+            &node,
+            &["others", "--id", text(message, "id")],
+            "no message of topic others has the id",
+        );
     }
+    check_not_found(&node, &["orders", "--key", "4712"], "no message of topic orders has the key 4712");
+    let nowhere = format!("{}FFFF", &place[..28]);
+    check_not_found(&node, &["--id", &nowhere], "no message of this broker has the id");
     let sentence = node.run(&["message", "find", "--id", id]).badly(2);
     assert!(sentence.contains(&format!("turbopump message find TOPIC --id {id}")), "{sentence}");
     // From standard input, byte for byte.

@@ -8,13 +8,15 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal};
+use serde_json::Value;
 use turbopump::api::{ClientProtocol, Receive, TagFilter};
 
 use crate::start::{stop_command, wait_for_members};
 use crate::support::command::{self, BINARY};
 use crate::support::directory::test_directory;
 use crate::support::load::{create_topic, produce, topic};
-use crate::support::node::{Node, PATIENCE, Setup};
+use crate::support::node::{Node, PATIENCE, Setup, wait_for};
 
 /// The lines that a command prints, as they come.
 fn lines_of(child: &mut Child) -> mpsc::Receiver<String> {
@@ -186,4 +188,43 @@ fn queues_that_a_topic_gets_are_followed() {
     lines.sort_unstable();
     assert_eq!(lines, ["then-0-0", "then-1-0", "then-2-0"]);
     stop_command(following);
+}
+
+/// A session ends while a member does not come to say that it lives: here its output is not read, as a pager's is not.
+#[test]
+fn a_member_that_was_held_up_for_too_long_says_so_in_words() {
+    let directory = test_directory();
+    let node = Node::start(directory.path());
+    create_topic(&mut node.client(), "orders", 1);
+    let line = "x".repeat(1_000);
+    produce(&node, "orders", 0, std::iter::repeat_n(line.as_bytes(), 2_000));
+    // More than a pipe takes. The second has printed all that it was to when it can go on.
+    let held_up =
+        [("following", &["--follow"][..]), ("counting", &["--count", "400"])].map(|(group, more)| {
+            let arguments = [&["consume", "orders", "--group", group], more].concat();
+            (group, command::spawn(Some(node.address()), &arguments, false))
+        });
+    let has_members = |group: &str| {
+        let described = node.run(&["group", "describe", group, "-o", "json"]);
+        described.code == Some(0) && described.json()["members"] != Value::Array(Vec::new())
+    };
+    for is_member in [true, false] {
+        for (group, _) in &held_up {
+            wait_for("members come, and their sessions end", || has_members(group) == is_member);
+        }
+    }
+    for (group, mut child) in held_up {
+        let printed = lines_of(&mut child);
+        let is_following = group == "following";
+        if is_following {
+            wait_for("it joins again", || has_members(group));
+            let process = Pid::from_raw(child.id() as i32).expect("a process id");
+            rustix::process::kill_process(process, Signal::TERM).expect("it is ours");
+        }
+        let ended = command::finish(child, &["consume"]);
+        assert_eq!(ended.code, Some(if is_following { 0 } else { 1 }), "{}", ended.stderr);
+        assert!(is_following || printed.iter().count() == 400);
+        assert!(ended.stderr.contains(&format!("lost its place in group {group}")), "{}", ended.stderr);
+        assert!(!ended.stderr.contains("MemberUnknown"), "{}", ended.stderr);
+    }
 }

@@ -19,7 +19,10 @@ use crate::limits::FIND_MESSAGES_MAX;
 use crate::types::{LogPosition, RecordPlace, Timestamp, TopicName};
 use crate::wire::record::RecordView;
 
+const NOTES: &str = "It exits with 1 when there is no such message.";
+
 #[derive(Debug, Args)]
+#[command(after_help = NOTES)]
 pub struct FindArguments {
     /// Topic to look in; not needed for an id that says where the message is stored
     #[arg(required_unless_present = "id")]
@@ -130,7 +133,34 @@ pub fn run(arguments: &FindArguments, format: OutputFormat) -> Result<(), Comman
     }
     let messages = found.messages.iter().map(|message| message_view(message, &ids)).collect();
     let next = (!found.next.is_empty()).then(|| After(found.next).to_string());
-    print(format, &FoundView { messages, complete: found.complete, next }, found_text)
+    let view = FoundView { messages, complete: found.complete, next };
+    // A page that says where the next one begins, and the last one of several, are what was asked for.
+    if !view.messages.is_empty() || view.next.is_some() || arguments.after.is_some() {
+        return print(format, &view, found_text);
+    }
+    if format == OutputFormat::Json {
+        print(format, &view, found_text)?;
+    }
+    Err(nothing_found(arguments, view.complete))
+}
+
+fn nothing_found(arguments: &FindArguments, is_complete: bool) -> CommandError {
+    let place = match &arguments.topic {
+        Some(topic) => format!("topic {topic}"),
+        None => "this broker".to_owned(),
+    };
+    let sought = match (&arguments.sought.key, &arguments.sought.id) {
+        (Some(key), _) => format!("key {key}"),
+        (None, Some(id)) => format!("id {id}"),
+        (None, None) => unreachable!("the command line asks for one of the two"),
+    };
+    let doubt = if is_complete {
+        ""
+    } else {
+        ", as far as could be looked through: not everything that is stored could be"
+    };
+    CommandError::failed(format!("no message of {place} has the {sought}{doubt}"))
+        .with("complete", is_complete)
 }
 
 fn message_view(message: &FoundMessage, ids: &MessageIds) -> Map<String, Value> {
@@ -160,12 +190,12 @@ fn found_text(view: &FoundView) -> String {
     for message in &view.messages {
         text += &(fields_text(message) + "\n");
     }
-    if view.messages.is_empty() {
-        text += "no message found\n";
-    }
     if let Some(next) = &view.next {
         text += &format!("there are more: the same command goes on with --after {next}\n");
-    } else if !view.complete {
+    } else if view.messages.is_empty() {
+        text += "no more messages\n";
+    }
+    if view.next.is_none() && !view.complete {
         text += "there may be more: not everything that is stored could be looked through\n";
     }
     text
