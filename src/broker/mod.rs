@@ -8,7 +8,6 @@
 
 mod apply;
 mod client_requests;
-mod fetch;
 mod find;
 mod groups;
 mod hold;
@@ -18,6 +17,7 @@ mod options;
 mod peers;
 mod produce;
 mod queue;
+mod reader;
 mod receive;
 mod recipient;
 mod shard_broker;
@@ -26,16 +26,15 @@ mod steady;
 mod topics;
 mod turn;
 mod upkeep;
-mod watch;
 mod writer;
 
-pub use fetch::{FetchStep, SharedFetched};
 pub use find::FindHere;
 pub use groups::{GateOrders, Groups, RECEIVERS, SeenReceivers};
 pub use open::StartError;
 pub use options::{BrokerOptions, LeaseDefaults};
 pub use peers::{GroupOffset, PeerFuture, PeerReply, PeerRequest, Peers};
 pub use produce::PendingProduce;
+pub use reader::{FetchStep, ReadAhead, SharedFetched};
 pub use receive::{Prospect, dead_letter_topic};
 pub use recipient::Recipient;
 pub use shard_broker::{Broker, HostCounters, OpenedBroker};

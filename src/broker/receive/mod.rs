@@ -13,7 +13,6 @@
 
 mod acknowledge;
 mod anywhere;
-mod batch_cache;
 mod choose;
 mod dead_letters;
 mod passed;
@@ -22,7 +21,6 @@ mod shares;
 mod turns;
 
 pub use anywhere::Prospect;
-pub(super) use batch_cache::BatchCache;
 pub use choose::Received;
 pub use dead_letters::dead_letter_topic;
 pub(super) use passed::Passed;

@@ -25,9 +25,8 @@ mod proving;
 mod waiting;
 
 use self::waiting::{carried_bytes, copied_bytes, fetch_share};
-use super::read_ahead::ReadAhead;
 use crate::api::{ConnectionId, Failure, Fetch, Fetched, Produce, Reply, Request, SessionLife, Status};
-use crate::broker::{FetchStep, PendingProduce, PlaceRefusal, SharedFetched};
+use crate::broker::{FetchStep, PendingProduce, PlaceRefusal, ReadAhead, SharedFetched};
 use crate::limits;
 use crate::metrics::Stage;
 use crate::net::ReceiveBuffer;

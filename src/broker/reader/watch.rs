@@ -6,9 +6,9 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use super::queue::Queue;
-use super::shard_broker::Broker;
 use crate::api::Watch;
+use crate::broker::queue::Queue;
+use crate::broker::shard_broker::Broker;
 use crate::disk::Disk;
 use crate::limits;
 use crate::types::{QueueKey, QueueOffset};
@@ -29,7 +29,7 @@ impl Watched {
 impl<D: Disk> Broker<D> {
     /// The queues that would answer a fetch at once; waits for the first as long as the watch asks. A queue that is not
     /// this shard's is among them: the fetch will say so.
-    pub(super) async fn watch(&self, watch: &Watch) -> Vec<QueueKey> {
+    pub(in crate::broker) async fn watch(&self, watch: &Watch) -> Vec<QueueKey> {
         let mut missing = Vec::new();
         let mut watched = Vec::with_capacity(watch.queues.len());
         for &(key, offset) in &watch.queues {

@@ -3,9 +3,9 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::queue::Queue;
-use super::shard_broker::Broker;
 use crate::api::{DamagedBytes, Failure, Fetch, Fetched, OffsetPlace, Status};
+use crate::broker::queue::Queue;
+use crate::broker::shard_broker::Broker;
 use crate::disk::{BufferSlice, Disk};
 use crate::index::{IndexEntry, LookupMax};
 use crate::limits;
@@ -191,7 +191,7 @@ impl<D: Disk> Broker<D> {
     }
 
     /// Translates a place in a queue into an offset.
-    pub(super) async fn find_offset(
+    pub(in crate::broker) async fn find_offset(
         &self,
         key: QueueKey,
         place: OffsetPlace,
@@ -210,7 +210,7 @@ impl<D: Disk> Broker<D> {
     }
 
     /// First offset and end, as readers see them.
-    pub(super) fn bounds(&self, queue: &Queue) -> (QueueOffset, QueueOffset) {
+    pub(in crate::broker) fn bounds(&self, queue: &Queue) -> (QueueOffset, QueueOffset) {
         let end = queue.durable_end.get();
         let first = self.index.bounds(queue.key).map_or(end, |(first, _)| first);
         (first.min(end), end)

@@ -5,8 +5,9 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::fetch::SharedFetched;
 use crate::api::{Failure, Fetch};
-use crate::broker::{Broker, SharedFetched};
+use crate::broker::shard_broker::Broker;
 use crate::clock::SharedClock;
 use crate::disk::Disk;
 use crate::types::{Reservation, WakerList};
@@ -18,13 +19,13 @@ const ENTRIES_MAX: usize = 64;
 
 /// What was read ahead for a connection, or is being read.
 #[derive(Default)]
-pub(crate) struct ReadAhead {
+pub struct ReadAhead {
     /// In the order in which they were begun, one a queue.
     entries: RefCell<VecDeque<Rc<Entry>>>,
 }
 
 /// The answer to a fetch that has not come yet.
-pub(crate) struct Entry {
+pub struct Entry {
     fetch: Fetch,
     outcome: RefCell<Option<Result<SharedFetched, Failure>>>,
     /// Somebody has taken it off the list, or nobody is to.
