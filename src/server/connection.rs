@@ -46,7 +46,8 @@ const NO_DESCRIPTORS: &str =
 /// Pause after a failed accept, which mostly means that descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-pub(crate) type ShardBroker = Broker<BoundedDisk<GlommioDisk>>;
+pub(crate) type ShardDisk = BoundedDisk<GlommioDisk>;
+pub(crate) type ShardBroker = Broker<ShardDisk>;
 
 /// All connections of a shard.
 pub(crate) struct Connections {

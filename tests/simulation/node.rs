@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use turbopump::api::{Failure, Fetch, Fetched, Reply, Request, ShardAddress, TopicChange};
 use turbopump::broker::{
-    Broker, BrokerOptions, FetchStep, LeaseDefaults, OpenedBroker, PeerFuture, PeerReply, PeerRequest, Peers,
-    StartError,
+    Broker, BrokerOptions, ClientFetches, LeaseDefaults, OpenedBroker, PeerFuture, PeerReply, PeerRequest,
+    Peers, StartError,
 };
 use turbopump::clock::SharedClock;
 use turbopump::disk::bounded::BoundedDisk;
@@ -310,7 +310,7 @@ impl Node {
         };
         let fetched = self.owner(key).fetch(fetch).await?;
         // Where the batches are still in memory, readers get them from there without a copy: the same bytes.
-        if let FetchStep::Ready(tail) = self.owner(key).fetch_now(&fetch)?
+        if let Some(tail) = ClientFetches::new(self.owner(key)).at_once(&fetch)?
             && tail.head.next_offset == fetched.next_offset
         {
             let parts: Vec<&[u8]> = tail.batches.iter().map(|slice| &slice[..]).collect();

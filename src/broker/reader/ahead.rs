@@ -8,7 +8,6 @@ use std::time::Duration;
 use super::fetch::SharedFetched;
 use crate::api::{Failure, Fetch};
 use crate::broker::shard_broker::Broker;
-use crate::clock::SharedClock;
 use crate::disk::Disk;
 use crate::types::{Reservation, WakerList};
 
@@ -19,13 +18,13 @@ const ENTRIES_MAX: usize = 64;
 
 /// What was read ahead for a connection, or is being read.
 #[derive(Default)]
-pub struct ReadAhead {
+pub(super) struct ReadAhead {
     /// In the order in which they were begun, one a queue.
     entries: RefCell<VecDeque<Rc<Entry>>>,
 }
 
 /// The answer to a fetch that has not come yet.
-pub struct Entry {
+pub(super) struct Entry {
     fetch: Fetch,
     outcome: RefCell<Option<Result<SharedFetched, Failure>>>,
     /// Somebody has taken it off the list, or nobody is to.
@@ -36,13 +35,7 @@ pub struct Entry {
 
 impl ReadAhead {
     /// Reads the answer to `fetch`, which asks for no wait, and keeps it for a while. `share` is what its memory counts for.
-    pub async fn read<D: Disk>(
-        self: Rc<Self>,
-        broker: Rc<Broker<D>>,
-        clock: SharedClock,
-        fetch: Fetch,
-        share: Reservation,
-    ) {
+    pub async fn read<D: Disk>(self: Rc<Self>, broker: Rc<Broker<D>>, fetch: Fetch, share: Reservation) {
         let entry = Rc::new(Entry {
             fetch,
             outcome: RefCell::new(None),
@@ -64,7 +57,7 @@ impl ReadAhead {
                 entry.changed.changed().await;
             }
         };
-        futures_lite::future::or(taken, clock.sleep(KEPT)).await;
+        futures_lite::future::or(taken, broker.clock.sleep(KEPT)).await;
         self.entries.borrow_mut().retain(|other| !Rc::ptr_eq(other, &entry));
         drop(share);
     }

@@ -16,12 +16,13 @@ use crate::wire::batch::align_batch;
 /// Batches looked up at once for one answer.
 const ENTRIES_MAX: usize = 4096;
 
-/// An answer whose batches stay in the buffers that they were written from or read into.
+/// An answer whose batches stay in the buffers that they were written from or read into. One of another shard has them in its
+/// `head`.
 #[derive(Debug)]
 pub struct SharedFetched {
     /// Everything but the shared batches.
     pub head: Fetched,
-    /// Put together, these are the answer's `batches`; `head` has none.
+    /// Put together, these are the answer's `batches`.
     pub batches: Vec<BufferSlice>,
     /// Whether some of them had to be read.
     pub from_disk: bool,
@@ -29,10 +30,10 @@ pub struct SharedFetched {
 
 /// What a first look at a fetch found, without any I/O.
 #[derive(Debug)]
-pub enum FetchStep {
+pub(super) enum FetchStep {
     /// The answer: from the tail cache, or empty because no wait was asked for.
     Ready(SharedFetched),
-    /// There is nothing yet, or the disk must be read: [`Broker::fetch`] does both.
+    /// There is nothing yet, or the disk must be read.
     Later,
 }
 
@@ -44,7 +45,7 @@ impl SharedFetched {
 
 impl<D: Disk> Broker<D> {
     /// Answers a fetch when that takes no waiting.
-    pub fn fetch_now(&self, fetch: &Fetch) -> Result<FetchStep, Failure> {
+    pub(super) fn fetch_now(&self, fetch: &Fetch) -> Result<FetchStep, Failure> {
         let queue = self.queue(fetch.key)?;
         self.check_reader(fetch)?;
         self.check_range(&queue, fetch.offset)?;
@@ -80,14 +81,18 @@ impl<D: Disk> Broker<D> {
     }
 
     /// Answers a fetch, waiting for a message as long as it asks and reading the disk as far as need be.
-    pub async fn fetch_shared(&self, fetch: Fetch) -> Result<SharedFetched, Failure> {
+    pub(super) async fn fetch_shared(&self, fetch: Fetch) -> Result<SharedFetched, Failure> {
         let fetched = self.fetch_ahead(&fetch).await?;
         self.note_fetched(fetch.offset, &fetched);
         Ok(fetched)
     }
 
     /// Answers a fetch with what was read ahead of it.
-    pub fn take_ahead(&self, fetch: &Fetch, mut fetched: SharedFetched) -> Result<SharedFetched, Failure> {
+    pub(super) fn take_ahead(
+        &self,
+        fetch: &Fetch,
+        mut fetched: SharedFetched,
+    ) -> Result<SharedFetched, Failure> {
         let queue = self.queue(fetch.key)?;
         self.check_reader(fetch)?;
         self.check_range(&queue, fetch.offset)?;
@@ -97,7 +102,7 @@ impl<D: Disk> Broker<D> {
     }
 
     /// Reads what answers a fetch that has not come yet: [`take_ahead`](Broker::take_ahead) follows when it does.
-    pub async fn fetch_ahead(&self, fetch: &Fetch) -> Result<SharedFetched, Failure> {
+    pub(super) async fn fetch_ahead(&self, fetch: &Fetch) -> Result<SharedFetched, Failure> {
         let empty = |head| SharedFetched { head, batches: Vec::new(), from_disk: true };
         let queue = self.queue(fetch.key)?;
         self.wait_for_message(&queue, fetch).await?;
@@ -185,7 +190,7 @@ impl<D: Disk> Broker<D> {
     }
 
     /// Waits until a fetch of this shard has something to return, or its time is up.
-    pub async fn wait_for_fetch(&self, fetch: &Fetch) -> Result<(), Failure> {
+    pub(super) async fn wait_for_fetch(&self, fetch: &Fetch) -> Result<(), Failure> {
         let queue = self.queue(fetch.key)?;
         self.wait_for_message(&queue, fetch).await
     }

@@ -3,8 +3,9 @@
 mod ahead;
 mod batch_cache;
 mod fetch;
+mod fetches;
 mod watch;
 
-pub use ahead::ReadAhead;
 pub(super) use batch_cache::BatchCache;
-pub use fetch::{FetchStep, SharedFetched};
+pub use fetch::SharedFetched;
+pub use fetches::{ClientFetches, fetch_share};

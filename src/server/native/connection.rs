@@ -24,15 +24,15 @@ use futures_lite::AsyncReadExt;
 mod proving;
 mod waiting;
 
-use self::waiting::{carried_bytes, copied_bytes, fetch_share};
+use self::waiting::{carried_bytes, copied_bytes};
 use crate::api::{ConnectionId, Failure, Fetch, Fetched, Produce, Reply, Request, SessionLife, Status};
-use crate::broker::{FetchStep, PendingProduce, PlaceRefusal, ReadAhead, SharedFetched};
+use crate::broker::{ClientFetches, PendingProduce, PlaceRefusal, SharedFetched, fetch_share};
 use crate::limits;
 use crate::metrics::Stage;
 use crate::net::ReceiveBuffer;
 use crate::protocol::native::{DecodedRequest, FetchedHead, ReplyEncoder, check_properties, decode_request};
 use crate::runtime::reactor_turn;
-use crate::server::connection::Connections;
+use crate::server::connection::{Connections, ShardDisk};
 use crate::server::sender::Sender;
 use crate::server::sessions::Connection;
 use crate::server::stream::{ReadHalf, Stream};
@@ -67,7 +67,7 @@ struct Native {
     waiting_ended: WakerList,
     /// Answers to fetches that are being brought together.
     fetching: ByteBudget,
-    ahead: Rc<ReadAhead>,
+    fetches: ClientFetches<ShardDisk>,
     /// The groups whose members have joined over this connection.
     joined: RefCell<BTreeSet<GroupName>>,
     /// Large answers that are being put together: one at a time, since each may be as large as a batch.
@@ -162,7 +162,7 @@ pub(crate) async fn serve_native(
         waiting_requests: Cell::new(0),
         waiting_ended: WakerList::new(),
         fetching: ByteBudget::new(limits::FETCH_BYTES_MAX),
-        ahead: Rc::default(),
+        fetches: ClientFetches::new(&connections.broker),
         joined: RefCell::default(),
         answering: ByteBudget::new(1),
         peer: stream.peer().map(|address| address.ip()),
@@ -177,7 +177,7 @@ pub(crate) async fn serve_native(
     native.connection.leave();
     // What was taken is answered before the connection goes, unless the peer is gone anyway.
     native.settle_all().await;
-    native.ahead.clear();
+    native.fetches.end();
     native.connection.outbox.close();
     writer.await;
     native.connection.end();
@@ -468,22 +468,18 @@ impl Native {
 
     /// Answers a fetch at once when its batches are in memory, else in a task of its own.
     async fn fetch(self: &Rc<Self>, correlation: u64, fetch: Fetch) -> usize {
-        let broker = &self.connections.broker;
-        let options = broker.options();
-        let is_ours = fetch.key.queue.shard(options.shard_count) == options.shard;
         let answers = self.connections.memory.budget(Account::Answers);
-        if is_ours
-            && self.connection.outbox.bytes() <= self.connections.unread_bytes_max()
+        if self.connection.outbox.bytes() <= self.connections.unread_bytes_max()
             // Held until the answer is counted where it goes to.
             && let Some(_room) = answers.try_reserve(fetch_share(&fetch))
         {
-            match broker.fetch_now(&fetch) {
-                Ok(FetchStep::Ready(fetched)) => {
+            match self.fetches.at_once(&fetch) {
+                Ok(Some(fetched)) => {
                     let bytes = fetched.batch_bytes();
                     self.answer_shared(correlation, fetched);
                     return bytes;
                 }
-                Ok(FetchStep::Later) => {}
+                Ok(None) => {}
                 Err(failure) => {
                     self.answer(correlation, Err(failure));
                     return 0;

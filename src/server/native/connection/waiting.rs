@@ -8,8 +8,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::Native;
-use crate::api::{Failure, Fetch, Reply, Request, Watch};
-use crate::broker::{Recipient, SharedFetched};
+use crate::api::{Fetch, Reply, Request};
+use crate::broker::{Recipient, fetch_share};
 use crate::limits;
 use crate::types::{Account, Reservation};
 
@@ -17,12 +17,6 @@ use crate::types::{Account, Reservation};
 /// meanwhile.
 const HEAVY_RESTS: u32 = 3;
 const HEAVY_REST_MAX: Duration = Duration::from_secs(1);
-
-/// What a request in a task of its own ended with.
-enum Outcome {
-    Reply(Reply),
-    Shared(SharedFetched),
-}
 
 /// How a wait ended.
 enum Waited<T> {
@@ -172,21 +166,8 @@ impl Native {
     /// connection has ended meanwhile.
     async fn answer_room(&self, account: Account, bytes: usize) -> Option<(Reservation, Reservation)> {
         let turn = self.answering.reserve(1).await;
-        let outbox = &self.connection.outbox;
-        outbox.drained(self.connections.unread_bytes_max()).await;
-        let answers = self.connections.memory.budget(account);
-        let room = match answers.try_reserve(bytes) {
-            Some(room) => room,
-            None => {
-                let room = async { Some(answers.reserve(bytes).await) };
-                let ended = async {
-                    outbox.closed().await;
-                    None
-                };
-                futures_lite::future::or(room, ended).await?
-            }
-        };
-        (!outbox.is_closed()).then_some((turn, room))
+        self.connection.outbox.drained(self.connections.unread_bytes_max()).await;
+        Some((turn, self.room_in(account, bytes).await?))
     }
 
     /// Waits as long as somebody is there and nobody else needs the memory. `waiting` is dropped otherwise.
@@ -204,83 +185,67 @@ impl Native {
     }
 
     async fn fetch_later(&self, correlation: u64, fetch: Fetch) {
-        match self.carry_out_fetch(fetch).await {
-            Ok(Some(Outcome::Shared(fetched))) => self.answer_shared(correlation, fetched),
-            Ok(Some(Outcome::Reply(reply))) => self.answer(correlation, Ok(reply)),
+        let call = FetchCall { native: self, share: fetch_share(&fetch), has_left: Cell::new(false) };
+        match self.fetches.next(fetch, &call).await {
+            Ok(Some(fetched)) => {
+                if let Some(reading) = self.fetches.read_ahead(fetch, &fetched) {
+                    self.connections.spawn_catch_up(reading);
+                }
+                self.answer_shared(correlation, fetched);
+            }
             Ok(None) => {}
             Err(failure) => self.answer(correlation, Err(failure)),
         }
     }
 
-    /// `None` when nobody is there any more.
-    async fn carry_out_fetch(&self, fetch: Fetch) -> Result<Option<Outcome>, Failure> {
-        let broker = &self.connections.broker;
-        let is_ours = broker.owner(&Request::Fetch(fetch)) == broker.shard();
-        // Only the wait may be dropped: what follows is carried to its end.
-        let waited = if is_ours {
-            self.while_there(broker.wait_for_fetch(&fetch)).await
-        } else if fetch.wait.is_zero() {
-            Waited::Over(Ok(()))
-        } else {
-            let watch = Watch { queues: vec![(fetch.key, fetch.offset)], wait: fetch.wait };
-            match self.while_there(broker.handle(Request::Watch(watch))).await {
-                Waited::Over(outcome) => Waited::Over(outcome.map(drop)),
-                Waited::Cut => Waited::Cut,
-                Waited::Left => Waited::Left,
-            }
-        };
-        match waited {
-            Waited::Over(outcome) => outcome?,
-            Waited::Cut => {}
-            Waited::Left => return Ok(None),
-        }
-        // From here on the answer takes memory: a few at a time, and not while the peer leaves others unread.
-        let share = fetch_share(&fetch);
-        let _share = self.fetching.reserve(share).await;
+    /// Waits for room in a budget; `None` when the connection has ended.
+    async fn room_in(&self, account: Account, bytes: usize) -> Option<Reservation> {
         let outbox = &self.connection.outbox;
-        outbox.drained(self.connections.unread_bytes_max()).await;
-        let answers = self.connections.memory.budget(Account::Answers);
-        // The first batch is returned whatever its size.
-        let _room = match answers.try_reserve(share.max(limits::BATCH_BYTES_MAX)) {
+        let budget = self.connections.memory.budget(account);
+        let room = match budget.try_reserve(bytes) {
             Some(room) => room,
             None => {
-                let room = async { Some(answers.reserve(share.max(limits::BATCH_BYTES_MAX)).await) };
+                let room = async { Some(budget.reserve(bytes).await) };
                 let ended = async {
                     outbox.closed().await;
                     None
                 };
-                match futures_lite::future::or(room, ended).await {
-                    Some(room) => room,
-                    None => return Ok(None),
-                }
+                futures_lite::future::or(room, ended).await?
             }
         };
-        if outbox.is_closed() {
-            return Ok(None);
+        (!outbox.is_closed()).then_some(room)
+    }
+}
+
+/// One fetch that waits, or reads the disk.
+struct FetchCall<'a> {
+    native: &'a Native,
+    share: usize,
+    /// Nobody is there any more. When only its memory is needed, the fetch is answered with what there is.
+    has_left: Cell<bool>,
+}
+
+impl Recipient for FetchCall<'_> {
+    type Room = (Reservation, Reservation);
+
+    /// The answer takes memory: a few at a time, and not while the peer leaves others unread.
+    async fn room(&self) -> Option<Self::Room> {
+        if self.has_left.get() {
+            return None;
         }
-        let fetch = Fetch { wait: Duration::ZERO, ..fetch };
-        if !is_ours {
-            return broker.handle(Request::Fetch(fetch)).await.map(|reply| Some(Outcome::Reply(reply)));
-        }
-        let fetched = match self.ahead.take(&fetch) {
-            Some(entry) => broker.take_ahead(&fetch, entry.outcome().await?),
-            None => broker.fetch_shared(fetch).await,
-        }?;
-        self.read_ahead(fetch, &fetched);
-        Ok(Some(Outcome::Shared(fetched)))
+        let native = self.native;
+        let share = native.fetching.reserve(self.share).await;
+        native.connection.outbox.drained(native.connections.unread_bytes_max()).await;
+        // The first batch is returned whatever its size.
+        let room = native.room_in(Account::Answers, self.share.max(limits::BATCH_BYTES_MAX)).await?;
+        Some((share, room))
     }
 
-    /// Reads what a client will ask for that has just been given `fetched` from the disk, if there is memory for it.
-    fn read_ahead(&self, fetch: Fetch, fetched: &SharedFetched) {
-        let head = &fetched.head;
-        if !fetched.from_disk || head.next_offset >= head.end_offset {
-            return;
+    async fn gone(&self) {
+        match self.native.while_there(std::future::pending::<()>()).await {
+            Waited::Over(()) | Waited::Cut => {}
+            Waited::Left => self.has_left.set(true),
         }
-        let ahead = self.connections.memory.budget(Account::Ahead);
-        let Some(share) = ahead.try_reserve(fetch_share(&fetch)) else { return };
-        let fetch = Fetch { offset: head.next_offset, ..fetch };
-        let (broker, clock) = (self.connections.broker.clone(), self.connections.clock.clone());
-        self.connections.spawn_catch_up(self.ahead.clone().read(broker, clock, fetch, share));
     }
 }
 
@@ -316,11 +281,6 @@ fn waits_long(request: &Request) -> bool {
         Request::ReceiveHalves(receive) => !receive.wait.is_zero(),
         _ => false,
     }
-}
-
-/// What the answer to a fetch counts for while it is brought together.
-pub(crate) fn fetch_share(fetch: &Fetch) -> usize {
-    (fetch.bytes_max as usize).clamp(limits::FETCH_SHARE_BYTES_MIN, limits::FETCH_BYTES_MAX)
 }
 
 /// Bytes of a batch that no longer lies in the connection's buffer.
