@@ -12,6 +12,7 @@ use crate::cli::output::{OutputFormat, print_text, to_json};
 use crate::cli::server::milliseconds;
 use crate::log::{Damage, GivenUpRange};
 use crate::node::{self, NodeError, ServeOptions, Started, StartedShard, TlsMode};
+use crate::runtime::host;
 use crate::types::Level;
 
 #[derive(Debug, clap::Args)]
@@ -79,6 +80,8 @@ impl LevelSource {
 
 /// Runs the broker until it is told to stop.
 pub fn run(arguments: ServeArguments, format: OutputFormat) -> Result<(), CommandError> {
+    // As long as there is one thread: the notices have theirs.
+    host::register_memory_barrier();
     let source = LevelSource { flag: arguments.settings.log_level.clone(), config: arguments.config.clone() };
     let Settings { options, log_level, log_format } = Settings::of(arguments)?;
     let notices = Notices::to_standard_error(&log_level, log_format);

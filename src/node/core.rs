@@ -130,8 +130,6 @@ pub(super) fn spawn(plan: CorePlan) {
 }
 
 async fn run_core(plan: CorePlan) {
-    // The first timer of a thread is tens of milliseconds late; nobody waits for this one.
-    glommio::timer::Timer::new(Duration::from_millis(1)).await;
     let events = plan.events.clone();
     let disk = match GlommioDisk::attach(&plan.data, plan.access).await {
         Ok(disk) => disk,

@@ -7,6 +7,7 @@ use std::io;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use mimalloc::MiMalloc;
+use rustix::thread::MembarrierCommand;
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
@@ -74,6 +75,13 @@ extern "C" fn note_unusable_streams() {
             UNUSABLE_STREAMS.fetch_or(1 << stream as u8, Ordering::Relaxed);
         }
     }
+}
+
+/// Registers the process for the barrier that glommio makes before each sleep. That is free while the process has one
+/// thread; else the first executor that sleeps waits for every core to pass the kernel's scheduler, tens of milliseconds.
+pub fn register_memory_barrier() {
+    // A kernel that has none is met by glommio as well, which then makes its barrier another way.
+    let _ = rustix::thread::membarrier(MembarrierCommand::RegisterPrivateExpedited);
 }
 
 /// Whether the process began with this stream closed, or open for the other direction only. The standard library takes a
