@@ -25,6 +25,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 
+use futures_util::future::join_all;
+
 use super::error::OpenError;
 use super::manifest::{self, Holdings, Manifest};
 use super::outdated::{Outdated, OwnManifest};
@@ -32,13 +34,18 @@ use super::recovery::holds_batches;
 use super::segment::{
     FoundHeader, SEGMENT_HEADER_BYTES, Segment, SegmentHeader, parse_segment_name, segment_name,
 };
-use crate::disk::{Disk, DiskErrorKind, DiskFile, OpenMode};
+use crate::disk::{Disk, DiskError, DiskErrorKind, DiskFile, OpenMode};
 use crate::limits::BLOCK_BYTES;
 use crate::types::{LogPosition, ShardId};
 use crate::wire::batch::{BatchHeader, LogSecret};
 
 /// A segment has a header and room for a batch.
 pub(super) const SEGMENT_FILE_BYTES_MIN: u64 = 2 * SEGMENT_HEADER_BYTES as u64;
+
+/// What is read of each segment: its header, and the block in which its first batch begins.
+const HEAD_BYTES: usize = SEGMENT_HEADER_BYTES + BLOCK_BYTES;
+/// Segments that are opened together.
+pub(super) const LOOKED_AT_ONCE: usize = 16;
 
 /// What is known of a log from elsewhere.
 #[derive(Clone, Debug)]
@@ -241,35 +248,58 @@ pub(super) async fn survey<D: Disk>(
         Err(error) if error.kind == DiskErrorKind::NotFound => Vec::new(),
         names => names?,
     };
+    let bases: Vec<_> = names.iter().filter_map(|name| parse_segment_name(name)).collect();
     let mut secret = secret;
     let mut all = BTreeMap::new();
-    for base in names.iter().filter_map(|name| parse_segment_name(name)) {
-        let path = directory.join(segment_name(base));
-        let file = disk.open(&path, OpenMode::ReadOnly).await?;
-        let bytes = file.size().await?;
-        let segment: Segment<D> = Segment::new(base, bytes, file, path);
-        let facts = look(&segment, &mut secret).await;
-        segment.file.close().await?;
-        all.insert(base, facts?);
+    for some in bases.chunks(LOOKED_AT_ONCE) {
+        for begun in begin_segments(disk, directory, some, OpenMode::ReadOnly).await? {
+            let facts = look(&begun, &mut secret).await;
+            let base = begun.segment.base;
+            begun.segment.file.close().await?;
+            all.insert(base, facts?);
+        }
     }
     Ok(all)
 }
 
+/// A segment's file, opened, with what it begins with.
+pub(super) struct Begun<D: Disk> {
+    pub segment: Segment<D>,
+    /// Its header and the block after it, as far as they are there.
+    blocks: Vec<u8>,
+}
+
+/// Opens segments' files together and reads how each begins: each of them is a few waits for the device.
+pub(super) async fn begin_segments<D: Disk>(
+    disk: &D,
+    directory: &Path,
+    bases: &[LogPosition],
+    mode: OpenMode,
+) -> Result<Vec<Begun<D>>, DiskError> {
+    let begin = async |base: LogPosition| {
+        let path = directory.join(segment_name(base));
+        let file = disk.open(&path, mode).await?;
+        let bytes = file.size().await?;
+        // A block that is not all there cannot be read with direct I/O.
+        let head = (bytes / BLOCK_BYTES as u64 * BLOCK_BYTES as u64).min(HEAD_BYTES as u64) as usize;
+        let blocks = if head > 0 { file.read(0, head).await?.to_vec() } else { Vec::new() };
+        Ok(Begun { segment: Segment::new(base, bytes, file, path), blocks })
+    };
+    join_all(bases.iter().map(|base| begin(*base))).await.into_iter().collect()
+}
+
 /// Looks at how a segment's file begins. `secret` is taken from the first header that has one.
 pub(super) async fn look<D: Disk>(
-    segment: &Segment<D>,
+    begun: &Begun<D>,
     secret: &mut Option<LogSecret>,
 ) -> Result<Facts, OpenError> {
+    let Begun { segment, blocks } = begun;
     let file_bytes = segment.bytes;
     let mut facts = Facts { file_bytes, header: FoundHeader::Other, begun: None, holds_batches: false };
-    let head = SEGMENT_HEADER_BYTES + BLOCK_BYTES;
-    // A block that is not all there cannot be read with direct I/O.
-    let bytes = (file_bytes / BLOCK_BYTES as u64 * BLOCK_BYTES as u64).min(head as u64) as usize;
-    if bytes == 0 {
+    if blocks.is_empty() {
         return Ok(facts);
     }
-    let blocks = segment.file.read(0, bytes).await?;
-    facts.header = SegmentHeader::decode(&blocks);
+    facts.header = SegmentHeader::decode(blocks);
     if let FoundHeader::Newer(version) = facts.header {
         let file = segment.path.display().to_string();
         return Err(OpenError::Newer { file, what: format!("segment version {version}") });
@@ -278,8 +308,8 @@ pub(super) async fn look<D: Disk>(
         *secret = secret.or((header.base == segment.base).then_some(header.secret));
     }
     let secret = secret.unwrap_or_default();
-    if bytes == head {
-        facts.begun = first_batch(&blocks, segment.base, secret);
+    if blocks.len() == HEAD_BYTES {
+        facts.begun = first_batch(blocks, segment.base, secret);
     }
     let is_own = matches!(facts.header, FoundHeader::Valid(header) if header.base == segment.base);
     facts.holds_batches = facts.begun.is_some()

@@ -160,12 +160,13 @@ async fn epoch_above<D: Disk>(
     secret: LogSecret,
 ) -> Result<Option<u32>, DiskError> {
     let block = BLOCK_BYTES as u64;
+    let mut bytes = Vec::new();
     let mut end = from;
     let mut at = from.0.saturating_sub(segment.base.0) / block * block;
     while at < segment.bytes && segment.base.advance(at) < end.advance(SCAN_BYTES as u64) {
         // A header may lie across the border of two steps.
         let to = (at + SCAN_BYTES as u64 + block).min(segment.bytes);
-        let mut bytes = Vec::new();
+        bytes.clear();
         read_parallel(segment, at, to, &mut bytes).await?;
         let base = segment.base.advance(at);
         let first = from.0.saturating_sub(base.0) as usize;

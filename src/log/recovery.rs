@@ -35,7 +35,7 @@ use std::rc::Rc;
 
 use super::commit_log::LogOptions;
 use super::error::OpenError;
-use super::expectation::{Facts, Known, Verdict, judge, look, own_manifest};
+use super::expectation::{Facts, Known, LOOKED_AT_ONCE, Verdict, begin_segments, judge, look, own_manifest};
 use super::manifest::{GivenUp, Holdings, Manifest};
 use super::outdated::OwnManifest;
 use super::scanner::{Limits, Padding, Scanner, Used, headers_in, read_parallel};
@@ -357,13 +357,13 @@ async fn open_segments<D: Disk>(
     let mut secret = manifest.as_ref().map(|manifest| manifest.secret);
     let mut files: BTreeMap<LogPosition, Segment<D>> = BTreeMap::new();
     let mut facts: BTreeMap<LogPosition, Facts> = BTreeMap::new();
-    for base in names.iter().filter_map(|name| parse_segment_name(name)) {
-        let path = directory.join(segment_name(base));
-        let file = disk.open(&path, mode).await?;
-        let bytes = file.size().await?;
-        let segment = Segment::new(base, bytes, file, path);
-        facts.insert(base, look(&segment, &mut secret).await?);
-        files.insert(base, segment);
+    let bases: Vec<_> = names.iter().filter_map(|name| parse_segment_name(name)).collect();
+    for some in bases.chunks(LOOKED_AT_ONCE) {
+        for begun in begin_segments(disk, directory, some, mode).await? {
+            let base = begun.segment.base;
+            facts.insert(base, look(&begun, &mut secret).await?);
+            files.insert(base, begun.segment);
+        }
     }
     let manifest = match own_manifest(directory, manifest, &facts, known) {
         Ok(manifest) => manifest,
@@ -438,9 +438,10 @@ pub(super) async fn holds_batches<D: Disk>(
     secret: LogSecret,
 ) -> Result<bool, DiskError> {
     let end = UNKNOWN_BYTES.min(segment.bytes);
+    let mut bytes = Vec::new();
     for at in (0..end).step_by(SCAN_BYTES) {
         let to = (at + (SCAN_BYTES + BLOCK_BYTES) as u64).min(segment.bytes);
-        let mut bytes = Vec::new();
+        bytes.clear();
         read_parallel(segment, at, to, &mut bytes).await?;
         let from = if at == 0 { SEGMENT_HEADER_BYTES } else { 0 };
         if headers_in(&bytes, segment.base.advance(at), secret, from..SCAN_BYTES).next().is_some() {

@@ -4,6 +4,8 @@
 use std::ops::Range;
 use std::rc::Rc;
 
+use memchr::memmem;
+
 use super::error::OpenError;
 use super::holes::Hole;
 use super::manifest::GivenUp;
@@ -528,6 +530,7 @@ impl<D: Disk> Scanner<D> {
 
     /// Looks after `place` for a batch that proves what `place` is.
     async fn search(&mut self, place: LogPosition) -> Result<Proof, OpenError> {
+        let mut bytes = Vec::new();
         let mut leftovers = false;
         let mut nearest: Option<LogPosition> = None;
         let (mut flushed, mut went_on) = (false, false);
@@ -546,7 +549,7 @@ impl<D: Disk> Scanner<D> {
                 // A header may lie across the border of two steps.
                 let read_end = (end + BLOCK_BYTES as u64).next_multiple_of(BLOCK_BYTES as u64);
                 let read_end = read_end.min(segment.bytes);
-                let mut bytes = Vec::new();
+                bytes.clear();
                 read_parallel(&segment, at, read_end, &mut bytes).await?;
                 self.report.bytes_scanned += read_end - at;
                 let base = segment.base.advance(at);
@@ -593,9 +596,11 @@ pub(super) fn headers_in(
     secret: LogSecret,
     range: Range<usize>,
 ) -> impl Iterator<Item = BatchHeader> + '_ {
-    let from = range.start.next_multiple_of(BATCH_ALIGNMENT);
-    (from..range.end.min(bytes.len())).step_by(BATCH_ALIGNMENT).filter_map(move |at| {
-        if bytes.len() - at < BATCH_HEADER_BYTES || bytes[at..at + 4] != BATCH_MAGIC {
+    let until = (range.end + BATCH_MAGIC.len() - 1).min(bytes.len());
+    let from = range.start.min(until);
+    // A search at memory speed: at a start tens of megabytes are looked through.
+    memmem::find_iter(&bytes[from..until], &BATCH_MAGIC).map(move |at| from + at).filter_map(move |at| {
+        if !at.is_multiple_of(BATCH_ALIGNMENT) || bytes.len() - at < BATCH_HEADER_BYTES {
             return None;
         }
         let header = BatchHeader::decode_stored(&bytes[at..], secret).ok()?;
@@ -618,6 +623,8 @@ pub(super) async fn read_parallel<D: Disk>(
         output.resize(output.len() + (to - from) as usize, 0);
         return Ok(());
     }
+    // All at once: a buffer that grows step by step is copied each time, and leaves memory behind.
+    output.reserve((to - from) as usize);
     let reads =
         (from..to).step_by(READ_BYTES).map(|at| segment.file.read(at, READ_BYTES.min((to - at) as usize)));
     for piece in futures_util::future::join_all(reads).await {
