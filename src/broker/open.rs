@@ -11,7 +11,7 @@ use super::groups::Groups;
 use super::options::BrokerOptions;
 use super::reader::BatchCache;
 use super::receive::Turns;
-use super::shard_broker::{Broker, OpenedBroker, TopicTurn};
+use super::shard_broker::{Broker, OpenedBroker};
 use super::steady::SteadyTime;
 use super::upkeep::IndexHealth;
 use super::upkeep::Notices;
@@ -25,7 +25,9 @@ use crate::limits;
 use crate::log::{CommitLog, LogOptions, Manifest, OpenError, Replay, Report, StartAt};
 use crate::metrics::ShardMetrics;
 use crate::state::{Change, ChangeError, Effect, Stage, State, Tables, decode_changes};
-use crate::types::{Account, ClientMemory, LogPosition, QueueKey, QueueOffset, Throttle, WakerList};
+use crate::types::{
+    Account, ClientMemory, LogPosition, QueueKey, QueueOffset, TaskMutex, Throttle, WakerList,
+};
 use crate::wire::batch::{BatchHeader, LogSecret};
 use crate::wire::record::RECORD_HEADER_BYTES;
 
@@ -267,8 +269,8 @@ impl<D: Disk> Broker<D> {
             receivers: RefCell::default(),
             arrivals: RefCell::default(),
             groups: RefCell::new(groups),
-            topic_change: TopicTurn::default(),
-            held_turn: TopicTurn::default(),
+            topic_change: TaskMutex::default(),
+            held_lock: TaskMutex::default(),
             held_changed: WakerList::new(),
             halves_changed: WakerList::new(),
             held_roll_at: Cell::new(LogPosition::ZERO),

@@ -27,8 +27,8 @@ use crate::log::{CommitLog, Damage, GivenUpRange, Report};
 use crate::metrics::ShardMetrics;
 use crate::state::{State, Topic};
 use crate::types::{
-    ClientMemory, GroupName, LogPosition, QueueKey, QueueNumber, QueueOffset, ShardId, Throttle, TopicId,
-    TopicName, WakerList,
+    ClientMemory, GroupName, LogPosition, QueueKey, QueueNumber, QueueOffset, ShardId, TaskMutex, Throttle,
+    TopicId, TopicName, WakerList,
 };
 
 /// One shard's broker. Owned by one executor and shared by its tasks.
@@ -74,9 +74,9 @@ pub struct Broker<D: Disk> {
     /// Used on the control shard only.
     pub(super) groups: RefCell<Groups>,
     /// One change of topics at a time, and none while a checkpoint is written.
-    pub(super) topic_change: TopicTurn,
+    pub(super) topic_change: TaskMutex,
     /// Held by whoever moves delayed messages or halves about: loading, releasing, giving up, placing again.
-    pub(super) held_turn: TopicTurn,
+    pub(super) held_lock: TaskMutex,
     /// Woken for the timer task.
     pub(super) held_changed: WakerList,
     /// Woken when a half may be due earlier than the waiting know.
@@ -118,32 +118,6 @@ pub struct OpenedBroker<D: Disk> {
     pub report: Report,
     /// Why the index was built from the log, when it was.
     pub rebuilt: Option<String>,
-}
-
-/// One change of topics at a time: the future that holds it.
-#[derive(Default)]
-pub(super) struct TopicTurn {
-    taken: Cell<bool>,
-    released: WakerList,
-}
-
-pub(super) struct TopicTurnGuard<'a>(&'a TopicTurn);
-
-impl TopicTurn {
-    pub async fn take(&self) -> TopicTurnGuard<'_> {
-        while self.taken.get() {
-            self.released.changed().await;
-        }
-        self.taken.set(true);
-        TopicTurnGuard(self)
-    }
-}
-
-impl Drop for TopicTurnGuard<'_> {
-    fn drop(&mut self) {
-        self.0.taken.set(false);
-        self.0.released.wake();
-    }
 }
 
 impl<D: Disk> Broker<D> {

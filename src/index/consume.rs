@@ -13,10 +13,9 @@ use super::segment::{PIECE_BLOCKS, SegmentFiles};
 use super::snapshot;
 use super::state::State;
 use super::tree::Tree;
-use super::turn::Turn;
 use crate::disk::Disk;
 use crate::limits::BLOCK_BYTES;
-use crate::types::{QueueKey, QueueOffset, WakerList};
+use crate::types::{QueueKey, QueueOffset, TaskMutex, WakerList};
 
 /// How an index is opened.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +33,7 @@ pub struct IndexOptions {
 
 /// The consume index of one shard. A clone is the same index.
 ///
-/// All calls may overlap on one executor; those that write (`spill`, `sync`, the end of a trim, `close`) take turns
+/// All calls may overlap on one executor; those that write (`spill`, `sync`, the end of a trim, `close`) follow one another
 /// among themselves. After an error nothing is lost but the operation, except that a failed sync is final: no later
 /// `spill` or `sync` succeeds, so the index becomes overfull in the end.
 pub struct Index<D: Disk> {
@@ -47,7 +46,7 @@ pub(super) struct Shared<D: Disk> {
     pub cache: RefCell<BlockCache>,
     pub files: Rc<SegmentFiles<D>>,
     /// Held by whoever writes to the files.
-    pub turn: Rc<Turn>,
+    pub writing: Rc<TaskMutex>,
     /// How often another index was put in the place of this one.
     pub generation: Cell<u64>,
     /// Segments of what was here before.
@@ -127,14 +126,14 @@ impl<D: Disk> Index<D> {
         options: IndexOptions,
         state: State,
         files: Rc<SegmentFiles<D>>,
-        turn: Rc<Turn>,
+        writing: Rc<TaskMutex>,
     ) -> Self {
         let shared = Shared {
             options,
             state: RefCell::new(state),
             cache: RefCell::new(BlockCache::new(options.cached_blocks_max)),
             files,
-            turn,
+            writing,
             generation: Cell::new(0),
             replaced: RefCell::default(),
             spilled: WakerList::new(),
@@ -168,7 +167,7 @@ impl<D: Disk> Index<D> {
 
     /// Closes the files. Nothing else may be running or follow.
     pub async fn close(&self) -> Result<(), IndexError> {
-        let _turn = self.shared.turn.take().await;
+        let _guard = self.shared.writing.lock().await;
         Ok(self.shared.files.close().await?)
     }
 

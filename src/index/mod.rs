@@ -49,7 +49,6 @@ mod state;
 mod tests;
 mod tree;
 mod trim;
-mod turn;
 mod verify;
 
 pub use block::{BLOCK_ENTRIES_MAX, BLOCK_REFERENCES_MAX, BlockError};

@@ -25,7 +25,7 @@ impl<D: Disk> Index<D> {
         let sealed =
             SealedBlocks::restore(options.epoch, options.segment_blocks(), next, BTreeMap::new(), Vec::new());
         let state = State::new(BTreeMap::new(), sealed);
-        Some(Index::new(options, state, self.shared.files.clone(), self.shared.turn.clone()))
+        Some(Index::new(options, state, self.shared.files.clone(), self.shared.writing.clone()))
     }
 
     /// Puts `renewed` in the place of what is here. Not while a snapshot is taken. Look-ups under way go on with it.
@@ -45,13 +45,13 @@ impl<D: Disk> Index<D> {
         if replaced.is_empty() {
             return Ok(());
         }
-        let _turn = self.shared.turn.take().await;
+        let _guard = self.shared.writing.lock().await;
         Ok(self.shared.files.remove(&replaced).await?)
     }
 
     /// Gives up a renewal that did not take place, and removes its files.
     pub async fn abandon(&self) -> Result<(), IndexError> {
-        let _turn = self.shared.turn.take().await;
+        let _guard = self.shared.writing.lock().await;
         let written: Vec<u32> = self.shared.state.borrow().sealed.extents().keys().copied().collect();
         Ok(self.shared.files.remove(&written).await?)
     }

@@ -12,7 +12,7 @@ impl<D: Disk> Index<D> {
     /// Blocks that are sealed meanwhile are left for the next call, but for those that fill up a write: so it ends even
     /// while others append as fast as it writes.
     pub async fn spill(&self) -> Result<(), IndexError> {
-        let _turn = self.shared.turn.take().await;
+        let _guard = self.shared.writing.lock().await;
         let mut due = self.waiting_blocks();
         while due > 0 {
             let (run, block_count) = {
@@ -35,7 +35,7 @@ impl<D: Disk> Index<D> {
 
     /// Makes durable what was spilled before the call. A failure is final.
     pub async fn sync(&self) -> Result<(), IndexError> {
-        let _turn = self.shared.turn.take().await;
+        let _guard = self.shared.writing.lock().await;
         Ok(self.shared.files.sync().await?)
     }
 }

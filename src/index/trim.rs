@@ -83,7 +83,7 @@ impl<D: Disk> Trim<D> {
                 next.map(|(&key, tree)| (key, !tree.is_empty() && tree.first_position < self.min_position))
             };
             let Some((key, due)) = next else {
-                let _turn = shared.turn.take().await;
+                let _guard = shared.writing.lock().await;
                 let removed = shared.state.borrow_mut().sealed.remove_below(self.min_position);
                 shared.files.remove(&removed).await?;
                 return Ok(TrimProgress::Done);

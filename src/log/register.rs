@@ -10,26 +10,14 @@ use super::commit_log::{CommitLog, Inner};
 use super::error::OpenError;
 use super::manifest::{GivenUp, Holdings, Manifest};
 use crate::disk::{Disk, DiskError, DiskErrorKind, Operation};
-use crate::types::{LogPosition, WakerList};
+use crate::types::{LogPosition, TaskMutex};
 
 /// The manifest of a running log.
 pub(super) struct Register {
     manifest: RefCell<Manifest>,
     /// The segment of which it was last noted that the log has got into it.
     noted: Cell<LogPosition>,
-    /// One writer at a time.
-    is_busy: Cell<bool>,
-    freed: WakerList,
-}
-
-/// The right to write the manifest; it has ended when this is dropped.
-struct Turn<'a>(&'a Register);
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        self.0.is_busy.set(false);
-        self.0.freed.wake();
-    }
+    writing: TaskMutex,
 }
 
 impl Register {
@@ -37,8 +25,7 @@ impl Register {
         Self {
             manifest: RefCell::new(manifest),
             noted: Cell::new(active_base),
-            is_busy: Cell::new(false),
-            freed: WakerList::new(),
+            writing: TaskMutex::default(),
         }
     }
 
@@ -50,14 +37,6 @@ impl Register {
     /// Whether a flush in the segment at `base` is news.
     pub fn is_due(&self, base: LogPosition) -> bool {
         base > self.noted.get()
-    }
-
-    async fn turn(&self) -> Turn<'_> {
-        while self.is_busy.get() {
-            self.freed.changed().await;
-        }
-        self.is_busy.set(true);
-        Turn(self)
     }
 }
 
@@ -77,7 +56,7 @@ impl<D: Disk> CommitLog<D> {
 impl<D: Disk> Inner<D> {
     /// Changes what the manifest says of the files, durably and in both of its blocks.
     pub(super) async fn register(&self, change: impl FnOnce(&mut Holdings)) -> Result<(), DiskError> {
-        let _turn = self.register.turn().await;
+        let _guard = self.register.writing.lock().await;
         let mut manifest = self.register.manifest.borrow().clone();
         change(manifest.holdings.as_mut().expect("a start says what there is"));
         let first = manifest.holdings.map_or(LogPosition::ZERO, |holdings| holdings.first_base);

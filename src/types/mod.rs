@@ -10,6 +10,8 @@ mod identity;
 mod instance;
 mod level;
 mod message_id;
+#[cfg(feature = "server")]
+mod mutex;
 mod name;
 mod position;
 mod receipt;
@@ -33,6 +35,8 @@ pub use identity::{Identity, NodeId, QueueKey, QueueNumber, ShardId, TopicId};
 pub use instance::InstanceName;
 pub use level::Level;
 pub use message_id::{IdText, MessageIdError, OffsetMessageId, RecordPlace, UniqueId, UniqueIdGenerator};
+#[cfg(feature = "server")]
+pub use mutex::TaskMutex;
 pub use name::{GroupName, NameError, TopicName};
 pub use position::{LogPosition, QueueOffset};
 pub use receipt::{HalfReceipt, Receipt};

@@ -78,7 +78,7 @@ impl<D: Disk> Broker<D> {
         only_unused: bool,
     ) -> Result<bool, Failure> {
         // No checkpoint repeats meanwhile what it has read before.
-        let _turn = self.topic_change.take().await;
+        let _guard = self.topic_change.lock().await;
         let removing = self.writer.place(|| {
             self.passed.borrow_mut().remove_group(group);
             if !self.knows_group(group) || (only_unused && self.is_in_use(group)) {

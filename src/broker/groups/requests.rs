@@ -23,7 +23,7 @@ impl<D: Disk> Broker<D> {
         self: &Rc<Self>,
         change: GroupSettings,
     ) -> Result<GroupSettings, Failure> {
-        let _turn = self.topic_change.take().await;
+        let _guard = self.topic_change.lock().await;
         let range = Duration::from_millis(limits::LEASE_MS_MIN)..=Duration::from_millis(limits::LEASE_MS_MAX);
         let leases = [change.lease, change.ordered_lease];
         if let Some(lease) = leases.into_iter().flatten().find(|lease| !range.contains(lease)) {

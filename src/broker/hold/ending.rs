@@ -123,7 +123,7 @@ impl<D: Disk> Broker<D> {
     /// (`broker/.../transaction/queue/DefaultTransactionalMessageCheckListener.java`, `resolveDiscardMsg`).
     pub(in crate::broker) async fn give_up(self: &Rc<Self>, position: LogPosition) -> Result<(), Failure> {
         let Ok(half) = self.open_half(position) else { return Ok(()) };
-        let _turn = self.held_turn.take().await;
+        let _guard = self.held_lock.lock().await;
         if half.waits_for_its_time() {
             return self.release_half(&half).await;
         }

@@ -77,7 +77,7 @@ impl<D: Disk> Broker<D> {
         let mut offset = QueueOffset::ZERO;
         let mut rolled = 0;
         loop {
-            let _turn = self.held_turn.take().await;
+            let _guard = self.held_lock.lock().await;
             let entries = self.index.lookup(bucket, offset, lookup_max(STEP_MESSAGES)).await;
             let entries = entries.map_err(|error| self.index_damaged(&error))?;
             let below: Vec<_> = entries.iter().filter(|entry| entry.position < end).collect();
@@ -105,7 +105,7 @@ impl<D: Disk> Broker<D> {
         let mut last = None;
         let mut rolled = 0;
         loop {
-            let _turn = self.held_turn.take().await;
+            let _guard = self.held_lock.lock().await;
             let halves = self.held().halves.below(last, end, STEP_MESSAGES);
             let Some(behind) = halves.last() else { return Ok(Some(rolled)) };
             if !may_roll {

@@ -76,7 +76,7 @@ impl<D: Disk> Broker<D> {
 
     /// Loads the next bucket, as far as memory takes it.
     async fn load_delays(&self) -> Result<(), IndexError> {
-        let _turn = self.held_turn.take().await;
+        let _guard = self.held_lock.lock().await;
         let (mut loading, from) = {
             let held = self.held();
             (Loading::new(&held.delays), held.delays.loaded_end())
@@ -111,7 +111,7 @@ impl<D: Disk> Broker<D> {
 
     /// Releases some of the delayed messages whose time has come.
     async fn release_due(&self, now: Timestamp) -> Result<(), Failure> {
-        let _turn = self.held_turn.take().await;
+        let _guard = self.held_lock.lock().await;
         let due = self.held().delays.due(now, RELEASE_MESSAGES, RELEASE_BYTES);
         if due.is_empty() {
             return Ok(());

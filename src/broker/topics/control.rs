@@ -23,7 +23,7 @@ impl<D: Disk> Broker<D> {
         self: &Rc<Self>,
         change: TopicChange,
     ) -> Result<TopicInfo, Failure> {
-        let _turn = self.topic_change.take().await;
+        let _guard = self.topic_change.lock().await;
         let topic = {
             let tables = self.tables();
             if tables.topic_named(&change.topic).is_some() {
@@ -56,7 +56,7 @@ impl<D: Disk> Broker<D> {
         self: &Rc<Self>,
         change: TopicChange,
     ) -> Result<TopicInfo, Failure> {
-        let _turn = self.topic_change.take().await;
+        let _guard = self.topic_change.lock().await;
         let present = self.topic_by_name(&change.topic)?;
         let queue_count = change.queues.unwrap_or(present.queue_count);
         if queue_count < present.queue_count {
@@ -79,7 +79,7 @@ impl<D: Disk> Broker<D> {
     }
 
     pub(in crate::broker) async fn delete_topic(self: &Rc<Self>, name: &TopicName) -> Result<Reply, Failure> {
-        let _turn = self.topic_change.take().await;
+        let _guard = self.topic_change.lock().await;
         let id = self.topic_by_name(name)?.id;
         self.remove_topic(id).await?;
         self.ask_others(|| PeerRequest::RemoveTopic(id)).await?;
@@ -93,7 +93,7 @@ impl<D: Disk> Broker<D> {
         tables.topic_named(name).cloned().ok_or_else(|| topic_unknown(&tables, name))
     }
 
-    /// Removes a topic here, and says so twice: see [`Change::LiveTopics`]. The caller has the turn.
+    /// Removes a topic here, and says so twice: see [`Change::LiveTopics`]. The caller holds `topic_change`.
     async fn remove_topic(&self, id: TopicId) -> Result<(), Failure> {
         self.change(&[Change::TopicRemoved(id)]).await?;
         let live = self.tables().live_topics();
@@ -180,7 +180,7 @@ impl<D: Disk> Broker<D> {
             let PeerReply::Tables { topics, next_topic_id, groups, instances } = reply else {
                 return Err(unexpected(&reply));
             };
-            let _turn = self.topic_change.take().await;
+            let _guard = self.topic_change.lock().await;
             let changes: Vec<_> = {
                 let tables = self.tables();
                 let is_new = |topic: &Topic| {
@@ -252,7 +252,7 @@ impl<D: Disk> Broker<D> {
 
     /// Makes a change durable that the control shard has made.
     async fn put(&self, change: Change) -> Result<PeerReply, Failure> {
-        let _turn = self.topic_change.take().await;
+        let _guard = self.topic_change.lock().await;
         self.change(&[change]).await?;
         Ok(PeerReply::Done)
     }
@@ -267,7 +267,7 @@ impl<D: Disk> Broker<D> {
             PeerRequest::Hold(hold) => self.hold_here(&hold).await.map(Reply::Held).map(PeerReply::Client),
             PeerRequest::PutTopic(topic) => self.put(Change::Topic(topic)).await,
             PeerRequest::RemoveTopic(id) => {
-                let _turn = self.topic_change.take().await;
+                let _guard = self.topic_change.lock().await;
                 self.remove_topic(id).await?;
                 Ok(PeerReply::Done)
             }
@@ -335,7 +335,7 @@ impl<D: Disk> Broker<D> {
         groups: Vec<Group>,
         instances: BTreeSet<InstanceName>,
     ) -> Result<PeerReply, Failure> {
-        let _turn = self.topic_change.take().await;
+        let _guard = self.topic_change.lock().await;
         let changes: Vec<_> = {
             let tables = self.tables();
             let kept: BTreeSet<_> = topics.iter().map(|topic| topic.id).collect();

@@ -25,7 +25,7 @@ impl<D: Disk> Broker<D> {
                     self.check_first_use(name)?;
                     self.create_by_first_use(name, queues).await?;
                 } else {
-                    drop(self.topic_change.take().await);
+                    drop(self.topic_change.lock().await);
                 }
             } else {
                 let request = PeerRequest::Client(Request::OpenTopic(name.clone()));

@@ -56,7 +56,7 @@ impl<D: Disk> Broker<D> {
         self: &Rc<Self>,
         instance: InstanceName,
     ) -> Result<Reply, Failure> {
-        let _turn = self.topic_change.take().await;
+        let _guard = self.topic_change.lock().await;
         let mut instances = self.tables().instances().clone();
         if instances.len() >= limits::INSTANCES_MAX {
             let message = format!("there are {} instances, no more are taken", instances.len());
@@ -74,7 +74,7 @@ impl<D: Disk> Broker<D> {
         self: &Rc<Self>,
         instance: &InstanceName,
     ) -> Result<Reply, Failure> {
-        let _turn = self.topic_change.take().await;
+        let _guard = self.topic_change.lock().await;
         let instances = {
             let tables = self.tables();
             let topic_count = tables.topics_of(instance).count();
@@ -98,7 +98,7 @@ impl<D: Disk> Broker<D> {
         Ok(reply)
     }
 
-    /// Makes the set durable on every shard, this one first. The caller has the turn.
+    /// Makes the set durable on every shard, this one first. The caller holds `topic_change`.
     async fn put_instances(self: &Rc<Self>, instances: BTreeSet<InstanceName>) -> Result<Reply, Failure> {
         self.change(&[Change::Instances(instances.clone())]).await?;
         self.ask_others(|| PeerRequest::PutInstances(instances.clone())).await?;

@@ -242,7 +242,7 @@ impl<D: Disk> Broker<D> {
     /// Repeats the tables in the log, so that older segments can go: what they say is said again here.
     async fn checkpoint(&self) -> Result<(), Failure> {
         // No topic may change between the reading of the tables and the last batch.
-        let _turn = self.topic_change.take().await;
+        let _guard = self.topic_change.lock().await;
         let begin = self.log.watermarks().appended_end();
         let mut payloads = vec![Vec::new()];
         // Offsets given out so far, durable or not: their batches stand before this checkpoint.
