@@ -15,7 +15,7 @@ pub trait Clock {
     /// Monotonic clock.
     fn monotonic(&self) -> MonotonicTime;
 
-    /// Completes `duration` from now. For work in the background: it may be late by a scheduler turn.
+    /// Completes `duration` from now. For work in the background: it may be late by a round of the scheduler.
     fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()>>>;
 }
 

@@ -148,7 +148,7 @@ pub const MEMORY_BYTES_UNKNOWN: u64 = 1024 * 1024 * 1024;
 pub const SHARD_FILES_MIN: usize = 4;
 pub const SHARD_FILES_MAX: usize = 1_024;
 /// Connections for which there was no room, and which are kept for a second, so that the reason reaches the client.
-pub const TURNED_AWAY_MAX: usize = 4;
+pub const REFUSED_CONNECTIONS_MAX: usize = 4;
 
 /// What an open connection counts for, whatever it does: its tasks, its small buffers, and the few requests that may wait
 /// without a share of their own.

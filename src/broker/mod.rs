@@ -23,8 +23,8 @@ mod recipient;
 mod shard_broker;
 mod shares;
 mod steady;
+mod time_slice;
 mod topics;
-mod turn;
 mod upkeep;
 mod writer;
 

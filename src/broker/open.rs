@@ -10,7 +10,7 @@ use super::find::KeyIndexing;
 use super::groups::Groups;
 use super::options::BrokerOptions;
 use super::reader::BatchCache;
-use super::receive::Turns;
+use super::receive::PairLocks;
 use super::shard_broker::{Broker, OpenedBroker};
 use super::steady::SteadyTime;
 use super::upkeep::IndexHealth;
@@ -261,10 +261,10 @@ impl<D: Disk> Broker<D> {
             refused: RefCell::new(None),
             refusals_said: Throttle::new(SAY_AGAIN_AFTER),
             dead_letters_said: Throttle::new(SAY_AGAIN_AFTER),
-            turns: Turns::default(),
+            pair_locks: PairLocks::default(),
             receive_cache: RefCell::new(BatchCache::new(limits::RECEIVE_CACHE_BYTES)),
-            publish_turn: Cell::new(0),
-            receive_turn: Cell::new(0),
+            publish_round_robin: Cell::new(0),
+            receive_round_robin: Cell::new(0),
             gates: RefCell::default(),
             receivers: RefCell::default(),
             arrivals: RefCell::default(),

@@ -13,7 +13,7 @@ use super::options::BrokerOptions;
 use super::peers::Peers;
 use super::queue::{Arrivals, Queue};
 use super::reader::BatchCache;
-use super::receive::{Passed, Refusal, Turns};
+use super::receive::{PairLocks, Passed, Refusal};
 use super::steady::SteadyTime;
 use super::upkeep::CheckpointDone;
 use super::upkeep::IndexHealth;
@@ -59,13 +59,13 @@ pub struct Broker<D: Disk> {
     pub(super) refusals_said: Throttle,
     pub(super) dead_letters_said: Throttle,
     /// Who chooses messages for a group in a queue.
-    pub(super) turns: Turns,
+    pub(super) pair_locks: PairLocks,
     /// Batches that receives took some messages of.
     pub(super) receive_cache: RefCell<BatchCache>,
     /// Counts messages that are published without a queue and without a key, so that they go around the queues.
-    pub(super) publish_turn: Cell<u32>,
+    pub(super) publish_round_robin: Cell<u32>,
     /// Counts receives, so that each starts at another queue.
-    pub(super) receive_turn: Cell<u64>,
+    pub(super) receive_round_robin: Cell<u64>,
     /// What receivers of groups that have members may take.
     pub(super) gates: RefCell<Gates>,
     /// Who receives through this shard.

@@ -26,7 +26,7 @@ use crate::limits;
 use crate::types::{Level, QueueNumber, TopicName};
 
 const NOTES: &str = "Every line is a message: the bytes between two newlines, whatever they are, without the newline. \
-A last line without a newline and empty lines are messages too. Without --queue and --key-field, queues take turns.
+A last line without a newline and empty lines are messages too. Without --queue and --key-field, queues are filled round robin.
 
 Key and tag are taken without a byte order mark at the line's start, a carriage return at its end, and blanks around them. \
 A key with blanks in it is several keys, each of which `message find` finds the message by, as it does by all of them.

@@ -37,12 +37,12 @@ pub(super) struct Now {
 /// Spreads messages over a topic's queues.
 ///
 /// A message with a key goes to queue `crc32c(key) % queue_count`: the same on every producer, as long as the queue
-/// count stays. One without goes to the queue whose turn it is; the turn passes with each full batch rather than with
+/// count stays. One without goes to the sticky queue, which is the next one after each full batch rather than with
 /// each message, so that batches fill.
 #[derive(Clone, Debug)]
 pub struct Partitioner {
     queue_count: u32,
-    turn: u32,
+    sticky: u32,
 }
 
 /// When a batch is full or old enough.
@@ -74,12 +74,12 @@ pub(super) struct SealedBatch {
 }
 
 impl Partitioner {
-    /// `turn` is the first queue of messages without a key: producers that start at different ones spread better.
+    /// `first` is the first queue of messages without a key: producers that start at different ones spread better.
     ///
     /// Panics when there is no queue.
-    pub fn new(queue_count: u32, turn: QueueNumber) -> Self {
+    pub fn new(queue_count: u32, first: QueueNumber) -> Self {
         assert!(queue_count > 0, "a topic has at least one queue");
-        Self { queue_count, turn: turn.0 % queue_count }
+        Self { queue_count, sticky: first.0 % queue_count }
     }
 
     /// The topic's queues.
@@ -92,15 +92,15 @@ impl Partitioner {
         QueueNumber::of_key(key, self.queue_count)
     }
 
-    /// The queue whose turn it is.
-    pub fn in_turn(&self) -> QueueNumber {
-        QueueNumber(self.turn)
+    /// The queue of messages without a key.
+    pub fn sticky(&self) -> QueueNumber {
+        QueueNumber(self.sticky)
     }
 
-    /// Passes the turn on if `queue` has it.
+    /// Goes on to the next queue if `queue` is the sticky one.
     pub fn batch_filled(&mut self, queue: QueueNumber) {
-        if self.turn == queue.0 {
-            self.turn = (self.turn + 1) % self.queue_count;
+        if self.sticky == queue.0 {
+            self.sticky = (self.sticky + 1) % self.queue_count;
         }
     }
 
@@ -108,7 +108,7 @@ impl Partitioner {
     pub fn queue_of(&self, message: &Message<'_>) -> QueueNumber {
         match message.queue {
             Some(queue) => queue,
-            None if message.key.is_empty() => self.in_turn(),
+            None if message.key.is_empty() => self.sticky(),
             None => self.by_key(message.key),
         }
     }
@@ -218,7 +218,7 @@ mod tests {
         assert_eq!(queue.0, crc32c::crc32c(b"customer 1") % 4);
         let plain = Message::default();
         assert_eq!(partitioner.queue_of(&plain), QueueNumber(3));
-        assert_eq!(partitioner.queue_of(&plain), QueueNumber(3), "the turn stays within a batch");
+        assert_eq!(partitioner.queue_of(&plain), QueueNumber(3), "the queue stays within a batch");
         partitioner.batch_filled(QueueNumber(1));
         assert_eq!(partitioner.queue_of(&plain), QueueNumber(3), "another queue's batch does not pass it on");
         partitioner.batch_filled(QueueNumber(3));

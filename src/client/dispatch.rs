@@ -430,7 +430,7 @@ impl Dispatcher {
         if self.lanes.len() < queue_count as usize {
             self.lanes.resize_with(queue_count as usize, Lane::default);
         }
-        self.partitioner = Partitioner::new(queue_count, self.partitioner.in_turn());
+        self.partitioner = Partitioner::new(queue_count, self.partitioner.sticky());
     }
 
     /// The topic as its route has it now: queues that it has got are used from here on. One that was made anew has another
@@ -577,8 +577,8 @@ impl Dispatcher {
 /// For producers that many tasks share.
 #[cfg(feature = "tokio")]
 impl Dispatcher {
-    /// A message goes to the queue whose turn it is, outside of any batch.
-    pub(super) fn pass_turn(&mut self, queue: QueueNumber) {
+    /// A message goes to the sticky queue, outside of any batch.
+    pub(super) fn advance_sticky(&mut self, queue: QueueNumber) {
         self.partitioner.batch_filled(queue);
     }
 

@@ -1,7 +1,7 @@
 //! What a producer does next, and what an answer means for it: its batches, the messages that are held, its topic's route,
 //! and how long an answer is waited for. No I/O: a driver moves the bytes and waits.
 //!
-//! A driver's turn: ask for the topic when [`is_route_due`](ProducerCore::is_route_due) or
+//! A round of a driver: ask for the topic when [`is_route_due`](ProducerCore::is_route_due) or
 //! [`take_stale_topic`](ProducerCore::take_stale_topic) says so; send what [`next_queue`](ProducerCore::next_queue) and
 //! [`next_hold`](ProducerCore::next_hold) name; give answers to [`received`](ProducerCore::received); wait until
 //! [`deadline`](ProducerCore::deadline).
@@ -45,8 +45,8 @@ impl ProducerCore {
     ) -> Self {
         let options = ProducerOptions { in_flight: options.in_flight.clamp(1, IN_FLIGHT_MAX), ..options };
         // Producers that start together would otherwise all begin with queue 0.
-        let turn = QueueNumber(now.wall.0 as u32 ^ std::process::id());
-        let partitioner = Partitioner::new(topic.queue_count, turn);
+        let first = QueueNumber(now.wall.0 as u32 ^ std::process::id());
+        let partitioner = Partitioner::new(topic.queue_count, first);
         Self {
             dispatcher: Dispatcher::new(options, topic.id, partitioner, shard_count),
             holds: Holds::new(&options, topic.id, shard_count),
@@ -248,7 +248,7 @@ impl ProducerCore {
     ) -> Result<(), Failure> {
         let batch = message.to_batch(now.wall).map_err(refusal)?;
         let queue = self.dispatcher.queue_of(message)?;
-        self.dispatcher.pass_turn(queue);
+        self.dispatcher.advance_sticky(queue);
         self.holds.push(HeldMessage::new(number, queue, batch, release));
         Ok(())
     }

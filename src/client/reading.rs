@@ -73,8 +73,8 @@ pub(super) struct Reader {
     revoked: Vec<QueueKey>,
     revoked_was_told: bool,
     events: VecDeque<Event>,
-    /// The shard whose answers are looked for first: they take turns.
-    turn: usize,
+    /// The shard whose answers are looked for first: another one each time.
+    first_shard: usize,
 }
 
 /// A topic all of whose queues are read for ever.
@@ -129,7 +129,7 @@ impl Reader {
             revoked: Vec::new(),
             revoked_was_told: false,
             events: VecDeque::new(),
-            turn: 0,
+            first_shard: 0,
         }
     }
 
@@ -309,8 +309,8 @@ impl Reader {
             return Vec::new();
         }
         let count = self.fetcher.shard_count();
-        let turns = (0..count).map(|turn| (self.turn + turn) % count);
-        turns.filter(|&shard| self.fetcher.in_flight(shard) > 0).collect()
+        let shards = (0..count).map(|next| (self.first_shard + next) % count);
+        shards.filter(|&shard| self.fetcher.in_flight(shard) > 0).collect()
     }
 
     /// An answer of a shard. There must be no current answer.
@@ -339,7 +339,7 @@ impl Reader {
             }
         };
         self.patience.answered(shard, self.fetcher.in_flight(shard) > 0, now);
-        self.turn = (shard + 1) % self.fetcher.shard_count();
+        self.first_shard = (shard + 1) % self.fetcher.shard_count();
         match answered {
             Answered::Nothing | Answered::Batches => Ok(()),
             Answered::Damaged(range) => {

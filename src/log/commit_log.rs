@@ -8,7 +8,7 @@ use std::rc::Rc;
 use super::error::{AppendRefusal, OpenError};
 use super::expectation::{Known, Reached};
 use super::group::OpenGroup;
-use super::read::{CheckTurns, SHARD_READ_BYTES_MAX};
+use super::read::{ChecksumYields, SHARD_READ_BYTES_MAX};
 use super::recovery::{self, Replay, Report, StartAt};
 use super::register::Register;
 use super::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentHeader, SegmentInfo};
@@ -117,7 +117,7 @@ pub(super) struct Inner<D: Disk> {
     pub reads: ByteBudget,
     /// Those that are on their way to the device.
     pub device_reads: ByteBudget,
-    pub check_turns: CheckTurns,
+    pub checksum_yields: ChecksumYields,
     pub supply: Supply<D>,
     /// Woken when the open group gets its first batch or reaches `overlap_bytes`, or on `stop`.
     pub work: WakerList,
@@ -179,7 +179,7 @@ impl<D: Disk> CommitLog<D> {
             tail: RefCell::new(TailCache::new(options.tail_cache_bytes)),
             reads: ByteBudget::new(SHARD_READ_BYTES_MAX),
             device_reads: ByteBudget::new(SHARD_READ_BYTES_MAX),
-            check_turns: CheckTurns::default(),
+            checksum_yields: ChecksumYields::default(),
             supply: Supply::new(recovered.active_base, recovered.spares),
             work: WakerList::new(),
             room: WakerList::new(),

@@ -1,6 +1,6 @@
 //! The shard's manifest: the few facts that must be known before the log is read.
 //!
-//! Two blocks in one file, written in turn, each flushed before anything relies on it; the readable one with the higher
+//! Two blocks in one file, written alternately, each flushed before anything relies on it; the readable one with the higher
 //! sequence counts. So a torn write leaves the other, and no rename is needed. What is true of the files, the holdings, is
 //! written to both blocks before a file may go: the older block must not ask for it then.
 //!

@@ -47,17 +47,17 @@ pub struct ReadOutcome {
     pub damaged: Option<DamagedBytes>,
 }
 
-/// Checking in turns: see `CHECK_BYTES`.
+/// Checksums let others run in between: see `CHECK_BYTES`.
 #[derive(Default)]
-pub(super) struct CheckTurns {
-    /// Bytes checked since the last turn.
+pub(super) struct ChecksumYields {
+    /// Bytes checked since the last yield.
     checked: Cell<usize>,
-    is_turning: Cell<bool>,
-    turned: WakerList,
+    is_yielding: Cell<bool>,
+    yielded: WakerList,
 }
 
 /// A look at the rings; it has ended when this is dropped.
-struct Turn<'a>(&'a CheckTurns);
+struct Yield<'a>(&'a ChecksumYields);
 
 /// Blocks read from one segment, in file order, each piece `READ_BYTES` long but the last.
 pub(super) struct Blocks<B> {
@@ -97,18 +97,18 @@ enum Part {
     Piece(usize, Range<usize>),
 }
 
-impl<'a> Turn<'a> {
-    fn begin(turns: &'a CheckTurns) -> Self {
-        turns.is_turning.set(true);
-        Self(turns)
+impl<'a> Yield<'a> {
+    fn begin(yields: &'a ChecksumYields) -> Self {
+        yields.is_yielding.set(true);
+        Self(yields)
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for Yield<'_> {
     fn drop(&mut self) {
-        self.0.is_turning.set(false);
+        self.0.is_yielding.set(false);
         self.0.checked.set(0);
-        self.0.turned.wake();
+        self.0.yielded.wake();
     }
 }
 
@@ -312,16 +312,16 @@ impl<D: Disk> CommitLog<D> {
         }
     }
 
-    async fn await_check_turn(&self, bytes: usize) {
-        let turns = &self.inner.check_turns;
-        while turns.is_turning.get() {
-            turns.turned.changed().await;
+    async fn yield_between_checksums(&self, bytes: usize) {
+        let yields = &self.inner.checksum_yields;
+        while yields.is_yielding.get() {
+            yields.yielded.changed().await;
         }
-        if turns.checked.get() >= CHECK_BYTES {
-            let _turn = Turn::begin(turns);
+        if yields.checked.get() >= CHECK_BYTES {
+            let _yield = Yield::begin(yields);
             self.inner.clock.sleep(Duration::ZERO).await;
         }
-        turns.checked.set(turns.checked.get() + bytes);
+        yields.checked.set(yields.checked.get() + bytes);
     }
 
     /// The file that holds `position` or is missing there, and the place in it; `None` when it is not in the log.
@@ -348,7 +348,7 @@ impl<D: Disk> CommitLog<D> {
         let _reservation = self.inner.reads.reserve((end - start) as usize).await;
         let blocks = self.inner.read_blocks(segment, start, end).await?;
         self.inner.metrics.disk_bytes_read.add(end - start);
-        self.await_check_turn((end - start) as usize).await;
+        self.yield_between_checksums((end - start) as usize).await;
         let mut own = Vec::with_capacity(wants.iter().map(Want::own_bytes).sum());
         let mut parts = Vec::with_capacity(2 * wants.len());
         let mut outcome = ReadOutcome::default();

@@ -4,7 +4,7 @@
 //! Then come the files that are read, and connections get the rest: see `docs/limits.md`.
 
 use super::preflight::PreflightError;
-use crate::limits::{SHARD_FILES_MAX, SHARD_FILES_MIN, TURNED_AWAY_MAX};
+use crate::limits::{REFUSED_CONNECTIONS_MAX, SHARD_FILES_MAX, SHARD_FILES_MIN};
 use crate::runtime::host;
 
 /// Of an executor: three rings, what wakes it, and one while it opens something.
@@ -36,7 +36,7 @@ impl DescriptorPlan {
     /// For a process that may have `limit` descriptors and has `open` of them now, its listening sockets among them.
     pub fn new(limit: u64, open: usize, cores: usize, shards: usize) -> Result<Self, PreflightError> {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let fixed = open + NODE + TURNED_AWAY_MAX * shards + cores * CORE + shards * SHARD;
+        let fixed = open + NODE + REFUSED_CONNECTIONS_MAX * shards + cores * CORE + shards * SHARD;
         let needed = fixed + shards * SHARD_FILES_MIN + CONNECTIONS_MIN * PER_CONNECTION;
         if limit < needed {
             return Err(PreflightError::Descriptors { limit, needed });
@@ -75,7 +75,7 @@ mod tests {
             for limit in 0..5_000 {
                 match DescriptorPlan::new(limit, 12, cores, shards) {
                     Ok(plan) => {
-                        let own = 12 + NODE + cores * CORE + shards * (SHARD + TURNED_AWAY_MAX);
+                        let own = 12 + NODE + cores * CORE + shards * (SHARD + REFUSED_CONNECTIONS_MAX);
                         let sum = own + shards * plan.files_per_shard + plan.connections;
                         assert_eq!(sum, plan.limit);
                         assert!(plan.files_per_shard >= SHARD_FILES_MIN);

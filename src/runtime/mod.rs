@@ -4,4 +4,4 @@ pub mod host;
 mod ring;
 mod tick;
 
-pub(crate) use tick::{SystemClock, heartbeat, reactor_turn};
+pub(crate) use tick::{SystemClock, heartbeat, yield_to_reactor};

@@ -14,7 +14,7 @@ use crate::types::{MonotonicTime, Timestamp};
 /// A lost wake-up of the executor is over after this at the latest: see [`heartbeat`].
 const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(10);
 /// The shortest sleep that surely goes through the reactor: one of zero length is over at its first poll.
-const TURN: Duration = Duration::from_micros(1);
+const SLEEP_MIN: Duration = Duration::from_micros(1);
 
 /// The system's clocks; sleeping is glommio's.
 #[derive(Clone)]
@@ -40,7 +40,7 @@ impl Clock for SystemClock {
     }
 
     fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()>>> {
-        let duration = duration.max(TURN);
+        let duration = duration.max(SLEEP_MIN);
         Box::pin(async move {
             Timer::new(duration).await;
         })
@@ -49,8 +49,8 @@ impl Clock for SystemClock {
 
 /// Lets the executor look at its rings. A task that could go on for ever calls it after a bounded amount of work:
 /// glommio runs ready tasks until none is left, and yielding puts a task straight back among them.
-pub(crate) async fn reactor_turn() {
-    Timer::new(TURN).await;
+pub(crate) async fn yield_to_reactor() {
+    Timer::new(SLEEP_MIN).await;
 }
 
 /// Wakes the executor regularly. glommio can park with runnable tasks when its preemption timer fires before the first

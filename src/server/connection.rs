@@ -16,10 +16,10 @@ use super::descriptors::{ConnectionDescriptors, ConnectionShare};
 use super::doors::{Door, DoorRules, Verdict};
 use super::http::{HttpPort, http_refusal, serve_http};
 use super::native::{native_refusal, serve_native};
+use super::refused_connections::RefusedConnections;
 use super::sessions::Connection;
 use super::stream::Stream;
 use super::tls::Tls;
-use super::turned_away::TurnedAway;
 use crate::access::Session;
 use crate::broker::Broker;
 use crate::clock::SharedClock;
@@ -76,7 +76,7 @@ pub(crate) struct Connections {
     /// What everything that is held for a peer counts in.
     pub memory: Rc<ClientMemory>,
     descriptors: ConnectionDescriptors,
-    turned_away: TurnedAway,
+    refused: RefusedConnections,
 }
 
 /// What all doors of a shard have in common.
@@ -128,7 +128,7 @@ impl Connections {
             tls,
             access,
             descriptors,
-            turned_away: TurnedAway::default(),
+            refused: RefusedConnections::default(),
         })
     }
 
@@ -156,12 +156,12 @@ impl Connections {
                     Err(reason) => {
                         self.metrics.connections_dropped.add(1);
                         let now = self.clock.monotonic();
-                        self.turned_away.turn_away(stream, self.refusal(door, &reason), &reason, now);
+                        self.refused.refuse(stream, self.refusal(door, &reason), &reason, now);
                         continue;
                     }
                 },
                 Err(error) => {
-                    self.turned_away.not_accepted(&error.to_string(), self.clock.monotonic());
+                    self.refused.not_accepted(&error.to_string(), self.clock.monotonic());
                     self.clock.sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
@@ -276,9 +276,9 @@ impl Connections {
     async fn refuse(&self, connection: &Connection, mut stream: Stream, answer: &[u8]) {
         self.metrics.connections_dropped.add(1);
         let now = self.clock.monotonic();
-        self.turned_away.tell_stranger(stream.peer(), now);
+        self.refused.tell_stranger(stream.peer(), now);
         match stream {
-            Stream::Plain(stream) => self.turned_away.send_last(stream, answer, now),
+            Stream::Plain(stream) => self.refused.send_last(stream, answer, now),
             Stream::Tls(mut stream) => {
                 connection.incomplete_since.set(None);
                 connection.end_after(now, EXPIRY_GRACE);
@@ -305,7 +305,7 @@ impl Connections {
         loop {
             self.clock.sleep(WATCH_INTERVAL).await;
             let now = self.clock.monotonic();
-            self.turned_away.let_go(now);
+            self.refused.let_go(now);
             if let Some(tls) = &self.tls {
                 tls.tick();
             }

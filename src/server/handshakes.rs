@@ -1,4 +1,4 @@
-//! Handshakes of TLS, in turns.
+//! Handshakes of TLS, one step of one of them at a time.
 //!
 //! One with a large RSA key keeps a core busy for milliseconds, and whoever likes can begin one. So a shard carries out
 //! one step of one handshake at a time, and after each lets the core to others for twice as long as it took: handshakes
@@ -58,7 +58,7 @@ impl Handshakes {
 }
 
 impl HandshakePlace {
-    /// Carries a handshake out, each step of it in its turn; `None` as soon as its turn comes and `is_wanted` no more.
+    /// Carries a handshake out, step by step; `None` when a step is due and `is_wanted` no more.
     pub async fn carry_out<T>(
         &self,
         handshake: impl Future<Output = T>,
@@ -67,7 +67,7 @@ impl HandshakePlace {
         let handshakes = &self.0;
         let mut handshake = pin!(handshake);
         loop {
-            let turn = handshakes.step.reserve(1).await;
+            let permit = handshakes.step.reserve(1).await;
             let rest = handshakes.rests_until.get().since(handshakes.clock.monotonic());
             if !rest.is_zero() {
                 handshakes.clock.sleep(rest).await;
@@ -80,7 +80,7 @@ impl HandshakePlace {
             let now = handshakes.clock.monotonic();
             let rest = (now.since(begun) * REST_FACTOR).min(REST_MAX);
             handshakes.rests_until.set(now.after(rest));
-            drop(turn);
+            drop(permit);
             match step {
                 Poll::Ready(outcome) => return Some(outcome),
                 Poll::Pending => woken().await,

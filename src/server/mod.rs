@@ -10,12 +10,12 @@ mod handshakes;
 mod http;
 mod native;
 mod receipts;
+mod refused_connections;
 mod relief;
 mod sender;
 mod sessions;
 mod stream;
 mod tls;
-mod turned_away;
 
 pub(crate) use access::Access;
 pub(crate) use connection::{Connections, Doors, ShardBroker};

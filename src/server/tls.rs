@@ -1,4 +1,4 @@
-//! TLS on one shard: the certificate that all its doors have in common, and handshakes, counted, limited and in turns.
+//! TLS on one shard: the certificate that all its doors have in common, and handshakes, counted, limited and one step at a time.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -18,7 +18,7 @@ use crate::clock::SharedClock;
 use crate::limits;
 use crate::metrics::ShardMetrics;
 use crate::net::{CertificateSource, ReceiveBuffer, TlsError, TlsFiles, TlsRefreshed, acceptor};
-use crate::runtime::reactor_turn;
+use crate::runtime::yield_to_reactor;
 use crate::types::{Account, ClientMemory, Reservation, ShardId, Throttle};
 
 /// A handshake must be complete this long after its first byte.
@@ -140,7 +140,7 @@ impl Tls {
         let outcome = place.carry_out(handshake, || !is_late() && is_there()).await;
         drop(place);
         // It has cost as much as hundreds of requests.
-        reactor_turn().await;
+        yield_to_reactor().await;
         match outcome {
             Some(Ok(stream)) => {
                 self.metrics.tls_handshakes.add(1);

@@ -23,15 +23,15 @@ pub struct Reservation {
 }
 
 /// A place in the row: the rank, then the order of arrival.
-type Place = (usize, u64);
+type Ticket = (usize, u64);
 
 #[derive(Default)]
 struct Taken {
     bytes: Cell<usize>,
     peak: Cell<usize>,
     /// Who waits, in order.
-    waiting: RefCell<BTreeMap<Place, Waker>>,
-    next_ticket: Cell<u64>,
+    waiting: RefCell<BTreeMap<Ticket, Waker>>,
+    next_arrival: Cell<u64>,
     /// Counts what may let the first of the row through.
     changes: Cell<u64>,
 }
@@ -50,7 +50,7 @@ impl ByteBudget {
     /// was given back.
     pub async fn reserve_within(&self, bytes: usize, bytes_max: impl Fn() -> usize) -> Reservation {
         let taken = &self.taken;
-        Turn { taken, place: None, rank: 0, seen: 0, bytes, beside: 0, bytes_max }.await
+        Reserve { taken, ticket: None, rank: 0, seen: 0, bytes, beside: 0, bytes_max }.await
     }
 
     /// Waits until `bytes` are free, before all those who wait with a higher rank. Who is passed over needs a time limit of
@@ -58,7 +58,7 @@ impl ByteBudget {
     /// those who wait.
     pub async fn reserve_ranked(&self, bytes: usize, rank: usize, beside: usize) -> Reservation {
         let (taken, bytes_max) = (&self.taken, || self.bytes_max);
-        Turn { taken, place: None, rank, seen: 0, bytes, beside, bytes_max }.await
+        Reserve { taken, ticket: None, rank, seen: 0, bytes, beside, bytes_max }.await
     }
 
     /// Takes `bytes` if they are free and nobody waits.
@@ -168,10 +168,10 @@ impl Drop for Reservation {
 }
 
 /// Future of [`ByteBudget::reserve_within`]. Dropping it gives the place in the row up.
-struct Turn<'a, F> {
+struct Reserve<'a, F> {
     taken: &'a Rc<Taken>,
     /// `None` before the first poll, and once the share is taken.
-    place: Option<Place>,
+    ticket: Option<Ticket>,
     rank: usize,
     /// The change up to which this has looked.
     seen: u64,
@@ -181,42 +181,42 @@ struct Turn<'a, F> {
     bytes_max: F,
 }
 
-impl<F> Turn<'_, F> {
+impl<F> Reserve<'_, F> {
     fn leave(&mut self) {
-        let Some(place) = self.place.take() else { return };
-        self.taken.waiting.borrow_mut().remove(&place);
+        let Some(ticket) = self.ticket.take() else { return };
+        self.taken.waiting.borrow_mut().remove(&ticket);
         self.taken.wake_first();
     }
 }
 
 // Nothing in it refers to itself.
-impl<F> Unpin for Turn<'_, F> {}
+impl<F> Unpin for Reserve<'_, F> {}
 
-impl<F: Fn() -> usize> Future for Turn<'_, F> {
+impl<F: Fn() -> usize> Future for Reserve<'_, F> {
     type Output = Reservation;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Reservation> {
         let this = self.get_mut();
         let changes = this.taken.changes.get();
-        let is_new = this.place.is_none() || std::mem::replace(&mut this.seen, changes) != changes;
-        let place = this.place.unwrap_or((this.rank, this.taken.next_ticket.get()));
-        let first = this.taken.waiting.borrow().first_key_value().map(|(place, _)| *place);
-        let is_first = first.is_none_or(|first| place <= first);
+        let is_new = this.ticket.is_none() || std::mem::replace(&mut this.seen, changes) != changes;
+        let ticket = this.ticket.unwrap_or((this.rank, this.taken.next_arrival.get()));
+        let first = this.taken.waiting.borrow().first_key_value().map(|(ticket, _)| *ticket);
+        let is_first = first.is_none_or(|first| ticket <= first);
         if is_new && is_first && this.taken.fits(this.bytes, this.beside, (this.bytes_max)()) {
             let reservation = Reservation::take(this.taken, this.bytes);
             this.leave();
             return Poll::Ready(reservation);
         }
-        if this.place.is_none() {
-            this.taken.next_ticket.set(place.1 + 1);
-            (this.place, this.seen) = (Some(place), changes);
+        if this.ticket.is_none() {
+            this.taken.next_arrival.set(ticket.1 + 1);
+            (this.ticket, this.seen) = (Some(ticket), changes);
         }
-        this.taken.waiting.borrow_mut().insert(place, context.waker().clone());
+        this.taken.waiting.borrow_mut().insert(ticket, context.waker().clone());
         Poll::Pending
     }
 }
 
-impl<F> Drop for Turn<'_, F> {
+impl<F> Drop for Reserve<'_, F> {
     fn drop(&mut self) {
         self.leave();
     }

@@ -371,7 +371,7 @@ fn an_answer_has_a_bound_in_bytes_and_at_least_one_message() {
     ran.expect("an empty disk");
 }
 
-/// Receivers that meet at a queue while its messages are read. One of them once gave the turn of another away, and a third
+/// Receivers that meet at a queue while its messages are read. One of them once unlocked the queue for another, and a third
 /// got the same messages: in order as well, where nobody may get anything while another has some.
 #[test]
 fn receivers_that_meet_at_a_queue_do_not_get_the_same_messages() {

@@ -27,11 +27,11 @@ pub fn available_cores() -> Vec<usize> {
     (0..rustix::thread::CpuSet::MAX_CPU).filter(|&core| set.is_set(core)).collect()
 }
 
-/// Deals the cores out in turn, so that tests that run at the same time share the machine.
+/// Deals the cores out round robin, so that tests that run at the same time share the machine.
 pub fn next_core() -> usize {
-    static TURN: AtomicUsize = AtomicUsize::new(0);
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
     let cores = available_cores();
-    cores[TURN.fetch_add(1, Ordering::Relaxed) % cores.len()]
+    cores[NEXT.fetch_add(1, Ordering::Relaxed) % cores.len()]
 }
 
 /// Resident memory of a process, bytes.

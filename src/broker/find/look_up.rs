@@ -11,8 +11,8 @@ use crate::api::{Failure, FindMessages, Found, FoundMessage, Reply, Status};
 use crate::broker::client_requests::unexpected;
 use crate::broker::peers::{PeerReply, PeerRequest};
 use crate::broker::shard_broker::Broker;
+use crate::broker::time_slice::TimeSlice;
 use crate::broker::topics::topic_unknown;
-use crate::broker::turn::Turn;
 use crate::disk::Disk;
 use crate::index::keys::KeyIndex;
 use crate::index::{IndexError, LookupMax};
@@ -233,9 +233,9 @@ impl<D: Disk> Broker<D> {
         in_memory.reverse();
         let mut stored = search.next(index).await?;
         let (mut bytes, mut looked_at, mut last) = (0, 0, sought.before);
-        let mut turn = Turn::begin(&self.clock);
+        let mut slice = TimeSlice::begin(&self.clock);
         loop {
-            turn.pass().await;
+            slice.yield_if_over().await;
             // Both come newest first; what is in memory may be an old part that is indexed again.
             let next = match (in_memory.last(), stored) {
                 (Some(recent), stored) if stored.is_none_or(|stored| stored < *recent) => in_memory.pop(),

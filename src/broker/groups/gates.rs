@@ -168,7 +168,7 @@ impl<D: Disk> Broker<D> {
             let narrowed = before.narrowed_to(&orders);
             self.close(group, &before, narrowed.clone());
             if narrowed != orders {
-                // A member whose turn is over may have a commit on its way to the disk.
+                // A member that has lost the queue may have a commit on its way to the disk.
                 self.writer.all_durable().await?;
                 if self.gates.borrow().orders(group) != narrowed {
                     return Err(Failure::new(Status::Busy, "there are newer orders for the group"));
@@ -214,7 +214,7 @@ impl<D: Disk> Broker<D> {
         let mut back: Option<Placement> = None;
         for (key, until) in draining {
             // Dead letters of it may be on their way.
-            let Some(_turn) = self.turns.take(Pair { key, group: group.clone() }) else {
+            let Some(_turn) = self.pair_locks.try_lock(Pair { key, group: group.clone() }) else {
                 left.push(key);
                 continue;
             };

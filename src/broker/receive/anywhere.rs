@@ -19,7 +19,7 @@ use super::choose::Received;
 /// Every so many receives another shard than this one is asked first: otherwise its messages would wait for as long as
 /// there are any here.
 const OTHERS_FIRST: u64 = 4;
-/// Between two tries when a filter leaves out message after message: others get their turn.
+/// Between two tries when a filter leaves out message after message: others get to run.
 const AGAIN_PAUSE: Duration = Duration::from_micros(100);
 /// A lease that ends now is looked at after this long.
 const NAP_MIN: Duration = Duration::from_millis(1);
@@ -105,8 +105,8 @@ impl<D: Disk> Broker<D> {
         if let Some(queue) = receive.queue {
             return self.receive_on(queue.shard(self.options.shard_count), receive).await;
         }
-        let turn = self.receive_turn.get();
-        let first = if turn.is_multiple_of(OTHERS_FIRST) { here + turn / OTHERS_FIRST } else { here };
+        let count = self.receive_round_robin.get();
+        let first = if count.is_multiple_of(OTHERS_FIRST) { here + count / OTHERS_FIRST } else { here };
         let mut nothing = Received::default();
         let mut failed = None;
         for step in 0..shard_count {

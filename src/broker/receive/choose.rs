@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::pair_locks::{Pair, PairGuard};
 use super::room::Room;
-use super::turns::{Pair, Turn};
 use crate::api::{Failure, Receive, ReceivedMessage, Status, TagFilter};
 use crate::broker::groups::Gate;
 use crate::broker::shard_broker::{Broker, owned_queues};
@@ -92,9 +92,9 @@ impl<D: Disk> Broker<D> {
             Some(queue) => vec![QueueKey { topic, queue }],
             None => owned_queues(topic, queue_count, &self.options).collect(),
         };
-        let turn = self.receive_turn.get();
-        self.receive_turn.set(turn.wrapping_add(1));
-        let rotation = turn as usize % keys.len().max(1);
+        let count = self.receive_round_robin.get();
+        self.receive_round_robin.set(count.wrapping_add(1));
+        let rotation = count as usize % keys.len().max(1);
         keys.rotate_left(rotation);
         let mut received = Received::default();
         let mut end = None;
@@ -104,9 +104,9 @@ impl<D: Disk> Broker<D> {
             if room.is_full() {
                 break;
             }
-            match self.turns.take(Pair { key, group: receive.group.clone() }) {
-                Some(turn) => {
-                    let placed = self.receive_from(turn, receive, &terms, &mut room, &mut received).await?;
+            match self.pair_locks.try_lock(Pair { key, group: receive.group.clone() }) {
+                Some(guard) => {
+                    let placed = self.receive_from(guard, receive, &terms, &mut room, &mut received).await?;
                     end = end.max(placed);
                 }
                 None => taken.push(key),
@@ -117,8 +117,8 @@ impl<D: Disk> Broker<D> {
             if !received.messages.is_empty() {
                 break;
             }
-            let turn = self.turns.wait(Pair { key, group: receive.group.clone() }).await;
-            end = end.max(self.receive_from(turn, receive, &terms, &mut room, &mut received).await?);
+            let guard = self.pair_locks.lock(Pair { key, group: receive.group.clone() }).await;
+            end = end.max(self.receive_from(guard, receive, &terms, &mut room, &mut received).await?);
         }
         if let Some(end) = end {
             self.writer.reached(Level::Written, end).await?;
@@ -131,13 +131,13 @@ impl<D: Disk> Broker<D> {
     /// Adds what one queue has, and returns where the leases end in the log.
     async fn receive_from(
         &self,
-        turn: Turn<'_>,
+        guard: PairGuard<'_>,
         receive: &Receive,
         terms: &Terms,
         room: &mut Room,
         received: &mut Received,
     ) -> Result<Option<LogPosition>, Failure> {
-        let key = turn.key();
+        let key = guard.key();
         let gate_now = || self.gates.borrow().gate(&receive.group, key);
         let (gate, resets) = (gate_now(), self.state.borrow().lease_resets());
         if gate == Gate::Draining {

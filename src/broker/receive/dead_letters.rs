@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::choose::StoredMessage;
-use super::turns::Pair;
+use super::pair_locks::Pair;
 use crate::api::{Failure, Request, Status, TopicChange};
 use crate::broker::client_requests::CONTROL_SHARD;
 use crate::broker::groups::Gate;
@@ -172,7 +172,9 @@ impl<D: Disk> Broker<D> {
                 if stuck.contains(&group) {
                     continue;
                 }
-                let Some(_turn) = self.turns.take(Pair { key, group: group.clone() }) else { continue };
+                let Some(_guard) = self.pair_locks.try_lock(Pair { key, group: group.clone() }) else {
+                    continue;
+                };
                 let current = self.leases().get(&group, key).and_then(|pair| pair.find(first));
                 if current != Some((first, run)) {
                     continue;

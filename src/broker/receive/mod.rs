@@ -15,14 +15,14 @@ mod acknowledge;
 mod anywhere;
 mod choose;
 mod dead_letters;
+mod pair_locks;
 mod passed;
 mod room;
 mod shares;
-mod turns;
 
 pub use anywhere::Prospect;
 pub use choose::Received;
 pub use dead_letters::dead_letter_topic;
+pub(super) use pair_locks::{Pair, PairLocks};
 pub(super) use passed::Passed;
 pub(super) use shares::Refusal;
-pub(super) use turns::{Pair, Turns};

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::turns::Pair;
+use super::pair_locks::Pair;
 use crate::types::{GroupName, QueueKey, QueueOffset, TopicId};
 
 #[derive(Debug, Default)]

@@ -8,7 +8,7 @@ use crate::api::{Failure, NodeInfo, QueueInfo, Reply, RouteInfo, ShardInfo, Stat
 use crate::broker::client_requests::unexpected;
 use crate::broker::peers::{PeerReply, PeerRequest};
 use crate::broker::shard_broker::{Broker, owned_queues};
-use crate::broker::turn::Turn;
+use crate::broker::time_slice::TimeSlice;
 use crate::disk::Disk;
 use crate::limits;
 use crate::state::{Change, Group, Topic, TopicPolicy};
@@ -362,7 +362,7 @@ impl<D: Disk> Broker<D> {
     async fn own_ranges(&self, id: TopicId) -> Vec<QueueInfo> {
         let queue_count = self.tables().topic(id).map_or(0, |topic| topic.queue_count);
         let mut ranges = Vec::new();
-        let mut turn = Turn::begin(&self.clock);
+        let mut slice = TimeSlice::begin(&self.clock);
         for key in owned_queues(id, queue_count, &self.options) {
             let queue = self.queues.borrow().get(&key).cloned();
             if let Some(queue) = queue {
@@ -370,7 +370,7 @@ impl<D: Disk> Broker<D> {
                 let queue = queue.key.queue;
                 ranges.push(QueueInfo { queue, shard: self.options.shard, first_offset, end_offset });
             }
-            turn.pass().await;
+            slice.yield_if_over().await;
         }
         ranges
     }

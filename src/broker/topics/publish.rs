@@ -30,7 +30,7 @@ pub enum Published {
 }
 
 impl<D: Disk> Broker<D> {
-    /// Stores one message in the queue of its key, or in the next one in turn. A topic that does not exist is made, where
+    /// Stores one message in the queue of its key, or in the next one, round robin. A topic that does not exist is made, where
     /// first use may make it.
     pub async fn publish_message(self: &Rc<Self>, publish: Publish<'_>) -> Result<Published, Failure> {
         match self.publish_once(&publish).await {
@@ -47,7 +47,7 @@ impl<D: Disk> Broker<D> {
 
     async fn publish_once(self: &Rc<Self>, publish: &Publish<'_>) -> Result<Published, Failure> {
         let Publish { topic, sharding_key, level, batch, release } = publish;
-        let key = self.queue_in_turn(topic, *sharding_key)?;
+        let key = self.queue_of_key_or_next(topic, *sharding_key)?;
         let (level, batch) = (*level, batch.clone());
         let is_due = |release: &Release| matches!(release, Release::At(time) if *time <= self.clock.now());
         match release.clone().filter(|release| !is_due(release)) {
@@ -58,14 +58,18 @@ impl<D: Disk> Broker<D> {
         }
     }
 
-    fn queue_in_turn(&self, topic: &TopicName, sharding_key: Option<&str>) -> Result<QueueKey, Failure> {
+    fn queue_of_key_or_next(
+        &self,
+        topic: &TopicName,
+        sharding_key: Option<&str>,
+    ) -> Result<QueueKey, Failure> {
         let (id, queue_count) = self.topic_layout(topic)?;
         let queue = match sharding_key {
             Some(key) => QueueNumber::of_key(key.as_bytes(), queue_count),
             None => {
-                let turn = self.publish_turn.get();
-                self.publish_turn.set(turn.wrapping_add(1));
-                QueueNumber(turn % queue_count)
+                let count = self.publish_round_robin.get();
+                self.publish_round_robin.set(count.wrapping_add(1));
+                QueueNumber(count % queue_count)
             }
         };
         Ok(QueueKey { topic: id, queue })

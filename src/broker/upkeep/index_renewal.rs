@@ -20,7 +20,7 @@ use crate::log::{OpenError, Replay, SegmentEnds, StartAt};
 use crate::types::{LogPosition, QueueOffset};
 use crate::wire::batch::BatchHeader;
 
-/// Log that one step goes over; then housekeeping has its turn.
+/// Log that one step goes over; then housekeeping goes on.
 const STEP_BYTES: u64 = 64 * 1024 * 1024;
 /// With less than this left the last step begins.
 const LAST_STEP_BYTES: u64 = 8 * 1024 * 1024;

@@ -1,6 +1,6 @@
 //! Snapshots: the tables and the index as of a log position, so that a start replays the newest bytes only.
 //!
-//! Two files are written in turn, each with its header last in meaning but first in place: a snapshot counts only when
+//! Two files are written alternately, each with its header last in meaning but first in place: a snapshot counts only when
 //! both checksums are right, so a death while one is written leaves the other.
 //!
 //! ```text

@@ -236,8 +236,8 @@ impl WorkerTask {
 fn spread(producers: Vec<ProduceLane>, consumers: Vec<ConsumeLane>, threads: usize) -> Vec<Worker> {
     let threads = threads.min((producers.len() + consumers.len()).max(1));
     let mut workers: Vec<Worker> = (0..threads).map(|_| Worker::default()).collect();
-    let mut turn = (0..threads).cycle();
-    let mut next = || turn.next().expect("at least one thread");
+    let mut thread = (0..threads).cycle();
+    let mut next = || thread.next().expect("at least one thread");
     producers.into_iter().for_each(|lane| workers[next()].producers.push(lane));
     consumers.into_iter().for_each(|lane| workers[next()].consumers.push(lane));
     workers

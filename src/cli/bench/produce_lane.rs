@@ -28,7 +28,7 @@ pub struct ProducePlan {
     pub window: usize,
     /// Open loop; without it the loop is closed.
     pub schedule: Option<Schedule>,
-    /// The queues to send to in turn, each with the stream that this lane is on it.
+    /// The queues to send to, round robin, each with the stream that this lane is on it.
     pub queues: Vec<(QueueKey, StreamId, Arc<Mutex<OffsetLedger>>)>,
 }
 

@@ -69,12 +69,12 @@ impl StreamTracker {
         if sequence == self.next {
             self.next += 1;
         } else {
-            self.observe_out_of_turn(sequence);
+            self.observe_out_of_order(sequence);
         }
     }
 
     #[cold]
-    fn observe_out_of_turn(&mut self, sequence: u64) {
+    fn observe_out_of_order(&mut self, sequence: u64) {
         if sequence > self.next {
             if self.gaps.len() == GAPS_MAX
                 && let Some((start, end)) = self.gaps.pop_first()

@@ -235,7 +235,7 @@ fn queue_of(
     let queue = match (arguments.queue, &arguments.sharding_key) {
         (Some(queue), _) => QueueNumber(queue),
         (None, Some(key)) => partitioner.by_key(key.as_bytes()),
-        (None, None) => partitioner.in_turn(),
+        (None, None) => partitioner.sticky(),
     };
     Ok(QueueKey { topic: topic.id, queue })
 }

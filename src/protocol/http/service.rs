@@ -30,8 +30,8 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-mq-request-id");
 const VERSION: HeaderName = HeaderName::from_static("x-mq-version");
 const VERSION_VALUE: HeaderValue = HeaderValue::from_static("2015-06-06");
 const XML: HeaderValue = HeaderValue::from_static("text/xml;charset=UTF-8");
-/// Bytes whose check value is made before others get their turn: a quarter of a millisecond.
-const DIGEST_TURN_BYTES: usize = 128 * 1024;
+/// Bytes whose check value is made before others get to run: a quarter of a millisecond.
+const DIGEST_YIELD_BYTES: usize = 128 * 1024;
 /// A name of a host has at most 253 characters; a port and brackets come to it.
 const HOST_SHOWN_MAX: usize = 300;
 
@@ -72,7 +72,7 @@ pub struct HttpService<B> {
     address: String,
     /// `None`: everybody may do everything.
     access: Option<Rc<SharedKeys>>,
-    /// Check values of large bodies are made one after the other: many at once would each have a turn before any of the
+    /// Check values of large bodies are made one after the other: many at once would each run before any of the
     /// others' requests has one.
     digesting: ByteBudget,
 }
@@ -228,12 +228,12 @@ impl<B: Backend> HttpService<B> {
 impl<B> HttpService<B> {
     /// The check value of a body, see [`body_md5`](super::answer_document::body_md5).
     async fn body_md5(&self, body: &[u8]) -> String {
-        if body.len() <= DIGEST_TURN_BYTES {
+        if body.len() <= DIGEST_YIELD_BYTES {
             return md5_text(&Md5::digest(body));
         }
         let _alone = self.digesting.reserve(1).await;
         let mut digest = Md5::new();
-        for piece in body.chunks(DIGEST_TURN_BYTES) {
+        for piece in body.chunks(DIGEST_YIELD_BYTES) {
             digest.update(piece);
             self.clock.sleep(Duration::ZERO).await;
         }

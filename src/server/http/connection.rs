@@ -1,5 +1,5 @@
 //! HTTP/1.1 on a connection, with TLS or without: hyper reads and writes, `protocol::http` judges and answers, and this
-//! file keeps the bounds: time for a handshake, a head, a body, between requests; bytes of bodies and answers; turns of
+//! file keeps the bounds: time for a handshake, a head, a body, between requests; bytes of bodies and answers; yields of
 //! the executor.
 //!
 //! Time-outs are deadlines that the connections' watch looks at once a second, not timers: thousands of clients that
@@ -39,7 +39,7 @@ use super::stream::HttpStream;
 use crate::limits;
 use crate::net::ReceiveBuffer;
 use crate::protocol::http::{Answer, ErrorCode, HttpError, Scheme, http_date, is_body_end_doubtful};
-use crate::runtime::reactor_turn;
+use crate::runtime::yield_to_reactor;
 use crate::server::connection::Connections;
 use crate::server::sessions::Connection;
 use crate::server::stream::Stream;
@@ -57,10 +57,10 @@ const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// A refused request's body of up to this size is read, so that its connection can go on.
 const DISCARD_BYTES_MAX: u64 = 64 * 1024;
-/// Answers of one connection before the executor looks at its rings: see `reactor_turn`.
-const TURN_ANSWERS: u32 = 64;
+/// Answers of one connection before the executor looks at its rings: see `yield_to_reactor`.
+const YIELD_ANSWERS: u32 = 64;
 /// Bytes of one answer before the executor looks at its rings.
-const TURN_BYTES: usize = 256 * 1024;
+const YIELD_BYTES: usize = 256 * 1024;
 
 /// What a connection is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,7 +124,7 @@ pub(crate) struct HttpConnection {
     is_handed_over: Cell<bool>,
     /// It goes out in more than one chunk.
     is_chunked: Cell<bool>,
-    answers_since_turn: Cell<u32>,
+    answers_since_yield: Cell<u32>,
     /// Without TLS where HTTP is spoken within it only: every request is told so.
     lacks_tls: bool,
     scheme: Scheme,
@@ -164,7 +164,7 @@ async fn linger(connections: &Connections, stream: &mut TcpStream) {
             Ok(0) | Err(_) => return,
             Ok(count) => left = left.saturating_sub(count),
         }
-        reactor_turn().await;
+        yield_to_reactor().await;
     }
 }
 
@@ -230,7 +230,7 @@ impl HttpConnection {
             answer_bytes: Cell::new(0),
             is_handed_over: Cell::new(false),
             is_chunked: Cell::new(false),
-            answers_since_turn: Cell::new(0),
+            answers_since_yield: Cell::new(0),
             lacks_tls,
             scheme,
         })
@@ -407,15 +407,20 @@ impl HttpConnection {
         if self.connections.is_stopping() || self.incoming.is_to_be_freed() {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        self.answers_since_turn.set(self.answers_since_turn.get() + 1);
-        if self.answers_since_turn.get() >= TURN_ANSWERS {
-            self.answers_since_turn.set(0);
-            reactor_turn().await;
+        self.answers_since_yield.set(self.answers_since_yield.get() + 1);
+        if self.answers_since_yield.get() >= YIELD_ANSWERS {
+            self.answers_since_yield.set(0);
+            yield_to_reactor().await;
         }
         self.hold_answer(response.body().held_bytes());
         self.set_phase(Phase::Answered);
         self.is_handed_over.set(false);
-        response.map(|answer| OutgoingAnswer { answer, http: self.clone(), since_turn: 0, turn: None })
+        response.map(|answer| OutgoingAnswer {
+            answer,
+            http: self.clone(),
+            bytes_since_yield: 0,
+            yielding: None,
+        })
     }
 
     async fn respond(&self, request: Request<IncomingBody>) -> Response<Answer> {
@@ -518,12 +523,12 @@ impl HttpConnection {
     }
 }
 
-/// An answer as hyper takes it: as much as it has room for, with turns for others in between.
+/// An answer as hyper takes it: as much as it has room for, and others get to run in between.
 struct OutgoingAnswer {
     answer: Answer,
     http: Rc<HttpConnection>,
-    since_turn: usize,
-    turn: Option<Pin<Box<dyn Future<Output = ()>>>>,
+    bytes_since_yield: usize,
+    yielding: Option<Pin<Box<dyn Future<Output = ()>>>>,
 }
 
 impl Body for OutgoingAnswer {
@@ -535,16 +540,16 @@ impl Body for OutgoingAnswer {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let this = self.get_mut();
-        if let Some(turn) = &mut this.turn {
-            ready!(turn.as_mut().poll(context));
-            this.turn = None;
+        if let Some(yielding) = &mut this.yielding {
+            ready!(yielding.as_mut().poll(context));
+            this.yielding = None;
         }
         let chunk = this.answer.next_chunk();
         this.http.is_chunked.set(this.http.is_chunked.get() || !this.answer.is_empty());
-        this.since_turn += chunk.as_ref().map_or(0, Bytes::len);
-        if this.since_turn >= TURN_BYTES && !this.answer.is_empty() {
-            this.since_turn = 0;
-            this.turn = Some(Box::pin(reactor_turn()));
+        this.bytes_since_yield += chunk.as_ref().map_or(0, Bytes::len);
+        if this.bytes_since_yield >= YIELD_BYTES && !this.answer.is_empty() {
+            this.bytes_since_yield = 0;
+            this.yielding = Some(Box::pin(yield_to_reactor()));
         }
         Poll::Ready(chunk.map(|chunk| Ok(Frame::data(chunk))))
     }

@@ -31,7 +31,7 @@ use crate::limits;
 use crate::metrics::Stage;
 use crate::net::ReceiveBuffer;
 use crate::protocol::native::{DecodedRequest, FetchedHead, ReplyEncoder, check_properties, decode_request};
-use crate::runtime::reactor_turn;
+use crate::runtime::yield_to_reactor;
 use crate::server::connection::{Connections, ShardDisk};
 use crate::server::sender::Sender;
 use crate::server::sessions::Connection;
@@ -42,7 +42,7 @@ use crate::types::{
 use crate::wire::frame::{self, CHALLENGE_BYTES, Frame, FrameError, PREFACE_BYTES};
 
 /// Bytes taken and given by the reader before it lets the executor look at its rings.
-const TURN_BYTES: usize = 512 * 1024;
+const YIELD_BYTES: usize = 512 * 1024;
 /// What a byte of a request of many names counts for among them.
 const NAMES_WEIGHT: usize = 16;
 
@@ -199,14 +199,14 @@ impl Native {
         }
         let clock = &self.connections.clock;
         let mut room = FrameRoom::new(&self.connections);
-        let mut since_turn = 0;
+        let mut bytes_since_yield = 0;
         loop {
             let started = clock.monotonic();
             let needed = loop {
                 match frame::cut(buffer.filled()) {
                     Ok(Some(frame)) => {
                         let frame_bytes = frame.frame_bytes;
-                        since_turn += frame_bytes + self.take(&frame, started).await;
+                        bytes_since_yield += frame_bytes + self.take(&frame, started).await;
                         buffer.consume(frame_bytes);
                         room.shrink_to(buffer.memory_bytes());
                         // The next frame has the whole time again.
@@ -215,9 +215,9 @@ impl Native {
                         if self.is_refused.get() || !self.peer_reads().await {
                             return;
                         }
-                        if since_turn >= TURN_BYTES {
-                            since_turn = 0;
-                            reactor_turn().await;
+                        if bytes_since_yield >= YIELD_BYTES {
+                            bytes_since_yield = 0;
+                            yield_to_reactor().await;
                         }
                     }
                     Ok(None) => break frame::frame_bytes(buffer.filled()).ok().flatten().unwrap_or(1),

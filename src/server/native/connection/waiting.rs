@@ -1,7 +1,7 @@
 //! Requests that are carried out in tasks of their own, beside the connection's reader.
 //!
 //! Each takes its shares first, in this order: of the waiting requests, then, when its answer may be large, its connection's
-//! turn, and room for the answer. Whatever only waits ends when nobody is there any more to wait for.
+//! permit to answer, and memory for the answer. Whatever only waits ends when nobody is there any more to wait for.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -150,13 +150,13 @@ impl Native {
             }
         };
         self.answer(correlation, outcome);
-        if let Some((turn, began)) = heavy {
+        if let Some((permit, began)) = heavy {
             let clock = self.connections.clock.clone();
             let rest = (HEAVY_RESTS * clock.monotonic().since(began)).min(HEAVY_REST_MAX);
             // The next piece of such work waits for it, and not this answer.
             let rested = async move {
                 clock.sleep(rest).await;
-                drop(turn);
+                drop(permit);
             };
             glommio::spawn_local(rested).detach();
         }
@@ -165,9 +165,9 @@ impl Native {
     /// Waits until the connection may have another large answer made, and there is room for this one. `None` when the
     /// connection has ended meanwhile.
     async fn answer_room(&self, account: Account, bytes: usize) -> Option<(Reservation, Reservation)> {
-        let turn = self.answering.reserve(1).await;
+        let permit = self.answering.reserve(1).await;
         self.connection.outbox.drained(self.connections.unread_bytes_max()).await;
-        Some((turn, self.room_in(account, bytes).await?))
+        Some((permit, self.room_in(account, bytes).await?))
     }
 
     /// Waits as long as somebody is there and nobody else needs the memory. `waiting` is dropped otherwise.
@@ -293,7 +293,7 @@ pub(crate) fn copied_bytes(request: &Request) -> usize {
 }
 
 /// Whether it keeps a core busy for as long as hundreds of messages, or more. What looks at thousands of messages does so in
-/// turns, and is none of these.
+/// slices of time, and is none of these.
 fn is_heavy(request: &Request) -> bool {
     matches!(request, Request::JoinGroup(_) | Request::DescribeTopic(_) | Request::DescribeGroup(_))
 }

@@ -16,16 +16,16 @@ pub(in crate::broker) struct Pair {
     pub group: GroupName,
 }
 
-/// The pairs whose turn somebody has, each with those who wait for it.
+/// The pairs that are locked, each with those who wait for it.
 #[derive(Debug, Default)]
-pub(in crate::broker) struct Turns {
-    taken: RefCell<HashMap<Pair, VecDeque<Rc<Waiter>>>>,
+pub(in crate::broker) struct PairLocks {
+    locked: RefCell<HashMap<Pair, VecDeque<Rc<Waiter>>>>,
 }
 
-/// A pair's turn; goes to the next in line when dropped.
+/// A locked pair; goes to the next in line when dropped.
 #[derive(Debug)]
-pub(in crate::broker) struct Turn<'a> {
-    turns: &'a Turns,
+pub(in crate::broker) struct PairGuard<'a> {
+    locks: &'a PairLocks,
     pair: Pair,
 }
 
@@ -35,86 +35,86 @@ struct Waiter {
     waker: RefCell<Option<Waker>>,
 }
 
-/// Future of [`Turns::wait`]. Dropping it leaves the line.
-struct Waiting<'a> {
-    turns: &'a Turns,
-    /// `None` once the turn was given out.
+/// Future of [`PairLocks::lock`]. Dropping it leaves the line.
+struct Locking<'a> {
+    locks: &'a PairLocks,
+    /// `None` once the pair is locked.
     pair: Option<Pair>,
     waiter: Rc<Waiter>,
 }
 
-impl Turns {
-    /// The pair's turn, unless somebody has it.
-    pub fn take(&self, pair: Pair) -> Option<Turn<'_>> {
-        let mut taken = self.taken.borrow_mut();
-        if taken.contains_key(&pair) {
+impl PairLocks {
+    /// Locks the pair, unless somebody has.
+    pub fn try_lock(&self, pair: Pair) -> Option<PairGuard<'_>> {
+        let mut locked = self.locked.borrow_mut();
+        if locked.contains_key(&pair) {
             return None;
         }
-        taken.insert(pair.clone(), VecDeque::new());
-        Some(Turn { turns: self, pair })
+        locked.insert(pair.clone(), VecDeque::new());
+        Some(PairGuard { locks: self, pair })
     }
 
-    /// Waits in line for the pair's turn.
-    pub async fn wait(&self, pair: Pair) -> Turn<'_> {
+    /// Locks the pair, after all who wait for it already.
+    pub async fn lock(&self, pair: Pair) -> PairGuard<'_> {
         let waiter = Rc::new(Waiter::default());
-        match self.taken.borrow_mut().get_mut(&pair) {
+        match self.locked.borrow_mut().get_mut(&pair) {
             Some(line) => line.push_back(waiter.clone()),
             None => waiter.is_granted.set(true),
         }
         if waiter.is_granted.get() {
-            self.taken.borrow_mut().insert(pair.clone(), VecDeque::new());
+            self.locked.borrow_mut().insert(pair.clone(), VecDeque::new());
         }
-        Waiting { turns: self, pair: Some(pair), waiter }.await
+        Locking { locks: self, pair: Some(pair), waiter }.await
     }
 
-    /// Gives a turn that has ended to the next in line.
-    fn pass(&self, pair: &Pair) {
-        let mut taken = self.taken.borrow_mut();
-        let next = taken.get_mut(pair).and_then(VecDeque::pop_front);
+    /// Hands the pair to the next in line, or leaves it unlocked.
+    fn unlock(&self, pair: &Pair) {
+        let mut locked = self.locked.borrow_mut();
+        let next = locked.get_mut(pair).and_then(VecDeque::pop_front);
         let Some(next) = next else {
-            taken.remove(pair);
+            locked.remove(pair);
             return;
         };
         next.is_granted.set(true);
         let waker = next.waker.take();
-        drop(taken);
+        drop(locked);
         if let Some(waker) = waker {
             waker.wake();
         }
     }
 }
 
-impl Turn<'_> {
+impl PairGuard<'_> {
     pub fn key(&self) -> QueueKey {
         self.pair.key
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for PairGuard<'_> {
     fn drop(&mut self) {
-        self.turns.pass(&self.pair);
+        self.locks.unlock(&self.pair);
     }
 }
 
-impl<'a> Future for Waiting<'a> {
-    type Output = Turn<'a>;
+impl<'a> Future for Locking<'a> {
+    type Output = PairGuard<'a>;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Turn<'a>> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<PairGuard<'a>> {
         if !self.waiter.is_granted.get() {
             *self.waiter.waker.borrow_mut() = Some(context.waker().clone());
             return Poll::Pending;
         }
         let pair = self.pair.take().expect("a future is not polled after its end");
-        Poll::Ready(Turn { turns: self.turns, pair })
+        Poll::Ready(PairGuard { locks: self.locks, pair })
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for Locking<'_> {
     fn drop(&mut self) {
         let Some(pair) = self.pair.take() else { return };
         if self.waiter.is_granted.get() {
-            self.turns.pass(&pair);
-        } else if let Some(line) = self.turns.taken.borrow_mut().get_mut(&pair) {
+            self.locks.unlock(&pair);
+        } else if let Some(line) = self.locks.locked.borrow_mut().get_mut(&pair) {
             line.retain(|waiter| !Rc::ptr_eq(waiter, &self.waiter));
         }
     }
@@ -133,27 +133,27 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_is_given_to_one_and_asking_takes_it_from_nobody() {
-        let turns = Turns::default();
-        let first = turns.take(pair(0)).expect("free");
-        assert!(turns.take(pair(0)).is_none());
-        assert!(turns.take(pair(0)).is_none(), "the question has freed nothing");
-        assert!(turns.take(pair(1)).is_some(), "another pair is free");
+    fn a_pair_is_locked_by_one_and_asking_takes_it_from_nobody() {
+        let locks = PairLocks::default();
+        let first = locks.try_lock(pair(0)).expect("free");
+        assert!(locks.try_lock(pair(0)).is_none());
+        assert!(locks.try_lock(pair(0)).is_none(), "the question has freed nothing");
+        assert!(locks.try_lock(pair(1)).is_some(), "another pair is free");
         drop(first);
-        assert!(turns.take(pair(0)).is_some());
-        assert!(turns.taken.borrow().is_empty());
+        assert!(locks.try_lock(pair(0)).is_some());
+        assert!(locks.locked.borrow().is_empty());
     }
 
     #[test]
     fn those_who_wait_are_served_in_order_and_those_who_leave_are_passed_over() {
-        let turns = Turns::default();
+        let locks = PairLocks::default();
         let order = RefCell::new(Vec::new());
         block_on(async {
-            let held = turns.wait(pair(0)).await;
+            let held = locks.lock(pair(0)).await;
             let waits = |name: u32| {
-                let (turns, order) = (&turns, &order);
+                let (locks, order) = (&locks, &order);
                 async move {
-                    let _turn = turns.wait(pair(0)).await;
+                    let _guard = locks.lock(pair(0)).await;
                     order.borrow_mut().push(name);
                 }
             };
@@ -167,11 +167,11 @@ mod tests {
             drop(left);
             drop(held);
             first.await;
-            // It has the turn by now, and goes without having been polled again.
+            // It has the lock by now, and goes without having been polled again.
             drop(granted);
             zip(last, async {}).await;
         });
         assert_eq!(*order.borrow(), [1, 4]);
-        assert!(turns.taken.borrow().is_empty());
+        assert!(locks.locked.borrow().is_empty());
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use glommio::net::TcpStream;
 
-use crate::limits::TURNED_AWAY_MAX;
+use crate::limits::REFUSED_CONNECTIONS_MAX;
 use crate::runtime::host;
 use crate::types::{MonotonicTime, Throttle};
 
@@ -18,25 +18,25 @@ use crate::types::{MonotonicTime, Throttle};
 const KEPT_FOR: Duration = Duration::from_secs(1);
 const NEWS_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The last ones that were turned away.
-pub(crate) struct TurnedAway {
+/// The last ones that were refused.
+pub(crate) struct RefusedConnections {
     kept: RefCell<VecDeque<(MonotonicTime, TcpStream)>>,
     refusals: Throttle,
     strangers: Throttle,
     failures: Throttle,
 }
 
-impl Default for TurnedAway {
+impl Default for RefusedConnections {
     fn default() -> Self {
         let [refusals, strangers, failures] = [(); 3].map(|()| Throttle::new(NEWS_INTERVAL));
         Self { kept: RefCell::default(), refusals, strangers, failures }
     }
 }
 
-impl TurnedAway {
+impl RefusedConnections {
     /// Answers with `refusal`, as far as the socket takes it without waiting, and ends the connection. Only a few are kept:
     /// more would need the room that there is not.
-    pub fn turn_away(&self, stream: TcpStream, refusal: Vec<u8>, reason: &str, now: MonotonicTime) {
+    pub fn refuse(&self, stream: TcpStream, refusal: Vec<u8>, reason: &str, now: MonotonicTime) {
         if let Some(left_out) = self.refusals.allows(now) {
             let peer = shown(stream.peer_addr().ok());
             tracing::warn!(target: "net", left_out, peer, "a connection was closed at once: {reason}");
@@ -58,7 +58,7 @@ impl TurnedAway {
             return;
         }
         let mut kept = self.kept.borrow_mut();
-        if kept.len() >= TURNED_AWAY_MAX {
+        if kept.len() >= REFUSED_CONNECTIONS_MAX {
             kept.pop_front();
         }
         // A client that is gone needs no answer.
