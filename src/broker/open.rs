@@ -275,7 +275,7 @@ impl<D: Disk> Broker<D> {
             halves_changed: WakerList::new(),
             held_roll_at: Cell::new(LogPosition::ZERO),
             peers: RefCell::new(None),
-            draining: Cell::new(false),
+            is_shutting_down: Cell::new(false),
             checkpoint_segment: Cell::new(None),
             checkpoint_done: Cell::new(None),
             used_groups: RefCell::default(),

@@ -74,7 +74,7 @@ impl<D: Disk> Broker<D> {
         level: Option<Level>,
         batch: &CheckedBatch<'_>,
     ) -> Result<PendingProduce, PlaceRefusal> {
-        self.check_not_draining()?;
+        self.check_not_shutting_down()?;
         let queue = self.queue(key)?;
         let level = level.unwrap_or_else(|| self.level_of(key));
         let base_offset = queue.next_offset.get();
@@ -86,8 +86,8 @@ impl<D: Disk> Broker<D> {
     }
 
     /// Whether messages of producers are taken.
-    pub(super) fn check_not_draining(&self) -> Result<(), Failure> {
-        if self.draining.get() {
+    pub(super) fn check_not_shutting_down(&self) -> Result<(), Failure> {
+        if self.is_shutting_down.get() {
             let message = "the broker is shutting down: try again later";
             return Err(Failure::new(Status::ShuttingDown, message));
         }

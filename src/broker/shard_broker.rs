@@ -85,7 +85,7 @@ pub struct Broker<D: Disk> {
     pub(super) held_roll_at: Cell<LogPosition>,
     pub(super) peers: RefCell<Option<Rc<dyn Peers>>>,
     /// Refuses new messages while the shard is being stopped.
-    pub(super) draining: Cell<bool>,
+    pub(super) is_shutting_down: Cell<bool>,
     /// Base of the segment in which the newest checkpoint of the tables begins, once it is complete.
     pub(super) checkpoint_segment: Cell<Option<LogPosition>>,
     /// What that checkpoint was like.
@@ -240,13 +240,13 @@ impl<D: Disk> Broker<D> {
     }
 
     /// Refuses messages from now on; what was taken is finished.
-    pub fn drain(&self) {
-        self.draining.set(true);
+    pub fn begin_shutdown(&self) {
+        self.is_shutting_down.set(true);
     }
 
     /// Lets the background tasks end: housekeeping first, then the commit task, after the last group.
     pub fn stop(&self) {
-        self.draining.set(true);
+        self.is_shutting_down.set(true);
         self.writer.stop();
         self.published.wake();
         self.keys.stop();
@@ -268,7 +268,7 @@ impl<D: Disk> Broker<D> {
         if self.log.is_out_of_space() {
             return "the disk is full".to_owned();
         }
-        if self.draining.get() {
+        if self.is_shutting_down.get() {
             return "shutting down".to_owned();
         }
         self.recent_refusal().unwrap_or_default()

@@ -293,7 +293,7 @@ async fn run_shard(plan: ShardPlan, seat: Seat) {
     listeners.extend(seat.node_listener.map(|listener| (listener, Door::Native)));
     listeners.extend(seat.http_listener.map(|listener| (listener, Door::Http)));
     run_mail(&broker, &peers, plan.mailbox, &connections, listeners, &seat.events).await;
-    broker.drain();
+    broker.begin_shutdown();
     connections.finish(STOP_GRACE).await;
     broker.stop();
     sweeping.await;

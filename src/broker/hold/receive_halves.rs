@@ -40,7 +40,7 @@ impl<D: Disk> Broker<D> {
             let Some(room) = recipient.room().await else { return Ok(Vec::new()) };
             let found = self.halves_anywhere(&request).await?;
             drop(room);
-            if !found.is_empty() || self.clock.monotonic() >= deadline || self.draining.get() {
+            if !found.is_empty() || self.clock.monotonic() >= deadline || self.is_shutting_down.get() {
                 return Ok(found);
             }
             let waiting = self.wait_anywhere(&request, deadline);

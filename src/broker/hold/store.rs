@@ -171,7 +171,7 @@ impl<D: Disk> Broker<D> {
 
     /// Whether a queue takes messages now.
     fn check_takes(&self, key: QueueKey) -> Result<(), PlaceRefusal> {
-        self.check_not_draining()?;
+        self.check_not_shutting_down()?;
         self.queue(key)?;
         self.writer.check_index()
     }

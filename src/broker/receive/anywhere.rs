@@ -61,7 +61,7 @@ impl<D: Disk> Broker<D> {
             let received = self.receive_once(&receive).await?;
             drop(room);
             let now = self.clock.monotonic();
-            if !received.messages.is_empty() || now >= deadline || self.draining.get() {
+            if !received.messages.is_empty() || now >= deadline || self.is_shutting_down.get() {
                 return self.answer(received);
             }
             if received.again {

@@ -83,7 +83,7 @@ impl<D: Disk> Broker<D> {
     /// Leases messages of this shard's queues, without waiting for any to come. The leases have reached the device when
     /// this is answered.
     pub(in crate::broker) async fn receive_here(&self, receive: &Receive) -> Result<Received, Failure> {
-        if self.draining.get() {
+        if self.is_shutting_down.get() {
             return Err(Failure::new(Status::ShuttingDown, "the broker is shutting down: try again later"));
         }
         let (topic, queue_count) = self.topic_layout(&receive.topic)?;

@@ -23,7 +23,7 @@ use crate::cli::output::{bytes_for_people, grouped, nanoseconds_for_people};
 use crate::types::{QueueKey, QueueNumber};
 
 /// How long answers are waited for after the last batch was sent.
-const DRAIN: Duration = Duration::from_secs(15);
+const LATE_ANSWERS_MAX: Duration = Duration::from_secs(15);
 /// Between making the connections and the first batch, so that every thread is ready.
 const LEAD: Duration = Duration::from_millis(20);
 /// Receive buffer of a connection that gets acknowledgements.
@@ -174,7 +174,7 @@ impl LoadPlan<'_> {
         let nanoseconds = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX / 4);
         let start_ns = self.clock.now_ns() + nanoseconds(LEAD);
         let stop_ns = start_ns + nanoseconds(self.duration);
-        let times = Timetable { start_ns, stop_ns, give_up_ns: stop_ns + nanoseconds(DRAIN) };
+        let times = Timetable { start_ns, stop_ns, give_up_ns: stop_ns + nanoseconds(LATE_ANSWERS_MAX) };
         let windows: Vec<Mutex<Window>> = workers.iter().map(|_| Mutex::default()).collect();
         let mut reporter = Reporter::new(self, start_ns, &windows);
         let (done_sender, done) = channel();
