@@ -35,8 +35,8 @@ pub enum ConsumeMode {
     Normal,
     /// In order, nothing of a queue before all that was taken from it is acknowledged.
     Order,
-    /// Undecided transactions, for their producer.
-    Pop,
+    /// Undecided transactions, for their producer; `pop` on the wire, which has nothing to do with RocketMQ's POP.
+    Undecided,
 }
 
 /// What ends the leases that handles stand for.
@@ -109,7 +109,7 @@ impl Call {
     /// until it is decided.
     pub fn group(&self) -> Option<&GroupName> {
         match self {
-            Call::Consume(consume) if consume.mode != ConsumeMode::Pop => Some(&consume.group),
+            Call::Consume(consume) if consume.mode != ConsumeMode::Undecided => Some(&consume.group),
             Call::Acknowledge { end: LeaseEnd::Acknowledge(group), .. } => Some(group),
             Call::Publish { .. } | Call::Consume(_) | Call::Acknowledge { .. } => None,
         }
@@ -189,7 +189,7 @@ impl<'a> Query<'a> {
             mode: match self.trans() {
                 "" => ConsumeMode::Normal,
                 "order" => ConsumeMode::Order,
-                "pop" => ConsumeMode::Pop,
+                "pop" => ConsumeMode::Undecided,
                 other => return Err(unknown_mode(other, "order or pop")),
             },
         })

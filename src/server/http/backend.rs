@@ -376,7 +376,7 @@ impl Backend for BrokerBackend {
     ) -> Result<Vec<DeliveredMessage>, HttpError> {
         let topic = topic_name(&consume.topic)?;
         let group = group_name(&consume.topic, &consume.group)?;
-        if consume.mode == ConsumeMode::Pop {
+        if consume.mode == ConsumeMode::Undecided {
             let receive = ReceiveHalves {
                 topic: topic.clone(),
                 producer_group: group,
