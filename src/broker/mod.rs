@@ -29,7 +29,7 @@ mod upkeep;
 mod writer;
 
 pub use find::FindHere;
-pub use groups::{GateOrders, Groups, RECEIVERS, SeenReceivers};
+pub use groups::{Groups, QueueGrants, RECEIVERS, SeenReceivers};
 pub use open::StartError;
 pub use options::{BrokerOptions, LeaseDefaults};
 pub use peers::{GroupOffset, PeerFuture, PeerReply, PeerRequest, Peers};

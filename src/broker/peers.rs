@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::find::FindHere;
 use super::groups::GroupsInUse;
 use super::groups::SeenReceivers;
-use super::groups::{GateOrders, HolderCheck};
+use super::groups::{HolderCheck, QueueGrants};
 use super::receive::{Prospect, Received};
 use crate::api::{
     ConnectionId, Failure, Found, HalfMessage, Hold, LeaseInfo, Produce, QueueInfo, ReceiptOutcome, Receive,
@@ -57,7 +57,7 @@ pub enum PeerRequest {
     /// Let receivers of the group take messages from these queues only.
     SetGates {
         group: GroupName,
-        orders: GateOrders,
+        grants: QueueGrants,
     },
     /// Somebody receives for a group that has members; told the control shard.
     ReceiversSeen {

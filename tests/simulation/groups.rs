@@ -88,23 +88,23 @@ impl Scene {
     /// The shards carry out what they are told, but some queues drain slowly, and some letters are lost.
     fn carry_out(&mut self) {
         let group = group_name("g");
-        let orders = self.groups.take_ended().into_iter();
-        let orders: Vec<_> =
-            orders.map(|(_, orders)| orders).chain(self.groups.unsettled_orders(&group)).collect();
-        for orders in orders {
+        let grants = self.groups.take_ended().into_iter();
+        let grants: Vec<_> =
+            grants.map(|(_, grants)| grants).chain(self.groups.unsettled_grants(&group)).collect();
+        for grants in grants {
             if self.random.chance(0.1) {
                 continue;
             }
             let is_closed =
-                |key: &QueueKey| orders.topics.contains_key(&key.topic) && !orders.open.contains(key);
+                |key: &QueueKey| grants.topics.contains_key(&key.topic) && !grants.open.contains(key);
             let closed: BTreeSet<_> = all_queues().filter(is_closed).collect();
             let newly = closed.difference(&self.closed);
             self.draining.retain(|key| closed.contains(key));
             self.draining.extend(newly.filter(|_| self.random.chance(0.3)));
             self.draining.retain(|_| self.random.chance(0.5));
             self.closed = closed;
-            self.holders.clone_from(&orders.holders);
-            self.groups.carried_out(&group, &orders, &[Some(self.draining.iter().copied().collect())]);
+            self.holders.clone_from(&grants.holders);
+            self.groups.carried_out(&group, &grants, &[Some(self.draining.iter().copied().collect())]);
         }
     }
 

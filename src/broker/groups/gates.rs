@@ -13,7 +13,7 @@
 //! And from a member to receivers: the queue is *open* when everything that was placed in the log before is durable, for
 //! the member's last commit is among it.
 //!
-//! The orders also say which member's session holds a queue, and a fetch that names a session is carried out for that one
+//! The grants also say which member's session holds a queue, and a fetch that names a session is carried out for that one
 //! only: so nobody reads on in a queue that has become somebody else's.
 //!
 //! None of this is stored: after a restart all is open until members join again, and each pair's leases tell where both
@@ -22,7 +22,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::membership::GateOrders;
+use super::membership::QueueGrants;
 use crate::api::{Failure, Status};
 use crate::broker::receive::Pair;
 use crate::broker::shard_broker::{Broker, owned_queues};
@@ -31,7 +31,7 @@ use crate::log::Placement;
 use crate::state::{LeaseChange, QueueLeases};
 use crate::types::{GroupName, Level, QueueKey, Timestamp, TopicId};
 
-/// The orders of all groups that have members.
+/// The grants of all groups that have members.
 #[derive(Debug, Default)]
 pub(in crate::broker) struct Gates {
     groups: HashMap<GroupName, GroupGates>,
@@ -52,7 +52,7 @@ pub(in crate::broker) enum Gate {
 
 #[derive(Debug)]
 struct GroupGates {
-    orders: GateOrders,
+    grants: QueueGrants,
     /// Queues of this shard with leases, and when the last of them was to end when the queue was closed.
     draining: BTreeMap<QueueKey, Timestamp>,
 }
@@ -67,13 +67,13 @@ enum Drained {
     Back,
 }
 
-impl GateOrders {
+impl QueueGrants {
     fn is_open(&self, key: QueueKey) -> bool {
         !self.topics.contains_key(&key.topic) || self.open.contains(&key)
     }
 
-    /// What is open both in these orders and in the next ones.
-    fn narrowed_to(&self, next: &GateOrders) -> GateOrders {
+    /// What is open both in these grants and in the next ones.
+    fn narrowed_to(&self, next: &QueueGrants) -> QueueGrants {
         let mut topics = next.topics.clone();
         for (topic, queue_count) in &self.topics {
             topics.entry(*topic).or_insert(*queue_count);
@@ -82,14 +82,19 @@ impl GateOrders {
         let of_others = self.open.iter().filter(|key| !next.topics.contains_key(&key.topic));
         // A member that has lost a queue has done so before anybody gets it.
         let holders = next.holders.clone();
-        GateOrders { version: next.version, open: still.chain(of_others).copied().collect(), topics, holders }
+        QueueGrants {
+            version: next.version,
+            open: still.chain(of_others).copied().collect(),
+            topics,
+            holders,
+        }
     }
 }
 
 impl Gates {
     pub fn gate(&self, group: &GroupName, key: QueueKey) -> Gate {
         let Some(gates) = self.groups.get(group) else { return Gate::Open };
-        if gates.orders.is_open(key) {
+        if gates.grants.is_open(key) {
             Gate::Open
         } else if gates.draining.contains_key(&key) {
             Gate::Draining
@@ -100,7 +105,7 @@ impl Gates {
 
     /// Whether members consume the topic for this group.
     pub fn have_members(&self, group: &GroupName, topic: TopicId) -> bool {
-        self.groups.get(group).is_some_and(|gates| gates.orders.topics.contains_key(&topic))
+        self.groups.get(group).is_some_and(|gates| gates.grants.topics.contains_key(&topic))
     }
 
     /// Refuses a fetch for a session that does not hold the queue.
@@ -129,66 +134,66 @@ impl Gates {
         }
     }
 
-    fn orders(&self, group: &GroupName) -> GateOrders {
-        self.groups.get(group).map_or_else(GateOrders::default, |gates| gates.orders.clone())
+    fn grants(&self, group: &GroupName) -> QueueGrants {
+        self.groups.get(group).map_or_else(QueueGrants::default, |gates| gates.grants.clone())
     }
 
-    fn set_orders(&mut self, group: &GroupName, orders: GateOrders) {
-        let before = self.groups.get_mut(group).map(|gates| std::mem::take(&mut gates.orders.holders));
+    fn set_grants(&mut self, group: &GroupName, grants: QueueGrants) {
+        let before = self.groups.get_mut(group).map(|gates| std::mem::take(&mut gates.grants.holders));
         self.forget_holders(&before.unwrap_or_default());
-        if orders.topics.is_empty() {
+        if grants.topics.is_empty() {
             self.groups.remove(group);
             return;
         }
-        for (key, session) in &orders.holders {
+        for (key, session) in &grants.holders {
             self.sessions.entry(*session).or_default().insert(*key);
         }
-        let nothing = || GroupGates { orders: GateOrders::default(), draining: BTreeMap::new() };
+        let nothing = || GroupGates { grants: QueueGrants::default(), draining: BTreeMap::new() };
         let gates = self.groups.entry(group.clone()).or_insert_with(nothing);
-        gates.draining.retain(|key, _| !orders.is_open(*key));
-        gates.orders = orders;
+        gates.draining.retain(|key, _| !grants.is_open(*key));
+        gates.grants = grants;
     }
 }
 
 impl<D: Disk> Broker<D> {
-    /// Carries out orders of the control shard. Returns the queues that have to be closed and are not yet.
+    /// Applies the grants of the control shard. Returns the queues that have to be closed and are not yet.
     pub(in crate::broker) async fn set_gates(
         &self,
         group: &GroupName,
-        orders: GateOrders,
+        grants: QueueGrants,
     ) -> Result<Vec<QueueKey>, Failure> {
-        let mut orders = orders;
+        let mut grants = grants;
         let is_ours = |key: &QueueKey| key.queue.shard(self.options.shard_count) == self.options.shard;
-        orders.holders.retain(|key, _| is_ours(key));
-        let before = self.gates.borrow().orders(group);
-        if before.version > orders.version {
-            return Err(Failure::new(Status::Busy, "there are newer orders for the group"));
+        grants.holders.retain(|key, _| is_ours(key));
+        let before = self.gates.borrow().grants(group);
+        if before.version > grants.version {
+            return Err(Failure::new(Status::Busy, "there are newer grants for the group"));
         }
-        if before.version < orders.version {
-            let narrowed = before.narrowed_to(&orders);
+        if before.version < grants.version {
+            let narrowed = before.narrowed_to(&grants);
             self.close(group, &before, narrowed.clone());
-            if narrowed != orders {
+            if narrowed != grants {
                 // A member that has lost the queue may have a commit on its way to the disk.
                 self.writer.all_durable().await?;
-                if self.gates.borrow().orders(group) != narrowed {
-                    return Err(Failure::new(Status::Busy, "there are newer orders for the group"));
+                if self.gates.borrow().grants(group) != narrowed {
+                    return Err(Failure::new(Status::Busy, "there are newer grants for the group"));
                 }
-                self.gates.borrow_mut().set_orders(group, orders.clone());
+                self.gates.borrow_mut().set_grants(group, grants.clone());
             }
             // Waiting receives look again, and tell the control shard that they are there.
-            before.topics.keys().chain(orders.topics.keys()).for_each(|topic| self.announce(*topic));
+            before.topics.keys().chain(grants.topics.keys()).for_each(|topic| self.announce(*topic));
         }
         self.drain_gates(group).await
     }
 
-    /// Closes what is not open in `orders`, from this moment on.
-    fn close(&self, group: &GroupName, before: &GateOrders, orders: GateOrders) {
+    /// Closes what is not open in `grants`, from this moment on.
+    fn close(&self, group: &GroupName, before: &QueueGrants, grants: QueueGrants) {
         let mut with_leases = Vec::new();
         {
             let leases = self.leases();
-            for (&topic, &queue_count) in &orders.topics {
+            for (&topic, &queue_count) in &grants.topics {
                 for key in owned_queues(topic, queue_count, &self.options) {
-                    if before.is_open(key) && !orders.is_open(key) {
+                    if before.is_open(key) && !grants.is_open(key) {
                         let pair = leases.get(group, key);
                         let last_end = pair.and_then(QueueLeases::last_end);
                         with_leases.extend(last_end.map(|end| (key, end)));
@@ -197,7 +202,7 @@ impl<D: Disk> Broker<D> {
             }
         }
         let mut gates = self.gates.borrow_mut();
-        gates.set_orders(group, orders);
+        gates.set_grants(group, grants);
         if let Some(gates) = gates.groups.get_mut(group) {
             gates.draining.extend(with_leases);
         }
@@ -275,10 +280,10 @@ mod tests {
     use super::*;
     use crate::types::QueueNumber;
 
-    fn orders(version: u64, topics: &[u32], open: &[(u32, u32)]) -> GateOrders {
+    fn grants(version: u64, topics: &[u32], open: &[(u32, u32)]) -> QueueGrants {
         let key =
             |&(topic, queue): &(u32, u32)| QueueKey { topic: TopicId(topic), queue: QueueNumber(queue) };
-        GateOrders {
+        QueueGrants {
             version,
             topics: topics.iter().map(|topic| (TopicId(*topic), 4)).collect(),
             open: open.iter().map(key).collect(),
@@ -287,12 +292,12 @@ mod tests {
     }
 
     #[test]
-    fn between_two_orders_only_what_both_allow_is_open() {
-        let from_nothing = GateOrders::default().narrowed_to(&orders(1, &[1], &[(1, 0)]));
-        assert_eq!(from_nothing, orders(1, &[1], &[(1, 0)]), "everything was open");
-        let before = orders(1, &[1, 2], &[(1, 0), (1, 1), (2, 3)]);
-        let after = orders(2, &[1, 3], &[(1, 1), (1, 2), (3, 0)]);
-        assert_eq!(before.narrowed_to(&after), orders(2, &[1, 2, 3], &[(1, 1), (2, 3), (3, 0)]));
+    fn between_two_grants_only_what_both_allow_is_open() {
+        let from_nothing = QueueGrants::default().narrowed_to(&grants(1, &[1], &[(1, 0)]));
+        assert_eq!(from_nothing, grants(1, &[1], &[(1, 0)]), "everything was open");
+        let before = grants(1, &[1, 2], &[(1, 0), (1, 1), (2, 3)]);
+        let after = grants(2, &[1, 3], &[(1, 1), (1, 2), (3, 0)]);
+        assert_eq!(before.narrowed_to(&after), grants(2, &[1, 2, 3], &[(1, 1), (2, 3), (3, 0)]));
     }
 
     #[test]
@@ -300,35 +305,35 @@ mod tests {
         let mut gates = Gates::default();
         let group: GroupName = "g".parse().expect("a name");
         let key = |queue| QueueKey { topic: TopicId(1), queue: QueueNumber(queue) };
-        let held = |version, holders: &[(u32, u64)]| GateOrders {
+        let held = |version, holders: &[(u32, u64)]| QueueGrants {
             holders: holders.iter().map(|(queue, session)| (key(*queue), *session)).collect(),
-            ..orders(version, &[1], &[])
+            ..grants(version, &[1], &[])
         };
         let check = |gates: &Gates, session, queue| {
             gates.check_session(session, key(queue)).map_err(|failure| failure.status)
         };
         assert_eq!(check(&gates, 7, 0), Err(Status::MemberUnknown), "as after a restart");
-        gates.set_orders(&group, held(1, &[(0, 7), (1, 8)]));
+        gates.set_grants(&group, held(1, &[(0, 7), (1, 8)]));
         assert_eq!((check(&gates, 7, 0), check(&gates, 8, 1)), (Ok(()), Ok(())));
         assert_eq!(check(&gates, 7, 1), Err(Status::GenerationStale));
-        gates.set_orders(&group, held(2, &[(0, 8), (1, 8)]));
+        gates.set_grants(&group, held(2, &[(0, 8), (1, 8)]));
         assert_eq!(check(&gates, 7, 0), Err(Status::MemberUnknown), "it holds nothing any more");
         assert_eq!(check(&gates, 8, 0), Ok(()));
-        gates.set_orders(&group, GateOrders { version: 3, ..GateOrders::default() });
+        gates.set_grants(&group, QueueGrants { version: 3, ..QueueGrants::default() });
         assert_eq!(check(&gates, 8, 0), Err(Status::MemberUnknown));
         assert!(gates.sessions.is_empty());
     }
 
     #[test]
-    fn a_group_without_orders_is_open() {
+    fn a_group_without_grants_is_open() {
         let mut gates = Gates::default();
         let group: GroupName = "g".parse().expect("a name");
         let key = |queue| QueueKey { topic: TopicId(1), queue: QueueNumber(queue) };
         assert_eq!(gates.gate(&group, key(0)), Gate::Open);
-        gates.set_orders(&group, orders(1, &[1], &[(1, 0)]));
+        gates.set_grants(&group, grants(1, &[1], &[(1, 0)]));
         assert_eq!((gates.gate(&group, key(0)), gates.gate(&group, key(1))), (Gate::Open, Gate::Closed));
         assert!(gates.have_members(&group, TopicId(1)) && !gates.have_members(&group, TopicId(2)));
-        gates.set_orders(&group, GateOrders { version: 2, ..GateOrders::default() });
+        gates.set_grants(&group, QueueGrants { version: 2, ..QueueGrants::default() });
         assert_eq!(gates.gate(&group, key(1)), Gate::Open);
         assert!(gates.groups.is_empty());
     }

@@ -11,11 +11,11 @@
 //!
 //! Whoever *receives* for a group, over any protocol, counts as one more member, [`RECEIVERS`]: it gets its share of the
 //! queues of each topic. What receivers may take is decided by the shards, from memory, so the coordinator gives them
-//! [`GateOrders`]: from the first member of a group on, every queue of its topics is closed to receivers but those named.
+//! [`QueueGrants`]: from the first member of a group on, every queue of its topics is closed to receivers but those named.
 //! A queue is free for a member only when its shard has said that it is closed and that no lease runs in it. A shard that
 //! knows nothing leaves all queues to the receivers, which is so for a group without members, and after a restart.
 //!
-//! Holding is what a member's fetches are checked against as well, at the queue's shard, which the orders tell the holder's
+//! Holding is what a member's fetches are checked against as well, at the queue's shard, which the grants tell the holder's
 //! *session*: a number that no other member has, nor the same one when it comes back after its session has ended, nor
 //! anybody in another life of the node. What a shard has not been told, nobody is given.
 //!
@@ -50,17 +50,17 @@ pub struct Groups {
     memory: ByteBudget,
     /// The newest generation of any group.
     generation: u64,
-    /// The newest version of any group's orders.
+    /// The newest version of any group's grants.
     version: u64,
     /// The newest session of any group.
     session: u64,
-    /// For shards that still have orders of groups that are gone.
-    ended: Vec<(GroupName, GateOrders)>,
+    /// For shards that still have grants of groups that are gone.
+    ended: Vec<(GroupName, QueueGrants)>,
 }
 
-/// Which queues the receivers of a group may take messages from. Of two orders for one group the newer one counts.
+/// Which queues the receivers of a group may take messages from. Of two for one group the newer one counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct GateOrders {
+pub struct QueueGrants {
     pub version: u64,
     /// The topics that members consume, with their queues. The queues of others are open.
     pub topics: BTreeMap<TopicId, u32>,
@@ -84,7 +84,7 @@ struct Group {
     members: BTreeMap<String, Member>,
     /// Who reads a queue now.
     holders: HashMap<QueueKey, Holder>,
-    /// Whether the orders say something else of them.
+    /// Whether the grants say something else of them.
     holders_changed: bool,
     /// The queues of the topics when the targets were computed.
     layout: BTreeMap<TopicName, (TopicId, u32)>,
@@ -96,12 +96,12 @@ struct Group {
     layout_memory: Option<Reservation>,
     /// A member has come, gone, or changed its topics since `layout` was made.
     is_layout_stale: bool,
-    orders: GateOrders,
+    grants: QueueGrants,
     /// Queues that are closed to receivers and free of their leases, as far as the shards have said so.
     closed: HashSet<QueueKey>,
     /// Holders of which the queue's shard has been told.
     told: HashMap<QueueKey, u64>,
-    /// The version of the orders that all shards have carried out to the end.
+    /// The version of the grants that all shards have carried out to the end.
     settled_version: u64,
 }
 
@@ -198,7 +198,7 @@ impl Groups {
         Ok(group.assignment(&join.member))
     }
 
-    /// Gives a member that has joined what is free now that shards have carried out orders. True when they are to be told.
+    /// Gives a member that has joined what is free now that shards have carried out grants. True when they are to be told.
     pub fn grant(&mut self, group: &GroupName, member: &str) -> Result<bool, Failure> {
         let known = self.groups.get_mut(group).filter(|group| group.members.contains_key(member));
         let known = known.ok_or_else(|| member_unknown(group, member))?;
@@ -234,44 +234,49 @@ impl Groups {
         }
     }
 
-    /// Orders that some shard has not carried out to the end. For a group without members: that everything is open.
-    pub fn unsettled_orders(&mut self, group: &GroupName) -> Option<GateOrders> {
+    /// Grants that some shard has not carried out to the end. For a group without members: that everything is open.
+    pub fn unsettled_grants(&mut self, group: &GroupName) -> Option<QueueGrants> {
         match self.groups.get(group) {
-            Some(group) => (group.settled_version != group.orders.version).then(|| group.orders.clone()),
+            Some(group) => (group.settled_version != group.grants.version).then(|| group.grants.clone()),
             None => {
                 self.version += 1;
-                Some(GateOrders { version: self.version, ..GateOrders::default() })
+                Some(QueueGrants { version: self.version, ..QueueGrants::default() })
             }
         }
     }
 
-    /// Takes note of the shards' answers to `orders`, in the order of the shards: the queues of theirs that have to be
-    /// closed and still have running leases; `None` for a shard that has not carried the orders out.
-    pub fn carried_out(&mut self, group: &GroupName, orders: &GateOrders, answers: &[Option<Vec<QueueKey>>]) {
+    /// Takes note of the shards' answers to `grants`, in the order of the shards: the queues of theirs that have to be
+    /// closed and still have running leases; `None` for a shard that has not carried the grants out.
+    pub fn carried_out(
+        &mut self,
+        group: &GroupName,
+        grants: &QueueGrants,
+        answers: &[Option<Vec<QueueKey>>],
+    ) {
         let Some(group) = self.groups.get_mut(group) else { return };
-        if group.orders.version != orders.version {
+        if group.grants.version != grants.version {
             return;
         }
         let draining: HashSet<_> = answers.iter().flatten().flatten().collect();
-        for (&topic, &queue_count) in &orders.topics {
+        for (&topic, &queue_count) in &grants.topics {
             for queue in (0..queue_count).map(QueueNumber) {
                 let key = QueueKey { topic, queue };
                 let has_answer = answers[usize::from(queue.shard(answers.len() as u16).0)].is_some();
-                if has_answer && !draining.contains(&key) && !orders.open.contains(&key) {
+                if has_answer && !draining.contains(&key) && !grants.open.contains(&key) {
                     group.closed.insert(key);
                 }
-                if has_answer && let Some(session) = orders.holders.get(&key) {
+                if has_answer && let Some(session) = grants.holders.get(&key) {
                     group.told.insert(key, *session);
                 }
             }
         }
         if answers.iter().all(|answer| answer.as_ref().is_some_and(Vec::is_empty)) {
-            group.settled_version = orders.version;
+            group.settled_version = grants.version;
         }
     }
 
-    /// Orders for groups that have ended, once: everything is open.
-    pub fn take_ended(&mut self) -> Vec<(GroupName, GateOrders)> {
+    /// Grants for groups that have ended, once: everything is open.
+    pub fn take_ended(&mut self) -> Vec<(GroupName, QueueGrants)> {
         std::mem::take(&mut self.ended)
     }
 
@@ -317,7 +322,7 @@ impl Groups {
         self.groups.retain(|name, group| {
             if group.members.is_empty() {
                 *version += 1;
-                ended.push((name.clone(), GateOrders { version: *version, ..GateOrders::default() }));
+                ended.push((name.clone(), QueueGrants { version: *version, ..QueueGrants::default() }));
             }
             !group.members.is_empty()
         });
@@ -368,7 +373,7 @@ impl Groups {
             MemberInfo {
                 member: RECEIVERS.to_owned(),
                 topics: topics.map(|(name, _)| name.clone()).collect(),
-                queues: group.orders.open.iter().copied().collect(),
+                queues: group.grants.open.iter().copied().collect(),
                 heartbeat_age: now.since(*seen),
             }
         });
@@ -564,9 +569,9 @@ impl Group {
         let free = self.receivers_targets.iter().filter(|key| !self.holders.contains_key(key));
         let open: BTreeSet<_> = free.copied().collect();
         let changed = std::mem::take(&mut self.holders_changed)
-            || topics != self.orders.topics
-            || open != self.orders.open;
-        if self.orders.version != 0 && !changed {
+            || topics != self.grants.topics
+            || open != self.grants.open;
+        if self.grants.version != 0 && !changed {
             return;
         }
         let session = |holder: &Holder| self.members.get(&*holder.member).map(|member| member.session);
@@ -575,7 +580,7 @@ impl Group {
         self.told.retain(|key, session| holders.get(key) == Some(session));
         self.closed.retain(|key| topics.contains_key(&key.topic) && !open.contains(key));
         *newest += 1;
-        self.orders = GateOrders { version: *newest, topics, open, holders };
+        self.grants = QueueGrants { version: *newest, topics, open, holders };
     }
 
     /// The member has carried out this generation: what it is not to read any more is free.

@@ -6,12 +6,12 @@
 //! to one of them. All who receive for a group, over any protocol, are **one more member**, `%receive`, as long as one of
 //! them has received within half a minute. It gets its share of each topic's queues.
 //!
-//! * The control shard divides the queues (`membership`) and gives every shard *orders*: which queues of
+//! * The control shard divides the queues (`membership`) and gives every shard *grants*: which queues of
 //!   the members' topics are open to receivers. The shard is who enforces them (`gates`), also against a
 //!   receive that was choosing messages meanwhile, and a member is granted a queue only when its shard has said that it is
 //!   closed and drained.
-//! * Without orders all is open. So a group without members pays nothing, and neither does a start: orders are never
-//!   stored. A member that joins has its queues closed first. A shard that has orders tells the control shard of its
+//! * Without grants all is open. So a group without members pays nothing, and neither does a start: grants are never
+//!   stored. A member that joins has its queues closed first. A shard that has grants tells the control shard of its
 //!   receivers (`receivers`) every second; that also finds members that have died.
 //! * **Receivers to member**: the queue *drains*. Nothing of it is given out, new or again, until no lease runs: at most
 //!   for as long as the last lease had left. If what is unacknowledged then is everything from one message on, the group
@@ -32,7 +32,7 @@ mod sharing;
 
 pub(super) use gates::{Gate, Gates};
 pub(super) use membership::HolderCheck;
-pub use membership::{GateOrders, Groups, RECEIVERS};
+pub use membership::{Groups, QueueGrants, RECEIVERS};
 pub(super) use receivers::Receivers;
 pub use receivers::SeenReceivers;
 pub use removal::GroupsInUse;

@@ -3,7 +3,7 @@
 
 use futures_util::future::join_all;
 
-use super::membership::{GateOrders, RECEIVERS};
+use super::membership::{QueueGrants, RECEIVERS};
 use super::receivers::SeenReceivers;
 use crate::api::{Assignment, ConnectionId, Failure, JoinGroup, MemberInfo, ReceiverInfo, Reply};
 use crate::broker::client_requests::{CONTROL_SHARD, unexpected};
@@ -35,11 +35,11 @@ impl<D: Disk> Broker<D> {
                 groups.note_receivers(&join.group, seen.topic, seen.last_seen);
             }
         }
-        self.carry_out_orders(Some(&join.group)).await?;
+        self.distribute_grants(Some(&join.group)).await?;
         // What has become free by that is the member's once its shard knows.
         let granted = self.groups.borrow_mut().grant(&join.group, &join.member)?;
         if granted {
-            self.carry_out_orders(Some(&join.group)).await?;
+            self.distribute_grants(Some(&join.group)).await?;
         }
         self.groups.borrow().assignment(&join.group, &join.member)
     }
@@ -63,7 +63,7 @@ impl<D: Disk> Broker<D> {
         self.groups.borrow_mut().leave(group, member)?;
         let remaining = self.groups.borrow().has_members(group).then_some(group);
         // A shard that hears nothing of it asks when somebody receives.
-        let _ = self.carry_out_orders(remaining).await;
+        let _ = self.distribute_grants(remaining).await;
         Ok(Reply::Done)
     }
 
@@ -76,26 +76,26 @@ impl<D: Disk> Broker<D> {
         let now = self.clock.monotonic();
         self.groups.borrow_mut().end_sessions(group, now);
         self.groups.borrow_mut().note_receivers(group, topic, now);
-        self.carry_out_orders(Some(group)).await?;
+        self.distribute_grants(Some(group)).await?;
         Ok(PeerReply::Done)
     }
 
     /// Has all shards carry out what is new about a group, and what is left to say of groups that have ended.
-    async fn carry_out_orders(&self, group: Option<&GroupName>) -> Result<(), Failure> {
-        let mut orders: Vec<(GroupName, GateOrders)> = self.groups.borrow_mut().take_ended();
+    async fn distribute_grants(&self, group: Option<&GroupName>) -> Result<(), Failure> {
+        let mut grants: Vec<(GroupName, QueueGrants)> = self.groups.borrow_mut().take_ended();
         if let Some(group) = group {
-            orders.retain(|(ended, _)| ended != group);
-            let unsettled = self.groups.borrow_mut().unsettled_orders(group);
-            orders.extend(unsettled.map(|orders| (group.clone(), orders)));
+            grants.retain(|(ended, _)| ended != group);
+            let unsettled = self.groups.borrow_mut().unsettled_grants(group);
+            grants.extend(unsettled.map(|grants| (group.clone(), grants)));
         }
         let peers = self.peers()?;
-        for (group, orders) in orders {
+        for (group, grants) in grants {
             let shards = (0..self.options.shard_count).map(ShardId);
             let asked = shards.map(|shard| {
-                peers.ask(shard, PeerRequest::SetGates { group: group.clone(), orders: orders.clone() })
+                peers.ask(shard, PeerRequest::SetGates { group: group.clone(), grants: grants.clone() })
             });
             let answers: Vec<_> = join_all(asked).await.into_iter().map(draining).collect();
-            self.groups.borrow_mut().carried_out(&group, &orders, &answers);
+            self.groups.borrow_mut().carried_out(&group, &grants, &answers);
         }
         Ok(())
     }
@@ -174,7 +174,7 @@ impl<D: Disk> Broker<D> {
     }
 }
 
-/// The queues that a shard has not closed yet; `None` when it has not carried out the orders.
+/// The queues that a shard has not closed yet; `None` when it has not carried out the grants.
 fn draining(answer: Result<PeerReply, Failure>) -> Option<Vec<QueueKey>> {
     match answer {
         Ok(PeerReply::GatesSet { draining }) => Some(draining),

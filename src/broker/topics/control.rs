@@ -292,8 +292,8 @@ impl<D: Disk> Broker<D> {
                 let refused = self.lease_refusal(&group, None).map(|refused| refused.message);
                 Ok(PeerReply::GroupLeases { leases, refused })
             }
-            PeerRequest::SetGates { group, orders } => {
-                let draining = self.set_gates(&group, orders).await?;
+            PeerRequest::SetGates { group, grants } => {
+                let draining = self.set_gates(&group, grants).await?;
                 Ok(PeerReply::GatesSet { draining })
             }
             PeerRequest::ReceiversSeen { group, topic } => self.receivers_seen(&group, topic).await,

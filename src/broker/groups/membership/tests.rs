@@ -23,9 +23,9 @@ fn join(groups: &mut Groups, member: &str, generation: u64, seconds: u64) -> Ass
 /// The only shard carries out what it is told; some queues have leases.
 fn close_gates(groups: &mut Groups, draining: &[u32]) {
     let group = "g".parse().expect("a name");
-    if let Some(orders) = groups.unsettled_orders(&group) {
+    if let Some(grants) = groups.unsettled_grants(&group) {
         let key = |queue: &u32| QueueKey { topic: TopicId(1), queue: QueueNumber(*queue) };
-        groups.carried_out(&group, &orders, &[Some(draining.iter().map(key).collect())]);
+        groups.carried_out(&group, &grants, &[Some(draining.iter().map(key).collect())]);
     }
 }
 
@@ -52,7 +52,7 @@ fn a_queue_is_handed_over_only_after_its_holder_has_confirmed() {
 /// What the receivers may take.
 fn open(groups: &Groups) -> Vec<u32> {
     let group: GroupName = "g".parse().expect("a name");
-    groups.groups[&group].orders.open.iter().map(|key| key.queue.0).collect()
+    groups.groups[&group].grants.open.iter().map(|key| key.queue.0).collect()
 }
 
 #[test]
