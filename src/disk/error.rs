@@ -67,6 +67,22 @@ impl DiskError {
         Self { kind, operation, path: path.to_owned(), position, detail: error.to_string() }
     }
 
+    /// Fails when nothing that can be opened has the name, but something does: a symbolic link that leads nowhere. It is
+    /// no file that is missing, which may be made anew: what it leads to would be made, wherever that is.
+    pub fn check_not_dangling(path: &Path) -> Result<(), Self> {
+        let Ok(target) = std::fs::read_link(path) else { return Ok(()) };
+        Err(Self {
+            kind: DiskErrorKind::NotRegular,
+            operation: Operation::Open,
+            path: path.to_owned(),
+            position: None,
+            detail: format!(
+                "it is a symbolic link to {}, which is not there, and must be a regular file",
+                target.display()
+            ),
+        })
+    }
+
     /// Fails when what is to be opened is no regular file.
     pub fn check_regular(path: &Path, found: FileType) -> Result<(), Self> {
         let Some(what) = not_regular(found) else { return Ok(()) };

@@ -89,7 +89,10 @@ impl GlommioDisk {
         if let Err(error) = make_probe(&path) {
             path = directory.join("probe-1");
             // Where nothing can be made at all, the usual name is the one to tell.
-            make_probe(&path).map_err(|_| error.clone())?;
+            make_probe(&path).map_err(|other| DiskError {
+                detail: format!("{}; nor can {} be used: {}", error.detail, path.display(), other.detail),
+                ..error.clone()
+            })?;
             probe_error = Some(Rc::new(error));
         }
         let disk = GlommioDisk { access, probe_error };
@@ -192,8 +195,10 @@ impl Disk for GlommioDisk {
             }
         }
         // Where this fails, opening it says what is wrong, if that is wrong at all.
-        if let Ok(found) = std::fs::metadata(path) {
-            DiskError::check_regular(path, found.file_type())?;
+        match std::fs::metadata(path) {
+            Ok(found) => DiskError::check_regular(path, found.file_type())?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => DiskError::check_not_dangling(path)?,
+            Err(_) => {}
         }
         let error = |error| failed(Operation::Open, path, None, error);
         let handle = match self.access {

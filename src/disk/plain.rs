@@ -105,7 +105,11 @@ impl Disk for PlainDisk {
         }
         let error = |error: io::Error| DiskError::from_io(Operation::Open, path, None, &error);
         // Opening a device can do something to it, so what has the name is looked at before.
-        DiskError::check_regular(path, std::fs::metadata(path).map_err(error)?.file_type())?;
+        let found = std::fs::metadata(path);
+        if found.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            DiskError::check_not_dangling(path)?;
+        }
+        DiskError::check_regular(path, found.map_err(error)?.file_type())?;
         let open = |flags| {
             // Without waiting: meanwhile the name may have gone to a FIFO.
             OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY | flags).open(path)

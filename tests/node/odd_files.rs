@@ -70,6 +70,39 @@ fn what_is_no_file_is_named_by_a_start_and_by_every_tool() {
     command::run(None, &["log", "verify", "--data", text], None).well();
 }
 
+/// As after a move to a file system that is not mounted: nothing is made anew in the place that the link names.
+#[test]
+fn a_link_that_leads_nowhere_is_no_missing_file() {
+    let directory = test_directory();
+    let data = directory.path().join("data");
+    filled(&data);
+    let gone = directory.path().join("not-mounted");
+    for part in ["/log/manifest", "snapshot-", "00000000000000000000.segment", "/index/distrusted"] {
+        // What is only there for a while is no file that is kept.
+        let existing = files_with(&data, part).into_iter().next();
+        let path = existing.clone().unwrap_or_else(|| data.join("shard-0/index/distrusted"));
+        let kept = directory.path().join("kept");
+        if existing.is_some() {
+            fs::rename(&path, &kept).expect("it is there");
+        }
+        std::os::unix::fs::symlink(&gone, &path).expect("the name is free");
+        let text = data.to_str().expect("UTF-8");
+        let started = Setup::new(&data).try_start().err().unwrap_or_else(|| panic!("{part}: it starts"));
+        let verified = command::run(None, &["log", "verify", "--data", text], None);
+        assert_eq!(verified.code, Some(1), "{part}: {}", verified.stderr);
+        let verified = String::from_utf8_lossy(&verified.stdout).into_owned();
+        for said in [started.stderr, verified] {
+            let is_named = said.contains(path.to_str().expect("UTF-8"));
+            assert!(is_named && said.contains("it is a symbolic link to"), "{part}: {said}");
+        }
+        assert!(!gone.exists(), "{part}: it was made");
+        fs::remove_file(&path).expect("it was made");
+        if existing.is_some() {
+            fs::rename(&kept, &path).expect("it is there");
+        }
+    }
+}
+
 #[test]
 fn a_probe_that_cannot_be_used_is_told_and_keeps_nobody_from_starting() {
     for name in ["probe", "probe-speed"] {
