@@ -255,11 +255,17 @@ impl<D: Disk> Broker<D> {
         Some(if is_closed { pair.next() } else { pair.floor() })
     }
 
+    /// Answers what [`check_holder`](Self::check_holder) asks, on the control shard.
+    pub(super) fn check_holder_here(&self, check: &HolderCheck) -> Result<(), Failure> {
+        let named = |key| self.queue_text(key);
+        self.groups.borrow_mut().check_holder(check, self.clock.monotonic(), named)
+    }
+
     /// Asks the control shard whether a member may commit. After its answer nothing is waited for until the commit stands
     /// in the log: so commits stand there in the order of their holders.
     async fn check_holder(&self, check: HolderCheck) -> Result<(), Failure> {
         if self.options.shard == CONTROL_SHARD {
-            return self.groups.borrow_mut().check_holder(&check, self.clock.monotonic());
+            return self.check_holder_here(&check);
         }
         match self.peers()?.ask(CONTROL_SHARD, PeerRequest::CheckHolder(check)).await? {
             PeerReply::Done => Ok(()),

@@ -177,10 +177,7 @@ impl<D: Disk> Broker<D> {
 
     /// A queue by the name of its topic, for a sentence that a person reads.
     pub(super) fn queue_text(&self, key: QueueKey) -> String {
-        match self.tables().topic(key.topic) {
-            Some(topic) => format!("queue {} of topic {}", key.queue, topic.name),
-            None => key.to_string(),
-        }
+        self.tables().queue_text(key)
     }
 
     /// The queue, or why it cannot be used.
@@ -266,7 +263,7 @@ impl<D: Disk> Broker<D> {
             return self.writer.no_segment(&error).message;
         }
         if self.log.is_out_of_space() {
-            return "the disk is full".to_owned();
+            return self.writer.no_space().message;
         }
         if self.is_shutting_down.get() {
             return "shutting down".to_owned();

@@ -309,6 +309,18 @@ impl<D: Disk> Writer<D> {
         )
     }
 
+    /// What is said while the next segment finds no room on the disk.
+    pub fn no_space(&self) -> Failure {
+        let shard = self.log.shard();
+        // It may have been made since.
+        let why = self.log.shortage().map_or_else(String::new, |error| format!(": {error}"));
+        let message = format!(
+            "the disk of shard {shard} is full, and its next segment cannot be made{why}; free space there, or shorten the \
+             retention"
+        );
+        Failure::new(Status::NoSpace, message)
+    }
+
     /// The answer for a batch that was placed before the log failed.
     fn lost(&self, position: LogPosition, failure: &LogFailure) -> Failure {
         if position >= failure.unknown_end {
@@ -347,12 +359,7 @@ impl<D: Disk> Writer<D> {
     fn refused(&self, refusal: AppendRefusal) -> PlaceRefusal {
         PlaceRefusal::Failed(match refusal {
             AppendRefusal::Wait => return PlaceRefusal::Wait(Room::Log),
-            AppendRefusal::NoSpace => {
-                let shard = self.log.shard();
-                let message =
-                    format!("the disk of shard {shard} is full: free space or shorten the retention");
-                Failure::new(Status::NoSpace, message)
-            }
+            AppendRefusal::NoSpace => self.no_space(),
             AppendRefusal::NoSegment(error) => self.no_segment(&error),
             AppendRefusal::Failed(failure) => self.storage_failed(&failure),
         })

@@ -29,7 +29,7 @@ pub(super) struct Supply<D: Disk> {
     spares: RefCell<Vec<(PathBuf, u64)>>,
     spare_number: Cell<u64>,
     /// Set while the file system has no room for another segment.
-    no_space: Cell<bool>,
+    shortage: RefCell<Option<Rc<DiskError>>>,
     /// Failures in a row.
     attempts: Cell<u32>,
     /// Why no segment can be made, once that has been tried often enough; until one is made after all.
@@ -50,7 +50,7 @@ impl<D: Disk> Supply<D> {
             next: RefCell::new(None),
             spares: RefCell::new(spares),
             spare_number,
-            no_space: Cell::new(false),
+            shortage: RefCell::default(),
             attempts: Cell::new(0),
             failure: RefCell::new(None),
             is_told: Cell::new(false),
@@ -67,7 +67,7 @@ impl<D: Disk> Supply<D> {
                 assert!(segment.base == base, "segment {} was prepared, {base} is needed", segment.base);
                 Ok(Some(segment))
             }
-            None if self.no_space.get() => Err(AppendRefusal::NoSpace),
+            None if self.shortage.borrow().is_some() => Err(AppendRefusal::NoSpace),
             None => match &*self.failure.borrow() {
                 Some(error) => Err(AppendRefusal::NoSegment(error.clone())),
                 None => {
@@ -79,7 +79,7 @@ impl<D: Disk> Supply<D> {
     }
 
     fn made(&self, segment: Segment<D>) {
-        self.no_space.set(false);
+        self.shortage.borrow_mut().take();
         self.attempts.set(0);
         self.failure.borrow_mut().take();
         *self.next.borrow_mut() = Some(Rc::new(segment));
@@ -87,10 +87,11 @@ impl<D: Disk> Supply<D> {
 
     fn not_made(&self, error: DiskError) {
         let is_full = error.kind == DiskErrorKind::NoSpace;
-        self.no_space.set(is_full);
         self.attempts.set(self.attempts.get() + 1);
         let tell = !is_full && self.attempts.get() >= ATTEMPTS_MAX;
-        *self.failure.borrow_mut() = tell.then(|| Rc::new(error));
+        let error = Rc::new(error);
+        *self.failure.borrow_mut() = tell.then(|| error.clone());
+        *self.shortage.borrow_mut() = is_full.then_some(error);
     }
 
     pub fn wake(&self) {
@@ -164,7 +165,12 @@ impl<D: Disk> CommitLog<D> {
 
     /// Whether the file system has no room for another segment.
     pub fn is_out_of_space(&self) -> bool {
-        self.inner.supply.no_space.get()
+        self.inner.supply.shortage.borrow().is_some()
+    }
+
+    /// What is full, and how much is needed, while the next segment finds no room.
+    pub fn shortage(&self) -> Option<Rc<DiskError>> {
+        self.inner.supply.shortage.borrow().clone()
     }
 
     /// Why the next segment cannot be made, when that has failed for some time for another reason than a full disk. It

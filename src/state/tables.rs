@@ -69,6 +69,14 @@ impl Topic {
 }
 
 impl Tables {
+    /// A queue by the name of its topic, for a sentence that a person reads.
+    pub fn queue_text(&self, key: QueueKey) -> String {
+        match self.topic(key.topic) {
+            Some(topic) => format!("queue {} of topic {}", key.queue, topic.name),
+            None => key.to_string(),
+        }
+    }
+
     pub fn topic(&self, id: TopicId) -> Option<&Topic> {
         self.topics.get(&id)
     }

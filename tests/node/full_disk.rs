@@ -70,6 +70,13 @@ fn a_full_disk_refuses_producers_serves_readers_and_goes_on_when_there_is_room()
     assert_eq!(fill(&node, 200 * MIB), Err(Status::NoSpace));
     let stored = check_reading(&node);
     assert!(stored * 32 * 1024 >= 32 * MIB, "{stored} messages");
+    // Which disk it is, how much is needed, and what to do.
+    let status = node.run(&["status", "-o", "json"]).json();
+    let state = status["shards"][0]["state"].as_str().expect("text").to_owned();
+    let log = data.join("shard-0/log");
+    for part in ["the disk of shard 0 is full", log.to_str().expect("UTF-8"), "are needed", "free space"] {
+        assert!(state.contains(part), "{part} is missing: {state}");
+    }
 
     // More room, without a restart.
     memory.resize(DISK_BYTES + 64 * MIB);

@@ -593,7 +593,9 @@ fn a_fetch_that_waits_gets_nothing_of_a_queue_that_was_lost_meanwhile() {
             scene.received(0, receive()).await.len()
         };
         let (refused, received) = futures_lite::future::zip(waiting, meanwhile).await;
-        assert_eq!(refused.map_err(|failure| failure.status), Err(Status::MemberUnknown));
+        let refused = refused.expect_err("its session has ended");
+        assert_eq!(refused.status, Status::MemberUnknown);
+        assert!(refused.message.contains("of topic t "), "the topic has a name: {}", refused.message);
         assert!(received > 0);
     });
     ran.expect("an empty disk");

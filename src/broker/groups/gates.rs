@@ -108,16 +108,23 @@ impl Gates {
         self.groups.get(group).is_some_and(|gates| gates.grants.topics.contains_key(&topic))
     }
 
-    /// Refuses a fetch for a session that does not hold the queue.
-    pub fn check_session(&self, session: u64, key: QueueKey) -> Result<(), Failure> {
+    /// Refuses a fetch for a session that does not hold the queue, which `named` says for a person.
+    pub fn check_session(
+        &self,
+        session: u64,
+        key: QueueKey,
+        named: impl FnOnce(QueueKey) -> String,
+    ) -> Result<(), Failure> {
         match self.sessions.get(&session) {
             Some(keys) if keys.contains(&key) => Ok(()),
             Some(_) => {
-                let message = format!("{key} was given to others since: join the group again");
+                let message = format!("{} was given to others since: join the group again", named(key));
                 Err(Failure::new(Status::GenerationStale, message))
             }
             None => {
-                let message = format!("the session that {key} was read for has ended: join the group again");
+                let named = named(key);
+                let message =
+                    format!("the session that {named} was read for has ended: join the group again");
                 Err(Failure::new(Status::MemberUnknown, message))
             }
         }
@@ -310,7 +317,7 @@ mod tests {
             ..grants(version, &[1], &[])
         };
         let check = |gates: &Gates, session, queue| {
-            gates.check_session(session, key(queue)).map_err(|failure| failure.status)
+            gates.check_session(session, key(queue), |key| key.to_string()).map_err(|failure| failure.status)
         };
         assert_eq!(check(&gates, 7, 0), Err(Status::MemberUnknown), "as after a restart");
         gates.set_grants(&group, held(1, &[(0, 7), (1, 8)]));

@@ -329,7 +329,13 @@ impl Groups {
     }
 
     /// Refuses whoever does not hold the queue, or has lost it since it last heard of its assignment.
-    pub fn check_holder(&mut self, check: &HolderCheck, now: MonotonicTime) -> Result<(), Failure> {
+    /// `named` says the queue for a person.
+    pub fn check_holder(
+        &mut self,
+        check: &HolderCheck,
+        now: MonotonicTime,
+        named: impl FnOnce(QueueKey) -> String,
+    ) -> Result<(), Failure> {
         let HolderCheck { group, acting, key } = check;
         self.end_sessions(group, now);
         if !self.has_member(group, &acting.member) {
@@ -341,8 +347,10 @@ impl Groups {
             return Ok(());
         }
         let message = format!(
-            "`{}` does not hold {key} for group `{group}` in generation {}: join again",
-            acting.member, acting.generation
+            "`{}` does not hold {} for group `{group}` in generation {}: join again",
+            acting.member,
+            named(*key),
+            acting.generation
         );
         Err(Failure::new(Status::GenerationStale, message))
     }

@@ -223,7 +223,10 @@ impl<D: Disk> Broker<D> {
 
     /// A member reads a queue while it holds it, and whoever is no member always.
     fn check_reader(&self, fetch: &Fetch) -> Result<(), Failure> {
-        if fetch.session == 0 { Ok(()) } else { self.gates.borrow().check_session(fetch.session, fetch.key) }
+        if fetch.session == 0 {
+            return Ok(());
+        }
+        self.gates.borrow().check_session(fetch.session, fetch.key, |key| self.queue_text(key))
     }
 
     fn check_range(&self, queue: &Queue, offset: QueueOffset) -> Result<(), Failure> {

@@ -312,10 +312,7 @@ impl<D: Disk> Broker<D> {
                 self.remove_group_here(&group, settings, only_unused).await.map(PeerReply::GroupRemoved)
             }
             PeerRequest::GroupsInUse { interval } => Ok(PeerReply::GroupsInUse(self.groups_in_use(interval))),
-            PeerRequest::CheckHolder(check) => {
-                self.groups.borrow_mut().check_holder(&check, self.clock.monotonic())?;
-                Ok(PeerReply::Done)
-            }
+            PeerRequest::CheckHolder(check) => self.check_holder_here(&check).map(|()| PeerReply::Done),
             PeerRequest::TakeHalves(request) => self.take_halves(&request).await.map(PeerReply::Halves),
             PeerRequest::AwaitHalves(request) => {
                 self.await_halves(&request).await;

@@ -41,7 +41,7 @@ impl<D: Disk> Broker<D> {
             shard = self.options.shard.0,
             file,
             position,
-            queue = key.map(tracing::field::display),
+            queue = key.map(|key| self.queue_text(key)),
             left_out,
             "stored messages are damaged or missing and are passed over: stop the broker, run `turbopump log verify`, \
              and restore the file from a copy"

@@ -114,7 +114,7 @@ fn check(groups: &mut Groups, member: &str, generation: u64, queue: u32, seconds
     let acting = ActingMember { member: member.to_owned(), generation };
     let key = QueueKey { topic: TopicId(1), queue: QueueNumber(queue) };
     let check = HolderCheck { group: "g".parse().expect("a name"), acting, key };
-    groups.check_holder(&check, at(seconds)).map_err(|failure| failure.status)
+    groups.check_holder(&check, at(seconds), |key| key.to_string()).map_err(|failure| failure.status)
 }
 
 #[test]
