@@ -167,8 +167,12 @@ impl<D: Disk> Replay for Rebuild<D> {
         }
     }
 
+    fn has_to_write(&self) -> bool {
+        self.index.spill_needed()
+    }
+
     async fn settle(&mut self) -> Result<(), DiskError> {
-        if self.index.spill_needed() {
+        if self.has_to_write() {
             match self.index.spill().await {
                 Err(IndexError::Disk(error)) => return Err(error),
                 Err(error) => self.distrust = Some(error.to_string()),

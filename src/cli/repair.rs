@@ -1,18 +1,20 @@
 //! `turbopump log repair`: lets a data directory go on without what is missing in it.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use futures_lite::future::block_on;
 use glommio::{LocalExecutorBuilder, Placement};
+use rustix::fs::{Access, access, statvfs};
 use serde::Serialize;
 
-use crate::broker::{ShardPlace, repair_shard};
+use crate::broker::{ShardPlace, StartError, repair_shard};
 use crate::cli::error::CommandError;
-use crate::cli::output::{OutputFormat, print};
+use crate::cli::output::{OutputFormat, grouped, print};
 use crate::disk::bounded::BoundedDisk;
-use crate::disk::glommio::{Access, GlommioDisk};
+use crate::disk::glommio::{Access as DiskAccess, GlommioDisk};
 use crate::disk::plain::PlainDisk;
 use crate::disk::{Disk, DiskError, DiskErrorKind};
 use crate::limits::SHARD_FILES_MIN;
@@ -70,15 +72,24 @@ pub fn run(arguments: &RepairArguments, format: OutputFormat) -> Result<(), Comm
     if act == Act::Do {
         node::check_io_uring().map_err(CommandError::failed)?;
     }
-    let mut shards = Vec::new();
+    // All are judged before the first one is changed.
+    let mut told = Vec::new();
     for shard in 0..directory.shard_count() {
+        let repair = tell(&directory, shard).map_err(|error| refusal(shard, &error))?;
+        if !repair.contradictions.is_empty() {
+            told.push((shard, repair));
+        }
+    }
+    if act == Act::Do {
+        check_changes(&directory, &told)?;
+    }
+    let mut shards = Vec::new();
+    for (shard, told) in told {
         let repair = match act {
-            Act::Tell => tell(&directory, shard)?,
+            Act::Tell => told,
             Act::Do => repair(&directory, shard)?,
         };
-        if !repair.contradictions.is_empty() {
-            shards.push(ShardView::new(shard, repair));
-        }
+        shards.push(ShardView::new(shard, repair));
     }
     let is_whole = shards.is_empty();
     let view = RepairView { data: arguments.data.display().to_string(), done: arguments.yes, shards };
@@ -91,13 +102,44 @@ pub fn run(arguments: &RepairArguments, format: OutputFormat) -> Result<(), Comm
     }
 }
 
+/// What is said of a shard that cannot be judged.
+fn refusal(shard: u16, error: &StartError) -> CommandError {
+    CommandError::failed(format!("shard {shard}: {error}; nothing was changed"))
+}
+
+/// Whether this user may change what is to be changed, and the disk has room for it.
+fn check_changes(directory: &DataDirectory, told: &[(u16, Repair)]) -> Result<(), CommandError> {
+    let refused = |path: &Path, why: String| {
+        CommandError::failed(format!("{}: {why}; nothing was changed", path.display()))
+    };
+    for (shard, _) in told {
+        let shard = directory.shard(*shard);
+        let log = shard.join("log");
+        for path in [directory.path(), &shard, &log].into_iter().filter(|path| path.is_dir()) {
+            access(path, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK).map_err(|error| {
+                refused(path, format!("it cannot be written to: {}", io::Error::from(error)))
+            })?;
+        }
+    }
+    let needed: u64 = told.iter().map(|(_, repair)| repair.bytes_needed).sum();
+    let path = directory.path();
+    let space = statvfs(path).map_err(|error| refused(path, io::Error::from(error).to_string()))?;
+    let available = space.f_bavail.saturating_mul(space.f_frsize);
+    if needed > available {
+        let (needed, available) = (grouped(needed), grouped(available));
+        let why = format!("{needed} bytes are needed on the disk, and {available} are free: free some");
+        return Err(refused(path, why));
+    }
+    Ok(())
+}
+
 /// What is missing and what would be done. Needs neither io_uring nor a medium that can be written to.
-fn tell(directory: &DataDirectory, shard: u16) -> Result<Repair, CommandError> {
+fn tell(directory: &DataDirectory, shard: u16) -> Result<Repair, StartError> {
     let disk = BoundedDisk::new(PlainDisk, SHARD_FILES_MIN);
     let path = directory.shard(shard);
     let place = place(directory, &path, shard);
     let told = repair_shard(&disk, &place, LogSecret::default(), Act::Tell);
-    block_on(told).map_err(CommandError::failed)
+    block_on(told)
 }
 
 fn place<'a>(directory: &DataDirectory, path: &'a Path, shard: u16) -> ShardPlace<'a> {
@@ -129,9 +171,9 @@ fn repair(directory: &DataDirectory, shard: u16) -> Result<Repair, CommandError>
 
 /// Direct I/O where the file system takes it.
 async fn attach(directory: &Path) -> Result<BoundedDisk<GlommioDisk>, DiskError> {
-    let attached = match GlommioDisk::attach(directory, Access::Direct).await {
+    let attached = match GlommioDisk::attach(directory, DiskAccess::Direct).await {
         Err(error) if error.kind == DiskErrorKind::NoDirectIo => {
-            GlommioDisk::attach(directory, Access::Buffered).await
+            GlommioDisk::attach(directory, DiskAccess::Buffered).await
         }
         attached => attached,
     };

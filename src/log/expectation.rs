@@ -14,7 +14,7 @@
 //! | foreign       | the header of another log                          | its whole range |
 //! | blank         | no header and no batch, though it was used         | its whole range |
 //! | stray         | a file in the middle of another one, or before all | nothing |
-//! | manifest lost | no readable manifest of this log, but segments     | nothing |
+//! | manifest lost | no manifest of this log that can be read           | nothing |
 //! | outdated      | a manifest that is older than what is stored       | nothing; see `outdated` |
 //! | nothing       | no log at all, though there was one                | everything |
 //!
@@ -29,7 +29,7 @@ use futures_util::future::join_all;
 
 use super::error::OpenError;
 use super::manifest::{self, Holdings, Manifest};
-use super::outdated::{Outdated, OwnManifest};
+use super::outdated::{LostManifest, Outdated, OwnManifest};
 use super::recovery::holds_batches;
 use super::segment::{
     FoundHeader, SEGMENT_HEADER_BYTES, Segment, SegmentHeader, parse_segment_name, segment_name,
@@ -86,7 +86,7 @@ pub enum Flaw {
     Foreign { shard: u16 },
     Blank,
     Stray,
-    ManifestLost,
+    ManifestLost(LostManifest),
     ManifestOutdated(Outdated),
     Nothing,
 }
@@ -161,7 +161,7 @@ impl fmt::Display for Contradiction {
             }
             Flaw::Blank => write!(formatter, "{file} holds neither a header nor a batch, but was used")?,
             Flaw::Stray => write!(formatter, "{file} has no place in this log")?,
-            Flaw::ManifestLost => write!(formatter, "{file} is missing, unreadable, or of another log")?,
+            Flaw::ManifestLost(lost) => write!(formatter, "{file} {lost}")?,
             Flaw::ManifestOutdated(outdated) => write!(formatter, "{file} is {outdated}")?,
             Flaw::Nothing => write!(formatter, "{file} holds no log, but there was one")?,
         }
@@ -187,9 +187,7 @@ pub async fn contradictions<D: Disk>(
     directory: &Path,
     known: &Known,
 ) -> Result<Vec<Contradiction>, OpenError> {
-    let manifest = Manifest::read(disk, directory).await?;
-    let facts = survey(disk, directory, manifest.as_ref().map(|manifest| manifest.secret)).await?;
-    let manifest = own_manifest(directory, manifest, &facts, known)?;
+    let (manifest, facts) = hear(disk, directory, known).await?;
     let manifest = manifest.look_behind(disk, directory, &facts, known).await?;
     Ok(judge(directory, &manifest, &facts, known).contradictions)
 }
@@ -200,21 +198,51 @@ pub async fn secret_of_log<D: Disk>(
     directory: &Path,
     known: &Known,
 ) -> Result<Option<LogSecret>, OpenError> {
-    let manifest = Manifest::read(disk, directory).await?;
-    let facts = survey(disk, directory, manifest.as_ref().map(|manifest| manifest.secret)).await?;
-    let manifest = own_manifest(directory, manifest, &facts, known)?;
+    let (manifest, facts) = hear(disk, directory, known).await?;
     Ok(manifest.found().map(|manifest| manifest.secret).or_else(|| secret_of(&facts)))
 }
 
-/// The manifest, unless it is of another log than the segments are: then it is as good as lost. Of another shard, with
+/// Reads the manifest, and looks at every segment's file with the secret of the log that they are of.
+pub(super) async fn hear<D: Disk>(
+    disk: &D,
+    directory: &Path,
+    known: &Known,
+) -> Result<(OwnManifest, BTreeMap<LogPosition, Facts>), OpenError> {
+    let manifest = Manifest::read(disk, directory).await?;
+    let mut facts = survey(disk, directory, manifest.as_ref().map(|manifest| manifest.secret)).await?;
+    let is_there = list_log(disk, directory).await?.iter().any(|name| name == manifest::NAME);
+    let manifest = own_manifest(directory, (manifest, is_there), &facts, known)?;
+    if let OwnManifest::Lost(LostManifest::Foreign { .. }) = manifest {
+        // With its secret no batch of theirs can be told from any other bytes.
+        facts = survey(disk, directory, secret_of(&facts)).await?;
+    }
+    Ok((manifest, facts))
+}
+
+/// Names of a log's files; none where there is no log.
+pub(super) async fn list_log<D: Disk>(disk: &D, directory: &Path) -> Result<Vec<String>, DiskError> {
+    match disk.list(directory).await {
+        Err(error) if error.kind == DiskErrorKind::NotFound => Ok(Vec::new()),
+        names => names,
+    }
+}
+
+/// The manifest, if it could be read, unless it is of another log than the segments are: then it is as good as lost. Of another shard, with
 /// segments that are no more of this one, or of a node with another number of shards, all belongs elsewhere.
 pub(super) fn own_manifest(
     directory: &Path,
-    manifest: Option<Manifest>,
+    (manifest, is_there): (Option<Manifest>, bool),
     facts: &BTreeMap<LogPosition, Facts>,
     known: &Known,
 ) -> Result<OwnManifest, OpenError> {
-    let Some(manifest) = manifest else { return Ok(OwnManifest::Lost) };
+    let Some(manifest) = manifest else {
+        return Ok(OwnManifest::Lost(if is_there {
+            LostManifest::Unreadable
+        } else {
+            LostManifest::Missing
+        }));
+    };
+    let foreign = OwnManifest::Lost(LostManifest::Foreign { shard: manifest.shard.0 });
     let file = || directory.join(manifest::NAME).display().to_string();
     let mut named = facts.iter().filter_map(|(base, facts)| match facts.header {
         FoundHeader::Valid(header) if header.base == *base => Some(header),
@@ -222,7 +250,7 @@ pub(super) fn own_manifest(
     });
     if manifest.shard != known.shard {
         if named.any(|header| header.shard == known.shard.0) {
-            return Ok(OwnManifest::Lost);
+            return Ok(foreign);
         }
         return Err(OpenError::WrongShard { file: file(), found: manifest.shard.0, expected: known.shard.0 });
     }
@@ -235,7 +263,7 @@ pub(super) fn own_manifest(
     }
     let secrets: BTreeSet<u64> = named.map(|header| header.secret.0).collect();
     let is_own = secrets.is_empty() || secrets.contains(&manifest.secret.0);
-    Ok(if is_own { OwnManifest::held_against(manifest, facts, known) } else { OwnManifest::Lost })
+    Ok(if is_own { OwnManifest::held_against(manifest, facts, known) } else { foreign })
 }
 
 /// Looks at every segment's file.
@@ -244,10 +272,7 @@ pub(super) async fn survey<D: Disk>(
     directory: &Path,
     secret: Option<LogSecret>,
 ) -> Result<BTreeMap<LogPosition, Facts>, OpenError> {
-    let names = match disk.list(directory).await {
-        Err(error) if error.kind == DiskErrorKind::NotFound => Vec::new(),
-        names => names?,
-    };
+    let names = list_log(disk, directory).await?;
     let bases: Vec<_> = names.iter().filter_map(|name| parse_segment_name(name)).collect();
     let mut secret = secret;
     let mut all = BTreeMap::new();
@@ -379,8 +404,10 @@ impl Court<'_> {
         }
         if manifest.current().is_none() {
             let has_files = self.facts.iter().any(|(_, facts)| facts.file_bytes > 0);
-            if has_files && manifest.found().is_none() {
-                self.add(manifest::NAME, Flaw::ManifestLost, nothing, nothing);
+            if let OwnManifest::Lost(lost) = manifest
+                && has_files
+            {
+                self.add(manifest::NAME, Flaw::ManifestLost(*lost), nothing, nothing);
             } else if !has_files && (is_made || self.reached > nothing) {
                 // Whatever there was. Its end is not known, but for what others say.
                 let to = LogPosition(self.reached.0.next_multiple_of(BLOCK_BYTES as u64));

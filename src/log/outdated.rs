@@ -3,12 +3,12 @@
 //! The epoch of a run is durable in the manifest before the run writes its first byte. So nothing of the log has a higher
 //! epoch than its manifest, and whatever has one shows that the manifest is of an earlier day:
 //!
-//! | witness                                   | looked at |
-//! | ----------------------------------------- | --------- |
-//! | a segment's header, or its first batch    | whenever the log is opened |
-//! | a snapshot                                | the same |
-//! | a batch in the middle of the last segment | by checks and repairs, and by a start before it changes anything |
-//! | any batch that a scan meets               | by the scan, which then ends with the refusal |
+//! | witness                                                                   | looked at |
+//! | ------------------------------------------------------------------------- | --------- |
+//! | a segment's header, or its first batch                                    | whenever the log is opened |
+//! | a snapshot                                                                | the same |
+//! | a batch in the middle of the last segment, as far on as a scan looks      | before anything is changed |
+//! | any batch that a scan meets                                               | by the scan, which then ends with the refusal |
 //!
 //! With such a manifest the newer runs' batches would be taken for leftovers, and be cut off. What is of an earlier run,
 //! in a file that is used again or behind a place where the log was cut off, has a lower epoch and shows nothing.
@@ -20,7 +20,7 @@ use std::path::Path;
 use super::error::OpenError;
 use super::expectation::{Contradiction, Facts, Flaw, Known, SEGMENT_FILE_BYTES_MIN};
 use super::manifest::{self, GivenUp, Manifest};
-use super::recovery::SCAN_BYTES;
+use super::recovery::{SCAN_BYTES, SEARCH_BYTES};
 use super::scanner::{headers_in, read_parallel};
 use super::segment::{FoundHeader, SEGMENT_HEADER_BYTES, Segment, segment_name};
 use crate::disk::{Disk, DiskError, DiskFile, OpenMode};
@@ -30,11 +30,37 @@ use crate::wire::batch::LogSecret;
 
 /// The manifest as it was found, held against whose log this is.
 pub(super) enum OwnManifest {
-    /// There is none that can be read, or it is of another log.
-    Lost,
+    /// There is none that can be used.
+    Lost(LostManifest),
     Current(Manifest),
     /// It is of this log, and the log went on without it.
     Outdated(Manifest, Outdated),
+}
+
+/// Why a log has no manifest that counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LostManifest {
+    Missing,
+    /// Neither of its two blocks is whole.
+    Unreadable,
+    /// It is of another log, which is that of this shard of some node.
+    Foreign {
+        shard: u16,
+    },
+}
+
+impl fmt::Display for LostManifest {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LostManifest::Missing => write!(formatter, "is missing"),
+            LostManifest::Unreadable => {
+                write!(formatter, "cannot be read: neither of its two blocks is whole")
+            }
+            LostManifest::Foreign { shard } => {
+                write!(formatter, "belongs to another log (its shard is {shard})")
+            }
+        }
+    }
 }
 
 /// What shows that a manifest is older than its log.
@@ -91,7 +117,7 @@ impl OwnManifest {
     pub fn current(&self) -> Option<&Manifest> {
         match self {
             OwnManifest::Current(manifest) => Some(manifest),
-            OwnManifest::Lost | OwnManifest::Outdated(..) => None,
+            OwnManifest::Lost(_) | OwnManifest::Outdated(..) => None,
         }
     }
 
@@ -100,7 +126,7 @@ impl OwnManifest {
     pub fn found(&self) -> Option<&Manifest> {
         match self {
             OwnManifest::Current(manifest) | OwnManifest::Outdated(manifest, _) => Some(manifest),
-            OwnManifest::Lost => None,
+            OwnManifest::Lost(_) => None,
         }
     }
 
@@ -152,7 +178,7 @@ impl OwnManifest {
 }
 
 /// The epoch of the first batch from `from` on that has a higher one than `epoch`. The search goes from batch to batch, and
-/// ends where none follows.
+/// ends where none follows within what a scan would search.
 async fn epoch_above<D: Disk>(
     segment: &Segment<D>,
     from: LogPosition,
@@ -163,7 +189,7 @@ async fn epoch_above<D: Disk>(
     let mut bytes = Vec::new();
     let mut end = from;
     let mut at = from.0.saturating_sub(segment.base.0) / block * block;
-    while at < segment.bytes && segment.base.advance(at) < end.advance(SCAN_BYTES as u64) {
+    while at < segment.bytes && segment.base.advance(at) < end.advance(SEARCH_BYTES) {
         // A header may lie across the border of two steps.
         let to = (at + SCAN_BYTES as u64 + block).min(segment.bytes);
         bytes.clear();

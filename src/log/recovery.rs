@@ -30,20 +30,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::commit_log::LogOptions;
 use super::error::OpenError;
-use super::expectation::{Facts, Known, LOOKED_AT_ONCE, Verdict, begin_segments, judge, look, own_manifest};
-use super::manifest::{GivenUp, Holdings, Manifest};
-use super::outdated::OwnManifest;
-use super::scanner::{Limits, Padding, Scanner, Used, headers_in, read_parallel};
+use super::expectation::{
+    Facts, Known, LOOKED_AT_ONCE, Verdict, begin_segments, judge, list_log, look, own_manifest, secret_of,
+    survey,
+};
+use super::manifest::{self, GivenUp, Holdings, Manifest};
+use super::outdated::{LostManifest, OwnManifest};
+use super::scanner::{Limits, Padding, Scanned, Scanner, Used, headers_in, read_parallel};
 use super::segment::{
     FoundHeader, SEGMENT_HEADER_BYTES, Segment, SegmentHeader, parse_segment_name, segment_name,
 };
 use super::supply::create_file;
-use crate::disk::{Disk, DiskBuffer, DiskError, DiskErrorKind, DiskFile, OpenMode};
+use crate::disk::{Disk, DiskBuffer, DiskError, DiskFile, OpenMode, Operation};
 use crate::limits::{BLOCK_BYTES, GROUP_BYTES_MAX, PLACED_BYTES_MAX, READ_BYTES};
 use crate::types::{LogPosition, ShardId, Timestamp};
 use crate::wire::batch::{BatchHeader, LogSecret};
@@ -68,6 +72,10 @@ pub trait Replay {
     fn harmed(&mut self, header: &BatchHeader);
     /// Here `bytes` of the log were given up by an operator. What stood in them is not known.
     fn given_up(&mut self, bytes: u64);
+    /// Whether the next [`settle`](Self::settle) changes anything on the disk.
+    fn has_to_write(&self) -> bool {
+        false
+    }
     /// Called every few hundred KiB of log: a chance to bring what was replayed to the disk.
     async fn settle(&mut self) -> Result<(), DiskError>;
 }
@@ -113,6 +121,8 @@ pub struct Report {
     pub damage: Vec<Damage>,
     /// Whether bytes after the end were cut off.
     pub torn: bool,
+    /// Whether the last batch's file ends where the next batch would be, or within it.
+    pub is_cut: bool,
     /// The position to start from lies below the oldest segment, or not on a batch: all was replayed instead.
     pub start_missing: bool,
     /// What an operator gave up and retention has not passed yet: see `log repair`.
@@ -163,21 +173,17 @@ pub(super) async fn recover<D: Disk, R: Replay>(
         let directory = options.directory.clone();
         return Err(OpenError::Lacking { directory, contradictions: verdict.contradictions });
     }
-    // Before the replay: what it brings to the disk carries the new epoch.
-    let fresh = (options.secret, known.shard_count);
-    let has_segments = !verdict.used.is_empty();
-    let mut manifest =
-        Manifest::advance(disk, &options.directory, options.shard, has_segments, fresh).await?;
-    let epoch_max = previous.current().map_or(0, |manifest| manifest.epoch);
     let limits = Limits {
-        epoch_max,
-        secret: manifest.secret,
+        epoch_max: previous.current().map_or(0, |manifest| manifest.epoch),
+        secret: previous.current().map_or(options.secret, |manifest| manifest.secret),
         reached: previous.reached(known),
-        given_up: manifest.given_up.clone(),
+        given_up: previous.given_up(),
         until: LogPosition(u64::MAX),
     };
-    let mut scanned =
-        Scanner::new(used_segments(&segments), limits, Padding::Skip).run(start, replay).await?;
+    let has_segments = !verdict.used.is_empty();
+    let mut replay = Careful { disk, options, known, has_segments, replay, advanced: None, failed: None };
+    let scanned = Scanner::new(used_segments(&segments), limits, Padding::Skip).run(start, &mut replay).await;
+    let (mut scanned, mut manifest) = replay.end(scanned).await?;
     date_segments(&segments, scanned.newest);
     let mut dropped = take_unused(&mut segments, scanned.report.end, manifest.secret).await?;
     dropped.extend(unfinished.into_iter().map(|path| Dropped { path, holds_batches: false }));
@@ -231,6 +237,79 @@ pub(super) async fn recover<D: Disk, R: Replay>(
         spares,
         report: scanned.report,
     })
+}
+
+/// Makes the next epoch durable before the replay brings anything to the disk, since that carries it, and not before: a
+/// scan that refuses what it meets leaves the manifest as it was, or start after start would bring an outdated one closer
+/// to the log.
+struct Careful<'a, D, R> {
+    disk: &'a D,
+    options: &'a LogOptions,
+    known: &'a Known,
+    has_segments: bool,
+    replay: &'a mut R,
+    advanced: Option<Manifest>,
+    /// Why that could not be done, when it was not the disk that refused it.
+    failed: Option<OpenError>,
+}
+
+impl<D: Disk, R> Careful<'_, D, R> {
+    /// The manifest with the epoch of this start, durable.
+    async fn manifest(&mut self) -> Result<Manifest, OpenError> {
+        if self.advanced.is_none() {
+            let LogOptions { directory, shard, secret, .. } = self.options;
+            let fresh = (*secret, self.known.shard_count);
+            let advanced = Manifest::advance(self.disk, directory, *shard, self.has_segments, fresh).await?;
+            self.advanced = Some(advanced);
+        }
+        Ok(self.advanced.clone().expect("it was made above"))
+    }
+
+    /// The scan has ended, well or not.
+    async fn end(mut self, scanned: Result<Scanned, OpenError>) -> Result<(Scanned, Manifest), OpenError> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
+        Ok((scanned?, self.manifest().await?))
+    }
+}
+
+impl<D: Disk, R: Replay> Replay for Careful<'_, D, R> {
+    fn restart(&mut self) {
+        self.replay.restart();
+    }
+
+    fn whole(&mut self, header: &BatchHeader, bytes: &[u8]) {
+        self.replay.whole(header, bytes);
+    }
+
+    fn harmed(&mut self, header: &BatchHeader) {
+        self.replay.harmed(header);
+    }
+
+    fn given_up(&mut self, bytes: u64) {
+        self.replay.given_up(bytes);
+    }
+
+    fn has_to_write(&self) -> bool {
+        self.replay.has_to_write()
+    }
+
+    async fn settle(&mut self) -> Result<(), DiskError> {
+        if self.replay.has_to_write() {
+            match self.manifest().await {
+                Ok(_) => {}
+                Err(OpenError::Disk(error)) => return Err(error),
+                Err(other) => {
+                    let error = io::Error::other(other.to_string());
+                    let path = self.options.directory.join(manifest::NAME);
+                    self.failed = Some(other);
+                    return Err(DiskError::from_io(Operation::Write, &path, None, &error));
+                }
+            }
+        }
+        self.replay.settle().await
+    }
 }
 
 /// What was given up, by the file in which it stood.
@@ -316,7 +395,9 @@ struct FoundSegment<D: Disk> {
 type Segments<D> = BTreeMap<LogPosition, FoundSegment<D>>;
 
 fn used_segments<D: Disk>(segments: &Segments<D>) -> Vec<Used<D>> {
-    let used = segments.values().filter(|found| found.used);
+    // A file without so much as its header is as good as none: a check goes on after it.
+    let is_there = |found: &&FoundSegment<D>| found.segment.bytes >= SEGMENT_HEADER_BYTES as u64;
+    let used = segments.values().filter(|found| found.used).filter(is_there);
     used.map(|found| Used { segment: found.segment.clone(), previous_end: found.previous_end }).collect()
 }
 
@@ -349,11 +430,8 @@ async fn open_segments<D: Disk>(
     mode: OpenMode,
 ) -> Result<Opened<D>, OpenError> {
     let manifest = Manifest::read(disk, directory).await?;
-    let names = match disk.list(directory).await {
-        // Then there is no log, which the witnesses may contradict.
-        Err(error) if error.kind == DiskErrorKind::NotFound => Vec::new(),
-        names => names?,
-    };
+    // Without a log there are none, which the witnesses may contradict.
+    let names = list_log(disk, directory).await?;
     let mut secret = manifest.as_ref().map(|manifest| manifest.secret);
     let mut files: BTreeMap<LogPosition, Segment<D>> = BTreeMap::new();
     let mut facts: BTreeMap<LogPosition, Facts> = BTreeMap::new();
@@ -365,7 +443,8 @@ async fn open_segments<D: Disk>(
             files.insert(base, begun.segment);
         }
     }
-    let manifest = match own_manifest(directory, manifest, &facts, known) {
+    let is_there = names.iter().any(|name| name == manifest::NAME);
+    let manifest = match own_manifest(directory, (manifest, is_there), &facts, known) {
         Ok(manifest) => manifest,
         Err(error) => {
             for segment in files.into_values() {
@@ -374,6 +453,11 @@ async fn open_segments<D: Disk>(
             return Err(error);
         }
     };
+    if let OwnManifest::Lost(LostManifest::Foreign { .. }) = manifest {
+        // With its secret no batch of theirs can be told from any other bytes.
+        secret = secret_of(&facts);
+        facts = survey(disk, directory, secret).await?;
+    }
     // A start has looked there before anything was changed, and its scan refuses what it meets.
     let manifest = match mode {
         OpenMode::ReadOnly => manifest.look_behind(disk, directory, &facts, known).await?,

@@ -18,13 +18,13 @@
 //! What is given up is in the manifest before the first file is touched, so that a repair that was cut off can be begun
 //! again, and that each later start names it. Positions in it are never used again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::error::OpenError;
 use super::expectation::{
-    Contradiction, Facts, Flaw, Known, SEGMENT_FILE_BYTES_MIN, judge, own_manifest, secret_of, survey,
+    Contradiction, Facts, Flaw, Known, SEGMENT_FILE_BYTES_MIN, hear, judge, secret_of, survey,
 };
 use super::manifest::{GivenUp, Holdings, Manifest, NAME};
 use super::outdated::OwnManifest;
@@ -48,6 +48,8 @@ pub struct Repair {
     pub contradictions: Vec<Contradiction>,
     /// In sentences.
     pub steps: Vec<String>,
+    /// Of the disk, for files that are made or become longer.
+    pub bytes_needed: u64,
 }
 
 /// Whether a repair is to be done or only told.
@@ -76,30 +78,43 @@ struct Plan {
 #[derive(Default)]
 struct Survey {
     epoch_max: u32,
-    /// Ends of batches.
-    ends: BTreeSet<LogPosition>,
+    /// Places that are asked for, each with the end of the last batch that was seen between the one before and it.
+    ends: BTreeMap<LogPosition, Option<LogPosition>>,
+}
+
+impl Survey {
+    fn before(places: impl Iterator<Item = LogPosition>) -> Self {
+        Self { epoch_max: 0, ends: places.map(|place| (place, None)).collect() }
+    }
+
+    fn note(&mut self, header: &BatchHeader) {
+        self.epoch_max = self.epoch_max.max(header.epoch);
+        let end = header.end_position();
+        if let Some((_, last)) = self.ends.range_mut(end..).next() {
+            *last = (*last).max(Some(end));
+        }
+    }
+
+    /// Where the log ended before a place that was asked for.
+    fn end_before(&self, place: LogPosition) -> Option<LogPosition> {
+        self.ends.range(..=place).rev().find_map(|(_, end)| *end)
+    }
 }
 
 impl Replay for Survey {
     fn restart(&mut self) {}
 
     fn whole(&mut self, header: &BatchHeader, _: &[u8]) {
-        self.epoch_max = self.epoch_max.max(header.epoch);
-        self.ends.insert(header.end_position());
+        self.note(header);
     }
 
     fn harmed(&mut self, header: &BatchHeader) {
-        self.epoch_max = self.epoch_max.max(header.epoch);
-        self.ends.insert(header.end_position());
+        self.note(header);
     }
 
     fn given_up(&mut self, _: u64) {}
 
     async fn settle(&mut self) -> Result<(), DiskError> {
-        // Only the last one of each stretch is asked for.
-        while self.ends.len() > 1 << 16 {
-            self.ends.pop_first();
-        }
         Ok(())
     }
 }
@@ -113,9 +128,7 @@ pub async fn repair<D: Disk>(
     secret: LogSecret,
     act: Act,
 ) -> Result<Repair, OpenError> {
-    let manifest = Manifest::read(disk, directory).await?;
-    let facts = survey(disk, directory, manifest.as_ref().map(|manifest| manifest.secret)).await?;
-    let manifest = own_manifest(directory, manifest, &facts, known)?;
+    let (manifest, facts) = hear(disk, directory, known).await?;
     let manifest = manifest.look_behind(disk, directory, &facts, known).await?;
     let contradictions = judge(directory, &manifest, &facts, known).contradictions;
     if contradictions.is_empty() {
@@ -123,13 +136,14 @@ pub async fn repair<D: Disk>(
     }
     let plan = Plan::of(&contradictions, &facts, known);
     let steps = plan.steps(directory, &contradictions);
+    // What cannot be read is met before anything is changed, and by whoever only asks.
+    let mut found = Survey::before(plan.stand_ins.iter().map(|(from, _)| *from));
+    scan(disk, directory, known, &mut found).await?;
     if act == Act::Do {
         disk.create_directory(directory).await?;
-        let mut found = Survey::default();
-        scan(disk, directory, known, &mut found).await?;
         let mut manifest = match manifest {
             OwnManifest::Current(manifest) => manifest,
-            OwnManifest::Lost | OwnManifest::Outdated(..) => {
+            OwnManifest::Lost(_) | OwnManifest::Outdated(..) => {
                 // What is there now, unreadable, of another log or of an earlier day, is kept.
                 let path = directory.join(NAME);
                 if disk.list(directory).await?.iter().any(|name| name == NAME) {
@@ -152,7 +166,8 @@ pub async fn repair<D: Disk>(
             return Err(OpenError::Lacking { directory, contradictions: left });
         }
     }
-    Ok(Repair { contradictions, steps })
+    let bytes_needed = plan.bytes_needed();
+    Ok(Repair { contradictions, steps, bytes_needed })
 }
 
 /// A manifest in the place of one that is lost.
@@ -207,7 +222,7 @@ impl Plan {
                     plan.copied.push((place, expected));
                 }
                 Flaw::Stray => plan.moved.push(place),
-                Flaw::ManifestLost | Flaw::ManifestOutdated(_) => {}
+                Flaw::ManifestLost(_) | Flaw::ManifestOutdated(_) => {}
                 Flaw::Nothing => {
                     let unknown =
                         if known.reached.is_empty() { UNKNOWN_LOG_BYTES } else { BEHIND_SNAPSHOT_BYTES };
@@ -246,7 +261,7 @@ impl Plan {
         let name = |base: LogPosition| directory.join(segment_name(base)).display().to_string();
         let mut steps = Vec::new();
         let needs_manifest =
-            |flaw| matches!(flaw, Flaw::ManifestLost | Flaw::ManifestOutdated(_) | Flaw::Nothing);
+            |flaw| matches!(flaw, Flaw::ManifestLost(_) | Flaw::ManifestOutdated(_) | Flaw::Nothing);
         if contradictions.iter().any(|found| needs_manifest(found.flaw)) {
             steps.push(format!("a new manifest is made in {}", directory.display()));
         }
@@ -271,6 +286,12 @@ impl Plan {
             ));
         }
         steps
+    }
+
+    /// What the files take that are made, as far as it is not theirs already.
+    fn bytes_needed(&self) -> u64 {
+        let copied: u64 = self.copied.iter().chain(&self.extended).map(|(_, bytes)| *bytes).sum();
+        copied + self.stand_ins.len() as u64 * SEGMENT_FILE_BYTES_MIN
     }
 
     /// Says in the manifest what is given up, and which files there are then.
@@ -322,7 +343,7 @@ impl Plan {
         }
         for &(from, to) in &self.stand_ins {
             // Where the log ended in the segment before: what lies after is not missing as well.
-            let before = found.ends.range(..=from).next_back().copied();
+            let before = found.end_before(from);
             let header = SegmentHeader {
                 base: from,
                 segment_bytes: to.since(from),
@@ -369,4 +390,46 @@ async fn copy<D: Disk>(disk: &D, from: &Path, to: &Path, bytes: u64) -> Result<(
     target.sync().await?;
     target.close().await?;
     source.close().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{QueueKey, QueueNumber, QueueOffset, Timestamp, TopicId};
+    use crate::wire::batch::Kind;
+
+    fn batch(position: u64) -> BatchHeader {
+        BatchHeader {
+            kind: Kind::Messages,
+            continues: false,
+            keyed: false,
+            batch_bytes: 100,
+            position: LogPosition(position),
+            previous_end: LogPosition(0),
+            flushed_end: LogPosition(0),
+            epoch: 1,
+            tag_summary: 0,
+            key: QueueKey { topic: TopicId(1), queue: QueueNumber(0) },
+            base_offset: QueueOffset(0),
+            store_time: Timestamp(0),
+            record_count: 1,
+            born_time: Timestamp(0),
+        }
+    }
+
+    /// However many batches follow a hole, where the log ended before it is known.
+    #[test]
+    fn the_end_before_each_hole_is_kept_whatever_follows() {
+        let [first, second, third] = [10_000, 1_000_000, 1_500_000].map(LogPosition);
+        let mut survey = Survey::before([first, second, third].into_iter());
+        for position in (4096..8_000).step_by(104).chain((2_000_000..20_000_000).step_by(104)) {
+            survey.whole(&batch(position), &[]);
+            futures_lite::future::block_on(survey.settle()).expect("nothing is written");
+        }
+        let end = batch(7_944).end_position();
+        assert_eq!(survey.end_before(first), Some(end));
+        // Nothing was seen between these and the one before.
+        assert_eq!((survey.end_before(second), survey.end_before(third)), (Some(end), Some(end)));
+        assert_eq!(Survey::before([first].into_iter()).end_before(first), None);
+    }
 }

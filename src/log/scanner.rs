@@ -107,6 +107,7 @@ impl<D: Disk> Scanner<D> {
             bytes_scanned: 0,
             damage: Vec::new(),
             torn: false,
+            is_cut: false,
             start_missing: false,
             given_up: Vec::new(),
             notices: Vec::new(),
@@ -309,10 +310,25 @@ impl<D: Disk> Scanner<D> {
             self.note_hole(segment, end);
             return end.advance(SEGMENT_HEADER_BYTES as u64);
         }
-        let lost_end = self.stored_end(place, next.min(segment.end()));
-        if lost_end > place {
-            let (file, bytes) = (segment.path.display().to_string(), lost_end.since(place));
-            self.report.damage.push(Damage { file, place, position: place.since(segment.base), bytes });
+        let mut lost_from = place;
+        let mut next = next;
+        if next >= segment.end() && self.ended(segment).is_none() {
+            // The log went on in another file, which does not say where it did. What is left of this one was never
+            // written, unless somebody says so.
+            let is_given_up = |range: &&GivenUp| range.from < segment.end() && place < range.to;
+            let given_up = self.limits.given_up.iter().find(is_given_up);
+            lost_from = given_up.map_or(segment.end(), |range| range.from.max(place));
+            if !self.ends_files(segment) {
+                next = segment.end();
+            } else if next > segment.end() {
+                self.note_hole(segment, next);
+            }
+        }
+        let lost_end = self.stored_end(lost_from, next.min(segment.end()));
+        if lost_end > lost_from {
+            let (file, bytes) = (segment.path.display().to_string(), lost_end.since(lost_from));
+            let position = lost_from.since(segment.base);
+            self.report.damage.push(Damage { file, place: lost_from, position, bytes });
         }
         next
     }
@@ -362,6 +378,11 @@ impl<D: Disk> Scanner<D> {
     fn hole_behind(&self, segment: &Segment<D>) -> Option<LogPosition> {
         let next = self.segments().map(|next| next.base).find(|base| *base >= segment.end())?;
         (next > segment.end()).then_some(next)
+    }
+
+    /// Whether no file behind this segment's holds anything.
+    fn ends_files(&self, segment: &Segment<D>) -> bool {
+        self.segments().all(|other| other.base <= segment.base)
     }
 
     /// Reports each file that is missing between this segment and `end`.
@@ -475,7 +496,8 @@ impl<D: Disk> Scanner<D> {
         window: &mut Window,
     ) -> Result<AtPlace, OpenError> {
         let at = place.since(segment.base);
-        if at + BATCH_HEADER_BYTES as u64 > segment.bytes {
+        self.report.is_cut = at + BATCH_HEADER_BYTES as u64 > segment.bytes;
+        if self.report.is_cut {
             return Ok(AtPlace::Nothing);
         }
         self.fill(segment, window, at, BATCH_HEADER_BYTES).await?;
@@ -492,6 +514,7 @@ impl<D: Disk> Scanner<D> {
             _ => return Ok(AtPlace::Nothing),
         };
         if at + u64::from(header.batch_bytes) > segment.bytes {
+            self.report.is_cut = true;
             return Ok(AtPlace::Nothing);
         }
         self.fill(segment, window, at, header.batch_bytes as usize).await?;

@@ -337,6 +337,38 @@ fn another_number_of_shards_is_refused() {
     drop(Node::start(directory.path()));
 }
 
+/// A repair is for all shards or for none.
+#[test]
+fn a_shard_that_cannot_be_repaired_keeps_the_others_as_they_are() {
+    let directory = test_directory();
+    let data = &directory.path().join("data");
+    let node = Setup::new(data).with(&["--shards", "2"]).start();
+    node.run_well(&["topic", "create", "lines", "--queues", "2"]);
+    command::run(Some(node.address()), &["produce", "lines"], Some(b"one\ntwo\n")).well();
+    assert_eq!(node.stop().status.code(), Some(0));
+    let segment = |shard: &str| data.join(shard).join("log").join(segment_name(LogPosition(0)));
+    let path = data.to_str().expect("UTF-8");
+    let repair = ["log", "repair", "--data", path, "--yes"];
+    for (lost, other) in [("shard-0", "shard-1"), ("shard-1", "shard-0")] {
+        let kept = directory.path().join("kept");
+        std::fs::rename(segment(lost), &kept).expect("it is there");
+        let aside = directory.path().join("aside");
+        std::fs::rename(segment(other), &aside).expect("it is there");
+        std::fs::create_dir(segment(other)).expect("the name is free");
+        let before = all_files(data);
+        let said = command::run(None, &repair, None).badly(1);
+        let is_named = said.contains(segment(other).to_str().expect("UTF-8"));
+        assert!(is_named && said.contains("nothing was changed"), "{said}");
+        assert_eq!(all_files(data), before, "something was changed");
+        std::fs::remove_dir(segment(other)).expect("it was made");
+        std::fs::rename(&aside, segment(other)).expect("it is there");
+        std::fs::rename(&kept, segment(lost)).expect("the name is free");
+    }
+    std::fs::remove_file(segment("shard-0")).expect("it is there");
+    command::run(None, &repair, None).well();
+    drop(Node::start(data));
+}
+
 #[test]
 fn a_description_that_is_missing_is_named_with_what_to_write_into_it() {
     let directory = test_directory();

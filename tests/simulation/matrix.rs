@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use futures_lite::future::block_on;
 use turbopump::api::{Produce, Reply, Request};
-use turbopump::broker::{ShardPlace, StartError, check_shard, repair_shard};
-use turbopump::disk::faulty::{AfterCrash, FaultPlan, FaultyDisk, Restart};
-use turbopump::disk::{Disk, DiskError, DiskFile, OpenMode};
+use turbopump::broker::{ShardPlace, StartError, check_shard, repair_shard, verify_shard};
+use turbopump::disk::faulty::{AfterCrash, FaultPlan, FaultyDisk, Restart, Rule, When};
+use turbopump::disk::{Disk, DiskError, DiskErrorKind, DiskFile, OpenMode, Operation};
 use turbopump::log::{Act, Known, Manifest, OpenError, Replay, parse_segment_name, scan, segment_name};
 use turbopump::testing::{Random, SeededExecutor, generators};
 use turbopump::types::{Level, LogPosition, QueueKey, QueueNumber, QueueOffset, ShardId, Timestamp};
@@ -72,6 +72,21 @@ struct Filled {
     disk: FaultyDisk,
     ledger: Ledger,
     label: &'static str,
+    /// Of each shard, as the check of the whole log counts them.
+    messages: Vec<u64>,
+}
+
+impl Filled {
+    fn new(disk: FaultyDisk, ledger: Ledger, label: &'static str) -> Self {
+        let count = |shard| {
+            let directory = shard_directory(shard);
+            let checked = block_on(verify_shard(&disk, &place(&directory, shard), &|_| ()));
+            assert!(checked.damage.is_empty() && checked.unread.is_empty(), "{label}: {checked:?}");
+            checked.messages
+        };
+        let messages = (0..SHARDS).map(count).collect();
+        Self { disk, ledger, label, messages }
+    }
 }
 
 async fn fill(node: &Node, books: &Books) {
@@ -121,7 +136,7 @@ fn images() -> Vec<Filled> {
         if bare {
             remove_derived(&disk, &setup());
         }
-        images.push(Filled { disk, ledger: books.borrow().clone(), label });
+        images.push(Filled::new(disk, books.borrow().clone(), label));
     }
     images
 }
@@ -341,7 +356,41 @@ fn check(filled: &Filled, target: &(PathBuf, Option<PathBuf>), damage: Damage) -
     if !strike(&disk, target, damage) {
         return None;
     }
-    Some(go_on(&disk, filled, &format!("{}: {} {damage:?}", filled.label, target.0.display())))
+    let label = format!("{}: {} {damage:?}", filled.label, target.0.display());
+    check_names(&disk, filled, target, damage, &label);
+    Some(go_on(&disk, filled, &label))
+}
+
+/// The check of the log accuses the file that was struck, and no other.
+fn check_names(
+    disk: &FaultyDisk,
+    filled: &Filled,
+    (struck, neighbour): &(PathBuf, Option<PathBuf>),
+    damage: Damage,
+    label: &str,
+) {
+    for shard in 0..SHARDS {
+        let directory = shard_directory(shard);
+        let checked = block_on(verify_shard(disk, &place(&directory, shard), &|_| ()));
+        assert!(checked.unread.is_empty(), "{label}: {:?}", checked.unread);
+        // Without a snapshot nobody knows what a queue had at its end.
+        let missing = checked.messages_missing + checked.messages;
+        let is_known =
+            filled.label == "stopped" && checked.damage.iter().all(|finding| finding.messages.is_some());
+        assert!(
+            !is_known || missing >= filled.messages[usize::from(shard)],
+            "{label}: {missing} are told of: {checked:?}"
+        );
+        for finding in &checked.damage {
+            let file = Path::new(&finding.file);
+            let is_struck =
+                file == struck || (damage == Damage::Swapped && Some(file) == neighbour.as_deref());
+            assert!(is_struck, "{label}: {finding:?}");
+            let end = finding.position + finding.bytes;
+            let is_within = damage != Damage::Halved || finding.position >= disk.size(struck) || end == 0;
+            assert!(is_within, "{label}: bytes that are there are accused: {finding:?}");
+        }
+    }
 }
 
 /// Starts; when that is refused, repairs and starts again.
@@ -464,7 +513,7 @@ fn a_segment_that_was_swapped_with_a_prepared_one_is_put_back() {
         disk.sync_directory(&log_directory(0)).await
     })
     .expect("a healthy disk");
-    let filled = Filled { disk: disk.clone(), ledger: books.take(), label: "killed" };
+    let filled = Filled { disk: disk.clone(), ledger: books.take(), label: "killed", messages: Vec::new() };
     assert_eq!(go_on(&disk, &filled, "swapped with a prepared one"), "repaired");
 }
 
@@ -500,7 +549,7 @@ fn killed_before_its_note(seed: u64) -> Option<Filled> {
     let killed = killed.expect("an empty disk");
     let manifest = block_on(Manifest::read(&killed, &log_directory(0))).expect("readable").expect("written");
     let is_noted = manifest.holdings.expect("segments").reached >= LogPosition(setup().segment_bytes);
-    (!is_noted).then(|| Filled { disk: killed, ledger: books.take(), label: "killed" })
+    (!is_noted).then(|| Filled { disk: killed, ledger: books.take(), label: "killed", messages: Vec::new() })
 }
 
 #[test]
@@ -534,7 +583,8 @@ fn later_run(earlier: &FaultyDisk, ledger: &Ledger, large: u64) -> Filled {
         node.clock.sleep(Duration::from_secs(7)).await;
     });
     run.expect("what the earlier run left is whole");
-    Filled { disk, ledger: books.take(), label: if large > 0 { "segments later" } else { "messages later" } }
+    let label = if large > 0 { "segments later" } else { "messages later" };
+    Filled { disk, ledger: books.take(), label, messages: Vec::new() }
 }
 
 /// As a restore leaves it that brings back only a part of what it should.
@@ -595,12 +645,53 @@ fn a_later_run_behind_damage_is_not_cut_off() {
     let begun = scanned.end.0.next_multiple_of(4096);
     disk.zero(&files[0], begun..begun + 3_000_000);
     let before = inventory(&disk);
-    let found = match start(&disk, &later.ledger, "damaged") {
-        Ok(missing) => panic!("it starts, {missing} messages are missing"),
-        Err(error) => error.to_string(),
-    };
-    assert!(found.contains("is older than the log: it knows epoch"), "{found}");
-    assert_eq!(inventory(&disk), before, "a segment was changed");
+    // As often as it is tried: an epoch more with each start would make the manifest look as if it were today's.
+    for _ in 0..3 {
+        let found = match start(&disk, &later.ledger, "damaged") {
+            Ok(missing) => panic!("it starts, {missing} messages are missing"),
+            Err(error) => error.to_string(),
+        };
+        assert!(found.contains("is older than the log: it knows epoch"), "{found}");
+        assert_eq!(inventory(&disk), before, "a segment was changed");
+        let bytes = |disk: &FaultyDisk| disk.clean_bytes(&manifest);
+        assert!(bytes(&disk) == bytes(&earlier), "the manifest was changed");
+    }
+    // What is refused can be repaired: what is said of it then is said after this.
+    assert_eq!(go_on(&disk, &later, "damaged"), "given up");
+}
+
+/// What cannot be read ends the start as well, and that is no start.
+#[test]
+fn a_start_that_the_device_refuses_leaves_the_manifest_as_it_was() {
+    let images = images();
+    let filled = images.iter().find(|filled| filled.label == "killed, bare").expect("one of them");
+    let disk = filled.disk.outcome(Restart::ProcessKill, 3);
+    let manifest = log_directory(0).join("manifest");
+    let before = disk.clean_bytes(&manifest);
+    let first = segments(&disk).swap_remove(0);
+    disk.fail_reads(&first, 8_000_000..8_100_000);
+    for _ in 0..2 {
+        let refused = start(&disk, &filled.ledger, "unreadable").expect_err("it cannot be read").to_string();
+        assert!(refused.contains("cannot read"), "{refused}");
+        assert!(disk.clean_bytes(&manifest) == before, "the manifest was changed");
+    }
+}
+
+/// What may not be read by whoever checks is no damage, and nothing is known of it.
+#[test]
+fn what_may_not_be_read_is_not_called_damaged() {
+    let images = images();
+    let filled = images.iter().find(|filled| filled.label == "stopped").expect("one of them");
+    for part in [".segment", "manifest", "snapshot-0", "distrusted", ".keys"] {
+        let disk = filled.disk.outcome(Restart::ProcessKill, 3);
+        let rule = Rule::error(Operation::Open, When::From(0), DiskErrorKind::PermissionDenied);
+        disk.set_plan(FaultPlan::none().with(rule.in_path(part)));
+        let directory = shard_directory(0);
+        let checked = block_on(verify_shard(&disk, &place(&directory, 0), &|_| ()));
+        assert_eq!((checked.damage.len(), checked.derived.len()), (0, 0), "{part}: {checked:?}");
+        let [unread] = &checked.unread[..] else { panic!("{part}: {checked:?}") };
+        assert!(unread.file.contains(part), "{part}: {unread:?}");
+    }
 }
 
 /// Fills a node until it is done or the disk crashes, and returns what was sent and answered.
@@ -662,7 +753,7 @@ fn whatever_happens_to_a_file_after_a_crash_nothing_is_lost_in_silence() {
         let damage = *random.pick(&OF_WHOLE_FILES);
         if strike(disk, &target, damage) {
             let label = format!("case {case}: {crash_at:?}, {how:?}: {} {damage:?}", target.0.display());
-            let filled = Filled { disk: disk.clone(), ledger, label: "crashed" };
+            let filled = Filled { disk: disk.clone(), ledger, label: "crashed", messages: Vec::new() };
             *tried.entry(go_on(disk, &filled, &label)).or_default() += 1;
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! The object that `-o json` prints keeps its members; there may be more of them in later releases.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -12,13 +13,14 @@ use crate::broker::{Checked, Finding, ShardPlace, verify_shard};
 use crate::cli::error::CommandError;
 use crate::cli::output::{OutputFormat, grouped, print};
 use crate::cli::progress::Progress;
-use crate::node::{DataDirectory, NEW_SECRET_MEANS};
+use crate::node::{DataDirectory, DirectoryError, NEW_SECRET_MEANS};
 use crate::types::ShardId;
 
 #[derive(Debug, Args)]
 #[command(
     after_help = "Nothing is written, and io_uring is not used. The exit code is 0 only when nothing at all is wrong. \
-Damage is what only a copy makes good; what is called rebuilt is made anew by the next start."
+Damage is what only a copy makes good; what is called rebuilt is made anew by the next start; what could not be read was \
+not checked."
 )]
 pub struct VerifyArguments {
     /// The data directory; its broker must not run
@@ -35,6 +37,8 @@ struct VerifiedView {
     rebuilt: usize,
     /// Messages that cannot be read, as far as they can be counted; `null` when nobody can tell.
     messages_missing: Option<u64>,
+    /// Files of which nobody knows, as they cannot be read by whoever checks, or not by this release.
+    not_checked: usize,
     /// What is wrong with files that are no shard's; those that keep a broker from starting count as damaged.
     node: Vec<FindingView>,
 }
@@ -51,6 +55,7 @@ struct ShardView {
     messages_missing: Option<u64>,
     damage: Vec<FindingView>,
     rebuilt: Vec<FindingView>,
+    not_checked: Vec<FindingView>,
     given_up: Vec<GivenUpView>,
     messages_given_up: u64,
 }
@@ -89,19 +94,21 @@ pub fn run(arguments: &VerifyArguments, format: OutputFormat) -> Result<(), Comm
             is_made: directory.is_started(),
         };
         let show = |bytes| progress.show_checked(before + bytes, shard);
-        let checked =
-            block_on(verify_shard(&super::bounded(), &place, &show)).map_err(CommandError::failed)?;
+        let checked = block_on(verify_shard(&super::bounded(), &place, &show));
         before += log_bytes(&path.join("log"));
         views.push(ShardView::new(shard, checked));
     }
     progress.finish();
     let (refused, notes) = (refused_secret(&directory), node_findings(&directory));
+    let (unread, refused): (Vec<_>, Vec<_>) = refused.into_iter().partition(|(_, is_unread)| *is_unread);
+    let of_node = |findings: Vec<(FindingView, bool)>| findings.into_iter().map(|(finding, _)| finding);
     let view = VerifiedView {
-        damaged: views.iter().map(|view| view.damage.len()).sum::<usize>() + refused.iter().len(),
+        damaged: views.iter().map(|view| view.damage.len()).sum::<usize>() + refused.len(),
         rebuilt: views.iter().map(|view| view.rebuilt.len()).sum::<usize>() + notes.len(),
+        not_checked: views.iter().map(|view| view.not_checked.len()).sum::<usize>() + unread.len(),
         messages_missing: views.iter().map(|view| view.messages_missing).sum(),
         shards: views,
-        node: refused.into_iter().chain(notes).collect(),
+        node: of_node(refused).chain(of_node(unread)).chain(notes).collect(),
     };
     print(format, &view, verified_text)?;
     verdict(&view)
@@ -109,6 +116,15 @@ pub fn run(arguments: &VerifyArguments, format: OutputFormat) -> Result<(), Comm
 
 fn verdict(view: &VerifiedView) -> Result<(), CommandError> {
     let (damaged, rebuilt, missing) = (view.damaged, view.rebuilt, view.messages_missing);
+    if view.not_checked > 0 {
+        let unread = view.not_checked;
+        let harmed = if damaged > 0 { format!("{damaged} damaged places, and ") } else { String::new() };
+        let error = CommandError::failed(format!(
+            "{harmed}{unread} files or folders could not be read, so what they hold was not checked: see the reasons above. \
+             Check again as the user who runs the broker"
+        ));
+        return Err(error.with("damaged", damaged).with("rebuilt", rebuilt).with("not_checked", unread));
+    }
     let error = match (damaged, rebuilt) {
         (0, 0) if missing == Some(0) => return Ok(()),
         (0, 0) => format!("{} messages are missing, and nothing says where they were", count_text(missing)),
@@ -138,10 +154,16 @@ fn log_bytes(log: &Path) -> u64 {
     segments.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum()
 }
 
-/// A secret that keeps the broker from starting.
-fn refused_secret(directory: &DataDirectory) -> Option<FindingView> {
+/// A secret that keeps the broker from starting, and whether that is only because it may not be read.
+fn refused_secret(directory: &DataDirectory) -> Option<(FindingView, bool)> {
     let error = directory.read_secret().err()?;
-    Some(node_finding(directory.secret_file(), format!("the next start refuses it: {error}")))
+    let finding = |detail| node_finding(directory.secret_file(), detail);
+    Some(match error {
+        DirectoryError::Io { ref source, .. } if source.kind() == ErrorKind::PermissionDenied => {
+            (finding(format!("it was not checked: {error}")), true)
+        }
+        error => (finding(format!("the next start refuses it: {error}")), false),
+    })
 }
 
 /// Files beside the shards that a start makes good, and shards that the description does not know.
@@ -167,8 +189,9 @@ fn node_finding(file: PathBuf, detail: String) -> FindingView {
 
 impl ShardView {
     fn new(shard: u16, checked: Checked) -> Self {
-        let is_unknown =
+        let is_uncounted =
             checked.messages_missing == 0 && checked.damage.iter().any(|found| found.messages.is_none());
+        let is_unknown = is_uncounted || !checked.unread.is_empty();
         let views = |findings: Vec<Finding>| findings.into_iter().map(FindingView::from).collect();
         Self {
             shard,
@@ -180,6 +203,7 @@ impl ShardView {
             messages_given_up: checked.messages_given_up,
             damage: views(checked.damage),
             rebuilt: views(checked.derived),
+            not_checked: views(checked.unread),
             given_up: checked
                 .given_up
                 .into_iter()
@@ -224,17 +248,21 @@ fn verified_text(view: &VerifiedView) -> String {
         if shard.messages_given_up > 0 {
             text += &format!("  {} messages were given up with them\n", grouped(shard.messages_given_up));
         }
+        for unread in &shard.not_checked {
+            text += &finding_text("NOT CHECKED", unread);
+        }
         for rebuilt in &shard.rebuilt {
             text += &finding_text("to be made anew", rebuilt);
         }
-        if shard.messages_missing != Some(0) {
+        if shard.messages_missing != Some(0) && shard.not_checked.is_empty() {
             text += &format!("  {} messages cannot be read\n", count_text(shard.messages_missing));
         }
     }
     for finding in &view.node {
         text += &finding_text("NOTE", finding);
     }
-    let is_well = view.damaged == 0 && view.rebuilt == 0 && view.messages_missing == Some(0);
+    let is_well =
+        view.damaged == 0 && view.rebuilt == 0 && view.not_checked == 0 && view.messages_missing == Some(0);
     if is_well { text + "every byte is as it was written\n" } else { text }
 }
 

@@ -51,7 +51,12 @@ impl<D: Disk> KeyCheck<D> {
             }
         }
         runs.reverse();
-        Ok(Self { runs, entries: Vec::new(), passed: Vec::new(), lacking: Vec::new() })
+        Ok(Self { runs, ..Self::of_nothing() })
+    }
+
+    /// Of a directory that cannot be read.
+    pub fn of_nothing() -> Self {
+        Self { runs: Vec::new(), entries: Vec::new(), passed: Vec::new(), lacking: Vec::new() }
     }
 
     /// A key of a stored message. Places rise.

@@ -6,11 +6,11 @@ use super::holding::{check_manifest, check_offsets, check_snapshots, open_index}
 use super::log_pass::{Gap, LogPass};
 use crate::broker::open::StartError;
 use crate::broker::upkeep::{ShardPlace, Witnesses, check_shard};
-use crate::disk::{Disk, DiskError};
-use crate::index::keys::KeyIndex;
+use crate::disk::{Disk, DiskError, DiskErrorKind};
+use crate::index::keys::{KeyCheck, KeyIndex};
 use crate::index::{Index, IndexError};
 use crate::limits::BLOCK_BYTES;
-use crate::log::{Contradiction, Damage, GivenUpRange, OpenError, scan};
+use crate::log::{Contradiction, Damage, Flaw, GivenUpRange, OpenError, scan};
 use crate::types::LogPosition;
 
 /// Something that is not as it must be.
@@ -60,6 +60,8 @@ pub struct Checked {
     pub damage: Vec<Finding>,
     /// The broker makes it anew by itself.
     pub derived: Vec<Finding>,
+    /// Nobody knows: it may not be read by who checks, or was written by a newer release.
+    pub unread: Vec<Finding>,
     /// What an operator gave up before, and how many messages that were.
     pub given_up: Vec<GivenUpRange>,
     pub messages_given_up: u64,
@@ -68,40 +70,82 @@ pub struct Checked {
     pub messages_missing: u64,
 }
 
-/// Checks a shard that does not run. `progress` is called with the bytes of log that were read so far.
-///
-/// A device that does not read is a finding; an error is what keeps the check from saying anything.
-pub async fn verify_shard<D: Disk>(
+impl Checked {
+    /// What the disk has answered with an error.
+    pub(in crate::broker) fn add_disk_error(&mut self, error: &DiskError) {
+        match error.kind {
+            DiskErrorKind::PermissionDenied => self.unread.push(Finding::of_disk(error)),
+            _ => self.damage.push(Finding::of_disk(error)),
+        }
+    }
+
+    /// The same of a file that is made from the log.
+    pub(in crate::broker) fn add_derived_error(&mut self, error: &DiskError) {
+        match error.kind {
+            DiskErrorKind::PermissionDenied => self.unread.push(Finding::of_disk(error)),
+            _ => self.derived.push(Finding::of_disk(error)),
+        }
+    }
+
+    /// What has ended the check, which a start would be refused for as well.
+    fn add_refusal(&mut self, place: &ShardPlace<'_>, error: StartError) {
+        match error {
+            StartError::Disk(error)
+            | StartError::Log(OpenError::Disk(error))
+            | StartError::Index(IndexError::Disk(error)) => self.add_disk_error(&error),
+            StartError::Log(OpenError::Lacking { contradictions, .. }) => {
+                add_contradictions(&contradictions, &[], self);
+            }
+            StartError::Log(
+                ref error @ (OpenError::WrongShard { ref file, .. }
+                | OpenError::WrongShardCount { ref file, .. }),
+            ) => self.damage.push(Finding::of_file(Path::new(file), error)),
+            error => self.unread.push(Finding::of_file(place.directory, error)),
+        }
+    }
+}
+
+/// Checks a shard that does not run. `progress` is called with the bytes of log that were read so far. What keeps it from
+/// going on is a finding as well: nothing is known then of what it did not come to.
+pub async fn verify_shard<D: Disk>(disk: &D, place: &ShardPlace<'_>, progress: &dyn Fn(u64)) -> Checked {
+    let mut checked = Checked::default();
+    if let Err(error) = verify(disk, place, progress, &mut checked).await {
+        checked.add_refusal(place, error);
+    }
+    checked
+}
+
+async fn verify<D: Disk>(
     disk: &D,
     place: &ShardPlace<'_>,
     progress: &dyn Fn(u64),
-) -> Result<Checked, StartError> {
-    let mut checked = Checked::default();
-    let contradictions = match check_shard(disk, place).await {
-        Err(StartError::Disk(error) | StartError::Log(OpenError::Disk(error))) => {
-            checked.damage.push(Finding::of_disk(&error));
-            return Ok(checked);
-        }
-        found => found?,
-    };
-    check_manifest(disk, place, &mut checked).await?;
-    let snapshot = check_snapshots(disk, place, &mut checked).await?;
+    checked: &mut Checked,
+) -> Result<(), StartError> {
+    let mut contradictions = check_shard(disk, place).await?;
+    check_manifest(disk, place, checked).await?;
+    let snapshot = check_snapshots(disk, place, checked).await?;
     let index = match &snapshot {
-        Some(snapshot) => open_index(disk, place, snapshot, &mut checked).await?,
+        Some(snapshot) => open_index(disk, place, snapshot, checked).await?,
         None => None,
     };
     let known = Witnesses::hear(disk, place).await?.known;
     let saved_to = snapshot.as_ref().map_or(LogPosition::ZERO, |snapshot| snapshot.position);
     let keys = place.directory.join("keys");
-    let mut pass = LogPass::new(disk, &keys, index.as_ref(), saved_to, progress).await?;
+    let opened = KeyCheck::open(disk, &keys).await;
+    let key_check = opened.map_err(|error| checked.add_derived_error(&error)).ok();
+    let reads_keys = key_check.is_some();
+    let key_check = key_check.unwrap_or_else(KeyCheck::of_nothing);
+    let mut pass = LogPass::new(key_check, place.directory, index.as_ref(), saved_to, progress);
     let report = match scan(disk, &place.directory.join("log"), &known, &mut pass).await {
-        Err(OpenError::Disk(error)) => {
-            checked.damage.push(Finding::of_disk(&error));
-            add_contradictions(&contradictions, &[], &mut checked);
-            return Ok(checked);
+        Err(error) => {
+            add_contradictions(&contradictions, &[], checked);
+            return Err(error.into());
         }
-        report => report?,
+        Ok(report) => report,
     };
+    if !report.is_cut {
+        contradictions.iter_mut().for_each(|found| sharpen(found, report.end));
+    }
     let passed = pass.finish().await?;
     (checked.batches, checked.messages) = (report.batches, passed.messages);
     (checked.log_end, checked.is_torn) = (report.end, report.torn);
@@ -114,11 +158,12 @@ pub async fn verify_shard<D: Disk>(
     let (given_up, gaps): (Vec<Gap>, Vec<Gap>) =
         passed.gaps.iter().partition(|gap| is_given_up(gap.from, gap.to));
     checked.messages_given_up = given_up.iter().map(|gap| gap.messages).sum();
-    add_contradictions(&contradictions, &damage, &mut checked);
-    place_gaps(&gaps, &contradictions, &damage, &mut checked);
+    count_missing(&gaps, &mut contradictions);
+    add_contradictions(&contradictions, &damage, checked);
+    place_gaps(&gaps, &contradictions, &damage, checked);
     checked.derived.extend(passed.derived);
     if let Some(snapshot) = &snapshot {
-        check_offsets(place, snapshot, &passed.ends, &mut checked);
+        check_offsets(place, snapshot, &passed.ends, checked);
     }
     match KeyIndex::verify(disk, &keys).await {
         Ok(damage) => checked.derived.extend(damage.into_iter().map(|damage| Finding {
@@ -126,30 +171,58 @@ pub async fn verify_shard<D: Disk>(
             bytes: BLOCK_BYTES as u64,
             ..Finding::of_file(&damage.file, "a block of keys does not match its checksum")
         })),
-        Err(error) => checked.derived.push(Finding::of_disk(&error)),
+        Err(error) if reads_keys => checked.add_derived_error(&error),
+        // That was told above.
+        Err(_) => {}
     }
     if let Some(index) = &index {
         close(index).await?;
     }
-    Ok(checked)
+    Ok(())
 }
 
 async fn close<D: Disk>(index: &Index<D>) -> Result<(), StartError> {
     Ok(index.close().await?)
 }
 
+/// Where a file was cut off and the log had ended before, nothing is missing: nobody knows that but who has read it.
+fn sharpen(contradiction: &mut Contradiction, log_end: LogPosition) {
+    if let Flaw::Short { .. } = contradiction.flaw
+        && log_end <= contradiction.from
+    {
+        contradiction.end = contradiction.from;
+    }
+}
+
+/// All that is missing around the only file that is not what it must be is missing by it, which is no guess.
+fn count_missing(gaps: &[Gap], contradictions: &mut [Contradiction]) {
+    let [found] = contradictions else { return };
+    let gaps = gaps.iter().filter(|gap| found.from < gap.to && gap.from < found.to);
+    let missing: u64 = gaps.map(|gap| gap.messages).sum();
+    found.messages = Some(missing).filter(|missing| *missing > 0).or(found.messages);
+}
+
+/// Whether damage that was met is what a contradiction says already.
+fn is_told(damage: &Damage, contradictions: &[Contradiction]) -> bool {
+    let end = damage.place.advance(damage.bytes);
+    contradictions.iter().any(|found| found.from < end && damage.place < found.to)
+}
+
 /// Files that are not there or not as they must be, and damaged places in the others.
 fn add_contradictions(contradictions: &[Contradiction], damage: &[Damage], checked: &mut Checked) {
     checked.damage.extend(contradictions.iter().map(|found| Finding {
         file: found.file.clone(),
-        position: 0,
+        // Of a file that was cut off the bytes before are there.
+        position: match found.flaw {
+            Flaw::Short { bytes, .. } if found.lost_bytes() > 0 => bytes,
+            _ => 0,
+        },
         bytes: found.lost_bytes(),
         messages: found.lost_messages(),
         detail: found.to_string(),
     }));
-    let is_told =
-        |damage: &&Damage| contradictions.iter().any(|found| (found.from..found.to).contains(&damage.place));
-    checked.damage.extend(damage.iter().filter(|damage| !is_told(damage)).map(|damage| Finding {
+    let untold = damage.iter().filter(|damage| !is_told(damage, contradictions));
+    checked.damage.extend(untold.map(|damage| Finding {
         file: damage.file.clone(),
         position: damage.position,
         bytes: damage.bytes,
@@ -166,9 +239,7 @@ fn place_gaps(gaps: &[Gap], contradictions: &[Contradiction], damage: &[Damage],
     for gap in gaps {
         let whole = |found: &Contradiction| found.from < gap.to && gap.from < found.to;
         let contradiction = contradictions.iter().position(whole);
-        let kept = damage.iter().filter(|damage| {
-            !contradictions.iter().any(|found| (found.from..found.to).contains(&damage.place))
-        });
+        let kept = damage.iter().filter(|damage| !is_told(damage, contradictions));
         let place = || {
             let within = |damage: &Damage| {
                 damage.place < gap.to && gap.from < damage.place.advance(damage.bytes.max(1))

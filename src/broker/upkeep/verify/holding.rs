@@ -6,12 +6,11 @@ use super::checked::{Checked, Finding};
 use crate::broker::open::StartError;
 use crate::broker::upkeep::ShardPlace;
 use crate::broker::upkeep::snapshot::{FoundSnapshot, Snapshot};
-use crate::disk::Disk;
+use crate::disk::{Disk, DiskErrorKind};
 use crate::index::{Index, IndexError, IndexOptions, check_snapshot, distrust};
 use crate::log::Manifest;
-use crate::state::LeaseChange;
-use crate::state::{Change, decode_changes};
-use crate::types::{QueueKey, QueueOffset};
+use crate::state::{Change, LeaseChange, Topic, decode_changes};
+use crate::types::{QueueKey, QueueOffset, TopicId};
 
 /// Offsets that lie behind the end of their queue, told one by one up to this many.
 const OFFSETS_TOLD_MAX: usize = 16;
@@ -69,13 +68,26 @@ pub(in crate::broker) async fn open_index<D: Disk>(
     checked: &mut Checked,
 ) -> Result<Option<Index<D>>, StartError> {
     let directory = place.directory.join("index");
-    if let Some(reason) = distrust(disk, &directory).await? {
+    let distrusted = match distrust(disk, &directory).await {
+        Ok(distrusted) => distrusted,
+        Err(error) => {
+            checked.add_derived_error(&error);
+            return Ok(None);
+        }
+    };
+    if let Some(reason) = distrusted {
         let detail = format!("it was found damaged, and the next start builds it anew: {reason}");
         checked.derived.push(Finding::of_file(&directory, detail));
         return Ok(None);
     }
     let options = IndexOptions::new(u32::MAX);
-    let index = Index::open_reading(disk.clone(), &directory, options, &snapshot.index).await?;
+    let index = match Index::open_reading(disk.clone(), &directory, options, &snapshot.index).await {
+        Err(IndexError::Disk(error)) => {
+            checked.add_derived_error(&error);
+            return Ok(None);
+        }
+        opened => opened?,
+    };
     let first = first_position(disk, place).await?;
     let found = check_index(&index, first).await;
     let Err(error) = found else { return Ok(Some(index)) };
@@ -100,7 +112,10 @@ async fn first_position<D: Disk>(
     if let Some(holdings) = Manifest::read(disk, &log).await?.and_then(|manifest| manifest.holdings) {
         return Ok(holdings.first_base);
     }
-    let names = disk.list(&log).await?;
+    let names = match disk.list(&log).await {
+        Err(error) if error.kind == DiskErrorKind::NotFound => Vec::new(),
+        names => names?,
+    };
     Ok(names.iter().find_map(|name| crate::log::parse_segment_name(name)).unwrap_or_default())
 }
 
@@ -112,6 +127,11 @@ pub(in crate::broker) fn check_offsets(
     checked: &mut Checked,
 ) {
     let changes = decode_changes(&snapshot.tables).unwrap_or_default();
+    let topics = changes.iter().filter_map(|change| match change {
+        Change::Topic(topic) => Some((topic.id, topic)),
+        _ => None,
+    });
+    let topics: BTreeMap<TopicId, &Topic> = topics.collect();
     let mut told = 0;
     for change in &changes {
         let (group, key, offset) = match change {
@@ -123,7 +143,9 @@ pub(in crate::broker) fn check_offsets(
         let Some(end) = ends.get(key).filter(|end| offset > *end) else { continue };
         told += 1;
         if told <= OFFSETS_TOLD_MAX {
-            let detail = format!("group {group} goes on at offset {offset} in {key}, which ends at {end}");
+            let named = |topic: &Topic| format!("queue {} of topic {}", key.queue, topic.name);
+            let queue = topics.get(&key.topic).map_or_else(|| key.to_string(), |topic| named(topic));
+            let detail = format!("group {group} goes on at offset {offset} in {queue}, which ends at {end}");
             checked.derived.push(Finding::of_file(place.directory, detail));
         }
     }

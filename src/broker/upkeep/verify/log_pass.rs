@@ -72,18 +72,18 @@ pub(in crate::broker) struct LogPass<'a, D: Disk> {
 }
 
 impl<'a, D: Disk> LogPass<'a, D> {
-    pub async fn new(
-        disk: &D,
-        keys: &Path,
+    pub fn new(
+        keys: KeyCheck<D>,
+        directory: &Path,
         index: Option<&'a Index<D>>,
         saved_to: LogPosition,
         progress: &'a dyn Fn(u64),
-    ) -> Result<Self, StartError> {
-        Ok(Self {
+    ) -> Self {
+        Self {
             index,
-            index_directory: keys.with_file_name("index"),
+            index_directory: directory.join("index"),
             saved_to,
-            keys: KeyCheck::open(disk, keys).await?,
+            keys,
             progress,
             read_to: 0,
             // Nobody is asked about halves here.
@@ -95,7 +95,7 @@ impl<'a, D: Disk> LogPass<'a, D> {
             messages: 0,
             gaps: Vec::new(),
             derived: Vec::new(),
-        })
+        }
     }
 
     fn note(&mut self, header: &BatchHeader, is_whole: bool) {
@@ -174,7 +174,8 @@ impl<'a, D: Disk> LogPass<'a, D> {
                     };
                     let (offset, position) = (entry.base_offset, entry.position);
                     let detail = format!(
-                        "{key}: the log has a batch with offset {offset} at position {position}, the index has {stands}"
+                        "{}: the log has a batch with offset {offset} at position {position}, the index has {stands}",
+                        self.state.tables().queue_text(key)
                     );
                     self.mismatch(Finding::of_file(&self.index_directory, detail));
                 }
