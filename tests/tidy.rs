@@ -118,6 +118,18 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("types", &[]),
     ("wire", &[]),
 ];
+/// Rooms that know less than their module may, so that they serve every tenant, and run without a socket, a broker or an
+/// executor of their own: what each of them may not name.
+const BLIND_ROOMS: &[(&str, &[&str])] = &[
+    (
+        "server/framed/",
+        &["crate::protocol", "crate::wire", "crate::server::native", "crate::server::http", "glommio"],
+    ),
+    (
+        "server/sessions/",
+        &["crate::protocol", "crate::wire", "crate::server::native", "crate::server::http", "glommio"],
+    ),
+];
 /// Where it is told apart what a change of the state is, besides `state`: nobody else carries one out.
 const CHANGE_READERS: &[(&str, &str)] = &[
     ("broker/upkeep/verify/holding.rs", "holds a snapshot's places of groups against the ends of the queues"),
@@ -281,6 +293,39 @@ fn modules_import_what_the_table_allows() {
         }
     }
     report(&problems);
+}
+
+#[test]
+fn rooms_for_every_protocol_know_none() {
+    let sources = sources();
+    let mut problems = Vec::new();
+    for (room, banned) in BLIND_ROOMS {
+        assert!(sources.iter().any(|source| source.path.starts_with(room)), "{room} is not there");
+        for source in sources.iter().filter(|source| source.path.starts_with(room) && !source.is_test()) {
+            for NamedPath { line, path } in paths(&source.bare(), &["crate", "super", "glommio"]) {
+                let path = from_the_root(&path, &source.path);
+                let is_banned =
+                    banned.iter().any(|name| path == *name || path.starts_with(&format!("{name}::")));
+                if is_banned {
+                    problems.push(format!("{}:{line}: `{path}` is not for {room}", source.path));
+                }
+            }
+        }
+    }
+    report(&problems);
+}
+
+/// A path as it would be written from the crate's root, in a file below `src`.
+fn from_the_root(path: &str, file: &str) -> String {
+    let climbed = path.split("::").take_while(|part| *part == "super").count();
+    if climbed == 0 {
+        return path.to_owned();
+    }
+    let mut parts: Vec<_> = file.trim_end_matches(".rs").trim_end_matches("/mod").split('/').collect();
+    parts.truncate(parts.len().saturating_sub(climbed));
+    parts.insert(0, "crate");
+    parts.extend(path.split("::").skip(climbed));
+    parts.join("::")
 }
 
 #[test]
@@ -583,6 +628,17 @@ mod rules {
         assert_eq!(imported_names("use super::super::broker::Broker;", 2), ["1 broker"]);
         assert_eq!(imported_names("use super::{broker, wire::{batch}};", 1), ["1 broker", "1 wire"]);
         assert!(imported_names("use super::super::groups::Group;", 3).is_empty(), "within the module");
+    }
+
+    #[test]
+    fn paths_that_climb_are_known_from_the_root() {
+        let of = |path, file| from_the_root(path, file);
+        assert_eq!(
+            of("super::super::native::Native", "server/framed/calls.rs"),
+            "crate::server::native::Native"
+        );
+        assert_eq!(of("super::http", "server/framed/mod.rs"), "crate::server::http");
+        assert_eq!(of("crate::wire::frame", "server/framed/calls.rs"), "crate::wire::frame");
     }
 
     #[test]

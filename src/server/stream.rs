@@ -13,6 +13,7 @@ use glommio::net::TcpStream;
 
 use crate::net::ReceiveBuffer;
 use crate::runtime::host;
+use crate::server::framed::SendHalf;
 
 /// TLS over a socket of which some bytes were read before it was known.
 pub(crate) type TlsStream = futures_rustls::server::TlsStream<Replayed>;
@@ -69,18 +70,16 @@ impl Stream {
     }
 }
 
-impl WriteHalf {
-    /// Sends some of these parts at once, as far as the socket takes them; `WouldBlock` when it takes nothing, and always
-    /// within TLS, which has to be asked with [`send`](Self::send).
-    pub fn send_now(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+impl SendHalf for WriteHalf {
+    /// Within TLS it is always `WouldBlock`: that has to be asked with [`send`](Self::send).
+    fn send_now(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             WriteHalf::Plain(stream) => host::send_parts(stream.as_raw_fd(), parts),
             WriteHalf::Tls(_) => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
 
-    /// Sends some of these parts, at least a byte, and waits until the socket has taken them.
-    pub async fn send(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+    async fn send(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             // glommio can wait for one buffer only.
             WriteHalf::Plain(stream) => stream.write(&parts[0]).await,
@@ -99,7 +98,7 @@ impl WriteHalf {
 
     /// Says within TLS that nothing more comes, so that its end can be told from a cut. Without TLS the end of the
     /// connection says so.
-    pub async fn finish(&mut self) {
+    async fn finish(&mut self) {
         if let WriteHalf::Tls(shared) = self {
             // A peer that has gone away does not miss it.
             let _ =

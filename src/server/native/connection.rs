@@ -1,25 +1,20 @@
-//! The native protocol on a connection: requests in, answers out.
+//! The native protocol on a connection: requests in, answers out, over `server::framed`.
 //!
-//! Two tasks per connection. The reader cuts frames and places batches as they come; when the open group is full it
-//! waits for the swap, which is the back-pressure a producer feels. The writer sleeps until a group is published or an
-//! answer is ready, and sends everything that is due with one call. A fetch that has to wait, and everything that is not
-//! a produce or a fetch, gets a task of its own, bounded per connection.
-//!
-//! Memory: what comes goes into a buffer that grows with the bytes that came, and takes a share of the shard's for requests;
-//! answers take a share before they are made; and between any two requests the reader looks whether the peer reads its
-//! answers. Every wait ends with the connection.
+//! A batch for a queue of this shard is placed where it lies in the receive buffer; when the open group is full, the connection
+//! waits for the swap, which is the back-pressure a producer feels. A fetch whose batches are in memory is answered at once. A
+//! fetch that has to wait, and everything that is neither a produce nor a fetch, is a call. Every request has a number of its
+//! client's, so answers go out as they become due.
 //!
 //! Messages are leased to a connection only while it has room for them, and not once it has ended. A client that is lost
 //! between choosing and answering lets the leases run out.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use futures_lite::AsyncReadExt;
+use futures_lite::{AsyncRead, AsyncReadExt};
 
 mod proving;
 mod waiting;
@@ -31,18 +26,14 @@ use crate::limits;
 use crate::metrics::Stage;
 use crate::net::ReceiveBuffer;
 use crate::protocol::native::{DecodedRequest, FetchedHead, ReplyEncoder, check_properties, decode_request};
-use crate::runtime::yield_to_reactor;
+use crate::runtime::Glommio;
 use crate::server::connection::{Connections, ShardDisk};
-use crate::server::sender::Sender;
+use crate::server::framed::{Calls, Cut, Framed, Protocol, Taken};
 use crate::server::sessions::Connection;
-use crate::server::stream::{ReadHalf, Stream};
-use crate::types::{
-    Account, ByteBudget, GroupName, Identity, Level, MonotonicTime, QueueKey, Reservation, WakerList,
-};
-use crate::wire::frame::{self, CHALLENGE_BYTES, Frame, FrameError, PREFACE_BYTES};
+use crate::server::stream::Stream;
+use crate::types::{Account, ByteBudget, GroupName, Identity, Level, QueueKey, WakerList};
+use crate::wire::frame::{self, CHALLENGE_BYTES, Frame, PREFACE_BYTES};
 
-/// Bytes taken and given by the reader before it lets the executor look at its rings.
-const YIELD_BYTES: usize = 512 * 1024;
 /// What a byte of a request of many names counts for among them.
 const NAMES_WEIGHT: usize = 16;
 
@@ -50,9 +41,8 @@ const NAMES_WEIGHT: usize = 16;
 const CONNECTION_CORRELATION: u64 = 0;
 
 /// A produce that waits for its level.
-struct Unsettled {
+struct PlacedProduce {
     correlation: u64,
-    received_at: MonotonicTime,
     pending: PendingProduce,
 }
 
@@ -60,91 +50,16 @@ struct Unsettled {
 struct Native {
     connections: Rc<Connections>,
     connection: Rc<Connection>,
-    unsettled: RefCell<VecDeque<Unsettled>>,
-    /// Woken when `unsettled` gets its first entry.
-    unsettled_added: WakerList,
-    waiting_requests: Cell<usize>,
-    waiting_ended: WakerList,
+    calls: Rc<Calls>,
     /// Answers to fetches that are being brought together.
     fetching: ByteBudget,
     fetches: ClientFetches<ShardDisk>,
     /// The groups whose members have joined over this connection.
     joined: RefCell<BTreeSet<GroupName>>,
-    /// Large answers that are being put together: one at a time, since each may be as large as a batch.
-    answering: ByteBudget,
     /// Where the client is, as far as it can be told.
     peer: Option<IpAddr>,
     /// What the client was given to prove an access key with; taken by its first proof.
     challenge: Cell<Option<[u8; CHALLENGE_BYTES]>>,
-    /// The answer under way is the last one.
-    is_refused: Cell<bool>,
-}
-
-/// What a connection's receive buffer has of the shard's memory, beyond what every connection has.
-struct FrameRoom {
-    share: Reservation,
-}
-
-impl FrameRoom {
-    fn new(connections: &Connections) -> Self {
-        Self { share: connections.memory.count(Account::Received, 0) }
-    }
-
-    fn missing(&self, bytes: usize) -> usize {
-        beyond_free(bytes).saturating_sub(self.share.bytes())
-    }
-
-    /// Takes room for a buffer of this size, if there is plenty. All that is taken this way together leaves room for the
-    /// largest frame: see [`spare_room`].
-    fn try_grow(&mut self, connections: &Connections, bytes: usize) -> bool {
-        let missing = self.missing(bytes);
-        let received = connections.memory.budget(Account::Received);
-        if missing > 0 && received.bytes() + missing > spare_room(received) {
-            return false;
-        }
-        self.share.set(self.share.bytes() + missing);
-        true
-    }
-
-    /// Waits for room for a whole frame, once: who got it needs nothing more to complete its frame, so that some always
-    /// get on. Small frames go first, and whoever holds room without filling it gives way: see `relief`. The memory itself
-    /// is taken as the bytes come.
-    async fn take_frame(&mut self, connections: &Connections, bytes: usize) {
-        let missing = self.missing(bytes);
-        if missing > 0 {
-            let received = connections.memory.budget(Account::Received);
-            let share = match received.try_reserve(missing) {
-                Some(share) => share,
-                None => received.reserve_ranked(missing, missing, spare_room(received)).await,
-            };
-            self.share.merge(share);
-        }
-    }
-
-    /// Gives back what a buffer of this size does not need.
-    fn shrink_to(&mut self, bytes: usize) {
-        if self.share.bytes() > beyond_free(bytes) {
-            self.share.set(beyond_free(bytes));
-        }
-    }
-}
-
-/// What buffers may take that could do with less. Those who wait for room for their frame hold no more than this together,
-/// and a frame is let in beside it, however large: or they would wait for one another.
-fn spare_room(received: &ByteBudget) -> usize {
-    received.bytes_max() / 4
-}
-
-/// What a buffer of this size takes beyond what every connection has.
-fn beyond_free(bytes: usize) -> usize {
-    bytes.saturating_sub(limits::CONNECTION_BUFFER_BYTES)
-}
-
-/// Why a request is refused, with its connection, when memory is short.
-fn memory_short(reason: &str) -> Failure {
-    let message =
-        format!("the request was not taken: {reason}; try again, or give the broker more --client-memory");
-    Failure::new(Status::Busy, message)
 }
 
 /// Serves a connection whose first bytes are in `buffer`, until it ends.
@@ -152,35 +67,22 @@ pub(crate) async fn serve_native(
     connections: &Rc<Connections>,
     connection: &Rc<Connection>,
     mut stream: Stream,
-    mut buffer: ReceiveBuffer,
+    buffer: ReceiveBuffer,
 ) {
     let native = Rc::new(Native {
         connections: connections.clone(),
         connection: connection.clone(),
-        unsettled: RefCell::default(),
-        unsettled_added: WakerList::new(),
-        waiting_requests: Cell::new(0),
-        waiting_ended: WakerList::new(),
+        calls: Calls::new(&connections.context, connection),
         fetching: ByteBudget::new(limits::FETCH_BYTES_MAX),
         fetches: ClientFetches::new(&connections.broker),
         joined: RefCell::default(),
-        answering: ByteBudget::new(1),
         peer: stream.peer().map(|address| address.ip()),
         challenge: Cell::new(None),
-        is_refused: Cell::new(false),
     });
-    let Ok((mut stream, half)) = stream.split() else { return };
-    let writer = glommio::spawn_local(native.clone().write(Sender::new(half))).detach();
-    native.read(&mut stream, &mut buffer).await;
-    drop(buffer);
-    // Nobody is there to wait for any more.
-    native.connection.leave();
-    // What was taken is answered before the connection goes, unless the peer is gone anyway.
-    native.settle_all().await;
+    let Ok(halves) = stream.split() else { return };
+    let framed = Framed::new(&connections.context, connection, &native);
+    framed.serve(&Glommio, halves, buffer).await;
     native.fetches.end();
-    native.connection.outbox.close();
-    writer.await;
-    native.connection.end();
     native.end_sessions();
 }
 
@@ -192,170 +94,12 @@ pub(crate) fn native_refusal(reason: &str) -> Vec<u8> {
     output
 }
 
-impl Native {
-    async fn read(self: &Rc<Self>, stream: &mut ReadHalf, buffer: &mut ReceiveBuffer) {
-        if !self.greet(stream, buffer).await {
-            return;
-        }
-        let clock = &self.connections.clock;
-        let mut room = FrameRoom::new(&self.connections);
-        let mut bytes_since_yield = 0;
-        loop {
-            let started = clock.monotonic();
-            let needed = loop {
-                match frame::cut(buffer.filled()) {
-                    Ok(Some(frame)) => {
-                        let frame_bytes = frame.frame_bytes;
-                        bytes_since_yield += frame_bytes + self.take(&frame, started).await;
-                        buffer.consume(frame_bytes);
-                        room.shrink_to(buffer.memory_bytes());
-                        // The next frame has the whole time again.
-                        self.connection.incomplete_since.set(None);
-                        // A peer that does not read its answers gets no more of them, whatever it has sent already.
-                        if self.is_refused.get() || !self.peer_reads().await {
-                            return;
-                        }
-                        if bytes_since_yield >= YIELD_BYTES {
-                            bytes_since_yield = 0;
-                            yield_to_reactor().await;
-                        }
-                    }
-                    Ok(None) => break frame::frame_bytes(buffer.filled()).ok().flatten().unwrap_or(1),
-                    Err(error) => return self.refuse_framing(&error),
-                }
-            };
-            self.connections.metrics.record(Stage::Receive, clock.monotonic().since(started));
-            if self.connections.is_stopping() || self.connection.outbox.is_closed() {
-                return;
-            }
-            self.note_incomplete(buffer);
-            if let Some(failure) = self.frame_refusal(needed) {
-                return self.answer(CONNECTION_CORRELATION, Err(failure));
-            }
-            if let Err(failure) = self.make_room(buffer, &mut room, needed).await {
-                return self.answer(0, Err(failure));
-            }
-            match self.read_some(stream, buffer, &mut room).await {
-                Ok(true) => {}
-                Ok(false) => return,
-                Err(failure) => return self.answer(0, Err(failure)),
-            }
-        }
-    }
-
-    /// Waits while the peer leaves too much unread; false when the connection has ended.
-    async fn peer_reads(&self) -> bool {
-        let outbox = &self.connection.outbox;
-        let bytes_max = self.connections.unread_bytes_max();
-        if outbox.bytes() > bytes_max {
-            self.connection.pace.is_parked.set(true);
-            outbox.drained(bytes_max).await;
-            self.connection.pace.is_parked.set(false);
-        }
-        !outbox.is_closed()
-    }
-
-    /// Sees to it that there is room to read into. Small frames always have it; what larger ones need is taken from the
-    /// shard's memory, as their bytes come. The failure is the last answer of the connection.
-    async fn make_room(
-        &self,
-        buffer: &mut ReceiveBuffer,
-        room: &mut FrameRoom,
-        needed: usize,
-    ) -> Result<(), Failure> {
-        if let Some(bytes) = buffer.may_grow_to()
-            && room.try_grow(&self.connections, bytes)
-        {
-            buffer.grow(bytes);
-        }
-        if let Some(bytes) = buffer.must_grow_to(needed) {
-            let pace = &self.connection.pace;
-            pace.is_parked.set(true);
-            let has_grown = {
-                let granted = async {
-                    room.take_frame(&self.connections, needed.next_power_of_two().max(bytes)).await;
-                    true
-                };
-                let over = async {
-                    let longest = Duration::from_secs(limits::MEMORY_WAIT_SECONDS);
-                    futures_lite::future::or(
-                        self.connections.clock.sleep(longest),
-                        self.connection.outbox.closed(),
-                    )
-                    .await;
-                    false
-                };
-                futures_lite::future::or(granted, over).await
-            };
-            pace.is_parked.set(false);
-            if !has_grown {
-                return Err(memory_short("there was no memory for it"));
-            }
-            if self.connection.incomplete_since.get().is_some() {
-                // The time until now was ours.
-                self.connection.incomplete_since.set(Some(self.connections.clock.monotonic()));
-            }
-            buffer.grow(bytes);
-        }
-        self.connection.pace.buffer_bytes.set(buffer.memory_bytes());
-        Ok(())
-    }
-
-    /// Reads what is there, or comes next; false at the end. The failure is the last answer of the connection.
-    async fn read_some(
-        &self,
-        stream: &mut ReadHalf,
-        buffer: &mut ReceiveBuffer,
-        room: &mut FrameRoom,
-    ) -> Result<bool, Failure> {
-        let pace = &self.connection.pace;
-        loop {
-            if pace.is_refused.get() {
-                return Err(memory_short("its bytes came slowly while others waited for memory"));
-            }
-            let read = {
-                let read = async { Some(stream.read(buffer.room()).await) };
-                let nudged = async {
-                    pace.nudged.changed().await;
-                    None
-                };
-                futures_lite::future::or(read, nudged).await
-            };
-            match read {
-                None => {
-                    buffer.shrink();
-                    if buffer.room().is_empty() {
-                        // All of it is in use; there is still no more than the frame needs.
-                        buffer.grow(2 * buffer.memory_bytes());
-                    }
-                    if buffer.is_empty() {
-                        room.shrink_to(buffer.memory_bytes());
-                    }
-                    pace.buffer_bytes.set(buffer.memory_bytes());
-                }
-                Some(Ok(0) | Err(_)) => return Ok(false),
-                Some(Ok(count)) => {
-                    buffer.read(count);
-                    pace.received_bytes.set(pace.received_bytes.get() + count as u64);
-                    self.connections.metrics.socket_calls.add(1);
-                    return Ok(true);
-                }
-            }
-        }
-    }
-
-    /// Starts or stops the watch over a frame that has begun and is not complete.
-    fn note_incomplete(&self, buffer: &ReceiveBuffer) {
-        let since = &self.connection.incomplete_since;
-        if buffer.is_empty() {
-            since.set(None);
-        } else if since.get().is_none() {
-            since.set(Some(self.connections.clock.monotonic()));
-        }
-    }
+impl Protocol for Native {
+    type Frame<'a> = Frame<'a>;
+    type Placed = PlacedProduce;
 
     /// Exchanges prefaces; false when the connection is not to go on.
-    async fn greet(&self, stream: &mut ReadHalf, buffer: &mut ReceiveBuffer) -> bool {
+    async fn greet<R: AsyncRead + Unpin>(&self, stream: &mut R, buffer: &mut ReceiveBuffer) -> bool {
         while buffer.filled().len() < PREFACE_BYTES {
             match stream.read(buffer.room()).await {
                 Ok(0) | Err(_) => return false,
@@ -382,76 +126,107 @@ impl Native {
         is_ours
     }
 
-    fn refuse_framing(&self, error: &FrameError) {
-        let message = format!("{error}; the connection ends here");
-        self.answer(CONNECTION_CORRELATION, Err(Failure::new(Status::MalformedFrame, message)));
-    }
-
-    /// Takes one request. Returns bytes of answer that it caused at once, for the reader's budget.
-    async fn take(self: &Rc<Self>, frame: &Frame<'_>, received_at: MonotonicTime) -> usize {
-        let request = match decode_request(frame).and_then(|request| self.allowed(request)) {
-            Ok(request) => request,
-            Err(failure) => {
-                self.answer(frame.correlation, Err(failure));
-                return 0;
-            }
-        };
-        match request {
-            DecodedRequest::Produce { key, level, batch } => {
-                self.produce(frame.correlation, key, level, batch, received_at).await;
-                0
-            }
-            DecodedRequest::Prove(prove) => {
-                self.prove(frame.correlation, &prove);
-                0
-            }
-            DecodedRequest::Other(Request::Fetch(fetch)) => self.fetch(frame.correlation, fetch).await,
-            DecodedRequest::Other(request) => {
-                let share = match copied_bytes(&request) {
-                    0 => None,
-                    bytes => self.forwarded_room(bytes).await,
-                };
-                // To read a thousand names takes as long as to take in a large batch.
-                let weight = NAMES_WEIGHT * carried_bytes(&request);
-                self.spawn(frame.correlation, request, share).await;
-                weight
+    fn cut<'a>(&self, bytes: &'a [u8]) -> Result<Cut<Frame<'a>>, Failure> {
+        match frame::cut(bytes) {
+            Ok(Some(frame)) => Ok(Cut::Frame { frame, frame_bytes: frame.frame_bytes }),
+            Ok(None) => Ok(Cut::Incomplete { needed: frame::frame_bytes(bytes).ok().flatten().unwrap_or(1) }),
+            Err(error) => {
+                let message = format!("{error}; the connection ends here");
+                Err(Failure::new(Status::MalformedFrame, message))
             }
         }
     }
 
+    fn frame_refusal(&self, frame_bytes: usize) -> Option<Failure> {
+        let access = self.connections.access.as_ref()?;
+        access.frame_refusal(&self.connection.session.borrow(), frame_bytes)
+    }
+
+    async fn take(self: &Rc<Self>, frame: Self::Frame<'_>) -> Taken<PlacedProduce> {
+        let request = match decode_request(&frame).and_then(|request| self.allowed(request)) {
+            Ok(request) => request,
+            Err(failure) => {
+                self.answer(frame.correlation, Err(failure));
+                return Taken::Weighing(0);
+            }
+        };
+        match request {
+            DecodedRequest::Produce { key, level, batch } => {
+                self.produce(frame.correlation, key, level, batch).await
+            }
+            DecodedRequest::Prove(prove) => self.prove(frame.correlation, &prove),
+            DecodedRequest::Other(Request::Fetch(fetch)) => {
+                Taken::Weighing(self.fetch(frame.correlation, fetch).await)
+            }
+            DecodedRequest::Other(request) => {
+                let share = match copied_bytes(&request) {
+                    0 => None,
+                    bytes => self.calls.forwarded_room(bytes).await,
+                };
+                // To read a thousand names takes as long as to take in a large batch.
+                let weight = NAMES_WEIGHT * carried_bytes(&request);
+                self.spawn(frame.correlation, request, share).await;
+                Taken::Weighing(weight)
+            }
+        }
+    }
+
+    fn settle(&self, placed: &PlacedProduce) -> bool {
+        let Some(outcome) = self.connections.broker.outcome(&placed.pending) else { return false };
+        self.connection.outbox.push_with(|output| {
+            let mut encoder = self.connections.encoder.borrow_mut();
+            match &outcome {
+                Ok(produced) => encoder.encode_produced(output, placed.correlation, produced),
+                Err(failure) => encoder.encode_failure(output, placed.correlation, failure),
+            }
+        });
+        true
+    }
+
+    fn settling(&self) -> &WakerList {
+        self.connections.broker.log().watermarks().changes()
+    }
+
+    fn refuse(&self, failure: Failure) {
+        self.answer(CONNECTION_CORRELATION, Err(failure));
+    }
+}
+
+impl Native {
     async fn produce(
         self: &Rc<Self>,
         correlation: u64,
         key: QueueKey,
         level: Option<Level>,
         bytes: &[u8],
-        received_at: MonotonicTime,
-    ) {
+    ) -> Taken<PlacedProduce> {
         let broker = &self.connections.broker;
         let options = broker.options();
         if key.queue.shard(options.shard_count) != options.shard {
             if let Err(failure) = check_properties(bytes) {
-                return self.answer(correlation, Err(failure));
+                return self.refused(correlation, failure);
             }
-            let Some(share) = self.forwarded_room(bytes.len()).await else { return };
-            let produce = Produce { key, level, batch: Bytes::copy_from_slice(bytes) };
-            return self.spawn(correlation, Request::Produce(produce), Some(share)).await;
+            if let Some(share) = self.calls.forwarded_room(bytes.len()).await {
+                let produce = Produce { key, level, batch: Bytes::copy_from_slice(bytes) };
+                self.spawn(correlation, Request::Produce(produce), Some(share)).await;
+            }
+            return Taken::Weighing(0);
         }
         let started = self.connections.clock.monotonic();
         let batch = match broker.check_batch(bytes) {
             Ok(batch) => batch,
-            Err(failure) => return self.answer(correlation, Err(failure)),
+            Err(failure) => return self.refused(correlation, failure),
         };
         if batch.keyed()
             && let Err(failure) = check_properties(bytes)
         {
-            return self.answer(correlation, Err(failure));
+            return self.refused(correlation, failure);
         }
         let mut waited = false;
         let pending = loop {
             match broker.produce(key, level, &batch) {
                 Ok(pending) => break pending,
-                Err(PlaceRefusal::Failed(failure)) => return self.answer(correlation, Err(failure)),
+                Err(PlaceRefusal::Failed(failure)) => return self.refused(correlation, failure),
                 Err(PlaceRefusal::Wait(room)) => {
                     waited = true;
                     broker.room(room).await;
@@ -461,9 +236,12 @@ impl Native {
         if !waited {
             self.connections.metrics.record(Stage::Parse, self.connections.clock.monotonic().since(started));
         }
-        self.connection.unanswered.set(self.connection.unanswered.get() + 1);
-        self.unsettled.borrow_mut().push_back(Unsettled { correlation, received_at, pending });
-        self.unsettled_added.wake();
+        Taken::Placed(PlacedProduce { correlation, pending })
+    }
+
+    fn refused(&self, correlation: u64, failure: Failure) -> Taken<PlacedProduce> {
+        self.answer(correlation, Err(failure));
+        Taken::Weighing(0)
     }
 
     /// Answers a fetch at once when its batches are in memory, else in a task of its own.
@@ -513,11 +291,6 @@ impl Native {
         glommio::spawn_local(async move { broker.connection_ended(connection, groups).await }).detach();
     }
 
-    fn note_answered(&self) {
-        self.connection.unanswered.set(self.connection.unanswered.get() - 1);
-        self.connection.answered.wake();
-    }
-
     fn answer(&self, correlation: u64, mut reply: Result<Reply, Failure>) {
         let outbox = &self.connection.outbox;
         let mut encoder = self.connections.encoder.borrow_mut();
@@ -548,78 +321,6 @@ impl Native {
             )
         });
         fetched.batches.into_iter().for_each(|slice| outbox.push_slice(slice));
-    }
-
-    /// Moves answers of batches that have reached their level to the outbox.
-    fn settle(&self) {
-        let broker = &self.connections.broker;
-        let now = self.connections.clock.monotonic();
-        let mut unsettled = self.unsettled.borrow_mut();
-        unsettled.retain(|waiting| {
-            let Some(outcome) = broker.outcome(&waiting.pending) else { return true };
-            self.connection.outbox.push_with(|output| {
-                let mut encoder = self.connections.encoder.borrow_mut();
-                match &outcome {
-                    Ok(produced) => encoder.encode_produced(output, waiting.correlation, produced),
-                    Err(failure) => encoder.encode_failure(output, waiting.correlation, failure),
-                }
-            });
-            self.connections.metrics.record(Stage::Answer, now.since(waiting.received_at));
-            self.note_answered();
-            false
-        });
-    }
-
-    async fn settle_all(&self) {
-        while self.connection.unanswered.get() > 0 && !self.connection.outbox.is_closed() {
-            self.connection.answered.changed().await;
-        }
-    }
-
-    /// The writing task.
-    async fn write(self: Rc<Self>, mut sender: Sender) {
-        let outbox = &self.connection.outbox;
-        loop {
-            self.settle();
-            while sender.load(outbox) {
-                self.connection.write_stalled_since.set(Some(self.connections.clock.monotonic()));
-                let sent = sender.send(outbox).await;
-                self.connection.write_stalled_since.set(None);
-                self.connections.metrics.socket_calls.add(1);
-                if sent.is_err() {
-                    // The peer is gone: what is still due to it is dropped, and the reader meets the end as well.
-                    sender.unload(outbox);
-                    self.connection.end();
-                    return self.drop_answers();
-                }
-            }
-            if outbox.is_closed() {
-                self.connection.write_stalled_since.set(Some(self.connections.clock.monotonic()));
-                return sender.finish().await;
-            }
-            self.next_answer().await;
-        }
-    }
-
-    /// Waits until there may be something to send.
-    async fn next_answer(&self) {
-        let filled = self.connection.outbox.filled().changed();
-        if self.unsettled.borrow().is_empty() {
-            futures_lite::future::or(filled, self.unsettled_added.changed()).await;
-        } else {
-            let published = self.connections.broker.log().watermarks().changes().changed();
-            futures_lite::future::or(filled, published).await;
-        }
-    }
-
-    /// Keeps the accounts of a connection whose peer is gone until nothing is due any more.
-    fn drop_answers(&self) {
-        while let Some(chunk) = self.connection.outbox.take() {
-            self.connection.outbox.sent(chunk);
-        }
-        let count = self.unsettled.borrow().len();
-        self.unsettled.borrow_mut().clear();
-        (0..count).for_each(|_| self.note_answered());
     }
 }
 

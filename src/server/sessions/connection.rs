@@ -92,6 +92,24 @@ impl Connection {
         self.deadline.set(Some(now.after(time)));
     }
 
+    /// Takes note of a request that is to be answered before the connection goes.
+    pub fn note_taken(&self) {
+        self.unanswered.set(self.unanswered.get() + 1);
+    }
+
+    /// Takes note that such a request was answered.
+    pub fn note_answered(&self) {
+        self.unanswered.set(self.unanswered.get() - 1);
+        self.answered.wake();
+    }
+
+    /// Waits until every request was answered that is to be, or the connection has ended.
+    pub async fn all_answered(&self) {
+        while self.unanswered.get() > 0 && !self.outbox.is_closed() {
+            self.answered.changed().await;
+        }
+    }
+
     /// Takes note that nobody is there any more to wait for.
     pub fn leave(&self) {
         self.has_left.set(true);

@@ -1,10 +1,11 @@
 //! Who sends the requests of a connection, where the node has access keys; see `server::access`.
 
-use super::Native;
+use super::{Native, PlacedProduce};
 use crate::access::Session;
 use crate::api::Failure;
 use crate::protocol::native::{DecodedRequest, ProofContext, Prove};
 use crate::server::connection::PROOF_TIMEOUT;
+use crate::server::framed::Taken;
 use crate::types::Identity;
 use crate::wire::frame::{self, CHALLENGE_BYTES, PREFACE_BYTES};
 
@@ -20,12 +21,12 @@ impl Native {
     }
 
     /// Takes the client's proof, which is the only one: whoever fails connects again, and is counted.
-    pub(super) fn prove(&self, correlation: u64, prove: &Prove) {
+    pub(super) fn prove(&self, correlation: u64, prove: &Prove) -> Taken<PlacedProduce> {
         let (Some(access), Some(challenge)) = (&self.connections.access, self.challenge.take()) else {
             let message = "there is nothing to be proved on this connection: either the broker has no access keys, or the \
                 client has not asked for a challenge, or it has answered it already";
-            self.is_refused.set(true);
-            return self.answer(correlation, Err(Failure::invalid(message)));
+            self.answer(correlation, Err(Failure::invalid(message)));
+            return Taken::Last;
         };
         let options = self.connections.broker.options();
         let context = ProofContext {
@@ -41,10 +42,11 @@ impl Native {
                 self.connection.outbox.push_with(|output| {
                     self.connections.encoder.borrow_mut().encode_proved(output, correlation, &proof);
                 });
+                Taken::Weighing(0)
             }
             Err(failure) => {
-                self.is_refused.set(true);
                 self.answer(correlation, Err(failure));
+                Taken::Last
             }
         }
     }
@@ -56,11 +58,5 @@ impl Native {
             access.check(&session, &request, &self.connections.broker)?;
         }
         Ok(request)
-    }
-
-    /// Why a frame of this size is not read; `None`: it is.
-    pub(super) fn frame_refusal(&self, frame_bytes: usize) -> Option<Failure> {
-        let access = self.connections.access.as_ref()?;
-        access.frame_refusal(&self.connection.session.borrow(), frame_bytes)
     }
 }

@@ -1,7 +1,4 @@
-//! Requests that are carried out in tasks of their own, beside the connection's reader.
-//!
-//! Each takes its shares first, in this order: of the waiting requests, then, when its answer may be large, its connection's
-//! permit to answer, and memory for the answer. Whatever only waits ends when nobody is there any more to wait for.
+//! Requests that are carried out as calls, in tasks of their own.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -11,32 +8,15 @@ use super::Native;
 use crate::api::{Fetch, Reply, Request};
 use crate::broker::{Recipient, fetch_share};
 use crate::limits;
-use crate::types::{Account, Reservation};
+use crate::server::framed::{Call, CallTerms, Waited};
+use crate::types::{Account, ByteBudget, Reservation};
 
 /// After work that keeps a core busy, the next piece of it rests for so many times as long: everything else has the core
 /// meanwhile.
 const HEAVY_RESTS: u32 = 3;
 const HEAVY_REST_MAX: Duration = Duration::from_secs(1);
 
-/// How a wait ended.
-enum Waited<T> {
-    Over(T),
-    /// Others need its memory.
-    Cut,
-    /// Nobody is there any more.
-    Left,
-}
-
 impl Native {
-    /// Room for a batch that leaves the connection's buffer; `None` when the connection has ended meanwhile.
-    pub(crate) async fn forwarded_room(&self, bytes: usize) -> Option<Reservation> {
-        let forwarded = self.connections.memory.budget(Account::Forwarded);
-        match forwarded.try_reserve(bytes) {
-            Some(share) => Some(share),
-            None => self.parked(forwarded.reserve(bytes)).await,
-        }
-    }
-
     /// Carries a request out in a task of its own. With too many of them the connection waits. `forwarded` is what its batch
     /// counts for.
     pub(crate) async fn spawn(
@@ -45,34 +25,13 @@ impl Native {
         request: Request,
         forwarded: Option<Reservation>,
     ) {
-        if self.waiting_requests.get() >= limits::CONNECTION_WAITING_MAX {
-            let fewer = async {
-                while self.waiting_requests.get() >= limits::CONNECTION_WAITING_MAX {
-                    self.waiting_ended.changed().await;
-                }
-            };
-            if self.parked(fewer).await.is_none() {
-                return;
-            }
-        }
-        let Some(share) = self.wait_room(&request).await else { return };
-        self.waiting_requests.set(self.waiting_requests.get() + 1);
-        self.connections.metrics.requests.add(1);
-        let waits_long = waits_long(&request);
-        if !waits_long {
-            self.connection.unanswered.set(self.connection.unanswered.get() + 1);
-        }
+        let terms = CallTerms { carried_bytes: carried_bytes(&request), waits_long: waits_long(&request) };
+        let Some(call) = self.calls.begin(terms, forwarded).await else { return };
         let native = self.clone();
         let is_fetch = matches!(request, Request::Fetch(_));
         let task = async move {
-            native.carry_out_and_answer(correlation, request).await;
-            drop(forwarded);
-            if !waits_long {
-                native.note_answered();
-            }
-            native.return_wait_room(share);
-            native.waiting_requests.set(native.waiting_requests.get() - 1);
-            native.waiting_ended.wake();
+            native.carry_out_and_answer(&call, correlation, request).await;
+            drop(call);
         };
         if is_fetch {
             self.connections.spawn_catch_up(task);
@@ -81,53 +40,15 @@ impl Native {
         }
     }
 
-    /// Waits for something that is not the peer; `None` when the connection has ended meanwhile.
-    async fn parked<T>(&self, waiting: impl Future<Output = T>) -> Option<T> {
-        let pace = &self.connection.pace;
-        pace.is_parked.set(true);
-        let ended = async {
-            self.connection.outbox.closed().await;
-            None
-        };
-        let outcome = futures_lite::future::or(async { Some(waiting.await) }, ended).await;
-        pace.is_parked.set(false);
-        outcome
-    }
-
-    /// Takes a share of what waiting requests may take together; a few small ones of each connection need none. `None` when
-    /// the connection has ended meanwhile.
-    async fn wait_room(&self, request: &Request) -> Option<Option<Reservation>> {
-        let carried = carried_bytes(request);
-        let is_small = carried <= limits::WAIT_CARRIED_BYTES_FREE;
-        if self.waiting_requests.get() < limits::CONNECTION_WAITS_FREE && is_small {
-            return Some(None);
-        }
-        let bytes = limits::WAIT_BYTES + carried;
-        let waits = self.connections.memory.budget(Account::Waits);
-        let share = match waits.try_reserve(bytes) {
-            Some(share) => share,
-            // What gives its share back by itself goes before what waits for messages.
-            None => self.parked(waits.reserve_ranked(bytes, usize::from(waits_long(request)), 0)).await?,
-        };
-        let held = &self.connection.pace.wait_bytes;
-        held.set(held.get() + bytes);
-        Some(Some(share))
-    }
-
-    fn return_wait_room(&self, share: Option<Reservation>) {
-        let held = &self.connection.pace.wait_bytes;
-        held.set(held.get() - share.as_ref().map_or(0, Reservation::bytes));
-    }
-
-    async fn carry_out_and_answer(&self, correlation: u64, mut request: Request) {
+    async fn carry_out_and_answer(&self, call: &Call, correlation: u64, mut request: Request) {
         self.note_join(&mut request);
         if let Request::Fetch(fetch) = request {
-            return self.fetch_later(correlation, fetch).await;
+            return self.fetch_later(call, correlation, fetch).await;
         }
         let broker = &self.connections.broker;
         let _room = match broker.answer_bytes_max(&request) {
             0 => None,
-            bytes => match self.answer_room(Account::Answers, bytes).await {
+            bytes => match call.answer_room(Account::Answers, bytes).await {
                 Some(room) => Some(room),
                 None => return,
             },
@@ -139,15 +60,12 @@ impl Native {
         };
         let outcome = match request {
             // It holds nothing that cannot be dropped.
-            Request::Watch(_) => match self.while_there(broker.handle(request)).await {
+            Request::Watch(_) => match call.while_there(broker.handle(request)).await {
                 Waited::Over(outcome) => outcome,
                 Waited::Cut => Ok(Reply::Watched(Vec::new())),
                 Waited::Left => return,
             },
-            request => {
-                let recipient = Waiter { native: self, is_over: Cell::new(false) };
-                broker.handle_for(request, &recipient).await
-            }
+            request => broker.handle_for(request, call).await,
         };
         self.answer(correlation, outcome);
         if let Some((permit, began)) = heavy {
@@ -162,31 +80,10 @@ impl Native {
         }
     }
 
-    /// Waits until the connection may have another large answer made, and there is room for this one. `None` when the
-    /// connection has ended meanwhile.
-    async fn answer_room(&self, account: Account, bytes: usize) -> Option<(Reservation, Reservation)> {
-        let permit = self.answering.reserve(1).await;
-        self.connection.outbox.drained(self.connections.unread_bytes_max()).await;
-        Some((permit, self.room_in(account, bytes).await?))
-    }
-
-    /// Waits as long as somebody is there and nobody else needs the memory. `waiting` is dropped otherwise.
-    async fn while_there<T>(&self, waiting: impl Future<Output = T>) -> Waited<T> {
-        let over = async { Waited::Over(waiting.await) };
-        let left = async {
-            self.connection.left().await;
-            Waited::Left
-        };
-        let cut = async {
-            self.connection.pace.cut.changed().await;
-            Waited::Cut
-        };
-        futures_lite::future::or(over, futures_lite::future::or(left, cut)).await
-    }
-
-    async fn fetch_later(&self, correlation: u64, fetch: Fetch) {
-        let call = FetchCall { native: self, share: fetch_share(&fetch), has_left: Cell::new(false) };
-        match self.fetches.next(fetch, &call).await {
+    async fn fetch_later(&self, call: &Call, correlation: u64, fetch: Fetch) {
+        let share = fetch_share(&fetch);
+        let recipient = FetchCall { call, fetching: &self.fetching, share, has_left: Cell::new(false) };
+        match self.fetches.next(fetch, &recipient).await {
             Ok(Some(fetched)) => {
                 if let Some(reading) = self.fetches.read_ahead(fetch, &fetched) {
                     self.connections.spawn_catch_up(reading);
@@ -197,29 +94,12 @@ impl Native {
             Err(failure) => self.answer(correlation, Err(failure)),
         }
     }
-
-    /// Waits for room in a budget; `None` when the connection has ended.
-    async fn room_in(&self, account: Account, bytes: usize) -> Option<Reservation> {
-        let outbox = &self.connection.outbox;
-        let budget = self.connections.memory.budget(account);
-        let room = match budget.try_reserve(bytes) {
-            Some(room) => room,
-            None => {
-                let room = async { Some(budget.reserve(bytes).await) };
-                let ended = async {
-                    outbox.closed().await;
-                    None
-                };
-                futures_lite::future::or(room, ended).await?
-            }
-        };
-        (!outbox.is_closed()).then_some(room)
-    }
 }
 
 /// One fetch that waits, or reads the disk.
 struct FetchCall<'a> {
-    native: &'a Native,
+    call: &'a Call,
+    fetching: &'a ByteBudget,
     share: usize,
     /// Nobody is there any more. When only its memory is needed, the fetch is answered with what there is.
     has_left: Cell<bool>,
@@ -233,43 +113,17 @@ impl Recipient for FetchCall<'_> {
         if self.has_left.get() {
             return None;
         }
-        let native = self.native;
-        let share = native.fetching.reserve(self.share).await;
-        native.connection.outbox.drained(native.connections.unread_bytes_max()).await;
+        let share = self.fetching.reserve(self.share).await;
         // The first batch is returned whatever its size.
-        let room = native.room_in(Account::Answers, self.share.max(limits::BATCH_BYTES_MAX)).await?;
+        let room = self.call.room_beside(Account::Answers, self.share.max(limits::BATCH_BYTES_MAX)).await?;
         Some((share, room))
     }
 
     async fn gone(&self) {
-        match self.native.while_there(std::future::pending::<()>()).await {
+        match self.call.while_there(std::future::pending::<()>()).await {
             Waited::Over(()) | Waited::Cut => {}
             Waited::Left => self.has_left.set(true),
         }
-    }
-}
-
-/// One request that may wait for messages.
-struct Waiter<'a> {
-    native: &'a Native,
-    /// A wait has ended early: there is to be no other one.
-    is_over: Cell<bool>,
-}
-
-impl Recipient for Waiter<'_> {
-    type Room = (Reservation, Reservation);
-
-    async fn room(&self) -> Option<Self::Room> {
-        if self.is_over.get() {
-            return None;
-        }
-        self.native.answer_room(Account::Receives, limits::BATCH_BYTES_MAX).await
-    }
-
-    async fn gone(&self) {
-        let connection = &self.native.connection;
-        futures_lite::future::or(connection.left(), connection.pace.cut.changed()).await;
-        self.is_over.set(true);
     }
 }
 

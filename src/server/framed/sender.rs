@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};
 
-use super::stream::WriteHalf;
 use crate::net::{Chunk, Outbox};
 
 /// Chunks that go out with one call.
@@ -12,11 +11,23 @@ const PARTS_MAX: usize = 16;
 /// on a neighbouring core, takes it out again.
 const CALL_BYTES: usize = 256 * 1024;
 
+/// What goes of a connection's two directions.
+pub(crate) trait SendHalf {
+    /// Sends some of these parts, as far as the socket takes them at once; `WouldBlock` when it takes nothing.
+    fn send_now(&self, parts: &[IoSlice<'_>]) -> io::Result<usize>;
+
+    /// Sends some of these parts, at least a byte, and waits until the socket has taken them.
+    async fn send(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize>;
+
+    /// Says that nothing more comes, where the transport has a word for it.
+    async fn finish(&mut self);
+}
+
 /// The sending half of a connection with the chunks that are on their way.
 ///
 /// 1. `sent` is less than the length of the first chunk, or zero.
-pub(crate) struct Sender {
-    half: WriteHalf,
+pub(super) struct Sender<W> {
+    half: W,
     chunks: VecDeque<Chunk>,
     /// Bytes of the first chunk that are gone.
     sent: usize,
@@ -24,8 +35,8 @@ pub(crate) struct Sender {
     is_full: bool,
 }
 
-impl Sender {
-    pub fn new(half: WriteHalf) -> Self {
+impl<W: SendHalf> Sender<W> {
+    pub fn new(half: W) -> Self {
         Self { half, chunks: VecDeque::with_capacity(PARTS_MAX), sent: 0, is_full: false }
     }
 

@@ -1,0 +1,203 @@
+//! Calls: the requests of a connection that are carried out beside its reader, and end in any order.
+//!
+//! What bounds a request belongs to its call, and goes with it; the connection has the sums. Shares are taken in this order: of
+//! the waiting requests, then, when the answer may be large, the connection's permit to answer, and memory for the answer.
+//! Whatever only waits ends when nobody is there any more to wait for.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use crate::broker::Recipient;
+use crate::limits;
+use crate::server::context::ShardContext;
+use crate::server::sessions::Connection;
+use crate::types::{Account, ByteBudget, Reservation, WakerList};
+
+/// The calls of one connection.
+pub(crate) struct Calls {
+    context: Rc<ShardContext>,
+    connection: Rc<Connection>,
+    count: Cell<usize>,
+    /// Woken when a call has ended.
+    ended: WakerList,
+    /// Large answers that are being put together: one at a time, since each may be as large as a batch.
+    answering: ByteBudget,
+}
+
+/// What a request asks of its connection while it is carried out.
+#[derive(Clone, Copy)]
+pub(crate) struct CallTerms {
+    /// Memory that it takes beyond that of its task and of its batch.
+    pub carried_bytes: usize,
+    /// Its answer may take as long as the client said it would wait. The end of the connection does not wait for it.
+    pub waits_long: bool,
+}
+
+/// A request that was taken and has not been answered. Dropping it gives back whatever it holds.
+pub(crate) struct Call {
+    calls: Rc<Calls>,
+    terms: CallTerms,
+    /// Of what waiting requests may take together.
+    share: Option<Reservation>,
+    /// What its batch counts for, which lies no longer in the connection's buffer.
+    _forwarded: Option<Reservation>,
+    /// A wait has ended early: there is to be no other one.
+    is_over: Cell<bool>,
+}
+
+/// Room for a large answer, and the connection's permit to have one made.
+pub(crate) type AnswerRoom = (Reservation, Reservation);
+
+/// How a wait ended.
+pub(crate) enum Waited<T> {
+    Over(T),
+    /// Others need its memory.
+    Cut,
+    /// Nobody is there any more.
+    Left,
+}
+
+impl Calls {
+    pub fn new(context: &Rc<ShardContext>, connection: &Rc<Connection>) -> Rc<Self> {
+        Rc::new(Self {
+            context: context.clone(),
+            connection: connection.clone(),
+            count: Cell::new(0),
+            ended: WakerList::new(),
+            answering: ByteBudget::new(1),
+        })
+    }
+
+    /// Begins a call. With too many of them, or with too much in them, the connection waits; `None` when it has ended
+    /// meanwhile. `forwarded` is what the request's batch counts for.
+    pub async fn begin(self: &Rc<Self>, terms: CallTerms, forwarded: Option<Reservation>) -> Option<Call> {
+        if self.count.get() >= limits::CONNECTION_WAITING_MAX {
+            let fewer = async {
+                while self.count.get() >= limits::CONNECTION_WAITING_MAX {
+                    self.ended.changed().await;
+                }
+            };
+            self.parked(fewer).await?;
+        }
+        let share = self.wait_room(terms).await?;
+        self.count.set(self.count.get() + 1);
+        self.context.metrics.requests.add(1);
+        if !terms.waits_long {
+            self.connection.note_taken();
+        }
+        Some(Call { calls: self.clone(), terms, share, _forwarded: forwarded, is_over: Cell::new(false) })
+    }
+
+    /// Room for a batch that leaves the connection's buffer; `None` when the connection has ended meanwhile.
+    pub async fn forwarded_room(&self, bytes: usize) -> Option<Reservation> {
+        let forwarded = self.context.memory.budget(Account::Forwarded);
+        match forwarded.try_reserve(bytes) {
+            Some(share) => Some(share),
+            None => self.parked(forwarded.reserve(bytes)).await,
+        }
+    }
+
+    /// Takes a share of what waiting requests may take together; a few small ones of each connection need none. `None` when
+    /// the connection has ended meanwhile.
+    async fn wait_room(&self, terms: CallTerms) -> Option<Option<Reservation>> {
+        let is_small = terms.carried_bytes <= limits::WAIT_CARRIED_BYTES_FREE;
+        if self.count.get() < limits::CONNECTION_WAITS_FREE && is_small {
+            return Some(None);
+        }
+        let bytes = limits::WAIT_BYTES + terms.carried_bytes;
+        let waits = self.context.memory.budget(Account::Waits);
+        let share = match waits.try_reserve(bytes) {
+            Some(share) => share,
+            // What gives its share back by itself goes before what waits for messages.
+            None => self.parked(waits.reserve_ranked(bytes, usize::from(terms.waits_long), 0)).await?,
+        };
+        let held = &self.connection.pace.wait_bytes;
+        held.set(held.get() + bytes);
+        Some(Some(share))
+    }
+
+    /// Waits for something that is not the peer; `None` when the connection has ended meanwhile.
+    async fn parked<T>(&self, waiting: impl Future<Output = T>) -> Option<T> {
+        let pace = &self.connection.pace;
+        pace.is_parked.set(true);
+        let outcome = self.unless_closed(waiting).await;
+        pace.is_parked.set(false);
+        outcome
+    }
+
+    async fn unless_closed<T>(&self, waiting: impl Future<Output = T>) -> Option<T> {
+        let closed = async {
+            self.connection.outbox.closed().await;
+            None
+        };
+        futures_lite::future::or(async { Some(waiting.await) }, closed).await
+    }
+}
+
+impl Call {
+    /// Waits until the connection may have another large answer made, and there is room for this one. `None` when the
+    /// connection has ended meanwhile.
+    pub async fn answer_room(&self, account: Account, bytes: usize) -> Option<AnswerRoom> {
+        let permit = self.calls.answering.reserve(1).await;
+        Some((permit, self.room_beside(account, bytes).await?))
+    }
+
+    /// Waits until the peer has read enough of its answers, and there is room for this one, which may be made while others
+    /// of the connection are. `None` when the connection has ended meanwhile.
+    pub async fn room_beside(&self, account: Account, bytes: usize) -> Option<Reservation> {
+        let Calls { context, connection, .. } = &*self.calls;
+        connection.outbox.drained(context.unread_bytes_max()).await;
+        let answers = context.memory.budget(account);
+        let room = match answers.try_reserve(bytes) {
+            Some(room) => room,
+            None => self.calls.unless_closed(answers.reserve(bytes)).await?,
+        };
+        (!connection.outbox.is_closed()).then_some(room)
+    }
+
+    /// Waits as long as somebody is there and nobody else needs the memory. `waiting` is dropped otherwise.
+    pub async fn while_there<T>(&self, waiting: impl Future<Output = T>) -> Waited<T> {
+        let connection = &self.calls.connection;
+        let over = async { Waited::Over(waiting.await) };
+        let left = async {
+            connection.left().await;
+            Waited::Left
+        };
+        let cut = async {
+            connection.pace.cut.changed().await;
+            Waited::Cut
+        };
+        futures_lite::future::or(over, futures_lite::future::or(left, cut)).await
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let Calls { connection, count, ended, .. } = &*self.calls;
+        if !self.terms.waits_long {
+            connection.note_answered();
+        }
+        let held = &connection.pace.wait_bytes;
+        held.set(held.get() - self.share.as_ref().map_or(0, Reservation::bytes));
+        count.set(count.get() - 1);
+        ended.wake();
+    }
+}
+
+/// A call that leases messages, or waits for some.
+impl Recipient for Call {
+    type Room = AnswerRoom;
+
+    async fn room(&self) -> Option<AnswerRoom> {
+        if self.is_over.get() {
+            return None;
+        }
+        self.answer_room(Account::Receives, limits::BATCH_BYTES_MAX).await
+    }
+
+    async fn gone(&self) {
+        let connection = &self.calls.connection;
+        futures_lite::future::or(connection.left(), connection.pace.cut.changed()).await;
+        self.is_over.set(true);
+    }
+}
