@@ -17,6 +17,8 @@ mod frame_room;
 mod protocol;
 mod reader;
 mod sender;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub(super) use calls::{Call, CallTerms, Calls, Waited};

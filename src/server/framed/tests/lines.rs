@@ -1,0 +1,362 @@
+//! A small protocol: lines, each after its length, `NUMBER VERB ARGUMENT` in and `NUMBER RESULT` out.
+
+use std::cell::{Cell, RefCell};
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures_lite::AsyncRead;
+
+use crate::api::{Failure, Status};
+use crate::clock::SharedClock;
+use crate::net::ReceiveBuffer;
+use crate::runtime::{Executor, host};
+use crate::server::context::ShardContext;
+use crate::server::framed::{Call, CallTerms, Calls, Cut, Framed, Protocol, SendHalf, Taken, Waited};
+use crate::server::sessions::Connection;
+use crate::testing::{JoinHandle, SeededExecutor, Spawner};
+use crate::types::{Account, ClientMemory, WakerList};
+
+pub const LINE_BYTES_MAX: usize = 1 << 20;
+/// How often a socket that is empty or full is looked at.
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
+
+/// The protocol on one connection.
+pub struct Lines {
+    connection: Rc<Connection>,
+    calls: Rc<Calls>,
+    spawner: Spawner,
+    placed: Cell<u64>,
+    settled: Cell<u64>,
+    settling: WakerList,
+    released: WakerList,
+    unstuck: WakerList,
+    /// Frames of this length or a larger one are not taken.
+    pub refused_from: Cell<usize>,
+    pub taken: Cell<usize>,
+    /// Lines that wait.
+    pub waiting: Cell<usize>,
+}
+
+/// A placed line: its number, and which one it is in the log.
+pub struct PlacedLine {
+    number: String,
+    at: u64,
+}
+
+/// A connection that is being served, and its client.
+pub struct Served {
+    pub context: Rc<ShardContext>,
+    pub connection: Rc<Connection>,
+    pub lines: Rc<Lines>,
+    pub yields: Rc<Cell<usize>>,
+    client: UnixStream,
+    came: RefCell<Vec<u8>>,
+    serving: JoinHandle<()>,
+}
+
+impl Lines {
+    pub fn serve(executor: &SeededExecutor) -> Served {
+        let (client, server) = UnixStream::pair().expect("a pair of sockets");
+        client.set_nonblocking(true).expect("no waiting");
+        server.set_nonblocking(true).expect("no waiting");
+        let clock = executor.shared_clock();
+        let context = ShardContext::new(clock.clone(), Rc::default(), ClientMemory::new(512 << 20));
+        let connection = Rc::new(Connection::new(1, server.as_raw_fd(), &context));
+        let lines = Rc::new(Lines {
+            connection: connection.clone(),
+            calls: Calls::new(&context, &connection),
+            spawner: executor.spawner(),
+            placed: Cell::new(0),
+            settled: Cell::new(0),
+            settling: WakerList::new(),
+            released: WakerList::new(),
+            unstuck: WakerList::new(),
+            refused_from: Cell::new(usize::MAX),
+            taken: Cell::new(0),
+            waiting: Cell::new(0),
+        });
+        let yields = Rc::new(Cell::new(0));
+        let on = Seeded { spawner: executor.spawner(), clock: clock.clone(), yields: yields.clone() };
+        let copy = server.try_clone().expect("a second descriptor");
+        let halves = (Socket::new(server, &clock), Socket::new(copy, &clock));
+        let framed = Framed::new(&context, &connection, &lines);
+        let serving = executor.spawn(async move { framed.serve(&on, halves, ReceiveBuffer::new()).await });
+        Served { context, connection, lines, yields, client, came: RefCell::default(), serving }
+    }
+
+    pub fn framed(line: &str) -> Vec<u8> {
+        [&(line.len() as u32).to_le_bytes(), line.as_bytes()].concat()
+    }
+
+    /// The first so many of what was placed have reached their level.
+    pub fn settle_up_to(&self, count: u64) {
+        self.settled.set(count);
+        self.settling.wake();
+    }
+
+    pub fn release(&self) {
+        self.released.wake();
+    }
+
+    pub fn unstick(&self) {
+        self.unstuck.wake();
+    }
+
+    fn answer(&self, number: &str, result: &str) {
+        let frame = Self::framed(&format!("{number} {result}"));
+        self.connection.outbox.push_with(|output| output.extend_from_slice(&frame));
+    }
+
+    async fn call(self: &Rc<Self>, number: &str, verb: &str, argument: usize) {
+        let terms = CallTerms { carried_bytes: 0, waits_long: verb == "wait" };
+        let Some(call) = self.calls.begin(terms, None).await else { return };
+        let (lines, number, verb) = (self.clone(), number.to_owned(), verb.to_owned());
+        let task = async move {
+            if let Some(result) = lines.carry_out(&call, &verb, argument).await {
+                lines.answer(&number, &result);
+            }
+        };
+        drop(self.spawner.spawn(task));
+    }
+
+    async fn carry_out(&self, call: &Call, verb: &str, argument: usize) -> Option<String> {
+        match verb {
+            "wait" => {
+                self.waiting.set(self.waiting.get() + 1);
+                let waited = call.while_there(self.released.changed()).await;
+                self.waiting.set(self.waiting.get() - 1);
+                match waited {
+                    Waited::Over(()) => Some("released".to_owned()),
+                    Waited::Cut => Some("cut".to_owned()),
+                    Waited::Left => None,
+                }
+            }
+            "stick" => {
+                self.unstuck.changed().await;
+                None
+            }
+            "make" => {
+                let _room = call.answer_room(Account::Answers, argument).await?;
+                Some("x".repeat(argument))
+            }
+            other => panic!("no call is named {other}"),
+        }
+    }
+}
+
+impl Protocol for Lines {
+    type Frame<'a> = &'a str;
+    type Placed = PlacedLine;
+
+    async fn greet<R: AsyncRead + Unpin>(&self, _: &mut R, _: &mut ReceiveBuffer) -> bool {
+        true
+    }
+
+    fn cut<'a>(&self, bytes: &'a [u8]) -> Result<Cut<&'a str>, Failure> {
+        let Some((head, rest)) = bytes.split_first_chunk::<4>() else {
+            return Ok(Cut::Incomplete { needed: 4 });
+        };
+        let length = u32::from_le_bytes(*head) as usize;
+        if length > LINE_BYTES_MAX {
+            return Err(Failure::new(Status::MalformedFrame, "too long"));
+        }
+        let Some(line) = rest.get(..length) else { return Ok(Cut::Incomplete { needed: 4 + length }) };
+        let frame = std::str::from_utf8(line).expect("text");
+        Ok(Cut::Frame { frame, frame_bytes: 4 + length })
+    }
+
+    fn frame_refusal(&self, frame_bytes: usize) -> Option<Failure> {
+        let is_refused = frame_bytes >= self.refused_from.get();
+        is_refused.then(|| Failure::new(Status::PermissionDenied, "for others"))
+    }
+
+    async fn take(self: &Rc<Self>, frame: Self::Frame<'_>) -> Taken<PlacedLine> {
+        self.taken.set(self.taken.get() + 1);
+        let mut words = frame.splitn(3, ' ');
+        let mut word = || words.next().unwrap_or_default();
+        let (number, verb, argument) = (word(), word(), word());
+        match verb {
+            "echo" => self.answer(number, argument),
+            "fill" => self.answer(number, &"x".repeat(argument.parse().expect("a size"))),
+            "drop" => {}
+            "weigh" => return Taken::Weighing(argument.parse().expect("a size")),
+            "place" => {
+                self.placed.set(self.placed.get() + 1);
+                return Taken::Placed(PlacedLine { number: number.to_owned(), at: self.placed.get() });
+            }
+            "bye" => {
+                self.answer(number, "bye");
+                return Taken::Last;
+            }
+            verb => self.call(number, verb, argument.parse().unwrap_or_default()).await,
+        }
+        Taken::Weighing(0)
+    }
+
+    fn settle(&self, placed: &PlacedLine) -> bool {
+        let is_due = placed.at <= self.settled.get();
+        if is_due {
+            self.answer(&placed.number, "placed");
+        }
+        is_due
+    }
+
+    fn settling(&self) -> &WakerList {
+        &self.settling
+    }
+
+    fn refuse(&self, failure: Failure) {
+        let result = match failure.status {
+            Status::MalformedFrame => "malformed-frame",
+            Status::PermissionDenied => "permission-denied",
+            other => panic!("{other:?}"),
+        };
+        self.answer("0", result);
+    }
+}
+
+impl Served {
+    pub fn send(&self, lines: &[impl AsRef<str>]) {
+        self.send_bytes(&lines.iter().flat_map(|line| Lines::framed(line.as_ref())).collect::<Vec<_>>());
+    }
+
+    /// Sends what the socket takes whole.
+    pub fn send_bytes(&self, bytes: &[u8]) {
+        (&self.client).write_all(bytes).expect("room in the socket");
+    }
+
+    pub fn send_some(&self, bytes: &[u8]) -> usize {
+        match (&self.client).write(bytes) {
+            Ok(count) => count,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// The whole answers that have come since the last look.
+    pub fn answers(&self) -> Vec<String> {
+        let mut came = self.came.borrow_mut();
+        let mut part = vec![0; 64 * 1024];
+        while let Ok(count) = (&self.client).read(&mut part) {
+            came.extend_from_slice(&part[..count]);
+            if count == 0 {
+                break;
+            }
+        }
+        let (mut answers, mut at) = (Vec::new(), 0);
+        while let Some(head) = came[at..].first_chunk::<4>() {
+            let length = u32::from_le_bytes(*head) as usize;
+            let Some(line) = came.get(at + 4..at + 4 + length) else { break };
+            answers.push(String::from_utf8(line.to_vec()).expect("text"));
+            at += 4 + length;
+        }
+        came.drain(..at);
+        answers
+    }
+
+    /// So many answers, each of which may take more than the socket holds.
+    pub fn answers_within(&self, executor: &SeededExecutor, count: usize) -> Vec<String> {
+        let mut answers = Vec::new();
+        while answers.len() < count {
+            executor.run_for(Duration::from_millis(5));
+            answers.extend(self.answers());
+        }
+        answers
+    }
+
+    /// The client sends nothing more, and still reads.
+    pub fn end_sending(&self) {
+        self.client.shutdown(Shutdown::Write).expect("it was open");
+    }
+
+    /// The client is gone, whatever it has not read.
+    pub fn hang_up(&self) {
+        self.client.shutdown(Shutdown::Both).expect("it was open");
+    }
+
+    /// Whether the client has met the end, after all that was sent.
+    pub fn has_ended(&self) -> bool {
+        matches!((&self.client).read(&mut [0]), Ok(0))
+    }
+
+    /// Whether nothing serves the connection any more.
+    pub fn is_over(&self) -> bool {
+        self.serving.is_finished()
+    }
+}
+
+/// The seeded executor, as a connection sees it.
+struct Seeded {
+    spawner: Spawner,
+    clock: SharedClock,
+    yields: Rc<Cell<usize>>,
+}
+
+impl Executor for Seeded {
+    fn spawn(&self, task: impl Future<Output = ()> + 'static) -> impl Future<Output = ()> {
+        self.spawner.spawn(task)
+    }
+
+    async fn yield_to_reactor(&self) {
+        self.yields.set(self.yields.get() + 1);
+        self.clock.sleep(Duration::from_micros(1)).await;
+    }
+}
+
+/// A socket that is looked at now and then in virtual time, since nothing tells the seeded executor of it.
+struct Socket {
+    stream: UnixStream,
+    clock: SharedClock,
+    pause: Option<Pin<Box<dyn Future<Output = ()>>>>,
+}
+
+impl Socket {
+    fn new(stream: UnixStream, clock: &SharedClock) -> Self {
+        Self { stream, clock: clock.clone(), pause: None }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        loop {
+            if let Some(pause) = &mut this.pause {
+                ready!(pause.as_mut().poll(context));
+                this.pause = None;
+            }
+            match this.stream.read(bytes) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    this.pause = Some(this.clock.sleep(POLL_INTERVAL));
+                }
+                read => return Poll::Ready(read),
+            }
+        }
+    }
+}
+
+impl SendHalf for Socket {
+    fn send_now(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        host::send_parts(self.stream.as_raw_fd(), parts)
+    }
+
+    async fn send(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        loop {
+            match self.send_now(parts) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.clock.sleep(POLL_INTERVAL).await,
+                sent => return sent,
+            }
+        }
+    }
+
+    async fn finish(&mut self) {}
+}
