@@ -16,7 +16,6 @@ const FUNCTION_LINES_MAX: usize = 70;
 /// Functions that were longer when the rule was made, with their present length: they may only become shorter.
 const LONG_FUNCTIONS: &[(&str, &str, usize)] = &[
     ("broker/open.rs", "open_judged", 90),
-    ("broker/receive/choose.rs", "deliver_new", 89),
     ("log/recovery.rs", "recover", 81),
     ("log/scanner.rs", "run", 84),
     ("node/core.rs", "run_shard", 71),
@@ -147,6 +146,33 @@ const GLOMMIO: [&str; 6] = ["disk/glommio.rs", "net/", "node/", "runtime/", "ser
 /// Calls that only `WRITER` makes: what places in the log, and what waits until the placed has reached a level.
 const WRITERS_CALLS: [&str; 3] = [".append_batch(", ".append_step(", ".watermarks().wait("];
 const WRITER: &str = "broker/writer.rs";
+/// Calls that only `READER` makes in the broker: where messages stand, and what stands there.
+const READERS_CALLS: [&str; 7] = [
+    "index.lookup(",
+    ".lookup_in_memory(",
+    "log.read(",
+    ".read_shared(",
+    ".share_tail(",
+    ".batch_at(",
+    "stored_records(",
+];
+const READER: &str = "broker/reader/";
+/// Who else does, and why.
+const OTHER_READERS: &[(&str, &str, &str)] = &[
+    (
+        "broker/find/key_indexing.rs",
+        "log.read(",
+        "reads all that was stored, in the log's order, to index its keys",
+    ),
+    ("broker/find/key_indexing.rs", "stored_records(", "likewise"),
+    ("broker/find/look_up.rs", "stored_records(", "looks into a batch that the reader has found for it"),
+    (
+        "broker/hold/",
+        "stored_records(",
+        "a held message is the only record of a batch that the reader has read",
+    ),
+    ("broker/upkeep/verify/", "index.lookup(", "holds files against each other while no shard runs"),
+];
 const BANNED: [&str; 5] = ["dbg!", "todo!", "unimplemented!", "FIXME", "XXX"];
 
 struct Source {
@@ -345,6 +371,26 @@ fn the_writer_alone_places_in_the_log() {
             let problem = |number| format!("{}:{number}: `{call}` is called by {WRITER} only", source.path);
             problems.extend(found.into_iter().map(problem));
         }
+    }
+    report(&problems);
+}
+
+#[test]
+fn the_reader_alone_finds_and_reads_messages() {
+    let (mut problems, mut found) = (Vec::new(), Vec::new());
+    for source in sources().iter().filter(|source| source.module() == "broker" && !source.is_test()) {
+        let may = |room: &str| source.path.starts_with(room);
+        for (number, line) in source.code() {
+            let Some(call) = READERS_CALLS.iter().find(|call| line.contains(**call)) else { continue };
+            if may(READER) {
+                found.push(*call);
+            } else if !OTHER_READERS.iter().any(|(room, allowed, _)| may(room) && allowed == call) {
+                problems.push(format!("{}:{number}: `{call}` is called by {READER} only", source.path));
+            }
+        }
+    }
+    for call in READERS_CALLS {
+        assert!(found.contains(&call), "the rule names a call that is not there: `{call}`");
     }
     report(&problems);
 }

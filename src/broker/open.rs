@@ -266,7 +266,7 @@ impl<D: Disk> Broker<D> {
             refusals_said: Throttle::new(SAY_AGAIN_AFTER),
             dead_letters_said: Throttle::new(SAY_AGAIN_AFTER),
             pair_locks: PairLocks::default(),
-            receive_cache: RefCell::new(BatchCache::new(limits::RECEIVE_CACHE_BYTES)),
+            batch_cache: RefCell::new(BatchCache::new(limits::RECEIVE_CACHE_BYTES)),
             publish_round_robin: Cell::new(0),
             receive_round_robin: Cell::new(0),
             gates: RefCell::default(),

@@ -61,7 +61,7 @@ pub struct Broker<D: Disk> {
     /// Who chooses messages for a group in a queue.
     pub(super) pair_locks: PairLocks,
     /// Batches that receives took some messages of.
-    pub(super) receive_cache: RefCell<BatchCache>,
+    pub(super) batch_cache: RefCell<BatchCache>,
     /// Counts messages that are published without a queue and without a key, so that they go around the queues.
     pub(super) publish_round_robin: Cell<u32>,
     /// Counts receives, so that each starts at another queue.

@@ -10,18 +10,16 @@ use bytes::Bytes;
 use crate::api::{Failure, FindMessages, Found, FoundMessage, Reply, Status};
 use crate::broker::client_requests::unexpected;
 use crate::broker::peers::{PeerReply, PeerRequest};
+use crate::broker::reader::MessagesAt;
 use crate::broker::shard_broker::Broker;
 use crate::broker::time_slice::TimeSlice;
 use crate::broker::topics::topic_unknown;
 use crate::disk::Disk;
+use crate::index::IndexError;
 use crate::index::keys::KeyIndex;
-use crate::index::{IndexError, LookupMax};
 use crate::limits;
-use crate::log::BatchAt;
-use crate::types::{
-    Account, LogPosition, QueueOffset, RecordPlace, Reservation, ShardId, Timestamp, TopicId, TopicName,
-};
-use crate::wire::batch::{BatchHeader, Kind, stored_records};
+use crate::types::{Account, LogPosition, RecordPlace, Reservation, ShardId, Timestamp, TopicId, TopicName};
+use crate::wire::batch::stored_records;
 use crate::wire::properties::{self, keys, names};
 use crate::wire::record::RecordView;
 
@@ -288,15 +286,12 @@ impl<D: Disk> Broker<D> {
         place: RecordPlace,
         sought: Option<&Sought<'_>>,
     ) -> Result<Checked, IndexError> {
-        let (header, bytes) = match self.log.batch_at(place.position).await? {
-            BatchAt::Whole(header, bytes) => (header, bytes),
-            BatchAt::Damaged(damaged) => {
-                self.note_damage(&damaged, None);
-                return Ok(Checked::Unreadable);
-            }
-            BatchAt::None => return Ok(Checked::Nothing),
+        let (header, bytes) = match self.messages_at(place.position).await? {
+            MessagesAt::Batch(header, bytes) => (header, bytes),
+            MessagesAt::Unreadable => return Ok(Checked::Unreadable),
+            MessagesAt::Nothing => return Ok(Checked::Nothing),
         };
-        if header.kind != Kind::Messages || u32::from(place.index) >= header.record_count {
+        if u32::from(place.index) >= header.record_count {
             return Ok(Checked::Nothing);
         }
         // Store times never fall within a log.
@@ -313,11 +308,9 @@ impl<D: Disk> Broker<D> {
             return Ok(Checked::Nothing);
         }
         let topic = self.tables().topic(header.key.topic).map(|topic| topic.name.clone());
-        let queue = self.queues.borrow().get(&header.key).cloned();
-        let (Some(topic), Some(queue)) = (topic, queue) else { return Ok(Checked::Nothing) };
+        let Some(topic) = topic else { return Ok(Checked::Nothing) };
         let offset = header.base_offset.advance(u64::from(place.index));
-        let (first, end) = self.bounds(&queue);
-        if offset < first || offset >= end || !self.is_indexed(&header, offset).await? {
+        if !self.is_readable(&header, offset).await? {
             return Ok(Checked::Nothing);
         }
         let born_ms = header.born_time.0.saturating_add_signed(i64::from(record.born_delta_ms()));
@@ -332,13 +325,6 @@ impl<D: Disk> Broker<D> {
             born_time: Timestamp(born_ms),
             store_time: header.store_time,
         }))
-    }
-
-    /// Whether readers of the queue get this batch: not one that an earlier recovery has cut off.
-    async fn is_indexed(&self, header: &BatchHeader, offset: QueueOffset) -> Result<bool, IndexError> {
-        let max = LookupMax { entries: 1, bytes: 0, records: 1 };
-        let entries = self.index.lookup(header.key, offset, max).await?;
-        Ok(entries.first().is_some_and(|entry| entry.position == header.position))
     }
 
     fn lookup_failed(&self, error: &IndexError) -> Failure {
@@ -437,7 +423,7 @@ impl Merge {
 mod tests {
     use super::*;
     use crate::testing::Random;
-    use crate::types::{QueueKey, QueueNumber};
+    use crate::types::{QueueKey, QueueNumber, QueueOffset};
 
     fn message(shard: u16, position: u64, time: u64, bytes: usize) -> FoundMessage {
         FoundMessage {

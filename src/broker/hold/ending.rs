@@ -2,6 +2,8 @@
 
 use std::rc::Rc;
 
+use bytes::Bytes;
+
 use super::timers::receipt_expired;
 use crate::api::{Decision, EndTransaction, Failure, Reply, Status};
 use crate::broker::shard_broker::Broker;
@@ -80,10 +82,10 @@ impl<D: Disk> Broker<D> {
     }
 
     /// The half's batch as stored; retention may have placed it again while it was read.
-    async fn half_bytes(&self, half: &Half) -> Result<Option<Vec<u8>>, Failure> {
+    async fn half_bytes(&self, half: &Half) -> Result<Option<Bytes>, Failure> {
         let mut half = half.clone();
         loop {
-            let found = self.read_held(&[(half.current, half.batch_bytes)]).await?.pop().flatten();
+            let found = self.batches_at(&[(half.current, half.batch_bytes)]).await?.pop().flatten();
             let now = self.open_half(half.position)?;
             if found.is_some() || now.current == half.current {
                 return Ok(found);

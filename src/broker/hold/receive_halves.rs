@@ -135,7 +135,7 @@ impl<D: Disk> Broker<D> {
             return Ok(Vec::new());
         }
         let wanted: Vec<_> = due.iter().map(|half| (half.current, half.batch_bytes)).collect();
-        let found = self.read_held(&wanted).await?;
+        let found = self.batches_at(&wanted).await?;
         let checked = Checked { now, next_check };
         let placing = self.writer.place(|| {
             // Some may be decided on while this waits for the disk, or for room in the log.

@@ -78,8 +78,7 @@ impl<D: Disk> Broker<D> {
         let mut rolled = 0;
         loop {
             let _guard = self.held_lock.lock().await;
-            let entries = self.index.lookup(bucket, offset, lookup_max(STEP_MESSAGES)).await;
-            let entries = entries.map_err(|error| self.index_damaged(&error))?;
+            let entries = self.entries(bucket, offset, lookup_max(STEP_MESSAGES)).await?;
             let below: Vec<_> = entries.iter().filter(|entry| entry.position < end).collect();
             let Some(last) = below.last() else { return Ok(Some(rolled)) };
             offset = last.end_offset();
@@ -125,7 +124,7 @@ impl<D: Disk> Broker<D> {
     /// Places messages again, each in one step with the change that says so, and waits until all of it is durable.
     async fn place_copies(&self, copies: Vec<Copy>) -> Result<u64, Failure> {
         let wanted: Vec<_> = copies.iter().map(|copy| (copy.position, copy.batch_bytes)).collect();
-        let found = self.read_held(&wanted).await?;
+        let found = self.batches_at(&wanted).await?;
         let mut rolled = 0;
         let mut last: Option<Placement> = None;
         for (copy, bytes) in copies.iter().zip(found) {

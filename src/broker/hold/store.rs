@@ -15,7 +15,7 @@ use crate::state::Change;
 use crate::state::HALF_AGE_MAX;
 use crate::state::HALF_OFFSET;
 use crate::state::{Half, HeldChange, NO_CHECKS};
-use crate::types::{GroupName, HalfReceipt, Level, LogPosition, QueueKey, QueueOffset, Timestamp};
+use crate::types::{GroupName, HalfReceipt, Level, QueueKey, QueueOffset, Timestamp};
 use crate::wire::batch::OwnedBatch;
 
 /// A message that was placed.
@@ -174,38 +174,6 @@ impl<D: Disk> Broker<D> {
         self.check_not_shutting_down()?;
         self.queue(key)?;
         self.writer.check_index()
-    }
-
-    /// Reads held batches: each whole as stored, or `None` when it is damaged or gone.
-    pub(in crate::broker) async fn read_held(
-        &self,
-        wanted: &[(LogPosition, u32)],
-    ) -> Result<Vec<Option<Vec<u8>>>, Failure> {
-        let mut order: Vec<usize> = (0..wanted.len()).collect();
-        order.sort_unstable_by_key(|index| wanted[*index].0);
-        let want = |index: &usize| {
-            let (position, batch_bytes) = wanted[*index];
-            crate::log::Want { position, batch_bytes }
-        };
-        let wants: Vec<_> = order.iter().map(want).collect();
-        let mut found = vec![None; wanted.len()];
-        let mut next = 0;
-        while next < wants.len() {
-            let mut bytes = Vec::new();
-            let outcome = self.log.read(&wants[next..], &mut bytes).await;
-            let outcome = outcome.map_err(|error| self.read_failed(&error))?;
-            let mut at = 0;
-            for (index, want) in order[next..].iter().zip(&wants[next..]).take(outcome.count) {
-                let batch_bytes = want.batch_bytes as usize;
-                found[*index] = Some(bytes[at..at + batch_bytes].to_vec());
-                at += crate::wire::batch::align_batch(u64::from(want.batch_bytes)) as usize;
-            }
-            if let Some(damaged) = &outcome.damaged {
-                self.note_damage(damaged, None);
-            }
-            next += outcome.count + 1;
-        }
-        Ok(found)
     }
 
     /// Held messages in numbers, for `status`.

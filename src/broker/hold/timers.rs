@@ -8,7 +8,7 @@ use crate::broker::queue::Queue;
 use crate::broker::shard_broker::Broker;
 use crate::broker::writer::{Destination, PlaceRefusal};
 use crate::disk::Disk;
-use crate::index::{IndexError, LookupMax};
+use crate::index::LookupMax;
 use crate::log::Placement;
 use crate::state::{Change, HeldChange};
 use crate::state::{Loading, NextTimer, Place, bucket_of, bucket_start, place_of};
@@ -53,8 +53,7 @@ impl<D: Disk> Broker<D> {
     async fn timer_step(self: &Rc<Self>) -> Result<NextTimer, Failure> {
         let now = self.clock.now();
         if self.held().delays.wants_loading(now) {
-            let loaded = self.load_delays().await;
-            loaded.map_err(|error| self.index_damaged(&error))?;
+            self.load_delays().await?;
         }
         self.release_due(now).await?;
         let steady = self.steady.now();
@@ -75,7 +74,7 @@ impl<D: Disk> Broker<D> {
     }
 
     /// Loads the next bucket, as far as memory takes it.
-    async fn load_delays(&self) -> Result<(), IndexError> {
+    async fn load_delays(&self) -> Result<(), Failure> {
         let _guard = self.held_lock.lock().await;
         let (mut loading, from) = {
             let held = self.held();
@@ -88,7 +87,7 @@ impl<D: Disk> Broker<D> {
         };
         let mut offset = QueueOffset::ZERO;
         loop {
-            let entries = self.index.lookup(bucket, offset, lookup_max(LOOKUP_ENTRIES)).await?;
+            let entries = self.entries(bucket, offset, lookup_max(LOOKUP_ENTRIES)).await?;
             let Some(last) = entries.last() else { break };
             offset = last.end_offset();
             for entry in &entries {
@@ -117,7 +116,7 @@ impl<D: Disk> Broker<D> {
             return Ok(());
         }
         let wanted: Vec<_> = due.iter().map(|(place, bytes)| (place.position, *bytes)).collect();
-        let found = self.read_held(&wanted).await?;
+        let found = self.batches_at(&wanted).await?;
         for ((place, _), bytes) in due.into_iter().zip(found) {
             self.release(place, bytes.as_deref()).await?;
         }

@@ -3,14 +3,15 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::api::{DamagedBytes, Failure, Fetch, Fetched, OffsetPlace, Status};
+use super::batches::want;
+use crate::api::{DamagedBytes, Failure, Fetch, Fetched, Status};
 use crate::broker::queue::Queue;
 use crate::broker::shard_broker::Broker;
 use crate::disk::{BufferSlice, Disk};
 use crate::index::{IndexEntry, LookupMax};
 use crate::limits;
 use crate::log::{Damage, ReadOutcome, Want};
-use crate::types::{LogPosition, QueueKey, QueueOffset};
+use crate::types::{LogPosition, QueueOffset};
 use crate::wire::batch::align_batch;
 
 /// Batches looked up at once for one answer.
@@ -57,7 +58,7 @@ impl<D: Disk> Broker<D> {
             });
             return Ok(nothing.map_or(FetchStep::Later, FetchStep::Ready));
         }
-        let Some(entries) = self.index.lookup_in_memory(fetch.key, fetch.offset, lookup_max(fetch)) else {
+        let Some(entries) = self.entries_in_memory(fetch.key, fetch.offset, lookup_max(fetch)) else {
             return Ok(FetchStep::Later);
         };
         let entries = self.visible(&queue, entries);
@@ -113,10 +114,8 @@ impl<D: Disk> Broker<D> {
             if fetch.offset >= queue.durable_end.get() {
                 return Ok(empty(self.fetched(&queue, Vec::new(), fetch.offset, None)));
             }
-            let entries = match self.index.lookup(fetch.key, fetch.offset, lookup_max(fetch)).await {
-                Ok(entries) => self.visible(&queue, entries),
-                Err(error) => return Err(self.index_damaged(&error)),
-            };
+            let entries = self.entries(fetch.key, fetch.offset, lookup_max(fetch)).await?;
+            let entries = self.visible(&queue, entries);
             let found = entries.first().copied();
             // The queue was longer than its index is: its last batches are damaged.
             let next = found.map_or(queue.durable_end.get(), |first| first.base_offset);
@@ -157,7 +156,7 @@ impl<D: Disk> Broker<D> {
     async fn behind_damage(&self, queue: &Queue, entry: &IndexEntry) -> QueueOffset {
         let Some(hole) = self.log.hole_at(entry.position) else { return entry.end_offset() };
         // An index that cannot be read says so at the next fetch.
-        let behind = self.index.find_position(queue.key, hole.end).await.unwrap_or_default();
+        let behind = self.offset_of_position(queue.key, hole.end).await;
         behind.clamp(entry.end_offset(), queue.durable_end.get())
     }
 
@@ -165,11 +164,7 @@ impl<D: Disk> Broker<D> {
     /// that was at an earlier start, the end of the batch before.
     async fn lost_bytes(&self, fetch: &Fetch, next: Option<&IndexEntry>) -> DamagedBytes {
         let before = match fetch.offset.0.checked_sub(1).map(QueueOffset) {
-            Some(offset) => {
-                let max = LookupMax { entries: 1, bytes: 0, records: 1 };
-                let found = self.index.lookup(fetch.key, offset, max).await.unwrap_or_default();
-                found.into_iter().find(|entry| entry.base_offset <= offset)
-            }
+            Some(offset) => self.entry_at(fetch.key, offset).await.unwrap_or_default(),
             None => None,
         };
         let from =
@@ -193,32 +188,6 @@ impl<D: Disk> Broker<D> {
     pub(super) async fn wait_for_fetch(&self, fetch: &Fetch) -> Result<(), Failure> {
         let queue = self.queue(fetch.key)?;
         self.wait_for_message(&queue, fetch).await
-    }
-
-    /// Translates a place in a queue into an offset.
-    pub(in crate::broker) async fn find_offset(
-        &self,
-        key: QueueKey,
-        place: OffsetPlace,
-    ) -> Result<QueueOffset, Failure> {
-        let queue = self.queue(key)?;
-        let (first, _) = self.bounds(&queue);
-        match place.fixed(self.clock.now()) {
-            OffsetPlace::First => Ok(first),
-            OffsetPlace::Last => Ok(queue.durable_end.get()),
-            OffsetPlace::Ago(span) => unreachable!("{span:?} ago is a time"),
-            OffsetPlace::Time(time) => {
-                let found = self.index.find_time(key, time).await;
-                found.map_err(|error| self.index_damaged(&error))
-            }
-        }
-    }
-
-    /// First offset and end, as readers see them.
-    pub(in crate::broker) fn bounds(&self, queue: &Queue) -> (QueueOffset, QueueOffset) {
-        let end = queue.durable_end.get();
-        let first = self.index.bounds(queue.key).map_or(end, |(first, _)| first);
-        (first.min(end), end)
     }
 
     /// A member reads a queue while it holds it, and whoever is no member always.
@@ -301,5 +270,5 @@ fn lookup_max(fetch: &Fetch) -> LookupMax {
 }
 
 fn wants(entries: &[IndexEntry]) -> Vec<Want> {
-    entries.iter().map(|entry| Want { position: entry.position, batch_bytes: entry.batch_bytes }).collect()
+    entries.iter().map(want).collect()
 }

@@ -1,11 +1,23 @@
-//! The reader: how stored messages are found by the index, read, and handed out.
+//! The reader: from entries of the index to batches, and from batches to chosen records.
+//!
+//! * `entries`: where batches stand. The only callers of the index's look-ups.
+//! * `batches`, `records`: their bytes, and the records that a [`Selection`] wants, given to a [`Taker`] one by one. Receiving
+//!   chooses so, dead letters and held messages are read so, and what the key index or an id has led to is checked so.
+//! * `fetch`: whole batches as they are stored, from the buffers where they lie. Nobody walks their records.
+//!   [`ClientFetches`] is what a protocol uses: one call a fetch.
 
 mod ahead;
 mod batch_cache;
+mod batches;
+mod entries;
 mod fetch;
 mod fetches;
+mod records;
+mod selection;
 mod watch;
 
 pub(super) use batch_cache::BatchCache;
 pub use fetch::SharedFetched;
 pub use fetches::{ClientFetches, fetch_share};
+pub(super) use records::{MessagesAt, StoredMessage, StoredRecord, Taker};
+pub(super) use selection::Selection;

@@ -1,35 +1,23 @@
 //! Receiving from the queues of one shard.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::pair_locks::{Pair, PairGuard};
 use super::room::Room;
-use crate::api::{Failure, Receive, ReceivedMessage, Status, TagFilter};
+use crate::api::{Failure, Receive, ReceivedMessage, Status};
 use crate::broker::groups::Gate;
+use crate::broker::reader::{Selection, StoredRecord, Taker};
 use crate::broker::shard_broker::{Broker, owned_queues};
 use crate::broker::steady::after;
 use crate::broker::topics::topic_missing;
 use crate::broker::writer::PlaceRefusal;
 use crate::disk::Disk;
-use crate::index::{IndexEntry, LookupMax};
 use crate::limits;
-use crate::log::{Placement, Want};
+use crate::log::Placement;
 use crate::state::{Change, LeaseChange, QueueLeases, Run};
-use crate::types::{
-    GroupName, Level, LogPosition, QueueKey, QueueOffset, Receipt, RecordPlace, Timestamp, TopicId,
-};
-use crate::wire::batch::{BatchHeader, align_batch, stored_records};
-use crate::wire::record::{tag_hash, tag_summary_bit};
-
-/// Index entries looked at for one queue in one receive: more are left to the next.
-const ENTRIES_MAX: usize = 1024;
-/// Bytes of batches that one look-up may cover.
-const LOOKUP_BYTES_MAX: u64 = 1024 * 1024;
-/// Small batches that are read at once: single messages lie close together when they came close together.
-const READ_AHEAD_BYTES: usize = 64 * 1024;
+use crate::types::{GroupName, Level, LogPosition, QueueKey, QueueOffset, Receipt, Timestamp, TopicId};
 
 /// What a receive on one shard came to.
 #[derive(Clone, Debug, Default)]
@@ -69,14 +57,6 @@ struct Look {
     exhausted: Vec<(QueueOffset, Run)>,
     /// In order, and a lease is running.
     is_blocked: bool,
-}
-
-/// A message as it is stored.
-pub(in crate::broker) struct StoredMessage {
-    pub place: RecordPlace,
-    pub record: Bytes,
-    pub born_time: Timestamp,
-    pub store_time: Timestamp,
 }
 
 impl<D: Disk> Broker<D> {
@@ -278,7 +258,7 @@ impl<D: Disk> Broker<D> {
             if choice.room.is_full() {
                 break;
             }
-            match self.read_message(deal.key, offset).await? {
+            match self.message(deal.key, offset).await? {
                 Some(message) if !choice.room.take(message.record.len()) => break,
                 Some(message) => {
                     found.push(offset);
@@ -326,68 +306,20 @@ impl<D: Disk> Broker<D> {
         let until = after(now, deal.terms.lease);
         let deal = &Deal { now, until, ..*deal };
         let (first, end) = self.bounds(&queue);
-        let mut place = next.max(first);
-        if place >= end {
+        let from = next.max(first);
+        if from >= end {
             return Ok(());
         }
         choice.refused = self.lease_refusal(&deal.receive.group, Some(deal.key));
         if choice.refused.is_some() {
             return Ok(());
         }
-        let wanted_tags = tag_bits(&deal.receive.filter);
-        // Every batch has a message, and without a filter every message is wanted.
-        let entries_max = if wanted_tags.is_none() { choice.room.messages } else { ENTRIES_MAX };
-        let entries = self.look_up(deal.key, place, entries_max).await?;
-        let (leased_at, lease_until) = (deal.now, deal.until);
-        let (shown_until, shown_now) =
-            (self.steady.on_the_wall(lease_until), self.steady.on_the_wall(deal.now));
-        let mut offsets = Vec::new();
-        let mut ahead = HashMap::new();
-        for (at, entry) in entries.iter().enumerate().take_while(|(_, entry)| entry.end_offset() <= end) {
-            if wanted_tags.is_some_and(|bits| entry.tag_summary & bits == 0) {
-                place = entry.end_offset();
-                continue;
-            }
-            let Some(batch) = self.read_ahead(&entries[at..], choice.room.messages, &mut ahead).await? else {
-                // Damaged: it was reported, and is delivered to nobody.
-                place = entry.end_offset();
-                continue;
-            };
-            let born_time = born_time(&batch);
-            for (offset, record) in (entry.base_offset.0..).zip(stored_records(&batch)) {
-                let offset = QueueOffset(offset);
-                if offset < place {
-                    continue;
-                }
-                if choice.room.is_full() {
-                    break;
-                }
-                let is_wanted = deal.receive.filter.matches(record.tag());
-                if is_wanted && !choice.room.take(record.as_bytes().len()) {
-                    break;
-                }
-                place = offset.advance(1);
-                if !is_wanted {
-                    continue;
-                }
-                offsets.push(offset);
-                choice.messages.push(ReceivedMessage {
-                    receipt: Receipt { key: deal.key, offset, leased_at, lease_until: shown_until },
-                    place: Some(place_of(entry, offset)),
-                    record: Bytes::copy_from_slice(record.as_bytes()),
-                    born_time,
-                    store_time: entry.store_time,
-                    first_delivery: shown_now,
-                    deliveries: 1,
-                });
-            }
-            if choice.room.is_full() {
-                if place < entry.end_offset() {
-                    self.receive_cache.borrow_mut().insert(entry.position, batch);
-                }
-                break;
-            }
-        }
+        let shown_until = self.steady.on_the_wall(deal.until);
+        let shown_now = self.steady.on_the_wall(deal.now);
+        let mut fresh = Fresh { deal, shown_until, shown_now, choice, offsets: Vec::new() };
+        let selection = Selection::new(&deal.receive.filter);
+        let place = self.walk(deal.key, from..end, &selection, &mut fresh).await?;
+        let offsets = fresh.offsets;
         let (group, key) = (deal.receive.group.clone(), deal.key);
         if offsets.is_empty() && place > next {
             choice.again |= place < end;
@@ -400,105 +332,18 @@ impl<D: Disk> Broker<D> {
             return Ok(());
         }
         for mask in QueueLeases::masks(&offsets) {
-            let run =
-                Run { open: mask.bits, leased_at, lease_until, first_delivery: deal.now, deliveries: 1 };
+            let Deal { now, until, .. } = *deal;
+            let run = Run {
+                open: mask.bits,
+                leased_at: now,
+                lease_until: until,
+                first_delivery: now,
+                deliveries: 1,
+            };
             let group = group.clone();
             choice.changes.push(LeaseChange::Leased { group, key, next: place, mask, run });
         }
         Ok(())
-    }
-
-    async fn look_up(
-        &self,
-        key: QueueKey,
-        offset: QueueOffset,
-        entries: usize,
-    ) -> Result<Vec<IndexEntry>, Failure> {
-        let max = LookupMax { entries, bytes: LOOKUP_BYTES_MAX, records: u64::MAX };
-        self.index.lookup(key, offset, max).await.map_err(|error| self.index_damaged(&error))
-    }
-
-    /// The first batch of `entries`; `None` when its bytes are damaged or gone. If it has to be read and is small, those
-    /// behind it are read with it into `ahead`, as far as `missing` messages may be among them.
-    async fn read_ahead(
-        &self,
-        entries: &[IndexEntry],
-        missing: usize,
-        ahead: &mut HashMap<LogPosition, Bytes>,
-    ) -> Result<Option<Bytes>, Failure> {
-        let first = &entries[0];
-        if let Some(batch) = ahead.remove(&first.position) {
-            return Ok(Some(batch));
-        }
-        if let Some(batch) = self.receive_cache.borrow().get(first.position) {
-            return Ok(Some(batch));
-        }
-        let (mut bytes, mut messages) = (0, 0);
-        let near = entries.iter().take_while(|entry| {
-            let is_first = bytes == 0;
-            let fits = bytes + entry.batch_bytes as usize <= READ_AHEAD_BYTES && messages < missing as u64;
-            bytes += entry.batch_bytes as usize;
-            messages += entry.end_offset().0 - entry.base_offset.0;
-            is_first || fits
-        });
-        let near: Vec<_> = near.collect();
-        let mut batches = self.read_entries(&near).await?.into_iter();
-        let batch = batches.next();
-        ahead.extend(near[1..].iter().map(|entry| entry.position).zip(batches));
-        Ok(batch)
-    }
-
-    /// The batches of `entries`, up to the first one whose bytes are damaged or gone.
-    async fn read_entries(&self, entries: &[&IndexEntry]) -> Result<Vec<Bytes>, Failure> {
-        let want = |entry: &&IndexEntry| Want { position: entry.position, batch_bytes: entry.batch_bytes };
-        let wants: Vec<_> = entries.iter().map(want).collect();
-        let stored = |want: &Want| align_batch(u64::from(want.batch_bytes)) as usize;
-        let mut bytes = Vec::with_capacity(wants.iter().map(stored).sum());
-        let outcome = self.log.read(&wants, &mut bytes).await;
-        let outcome = outcome.map_err(|error| self.read_failed(&error))?;
-        if let Some(damaged) = &outcome.damaged {
-            self.note_damage(damaged, None);
-        }
-        let bytes = Bytes::from(bytes);
-        let mut start = 0;
-        let batches = wants[..outcome.count].iter().map(|want| {
-            let batch = bytes.slice(start..start + want.batch_bytes as usize);
-            start += stored(want);
-            batch
-        });
-        Ok(batches.collect())
-    }
-
-    /// One message; `None` when it is gone with its segment, or damaged.
-    pub(in crate::broker) async fn read_message(
-        &self,
-        key: QueueKey,
-        offset: QueueOffset,
-    ) -> Result<Option<StoredMessage>, Failure> {
-        let max = LookupMax { entries: 1, bytes: 1, records: 1 };
-        let entries = self.index.lookup(key, offset, max).await;
-        let entries = entries.map_err(|error| self.index_damaged(&error))?;
-        let Some(entry) =
-            entries.first().filter(|entry| (entry.base_offset..entry.end_offset()).contains(&offset))
-        else {
-            return Ok(None);
-        };
-        let kept = self.receive_cache.borrow().get(entry.position);
-        let batch = match kept {
-            Some(batch) => batch,
-            None => match self.read_entries(&[entry]).await?.pop() {
-                Some(batch) => batch,
-                None => return Ok(None),
-            },
-        };
-        let index = (offset.0 - entry.base_offset.0) as usize;
-        let record = stored_records(&batch).nth(index);
-        Ok(record.map(|record| StoredMessage {
-            place: place_of(entry, offset),
-            record: Bytes::copy_from_slice(record.as_bytes()),
-            born_time: born_time(&batch),
-            store_time: entry.store_time,
-        }))
     }
 
     /// Whether anything is stored of a group but its settings.
@@ -545,11 +390,6 @@ impl<D: Disk> Broker<D> {
     }
 }
 
-/// Where a message of a batch is stored.
-fn place_of(entry: &IndexEntry, offset: QueueOffset) -> RecordPlace {
-    RecordPlace { position: entry.position, index: (offset.0 - entry.base_offset.0) as u16 }
-}
-
 /// A receive of one queue at one moment.
 struct Deal<'a> {
     receive: &'a Receive,
@@ -561,12 +401,37 @@ struct Deal<'a> {
     until: Timestamp,
 }
 
-fn born_time(batch: &[u8]) -> Timestamp {
-    BatchHeader::decode(batch).map_or(Timestamp(0), |header| header.born_time)
+/// Messages that are given to the group for the first time.
+struct Fresh<'a> {
+    deal: &'a Deal<'a>,
+    shown_until: Timestamp,
+    shown_now: Timestamp,
+    choice: &'a mut Choice,
+    offsets: Vec<QueueOffset>,
 }
 
-/// The bits of a tag summary of which at least one must be set; `None`: all messages are wanted.
-fn tag_bits(filter: &TagFilter) -> Option<u32> {
-    let bit = |tag: &String| tag_summary_bit(tag_hash(tag.as_bytes()));
-    (!filter.is_everything()).then(|| filter.tags().iter().map(bit).fold(0, |bits, bit| bits | bit))
+impl Taker for Fresh<'_> {
+    fn missing(&self) -> usize {
+        let room = &self.choice.room;
+        if room.is_full() { 0 } else { room.messages }
+    }
+
+    fn take(&mut self, stored: &StoredRecord<'_>) -> bool {
+        let record = stored.record.as_bytes();
+        if !self.choice.room.take(record.len()) {
+            return false;
+        }
+        let Deal { key, now, .. } = *self.deal;
+        self.offsets.push(stored.offset);
+        self.choice.messages.push(ReceivedMessage {
+            receipt: Receipt { key, offset: stored.offset, leased_at: now, lease_until: self.shown_until },
+            place: Some(stored.place),
+            record: Bytes::copy_from_slice(record),
+            born_time: stored.born_time,
+            store_time: stored.store_time,
+            first_delivery: self.shown_now,
+            deliveries: 1,
+        });
+        true
+    }
 }

@@ -6,12 +6,12 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::choose::StoredMessage;
 use super::pair_locks::Pair;
 use crate::api::{Failure, Request, Status, TopicChange};
 use crate::broker::client_requests::CONTROL_SHARD;
 use crate::broker::groups::Gate;
 use crate::broker::peers::PeerRequest;
+use crate::broker::reader::StoredMessage;
 use crate::broker::shard_broker::{Broker, owned_queues};
 use crate::broker::writer::Destination;
 use crate::disk::Disk;
@@ -69,7 +69,7 @@ impl<D: Disk> Broker<D> {
                     (found.leased_at, found.deliveries) == (run.leased_at, run.deliveries)
                 })
             };
-            let Some(message) = self.read_message(key, offset).await? else {
+            let Some(message) = self.message(key, offset).await? else {
                 let ended = LeaseChange::Ended { group: group.clone(), key, mask };
                 self.place_leases(&[ended], Level::Written, is_still_due).await?;
                 continue;

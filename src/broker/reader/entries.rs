@@ -1,0 +1,76 @@
+//! Where batches stand: the rules of a shard ask the index for messages here, and nowhere else.
+
+use crate::api::{Failure, OffsetPlace};
+use crate::broker::queue::Queue;
+use crate::broker::shard_broker::Broker;
+use crate::disk::Disk;
+use crate::index::{IndexEntry, IndexError, LookupMax};
+use crate::types::{LogPosition, QueueKey, QueueOffset};
+
+/// The one entry of an offset.
+const ONE: LookupMax = LookupMax { entries: 1, bytes: 0, records: 1 };
+
+impl<D: Disk> Broker<D> {
+    /// The entries from the one that holds `offset` on, or from the next one there is; those whose batches readers may not
+    /// have, and those after a gap, among them.
+    pub(in crate::broker) async fn entries(
+        &self,
+        key: QueueKey,
+        offset: QueueOffset,
+        max: LookupMax,
+    ) -> Result<Vec<IndexEntry>, Failure> {
+        self.index.lookup(key, offset, max).await.map_err(|error| self.index_damaged(&error))
+    }
+
+    /// Entries as [`entries`](Broker::entries) has them, without waiting; `None` when the disk has to be read.
+    pub(super) fn entries_in_memory(
+        &self,
+        key: QueueKey,
+        offset: QueueOffset,
+        max: LookupMax,
+    ) -> Option<Vec<IndexEntry>> {
+        self.index.lookup_in_memory(key, offset, max)
+    }
+
+    /// The entry of the batch that holds `offset`; `None` in a gap, and where there is no message.
+    pub(in crate::broker) async fn entry_at(
+        &self,
+        key: QueueKey,
+        offset: QueueOffset,
+    ) -> Result<Option<IndexEntry>, IndexError> {
+        let found = self.index.lookup(key, offset, ONE).await?;
+        let holds = |entry: &IndexEntry| (entry.base_offset..entry.end_offset()).contains(&offset);
+        Ok(found.into_iter().next().filter(holds))
+    }
+
+    /// The first offset whose batch stands at `position` or after it; the queue's first one when the index cannot be read.
+    pub(super) async fn offset_of_position(&self, key: QueueKey, position: LogPosition) -> QueueOffset {
+        self.index.find_position(key, position).await.unwrap_or_default()
+    }
+
+    /// Translates a place in a queue into an offset.
+    pub(in crate::broker) async fn find_offset(
+        &self,
+        key: QueueKey,
+        place: OffsetPlace,
+    ) -> Result<QueueOffset, Failure> {
+        let queue = self.queue(key)?;
+        let (first, _) = self.bounds(&queue);
+        match place.fixed(self.clock.now()) {
+            OffsetPlace::First => Ok(first),
+            OffsetPlace::Last => Ok(queue.durable_end.get()),
+            OffsetPlace::Ago(span) => unreachable!("{span:?} ago is a time"),
+            OffsetPlace::Time(time) => {
+                let found = self.index.find_time(key, time).await;
+                found.map_err(|error| self.index_damaged(&error))
+            }
+        }
+    }
+
+    /// First offset and end, as readers see them.
+    pub(in crate::broker) fn bounds(&self, queue: &Queue) -> (QueueOffset, QueueOffset) {
+        let end = queue.durable_end.get();
+        let first = self.index.bounds(queue.key).map_or(end, |(first, _)| first);
+        (first.min(end), end)
+    }
+}

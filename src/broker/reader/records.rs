@@ -1,0 +1,182 @@
+//! From entries to chosen records.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use super::batches::Ahead;
+use super::selection::Selection;
+use crate::api::Failure;
+use crate::broker::shard_broker::Broker;
+use crate::disk::Disk;
+use crate::index::{IndexEntry, IndexError, LookupMax};
+use crate::log::BatchAt;
+use crate::types::{LogPosition, QueueKey, QueueOffset, RecordPlace, Timestamp};
+use crate::wire::batch::{BatchHeader, Kind, stored_records};
+use crate::wire::record::RecordView;
+
+/// Index entries looked at in one walk: more are left to the next.
+const ENTRIES_MAX: usize = 1024;
+/// Bytes of batches that one walk may cover.
+const WALK_BYTES_MAX: u64 = 1024 * 1024;
+
+/// A record where it lies.
+pub(in crate::broker) struct StoredRecord<'a> {
+    pub offset: QueueOffset,
+    pub place: RecordPlace,
+    pub record: RecordView<'a>,
+    /// The batch's; the record has its difference to it.
+    pub born_time: Timestamp,
+    pub store_time: Timestamp,
+}
+
+/// A record of its own.
+pub(in crate::broker) struct StoredMessage {
+    pub place: RecordPlace,
+    pub record: Bytes,
+    pub born_time: Timestamp,
+    pub store_time: Timestamp,
+}
+
+/// Who is given the records that a walk chooses.
+pub(in crate::broker) trait Taker {
+    /// How many more it takes; zero ends the walk.
+    fn missing(&self) -> usize;
+
+    /// Takes a record; false when there is no room for it, which ends the walk before it.
+    fn take(&mut self, record: &StoredRecord<'_>) -> bool;
+}
+
+/// What stands at a place of the log.
+pub(in crate::broker) enum MessagesAt {
+    /// A batch of messages, which readers of its queue may have or not.
+    Batch(BatchHeader, Vec<u8>),
+    /// Its bytes are damaged or missing, so nobody knows what it is.
+    Unreadable,
+    Nothing,
+}
+
+impl<D: Disk> Broker<D> {
+    /// Gives `taker` the records of `span` that are wanted, as far as one look covers, and returns where the next walk goes
+    /// on: everything before that was taken, left out, or is damaged and goes to nobody.
+    pub(in crate::broker) async fn walk(
+        &self,
+        key: QueueKey,
+        span: Range<QueueOffset>,
+        selection: &Selection<'_>,
+        taker: &mut impl Taker,
+    ) -> Result<QueueOffset, Failure> {
+        let mut place = span.start;
+        // Every batch has a message, and without a filter every message is wanted.
+        let entries = if selection.is_everything() { taker.missing() } else { ENTRIES_MAX };
+        let max = LookupMax { entries, bytes: WALK_BYTES_MAX, records: u64::MAX };
+        let entries = self.entries(key, place, max).await?;
+        let mut ahead = Ahead::new();
+        let readable = |entry: &IndexEntry| entry.end_offset() <= span.end;
+        for (at, entry) in entries.iter().enumerate().take_while(|(_, entry)| readable(entry)) {
+            if !selection.may_want(entry) {
+                place = entry.end_offset();
+                continue;
+            }
+            let Some(batch) = self.batch_and_next(&entries[at..], taker.missing(), &mut ahead).await? else {
+                // Damaged: it was reported.
+                place = entry.end_offset();
+                continue;
+            };
+            place = take_records(entry, &batch, place, selection, taker);
+            if taker.missing() == 0 {
+                if place < entry.end_offset() {
+                    self.batch_cache.borrow_mut().insert(entry.position, batch);
+                }
+                break;
+            }
+        }
+        Ok(place)
+    }
+
+    /// The message at an offset; `None` when it is gone with its segment, or damaged.
+    pub(in crate::broker) async fn message(
+        &self,
+        key: QueueKey,
+        offset: QueueOffset,
+    ) -> Result<Option<StoredMessage>, Failure> {
+        let entry = self.entry_at(key, offset).await.map_err(|error| self.index_damaged(&error))?;
+        let Some(entry) = entry else { return Ok(None) };
+        let Some(batch) = self.batch(&entry).await? else { return Ok(None) };
+        let record = records(&entry, &batch).nth((offset.0 - entry.base_offset.0) as usize);
+        Ok(record.map(|record| StoredMessage {
+            place: record.place,
+            record: Bytes::copy_from_slice(record.record.as_bytes()),
+            born_time: record.born_time,
+            store_time: record.store_time,
+        }))
+    }
+
+    /// The batch of messages at a position, whether readers may have it or not: see [`is_readable`](Broker::is_readable).
+    pub(in crate::broker) async fn messages_at(
+        &self,
+        position: LogPosition,
+    ) -> Result<MessagesAt, IndexError> {
+        Ok(match self.log.batch_at(position).await? {
+            BatchAt::Whole(header, bytes) if header.kind == Kind::Messages => {
+                MessagesAt::Batch(header, bytes)
+            }
+            BatchAt::Damaged(damaged) => {
+                self.note_damage(&damaged, None);
+                MessagesAt::Unreadable
+            }
+            BatchAt::Whole(..) | BatchAt::None => MessagesAt::Nothing,
+        })
+    }
+
+    /// Whether readers of its queue get this message of a batch that was found in the log: not one that an earlier recovery
+    /// has cut off, nor one of a queue that is gone.
+    pub(in crate::broker) async fn is_readable(
+        &self,
+        header: &BatchHeader,
+        offset: QueueOffset,
+    ) -> Result<bool, IndexError> {
+        let queue = self.queues.borrow().get(&header.key).cloned();
+        let Some(queue) = queue else { return Ok(false) };
+        let (first, end) = self.bounds(&queue);
+        if !(first..end).contains(&offset) {
+            return Ok(false);
+        }
+        let entry = self.entry_at(header.key, offset).await?;
+        Ok(entry.is_some_and(|entry| entry.position == header.position))
+    }
+}
+
+/// Gives `taker` what is wanted of one batch from `from` on, and returns where it went on to.
+fn take_records(
+    entry: &IndexEntry,
+    batch: &[u8],
+    from: QueueOffset,
+    selection: &Selection<'_>,
+    taker: &mut impl Taker,
+) -> QueueOffset {
+    let mut place = from;
+    for record in records(entry, batch) {
+        if record.offset < from {
+            continue;
+        }
+        if taker.missing() == 0 || (selection.wants(&record.record) && !taker.take(&record)) {
+            break;
+        }
+        place = record.offset.advance(1);
+    }
+    place
+}
+
+/// The records of a batch.
+fn records<'a>(entry: &IndexEntry, batch: &'a [u8]) -> impl Iterator<Item = StoredRecord<'a>> {
+    let born_time = BatchHeader::decode(batch).map_or(Timestamp(0), |header| header.born_time);
+    let (base_offset, position, store_time) = (entry.base_offset, entry.position, entry.store_time);
+    stored_records(batch).enumerate().map(move |(index, record)| StoredRecord {
+        offset: base_offset.advance(index as u64),
+        place: RecordPlace { position, index: index as u16 },
+        record,
+        born_time,
+        store_time,
+    })
+}
