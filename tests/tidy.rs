@@ -33,6 +33,7 @@ const SEAMS: &[Seam] = &[
         rooms: &[
             ("access/file.rs", "the file of keys is the operator's, and is read beside the data"),
             ("cli/", "input, output and reports of a command"),
+            ("client/tls.rs", "the authorities that a system trusts are in a file"),
             ("disk/", "the seam itself"),
             ("net/tls.rs", "certificates are the operator's files"),
             ("node/", "the directory's lock and marks, before any shard runs"),

@@ -77,6 +77,8 @@ const FLAGS: &[(&[&str], Instead)] = &[
     (&["--data-dir", "--datadir", "--store", "--storePathRootDir", "--log-dirs", "--dir"], Flag(&["data"])),
     (&["--config-file", "--conf"], Flag(&["config"])),
     (&["--http-port", "--http-address"], Flag(&["http"])),
+    (&["--ca", "--cacert", "--tlsca", "--ca-file", "--tls-ca-file"], Flag(&["tls_ca"])),
+    (&["--tlsEnable", "--ssl", "--secure"], Flag(&["tls", "tls_mode"])),
     (&["--cert", "--tlscert", "--tls-cert", "--certificate"], Flag(&["tls_certificate"])),
     (&["--tlskey", "--tls-key"], Flag(&["tls_key"])),
     (&["--max-delivery", "--max-deliver", "--retryMaxTimes", "--max-reconsume-times"], Flag(&["deliveries"])),

@@ -1,16 +1,21 @@
 //! The connection of a command to its broker.
 
+use std::ffi::OsString;
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::FalseyValueParser;
 
 use crate::cli::error::CommandError;
 use crate::cli::quantity::Span;
-use crate::client::{Client, ClientError, ConnectOptions, Credentials};
+use crate::client::{Client, ClientError, ConnectOptions, Credentials, Tls};
 use crate::limits;
 use crate::types::{Secret, SettingsFile};
 
+/// All public authorities together have a few hundred kilobytes.
+const AUTHORITIES_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// A file that holds a secret holds little else.
 const SECRET_FILE_BYTES_MAX: u64 = 64 * 1024;
 
@@ -29,6 +34,16 @@ pub struct ServerArguments {
     /// File that holds the access key's secret, and wins over the secret itself; line ends after it do not count
     #[arg(long, value_name = "FILE", env = "TURBOPUMP_SECRET_KEY_FILE")]
     pub secret_key_file: Option<PathBuf>,
+    /// Speak TLS to the broker, which is to have a certificate that this system trusts
+    #[arg(long, env = "TURBOPUMP_TLS", value_parser = FalseyValueParser::new())]
+    pub tls: bool,
+    /// PEM file of the authorities to be trusted instead, or of the certificate itself where nobody has signed it; with --tls or
+    /// without
+    #[arg(long, value_name = "FILE", env = "TURBOPUMP_TLS_CA")]
+    pub tls_ca: Option<OsString>,
+    /// Name that the broker's certificate is to have [default: the host of each address]; with --tls or without
+    #[arg(long, value_name = "NAME", env = "TURBOPUMP_TLS_SERVER_NAME")]
+    pub tls_server_name: Option<String>,
 }
 
 impl ServerArguments {
@@ -39,7 +54,31 @@ impl ServerArguments {
     }
 
     fn options(&self) -> Result<ConnectOptions, CommandError> {
-        Ok(ConnectOptions { credentials: self.credentials()?, ..ConnectOptions::default() })
+        let (credentials, tls) = (self.credentials()?, self.tls()?);
+        Ok(ConnectOptions { credentials, tls, ..ConnectOptions::default() })
+    }
+
+    /// Whoever names an authority or a name wants TLS. An empty variable of the environment is one that is not set.
+    fn tls(&self) -> Result<Option<Tls>, CommandError> {
+        let authorities = self.tls_ca.as_ref().filter(|path| !path.is_empty()).map(Path::new);
+        let name = self.tls_server_name.as_ref().filter(|name| !name.is_empty());
+        if !self.tls && authorities.is_none() && name.is_none() {
+            return Ok(None);
+        }
+        let tls = match authorities {
+            Some(path) => {
+                let named = |error: &dyn Display| {
+                    CommandError::usage(format!("cannot use --tls-ca {}: {error}", path.display()))
+                };
+                let file = SettingsFile::read(path, AUTHORITIES_BYTES_MAX).map_err(|error| named(&error))?;
+                Tls::trusting(&file.bytes).map_err(|error| named(&error))?
+            }
+            None => Tls::trusting_the_system().map_err(CommandError::usage)?,
+        };
+        match name {
+            Some(name) => tls.with_server_name(name).map(Some).map_err(CommandError::usage),
+            None => Ok(Some(tls)),
+        }
     }
 
     /// An empty variable of the environment is one that is not set.

@@ -2,14 +2,14 @@
 //! one thread can wait for several connections, and so that a broker's answers are read while a large request is
 //! written.
 
-use std::io::{self, IoSlice, Read, Write};
+use std::io;
 use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 
-use crate::api::{Reply, Request};
+use crate::api::{Reply, Request, Status};
 use crate::protocol::native::DecodedReply;
 use crate::types::{Identity, Level, QueueKey};
 use crate::wire::frame::FrameError;
@@ -19,6 +19,7 @@ use super::error::ClientError;
 use super::links::Link;
 use super::options::{ConnectOptions, Timeouts};
 use super::peer::Expected;
+use super::stream::{Stream, lost};
 
 /// A connection to one shard. After an error that is not [`ClientError::Refused`] it is of no more use: what was in
 /// flight may have been carried out or not.
@@ -33,7 +34,7 @@ use super::peer::Expected;
 /// # Ok::<(), turbopump::client::ClientError>(())
 /// ```
 pub struct Connection {
-    stream: TcpStream,
+    stream: Stream<TcpStream>,
     core: ProtocolCore,
     address: String,
     timeouts: Timeouts,
@@ -53,16 +54,21 @@ impl Connection {
         expected: Option<Expected>,
         options: impl Into<ConnectOptions>,
     ) -> Result<Self, ClientError> {
-        let ConnectOptions { timeouts, credentials } = options.into();
+        let options = options.into();
+        let timeouts = options.timeouts;
         let mut connection = Self {
-            stream: open(address, timeouts.connect)?,
-            core: ProtocolCore::with_credentials(credentials),
+            stream: Stream::new(open(address, timeouts.connect)?, address, &options)?,
+            core: ProtocolCore::with_credentials(options.credentials),
             address: address.to_owned(),
             timeouts,
             error: None,
         };
         let deadline = Instant::now() + timeouts.connect;
         connection.exchange(deadline, ProtocolCore::is_greeted)?;
+        // Nothing was asked: an answer that is there is the broker's last word.
+        if connection.has_reply()? {
+            connection.take_reply()?;
+        }
         if let Some(expected) = expected {
             expected.check(address, connection.identity())?;
         }
@@ -88,6 +94,8 @@ impl Connection {
             }
             self.fill()?;
             self.has_reply()?;
+            // Within TLS what was taken is sent when the handshake is through.
+            self.flush()?;
         }
         Ok(())
     }
@@ -140,12 +148,11 @@ impl Connection {
         self.check()?;
         let correlation = self.core.begin_produce(key, level, batch.len())?;
         let head_bytes = self.core.outgoing().len();
-        let written =
-            match self.stream.write_vectored(&[IoSlice::new(self.core.outgoing()), IoSlice::new(batch)]) {
-                Ok(count) => count,
-                Err(error) if is_temporary(&error) => 0,
-                Err(error) => return Err(self.fail_io(&error)),
-            };
+        let written = match self.stream.write_both(self.core.outgoing(), batch) {
+            Ok(count) => count,
+            Err(error) if is_temporary(&error) => 0,
+            Err(error) => return Err(self.fail_io(&error)),
+        };
         self.core.sent(written.min(head_bytes));
         self.core.append(&batch[written.saturating_sub(head_bytes)..]);
         self.flush()?;
@@ -156,7 +163,7 @@ impl Connection {
     pub fn flush(&mut self) -> Result<(), ClientError> {
         self.check()?;
         let deadline = Instant::now() + self.timeouts.request;
-        while !self.core.outgoing().is_empty() {
+        while !self.core.outgoing().is_empty() || self.stream.has_unsent() {
             match self.stream.write(self.core.outgoing()) {
                 Ok(count) => self.core.sent(count),
                 Err(error) if is_temporary(&error) => self.wait_to_write(deadline)?,
@@ -198,17 +205,19 @@ impl Connection {
 
     /// Reads what has come, without waiting. Answers are handed out by [`try_receive`](Self::try_receive).
     fn fill(&mut self) -> Result<(), ClientError> {
-        match self.stream.read(self.core.space()) {
-            Ok(0) => {
-                let reason = end_of_stream(&self.core).to_owned();
-                Err(self.fail(|address| ClientError::Disconnected { address, reason }))
+        loop {
+            match self.stream.read(self.core.space()) {
+                Ok(0) => {
+                    let reason = end_of_stream(&self.core).to_owned();
+                    return Err(self.fail(|address| ClientError::Disconnected { address, reason }));
+                }
+                Ok(count) => self.core.received(count),
+                Err(error) if is_temporary(&error) => return Ok(()),
+                Err(error) => return Err(self.fail_io(&error)),
             }
-            Ok(count) => {
-                self.core.received(count);
-                Ok(())
+            if !self.stream.has_more() {
+                return Ok(());
             }
-            Err(error) if is_temporary(&error) => Ok(()),
-            Err(error) => Err(self.fail_io(&error)),
         }
     }
 
@@ -223,7 +232,7 @@ impl Connection {
 
     /// Waits for bytes or the connection's end. False when the deadline passed first.
     fn wait_until(&mut self, deadline: Instant) -> Result<bool, ClientError> {
-        let ready = poll_until(&mut [PollFd::new(&self.stream, PollFlags::IN)], deadline);
+        let ready = poll_until(&mut [PollFd::new(self.stream.socket(), PollFlags::IN)], deadline);
         ready.map(|count| count > 0).map_err(|error| self.fail_io(&error))
     }
 
@@ -231,7 +240,7 @@ impl Connection {
     /// that lets its answers pile up.
     fn wait_to_write(&mut self, deadline: Instant) -> Result<(), ClientError> {
         let flags = PollFlags::IN | PollFlags::OUT;
-        let ready = poll_until(&mut [PollFd::new(&self.stream, flags)], deadline);
+        let ready = poll_until(&mut [PollFd::new(self.stream.socket(), flags)], deadline);
         match ready {
             Ok(0) => {
                 let waited = self.timeouts.request;
@@ -257,7 +266,7 @@ impl Connection {
     }
 
     fn fail_io(&mut self, error: &io::Error) -> ClientError {
-        self.fail(|address| ClientError::Disconnected { address, reason: error.to_string() })
+        self.fail(|address| lost(&address, error))
     }
 }
 
@@ -289,7 +298,7 @@ pub(super) fn own_wait(request: &Request) -> Duration {
 /// Waits until one of `connections` has bytes to be read or has ended, and says which. `None` when the deadline passed.
 pub(super) fn wait(connections: &[&Connection], deadline: Instant) -> io::Result<Option<usize>> {
     let mut sockets: Vec<_> =
-        connections.iter().map(|connection| PollFd::new(&connection.stream, PollFlags::IN)).collect();
+        connections.iter().map(|connection| PollFd::new(connection.stream.socket(), PollFlags::IN)).collect();
     if poll_until(&mut sockets, deadline)? == 0 {
         return Ok(None);
     }
@@ -328,6 +337,10 @@ pub(super) fn peer_error(address: &str, error: CoreError) -> ClientError {
     match error {
         CoreError::Frame(FrameError::Magic) => ClientError::NotTurbopump { address },
         CoreError::Frame(FrameError::Version(theirs)) => ClientError::Version { address, theirs },
+        // It does not take such connections, this one or another.
+        CoreError::Closing(failure) if failure.status == Status::UnsupportedRequest => {
+            ClientError::Refused(failure)
+        }
         CoreError::Closing(failure) => ClientError::Disconnected { address, reason: failure.to_string() },
         // Others have guessed from this address: what this client proves is looked at again soon.
         CoreError::NotProved(failure) if failure.status.is_transient() => {

@@ -38,6 +38,19 @@ pub enum ClientError {
         "what listens at {address} does not speak turbopump's native protocol: check the port (10911 unless it was changed; that of --http is another)"
     )]
     NotTurbopump { address: String },
+    /// TLS was begun with what does not speak it.
+    #[error(
+        "what listens at {address} does not speak TLS: leave --tls out (`ConnectOptions::tls`), or start the broker with --tls-certificate FILE --tls-key FILE"
+    )]
+    NoTls { address: String },
+    /// Who answers may be somebody else; nothing was sent to it.
+    #[error(
+        "the certificate of the broker at {address} is not accepted, and nothing was sent to it: {reason}"
+    )]
+    Certificate { address: String, reason: String },
+    /// What was in flight may have been carried out or not.
+    #[error("TLS with the broker at {address} has failed: {reason}")]
+    Tls { address: String, reason: String },
     /// A broker of another release.
     #[error(
         "the broker at {address} speaks protocol version {theirs}, this client version {PROTOCOL_VERSION}: use a client and a broker of the same release"
@@ -87,9 +100,12 @@ impl ClientError {
             | ClientError::Connect { .. }
             | ClientError::Silent { .. }
             | ClientError::Disconnected { .. }
-            | ClientError::Timeout { .. } => true,
+            | ClientError::Timeout { .. }
+            | ClientError::Tls { .. } => true,
             ClientError::Address { .. }
             | ClientError::NotTurbopump { .. }
+            | ClientError::NoTls { .. }
+            | ClientError::Certificate { .. }
             | ClientError::Version { .. }
             | ClientError::OtherPeer { .. }
             | ClientError::OtherNode { .. }

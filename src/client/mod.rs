@@ -34,6 +34,9 @@ mod producer;
 mod producing;
 mod reading;
 mod receive_buffer;
+mod stream;
+#[cfg(feature = "tls")]
+mod tls;
 #[cfg(feature = "tokio")]
 pub mod tokio_driver;
 mod watching;
@@ -54,3 +57,5 @@ pub use options::{
 };
 pub use peer::Expected;
 pub use producer::Producer;
+#[cfg(feature = "tls")]
+pub use tls::{Tls, TlsOptionsError};

@@ -5,6 +5,8 @@ use std::time::Duration;
 use crate::types::{Level, QueueOffset, Timestamp};
 
 use super::credentials::Credentials;
+#[cfg(feature = "tls")]
+use super::tls::Tls;
 
 /// How often a topic's route is asked for again, for queues that it has got meanwhile: RocketMQ's clients take half a minute
 /// (`client/.../ClientConfig.java`, pollNameServerInterval).
@@ -40,6 +42,9 @@ pub struct ConnectOptions {
     pub timeouts: Timeouts,
     /// The access key, proved to brokers that ask for one. `None`: such brokers refuse every request.
     pub credentials: Option<Credentials>,
+    /// Whom to trust within TLS. `None`: without TLS.
+    #[cfg(feature = "tls")]
+    pub tls: Option<Tls>,
 }
 
 impl From<Timeouts> for ConnectOptions {

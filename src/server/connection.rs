@@ -21,6 +21,7 @@ use super::sessions::Connection;
 use super::stream::Stream;
 use super::tls::Tls;
 use crate::access::Session;
+use crate::api::Status;
 use crate::broker::Broker;
 use crate::clock::SharedClock;
 use crate::disk::bounded::BoundedDisk;
@@ -188,7 +189,7 @@ impl Connections {
     /// What a client that is not let in is told: whatever it has sent, this is the answer.
     fn refusal(&self, door: Door, reason: &str) -> Vec<u8> {
         match (door, &self.http) {
-            (Door::Native, _) => native_refusal(reason),
+            (Door::Native, _) => native_refusal(Status::LimitReached, reason),
             // No handshake is made with those who cannot stay.
             (Door::Http, Some(http)) if self.rules.is_told_in_clear(door) => {
                 http_refusal(http, self.clock.now(), reason)
@@ -231,7 +232,7 @@ impl Connections {
             match self.rules.judge(door, detected, stream.is_tls()) {
                 Verdict::Handshake => {
                     let secured = self.secure(connection, stream, buffer, door, share).await;
-                    let Some(secured) = secured else { return connection.end() };
+                    let Some(secured) = secured else { return };
                     (stream, buffer) = (secured, ReceiveBuffer::new());
                 }
                 Verdict::Native => {
@@ -239,7 +240,8 @@ impl Connections {
                         // It has one for each direction.
                         share.more_descriptors = self.descriptors.take(1);
                         if share.more_descriptors.is_none() {
-                            return self.refuse(connection, stream, &native_refusal(NO_DESCRIPTORS)).await;
+                            let answer = native_refusal(Status::LimitReached, NO_DESCRIPTORS);
+                            return self.refuse(connection, stream, &answer).await;
                         }
                     }
                     return serve_native(self, connection, stream, buffer).await;
@@ -253,7 +255,7 @@ impl Connections {
         }
     }
 
-    /// Puts TLS around a connection; `None` when it is to end.
+    /// Puts TLS around a connection; `None` when it has ended.
     async fn secure(
         &self,
         connection: &Connection,

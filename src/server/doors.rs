@@ -4,6 +4,7 @@
 use std::str::FromStr;
 
 use super::native::native_refusal;
+use crate::api::Status;
 use crate::net::{ALPN_HTTP_1_1, Detected};
 use crate::wire::frame::ALPN_NATIVE;
 
@@ -131,7 +132,7 @@ impl DoorRules {
             Detected::Tls => Verdict::Refuse(TLS_ALERT.to_vec()),
             Detected::Native if !self.has(door, Protocol::Native) => Verdict::Refuse(bad_request(HTTP_PORT)),
             Detected::Native if lacks_tls(Protocol::Native) => {
-                Verdict::Refuse(native_refusal(NATIVE_WITHOUT_TLS))
+                Verdict::Refuse(native_refusal(Status::UnsupportedRequest, NATIVE_WITHOUT_TLS))
             }
             Detected::Native => Verdict::Native,
             Detected::Http1 if self.has(door, Protocol::Http) => {

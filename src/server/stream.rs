@@ -192,6 +192,23 @@ impl AsyncWrite for Replayed {
         Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
     }
 
+    /// All records that are ready with one call, which glommio's stream cannot. And when a handshake fails only one more is
+    /// made: the alert that says why stands after the records before it.
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let stream = &mut self.get_mut().stream;
+        match host::send_parts(stream.as_raw_fd(), parts) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let first = parts.iter().find(|part| !part.is_empty());
+                Pin::new(stream).poll_write(context, first.map_or(&[], |part| part))
+            }
+            sent => Poll::Ready(sent),
+        }
+    }
+
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().stream).poll_flush(context)
     }

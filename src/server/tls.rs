@@ -107,7 +107,7 @@ impl Tls {
     }
 
     /// Carries out the handshake of a connection whose first bytes are in `buffer`, within `time` at most; `None` when the
-    /// connection is to end, which is counted and told.
+    /// connection has ended, which is counted and told.
     pub async fn shake_hands(
         &self,
         connection: &Connection,
@@ -118,26 +118,26 @@ impl Tls {
     ) -> Option<Secured> {
         if !is_clock_tellable() {
             self.metrics.connections_dropped.add(1);
-            return None;
+            return ended(connection, stream);
         }
         connection.incomplete_since.set(None);
         connection.end_after(self.clock.monotonic(), HANDSHAKE_TIMEOUT.min(time));
         let peer = stream.peer_addr().ok();
-        let place = self.place()?;
+        let Some(place) = self.place() else { return ended(connection, stream) };
         let memory = self.memory.budget(Account::Connections).try_reserve(limits::TLS_CONNECTION_BYTES);
         let Some(memory) = memory else {
             self.refused("the broker has no memory left for it: give it more with --client-memory");
-            return None;
+            return ended(connection, stream);
         };
         let acceptor = self.acceptors.borrow()[door as usize].clone();
         let limited =
             |session: &mut rustls::ServerConnection| session.set_buffer_limit(Some(UNSENT_BYTES_MAX));
-        let handshake = acceptor.accept_with(Replayed::new(stream, buffer), limited).into_fallible();
+        let mut handshake = acceptor.accept_with(Replayed::new(stream, buffer), limited).into_fallible();
         let is_late = || connection.deadline.get().is_some_and(|deadline| self.clock.monotonic() > deadline);
         // Before the first step an end of the peer's direction is the end: it cannot go on without our answer.
         let has_begun = Cell::new(false);
         let is_there = || if has_begun.replace(true) { !connection.is_reset() } else { connection.is_open() };
-        let outcome = place.carry_out(handshake, || !is_late() && is_there()).await;
+        let outcome = place.carry_out(&mut handshake, || !is_late() && is_there()).await;
         drop(place);
         // It has cost as much as hundreds of requests.
         yield_to_reactor().await;
@@ -146,13 +146,13 @@ impl Tls {
                 self.metrics.tls_handshakes.add(1);
                 Some(Secured { stream, memory })
             }
-            Some(Err((error, _))) => {
+            Some(Err((error, stream))) => {
                 self.failed(peer, &error);
-                None
+                ended(connection, stream)
             }
             None => {
                 self.failed(peer, &std::io::ErrorKind::ConnectionAborted.into());
-                None
+                ended(connection, handshake)
             }
         }
     }
@@ -181,6 +181,13 @@ impl Tls {
         let peer = peer.map_or_else(|| "a client".to_owned(), |peer| peer.to_string());
         tracing::warn!(target: "tls", left_out, "{peer} did not complete its TLS handshake: {reason}");
     }
+}
+
+/// Ends a connection before its stream is closed: another one gets the number of its descriptor then.
+fn ended(connection: &Connection, stream: impl Sized) -> Option<Secured> {
+    connection.end();
+    drop(stream);
+    None
 }
 
 fn acceptors(source: &dyn CertificateSource, rules: DoorRules) -> [TlsAcceptor; 2] {

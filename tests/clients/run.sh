@@ -25,6 +25,8 @@ trap 'rm -rf "$work"' EXIT
 for shards in 1 4; do
     echo "the native protocol from Python, as its document has it, $shards shard(s)"
     SHARDS=$shards python3 tests/clients/native-python/test_native.py
+    echo "the same within TLS, $shards shard(s)"
+    SHARDS=$shards TLS=1 python3 tests/clients/native-python/test_native.py
 done
 
 python3 -m venv "$work/python"

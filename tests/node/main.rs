@@ -41,4 +41,5 @@ mod sizes;
 mod standard_streams;
 mod start;
 mod strangers;
+mod tls_clients;
 mod verify;

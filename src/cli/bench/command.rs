@@ -41,6 +41,10 @@ pub fn run(arguments: BenchArguments, format: OutputFormat) -> Result<(), Comman
         node::check_io_uring().map_err(CommandError::failed)?;
     }
     let mut client = arguments.server.connect()?;
+    if client.options().tls.is_some() {
+        let message = "bench measures without TLS: leave --tls, --tls-ca and --tls-server-name out, and their variables unset";
+        return Err(CommandError::usage(message));
+    }
     ensure_topic(&mut client, kind, &arguments)?;
     let places = shard_places(&mut client)?;
     print_notices(&mut client);

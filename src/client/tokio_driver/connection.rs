@@ -13,6 +13,7 @@ use crate::api::{Reply, Request};
 use crate::client::connection::{not_found, own_wait, peer_error};
 use crate::client::core::{CoreError, Correlation, ProtocolCore, end_of_stream};
 use crate::client::links::Link;
+use crate::client::stream::{Stream, lost};
 use crate::client::{ClientError, ConnectOptions, Expected, Timeouts};
 use crate::protocol::native::DecodedReply;
 use crate::types::{Identity, Level, QueueKey};
@@ -20,7 +21,7 @@ use crate::types::{Identity, Level, QueueKey};
 /// A connection to one shard. After an error that is not [`ClientError::Refused`] it is of no more use: what was in
 /// flight may have been carried out or not.
 pub struct AsyncConnection {
-    stream: TcpStream,
+    stream: Stream<TcpStream>,
     core: ProtocolCore,
     address: String,
     timeouts: Timeouts,
@@ -40,7 +41,8 @@ impl AsyncConnection {
         expected: Option<Expected>,
         options: impl Into<ConnectOptions>,
     ) -> Result<Self, ClientError> {
-        let ConnectOptions { timeouts, credentials } = options.into();
+        let options = options.into();
+        let timeouts = options.timeouts;
         let unreachable = |source: io::Error| ClientError::Connect {
             address: address.to_owned(),
             source: Arc::new(source),
@@ -53,10 +55,15 @@ impl AsyncConnection {
         let connected = timeout_at(deadline, TcpStream::connect(&addresses[..])).await.map_err(timed_out)?;
         let stream = connected.map_err(unreachable)?;
         stream.set_nodelay(true).map_err(unreachable)?;
-        let core = ProtocolCore::with_credentials(credentials);
+        let stream = Stream::new(stream, address, &options)?;
+        let core = ProtocolCore::with_credentials(options.credentials);
         let mut connection = Self { stream, core, address: address.to_owned(), timeouts, error: None };
         let greeted = connection.exchange(ProtocolCore::is_greeted);
         timeout_at(deadline, greeted).await.map_err(|_| silent())??;
+        // Nothing was asked: an answer that is there is the broker's last word.
+        if connection.has_reply()? {
+            connection.take_reply()?;
+        }
         if let Some(expected) = expected {
             expected.check(address, connection.identity())?;
         }
@@ -78,9 +85,11 @@ impl AsyncConnection {
         // What came while this was sent is looked at before more is waited for: after a refusal nothing more comes.
         self.has_reply()?;
         while !is_done(&self.core) {
-            self.stream.readable().await.map_err(|error| self.fail_io(&error))?;
+            self.readable().await?;
             self.fill()?;
             self.has_reply()?;
+            // Within TLS what was taken is sent when the handshake is through.
+            self.flush().await?;
         }
         Ok(())
     }
@@ -131,11 +140,11 @@ impl AsyncConnection {
     /// Sends everything that was taken. Meanwhile answers are read, but not handed out.
     pub async fn flush(&mut self) -> Result<(), ClientError> {
         self.check()?;
-        while !self.core.outgoing().is_empty() {
-            let ready = self.stream.ready(Interest::READABLE | Interest::WRITABLE).await;
+        while !self.core.outgoing().is_empty() || self.stream.has_unsent() {
+            let ready = self.stream.socket().ready(Interest::READABLE | Interest::WRITABLE).await;
             let ready = ready.map_err(|error| self.fail_io(&error))?;
             if ready.is_writable() {
-                match self.stream.try_write(self.core.outgoing()) {
+                match self.stream.write(self.core.outgoing()) {
                     Ok(count) => self.core.sent(count),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     Err(error) => return Err(self.fail_io(&error)),
@@ -152,7 +161,7 @@ impl AsyncConnection {
     pub async fn receive(&mut self) -> Result<(Correlation, DecodedReply<'_>), ClientError> {
         self.flush().await?;
         while !self.has_reply()? {
-            self.stream.readable().await.map_err(|error| self.fail_io(&error))?;
+            self.readable().await?;
             self.fill()?;
         }
         Ok(self.take_reply()?.expect("an answer has come"))
@@ -169,17 +178,24 @@ impl AsyncConnection {
         self.take_reply()
     }
 
+    async fn readable(&mut self) -> Result<(), ClientError> {
+        self.stream.socket().readable().await.map_err(|error| self.fail_io(&error))
+    }
+
     fn fill(&mut self) -> Result<(), ClientError> {
-        match self.stream.try_read(self.core.space()) {
-            Ok(0) => {
-                Err(self.fail_io(&io::Error::new(io::ErrorKind::UnexpectedEof, end_of_stream(&self.core))))
+        loop {
+            match self.stream.read(self.core.space()) {
+                Ok(0) => {
+                    let reason = end_of_stream(&self.core);
+                    return Err(self.fail_io(&io::Error::new(io::ErrorKind::UnexpectedEof, reason)));
+                }
+                Ok(count) => self.core.received(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(self.fail_io(&error)),
             }
-            Ok(count) => {
-                self.core.received(count);
-                Ok(())
+            if !self.stream.has_more() {
+                return Ok(());
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            Err(error) => Err(self.fail_io(&error)),
         }
     }
 
@@ -197,14 +213,14 @@ impl AsyncConnection {
     }
 
     fn fail_io(&mut self, error: &io::Error) -> ClientError {
-        let error = ClientError::Disconnected { address: self.address.clone(), reason: error.to_string() };
+        let error = lost(&self.address, error);
         self.error = Some(error.clone());
         error
     }
 
     fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()> {
         // An error shows again when the bytes are read.
-        self.stream.poll_read_ready(context).map(|_| ())
+        self.stream.socket().poll_read_ready(context).map(|_| ())
     }
 }
 

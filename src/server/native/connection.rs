@@ -86,10 +86,10 @@ pub(crate) async fn serve_native(
     native.end_sessions();
 }
 
-/// What a client is told for which there is no room: an answer to its connection, before it has asked anything.
-pub(crate) fn native_refusal(reason: &str) -> Vec<u8> {
+/// What a client is told that cannot stay: an answer to its connection, before it has asked anything.
+pub(crate) fn native_refusal(status: Status, reason: &str) -> Vec<u8> {
     let mut output = frame::preface().to_vec();
-    let failure = Failure::new(Status::LimitReached, reason);
+    let failure = Failure::new(status, reason);
     ReplyEncoder::new().encode(&mut output, CONNECTION_CORRELATION, &Err(failure));
     output
 }

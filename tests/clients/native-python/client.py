@@ -4,6 +4,7 @@ It shows that the document is enough; it is no library. Everything here is in th
 """
 
 import socket
+import ssl
 import struct
 import time
 
@@ -211,10 +212,14 @@ class Refused(Exception):
 class Connection:
     """One connection, with as many requests under way as the caller likes."""
 
-    def __init__(self, address):
+    def __init__(self, address, authority=None):
         host, port = address.rsplit(":", 1)
         self.socket = socket.create_connection((host.strip("[]"), int(port)), timeout=30)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if authority:
+            context = ssl.create_default_context(cafile=authority)
+            context.set_alpn_protocols(["turbopump"])
+            self.socket = context.wrap_socket(self.socket, server_hostname=host.strip("[]"))
         self.correlation, self.answers = 0, {}
         self.socket.sendall(PREFACE)
         greeting = self._read(8)

@@ -1,6 +1,6 @@
 """Runs the client that was written from docs/native-protocol.md against the real broker.
 
-TURBOPUMP names the binary, SHARDS the number of shards.
+TURBOPUMP names the binary, SHARDS the number of shards; with TLS=1 everything goes within TLS.
 """
 
 import os
@@ -17,6 +17,8 @@ import client
 from client import Connection, Refused
 
 SHARDS = os.environ.get("SHARDS", "1")
+FILES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../data/tls/")
+AUTHORITY = FILES + "certificate.pem" if os.environ.get("TLS") == "1" else None
 
 
 class Native(unittest.TestCase):
@@ -25,6 +27,8 @@ class Native(unittest.TestCase):
         cls.data = tempfile.mkdtemp()
         command = [os.environ["TURBOPUMP"], "serve", "--data", cls.data + "/data", "--listen", "127.0.0.1:0",
                    "--shards", SHARDS, "--segment-bytes", "16MiB", "--log-level", "warn", "--buffered-io"]
+        if AUTHORITY:
+            command += ["--tls-certificate", AUTHORITY, "--tls-key", FILES + "key.pem", "--tls-mode", "enforcing"]
         cls.broker = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         cls.address = None
         for line in cls.broker.stdout:
@@ -45,7 +49,7 @@ class Native(unittest.TestCase):
         assert status == 0, f"the broker has ended with {status}"
 
     def setUp(self):
-        self.connection = Connection(self.address)
+        self.connection = Connection(self.address, AUTHORITY)
         self.addCleanup(self.connection.close)
         self.topic = "native-" + re.sub(r"\W", "-", self.id().rsplit(".", 1)[-1])
 
@@ -62,7 +66,7 @@ class Native(unittest.TestCase):
         self.assertEqual(node, self.connection.node)
         for queue in range(queues):
             # To the shard that owns the queue, after a look at who answers there.
-            owner = Connection(addresses[queue % len(addresses)])
+            owner = Connection(addresses[queue % len(addresses)], AUTHORITY)
             self.addCleanup(owner.close)
             self.assertEqual((owner.node, owner.shard), (node, queue % len(addresses)))
             sent = [{"key": f"k{n}", "tag": "blue", "properties": {"n": str(n)}, "body": "x" * n} for n in range(5)]
@@ -88,7 +92,7 @@ class Native(unittest.TestCase):
     def test_a_fetch_waits_for_the_next_message(self):
         topic_id = self.connection.create_topic(self.topic, 1)
         self.assertEqual(self.connection.fetch(topic_id, 0, 0), ([], 0))
-        other = Connection(self.address)
+        other = Connection(self.address, AUTHORITY)
         self.addCleanup(other.close)
         fields = {0: ("u32", topic_id), 1: ("u32", 0), 2: ("u64", 0), 5: ("u32", 20_000)}
         waiting = other.send(client.FETCH, fields)
