@@ -72,10 +72,21 @@ fn a_chunk_beyond_the_limit_is_refused_when_it_is_announced() {
     let directory = test_directory();
     let node = start(&directory);
     for size in ["FFFFFFFFFFFFFFFF", "00ffffffff", "600001"] {
+        let mut connection = Connection::open(&node);
+        let head = format!("{POST}Transfer-Encoding: chunked\r\n");
+        connection.send(format!("{GET}{head}\r\n{size}\r\n"));
+        connection.expect(404, "MessageNotExist");
+        connection.expect(413, "BodyTooLarge");
+        connection.expect_end();
+        let mut connection = Connection::open(&node);
+        connection.send(format!("{head}Expect: 100-continue\r\n\r\n3\r\n<Me\r\n{size}\r\n"));
+        assert_eq!(connection.next().expect("our word").status, 100);
+        connection.expect(413, "BodyTooLarge");
+        connection.expect_end();
         for pieces in [1, 2, size.len()] {
             let begun = Instant::now();
             let mut connection = Connection::open(&node);
-            connection.send(format!("{POST}Transfer-Encoding: chunked\r\n\r\n"));
+            connection.send(format!("{head}\r\n"));
             if pieces == 1 {
                 connection.send("3\r\n<Me\r\n");
             }
@@ -89,16 +100,31 @@ fn a_chunk_beyond_the_limit_is_refused_when_it_is_announced() {
             assert!(begun.elapsed() < Duration::from_secs(20), "{size}: {:?}", begun.elapsed());
         }
     }
-    // What only looks so is data.
-    let mut connection = Connection::open(&node);
+    // What only looks so is data, whenever it comes.
     let body = PUBLISH.replace("abc", "\r\nFFFFFFFF\r\n");
-    connection.send(format!("{POST}Transfer-Encoding: chunked\r\n\r\n{:x}\r\n", body.len()));
-    let (before, after) = body.split_at(body.find("</").expect("it has an end"));
-    for piece in [before, after, "\r\n0\r\n\r\n"] {
-        connection.send(piece);
-        std::thread::sleep(Duration::from_millis(20));
+    let end = body.find("</").expect("it has an end");
+    let head = format!("{POST}Transfer-Encoding: chunked\r\n\r\n");
+    for first in [
+        format!("{head}{:x}\r\n", body.len()),
+        format!("{head}3\r\n{}\r\n{:x}\r\n", &body[..3], body.len() - 3),
+    ] {
+        let taken = if first.contains("\r\n3\r\n") { 3 } else { 0 };
+        for is_slow in [false, true] {
+            let mut connection = Connection::open(&node);
+            let (before, after) = (&body[taken..end], &body[end..]);
+            let begin = if is_slow {
+                connection.send(&first);
+                String::new()
+            } else {
+                first.clone()
+            };
+            for piece in [&(begin + before), after, "\r\n0\r\n\r\n"] {
+                std::thread::sleep(Duration::from_millis(20));
+                connection.send(piece);
+            }
+            assert_eq!(connection.next().expect("an answer").status, 201, "{first:?}");
+        }
     }
-    assert_eq!(connection.next().expect("an answer").status, 201);
 }
 
 #[test]

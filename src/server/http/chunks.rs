@@ -1,9 +1,9 @@
 //! Sizes of chunks that are announced and cannot be taken. hyper reads them and says nothing before data comes, so a client
 //! that announces more than a body may have, and sends nothing, would be waited for.
 //!
-//! Within a body hyper reads on when it has nothing left. So if what it was given last ends with a size, and was not handed out
-//! as data, that size is what it waits for. Data that ends exactly as a size does, with a size behind it, hides that one, which
-//! is then waited for like any other.
+//! hyper goes on with what it was given for as long as it can, so if that ends with a size, and was not handed out as data, that
+//! size is what it waits for. Data that ends exactly as a size does, with a size behind it, hides that one, which is then waited
+//! for like any other.
 
 use std::cell::Cell;
 
@@ -66,7 +66,7 @@ impl ChunkWatch {
         }
     }
 
-    /// The size of the chunk whose data is waited for, while the parser reads on within a body.
+    /// The size of the chunk whose data is waited for, if the parser has nothing left.
     pub fn awaited(&self) -> Option<u64> {
         if !self.is_chunked.get() {
             return None;

@@ -15,6 +15,7 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::future::poll_fn;
 use std::io;
+use std::mem::replace;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -173,7 +174,6 @@ fn why_unreadable(error: &hyper::Error, came: usize, length: Option<u64>) -> Htt
     let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
     let Some(cause) = cause else { return HttpError::invalid(format!("the body cannot be read: {error}")) };
     match (cause.kind(), length) {
-        (io::ErrorKind::FileTooLarge, _) => body_too_large(),
         (io::ErrorKind::UnexpectedEof, Some(length)) => HttpError::invalid(format!(
             "the body was cut off: {came} of its {length} bytes have come, and then the end of what the client sends"
         )),
@@ -293,11 +293,6 @@ impl HttpConnection {
     /// Whether a body is being read: hyper reads on when it has handed all of it out that had come.
     pub fn is_within_body(&self) -> bool {
         self.phase.get() == Phase::Body
-    }
-
-    /// Whether a chunk is announced that is larger than any body may be.
-    pub fn waits_for_too_much(&self) -> bool {
-        self.chunks.awaited().is_some_and(|size| size > limits::HTTP_BODY_BYTES_MAX as u64)
     }
 
     pub fn client(&self) -> &HttpClient {
@@ -476,9 +471,13 @@ impl HttpConnection {
         let until = self.now().after(BODY_TIMEOUT);
         let mut first = Bytes::new();
         let mut whole = Vec::new();
-        while let Some(frame) = body.frame().await {
-            let frame =
-                frame.map_err(|error| why_unreadable(&error, first.len().max(whole.len()), length))?;
+        loop {
+            let frame = match self.next_piece(body).await {
+                Ok(Some(frame)) => frame,
+                Ok(None) => break,
+                Err(None) => return Err(body_too_large()),
+                Err(Some(error)) => return Err(why_unreadable(&error, first.len().max(whole.len()), length)),
+            };
             // What is no data is trailers, which mean nothing here.
             let Ok(data) = frame.into_data() else { continue };
             self.incoming.parsed();
@@ -493,6 +492,28 @@ impl HttpConnection {
             }
         }
         Ok(if whole.is_empty() { first } else { whole.into() })
+    }
+
+    /// The next piece of a body; an error without one of hyper's is a chunk that is announced and too large.
+    async fn next_piece(
+        &self,
+        body: &mut IncomingBody,
+    ) -> Result<Option<Frame<Bytes>>, Option<hyper::Error>> {
+        let mut has_waited = false;
+        poll_fn(|context| match Pin::new(&mut *body).poll_frame(context) {
+            Poll::Ready(frame) => Poll::Ready(frame.transpose().map_err(Some)),
+            Poll::Pending => {
+                let awaited = self.chunks.awaited();
+                // hyper goes on with what it has before it polls us again, and then has nothing left.
+                if awaited.is_some() && !replace(&mut has_waited, true) {
+                    context.waker().wake_by_ref();
+                } else if awaited.is_some_and(|size| size > limits::HTTP_BODY_BYTES_MAX as u64) {
+                    return Poll::Ready(Err(None));
+                }
+                Poll::Pending
+            }
+        })
+        .await
     }
 
     /// Reads a small body that nobody wants.

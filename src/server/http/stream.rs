@@ -98,9 +98,6 @@ impl<S: AsyncRead + Unpin> Read for HttpStream<S> {
         let incoming = &this.connection.incoming;
         if this.connection.is_within_body() {
             incoming.all_parsed();
-            if this.connection.waits_for_too_much() {
-                return Poll::Ready(Err(io::ErrorKind::FileTooLarge.into()));
-            }
         }
         incoming.parser_has_room(output.remaining());
         if this.connection.is_before_request() && incoming.is_too_much() {
