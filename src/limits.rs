@@ -211,6 +211,8 @@ pub const MAILBOX_REQUESTS_MAX: usize = 1_024;
 
 /// Request line and header fields of an HTTP request: a filter of long tags is the largest thing that belongs there.
 pub const HTTP_HEADER_BYTES_MAX: usize = 64 * 1024;
+/// Header fields of a request. hyper's own bound, which takes no memory as long as it is not changed.
+pub const HTTP_HEADER_FIELDS_MAX: usize = 100;
 /// Body of an HTTP request: the largest message with half as much again for what XML escapes.
 pub const HTTP_BODY_BYTES_MAX: usize = 6 * 1024 * 1024;
 /// TLS handshakes that a shard has under way; a connection beyond them is closed.

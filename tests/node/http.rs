@@ -107,6 +107,12 @@ fn what_is_too_large_is_refused_and_the_refusal_arrives() {
     connection.send(format!("{POST}X-Long: {}\r\n\r\n", "x".repeat(100_000)));
     connection.expect(431, "HeadTooLarge");
     connection.expect_end();
+    // The words name what is too much, here not the bytes.
+    let fields: String = (0..100).map(|number| format!("X-{number}: x\r\n")).collect();
+    let mut connection = Connection::open(&node);
+    connection.send(format!("{POST}{fields}\r\n"));
+    assert!(connection.expect(431, "HeadTooLarge").body.contains("100 fields"));
+    connection.expect_end();
 }
 
 /// hyper answers these by itself, with a status line and nothing else: clients call such an answer damaged.
@@ -206,7 +212,8 @@ fn clients_that_stop_midway_do_not_hold_others_or_the_end_up() {
 #[test]
 fn each_address_speaks_its_own_protocol() {
     let directory = test_directory();
-    let node = Setup::new(directory.path()).with(&["--http", "127.0.0.1:0", "--shards", "3"]).start();
+    let flags = ["--http", "127.0.0.1:0", "--shards", "3", "--separate-protocols"];
+    let node = Setup::new(directory.path()).with(&flags).start();
     let http = node.http_address.as_deref().expect("it was asked for");
     let preface: &[u8] = &[0xF5, b'T', b'P', b'N', 1, 0, 0, 0];
     for (address, bytes, flag) in [(node.address(), GET.as_bytes(), "--http"), (http, preface, "--listen")] {

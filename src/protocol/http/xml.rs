@@ -27,7 +27,7 @@ pub enum DocumentError {
     Root { found: String, root: &'static str },
     #[error("a document type is not taken")]
     DocumentType,
-    #[error("the reference `&{name};` is none of the predefined ones and no number")]
+    #[error("the reference `&{name};` is none of the predefined ones, and no number of a character")]
     Reference { name: String },
     #[error("the character U+{code:04X} is not allowed in XML 1.0")]
     Character { code: u32 },

@@ -303,8 +303,11 @@ impl HttpConnection {
     pub fn refusal_in_place_of(&self, status: u16) -> Bytes {
         let error = match status {
             431 | 414 => {
-                let most = limits::HTTP_HEADER_BYTES_MAX;
-                let message = format!("the request line and the header fields have more than {most} bytes");
+                let (bytes, fields) = (limits::HTTP_HEADER_BYTES_MAX, limits::HTTP_HEADER_FIELDS_MAX);
+                let message = format!(
+                    "the head is too large: a request line and its header fields have {bytes} bytes at most, and are {fields} \
+                     fields at most, of which a Content-Length is a length that there can be"
+                );
                 HttpError::new(ErrorCode::HeadTooLarge, message)
             }
             _ => HttpError::invalid(
