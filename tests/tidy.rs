@@ -24,13 +24,13 @@ const LONG_FUNCTIONS: &[(&str, &str, usize)] = &[
     ("state/record.rs", "encode_core", 76),
 ];
 
-/// What only some rooms may name, since it cannot be simulated. Everything else awaits the disk's, the clock's and the
+/// What only some modules may name, since it cannot be simulated. Everything else awaits the disk's, the clock's and the
 /// executor's traits, so that tests run it on a faulty disk, in virtual time, in an order that a seed picks.
 const SEAMS: &[Seam] = &[
     Seam {
         what: "std::fs",
         instead: "the `disk` seam",
-        rooms: &[
+        modules: &[
             ("access/file.rs", "the file of keys is the operator's, and is read beside the data"),
             ("cli/", "input, output and reports of a command"),
             ("client/tls.rs", "the authorities that a system trusts are in a file"),
@@ -45,7 +45,7 @@ const SEAMS: &[Seam] = &[
     Seam {
         what: "std::thread",
         instead: "a task of the executor",
-        rooms: &[
+        modules: &[
             ("cli/", "input from a terminal or a pipe is waited for; the bench's lanes"),
             ("net/listener.rs", "a port in use is tried again before the node runs"),
             ("node/", "threads for signals and for the cores"),
@@ -55,7 +55,7 @@ const SEAMS: &[Seam] = &[
     Seam {
         what: "std::time::Instant",
         instead: "`clock::Clock`",
-        rooms: &[
+        modules: &[
             ("cli/", "commands measure for a person; the bench measures"),
             ("client/", "a program's time: drivers read it, and give it to the core with each call"),
             ("net/listener.rs", "a port in use is tried again before the node runs"),
@@ -66,7 +66,7 @@ const SEAMS: &[Seam] = &[
     Seam {
         what: "std::time::SystemTime",
         instead: "`clock::Clock`",
-        rooms: &[
+        modules: &[
             ("cli/", "times that a person names are looked up now"),
             ("client/producer.rs", "the born time of messages is the program's"),
             ("node/run.rs", "certificates are looked at before any shard has a clock"),
@@ -81,7 +81,7 @@ struct Seam {
     what: &'static str,
     instead: &'static str,
     /// Files, or folders with their `/`, below `src`, and why they may.
-    rooms: &'static [(&'static str, &'static str)],
+    modules: &'static [(&'static str, &'static str)],
 }
 
 /// What each module may import from the crate, besides itself, `types`, `limits` and `metrics`.
@@ -428,23 +428,23 @@ fn functions_are_short() {
 }
 
 #[test]
-fn disk_threads_and_clocks_are_named_in_their_rooms_only() {
+fn disk_threads_and_clocks_are_named_in_their_modules_only() {
     let sources = sources();
     let mut problems = Vec::new();
-    for Seam { what, instead, rooms } in SEAMS {
+    for Seam { what, instead, modules } in SEAMS {
         for source in sources.iter().filter(|source| !source.is_test()) {
-            if rooms.iter().any(|(room, _)| source.path.starts_with(room)) {
+            if modules.iter().any(|(module, _)| source.path.starts_with(module)) {
                 continue;
             }
             for NamedPath { line, path } in names_of(&source.bare(), what) {
                 problems.push(format!("{}:{line}: `{path}`: use {instead} instead of `{what}`", source.path));
             }
         }
-        // A room that needs it no more has no exception any more.
-        for (room, _) in *rooms {
-            let mut inside = sources.iter().filter(|source| source.path.starts_with(room));
+        // A module that needs it no more has no exception any more.
+        for (module, _) in *modules {
+            let mut inside = sources.iter().filter(|source| source.path.starts_with(module));
             if !inside.any(|source| !names_of(&source.bare(), what).is_empty()) {
-                problems.push(format!("{room} does not name `{what}`: take it out of SEAMS"));
+                problems.push(format!("{module} does not name `{what}`: take it out of SEAMS"));
             }
         }
     }

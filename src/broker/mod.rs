@@ -42,4 +42,4 @@ pub use topics::{Publish, Published};
 pub use upkeep::{
     Checked, Finding, ShardPlace, Snapshot, Witnesses, check_shard, repair_shard, verify_shard,
 };
-pub use writer::{PlaceRefusal, Room};
+pub use writer::{Backpressure, PlaceRefusal};

@@ -3,7 +3,7 @@
 use super::client_requests::unexpected;
 use super::peers::{PeerReply, PeerRequest};
 use super::shard_broker::Broker;
-use super::writer::{Destination, PlaceRefusal, Room};
+use super::writer::{Backpressure, Destination, PlaceRefusal};
 use crate::api::{Failure, Hold, Produce, Produced, Reply, Status};
 use crate::disk::Disk;
 use crate::log::Placement;
@@ -95,8 +95,8 @@ impl<D: Disk> Broker<D> {
     }
 
     /// Waits until a refused batch is worth another try.
-    pub async fn room(&self, room: Room) {
-        self.writer.room(room).await;
+    pub async fn wait_out(&self, backpressure: Backpressure) {
+        self.writer.wait_out(backpressure).await;
     }
 
     /// What is to be answered for a placed batch; `None` while its level is not reached.

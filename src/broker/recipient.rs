@@ -4,10 +4,10 @@
 /// nobody stays away from everybody until its lease ends.
 pub trait Recipient {
     /// Held from before messages are chosen until they are handed over.
-    type Room;
+    type Reservation;
 
-    /// Waits for room for one answer; `None` when the recipient is gone.
-    async fn room(&self) -> Option<Self::Room>;
+    /// Waits for memory for one answer; `None` when the recipient is gone.
+    async fn reserve(&self) -> Option<Self::Reservation>;
 
     /// Completes when the recipient is gone; never, if nobody would notice.
     async fn gone(&self);
@@ -17,9 +17,9 @@ pub trait Recipient {
 pub(super) struct AnyRecipient;
 
 impl Recipient for AnyRecipient {
-    type Room = ();
+    type Reservation = ();
 
-    async fn room(&self) -> Option<()> {
+    async fn reserve(&self) -> Option<()> {
         Some(())
     }
 

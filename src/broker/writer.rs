@@ -72,13 +72,13 @@ pub(super) struct PlacedStep {
 #[derive(Clone, Debug)]
 pub enum PlaceRefusal {
     /// There is no room now. Nobody needs to be told: wait for it, then decide and try again.
-    Wait(Room),
+    Wait(Backpressure),
     Failed(Failure),
 }
 
-/// What has no room.
+/// What takes no more for now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Room {
+pub enum Backpressure {
     /// The open group is full, or the next segment is being prepared.
     Log,
     /// More of the index waits for the disk than memory is to hold.
@@ -154,17 +154,17 @@ impl<D: Disk> Writer<D> {
             match attempt() {
                 Ok(placed) => return Ok(placed),
                 Err(PlaceRefusal::Failed(failure)) => return Err(failure),
-                Err(PlaceRefusal::Wait(room)) => self.room(room).await,
+                Err(PlaceRefusal::Wait(backpressure)) => self.wait_out(backpressure).await,
             }
         }
     }
 
     /// Waits until a refused attempt is worth another try: there may be room, or the shard stops.
-    pub async fn room(&self, room: Room) {
+    pub async fn wait_out(&self, backpressure: Backpressure) {
         let stopping = self.stopping.changed();
-        match room {
-            Room::Log => futures_lite::future::or(self.log.room().changed(), stopping).await,
-            Room::Index => {
+        match backpressure {
+            Backpressure::Log => futures_lite::future::or(self.log.space_freed().changed(), stopping).await,
+            Backpressure::Index => {
                 // Nobody is relieved when the index fails meanwhile: the next attempt says so.
                 let relieved =
                     futures_lite::future::or(self.index.relieved(), self.clock.sleep(RELIEF_CHECK));
@@ -259,7 +259,7 @@ impl<D: Disk> Writer<D> {
                 Status::StorageFailed,
                 format!("the consume index cannot be saved, which is tried on: {reason}"),
             )),
-            None => PlaceRefusal::Wait(Room::Index),
+            None => PlaceRefusal::Wait(Backpressure::Index),
         })
     }
 
@@ -358,7 +358,7 @@ impl<D: Disk> Writer<D> {
     /// What a refusal of the log comes to.
     fn refused(&self, refusal: AppendRefusal) -> PlaceRefusal {
         PlaceRefusal::Failed(match refusal {
-            AppendRefusal::Wait => return PlaceRefusal::Wait(Room::Log),
+            AppendRefusal::Wait => return PlaceRefusal::Wait(Backpressure::Log),
             AppendRefusal::NoSpace => self.no_space(),
             AppendRefusal::NoSegment(error) => self.no_segment(&error),
             AppendRefusal::Failed(failure) => self.storage_failed(&failure),

@@ -228,7 +228,8 @@ impl Dispatcher {
     fn seal_due(&mut self, shard: usize, now: Instant) -> bool {
         while let Some(&(opened, queue, sequence)) = self.windows[shard].lingering.front() {
             let is_open = self.is_open(queue, sequence);
-            let is_due = now.saturating_duration_since(opened) >= self.limits.linger || !self.has_room();
+            let is_due =
+                now.saturating_duration_since(opened) >= self.limits.linger || !self.has_buffer_space();
             if is_open && !is_due {
                 return false;
             }
@@ -531,7 +532,7 @@ impl Dispatcher {
         self.first_failure.as_ref()
     }
 
-    pub(super) fn has_room(&self) -> bool {
+    pub(super) fn has_buffer_space(&self) -> bool {
         self.buffered_bytes < self.options.buffered_bytes_max
     }
 

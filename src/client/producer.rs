@@ -86,8 +86,8 @@ impl Producer {
         if filled || moved {
             self.advance()?;
         }
-        while !self.core.has_room() {
-            self.make_room()?;
+        while !self.core.has_buffer_space() {
+            self.free_buffer_space()?;
         }
         Ok(())
     }
@@ -226,9 +226,9 @@ impl Producer {
     }
 
     /// Waits for an answer, so that fewer bytes are unanswered. Batches leave before they are full.
-    fn make_room(&mut self) -> Result<(), ClientError> {
+    fn free_buffer_space(&mut self) -> Result<(), ClientError> {
         self.advance()?;
-        if !self.core.has_room() {
+        if !self.core.has_buffer_space() {
             self.wait_for_progress()?;
         }
         Ok(())

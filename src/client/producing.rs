@@ -189,8 +189,8 @@ impl ProducerCore {
         self.dispatcher.acknowledged_prefix()
     }
 
-    pub(super) fn has_room(&self) -> bool {
-        self.dispatcher.has_room()
+    pub(super) fn has_buffer_space(&self) -> bool {
+        self.dispatcher.has_buffer_space()
     }
 
     /// Whether every message that was pushed is settled.

@@ -43,7 +43,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_lite::future::yield_now;
 
-use self::core::{Core, NoRoom, PowerFailure};
+use self::core::{Core, NoSpace, PowerFailure};
 use self::file_image::ReadFault;
 use self::tree::{Errno, FileId};
 use super::memory::{MemoryBuffer, assert_aligned, assert_writable, os_error, out_of_range};
@@ -336,7 +336,7 @@ impl DiskFile for FaultyFile {
         let body = async {
             self.state.begin_or_fail(Operation::Preallocate, &self.path, None).await?;
             let result = self.state.core.borrow_mut().preallocate(self.file, bytes);
-            result.map_err(|NoRoom| os_error(Operation::Preallocate, &self.path, libc::ENOSPC))?;
+            result.map_err(|NoSpace| os_error(Operation::Preallocate, &self.path, libc::ENOSPC))?;
             self.state.step(Operation::Preallocate, Phase::End, &self.path, None).await
         };
         self.state.call(body).await
@@ -409,7 +409,7 @@ impl FaultyFile {
         for &piece in &writing.pieces {
             self.state.step(OPERATION, Phase::Middle, &self.path, Some(position)).await?;
             let landed = self.state.core.borrow_mut().land(&writing, piece);
-            landed.map_err(|NoRoom| {
+            landed.map_err(|NoSpace| {
                 planned_error(DiskErrorKind::NoSpace, OPERATION, &self.path, Some(position))
             })?;
         }

@@ -131,7 +131,7 @@ impl<D: Disk> Inner<D> {
             let (segment_base, end) = (group.segment_base, group.end);
             let segment = self.segment_at(segment_base);
             line.writing.set(true);
-            let (written, ()) = join(self.write(&segment, group, synced), self.make_room_known()).await;
+            let (written, ()) = join(self.write(&segment, group, synced), self.announce_space()).await;
             line.writing.set(false);
             match written {
                 Ok(batches) => {
@@ -243,10 +243,10 @@ impl<D: Disk> Inner<D> {
 
     /// Lets those go on who found the open group full, once the write of it has been handed to the device: what they have
     /// brought would be copied first.
-    async fn make_room_known(&self) {
-        if !self.room.is_empty() {
+    async fn announce_space(&self) {
+        if !self.space_freed.is_empty() {
             self.clock.sleep(Duration::ZERO).await;
-            self.room.wake();
+            self.space_freed.wake();
         }
     }
 
@@ -321,7 +321,7 @@ impl<D: Disk> Inner<D> {
             );
         }
         self.watermarks.fail(LogFailure { error: Rc::new(error), unknown_end });
-        self.room.wake();
+        self.space_freed.wake();
     }
 }
 

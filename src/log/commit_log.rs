@@ -122,7 +122,7 @@ pub(super) struct Inner<D: Disk> {
     /// Woken when the open group gets its first batch or reaches `overlap_bytes`, or on `stop`.
     pub work: WakerList,
     /// Woken when the open group was swapped and is being written, a segment was prepared, or the log failed.
-    pub room: WakerList,
+    pub space_freed: WakerList,
     newest: Cell<Timestamp>,
     pub stopping: Cell<bool>,
 }
@@ -182,7 +182,7 @@ impl<D: Disk> CommitLog<D> {
             checksum_yields: ChecksumYields::default(),
             supply: Supply::new(recovered.active_base, recovered.spares),
             work: WakerList::new(),
-            room: WakerList::new(),
+            space_freed: WakerList::new(),
             newest: Cell::new(recovered.newest),
             stopping: Cell::new(false),
             disk,
@@ -226,8 +226,8 @@ impl<D: Disk> CommitLog<D> {
     }
 
     /// Woken when a refused [`append_batch`](CommitLog::append_batch) is worth another try.
-    pub fn room(&self) -> &WakerList {
-        &self.inner.room
+    pub fn space_freed(&self) -> &WakerList {
+        &self.inner.space_freed
     }
 
     /// Places a batch after everything else. No I/O happens here; `level` only tells whether somebody will wait for
@@ -289,7 +289,7 @@ impl<D: Disk> Inner<D> {
             return Err(AppendRefusal::Failed(failure));
         }
         let mut open = self.open.borrow_mut();
-        self.make_room(&mut open, bytes)?;
+        self.find_space(&mut open, bytes)?;
         Ok(open)
     }
 
@@ -357,7 +357,7 @@ impl<D: Disk> Inner<D> {
     }
 
     /// Makes sure that `bytes` fit after the open group's end, moving an empty group to the next segment if need be.
-    fn make_room(&self, open: &mut OpenGroup<D>, bytes: u64) -> Result<(), AppendRefusal> {
+    fn find_space(&self, open: &mut OpenGroup<D>, bytes: u64) -> Result<(), AppendRefusal> {
         let segment_end = self.segment_at(open.segment_base).end();
         let fits_segment = open.end().0 + bytes <= segment_end.0;
         if !open.batches.is_empty() {

@@ -42,7 +42,7 @@ pub struct LogFailure {
 /// Why a batch was not placed.
 #[derive(Clone, Debug)]
 pub enum AppendRefusal {
-    /// The open group is full, or the next segment is being prepared: wait for [`super::CommitLog::room`].
+    /// The open group is full, or the next segment is being prepared: wait for [`super::CommitLog::space_freed`].
     Wait,
     /// The file system is full and no segment is left.
     NoSpace,

@@ -134,11 +134,11 @@ impl<D: Disk> CommitLog<D> {
                         }
                         inner.supply.not_made(error);
                         // Whoever waits is told before the pause.
-                        inner.room.wake();
+                        inner.space_freed.wake();
                         inner.clock.sleep(RETRY_INTERVAL).await;
                     }
                 }
-                inner.room.wake();
+                inner.space_freed.wake();
             } else if let Some(base) = inner.note_is_due() {
                 // A disk that takes no note takes no batch either; the next start knows a little less.
                 if inner.note_progress(base).await.is_err() {

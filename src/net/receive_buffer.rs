@@ -43,8 +43,8 @@ impl ReceiveBuffer {
         }
     }
 
-    /// Room to read into, with the whole of the next `needed` bytes fitting after what is there. For a peer that is trusted
-    /// to send what it has announced; otherwise see [`room`](ReceiveBuffer::room).
+    /// Spare capacity, with the whole of the next `needed` bytes fitting after what is there. For a peer that is trusted
+    /// to send what it has announced; otherwise see [`spare_capacity`](ReceiveBuffer::spare_capacity).
     pub fn space(&mut self, needed: usize) -> &mut [u8] {
         let held = self.end - self.start;
         let wanted = needed.max(held + 1);
@@ -67,8 +67,8 @@ impl ReceiveBuffer {
         self.end += bytes.len();
     }
 
-    /// Room to read into, as far as there is any without [`grow`](ReceiveBuffer::grow).
-    pub fn room(&mut self) -> &mut [u8] {
+    /// Memory to read into, as far as there is any without [`grow`](ReceiveBuffer::grow).
+    pub fn spare_capacity(&mut self) -> &mut [u8] {
         let held = self.end - self.start;
         if self.start > 0 && self.bytes.len() - self.end < self.bytes.len() / 2 {
             self.bytes.copy_within(self.start..self.end, 0);
@@ -115,7 +115,7 @@ impl ReceiveBuffer {
         self.bytes.shrink_to_fit();
     }
 
-    /// Takes note that `count` bytes were read into [`room`](ReceiveBuffer::room).
+    /// Takes note that `count` bytes were read into [`spare_capacity`](ReceiveBuffer::spare_capacity).
     pub fn read(&mut self, count: usize) {
         assert!(count <= self.bytes.len() - self.end, "{count} bytes into {}", self.bytes.len() - self.end);
         self.end += count;
@@ -151,7 +151,7 @@ mod tests {
                 "{} for {came}",
                 buffer.memory_bytes()
             );
-            let count = buffer.room().len().min(3000);
+            let count = buffer.spare_capacity().len().min(3000);
             buffer.read(count);
             came += count;
         }
@@ -160,7 +160,7 @@ mod tests {
         buffer.shrink();
         assert_eq!((buffer.filled().len(), buffer.memory_bytes()), (10, BYTES_MIN));
         buffer.consume(10);
-        assert_eq!(buffer.room().len(), BYTES_MIN);
+        assert_eq!(buffer.spare_capacity().len(), BYTES_MIN);
     }
 
     #[test]

@@ -407,7 +407,7 @@ impl Connections {
 async fn first_bytes(stream: &mut Stream, buffer: &mut ReceiveBuffer) -> Detected {
     loop {
         match detect(buffer.filled()) {
-            Detected::NeedMore => match stream.read(buffer.room()).await {
+            Detected::NeedMore => match stream.read(buffer.spare_capacity()).await {
                 Ok(0) | Err(_) => return Detected::NeedMore,
                 Ok(count) => buffer.read(count),
             },

@@ -1,4 +1,4 @@
-//! What stands between a socket and a shard: accepting, telling protocols apart, TLS, access keys, room for what clients send and are
+//! What stands between a socket and a shard: accepting, telling protocols apart, TLS, access keys, memory for what clients send and are
 //! sent, and the connections of each protocol.
 
 mod access;

@@ -287,7 +287,7 @@ async fn place(
         match broker.produce(key, level, &batch) {
             Ok(pending) => break pending,
             Err(PlaceRefusal::Failed(failure)) => return Err(failure),
-            Err(PlaceRefusal::Wait(room)) => broker.room(room).await,
+            Err(PlaceRefusal::Wait(backpressure)) => broker.wait_out(backpressure).await,
         }
     };
     let count = batch.record_count();

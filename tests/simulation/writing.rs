@@ -9,7 +9,7 @@ use turbopump::api::{
     Acknowledge, ChangeLease, CommitOffset, Decision, EndTransaction, Failure, Hold, Produce, Release, Reply,
     Request, Status,
 };
-use turbopump::broker::{PlaceRefusal, Room};
+use turbopump::broker::{Backpressure, PlaceRefusal};
 use turbopump::disk::faulty::{FaultPlan, FaultyDisk};
 use turbopump::testing::generators;
 use turbopump::types::{Level, QueueKey, QueueNumber, QueueOffset, Timestamp};
@@ -39,7 +39,7 @@ async fn fill(node: &Node, disk: &FaultyDisk, key: QueueKey, latency: Duration) 
         node.clock.sleep(Duration::from_millis(1)).await;
     }
     let refused = broker.produce(key, None, &large);
-    assert!(matches!(refused, Err(PlaceRefusal::Wait(Room::Log))), "{refused:?}");
+    assert!(matches!(refused, Err(PlaceRefusal::Wait(Backpressure::Log))), "{refused:?}");
 }
 
 #[test]

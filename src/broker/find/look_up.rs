@@ -151,10 +151,10 @@ impl<D: Disk> Broker<D> {
         let ask = |shard| self.find_on(shard, here(shard));
         while let Some(first) = shards.next() {
             let mut asked = vec![ask(first)];
-            let mut rooms = Vec::new();
+            let mut reservations = Vec::new();
             while shards.len() > 0 {
-                let Some(room) = self.room_for_one_more() else { break };
-                rooms.push(room);
+                let Some(reservation) = self.reserve_one_more() else { break };
+                reservations.push(reservation);
                 asked.extend(shards.next().map(ask));
             }
             for found in futures_util::future::join_all(asked).await {
@@ -164,8 +164,8 @@ impl<D: Disk> Broker<D> {
         Ok(())
     }
 
-    /// Room for another shard's answer, if half of what there is for answers is left to others.
-    fn room_for_one_more(&self) -> Option<Reservation> {
+    /// Memory for another shard's answer, if half of what there is for answers is left to others.
+    fn reserve_one_more(&self) -> Option<Reservation> {
         let answers = self.memory.budget(Account::Answers);
         let is_plenty = answers.bytes() + limits::BATCH_BYTES_MAX <= answers.bytes_max() / 2;
         is_plenty.then(|| answers.try_reserve(limits::BATCH_BYTES_MAX)).flatten()

@@ -106,7 +106,7 @@ struct Group {
 }
 
 /// Memory for what a join adds.
-struct Room {
+struct MemberMemory {
     /// `None` when nothing is added.
     names: Option<Reservation>,
     queues: Option<Reservation>,
@@ -177,10 +177,10 @@ impl Groups {
         }
         let empty = Group::default();
         let present = self.groups.get(&join.group).unwrap_or(&empty);
-        let room = present.room_for(join, &self.memory, &layout)?;
+        let memory = present.reserve_for(join, &self.memory, &layout)?;
         let group = self.groups.entry(join.group.clone()).or_default();
         let is_new = !group.members.contains_key(&join.member);
-        let mut changed = group.note_member(join, now, &mut self.session, room);
+        let mut changed = group.note_member(join, now, &mut self.session, memory);
         changed |= group.note_layout(layout);
         if changed {
             group.rebalance(&mut self.generation);
@@ -427,10 +427,10 @@ impl Group {
         join: &JoinGroup,
         now: MonotonicTime,
         newest_session: &mut u64,
-        room: Room,
+        memory: MemberMemory,
     ) -> bool {
-        let changed = room.names.is_some();
-        if let Some(names) = room.names {
+        let changed = memory.names.is_some();
+        if let Some(names) = memory.names {
             let present = self.members.remove(&join.member);
             let session = present.map_or_else(
                 || {
@@ -451,13 +451,13 @@ impl Group {
                 _memory: names,
             };
             self.members.insert(join.member.clone(), member);
-            match (&mut self.layout_memory, room.queues) {
+            match (&mut self.layout_memory, memory.queues) {
                 (Some(memory), Some(queues)) => memory.merge(queues),
                 (memory, queues) => *memory = memory.take().or(queues),
             }
             self.is_layout_stale = true;
         }
-        let member = self.members.get_mut(&join.member).expect("only a member needs no room");
+        let member = self.members.get_mut(&join.member).expect("only a member needs no memory");
         member.last_seen = now;
         member.gone_since = None;
         member.connection = match join.life {
@@ -468,17 +468,17 @@ impl Group {
         changed
     }
 
-    /// Room for what a join adds: a member, or other topics of one. None of it where the member only says that it lives.
-    fn room_for(
+    /// MemberMemory for what a join adds: a member, or other topics of one. None of it where the member only says that it lives.
+    fn reserve_for(
         &self,
         join: &JoinGroup,
         memory: &ByteBudget,
         layout: impl Fn(&TopicName) -> Option<(TopicId, u32)>,
-    ) -> Result<Room, Failure> {
+    ) -> Result<MemberMemory, Failure> {
         let limit_reached = |message: String| Failure::new(Status::LimitReached, message);
         let present = self.members.get(&join.member);
         if present.is_some_and(|member| member.topics == join.topics) {
-            return Ok(Room { names: None, queues: None });
+            return Ok(MemberMemory { names: None, queues: None });
         }
         let count = self.members.len();
         if present.is_none() && count >= limits::GROUP_MEMBERS_MAX {
@@ -509,7 +509,7 @@ impl Group {
         };
         let names = memory.try_reserve(names).ok_or_else(full)?;
         let queues = memory.try_reserve(queues * limits::GROUP_QUEUE_BYTES).ok_or_else(full)?;
-        Ok(Room { names: Some(names), queues: Some(queues) })
+        Ok(MemberMemory { names: Some(names), queues: Some(queues) })
     }
 
     /// Takes note of the topics' present queues; true when they changed.

@@ -37,9 +37,9 @@ impl<D: Disk> Broker<D> {
         let deadline = self.clock.monotonic().after(wait);
         loop {
             self.topic_of(&request)?;
-            let Some(room) = recipient.room().await else { return Ok(Vec::new()) };
+            let Some(reservation) = recipient.reserve().await else { return Ok(Vec::new()) };
             let found = self.halves_anywhere(&request).await?;
-            drop(room);
+            drop(reservation);
             if !found.is_empty() || self.clock.monotonic() >= deadline || self.is_shutting_down.get() {
                 return Ok(found);
             }

@@ -50,7 +50,7 @@ impl<D: Disk> ClientFetches<D> {
             Ok(())
         };
         futures_lite::future::or(self.wait(&fetch), gone).await?;
-        let Some(_room) = recipient.room().await else { return Ok(None) };
+        let Some(_reservation) = recipient.reserve().await else { return Ok(None) };
         let fetch = Fetch { wait: Duration::ZERO, ..fetch };
         if !self.is_ours(&fetch) {
             return match self.broker.handle(Request::Fetch(fetch)).await? {

@@ -57,9 +57,9 @@ impl<D: Disk> Broker<D> {
             // Made before the look, so that nothing that comes behind it is missed.
             let arrived = arrivals.receivers.changed();
             self.tell_of_receivers(&receive.group, topic).await;
-            let Some(room) = recipient.room().await else { return Ok(Vec::new()) };
+            let Some(reservation) = recipient.reserve().await else { return Ok(Vec::new()) };
             let received = self.receive_once(&receive).await?;
-            drop(room);
+            drop(reservation);
             let now = self.clock.monotonic();
             if !received.messages.is_empty() || now >= deadline || self.is_shutting_down.get() {
                 return self.answer(received);

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::answer_budget::AnswerBudget;
 use super::pair_locks::{Pair, PairGuard};
-use super::room::Room;
 use crate::api::{Failure, Receive, ReceivedMessage, Status};
 use crate::broker::groups::Gate;
 use crate::broker::reader::{Selection, StoredRecord, Taker};
@@ -45,7 +45,7 @@ struct Choice {
     redelivered: Vec<(QueueOffset, Run)>,
     again: bool,
     refused: Option<Failure>,
-    room: Room,
+    left: AnswerBudget,
 }
 
 /// What the leases say about a queue before messages are chosen.
@@ -78,15 +78,16 @@ impl<D: Disk> Broker<D> {
         keys.rotate_left(rotation);
         let mut received = Received::default();
         let mut end = None;
-        let mut room = Room::of(receive);
+        let mut budget = AnswerBudget::of(receive);
         let mut taken = Vec::new();
         for key in keys {
-            if room.is_full() {
+            if budget.is_full() {
                 break;
             }
             match self.pair_locks.try_lock(Pair { key, group: receive.group.clone() }) {
                 Some(guard) => {
-                    let placed = self.receive_from(guard, receive, &terms, &mut room, &mut received).await?;
+                    let placed =
+                        self.receive_from(guard, receive, &terms, &mut budget, &mut received).await?;
                     end = end.max(placed);
                 }
                 None => taken.push(key),
@@ -98,7 +99,7 @@ impl<D: Disk> Broker<D> {
                 break;
             }
             let guard = self.pair_locks.lock(Pair { key, group: receive.group.clone() }).await;
-            end = end.max(self.receive_from(guard, receive, &terms, &mut room, &mut received).await?);
+            end = end.max(self.receive_from(guard, receive, &terms, &mut budget, &mut received).await?);
         }
         if let Some(end) = end {
             self.writer.reached(Level::Written, end).await?;
@@ -114,7 +115,7 @@ impl<D: Disk> Broker<D> {
         guard: PairGuard<'_>,
         receive: &Receive,
         terms: &Terms,
-        room: &mut Room,
+        budget: &mut AnswerBudget,
         received: &mut Received,
     ) -> Result<Option<LogPosition>, Failure> {
         let key = guard.key();
@@ -126,7 +127,7 @@ impl<D: Disk> Broker<D> {
         let now = self.steady.upcoming();
         let until = after(now, terms.lease);
         let deal = Deal { receive, key, gate, terms, now, until };
-        let choice = self.choose(&deal, *room).await?;
+        let choice = self.choose(&deal, *budget).await?;
         received.again |= choice.again;
         if choice.refused.is_some() {
             received.refused = choice.refused;
@@ -151,7 +152,7 @@ impl<D: Disk> Broker<D> {
             return Ok(None);
         };
         self.note_use(&receive.group);
-        *room = choice.room;
+        *budget = choice.left;
         received.messages.extend(choice.messages);
         Ok(Some(placement.end))
     }
@@ -189,7 +190,7 @@ impl<D: Disk> Broker<D> {
         Ok(committed.map_or(first, |committed| committed.clamp(first, end)))
     }
 
-    async fn choose(&self, deal: &Deal<'_>, room: Room) -> Result<Choice, Failure> {
+    async fn choose(&self, deal: &Deal<'_>, budget: AnswerBudget) -> Result<Choice, Failure> {
         let Deal { receive, key, .. } = *deal;
         let look = self.look(deal)?;
         let nothing = Choice {
@@ -198,7 +199,7 @@ impl<D: Disk> Broker<D> {
             redelivered: Vec::new(),
             again: false,
             refused: None,
-            room,
+            left: budget,
         };
         let mut choice = nothing;
         if look.is_blocked {
@@ -207,7 +208,7 @@ impl<D: Disk> Broker<D> {
         let stuck = self.dead_letter_all(&receive.group, key, &look.exhausted).await;
         choice.again |= stuck.len() < look.exhausted.len();
         for (first, run) in &look.ended {
-            if choice.room.is_full() {
+            if choice.left.is_full() {
                 break;
             }
             self.deliver_again(deal, *first, run, &mut choice).await?;
@@ -216,7 +217,7 @@ impl<D: Disk> Broker<D> {
         let open = self.leases().get(&receive.group, key).map_or(0, QueueLeases::open_count);
         let stuck: u64 = stuck.iter().map(|(_, run)| u64::from(run.open.count_ones())).sum();
         let must_wait = (receive.ordered && open > stuck) || deal.gate == Gate::Closed;
-        if !choice.room.is_full() && !must_wait {
+        if !choice.left.is_full() && !must_wait {
             self.deliver_new(deal, look.next, &mut choice).await?;
         }
         Ok(choice)
@@ -255,11 +256,11 @@ impl<D: Disk> Broker<D> {
             (self.steady.on_the_wall(lease_until), self.steady.on_the_wall(run.first_delivery));
         let (mut found, mut gone) = (Vec::new(), Vec::new());
         for offset in run.offsets(first) {
-            if choice.room.is_full() {
+            if choice.left.is_full() {
                 break;
             }
             match self.message(deal.key, offset).await? {
-                Some(message) if !choice.room.take(message.record.len()) => break,
+                Some(message) if !choice.left.take(message.record.len()) => break,
                 Some(message) => {
                     found.push(offset);
                     choice.messages.push(ReceivedMessage {
@@ -412,13 +413,13 @@ struct Fresh<'a> {
 
 impl Taker for Fresh<'_> {
     fn missing(&self) -> usize {
-        let room = &self.choice.room;
-        if room.is_full() { 0 } else { room.messages }
+        let left = &self.choice.left;
+        if left.is_full() { 0 } else { left.messages }
     }
 
     fn take(&mut self, stored: &StoredRecord<'_>) -> bool {
         let record = stored.record.as_bytes();
-        if !self.choice.room.take(record.len()) {
+        if !self.choice.left.take(record.len()) {
             return false;
         }
         let Deal { key, now, .. } = *self.deal;

@@ -12,12 +12,13 @@
 //! delivered, leased (RocketMQ's in-flight messages) and waiting to be delivered again.
 
 mod acknowledge;
+mod answer_budget;
 mod anywhere;
 mod choose;
 mod dead_letters;
 mod pair_locks;
 mod passed;
-mod room;
+
 mod shares;
 
 pub use anywhere::Prospect;

@@ -16,7 +16,7 @@ use super::message::Message;
 use super::sending::SendTask;
 
 /// The most bytes of messages that a producer takes ahead of their answers, as far as a semaphore counts.
-const ROOM_BYTES_MAX: usize = u32::MAX as usize;
+const BUFFER_BYTES_MAX: usize = u32::MAX as usize;
 
 /// Sends messages to one topic. Cheap to clone: clones share connections, batches and the bound of bytes.
 ///
@@ -42,8 +42,8 @@ struct Shared {
     topic: TopicName,
     sends: mpsc::UnboundedSender<Send>,
     /// Bytes of messages that may be handed over. It bounds the channel: every message takes some.
-    room: Arc<Semaphore>,
-    room_bytes: u32,
+    buffer: Arc<Semaphore>,
+    buffer_bytes: u32,
     ids: Mutex<UniqueIdGenerator>,
 }
 
@@ -58,7 +58,7 @@ pub(super) struct Waiter {
     pub(super) id: UniqueId,
     receipt: oneshot::Sender<Result<SendReceipt, ClientError>>,
     /// Given back when the message has ended.
-    _room: OwnedSemaphorePermit,
+    _buffered: OwnedSemaphorePermit,
 }
 
 /// What is known of a message that was stored.
@@ -87,12 +87,12 @@ pub struct PendingSend {
 impl Producer {
     pub(super) fn start(producer: AsyncProducer, topic: TopicName, options: ProducerOptions) -> Self {
         let (sends, receiver) = mpsc::unbounded_channel();
-        let room_bytes = options.buffered_bytes_max.clamp(1, ROOM_BYTES_MAX) as u32;
+        let buffer_bytes = options.buffered_bytes_max.clamp(1, BUFFER_BYTES_MAX) as u32;
         let shared = Shared {
             topic,
             sends,
-            room: Arc::new(Semaphore::new(room_bytes as usize)),
-            room_bytes,
+            buffer: Arc::new(Semaphore::new(buffer_bytes as usize)),
+            buffer_bytes,
             ids: Mutex::new(generator()),
         };
         tokio::spawn(SendTask::new(producer, receiver, options.retry_for).run());
@@ -120,12 +120,12 @@ impl Producer {
     ///
     /// When the future is dropped the message is not sent. A [`PendingSend`] may be dropped: the message is sent.
     pub async fn enqueue(&self, message: Message) -> Result<PendingSend, ClientError> {
-        let bytes = u32::try_from(message.bytes()).unwrap_or(u32::MAX).min(self.shared.room_bytes);
-        let room = Arc::clone(&self.shared.room).acquire_many_owned(bytes).await;
-        let room = room.expect("the semaphore is never closed");
+        let bytes = u32::try_from(message.bytes()).unwrap_or(u32::MAX).min(self.shared.buffer_bytes);
+        let permit = Arc::clone(&self.shared.buffer).acquire_many_owned(bytes).await;
+        let permit = permit.expect("the semaphore is never closed");
         let id = self.next_id();
         let (sender, receipt) = oneshot::channel();
-        let waiter = Waiter { id, receipt: sender, _room: room };
+        let waiter = Waiter { id, receipt: sender, _buffered: permit };
         // A task that has ended, with its runtime, drops the waiter: the receiver finds out.
         let _ = self.shared.sends.send(Send { message, waiter });
         Ok(PendingSend { id, receipt })
@@ -135,7 +135,7 @@ impl Producer {
     ///
     /// Dropping the future changes nothing.
     pub async fn flush(&self) {
-        let all = self.shared.room.acquire_many(self.shared.room_bytes).await;
+        let all = self.shared.buffer.acquire_many(self.shared.buffer_bytes).await;
         drop(all.expect("the semaphore is never closed"));
     }
 

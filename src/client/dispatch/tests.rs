@@ -337,7 +337,7 @@ fn without_room_the_oldest_batches_leave_first() {
     let mut bench = Bench::new(100, 1, options);
     bench.dispatcher.limits.records = 100;
     let mut queue = 0;
-    while bench.dispatcher.has_room() {
+    while bench.dispatcher.has_buffer_space() {
         bench.push(queue, 1);
         queue += 1;
     }

@@ -45,9 +45,9 @@ impl AsyncProducer {
         if self.core.push(message, read_clocks())? {
             self.advance().await?;
         }
-        while !self.core.has_room() {
+        while !self.core.has_buffer_space() {
             self.advance().await?;
-            if !self.core.has_room() {
+            if !self.core.has_buffer_space() {
                 self.wait_for_progress(None).await?;
             }
         }

@@ -90,7 +90,7 @@ struct WriteFault {
 
 /// No room for the rest of a write, or for a file to grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct NoRoom;
+pub(super) struct NoSpace;
 
 impl Core {
     pub(super) fn new(seed: u64, plan: FaultPlan) -> Self {
@@ -241,14 +241,14 @@ impl Core {
     }
 
     /// By how much files may still grow.
-    fn room(&self) -> u64 {
+    fn free_bytes(&self) -> u64 {
         self.plan.total_bytes.map_or(u64::MAX, |_| self.space().available)
     }
 
-    pub(super) fn preallocate(&mut self, file: FileId, bytes: u64) -> Result<(), NoRoom> {
+    pub(super) fn preallocate(&mut self, file: FileId, bytes: u64) -> Result<(), NoSpace> {
         let growth = bytes.saturating_sub(self.file(file).bytes());
-        if growth > 0 && growth > self.room() {
-            return Err(NoRoom);
+        if growth > 0 && growth > self.free_bytes() {
+            return Err(NoSpace);
         }
         let number = self.next_number();
         self.file_mut(file).resize(bytes, number);
@@ -276,10 +276,10 @@ impl Core {
     }
 
     /// Lands the next piece of a write, as far as there is room; without room the write is over.
-    pub(super) fn land(&mut self, writing: &Writing, piece: usize) -> Result<(), NoRoom> {
+    pub(super) fn land(&mut self, writing: &Writing, piece: usize) -> Result<(), NoSpace> {
         let Writing { file, write, .. } = *writing;
         let growth = self.file(file).growth(write, piece);
-        let missing = if growth > 0 { growth.saturating_sub(self.room()) } else { 0 };
+        let missing = if growth > 0 { growth.saturating_sub(self.free_bytes()) } else { 0 };
         let fitting = piece.saturating_sub(missing.div_ceil(BLOCK_BYTES as u64) as usize);
         if fitting > 0 {
             let number = self.next_number();
@@ -289,7 +289,7 @@ impl Core {
             return Ok(());
         }
         self.file_mut(file).end_write(write);
-        Err(NoRoom)
+        Err(NoSpace)
     }
 
     pub(super) fn fail_write(&mut self, writing: &Writing) {

@@ -46,7 +46,7 @@ pub(crate) struct Call {
 }
 
 /// Room for a large answer, and the connection's permit to have one made.
-pub(crate) type AnswerRoom = (Reservation, Reservation);
+pub(crate) type AnswerReservation = (Reservation, Reservation);
 
 /// How a wait ended.
 pub(crate) enum Waited<T> {
@@ -79,7 +79,7 @@ impl Calls {
             };
             self.parked(fewer).await?;
         }
-        let share = self.wait_room(terms).await?;
+        let share = self.reserve_wait(terms).await?;
         self.count.set(self.count.get() + 1);
         self.context.metrics.requests.add(1);
         if !terms.waits_long {
@@ -89,7 +89,7 @@ impl Calls {
     }
 
     /// Room for a batch that leaves the connection's buffer; `None` when the connection has ended meanwhile.
-    pub async fn forwarded_room(&self, bytes: usize) -> Option<Reservation> {
+    pub async fn reserve_forwarded(&self, bytes: usize) -> Option<Reservation> {
         let forwarded = self.context.memory.budget(Account::Forwarded);
         match forwarded.try_reserve(bytes) {
             Some(share) => Some(share),
@@ -99,7 +99,7 @@ impl Calls {
 
     /// Takes a share of what waiting requests may take together; a few small ones of each connection need none. `None` when
     /// the connection has ended meanwhile.
-    async fn wait_room(&self, terms: CallTerms) -> Option<Option<Reservation>> {
+    async fn reserve_wait(&self, terms: CallTerms) -> Option<Option<Reservation>> {
         let is_small = terms.carried_bytes <= limits::WAIT_CARRIED_BYTES_FREE;
         if self.count.get() < limits::CONNECTION_WAITS_FREE && is_small {
             return Some(None);
@@ -137,22 +137,22 @@ impl Calls {
 impl Call {
     /// Waits until the connection may have another large answer made, and there is room for this one. `None` when the
     /// connection has ended meanwhile.
-    pub async fn answer_room(&self, account: Account, bytes: usize) -> Option<AnswerRoom> {
+    pub async fn reserve_answer(&self, account: Account, bytes: usize) -> Option<AnswerReservation> {
         let permit = self.calls.answering.reserve(1).await;
-        Some((permit, self.room_beside(account, bytes).await?))
+        Some((permit, self.reserve_beside(account, bytes).await?))
     }
 
     /// Waits until the peer has read enough of its answers, and there is room for this one, which may be made while others
     /// of the connection are. `None` when the connection has ended meanwhile.
-    pub async fn room_beside(&self, account: Account, bytes: usize) -> Option<Reservation> {
+    pub async fn reserve_beside(&self, account: Account, bytes: usize) -> Option<Reservation> {
         let Calls { context, connection, .. } = &*self.calls;
         connection.outbox.drained(context.unread_bytes_max()).await;
         let answers = context.memory.budget(account);
-        let room = match answers.try_reserve(bytes) {
-            Some(room) => room,
+        let reservation = match answers.try_reserve(bytes) {
+            Some(reservation) => reservation,
             None => self.calls.unless_closed(answers.reserve(bytes)).await?,
         };
-        (!connection.outbox.is_closed()).then_some(room)
+        (!connection.outbox.is_closed()).then_some(reservation)
     }
 
     /// Waits as long as somebody is there and nobody else needs the memory. `waiting` is dropped otherwise.
@@ -186,13 +186,13 @@ impl Drop for Call {
 
 /// A call that leases messages, or waits for some.
 impl Recipient for Call {
-    type Room = AnswerRoom;
+    type Reservation = AnswerReservation;
 
-    async fn room(&self) -> Option<AnswerRoom> {
+    async fn reserve(&self) -> Option<AnswerReservation> {
         if self.is_over.get() {
             return None;
         }
-        self.answer_room(Account::Receives, limits::BATCH_BYTES_MAX).await
+        self.reserve_answer(Account::Receives, limits::BATCH_BYTES_MAX).await
     }
 
     async fn gone(&self) {

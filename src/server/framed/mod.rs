@@ -13,7 +13,7 @@
 
 mod calls;
 mod engine;
-mod frame_room;
+mod frame_memory;
 mod protocol;
 mod reader;
 mod sender;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_lite::{AsyncRead, AsyncReadExt};
 
 use super::engine::{Framed, Unsettled};
-use super::frame_room::FrameRoom;
+use super::frame_memory::FrameMemory;
 use super::protocol::{Cut, Protocol, Taken};
 use crate::api::{Failure, Status};
 use crate::limits;
@@ -48,7 +48,7 @@ impl<P: Protocol> Framed<P> {
         buffer: &mut ReceiveBuffer,
     ) -> Result<(), Failure> {
         let clock = &self.context.clock;
-        let mut room = FrameRoom::new(&self.context);
+        let mut memory = FrameMemory::new(&self.context);
         let mut bytes_since_yield = 0;
         loop {
             let started = clock.monotonic();
@@ -58,7 +58,7 @@ impl<P: Protocol> Framed<P> {
                     Cut::Incomplete { needed } => break needed,
                 };
                 buffer.consume(frame_bytes);
-                room.shrink_to(buffer.memory_bytes());
+                memory.shrink_to(buffer.memory_bytes());
                 // The next frame has the whole time again.
                 self.connection.incomplete_since.set(None);
                 bytes_since_yield += frame_bytes;
@@ -84,8 +84,8 @@ impl<P: Protocol> Framed<P> {
             if let Some(failure) = self.protocol.frame_refusal(needed) {
                 return Err(failure);
             }
-            self.make_room(buffer, &mut room, needed).await?;
-            if !self.read_some(stream, buffer, &mut room).await? {
+            self.grow_buffer(buffer, &mut memory, needed).await?;
+            if !self.read_some(stream, buffer, &mut memory).await? {
                 return Ok(());
             }
         }
@@ -111,14 +111,14 @@ impl<P: Protocol> Framed<P> {
 
     /// Sees to it that there is room to read into. Small frames always have it; what larger ones need is taken from the
     /// shard's memory, as their bytes come.
-    async fn make_room(
+    async fn grow_buffer(
         &self,
         buffer: &mut ReceiveBuffer,
-        room: &mut FrameRoom,
+        memory: &mut FrameMemory,
         needed: usize,
     ) -> Result<(), Failure> {
         if let Some(bytes) = buffer.may_grow_to()
-            && room.try_grow(&self.context, bytes)
+            && memory.try_grow(&self.context, bytes)
         {
             buffer.grow(bytes);
         }
@@ -127,7 +127,7 @@ impl<P: Protocol> Framed<P> {
             pace.is_parked.set(true);
             let has_grown = {
                 let granted = async {
-                    room.take_frame(&self.context, needed.next_power_of_two().max(bytes)).await;
+                    memory.take_frame(&self.context, needed.next_power_of_two().max(bytes)).await;
                     true
                 };
                 let over = async {
@@ -157,7 +157,7 @@ impl<P: Protocol> Framed<P> {
         &self,
         stream: &mut R,
         buffer: &mut ReceiveBuffer,
-        room: &mut FrameRoom,
+        memory: &mut FrameMemory,
     ) -> Result<bool, Failure> {
         let pace = &self.connection.pace;
         loop {
@@ -165,7 +165,7 @@ impl<P: Protocol> Framed<P> {
                 return Err(memory_short("its bytes came slowly while others waited for memory"));
             }
             let read = {
-                let read = async { Some(stream.read(buffer.room()).await) };
+                let read = async { Some(stream.read(buffer.spare_capacity()).await) };
                 let nudged = async {
                     pace.nudged.changed().await;
                     None
@@ -175,12 +175,12 @@ impl<P: Protocol> Framed<P> {
             match read {
                 None => {
                     buffer.shrink();
-                    if buffer.room().is_empty() {
+                    if buffer.spare_capacity().is_empty() {
                         // All of it is in use; there is still no more than the frame needs.
                         buffer.grow(2 * buffer.memory_bytes());
                     }
                     if buffer.is_empty() {
-                        room.shrink_to(buffer.memory_bytes());
+                        memory.shrink_to(buffer.memory_bytes());
                     }
                     pace.buffer_bytes.set(buffer.memory_bytes());
                 }

@@ -135,13 +135,13 @@ impl HttpClient {
         }
     }
 
-    async fn room_in_time(&self) -> Option<Reservation> {
+    async fn reserve_in_time(&self) -> Option<Reservation> {
         let answers = self.memory.budget(Account::HttpAnswers);
         // Who got little may get much this time: that goes beyond the account by no more than one answer.
         let is_little =
             self.gets_little.get() && answers.bytes() <= answers.bytes_max().max(limits::BATCH_BYTES_MAX);
         let row = if is_little { &*self.little } else { answers };
-        let room = async { Some(row.reserve(limits::BATCH_BYTES_MAX).await) };
+        let reservation = async { Some(row.reserve(limits::BATCH_BYTES_MAX).await) };
         let late = async {
             self.clock.sleep(ROOM_WAIT_MAX).await;
             self.is_refused.set(true);
@@ -151,7 +151,7 @@ impl HttpClient {
             self.gone().await;
             None
         };
-        futures_lite::future::or(room, futures_lite::future::or(gone, late)).await
+        futures_lite::future::or(reservation, futures_lite::future::or(gone, late)).await
     }
 
     /// Whether the end of its direction would be of interest now.
@@ -208,17 +208,18 @@ impl Drop for ClientCall {
 
 impl Recipient for HttpClient {
     /// For the largest answer: see [`hold`](HttpClient::hold).
-    type Room = Reservation;
+    type Reservation = Reservation;
 
-    async fn room(&self) -> Option<Reservation> {
+    async fn reserve(&self) -> Option<Reservation> {
         while self.is_here().await {
-            let room = match self.memory.budget(Account::HttpAnswers).try_reserve(limits::BATCH_BYTES_MAX) {
-                Some(room) => room,
-                None => self.room_in_time().await?,
-            };
+            let reservation =
+                match self.memory.budget(Account::HttpAnswers).try_reserve(limits::BATCH_BYTES_MAX) {
+                    Some(reservation) => reservation,
+                    None => self.reserve_in_time().await?,
+                };
             // It may have closed its direction meanwhile.
             if self.look() == Some(true) {
-                return Some(room);
+                return Some(reservation);
             }
         }
         None

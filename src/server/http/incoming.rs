@@ -44,7 +44,7 @@ impl Incoming {
     }
 
     /// hyper is about to read, and has this much room for it.
-    pub fn parser_has_room(&self, bytes: usize) {
+    pub fn parser_can_take(&self, bytes: usize) {
         self.parser_bytes.set(self.unparsed.get() + bytes);
         self.count();
     }
@@ -102,17 +102,17 @@ mod tests {
         let received = || memory.budget(Account::Received).bytes();
         let incoming = Incoming::new(&memory);
         incoming.keeps(4096);
-        incoming.parser_has_room(8192);
+        incoming.parser_can_take(8192);
         assert_eq!(received(), 0);
         // A head in pieces.
         for piece in 1..=4 {
             incoming.handed(10_000);
-            incoming.parser_has_room(20_000);
+            incoming.parser_can_take(20_000);
             assert_eq!(received(), 4096 + piece * 10_000 + 20_000 - BYTES_FREE);
         }
         // It is complete, and the next one has begun with it.
         incoming.parsed();
-        incoming.parser_has_room(8192);
+        incoming.parser_can_take(8192);
         assert_eq!(received(), 4096 + 10_000 + 8192 - BYTES_FREE);
         // Others leave less than half: now a large one is too much, and a small one is not.
         let others = memory.count(Account::Received, 1 << 20);

@@ -57,7 +57,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> HttpStream<S> {
                 self.buffer.grow(bytes);
                 self.connection.incoming.keeps(bytes);
             }
-            match Pin::new(&mut self.stream).poll_read(context, self.buffer.room()) {
+            match Pin::new(&mut self.stream).poll_read(context, self.buffer.spare_capacity()) {
                 Poll::Ready(Ok(0)) => {
                     let sent = Pin::new(&mut self.stream).poll_write(context, ANSWER_START);
                     match sent {
@@ -99,7 +99,7 @@ impl<S: AsyncRead + Unpin> Read for HttpStream<S> {
         if this.connection.is_within_body() {
             incoming.all_parsed();
         }
-        incoming.parser_has_room(output.remaining());
+        incoming.parser_can_take(output.remaining());
         if this.connection.is_before_request() && incoming.is_too_much() {
             this.connection.refuse_for_memory();
             return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));

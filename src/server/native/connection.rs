@@ -101,7 +101,7 @@ impl Protocol for Native {
     /// Exchanges prefaces; false when the connection is not to go on.
     async fn greet<R: AsyncRead + Unpin>(&self, stream: &mut R, buffer: &mut ReceiveBuffer) -> bool {
         while buffer.filled().len() < PREFACE_BYTES {
-            match stream.read(buffer.room()).await {
+            match stream.read(buffer.spare_capacity()).await {
                 Ok(0) | Err(_) => return false,
                 Ok(count) => buffer.read(count),
             }
@@ -161,7 +161,7 @@ impl Protocol for Native {
             DecodedRequest::Other(request) => {
                 let share = match copied_bytes(&request) {
                     0 => None,
-                    bytes => self.calls.forwarded_room(bytes).await,
+                    bytes => self.calls.reserve_forwarded(bytes).await,
                 };
                 // To read a thousand names takes as long as to take in a large batch.
                 let weight = NAMES_WEIGHT * carried_bytes(&request);
@@ -206,7 +206,7 @@ impl Native {
             if let Err(failure) = check_properties(bytes) {
                 return self.refused(correlation, failure);
             }
-            if let Some(share) = self.calls.forwarded_room(bytes.len()).await {
+            if let Some(share) = self.calls.reserve_forwarded(bytes.len()).await {
                 let produce = Produce { key, level, batch: Bytes::copy_from_slice(bytes) };
                 self.spawn(correlation, Request::Produce(produce), Some(share)).await;
             }
@@ -227,9 +227,9 @@ impl Native {
             match broker.produce(key, level, &batch) {
                 Ok(pending) => break pending,
                 Err(PlaceRefusal::Failed(failure)) => return self.refused(correlation, failure),
-                Err(PlaceRefusal::Wait(room)) => {
+                Err(PlaceRefusal::Wait(backpressure)) => {
                     waited = true;
-                    broker.room(room).await;
+                    broker.wait_out(backpressure).await;
                 }
             }
         };
@@ -249,7 +249,7 @@ impl Native {
         let answers = self.connections.memory.budget(Account::Answers);
         if self.connection.outbox.bytes() <= self.connections.unread_bytes_max()
             // Held until the answer is counted where it goes to.
-            && let Some(_room) = answers.try_reserve(fetch_share(&fetch))
+            && let Some(_reservation) = answers.try_reserve(fetch_share(&fetch))
         {
             match self.fetches.at_once(&fetch) {
                 Ok(Some(fetched)) => {

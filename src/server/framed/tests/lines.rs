@@ -142,7 +142,7 @@ impl Lines {
                 None
             }
             "make" => {
-                let _room = call.answer_room(Account::Answers, argument).await?;
+                let _reservation = call.reserve_answer(Account::Answers, argument).await?;
                 Some("x".repeat(argument))
             }
             other => panic!("no call is named {other}"),

@@ -46,10 +46,10 @@ impl Native {
             return self.fetch_later(call, correlation, fetch).await;
         }
         let broker = &self.connections.broker;
-        let _room = match broker.answer_bytes_max(&request) {
+        let _reservation = match broker.answer_bytes_max(&request) {
             0 => None,
-            bytes => match call.answer_room(Account::Answers, bytes).await {
-                Some(room) => Some(room),
+            bytes => match call.reserve_answer(Account::Answers, bytes).await {
+                Some(reservation) => Some(reservation),
                 None => return,
             },
         };
@@ -106,17 +106,18 @@ struct FetchCall<'a> {
 }
 
 impl Recipient for FetchCall<'_> {
-    type Room = (Reservation, Reservation);
+    type Reservation = (Reservation, Reservation);
 
     /// The answer takes memory: a few at a time, and not while the peer leaves others unread.
-    async fn room(&self) -> Option<Self::Room> {
+    async fn reserve(&self) -> Option<Self::Reservation> {
         if self.has_left.get() {
             return None;
         }
         let share = self.fetching.reserve(self.share).await;
         // The first batch is returned whatever its size.
-        let room = self.call.room_beside(Account::Answers, self.share.max(limits::BATCH_BYTES_MAX)).await?;
-        Some((share, room))
+        let reservation =
+            self.call.reserve_beside(Account::Answers, self.share.max(limits::BATCH_BYTES_MAX)).await?;
+        Some((share, reservation))
     }
 
     async fn gone(&self) {

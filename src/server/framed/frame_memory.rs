@@ -5,11 +5,11 @@ use crate::server::context::ShardContext;
 use crate::types::{Account, ByteBudget, Reservation};
 
 /// What a connection's receive buffer has of the shard's memory, beyond what every connection has.
-pub(super) struct FrameRoom {
+pub(super) struct FrameMemory {
     share: Reservation,
 }
 
-impl FrameRoom {
+impl FrameMemory {
     pub fn new(context: &ShardContext) -> Self {
         Self { share: context.memory.count(Account::Received, 0) }
     }
@@ -19,11 +19,11 @@ impl FrameRoom {
     }
 
     /// Takes room for a buffer of this size, if there is plenty. All that is taken this way together leaves room for the
-    /// largest frame: see [`spare_room`].
+    /// largest frame: see [`spare_bytes`].
     pub fn try_grow(&mut self, context: &ShardContext, bytes: usize) -> bool {
         let missing = self.missing(bytes);
         let received = context.memory.budget(Account::Received);
-        if missing > 0 && received.bytes() + missing > spare_room(received) {
+        if missing > 0 && received.bytes() + missing > spare_bytes(received) {
             return false;
         }
         self.share.set(self.share.bytes() + missing);
@@ -39,7 +39,7 @@ impl FrameRoom {
             let received = context.memory.budget(Account::Received);
             let share = match received.try_reserve(missing) {
                 Some(share) => share,
-                None => received.reserve_ranked(missing, missing, spare_room(received)).await,
+                None => received.reserve_ranked(missing, missing, spare_bytes(received)).await,
             };
             self.share.merge(share);
         }
@@ -55,7 +55,7 @@ impl FrameRoom {
 
 /// What buffers may take that could do with less. Those who wait for room for their frame hold no more than this together,
 /// and a frame is let in beside it, however large: or they would wait for one another.
-fn spare_room(received: &ByteBudget) -> usize {
+fn spare_bytes(received: &ByteBudget) -> usize {
     received.bytes_max() / 4
 }
 

@@ -3,16 +3,16 @@
 use crate::api::Receive;
 use crate::limits;
 
-/// What an answer still takes.
+/// What an answer to a receive still takes.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::broker) struct Room {
+pub(in crate::broker) struct AnswerBudget {
     pub messages: usize,
     bytes: usize,
     /// Nothing is in the answer: its first message fits, however large it is.
     is_unused: bool,
 }
 
-impl Room {
+impl AnswerBudget {
     pub fn of(receive: &Receive) -> Self {
         let bytes = (receive.bytes_max as usize).min(limits::RECEIVE_BYTES_MAX);
         Self { messages: receive.count as usize, bytes, is_unused: true }
@@ -23,7 +23,7 @@ impl Room {
         self.messages == 0 || (self.bytes == 0 && !self.is_unused)
     }
 
-    /// Takes room for a record; false, and then the answer is full, when it does not fit.
+    /// Takes a record's share; false, and then the answer is full, when it does not fit.
     pub fn take(&mut self, record_bytes: usize) -> bool {
         let fits = self.messages > 0 && (self.is_unused || record_bytes <= self.bytes);
         self.bytes = if fits { self.bytes.saturating_sub(record_bytes) } else { 0 };
