@@ -5,7 +5,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-use turbopump::api::{GroupSettings, OffsetPlace, ResetGroup, ResetPlace, Status, TopicChange};
+use turbopump::api::{GroupSettings, OffsetSpec, ResetGroup, ResetTarget, Status, TopicChange};
 use turbopump::client::{Client, ClientError, Timeouts};
 use turbopump::types::{GroupName, Retention, TopicName};
 
@@ -32,8 +32,8 @@ pub fn run(server: &str) -> Result<u64, Box<dyn Error>> {
         lease: None,
         ordered_lease: None,
     })?;
-    let place = ResetPlace::Every(OffsetPlace::First);
-    client.reset_group(ResetGroup { group: group.clone(), topic: "orders".parse()?, place })?;
+    let target = ResetTarget::Every(OffsetSpec::First);
+    client.reset_group(ResetGroup { group: group.clone(), topic: "orders".parse()?, target })?;
     let described = client.describe_group(&group)?;
     Ok(described.queues.iter().map(|queue| queue.lag).sum())
 }

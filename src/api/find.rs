@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::types::{LogPosition, QueueKey, QueueOffset, RecordPlace, ShardId, Timestamp, TopicName};
+use crate::types::{LogPosition, QueueKey, QueueOffset, RecordLocation, ShardId, Timestamp, TopicName};
 
 /// Look a message up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub enum FindMessages {
         to: Timestamp,
         /// Only what is stored before these places, one for each shard in their order: [`Found::next`] of the look-up that
         /// this one goes on after. Empty: from the newest message on.
-        before: Vec<RecordPlace>,
+        before: Vec<RecordLocation>,
     },
     /// By its place, as an offset message id gives it.
     Position {
@@ -37,7 +37,7 @@ pub struct Found {
     /// again, and when there is a `next`.
     pub complete: bool,
     /// Where to go on, when there may be more: too many messages had the key, or they did not fit one answer.
-    pub next: Vec<RecordPlace>,
+    pub next: Vec<RecordLocation>,
 }
 
 /// A message that was found.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::types::{
-    GroupName, QueueKey, QueueNumber, QueueOffset, Receipt, RecordPlace, Timestamp, TopicName,
+    GroupName, QueueKey, QueueNumber, QueueOffset, Receipt, RecordLocation, Timestamp, TopicName,
 };
 
 /// Lease messages of a topic to a member of a group.
@@ -50,7 +50,7 @@ pub struct TagFilter {
 pub struct ReceivedMessage {
     pub receipt: Receipt,
     /// Where it is stored, on the shard of its queue; `None` from a broker of an earlier release.
-    pub place: Option<RecordPlace>,
+    pub place: Option<RecordLocation>,
     /// The record as stored, see `wire::record`.
     pub record: Bytes,
     /// The batch's; the record has its difference to it.

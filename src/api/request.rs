@@ -20,7 +20,7 @@ pub enum Request {
     Watch(Watch),
     FindOffset {
         key: QueueKey,
-        place: OffsetPlace,
+        place: OffsetSpec,
     },
     CreateTopic(TopicChange),
     /// `None` fields stay as they are.
@@ -100,7 +100,7 @@ pub struct Watch {
 
 /// A place in a queue that is to be translated into an offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OffsetPlace {
+pub enum OffsetSpec {
     /// The oldest message that is still there.
     First,
     /// The end of the queue, after the newest message.
@@ -111,13 +111,13 @@ pub enum OffsetPlace {
     Ago(Duration),
 }
 
-impl OffsetPlace {
+impl OffsetSpec {
     /// This place as a point in time, where it is one that is counted back from `now`.
     pub fn fixed(self, now: Timestamp) -> Self {
         match self {
-            OffsetPlace::Ago(span) => {
+            OffsetSpec::Ago(span) => {
                 let milliseconds = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-                OffsetPlace::Time(Timestamp(now.0.saturating_sub(milliseconds)))
+                OffsetSpec::Time(Timestamp(now.0.saturating_sub(milliseconds)))
             }
             place => place,
         }
@@ -126,9 +126,9 @@ impl OffsetPlace {
 
 /// Where a group's reset moves its committed offsets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ResetPlace {
+pub enum ResetTarget {
     /// In every queue of the topic.
-    Every(OffsetPlace),
+    Every(OffsetSpec),
     /// In one queue of the topic.
     Offset(QueueNumber, QueueOffset),
 }
@@ -198,5 +198,5 @@ pub struct ConnectionId {
 pub struct ResetGroup {
     pub group: GroupName,
     pub topic: TopicName,
-    pub place: ResetPlace,
+    pub target: ResetTarget,
 }

@@ -8,7 +8,7 @@ use crate::disk::Disk;
 use crate::index::{Index, IndexEntry};
 use crate::log::Placed;
 use crate::metrics;
-use crate::state::{Change, Effect, HeldState, Leases, Place, Stage, Tables};
+use crate::state::{Change, Effect, HeldState, Leases, Stage, Tables, TimerKey};
 use crate::state::{bucket_of, decode_changes, offset_behind};
 use crate::types::{LogPosition, QueueKey, QueueNumber, TopicId};
 use crate::wire::batch::{BatchHeader, Kind, state_payload};
@@ -171,7 +171,7 @@ impl<D: Disk> Broker<D> {
         }
     }
 
-    fn note_release(&self, place: Place) {
+    fn note_release(&self, place: TimerKey) {
         let late = self.clock.now().0.saturating_sub(place.due.0);
         self.metrics.record(metrics::Stage::Release, Duration::from_millis(late));
     }

@@ -141,7 +141,7 @@ impl<D: Disk> Broker<D> {
             Request::CommitOffset(commit) => self.commit_offset(commit).await,
             Request::CommittedOffset { group, key } => {
                 self.queue(key)?;
-                Ok(Reply::Offset(self.place_of(&group, key)))
+                Ok(Reply::Offset(self.committed_of(&group, key)))
             }
             Request::CreateTopic(change) => self.create_topic(change).await.map(Reply::Topic),
             Request::AlterTopic(change) => self.alter_topic(change).await.map(Reply::Topic),
@@ -247,7 +247,7 @@ impl<D: Disk> Broker<D> {
     }
 
     /// Where whoever asks goes on in a queue now, whichever way the group consumes.
-    pub(super) fn place_of(&self, group: &GroupName, key: QueueKey) -> Option<QueueOffset> {
+    pub(super) fn committed_of(&self, group: &GroupName, key: QueueKey) -> Option<QueueOffset> {
         let leases = self.leases();
         let Some(pair) = leases.get(group, key) else { return self.tables().committed(group, key) };
         // A member goes on behind what receivers have been given: what is left of that is theirs.

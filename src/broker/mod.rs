@@ -39,7 +39,5 @@ pub use receive::{Prospect, dead_letter_topic};
 pub use recipient::Recipient;
 pub use shard_broker::{Broker, HostCounters, OpenedBroker};
 pub use topics::{Publish, Published};
-pub use upkeep::{
-    Checked, Finding, ShardPlace, Snapshot, Witnesses, check_shard, repair_shard, verify_shard,
-};
+pub use upkeep::{Checked, Finding, ShardHome, Snapshot, Witnesses, check_shard, repair_shard, verify_shard};
 pub use writer::{Backpressure, PlaceRefusal};

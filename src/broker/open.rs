@@ -16,7 +16,7 @@ use super::steady::SteadyTime;
 use super::upkeep::IndexHealth;
 use super::upkeep::Notices;
 use super::upkeep::Snapshot;
-use super::upkeep::{ShardPlace, Witnesses};
+use super::upkeep::{ShardHome, Witnesses};
 use super::writer::Writer;
 use crate::clock::SharedClock;
 use crate::disk::{Disk, DiskError};
@@ -320,7 +320,7 @@ fn contradiction(options: &BrokerOptions, detail: String) -> OpenError {
 /// Holds the shard's files against each other before any of them is touched, the index's among them.
 async fn check<D: Disk>(disk: &D, options: &BrokerOptions) -> Result<Witnesses, StartError> {
     let (shard, shard_count) = (options.shard, options.shard_count);
-    let place = ShardPlace { directory: &options.directory, shard, shard_count, is_made: options.is_made };
+    let place = ShardHome { directory: &options.directory, shard, shard_count, is_made: options.is_made };
     let mut witnesses = Witnesses::hear(disk, &place).await?;
     let found = witnesses.contradictions(disk, &place).await?;
     if found.is_empty() {

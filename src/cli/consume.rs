@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use crate::api::{Failure, OffsetPlace, Status};
+use crate::api::{Failure, OffsetSpec, Status};
 use crate::cli::error::CommandError;
 use crate::cli::message_id::MessageIds;
 use crate::cli::message_json::write_message;
+use crate::cli::offset_argument::{OFFSET_HELP, OffsetArgument, SentOffsetSpec};
 use crate::cli::output::OutputFormat;
-use crate::cli::place::{PLACE_HELP, Place, SentPlace};
 use crate::cli::server::ServerArguments;
 use crate::cli::signals::stop_flag;
 use crate::client::{
@@ -33,7 +33,7 @@ const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Args)]
-#[command(after_help = PLACE_HELP)]
+#[command(after_help = OFFSET_HELP)]
 pub struct ConsumeArguments {
     pub topic: TopicName,
     /// Read this queue only
@@ -44,7 +44,7 @@ pub struct ConsumeArguments {
     pub group: Option<GroupName>,
     /// Where to start; with --group, where it has not committed anything yet
     #[arg(long, value_name = "PLACE", default_value = "first", allow_hyphen_values = true)]
-    pub from: Place,
+    pub from: OffsetArgument,
     /// Stop after this many messages
     #[arg(long, value_name = "N")]
     pub count: Option<u64>,
@@ -118,11 +118,11 @@ pub fn run(arguments: &ConsumeArguments, format: OutputFormat) -> Result<(), Com
 fn open(arguments: &ConsumeArguments) -> Result<Consumer, CommandError> {
     let client = arguments.server.connect()?;
     let start = match arguments.from.sent() {
-        SentPlace::Offset(offset) => Start::Offset(offset),
-        SentPlace::Asked(OffsetPlace::First) => Start::First,
-        SentPlace::Asked(OffsetPlace::Last) => Start::Last,
-        SentPlace::Asked(OffsetPlace::Time(time)) => Start::Time(time),
-        SentPlace::Asked(OffsetPlace::Ago(span)) => Start::Ago(span),
+        SentOffsetSpec::Offset(offset) => Start::Offset(offset),
+        SentOffsetSpec::Asked(OffsetSpec::First) => Start::First,
+        SentOffsetSpec::Asked(OffsetSpec::Last) => Start::Last,
+        SentOffsetSpec::Asked(OffsetSpec::Time(time)) => Start::Time(time),
+        SentOffsetSpec::Asked(OffsetSpec::Ago(span)) => Start::Ago(span),
     };
     let options = ConsumerOptions {
         start,

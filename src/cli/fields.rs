@@ -8,14 +8,14 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Where key and tag stand: numbers of fields, counted from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FieldPlaces {
+pub struct FieldColumns {
     /// `None`: a tab, a comma or a blank, whichever comes.
     pub delimiter: Option<u8>,
     pub key: Option<usize>,
     pub tag: Option<usize>,
 }
 
-impl FieldPlaces {
+impl FieldColumns {
     /// Key and tag of a line; empty where the line has no such field.
     pub fn of<'a>(&self, line: &'a [u8]) -> (&'a [u8], &'a [u8]) {
         if self.key.is_none() && self.tag.is_none() {
@@ -42,10 +42,10 @@ mod tests {
 
     #[test]
     fn fields_are_counted_from_one() {
-        let places = FieldPlaces { delimiter: Some(b','), key: Some(2), tag: Some(1) };
+        let places = FieldColumns { delimiter: Some(b','), key: Some(2), tag: Some(1) };
         assert_eq!(places.of(b"a,bc,d"), (&b"bc"[..], &b"a"[..]));
         assert_eq!(places.of(b"only"), (&b""[..], &b"only"[..]));
-        let any = FieldPlaces { delimiter: None, ..places };
+        let any = FieldColumns { delimiter: None, ..places };
         for line in [&b"a b c"[..], b"a\tb\tc", b"a,b c"] {
             assert_eq!(any.of(line), (&b"b"[..], &b"a"[..]));
         }
@@ -54,6 +54,6 @@ mod tests {
             assert_eq!(places.of(line), (&b"k2"[..], &b"a"[..]), "{line:?}");
         }
         assert_eq!(places.of(b"a,new york\r").0, b"new york");
-        assert_eq!(FieldPlaces { delimiter: None, key: None, tag: None }.of(b"a,b"), (&b""[..], &b""[..]));
+        assert_eq!(FieldColumns { delimiter: None, key: None, tag: None }.of(b"a,b"), (&b""[..], &b""[..]));
     }
 }

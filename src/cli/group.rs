@@ -5,12 +5,12 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use crate::api::{GroupSettings, ResetGroup, ResetPlace};
+use crate::api::{GroupSettings, ResetGroup, ResetTarget};
 use crate::cli::error::CommandError;
 use crate::cli::group_view::GroupView;
 use crate::cli::instance::InstanceFlag;
+use crate::cli::offset_argument::{OFFSET_HELP, OffsetArgument, SentOffsetSpec};
 use crate::cli::output::{OutputFormat, print};
-use crate::cli::place::{PLACE_HELP, Place, SentPlace};
 use crate::cli::quantity::Span;
 use crate::cli::server::{ServerArguments, lease_of, milliseconds};
 use crate::types::{GroupName, QueueNumber, TopicName};
@@ -70,13 +70,13 @@ pub struct NameArguments {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = PLACE_HELP)]
+#[command(after_help = OFFSET_HELP)]
 pub struct ResetArguments {
     pub group: GroupName,
     pub topic: TopicName,
     /// Where to go on: first, last, an offset (with --queue), or a time
     #[arg(long, value_name = "PLACE", allow_hyphen_values = true)]
-    pub to: Place,
+    pub to: OffsetArgument,
     /// The queue whose offset is set; only with an offset
     #[arg(long, value_name = "N")]
     pub queue: Option<u32>,
@@ -160,13 +160,13 @@ pub fn run(arguments: GroupArguments, format: OutputFormat) -> Result<(), Comman
 }
 
 fn reset(command: ResetArguments, format: OutputFormat) -> Result<(), CommandError> {
-    let place = match (command.to.sent(), command.queue) {
-        (SentPlace::Asked(place), None) => ResetPlace::Every(place),
-        (SentPlace::Offset(offset), Some(queue)) => ResetPlace::Offset(QueueNumber(queue), offset),
-        (SentPlace::Offset(_), None) => {
+    let target = match (command.to.sent(), command.queue) {
+        (SentOffsetSpec::Asked(place), None) => ResetTarget::Every(place),
+        (SentOffsetSpec::Offset(offset), Some(queue)) => ResetTarget::Offset(QueueNumber(queue), offset),
+        (SentOffsetSpec::Offset(_), None) => {
             return Err(CommandError::usage("an offset belongs to one queue: add --queue N"));
         }
-        (SentPlace::Asked(_), Some(_)) => {
+        (SentOffsetSpec::Asked(_), Some(_)) => {
             return Err(CommandError::usage(
                 "--queue goes with an offset: first, last and times move every queue",
             ));
@@ -175,7 +175,7 @@ fn reset(command: ResetArguments, format: OutputFormat) -> Result<(), CommandErr
     let group = command.instance.group(&command.group)?;
     let topic = command.instance.topic(&command.topic)?;
     let view = ResetView { group: group.to_string(), topic: topic.to_string(), done: "reset" };
-    command.server.connect()?.reset_group(ResetGroup { group, topic, place })?;
+    command.server.connect()?.reset_group(ResetGroup { group, topic, target })?;
     print(format, &view, |view| format!("group {} reset on topic {}", view.group, view.topic))
 }
 

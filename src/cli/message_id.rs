@@ -4,7 +4,7 @@
 use std::net::{SocketAddr, ToSocketAddrs};
 
 use crate::api::ShardAddress;
-use crate::types::{IdText, OffsetMessageId, RecordPlace, ShardId};
+use crate::types::{IdText, OffsetMessageId, RecordLocation, ShardId};
 
 /// The addresses that stand in the ids of one node's messages.
 #[derive(Debug, Default)]
@@ -29,9 +29,9 @@ impl MessageIds {
     }
 
     /// `None` when the shard has no address here, or nothing can be stored at the place.
-    pub fn id(&self, shard: ShardId, place: RecordPlace) -> Option<IdText> {
+    pub fn id(&self, shard: ShardId, place: RecordLocation) -> Option<IdText> {
         let address = (*self.addresses.get(usize::from(shard.0))?)?;
-        OffsetMessageId::of_place(address, place).map(|id| id.text())
+        OffsetMessageId::of_location(address, place).map(|id| id.text())
     }
 
     pub fn shard_count(&self) -> u16 {
@@ -39,9 +39,9 @@ impl MessageIds {
     }
 
     /// The shard and the place that an id names, when it is one of this node's.
-    pub fn place_of(&self, id: &str) -> Option<(ShardId, RecordPlace)> {
+    pub fn place_of(&self, id: &str) -> Option<(ShardId, RecordLocation)> {
         let id = OffsetMessageId::parse(id).ok()?;
-        let place = RecordPlace::of_physical_offset(id.physical_offset)?;
+        let place = RecordLocation::of_physical_offset(id.physical_offset)?;
         let is_named = |shard: &ShardAddress| addresses(shard).any(|address| address == id.address);
         let index = self.shards.iter().position(is_named)?;
         Some((ShardId(u16::try_from(index).ok()?), place))
@@ -62,7 +62,7 @@ mod tests {
         let shard = |id: u16, address: &str| ShardAddress { shard: ShardId(id), address: address.to_owned() };
         let shards = [shard(0, "127.0.0.1:10911"), shard(1, "127.0.0.1:10921"), shard(2, "no address")];
         let mut ids = MessageIds::of(shards.iter());
-        let place = RecordPlace { position: LogPosition(8 * 77), index: 3 };
+        let place = RecordLocation { position: LogPosition(8 * 77), index: 3 };
         let id = ids.id(ShardId(1), place).expect("it has an address");
         assert_eq!(&*id, "7F00000100002AA900000000004D0003");
         assert_eq!(ids.place_of(&id), Some((ShardId(1), place)));

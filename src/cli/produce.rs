@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::api::Status;
 use crate::cli::error::CommandError;
-use crate::cli::fields::FieldPlaces;
+use crate::cli::fields::FieldColumns;
 use crate::cli::lines::{LineError, Lines};
 use crate::cli::output::{OutputFormat, bytes_for_people, check_input, grouped, print};
 use crate::cli::progress::Progress;
@@ -103,7 +103,7 @@ struct Summary {
 struct Run<'a> {
     arguments: &'a ProduceArguments,
     producer: Producer,
-    places: FieldPlaces,
+    places: FieldColumns,
     progress: Progress,
     stop: Arc<AtomicBool>,
     started: Instant,
@@ -141,7 +141,7 @@ pub fn run(arguments: &ProduceArguments, format: OutputFormat) -> Result<(), Com
     let mut run = Run {
         arguments,
         producer,
-        places: FieldPlaces {
+        places: FieldColumns {
             delimiter: arguments.key_delimiter,
             key: arguments.key_field.map(usize::from),
             tag: arguments.tag_field.map(usize::from),

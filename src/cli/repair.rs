@@ -10,7 +10,7 @@ use glommio::{LocalExecutorBuilder, Placement};
 use rustix::fs::{Access, access, statvfs};
 use serde::Serialize;
 
-use crate::broker::{ShardPlace, StartError, repair_shard};
+use crate::broker::{ShardHome, StartError, repair_shard};
 use crate::cli::error::CommandError;
 use crate::cli::output::{OutputFormat, grouped, print};
 use crate::disk::bounded::BoundedDisk;
@@ -142,8 +142,8 @@ fn tell(directory: &DataDirectory, shard: u16) -> Result<Repair, StartError> {
     block_on(told)
 }
 
-fn place<'a>(directory: &DataDirectory, path: &'a Path, shard: u16) -> ShardPlace<'a> {
-    ShardPlace {
+fn place<'a>(directory: &DataDirectory, path: &'a Path, shard: u16) -> ShardHome<'a> {
+    ShardHome {
         directory: path,
         shard: ShardId(shard),
         shard_count: directory.shard_count(),

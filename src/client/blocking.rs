@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::api::{
     EndTransaction, Failure, FindMessages, Found, GroupInfo, GroupSettings, Held, Hold, InstanceInfo,
-    NodeInfo, OffsetPlace, ReceiptOutcome, Receive, ReceiveHalves, Reply, Request, ResetGroup, RouteInfo,
+    NodeInfo, OffsetSpec, ReceiptOutcome, Receive, ReceiveHalves, Reply, Request, ResetGroup, RouteInfo,
     ShardAddress, Status, TopicChange, TopicInfo,
 };
 use crate::types::{
@@ -216,7 +216,7 @@ impl Client {
     // ---- Queues ------------------------------------------------------------------------------------------------
 
     /// The offset that a place in a queue has.
-    pub fn find_offset(&mut self, key: QueueKey, place: OffsetPlace) -> Result<QueueOffset, ClientError> {
+    pub fn find_offset(&mut self, key: QueueKey, place: OffsetSpec) -> Result<QueueOffset, ClientError> {
         self.run(commands::find_offset(key, place))
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::api::{Assignment, CommitOffset, Failure, OffsetPlace, Reply, Request, RouteInfo, Status};
+use crate::api::{Assignment, CommitOffset, Failure, OffsetSpec, Reply, Request, RouteInfo, Status};
 use crate::types::{QueueKey, QueueNumber, QueueOffset, TopicName};
 
 use super::error::ClientError;
@@ -23,13 +23,13 @@ enum Purpose {
     Topics(Vec<TopicName>),
     /// A topic that may have got queues.
     Route,
-    Place(Vec<QueueKey>),
+    FindStart(Vec<QueueKey>),
     Move(QueueKey),
     Commit(Vec<(QueueKey, QueueOffset)>),
 }
 
 /// Where the reading of a queue begins.
-struct NewPlace {
+struct StartOffset {
     key: QueueKey,
     /// Where the group's offset is, if it has one.
     committed: Option<QueueOffset>,
@@ -58,8 +58,8 @@ impl Call {
         }
         let key = *reader.misplaced.last()?;
         let place = match reader.options.out_of_range {
-            OutOfRange::Last => OffsetPlace::Last,
-            OutOfRange::First | OutOfRange::Fail => OffsetPlace::First,
+            OutOfRange::Last => OffsetSpec::Last,
+            OutOfRange::First | OutOfRange::Fail => OffsetSpec::First,
         };
         let requests = vec![(Some(key.queue), Request::FindOffset { key, place })];
         Some(Self { purpose: Purpose::Move(key), requests })
@@ -86,12 +86,12 @@ impl Call {
         let keys = reader.unplaced.clone();
         let start = |key: QueueKey| match reader.start_of(key) {
             Start::Offset(_) => None,
-            Start::First => Some(OffsetPlace::First),
-            Start::Last => Some(OffsetPlace::Last),
-            Start::Time(time) => Some(OffsetPlace::Time(time)),
-            Start::Ago(span) => Some(OffsetPlace::Ago(span)),
+            Start::First => Some(OffsetSpec::First),
+            Start::Last => Some(OffsetSpec::Last),
+            Start::Time(time) => Some(OffsetSpec::Time(time)),
+            Start::Ago(span) => Some(OffsetSpec::Ago(span)),
         };
-        let stop = (reader.options.until == Until::End).then_some(OffsetPlace::Last);
+        let stop = (reader.options.until == Until::End).then_some(OffsetSpec::Last);
         let mut requests = Vec::new();
         for &key in &keys {
             let committed = reader.group.iter().map(|group| {
@@ -102,7 +102,7 @@ impl Call {
                 [start(key), stop].into_iter().flatten().map(|place| Request::FindOffset { key, place });
             requests.extend(committed.chain(found).map(|request| (Some(key.queue), request)));
         }
-        Self { purpose: Purpose::Place(keys), requests }
+        Self { purpose: Purpose::FindStart(keys), requests }
     }
 }
 
@@ -141,7 +141,7 @@ impl Reader {
                 self.topics_found(topics, answers);
                 Ok(())
             }
-            Purpose::Place(keys) => self.placed(keys, answers),
+            Purpose::FindStart(keys) => self.placed(keys, answers),
             Purpose::Move(key) => {
                 self.misplaced.retain(|&other| other != key);
                 let found = Answer(answers.into_iter()).offset();
@@ -195,10 +195,11 @@ impl Reader {
 
     /// Refuses an offset after the end of every queue, where out of range is to fail: such queues are at their end before
     /// anything is fetched, and the broker is not asked.
-    fn check_start(&self, places: &[NewPlace]) -> Result<(), Failure> {
+    fn check_start(&self, places: &[StartOffset]) -> Result<(), Failure> {
         let Start::Offset(start) = self.options.start else { return Ok(()) };
-        let is_beyond =
-            |place: &NewPlace| place.committed.is_none() && place.stop_at.is_some_and(|end| place.from > end);
+        let is_beyond = |place: &StartOffset| {
+            place.committed.is_none() && place.stop_at.is_some_and(|end| place.from > end)
+        };
         if self.options.out_of_range != OutOfRange::Fail || !places.iter().all(is_beyond) {
             return Ok(());
         }
@@ -226,11 +227,11 @@ impl Reader {
                 Until::Forever => None,
                 Until::End => Some(answers.offset()?),
             };
-            places.push(NewPlace { key, committed, from: committed.unwrap_or(start), stop_at });
+            places.push(StartOffset { key, committed, from: committed.unwrap_or(start), stop_at });
         }
         self.check_start(&places)?;
         self.unplaced.clear();
-        for NewPlace { key, committed, from, stop_at } in places {
+        for StartOffset { key, committed, from, stop_at } in places {
             let Some(topic) = self.topics.get(&key.topic) else { continue };
             if let Some(offset) = committed {
                 self.committed.insert(key, offset);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::api::{
     Acknowledge, ChangeLease, CommitOffset, EndTransaction, FindMessages, Found, GroupInfo, GroupSettings,
-    Held, Hold, InstanceInfo, NodeInfo, OffsetPlace, ReceiptOutcome, Receive, ReceiveHalves, Reply, Request,
+    Held, Hold, InstanceInfo, NodeInfo, OffsetSpec, ReceiptOutcome, Receive, ReceiveHalves, Reply, Request,
     ResetGroup, RouteInfo, TopicChange, TopicInfo,
 };
 use crate::types::{GroupName, InstanceName, QueueKey, QueueNumber, QueueOffset, Receipt, TopicName};
@@ -100,7 +100,7 @@ pub(super) fn list_instances() -> Command<Vec<InstanceInfo>> {
 
 // ---- Queues ----------------------------------------------------------------------------------------------------
 
-pub(super) fn find_offset(key: QueueKey, place: OffsetPlace) -> Command<QueueOffset> {
+pub(super) fn find_offset(key: QueueKey, place: OffsetSpec) -> Command<QueueOffset> {
     let read = |reply| match reply {
         Reply::OffsetFound(offset) => Some(offset),
         _ => None,

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use crate::api::{self, HalfMessage};
-use crate::types::{HalfReceipt, Receipt, RecordPlace, Timestamp};
+use crate::types::{HalfReceipt, Receipt, RecordLocation, Timestamp};
 use crate::wire::inflate::InflateError;
 use crate::wire::record::RecordView;
 
@@ -15,7 +15,7 @@ pub struct LeasedMessage {
     /// What acknowledges it.
     pub receipt: Receipt,
     /// Where it is stored, in the log of its queue's shard; `None` when the broker is of an earlier release.
-    pub place: Option<RecordPlace>,
+    pub place: Option<RecordLocation>,
     /// When its producer made it, by the producer's clock.
     pub born_time: Timestamp,
     /// When the broker stored it.

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use crate::api::DamagedBytes;
-use crate::types::{QueueKey, QueueNumber, QueueOffset, RecordPlace, Timestamp, TopicName};
+use crate::types::{QueueKey, QueueNumber, QueueOffset, RecordLocation, Timestamp, TopicName};
 use crate::wire::batch::{BatchHeader, Records, stored_records};
 use crate::wire::inflate::InflateError;
 use crate::wire::origin::{Attributes, Origin};
@@ -79,7 +79,7 @@ pub struct ReceivedMessage<'a> {
     /// Its place in its queue.
     pub offset: QueueOffset,
     /// Where it is stored, in the log of its queue's shard.
-    pub place: RecordPlace,
+    pub place: RecordLocation,
     /// When its producer made it, by the producer's clock.
     pub born_time: Timestamp,
     /// When the broker stored it.
@@ -228,7 +228,7 @@ impl<'a> Iterator for ReceivedMessages<'a> {
         let born = self.header.born_time.0.saturating_add_signed(i64::from(record.born_delta_ms()));
         Some(ReceivedMessage {
             offset,
-            place: RecordPlace { position: self.header.position, index },
+            place: RecordLocation { position: self.header.position, index },
             born_time: Timestamp(born),
             store_time: self.header.store_time,
             record,

@@ -8,7 +8,7 @@ use super::consume::Index;
 use super::entry::{BlockReference, IndexEntry, Seek};
 use super::error::IndexError;
 use super::sealed::identity;
-use super::tree::Place;
+use super::tree::SearchPosition;
 use crate::disk::Disk;
 use crate::types::{LogPosition, QueueKey, QueueOffset, Timestamp};
 
@@ -122,9 +122,9 @@ impl<D: Disk> Index<D> {
                 let Some(tree) = state.tree(key) else { return Ok(None) };
                 seek.offset = seek.offset.max(tree.first);
                 match tree.seek(&seek) {
-                    Place::End => return Ok(None),
-                    Place::Tail(index) => return Ok(Some(tree.entries[index])),
-                    Place::Block { reference, level } => (reference, level),
+                    SearchPosition::End => return Ok(None),
+                    SearchPosition::Tail(index) => return Ok(Some(tree.entries[index])),
+                    SearchPosition::Block { reference, level } => (reference, level),
                 }
             };
             match self.leaf(key, reference, level, &seek).await {
@@ -198,8 +198,8 @@ impl<D: Disk> Index<D> {
         }
         collection.offset = collection.offset.max(tree.first);
         match tree.seek(&Seek { offset: collection.offset, ..Seek::default() }) {
-            Place::End => Step::Done,
-            Place::Tail(index) => {
+            SearchPosition::End => Step::Done,
+            SearchPosition::Tail(index) => {
                 for entry in &tree.entries[index..] {
                     if !collection.take(*entry) {
                         break;
@@ -207,7 +207,7 @@ impl<D: Disk> Index<D> {
                 }
                 Step::Done
             }
-            Place::Block { reference, level } => Step::Block { reference, level },
+            SearchPosition::Block { reference, level } => Step::Block { reference, level },
         }
     }
 }

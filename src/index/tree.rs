@@ -43,7 +43,7 @@ pub struct Tree {
 
 /// Where a search goes on.
 #[derive(Clone, Copy, Debug)]
-pub enum Place {
+pub enum SearchPosition {
     /// Nothing qualifies.
     End,
     /// The entry at this index of the entries in memory.
@@ -92,15 +92,15 @@ impl Tree {
     }
 
     /// Where the first entry is that qualifies. Reads no block.
-    pub fn seek(&self, seek: &Seek) -> Place {
+    pub fn seek(&self, seek: &Seek) -> SearchPosition {
         for (index, level) in self.levels.iter().enumerate().rev() {
             if level.last().is_some_and(|last| last.qualifies(seek)) {
                 let place = level.partition_point(|reference| !reference.qualifies(seek));
-                return Place::Block { reference: level[place], level: index as u8 };
+                return SearchPosition::Block { reference: level[place], level: index as u8 };
             }
         }
         let place = self.entries.partition_point(|entry| !entry.qualifies(seek));
-        if place < self.entries.len() { Place::Tail(place) } else { Place::End }
+        if place < self.entries.len() { SearchPosition::Tail(place) } else { SearchPosition::End }
     }
 
     /// Moves the first offset to `offset`, not beyond the end, and drops what lies before. It never falls.
@@ -256,12 +256,12 @@ mod tests {
     fn a_search_goes_to_the_oldest_place_that_qualifies() {
         let (tree, _) = grown(41);
         let at = |offset| tree.seek(&Seek { offset: QueueOffset(offset), ..Seek::default() });
-        assert!(matches!(at(0), Place::Block { level: 2, .. }));
-        assert!(matches!(at(71), Place::Block { level: 2, .. }));
-        assert!(matches!(at(72), Place::Block { level: 0, .. }));
-        assert!(matches!(at(79), Place::Block { level: 0, .. }));
-        assert!(matches!(at(80), Place::Tail(0)));
-        assert!(matches!(at(82), Place::End));
+        assert!(matches!(at(0), SearchPosition::Block { level: 2, .. }));
+        assert!(matches!(at(71), SearchPosition::Block { level: 2, .. }));
+        assert!(matches!(at(72), SearchPosition::Block { level: 0, .. }));
+        assert!(matches!(at(79), SearchPosition::Block { level: 0, .. }));
+        assert!(matches!(at(80), SearchPosition::Tail(0)));
+        assert!(matches!(at(82), SearchPosition::End));
     }
 
     #[test]

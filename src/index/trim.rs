@@ -5,7 +5,7 @@ use std::ops::Bound;
 use super::consume::Index;
 use super::entry::Seek;
 use super::error::IndexError;
-use super::tree::Place;
+use super::tree::SearchPosition;
 use crate::disk::Disk;
 use crate::types::{LogPosition, QueueKey, QueueOffset};
 
@@ -61,7 +61,7 @@ impl<D: Disk> Index<D> {
             Some(_) => {}
             None => {
                 let seek = Seek { offset: tree.first, ..seek };
-                if matches!(tree.seek(&seek), Place::End) {
+                if matches!(tree.seek(&seek), SearchPosition::End) {
                     tree.advance_first(QueueOffset(u64::MAX));
                 }
             }

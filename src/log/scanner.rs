@@ -77,7 +77,7 @@ struct Window {
 }
 
 /// What stands at the place where a batch is expected.
-enum AtPlace {
+enum AtEnd {
     Whole(BatchHeader),
     Harmed(BatchHeader),
     Nothing,
@@ -142,16 +142,16 @@ impl<D: Disk> Scanner<D> {
                 settled_at = place;
             }
             let ended = self.ended(&segment).filter(|(end, _)| place >= *end);
-            let at_place = match ended {
-                Some(_) => AtPlace::Nothing,
+            let at_end = match ended {
+                Some(_) => AtEnd::Nothing,
                 None => self.look(&segment, place, &mut window).await?,
             };
             let waiting_at = self.waiting.as_ref().map(|(first, _)| first.position);
             if place >= self.limits.until && waiting_at.is_none() {
                 break;
             }
-            place = match at_place {
-                AtPlace::Whole(header) => {
+            place = match at_end {
+                AtEnd::Whole(header) => {
                     let from = (place.since(segment.base) - window.start) as usize;
                     self.replay(&header, &window.bytes[from..from + header.batch_bytes as usize], replay);
                     self.check_alignment(&segment, &header, &window);
@@ -162,7 +162,7 @@ impl<D: Disk> Scanner<D> {
                     end = waiting_at.expect("a batch waited");
                     next
                 }
-                at_place => match (self.prove(&segment, place, ended.is_some(), &mut window).await?, ended) {
+                at_end => match (self.prove(&segment, place, ended.is_some(), &mut window).await?, ended) {
                     (Proof::Continues(next), _) => {
                         self.check_padding(&segment, place, next, &window);
                         next
@@ -172,18 +172,18 @@ impl<D: Disk> Scanner<D> {
                         if let Some((header, bytes)) = self.waiting.take() {
                             replay.whole(&header, &bytes);
                         }
-                        let at_place = if went_on { AtPlace::Nothing } else { at_place };
+                        let at_end = if went_on { AtEnd::Nothing } else { at_end };
                         end = match ended {
                             // What is lost stands in the next segment.
                             Some((_, begin)) => begin,
-                            None => self.skip_damage(&segment, place, next, at_place, replay),
+                            None => self.skip_damage(&segment, place, next, at_end, replay),
                         };
                         self.tell_given_up(place, end, replay);
                         end
                     }
                     (Proof::None { leftovers }, ended) => {
-                        let Some(next) = self.known_beyond(&segment, place, &at_place, ended) else {
-                            self.report.torn = leftovers || matches!(at_place, AtPlace::Harmed(_));
+                        let Some(next) = self.known_beyond(&segment, place, &at_end, ended) else {
+                            self.report.torn = leftovers || matches!(at_end, AtEnd::Harmed(_));
                             break;
                         };
                         // Its other half was durable as well.
@@ -192,7 +192,7 @@ impl<D: Disk> Scanner<D> {
                         }
                         end = match ended {
                             Some((_, begin)) => begin,
-                            None => self.skip_damage(&segment, place, next, at_place, replay),
+                            None => self.skip_damage(&segment, place, next, at_end, replay),
                         };
                         self.tell_given_up(place, end, replay);
                         end
@@ -292,18 +292,16 @@ impl<D: Disk> Scanner<D> {
         segment: &Segment<D>,
         place: LogPosition,
         next: LogPosition,
-        at_place: AtPlace,
+        at_end: AtEnd,
         replay: &mut impl Replay,
     ) -> LogPosition {
-        let next = match at_place {
-            AtPlace::Harmed(header) => {
+        let next = match at_end {
+            AtEnd::Harmed(header) => {
                 replay.harmed(&header);
                 self.note(segment, &header)
             }
             // In this segment, that is: the next one has its turn.
-            AtPlace::Whole(_) | AtPlace::Nothing => {
-                self.ended(segment).map_or(next, |(end, _)| next.min(end))
-            }
+            AtEnd::Whole(_) | AtEnd::Nothing => self.ended(segment).map_or(next, |(end, _)| next.min(end)),
         };
         if let Some(end) = self.hole_behind(segment).filter(|_| next > segment.end()) {
             // What is left of this segment was never written, or its end is lost with what told of it.
@@ -347,14 +345,14 @@ impl<D: Disk> Scanner<D> {
         &self,
         segment: &Segment<D>,
         place: LogPosition,
-        at_place: &AtPlace,
+        at_end: &AtEnd,
         ended: Option<(LogPosition, LogPosition)>,
     ) -> Option<LogPosition> {
         let next = ended.map_or(place, |(_, begin)| begin);
-        let behind = match at_place {
-            AtPlace::Harmed(header) => header.end_position(),
+        let behind = match at_end {
+            AtEnd::Harmed(header) => header.end_position(),
             // What is given up begins before the header that would be here.
-            AtPlace::Whole(_) | AtPlace::Nothing => {
+            AtEnd::Whole(_) | AtEnd::Nothing => {
                 LogPosition(next.0.next_multiple_of(BLOCK_BYTES as u64) + BATCH_HEADER_BYTES as u64)
             }
         };
@@ -494,11 +492,11 @@ impl<D: Disk> Scanner<D> {
         segment: &Segment<D>,
         place: LogPosition,
         window: &mut Window,
-    ) -> Result<AtPlace, OpenError> {
+    ) -> Result<AtEnd, OpenError> {
         let at = place.since(segment.base);
         self.report.is_cut = at + BATCH_HEADER_BYTES as u64 > segment.bytes;
         if self.report.is_cut {
-            return Ok(AtPlace::Nothing);
+            return Ok(AtEnd::Nothing);
         }
         self.fill(segment, window, at, BATCH_HEADER_BYTES).await?;
         let from = (at - window.start) as usize;
@@ -511,16 +509,16 @@ impl<D: Disk> Scanner<D> {
                 let file = segment.path.display().to_string();
                 return Err(OpenError::Newer { file, what: reason.to_string() });
             }
-            _ => return Ok(AtPlace::Nothing),
+            _ => return Ok(AtEnd::Nothing),
         };
         if at + u64::from(header.batch_bytes) > segment.bytes {
             self.report.is_cut = true;
-            return Ok(AtPlace::Nothing);
+            return Ok(AtEnd::Nothing);
         }
         self.fill(segment, window, at, header.batch_bytes as usize).await?;
         let from = (at - window.start) as usize;
         let whole = records_match(&window.bytes[from..from + header.batch_bytes as usize]);
-        Ok(if whole { AtPlace::Whole(header) } else { AtPlace::Harmed(header) })
+        Ok(if whole { AtEnd::Whole(header) } else { AtEnd::Harmed(header) })
     }
 
     /// Makes the window hold `bytes` from `at` on, reading ahead.

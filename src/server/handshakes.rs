@@ -35,7 +35,7 @@ pub(crate) struct Handshakes {
 }
 
 /// Counts one handshake as long as it is held.
-pub(crate) struct HandshakePlace(Rc<Handshakes>);
+pub(crate) struct HandshakePermit(Rc<Handshakes>);
 
 impl Handshakes {
     pub fn new(clock: SharedClock) -> Rc<Self> {
@@ -47,17 +47,17 @@ impl Handshakes {
         })
     }
 
-    /// A place for one more handshake; `None` when there are too many under way.
-    pub fn place(self: &Rc<Self>) -> Option<HandshakePlace> {
+    /// A permit for one more handshake; `None` when there are too many under way.
+    pub fn permit(self: &Rc<Self>) -> Option<HandshakePermit> {
         let is_free = self.under_way.get() < limits::SHARD_HANDSHAKES_MAX;
         is_free.then(|| {
             self.under_way.set(self.under_way.get() + 1);
-            HandshakePlace(self.clone())
+            HandshakePermit(self.clone())
         })
     }
 }
 
-impl HandshakePlace {
+impl HandshakePermit {
     /// Carries a handshake out, step by step; `None` when a step is due and `is_wanted` no more.
     pub async fn carry_out<T>(
         &self,
@@ -89,7 +89,7 @@ impl HandshakePlace {
     }
 }
 
-impl Drop for HandshakePlace {
+impl Drop for HandshakePermit {
     fn drop(&mut self) {
         self.0.under_way.set(self.0.under_way.get() - 1);
     }
@@ -152,9 +152,9 @@ mod tests {
             .map(|number: u32| {
                 let (handshakes, over, now) = (&handshakes, &over, now.clone());
                 Box::pin(async move {
-                    let place = handshakes.place().expect("there are few");
+                    let permit = handshakes.permit().expect("there are few");
                     let step = async { now.set(now.get() + STEP) };
-                    place.carry_out(step, || true).await.expect("it is wanted");
+                    permit.carry_out(step, || true).await.expect("it is wanted");
                     over.borrow_mut().push((number, now.get() / 1_000_000));
                 })
             })
@@ -175,12 +175,12 @@ mod tests {
     #[test]
     fn who_is_not_wanted_any_more_costs_nothing_and_too_many_are_refused() {
         let handshakes = Handshakes::new(Rc::new(HandClock::default()));
-        let places: Vec<_> =
-            (0..limits::SHARD_HANDSHAKES_MAX).map(|_| handshakes.place().expect("it is free")).collect();
-        assert!(handshakes.place().is_none());
-        let outcome = block_on(places[0].carry_out(async { panic!("nobody waits for it") }, || false));
+        let permits: Vec<_> =
+            (0..limits::SHARD_HANDSHAKES_MAX).map(|_| handshakes.permit().expect("it is free")).collect();
+        assert!(handshakes.permit().is_none());
+        let outcome = block_on(permits[0].carry_out(async { panic!("nobody waits for it") }, || false));
         assert_eq!(outcome, None::<()>);
-        drop(places);
-        assert!(handshakes.place().is_some());
+        drop(permits);
+        assert!(handshakes.permit().is_some());
     }
 }

@@ -11,7 +11,7 @@ use glommio::net::TcpStream;
 
 use super::connection::ShardBroker;
 use super::doors::{Door, DoorRules};
-use super::handshakes::{HandshakePlace, Handshakes};
+use super::handshakes::{HandshakePermit, Handshakes};
 use super::sessions::Connection;
 use super::stream::{Replayed, TlsStream};
 use crate::clock::SharedClock;
@@ -123,7 +123,7 @@ impl Tls {
         connection.incomplete_since.set(None);
         connection.end_after(self.clock.monotonic(), HANDSHAKE_TIMEOUT.min(time));
         let peer = stream.peer_addr().ok();
-        let Some(place) = self.place() else { return ended(connection, stream) };
+        let Some(place) = self.permit() else { return ended(connection, stream) };
         let memory = self.memory.budget(Account::Connections).try_reserve(limits::TLS_CONNECTION_BYTES);
         let Some(memory) = memory else {
             self.refused("the broker has no memory left for it: give it more with --client-memory");
@@ -157,14 +157,14 @@ impl Tls {
         }
     }
 
-    /// A place for one more handshake, or none, which is counted and told of now and then.
-    fn place(&self) -> Option<HandshakePlace> {
-        let place = self.handshakes.place();
-        if place.is_none() {
+    /// A permit for one more handshake, or none, which is counted and told of now and then.
+    fn permit(&self) -> Option<HandshakePermit> {
+        let permit = self.handshakes.permit();
+        if permit.is_none() {
             let most = limits::SHARD_HANDSHAKES_MAX;
             self.refused(&format!("{most} handshakes are under way"));
         }
-        place
+        permit
     }
 
     fn refused(&self, reason: &str) {

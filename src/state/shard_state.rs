@@ -15,7 +15,7 @@
 
 use std::collections::BTreeSet;
 
-use super::held::{HeldState, Loading, Place};
+use super::held::{HeldState, Loading, TimerKey};
 use super::leases::{LeaseChange, Leases};
 use super::record::Change;
 use super::tables::{CommittedOffset, Tables};
@@ -49,7 +49,7 @@ pub enum Effect {
         offset: QueueOffset,
     },
     /// The delayed messages up to this one have entered their queues, as of now.
-    Released(Place),
+    Released(TimerKey),
     /// What the hidden queue `bucket` has up to this position is not pending there any more.
     Moved {
         bucket: QueueNumber,
@@ -212,12 +212,12 @@ impl State {
     }
 
     /// A delayed message was placed again elsewhere, and that copy was told of.
-    pub fn held_copied(&mut self, place: Place) {
+    pub fn held_copied(&mut self, place: TimerKey) {
         self.held.delays.forget(place);
     }
 
     /// Takes what was read from the index for the places from `from` on below `end`.
-    pub fn load_delays(&mut self, from: Place, end: Place, found: Loading) {
+    pub fn load_delays(&mut self, from: TimerKey, end: TimerKey, found: Loading) {
         self.held.delays.load(from, end, found);
     }
 

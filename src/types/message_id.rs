@@ -34,7 +34,7 @@ const DAY_MS: u64 = 24 * 3_600_000;
 
 /// Where a stored message is: its batch, and its number in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RecordPlace {
+pub struct RecordLocation {
     /// Of the batch; a multiple of 8.
     pub position: LogPosition,
     pub index: u16,
@@ -44,7 +44,7 @@ pub struct RecordPlace {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct OffsetMessageId {
     pub address: SocketAddr,
-    /// See [`RecordPlace::physical_offset`].
+    /// See [`RecordLocation::physical_offset`].
     pub physical_offset: i64,
 }
 
@@ -83,9 +83,9 @@ pub enum MessageIdError {
     Offset(i64),
 }
 
-impl RecordPlace {
+impl RecordLocation {
     /// The place as RocketMQ's physical offset: `position / 8 << 16 | index`, never negative, because the C++ client cuts
-    /// leading `F` digits off before it reads one. What lies above bit 62 is lost; [`in_log`](RecordPlace::in_log) finds
+    /// leading `F` digits off before it reads one. What lies above bit 62 is lost; [`in_log`](RecordLocation::in_log) finds
     /// it again.
     pub fn physical_offset(self) -> i64 {
         assert!(self.starts_a_batch(), "no batch starts at {}", self.position);
@@ -119,7 +119,7 @@ impl RecordPlace {
 impl OffsetMessageId {
     /// The id of what is stored at `place` by the shard that clients reach at `address`. `None` when nothing can be
     /// stored there.
-    pub fn of_place(address: SocketAddr, place: RecordPlace) -> Option<Self> {
+    pub fn of_location(address: SocketAddr, place: RecordLocation) -> Option<Self> {
         place.starts_a_batch().then(|| Self { address, physical_offset: place.physical_offset() })
     }
 
@@ -293,8 +293,8 @@ mod tests {
     fn a_place_where_no_batch_starts_has_no_id() {
         let address = "127.0.0.1:10911".parse().unwrap();
         let id_at = |position| {
-            let place = RecordPlace { position: LogPosition(position), index: 2 };
-            OffsetMessageId::of_place(address, place).map(|id| id.text().to_string())
+            let place = RecordLocation { position: LogPosition(position), index: 2 };
+            OffsetMessageId::of_location(address, place).map(|id| id.text().to_string())
         };
         assert_eq!(id_at(16).as_deref(), Some("7F00000100002A9F0000000000020002"));
         assert_eq!(id_at(17), None);
@@ -324,15 +324,15 @@ mod tests {
         for _ in 0..10_000 {
             let bits = random.range(3..=60);
             let position = LogPosition(random.number() >> (64 - bits) << 3);
-            let place = RecordPlace { position, index: random.number() as u16 };
+            let place = RecordLocation { position, index: random.number() as u16 };
             let offset = place.physical_offset();
             assert!(offset >= 0);
             let end = position.advance(1 + random.range(0..POSITION_MODULUS - 1));
-            let named = RecordPlace::of_physical_offset(offset).unwrap();
+            let named = RecordLocation::of_physical_offset(offset).unwrap();
             assert_eq!(named.in_log(end), place);
             assert_eq!(place.in_log(end), place);
         }
-        assert_eq!(RecordPlace::of_physical_offset(-1), None);
+        assert_eq!(RecordLocation::of_physical_offset(-1), None);
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub use file_stamp::FileStamp;
 pub use identity::{Identity, NodeId, QueueKey, QueueNumber, ShardId, TopicId};
 pub use instance::InstanceName;
 pub use level::Level;
-pub use message_id::{IdText, MessageIdError, OffsetMessageId, RecordPlace, UniqueId, UniqueIdGenerator};
+pub use message_id::{IdText, MessageIdError, OffsetMessageId, RecordLocation, UniqueId, UniqueIdGenerator};
 #[cfg(feature = "server")]
 pub use mutex::TaskMutex;
 pub use name::{GroupName, NameError, TopicName};

@@ -136,7 +136,7 @@ fn nothing_is_sent_to_another_broker_at_an_address_that_a_route_told() {
     assert_eq!(client.node(), Some(meant.node));
     let id = client.topic(&topic).expect("it is there").id;
     let key = QueueKey { topic: id, queue: QueueNumber(1) };
-    client.find_offset(key, turbopump::api::OffsetPlace::Last).expect("forwarded");
+    client.find_offset(key, turbopump::api::OffsetSpec::Last).expect("forwarded");
     let notices = client.take_notices();
     let parts =
         [other.addresses[1].as_str(), &meant.node.to_string(), &other.node.to_string(), "--advertise"];
@@ -163,7 +163,7 @@ fn another_shard_at_an_address_is_not_taken_for_the_one_that_was_told() {
     let mut client = Client::connect(broker.server(), timeouts()).expect("it listens");
     let id = client.topic(&topic).expect("it is there").id;
     let key = QueueKey { topic: id, queue: QueueNumber(1) };
-    client.find_offset(key, turbopump::api::OffsetPlace::Last).expect("forwarded");
+    client.find_offset(key, turbopump::api::OffsetSpec::Last).expect("forwarded");
     let notices = client.take_notices();
     assert!(notices[0].contains("shard 1 of node") && notices[0].contains("shard 2 of node"), "{notices:?}");
 }
@@ -190,7 +190,7 @@ fn a_broker_that_does_not_say_who_it_is_is_used_as_before() {
     let mut client = Client::connect(broker.server(), timeouts()).expect("it listens");
     let id = client.topic(&topic).expect("it is there").id;
     let key = QueueKey { topic: id, queue: QueueNumber(1) };
-    client.find_offset(key, turbopump::api::OffsetPlace::Last).expect("its shard answers");
+    client.find_offset(key, turbopump::api::OffsetSpec::Last).expect("its shard answers");
     assert_eq!((client.node(), client.take_notices()), (None, Vec::new()));
 }
 
@@ -204,7 +204,7 @@ fn a_wildcard_that_an_earlier_release_tells_is_no_address() {
     let mut client = Client::connect(broker.server(), timeouts()).expect("it listens");
     let id = client.topic(&topic).expect("it is there").id;
     let key = QueueKey { topic: id, queue: QueueNumber(1) };
-    client.find_offset(key, turbopump::api::OffsetPlace::Last).expect("forwarded");
+    client.find_offset(key, turbopump::api::OffsetSpec::Last).expect("forwarded");
     assert_eq!(client.take_notices().len(), 1);
 }
 
@@ -220,7 +220,7 @@ fn a_shard_out_of_reach_is_asked_through_another_and_said_once() {
     let id = client.topic(&topic).expect("it is there").id;
     for _ in 0..3 {
         let key = turbopump::types::QueueKey { topic: id, queue: QueueNumber(1) };
-        client.find_offset(key, turbopump::api::OffsetPlace::Last).expect("forwarded");
+        client.find_offset(key, turbopump::api::OffsetSpec::Last).expect("forwarded");
     }
     let notices = client.take_notices();
     assert_eq!(notices.len(), 1, "{notices:?}");

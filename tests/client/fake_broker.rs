@@ -453,10 +453,10 @@ impl State {
             Request::FindOffset { key, place } => {
                 let queue = self.queue(key)?;
                 let offset = match place {
-                    OffsetPlace::First => queue.first,
-                    OffsetPlace::Last => queue.end,
-                    OffsetPlace::Ago(span) => unreachable!("{span:?}: this broker has no clock"),
-                    OffsetPlace::Time(time) => queue
+                    OffsetSpec::First => queue.first,
+                    OffsetSpec::Last => queue.end,
+                    OffsetSpec::Ago(span) => unreachable!("{span:?}: this broker has no clock"),
+                    OffsetSpec::Time(time) => queue
                         .batches
                         .iter()
                         .map(|batch| BatchHeader::decode(batch).expect("stored"))

@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::timeout;
-use turbopump::api::{OffsetPlace, Release, Status, TopicChange};
+use turbopump::api::{OffsetSpec, Release, Status, TopicChange};
 use turbopump::client::asynchronous::{Client, Message, MessageStream, PendingSend, Producer};
 use turbopump::client::{ClientError, ConsumerOptions, ProducerOptions, Start, Timeouts, Until};
 use turbopump::types::{QueueKey, QueueNumber, QueueOffset, TopicId, TopicName};
@@ -341,7 +341,7 @@ fn calls_of_clones_run_beside_each_other() {
         assert_eq!(client.list_topics().await.expect("it is there").len(), 20);
         let topic = client.describe_topic(&names[7]).await.expect("it is there");
         let key = QueueKey { topic: topic.id, queue: QueueNumber(1) };
-        assert_eq!(client.find_offset(key, OffsetPlace::Last).await.expect("it is there"), QueueOffset(0));
+        assert_eq!(client.find_offset(key, OffsetSpec::Last).await.expect("it is there"), QueueOffset(0));
         let group = "billing".parse().expect("a name");
         client.commit_offset(&group, key, QueueOffset(0)).await.expect("it is there");
         let committed = client.committed_offset(&group, key).await.expect("it is there");

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use turbopump::api::{FindMessages, OffsetPlace, ResetGroup, ResetPlace, Status, TopicChange};
+use turbopump::api::{FindMessages, OffsetSpec, ResetGroup, ResetTarget, Status, TopicChange};
 use turbopump::client::asynchronous::{Client, Message, MessageStream};
 use turbopump::client::{ClientError, ConsumerOptions, ProducerOptions, Until};
 use turbopump::types::{GroupName, Timestamp};
@@ -268,15 +268,15 @@ fn topics_groups_instances_and_the_node_are_administered() {
         assert_eq!(client.list_groups().await.expect("an answer"), std::slice::from_ref(&group));
         let committed = client.committed_offset(&group, message.queue).await.expect("an answer");
         assert_eq!(committed, Some(message.offset.advance(1)));
-        let place = ResetPlace::Every(OffsetPlace::First);
-        let reset = ResetGroup { group: group.clone(), topic: topic("orders"), place };
+        let target = ResetTarget::Every(OffsetSpec::First);
+        let reset = ResetGroup { group: group.clone(), topic: topic("orders"), target };
         let refused = client.reset_group(reset.clone()).await.expect_err("it has a member");
         assert_eq!(status(refused), Status::GroupHasMembers);
         messages.close().await.expect("a member");
         client.reset_group(reset).await.expect("it has no members");
         let committed = client.committed_offset(&group, message.queue).await.expect("an answer");
         assert_eq!(committed, Some(message.offset));
-        let end = client.find_offset(message.queue, OffsetPlace::Last).await.expect("an answer");
+        let end = client.find_offset(message.queue, OffsetSpec::Last).await.expect("an answer");
         assert_eq!(end, message.offset.advance(1));
         client.delete_group(&group).await.expect("it has no members");
 

@@ -9,7 +9,7 @@ use futures_lite::future::block_on;
 use turbopump::api::{
     ClientProtocol, Decision, FindMessages, Found, Produce, Receive, Reply, Request, Status, TagFilter,
 };
-use turbopump::broker::{ShardPlace, repair_shard};
+use turbopump::broker::{ShardHome, repair_shard};
 use turbopump::disk::faulty::{FaultPlan, FaultyDisk, Restart};
 use turbopump::disk::{Disk, DiskError};
 use turbopump::limits;
@@ -109,7 +109,7 @@ fn with_hole(filled: &Filled, bare: bool) -> FaultyDisk {
         let refused = on_node(&disk, &Setup::default(), 1, async |_| ());
         assert!(refused.is_err(), "a missing segment is no retention");
         let directory = shard_directory(0);
-        let place = ShardPlace { directory: &directory, shard: ShardId(0), shard_count: 1, is_made: true };
+        let place = ShardHome { directory: &directory, shard: ShardId(0), shard_count: 1, is_made: true };
         repair_shard(&disk, &place, LogSecret(1), Act::Do).await.expect("it can be given up");
     });
     disk

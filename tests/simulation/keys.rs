@@ -14,7 +14,8 @@ use turbopump::disk::faulty::{FaultPlan, FaultyDisk, Restart};
 use turbopump::limits;
 use turbopump::testing::{Random, SeededExecutor};
 use turbopump::types::{
-    Account, Level, LogPosition, QueueKey, QueueNumber, QueueOffset, RecordPlace, ShardId, Timestamp, TopicId,
+    Account, Level, LogPosition, QueueKey, QueueNumber, QueueOffset, RecordLocation, ShardId, Timestamp,
+    TopicId,
 };
 use turbopump::wire::batch::BatchBuilder;
 use turbopump::wire::properties::{self, names};
@@ -115,7 +116,7 @@ async fn find_between(node: &Node, key: &str, (from, to): (Timestamp, Timestamp)
     }
 }
 
-async fn find_at(node: &Node, shard: ShardId, place: RecordPlace) -> Vec<FoundMessage> {
+async fn find_at(node: &Node, shard: ShardId, place: RecordLocation) -> Vec<FoundMessage> {
     let find = FindMessages::Position { shard, position: place.position, index: place.index };
     match node.handle(Request::FindMessages(find)).await {
         Ok(Reply::Found(found)) => found.messages,
@@ -146,8 +147,8 @@ async fn check_all(node: &Node, sent: &[Sent], label: &str) {
             Some(unique_text(message.unique).as_bytes())
         );
         // An id holds the place in fewer bits.
-        let place = RecordPlace { position: message.position, index: message.index };
-        let named = RecordPlace::of_physical_offset(place.physical_offset()).expect("not negative");
+        let place = RecordLocation { position: message.position, index: message.index };
+        let named = RecordLocation::of_physical_offset(place.physical_offset()).expect("not negative");
         assert_eq!(find_at(node, shard, named).await, found.messages, "{label}");
     }
     for number in 0..13 {
@@ -311,7 +312,7 @@ fn what_no_consumer_can_read_is_not_found() {
             Reply::Held(placed) => placed,
             other => panic!("{other:?}"),
         };
-        let place = |position, index| RecordPlace { position, index };
+        let place = |position, index| RecordLocation { position, index };
         assert_eq!(find_at(node, ShardId(0), place(placed.position, 0)).await, []);
         assert_eq!(
             find(node, "held").await,
@@ -365,7 +366,7 @@ fn runs_go_with_their_segments() {
         check_all(node, &kept, "what is kept").await;
         for message in &gone {
             assert_eq!(find(node, &unique_text(message.unique)).await.messages, []);
-            let place = RecordPlace { position: message.position, index: message.index };
+            let place = RecordLocation { position: message.position, index: message.index };
             assert_eq!(find_at(node, ShardId(0), place).await, []);
         }
         // Four mebibytes each: the first one found fills the answer.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use futures_lite::future::block_on;
 use turbopump::api::{Produce, Reply, Request};
-use turbopump::broker::{ShardPlace, StartError, check_shard, repair_shard, verify_shard};
+use turbopump::broker::{ShardHome, StartError, check_shard, repair_shard, verify_shard};
 use turbopump::disk::faulty::{AfterCrash, FaultPlan, FaultyDisk, Restart, Rule, When};
 use turbopump::disk::{Disk, DiskError, DiskErrorKind, DiskFile, OpenMode, Operation};
 use turbopump::log::{Act, Known, Manifest, OpenError, Replay, parse_segment_name, scan, segment_name};
@@ -235,8 +235,8 @@ impl Replay for Nothing {
     }
 }
 
-fn place(directory: &Path, shard: u16) -> ShardPlace<'_> {
-    ShardPlace { directory, shard: ShardId(shard), shard_count: SHARDS, is_made: true }
+fn place(directory: &Path, shard: u16) -> ShardHome<'_> {
+    ShardHome { directory, shard: ShardId(shard), shard_count: SHARDS, is_made: true }
 }
 
 /// What a check of the logs finds, however they look: contradictions, and damage.

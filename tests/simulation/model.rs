@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use turbopump::api::{Failure, Fetch, Fetched, OffsetPlace, QueueInfo, Reply, Request};
+use turbopump::api::{Failure, Fetch, Fetched, OffsetSpec, QueueInfo, Reply, Request};
 use turbopump::types::{
     GroupName, Level, LogPosition, QueueKey, QueueNumber, QueueOffset, Timestamp, TopicId, TopicName,
 };
@@ -264,7 +264,7 @@ pub async fn check_fetch(
     end
 }
 
-pub async fn find(node: &Node, key: QueueKey, place: OffsetPlace) -> QueueOffset {
+pub async fn find(node: &Node, key: QueueKey, place: OffsetSpec) -> QueueOffset {
     match node.handle(Request::FindOffset { key, place }).await {
         Ok(Reply::OffsetFound(offset)) => offset,
         other => panic!("{key}: no offset: {other:?}"),

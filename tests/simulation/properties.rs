@@ -11,7 +11,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use proptest::sample::Index as Pick;
 use turbopump::api::{
-    CommitOffset, Failure, OffsetPlace, Produce, Produced, Reply, Request, ResetGroup, ResetPlace, Status,
+    CommitOffset, Failure, OffsetSpec, Produce, Produced, Reply, Request, ResetGroup, ResetTarget, Status,
     TopicChange,
 };
 use turbopump::disk::faulty::{FaultPlan, FaultyDisk, Restart};
@@ -307,10 +307,10 @@ impl World<'_> {
         let Some(key) = self.queue(queue) else { return };
         let queue = &self.model.queues[&key];
         let time = self.time(key, batch, later);
-        let found = find(&self.node(), key, OffsetPlace::Time(time)).await;
+        let found = find(&self.node(), key, OffsetSpec::Time(time)).await;
         assert_eq!(found, queue.find_time(time), "{key} at {time:?}");
-        assert_eq!(find(&self.node(), key, OffsetPlace::First).await, queue.first, "{key}");
-        assert_eq!(find(&self.node(), key, OffsetPlace::Last).await, queue.end(), "{key}");
+        assert_eq!(find(&self.node(), key, OffsetSpec::First).await, queue.first, "{key}");
+        assert_eq!(find(&self.node(), key, OffsetSpec::Last).await, queue.end(), "{key}");
     }
 
     /// The store time of one of the queue's batches, or a little later.
@@ -340,24 +340,24 @@ impl World<'_> {
         let (asked, places): (_, Vec<_>) = match place {
             Place::First => {
                 let places = keys.iter().map(|key| (*key, queue_at(key).first)).collect();
-                (ResetPlace::Every(OffsetPlace::First), places)
+                (ResetTarget::Every(OffsetSpec::First), places)
             }
             Place::Last => {
                 let places = keys.iter().map(|key| (*key, queue_at(key).end())).collect();
-                (ResetPlace::Every(OffsetPlace::Last), places)
+                (ResetTarget::Every(OffsetSpec::Last), places)
             }
             Place::Time(batch) => {
                 let time = self.time(keys[0], batch, 0);
                 let places = keys.iter().map(|key| (*key, queue_at(key).find_time(time))).collect();
-                (ResetPlace::Every(OffsetPlace::Time(time)), places)
+                (ResetTarget::Every(OffsetSpec::Time(time)), places)
             }
             Place::Offset(queue, offset) => {
                 let key = keys[queue.index(keys.len())];
                 let offset = QueueOffset(offset.index(queue_at(&key).end().0 as usize + 1) as u64);
-                (ResetPlace::Offset(key.queue, offset), vec![(key, offset)])
+                (ResetTarget::Offset(key.queue, offset), vec![(key, offset)])
             }
         };
-        let reset = ResetGroup { group: group.clone(), topic: topic.clone(), place: asked };
+        let reset = ResetGroup { group: group.clone(), topic: topic.clone(), target: asked };
         let answer = self.handle(Request::ResetGroup(reset)).await;
         assert_eq!(answer, Ok(Reply::Done), "{topic}");
         for (key, offset) in places {

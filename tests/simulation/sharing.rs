@@ -9,8 +9,8 @@ use bytes::Bytes;
 use futures_util::future::{LocalBoxFuture, join_all};
 use turbopump::api::{
     Acknowledge, ActingMember, Assignment, ClientProtocol, CommitOffset, Failure, Fetch, GroupInfo,
-    GroupSettings, JoinGroup, OffsetPlace, Produce, ReceiptOutcome, Receive, ReceivedMessage, Reply, Request,
-    ResetGroup, ResetPlace, SessionLife, Status, TagFilter,
+    GroupSettings, JoinGroup, OffsetSpec, Produce, ReceiptOutcome, Receive, ReceivedMessage, Reply, Request,
+    ResetGroup, ResetTarget, SessionLife, Status, TagFilter,
 };
 use turbopump::disk::faulty::{FaultPlan, FaultyDisk, Restart};
 use turbopump::limits;
@@ -494,8 +494,8 @@ fn receivers_are_described_and_a_reset_moves_both_kinds() {
         assert_eq!((described.members[0].member.as_str(), described.members.len()), ("%receive", 1));
         assert_eq!(described.members[0].queues.len(), QUEUES as usize);
         assert_eq!(described.queues.iter().map(|queue| queue.lag).sum::<u64>(), 0, "all were passed over");
-        let place = ResetPlace::Every(OffsetPlace::First);
-        let reset = ResetGroup { group: group_name("g"), topic: topic_name("t"), place };
+        let target = ResetTarget::Every(OffsetSpec::First);
+        let reset = ResetGroup { group: group_name("g"), topic: topic_name("t"), target };
         node.handle(Request::ResetGroup(reset.clone())).await.expect("no member");
         assert_eq!(scene.received(0, receive()).await.len(), 16, "from the start again");
         node.handle(Request::ResetGroup(reset)).await.expect("no member");
@@ -612,12 +612,12 @@ fn durations_are_counted_by_the_broker_s_clock() {
         node.clock.sleep(seconds(10)).await;
         let key = QueueKey { topic: scene.topic, queue: QueueNumber(0) };
         for (ago, offset) in [(60, BATCH), (1, 2 * BATCH), (1_000, 0)] {
-            let place = OffsetPlace::Ago(seconds(ago));
+            let place = OffsetSpec::Ago(seconds(ago));
             let found = node.handle(Request::FindOffset { key, place }).await;
             assert_eq!(found, Ok(Reply::OffsetFound(QueueOffset(offset))), "{ago} s ago");
         }
-        let place = ResetPlace::Every(OffsetPlace::Ago(seconds(60)));
-        let reset = ResetGroup { group: group_name("g"), topic: topic_name("t"), place };
+        let target = ResetTarget::Every(OffsetSpec::Ago(seconds(60)));
+        let reset = ResetGroup { group: group_name("g"), topic: topic_name("t"), target };
         node.handle(Request::ResetGroup(reset)).await.expect("no member");
         let committed = node.handle(Request::CommittedOffset { group: group_name("g"), key }).await;
         assert_eq!(committed, Ok(Reply::Offset(Some(QueueOffset(BATCH)))));

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use turbopump::api::{
-    CommitOffset, Failure, Produce, Produced, Reply, Request, ResetGroup, ResetPlace, Status, TopicChange,
+    CommitOffset, Failure, Produce, Produced, Reply, Request, ResetGroup, ResetTarget, Status, TopicChange,
     TopicInfo,
 };
 use turbopump::broker::PlaceRefusal;
@@ -370,9 +370,9 @@ async fn reset(
     offset: QueueOffset,
 ) -> Result<(), Failure> {
     asked(books, group, key, offset);
-    let place = ResetPlace::Offset(key.queue, offset);
+    let target = ResetTarget::Offset(key.queue, offset);
     let (group_asked, topic) = (group_name(group), topic_name(topic));
-    node.handle(Request::ResetGroup(ResetGroup { group: group_asked, topic, place })).await?;
+    node.handle(Request::ResetGroup(ResetGroup { group: group_asked, topic, target })).await?;
     answered(books, group, key);
     Ok(())
 }

@@ -20,7 +20,7 @@ use crate::disk::{Disk, DiskError};
 use crate::index::IndexError;
 use crate::index::keys::{Collected, KEYED_ENTRIES_MAX, KeyIndex, KeyOwner};
 use crate::log::{Placed, Want};
-use crate::types::{LogPosition, RecordPlace, TopicId, WakerList};
+use crate::types::{LogPosition, RecordLocation, TopicId, WakerList};
 use crate::wire::batch::{BatchHeader, Kind, align_batch, stored_records};
 use crate::wire::properties::{self, keys, names};
 
@@ -132,7 +132,7 @@ impl<D: Disk> KeyIndexing<D> {
     }
 
     /// Places of a key that are in memory only, newest first, and where they begin.
-    pub fn collected(&self, topic: TopicId, key: &[u8]) -> Vec<RecordPlace> {
+    pub fn collected(&self, topic: TopicId, key: &[u8]) -> Vec<RecordLocation> {
         self.collected.borrow().find(topic, key)
     }
 
@@ -391,13 +391,13 @@ impl<D: Disk> Broker<D> {
 pub(in crate::broker) fn keys_of(
     header: &BatchHeader,
     bytes: &[u8],
-    mut note: impl FnMut(TopicId, &[u8], RecordPlace),
+    mut note: impl FnMut(TopicId, &[u8], RecordLocation),
 ) {
     if header.kind != Kind::Messages || !header.keyed {
         return;
     }
     for (index, record) in stored_records(bytes).enumerate().filter(|(_, record)| record.is_keyed()) {
-        let place = RecordPlace { position: header.position, index: index as u16 };
+        let place = RecordLocation { position: header.position, index: index as u16 };
         keys(record.key()).for_each(|key| note(header.key.topic, key, place));
         if let Some(id) = properties::get(record.properties(), names::UNIQUE_ID) {
             note(header.key.topic, id, place);

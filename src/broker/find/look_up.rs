@@ -18,7 +18,9 @@ use crate::disk::Disk;
 use crate::index::IndexError;
 use crate::index::keys::KeyIndex;
 use crate::limits;
-use crate::types::{Account, LogPosition, RecordPlace, Reservation, ShardId, Timestamp, TopicId, TopicName};
+use crate::types::{
+    Account, LogPosition, RecordLocation, Reservation, ShardId, Timestamp, TopicId, TopicName,
+};
 use crate::wire::batch::stored_records;
 use crate::wire::properties::{self, keys, names};
 use crate::wire::record::RecordView;
@@ -26,7 +28,7 @@ use crate::wire::record::RecordView;
 /// How long a look-up waits for the index to take in what was stored before it.
 const INDEX_WAIT: Duration = Duration::from_secs(2);
 /// Places that one shard looks at for one look-up: a key of very many messages ends here.
-const PLACES_MAX: usize = 4_096;
+const LOCATIONS_MAX: usize = 4_096;
 /// After damage the part of the index is made again, and the look-up begins anew.
 const ATTEMPTS_MAX: usize = 3;
 
@@ -40,21 +42,21 @@ pub enum FindHere {
         from: Timestamp,
         to: Timestamp,
         /// Only what is stored before this place.
-        before: RecordPlace,
+        before: RecordLocation,
     },
-    Place(RecordPlace),
+    Location(RecordLocation),
 }
 
 /// Behind everything that is stored, so that a look-up begins with the newest message.
-const NEWEST: RecordPlace = RecordPlace { position: LogPosition(u64::MAX), index: u16::MAX };
+const NEWEST: RecordLocation = RecordLocation { position: LogPosition(u64::MAX), index: u16::MAX };
 /// Nothing is stored before it: the end of a look-up.
-const OLDEST: RecordPlace = RecordPlace { position: LogPosition(0), index: 0 };
+const OLDEST: RecordLocation = RecordLocation { position: LogPosition(0), index: 0 };
 
 /// A key, or several, as a record must have them.
 struct Sought<'a> {
     topic: TopicId,
     key: &'a [u8],
-    before: RecordPlace,
+    before: RecordLocation,
     count: usize,
     from: Timestamp,
     to: Timestamp,
@@ -92,7 +94,7 @@ impl<D: Disk> Broker<D> {
                     let last = self.options.shard_count - 1;
                     return Err(Failure::invalid(format!("the node has shards 0 to {last}, not {shard}")));
                 }
-                let here = FindHere::Place(RecordPlace { position, index });
+                let here = FindHere::Location(RecordLocation { position, index });
                 self.find_on(shard, here).await.map(Reply::Found)
             }
         }
@@ -116,7 +118,7 @@ impl<D: Disk> Broker<D> {
     }
 
     /// The place before which each shard looks.
-    fn check_before(&self, before: Vec<RecordPlace>) -> Result<Vec<RecordPlace>, Failure> {
+    fn check_before(&self, before: Vec<RecordLocation>) -> Result<Vec<RecordLocation>, Failure> {
         let shards = usize::from(self.options.shard_count);
         if before.is_empty() {
             return Ok(vec![NEWEST; shards]);
@@ -174,7 +176,7 @@ impl<D: Disk> Broker<D> {
     /// Looks messages up on this shard.
     pub(in crate::broker) async fn find_here(&self, find: FindHere) -> Result<Found, Failure> {
         match find {
-            FindHere::Place(place) => {
+            FindHere::Location(place) => {
                 let place = place.in_log(self.log.watermarks().durable_end());
                 let found = self.message_at(place, None).await.map_err(|error| self.lookup_failed(&error))?;
                 let complete = !matches!(found, Checked::Unreadable);
@@ -247,7 +249,7 @@ impl<D: Disk> Broker<D> {
             if place >= sought.before {
                 continue;
             }
-            if looked_at == PLACES_MAX {
+            if looked_at == LOCATIONS_MAX {
                 found.next = vec![last];
                 return Ok(());
             }
@@ -283,7 +285,7 @@ impl<D: Disk> Broker<D> {
     /// The message at a place, when a consumer could read it, and when it is what is sought.
     async fn message_at(
         &self,
-        place: RecordPlace,
+        place: RecordLocation,
         sought: Option<&Sought<'_>>,
     ) -> Result<Checked, IndexError> {
         let (header, bytes) = match self.messages_at(place.position).await? {
@@ -357,19 +359,19 @@ fn rank(found: &FoundMessage) -> Rank {
 /// before, no more is kept than one answer holds.
 struct Merge {
     /// Where each shard began.
-    before: Vec<RecordPlace>,
+    before: Vec<RecordLocation>,
     count: usize,
     /// The newest of those that were added, the newest first.
     messages: Vec<FoundMessage>,
     /// The newest that found no room: what is older is for the next answer.
     left_out: Option<Rank>,
     /// For each shard that was added: how many messages it has found, and where it goes on after them.
-    added: Vec<(usize, RecordPlace)>,
+    added: Vec<(usize, RecordLocation)>,
     complete: bool,
 }
 
 impl Merge {
-    fn new(before: Vec<RecordPlace>, count: usize) -> Self {
+    fn new(before: Vec<RecordLocation>, count: usize) -> Self {
         Self { before, count, messages: Vec::new(), left_out: None, added: Vec::new(), complete: true }
     }
 
@@ -404,7 +406,7 @@ impl Merge {
         let mut taken = vec![0; next.len()];
         for message in &self.messages {
             let shard = usize::from(message.shard.0);
-            next[shard] = RecordPlace { position: message.position, index: message.index };
+            next[shard] = RecordLocation { position: message.position, index: message.index };
             taken[shard] += 1;
         }
         for (shard, (found, end)) in self.added.into_iter().enumerate() {
@@ -440,7 +442,7 @@ mod tests {
     }
 
     /// All of it put together, shard by shard.
-    fn merge(found: Vec<Found>, before: &[RecordPlace], count: usize) -> Found {
+    fn merge(found: Vec<Found>, before: &[RecordLocation], count: usize) -> Found {
         let mut merge = Merge::new(before.to_vec(), count);
         for found in found {
             merge.add(found);
@@ -451,12 +453,13 @@ mod tests {
     }
 
     /// What a shard that stores a message at each of these times, the newest first, answers.
-    fn answer(shard: u16, times: &[u64], before: RecordPlace, count: usize) -> Found {
+    fn answer(shard: u16, times: &[u64], before: RecordLocation, count: usize) -> Found {
         let all = times.iter().map(|time| message(shard, time * 8, *time, 10));
         let left: Vec<_> = all.filter(|found| found.position < before.position).collect();
         let messages: Vec<_> = left.iter().take(count).cloned().collect();
         let more = left.len() > messages.len();
-        let last = messages.last().map_or(before, |found| RecordPlace { position: found.position, index: 0 });
+        let last =
+            messages.last().map_or(before, |found| RecordLocation { position: found.position, index: 0 });
         Found { messages, complete: true, next: if more { vec![last] } else { Vec::new() } }
     }
 
@@ -527,7 +530,7 @@ mod tests {
         };
         let page = merge(vec![found(&[16, 8])], &[NEWEST], 10);
         assert_eq!((page.messages.len(), page.complete), (1, false));
-        assert_eq!(page.next, [RecordPlace { position: LogPosition(16), index: 0 }]);
+        assert_eq!(page.next, [RecordLocation { position: LogPosition(16), index: 0 }]);
         let page = merge(vec![found(&[8])], &page.next, 10);
         assert_eq!((page.messages.len(), page.complete, page.next.len()), (1, true, 0));
     }

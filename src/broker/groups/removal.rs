@@ -57,7 +57,7 @@ impl<D: Disk> Broker<D> {
     async fn remove_group(&self, group: &GroupName, forget: Forget) -> Result<bool, Failure> {
         let (settings, only_unused) = match forget {
             Forget::Everything => (true, false),
-            Forget::PlacesUnlessUsed => (false, true),
+            Forget::OffsetsUnlessUsed => (false, true),
         };
         let request = || PeerRequest::RemoveGroup { group: group.clone(), settings, only_unused };
         let mut was_known = false;
@@ -181,7 +181,7 @@ impl<D: Disk> Broker<D> {
             self.change(slice).await?;
         }
         for group in unused {
-            if self.remove_group(&group, Forget::PlacesUnlessUsed).await? {
+            if self.remove_group(&group, Forget::OffsetsUnlessUsed).await? {
                 tracing::info!(target: "groups", %group, "nobody has used the group for {idle:?}: it is forgotten");
             }
         }
@@ -194,5 +194,5 @@ impl<D: Disk> Broker<D> {
 enum Forget {
     Everything,
     /// Settings were made by command, and stay.
-    PlacesUnlessUsed,
+    OffsetsUnlessUsed,
 }

@@ -5,8 +5,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::api::{
-    CommitOffset, Failure, GroupInfo, GroupQueueInfo, GroupSettings, LeaseInfo, OffsetPlace, QueueInfo,
-    Reply, Request, ResetGroup, ResetPlace, Status,
+    CommitOffset, Failure, GroupInfo, GroupQueueInfo, GroupSettings, LeaseInfo, OffsetSpec, QueueInfo, Reply,
+    Request, ResetGroup, ResetTarget, Status,
 };
 use crate::broker::client_requests::unexpected;
 use crate::broker::peers::{GroupOffset, PeerReply, PeerRequest};
@@ -158,12 +158,12 @@ impl<D: Disk> Broker<D> {
             return Err(Failure::new(Status::GroupHasMembers, message));
         }
         let topic = self.topic_by_name(&reset.topic)?;
-        match reset.place {
-            ResetPlace::Offset(queue, offset) => {
+        match reset.target {
+            ResetTarget::Offset(queue, offset) => {
                 let key = QueueKey { topic: topic.id, queue };
                 self.commit_anywhere(reset.group, key, offset).await?;
             }
-            ResetPlace::Every(place) => {
+            ResetTarget::Every(place) => {
                 // The same moment in every queue.
                 let place = place.fixed(self.clock.now());
                 for queue in (0..topic.queue_count).map(QueueNumber) {
@@ -176,7 +176,7 @@ impl<D: Disk> Broker<D> {
         Ok(Reply::Done)
     }
 
-    async fn find_anywhere(&self, key: QueueKey, place: OffsetPlace) -> Result<QueueOffset, Failure> {
+    async fn find_anywhere(&self, key: QueueKey, place: OffsetSpec) -> Result<QueueOffset, Failure> {
         let owner = key.queue.shard(self.options.shard_count);
         let request = PeerRequest::Client(Request::FindOffset { key, place });
         match self.peers()?.ask(owner, request).await? {

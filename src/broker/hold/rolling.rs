@@ -10,7 +10,7 @@ use crate::log::Placement;
 use crate::state::Change;
 use crate::state::HALF_OFFSET;
 use crate::state::HeldChange;
-use crate::state::{Place, place_of};
+use crate::state::{TimerKey, timer_key_of};
 use crate::types::{Level, LogPosition, QueueKey, QueueNumber, QueueOffset, TopicId};
 use crate::wire::batch::{BatchHeader, Kind, placed_again};
 
@@ -33,7 +33,7 @@ struct Copy {
 enum Original {
     Delayed {
         bucket: QueueNumber,
-        place: Place,
+        place: TimerKey,
     },
     /// By its name.
     Half(LogPosition),
@@ -82,7 +82,7 @@ impl<D: Disk> Broker<D> {
             let below: Vec<_> = entries.iter().filter(|entry| entry.position < end).collect();
             let Some(last) = below.last() else { return Ok(Some(rolled)) };
             offset = last.end_offset();
-            let place = |entry: &IndexEntry| place_of(bucket, entry.position, entry.tag_summary);
+            let place = |entry: &IndexEntry| timer_key_of(bucket, entry.position, entry.tag_summary);
             let pending = below.iter().filter(|entry| self.held().delays.is_pending(place(entry)));
             let copies: Vec<_> = pending
                 .map(|entry| Copy {

@@ -11,7 +11,7 @@ use crate::disk::Disk;
 use crate::index::LookupMax;
 use crate::log::Placement;
 use crate::state::{Change, HeldChange};
-use crate::state::{Loading, NextTimer, Place, bucket_of, bucket_start, place_of};
+use crate::state::{Loading, NextTimer, TimerKey, bucket_of, bucket_start, timer_key_of};
 use crate::types::{Level, QueueKey, QueueNumber, QueueOffset, Timestamp, TopicId};
 use crate::wire::batch::{BatchHeader, CheckedBatch, Kind, placed_again};
 
@@ -82,7 +82,7 @@ impl<D: Disk> Broker<D> {
         };
         let first = from.due.max(self.held().delays.releasing().due);
         let Some(bucket) = self.index.next_queue(bucket_of(first)).filter(is_bucket) else {
-            self.state.borrow_mut().load_delays(from, Place::MAX, loading);
+            self.state.borrow_mut().load_delays(from, TimerKey::MAX, loading);
             return Ok(());
         };
         let mut offset = QueueOffset::ZERO;
@@ -91,7 +91,7 @@ impl<D: Disk> Broker<D> {
             let Some(last) = entries.last() else { break };
             offset = last.end_offset();
             for entry in &entries {
-                loading.see(place_of(bucket, entry.position, entry.tag_summary), entry.batch_bytes);
+                loading.see(timer_key_of(bucket, entry.position, entry.tag_summary), entry.batch_bytes);
             }
             if entries.len() == LOOKUP_ENTRIES {
                 self.clock.sleep(STEP_PAUSE).await;
@@ -102,8 +102,10 @@ impl<D: Disk> Broker<D> {
             return Ok(());
         }
         // Nothing has run since the last look-up: what comes to this bucket from here on is seen as it comes.
-        let end =
-            Place { due: bucket_start(QueueNumber(bucket.queue.0.saturating_add(1))), ..Place::default() };
+        let end = TimerKey {
+            due: bucket_start(QueueNumber(bucket.queue.0.saturating_add(1))),
+            ..TimerKey::default()
+        };
         self.state.borrow_mut().load_delays(from, end, loading);
         Ok(())
     }
@@ -124,7 +126,7 @@ impl<D: Disk> Broker<D> {
     }
 
     /// Moves the cursor over one message, in one step with the message that enters its queue.
-    async fn release(&self, place: Place, bytes: Option<&[u8]>) -> Result<(), Failure> {
+    async fn release(&self, place: TimerKey, bytes: Option<&[u8]>) -> Result<(), Failure> {
         let released = HeldChange::Released { due: place.due, position: place.position };
         let message = bytes.and_then(|bytes| {
             let key = BatchHeader::decode(bytes).ok()?.key;

@@ -1,6 +1,6 @@
 //! Where batches stand: the rules of a shard ask the index for messages here, and nowhere else.
 
-use crate::api::{Failure, OffsetPlace};
+use crate::api::{Failure, OffsetSpec};
 use crate::broker::queue::Queue;
 use crate::broker::shard_broker::Broker;
 use crate::disk::Disk;
@@ -52,15 +52,15 @@ impl<D: Disk> Broker<D> {
     pub(in crate::broker) async fn find_offset(
         &self,
         key: QueueKey,
-        place: OffsetPlace,
+        place: OffsetSpec,
     ) -> Result<QueueOffset, Failure> {
         let queue = self.queue(key)?;
         let (first, _) = self.bounds(&queue);
         match place.fixed(self.clock.now()) {
-            OffsetPlace::First => Ok(first),
-            OffsetPlace::Last => Ok(queue.durable_end.get()),
-            OffsetPlace::Ago(span) => unreachable!("{span:?} ago is a time"),
-            OffsetPlace::Time(time) => {
+            OffsetSpec::First => Ok(first),
+            OffsetSpec::Last => Ok(queue.durable_end.get()),
+            OffsetSpec::Ago(span) => unreachable!("{span:?} ago is a time"),
+            OffsetSpec::Time(time) => {
                 let found = self.index.find_time(key, time).await;
                 found.map_err(|error| self.index_damaged(&error))
             }

@@ -11,7 +11,7 @@ use crate::broker::shard_broker::Broker;
 use crate::disk::Disk;
 use crate::index::{IndexEntry, IndexError, LookupMax};
 use crate::log::BatchAt;
-use crate::types::{LogPosition, QueueKey, QueueOffset, RecordPlace, Timestamp};
+use crate::types::{LogPosition, QueueKey, QueueOffset, RecordLocation, Timestamp};
 use crate::wire::batch::{BatchHeader, Kind, stored_records};
 use crate::wire::record::RecordView;
 
@@ -23,7 +23,7 @@ const WALK_BYTES_MAX: u64 = 1024 * 1024;
 /// A record where it lies.
 pub(in crate::broker) struct StoredRecord<'a> {
     pub offset: QueueOffset,
-    pub place: RecordPlace,
+    pub place: RecordLocation,
     pub record: RecordView<'a>,
     /// The batch's; the record has its difference to it.
     pub born_time: Timestamp,
@@ -32,7 +32,7 @@ pub(in crate::broker) struct StoredRecord<'a> {
 
 /// A record of its own.
 pub(in crate::broker) struct StoredMessage {
-    pub place: RecordPlace,
+    pub place: RecordLocation,
     pub record: Bytes,
     pub born_time: Timestamp,
     pub store_time: Timestamp,
@@ -174,7 +174,7 @@ fn records<'a>(entry: &IndexEntry, batch: &'a [u8]) -> impl Iterator<Item = Stor
     let (base_offset, position, store_time) = (entry.base_offset, entry.position, entry.store_time);
     stored_records(batch).enumerate().map(move |(index, record)| StoredRecord {
         offset: base_offset.advance(index as u64),
-        place: RecordPlace { position, index: index as u16 },
+        place: RecordLocation { position, index: index as u16 },
         record,
         born_time,
         store_time,

@@ -15,7 +15,7 @@ use crate::wire::batch::LogSecret;
 
 /// A shard and where it keeps everything.
 #[derive(Clone, Copy, Debug)]
-pub struct ShardPlace<'a> {
+pub struct ShardHome<'a> {
     pub directory: &'a Path,
     pub shard: ShardId,
     pub shard_count: u16,
@@ -37,8 +37,8 @@ pub struct Witnesses {
 
 impl Witnesses {
     /// Reads the snapshots.
-    pub async fn hear<D: Disk>(disk: &D, place: &ShardPlace<'_>) -> Result<Witnesses, StartError> {
-        let ShardPlace { directory, shard, shard_count, is_made } = *place;
+    pub async fn hear<D: Disk>(disk: &D, place: &ShardHome<'_>) -> Result<Witnesses, StartError> {
+        let ShardHome { directory, shard, shard_count, is_made } = *place;
         let known = Known { shard, shard_count, is_made, reached: Vec::new() };
         let log = directory.join("log");
         let found = Snapshot::read_both(disk, directory).await?;
@@ -95,7 +95,7 @@ impl Witnesses {
     pub async fn contradictions<D: Disk>(
         &mut self,
         disk: &D,
-        place: &ShardPlace<'_>,
+        place: &ShardHome<'_>,
     ) -> Result<Vec<Contradiction>, StartError> {
         let mut found = contradictions(disk, &place.directory.join("log"), &self.known).await?;
         self.estimate(&mut found);
@@ -119,10 +119,7 @@ impl Witnesses {
 
 /// Everything in which a shard's log contradicts what is known of it, with nothing changed. For tools; the shard must not
 /// be running.
-pub async fn check_shard<D: Disk>(
-    disk: &D,
-    place: &ShardPlace<'_>,
-) -> Result<Vec<Contradiction>, StartError> {
+pub async fn check_shard<D: Disk>(disk: &D, place: &ShardHome<'_>) -> Result<Vec<Contradiction>, StartError> {
     Witnesses::hear(disk, place).await?.contradictions(disk, place).await
 }
 
@@ -130,7 +127,7 @@ pub async fn check_shard<D: Disk>(
 /// begins anew. The shard must not be running.
 pub async fn repair_shard<D: Disk>(
     disk: &D,
-    place: &ShardPlace<'_>,
+    place: &ShardHome<'_>,
     secret: LogSecret,
     act: Act,
 ) -> Result<Repair, StartError> {

@@ -44,7 +44,7 @@ pub(in crate::broker) struct CheckpointDone {
 
 /// How far a checkpoint of the leases has come.
 #[derive(Clone, Copy)]
-struct LeasePlace {
+struct LeaseCursor {
     pair: usize,
     from: QueueOffset,
 }
@@ -277,7 +277,7 @@ impl<D: Disk> Broker<D> {
     async fn checkpoint_leases(&self) -> Result<Option<LogPosition>, Failure> {
         let pairs = self.leases().pairs();
         let mut end = None;
-        let mut next = LeasePlace { pair: 0, from: QueueOffset::ZERO };
+        let mut next = LeaseCursor { pair: 0, from: QueueOffset::ZERO };
         while next.pair < pairs.len() {
             let repeating = self.writer.place(|| {
                 let (payload, behind) = self.leases_from(&pairs, next);
@@ -295,7 +295,7 @@ impl<D: Disk> Broker<D> {
     }
 
     /// One batch of a checkpoint of the leases, and where the next one goes on.
-    fn leases_from(&self, pairs: &[(QueueKey, GroupName)], from: LeasePlace) -> (Vec<u8>, LeasePlace) {
+    fn leases_from(&self, pairs: &[(QueueKey, GroupName)], from: LeaseCursor) -> (Vec<u8>, LeaseCursor) {
         let leases = self.leases();
         let mut payload = Vec::new();
         let mut next = from;
@@ -309,8 +309,8 @@ impl<D: Disk> Broker<D> {
                 rest
             });
             next = match rest {
-                Some(from) => LeasePlace { from, ..next },
-                None => LeasePlace { pair: next.pair + 1, from: QueueOffset::ZERO },
+                Some(from) => LeaseCursor { from, ..next },
+                None => LeaseCursor { pair: next.pair + 1, from: QueueOffset::ZERO },
             };
         }
         (payload, next)

@@ -13,7 +13,7 @@ use crate::cli::bench::ownership::check_own;
 use crate::cli::bench::plot::{PlotData, write_plot};
 use crate::cli::bench::report::Report;
 use crate::cli::bench::server_cost::ServerSample;
-use crate::cli::bench::socket::{ShardPlace, shard_places};
+use crate::cli::bench::socket::{ShardEndpoint, shard_endpoints};
 use crate::cli::bench::verdict::Verdict;
 use crate::cli::calendar;
 use crate::cli::error::CommandError;
@@ -29,7 +29,7 @@ struct Bench<'a> {
     arguments: &'a LoadArguments,
     client: Client,
     clock: BenchClock,
-    places: Vec<ShardPlace>,
+    endpoints: Vec<ShardEndpoint>,
     seed: u64,
 }
 
@@ -46,10 +46,10 @@ pub fn run(arguments: BenchArguments, format: OutputFormat) -> Result<(), Comman
         return Err(CommandError::usage(message));
     }
     ensure_topic(&mut client, kind, &arguments)?;
-    let places = shard_places(&mut client)?;
+    let endpoints = shard_endpoints(&mut client)?;
     print_notices(&mut client);
     let seed = arguments.seed.unwrap_or_else(|| calendar::now().0);
-    let bench = Bench { kind, arguments: &arguments, client, clock: BenchClock::start(), places, seed };
+    let bench = Bench { kind, arguments: &arguments, client, clock: BenchClock::start(), endpoints, seed };
     bench.run(format)
 }
 
@@ -141,7 +141,7 @@ impl Bench<'_> {
             run: self.run_id(stretch),
             duration,
             topic,
-            places: &self.places,
+            endpoints: &self.endpoints,
             lines: stretch == 0,
         }
     }

@@ -15,7 +15,7 @@ use crate::cli::bench::message::{RunId, StreamId};
 use crate::cli::bench::plot::Interval;
 use crate::cli::bench::produce_lane::{ProduceLane, ProducePlan};
 use crate::cli::bench::schedule::Schedule;
-use crate::cli::bench::socket::{BenchSocket, ShardPlace, SocketError};
+use crate::cli::bench::socket::{BenchSocket, ShardEndpoint, SocketError};
 use crate::cli::bench::window::{Tally, Window};
 use crate::cli::bench::worker::{Producing, Timetable, Worker, prepare_thread};
 use crate::cli::error::CommandError;
@@ -41,7 +41,7 @@ pub struct LoadPlan<'a> {
     /// The topic with its queues as they are now.
     pub topic: &'a TopicInfo,
     /// Where the shards are, in the order of their ids.
-    pub places: &'a [ShardPlace],
+    pub endpoints: &'a [ShardEndpoint],
     /// Whether to print a line every second.
     pub lines: bool,
 }
@@ -64,8 +64,8 @@ impl LoadPlan<'_> {
         QueueKey { topic: self.topic.id, queue }
     }
 
-    fn place(&self, shard: crate::types::ShardId) -> &ShardPlace {
-        &self.places[usize::from(shard.0)]
+    fn endpoint(&self, shard: crate::types::ShardId) -> &ShardEndpoint {
+        &self.endpoints[usize::from(shard.0)]
     }
 
     /// Carries the plan out.
@@ -115,7 +115,7 @@ impl LoadPlan<'_> {
                 schedule,
                 queues: one.queues.iter().map(queue_plan).collect(),
             };
-            let socket = BenchSocket::connect(self.place(one.shard), ANSWER_BYTES)?;
+            let socket = BenchSocket::connect(self.endpoint(one.shard), ANSWER_BYTES)?;
             lanes.push(ProduceLane::new(socket, self.clock, plan)?);
         }
         Ok(lanes)
@@ -146,7 +146,7 @@ impl LoadPlan<'_> {
         let mut lanes = Vec::new();
         for one in assign_consumers(&self.topic.queues, self.arguments.connections) {
             let queues = one.queues.iter().filter_map(|queue| by_queue.remove(queue)).collect();
-            let socket = BenchSocket::connect(self.place(one.shard), BATCHES_BYTES)?;
+            let socket = BenchSocket::connect(self.endpoint(one.shard), BATCHES_BYTES)?;
             lanes.push(ConsumeLane::new(
                 socket,
                 self.clock,

@@ -35,7 +35,7 @@ pub enum SocketError {
 
 /// Where a connection is to lead.
 #[derive(Clone, Debug)]
-pub struct ShardPlace {
+pub struct ShardEndpoint {
     pub address: String,
     pub expected: Option<Expected>,
     pub credentials: Option<Credentials>,
@@ -54,11 +54,11 @@ pub struct BenchSocket {
 
 impl BenchSocket {
     /// Connects and exchanges prefaces. `input_bytes` is room for what was received; it grows when more is waited for.
-    pub fn connect(place: &ShardPlace, input_bytes: usize) -> Result<Self, SocketError> {
-        let address = place.address.as_str();
+    pub fn connect(endpoint: &ShardEndpoint, input_bytes: usize) -> Result<Self, SocketError> {
+        let address = endpoint.address.as_str();
         let refused = |source| SocketError::Connect { address: address.to_owned(), source };
         let mut stream = TcpStream::connect(address).map_err(refused)?;
-        greet(&mut stream, place)?;
+        greet(&mut stream, endpoint)?;
         stream.set_nonblocking(true).map_err(refused)?;
         let input = vec![0; input_bytes];
         Ok(Self { stream, address: address.to_owned(), input, start: 0, end: 0, wanted: 0 })
@@ -158,8 +158,8 @@ impl AsFd for BenchSocket {
 
 /// Exchanges prefaces, looks who answers, and proves the access key if there is one. The broker says nothing else before it
 /// is asked, so that no byte of later answers is read.
-fn greet(stream: &mut TcpStream, place: &ShardPlace) -> Result<(), SocketError> {
-    let address = || place.address.clone();
+fn greet(stream: &mut TcpStream, endpoint: &ShardEndpoint) -> Result<(), SocketError> {
+    let address = || endpoint.address.clone();
     let refused = |source| SocketError::Connect { address: address(), source };
     let failed = |error: CoreError| match error {
         CoreError::NotProved(failure) | CoreError::Closing(failure) => {
@@ -169,7 +169,7 @@ fn greet(stream: &mut TcpStream, place: &ShardPlace) -> Result<(), SocketError> 
     };
     stream.set_nodelay(true).map_err(refused)?;
     stream.set_read_timeout(Some(CONNECT_TIMEOUT)).map_err(refused)?;
-    let mut core = ProtocolCore::with_credentials(place.credentials.clone());
+    let mut core = ProtocolCore::with_credentials(endpoint.credentials.clone());
     let mut exchange = |core: &mut ProtocolCore, is_done: fn(&ProtocolCore) -> bool| {
         stream.write_all(core.outgoing()).map_err(refused)?;
         core.sent(core.outgoing().len());
@@ -183,8 +183,8 @@ fn greet(stream: &mut TcpStream, place: &ShardPlace) -> Result<(), SocketError> 
         Ok(())
     };
     exchange(&mut core, ProtocolCore::is_greeted)?;
-    if let Some(expected) = place.expected {
-        let checked = expected.check(&place.address, core.identity());
+    if let Some(expected) = endpoint.expected {
+        let checked = expected.check(&endpoint.address, core.identity());
         checked.map_err(|error| SocketError::OtherPeer(Box::new(error)))?;
     }
     let begun = core.begin_proof().map_err(|failure| failed(CoreError::NotProved(failure)))?;
@@ -197,12 +197,12 @@ fn is_transient(error: &io::Error) -> bool {
 
 /// The addresses of the shards in the order of their ids, each replaced by the bootstrap address where the client library
 /// does so, which says why.
-pub fn shard_places(client: &mut Client) -> Result<Vec<ShardPlace>, ClientError> {
-    let mut places = Vec::new();
+pub fn shard_endpoints(client: &mut Client) -> Result<Vec<ShardEndpoint>, ClientError> {
+    let mut endpoints = Vec::new();
     for shard in (0..client.shard_count()).map(ShardId) {
         let address = client.reachable_shard(shard)?;
         let (expected, credentials) = (client.expected(&address), client.options().credentials.clone());
-        places.push(ShardPlace { expected, address, credentials });
+        endpoints.push(ShardEndpoint { expected, address, credentials });
     }
-    Ok(places)
+    Ok(endpoints)
 }

@@ -13,7 +13,7 @@ use crate::cli::bench::arguments::{BenchCommand, Kind, LoadArguments};
 use crate::cli::bench::clock::BenchClock;
 use crate::cli::bench::load::LoadPlan;
 use crate::cli::bench::message::RunId;
-use crate::cli::bench::socket::ShardPlace;
+use crate::cli::bench::socket::ShardEndpoint;
 use crate::cli::bench::tracker::Faults;
 use crate::cli::bench::verdict::Verdict;
 use crate::protocol::native::{DecodedRequest, ReplyEncoder, decode_request};
@@ -210,7 +210,7 @@ fn topic(store: &Store) -> TopicInfo {
 fn run(kind: Kind, fault: Fault) -> (Faults, u64, u64) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback");
     let address = listener.local_addr().expect("bound").to_string();
-    let places = [ShardPlace { address, expected: None, credentials: None }];
+    let endpoints = [ShardEndpoint { address, expected: None, credentials: None }];
     let store = Arc::new(Mutex::new(Store::default()));
     let shared = Arc::clone(&store);
     std::thread::spawn(move || {
@@ -230,7 +230,7 @@ fn run(kind: Kind, fault: Fault) -> (Faults, u64, u64) {
         run,
         duration: arguments.duration.0,
         topic: &before,
-        places: &places,
+        endpoints: &endpoints,
         lines: false,
     };
     let result = plan.run().expect("connections to the fake broker");

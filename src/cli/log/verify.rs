@@ -9,7 +9,7 @@ use clap::Args;
 use futures_lite::future::block_on;
 use serde::Serialize;
 
-use crate::broker::{Checked, Finding, ShardPlace, verify_shard};
+use crate::broker::{Checked, Finding, ShardHome, verify_shard};
 use crate::cli::error::CommandError;
 use crate::cli::output::{OutputFormat, grouped, print};
 use crate::cli::progress::Progress;
@@ -87,7 +87,7 @@ pub fn run(arguments: &VerifyArguments, format: OutputFormat) -> Result<(), Comm
     let mut views = Vec::new();
     for shard in shards {
         let path = directory.shard(shard);
-        let place = ShardPlace {
+        let place = ShardHome {
             directory: &path,
             shard: ShardId(shard),
             shard_count: directory.shard_count(),

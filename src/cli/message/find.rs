@@ -16,7 +16,7 @@ use crate::cli::message_id::MessageIds;
 use crate::cli::output::{OutputFormat, print};
 use crate::cli::server::ServerArguments;
 use crate::limits::FIND_MESSAGES_MAX;
-use crate::types::{LogPosition, RecordPlace, Timestamp, TopicName};
+use crate::types::{LogPosition, RecordLocation, Timestamp, TopicName};
 use crate::wire::record::RecordView;
 
 const NOTES: &str = "It exits with 1 when there is no such message.";
@@ -53,7 +53,7 @@ pub struct Sought {
 
 /// Where each shard's part of a look-up goes on, as text: a place for each shard, its parts in hexadecimal.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct After(Vec<RecordPlace>);
+pub struct After(Vec<RecordLocation>);
 
 /// A text that is no such place.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -91,7 +91,7 @@ impl FromStr for After {
             let (position, index) = part.split_once('.').ok_or(AfterError)?;
             let position = u64::from_str_radix(position, 16).map_err(|_| AfterError)?;
             let index = u16::from_str_radix(index, 16).map_err(|_| AfterError)?;
-            Ok(RecordPlace { position: LogPosition(position), index })
+            Ok(RecordLocation { position: LogPosition(position), index })
         };
         text.split('-').map(place).collect::<Result<_, _>>().map(Self)
     }
@@ -103,7 +103,7 @@ pub fn run(arguments: &FindArguments, format: OutputFormat) -> Result<(), Comman
     let mut found = Found { complete: true, ..Found::default() };
     let place = arguments.sought.id.as_ref().and_then(|id| ids.place_of(id));
     let says_where = place.is_some();
-    if let Some((shard, RecordPlace { position, index })) = place {
+    if let Some((shard, RecordLocation { position, index })) = place {
         found = client.find_messages(FindMessages::Position { shard, position, index })?;
         found.messages.retain(|message| arguments.topic.as_ref().is_none_or(|topic| *topic == message.topic));
     }
@@ -165,7 +165,7 @@ fn nothing_found(arguments: &FindArguments, is_complete: bool) -> CommandError {
 
 fn message_view(message: &FoundMessage, ids: &MessageIds) -> Map<String, Value> {
     let mut view = Map::new();
-    let place = RecordPlace { position: message.position, index: message.index };
+    let place = RecordLocation { position: message.position, index: message.index };
     insert_id(&mut view, ids.id(message.shard, place));
     let mut insert = |name: &str, value: Value| _ = view.insert(name.to_owned(), value);
     insert("topic", message.topic.as_str().into());
@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn what_is_printed_goes_on() {
-        let place = |position, index| RecordPlace { position: LogPosition(position), index };
+        let place = |position, index| RecordLocation { position: LogPosition(position), index };
         for (places, text) in [
             (vec![place(504, 2), place(0, 0)], "1f8.2-0.0"),
             (vec![place(u64::MAX, u16::MAX)], "ffffffffffffffff.ffff"),

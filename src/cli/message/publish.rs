@@ -18,7 +18,7 @@ use crate::cli::server::{ServerArguments, print_notices};
 use crate::client::{Client, ClientError, Message, Partitioner, ReceiptHandle};
 use crate::limits;
 use crate::types::{
-    Level, QueueKey, QueueNumber, RecordPlace, Timestamp, TopicName, UniqueId, UniqueIdGenerator,
+    Level, QueueKey, QueueNumber, RecordLocation, Timestamp, TopicName, UniqueId, UniqueIdGenerator,
 };
 use crate::wire::properties::{self, Reserved, names};
 use crate::wire::text;
@@ -150,7 +150,7 @@ pub fn run(arguments: &PublishArguments, format: OutputFormat) -> Result<(), Com
             {
                 Reply::Produced(produced) => {
                     let ids = MessageIds::of(client.shards());
-                    let place = RecordPlace { position: produced.position, index: 0 };
+                    let place = RecordLocation { position: produced.position, index: 0 };
                     let id = ids.id(key.queue.shard(ids.shard_count()), place);
                     view.id = id.map(|id| id.to_string());
                     view.offset = Some(produced.base_offset.0);

@@ -16,7 +16,7 @@ use crate::cli::quantity::Span;
 use crate::cli::server::{ServerArguments, print_notices};
 use crate::client::{ClientError, ReceiptHandle, UndecidedMessage};
 use crate::limits;
-use crate::types::{GroupName, RecordPlace, TopicName};
+use crate::types::{GroupName, RecordLocation, TopicName};
 
 #[derive(Debug, Args)]
 pub struct EndArguments {
@@ -94,7 +94,7 @@ pub fn run_undecided(arguments: &UndecidedArguments, format: OutputFormat) -> Re
 fn view(half: &UndecidedMessage, topic: &TopicName, ids: &MessageIds) -> Fields {
     let mut fields = Fields::new();
     let shard = half.receipt.key.queue.shard(ids.shard_count());
-    insert_id(&mut fields, ids.id(shard, RecordPlace { position: half.receipt.position, index: 0 }));
+    insert_id(&mut fields, ids.id(shard, RecordLocation { position: half.receipt.position, index: 0 }));
     let mut insert = |name: &str, value: Value| _ = fields.insert(name.to_owned(), value);
     insert("handle", ReceiptHandle::Half(half.receipt).to_string().into());
     insert("topic", topic.as_str().into());

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::api::{
     EndTransaction, Failure, FindMessages, Found, GroupInfo, GroupSettings, InstanceInfo, NodeInfo,
-    OffsetPlace, ReceiptOutcome, Receive, ReceiveHalves, ResetGroup, TopicChange, TopicInfo,
+    OffsetSpec, ReceiptOutcome, Receive, ReceiveHalves, ResetGroup, TopicChange, TopicInfo,
 };
 use crate::client::commands::{self, Command};
 use crate::client::tokio_driver::{AsyncClient, AsyncConsumer, AsyncProducer};
@@ -269,7 +269,7 @@ impl Client {
     }
 
     /// The offset that a place in a queue has.
-    pub async fn find_offset(&self, key: QueueKey, place: OffsetPlace) -> Result<QueueOffset, ClientError> {
+    pub async fn find_offset(&self, key: QueueKey, place: OffsetSpec) -> Result<QueueOffset, ClientError> {
         self.run(commands::find_offset(key, place)).await
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use crate::api::{
-    EndTransaction, Failure, GroupSettings, Held, Hold, OffsetPlace, ReceiptOutcome, Receive, ReceiveHalves,
+    EndTransaction, Failure, GroupSettings, Held, Hold, OffsetSpec, ReceiptOutcome, Receive, ReceiveHalves,
     Reply, Request, ShardAddress, Status, TopicChange, TopicInfo,
 };
 use crate::client::blocking::{CALLS_IN_FLIGHT_MAX, alone, is_repeatable};
@@ -108,7 +108,7 @@ impl AsyncClient {
     pub async fn find_offset(
         &mut self,
         key: QueueKey,
-        place: OffsetPlace,
+        place: OffsetSpec,
     ) -> Result<QueueOffset, ClientError> {
         self.run(commands::find_offset(key, place)).await
     }

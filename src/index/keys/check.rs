@@ -9,7 +9,7 @@ use super::block::{KeyEntry, key_hash};
 use super::run::{Run, RunRange, RunReader};
 use crate::disk::{Disk, DiskError, DiskErrorKind, DiskFile};
 use crate::index::IndexError;
-use crate::types::{RecordPlace, TopicId};
+use crate::types::{RecordLocation, TopicId};
 
 /// Keys held against a run at once: 16 MiB.
 const ENTRIES_MAX: usize = 1 << 20;
@@ -60,7 +60,7 @@ impl<D: Disk> KeyCheck<D> {
     }
 
     /// A key of a stored message. Places rise.
-    pub fn note(&mut self, topic: TopicId, key: &[u8], place: RecordPlace) {
+    pub fn note(&mut self, topic: TopicId, key: &[u8], place: RecordLocation) {
         while self.runs.last().is_some_and(|run| run.range().to <= place.position) {
             let run = self.runs.pop().expect("there is one");
             self.passed.push((run, std::mem::take(&mut self.entries)));

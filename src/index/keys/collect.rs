@@ -2,7 +2,7 @@
 
 use super::block::{KeyEntry, key_hash};
 use super::run::RunRange;
-use crate::types::{LogPosition, RecordPlace, TopicId};
+use crate::types::{LogPosition, RecordLocation, TopicId};
 
 /// With this many entries a run is due: two mebibytes of memory. The batch that goes beyond it is added whole.
 pub const KEYED_ENTRIES_MAX: usize = 131_072;
@@ -49,7 +49,7 @@ impl Collected {
         range.to = to;
     }
 
-    pub fn add(&mut self, topic: TopicId, key: &[u8], place: RecordPlace) {
+    pub fn add(&mut self, topic: TopicId, key: &[u8], place: RecordLocation) {
         let range = self.range.as_ref().expect("a range was begun");
         let entry = KeyEntry { hash: key_hash(topic, key), place: range.relative(place) };
         self.parts[(entry.hash >> PART_SHIFT) as usize].push(entry);
@@ -57,7 +57,7 @@ impl Collected {
     }
 
     /// Places of a key, the newest first.
-    pub fn find(&self, topic: TopicId, key: &[u8]) -> Vec<RecordPlace> {
+    pub fn find(&self, topic: TopicId, key: &[u8]) -> Vec<RecordLocation> {
         let Some(range) = self.range else { return Vec::new() };
         let hash = key_hash(topic, key);
         let part = &self.parts[(hash >> PART_SHIFT) as usize];

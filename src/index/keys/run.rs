@@ -28,7 +28,7 @@ use super::block::{
 use crate::disk::{Disk, DiskError, DiskErrorKind, DiskFile, OpenMode};
 use crate::index::IndexError;
 use crate::limits::{BLOCK_BYTES, INDEX_PIECE_BYTES};
-use crate::types::{LogPosition, RecordPlace};
+use crate::types::{LogPosition, RecordLocation};
 use crate::wire::bytes::{get_u32, get_u64, put_u32, put_u64};
 
 const MAGIC_VALUE: u32 = 0x524b_5054;
@@ -89,12 +89,12 @@ pub type ReadBlock<D> = <<D as Disk>::File as DiskFile>::ReadBuffer;
 
 impl RunRange {
     /// A place within the segment, as runs store it. Places rise as positions do.
-    pub fn relative(&self, place: RecordPlace) -> u64 {
+    pub fn relative(&self, place: RecordLocation) -> u64 {
         ((place.position.since(self.base) / 8) << INDEX_BITS) | u64::from(place.index)
     }
 
-    pub fn absolute(&self, place: u64) -> RecordPlace {
-        RecordPlace { position: self.base.advance((place >> INDEX_BITS) * 8), index: place as u16 }
+    pub fn absolute(&self, place: u64) -> RecordLocation {
+        RecordLocation { position: self.base.advance((place >> INDEX_BITS) * 8), index: place as u16 }
     }
 
     pub fn file_name(&self) -> String {

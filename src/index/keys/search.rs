@@ -7,7 +7,7 @@ use super::run::{ReadBlock, Run};
 use super::set::KeyIndex;
 use crate::disk::Disk;
 use crate::index::IndexError;
-use crate::types::{RecordPlace, TopicId};
+use crate::types::{RecordLocation, TopicId};
 
 /// Places at which a key may be, newest first. It looks at the runs as they were when it began.
 pub struct Search<D: Disk> {
@@ -32,13 +32,13 @@ impl<D: Disk> Search<D> {
     }
 
     /// Without the runs that have nothing before `place`.
-    pub(super) fn without_runs_from(mut self, place: RecordPlace) -> Self {
+    pub(super) fn without_runs_from(mut self, place: RecordLocation) -> Self {
         self.runs.retain(|run| run.range().base <= place.position);
         self
     }
 
     /// The next place.
-    pub async fn next(&mut self, index: &KeyIndex<D>) -> Result<Option<RecordPlace>, IndexError> {
+    pub async fn next(&mut self, index: &KeyIndex<D>) -> Result<Option<RecordLocation>, IndexError> {
         loop {
             if self.current.is_none() {
                 let Some(run) = self.runs.pop() else { return Ok(None) };
@@ -85,7 +85,7 @@ impl<D: Disk> Search<D> {
 }
 
 enum Step {
-    Found(RecordPlace),
+    Found(RecordLocation),
     BlockBefore,
     RunDone,
 }

@@ -14,7 +14,7 @@ use crate::clock::SharedClock;
 use crate::disk::{Disk, DiskError, DiskErrorKind, DiskFile};
 use crate::index::IndexError;
 use crate::limits::BLOCK_BYTES;
-use crate::types::{LogPosition, RecordPlace, TopicId};
+use crate::types::{LogPosition, RecordLocation, TopicId};
 
 /// Filter blocks in memory: 4 MiB, the filters of three million keys.
 const FILTERS_MAX: usize = 1_024;
@@ -165,7 +165,7 @@ impl<D: Disk> KeyIndex<D> {
 
     /// Places of a key that lie before this one, newest first. Only whole runs are left out: the first places that come may lie
     /// after it.
-    pub fn search_before(&self, topic: TopicId, key: &[u8], before: RecordPlace) -> Search<D> {
+    pub fn search_before(&self, topic: TopicId, key: &[u8], before: RecordLocation) -> Search<D> {
         self.search(topic, key).without_runs_from(before)
     }
 

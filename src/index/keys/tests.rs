@@ -13,7 +13,7 @@ use crate::disk::{Disk, DiskBuffer, DiskFile, OpenMode};
 use crate::index::IndexError;
 use crate::limits::BLOCK_BYTES;
 use crate::testing::{Random, SeededExecutor};
-use crate::types::{LogPosition, RecordPlace, TopicId};
+use crate::types::{LogPosition, RecordLocation, TopicId};
 
 const SEGMENT_BYTES: u64 = 1 << 20;
 const TOPIC: TopicId = TopicId(3);
@@ -35,7 +35,7 @@ struct Fixture<D: Disk> {
     first: LogPosition,
     end: LogPosition,
     /// Number of a key and its place, in log order.
-    model: Vec<(u64, RecordPlace)>,
+    model: Vec<(u64, RecordLocation)>,
 }
 
 async fn open<D: Disk>(
@@ -65,7 +65,7 @@ impl<D: Disk> Fixture<D> {
         }
         for index in 0..random.range(0..=count) {
             let number = random.range(0..keys);
-            let place = RecordPlace { position: self.end, index: index as u16 };
+            let place = RecordLocation { position: self.end, index: index as u16 };
             collected.add(TOPIC, &key(number), place);
             self.model.push((number, place));
         }
@@ -92,7 +92,7 @@ impl<D: Disk> Fixture<D> {
     }
 }
 
-async fn found_in<D: Disk>(index: &KeyIndex<D>, key: &[u8]) -> Result<Vec<RecordPlace>, IndexError> {
+async fn found_in<D: Disk>(index: &KeyIndex<D>, key: &[u8]) -> Result<Vec<RecordLocation>, IndexError> {
     let mut search = index.search(TOPIC, key);
     let mut found = Vec::new();
     while let Some(place) = search.next(index).await? {
@@ -291,7 +291,7 @@ async fn write_file<D: Disk>(disk: &D, path: &Path, bytes: &[u8]) {
 }
 
 /// Runs and merges until the power fails; returns what was in the log by then.
-fn interrupted(disk: &FaultyDisk, seed: u64) -> Vec<(u64, RecordPlace)> {
+fn interrupted(disk: &FaultyDisk, seed: u64) -> Vec<(u64, RecordLocation)> {
     let executor = SeededExecutor::new(seed);
     let model = RefCell::new(Vec::new());
     let work = async {
@@ -383,7 +383,7 @@ fn two_million_keys_take_little_memory() {
                 if collected.range().is_none() {
                     collected.begin(LogPosition::ZERO, fixture.end);
                 }
-                collected.add(TOPIC, &key(number), RecordPlace { position: fixture.end, index: 0 });
+                collected.add(TOPIC, &key(number), RecordLocation { position: fixture.end, index: 0 });
                 fixture.end = fixture.end.advance(128);
                 collected.extend(fixture.end);
                 most = most.max(collected.memory_bytes() + fixture.index.memory_bytes());
@@ -398,7 +398,7 @@ fn two_million_keys_take_little_memory() {
         merge_all(&fixture.index, fixture.end).await;
         assert_eq!(fixture.index.run_count(), 1);
         for number in (0..2_000_000).step_by(99_991) {
-            let place = RecordPlace { position: LogPosition(number * 128), index: 0 };
+            let place = RecordLocation { position: LogPosition(number * 128), index: 0 };
             assert_eq!(found_in(&fixture.index, &key(number)).await, Ok(vec![place]));
         }
         most = most.max(fixture.index.memory_bytes());

@@ -8,8 +8,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::api::{
-    ActingMember, CommitOffset, Failure, Fetch, FindMessages, JoinGroup, OffsetPlace, Request, ResetGroup,
-    ResetPlace, SessionLife, Status, TopicChange, Watch,
+    ActingMember, CommitOffset, Failure, Fetch, FindMessages, JoinGroup, OffsetSpec, Request, ResetGroup,
+    ResetTarget, SessionLife, Status, TopicChange, Watch,
 };
 use crate::limits;
 use crate::types::{
@@ -196,11 +196,11 @@ fn watch(body: schema::Watch<'_>) -> Result<Request, Failure> {
 
 fn find_offset(body: schema::FindOffset<'_>) -> Result<Request, Failure> {
     let place = match body.at() {
-        schema::OffsetAt::First => OffsetPlace::First,
-        schema::OffsetAt::Last => OffsetPlace::Last,
-        schema::OffsetAt::Time => OffsetPlace::Time(Timestamp(body.time_ms())),
-        schema::OffsetAt::Ago => OffsetPlace::Ago(Duration::from_millis(body.ago_ms())),
-        schema::OffsetAt(code) => return Err(unknown("place in a queue", code, "first, last or a time")),
+        schema::OffsetAt::First => OffsetSpec::First,
+        schema::OffsetAt::Last => OffsetSpec::Last,
+        schema::OffsetAt::Time => OffsetSpec::Time(Timestamp(body.time_ms())),
+        schema::OffsetAt::Ago => OffsetSpec::Ago(Duration::from_millis(body.ago_ms())),
+        schema::OffsetAt(code) => return Err(unknown("offset to find", code, "first, last or a time")),
     };
     Ok(Request::FindOffset { key: queue_key(body.topic_id(), body.queue())?, place })
 }
@@ -304,17 +304,17 @@ fn shortened_name(text: &str) -> String {
 }
 
 fn reset_group(body: schema::ResetGroup<'_>) -> Result<Request, Failure> {
-    let place = match body.to() {
-        schema::ResetTo::First => ResetPlace::Every(OffsetPlace::First),
-        schema::ResetTo::Last => ResetPlace::Every(OffsetPlace::Last),
-        schema::ResetTo::Time => ResetPlace::Every(OffsetPlace::Time(Timestamp(body.value()))),
-        schema::ResetTo::Ago => ResetPlace::Every(OffsetPlace::Ago(Duration::from_millis(body.value()))),
-        schema::ResetTo::Offset => ResetPlace::Offset(QueueNumber(body.queue()), QueueOffset(body.value())),
+    let target = match body.to() {
+        schema::ResetTo::First => ResetTarget::Every(OffsetSpec::First),
+        schema::ResetTo::Last => ResetTarget::Every(OffsetSpec::Last),
+        schema::ResetTo::Time => ResetTarget::Every(OffsetSpec::Time(Timestamp(body.value()))),
+        schema::ResetTo::Ago => ResetTarget::Every(OffsetSpec::Ago(Duration::from_millis(body.value()))),
+        schema::ResetTo::Offset => ResetTarget::Offset(QueueNumber(body.queue()), QueueOffset(body.value())),
         schema::ResetTo(code) => {
-            return Err(unknown("place to reset to", code, "first, last, a time or an offset"));
+            return Err(unknown("offset to reset to", code, "first, last, a time or an offset"));
         }
     };
-    Ok(Request::ResetGroup(ResetGroup { group: name(body.group())?, topic: name(body.topic())?, place }))
+    Ok(Request::ResetGroup(ResetGroup { group: name(body.group())?, topic: name(body.topic())?, target }))
 }
 
 /// The numbers of a queue as a route tells them. Topic 0 holds the broker's own records: no client reaches it.

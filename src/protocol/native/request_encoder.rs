@@ -7,7 +7,7 @@ use std::time::Duration;
 use flatbuffers::{FlatBufferBuilder, UnionWIPOffset, WIPOffset};
 
 use crate::api::{
-    Failure, Fetch, FindMessages, JoinGroup, OffsetPlace, Request, ResetGroup, ResetPlace, SessionLife,
+    Failure, Fetch, FindMessages, JoinGroup, OffsetSpec, Request, ResetGroup, ResetTarget, SessionLife,
     Status, TopicChange, Watch,
 };
 use crate::limits;
@@ -288,13 +288,13 @@ fn watch_table(builder: &mut FlatBufferBuilder<'static>, watch: &Watch) -> WIPOf
 fn find_offset_table(
     builder: &mut FlatBufferBuilder<'static>,
     key: QueueKey,
-    place: OffsetPlace,
+    place: OffsetSpec,
 ) -> WIPOffset<UnionWIPOffset> {
     let (at, time_ms, ago_ms) = match place {
-        OffsetPlace::First => (schema::OffsetAt::First, 0, 0),
-        OffsetPlace::Last => (schema::OffsetAt::Last, 0, 0),
-        OffsetPlace::Time(time) => (schema::OffsetAt::Time, time.0, 0),
-        OffsetPlace::Ago(span) => (schema::OffsetAt::Ago, 0, milliseconds(span)),
+        OffsetSpec::First => (schema::OffsetAt::First, 0, 0),
+        OffsetSpec::Last => (schema::OffsetAt::Last, 0, 0),
+        OffsetSpec::Time(time) => (schema::OffsetAt::Time, time.0, 0),
+        OffsetSpec::Ago(span) => (schema::OffsetAt::Ago, 0, milliseconds(span)),
     };
     let arguments = schema::FindOffsetArgs { topic_id: key.topic.0, queue: key.queue.0, at, time_ms, ago_ms };
     schema::FindOffset::create(builder, &arguments).as_union_value()
@@ -341,12 +341,12 @@ fn join_table(builder: &mut FlatBufferBuilder<'static>, join: &JoinGroup) -> WIP
 }
 
 fn reset_table(builder: &mut FlatBufferBuilder<'static>, reset: &ResetGroup) -> WIPOffset<UnionWIPOffset> {
-    let (to, value, queue) = match reset.place {
-        ResetPlace::Every(OffsetPlace::First) => (schema::ResetTo::First, 0, 0),
-        ResetPlace::Every(OffsetPlace::Last) => (schema::ResetTo::Last, 0, 0),
-        ResetPlace::Every(OffsetPlace::Time(time)) => (schema::ResetTo::Time, time.0, 0),
-        ResetPlace::Every(OffsetPlace::Ago(span)) => (schema::ResetTo::Ago, milliseconds(span), 0),
-        ResetPlace::Offset(queue, offset) => (schema::ResetTo::Offset, offset.0, queue.0),
+    let (to, value, queue) = match reset.target {
+        ResetTarget::Every(OffsetSpec::First) => (schema::ResetTo::First, 0, 0),
+        ResetTarget::Every(OffsetSpec::Last) => (schema::ResetTo::Last, 0, 0),
+        ResetTarget::Every(OffsetSpec::Time(time)) => (schema::ResetTo::Time, time.0, 0),
+        ResetTarget::Every(OffsetSpec::Ago(span)) => (schema::ResetTo::Ago, milliseconds(span), 0),
+        ResetTarget::Offset(queue, offset) => (schema::ResetTo::Offset, offset.0, queue.0),
     };
     let arguments = schema::ResetGroupArgs {
         group: Some(builder.create_string(reset.group.as_str())),

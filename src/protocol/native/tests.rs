@@ -11,7 +11,7 @@ use crate::api::*;
 use crate::limits;
 use crate::testing::fuzz::native::{fuzz_envelope, fuzz_frame};
 use crate::types::{
-    InstanceName, Level, LogPosition, NodeId, QueueKey, QueueNumber, QueueOffset, RecordPlace, Retention,
+    InstanceName, Level, LogPosition, NodeId, QueueKey, QueueNumber, QueueOffset, RecordLocation, Retention,
     ShardId, Timestamp, TopicId, TopicName,
 };
 use crate::wire::frame;
@@ -103,12 +103,12 @@ fn requests() -> Vec<Request> {
         Request::DeleteInstance(instance()),
         Request::ListInstances,
     ];
-    let time = OffsetPlace::Time(Timestamp(1_700_000_000_000));
-    let places = [OffsetPlace::First, OffsetPlace::Last, time, OffsetPlace::Ago(Duration::from_secs(90))];
+    let time = OffsetSpec::Time(Timestamp(1_700_000_000_000));
+    let places = [OffsetSpec::First, OffsetSpec::Last, time, OffsetSpec::Ago(Duration::from_secs(90))];
     for place in places {
         requests.push(Request::FindOffset { key: key(), place });
-        let place = ResetPlace::Every(place);
-        requests.push(Request::ResetGroup(ResetGroup { group: group(), topic: topic(), place }));
+        let target = ResetTarget::Every(place);
+        requests.push(Request::ResetGroup(ResetGroup { group: group(), topic: topic(), target }));
     }
     requests.push(Request::FindMessages(FindMessages::Key {
         topic: topic(),
@@ -116,12 +116,12 @@ fn requests() -> Vec<Request> {
         count: 3,
         from: Timestamp(1),
         to: Timestamp(u64::MAX),
-        before: vec![RecordPlace { position: LogPosition(u64::MAX), index: u16::MAX }, place_of(8)],
+        before: vec![RecordLocation { position: LogPosition(u64::MAX), index: u16::MAX }, place_of(8)],
     }));
     let (shard, position) = (ShardId(u16::MAX), LogPosition(u64::MAX));
     requests.push(Request::FindMessages(FindMessages::Position { shard, position, index: u16::MAX }));
-    let place = ResetPlace::Offset(QueueNumber(9), QueueOffset(1000));
-    requests.push(Request::ResetGroup(ResetGroup { group: group(), topic: topic(), place }));
+    let target = ResetTarget::Offset(QueueNumber(9), QueueOffset(1000));
+    requests.push(Request::ResetGroup(ResetGroup { group: group(), topic: topic(), target }));
     requests.extend(receiving::requests());
     requests
 }
@@ -276,8 +276,8 @@ fn replies() -> Vec<Result<Reply, Failure>> {
     replies
 }
 
-fn place_of(position: u64) -> RecordPlace {
-    RecordPlace { position: LogPosition(position), index: 7 }
+fn place_of(position: u64) -> RecordLocation {
+    RecordLocation { position: LogPosition(position), index: 7 }
 }
 
 fn found_message(body: &[u8]) -> FoundMessage {

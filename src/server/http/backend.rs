@@ -23,7 +23,7 @@ use crate::protocol::http::{
 use crate::server::connection::ShardBroker;
 use crate::server::receipts::{HandleCodec, ReceiptHandle};
 use crate::types::{
-    GroupName, OffsetMessageId, QueueNumber, Receipt, RecordPlace, Throttle, Timestamp, TopicName,
+    GroupName, OffsetMessageId, QueueNumber, Receipt, RecordLocation, Throttle, Timestamp, TopicName,
     UniqueIdGenerator,
 };
 use crate::wire::batch::{BatchBuilder, OwnedBatch};
@@ -147,7 +147,7 @@ impl BrokerBackend {
         group: &GroupName,
     ) -> Result<Option<DeliveredMessage>, HttpError> {
         let handle = ReceiptHandle::Message(message.receipt);
-        let id_of = |place| self.id_of_place(message.receipt.key.queue, place);
+        let id_of = |place| self.id_of_location(message.receipt.key.queue, place);
         let record =
             self.delivered_record(&message.record, message.born_time, || message.place.and_then(id_of))?;
         Ok(record.map(|record| DeliveredMessage {
@@ -166,8 +166,8 @@ impl BrokerBackend {
     ) -> Result<Option<DeliveredMessage>, HttpError> {
         let handle = ReceiptHandle::Half(half.receipt, half.next_check);
         let record = self.delivered_record(&half.record, half.born_time, || {
-            let place = RecordPlace { position: half.receipt.position, index: 0 };
-            self.id_of_place(half.receipt.key.queue, place)
+            let place = RecordLocation { position: half.receipt.position, index: 0 };
+            self.id_of_location(half.receipt.key.queue, place)
         })?;
         Ok(record.map(|record| DeliveredMessage {
             receipt_handle: self.handles.encode(&handle, topic.as_str(), NO_GROUP),
@@ -179,7 +179,7 @@ impl BrokerBackend {
     }
 
     /// The id of a message by where it is stored, as `message find` shows it and finds it.
-    fn id_of_place(&self, queue: QueueNumber, place: RecordPlace) -> Option<String> {
+    fn id_of_location(&self, queue: QueueNumber, place: RecordLocation) -> Option<String> {
         let addresses = self.addresses.get_or_init(|| {
             // A host's name, when that is what clients are told, is looked up once.
             let address = |shard: ShardAddress| shard.address.to_socket_addrs().ok()?.next();
@@ -187,22 +187,22 @@ impl BrokerBackend {
         });
         let shard = queue.shard(self.broker.options().shard_count);
         let address = (*addresses.get(usize::from(shard.0))?)?;
-        Some(OffsetMessageId::of_place(address, place)?.text().to_string())
+        Some(OffsetMessageId::of_location(address, place)?.text().to_string())
     }
 
-    /// What a stored record of a batch born at `born_time` says about its message, with `id_of_place` for its id when its
+    /// What a stored record of a batch born at `born_time` says about its message, with `id_of_location` for its id when its
     /// producer gave it none; the other times and the handle are the delivery's.
     fn delivered_record(
         &self,
         bytes: &Bytes,
         born_time: Timestamp,
-        id_of_place: impl FnOnce() -> Option<String>,
+        id_of_location: impl FnOnce() -> Option<String>,
     ) -> Result<Option<DeliveredMessage>, HttpError> {
         let (record, _) = RecordView::cut(bytes)
             .map_err(|error| HttpError::new(ErrorCode::ServerError, format!("a stored message: {error}")))?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let unique_id = properties::get(record.properties(), names::UNIQUE_ID).filter(|id| !id.is_empty());
-        let message_id = unique_id.map(text).or_else(id_of_place).unwrap_or_default();
+        let message_id = unique_id.map(text).or_else(id_of_location).unwrap_or_default();
         let is_shown = |(name, _): &(&[u8], _)| *name != names::UNIQUE_ID.as_bytes();
         let keys = (!record.key().is_empty()).then(|| (KEYS.as_bytes(), record.key()));
         let shown = properties::Properties::new(record.properties()).filter(is_shown).chain(keys);

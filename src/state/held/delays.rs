@@ -16,7 +16,7 @@ const BUCKET_BITS: u32 = 18;
 
 /// A delayed message's place in the order of release.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct TimerKey {
     pub due: Timestamp,
     pub position: LogPosition,
 }
@@ -27,13 +27,13 @@ pub struct Place {
 /// 2. `released <= releasing`; what lies between is in the log and not yet durable.
 #[derive(Debug, Default)]
 pub struct Delays {
-    released: Place,
-    releasing: Place,
+    released: TimerKey,
+    releasing: TimerKey,
     /// With the sizes of the batches.
-    loaded: BTreeMap<Place, u32>,
-    loaded_end: Place,
+    loaded: BTreeMap<TimerKey, u32>,
+    loaded_end: TimerKey,
     /// Placed in the log, and not yet durable.
-    unapplied: BTreeSet<Place>,
+    unapplied: BTreeSet<TimerKey>,
 }
 
 /// What the timer task does next.
@@ -45,8 +45,8 @@ pub enum NextTimer {
     Never,
 }
 
-impl Place {
-    pub const MAX: Place = Place { due: Timestamp(u64::MAX), position: LogPosition(u64::MAX) };
+impl TimerKey {
+    pub const MAX: TimerKey = TimerKey { due: Timestamp(u64::MAX), position: LogPosition(u64::MAX) };
 }
 
 /// The hidden queue of the index that has the messages due at this time.
@@ -62,12 +62,12 @@ pub fn bucket_start(bucket: QueueNumber) -> Timestamp {
 
 impl Delays {
     /// Where the durable cursor is.
-    pub fn released(&self) -> Place {
+    pub fn released(&self) -> TimerKey {
         self.released
     }
 
     /// Where the cursor was placed.
-    pub fn releasing(&self) -> Place {
+    pub fn releasing(&self) -> TimerKey {
         self.releasing
     }
 
@@ -75,21 +75,21 @@ impl Delays {
         self.loaded.len()
     }
 
-    pub fn loaded_end(&self) -> Place {
+    pub fn loaded_end(&self) -> TimerKey {
         self.loaded_end
     }
 
-    pub fn is_pending(&self, place: Place) -> bool {
+    pub fn is_pending(&self, place: TimerKey) -> bool {
         place > self.releasing
     }
 
     /// A batch was placed in the log.
-    pub(super) fn placed(&mut self, place: Place) {
+    pub(super) fn placed(&mut self, place: TimerKey) {
         self.unapplied.insert(place);
     }
 
     /// A batch is durable and in the index.
-    pub(super) fn stored(&mut self, place: Place, batch_bytes: u32) {
+    pub(super) fn stored(&mut self, place: TimerKey, batch_bytes: u32) {
         self.unapplied.remove(&place);
         if place < self.loaded_end && self.is_pending(place) {
             self.loaded.insert(place, batch_bytes);
@@ -101,7 +101,7 @@ impl Delays {
     }
 
     /// The cursor was placed here, or the message was placed again elsewhere.
-    pub(super) fn releasing_to(&mut self, place: Place) {
+    pub(super) fn releasing_to(&mut self, place: TimerKey) {
         self.releasing = self.releasing.max(place);
         self.loaded.remove(&place);
         let next = self.loaded.keys().next();
@@ -109,12 +109,12 @@ impl Delays {
     }
 
     /// The message was placed again elsewhere.
-    pub(in crate::state) fn forget(&mut self, place: Place) {
+    pub(in crate::state) fn forget(&mut self, place: TimerKey) {
         self.loaded.remove(&place);
     }
 
     /// The cursor is durable.
-    pub(super) fn released_to(&mut self, place: Place) {
+    pub(super) fn released_to(&mut self, place: TimerKey) {
         self.released = self.released.max(place);
         self.releasing = self.releasing.max(place);
     }
@@ -130,9 +130,9 @@ impl Delays {
     }
 
     /// What is to be released now, in order.
-    pub fn due(&self, now: Timestamp, count_max: usize, bytes_max: u64) -> Vec<(Place, u32)> {
+    pub fn due(&self, now: Timestamp, count_max: usize, bytes_max: u64) -> Vec<(TimerKey, u32)> {
         let mut bytes = 0;
-        let is_next = |place: &Place| {
+        let is_next = |place: &TimerKey| {
             place.due <= now && self.unapplied.first().is_none_or(|unapplied| place < unapplied)
         };
         let due = self.loaded.iter().take_while(|(place, _)| is_next(place));
@@ -158,7 +158,7 @@ impl Delays {
             Some(first) if first.due <= now => NextTimer::Now,
             Some(first) if self.loaded.len() > LOADED_MAX / 2 => NextTimer::At(first.due),
             Some(first) => NextTimer::At(Timestamp(first.due.0.min(load_at))),
-            None if self.loaded_end == Place::MAX => NextTimer::Never,
+            None if self.loaded_end == TimerKey::MAX => NextTimer::Never,
             None => NextTimer::At(Timestamp(load_at)),
         }
     }
@@ -166,13 +166,13 @@ impl Delays {
     /// Whether the index must be asked for what comes next.
     pub fn wants_loading(&self, now: Timestamp) -> bool {
         let near = self.loaded_end.due.0.saturating_sub(LOAD_AHEAD_MS) <= now.0;
-        self.loaded_end != Place::MAX
+        self.loaded_end != TimerKey::MAX
             && self.loaded.len() <= LOADED_MAX / 2
             && (near || self.loaded.len() < LOADED_MIN)
     }
 
     /// Takes what was read from the index for `loaded_end..end`, unless that has changed meanwhile.
-    pub(in crate::state) fn load(&mut self, from: Place, end: Place, found: Loading) {
+    pub(in crate::state) fn load(&mut self, from: TimerKey, end: TimerKey, found: Loading) {
         if self.loaded_end != from {
             return;
         }
@@ -185,20 +185,20 @@ impl Delays {
 /// Messages on their way from the index into memory: the first ones of all that were seen.
 #[derive(Debug)]
 pub struct Loading {
-    from: Place,
+    from: TimerKey,
     /// No message at or behind it was kept.
-    end: Place,
+    end: TimerKey,
     count_max: usize,
-    places: BTreeMap<Place, u32>,
+    places: BTreeMap<TimerKey, u32>,
 }
 
 impl Loading {
     pub fn new(delays: &Delays) -> Self {
         let count_max = (LOADED_MAX - delays.loaded.len()).max(1);
-        Self { from: delays.loaded_end, end: Place::MAX, count_max, places: BTreeMap::new() }
+        Self { from: delays.loaded_end, end: TimerKey::MAX, count_max, places: BTreeMap::new() }
     }
 
-    pub fn see(&mut self, place: Place, batch_bytes: u32) {
+    pub fn see(&mut self, place: TimerKey, batch_bytes: u32) {
         if !(self.from..self.end).contains(&place) {
             return;
         }
@@ -211,9 +211,9 @@ impl Loading {
 }
 
 /// The place of an entry of a hidden queue.
-pub fn place_of(bucket: QueueKey, position: LogPosition, within_bucket_ms: u32) -> Place {
+pub fn timer_key_of(bucket: QueueKey, position: LogPosition, within_bucket_ms: u32) -> TimerKey {
     let due = Timestamp(bucket_start(bucket.queue).0 + u64::from(within_bucket_ms));
-    Place { due, position }
+    TimerKey { due, position }
 }
 
 /// The offset behind a position, in a hidden queue.
@@ -231,13 +231,13 @@ mod tests {
     use super::*;
     use crate::testing::Random;
 
-    fn place(due: u64, position: u64) -> Place {
-        Place { due: Timestamp(due), position: LogPosition(position) }
+    fn place(due: u64, position: u64) -> TimerKey {
+        TimerKey { due: Timestamp(due), position: LogPosition(position) }
     }
 
     /// Everything loaded.
     fn loaded() -> Delays {
-        Delays { loaded_end: Place::MAX, ..Delays::default() }
+        Delays { loaded_end: TimerKey::MAX, ..Delays::default() }
     }
 
     #[test]
@@ -281,7 +281,7 @@ mod tests {
             if delays.wants_loading(now) {
                 let mut loading = Loading::new(&delays);
                 all.iter().for_each(|place| loading.see(*place, 1));
-                delays.load(delays.loaded_end(), Place::MAX, loading);
+                delays.load(delays.loaded_end(), TimerKey::MAX, loading);
             }
         }
         assert!(released.iter().eq(all.iter()), "in order, each once");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::change::HeldChange;
-use super::delays::{Delays, Place, bucket_of, bucket_start};
+use super::delays::{Delays, TimerKey, bucket_of, bucket_start};
 use super::halves::Halves;
 use crate::index::IndexEntry;
 use crate::state::record::Change;
@@ -61,7 +61,7 @@ impl HeldState {
         let (placed, durable) = (stage.is_placed(), stage.is_durable());
         match change {
             HeldChange::Released { due, position } => {
-                let place = Place { due, position };
+                let place = TimerKey { due, position };
                 // A checkpoint repeats the cursor.
                 let is_news = durable && place > self.delays.released();
                 if placed {
@@ -114,14 +114,14 @@ impl HeldState {
 
     /// The cursor, once it has moved.
     pub fn cursor(&self) -> Option<Change> {
-        let Place { due, position } = self.delays.released();
+        let TimerKey { due, position } = self.delays.released();
         let released = HeldChange::Released { due, position };
-        (self.delays.released() > Place::default()).then_some(Change::Held(released))
+        (self.delays.released() > TimerKey::default()).then_some(Change::Held(released))
     }
 }
 
 /// Where a delayed batch stands in the order of release; `None` for a half.
-fn place(base_offset: QueueOffset, position: LogPosition) -> Option<Place> {
+fn place(base_offset: QueueOffset, position: LogPosition) -> Option<TimerKey> {
     let due = Timestamp(base_offset.0);
-    (base_offset != HALF_OFFSET).then_some(Place { due, position })
+    (base_offset != HALF_OFFSET).then_some(TimerKey { due, position })
 }

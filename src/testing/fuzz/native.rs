@@ -12,7 +12,7 @@ use crate::protocol::native::{
 };
 use crate::testing::{Random, generators};
 use crate::types::{
-    HalfReceipt, Level, LogPosition, QueueKey, QueueNumber, QueueOffset, Receipt, RecordPlace, Timestamp,
+    HalfReceipt, Level, LogPosition, QueueKey, QueueNumber, QueueOffset, Receipt, RecordLocation, Timestamp,
     TopicId,
 };
 use crate::wire::frame::{self, Frame};
@@ -77,8 +77,8 @@ fn some_half_receipt(random: &mut Random) -> HalfReceipt {
     HalfReceipt { key: some_key(random), position: LogPosition(random.number()) }
 }
 
-fn some_place(random: &mut Random) -> RecordPlace {
-    RecordPlace { position: LogPosition(random.number()), index: random.number() as u16 }
+fn some_place(random: &mut Random) -> RecordLocation {
+    RecordLocation { position: LogPosition(random.number()), index: random.number() as u16 }
 }
 
 fn some_key(random: &mut Random) -> QueueKey {

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::holding::{check_manifest, check_offsets, check_snapshots, open_index};
 use super::log_pass::{Gap, LogPass};
 use crate::broker::open::StartError;
-use crate::broker::upkeep::{ShardPlace, Witnesses, check_shard};
+use crate::broker::upkeep::{ShardHome, Witnesses, check_shard};
 use crate::disk::{Disk, DiskError, DiskErrorKind};
 use crate::index::keys::{KeyCheck, KeyIndex};
 use crate::index::{Index, IndexError};
@@ -88,7 +88,7 @@ impl Checked {
     }
 
     /// What has ended the check, which a start would be refused for as well.
-    fn add_refusal(&mut self, place: &ShardPlace<'_>, error: StartError) {
+    fn add_refusal(&mut self, place: &ShardHome<'_>, error: StartError) {
         match error {
             StartError::Disk(error)
             | StartError::Log(OpenError::Disk(error))
@@ -107,7 +107,7 @@ impl Checked {
 
 /// Checks a shard that does not run. `progress` is called with the bytes of log that were read so far. What keeps it from
 /// going on is a finding as well: nothing is known then of what it did not come to.
-pub async fn verify_shard<D: Disk>(disk: &D, place: &ShardPlace<'_>, progress: &dyn Fn(u64)) -> Checked {
+pub async fn verify_shard<D: Disk>(disk: &D, place: &ShardHome<'_>, progress: &dyn Fn(u64)) -> Checked {
     let mut checked = Checked::default();
     if let Err(error) = verify(disk, place, progress, &mut checked).await {
         checked.add_refusal(place, error);
@@ -117,7 +117,7 @@ pub async fn verify_shard<D: Disk>(disk: &D, place: &ShardPlace<'_>, progress: &
 
 async fn verify<D: Disk>(
     disk: &D,
-    place: &ShardPlace<'_>,
+    place: &ShardHome<'_>,
     progress: &dyn Fn(u64),
     checked: &mut Checked,
 ) -> Result<(), StartError> {

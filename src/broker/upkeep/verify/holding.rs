@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::checked::{Checked, Finding};
 use crate::broker::open::StartError;
-use crate::broker::upkeep::ShardPlace;
+use crate::broker::upkeep::ShardHome;
 use crate::broker::upkeep::snapshot::{FoundSnapshot, Snapshot};
 use crate::disk::{Disk, DiskErrorKind};
 use crate::index::{Index, IndexError, IndexOptions, check_snapshot, distrust};
@@ -18,7 +18,7 @@ const OFFSETS_TOLD_MAX: usize = 16;
 /// The manifest has two copies; whether it has any is said by whoever looks at the log as a whole.
 pub(in crate::broker) async fn check_manifest<D: Disk>(
     disk: &D,
-    place: &ShardPlace<'_>,
+    place: &ShardHome<'_>,
     checked: &mut Checked,
 ) -> Result<(), StartError> {
     let log = place.directory.join("log");
@@ -33,7 +33,7 @@ pub(in crate::broker) async fn check_manifest<D: Disk>(
 /// Both snapshots. Returns the newest that can be read.
 pub(in crate::broker) async fn check_snapshots<D: Disk>(
     disk: &D,
-    place: &ShardPlace<'_>,
+    place: &ShardHome<'_>,
     checked: &mut Checked,
 ) -> Result<Option<Snapshot>, StartError> {
     let mut newest: Option<Snapshot> = None;
@@ -63,7 +63,7 @@ pub(in crate::broker) async fn check_snapshots<D: Disk>(
 /// The index as the snapshot knows it, with every block checked; `None` when it cannot be used.
 pub(in crate::broker) async fn open_index<D: Disk>(
     disk: &D,
-    place: &ShardPlace<'_>,
+    place: &ShardHome<'_>,
     snapshot: &Snapshot,
     checked: &mut Checked,
 ) -> Result<Option<Index<D>>, StartError> {
@@ -106,7 +106,7 @@ async fn check_index<D: Disk>(index: &Index<D>, first: crate::types::LogPosition
 /// Where the log begins now: what the index knows of before is gone.
 async fn first_position<D: Disk>(
     disk: &D,
-    place: &ShardPlace<'_>,
+    place: &ShardHome<'_>,
 ) -> Result<crate::types::LogPosition, StartError> {
     let log = place.directory.join("log");
     if let Some(holdings) = Manifest::read(disk, &log).await?.and_then(|manifest| manifest.holdings) {
@@ -121,7 +121,7 @@ async fn first_position<D: Disk>(
 
 /// No group may be behind the end of a queue.
 pub(in crate::broker) fn check_offsets(
-    place: &ShardPlace<'_>,
+    place: &ShardHome<'_>,
     snapshot: &Snapshot,
     ends: &BTreeMap<QueueKey, QueueOffset>,
     checked: &mut Checked,

@@ -1,7 +1,7 @@
 //! The forms of receiving, holding and groups' settings.
 
 use super::*;
-use crate::types::{GroupName, HalfReceipt, QueueOffset, Receipt, RecordPlace};
+use crate::types::{GroupName, HalfReceipt, QueueOffset, Receipt, RecordLocation};
 
 fn group() -> GroupName {
     "readers".parse().expect("a good name")
@@ -93,7 +93,7 @@ fn records() -> [Bytes; 2] {
 pub(super) fn replies() -> Vec<Reply> {
     let received = records().map(|record| ReceivedMessage {
         receipt: receipt(),
-        place: Some(RecordPlace { position: LogPosition(u64::MAX - 7), index: u16::MAX }),
+        place: Some(RecordLocation { position: LogPosition(u64::MAX - 7), index: u16::MAX }),
         record,
         born_time: Timestamp(1),
         store_time: Timestamp(2),

@@ -121,7 +121,7 @@ fn requests() -> Vec<(Request, Who)> {
     let watch = Watch { queues: vec![(key(), QueueOffset(0))], wait: Duration::ZERO };
     let change = ChangeLease { group: billing(), receipt: receipt(), lease: Duration::ZERO };
     let reset =
-        ResetGroup { group: billing(), topic: orders(), place: ResetPlace::Every(OffsetPlace::First) };
+        ResetGroup { group: billing(), topic: orders(), target: ResetTarget::Every(OffsetSpec::First) };
     let hold = Hold { key: key(), level: None, batch: batch.clone(), release: Release::At(Timestamp(0)) };
     let by_place = FindMessages::Position { shard: ShardId(0), position: LogPosition(0), index: 0 };
     let acknowledge = Acknowledge { group: billing(), receipts: vec![receipt()] };
@@ -142,7 +142,7 @@ fn requests() -> Vec<(Request, Who)> {
         (Request::JoinGroup(join()), Who::Consumer),
         (Request::LeaveGroup { group: billing(), member: "m".into() }, Who::Consumer),
         (Request::Fetch(fetch()), Who::Consumer),
-        (Request::FindOffset { key: key(), place: OffsetPlace::First }, Who::Consumer),
+        (Request::FindOffset { key: key(), place: OffsetSpec::First }, Who::Consumer),
         (Request::Watch(watch), Who::Consumer),
         (Request::FindMessages(find_by_key()), Who::Consumer),
         (Request::DescribeTopic(orders()), Who::Both),
