@@ -10,9 +10,10 @@ use rustls::{
     AlertDescription, CertificateError, ClientConfig, ClientConnection, Error, OtherError, RootCertStore,
 };
 
+use super::core::{CoreError, ProtocolCore};
 use super::error::ClientError;
 use super::stream::Socket;
-use crate::wire::frame::ALPN_NATIVE;
+use crate::wire::frame::{ALPN_NATIVE, PREFACE_MAGIC};
 
 /// Where systems keep the certificates of public authorities: Debian and Alpine, Fedora, openSUSE, others.
 const SYSTEM_AUTHORITIES: [&str; 5] = [
@@ -138,16 +139,36 @@ fn host_of(address: &str) -> &str {
 pub(super) struct Session<S> {
     pub socket: S,
     tls: ClientConnection,
+    first: FirstBytes,
 }
 
-/// The socket as rustls reads and writes it.
-struct Ready<'a, S>(&'a S);
+/// What the peer has said first.
+enum FirstBytes {
+    ToCome,
+    OfTls,
+    /// The native protocol without TLS, which a broker speaks to whom it does not let in.
+    Clear(Vec<u8>),
+}
 
-impl<S: Socket> Read for Ready<'_, S> {
+/// The socket as rustls reads it.
+struct Reading<'a, S>(&'a S, &'a mut FirstBytes);
+
+impl<S: Socket> Read for Reading<'_, S> {
     fn read(&mut self, output: &mut [u8]) -> io::Result<usize> {
-        self.0.read_now(output)
+        let count = self.0.read_now(output)?;
+        match self.1 {
+            FirstBytes::ToCome if output[..count].starts_with(&PREFACE_MAGIC) => {
+                *self.1 = FirstBytes::Clear(output[..count].to_vec());
+            }
+            FirstBytes::ToCome => *self.1 = FirstBytes::OfTls,
+            FirstBytes::OfTls | FirstBytes::Clear(_) => {}
+        }
+        Ok(count)
     }
 }
+
+/// The socket as rustls writes it.
+struct Ready<'a, S>(&'a S);
 
 impl<S: Socket> Write for Ready<'_, S> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -161,7 +182,7 @@ impl<S: Socket> Write for Ready<'_, S> {
 
 impl<S: Socket> Session<S> {
     pub fn new(socket: S, tls: ClientConnection) -> Self {
-        Self { socket, tls }
+        Self { socket, tls, first: FirstBytes::ToCome }
     }
 
     pub fn read(&mut self, output: &mut [u8]) -> io::Result<usize> {
@@ -172,7 +193,10 @@ impl<S: Socket> Session<S> {
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(0),
                 read => return read,
             }
-            let count = self.tls.read_tls(&mut Ready(&self.socket))?;
+            let count = self.tls.read_tls(&mut Reading(&self.socket, &mut self.first))?;
+            if let FirstBytes::Clear(bytes) = &self.first {
+                return Err(io::Error::other(refusal(bytes)));
+            }
             let processed = self.tls.process_new_packets();
             // The next step of the handshake, or what is wrong, for the broker to log.
             let pushed = self.push();
@@ -216,6 +240,16 @@ impl<S: Socket> Session<S> {
     /// Whether more can be read without asking the socket.
     pub fn has_more(&mut self) -> bool {
         self.tls.process_new_packets().is_ok_and(|state| state.plaintext_bytes_to_read() > 0)
+    }
+}
+
+/// Why a broker does not let a connection in, as it says it without TLS.
+fn refusal(bytes: &[u8]) -> String {
+    let mut core = ProtocolCore::new();
+    core.feed(bytes);
+    match core.next_reply() {
+        Err(CoreError::Closing(failure)) => failure.to_string(),
+        _ => "the broker answered without TLS".to_owned(),
     }
 }
 

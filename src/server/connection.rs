@@ -34,6 +34,8 @@ use crate::types::{Account, ByteBudget, ClientMemory, MonotonicTime, Reservation
 
 /// A connection must say which protocol it speaks, and complete a frame that it has begun, within this time.
 const INCOMPLETE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Within TLS what is spoken must be said within this time, or that of an idle connection over HTTP if that is less.
+const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(30);
 /// A connection that is told that its time is over has this long to say so.
 const EXPIRY_GRACE: Duration = Duration::from_secs(2);
 /// A native client of a broker with access keys has this long to prove one.
@@ -236,6 +238,7 @@ impl Connections {
                     (stream, buffer) = (secured, ReceiveBuffer::new());
                 }
                 Verdict::Native => {
+                    connection.deadline.set(None);
                     if door == Door::Http && !stream.is_tls() {
                         // It has one for each direction.
                         share.more_descriptors = self.descriptors.take(1);
@@ -268,8 +271,8 @@ impl Connections {
         let time = self.http.as_ref().map_or(Duration::MAX, |http| http.idle_timeout);
         let secured = tls.shake_hands(connection, door, socket, buffer, time).await?;
         share.memory.merge(secured.memory);
-        // It is to say now what it speaks, and has the time of one that has just come.
-        connection.deadline.set(None);
+        // It is to say now what it speaks; its session takes more than those take that have just come.
+        connection.end_after(self.clock.monotonic(), FIRST_BYTES_TIMEOUT.min(time));
         connection.incomplete_since.set(Some(self.clock.monotonic()));
         Some(Stream::Tls(Box::new(secured.stream)))
     }

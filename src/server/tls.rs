@@ -123,7 +123,7 @@ impl Tls {
         connection.incomplete_since.set(None);
         connection.end_after(self.clock.monotonic(), HANDSHAKE_TIMEOUT.min(time));
         let peer = stream.peer_addr().ok();
-        let Some(place) = self.permit() else { return ended(connection, stream) };
+        let Some(permit) = self.permit() else { return ended(connection, stream) };
         let memory = self.memory.budget(Account::Connections).try_reserve(limits::TLS_CONNECTION_BYTES);
         let Some(memory) = memory else {
             self.refused("the broker has no memory left for it: give it more with --client-memory");
@@ -137,8 +137,8 @@ impl Tls {
         // Before the first step an end of the peer's direction is the end: it cannot go on without our answer.
         let has_begun = Cell::new(false);
         let is_there = || if has_begun.replace(true) { !connection.is_reset() } else { connection.is_open() };
-        let outcome = place.carry_out(&mut handshake, || !is_late() && is_there()).await;
-        drop(place);
+        let outcome = permit.carry_out(&mut handshake, || !is_late() && is_there()).await;
+        drop(permit);
         // It has cost as much as hundreds of requests.
         yield_to_reactor().await;
         match outcome {

@@ -1,12 +1,17 @@
 //! The command line and both drivers of the client library within TLS.
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use turbopump::api::{Failure, Status};
 use turbopump::client::{
     Client, ClientError, ConnectOptions, Credentials, Message, Producer, ProducerOptions, Start, Timeouts,
     Tls, asynchronous,
 };
+use turbopump::protocol::native::ReplyEncoder;
+use turbopump::wire::frame;
 
 use crate::support::command::{self, BINARY};
 use crate::support::directory::test_directory;
@@ -183,16 +188,36 @@ fn who_comes_otherwise_than_is_spoken_is_told_what_to_type() {
     let error = refused(&http, trusting(CERTIFICATE));
     assert!(matches!(error, ClientError::NotTurbopump { .. }), "{error}");
     // Something that answers in clear, as most servers do.
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("bound").to_string();
     let serving = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().expect("a client comes");
-        std::io::Write::write_all(&mut stream, b"220 mail.example.org ESMTP\r\n").expect("it reads");
+        stream.write_all(b"220 mail.example.org ESMTP\r\n").expect("it reads");
         // Until it has understood.
-        let _ = std::io::Read::read_to_end(&mut stream, &mut Vec::new());
+        let _ = stream.read_to_end(&mut Vec::new());
     });
     let error = refused(&address, trusting(CERTIFICATE));
     assert!(matches!(error, ClientError::NoTls { .. }), "{error}");
+    serving.join().expect("it served");
+}
+
+/// A broker makes no handshake with whom it has no room for.
+#[test]
+fn a_refusal_for_want_of_room_is_understood_without_tls() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("bound").to_string();
+    let serving = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a client comes");
+        let mut answer = frame::preface().to_vec();
+        let failure = Failure::new(Status::LimitReached, "there is no room");
+        ReplyEncoder::new().encode(&mut answer, 0, &Err(failure));
+        stream.write_all(&answer).expect("it reads");
+        // Until it has understood.
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let error = refused(&address, trusting(CERTIFICATE));
+    assert!(error.to_string().contains("there is no room"), "{error}");
+    assert!(error.is_connection_loss(), "there may be room later");
     serving.join().expect("it served");
 }
 
