@@ -147,7 +147,7 @@ pub struct GroupQueueInfo {
     pub queue: QueueNumber,
     pub committed: Option<QueueOffset>,
     pub end_offset: QueueOffset,
-    /// What the group has not dealt with: messages behind its place, or all there are when it has none, and those that
+    /// What the group has not dealt with: messages after its offset, or all there are when it has none, and those that
     /// are leased or wait. RocketMQ's lag of a POP group is the same, its ready messages without those that are leased.
     pub lag: u64,
     pub member: Option<String>,

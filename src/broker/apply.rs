@@ -9,7 +9,7 @@ use crate::index::{Index, IndexEntry};
 use crate::log::Placed;
 use crate::metrics;
 use crate::state::{Change, Effect, HeldState, Leases, Stage, Tables, TimerKey};
-use crate::state::{bucket_of, decode_changes, offset_behind};
+use crate::state::{bucket_of, decode_changes, offset_after};
 use crate::types::{LogPosition, QueueKey, QueueNumber, TopicId};
 use crate::wire::batch::{BatchHeader, Kind, state_payload};
 
@@ -87,7 +87,7 @@ pub(super) fn follow<D: Disk>(index: &Index<D>, effect: &Effect) {
         }
         Effect::Moved { bucket, position } => {
             let key = QueueKey { topic: TopicId::DELAYED, queue: *bucket };
-            index.advance_first(key, offset_behind(*position));
+            index.advance_first(key, offset_after(*position));
         }
         // Queues are made by whoever has them.
         Effect::None | Effect::TopicPut(_) | Effect::QueueEnd { .. } | Effect::HalfStored => {}

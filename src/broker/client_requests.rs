@@ -250,7 +250,7 @@ impl<D: Disk> Broker<D> {
     pub(super) fn committed_of(&self, group: &GroupName, key: QueueKey) -> Option<QueueOffset> {
         let leases = self.leases();
         let Some(pair) = leases.get(group, key) else { return self.tables().committed(group, key) };
-        // A member goes on behind what receivers have been given: what is left of that is theirs.
+        // A member goes on after what receivers have been given: what is left of that is theirs.
         let is_closed = self.gates.borrow().gate(group, key) == Gate::Closed;
         Some(if is_closed { pair.next() } else { pair.floor() })
     }

@@ -156,7 +156,7 @@ impl<D: Disk> Replay for Rebuild<D> {
         }
     }
 
-    /// Each queue may have got messages there. None of their offsets is ever given out again: the queue goes on behind
+    /// Each queue may have got messages there. None of their offsets is ever given out again: the queue goes on after
     /// as many as that many bytes can hold, unless a later record says where it was.
     fn given_up(&mut self, bytes: u64) {
         let messages_max = messages_in(bytes);
@@ -353,7 +353,8 @@ struct Opened<D: Disk> {
 }
 
 impl<D: Disk> Attempt<'_, D> {
-    /// The same without a snapshot. From here on no start trusts an index that another one may have begun to overwrite.
+    /// Replays the whole log, without a snapshot. From here on no start trusts an index that another one may have begun to
+    /// overwrite.
     async fn rebuild(&self, reason: &str) -> Result<Result<Opened<D>, String>, StartError> {
         mark_distrust(self.disk, &self.options.directory.join("index"), reason).await?;
         self.run(None).await

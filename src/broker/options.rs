@@ -58,7 +58,7 @@ pub struct LeaseDefaults {
     /// (`remoting/.../subscription/SubscriptionGroupConfig.java`).
     pub deliveries_max: u32,
     pub lease: Duration,
-    /// The same for messages that are received in order.
+    /// The length of leases of messages that are received in order.
     pub ordered_lease: Duration,
 }
 

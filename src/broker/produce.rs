@@ -33,14 +33,14 @@ impl<D: Disk> Broker<D> {
         CheckedBatch::check_incoming(bytes).map_err(batch_refused)
     }
 
-    /// The same for a request that carries its batch.
+    /// Checks the batch that a request carries.
     pub(super) fn check_produce(&self, produce: Produce) -> Result<Produce<OwnedBatch>, Failure> {
         let Produce { key, level, batch } = produce;
         let batch = OwnedBatch::check_incoming(batch).map_err(batch_refused)?;
         Ok(Produce { key, level, batch })
     }
 
-    /// The same for a message that is to be held.
+    /// Checks the message that a request carries, to be held.
     pub(super) fn check_hold(&self, hold: Hold) -> Result<Hold<OwnedBatch>, Failure> {
         let Hold { key, level, batch, release } = hold;
         let batch = OwnedBatch::check_incoming(batch).map_err(batch_refused)?;

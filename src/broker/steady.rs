@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_begins_behind_everything_that_is_stored_and_shows_the_time_of_day() {
+    fn a_run_begins_after_everything_that_is_stored_and_shows_the_time_of_day() {
         let clock = VirtualClock::new();
         let ahead = Timestamp(clock.now().0 + 86_400_000);
         let steady = SteadyTime::new(clock.shared(), ahead, RunningTime(0));

@@ -143,7 +143,7 @@ impl<D: Disk> Writer<D> {
         self.place_after(async || Ok(()), attempt).await
     }
 
-    /// The same for what may only be decided after something was asked, before each attempt anew.
+    /// Like [`place`](Self::place), for what may only be decided after something was asked: `ask` comes before each attempt.
     pub async fn place_after<T>(
         &self,
         ask: impl AsyncFn() -> Result<(), Failure>,
@@ -286,7 +286,7 @@ impl<D: Disk> Writer<D> {
         reached.map_err(|failure| self.storage_failed(&failure))
     }
 
-    /// The same for everything that was placed so far.
+    /// Waits until everything that was placed so far is durable.
     pub async fn all_durable(&self) -> Result<(), Failure> {
         self.reached(Level::Durable, self.log.watermarks().appended_end()).await
     }

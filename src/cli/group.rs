@@ -96,7 +96,7 @@ pub struct AlterArguments {
     /// How long a message stays with its receiver
     #[arg(long, value_name = "DURATION", group = "setting")]
     pub lease: Option<Span>,
-    /// The same for those who receive in order
+    /// Length of the leases of those who receive in order
     #[arg(long, value_name = "DURATION", group = "setting")]
     pub ordered_lease: Option<Span>,
     #[command(flatten)]

@@ -44,7 +44,7 @@ pub struct Lines<R> {
 }
 
 impl<R: Read> Lines<R> {
-    /// Lines behind the first `skip` ones.
+    /// Lines after the first `skip` ones.
     pub fn new(source: R, skip: u64) -> Self {
         Self::with_capacity(source, skip, BUFFER_BYTES)
     }
@@ -148,7 +148,7 @@ impl<R: Read> Lines<R> {
             self.start = 0;
         }
         if self.end == self.buffer.len() {
-            // The byte behind the largest message must be the newline.
+            // The byte after the largest message must be the newline.
             if self.end > limits::BODY_BYTES_MAX {
                 return Err(LineError::TooLong { line: self.count + 1 });
             }

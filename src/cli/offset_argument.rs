@@ -1,4 +1,4 @@
-//! Places in a queue as people name them: `first`, `last`, an offset, or a time.
+//! Offsets of a queue as people name them: `first`, `last`, an offset, or a time.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::cli::quantity::Span;
 use crate::types::{QueueOffset, Timestamp};
 
 /// Help for arguments of this type.
-pub const OFFSET_HELP: &str = "A place is first, last (behind the newest message), an offset (a plain number), or a \
+pub const OFFSET_HELP: &str = "An offset is first, last (after the newest message), a plain number, or a \
 time: 2024-05-06T07:08:09Z, 2024-05-06, @1700000000000 (milliseconds since 1970), or -10m (before now)";
 
 /// Where to start.
@@ -23,10 +23,10 @@ pub enum OffsetArgument {
     Ago(Duration),
 }
 
-/// A text that names no place.
+/// A text that names no offset.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is no place: use first, last, an offset, or a time like 2024-05-06T07:08:09Z, @1700000000000 or -10m"
+    "`{0}` is no offset: use first, last, a number, or a time like 2024-05-06T07:08:09Z, @1700000000000 or -10m"
 )]
 pub struct OffsetArgumentError(String);
 

@@ -35,7 +35,7 @@ impl Progress {
         }
     }
 
-    /// The same for a check of what is stored.
+    /// Shows how much of what is stored was checked, and the shard that is being checked.
     pub fn show_checked(&self, bytes: u64, shard: u16) {
         if let Some(bar) = &self.bar {
             bar.set_position(bytes);

@@ -100,7 +100,7 @@ pub fn run(arguments: ServeArguments, format: OutputFormat) -> Result<(), Comman
     })
 }
 
-/// The same for programs, one object once the broker takes requests.
+/// What is printed for programs: one object, once the broker takes requests.
 #[derive(Serialize)]
 struct StartedView {
     version: &'static str,
@@ -254,7 +254,7 @@ fn render(options: &ServeOptions, started: &Started) -> String {
             text += &format!("    the index was built anew from the log: {reason}\n");
         }
         if shard.report.torn {
-            text += &format!("    an unanswered tail behind log position {} was cut off\n", shard.report.end);
+            text += &format!("    an unanswered tail after log position {} was cut off\n", shard.report.end);
         }
         for damage in &shard.report.damage {
             text += &format!(

@@ -156,7 +156,7 @@ impl Client {
         }
     }
 
-    /// The same for a topic that is to be written to: where the broker makes topics by first use, this makes it.
+    /// Describes a topic that is to be written to: where the broker makes topics by first use, this makes it.
     pub fn topic_to_produce(&mut self, topic: &TopicName) -> Result<TopicInfo, ClientError> {
         match self.topics.get(topic) {
             Some(known) => Ok(known.clone()),
@@ -164,7 +164,7 @@ impl Client {
         }
     }
 
-    /// The same, asked anew: after `TopicNotExist` or `QueueNotExist`.
+    /// Describes it, asked anew: after `TopicNotExist` or `QueueNotExist`.
     pub fn refresh_topic(&mut self, topic: &TopicName) -> Result<TopicInfo, ClientError> {
         self.topics.remove(topic);
         self.look_topic_up(topic, &Request::Route(Some(topic.clone())))

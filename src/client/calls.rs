@@ -242,7 +242,7 @@ impl Reader {
     }
 
     /// What is to be stored for the group; `None` when that is stored already. `before` is where a queue goes on, if that
-    /// is not behind the last message that was delivered: the caller has not handled all of a batch.
+    /// is not after the last message that was delivered: the caller has not handled all of a batch.
     pub(super) fn commit(&self, before: Option<(QueueKey, QueueOffset)>) -> Result<Option<Call>, Failure> {
         let Some(group) = &self.group else {
             return Err(Failure::invalid("this consumer has no group to commit for"));

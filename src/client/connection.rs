@@ -48,7 +48,7 @@ impl Connection {
         Self::connect_to(address, None, options)
     }
 
-    /// The same, and fails when another answers than who is expected.
+    /// Connects, and fails when another answers than who is expected.
     pub fn connect_to(
         address: &str,
         expected: Option<Expected>,

@@ -138,7 +138,7 @@ impl Consumer {
         self.reader.fetcher.seek(key, offset);
     }
 
-    /// Per queue, the offset behind the last message that was polled.
+    /// Per queue, the offset after the last message that was polled.
     pub fn positions(&self) -> Vec<(QueueName, QueueOffset)> {
         self.reader.positions()
     }

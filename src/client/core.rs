@@ -109,7 +109,7 @@ impl ProtocolCore {
         Self::with_credentials(None)
     }
 
-    /// The same for a client that has an access key. Once it [is greeted](Self::is_greeted) it is to
+    /// The core of a client that has an access key. Once it [is greeted](Self::is_greeted) it is to
     /// [prove](Self::begin_proof) it, and before it has, nothing is to be submitted.
     pub fn with_credentials(credentials: Option<Credentials>) -> Self {
         let preface = if credentials.is_some() { frame::proving_preface() } else { frame::asking_preface() };
@@ -152,7 +152,7 @@ impl ProtocolCore {
         Ok(correlation)
     }
 
-    /// Takes a produce request whose batch the driver sends itself, right behind [`outgoing`](Self::outgoing), to spare
+    /// Takes a produce request whose batch the driver sends itself, right after [`outgoing`](Self::outgoing), to spare
     /// a copy. What the socket does not take at once must be [`append`](Self::append)ed before anything else is
     /// submitted.
     pub(super) fn begin_produce(

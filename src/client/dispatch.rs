@@ -2,12 +2,12 @@
 //! when one is tried again. No I/O: a driver moves the bytes.
 //!
 //! A queue's batches leave in the order of their messages, several at once. When one is refused for a passing reason
-//! ([`Status::is_transient`]), it is known not to be stored, and is tried again; but batches behind it may be on their
+//! ([`Status::is_transient`]), it is known not to be stored, and is tried again; but batches after it may be on their
 //! way already, and they may succeed. So:
 //!
 //! 1. After a refusal nothing more of that queue leaves until all its batches in flight are settled.
 //! 2. Those that were refused too go again, in their old order, after a pause, one at a time until one succeeds.
-//! 3. If a later batch was, or may have been, stored, the refused one would come behind it. With
+//! 3. If a later batch was, or may have been, stored, the refused one would come after it. With
 //!    [`RetryOrder::Keep`] it is reported as refused; with [`RetryOrder::Relax`] it is sent all the same.
 //!
 //! A batch that was sent and got no answer, or the answer that nothing is known, is never sent again: so nothing is

@@ -28,7 +28,7 @@ pub struct QueueName {
 pub enum Delivery<'a> {
     /// Messages of one queue.
     Messages(MessageBatch<'a>),
-    /// Messages that cannot be read any more. The consumer goes on behind them.
+    /// Messages that cannot be read any more. The consumer goes on after them.
     Damaged(DamagedRange),
     /// The queue no longer has, or not yet has, the offset that was to be read: the consumer went elsewhere.
     Moved {
@@ -127,7 +127,7 @@ impl<'a> MessageBatch<'a> {
         self.first_offset
     }
 
-    /// The offset behind the last message.
+    /// The offset after the last message.
     pub fn end_offset(&self) -> QueueOffset {
         self.end_offset
     }
@@ -147,7 +147,7 @@ impl<'a> MessageBatch<'a> {
         self.bytes
     }
 
-    /// The same messages in a copy of the batch's bytes.
+    /// These messages, in a copy of the batch's bytes.
     #[cfg(feature = "tokio")]
     pub(super) fn over<'b>(&'b self, bytes: &'b [u8]) -> MessageBatch<'b> {
         assert_eq!(bytes.len(), self.bytes.len(), "a copy of the batch");

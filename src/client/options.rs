@@ -58,7 +58,7 @@ impl From<Timeouts> for ConnectOptions {
 pub enum RetryOrder {
     /// It is reported as refused: the queue keeps the order of sending.
     Keep,
-    /// It is sent again behind the later one.
+    /// It is sent again after the later one.
     Relax,
 }
 
@@ -110,7 +110,7 @@ pub enum Start {
     Offset(QueueOffset),
     /// With the first message stored at this time or later.
     Time(Timestamp),
-    /// The same with the time that was this long ago, by the broker's clock.
+    /// The first message stored this long ago or later, by the broker's clock.
     Ago(Duration),
 }
 
@@ -137,7 +137,7 @@ pub enum OutOfRange {
 /// How a consumer reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConsumerOptions {
-    /// Where to start in a queue in which the group has no place, or without a group.
+    /// Where to start in a queue in which the group has no committed offset, or without a group.
     pub start: Start,
     /// How far to read.
     pub until: Until,

@@ -219,7 +219,7 @@ impl ProducerCore {
         deadlines.into_iter().flatten().min()
     }
 
-    /// The same, or when an answer will be overdue.
+    /// When something is due, or an answer will be overdue.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.next_deadline().into_iter().chain(self.patience.deadline()).min()
     }

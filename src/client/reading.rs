@@ -159,7 +159,7 @@ impl Reader {
         whole.queue_count = whole.queue_count.max(info.queue_count);
     }
 
-    /// Where reading begins in a queue of which the group has no place.
+    /// Where reading begins in a queue of which the group has no committed offset.
     pub(super) fn start_of(&self, key: QueueKey) -> Start {
         if self.late.contains(&key) { Start::First } else { self.options.start }
     }
@@ -270,7 +270,7 @@ impl Reader {
         self.options.until == Until::End && settled && placed && self.fetcher.is_done()
     }
 
-    /// Per queue, the offset behind the last message that was handed out.
+    /// Per queue, the offset after the last message that was handed out.
     pub(super) fn positions(&self) -> Vec<(QueueName, QueueOffset)> {
         let keys = self.fetcher.keys();
         keys.into_iter().filter_map(|key| Some((self.name(key)?, self.fetcher.delivered(key)?))).collect()

@@ -23,7 +23,7 @@ impl ReceiveBuffer {
         &self.bytes[self.start..self.end]
     }
 
-    /// Room for a read, such that `needed` bytes fit behind `start` in all.
+    /// Room for a read, such that `needed` bytes fit after `start` in all.
     pub(super) fn space(&mut self, needed: usize) -> &mut [u8] {
         assert!(needed <= 2 * limits::FRAME_BYTES_MAX, "a frame of {needed} bytes was let through");
         if self.start == self.end {

@@ -120,7 +120,7 @@ impl Tls {
     }
 }
 
-/// The same object: its sessions are resumed from what it remembers.
+/// Equal when they are one object: sessions are resumed from what it remembers.
 impl PartialEq for Tls {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.config, &other.config) && self.server_name == other.server_name

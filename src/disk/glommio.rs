@@ -49,7 +49,7 @@ pub struct GlommioDisk {
 /// An open file.
 pub struct GlommioFile {
     handle: Handle,
-    /// The same file opened for [`DiskFile::write_synced`], from its first call on; `None` inside: that did not work.
+    /// This file, opened once more for [`DiskFile::write_synced`], from its first call on; `None` inside: that did not work.
     synced: OnceCell<Option<DmaFile>>,
     path: PathBuf,
 }
@@ -268,7 +268,7 @@ impl GlommioFile {
         }
     }
 
-    /// The file behind `file` once more, so that every write through it is durable when it returns: glommio sets no flags
+    /// The file of `file`, opened once more, so that every write through it is durable when it returns: glommio sets no flags
     /// on single writes. By descriptor, since the file may have another name by now.
     async fn open_synced(&self, file: &DmaFile) -> Option<&DmaFile> {
         if self.synced.get().is_none() {

@@ -115,7 +115,7 @@ fn a_lookup_stops_at_each_of_its_limits() {
 }
 
 #[test]
-fn a_gap_leads_to_what_lies_behind_it() {
+fn a_gap_leads_to_what_lies_after_it() {
     let index = open(&MemoryDisk::new(), small(1), None);
     // The gap stands between two blocks in one queue, and within one in the other.
     for (queue, before) in [(0, 0..4), (1, 0..6)] {

@@ -195,7 +195,8 @@ impl<D: Disk> Inner<D> {
         }
     }
 
-    /// Nothing else to do is as good a reason to flush as a waiter.
+    /// Whether written groups are to be flushed now: somebody waits for it, or nothing else is to be written, and to put the
+    /// flush off would gain nothing.
     fn flush_is_due(&self, line: &Line) -> bool {
         let is_idle = || !line.writing.get() && self.open.borrow().batches.is_empty();
         !line.is_empty() && (line.wanted.get() || line.is_flushed() || is_idle())

@@ -8,7 +8,7 @@
 //! | ------------- | -------------------------------------------------- | ----------------------- |
 //! | missing       | no file, though one was made there                 | its whole range |
 //! | empty         | a file of no bytes                                 | its whole range |
-//! | short         | less than its header, or the next one's name, says | what is behind the file's end |
+//! | short         | less than its header, or the next one's name, says | what is after the file's end |
 //! | long          | more than that                                     | nothing |
 //! | misplaced     | the header of another place of this log            | its whole range, unless it is put back |
 //! | foreign       | the header of another log                          | its whole range |
@@ -188,7 +188,7 @@ pub async fn contradictions<D: Disk>(
     known: &Known,
 ) -> Result<Vec<Contradiction>, OpenError> {
     let (manifest, facts) = hear(disk, directory, known).await?;
-    let manifest = manifest.look_behind(disk, directory, &facts, known).await?;
+    let manifest = manifest.look_past_end(disk, directory, &facts, known).await?;
     Ok(judge(directory, &manifest, &facts, known).contradictions)
 }
 

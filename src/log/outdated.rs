@@ -11,7 +11,7 @@
 //! | any batch that a scan meets                                               | by the scan, which then ends with the refusal |
 //!
 //! With such a manifest the newer runs' batches would be taken for leftovers, and be cut off. What is of an earlier run,
-//! in a file that is used again or behind a place where the log was cut off, has a lower epoch and shows nothing.
+//! in a file that is used again or after a place where the log was cut off, has a lower epoch and shows nothing.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -142,8 +142,8 @@ impl OwnManifest {
         self.found().map_or(Vec::new(), |manifest| manifest.given_up.clone())
     }
 
-    /// Looks for a later run that began no segment: behind everything that is known to be durable, in the last one.
-    pub async fn look_behind<D: Disk>(
+    /// Looks for a later run that began no segment: after everything that is known to be durable, in the last one.
+    pub async fn look_past_end<D: Disk>(
         self,
         disk: &D,
         directory: &Path,

@@ -367,7 +367,7 @@ pub async fn scan<D: Disk, R: Replay>(
         if found.used && segment.bytes >= SEGMENT_HEADER_BYTES as u64 {
             let block = segment.file.read(0, SEGMENT_HEADER_BYTES).await?;
             let is_whole =
-                SegmentHeader::is_zero_behind(&block) && SegmentHeader::decode(&block) != FoundHeader::Other;
+                SegmentHeader::is_zero_after(&block) && SegmentHeader::decode(&block) != FoundHeader::Other;
             if !is_whole {
                 let file = segment.path.display().to_string();
                 let (place, bytes) = (segment.base, SEGMENT_HEADER_BYTES as u64);
@@ -460,7 +460,7 @@ async fn open_segments<D: Disk>(
     }
     // A start has looked there before anything was changed, and its scan refuses what it meets.
     let manifest = match mode {
-        OpenMode::ReadOnly => manifest.look_behind(disk, directory, &facts, known).await?,
+        OpenMode::ReadOnly => manifest.look_past_end(disk, directory, &facts, known).await?,
         _ => manifest,
     };
     let secret = manifest.found().map(|manifest| manifest.secret).or(secret);

@@ -129,7 +129,7 @@ pub async fn repair<D: Disk>(
     act: Act,
 ) -> Result<Repair, OpenError> {
     let (manifest, facts) = hear(disk, directory, known).await?;
-    let manifest = manifest.look_behind(disk, directory, &facts, known).await?;
+    let manifest = manifest.look_past_end(disk, directory, &facts, known).await?;
     let contradictions = judge(directory, &manifest, &facts, known).contradictions;
     if contradictions.is_empty() {
         return Ok(Repair::default());

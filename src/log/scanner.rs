@@ -303,7 +303,7 @@ impl<D: Disk> Scanner<D> {
             // In this segment, that is: the next one has its turn.
             AtEnd::Whole(_) | AtEnd::Nothing => self.ended(segment).map_or(next, |(end, _)| next.min(end)),
         };
-        if let Some(end) = self.hole_behind(segment).filter(|_| next > segment.end()) {
+        if let Some(end) = self.hole_after(segment).filter(|_| next > segment.end()) {
             // What is left of this segment was never written, or its end is lost with what told of it.
             self.note_hole(segment, end);
             return end.advance(SEGMENT_HEADER_BYTES as u64);
@@ -373,12 +373,12 @@ impl<D: Disk> Scanner<D> {
     }
 
     /// Where the log goes on after this segment, when the files in between are missing.
-    fn hole_behind(&self, segment: &Segment<D>) -> Option<LogPosition> {
+    fn hole_after(&self, segment: &Segment<D>) -> Option<LogPosition> {
         let next = self.segments().map(|next| next.base).find(|base| *base >= segment.end())?;
         (next > segment.end()).then_some(next)
     }
 
-    /// Whether no file behind this segment's holds anything.
+    /// Whether no file after this segment's holds anything.
     fn ends_files(&self, segment: &Segment<D>) -> bool {
         self.segments().all(|other| other.base <= segment.base)
     }

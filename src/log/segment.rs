@@ -148,7 +148,7 @@ impl SegmentHeader {
     }
 
     /// Whether the rest of the header's block is as it was written.
-    pub fn is_zero_behind(block: &[u8]) -> bool {
+    pub fn is_zero_after(block: &[u8]) -> bool {
         block[CRC + 4..SEGMENT_HEADER_BYTES].iter().all(|byte| *byte == 0)
     }
 

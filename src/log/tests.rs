@@ -135,7 +135,7 @@ impl Replay for Found {
     }
 }
 
-fn block_behind(position: LogPosition) -> u64 {
+fn block_after(position: LogPosition) -> u64 {
     position.0.next_multiple_of(BLOCK_BYTES as u64)
 }
 
@@ -158,20 +158,20 @@ fn cut(second_at: impl Fn(LogPosition) -> u64) -> Cut {
     image.header(0, 1, LogPosition::ZERO);
     let first = image.batch(FIRST, 1, LogPosition::ZERO, LogPosition::ZERO, b"first");
     let lost_end = LogPosition(first.end.0 + 40_000);
-    let stale = image.batch(block_behind(lost_end), 1, lost_end, first.end, b"never answered");
+    let stale = image.batch(block_after(lost_end), 1, lost_end, first.end, b"never answered");
     let at = second_at(first.end);
     let second = image.batch(at, 2, first.end, first.end, b"second");
     let previous_end = if at < SECOND { second.end } else { first.end };
     image.header(1, 2, previous_end);
-    let third_at = if at < SECOND { SECOND } else { block_behind(second.end) };
+    let third_at = if at < SECOND { SECOND } else { block_after(second.end) };
     let third = image.batch(third_at, 2, second.end, second.end, b"third");
-    let fourth = image.batch(block_behind(third.end), 2, third.end, third.end, b"fourth");
+    let fourth = image.batch(block_after(third.end), 2, third.end, third.end, b"fourth");
     Cut { image, first, second, stale, third, fourth }
 }
 
 #[test]
 fn what_was_cut_off_stays_dead_when_the_group_before_it_is_damaged() {
-    for second_at in [block_behind, |_| SECOND] {
+    for second_at in [block_after, |_| SECOND] {
         let Cut { image, first, second, stale, third, fourth } = cut(second_at);
         let all = [first, second, third, fourth].map(|put| put.position);
         assert_eq!(image.scan().0, all, "unharmed, with {stale:?} behind the end");
@@ -195,11 +195,11 @@ fn what_was_cut_off_stays_dead_when_the_group_before_it_is_damaged() {
 /// A group whose header reached the disk without its records says where the one before it ended. The log was taken to end
 /// after the padding then, and the padding for damage by the start after the next.
 #[test]
-fn a_torn_group_behind_padding_leaves_the_end_at_the_last_batch() {
+fn a_torn_group_after_padding_leaves_the_end_at_the_last_batch() {
     let mut image = Image::new(1);
     image.header(0, 1, LogPosition::ZERO);
     let first = image.batch(FIRST, 1, LogPosition::ZERO, LogPosition::ZERO, b"first");
-    let at = block_behind(first.end);
+    let at = block_after(first.end);
     let torn = image.batch(at, 1, first.end, LogPosition::ZERO, b"torn");
     image.flip(LogPosition(torn.position.0 + BATCH_HEADER_BYTES as u64));
     let (found, report) = image.scan();
@@ -213,7 +213,7 @@ fn a_torn_group_behind_padding_leaves_the_end_at_the_last_batch() {
 
 #[test]
 fn a_damaged_segment_header_changes_nothing() {
-    for second_at in [block_behind, |_| SECOND] {
+    for second_at in [block_after, |_| SECOND] {
         let Cut { mut image, first, second, third, fourth, .. } = cut(second_at);
         image.flip(LogPosition(SEGMENT_BYTES as u64));
         let (found, _) = image.scan();
@@ -227,7 +227,7 @@ fn a_header_that_a_client_has_forged_is_not_believed() {
     image.header(0, 1, LogPosition::ZERO);
     let first = image.batch(FIRST, 1, LogPosition::ZERO, LogPosition::ZERO, b"first");
     // Clients are told where their batches are stored, so this one knows where the next one will be.
-    let at = block_behind(first.end);
+    let at = block_after(first.end);
     let mut body = vec![0; 3 * BLOCK_BYTES];
     for forged_at in (at + 2 * BATCH_HEADER_BYTES as u64..at + body.len() as u64 - 200).step_by(8).step_by(25)
     {
@@ -243,7 +243,7 @@ fn a_header_that_a_client_has_forged_is_not_believed() {
         body[from..from + forged.len()].copy_from_slice(&forged);
     }
     let host = image.batch(at, 1, first.end, first.end, &body);
-    let last = image.batch(block_behind(host.end), 1, host.end, host.end, b"last");
+    let last = image.batch(block_after(host.end), 1, host.end, host.end, b"last");
     assert_eq!(image.scan().0, [first, host, last].map(|put| put.position));
     image.flip(host.position);
     let (found, report) = image.scan();
@@ -259,7 +259,7 @@ fn image_body_offset() -> usize {
 
 #[test]
 fn a_segment_whose_start_is_destroyed_is_not_thrown_away() {
-    let Cut { mut image, first, second, third, fourth, .. } = cut(block_behind);
+    let Cut { mut image, first, second, third, fourth, .. } = cut(block_after);
     let within = third.position.0 as usize % SEGMENT_BYTES;
     image.segments[1][..within + BATCH_HEADER_BYTES].fill(0);
     let (found, report) = image.scan();

@@ -31,7 +31,7 @@ pub struct Outbox {
     bytes: Cell<usize>,
     /// With the sum over all connections of the shard, `answer_bytes_waiting`.
     metrics: Rc<ShardMetrics>,
-    /// The same bytes, as a share of what the shard has for answers.
+    /// Those bytes, as a share of what the shard has for answers.
     share: RefCell<Reservation>,
     /// Bytes that were sent so far.
     sent_bytes: Cell<u64>,

@@ -51,7 +51,7 @@ pub(super) fn put_field(output: &mut Vec<u8>, tag: u8, value: &[u8]) {
     output.extend_from_slice(value);
 }
 
-/// Puts the length of the core before it and the fields behind it. `output` ends with the core, which begins at `start`.
+/// Puts the length of the core before it and the fields after it. `output` ends with the core, which begins at `start`.
 pub(super) fn enclose(output: &mut Vec<u8>, start: usize, fields: &[u8]) {
     let core = output.split_off(start);
     output.extend_from_slice(&(core.len() as u32).to_le_bytes());

@@ -109,7 +109,7 @@ pub enum Change {
     /// Every instance that was made by command, and no other.
     Instances(BTreeSet<InstanceName>),
     Lease(LeaseChange),
-    /// Every topic that there is at this place of the log, and no other. In front of every checkpoint and behind every
+    /// Every topic that there is at this place of the log, and no other. In front of every checkpoint and after every
     /// removal: were the removal said only once, damage to it would bring the topic back.
     LiveTopics(BTreeSet<TopicId>),
     /// Kinds 32 to 39, see `held::change`.
@@ -119,7 +119,7 @@ pub enum Change {
 /// Why stored changes cannot be read. Their checksum was right, so another release wrote them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChangeError {
-    #[error("a change ends behind its batch")]
+    #[error("a change ends after its batch")]
     Truncated,
     #[error("change kind {0} is not known to this release")]
     Kind(u8),
@@ -491,7 +491,7 @@ mod tests {
     }
 
     #[test]
-    fn instances_that_end_behind_their_body_are_refused() {
+    fn instances_that_end_after_their_body_are_refused() {
         for body in [&[3, b'a', b'b'][..], &[0], &[1, b'%'], &[1, b'a', 9]] {
             assert_eq!(Change::decode(INSTANCES, body), Err(ChangeError::Body(INSTANCES)), "{body:?}");
         }

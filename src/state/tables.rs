@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn a_checkpoint_behind_a_newer_commit_does_not_undo_it() {
+    fn a_checkpoint_after_a_newer_commit_does_not_undo_it() {
         let mut tables = Read::new();
         tables.apply(topic(1, "t"), 4096);
         tables.apply(offset(1, 10, None), 8192);

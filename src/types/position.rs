@@ -28,7 +28,7 @@ impl LogPosition {
 
     /// Bytes from `earlier` to here.
     pub fn since(self, earlier: LogPosition) -> u64 {
-        assert!(earlier <= self, "position {earlier} lies behind {self}");
+        assert!(earlier <= self, "position {earlier} lies after {self}");
         self.0 - earlier.0
     }
 }

@@ -426,7 +426,7 @@ impl<'a> CheckedBatch<'a> {
         self.kind
     }
 
-    /// The same messages, to be placed out of consumers' sight.
+    /// This batch, to be placed out of consumers' sight.
     pub fn into_held(self) -> Self {
         assert_eq!(self.kind, Kind::Messages, "only messages are held");
         Self { kind: Kind::Held, ..self }
@@ -562,7 +562,7 @@ impl BatchBuilder {
         seal(self.bytes, Kind::Messages, self.record_count, self.born_time)
     }
 
-    /// The same for a batch that this program places itself: what is in it is known and not looked at again. Whether keys
+    /// The batch of messages, to be placed by this program itself: what is in it is known and not looked at again. Whether keys
     /// and tags can be asked for is the caller's business, see [`Record::check_text`].
     pub fn finish_checked(self) -> OwnedBatch {
         assert!(self.record_count <= limits::BATCH_RECORDS_MAX, "a batch of {} records", self.record_count);

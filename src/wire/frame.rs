@@ -51,7 +51,7 @@ pub const IDENTITY_BYTES: usize = 24;
 pub const CHALLENGE_BYTES: usize = 32;
 /// In the preface's last field: the identity is asked for, or follows.
 const WITH_IDENTITY: u16 = 1;
-/// The same of a challenge. It comes with the identity only.
+/// Bit that says that a challenge follows. It comes with the identity only.
 const WITH_CHALLENGE: u16 = 2;
 /// Bytes before the envelope.
 pub const FRAME_HEADER_BYTES: usize = 16;

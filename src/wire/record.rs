@@ -42,7 +42,7 @@ const MEANT_MASK: u64 = 0xffff_0000_ffff_ffff;
 /// Why a record was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
-    #[error("a record ends behind its batch")]
+    #[error("a record ends after its batch")]
     Truncated,
     #[error("a record's length is not the sum of its parts")]
     Lengths,

@@ -215,7 +215,7 @@ fn an_offset_that_is_gone_is_handled_as_asked() {
 }
 
 #[test]
-fn damage_is_reported_and_reading_goes_on_behind_it() {
+fn damage_is_reported_and_reading_goes_on_after_it() {
     let broker = FakeBroker::start(1);
     let topic = broker.create("orders", 1);
     fill(&broker, &topic, 0, 0..30, 10);

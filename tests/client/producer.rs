@@ -117,7 +117,7 @@ fn a_passing_refusal_is_tried_again_without_disorder() {
 }
 
 #[test]
-fn refused_batches_that_were_overtaken_are_reported_or_sent_behind_as_asked() {
+fn refused_batches_that_were_overtaken_are_reported_or_sent_later_as_asked() {
     use turbopump::client::RetryOrder;
     for order in [RetryOrder::Keep, RetryOrder::Relax] {
         let broker = FakeBroker::start(1);

@@ -49,7 +49,7 @@ fn a_file_comes_back_byte_for_byte() {
     assert!(consumed.stdout == expected, "{} of {} bytes", consumed.stdout.len(), expected.len());
     // Everything else is empty.
     assert_eq!(node.run_well(&["consume", "lines", "--queue", "1"]), "");
-    // The same through standard input, behind a restart.
+    // The same through standard input, after a restart.
     node.kill();
     let node = Node::start(directory.path().join("data"));
     command::run(Some(node.address()), &["produce", "lines", "-", "--queue", "3"], Some(&lines)).well();
@@ -323,7 +323,7 @@ fn what_other_tools_call_it_is_answered_with_what_it_is_here() {
     assert!(sentence.contains("write host:port"), "{sentence}");
 }
 
-/// The number behind `--skip` in what was printed.
+/// The number after `--skip` in what was printed.
 fn advised_skip(sentence: &str) -> String {
     let (_, behind) = sentence.rsplit_once("--skip ").unwrap_or_else(|| panic!("no --skip: {sentence}"));
     behind.split(|letter: char| !letter.is_ascii_digit()).next().expect("a part").to_owned()

@@ -41,7 +41,7 @@ fn flip(file: &Path, position: u64) {
     file.sync_all().expect("flushed");
 }
 
-/// The number behind `at byte`.
+/// The number after `at byte`.
 fn position_in(text: &str) -> u64 {
     let behind = text.split("at byte ").nth(1).unwrap_or_else(|| panic!("no position: {text}"));
     let digits: String = behind.chars().take_while(char::is_ascii_digit).collect();
@@ -76,7 +76,7 @@ fn a_flipped_byte_is_named_and_everything_around_it_is_served() {
     flip(&segments[1], position);
     let node = Node::start(directory.path());
     let missing = check_reading(&node.run(&["consume", "lines"]), &segments[1], position);
-    // A group goes on behind the damage too, and has read everything then.
+    // A group goes on after the damage too, and has read everything then.
     let consumed = node.run(&["consume", "lines", "--group", "readers"]);
     assert_eq!(check_reading(&consumed, &segments[1], position), missing);
     assert_eq!(node.run(&["group", "describe", "readers", "-o", "json"]).json()["lag"], 0);

@@ -50,7 +50,7 @@ fn refusal(producer: &Producer) -> Option<Status> {
 fn wait_for_room(node: &Node) {
     let deadline = Instant::now() + PATIENCE;
     while let Err(status) = fill(node, MIB) {
-        // Busy: the room came between two batches, and the refused one would stand behind the later one.
+        // Busy: the room came between two batches, and the refused one would stand after the later one.
         assert!(matches!(status, Status::NoSpace | Status::Busy), "{status:?}");
         assert!(Instant::now() < deadline, "the broker does not go on");
     }

@@ -185,7 +185,7 @@ fn a_client_that_closes_its_direction_of_tls_gets_its_answers_and_then_the_end()
     check_half_closed(&node, || open_tls(&node));
 }
 
-/// Waits for messages and goes away, with and without another request behind the one that waits.
+/// Waits for messages and goes away, with and without another request after the one that waits.
 fn check_leaving<S: Read + Write>(node: &Node, open: impl Fn() -> Connection<S>) {
     let connections = || node.counter("connections");
     for (round, behind) in ["", GET].into_iter().enumerate() {

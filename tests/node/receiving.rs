@@ -67,7 +67,7 @@ fn receive_over_http(node: &Node, stop: &AtomicBool) -> Vec<String> {
     bodies
 }
 
-/// The same over the native protocol.
+/// Receives over the native protocol.
 fn receive_natively(node: &Node, stop: &AtomicBool) -> Vec<String> {
     let mut client = node.client();
     let mut bodies = Vec::new();

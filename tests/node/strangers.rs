@@ -11,7 +11,7 @@ use crate::support::load::create_topic;
 use crate::support::node::{Node, PATIENCE, Setup};
 
 const PREFACE: [u8; 8] = [0xF5, b'T', b'P', b'N', 1, 0, 0, 0];
-/// The same with the wish to know who answers.
+/// A preface with the wish to know who answers.
 const ASKING: [u8; 8] = [0xF5, b'T', b'P', b'N', 1, 0, 1, 0];
 
 const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

@@ -484,7 +484,7 @@ fn fresh_messages_come_when_dead_letters_have_no_place_to_go() {
     ran.expect("an empty disk");
 }
 
-/// Receivers have left something acknowledged in the middle, and a member goes on behind all of it.
+/// Receivers have left something acknowledged in the middle, and a member goes on after all of it.
 #[test]
 fn the_place_that_is_shown_of_a_group_does_not_depend_on_who_has_the_queue_now() {
     let (disk, setup) = disk();

@@ -66,7 +66,7 @@ fn a_lease_given_while_the_clock_was_ahead_ends_in_its_time_after_a_restart() {
             assert_eq!((bodies(&again), again[0].deliveries), (vec!["m".to_owned()], 2), "bare: {bare}");
         });
         ran.expect("a healthy disk");
-        // Once more: what was given in that run was given behind the time that it had found.
+        // Once more: what was given in that run was given after the time that it had found.
         let ran = on_node_with_clock(&disk, &setup, -DAY_MS, async |node, _| {
             assert!(received(node, receive(1)).await.is_empty(), "bare: {bare}: it runs");
             node.clock.sleep(11 * SECOND).await;

@@ -401,7 +401,7 @@ fn a_damaged_message_is_counted_and_holds_up_nobody() {
             places.push(delay(node, key, number, after(node, 60_000 + number)).await.position);
         }
         let receipt = half(node, key, 9, None).await;
-        // Without a batch behind it, damage is not told from a tail that was cut off.
+        // Without a batch after it, damage is not told from a tail that was cut off.
         delay(node, key, 6, after(node, 61_000)).await;
         (key, places, receipt)
     });

@@ -583,7 +583,7 @@ fn an_acknowledgement_that_waited_until_its_lease_had_ended_counts_no_more() {
         let text = "x".repeat(3_900_000);
         let large = || publish(node, topic, 0, "", &text);
         let receipts = [receipt];
-        // The first is written while the second fills the next group, and the third the one behind.
+        // The first is written while the second fills the next group, and the third the one after.
         let ending = async {
             let outcomes = acknowledge(node, &receipts).await;
             (outcomes, node.clock.monotonic())

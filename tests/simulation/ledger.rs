@@ -30,7 +30,7 @@ pub struct TopicEntry {
 pub struct Sent {
     pub base_offset: QueueOffset,
     pub count: u32,
-    /// As it was sent: what stands behind the broker's part of the header must come back.
+    /// As it was sent: what stands after the broker's part of the header must come back.
     pub bytes: Rc<[u8]>,
     /// The level that the answer has named.
     pub answered: Option<Level>,

@@ -621,7 +621,7 @@ fn a_manifest_of_an_earlier_day_is_refused_and_costs_no_message() {
 
 /// Damage hides how the later run began: the scan meets it all the same, and cuts nothing off.
 #[test]
-fn a_later_run_behind_damage_is_not_cut_off() {
+fn a_later_run_after_damage_is_not_cut_off() {
     let earlier = FaultyDisk::new(1, FaultPlan::none());
     let books: Books = Rc::new(RefCell::default());
     let run = on_node(&earlier, &setup(), 1, async |node| {

@@ -190,7 +190,7 @@ async fn ranges(node: &Node, name: &TopicName) -> Vec<QueueInfo> {
     }
 }
 
-/// A queue starts where a batch does; not before the log, and not behind what retention may have taken by now.
+/// A queue starts where a batch does; not before the log, and not after what retention may have taken by now.
 fn check_first(node: &Node, key: QueueKey, queue: &QueueModel, topic: &TopicModel, first: QueueOffset) {
     let broker = node.owner(key);
     let segments = broker.log().segments();

@@ -293,7 +293,7 @@ impl Node {
         self.fetch_for(0, key, offset).await
     }
 
-    /// The same for the session of a group's member.
+    /// Fetches for the session of a group's member.
     pub async fn fetch_for(
         &self,
         session: u64,
@@ -353,7 +353,7 @@ pub fn on_node<T>(
     })
 }
 
-/// The same with the clock at hand, whose wall clock is set by `shift_ms` before the node starts.
+/// Runs a node with the clock at hand, whose wall clock is set by `shift_ms` before the node starts.
 pub fn on_node_with_clock<T>(
     disk: &FaultyDisk,
     setup: &Setup,

@@ -1,4 +1,4 @@
-//! A batch and the state batch behind it are one step of the log, whatever stands at which block's border.
+//! A batch and the state batch after it are one step of the log, whatever stands at which block's border.
 
 use std::path::Path;
 use std::rc::Rc;
@@ -119,14 +119,14 @@ async fn append_pair(log: &Log, body_bytes: usize) -> Pair {
     Pair { first: first.position, second: second.position, end: second.end }
 }
 
-/// Bodies of the first half: both in one block, the first ending on a block's border, one behind it, over blocks.
+/// Bodies of the first half: both in one block, the first ending on a block's border, one after it, over blocks.
 fn bodies() -> Vec<usize> {
     let before = batch("before", 0).len().next_multiple_of(8);
     let to_border = BLOCK_BYTES - before - BATCH_HEADER_BYTES - RECORD_HEADER_BYTES;
     vec![100, to_border, to_border + 8, to_border - 48, to_border + BLOCK_BYTES, 9_000]
 }
 
-/// Zeros in place of everything from `cut` on, up to a block's border behind `end`.
+/// Zeros in place of everything from `cut` on, up to a block's border after `end`.
 fn cut(disk: &FaultyDisk, cut: u64, end: u64) {
     block_on(async {
         let path = directory().join(segment_name(LogPosition(0)));
@@ -173,7 +173,7 @@ fn a_pair_is_there_whole_or_not_at_all_wherever_the_log_was_cut() {
             let (report, seen, ()) = session(&disk, nothing());
             assert_eq!(seen.whole, ["before"], "{label}");
             assert_eq!((report.end, report.batches, report.damage.len()), (pair.first, 1, 0), "{label}");
-            // A run that goes on behind the cut, and one that finds both.
+            // A run that goes on after the cut, and one that finds both.
             let (_, _, ()) = session(&disk, async |log| append_durable(log, "after").await);
             let (report, seen, ()) = session(&disk, async |log| append_durable(log, "later").await);
             assert_eq!(seen.whole, ["before", "after"], "{label}");
@@ -224,7 +224,7 @@ fn a_flipped_bit_in_one_half_of_a_flushed_pair_leaves_the_other() {
 }
 
 #[test]
-fn a_half_that_was_cut_off_does_not_come_back_when_the_batch_behind_the_cut_is_damaged() {
+fn a_half_that_was_cut_off_does_not_come_back_when_the_batch_after_the_cut_is_damaged() {
     for body_bytes in bodies() {
         let (disk, pair) = log_with_pair(body_bytes);
         cut(&disk, pair.second.0, pair.end.0);

@@ -291,7 +291,7 @@ impl World<'_> {
     async fn fetch(&self, queue: Pick, offset: Pick, bytes: u32, records: u32) {
         let Some(key) = self.queue(queue) else { return };
         let queue = &self.model.queues[&key];
-        // One before the first, and two behind the end.
+        // One before the first, and two after the end.
         let low = queue.first.0.saturating_sub(1);
         let offset = QueueOffset(low + offset.index((queue.end().0 + 3 - low) as usize) as u64);
         if (queue.first..=queue.end()).contains(&offset) {

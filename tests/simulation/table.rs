@@ -217,7 +217,7 @@ fn a_misdirected_write_is_never_taken_for_what_it_is_not() {
     assert!(struck >= 40 && found >= 40, "{struck} struck, {found} found");
 }
 
-/// Old headers behind the log's end, in the file that is in use.
+/// Old headers after the log's end, in the file that is in use.
 fn stale_headers(disk: &FaultyDisk, end: LogPosition, base: LogPosition) -> usize {
     let bytes = disk.clean_bytes(&log_directory(0).join(segment_name(base)));
     let from = (end.since(base) as usize).next_multiple_of(8);

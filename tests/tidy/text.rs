@@ -117,7 +117,7 @@ pub fn matched(bare: &str, enums: &[&str]) -> Vec<usize> {
             continue;
         }
         let rest = bare[at + 2..].trim_start_matches(is_word).trim_start();
-        let rest = behind_group(rest).trim_start();
+        let rest = after_group(rest).trim_start();
         let statement = before.rsplit([';', '{']).next().unwrap_or_default();
         let is_pattern = ["=>", "| ", "if ", "= "].iter().any(|next| rest.starts_with(next));
         if is_pattern || statement.contains("matches!(") {
@@ -128,7 +128,7 @@ pub fn matched(bare: &str, enums: &[&str]) -> Vec<usize> {
 }
 
 /// The text behind the parentheses or braces that it begins with.
-fn behind_group(text: &str) -> &str {
+fn after_group(text: &str) -> &str {
     if !text.starts_with(['(', '{']) {
         return text;
     }

@@ -1,4 +1,4 @@
-//! Keeping the key index: a task behind the commit, which reads what has keys and never holds anyone up.
+//! Keeping the key index: a task after the commit, which reads what has keys and never holds anyone up.
 //!
 //! ```text
 //! publish -> pending (where batches with keys are) -> read -> collected (hash, place) -> runs

@@ -6,7 +6,7 @@
 //! 1. It is *draining*: nothing of it is given out any more, neither new nor again, while leases of it run.
 //! 2. It is *closed* as soon as no lease runs, and at the latest when the last one that ran at first should have ended.
 //!    When what is left unacknowledged is everything from some message on, the group goes back to that message and the
-//!    leases are forgotten: the member reads it again. Otherwise the member goes on behind all of it, since it would get
+//!    leases are forgotten: the member reads it again. Otherwise the member goes on after all of it, since it would get
 //!    acknowledged messages again; what is left stays leased, comes again to whoever receives, and when nobody does goes
 //!    to the dead letters after the time that its deliveries would have taken.
 //!
@@ -61,7 +61,7 @@ struct GroupGates {
 #[derive(Debug, PartialEq, Eq)]
 enum Drained {
     NotYet,
-    /// The group goes on behind what was delivered.
+    /// The group goes on after what was delivered.
     Behind,
     /// The group goes on at the first message that is not acknowledged.
     Back,

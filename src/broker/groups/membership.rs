@@ -305,7 +305,7 @@ impl Groups {
         self.forget_empty();
     }
 
-    /// The same for one group.
+    /// Ends the sessions of one group that are over.
     pub fn end_sessions(&mut self, name: &GroupName, now: MonotonicTime) {
         let Some(group) = self.groups.get_mut(name) else { return };
         if group.expire(name, now) {
@@ -468,7 +468,7 @@ impl Group {
         changed
     }
 
-    /// MemberMemory for what a join adds: a member, or other topics of one. None of it where the member only says that it lives.
+    /// Memory for what a join adds: a member, or other topics of one. None of it where the member only says that it lives.
     fn reserve_for(
         &self,
         join: &JoinGroup,

@@ -16,7 +16,7 @@
 //! * **Receivers to member**: the queue *drains*. Nothing of it is given out, new or again, until no lease runs: at most
 //!   for as long as the last lease had left. If what is unacknowledged then is everything from one message on, the group
 //!   goes back to it, in the log, and the member reads it. If there are acknowledged messages in between, the member starts
-//!   behind all of it, since it would get those again; what is left stays leased and comes again to whoever receives. When
+//!   after all of it, since it would get those again; what is left stays leased and comes again to whoever receives. When
 //!   nobody does, it goes to the dead letters after the time its deliveries would have taken.
 //! * **Member to receivers**: the queue opens when the member has confirmed that it gave it up, or its session has ended,
 //!   and everything placed in the log before is durable: the last commit is.

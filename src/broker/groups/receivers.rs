@@ -253,7 +253,7 @@ impl<D: Disk> Broker<D> {
         let _ = peers.ask(CONTROL_SHARD, PeerRequest::ReceiversSeen { group: group.clone(), topic }).await;
     }
 
-    /// The same at intervals, for as long as it is polled.
+    /// Tells of the receivers at intervals, for as long as it is polled.
     pub(in crate::broker) async fn keep_telling_of_receivers(&self, group: &GroupName, topic: TopicId) {
         loop {
             self.clock.sleep(TELL_INTERVAL).await;

@@ -35,7 +35,7 @@ enum Original {
         bucket: QueueNumber,
         place: TimerKey,
     },
-    /// By its name.
+    /// By the position that names it: where it was stored first.
     Half(LogPosition),
 }
 

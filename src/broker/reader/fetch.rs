@@ -73,7 +73,7 @@ impl<D: Disk> Broker<D> {
         Ok(FetchStep::Ready(fetched))
     }
 
-    /// The same as [`fetch_shared`](Broker::fetch_shared), with the batches copied together.
+    /// [`fetch_shared`](Broker::fetch_shared), with the batches copied together.
     pub async fn fetch(&self, fetch: Fetch) -> Result<Fetched, Failure> {
         let SharedFetched { mut head, batches, .. } = self.fetch_shared(fetch).await?;
         head.batches.reserve(batches.iter().map(|slice| slice.len()).sum());
@@ -141,7 +141,7 @@ impl<D: Disk> Broker<D> {
             }
             if let Some(damaged) = outcome.damaged {
                 self.note_damage(&damaged, Some(fetch.key));
-                let next = self.behind_damage(&queue, &first).await;
+                let next = self.offset_after_damage(&queue, &first).await;
                 return Ok(empty(self.fetched(&queue, Vec::new(), next, Some(damaged))));
             }
             // Retention took the segment away between the look-up and the read. It has moved the queue's first offset
@@ -151,9 +151,9 @@ impl<D: Disk> Broker<D> {
         }
     }
 
-    /// Where a reader goes on that cannot have the batch of `entry`: the next one, or the first behind the hole in which
+    /// Where a reader goes on that cannot have the batch of `entry`: the next one, or the first after the hole in which
     /// it lies.
-    async fn behind_damage(&self, queue: &Queue, entry: &IndexEntry) -> QueueOffset {
+    async fn offset_after_damage(&self, queue: &Queue, entry: &IndexEntry) -> QueueOffset {
         let Some(hole) = self.log.hole_at(entry.position) else { return entry.end_offset() };
         // An index that cannot be read says so at the next fetch.
         let behind = self.offset_of_position(queue.key, hole.end).await;
@@ -232,7 +232,7 @@ impl<D: Disk> Broker<D> {
     }
 
     /// Drops entries that readers must not see yet (the index holds durable ones only, so this is a check), and those
-    /// behind a gap that damage has left: the next fetch begins there and says so.
+    /// after a gap that damage has left: the next fetch begins there and says so.
     fn visible(&self, queue: &Queue, mut entries: Vec<IndexEntry>) -> Vec<IndexEntry> {
         let end = queue.durable_end.get();
         entries.retain(|entry| entry.end_offset() <= end);

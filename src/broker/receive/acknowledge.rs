@@ -15,7 +15,7 @@ impl<D: Disk> Broker<D> {
         receipts: &[Receipt],
     ) -> Result<Vec<ReceiptOutcome>, Failure> {
         // Whether a lease runs is decided when there is room in the log: else an acknowledgement that has waited could
-        // stand behind the next delivery of its message, and take that one's lease.
+        // stand after the next delivery of its message, and take that one's lease.
         let decide = || self.end_leases(group, receipts);
         let (placed, outcomes) = self.place_decided(Level::Durable, decide).await?;
         let Some(placement) = placed else { return Ok(outcomes) };

@@ -54,7 +54,7 @@ impl<D: Disk> Broker<D> {
         let wait = receive.wait.min(Duration::from_millis(u64::from(limits::RECEIVE_WAIT_MS_MAX)));
         let deadline = self.clock.monotonic().after(wait);
         loop {
-            // Made before the look, so that nothing that comes behind it is missed.
+            // Made before the look, so that nothing that comes during it is missed.
             let arrived = arrivals.receivers.changed();
             self.tell_of_receivers(&receive.group, topic).await;
             let Some(reservation) = recipient.reserve().await else { return Ok(Vec::new()) };

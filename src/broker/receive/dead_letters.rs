@@ -29,7 +29,7 @@ const DEAD_LETTER_PREFIX: &str = "%DLQ%";
 
 /// The topic of a group's dead letters.
 pub fn dead_letter_topic(group: &GroupName) -> TopicName {
-    format!("{DEAD_LETTER_PREFIX}{group}").parse().expect("a group's name fits behind the prefix")
+    format!("{DEAD_LETTER_PREFIX}{group}").parse().expect("a group's name fits after the prefix")
 }
 
 impl<D: Disk> Broker<D> {
@@ -209,7 +209,7 @@ impl<D: Disk> Broker<D> {
                 continue;
             }
             let max = self.deliveries_max(group);
-            // Left behind when the queue went to a member of the group: nobody may be there to receive it.
+            // Left over when the queue went to a member of the group: nobody may be there to receive it.
             let is_left = self.gates.borrow().gate(group, key) == Gate::Closed;
             let is_over = |run: &Run| run.deliveries >= max || (is_left && now >= untaken_until(run, max));
             let ended = pair.ended_of(now, RUNS_MAX, is_over).into_iter();

@@ -25,7 +25,7 @@ pub(in crate::broker) fn topic_missing(tables: &Tables, topic: &TopicName) -> Fa
     Failure::new(Status::TopicNotExist, message)
 }
 
-/// The same for what is done to a topic that is meant to be there: nobody makes one to delete it.
+/// What is told of a topic that is meant to be there and is not: nobody makes one to delete it.
 pub(in crate::broker) fn topic_unknown(tables: &Tables, topic: &TopicName) -> Failure {
     let message = match topic.instance().filter(|instance| !tables.has_instance(instance)) {
         Some(instance) => {

@@ -1,4 +1,4 @@
-//! What a shard's directory must hold: the log, as its snapshots know it. The same for a start and for tools.
+//! What a shard's directory must hold: the log, as its snapshots know it. A start and the tools ask here alike.
 
 use std::path::{Path, PathBuf};
 

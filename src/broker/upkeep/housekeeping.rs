@@ -173,7 +173,7 @@ impl<D: Disk> Broker<D> {
             || (unsaved > 0 && passed >= SNAPSHOT_INTERVAL_MAX)
     }
 
-    /// Makes tables and index durable as of now, so that the next start replays only what comes behind. Returns the
+    /// Makes tables and index durable as of now, so that the next start replays only what comes after. Returns the
     /// snapshot's size in bytes.
     pub async fn take_snapshot(&self) -> Result<u64, IndexError> {
         self.index.spill().await?;

@@ -10,7 +10,7 @@ use crate::index::IndexError;
 use crate::log::Damage;
 use crate::types::{QueueKey, Throttle};
 
-/// The same kind is told once in this time: a reader may meet the same place again and again.
+/// Each kind is told once in this time: a reader may meet one damaged place again and again.
 const INTERVAL: Duration = Duration::from_secs(10);
 /// Damaged places told at a start, each in a line.
 const TOLD_MAX: usize = 16;
@@ -74,7 +74,7 @@ impl<D: Disk> OpenedBroker<D> {
         }
         if self.report.torn {
             let end = self.report.end.0;
-            tracing::warn!(target: "log", shard, end, "an unanswered tail behind the log's end was cut off");
+            tracing::warn!(target: "log", shard, end, "an unanswered tail after the log's end was cut off");
         }
         let (told, left_out) = self.report.damage.split_at(self.report.damage.len().min(TOLD_MAX));
         for Damage { file, position, bytes, .. } in told {

@@ -12,9 +12,9 @@
 //! 28  u32  tables_bytes
 //! 32  u64  index_bytes
 //! 40  u64  newest_ms    store time that the log had reached: the next batch gets none before it
-//! 48  u32  payload_crc  crc32c of everything behind this block
+//! 48  u32  payload_crc  crc32c of everything after this block
 //! 52  u32  header_crc   crc32c of bytes 0..52
-//! 56  u64  secret       of the log, and its shard: whose snapshot this is. Zeros, with those behind, in those that
+//! 56  u64  secret       of the log, and its shard: whose snapshot this is. Zeros, with those after, in those that
 //! 64  u16  shard        releases wrote that did not say so
 //! 66  u16  0
 //! 68  u32  owner_crc    crc32c of bytes 56..68

@@ -89,7 +89,7 @@ struct Incoming {
     sent_ns: u64,
     /// It holds batches.
     is_full: bool,
-    /// No answer behind it is wanted.
+    /// No answer after it is wanted.
     ends: bool,
 }
 

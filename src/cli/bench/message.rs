@@ -84,7 +84,7 @@ fn is_same(left: &[u8], right: &[u8]) -> bool {
     words.fold(difference_at(bytes - 8), |all, one| all | one) == 0
 }
 
-/// The bytes behind the head: xorshift, seeded by the run.
+/// The bytes after the head: xorshift, seeded by the run.
 fn filler(run: RunId, bytes: usize) -> Vec<u8> {
     let mut state = u64::from(run.0).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut next = || {

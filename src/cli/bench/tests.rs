@@ -35,7 +35,7 @@ enum Fault {
     Lose,
     /// Stores it at two places.
     StoreTwice,
-    /// Stores it behind the next one.
+    /// Stores it after the next one.
     Swap,
     /// Acknowledges it at the offsets of an earlier one.
     RepeatOffsets,
@@ -271,7 +271,7 @@ fn every_fault_is_found_by_reading_back() {
 }
 
 #[test]
-fn a_batch_behind_its_successor_is_disorder() {
+fn a_batch_after_its_successor_is_disorder() {
     let (faults, _, _) = run(Kind::Produce, Fault::Swap);
     assert_eq!((faults.lost, faults.damaged), (0, 0));
     assert!(faults.disordered >= BATCH, "{faults:?}");

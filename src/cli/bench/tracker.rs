@@ -14,7 +14,7 @@ pub struct Faults {
     pub lost: u64,
     /// Seen again.
     pub duplicated: u64,
-    /// Seen once, but behind a later one.
+    /// Seen once, but after a later one.
     pub disordered: u64,
     /// Bench messages whose bytes are not what was sent.
     pub damaged: u64,

@@ -49,7 +49,7 @@ struct ShardView {
     batches: u64,
     messages: u64,
     log_end: u64,
-    /// Bytes behind the end that were never answered; the next start cuts them off.
+    /// Bytes after the end that were never answered; the next start cuts them off.
     unfinished_tail: bool,
     /// `null` when nobody can tell.
     messages_missing: Option<u64>,
@@ -233,7 +233,7 @@ fn verified_text(view: &VerifiedView) -> String {
             "shard {}: {batches} batches with {messages} messages, log end {}",
             shard.shard, shard.log_end
         );
-        text += if shard.unfinished_tail { ", behind it an unanswered tail\n" } else { "\n" };
+        text += if shard.unfinished_tail { ", after it an unanswered tail\n" } else { "\n" };
         for damage in &shard.damage {
             text += &finding_text("DAMAGED", damage);
         }

@@ -58,7 +58,7 @@ pub fn insert_unique_id(fields: &mut Fields, text: &[u8]) {
     }
 }
 
-/// The same, and the other properties.
+/// The fields of a message, and its other properties.
 pub fn insert_unique_id_and_properties(fields: &mut Fields, text: &[u8]) {
     insert_unique_id(fields, text);
     insert_properties(fields, text, |name| name != names::UNIQUE_ID.as_bytes());

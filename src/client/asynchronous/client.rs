@@ -50,7 +50,7 @@ impl Client {
         Self::connect_with(server, Timeouts::default()).await
     }
 
-    /// The same with other [`Timeouts`], or with [`ConnectOptions`], which have the access key.
+    /// Connects with other [`Timeouts`], or with [`ConnectOptions`], which have the access key.
     pub async fn connect_with(server: &str, options: impl Into<ConnectOptions>) -> Result<Self, ClientError> {
         let first = AsyncClient::connect(server, options).await?;
         let shared = Shared { template: first.sibling(), idle: Mutex::new(vec![first]) };
@@ -74,7 +74,7 @@ impl Client {
         self.producer_with(topic, options).await
     }
 
-    /// The same with other options: for example a [`linger`](ProducerOptions::linger), for fewer and larger batches.
+    /// A producer with other options: for example a [`linger`](ProducerOptions::linger), for fewer and larger batches.
     pub async fn producer_with(
         &self,
         topic: &str,
@@ -91,7 +91,7 @@ impl Client {
         self.read_with(topic, ConsumerOptions::default()).await
     }
 
-    /// The same from another place on, or up to the end: see [`ConsumerOptions::start`] and [`ConsumerOptions::until`].
+    /// All messages of a topic from another offset on, or up to the end: see [`ConsumerOptions::start`] and [`ConsumerOptions::until`].
     pub async fn read_with(
         &self,
         topic: &str,
@@ -109,7 +109,7 @@ impl Client {
         self.subscribe_with(group, topics, ConsumerOptions::default()).await
     }
 
-    /// The same with other options: for example a longer [session time-out](ConsumerOptions::session_timeout).
+    /// A consumer with other options: for example a longer [session time-out](ConsumerOptions::session_timeout).
     pub async fn subscribe_with(
         &self,
         group: &str,

@@ -136,7 +136,7 @@ fn refused_batches_go_again_in_order_after_a_pause_and_one_at_a_time() {
 }
 
 #[test]
-fn an_overtaken_batch_is_reported_rather_than_stored_behind() {
+fn an_overtaken_batch_is_reported_rather_than_stored_later() {
     for (order, expected) in [(RetryOrder::Keep, "refused"), (RetryOrder::Relax, "acknowledged")] {
         let mut bench = Bench::new(1, 1, ProducerOptions { order, ..Default::default() });
         bench.push(0, 2);
@@ -181,7 +181,7 @@ fn a_lost_connection_leaves_what_was_sent_unknown_and_the_rest_waiting() {
 }
 
 #[test]
-fn a_refused_batch_ahead_of_an_unknown_one_is_not_sent_behind_it() {
+fn a_refused_batch_ahead_of_an_unknown_one_is_not_sent_after_it() {
     let mut bench = Bench::new(1, 1, ProducerOptions::default());
     bench.push(0, 2);
     let sent = bench.send(0);

@@ -98,7 +98,7 @@ impl AsyncClient {
         found.ok_or_else(|| missing(topic))
     }
 
-    /// The same for a topic that is to be written to: where the broker makes topics by first use, this makes it.
+    /// Describes a topic that is to be written to: where the broker makes topics by first use, this makes it.
     pub async fn topic_to_produce(&mut self, topic: &TopicName) -> Result<TopicInfo, ClientError> {
         let found = self.route(&Request::OpenTopic(topic.clone())).await?;
         found.ok_or_else(|| missing(topic))

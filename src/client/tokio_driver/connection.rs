@@ -35,7 +35,7 @@ impl AsyncConnection {
         Self::connect_to(address, None, options).await
     }
 
-    /// The same, and fails when another answers than who is expected.
+    /// Connects, and fails when another answers than who is expected.
     pub async fn connect_to(
         address: &str,
         expected: Option<Expected>,

@@ -93,7 +93,7 @@ impl AsyncConsumer {
         self.commit_before(None).await
     }
 
-    /// The same, but in the queue that is named only up to there: for a caller who has not handled all of a batch.
+    /// Commits, but in the queue that is named only up to there: for a caller who has not handled all of a batch.
     pub(in crate::client) async fn commit_before(
         &mut self,
         next: Option<(QueueKey, QueueOffset)>,
@@ -110,7 +110,7 @@ impl AsyncConsumer {
         self.reader.fetcher.seek(key, offset);
     }
 
-    /// Per queue, the offset behind the last message that was handed out.
+    /// Per queue, the offset after the last message that was handed out.
     pub fn positions(&self) -> Vec<(QueueName, QueueOffset)> {
         self.reader.positions()
     }

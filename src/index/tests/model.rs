@@ -324,8 +324,8 @@ impl World {
             assert_eq!(found, queue.lookup(0, max), "{key}");
             // A first offset in a gap means the same as the one after the gap.
             let (first, end) = self.index.bounds(key).expect("a queue");
-            let behind_gap = |first: u64| found.first().map_or(first, |entry| entry.base_offset.0.max(first));
-            assert_eq!((behind_gap(first.0), end.0), (behind_gap(queue.first), queue.end), "{key}");
+            let after_gap = |first: u64| found.first().map_or(first, |entry| entry.base_offset.0.max(first));
+            assert_eq!((after_gap(first.0), end.0), (after_gap(queue.first), queue.end), "{key}");
         }
         let verified = block_on(self.index.verify()).expect("a whole index");
         assert_eq!(verified.queues, self.queues.len() as u64);

@@ -7,7 +7,7 @@ use crate::wire::generated as schema;
 
 type Places<'a> = Vector<'a, schema::StoredPlace>;
 
-/// No vector for no places: most look-ups begin at the newest message, and most answers are whole.
+/// No vector for no locations: most look-ups begin at the newest message, and most answers are whole.
 pub(super) fn write(
     builder: &mut FlatBufferBuilder<'static>,
     places: &[RecordLocation],

@@ -384,7 +384,7 @@ fn every_reply_comes_back_as_it_went_in() {
 }
 
 #[test]
-fn an_encoder_appends_behind_what_is_there() {
+fn an_encoder_appends_after_what_is_there() {
     let mut bytes = Vec::new();
     let mut encoder = ReplyEncoder::new();
     let mut expected = Vec::new();

@@ -2,7 +2,7 @@
 //! that announces more than a body may have, and sends nothing, would be waited for.
 //!
 //! hyper goes on with what it was given for as long as it can, so if that ends with a size, and was not handed out as data, that
-//! size is what it waits for. Data that ends exactly as a size does, with a size behind it, hides that one, which is then waited
+//! size is what it waits for. Data that ends exactly as a size does, with a size after it, hides that one, which is then waited
 //! for like any other.
 
 use std::cell::Cell;

@@ -18,7 +18,7 @@ pub(super) struct Incoming {
     share: RefCell<Reservation>,
     /// Memory of the stream's buffer.
     kept: Cell<usize>,
-    /// Memory of hyper's: what it has not parsed, and the room behind that, when it read the last time.
+    /// Memory of hyper's: what it has not parsed, and the room after that, when it read the last time.
     parser_bytes: Cell<usize>,
     /// Bytes that hyper may have and not have parsed.
     unparsed: Cell<usize>,

@@ -21,7 +21,7 @@ use super::connection::HttpConnection;
 use crate::limits;
 use crate::net::ReceiveBuffer;
 
-/// Requests behind one that waits are read up to here, while there is plenty of memory; beyond, the end of the client is not
+/// Requests after one that waits are read up to here, while there is plenty of memory; beyond, the end of the client is not
 /// noticed.
 const WATCHED_BYTES_MAX: usize = limits::HTTP_HEADER_BYTES_MAX;
 /// What hyper is given at once at most. With a byte more, a read fills its 16 KiB of room, and it makes 32 KiB, then 64, which

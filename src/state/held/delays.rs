@@ -186,7 +186,7 @@ impl Delays {
 #[derive(Debug)]
 pub struct Loading {
     from: TimerKey,
-    /// No message at or behind it was kept.
+    /// No message at or after it was kept.
     end: TimerKey,
     count_max: usize,
     places: BTreeMap<TimerKey, u32>,
@@ -216,13 +216,13 @@ pub fn timer_key_of(bucket: QueueKey, position: LogPosition, within_bucket_ms: u
     TimerKey { due, position }
 }
 
-/// The offset behind a position, in a hidden queue.
-pub fn offset_behind(position: LogPosition) -> QueueOffset {
+/// The offset after a position, in a hidden queue.
+pub fn offset_after(position: LogPosition) -> QueueOffset {
     QueueOffset(position.0 + 1)
 }
 
-/// The places behind `place`, for walks.
-pub fn behind<T: Copy>(last: Option<T>) -> Bound<T> {
+/// The places after `place`, for walks.
+pub fn after<T: Copy>(last: Option<T>) -> Bound<T> {
     last.map_or(Bound::Unbounded, Bound::Excluded)
 }
 

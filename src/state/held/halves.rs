@@ -5,10 +5,10 @@ use std::ops::Bound;
 use std::time::Duration;
 
 use super::change::{Half, NO_CHECKS};
-use super::delays::behind;
+use super::delays::after;
 use crate::types::{GroupName, LogPosition, Timestamp, TopicId};
 
-/// A half message is given up at this age, decided or not: RocketMQ's `fileReservedTime`, behind which its half topic
+/// A half message is given up at this age, decided or not: RocketMQ's `fileReservedTime`, after which its half topic
 /// has lost it (`broker/.../transaction/queue/TransactionalMessageServiceImpl.java`, `needSkip`).
 pub const HALF_AGE_MAX: Duration = Duration::from_secs(72 * 3600);
 
@@ -243,16 +243,16 @@ impl Halves {
         self.expiry.first().copied()
     }
 
-    /// Halves behind `last` that lie below `end` of the log and nobody has decided on.
+    /// Halves after `last` that lie below `end` of the log and nobody has decided on.
     pub fn below(&self, last: Option<LogPosition>, end: LogPosition, count: usize) -> Vec<Half> {
-        let halves = self.table.range((behind(last), Bound::Unbounded)).map(|(_, half)| half);
+        let halves = self.table.range((after(last), Bound::Unbounded)).map(|(_, half)| half);
         let below = halves.filter(|half| half.current < end && !self.ending.contains(&half.position));
         below.take(count).cloned().collect()
     }
 
-    /// Halves behind `last` for a checkpoint: those whose end is placed are not repeated behind it.
+    /// Halves after `last` for a checkpoint: those whose end is placed are not repeated after it.
     pub fn for_checkpoint(&self, last: Option<LogPosition>, count: usize) -> Vec<Half> {
-        let halves = self.table.range((behind(last), Bound::Unbounded)).map(|(_, half)| half);
+        let halves = self.table.range((after(last), Bound::Unbounded)).map(|(_, half)| half);
         halves.filter(|half| !self.ending.contains(&half.position)).take(count).cloned().collect()
     }
 

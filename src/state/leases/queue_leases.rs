@@ -13,7 +13,7 @@ const ENDED_LOOKED_AT_MAX: usize = 4096;
 /// 1. `open` is not zero; its lowest bit stands for the message at the run's first offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
-    /// Bit `i` is set while the message `i` behind the first one is not acknowledged. Those that the filter left out
+    /// Bit `i` is set while the message `i` after the first one is not acknowledged. Those that the filter left out
     /// have none.
     pub open: u64,
     pub leased_at: Timestamp,
@@ -105,7 +105,7 @@ impl QueueLeases {
         self.ended_of(now, max, |_| true)
     }
 
-    /// The same of those that `is_wanted`. So many are looked at that others are found behind a few that are not.
+    /// Those of them that `is_wanted`. So many are looked at that others are found after a few that are not.
     pub fn ended_of(
         &self,
         now: Timestamp,
@@ -223,7 +223,7 @@ impl QueueLeases {
         (slice, rest.next().map(|(first, _)| *first))
     }
 
-    /// The same messages, cut into masks of 64 offsets.
+    /// Masks of 64 offsets each that cover `offsets`, which ascend.
     pub fn masks(offsets: &[QueueOffset]) -> Vec<Mask> {
         let mut masks: Vec<Mask> = Vec::new();
         for &offset in offsets {

@@ -54,7 +54,7 @@ pub struct Checked {
     pub batches: u64,
     pub messages: u64,
     pub log_end: LogPosition,
-    /// Bytes behind the end that were never answered; the next start cuts them off.
+    /// Bytes after the end that were never answered; the next start cuts them off.
     pub is_torn: bool,
     /// Only a copy makes it good.
     pub damage: Vec<Finding>,
@@ -79,7 +79,7 @@ impl Checked {
         }
     }
 
-    /// The same of a file that is made from the log.
+    /// Takes note of an error in a file that is made from the log.
     pub(in crate::broker) fn add_derived_error(&mut self, error: &DiskError) {
         match error.kind {
             DiskErrorKind::PermissionDenied => self.unread.push(Finding::of_disk(error)),

@@ -119,7 +119,7 @@ async fn first_position<D: Disk>(
     Ok(names.iter().find_map(|name| crate::log::parse_segment_name(name)).unwrap_or_default())
 }
 
-/// No group may be behind the end of a queue.
+/// No group may be past the end of a queue.
 pub(in crate::broker) fn check_offsets(
     place: &ShardHome<'_>,
     snapshot: &Snapshot,

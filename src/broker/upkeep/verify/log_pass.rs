@@ -37,7 +37,7 @@ struct Seen {
     position: LogPosition,
     /// Entries of the index that come next.
     entries: VecDeque<IndexEntry>,
-    /// Where those behind them are looked for.
+    /// Where those after them are looked for.
     entries_end: QueueOffset,
 }
 
