@@ -5,7 +5,9 @@
 use std::error::Error;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use turbopump::api::{ClientProtocol, Decision, EndTransaction, Hold, Receive, Release, TagFilter};
+use turbopump::api::{
+    ClientProtocol, Decision, EndTransaction, Hold, Receive, ReceiveScope, Release, TagFilter,
+};
 use turbopump::client::{Client, Message, Timeouts};
 use turbopump::limits;
 use turbopump::types::{GroupName, QueueKey, QueueNumber, Timestamp, TopicName};
@@ -38,7 +40,7 @@ pub fn run(server: &str) -> Result<Vec<String>, Box<dyn Error>> {
         let messages = client.receive(Receive {
             group: group.clone(),
             topic: topic.clone(),
-            queue: None,
+            scope: ReceiveScope::Anywhere,
             filter: TagFilter::default(),
             count: 16,
             bytes_max: limits::RECEIVE_BYTES_MAX as u32,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::types::{
-    GroupName, QueueKey, QueueNumber, QueueOffset, Receipt, RecordLocation, Timestamp, TopicName,
+    GroupName, QueueKey, QueueNumber, QueueOffset, Receipt, RecordLocation, ShardId, Timestamp, TopicName,
 };
 
 /// Lease messages of a topic to a member of a group.
@@ -13,8 +13,7 @@ use crate::types::{
 pub struct Receive {
     pub group: GroupName,
     pub topic: TopicName,
-    /// One queue; `None`: any.
-    pub queue: Option<QueueNumber>,
+    pub scope: ReceiveScope,
     pub filter: TagFilter,
     /// 1 to `limits::RECEIVE_MESSAGES_MAX`.
     pub count: u32,
@@ -29,6 +28,18 @@ pub struct Receive {
     pub ordered: bool,
     /// What the member speaks; decides nothing, and is shown.
     pub protocol: ClientProtocol,
+}
+
+/// From where messages are received.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReceiveScope {
+    /// Whichever queues of the node have any.
+    #[default]
+    Anywhere,
+    /// The queues of one shard: what a protocol asks for whose clients take each shard for a broker. The native protocol has
+    /// no word for it, and its clients refuse to send it.
+    Shard(ShardId),
+    Queue(QueueNumber),
 }
 
 /// The protocol over which somebody consumes, for whoever looks at a group. Each adaptor names its own.
@@ -75,8 +86,11 @@ pub struct Acknowledge {
 pub enum ReceiptOutcome {
     /// Durable.
     Acknowledged,
-    /// The lease had ended, or the message was acknowledged or delivered again before.
+    /// The message is open to others: its lease had ended, or it was delivered again.
     NotLeased,
+    /// Nothing of the group is open there: the message was acknowledged before, as by a request that is repeated, or went to
+    /// the dead letters. Protocols that cannot tell it from `NotLeased` say that.
+    NothingOpen,
     /// The shard of the queue could not store it: try again.
     Failed,
 }
@@ -127,6 +141,39 @@ pub struct ReceiverInfo {
     pub active: u32,
     /// Since the end of the last one; zero while there are any.
     pub seen_age: Duration,
+}
+
+impl ReceiveScope {
+    /// The queue, if it is one.
+    pub fn queue(self) -> Option<QueueNumber> {
+        match self {
+            ReceiveScope::Queue(queue) => Some(queue),
+            ReceiveScope::Anywhere | ReceiveScope::Shard(_) => None,
+        }
+    }
+
+    /// The shard whose queues are meant, if not those of all; `shard_count` is the node's.
+    pub fn shard(self, shard_count: u16) -> Option<ShardId> {
+        match self {
+            ReceiveScope::Anywhere => None,
+            ReceiveScope::Shard(shard) => Some(shard),
+            ReceiveScope::Queue(queue) => Some(queue.shard(shard_count)),
+        }
+    }
+
+    pub fn holds(self, queue: QueueNumber, shard_count: u16) -> bool {
+        match self {
+            ReceiveScope::Anywhere => true,
+            ReceiveScope::Shard(shard) => queue.shard(shard_count) == shard,
+            ReceiveScope::Queue(one) => queue == one,
+        }
+    }
+}
+
+impl From<Option<QueueNumber>> for ReceiveScope {
+    fn from(queue: Option<QueueNumber>) -> Self {
+        queue.map_or(ReceiveScope::Anywhere, ReceiveScope::Queue)
+    }
 }
 
 impl ClientProtocol {

@@ -53,6 +53,11 @@ pub enum PeerRequest {
         group: GroupName,
         receipts: Vec<Receipt>,
     },
+    /// Nobody could be given what was leased here.
+    GiveBack {
+        group: GroupName,
+        receipts: Vec<Receipt>,
+    },
     GroupLeases(GroupName),
     /// Let receivers of the group take messages from these queues only.
     SetGates {

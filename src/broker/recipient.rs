@@ -1,7 +1,7 @@
-//! Who gets the answer to a request that leases messages.
+//! Who gets the answer to a request that leases messages, or that may be large.
 
-/// Sees to it that messages are chosen only for somebody who has room for them and is still there: what is chosen for
-/// nobody stays away from everybody until its lease ends.
+/// One call of a client. Sees to it that messages are chosen only for somebody who has room for them and is still there: what
+/// is chosen for nobody stays away from everybody until its lease ends, or until it is given back.
 pub trait Recipient {
     /// Held from before messages are chosen until they are handed over.
     type Reservation;
@@ -11,6 +11,9 @@ pub trait Recipient {
 
     /// Completes when the recipient is gone; never, if nobody would notice.
     async fn gone(&self);
+
+    /// Whether it can be handed something in this moment: asked when messages were leased to it. False: they are given back.
+    fn is_here(&self) -> bool;
 }
 
 /// Somebody who takes everything: the adaptor in front drops the request when its client is gone.
@@ -25,5 +28,9 @@ impl Recipient for AnyRecipient {
 
     async fn gone(&self) {
         std::future::pending().await
+    }
+
+    fn is_here(&self) -> bool {
+        true
     }
 }

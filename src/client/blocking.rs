@@ -278,7 +278,7 @@ impl Client {
     /// ```no_run
     /// use std::time::Duration;
     ///
-    /// use turbopump::api::{ClientProtocol, Receive, ReceiptOutcome, TagFilter};
+    /// use turbopump::api::{ClientProtocol, Receive, ReceiptOutcome, ReceiveScope, TagFilter};
     /// use turbopump::client::{Client, Timeouts};
     ///
     /// # fn deal_with(_body: &[u8]) -> bool { true }
@@ -286,7 +286,7 @@ impl Client {
     /// let receive = Receive {
     ///     group: "billing".parse()?,
     ///     topic: "orders".parse()?,
-    ///     queue: None,
+    ///     scope: ReceiveScope::Anywhere,
     ///     filter: TagFilter::parse(Some("fruit || fish")),
     ///     count: 16,
     ///     bytes_max: 1024 * 1024,
@@ -308,7 +308,7 @@ impl Client {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn receive(&mut self, receive: Receive) -> Result<Vec<LeasedMessage>, ClientError> {
-        self.run(commands::receive(receive))
+        self.run(commands::receive(receive)?)
     }
 
     /// Ends the leases of messages that were dealt with: 1 to `limits::ACKNOWLEDGE_RECEIPTS_MAX` of them. The outcomes

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use crate::api::{
-    Acknowledge, ChangeLease, CommitOffset, EndTransaction, FindMessages, Found, GroupInfo, GroupSettings,
-    Held, Hold, InstanceInfo, NodeInfo, OffsetSpec, ReceiptOutcome, Receive, ReceiveHalves, Reply, Request,
-    ResetGroup, RouteInfo, TopicChange, TopicInfo,
+    Acknowledge, ChangeLease, CommitOffset, EndTransaction, Failure, FindMessages, Found, GroupInfo,
+    GroupSettings, Held, Hold, InstanceInfo, NodeInfo, OffsetSpec, ReceiptOutcome, Receive, ReceiveHalves,
+    ReceiveScope, Reply, Request, ResetGroup, RouteInfo, TopicChange, TopicInfo,
 };
 use crate::types::{GroupName, InstanceName, QueueKey, QueueNumber, QueueOffset, Receipt, TopicName};
 
@@ -161,13 +161,17 @@ pub(super) fn commit_offset(group: &GroupName, key: QueueKey, offset: QueueOffse
 
 // ---- Leased messages -------------------------------------------------------------------------------------------
 
-pub(super) fn receive(receive: Receive) -> Command<Vec<LeasedMessage>> {
-    let queue = receive.queue;
+pub(super) fn receive(receive: Receive) -> Result<Command<Vec<LeasedMessage>>, ClientError> {
+    if let ReceiveScope::Shard(shard) = receive.scope {
+        let message = format!("the native protocol cannot ask for messages of shard {shard} only");
+        return Err(Failure::invalid(message).into());
+    }
+    let queue = receive.scope.queue();
     let command = Command::new(Request::Receive(receive), |reply| match reply {
         Reply::Received(messages) => Some(messages.into_iter().map(LeasedMessage::from).collect()),
         _ => None,
     });
-    Command { queue, ..command }
+    Ok(Command { queue, ..command })
 }
 
 /// Any shard takes it; where the messages are of one queue, going to the first one's spares a hop.

@@ -126,7 +126,7 @@ fn round(client: &mut Client, name: &str, id: TopicId, queue: u32) -> Duration {
     let receive = Receive {
         group: "good".parse().expect("a name"),
         topic: topic(name),
-        queue: Some(key.queue),
+        scope: Some(key.queue).into(),
         filter: TagFilter::default(),
         count: 1,
         bytes_max: 1 << 20,

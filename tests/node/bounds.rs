@@ -45,7 +45,7 @@ fn receive(group: &str) -> Receive {
         protocol: ClientProtocol::Native,
         group: group.parse().expect("a name"),
         topic: topic("orders"),
-        queue: None,
+        scope: Default::default(),
         filter: TagFilter::default(),
         count: 32,
         bytes_max: 1 << 20,

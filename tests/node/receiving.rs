@@ -25,7 +25,7 @@ fn receive(count: u32, wait: Duration) -> Receive {
         protocol: ClientProtocol::Native,
         group: group(),
         topic: topic("orders"),
-        queue: None,
+        scope: Default::default(),
         filter: TagFilter::default(),
         count,
         bytes_max: 1 << 20,
@@ -251,7 +251,7 @@ fn the_asynchronous_client_receives_holds_and_decides() {
             matches!(&again, ClientError::Refused(failure) if failure.status == Status::ReceiptExpired),
             "{again}"
         );
-        let of_queue = Receive { queue: Some(key.queue), ..receive(4, Duration::from_secs(20)) };
+        let of_queue = Receive { scope: Some(key.queue).into(), ..receive(4, Duration::from_secs(20)) };
         let [message] = &client.receive(of_queue).await.expect("it answers")[..] else {
             panic!("one message")
         };

@@ -43,7 +43,7 @@ fn receive_all(node: &Node, group: &str) -> BTreeSet<String> {
     let receive = Receive {
         group: group.parse().expect("a name"),
         topic: topic("orders"),
-        queue: None,
+        scope: Default::default(),
         filter: TagFilter::default(),
         count: 32,
         bytes_max: 1 << 20,

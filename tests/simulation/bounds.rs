@@ -346,7 +346,7 @@ fn a_deleted_group_is_gone_on_every_shard_and_after_every_restart() {
         let Ok(Reply::Acknowledged(outcomes)) = node.handle(Request::Acknowledge(request)).await else {
             panic!("not answered")
         };
-        assert_eq!(outcomes, vec![turbopump::api::ReceiptOutcome::NotLeased; 4]);
+        assert_eq!(outcomes, vec![turbopump::api::ReceiptOutcome::NothingOpen; 4]);
         assert_eq!(group_names(node).await, ["stays"]);
         killed(&disk)
     });

@@ -161,7 +161,7 @@ async fn receive(node: &Node, key: QueueKey) -> BTreeSet<u64> {
         let request = Receive {
             group: group_name("receivers"),
             topic: topic_name(TOPIC),
-            queue: Some(key.queue),
+            scope: Some(key.queue).into(),
             filter: TagFilter::default(),
             count: 4,
             bytes_max: limits::RECEIVE_BYTES_MAX as u32,

@@ -171,7 +171,7 @@ fn of_group(group: &str, count: u32, lease: Duration) -> Receive {
     Receive {
         group: group_name(group),
         topic: topic_name(TOPIC),
-        queue: None,
+        scope: Default::default(),
         filter: TagFilter::default(),
         count,
         bytes_max: limits::RECEIVE_BYTES_MAX as u32,
@@ -290,10 +290,10 @@ fn note_outcomes(
         match outcome {
             ReceiptOutcome::Acknowledged => seen.acknowledged = Some(at),
             // Unless somebody has got it meanwhile, it comes again.
-            ReceiptOutcome::NotLeased if seen.deliveries == *delivery => {
+            ReceiptOutcome::NotLeased | ReceiptOutcome::NothingOpen if seen.deliveries == *delivery => {
                 seen.asked = seen.acknowledged.is_some();
             }
-            ReceiptOutcome::NotLeased => {}
+            ReceiptOutcome::NotLeased | ReceiptOutcome::NothingOpen => {}
             ReceiptOutcome::Failed => {}
         }
     }

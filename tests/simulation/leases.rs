@@ -6,11 +6,12 @@ use bytes::Bytes;
 use futures_lite::future::zip;
 use turbopump::api::{
     Acknowledge, ChangeLease, ClientProtocol, CommitOffset, GroupInfo, GroupQueueInfo, GroupSettings,
-    Produce, ReceiptOutcome, Receive, ReceivedMessage, Reply, Request, Status, TagFilter,
+    Produce, ReceiptOutcome, Receive, ReceiveScope, ReceivedMessage, Reply, Request, Status, TagFilter,
 };
+use turbopump::broker::Recipient;
 use turbopump::disk::faulty::{FaultPlan, FaultyDisk, Restart};
 use turbopump::limits;
-use turbopump::types::{QueueKey, QueueNumber, QueueOffset, Receipt, Timestamp, TopicId};
+use turbopump::types::{QueueKey, QueueNumber, QueueOffset, Receipt, ShardId, Timestamp, TopicId};
 use turbopump::wire::batch::BatchBuilder;
 use turbopump::wire::record::{Record, RecordView};
 
@@ -40,7 +41,7 @@ pub fn receive(count: u32) -> Receive {
     Receive {
         group: group_name("g"),
         topic: topic_name("t"),
-        queue: None,
+        scope: Default::default(),
         filter: TagFilter::default(),
         count,
         bytes_max: limits::RECEIVE_BYTES_MAX as u32,
@@ -110,8 +111,8 @@ fn a_message_comes_again_when_its_lease_has_ended_and_never_when_acknowledged() 
         let taken = receipts(&first);
         assert_eq!(acknowledge(node, &taken[..1]).await, [ReceiptOutcome::Acknowledged]);
         let outcomes = acknowledge(node, &taken).await;
-        use ReceiptOutcome::{Acknowledged, NotLeased};
-        assert_eq!(outcomes, [NotLeased, Acknowledged, Acknowledged], "used once");
+        use ReceiptOutcome::{Acknowledged, NotLeased, NothingOpen};
+        assert_eq!(outcomes, [NothingOpen, Acknowledged, Acknowledged], "used once");
         node.clock.sleep(10 * SECOND).await;
         let again = received(node, receive(16)).await;
         assert_eq!(again.len(), 1);
@@ -262,7 +263,7 @@ fn a_lease_can_be_moved_and_a_commit_takes_the_place_of_leases() {
         node.handle(commit).await.expect("a healthy disk");
         assert_eq!(node.handle(place).await, Ok(Reply::Offset(Some(QueueOffset(2)))));
         assert_eq!(bodies(&received(node, receive(3)).await), ["m2"]);
-        assert_eq!(acknowledge(node, &receipts(&again)).await, [ReceiptOutcome::NotLeased]);
+        assert_eq!(acknowledge(node, &receipts(&again)).await, [ReceiptOutcome::NothingOpen]);
     });
     ran.expect("an empty disk");
 }
@@ -437,7 +438,8 @@ fn a_group_is_described_by_whatever_is_known_of_it() {
         }
         let messages = received(node, receive(3)).await;
         acknowledge(node, &receipts(&messages)[..1]).await;
-        let one_shot = Receive { group: group_name("one-shot"), queue: Some(QueueNumber(1)), ..receive(2) };
+        let one_shot =
+            Receive { group: group_name("one-shot"), scope: Some(QueueNumber(1)).into(), ..receive(2) };
         assert_eq!(received(node, one_shot).await.len(), 2);
         let info = described(node, "g").await;
         assert_eq!((info.queues.len(), info.receivers.len(), info.members.len()), (4, 1, 1));
@@ -596,6 +598,97 @@ fn an_acknowledgement_that_waited_until_its_lease_had_ended_counts_no_more() {
         disk.set_plan(FaultPlan::none());
         let again = received(node, Receive { bytes_max: 100, ..receive(1) }).await;
         assert_eq!((bodies(&again), again[0].deliveries), (vec!["m".to_owned()], 2));
+    });
+    ran.expect("an empty disk");
+}
+
+/// A call that leaves while messages are chosen for it.
+struct Leaving;
+
+impl Recipient for Leaving {
+    type Reservation = ();
+
+    async fn reserve(&self) -> Option<()> {
+        Some(())
+    }
+
+    async fn gone(&self) {
+        std::future::pending().await
+    }
+
+    fn is_here(&self) -> bool {
+        false
+    }
+}
+
+/// What a call was leased that is not there any more is back at once, from whichever shard it came, and the delivery that was
+/// none does not count.
+#[test]
+fn what_cannot_be_handed_over_is_given_back_at_once() {
+    let (disk, setup) =
+        (FaultyDisk::new(44, FaultPlan::none()), Setup { shard_count: 2, ..Setup::default() });
+    let ran = on_node(&disk, &setup, 1, async |node| {
+        let topic = create(node, "t", 4).await;
+        for number in 0..4 {
+            publish(node, topic, number, "", &format!("m{number}")).await;
+        }
+        for _ in 0..5 {
+            for shard in 0..2 {
+                let of_shard = Receive { scope: ReceiveScope::Shard(ShardId(shard)), ..receive(16) };
+                let left = node.brokers[0].handle_for(Request::Receive(of_shard), &Leaving).await;
+                assert_eq!(left, Ok(Reply::Received(Vec::new())), "to nobody");
+            }
+        }
+        let mut messages = received(node, receive(16)).await;
+        messages.extend(received(node, receive(16)).await);
+        assert_eq!(messages.len(), 4, "all are there");
+        assert!(messages.iter().all(|message| message.deliveries == 1), "{messages:?}");
+        assert_eq!(acknowledge(node, &receipts(&messages)).await, [ReceiptOutcome::Acknowledged; 4]);
+    });
+    ran.expect("an empty disk");
+}
+
+/// Anywhere, one shard, one queue: what is asked for is looked for there, waited for there, and refused when it is not there.
+#[test]
+fn a_receive_has_a_scope() {
+    let (disk, setup) =
+        (FaultyDisk::new(45, FaultPlan::none()), Setup { shard_count: 2, ..Setup::default() });
+    let ran = on_node(&disk, &setup, 1, async |node| {
+        let topic = create(node, "t", 4).await;
+        let scoped = |scope| Receive { scope, ..receive(16) };
+        let shard = |shard| scoped(ReceiveScope::Shard(ShardId(shard)));
+        let queue = |queue| scoped(ReceiveScope::Queue(QueueNumber(queue)));
+        for number in 0..4 {
+            publish(node, topic, number, "", &format!("m{number}")).await;
+        }
+        assert_eq!(bodies(&received(node, queue(2)).await), ["m2"]);
+        assert_eq!(bodies(&received(node, shard(0)).await), ["m0"]);
+        assert!(received(node, shard(0)).await.is_empty(), "the others are of shard 1");
+        let mut others = bodies(&received(node, shard(1)).await);
+        others.sort();
+        assert_eq!(others, ["m1", "m3"]);
+        assert!(received(node, scoped(ReceiveScope::Anywhere)).await.is_empty());
+        // A wait is for what is asked for.
+        let wait = 20 * SECOND;
+        for (scope, last) in [(ReceiveScope::Shard(ShardId(1)), 1), (ReceiveScope::Queue(QueueNumber(3)), 3)]
+        {
+            let begun = node.clock.monotonic();
+            let waiting = received(node, Receive { wait, lease: Some(60 * SECOND), ..scoped(scope) });
+            let coming = async {
+                for number in [2, 0, last] {
+                    node.clock.sleep(SECOND).await;
+                    publish(node, topic, number, "", &format!("late{number}")).await;
+                }
+            };
+            let (messages, ()) = zip(waiting, coming).await;
+            assert_eq!(bodies(&messages), [format!("late{last}")]);
+            let waited = node.clock.monotonic().since(begun);
+            assert!((3 * SECOND..8 * SECOND).contains(&waited), "{waited:?}");
+        }
+        let refused = node.handle(Request::Receive(queue(4))).await.expect_err("there is none");
+        assert_eq!(refused.status, Status::QueueNotExist);
+        let refused = node.handle(Request::Receive(shard(2))).await.expect_err("there is none");
+        assert_eq!(refused.status, Status::InvalidArgument);
     });
     ran.expect("an empty disk");
 }

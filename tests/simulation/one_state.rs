@@ -254,7 +254,7 @@ impl Client {
         let receive = Receive {
             group: group_name(group),
             topic: topic_name(self.topic()),
-            queue: None,
+            scope: Default::default(),
             filter: TagFilter::default(),
             count: 1 + self.random.range(0..5) as u32,
             bytes_max: limits::RECEIVE_BYTES_MAX as u32,

@@ -87,7 +87,7 @@ fn receive() -> Receive {
     Receive {
         group: group_name("g"),
         topic: topic_name("t"),
-        queue: None,
+        scope: Default::default(),
         filter: TagFilter::default(),
         count: 16,
         bytes_max: limits::RECEIVE_BYTES_MAX as u32,
@@ -411,7 +411,7 @@ fn a_member_gets_what_receivers_left_behind_once_their_leases_have_ended() {
         let ledger = Ledger::default();
         let scene = Scene { node, topic: created(node).await, ledger: &ledger };
         scene.publish(0..BATCH, Duration::ZERO).await;
-        let one_queue = Receive { queue: Some(QueueNumber(0)), ..receive() };
+        let one_queue = Receive { scope: Some(QueueNumber(0)).into(), ..receive() };
         let messages = scene.received(0, one_queue.clone()).await;
         let lost = scene.received(0, one_queue).await;
         assert_eq!((messages.len(), lost.len()), (16, 16));
@@ -452,7 +452,7 @@ fn holes_between_acknowledged_messages_stay_with_the_receivers() {
         };
         node.handle(Request::AlterGroup(settings)).await.expect("a healthy disk");
         scene.publish(0..BATCH, Duration::ZERO).await;
-        let messages = scene.received(0, Receive { queue: Some(QueueNumber(0)), ..receive() }).await;
+        let messages = scene.received(0, Receive { scope: Some(QueueNumber(0)).into(), ..receive() }).await;
         scene.acknowledge("receiver", 0, &messages[3..10]).await;
         let reading = async { lone_member(&scene, seconds(200)).await };
         let watch = async {

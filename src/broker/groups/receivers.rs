@@ -270,7 +270,7 @@ mod tests {
         Receive {
             group: "g".parse().expect("a name"),
             topic: "t".parse().expect("a name"),
-            queue: None,
+            scope: Default::default(),
             filter: TagFilter::parse(Some(tags)),
             count: 1,
             bytes_max: 1,

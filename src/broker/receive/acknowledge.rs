@@ -32,12 +32,14 @@ impl<D: Disk> Broker<D> {
     /// What acknowledging these receipts changes now, and what each of them comes to.
     fn end_leases(&self, group: &GroupName, receipts: &[Receipt]) -> (Vec<LeaseChange>, Vec<ReceiptOutcome>) {
         let now = self.steady.now();
-        let mut outcomes = vec![ReceiptOutcome::NotLeased; receipts.len()];
+        let mut outcomes = vec![ReceiptOutcome::NothingOpen; receipts.len()];
         let mut ended: Vec<(QueueKey, Vec<_>)> = Vec::new();
         let leases = self.leases();
         for (outcome, receipt) in outcomes.iter_mut().zip(receipts) {
             let pair = leases.get(group, receipt.key);
-            if pair.is_none_or(|pair| pair.leased(receipt, now).is_none()) {
+            let Some(pair) = pair.filter(|pair| pair.find(receipt.offset).is_some()) else { continue };
+            if pair.leased(receipt, now).is_none() {
+                *outcome = ReceiptOutcome::NotLeased;
                 continue;
             }
             *outcome = ReceiptOutcome::Acknowledged;

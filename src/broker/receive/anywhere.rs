@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::api::{Failure, Receive, ReceivedMessage, Status};
+use crate::api::{Failure, Receive, ReceiveScope, ReceivedMessage, Status};
 use crate::broker::client_requests::unexpected;
 use crate::broker::groups::Gate;
 use crate::broker::peers::{PeerReply, PeerRequest};
@@ -45,10 +45,7 @@ impl<D: Disk> Broker<D> {
     ) -> Result<Vec<ReceivedMessage>, Failure> {
         check_receive(&receive)?;
         let (topic, queue_count) = self.topic_layout(&receive.topic)?;
-        if let Some(queue) = receive.queue.filter(|queue| queue.0 >= queue_count) {
-            let message = format!("topic {} has queues 0 to {}, not {queue}", receive.topic, queue_count - 1);
-            return Err(Failure::new(Status::QueueNotExist, message));
-        }
+        self.check_scope(&receive, queue_count)?;
         let _active = self.begin_receive(&receive, topic);
         let arrivals = self.arrivals(topic);
         let wait = receive.wait.min(Duration::from_millis(u64::from(limits::RECEIVE_WAIT_MS_MAX)));
@@ -60,6 +57,10 @@ impl<D: Disk> Broker<D> {
             let Some(reservation) = recipient.reserve().await else { return Ok(Vec::new()) };
             let received = self.receive_once(&receive).await?;
             drop(reservation);
+            if !received.messages.is_empty() && !recipient.is_here() {
+                self.give_back(&receive.group, &received.messages).await;
+                return Ok(Vec::new());
+            }
             let now = self.clock.monotonic();
             if !received.messages.is_empty() || now >= deadline || self.is_shutting_down.get() {
                 return self.answer(received);
@@ -87,6 +88,20 @@ impl<D: Disk> Broker<D> {
         }
     }
 
+    fn check_scope(&self, receive: &Receive, queue_count: u32) -> Result<(), Failure> {
+        let message = match receive.scope {
+            ReceiveScope::Queue(queue) if queue.0 >= queue_count => {
+                format!("topic {} has queues 0 to {}, not {queue}", receive.topic, queue_count - 1)
+            }
+            ReceiveScope::Shard(shard) if shard.0 >= self.options.shard_count => {
+                let last = self.options.shard_count - 1;
+                return Err(Failure::invalid(format!("the node has shards 0 to {last}, not {shard}")));
+            }
+            _ => return Ok(()),
+        };
+        Err(Failure::new(Status::QueueNotExist, message))
+    }
+
     /// Nobody is told that there is nothing when there is something that he may not have.
     fn answer(&self, received: Received) -> Result<Vec<ReceivedMessage>, Failure> {
         match received.refused.filter(|_| received.messages.is_empty()) {
@@ -102,8 +117,8 @@ impl<D: Disk> Broker<D> {
     async fn receive_once(&self, receive: &Receive) -> Result<Received, Failure> {
         let shard_count = u64::from(self.options.shard_count);
         let here = u64::from(self.options.shard.0);
-        if let Some(queue) = receive.queue {
-            return self.receive_on(queue.shard(self.options.shard_count), receive).await;
+        if let Some(shard) = receive.scope.shard(self.options.shard_count) {
+            return self.receive_on(shard, receive).await;
         }
         let count = self.receive_round_robin.get();
         let first = if count.is_multiple_of(OTHERS_FIRST) { here + count / OTHERS_FIRST } else { here };
@@ -145,7 +160,10 @@ impl<D: Disk> Broker<D> {
     async fn watch_all(&self, receive: &Receive, topic: TopicId) -> Prospect {
         let mut prospect = self.prospect(receive, topic);
         let Ok(peers) = self.peers() else { return prospect };
-        let others = (0..self.options.shard_count).map(ShardId).filter(|shard| *shard != self.options.shard);
+        let shard_count = self.options.shard_count;
+        let meant = receive.scope.shard(shard_count);
+        let others = (0..shard_count).map(ShardId).filter(|shard| *shard != self.options.shard);
+        let others = others.filter(|shard| meant.is_none_or(|meant| meant == *shard));
         let watch = || PeerRequest::WatchTopic { from: self.options.shard, receive: receive.clone() };
         let asked: Vec<_> = others.map(|shard| peers.ask(shard, watch())).collect();
         for answer in futures_util::future::join_all(asked).await {
@@ -165,7 +183,7 @@ impl<D: Disk> Broker<D> {
         let now = self.steady.now();
         let mut prospect = Prospect { receivable: false, lease_left: None };
         for key in owned_queues(topic, queue_count, &self.options) {
-            if receive.queue.is_none_or(|queue| queue == key.queue) {
+            if receive.scope.holds(key.queue, self.options.shard_count) {
                 prospect = prospect.joined(self.prospect_of(receive, key, now));
             }
         }

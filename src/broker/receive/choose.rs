@@ -68,7 +68,7 @@ impl<D: Disk> Broker<D> {
         }
         let (topic, queue_count) = self.topic_layout(&receive.topic)?;
         let terms = self.terms(receive);
-        let mut keys: Vec<_> = match receive.queue {
+        let mut keys: Vec<_> = match receive.scope.queue() {
             Some(queue) => vec![QueueKey { topic, queue }],
             None => owned_queues(topic, queue_count, &self.options).collect(),
         };
@@ -252,8 +252,10 @@ impl<D: Disk> Broker<D> {
     ) -> Result<(), Failure> {
         let leased_at = Timestamp(deal.now.0.max(run.leased_at.0 + 1));
         let lease_until = deal.until;
+        // One that was given back was delivered to nobody yet.
+        let first_delivery = if run.deliveries == 0 { deal.now } else { run.first_delivery };
         let (shown_until, shown_first) =
-            (self.steady.on_the_wall(lease_until), self.steady.on_the_wall(run.first_delivery));
+            (self.steady.on_the_wall(lease_until), self.steady.on_the_wall(first_delivery));
         let (mut found, mut gone) = (Vec::new(), Vec::new());
         for offset in run.offsets(first) {
             if choice.left.is_full() {
@@ -286,7 +288,7 @@ impl<D: Disk> Broker<D> {
         }
         for mask in QueueLeases::masks(&found) {
             let deliveries = run.deliveries + 1;
-            let run = Run { open: mask.bits, leased_at, lease_until, deliveries, ..*run };
+            let run = Run { open: mask.bits, leased_at, lease_until, first_delivery, deliveries };
             // What is delivered again lies below what was looked at.
             let next = QueueOffset::ZERO;
             choice.changes.push(LeaseChange::Leased { group: group.clone(), key, next, mask, run });

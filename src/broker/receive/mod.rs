@@ -16,6 +16,7 @@ mod answer_budget;
 mod anywhere;
 mod choose;
 mod dead_letters;
+mod give_back;
 mod pair_locks;
 mod passed;
 

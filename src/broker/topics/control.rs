@@ -287,6 +287,10 @@ impl<D: Disk> Broker<D> {
             PeerRequest::Acknowledge { group, receipts } => {
                 self.acknowledge_here(&group, &receipts).await.map(PeerReply::Acknowledged)
             }
+            PeerRequest::GiveBack { group, receipts } => {
+                self.give_back_here(&group, &receipts).await;
+                Ok(PeerReply::Done)
+            }
             PeerRequest::GroupLeases(group) => {
                 let leases = self.own_leases(&group);
                 let refused = self.lease_refusal(&group, None).map(|refused| refused.message);

@@ -66,7 +66,7 @@ pub fn acknowledge(client: &mut Client, group: &GroupName, receipts: &[Receipt])
 fn acknowledged(handle: ReceiptHandle, outcome: Result<ReceiptOutcome, &ClientError>) -> HandleOutcome {
     match outcome {
         Ok(ReceiptOutcome::Acknowledged) => HandleOutcome::done(handle, "acknowledged"),
-        Ok(ReceiptOutcome::NotLeased) => HandleOutcome::failed(
+        Ok(ReceiptOutcome::NotLeased | ReceiptOutcome::NothingOpen) => HandleOutcome::failed(
             handle,
             "not_leased",
             "the lease has ended, or the message was acknowledged or delivered again",

@@ -61,7 +61,7 @@ pub fn run(arguments: &ReceiveArguments, format: OutputFormat) -> Result<(), Com
         protocol: ClientProtocol::Native,
         group: arguments.group.clone(),
         topic: arguments.topic.clone(),
-        queue: arguments.queue.map(QueueNumber),
+        scope: arguments.queue.map(QueueNumber).into(),
         filter: TagFilter::parse(arguments.filter.as_deref()),
         count: arguments.count,
         bytes_max: limits::RECEIVE_BYTES_MAX as u32,

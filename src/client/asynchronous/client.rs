@@ -223,7 +223,7 @@ impl Client {
     /// request is never repeated by itself: when the connection is lost, or the future dropped in the moment of the
     /// answer, what was leased comes again then.
     pub async fn receive(&self, receive: Receive) -> Result<Vec<LeasedMessage>, ClientError> {
-        self.run(commands::receive(receive)).await
+        self.run(commands::receive(receive)?).await
     }
 
     /// Ends the leases of messages that were dealt with: 1 to `limits::ACKNOWLEDGE_RECEIPTS_MAX` of them. The outcomes

@@ -122,7 +122,7 @@ impl AsyncClient {
     ///
     /// A call that is cancelled drops its connection: the broker stops waiting, and leases nothing any more.
     pub async fn receive(&mut self, receive: Receive) -> Result<Vec<LeasedMessage>, ClientError> {
-        self.run(commands::receive(receive)).await
+        self.run(commands::receive(receive)?).await
     }
 
     /// Ends the leases of messages that were dealt with: 1 to `limits::ACKNOWLEDGE_RECEIPTS_MAX` of them. The outcomes

@@ -200,4 +200,8 @@ impl Recipient for Call {
         futures_lite::future::or(connection.left(), connection.pace.cut.changed()).await;
         self.is_over.set(true);
     }
+
+    fn is_here(&self) -> bool {
+        self.calls.connection.is_here()
+    }
 }

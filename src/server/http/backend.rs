@@ -10,8 +10,8 @@ use bytes::Bytes;
 
 use super::client::HttpClient;
 use crate::api::{
-    Acknowledge, ChangeLease, ClientProtocol, Decision, EndTransaction, HalfMessage, ReceiptOutcome, Receive,
-    ReceiveHalves, ReceivedMessage, Release, Reply, Request, ShardAddress,
+    Acknowledge, ClientProtocol, Decision, EndTransaction, HalfMessage, ReceiptOutcome, Receive,
+    ReceiveHalves, ReceiveScope, ReceivedMessage, Release, Reply, Request, ShardAddress,
 };
 use crate::broker::{Publish, Published};
 use crate::limits;
@@ -245,22 +245,13 @@ impl BrokerBackend {
         for (at, message) in messages.iter().enumerate() {
             let Some(made) = self.delivered(message, topic, group)? else { continue };
             if made.body.len() > room && !delivered.is_empty() {
-                self.give_back(&messages[at..], group).await;
+                self.broker.give_back(group, &messages[at..]).await;
                 break;
             }
             room = room.saturating_sub(made.body.len());
             delivered.push(made);
         }
         Ok(delivered)
-    }
-
-    /// Ends leases, so that the messages are there for whoever asks next. A lease that cannot be ended ends by itself.
-    async fn give_back(&self, messages: &[ReceivedMessage], group: &GroupName) {
-        for message in messages {
-            let change =
-                ChangeLease { group: group.clone(), receipt: message.receipt, lease: Duration::ZERO };
-            _ = self.broker.handle(Request::ChangeLease(change)).await;
-        }
     }
 
     async fn acknowledge_messages(
@@ -296,7 +287,7 @@ impl BrokerBackend {
         for ((handle, _), outcome) in receipts.into_iter().zip(outcomes) {
             match outcome {
                 ReceiptOutcome::Acknowledged => {}
-                ReceiptOutcome::NotLeased => failures.push(failed(
+                ReceiptOutcome::NotLeased | ReceiptOutcome::NothingOpen => failures.push(failed(
                     handle,
                     ErrorCode::MessageNotExist,
                     "its lease has ended, or the message was acknowledged or delivered again",
@@ -393,7 +384,7 @@ impl Backend for BrokerBackend {
         let receive = Receive {
             group: group.clone(),
             topic: topic.clone(),
-            queue: None,
+            scope: ReceiveScope::Anywhere,
             filter: consume.filter.clone(),
             count: u32::from(consume.count),
             bytes_max: limits::RECEIVE_BYTES_MAX as u32,

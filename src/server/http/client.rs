@@ -124,7 +124,7 @@ impl HttpClient {
     }
 
     /// Waits until it is known whether the client is there.
-    async fn is_here(&self) -> bool {
+    async fn known_to_be_here(&self) -> bool {
         let mut pause = LOOK_PAUSE_MIN;
         loop {
             match self.look() {
@@ -211,7 +211,7 @@ impl Recipient for HttpClient {
     type Reservation = Reservation;
 
     async fn reserve(&self) -> Option<Reservation> {
-        while self.is_here().await {
+        while self.known_to_be_here().await {
             let reservation =
                 match self.memory.budget(Account::HttpAnswers).try_reserve(limits::BATCH_BYTES_MAX) {
                     Some(reservation) => reservation,
@@ -223,6 +223,11 @@ impl Recipient for HttpClient {
             }
         }
         None
+    }
+
+    /// As long as it is not known whether a client that has half closed is there, it may be.
+    fn is_here(&self) -> bool {
+        self.look() != Some(false)
     }
 
     async fn gone(&self) {

@@ -116,6 +116,11 @@ impl Connection {
         self.left.wake();
     }
 
+    /// Whether somebody is there to be handed something.
+    pub fn is_here(&self) -> bool {
+        !self.has_left.get() && !self.outbox.is_closed()
+    }
+
     /// Completes when nobody is there any more to wait for.
     pub async fn left(&self) {
         while !self.has_left.get() {

@@ -97,7 +97,7 @@ fn some_request(random: &mut Random) -> Request {
             protocol: ClientProtocol::Native,
             group,
             topic: generators::topic_name(random),
-            queue: random.chance(0.5).then(|| QueueNumber(random.number() as u32)),
+            scope: random.chance(0.5).then(|| QueueNumber(random.number() as u32)).into(),
             filter: TagFilter::parse(Some(["", "*||*", "a || b", "| || |c"][random.index(4)])),
             count: random.range(0..=34) as u32,
             bytes_max: random.number() as u32,

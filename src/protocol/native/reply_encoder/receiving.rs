@@ -53,7 +53,8 @@ pub(super) fn halves_body(builder: &mut Builder, halves: &[HalfMessage]) -> Body
 pub(super) fn acknowledged_body(builder: &mut Builder, outcomes: &[ReceiptOutcome]) -> Body {
     let code = |outcome: &ReceiptOutcome| match outcome {
         ReceiptOutcome::Acknowledged => schema::ReceiptOutcome::Acknowledged,
-        ReceiptOutcome::NotLeased => schema::ReceiptOutcome::NotLeased,
+        // The protocol has one word for both.
+        ReceiptOutcome::NotLeased | ReceiptOutcome::NothingOpen => schema::ReceiptOutcome::NotLeased,
         ReceiptOutcome::Failed => schema::ReceiptOutcome::Failed,
     };
     let codes: Vec<_> = outcomes.iter().map(code).collect();

@@ -25,7 +25,7 @@ pub(super) fn receive(body: schema::Receive<'_>) -> Result<Request, Failure> {
         protocol: ClientProtocol::Native,
         group: name(body.group())?,
         topic: name(body.topic())?,
-        queue: body.one_queue().then_some(QueueNumber(body.queue())),
+        scope: body.one_queue().then_some(QueueNumber(body.queue())).into(),
         filter: filter(body.filter())?,
         count: message_count(body.count())?,
         bytes_max,

@@ -59,8 +59,8 @@ fn receive_table(builder: &mut Builder, receive: &Receive) -> Table {
     let arguments = schema::ReceiveArgs {
         group: Some(builder.create_string(receive.group.as_str())),
         topic: Some(builder.create_string(receive.topic.as_str())),
-        one_queue: receive.queue.is_some(),
-        queue: receive.queue.map_or(0, |queue| queue.0),
+        one_queue: receive.scope.queue().is_some(),
+        queue: receive.scope.queue().map_or(0, |queue| queue.0),
         filter: filter.map(|filter| builder.create_string(&filter)),
         count: receive.count,
         bytes_max: receive.bytes_max,

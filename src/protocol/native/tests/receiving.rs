@@ -25,7 +25,7 @@ fn receive() -> Receive {
         protocol: ClientProtocol::Native,
         group: group(),
         topic: topic(),
-        queue: None,
+        scope: Default::default(),
         filter: TagFilter::default(),
         count: 1,
         bytes_max: 1,
@@ -51,7 +51,7 @@ fn receive_halves() -> ReceiveHalves {
 
 pub(super) fn requests() -> Vec<Request> {
     let most = Receive {
-        queue: Some(QueueNumber(0)),
+        scope: Some(QueueNumber(0)).into(),
         filter: TagFilter::parse(Some("a || b || \u{e9}")),
         count: limits::RECEIVE_MESSAGES_MAX,
         bytes_max: limits::RECEIVE_BYTES_MAX as u32,

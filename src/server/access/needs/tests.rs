@@ -89,7 +89,7 @@ fn receive() -> Receive {
     Receive {
         group: billing(),
         topic: orders(),
-        queue: None,
+        scope: Default::default(),
         filter: TagFilter::default(),
         count: 1,
         bytes_max: 1,

@@ -126,6 +126,10 @@ impl Recipient for FetchCall<'_> {
             Waited::Left => self.has_left.set(true),
         }
     }
+
+    fn is_here(&self) -> bool {
+        self.call.is_here()
+    }
 }
 
 /// Whether the answer may take as long as the client said it would wait. The end of the connection does not wait for it.
