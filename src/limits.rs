@@ -88,6 +88,8 @@ pub const AUTO_CREATE_TOPICS_MAX: usize = 1_024;
 /// Queues of all topics on one shard: each costs memory even when empty.
 pub const SHARD_QUEUES_MAX: usize = 131_072;
 pub const GROUPS_MAX: usize = 16_384;
+/// The shortest retention that an operator can ask for: after less nobody has read a message.
+pub const RETENTION_MIN: std::time::Duration = std::time::Duration::from_secs(1);
 /// A group that was not used for less than this is never forgotten: its clients may be between two calls.
 pub const GROUP_IDLE_MIN: std::time::Duration = std::time::Duration::from_secs(60);
 pub const GROUP_MEMBERS_MAX: usize = 1_024;

@@ -46,7 +46,7 @@ pub struct ConsumeArguments {
     #[arg(long, value_name = "PLACE", default_value = "first", allow_hyphen_values = true)]
     pub from: OffsetArgument,
     /// Stop after this many messages
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
     /// Wait for more at the end, until stopped; survives restarts of the broker
     #[arg(long)]

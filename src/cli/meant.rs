@@ -142,7 +142,7 @@ pub fn explain<'a>(
         ErrorKind::InvalidSubcommand => {
             let given = of_kind(ContextKind::InvalidSubcommand)?;
             let (_, instead) = COMMANDS.iter().find(|(names, _)| names.contains(&given.as_str()))?;
-            format!("`{instead}` may be what is meant")
+            format!("`{}` may be what is meant", instead.replace(", or ", "`, or `"))
         }
         _ => return None,
     };
@@ -230,6 +230,7 @@ mod tests {
             ("turbopump topics", "turbopump topic"),
             ("turbopump mqbroker", "turbopump serve --data DIR"),
             ("turbopump topic rm t", "`delete` may be what is meant"),
+            ("turbopump topic ls", "`list`, or `describe` may be what is meant"),
             ("turbopump topic create t --queues -1", "nothing here can be negative"),
             ("turbopump message publish t b --delay -1s", "nothing here can be negative"),
         ] {

@@ -204,7 +204,8 @@ impl From<ClientError> for Stopped {
 
 /// The input, and its length when it has one.
 fn open(arguments: &ProduceArguments) -> Result<(File, Option<u64>), CommandError> {
-    let file = if arguments.file.as_os_str() == "-" {
+    let is_standard_input = arguments.file.as_os_str() == "-";
+    let file = if is_standard_input {
         check_input()?;
         // The descriptor itself: the standard library's handle would copy everything through a small buffer.
         io::stdin().as_fd().try_clone_to_owned().map(File::from)
@@ -214,7 +215,16 @@ fn open(arguments: &ProduceArguments) -> Result<(File, Option<u64>), CommandErro
     let file = file.map_err(|error| {
         CommandError::failed(format!("cannot read {}: {error}", arguments.file.display()))
     })?;
-    let bytes = file.metadata().ok().filter(std::fs::Metadata::is_file).map(|metadata| metadata.len());
+    let metadata = file.metadata().ok();
+    if metadata.as_ref().is_some_and(std::fs::Metadata::is_dir) {
+        let what = if is_standard_input {
+            "standard input".to_owned()
+        } else {
+            arguments.file.display().to_string()
+        };
+        return Err(CommandError::failed(format!("cannot read {what}: it is a directory; nothing was sent")));
+    }
+    let bytes = metadata.filter(std::fs::Metadata::is_file).map(|metadata| metadata.len());
     Ok((file, bytes))
 }
 

@@ -34,6 +34,8 @@ pub enum QuantityError {
     Cores(String),
     #[error("`{0}` is too large")]
     TooLarge(String),
+    #[error("after `{0}` nobody has read a message: write none to keep them without limit, or 1s and more")]
+    NoTime(String),
 }
 
 /// Unit and its bytes, largest first within each family, as `Display` picks them.

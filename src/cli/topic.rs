@@ -11,6 +11,7 @@ use crate::cli::instance::InstanceFlag;
 use crate::cli::output::{OutputFormat, Table, grouped, print};
 use crate::cli::quantity::{QuantityError, Span};
 use crate::cli::server::{ServerArguments, milliseconds};
+use crate::limits;
 use crate::types::{Level, Retention, TopicName};
 
 #[derive(Debug, Args)]
@@ -232,7 +233,11 @@ impl FromStr for RetentionArgument {
         Ok(Self(match text {
             "default" => Retention::Inherited,
             "none" => Retention::Unlimited,
-            age => Retention::Age(age.parse::<Span>()?.0),
+            age => match age.parse::<Span>()?.0 {
+                // What would be stored is rounded up, and nobody means that.
+                age if age < limits::RETENTION_MIN => return Err(QuantityError::NoTime(text.to_owned())),
+                age => Retention::Age(age),
+            },
         }))
     }
 }
@@ -302,6 +307,12 @@ mod tests {
             assert_eq!(retention_text(argument.0), text);
         }
         assert!("never".parse::<RetentionArgument>().is_err());
+        // Everything would be gone with the next look; whoever writes 0 may mean `none`.
+        for text in ["0", "0s", "999ms"] {
+            let refused = text.parse::<RetentionArgument>().expect_err("it keeps nothing");
+            assert!(refused.to_string().contains("none"), "{refused}");
+        }
+        assert!("1s".parse::<RetentionArgument>().is_ok());
     }
 
     #[test]

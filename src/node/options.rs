@@ -104,6 +104,10 @@ pub enum OptionsError {
     )]
     RetentionBytes { given: u64, least: u64 },
     #[error(
+        "--retention-age is at least 1s, not {given:?}: after less nobody has read a message; `none` keeps them without limit"
+    )]
+    RetentionAge { given: Duration },
+    #[error(
         "--{flag} is {min} s to {max} s, not {given} s",
         min = limits::LEASE_MS_MIN / 1000,
         max = limits::LEASE_MS_MAX / 1000,
@@ -199,6 +203,9 @@ impl ServeOptions {
         let least = 2 * self.segment_bytes;
         if let Some(given) = self.group_idle.filter(|idle| *idle < limits::GROUP_IDLE_MIN) {
             return Err(OptionsError::GroupIdle { given });
+        }
+        if let Some(given) = self.retention_age.filter(|age| *age < limits::RETENTION_MIN) {
+            return Err(OptionsError::RetentionAge { given });
         }
         if let Some(given) = self.retention_bytes
             && given < least
@@ -336,6 +343,8 @@ mod tests {
             options(|o| o.retention_bytes = Some(1)),
             Err(OptionsError::RetentionBytes { given: 1, least })
         );
+        let given = std::time::Duration::from_millis(999);
+        assert_eq!(options(|o| o.retention_age = Some(given)), Err(OptionsError::RetentionAge { given }));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::support::command;
 use crate::support::directory::test_directory;
-use crate::support::node::Node;
+use crate::support::node::{Node, Setup};
 
 fn node_with_lines(data: &std::path::Path, queues: &str) -> Node {
     let node = Node::start(data);
@@ -80,4 +80,22 @@ fn a_lease_out_of_range_is_told_in_seconds() {
     let data = directory.path().to_str().expect("UTF-8");
     let sentence = command::run(None, &["serve", "--data", data, "--lease", "0"], None).badly(2);
     assert!(sentence.contains("--lease is 1 s to 43200 s, not 0 s"), "{sentence}");
+}
+
+/// What can only be a slip is not carried out, and no advice is given that leads nowhere.
+#[test]
+fn what_cannot_be_meant_is_refused() {
+    let directory = test_directory();
+    let node = node_with_lines(directory.path(), "1");
+    let folder = directory.path().to_str().expect("UTF-8");
+    let sentence = node.run(&["produce", "lines", folder]).badly(1);
+    assert!(sentence.contains("it is a directory") && !sentence.contains("--skip"), "{sentence}");
+    node.run(&["consume", "lines", "--count", "0"]).badly(2);
+    for retention in ["0", "10ms"] {
+        let sentence = node.run(&["topic", "create", "brief", "--retention", retention]).badly(2);
+        assert!(sentence.contains("write none"), "{sentence}");
+    }
+    let ended = Setup::new(directory.path().join("other")).with(&["--retention-age", "0"]).try_start();
+    let sentence = ended.err().expect("nothing would be kept").stderr;
+    assert!(sentence.contains("--retention-age is at least 1s"), "{sentence}");
 }
