@@ -45,6 +45,8 @@ pub struct RepairArguments {
 struct RepairView {
     data: String,
     done: bool,
+    /// Of the log, that were or may have been stored in what is given up.
+    given_up_bytes: u64,
     shards: Vec<ShardView>,
 }
 
@@ -53,6 +55,7 @@ struct ShardView {
     shard: u16,
     found: Vec<FoundView>,
     steps: Vec<String>,
+    given_up_bytes: u64,
 }
 
 #[derive(Serialize)]
@@ -92,12 +95,15 @@ pub fn run(arguments: &RepairArguments, format: OutputFormat) -> Result<(), Comm
         shards.push(ShardView::new(shard, repair));
     }
     let is_whole = shards.is_empty();
-    let view = RepairView { data: arguments.data.display().to_string(), done: arguments.yes, shards };
+    let given_up_bytes = shards.iter().map(|shard| shard.given_up_bytes).sum();
+    let data = arguments.data.display().to_string();
+    let view = RepairView { data, done: arguments.yes, given_up_bytes, shards };
     print(format, &view, text)?;
     match act {
-        Act::Tell if !is_whole => Err(CommandError::failed(
-            "nothing was changed: put the missing files back, or give them up with --yes".to_owned(),
-        )),
+        Act::Tell if !is_whole => Err(CommandError::failed(match view.given_up_bytes {
+            0 => "nothing was changed: --yes does it, and no stored message is lost by that".to_owned(),
+            _ => "nothing was changed: put the missing files back, or give them up with --yes".to_owned(),
+        })),
         _ => Ok(()),
     }
 }
@@ -190,7 +196,8 @@ impl ShardView {
             bytes: found.lost_bytes(),
             messages_about: found.messages,
         });
-        Self { shard, found: found.collect(), steps: repair.steps }
+        let given_up_bytes = repair.given_up_bytes;
+        Self { shard, found: found.collect(), steps: repair.steps, given_up_bytes }
     }
 }
 
@@ -205,8 +212,10 @@ fn text(view: &RepairView) -> String {
         text += if view.done { "  done:\n" } else { "  to go on without:\n" };
         shard.steps.iter().for_each(|step| text += &format!("    {step}\n"));
     }
-    if view.done {
-        text += "what is missing was given up: the broker starts without it, and names it\n";
+    match view.given_up_bytes {
+        _ if !view.done => {}
+        0 => text += "nothing was given up: the broker starts with everything that is stored\n",
+        _ => text += "what is missing was given up: the broker starts without it, and names it\n",
     }
     text
 }

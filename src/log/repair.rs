@@ -50,6 +50,8 @@ pub struct Repair {
     pub steps: Vec<String>,
     /// Of the disk, for files that are made or become longer.
     pub bytes_needed: u64,
+    /// Of the log, that were or may have been stored in what is given up.
+    pub given_up_bytes: u64,
 }
 
 /// Whether a repair is to be done or only told.
@@ -166,8 +168,8 @@ pub async fn repair<D: Disk>(
             return Err(OpenError::Lacking { directory, contradictions: left });
         }
     }
-    let bytes_needed = plan.bytes_needed();
-    Ok(Repair { contradictions, steps, bytes_needed })
+    let given_up_bytes = plan.given_up.iter().map(|range| range.bytes_from(range.from)).sum();
+    Ok(Repair { contradictions, steps, bytes_needed: plan.bytes_needed(), given_up_bytes })
 }
 
 /// A manifest in the place of one that is lost.

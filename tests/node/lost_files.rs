@@ -118,6 +118,8 @@ fn give_up(data: &Path, file: &str) -> usize {
     assert!(numbers.clone().is_sorted(), "out of order");
     assert!(numbers.all(|number| number < LINES));
     let missing = LINES - delivered.len();
+    let is_given_up = done.contains("what is missing was given up");
+    assert!(is_given_up == (missing > 0) && is_given_up != done.contains("nothing was given up"), "{done}");
     if missing > 0 {
         assert!(node.banner.contains("GIVEN UP"), "{}", node.banner);
     }

@@ -35,8 +35,17 @@ enum Jump {
 }
 
 impl ClockReading {
+    /// Times before that are read as its first moment.
+    fn is_before_1970(self) -> bool {
+        self.wall.0 == 0
+    }
+
     /// How far the wall clock was set between two readings, if it was.
     fn jump_to(self, now: ClockReading) -> Option<Jump> {
+        if now.is_before_1970() && self.is_before_1970() {
+            // It seems to stand still.
+            return None;
+        }
         let passed = now.monotonic.since(self.monotonic);
         let expected = self.wall.0.saturating_add(u64::try_from(passed.as_millis()).unwrap_or(u64::MAX));
         let by = Duration::from_millis(now.wall.0.abs_diff(expected));
@@ -68,8 +77,15 @@ impl<D: Disk> Broker<D> {
         now
     }
 
-    /// Says when the newest message is of a time that has not come yet.
+    /// Says when the newest message is of a time that has not come yet, or no time can be told at all.
     pub(in crate::broker) fn warn_of_store_times(&self) {
+        if self.read_clocks().is_before_1970() {
+            tracing::warn!(
+                target: "clock", shard = self.options.shard.0,
+                "the clock is set to a time before 1970: messages get the newest store time there is, and how old they \
+                 are is told by how long the broker runs"
+            );
+        }
         if let Some(ahead) = self.store_times_are_ahead() {
             tracing::warn!(
                 target: "clock", shard = self.options.shard.0,
@@ -139,6 +155,7 @@ mod tests {
         assert_eq!(jump(at(2 * day + 9_000, 11)), None, "put right by a second");
         assert_eq!(jump(at(day, 1)), Some(Jump::Back(Duration::from_millis(day))));
         assert_eq!(jump(at(0, 1)), Some(Jump::Back(Duration::from_millis(2 * day))), "before 1970");
+        assert_eq!(at(0, 1).jump_to(at(0, 100)), None, "still before 1970");
         assert_eq!(jump(at(3 * day + 10_000, 11)), Some(Jump::Ahead(Duration::from_millis(day))));
     }
 }
