@@ -129,14 +129,11 @@ pub fn run(
     let (node_address, http_address) = (sockets.node_address, sockets.http_address);
     let (letterboxes, mailboxes): (Vec<_>, Vec<_>) = (0..directory.shard_count()).map(|_| mailbox()).unzip();
     let (secret, renewed) = directory.secret()?;
-    if let Some(warning) = renewed {
-        tracing::warn!(target: "node", "{warning}");
-        warnings.push(warning);
-    }
+    note(&mut warnings, renewed);
     let node = secret.node();
     let memory = ShardMemory::of(options, directory.shard_count());
     let descriptors = plan_descriptors(&cores, directory.shard_count())?;
-    warnings.extend(descriptors.warning());
+    note(&mut warnings, descriptors.warning());
     let gate = Gate::new();
     let layout = Layout {
         options,
@@ -440,6 +437,14 @@ fn core_events(events: &mpsc::Sender<Event>) -> mpsc::Sender<CoreEvent> {
         }
     });
     sender
+}
+
+/// Tells what should be otherwise at once, and keeps it for the banner.
+fn note(warnings: &mut Vec<String>, warning: Option<String>) {
+    if let Some(warning) = warning {
+        tracing::warn!(target: "node", "{warning}");
+        warnings.push(warning);
+    }
 }
 
 /// Waits until the files of every shard are judged; adds to `warnings` what was found on the way. `None` when a signal came

@@ -54,6 +54,8 @@ fn what_is_stored_takes_no_descriptors() {
     assert!(open_descriptors(&node) < LIMIT - 16);
     feed(&node, PER_SEGMENT);
     assert!(node.banner.contains("the limit of open files is 64"), "{}", node.banner);
+    let told = node.stop().stderr;
+    assert!(told.contains("the limit of open files is 64"), "nothing on standard error: {told}");
 }
 
 #[test]
