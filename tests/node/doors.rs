@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::path::Path;
 
+use rustix::process::Signal;
 use turbopump::api::{Failure, Reply, Request, Status};
 use turbopump::client::{CoreError, ProtocolCore};
 use turbopump::limits;
@@ -14,6 +15,8 @@ use crate::support::node::{Node, PATIENCE, Setup, wait_for};
 
 const CERTIFICATE: &str = include_str!("../data/tls/certificate.pem");
 const KEY: &str = include_str!("../data/tls/key.pem");
+const OTHER_CERTIFICATE: &str = include_str!("../data/tls/other-certificate.pem");
+const OTHER_KEY: &str = include_str!("../data/tls/other-key.pem");
 
 const HTTP: [&str; 4] = ["--http", "127.0.0.1:0", "--node-listen", "127.0.0.1:0"];
 
@@ -204,6 +207,21 @@ fn what_comes_one_byte_at_a_time_is_understood() {
         secure.send(publish(&body));
         assert_eq!(secure.next().expect("an answer").status, 201);
     }
+}
+
+#[test]
+fn a_hangup_changes_the_certificate_of_every_door() {
+    let directory = test_directory();
+    let node = secured(directory.path()).with(&HTTP).start();
+    let mut before = tls(connect(node.address()), CERTIFICATE, &[]).expect("a handshake");
+    std::fs::write(directory.path().join("certificate.pem"), OTHER_CERTIFICATE).expect("ours");
+    std::fs::write(directory.path().join("key.pem"), OTHER_KEY).expect("ours");
+    node.signal(Signal::HUP);
+    for door in doors(&node) {
+        wait_for("it is the new one", || tls(connect(&door), OTHER_CERTIFICATE, &[]).is_ok());
+        assert!(tls(connect(&door), CERTIFICATE, &[]).is_err(), "the old one is gone");
+    }
+    assert!(is_served(&mut before), "who was there stays");
 }
 
 /// The end of the client's direction is no end of the broker's: what was asked is answered, then comes the end of TLS.
