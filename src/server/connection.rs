@@ -1,7 +1,6 @@
 //! Connections of one shard: accepting, telling the protocol, watching for peers that stall, ending.
 
-use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::cell::RefCell;
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::Duration;
@@ -17,7 +16,7 @@ use super::doors::{Door, DoorRules, Verdict};
 use super::http::{HttpPort, http_refusal, serve_http};
 use super::native::{native_refusal, serve_native};
 use super::refused_connections::RefusedConnections;
-use super::sessions::Connection;
+use super::sessions::{Connection, EXPIRY_GRACE, OpenConnections};
 use super::stream::Stream;
 use super::tls::Tls;
 use crate::access::Session;
@@ -30,14 +29,10 @@ use crate::limits;
 use crate::metrics::ShardMetrics;
 use crate::net::{Detected, ReceiveBuffer, detect};
 use crate::protocol::native::ReplyEncoder;
-use crate::types::{Account, ByteBudget, ClientMemory, MonotonicTime, Reservation, Throttle, WakerList};
+use crate::types::{Account, ByteBudget, ClientMemory, Reservation, Throttle};
 
-/// A connection must say which protocol it speaks, and complete a frame that it has begun, within this time.
-const INCOMPLETE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Within TLS what is spoken must be said within this time, or that of an idle connection over HTTP if that is less.
 const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(30);
-/// A connection that is told that its time is over has this long to say so.
-const EXPIRY_GRACE: Duration = Duration::from_secs(2);
 /// A native client of a broker with access keys has this long to prove one.
 pub(super) const PROOF_TIMEOUT: Duration = Duration::from_secs(limits::PROOF_SECONDS);
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -59,14 +54,10 @@ pub(crate) struct Connections {
     pub metrics: Rc<ShardMetrics>,
     /// What tasks of a connection have of this without knowing the broker.
     pub context: Rc<ShardContext>,
-    open: RefCell<HashMap<u64, Rc<Connection>>>,
-    next_id: Cell<u64>,
-    ended: WakerList,
+    open: OpenConnections,
     catch_up: TaskQueueHandle,
     /// Writes the answers of all native connections: what its largest answer needed, it keeps once.
     pub encoder: RefCell<ReplyEncoder>,
-    /// Connections that have not said what they speak, the oldest first; some of them may have done so since.
-    silent: RefCell<VecDeque<Rc<Connection>>>,
     /// One at a time of what keeps a core busy for long.
     pub heavy: ByteBudget,
     pub(crate) shortage_news: Throttle,
@@ -112,18 +103,16 @@ impl Connections {
         let (clock, metrics) = (broker.clock().clone(), broker.metrics().clone());
         let memory = broker.memory().clone();
         let Doors { rules, http, tls, access } = doors;
+        let context = ShardContext::new(clock.clone(), metrics.clone(), memory.clone());
         Rc::new(Self {
-            context: ShardContext::new(clock.clone(), metrics.clone(), memory.clone()),
+            open: OpenConnections::new(&context),
+            context,
             clock,
             metrics,
             memory,
             broker,
-            open: RefCell::default(),
-            next_id: Cell::new(0),
-            ended: WakerList::new(),
             catch_up,
             encoder: RefCell::default(),
-            silent: RefCell::default(),
             heavy: ByteBudget::new(1),
             shortage_news: Throttle::new(SHORTAGE_NEWS_INTERVAL),
             rules,
@@ -174,7 +163,7 @@ impl Connections {
 
     /// Room for one more connection, or why there is none.
     fn admit(&self, door: Door) -> Result<Admission, String> {
-        if self.open.borrow().len() >= limits::CONNECTIONS_MAX {
+        if self.open.count() >= limits::CONNECTIONS_MAX {
             let most = limits::CONNECTIONS_MAX;
             return Err(format!("this shard has {most} connections, which are the most"));
         }
@@ -202,21 +191,12 @@ impl Connections {
 
     /// One connection from its first byte to its end.
     async fn serve(self: Rc<Self>, stream: TcpStream, door: Door, mut share: Admission) {
-        let id = self.next_id.get();
-        self.next_id.set(id + 1);
-        let connection = Rc::new(Connection::new(id, stream.as_raw_fd(), &self.context));
-        self.note_silent(&connection);
-        self.open.borrow_mut().insert(id, connection.clone());
-        self.metrics.connections_accepted.add(1);
-        self.metrics.connections.add(1);
+        let connection = self.open.begin(stream.as_raw_fd());
         // Answers are put together by us; waiting for more would only delay them.
         let _ = stream.set_nodelay(true);
         self.speak(&connection, Stream::Plain(stream), door, &mut share).await;
-        connection.leave();
-        self.open.borrow_mut().remove(&id);
+        self.open.close(&connection);
         drop(share);
-        self.metrics.connections.subtract(1);
-        self.ended.wake();
     }
 
     /// Finds out what a connection speaks and speaks it until it ends. What stands within TLS is found out in the same way.
@@ -317,24 +297,9 @@ impl Connections {
             if let Some(access) = self.access.as_ref().filter(|access| access.tick()) {
                 self.renew_sessions(access);
             }
-            self.open.borrow().values().for_each(|connection| connection.note_progress(now));
-            self.relieve(self.open.borrow().values(), now);
-            let over = |since: &Cell<Option<MonotonicTime>>, timeout| {
-                since.get().is_some_and(|since| now.since(since) > timeout)
-            };
-            let stall = Duration::from_secs(limits::CLIENT_STALL_SECONDS);
-            for connection in self.open.borrow().values() {
-                let is_late = connection.deadline.get().is_some_and(|deadline| now > deadline);
-                let is_stalled = over(&connection.write_stalled_since, stall)
-                    || over(&connection.incomplete_since, INCOMPLETE_TIMEOUT);
-                if is_late && !is_stalled && connection.takes_expiry.take() {
-                    connection.deadline.set(Some(now.after(EXPIRY_GRACE)));
-                    connection.expired.wake();
-                } else if is_late || is_stalled {
-                    self.metrics.connections_dropped.add(1);
-                    connection.end();
-                }
-            }
+            self.open.all().values().for_each(|connection| connection.note_progress(now));
+            self.relieve(self.open.all().values(), now);
+            self.open.end_overdue(now);
         }
     }
 
@@ -342,7 +307,7 @@ impl Connections {
     /// there is: its client asks again, and is checked by the new rules.
     fn renew_sessions(&self, access: &Access) {
         let (keys, now) = (access.keys().keys(), self.clock.monotonic());
-        for connection in self.open.borrow().values() {
+        for connection in self.open.all().values() {
             let mut session = connection.session.borrow_mut();
             if !matches!(*session, Session::Key(_)) {
                 continue;
@@ -357,35 +322,7 @@ impl Connections {
 
     /// Takes no more requests, lets the answers out that are due within `grace`, and ends every connection.
     pub async fn finish(&self, grace: Duration) {
-        self.context.stop();
-        let deadline = self.clock.monotonic().after(grace);
-        let is_quiet = || self.open.borrow().values().all(|connection| connection.is_quiet());
-        while !is_quiet() && self.clock.monotonic() < deadline {
-            self.clock.sleep(Duration::from_millis(2)).await;
-        }
-        self.open.borrow().values().for_each(|connection| connection.end());
-        while !self.open.borrow().is_empty()
-            && self.clock.monotonic() < deadline.after(Duration::from_millis(500))
-        {
-            futures_lite::future::or(self.ended.changed(), self.clock.sleep(Duration::from_millis(10))).await;
-        }
-    }
-
-    /// Takes note of a connection that has not said what it speaks. Of too many such, the oldest goes: they cost their peer
-    /// nothing.
-    fn note_silent(&self, connection: &Rc<Connection>) {
-        let mut silent = self.silent.borrow_mut();
-        silent.push_back(connection.clone());
-        if silent.len() <= limits::CONNECTIONS_SILENT_MAX {
-            return;
-        }
-        silent.retain(|connection| !connection.is_known.get() && !connection.outbox.is_closed());
-        if silent.len() > limits::CONNECTIONS_SILENT_MAX
-            && let Some(oldest) = silent.pop_front()
-        {
-            self.metrics.connections_dropped.add(1);
-            oldest.end();
-        }
+        self.open.finish(grace).await;
     }
 
     /// Carries out what only readers of old messages wait for.

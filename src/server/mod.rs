@@ -13,7 +13,7 @@ mod native;
 mod receipts;
 mod refused_connections;
 mod relief;
-mod sessions;
+pub mod sessions;
 mod stream;
 mod tls;
 

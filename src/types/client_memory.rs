@@ -15,7 +15,7 @@
 //!    are taken in the order of [`Account`]: then nobody waits in a circle.
 //! 4. A peer decides how long it holds a share (it may read nothing, or never finish what it began). While somebody waits
 //!    ([`ByteBudget::is_waited_for`]) the watch over the connections ends those that make no progress: see
-//!    `server/connection.rs`. Whoever holds a share for a peer otherwise needs a time limit of its own.
+//!    `server/sessions/open.rs`. Whoever holds a share for a peer otherwise needs a time limit of its own.
 //! 5. What is small and cannot wait is counted with `count`, and whoever causes it asks `is_full` before the next.
 
 use std::rc::Rc;

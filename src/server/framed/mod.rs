@@ -18,7 +18,7 @@ mod protocol;
 mod reader;
 mod sender;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod writer;
 
 pub(super) use calls::{Call, CallTerms, Calls, Waited};

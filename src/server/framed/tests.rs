@@ -1,6 +1,6 @@
 //! The engine under a protocol of lines, on a seeded executor, over a real pair of sockets.
 
-mod lines;
+pub mod lines;
 
 use std::time::Duration;
 

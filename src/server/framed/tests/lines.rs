@@ -18,7 +18,7 @@ use crate::net::ReceiveBuffer;
 use crate::runtime::{Executor, host};
 use crate::server::context::ShardContext;
 use crate::server::framed::{Call, CallTerms, Calls, Cut, Framed, Protocol, SendHalf, Taken, Waited};
-use crate::server::sessions::Connection;
+use crate::server::sessions::{ClientConnection, ClientSessions, Connection, OpenConnections, SessionTerms};
 use crate::testing::{JoinHandle, SeededExecutor, Spawner};
 use crate::types::{Account, ClientMemory, WakerList};
 
@@ -26,9 +26,28 @@ pub const LINE_BYTES_MAX: usize = 1 << 20;
 /// How often a socket that is empty or full is looked at.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
+pub type LineSessions = ClientSessions<LineClient, String>;
+
+/// What the connections of the protocol have in common.
+pub struct Shard {
+    pub context: Rc<ShardContext>,
+    pub open: Rc<OpenConnections>,
+    pub sessions: Rc<LineSessions>,
+}
+
+/// A client over one connection: it is asked in lines of their own.
+pub struct LineClient {
+    context: Rc<ShardContext>,
+    connection: Rc<Connection>,
+}
+
 /// The protocol on one connection.
 pub struct Lines {
     connection: Rc<Connection>,
+    sessions: Rc<LineSessions>,
+    /// Who is at the other end, once it has said so.
+    client: RefCell<String>,
+    way: Rc<LineClient>,
     calls: Rc<Calls>,
     spawner: Spawner,
     placed: Cell<u64>,
@@ -60,16 +79,34 @@ pub struct Served {
     serving: JoinHandle<()>,
 }
 
-impl Lines {
-    pub fn serve(executor: &SeededExecutor) -> Served {
+impl Shard {
+    pub fn new(executor: &SeededExecutor) -> Self {
+        let clock = executor.shared_clock();
+        let context = ShardContext::new(clock.clone(), Rc::default(), ClientMemory::new(512 << 20));
+        let terms = SessionTerms {
+            absence: Duration::from_secs(30),
+            silence: Duration::from_secs(120),
+            clients_max: 3,
+            asked_max: 2,
+        };
+        let sessions = Rc::new(ClientSessions::new(clock, terms));
+        Self { open: Rc::new(OpenConnections::new(&context)), context, sessions }
+    }
+
+    /// A client connects, and is served.
+    pub fn connect(&self, executor: &SeededExecutor) -> Served {
         let (client, server) = UnixStream::pair().expect("a pair of sockets");
         client.set_nonblocking(true).expect("no waiting");
         server.set_nonblocking(true).expect("no waiting");
-        let clock = executor.shared_clock();
-        let context = ShardContext::new(clock.clone(), Rc::default(), ClientMemory::new(512 << 20));
-        let connection = Rc::new(Connection::new(1, server.as_raw_fd(), &context));
+        let (context, clock) = (self.context.clone(), executor.shared_clock());
+        let connection = self.open.begin(server.as_raw_fd());
+        connection.is_known.set(true);
+        let way = LineClient { context: context.clone(), connection: connection.clone() };
         let lines = Rc::new(Lines {
             connection: connection.clone(),
+            sessions: self.sessions.clone(),
+            client: RefCell::default(),
+            way: Rc::new(way),
             calls: Calls::new(&context, &connection),
             spawner: executor.spawner(),
             placed: Cell::new(0),
@@ -86,8 +123,20 @@ impl Lines {
         let copy = server.try_clone().expect("a second descriptor");
         let halves = (Socket::new(server, &clock), Socket::new(copy, &clock));
         let framed = Framed::new(&context, &connection, &lines);
-        let serving = executor.spawn(async move { framed.serve(&on, halves, ReceiveBuffer::new()).await });
+        let (open, of_it) = (self.open.clone(), lines.clone());
+        let serving = executor.spawn(async move {
+            framed.serve(&on, halves, ReceiveBuffer::new()).await;
+            of_it.sessions.disconnected(&of_it.client.borrow(), of_it.connection.id);
+            open.close(&of_it.connection);
+        });
         Served { context, connection, lines, yields, client, came: RefCell::default(), serving }
+    }
+}
+
+impl Lines {
+    /// One client of a shard.
+    pub fn serve(executor: &SeededExecutor) -> Served {
+        Shard::new(executor).connect(executor)
     }
 
     pub fn framed(line: &str) -> Vec<u8> {
@@ -185,6 +234,17 @@ impl Protocol for Lines {
             "echo" => self.answer(number, argument),
             "fill" => self.answer(number, &"x".repeat(argument.parse().expect("a size"))),
             "drop" => {}
+            "hello" => {
+                *self.client.borrow_mut() = argument.to_owned();
+                let is_known = self.sessions.heard(argument, self.connection.id, &self.way);
+                self.answer(number, if is_known { "welcome" } else { "too many" });
+            }
+            "answer" => {
+                let (asked, answer) = argument.split_once(' ').expect("a number and an answer");
+                let asked = asked.parse().expect("a number");
+                let is_taken = self.sessions.answer(&self.client.borrow(), asked, answer.to_owned());
+                self.answer(number, if is_taken { "taken" } else { "dropped" });
+            }
             "weigh" => return Taken::Weighing(argument.parse().expect("a size")),
             "place" => {
                 self.placed.set(self.placed.get() + 1);
@@ -218,6 +278,23 @@ impl Protocol for Lines {
             other => panic!("{other:?}"),
         };
         self.answer("0", result);
+    }
+}
+
+impl ClientConnection for LineClient {
+    type Request = String;
+
+    fn send(&self, number: Option<u64>, request: &String) -> bool {
+        let outbox = &self.connection.outbox;
+        if outbox.is_closed() || outbox.bytes() > self.context.unread_bytes_max() {
+            return false;
+        }
+        let line = match number {
+            Some(number) => format!("ask {number} {request}"),
+            None => format!("tell {request}"),
+        };
+        outbox.push_with(|output| output.extend_from_slice(&Lines::framed(&line)));
+        true
     }
 }
 

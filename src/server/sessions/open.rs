@@ -1,0 +1,123 @@
+//! The open connections of a shard: counted, watched, and ended.
+
+use std::cell::{Cell, Ref, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::Connection;
+use crate::limits;
+use crate::server::context::ShardContext;
+use crate::types::{MonotonicTime, WakerList};
+
+/// A connection must say which protocol it speaks, and complete a frame that it has begun, within this time.
+pub(super) const INCOMPLETE_TIMEOUT: Duration = Duration::from_secs(60);
+/// A connection that is told that its time is over has this long to say so.
+pub(crate) const EXPIRY_GRACE: Duration = Duration::from_secs(2);
+/// Connections that were ended have this long to be over.
+const END_GRACE: Duration = Duration::from_millis(500);
+
+/// All connections that a shard has at the moment.
+pub(crate) struct OpenConnections {
+    context: Rc<ShardContext>,
+    open: RefCell<HashMap<u64, Rc<Connection>>>,
+    next_id: Cell<u64>,
+    /// Connections that have not said what they speak, the oldest first; some of them may have done so since.
+    silent: RefCell<VecDeque<Rc<Connection>>>,
+    /// Woken when a connection is over.
+    closed: WakerList,
+}
+
+impl OpenConnections {
+    pub fn new(context: &Rc<ShardContext>) -> Self {
+        Self {
+            context: context.clone(),
+            open: RefCell::default(),
+            next_id: Cell::new(0),
+            silent: RefCell::default(),
+            closed: WakerList::new(),
+        }
+    }
+
+    /// Begins a connection, which has not said yet what it speaks.
+    pub fn begin(&self, fd: i32) -> Rc<Connection> {
+        let id = self.next_id.replace(self.next_id.get() + 1);
+        let connection = Rc::new(Connection::new(id, fd, &self.context));
+        self.note_silent(&connection);
+        self.open.borrow_mut().insert(id, connection.clone());
+        self.context.metrics.connections_accepted.add(1);
+        self.context.metrics.connections.add(1);
+        connection
+    }
+
+    /// Takes note that nothing serves a connection any more.
+    pub fn close(&self, connection: &Connection) {
+        connection.leave();
+        let found = self.open.borrow_mut().remove(&connection.id);
+        assert!(found.is_some(), "connection {} was open", connection.id);
+        self.context.metrics.connections.subtract(1);
+        self.closed.wake();
+    }
+
+    pub fn count(&self) -> usize {
+        self.open.borrow().len()
+    }
+
+    /// All of them by their numbers. None may begin or be closed while this is held.
+    pub fn all(&self) -> Ref<'_, HashMap<u64, Rc<Connection>>> {
+        self.open.borrow()
+    }
+
+    /// Ends connections whose peer does not read its answers, or never completes what it has begun, or whose deadline has
+    /// passed. To be called about once a second, after `note_progress` of each.
+    pub fn end_overdue(&self, now: MonotonicTime) {
+        let over = |since: &Cell<Option<MonotonicTime>>, timeout| {
+            since.get().is_some_and(|since| now.since(since) > timeout)
+        };
+        let stall = Duration::from_secs(limits::CLIENT_STALL_SECONDS);
+        for connection in self.open.borrow().values() {
+            let is_late = connection.deadline.get().is_some_and(|deadline| now > deadline);
+            let is_stalled = over(&connection.write_stalled_since, stall)
+                || over(&connection.incomplete_since, INCOMPLETE_TIMEOUT);
+            if is_late && !is_stalled && connection.takes_expiry.take() {
+                connection.deadline.set(Some(now.after(EXPIRY_GRACE)));
+                connection.expired.wake();
+            } else if is_late || is_stalled {
+                self.context.metrics.connections_dropped.add(1);
+                connection.end();
+            }
+        }
+    }
+
+    /// Takes no more requests, lets the answers out that are due within `grace`, and ends every connection.
+    pub async fn finish(&self, grace: Duration) {
+        self.context.stop();
+        let clock = &self.context.clock;
+        let deadline = clock.monotonic().after(grace);
+        let is_quiet = || self.open.borrow().values().all(|connection| connection.is_quiet());
+        while !is_quiet() && clock.monotonic() < deadline {
+            clock.sleep(Duration::from_millis(2)).await;
+        }
+        self.open.borrow().values().for_each(|connection| connection.end());
+        while self.count() > 0 && clock.monotonic() < deadline.after(END_GRACE) {
+            futures_lite::future::or(self.closed.changed(), clock.sleep(Duration::from_millis(10))).await;
+        }
+    }
+
+    /// Takes note of a connection that has not said what it speaks. Of too many such, the oldest goes: they cost their peer
+    /// nothing.
+    fn note_silent(&self, connection: &Rc<Connection>) {
+        let mut silent = self.silent.borrow_mut();
+        silent.push_back(connection.clone());
+        if silent.len() <= limits::CONNECTIONS_SILENT_MAX {
+            return;
+        }
+        silent.retain(|connection| !connection.is_known.get() && !connection.outbox.is_closed());
+        if silent.len() > limits::CONNECTIONS_SILENT_MAX
+            && let Some(oldest) = silent.pop_front()
+        {
+            self.context.metrics.connections_dropped.add(1);
+            oldest.end();
+        }
+    }
+}
