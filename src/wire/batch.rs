@@ -614,6 +614,15 @@ impl<'a> Iterator for Records<'a> {
         self.rest = rest;
         Some(record)
     }
+
+    /// Records that are passed over cost one load each: a receiver goes on in the middle of a batch each time it asks.
+    fn nth(&mut self, count: usize) -> Option<RecordView<'a>> {
+        for _ in 0..count {
+            let record_bytes = RecordView::bytes_of_first(self.rest)?;
+            self.rest = &self.rest[record_bytes..];
+        }
+        self.next()
+    }
 }
 
 #[cfg(test)]
@@ -633,6 +642,23 @@ mod tests {
             ..Record::default()
         });
         builder.finish()
+    }
+
+    #[test]
+    fn records_are_passed_over_as_they_are_read() {
+        let batch = sample();
+        let read: Vec<_> = stored_records(&batch).map(|record| record.as_bytes().to_vec()).collect();
+        for count in 0..4 {
+            let skipped: Vec<_> =
+                stored_records(&batch).skip(count).map(|record| record.as_bytes().to_vec()).collect();
+            assert_eq!(skipped, read[count.min(read.len())..]);
+            let found = stored_records(&batch).nth(count).map(|record| record.as_bytes().to_vec());
+            assert_eq!(found.as_ref(), read.get(count));
+        }
+        // What does not parse ends the iteration here as well.
+        for end in BATCH_HEADER_BYTES..batch.len() {
+            assert!(stored_records(&batch[..end]).nth(1).is_none(), "{end} bytes");
+        }
     }
 
     fn placing() -> Placing {

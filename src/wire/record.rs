@@ -213,6 +213,14 @@ impl<'a> RecordView<'a> {
         Ok((view, rest))
     }
 
+    /// Bytes of the first record of `bytes`, if it lies within them.
+    #[inline]
+    pub fn bytes_of_first(bytes: &[u8]) -> Option<usize> {
+        let header = bytes.get(..RECORD_HEADER_BYTES)?;
+        let record_bytes = get_u32(header, RECORD_BYTES) as usize;
+        (RECORD_HEADER_BYTES..=bytes.len()).contains(&record_bytes).then_some(record_bytes)
+    }
+
     /// Whether key and tag can be asked for, see [`Record::check_text`], and the attributes are such as this release stores.
     /// Of messages as they come in. A record that has none of the three costs one load.
     #[inline]

@@ -103,7 +103,7 @@ impl<D: Disk> Broker<D> {
         let entry = self.entry_at(key, offset).await.map_err(|error| self.index_damaged(&error))?;
         let Some(entry) = entry else { return Ok(None) };
         let Some(batch) = self.batch(&entry).await? else { return Ok(None) };
-        let record = records(&entry, &batch).nth((offset.0 - entry.base_offset.0) as usize);
+        let record = records(&entry, &batch, offset).next();
         Ok(record.map(|record| StoredMessage {
             place: record.place,
             record: Bytes::copy_from_slice(record.record.as_bytes()),
@@ -156,10 +156,7 @@ fn take_records(
     taker: &mut impl Taker,
 ) -> QueueOffset {
     let mut place = from;
-    for record in records(entry, batch) {
-        if record.offset < from {
-            continue;
-        }
+    for record in records(entry, batch, from) {
         if taker.missing() == 0 || (selection.wants(&record.record) && !taker.take(&record)) {
             break;
         }
@@ -168,11 +165,16 @@ fn take_records(
     place
 }
 
-/// The records of a batch.
-fn records<'a>(entry: &IndexEntry, batch: &'a [u8]) -> impl Iterator<Item = StoredRecord<'a>> {
+/// The records of a batch from an offset on.
+fn records<'a>(
+    entry: &IndexEntry,
+    batch: &'a [u8],
+    from: QueueOffset,
+) -> impl Iterator<Item = StoredRecord<'a>> {
     let born_time = BatchHeader::decode(batch).map_or(Timestamp(0), |header| header.born_time);
     let (base_offset, position, store_time) = (entry.base_offset, entry.position, entry.store_time);
-    stored_records(batch).enumerate().map(move |(index, record)| StoredRecord {
+    let passed = from.0.saturating_sub(base_offset.0) as usize;
+    stored_records(batch).enumerate().skip(passed).map(move |(index, record)| StoredRecord {
         offset: base_offset.advance(index as u64),
         place: RecordLocation { position, index: index as u16 },
         record,
