@@ -78,13 +78,9 @@ pub fn body_md5(body: &[u8]) -> String {
 
 /// The check value from a digest that was made piece by piece.
 pub fn md5_text(digest: &[u8]) -> String {
-    let mut text = String::with_capacity(32);
-    for byte in digest {
-        for digit in [byte >> 4, byte & 15] {
-            text.push(char::from(HEXADECIMAL[usize::from(digit)]));
-        }
-    }
-    text
+    let digits = digest.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    let text = digits.map(|digit| HEXADECIMAL[usize::from(digit)]).collect();
+    String::from_utf8(text).expect("hexadecimal digits")
 }
 
 /// The `Message` that answers a publish; `md5` is the [`body_md5`] of what was published.

@@ -118,7 +118,7 @@ impl BrokerBackend {
     /// One message as the batch that stores it, and its id.
     fn batch(&self, message: &PublishRequest) -> Result<(OwnedBatch, String), HttpError> {
         let now = self.broker.clock().now();
-        let id = self.ids.borrow_mut().next(now).text().to_string();
+        let id = String::from(&*self.ids.borrow_mut().next(now).text());
         let mut text = Vec::new();
         let stored = message.properties.iter().filter(|(name, _)| *name != KEYS && *name != names::UNIQUE_ID);
         for (name, value) in stored.chain([(names::UNIQUE_ID, id.as_str())]) {
@@ -187,7 +187,7 @@ impl BrokerBackend {
         });
         let shard = queue.shard(self.broker.options().shard_count);
         let address = (*addresses.get(usize::from(shard.0))?)?;
-        Some(OffsetMessageId::of_location(address, place)?.text().to_string())
+        Some(String::from(&*OffsetMessageId::of_location(address, place)?.text()))
     }
 
     /// What a stored record of a batch born at `born_time` says about its message, with `id_of_location` for its id when its

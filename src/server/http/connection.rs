@@ -374,7 +374,11 @@ impl HttpConnection {
     }
 
     fn set_phase(&self, phase: Phase) {
-        let after = |timeout| Some(self.now().after(timeout));
+        self.set_phase_at(phase, || self.now());
+    }
+
+    fn set_phase_at(&self, phase: Phase, now: impl Fn() -> MonotonicTime) {
+        let after = |timeout| Some(now().after(timeout));
         self.phase.set(phase);
         if phase == Phase::Body {
             self.incoming.parsed();
@@ -423,7 +427,8 @@ impl HttpConnection {
 
     async fn respond(&self, request: Request<IncomingBody>) -> Response<Answer> {
         let (head, mut body) = request.into_parts();
-        self.set_phase(Phase::Body);
+        let begun = self.now();
+        self.set_phase_at(Phase::Body, || begun);
         let service = &self.port().service;
         let admitted = match self.check_tls().and_then(|()| service.admit(&head, self.scheme)) {
             Ok(admitted) => admitted,
@@ -441,7 +446,8 @@ impl HttpConnection {
         };
         let mut held = BodyBytes::new(&self.connections);
         self.chunks.set_chunked(head.headers.contains_key(TRANSFER_ENCODING));
-        let read = self.read_body(&mut body, &mut held).await;
+        let until = begun.after(BODY_TIMEOUT);
+        let read = self.read_body(&mut body, &mut held, until).await;
         self.chunks.set_chunked(false);
         match read {
             Ok(body) => {
@@ -459,7 +465,12 @@ impl HttpConnection {
         Ok(())
     }
 
-    async fn read_body(&self, body: &mut IncomingBody, held: &mut BodyBytes) -> Result<Bytes, HttpError> {
+    async fn read_body(
+        &self,
+        body: &mut IncomingBody,
+        held: &mut BodyBytes,
+        until: MonotonicTime,
+    ) -> Result<Bytes, HttpError> {
         let declared = body.size_hint().lower();
         if declared > limits::HTTP_BODY_BYTES_MAX as u64 {
             return Err(body_too_large());
@@ -471,7 +482,6 @@ impl HttpConnection {
             ));
         }
         let length = body.size_hint().exact();
-        let until = self.now().after(BODY_TIMEOUT);
         let mut first = Bytes::new();
         let mut whole = Vec::new();
         loop {
@@ -486,9 +496,12 @@ impl HttpConnection {
             self.incoming.parsed();
             self.chunks.data_came(&data);
             held.add(data.len(), body.size_hint().upper()).await?;
-            self.connection.deadline.set(Some(self.now().after(BODY_PAUSE_MAX).min(until)));
+            // Most bodies come in one piece, and nothing is waited for any more.
+            if !body.is_end_stream() {
+                self.connection.deadline.set(Some(self.now().after(BODY_PAUSE_MAX).min(until)));
+            }
             match (first.is_empty(), whole.is_empty()) {
-                // Most bodies come in one piece, which needs no copy.
+                // One piece needs no copy.
                 (true, true) => first = data,
                 (false, true) => whole = [&first[..], &data[..]].concat(),
                 _ => whole.extend_from_slice(&data),
