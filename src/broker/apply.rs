@@ -135,8 +135,9 @@ impl<D: Disk> Broker<D> {
         let Some(queue) = self.queues.borrow().get(&key).cloned() else { return };
         self.index.append(key, entry);
         queue.durable_end.set(entry.end_offset());
-        queue.waiters.wake();
-        self.announce_to(key.topic, &queue.arrivals);
+        queue.waits.arrived(key.queue, &entry);
+        queue.arrivals.waits.arrived(key.queue, &entry);
+        self.tell_watchers(key.topic, &queue.arrivals);
     }
 
     fn publish_held(&self, batch: &IndexEntry) {

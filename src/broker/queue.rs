@@ -3,13 +3,14 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use crate::types::{QueueKey, QueueOffset, ShardId, WakerList};
+use super::reader::WaitList;
+use crate::types::{QueueKey, QueueOffset, ShardId};
 
 /// Who waits for messages of a topic, whichever of its queues they come to.
 #[derive(Default)]
 pub struct Arrivals {
     /// Receives on this shard.
-    pub receivers: WakerList,
+    pub waits: WaitList,
     /// Shards that want to be told of the next message here, once.
     pub watchers: RefCell<Vec<ShardId>>,
 }
@@ -23,8 +24,8 @@ pub struct Queue {
     pub next_offset: Cell<QueueOffset>,
     /// Readers see up to here.
     pub durable_end: Cell<QueueOffset>,
-    /// Fetches that wait for a message, woken when `durable_end` moves or the queue is deleted.
-    pub waiters: WakerList,
+    /// Fetches and watches that wait for a message, called when `durable_end` moves or the queue is deleted.
+    pub waits: WaitList,
     pub arrivals: Rc<Arrivals>,
     pub deleted: Cell<bool>,
 }
@@ -35,7 +36,7 @@ impl Queue {
             key,
             next_offset: Cell::new(end),
             durable_end: Cell::new(end),
-            waiters: WakerList::new(),
+            waits: WaitList::default(),
             arrivals,
             deleted: Cell::new(false),
         }

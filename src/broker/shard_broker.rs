@@ -227,7 +227,7 @@ impl<D: Disk> Broker<D> {
         let removed: Vec<_> = self.queues.borrow_mut().extract_if(|key, _| key.topic == id).collect();
         for (_, queue) in removed {
             queue.deleted.set(true);
-            queue.waiters.wake();
+            queue.waits.look_again();
         }
         self.passed.borrow_mut().remove_topic(id);
         let arrivals = self.arrivals.borrow_mut().remove(&id);

@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::batches::want;
+use super::waits::WaitFor;
 use crate::api::{DamagedBytes, Failure, Fetch, Fetched, Status};
 use crate::broker::queue::Queue;
 use crate::broker::shard_broker::Broker;
@@ -224,7 +225,7 @@ impl<D: Disk> Broker<D> {
         let wait = fetch.wait.min(Duration::from_millis(u64::from(limits::FETCH_WAIT_MS_MAX)));
         let arrived = async {
             while !is_there() {
-                queue.waiters.changed().await;
+                queue.waits.wait(queue.waits.changes(), WaitFor::from(fetch.offset)).await;
             }
         };
         futures_lite::future::or(arrived, self.clock.sleep(wait)).await;

@@ -5,6 +5,7 @@
 //!   chooses so, dead letters and held messages are read so, and what the key index or an id has led to is checked so.
 //! * `fetch`: whole batches as they are stored, from the buffers where they lie. Nobody walks their records.
 //!   [`ClientFetches`] is what a protocol uses: one call a fetch.
+//! * `waits`: who waits for messages, as entries that are called.
 
 mod ahead;
 mod batch_cache;
@@ -14,6 +15,7 @@ mod fetch;
 mod fetches;
 mod records;
 mod selection;
+mod waits;
 mod watch;
 
 pub(super) use batch_cache::BatchCache;
@@ -21,3 +23,4 @@ pub use fetch::SharedFetched;
 pub use fetches::{ClientFetches, fetch_share};
 pub(super) use records::{MessagesAt, StoredMessage, StoredRecord, Taker};
 pub(super) use selection::Selection;
+pub(super) use waits::{WaitFor, WaitList};

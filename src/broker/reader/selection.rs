@@ -20,6 +20,11 @@ impl<'a> Selection<'a> {
         Self { filter, tags }
     }
 
+    /// The bits of a tag summary of which at least one must be set; `None`: all messages are wanted.
+    pub fn tags(&self) -> Option<u32> {
+        self.tags
+    }
+
     pub fn is_everything(&self) -> bool {
         self.tags.is_none()
     }

@@ -1,11 +1,9 @@
 //! Waiting for messages of many queues at once.
 
-use std::future::{Future, poll_fn};
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
 use std::time::Duration;
 
+use super::waits::{TaskCaller, WaitFor};
 use crate::api::Watch;
 use crate::broker::queue::Queue;
 use crate::broker::shard_broker::Broker;
@@ -60,10 +58,11 @@ fn ready(watched: &[Watched]) -> impl Iterator<Item = QueueKey> {
 
 /// Completes when one of the queues has changed. One commit may change many: all of them are seen together.
 async fn any_changed(watched: &[Watched]) {
-    let mut changes: Vec<_> = watched.iter().map(|watched| watched.queue.waiters.changed()).collect();
-    poll_fn(|context| {
-        let is_over = changes.iter_mut().any(|change| Pin::new(change).poll(context).is_ready());
-        if is_over { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
+    let caller = Rc::<TaskCaller>::default();
+    let parked = watched.iter().map(|watched| {
+        let Watched { queue, offset } = watched;
+        queue.waits.park(WaitFor::from(*offset), caller.clone())
+    });
+    let _waiting: Vec<_> = parked.collect();
+    caller.called().await;
 }

@@ -8,6 +8,7 @@ use crate::broker::client_requests::unexpected;
 use crate::broker::groups::Gate;
 use crate::broker::peers::{PeerReply, PeerRequest};
 use crate::broker::queue::Arrivals;
+use crate::broker::reader::{Selection, WaitFor};
 use crate::broker::recipient::Recipient;
 use crate::broker::shard_broker::{Broker, owned_queues};
 use crate::disk::Disk;
@@ -51,8 +52,8 @@ impl<D: Disk> Broker<D> {
         let wait = receive.wait.min(Duration::from_millis(u64::from(limits::RECEIVE_WAIT_MS_MAX)));
         let deadline = self.clock.monotonic().after(wait);
         loop {
-            // Made before the look, so that nothing that comes during it is missed.
-            let arrived = arrivals.receivers.changed();
+            // Taken before the look, so that nothing that comes after it is missed.
+            let changes = arrivals.waits.changes();
             self.tell_of_receivers(&receive.group, topic).await;
             let Some(reservation) = recipient.reserve().await else { return Ok(Vec::new()) };
             let received = self.receive_once(&receive).await?;
@@ -76,6 +77,8 @@ impl<D: Disk> Broker<D> {
             }
             let left = deadline.since(now);
             let nap = prospect.lease_left.map_or(left, |lease_left| lease_left.max(NAP_MIN).min(left));
+            let wanted = WaitFor::wanted(receive.scope.queue(), &Selection::new(&receive.filter));
+            let arrived = arrivals.waits.wait(changes, wanted);
             let waiting = futures_lite::future::or(arrived, self.clock.sleep(nap));
             let waiting = futures_lite::future::or(waiting, recipient.gone());
             let shares = self.gates.borrow().have_members(&receive.group, topic);
@@ -252,7 +255,12 @@ impl<D: Disk> Broker<D> {
     }
 
     pub(in crate::broker) fn announce_to(&self, topic: TopicId, arrivals: &Arrivals) {
-        arrivals.receivers.wake();
+        arrivals.waits.look_again();
+        self.tell_watchers(topic, arrivals);
+    }
+
+    /// Tells the shards that want to know of the next message here.
+    pub(in crate::broker) fn tell_watchers(&self, topic: TopicId, arrivals: &Arrivals) {
         if arrivals.watchers.borrow().is_empty() {
             return;
         }
@@ -266,7 +274,7 @@ impl<D: Disk> Broker<D> {
     pub fn arrived(&self, topic: TopicId) {
         let arrivals = self.arrivals.borrow().get(&topic).cloned();
         if let Some(arrivals) = arrivals {
-            arrivals.receivers.wake();
+            arrivals.waits.look_again();
         }
     }
 
