@@ -8,6 +8,7 @@
 
 mod apply;
 mod client_requests;
+mod copied_message;
 mod find;
 mod groups;
 mod hold;

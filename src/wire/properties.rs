@@ -260,6 +260,15 @@ pub fn append(text: &mut Vec<u8>, name: &[u8], value: &[u8]) -> Result<(), Prope
     Ok(())
 }
 
+/// Adds several properties (names and values) at the end of `text`: all of them, or none when one cannot be added.
+pub fn append_all(text: &mut Vec<u8>, added: &[(&str, &str)]) -> Result<(), PropertyError> {
+    let before = text.len();
+    for (name, value) in added {
+        append(text, name.as_bytes(), value.as_bytes()).inspect_err(|_| text.truncate(before))?;
+    }
+    Ok(())
+}
+
 /// The keys in a `KEYS` property or in a record's key: separated by blanks.
 pub fn keys(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split(|byte| *byte == b' ').filter(|key| !key.is_empty())

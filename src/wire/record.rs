@@ -276,6 +276,19 @@ impl<'a> RecordView<'a> {
         &self.bytes[self.properties_end()..self.bytes.len() - body_bytes]
     }
 
+    /// The record's parts, to be encoded again with other properties.
+    pub fn with_properties(self, properties: &'a [u8]) -> Record<'a> {
+        Record {
+            key: self.key(),
+            tag: self.tag(),
+            properties,
+            body: self.body(),
+            born_delta_ms: self.born_delta_ms(),
+            attributes: self.attributes(),
+            origin: self.origin(),
+        }
+    }
+
     pub fn key(&self) -> &'a [u8] {
         &self.bytes[RECORD_HEADER_BYTES..self.key_end()]
     }

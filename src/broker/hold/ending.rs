@@ -6,22 +6,19 @@ use bytes::Bytes;
 
 use super::timers::receipt_expired;
 use crate::api::{Decision, EndTransaction, Failure, Reply, Status};
+use crate::broker::copied_message::copied_message;
 use crate::broker::shard_broker::Broker;
 use crate::broker::writer::PlaceRefusal;
 use crate::disk::Disk;
-use crate::limits;
 use crate::log::Placement;
 use crate::state::{Half, HeldChange};
 use crate::types::{Level, LogPosition, QueueKey, TopicName};
-use crate::wire::batch::{BatchBuilder, BatchHeader, Kind, OwnedBatch, placed_again, stored_records};
-use crate::wire::record::Record;
+use crate::wire::batch::{BatchHeader, Kind, OwnedBatch, placed_again, stored_records};
+use crate::wire::properties::names;
 
 /// Where halves go that nobody has decided on (`common/.../topic/TopicValidator.java`,
 /// `RMQ_SYS_TRANS_CHECK_MAX_TIME_TOPIC`).
 const GIVEN_UP_TOPIC: &str = "TRANS_CHECK_MAX_TIME_TOPIC";
-/// Names of RocketMQ's properties (`common/.../message/MessageConst.java`).
-const REAL_TOPIC: &str = "REAL_TOPIC";
-const REAL_QUEUE: &str = "REAL_QID";
 
 impl<D: Disk> Broker<D> {
     /// Carries out a producer's decision; durable when answered.
@@ -169,27 +166,7 @@ fn is_gone(failure: &Failure) -> bool {
 fn given_up_batch(bytes: &[u8], topic: &TopicName, key: QueueKey) -> Option<OwnedBatch> {
     let header = BatchHeader::decode(bytes).ok()?;
     let record = stored_records(bytes).next()?;
-    let mut properties = record.properties().to_vec();
-    let added = format!("{REAL_TOPIC}\x01{topic}\x02{REAL_QUEUE}\x01{}\x02", key.queue);
-    if properties.len() + 1 + added.len() <= limits::PROPERTIES_BYTES_MAX {
-        if properties.last().is_some_and(|last| *last != 2) {
-            properties.push(2);
-        }
-        properties.extend_from_slice(added.as_bytes());
-    }
-    let record = Record {
-        key: record.key(),
-        tag: record.tag(),
-        properties: &properties,
-        body: record.body(),
-        born_delta_ms: record.born_delta_ms(),
-        attributes: record.attributes(),
-        origin: record.origin(),
-    };
-    let mut builder = BatchBuilder::new(header.born_time);
-    if record.check().is_err() || !builder.fits(&record) {
-        return None;
-    }
-    builder.push(&record);
-    Some(builder.finish_checked())
+    let queue = key.queue.to_string();
+    let added = [(names::REAL_TOPIC, topic.as_str()), (names::REAL_QUEUE, &queue)];
+    Some(copied_message(record, header.born_time, &added))
 }

@@ -9,17 +9,18 @@ use std::time::Duration;
 use super::pair_locks::Pair;
 use crate::api::{Failure, Request, Status, TopicChange};
 use crate::broker::client_requests::CONTROL_SHARD;
+use crate::broker::copied_message::copied_message;
 use crate::broker::groups::Gate;
 use crate::broker::peers::PeerRequest;
 use crate::broker::reader::StoredMessage;
 use crate::broker::shard_broker::{Broker, owned_queues};
 use crate::broker::writer::Destination;
 use crate::disk::Disk;
-use crate::limits;
 use crate::state::{Change, LeaseChange, Mask, QueueLeases, Run};
 use crate::types::{GroupName, Level, QueueKey, QueueOffset, Timestamp, TopicName};
-use crate::wire::batch::{BatchBuilder, OwnedBatch};
-use crate::wire::record::{Record, RecordView};
+use crate::wire::batch::OwnedBatch;
+use crate::wire::properties::names;
+use crate::wire::record::RecordView;
 
 /// A message whose last lease has ended is moved after at most this long.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
@@ -97,30 +98,13 @@ impl<D: Disk> Broker<D> {
         let (record, _) = RecordView::cut(&message.record).expect("a stored record");
         let origin = self.tables().topic(key.topic).map(|topic| topic.name.clone());
         let origin = origin.as_ref().map_or("", TopicName::as_str);
-        let mut properties = record.properties().to_vec();
         let deliveries = run.deliveries.to_string();
-        let added = [("RETRY_TOPIC", origin), ("DLQ_ORIGIN_TOPIC", origin), ("RECONSUME_TIME", &deliveries)];
-        let mut longer = properties.clone();
-        if longer.last().is_some_and(|byte| *byte != 2) {
-            longer.push(2);
-        }
-        for (name, value) in added {
-            longer.extend_from_slice(format!("{name}\x01{value}\x02").as_bytes());
-        }
-        if longer.len() <= limits::PROPERTIES_BYTES_MAX {
-            properties = longer;
-        }
-        let mut builder = BatchBuilder::new(message.born_time);
-        builder.push(&Record {
-            key: record.key(),
-            tag: record.tag(),
-            properties: &properties,
-            body: record.body(),
-            born_delta_ms: record.born_delta_ms(),
-            attributes: record.attributes(),
-            origin: record.origin(),
-        });
-        builder.finish_checked()
+        let added = [
+            (names::RETRY_TOPIC, origin),
+            ("DLQ_ORIGIN_TOPIC", origin),
+            (names::RECONSUME_TIMES, &deliveries),
+        ];
+        copied_message(record, message.born_time, &added)
     }
 
     /// A queue of this shard of a topic that the broker writes to itself. The topic is made when it is missing, and gets
@@ -238,6 +222,7 @@ fn untaken_until(run: &Run, deliveries_max: u32) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits;
 
     #[test]
     fn the_longest_group_has_a_dead_letter_topic() {
