@@ -100,56 +100,37 @@ impl From<HalfMessage> for UndecidedMessage {
     }
 }
 
-impl LeasedMessage {
-    /// The message's keys, separated by blanks. Empty: none.
-    pub fn key(&self) -> &[u8] {
-        self.record.view().key()
-    }
+/// What both kinds of messages show of their record.
+macro_rules! record_accessors {
+    ($message:ty) => {
+        impl $message {
+            /// The message's keys, separated by blanks. Empty: none.
+            pub fn key(&self) -> &[u8] {
+                self.record.view().key()
+            }
 
-    /// Empty: none.
-    pub fn tag(&self) -> &[u8] {
-        self.record.view().tag()
-    }
+            /// Empty: none.
+            pub fn tag(&self) -> &[u8] {
+                self.record.view().tag()
+            }
 
-    /// RocketMQ's text form: name \x01 value \x02, repeated.
-    pub fn properties(&self) -> &[u8] {
-        self.record.view().properties()
-    }
+            /// RocketMQ's text form: name \x01 value \x02, repeated.
+            pub fn properties(&self) -> &[u8] {
+                self.record.view().properties()
+            }
 
-    /// The body as stored: as its producer compressed it, if it did.
-    pub fn body(&self) -> &[u8] {
-        self.record.view().body()
-    }
+            /// The body as stored: as its producer compressed it, if it did.
+            pub fn body(&self) -> &[u8] {
+                self.record.view().body()
+            }
 
-    /// The body as its producer had it before it was compressed. Fails when it is not what it says, or is larger than 4 MiB.
-    pub fn plain_body(&self) -> Result<Cow<'_, [u8]>, InflateError> {
-        self.record.view().plain_body()
-    }
+            /// The body as its producer had it before it was compressed. Fails when it is not what it says, or is larger than 4 MiB.
+            pub fn plain_body(&self) -> Result<Cow<'_, [u8]>, InflateError> {
+                self.record.view().plain_body()
+            }
+        }
+    };
 }
 
-impl UndecidedMessage {
-    /// The message's keys, separated by blanks. Empty: none.
-    pub fn key(&self) -> &[u8] {
-        self.record.view().key()
-    }
-
-    /// Empty: none.
-    pub fn tag(&self) -> &[u8] {
-        self.record.view().tag()
-    }
-
-    /// RocketMQ's text form: name \x01 value \x02, repeated.
-    pub fn properties(&self) -> &[u8] {
-        self.record.view().properties()
-    }
-
-    /// The body as stored: as its producer compressed it, if it did.
-    pub fn body(&self) -> &[u8] {
-        self.record.view().body()
-    }
-
-    /// The body as its producer had it before it was compressed. Fails when it is not what it says, or is larger than 4 MiB.
-    pub fn plain_body(&self) -> Result<Cow<'_, [u8]>, InflateError> {
-        self.record.view().plain_body()
-    }
-}
+record_accessors!(LeasedMessage);
+record_accessors!(UndecidedMessage);
