@@ -26,6 +26,7 @@ use std::rc::Rc;
 use glommio::GlommioError;
 use glommio::io::{BufferedFile, Directory, DmaBuffer, DmaFile, OpenOptions, ReadResult};
 
+use super::plain::list_names;
 use super::{Disk, DiskBuffer, DiskError, DiskErrorKind, DiskFile, OpenMode, Operation, Space};
 use crate::limits;
 
@@ -172,14 +173,7 @@ impl Disk for GlommioDisk {
     }
 
     async fn list(&self, directory: &Path) -> Result<Vec<String>, DiskError> {
-        let error = |error: io::Error| DiskError::from_io(Operation::List, directory, None, &error);
-        let mut names = Vec::new();
-        for entry in std::fs::read_dir(directory).map_err(error)? {
-            // A name that is not UTF-8 is none of ours.
-            names.extend(entry.map_err(error)?.file_name().into_string().ok());
-        }
-        names.sort();
-        Ok(names)
+        list_names(directory)
     }
 
     async fn open(&self, path: &Path, mode: OpenMode) -> Result<GlommioFile, DiskError> {

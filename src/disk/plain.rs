@@ -14,6 +14,17 @@ use std::rc::Rc;
 use super::{Disk, DiskBuffer, DiskError, DiskErrorKind, DiskFile, OpenMode, Operation, Space};
 use crate::limits::BLOCK_BYTES;
 
+/// The names in a directory, sorted. A name that is not UTF-8 is none of ours, and left out.
+pub(super) fn list_names(directory: &Path) -> Result<Vec<String>, DiskError> {
+    let error = |error: io::Error| DiskError::from_io(Operation::List, directory, None, &error);
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(directory).map_err(error)? {
+        names.extend(entry.map_err(error)?.file_name().into_string().ok());
+    }
+    names.sort();
+    Ok(names)
+}
+
 /// The file system, for reading.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PlainDisk;
@@ -89,14 +100,7 @@ impl Disk for PlainDisk {
     }
 
     async fn list(&self, directory: &Path) -> Result<Vec<String>, DiskError> {
-        let error = |error: io::Error| DiskError::from_io(Operation::List, directory, None, &error);
-        let mut names = Vec::new();
-        for entry in std::fs::read_dir(directory).map_err(error)? {
-            // A name that is not UTF-8 is none of ours.
-            names.extend(entry.map_err(error)?.file_name().into_string().ok());
-        }
-        names.sort();
-        Ok(names)
+        list_names(directory)
     }
 
     async fn open(&self, path: &Path, mode: OpenMode) -> Result<PlainFile, DiskError> {
