@@ -208,14 +208,19 @@ fn state(data: &Path) -> BTreeMap<PathBuf, (u64, SystemTime)> {
     files_with(data, "").into_iter().map(entry).collect()
 }
 
+/// A data directory whose topic `lines` has messages `one` and `two`; its broker has stopped.
+fn make_with_two_lines(data: &Path) {
+    let node = Setup::new(data).start();
+    node.run_well(&["topic", "create", "lines"]);
+    command::run(Some(node.address()), &["produce", "lines"], Some(b"one\ntwo\n")).well();
+    assert_eq!(node.stop().status.code(), Some(0));
+}
+
 #[test]
 fn looking_needs_neither_io_uring_nor_a_write() {
     let directory = test_directory();
     let data = directory.path().join("data");
-    let node = Setup::new(&data).start();
-    node.run_well(&["topic", "create", "lines"]);
-    command::run(Some(node.address()), &["produce", "lines"], Some(b"one\ntwo\n")).well();
-    assert_eq!(node.stop().status.code(), Some(0));
+    make_with_two_lines(&data);
     // As on a medium that was made without it.
     let _ = std::fs::remove_file(data.join("lock"));
     let before = state(&data);
@@ -232,10 +237,7 @@ fn looking_needs_neither_io_uring_nor_a_write() {
 fn a_repair_that_cannot_be_done_is_told_and_why_it_cannot() {
     let directory = test_directory();
     let data = directory.path().join("data");
-    let node = Setup::new(&data).start();
-    node.run_well(&["topic", "create", "lines"]);
-    command::run(Some(node.address()), &["produce", "lines"], Some(b"one\ntwo\n")).well();
-    assert_eq!(node.stop().status.code(), Some(0));
+    make_with_two_lines(&data);
     let path = data.to_str().expect("UTF-8");
     let (tell, act) = (["log", "repair", "--data", path], ["log", "repair", "--data", path, "--yes"]);
     let whole = run_read_only(&data, &tell).well();

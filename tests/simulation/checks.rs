@@ -5,9 +5,10 @@ use std::path::Path;
 use std::rc::Rc;
 
 use turbopump::api::{Reply, Request};
-use turbopump::disk::Disk;
 use turbopump::disk::faulty::{FaultyDisk, Restart, Survival};
+use turbopump::disk::{Disk, DiskError};
 use turbopump::index::{IndexEntry, LookupMax};
+use turbopump::log::Replay;
 use turbopump::types::{Level, QueueKey, QueueNumber, QueueOffset, TopicId};
 use turbopump::wire::batch::{BatchHeader, align_batch};
 
@@ -17,6 +18,23 @@ use super::workload::produce;
 
 /// Where the client's part of a batch starts.
 const CLIENT_PART: usize = 72;
+
+/// A replay for who only wants the log opened, or its report.
+pub struct Nothing;
+
+impl Replay for Nothing {
+    fn restart(&mut self) {}
+
+    fn whole(&mut self, _: &BatchHeader, _: &[u8]) {}
+
+    fn harmed(&mut self, _: &BatchHeader) {}
+
+    fn given_up(&mut self, _: u64) {}
+
+    async fn settle(&mut self) -> Result<(), DiskError> {
+        Ok(())
+    }
+}
 
 /// Everything readers can see: topics, bounds, and entries by queue, offsets by group.
 #[derive(Clone, Debug, PartialEq)]

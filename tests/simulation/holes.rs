@@ -10,15 +10,15 @@ use turbopump::api::{
     ClientProtocol, Decision, FindMessages, Found, Produce, Receive, Reply, Request, Status, TagFilter,
 };
 use turbopump::broker::{ShardHome, repair_shard};
+use turbopump::disk::Disk;
 use turbopump::disk::faulty::{FaultPlan, FaultyDisk, Restart};
-use turbopump::disk::{Disk, DiskError};
 use turbopump::limits;
-use turbopump::log::{Act, Known, Replay, scan, segment_name};
+use turbopump::log::{Act, Known, scan, segment_name};
 use turbopump::types::{HalfReceipt, Level, LogPosition, QueueKey, QueueOffset, ShardId, Timestamp};
 use turbopump::wire::batch::{BatchBuilder, BatchHeader, LogSecret, stored_records};
 use turbopump::wire::record::{Record, RecordView};
 
-use super::checks::remove_derived;
+use super::checks::{Nothing, remove_derived};
 use super::held::{TOPIC, counter, create_topic, delay, end, half};
 use super::node::{Node, Setup, group_name, log_directory, on_node, shard_directory, topic_name};
 
@@ -241,22 +241,6 @@ fn held_messages_of_a_missing_segment_are_named_and_the_others_are_kept() {
         assert_eq!(bodies, BTreeSet::from([1000, 1002, 2000, 2002, 2003]));
     });
     ran.expect("it starts");
-}
-
-struct Nothing;
-
-impl Replay for Nothing {
-    fn restart(&mut self) {}
-
-    fn whole(&mut self, _: &BatchHeader, _: &[u8]) {}
-
-    fn harmed(&mut self, _: &BatchHeader) {}
-
-    fn given_up(&mut self, _: u64) {}
-
-    async fn settle(&mut self) -> Result<(), DiskError> {
-        Ok(())
-    }
 }
 
 #[test]

@@ -15,13 +15,13 @@ use futures_lite::future::block_on;
 use turbopump::api::{Produce, Reply, Request};
 use turbopump::broker::{ShardHome, StartError, check_shard, repair_shard, verify_shard};
 use turbopump::disk::faulty::{AfterCrash, FaultPlan, FaultyDisk, Restart, Rule, When};
-use turbopump::disk::{Disk, DiskError, DiskErrorKind, DiskFile, OpenMode, Operation};
-use turbopump::log::{Act, Known, Manifest, OpenError, Replay, parse_segment_name, scan, segment_name};
+use turbopump::disk::{Disk, DiskErrorKind, DiskFile, OpenMode, Operation};
+use turbopump::log::{Act, Known, Manifest, OpenError, parse_segment_name, scan, segment_name};
 use turbopump::testing::{Random, SeededExecutor, generators};
 use turbopump::types::{Level, LogPosition, QueueKey, QueueNumber, QueueOffset, ShardId, Timestamp};
 use turbopump::wire::batch::{BatchHeader, LogSecret};
 
-use super::checks::{live_queues, remove_derived};
+use super::checks::{Nothing, live_queues, remove_derived};
 use super::ledger::Ledger;
 use super::node::{Node, Setup, log_directory, on_node, shard_directory};
 use super::sweep::{is_full, stride};
@@ -217,23 +217,6 @@ fn strike(disk: &FaultyDisk, (path, neighbour): &(PathBuf, Option<PathBuf>), dam
         _ => return false,
     }
     true
-}
-
-#[derive(Default)]
-struct Nothing;
-
-impl Replay for Nothing {
-    fn restart(&mut self) {}
-
-    fn whole(&mut self, _: &BatchHeader, _: &[u8]) {}
-
-    fn harmed(&mut self, _: &BatchHeader) {}
-
-    fn given_up(&mut self, _: u64) {}
-
-    async fn settle(&mut self) -> Result<(), DiskError> {
-        Ok(())
-    }
 }
 
 fn place(directory: &Path, shard: u16) -> ShardHome<'_> {

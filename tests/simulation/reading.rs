@@ -7,34 +7,19 @@ use futures_lite::future::block_on;
 use turbopump::disk::faulty::{FaultPlan, FaultyDisk};
 use turbopump::disk::{Disk, DiskBuffer, DiskFile, OpenMode};
 use turbopump::limits::{self, BLOCK_BYTES};
-use turbopump::log::{CommitLog, Placement, Replay, StartAt, Want, segment_name};
+use turbopump::log::{CommitLog, Placement, StartAt, Want, segment_name};
 use turbopump::metrics::ShardMetrics;
 use turbopump::testing::{SeededExecutor, generators};
 use turbopump::types::{Level, LogPosition, QueueKey, QueueNumber, QueueOffset, Timestamp, TopicId};
 use turbopump::wire::batch::{BATCH_HEADER_BYTES, BatchHeader, CheckedBatch};
 
+use super::checks::Nothing;
 use super::node::log_options;
 
 type Log = CommitLog<FaultyDisk>;
 
 /// From less than a block to more than one read.
 const BODIES: [usize; 7] = [90, 5_001, 20_002, 70_003, 17, 300_004, 40_005];
-
-struct Nothing;
-
-impl Replay for Nothing {
-    fn restart(&mut self) {}
-
-    fn whole(&mut self, _: &BatchHeader, _: &[u8]) {}
-
-    fn harmed(&mut self, _: &BatchHeader) {}
-
-    fn given_up(&mut self, _: u64) {}
-
-    async fn settle(&mut self) -> Result<(), turbopump::disk::DiskError> {
-        Ok(())
-    }
-}
 
 fn directory() -> &'static Path {
     Path::new("/log")
