@@ -26,6 +26,9 @@ pub const BATCH_BYTES_MAX: usize = BODY_BYTES_MAX + 128 * 1024;
 pub const PLACED_BYTES_MAX: usize = BATCH_BYTES_MAX + 64 * 1024;
 /// Messages in one batch.
 pub const BATCH_RECORDS_MAX: u32 = 65_536;
+/// How long a single message waits for space in the log before it is refused: a device that has taken no group for so long
+/// will not take the next one soon, and whoever sends can still tell that nothing is stored.
+pub const PUBLISH_WAIT_MAX: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// The configuration file; one has a few hundred bytes.
 pub const CONFIG_FILE_BYTES_MAX: u64 = 1024 * 1024;

@@ -8,7 +8,7 @@ use super::hold::{HalfMessage, Held};
 use super::receive::{GroupSettings, ReceiptOutcome, ReceivedMessage, ReceiverInfo, TagFilter};
 use crate::types::{
     GroupName, InstanceName, Level, LogPosition, NodeId, QueueKey, QueueNumber, QueueOffset, Receipt,
-    Retention, ShardId, Timestamp, TopicId, TopicName,
+    RecordLocation, Retention, ShardId, Timestamp, TopicId, TopicName,
 };
 
 /// What a request that was carried out returns.
@@ -45,6 +45,16 @@ pub enum Reply {
 pub struct Produced {
     pub base_offset: QueueOffset,
     pub position: LogPosition,
+    pub store_time: Timestamp,
+    pub level: Level,
+}
+
+/// One stored message. `level` is the one that was reached when this was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stored {
+    pub offset: QueueOffset,
+    /// It may share its batch with others.
+    pub place: RecordLocation,
     pub store_time: Timestamp,
     pub level: Level,
 }

@@ -113,6 +113,11 @@ impl<D: Disk> Broker<D> {
         Ref::map(self.state.borrow(), |state| state.held())
     }
 
+    /// The task that writes what was placed, and makes it visible; ends after [`stop`](Broker::stop), or a failure of the log.
+    pub async fn run_commit(&self) {
+        self.log.run_commit(|| self.place_gathered(), |batches| self.publish(batches)).await;
+    }
+
     /// Makes a durable group visible. Called by the commit task, before anyone who waits for the group is woken.
     pub fn publish(&self, batches: &[Placed]) {
         for placed in batches {

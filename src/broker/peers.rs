@@ -10,9 +10,10 @@ use super::groups::GroupsInUse;
 use super::groups::SeenReceivers;
 use super::groups::{HolderCheck, QueueGrants};
 use super::receive::{Prospect, Received};
+use super::topics::Publication;
 use crate::api::{
     ConnectionId, Failure, Found, HalfMessage, Hold, LeaseInfo, Produce, QueueInfo, ReceiptOutcome, Receive,
-    ReceiveHalves, Reply, Request, ShardAddress, ShardInfo,
+    ReceiveHalves, Reply, Request, ShardAddress, ShardInfo, Stored,
 };
 use crate::state::{Group, Topic};
 use crate::types::{GroupName, InstanceName, QueueKey, QueueOffset, Receipt, ShardId, TopicId};
@@ -26,6 +27,7 @@ pub enum PeerRequest {
     /// Such requests of clients whose batch was checked by the shard that took them; answered as those are.
     Produce(Produce<OwnedBatch>),
     Hold(Hold<OwnedBatch>),
+    Publish(Publication),
     /// Make this topic's configuration durable here.
     PutTopic(Topic),
     RemoveTopic(TopicId),
@@ -127,6 +129,7 @@ impl PeerRequest {
 pub enum PeerReply {
     Client(Reply),
     Done,
+    Stored(Stored),
     Tables {
         topics: Vec<Topic>,
         next_topic_id: TopicId,

@@ -1,10 +1,8 @@
 //! Taking batches of messages.
 
-use super::client_requests::unexpected;
-use super::peers::{PeerReply, PeerRequest};
 use super::shard_broker::Broker;
-use super::writer::{Backpressure, Destination, PlaceRefusal};
-use crate::api::{Failure, Hold, Produce, Produced, Reply, Status};
+use super::writer::{Backpressure, Destination, PlaceRefusal, PlacedBatch};
+use crate::api::{Failure, Hold, Produce, Produced, Status};
 use crate::disk::Disk;
 use crate::log::Placement;
 use crate::types::{Level, QueueKey, QueueOffset};
@@ -47,18 +45,6 @@ impl<D: Disk> Broker<D> {
         Ok(Hold { key, level, batch, release })
     }
 
-    /// Stores a checked batch, on whichever shard its queue is.
-    pub async fn produce_checked(&self, produce: Produce<OwnedBatch>) -> Result<Produced, Failure> {
-        let owner = produce.key.queue.shard(self.options.shard_count);
-        if owner == self.options.shard {
-            return self.produce_here(&produce).await;
-        }
-        match self.forward(owner, PeerRequest::Produce(produce)).await? {
-            Reply::Produced(produced) => Ok(produced),
-            other => Err(unexpected(&PeerReply::Client(other))),
-        }
-    }
-
     /// Stores a checked batch in a queue of this shard.
     pub(super) async fn produce_here(&self, produce: &Produce<OwnedBatch>) -> Result<Produced, Failure> {
         let batch = produce.batch.view();
@@ -77,12 +63,15 @@ impl<D: Disk> Broker<D> {
         self.check_not_shutting_down()?;
         let queue = self.queue(key)?;
         let level = level.unwrap_or_else(|| self.level_of(key));
-        let base_offset = queue.next_offset.get();
-        let placement = self.writer.try_batch(Destination::Queue(&queue), batch, level)?;
-        self.metrics.batches_produced.add(1);
-        self.metrics.messages_produced.add(u64::from(batch.record_count()));
-        self.metrics.bytes_produced.add(batch.batch_bytes() as u64);
+        let PlacedBatch { base_offset, placement } =
+            self.writer.try_batch(Destination::Queue(&queue), batch, level)?;
+        self.writer.note_produced(batch);
         Ok(PendingProduce { base_offset, placement, level })
+    }
+
+    /// Places the single messages that wait for the next commit group: what the commit task calls before it takes one.
+    pub fn place_gathered(&self) {
+        self.writer.place_gathered();
     }
 
     /// Whether messages of producers are taken.

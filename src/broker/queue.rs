@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
+use super::gathering::QueueGathering;
 use super::reader::WaitList;
 use crate::types::{QueueKey, QueueOffset, ShardId};
 
@@ -28,6 +29,8 @@ pub struct Queue {
     pub waits: WaitList,
     pub arrivals: Rc<Arrivals>,
     pub deleted: Cell<bool>,
+    /// Single messages that are not placed yet.
+    pub gathering: QueueGathering,
 }
 
 impl Queue {
@@ -39,6 +42,7 @@ impl Queue {
             waits: WaitList::default(),
             arrivals,
             deleted: Cell::new(false),
+            gathering: QueueGathering::default(),
         }
     }
 }

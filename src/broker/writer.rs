@@ -9,13 +9,16 @@
 //! 3. A shard that has stopped places nothing: its commit task may have ended. Whoever waits for room then is told so.
 //! 4. The level of a placed batch is waited for here only, so that there is one place that says what "durable" means.
 //!
-//! A native connection places its batches by the `try_` functions, without a future; a placer that gathers single messages
-//! of one queue into a batch will do the same.
+//! 5. Messages of one queue are placed in the order in which they were taken: single ones that are being gathered
+//!    (`gathering`) go before a batch that comes after them.
+//!
+//! A native connection places its batches by the `try_` functions, without a future.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::gathering::{Gathering, PlacedMessage, Single, Ticket};
 use super::queue::Queue;
 use super::upkeep::IndexHealth;
 use crate::api::{Failure, Status};
@@ -46,6 +49,7 @@ pub(super) struct Writer<D: Disk> {
     state: Rc<RefCell<State>>,
     clock: SharedClock,
     metrics: Rc<ShardMetrics>,
+    gathering: Gathering,
     stopped: Cell<bool>,
     /// Woken when the shard stops.
     stopping: WakerList,
@@ -58,6 +62,14 @@ pub(super) enum Destination<'a> {
     Queue(&'a Queue),
     /// Out of consumers' sight: the queue that the messages are meant for, and what stands in the place of an offset.
     Held { key: QueueKey, offset: QueueOffset },
+}
+
+/// Where a batch of messages was placed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PlacedBatch {
+    /// Of its first message; of a held one, what stands in its place.
+    pub base_offset: QueueOffset,
+    pub placement: Placement,
 }
 
 /// Where the two batches of a step were placed.
@@ -123,6 +135,7 @@ impl<D: Disk> Writer<D> {
             state: state.clone(),
             clock: clock.clone(),
             metrics: metrics.clone(),
+            gathering: Gathering::default(),
             stopped: Cell::new(false),
             stopping: WakerList::new(),
         }
@@ -132,6 +145,12 @@ impl<D: Disk> Writer<D> {
     pub fn stop(&self) {
         self.stopped.set(true);
         self.stopping.wake();
+        while let Some(queue) = self.gathering.first() {
+            if let Some(gathered) = self.gathering.take(&queue) {
+                gathered.refused(&shutting_down());
+            }
+            self.gathering.remove_first();
+        }
     }
 
     pub fn is_stopped(&self) -> bool {
@@ -141,6 +160,28 @@ impl<D: Disk> Writer<D> {
     /// Decides and places by `attempt`, which uses the `try_` functions, again and again while there is no room.
     pub async fn place<T>(&self, attempt: impl FnMut() -> Result<T, PlaceRefusal>) -> Result<T, Failure> {
         self.place_after(async || Ok(()), attempt).await
+    }
+
+    /// Like [`place`](Self::place), for whoever waits for space at most `wait_max`: after that nothing is placed.
+    pub async fn place_within<T>(
+        &self,
+        wait_max: Duration,
+        mut attempt: impl FnMut() -> Result<T, PlaceRefusal>,
+    ) -> Result<T, Failure> {
+        let mut deadline = None;
+        loop {
+            let backpressure = match attempt() {
+                Ok(placed) => return Ok(placed),
+                Err(PlaceRefusal::Failed(failure)) => return Err(failure),
+                Err(PlaceRefusal::Wait(backpressure)) => backpressure,
+            };
+            let now = self.clock.monotonic();
+            let left = deadline.get_or_insert_with(|| now.after(wait_max)).since(now);
+            if left.is_zero() {
+                return Err(no_space_in(wait_max));
+            }
+            futures_lite::future::or(self.wait_out(backpressure), self.clock.sleep(left)).await;
+        }
     }
 
     /// Like [`place`](Self::place), for what may only be decided after something was asked: `ask` comes before each attempt.
@@ -179,12 +220,110 @@ impl<D: Disk> Writer<D> {
         to: Destination<'_>,
         batch: &CheckedBatch<'_>,
         level: Level,
-    ) -> Result<Placement, PlaceRefusal> {
+    ) -> Result<PlacedBatch, PlaceRefusal> {
         self.check(to)?;
-        let placed = self.log.append_batch(batch, to.key(), to.base_offset(), level);
+        self.place_earlier(to)?;
+        self.append(to, batch, level)
+    }
+
+    fn append(
+        &self,
+        to: Destination<'_>,
+        batch: &CheckedBatch<'_>,
+        level: Level,
+    ) -> Result<PlacedBatch, PlaceRefusal> {
+        let base_offset = to.base_offset();
+        let placed = self.log.append_batch(batch, to.key(), base_offset, level);
         let placement = placed.map_err(|refusal| self.batch_refused(refusal))?;
         self.batch_placed(to, batch, placement);
-        Ok(placement)
+        Ok(PlacedBatch { base_offset, placement })
+    }
+
+    /// Takes a message for the end of a queue, and places it with others that come before a commit group is taken. Nobody
+    /// waits for the flush of what is only accepted, so that is placed at once.
+    pub fn try_gather(
+        &self,
+        queue: &Rc<Queue>,
+        message: &Single<'_>,
+        level: Level,
+    ) -> Result<Ticket, PlaceRefusal> {
+        self.check(Destination::Queue(queue))?;
+        if let Some(failure) = self.log.watermarks().failure() {
+            return Err(self.batch_refused(AppendRefusal::Failed(failure)));
+        }
+        if !self.gathering.has_space(message.record.encoded_bytes()) {
+            self.try_place_gathered().map_err(PlaceRefusal::Wait)?;
+        }
+        if !self.gathering.goes_on(queue, message) {
+            self.place_gathered_of(queue).map_err(PlaceRefusal::Wait)?;
+        }
+        let ticket = self.gathering.add(queue, message, level);
+        // Where the log has no space they wait for it as they are.
+        if level == Level::Accepted {
+            _ = self.place_gathered_of(queue);
+        }
+        if self.gathering.is_full() {
+            _ = self.try_place_gathered();
+        }
+        self.announce_gathered();
+        Ok(ticket)
+    }
+
+    /// Waits until a message that was taken has reached its level.
+    pub async fn gathered(&self, ticket: Ticket) -> Result<(PlacedMessage, Level), Failure> {
+        let message = ticket.placed().await?;
+        let level = self.settled(ticket.level, message.placement).await?;
+        Ok((message, level))
+    }
+
+    /// Places what was gathered, as far as the log has space.
+    pub fn place_gathered(&self) {
+        _ = self.try_place_gathered();
+        self.announce_gathered();
+    }
+
+    fn announce_gathered(&self) {
+        if !self.gathering.is_empty() {
+            self.log.announce();
+        }
+    }
+
+    fn try_place_gathered(&self) -> Result<(), Backpressure> {
+        while let Some(queue) = self.gathering.first() {
+            self.place_gathered_of(&queue)?;
+            self.gathering.remove_first();
+        }
+        Ok(())
+    }
+
+    /// Places what was gathered for one queue, or tells those who wait why it is refused.
+    fn place_gathered_of(&self, queue: &Queue) -> Result<(), Backpressure> {
+        let Some(mut gathered) = self.gathering.take(queue) else { return Ok(()) };
+        let batch = gathered.batch.checked();
+        let placed = match queue.deleted.get() {
+            true => Err(topic_deleted().into()),
+            false => self.append(Destination::Queue(queue), &batch, gathered.level),
+        };
+        match placed {
+            Ok(placed) => {
+                self.note_produced(&batch);
+                gathered.placed(placed, self.log.watermarks());
+            }
+            Err(PlaceRefusal::Failed(failure)) => gathered.refused(&failure),
+            Err(PlaceRefusal::Wait(backpressure)) => {
+                self.gathering.put_back(queue, gathered);
+                return Err(backpressure);
+            }
+        }
+        self.gathering.give_back(gathered);
+        Ok(())
+    }
+
+    /// Counts a batch of a producer.
+    pub fn note_produced(&self, batch: &CheckedBatch<'_>) {
+        self.metrics.batches_produced.add(1);
+        self.metrics.messages_produced.add(u64::from(batch.record_count()));
+        self.metrics.bytes_produced.add(batch.batch_bytes() as u64);
     }
 
     /// Places a batch of messages and a change of state as one step: after any death the log holds both or neither. `change`
@@ -197,6 +336,7 @@ impl<D: Disk> Writer<D> {
         change: impl FnOnce(Placement) -> Change,
     ) -> Result<PlacedStep, PlaceRefusal> {
         self.check(to)?;
+        self.place_earlier(to)?;
         let step = (batch, to.key(), to.base_offset());
         let mut made = None;
         let state = |first| {
@@ -340,9 +480,17 @@ impl<D: Disk> Writer<D> {
         }
     }
 
+    /// Places the single messages that were taken for this queue before.
+    fn place_earlier(&self, to: Destination<'_>) -> Result<(), PlaceRefusal> {
+        match to {
+            Destination::Queue(queue) => self.place_gathered_of(queue).map_err(PlaceRefusal::Wait),
+            Destination::Held { .. } => Ok(()),
+        }
+    }
+
     fn check_running(&self) -> Result<(), PlaceRefusal> {
         if self.stopped.get() {
-            return Err(Failure::new(Status::ShuttingDown, "the broker is shutting down").into());
+            return Err(shutting_down().into());
         }
         Ok(())
     }
@@ -364,4 +512,17 @@ impl<D: Disk> Writer<D> {
             AppendRefusal::Failed(failure) => self.storage_failed(&failure),
         })
     }
+}
+
+fn shutting_down() -> Failure {
+    Failure::new(Status::ShuttingDown, "the broker is shutting down")
+}
+
+fn topic_deleted() -> Failure {
+    Failure::new(Status::TopicNotExist, "the topic was deleted while the message was on its way")
+}
+
+fn no_space_in(wait: Duration) -> Failure {
+    let message = format!("the log had no space within {wait:?}, and nothing is stored: try again");
+    Failure::new(Status::Busy, message)
 }

@@ -9,6 +9,9 @@
 //! | no flush is due or under way            | anything else                  | writes it |
 //! | a flush is under way, nothing after it | at least `overlap_bytes`       | writes it meanwhile |
 //! | else                                    |                                | waits: what arrives makes the group larger |
+//!
+//! What was announced ([`CommitLog::announce`]) is placed by `fill` before the writer takes a group, and what did not fit that
+//! group, at once in the next: so it waits no longer than it would in the open group.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -116,18 +119,19 @@ impl Line {
 
 impl<D: Disk> CommitLog<D> {
     /// The commit task: writes groups until [`stop`](CommitLog::stop) and the last group, or until the first failure.
+    /// `fill` places what was announced, and announces what it could not place; after a failure the log refuses it all.
     /// `publish` gets each group's batches after they became durable, before anyone who waits for them is woken.
-    pub async fn run_commit(&self, publish: impl FnMut(&[Placed])) {
+    pub async fn run_commit(&self, fill: impl Fn(), publish: impl FnMut(&[Placed])) {
         let inner = &*self.inner;
         let line = Line::new(inner.watermarks.durable_end(), inner.clock.monotonic());
         // In this order: the end of a flush leads to the next write in the same poll.
-        join(inner.flush_groups(&line, publish), inner.write_groups(&line)).await;
+        join(inner.flush_groups(&line, publish), inner.write_groups(&line, fill)).await;
     }
 }
 
 impl<D: Disk> Inner<D> {
-    async fn write_groups(&self, line: &Line) {
-        while let Some(Taken { group, flush, synced }) = self.next_group(line).await {
+    async fn write_groups(&self, line: &Line, fill: impl Fn()) {
+        while let Some(Taken { group, flush, synced }) = self.next_group(line, &fill).await {
             let (segment_base, end) = (group.segment_base, group.end);
             let segment = self.segment_at(segment_base);
             line.writing.set(true);
@@ -148,6 +152,7 @@ impl<D: Disk> Inner<D> {
             }
         }
         line.end();
+        fill();
     }
 
     async fn flush_groups(&self, line: &Line, mut publish: impl FnMut(&[Placed])) {
@@ -198,26 +203,49 @@ impl<D: Disk> Inner<D> {
     /// Whether written groups are to be flushed now: somebody waits for it, or nothing else is to be written, and to put the
     /// flush off would gain nothing.
     fn flush_is_due(&self, line: &Line) -> bool {
-        let is_idle = || !line.writing.get() && self.open.borrow().batches.is_empty();
+        let is_idle =
+            || !line.writing.get() && self.announced.get().is_none() && self.open.borrow().batches.is_empty();
         !line.is_empty() && (line.wanted.get() || line.is_flushed() || is_idle())
     }
 
     /// Takes the open group out when it has batches and may be written; `None` when there will be no more.
-    async fn next_group(&self, line: &Line) -> Option<Taken<D>> {
+    async fn next_group(&self, line: &Line, fill: &impl Fn()) -> Option<Taken<D>> {
         loop {
             if self.watermarks.has_failed() {
                 return None;
             }
-            let (is_empty, may_write) = {
-                let open = self.open.borrow();
-                (open.batches.is_empty(), line.lets_write(&open, self.options.commit.overlap_bytes))
-            };
-            match (is_empty, may_write) {
+            let may_write = || line.lets_write(&self.open.borrow(), self.options.commit.overlap_bytes);
+            if may_write() {
+                self.place_announced(fill);
+            }
+            let is_empty = self.open.borrow().batches.is_empty();
+            match (is_empty, may_write()) {
                 (true, _) if self.stopping.get() => return None,
-                (false, true) => return Some(self.take_group(line)),
-                _ => futures_lite::future::or(self.work.changed(), line.changed.changed()).await,
+                (false, true) => {
+                    let taken = self.take_group(line);
+                    self.place_announced(fill);
+                    return Some(taken);
+                }
+                _ => {
+                    let news = futures_lite::future::or(self.work.changed(), line.changed.changed());
+                    match self.announced.get() {
+                        // It waits for a segment.
+                        Some(_) if is_empty => {
+                            futures_lite::future::or(news, self.space_freed.changed()).await
+                        }
+                        _ => news.await,
+                    }
+                }
             }
         }
+    }
+
+    /// Has placed what was announced. The group counts from when that was.
+    fn place_announced(&self, fill: &impl Fn()) {
+        let Some(since) = self.announced.take() else { return };
+        fill();
+        let mut open = self.open.borrow_mut();
+        open.opened_at = open.opened_at.min(since);
     }
 
     fn take_group(&self, line: &Line) -> Taken<D> {

@@ -20,8 +20,8 @@ use crate::disk::Disk;
 use crate::limits;
 use crate::metrics::ShardMetrics;
 use crate::types::{
-    ByteBudget, Level, LogPosition, QueueKey, QueueNumber, QueueOffset, ShardId, Timestamp, TopicId,
-    WakerList,
+    ByteBudget, Level, LogPosition, MonotonicTime, QueueKey, QueueNumber, QueueOffset, ShardId, Timestamp,
+    TopicId, WakerList,
 };
 use crate::wire::batch::{
     BATCH_ALIGNMENT, BATCH_HEADER_BYTES, CheckedBatch, Kind, LogSecret, Placing, StateBatch, align_batch,
@@ -119,7 +119,9 @@ pub(super) struct Inner<D: Disk> {
     pub device_reads: ByteBudget,
     pub checksum_yields: ChecksumYields,
     pub supply: Supply<D>,
-    /// Woken when the open group gets its first batch or reaches `overlap_bytes`, or on `stop`.
+    /// Since when something waits to be placed by the commit task's `fill`.
+    pub announced: Cell<Option<MonotonicTime>>,
+    /// Woken when the open group gets its first batch or reaches `overlap_bytes`, when something is announced, or on `stop`.
     pub work: WakerList,
     /// Woken when the open group was swapped and is being written, a segment was prepared, or the log failed.
     pub space_freed: WakerList,
@@ -181,6 +183,7 @@ impl<D: Disk> CommitLog<D> {
             device_reads: ByteBudget::new(SHARD_READ_BYTES_MAX),
             checksum_yields: ChecksumYields::default(),
             supply: Supply::new(recovered.active_base, recovered.spares),
+            announced: Cell::new(None),
             work: WakerList::new(),
             space_freed: WakerList::new(),
             newest: Cell::new(recovered.newest),
@@ -272,6 +275,15 @@ impl<D: Disk> CommitLog<D> {
         open.flush_wanted |= level == Level::Durable;
         inner.placed(open, before);
         Ok((first, second))
+    }
+
+    /// Tells the commit task that there is something to be placed, as soon as a group may be taken: it calls `fill` then.
+    pub fn announce(&self) {
+        let inner = &*self.inner;
+        if inner.announced.get().is_none() {
+            inner.announced.set(Some(inner.clock.monotonic()));
+            inner.work.wake();
+        }
     }
 
     /// Lets the tasks end once everything placed has been committed.

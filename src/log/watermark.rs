@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use super::error::LogFailure;
 use super::mark_waiters::{MarkWaiters, WaiterKey};
@@ -92,6 +92,16 @@ impl Watermarks {
     /// Waits until everything below `end`, which was placed, is at `level`, or the log has failed.
     pub fn wait(&self, level: Level, end: LogPosition) -> Reached<'_> {
         Reached { marks: self, level, end, key: None }
+    }
+
+    /// Wakes somebody when everything below `end` is at `level`, or the log has failed. Whoever would come to
+    /// [`wait`](Watermarks::wait) for something that is only being placed has itself woken once this way.
+    pub fn wake_at(&self, level: Level, end: LogPosition, waker: Waker) {
+        if end <= self.end(level) || self.has_failed() {
+            waker.wake();
+        } else {
+            self.waiters(level).add(end, waker);
+        }
     }
 
     /// Where one who waits for a level is noted. What was placed is accepted, so nobody waits for that.

@@ -259,7 +259,7 @@ async fn run_shard(plan: ShardPlan, seat: Seat) {
     broker.set_peers(Rc::new(SharedPeers(peers.clone())));
     let committing = {
         let broker = broker.clone();
-        glommio::spawn_local(async move { broker.log().run_commit(|batches| broker.publish(batches)).await })
+        glommio::spawn_local(async move { broker.run_commit().await })
     };
     let supplying = {
         let log = broker.log().clone();

@@ -197,6 +197,8 @@ pub struct BatchBuilder {
     born_time: Timestamp,
     tag_summary: u32,
     keyed: bool,
+    /// The header is that of the records so far.
+    sealed: bool,
 }
 
 /// Iterator over the records of a batch.
@@ -436,6 +438,10 @@ impl<'a> CheckedBatch<'a> {
         get_u32(self.bytes, RECORD_COUNT)
     }
 
+    pub fn born_time(&self) -> Timestamp {
+        Timestamp(get_u64(self.bytes, BORN_TIME_MS))
+    }
+
     /// Header and records.
     pub fn batch_bytes(&self) -> usize {
         self.bytes.len()
@@ -505,7 +511,8 @@ impl StateBatch {
     pub fn new(payload: &[u8], now: Timestamp) -> Self {
         let mut bytes = vec![0; BATCH_HEADER_BYTES];
         bytes.extend_from_slice(payload);
-        Self(seal(bytes, Kind::State, 1, now))
+        seal(&mut bytes, Kind::State, 1, now);
+        Self(bytes)
     }
 
     /// Its records are not messages and are not walked.
@@ -524,7 +531,7 @@ impl BatchBuilder {
     pub fn reusing(mut bytes: Vec<u8>, born_time: Timestamp) -> Self {
         bytes.clear();
         bytes.resize(BATCH_HEADER_BYTES, 0);
-        Self { bytes, record_count: 0, born_time, tag_summary: 0, keyed: false }
+        Self { bytes, record_count: 0, born_time, tag_summary: 0, keyed: false, sealed: false }
     }
 
     /// Adds a record. The caller has called [`Record::check`] and looks after [`fits`](BatchBuilder::fits).
@@ -535,6 +542,7 @@ impl BatchBuilder {
         }
         self.keyed |= record.is_keyed();
         self.record_count += 1;
+        self.sealed = false;
     }
 
     /// Whether the record would keep the batch within the protocol's limits.
@@ -552,20 +560,53 @@ impl BatchBuilder {
         self.bytes.len()
     }
 
+    /// Bytes of the records so far.
+    pub fn record_bytes(&self) -> usize {
+        self.bytes.len() - BATCH_HEADER_BYTES
+    }
+
     pub fn is_empty(&self) -> bool {
         self.record_count == 0
     }
 
+    /// What records give their birth relative to.
+    pub fn born_time(&self) -> Timestamp {
+        self.born_time
+    }
+
     /// The batch of messages, ready to be sent. Panics when it is empty.
-    pub fn finish(self) -> Vec<u8> {
-        assert!(self.record_count > 0, "a batch holds at least one record");
-        seal(self.bytes, Kind::Messages, self.record_count, self.born_time)
+    pub fn finish(mut self) -> Vec<u8> {
+        self.seal();
+        self.bytes
+    }
+
+    /// The batch as it is now, known to be right, while the builder keeps it and may get more. Panics when it is empty.
+    pub fn checked(&mut self) -> CheckedBatch<'_> {
+        self.seal();
+        let Self { bytes, tag_summary, keyed, .. } = self;
+        CheckedBatch { bytes, kind: Kind::Messages, tag_summary: *tag_summary, keyed: *keyed }
+    }
+
+    /// What is to be built next has this memory.
+    pub fn into_memory(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    fn seal(&mut self) {
+        assert!(
+            (1..=limits::BATCH_RECORDS_MAX).contains(&self.record_count),
+            "a batch of {} records",
+            self.record_count
+        );
+        if !self.sealed {
+            seal(&mut self.bytes, Kind::Messages, self.record_count, self.born_time);
+            self.sealed = true;
+        }
     }
 
     /// The batch of messages, to be placed by this program itself: what is in it is known and not looked at again. Whether keys
     /// and tags can be asked for is the caller's business, see [`Record::check_text`].
     pub fn finish_checked(self) -> OwnedBatch {
-        assert!(self.record_count <= limits::BATCH_RECORDS_MAX, "a batch of {} records", self.record_count);
         let (tag_summary, keyed) = (self.tag_summary, self.keyed);
         OwnedBatch { bytes: self.finish().into(), tag_summary, keyed }
     }
@@ -591,18 +632,17 @@ pub fn placed_again(bytes: &[u8], kind: Kind) -> Result<CheckedBatch<'_>, BatchE
 }
 
 /// Fills in the client's part of the header, and the marked fields of the broker's.
-fn seal(mut bytes: Vec<u8>, kind: Kind, record_count: u32, born_time: Timestamp) -> Vec<u8> {
+fn seal(bytes: &mut [u8], kind: Kind, record_count: u32, born_time: Timestamp) {
     let batch_bytes = bytes.len();
     assert!(batch_bytes <= limits::BATCH_BYTES_MAX, "a batch of {batch_bytes} bytes");
-    put_u32(&mut bytes, MAGIC, MAGIC_VALUE);
+    put_u32(bytes, MAGIC, MAGIC_VALUE);
     bytes[VERSION] = BATCH_VERSION;
     bytes[KIND] = kind.code();
-    put_u32(&mut bytes, BATCH_BYTES, batch_bytes as u32);
-    put_u32(&mut bytes, RECORD_COUNT, record_count);
-    put_u64(&mut bytes, BORN_TIME_MS, born_time.0);
+    put_u32(bytes, BATCH_BYTES, batch_bytes as u32);
+    put_u32(bytes, RECORD_COUNT, record_count);
+    put_u64(bytes, BORN_TIME_MS, born_time.0);
     let checksum = crc32c::crc32c(&bytes[RECORDS_CRC_FROM..]);
-    put_u32(&mut bytes, RECORDS_CRC, checksum);
-    bytes
+    put_u32(bytes, RECORDS_CRC, checksum);
 }
 
 impl<'a> Iterator for Records<'a> {
@@ -736,7 +776,9 @@ mod tests {
             let mut builder = BatchBuilder::new(Timestamp(1));
             let is_chosen = |(at, _): &(usize, &Record<'_>)| chosen & (1 << at) != 0;
             records.iter().enumerate().filter(is_chosen).for_each(|(_, record)| builder.push(record));
+            let kept = builder.checked().placed_header(&placing());
             let built = builder.finish_checked();
+            assert_eq!(kept, built.view().placed_header(&placing()));
             let checked = CheckedBatch::check(built.view().as_bytes()).expect("a built batch is whole");
             assert_eq!(
                 checked.placed_header(&placing()),

@@ -173,6 +173,19 @@ impl Record<'_> {
 }
 
 impl<'a> RecordView<'a> {
+    /// Its parts, to be put into another batch.
+    pub fn to_record(&self) -> Record<'a> {
+        Record {
+            key: self.key(),
+            tag: self.tag(),
+            properties: self.properties(),
+            body: self.body(),
+            born_delta_ms: self.born_delta_ms(),
+            attributes: self.attributes(),
+            origin: self.origin(),
+        }
+    }
+
     /// Cuts the first record off `bytes` and checks its bounds; the rest is returned with it.
     #[inline]
     pub fn cut(bytes: &'a [u8]) -> Result<(RecordView<'a>, &'a [u8]), RecordError> {

@@ -10,6 +10,7 @@ mod crash_sweep;
 mod damage;
 mod determinism;
 mod disk_faults;
+mod gathering;
 mod groups;
 mod held;
 mod held_sweep;

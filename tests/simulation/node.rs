@@ -257,7 +257,7 @@ impl Node {
                         watcher(&disk, &setup, &committing);
                     }
                 };
-                committing.log().run_commit(publish).await;
+                committing.log().run_commit(|| committing.place_gathered(), publish).await;
             }));
             let supplying = broker.log().clone();
             node.tasks.push(spawner.spawn(async move { supplying.run_supply().await }));

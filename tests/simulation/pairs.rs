@@ -67,7 +67,7 @@ fn session<T>(disk: &FaultyDisk, work: impl AsyncFnOnce(&Log) -> T) -> (Report, 
             CommitLog::open(disk.clone(), options, clock, metrics, StartAt::Beginning, &mut recorder);
         let (log, report) = opened.await.expect("a log");
         let committing = log.clone();
-        let task = executor.spawn(async move { committing.run_commit(|_| ()).await });
+        let task = executor.spawn(async move { committing.run_commit(|| (), |_| ()).await });
         let result = work(&log).await;
         log.stop();
         task.await;

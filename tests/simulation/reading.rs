@@ -35,7 +35,7 @@ fn on_log(disk: &FaultyDisk, work: impl AsyncFnOnce(&Log, &[(Vec<u8>, Placement)
         let opened = CommitLog::open(disk.clone(), options, clock, metrics, StartAt::Beginning, &mut nothing);
         let (log, _) = opened.await.expect("an empty disk");
         let committing = log.clone();
-        let task = executor.spawn(async move { committing.run_commit(|_| ()).await });
+        let task = executor.spawn(async move { committing.run_commit(|| (), |_| ()).await });
         let mut placed = Vec::new();
         for (number, body_bytes) in BODIES.into_iter().cycle().take(70).enumerate() {
             let message = generators::Message { body: vec![number as u8; body_bytes], ..Default::default() };

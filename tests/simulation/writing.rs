@@ -20,14 +20,14 @@ use super::node::{Node, group_name, on_node, topic_change};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-fn batch(body_bytes: usize) -> Bytes {
+pub fn batch(body_bytes: usize) -> Bytes {
     let message = generators::Message { body: vec![7; body_bytes], ..Default::default() };
     generators::batch(&[message], Timestamp(1_000)).into()
 }
 
 /// From here on every operation of the disk takes up to `latency`, and neither the group that is being written nor the next
 /// one has room for anything.
-async fn fill(node: &Node, disk: &FaultyDisk, key: QueueKey, latency: Duration) {
+pub async fn fill(node: &Node, disk: &FaultyDisk, key: QueueKey, latency: Duration) {
     disk.set_clock(node.clock.clone());
     disk.set_plan(FaultPlan { latency_max: latency, ..FaultPlan::none() });
     let bytes = batch(3_900_000);

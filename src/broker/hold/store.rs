@@ -101,9 +101,9 @@ impl<D: Disk> Broker<D> {
         self.check_takes(hold.key)?;
         let level = hold.level.unwrap_or_else(|| self.level_of(hold.key));
         let to = Destination::Held { key: hold.key, offset: QueueOffset(due.0) };
-        let placement = self.writer.try_batch(to, &hold.batch.view().into_held(), level)?;
+        let placed = self.writer.try_batch(to, &hold.batch.view().into_held(), level)?;
         self.metrics.messages_held.add(1);
-        Ok(Taken { placement, level, offset: None })
+        Ok(Taken { placement: placed.placement, level, offset: None })
     }
 
     /// Places a half message with its entry of the table. It is always durable when answered: a decision may follow at

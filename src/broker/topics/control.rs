@@ -264,12 +264,12 @@ impl<D: Disk> Broker<D> {
             PeerRequest::Produce(produce) => {
                 self.produce_here(&produce).await.map(Reply::Produced).map(PeerReply::Client)
             }
+            PeerRequest::Publish(publication) => self.publish_for_peer(&publication).await,
             PeerRequest::Hold(hold) => self.hold_here(&hold).await.map(Reply::Held).map(PeerReply::Client),
             PeerRequest::PutTopic(topic) => self.put(Change::Topic(topic)).await,
             PeerRequest::RemoveTopic(id) => {
                 let _guard = self.topic_change.lock().await;
-                self.remove_topic(id).await?;
-                Ok(PeerReply::Done)
+                self.remove_topic(id).await.map(|()| PeerReply::Done)
             }
             PeerRequest::Tables => {
                 let (topics, next_topic_id, groups, instances) = self.shared_tables();

@@ -7,4 +7,4 @@ mod publish;
 
 pub(super) use control::Others;
 pub(super) use instances::{topic_missing, topic_unknown};
-pub use publish::{Publish, Published};
+pub use publish::{Publication, Publish, Published};

@@ -1,12 +1,16 @@
 //! A message whose producer names a topic and leaves the queue to the broker, as all but the native clients do.
 
 use std::rc::Rc;
+use std::time::Duration;
 
-use crate::api::{Failure, Held, Hold, Produce, Produced, Release, Request, Status};
+use crate::api::{Failure, Held, Hold, Release, Request, Status, Stored};
 use crate::broker::Broker;
+use crate::broker::client_requests::unexpected;
+use crate::broker::gathering::Single;
+use crate::broker::peers::{PeerReply, PeerRequest};
 use crate::disk::Disk;
 use crate::types::{Level, QueueKey, QueueNumber, TopicName};
-use crate::wire::batch::OwnedBatch;
+use crate::wire::batch::{BatchBuilder, OwnedBatch};
 
 /// One message to be published.
 pub struct Publish<'a> {
@@ -15,16 +19,27 @@ pub struct Publish<'a> {
     pub sharding_key: Option<&'a str>,
     /// `None`: the topic's level, or the node's.
     pub level: Option<Level>,
-    /// A batch of this one message.
-    pub batch: OwnedBatch,
+    pub message: Single<'a>,
+    /// How long it may wait for space in the log before it is refused.
+    pub wait_max: Duration,
     /// What it waits for, out of consumers' sight; `None`: it is there at once.
     pub release: Option<Release>,
+}
+
+/// One message for a queue, on its way to the shard that has the queue.
+#[derive(Clone, Debug)]
+pub struct Publication {
+    pub key: QueueKey,
+    pub level: Option<Level>,
+    /// A batch of this one message.
+    pub batch: OwnedBatch,
+    pub wait_max: Duration,
 }
 
 /// What became of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Published {
-    Stored(Produced),
+    Stored(Stored),
     /// It waits for its time, or for its producer.
     Held(Held),
 }
@@ -46,16 +61,63 @@ impl<D: Disk> Broker<D> {
     }
 
     async fn publish_once(self: &Rc<Self>, publish: &Publish<'_>) -> Result<Published, Failure> {
-        let Publish { topic, sharding_key, level, batch, release } = publish;
+        let Publish { topic, sharding_key, level, message, wait_max, release } = publish;
         let key = self.queue_of_key_or_next(topic, *sharding_key)?;
-        let (level, batch) = (*level, batch.clone());
+        let (level, wait_max) = (*level, *wait_max);
         let is_due = |release: &Release| matches!(release, Release::At(time) if *time <= self.clock.now());
         match release.clone().filter(|release| !is_due(release)) {
-            None => self.produce_checked(Produce { key, level, batch }).await.map(Published::Stored),
+            None if key.queue.shard(self.options.shard_count) == self.options.shard => {
+                self.publish_here(key, level, message, wait_max).await.map(Published::Stored)
+            }
+            None => {
+                let publication = Publication { key, level, batch: alone(message), wait_max };
+                self.publish_there(publication).await.map(Published::Stored)
+            }
             Some(release) => {
-                self.hold_checked(Hold { key, level, batch, release }).await.map(Published::Held)
+                let hold = Hold { key, level, batch: alone(message), release };
+                self.hold_checked(hold).await.map(Published::Held)
             }
         }
+    }
+
+    /// Stores one message in a queue of this shard, in a batch with others that come meanwhile.
+    async fn publish_here(
+        &self,
+        key: QueueKey,
+        level: Option<Level>,
+        message: &Single<'_>,
+        wait_max: Duration,
+    ) -> Result<Stored, Failure> {
+        let attempt = || {
+            self.check_not_shutting_down()?;
+            let queue = self.queue(key)?;
+            self.writer.try_gather(&queue, message, level.unwrap_or_else(|| self.level_of(key)))
+        };
+        let ticket = self.writer.place_within(wait_max, attempt).await?;
+        let (message, level) = self.writer.gathered(ticket).await?;
+        let store_time = message.placement.store_time;
+        Ok(Stored { offset: message.offset, place: message.place, store_time, level })
+    }
+
+    async fn publish_there(&self, publication: Publication) -> Result<Stored, Failure> {
+        let owner = publication.key.queue.shard(self.options.shard_count);
+        self.metrics.requests_forwarded.add(1);
+        match self.peers()?.ask(owner, PeerRequest::Publish(publication)).await? {
+            PeerReply::Stored(stored) => Ok(stored),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Stores a message that another shard was given.
+    pub(in crate::broker) async fn publish_for_peer(
+        &self,
+        publication: &Publication,
+    ) -> Result<PeerReply, Failure> {
+        let Publication { key, level, batch, wait_max } = publication;
+        let view = batch.view();
+        let record = view.records().next().expect("a checked batch has a record").to_record();
+        let message = Single { born_time: view.born_time(), record };
+        self.publish_here(*key, *level, &message, *wait_max).await.map(PeerReply::Stored)
     }
 
     fn queue_of_key_or_next(
@@ -74,4 +136,11 @@ impl<D: Disk> Broker<D> {
         };
         Ok(QueueKey { topic: id, queue })
     }
+}
+
+/// A batch of one message.
+fn alone(message: &Single<'_>) -> OwnedBatch {
+    let mut builder = BatchBuilder::new(message.born_time);
+    builder.push(&message.record);
+    builder.finish_checked()
 }

@@ -13,7 +13,7 @@ use crate::api::{
     Acknowledge, ClientProtocol, Decision, EndTransaction, HalfMessage, ReceiptOutcome, Receive,
     ReceiveHalves, ReceiveScope, ReceivedMessage, Release, Reply, Request, ShardAddress,
 };
-use crate::broker::{Publish, Published};
+use crate::broker::{Publish, Published, Single};
 use crate::limits;
 use crate::protocol::http::{
     Backend, Consume, ConsumeMode, DeliveredMessage, ErrorCode, HandleFailure, HttpError, KEYS, LeaseEnd,
@@ -26,7 +26,6 @@ use crate::types::{
     GroupName, OffsetMessageId, QueueNumber, Receipt, RecordLocation, Throttle, Timestamp, TopicName,
     UniqueIdGenerator,
 };
-use crate::wire::batch::{BatchBuilder, OwnedBatch};
 use crate::wire::properties::{self, names};
 use crate::wire::record::{Record, RecordView};
 
@@ -115,9 +114,8 @@ impl BrokerBackend {
         }
     }
 
-    /// One message as the batch that stores it, and its id.
-    fn batch(&self, message: &PublishRequest) -> Result<(OwnedBatch, String), HttpError> {
-        let now = self.broker.clock().now();
+    /// The properties of a message as they are stored, and its id, for one that is born `now`.
+    fn properties(&self, message: &PublishRequest, now: Timestamp) -> Result<(Vec<u8>, String), HttpError> {
         let id = String::from(&*self.ids.borrow_mut().next(now).text());
         let mut text = Vec::new();
         let stored = message.properties.iter().filter(|(name, _)| *name != KEYS && *name != names::UNIQUE_ID);
@@ -127,17 +125,7 @@ impl BrokerBackend {
             }
             properties::append(&mut text, name.as_bytes(), value.as_bytes()).map_err(HttpError::invalid)?;
         }
-        let record = Record {
-            key: message.properties.keys().unwrap_or_default().as_bytes(),
-            tag: message.tag.as_deref().unwrap_or_default().as_bytes(),
-            properties: &text,
-            body: message.body.as_bytes(),
-            ..Record::default()
-        };
-        record.check().and_then(|()| record.check_text()).map_err(HttpError::invalid)?;
-        let mut builder = BatchBuilder::new(now);
-        builder.push(&record);
-        Ok((builder.finish_checked(), id))
+        Ok((text, id))
     }
 
     fn delivered(
@@ -346,9 +334,24 @@ impl Backend for BrokerBackend {
         let release = deliver_at
             .map(Release::At)
             .or_else(|| check_after.map(|immunity| Release::Commit { producer_group: None, immunity }));
-        let (batch, message_id) = self.batch(&message)?;
-        let sharding_key = message.properties.sharding_key();
-        let publish = Publish { topic: &topic, sharding_key, level: None, batch, release };
+        let born_time = self.broker.clock().now();
+        let (properties, message_id) = self.properties(&message, born_time)?;
+        let record = Record {
+            key: message.properties.keys().unwrap_or_default().as_bytes(),
+            tag: message.tag.as_deref().unwrap_or_default().as_bytes(),
+            properties: &properties,
+            body: message.body.as_bytes(),
+            ..Record::default()
+        };
+        record.check().and_then(|()| record.check_text()).map_err(HttpError::invalid)?;
+        let publish = Publish {
+            topic: &topic,
+            sharding_key: message.properties.sharding_key(),
+            level: None,
+            message: Single { born_time, record },
+            wait_max: limits::PUBLISH_WAIT_MAX,
+            release,
+        };
         let handle = match self.broker.publish_message(publish).await? {
             // Only a half is decided on later.
             Published::Held(held) if check_after.is_some() => {
