@@ -43,7 +43,12 @@ def main():
     path, before, after = sys.argv[1], "before", "after"
     values = {}
     for line in open(path):
+        if not line.strip():
+            continue
         revision, label, text = line.split(" ", 2)
+        if not text.startswith("{"):
+            print(f"no result: {line.strip()}", file=sys.stderr)
+            continue
         found = json.loads(text)
         label = " ".join(filter(None, [label, found.get("command")]))
         for name in FIGURES:

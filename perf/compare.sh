@@ -7,8 +7,9 @@
 # program, or both by the second one's with SAME_LOAD=1; HTTP is loaded by the second one's. Raw lines are kept in
 # $COMPARE/lines.txt.
 #
-# PAIRS (2), SECONDS_PER_RUN (3), MESSAGES to start with (10000000), SUSTAINED_SECONDS (20), BACKLOG_SECONDS (8) and
-# SETTLE_SECONDS (15) as in measure.sh. COMPARE is the folder for all of it, on the disk to be measured (target/compare).
+# PAIRS (2), SECONDS_PER_RUN (3), MESSAGES to start with (10000000), SUSTAINED_SECONDS (20), SUSTAINED_BYTES (8GiB),
+# BACKLOG_SECONDS (8) and SETTLE_SECONDS (15) as in measure.sh: about ten minutes for a pair. COMPARE is the folder for all of
+# it, on the disk to be measured (target/compare), where 25 GB must be free.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build_only=; [ "${1:-}" != --build ] || { build_only=1; shift; }
@@ -19,7 +20,8 @@ parts=("$@")
 compare="$(realpath -m "${COMPARE:-target/compare}")"
 pairs="${PAIRS:-2}"
 export SECONDS_PER_RUN="${SECONDS_PER_RUN:-3}" MESSAGES="${MESSAGES:-10000000}" RESTART_SECONDS="${RESTART_SECONDS:-2}"
-export SUSTAINED_SECONDS="${SUSTAINED_SECONDS:-20}" BACKLOG_SECONDS="${BACKLOG_SECONDS:-8}" SETTLE_SECONDS="${SETTLE_SECONDS:-15}"
+export SUSTAINED_SECONDS="${SUSTAINED_SECONDS:-20}" SUSTAINED_BYTES="${SUSTAINED_BYTES:-8GiB}"
+export BACKLOG_SECONDS="${BACKLOG_SECONDS:-8}" SETTLE_SECONDS="${SETTLE_SECONDS:-15}"
 mkdir -p "$compare"
 
 build() { # revision
@@ -48,6 +50,8 @@ measure() { # 0 or 1 for the revision, part
     mkdir -p "$compare/data"
     TURBOPUMP="$turbopump" LOAD="$load" EXISTING="$existing" HTTP_BENCH="$compare/${revisions[1]}/http" PAIRS=1 \
         bash perf/measure.sh "$compare/data" "$2" | sed "s/^/${side[$1]} /" >>"$lines" || echo "$2 failed ${side[$1]}" >&2
+    # What failed may have ended within a line.
+    echo >>"$lines"
 }
 begun="$(date +%s)"
 for part in "${parts[@]}"; do
