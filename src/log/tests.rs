@@ -5,9 +5,11 @@ use std::rc::Rc;
 
 use futures_lite::future::block_on;
 
+use super::error::OpenError;
 use super::expectation::Known;
-use super::recovery::{Replay, Report, scan};
-use super::segment::{SEGMENT_HEADER_BYTES, SegmentHeader, segment_name};
+use super::recovery::{Replay, Report, StartAt, scan};
+use super::scanner::{Limits, Padding, Scanner, Used};
+use super::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentHeader, segment_name};
 use crate::disk::memory::MemoryDisk;
 use crate::disk::{Disk, DiskBuffer, DiskError, DiskFile, OpenMode};
 use crate::limits::BLOCK_BYTES;
@@ -80,25 +82,58 @@ impl Image {
 
     /// Positions of the whole batches that a scan delivers, and its report.
     fn scan(&self) -> (Vec<LogPosition>, Report) {
-        let disk = MemoryDisk::new();
         let mut found = Found::default();
-        let report = block_on(async {
-            disk.create_directory(Path::new(DIRECTORY)).await.expect("a healthy disk");
-            for (bytes, base) in self.segments.iter().zip((0..).step_by(SEGMENT_BYTES)) {
-                let path = Path::new(DIRECTORY).join(segment_name(LogPosition(base)));
-                let file = disk.open(&path, OpenMode::Create).await.expect("a healthy disk");
-                file.preallocate(SEGMENT_BYTES as u64).await.expect("a healthy disk");
-                let mut buffer = disk.allocate(SEGMENT_BYTES);
-                buffer.as_mut_slice().copy_from_slice(bytes);
-                file.write(0, Rc::new(buffer)).await.expect("a healthy disk");
-                file.close().await.expect("a healthy disk");
-            }
-            scan(&disk, Path::new(DIRECTORY), &Known::nothing(ShardId(0), 1), &mut found)
-                .await
-                .expect("a log")
-        });
-        (found.0, report)
+        let known = Known::nothing(ShardId(0), 1);
+        let report =
+            block_on(async { scan(&self.disk().await, Path::new(DIRECTORY), &known, &mut found).await });
+        (found.0, report.expect("a log"))
     }
+
+    async fn disk(&self) -> MemoryDisk {
+        let disk = MemoryDisk::new();
+        disk.create_directory(Path::new(DIRECTORY)).await.expect("a healthy disk");
+        for (bytes, base) in self.segments.iter().zip((0..).step_by(SEGMENT_BYTES)) {
+            let path = Path::new(DIRECTORY).join(segment_name(LogPosition(base)));
+            let file = disk.open(&path, OpenMode::Create).await.expect("a healthy disk");
+            file.preallocate(SEGMENT_BYTES as u64).await.expect("a healthy disk");
+            let mut buffer = disk.allocate(SEGMENT_BYTES);
+            buffer.as_mut_slice().copy_from_slice(bytes);
+            file.write(0, Rc::new(buffer)).await.expect("a healthy disk");
+            file.close().await.expect("a healthy disk");
+        }
+        disk
+    }
+
+    /// A pass over the only segment, for a manifest that knows this epoch.
+    fn pass(&self, epoch_max: u32) -> Result<Report, OpenError> {
+        block_on(async {
+            let disk = self.disk().await;
+            let path = Path::new(DIRECTORY).join(segment_name(LogPosition::ZERO));
+            let file = disk.open(&path, OpenMode::ReadOnly).await.expect("it is there");
+            let segment = Rc::new(Segment::new(LogPosition::ZERO, SEGMENT_BYTES as u64, file, path));
+            let used: Vec<Used<MemoryDisk>> = vec![Used { segment, previous_end: None }];
+            let (reached, until) = (LogPosition::ZERO, LogPosition(u64::MAX));
+            let limits = Limits { epoch_max, secret: SECRET, reached, given_up: Vec::new(), until };
+            let mut found = Found::default();
+            let passed = Scanner::new(used, limits, Padding::Skip).run(StartAt::Beginning, &mut found).await;
+            passed.map(|passed| passed.report)
+        })
+    }
+}
+
+/// What a search for proofs finds of a later run ends the pass as well as what stands where the next batch is expected:
+/// or it would be cut off.
+#[test]
+fn a_batch_of_a_later_run_after_a_hole_ends_the_pass() {
+    let mut image = Image::new(1);
+    image.header(0, 1, LogPosition::ZERO);
+    let zero = LogPosition::ZERO;
+    let first = image.batch(SEGMENT_HEADER_BYTES as u64, 1, zero, zero, b"known");
+    let hole_end = block_after(first.end) + 3 * BLOCK_BYTES as u64;
+    image.batch(hole_end, 2, LogPosition(hole_end), first.end, b"later");
+    let refused = image.pass(1).expect_err("the manifest is older than the log").to_string();
+    assert!(refused.contains("older than the log: it knows epoch 1"), "{refused}");
+    assert!(image.pass(2).is_ok(), "it is not older");
 }
 
 fn placing(at: u64) -> Placing {
