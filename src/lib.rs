@@ -32,6 +32,7 @@
 //! * `server`, on by default: the broker and its command line. A program that only wants the client library leaves it out
 //!   with `default-features = false`, and builds neither the broker nor what that depends on.
 //! * `tokio`: the client library for programs that run on tokio.
+//! * `tls`: TLS in the client library; `server` has it.
 //!
 //! # The broker
 //!
