@@ -47,7 +47,7 @@ pub enum Command {
     Bench(BenchArguments),
     /// Print counters and latencies of every shard
     Status(StatusArguments),
-    /// Check or print the files of a broker that does not run
+    /// Check, repair or print the files of a broker that does not run
     Log(LogArguments),
     /// Print a completion script for a shell
     Completion(CompletionArguments),

@@ -86,7 +86,7 @@ pub struct ServeSettings {
     /// Size of a segment file of the log [default: 1GiB]
     #[arg(long, value_name = "SIZE")]
     pub segment_bytes: Option<ByteSize>,
-    /// Age at which messages may go, or none [default: 72h]; with 0 a segment goes once a newer one is begun. A topic can have its own
+    /// Age at which messages may go, at least 1s, or none [default: 72h]; a topic can have its own
     #[arg(long, value_name = "DURATION|none")]
     pub retention_age: Option<OrNone<Span>>,
     /// Size of a shard's log beyond which its oldest segments go, or none [default: none]
@@ -105,7 +105,7 @@ pub struct ServeSettings {
     /// Deliveries of a message before it goes to its group's dead letters [default: 16]; a group can have its own
     #[arg(long, value_name = "N")]
     pub deliveries: Option<u32>,
-    /// A group that nobody has used while the broker ran for this long is forgotten, or none [default: 30d]
+    /// A group that nobody has used while the broker ran for this long, at least 1m, is forgotten, or none [default: 30d]
     #[arg(long, value_name = "DURATION|none")]
     pub group_idle: Option<OrNone<Span>>,
     /// Written bytes that each shard keeps in memory for readers at the tail [default: 64MiB, less with little memory]

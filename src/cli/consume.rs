@@ -43,7 +43,7 @@ pub struct ConsumeArguments {
     #[arg(long, value_name = "GROUP")]
     pub group: Option<GroupName>,
     /// Where to start; with --group, where it has not committed anything yet
-    #[arg(long, value_name = "PLACE", default_value = "first", allow_hyphen_values = true)]
+    #[arg(long, value_name = "OFFSET", default_value = "first", allow_hyphen_values = true)]
     pub from: OffsetArgument,
     /// Stop after this many messages
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]

@@ -75,7 +75,7 @@ pub struct ResetArguments {
     pub group: GroupName,
     pub topic: TopicName,
     /// Where to go on: first, last, an offset (with --queue), or a time
-    #[arg(long, value_name = "PLACE", allow_hyphen_values = true)]
+    #[arg(long, value_name = "OFFSET", allow_hyphen_values = true)]
     pub to: OffsetArgument,
     /// The queue whose offset is set; only with an offset
     #[arg(long, value_name = "N")]

@@ -30,7 +30,7 @@ pub enum OffsetArgument {
 )]
 pub struct OffsetArgumentError(String);
 
-/// A place as it is sent.
+/// An offset as it is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SentOffsetSpec {
     Offset(QueueOffset),

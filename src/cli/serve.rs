@@ -17,7 +17,7 @@ use crate::types::Level;
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "SIGTERM and Ctrl-C stop the broker: what was taken is finished and flushed first. SIGHUP makes it read
+    after_help = "SIGTERM and Ctrl-C stop the broker: what was taken is finished and flushed first. SIGHUP makes it read \
 the access keys, the certificate and the log level of the configuration file again."
 )]
 pub struct ServeArguments {

@@ -45,6 +45,8 @@ schedule, latency counts from when a batch was due, and a run that could not kee
 Every message carries a sequence number and a checksum. A run with lost, duplicated, disordered or damaged messages, or \
 with requests that failed, ends with exit code 1.
 
+TLS is not measured: --tls, --tls-ca and --tls-server-name are refused, and so are the variables that stand for them.
+
 bytes_per_second counts bodies; stored_bytes_per_second counts batches as they are stored and sent. With --baseline, \
 device_share and loopback_share are the latter over the raw rates: the device's is write + fdatasync of groups of the \
 size that the broker flushed in this run (for consume: sequential direct reads), the loopback's is plain TCP between \
