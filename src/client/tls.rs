@@ -288,7 +288,7 @@ fn explain_certificate(error: &CertificateError) -> String {
             "it is not for {}, but for {}: connect to one of these names, or say with --tls-server-name NAME \
              (`Tls::with_server_name`) which is the broker's",
             expected.to_str(),
-            if presented.is_empty() { "no name".to_owned() } else { presented.join(", ") }
+            if presented.is_empty() { "no name".to_owned() } else { names_text(presented) }
         ),
         CertificateError::NotValidForName => "it is for another name: say with --tls-server-name NAME \
             (`Tls::with_server_name`) which is the broker's"
@@ -302,9 +302,25 @@ fn explain_certificate(error: &CertificateError) -> String {
     }
 }
 
+/// Names that rustls gives as `DnsName("broker.example.org")` and `IpAddress(127.0.0.1)`, as they are typed.
+fn names_text(presented: &[String]) -> String {
+    let plain = |name: &String| match name.split_once('(') {
+        Some(("DnsName" | "IpAddress", rest)) => rest.trim_end_matches(')').trim_matches('"').to_owned(),
+        _ => name.clone(),
+    };
+    presented.iter().map(plain).collect::<Vec<_>>().join(", ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_names_in_a_certificate_are_told_as_they_are_typed() {
+        let presented = ["DnsName(\"broker.example.org\")", "IpAddress(127.0.0.1)", "Unsupported(0x81)"];
+        let names = names_text(&presented.map(str::to_owned));
+        assert_eq!(names, "broker.example.org, 127.0.0.1, Unsupported(0x81)");
+    }
 
     #[test]
     fn a_host_is_an_address_without_port_and_brackets() {
