@@ -20,7 +20,7 @@ use std::path::Path;
 use super::error::OpenError;
 use super::expectation::{Contradiction, Facts, Flaw, Known, SEGMENT_FILE_BYTES_MIN};
 use super::manifest::{self, GivenUp, Manifest};
-use super::recovery::{SCAN_BYTES, SEARCH_BYTES};
+use super::recovery::{LOOK_BYTES, SEARCH_BYTES};
 use super::scanner::{headers_in, read_parallel};
 use super::segment::{FoundHeader, SEGMENT_HEADER_BYTES, Segment, segment_name};
 use crate::disk::{Disk, DiskError, DiskFile, OpenMode};
@@ -191,19 +191,19 @@ async fn epoch_above<D: Disk>(
     let mut at = from.0.saturating_sub(segment.base.0) / block * block;
     while at < segment.bytes && segment.base.advance(at) < end.advance(SEARCH_BYTES) {
         // A header may lie across the border of two steps.
-        let to = (at + SCAN_BYTES as u64 + block).min(segment.bytes);
+        let to = (at + LOOK_BYTES as u64 + block).min(segment.bytes);
         bytes.clear();
         read_parallel(segment, at, to, &mut bytes).await?;
         let base = segment.base.advance(at);
         let first = from.0.saturating_sub(base.0) as usize;
-        for header in headers_in(&bytes, base, secret, first..SCAN_BYTES) {
+        for header in headers_in(&bytes, base, secret, first..LOOK_BYTES) {
             if header.epoch > epoch {
                 return Ok(Some(header.epoch));
             }
             end = end.max(header.end_position());
         }
         // A large batch need not be read to its end.
-        at = (at + SCAN_BYTES as u64).max(end.since(segment.base) / block * block);
+        at = (at + LOOK_BYTES as u64).max(end.since(segment.base) / block * block);
     }
     Ok(None)
 }

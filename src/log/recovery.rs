@@ -61,6 +61,9 @@ const UNKNOWN_BYTES: u64 = 8 * 1024 * 1024;
 const _: () = assert!(UNKNOWN_BYTES > PLACED_BYTES_MAX as u64);
 /// The scan reads this much at once.
 pub(super) const SCAN_BYTES: usize = 4 * READ_BYTES;
+/// What looks for something that is mostly not there reads this much at once: so many reads in flight are as fast as a
+/// device gets, and every start waits for them.
+pub(super) const LOOK_BYTES: usize = 16 * READ_BYTES;
 
 /// Gets every batch of the log in order.
 pub trait Replay {

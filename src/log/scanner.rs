@@ -10,7 +10,7 @@ use super::error::OpenError;
 use super::holes::Hole;
 use super::manifest::GivenUp;
 use super::outdated::refusal;
-use super::recovery::{Damage, Replay, Report, SCAN_BYTES, SEARCH_BYTES, StartAt};
+use super::recovery::{Damage, LOOK_BYTES, Replay, Report, SCAN_BYTES, SEARCH_BYTES, StartAt};
 use super::segment::{SEGMENT_HEADER_BYTES, Segment};
 use crate::disk::{Disk, DiskError, DiskFile};
 use crate::limits::{BLOCK_BYTES, READ_BYTES};
@@ -565,8 +565,11 @@ impl<D: Disk> Scanner<D> {
             let to = (from + SEARCH_BYTES).next_multiple_of(BLOCK_BYTES as u64).min(ended);
             let mut at = from / BLOCK_BYTES as u64 * BLOCK_BYTES as u64;
             let mut first_step = from;
+            // Where there is a proof, it is mostly a few bytes on.
+            let mut step = SCAN_BYTES as u64;
             while at < to {
-                let end = (at + SCAN_BYTES as u64).min(to);
+                let end = (at + step).min(to);
+                step = LOOK_BYTES as u64;
                 // A header may lie across the border of two steps.
                 let read_end = (end + BLOCK_BYTES as u64).next_multiple_of(BLOCK_BYTES as u64);
                 let read_end = read_end.min(segment.bytes);
