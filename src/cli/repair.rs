@@ -20,7 +20,7 @@ use crate::disk::{Disk, DiskError, DiskErrorKind};
 use crate::limits::SHARD_FILES_MIN;
 use crate::log::{Act, Repair};
 use crate::node::{self, DataDirectory};
-use crate::types::ShardId;
+use crate::types::{ShardId, not_regular};
 use crate::wire::batch::LogSecret;
 
 /// Memory that the executor registers.
@@ -78,6 +78,7 @@ pub fn run(arguments: &RepairArguments, format: OutputFormat) -> Result<(), Comm
     // All are judged before the first one is changed.
     let mut told = Vec::new();
     for shard in 0..directory.shard_count() {
+        check_directories(&directory.shard(shard))?;
         let repair = tell(&directory, shard).map_err(|error| refusal(shard, &error))?;
         if !repair.contradictions.is_empty() {
             told.push((shard, repair));
@@ -113,28 +114,55 @@ fn refusal(shard: u16, error: &StartError) -> CommandError {
     CommandError::failed(format!("shard {shard}: {error}; nothing was changed"))
 }
 
+fn refused(path: &Path, why: &str) -> CommandError {
+    CommandError::failed(format!("{}: {why}; nothing was changed", path.display()))
+}
+
+/// Whether what has a directory's name is one, or nothing.
+fn check_directories(shard: &Path) -> Result<(), CommandError> {
+    for path in [shard, &shard.join("log")] {
+        match path.metadata() {
+            Ok(found) if !found.is_dir() => {
+                let what = not_regular(found.file_type()).unwrap_or("a file");
+                return Err(refused(path, &format!("it is {what}, and must be a directory")));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let Ok(target) = path.read_link() else { continue };
+                let target = target.display();
+                return Err(refused(
+                    path,
+                    &format!(
+                        "it is a symbolic link to {target}, which is not there (is something not mounted?), and must be a \
+                         directory"
+                    ),
+                ));
+            }
+            // What is wrong with it is met when it is read.
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// Whether this user may change what is to be changed, and the disk has room for it.
 fn check_changes(directory: &DataDirectory, told: &[(u16, Repair)]) -> Result<(), CommandError> {
-    let refused = |path: &Path, why: String| {
-        CommandError::failed(format!("{}: {why}; nothing was changed", path.display()))
-    };
     for (shard, _) in told {
         let shard = directory.shard(*shard);
         let log = shard.join("log");
         for path in [directory.path(), &shard, &log].into_iter().filter(|path| path.is_dir()) {
             access(path, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK).map_err(|error| {
-                refused(path, format!("it cannot be written to: {}", io::Error::from(error)))
+                refused(path, &format!("it cannot be written to: {}", io::Error::from(error)))
             })?;
         }
     }
     let needed: u64 = told.iter().map(|(_, repair)| repair.bytes_needed).sum();
     let path = directory.path();
-    let space = statvfs(path).map_err(|error| refused(path, io::Error::from(error).to_string()))?;
+    let space = statvfs(path).map_err(|error| refused(path, &io::Error::from(error).to_string()))?;
     let available = space.f_bavail.saturating_mul(space.f_frsize);
     if needed > available {
         let (needed, available) = (grouped(needed), grouped(available));
         let why = format!("{needed} bytes are needed on the disk, and {available} are free: free some");
-        return Err(refused(path, why));
+        return Err(refused(path, &why));
     }
     Ok(())
 }

@@ -17,6 +17,7 @@
 //! | manifest lost | no manifest of this log that can be read           | nothing |
 //! | outdated      | a manifest that is older than what is stored       | nothing; see `outdated` |
 //! | nothing       | no log at all, though there was one                | everything |
+//! | interrupted   | a repair that was begun and not finished           | not known before it is; see `repair_journal` |
 //!
 //! A file may be taken away by a start when nothing was ever in it, and that is known: it was never registered, or lies
 //! after the place where the log was stopped, and holds neither its header nor a batch.
@@ -31,6 +32,7 @@ use super::error::OpenError;
 use super::manifest::{self, Holdings, Manifest};
 use super::outdated::{LostManifest, Outdated, OwnManifest};
 use super::recovery::holds_batches;
+use super::repair_journal::interrupted;
 use super::segment::{
     FoundHeader, SEGMENT_HEADER_BYTES, Segment, SegmentHeader, parse_segment_name, segment_name,
 };
@@ -80,15 +82,27 @@ pub struct Reached {
 pub enum Flaw {
     Missing,
     Empty,
-    Short { bytes: u64, expected: u64 },
-    Long { bytes: u64, expected: u64 },
-    Misplaced { belongs: LogPosition },
-    Foreign { shard: u16 },
+    Short {
+        bytes: u64,
+        expected: u64,
+    },
+    Long {
+        bytes: u64,
+        expected: u64,
+    },
+    Misplaced {
+        belongs: LogPosition,
+    },
+    Foreign {
+        shard: u16,
+    },
     Blank,
     Stray,
     ManifestLost(LostManifest),
     ManifestOutdated(Outdated),
     Nothing,
+    /// A repair of this log was begun, and has not come to its end.
+    Interrupted,
 }
 
 /// A file that is not as it must be.
@@ -136,7 +150,8 @@ impl Contradiction {
 
     /// About how many messages are missing by it; `None` when nobody can tell.
     pub fn lost_messages(&self) -> Option<u64> {
-        let loses_nothing = self.lost_bytes() == 0 && self.flaw != Flaw::Nothing;
+        let is_unknown = matches!(self.flaw, Flaw::Nothing | Flaw::Interrupted);
+        let loses_nothing = self.lost_bytes() == 0 && !is_unknown;
         if loses_nothing { Some(0) } else { self.messages }
     }
 }
@@ -164,6 +179,13 @@ impl fmt::Display for Contradiction {
             Flaw::ManifestLost(lost) => write!(formatter, "{file} {lost}")?,
             Flaw::ManifestOutdated(outdated) => write!(formatter, "{file} is {outdated}")?,
             Flaw::Nothing => write!(formatter, "{file} holds no log, but there was one")?,
+            Flaw::Interrupted => {
+                return write!(
+                    formatter,
+                    "a repair was interrupted: {file} says what it still has to do, and `turbopump log repair` with --yes \
+                     goes on with it"
+                );
+            }
         }
         let bytes = self.lost_bytes();
         if self.flaw == Flaw::Nothing && bytes == 0 {
@@ -187,6 +209,10 @@ pub async fn contradictions<D: Disk>(
     directory: &Path,
     known: &Known,
 ) -> Result<Vec<Contradiction>, OpenError> {
+    if let Some(found) = interrupted(disk, directory).await? {
+        // What else is wrong is known when it has come to its end.
+        return Ok(vec![found]);
+    }
     let (manifest, facts) = hear(disk, directory, known).await?;
     let manifest = manifest.look_past_end(disk, directory, &facts, known).await?;
     Ok(judge(directory, &manifest, &facts, known).contradictions)

@@ -302,9 +302,13 @@ impl Manifest {
 
     /// Writes `blocks` blocks, one after the other, over the older one first.
     pub async fn write<D: Disk>(&mut self, disk: &D, directory: &Path, blocks: u32) -> Result<(), OpenError> {
-        let path = directory.join(NAME);
-        let file = match disk.open(&path, OpenMode::Existing).await {
-            Err(error) if error.kind == DiskErrorKind::NotFound => disk.open(&path, OpenMode::Create).await?,
+        self.write_as(disk, &directory.join(NAME), blocks).await
+    }
+
+    /// The same under another name.
+    pub async fn write_as<D: Disk>(&mut self, disk: &D, path: &Path, blocks: u32) -> Result<(), OpenError> {
+        let file = match disk.open(path, OpenMode::Existing).await {
+            Err(error) if error.kind == DiskErrorKind::NotFound => disk.open(path, OpenMode::Create).await?,
             opened => opened?,
         };
         let written = self.write_to(disk, &file, blocks).await;

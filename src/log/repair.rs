@@ -15,11 +15,12 @@
 //! | manifest outdated                | the same; what it says was given up stays so |
 //! | nothing                          | a new log begins after everything that the old one may have had |
 //!
-//! What is given up is in the manifest before the first file is touched, so that a repair that was cut off can be begun
-//! again, and that each later start names it. Positions in it are never used again.
+//! What is made is made under other names, and what goes where is written down, before the first file is touched: a repair that
+//! was cut off is finished by the next one, and nothing starts before (`repair_journal`). What is given up is in the manifest,
+//! and each later start names it. Positions in it are never used again.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 
 use super::error::OpenError;
@@ -28,7 +29,8 @@ use super::expectation::{
 };
 use super::manifest::{GivenUp, Holdings, Manifest, NAME};
 use super::outdated::OwnManifest;
-use super::recovery::{Replay, move_aside, scan};
+use super::recovery::{Replay, scan};
+use super::repair_journal::{Places, RepairJournal, interrupted, prepared, remove_prepared};
 use super::segment::{FoundHeader, SEGMENT_HEADER_BYTES, SegmentHeader, segment_name};
 use crate::disk::{Disk, DiskBuffer, DiskError, DiskFile, OpenMode};
 use crate::limits::{BLOCK_BYTES, READ_BYTES};
@@ -122,7 +124,7 @@ impl Replay for Survey {
 }
 
 /// Repairs the log in `directory`, or tells what that would be. `secret` is for a log that begins anew. The shard must
-/// not be running.
+/// not be running, and no repair of it interrupted: [`finish_repair`] comes before.
 pub async fn repair<D: Disk>(
     disk: &D,
     directory: &Path,
@@ -142,25 +144,9 @@ pub async fn repair<D: Disk>(
     let mut found = Survey::before(plan.stand_ins.iter().map(|(from, _)| *from));
     scan(disk, directory, known, &mut found).await?;
     if act == Act::Do {
-        disk.create_directory(directory).await?;
-        let mut manifest = match manifest {
-            OwnManifest::Current(manifest) => manifest,
-            OwnManifest::Lost(_) | OwnManifest::Outdated(..) => {
-                // What is there now, unreadable, of another log or of an earlier day, is kept.
-                let path = directory.join(NAME);
-                if disk.list(directory).await?.iter().any(|name| name == NAME) {
-                    move_aside(disk, directory, &[path]).await?;
-                }
-                let given_up = manifest.given_up();
-                let mut made = rebuilt(&facts, known, &found, secret);
-                made.given_up = given_up;
-                made
-            }
-        };
-        plan.note(&mut manifest, &facts, known);
-        manifest.write(disk, directory, 2).await?;
-        disk.sync_directory(directory).await?;
-        plan.carry_out(disk, directory, &manifest, &found).await?;
+        let begun = plan.begin(disk, directory, known, (manifest, &facts), (&found, secret)).await;
+        let (manifest, journal) = begun_or_not(disk, directory, begun).await?;
+        go_on(disk, directory, &journal).await?;
         let facts = survey(disk, directory, Some(manifest.secret)).await?;
         let left = judge(directory, &OwnManifest::Current(manifest), &facts, known).contradictions;
         if !left.is_empty() {
@@ -168,8 +154,8 @@ pub async fn repair<D: Disk>(
             return Err(OpenError::Lacking { directory, contradictions: left });
         }
     }
-    let given_up_bytes = plan.given_up.iter().map(|range| range.bytes_from(range.from)).sum();
-    Ok(Repair { contradictions, steps, bytes_needed: plan.bytes_needed(), given_up_bytes })
+    let (bytes_needed, given_up_bytes) = (plan.bytes_needed(), plan.given_up_bytes());
+    Ok(Repair { contradictions, steps, bytes_needed, given_up_bytes })
 }
 
 /// A manifest in the place of one that is lost.
@@ -224,7 +210,8 @@ impl Plan {
                     plan.copied.push((place, expected));
                 }
                 Flaw::Stray => plan.moved.push(place),
-                Flaw::ManifestLost(_) | Flaw::ManifestOutdated(_) => {}
+                // A judgement never finds one that was interrupted.
+                Flaw::ManifestLost(_) | Flaw::ManifestOutdated(_) | Flaw::Interrupted => {}
                 Flaw::Nothing => {
                     let unknown =
                         if known.reached.is_empty() { UNKNOWN_LOG_BYTES } else { BEHIND_SNAPSHOT_BYTES };
@@ -293,7 +280,13 @@ impl Plan {
     /// What the files take that are made, as far as it is not theirs already.
     fn bytes_needed(&self) -> u64 {
         let copied: u64 = self.copied.iter().chain(&self.extended).map(|(_, bytes)| *bytes).sum();
-        copied + self.stand_ins.len() as u64 * SEGMENT_FILE_BYTES_MIN
+        // The manifest and the plan take a few blocks more.
+        copied + self.stand_ins.len() as u64 * SEGMENT_FILE_BYTES_MIN + 4 * BLOCK_BYTES as u64
+    }
+
+    /// What may have been stored in what is given up.
+    fn given_up_bytes(&self) -> u64 {
+        self.given_up.iter().map(|range| range.bytes_from(range.from)).sum()
     }
 
     /// Says in the manifest what is given up, and which files there are then.
@@ -318,30 +311,63 @@ impl Plan {
         manifest.give_up(&self.given_up, first);
     }
 
-    async fn carry_out<D: Disk>(
+    /// Makes what has to be made, and writes down what is to be done. Only then anything of the log changes.
+    async fn begin<D: Disk>(
         &self,
         disk: &D,
         directory: &Path,
-        manifest: &Manifest,
-        found: &Survey,
+        known: &Known,
+        (manifest, facts): (OwnManifest, &BTreeMap<LogPosition, Facts>),
+        (found, secret): (&Survey, LogSecret),
+    ) -> Result<(Manifest, RepairJournal), OpenError> {
+        disk.create_directory(directory).await?;
+        disk.sync_directory(directory.parent().unwrap_or(directory)).await?;
+        remove_prepared(disk, directory).await?;
+        let places = Places::of(disk, directory).await?;
+        let mut journal = RepairJournal::new(self.given_up_bytes());
+        let mut manifest = match manifest {
+            OwnManifest::Current(manifest) => manifest,
+            OwnManifest::Lost(_) | OwnManifest::Outdated(..) => {
+                // What is there now, unreadable, of another log or of an earlier day, is kept. It goes first: what is
+                // left then is not taken for its log.
+                if disk.list(directory).await?.iter().any(|name| name == NAME) {
+                    journal.move_out(&places, NAME);
+                }
+                let given_up = manifest.given_up();
+                let mut made = rebuilt(facts, known, found, secret);
+                made.given_up = given_up;
+                made
+            }
+        };
+        self.note(&mut manifest, facts, known);
+        manifest.write_as(disk, &prepared(directory, NAME), 2).await?;
+        self.make_files(disk, directory, (&manifest, found), (&mut journal, &places)).await?;
+        journal.put(&places, NAME);
+        journal.begin(disk, directory).await?;
+        Ok((manifest, journal))
+    }
+
+    /// Makes under other names what is to take a place, and writes into the journal what goes where.
+    async fn make_files<D: Disk>(
+        &self,
+        disk: &D,
+        directory: &Path,
+        (manifest, found): (&Manifest, &Survey),
+        (journal, places): (&mut RepairJournal, &Places),
     ) -> Result<(), OpenError> {
-        let path = |base: LogPosition| directory.join(segment_name(base));
-        let moved: Vec<PathBuf> = self.moved.iter().map(|base| path(*base)).collect();
-        if !moved.is_empty() {
-            let aside = move_aside(disk, directory, &moved).await?;
-            for (name, belongs) in &self.put_back {
-                disk.rename(&aside.join(segment_name(*name)), &path(*belongs)).await?;
-            }
-            for (base, bytes) in &self.copied {
-                copy(disk, &aside.join(segment_name(*base)), &path(*base), *bytes).await?;
-            }
-            disk.sync_directory(&aside).await?;
+        for base in &self.moved {
+            journal.move_out(places, &segment_name(*base));
+        }
+        for (name, belongs) in &self.put_back {
+            journal.put_back(places, &segment_name(*name), &segment_name(*belongs));
+        }
+        for (base, bytes) in &self.copied {
+            let name = segment_name(*base);
+            copy(disk, &directory.join(&name), &prepared(directory, &name), *bytes).await?;
+            journal.put(places, &name);
         }
         for (base, bytes) in &self.extended {
-            let file = disk.open(&path(*base), OpenMode::Existing).await?;
-            file.preallocate(*bytes).await?;
-            file.sync().await?;
-            file.close().await?;
+            journal.extend(places, &segment_name(*base), *bytes);
         }
         for &(from, to) in &self.stand_ins {
             // Where the log ended in the segment before: what lies after is not missing as well.
@@ -355,10 +381,58 @@ impl Plan {
                 previous_end: before.unwrap_or(from),
                 secret: manifest.secret,
             };
-            make_stand_in(disk, &path(from), &header).await?;
+            let name = segment_name(from);
+            make_stand_in(disk, &prepared(directory, &name), &header).await?;
+            journal.put(places, &name);
         }
-        Ok(disk.sync_directory(directory).await?)
+        Ok(())
     }
+}
+
+/// An error says whether the repair has begun.
+async fn begun_or_not<D: Disk, T>(
+    disk: &D,
+    directory: &Path,
+    begun: Result<T, OpenError>,
+) -> Result<T, OpenError> {
+    let Err(error) = begun else { return begun };
+    let (directory, error) = (directory.to_owned(), Box::new(error));
+    match interrupted(disk, &directory).await {
+        Ok(None) => {
+            // The disk may be full of them. What cannot be removed now is by the next repair.
+            let _ = remove_prepared(disk, &directory).await;
+            Err(OpenError::NotRepaired { directory, error })
+        }
+        _ => Err(OpenError::Interrupted { directory, error }),
+    }
+}
+
+/// Carries out what is written down.
+async fn go_on<D: Disk>(disk: &D, directory: &Path, journal: &RepairJournal) -> Result<(), OpenError> {
+    journal.carry_out(disk, directory).await.map_err(|error| OpenError::Interrupted {
+        directory: directory.to_owned(),
+        error: Box::new(error.into()),
+    })
+}
+
+/// Goes on with a repair that was interrupted, or tells what that would be; `None` when there is none. The shard must not
+/// be running.
+pub async fn finish_repair<D: Disk>(
+    disk: &D,
+    directory: &Path,
+    act: Act,
+) -> Result<Option<Repair>, OpenError> {
+    let Some(found) = interrupted(disk, directory).await? else { return Ok(None) };
+    let Some(journal) = RepairJournal::read(disk, directory).await? else { return Ok(None) };
+    if act == Act::Do {
+        go_on(disk, directory, &journal).await?;
+    }
+    Ok(Some(Repair {
+        contradictions: vec![found],
+        steps: journal.steps(),
+        bytes_needed: journal.bytes_needed(),
+        given_up_bytes: journal.given_up_bytes(),
+    }))
 }
 
 /// A file with a header that says what it stands in for, and nothing after it: that may be more than a file system or a

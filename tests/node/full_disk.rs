@@ -139,3 +139,39 @@ fn check_reading(node: &Node) -> u64 {
     assert_eq!((first.0, end.0), (0, messages.len() as u64));
     end.0
 }
+
+/// A repair needs room for what it makes, were it a manifest: without it, nothing is changed.
+#[test]
+fn a_repair_on_a_full_disk_changes_nothing() {
+    let directory = test_directory();
+    let place = directory.path().join("memory");
+    let Some(memory) = MemoryFileSystem::mount(&place, DISK_BYTES) else {
+        report("skipped: a full disk needs a file system in memory, which this user may not mount");
+        return;
+    };
+    let data = place.join("data");
+    let node = Setup::new(&data).start();
+    node.run_well(&["topic", "create", "lines", "--queues", "1"]);
+    command::run(Some(node.address()), &["produce", "lines"], Some(b"one\ntwo\n")).well();
+    assert_eq!(node.stop().status.code(), Some(0));
+    let manifest = data.join("shard-0/log/manifest");
+    std::fs::remove_file(&manifest).expect("it is there");
+    let filler = place.join("filler");
+    let mut file = std::fs::File::create(&filler).expect("there is room for a name");
+    let block = vec![1; 4096];
+    while std::io::Write::write_all(&mut file, &block).is_ok() {}
+    drop(file);
+    let repair = ["log", "repair", "--data", data.to_str().expect("UTF-8"), "--yes"];
+    let said = command::run(None, &repair, None).badly(1);
+    assert!(said.contains("nothing was changed"), "{said}");
+    let log: Vec<_> = std::fs::read_dir(data.join("shard-0/log")).expect("it is there").flatten().collect();
+    let odd = |name: &std::ffi::OsStr| !name.to_string_lossy().ends_with(".segment");
+    let odd: Vec<_> = log.iter().map(|entry| entry.file_name()).filter(|name| odd(name)).collect();
+    assert!(odd.is_empty(), "something was made: {odd:?}");
+    std::fs::remove_file(&filler).expect("it was made");
+    command::run(None, &repair, None).well();
+    let node = Setup::new(&data).start();
+    assert_eq!(node.run_well(&["consume", "lines"]).lines().count(), 2);
+    drop(node);
+    drop(memory);
+}

@@ -103,6 +103,31 @@ fn a_link_that_leads_nowhere_is_no_missing_file() {
     }
 }
 
+/// The same of a directory: nothing is made in its place, and the words say what it is.
+#[test]
+fn a_repair_does_not_take_a_link_that_leads_nowhere_for_a_missing_directory() {
+    let directory = test_directory();
+    let data = directory.path().join("data");
+    filled(&data);
+    let (text, kept) = (data.to_str().expect("UTF-8"), directory.path().join("kept"));
+    for part in ["shard-0", "shard-0/log"] {
+        let path = data.join(part);
+        fs::rename(&path, &kept).expect("it is there");
+        let gone = directory.path().join("not-mounted");
+        std::os::unix::fs::symlink(&gone, &path).expect("the name is free");
+        for act in [None, Some("--yes")] {
+            let arguments: Vec<_> = ["log", "repair", "--data", text].into_iter().chain(act).collect();
+            let said = command::run(None, &arguments, None).badly(1);
+            let is_named = said.contains(&format!("{}: it is a symbolic link to", path.display()));
+            assert!(is_named && said.contains("nothing was changed"), "{part}: {said}");
+        }
+        assert!(!gone.exists(), "{part}: it was made");
+        fs::remove_file(&path).expect("it was made");
+        fs::rename(&kept, &path).expect("it is there");
+    }
+    command::run(None, &["log", "verify", "--data", text], None).well();
+}
+
 #[test]
 fn a_probe_that_cannot_be_used_is_told_and_keeps_nobody_from_starting() {
     for name in ["probe", "probe-speed"] {

@@ -696,6 +696,50 @@ fn what_may_not_be_read_is_not_called_damaged() {
     }
 }
 
+/// A repair that was killed: nothing starts from what it left, the check says so, and another repair goes on.
+#[test]
+fn a_repair_that_was_killed_is_gone_on_with_before_a_start() {
+    let images = images();
+    let filled = images.iter().find(|filled| filled.label == "stopped").expect("one of them");
+    let target = &targets(&filled.disk)[0];
+    let directory = shard_directory(0);
+    let repair =
+        |disk: &FaultyDisk| block_on(repair_shard(disk, &place(&directory, 0), LogSecret(99), Act::Do));
+    for damage in [Damage::Swapped, Damage::ByteMore, Damage::Missing] {
+        let disk = filled.disk.outcome(Restart::ProcessKill, 3);
+        assert!(strike(&disk, target, damage));
+        let calm = disk.outcome(Restart::ProcessKill, 3);
+        repair(&calm).expect("a healthy disk");
+        let steps = calm.step_list();
+        let renames = steps.iter().enumerate().filter(|(_, step)| step.operation == Operation::Rename);
+        let mut interrupted = 0;
+        for (step, _) in renames.step_by(stride(3)) {
+            let label = format!("{damage:?}: killed after step {step}");
+            let killed = disk.outcome(Restart::ProcessKill, 3);
+            killed.set_plan(FaultPlan::crash_at(step as u64 + 1));
+            assert!(repair(&killed).is_err(), "{label}");
+            let left = killed.outcome(Restart::ProcessKill, 4);
+            let before = inventory(&left);
+            if left.exists(&directory.join("repair-1")) || left.exists(&directory.join("repair-2")) {
+                interrupted += 1;
+                let started = on_node(&left, &setup(), 5, async |_| ());
+                let words = started.expect_err("it is refused").to_string();
+                let goes_on = "was interrupted: `turbopump log repair --data";
+                assert!(words.contains(goes_on) && words.contains("goes on"), "{label}: {words}");
+                let checked = block_on(verify_shard(&left, &place(&directory, 0), &|_| ()));
+                let [found] = &checked.damage[..] else { panic!("{label}: {checked:?}") };
+                assert!(found.detail.contains("a repair was interrupted"), "{label}: {found:?}");
+                assert_eq!(inventory(&left), before, "{label}: something was changed");
+            }
+            repair(&left).unwrap_or_else(|error| panic!("{label}: {error}"));
+            let missing = start(&left, &filled.ledger, &label);
+            let missing = missing.unwrap_or_else(|error| panic!("{label}: {error}"));
+            assert_eq!(missing > 0, damage == Damage::Missing, "{label}: {missing} messages are missing");
+        }
+        assert!(interrupted > 0, "{damage:?}: never interrupted");
+    }
+}
+
 /// Fills a node until it is done or the disk crashes, and returns what was sent and answered.
 fn fill_until_crash(disk: &FaultyDisk, seed: u64) -> Ledger {
     let books: Books = Rc::new(RefCell::default());

@@ -7,8 +7,8 @@ use crate::broker::open::StartError;
 use crate::disk::Disk;
 use crate::index::MessageMap;
 use crate::log::{
-    Act, Contradiction, Flaw, Known, Manifest, Reached, Repair, contradictions, move_aside, repair,
-    secret_of_log,
+    Act, Contradiction, Flaw, Known, Manifest, Reached, Repair, contradictions, finish_repair, move_aside,
+    repair, secret_of_log,
 };
 use crate::types::{LogPosition, ShardId};
 use crate::wire::batch::LogSecret;
@@ -98,6 +98,9 @@ impl Witnesses {
         place: &ShardHome<'_>,
     ) -> Result<Vec<Contradiction>, StartError> {
         let mut found = contradictions(disk, &place.directory.join("log"), &self.known).await?;
+        if found.iter().any(|found| found.flaw == Flaw::Interrupted) {
+            return Ok(found);
+        }
         self.estimate(&mut found);
         found.append(&mut self.foreign);
         Ok(found)
@@ -132,6 +135,10 @@ pub async fn repair_shard<D: Disk>(
     act: Act,
 ) -> Result<Repair, StartError> {
     let log = place.directory.join("log");
+    let finished = finish_repair(disk, &log, act).await?;
+    if let (Act::Tell, Some(told)) = (act, &finished) {
+        return Ok(told.clone());
+    }
     let mut witnesses = Witnesses::hear(disk, place).await?;
     // A log that begins anew goes on with its snapshots.
     let named = witnesses.known.reached.iter().find_map(|reached| reached.secret);
@@ -146,6 +153,12 @@ pub async fn repair_shard<D: Disk>(
     }
     if act == Act::Do && !repaired.contradictions.is_empty() {
         disk.sync_directory(place.directory).await?;
+    }
+    if let Some(mut all) = finished {
+        all.contradictions.append(&mut repaired.contradictions);
+        all.steps.append(&mut repaired.steps);
+        all.given_up_bytes += repaired.given_up_bytes;
+        return Ok(all);
     }
     Ok(repaired)
 }

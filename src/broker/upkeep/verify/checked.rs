@@ -122,6 +122,10 @@ async fn verify<D: Disk>(
     checked: &mut Checked,
 ) -> Result<(), StartError> {
     let mut contradictions = check_shard(disk, place).await?;
+    if contradictions.iter().any(|found| found.flaw == Flaw::Interrupted) {
+        add_contradictions(&contradictions, &[], checked);
+        return Ok(());
+    }
     check_manifest(disk, place, checked).await?;
     let snapshot = check_snapshots(disk, place, checked).await?;
     let index = match &snapshot {
