@@ -190,8 +190,8 @@ pub const ACCESS_KEY_ID_BYTES_MAX: usize = 256;
 pub const PROOF_SECONDS: u64 = 10;
 /// Frame of a native client that has proved no key: its proof is far smaller.
 pub const UNPROVED_FRAME_BYTES_MAX: usize = 4 * 1024;
-/// Proofs that fail from one address (of IPv6, one network of 64 bits) at once on one shard; one more each second. Beyond
-/// them no proof from there is looked at.
+/// Proofs that fail from one address (of IPv6, one network of 64 bits) at once on one shard, signatures
+/// over HTTP among them; one more each second. Beyond them no proof from there is looked at.
 pub const FAILED_PROOFS_MAX: u32 = 30;
 /// Addresses whose failed proofs a shard remembers. With more, the one that failed the longest ago is forgotten.
 pub const FAILED_PROOF_ADDRESSES_MAX: usize = 1_024;

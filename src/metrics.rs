@@ -139,9 +139,9 @@ counters! {
     connections,
     connections_accepted,
     connections_dropped,
-    /// Native clients that did not prove the access key that they named.
+    /// Clients that did not prove the access key that they named, with each request over HTTP.
     proofs_failed,
-    /// Native requests that were refused for want of an access key or of a rule for it.
+    /// Requests that were refused for want of an access key or of a rule for it.
     requests_denied,
     tls_handshakes,
     tls_handshakes_failed,

@@ -223,11 +223,11 @@ impl Seat {
         let plan = &self.doors;
         let open = |path: &PathBuf| {
             let (clock, metrics) = (broker.clock().clone(), broker.metrics().clone());
-            Access::open(path, broker.shard(), &self.secret, clock, metrics)
+            Access::open(path, broker.shard(), &self.secret, clock, metrics).map(Rc::new)
         };
         let access = plan.access_keys.as_ref().map(open).transpose()?;
-        let keys = access.as_ref().map(|access| access.keys().clone());
-        let http = plan.http.as_ref().map(|options| HttpPort::open(broker, options, &self.secret, keys));
+        let open_http = |options| HttpPort::open(broker, options, &self.secret, access.clone());
+        let http = plan.http.as_ref().map(open_http);
         let tls = plan.tls.as_ref().map(|files| Tls::open(broker, files, plan.rules)).transpose()?;
         Ok(Doors { rules: plan.rules, http, tls, access })
     }

@@ -18,11 +18,12 @@ use rustix::rand::{GetRandomFlags, getrandom};
 
 use self::failed_proofs::FailedProofs;
 use self::needs::{Check, refusal};
-use crate::access::{AccessError, NodeSecret, Refreshed, Secret, Session, SharedKeys};
+use crate::access::{AccessError, AccessKey, NodeSecret, Refreshed, Secret, Session, SharedKeys};
 use crate::api::{Failure, Status};
 use crate::clock::SharedClock;
 use crate::limits;
 use crate::metrics::ShardMetrics;
+use crate::protocol::http::Authentication;
 use crate::protocol::native::{DecodedRequest, PROOF_BYTES, ProofContext};
 use crate::server::connection::ShardBroker;
 use crate::types::{ShardId, Throttle};
@@ -117,6 +118,18 @@ impl Access {
         proof: &[u8; PROOF_BYTES],
         peer: Option<IpAddr>,
     ) -> Result<(Session, [u8; PROOF_BYTES]), Failure> {
+        let key = self.holder(context.key_id, peer, &|secret| context.is_clients(secret, proof))?;
+        let own = context.broker_proof(&key.secret);
+        Ok((Session::Key(key), own))
+    }
+
+    /// The key, when `is_right` says of its secret that whoever names the key has it.
+    fn holder(
+        &self,
+        key_id: &str,
+        peer: Option<IpAddr>,
+        is_right: &dyn Fn(&Secret) -> bool,
+    ) -> Result<Rc<AccessKey>, Failure> {
         let now = self.clock.monotonic();
         let barred = peer.and_then(|peer| self.failures.borrow().barred(peer, now));
         if let Some(wait) = barred {
@@ -127,17 +140,10 @@ impl Access {
             );
             return Err(Failure::new(Status::Busy, message));
         }
-        let key = self.keys.keys().find(context.key_id).cloned();
-        let secret = key.as_ref().map_or(&self.stand_in, |key| &key.secret);
-        let is_right = context.is_clients(secret, proof);
-        match key {
-            Some(key) if is_right => {
-                let own = context.broker_proof(&key.secret);
-                Ok((Session::Key(key), own))
-            }
-            // One answer for both: whoever guesses does not learn which keys there are.
-            _ => Err(self.failed(context.key_id, peer)),
-        }
+        let key = self.keys.keys().find(key_id).cloned();
+        let is_right = is_right(key.as_ref().map_or(&self.stand_in, |key| &key.secret));
+        // One answer for both: whoever guesses does not learn which keys there are.
+        key.filter(|_| is_right).ok_or_else(|| self.failed(key_id, peer))
     }
 
     fn failed(&self, key_id: &str, peer: Option<IpAddr>) -> Failure {
@@ -183,5 +189,21 @@ impl Access {
         let denied = session.denial()?;
         self.metrics.requests_denied.add(1);
         Some(refusal(denied))
+    }
+}
+
+/// Requests over HTTP prove a key by their signature, each of them.
+impl Authentication for Access {
+    fn authenticate(
+        &self,
+        key_id: &str,
+        peer: Option<IpAddr>,
+        is_signed_with: &dyn Fn(&Secret) -> bool,
+    ) -> Result<Session, Failure> {
+        self.holder(key_id, peer, is_signed_with).map(Session::Key)
+    }
+
+    fn denied(&self) {
+        self.metrics.requests_denied.add(1);
     }
 }

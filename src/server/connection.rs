@@ -66,7 +66,7 @@ pub(crate) struct Connections {
     pub http: Option<HttpPort>,
     tls: Option<Tls>,
     /// `None` when everybody may do everything, at every door.
-    pub access: Option<Access>,
+    pub access: Option<Rc<Access>>,
     /// What everything that is held for a peer counts in.
     pub memory: Rc<ClientMemory>,
     descriptors: ConnectionDescriptors,
@@ -81,7 +81,7 @@ pub(crate) struct Doors {
     /// `None` without a certificate.
     pub tls: Option<Tls>,
     /// `None` when everybody may do everything.
-    pub access: Option<Access>,
+    pub access: Option<Rc<Access>>,
 }
 
 /// What an open connection holds of what there is for connections.

@@ -39,7 +39,7 @@ pub use properties::{
 };
 pub use request_document::{PublishRequest, ReceiptHandles, parse_publish, parse_receipt_handles};
 pub use request_id::{RequestId, RequestIds};
-pub use service::{Admitted, Backend, HttpService, Scheme};
+pub use service::{Admitted, Authentication, Backend, HttpService, Scheme};
 pub use signature::{SKEW_MAX, SignatureError, SignedRequest, sign};
 pub use target::{Call, Consume, ConsumeMode, LeaseEnd, METHODS, TopicReference};
 pub use xml::DocumentError;

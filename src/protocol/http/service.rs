@@ -2,6 +2,7 @@
 //! in a document. Who drives a connection calls [`admit`](HttpService::admit) with the head, reads the body only if that
 //! succeeds, and calls [`answer`](HttpService::answer).
 
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -22,9 +23,10 @@ use super::request_document::{PublishRequest, ReceiptHandles, parse_publish, par
 use super::request_id::{RequestId, RequestIds};
 use super::signature::{SignedRequest, check_body_digest};
 use super::target::{Call, Consume, LeaseEnd, METHODS, TopicReference};
-use crate::access::{Need, Session, SharedKeys};
+use crate::access::{Need, Session};
+use crate::api::Failure;
 use crate::clock::SharedClock;
-use crate::types::{ByteBudget, ShardId};
+use crate::types::{ByteBudget, Secret, ShardId};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-mq-request-id");
 const VERSION: HeaderName = HeaderName::from_static("x-mq-version");
@@ -63,6 +65,21 @@ pub trait Backend {
     ) -> Result<Vec<HandleFailure>, HttpError>;
 }
 
+/// Who has which access key. Whoever guesses is counted, and held up, however many protocols they try.
+pub trait Authentication {
+    /// The session of whoever has signed a request with the secret of the key that it names; `is_signed_with` says whether it
+    /// is this one. `peer` is where the request came from, as far as that is known.
+    fn authenticate(
+        &self,
+        key_id: &str,
+        peer: Option<IpAddr>,
+        is_signed_with: &dyn Fn(&Secret) -> bool,
+    ) -> Result<Session, Failure>;
+
+    /// A request is refused that is not signed, or that its key may not make: counts it.
+    fn denied(&self);
+}
+
 /// The protocol on one shard.
 pub struct HttpService<B> {
     backend: B,
@@ -71,7 +88,7 @@ pub struct HttpService<B> {
     /// Host and port where requests come in, as errors tell it to those that named no host.
     address: String,
     /// `None`: everybody may do everything.
-    access: Option<Rc<SharedKeys>>,
+    access: Option<Rc<dyn Authentication>>,
     /// Check values of large bodies are made one after the other: many at once would each run before any of the
     /// others' requests has one.
     digesting: ByteBudget,
@@ -107,16 +124,16 @@ impl<B: Backend> HttpService<B> {
         backend: B,
         shard: ShardId,
         clock: SharedClock,
-        access: Option<Rc<SharedKeys>>,
+        access: Option<Rc<dyn Authentication>>,
         address: String,
     ) -> Self {
         Self { backend, clock, ids: RequestIds::new(shard), address, access, digesting: ByteBudget::new(1) }
     }
 
-    /// Judges a request by its head.
-    pub fn admit(&self, head: &Parts, scheme: Scheme) -> Result<Admitted, HttpError> {
+    /// Judges a request by its head; `peer` is where it came from.
+    pub fn admit(&self, head: &Parts, scheme: Scheme, peer: Option<IpAddr>) -> Result<Admitted, HttpError> {
         check_head(head)?;
-        let call = self.understand(head)?;
+        let call = self.understand(head, peer)?;
         Ok(Admitted { call, scheme, id: self.ids.next(self.clock.now()) })
     }
 
@@ -141,26 +158,31 @@ impl<B: Backend> HttpService<B> {
         }
     }
 
-    fn understand(&self, head: &Parts) -> Result<Call, HttpError> {
+    fn understand(&self, head: &Parts, peer: Option<IpAddr>) -> Result<Call, HttpError> {
         let target = target_of(head);
         // The sender first: a stranger learns nothing about what is asked for, not even whether it makes sense.
-        let session = self.sender(head, target)?;
+        let session = self.sender(head, target, peer)?;
         let call = Call::parse(&head.method, target)?;
-        check_rules(&session, &call)?;
+        check_rules(&session, &call).inspect_err(|_| self.denied())?;
         Ok(call)
     }
 
     /// Who sent a request: every one proves its key by itself.
-    fn sender(&self, head: &Parts, target: &str) -> Result<Session, HttpError> {
+    fn sender(&self, head: &Parts, target: &str, peer: Option<IpAddr>) -> Result<Session, HttpError> {
         let Some(access) = &self.access else { return Ok(Session::Open) };
-        let request = SignedRequest::read(&head.method, target, &head.headers)?;
-        let keys = access.keys();
-        let key = keys.find(request.key_id).ok_or_else(|| {
-            let message = format!("the access key `{}` is not known here", request.key_id);
-            HttpError::new(ErrorCode::AccessDenied, message)
-        })?;
-        request.check(&key.secret, self.clock.now())?;
-        Ok(Session::Key(key.clone()))
+        let request = SignedRequest::read(&head.method, target, &head.headers).and_then(|request| {
+            // Before the key is looked for: a date says nothing about which keys there are.
+            request.check_date(self.clock.now())?;
+            Ok(request)
+        });
+        let request = request.inspect_err(|_| access.denied())?;
+        Ok(access.authenticate(request.key_id, peer, &|secret| request.is_signed_with(secret))?)
+    }
+
+    fn denied(&self) {
+        if let Some(access) = &self.access {
+            access.denied();
+        }
     }
 
     fn refusal(

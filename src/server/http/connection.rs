@@ -16,6 +16,7 @@ use std::error::Error;
 use std::future::poll_fn;
 use std::io;
 use std::mem::replace;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -129,6 +130,8 @@ pub(crate) struct HttpConnection {
     /// Without TLS where HTTP is spoken within it only: every request is told so.
     lacks_tls: bool,
     scheme: Scheme,
+    /// Where the client is, as far as it can be told; asked only where access keys are.
+    peer: Option<IpAddr>,
 }
 
 /// Serves a connection whose first bytes are in `buffer`, until it ends. With `lacks_tls` it answers each request that it is
@@ -136,13 +139,14 @@ pub(crate) struct HttpConnection {
 pub(crate) async fn serve_http(
     connections: &Rc<Connections>,
     connection: &Rc<Connection>,
-    stream: Stream,
+    mut stream: Stream,
     buffer: ReceiveBuffer,
     lacks_tls: bool,
 ) {
     // Told so, a client finds the place where it is said under the name that it is to have.
     let scheme = if lacks_tls || stream.is_tls() { Scheme::Https } else { Scheme::Http };
-    let http = HttpConnection::new(connections, connection, scheme, lacks_tls);
+    let peer = connections.access.as_ref().and_then(|_| stream.peer()).map(|address| address.ip());
+    let http = HttpConnection::new(connections, connection, scheme, lacks_tls, peer);
     let mut stream = http.run(stream, buffer).await;
     let closed = stream.close().await.is_ok();
     if closed {
@@ -218,6 +222,7 @@ impl HttpConnection {
         connection: &Rc<Connection>,
         scheme: Scheme,
         lacks_tls: bool,
+        peer: Option<IpAddr>,
     ) -> Rc<Self> {
         Rc::new(Self {
             connections: connections.clone(),
@@ -233,6 +238,7 @@ impl HttpConnection {
             answers_since_yield: Cell::new(0),
             lacks_tls,
             scheme,
+            peer,
         })
     }
 
@@ -430,7 +436,7 @@ impl HttpConnection {
         let begun = self.now();
         self.set_phase_at(Phase::Body, || begun);
         let service = &self.port().service;
-        let admitted = match self.check_tls().and_then(|()| service.admit(&head, self.scheme)) {
+        let admitted = match self.check_tls().and_then(|()| service.admit(&head, self.scheme, self.peer)) {
             Ok(admitted) => admitted,
             Err(error) => {
                 // A client that waits for our word is spared sending it.

@@ -6,9 +6,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::backend::BrokerBackend;
-use crate::access::{NodeSecret, SharedKeys};
+use crate::access::NodeSecret;
 use crate::limits;
-use crate::protocol::http::{ErrorCode, HttpError, HttpService};
+use crate::protocol::http::{Authentication, ErrorCode, HttpError, HttpService};
+use crate::server::access::Access;
 use crate::server::connection::{Connections, ShardBroker};
 use crate::types::{Account, ByteBudget, Reservation};
 
@@ -44,13 +45,14 @@ impl HttpPort {
         broker: &Rc<ShardBroker>,
         options: &HttpOptions,
         secret: &NodeSecret,
-        keys: Option<Rc<SharedKeys>>,
+        access: Option<Rc<Access>>,
     ) -> Self {
+        let access = access.map(|access| access as Rc<dyn Authentication>);
         let (clock, shard) = (broker.clock().clone(), broker.shard());
         let backend = BrokerBackend::new(broker.clone(), &secret.0, secret.number(shard));
         let address = options.address.to_string();
         Self {
-            service: Rc::new(HttpService::new(backend, shard, clock, keys, address)),
+            service: Rc::new(HttpService::new(backend, shard, clock, access, address)),
             idle_timeout: options.idle_timeout,
             little: Rc::new(ByteBudget::new(limits::BATCH_BYTES_MAX)),
             scratch: RefCell::new(vec![0; SCRATCH_BYTES]),

@@ -1,10 +1,12 @@
+use std::cell::Cell;
 use std::time::Duration;
 
 use futures_lite::future::block_on;
 use http::Request;
 
 use super::*;
-use crate::access::Secret;
+use crate::access::AccessKeys;
+use crate::api::Status;
 use crate::clock::Clock;
 use crate::protocol::http::sign;
 use crate::types::{MonotonicTime, Timestamp};
@@ -86,14 +88,46 @@ impl Backend for Echo {
     }
 }
 
-fn service(keys: Option<&str>) -> HttpService<Echo> {
-    let access = keys.map(|keys| {
-        let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("keys.toml");
-        std::fs::write(&path, keys).expect("writable");
-        Rc::new(SharedKeys::open(&path, MonotonicTime(0)).expect("keys").0)
-    });
+/// Keys that are believed as the broker does, but for those of one address, which is barred.
+struct Holders {
+    keys: AccessKeys,
+    failed: Cell<u32>,
+    denied: Cell<u32>,
+}
+
+const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+const BARRED: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
+
+impl Authentication for Holders {
+    fn authenticate(
+        &self,
+        key_id: &str,
+        peer: Option<IpAddr>,
+        is_signed_with: &dyn Fn(&Secret) -> bool,
+    ) -> Result<Session, Failure> {
+        if peer == Some(BARRED) {
+            return Err(Failure::new(Status::Busy, "try again in 1 s"));
+        }
+        let key = self.keys.find(key_id).filter(|key| is_signed_with(&key.secret));
+        key.map(|key| Session::Key(key.clone())).ok_or_else(|| {
+            self.failed.set(self.failed.get() + 1);
+            Failure::new(Status::Unauthenticated, format!("`{key_id}` is not believed"))
+        })
+    }
+
+    fn denied(&self) {
+        self.denied.set(self.denied.get() + 1);
+    }
+}
+
+fn holders() -> Rc<Holders> {
+    let keys = AccessKeys::parse(KEYS).expect("well formed");
+    Rc::new(Holders { keys, failed: Cell::new(0), denied: Cell::new(0) })
+}
+
+fn service(access: Option<Rc<Holders>>) -> HttpService<Echo> {
     let address = "127.0.0.1:8080".into();
+    let access = access.map(|access| access as Rc<dyn Authentication>);
     HttpService::new(Echo, ShardId(0), Rc::new(FixedClock), access, address)
 }
 
@@ -113,7 +147,11 @@ fn signed(method: &str, target: &str, id: &str, secret: &str) -> Parts {
 
 /// Status, code or document.
 fn ask(service: &HttpService<Echo>, head: &Parts, body: &str) -> (u16, String) {
-    let answer = match service.admit(head, Scheme::Http) {
+    ask_from(PEER, service, head, body)
+}
+
+fn ask_from(peer: IpAddr, service: &HttpService<Echo>, head: &Parts, body: &str) -> (u16, String) {
+    let answer = match service.admit(head, Scheme::Http, Some(peer)) {
         Ok(admitted) => {
             block_on(service.answer(admitted, head, Bytes::copy_from_slice(body.as_bytes()), &()))
         }
@@ -182,7 +220,7 @@ fn errors_come_with_their_codes() {
         assert!(text.contains(&format!("<Code>{code}</Code>")), "{method} {target}: {text}");
     }
     let put = head("PUT", "/topics/t/messages");
-    let error = service.admit(&put, Scheme::Http).expect_err("no such method");
+    let error = service.admit(&put, Scheme::Http, None).expect_err("no such method");
     assert_eq!(service.refuse(Some(&put), Scheme::Http, &error).headers()[ALLOW], METHODS);
     let mut head = head("POST", "/topics/t/messages");
     head.headers.insert("content-md5", HeaderValue::from_static("AAAA"));
@@ -191,7 +229,8 @@ fn errors_come_with_their_codes() {
 
 #[test]
 fn keys_are_asked_for_when_there_are_some() {
-    let service = service(Some(KEYS));
+    let holders = holders();
+    let service = service(Some(holders.clone()));
     let denied = |head: &Parts, part: &str| {
         let (status, text) = ask(&service, head, MESSAGE);
         assert_eq!(status, 403, "{text}");
@@ -204,8 +243,10 @@ fn keys_are_asked_for_when_there_are_some() {
     assert_eq!(ask(&service, &signed("GET", &by_group("GID-1"), "shop", "s1"), "").0, 200);
     denied(&head("POST", orders), "not signed");
     denied(&head("GET", "/nowhere"), "not signed");
-    denied(&signed("POST", orders, "shop", "s2"), "not that of the key `shop`");
-    denied(&signed("POST", orders, "Shop", "s1"), "`Shop` is not known");
+    assert_eq!((holders.denied.get(), holders.failed.get()), (2, 0));
+    denied(&signed("POST", orders, "shop", "s2"), "`shop` is not believed");
+    denied(&signed("POST", orders, "Shop", "s1"), "`Shop` is not believed");
+    assert_eq!((holders.denied.get(), holders.failed.get()), (2, 2));
     denied(&signed("POST", "/topics/other/messages", "shop", "s1"), "may not publish to other");
     denied(&signed("GET", &by_group("other"), "shop", "s1"), "may not consume orders as group other");
     // Undecided transactions are the publisher's: the group makes no difference.
@@ -214,6 +255,15 @@ fn keys_are_asked_for_when_there_are_some() {
         &signed("GET", "/topics/t/messages?consumer=GID-1&trans=pop", "shop", "s1"),
         "may not publish to t",
     );
+    assert_eq!((holders.denied.get(), holders.failed.get()), (5, 2));
+    // Whoever is barred is asked to come back, even with a right signature.
+    let (status, text) = ask_from(BARRED, &service, &signed("POST", orders, "shop", "s1"), MESSAGE);
+    assert!(status == 503 && text.contains("<Code>ServerError</Code>"), "{status} {text}");
+    // A request that is much too old is no guess, and says nothing about the key.
+    let mut old = signed("POST", orders, "Shop", "s1");
+    old.headers.insert("date", HeaderValue::from_static("Thu, 01 Jan 1970 00:00:00 GMT"));
+    denied(&old, "away from the broker's clock");
+    assert_eq!(holders.failed.get(), 2);
 }
 
 #[test]
