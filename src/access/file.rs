@@ -1,6 +1,10 @@
 //! The file of keys, read again when it has changed.
+//!
+//! An editor that writes it in place, or a slow copy, leaves less than all of its keys in it for a moment, which would end the
+//! sessions of the others: so a change is read only when it has stood for a whole interval.
 
 use std::fs;
+use std::mem::replace;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -19,7 +23,9 @@ const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 pub struct AccessFile {
     path: PathBuf,
     keys: Rc<AccessKeys>,
-    /// As of the last look, whether what was found could be used or not: a broken file is told once.
+    /// What was read last, whether it could be used or not: a broken file is told once.
+    read: Option<FileStamp>,
+    /// As of the last look.
     seen: Option<FileStamp>,
     looked_at: MonotonicTime,
 }
@@ -29,6 +35,8 @@ pub struct AccessFile {
 pub enum FileWarning {
     #[error("{path} can be read by others (mode {mode:o}), and secrets are in it: chmod 600 {path}")]
     ReadableByOthers { path: String, mode: u32 },
+    #[error("{path} names no access key: every request is refused until it does")]
+    NoKeys { path: String },
 }
 
 /// What a look at the file has found.
@@ -46,29 +54,33 @@ impl AccessFile {
     /// Reads the file for the first time.
     pub fn open(path: &Path, now: MonotonicTime) -> Result<(Self, Option<FileWarning>), AccessError> {
         let (keys, stamp, warning) = read(path)?;
-        let file = Self { path: path.to_owned(), keys: Rc::new(keys), seen: Some(stamp), looked_at: now };
+        let (keys, stamp) = (Rc::new(keys), Some(stamp));
+        let file = Self { path: path.to_owned(), keys, read: stamp, seen: stamp, looked_at: now };
         Ok((file, warning))
     }
 
-    /// Reads the file again if it has changed, at most once a second. To be called now and then.
+    /// Reads the file again once a change has stood from one look to the next, at most one look a second. To be called now and
+    /// then.
     pub fn refresh(&mut self, now: MonotonicTime) -> Refreshed {
         if now.since(self.looked_at) < LOOK_INTERVAL {
             return Refreshed::Unchanged;
         }
         self.looked_at = now;
-        if self.stamp() == self.seen {
+        let found = self.stamp();
+        let has_settled = replace(&mut self.seen, found) == found;
+        if !has_settled || found == self.read {
             return Refreshed::Unchanged;
         }
         self.read_again(now)
     }
 
-    /// Reads the file now, whether it has changed or not.
+    /// Reads the file now, whether it has changed or not, settled or not.
     pub fn read_again(&mut self, now: MonotonicTime) -> Refreshed {
         self.looked_at = now;
-        self.seen = self.stamp();
+        self.read = self.stamp();
         match read(&self.path) {
             Ok((keys, stamp, warning)) => {
-                self.seen = Some(stamp);
+                self.read = Some(stamp);
                 self.keys = Rc::new(keys);
                 Refreshed::Read { warning }
             }
@@ -95,9 +107,15 @@ fn read(path: &Path) -> Result<(AccessKeys, FileStamp, Option<FileWarning>), Acc
         SettingsFileError::NotRegular { what } => AccessError::NotAFile { path: shown(), what },
         SettingsFileError::TooLarge { bytes, most } => AccessError::TooLarge { path: shown(), bytes, most },
     })?;
+    let keys = AccessKeys::parse(&text)?;
     let mode = metadata.mode() & 0o777;
-    let warning = (mode & 0o044 != 0).then(|| FileWarning::ReadableByOthers { path: shown(), mode });
-    Ok((AccessKeys::parse(&text)?, FileStamp::of(&metadata), warning))
+    let warning = if keys.is_empty() {
+        // There is no secret to be read.
+        Some(FileWarning::NoKeys { path: shown() })
+    } else {
+        (mode & 0o044 != 0).then(|| FileWarning::ReadableByOthers { path: shown(), mode })
+    };
+    Ok((keys, FileStamp::of(&metadata), warning))
 }
 
 #[cfg(test)]
@@ -113,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_seen_within_a_second_and_a_broken_file_changes_nothing() {
+    fn a_change_is_seen_when_it_has_stood_for_a_second_and_a_broken_file_changes_nothing() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("keys.toml");
         write(&path, "one");
@@ -122,22 +140,27 @@ mod tests {
         assert_eq!(file.refresh(MonotonicTime(SECOND)), Refreshed::Unchanged);
         write(&path, "three");
         assert_eq!(file.refresh(MonotonicTime(2 * SECOND - 1)), Refreshed::Unchanged);
-        assert_eq!(file.refresh(MonotonicTime(2 * SECOND)), Refreshed::Read { warning: None });
+        assert_eq!(file.refresh(MonotonicTime(2 * SECOND)), Refreshed::Unchanged, "it may be written on");
+        assert_eq!(file.refresh(MonotonicTime(3 * SECOND - 1)), Refreshed::Unchanged);
+        assert_eq!(file.refresh(MonotonicTime(3 * SECOND)), Refreshed::Read { warning: None });
         assert!(file.keys().find("three").is_some() && file.keys().find("one").is_none());
         fs::write(&path, "[[keys]").expect("writable");
-        assert!(matches!(
-            file.refresh(MonotonicTime(3 * SECOND)),
-            Refreshed::Failed(AccessError::Syntax { .. })
-        ));
-        assert_eq!(file.refresh(MonotonicTime(4 * SECOND)), Refreshed::Unchanged, "told once");
-        assert!(file.keys().find("three").is_some());
-        fs::remove_file(&path).expect("ours");
+        assert_eq!(file.refresh(MonotonicTime(4 * SECOND)), Refreshed::Unchanged);
         assert!(matches!(
             file.refresh(MonotonicTime(5 * SECOND)),
+            Refreshed::Failed(AccessError::Syntax { .. })
+        ));
+        assert_eq!(file.refresh(MonotonicTime(6 * SECOND)), Refreshed::Unchanged, "told once");
+        assert!(file.keys().find("three").is_some());
+        fs::remove_file(&path).expect("ours");
+        assert_eq!(file.refresh(MonotonicTime(7 * SECOND)), Refreshed::Unchanged);
+        assert!(matches!(
+            file.refresh(MonotonicTime(8 * SECOND)),
             Refreshed::Failed(AccessError::Unreadable { .. })
         ));
         write(&path, "four");
-        assert_eq!(file.refresh(MonotonicTime(6 * SECOND)), Refreshed::Read { warning: None });
+        assert_eq!(file.refresh(MonotonicTime(9 * SECOND)), Refreshed::Unchanged);
+        assert_eq!(file.refresh(MonotonicTime(10 * SECOND)), Refreshed::Read { warning: None });
         assert!(file.keys().find("four").is_some());
     }
 
@@ -152,7 +175,38 @@ mod tests {
         assert_eq!(file.read_again(MonotonicTime(1)), Refreshed::Read { warning: None });
         assert!(file.keys().find("three").is_some());
         assert_eq!(file.read_again(MonotonicTime(1)), Refreshed::Read { warning: None }, "changed or not");
-        assert_eq!(file.refresh(MonotonicTime(2 * SECOND)), Refreshed::Unchanged);
+        for second in 2..4 {
+            assert_eq!(file.refresh(MonotonicTime(second * SECOND)), Refreshed::Unchanged);
+        }
+    }
+
+    /// Who writes the file in place begins with an empty one.
+    #[test]
+    fn a_file_that_is_being_written_is_not_read() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("keys.toml");
+        write(&path, "one");
+        let (mut file, _) = AccessFile::open(&path, MonotonicTime(0)).expect("readable");
+        for round in 1..5 {
+            fs::write(&path, "").expect("writable");
+            assert_eq!(file.refresh(MonotonicTime(2 * round * SECOND)), Refreshed::Unchanged);
+            write(&path, "one");
+            assert_eq!(file.refresh(MonotonicTime((2 * round + 1) * SECOND)), Refreshed::Unchanged);
+            assert!(file.keys().find("one").is_some(), "its sessions end");
+        }
+        write(&path, "three");
+        assert_eq!(file.refresh(MonotonicTime(20 * SECOND)), Refreshed::Unchanged);
+        assert_eq!(file.refresh(MonotonicTime(21 * SECOND)), Refreshed::Read { warning: None });
+    }
+
+    #[test]
+    fn a_file_without_a_key_is_warned_of() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("keys.toml");
+        fs::write(&path, "").expect("writable");
+        let (_, warning) = AccessFile::open(&path, MonotonicTime(0)).expect("readable");
+        let text = warning.expect("nobody can do anything").to_string();
+        assert!(text.contains("keys.toml names no access key"), "{text}");
     }
 
     #[test]

@@ -441,6 +441,25 @@ fn sessions_follow_the_file_of_keys() {
     assert_eq!(status(last), Status::Unauthenticated);
 }
 
+#[test]
+fn a_file_without_a_key_is_told_when_it_is_read_and_at_a_start() {
+    let directory = test_directory();
+    let node = start(directory.path());
+    let mut root = connect(&node, "root", "toor").expect("it is believed");
+    write_keys(directory.path(), "# none yet\n");
+    wait_for("the loss of all keys is not told", || node.told().contains("keys.toml names no access key"));
+    assert_eq!(status(root.list_topics()), Status::Unauthenticated);
+    node.stop();
+    let setup = setup(directory.path());
+    write_keys(directory.path(), "");
+    let node = setup.start();
+    assert!(
+        node.banner.contains("WARNING") && node.banner.contains("names no access key"),
+        "{}",
+        node.banner
+    );
+}
+
 /// A wait that began before must not hand out what comes after.
 #[test]
 fn a_wait_of_a_key_that_is_removed_ends_without_a_message() {
