@@ -83,6 +83,23 @@ fn a_chunk_beyond_the_limit_is_refused_when_it_is_announced() {
         assert_eq!(connection.next().expect("our word").status, 100);
         connection.expect(413, "BodyTooLarge");
         connection.expect_end();
+        // Some of it comes, and then nothing.
+        for first in ["", "3\r\n<Me\r\n"] {
+            let begun = Instant::now();
+            let mut connection = Connection::open(&node);
+            connection.send(format!("{head}\r\n{first}{size}\r\n{}", "<Message>".repeat(5)));
+            connection.expect(413, "BodyTooLarge");
+            connection.expect_end();
+            assert!(begun.elapsed() < Duration::from_secs(20), "{size}: {:?}", begun.elapsed());
+            // Nor is it waited for after a refusal.
+            let begun = Instant::now();
+            let mut connection = Connection::open(&node);
+            let unknown = format!("{head}\r\n").replace("/topics/", "/nothing/");
+            connection.send(format!("{unknown}{first}{size}\r\n<Message>"));
+            connection.expect(404, "PathNotExist");
+            connection.expect_end();
+            assert!(begun.elapsed() < Duration::from_secs(20), "{size}: {:?}", begun.elapsed());
+        }
         for pieces in [1, 2, size.len()] {
             let begun = Instant::now();
             let mut connection = Connection::open(&node);

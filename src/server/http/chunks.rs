@@ -1,11 +1,14 @@
 //! Sizes of chunks that are announced and cannot be taken. hyper reads them and says nothing before data comes, so a client
-//! that announces more than a body may have, and sends nothing, would be waited for.
+//! that announces more than a body may have, and sends nothing or little of it, would be waited for.
 //!
 //! hyper goes on with what it was given for as long as it can, so if that ends with a size, and was not handed out as data, that
-//! size is what it waits for. Data that ends exactly as a size does, with a size after it, hides that one, which is then waited
-//! for like any other.
+//! size is what it waits for. If it ends with data, that is all that has come of a chunk since hyper read the last time, so a size
+//! that stands right before it is that chunk's. Data that ends exactly as a size does, with a size after it, hides that one, and
+//! so does a size within data one that stands before it: it is then waited for like any other.
 
 use std::cell::Cell;
+
+use crate::limits;
 
 /// A line end, sixteen digits and a line end, and room for some zeros before them.
 const TAIL_BYTES: usize = 24;
@@ -23,8 +26,14 @@ pub(super) struct ChunkWatch {
     /// Whether a body in chunks is being read.
     is_chunked: Cell<bool>,
     handed: Cell<Tail>,
-    /// Since it was given something.
+    /// Of the last piece since it was given something: what came before that may have sizes in between.
     data: Cell<Tail>,
+    /// Bytes that it was given in all.
+    handed_bytes: Cell<u64>,
+    /// Of the last piece of data.
+    piece_bytes: Cell<u64>,
+    /// What may be a size beyond that of any body, and how many bytes were given up to its end.
+    large: Cell<Option<(u64, u64)>>,
 }
 
 impl Tail {
@@ -55,25 +64,60 @@ impl ChunkWatch {
         self.is_chunked.set(is_chunked);
     }
 
-    pub fn handed(&self, bytes: &[u8]) {
+    /// The parser is given this. `may_have_sizes`: it is no part of a body whose length is known.
+    pub fn handed(&self, bytes: &[u8], may_have_sizes: bool) {
+        if self.ends_with_data() {
+            // What stood before that was looked at, and this goes on with it.
+            self.large.set(None);
+        }
+        if may_have_sizes {
+            self.find_large(bytes);
+        }
+        self.handed_bytes.set(self.handed_bytes.get() + bytes.len() as u64);
         self.handed.set(self.handed.get().push(bytes));
         self.data.set(Tail::default());
     }
 
-    pub fn data_came(&self, data: &[u8]) {
-        if self.is_chunked.get() {
-            self.data.set(self.data.get().push(data));
+    fn find_large(&self, bytes: &[u8]) {
+        for end in memchr::memchr_iter(b'\n', bytes) {
+            // Most lines are no sizes.
+            if end >= 2 && !bytes[end - 2].is_ascii_hexdigit() {
+                continue;
+            }
+            let size = self.handed.get().push(&bytes[..=end]).size();
+            if let Some(size) = size.filter(|&size| size > limits::HTTP_BODY_BYTES_MAX as u64) {
+                self.large.set(Some((size, self.handed_bytes.get() + end as u64 + 1)));
+            }
         }
     }
 
-    /// The size of the chunk whose data is waited for, if the parser has nothing left.
+    pub fn is_chunked(&self) -> bool {
+        self.is_chunked.get()
+    }
+
+    pub fn data_came(&self, data: &[u8]) {
+        if self.is_chunked.get() {
+            self.data.set(Tail::default().push(data));
+            self.piece_bytes.set(data.len() as u64);
+        }
+    }
+
+    fn ends_with_data(&self) -> bool {
+        let data = self.data.get();
+        data.count > 0 && self.handed.get().bytes().ends_with(data.bytes())
+    }
+
+    /// The size of the chunk whose data is waited for, if the parser has nothing left. Of one that has begun it is told when no
+    /// body has it, while the first of its data is the last that came.
     pub fn awaited(&self) -> Option<u64> {
         if !self.is_chunked.get() {
             return None;
         }
-        let (handed, data) = (self.handed.get(), self.data.get());
-        let is_data = data.count > 0 && handed.bytes().ends_with(data.bytes());
-        if is_data { None } else { handed.size() }
+        if !self.ends_with_data() {
+            return self.handed.get().size();
+        }
+        let begin = self.handed_bytes.get() - self.piece_bytes.get();
+        self.large.get().filter(|&(_, end)| end == begin).map(|(size, _)| size)
     }
 }
 
@@ -85,7 +129,7 @@ mod tests {
         let watch = ChunkWatch::default();
         watch.set_chunked(true);
         for (handed, data) in pieces {
-            watch.handed(handed.as_bytes());
+            watch.handed(handed.as_bytes(), true);
             watch.data_came(data.as_bytes());
         }
         watch.awaited()
@@ -103,6 +147,22 @@ mod tests {
     }
 
     #[test]
+    fn a_size_beyond_all_bodies_is_known_when_its_data_has_begun() {
+        let data = "<Message>".repeat(5);
+        let head = "POST / HTTP/1.1\r\n\r\n";
+        let known = Some(0x70_0000);
+        assert_eq!(awaited(&[(&format!("{head}700000\r\n{data}"), &data)]), known);
+        assert_eq!(awaited(&[(head, ""), ("700", ""), (&format!("000\r\n{data}"), &data)]), known);
+        assert_eq!(awaited(&[(&format!("{head}700000\r\n"), ""), (&data, &data)]), known);
+        assert_eq!(awaited(&[(&format!("{head}3\r\nabc\r\n700000\r\n{data}"), &data)]), known);
+        assert_eq!(awaited(&[(&format!("{head}600000\r\n{data}"), &data)]), None, "a body may have it");
+        let within = "ab\r\n700000\r\ncd";
+        assert_eq!(awaited(&[(&format!("{head}10000\r\n{within}"), within)]), None, "it is data");
+        let pieces = [(&*format!("{head}10000\r\n{}", &within[..12]), &within[..12]), ("cd", "cd")];
+        assert_eq!(awaited(&pieces), None, "it is data before data");
+    }
+
+    #[test]
     fn data_is_no_size() {
         let data = "abc\r\nFFFFFFFF\r\n";
         assert_eq!(awaited(&[("\r\n\r\n1000\r\nabc\r\nFFFFFFFF\r\n", data)]), None);
@@ -111,7 +171,7 @@ mod tests {
             assert_eq!(awaited(&[(no_size, "")]), None, "{no_size:?}");
         }
         let watch = ChunkWatch::default();
-        watch.handed(b"\r\n\r\nFF\r\n");
+        watch.handed(b"\r\n\r\nFF\r\n", true);
         assert_eq!(watch.awaited(), None, "it is a body of a known length");
     }
 }

@@ -26,7 +26,6 @@ use bytes::Bytes;
 use futures_lite::{AsyncRead, AsyncWrite, AsyncWriteExt, future};
 use glommio::net::TcpStream;
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::BodyExt;
 use hyper::body::Incoming as IncomingBody;
 use hyper::header::{CONNECTION, EXPECT, HeaderValue, TRANSFER_ENCODING};
 use hyper::server::conn::http1;
@@ -346,7 +345,7 @@ impl HttpConnection {
     /// These bytes are looked at now. Line ends between requests begin none (RFC 9112, 2.2).
     pub fn received(&self, bytes: &[u8]) {
         self.incoming.handed(bytes.len());
-        self.chunks.handed(bytes);
+        self.chunks.handed(bytes, self.phase.get() != Phase::Body || self.chunks.is_chunked());
         let is_line_end = |byte: &u8| matches!(byte, b'\r' | b'\n');
         if self.phase.get() == Phase::Idle && !bytes.iter().all(is_line_end) {
             self.set_phase(Phase::Head);
@@ -435,6 +434,7 @@ impl HttpConnection {
         let (head, mut body) = request.into_parts();
         let begun = self.now();
         self.set_phase_at(Phase::Body, || begun);
+        self.chunks.set_chunked(head.headers.contains_key(TRANSFER_ENCODING));
         let service = &self.port().service;
         let admitted = match self.check_tls().and_then(|()| service.admit(&head, self.scheme, self.peer)) {
             Ok(admitted) => admitted,
@@ -443,6 +443,7 @@ impl HttpConnection {
                 if !head.headers.contains_key(EXPECT) {
                     self.discard(&mut body).await;
                 }
+                self.chunks.set_chunked(false);
                 let mut refusal = service.refuse(Some(&head), self.scheme, &error);
                 if is_body_end_doubtful(&head) {
                     refusal.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -451,7 +452,6 @@ impl HttpConnection {
             }
         };
         let mut held = BodyBytes::new(&self.connections);
-        self.chunks.set_chunked(head.headers.contains_key(TRANSFER_ENCODING));
         let until = begun.after(BODY_TIMEOUT);
         let read = self.read_body(&mut body, &mut held, until).await;
         self.chunks.set_chunked(false);
@@ -544,8 +544,10 @@ impl HttpConnection {
         if body.size_hint().lower() > left {
             return;
         }
-        while let Some(Ok(frame)) = body.frame().await {
-            let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
+        while let Ok(Some(frame)) = self.next_piece(body).await {
+            let Ok(data) = frame.into_data() else { continue };
+            self.chunks.data_came(&data);
+            let bytes = data.len() as u64;
             if bytes > left {
                 return;
             }
