@@ -74,7 +74,7 @@ impl<D: Disk> Broker<D> {
         Ok(FetchStep::Ready(fetched))
     }
 
-    /// [`fetch_shared`](Broker::fetch_shared), with the batches copied together.
+    /// `fetch_shared`, with the batches copied together.
     pub async fn fetch(&self, fetch: Fetch) -> Result<Fetched, Failure> {
         let SharedFetched { mut head, batches, .. } = self.fetch_shared(fetch).await?;
         head.batches.reserve(batches.iter().map(|slice| slice.len()).sum());
