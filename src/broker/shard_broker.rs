@@ -217,10 +217,11 @@ impl<D: Disk> Broker<D> {
         }
     }
 
-    /// Where a queue begins of which nothing is known: where the log's beginning was given up, it may have had messages.
+    /// Where a queue begins of which nothing is known: where the log's beginning was given up, or its end since some day, it
+    /// may have had messages.
     fn first_offset(&self) -> QueueOffset {
-        let from_zero = self.given_up.first().filter(|range| range.from == LogPosition::ZERO);
-        QueueOffset(from_zero.map_or(0, |range| messages_in(range.bytes)))
+        let ranges = self.given_up.iter().filter(|range| range.may_hold_queues());
+        QueueOffset(ranges.map(|range| messages_in(range.bytes)).sum())
     }
 
     pub(super) fn remove_queues(&self, id: TopicId) {

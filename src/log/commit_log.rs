@@ -65,7 +65,7 @@ impl LogOptions {
     /// What is known of the log from elsewhere.
     fn known(&self) -> Known {
         let (shard, shard_count, is_made) = (self.shard, self.shard_count, self.is_made);
-        Known { shard, shard_count, is_made, reached: self.reached.clone() }
+        Known { shard, shard_count, is_made, reached: self.reached.clone(), reached_epoch: None }
     }
 }
 
@@ -193,7 +193,8 @@ impl<D: Disk> CommitLog<D> {
             clock,
             metrics,
         };
-        Ok((Self { inner: Rc::new(inner) }, recovered.report))
+        let report = Report { epoch: inner.epoch, ..recovered.report };
+        Ok((Self { inner: Rc::new(inner) }, report))
     }
 
     pub fn watermarks(&self) -> &Watermarks {

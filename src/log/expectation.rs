@@ -1,8 +1,9 @@
 //! What a log must hold, and what of it is not there.
 //!
-//! Three witnesses are held against the files: the manifest, which segments there are and how far the log had got; the
-//! snapshots, how far it had got; the segments' own headers, where each belongs, how large it is and whose it is. What
-//! contradicts them is never taken for the log's end: it is refused by name, and a start changes nothing.
+//! Four witnesses are held against the files: the manifest, which segments there are and how far the log had got; the
+//! snapshots, how far it had got; the segments' own headers, where each belongs, how large it is and whose it is; the
+//! other shards' manifests, which epoch this one had reached. What contradicts them is never taken for the log's end: it is
+//! refused by name, and a start changes nothing.
 //!
 //! | flaw          | found at the place of a segment                    | what of the log is gone |
 //! | ------------- | -------------------------------------------------- | ----------------------- |
@@ -16,6 +17,7 @@
 //! | stray         | a file in the middle of another one, or before all | nothing |
 //! | manifest lost | no manifest of this log that can be read           | nothing |
 //! | outdated      | a manifest that is older than what is stored       | nothing; see `outdated` |
+//! | older         | all of an earlier day than another shard is        | everything from then on, however much that was |
 //! | nothing       | no log at all, though there was one                | everything |
 //! | interrupted   | a repair that was begun and not finished           | not known before it is; see `repair_journal` |
 //!
@@ -58,12 +60,14 @@ pub struct Known {
     pub is_made: bool,
     /// How far it had got, by those who say so.
     pub reached: Vec<Reached>,
+    /// The highest epoch that another shard's manifest says this one had reached.
+    pub reached_epoch: Option<ReachedEpoch>,
 }
 
 impl Known {
     /// Nothing but whose log it is.
     pub fn nothing(shard: ShardId, shard_count: u16) -> Self {
-        Self { shard, shard_count, is_made: false, reached: Vec::new() }
+        Self { shard, shard_count, is_made: false, reached: Vec::new(), reached_epoch: None }
     }
 }
 
@@ -75,6 +79,13 @@ pub struct Reached {
     pub epoch: u32,
     /// Of the log, if it says so.
     pub secret: Option<LogSecret>,
+}
+
+/// What another shard's manifest says of this shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReachedEpoch {
+    pub shard: ShardId,
+    pub epoch: u32,
 }
 
 /// What is wrong with a file of the log.
@@ -100,9 +111,21 @@ pub enum Flaw {
     Stray,
     ManifestLost(LostManifest),
     ManifestOutdated(Outdated),
+    /// The log has got to `epoch`, and another shard knows that it had got further.
+    Older {
+        epoch: u32,
+        reached: ReachedEpoch,
+    },
     Nothing,
     /// A repair of this log was begun, and has not come to its end.
     Interrupted,
+}
+
+impl Flaw {
+    /// Whether nobody can tell how much is missing by it.
+    fn loses_unknown(self) -> bool {
+        matches!(self, Flaw::Nothing | Flaw::Older { .. } | Flaw::Interrupted)
+    }
 }
 
 /// A file that is not as it must be.
@@ -150,8 +173,7 @@ impl Contradiction {
 
     /// About how many messages are missing by it; `None` when nobody can tell.
     pub fn lost_messages(&self) -> Option<u64> {
-        let is_unknown = matches!(self.flaw, Flaw::Nothing | Flaw::Interrupted);
-        let loses_nothing = self.lost_bytes() == 0 && !is_unknown;
+        let loses_nothing = self.lost_bytes() == 0 && !self.flaw.loses_unknown();
         if loses_nothing { Some(0) } else { self.messages }
     }
 }
@@ -178,6 +200,12 @@ impl fmt::Display for Contradiction {
             Flaw::Stray => write!(formatter, "{file} has no place in this log")?,
             Flaw::ManifestLost(lost) => write!(formatter, "{file} {lost}")?,
             Flaw::ManifestOutdated(outdated) => write!(formatter, "{file} is {outdated}")?,
+            Flaw::Older { epoch, reached: ReachedEpoch { shard, epoch: known } } => write!(
+                formatter,
+                "{file} is older than the other shards: it was last used in epoch {epoch}, and shard {shard} knows that \
+                 this one had got to epoch {known}; restore all shards from one copy, or put this one of the other \
+                 shards' day back"
+            )?,
             Flaw::Nothing => write!(formatter, "{file} holds no log, but there was one")?,
             Flaw::Interrupted => {
                 return write!(
@@ -188,7 +216,7 @@ impl fmt::Display for Contradiction {
             }
         }
         let bytes = self.lost_bytes();
-        if self.flaw == Flaw::Nothing && bytes == 0 {
+        if self.flaw.loses_unknown() && bytes == 0 {
             return write!(formatter, "; an unknown number of messages is missing by that");
         }
         if bytes == 0 {
@@ -394,6 +422,7 @@ pub(super) fn judge(
     let is_used = |(base, facts): &(&LogPosition, &Facts)| facts.holds_batches || court.is_own(**base, facts);
     court.verdict.used = facts.iter().filter(is_used).map(|(base, _)| *base).collect();
     court.judge(manifest, known.is_made);
+    court.judge_age(manifest, known);
     court.verdict
 }
 
@@ -461,6 +490,23 @@ impl Court<'_> {
         if place < must_end && !self.was_never_used(place) {
             self.add(&segment_name(place), Flaw::Missing, place, must_end);
         }
+    }
+
+    /// Holds the epoch of the log against what the other shards know. Of a log whose manifest is lost or outdated it is not
+    /// known.
+    fn judge_age(&mut self, manifest: &OwnManifest, known: &Known) {
+        let (Some(manifest), Some(reached)) = (manifest.current(), known.reached_epoch) else { return };
+        let is_named = self.verdict.contradictions.iter().any(|found| found.flaw == Flaw::Nothing);
+        if manifest.epoch >= reached.epoch || is_named {
+            return;
+        }
+        // After everything that is there or was named: what was only prepared then was used since.
+        let size = |base: &LogPosition| self.verdict.sizes.get(base).copied().unwrap_or(0);
+        let used = self.verdict.used.last().map(|base| base.advance(size(base)));
+        let named = self.verdict.contradictions.iter().map(|found| found.to);
+        let end = named.chain(used).max().unwrap_or_else(|| self.first_base());
+        let flaw = Flaw::Older { epoch: manifest.epoch, reached };
+        self.add("", flaw, end, end);
     }
 
     /// Where the log begins: where the manifest says, or before that when retention was cut off between saying so and

@@ -24,10 +24,13 @@
 //!  56  u64  last_bytes  its size; 0: none was made yet
 //!  64  u64  reached     the log was durable up to here, at least
 //!  72  u16  shards      of the node
-//!  74  u16  flags       1: the log ended at `reached` when it was stopped
+//!  74  u16  flags       1: the log ended at `reached` when it was stopped; 2: the epochs at the end are there
 //!  76  u32  count       of ranges that an operator gave up, oldest first:
 //!  80 + 24 i  u64 from, u64 to, u64 end   see `GivenUp`
+//!  4096 - 4 shards + 4 s  u32   epoch that shard s had reached at least, when flag 2 is set
 //! ```
+//!
+//! The epochs are left out while the ranges need their room.
 //!
 //! Releases before 36 was in use wrote zeros from there on: such a manifest says nothing of the files.
 
@@ -47,8 +50,10 @@ const CRC: usize = 32;
 const REST_CRC: usize = 36;
 const REST: usize = 40;
 const FLAG_IS_END: u16 = 1;
+const FLAG_HAS_EPOCHS: u16 = 2;
 const RANGES: usize = 80;
 const RANGE_BYTES: usize = 24;
+const EPOCH_BYTES: usize = 4;
 /// Ranges that fit. When there would be more, the two that lie closest become one.
 const RANGES_MAX: usize = (BLOCK_BYTES - RANGES) / RANGE_BYTES;
 const FILE_BYTES: u64 = 2 * BLOCK_BYTES as u64;
@@ -67,6 +72,9 @@ pub struct Manifest {
     pub holdings: Option<Holdings>,
     /// What is missing with the operator's consent, in log order.
     pub given_up: Vec<GivenUp>,
+    /// Epochs that the shards of the node had reached when all of them had started, in their order; empty when that is
+    /// not known. A shard that has a lower one than another shard's manifest says is older than that shard.
+    pub shard_epochs: Vec<u32>,
     /// The other block could not be read, or the file has not the size that it was made with.
     pub is_alone: bool,
 }
@@ -126,7 +134,8 @@ impl Manifest {
     /// Of a log whose manifest was lost, or that is new.
     pub fn new(shard: ShardId, secret: LogSecret, epoch: u32, shard_count: u16) -> Self {
         let holdings = Some(Holdings::none(shard_count));
-        Self { sequence: 0, epoch, shard, secret, holdings, given_up: Vec::new(), is_alone: true }
+        let (given_up, shard_epochs) = (Vec::new(), Vec::new());
+        Self { sequence: 0, epoch, shard, secret, holdings, given_up, shard_epochs, is_alone: true }
     }
 
     /// Adds ranges to those given up, and forgets those below the log's first position.
@@ -155,6 +164,13 @@ impl Manifest {
         }
     }
 
+    /// Whether the epochs are those of every shard, and the block has room for them.
+    fn has_room_for_epochs(&self) -> bool {
+        let bytes = RANGES + RANGE_BYTES * self.given_up.len() + EPOCH_BYTES * self.shard_epochs.len();
+        let shards = self.holdings.map(|holdings| usize::from(holdings.shard_count));
+        bytes <= BLOCK_BYTES && shards == Some(self.shard_epochs.len())
+    }
+
     fn encode(&self, block: &mut [u8]) {
         block.fill(0);
         put_u32(block, 0, MAGIC_VALUE);
@@ -171,13 +187,21 @@ impl Manifest {
         put_u64(block, 56, holdings.last_bytes);
         put_u64(block, 64, holdings.reached.0);
         put_u16(block, 72, holdings.shard_count);
-        put_u16(block, 74, if holdings.is_end { FLAG_IS_END } else { 0 });
+        let has_epochs = !self.shard_epochs.is_empty();
+        let flag = |is_set: bool, flag| if is_set { flag } else { 0 };
+        put_u16(block, 74, flag(holdings.is_end, FLAG_IS_END) | flag(has_epochs, FLAG_HAS_EPOCHS));
         assert!(self.given_up.len() <= RANGES_MAX, "{} ranges", self.given_up.len());
         put_u32(block, 76, self.given_up.len() as u32);
         for (range, at) in self.given_up.iter().zip((RANGES..).step_by(RANGE_BYTES)) {
             put_u64(block, at, range.from.0);
             put_u64(block, at + 8, range.to.0);
             put_u64(block, at + 16, range.end.0);
+        }
+        assert!(!has_epochs || self.has_room_for_epochs(), "{} epochs", self.shard_epochs.len());
+        for (epoch, at) in
+            self.shard_epochs.iter().rev().zip((1..).map(|from_end| BLOCK_BYTES - EPOCH_BYTES * from_end))
+        {
+            put_u32(block, at, *epoch);
         }
         let checksum = crc32c::crc32c_append(crc32c::crc32c(&block[REST..]), &block[..REST_CRC]);
         put_u32(block, REST_CRC, checksum);
@@ -198,6 +222,7 @@ impl Manifest {
             secret: LogSecret(get_u64(block, 24)),
             holdings: None,
             given_up: Vec::new(),
+            shard_epochs: Vec::new(),
             is_alone: false,
         };
         if block[REST_CRC..].iter().all(|byte| *byte == 0) {
@@ -208,17 +233,23 @@ impl Manifest {
         if get_u32(block, REST_CRC) != checksum || count > RANGES_MAX {
             return Slot::Unreadable;
         }
+        let (flags, shard_count) = (get_u16(block, 74), get_u16(block, 72));
         manifest.holdings = Some(Holdings {
             first_base: LogPosition(get_u64(block, 40)),
             last_base: LogPosition(get_u64(block, 48)),
             last_bytes: get_u64(block, 56),
             reached: LogPosition(get_u64(block, 64)),
-            is_end: get_u16(block, 74) & FLAG_IS_END != 0,
-            shard_count: get_u16(block, 72),
+            is_end: flags & FLAG_IS_END != 0,
+            shard_count,
         });
         let position = |at| LogPosition(get_u64(block, at));
         let range = |at| GivenUp { from: position(at), to: position(at + 8), end: position(at + 16) };
         manifest.given_up = (RANGES..).step_by(RANGE_BYTES).take(count).map(range).collect();
+        let epochs_bytes = EPOCH_BYTES * usize::from(shard_count);
+        if flags & FLAG_HAS_EPOCHS != 0 && RANGES + RANGE_BYTES * count + epochs_bytes <= BLOCK_BYTES {
+            let epochs = (BLOCK_BYTES - epochs_bytes..BLOCK_BYTES).step_by(EPOCH_BYTES);
+            manifest.shard_epochs = epochs.map(|at| get_u32(block, at)).collect();
+        }
         Slot::Valid(manifest)
     }
 
@@ -322,6 +353,9 @@ impl Manifest {
         }
         let mut is_stored = true;
         self.is_alone = false;
+        if !self.has_room_for_epochs() {
+            self.shard_epochs.clear();
+        }
         for _ in 0..blocks {
             self.sequence += 1;
             is_stored &= self.store(disk, file).await?;

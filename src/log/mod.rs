@@ -51,7 +51,7 @@ mod zeroing;
 
 pub use commit_log::{CommitLog, CommitOptions, LogOptions, Placed, Placement};
 pub use error::{AppendRefusal, LogFailure, OpenError};
-pub use expectation::{Contradiction, Flaw, Known, Reached, contradictions, secret_of_log};
+pub use expectation::{Contradiction, Flaw, Known, Reached, ReachedEpoch, contradictions, secret_of_log};
 pub use holes::Hole;
 pub use manifest::Manifest;
 pub use outdated::Outdated;

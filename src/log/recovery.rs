@@ -42,6 +42,7 @@ use super::expectation::{
 };
 use super::manifest::{self, GivenUp, Holdings, Manifest};
 use super::outdated::{LostManifest, OwnManifest};
+use super::repair::AFTER_COPY_BYTES;
 use super::scanner::{Limits, Padding, Scanned, Scanner, Used, headers_in, read_parallel};
 use super::segment::{
     FoundHeader, SEGMENT_HEADER_BYTES, Segment, SegmentHeader, parse_segment_name, segment_name,
@@ -117,6 +118,8 @@ impl fmt::Display for GivenUpRange {
 /// What recovery found and did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
+    /// Of this start; 0 of a pass that is none.
+    pub epoch: u32,
     /// End of the last batch of the log.
     pub end: LogPosition,
     pub batches: u64,
@@ -142,6 +145,13 @@ pub struct GivenUpRange {
     pub to: LogPosition,
     /// What was or may have been stored there.
     pub bytes: u64,
+}
+
+impl GivenUpRange {
+    /// Whether nobody knew how much was stored there: queues may have been begun in it.
+    pub fn may_hold_queues(&self) -> bool {
+        self.from == LogPosition::ZERO || self.bytes >= AFTER_COPY_BYTES
+    }
 }
 
 /// The result for [`super::CommitLog::open`].

@@ -3,6 +3,7 @@
 //! 1. A segment is registered before the first batch can be placed in it.
 //! 2. A segment that goes is taken off before its file does.
 //! 3. That the log has got into a segment is noted soon after the first of its groups is durable.
+//! 4. The epochs of all shards are noted before the first request is taken.
 
 use std::cell::{Cell, RefCell};
 
@@ -51,14 +52,27 @@ impl<D: Disk> CommitLog<D> {
         let is_end = end == inner.watermarks.appended_end();
         inner.register(|holdings| (holdings.reached, holdings.is_end) = (end, is_end)).await
     }
+
+    /// Says in the manifest which epoch each shard of the node has reached, in their order. Called before anything is
+    /// answered, once all shards have made their epochs durable: a shard that is replaced by an older copy is told by it.
+    pub async fn note_shard_epochs(&self, epochs: &[u32]) -> Result<(), DiskError> {
+        self.inner.change_manifest(|manifest| manifest.shard_epochs = epochs.to_vec()).await
+    }
 }
 
 impl<D: Disk> Inner<D> {
     /// Changes what the manifest says of the files, durably and in both of its blocks.
     pub(super) async fn register(&self, change: impl FnOnce(&mut Holdings)) -> Result<(), DiskError> {
+        self.change_manifest(|manifest| {
+            change(manifest.holdings.as_mut().expect("a start says what there is"))
+        })
+        .await
+    }
+
+    async fn change_manifest(&self, change: impl FnOnce(&mut Manifest)) -> Result<(), DiskError> {
         let _guard = self.register.writing.lock().await;
         let mut manifest = self.register.manifest.borrow().clone();
-        change(manifest.holdings.as_mut().expect("a start says what there is"));
+        change(&mut manifest);
         let first = manifest.holdings.map_or(LogPosition::ZERO, |holdings| holdings.first_base);
         manifest.give_up(&[], first);
         let written = manifest.write(&self.disk, &self.options.directory, 2).await;

@@ -13,6 +13,8 @@
 //! | manifest lost                    | it is made again, with an epoch above all that were found; what is there of it is
 //! |                                  | moved aside |
 //! | manifest outdated                | the same; what it says was given up stays so |
+//! | older                            | it goes on after everything that there may have been since; what was only prepared
+//! |                                  | for it is moved aside |
 //! | nothing                          | a new log begins after everything that the old one may have had |
 //!
 //! What is made is made under other names, and what goes where is written down, before the first file is touched: a repair that
@@ -41,6 +43,8 @@ use crate::wire::batch::{BatchHeader, LogSecret};
 const EPOCH_MARGIN: u32 = 1 << 10;
 /// A log may have gone on this far after its newest snapshot: many times what is ever between two of them.
 const BEHIND_SNAPSHOT_BYTES: u64 = 4 << 30;
+/// And this far after a copy of it was made, of which only the others know that it is old.
+pub(super) const AFTER_COPY_BYTES: u64 = 1 << 40;
 /// And a log of which nothing is known this far in all.
 const UNKNOWN_LOG_BYTES: u64 = 1 << 40;
 
@@ -76,6 +80,8 @@ struct Plan {
     /// Ranges without a file.
     stand_ins: Vec<(LogPosition, LogPosition)>,
     given_up: Vec<GivenUp>,
+    /// The log goes on after this place at least: a repair that was cut off is not to take what is there for unused.
+    reached: LogPosition,
 }
 
 /// What a pass over the log found.
@@ -212,6 +218,7 @@ impl Plan {
                 Flaw::Stray => plan.moved.push(place),
                 // A judgement never finds one that was interrupted.
                 Flaw::ManifestLost(_) | Flaw::ManifestOutdated(_) | Flaw::Interrupted => {}
+                Flaw::Older { .. } => plan.go_on_after(place, facts),
                 Flaw::Nothing => {
                     let unknown =
                         if known.reached.is_empty() { UNKNOWN_LOG_BYTES } else { BEHIND_SNAPSHOT_BYTES };
@@ -234,6 +241,20 @@ impl Plan {
             }
         }
         plan
+    }
+
+    /// The log of an older copy goes on after everything that there may have been since.
+    fn go_on_after(&mut self, place: LogPosition, facts: &BTreeMap<LogPosition, Facts>) {
+        let prepared: Vec<_> = facts.range(place..).filter(|(base, _)| !self.moved.contains(base)).collect();
+        let end = prepared.last().map_or(place, |(base, facts)| base.advance(facts.file_bytes));
+        let end = LogPosition(end.0.next_multiple_of(BLOCK_BYTES as u64));
+        self.moved.extend(prepared.iter().map(|(base, _)| **base));
+        if place < end {
+            self.stand_in(place, end, end);
+        }
+        let to = end.advance(AFTER_COPY_BYTES);
+        self.stand_in(end, to, to);
+        self.reached = end;
     }
 
     fn stand_in(&mut self, from: LogPosition, to: LogPosition, end: LogPosition) {
@@ -302,12 +323,14 @@ impl Plan {
         let zero = LogPosition::ZERO;
         let first = sizes.keys().next().copied().unwrap_or(zero);
         let (last, bytes) = sizes.into_iter().next_back().unwrap_or((zero, 0));
-        manifest.epoch += 1;
+        // The others know of this one, and nothing of its batches may count any more.
+        let reached_epoch = known.reached_epoch.as_ref().map_or(0, |reached| reached.epoch);
+        manifest.epoch = manifest.epoch.max(reached_epoch) + 1;
         let reached = known.reached.iter().map(|reached| reached.position).max().unwrap_or(zero);
         let holdings = manifest.holdings.get_or_insert(Holdings::none(known.shard_count));
         holdings.first_base = first;
         (holdings.last_base, holdings.last_bytes) = (last, bytes);
-        holdings.reached = holdings.reached.max(reached);
+        holdings.reached = holdings.reached.max(reached).max(self.reached);
         manifest.give_up(&self.given_up, first);
     }
 

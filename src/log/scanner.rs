@@ -102,6 +102,7 @@ enum Proof {
 impl<D: Disk> Scanner<D> {
     pub fn new(segments: Vec<Used<D>>, limits: Limits, padding: Padding) -> Self {
         let report = Report {
+            epoch: 0,
             end: LogPosition::ZERO,
             batches: 0,
             bytes_scanned: 0,

@@ -90,6 +90,7 @@ pub(super) enum CoreEvent {
         shard: ShardId,
         error: CoreError,
     },
+    EpochsNoted,
     TopicsSynced(Result<(), String>),
     Device {
         speed: DeviceSpeed,
@@ -359,6 +360,7 @@ async fn run_mail(
             Letter::Cancel { from, ticket } => peers.cancelled(from, ticket),
             Letter::Answer { ticket, result } => peers.answered(ticket, result),
             Letter::Arrived(topic) => broker.arrived(topic),
+            Letter::NoteEpochs(epochs) => note_epochs(broker, &epochs, events).await,
             Letter::SyncTopics => {
                 let (broker, events) = (broker.clone(), events.clone());
                 let sync = async move {
@@ -378,6 +380,12 @@ async fn run_mail(
             Letter::Stop => return,
         }
     }
+}
+
+async fn note_epochs(broker: &Rc<ShardBroker>, epochs: &[u32], events: &mpsc::Sender<CoreEvent>) {
+    let noted = broker.log().note_shard_epochs(epochs).await;
+    let failed = |error: DiskError| CoreEvent::Failed { shard: broker.shard(), error: error.into() };
+    let _ = events.send(noted.map_or_else(failed, |()| CoreEvent::EpochsNoted));
 }
 
 async fn handle(

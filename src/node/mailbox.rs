@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use async_channel::{Receiver, Sender};
@@ -40,6 +41,8 @@ pub(super) enum Letter {
     },
     /// Something of a topic that the receiving shard watches has come.
     Arrived(TopicId),
+    /// From the node: note in the manifest which epoch each shard has reached, then report.
+    NoteEpochs(Arc<[u32]>),
     /// From the node: bring the other shards' topics in line, then report.
     SyncTopics,
     /// From the node: accept connections.

@@ -1,11 +1,13 @@
 //! A node: its shards on its cores, from start to stop.
 //!
 //! Start: check the machine, take the data directory, bind every address, start the cores, judge the files of every shard
-//! before any of them is changed, let every shard recover, bring their topics in line, accept connections. Stop, on SIGTERM or SIGINT: accept no more, answer what was taken,
+//! before any of them is changed, let every shard recover, tell each how far the others have got, bring their topics in line,
+//! accept connections. Stop, on SIGTERM or SIGINT: accept no more, answer what was taken,
 //! flush, take a last snapshot, end; at most [`STOP_TIMEOUT`] in all. SIGHUP makes the shards read their settings' files again.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -158,7 +160,7 @@ pub fn run(
         return Ok(());
     };
     shards.sort_by_key(|shard| shard.shard);
-    if !sync_topics(&letterboxes, &inbox)? {
+    if !note_epochs(&letterboxes, &inbox, &shards)? || !sync_topics(&letterboxes, &inbox)? {
         return Ok(());
     }
     directory.note_started()?;
@@ -469,7 +471,12 @@ fn wait_until_judged(
                 return Err(start_error(shard, error, options));
             }
             // Not before the gate is open.
-            Event::Core(CoreEvent::Ready { .. } | CoreEvent::TopicsSynced(_) | CoreEvent::Ended) => {}
+            Event::Core(
+                CoreEvent::Ready { .. }
+                | CoreEvent::EpochsNoted
+                | CoreEvent::TopicsSynced(_)
+                | CoreEvent::Ended,
+            ) => {}
             Event::Stop => return Ok(None),
             // Shards that are starting read their files now.
             Event::ReadAgain => {}
@@ -506,7 +513,11 @@ fn wait_until_ready(
                 return Err(start_error(shard, error, options));
             }
             Event::Core(
-                CoreEvent::Judged | CoreEvent::Device { .. } | CoreEvent::TopicsSynced(_) | CoreEvent::Ended,
+                CoreEvent::Judged
+                | CoreEvent::Device { .. }
+                | CoreEvent::EpochsNoted
+                | CoreEvent::TopicsSynced(_)
+                | CoreEvent::Ended,
             ) => {}
             Event::Stop => return Ok(None),
             // Shards that are starting read their files now.
@@ -536,6 +547,26 @@ fn start_error(shard: ShardId, error: CoreError, options: &ServeOptions) -> Node
     }
 }
 
+/// Every shard has made its epoch durable; each notes those of all. False when a signal came first.
+fn note_epochs(
+    letterboxes: &[Letterbox],
+    inbox: &mpsc::Receiver<Event>,
+    shards: &[StartedShard],
+) -> Result<bool, NodeError> {
+    let epochs: Arc<[u32]> = shards.iter().map(|shard| shard.report.epoch).collect();
+    letterboxes.iter().for_each(|letterbox| send(letterbox, Letter::NoteEpochs(epochs.clone())));
+    let mut noted = 0;
+    while noted < shards.len() {
+        match inbox.recv().expect("this function's caller holds a sender") {
+            Event::Core(CoreEvent::EpochsNoted) => noted += 1,
+            Event::Core(CoreEvent::Failed { shard, error }) => return Err(NodeError::Shard { shard, error }),
+            Event::Stop => return Ok(false),
+            Event::Core(_) | Event::ReadAgain => {}
+        }
+    }
+    Ok(true)
+}
+
 /// False when a signal came first.
 fn sync_topics(letterboxes: &[Letterbox], inbox: &mpsc::Receiver<Event>) -> Result<bool, NodeError> {
     send(&letterboxes[0], Letter::SyncTopics);
@@ -546,7 +577,11 @@ fn sync_topics(letterboxes: &[Letterbox], inbox: &mpsc::Receiver<Event>) -> Resu
             }
             Event::Core(CoreEvent::Failed { shard, error }) => return Err(NodeError::Shard { shard, error }),
             Event::Core(
-                CoreEvent::Judged | CoreEvent::Ready { .. } | CoreEvent::Device { .. } | CoreEvent::Ended,
+                CoreEvent::Judged
+                | CoreEvent::Ready { .. }
+                | CoreEvent::EpochsNoted
+                | CoreEvent::Device { .. }
+                | CoreEvent::Ended,
             ) => {}
             Event::Stop => return Ok(false),
             Event::ReadAgain => {}

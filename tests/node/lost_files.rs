@@ -274,6 +274,57 @@ fn a_manifest_of_an_earlier_day_is_refused_and_costs_no_line() {
     assert_eq!(node.run_well(&["consume", "lines"]).lines().count(), LINES + 1);
 }
 
+/// A copy of which only one shard was put back: everything within it is as it was written.
+#[test]
+fn a_shard_of_an_earlier_day_is_refused_and_its_offsets_are_not_given_out_again() {
+    let directory = test_directory();
+    let (data, earlier) = (&directory.path().join("data"), &directory.path().join("earlier"));
+    let path = data.to_str().expect("UTF-8");
+    let run = |first: usize| {
+        let node = Setup::new(data).with(&["--shards", "2"]).start();
+        if first == 0 {
+            node.run_well(&["topic", "create", "lines", "--queues", "2"]);
+        }
+        let text: String = (first..first + 1000).map(line).collect();
+        command::run(Some(node.address()), &["produce", "lines", "--queue", "1"], Some(text.as_bytes()))
+            .well();
+        assert_eq!(node.stop().status.code(), Some(0));
+    };
+    run(0);
+    copy(data, earlier);
+    run(1000);
+    let today = directory.path().join("today");
+    copy(data, &today);
+    std::fs::remove_dir_all(data.join("shard-1")).expect("it is there");
+    copy(&earlier.join("shard-1"), &data.join("shard-1"));
+    let before = all_files(data);
+    let said = refused(data).stderr;
+    let verified = command::run(None, &["log", "verify", "--data", path], None);
+    assert_eq!(verified.code, Some(1), "{}", verified.stderr);
+    for said in [said, String::from_utf8_lossy(&verified.stdout).into_owned()] {
+        assert!(said.contains("shard-1/log/ is older than the other shards"), "{said}");
+        assert!(!said.contains("shard-0/log/ is"), "{said}");
+    }
+    assert_eq!(all_files(data), before, "something was changed");
+    command::run(None, &["log", "repair", "--data", path, "--yes"], None).well();
+    let node = Node::start(data);
+    assert!(node.banner.contains("GIVEN UP"), "{}", node.banner);
+    command::run(Some(node.address()), &["produce", "lines", "--queue", "1"], Some(b"new\n")).well();
+    let described = node.run(&["topic", "describe", "lines", "-o", "json"]).json();
+    let end = described["queues"][1]["end_offset"].as_u64().expect("an offset");
+    assert!(end > 2000, "the offset {end} was given out before");
+    assert_eq!(node.stop().status.code(), Some(0));
+    drop(Node::start(data));
+    // Both shards of that day are a whole; so are those of today.
+    for (of, lines) in [(earlier, 1000), (&today, 2000)] {
+        for shard in ["shard-0", "shard-1"] {
+            std::fs::remove_dir_all(data.join(shard)).expect("it is there");
+            copy(&of.join(shard), &data.join(shard));
+        }
+        assert_eq!(Node::start(data).run_well(&["consume", "lines"]).lines().count(), lines);
+    }
+}
+
 /// Without a snapshot a start makes the index anew: not before it knows that it will be one.
 #[test]
 fn a_start_that_is_refused_leaves_the_index_alone() {

@@ -621,6 +621,49 @@ fn a_manifest_of_an_earlier_day_is_refused_and_costs_no_message() {
     }
 }
 
+/// As a restore leaves it that brings back one shard of an earlier day: nothing within that shard contradicts it.
+#[test]
+fn a_shard_of_an_earlier_day_is_refused_and_given_up_by_command_only() {
+    for earlier in
+        images().iter().filter(|earlier| is_full() || ["stopped", "killed, bare"].contains(&earlier.label))
+    {
+        for large in [0, 16] {
+            let later = later_run(&earlier.disk, &earlier.ledger, large);
+            let label = format!("{}, {}", earlier.label, later.label);
+            let disk = later.disk.outcome(Restart::ProcessKill, 5);
+            put_back(&disk, &earlier.disk, &shard_directory(0));
+            let before = disk.files();
+            let refused = start(&disk, &later.ledger, &label);
+            let words = refused.expect_err("a shard is older than the other").to_string();
+            let named = format!("{}/ is older than the other shards", log_directory(0).display());
+            assert!(words.contains(&named), "{label}: {words}");
+            assert_eq!(disk.files(), before, "{label}: something was changed");
+            assert_eq!(go_on(&disk, &later, &label), "given up", "{label}");
+        }
+        // All shards of one day belong together, whatever was there since.
+        let later = later_run(&earlier.disk, &earlier.ledger, 16);
+        let disk = later.disk.outcome(Restart::ProcessKill, 5);
+        (0..SHARDS).for_each(|shard| put_back(&disk, &earlier.disk, &shard_directory(shard)));
+        start(&disk, &earlier.ledger, earlier.label).expect("they are of one day");
+    }
+}
+
+/// Makes the files below `directory` those of another disk.
+fn put_back(disk: &FaultyDisk, from: &FaultyDisk, directory: &Path) {
+    let files = |disk: &FaultyDisk| {
+        let paths = disk.files().into_iter().map(|(path, _)| Path::new("/").join(path));
+        paths.filter(|path| path.starts_with(directory)).collect::<Vec<_>>()
+    };
+    files(disk).iter().filter(|path| !from.exists(path)).for_each(|path| disk.lose(path));
+    for path in files(from) {
+        if !disk.exists(&path) {
+            let made = block_on(async { disk.open(&path, OpenMode::Create).await?.close().await });
+            made.expect("a healthy disk");
+        }
+        disk.replace(&path, (from, &path));
+    }
+}
+
 /// Damage hides how the later run began: the scan meets it all the same, and cuts nothing off.
 #[test]
 fn a_later_run_after_damage_is_not_cut_off() {

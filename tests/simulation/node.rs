@@ -272,6 +272,10 @@ impl Node {
             let indexing = broker.clone();
             node.tasks.push(spawner.spawn(async move { indexing.run_key_indexing().await }));
         }
+        let epochs: Vec<u32> = node.reports.iter().map(|report| report.epoch).collect();
+        for broker in &node.brokers {
+            broker.log().note_shard_epochs(&epochs).await?;
+        }
         let synced = node.brokers[0].sync_topics().await;
         assert!(synced.is_ok() || disk.is_crashed(), "topics are not in line: {synced:?}");
         Ok(node)

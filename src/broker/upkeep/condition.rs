@@ -7,8 +7,8 @@ use crate::broker::open::StartError;
 use crate::disk::Disk;
 use crate::index::MessageMap;
 use crate::log::{
-    Act, Contradiction, Flaw, Known, Manifest, Reached, Repair, contradictions, finish_repair, move_aside,
-    repair, secret_of_log,
+    Act, Contradiction, Flaw, Known, Manifest, Reached, ReachedEpoch, Repair, contradictions, finish_repair,
+    move_aside, repair, secret_of_log,
 };
 use crate::types::{LogPosition, ShardId};
 use crate::wire::batch::LogSecret;
@@ -39,7 +39,8 @@ impl Witnesses {
     /// Reads the snapshots.
     pub async fn hear<D: Disk>(disk: &D, place: &ShardHome<'_>) -> Result<Witnesses, StartError> {
         let ShardHome { directory, shard, shard_count, is_made } = *place;
-        let known = Known { shard, shard_count, is_made, reached: Vec::new() };
+        let reached_epoch = reached_epoch(disk, place).await;
+        let known = Known { shard, shard_count, is_made, reached: Vec::new(), reached_epoch };
         let log = directory.join("log");
         let found = Snapshot::read_both(disk, directory).await?;
         let manifest = Manifest::read(disk, &log).await?;
@@ -118,6 +119,24 @@ impl Witnesses {
             }
         }
     }
+}
+
+/// The highest epoch that the manifest of another shard says this one had reached. What is wrong with that manifest is for
+/// its own shard to say.
+async fn reached_epoch<D: Disk>(disk: &D, place: &ShardHome<'_>) -> Option<ReachedEpoch> {
+    let node = place.directory.parent()?;
+    let mut highest: Option<ReachedEpoch> = None;
+    for shard in (0..place.shard_count).map(ShardId).filter(|shard| *shard != place.shard) {
+        let log = node.join(format!("shard-{shard}")).join("log");
+        let Ok(Some(manifest)) = Manifest::read(disk, &log).await else { continue };
+        let epoch = manifest.shard_epochs.get(usize::from(place.shard.0)).filter(|_| manifest.shard == shard);
+        if let Some(epoch) =
+            epoch.copied().filter(|epoch| highest.as_ref().is_none_or(|other| other.epoch < *epoch))
+        {
+            highest = Some(ReachedEpoch { shard, epoch });
+        }
+    }
+    highest
 }
 
 /// Everything in which a shard's log contradicts what is known of it, with nothing changed. For tools; the shard must not
