@@ -220,7 +220,7 @@ pub const HTTP_HEADER_BYTES_MAX: usize = 64 * 1024;
 pub const HTTP_HEADER_FIELDS_MAX: usize = 100;
 /// Body of an HTTP request: the largest message with half as much again for what XML escapes.
 pub const HTTP_BODY_BYTES_MAX: usize = 6 * 1024 * 1024;
-/// TLS handshakes that a shard has under way; a connection beyond them is closed.
+/// TLS handshakes that a shard has under way. One beyond them takes the place of the oldest that comes from where the most do.
 pub const SHARD_HANDSHAKES_MAX: usize = 256;
 /// Depth of elements in an XML document; the protocol's have three.
 pub const XML_DEPTH_MAX: usize = 16;

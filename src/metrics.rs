@@ -145,8 +145,10 @@ counters! {
     requests_denied,
     tls_handshakes,
     tls_handshakes_failed,
-    /// Too many were under way.
+    /// There was no memory for them.
     tls_handshakes_refused,
+    /// Too many were under way, and a newer one took the place.
+    tls_handshakes_given_up,
     answer_bytes_waiting,
     socket_calls,
     wakeups_late,

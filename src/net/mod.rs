@@ -2,6 +2,7 @@
 
 mod detect;
 mod listener;
+mod network;
 mod outbox;
 mod receive_buffer;
 mod tls;
@@ -9,6 +10,7 @@ mod validity;
 
 pub use detect::{Detected, detect};
 pub use listener::{ListenError, Sharing, bind, bind_shared};
+pub use network::network_of;
 pub use outbox::{Chunk, Outbox};
 pub use receive_buffer::ReceiveBuffer;
 pub use tls::{ALPN_HTTP_1_1, CertificateSource, TlsError, TlsFiles, TlsRefreshed, TlsWarning, acceptor};

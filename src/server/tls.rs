@@ -11,7 +11,7 @@ use glommio::net::TcpStream;
 
 use super::connection::ShardBroker;
 use super::doors::{Door, DoorRules};
-use super::handshakes::{HandshakePermit, Handshakes};
+use super::handshakes::{GivenUp, HandshakePermit, Handshakes};
 use super::sessions::Connection;
 use super::stream::{Replayed, TlsStream};
 use crate::clock::SharedClock;
@@ -25,6 +25,8 @@ use crate::types::{Account, ClientMemory, Reservation, ShardId, Throttle};
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Failed handshakes are told this often at most: a scanner of ports would fill the log otherwise.
 const HANDSHAKE_NEWS_INTERVAL: Duration = Duration::from_secs(60);
+/// So are those that were given up, of which each is a connection's end.
+const GIVEN_UP_NEWS_INTERVAL: Duration = Duration::from_secs(10);
 /// What a session keeps of answers that the socket does not take, in clear or encrypted. Its own limit is more than
 /// [`limits::TLS_CONNECTION_BYTES`].
 const UNSENT_BYTES_MAX: usize = 16 * 1024;
@@ -41,6 +43,7 @@ pub(crate) struct Tls {
     /// Every shard reads the files; one of them tells what it has found.
     tells: bool,
     news: Throttle,
+    given_up_news: Throttle,
     handshakes: Rc<Handshakes>,
 }
 
@@ -71,6 +74,7 @@ impl Tls {
             memory: broker.memory().clone(),
             tells: broker.shard() == ShardId(0),
             news: Throttle::new(HANDSHAKE_NEWS_INTERVAL),
+            given_up_news: Throttle::new(GIVEN_UP_NEWS_INTERVAL),
         })
     }
 
@@ -123,7 +127,7 @@ impl Tls {
         connection.incomplete_since.set(None);
         connection.end_after(self.clock.monotonic(), HANDSHAKE_TIMEOUT.min(time));
         let peer = stream.peer_addr().ok();
-        let Some(permit) = self.permit() else { return ended(connection, stream) };
+        let permit = self.permit(peer);
         let memory = self.memory.budget(Account::Connections).try_reserve(limits::TLS_CONNECTION_BYTES);
         let Some(memory) = memory else {
             self.refused("the broker has no memory left for it: give it more with --client-memory");
@@ -138,6 +142,7 @@ impl Tls {
         let has_begun = Cell::new(false);
         let is_there = || if has_begun.replace(true) { !connection.is_reset() } else { connection.is_open() };
         let outcome = permit.carry_out(&mut handshake, || !is_late() && is_there()).await;
+        let is_given_up = permit.is_given_up();
         drop(permit);
         // It has cost as much as hundreds of requests.
         yield_to_reactor().await;
@@ -150,6 +155,7 @@ impl Tls {
                 self.failed(peer, &error);
                 ended(connection, stream)
             }
+            None if is_given_up => ended(connection, handshake),
             None => {
                 self.failed(peer, &std::io::ErrorKind::ConnectionAborted.into());
                 ended(connection, handshake)
@@ -157,12 +163,18 @@ impl Tls {
         }
     }
 
-    /// A permit for one more handshake, or none, which is counted and told of now and then.
-    fn permit(&self) -> Option<HandshakePermit> {
-        let permit = self.handshakes.permit();
-        if permit.is_none() {
-            let most = limits::SHARD_HANDSHAKES_MAX;
-            self.refused(&format!("{most} handshakes are under way"));
+    /// A permit for one more handshake. Another one that is given up for it is counted, and told of now and then.
+    fn permit(&self, peer: Option<SocketAddr>) -> HandshakePermit {
+        let (permit, given_up) = self.handshakes.permit(peer.map(|peer| peer.ip()));
+        if let Some(GivenUp { network, count }) = given_up {
+            self.metrics.tls_handshakes_given_up.add(1);
+            if let Some(left_out) = self.given_up_news.allows(self.clock.monotonic()) {
+                let network =
+                    network.map_or_else(|| "clients that have gone".to_owned(), |at| at.to_string());
+                let most = limits::SHARD_HANDSHAKES_MAX;
+                tracing::warn!(target: "tls", left_out, "of {most} handshakes {count} are not completed by {network}: \
+                    the oldest of them was given up for a new one");
+            }
         }
         permit
     }

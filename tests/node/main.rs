@@ -18,6 +18,7 @@ mod formats;
 mod full_disk;
 mod group_describe;
 mod groups;
+mod handshakes;
 mod http;
 mod http_connections;
 mod http_framing;

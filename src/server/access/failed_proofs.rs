@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::limits;
+use crate::net::network_of;
 use crate::types::MonotonicTime;
 
 /// After as long, one more proof may fail.
@@ -22,7 +23,7 @@ impl FailedProofs {
     /// How long no proof from there is looked at; `None`: it is.
     pub fn barred(&self, address: IpAddr, now: MonotonicTime) -> Option<Duration> {
         let most = FAILURE_COSTS * limits::FAILED_PROOFS_MAX;
-        let owed = self.forgotten_at.get(&network(address))?.since(now);
+        let owed = self.forgotten_at.get(&network_of(address))?.since(now);
         // What one more failure would make of it.
         let over = (owed + FAILURE_COSTS).saturating_sub(most);
         (!over.is_zero()).then_some(over)
@@ -30,7 +31,7 @@ impl FailedProofs {
 
     /// Counts a failure.
     pub fn count(&mut self, address: IpAddr, now: MonotonicTime) {
-        let network = network(address);
+        let network = network_of(address);
         if self.forgotten_at.len() >= limits::FAILED_PROOF_ADDRESSES_MAX
             && !self.forgotten_at.contains_key(&network)
         {
@@ -44,17 +45,6 @@ impl FailedProofs {
         }
         let forgotten_at = self.forgotten_at.entry(network).or_insert(now);
         *forgotten_at = (*forgotten_at).max(now).after(FAILURE_COSTS);
-    }
-}
-
-/// Whoever has one IPv6 address has a network of them.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => IpAddr::V4(address),
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            IpAddr::from([a, b, c, d, 0, 0, 0, 0])
-        }
     }
 }
 
