@@ -365,6 +365,10 @@ impl<D: Disk> Disk for BoundedDisk<D> {
         Ok(BoundedFile { files: self.files.clone(), entry })
     }
 
+    async fn has_other_names(&self, path: &Path) -> Result<bool, DiskError> {
+        self.files.disk.has_other_names(path).await
+    }
+
     async fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
         let files = &*self.files;
         let replaced = files.hold_named(to).await;

@@ -13,6 +13,7 @@ pub enum Operation {
     CreateDirectory,
     List,
     Open,
+    Names,
     Rename,
     Remove,
     SyncDirectory,
@@ -36,7 +37,7 @@ pub enum DiskErrorKind {
     PermissionDenied,
     /// A read beyond the end of the file.
     OutOfRange,
-    /// A directory, a FIFO, a socket or a device has the name of a file.
+    /// A directory, a FIFO, a socket or a device has the name of a file, or something else than a directory has that of one.
     NotRegular,
     /// Anything else: the device or the file system failed.
     Failed,
@@ -70,29 +71,40 @@ impl DiskError {
     /// Fails when nothing that can be opened has the name, but something does: a symbolic link that leads nowhere. It is
     /// no file that is missing, which may be made anew: what it leads to would be made, wherever that is.
     pub fn check_not_dangling(path: &Path) -> Result<(), Self> {
+        Self::check_link(Operation::Open, path, "a regular file")
+    }
+
+    /// Fails when something else than a directory has the name, a symbolic link that leads nowhere among it.
+    pub fn check_directory(path: &Path) -> Result<(), Self> {
+        match std::fs::metadata(path) {
+            Ok(found) if found.is_dir() => Ok(()),
+            Ok(found) => {
+                let what = not_regular(found.file_type()).unwrap_or("a file");
+                Err(Self::wrong_kind(Operation::List, path, format!("{what}, and must be a directory")))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Self::check_link(Operation::List, path, "a directory")
+            }
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn check_link(operation: Operation, path: &Path, wanted: &str) -> Result<(), Self> {
         let Ok(target) = std::fs::read_link(path) else { return Ok(()) };
-        Err(Self {
-            kind: DiskErrorKind::NotRegular,
-            operation: Operation::Open,
-            path: path.to_owned(),
-            position: None,
-            detail: format!(
-                "it is a symbolic link to {}, which is not there, and must be a regular file",
-                target.display()
-            ),
-        })
+        let target = target.display();
+        let what = format!("a symbolic link to {target}, which is not there, and must be {wanted}");
+        Err(Self::wrong_kind(operation, path, what))
+    }
+
+    fn wrong_kind(operation: Operation, path: &Path, what: String) -> Self {
+        let (kind, path, detail) = (DiskErrorKind::NotRegular, path.to_owned(), format!("it is {what}"));
+        Self { kind, operation, path, position: None, detail }
     }
 
     /// Fails when what is to be opened is no regular file.
     pub fn check_regular(path: &Path, found: FileType) -> Result<(), Self> {
         let Some(what) = not_regular(found) else { return Ok(()) };
-        Err(Self {
-            kind: DiskErrorKind::NotRegular,
-            operation: Operation::Open,
-            path: path.to_owned(),
-            position: None,
-            detail: format!("it is {what}, and must be a regular file"),
-        })
+        Err(Self::wrong_kind(Operation::Open, path, format!("{what}, and must be a regular file")))
     }
 }
 
@@ -102,6 +114,7 @@ impl fmt::Display for DiskError {
             Operation::CreateDirectory => "create directory",
             Operation::List => "list",
             Operation::Open => "open",
+            Operation::Names => "count the names of",
             Operation::Rename => "rename",
             Operation::Remove => "remove",
             Operation::SyncDirectory => "sync directory",

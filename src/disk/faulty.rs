@@ -265,6 +265,18 @@ impl Disk for FaultyDisk {
         Ok(FaultyFile { state: self.state.clone(), file, path: Rc::from(path), mode })
     }
 
+    /// There are no links on this disk.
+    async fn has_other_names(&self, path: &Path) -> Result<bool, DiskError> {
+        let body = async {
+            let shared = Rc::from(path);
+            self.state.begin_or_fail(Operation::Names, &shared, None).await?;
+            let core = self.state.core.borrow();
+            let found = core.tree.file(path);
+            found.map(|_| false).map_err(|code| os_error(Operation::Names, path, code))
+        };
+        self.state.call(body).await
+    }
+
     async fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
         let effect = |core: &mut Core| {
             let number = core.next_number();

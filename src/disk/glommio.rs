@@ -26,7 +26,7 @@ use std::rc::Rc;
 use glommio::GlommioError;
 use glommio::io::{BufferedFile, Directory, DmaBuffer, DmaFile, OpenOptions, ReadResult};
 
-use super::plain::list_names;
+use super::plain::{has_other_names, list_names};
 use super::{Disk, DiskBuffer, DiskError, DiskErrorKind, DiskFile, OpenMode, Operation, Space};
 use crate::limits;
 
@@ -200,6 +200,10 @@ impl Disk for GlommioDisk {
             Access::Buffered => Handle::Buffered(options.buffered_open(path).await.map_err(error)?),
         };
         Ok(GlommioFile { handle, synced: OnceCell::new(), path: path.to_owned() })
+    }
+
+    async fn has_other_names(&self, path: &Path) -> Result<bool, DiskError> {
+        has_other_names(path)
     }
 
     async fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError> {

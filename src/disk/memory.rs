@@ -61,6 +61,17 @@ impl MemoryDisk {
         Self::default()
     }
 
+    /// Gives a file a second name, as a hard link does.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such file.
+    pub fn link(&self, from: &Path, to: &Path) {
+        let entry = self.state.entry(Operation::Open, from).expect("a file to link to");
+        assert!(matches!(entry, Entry::File(_)), "{} is a directory", from.display());
+        self.state.entries.borrow_mut().insert(normal_path(to), entry);
+    }
+
     /// Files that were opened and not closed; one that was dropped without `close` counts for ever.
     pub fn open_files(&self) -> usize {
         self.state.open_files.get()
@@ -150,6 +161,13 @@ impl Disk for MemoryDisk {
         };
         self.state.open_files.set(self.state.open_files.get() + 1);
         Ok(MemoryFile { disk: self.state.clone(), path: path.to_owned(), mode, contents })
+    }
+
+    async fn has_other_names(&self, path: &Path) -> Result<bool, DiskError> {
+        let Entry::File(contents) = self.state.entry(Operation::Names, path)? else { return Ok(false) };
+        let entries = self.state.entries.borrow();
+        let is_same = |entry: &&Entry| matches!(entry, Entry::File(other) if Rc::ptr_eq(other, &contents));
+        Ok(entries.values().filter(is_same).count() > 1)
     }
 
     async fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
@@ -394,6 +412,19 @@ mod tests {
         block_on(disk.remove(&at("a"))).expect("remove");
         assert_eq!(list(), ["deep"]);
         assert_eq!(block_on(open.read(0, 4096)).expect("an open file outlives its name")[..], [5; 4096]);
+    }
+
+    #[test]
+    fn a_second_name_is_seen_until_one_of_them_is_gone() {
+        let disk = MemoryDisk::new();
+        let (one, other) = (Path::new("/d/one"), Path::new("/d/other"));
+        block_on(new_file(&disk, "/d/one").close()).expect("close");
+        let has_other_names = |path| block_on(disk.has_other_names(path)).expect("a file");
+        assert!(!has_other_names(one));
+        disk.link(one, other);
+        assert!(has_other_names(one) && has_other_names(other));
+        block_on(disk.remove(one)).expect("remove");
+        assert!(!has_other_names(other));
     }
 
     #[test]

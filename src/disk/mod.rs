@@ -73,6 +73,9 @@ pub trait Disk: Clone + 'static {
     /// Names of the entries, sorted.
     async fn list(&self, directory: &Path) -> Result<Vec<String>, DiskError>;
     async fn open(&self, path: &Path, mode: OpenMode) -> Result<Self::File, DiskError>;
+    /// Whether a file can be reached by another name as well: it has several hard links, or `path` is a symbolic link. What
+    /// is written to it changes under that name too.
+    async fn has_other_names(&self, path: &Path) -> Result<bool, DiskError>;
     async fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError>;
     async fn remove(&self, path: &Path) -> Result<(), DiskError>;
     /// Makes creations, renames and removals in `path` durable.

@@ -7,7 +7,7 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Deref;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -18,11 +18,22 @@ use crate::limits::BLOCK_BYTES;
 pub(super) fn list_names(directory: &Path) -> Result<Vec<String>, DiskError> {
     let error = |error: io::Error| DiskError::from_io(Operation::List, directory, None, &error);
     let mut names = Vec::new();
-    for entry in std::fs::read_dir(directory).map_err(error)? {
+    let entries = std::fs::read_dir(directory);
+    if entries.is_err() {
+        DiskError::check_directory(directory)?;
+    }
+    for entry in entries.map_err(error)? {
         names.extend(entry.map_err(error)?.file_name().into_string().ok());
     }
     names.sort();
     Ok(names)
+}
+
+/// What [`Disk::has_other_names`] answers of a file system.
+pub(super) fn has_other_names(path: &Path) -> Result<bool, DiskError> {
+    let found = std::fs::symlink_metadata(path)
+        .map_err(|error| DiskError::from_io(Operation::Names, path, None, &error))?;
+    Ok(found.is_symlink() || found.nlink() > 1)
 }
 
 /// The file system, for reading.
@@ -127,6 +138,10 @@ impl Disk for PlainDisk {
         Ok(PlainFile { file, path: path.to_owned() })
     }
 
+    async fn has_other_names(&self, path: &Path) -> Result<bool, DiskError> {
+        has_other_names(path)
+    }
+
     async fn rename(&self, from: &Path, _: &Path) -> Result<(), DiskError> {
         refused(Operation::Rename, from)
     }
@@ -222,6 +237,21 @@ mod tests {
                 assert_eq!(beyond.expect_err("beyond the end").kind, DiskErrorKind::OutOfRange);
             }
         });
+    }
+
+    #[test]
+    fn other_names_are_seen() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let at = |name| directory.path().join(name);
+        std::fs::write(at("file"), "kept").expect("written");
+        let has_other_names = |name| block_on(PlainDisk.has_other_names(&at(name))).expect("it is there");
+        assert!(!has_other_names("file"));
+        std::os::unix::fs::symlink(at("file"), at("symbolic")).expect("a link");
+        assert!(has_other_names("symbolic") && !has_other_names("file"));
+        std::fs::hard_link(at("file"), at("hard")).expect("a link");
+        assert!(has_other_names("file") && has_other_names("hard"));
+        let missing = block_on(PlainDisk.has_other_names(&at("missing"))).expect_err("it is not there");
+        assert_eq!(missing.kind, DiskErrorKind::NotFound);
     }
 
     #[test]

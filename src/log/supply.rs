@@ -1,7 +1,7 @@
 //! The supply of segments: preparing the next one ahead of need, recycling expired ones, having fresh ones zeroed.
 
 use std::cell::{Cell, RefCell};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -36,6 +36,8 @@ pub(super) struct Supply<D: Disk> {
     failure: RefCell<Option<Rc<DiskError>>>,
     /// The operator was told that there is none.
     is_told: Cell<bool>,
+    /// The operator was told that files with other names are not used again.
+    is_shared_told: Cell<bool>,
     needed: WakerList,
     /// Where the segments begin whose files are kept open, since they are written, or will be next.
     kept: RefCell<Vec<LogPosition>>,
@@ -54,6 +56,7 @@ impl<D: Disk> Supply<D> {
             attempts: Cell::new(0),
             failure: RefCell::new(None),
             is_told: Cell::new(false),
+            is_shared_told: Cell::new(false),
             needed: WakerList::new(),
             kept: RefCell::new(vec![active]),
             pacing: Pacing::default(),
@@ -205,9 +208,10 @@ impl<D: Disk> CommitLog<D> {
         let segment = Rc::into_inner(segment).expect("nobody else holds it");
         segment.file.close().await?;
         // What stands in for a lost file has no blocks of its own.
-        let keep = segment.bytes == inner.options.segment_bytes
+        let is_fit = segment.bytes == inner.options.segment_bytes
             && !segment.is_stand_in
             && inner.supply.spares.borrow().len() < SPARES_MAX;
+        let keep = is_fit && !inner.is_shared(&segment.path).await?;
         if keep {
             let number = inner.supply.spare_number.get();
             inner.supply.spare_number.set(number + 1);
@@ -259,6 +263,32 @@ impl<D: Disk> Inner<D> {
         end.since(base) >= self.segment_at(base).bytes / 2
     }
 
+    /// Whether somebody else has a file under another name, as a backup made of hard links does: it is not written over.
+    async fn is_shared(&self, path: &Path) -> Result<bool, DiskError> {
+        let is_shared = self.disk.has_other_names(path).await?;
+        if is_shared && !self.supply.is_shared_told.replace(true) {
+            tracing::warn!(
+                target: "log",
+                shard = self.options.shard.0,
+                "{} has another name as well (a hard link, or it is a symbolic link): what it leads to is left as it is, \
+                 and neither it nor other such files are used again; new ones are made",
+                path.display()
+            );
+        }
+        Ok(is_shared)
+    }
+
+    /// A file that may be written over. Those that somebody else has as well lose only their name here.
+    async fn take_spare(&self) -> Result<Option<(PathBuf, u64)>, DiskError> {
+        loop {
+            let Some((spare, bytes)) = self.supply.spares.borrow_mut().pop() else { return Ok(None) };
+            if !self.is_shared(&spare).await? {
+                return Ok(Some((spare, bytes)));
+            }
+            self.disk.remove(&spare).await?;
+        }
+    }
+
     /// Makes the segment after the one in use: a spare under a new name, or a new file.
     async fn prepare(&self) -> Result<Segment<D>, DiskError> {
         let base = {
@@ -266,8 +296,7 @@ impl<D: Disk> Inner<D> {
             self.segment_at(open_base).end()
         };
         let path = self.options.directory.join(segment_name(base));
-        let spare = self.supply.spares.borrow_mut().pop();
-        let (bytes, zeroed) = match spare {
+        let (bytes, zeroed) = match self.take_spare().await? {
             Some((spare, bytes)) => {
                 self.disk.rename(&spare, &path).await?;
                 (bytes, bytes)
@@ -298,8 +327,8 @@ impl<D: Disk> Inner<D> {
 /// Creates a file with all its blocks reserved, durable under its name after the directory's sync.
 pub(super) async fn create_file<D: Disk>(
     disk: &D,
-    directory: &std::path::Path,
-    path: &std::path::Path,
+    directory: &Path,
+    path: &Path,
     bytes: u64,
 ) -> Result<(), DiskError> {
     let space = disk.space(directory).await?;

@@ -1,6 +1,7 @@
 //! What goes when a log is as large, or a message as old, as it may be.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use turbopump::api::{Fetch, Request, Status};
@@ -73,6 +74,45 @@ fn check_bounds(node: &Node) -> u64 {
     let consumed = node.run_well(&["consume", "orders", "--from", "first", "--count", "3"]);
     assert_eq!(consumed.lines().count(), 3);
     first.0
+}
+
+/// Somebody else has them as well: a backup made of hard links, or whoever mixed up names.
+#[test]
+fn files_that_have_another_name_are_not_written_over() {
+    let directory = test_directory();
+    let (data, backup) = (directory.path().join("data"), directory.path().join("backup"));
+    let node = Node::start(&data);
+    create_topic(&mut node.client(), "orders", 1);
+    feed(&node, 40 * MIB);
+    assert_eq!(node.stop().status.code(), Some(0));
+    fs::create_dir(&backup).expect("the name is free");
+    let link = |path: &PathBuf| {
+        let link = backup.join(path.file_name().expect("a file"));
+        fs::hard_link(path, &link).expect("a file system with hard links");
+        let bytes = fs::read(&link).expect("a file");
+        (link, bytes)
+    };
+    let sealed = &files_with(&data, ".segment")[..2];
+    let kept: Vec<_> = sealed.iter().map(link).collect();
+    // A file to be used again that is none.
+    let spare = data.join("shard-0/log/spare-9-0");
+    fs::hard_link(&sealed[0], &spare).expect("the name is free");
+    let node = Node::start(&data);
+    feed(&node, 40 * MIB);
+    let messages = read(node.client(), "orders", Some(0), Start::First);
+    assert_eq!(messages.len() as u64, 80 * MIB / (32 * 1024));
+    assert!(!spare.exists(), "it is kept");
+    let told = node.stop().stderr;
+    assert_eq!(told.matches("has another name as well").count(), 1, "{told}");
+    let node = Setup::new(&data).with(&["--retention-bytes", "32MiB"]).start();
+    feed(&node, 96 * MIB);
+    wait_for("the sealed ones go", || sealed.iter().all(|path| !path.exists()));
+    feed(&node, 48 * MIB);
+    let told = node.stop().stderr;
+    assert_eq!(told.matches("has another name as well").count(), 1, "{told}");
+    for (link, bytes) in kept {
+        assert!(fs::read(&link).expect("it is still there") == bytes, "{} was changed", link.display());
+    }
 }
 
 #[test]

@@ -384,6 +384,7 @@ fn word(operation: Operation) -> &'static str {
         Operation::CreateDirectory => "create directory",
         Operation::List => "list",
         Operation::Open => "open",
+        Operation::Names => "names",
         Operation::Rename => "rename",
         Operation::Remove => "remove",
         Operation::SyncDirectory => "sync directory",

@@ -308,6 +308,7 @@ fn every_call_can_fail() {
         block_on(disk.create_directory(directory)).err(),
         block_on(disk.list(directory)).err(),
         block_on(disk.open(path, OpenMode::Existing)).err(),
+        block_on(disk.has_other_names(path)).err(),
         block_on(disk.rename(path, path)).err(),
         block_on(disk.remove(path)).err(),
         block_on(disk.sync_directory(directory)).err(),
@@ -320,7 +321,7 @@ fn every_call_can_fail() {
         block_on(file.close()).err(),
     ];
     let operations: Vec<_> = failures.map(|error| error.expect("every call fails").operation as u8).into();
-    assert_eq!(operations, (0..13).collect::<Vec<_>>(), "each error names its operation");
+    assert_eq!(operations, (0..14).collect::<Vec<_>>(), "each error names its operation");
     disk.set_plan(FaultPlan::none());
     assert_eq!(block_on(disk.list(directory)).as_deref(), Ok(&["f".to_owned()][..]), "faults can be lifted");
 }
