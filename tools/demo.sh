@@ -12,7 +12,7 @@ broker=
 trap '[ -n "$broker" ] && kill "$broker" 2>/dev/null; wait 2>/dev/null; rm -rf "$work"' EXIT
 
 start() {
-    "$turbopump" serve --data "$work/data" --listen 127.0.0.1:0 --segment-bytes 256MiB >"$work/serve.log" &
+    "$turbopump" serve --data "$work/data" --listen 127.0.0.1:0 --http none --segment-bytes 256MiB >"$work/serve.log" &
     broker=$!
     until grep -q '^ready' "$work/serve.log"; do
         kill -0 "$broker" || { echo "the broker did not start" >&2; exit 1; }

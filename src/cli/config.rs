@@ -11,7 +11,7 @@ use crate::cli::error::CommandError;
 use crate::cli::log_level::{LogFormat, LogLevels};
 use crate::cli::quantity::{ByteSize, CoreList, OrNone, Span};
 use crate::limits;
-use crate::node::{ServeOptions, TlsMode};
+use crate::node::{Place, ServeOptions, TlsMode};
 use crate::types::{Level, SettingsFile};
 
 /// What was said; what was not said keeps the default of [`ServeOptions`].
@@ -27,9 +27,11 @@ pub struct ServeSettings {
     /// One more address for the whole node: requests are forwarded to the shard they belong to
     #[arg(long, value_name = "ADDRESS")]
     pub node_listen: Option<SocketAddr>,
-    /// Address to speak the HTTP access protocol on, by every core [default: none]
-    #[arg(long, value_name = "ADDRESS")]
-    pub http: Option<SocketAddr>,
+    /// Address to speak the HTTP access protocol on, by every core, or none [default, beside a --listen on loopback:
+    /// 127.0.0.1:8080, if it is free]
+    #[arg(long, value_name = "ADDRESS|none")]
+    #[serde(deserialize_with = "from_text")]
+    pub http: Option<OrNone<SocketAddr>>,
     /// TOML file of access keys: every request needs one that allows it; read again when it changes
     ///
     /// Each key has an id, a secret, and what it may do; what nothing allows is refused, and `admin = true` allows all:
@@ -50,8 +52,7 @@ pub struct ServeSettings {
     #[arg(default_missing_value = "true")]
     #[serde(alias = "http-open")]
     pub open_to_everybody: Option<bool>,
-    /// Speak HTTP at --http only, and the native protocol at the other addresses only [default: each address speaks both, once
-    /// --http is given]
+    /// Speak HTTP at --http only, and the native protocol at the other addresses only [default: each address speaks both]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub separate_protocols: Option<bool>,
     /// PEM file of a certificate (and those that vouch for it): every address speaks TLS; read again when it changes
@@ -136,6 +137,10 @@ pub struct ServeSettings {
     /// Allow a file system without direct I/O, for trying things out
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub buffered_io: Option<bool>,
+}
+
+fn place(said: OrNone<SocketAddr>) -> Place {
+    said.0.map_or(Place::Nowhere, Place::At)
 }
 
 /// A value whose only form in the file is the text of the flag.
@@ -223,7 +228,7 @@ impl ServeSettings {
         let options = ServeOptions {
             listen: self.listen.unwrap_or(default.listen),
             node_listen: self.node_listen,
-            http: self.http,
+            http: self.http.map_or(default.http, place),
             access_keys: self.access_keys,
             open_to_everybody: self.open_to_everybody.unwrap_or(default.open_to_everybody),
             separate_protocols: self.separate_protocols.unwrap_or(default.separate_protocols),
@@ -311,7 +316,7 @@ mod tests {
         let options = settings.into_options().expect("valid");
         assert_eq!(options.data, PathBuf::from("/var/lib/turbopump"));
         assert_eq!(options.node_listen, Some(([0, 0, 0, 0], 9876).into()));
-        assert_eq!(options.http, Some(([0, 0, 0, 0], 8080).into()));
+        assert_eq!(options.http, Place::At(([0, 0, 0, 0], 8080).into()));
         assert_eq!(options.access_keys, Some(PathBuf::from("/etc/turbopump/keys.toml")));
         assert!(!options.open_to_everybody);
         let files = ("/etc/turbopump/certificate.pem".into(), "/etc/turbopump/key.pem".into());
@@ -359,6 +364,12 @@ mod tests {
     fn what_is_not_said_keeps_its_default() {
         let settings = ServeSettings::parse("data = \"d\"").expect("well formed");
         assert_eq!(settings.into_options().expect("valid"), ServeOptions::new("d".into()));
+    }
+
+    #[test]
+    fn what_is_switched_off_listens_nowhere() {
+        let settings = ServeSettings::parse("data = 'd'\nhttp = 'none'").expect("well formed");
+        assert_eq!(settings.into_options().expect("valid").http, Place::Nowhere);
     }
 
     #[test]

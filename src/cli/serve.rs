@@ -111,6 +111,8 @@ struct StartedView {
     buffered_io: bool,
     node_address: Option<String>,
     http_address: Option<String>,
+    /// Whether this machine reaches its shards by what `--advertise` tells clients; null without it.
+    is_reached: Option<bool>,
     /// Whether TLS is spoken.
     tls: bool,
     /// Whether HTTP is spoken within TLS.
@@ -172,6 +174,7 @@ impl StartedView {
             buffered_io: options.buffered_io,
             node_address: started.node_address.map(|address| address.to_string()),
             http_address: started.http_address.map(|address| address.to_string()),
+            is_reached: started.is_reached,
             tls: options.tls_files().is_some(),
             https: options.tls_files().is_some() && started.http_address.is_some(),
             warnings: started.warnings.clone(),
@@ -269,6 +272,9 @@ fn render(options: &ServeOptions, started: &Started) -> String {
         text += &format!("  the node listens on {address}\n");
     }
     text += &render_doors(options, started);
+    if let (Some(host), Some(true)) = (&options.advertise, started.is_reached) {
+        text += &format!("  clients are told {host}, and from this machine every shard is reached there\n");
+    }
     text += match &options.access_keys {
         Some(_) => "  every request needs an access key that allows it\n",
         None => "  no access keys are asked for: whoever connects may do everything\n",

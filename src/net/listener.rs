@@ -9,7 +9,7 @@ use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 /// How long an address in use is tried again. The rings of a process that was killed hold its listening sockets for some
 /// milliseconds after its end, until the kernel has taken them apart.
-const IN_USE_PATIENCE: Duration = Duration::from_secs(2);
+pub const IN_USE_PATIENCE: Duration = Duration::from_secs(2);
 const IN_USE_PAUSE: Duration = Duration::from_millis(10);
 /// Connections that the kernel keeps until they are accepted.
 const BACKLOG: i32 = 1024;
@@ -38,9 +38,14 @@ pub enum ListenError {
     Other { address: SocketAddr, source: io::Error },
 }
 
-/// Opens a listening socket; blocks for a while when the address is in use. `flag` is the one that chose the address,
+/// Opens a listening socket; blocks for up to `patience` when the address is in use. `flag` is the one that chose the address,
 /// for whoever has to choose another.
-pub fn bind(address: SocketAddr, sharing: Sharing, flag: &'static str) -> Result<TcpListener, ListenError> {
+pub fn bind(
+    address: SocketAddr,
+    sharing: Sharing,
+    patience: Duration,
+    flag: &'static str,
+) -> Result<TcpListener, ListenError> {
     let open = || -> io::Result<TcpListener> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
@@ -54,7 +59,7 @@ pub fn bind(address: SocketAddr, sharing: Sharing, flag: &'static str) -> Result
     let started = Instant::now();
     let opened = loop {
         match open() {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && started.elapsed() < IN_USE_PATIENCE => {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && started.elapsed() < patience => {
                 std::thread::sleep(IN_USE_PAUSE);
             }
             opened => break opened,
@@ -74,12 +79,14 @@ pub fn bind(address: SocketAddr, sharing: Sharing, flag: &'static str) -> Result
 pub fn bind_shared(
     address: SocketAddr,
     count: usize,
+    patience: Duration,
     flag: &'static str,
 ) -> Result<(Vec<TcpListener>, SocketAddr), ListenError> {
-    let probe = bind(address, Sharing::Exclusive, flag)?;
+    let probe = bind(address, Sharing::Exclusive, patience, flag)?;
     let bound = probe.local_addr().map_err(|source| ListenError::Other { address, source })?;
     // Nobody was told of the address yet, so no connection is lost between the two.
     drop(probe);
-    let listeners = (0..count).map(|_| bind(bound, Sharing::Shared, flag)).collect::<Result<_, _>>()?;
+    let listeners =
+        (0..count).map(|_| bind(bound, Sharing::Shared, IN_USE_PATIENCE, flag)).collect::<Result<_, _>>()?;
     Ok((listeners, bound))
 }

@@ -9,7 +9,7 @@ mod tls;
 mod validity;
 
 pub use detect::{Detected, detect};
-pub use listener::{ListenError, Sharing, bind, bind_shared};
+pub use listener::{IN_USE_PATIENCE, ListenError, Sharing, bind, bind_shared};
 pub use network::network_of;
 pub use outbox::{Chunk, Outbox};
 pub use receive_buffer::ReceiveBuffer;

@@ -11,11 +11,12 @@ mod memory;
 mod options;
 mod preflight;
 mod run;
+mod sockets;
 
 pub use self::core::CoreError;
 pub use self::device::DeviceSpeed;
 pub use crate::server::TlsMode;
 pub use data_directory::{DataDirectory, DirectoryError, NEW_SECRET_MEANS};
-pub use options::{OptionsError, SHARD_PORT_STEP, ServeOptions};
+pub use options::{OptionsError, Place, SHARD_PORT_STEP, ServeOptions};
 pub use preflight::{PreflightError, check_io_uring};
 pub use run::{NodeError, Started, StartedShard, run};

@@ -1,7 +1,7 @@
 //! What `serve` is told: where the data lies, where to listen, and the few values worth changing. The defaults are the
 //! documentation of what a start without flags does.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -20,6 +20,26 @@ const HTTP_IDLE_DEFAULT: Duration = Duration::from_secs(10 * 60);
 const HTTP_IDLE_MIN: Duration = Duration::from_secs(1);
 const HTTP_IDLE_MAX: Duration = Duration::from_secs(24 * 3600);
 
+/// Where HTTP is spoken unless something else is said.
+const HTTP_PORT: u16 = 8080;
+
+/// Where something listens that a node can do without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Nothing was said: on its usual port of loopback, beside a `listen` on loopback, unless that port is taken.
+    Usual,
+    Nowhere,
+    At(SocketAddr),
+}
+
+/// An address to be listened on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    pub address: SocketAddr,
+    /// Somebody has asked for it: a node that cannot have it does not start.
+    pub is_asked_for: bool,
+}
+
 /// Everything a node needs to start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServeOptions {
@@ -30,8 +50,8 @@ pub struct ServeOptions {
     /// One more address for the whole node, whose shard forwards what belongs to others. `None`: there is none, and
     /// clients bootstrap from any shard.
     pub node_listen: Option<SocketAddr>,
-    /// Where HTTP is spoken, by every core. `None`: nowhere.
-    pub http: Option<SocketAddr>,
+    /// Where HTTP is spoken, by every core.
+    pub http: Place,
     /// The file of access keys, of which every request needs one. `None`: everybody may do everything.
     pub access_keys: Option<PathBuf>,
     /// Lets everybody do everything, without access keys, on an address that other machines reach.
@@ -159,7 +179,7 @@ impl ServeOptions {
             data,
             listen: SocketAddr::from(([127, 0, 0, 1], 10911)),
             node_listen: None,
-            http: None,
+            http: Place::Usual,
             access_keys: None,
             open_to_everybody: false,
             separate_protocols: false,
@@ -241,8 +261,8 @@ impl ServeOptions {
         if self.access_keys.is_some() || self.open_to_everybody {
             return Ok(());
         }
-        let addresses =
-            [("listen", Some(self.listen)), ("node-listen", self.node_listen), ("http", self.http)];
+        let http = self.http_wanted().map(|wanted| wanted.address);
+        let addresses = [("listen", Some(self.listen)), ("node-listen", self.node_listen), ("http", http)];
         let reached = addresses.into_iter().find_map(|(flag, address)| {
             // An IPv4 address may be written as one of IPv6.
             let address = address.filter(|address| !address.ip().to_canonical().is_loopback())?;
@@ -267,6 +287,21 @@ impl ServeOptions {
             return Err(OptionsError::HttpIdle { given: self.http_idle_timeout });
         }
         Ok(())
+    }
+
+    /// Where HTTP is to be spoken.
+    pub fn http_wanted(&self) -> Option<Wanted> {
+        self.wanted(self.http, HTTP_PORT)
+    }
+
+    fn wanted(&self, place: Place, usual_port: u16) -> Option<Wanted> {
+        match place {
+            Place::At(address) => Some(Wanted { address, is_asked_for: true }),
+            Place::Usual if self.listen.ip().to_canonical().is_loopback() => {
+                Some(Wanted { address: (Ipv4Addr::LOCALHOST, usual_port).into(), is_asked_for: false })
+            }
+            Place::Usual | Place::Nowhere => None,
+        }
     }
 
     /// Certificate and key, where TLS is spoken.
@@ -381,7 +416,7 @@ mod tests {
         let change = |flag: &str, options: &mut ServeOptions, address: SocketAddr| match flag {
             "listen" => options.listen = address,
             "node-listen" => options.node_listen = Some(address),
-            _ => options.http = Some(address),
+            _ => options.http = Place::At(address),
         };
         for flag in ["listen", "node-listen", "http"] {
             for text in [
@@ -409,6 +444,21 @@ mod tests {
                 assert_eq!(options(|o| change(flag, o, address)), Ok(()), "--{flag} {text}");
             }
         }
+    }
+
+    #[test]
+    fn usual_addresses_are_those_of_loopback_beside_one_of_loopback() {
+        let wanted = |listen: &str, http| {
+            let listen = listen.parse().expect("an address");
+            ServeOptions { listen, http, ..ServeOptions::new("data".into()) }.http_wanted()
+        };
+        let usual = Wanted { address: ([127, 0, 0, 1], 8080).into(), is_asked_for: false };
+        assert_eq!(wanted("127.0.0.1:10911", Place::Usual), Some(usual));
+        assert_eq!(wanted("[::1]:0", Place::Usual), Some(usual));
+        assert_eq!(wanted("10.0.0.1:10911", Place::Usual), None);
+        assert_eq!(wanted("127.0.0.1:10911", Place::Nowhere), None);
+        let asked = Wanted { is_asked_for: true, ..usual };
+        assert_eq!(wanted("10.0.0.1:10911", Place::At(usual.address)), Some(asked));
     }
 
     #[test]

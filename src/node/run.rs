@@ -6,7 +6,7 @@
 //! flush, take a last snapshot, end; at most [`STOP_TIMEOUT`] in all. SIGHUP makes the shards read their settings' files again.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime};
@@ -21,8 +21,9 @@ use super::device::DeviceSpeed;
 use super::gate::Gate;
 use super::mailbox::{Letter, Letterbox, Mailbox, mailbox};
 use super::memory::ShardMemory;
-use super::options::{OptionsError, SHARD_PORT_STEP, ServeOptions};
+use super::options::{OptionsError, ServeOptions};
 use super::preflight::{self, PreflightError};
+use super::sockets::{self, Sockets};
 use crate::access::NodeSecret;
 use crate::access::{AccessError, AccessFile};
 use crate::api::ShardAddress;
@@ -30,7 +31,7 @@ use crate::broker::BrokerOptions;
 use crate::disk::glommio::Access;
 use crate::disk::{DiskError, DiskErrorKind};
 use crate::log::{CommitOptions, Report};
-use crate::net::{CertificateSource, ListenError, Sharing, TlsError, TlsFiles, bind, bind_shared};
+use crate::net::{CertificateSource, ListenError, TlsError, TlsFiles};
 use crate::runtime::host;
 use crate::server::{ConnectionDescriptors, DoorRules, HttpOptions};
 use crate::types::{MonotonicTime, NodeId, ShardId, Timestamp};
@@ -85,6 +86,8 @@ pub struct Started {
     pub shards: Vec<StartedShard>,
     pub node_address: Option<SocketAddr>,
     pub http_address: Option<SocketAddr>,
+    /// Whether this machine reaches its shards by what clients are told. `None`: that is what they have bound.
+    pub is_reached: Option<bool>,
     /// What works and should be otherwise.
     pub warnings: Vec<String>,
     pub took: Duration,
@@ -120,22 +123,21 @@ pub fn run(
     forward_signals(signals, events.clone(), read_again);
     let cores = options.cores.clone().unwrap_or_else(host::available_cores);
     preflight::check(&cores)?;
-    let mut warnings = check_access(options)?;
-    warnings.extend(check_tls(options, wall_clock())?);
-    for warning in &warnings {
-        tracing::warn!(target: "node", "{warning}");
-    }
+    let mut warnings = Vec::new();
+    note_all(&mut warnings, check_access(options)?);
+    note_all(&mut warnings, check_tls(options, wall_clock())?);
     let mut directory = DataDirectory::open(&options.data, options.shards, cores.len() as u16)?;
-    let sockets = Sockets::bind(options, directory.shard_count(), &cores)?;
+    let (sockets, left_out) = Sockets::bind(options, directory.shard_count(), &cores)?;
+    note_all(&mut warnings, left_out);
     let addresses = sockets.addresses(options);
     let (node_address, http_address) = (sockets.node_address, sockets.http_address);
     let (letterboxes, mailboxes): (Vec<_>, Vec<_>) = (0..directory.shard_count()).map(|_| mailbox()).unzip();
     let (secret, renewed) = directory.secret()?;
-    note(&mut warnings, renewed);
+    note_all(&mut warnings, renewed);
     let node = secret.node();
     let memory = ShardMemory::of(options, directory.shard_count());
     let descriptors = plan_descriptors(&cores, directory.shard_count())?;
-    note(&mut warnings, descriptors.warning());
+    note_all(&mut warnings, descriptors.warning());
     let gate = Gate::new();
     let layout = Layout {
         options,
@@ -165,8 +167,12 @@ pub fn run(
     }
     directory.note_started()?;
     letterboxes.iter().for_each(|letterbox| send(letterbox, Letter::Listen));
+    let not_reached = options.advertise.as_ref().map(|host| sockets::not_reached(host, &addresses));
+    let is_reached = not_reached.as_ref().map(Vec::is_empty);
+    note_all(&mut warnings, not_reached.into_iter().flatten());
     let (took, is_new) = (begin.elapsed(), directory.is_new());
-    let start = Started { shards, node_address, http_address, warnings, took, is_new, node, device };
+    let start =
+        Started { shards, node_address, http_address, is_reached, warnings, took, is_new, node, device };
     tell_started(options, &start);
     started(&start);
     wait_for_stop(&inbox, &letterboxes, &mut directory)?;
@@ -292,56 +298,6 @@ fn forward_signals(
     });
 }
 
-/// Every address of the node, bound before anything else is started, so that a port in use is told at once.
-struct Sockets {
-    shards: Vec<(TcpListener, SocketAddr)>,
-    node: Vec<TcpListener>,
-    node_address: Option<SocketAddr>,
-    http: Vec<TcpListener>,
-    http_address: Option<SocketAddr>,
-}
-
-impl Sockets {
-    fn bind(options: &ServeOptions, shard_count: u16, cores: &[usize]) -> Result<Self, NodeError> {
-        let mut shards = Vec::new();
-        for shard in 0..shard_count {
-            let mut address = options.listen;
-            if address.port() != 0 {
-                let port = u32::from(address.port()) + u32::from(shard) * u32::from(SHARD_PORT_STEP);
-                let too_high = OptionsError::Ports { port: address.port(), shards: shard_count };
-                address.set_port(u16::try_from(port).map_err(|_| too_high)?);
-            }
-            let listener = bind(address, Sharing::Exclusive, "--listen")?;
-            let bound = listener.local_addr().map_err(|source| ListenError::Other { address, source })?;
-            shards.push((listener, bound));
-        }
-        let listening_cores = cores.len().min(usize::from(shard_count));
-        let on_every_core = |address: Option<SocketAddr>, flag| match address {
-            Some(address) => {
-                let (listeners, bound) = bind_shared(address, listening_cores, flag)?;
-                Ok::<_, ListenError>((listeners, Some(bound)))
-            }
-            None => Ok((Vec::new(), None)),
-        };
-        let (node, node_address) = on_every_core(options.node_listen, "--node-listen")?;
-        let (http, http_address) = on_every_core(options.http, "--http")?;
-        Ok(Self { shards, node, node_address, http, http_address })
-    }
-
-    /// What clients are told.
-    fn addresses(&self, options: &ServeOptions) -> Vec<ShardAddress> {
-        let address = |(index, (_, bound)): (usize, &(TcpListener, SocketAddr))| {
-            let address = match &options.advertise {
-                Some(host) if host.contains(':') => format!("[{host}]:{}", bound.port()),
-                Some(host) => format!("{host}:{}", bound.port()),
-                None => bound.to_string(),
-            };
-            ShardAddress { shard: ShardId(index as u16), address }
-        };
-        self.shards.iter().enumerate().map(address).collect()
-    }
-}
-
 struct Layout<'a> {
     options: &'a ServeOptions,
     directory: &'a DataDirectory,
@@ -442,8 +398,8 @@ fn core_events(events: &mpsc::Sender<Event>) -> mpsc::Sender<CoreEvent> {
 }
 
 /// Tells what should be otherwise at once, and keeps it for the banner.
-fn note(warnings: &mut Vec<String>, warning: Option<String>) {
-    if let Some(warning) = warning {
+fn note_all(warnings: &mut Vec<String>, more: impl IntoIterator<Item = String>) {
+    for warning in more {
         tracing::warn!(target: "node", "{warning}");
         warnings.push(warning);
     }

@@ -33,6 +33,43 @@ fn a_start_says_what_listens_where_and_how_safe_answers_are() {
     assert!(again.banner.contains("opened "), "{}", again.banner);
 }
 
+/// Another program has the port: this test, or whoever else was there before it.
+#[test]
+fn a_usual_address_that_is_taken_is_left_out_and_named() {
+    let directory = test_directory();
+    let _taken = std::net::TcpListener::bind("127.0.0.1:8080");
+    let node = Setup::new(directory.path()).with_usual_addresses().start();
+    let warning = "  WARNING: HTTP is left out: 127.0.0.1:8080 is in use by another program";
+    assert!(node.banner.contains(warning) && node.banner.contains("--http"), "{}", node.banner);
+    assert_eq!(node.http_address, None);
+    create_topic(&mut node.client(), "orders", 1);
+    node.stop();
+}
+
+#[test]
+fn an_address_that_was_asked_for_and_is_taken_is_an_error() {
+    let directory = test_directory();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("it is bound").to_string();
+    let refused = Setup::new(directory.path()).with(&["--http", &address]).try_start();
+    let refused = refused.err().expect("the address is taken");
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(refused.stderr.contains(&address) && refused.stderr.contains("--http"), "{}", refused.stderr);
+}
+
+#[test]
+fn a_start_says_whether_it_is_reached_by_what_clients_are_told() {
+    let directory = test_directory();
+    let setup = Setup::new(directory.path());
+    let node = setup.clone().with(&["--advertise", "localhost"]).start();
+    assert!(node.banner.contains("clients are told localhost, and from this machine"), "{}", node.banner);
+    node.stop();
+    let node = setup.with(&["--advertise", "nobody.invalid"]).start();
+    let warning = "  WARNING: clients are told that shard 0 listens on nobody.invalid:";
+    assert!(node.banner.contains(warning), "{}", node.banner);
+    node.stop();
+}
+
 /// glommio asks the first file whether its device can be polled, and takes a hole's answer for the device's. A copied
 /// directory may have one there.
 #[test]
@@ -132,7 +169,15 @@ fn a_broker_that_is_told_to_stop_while_it_starts_does_so() {
     for pause_ms in [5, 30, 60, 90, 120, 150, 180, 210] {
         let mut child = crate::support::command::spawn(
             None,
-            &["serve", "--data", directory.path().to_str().expect("UTF-8"), "--listen", "127.0.0.1:0"],
+            &[
+                "serve",
+                "--data",
+                directory.path().to_str().expect("UTF-8"),
+                "--listen",
+                "127.0.0.1:0",
+                "--http",
+                "none",
+            ],
             false,
         );
         // Not to wait for something, but to meet the start at one of its steps.

@@ -24,6 +24,7 @@ pub struct Setup {
     directory: Option<PathBuf>,
     open_files: Option<usize>,
     memory_group: Option<PathBuf>,
+    has_usual_addresses: bool,
 }
 
 /// A broker that takes requests. Killed when dropped.
@@ -63,6 +64,7 @@ impl Setup {
             directory: None,
             open_files: None,
             memory_group: None,
+            has_usual_addresses: false,
         }
     }
 
@@ -70,6 +72,13 @@ impl Setup {
     #[must_use]
     pub fn with(mut self, flags: &[&str]) -> Self {
         self.flags.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        self
+    }
+
+    /// What is not asked for listens where it usually does, in the way of other brokers of this machine.
+    #[must_use]
+    pub fn with_usual_addresses(mut self) -> Self {
+        self.has_usual_addresses = true;
         self
     }
 
@@ -178,6 +187,9 @@ impl Setup {
         default("--listen", "127.0.0.1:0");
         default("--segment-bytes", "16MiB");
         default("--cores", &next_core().to_string());
+        if !self.has_usual_addresses {
+            default("--http", "none");
+        }
         command.args(&self.flags).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         if let Some(directory) = &self.directory {
             command.current_dir(directory);
