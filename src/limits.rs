@@ -220,6 +220,18 @@ pub const HTTP_HEADER_BYTES_MAX: usize = 64 * 1024;
 pub const HTTP_HEADER_FIELDS_MAX: usize = 100;
 /// Body of an HTTP request: the largest message with half as much again for what XML escapes.
 pub const HTTP_BODY_BYTES_MAX: usize = 6 * 1024 * 1024;
+/// A frame of RocketMQ's own protocol, its length word included: what stock decoders take.
+pub const REMOTING_FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Header of such a frame: the properties of a message may take six times their bytes in it, and its other fields little.
+pub const REMOTING_HEADER_BYTES_MAX: usize = 512 * 1024;
+/// Body of such a frame that is read: one message of the largest size, or a batch of as much. A larger one is passed over.
+pub const REMOTING_BODY_BYTES_MAX: usize = BODY_BYTES_MAX;
+/// Fields of a header; a send has twenty.
+pub const REMOTING_FIELDS_MAX: usize = 1_024;
+/// Depth of arrays and objects in JSON; the protocol's have six.
+pub const REMOTING_JSON_DEPTH_MAX: usize = 32;
+/// Values in the JSON of one body: each takes 56 bytes of memory. A topic of a broker that registers takes ten.
+pub const REMOTING_JSON_VALUES_MAX: usize = 262_144;
 /// TLS handshakes that a shard has under way. One beyond them takes the place of the oldest that comes from where the most do.
 pub const SHARD_HANDSHAKES_MAX: usize = 256;
 /// Depth of elements in an XML document; the protocol's have three.
@@ -269,6 +281,8 @@ const _: () = assert!(SHARD_HALVES_MAX / 4 >= 256 * SHARE_GUARANTEED);
 const _: () = assert!(INSTANCE_NAME_BYTES_MAX <= u8::MAX as usize);
 const _: () = assert!(INSTANCES_MAX * (INSTANCE_NAME_BYTES_MAX + 1) <= BATCH_BYTES_MAX / 2);
 const _: () = assert!(INSTANCE_NAME_BYTES_MAX < TOPIC_NAME_BYTES_MAX);
+const _: () = assert!(6 * PROPERTIES_BYTES_MAX + 64 * 1024 <= REMOTING_HEADER_BYTES_MAX);
+const _: () = assert!(REMOTING_HEADER_BYTES_MAX + REMOTING_BODY_BYTES_MAX < REMOTING_FRAME_BYTES_MAX);
 const _: () = assert!(HTTP_RECEIVE_MESSAGES_MAX <= u8::MAX as usize);
 const _: () = assert!(HTTP_RECEIVE_MESSAGES_MAX <= RECEIVE_MESSAGES_MAX as usize);
 const _: () = assert!(HTTP_RECEIVE_WAIT_SECONDS_MAX * 1_000 <= RECEIVE_WAIT_MS_MAX as u64);

@@ -3,3 +3,5 @@
 #[cfg(feature = "server")]
 pub mod http;
 pub mod native;
+#[cfg(feature = "server")]
+pub mod remoting;

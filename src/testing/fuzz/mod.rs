@@ -2,6 +2,7 @@
 
 pub mod http;
 pub mod native;
+pub mod remoting;
 pub mod storage;
 mod targets;
 

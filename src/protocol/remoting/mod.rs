@@ -1,0 +1,38 @@
+//! RocketMQ's own protocol ("remoting"), as its clients for Java, C++, Python and Go and its tools speak it. Nothing here
+//! opens a socket or waits: a frame comes in, requests of `api` and answers go out.
+//!
+//! | file | what it knows |
+//! | --- | --- |
+//! | `frame` | length word and header word: where a frame ends, and how large it may be |
+//! | `header`, `language` | what stands in a header, whichever form it has |
+//! | `header_json`, `header_binary` | the two forms, read and written |
+//! | `head` | what goes out ahead of a body: an answer's header, or a request's to a client |
+//! | `fields` | a header's fields as numbers, truth values and text |
+//! | `scanner`, `json`, `json_writer` | JSON as these clients write and read it, in headers and bodies |
+//! | `code`, `status` | numbers of requests and answers; which one an outcome has |
+//!
+//! What is read is read tolerantly, since every client writes it differently; what is written is what all of them read.
+
+pub mod code;
+mod fields;
+pub mod frame;
+mod head;
+mod header;
+mod header_binary;
+mod header_json;
+pub mod json;
+pub mod json_writer;
+mod language;
+mod scanner;
+mod status;
+#[cfg(test)]
+mod tests;
+
+pub use code::ResponseCode;
+pub use fields::{FieldError, FieldValue, Fields};
+pub use frame::{Cut, Frame, FrameError, cut};
+pub use head::{BROKER_VERSION, Head};
+pub use header::{Header, HeaderError, HeaderForm};
+pub use language::Language;
+pub use scanner::JsonError;
+pub use status::{Asked, code_of, remark_of};

@@ -1,0 +1,156 @@
+//! Frames as RocketMQ's own clients write them (`tests/data/remoting`).
+
+use super::json::Value;
+use super::{Cut, Frame, Header, HeaderForm, Language, code::request, cut};
+
+macro_rules! captured {
+    ($name:literal) => {
+        include_bytes!(concat!("../../../tests/data/remoting/", $name))
+    };
+}
+
+fn frame(bytes: &[u8]) -> Frame<'_> {
+    let Ok(Cut::Frame(frame)) = cut(bytes) else { panic!("a frame") };
+    assert_eq!(frame.frame_bytes, bytes.len(), "one frame");
+    frame
+}
+
+fn header<'a>(frame: &Frame<'a>) -> Header<'a> {
+    Header::read(frame.form, frame.header).expect("a header")
+}
+
+struct Send {
+    file: &'static [u8],
+    code: i32,
+    language: Language,
+    version: i32,
+    /// Names of topic, queue, system flag and properties.
+    names: [&'static str; 4],
+    sys_flag: i32,
+    is_one_way: bool,
+}
+
+const V1: [&str; 4] = ["topic", "queueId", "sysFlag", "properties"];
+const V2: [&str; 4] = ["b", "e", "f", "i"];
+
+const JAVA_4: Send = Send {
+    file: captured!("java-4.9.8-send"),
+    code: request::SEND_MESSAGE_V2,
+    language: Language::Java,
+    version: 409,
+    names: V2,
+    sys_flag: 0,
+    is_one_way: false,
+};
+const JAVA_5: Send = Send { file: captured!("java-5.5.0-send"), version: 513, ..JAVA_4 };
+const GO: Send = Send {
+    file: captured!("go-2.1.2-send"),
+    code: request::SEND_MESSAGE,
+    language: Language::Go,
+    version: 317,
+    names: V1,
+    ..JAVA_4
+};
+const WHEEL: Send = Send { file: captured!("wheel-0.4.4-send"), language: Language::Cpp, version: 63, ..GO };
+
+const SENDS: [Send; 16] = [
+    JAVA_4,
+    JAVA_5,
+    GO,
+    WHEEL,
+    Send { file: captured!("java-4.9.8-send-one-way"), is_one_way: true, ..JAVA_4 },
+    Send { file: captured!("java-4.9.8-send-batch"), code: request::SEND_BATCH_MESSAGE, ..JAVA_4 },
+    Send { file: captured!("java-5.5.0-send-compressed"), sys_flag: 0x301, ..JAVA_5 },
+    Send { file: captured!("java-5.5.0-send-delayed"), ..JAVA_5 },
+    Send { file: captured!("java-5.5.0-binary-send"), ..JAVA_5 },
+    Send { file: captured!("java-5.5.0-binary-send-batch"), code: request::SEND_BATCH_MESSAGE, ..JAVA_5 },
+    // Neither says that it wants no answer.
+    Send { file: captured!("go-2.1.2-send-one-way"), ..GO },
+    Send { file: captured!("wheel-0.4.4-send-one-way"), ..WHEEL },
+    Send { file: captured!("go-2.1.2-send-batch"), code: request::SEND_BATCH_MESSAGE, names: V2, ..GO },
+    Send { file: captured!("go-2.1.2-send-compressed"), sys_flag: 1, ..GO },
+    Send { file: captured!("wheel-0.4.4-send-compressed"), sys_flag: 1, ..WHEEL },
+    // A batch by its field alone.
+    Send { file: captured!("wheel-0.4.4-send-batch"), ..WHEEL },
+];
+
+#[test]
+fn sends_of_every_client_are_read() {
+    for (index, send) in SENDS.iter().enumerate() {
+        let frame = frame(send.file);
+        let header = header(&frame);
+        assert_eq!(
+            (header.code, header.language, header.version, header.is_one_way(), header.is_answer()),
+            (send.code, send.language, send.version, send.is_one_way, false),
+            "send {index}"
+        );
+        let [topic, queue, sys_flag, properties] = send.names;
+        assert_eq!(header.fields.bytes(topic), Some(&b"orders"[..]), "send {index}");
+        assert!(
+            header.fields.number(queue).is_some_and(|queue: i32| (0..4).contains(&queue)),
+            "send {index}"
+        );
+        assert_eq!(header.fields.number(sys_flag), Some(send.sys_flag), "send {index}");
+        assert!(header.fields.bytes(properties).is_some(), "send {index}");
+        assert!(!frame.body.is_empty(), "send {index}");
+    }
+}
+
+#[test]
+fn properties_come_with_their_separators() {
+    let frame = frame(captured!("java-4.9.8-send"));
+    let header = header(&frame);
+    let properties = header.fields.text("i").expect("properties");
+    assert!(properties.starts_with("color\u{1}red\u{2}KEYS\u{1}k1 k2\u{2}"), "{properties}");
+    // 4.9.8 ends them without one.
+    assert!(properties.ends_with("TAGS\u{1}TagA"), "{properties}");
+}
+
+#[test]
+fn both_forms_say_the_same() {
+    let (json, binary) = (frame(captured!("java-5.5.0-send")), frame(captured!("java-5.5.0-binary-send")));
+    assert_eq!((json.form, binary.form), (HeaderForm::Json, HeaderForm::Binary));
+    let (json, binary) = (header(&json), header(&binary));
+    for name in ["a", "b", "c", "d", "f", "h", "j", "k", "m", "n"] {
+        assert_eq!(json.fields.bytes(name), binary.fields.bytes(name), "{name}");
+    }
+}
+
+#[test]
+fn heartbeats_of_every_client_are_read() {
+    let modes = ["BROADCASTING", "CLUSTERING"];
+    for (file, group) in [
+        (&captured!("java-5.5.0-consumer-heartbeat")[..], "cg"),
+        (captured!("wheel-0.4.4-consumer-heartbeat"), "cg"),
+    ] {
+        let frame = frame(file);
+        assert_eq!(header(&frame).code, request::HEART_BEAT);
+        let body = Value::parse(frame.body).expect("a body");
+        let [consumer] = body.get("consumerDataSet").items() else { panic!("one group") };
+        assert_eq!(consumer.get("groupName").as_text(), Some(group));
+        assert_eq!(consumer.get("messageModel").as_variant(&modes), Some(1));
+        let topics: Vec<_> = consumer
+            .get("subscriptionDataSet")
+            .items()
+            .iter()
+            .map(|item| item.get("topic").as_text())
+            .collect();
+        assert_eq!(topics, [Some("%RETRY%cg"), Some("orders")]);
+        let versions =
+            consumer.get("subscriptionDataSet").items().iter().map(|item| item.get("subVersion").as_number());
+        assert!(
+            versions.into_iter().all(|version| version.is_some_and(|version| version > 1_700_000_000_000))
+        );
+    }
+    for file in [
+        &captured!("java-4.9.8-heartbeat")[..],
+        captured!("java-5.5.0-binary-heartbeat"),
+        captured!("go-2.1.2-heartbeat"),
+    ] {
+        let frame = frame(file);
+        let body = Value::parse(frame.body).expect("a body");
+        let groups =
+            body.get("producerDataSet").items().iter().filter_map(|item| item.get("groupName").as_text());
+        assert!(groups.into_iter().any(|group| group == "pg"));
+    }
+}

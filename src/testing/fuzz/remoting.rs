@@ -1,0 +1,148 @@
+//! The readers of RocketMQ's own protocol: arbitrary bytes are refused or understood, and what was understood says the same
+//! when it is written in either form and read again.
+
+use crate::limits;
+use crate::protocol::remoting::json::Value;
+use crate::protocol::remoting::json_writer::{write_array, write_object};
+use crate::protocol::remoting::{Cut, FieldValue, Frame, Head, Header, HeaderForm, cut};
+use crate::testing::Random;
+
+/// Reads `bytes` as a connection's frames.
+pub fn fuzz_frame(bytes: &[u8]) {
+    let mut rest = bytes;
+    loop {
+        match cut(rest) {
+            Err(_) => return,
+            Ok(Cut::Incomplete { needed }) => {
+                let longest = 8 + limits::REMOTING_HEADER_BYTES_MAX + limits::REMOTING_BODY_BYTES_MAX;
+                assert!(needed > rest.len() && needed <= longest, "{needed} bytes are awaited");
+                return;
+            }
+            Ok(Cut::Oversized { frame, body_bytes }) => {
+                assert!(body_bytes > limits::REMOTING_BODY_BYTES_MAX);
+                fuzz_header(frame.form, frame.header);
+                return;
+            }
+            Ok(Cut::Frame(frame)) => {
+                assert!(frame.frame_bytes <= rest.len(), "a frame lies within its buffer");
+                fuzz_header(frame.form, frame.header);
+                fuzz_body(frame.body);
+                rest = &rest[frame.frame_bytes..];
+            }
+        }
+    }
+}
+
+/// Reads a frame as our own writer makes it but for a few bytes.
+pub fn fuzz_changed_frame(seed: u64) {
+    let mut random = Random::new(seed);
+    let form = *random.pick(&[HeaderForm::Json, HeaderForm::Binary]);
+    let text = |random: &mut Random| -> Vec<u8> {
+        let length = random.index(20);
+        (0..length).map(|_| *random.pick(b"ab1\x01\x02\"\\ \n\xc3\xa9\xff{}[]:,")).collect()
+    };
+    let (first, second) = (text(&mut random), text(&mut random));
+    let remark = String::from_utf8_lossy(&text(&mut random)).into_owned();
+    let fields = [
+        ("i", FieldValue::Bytes(&first)),
+        ("a", FieldValue::Bytes(&second)),
+        ("e", FieldValue::Number(random.number() as i64)),
+        ("m", FieldValue::Boolean(random.chance(0.5))),
+    ];
+    let head = Head {
+        code: random.number() as i32,
+        opaque: random.number() as i32,
+        remark: random.chance(0.5).then_some(&remark),
+        fields: &fields[..random.range(0..=4) as usize],
+        ..Head::default()
+    };
+    let mut bytes = Vec::new();
+    head.write(form, b"{\"a\":{{\"b\":1}:2,3:[null]}}\n", &mut bytes);
+    fuzz_frame(&bytes);
+    for _ in 0..random.range(1..=4) {
+        let at = random.index(bytes.len());
+        bytes[at] = *random.pick(b"\x00\x01\x02\x7f\x80\xff\"\\{}[]:,u");
+    }
+    fuzz_frame(&bytes);
+}
+
+/// Reads `bytes` as a header.
+pub fn fuzz_header(form: HeaderForm, bytes: &[u8]) {
+    let Ok(header) = Header::read(form, bytes) else { return };
+    assert!(header.fields.len() <= limits::REMOTING_FIELDS_MAX);
+    for (name, value) in header.fields.iter() {
+        assert!(name.len() <= bytes.len() && value.len() <= bytes.len(), "nothing grows");
+    }
+    for form in [HeaderForm::Json, HeaderForm::Binary] {
+        check_written(&header, form);
+    }
+}
+
+/// Writes a header in a form, and compares what is read of it.
+fn check_written(header: &Header<'_>, form: HeaderForm) {
+    let names: Vec<_> = header.fields.iter().map(|(name, _)| std::str::from_utf8(name)).collect();
+    let fits = |name: &Result<&str, _>| name.is_ok_and(|name| name.len() <= usize::from(u16::MAX));
+    if !names.iter().all(fits) {
+        return;
+    }
+    let values = header.fields.iter().map(|(_, value)| FieldValue::Bytes(value));
+    let fields: Vec<_> = names.into_iter().flatten().zip(values).collect();
+    let head = Head {
+        code: header.code,
+        language: header.language,
+        version: header.version,
+        opaque: header.opaque,
+        flag: header.flag,
+        remark: header.remark.as_deref(),
+        fields: &fields,
+    };
+    let mut bytes = Vec::new();
+    head.write(form, b"", &mut bytes);
+    let Ok(Cut::Frame(Frame { header: again, .. })) = cut(&bytes) else {
+        // A binary header may become longer in JSON than any that is read.
+        assert!(bytes.len() > limits::REMOTING_HEADER_BYTES_MAX, "this program wrote it");
+        return;
+    };
+    let again = Header::read(form, again).expect("this program wrote it");
+    if form == HeaderForm::Json {
+        return assert_eq!(again, *header);
+    }
+    // Code and version have 16 bits there, and no remark is an empty one.
+    assert_eq!((again.code as u16, again.version as i16), (header.code as u16, header.version as i16));
+    assert_eq!((again.opaque, again.flag, again.language), (header.opaque, header.flag, header.language));
+    assert_eq!(
+        (again.remark.unwrap_or_default(), again.fields),
+        (header.remark.clone().unwrap_or_default(), header.fields.clone())
+    );
+}
+
+/// Reads `bytes` as the JSON of a body.
+pub fn fuzz_body(bytes: &[u8]) {
+    let Ok(value) = Value::parse(bytes) else { return };
+    let mut again = Vec::new();
+    write_value(&value, &mut again);
+    assert_eq!(Value::parse(&again).as_ref(), Ok(&value), "{}", String::from_utf8_lossy(&again));
+}
+
+fn write_value(value: &Value<'_>, output: &mut Vec<u8>) {
+    match value {
+        Value::Null => output.extend_from_slice(b"null"),
+        Value::Boolean(value) => output.extend_from_slice(value.to_string().as_bytes()),
+        Value::Word(word) => output.extend_from_slice(word.as_bytes()),
+        Value::Text(text) => {
+            let mut array = Vec::new();
+            write_array(&mut array, |array| array.text(text));
+            output.extend_from_slice(&array[1..array.len() - 1]);
+        }
+        Value::Array(items) => {
+            write_array(output, |array| {
+                items.iter().for_each(|item| array.value(|output| write_value(item, output)))
+            });
+        }
+        Value::Object(entries) => write_object(output, |object| {
+            for (key, value) in entries {
+                object.keyed(|output| write_value(key, output), |output| write_value(value, output));
+            }
+        }),
+    }
+}
