@@ -16,11 +16,11 @@ pub enum FindMessages {
         count: u32,
         from: Timestamp,
         to: Timestamp,
-        /// Only what is stored before these places, one for each shard in their order: [`Found::next`] of the look-up that
+        /// Only what is stored before these locations, one for each shard in their order: [`Found::next`] of the look-up that
         /// this one goes on after. Empty: from the newest message on.
         before: Vec<RecordLocation>,
     },
-    /// By its place, as an offset message id gives it.
+    /// By its location, as an offset message id gives it.
     Position {
         shard: ShardId,
         position: LogPosition,

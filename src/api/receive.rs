@@ -61,7 +61,7 @@ pub struct TagFilter {
 pub struct ReceivedMessage {
     pub receipt: Receipt,
     /// Where it is stored, on the shard of its queue; `None` from a broker of an earlier release.
-    pub place: Option<RecordLocation>,
+    pub location: Option<RecordLocation>,
     /// The record as stored, see `wire::record`.
     pub record: Bytes,
     /// The batch's; the record has its difference to it.

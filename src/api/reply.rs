@@ -54,7 +54,7 @@ pub struct Produced {
 pub struct Stored {
     pub offset: QueueOffset,
     /// It may share its batch with others.
-    pub place: RecordLocation,
+    pub location: RecordLocation,
     pub store_time: Timestamp,
     pub level: Level,
 }
@@ -80,7 +80,7 @@ pub struct DamagedBytes {
     pub position: u64,
 }
 
-/// A queue's place and bounds.
+/// A queue's shard and bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueInfo {
     pub queue: QueueNumber,
@@ -171,7 +171,7 @@ pub struct GroupQueueInfo {
 
 impl GroupInfo {
     /// The topics of which consumers of the group ask for different messages, and what they ask for. RocketMQ calls for
-    /// one subscription in all of a group (its documentation's "subscription consistency"): a queue has one place for the
+    /// one subscription in all of a group (its documentation's "subscription consistency"): a queue has one offset for the
     /// group, so what one filter leaves out is passed over for everybody. `receivers` is the name of the receivers among
     /// the members; the other members ask for everything.
     pub fn inconsistent_topics(&self, receivers: &str) -> BTreeMap<TopicName, BTreeSet<TagFilter>> {

@@ -20,7 +20,7 @@ pub enum Request {
     Watch(Watch),
     FindOffset {
         key: QueueKey,
-        place: OffsetSpec,
+        spec: OffsetSpec,
     },
     CreateTopic(TopicChange),
     /// `None` fields stay as they are.
@@ -98,7 +98,7 @@ pub struct Watch {
     pub wait: Duration,
 }
 
-/// A place in a queue that is to be translated into an offset.
+/// What is to be translated into an offset of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OffsetSpec {
     /// The oldest message that is still there.
@@ -112,14 +112,14 @@ pub enum OffsetSpec {
 }
 
 impl OffsetSpec {
-    /// This place as a point in time, where it is one that is counted back from `now`.
+    /// As a point in time, where it is counted back from `now`; otherwise unchanged.
     pub fn fixed(self, now: Timestamp) -> Self {
         match self {
             OffsetSpec::Ago(span) => {
                 let milliseconds = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
                 OffsetSpec::Time(Timestamp(now.0.saturating_sub(milliseconds)))
             }
-            place => place,
+            spec => spec,
         }
     }
 }
@@ -145,7 +145,7 @@ pub struct TopicChange {
     pub level: Option<Level>,
 }
 
-/// Store a group's place in one queue.
+/// Store a group's offset in one queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommitOffset {
     pub group: GroupName,

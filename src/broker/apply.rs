@@ -77,9 +77,9 @@ pub(super) fn follow<D: Disk>(index: &Index<D>, effect: &Effect) {
     match effect {
         Effect::TopicRemoved(id) => remove_topic(index, |key| key.topic == *id),
         Effect::OnlyTopics(live) => remove_topic(index, |key| !live.contains(&key.topic)),
-        Effect::Released(place) => {
+        Effect::Released(timer) => {
             // Everything in the hidden queues of earlier times was released.
-            let bucket = bucket_of(place.due);
+            let bucket = bucket_of(timer.due);
             let first = QueueKey { topic: TopicId::DELAYED, queue: QueueNumber(0) };
             while let Some(passed) = index.next_queue(first).filter(|key| *key < bucket) {
                 index.remove_queue(passed);
@@ -167,7 +167,7 @@ impl<D: Disk> Broker<D> {
                 let queues = self.queues.borrow();
                 debug_assert!(queues.keys().all(|key| live.contains(&key.topic)), "a queue without a topic");
             }
-            Effect::Released(place) => self.note_release(place),
+            Effect::Released(timer) => self.note_release(timer),
             Effect::HalfStored => {
                 self.held_changed.wake();
                 self.halves_changed.wake();
@@ -177,8 +177,8 @@ impl<D: Disk> Broker<D> {
         }
     }
 
-    fn note_release(&self, place: TimerKey) {
-        let late = self.clock.now().0.saturating_sub(place.due.0);
+    fn note_release(&self, timer: TimerKey) {
+        let late = self.clock.now().0.saturating_sub(timer.due.0);
         self.metrics.record(metrics::Stage::Release, Duration::from_millis(late));
     }
 }

@@ -137,7 +137,7 @@ impl<D: Disk> Broker<D> {
             }
             Request::Fetch(fetch) => self.fetch(fetch).await.map(Reply::Fetched),
             Request::Watch(watch) => Ok(Reply::Watched(self.watch(&watch).await)),
-            Request::FindOffset { key, place } => self.find_offset(key, place).await.map(Reply::OffsetFound),
+            Request::FindOffset { key, spec } => self.find_offset(key, spec).await.map(Reply::OffsetFound),
             Request::CommitOffset(commit) => self.commit_offset(commit).await,
             Request::CommittedOffset { group, key } => {
                 self.queue(key)?;

@@ -83,7 +83,7 @@ pub(super) struct Ticket {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PlacedMessage {
     pub offset: QueueOffset,
-    pub place: RecordLocation,
+    pub location: RecordLocation,
     /// Of its batch.
     pub placement: Placement,
 }
@@ -207,8 +207,8 @@ impl Ticket {
         let mut registered = None;
         let at = poll_fn(|context| self.poll_placed(context, &mut registered)).await?;
         let PlacedBatch { base_offset, placement } = at;
-        let place = RecordLocation { position: placement.position, index: self.index };
-        Ok(PlacedMessage { offset: base_offset.advance(u64::from(self.index)), place, placement })
+        let location = RecordLocation { position: placement.position, index: self.index };
+        Ok(PlacedMessage { offset: base_offset.advance(u64::from(self.index)), location, placement })
     }
 
     fn poll_placed(

@@ -320,9 +320,9 @@ fn contradiction(options: &BrokerOptions, detail: String) -> OpenError {
 /// Holds the shard's files against each other before any of them is touched, the index's among them.
 async fn check<D: Disk>(disk: &D, options: &BrokerOptions) -> Result<Witnesses, StartError> {
     let (shard, shard_count) = (options.shard, options.shard_count);
-    let place = ShardHome { directory: &options.directory, shard, shard_count, is_made: options.is_made };
-    let mut witnesses = Witnesses::hear(disk, &place).await?;
-    let found = witnesses.contradictions(disk, &place).await?;
+    let home = ShardHome { directory: &options.directory, shard, shard_count, is_made: options.is_made };
+    let mut witnesses = Witnesses::hear(disk, &home).await?;
+    let found = witnesses.contradictions(disk, &home).await?;
     if found.is_empty() {
         return Ok(witnesses);
     }

@@ -160,7 +160,7 @@ pub enum PeerReply {
     Halves(Vec<HalfMessage>),
 }
 
-/// A group's place in one queue, with the queue's bounds.
+/// A group's offset in one queue, with the queue's bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GroupOffset {
     pub key: QueueKey,

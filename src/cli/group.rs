@@ -161,7 +161,7 @@ pub fn run(arguments: GroupArguments, format: OutputFormat) -> Result<(), Comman
 
 fn reset(command: ResetArguments, format: OutputFormat) -> Result<(), CommandError> {
     let target = match (command.to.sent(), command.queue) {
-        (SentOffsetSpec::Asked(place), None) => ResetTarget::Every(place),
+        (SentOffsetSpec::Asked(spec), None) => ResetTarget::Every(spec),
         (SentOffsetSpec::Offset(offset), Some(queue)) => ResetTarget::Offset(QueueNumber(queue), offset),
         (SentOffsetSpec::Offset(_), None) => {
             return Err(CommandError::usage("an offset belongs to one queue: add --queue N"));

@@ -28,23 +28,23 @@ impl MessageIds {
         }
     }
 
-    /// `None` when the shard has no address here, or nothing can be stored at the place.
-    pub fn id(&self, shard: ShardId, place: RecordLocation) -> Option<IdText> {
+    /// `None` when the shard has no address here, or nothing can be stored at the location.
+    pub fn id(&self, shard: ShardId, location: RecordLocation) -> Option<IdText> {
         let address = (*self.addresses.get(usize::from(shard.0))?)?;
-        OffsetMessageId::of_location(address, place).map(|id| id.text())
+        OffsetMessageId::of_location(address, location).map(|id| id.text())
     }
 
     pub fn shard_count(&self) -> u16 {
         self.shards.len() as u16
     }
 
-    /// The shard and the place that an id names, when it is one of this node's.
-    pub fn place_of(&self, id: &str) -> Option<(ShardId, RecordLocation)> {
+    /// The shard and the location that an id names, when it is one of this node's.
+    pub fn location_of(&self, id: &str) -> Option<(ShardId, RecordLocation)> {
         let id = OffsetMessageId::parse(id).ok()?;
-        let place = RecordLocation::of_physical_offset(id.physical_offset)?;
+        let location = RecordLocation::of_physical_offset(id.physical_offset)?;
         let is_named = |shard: &ShardAddress| addresses(shard).any(|address| address == id.address);
         let index = self.shards.iter().position(is_named)?;
-        Some((ShardId(u16::try_from(index).ok()?), place))
+        Some((ShardId(u16::try_from(index).ok()?), location))
     }
 }
 
@@ -62,17 +62,17 @@ mod tests {
         let shard = |id: u16, address: &str| ShardAddress { shard: ShardId(id), address: address.to_owned() };
         let shards = [shard(0, "127.0.0.1:10911"), shard(1, "127.0.0.1:10921"), shard(2, "no address")];
         let mut ids = MessageIds::of(shards.iter());
-        let place = RecordLocation { position: LogPosition(8 * 77), index: 3 };
-        let id = ids.id(ShardId(1), place).expect("it has an address");
+        let location = RecordLocation { position: LogPosition(8 * 77), index: 3 };
+        let id = ids.id(ShardId(1), location).expect("it has an address");
         assert_eq!(&*id, "7F00000100002AA900000000004D0003");
-        assert_eq!(ids.place_of(&id), Some((ShardId(1), place)));
-        assert!(ids.id(ShardId(2), place).is_none() && ids.id(ShardId(3), place).is_none());
+        assert_eq!(ids.location_of(&id), Some((ShardId(1), location)));
+        assert!(ids.id(ShardId(2), location).is_none() && ids.id(ShardId(3), location).is_none());
         // The same broker, started at other addresses.
         let moved = [shard(0, "127.0.0.1:20911"), shard(1, "127.0.0.1:20921")];
         ids.follow(moved.iter());
-        assert_eq!(ids.place_of(&id), None);
+        assert_eq!(ids.location_of(&id), None);
         assert_eq!(
-            &*ids.id(ShardId(1), place).expect("it has an address"),
+            &*ids.id(ShardId(1), location).expect("it has an address"),
             "7F000001000051B900000000004D0003"
         );
     }

@@ -40,7 +40,7 @@ pub fn write_message(
     let parts = Parts {
         queue: queue.0,
         offset: message.offset.0,
-        id: ids.id(queue.shard(ids.shard_count()), message.place),
+        id: ids.id(queue.shard(ids.shard_count()), message.location),
         key: message.key(),
         tag: message.tag(),
         properties: message.properties(),

@@ -94,8 +94,8 @@ mod tests {
             ("-10m", OffsetArgument::Ago(Duration::from_secs(600))),
             ("-1h30m", OffsetArgument::Ago(Duration::from_secs(5400))),
         ];
-        for (text, place) in cases {
-            assert_eq!(text.parse(), Ok(place), "{text}");
+        for (text, spec) in cases {
+            assert_eq!(text.parse(), Ok(spec), "{text}");
         }
         for text in ["", "newest", "-5", "@", "@x", "@-1", "+1", "1.5", "-", "18446744073709551616"] {
             assert_eq!(text.parse::<OffsetArgument>(), Err(OffsetArgumentError(text.into())), "{text}");

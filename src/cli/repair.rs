@@ -171,12 +171,12 @@ fn check_changes(directory: &DataDirectory, told: &[(u16, Repair)]) -> Result<()
 fn tell(directory: &DataDirectory, shard: u16) -> Result<Repair, StartError> {
     let disk = BoundedDisk::new(PlainDisk, SHARD_FILES_MIN);
     let path = directory.shard(shard);
-    let place = place(directory, &path, shard);
-    let told = repair_shard(&disk, &place, LogSecret::default(), Act::Tell);
+    let home = home(directory, &path, shard);
+    let told = repair_shard(&disk, &home, LogSecret::default(), Act::Tell);
     block_on(told)
 }
 
-fn place<'a>(directory: &DataDirectory, path: &'a Path, shard: u16) -> ShardHome<'a> {
+fn home<'a>(directory: &DataDirectory, path: &'a Path, shard: u16) -> ShardHome<'a> {
     ShardHome {
         directory: path,
         shard: ShardId(shard),
@@ -198,8 +198,8 @@ fn repair(directory: &DataDirectory, shard: u16) -> Result<Repair, CommandError>
             disk.create_directory(&path).await.map_err(CommandError::failed)?;
             disk.sync_directory(directory.path()).await.map_err(CommandError::failed)?;
         }
-        let place = place(directory, &path, shard);
-        repair_shard(&disk, &place, secret, Act::Do).await.map_err(CommandError::failed)
+        let home = home(directory, &path, shard);
+        repair_shard(&disk, &home, secret, Act::Do).await.map_err(CommandError::failed)
     })
 }
 

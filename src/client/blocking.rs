@@ -216,8 +216,8 @@ impl Client {
     // ---- Queues ------------------------------------------------------------------------------------------------
 
     /// The offset that a place in a queue has.
-    pub fn find_offset(&mut self, key: QueueKey, place: OffsetSpec) -> Result<QueueOffset, ClientError> {
-        self.run(commands::find_offset(key, place))
+    pub fn find_offset(&mut self, key: QueueKey, spec: OffsetSpec) -> Result<QueueOffset, ClientError> {
+        self.run(commands::find_offset(key, spec))
     }
 
     /// Stored messages by what they carry, or by their place.

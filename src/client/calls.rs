@@ -1,4 +1,4 @@
-//! The requests of a consumer other than fetches: joining its group, finding its places, committing. No I/O.
+//! The requests of a consumer other than fetches: joining its group, finding where to start, committing. No I/O.
 
 use std::time::Instant;
 
@@ -54,14 +54,14 @@ impl Call {
             return Some(Self { purpose: Purpose::Route, requests });
         }
         if !reader.unplaced.is_empty() {
-            return Some(Self::place(reader));
+            return Some(Self::find_start(reader));
         }
         let key = *reader.misplaced.last()?;
-        let place = match reader.options.out_of_range {
+        let spec = match reader.options.out_of_range {
             OutOfRange::Last => OffsetSpec::Last,
             OutOfRange::First | OutOfRange::Fail => OffsetSpec::First,
         };
-        let requests = vec![(Some(key.queue), Request::FindOffset { key, place })];
+        let requests = vec![(Some(key.queue), Request::FindOffset { key, spec })];
         Some(Self { purpose: Purpose::Move(key), requests })
     }
 
@@ -82,7 +82,7 @@ impl Call {
     }
 
     /// Where to start, and where to stop, in queues that are new.
-    fn place(reader: &Reader) -> Self {
+    fn find_start(reader: &Reader) -> Self {
         let keys = reader.unplaced.clone();
         let start = |key: QueueKey| match reader.start_of(key) {
             Start::Offset(_) => None,
@@ -99,7 +99,7 @@ impl Call {
                 Request::CommittedOffset { group, key }
             });
             let found =
-                [start(key), stop].into_iter().flatten().map(|place| Request::FindOffset { key, place });
+                [start(key), stop].into_iter().flatten().map(|spec| Request::FindOffset { key, spec });
             requests.extend(committed.chain(found).map(|request| (Some(key.queue), request)));
         }
         Self { purpose: Purpose::FindStart(keys), requests }
@@ -141,7 +141,7 @@ impl Reader {
                 self.topics_found(topics, answers);
                 Ok(())
             }
-            Purpose::FindStart(keys) => self.placed(keys, answers),
+            Purpose::FindStart(keys) => self.start_found(keys, answers),
             Purpose::Move(key) => {
                 self.misplaced.retain(|&other| other != key);
                 let found = Answer(answers.into_iter()).offset();
@@ -149,7 +149,7 @@ impl Reader {
                 self.moved(key, to);
                 Ok(())
             }
-            Purpose::Commit(places) => self.commits_answered(places, answers, now),
+            Purpose::Commit(offsets) => self.commits_answered(offsets, answers, now),
         }
     }
 
@@ -195,15 +195,15 @@ impl Reader {
 
     /// Refuses an offset after the end of every queue, where out of range is to fail: such queues are at their end before
     /// anything is fetched, and the broker is not asked.
-    fn check_start(&self, places: &[StartOffset]) -> Result<(), Failure> {
+    fn check_start(&self, starts: &[StartOffset]) -> Result<(), Failure> {
         let Start::Offset(start) = self.options.start else { return Ok(()) };
-        let is_beyond = |place: &StartOffset| {
-            place.committed.is_none() && place.stop_at.is_some_and(|end| place.from > end)
+        let is_beyond = |queue: &StartOffset| {
+            queue.committed.is_none() && queue.stop_at.is_some_and(|end| queue.from > end)
         };
-        if self.options.out_of_range != OutOfRange::Fail || !places.iter().all(is_beyond) {
+        if self.options.out_of_range != OutOfRange::Fail || !starts.iter().all(is_beyond) {
             return Ok(());
         }
-        let longest = places.iter().filter_map(|place| Some((place.stop_at?, place.key))).max();
+        let longest = starts.iter().filter_map(|queue| Some((queue.stop_at?, queue.key))).max();
         let Some((end, key)) = longest else { return Ok(()) };
         let topic = self.topics.get(&key.topic).map_or_else(|| key.topic.to_string(), TopicName::to_string);
         let message =
@@ -211,9 +211,9 @@ impl Reader {
         Err(Failure::new(Status::OffsetOutOfRange, message))
     }
 
-    fn placed(&mut self, keys: Vec<QueueKey>, answers: Answers) -> Result<(), ClientError> {
+    fn start_found(&mut self, keys: Vec<QueueKey>, answers: Answers) -> Result<(), ClientError> {
         let mut answers = Answer(answers.into_iter());
-        let mut places = Vec::with_capacity(keys.len());
+        let mut starts = Vec::with_capacity(keys.len());
         for key in keys {
             let committed = match &self.group {
                 Some(_) => answers.committed()?,
@@ -227,11 +227,11 @@ impl Reader {
                 Until::Forever => None,
                 Until::End => Some(answers.offset()?),
             };
-            places.push(StartOffset { key, committed, from: committed.unwrap_or(start), stop_at });
+            starts.push(StartOffset { key, committed, from: committed.unwrap_or(start), stop_at });
         }
-        self.check_start(&places)?;
+        self.check_start(&starts)?;
         self.unplaced.clear();
-        for StartOffset { key, committed, from, stop_at } in places {
+        for StartOffset { key, committed, from, stop_at } in starts {
             let Some(topic) = self.topics.get(&key.topic) else { continue };
             if let Some(offset) = committed {
                 self.committed.insert(key, offset);
@@ -252,25 +252,25 @@ impl Reader {
             _ => self.fetcher.delivered(key),
         };
         let delivered = |key| handled(key).map(|offset| (key, offset));
-        let mut places: Vec<_> = self.fetcher.keys().into_iter().filter_map(delivered).collect();
-        places.retain(|(key, offset)| self.committed.get(key) != Some(offset));
+        let mut offsets: Vec<_> = self.fetcher.keys().into_iter().filter_map(delivered).collect();
+        offsets.retain(|(key, offset)| self.committed.get(key) != Some(offset));
         let request = |&(key, offset): &(QueueKey, QueueOffset)| {
             let member = self.membership.as_ref().map(Membership::acting);
             let commit = CommitOffset { group: group.clone(), key, offset, member };
             (Some(key.queue), Request::CommitOffset(commit))
         };
-        let requests: Vec<_> = places.iter().map(request).collect();
-        Ok((!requests.is_empty()).then_some(Call { purpose: Purpose::Commit(places), requests }))
+        let requests: Vec<_> = offsets.iter().map(request).collect();
+        Ok((!requests.is_empty()).then_some(Call { purpose: Purpose::Commit(offsets), requests }))
     }
 
     fn commits_answered(
         &mut self,
-        places: Vec<(QueueKey, QueueOffset)>,
+        offsets: Vec<(QueueKey, QueueOffset)>,
         answers: Answers,
         now: Instant,
     ) -> Result<(), ClientError> {
         let mut first_failure = None;
-        for ((key, offset), answer) in places.into_iter().zip(answers) {
+        for ((key, offset), answer) in offsets.into_iter().zip(answers) {
             match answer {
                 Ok(_) => {
                     self.committed.insert(key, offset);

@@ -100,12 +100,12 @@ pub(super) fn list_instances() -> Command<Vec<InstanceInfo>> {
 
 // ---- Queues ----------------------------------------------------------------------------------------------------
 
-pub(super) fn find_offset(key: QueueKey, place: OffsetSpec) -> Command<QueueOffset> {
+pub(super) fn find_offset(key: QueueKey, spec: OffsetSpec) -> Command<QueueOffset> {
     let read = |reply| match reply {
         Reply::OffsetFound(offset) => Some(offset),
         _ => None,
     };
-    Command::new(Request::FindOffset { key, place }, read).to(key.queue)
+    Command::new(Request::FindOffset { key, spec }, read).to(key.queue)
 }
 
 pub(super) fn find_messages(find: FindMessages) -> Command<Found> {

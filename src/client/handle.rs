@@ -97,12 +97,12 @@ mod tests {
     fn handles() -> impl Strategy<Value = ReceiptHandle> {
         let key = any::<(u32, u32)>()
             .prop_map(|(topic, queue)| QueueKey { topic: TopicId(topic), queue: QueueNumber(queue) });
-        (key, any::<bool>(), any::<(u64, u64, u64)>()).prop_map(|(key, is_half, (place, from, until))| {
+        (key, any::<bool>(), any::<(u64, u64, u64)>()).prop_map(|(key, is_half, (value, from, until))| {
             if is_half {
-                return ReceiptHandle::Half(HalfReceipt { key, position: LogPosition(place) });
+                return ReceiptHandle::Half(HalfReceipt { key, position: LogPosition(value) });
             }
             let (leased_at, lease_until) = (Timestamp(from), Timestamp(until));
-            ReceiptHandle::Message(Receipt { key, offset: QueueOffset(place), leased_at, lease_until })
+            ReceiptHandle::Message(Receipt { key, offset: QueueOffset(value), leased_at, lease_until })
         })
     }
 

@@ -15,7 +15,7 @@ pub struct LeasedMessage {
     /// What acknowledges it.
     pub receipt: Receipt,
     /// Where it is stored, in the log of its queue's shard; `None` when the broker is of an earlier release.
-    pub place: Option<RecordLocation>,
+    pub location: Option<RecordLocation>,
     /// When its producer made it, by the producer's clock.
     pub born_time: Timestamp,
     /// When the broker stored it.
@@ -75,7 +75,7 @@ impl From<api::ReceivedMessage> for LeasedMessage {
         let (record, born_time) = OwnedRecord::new(message.record, message.born_time);
         Self {
             receipt: message.receipt,
-            place: message.place,
+            location: message.location,
             born_time,
             store_time: message.store_time,
             first_delivery: message.first_delivery,

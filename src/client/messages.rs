@@ -79,7 +79,7 @@ pub struct ReceivedMessage<'a> {
     /// Its place in its queue.
     pub offset: QueueOffset,
     /// Where it is stored, in the log of its queue's shard.
-    pub place: RecordLocation,
+    pub location: RecordLocation,
     /// When its producer made it, by the producer's clock.
     pub born_time: Timestamp,
     /// When the broker stored it.
@@ -228,7 +228,7 @@ impl<'a> Iterator for ReceivedMessages<'a> {
         let born = self.header.born_time.0.saturating_add_signed(i64::from(record.born_delta_ms()));
         Some(ReceivedMessage {
             offset,
-            place: RecordLocation { position: self.header.position, index },
+            location: RecordLocation { position: self.header.position, index },
             born_time: Timestamp(born),
             store_time: self.header.store_time,
             record,

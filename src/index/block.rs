@@ -90,9 +90,9 @@ impl Block {
         assert_eq!(identity.level, 0, "entries stand on level 0");
         assert!((1..=BLOCK_ENTRIES_MAX).contains(&entries.len()), "{} entries in a block", entries.len());
         let mut block = Self::blank(spare);
-        let (places, _) = block.bytes[BLOCK_HEADER_BYTES..].as_chunks_mut::<ENTRY_BYTES>();
-        for (place, entry) in places.iter_mut().zip(entries) {
-            entry.encode(place);
+        let (slots, _) = block.bytes[BLOCK_HEADER_BYTES..].as_chunks_mut::<ENTRY_BYTES>();
+        for (slot, entry) in slots.iter_mut().zip(entries) {
+            entry.encode(slot);
         }
         block.seal(identity, entries.len())
     }
@@ -110,9 +110,9 @@ impl Block {
             references.len()
         );
         let mut block = Self::blank(spare);
-        let (places, _) = block.bytes[BLOCK_HEADER_BYTES..].as_chunks_mut::<REFERENCE_BYTES>();
-        for (place, reference) in places.iter_mut().zip(references) {
-            reference.encode(place);
+        let (slots, _) = block.bytes[BLOCK_HEADER_BYTES..].as_chunks_mut::<REFERENCE_BYTES>();
+        for (slot, reference) in slots.iter_mut().zip(references) {
+            reference.encode(slot);
         }
         block.seal(identity, references.len())
     }

@@ -126,8 +126,8 @@ impl<D: Disk> SegmentFiles<D> {
         self.check_failure()?;
         let segment = self.prepare(address.segment, block_count).await?;
         let mut buffer = self.disk.allocate(blocks.len() * BLOCK_BYTES);
-        for (place, block) in buffer.as_mut_slice().chunks_exact_mut(BLOCK_BYTES).zip(blocks) {
-            place.copy_from_slice(block.as_bytes());
+        for (slot, block) in buffer.as_mut_slice().chunks_exact_mut(BLOCK_BYTES).zip(blocks) {
+            slot.copy_from_slice(block.as_bytes());
         }
         let position = u64::from(address.block) * BLOCK_BYTES as u64;
         let written = segment.file.write(position, Rc::new(buffer)).await;

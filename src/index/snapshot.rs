@@ -99,15 +99,15 @@ impl SnapshotWriter {
         push_long(bytes, &[tree.first.0, tree.end.0]);
         push_long(bytes, &[tree.first_position.0, tree.last_position.0, tree.last_store_time.0]);
         push_short(bytes, &[tree.entries.len() as u32, tree.levels.len() as u32]);
-        let places = grown(bytes, tree.entries.len() * ENTRY_BYTES);
-        for (place, entry) in places.chunks_exact_mut(ENTRY_BYTES).zip(&tree.entries) {
-            entry.encode(place);
+        let slots = grown(bytes, tree.entries.len() * ENTRY_BYTES);
+        for (slot, entry) in slots.chunks_exact_mut(ENTRY_BYTES).zip(&tree.entries) {
+            entry.encode(slot);
         }
         for references in &tree.levels {
             push_short(bytes, &[references.len() as u32]);
-            let places = grown(bytes, references.len() * REFERENCE_BYTES);
-            for (place, reference) in places.chunks_exact_mut(REFERENCE_BYTES).zip(references) {
-                reference.encode(place);
+            let slots = grown(bytes, references.len() * REFERENCE_BYTES);
+            for (slot, reference) in slots.chunks_exact_mut(REFERENCE_BYTES).zip(references) {
+                reference.encode(slot);
             }
         }
     }

@@ -99,7 +99,7 @@ pub enum StartAt {
 pub struct Damage {
     pub file: String,
     /// Position in the log.
-    pub place: LogPosition,
+    pub log_position: LogPosition,
     /// Position in the file.
     pub position: u64,
     pub bytes: u64,
@@ -383,8 +383,8 @@ pub async fn scan<D: Disk, R: Replay>(
                 SegmentHeader::is_zero_after(&block) && SegmentHeader::decode(&block) != FoundHeader::Other;
             if !is_whole {
                 let file = segment.path.display().to_string();
-                let (place, bytes) = (segment.base, SEGMENT_HEADER_BYTES as u64);
-                report.damage.push(Damage { file, place, position: 0, bytes });
+                let (log_position, bytes) = (segment.base, SEGMENT_HEADER_BYTES as u64);
+                report.damage.push(Damage { file, log_position, position: 0, bytes });
             }
         }
         close(found).await?;

@@ -327,7 +327,7 @@ impl<D: Disk> Scanner<D> {
         if lost_end > lost_from {
             let (file, bytes) = (segment.path.display().to_string(), lost_end.since(lost_from));
             let position = lost_from.since(segment.base);
-            self.report.damage.push(Damage { file, place: lost_from, position, bytes });
+            self.report.damage.push(Damage { file, log_position: lost_from, position, bytes });
         }
         next
     }
@@ -393,7 +393,7 @@ impl<D: Disk> Scanner<D> {
         for place in (start.0..end.0).step_by(bytes as usize).map(LogPosition) {
             let hole = Hole::around(directory, (start, end), segment.bytes, place);
             let file = hole.file.display().to_string();
-            self.report.damage.push(Damage { file, place, position: 0, bytes });
+            self.report.damage.push(Damage { file, log_position: place, position: 0, bytes });
         }
     }
 
@@ -443,7 +443,7 @@ impl<D: Disk> Scanner<D> {
             let file = segment.path.display().to_string();
             let position = place.since(segment.base) + at as u64;
             let place = place.advance(at as u64);
-            self.report.damage.push(Damage { file, place, position, bytes: 1 });
+            self.report.damage.push(Damage { file, log_position: place, position, bytes: 1 });
         }
     }
 
@@ -455,7 +455,7 @@ impl<D: Disk> Scanner<D> {
         let at = (from - window.start) as usize;
         if self.padding == Padding::Check && window.bytes.iter().skip(at).take(gap).any(|byte| *byte != 0) {
             let file = segment.path.display().to_string();
-            self.report.damage.push(Damage { file, place: end, position: from, bytes: gap as u64 });
+            self.report.damage.push(Damage { file, log_position: end, position: from, bytes: gap as u64 });
         }
     }
 

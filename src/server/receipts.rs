@@ -51,7 +51,7 @@ impl HandleCodec {
 
     pub fn encode(&self, handle: &ReceiptHandle, topic: &str, group: &str) -> String {
         let mut bytes = [0; HANDLE_BYTES];
-        let (kind, key, place, from, until) = match handle {
+        let (kind, key, value, from, until) = match handle {
             ReceiptHandle::Message(receipt) => {
                 (0, receipt.key, receipt.offset.0, receipt.leased_at, receipt.lease_until)
             }
@@ -60,7 +60,7 @@ impl HandleCodec {
         bytes[0] = kind;
         bytes[1..5].copy_from_slice(&key.topic.0.to_le_bytes());
         bytes[5..9].copy_from_slice(&key.queue.0.to_le_bytes());
-        bytes[9..17].copy_from_slice(&place.to_le_bytes());
+        bytes[9..17].copy_from_slice(&value.to_le_bytes());
         bytes[17..25].copy_from_slice(&from.0.to_le_bytes());
         bytes[25..33].copy_from_slice(&until.0.to_le_bytes());
         let code = self.code(&bytes[..FIELDS_BYTES], topic, group).finalize().into_bytes();
@@ -78,16 +78,16 @@ impl HandleCodec {
         // In constant time.
         self.code(fields, topic, group).verify_truncated_left(code).map_err(|_| HandleError)?;
         let key = QueueKey { topic: TopicId(get_u32(fields, 1)), queue: QueueNumber(get_u32(fields, 5)) };
-        let place = get_u64(fields, 9);
+        let value = get_u64(fields, 9);
         let (from, until) = (Timestamp(get_u64(fields, 17)), Timestamp(get_u64(fields, 25)));
         match fields[0] {
             0 => Ok(ReceiptHandle::Message(Receipt {
                 key,
-                offset: QueueOffset(place),
+                offset: QueueOffset(value),
                 leased_at: from,
                 lease_until: until,
             })),
-            1 => Ok(ReceiptHandle::Half(HalfReceipt { key, position: LogPosition(place) }, until)),
+            1 => Ok(ReceiptHandle::Half(HalfReceipt { key, position: LogPosition(value) }, until)),
             _ => Err(HandleError),
         }
     }

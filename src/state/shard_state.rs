@@ -212,11 +212,11 @@ impl State {
     }
 
     /// A delayed message was placed again elsewhere, and that copy was told of.
-    pub fn held_copied(&mut self, place: TimerKey) {
-        self.held.delays.forget(place);
+    pub fn held_copied(&mut self, timer: TimerKey) {
+        self.held.delays.forget(timer);
     }
 
-    /// Takes what was read from the index for the places from `from` on below `end`.
+    /// Takes what was read from the index for the keys from `from` on below `end`.
     pub fn load_delays(&mut self, from: TimerKey, end: TimerKey, found: Loading) {
         self.held.delays.load(from, end, found);
     }

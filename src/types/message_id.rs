@@ -28,7 +28,7 @@ const ID_BYTES_MAX: usize = 16 + 4 + 8;
 /// Batches start at multiples of this.
 const POSITION_UNIT: u64 = 8;
 const INDEX_BITS: u32 = 16;
-/// A place names positions modulo this. A log holds less than that at any time, so that its end tells which one is meant.
+/// A location names positions modulo this. A log holds less than that at any time, so that its end tells which one is meant.
 const POSITION_MODULUS: u64 = POSITION_UNIT << (63 - INDEX_BITS);
 const DAY_MS: u64 = 24 * 3_600_000;
 
@@ -40,7 +40,7 @@ pub struct RecordLocation {
     pub index: u16,
 }
 
-/// Names a message by the broker that stores it and its place there.
+/// Names a message by the broker that stores it and its location there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct OffsetMessageId {
     pub address: SocketAddr,
@@ -84,7 +84,7 @@ pub enum MessageIdError {
 }
 
 impl RecordLocation {
-    /// The place as RocketMQ's physical offset: `position / 8 << 16 | index`, never negative, because the C++ client cuts
+    /// The location as RocketMQ's physical offset: `position / 8 << 16 | index`, never negative, because the C++ client cuts
     /// leading `F` digits off before it reads one. What lies above bit 62 is lost; [`in_log`](RecordLocation::in_log) finds
     /// it again.
     pub fn physical_offset(self) -> i64 {
@@ -98,7 +98,7 @@ impl RecordLocation {
         self.position.0.is_multiple_of(POSITION_UNIT)
     }
 
-    /// The place that a physical offset names, with the lowest position of all that it may mean. `None` when it is
+    /// The location that a physical offset names, with the lowest position of all that it may mean. `None` when it is
     /// negative.
     pub fn of_physical_offset(offset: i64) -> Option<Self> {
         let offset = u64::try_from(offset).ok()?;
@@ -106,7 +106,7 @@ impl RecordLocation {
         Some(Self { position, index: offset as u16 })
     }
 
-    /// The last place below `end` that the same physical offset names: the one in a log that ends there.
+    /// The last location below `end` that the same physical offset names: the one in a log that ends there.
     pub fn in_log(self, end: LogPosition) -> Self {
         if self.position >= end {
             return self;
@@ -117,10 +117,10 @@ impl RecordLocation {
 }
 
 impl OffsetMessageId {
-    /// The id of what is stored at `place` by the shard that clients reach at `address`. `None` when nothing can be
+    /// The id of what is stored at `location` by the shard that clients reach at `address`. `None` when nothing can be
     /// stored there.
-    pub fn of_location(address: SocketAddr, place: RecordLocation) -> Option<Self> {
-        place.starts_a_batch().then(|| Self { address, physical_offset: place.physical_offset() })
+    pub fn of_location(address: SocketAddr, location: RecordLocation) -> Option<Self> {
+        location.starts_a_batch().then(|| Self { address, physical_offset: location.physical_offset() })
     }
 
     pub fn text(&self) -> IdText {
@@ -293,8 +293,8 @@ mod tests {
     fn a_place_where_no_batch_starts_has_no_id() {
         let address = "127.0.0.1:10911".parse().unwrap();
         let id_at = |position| {
-            let place = RecordLocation { position: LogPosition(position), index: 2 };
-            OffsetMessageId::of_location(address, place).map(|id| id.text().to_string())
+            let location = RecordLocation { position: LogPosition(position), index: 2 };
+            OffsetMessageId::of_location(address, location).map(|id| id.text().to_string())
         };
         assert_eq!(id_at(16).as_deref(), Some("7F00000100002A9F0000000000020002"));
         assert_eq!(id_at(17), None);
@@ -324,13 +324,13 @@ mod tests {
         for _ in 0..10_000 {
             let bits = random.range(3..=60);
             let position = LogPosition(random.number() >> (64 - bits) << 3);
-            let place = RecordLocation { position, index: random.number() as u16 };
-            let offset = place.physical_offset();
+            let location = RecordLocation { position, index: random.number() as u16 };
+            let offset = location.physical_offset();
             assert!(offset >= 0);
             let end = position.advance(1 + random.range(0..POSITION_MODULUS - 1));
             let named = RecordLocation::of_physical_offset(offset).unwrap();
-            assert_eq!(named.in_log(end), place);
-            assert_eq!(place.in_log(end), place);
+            assert_eq!(named.in_log(end), location);
+            assert_eq!(location.in_log(end), location);
         }
         assert_eq!(RecordLocation::of_physical_offset(-1), None);
     }

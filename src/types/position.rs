@@ -1,4 +1,4 @@
-//! Places in a queue and in a log.
+//! Positions in a queue and in a log.
 
 use std::fmt;
 

@@ -450,9 +450,9 @@ impl State {
     fn other(&mut self, request: Request) -> Result<Reply, Failure> {
         match request {
             Request::Produce(_) | Request::Fetch(_) | Request::Watch(_) => unreachable!("answered elsewhere"),
-            Request::FindOffset { key, place } => {
+            Request::FindOffset { key, spec } => {
                 let queue = self.queue(key)?;
-                let offset = match place {
+                let offset = match spec {
                     OffsetSpec::First => queue.first,
                     OffsetSpec::Last => queue.end,
                     OffsetSpec::Ago(span) => unreachable!("{span:?}: this broker has no clock"),

@@ -127,9 +127,9 @@ async fn stored(node: &Node, key: QueueKey) -> BTreeMap<QueueOffset, (RecordLoca
             let header = BatchHeader::decode(rest).expect("a whole batch");
             let records = stored_records(&rest[..header.batch_bytes as usize]);
             for (index, record) in (0..).zip(records) {
-                let place = RecordLocation { position: header.position, index };
+                let location = RecordLocation { position: header.position, index };
                 let at = header.base_offset.advance(u64::from(index));
-                all.insert(at, (place, number_of(record.body())));
+                all.insert(at, (location, number_of(record.body())));
             }
             let next = header.end_position().since(header.position) as usize;
             rest = &rest[next.min(rest.len())..];
@@ -169,14 +169,16 @@ fn messages_of_one_moment_are_one_batch_and_each_is_answered_and_found_as_its_ow
                 let answer = answer.as_ref().expect("a healthy disk");
                 let key = key_of(topic, message, 4);
                 let in_queue = stored(node, key).await;
-                assert_eq!(in_queue.get(&answer.offset), Some(&(answer.place, message.number)));
+                assert_eq!(in_queue.get(&answer.offset), Some(&(answer.location, message.number)));
                 assert_eq!(answer.level, Level::Durable);
                 let shard = key.queue.shard(shard_count);
-                let RecordLocation { position, index } = answer.place;
-                let by_place = found(node, FindMessages::Position { shard, position, index }).await;
-                let [by_place] = &by_place[..] else { panic!("{message:?} is found as {by_place:?}") };
-                assert_eq!((by_place.key, by_place.offset), (key, answer.offset));
-                assert_eq!(by_place.store_time, answer.store_time);
+                let RecordLocation { position, index } = answer.location;
+                let by_location = found(node, FindMessages::Position { shard, position, index }).await;
+                let [by_location] = &by_location[..] else {
+                    panic!("{message:?} is found as {by_location:?}")
+                };
+                assert_eq!((by_location.key, by_location.offset), (key, answer.offset));
+                assert_eq!(by_location.store_time, answer.store_time);
                 for key in [key_text(message.number), unique_text(message.number)] {
                     let find = FindMessages::Key {
                         topic: topic_name("t"),
@@ -186,7 +188,7 @@ fn messages_of_one_moment_are_one_batch_and_each_is_answered_and_found_as_its_ow
                         to: Timestamp(u64::MAX),
                         before: Vec::new(),
                     };
-                    assert_eq!(found(node, find).await, std::slice::from_ref(by_place));
+                    assert_eq!(found(node, find).await, std::slice::from_ref(by_location));
                 }
             }
             // In each queue they are in the order in which they came.
@@ -208,7 +210,7 @@ fn messages_of_one_moment_are_one_batch_and_each_is_answered_and_found_as_its_ow
                     let (record, _) = RecordView::cut(&message.record).expect("a stored record");
                     let number = number_of(record.body());
                     let answer = answers[number as usize].as_ref().expect("it was answered");
-                    assert_eq!(message.place, Some(answer.place));
+                    assert_eq!(message.location, Some(answer.location));
                     reds.push(number);
                 }
             }
@@ -418,7 +420,7 @@ fn a_full_disk_is_told_to_each_of_them_and_keeps_the_others() {
         for (number, answer) in (0..).zip(answers) {
             let Ok(answer) = answer else { continue };
             let in_queue = stored(node, key_of(topic, &large(number), 2)).await;
-            assert_eq!(in_queue.get(&answer.offset), Some(&(answer.place, number)));
+            assert_eq!(in_queue.get(&answer.offset), Some(&(answer.location, number)));
         }
     });
     ran.expect("an empty disk");
@@ -506,10 +508,10 @@ async fn check_books(node: &Node, books: &Books, promised: Level, label: &str) {
             assert!(found.is_some(), "{label}: {message:?} is gone");
         }
         if let Some(found) = found {
-            assert_eq!(found, &(answer.place, message.number), "{label}");
+            assert_eq!(found, &(answer.location, message.number), "{label}");
         }
-        let is_there = batches.entry((key, answer.place.position)).or_insert(found.is_some());
-        assert_eq!(*is_there, found.is_some(), "{label}: half of a batch at {}", answer.place.position);
+        let is_there = batches.entry((key, answer.location.position)).or_insert(found.is_some());
+        assert_eq!(*is_there, found.is_some(), "{label}: half of a batch at {}", answer.location.position);
         let before = of_callers.insert((message.number / 100, key), answer.offset);
         assert!(before < Some(answer.offset), "{label}: {message:?} overtook its caller's last one");
     }
@@ -527,7 +529,7 @@ fn a_crash_leaves_all_or_nothing_of_what_was_gathered() {
         let mut positions: Vec<_> = books
             .sent
             .iter()
-            .map(|(message, answer)| (message.sharding_key, answer.expect("a calm disk").place.position))
+            .map(|(message, answer)| (message.sharding_key, answer.expect("a calm disk").location.position))
             .collect();
         positions.sort_unstable();
         positions.dedup();

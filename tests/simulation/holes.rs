@@ -109,8 +109,8 @@ fn with_hole(filled: &Filled, bare: bool) -> FaultyDisk {
         let refused = on_node(&disk, &Setup::default(), 1, async |_| ());
         assert!(refused.is_err(), "a missing segment is no retention");
         let directory = shard_directory(0);
-        let place = ShardHome { directory: &directory, shard: ShardId(0), shard_count: 1, is_made: true };
-        repair_shard(&disk, &place, LogSecret(1), Act::Do).await.expect("it can be given up");
+        let home = ShardHome { directory: &directory, shard: ShardId(0), shard_count: 1, is_made: true };
+        repair_shard(&disk, &home, LogSecret(1), Act::Do).await.expect("it can be given up");
     });
     disk
 }

@@ -116,19 +116,20 @@ async fn find_between(node: &Node, key: &str, (from, to): (Timestamp, Timestamp)
     }
 }
 
-async fn find_at(node: &Node, shard: ShardId, place: RecordLocation) -> Vec<FoundMessage> {
-    let find = FindMessages::Position { shard, position: place.position, index: place.index };
+async fn find_at(node: &Node, shard: ShardId, location: RecordLocation) -> Vec<FoundMessage> {
+    let find = FindMessages::Position { shard, position: location.position, index: location.index };
     match node.handle(Request::FindMessages(find)).await {
         Ok(Reply::Found(found)) => found.messages,
         other => panic!("a message was asked for: {other:?}"),
     }
 }
 
-fn places(found: &[FoundMessage]) -> Vec<(ShardId, LogPosition, u16)> {
-    let mut places: Vec<_> = found.iter().map(|found| (found.shard, found.position, found.index)).collect();
+fn locations(found: &[FoundMessage]) -> Vec<(ShardId, LogPosition, u16)> {
+    let mut locations: Vec<_> =
+        found.iter().map(|found| (found.shard, found.position, found.index)).collect();
     assert!(found.is_sorted_by(|one, other| one.store_time >= other.store_time), "newest first");
-    places.sort_unstable();
-    places
+    locations.sort_unstable();
+    locations
 }
 
 /// Every message is found by its id, its place and its keys, and no key finds another one.
@@ -147,8 +148,8 @@ async fn check_all(node: &Node, sent: &[Sent], label: &str) {
             Some(unique_text(message.unique).as_bytes())
         );
         // An id holds the place in fewer bits.
-        let place = RecordLocation { position: message.position, index: message.index };
-        let named = RecordLocation::of_physical_offset(place.physical_offset()).expect("not negative");
+        let location = RecordLocation { position: message.position, index: message.index };
+        let named = RecordLocation::of_physical_offset(location.physical_offset()).expect("not negative");
         assert_eq!(find_at(node, shard, named).await, found.messages, "{label}");
     }
     for number in 0..13 {
@@ -160,7 +161,7 @@ async fn check_all(node: &Node, sent: &[Sent], label: &str) {
         expected.sort_unstable();
         for count in [7, limits::FIND_MESSAGES_MAX] {
             let found = find_pages(node, &key_text(number), count).await;
-            assert_eq!(places(&found), expected, "{label}: key {number}, {count} at once");
+            assert_eq!(locations(&found), expected, "{label}: key {number}, {count} at once");
         }
     }
 }
@@ -312,8 +313,8 @@ fn what_no_consumer_can_read_is_not_found() {
             Reply::Held(placed) => placed,
             other => panic!("{other:?}"),
         };
-        let place = |position, index| RecordLocation { position, index };
-        assert_eq!(find_at(node, ShardId(0), place(placed.position, 0)).await, []);
+        let location = |position, index| RecordLocation { position, index };
+        assert_eq!(find_at(node, ShardId(0), location(placed.position, 0)).await, []);
         assert_eq!(
             find(node, "held").await,
             Found { messages: Vec::new(), complete: true, next: Vec::new() }
@@ -327,13 +328,13 @@ fn what_no_consumer_can_read_is_not_found() {
             (0, 0),
             (u64::MAX / 2, 0),
         ] {
-            assert_eq!(find_at(node, ShardId(0), place(LogPosition(position), index)).await, []);
+            assert_eq!(find_at(node, ShardId(0), location(LogPosition(position), index)).await, []);
         }
         let nowhere = FindMessages::Position { shard: ShardId(9), position: message.position, index: 0 };
         let refused = node.handle(Request::FindMessages(nowhere)).await.expect_err("no such shard");
         assert_eq!(refused.status, Status::InvalidArgument);
         node.handle(Request::DeleteTopic(topic_name("orders"))).await.expect("it is there");
-        assert_eq!(find_at(node, ShardId(0), place(message.position, message.index)).await, []);
+        assert_eq!(find_at(node, ShardId(0), location(message.position, message.index)).await, []);
         // A new topic of the same name has none of the old one's messages.
         create(node, "orders", 4).await;
         assert_eq!(find(node, &unique_text(message.unique)).await.messages, []);
@@ -366,8 +367,8 @@ fn runs_go_with_their_segments() {
         check_all(node, &kept, "what is kept").await;
         for message in &gone {
             assert_eq!(find(node, &unique_text(message.unique)).await.messages, []);
-            let place = RecordLocation { position: message.position, index: message.index };
-            assert_eq!(find_at(node, ShardId(0), place).await, []);
+            let location = RecordLocation { position: message.position, index: message.index };
+            assert_eq!(find_at(node, ShardId(0), location).await, []);
         }
         // Four mebibytes each: the first one found fills the answer.
         let large = find(node, "large").await;

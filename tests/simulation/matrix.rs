@@ -80,7 +80,7 @@ impl Filled {
     fn new(disk: FaultyDisk, ledger: Ledger, label: &'static str) -> Self {
         let count = |shard| {
             let directory = shard_directory(shard);
-            let checked = block_on(verify_shard(&disk, &place(&directory, shard), &|_| ()));
+            let checked = block_on(verify_shard(&disk, &home(&directory, shard), &|_| ()));
             assert!(checked.damage.is_empty() && checked.unread.is_empty(), "{label}: {checked:?}");
             checked.messages
         };
@@ -219,7 +219,7 @@ fn strike(disk: &FaultyDisk, (path, neighbour): &(PathBuf, Option<PathBuf>), dam
     true
 }
 
-fn place(directory: &Path, shard: u16) -> ShardHome<'_> {
+fn home(directory: &Path, shard: u16) -> ShardHome<'_> {
     ShardHome { directory, shard: ShardId(shard), shard_count: SHARDS, is_made: true }
 }
 
@@ -228,7 +228,7 @@ fn checked(disk: &FaultyDisk) -> (usize, usize) {
     let (mut contradictions, mut damage) = (0, 0);
     for shard in 0..SHARDS {
         let directory = shard_directory(shard);
-        let found = block_on(check_shard(disk, &place(&directory, shard)));
+        let found = block_on(check_shard(disk, &home(&directory, shard)));
         contradictions += found.map_or(1, |found| found.len());
         let known = Known::nothing(ShardId(shard), SHARDS);
         let report = block_on(scan(disk, &log_directory(shard), &known, &mut Nothing));
@@ -355,7 +355,7 @@ fn check_names(
     // Of the other shard nothing was touched.
     for shard in 0..if is_full() { SHARDS } else { 1 } {
         let directory = shard_directory(shard);
-        let checked = block_on(verify_shard(disk, &place(&directory, shard), &|_| ()));
+        let checked = block_on(verify_shard(disk, &home(&directory, shard), &|_| ()));
         assert!(checked.unread.is_empty(), "{label}: {:?}", checked.unread);
         // Without a snapshot nobody knows what a queue had at its end.
         let missing = checked.messages_missing + checked.messages;
@@ -403,7 +403,7 @@ fn go_on(disk: &FaultyDisk, filled: &Filled, label: &str) -> &'static str {
         let mut steps = 0;
         for shard in 0..SHARDS {
             let directory = shard_directory(shard);
-            let repaired = block_on(repair_shard(disk, &place(&directory, shard), LogSecret(99), act));
+            let repaired = block_on(repair_shard(disk, &home(&directory, shard), LogSecret(99), act));
             let repaired = repaired.unwrap_or_else(|error| panic!("{label}: {error}"));
             assert_eq!(
                 repaired.contradictions.is_empty(),
@@ -732,7 +732,7 @@ fn what_may_not_be_read_is_not_called_damaged() {
         let rule = Rule::error(Operation::Open, When::From(0), DiskErrorKind::PermissionDenied);
         disk.set_plan(FaultPlan::none().with(rule.in_path(part)));
         let directory = shard_directory(0);
-        let checked = block_on(verify_shard(&disk, &place(&directory, 0), &|_| ()));
+        let checked = block_on(verify_shard(&disk, &home(&directory, 0), &|_| ()));
         assert_eq!((checked.damage.len(), checked.derived.len()), (0, 0), "{part}: {checked:?}");
         let [unread] = &checked.unread[..] else { panic!("{part}: {checked:?}") };
         assert!(unread.file.contains(part), "{part}: {unread:?}");
@@ -747,7 +747,7 @@ fn a_repair_that_was_killed_is_gone_on_with_before_a_start() {
     let target = &targets(&filled.disk)[0];
     let directory = shard_directory(0);
     let repair =
-        |disk: &FaultyDisk| block_on(repair_shard(disk, &place(&directory, 0), LogSecret(99), Act::Do));
+        |disk: &FaultyDisk| block_on(repair_shard(disk, &home(&directory, 0), LogSecret(99), Act::Do));
     for damage in [Damage::Swapped, Damage::ByteMore, Damage::Missing] {
         let disk = filled.disk.outcome(Restart::ProcessKill, 3);
         assert!(strike(&disk, target, damage));
@@ -769,7 +769,7 @@ fn a_repair_that_was_killed_is_gone_on_with_before_a_start() {
                 let words = started.expect_err("it is refused").to_string();
                 let goes_on = "was interrupted: `turbopump log repair --data";
                 assert!(words.contains(goes_on) && words.contains("goes on"), "{label}: {words}");
-                let checked = block_on(verify_shard(&left, &place(&directory, 0), &|_| ()));
+                let checked = block_on(verify_shard(&left, &home(&directory, 0), &|_| ()));
                 let [found] = &checked.damage[..] else { panic!("{label}: {checked:?}") };
                 assert!(found.detail.contains("a repair was interrupted"), "{label}: {found:?}");
                 assert_eq!(inventory(&left), before, "{label}: something was changed");

@@ -264,8 +264,8 @@ pub async fn check_fetch(
     end
 }
 
-pub async fn find(node: &Node, key: QueueKey, place: OffsetSpec) -> QueueOffset {
-    match node.handle(Request::FindOffset { key, place }).await {
+pub async fn find(node: &Node, key: QueueKey, spec: OffsetSpec) -> QueueOffset {
+    match node.handle(Request::FindOffset { key, spec }).await {
         Ok(Reply::OffsetFound(offset)) => offset,
         other => panic!("{key}: no offset: {other:?}"),
     }

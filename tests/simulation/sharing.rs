@@ -612,8 +612,8 @@ fn durations_are_counted_by_the_broker_s_clock() {
         node.clock.sleep(seconds(10)).await;
         let key = QueueKey { topic: scene.topic, queue: QueueNumber(0) };
         for (ago, offset) in [(60, BATCH), (1, 2 * BATCH), (1_000, 0)] {
-            let place = OffsetSpec::Ago(seconds(ago));
-            let found = node.handle(Request::FindOffset { key, place }).await;
+            let spec = OffsetSpec::Ago(seconds(ago));
+            let found = node.handle(Request::FindOffset { key, spec }).await;
             assert_eq!(found, Ok(Reply::OffsetFound(QueueOffset(offset))), "{ago} s ago");
         }
         let target = ResetTarget::Every(OffsetSpec::Ago(seconds(60)));

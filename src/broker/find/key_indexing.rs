@@ -1,7 +1,7 @@
 //! Keeping the key index: a task after the commit, which reads what has keys and never holds anyone up.
 //!
 //! ```text
-//! publish -> pending (where batches with keys are) -> read -> collected (hash, place) -> runs
+//! publish -> pending (where batches with keys are) -> read -> collected (hash, location) -> runs
 //!                            gaps: walk over the log ->
 //! ```
 //!
@@ -131,7 +131,7 @@ impl<D: Disk> KeyIndexing<D> {
         self.index.borrow().clone()
     }
 
-    /// Places of a key that are in memory only, newest first, and where they begin.
+    /// Locations of a key that are in memory only, newest first, and where they begin.
     pub fn collected(&self, topic: TopicId, key: &[u8]) -> Vec<RecordLocation> {
         self.collected.borrow().find(topic, key)
     }
@@ -368,7 +368,7 @@ impl<D: Disk> Broker<D> {
     /// Notes the keys of a stored batch.
     fn collect(&self, header: &BatchHeader, bytes: &[u8]) {
         let mut collected = self.keys.collected.borrow_mut();
-        keys_of(header, bytes, |topic, key, place| collected.add(topic, key, place));
+        keys_of(header, bytes, |topic, key, location| collected.add(topic, key, location));
     }
 
     /// Merges runs when that is due.
@@ -387,7 +387,7 @@ impl<D: Disk> Broker<D> {
     }
 }
 
-/// Hands on every key of a stored batch, with its place.
+/// Hands on every key of a stored batch, with its location.
 pub(in crate::broker) fn keys_of(
     header: &BatchHeader,
     bytes: &[u8],
@@ -397,10 +397,10 @@ pub(in crate::broker) fn keys_of(
         return;
     }
     for (index, record) in stored_records(bytes).enumerate().filter(|(_, record)| record.is_keyed()) {
-        let place = RecordLocation { position: header.position, index: index as u16 };
-        keys(record.key()).for_each(|key| note(header.key.topic, key, place));
+        let location = RecordLocation { position: header.position, index: index as u16 };
+        keys(record.key()).for_each(|key| note(header.key.topic, key, location));
         if let Some(id) = properties::get(record.properties(), names::UNIQUE_ID) {
-            note(header.key.topic, id, place);
+            note(header.key.topic, id, location);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Finding stored messages: by a key over all shards, or by their place on one.
+//! Finding stored messages: by a key over all shards, or by their location on one.
 //!
 //! Whatever the key index or an id says is checked against the log and the consume index: a message is found when a
 //! consumer can read it at its offset, and never otherwise.
@@ -27,7 +27,7 @@ use crate::wire::record::RecordView;
 
 /// How long a look-up waits for the index to take in what was stored before it.
 const INDEX_WAIT: Duration = Duration::from_secs(2);
-/// Places that one shard looks at for one look-up: a key of very many messages ends here.
+/// Locations that one shard looks at for one look-up: a key of very many messages ends here.
 const LOCATIONS_MAX: usize = 4_096;
 /// After damage the part of the index is made again, and the look-up begins anew.
 const ATTEMPTS_MAX: usize = 3;
@@ -41,7 +41,7 @@ pub enum FindHere {
         count: usize,
         from: Timestamp,
         to: Timestamp,
-        /// Only what is stored before this place.
+        /// Only what is stored before this location.
         before: RecordLocation,
     },
     Location(RecordLocation),
@@ -62,7 +62,7 @@ struct Sought<'a> {
     to: Timestamp,
 }
 
-/// What became of one place.
+/// What became of one location.
 enum Checked {
     Message(FoundMessage),
     /// It has another key, or can not be delivered.
@@ -117,7 +117,7 @@ impl<D: Disk> Broker<D> {
         found.ok_or_else(|| topic_unknown(&tables, topic))
     }
 
-    /// The place before which each shard looks.
+    /// The location before which each shard looks.
     fn check_before(&self, before: Vec<RecordLocation>) -> Result<Vec<RecordLocation>, Failure> {
         let shards = usize::from(self.options.shard_count);
         if before.is_empty() {
@@ -176,9 +176,10 @@ impl<D: Disk> Broker<D> {
     /// Looks messages up on this shard.
     pub(in crate::broker) async fn find_here(&self, find: FindHere) -> Result<Found, Failure> {
         match find {
-            FindHere::Location(place) => {
-                let place = place.in_log(self.log.watermarks().durable_end());
-                let found = self.message_at(place, None).await.map_err(|error| self.lookup_failed(&error))?;
+            FindHere::Location(location) => {
+                let location = location.in_log(self.log.watermarks().durable_end());
+                let found =
+                    self.message_at(location, None).await.map_err(|error| self.lookup_failed(&error))?;
                 let complete = !matches!(found, Checked::Unreadable);
                 let messages = match found {
                     Checked::Message(message) => vec![message],
@@ -218,7 +219,7 @@ impl<D: Disk> Broker<D> {
         Ok(found)
     }
 
-    /// Goes through all places of a key, newest first. Of several keys the first one is looked up; the records say whether
+    /// Goes through all locations of a key, newest first. Of several keys the first one is looked up; the records say whether
     /// they have the others.
     async fn search_keys(
         &self,
@@ -239,14 +240,14 @@ impl<D: Disk> Broker<D> {
             // Both come newest first; what is in memory may be an old part that is indexed again.
             let next = match (in_memory.last(), stored) {
                 (Some(recent), stored) if stored.is_none_or(|stored| stored < *recent) => in_memory.pop(),
-                (_, Some(place)) => {
+                (_, Some(location)) => {
                     stored = search.next(index).await?;
-                    Some(place)
+                    Some(location)
                 }
                 (_, None) => None,
             };
-            let Some(place) = next else { return Ok(()) };
-            if place >= sought.before {
+            let Some(location) = next else { return Ok(()) };
+            if location >= sought.before {
                 continue;
             }
             if looked_at == LOCATIONS_MAX {
@@ -254,7 +255,7 @@ impl<D: Disk> Broker<D> {
                 return Ok(());
             }
             looked_at += 1;
-            match self.message_at(place, Some(sought)).await? {
+            match self.message_at(location, Some(sought)).await? {
                 // One too many: so there are more.
                 Checked::Message(_)
                     if found.messages.len() >= sought.count || bytes > limits::FETCH_BYTES_MAX =>
@@ -278,22 +279,22 @@ impl<D: Disk> Broker<D> {
                 Checked::Unreadable => found.complete = false,
                 Checked::TooOld => return Ok(()),
             }
-            last = place;
+            last = location;
         }
     }
 
-    /// The message at a place, when a consumer could read it, and when it is what is sought.
+    /// The message at a location, when a consumer could read it, and when it is what is sought.
     async fn message_at(
         &self,
-        place: RecordLocation,
+        location: RecordLocation,
         sought: Option<&Sought<'_>>,
     ) -> Result<Checked, IndexError> {
-        let (header, bytes) = match self.messages_at(place.position).await? {
+        let (header, bytes) = match self.messages_at(location.position).await? {
             MessagesAt::Batch(header, bytes) => (header, bytes),
             MessagesAt::Unreadable => return Ok(Checked::Unreadable),
             MessagesAt::Nothing => return Ok(Checked::Nothing),
         };
-        if u32::from(place.index) >= header.record_count {
+        if u32::from(location.index) >= header.record_count {
             return Ok(Checked::Nothing);
         }
         // Store times never fall within a log.
@@ -303,7 +304,7 @@ impl<D: Disk> Broker<D> {
         if sought.is_some_and(|sought| header.key.topic != sought.topic || header.store_time > sought.to) {
             return Ok(Checked::Nothing);
         }
-        let Some(record) = stored_records(&bytes).nth(usize::from(place.index)) else {
+        let Some(record) = stored_records(&bytes).nth(usize::from(location.index)) else {
             return Ok(Checked::Nothing);
         };
         if sought.is_some_and(|sought| !has_keys(&record, sought.key)) {
@@ -311,7 +312,7 @@ impl<D: Disk> Broker<D> {
         }
         let topic = self.tables().topic(header.key.topic).map(|topic| topic.name.clone());
         let Some(topic) = topic else { return Ok(Checked::Nothing) };
-        let offset = header.base_offset.advance(u64::from(place.index));
+        let offset = header.base_offset.advance(u64::from(location.index));
         if !self.is_readable(&header, offset).await? {
             return Ok(Checked::Nothing);
         }
@@ -321,8 +322,8 @@ impl<D: Disk> Broker<D> {
             key: header.key,
             offset,
             shard: self.options.shard,
-            position: place.position,
-            index: place.index,
+            position: location.position,
+            index: location.index,
             record: Bytes::copy_from_slice(record.as_bytes()),
             born_time: Timestamp(born_ms),
             store_time: header.store_time,
@@ -353,7 +354,7 @@ fn rank(found: &FoundMessage) -> Rank {
 }
 
 /// The newest messages of all shards, as many as one answer holds, and where each shard goes on after them. What a shard
-/// has found comes from its newest place on, and is taken in this order, so that nothing is left out between two answers.
+/// has found comes from its newest location on, and is taken in this order, so that nothing is left out between two answers.
 ///
 /// What the shards have found is added shard by shard, and is the same as if it were all there at once: of the shards
 /// before, no more is kept than one answer holds.
@@ -414,7 +415,7 @@ impl Merge {
                 next[shard] = end;
             }
         }
-        if next.iter().all(|place| *place == OLDEST) {
+        if next.iter().all(|location| *location == OLDEST) {
             next.clear();
         }
         Found { messages: self.messages, complete: self.complete && next.is_empty(), next }
@@ -523,8 +524,8 @@ mod tests {
     #[test]
     fn an_answer_ends_where_the_next_message_does_not_fit() {
         let large = limits::FETCH_BYTES_MAX / 2 + 1;
-        let found = |places: &[u64]| Found {
-            messages: places.iter().map(|place| message(0, *place, *place, large)).collect(),
+        let found = |locations: &[u64]| Found {
+            messages: locations.iter().map(|location| message(0, *location, *location, large)).collect(),
             complete: true,
             next: Vec::new(),
         };

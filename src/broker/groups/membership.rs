@@ -514,14 +514,14 @@ impl Group {
 
     /// Takes note of the topics' present queues; true when they changed.
     fn note_layout(&mut self, layout: impl Fn(&TopicName) -> Option<(TopicId, u32)>) -> bool {
-        if !self.is_layout_stale && self.layout.iter().all(|(topic, place)| layout(topic) == Some(*place)) {
+        if !self.is_layout_stale && self.layout.iter().all(|(topic, queues)| layout(topic) == Some(*queues)) {
             return false;
         }
         self.is_layout_stale = false;
         let topics: HashSet<_> = self.members.values().flat_map(|member| &member.topics).collect();
         let present: BTreeMap<_, _> = topics
             .into_iter()
-            .filter_map(|topic| layout(topic).map(|place| (topic.clone(), place)))
+            .filter_map(|topic| layout(topic).map(|queues| (topic.clone(), queues)))
             .collect();
         let changed = present != self.layout;
         self.layout = present;

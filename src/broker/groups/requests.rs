@@ -163,12 +163,12 @@ impl<D: Disk> Broker<D> {
                 let key = QueueKey { topic: topic.id, queue };
                 self.commit_anywhere(reset.group, key, offset).await?;
             }
-            ResetTarget::Every(place) => {
+            ResetTarget::Every(spec) => {
                 // The same moment in every queue.
-                let place = place.fixed(self.clock.now());
+                let spec = spec.fixed(self.clock.now());
                 for queue in (0..topic.queue_count).map(QueueNumber) {
                     let key = QueueKey { topic: topic.id, queue };
-                    let offset = self.find_anywhere(key, place).await?;
+                    let offset = self.find_anywhere(key, spec).await?;
                     self.commit_anywhere(reset.group.clone(), key, offset).await?;
                 }
             }
@@ -176,9 +176,9 @@ impl<D: Disk> Broker<D> {
         Ok(Reply::Done)
     }
 
-    async fn find_anywhere(&self, key: QueueKey, place: OffsetSpec) -> Result<QueueOffset, Failure> {
+    async fn find_anywhere(&self, key: QueueKey, spec: OffsetSpec) -> Result<QueueOffset, Failure> {
         let owner = key.queue.shard(self.options.shard_count);
-        let request = PeerRequest::Client(Request::FindOffset { key, place });
+        let request = PeerRequest::Client(Request::FindOffset { key, spec });
         match self.peers()?.ask(owner, request).await? {
             PeerReply::Client(Reply::OffsetFound(offset)) => Ok(offset),
             other => Err(unexpected(&other)),
@@ -206,10 +206,10 @@ impl<D: Disk> Broker<D> {
         let mut infos = leases.of_group(group, self.steady.now());
         let passed = self.passed.borrow().of_group(group).into_iter();
         let passed = passed.filter(|(key, _)| leases.get(group, *key).is_none());
-        infos.extend(passed.map(|(key, place)| LeaseInfo {
+        infos.extend(passed.map(|(key, offset)| LeaseInfo {
             key,
-            floor: place,
-            next: place,
+            floor: offset,
+            next: offset,
             leased: 0,
             waiting: 0,
             dead_letters: 0,

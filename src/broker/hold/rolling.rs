@@ -33,7 +33,7 @@ struct Copy {
 enum Original {
     Delayed {
         bucket: QueueNumber,
-        place: TimerKey,
+        timer: TimerKey,
     },
     /// By the position that names it: where it was stored first.
     Half(LogPosition),
@@ -82,14 +82,14 @@ impl<D: Disk> Broker<D> {
             let below: Vec<_> = entries.iter().filter(|entry| entry.position < end).collect();
             let Some(last) = below.last() else { return Ok(Some(rolled)) };
             offset = last.end_offset();
-            let place = |entry: &IndexEntry| timer_key_of(bucket, entry.position, entry.tag_summary);
-            let pending = below.iter().filter(|entry| self.held().delays.is_pending(place(entry)));
+            let timer = |entry: &IndexEntry| timer_key_of(bucket, entry.position, entry.tag_summary);
+            let pending = below.iter().filter(|entry| self.held().delays.is_pending(timer(entry)));
             let copies: Vec<_> = pending
                 .map(|entry| Copy {
                     position: entry.position,
                     batch_bytes: entry.batch_bytes,
-                    base_offset: QueueOffset(place(entry).due.0),
-                    original: Original::Delayed { bucket: bucket.queue, place: place(entry) },
+                    base_offset: QueueOffset(timer(entry).due.0),
+                    original: Original::Delayed { bucket: bucket.queue, timer: timer(entry) },
                 })
                 .collect();
             if !copies.is_empty() && !may_roll {
@@ -156,14 +156,14 @@ impl<D: Disk> Broker<D> {
             let change = |placement: Placement| {
                 Change::Held(match copy.original {
                     Original::Half(half) => HeldChange::HalfMoved { half, current: placement.position },
-                    Original::Delayed { bucket, place } => {
-                        HeldChange::Moved { bucket, position: place.position }
+                    Original::Delayed { bucket, timer } => {
+                        HeldChange::Moved { bucket, position: timer.position }
                     }
                 })
             };
             let step = self.writer.try_step(to, &batch, Level::Durable, change)?;
-            if let Original::Delayed { place, .. } = copy.original {
-                self.state.borrow_mut().held_copied(place);
+            if let Original::Delayed { timer, .. } = copy.original {
+                self.state.borrow_mut().held_copied(timer);
             }
             Ok(Some(step.change))
         };

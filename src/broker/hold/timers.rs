@@ -117,17 +117,17 @@ impl<D: Disk> Broker<D> {
         if due.is_empty() {
             return Ok(());
         }
-        let wanted: Vec<_> = due.iter().map(|(place, bytes)| (place.position, *bytes)).collect();
+        let wanted: Vec<_> = due.iter().map(|(timer, bytes)| (timer.position, *bytes)).collect();
         let found = self.batches_at(&wanted).await?;
-        for ((place, _), bytes) in due.into_iter().zip(found) {
-            self.release(place, bytes.as_deref()).await?;
+        for ((timer, _), bytes) in due.into_iter().zip(found) {
+            self.release(timer, bytes.as_deref()).await?;
         }
         Ok(())
     }
 
     /// Moves the cursor over one message, in one step with the message that enters its queue.
-    async fn release(&self, place: TimerKey, bytes: Option<&[u8]>) -> Result<(), Failure> {
-        let released = HeldChange::Released { due: place.due, position: place.position };
+    async fn release(&self, timer: TimerKey, bytes: Option<&[u8]>) -> Result<(), Failure> {
+        let released = HeldChange::Released { due: timer.due, position: timer.position };
         let message = bytes.and_then(|bytes| {
             let key = BatchHeader::decode(bytes).ok()?.key;
             Some((key, placed_again(bytes, Kind::Messages).ok()?))

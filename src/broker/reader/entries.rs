@@ -48,15 +48,15 @@ impl<D: Disk> Broker<D> {
         self.index.find_position(key, position).await.unwrap_or_default()
     }
 
-    /// Translates a place in a queue into an offset.
+    /// Translates what a client asks for into an offset of a queue.
     pub(in crate::broker) async fn find_offset(
         &self,
         key: QueueKey,
-        place: OffsetSpec,
+        spec: OffsetSpec,
     ) -> Result<QueueOffset, Failure> {
         let queue = self.queue(key)?;
         let (first, _) = self.bounds(&queue);
-        match place.fixed(self.clock.now()) {
+        match spec.fixed(self.clock.now()) {
             OffsetSpec::First => Ok(first),
             OffsetSpec::Last => Ok(queue.durable_end.get()),
             OffsetSpec::Ago(span) => unreachable!("{span:?} ago is a time"),

@@ -171,7 +171,9 @@ impl<D: Disk> Broker<D> {
         let from =
             before.map(|entry| LogPosition(align_batch(entry.position.0 + u64::from(entry.batch_bytes))));
         let to = next.map_or(self.log.watermarks().durable_end(), |next| next.position);
-        let between = |damage: &&Damage| from.is_none_or(|from| damage.place >= from) && damage.place < to;
+        let between = |damage: &&Damage| {
+            from.is_none_or(|from| damage.log_position >= from) && damage.log_position < to
+        };
         let met =
             if from.is_some() { self.damage.iter().find(between) } else { self.damage.iter().rfind(between) };
         let met = met.map(|damage| DamagedBytes { file: damage.file.clone(), position: damage.position });

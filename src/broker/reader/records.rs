@@ -23,7 +23,7 @@ const WALK_BYTES_MAX: u64 = 1024 * 1024;
 /// A record where it lies.
 pub(in crate::broker) struct StoredRecord<'a> {
     pub offset: QueueOffset,
-    pub place: RecordLocation,
+    pub location: RecordLocation,
     pub record: RecordView<'a>,
     /// The batch's; the record has its difference to it.
     pub born_time: Timestamp,
@@ -32,7 +32,7 @@ pub(in crate::broker) struct StoredRecord<'a> {
 
 /// A record of its own.
 pub(in crate::broker) struct StoredMessage {
-    pub place: RecordLocation,
+    pub location: RecordLocation,
     pub record: Bytes,
     pub born_time: Timestamp,
     pub store_time: Timestamp,
@@ -47,7 +47,7 @@ pub(in crate::broker) trait Taker {
     fn take(&mut self, record: &StoredRecord<'_>) -> bool;
 }
 
-/// What stands at a place of the log.
+/// What stands at a position of the log.
 pub(in crate::broker) enum MessagesAt {
     /// A batch of messages, which readers of its queue may have or not.
     Batch(BatchHeader, Vec<u8>),
@@ -66,32 +66,32 @@ impl<D: Disk> Broker<D> {
         selection: &Selection<'_>,
         taker: &mut impl Taker,
     ) -> Result<QueueOffset, Failure> {
-        let mut place = span.start;
+        let mut next = span.start;
         // Every batch has a message, and without a filter every message is wanted.
         let entries = if selection.is_everything() { taker.missing() } else { ENTRIES_MAX };
         let max = LookupMax { entries, bytes: WALK_BYTES_MAX, records: u64::MAX };
-        let entries = self.entries(key, place, max).await?;
+        let entries = self.entries(key, next, max).await?;
         let mut ahead = Ahead::new();
         let readable = |entry: &IndexEntry| entry.end_offset() <= span.end;
         for (at, entry) in entries.iter().enumerate().take_while(|(_, entry)| readable(entry)) {
             if !selection.may_want(entry) {
-                place = entry.end_offset();
+                next = entry.end_offset();
                 continue;
             }
             let Some(batch) = self.batch_and_next(&entries[at..], taker.missing(), &mut ahead).await? else {
                 // Damaged: it was reported.
-                place = entry.end_offset();
+                next = entry.end_offset();
                 continue;
             };
-            place = take_records(entry, &batch, place, selection, taker);
+            next = take_records(entry, &batch, next, selection, taker);
             if taker.missing() == 0 {
-                if place < entry.end_offset() {
+                if next < entry.end_offset() {
                     self.batch_cache.borrow_mut().insert(entry.position, batch);
                 }
                 break;
             }
         }
-        Ok(place)
+        Ok(next)
     }
 
     /// The message at an offset; `None` when it is gone with its segment, or damaged.
@@ -105,7 +105,7 @@ impl<D: Disk> Broker<D> {
         let Some(batch) = self.batch(&entry).await? else { return Ok(None) };
         let record = records(&entry, &batch, offset).next();
         Ok(record.map(|record| StoredMessage {
-            place: record.place,
+            location: record.location,
             record: Bytes::copy_from_slice(record.record.as_bytes()),
             born_time: record.born_time,
             store_time: record.store_time,
@@ -155,14 +155,14 @@ fn take_records(
     selection: &Selection<'_>,
     taker: &mut impl Taker,
 ) -> QueueOffset {
-    let mut place = from;
+    let mut next = from;
     for record in records(entry, batch, from) {
         if taker.missing() == 0 || (selection.wants(&record.record) && !taker.take(&record)) {
             break;
         }
-        place = record.offset.advance(1);
+        next = record.offset.advance(1);
     }
-    place
+    next
 }
 
 /// The records of a batch from an offset on.
@@ -176,7 +176,7 @@ fn records<'a>(
     let passed = from.0.saturating_sub(base_offset.0) as usize;
     stored_records(batch).enumerate().skip(passed).map(move |(index, record)| StoredRecord {
         offset: base_offset.advance(index as u64),
-        place: RecordLocation { position, index: index as u16 },
+        location: RecordLocation { position, index: index as u16 },
         record,
         born_time,
         store_time,

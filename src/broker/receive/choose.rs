@@ -267,7 +267,7 @@ impl<D: Disk> Broker<D> {
                     found.push(offset);
                     choice.messages.push(ReceivedMessage {
                         receipt: Receipt { key: deal.key, offset, leased_at, lease_until: shown_until },
-                        place: Some(message.place),
+                        location: Some(message.location),
                         record: message.record,
                         born_time: message.born_time,
                         store_time: message.store_time,
@@ -321,16 +321,16 @@ impl<D: Disk> Broker<D> {
         let shown_now = self.steady.on_the_wall(deal.now);
         let mut fresh = Fresh { deal, shown_until, shown_now, choice, offsets: Vec::new() };
         let selection = Selection::new(&deal.receive.filter);
-        let place = self.walk(deal.key, from..end, &selection, &mut fresh).await?;
+        let walked_to = self.walk(deal.key, from..end, &selection, &mut fresh).await?;
         let offsets = fresh.offsets;
         let (group, key) = (deal.receive.group.clone(), deal.key);
-        if offsets.is_empty() && place > next {
-            choice.again |= place < end;
-            if self.has_place(&group) {
-                choice.changes.push(LeaseChange::Passed { group, key, next: place });
+        if offsets.is_empty() && walked_to > next {
+            choice.again |= walked_to < end;
+            if self.is_stored(&group) {
+                choice.changes.push(LeaseChange::Passed { group, key, next: walked_to });
             } else {
                 // Nothing is stored for a group that has got nothing: whoever makes up names would fill the log.
-                self.passed.borrow_mut().set(group, key, place, limits::SHARD_PASSED_MAX);
+                self.passed.borrow_mut().set(group, key, walked_to, limits::SHARD_PASSED_MAX);
             }
             return Ok(());
         }
@@ -344,13 +344,13 @@ impl<D: Disk> Broker<D> {
                 deliveries: 1,
             };
             let group = group.clone();
-            choice.changes.push(LeaseChange::Leased { group, key, next: place, mask, run });
+            choice.changes.push(LeaseChange::Leased { group, key, next: walked_to, mask, run });
         }
         Ok(())
     }
 
     /// Whether anything is stored of a group but its settings.
-    fn has_place(&self, group: &GroupName) -> bool {
+    fn is_stored(&self, group: &GroupName) -> bool {
         self.leases().holding(group).pairs > 0 || self.tables().has_offsets(group)
     }
 
@@ -428,7 +428,7 @@ impl Taker for Fresh<'_> {
         self.offsets.push(stored.offset);
         self.choice.messages.push(ReceivedMessage {
             receipt: Receipt { key, offset: stored.offset, leased_at: now, lease_until: self.shown_until },
-            place: Some(stored.place),
+            location: Some(stored.location),
             record: Bytes::copy_from_slice(record),
             born_time: stored.born_time,
             store_time: stored.store_time,

@@ -8,26 +8,26 @@ use crate::types::{GroupName, QueueKey, QueueOffset, TopicId};
 
 #[derive(Debug, Default)]
 pub(in crate::broker) struct Passed {
-    places: HashMap<QueueKey, HashMap<GroupName, QueueOffset>>,
+    offsets: HashMap<QueueKey, HashMap<GroupName, QueueOffset>>,
     /// In the order in which they came; some may be gone.
     order: VecDeque<Pair>,
 }
 
 impl Passed {
     pub fn get(&self, group: &GroupName, key: QueueKey) -> Option<QueueOffset> {
-        self.places.get(&key)?.get(group).copied()
+        self.offsets.get(&key)?.get(group).copied()
     }
 
     /// The places of a group.
     pub fn of_group(&self, group: &GroupName) -> Vec<(QueueKey, QueueOffset)> {
-        let places = self.places.iter().filter_map(|(key, groups)| Some((*key, *groups.get(group)?)));
-        places.collect()
+        let offsets = self.offsets.iter().filter_map(|(key, groups)| Some((*key, *groups.get(group)?)));
+        offsets.collect()
     }
 
     /// Notes a place; beyond `pairs_max` the oldest is forgotten.
-    pub fn set(&mut self, group: GroupName, key: QueueKey, place: QueueOffset, pairs_max: usize) {
-        let groups = self.places.entry(key).or_default();
-        if groups.insert(group.clone(), place).is_some() {
+    pub fn set(&mut self, group: GroupName, key: QueueKey, offset: QueueOffset, pairs_max: usize) {
+        let groups = self.offsets.entry(key).or_default();
+        if groups.insert(group.clone(), offset).is_some() {
             return;
         }
         self.order.push_back(Pair { key, group });
@@ -39,10 +39,10 @@ impl Passed {
 
     /// Something is stored of the group in the queue now.
     pub fn remove(&mut self, group: &GroupName, key: QueueKey) {
-        let Some(groups) = self.places.get_mut(&key) else { return };
+        let Some(groups) = self.offsets.get_mut(&key) else { return };
         groups.remove(group);
         if groups.is_empty() {
-            self.places.remove(&key);
+            self.offsets.remove(&key);
         }
     }
 
@@ -80,7 +80,7 @@ mod tests {
             passed.set(group(number), key(number % 2), QueueOffset(2), 8);
         }
         assert_eq!(passed.order.len(), 8);
-        assert_eq!(passed.places.values().map(HashMap::len).sum::<usize>(), 8);
+        assert_eq!(passed.offsets.values().map(HashMap::len).sum::<usize>(), 8);
         assert_eq!(
             (passed.get(&group(11), key(1)), passed.get(&group(12), key(0))),
             (None, Some(QueueOffset(2)))
@@ -88,6 +88,6 @@ mod tests {
         passed.remove_group(&group(12));
         assert_eq!(passed.get(&group(12), key(0)), None);
         passed.remove_topic(TopicId(1));
-        assert_eq!((passed.order.len(), passed.places.len()), (3, 1));
+        assert_eq!((passed.order.len(), passed.offsets.len()), (3, 1));
     }
 }

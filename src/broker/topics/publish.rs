@@ -96,7 +96,7 @@ impl<D: Disk> Broker<D> {
         let ticket = self.writer.place_within(wait_max, attempt).await?;
         let (message, level) = self.writer.gathered(ticket).await?;
         let store_time = message.placement.store_time;
-        Ok(Stored { offset: message.offset, place: message.place, store_time, level })
+        Ok(Stored { offset: message.offset, location: message.location, store_time, level })
     }
 
     async fn publish_there(&self, publication: Publication) -> Result<Stored, Failure> {

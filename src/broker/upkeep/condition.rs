@@ -37,9 +37,9 @@ pub struct Witnesses {
 
 impl Witnesses {
     /// Reads the snapshots.
-    pub async fn hear<D: Disk>(disk: &D, place: &ShardHome<'_>) -> Result<Witnesses, StartError> {
-        let ShardHome { directory, shard, shard_count, is_made } = *place;
-        let reached_epoch = reached_epoch(disk, place).await;
+    pub async fn hear<D: Disk>(disk: &D, home: &ShardHome<'_>) -> Result<Witnesses, StartError> {
+        let ShardHome { directory, shard, shard_count, is_made } = *home;
+        let reached_epoch = reached_epoch(disk, home).await;
         let known = Known { shard, shard_count, is_made, reached: Vec::new(), reached_epoch };
         let log = directory.join("log");
         let found = Snapshot::read_both(disk, directory).await?;
@@ -96,9 +96,9 @@ impl Witnesses {
     pub async fn contradictions<D: Disk>(
         &mut self,
         disk: &D,
-        place: &ShardHome<'_>,
+        home: &ShardHome<'_>,
     ) -> Result<Vec<Contradiction>, StartError> {
-        let mut found = contradictions(disk, &place.directory.join("log"), &self.known).await?;
+        let mut found = contradictions(disk, &home.directory.join("log"), &self.known).await?;
         if found.iter().any(|found| found.flaw == Flaw::Interrupted) {
             return Ok(found);
         }
@@ -123,13 +123,13 @@ impl Witnesses {
 
 /// The highest epoch that the manifest of another shard says this one had reached. What is wrong with that manifest is for
 /// its own shard to say.
-async fn reached_epoch<D: Disk>(disk: &D, place: &ShardHome<'_>) -> Option<ReachedEpoch> {
-    let node = place.directory.parent()?;
+async fn reached_epoch<D: Disk>(disk: &D, home: &ShardHome<'_>) -> Option<ReachedEpoch> {
+    let node = home.directory.parent()?;
     let mut highest: Option<ReachedEpoch> = None;
-    for shard in (0..place.shard_count).map(ShardId).filter(|shard| *shard != place.shard) {
+    for shard in (0..home.shard_count).map(ShardId).filter(|shard| *shard != home.shard) {
         let log = node.join(format!("shard-{shard}")).join("log");
         let Ok(Some(manifest)) = Manifest::read(disk, &log).await else { continue };
-        let epoch = manifest.shard_epochs.get(usize::from(place.shard.0)).filter(|_| manifest.shard == shard);
+        let epoch = manifest.shard_epochs.get(usize::from(home.shard.0)).filter(|_| manifest.shard == shard);
         if let Some(epoch) =
             epoch.copied().filter(|epoch| highest.as_ref().is_none_or(|other| other.epoch < *epoch))
         {
@@ -141,24 +141,24 @@ async fn reached_epoch<D: Disk>(disk: &D, place: &ShardHome<'_>) -> Option<Reach
 
 /// Everything in which a shard's log contradicts what is known of it, with nothing changed. For tools; the shard must not
 /// be running.
-pub async fn check_shard<D: Disk>(disk: &D, place: &ShardHome<'_>) -> Result<Vec<Contradiction>, StartError> {
-    Witnesses::hear(disk, place).await?.contradictions(disk, place).await
+pub async fn check_shard<D: Disk>(disk: &D, home: &ShardHome<'_>) -> Result<Vec<Contradiction>, StartError> {
+    Witnesses::hear(disk, home).await?.contradictions(disk, home).await
 }
 
 /// Lets a shard go on without what is missing, or tells what that would be: see `log::repair`. `secret` is for a log that
 /// begins anew. The shard must not be running.
 pub async fn repair_shard<D: Disk>(
     disk: &D,
-    place: &ShardHome<'_>,
+    home: &ShardHome<'_>,
     secret: LogSecret,
     act: Act,
 ) -> Result<Repair, StartError> {
-    let log = place.directory.join("log");
+    let log = home.directory.join("log");
     let finished = finish_repair(disk, &log, act).await?;
     if let (Act::Tell, Some(told)) = (act, &finished) {
         return Ok(told.clone());
     }
-    let mut witnesses = Witnesses::hear(disk, place).await?;
+    let mut witnesses = Witnesses::hear(disk, home).await?;
     // A log that begins anew goes on with its snapshots.
     let named = witnesses.known.reached.iter().find_map(|reached| reached.secret);
     let secret = named.unwrap_or(secret);
@@ -171,7 +171,7 @@ pub async fn repair_shard<D: Disk>(
         move_aside(disk, &log, &foreign).await?;
     }
     if act == Act::Do && !repaired.contradictions.is_empty() {
-        disk.sync_directory(place.directory).await?;
+        disk.sync_directory(home.directory).await?;
     }
     if let Some(mut all) = finished {
         all.contradictions.append(&mut repaired.contradictions);

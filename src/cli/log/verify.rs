@@ -87,14 +87,14 @@ pub fn run(arguments: &VerifyArguments, format: OutputFormat) -> Result<(), Comm
     let mut views = Vec::new();
     for shard in shards {
         let path = directory.shard(shard);
-        let place = ShardHome {
+        let home = ShardHome {
             directory: &path,
             shard: ShardId(shard),
             shard_count: directory.shard_count(),
             is_made: directory.is_started(),
         };
         let show = |bytes| progress.show_checked(before + bytes, shard);
-        let checked = block_on(verify_shard(&super::bounded(), &place, &show));
+        let checked = block_on(verify_shard(&super::bounded(), &home, &show));
         before += log_bytes(&path.join("log"));
         views.push(ShardView::new(shard, checked));
     }

@@ -51,11 +51,11 @@ pub struct Sought {
     pub id: Option<String>,
 }
 
-/// Where each shard's part of a look-up goes on, as text: a place for each shard, its parts in hexadecimal.
+/// Where each shard's part of a look-up goes on, as text: a location for each shard, its parts in hexadecimal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct After(Vec<RecordLocation>);
 
-/// A text that is no such place.
+/// A text that is no such location.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("this is not the `next` that `message find` printed: give it as it was, like --after 1f8.2-0.0")]
 pub struct AfterError;
@@ -71,9 +71,9 @@ struct FoundView {
 
 impl fmt::Display for After {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (number, place) in self.0.iter().enumerate() {
+        for (number, location) in self.0.iter().enumerate() {
             let separator = if number == 0 { "" } else { "-" };
-            write!(formatter, "{separator}{:x}.{:x}", place.position.0, place.index)?;
+            write!(formatter, "{separator}{:x}.{:x}", location.position.0, location.index)?;
         }
         Ok(())
     }
@@ -87,13 +87,13 @@ impl FromStr for After {
         if text.contains('+') {
             return Err(AfterError);
         }
-        let place = |part: &str| {
+        let location = |part: &str| {
             let (position, index) = part.split_once('.').ok_or(AfterError)?;
             let position = u64::from_str_radix(position, 16).map_err(|_| AfterError)?;
             let index = u16::from_str_radix(index, 16).map_err(|_| AfterError)?;
             Ok(RecordLocation { position: LogPosition(position), index })
         };
-        text.split('-').map(place).collect::<Result<_, _>>().map(Self)
+        text.split('-').map(location).collect::<Result<_, _>>().map(Self)
     }
 }
 
@@ -101,9 +101,9 @@ pub fn run(arguments: &FindArguments, format: OutputFormat) -> Result<(), Comman
     let mut client = arguments.server.connect()?;
     let ids = MessageIds::of(client.shards());
     let mut found = Found { complete: true, ..Found::default() };
-    let place = arguments.sought.id.as_ref().and_then(|id| ids.place_of(id));
-    let says_where = place.is_some();
-    if let Some((shard, RecordLocation { position, index })) = place {
+    let location = arguments.sought.id.as_ref().and_then(|id| ids.location_of(id));
+    let says_where = location.is_some();
+    if let Some((shard, RecordLocation { position, index })) = location {
         found = client.find_messages(FindMessages::Position { shard, position, index })?;
         found.messages.retain(|message| arguments.topic.as_ref().is_none_or(|topic| *topic == message.topic));
     }
@@ -145,7 +145,7 @@ pub fn run(arguments: &FindArguments, format: OutputFormat) -> Result<(), Comman
 }
 
 fn nothing_found(arguments: &FindArguments, is_complete: bool) -> CommandError {
-    let place = match &arguments.topic {
+    let scope = match &arguments.topic {
         Some(topic) => format!("topic {topic}"),
         None => "this broker".to_owned(),
     };
@@ -159,14 +159,14 @@ fn nothing_found(arguments: &FindArguments, is_complete: bool) -> CommandError {
     } else {
         ", as far as could be looked through: not everything that is stored could be"
     };
-    CommandError::failed(format!("no message of {place} has the {sought}{doubt}"))
+    CommandError::failed(format!("no message of {scope} has the {sought}{doubt}"))
         .with("complete", is_complete)
 }
 
 fn message_view(message: &FoundMessage, ids: &MessageIds) -> Map<String, Value> {
     let mut view = Map::new();
-    let place = RecordLocation { position: message.position, index: message.index };
-    insert_id(&mut view, ids.id(message.shard, place));
+    let location = RecordLocation { position: message.position, index: message.index };
+    insert_id(&mut view, ids.id(message.shard, location));
     let mut insert = |name: &str, value: Value| _ = view.insert(name.to_owned(), value);
     insert("topic", message.topic.as_str().into());
     insert("queue", message.key.queue.0.into());
@@ -207,13 +207,13 @@ mod tests {
 
     #[test]
     fn what_is_printed_goes_on() {
-        let place = |position, index| RecordLocation { position: LogPosition(position), index };
-        for (places, text) in [
-            (vec![place(504, 2), place(0, 0)], "1f8.2-0.0"),
-            (vec![place(u64::MAX, u16::MAX)], "ffffffffffffffff.ffff"),
+        let location = |position, index| RecordLocation { position: LogPosition(position), index };
+        for (locations, text) in [
+            (vec![location(504, 2), location(0, 0)], "1f8.2-0.0"),
+            (vec![location(u64::MAX, u16::MAX)], "ffffffffffffffff.ffff"),
         ] {
-            assert_eq!(After(places.clone()).to_string(), text);
-            assert_eq!(text.parse(), Ok(After(places)));
+            assert_eq!(After(locations.clone()).to_string(), text);
+            assert_eq!(text.parse(), Ok(After(locations)));
         }
         for text in ["", "1", "1.", ".1", "1.1-", "+1.1", "-1.1", "x.1", "1.10000", "10000000000000000.0"] {
             assert_eq!(text.parse::<After>(), Err(AfterError), "{text}");

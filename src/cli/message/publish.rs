@@ -150,8 +150,8 @@ pub fn run(arguments: &PublishArguments, format: OutputFormat) -> Result<(), Com
             {
                 Reply::Produced(produced) => {
                     let ids = MessageIds::of(client.shards());
-                    let place = RecordLocation { position: produced.position, index: 0 };
-                    let id = ids.id(key.queue.shard(ids.shard_count()), place);
+                    let location = RecordLocation { position: produced.position, index: 0 };
+                    let id = ids.id(key.queue.shard(ids.shard_count()), location);
                     view.id = id.map(|id| id.to_string());
                     view.offset = Some(produced.base_offset.0);
                     view.level = produced.level.name();

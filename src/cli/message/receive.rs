@@ -112,7 +112,7 @@ fn view(message: &LeasedMessage, topic: &TopicName, ids: &MessageIds) -> Fields 
     let mut fields = Fields::new();
     let receipt = message.receipt;
     let shard = receipt.key.queue.shard(ids.shard_count());
-    insert_id(&mut fields, message.place.and_then(|place| ids.id(shard, place)));
+    insert_id(&mut fields, message.location.and_then(|location| ids.id(shard, location)));
     let mut insert = |name: &str, value: Value| _ = fields.insert(name.to_owned(), value);
     insert("handle", ReceiptHandle::Message(receipt).to_string().into());
     insert("topic", topic.as_str().into());

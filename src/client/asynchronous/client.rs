@@ -269,8 +269,8 @@ impl Client {
     }
 
     /// The offset that a place in a queue has.
-    pub async fn find_offset(&self, key: QueueKey, place: OffsetSpec) -> Result<QueueOffset, ClientError> {
-        self.run(commands::find_offset(key, place)).await
+    pub async fn find_offset(&self, key: QueueKey, spec: OffsetSpec) -> Result<QueueOffset, ClientError> {
+        self.run(commands::find_offset(key, spec)).await
     }
 
     /// The node's state: counters and latencies, by shard.

@@ -105,12 +105,8 @@ impl AsyncClient {
     }
 
     /// The offset that a place in a queue has.
-    pub async fn find_offset(
-        &mut self,
-        key: QueueKey,
-        place: OffsetSpec,
-    ) -> Result<QueueOffset, ClientError> {
-        self.run(commands::find_offset(key, place)).await
+    pub async fn find_offset(&mut self, key: QueueKey, spec: OffsetSpec) -> Result<QueueOffset, ClientError> {
+        self.run(commands::find_offset(key, spec)).await
     }
 
     /// Leases messages of a topic to a member of a group, at most `receive.wait` after it is asked. Asked of the shard

@@ -7,7 +7,7 @@
 //!  8  u32  run          tells runs apart: crc32c of base, from, to and epoch, begun with the log's number
 //! 12  u32  count        entries in a data block
 //! data block
-//! 16  entries, sorted: u64 hash, u64 place (batch position - base) / 8 << 16 | index in the batch
+//! 16  entries, sorted: u64 hash, u64 location (batch position - base) / 8 << 16 | index in the batch
 //! filter block: a Bloom filter of the hashes of one of `filter_blocks` equal ranges
 //! 16  u64  first        number of the first entry of its range
 //! 24  u64  end          number of the entry after its range
@@ -31,11 +31,11 @@ const FILTER_BITS: usize = 32;
 const BIT_COUNT: u64 = ((BLOCK_BYTES - FILTER_BITS) * 8) as u64;
 const PROBES: u64 = 6;
 
-/// A key at a place, as it is sorted.
+/// A key at a location, as it is sorted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct KeyEntry {
     pub hash: u64,
-    pub place: u64,
+    pub location: u64,
 }
 
 /// Hash of one key of a topic. Part of the format of runs. Keys of equal hash cost a look into the log, no more.
@@ -79,13 +79,13 @@ pub fn entry_count(block: &[u8]) -> usize {
 
 pub fn entry(block: &[u8], index: usize) -> KeyEntry {
     let at = BLOCK_HEADER_BYTES + index * ENTRY_BYTES;
-    KeyEntry { hash: get_u64(block, at), place: get_u64(block, at + 8) }
+    KeyEntry { hash: get_u64(block, at), location: get_u64(block, at + 8) }
 }
 
 pub fn put_entry(block: &mut [u8], index: usize, entry: KeyEntry) {
     let at = BLOCK_HEADER_BYTES + index * ENTRY_BYTES;
     put_u64(block, at, entry.hash);
-    put_u64(block, at + 8, entry.place);
+    put_u64(block, at + 8, entry.location);
 }
 
 /// The filter block whose range holds `hash`.

@@ -1,5 +1,5 @@
 //! Holding the runs of a directory that nobody uses against the log: each key of a stored message must be in the run that
-//! covers its place.
+//! covers its location.
 //!
 //! The other way round nothing is wrong: a run may hold keys of batches that an earlier recovery has cut off.
 
@@ -59,14 +59,14 @@ impl<D: Disk> KeyCheck<D> {
         Self { runs: Vec::new(), entries: Vec::new(), passed: Vec::new(), lacking: Vec::new() }
     }
 
-    /// A key of a stored message. Places rise.
-    pub fn note(&mut self, topic: TopicId, key: &[u8], place: RecordLocation) {
-        while self.runs.last().is_some_and(|run| run.range().to <= place.position) {
+    /// A key of a stored message. Locations rise.
+    pub fn note(&mut self, topic: TopicId, key: &[u8], location: RecordLocation) {
+        while self.runs.last().is_some_and(|run| run.range().to <= location.position) {
             let run = self.runs.pop().expect("there is one");
             self.passed.push((run, std::mem::take(&mut self.entries)));
         }
-        let Some(run) = self.runs.last().filter(|run| run.range().from <= place.position) else { return };
-        self.entries.push(KeyEntry { hash: key_hash(topic, key), place: run.range().relative(place) });
+        let Some(run) = self.runs.last().filter(|run| run.range().from <= location.position) else { return };
+        self.entries.push(KeyEntry { hash: key_hash(topic, key), location: run.range().relative(location) });
     }
 
     /// Holds what has come against the runs, so that memory is bounded.

@@ -49,23 +49,23 @@ impl Collected {
         range.to = to;
     }
 
-    pub fn add(&mut self, topic: TopicId, key: &[u8], place: RecordLocation) {
+    pub fn add(&mut self, topic: TopicId, key: &[u8], location: RecordLocation) {
         let range = self.range.as_ref().expect("a range was begun");
-        let entry = KeyEntry { hash: key_hash(topic, key), place: range.relative(place) };
+        let entry = KeyEntry { hash: key_hash(topic, key), location: range.relative(location) };
         self.parts[(entry.hash >> PART_SHIFT) as usize].push(entry);
         self.length += 1;
     }
 
-    /// Places of a key, the newest first.
+    /// Locations of a key, the newest first.
     pub fn find(&self, topic: TopicId, key: &[u8]) -> Vec<RecordLocation> {
         let Some(range) = self.range else { return Vec::new() };
         let hash = key_hash(topic, key);
         let part = &self.parts[(hash >> PART_SHIFT) as usize];
         let found = part.iter().filter(|entry| entry.hash == hash);
-        let mut places: Vec<_> = found.map(|entry| range.absolute(entry.place)).collect();
-        places.sort_unstable_by(|one, other| other.cmp(one));
-        places.dedup();
-        places
+        let mut locations: Vec<_> = found.map(|entry| range.absolute(entry.location)).collect();
+        locations.sort_unstable_by(|one, other| other.cmp(one));
+        locations.dedup();
+        locations
     }
 
     /// Forgets what was collected. What one large batch has taken is given back.

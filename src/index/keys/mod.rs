@@ -14,8 +14,8 @@
 //! with it. In memory are a run's bounds and its open file, and a bounded cache of filter blocks, so memory does not grow
 //! with messages but with segments.
 //!
-//! A look-up (`search`) takes the runs newest first and returns places: one block read for a run without the key, two or
-//! three for one with it. Keys are stored as 64-bit hashes, so the caller checks each place against the message itself.
+//! A look-up (`search`) takes the runs newest first and returns locations: one block read for a run without the key, two or
+//! three for one with it. Keys are stored as 64-bit hashes, so the caller checks each location against the message itself.
 //!
 //! Invariants:
 //!

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! block 0              header
-//! block 1 ..           data blocks, sorted by hash, then by place
+//! block 1 ..           data blocks, sorted by hash, then by location
 //! block filter_start.. filter blocks, see `block`
 //!
 //! header, after the fields of every block (its run is 0)
@@ -35,7 +35,7 @@ const MAGIC_VALUE: u32 = 0x524b_5054;
 const VERSION_VALUE: u32 = 1;
 const SUFFIX: &str = ".keys";
 const DIGITS: usize = 20;
-/// Bits of a place that say which record of its batch it is.
+/// Bits of a location that say which record of its batch it is.
 const INDEX_BITS: u32 = 16;
 
 /// The part of the log that a run is about.
@@ -88,13 +88,13 @@ pub struct KeyDamage {
 pub type ReadBlock<D> = <<D as Disk>::File as DiskFile>::ReadBuffer;
 
 impl RunRange {
-    /// A place within the segment, as runs store it. Places rise as positions do.
-    pub fn relative(&self, place: RecordLocation) -> u64 {
-        ((place.position.since(self.base) / 8) << INDEX_BITS) | u64::from(place.index)
+    /// A location within the segment, as runs store it. Locations rise as positions do.
+    pub fn relative(&self, location: RecordLocation) -> u64 {
+        ((location.position.since(self.base) / 8) << INDEX_BITS) | u64::from(location.index)
     }
 
-    pub fn absolute(&self, place: u64) -> RecordLocation {
-        RecordLocation { position: self.base.advance((place >> INDEX_BITS) * 8), index: place as u16 }
+    pub fn absolute(&self, location: u64) -> RecordLocation {
+        RecordLocation { position: self.base.advance((location >> INDEX_BITS) * 8), index: location as u16 }
     }
 
     pub fn file_name(&self) -> String {
@@ -287,7 +287,7 @@ impl<D: Disk> Run<D> {
             damage.push(KeyDamage { file: self.path.clone(), position });
         };
         let used = (1..=self.header.data_blocks).chain(self.header.filter_start..self.header.end_block());
-        let mut previous = KeyEntry { hash: 0, place: 0 };
+        let mut previous = KeyEntry { hash: 0, location: 0 };
         for number in used {
             let bytes = match self.block(number).await {
                 Ok(bytes) => bytes,

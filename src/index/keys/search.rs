@@ -9,7 +9,7 @@ use crate::disk::Disk;
 use crate::index::IndexError;
 use crate::types::{RecordLocation, TopicId};
 
-/// Places at which a key may be, newest first. It looks at the runs as they were when it began.
+/// Locations at which a key may be, newest first. It looks at the runs as they were when it began.
 pub struct Search<D: Disk> {
     hash: u64,
     /// Not looked at yet, the newest last.
@@ -17,7 +17,7 @@ pub struct Search<D: Disk> {
     current: Option<Cursor<D>>,
 }
 
-/// A place within a run.
+/// A position within a run.
 struct Cursor<D: Disk> {
     run: Rc<Run<D>>,
     block: u32,
@@ -31,13 +31,13 @@ impl<D: Disk> Search<D> {
         Self { hash: key_hash(topic, key), runs: index.runs(), current: None }
     }
 
-    /// Without the runs that have nothing before `place`.
-    pub(super) fn without_runs_from(mut self, place: RecordLocation) -> Self {
-        self.runs.retain(|run| run.range().base <= place.position);
+    /// Without the runs that have nothing before `location`.
+    pub(super) fn without_runs_from(mut self, location: RecordLocation) -> Self {
+        self.runs.retain(|run| run.range().base <= location.position);
         self
     }
 
-    /// The next place.
+    /// The next location.
     pub async fn next(&mut self, index: &KeyIndex<D>) -> Result<Option<RecordLocation>, IndexError> {
         loop {
             if self.current.is_none() {
@@ -46,7 +46,7 @@ impl<D: Disk> Search<D> {
                 continue;
             }
             match self.step() {
-                Step::Found(place) => return Ok(Some(place)),
+                Step::Found(location) => return Ok(Some(location)),
                 Step::RunDone => self.current = None,
                 Step::BlockBefore => {
                     let cursor = self.current.as_mut().expect("a step was made in it");
@@ -74,7 +74,7 @@ impl<D: Disk> Search<D> {
             cursor.left -= 1;
             let entry = entry(&cursor.bytes, cursor.left);
             if entry.hash == self.hash {
-                return Step::Found(cursor.run.range().absolute(entry.place));
+                return Step::Found(cursor.run.range().absolute(entry.location));
             }
             if entry.hash < self.hash {
                 return Step::RunDone;

@@ -124,16 +124,16 @@ impl<D: Disk> KeyIndex<D> {
             let at = covered.partition_point(|(from, _)| *from < range.from);
             covered.insert(at, (range.from, range.to));
         }
-        let mut place = first;
+        let mut position = first;
         let mut next = end;
         for (from, to) in covered {
-            if from > place {
+            if from > position {
                 next = from;
                 break;
             }
-            place = place.max(to);
+            position = position.max(to);
         }
-        (place < end).then_some((place, next.min(end)))
+        (position < end).then_some((position, next.min(end)))
     }
 
     /// Makes a run of what was collected, and empties it in the same moment, so that look-ups find every key in one of
@@ -158,12 +158,12 @@ impl<D: Disk> KeyIndex<D> {
         Ok(())
     }
 
-    /// Places of a key, newest first.
+    /// Locations of a key, newest first.
     pub fn search(&self, topic: TopicId, key: &[u8]) -> Search<D> {
         Search::new(self, topic, key)
     }
 
-    /// Places of a key that lie before this one, newest first. Only whole runs are left out: the first places that come may lie
+    /// Locations of a key that lie before this one, newest first. Only whole runs are left out: the first locations that come may lie
     /// after it.
     pub fn search_before(&self, topic: TopicId, key: &[u8], before: RecordLocation) -> Search<D> {
         self.search(topic, key).without_runs_from(before)

@@ -34,7 +34,7 @@ struct Fixture<D: Disk> {
     collected: RefCell<Collected>,
     first: LogPosition,
     end: LogPosition,
-    /// Number of a key and its place, in log order.
+    /// Number of a key and its location, in log order.
     model: Vec<(u64, RecordLocation)>,
 }
 
@@ -65,9 +65,9 @@ impl<D: Disk> Fixture<D> {
         }
         for index in 0..random.range(0..=count) {
             let number = random.range(0..keys);
-            let place = RecordLocation { position: self.end, index: index as u16 };
-            collected.add(TOPIC, &key(number), place);
-            self.model.push((number, place));
+            let location = RecordLocation { position: self.end, index: index as u16 };
+            collected.add(TOPIC, &key(number), location);
+            self.model.push((number, location));
         }
         self.end = LogPosition((self.end.0 + random.range(1..=2000) * 8).min(base.0 + SEGMENT_BYTES));
         collected.extend(self.end);
@@ -85,7 +85,7 @@ impl<D: Disk> Fixture<D> {
         let mut found = self.collected.borrow().find(TOPIC, &key(number));
         found.extend(found_in(&self.index, &key(number)).await.expect("nothing is damaged"));
         let mut expected: Vec<_> =
-            self.model.iter().filter(|(of, _)| *of == number).map(|(_, place)| *place).collect();
+            self.model.iter().filter(|(of, _)| *of == number).map(|(_, location)| *location).collect();
         expected.sort_unstable_by(|one, other| other.cmp(one));
         expected.dedup();
         assert_eq!(found, expected, "key {number}");
@@ -95,8 +95,8 @@ impl<D: Disk> Fixture<D> {
 async fn found_in<D: Disk>(index: &KeyIndex<D>, key: &[u8]) -> Result<Vec<RecordLocation>, IndexError> {
     let mut search = index.search(TOPIC, key);
     let mut found = Vec::new();
-    while let Some(place) = search.next(index).await? {
-        found.push(place);
+    while let Some(location) = search.next(index).await? {
+        found.push(location);
     }
     Ok(found)
 }
@@ -107,7 +107,7 @@ async fn merge_all<D: Disk>(index: &KeyIndex<D>, sealed: LogPosition) {
     }
 }
 
-/// Files of two shards have the same names: their logs have segments at the same places.
+/// Files of two shards have the same names: their logs have segments at the same positions.
 #[test]
 fn a_run_of_another_log_is_removed_and_what_it_covers_is_indexed_again() {
     let executor = SeededExecutor::new(1);
@@ -155,7 +155,7 @@ fn the_index_agrees_with_a_list_through_everything() {
                     }
                     94 if fixture.segment() > fixture.first => {
                         fixture.first = fixture.first.advance(SEGMENT_BYTES);
-                        fixture.model.retain(|(_, place)| place.position >= fixture.first);
+                        fixture.model.retain(|(_, location)| location.position >= fixture.first);
                         fixture.index.remove_below(fixture.first).await.expect("a healthy disk");
                         let gone = fixture.collected.borrow().range();
                         if gone.is_some_and(|range| range.base < fixture.first) {
@@ -256,11 +256,11 @@ async fn check_damage(
         let expected = fixture.model.iter().rev().filter(|(of, _)| *of == number);
         match found_in(&index, &key(number)).await {
             Ok(found) if !damaged => {
-                let mut expected: Vec<_> = expected.map(|(_, place)| *place).collect();
+                let mut expected: Vec<_> = expected.map(|(_, location)| *location).collect();
                 expected.dedup();
                 assert_eq!(found, expected);
             }
-            Ok(found) => assert!(found.iter().all(|place| fixture.model.contains(&(number, *place)))),
+            Ok(found) => assert!(found.iter().all(|location| fixture.model.contains(&(number, *location)))),
             Err(error) => {
                 assert!(index.owns(&error), "{error}");
                 index.distrust(path).await.expect("a healthy disk");
@@ -342,20 +342,20 @@ fn a_crash_at_any_step_leaves_an_index_that_says_what_it_lacks() {
                 let index = open(&outcome, &executor, 2, (LogPosition::ZERO, end)).await;
                 // What a gap does not name is found, and nothing else.
                 let mut gaps = Vec::new();
-                let mut place = LogPosition::ZERO;
-                while let Some((from, to)) = index.gap(place, end, None) {
+                let mut position = LogPosition::ZERO;
+                while let Some((from, to)) = index.gap(position, end, None) {
                     gaps.push(from..to);
-                    place = to;
+                    position = to;
                 }
                 for number in (0..100).step_by(7) {
                     let found = found_in(&index, &key(number)).await.expect("nothing is damaged");
                     let mut expected: Vec<_> = whole
                         .iter()
                         .rev()
-                        .filter(|(of, place)| {
-                            *of == number && !gaps.iter().any(|gap| gap.contains(&place.position))
+                        .filter(|(of, location)| {
+                            *of == number && !gaps.iter().any(|gap| gap.contains(&location.position))
                         })
-                        .map(|(_, place)| *place)
+                        .map(|(_, location)| *location)
                         .collect();
                     expected.dedup();
                     covered_somewhere += expected.len();
@@ -398,8 +398,8 @@ fn two_million_keys_take_little_memory() {
         merge_all(&fixture.index, fixture.end).await;
         assert_eq!(fixture.index.run_count(), 1);
         for number in (0..2_000_000).step_by(99_991) {
-            let place = RecordLocation { position: LogPosition(number * 128), index: 0 };
-            assert_eq!(found_in(&fixture.index, &key(number)).await, Ok(vec![place]));
+            let location = RecordLocation { position: LogPosition(number * 128), index: 0 };
+            assert_eq!(found_in(&fixture.index, &key(number)).await, Ok(vec![location]));
         }
         most = most.max(fixture.index.memory_bytes());
         assert!(most < 10 * 1024 * 1024, "{most} bytes");
@@ -416,12 +416,12 @@ fn a_filter_has_no_false_misses_and_few_false_hits() {
     assert!(inside.iter().all(|hash| filter_may_hold(&block, *hash)));
     let false_hits = (0..100_000).filter(|_| filter_may_hold(&block, random.number())).count();
     assert!(false_hits < 1_500, "{false_hits} of 100,000");
-    // Blocks follow each other in the order of hashes, and so do places within one.
+    // Blocks follow each other in the order of hashes, and so do locations within one.
     let mut hashes = inside;
     hashes.sort_unstable();
-    let places: Vec<_> =
+    let locations: Vec<_> =
         hashes.iter().map(|hash| (filter_block(*hash, 7), within_filter_block(*hash, 7))).collect();
-    assert!(places.is_sorted());
-    assert_eq!(places.last().map(|place| place.0), Some(6));
+    assert!(locations.is_sorted());
+    assert_eq!(locations.last().map(|location| location.0), Some(6));
     assert_eq!(size_of::<KeyEntry>(), 16);
 }

@@ -9,7 +9,7 @@
 mod envelope;
 mod group_info;
 mod instances;
-mod places;
+mod locations;
 mod proof;
 mod properties;
 mod receipts;

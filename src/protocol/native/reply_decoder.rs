@@ -23,7 +23,7 @@ use crate::wire::record::RecordView;
 use super::envelope::{self, MalformedReply};
 use super::group_info;
 use super::instances;
-use super::places;
+use super::locations;
 use super::proof::{self, PROOF_BYTES};
 use super::receipts::known_receipt;
 use super::status::{failure, known_level, known_retention};
@@ -208,7 +208,7 @@ fn found(body: schema::FoundMessages<'_>, payload: &[u8]) -> Result<Found, Malfo
         });
     }
     records.end()?;
-    Ok(Found { messages, complete: body.complete(), next: places::read(body.next()) })
+    Ok(Found { messages, complete: body.complete(), next: locations::read(body.next()) })
 }
 
 /// Records that follow an envelope. They are as long as the envelope says, and whole: who reads them relies on it.

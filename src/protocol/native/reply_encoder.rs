@@ -17,7 +17,7 @@ use crate::wire::generated as schema;
 use super::envelope;
 use super::group_info;
 use super::instances;
-use super::places;
+use super::locations;
 use super::proof::PROOF_BYTES;
 use super::status::{level_code, retention_code, status_code};
 
@@ -112,7 +112,7 @@ impl ReplyEncoder {
             messages.push(schema::FoundMessage::create(builder, &arguments));
         }
         let messages = Some(builder.create_vector(&messages));
-        let next = places::write(builder, &found.next);
+        let next = locations::write(builder, &found.next);
         let arguments = schema::FoundMessagesArgs { messages, complete: found.complete, next };
         let table = schema::FoundMessages::create(builder, &arguments);
         let payload_bytes = found.messages.iter().map(|message| message.record.len()).sum();

@@ -21,7 +21,7 @@ use crate::wire::generated as schema;
 
 use super::envelope;
 use super::instances::instance;
-use super::places;
+use super::locations;
 use super::proof::{self, Prove};
 use super::status::{known_level, known_retention};
 
@@ -177,32 +177,32 @@ fn fetch(body: schema::Fetch<'_>) -> Result<Request, Failure> {
 }
 
 fn watch(body: schema::Watch<'_>) -> Result<Request, Failure> {
-    let places = body.queues();
-    if places.is_empty() || places.len() > limits::WATCH_QUEUES_MAX {
+    let queues = body.queues();
+    if queues.is_empty() || queues.len() > limits::WATCH_QUEUES_MAX {
         return Err(Failure::invalid(format_args!(
             "a watch names 1 to {} queues, this one {}",
             limits::WATCH_QUEUES_MAX,
-            places.len()
+            queues.len()
         )));
     }
-    let place = |place: &schema::QueuePlace| {
-        Ok((queue_key(place.topic_id(), place.queue())?, QueueOffset(place.offset())))
+    let queue = |queue: &schema::WatchedQueue| {
+        Ok((queue_key(queue.topic_id(), queue.queue())?, QueueOffset(queue.offset())))
     };
     Ok(Request::Watch(Watch {
-        queues: places.iter().map(place).collect::<Result<_, Failure>>()?,
+        queues: queues.iter().map(queue).collect::<Result<_, Failure>>()?,
         wait: Duration::from_millis(u64::from(body.wait_ms().min(limits::FETCH_WAIT_MS_MAX))),
     }))
 }
 
 fn find_offset(body: schema::FindOffset<'_>) -> Result<Request, Failure> {
-    let place = match body.at() {
+    let spec = match body.at() {
         schema::OffsetAt::First => OffsetSpec::First,
         schema::OffsetAt::Last => OffsetSpec::Last,
         schema::OffsetAt::Time => OffsetSpec::Time(Timestamp(body.time_ms())),
         schema::OffsetAt::Ago => OffsetSpec::Ago(Duration::from_millis(body.ago_ms())),
         schema::OffsetAt(code) => return Err(unknown("offset to find", code, "first, last or a time")),
     };
-    Ok(Request::FindOffset { key: queue_key(body.topic_id(), body.queue())?, place })
+    Ok(Request::FindOffset { key: queue_key(body.topic_id(), body.queue())?, spec })
 }
 
 /// No count means as many as there may be.
@@ -222,7 +222,7 @@ fn find_by_key(body: schema::FindByKey<'_>) -> Result<Request, Failure> {
         topic: name(body.topic())?,
         key: body.key().to_owned(),
         count,
-        before: places::read(body.before()),
+        before: locations::read(body.before()),
         from: Timestamp(body.from_ms()),
         to: Timestamp(body.to_ms()),
     }))

@@ -16,7 +16,7 @@ use crate::wire::generated as schema;
 
 use super::envelope;
 use super::instances;
-use super::places;
+use super::locations;
 use super::proof::Prove;
 use super::status::{level_code, retention_code};
 
@@ -119,9 +119,7 @@ impl RequestEncoder {
             Request::Hold(hold) => hold_body(builder, hold),
             Request::Fetch(fetch) => (Kind::Fetch, fetch_table(builder, fetch)),
             Request::Watch(watch) => (Kind::Watch, watch_table(builder, watch)),
-            Request::FindOffset { key, place } => {
-                (Kind::FindOffset, find_offset_table(builder, *key, *place))
-            }
+            Request::FindOffset { key, spec } => (Kind::FindOffset, find_offset_table(builder, *key, *spec)),
             Request::CreateTopic(change) => {
                 let arguments = create_arguments(builder, change);
                 (Kind::CreateTopic, schema::CreateTopic::create(builder, &arguments).as_union_value())
@@ -249,7 +247,7 @@ fn find_body(builder: &mut FlatBufferBuilder<'static>, find: &FindMessages) -> B
                 count: *count,
                 from_ms: from.0,
                 to_ms: to.0,
-                before: places::write(builder, before),
+                before: locations::write(builder, before),
             };
             (Kind::FindByKey, schema::FindByKey::create(builder, &arguments).as_union_value())
         }
@@ -275,11 +273,12 @@ fn fetch_table(builder: &mut FlatBufferBuilder<'static>, fetch: &Fetch) -> WIPOf
 }
 
 fn watch_table(builder: &mut FlatBufferBuilder<'static>, watch: &Watch) -> WIPOffset<UnionWIPOffset> {
-    let place =
-        |(key, offset): &(QueueKey, QueueOffset)| schema::QueuePlace::new(key.topic.0, key.queue.0, offset.0);
-    let places: Vec<_> = watch.queues.iter().map(place).collect();
+    let queue = |(key, offset): &(QueueKey, QueueOffset)| {
+        schema::WatchedQueue::new(key.topic.0, key.queue.0, offset.0)
+    };
+    let queues: Vec<_> = watch.queues.iter().map(queue).collect();
     let arguments = schema::WatchArgs {
-        queues: Some(builder.create_vector(&places)),
+        queues: Some(builder.create_vector(&queues)),
         wait_ms: u32::try_from(watch.wait.as_millis()).unwrap_or(u32::MAX),
     };
     schema::Watch::create(builder, &arguments).as_union_value()
@@ -288,9 +287,9 @@ fn watch_table(builder: &mut FlatBufferBuilder<'static>, watch: &Watch) -> WIPOf
 fn find_offset_table(
     builder: &mut FlatBufferBuilder<'static>,
     key: QueueKey,
-    place: OffsetSpec,
+    spec: OffsetSpec,
 ) -> WIPOffset<UnionWIPOffset> {
-    let (at, time_ms, ago_ms) = match place {
+    let (at, time_ms, ago_ms) = match spec {
         OffsetSpec::First => (schema::OffsetAt::First, 0, 0),
         OffsetSpec::Last => (schema::OffsetAt::Last, 0, 0),
         OffsetSpec::Time(time) => (schema::OffsetAt::Time, time.0, 0),

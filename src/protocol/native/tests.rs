@@ -104,10 +104,10 @@ fn requests() -> Vec<Request> {
         Request::ListInstances,
     ];
     let time = OffsetSpec::Time(Timestamp(1_700_000_000_000));
-    let places = [OffsetSpec::First, OffsetSpec::Last, time, OffsetSpec::Ago(Duration::from_secs(90))];
-    for place in places {
-        requests.push(Request::FindOffset { key: key(), place });
-        let target = ResetTarget::Every(place);
+    let specs = [OffsetSpec::First, OffsetSpec::Last, time, OffsetSpec::Ago(Duration::from_secs(90))];
+    for spec in specs {
+        requests.push(Request::FindOffset { key: key(), spec });
+        let target = ResetTarget::Every(spec);
         requests.push(Request::ResetGroup(ResetGroup { group: group(), topic: topic(), target }));
     }
     requests.push(Request::FindMessages(FindMessages::Key {
@@ -116,7 +116,7 @@ fn requests() -> Vec<Request> {
         count: 3,
         from: Timestamp(1),
         to: Timestamp(u64::MAX),
-        before: vec![RecordLocation { position: LogPosition(u64::MAX), index: u16::MAX }, place_of(8)],
+        before: vec![RecordLocation { position: LogPosition(u64::MAX), index: u16::MAX }, location_at(8)],
     }));
     let (shard, position) = (ShardId(u16::MAX), LogPosition(u64::MAX));
     requests.push(Request::FindMessages(FindMessages::Position { shard, position, index: u16::MAX }));
@@ -259,7 +259,7 @@ fn replies() -> Vec<Result<Reply, Failure>> {
     replies.push(Ok(Reply::Found(Found {
         messages,
         complete: false,
-        next: vec![place_of(0), place_of(16)],
+        next: vec![location_at(0), location_at(16)],
     })));
     for level in Level::ALL {
         replies.push(Ok(Reply::Produced(Produced {
@@ -276,7 +276,7 @@ fn replies() -> Vec<Result<Reply, Failure>> {
     replies
 }
 
-fn place_of(position: u64) -> RecordLocation {
+fn location_at(position: u64) -> RecordLocation {
     RecordLocation { position: LogPosition(position), index: 7 }
 }
 

@@ -8,7 +8,7 @@
 //! | where a topic is, and how long its queues are | either |
 //! | leave a group | to consume something as that group |
 //! | where the shards are | any key |
-//! | everything else: topics, groups, instances, counters, messages by their place | `admin = true` |
+//! | everything else: topics, groups, instances, counters, messages by their location | `admin = true` |
 //!
 //! A topic that this shard does not know of is refused: another shard may know of it already, and would carry the request out.
 
@@ -55,7 +55,7 @@ impl<F: Fn(TopicId) -> Option<TopicName>> Check<'_, F> {
             Request::LeaveGroup { group, member: _ } => self.need(Need::ActFor { group: group.as_str() }),
 
             Request::Fetch(fetch) => self.read(fetch.key.topic),
-            Request::FindOffset { key, place: _ } => self.read(key.topic),
+            Request::FindOffset { key, spec: _ } => self.read(key.topic),
             Request::Watch(watch) => {
                 self.each_known(watch.queues.iter().map(|(key, _)| key.topic), Use::Read)?;
                 self.need(Need::AnyKey)

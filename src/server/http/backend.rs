@@ -135,9 +135,9 @@ impl BrokerBackend {
         group: &GroupName,
     ) -> Result<Option<DeliveredMessage>, HttpError> {
         let handle = ReceiptHandle::Message(message.receipt);
-        let id_of = |place| self.id_of_location(message.receipt.key.queue, place);
+        let id_of = |location| self.id_of_location(message.receipt.key.queue, location);
         let record =
-            self.delivered_record(&message.record, message.born_time, || message.place.and_then(id_of))?;
+            self.delivered_record(&message.record, message.born_time, || message.location.and_then(id_of))?;
         Ok(record.map(|record| DeliveredMessage {
             receipt_handle: self.handles.encode(&handle, topic.as_str(), group.as_str()),
             first_consume_time: message.first_delivery,
@@ -154,8 +154,8 @@ impl BrokerBackend {
     ) -> Result<Option<DeliveredMessage>, HttpError> {
         let handle = ReceiptHandle::Half(half.receipt, half.next_check);
         let record = self.delivered_record(&half.record, half.born_time, || {
-            let place = RecordLocation { position: half.receipt.position, index: 0 };
-            self.id_of_location(half.receipt.key.queue, place)
+            let location = RecordLocation { position: half.receipt.position, index: 0 };
+            self.id_of_location(half.receipt.key.queue, location)
         })?;
         Ok(record.map(|record| DeliveredMessage {
             receipt_handle: self.handles.encode(&handle, topic.as_str(), NO_GROUP),
@@ -167,7 +167,7 @@ impl BrokerBackend {
     }
 
     /// The id of a message by where it is stored, as `message find` shows it and finds it.
-    fn id_of_location(&self, queue: QueueNumber, place: RecordLocation) -> Option<String> {
+    fn id_of_location(&self, queue: QueueNumber, location: RecordLocation) -> Option<String> {
         let addresses = self.addresses.get_or_init(|| {
             // A host's name, when that is what clients are told, is looked up once.
             let address = |shard: ShardAddress| shard.address.to_socket_addrs().ok()?.next();
@@ -175,7 +175,7 @@ impl BrokerBackend {
         });
         let shard = queue.shard(self.broker.options().shard_count);
         let address = (*addresses.get(usize::from(shard.0))?)?;
-        Some(String::from(&*OffsetMessageId::of_location(address, place)?.text()))
+        Some(String::from(&*OffsetMessageId::of_location(address, location)?.text()))
     }
 
     /// What a stored record of a batch born at `born_time` says about its message, with `id_of_location` for its id when its

@@ -14,7 +14,7 @@ const LOAD_AHEAD_MS: u64 = 10_000;
 /// A bucket covers 2^18 milliseconds. Forty days have 13,184 buckets, and each costs a partial chunk of the index.
 const BUCKET_BITS: u32 = 18;
 
-/// A delayed message's place in the order of release.
+/// A delayed message's key: the order of release.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TimerKey {
     pub due: Timestamp,
@@ -23,7 +23,7 @@ pub struct TimerKey {
 
 /// The timers of a shard.
 ///
-/// 1. `loaded` has every pending message whose place is below `loaded_end`, and none that is placed as released.
+/// 1. `loaded` has every pending message whose key is below `loaded_end`, and none that is placed as released.
 /// 2. `released <= releasing`; what lies between is in the log and not yet durable.
 #[derive(Debug, Default)]
 pub struct Delays {
@@ -79,20 +79,20 @@ impl Delays {
         self.loaded_end
     }
 
-    pub fn is_pending(&self, place: TimerKey) -> bool {
-        place > self.releasing
+    pub fn is_pending(&self, timer: TimerKey) -> bool {
+        timer > self.releasing
     }
 
     /// A batch was placed in the log.
-    pub(super) fn placed(&mut self, place: TimerKey) {
-        self.unapplied.insert(place);
+    pub(super) fn placed(&mut self, timer: TimerKey) {
+        self.unapplied.insert(timer);
     }
 
     /// A batch is durable and in the index.
-    pub(super) fn stored(&mut self, place: TimerKey, batch_bytes: u32) {
-        self.unapplied.remove(&place);
-        if place < self.loaded_end && self.is_pending(place) {
-            self.loaded.insert(place, batch_bytes);
+    pub(super) fn stored(&mut self, timer: TimerKey, batch_bytes: u32) {
+        self.unapplied.remove(&timer);
+        if timer < self.loaded_end && self.is_pending(timer) {
+            self.loaded.insert(timer, batch_bytes);
             if self.loaded.len() > LOADED_MAX {
                 let (last, _) = self.loaded.pop_last().expect("one was just added");
                 self.loaded_end = last;
@@ -101,47 +101,47 @@ impl Delays {
     }
 
     /// The cursor was placed here, or the message was placed again elsewhere.
-    pub(super) fn releasing_to(&mut self, place: TimerKey) {
-        self.releasing = self.releasing.max(place);
-        self.loaded.remove(&place);
+    pub(super) fn releasing_to(&mut self, timer: TimerKey) {
+        self.releasing = self.releasing.max(timer);
+        self.loaded.remove(&timer);
         let next = self.loaded.keys().next();
         assert!(next.is_none_or(|next| self.is_pending(*next)), "invariant 1: {next:?} was passed over");
     }
 
     /// The message was placed again elsewhere.
-    pub(in crate::state) fn forget(&mut self, place: TimerKey) {
-        self.loaded.remove(&place);
+    pub(in crate::state) fn forget(&mut self, timer: TimerKey) {
+        self.loaded.remove(&timer);
     }
 
     /// The cursor is durable.
-    pub(super) fn released_to(&mut self, place: TimerKey) {
-        self.released = self.released.max(place);
-        self.releasing = self.releasing.max(place);
+    pub(super) fn released_to(&mut self, timer: TimerKey) {
+        self.released = self.released.max(timer);
+        self.releasing = self.releasing.max(timer);
     }
 
     /// Asserts the invariants, as far as memory tells.
     pub(super) fn check(&self) {
         let (first, last) = (self.loaded.keys().next(), self.loaded.keys().next_back());
-        assert!(first.is_none_or(|place| self.is_pending(*place)), "invariant 1: {first:?} was released");
-        assert!(last.is_none_or(|place| *place < self.loaded_end), "invariant 1: {last:?} is not loaded yet");
+        assert!(first.is_none_or(|timer| self.is_pending(*timer)), "invariant 1: {first:?} was released");
+        assert!(last.is_none_or(|timer| *timer < self.loaded_end), "invariant 1: {last:?} is not loaded yet");
         assert!(self.released <= self.releasing, "invariant 2: {:?}", self.released);
         let unapplied = self.unapplied.first();
-        assert!(unapplied.is_none_or(|place| self.is_pending(*place)), "{unapplied:?} was passed over");
+        assert!(unapplied.is_none_or(|timer| self.is_pending(*timer)), "{unapplied:?} was passed over");
     }
 
     /// What is to be released now, in order.
     pub fn due(&self, now: Timestamp, count_max: usize, bytes_max: u64) -> Vec<(TimerKey, u32)> {
         let mut bytes = 0;
-        let is_next = |place: &TimerKey| {
-            place.due <= now && self.unapplied.first().is_none_or(|unapplied| place < unapplied)
+        let is_next = |timer: &TimerKey| {
+            timer.due <= now && self.unapplied.first().is_none_or(|unapplied| timer < unapplied)
         };
-        let due = self.loaded.iter().take_while(|(place, _)| is_next(place));
+        let due = self.loaded.iter().take_while(|(timer, _)| is_next(timer));
         let due = due.take(count_max).take_while(|(_, batch_bytes)| {
             let fits = bytes == 0 || bytes + u64::from(**batch_bytes) <= bytes_max;
             bytes += u64::from(**batch_bytes);
             fits
         });
-        due.map(|(place, bytes)| (*place, *bytes)).collect()
+        due.map(|(timer, bytes)| (*timer, *bytes)).collect()
     }
 
     /// When there is something to release or to load.
@@ -178,7 +178,7 @@ impl Delays {
         }
         self.loaded_end = found.end.min(end);
         let releasing = self.releasing;
-        self.loaded.extend(found.places.into_iter().filter(|(place, _)| *place > releasing));
+        self.loaded.extend(found.timers.into_iter().filter(|(timer, _)| *timer > releasing));
     }
 }
 
@@ -189,28 +189,28 @@ pub struct Loading {
     /// No message at or after it was kept.
     end: TimerKey,
     count_max: usize,
-    places: BTreeMap<TimerKey, u32>,
+    timers: BTreeMap<TimerKey, u32>,
 }
 
 impl Loading {
     pub fn new(delays: &Delays) -> Self {
         let count_max = (LOADED_MAX - delays.loaded.len()).max(1);
-        Self { from: delays.loaded_end, end: TimerKey::MAX, count_max, places: BTreeMap::new() }
+        Self { from: delays.loaded_end, end: TimerKey::MAX, count_max, timers: BTreeMap::new() }
     }
 
-    pub fn see(&mut self, place: TimerKey, batch_bytes: u32) {
-        if !(self.from..self.end).contains(&place) {
+    pub fn see(&mut self, timer: TimerKey, batch_bytes: u32) {
+        if !(self.from..self.end).contains(&timer) {
             return;
         }
-        self.places.insert(place, batch_bytes);
-        if self.places.len() > self.count_max {
-            let (last, _) = self.places.pop_last().expect("one was just added");
+        self.timers.insert(timer, batch_bytes);
+        if self.timers.len() > self.count_max {
+            let (last, _) = self.timers.pop_last().expect("one was just added");
             self.end = last;
         }
     }
 }
 
-/// The place of an entry of a hidden queue.
+/// The key of an entry of a hidden queue.
 pub fn timer_key_of(bucket: QueueKey, position: LogPosition, within_bucket_ms: u32) -> TimerKey {
     let due = Timestamp(bucket_start(bucket.queue).0 + u64::from(within_bucket_ms));
     TimerKey { due, position }
@@ -221,7 +221,7 @@ pub fn offset_after(position: LogPosition) -> QueueOffset {
     QueueOffset(position.0 + 1)
 }
 
-/// The places after `place`, for walks.
+/// What follows `last` in a walk; without it, everything.
 pub fn after<T: Copy>(last: Option<T>) -> Bound<T> {
     last.map_or(Bound::Unbounded, Bound::Excluded)
 }
@@ -231,7 +231,7 @@ mod tests {
     use super::*;
     use crate::testing::Random;
 
-    fn place(due: u64, position: u64) -> TimerKey {
+    fn timer(due: u64, position: u64) -> TimerKey {
         TimerKey { due: Timestamp(due), position: LogPosition(position) }
     }
 
@@ -243,19 +243,19 @@ mod tests {
     #[test]
     fn what_is_due_comes_in_order_and_not_before_what_is_on_its_way() {
         let mut delays = loaded();
-        for one in [place(30, 1), place(10, 5), place(10, 2)] {
+        for one in [timer(30, 1), timer(10, 5), timer(10, 2)] {
             delays.placed(one);
             delays.stored(one, 100);
         }
-        let due: Vec<_> = delays.due(Timestamp(30), 10, 1000).into_iter().map(|(place, _)| place).collect();
-        assert_eq!(due, [place(10, 2), place(10, 5), place(30, 1)]);
+        let due: Vec<_> = delays.due(Timestamp(30), 10, 1000).into_iter().map(|(timer, _)| timer).collect();
+        assert_eq!(due, [timer(10, 2), timer(10, 5), timer(30, 1)]);
         assert_eq!(delays.due(Timestamp(30), 10, 150).len(), 1);
-        delays.placed(place(20, 9));
+        delays.placed(timer(20, 9));
         assert_eq!(delays.due(Timestamp(30), 10, 1000).len(), 2);
-        delays.releasing_to(place(10, 2));
-        delays.releasing_to(place(10, 5));
+        delays.releasing_to(timer(10, 2));
+        delays.releasing_to(timer(10, 5));
         assert_eq!(delays.next_timer(Timestamp(40)), NextTimer::Never);
-        delays.stored(place(20, 9), 100);
+        delays.stored(timer(20, 9), 100);
         assert_eq!(delays.next_timer(Timestamp(15)), NextTimer::At(Timestamp(20)));
         assert_eq!(delays.next_timer(Timestamp(20)), NextTimer::Now);
     }
@@ -266,7 +266,7 @@ mod tests {
         let mut all = BTreeSet::new();
         let mut delays = loaded();
         for position in 0..LOADED_MAX as u64 + 5_000 {
-            let one = place(1_000_000 + random.range(0..1_000_000), position);
+            let one = timer(1_000_000 + random.range(0..1_000_000), position);
             all.insert(one);
             delays.stored(one, 1);
         }
@@ -274,13 +274,13 @@ mod tests {
         let mut released = Vec::new();
         while released.len() < all.len() {
             let now = Timestamp(5_000_000);
-            for (place, _) in delays.due(now, 50_000, u64::MAX) {
-                delays.releasing_to(place);
-                released.push(place);
+            for (timer, _) in delays.due(now, 50_000, u64::MAX) {
+                delays.releasing_to(timer);
+                released.push(timer);
             }
             if delays.wants_loading(now) {
                 let mut loading = Loading::new(&delays);
-                all.iter().for_each(|place| loading.see(*place, 1));
+                all.iter().for_each(|timer| loading.see(*timer, 1));
                 delays.load(delays.loaded_end(), TimerKey::MAX, loading);
             }
         }

@@ -26,8 +26,8 @@ impl HeldState {
 
     /// A held batch was placed in the log.
     pub(in crate::state) fn placed(&mut self, base_offset: QueueOffset, position: LogPosition) {
-        match place(base_offset, position) {
-            Some(place) => self.delays.placed(place),
+        match timer_key(base_offset, position) {
+            Some(timer) => self.delays.placed(timer),
             None => self.halves.placed(),
         }
     }
@@ -39,21 +39,21 @@ impl HeldState {
         batch: &IndexEntry,
         stage: Stage,
     ) -> Option<(QueueKey, IndexEntry)> {
-        let Some(place) = place(batch.base_offset, batch.position) else {
+        let Some(timer) = timer_key(batch.base_offset, batch.position) else {
             if stage == Stage::Durable {
                 self.halves.stored_one();
             }
             return None;
         };
-        self.delays.stored(place, batch.batch_bytes);
-        let bucket = bucket_of(place.due);
+        self.delays.stored(timer, batch.batch_bytes);
+        let bucket = bucket_of(timer.due);
         let entry = IndexEntry {
             base_offset: QueueOffset(batch.position.0),
             record_count: 1,
-            tag_summary: (place.due.0 - bucket_start(bucket.queue).0) as u32,
+            tag_summary: (timer.due.0 - bucket_start(bucket.queue).0) as u32,
             ..*batch
         };
-        (place > self.delays.released()).then_some((bucket, entry))
+        (timer > self.delays.released()).then_some((bucket, entry))
     }
 
     /// Carries out a change: the part of [`State::apply`](crate::state::State::apply) that concerns held messages.
@@ -61,15 +61,15 @@ impl HeldState {
         let (placed, durable) = (stage.is_placed(), stage.is_durable());
         match change {
             HeldChange::Released { due, position } => {
-                let place = TimerKey { due, position };
+                let timer = TimerKey { due, position };
                 // A checkpoint repeats the cursor.
-                let is_news = durable && place > self.delays.released();
+                let is_news = durable && timer > self.delays.released();
                 if placed {
-                    self.delays.releasing_to(place);
+                    self.delays.releasing_to(timer);
                 }
                 if is_news {
-                    self.delays.released_to(place);
-                    return Effect::Released(place);
+                    self.delays.released_to(timer);
+                    return Effect::Released(timer);
                 }
             }
             HeldChange::HalfEnded(position) => {
@@ -121,7 +121,7 @@ impl HeldState {
 }
 
 /// Where a delayed batch stands in the order of release; `None` for a half.
-fn place(base_offset: QueueOffset, position: LogPosition) -> Option<TimerKey> {
+fn timer_key(base_offset: QueueOffset, position: LogPosition) -> Option<TimerKey> {
     let due = Timestamp(base_offset.0);
     (base_offset != HALF_OFFSET).then_some(TimerKey { due, position })
 }

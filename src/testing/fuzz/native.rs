@@ -77,7 +77,7 @@ fn some_half_receipt(random: &mut Random) -> HalfReceipt {
     HalfReceipt { key: some_key(random), position: LogPosition(random.number()) }
 }
 
-fn some_place(random: &mut Random) -> RecordLocation {
+fn some_location(random: &mut Random) -> RecordLocation {
     RecordLocation { position: LogPosition(random.number()), index: random.number() as u16 }
 }
 
@@ -160,7 +160,7 @@ fn some_reply(random: &mut Random) -> Reply {
                 .iter()
                 .map(|message| ReceivedMessage {
                     receipt: some_receipt(random),
-                    place: random.chance(0.5).then(|| some_place(random)),
+                    location: random.chance(0.5).then(|| some_location(random)),
                     record: record(message),
                     born_time: Timestamp(random.number()),
                     store_time: Timestamp(random.number()),

@@ -1224,18 +1224,18 @@ impl<'a> flatbuffers::Verifiable for ReplyBody {
 impl flatbuffers::SimpleToVerifyInSlice for ReplyBody {}
 pub struct ReplyBodyUnionTableOffset {}
 
-// struct QueuePlace, aligned to 8
+// struct WatchedQueue, aligned to 8
 #[repr(transparent)]
 #[derive(Clone, Copy, PartialEq)]
-pub struct QueuePlace(pub [u8; 16]);
-impl Default for QueuePlace { 
+pub struct WatchedQueue(pub [u8; 16]);
+impl Default for WatchedQueue { 
   fn default() -> Self { 
     Self([0; 16])
   }
 }
-impl core::fmt::Debug for QueuePlace {
+impl core::fmt::Debug for WatchedQueue {
   fn fmt(&self, f: &mut core::fmt::Formatter) -> core::fmt::Result {
-    f.debug_struct("QueuePlace")
+    f.debug_struct("WatchedQueue")
       .field("topic_id", &self.topic_id())
       .field("queue", &self.queue())
       .field("offset", &self.offset())
@@ -1243,31 +1243,31 @@ impl core::fmt::Debug for QueuePlace {
   }
 }
 
-impl flatbuffers::SimpleToVerifyInSlice for QueuePlace {}
-impl<'a> flatbuffers::Follow<'a> for QueuePlace {
-  type Inner = &'a QueuePlace;
+impl flatbuffers::SimpleToVerifyInSlice for WatchedQueue {}
+impl<'a> flatbuffers::Follow<'a> for WatchedQueue {
+  type Inner = &'a WatchedQueue;
   #[inline]
   unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
-    <&'a QueuePlace>::follow(buf, loc)
+    <&'a WatchedQueue>::follow(buf, loc)
   }
 }
-impl<'a> flatbuffers::Follow<'a> for &'a QueuePlace {
-  type Inner = &'a QueuePlace;
+impl<'a> flatbuffers::Follow<'a> for &'a WatchedQueue {
+  type Inner = &'a WatchedQueue;
   #[inline]
   unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
-    flatbuffers::follow_cast_ref::<QueuePlace>(buf, loc)
+    flatbuffers::follow_cast_ref::<WatchedQueue>(buf, loc)
   }
 }
-impl<'b> flatbuffers::Push for QueuePlace {
-    type Output = QueuePlace;
+impl<'b> flatbuffers::Push for WatchedQueue {
+    type Output = WatchedQueue;
     #[inline]
     unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
-        let src = ::core::slice::from_raw_parts(self as *const QueuePlace as *const u8, Self::size());
+        let src = ::core::slice::from_raw_parts(self as *const WatchedQueue as *const u8, Self::size());
         dst.copy_from_slice(src);
     }
 }
 
-impl<'a> flatbuffers::Verifiable for QueuePlace {
+impl<'a> flatbuffers::Verifiable for WatchedQueue {
   #[inline]
   fn run_verifier(
     v: &mut flatbuffers::Verifier, pos: usize
@@ -1277,7 +1277,7 @@ impl<'a> flatbuffers::Verifiable for QueuePlace {
   }
 }
 
-impl<'a> QueuePlace {
+impl<'a> WatchedQueue {
   #[allow(clippy::too_many_arguments)]
   pub fn new(
     topic_id: u32,
@@ -1380,49 +1380,49 @@ impl<'a> QueuePlace {
 
 }
 
-// struct StoredPlace, aligned to 8
+// struct RecordLocation, aligned to 8
 #[repr(transparent)]
 #[derive(Clone, Copy, PartialEq)]
-pub struct StoredPlace(pub [u8; 16]);
-impl Default for StoredPlace { 
+pub struct RecordLocation(pub [u8; 16]);
+impl Default for RecordLocation { 
   fn default() -> Self { 
     Self([0; 16])
   }
 }
-impl core::fmt::Debug for StoredPlace {
+impl core::fmt::Debug for RecordLocation {
   fn fmt(&self, f: &mut core::fmt::Formatter) -> core::fmt::Result {
-    f.debug_struct("StoredPlace")
+    f.debug_struct("RecordLocation")
       .field("position", &self.position())
       .field("index", &self.index())
       .finish()
   }
 }
 
-impl flatbuffers::SimpleToVerifyInSlice for StoredPlace {}
-impl<'a> flatbuffers::Follow<'a> for StoredPlace {
-  type Inner = &'a StoredPlace;
+impl flatbuffers::SimpleToVerifyInSlice for RecordLocation {}
+impl<'a> flatbuffers::Follow<'a> for RecordLocation {
+  type Inner = &'a RecordLocation;
   #[inline]
   unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
-    <&'a StoredPlace>::follow(buf, loc)
+    <&'a RecordLocation>::follow(buf, loc)
   }
 }
-impl<'a> flatbuffers::Follow<'a> for &'a StoredPlace {
-  type Inner = &'a StoredPlace;
+impl<'a> flatbuffers::Follow<'a> for &'a RecordLocation {
+  type Inner = &'a RecordLocation;
   #[inline]
   unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
-    flatbuffers::follow_cast_ref::<StoredPlace>(buf, loc)
+    flatbuffers::follow_cast_ref::<RecordLocation>(buf, loc)
   }
 }
-impl<'b> flatbuffers::Push for StoredPlace {
-    type Output = StoredPlace;
+impl<'b> flatbuffers::Push for RecordLocation {
+    type Output = RecordLocation;
     #[inline]
     unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
-        let src = ::core::slice::from_raw_parts(self as *const StoredPlace as *const u8, Self::size());
+        let src = ::core::slice::from_raw_parts(self as *const RecordLocation as *const u8, Self::size());
         dst.copy_from_slice(src);
     }
 }
 
-impl<'a> flatbuffers::Verifiable for StoredPlace {
+impl<'a> flatbuffers::Verifiable for RecordLocation {
   #[inline]
   fn run_verifier(
     v: &mut flatbuffers::Verifier, pos: usize
@@ -1432,7 +1432,7 @@ impl<'a> flatbuffers::Verifiable for StoredPlace {
   }
 }
 
-impl<'a> StoredPlace {
+impl<'a> RecordLocation {
   #[allow(clippy::too_many_arguments)]
   pub fn new(
     position: u64,
@@ -2682,11 +2682,11 @@ impl<'a> Watch<'a> {
 
 
   #[inline]
-  pub fn queues(&self) -> flatbuffers::Vector<'a, QueuePlace> {
+  pub fn queues(&self) -> flatbuffers::Vector<'a, WatchedQueue> {
     // Safety:
     // Created from valid Table for this object
     // which contains a valid value in this slot
-    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'a, QueuePlace>>>(Watch::VT_QUEUES, None).unwrap()}
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'a, WatchedQueue>>>(Watch::VT_QUEUES, None).unwrap()}
   }
   #[inline]
   pub fn wait_ms(&self) -> u32 {
@@ -2704,14 +2704,14 @@ impl flatbuffers::Verifiable for Watch<'_> {
   ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
     use self::flatbuffers::Verifiable;
     v.visit_table(pos)?
-     .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, QueuePlace>>>("queues", Self::VT_QUEUES, true)?
+     .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, WatchedQueue>>>("queues", Self::VT_QUEUES, true)?
      .visit_field::<u32>("wait_ms", Self::VT_WAIT_MS, false)?
      .finish();
     Ok(())
   }
 }
 pub struct WatchArgs<'a> {
-    pub queues: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, QueuePlace>>>,
+    pub queues: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, WatchedQueue>>>,
     pub wait_ms: u32,
 }
 impl<'a> Default for WatchArgs<'a> {
@@ -2730,7 +2730,7 @@ pub struct WatchBuilder<'a: 'b, 'b> {
 }
 impl<'a: 'b, 'b> WatchBuilder<'a, 'b> {
   #[inline]
-  pub fn add_queues(&mut self, queues: flatbuffers::WIPOffset<flatbuffers::Vector<'b , QueuePlace>>) {
+  pub fn add_queues(&mut self, queues: flatbuffers::WIPOffset<flatbuffers::Vector<'b , WatchedQueue>>) {
     self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(Watch::VT_QUEUES, queues);
   }
   #[inline]
@@ -4881,11 +4881,11 @@ impl<'a> FindByKey<'a> {
     unsafe { self._tab.get::<u64>(FindByKey::VT_TO_MS, Some(0)).unwrap()}
   }
   #[inline]
-  pub fn before(&self) -> Option<flatbuffers::Vector<'a, StoredPlace>> {
+  pub fn before(&self) -> Option<flatbuffers::Vector<'a, RecordLocation>> {
     // Safety:
     // Created from valid Table for this object
     // which contains a valid value in this slot
-    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'a, StoredPlace>>>(FindByKey::VT_BEFORE, None)}
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'a, RecordLocation>>>(FindByKey::VT_BEFORE, None)}
   }
 }
 
@@ -4901,7 +4901,7 @@ impl flatbuffers::Verifiable for FindByKey<'_> {
      .visit_field::<u32>("count", Self::VT_COUNT, false)?
      .visit_field::<u64>("from_ms", Self::VT_FROM_MS, false)?
      .visit_field::<u64>("to_ms", Self::VT_TO_MS, false)?
-     .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, StoredPlace>>>("before", Self::VT_BEFORE, false)?
+     .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, RecordLocation>>>("before", Self::VT_BEFORE, false)?
      .finish();
     Ok(())
   }
@@ -4912,7 +4912,7 @@ pub struct FindByKeyArgs<'a> {
     pub count: u32,
     pub from_ms: u64,
     pub to_ms: u64,
-    pub before: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, StoredPlace>>>,
+    pub before: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, RecordLocation>>>,
 }
 impl<'a> Default for FindByKeyArgs<'a> {
   #[inline]
@@ -4954,7 +4954,7 @@ impl<'a: 'b, 'b> FindByKeyBuilder<'a, 'b> {
     self.fbb_.push_slot::<u64>(FindByKey::VT_TO_MS, to_ms, 0);
   }
   #[inline]
-  pub fn add_before(&mut self, before: flatbuffers::WIPOffset<flatbuffers::Vector<'b , StoredPlace>>) {
+  pub fn add_before(&mut self, before: flatbuffers::WIPOffset<flatbuffers::Vector<'b , RecordLocation>>) {
     self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(FindByKey::VT_BEFORE, before);
   }
   #[inline]
@@ -10822,11 +10822,11 @@ impl<'a> FoundMessages<'a> {
     unsafe { self._tab.get::<bool>(FoundMessages::VT_COMPLETE, Some(false)).unwrap()}
   }
   #[inline]
-  pub fn next(&self) -> Option<flatbuffers::Vector<'a, StoredPlace>> {
+  pub fn next(&self) -> Option<flatbuffers::Vector<'a, RecordLocation>> {
     // Safety:
     // Created from valid Table for this object
     // which contains a valid value in this slot
-    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'a, StoredPlace>>>(FoundMessages::VT_NEXT, None)}
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'a, RecordLocation>>>(FoundMessages::VT_NEXT, None)}
   }
 }
 
@@ -10839,7 +10839,7 @@ impl flatbuffers::Verifiable for FoundMessages<'_> {
     v.visit_table(pos)?
      .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, flatbuffers::ForwardsUOffset<FoundMessage>>>>("messages", Self::VT_MESSAGES, true)?
      .visit_field::<bool>("complete", Self::VT_COMPLETE, false)?
-     .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, StoredPlace>>>("next", Self::VT_NEXT, false)?
+     .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, RecordLocation>>>("next", Self::VT_NEXT, false)?
      .finish();
     Ok(())
   }
@@ -10847,7 +10847,7 @@ impl flatbuffers::Verifiable for FoundMessages<'_> {
 pub struct FoundMessagesArgs<'a> {
     pub messages: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<FoundMessage<'a>>>>>,
     pub complete: bool,
-    pub next: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, StoredPlace>>>,
+    pub next: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, RecordLocation>>>,
 }
 impl<'a> Default for FoundMessagesArgs<'a> {
   #[inline]
@@ -10874,7 +10874,7 @@ impl<'a: 'b, 'b> FoundMessagesBuilder<'a, 'b> {
     self.fbb_.push_slot::<bool>(FoundMessages::VT_COMPLETE, complete, false);
   }
   #[inline]
-  pub fn add_next(&mut self, next: flatbuffers::WIPOffset<flatbuffers::Vector<'b , StoredPlace>>) {
+  pub fn add_next(&mut self, next: flatbuffers::WIPOffset<flatbuffers::Vector<'b , RecordLocation>>) {
     self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(FoundMessages::VT_NEXT, next);
   }
   #[inline]
@@ -10924,7 +10924,7 @@ impl<'a> ReceivedMessage<'a> {
   pub const VT_STORE_TIME_MS: flatbuffers::VOffsetT = 10;
   pub const VT_FIRST_DELIVERY_MS: flatbuffers::VOffsetT = 12;
   pub const VT_DELIVERIES: flatbuffers::VOffsetT = 14;
-  pub const VT_PLACE: flatbuffers::VOffsetT = 16;
+  pub const VT_LOCATION: flatbuffers::VOffsetT = 16;
 
   #[inline]
   pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
@@ -10939,7 +10939,7 @@ impl<'a> ReceivedMessage<'a> {
     builder.add_first_delivery_ms(args.first_delivery_ms);
     builder.add_store_time_ms(args.store_time_ms);
     builder.add_born_time_ms(args.born_time_ms);
-    if let Some(x) = args.place { builder.add_place(x); }
+    if let Some(x) = args.location { builder.add_location(x); }
     builder.add_deliveries(args.deliveries);
     builder.add_record_bytes(args.record_bytes);
     if let Some(x) = args.receipt { builder.add_receipt(x); }
@@ -10990,11 +10990,11 @@ impl<'a> ReceivedMessage<'a> {
     unsafe { self._tab.get::<u32>(ReceivedMessage::VT_DELIVERIES, Some(0)).unwrap()}
   }
   #[inline]
-  pub fn place(&self) -> Option<&'a StoredPlace> {
+  pub fn location(&self) -> Option<&'a RecordLocation> {
     // Safety:
     // Created from valid Table for this object
     // which contains a valid value in this slot
-    unsafe { self._tab.get::<StoredPlace>(ReceivedMessage::VT_PLACE, None)}
+    unsafe { self._tab.get::<RecordLocation>(ReceivedMessage::VT_LOCATION, None)}
   }
 }
 
@@ -11011,7 +11011,7 @@ impl flatbuffers::Verifiable for ReceivedMessage<'_> {
      .visit_field::<u64>("store_time_ms", Self::VT_STORE_TIME_MS, false)?
      .visit_field::<u64>("first_delivery_ms", Self::VT_FIRST_DELIVERY_MS, false)?
      .visit_field::<u32>("deliveries", Self::VT_DELIVERIES, false)?
-     .visit_field::<StoredPlace>("place", Self::VT_PLACE, false)?
+     .visit_field::<RecordLocation>("location", Self::VT_LOCATION, false)?
      .finish();
     Ok(())
   }
@@ -11023,7 +11023,7 @@ pub struct ReceivedMessageArgs<'a> {
     pub store_time_ms: u64,
     pub first_delivery_ms: u64,
     pub deliveries: u32,
-    pub place: Option<&'a StoredPlace>,
+    pub location: Option<&'a RecordLocation>,
 }
 impl<'a> Default for ReceivedMessageArgs<'a> {
   #[inline]
@@ -11035,7 +11035,7 @@ impl<'a> Default for ReceivedMessageArgs<'a> {
       store_time_ms: 0,
       first_delivery_ms: 0,
       deliveries: 0,
-      place: None,
+      location: None,
     }
   }
 }
@@ -11070,8 +11070,8 @@ impl<'a: 'b, 'b> ReceivedMessageBuilder<'a, 'b> {
     self.fbb_.push_slot::<u32>(ReceivedMessage::VT_DELIVERIES, deliveries, 0);
   }
   #[inline]
-  pub fn add_place(&mut self, place: &StoredPlace) {
-    self.fbb_.push_slot_always::<&StoredPlace>(ReceivedMessage::VT_PLACE, place);
+  pub fn add_location(&mut self, location: &RecordLocation) {
+    self.fbb_.push_slot_always::<&RecordLocation>(ReceivedMessage::VT_LOCATION, location);
   }
   #[inline]
   pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> ReceivedMessageBuilder<'a, 'b> {
@@ -11098,7 +11098,7 @@ impl core::fmt::Debug for ReceivedMessage<'_> {
       ds.field("store_time_ms", &self.store_time_ms());
       ds.field("first_delivery_ms", &self.first_delivery_ms());
       ds.field("deliveries", &self.deliveries());
-      ds.field("place", &self.place());
+      ds.field("location", &self.location());
       ds.finish()
   }
 }

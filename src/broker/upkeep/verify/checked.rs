@@ -88,7 +88,7 @@ impl Checked {
     }
 
     /// What has ended the check, which a start would be refused for as well.
-    fn add_refusal(&mut self, place: &ShardHome<'_>, error: StartError) {
+    fn add_refusal(&mut self, home: &ShardHome<'_>, error: StartError) {
         match error {
             StartError::Disk(error)
             | StartError::Log(OpenError::Disk(error))
@@ -100,47 +100,47 @@ impl Checked {
                 ref error @ (OpenError::WrongShard { ref file, .. }
                 | OpenError::WrongShardCount { ref file, .. }),
             ) => self.damage.push(Finding::of_file(Path::new(file), error)),
-            error => self.unread.push(Finding::of_file(place.directory, error)),
+            error => self.unread.push(Finding::of_file(home.directory, error)),
         }
     }
 }
 
 /// Checks a shard that does not run. `progress` is called with the bytes of log that were read so far. What keeps it from
 /// going on is a finding as well: nothing is known then of what it did not come to.
-pub async fn verify_shard<D: Disk>(disk: &D, place: &ShardHome<'_>, progress: &dyn Fn(u64)) -> Checked {
+pub async fn verify_shard<D: Disk>(disk: &D, home: &ShardHome<'_>, progress: &dyn Fn(u64)) -> Checked {
     let mut checked = Checked::default();
-    if let Err(error) = verify(disk, place, progress, &mut checked).await {
-        checked.add_refusal(place, error);
+    if let Err(error) = verify(disk, home, progress, &mut checked).await {
+        checked.add_refusal(home, error);
     }
     checked
 }
 
 async fn verify<D: Disk>(
     disk: &D,
-    place: &ShardHome<'_>,
+    home: &ShardHome<'_>,
     progress: &dyn Fn(u64),
     checked: &mut Checked,
 ) -> Result<(), StartError> {
-    let mut contradictions = check_shard(disk, place).await?;
+    let mut contradictions = check_shard(disk, home).await?;
     if contradictions.iter().any(|found| found.flaw == Flaw::Interrupted) {
         add_contradictions(&contradictions, &[], checked);
         return Ok(());
     }
-    check_manifest(disk, place, checked).await?;
-    let snapshot = check_snapshots(disk, place, checked).await?;
+    check_manifest(disk, home, checked).await?;
+    let snapshot = check_snapshots(disk, home, checked).await?;
     let index = match &snapshot {
-        Some(snapshot) => open_index(disk, place, snapshot, checked).await?,
+        Some(snapshot) => open_index(disk, home, snapshot, checked).await?,
         None => None,
     };
-    let known = Witnesses::hear(disk, place).await?.known;
+    let known = Witnesses::hear(disk, home).await?.known;
     let saved_to = snapshot.as_ref().map_or(LogPosition::ZERO, |snapshot| snapshot.position);
-    let keys = place.directory.join("keys");
+    let keys = home.directory.join("keys");
     let opened = KeyCheck::open(disk, &keys).await;
     let key_check = opened.map_err(|error| checked.add_derived_error(&error)).ok();
     let reads_keys = key_check.is_some();
     let key_check = key_check.unwrap_or_else(KeyCheck::of_nothing);
-    let mut pass = LogPass::new(key_check, place.directory, index.as_ref(), saved_to, progress);
-    let report = match scan(disk, &place.directory.join("log"), &known, &mut pass).await {
+    let mut pass = LogPass::new(key_check, home.directory, index.as_ref(), saved_to, progress);
+    let report = match scan(disk, &home.directory.join("log"), &known, &mut pass).await {
         Err(error) => {
             add_contradictions(&contradictions, &[], checked);
             return Err(error.into());
@@ -157,17 +157,18 @@ async fn verify<D: Disk>(
     let is_given_up = |from: LogPosition, to: LogPosition| {
         checked.given_up.iter().any(|range| range.from < to && from < range.to)
     };
-    let is_damage = |damage: &Damage| !is_given_up(damage.place, damage.place.advance(damage.bytes.max(1)));
+    let is_damage =
+        |damage: &Damage| !is_given_up(damage.log_position, damage.log_position.advance(damage.bytes.max(1)));
     let (damage, _): (Vec<_>, Vec<_>) = report.damage.into_iter().partition(is_damage);
     let (given_up, gaps): (Vec<Gap>, Vec<Gap>) =
         passed.gaps.iter().partition(|gap| is_given_up(gap.from, gap.to));
     checked.messages_given_up = given_up.iter().map(|gap| gap.messages).sum();
     count_missing(&gaps, &mut contradictions);
     add_contradictions(&contradictions, &damage, checked);
-    place_gaps(&gaps, &contradictions, &damage, checked);
+    attribute_gaps(&gaps, &contradictions, &damage, checked);
     checked.derived.extend(passed.derived);
     if let Some(snapshot) = &snapshot {
-        check_offsets(place, snapshot, &passed.ends, checked);
+        check_offsets(home, snapshot, &passed.ends, checked);
     }
     match KeyIndex::verify(disk, &keys).await {
         Ok(damage) => checked.derived.extend(damage.into_iter().map(|damage| Finding {
@@ -208,8 +209,8 @@ fn count_missing(gaps: &[Gap], contradictions: &mut [Contradiction]) {
 
 /// Whether damage that was met is what a contradiction says already.
 fn is_told(damage: &Damage, contradictions: &[Contradiction]) -> bool {
-    let end = damage.place.advance(damage.bytes);
-    contradictions.iter().any(|found| found.from < end && damage.place < found.to)
+    let end = damage.log_position.advance(damage.bytes);
+    contradictions.iter().any(|found| found.from < end && damage.log_position < found.to)
 }
 
 /// Files that are not there or not as they must be, and damaged places in the others.
@@ -237,22 +238,22 @@ fn add_contradictions(contradictions: &[Contradiction], damage: &[Damage], check
 
 /// Says of each damaged place how many messages are missing by it: those that their queue lacks around it. Of files that
 /// are missing the index may have said so already, for each by itself.
-fn place_gaps(gaps: &[Gap], contradictions: &[Contradiction], damage: &[Damage], checked: &mut Checked) {
+fn attribute_gaps(gaps: &[Gap], contradictions: &[Contradiction], damage: &[Damage], checked: &mut Checked) {
     let told = contradictions.len();
     let mut counts = vec![0; checked.damage.len()];
     for gap in gaps {
         let whole = |found: &Contradiction| found.from < gap.to && gap.from < found.to;
         let contradiction = contradictions.iter().position(whole);
         let kept = damage.iter().filter(|damage| !is_told(damage, contradictions));
-        let place = || {
+        let damaged = || {
             let within = |damage: &Damage| {
-                damage.place < gap.to && gap.from < damage.place.advance(damage.bytes.max(1))
+                damage.log_position < gap.to && gap.from < damage.log_position.advance(damage.bytes.max(1))
             };
             kept.clone().position(within).map(|index| told + index)
         };
         // Findings that were there before the contradictions come first.
         let first = checked.damage.len() - told - kept.clone().count();
-        if let Some(index) = contradiction.or_else(place) {
+        if let Some(index) = contradiction.or_else(damaged) {
             counts[first + index] += gap.messages;
         }
         checked.messages_missing += gap.messages;

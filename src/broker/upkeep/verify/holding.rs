@@ -18,10 +18,10 @@ const OFFSETS_TOLD_MAX: usize = 16;
 /// The manifest has two copies; whether it has any is said by whoever looks at the log as a whole.
 pub(in crate::broker) async fn check_manifest<D: Disk>(
     disk: &D,
-    place: &ShardHome<'_>,
+    home: &ShardHome<'_>,
     checked: &mut Checked,
 ) -> Result<(), StartError> {
-    let log = place.directory.join("log");
+    let log = home.directory.join("log");
     let manifest = Manifest::read(disk, &log).await?;
     if manifest.is_some_and(|manifest| manifest.is_alone) {
         let detail = "one of its two copies is damaged or missing, the other one is whole";
@@ -33,11 +33,11 @@ pub(in crate::broker) async fn check_manifest<D: Disk>(
 /// Both snapshots. Returns the newest that can be read.
 pub(in crate::broker) async fn check_snapshots<D: Disk>(
     disk: &D,
-    place: &ShardHome<'_>,
+    home: &ShardHome<'_>,
     checked: &mut Checked,
 ) -> Result<Option<Snapshot>, StartError> {
     let mut newest: Option<Snapshot> = None;
-    for found in Snapshot::read_both(disk, place.directory).await? {
+    for found in Snapshot::read_both(disk, home.directory).await? {
         let (path, snapshot) = match found {
             FoundSnapshot::Missing => continue,
             FoundSnapshot::Damaged(path) => {
@@ -63,11 +63,11 @@ pub(in crate::broker) async fn check_snapshots<D: Disk>(
 /// The index as the snapshot knows it, with every block checked; `None` when it cannot be used.
 pub(in crate::broker) async fn open_index<D: Disk>(
     disk: &D,
-    place: &ShardHome<'_>,
+    home: &ShardHome<'_>,
     snapshot: &Snapshot,
     checked: &mut Checked,
 ) -> Result<Option<Index<D>>, StartError> {
-    let directory = place.directory.join("index");
+    let directory = home.directory.join("index");
     let distrusted = match distrust(disk, &directory).await {
         Ok(distrusted) => distrusted,
         Err(error) => {
@@ -88,7 +88,7 @@ pub(in crate::broker) async fn open_index<D: Disk>(
         }
         opened => opened?,
     };
-    let first = first_position(disk, place).await?;
+    let first = first_position(disk, home).await?;
     let found = check_index(&index, first).await;
     let Err(error) = found else { return Ok(Some(index)) };
     checked.derived.push(Finding::of_index(&error, &directory));
@@ -106,9 +106,9 @@ async fn check_index<D: Disk>(index: &Index<D>, first: crate::types::LogPosition
 /// Where the log begins now: what the index knows of before is gone.
 async fn first_position<D: Disk>(
     disk: &D,
-    place: &ShardHome<'_>,
+    home: &ShardHome<'_>,
 ) -> Result<crate::types::LogPosition, StartError> {
-    let log = place.directory.join("log");
+    let log = home.directory.join("log");
     if let Some(holdings) = Manifest::read(disk, &log).await?.and_then(|manifest| manifest.holdings) {
         return Ok(holdings.first_base);
     }
@@ -121,7 +121,7 @@ async fn first_position<D: Disk>(
 
 /// No group may be past the end of a queue.
 pub(in crate::broker) fn check_offsets(
-    place: &ShardHome<'_>,
+    home: &ShardHome<'_>,
     snapshot: &Snapshot,
     ends: &BTreeMap<QueueKey, QueueOffset>,
     checked: &mut Checked,
@@ -146,7 +146,7 @@ pub(in crate::broker) fn check_offsets(
             let named = |topic: &Topic| format!("queue {} of topic {}", key.queue, topic.name);
             let queue = topics.get(&key.topic).map_or_else(|| key.to_string(), |topic| named(topic));
             let detail = format!("group {group} goes on at offset {offset} in {queue}, which ends at {end}");
-            checked.derived.push(Finding::of_file(place.directory, detail));
+            checked.derived.push(Finding::of_file(home.directory, detail));
         }
     }
 }

@@ -302,7 +302,9 @@ impl<D: Disk> Replay for LogPass<'_, D> {
                     self.derived.push(Finding::of_file(&log, detail));
                 }
             },
-            Kind::Messages => keys_of(header, bytes, |topic, key, place| self.keys.note(topic, key, place)),
+            Kind::Messages => {
+                keys_of(header, bytes, |topic, key, location| self.keys.note(topic, key, location))
+            }
             Kind::Held => {}
         }
     }

@@ -6,7 +6,7 @@ use super::{PayloadRecords, reached_level};
 use crate::api::{HalfMessage, Held, ReceiptOutcome, ReceivedMessage};
 use crate::limits;
 use crate::protocol::native::envelope::MalformedReply;
-use crate::protocol::native::places;
+use crate::protocol::native::locations;
 use crate::protocol::native::receipts::{known_half_receipt, known_receipt};
 use crate::types::{LogPosition, QueueOffset, Timestamp};
 use crate::wire::generated as schema;
@@ -20,7 +20,7 @@ pub(super) fn received(
     for message in body.messages() {
         messages.push(ReceivedMessage {
             receipt: known_receipt(message.receipt()),
-            place: message.place().map(places::known),
+            location: message.location().map(locations::known),
             record: records.next(message.record_bytes())?,
             born_time: Timestamp(message.born_time_ms()),
             store_time: Timestamp(message.store_time_ms()),

@@ -3,7 +3,7 @@
 use super::{Body, Builder};
 use crate::api::{GroupSettings, HalfMessage, Held, ReceiptOutcome, ReceivedMessage};
 use crate::protocol::native::group_info::settings_table;
-use crate::protocol::native::places;
+use crate::protocol::native::locations;
 use crate::protocol::native::receipts::{half_receipt_code, receipt_code};
 use crate::protocol::native::status::level_code;
 use crate::types::Receipt;
@@ -13,10 +13,10 @@ use crate::wire::generated as schema;
 pub(super) fn received_body(builder: &mut Builder, messages: &[ReceivedMessage]) -> Body {
     let mut tables = Vec::with_capacity(messages.len());
     for message in messages {
-        let place = message.place.as_ref().map(places::code);
+        let location = message.location.as_ref().map(locations::code);
         let arguments = schema::ReceivedMessageArgs {
             receipt: Some(&receipt_code(&message.receipt)),
-            place: place.as_ref(),
+            location: location.as_ref(),
             record_bytes: message.record.len() as u32,
             born_time_ms: message.born_time.0,
             store_time_ms: message.store_time.0,

@@ -93,7 +93,7 @@ fn records() -> [Bytes; 2] {
 pub(super) fn replies() -> Vec<Reply> {
     let received = records().map(|record| ReceivedMessage {
         receipt: receipt(),
-        place: Some(RecordLocation { position: LogPosition(u64::MAX - 7), index: u16::MAX }),
+        location: Some(RecordLocation { position: LogPosition(u64::MAX - 7), index: u16::MAX }),
         record,
         born_time: Timestamp(1),
         store_time: Timestamp(2),

@@ -142,7 +142,7 @@ fn requests() -> Vec<(Request, Who)> {
         (Request::JoinGroup(join()), Who::Consumer),
         (Request::LeaveGroup { group: billing(), member: "m".into() }, Who::Consumer),
         (Request::Fetch(fetch()), Who::Consumer),
-        (Request::FindOffset { key: key(), place: OffsetSpec::First }, Who::Consumer),
+        (Request::FindOffset { key: key(), spec: OffsetSpec::First }, Who::Consumer),
         (Request::Watch(watch), Who::Consumer),
         (Request::FindMessages(find_by_key()), Who::Consumer),
         (Request::DescribeTopic(orders()), Who::Both),
