@@ -135,6 +135,10 @@ fn host_of(address: &str) -> &str {
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
+/// What a record of TLS begins with that is an alert (RFC 8446, 5.1), and how long one is before there are keys.
+const ALERT: u8 = 0x15;
+const ALERT_BYTES: usize = 7;
+
 /// A session over a socket; never waits.
 pub(super) struct Session<S> {
     pub socket: S,
@@ -157,10 +161,16 @@ impl<S: Socket> Read for Reading<'_, S> {
     fn read(&mut self, output: &mut [u8]) -> io::Result<usize> {
         let count = self.0.read_now(output)?;
         match self.1 {
-            FirstBytes::ToCome if output[..count].starts_with(&PREFACE_MAGIC) => {
-                *self.1 = FirstBytes::Clear(output[..count].to_vec());
+            FirstBytes::ToCome => {
+                let first = &output[..count];
+                // After an alert, which says nothing to a client of another kind than that there will be no handshake.
+                let after_alert = first.strip_prefix(&[ALERT]).and_then(|rest| rest.get(ALERT_BYTES - 1..));
+                let clear = [Some(first), after_alert].into_iter().flatten();
+                *self.1 = match clear.into_iter().find(|bytes| bytes.starts_with(&PREFACE_MAGIC)) {
+                    Some(clear) => FirstBytes::Clear(clear.to_vec()),
+                    None => FirstBytes::OfTls,
+                };
             }
-            FirstBytes::ToCome => *self.1 = FirstBytes::OfTls,
             FirstBytes::OfTls | FirstBytes::Clear(_) => {}
         }
         Ok(count)

@@ -209,6 +209,14 @@ pub fn send_parts(fd: i32, parts: &[io::IoSlice<'_>]) -> io::Result<usize> {
     usize::try_from(sent).map_err(|_| io::Error::last_os_error())
 }
 
+/// Looks at the first bytes that have come and were not read, as many as there is room for, without waiting: how many there are.
+pub fn peek(fd: i32, output: &mut [u8]) -> usize {
+    let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+    // SAFETY: the kernel writes no more bytes than `output` has, during this call.
+    let count = unsafe { libc::recv(fd, output.as_mut_ptr().cast(), output.len(), flags) };
+    usize::try_from(count).unwrap_or(0)
+}
+
 /// Bytes that were sent on a connection and that the peer's end has not taken; zero when the kernel does not tell.
 pub fn unacknowledged_bytes(fd: i32) -> usize {
     let mut bytes: libc::c_int = 0;

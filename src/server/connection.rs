@@ -1,6 +1,6 @@
 //! Connections of one shard: accepting, telling the protocol, watching for peers that stall, ending.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use glommio::net::{TcpListener, TcpStream};
 use super::access::Access;
 use super::context::ShardContext;
 use super::descriptors::{ConnectionDescriptors, ConnectionShare};
-use super::doors::{Door, DoorRules, Verdict};
+use super::doors::{Door, DoorRules, TLS_ALERT_NO_ROOM, Verdict};
 use super::http::{HttpPort, http_refusal, serve_http};
 use super::native::{native_refusal, serve_native};
-use super::refused_connections::RefusedConnections;
+use super::refused_connections::{RefusedConnections, Unsaid, Words};
 use super::sessions::{Connection, EXPIRY_GRACE, OpenConnections};
 use super::stream::Stream;
 use super::tls::Tls;
@@ -35,6 +35,8 @@ use crate::types::{Account, ByteBudget, ClientMemory, Reservation, Throttle};
 const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(30);
 /// A native client of a broker with access keys has this long to prove one.
 pub(super) const PROOF_TIMEOUT: Duration = Duration::from_secs(limits::PROOF_SECONDS);
+/// How often it is looked whether somebody who is refused has said what they speak.
+const FIRST_BYTES_INTERVAL: Duration = Duration::from_millis(10);
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 const ACCEPT_INTERVAL: Duration = Duration::from_millis(limits::ACCEPT_INTERVAL_MS);
 /// Ended connections are told of this often at most.
@@ -71,6 +73,8 @@ pub(crate) struct Connections {
     pub memory: Rc<ClientMemory>,
     descriptors: ConnectionDescriptors,
     refused: RefusedConnections,
+    /// A task sees to those who are refused and have not said what they speak.
+    is_turning_away: Cell<bool>,
 }
 
 /// What all doors of a shard have in common.
@@ -121,6 +125,7 @@ impl Connections {
             access,
             descriptors,
             refused: RefusedConnections::default(),
+            is_turning_away: Cell::new(false),
         })
     }
 
@@ -147,8 +152,7 @@ impl Connections {
                     // Those that are open are not hurt.
                     Err(reason) => {
                         self.metrics.connections_dropped.add(1);
-                        let now = self.clock.monotonic();
-                        self.refused.refuse(stream, self.refusal(door, &reason), &reason, now);
+                        self.clone().turn_away(stream, Unsaid { door, reason });
                         continue;
                     }
                 },
@@ -177,15 +181,48 @@ impl Connections {
         Ok(Admission { _descriptors: descriptors, more_descriptors: None, memory })
     }
 
-    /// What a client that is not let in is told: whatever it has sent, this is the answer.
-    fn refusal(&self, door: Door, reason: &str) -> Vec<u8> {
-        match (door, &self.http) {
-            (Door::Native, _) => native_refusal(Status::LimitReached, reason),
-            // No handshake is made with those who cannot stay.
-            (Door::Http, Some(http)) if self.rules.is_told_in_clear(door) => {
-                http_refusal(http, self.clock.now(), reason)
+    /// Refuses a connection in words that its client understands. What it speaks may come a moment later than it does.
+    fn turn_away(self: Rc<Self>, stream: TcpStream, unsaid: Unsaid) {
+        let now = self.clock.monotonic();
+        let is_to_be_said = self.refused.refuse(
+            stream,
+            unsaid,
+            &|unsaid, first, last| self.refusal(unsaid, first, last),
+            now,
+        );
+        if !is_to_be_said || self.is_turning_away.replace(true) {
+            return;
+        }
+        let turning_away = async move {
+            let mut is_any_left = true;
+            while is_any_left && !self.is_stopping() {
+                self.clock.sleep(FIRST_BYTES_INTERVAL).await;
+                let words: Words<'_> = &|unsaid, first, last| self.refusal(unsaid, first, last);
+                is_any_left = self.refused.say(words, self.clock.monotonic());
             }
-            (Door::Http, _) => Vec::new(),
+            self.is_turning_away.set(false);
+        };
+        glommio::spawn_local(turning_away).detach();
+    }
+
+    /// What a client that is not let in is told, who begins with `first`; `None` if that is too little to tell what it speaks,
+    /// and there will be another time. No handshake is made with those who cannot stay: after the alert, which every client of
+    /// TLS understands, the reason stands for our own.
+    fn refusal(&self, unsaid: &Unsaid, first: &[u8], is_last_time: bool) -> Option<Vec<u8>> {
+        let Unsaid { door, reason } = unsaid;
+        let native = || native_refusal(Status::LimitReached, reason);
+        let http = |port| http_refusal(port, self.clock.now(), reason);
+        match self.rules.judge(*door, detect(first), false) {
+            Verdict::Gone if !is_last_time => None,
+            Verdict::Handshake => Some([&TLS_ALERT_NO_ROOM[..], &native()].concat()),
+            Verdict::Native => Some(native()),
+            Verdict::Refuse(answer) => Some(answer),
+            Verdict::Http { .. } => self.http.as_ref().map(http).or_else(|| Some(Vec::new())),
+            Verdict::Gone => Some(match (door, &self.http) {
+                (Door::Native, _) => native(),
+                (Door::Http, Some(port)) if self.rules.is_told_in_clear(*door) => http(port),
+                (Door::Http, _) => Vec::new(),
+            }),
         }
     }
 
@@ -263,7 +300,10 @@ impl Connections {
         let now = self.clock.monotonic();
         self.refused.tell_stranger(stream.peer(), now);
         match stream {
-            Stream::Plain(stream) => self.refused.send_last(stream, answer, now),
+            Stream::Plain(stream) => {
+                let words: Words<'_> = &|unsaid, first, last| self.refusal(unsaid, first, last);
+                self.refused.send_last(stream, answer, words, now);
+            }
             Stream::Tls(mut stream) => {
                 connection.incomplete_since.set(None);
                 connection.end_after(now, EXPIRY_GRACE);

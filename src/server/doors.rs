@@ -86,6 +86,8 @@ pub(super) enum Verdict {
 
 /// A fatal alert `unexpected_message` (RFC 8446, 6.2), in the record version that every client takes.
 const TLS_ALERT: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 10];
+/// A fatal alert `internal_error` (RFC 8446, 6.2): the reason is the broker's, and no fault of the client's.
+pub(super) const TLS_ALERT_NO_ROOM: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 80];
 const NATIVE_PORT: &str = "This port speaks turbopump's native protocol and no HTTP. HTTP is spoken at the address that the broker \
     was given with --http, if it was.\n";
 const HTTP_PORT: &str = "This port speaks HTTP/1.1, with TLS only if the broker has a certificate. turbopump's native protocol is \

@@ -9,22 +9,41 @@ use std::time::Duration;
 
 use glommio::net::TcpStream;
 
+use super::doors::Door;
 use crate::limits::REFUSED_CONNECTIONS_MAX;
 use crate::runtime::host;
 use crate::types::{MonotonicTime, Throttle};
 
 /// How long such a connection is kept after its answer. Closed at once with something unread, the kernel would send a
-/// reset, which may overtake the answer.
+/// reset, which may overtake the answer. One that has said nothing yet has as long to do so.
 const KEPT_FOR: Duration = Duration::from_secs(1);
+/// Enough to tell every protocol.
+const FIRST_BYTES_MAX: usize = 16;
 const NEWS_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The last ones that were refused.
 pub(crate) struct RefusedConnections {
-    kept: RefCell<VecDeque<(MonotonicTime, TcpStream)>>,
+    kept: RefCell<VecDeque<Kept>>,
     refusals: Throttle,
     strangers: Throttle,
     failures: Throttle,
 }
+
+struct Kept {
+    since: MonotonicTime,
+    stream: TcpStream,
+    /// What is to be said once it is known in which protocol; `None` when it was.
+    unsaid: Option<Unsaid>,
+}
+
+/// A refusal that has not been put into words.
+pub(crate) struct Unsaid {
+    pub door: Door,
+    pub reason: String,
+}
+
+/// A refusal in the words of whoever begins with these bytes; `None` if they are too few to tell, and it is not the last time.
+pub(crate) type Words<'a> = &'a dyn Fn(&Unsaid, &[u8], bool) -> Option<Vec<u8>>;
 
 impl Default for RefusedConnections {
     fn default() -> Self {
@@ -34,14 +53,39 @@ impl Default for RefusedConnections {
 }
 
 impl RefusedConnections {
-    /// Answers with `refusal`, as far as the socket takes it without waiting, and ends the connection. Only a few are kept:
-    /// more would need the room that there is not.
-    pub fn refuse(&self, stream: TcpStream, refusal: Vec<u8>, reason: &str, now: MonotonicTime) {
+    /// Refuses a connection, with the words that its first bytes ask for: at once if they are there, and otherwise when they come.
+    /// True when there are some to be waited for, see [`say`](Self::say). Who says nothing is given those of its door.
+    pub fn refuse(&self, stream: TcpStream, unsaid: Unsaid, words: Words<'_>, now: MonotonicTime) -> bool {
         if let Some(left_out) = self.refusals.allows(now) {
             let peer = shown(stream.peer_addr().ok());
+            let reason = &unsaid.reason;
             tracing::warn!(target: "net", left_out, peer, "a connection was closed at once: {reason}");
         }
-        self.send_last(stream, &refusal, now);
+        let mut refused = Kept { since: now, stream, unsaid: Some(unsaid) };
+        let is_said = refused.say(words, false, now);
+        self.keep(refused, words, now);
+        !is_said
+    }
+
+    /// Looks whether those have begun to speak whose protocol was not known. True when there are more of them.
+    pub fn say(&self, words: Words<'_>, now: MonotonicTime) -> bool {
+        let mut is_any_left = false;
+        for refused in self.kept.borrow_mut().iter_mut() {
+            let is_last_time = now.since(refused.since) >= KEPT_FOR;
+            is_any_left |= !refused.say(words, is_last_time, now);
+        }
+        is_any_left
+    }
+
+    /// Only a few are kept: more would need the room that there is not.
+    fn keep(&self, refused: Kept, words: Words<'_>, now: MonotonicTime) {
+        let mut kept = self.kept.borrow_mut();
+        if kept.len() >= REFUSED_CONNECTIONS_MAX
+            && let Some(mut oldest) = kept.pop_front()
+        {
+            oldest.say(words, true, now);
+        }
+        kept.push_back(refused);
     }
 
     /// The first bytes of a connection are of a protocol that is not spoken there, or not in that way, or of none.
@@ -52,24 +96,21 @@ impl RefusedConnections {
         }
     }
 
-    /// Sends an answer and ends the connection; without an answer it is closed at once.
-    pub fn send_last(&self, stream: TcpStream, answer: &[u8], now: MonotonicTime) {
+    /// Sends an answer and ends the connection, as far as the socket takes it without waiting; without an answer it is closed at
+    /// once.
+    pub fn send_last(&self, stream: TcpStream, answer: &[u8], words: Words<'_>, now: MonotonicTime) {
         if answer.is_empty() {
             return;
         }
-        let mut kept = self.kept.borrow_mut();
-        if kept.len() >= REFUSED_CONNECTIONS_MAX {
-            kept.pop_front();
-        }
-        // A client that is gone needs no answer.
-        let _ = host::send_parts(stream.as_raw_fd(), &[IoSlice::new(answer)]);
-        host::end_sending(stream.as_raw_fd());
-        kept.push_back((now, stream));
+        let refused = Kept { since: now, stream, unsaid: None };
+        refused.answer(answer);
+        self.keep(refused, words, now);
     }
 
     /// To be called about once a second.
     pub fn let_go(&self, now: MonotonicTime) {
-        self.kept.borrow_mut().retain(|(since, _)| now.since(*since) < KEPT_FOR);
+        let is_kept = |refused: &Kept| refused.unsaid.is_some() || now.since(refused.since) < KEPT_FOR;
+        self.kept.borrow_mut().retain(is_kept);
     }
 
     /// The system gave no connection, although one may wait.
@@ -77,6 +118,25 @@ impl RefusedConnections {
         if let Some(left_out) = self.failures.allows(now) {
             tracing::error!(target: "net", left_out, "connections cannot be accepted: {error}");
         }
+    }
+}
+
+impl Kept {
+    /// Answers if it is known in which words, or if it has to be now. False when there was none yet.
+    fn say(&mut self, words: Words<'_>, is_last_time: bool, now: MonotonicTime) -> bool {
+        let Some(unsaid) = &self.unsaid else { return true };
+        let mut bytes = [0; FIRST_BYTES_MAX];
+        let count = host::peek(self.stream.as_raw_fd(), &mut bytes);
+        let Some(answer) = words(unsaid, &bytes[..count], is_last_time) else { return false };
+        self.answer(&answer);
+        (self.unsaid, self.since) = (None, now);
+        true
+    }
+
+    fn answer(&self, answer: &[u8]) {
+        // A client that is gone needs no answer.
+        let _ = host::send_parts(self.stream.as_raw_fd(), &[IoSlice::new(answer)]);
+        host::end_sending(self.stream.as_raw_fd());
     }
 }
 

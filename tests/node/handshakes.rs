@@ -1,10 +1,12 @@
-//! Many who begin TLS and never go on, and the clients beside them.
+//! Many who begin TLS and never go on, and the clients beside them; and those whom there is no room for.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
+use turbopump::client::{Client, ConnectOptions, Timeouts, Tls};
+use turbopump::wire::frame;
 
 use crate::support::directory::test_directory;
 use crate::support::http_connection::tls;
@@ -16,11 +18,11 @@ const MANY: usize = 400;
 /// The first bytes of a handshake's record, of which no more comes.
 const HALF_HELLO: &[u8] = &[0x16, 3, 1, 2, 0, 1];
 
-fn tls_node(directory: &std::path::Path) -> Node {
+fn tls_setup(directory: &std::path::Path) -> Setup {
     let data = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tls");
     let (certificate, key) = (format!("{data}/certificate.pem"), format!("{data}/key.pem"));
     let flags = ["--shards", "1", "--tls-certificate", &certificate, "--tls-key", &key];
-    Setup::new(directory.join("data")).with(&flags).start()
+    Setup::new(directory.join("data")).with(&flags)
 }
 
 /// A connection from one of the addresses that a machine has of itself.
@@ -43,7 +45,7 @@ fn half_open(source: [u8; 4], node: &Node, bytes: &[u8]) -> TcpStream {
 #[test]
 fn who_completes_no_handshake_keeps_nobody_out() {
     let directory = test_directory();
-    let node = tls_node(directory.path());
+    let node = tls_setup(directory.path()).start();
     let many: Vec<_> = [&HALF_HELLO[..1], HALF_HELLO]
         .into_iter()
         .cycle()
@@ -70,4 +72,59 @@ fn who_completes_no_handshake_keeps_nobody_out() {
     let told = node.stop().stderr;
     assert_eq!(told.matches("handshakes").count(), 1, "{told}");
     assert!(told.contains("not completed by 127.0.0.2"), "{told}");
+}
+
+/// Reads what a broker says to whoever begins with these bytes, after `pause`, until it closes.
+fn told(address: &str, bytes: &[u8], pause: Duration) -> Vec<u8> {
+    let mut stream = TcpStream::connect(address).expect("the system takes it");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    std::thread::sleep(pause);
+    stream.write_all(bytes).expect("it is open");
+    let mut answer = Vec::new();
+    // A reset may stand for the end.
+    let _ = stream.read_to_end(&mut answer);
+    answer
+}
+
+#[test]
+fn who_is_not_let_in_is_told_in_their_own_words() {
+    const LIMIT: usize = 96;
+    let directory = test_directory();
+    let setup = tls_setup(directory.path()).with(&["--http", "127.0.0.1:0"]).with_open_files(LIMIT);
+    let node = setup.start();
+    let http = node.http_address.clone().expect("it was asked for");
+    let idle: Vec<_> = (0..LIMIT).map(|_| TcpStream::connect(&http).expect("the system takes it")).collect();
+    let authority = Tls::trusting(CERTIFICATE.as_bytes()).expect("a certificate");
+    let trusting = ConnectOptions { tls: Some(authority), ..ConnectOptions::default() };
+    // Who says nothing is told as well, before long, and is in nobody's way then.
+    for mut refused in &idle[LIMIT - 4..] {
+        refused.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        refused.read_to_end(&mut Vec::new()).expect("the end");
+    }
+    for address in [node.address(), &http] {
+        for pause in [Duration::ZERO, Duration::from_millis(200)] {
+            let answer = told(address, HALF_HELLO, pause);
+            assert_eq!(answer[..7], [0x15, 3, 3, 0, 2, 2, 80], "{address}: {answer:?}");
+            let answer = told(address, b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", pause);
+            let answer = String::from_utf8_lossy(&answer);
+            assert!(
+                answer.starts_with("HTTP/1.1 503 ") && answer.contains("no descriptors left"),
+                "{answer}"
+            );
+            let answer = told(address, &frame::preface(), pause);
+            assert!(String::from_utf8_lossy(&answer).contains("no descriptors left"), "{answer:?}");
+            assert!(answer.starts_with(&frame::PREFACE_MAGIC), "{answer:?}");
+        }
+        let handshake = tls(TcpStream::connect(address).expect("a socket"), CERTIFICATE, &[]);
+        let error = handshake.err().expect("there is no room").to_string();
+        assert!(error.contains("InternalError"), "{error}");
+        let refused = Client::connect(address, trusting.clone()).and_then(|mut client| client.list_topics());
+        let reason = refused.expect_err("there is no room").to_string();
+        assert!(reason.contains("no descriptors left"), "{reason}");
+    }
+    let silent: Vec<_> =
+        (0..20).map(|_| TcpStream::connect(node.address()).expect("the system takes it")).collect();
+    assert_eq!(told(node.address(), HALF_HELLO, Duration::ZERO)[..2], [0x15, 3]);
+    drop((idle, silent));
+    wait_for("there is room again", || Client::connect(node.address(), Timeouts::default()).is_ok());
 }

@@ -201,24 +201,26 @@ fn who_comes_otherwise_than_is_spoken_is_told_what_to_type() {
     serving.join().expect("it served");
 }
 
-/// A broker makes no handshake with whom it has no room for.
+/// A broker makes no handshake with whom it has no room for, and says why after an alert; earlier ones did without the alert.
 #[test]
 fn a_refusal_for_want_of_room_is_understood_without_tls() {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let address = listener.local_addr().expect("bound").to_string();
-    let serving = std::thread::spawn(move || {
-        let (mut stream, _) = listener.accept().expect("a client comes");
-        let mut answer = frame::preface().to_vec();
-        let failure = Failure::new(Status::LimitReached, "there is no room");
-        ReplyEncoder::new().encode(&mut answer, 0, &Err(failure));
-        stream.write_all(&answer).expect("it reads");
-        // Until it has understood.
-        let _ = stream.read_to_end(&mut Vec::new());
-    });
-    let error = refused(&address, trusting(CERTIFICATE));
-    assert!(error.to_string().contains("there is no room"), "{error}");
-    assert!(error.is_connection_loss(), "there may be room later");
-    serving.join().expect("it served");
+    for alert in [&[][..], &[0x15, 3, 3, 0, 2, 2, 80]] {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("bound").to_string();
+        let serving = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a client comes");
+            let mut answer = [alert, &frame::preface()].concat();
+            let failure = Failure::new(Status::LimitReached, "there is no room");
+            ReplyEncoder::new().encode(&mut answer, 0, &Err(failure));
+            stream.write_all(&answer).expect("it reads");
+            // Until it has understood.
+            let _ = stream.read_to_end(&mut Vec::new());
+        });
+        let error = refused(&address, trusting(CERTIFICATE));
+        assert!(error.to_string().contains("there is no room"), "{error}");
+        assert!(error.is_connection_loss(), "there may be room later");
+        serving.join().expect("it served");
+    }
 }
 
 #[test]
