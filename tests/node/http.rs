@@ -13,6 +13,7 @@ use turbopump::types::{Secret, Timestamp};
 
 use crate::support::directory::test_directory;
 use crate::support::http_connection::{Answer, Connection, GET, POST, PUBLISH, publish};
+use crate::support::load::create_topic;
 use crate::support::node::{Node, PATIENCE, Setup, wait_for};
 
 fn start(directory: &tempfile::TempDir) -> Node {
@@ -362,6 +363,81 @@ fn keys_are_asked_for_and_read_again() {
     std::fs::write(&file, "[[keys]]\nid = 3\n").expect("written");
     let ended = setup.try_start().err().expect("the file is wrong");
     assert!(ended.stderr.contains("--access-keys") && ended.stderr.contains("line 2"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_wait_ends_with_the_key_that_it_was_begun_with() {
+    let directory = test_directory();
+    let file = directory.path().join("keys.toml");
+    let write = |rules: &str| {
+        let root = "[[keys]]\nid = \"root\"\nsecret = \"toor\"\nadmin = true\n";
+        std::fs::write(&file, format!("{root}{rules}")).expect("written");
+    };
+    let reader = |group: &str| {
+        format!(
+            "[[keys]]\nid = \"a\"\nsecret = \"s\"\nconsume = [{{ topic = \"orders\", group = \"{group}\" }}]\n"
+        )
+    };
+    write(&reader("g"));
+    let flags = ["--shards", "2", "--http", "127.0.0.1:0", "--access-keys", file.to_str().expect("UTF-8")];
+    let node = Setup::new(directory.path().join("data")).with(&flags).start();
+    let credentials = Credentials::new("root", "toor".to_owned()).expect("a key");
+    let options = ConnectOptions { credentials: Some(credentials), ..ConnectOptions::default() };
+    let mut root = Client::connect(node.address(), options).expect("believed");
+    create_topic(&mut root, "orders", 2);
+    let mut publisher = Connection::open(&node);
+    let signed = |method: &str, target: &str, id: &str, secret: &str, body: &str| {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+        let date = http_date(Timestamp(since.as_millis() as u64));
+        let mut headers = http::HeaderMap::new();
+        headers.insert("date", date.parse().expect("ASCII"));
+        let signature = sign(&Secret::new(secret), &method.parse().expect("a method"), target, &headers);
+        let length = body.len();
+        let head =
+            format!("{method} {target} HTTP/1.1\r\nHost: h\r\nDate: {date}\r\nContent-Length: {length}\r\n");
+        format!("{head}Authorization: MQ {id}:{signature}\r\n\r\n{body}")
+    };
+    const TARGET: &str = "/topics/orders/messages?consumer=g&numOfMessages=1&waitseconds=30";
+    let hang_up = || node.signal(rustix::process::Signal::HUP);
+    let wait = || {
+        let mut connection = Connection::open(&node);
+        connection.send(signed("GET", TARGET, "a", "s", ""));
+        std::thread::sleep(Duration::from_millis(300));
+        connection
+    };
+    // Nobody may have the message that comes after: not who has no key any more, nor another secret, nor no right to it.
+    let other_secret = reader("g").replace("\"s\"", "\"t\"");
+    for rules in ["", &other_secret, &reader("h")] {
+        let mut waiting = wait();
+        // What has not to do with it does not end it.
+        write(&format!("{}[[keys]]\nid = \"b\"\nsecret = \"s\"\n", reader("g")));
+        hang_up();
+        let begun = Instant::now();
+        std::thread::sleep(Duration::from_millis(300));
+        write(rules);
+        hang_up();
+        let answer = waiting.expect(403, "AccessDenied");
+        let took = begun.elapsed();
+        assert!(
+            took >= Duration::from_millis(250) && took < Duration::from_secs(10),
+            "{took:?}: {}",
+            answer.body
+        );
+        publisher.send(signed("POST", "/topics/orders/messages", "root", "toor", PUBLISH));
+        assert_eq!(publisher.next().expect("an answer").status, 201);
+        write(&reader("g"));
+        hang_up();
+        // The connection goes on, and the message was kept from nobody else.
+        wait_for("the key is back", || {
+            let mut again = Connection::open(&node);
+            again.send(signed("GET", TARGET, "a", "s", ""));
+            let status = again.next().expect("an answer").status;
+            std::thread::sleep(Duration::from_millis(if status == 200 { 0 } else { 200 }));
+            status == 200
+        });
+        waiting.send(signed("GET", TARGET.split("&wait").next().expect("a target"), "a", "s", ""));
+        assert_eq!(waiting.next().expect("an answer").status, 404);
+    }
 }
 
 /// What a client would have delivered again if the whole request were refused for one of its handles.

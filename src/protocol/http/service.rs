@@ -115,8 +115,17 @@ impl Scheme {
 #[derive(Debug)]
 pub struct Admitted {
     call: Call,
+    session: Session,
     scheme: Scheme,
     id: RequestId,
+}
+
+impl Admitted {
+    /// Who sent it, if it waits for messages and somebody may keep them from its sender meanwhile.
+    pub fn waiting_session(&self) -> Option<&Session> {
+        let waits = matches!(&self.call, Call::Consume(consume) if !consume.wait.is_zero());
+        Some(&self.session).filter(|session| waits && !session.is_open())
+    }
 }
 
 impl<B: Backend> HttpService<B> {
@@ -133,8 +142,13 @@ impl<B: Backend> HttpService<B> {
     /// Judges a request by its head; `peer` is where it came from.
     pub fn admit(&self, head: &Parts, scheme: Scheme, peer: Option<IpAddr>) -> Result<Admitted, HttpError> {
         check_head(head)?;
-        let call = self.understand(head, peer)?;
-        Ok(Admitted { call, scheme, id: self.ids.next(self.clock.now()) })
+        let (call, session) = self.understand(head, peer)?;
+        Ok(Admitted { call, session, scheme, id: self.ids.next(self.clock.now()) })
+    }
+
+    /// Whether an admitted request may still be carried out, now that its sender has this session.
+    pub fn check(&self, admitted: &Admitted, session: &Session) -> Result<(), HttpError> {
+        check_rules(session, &admitted.call).inspect_err(|_| self.denied())
     }
 
     /// The answer to a request that was not admitted, or whose body could not be read; without a head, whose head could
@@ -146,25 +160,25 @@ impl<B: Backend> HttpService<B> {
     /// Carries an admitted request out.
     pub async fn answer(
         &self,
-        admitted: Admitted,
+        admitted: &Admitted,
         head: &Parts,
         body: Bytes,
         client: &B::Client,
     ) -> Response<Answer> {
-        let Admitted { call, scheme, id } = admitted;
-        match self.carry_out(&call, head, body, client).await {
+        let &Admitted { ref call, scheme, id, .. } = admitted;
+        match self.carry_out(call, head, body, client).await {
             Ok((status, document)) => response(status, id, document),
             Err(error) => self.refusal(Some(head), scheme, id, &error),
         }
     }
 
-    fn understand(&self, head: &Parts, peer: Option<IpAddr>) -> Result<Call, HttpError> {
+    fn understand(&self, head: &Parts, peer: Option<IpAddr>) -> Result<(Call, Session), HttpError> {
         let target = target_of(head);
         // The sender first: a stranger learns nothing about what is asked for, not even whether it makes sense.
         let session = self.sender(head, target, peer)?;
         let call = Call::parse(&head.method, target)?;
         check_rules(&session, &call).inspect_err(|_| self.denied())?;
-        Ok(call)
+        Ok((call, session))
     }
 
     /// Who sent a request: every one proves its key by itself.

@@ -108,9 +108,16 @@ impl BrokerBackend {
                 "too many answers wait to be read: try again",
             ));
         }
-        match outcome {
-            Some(outcome) => Ok(outcome?),
-            None => Err(HttpError::new(ErrorCode::ServerError, "the call was given up: try again")),
+        let is_empty = |reply: &Reply| match reply {
+            Reply::Received(messages) => messages.is_empty(),
+            Reply::Halves(halves) => halves.is_empty(),
+            _ => false,
+        };
+        match (outcome, client.denial()) {
+            // What was given to it before is its own.
+            (Some(Ok(reply)), Some(denied)) if is_empty(&reply) => Err(denied),
+            (Some(outcome), _) => Ok(outcome?),
+            (None, _) => Err(HttpError::new(ErrorCode::ServerError, "the call was given up: try again")),
         }
     }
 

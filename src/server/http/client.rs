@@ -13,6 +13,7 @@ use crate::api::Reply;
 use crate::broker::Recipient;
 use crate::clock::SharedClock;
 use crate::limits;
+use crate::protocol::http::HttpError;
 use crate::runtime::host;
 use crate::server::connection::Connections;
 use crate::types::{Account, ByteBudget, ClientMemory, Reservation, WakerList};
@@ -51,6 +52,8 @@ pub(crate) struct HttpClient {
     changed: WakerList,
     /// There was no room for its answer.
     is_refused: Cell<bool>,
+    /// Why nothing is given to its call any more, although it is there.
+    denied: RefCell<Option<HttpError>>,
     /// Its last answer was small. It does not wait behind those who get large ones, but in a row of its own, for a room
     /// that is beside the account and is used by one at a time.
     gets_little: Cell<bool>,
@@ -79,6 +82,7 @@ impl HttpClient {
             is_waiting: Cell::new(false),
             changed: WakerList::new(),
             is_refused: Cell::new(false),
+            denied: RefCell::default(),
             answer: RefCell::default(),
         })
     }
@@ -90,6 +94,7 @@ impl HttpClient {
         // Of an earlier call: what is true now is noticed again.
         self.presence.set(Presence::Here);
         self.is_refused.set(false);
+        self.denied.take();
         self.is_waiting.set(!wait.is_zero());
         Some(ClientCall { client: self.clone(), is_over: false, _share: share })
     }
@@ -121,6 +126,17 @@ impl HttpClient {
     /// Whether the last call chose nothing because there was no room for its answer.
     pub fn is_refused(&self) -> bool {
         self.is_refused.get()
+    }
+
+    /// Ends the wait of its call: nothing more is chosen for it.
+    pub fn deny(&self, error: HttpError) {
+        self.denied.replace(Some(error));
+        self.changed.wake();
+    }
+
+    /// Why the last call was given nothing more, if it was denied that.
+    pub fn denial(&self) -> Option<HttpError> {
+        self.denied.take()
     }
 
     /// Waits until it is known whether the client is there.
@@ -173,8 +189,12 @@ impl HttpClient {
         self.changed.wake();
     }
 
-    /// What is known of a client that has half closed: nothing, as long as the byte that was sent ahead is on its way.
+    /// Whether anything is to be given to it, as far as that is known. Of a client that has half closed nothing is, as long as the
+    /// byte that was sent ahead is on its way.
     fn look(&self) -> Option<bool> {
+        if self.denied.borrow().is_some() {
+            return Some(false);
+        }
         match self.presence.get() {
             Presence::Here => Some(true),
             Presence::Gone => Some(false),

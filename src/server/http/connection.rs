@@ -25,6 +25,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_lite::{AsyncRead, AsyncWrite, AsyncWriteExt, future};
 use glommio::net::TcpStream;
+use http::request::Parts;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming as IncomingBody;
 use hyper::header::{CONNECTION, EXPECT, HeaderValue, TRANSFER_ENCODING};
@@ -39,7 +40,9 @@ use super::port::{BodyBytes, HttpPort, body_too_large};
 use super::stream::HttpStream;
 use crate::limits;
 use crate::net::ReceiveBuffer;
-use crate::protocol::http::{Answer, ErrorCode, HttpError, Scheme, http_date, is_body_end_doubtful};
+use crate::protocol::http::{
+    Admitted, Answer, ErrorCode, HttpError, Scheme, http_date, is_body_end_doubtful,
+};
 use crate::runtime::yield_to_reactor;
 use crate::server::connection::Connections;
 use crate::server::sessions::Connection;
@@ -458,9 +461,30 @@ impl HttpConnection {
         match read {
             Ok(body) => {
                 self.set_phase(Phase::Answering);
-                service.answer(admitted, &head, body, &self.client).await
+                self.answer(&admitted, &head, body).await
             }
             Err(error) => service.refuse(Some(&head), self.scheme, &error),
+        }
+    }
+
+    /// Carries a request out. One that waits for messages is refused as soon as its sender may not have them any more.
+    async fn answer(&self, admitted: &Admitted, head: &Parts, body: Bytes) -> Response<Answer> {
+        let answering = self.port().service.answer(admitted, head, body, &self.client);
+        let Some(session) = admitted.waiting_session() else { return answering.await };
+        self.connection.session.replace(session.clone());
+        let answer = future::or(answering, self.watch_rules(admitted)).await;
+        self.connection.session.take();
+        answer
+    }
+
+    /// Tells the client when what it waits for is kept from it; it never completes.
+    async fn watch_rules(&self, admitted: &Admitted) -> Response<Answer> {
+        loop {
+            self.connection.pace.cut.changed().await;
+            let checked = self.port().service.check(admitted, &self.connection.session.borrow());
+            if let Err(error) = checked {
+                self.client.deny(error);
+            }
         }
     }
 
