@@ -5,6 +5,7 @@ use super::fields::FieldValue;
 use super::frame;
 use super::header::{ANSWER, Header, HeaderForm, ONE_WAY};
 use super::language::Language;
+use super::refusal::Refusal;
 use super::{header_binary, header_json, json_writer};
 
 /// The release of RocketMQ whose behaviour this is, as an ordinal in `common/.../MQVersion.java`: 5.3.3. Clients ask for
@@ -41,12 +42,22 @@ impl Default for Head<'_> {
 impl<'a> Head<'a> {
     /// The answer to a request.
     pub fn answer(request: &Header<'_>, code: ResponseCode) -> Self {
-        Self { code: code.number(), opaque: request.opaque, flag: ANSWER, ..Self::default() }
+        Self::answer_to(request.opaque, code)
+    }
+
+    /// The answer to the request of that number, for one that is answered when its header is gone.
+    pub fn answer_to(opaque: i32, code: ResponseCode) -> Self {
+        Self { code: code.number(), opaque, flag: ANSWER, ..Self::default() }
     }
 
     /// A refusal of a request, in words.
     pub fn refusal(request: &Header<'_>, code: ResponseCode, remark: &'a str) -> Self {
         Self { remark: Some(remark), ..Self::answer(request, code) }
+    }
+
+    /// The refusal of the request of that number.
+    pub fn refusal_of(opaque: i32, refusal: &'a Refusal) -> Self {
+        Self { remark: Some(&refusal.remark), ..Self::answer_to(opaque, refusal.code) }
     }
 
     /// A request that is not to be answered.

@@ -9,10 +9,14 @@
 //! | `head` | what goes out ahead of a body: an answer's header, or a request's to a client |
 //! | `fields` | a header's fields as numbers, truth values and text |
 //! | `scanner`, `json`, `json_writer` | JSON as these clients write and read it, in headers and bodies |
+//! | `message` | a message's properties in and out; batches |
+//! | `call` | requests, a family each, to `api` and back |
+//! | `refusal` | requests that are not carried out |
 //! | `code`, `status` | numbers of requests and answers; which one an outcome has |
 //!
 //! What is read is read tolerantly, since every client writes it differently; what is written is what all of them read.
 
+pub mod call;
 pub mod code;
 mod fields;
 pub mod frame;
@@ -23,6 +27,8 @@ mod header_json;
 pub mod json;
 pub mod json_writer;
 mod language;
+pub mod message;
+mod refusal;
 mod scanner;
 mod status;
 #[cfg(test)]
@@ -34,5 +40,6 @@ pub use frame::{Cut, Frame, FrameError, cut};
 pub use head::{BROKER_VERSION, Head};
 pub use header::{Header, HeaderError, HeaderForm};
 pub use language::Language;
+pub use refusal::Refusal;
 pub use scanner::JsonError;
 pub use status::{Asked, code_of, remark_of};

@@ -1,11 +1,15 @@
 //! The readers of RocketMQ's own protocol: arbitrary bytes are refused or understood, and what was understood says the same
 //! when it is written in either form and read again.
 
+use std::net::SocketAddr;
+
 use crate::limits;
+use crate::protocol::remoting::call::send::{self, Messages, Send};
 use crate::protocol::remoting::json::Value;
 use crate::protocol::remoting::json_writer::{write_array, write_object};
-use crate::protocol::remoting::{Cut, FieldValue, Frame, Head, Header, HeaderForm, cut};
+use crate::protocol::remoting::{Cut, FieldValue, Frame, Head, Header, HeaderForm, ResponseCode, cut};
 use crate::testing::Random;
+use crate::wire::batch::CheckedBatch;
 
 /// Reads `bytes` as a connection's frames.
 pub fn fuzz_frame(bytes: &[u8]) {
@@ -27,6 +31,7 @@ pub fn fuzz_frame(bytes: &[u8]) {
                 assert!(frame.frame_bytes <= rest.len(), "a frame lies within its buffer");
                 fuzz_header(frame.form, frame.header);
                 fuzz_body(frame.body);
+                fuzz_send(&frame);
                 rest = &rest[frame.frame_bytes..];
             }
         }
@@ -114,6 +119,29 @@ fn check_written(header: &Header<'_>, form: HeaderForm) {
         (again.remark.unwrap_or_default(), again.fields),
         (header.remark.clone().unwrap_or_default(), header.fields.clone())
     );
+}
+
+/// Reads a frame as a send, if it is one: what is understood can be stored.
+fn fuzz_send(frame: &Frame<'_>) {
+    let Ok(header) = Header::read(frame.form, frame.header) else { return };
+    if !send::is_send(header.code) {
+        return;
+    }
+    match Send::read(&header, frame.body, SocketAddr::from(([10, 0, 0, 1], 4000))) {
+        Err(refusal) => {
+            assert!(
+                refusal.code != ResponseCode::Success && !refusal.remark.is_empty(),
+                "a refusal says why"
+            );
+        }
+        Ok(Send { messages: Messages::Single(message), .. }) => {
+            let record = message.record();
+            assert!(record.check().is_ok() && record.check_text().is_ok());
+        }
+        Ok(Send { messages: Messages::Batch(batch), .. }) => {
+            CheckedBatch::check_incoming(batch.view().as_bytes()).expect("this program built it");
+        }
+    }
 }
 
 /// Reads `bytes` as the JSON of a body.

@@ -1,0 +1,3 @@
+//! Requests, a family each: fields in, what is to be done out; and their answers.
+
+pub mod send;

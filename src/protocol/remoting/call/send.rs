@@ -1,0 +1,362 @@
+//! Sending: `SEND_MESSAGE`, `SEND_MESSAGE_V2` with one letter for each field, and `SEND_BATCH_MESSAGE`
+//! (`remoting/.../header/SendMessageRequestHeader.java`). Checks and their answers follow
+//! `broker/.../processor/SendMessageProcessor.java`.
+//!
+//! A batch is told by its field, not by the request's code: the client for C++ sends one with the code of a single message.
+
+use std::net::SocketAddr;
+
+use crate::api::Stored;
+use crate::limits;
+use crate::protocol::remoting::code::{ResponseCode, request};
+use crate::protocol::remoting::fields::{FieldValue, Fields};
+use crate::protocol::remoting::message::{InnerMessages, Meaning};
+use crate::protocol::remoting::refusal::Refusal;
+use crate::protocol::remoting::{Head, Header, HeaderForm};
+use crate::types::{Level, OffsetMessageId, RecordLocation, Timestamp, TopicName};
+use crate::wire::batch::{BatchBuilder, OwnedBatch};
+use crate::wire::origin::{Attributes, BodyEncoding, Origin};
+use crate::wire::record::{Record, RecordError};
+
+/// Topics of RocketMQ's own, into which nothing is sent.
+const FORBIDDEN_TOPICS: [&str; 6] = [
+    concat!("SCHEDULE_TOPIC_XX", "XX"),
+    "RMQ_SYS_TRANS_HALF_TOPIC",
+    "RMQ_SYS_TRANS_OP_HALF_TOPIC",
+    "TRANS_CHECK_MAX_TIME_TOPIC",
+    "SELF_TEST_TOPIC",
+    "OFFSET_MOVED_EVENT",
+];
+/// In a message's system flag: the body is compressed, how, and which half of a transaction it is.
+const COMPRESSED: i32 = 1;
+const COMPRESSION_SHIFT: u32 = 8;
+const TRANSACTION: i32 = 0b1100;
+/// Queues of one broker that a client may wish for a topic that its send makes.
+const WISHED_QUEUES_MAX: u32 = 8;
+/// What a client wishes that says nothing: its default in all languages.
+const WISHED_QUEUES: u32 = 4;
+/// What brokers call their place.
+const REGION: &str = "DefaultRegion";
+
+/// A send, ready to be stored.
+#[derive(Debug)]
+pub struct Send<'a> {
+    pub topic: TopicName,
+    /// Of this broker; `None`: any.
+    pub queue: Option<u32>,
+    /// Queues of each broker, if the send makes the topic.
+    pub queues_wished: u32,
+    /// `None`: the topic's level, or the node's.
+    pub level: Option<Level>,
+    pub messages: Messages<'a>,
+}
+
+/// What is sent.
+#[derive(Debug)]
+pub enum Messages<'a> {
+    Single(SingleMessage<'a>),
+    Batch(OwnedBatch),
+}
+
+/// One message. Its keys and its tag lie in its header, its body in the frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SingleMessage<'a> {
+    pub born_time: Timestamp,
+    pub key: &'a [u8],
+    pub tag: &'a [u8],
+    pub properties: Vec<u8>,
+    pub body: &'a [u8],
+    pub attributes: Attributes,
+    pub origin: Origin,
+    /// Empty when the producer gave it none.
+    pub unique_id: &'a [u8],
+}
+
+/// Fields of both generations.
+struct Names {
+    topic: &'static str,
+    queue: &'static str,
+    queues_wished: &'static str,
+    sys_flag: &'static str,
+    born_time: &'static str,
+    flag: &'static str,
+    properties: &'static str,
+    deliveries: &'static str,
+    batch: &'static str,
+    /// What must be there and means nothing here.
+    required: [&'static str; 2],
+}
+
+const LONG_NAMES: Names = Names {
+    topic: "topic",
+    queue: "queueId",
+    queues_wished: "defaultTopicQueueNums",
+    sys_flag: "sysFlag",
+    born_time: "bornTimestamp",
+    flag: "flag",
+    properties: "properties",
+    deliveries: "reconsumeTimes",
+    batch: "batch",
+    required: ["producerGroup", "defaultTopic"],
+};
+
+const SHORT_NAMES: Names = Names {
+    topic: "b",
+    queue: "e",
+    queues_wished: "d",
+    sys_flag: "f",
+    born_time: "g",
+    flag: "h",
+    properties: "i",
+    deliveries: "j",
+    batch: "m",
+    required: ["a", "c"],
+};
+
+fn illegal(remark: impl Into<String>) -> Refusal {
+    Refusal::new(ResponseCode::MessageIllegal, remark)
+}
+
+/// What is said of a message that is too large, in RocketMQ's words.
+pub fn too_large() -> Refusal {
+    illegal(format!(
+        "the message is illegal, maybe msg body or properties length not matched. msg body length limit {}B, msg properties \
+         length limit 32KB.",
+        limits::BODY_BYTES_MAX
+    ))
+}
+
+/// Whether a request of this code is a send.
+pub fn is_send(code: i32) -> bool {
+    matches!(code, request::SEND_MESSAGE | request::SEND_MESSAGE_V2 | request::SEND_BATCH_MESSAGE)
+}
+
+impl<'a> Send<'a> {
+    /// Reads a send that came from `born`.
+    pub fn read(header: &'a Header<'_>, body: &'a [u8], born: SocketAddr) -> Result<Self, Refusal> {
+        let names = if header.code == request::SEND_MESSAGE { &LONG_NAMES } else { &SHORT_NAMES };
+        let fields = &header.fields;
+        for name in names.required {
+            fields.required_text(name)?;
+        }
+        let topic = fields.required_text(names.topic)?;
+        let queues_wished = fields.required_number(names.queues_wished)?;
+        let queue: i32 = fields.required_number(names.queue)?;
+        let sys_flag = fields.required_number(names.sys_flag)?;
+        let born_time: i64 = fields.required_number(names.born_time)?;
+        let flag: i32 = fields.required_number(names.flag)?;
+        let topic = check_topic(&topic)?;
+        let attributes = attributes_of(sys_flag)?;
+        let deliveries: i64 = fields.number(names.deliveries).unwrap_or(0);
+        let envelope = Envelope {
+            properties: fields.bytes(names.properties).unwrap_or_default(),
+            born_time: Timestamp(u64::try_from(born_time).unwrap_or(0)),
+            attributes,
+            origin: Origin::new(flag as u32, deliveries.clamp(0, i64::from(u16::MAX)) as u16, born),
+        };
+        let (waits, messages) = match is_batch(header.code, fields, names) {
+            true => envelope.batch(body)?,
+            false => envelope.single(body)?,
+        };
+        Ok(Self {
+            topic,
+            queue: u32::try_from(queue).ok(),
+            queues_wished: wished(queues_wished),
+            level: (waits == Some(false)).then_some(Level::Accepted),
+            messages,
+        })
+    }
+}
+
+fn is_batch(code: i32, fields: &Fields<'_>, names: &Names) -> bool {
+    fields.optional_boolean(names.batch).unwrap_or(code == request::SEND_BATCH_MESSAGE)
+}
+
+fn wished(queues: i64) -> u32 {
+    match queues {
+        ..=0 => WISHED_QUEUES,
+        _ => u32::try_from(queues).unwrap_or(u32::MAX).min(WISHED_QUEUES_MAX),
+    }
+}
+
+fn check_topic(name: &str) -> Result<TopicName, Refusal> {
+    let topic: TopicName =
+        name.parse().map_err(|error| Refusal::new(ResponseCode::InvalidParameter, format!("{error}")))?;
+    if FORBIDDEN_TOPICS.contains(&topic.as_str()) {
+        let remark = format!("Sending message to topic[{topic}] is forbidden.");
+        return Err(Refusal::new(ResponseCode::NoPermission, remark));
+    }
+    if topic.is_of_group() {
+        return Err(Refusal::unsupported(&format!("sending to {topic}, a topic of a group,")));
+    }
+    Ok(topic)
+}
+
+/// What a record says of what the system flag said.
+fn attributes_of(sys_flag: i32) -> Result<Attributes, Refusal> {
+    if sys_flag & TRANSACTION != 0 {
+        return Err(Refusal::unsupported("a transaction"));
+    }
+    let encoding = match (sys_flag & COMPRESSED, (sys_flag >> COMPRESSION_SHIFT) & 0b111) {
+        (0, _) => BodyEncoding::Plain,
+        // Clients that know one way only say nothing.
+        (_, 0 | 3) => BodyEncoding::Zlib,
+        (_, 1) => BodyEncoding::Lz4,
+        (_, 2) => BodyEncoding::Zstd,
+        (_, other) => return Err(illegal(format!("there is no compression of type {other}"))),
+    };
+    Ok(Attributes { encoding, committed: false })
+}
+
+/// What holds for all messages of a send.
+struct Envelope<'a> {
+    properties: &'a [u8],
+    born_time: Timestamp,
+    attributes: Attributes,
+    origin: Origin,
+}
+
+/// Whether the producer waits for the flush, and what it sends.
+type Read<'a> = (Option<bool>, Messages<'a>);
+
+impl<'a> Envelope<'a> {
+    fn single(self, body: &'a [u8]) -> Result<Read<'a>, Refusal> {
+        if self.properties.len() > limits::PROPERTIES_BYTES_MAX {
+            return Err(too_large());
+        }
+        let mut properties = Vec::with_capacity(self.properties.len() + 1);
+        let meaning = Meaning::read(self.properties, &mut properties);
+        check_meaning(&meaning)?;
+        let message = SingleMessage {
+            born_time: self.born_time,
+            key: meaning.keys,
+            tag: meaning.tag,
+            properties,
+            body,
+            attributes: self.attributes,
+            origin: self.origin,
+            unique_id: meaning.unique_id,
+        };
+        check_record(&message.record())?;
+        Ok((meaning.waits, Messages::Single(message)))
+    }
+
+    /// The properties of the batch itself say only whether its producer waits; where they are silent, its first message does.
+    fn batch(self, body: &'a [u8]) -> Result<Read<'a>, Refusal> {
+        let mut waits = Meaning::read(self.properties, &mut Vec::new()).waits;
+        let mut builder = BatchBuilder::new(self.born_time);
+        let mut properties = Vec::new();
+        for inner in InnerMessages::new(body) {
+            let inner = inner.map_err(|error| illegal(error.to_string()))?;
+            properties.clear();
+            let meaning = Meaning::read(inner.properties, &mut properties);
+            check_meaning(&meaning)?;
+            waits = waits.or(meaning.waits);
+            let record = Record {
+                key: meaning.keys,
+                tag: meaning.tag,
+                properties: &properties,
+                body: inner.body,
+                born_delta_ms: 0,
+                attributes: self.attributes,
+                origin: Some(Origin { flag: inner.flag, ..self.origin }),
+            };
+            check_record(&record)?;
+            if !builder.fits(&record) {
+                return Err(illegal(format!(
+                    "the batch is too large: with what is stored of each message beside its body, {} messages take more \
+                     than {} bytes",
+                    builder.record_count() + 1,
+                    limits::BATCH_BYTES_MAX
+                )));
+            }
+            builder.push(&record);
+        }
+        if builder.is_empty() {
+            return Err(illegal("the batch has no message"));
+        }
+        Ok((waits, Messages::Batch(builder.finish_checked())))
+    }
+}
+
+/// Wishes that are not carried out are refused, and not forgotten.
+fn check_meaning(meaning: &Meaning<'_>) -> Result<(), Refusal> {
+    if meaning.is_half {
+        return Err(Refusal::unsupported("a transaction"));
+    }
+    if meaning.delay.is_some() {
+        return Err(Refusal::unsupported("a later delivery"));
+    }
+    Ok(())
+}
+
+fn check_record(record: &Record<'_>) -> Result<(), Refusal> {
+    record.check().and_then(|()| record.check_text()).map_err(|error| match error {
+        RecordError::BodyTooLarge(_) | RecordError::FieldTooLarge => too_large(),
+        error => illegal(error.to_string()),
+    })
+}
+
+impl SingleMessage<'_> {
+    pub fn record(&self) -> Record<'_> {
+        Record {
+            key: self.key,
+            tag: self.tag,
+            properties: &self.properties,
+            body: self.body,
+            born_delta_ms: 0,
+            attributes: self.attributes,
+            origin: Some(self.origin),
+        }
+    }
+}
+
+/// Where messages of a send are, of which `stored` is the first.
+#[derive(Clone, Copy, Debug)]
+pub struct Sent<'a> {
+    pub stored: Stored,
+    pub message_count: u32,
+    /// Of this broker.
+    pub queue: u32,
+    /// What this broker is reached at; `None`: it cannot be told.
+    pub address: Option<SocketAddr>,
+    /// Of a single message.
+    pub unique_id: Option<&'a str>,
+}
+
+impl Sent<'_> {
+    /// Appends the answer. All fields are there whatever happens: clients look at none of them for null.
+    pub fn write(&self, opaque: i32, form: HeaderForm, output: &mut Vec<u8>) {
+        let ids = self.ids();
+        let mut fields = vec![
+            ("msgId", FieldValue::Text(&ids)),
+            ("queueId", FieldValue::Number(self.queue.into())),
+            ("queueOffset", FieldValue::Number(self.stored.offset.0 as i64)),
+            ("MSG_REGION", FieldValue::Text(REGION)),
+            ("TRACE_ON", FieldValue::Boolean(true)),
+        ];
+        if let Some(id) = self.unique_id {
+            fields.push(("transactionId", FieldValue::Text(id)));
+        }
+        Head { fields: &fields, ..Head::answer_to(opaque, ResponseCode::Success) }.write(form, b"", output);
+    }
+
+    /// The ids of all messages by where they are stored, separated by commas.
+    fn ids(&self) -> String {
+        let mut ids = String::new();
+        let Some(address) = self.address else { return ids };
+        for number in 0..self.message_count {
+            let index = self.stored.location.index.wrapping_add(number as u16);
+            let location = RecordLocation { index, ..self.stored.location };
+            let Some(id) = OffsetMessageId::of_location(address, location) else { continue };
+            if !ids.is_empty() {
+                ids.push(',');
+            }
+            ids.push_str(&id.text());
+        }
+        ids
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,214 @@
+use super::*;
+use crate::protocol::remoting::{Cut, Fields, Language, cut};
+use crate::types::{LogPosition, QueueOffset};
+use crate::wire::batch::CheckedBatch;
+use crate::wire::inflate::inflate;
+
+macro_rules! captured {
+    ($name:literal) => {
+        include_bytes!(concat!("../../../../../tests/data/remoting/", $name))
+    };
+}
+
+const BORN: &str = "10.1.2.3:4567";
+
+/// What `check` finds in a send of a real client.
+fn read_captured<T>(bytes: &[u8], check: impl FnOnce(Result<Send<'_>, Refusal>) -> T) -> T {
+    let Ok(Cut::Frame(frame)) = cut(bytes) else { panic!("a frame") };
+    let header = Header::read(frame.form, frame.header).expect("a header");
+    assert!(is_send(header.code));
+    check(Send::read(&header, frame.body, BORN.parse().expect("an address")))
+}
+
+fn single<'s, 'a>(send: &'s Send<'a>) -> &'s SingleMessage<'a> {
+    match &send.messages {
+        Messages::Single(message) => message,
+        Messages::Batch(_) => panic!("one message"),
+    }
+}
+
+#[test]
+fn single_messages_of_every_client_are_understood() {
+    for (file, keys) in [
+        (&captured!("java-4.9.8-send")[..], "k1 k2"),
+        (captured!("java-5.5.0-send"), "k1 k2"),
+        (captured!("java-5.5.0-binary-send"), "k1 k2"),
+        (captured!("go-2.1.2-send"), "k1 k2"),
+        (captured!("wheel-0.4.4-send"), "k1"),
+    ] {
+        read_captured(file, |send| {
+            let send = send.expect("a send");
+            assert_eq!((send.topic.as_str(), send.queues_wished, send.level), ("orders", 4, None));
+            assert!(send.queue.is_some_and(|queue| queue < 4));
+            let message = single(&send);
+            assert_eq!((message.key, message.tag), (keys.as_bytes(), &b"TagA"[..]));
+            assert_eq!((message.body, message.attributes), (&b"hello"[..], Attributes::default()));
+            assert_eq!(message.origin.born.to_string(), BORN);
+            assert!(message.born_time > Timestamp(1_700_000_000_000));
+            assert!(message.unique_id.len() >= 32);
+            let text = String::from_utf8_lossy(&message.properties).into_owned();
+            assert!(text.contains("color\u{1}red\u{2}") && text.contains("UNIQ_KEY\u{1}"), "{text}");
+            assert!(!text.contains("WAIT") && !text.contains("KEYS") && !text.contains("TAGS"), "{text}");
+        });
+    }
+}
+
+#[test]
+fn compressed_bodies_stay_as_they_are_and_say_how() {
+    for file in [
+        &captured!("java-5.5.0-send-compressed")[..],
+        captured!("go-2.1.2-send-compressed"),
+        captured!("wheel-0.4.4-send-compressed"),
+    ] {
+        read_captured(file, |send| {
+            let send = send.expect("a send");
+            let message = single(&send);
+            assert_eq!(message.attributes.encoding, BodyEncoding::Zlib);
+            let plain = inflate(message.body, BodyEncoding::Zlib, limits::BODY_BYTES_MAX).expect("zlib");
+            assert_eq!(plain.len(), 8192);
+        });
+    }
+}
+
+#[test]
+fn batches_of_every_client_are_what_they_are() {
+    for (file, has_ids) in [
+        (&captured!("java-4.9.8-send-batch")[..], true),
+        (captured!("java-5.5.0-send-batch"), true),
+        (captured!("java-5.5.0-binary-send-batch"), true),
+        (captured!("go-2.1.2-send-batch"), false),
+        (captured!("wheel-0.4.4-send-batch"), true),
+    ] {
+        read_captured(file, |send| {
+            let send = send.expect("a send");
+            let Messages::Batch(batch) = &send.messages else { panic!("a batch") };
+            let batch = CheckedBatch::check_incoming(batch.view().as_bytes()).expect("a batch of ours");
+            let bodies: Vec<_> = batch.records().map(|record| record.body()).collect();
+            assert_eq!(bodies, [b"batch-0", b"batch-1", b"batch-2"]);
+            for record in batch.records() {
+                assert_eq!(record.tag(), b"TagD");
+                assert_eq!(record.origin().map(|origin| origin.born.to_string()).as_deref(), Some(BORN));
+                assert_eq!(!record.properties().is_empty(), has_ids);
+            }
+        });
+    }
+}
+
+#[test]
+fn who_does_not_wait_is_answered_at_once() {
+    read_captured(captured!("java-5.5.0-send-unflushed"), |send| {
+        assert_eq!(send.expect("a send").level, Some(Level::Accepted));
+    });
+}
+
+#[test]
+fn what_is_not_carried_out_is_refused_in_words() {
+    read_captured(captured!("java-5.5.0-send-delayed"), |send| {
+        let refusal = send.expect_err("a delay");
+        assert_eq!(refusal.code, ResponseCode::RequestCodeNotSupported);
+        assert!(refusal.remark.contains("later delivery"), "{}", refusal.remark);
+    });
+}
+
+/// The fields of a send, by its short names, with some of them changed; `None` takes one away.
+fn refused(changes: &[(&'static str, Option<&str>)], body: &[u8]) -> Result<(), (i32, String)> {
+    let usual =
+        [("a", "g"), ("b", "t"), ("c", "TBW102"), ("d", "4"), ("e", "0"), ("f", "0"), ("g", "1"), ("h", "0")];
+    let mut entries: Vec<_> = usual.iter().map(|(name, value)| (*name, Some(*value))).collect();
+    entries.extend_from_slice(changes);
+    let mut fields = Fields::default();
+    for (name, value) in entries {
+        // A field that is no number, or no text, is one that is not there.
+        let value = value.unwrap_or("\u{0}none");
+        fields.push(name.as_bytes().into(), value.as_bytes().to_vec().into());
+    }
+    let header = Header {
+        code: request::SEND_MESSAGE_V2,
+        language: Language::Java,
+        version: 409,
+        opaque: 1,
+        flag: 0,
+        remark: None,
+        fields,
+    };
+    let born = BORN.parse().expect("an address");
+    Send::read(&header, body, born).map(|_| ()).map_err(|refusal| (refusal.code.number(), refusal.remark))
+}
+
+#[test]
+fn refusals_have_rocketmqs_numbers() {
+    assert_eq!(refused(&[], b"body"), Ok(()));
+    let long = "x".repeat(128);
+    let properties = "p\u{1}v\u{2}".repeat(limits::PROPERTIES_BYTES_MAX / 4 + 1);
+    for (name, value, code) in [
+        ("e", None, 1),
+        ("b", Some(""), 29),
+        ("b", Some("a b"), 29),
+        ("b", Some(&long[..]), 29),
+        ("b", Some(concat!("SCHEDULE_TOPIC_XX", "XX")), 16),
+        ("b", Some("%RETRY%g"), 3),
+        ("i", Some(&properties[..]), 13),
+        ("i", Some("KEYS\u{1}a\tb\u{2}"), 13),
+        ("i", Some("TAGS\u{1}a||b\u{2}"), 13),
+        ("i", Some("TRAN_MSG\u{1}true\u{2}"), 3),
+        ("i", Some("TIMER_DELAY_SEC\u{1}5\u{2}"), 3),
+        ("f", Some("4"), 3),
+        ("f", Some("1025"), 13),
+        ("m", Some("true"), 13),
+    ] {
+        let (found, remark) = refused(&[(name, value)], b"body").expect_err(name);
+        assert_eq!(found, code, "{name} = {value:?}: {remark}");
+        assert!(!remark.is_empty());
+    }
+    let body = vec![0; limits::BODY_BYTES_MAX + 1];
+    assert_eq!(refused(&[], &body), Err((13, too_large().remark)));
+}
+
+#[test]
+fn any_queue_is_asked_for_by_a_number_below_zero() {
+    let header = |queue: &str| {
+        let mut fields = Fields::default();
+        for (name, value) in [
+            ("a", "g"),
+            ("b", "t"),
+            ("c", "d"),
+            ("d", "1000"),
+            ("e", queue),
+            ("f", "0"),
+            ("g", "-1"),
+            ("h", "-7"),
+        ] {
+            fields.push(name.as_bytes().to_vec().into(), value.as_bytes().to_vec().into());
+        }
+        Header {
+            code: request::SEND_MESSAGE_V2,
+            language: Language::Go,
+            version: 317,
+            opaque: 1,
+            flag: 0,
+            remark: None,
+            fields,
+        }
+    };
+    let born = BORN.parse().expect("an address");
+    let header = header("-1");
+    let send = Send::read(&header, b"", born).expect("a send");
+    assert_eq!((send.queue, send.queues_wished), (None, WISHED_QUEUES_MAX));
+    assert_eq!((single(&send).origin.flag, single(&send).born_time), (-7_i32 as u32, Timestamp(0)));
+}
+
+#[test]
+fn an_answer_has_the_id_of_every_message() {
+    let location = RecordLocation { position: LogPosition(16), index: 1 };
+    let sent = Sent {
+        stored: Stored { offset: QueueOffset(7), location, store_time: Timestamp(1), level: Level::Durable },
+        message_count: 2,
+        queue: 3,
+        address: Some("127.0.0.1:10911".parse().expect("an address")),
+        unique_id: Some("ID"),
+    };
+    let mut output = Vec::new();
+    sent.write(42, HeaderForm::Json, &mut output);
+    let header = br#"{"code":0,"extFields":{"msgId":"7F00000100002A9F0000000000020001,7F00000100002A9F0000000000020002","queueId":"3","queueOffset":"7","MSG_REGION":"DefaultRegion","TRACE_ON":"true","transactionId":"ID"},"flag":1,"language":"JAVA","opaque":42,"version":479}"#;
+    assert_eq!(&output[8..], header);
+}
