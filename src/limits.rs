@@ -166,6 +166,8 @@ pub const TLS_CONNECTION_BYTES: usize = 40 * 1024;
 pub const CONNECTION_WAITS_FREE: usize = 2;
 /// What a waiting request counts for, beyond what it carries.
 pub const WAIT_BYTES: usize = 4 * 1024;
+/// What one counts for that waits as an entry, without a task: see `server/parked.rs`.
+pub const PARKED_BYTES: usize = 1024;
 /// What such a request may carry: the receipts of all messages of one receive.
 pub const WAIT_CARRIED_BYTES_FREE: usize = 2 * 1024;
 /// And what each queue of a watch does.
@@ -197,6 +199,10 @@ pub const FAILED_PROOFS_MAX: u32 = 30;
 pub const FAILED_PROOF_ADDRESSES_MAX: usize = 1_024;
 /// Requests of one connection that wait for something other than the log's next group.
 pub const CONNECTION_WAITING_MAX: usize = 256;
+/// Those of them that can do nothing but wait for a message, each an entry: a consumer has one for each of its queues.
+pub const CONNECTION_PARKED_MAX: usize = 16_384;
+/// Those of a connection's that were called, and could not be answered where they stood, are carried out so many at a time.
+pub const CONNECTION_CALLED_MAX: usize = 4;
 /// Answers that a connection has not read yet. Beyond it nothing is read from the connection, and a client that reads
 /// nothing for `CLIENT_STALL_SECONDS` is dropped.
 pub const CONNECTION_ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -263,6 +269,7 @@ const _: () =
     assert!(HTTP_RECEIVE_MESSAGES_MAX * (RECEIPT_HANDLE_BYTES_MAX + 64) + 4096 <= HTTP_BODY_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_MAX < RECEIVE_CACHE_BYTES);
 const _: () = assert!(MAILBOX_WAITS_MAX < MAILBOX_REQUESTS_MAX);
+const _: () = assert!(PARKED_BYTES <= WAIT_BYTES && CONNECTION_WAITING_MAX <= CONNECTION_PARKED_MAX);
 const _: () = assert!(
     CONNECTION_BUFFER_BYTES + CONNECTION_WAITS_FREE * (WAIT_BYTES + WAIT_CARRIED_BYTES_FREE)
         <= CONNECTION_BYTES

@@ -37,7 +37,7 @@ pub use open::StartError;
 pub use options::{BrokerOptions, LeaseDefaults};
 pub use peers::{GroupOffset, PeerFuture, PeerReply, PeerRequest, Peers};
 pub use produce::PendingProduce;
-pub use reader::{ClientFetches, SharedFetched, fetch_share};
+pub use reader::{ClientFetches, FetchWait, LookNow, SharedFetched, fetch_share};
 pub use receive::{Prospect, dead_letter_topic};
 pub use recipient::Recipient;
 pub use shard_broker::{Broker, HostCounters, OpenedBroker};

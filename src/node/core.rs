@@ -22,7 +22,7 @@ use crate::log::Report;
 use crate::metrics::ShardMetrics;
 use crate::net::TlsError;
 use crate::runtime::host;
-use crate::runtime::{SystemClock, heartbeat};
+use crate::runtime::{Glommio, SystemClock, heartbeat};
 use crate::server::{Access, ConnectionDescriptors, Connections, Door, DoorRules, Doors};
 use crate::server::{HttpOptions, HttpPort, ShardBroker, Tls};
 use crate::types::ShardId;
@@ -375,6 +375,7 @@ async fn run_mail(
                     glommio::spawn_local(accepting).detach();
                 }
                 glommio::spawn_local(connections.clone().watch()).detach();
+                connections.spawn_catch_up(connections.context.parked.clone().run(Glommio));
             }
             Letter::ReadAgain => connections.read_files_again(),
             Letter::Stop => return,

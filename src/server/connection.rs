@@ -356,7 +356,7 @@ impl Connections {
             if session.denial().is_some() {
                 connection.end_after(now, PROOF_TIMEOUT);
             }
-            connection.pace.cut.wake();
+            connection.cut_waits();
         }
     }
 

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use super::parked::ParkedCalls;
 use crate::clock::SharedClock;
 use crate::limits;
 use crate::metrics::ShardMetrics;
@@ -20,12 +21,15 @@ pub(crate) struct ShardContext {
     pub metrics: Rc<ShardMetrics>,
     /// What everything that is held for a peer counts in.
     pub memory: Rc<ClientMemory>,
+    /// Calls that wait. Somebody has to `run` them.
+    pub parked: Rc<ParkedCalls>,
     stopping: Cell<bool>,
 }
 
 impl ShardContext {
     pub fn new(clock: SharedClock, metrics: Rc<ShardMetrics>, memory: Rc<ClientMemory>) -> Rc<Self> {
-        Rc::new(Self { clock, metrics, memory, stopping: Cell::new(false) })
+        let parked = ParkedCalls::new(&clock);
+        Rc::new(Self { clock, metrics, memory, parked, stopping: Cell::new(false) })
     }
 
     /// What a connection may leave unread before it gets more: little when the whole shard's clients leave much.

@@ -10,6 +10,7 @@ mod framed;
 mod handshakes;
 mod http;
 mod native;
+mod parked;
 mod receipts;
 mod refused_connections;
 mod relief;

@@ -108,7 +108,7 @@ impl Connections {
         let holders = open.clone().filter(|connection| connection.pace.wait_bytes.get() > 0).count();
         let even = self.memory.budget(Account::Waits).bytes_max() / (2 * holders.max(1));
         let over = open.filter(|connection| connection.pace.wait_bytes.get() >= even.max(1));
-        over.for_each(|connection| connection.pace.cut.wake());
+        over.for_each(|connection| connection.cut_waits());
     }
 }
 

@@ -31,7 +31,7 @@ pub enum Account {
     Received,
     /// Bodies of HTTP requests.
     HttpBodies,
-    /// Requests that wait in a task of their own.
+    /// Requests that wait, in tasks of their own or as entries.
     Waits,
     /// Batches copied out of their connection's buffer: on their way to other shards, or to be held.
     Forwarded,

@@ -187,6 +187,15 @@ impl<D: Disk> Broker<D> {
         })
     }
 
+    /// The queue that a fetch of this shard has to wait for; `None` when it has something to return, or is not to wait.
+    pub(super) fn queue_to_wait_for(&self, fetch: &Fetch) -> Result<Option<Rc<Queue>>, Failure> {
+        let queue = self.queue(fetch.key)?;
+        self.check_reader(fetch)?;
+        self.check_range(&queue, fetch.offset)?;
+        let waits = queue.durable_end.get() == fetch.offset && !fetch.wait.is_zero();
+        Ok(waits.then_some(queue))
+    }
+
     /// Waits until a fetch of this shard has something to return, or its time is up.
     pub(super) async fn wait_for_fetch(&self, fetch: &Fetch) -> Result<(), Failure> {
         let queue = self.queue(fetch.key)?;

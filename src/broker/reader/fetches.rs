@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use super::ahead::ReadAhead;
 use super::fetch::{FetchStep, SharedFetched};
+use super::waits::{LookNow, WaitFor};
 use crate::api::{Failure, Fetch, Reply, Request, Status, Watch};
+use crate::broker::queue::Queue;
 use crate::broker::recipient::Recipient;
 use crate::broker::shard_broker::Broker;
 use crate::disk::Disk;
@@ -20,6 +22,18 @@ use crate::types::Account;
 pub struct ClientFetches<D: Disk> {
     broker: Rc<Broker<D>>,
     ahead: Rc<ReadAhead>,
+}
+
+/// A fetch that waits as an entry of its queue's list, which it leaves when this is dropped.
+pub struct FetchWait {
+    queue: Rc<Queue>,
+    number: u64,
+}
+
+impl Drop for FetchWait {
+    fn drop(&mut self) {
+        self.queue.waits.leave(self.number);
+    }
 }
 
 impl<D: Disk> ClientFetches<D> {
@@ -36,6 +50,23 @@ impl<D: Disk> ClientFetches<D> {
             FetchStep::Ready(fetched) => Some(fetched),
             FetchStep::Later => None,
         })
+    }
+
+    /// Whether a fetch can do nothing but wait, and be an entry meanwhile.
+    pub fn has_to_wait(&self, fetch: &Fetch) -> bool {
+        self.is_ours(fetch) && matches!(self.broker.queue_to_wait_for(fetch), Ok(Some(_)))
+    }
+
+    /// Lets a fetch of this shard wait without anybody's doing: `caller` is called, once, when there may be something, and the
+    /// fetch is to be tried again. `None` when it has something to return already, or is not to wait.
+    pub fn park(
+        &self,
+        fetch: &Fetch,
+        caller: impl FnOnce() -> Rc<dyn LookNow>,
+    ) -> Result<Option<FetchWait>, Failure> {
+        let Some(queue) = self.broker.queue_to_wait_for(fetch)? else { return Ok(None) };
+        let number = queue.waits.add(WaitFor::from(fetch.offset), caller());
+        Ok(Some(FetchWait { queue, number }))
     }
 
     /// Waits for a message as long as the fetch asks, or until `recipient` is gone; then for room; then reads. `None` when the

@@ -20,7 +20,8 @@ mod watch;
 
 pub(super) use batch_cache::BatchCache;
 pub use fetch::SharedFetched;
-pub use fetches::{ClientFetches, fetch_share};
+pub use fetches::{ClientFetches, FetchWait, fetch_share};
 pub(super) use records::{MessagesAt, StoredMessage, StoredRecord, Taker};
 pub(super) use selection::Selection;
+pub use waits::LookNow;
 pub(super) use waits::{WaitFor, WaitList};

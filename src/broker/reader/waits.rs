@@ -13,8 +13,11 @@ use super::selection::Selection;
 use crate::index::IndexEntry;
 use crate::types::{QueueNumber, QueueOffset};
 
+/// Entries for which a list keeps its memory.
+const KEPT_MIN: usize = 4;
+
 /// Who is called when it is time to look. The call must not come back to the list.
-pub(in crate::broker) trait LookNow {
+pub trait LookNow {
     fn look_now(&self);
 }
 
@@ -33,13 +36,16 @@ pub(in crate::broker) struct WaitList {
     /// Counts what could be worth a look.
     changes: Cell<u64>,
     next_number: Cell<u64>,
+    /// By number. Those who have left stay until there are as many of them as of the others.
     entries: RefCell<Vec<Entry>>,
+    left: Cell<usize>,
 }
 
 struct Entry {
     number: u64,
     wait: WaitFor,
-    caller: Rc<dyn LookNow>,
+    /// `None`: it has left.
+    caller: Option<Rc<dyn LookNow>>,
 }
 
 /// An entry's place in its list. It leaves when this is dropped.
@@ -81,10 +87,31 @@ impl WaitList {
 
     /// Adds an entry, to be called once.
     pub fn park(&self, wait: WaitFor, caller: Rc<dyn LookNow>) -> Waiting<'_> {
+        Waiting { list: self, number: self.add(wait, caller) }
+    }
+
+    /// Adds an entry that its owner takes off again: see [`leave`](WaitList::leave).
+    pub(super) fn add(&self, wait: WaitFor, caller: Rc<dyn LookNow>) -> u64 {
         let number = self.next_number.get();
         self.next_number.set(number + 1);
-        self.entries.borrow_mut().push(Entry { number, wait, caller });
-        Waiting { list: self, number }
+        self.entries.borrow_mut().push(Entry { number, wait, caller: Some(caller) });
+        number
+    }
+
+    /// Takes an entry off that was not called.
+    pub(super) fn leave(&self, number: u64) {
+        let mut entries = self.entries.borrow_mut();
+        let Ok(at) = entries.binary_search_by_key(&number, |entry| entry.number) else { return };
+        entries[at].caller = None;
+        self.left.set(self.left.get() + 1);
+        if 2 * self.left.get() >= entries.len() {
+            entries.retain(|entry| entry.caller.is_some());
+            self.left.set(0);
+            let room = entries.len().max(KEPT_MIN);
+            if entries.capacity() > 4 * room {
+                entries.shrink_to(2 * room);
+            }
+        }
     }
 
     /// Waits until it is time to look, which it is at once when anything has changed since `changes`.
@@ -114,10 +141,12 @@ impl WaitList {
         }
         // Taken out, and put back with its memory: nothing is borrowed while somebody is called.
         let mut entries = self.entries.take();
+        self.left.set(0);
         entries.retain(|entry| {
+            let Some(caller) = &entry.caller else { return false };
             let is_called = concerns(&entry.wait);
             if is_called {
-                entry.caller.look_now();
+                caller.look_now();
             }
             !is_called
         });
@@ -128,10 +157,7 @@ impl WaitList {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        let mut entries = self.list.entries.borrow_mut();
-        if let Ok(at) = entries.binary_search_by_key(&self.number, |entry| entry.number) {
-            entries.remove(at);
-        }
+        self.list.leave(self.number);
     }
 }
 

@@ -17,7 +17,10 @@ use crate::types::{Account, ByteBudget, Reservation, WakerList};
 pub(crate) struct Calls {
     context: Rc<ShardContext>,
     connection: Rc<Connection>,
+    /// In tasks.
     count: Cell<usize>,
+    /// Parked, or called since.
+    parked_count: Cell<usize>,
     /// Woken when a call has ended.
     ended: WakerList,
     /// Large answers that are being put together: one at a time, since each may be as large as a batch.
@@ -31,6 +34,8 @@ pub(crate) struct CallTerms {
     pub carried_bytes: usize,
     /// Its answer may take as long as the client said it would wait. The end of the connection does not wait for it.
     pub waits_long: bool,
+    /// It is parked for as long as it waits (`Connection::parked`), and has no task meanwhile.
+    pub is_parked: bool,
 }
 
 /// A request that was taken and has not been answered. Dropping it gives back whatever it holds.
@@ -63,6 +68,7 @@ impl Calls {
             context: context.clone(),
             connection: connection.clone(),
             count: Cell::new(0),
+            parked_count: Cell::new(0),
             ended: WakerList::new(),
             answering: ByteBudget::new(1),
         })
@@ -71,21 +77,30 @@ impl Calls {
     /// Begins a call. With too many of them, or with too much in them, the connection waits; `None` when it has ended
     /// meanwhile. `forwarded` is what the request's batch counts for.
     pub async fn begin(self: &Rc<Self>, terms: CallTerms, forwarded: Option<Reservation>) -> Option<Call> {
-        if self.count.get() >= limits::CONNECTION_WAITING_MAX {
+        let (count, most) = self.counted(terms);
+        if count.get() >= most {
             let fewer = async {
-                while self.count.get() >= limits::CONNECTION_WAITING_MAX {
+                while count.get() >= most {
                     self.ended.changed().await;
                 }
             };
             self.parked(fewer).await?;
         }
         let share = self.reserve_wait(terms).await?;
-        self.count.set(self.count.get() + 1);
+        count.set(count.get() + 1);
         self.context.metrics.requests.add(1);
         if !terms.waits_long {
             self.connection.note_taken();
         }
         Some(Call { calls: self.clone(), terms, share, _forwarded: forwarded, is_over: Cell::new(false) })
+    }
+
+    /// How many there are of such calls, and may be.
+    fn counted(&self, terms: CallTerms) -> (&Cell<usize>, usize) {
+        match terms.is_parked {
+            true => (&self.parked_count, limits::CONNECTION_PARKED_MAX),
+            false => (&self.count, limits::CONNECTION_WAITING_MAX),
+        }
     }
 
     /// Room for a batch that leaves the connection's buffer; `None` when the connection has ended meanwhile.
@@ -101,10 +116,11 @@ impl Calls {
     /// the connection has ended meanwhile.
     async fn reserve_wait(&self, terms: CallTerms) -> Option<Option<Reservation>> {
         let is_small = terms.carried_bytes <= limits::WAIT_CARRIED_BYTES_FREE;
-        if self.count.get() < limits::CONNECTION_WAITS_FREE && is_small {
+        if self.count.get() + self.parked_count.get() < limits::CONNECTION_WAITS_FREE && is_small {
             return Some(None);
         }
-        let bytes = limits::WAIT_BYTES + terms.carried_bytes;
+        let own_bytes = if terms.is_parked { limits::PARKED_BYTES } else { limits::WAIT_BYTES };
+        let bytes = own_bytes + terms.carried_bytes;
         let waits = self.context.memory.budget(Account::Waits);
         let share = match waits.try_reserve(bytes) {
             Some(share) => share,
@@ -173,7 +189,8 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        let Calls { connection, count, ended, .. } = &*self.calls;
+        let Calls { connection, ended, .. } = &*self.calls;
+        let (count, _) = self.calls.counted(self.terms);
         if !self.terms.waits_long {
             connection.note_answered();
         }

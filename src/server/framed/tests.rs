@@ -151,6 +151,119 @@ fn a_wait_that_is_cut_is_answered_and_one_that_was_left_is_not() {
     });
 }
 
+/// A thousand waits once were a thousand tasks and timers.
+#[test]
+fn parked_calls_have_no_task_and_stop_nobody() {
+    const COUNT: usize = 1_000;
+    for seed in 0..4 {
+        let executor = SeededExecutor::new(seed);
+        let served = Lines::serve(&executor);
+        executor.run_for(SOON);
+        let tasks = executor.task_count();
+        served.park(0..COUNT, 60_000);
+        executor.run_for(SOON);
+        assert_eq!((served.lines.parked.get(), executor.task_count()), (COUNT, tasks));
+        let shares = served.context.memory.budget(Account::Waits);
+        assert_eq!(shares.bytes(), (COUNT - limits::CONNECTION_WAITS_FREE) * limits::PARKED_BYTES);
+        assert_eq!(served.connection.pace.wait_bytes.get(), shares.bytes());
+        served.send(&["9999 echo apples"]);
+        executor.run_for(SOON);
+        assert_eq!(served.answers(), ["9999 apples"], "the connection is read all the same");
+        // Nobody looks while nothing comes.
+        executor.run_for(Duration::from_secs(30));
+        assert_eq!(served.lines.looks.get(), 0);
+        served.lines.arrive(1);
+        executor.run_for(SOON);
+        assert_eq!(served.answers(), ["0 arrived"]);
+        assert_eq!((served.lines.looks.get(), served.lines.parked.get()), (COUNT, COUNT - 1));
+        executor.run_for(Duration::from_secs(30));
+        let over = served.answers_within(&executor, COUNT - 1);
+        assert!(over.iter().all(|answer| answer.ends_with(" over")), "{over:?}");
+        assert_eq!((served.lines.parked.get(), shares.bytes()), (0, 0));
+    }
+}
+
+#[test]
+fn a_parked_call_waits_as_long_as_it_asks_and_hardly_longer() {
+    for_each_seed(|executor, served| {
+        served.send(&["1 park 205", "2 park 100", "3 park 0", "4 park 1000"]);
+        executor.run_for(Duration::from_millis(50));
+        assert_eq!(served.answers(), ["3 over"]);
+        executor.run_for(Duration::from_millis(49));
+        assert!(served.answers().is_empty(), "not before its time");
+        executor.run_for(Duration::from_millis(20));
+        assert_eq!(served.answers(), ["2 over"]);
+        executor.run_for(Duration::from_millis(110));
+        assert_eq!(served.answers(), ["1 over"]);
+        // One that begins later may end before the others.
+        served.send(&["5 park 30"]);
+        executor.run_for(Duration::from_millis(50));
+        assert_eq!(served.answers(), ["5 over"]);
+        executor.run_for(Duration::from_secs(1));
+        assert_eq!(served.answers(), ["4 over"]);
+    });
+}
+
+/// What arrives at the moment in which somebody leaves is nobody's, and the next one's.
+#[test]
+fn who_has_left_is_not_looked_at() {
+    for_each_seed(|executor, served| {
+        served.park(0..100, 60_000);
+        executor.run_for(SOON);
+        let has_left = served.connection.clone();
+        served.lines.arrive(100);
+        // They are due, and nobody has looked yet.
+        has_left.leave();
+        assert_eq!(served.lines.parked.get(), 0, "they are gone with it");
+        executor.run_for(SOON);
+        assert_eq!((served.lines.looks.get(), served.answers().len()), (0, 0));
+        served.send(&["500 park 1000"]);
+        executor.run_for(SOON);
+        assert_eq!(served.lines.parked.get(), 0, "nor does one wait for nobody");
+        assert_eq!(served.context.memory.budget(Account::Waits).bytes(), 0);
+    });
+}
+
+#[test]
+fn parked_calls_end_with_their_connection_or_early() {
+    for_each_seed(|executor, served| {
+        served.park(0..100, 60_000);
+        executor.run_for(SOON);
+        served.connection.cut_waits();
+        executor.run_for(SOON);
+        let cut = served.answers();
+        assert!(cut.len() == 100 && cut.iter().all(|answer| answer.ends_with(" cut")), "{cut:?}");
+        served.park(0..100, 60_000);
+        executor.run_for(SOON);
+        assert_eq!(served.lines.parked.get(), 100);
+        served.end_sending();
+        executor.run_for(SOON);
+        assert!(served.is_over() && served.answers().is_empty());
+        assert_eq!(served.lines.parked.get(), 0);
+        assert_eq!(served.context.memory.budget(Account::Waits).bytes(), 0);
+        assert_eq!(served.connection.pace.wait_bytes.get(), 0);
+    });
+}
+
+#[test]
+fn with_too_many_parked_calls_the_connection_is_not_read() {
+    let executor = SeededExecutor::new(1);
+    let served = Lines::serve(&executor);
+    const MOST: usize = limits::CONNECTION_PARKED_MAX;
+    for at in (0..MOST).step_by(1024) {
+        served.park(at..at + 1024, 600_000);
+        executor.run_for(SOON);
+    }
+    assert_eq!(served.lines.parked.get(), MOST);
+    served.send(&["99999 park 600000", "99999 echo late"]);
+    executor.run_for(SOON);
+    assert!(served.answers().is_empty());
+    served.lines.arrive(1);
+    executor.run_for(SOON);
+    assert_eq!(served.answers(), ["0 arrived", "99999 late"]);
+    assert_eq!(served.lines.parked.get(), MOST);
+}
+
 #[test]
 fn a_client_that_never_reads_is_told_by_its_stall() {
     for_each_seed(|executor, served| {

@@ -1,9 +1,9 @@
 //! The native protocol on a connection: requests in, answers out, over `server::framed`.
 //!
 //! A batch for a queue of this shard is placed where it lies in the receive buffer; when the open group is full, the connection
-//! waits for the swap, which is the back-pressure a producer feels. A fetch whose batches are in memory is answered at once. A
-//! fetch that has to wait, and everything that is neither a produce nor a fetch, is a call. Every request has a number of its
-//! client's, so answers go out as they become due.
+//! waits for the swap, which is the back-pressure a producer feels. A fetch whose batches are in memory is answered at once, one
+//! that has to wait for a message is parked, and everything that is neither is a call in a task of its own. Every request has a
+//! number of its client's, so answers go out as they become due.
 //!
 //! Messages are leased to a connection only while it has room for them, and not once it has ended. A client that is lost
 //! between choosing and answering lets the leases run out.
@@ -16,12 +16,14 @@ use std::rc::Rc;
 use bytes::Bytes;
 use futures_lite::{AsyncRead, AsyncReadExt};
 
+mod fetching;
 mod proving;
 mod waiting;
 
+use self::fetching::CalledFetches;
 use self::waiting::{carried_bytes, copied_bytes};
-use crate::api::{ConnectionId, Failure, Fetch, Fetched, Produce, Reply, Request, SessionLife, Status};
-use crate::broker::{ClientFetches, PendingProduce, PlaceRefusal, SharedFetched, fetch_share};
+use crate::api::{ConnectionId, Failure, Fetched, Produce, Reply, Request, SessionLife, Status};
+use crate::broker::{ClientFetches, PendingProduce, PlaceRefusal, SharedFetched};
 use crate::limits;
 use crate::metrics::Stage;
 use crate::net::ReceiveBuffer;
@@ -31,7 +33,7 @@ use crate::server::connection::{Connections, ShardDisk};
 use crate::server::framed::{Calls, Cut, Framed, Protocol, Taken};
 use crate::server::sessions::Connection;
 use crate::server::stream::Stream;
-use crate::types::{Account, ByteBudget, GroupName, Identity, Level, QueueKey, WakerList};
+use crate::types::{ByteBudget, GroupName, Identity, Level, QueueKey, WakerList};
 use crate::wire::frame::{self, CHALLENGE_BYTES, Frame, PREFACE_BYTES};
 
 /// What a byte of a request of many names counts for among them.
@@ -54,6 +56,7 @@ struct Native {
     /// Answers to fetches that are being brought together.
     fetching: ByteBudget,
     fetches: ClientFetches<ShardDisk>,
+    called: CalledFetches,
     /// The groups whose members have joined over this connection.
     joined: RefCell<BTreeSet<GroupName>>,
     /// Where the client is, as far as it can be told.
@@ -75,6 +78,7 @@ pub(crate) async fn serve_native(
         calls: Calls::new(&connections.context, connection),
         fetching: ByteBudget::new(limits::FETCH_BYTES_MAX),
         fetches: ClientFetches::new(&connections.broker),
+        called: CalledFetches::default(),
         joined: RefCell::default(),
         peer: stream.peer().map(|address| address.ip()),
         challenge: Cell::new(None),
@@ -242,30 +246,6 @@ impl Native {
     fn refused(&self, correlation: u64, failure: Failure) -> Taken<PlacedProduce> {
         self.answer(correlation, Err(failure));
         Taken::Weighing(0)
-    }
-
-    /// Answers a fetch at once when its batches are in memory, else in a task of its own.
-    async fn fetch(self: &Rc<Self>, correlation: u64, fetch: Fetch) -> usize {
-        let answers = self.connections.memory.budget(Account::Answers);
-        if self.connection.outbox.bytes() <= self.connections.unread_bytes_max()
-            // Held until the answer is counted where it goes to.
-            && let Some(_reservation) = answers.try_reserve(fetch_share(&fetch))
-        {
-            match self.fetches.at_once(&fetch) {
-                Ok(Some(fetched)) => {
-                    let bytes = fetched.batch_bytes();
-                    self.answer_shared(correlation, fetched);
-                    return bytes;
-                }
-                Ok(None) => {}
-                Err(failure) => {
-                    self.answer(correlation, Err(failure));
-                    return 0;
-                }
-            }
-        }
-        self.spawn(correlation, Request::Fetch(fetch), None).await;
-        0
     }
 
     /// The session of a member may end with the connection that it joined over.

@@ -1,12 +1,14 @@
 //! One connection, whatever it speaks: what it owes and is owed, and how its end is told.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::access::Session;
 use crate::net::Outbox;
 use crate::runtime::host;
 use crate::server::context::ShardContext;
+use crate::server::parked::Parked;
 use crate::server::relief::Pace;
 use crate::types::{Account, MonotonicTime, WakerList};
 
@@ -34,6 +36,8 @@ pub(crate) struct Connection {
     /// The peer sends nothing more, or the connection has ended: nobody is there to wait for.
     has_left: Cell<bool>,
     left: WakerList,
+    /// Calls that wait, each an entry.
+    pub parked: Rc<Parked>,
     /// Whether its protocol is known.
     pub is_known: Cell<bool>,
     /// What `relief` looks at, and tells.
@@ -59,6 +63,7 @@ impl Connection {
             answered: WakerList::new(),
             has_left: Cell::new(false),
             left: WakerList::new(),
+            parked: Parked::new(&context.parked),
             is_known: Cell::new(false),
             pace: Pace::default(),
             session: RefCell::default(),
@@ -114,6 +119,13 @@ impl Connection {
     pub fn leave(&self) {
         self.has_left.set(true);
         self.left.wake();
+        self.parked.leave();
+    }
+
+    /// Ends what waits early, with what there is.
+    pub fn cut_waits(&self) {
+        self.pace.cut.wake();
+        self.parked.cut();
     }
 
     /// Whether somebody is there to be handed something.

@@ -13,14 +13,16 @@ use std::time::Duration;
 use futures_lite::AsyncRead;
 
 use crate::api::{Failure, Status};
+use crate::broker::{LookNow, Recipient};
 use crate::clock::SharedClock;
 use crate::net::ReceiveBuffer;
 use crate::runtime::{Executor, host};
 use crate::server::context::ShardContext;
 use crate::server::framed::{Call, CallTerms, Calls, Cut, Framed, Protocol, SendHalf, Taken, Waited};
+use crate::server::parked::{LookReason, ParkedCall};
 use crate::server::sessions::{ClientConnection, ClientSessions, Connection, OpenConnections, SessionTerms};
 use crate::testing::{JoinHandle, SeededExecutor, Spawner};
-use crate::types::{Account, ClientMemory, WakerList};
+use crate::types::{Account, ClientMemory, MonotonicTime, WakerList};
 
 pub const LINE_BYTES_MAX: usize = 1 << 20;
 /// How often a socket that is empty or full is looked at.
@@ -43,6 +45,7 @@ pub struct LineClient {
 
 /// The protocol on one connection.
 pub struct Lines {
+    context: Rc<ShardContext>,
     connection: Rc<Connection>,
     sessions: Rc<LineSessions>,
     /// Who is at the other end, once it has said so.
@@ -55,11 +58,26 @@ pub struct Lines {
     settling: WakerList,
     released: WakerList,
     unstuck: WakerList,
+    /// Those who are called when something arrives.
+    callers: RefCell<Vec<Rc<dyn LookNow>>>,
+    /// What has arrived and was not taken.
+    arrived: Cell<usize>,
     /// Frames of this length or a larger one are not taken.
     pub refused_from: Cell<usize>,
     pub taken: Cell<usize>,
     /// Lines that wait.
     pub waiting: Cell<usize>,
+    /// Lines that are parked, and how often one was looked at.
+    pub parked: Cell<usize>,
+    pub looks: Cell<usize>,
+}
+
+/// A line that is parked.
+struct ParkedLine {
+    lines: Rc<Lines>,
+    call: Call,
+    number: String,
+    end: MonotonicTime,
 }
 
 /// A placed line: its number, and which one it is in the log.
@@ -89,6 +107,8 @@ impl Shard {
             clients_max: 3,
             asked_max: 2,
         };
+        let on = Seeded { spawner: executor.spawner(), clock: clock.clone(), yields: Rc::default() };
+        executor.spawn(context.parked.clone().run(on));
         let sessions = Rc::new(ClientSessions::new(clock, terms));
         Self { open: Rc::new(OpenConnections::new(&context)), context, sessions }
     }
@@ -103,6 +123,7 @@ impl Shard {
         connection.is_known.set(true);
         let way = LineClient { context: context.clone(), connection: connection.clone() };
         let lines = Rc::new(Lines {
+            context: context.clone(),
             connection: connection.clone(),
             sessions: self.sessions.clone(),
             client: RefCell::default(),
@@ -114,9 +135,13 @@ impl Shard {
             settling: WakerList::new(),
             released: WakerList::new(),
             unstuck: WakerList::new(),
+            callers: RefCell::default(),
+            arrived: Cell::new(0),
             refused_from: Cell::new(usize::MAX),
             taken: Cell::new(0),
             waiting: Cell::new(0),
+            parked: Cell::new(0),
+            looks: Cell::new(0),
         });
         let yields = Rc::new(Cell::new(0));
         let on = Seeded { spawner: executor.spawner(), clock: clock.clone(), yields: yields.clone() };
@@ -157,13 +182,34 @@ impl Lines {
         self.unstuck.wake();
     }
 
+    /// So many things arrive, and all who wait for one are called.
+    pub fn arrive(&self, count: usize) {
+        self.arrived.set(self.arrived.get() + count);
+        self.callers.take().iter().for_each(|caller| caller.look_now());
+    }
+
+    /// Has a line wait until something arrives, or so many milliseconds have passed.
+    async fn begin_parked(self: &Rc<Self>, number: &str, milliseconds: u64) {
+        let terms = CallTerms { carried_bytes: 0, waits_long: true, is_parked: true };
+        let Some(call) = self.calls.begin(terms, None).await else { return };
+        let end = self.context.clock.monotonic().after(Duration::from_millis(milliseconds));
+        self.parked.set(self.parked.get() + 1);
+        self.park(Box::new(ParkedLine { lines: self.clone(), call, number: number.to_owned(), end }));
+    }
+
+    fn park(&self, line: Box<ParkedLine>) {
+        let place = self.connection.parked.place();
+        self.callers.borrow_mut().push(place.caller());
+        place.park(line.end, line);
+    }
+
     fn answer(&self, number: &str, result: &str) {
         let frame = Self::framed(&format!("{number} {result}"));
         self.connection.outbox.push_with(|output| output.extend_from_slice(&frame));
     }
 
     async fn call(self: &Rc<Self>, number: &str, verb: &str, argument: usize) {
-        let terms = CallTerms { carried_bytes: 0, waits_long: verb == "wait" };
+        let terms = CallTerms { carried_bytes: 0, waits_long: verb == "wait", is_parked: false };
         let Some(call) = self.calls.begin(terms, None).await else { return };
         let (lines, number, verb) = (self.clone(), number.to_owned(), verb.to_owned());
         let task = async move {
@@ -254,6 +300,7 @@ impl Protocol for Lines {
                 self.answer(number, "bye");
                 return Taken::Last;
             }
+            "park" => self.begin_parked(number, argument.parse().expect("milliseconds")).await,
             verb => self.call(number, verb, argument.parse().unwrap_or_default()).await,
         }
         Taken::Weighing(0)
@@ -281,6 +328,33 @@ impl Protocol for Lines {
     }
 }
 
+impl ParkedCall for ParkedLine {
+    fn look(self: Box<Self>, reason: LookReason) -> usize {
+        let lines = self.lines.clone();
+        lines.looks.set(lines.looks.get() + 1);
+        assert!(self.call.is_here(), "a line was looked at for somebody who has left");
+        let arrived = lines.arrived.get();
+        if arrived > 0 {
+            lines.arrived.set(arrived - 1);
+            lines.answer(&self.number, "arrived");
+            return 0;
+        }
+        match reason {
+            // Somebody was faster.
+            LookReason::Called => lines.park(self),
+            LookReason::Over => lines.answer(&self.number, "over"),
+            LookReason::Cut => lines.answer(&self.number, "cut"),
+        }
+        0
+    }
+}
+
+impl Drop for ParkedLine {
+    fn drop(&mut self) {
+        self.lines.parked.set(self.lines.parked.get() - 1);
+    }
+}
+
 impl ClientConnection for LineClient {
     type Request = String;
 
@@ -301,6 +375,11 @@ impl ClientConnection for LineClient {
 impl Served {
     pub fn send(&self, lines: &[impl AsRef<str>]) {
         self.send_bytes(&lines.iter().flat_map(|line| Lines::framed(line.as_ref())).collect::<Vec<_>>());
+    }
+
+    /// Lines that wait for something to arrive, of these numbers.
+    pub fn park(&self, numbers: std::ops::Range<usize>, milliseconds: u64) {
+        self.send(&numbers.map(|number| format!("{number} park {milliseconds}")).collect::<Vec<_>>());
     }
 
     /// Sends what the socket takes whole.

@@ -1,15 +1,13 @@
 //! Requests that are carried out as calls, in tasks of their own.
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::Native;
-use crate::api::{Fetch, Reply, Request};
-use crate::broker::{Recipient, fetch_share};
+use crate::api::{Reply, Request};
 use crate::limits;
 use crate::server::framed::{Call, CallTerms, Waited};
-use crate::types::{Account, ByteBudget, Reservation};
+use crate::types::{Account, Reservation};
 
 /// After work that keeps a core busy, the next piece of it rests for so many times as long: everything else has the core
 /// meanwhile.
@@ -25,7 +23,8 @@ impl Native {
         request: Request,
         forwarded: Option<Reservation>,
     ) {
-        let terms = CallTerms { carried_bytes: carried_bytes(&request), waits_long: waits_long(&request) };
+        let (carried_bytes, waits_long) = (carried_bytes(&request), waits_long(&request));
+        let terms = CallTerms { carried_bytes, waits_long, is_parked: false };
         let Some(call) = self.calls.begin(terms, forwarded).await else { return };
         let native = self.clone();
         let is_fetch = matches!(request, Request::Fetch(_));
@@ -78,57 +77,6 @@ impl Native {
             };
             glommio::spawn_local(rested).detach();
         }
-    }
-
-    async fn fetch_later(&self, call: &Call, correlation: u64, fetch: Fetch) {
-        let share = fetch_share(&fetch);
-        let recipient = FetchCall { call, fetching: &self.fetching, share, has_left: Cell::new(false) };
-        match self.fetches.next(fetch, &recipient).await {
-            Ok(Some(fetched)) => {
-                if let Some(reading) = self.fetches.read_ahead(fetch, &fetched) {
-                    self.connections.spawn_catch_up(reading);
-                }
-                self.answer_shared(correlation, fetched);
-            }
-            Ok(None) => {}
-            Err(failure) => self.answer(correlation, Err(failure)),
-        }
-    }
-}
-
-/// One fetch that waits, or reads the disk.
-struct FetchCall<'a> {
-    call: &'a Call,
-    fetching: &'a ByteBudget,
-    share: usize,
-    /// Nobody is there any more. When only its memory is needed, the fetch is answered with what there is.
-    has_left: Cell<bool>,
-}
-
-impl Recipient for FetchCall<'_> {
-    type Reservation = (Reservation, Reservation);
-
-    /// The answer takes memory: a few at a time, and not while the peer leaves others unread.
-    async fn reserve(&self) -> Option<Self::Reservation> {
-        if self.has_left.get() {
-            return None;
-        }
-        let share = self.fetching.reserve(self.share).await;
-        // The first batch is returned whatever its size.
-        let reservation =
-            self.call.reserve_beside(Account::Answers, self.share.max(limits::BATCH_BYTES_MAX)).await?;
-        Some((share, reservation))
-    }
-
-    async fn gone(&self) {
-        match self.call.while_there(std::future::pending::<()>()).await {
-            Waited::Over(()) | Waited::Cut => {}
-            Waited::Left => self.has_left.set(true),
-        }
-    }
-
-    fn is_here(&self) -> bool {
-        self.call.is_here()
     }
 }
 
