@@ -38,7 +38,7 @@ pub use options::{BrokerOptions, LeaseDefaults};
 pub use peers::{GroupOffset, PeerFuture, PeerReply, PeerRequest, Peers};
 pub use produce::PendingProduce;
 pub use reader::{ClientFetches, FetchWait, LookNow, SharedFetched, fetch_share};
-pub use receive::{Prospect, dead_letter_topic};
+pub use receive::{Prospect, ReceiveCall, ReceiveLook, ReceivePause, ReceiveWait, dead_letter_topic};
 pub use recipient::Recipient;
 pub use shard_broker::{Broker, HostCounters, OpenedBroker};
 pub use topics::{Publication, Publish, Published};

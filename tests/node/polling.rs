@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use turbopump::api::{Fetch, Reply, Request};
+use turbopump::api::{ClientProtocol, Fetch, Receive, Reply, Request, TagFilter};
 use turbopump::client::{Client, Connection, Timeouts};
 use turbopump::types::{QueueKey, QueueNumber, QueueOffset};
 
 use crate::support::directory::test_directory;
 use crate::support::load::{create_topic, produce, topic};
-use crate::support::node::Node;
+use crate::support::node::{Node, PATIENCE};
 
 /// A machine with other work may be late now and then, but not every time.
 const TRIES: u64 = 8;
@@ -75,4 +75,69 @@ fn a_wait_without_a_message_lasts_as_long_as_asked() {
         best = best.min(took);
     }
     assert!(best < wait + Duration::from_millis(100), "{best:?}");
+}
+
+/// Waits for the next answer; `None` when none comes for a while.
+fn next(connection: &mut Connection) -> Option<Reply> {
+    let (_, reply) = connection.receive(Duration::from_secs(1)).expect("it lives")?;
+    Some(reply.into_owned().expect("it succeeds"))
+}
+
+fn receive() -> Request {
+    Request::Receive(Receive {
+        protocol: ClientProtocol::Native,
+        group: "g".parse().expect("a name"),
+        topic: topic("orders"),
+        scope: Default::default(),
+        filter: TagFilter::default(),
+        count: 1,
+        bytes_max: 1 << 20,
+        wait: Duration::from_secs(50),
+        lease: None,
+        ordered: false,
+    })
+}
+
+/// Beyond 256 waits the connection was not read any more.
+#[test]
+fn thousands_of_waits_of_one_connection_hold_up_nothing() {
+    const FETCHES: usize = 1_000;
+    const RECEIVES: usize = 500;
+    let directory = test_directory();
+    let node = Node::start(directory.path());
+    let mut client = node.client();
+    create_topic(&mut client, "orders", 1);
+    let mut connection = Connection::connect(node.address(), Timeouts::default()).expect("it listens");
+    let waiting = fetch(&mut client, 0, Duration::from_secs(50));
+    for request in std::iter::repeat_n(&waiting, FETCHES).chain(std::iter::repeat_n(&receive(), RECEIVES)) {
+        connection.submit(request).expect("it takes it");
+    }
+    connection.submit(&Request::ListTopics).expect("it takes it");
+    connection.flush().expect("it is read");
+    assert!(matches!(next(&mut connection), Some(Reply::Topics(_))), "everything else is answered");
+    assert!(next(&mut connection).is_none(), "nobody has anything to be told");
+    let bytes = node.counter("memory_waits");
+    assert!((1_000 * 1024..1_500 * 1024 + 4096).contains(&bytes), "{bytes} bytes");
+    // One message: for each fetch, and for one receive.
+    produce(&node, "orders", 0, [&b"news"[..]]);
+    let (mut fetched, mut received) = (0, 0);
+    while let Some(reply) = next(&mut connection) {
+        match reply {
+            Reply::Fetched(answer) => fetched += usize::from(answer.next_offset == QueueOffset(1)),
+            Reply::Received(messages) => received += messages.len(),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((fetched, received, connection.in_flight()), (FETCHES, 1, RECEIVES - 1));
+    // Who goes takes its waits along, and the next message is somebody else's.
+    drop(connection);
+    let gone = Instant::now();
+    while node.counter("memory_waits") > 0 {
+        assert!(gone.elapsed() < PATIENCE, "the waits have not ended");
+    }
+    produce(&node, "orders", 0, [&b"more"[..]]);
+    match client.call(&receive()).expect("it succeeds") {
+        Reply::Received(messages) => assert_eq!(messages.len(), 1),
+        other => panic!("{other:?}"),
+    }
 }

@@ -57,20 +57,6 @@ pub struct SeenReceivers {
     pub last_seen: MonotonicTime,
 }
 
-/// A receive under way; it is over when this is dropped.
-pub(in crate::broker) struct ActiveReceive<'a, D: Disk> {
-    broker: &'a Broker<D>,
-    receive: &'a Receive,
-    topic: TopicId,
-}
-
-impl<D: Disk> Drop for ActiveReceive<'_, D> {
-    fn drop(&mut self) {
-        let now = self.broker.clock.monotonic();
-        self.broker.receivers.borrow_mut().end(self.receive, self.topic, now);
-    }
-}
-
 impl SeenFilter {
     fn is_of(&self, receive: &Receive) -> bool {
         self.ordered == receive.ordered && self.protocol == receive.protocol && self.filter == receive.filter
@@ -231,13 +217,13 @@ impl Receivers {
 }
 
 impl<D: Disk> Broker<D> {
-    pub(in crate::broker) fn begin_receive<'a>(
-        &'a self,
-        receive: &'a Receive,
-        topic: TopicId,
-    ) -> ActiveReceive<'a, D> {
+    /// A receive is under way, until [`note_receive_ended`](Broker::note_receive_ended).
+    pub(in crate::broker) fn note_receive_begun(&self, receive: &Receive, topic: TopicId) {
         self.receivers.borrow_mut().begin(receive, topic, self.clock.monotonic());
-        ActiveReceive { broker: self, receive, topic }
+    }
+
+    pub(in crate::broker) fn note_receive_ended(&self, receive: &Receive, topic: TopicId) {
+        self.receivers.borrow_mut().end(receive, topic, self.clock.monotonic());
     }
 
     /// Tells the control shard of the group's receivers, when it wants to know and has not heard of them of late.

@@ -91,7 +91,7 @@ impl WaitList {
     }
 
     /// Adds an entry that its owner takes off again: see [`leave`](WaitList::leave).
-    pub(super) fn add(&self, wait: WaitFor, caller: Rc<dyn LookNow>) -> u64 {
+    pub fn add(&self, wait: WaitFor, caller: Rc<dyn LookNow>) -> u64 {
         let number = self.next_number.get();
         self.next_number.set(number + 1);
         self.entries.borrow_mut().push(Entry { number, wait, caller: Some(caller) });
@@ -99,7 +99,7 @@ impl WaitList {
     }
 
     /// Takes an entry off that was not called.
-    pub(super) fn leave(&self, number: u64) {
+    pub fn leave(&self, number: u64) {
         let mut entries = self.entries.borrow_mut();
         let Ok(at) = entries.binary_search_by_key(&number, |entry| entry.number) else { return };
         entries[at].caller = None;

@@ -8,12 +8,12 @@ use crate::broker::client_requests::unexpected;
 use crate::broker::groups::Gate;
 use crate::broker::peers::{PeerReply, PeerRequest};
 use crate::broker::queue::Arrivals;
-use crate::broker::reader::{Selection, WaitFor};
+use crate::broker::reader::{LookNow, Selection, WaitFor};
 use crate::broker::recipient::Recipient;
 use crate::broker::shard_broker::{Broker, owned_queues};
 use crate::disk::Disk;
 use crate::limits;
-use crate::types::{GroupName, QueueKey, Receipt, ShardId, Timestamp, TopicId};
+use crate::types::{GroupName, MonotonicTime, QueueKey, Receipt, ShardId, Timestamp, TopicId};
 
 use super::choose::Received;
 
@@ -36,57 +36,149 @@ pub struct Prospect {
     pub lease_left: Option<Duration>,
 }
 
-impl<D: Disk> Broker<D> {
-    /// Leases messages from whichever shards have them, waiting for one to come as long as the request says, or until
-    /// the recipient is gone.
-    pub(in crate::broker) async fn receive(
-        &self,
-        receive: Receive,
-        recipient: &impl Recipient,
-    ) -> Result<Vec<ReceivedMessage>, Failure> {
-        check_receive(&receive)?;
-        let (topic, queue_count) = self.topic_layout(&receive.topic)?;
-        self.check_scope(&receive, queue_count)?;
-        let _active = self.begin_receive(&receive, topic);
-        let arrivals = self.arrivals(topic);
-        let wait = receive.wait.min(Duration::from_millis(u64::from(limits::RECEIVE_WAIT_MS_MAX)));
-        let deadline = self.clock.monotonic().after(wait);
+/// A receive under way: looks for messages, and waits between two looks, in a task of its caller's or as an entry. It is over
+/// when this is dropped.
+pub struct ReceiveCall<D: Disk> {
+    broker: Rc<Broker<D>>,
+    receive: Receive,
+    topic: TopicId,
+    arrivals: Rc<Arrivals>,
+    deadline: MonotonicTime,
+}
+
+/// What a look of a receive has come to.
+pub enum ReceiveLook {
+    /// These are the messages. There are none when the time is up, or nobody is there to have them.
+    Over(Vec<ReceivedMessage>),
+    /// There is nothing yet.
+    Waits(ReceivePause),
+}
+
+/// How long a receive waits for messages until it looks again.
+pub struct ReceivePause {
+    /// What it has seen. With something new since, it is to look at once.
+    changes: u64,
+    /// When it looks again, whatever has come: its own end, or that of a lease.
+    until: MonotonicTime,
+    /// The group has members as well, whom the waiting is told of.
+    shares: bool,
+}
+
+/// A receive that waits as an entry of its topic's list, which it leaves when this is dropped.
+pub struct ReceiveWait {
+    arrivals: Rc<Arrivals>,
+    number: u64,
+}
+
+impl Drop for ReceiveWait {
+    fn drop(&mut self) {
+        self.arrivals.waits.leave(self.number);
+    }
+}
+
+impl<D: Disk> Drop for ReceiveCall<D> {
+    fn drop(&mut self) {
+        self.broker.note_receive_ended(&self.receive, self.topic);
+    }
+}
+
+impl<D: Disk> ReceiveCall<D> {
+    /// Looks for messages until there are some, or there is nothing to do but wait.
+    pub async fn look(&self, recipient: &impl Recipient) -> Result<ReceiveLook, Failure> {
+        let Self { broker, receive, topic, arrivals, deadline } = self;
         loop {
             // Taken before the look, so that nothing that comes after it is missed.
             let changes = arrivals.waits.changes();
-            self.tell_of_receivers(&receive.group, topic).await;
-            let Some(reservation) = recipient.reserve().await else { return Ok(Vec::new()) };
-            let received = self.receive_once(&receive).await?;
+            broker.tell_of_receivers(&receive.group, *topic).await;
+            let Some(reservation) = recipient.reserve().await else {
+                return Ok(ReceiveLook::Over(Vec::new()));
+            };
+            let received = broker.receive_once(receive).await?;
             drop(reservation);
             if !received.messages.is_empty() && !recipient.is_here() {
-                self.give_back(&receive.group, &received.messages).await;
-                return Ok(Vec::new());
+                broker.give_back(&receive.group, &received.messages).await;
+                return Ok(ReceiveLook::Over(Vec::new()));
             }
-            let now = self.clock.monotonic();
-            if !received.messages.is_empty() || now >= deadline || self.is_shutting_down.get() {
-                return self.answer(received);
+            let now = broker.clock.monotonic();
+            if !received.messages.is_empty() || now >= *deadline || broker.is_shutting_down.get() {
+                return broker.answer(received).map(ReceiveLook::Over);
             }
             if received.again {
-                self.clock.sleep(AGAIN_PAUSE).await;
+                broker.clock.sleep(AGAIN_PAUSE).await;
                 continue;
             }
-            let prospect = self.watch_all(&receive, topic).await;
+            let prospect = broker.watch_all(receive, *topic).await;
             if prospect.receivable {
-                self.clock.sleep(AGAIN_PAUSE).await;
+                broker.clock.sleep(AGAIN_PAUSE).await;
                 continue;
             }
             let left = deadline.since(now);
             let nap = prospect.lease_left.map_or(left, |lease_left| lease_left.max(NAP_MIN).min(left));
-            let wanted = WaitFor::wanted(receive.scope.queue(), &Selection::new(&receive.filter));
-            let arrived = arrivals.waits.wait(changes, wanted);
-            let waiting = futures_lite::future::or(arrived, self.clock.sleep(nap));
-            let waiting = futures_lite::future::or(waiting, recipient.gone());
-            let shares = self.gates.borrow().have_members(&receive.group, topic);
-            if shares {
-                let telling = self.keep_telling_of_receivers(&receive.group, topic);
-                futures_lite::future::or(waiting, telling).await;
-            } else {
-                waiting.await;
+            let shares = broker.gates.borrow().have_members(&receive.group, *topic);
+            return Ok(ReceiveLook::Waits(ReceivePause { changes, until: now.after(nap), shares }));
+        }
+    }
+
+    /// Waits in the caller's task.
+    pub async fn wait(&self, pause: ReceivePause, recipient: &impl Recipient) {
+        let Self { broker, receive, topic, arrivals, .. } = self;
+        let arrived = arrivals.waits.wait(pause.changes, self.wanted());
+        let nap = broker.clock.sleep(pause.until.since(broker.clock.monotonic()));
+        let waiting = futures_lite::future::or(arrived, nap);
+        let waiting = futures_lite::future::or(waiting, recipient.gone());
+        if pause.shares {
+            let telling = broker.keep_telling_of_receivers(&receive.group, *topic);
+            futures_lite::future::or(waiting, telling).await;
+        } else {
+            waiting.await;
+        }
+    }
+
+    /// Lets the receive wait without anybody's doing until a time: `caller` is called, once, when there may be something before
+    /// that, and whichever comes first, it is to look again. `None` when it is to wait in a task, or to look at once.
+    pub fn park(
+        &self,
+        pause: &ReceivePause,
+        caller: impl FnOnce() -> Rc<dyn LookNow>,
+    ) -> Option<(MonotonicTime, ReceiveWait)> {
+        let waits = &self.arrivals.waits;
+        if pause.shares || waits.changes() != pause.changes {
+            return None;
+        }
+        let number = waits.add(self.wanted(), caller());
+        Some((pause.until, ReceiveWait { arrivals: self.arrivals.clone(), number }))
+    }
+
+    fn wanted(&self) -> WaitFor {
+        WaitFor::wanted(self.receive.scope.queue(), &Selection::new(&self.receive.filter))
+    }
+}
+
+impl<D: Disk> Broker<D> {
+    /// Begins a receive, which waits for messages as long as it says.
+    pub fn begin_receive(self: &Rc<Self>, receive: Receive) -> Result<ReceiveCall<D>, Failure> {
+        check_receive(&receive)?;
+        let (topic, queue_count) = self.topic_layout(&receive.topic)?;
+        self.check_scope(&receive, queue_count)?;
+        self.note_receive_begun(&receive, topic);
+        let wait = receive.wait.min(Duration::from_millis(u64::from(limits::RECEIVE_WAIT_MS_MAX)));
+        let deadline = self.clock.monotonic().after(wait);
+        let arrivals = self.arrivals(topic);
+        Ok(ReceiveCall { broker: self.clone(), receive, topic, arrivals, deadline })
+    }
+
+    /// Leases messages from whichever shards have them, waiting for one to come as long as the request says, or until
+    /// the recipient is gone.
+    pub(in crate::broker) async fn receive(
+        self: &Rc<Self>,
+        receive: Receive,
+        recipient: &impl Recipient,
+    ) -> Result<Vec<ReceivedMessage>, Failure> {
+        let call = self.begin_receive(receive)?;
+        loop {
+            match call.look(recipient).await? {
+                ReceiveLook::Over(messages) => return Ok(messages),
+                ReceiveLook::Waits(pause) => call.wait(pause, recipient).await,
             }
         }
     }

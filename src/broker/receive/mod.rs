@@ -22,7 +22,7 @@ mod passed;
 
 mod shares;
 
-pub use anywhere::Prospect;
+pub use anywhere::{Prospect, ReceiveCall, ReceiveLook, ReceivePause, ReceiveWait};
 pub use choose::Received;
 pub use dead_letters::dead_letter_topic;
 pub(super) use pair_locks::{Pair, PairLocks};

@@ -3,7 +3,7 @@
 //! Two tasks per connection. The reader cuts frames and has their requests taken as they come; where one has to wait for room,
 //! so does the connection, which is the back-pressure that a client feels. The writer sleeps until a group is published or an
 //! answer is ready, and sends everything that is due with one call. What cannot be answered or placed at once is a *call*, in a
-//! task of its own.
+//! task of its own, or, while it can do nothing but wait, an entry without one (`server/parked.rs`).
 //!
 //! Memory: what comes goes into a buffer that grows with the bytes that came, and takes a share of the shard's for requests;
 //! answers take a share before they are made; and between any two requests the reader looks whether the peer reads its

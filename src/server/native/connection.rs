@@ -18,9 +18,11 @@ use futures_lite::{AsyncRead, AsyncReadExt};
 
 mod fetching;
 mod proving;
+mod receiving;
 mod waiting;
 
 use self::fetching::CalledFetches;
+use self::receiving::CalledReceives;
 use self::waiting::{carried_bytes, copied_bytes};
 use crate::api::{ConnectionId, Failure, Fetched, Produce, Reply, Request, SessionLife, Status};
 use crate::broker::{ClientFetches, PendingProduce, PlaceRefusal, SharedFetched};
@@ -57,6 +59,7 @@ struct Native {
     fetching: ByteBudget,
     fetches: ClientFetches<ShardDisk>,
     called: CalledFetches,
+    called_receives: CalledReceives,
     /// The groups whose members have joined over this connection.
     joined: RefCell<BTreeSet<GroupName>>,
     /// Where the client is, as far as it can be told.
@@ -79,6 +82,7 @@ pub(crate) async fn serve_native(
         fetching: ByteBudget::new(limits::FETCH_BYTES_MAX),
         fetches: ClientFetches::new(&connections.broker),
         called: CalledFetches::default(),
+        called_receives: CalledReceives::default(),
         joined: RefCell::default(),
         peer: stream.peer().map(|address| address.ip()),
         challenge: Cell::new(None),
@@ -161,6 +165,10 @@ impl Protocol for Native {
             DecodedRequest::Prove(prove) => self.prove(frame.correlation, &prove),
             DecodedRequest::Other(Request::Fetch(fetch)) => {
                 Taken::Weighing(self.fetch(frame.correlation, fetch).await)
+            }
+            DecodedRequest::Other(Request::Receive(receive)) if !receive.wait.is_zero() => {
+                self.receive(frame.correlation, receive).await;
+                Taken::Weighing(0)
             }
             DecodedRequest::Other(request) => {
                 let share = match copied_bytes(&request) {

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::Native;
-use crate::api::{Reply, Request};
+use crate::api::{Receive, Reply, Request};
 use crate::limits;
 use crate::server::framed::{Call, CallTerms, Waited};
 use crate::types::{Account, Reservation};
@@ -84,7 +84,6 @@ impl Native {
 fn waits_long(request: &Request) -> bool {
     match request {
         Request::Fetch(_) | Request::Watch(_) => true,
-        Request::Receive(receive) => !receive.wait.is_zero(),
         Request::ReceiveHalves(receive) => !receive.wait.is_zero(),
         _ => false,
     }
@@ -105,13 +104,18 @@ fn is_heavy(request: &Request) -> bool {
     matches!(request, Request::JoinGroup(_) | Request::DescribeTopic(_) | Request::DescribeGroup(_))
 }
 
+/// Memory of the tags that a receive asks for.
+pub(crate) fn receive_bytes(receive: &Receive) -> usize {
+    receive.filter.tags().iter().map(|tag| tag.len() + 32).sum()
+}
+
 /// Memory of a request that waits, beyond that of its task and its batch.
 pub(crate) fn carried_bytes(request: &Request) -> usize {
     match request {
         Request::Watch(watch) => watch.queues.len() * limits::WATCHED_QUEUE_BYTES,
         Request::JoinGroup(join) => join.topics.iter().map(|topic| topic.as_str().len() + 32).sum(),
         Request::Acknowledge(acknowledge) => acknowledge.receipts.len() * 64,
-        Request::Receive(receive) => receive.filter.tags().iter().map(|tag| tag.len() + 32).sum(),
+        Request::Receive(receive) => receive_bytes(receive),
         _ => 0,
     }
 }
