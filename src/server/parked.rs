@@ -5,6 +5,8 @@
 //! between two ends that are near each other it does not wake. A look does not wait: what cannot be answered at once is carried
 //! out elsewhere, or parked again.
 //!
+//! A call in a task that is to end in time has its *deadline* in the same row, so that it has no timer either.
+//!
 //! What is parked goes with its connection: who has left is not looked at any more, so nothing is leased to it.
 
 use std::cell::{Cell, RefCell};
@@ -46,11 +48,32 @@ pub(crate) enum LookReason {
 pub(crate) struct ParkedCalls {
     clock: SharedClock,
     next_number: Cell<u64>,
-    ends: RefCell<BTreeMap<(MonotonicTime, u64), Rc<Parked>>>,
+    ends: RefCell<BTreeMap<(MonotonicTime, u64), End>>,
     /// In the order in which they became due. Some of them may have left since, or have been looked at.
     due: RefCell<VecDeque<Due>>,
     /// Woken when something is due, and when an end comes before all others.
     changed: WakerList,
+}
+
+/// What ends at a time.
+enum End {
+    /// A wait of this connection.
+    Wait(Rc<Parked>),
+    Deadline(Rc<Passing>),
+}
+
+/// The end of the time that a call has, whatever it does meanwhile. Until it is dropped it stands among the ends of waits.
+pub(crate) struct Deadline {
+    all: Rc<ParkedCalls>,
+    end: MonotonicTime,
+    number: u64,
+    passing: Rc<Passing>,
+}
+
+#[derive(Default)]
+struct Passing {
+    has_passed: Cell<bool>,
+    passed: WakerList,
 }
 
 /// The parked calls of one connection.
@@ -119,8 +142,29 @@ impl ParkedCalls {
         let mut ends = self.ends.borrow_mut();
         let mut due = self.due.borrow_mut();
         while let Some(first) = ends.first_entry().filter(|first| first.key().0 <= now) {
-            let ((_, number), of) = first.remove_entry();
-            due.push_back(Due { of, number, reason: LookReason::Over });
+            match first.remove_entry() {
+                ((_, number), End::Wait(of)) => due.push_back(Due { of, number, reason: LookReason::Over }),
+                (_, End::Deadline(passing)) => {
+                    passing.has_passed.set(true);
+                    passing.passed.wake();
+                }
+            }
+        }
+    }
+
+    /// A deadline of its own for one call.
+    pub fn deadline(self: &Rc<Self>, end: MonotonicTime) -> Deadline {
+        let number = self.next_number.replace(self.next_number.get() + 1);
+        let (end, passing) = (step_after(end), Rc::<Passing>::default());
+        self.add_end(end, number, End::Deadline(passing.clone()));
+        Deadline { all: self.clone(), end, number, passing }
+    }
+
+    fn add_end(&self, end: MonotonicTime, number: u64, of: End) {
+        let is_first = self.first_end().is_none_or(|first| end < first);
+        self.ends.borrow_mut().insert((end, number), of);
+        if is_first {
+            self.changed.wake();
         }
     }
 
@@ -191,12 +235,23 @@ impl Place<'_> {
             return;
         }
         let end = step_after(end);
-        let is_first = parked.all.first_end().is_none_or(|first| end < first);
         parked.calls.borrow_mut().insert(number, Entry { end, call });
-        parked.all.ends.borrow_mut().insert((end, number), parked.clone());
-        if is_first {
-            parked.all.changed.wake();
+        parked.all.add_end(end, number, End::Wait(parked.clone()));
+    }
+}
+
+impl Deadline {
+    /// Completes when it has passed.
+    pub async fn passed(&self) {
+        while !self.passing.has_passed.get() {
+            self.passing.passed.changed().await;
         }
+    }
+}
+
+impl Drop for Deadline {
+    fn drop(&mut self) {
+        self.all.ends.borrow_mut().remove(&(self.end, self.number));
     }
 }
 

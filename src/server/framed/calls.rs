@@ -10,8 +10,9 @@ use std::rc::Rc;
 use crate::broker::Recipient;
 use crate::limits;
 use crate::server::context::ShardContext;
+use crate::server::parked::Deadline;
 use crate::server::sessions::Connection;
-use crate::types::{Account, ByteBudget, Reservation, WakerList};
+use crate::types::{Account, ByteBudget, MonotonicTime, Reservation, WakerList};
 
 /// The calls of one connection.
 pub(crate) struct Calls {
@@ -36,6 +37,8 @@ pub(crate) struct CallTerms {
     pub waits_long: bool,
     /// It is parked for as long as it waits (`Connection::parked`), and has no task meanwhile.
     pub is_parked: bool,
+    /// When it stops waiting, whatever its connection and its other calls do; `None`: what it waits for has an end.
+    pub deadline: Option<MonotonicTime>,
 }
 
 /// A request that was taken and has not been answered. Dropping it gives back whatever it holds.
@@ -46,6 +49,8 @@ pub(crate) struct Call {
     share: Option<Reservation>,
     /// What its batch counts for, which lies no longer in the connection's buffer.
     _forwarded: Option<Reservation>,
+    /// Its own: a call that is late ends, and nobody else does.
+    deadline: Option<Deadline>,
     /// A wait has ended early: there is to be no other one.
     is_over: Cell<bool>,
 }
@@ -60,6 +65,8 @@ pub(crate) enum Waited<T> {
     Cut,
     /// Nobody is there any more.
     Left,
+    /// Its deadline has passed.
+    Late,
 }
 
 impl Calls {
@@ -92,7 +99,9 @@ impl Calls {
         if !terms.waits_long {
             self.connection.note_taken();
         }
-        Some(Call { calls: self.clone(), terms, share, _forwarded: forwarded, is_over: Cell::new(false) })
+        let deadline = terms.deadline.map(|end| self.context.parked.deadline(end));
+        let is_over = Cell::new(false);
+        Some(Call { calls: self.clone(), terms, share, _forwarded: forwarded, deadline, is_over })
     }
 
     /// How many there are of such calls, and may be.
@@ -183,7 +192,15 @@ impl Call {
             connection.pace.cut.changed().await;
             Waited::Cut
         };
-        futures_lite::future::or(over, futures_lite::future::or(left, cut)).await
+        let late = async {
+            match &self.deadline {
+                Some(deadline) => deadline.passed().await,
+                None => std::future::pending().await,
+            }
+            Waited::Late
+        };
+        let ended = futures_lite::future::or(left, futures_lite::future::or(cut, late));
+        futures_lite::future::or(over, ended).await
     }
 }
 
@@ -213,8 +230,7 @@ impl Recipient for Call {
     }
 
     async fn gone(&self) {
-        let connection = &self.calls.connection;
-        futures_lite::future::or(connection.left(), connection.pace.cut.changed()).await;
+        self.while_there(std::future::pending::<()>()).await;
         self.is_over.set(true);
     }
 

@@ -265,6 +265,40 @@ fn with_too_many_parked_calls_the_connection_is_not_read() {
 }
 
 #[test]
+fn a_call_that_is_late_ends_alone() {
+    for_each_seed(|executor, served| {
+        served.send(&["1 until 100", "2 until 300", "3 wait", "4 park 300", "5 place", "6 until 100000"]);
+        executor.run_for(Duration::from_millis(90));
+        assert!(served.answers().is_empty());
+        executor.run_for(Duration::from_millis(30));
+        assert_eq!(served.answers(), ["1 late"]);
+        served.lines.settle_up_to(1);
+        executor.run_for(Duration::from_millis(200));
+        let mut answers = served.answers();
+        answers.sort();
+        assert_eq!(answers, ["2 late", "4 over", "5 placed"]);
+        served.lines.release();
+        executor.run_for(SOON);
+        let mut answers = served.answers();
+        answers.sort();
+        assert_eq!(answers, ["3 released", "6 released"]);
+        assert!(!served.is_over() && served.connection.deadline.get().is_none());
+    });
+}
+
+/// What is slow to come is the broker's, and no stall of the peer: that is told by bytes that it does not take.
+#[test]
+fn calls_that_take_long_are_no_stall() {
+    for_each_seed(|executor, served| {
+        served.send(&["1 stick", "2 wait", "3 place", "4 park 600000", "5 echo apples"]);
+        executor.run_for(Duration::from_secs(3));
+        assert_eq!(served.answers(), ["5 apples"]);
+        assert!(served.connection.write_stalled_since.get().is_none());
+        assert!(served.connection.incomplete_since.get().is_none());
+    });
+}
+
+#[test]
 fn a_client_that_never_reads_is_told_by_its_stall() {
     for_each_seed(|executor, served| {
         let requests: Vec<String> = (0..100).map(|number| format!("{number} fill 262144")).collect();

@@ -190,7 +190,7 @@ impl Lines {
 
     /// Has a line wait until something arrives, or so many milliseconds have passed.
     async fn begin_parked(self: &Rc<Self>, number: &str, milliseconds: u64) {
-        let terms = CallTerms { carried_bytes: 0, waits_long: true, is_parked: true };
+        let terms = CallTerms { carried_bytes: 0, waits_long: true, is_parked: true, deadline: None };
         let Some(call) = self.calls.begin(terms, None).await else { return };
         let end = self.context.clock.monotonic().after(Duration::from_millis(milliseconds));
         self.parked.set(self.parked.get() + 1);
@@ -209,7 +209,10 @@ impl Lines {
     }
 
     async fn call(self: &Rc<Self>, number: &str, verb: &str, argument: usize) {
-        let terms = CallTerms { carried_bytes: 0, waits_long: verb == "wait", is_parked: false };
+        let (waits_long, is_parked) = (verb == "wait", false);
+        let deadline = (verb == "until").then(|| Duration::from_millis(argument as u64));
+        let deadline = deadline.map(|time| self.context.clock.monotonic().after(time));
+        let terms = CallTerms { carried_bytes: 0, waits_long, is_parked, deadline };
         let Some(call) = self.calls.begin(terms, None).await else { return };
         let (lines, number, verb) = (self.clone(), number.to_owned(), verb.to_owned());
         let task = async move {
@@ -222,13 +225,14 @@ impl Lines {
 
     async fn carry_out(&self, call: &Call, verb: &str, argument: usize) -> Option<String> {
         match verb {
-            "wait" => {
+            "wait" | "until" => {
                 self.waiting.set(self.waiting.get() + 1);
                 let waited = call.while_there(self.released.changed()).await;
                 self.waiting.set(self.waiting.get() - 1);
                 match waited {
                     Waited::Over(()) => Some("released".to_owned()),
                     Waited::Cut => Some("cut".to_owned()),
+                    Waited::Late => Some("late".to_owned()),
                     Waited::Left => None,
                 }
             }

@@ -44,7 +44,7 @@ impl Native {
         }
         let wait = fetch.wait.min(Duration::from_millis(u64::from(limits::FETCH_WAIT_MS_MAX)));
         let end = self.connections.clock.monotonic().after(wait);
-        let terms = CallTerms { carried_bytes: 0, waits_long: true, is_parked: true };
+        let terms = CallTerms { carried_bytes: 0, waits_long: true, is_parked: true, deadline: None };
         let Some(call) = self.calls.begin(terms, None).await else { return 0 };
         self.connections.metrics.fetches_waited.add(1);
         self.park(call, correlation, fetch, end)
@@ -178,7 +178,7 @@ impl Recipient for FetchCall<'_> {
 
     async fn gone(&self) {
         match self.call.while_there(std::future::pending::<()>()).await {
-            Waited::Over(()) | Waited::Cut => {}
+            Waited::Over(()) | Waited::Cut | Waited::Late => {}
             Waited::Left => self.has_left.set(true),
         }
     }

@@ -39,7 +39,8 @@ struct ParkedReceive {
 impl Native {
     /// Begins a receive that may wait.
     pub(super) async fn receive(self: &Rc<Self>, correlation: u64, receive: Receive) {
-        let terms = CallTerms { carried_bytes: receive_bytes(&receive), waits_long: true, is_parked: true };
+        let carried_bytes = receive_bytes(&receive);
+        let terms = CallTerms { carried_bytes, waits_long: true, is_parked: true, deadline: None };
         let Some(call) = self.calls.begin(terms, None).await else { return };
         match self.connections.broker.begin_receive(receive) {
             Ok(receive) => self.look_for(WaitingReceive { call, correlation, receive }),

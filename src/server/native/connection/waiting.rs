@@ -7,12 +7,14 @@ use super::Native;
 use crate::api::{Receive, Reply, Request};
 use crate::limits;
 use crate::server::framed::{Call, CallTerms, Waited};
-use crate::types::{Account, Reservation};
+use crate::types::{Account, MonotonicTime, Reservation};
 
 /// After work that keeps a core busy, the next piece of it rests for so many times as long: everything else has the core
 /// meanwhile.
 const HEAVY_RESTS: u32 = 3;
 const HEAVY_REST_MAX: Duration = Duration::from_secs(1);
+/// Another shard has this long to say that the time of a watch is up.
+const WATCH_GRACE: Duration = Duration::from_millis(500);
 
 impl Native {
     /// Carries a request out in a task of its own. With too many of them the connection waits. `forwarded` is what its batch
@@ -24,7 +26,8 @@ impl Native {
         forwarded: Option<Reservation>,
     ) {
         let (carried_bytes, waits_long) = (carried_bytes(&request), waits_long(&request));
-        let terms = CallTerms { carried_bytes, waits_long, is_parked: false };
+        let deadline = self.deadline(&request);
+        let terms = CallTerms { carried_bytes, waits_long, is_parked: false, deadline };
         let Some(call) = self.calls.begin(terms, forwarded).await else { return };
         let native = self.clone();
         let is_fetch = matches!(request, Request::Fetch(_));
@@ -37,6 +40,16 @@ impl Native {
         } else {
             glommio::spawn_local(task).detach();
         }
+    }
+
+    /// When a request is answered with what there is, although what it asks another shard for has not come.
+    fn deadline(&self, request: &Request) -> Option<MonotonicTime> {
+        let Request::Watch(watch) = request else { return None };
+        if watch.wait.is_zero() {
+            return None;
+        }
+        let wait = watch.wait.min(Duration::from_millis(u64::from(limits::FETCH_WAIT_MS_MAX)));
+        Some(self.connections.clock.monotonic().after(wait + WATCH_GRACE))
     }
 
     async fn carry_out_and_answer(&self, call: &Call, correlation: u64, mut request: Request) {
@@ -61,7 +74,7 @@ impl Native {
             // It holds nothing that cannot be dropped.
             Request::Watch(_) => match call.while_there(broker.handle(request)).await {
                 Waited::Over(outcome) => outcome,
-                Waited::Cut => Ok(Reply::Watched(Vec::new())),
+                Waited::Cut | Waited::Late => Ok(Reply::Watched(Vec::new())),
                 Waited::Left => return,
             },
             request => broker.handle_for(request, call).await,
