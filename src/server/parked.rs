@@ -96,7 +96,7 @@ struct Due {
 }
 
 /// Where a call is about to be parked.
-pub(crate) struct Place<'a> {
+pub(crate) struct Slot<'a> {
     parked: &'a Rc<Parked>,
     number: u64,
 }
@@ -193,10 +193,10 @@ impl Parked {
         Rc::new(Self { all: all.clone(), calls: RefCell::default(), has_left: Cell::new(false) })
     }
 
-    /// A place for one more call.
-    pub fn place(self: &Rc<Self>) -> Place<'_> {
+    /// A slot for one more call.
+    pub fn slot(self: &Rc<Self>) -> Slot<'_> {
         let next = &self.all.next_number;
-        Place { parked: self, number: next.replace(next.get() + 1) }
+        Slot { parked: self, number: next.replace(next.get() + 1) }
     }
 
     /// All of them are looked at now.
@@ -222,7 +222,7 @@ impl Parked {
     }
 }
 
-impl Place<'_> {
+impl Slot<'_> {
     /// Calls what is parked here, once it is.
     pub fn caller(&self) -> Rc<dyn LookNow> {
         Rc::new(Caller { parked: self.parked.clone(), number: self.number })
@@ -230,7 +230,7 @@ impl Place<'_> {
 
     /// Parks a call until `end`. Nothing may have called it before.
     pub fn park(self, end: MonotonicTime, call: Box<dyn ParkedCall>) {
-        let Place { parked, number } = self;
+        let Slot { parked, number } = self;
         if parked.has_left.get() {
             return;
         }

@@ -198,9 +198,9 @@ impl Lines {
     }
 
     fn park(&self, line: Box<ParkedLine>) {
-        let place = self.connection.parked.place();
-        self.callers.borrow_mut().push(place.caller());
-        place.park(line.end, line);
+        let slot = self.connection.parked.slot();
+        self.callers.borrow_mut().push(slot.caller());
+        slot.park(line.end, line);
     }
 
     fn answer(&self, number: &str, result: &str) {

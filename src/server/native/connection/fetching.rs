@@ -78,11 +78,11 @@ impl Native {
 
     /// Lets a fetch wait as an entry, if there is still nothing for it.
     fn park(self: &Rc<Self>, call: Call, correlation: u64, fetch: Fetch, end: MonotonicTime) -> usize {
-        let place = self.connection.parked.place();
-        match self.fetches.park(&fetch, || place.caller()) {
+        let slot = self.connection.parked.slot();
+        match self.fetches.park(&fetch, || slot.caller()) {
             Ok(Some(wait)) => {
                 let native = self.clone();
-                place.park(end, Box::new(ParkedFetch { native, call, correlation, fetch, end, wait }));
+                slot.park(end, Box::new(ParkedFetch { native, call, correlation, fetch, end, wait }));
                 0
             }
             Ok(None) => self.answer_now(correlation, &fetch).unwrap_or_else(|| {

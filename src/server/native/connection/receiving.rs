@@ -82,10 +82,10 @@ impl Native {
             }
             Err(failure) => return self.answer(*correlation, Err(failure)),
         };
-        let place = self.connection.parked.place();
-        if let Some((until, wait)) = receive.park(&pause, || place.caller()) {
+        let slot = self.connection.parked.slot();
+        if let Some((until, wait)) = receive.park(&pause, || slot.caller()) {
             let native = self.clone();
-            return place.park(until, Box::new(ParkedReceive { native, waiting, wait }));
+            return slot.park(until, Box::new(ParkedReceive { native, waiting, wait }));
         }
         let native = self.clone();
         let task = async move {
