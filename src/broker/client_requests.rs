@@ -151,7 +151,10 @@ impl<D: Disk> Broker<D> {
                 Ok(Reply::Topics(self.tables().topics().map(|topic| topic.info()).collect()))
             }
             Request::Route(topic) => self.route(topic.as_ref()).map(Reply::Route),
-            Request::OpenTopic(topic) => self.open_topic(&topic).await.map(Reply::Route),
+            Request::OpenTopic(topic) => {
+                let queues = self.options.auto_create_topics;
+                self.open_topic(&topic, queues).await.map(Reply::Route)
+            }
             Request::JoinGroup(join) => self.join_group(&join).await.map(Reply::Assignment),
             Request::LeaveGroup { group, member } => self.leave_group(&group, &member).await,
             Request::ListGroups => self.list_groups().await.map(Reply::Groups),

@@ -206,9 +206,19 @@ impl Ticket {
     pub async fn placed(&self) -> Result<PlacedMessage, Failure> {
         let mut registered = None;
         let at = poll_fn(|context| self.poll_placed(context, &mut registered)).await?;
+        Ok(self.message_of(at))
+    }
+
+    /// Where the message was placed, or why it was refused; `None`: neither yet, and whoever asks is not woken for it.
+    pub fn outcome(&self) -> Option<Result<PlacedMessage, Failure>> {
+        let outcome = self.waiting.outcome.borrow().clone()?;
+        Some(outcome.map(|at| self.message_of(at)))
+    }
+
+    fn message_of(&self, at: PlacedBatch) -> PlacedMessage {
         let PlacedBatch { base_offset, placement } = at;
         let location = RecordLocation { position: placement.position, index: self.index };
-        Ok(PlacedMessage { offset: base_offset.advance(u64::from(self.index)), location, placement })
+        PlacedMessage { offset: base_offset.advance(u64::from(self.index)), location, placement }
     }
 
     fn poll_placed(

@@ -36,7 +36,7 @@ pub use groups::{Groups, QueueGrants, RECEIVERS, SeenReceivers};
 pub use open::StartError;
 pub use options::{BrokerOptions, LeaseDefaults};
 pub use peers::{GroupOffset, PeerFuture, PeerReply, PeerRequest, Peers};
-pub use produce::PendingProduce;
+pub use produce::{PendingProduce, PendingSingle};
 pub use reader::{ClientFetches, FetchWait, LookNow, SharedFetched, fetch_share};
 pub use receive::{Prospect, ReceiveCall, ReceiveLook, ReceivePause, ReceiveWait, dead_letter_topic};
 pub use recipient::Recipient;

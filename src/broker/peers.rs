@@ -16,7 +16,7 @@ use crate::api::{
     ReceiveHalves, Reply, Request, ShardAddress, ShardInfo, Stored,
 };
 use crate::state::{Group, Topic};
-use crate::types::{GroupName, InstanceName, QueueKey, QueueOffset, Receipt, ShardId, TopicId};
+use crate::types::{GroupName, InstanceName, QueueKey, QueueOffset, Receipt, ShardId, TopicId, TopicName};
 use crate::wire::batch::OwnedBatch;
 
 /// A request from shard to shard.
@@ -28,6 +28,11 @@ pub enum PeerRequest {
     Produce(Produce<OwnedBatch>),
     Hold(Hold<OwnedBatch>),
     Publish(Publication),
+    /// A topic is to be written to; told the control shard, which makes it with so many queues where it is not there.
+    OpenTopic {
+        topic: TopicName,
+        queues: u32,
+    },
     /// Make this topic's configuration durable here.
     PutTopic(Topic),
     RemoveTopic(TopicId),

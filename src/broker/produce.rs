@@ -1,8 +1,10 @@
 //! Taking batches of messages.
 
+use super::gathering::{PlacedMessage, Single, Ticket};
+use super::peers::PeerReply;
 use super::shard_broker::Broker;
 use super::writer::{Backpressure, Destination, PlaceRefusal, PlacedBatch};
-use crate::api::{Failure, Hold, Produce, Produced, Status};
+use crate::api::{Failure, Hold, Produce, Produced, Reply, Status, Stored};
 use crate::disk::Disk;
 use crate::log::Placement;
 use crate::types::{Level, QueueKey, QueueOffset};
@@ -16,6 +18,10 @@ pub struct PendingProduce {
     pub placement: Placement,
     pub level: Level,
 }
+
+/// A single message that is placed in the log with others, or about to be, and waits for its level.
+#[must_use]
+pub struct PendingSingle(Ticket);
 
 impl PendingProduce {
     /// The answer when `level` was reached.
@@ -52,6 +58,11 @@ impl<D: Disk> Broker<D> {
         self.settled(&pending).await
     }
 
+    /// Stores a batch that another shard was given.
+    pub(super) async fn produce_for_peer(&self, produce: &Produce<OwnedBatch>) -> Result<PeerReply, Failure> {
+        self.produce_here(produce).await.map(Reply::Produced).map(PeerReply::Client)
+    }
+
     /// Places a checked batch in a queue of this shard. Nothing waits here; the answer is due when
     /// [`outcome`](Broker::outcome) says so.
     pub fn produce(
@@ -67,6 +78,33 @@ impl<D: Disk> Broker<D> {
             self.writer.try_batch(Destination::Queue(&queue), batch, level)?;
         self.writer.note_produced(batch);
         Ok(PendingProduce { base_offset, placement, level })
+    }
+
+    /// Takes a single message for a queue of this shard, which is placed with others that come meanwhile. Nothing waits here;
+    /// the answer is due when [`single_outcome`](Broker::single_outcome) says so, which is worth asking whenever a mark of
+    /// the log has moved ([`Watermarks::changes`](crate::log::Watermarks::changes)).
+    pub fn gather(
+        &self,
+        key: QueueKey,
+        level: Option<Level>,
+        message: &Single<'_>,
+    ) -> Result<PendingSingle, PlaceRefusal> {
+        self.check_not_shutting_down()?;
+        let queue = self.queue(key)?;
+        let level = level.unwrap_or_else(|| self.level_of(key));
+        self.writer.try_gather(&queue, message, level).map(PendingSingle)
+    }
+
+    /// What is to be answered for a single message; `None` while its level is not reached.
+    pub fn single_outcome(&self, pending: &PendingSingle) -> Option<Result<Stored, Failure>> {
+        let outcome = self.writer.gathered_outcome(&pending.0)?;
+        Some(outcome.map(|(message, level)| stored(&message, level)))
+    }
+
+    /// Waits for the level of a single message.
+    pub(super) async fn single_settled(&self, pending: PendingSingle) -> Result<Stored, Failure> {
+        let (message, level) = self.writer.gathered(pending.0).await?;
+        Ok(stored(&message, level))
     }
 
     /// Places the single messages that wait for the next commit group: what the commit task calls before it takes one.
@@ -104,6 +142,11 @@ impl<D: Disk> Broker<D> {
     pub(super) fn level_of(&self, key: QueueKey) -> Level {
         self.tables().topic(key.topic).and_then(|topic| topic.level).unwrap_or(self.options.level)
     }
+}
+
+fn stored(message: &PlacedMessage, level: Level) -> Stored {
+    let store_time = message.placement.store_time;
+    Stored { offset: message.offset, location: message.location, store_time, level }
 }
 
 /// What a client is told about a batch that is none.

@@ -18,7 +18,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::gathering::{Gathering, PlacedMessage, Single, Ticket};
+use super::gathering::{Gathered, Gathering, PlacedMessage, Single, Ticket};
 use super::queue::Queue;
 use super::upkeep::IndexHealth;
 use crate::api::{Failure, Status};
@@ -147,7 +147,7 @@ impl<D: Disk> Writer<D> {
         self.stopping.wake();
         while let Some(queue) = self.gathering.first() {
             if let Some(gathered) = self.gathering.take(&queue) {
-                gathered.refused(&shutting_down());
+                self.refuse_gathered(&gathered, &shutting_down());
             }
             self.gathering.remove_first();
         }
@@ -276,6 +276,16 @@ impl<D: Disk> Writer<D> {
         Ok((message, level))
     }
 
+    /// The same for one who looks whenever the log moves on; `None`: not yet.
+    pub fn gathered_outcome(&self, ticket: &Ticket) -> Option<Result<(PlacedMessage, Level), Failure>> {
+        let message = match ticket.outcome()? {
+            Ok(message) => message,
+            Err(failure) => return Some(Err(failure)),
+        };
+        let outcome = self.outcome(ticket.level, message.placement)?;
+        Some(outcome.map(|level| (message, level)))
+    }
+
     /// Places what was gathered, as far as the log has space.
     pub fn place_gathered(&self) {
         _ = self.try_place_gathered();
@@ -309,7 +319,7 @@ impl<D: Disk> Writer<D> {
                 self.note_produced(&batch);
                 gathered.placed(placed, self.log.watermarks());
             }
-            Err(PlaceRefusal::Failed(failure)) => gathered.refused(&failure),
+            Err(PlaceRefusal::Failed(failure)) => self.refuse_gathered(&gathered, &failure),
             Err(PlaceRefusal::Wait(backpressure)) => {
                 self.gathering.put_back(queue, gathered);
                 return Err(backpressure);
@@ -317,6 +327,12 @@ impl<D: Disk> Writer<D> {
         }
         self.gathering.give_back(gathered);
         Ok(())
+    }
+
+    /// Those who look whenever the log moves on are told as well: it may not move on.
+    fn refuse_gathered(&self, gathered: &Gathered, failure: &Failure) {
+        gathered.refused(failure);
+        self.log.watermarks().changes().wake();
     }
 
     /// Counts a batch of a producer.

@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use turbopump::api::{
     Failure, FindMessages, FoundMessage, Release, Reply, Request, Status, Stored, TagFilter,
 };
-use turbopump::broker::{Publish, Published, Single};
+use turbopump::broker::{PlaceRefusal, Publish, Published, Single};
 use turbopump::disk::faulty::{FaultPlan, FaultyDisk, Restart, Rule, When};
 use turbopump::disk::{DiskErrorKind, Operation};
 use turbopump::limits;
@@ -219,6 +219,89 @@ fn messages_of_one_moment_are_one_batch_and_each_is_answered_and_found_as_its_ow
         });
         ran.expect("an empty disk");
     }
+}
+
+/// What is answered for messages that are gathered without a task for each, by one who looks whenever the log moves on.
+async fn gathered(
+    node: &Node,
+    key: QueueKey,
+    messages: &[Message],
+) -> Vec<(Message, Result<Stored, Failure>)> {
+    let broker = node.broker();
+    let marks = broker.log().watermarks();
+    let (mut waiting, mut answers) = (Vec::new(), Vec::new());
+    for message in messages {
+        let body = body_of(message);
+        let record = Record { body: &body, ..Record::default() };
+        let single = Single { born_time: node.clock.now(), record };
+        match broker.gather(key, Some(message.level), &single) {
+            Ok(pending) => waiting.push((*message, pending)),
+            Err(PlaceRefusal::Failed(failure)) => answers.push((*message, Err(failure))),
+            Err(PlaceRefusal::Wait(_)) => panic!("there is room for so few"),
+        }
+    }
+    while !waiting.is_empty() {
+        let moved = marks.changes().changed();
+        waiting.retain(|(message, pending)| match broker.single_outcome(pending) {
+            Some(outcome) => {
+                answers.push((*message, outcome));
+                false
+            }
+            None => true,
+        });
+        if !waiting.is_empty() {
+            moved.await;
+        }
+    }
+    answers
+}
+
+#[test]
+fn messages_without_a_task_are_answered_when_the_log_has_moved_on() {
+    let (disk, setup) = disk();
+    let ran = on_node(&disk, &setup, 5, async |node| {
+        let key = QueueKey { topic: create(node, "t", 1).await, queue: QueueNumber(0) };
+        let messages: Vec<_> = (0..30)
+            .map(|number| Message { level: Level::ALL[number as usize % 3], ..message(number) })
+            .collect();
+        let answers = gathered(node, key, &messages).await;
+        assert_eq!(answers.len(), messages.len());
+        // What is only accepted is placed at once, and those before it with it: the rest is one more batch.
+        let batches = counter(node, "batches_produced");
+        assert!((10..=11).contains(&batches), "{batches} batches");
+        let in_queue = stored(node, key).await;
+        for (message, answer) in answers {
+            let answer = answer.expect("a healthy disk");
+            assert!(answer.level >= message.level);
+            assert_eq!(in_queue.get(&answer.offset), Some(&(answer.location, message.number)));
+        }
+    });
+    ran.expect("an empty disk");
+}
+
+#[test]
+fn messages_without_a_task_are_told_of_a_stop() {
+    let (disk, setup) = disk();
+    let ran = on_node(&disk, &setup, 5, async |node| {
+        let key = QueueKey { topic: create(node, "t", 1).await, queue: QueueNumber(0) };
+        fill(node, &disk, key, 100 * HOUR).await;
+        let stopping = async {
+            node.clock.sleep(SECOND).await;
+            node.broker().stop();
+        };
+        let patience = async {
+            node.clock.sleep(2 * SECOND).await;
+            panic!("they still wait")
+        };
+        let messages = [message(1), message(2)];
+        let (answers, ()) = zip(or(gathered(node, key, &messages), patience), stopping).await;
+        assert_eq!(answers.len(), messages.len());
+        for (_, answer) in answers {
+            assert_eq!(answer.map_err(|failure| failure.status).err(), Some(Status::ShuttingDown));
+        }
+        disk.set_plan(FaultPlan::none());
+    });
+    ran.expect("an empty disk");
 }
 
 #[test]

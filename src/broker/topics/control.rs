@@ -261,10 +261,9 @@ impl<D: Disk> Broker<D> {
     pub async fn handle_peer(self: &Rc<Self>, request: PeerRequest) -> Result<PeerReply, Failure> {
         match request {
             PeerRequest::Client(request) => self.handle_here(request).await.map(PeerReply::Client),
-            PeerRequest::Produce(produce) => {
-                self.produce_here(&produce).await.map(Reply::Produced).map(PeerReply::Client)
-            }
+            PeerRequest::Produce(produce) => self.produce_for_peer(&produce).await,
             PeerRequest::Publish(publication) => self.publish_for_peer(&publication).await,
+            PeerRequest::OpenTopic { topic, queues } => self.open_topic_for_peer(&topic, queues).await,
             PeerRequest::Hold(hold) => self.hold_here(&hold).await.map(Reply::Held).map(PeerReply::Client),
             PeerRequest::PutTopic(topic) => self.put(Change::Topic(topic)).await,
             PeerRequest::RemoveTopic(id) => {

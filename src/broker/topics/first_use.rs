@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::instances::{check_instance, topic_missing};
-use crate::api::{Failure, Reply, Request, RouteInfo, Status, TopicChange};
+use crate::api::{Failure, Reply, RouteInfo, Status, TopicChange};
 use crate::broker::client_requests::{CONTROL_SHARD, unexpected};
 use crate::broker::peers::{PeerReply, PeerRequest};
 use crate::broker::shard_broker::Broker;
@@ -12,14 +12,15 @@ use crate::limits;
 use crate::types::TopicName;
 
 impl<D: Disk> Broker<D> {
-    /// The route of a topic that is to be written to; makes the topic if it may. The control shard makes it: a message
-    /// that another one was asked to store waits for that, once in a topic's life. When this returns, every shard has the
-    /// topic, whoever made it: somebody else's first use may have reached this shard and not yet the others.
-    pub(in crate::broker) async fn open_topic(
+    /// The route of a topic that is to be written to; makes the topic, with so many queues, if it may. The control shard makes
+    /// it: a message that another one was asked to store waits for that, once in a topic's life. When this returns, every
+    /// shard has the topic, whoever made it: somebody else's first use may have reached this shard and not yet the others.
+    pub async fn open_topic(
         self: &Rc<Self>,
         name: &TopicName,
+        queues: Option<u32>,
     ) -> Result<RouteInfo, Failure> {
-        if let Some(queues) = self.options.auto_create_topics {
+        if let Some(queues) = queues {
             if self.options.shard == CONTROL_SHARD {
                 if self.tables().topic_named(name).is_none() {
                     self.check_first_use(name)?;
@@ -28,7 +29,7 @@ impl<D: Disk> Broker<D> {
                     drop(self.topic_change.lock().await);
                 }
             } else {
-                let request = PeerRequest::Client(Request::OpenTopic(name.clone()));
+                let request = PeerRequest::OpenTopic { topic: name.clone(), queues };
                 match self.peers()?.ask(CONTROL_SHARD, request).await? {
                     PeerReply::Client(Reply::Route(_)) => {}
                     other => return Err(unexpected(&other)),
@@ -36,6 +37,14 @@ impl<D: Disk> Broker<D> {
             }
         }
         self.route(Some(name))
+    }
+
+    pub(super) async fn open_topic_for_peer(
+        self: &Rc<Self>,
+        name: &TopicName,
+        queues: u32,
+    ) -> Result<PeerReply, Failure> {
+        self.open_topic(name, Some(queues)).await.map(Reply::Route).map(PeerReply::Client)
     }
 
     fn check_first_use(&self, name: &TopicName) -> Result<(), Failure> {

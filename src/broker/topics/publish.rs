@@ -88,15 +88,9 @@ impl<D: Disk> Broker<D> {
         message: &Single<'_>,
         wait_max: Duration,
     ) -> Result<Stored, Failure> {
-        let attempt = || {
-            self.check_not_shutting_down()?;
-            let queue = self.queue(key)?;
-            self.writer.try_gather(&queue, message, level.unwrap_or_else(|| self.level_of(key)))
-        };
-        let ticket = self.writer.place_within(wait_max, attempt).await?;
-        let (message, level) = self.writer.gathered(ticket).await?;
-        let store_time = message.placement.store_time;
-        Ok(Stored { offset: message.offset, location: message.location, store_time, level })
+        let attempt = || self.gather(key, level, message);
+        let pending = self.writer.place_within(wait_max, attempt).await?;
+        self.single_settled(pending).await
     }
 
     async fn publish_there(&self, publication: Publication) -> Result<Stored, Failure> {
