@@ -153,7 +153,7 @@ fn ask(service: &HttpService<Echo>, head: &Parts, body: &str) -> (u16, String) {
 fn ask_from(peer: IpAddr, service: &HttpService<Echo>, head: &Parts, body: &str) -> (u16, String) {
     let answer = match service.admit(head, Scheme::Http, Some(peer)) {
         Ok(admitted) => {
-            block_on(service.answer(admitted, head, Bytes::copy_from_slice(body.as_bytes()), &()))
+            block_on(service.answer(&admitted, head, Bytes::copy_from_slice(body.as_bytes()), &()))
         }
         Err(error) => service.refuse(Some(head), Scheme::Http, &error),
     };
