@@ -117,6 +117,20 @@ fn a_chunk_beyond_the_limit_is_refused_when_it_is_announced() {
             assert!(begun.elapsed() < Duration::from_secs(20), "{size}: {:?}", begun.elapsed());
         }
     }
+    // An extension of its size changes nothing about a chunk.
+    let head = format!("{POST}Transfer-Encoding: chunked\r\n\r\n");
+    for extension in [";a=b", " ; a=\"b;c\"", &format!(";{}", "x".repeat(1000))] {
+        for behind in ["", "<Message>"] {
+            let begun = Instant::now();
+            let mut connection = Connection::open(&node);
+            connection.send(format!("{head}ffffffff{extension}\r\n{behind}"));
+            connection.expect(413, "BodyTooLarge");
+            assert!(begun.elapsed() < Duration::from_secs(20), "{extension}: {:?}", begun.elapsed());
+        }
+        let mut connection = Connection::open(&node);
+        connection.send(format!("{head}{:x}{extension}\r\n{PUBLISH}\r\n0{extension}\r\n\r\n", PUBLISH.len()));
+        assert_eq!(connection.next().expect("an answer").status, 201, "{extension}");
+    }
     // What only looks so is data, whenever it comes.
     let body = PUBLISH.replace("abc", "\r\nFFFFFFFF\r\n");
     let end = body.find("</").expect("it has an end");

@@ -10,10 +10,10 @@ use std::cell::Cell;
 
 use crate::limits;
 
-/// A line end, sixteen digits and a line end, and room for some zeros before them.
-const TAIL_BYTES: usize = 24;
+/// A line end, sixteen digits, a short extension and a line end. A longer extension is seen where it comes in one piece.
+const TAIL_BYTES: usize = 96;
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Tail {
     bytes: [u8; TAIL_BYTES],
     /// How many of them, at the end, there are.
@@ -36,6 +36,12 @@ pub(super) struct ChunkWatch {
     large: Cell<Option<(u64, u64)>>,
 }
 
+impl Default for Tail {
+    fn default() -> Self {
+        Self { bytes: [0; TAIL_BYTES], count: 0 }
+    }
+}
+
 impl Tail {
     fn push(mut self, bytes: &[u8]) -> Self {
         let new = &bytes[bytes.len().saturating_sub(TAIL_BYTES)..];
@@ -51,11 +57,21 @@ impl Tail {
 
     /// The size that it ends with, as a line of its own.
     fn size(&self) -> Option<u64> {
-        let line = self.bytes().strip_suffix(b"\r\n")?;
-        let begin = line.iter().rposition(|&byte| byte == b'\n')? + 1;
-        let digits = std::str::from_utf8(&line[begin..]).ok()?;
-        u64::from_str_radix(digits, 16).ok().filter(|_| !digits.starts_with('+'))
+        let (last, before) = self.bytes().split_last()?;
+        let begin = memchr::memrchr(b'\n', before)? + 1;
+        (*last == b'\n').then(|| size_of(&before[begin..]))?
     }
+}
+
+/// The size in a line without its line feed; what follows a semicolon is an extension, and means nothing (RFC 9112, 7.1.1).
+fn size_of(line: &[u8]) -> Option<u64> {
+    let line = line.strip_suffix(b"\r")?;
+    let end = line.iter().position(|byte| !byte.is_ascii_hexdigit()).unwrap_or(line.len());
+    let (digits, extension) = line.split_at(end);
+    if !matches!(extension.trim_ascii_start().first(), None | Some(b';')) {
+        return None;
+    }
+    u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }
 
 impl ChunkWatch {
@@ -79,12 +95,13 @@ impl ChunkWatch {
     }
 
     fn find_large(&self, bytes: &[u8]) {
+        let mut begin = None;
         for end in memchr::memchr_iter(b'\n', bytes) {
-            // Most lines are no sizes.
-            if end >= 2 && !bytes[end - 2].is_ascii_hexdigit() {
-                continue;
-            }
-            let size = self.handed.get().push(&bytes[..=end]).size();
+            let size = match begin.replace(end + 1) {
+                Some(begin) => size_of(&bytes[begin..end]),
+                // It may have begun in what came before.
+                None => self.handed.get().push(&bytes[..=end]).size(),
+            };
             if let Some(size) = size.filter(|&size| size > limits::HTTP_BODY_BYTES_MAX as u64) {
                 self.large.set(Some((size, self.handed_bytes.get() + end as u64 + 1)));
             }
@@ -113,11 +130,11 @@ impl ChunkWatch {
         if !self.is_chunked.get() {
             return None;
         }
+        let large_before = |begin| self.large.get().filter(|&(_, end)| end == begin).map(|(size, _)| size);
         if !self.ends_with_data() {
-            return self.handed.get().size();
+            return self.handed.get().size().or_else(|| large_before(self.handed_bytes.get()));
         }
-        let begin = self.handed_bytes.get() - self.piece_bytes.get();
-        self.large.get().filter(|&(_, end)| end == begin).map(|(size, _)| size)
+        large_before(self.handed_bytes.get() - self.piece_bytes.get())
     }
 }
 
@@ -163,11 +180,31 @@ mod tests {
     }
 
     #[test]
+    fn an_extension_is_passed_over() {
+        let head = "POST / HTTP/1.1\r\n\r\n";
+        let long = "x".repeat(1000);
+        for extension in [";", ";a=b", " ; a=\"b;\\\"c\"", "\t;a", &format!(";{long}")] {
+            let whole = format!("{head}700000{extension}\r\n");
+            assert_eq!(awaited(&[(&whole, "")]), Some(0x70_0000), "{extension:?}");
+            assert_eq!(awaited(&[(&format!("{whole}abc"), "abc")]), Some(0x70_0000), "{extension:?}");
+            let (first, second) = whole.split_at(head.len() + 4);
+            assert_eq!(
+                awaited(&[(first, ""), (second, "")]).is_some(),
+                extension.len() < 100,
+                "{extension:?}"
+            );
+        }
+        assert_eq!(awaited(&[(&format!("{head}ff;a=b\r\n"), "")]), Some(255));
+    }
+
+    #[test]
     fn data_is_no_size() {
         let data = "abc\r\nFFFFFFFF\r\n";
         assert_eq!(awaited(&[("\r\n\r\n1000\r\nabc\r\nFFFFFFFF\r\n", data)]), None);
         assert_eq!(awaited(&[("\r\n\r\n1000\r\n", ""), ("abc", "abc"), ("\r\nFF\r\n", "\r\nFF\r\n")]), None);
-        for no_size in ["\r\n\r\n", "\r\nFF", "\r\nx\r\n", "\r\n+5\r\n", "FF\r\n", "\r\n5;a=b\r\n"] {
+        for no_size in
+            ["\r\n\r\n", "\r\nFF", "\r\nx\r\n", "\r\n+5\r\n", "FF\r\n", "\r\n5 a\r\n", "\r\n;a=b\r\n"]
+        {
             assert_eq!(awaited(&[(no_size, "")]), None, "{no_size:?}");
         }
         let watch = ChunkWatch::default();
