@@ -222,3 +222,34 @@ fn nothing_is_leased_to_a_client_of_tls_that_has_left() {
     let node = secure(&directory);
     check_leaving(&node, || open_tls(&node));
 }
+
+#[test]
+fn a_header_field_that_cannot_be_read_is_named() {
+    let directory = test_directory();
+    let node = Setup::new(directory.path()).with(&["--http", "127.0.0.1:0"]).start();
+    for (field, words) in [
+        ("X-Request Id: 1", "`X-Request Id` is no name of a header"),
+        ("X-Request-Id", "the header line `X-Request-Id` has no colon"),
+        ("X-Request-Id: a\u{1}b", "the header `X-Request-Id` has a control character"),
+        ("Content-Length: many", "the header `Content-Length` is no length"),
+        ("Content-Length: 5\r\nContent-Length: 6", "the header `Content-Length` is no length, or says two"),
+    ] {
+        let mut connection = Connection::open(&node);
+        // After one that is fine, in one piece and byte by byte.
+        let request = GET.replace("\r\n\r\n", &format!("\r\n{field}\r\n\r\n"));
+        connection.send(format!("{GET}{request}"));
+        connection.expect(404, "TopicNotExist");
+        let answer = connection.expect(400, "InvalidArgument");
+        assert!(answer.body.contains(words), "{field:?}: {}", answer.body);
+        assert!(answer.head.contains("\r\nconnection: close\r\n"), "{}", answer.head);
+        connection.expect_end();
+        let mut connection = Connection::open(&node);
+        for byte in request.as_bytes() {
+            if connection.stream.write_all(&[*byte]).is_err() {
+                break;
+            }
+        }
+        let answer = connection.expect(400, "InvalidArgument");
+        assert!(answer.body.contains("the header") || answer.body.contains("of a header"), "{}", answer.body);
+    }
+}

@@ -7,6 +7,9 @@ use http::{HeaderMap, Version};
 
 use super::error::{ErrorCode, HttpError};
 
+/// Of a header field that is wrong, so much is shown.
+const FIELD_SHOWN_BYTES: usize = 64;
+
 /// The error says what is wrong. After one of a transfer coding nobody can tell where the body ends, see
 /// [`is_body_end_doubtful`].
 pub(super) fn check_head(head: &Parts) -> Result<(), HttpError> {
@@ -18,6 +21,47 @@ pub(super) fn check_head(head: &Parts) -> Result<(), HttpError> {
 /// Whether another reader of this head may see the body's end elsewhere: its connection is not to be used any more.
 pub fn is_body_end_doubtful(head: &Parts) -> bool {
     check_transfer_encoding(&head.headers).is_err()
+}
+
+/// What is wrong with a head that could not be read, as far as its header fields tell it. It may be cut off at its end.
+pub fn unreadable_field(head: &[u8]) -> Option<String> {
+    let begin = head.iter().position(|byte| !matches!(byte, b'\r' | b'\n'))?;
+    let mut lines = head[begin..].split_inclusive(|&byte| byte == b'\n').skip(1);
+    lines.find_map(|line| match line.strip_suffix(b"\n") {
+        Some(line) => wrong_field(line.strip_suffix(b"\r").unwrap_or(line), true),
+        None => wrong_field(line, false),
+    })
+}
+
+/// What is wrong with a line that is to be a header field (RFC 9112, 5). Of one that `is_whole` not, only what has come.
+fn wrong_field(line: &[u8], is_whole: bool) -> Option<String> {
+    let shown = |bytes: &[u8]| bytes[..bytes.len().min(FIELD_SHOWN_BYTES)].escape_ascii().to_string();
+    let is_control = |byte: &u8| (*byte < b' ' && *byte != b'\t') || *byte == 0x7F;
+    let is_of_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    if line.first().is_some_and(|first| matches!(first, b' ' | b'\t')) {
+        return Some(format!(
+            "the header line `{}` begins with a blank: a field stands on one line",
+            shown(line)
+        ));
+    }
+    let colon = line.iter().position(|&byte| byte == b':');
+    let (name, value) = line.split_at(colon.unwrap_or(line.len()));
+    if colon.is_none() && is_whole && !line.is_empty() {
+        return Some(format!("the header line `{}` has no colon", shown(line)));
+    }
+    if colon == Some(0) {
+        return Some(format!("the header line `{}` has no name before its colon", shown(line)));
+    }
+    if !name.iter().all(is_of_name) {
+        let name = shown(name);
+        return Some(format!(
+            "`{name}` is no name of a header: it has letters, digits, `-` and `_`, and no blank before the colon"
+        ));
+    }
+    value
+        .iter()
+        .any(is_control)
+        .then(|| format!("the header `{}` has a control character in it", shown(name)))
 }
 
 /// RFC 9112, 3.2: one `Host` in every request of HTTP/1.1. RFC 9110, 7.2: a host, and a port if there is one.
@@ -106,6 +150,31 @@ mod tests {
         }
         let head = request.body(()).expect("a request").into_parts().0;
         check_head(&head).map_err(|error| error.code)
+    }
+
+    #[test]
+    fn a_field_that_cannot_be_read_is_named() {
+        let told =
+            |fields: &str| unreadable_field(format!("\r\nGET / HTTP/1.1\r\nHost: h\r\n{fields}").as_bytes());
+        for (fields, part) in [
+            ("Foo bar\r\n\r\n", "`Foo bar` has no colon"),
+            ("Foo bar", "`Foo bar` is no name"),
+            ("Bad Name: x\r\n\r\n", "`Bad Name` is no name"),
+            ("Foo : x\r\n\r\n", "`Foo ` is no name"),
+            ("F\u{E4}: x\r\n", "`F\\xc3\\xa4` is no name"),
+            (": x\r\n", "`: x` has no name"),
+            (" folded: x\r\n", "` folded: x` begins with a blank"),
+            ("Foo: a\u{1}b\r\n", "`Foo` has a control character"),
+            ("Foo: a\rb\r\n", "`Foo` has a control character"),
+            ("Ok: x\nFoo\n\n", "`Foo` has no colon"),
+        ] {
+            let told = told(fields).unwrap_or_default();
+            assert!(told.contains(part), "{fields:?}: {told}");
+        }
+        for fields in ["", "\r\n", "Foo: b\u{E4}r\tx\r\n\r\n", "Fo", "Foo:"] {
+            assert_eq!(told(fields), None, "{fields:?}");
+        }
+        assert_eq!(unreadable_field(b"nonsense"), None);
     }
 
     #[test]

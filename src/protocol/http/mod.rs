@@ -32,7 +32,7 @@ pub use answer_document::{
 };
 pub use date::http_date;
 pub use error::{ErrorCode, HttpError, code_of};
-pub use head::is_body_end_doubtful;
+pub use head::{is_body_end_doubtful, unreadable_field};
 pub use properties::{
     KEYS, Properties, PropertiesError, SHARDING_KEY, START_DELIVERY_TIME, TRANSACTION_CHECK_SECONDS,
     property_text,

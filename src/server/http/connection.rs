@@ -41,7 +41,7 @@ use super::stream::HttpStream;
 use crate::limits;
 use crate::net::ReceiveBuffer;
 use crate::protocol::http::{
-    Admitted, Answer, ErrorCode, HttpError, Scheme, http_date, is_body_end_doubtful,
+    Admitted, Answer, ErrorCode, HttpError, Scheme, http_date, is_body_end_doubtful, unreadable_field,
 };
 use crate::runtime::yield_to_reactor;
 use crate::server::connection::Connections;
@@ -82,6 +82,8 @@ enum Phase {
 /// Why a connection ends.
 enum End {
     Served,
+    /// hyper refused with this status what it could not read, and says why.
+    Unreadable(u16, String),
     /// Its request did not come in whole in time.
     Late,
     /// There is no memory for what has come of its request.
@@ -91,10 +93,11 @@ enum End {
 }
 
 impl End {
-    /// What the client is told that was not answered.
-    fn error(&self) -> Option<HttpError> {
+    /// What the client is told that was not answered; `head` is what came of its request, where that could not be read.
+    fn error(&self, head: &[u8]) -> Option<HttpError> {
         match self {
             End::Served => None,
+            End::Unreadable(status, reason) => Some(unreadable(*status, reason, head)),
             End::Late => {
                 let message = "the request did not come in whole in time";
                 Some(HttpError::new(ErrorCode::RequestTimeout, message))
@@ -123,6 +126,8 @@ pub(crate) struct HttpConnection {
     chunks: ChunkWatch,
     /// The request that is coming is refused, since there is no memory for it.
     is_out_of_memory: Cell<bool>,
+    /// What came could not be read, and hyper has refused it with this status.
+    unreadable: Cell<Option<u16>>,
     answer_bytes: Cell<usize>,
     /// hyper has all of the answer.
     is_handed_over: Cell<bool>,
@@ -193,6 +198,35 @@ fn why_unreadable(error: &hyper::Error, came: usize, length: Option<u64>) -> Htt
     }
 }
 
+/// What is said instead of an answer that hyper makes by itself, which has nothing but a status. It tells in a few words what it
+/// could not read; of a header field it has kept the head.
+fn unreadable(status: u16, reason: &str, head: &[u8]) -> HttpError {
+    if matches!(status, 431 | 414) {
+        let (bytes, fields) = (limits::HTTP_HEADER_BYTES_MAX, limits::HTTP_HEADER_FIELDS_MAX);
+        let message = format!(
+            "the head is too large: a request line and its header fields have {bytes} bytes at most, and are {fields} fields at \
+             most, of which a Content-Length is a length that there can be"
+        );
+        return HttpError::new(ErrorCode::HeadTooLarge, message);
+    }
+    let says = |words: &str| reason.contains(words);
+    let field = if says("content-length") {
+        Some("the header `Content-Length` is no length, or says two of them".to_owned())
+    } else if says("transfer-encoding") {
+        Some(
+            "the header `Transfer-Encoding` does not end with `chunked`, or is sent with HTTP/1.0".to_owned(),
+        )
+    } else if says("header") {
+        unreadable_field(head)
+    } else {
+        None
+    };
+    HttpError::invalid(match field {
+        Some(field) => format!("this is no HTTP/1.1 request: {field}"),
+        None => "this is no HTTP/1.1 request: its first line or a header field cannot be read".to_owned(),
+    })
+}
+
 /// A whole answer as it goes out behind hyper's back, the last of its connection.
 fn last_answer(response: Response<Answer>, now: Timestamp) -> Bytes {
     let status = response.status();
@@ -234,6 +268,7 @@ impl HttpConnection {
             incoming: Incoming::new(&connections.memory),
             chunks: ChunkWatch::default(),
             is_out_of_memory: Cell::new(false),
+            unreadable: Cell::new(None),
             answer_bytes: Cell::new(0),
             is_handed_over: Cell::new(false),
             is_chunked: Cell::new(false),
@@ -270,9 +305,11 @@ impl HttpConnection {
                     return Poll::Ready(End::Clock);
                 }
                 // An error is the peer's: what can be answered is.
-                serving.poll_without_shutdown(context).map(|_| match self.is_out_of_memory.get() {
-                    true => End::Memory,
-                    false => End::Served,
+                serving.poll_without_shutdown(context).map(|served| match (self.unreadable.get(), served) {
+                    _ if self.is_out_of_memory.get() => End::Memory,
+                    (Some(status), Err(error)) => End::Unreadable(status, error.to_string()),
+                    (Some(status), Ok(())) => End::Unreadable(status, String::new()),
+                    (None, _) => End::Served,
                 })
             });
             let late = async {
@@ -281,10 +318,11 @@ impl HttpConnection {
             };
             future::or(served, late).await
         };
-        let HttpStream { mut stream, sent_ahead, .. } = serving.into_parts().io;
+        let http1::Parts { io: HttpStream { mut stream, sent_ahead, .. }, read_buf, .. } =
+            serving.into_parts();
         self.connection.takes_expiry.set(false);
         self.connection.deadline.set(Some(self.now().after(LINGER)));
-        if let Some(error) = end.error() {
+        if let Some(error) = end.error(&read_buf) {
             let answer = self.last_answer(&error);
             // A peer that has gone away needs no answer.
             let _ = stream.write_all(&answer[sent_ahead..]).await;
@@ -307,22 +345,9 @@ impl HttpConnection {
         &self.client
     }
 
-    /// What is said instead of an answer that hyper makes by itself, which has nothing but a status.
-    pub fn refusal_in_place_of(&self, status: u16) -> Bytes {
-        let error = match status {
-            431 | 414 => {
-                let (bytes, fields) = (limits::HTTP_HEADER_BYTES_MAX, limits::HTTP_HEADER_FIELDS_MAX);
-                let message = format!(
-                    "the head is too large: a request line and its header fields have {bytes} bytes at most, and are {fields} \
-                     fields at most, of which a Content-Length is a length that there can be"
-                );
-                HttpError::new(ErrorCode::HeadTooLarge, message)
-            }
-            _ => HttpError::invalid(
-                "this is no HTTP/1.1 request: its first line or a header field cannot be read",
-            ),
-        };
-        self.last_answer(&error)
+    /// Takes note that hyper has refused what it could not read: the connection ends with an answer in words.
+    pub fn refuse_unreadable(&self, status: u16) {
+        self.unreadable.set(Some(status));
     }
 
     fn last_answer(&self, error: &HttpError) -> Bytes {

@@ -1,8 +1,8 @@
 //! A connection's stream in the form that hyper reads and writes.
 //!
 //! hyper answers what it cannot parse by itself, with a bare status line, and has no hook for it. It reads a head only
-//! when the answer before it is flushed, so whatever it writes before a request has come out of it is such a refusal, and
-//! goes out as an answer of this protocol's form instead.
+//! when the answer before it is flushed, so whatever it writes before a request has come out of it is such a refusal. It is
+//! kept back, and its connection ends with an answer of this protocol's form instead.
 //!
 //! What hyper has read is its own, and it tells how much room it has only when it reads. So a connection's memory for
 //! requests is looked at here: before each read, and see [`Incoming`](super::incoming::Incoming).
@@ -12,7 +12,6 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
 use futures_lite::{AsyncRead, AsyncWrite};
 use hyper::rt::{Read, ReadBufCursor, Write};
 
@@ -35,13 +34,11 @@ pub(crate) struct HttpStream<S> {
     connection: Rc<HttpConnection>,
     /// Bytes of the answer that are sent before there is one: see `HttpClient`.
     pub sent_ahead: usize,
-    /// What takes the place of a refusal of hyper's, as far as it is not written.
-    refusal: Bytes,
 }
 
 impl<S> HttpStream<S> {
     pub fn new(stream: S, buffer: ReceiveBuffer, connection: Rc<HttpConnection>) -> Self {
-        Self { stream, buffer, connection, sent_ahead: 0, refusal: Bytes::new() }
+        Self { stream, buffer, connection, sent_ahead: 0 }
     }
 }
 
@@ -154,7 +151,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Write for HttpStream<S> {
         if this.connection.is_before_request()
             && let Some(status) = status_of(bytes)
         {
-            this.refusal = this.connection.refusal_in_place_of(status);
+            this.connection.refuse_unreadable(status);
             return Poll::Ready(Ok(bytes.len()));
         }
         let ahead = this.sent_ahead;
@@ -169,11 +166,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Write for HttpStream<S> {
     /// hyper asks for this when all that it had is written.
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        while !this.refusal.is_empty() {
-            let written = Pin::new(&mut this.stream).poll_write(context, &this.refusal);
-            this.connection.wrote(written.is_pending());
-            this.refusal.advance(ready!(written)?);
-        }
         // A stream with a buffer of its own, as that of TLS is, can be blocked here as well.
         let flushed = Pin::new(&mut this.stream).poll_flush(context);
         if flushed.is_pending() {
