@@ -242,6 +242,8 @@ pub const REMOTING_JSON_VALUES_MAX: usize = 262_144;
 pub const SHARD_HANDSHAKES_MAX: usize = 256;
 /// Depth of elements in an XML document; the protocol's have three.
 pub const XML_DEPTH_MAX: usize = 16;
+/// Attributes of one element; the protocol's have none but perhaps a name space.
+pub const XML_ATTRIBUTES_MAX: usize = 16;
 
 const _: () = assert!(PIECE_BYTES.is_multiple_of(BLOCK_BYTES));
 const _: () = assert!(GROUP_BYTES_MAX.is_multiple_of(PIECE_BYTES));

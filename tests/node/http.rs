@@ -440,6 +440,35 @@ fn a_wait_ends_with_the_key_that_it_was_begun_with() {
     }
 }
 
+#[test]
+fn a_document_with_attributes_that_are_none_is_refused() {
+    let directory = test_directory();
+    let node = start(&directory);
+    node.run_well(&["topic", "create", "orders"]);
+    let mut connection = Connection::open(&node);
+    for (tag, words) in [
+        ("Message a=\"1\" a=\"2\"", "has the attribute a twice"),
+        ("Message a=1", "not well formed"),
+        ("Message a=\"<\"", "not well formed"),
+        ("Message a=\"1\"b=\"2\"", "not well formed"),
+    ] {
+        connection.send(publish(&PUBLISH.replacen("Message", tag, 1)));
+        let answer = connection.expect(400, "MalformedXML");
+        assert!(answer.body.contains(words), "{tag}: {}", answer.body);
+        connection.send(publish(&PUBLISH.replace(
+            "<MessageBody>",
+            &format!("<MessageTag>t</MessageTag><{}/><MessageBody>", tag.replace("Message", "Other")),
+        )));
+        connection.expect(400, "MalformedXML");
+    }
+    connection.send(publish(&PUBLISH.replacen(
+        "Message",
+        "Message xmlns='http://mq.aliyuncs.com/doc/v1' b = \"2\" ",
+        1,
+    )));
+    assert_eq!(connection.next().expect("an answer").status, 201);
+}
+
 /// What a client would have delivered again if the whole request were refused for one of its handles.
 #[test]
 fn a_wrong_handle_of_several_fails_alone() {

@@ -24,6 +24,7 @@ mod service;
 mod signature;
 mod target;
 mod xml;
+mod xml_attributes;
 
 pub use answer::Answer;
 pub use answer_document::{

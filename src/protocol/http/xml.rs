@@ -10,6 +10,7 @@ use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::{BytesDecl, BytesRef, Event};
 
 use super::error::{ErrorCode, HttpError};
+use super::xml_attributes::check_attributes;
 use crate::limits;
 
 /// Why a body is not the document it should be.
@@ -41,6 +42,14 @@ pub enum DocumentError {
     StrayText,
     #[error("`]]>` stands in text: its `>` has to be written as `&gt;`, and a CDATA section cannot hold it")]
     SectionEnd,
+    #[error("the element {element} has the attribute {name} twice")]
+    AttributeTwice { element: String, name: String },
+    #[error(
+        "the attributes of the element {element} are not well formed: each is NAME=\"VALUE\", after a blank"
+    )]
+    Attributes { element: String },
+    #[error("the element {element} has more than {max} attributes", max = limits::XML_ATTRIBUTES_MAX)]
+    ManyAttributes { element: String },
     #[error("the document ends early")]
     Early,
 }
@@ -87,8 +96,12 @@ pub(super) fn read_children(
             reason: error.to_string(),
         })?;
         match event {
-            Event::Start(start) => state.start(start.local_name().into_inner())?,
+            Event::Start(start) => {
+                check_attributes(start.name().into_inner(), start.attributes_raw())?;
+                state.start(start.local_name().into_inner())?;
+            }
             Event::Empty(start) => {
+                check_attributes(start.name().into_inner(), start.attributes_raw())?;
                 state.start(start.local_name().into_inner())?;
                 state.end(&mut take)?;
             }
@@ -96,7 +109,10 @@ pub(super) fn read_children(
             Event::Text(text) => state.text(&text, TextKind::Plain)?,
             Event::CData(text) => state.text(&text, TextKind::Marked)?,
             Event::GeneralRef(reference) => state.reference(&reference)?,
-            Event::Decl(declaration) => check_encoding(&declaration)?,
+            Event::Decl(declaration) => {
+                check_attributes("?xml", declaration.strip_prefix("xml").unwrap_or_default())?;
+                check_encoding(&declaration)?;
+            }
             Event::DocType(_) => return Err(DocumentError::DocumentType),
             Event::Comment(_) | Event::PI(_) => {}
             Event::Eof => break,
