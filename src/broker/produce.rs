@@ -164,6 +164,7 @@ fn batch_refused(error: BatchError) -> Failure {
         | BatchError::Flags(_)
         | BatchError::RecordCount(_)
         | BatchError::TrailingBytes
+        | BatchError::BornTime(_)
         | BatchError::Record(
             RecordError::Truncated
             | RecordError::Lengths

@@ -125,6 +125,8 @@ pub enum BatchError {
     RecordCount(u32),
     #[error("the records do not fill the batch")]
     TrailingBytes,
+    #[error("the messages are born {0} ms after 1970, which is no time: {max} is the latest", max = i64::MAX)]
+    BornTime(u64),
     #[error(transparent)]
     Record(#[from] RecordError),
 }
@@ -371,10 +373,13 @@ pub fn state_payload(bytes: &[u8]) -> &[u8] {
 }
 
 impl<'a> CheckedBatch<'a> {
-    /// Checks a batch as it comes in: as [`check`](Self::check) does, and that keys, tags and attributes are such as
-    /// this release stores.
+    /// Checks a batch as it comes in: as [`check`](Self::check) does, and that keys, tags, attributes and the time of birth
+    /// are such as this release stores.
     pub fn check_incoming(bytes: &'a [u8]) -> Result<Self, BatchError> {
-        Self::check_records(bytes, RecordView::check_meaning)
+        let batch = Self::check_records(bytes, RecordView::check_meaning)?;
+        let born_time_ms = get_u64(bytes, BORN_TIME_MS);
+        // Readers count in signed milliseconds, as RocketMQ's clients do.
+        if i64::try_from(born_time_ms).is_err() { Err(BatchError::BornTime(born_time_ms)) } else { Ok(batch) }
     }
 
     /// Checks a batch that a client made: it must be messages, fill `bytes` exactly, match its checksum, and every record

@@ -102,3 +102,32 @@ fn batch_of(body_bytes: usize) -> Vec<u8> {
     }
     batch
 }
+
+/// A batch says when its messages were born, and readers count that in signed milliseconds.
+#[test]
+fn a_birth_that_is_no_time_is_refused() {
+    let directory = test_directory();
+    let node = Node::start(directory.path());
+    let mut client = node.client();
+    create_topic(&mut client, "orders", 1);
+    let id = client.topic(&topic("orders")).expect("it exists").id;
+    let key = QueueKey { topic: id, queue: QueueNumber(0) };
+    let mut send = |born_ms| {
+        let mut builder = BatchBuilder::new(Timestamp(born_ms));
+        builder.push(&Record { body: b"x", ..Record::default() });
+        client.call(&Request::Produce(Produce { key, level: None, batch: builder.finish().into() }))
+    };
+    for born_ms in [1 << 63, u64::MAX] {
+        match send(born_ms) {
+            Err(ClientError::Refused(failure)) => {
+                assert_eq!(failure.status, Status::InvalidArgument, "{failure}");
+                assert!(failure.message.contains("no time"), "{failure}");
+            }
+            other => panic!("it was taken: {other:?}"),
+        }
+    }
+    for born_ms in [0, (1 << 63) - 1] {
+        send(born_ms).expect("it is a time");
+    }
+    assert_eq!(read(node.client(), "orders", Some(0), Start::First).len(), 2);
+}
