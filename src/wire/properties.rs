@@ -148,10 +148,28 @@ pub fn reserved(name: &[u8]) -> Option<Reserved> {
     })
 }
 
-/// Whether what a client of the native protocol gives as properties is what they are for. Its library writes the id and the
-/// sharding key there; everything else that is reserved has a place of its own in a request.
-pub fn check_incoming(text: &[u8]) -> Result<(), ReservedError> {
-    Properties::new(text).try_for_each(|(name, _)| check_name(name))
+/// Whether what a client of the native protocol gives as properties has their form and is what they are for. Its library writes
+/// the id and the sharding key there; everything else that is reserved has a place of its own in a request. What has another
+/// form would be stored, and shown to nobody.
+pub fn check_incoming(text: &[u8]) -> Result<(), IncomingError> {
+    let mut rest = text;
+    while !rest.is_empty() {
+        // The end of the last one may be left out, as some of RocketMQ's clients do.
+        let end = memchr::memchr(ENTRY_END, rest).unwrap_or(rest.len());
+        let entry = &rest[..end];
+        rest = rest.get(end + 1..).unwrap_or_default();
+        let (name, value) = entry_of(entry).ok_or(IncomingError::Form)?;
+        if name.is_empty() || memchr::memchr(NAME_END, value).is_some() {
+            return Err(IncomingError::Form);
+        }
+        check_name(name)?;
+    }
+    Ok(())
+}
+
+/// The name and the value of one property.
+fn entry_of(entry: &[u8]) -> Option<(&[u8], &[u8])> {
+    memchr::memchr(NAME_END, entry).map(|name_end| (&entry[..name_end], &entry[name_end + 1..]))
 }
 
 /// Whether a client of the native protocol may give a property of this name.
@@ -160,6 +178,15 @@ pub fn check_name(name: &[u8]) -> Result<(), ReservedError> {
         None | Some(Reserved::Id | Reserved::ShardingKey) => Ok(()),
         Some(reserved) => Err(ReservedError { name: String::from_utf8_lossy(name).into_owned(), reserved }),
     }
+}
+
+/// Why properties are not stored.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IncomingError {
+    #[error("its properties have another form than a name, byte 1, a value and byte 2, for each of them")]
+    Form,
+    #[error(transparent)]
+    Reserved(#[from] ReservedError),
 }
 
 /// A property with a name that is not its producer's to use.
@@ -223,8 +250,7 @@ impl<'a> Iterator for Properties<'a> {
             let end = memchr::memchr(ENTRY_END, self.rest);
             let entry = &self.rest[..end.unwrap_or(self.rest.len())];
             self.rest = end.map_or(&[], |end| &self.rest[end + 1..]);
-            let Some(name_end) = memchr::memchr(NAME_END, entry) else { continue };
-            let (name, value) = (&entry[..name_end], &entry[name_end + 1..]);
+            let Some((name, value)) = entry_of(entry) else { continue };
             if !name.is_empty() && memchr::memchr(NAME_END, value).is_none() {
                 return Some((name, value));
             }
@@ -292,6 +318,20 @@ mod tests {
         assert_eq!(read(&text), [(&b"KEYS"[..], &b"a b"[..]), (b"empty", b""), (b"KEYS", b"second")]);
         assert_eq!(get(&text, names::KEYS), Some(&b"a b"[..]));
         assert_eq!(get(&text, "KEY"), None);
+    }
+
+    #[test]
+    fn what_has_another_form_is_not_taken() {
+        for text in ["", "a\x01b\x02", "a\x01\x02c\x01d\x02", "a\x01b\x02c\x01d"] {
+            assert_eq!(check_incoming(text.as_bytes()), Ok(()), "{text:?}");
+        }
+        for text in
+            ["a", "\x01", "\x02", "a\x02", "\x01b\x02", "a\x01b\x01c\x02", "a\x01b\x02\x02", "a\x01b\x02c"]
+        {
+            assert_eq!(check_incoming(text.as_bytes()), Err(IncomingError::Form), "{text:?}");
+        }
+        let reserved = check_incoming(b"a\x01b\x02DELAY\x013\x02");
+        assert!(matches!(reserved, Err(IncomingError::Reserved(_))), "{reserved:?}");
     }
 
     #[test]

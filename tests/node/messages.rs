@@ -419,3 +419,39 @@ fn a_key_or_tag_that_nobody_could_ask_for_is_refused_at_every_door() {
     }
     assert_eq!(node.run_well(&["consume", "orders"]), "", "a batch is wholly there or wholly absent");
 }
+
+/// What nobody would be shown is not stored.
+#[test]
+fn properties_of_another_form_are_refused() {
+    use turbopump::api::{Produce, Request, Status};
+    use turbopump::client::ClientError;
+    use turbopump::types::{QueueKey, QueueNumber, Timestamp};
+    use turbopump::wire::batch::BatchBuilder;
+    use turbopump::wire::record::Record;
+
+    let directory = test_directory();
+    let node = start(&directory);
+    let mut client = node.client();
+    let topic = client.topic(&"orders".parse().expect("a name")).expect("it is there").id;
+    let key = QueueKey { topic, queue: QueueNumber(0) };
+    let mut send = |properties: &[u8]| {
+        let mut builder = BatchBuilder::new(Timestamp(1));
+        builder.push(&Record { body: b"innocent", ..Record::default() });
+        builder.push(&Record { properties, body: b"x", ..Record::default() });
+        client.call(&Request::Produce(Produce { key, level: None, batch: builder.finish().into() }))
+    };
+    for properties in ["nothing", "a\x02", "\x01b\x02", "a\x01b\x01c\x02", "a\x01b\x02\x02", "a\x01b\x02c"] {
+        match send(properties.as_bytes()) {
+            Err(ClientError::Refused(failure)) => {
+                assert_eq!(failure.status, Status::InvalidArgument, "{properties:?}: {failure}");
+                assert!(failure.message.contains("another form"), "{failure}");
+            }
+            other => panic!("{properties:?} was taken: {other:?}"),
+        }
+    }
+    assert_eq!(node.run_well(&["consume", "orders"]), "", "a batch is wholly there or wholly absent");
+    // Some of RocketMQ's clients leave the last byte out.
+    for properties in ["a\x01b\x02", "a\x01b\x02c\x01"] {
+        send(properties.as_bytes()).expect("it has the form");
+    }
+}
