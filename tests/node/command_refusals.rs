@@ -1,7 +1,13 @@
 //! What the command line says about what it cannot do: whose fault it is, by the name that was typed, and what to do.
 
+use std::time::Duration;
+
+use turbopump::api::TopicChange;
+use turbopump::types::{Retention, TopicName};
+
 use crate::support::command;
 use crate::support::directory::test_directory;
+use crate::support::load::topic;
 use crate::support::node::{Node, Setup};
 
 fn node_with_lines(data: &std::path::Path, queues: &str) -> Node {
@@ -95,6 +101,20 @@ fn what_cannot_be_meant_is_refused() {
         let sentence = node.run(&["topic", "create", "brief", "--retention", retention]).badly(2);
         assert!(sentence.contains("write none"), "{sentence}");
     }
+    // Nor by a client that does not ask first.
+    let (name, brief) = (topic("brief"), Retention::Age(Duration::from_millis(999)));
+    let change = |topic: &TopicName, retention| TopicChange {
+        topic: topic.clone(),
+        queues: None,
+        retention: Some(retention),
+        level: None,
+    };
+    let mut client = node.client();
+    let refused = client.create_topic(change(&name, brief)).expect_err("nobody means that").to_string();
+    assert!(refused.contains("1000 ms at least, not for 999 ms"), "{refused}");
+    client.create_topic(change(&name, Retention::Age(Duration::from_secs(1)))).expect("a second is fine");
+    let refused = client.alter_topic(change(&name, brief)).expect_err("nobody means that").to_string();
+    assert!(refused.contains("1000 ms at least"), "{refused}");
     let ended = Setup::new(directory.path().join("other")).with(&["--retention-age", "0"]).try_start();
     let sentence = ended.err().expect("nothing would be kept").stderr;
     assert!(sentence.contains("--retention-age is at least 1s"), "{sentence}");

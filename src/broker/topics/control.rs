@@ -12,7 +12,7 @@ use crate::broker::time_slice::TimeSlice;
 use crate::disk::Disk;
 use crate::limits;
 use crate::state::{Change, Group, Topic, TopicPolicy};
-use crate::types::{InstanceName, ShardId, TopicId, TopicName};
+use crate::types::{InstanceName, Retention, ShardId, TopicId, TopicName};
 
 /// Queues of a topic that is created without a number: RocketMQ's `defaultTopicQueueNums` on the producer's side
 /// (`client/.../DefaultMQProducer.java`).
@@ -47,6 +47,7 @@ impl<D: Disk> Broker<D> {
             }
         };
         self.check_queue_count(topic.queue_count, topic.queue_count)?;
+        check_retention(topic.retention)?;
         self.put_everywhere(&topic).await?;
         tracing::info!(target: "topics", topic = %topic.name, id = topic.id.0, queues = topic.queue_count, "topic made");
         Ok(topic.info())
@@ -66,6 +67,7 @@ impl<D: Disk> Broker<D> {
             )));
         }
         self.check_queue_count(queue_count, queue_count - present.queue_count)?;
+        change.retention.map_or(Ok(()), check_retention)?;
         let topic = Topic {
             queue_count,
             retention: change.retention.unwrap_or(present.retention),
@@ -411,4 +413,17 @@ impl<D: Disk> Broker<D> {
 pub(in crate::broker) enum Others {
     Only,
     AndThis,
+}
+
+/// What is kept for less, nobody has read.
+fn check_retention(retention: Retention) -> Result<(), Failure> {
+    match retention {
+        Retention::Age(age) if age < limits::RETENTION_MIN => {
+            let (min, given) = (limits::RETENTION_MIN.as_millis(), age.as_millis());
+            Err(Failure::invalid(format!(
+                "a topic keeps its messages for {min} ms at least, not for {given} ms"
+            )))
+        }
+        Retention::Age(_) | Retention::Inherited | Retention::Unlimited => Ok(()),
+    }
 }
