@@ -99,3 +99,25 @@ fn a_loop_over_names_does_not_fill_the_tables() {
     connection.send(publish_to("one-more"));
     assert_eq!(connection.next().expect("an answer").status, 201);
 }
+
+/// Nobody makes a topic to acknowledge what it held.
+#[test]
+fn who_acknowledges_is_not_told_to_create_the_topic() {
+    let directory = test_directory();
+    let node = Node::start(directory.path());
+    node.run_well(&["topic", "create", "orders", "--queues", "1"]);
+    node.run_well(&["message", "publish", "orders", "x"]);
+    let leased = node.run_well(&["message", "receive", "orders", "--group", "g", "-o", "json"]);
+    let leased: serde_json::Value = serde_json::from_str(&leased).expect("one message");
+    let handle = leased["handle"].as_str().expect("a handle");
+    for line in [
+        &["message", "ack", "order", handle, "--group", "g"][..],
+        &["message", "extend", "order", handle, "--group", "g", "--lease", "1m"],
+    ] {
+        let sentence = node.run(line).badly(1);
+        assert!(
+            sentence.contains("topic order does not exist: `turbopump topic list`"),
+            "{line:?}: {sentence}"
+        );
+    }
+}

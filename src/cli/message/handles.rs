@@ -2,9 +2,10 @@
 
 use serde::Serialize;
 
+use crate::api::{Failure, Status};
 use crate::cli::error::CommandError;
 use crate::cli::output::{OutputFormat, print};
-use crate::client::{Client, ReceiptHandle};
+use crate::client::{Client, ClientError, ReceiptHandle};
 use crate::types::{HalfReceipt, Receipt, TopicName};
 
 /// One handle's end.
@@ -81,7 +82,7 @@ pub fn receipts_of(
     topic: &TopicName,
     handles: &[ReceiptHandle],
 ) -> Result<Vec<Receipt>, CommandError> {
-    let id = client.topic(topic)?.id;
+    let id = client.topic(topic).map_err(|error| gone(topic, error))?.id;
     let receipt = |handle: &ReceiptHandle| match handle {
         ReceiptHandle::Message(receipt) if receipt.key.topic == id => Ok(*receipt),
         ReceiptHandle::Message(_) => {
@@ -92,6 +93,17 @@ pub fn receipts_of(
         ))),
     };
     handles.iter().map(receipt).collect()
+}
+
+/// Nobody makes a topic for the messages that it held.
+fn gone(topic: &TopicName, error: ClientError) -> ClientError {
+    match error {
+        ClientError::Refused(failure) if failure.status == Status::TopicNotExist => {
+            let message = format!("topic {topic} does not exist: `turbopump topic list` shows those that do");
+            Failure::new(Status::TopicNotExist, message).into()
+        }
+        error => error,
+    }
 }
 
 /// The receipts of transactions.
