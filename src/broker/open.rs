@@ -215,8 +215,6 @@ impl<D: Disk> Broker<D> {
         metrics: Rc<ShardMetrics>,
     ) -> Result<OpenedBroker<D>, StartError> {
         make_directories(&disk, &options).await?;
-        let snapshot = witnesses.snapshot.as_ref();
-        let sequence = snapshot.map_or(0, |snapshot| snapshot.sequence);
         let attempt = Attempt {
             disk: &disk,
             options: &options,
@@ -224,29 +222,35 @@ impl<D: Disk> Broker<D> {
             clock: &clock,
             metrics: &metrics,
         };
-        let found = match distrust(&disk, &options.directory.join("index")).await? {
-            Some(reason) => Err(reason),
-            None => attempt.run(snapshot).await?,
-        };
-        let (opened, rebuilt) = match found {
-            Ok(opened) => (opened, None),
-            Err(reason) => match attempt.rebuild(&reason).await? {
-                Ok(opened) => (opened, Some(reason)),
-                // Without a snapshot there is nothing left to distrust: the log itself contradicts the rules.
-                Err(reason) => return Err(StartError::Log(contradiction(&options, reason))),
-            },
-        };
-        let Opened { log, state, index, ends, mut report } = opened;
+        let (opened, rebuilt) = attempt.run_or_rebuild().await?;
+        let (broker, mut report) = Self::assemble(disk, options, clock, metrics, opened, rebuilt.is_some());
+        if let Some(snapshot) = &witnesses.snapshot {
+            broker.snapshot_slot.set(snapshot.sequence);
+            if rebuilt.is_none() {
+                broker.snapshot_position.set(snapshot.position);
+            }
+        }
         report.notices.extend(witnesses.notices.iter().cloned());
-        let kept = snapshot.filter(|_| rebuilt.is_none());
-        let snapshot_position = kept.map_or_else(|| log.first_position(), |snapshot| snapshot.position);
+        Ok(OpenedBroker { broker: Rc::new(broker), report, rebuilt })
+    }
+
+    /// Puts the shard together from what replay has built, with its queues, as if there had been no snapshot.
+    fn assemble(
+        disk: D,
+        options: BrokerOptions,
+        clock: SharedClock,
+        metrics: Rc<ShardMetrics>,
+        opened: Opened<D>,
+        was_rebuilt: bool,
+    ) -> (Self, Report) {
+        let Opened { log, state, index, ends, report } = opened;
         let memory = ClientMemory::new(options.client_memory_bytes);
         let groups = Groups::new(log.epoch(), memory.budget(Account::Members).clone());
         let held_newest = state.held().newest_moment(options.transaction_check_interval);
         let newest = state.leases().newest_lease().max(held_newest).unwrap_or_default();
         let steady = SteadyTime::new(clock.clone(), newest, state.tables().running());
-        let index_health = Rc::new(IndexHealth::new(rebuilt.is_some()));
-        let state = Rc::new(RefCell::new(state));
+        let index_health = Rc::new(IndexHealth::new(was_rebuilt));
+        let (first_position, state) = (log.first_position(), Rc::new(RefCell::new(state)));
         let writer = Writer::new(&log, &index, &index_health, &state, &clock, &metrics);
         let broker = Broker {
             disk,
@@ -283,8 +287,8 @@ impl<D: Disk> Broker<D> {
             checkpoint_segment: Cell::new(None),
             checkpoint_done: Cell::new(None),
             used_groups: RefCell::default(),
-            snapshot_position: Cell::new(snapshot_position),
-            snapshot_slot: Cell::new(sequence),
+            snapshot_position: Cell::new(first_position),
+            snapshot_slot: Cell::new(0),
             published: WakerList::new(),
             housekeeping_at: Cell::new(LogPosition::ZERO),
             damage: report.damage.clone(),
@@ -296,7 +300,7 @@ impl<D: Disk> Broker<D> {
         let topics: Vec<_> = broker.tables().topics().cloned().collect();
         topics.iter().for_each(|topic| broker.make_queues(topic));
         broker.raise_ends(&ends);
-        Ok(OpenedBroker { broker: Rc::new(broker), report, rebuilt })
+        (broker, report)
     }
 
     /// Lets no queue end before an offset that it has given out. The batches in between are gone.
@@ -353,6 +357,23 @@ struct Opened<D: Disk> {
 }
 
 impl<D: Disk> Attempt<'_, D> {
+    /// Opens with the snapshot, or without where it or the index contradicts the log. Returns why it was without.
+    async fn run_or_rebuild(&self) -> Result<(Opened<D>, Option<String>), StartError> {
+        let found = match distrust(self.disk, &self.options.directory.join("index")).await? {
+            Some(reason) => Err(reason),
+            None => self.run(self.witnesses.snapshot.as_ref()).await?,
+        };
+        let reason = match found {
+            Ok(opened) => return Ok((opened, None)),
+            Err(reason) => reason,
+        };
+        match self.rebuild(&reason).await? {
+            Ok(opened) => Ok((opened, Some(reason))),
+            // Without a snapshot there is nothing left to distrust: the log itself contradicts the rules.
+            Err(reason) => Err(StartError::Log(contradiction(self.options, reason))),
+        }
+    }
+
     /// Replays the whole log, without a snapshot. From here on no start trusts an index that another one may have begun to
     /// overwrite.
     async fn rebuild(&self, reason: &str) -> Result<Result<Opened<D>, String>, StartError> {

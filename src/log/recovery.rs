@@ -180,9 +180,7 @@ pub(super) async fn recover<D: Disk, R: Replay>(
     let Opened { manifest: previous, mut segments, unfinished, verdict } =
         open_segments(disk, &options.directory, known, OpenMode::Existing).await?;
     if !verdict.contradictions.is_empty() {
-        for found in segments.into_values() {
-            close(found).await?;
-        }
+        close_all(segments).await?;
         let directory = options.directory.clone();
         return Err(OpenError::Lacking { directory, contradictions: verdict.contradictions });
     }
@@ -219,14 +217,7 @@ pub(super) async fn recover<D: Disk, R: Replay>(
         found.segment.file.sync().await?;
     }
     let first = *segments.keys().next().expect("there is a segment");
-    manifest.holdings = Some(Holdings {
-        first_base: first,
-        last_base: active.base,
-        last_bytes: active.bytes,
-        reached: scanned.report.end,
-        is_end: false,
-        shard_count: known.shard_count,
-    });
+    manifest.holdings = Some(holdings(first, &active, scanned.report.end, known));
     manifest.give_up(&[], first);
     manifest.write(disk, &options.directory, 2).await?;
     // Only now: a start that is cut off here must not ask for them.
@@ -236,11 +227,7 @@ pub(super) async fn recover<D: Disk, R: Replay>(
     let spares = spares(disk, options).await?;
     let report = &mut scanned.report;
     report.given_up = given_up_ranges(&manifest, &segments);
-    if previous.current().is_some_and(|previous| previous.is_alone) {
-        let file = options.directory.join(super::manifest::NAME);
-        let notice = format!("{}: one of its two blocks was not whole, the other one counts", file.display());
-        report.notices.push(notice);
-    }
+    report.notices.extend(half_manifest_notice(&previous, options));
     Ok(Recovered {
         manifest,
         active_base: active.base,
@@ -250,6 +237,30 @@ pub(super) async fn recover<D: Disk, R: Replay>(
         spares,
         report: scanned.report,
     })
+}
+
+/// What a log holds that begins at `first`, was read up to `reached`, and goes on in `active`.
+fn holdings<D: Disk>(
+    first: LogPosition,
+    active: &Segment<D>,
+    reached: LogPosition,
+    known: &Known,
+) -> Holdings {
+    Holdings {
+        first_base: first,
+        last_base: active.base,
+        last_bytes: active.bytes,
+        reached,
+        is_end: false,
+        shard_count: known.shard_count,
+    }
+}
+
+/// What an operator is told of a manifest that had one whole block only.
+fn half_manifest_notice(previous: &OwnManifest, options: &LogOptions) -> Option<String> {
+    previous.current().filter(|previous| previous.is_alone)?;
+    let file = options.directory.join(super::manifest::NAME);
+    Some(format!("{}: one of its two blocks was not whole, the other one counts", file.display()))
 }
 
 /// Makes the next epoch durable before the replay brings anything to the disk, since that carries it, and not before: a
@@ -519,6 +530,13 @@ fn own_header(
 ) -> Option<SegmentHeader> {
     let FoundHeader::Valid(header) = facts.header else { return None };
     ((header.base, header.shard, Some(header.secret)) == (base, shard.0, secret)).then_some(header)
+}
+
+async fn close_all<D: Disk>(segments: Segments<D>) -> Result<(), DiskError> {
+    for found in segments.into_values() {
+        close(found).await?;
+    }
+    Ok(())
 }
 
 async fn close<D: Disk>(found: FoundSegment<D>) -> Result<(), DiskError> {

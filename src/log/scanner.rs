@@ -135,14 +135,14 @@ impl<D: Disk> Scanner<D> {
         let mut window = Window::default();
         let mut current = self.segment_for(place);
         let mut settled_at = place;
-        // Behind the last batch: a place that a torn group points to is none where the log ends.
+        // The log ends after its last batch, not where a torn group says that it went on.
         let mut end = place;
         while let Some(segment) = current.clone() {
             if place.since(settled_at) >= SCAN_BYTES as u64 {
                 replay.settle().await?;
                 settled_at = place;
             }
-            let ended = self.ended(&segment).filter(|(end, _)| place >= *end);
+            let ended = self.ended_by(&segment, place);
             let at_end = match ended {
                 Some(_) => AtEnd::Nothing,
                 None => self.look(&segment, place, &mut window).await?,
@@ -163,39 +163,22 @@ impl<D: Disk> Scanner<D> {
                     end = waiting_at.expect("a batch waited");
                     next
                 }
-                at_end => match (self.prove(&segment, place, ended.is_some(), &mut window).await?, ended) {
-                    (Proof::Continues(next), _) => {
+                at_end => match self.prove(&segment, place, ended.is_some(), &mut window).await? {
+                    Proof::Continues(next) => {
                         self.check_padding(&segment, place, next, &window);
                         next
                     }
-                    (Proof::Flushed { next, went_on }, ended) => {
-                        // Both halves were there once, so the first one counts.
-                        if let Some((header, bytes)) = self.waiting.take() {
-                            replay.whole(&header, &bytes);
-                        }
+                    Proof::Flushed { next, went_on } => {
                         let at_end = if went_on { AtEnd::Nothing } else { at_end };
-                        end = match ended {
-                            // What is lost stands in the next segment.
-                            Some((_, begin)) => begin,
-                            None => self.skip_damage(&segment, place, next, at_end, replay),
-                        };
-                        self.tell_given_up(place, end, replay);
+                        end = self.go_on_after_loss(&segment, place, next, at_end, replay);
                         end
                     }
-                    (Proof::None { leftovers }, ended) => {
+                    Proof::None { leftovers } => {
                         let Some(next) = self.known_beyond(&segment, place, &at_end, ended) else {
                             self.report.torn = leftovers || matches!(at_end, AtEnd::Harmed(_));
                             break;
                         };
-                        // Its other half was durable as well.
-                        if let Some((header, bytes)) = self.waiting.take() {
-                            replay.whole(&header, &bytes);
-                        }
-                        end = match ended {
-                            Some((_, begin)) => begin,
-                            None => self.skip_damage(&segment, place, next, at_end, replay),
-                        };
-                        self.tell_given_up(place, end, replay);
+                        end = self.go_on_after_loss(&segment, place, next, at_end, replay);
                         end
                     }
                 },
@@ -286,6 +269,28 @@ impl<D: Disk> Scanner<D> {
         segment.newest.set(segment.newest.get().max(Some(header.store_time)));
         self.report.batches += 1;
         header.end_position()
+    }
+
+    /// Passes over what was durable between `place` and `next` and cannot be read. Returns where the walk goes on.
+    fn go_on_after_loss(
+        &mut self,
+        segment: &Segment<D>,
+        place: LogPosition,
+        next: LogPosition,
+        at_end: AtEnd,
+        replay: &mut impl Replay,
+    ) -> LogPosition {
+        // The other half of a batch that waits was durable as well, so the first one counts.
+        if let Some((header, bytes)) = self.waiting.take() {
+            replay.whole(&header, &bytes);
+        }
+        let end = match self.ended_by(segment, place) {
+            // What is lost stands in the next segment.
+            Some((_, begin)) => begin,
+            None => self.skip_damage(segment, place, next, at_end, replay),
+        };
+        self.tell_given_up(place, end, replay);
+        end
     }
 
     fn skip_damage(
@@ -475,12 +480,17 @@ impl<D: Disk> Scanner<D> {
     }
 
     /// Where the log went on from this segment to the next, and where that one's first batch is. What an earlier run
-    /// left behind that place fits its position and its epoch, and is dead all the same.
+    /// has left after that place fits its position and its epoch, and is dead all the same.
     fn ended(&self, segment: &Segment<D>) -> Option<(LogPosition, LogPosition)> {
         let next = self.segments.iter().find(|used| used.segment.base == segment.end())?;
         let begun = segment.base.advance(SEGMENT_HEADER_BYTES as u64)..=segment.end();
         let end = next.previous_end.filter(|end| begun.contains(end))?;
         Some((end, next.segment.base.advance(SEGMENT_HEADER_BYTES as u64)))
+    }
+
+    /// As [`ended`](Self::ended), once nothing of this segment is left at `place`.
+    fn ended_by(&self, segment: &Segment<D>, place: LogPosition) -> Option<(LogPosition, LogPosition)> {
+        self.ended(segment).filter(|(end, _)| place >= *end)
     }
 
     fn fits(&self, header: &BatchHeader, position: LogPosition) -> bool {

@@ -258,34 +258,7 @@ async fn run_shard(plan: ShardPlan, seat: Seat) {
     broker.set_host_counters(Box::new(move |count| host_counters(counts_thread, count)));
     let peers = Rc::new(ShardPeers::new(shard, seat.letterboxes, seat.addresses));
     broker.set_peers(Rc::new(SharedPeers(peers.clone())));
-    let committing = {
-        let broker = broker.clone();
-        glommio::spawn_local(async move { broker.run_commit().await })
-    };
-    let supplying = {
-        let log = broker.log().clone();
-        in_queue(async move { log.run_supply().await }, seat.queues.housekeeping)
-    };
-    let keeping = {
-        let broker = broker.clone();
-        in_queue(async move { broker.run_housekeeping().await }, seat.queues.housekeeping)
-    };
-    let sweeping = {
-        let broker = broker.clone();
-        in_queue(async move { broker.run_dead_letters().await }, seat.queues.housekeeping)
-    };
-    let ageing = {
-        let broker = broker.clone();
-        in_queue(async move { broker.run_group_ageing().await }, seat.queues.housekeeping)
-    };
-    let indexing_keys = {
-        let broker = broker.clone();
-        in_queue(async move { broker.run_key_indexing().await }, seat.queues.key_index)
-    };
-    let timing = {
-        let broker = broker.clone();
-        glommio::spawn_local(async move { broker.run_timers().await })
-    };
+    let tasks = ShardTasks::begin(&broker, &seat.queues);
     glommio::spawn_local(heartbeat(clock, metrics)).detach();
     let _ = seat.events.send(CoreEvent::Ready { shard, report, rebuilt, took });
     let connections =
@@ -297,14 +270,47 @@ async fn run_shard(plan: ShardPlan, seat: Seat) {
     broker.begin_shutdown();
     connections.finish(STOP_GRACE).await;
     broker.stop();
-    sweeping.await;
-    ageing.await;
-    timing.await;
-    keeping.await;
-    committing.await;
-    supplying.await;
-    indexing_keys.await;
+    tasks.ended().await;
     broker.take_leave().await;
+}
+
+/// What a shard does beside serving. Each task ends by itself once the broker has stopped.
+struct ShardTasks {
+    commit: glommio::Task<()>,
+    supply: glommio::Task<()>,
+    housekeeping: glommio::Task<()>,
+    dead_letters: glommio::Task<()>,
+    group_ageing: glommio::Task<()>,
+    key_indexing: glommio::Task<()>,
+    timers: glommio::Task<()>,
+}
+
+impl ShardTasks {
+    fn begin(broker: &Rc<ShardBroker>, queues: &Queues) -> Self {
+        let broker = || broker.clone();
+        let (committing, housekeeping, sweeping) = (broker(), broker(), broker());
+        let (ageing, indexing, timing, log) = (broker(), broker(), broker(), broker().log().clone());
+        Self {
+            commit: glommio::spawn_local(async move { committing.run_commit().await }),
+            supply: in_queue(async move { log.run_supply().await }, queues.housekeeping),
+            housekeeping: in_queue(async move { housekeeping.run_housekeeping().await }, queues.housekeeping),
+            dead_letters: in_queue(async move { sweeping.run_dead_letters().await }, queues.housekeeping),
+            group_ageing: in_queue(async move { ageing.run_group_ageing().await }, queues.housekeeping),
+            key_indexing: in_queue(async move { indexing.run_key_indexing().await }, queues.key_index),
+            timers: glommio::spawn_local(async move { timing.run_timers().await }),
+        }
+    }
+
+    /// Returns when all have ended: those that place in the log before the one that commits it.
+    async fn ended(self) {
+        self.dead_letters.await;
+        self.group_ageing.await;
+        self.timers.await;
+        self.housekeeping.await;
+        self.commit.await;
+        self.supply.await;
+        self.key_indexing.await;
+    }
 }
 
 /// Judges the shard's files and, when those of all shards are judged, opens it. Returns how long that took without the wait.

@@ -47,7 +47,6 @@ use crate::state::leases::{LEASE_KINDS, LeaseChange};
 use crate::types::RunningTime;
 use crate::types::{
     GroupName, InstanceName, Level, LogPosition, QueueKey, QueueNumber, QueueOffset, Retention, TopicId,
-    TopicName,
 };
 use crate::wire::bytes::{get_u32, get_u64};
 
@@ -204,12 +203,7 @@ impl Change {
     fn encode_core(&self, output: &mut Vec<u8>) -> u8 {
         match self {
             Change::Topic(topic) => {
-                let retention_ms = retention_code(topic.retention);
-                output.extend_from_slice(&topic.id.0.to_le_bytes());
-                output.extend_from_slice(&topic.queue_count.to_le_bytes());
-                output.extend_from_slice(&retention_ms.to_le_bytes());
-                output.push(level_code(topic.level));
-                output.extend_from_slice(topic.name.as_str().as_bytes());
+                put_topic(topic, output);
                 TOPIC
             }
             Change::TopicRemoved(id) => {
@@ -234,20 +228,12 @@ impl Change {
                 output.extend_from_slice(&offset.0.to_le_bytes());
                 QUEUE_END
             }
-            Change::Group(Group { settings, .. }) => {
-                let ms =
-                    |duration: Option<Duration>| duration.map_or(0, |duration| duration.as_millis() as u64);
-                output.extend_from_slice(&settings.deliveries_max.unwrap_or(0).to_le_bytes());
-                output.extend_from_slice(&ms(settings.lease).to_le_bytes());
-                output.extend_from_slice(&ms(settings.ordered_lease).to_le_bytes());
-                output.extend_from_slice(settings.group.as_str().as_bytes());
+            Change::Group(group) => {
+                put_group(&group.settings, output);
                 GROUP
             }
             Change::Instances(instances) => {
-                for instance in instances {
-                    output.push(instance.as_str().len() as u8);
-                    output.extend_from_slice(instance.as_str().as_bytes());
-                }
+                put_instances(instances, output);
                 INSTANCES
             }
             Change::GroupRemoved { group, settings } => {
@@ -298,17 +284,7 @@ impl Change {
         let text = |from: usize| std::str::from_utf8(&body[from..]).map_err(|_| wrong());
         let fixed = |bytes: usize| if body.len() < bytes { Err(wrong()) } else { Ok(()) };
         match kind {
-            TOPIC => {
-                fixed(17)?;
-                Ok(Change::Topic(Topic {
-                    id: TopicId(get_u32(body, 0)),
-                    queue_count: get_u32(body, 4),
-                    retention: retention_from(get_u64(body, 8)),
-                    level: level_from(body[16]).ok_or_else(wrong)?,
-                    name: text(17)?.parse::<TopicName>().map_err(|_| wrong())?,
-                    policy: TopicPolicy::default(),
-                }))
-            }
+            TOPIC => topic(body).map(Change::Topic).ok_or_else(wrong),
             TOPIC_REMOVED => {
                 fixed(4)?;
                 Ok(Change::TopicRemoved(TopicId(get_u32(body, 0))))
@@ -372,6 +348,34 @@ impl Change {
     }
 }
 
+fn put_topic(topic: &Topic, output: &mut Vec<u8>) {
+    output.extend_from_slice(&topic.id.0.to_le_bytes());
+    output.extend_from_slice(&topic.queue_count.to_le_bytes());
+    output.extend_from_slice(&retention_code(topic.retention).to_le_bytes());
+    output.push(level_code(topic.level));
+    output.extend_from_slice(topic.name.as_str().as_bytes());
+}
+
+fn topic(body: &[u8]) -> Option<Topic> {
+    let (fixed, name) = body.split_at_checked(17)?;
+    Some(Topic {
+        id: TopicId(get_u32(fixed, 0)),
+        queue_count: get_u32(fixed, 4),
+        retention: retention_from(get_u64(fixed, 8)),
+        level: level_from(fixed[16])?,
+        name: std::str::from_utf8(name).ok()?.parse().ok()?,
+        policy: TopicPolicy::default(),
+    })
+}
+
+fn put_group(settings: &GroupSettings, output: &mut Vec<u8>) {
+    let ms = |duration: Option<Duration>| duration.map_or(0, |duration| duration.as_millis() as u64);
+    output.extend_from_slice(&settings.deliveries_max.unwrap_or(0).to_le_bytes());
+    output.extend_from_slice(&ms(settings.lease).to_le_bytes());
+    output.extend_from_slice(&ms(settings.ordered_lease).to_le_bytes());
+    output.extend_from_slice(settings.group.as_str().as_bytes());
+}
+
 fn group(body: &[u8]) -> Option<Group> {
     let (fixed, name) = body.split_at_checked(20)?;
     let ms = |at| Some(get_u64(fixed, at)).filter(|ms| *ms > 0).map(Duration::from_millis);
@@ -382,6 +386,13 @@ fn group(body: &[u8]) -> Option<Group> {
         ordered_lease: ms(12),
     };
     Some(Group { settings, policy: GroupPolicy::default() })
+}
+
+fn put_instances(instances: &BTreeSet<InstanceName>, output: &mut Vec<u8>) {
+    for instance in instances {
+        output.push(instance.as_str().len() as u8);
+        output.extend_from_slice(instance.as_str().as_bytes());
+    }
 }
 
 fn instances(mut body: &[u8]) -> Option<BTreeSet<InstanceName>> {

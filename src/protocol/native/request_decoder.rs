@@ -83,38 +83,15 @@ fn other_request(request: &schema::Request<'_>) -> Result<Request, Failure> {
             Ok(Request::DescribeTopic(name(request.body_as_describe_topic().ok_or_else(missing)?.topic())?))
         }
         schema::RequestBody::ListTopics => Ok(Request::ListTopics),
-        schema::RequestBody::Route => {
-            let route = request.body_as_route().ok_or_else(missing)?;
-            let topic = route.topic().map(name::<TopicName>).transpose()?;
-            Ok(match topic {
-                Some(topic) if route.for_producing() => Request::OpenTopic(topic),
-                topic => Request::Route(topic),
-            })
-        }
+        schema::RequestBody::Route => route(request.body_as_route().ok_or_else(missing)?),
         schema::RequestBody::JoinGroup => join_group(request.body_as_join_group().ok_or_else(missing)?),
         schema::RequestBody::CommitOffset => {
-            let body = request.body_as_commit_offset().ok_or_else(missing)?;
-            let acting = |text: &str| {
-                member(text).map(|member| ActingMember { member, generation: body.generation() })
-            };
-            Ok(Request::CommitOffset(CommitOffset {
-                group: name(body.group())?,
-                key: queue_key(body.topic_id(), body.queue())?,
-                offset: QueueOffset(body.offset()),
-                member: body.member().map(acting).transpose()?,
-            }))
+            commit_offset(request.body_as_commit_offset().ok_or_else(missing)?)
         }
         schema::RequestBody::CommittedOffset => {
-            let body = request.body_as_committed_offset().ok_or_else(missing)?;
-            Ok(Request::CommittedOffset {
-                group: name(body.group())?,
-                key: queue_key(body.topic_id(), body.queue())?,
-            })
+            committed_offset(request.body_as_committed_offset().ok_or_else(missing)?)
         }
-        schema::RequestBody::LeaveGroup => {
-            let body = request.body_as_leave_group().ok_or_else(missing)?;
-            Ok(Request::LeaveGroup { group: name(body.group())?, member: member(body.member())? })
-        }
+        schema::RequestBody::LeaveGroup => leave_group(request.body_as_leave_group().ok_or_else(missing)?),
         schema::RequestBody::ListGroups => Ok(Request::ListGroups),
         schema::RequestBody::DescribeGroup => {
             Ok(Request::DescribeGroup(name(request.body_as_describe_group().ok_or_else(missing)?.group())?))
@@ -124,8 +101,7 @@ fn other_request(request: &schema::Request<'_>) -> Result<Request, Failure> {
         }
         schema::RequestBody::ResetGroup => reset_group(request.body_as_reset_group().ok_or_else(missing)?),
         schema::RequestBody::DescribeNode => {
-            let count_syscalls = request.body_as_describe_node().ok_or_else(missing)?.count_syscalls();
-            Ok(Request::DescribeNode { count_syscalls })
+            describe_node(request.body_as_describe_node().ok_or_else(missing)?)
         }
         schema::RequestBody::FindByKey => find_by_key(request.body_as_find_by_key().ok_or_else(missing)?),
         schema::RequestBody::FindByPosition => {
@@ -161,6 +137,38 @@ fn other_request(request: &schema::Request<'_>) -> Result<Request, Failure> {
             format!("request kind {kind} is not known to this broker: upgrade the broker, or do without it"),
         )),
     }
+}
+
+fn route(body: schema::Route<'_>) -> Result<Request, Failure> {
+    let topic = body.topic().map(name::<TopicName>).transpose()?;
+    Ok(match topic {
+        Some(topic) if body.for_producing() => Request::OpenTopic(topic),
+        topic => Request::Route(topic),
+    })
+}
+
+fn commit_offset(body: schema::CommitOffset<'_>) -> Result<Request, Failure> {
+    let acting =
+        |text: &str| member(text).map(|member| ActingMember { member, generation: body.generation() });
+    Ok(Request::CommitOffset(CommitOffset {
+        group: name(body.group())?,
+        key: queue_key(body.topic_id(), body.queue())?,
+        offset: QueueOffset(body.offset()),
+        member: body.member().map(acting).transpose()?,
+    }))
+}
+
+fn committed_offset(body: schema::CommittedOffset<'_>) -> Result<Request, Failure> {
+    let key = queue_key(body.topic_id(), body.queue())?;
+    Ok(Request::CommittedOffset { group: name(body.group())?, key })
+}
+
+fn leave_group(body: schema::LeaveGroup<'_>) -> Result<Request, Failure> {
+    Ok(Request::LeaveGroup { group: name(body.group())?, member: member(body.member())? })
+}
+
+fn describe_node(body: schema::DescribeNode<'_>) -> Result<Request, Failure> {
+    Ok(Request::DescribeNode { count_syscalls: body.count_syscalls() })
 }
 
 /// A fetch's limits are upper bounds, and zero stands for none: what exceeds the broker's own is cut to it.
