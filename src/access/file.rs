@@ -104,6 +104,9 @@ fn read(path: &Path) -> Result<(AccessKeys, FileStamp, Option<FileWarning>), Acc
         SettingsFileError::System(error) => {
             AccessError::Unreadable { path: shown(), reason: error.to_string() }
         }
+        error @ SettingsFileError::Dangling { .. } => {
+            AccessError::Unreadable { path: shown(), reason: error.to_string() }
+        }
         SettingsFileError::NotRegular { what } => AccessError::NotAFile { path: shown(), what },
         SettingsFileError::TooLarge { bytes, most } => AccessError::TooLarge { path: shown(), bytes, most },
     })?;

@@ -16,7 +16,7 @@ use super::steady::SteadyTime;
 use super::upkeep::IndexHealth;
 use super::upkeep::Notices;
 use super::upkeep::Snapshot;
-use super::upkeep::{ShardHome, Witnesses};
+use super::upkeep::{ShardHome, Witnesses, refused_names};
 use super::writer::Writer;
 use crate::clock::SharedClock;
 use crate::disk::{Disk, DiskError};
@@ -325,10 +325,11 @@ fn contradiction(options: &BrokerOptions, detail: String) -> OpenError {
 async fn check<D: Disk>(disk: &D, options: &BrokerOptions) -> Result<Witnesses, StartError> {
     let (shard, shard_count) = (options.shard, options.shard_count);
     let home = ShardHome { directory: &options.directory, shard, shard_count, is_made: options.is_made };
+    let refused = refused_names(disk, &options.directory).await?.into_iter().next();
     let mut witnesses = Witnesses::hear(disk, &home).await?;
     let found = witnesses.contradictions(disk, &home).await?;
     if found.is_empty() {
-        return Ok(witnesses);
+        return refused.map_or(Ok(witnesses), |error| Err(error.into()));
     }
     Err(OpenError::Lacking { directory: options.directory.join("log"), contradictions: found }.into())
 }

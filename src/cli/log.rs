@@ -17,7 +17,7 @@ use crate::disk::DiskError;
 use crate::disk::bounded::BoundedDisk;
 use crate::disk::plain::PlainDisk;
 use crate::limits::SHARD_FILES_MIN;
-use crate::log::{Known, Replay, scan};
+use crate::log::{Known, Replay, contradictions, scan};
 use crate::node::DataDirectory;
 use crate::state::{Change, HeldChange, decode_changes};
 use crate::types::{LogPosition, ShardId};
@@ -91,6 +91,7 @@ fn run_dump(arguments: &DumpArguments, format: OutputFormat) -> Result<(), Comma
         let data = arguments.data.display();
         return Err(CommandError::usage(format!("{data} has shards 0 to {}, not {shard}", count - 1)));
     }
+    let mut missing = Vec::new();
     for shard in (0..count).filter(|shard| only.is_none_or(|only| only == *shard)) {
         let mut dumping = Dumping {
             arguments: DumpOptions {
@@ -110,8 +111,15 @@ fn run_dump(arguments: &DumpArguments, format: OutputFormat) -> Result<(), Comma
         if let Some(error) = dumping.failure.or(flushed.err()) {
             return Err(CommandError::output(error));
         }
+        let found = block_on(contradictions(&bounded(), &log, &known)).map_err(CommandError::failed)?;
+        missing.extend(found.iter().map(|found| format!("shard {shard}: {found}")));
     }
-    Ok(())
+    match missing.is_empty() {
+        true => Ok(()),
+        false => {
+            Err(CommandError::failed(format!("this is not all that was stored: {}", missing.join("; "))))
+        }
+    }
 }
 
 /// A log of any number of segments is read through few descriptors.

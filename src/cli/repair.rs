@@ -20,7 +20,7 @@ use crate::disk::{Disk, DiskError, DiskErrorKind};
 use crate::limits::SHARD_FILES_MIN;
 use crate::log::{Act, Repair};
 use crate::node::{self, DataDirectory};
-use crate::types::{ShardId, not_regular};
+use crate::types::ShardId;
 use crate::wire::batch::LogSecret;
 
 /// Memory that the executor registers.
@@ -75,6 +75,8 @@ pub fn run(arguments: &RepairArguments, format: OutputFormat) -> Result<(), Comm
     if act == Act::Do {
         node::check_io_uring().map_err(CommandError::failed)?;
     }
+    // No repair makes it good, and the start would be refused all the same.
+    directory.read_secret().map_err(|error| CommandError::failed(format!("{error}; nothing was changed")))?;
     // All are judged before the first one is changed.
     let mut told = Vec::new();
     for shard in 0..directory.shard_count() {
@@ -120,28 +122,8 @@ fn refused(path: &Path, why: &str) -> CommandError {
 
 /// Whether what has a directory's name is one, or nothing.
 fn check_directories(shard: &Path) -> Result<(), CommandError> {
-    for path in [shard, &shard.join("log")] {
-        match path.metadata() {
-            Ok(found) if !found.is_dir() => {
-                let what = not_regular(found.file_type()).unwrap_or("a file");
-                return Err(refused(path, &format!("it is {what}, and must be a directory")));
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let Ok(target) = path.read_link() else { continue };
-                let target = target.display();
-                return Err(refused(
-                    path,
-                    &format!(
-                        "it is a symbolic link to {target}, which is not there (is something not mounted?), and must be a \
-                         directory"
-                    ),
-                ));
-            }
-            // What is wrong with it is met when it is read.
-            _ => {}
-        }
-    }
-    Ok(())
+    let checked = [shard, &shard.join("log")].into_iter().try_for_each(DiskError::check_directory);
+    checked.map_err(|error| CommandError::failed(format!("{error}; nothing was changed")))
 }
 
 /// Whether this user may change what is to be changed, and the disk has room for it.
@@ -171,18 +153,13 @@ fn check_changes(directory: &DataDirectory, told: &[(u16, Repair)]) -> Result<()
 fn tell(directory: &DataDirectory, shard: u16) -> Result<Repair, StartError> {
     let disk = BoundedDisk::new(PlainDisk, SHARD_FILES_MIN);
     let path = directory.shard(shard);
-    let home = home(directory, &path, shard);
+    let home = home(directory, &path, shard, directory.is_shard_made(shard));
     let told = repair_shard(&disk, &home, LogSecret::default(), Act::Tell);
     block_on(told)
 }
 
-fn home<'a>(directory: &DataDirectory, path: &'a Path, shard: u16) -> ShardHome<'a> {
-    ShardHome {
-        directory: path,
-        shard: ShardId(shard),
-        shard_count: directory.shard_count(),
-        is_made: directory.is_started(),
-    }
+fn home<'a>(directory: &DataDirectory, path: &'a Path, shard: u16, is_made: bool) -> ShardHome<'a> {
+    ShardHome { directory: path, shard: ShardId(shard), shard_count: directory.shard_count(), is_made }
 }
 
 fn repair(directory: &DataDirectory, shard: u16) -> Result<Repair, CommandError> {
@@ -191,6 +168,7 @@ fn repair(directory: &DataDirectory, shard: u16) -> Result<Repair, CommandError>
         .make()
         .map_err(|error| CommandError::failed(format!("io_uring does not start: {error}")))?;
     let path = directory.shard(shard);
+    let is_made = directory.is_shard_made(shard);
     let secret = LogSecret(RandomState::new().build_hasher().finish());
     executor.run(async {
         let disk = attach(directory.path()).await.map_err(CommandError::failed)?;
@@ -198,7 +176,7 @@ fn repair(directory: &DataDirectory, shard: u16) -> Result<Repair, CommandError>
             disk.create_directory(&path).await.map_err(CommandError::failed)?;
             disk.sync_directory(directory.path()).await.map_err(CommandError::failed)?;
         }
-        let home = home(directory, &path, shard);
+        let home = home(directory, &path, shard, is_made);
         repair_shard(&disk, &home, secret, Act::Do).await.map_err(CommandError::failed)
     })
 }

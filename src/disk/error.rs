@@ -85,7 +85,7 @@ impl DiskError {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Self::check_link(Operation::List, path, "a directory")
             }
-            Err(_) => Ok(()),
+            Err(error) => Err(Self::from_io(Operation::List, path, None, &error)),
         }
     }
 

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use crate::disk::{Disk, DiskBuffer, DiskError, DiskErrorKind, DiskFile, OpenMode};
 use crate::limits::BLOCK_BYTES;
 
-const NAME: &str = "distrusted";
+pub(super) const NAME: &str = "distrusted";
 
 /// Why the index in `directory` is not to be trusted; `None` when nothing is known against it.
 pub async fn distrust<D: Disk>(disk: &D, directory: &Path) -> Result<Option<String>, DiskError> {

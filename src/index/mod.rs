@@ -58,6 +58,7 @@ pub use entry::{BlockAddress, IndexEntry};
 pub use error::{IndexError, SnapshotError};
 pub use lookup::LookupMax;
 pub use message_map::MessageMap;
+pub use segment::check_files;
 pub use snapshot::check_snapshot;
 pub use state::Snapshot;
 pub use trim::{Trim, TrimProgress};

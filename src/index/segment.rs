@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::block::{Block, BlockError, BlockIdentity};
+use super::distrust;
 use super::entry::BlockAddress;
 use super::error::IndexError;
 use crate::disk::{Disk, DiskBuffer, DiskError, DiskErrorKind, DiskFile, OpenMode};
@@ -29,6 +30,24 @@ pub struct SegmentFiles<D: Disk> {
     retired: RefCell<Vec<Rc<Segment<D>>>>,
     /// The first failed sync. It is final: what was written before is unknown, and trying again proves nothing.
     failure: RefCell<Option<DiskError>>,
+}
+
+/// What keeps a start from opening the index in `directory`, which it would make where it is missing: something else has the
+/// name of one of its files, or its own. Nothing is changed.
+pub async fn check_files<D: Disk>(disk: &D, directory: &Path) -> Result<Vec<DiskError>, DiskError> {
+    let names = match disk.list(directory).await {
+        Err(error) if error.kind == DiskErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Ok(vec![error]),
+        Ok(names) => names,
+    };
+    let mut refused = Vec::new();
+    for name in names.iter().filter(|name| segment_number(name).is_some() || *name == distrust::NAME) {
+        match disk.open(&directory.join(name), OpenMode::ReadOnly).await {
+            Ok(file) => file.close().await?,
+            Err(error) => refused.push(error),
+        }
+    }
+    Ok(refused)
 }
 
 struct Segment<D: Disk> {

@@ -56,7 +56,7 @@ pub use holes::Hole;
 pub use manifest::Manifest;
 pub use outdated::Outdated;
 pub use read::{ReadOutcome, Want};
-pub use recovery::{Damage, GivenUpRange, Replay, Report, StartAt, move_aside, scan};
+pub use recovery::{Damage, GivenUpRange, Replay, Report, StartAt, check_spares, move_aside, scan};
 pub use repair::{Act, Repair, finish_repair, repair};
 pub use rescan::SegmentEnds;
 pub use segment::{SEGMENT_HEADER_BYTES, SegmentInfo, parse_segment_name, segment_name};

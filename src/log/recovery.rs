@@ -677,6 +677,18 @@ pub async fn move_aside<D: Disk>(
     Ok(aside)
 }
 
+/// What keeps a start from opening the files kept for reuse. Nothing is changed.
+pub async fn check_spares<D: Disk>(disk: &D, directory: &Path) -> Result<Vec<DiskError>, DiskError> {
+    let mut refused = Vec::new();
+    for name in list_log(disk, directory).await?.iter().filter(|name| name.starts_with("spare-")) {
+        match disk.open(&directory.join(name), OpenMode::ReadOnly).await {
+            Ok(file) => file.close().await?,
+            Err(error) => refused.push(error),
+        }
+    }
+    Ok(refused)
+}
+
 /// Files kept for reuse by an earlier run, with their sizes. Retention has passed what was in them.
 async fn spares<D: Disk>(disk: &D, options: &LogOptions) -> Result<Vec<(PathBuf, u64)>, DiskError> {
     let names = disk.list(&options.directory).await?;

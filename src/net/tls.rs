@@ -247,7 +247,9 @@ fn read_file(path: &Path, unreadable: impl FnOnce(String, String) -> TlsError) -
     let shown = path.display().to_string();
     match SettingsFile::read(path, FILE_BYTES_MAX) {
         Ok(file) => Ok(file.bytes),
-        Err(SettingsFileError::System(error)) => Err(unreadable(shown, error.to_string())),
+        Err(error @ (SettingsFileError::System(_) | SettingsFileError::Dangling { .. })) => {
+            Err(unreadable(shown, error.to_string()))
+        }
         Err(SettingsFileError::NotRegular { what }) => Err(TlsError::NotAFile { path: shown, what }),
         Err(SettingsFileError::TooLarge { .. }) => Err(TlsError::TooLarge { path: shown }),
     }

@@ -18,7 +18,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::access::NodeSecret;
-use crate::types::{SettingsFile, SettingsFileError};
+use crate::disk::DiskError;
+use crate::types::{SettingsFile, SettingsFileError, not_regular};
 
 /// Version of the layout of a data directory that this release makes: since 3, changes of the state may have fields.
 const FORMAT: u32 = 3;
@@ -89,10 +90,13 @@ pub enum DirectoryError {
     #[error("{path} does not exist")]
     Missing { path: PathBuf },
     #[error(
-        "{path} is missing, but the data directory was made with it: put it back (is something not mounted?), or go on \
-         without what was in it: `turbopump log repair --data {data}` says what that gives up, and does it with --yes"
+        "{} missing, but the data directory was made with it: put it back (is something not mounted?), or go on \
+         without what was in it: `turbopump log repair --data {data}` says what that gives up, and does it with --yes",
+        are_missing(paths)
     )]
-    ShardMissing { path: PathBuf, data: PathBuf },
+    ShardMissing { paths: Vec<PathBuf>, data: PathBuf },
+    #[error("{0}. Put the directory back (is something not mounted?)")]
+    NoDirectory(#[from] DiskError),
     #[error(
         "{path} is not the directory that this broker has locked: it was moved or replaced while it was in use. The \
          broker has stopped, and has written nothing to what is there now"
@@ -231,12 +235,22 @@ impl DataDirectory {
         Ok(())
     }
 
-    fn check_shards(&self) -> Result<(), DirectoryError> {
-        let missing = (0..self.shard_count).map(|shard| self.shard(shard)).find(|path| !path.is_dir());
-        match missing {
-            Some(path) => Err(DirectoryError::ShardMissing { path, data: self.path.clone() }),
-            None => Ok(()),
+    /// What keeps a start from taking the shards: that something else has the name of one's directory, or that some are not
+    /// there.
+    pub fn check_shards(&self) -> Result<(), DirectoryError> {
+        let absent = (0..self.shard_count).map(|shard| self.shard(shard)).filter(|path| !path.is_dir());
+        let paths: Vec<_> = absent.collect();
+        paths.iter().try_for_each(|path| DiskError::check_directory(path))?;
+        if paths.is_empty() {
+            return Ok(());
         }
+        Err(DirectoryError::ShardMissing { paths, data: self.path.clone() })
+    }
+
+    /// Whether a shard that is empty has lost something: all have started once, or this one's directory is gone, which was
+    /// made before the data directory was described.
+    pub fn is_shard_made(&self, shard: u16) -> bool {
+        self.started || !self.shard(shard).is_dir()
     }
 
     pub fn path(&self) -> &Path {
@@ -291,6 +305,11 @@ impl DataDirectory {
     pub fn shard(&self, shard: u16) -> PathBuf {
         self.path.join(format!("shard-{shard}"))
     }
+}
+
+fn are_missing(paths: &[PathBuf]) -> String {
+    let names: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+    format!("{} {}", names.join(", "), if names.len() == 1 { "is" } else { "are" })
 }
 
 fn io_error(path: &Path) -> impl FnOnce(io::Error) -> DirectoryError {
@@ -378,10 +397,9 @@ fn open_lock(path: &Path, is_made: bool) -> Result<Option<File>, DirectoryError>
         }
         Err(error) => return Err(io_error(&file)(error)),
     };
-    if opened.metadata().map_err(io_error(&file))?.is_file() {
-        Ok(Some(opened))
-    } else {
-        Err(DirectoryError::LockFile { file, what: "something special" })
+    match not_regular(opened.metadata().map_err(io_error(&file))?.file_type()) {
+        None => Ok(Some(opened)),
+        Some(what) => Err(DirectoryError::LockFile { file, what }),
     }
 }
 

@@ -31,9 +31,11 @@ pub(super) async fn measure(disk: &GlommioDisk, directory: &Path) -> Result<Devi
         DiskError::check_regular(&path, found.file_type())?;
     }
     let file = disk.open(&path, OpenMode::Create).await?;
+    // At once: a start that is refused for another core's shard ends the process while this is going on.
+    let removed = disk.remove(&path).await;
     let measured = measure_file(disk, &file).await;
     file.close().await?;
-    disk.remove(&path).await?;
+    removed?;
     measured
 }
 

@@ -59,6 +59,9 @@ pub enum NodeError {
     NoDirectIo(String),
     #[error("shard {shard}: {error}")]
     Shard { shard: ShardId, error: CoreError },
+    /// The files of several shards are refused.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Shards(Vec<NodeError>),
     #[error("the shards' topics cannot be brought in line: {0}")]
     Topics(String),
     #[error("--access-keys {path}: {error}")]
@@ -414,7 +417,8 @@ fn wait_until_judged(
     warnings: &mut Vec<String>,
 ) -> Result<Option<DeviceSpeed>, NodeError> {
     let (mut judged, mut device) = (0, DeviceSpeed::default());
-    while judged < shard_count {
+    let mut refused: Vec<(ShardId, NodeError)> = Vec::new();
+    while judged + refused.len() < usize::from(shard_count) {
         match inbox.recv().expect("this function's caller holds a sender") {
             Event::Core(CoreEvent::Judged) => judged += 1,
             // Its core sends it before it judges.
@@ -424,7 +428,12 @@ fn wait_until_judged(
                 device = speed;
             }
             Event::Core(CoreEvent::Failed { shard, error }) => {
-                return Err(start_error(shard, error, options));
+                // What is found of the files is told of all shards; of anything else the others may say nothing.
+                let is_judgement = matches!(error, CoreError::Start(_));
+                refused.push((shard, start_error(shard, error, options)));
+                if !is_judgement {
+                    break;
+                }
             }
             // Not before the gate is open.
             Event::Core(
@@ -433,12 +442,19 @@ fn wait_until_judged(
                 | CoreEvent::TopicsSynced(_)
                 | CoreEvent::Ended,
             ) => {}
-            Event::Stop => return Ok(None),
+            Event::Stop if refused.is_empty() => return Ok(None),
+            Event::Stop => break,
             // Shards that are starting read their files now.
             Event::ReadAgain => {}
         }
     }
-    Ok(Some(device))
+    refused.sort_by_key(|(shard, _)| *shard);
+    let mut refused: Vec<_> = refused.into_iter().map(|(_, error)| error).collect();
+    match refused.len() {
+        0 => Ok(Some(device)),
+        1 => Err(refused.remove(0)),
+        _ => Err(NodeError::Shards(refused)),
+    }
 }
 
 /// `None` when a signal came first.

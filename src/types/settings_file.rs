@@ -16,6 +16,8 @@ pub enum SettingsFileError {
     System(#[from] io::Error),
     #[error("it is {what}, and must be a regular file")]
     NotRegular { what: &'static str },
+    #[error("it is a symbolic link to {target}, which is not there, and must be a regular file")]
+    Dangling { target: String },
     #[error("it has {bytes} bytes, {most} are the most")]
     TooLarge { bytes: u64, most: u64 },
 }
@@ -32,7 +34,8 @@ impl SettingsFile {
     /// Reads a regular file of at most `most` bytes.
     pub fn read(path: &Path, most: u64) -> Result<Self, SettingsFileError> {
         // Opening a device can do something to it, so what has the name is looked at before.
-        check_kind(std::fs::metadata(path)?.file_type())?;
+        let found = std::fs::metadata(path).map_err(|error| unless_dangling(path, error))?;
+        check_kind(found.file_type())?;
         // And once more on what was opened: meanwhile the name may have gone to a FIFO, whose opening would wait.
         let file =
             OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
@@ -52,6 +55,16 @@ impl SettingsFile {
         let text = String::from_utf8(bytes)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.utf8_error()))?;
         Ok((text, metadata))
+    }
+}
+
+/// A link that leads nowhere is no missing file, in the place of which another one may be made.
+fn unless_dangling(path: &Path, error: io::Error) -> SettingsFileError {
+    match std::fs::read_link(path) {
+        Ok(target) if error.kind() == io::ErrorKind::NotFound => {
+            SettingsFileError::Dangling { target: target.display().to_string() }
+        }
+        _ => error.into(),
     }
 }
 
@@ -98,6 +111,10 @@ mod tests {
         let link = directory.path().join("link");
         std::os::unix::fs::symlink(&file, &link).expect("a file system with links");
         assert_eq!(SettingsFile::read_text(&link, 4).expect("it leads to a file").0, "text");
+        let dangling = directory.path().join("dangling");
+        std::os::unix::fs::symlink(directory.path().join("gone"), &dangling)
+            .expect("a file system with links");
+        assert!(refused(&dangling, 4).contains("which is not there, and must be a regular file"));
         std::fs::write(&file, b"\xff").expect("writable");
         let error = SettingsFile::read_text(&file, 4).expect_err("no text").to_string();
         assert!(error.contains("utf-8"), "{error}");

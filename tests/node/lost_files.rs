@@ -390,6 +390,73 @@ fn another_number_of_shards_is_refused() {
     drop(Node::start(directory.path()));
 }
 
+/// Each directory of a shard is made before the description, so one that is gone was lost, whatever the description says.
+#[test]
+fn a_shard_that_is_gone_before_all_have_started_is_named_by_every_tool() {
+    let directory = test_directory();
+    let data = &directory.path().join("data");
+    let node = Setup::new(data).with(&["--shards", "2"]).start();
+    node.run_well(&["topic", "create", "lines", "--queues", "2"]);
+    command::run(Some(node.address()), &["produce", "lines"], Some(b"one\ntwo\n")).well();
+    assert_eq!(node.stop().status.code(), Some(0));
+    let description = data.join("turbopump.toml");
+    let text = std::fs::read_to_string(&description).expect("text");
+    std::fs::write(&description, text.replace("started = true", "started = false"))
+        .expect("it can be written");
+    let shard = data.join("shard-1");
+    std::fs::remove_dir_all(&shard).expect("it is there");
+    let path = data.to_str().expect("UTF-8");
+    let said = refused(data).stderr;
+    let sentence = said.rsplit("turbopump: ").next().expect("text").trim_end();
+    assert!(sentence.contains(shard.to_str().expect("UTF-8")), "{said}");
+    let verified = command::run(None, &["log", "verify", "--data", path], None);
+    let told = String::from_utf8_lossy(&verified.stdout).into_owned();
+    assert!(verified.code == Some(1) && told.contains(sentence), "{told}{}", verified.stderr);
+    let repair = command::run(None, &["log", "repair", "--data", path], None);
+    let told = String::from_utf8_lossy(&repair.stdout).into_owned();
+    assert!(repair.code == Some(1) && told.contains("shard-1"), "{told}{}", repair.stderr);
+    assert!(!shard.exists(), "it was made");
+    command::run(None, &["log", "repair", "--data", path, "--yes"], None).well();
+    drop(Node::start(data));
+}
+
+#[test]
+fn every_shard_with_a_lost_file_is_named_at_once() {
+    let directory = test_directory();
+    let data = directory.path();
+    let node = Setup::new(data).with(&["--shards", "3"]).start();
+    node.run_well(&["topic", "create", "lines", "--queues", "3"]);
+    assert_eq!(node.stop().status.code(), Some(0));
+    for shard in ["shard-0", "shard-2"] {
+        let segment = data.join(shard).join("log").join(segment_name(LogPosition(0)));
+        std::fs::remove_file(segment).expect("it is there");
+    }
+    let said = refused(data).stderr;
+    let is_named = |shard: &str| said.contains(&format!("{shard}/log"));
+    assert!(is_named("shard-0") && !is_named("shard-1") && is_named("shard-2"), "{said}");
+    let shards = [data.join("shard-0"), data.join("shard-2")];
+    shards.iter().for_each(|shard| std::fs::remove_dir_all(shard).expect("it is there"));
+    let said = refused(data).stderr;
+    let sentence = format!("{}, {} are missing", shards[0].display(), shards[1].display());
+    assert!(said.contains(&sentence), "{said}");
+}
+
+#[test]
+fn a_dump_of_a_log_that_lacks_a_segment_says_so() {
+    let directory = test_directory();
+    filled(directory.path());
+    let data = directory.path().to_str().expect("UTF-8");
+    let dump = ["log", "dump", "--data", data];
+    let whole = command::run(None, &dump, None).well();
+    let lost = segments(directory.path())[1].clone();
+    std::fs::remove_file(&lost).expect("it is there");
+    let dumped = command::run(None, &dump, None);
+    let printed = String::from_utf8_lossy(&dumped.stdout).lines().count();
+    assert!(printed > 0 && printed < whole.lines().count(), "{printed} lines");
+    let sentence = dumped.badly(1);
+    assert!(sentence.contains(&format!("{} is missing", lost.display())), "{sentence}");
+}
+
 /// A repair is for all shards or for none.
 #[test]
 fn a_shard_that_cannot_be_repaired_keeps_the_others_as_they_are() {

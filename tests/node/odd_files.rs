@@ -128,6 +128,118 @@ fn a_repair_does_not_take_a_link_that_leads_nowhere_for_a_missing_directory() {
     command::run(None, &["log", "verify", "--data", text], None).well();
 }
 
+/// What has a name that a start opens or takes over, of a shard whose log is fine: refused before any shard is changed, and in
+/// the words of the start by every tool.
+#[test]
+fn what_a_start_refuses_is_said_by_every_tool_in_its_words() {
+    let directory = test_directory();
+    let data = directory.path().join("data");
+    let node = Setup::new(&data).with(&["--shards", "2"]).start();
+    node.run_well(&["topic", "create", "lines", "--queues", "2"]);
+    command::run(Some(node.address()), &["produce", "lines"], Some(b"one\ntwo\n")).well();
+    assert_eq!(node.stop().status.code(), Some(0));
+    let text = data.to_str().expect("UTF-8");
+    let makes: [(&str, fn(&Path)); 5] = [
+        ("a FIFO", fifo),
+        ("a file", |path| fs::write(path, "no directory").expect("the name is free")),
+        ("a directory", |path| fs::create_dir(path).expect("the name is free")),
+        ("a symbolic link to", |path| {
+            std::os::unix::fs::symlink("/nonexistent/file", path).expect("the name is free");
+        }),
+        ("symbolic links", |path| std::os::unix::fs::symlink(path, path).expect("the name is free")),
+    ];
+    let manifest = || fs::read(data.join("shard-0/log/manifest")).expect("a file");
+    for part in ["log/spare-1-0", "index/0000000000.index", "index", "log", ""] {
+        let (path, kept) =
+            (PathBuf::from_iter(data.join("shard-1").join(part).components()), directory.path().join("kept"));
+        let existed = path.exists();
+        let right = if path.is_dir() { "a directory" } else { "a file" };
+        if existed {
+            fs::rename(&path, &kept).expect("it is there");
+        }
+        for (what, make) in makes.iter().filter(|(what, _)| *what != right) {
+            make(&path);
+            let before = manifest();
+            let started = Setup::new(&data).try_start().err().expect("it is no file").stderr;
+            let sentence =
+                started.rsplit("turbopump: ").next().expect("text").trim_start_matches("shard 1: ");
+            let sentence = sentence.split(". ").next().expect("text").trim_end();
+            let is_named = sentence.contains(path.to_str().expect("UTF-8")) && sentence.contains(what);
+            assert!(is_named, "{what} as {part}: {started}");
+            assert!(manifest() == before, "{what} as {part}: the other shard was changed");
+            for tool in [&["log", "verify", "--data", text][..], &["log", "repair", "--data", text]] {
+                let ended = command::run(None, tool, None);
+                let said = String::from_utf8_lossy(&ended.stdout).into_owned() + &ended.stderr;
+                let is_said = ended.code == Some(1) && said.contains(sentence);
+                assert!(
+                    is_said,
+                    "{what} as {part}, {tool:?}: {said}\nnot in the words of the start: {sentence}"
+                );
+            }
+            if path.is_dir() { fs::remove_dir(&path) } else { fs::remove_file(&path) }.expect("it was made");
+        }
+        if existed {
+            fs::rename(&kept, &path).expect("the name is free");
+        }
+    }
+    command::run(None, &["log", "verify", "--data", text], None).well();
+}
+
+/// Keys are made anew beside a running broker, but not in the place of what somebody has put there.
+#[test]
+fn what_has_the_name_of_keys_is_to_be_moved_away() {
+    let directory = test_directory();
+    let data = directory.path().join("data");
+    filled(&data);
+    let (keys, text) = (data.join("shard-0/keys"), data.to_str().expect("UTF-8"));
+    fs::remove_dir_all(&keys).expect("it is there");
+    fifo(&keys);
+    let verified = command::run(None, &["log", "verify", "--data", text], None);
+    let told = String::from_utf8_lossy(&verified.stdout).into_owned();
+    let sentence = format!("cannot list {}: it is a FIFO (a pipe), and must be a directory", keys.display());
+    assert!(told.contains(&format!("{sentence}: move that away, and it is made anew")), "{told}");
+    assert!(verified.stderr.contains("every message can be read"), "{}", verified.stderr);
+    assert_eq!(verified.code, Some(1));
+    drop(Node::start(&data));
+    fs::remove_file(&keys).expect("it is there");
+    let node = Node::start(&data);
+    node.run_well(&["message", "find", "lines", "--key", "key7"]);
+    assert_eq!(node.stop().status.code(), Some(0));
+    command::run(None, &["log", "verify", "--data", text], None).well();
+}
+
+#[test]
+fn a_secret_that_cannot_be_used_is_refused_by_a_start_and_by_every_tool() {
+    let directory = test_directory();
+    let data = directory.path().join("data");
+    filled(&data);
+    let (secret, text) = (data.join("secret"), data.to_str().expect("UTF-8"));
+    let makes: [(&str, fn(&Path)); 3] = [
+        ("has 5 bytes, and must have 32", |path| fs::write(path, "short").expect("it can be written")),
+        ("it is a symbolic link to", |path| {
+            std::os::unix::fs::symlink("/nonexistent/file", path).expect("the name is free");
+        }),
+        ("must be a regular file", fifo),
+    ];
+    let kept = directory.path().join("kept");
+    fs::rename(&secret, &kept).expect("it is there");
+    for (what, make) in makes {
+        make(&secret);
+        let started =
+            Setup::new(&data).try_start().err().unwrap_or_else(|| panic!("{what}: it starts")).stderr;
+        let sentence = started.rsplit("turbopump: ").next().expect("text").trim_end();
+        assert!(sentence.contains(secret.to_str().expect("UTF-8")) && sentence.contains(what), "{started}");
+        for tool in [&["log", "verify", "--data", text][..], &["log", "repair", "--data", text]] {
+            let ended = command::run(None, tool, None);
+            let said = String::from_utf8_lossy(&ended.stdout).into_owned() + &ended.stderr;
+            assert!(ended.code == Some(1) && said.contains(sentence), "{tool:?}: {said}");
+        }
+        fs::remove_file(&secret).expect("it was made");
+    }
+    fs::rename(&kept, &secret).expect("the name is free");
+    command::run(None, &["log", "verify", "--data", text], None).well();
+}
+
 #[test]
 fn a_probe_that_cannot_be_used_is_told_and_keeps_nobody_from_starting() {
     for name in ["probe", "probe-speed"] {

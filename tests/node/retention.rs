@@ -8,6 +8,7 @@ use turbopump::api::{Fetch, Request, Status};
 use turbopump::client::{ClientError, Start};
 use turbopump::types::{QueueKey, QueueNumber, QueueOffset};
 
+use crate::support::command;
 use crate::support::directory::{files_with, test_directory};
 use crate::support::load::{bounds, create_topic, produce, read, topic};
 use crate::support::node::{Node, Setup, wait_for};
@@ -113,6 +114,42 @@ fn files_that_have_another_name_are_not_written_over() {
     for (link, bytes) in kept {
         assert!(fs::read(&link).expect("it is still there") == bytes, "{} was changed", link.display());
     }
+}
+
+/// As when only the snapshots of a copy were put back.
+#[test]
+fn what_retention_has_passed_since_an_old_snapshot_is_not_missing() {
+    let directory = test_directory();
+    let (data, earlier) = (directory.path().join("data"), directory.path().join("earlier"));
+    let setup = Setup::new(&data).with(&["--retention-bytes", "32MiB"]);
+    let node = setup.start();
+    create_topic(&mut node.client(), "orders", 1);
+    feed(&node, MIB);
+    assert_eq!(node.stop().status.code(), Some(0));
+    fs::create_dir(&earlier).expect("the name is free");
+    let snapshots = files_with(&data, "snapshot-");
+    let copy_of = |path: &PathBuf| earlier.join(path.file_name().expect("a file"));
+    for path in &snapshots {
+        fs::copy(path, copy_of(path)).expect("it can be copied");
+    }
+    let node = setup.start();
+    feed(&node, 96 * MIB);
+    wait_for("segments go", || bounds(&mut node.client(), "orders", 0).0.0 > 0);
+    assert_eq!(node.stop().status.code(), Some(0));
+    files_with(&data, "snapshot-").iter().for_each(|path| fs::remove_file(path).expect("it is there"));
+    for path in &snapshots {
+        fs::copy(copy_of(path), path).expect("it can be copied");
+    }
+    let text = data.to_str().expect("UTF-8");
+    let verified = command::run(None, &["log", "verify", "--data", text, "-o", "json"], None);
+    let told = String::from_utf8_lossy(&verified.stdout).into_owned();
+    let report: serde_json::Value =
+        told.lines().next().and_then(|line| serde_json::from_str(line).ok()).expect("a report");
+    assert_eq!((&report["damaged"], &report["messages_missing"]), (&0.into(), &0.into()), "{told}");
+    assert!(told.contains("older than what retention has left of the log"), "{told}");
+    assert_eq!(verified.code, Some(1), "the index is made anew");
+    let node = setup.start();
+    check_bounds(&node);
 }
 
 #[test]

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use super::snapshot::{FoundSnapshot, Owner, Snapshot};
 use crate::broker::open::StartError;
-use crate::disk::Disk;
-use crate::index::MessageMap;
+use crate::disk::{Disk, DiskError};
+use crate::index::{MessageMap, check_files};
 use crate::log::{
-    Act, Contradiction, Flaw, Known, Manifest, Reached, ReachedEpoch, Repair, contradictions, finish_repair,
-    move_aside, repair, secret_of_log,
+    Act, Contradiction, Flaw, Known, Manifest, Reached, ReachedEpoch, Repair, check_spares, contradictions,
+    finish_repair, move_aside, repair, secret_of_log,
 };
 use crate::types::{LogPosition, ShardId};
 use crate::wire::batch::LogSecret;
@@ -115,7 +115,7 @@ impl Witnesses {
             let end = contradiction.end.min(contradiction.to);
             // Behind the snapshot's position it knows of nothing.
             if end <= snapshot.position {
-                contradiction.messages = Some(map.messages_between(contradiction.from, end));
+                contradiction.messages = map.messages_between(contradiction.from, end);
             }
         }
     }
@@ -139,6 +139,14 @@ async fn reached_epoch<D: Disk>(disk: &D, home: &ShardHome<'_>) -> Option<Reache
     highest
 }
 
+/// What keeps a start from opening the shard's files, whatever is in them: something else has the name of one of them. Asked
+/// before anything is changed.
+pub async fn refused_names<D: Disk>(disk: &D, directory: &Path) -> Result<Vec<DiskError>, DiskError> {
+    let mut refused = check_spares(disk, &directory.join("log")).await?;
+    refused.append(&mut check_files(disk, &directory.join("index")).await?);
+    Ok(refused)
+}
+
 /// Everything in which a shard's log contradicts what is known of it, with nothing changed. For tools; the shard must not
 /// be running.
 pub async fn check_shard<D: Disk>(disk: &D, home: &ShardHome<'_>) -> Result<Vec<Contradiction>, StartError> {
@@ -154,6 +162,10 @@ pub async fn repair_shard<D: Disk>(
     act: Act,
 ) -> Result<Repair, StartError> {
     let log = home.directory.join("log");
+    // No repair makes them good, and the start would be refused all the same.
+    if let Some(error) = refused_names(disk, home.directory).await?.into_iter().next() {
+        return Err(error.into());
+    }
     let finished = finish_repair(disk, &log, act).await?;
     if let (Act::Tell, Some(told)) = (act, &finished) {
         return Ok(told.clone());

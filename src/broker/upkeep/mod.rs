@@ -10,7 +10,7 @@ mod notices;
 mod snapshot;
 mod verify;
 
-pub use condition::{ShardHome, Witnesses, check_shard, repair_shard};
+pub use condition::{ShardHome, Witnesses, check_shard, refused_names, repair_shard};
 pub(super) use housekeeping::CheckpointDone;
 pub(super) use index_health::IndexHealth;
 pub(super) use notices::Notices;

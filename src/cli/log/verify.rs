@@ -91,7 +91,7 @@ pub fn run(arguments: &VerifyArguments, format: OutputFormat) -> Result<(), Comm
             directory: &path,
             shard: ShardId(shard),
             shard_count: directory.shard_count(),
-            is_made: directory.is_started(),
+            is_made: directory.is_shard_made(shard),
         };
         let show = |bytes| progress.show_checked(before + bytes, shard);
         let checked = block_on(verify_shard(&super::bounded(), &home, &show));
@@ -99,8 +99,9 @@ pub fn run(arguments: &VerifyArguments, format: OutputFormat) -> Result<(), Comm
         views.push(ShardView::new(shard, checked));
     }
     progress.finish();
-    let (refused, notes) = (refused_secret(&directory), node_findings(&directory));
-    let (unread, refused): (Vec<_>, Vec<_>) = refused.into_iter().partition(|(_, is_unread)| *is_unread);
+    let refused = refused_secret(&directory).into_iter().chain(missing_shards(&directory));
+    let notes = node_findings(&directory);
+    let (unread, refused): (Vec<_>, Vec<_>) = refused.partition(|(_, is_unread)| *is_unread);
     let of_node = |findings: Vec<(FindingView, bool)>| findings.into_iter().map(|(finding, _)| finding);
     let view = VerifiedView {
         damaged: views.iter().map(|view| view.damage.len()).sum::<usize>() + refused.len(),
@@ -131,6 +132,10 @@ fn verdict(view: &VerifiedView) -> Result<(), CommandError> {
         (0, _) => format!(
             "{rebuilt} places are not as they were written; no message is lost by that: the broker makes them anew when \
              it starts"
+        ),
+        _ if missing == Some(0) => format!(
+            "{damaged} damaged places; every message can be read, but the broker may not start: see above what is to be put \
+             right (`turbopump log repair` says whether it can do that)"
         ),
         _ => format!(
             "{damaged} damaged places, {} messages cannot be read: restore the files named above from a copy, or go on \
@@ -164,6 +169,13 @@ fn refused_secret(directory: &DataDirectory) -> Option<(FindingView, bool)> {
         }
         error => (finding(format!("the next start refuses it: {error}")), false),
     })
+}
+
+/// Shards whose directories are not there; what may have been stored in them is told of each shard.
+fn missing_shards(directory: &DataDirectory) -> Option<(FindingView, bool)> {
+    let error = directory.check_shards().err()?;
+    let path = directory.path().to_owned();
+    Some((node_finding(path, format!("the next start is refused: {error}")), false))
 }
 
 /// Files beside the shards that a start makes good, and shards that the description does not know.

@@ -5,9 +5,9 @@ use std::path::Path;
 use super::holding::{check_manifest, check_offsets, check_snapshots, open_index};
 use super::log_pass::{Gap, LogPass};
 use crate::broker::open::StartError;
-use crate::broker::upkeep::{ShardHome, Witnesses, check_shard};
+use crate::broker::upkeep::{ShardHome, Witnesses, check_shard, refused_names};
 use crate::disk::{Disk, DiskError, DiskErrorKind};
-use crate::index::keys::{KeyCheck, KeyIndex};
+use crate::index::keys::{KeyCheck, KeyDamage, KeyIndex};
 use crate::index::{Index, IndexError};
 use crate::limits::BLOCK_BYTES;
 use crate::log::{Contradiction, Damage, Flaw, GivenUpRange, OpenError, scan};
@@ -79,12 +79,33 @@ impl Checked {
         }
     }
 
+    /// What is no file of the log, and keeps the broker from starting: no message is missing by it.
+    fn add_refused_name(&mut self, error: &DiskError) {
+        match error.kind {
+            DiskErrorKind::PermissionDenied => self.unread.push(Finding::of_disk(error)),
+            _ => self.damage.push(Finding { messages: Some(0), ..Finding::of_disk(error) }),
+        }
+    }
+
     /// Takes note of an error in a file that is made from the log.
     pub(in crate::broker) fn add_derived_error(&mut self, error: &DiskError) {
         match error.kind {
             DiskErrorKind::PermissionDenied => self.unread.push(Finding::of_disk(error)),
+            // The broker starts, and tries on.
+            DiskErrorKind::NotRegular => {
+                let detail = format!("{error}: move that away, and it is made anew");
+                self.damage.push(Finding { messages: Some(0), detail, ..Finding::of_disk(error) });
+            }
             _ => self.derived.push(Finding::of_disk(error)),
         }
+    }
+
+    fn add_damaged_keys(&mut self, damage: Vec<KeyDamage>) {
+        self.derived.extend(damage.into_iter().map(|damage| Finding {
+            position: damage.position,
+            bytes: BLOCK_BYTES as u64,
+            ..Finding::of_file(&damage.file, "a block of keys does not match its checksum")
+        }));
     }
 
     /// What has ended the check, which a start would be refused for as well.
@@ -121,6 +142,8 @@ async fn verify<D: Disk>(
     progress: &dyn Fn(u64),
     checked: &mut Checked,
 ) -> Result<(), StartError> {
+    let refused = refused_names(disk, home.directory).await?;
+    refused.iter().for_each(|error| checked.add_refused_name(error));
     let mut contradictions = check_shard(disk, home).await?;
     if contradictions.iter().any(|found| found.flaw == Flaw::Interrupted) {
         add_contradictions(&contradictions, &[], checked);
@@ -128,7 +151,10 @@ async fn verify<D: Disk>(
     }
     check_manifest(disk, home, checked).await?;
     let snapshot = check_snapshots(disk, home, checked).await?;
+    let index_directory = home.directory.join("index");
     let index = match &snapshot {
+        // It was told above.
+        Some(_) if refused.iter().any(|error| error.path.starts_with(&index_directory)) => None,
         Some(snapshot) => open_index(disk, home, snapshot, checked).await?,
         None => None,
     };
@@ -171,11 +197,7 @@ async fn verify<D: Disk>(
         check_offsets(home, snapshot, &passed.ends, checked);
     }
     match KeyIndex::verify(disk, &keys).await {
-        Ok(damage) => checked.derived.extend(damage.into_iter().map(|damage| Finding {
-            position: damage.position,
-            bytes: BLOCK_BYTES as u64,
-            ..Finding::of_file(&damage.file, "a block of keys does not match its checksum")
-        })),
+        Ok(damage) => checked.add_damaged_keys(damage),
         Err(error) if reads_keys => checked.add_derived_error(&error),
         // That was told above.
         Err(_) => {}

@@ -80,6 +80,14 @@ pub(in crate::broker) async fn open_index<D: Disk>(
         checked.derived.push(Finding::of_file(&directory, detail));
         return Ok(None);
     }
+    let first = first_position(disk, home).await?;
+    if snapshot.position < first {
+        // What came between the two is in neither, and is no loss.
+        let detail =
+            "the snapshots are older than what retention has left of the log: the next start builds it anew";
+        checked.derived.push(Finding::of_file(&directory, detail));
+        return Ok(None);
+    }
     let options = IndexOptions::new(u32::MAX);
     let index = match Index::open_reading(disk.clone(), &directory, options, &snapshot.index).await {
         Err(IndexError::Disk(error)) => {
@@ -88,7 +96,6 @@ pub(in crate::broker) async fn open_index<D: Disk>(
         }
         opened => opened?,
     };
-    let first = first_position(disk, home).await?;
     let found = check_index(&index, first).await;
     let Err(error) = found else { return Ok(Some(index)) };
     checked.derived.push(Finding::of_index(&error, &directory));
