@@ -5,6 +5,7 @@ mod file;
 mod keys;
 mod node_secret;
 mod pattern;
+mod peer;
 mod session;
 mod shared;
 
@@ -13,5 +14,6 @@ pub use file::{AccessFile, FileWarning, Refreshed};
 pub use keys::{AccessError, AccessKey, AccessKeys};
 pub use node_secret::NodeSecret;
 pub use pattern::{Pattern, PatternError};
+pub use peer::Peer;
 pub use session::{Denied, Need, Session};
 pub use shared::SharedKeys;

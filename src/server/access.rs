@@ -18,7 +18,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 
 use self::failed_proofs::FailedProofs;
 use self::needs::{Check, refusal};
-use crate::access::{AccessError, AccessKey, NodeSecret, Refreshed, Secret, Session, SharedKeys};
+use crate::access::{AccessError, AccessKey, NodeSecret, Peer, Refreshed, Secret, Session, SharedKeys};
 use crate::api::{Failure, Status};
 use crate::clock::SharedClock;
 use crate::limits;
@@ -118,7 +118,8 @@ impl Access {
         proof: &[u8; PROOF_BYTES],
         peer: Option<IpAddr>,
     ) -> Result<(Session, [u8; PROOF_BYTES]), Failure> {
-        let key = self.holder(context.key_id, peer, &|secret| context.is_clients(secret, proof))?;
+        let key =
+            self.holder(context.key_id, &Peer::at(peer), &|secret| context.is_clients(secret, proof))?;
         let own = context.broker_proof(&key.secret);
         Ok((Session::Key(key), own))
     }
@@ -127,11 +128,13 @@ impl Access {
     fn holder(
         &self,
         key_id: &str,
-        peer: Option<IpAddr>,
+        peer: &Peer,
         is_right: &dyn Fn(&Secret) -> bool,
     ) -> Result<Rc<AccessKey>, Failure> {
         let now = self.clock.monotonic();
-        let barred = peer.and_then(|peer| self.failures.borrow().barred(peer, now));
+        // Whoever has proved it on this connection goes on with it, whatever others try from the same address.
+        let suspect = peer.address.filter(|_| !peer.has_proved(key_id));
+        let barred = suspect.and_then(|address| self.failures.borrow().barred(address, now));
         if let Some(wait) = barred {
             self.metrics.proofs_failed.add(1);
             let seconds = wait.as_secs() + 1;
@@ -143,7 +146,16 @@ impl Access {
         let key = self.keys.keys().find(key_id).cloned();
         let is_right = is_right(key.as_ref().map_or(&self.stand_in, |key| &key.secret));
         // One answer for both: whoever guesses does not learn which keys there are.
-        key.filter(|_| is_right).ok_or_else(|| self.failed(key_id, peer))
+        match key.filter(|_| is_right) {
+            Some(key) => {
+                peer.proves(key_id);
+                Ok(key)
+            }
+            None => {
+                peer.fails();
+                Err(self.failed(key_id, peer.address))
+            }
+        }
     }
 
     fn failed(&self, key_id: &str, peer: Option<IpAddr>) -> Failure {
@@ -197,7 +209,7 @@ impl Authentication for Access {
     fn authenticate(
         &self,
         key_id: &str,
-        peer: Option<IpAddr>,
+        peer: &Peer,
         is_signed_with: &dyn Fn(&Secret) -> bool,
     ) -> Result<Session, Failure> {
         self.holder(key_id, peer, is_signed_with).map(Session::Key)

@@ -271,6 +271,10 @@ fn guessing_signatures_is_stopped_counted_and_told() {
     let credentials = Credentials::new("root", "toor".to_owned()).expect("a key");
     let options = ConnectOptions { credentials: Some(credentials), ..ConnectOptions::default() };
     let mut proved = Client::connect(node.address(), options.clone()).expect("believed");
+    // A connection on which the key is proved, and nothing is tried.
+    let mut trusted = Connection::open(&node);
+    trusted.send(signed_get("root", "toor"));
+    trusted.expect(404, "TopicNotExist");
     let mut connection = Connection::open(&node);
     let mut ask = |id: &str, secret: &str| {
         connection.send(signed_get(id, secret));
@@ -296,6 +300,17 @@ fn guessing_signatures_is_stopped_counted_and_told() {
     let native = NativeConnection::connect(node.address(), options);
     let refused = native.map(drop).expect_err("the native protocol takes more guesses").to_string();
     assert!(refused.contains("too many proofs"), "{refused}");
+    // Who has proved it and tries nothing goes on, with that key alone, until a proof fails.
+    for (id, secret, status) in [
+        ("root", "toor", 404),
+        ("other", "toor", 503),
+        ("root", "toor", 404),
+        ("root", "no", 403),
+        ("root", "toor", 503),
+    ] {
+        trusted.send(signed_get(id, secret));
+        assert_eq!(trusted.next().expect("an answer").status, status, "{id} with {secret}");
+    }
     // Who comes from elsewhere is not kept waiting.
     let elsewhere = from_another_address(&node);
     let mut elsewhere = Connection::over(elsewhere);

@@ -2,7 +2,6 @@
 //! in a document. Who drives a connection calls [`admit`](HttpService::admit) with the head, reads the body only if that
 //! succeeds, and calls [`answer`](HttpService::answer).
 
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -23,7 +22,7 @@ use super::request_document::{PublishRequest, ReceiptHandles, parse_publish, par
 use super::request_id::{RequestId, RequestIds};
 use super::signature::{SignedRequest, check_body_digest};
 use super::target::{Call, Consume, LeaseEnd, METHODS, TopicReference};
-use crate::access::{Need, Session};
+use crate::access::{Need, Peer, Session};
 use crate::api::Failure;
 use crate::clock::SharedClock;
 use crate::types::{ByteBudget, Secret, ShardId};
@@ -68,11 +67,11 @@ pub trait Backend {
 /// Who has which access key. Whoever guesses is counted, and held up, however many protocols they try.
 pub trait Authentication {
     /// The session of whoever has signed a request with the secret of the key that it names; `is_signed_with` says whether it
-    /// is this one. `peer` is where the request came from, as far as that is known.
+    /// is this one. `peer` is who is at the other end of its connection.
     fn authenticate(
         &self,
         key_id: &str,
-        peer: Option<IpAddr>,
+        peer: &Peer,
         is_signed_with: &dyn Fn(&Secret) -> bool,
     ) -> Result<Session, Failure>;
 
@@ -139,8 +138,8 @@ impl<B: Backend> HttpService<B> {
         Self { backend, clock, ids: RequestIds::new(shard), address, access, digesting: ByteBudget::new(1) }
     }
 
-    /// Judges a request by its head; `peer` is where it came from.
-    pub fn admit(&self, head: &Parts, scheme: Scheme, peer: Option<IpAddr>) -> Result<Admitted, HttpError> {
+    /// Judges a request by its head; `peer` is who is at the other end of its connection.
+    pub fn admit(&self, head: &Parts, scheme: Scheme, peer: &Peer) -> Result<Admitted, HttpError> {
         check_head(head)?;
         let (call, session) = self.understand(head, peer)?;
         Ok(Admitted { call, session, scheme, id: self.ids.next(self.clock.now()) })
@@ -172,7 +171,7 @@ impl<B: Backend> HttpService<B> {
         }
     }
 
-    fn understand(&self, head: &Parts, peer: Option<IpAddr>) -> Result<(Call, Session), HttpError> {
+    fn understand(&self, head: &Parts, peer: &Peer) -> Result<(Call, Session), HttpError> {
         let target = target_of(head);
         // The sender first: a stranger learns nothing about what is asked for, not even whether it makes sense.
         let session = self.sender(head, target, peer)?;
@@ -182,7 +181,7 @@ impl<B: Backend> HttpService<B> {
     }
 
     /// Who sent a request: every one proves its key by itself.
-    fn sender(&self, head: &Parts, target: &str, peer: Option<IpAddr>) -> Result<Session, HttpError> {
+    fn sender(&self, head: &Parts, target: &str, peer: &Peer) -> Result<Session, HttpError> {
         let Some(access) = &self.access else { return Ok(Session::Open) };
         let request = SignedRequest::read(&head.method, target, &head.headers).and_then(|request| {
             // Before the key is looked for: a date says nothing about which keys there are.

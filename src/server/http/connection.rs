@@ -16,7 +16,6 @@ use std::error::Error;
 use std::future::poll_fn;
 use std::io;
 use std::mem::replace;
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -38,6 +37,7 @@ use super::client::HttpClient;
 use super::incoming::Incoming;
 use super::port::{BodyBytes, HttpPort, body_too_large};
 use super::stream::HttpStream;
+use crate::access::Peer;
 use crate::limits;
 use crate::net::ReceiveBuffer;
 use crate::protocol::http::{
@@ -137,8 +137,8 @@ pub(crate) struct HttpConnection {
     /// Without TLS where HTTP is spoken within it only: every request is told so.
     lacks_tls: bool,
     scheme: Scheme,
-    /// Where the client is, as far as it can be told; asked only where access keys are.
-    peer: Option<IpAddr>,
+    /// Where the client is, as far as it can be told, is asked only where access keys are.
+    peer: Peer,
 }
 
 /// Serves a connection whose first bytes are in `buffer`, until it ends. With `lacks_tls` it answers each request that it is
@@ -153,7 +153,7 @@ pub(crate) async fn serve_http(
     // Told so, a client finds the place where it is said under the name that it is to have.
     let scheme = if lacks_tls || stream.is_tls() { Scheme::Https } else { Scheme::Http };
     let peer = connections.access.as_ref().and_then(|_| stream.peer()).map(|address| address.ip());
-    let http = HttpConnection::new(connections, connection, scheme, lacks_tls, peer);
+    let http = HttpConnection::new(connections, connection, scheme, lacks_tls, Peer::at(peer));
     let mut stream = http.run(stream, buffer).await;
     let closed = stream.close().await.is_ok();
     if closed {
@@ -258,7 +258,7 @@ impl HttpConnection {
         connection: &Rc<Connection>,
         scheme: Scheme,
         lacks_tls: bool,
-        peer: Option<IpAddr>,
+        peer: Peer,
     ) -> Rc<Self> {
         Rc::new(Self {
             connections: connections.clone(),
@@ -464,7 +464,7 @@ impl HttpConnection {
         self.set_phase_at(Phase::Body, || begun);
         self.chunks.set_chunked(head.headers.contains_key(TRANSFER_ENCODING));
         let service = &self.port().service;
-        let admitted = match self.check_tls().and_then(|()| service.admit(&head, self.scheme, self.peer)) {
+        let admitted = match self.check_tls().and_then(|()| service.admit(&head, self.scheme, &self.peer)) {
             Ok(admitted) => admitted,
             Err(error) => {
                 // A client that waits for our word is spared sending it.

@@ -1,11 +1,12 @@
 use std::cell::Cell;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use futures_lite::future::block_on;
 use http::Request;
 
 use super::*;
-use crate::access::AccessKeys;
+use crate::access::{AccessKeys, Peer};
 use crate::api::Status;
 use crate::clock::Clock;
 use crate::protocol::http::sign;
@@ -102,10 +103,10 @@ impl Authentication for Holders {
     fn authenticate(
         &self,
         key_id: &str,
-        peer: Option<IpAddr>,
+        peer: &Peer,
         is_signed_with: &dyn Fn(&Secret) -> bool,
     ) -> Result<Session, Failure> {
-        if peer == Some(BARRED) {
+        if peer.address == Some(BARRED) {
             return Err(Failure::new(Status::Busy, "try again in 1 s"));
         }
         let key = self.keys.find(key_id).filter(|key| is_signed_with(&key.secret));
@@ -151,7 +152,7 @@ fn ask(service: &HttpService<Echo>, head: &Parts, body: &str) -> (u16, String) {
 }
 
 fn ask_from(peer: IpAddr, service: &HttpService<Echo>, head: &Parts, body: &str) -> (u16, String) {
-    let answer = match service.admit(head, Scheme::Http, Some(peer)) {
+    let answer = match service.admit(head, Scheme::Http, &Peer::at(Some(peer))) {
         Ok(admitted) => {
             block_on(service.answer(&admitted, head, Bytes::copy_from_slice(body.as_bytes()), &()))
         }
@@ -220,7 +221,7 @@ fn errors_come_with_their_codes() {
         assert!(text.contains(&format!("<Code>{code}</Code>")), "{method} {target}: {text}");
     }
     let put = head("PUT", "/topics/t/messages");
-    let error = service.admit(&put, Scheme::Http, None).expect_err("no such method");
+    let error = service.admit(&put, Scheme::Http, &Peer::default()).expect_err("no such method");
     assert_eq!(service.refuse(Some(&put), Scheme::Http, &error).headers()[ALLOW], METHODS);
     let mut head = head("POST", "/topics/t/messages");
     head.headers.insert("content-md5", HeaderValue::from_static("AAAA"));
