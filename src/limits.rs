@@ -236,6 +236,16 @@ pub const REMOTING_BODY_BYTES_MAX: usize = BODY_BYTES_MAX;
 pub const REMOTING_FIELDS_MAX: usize = 1_024;
 /// Depth of arrays and objects in JSON; the protocol's have six.
 pub const REMOTING_JSON_DEPTH_MAX: usize = 32;
+/// Brokers of others that a name server knows of, and the memory that their topics take together.
+pub const NAMESRV_BROKERS_MAX: usize = 1_024;
+pub const NAMESRV_TABLE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// The name of a broker, a cluster, a topic or an address that is registered.
+pub const NAMESRV_NAME_BYTES_MAX: usize = 512;
+/// Topics of one registration, and its bytes once it is no longer compressed.
+pub const NAMESRV_TOPICS_MAX: usize = 65_536;
+pub const NAMESRV_REGISTRATION_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Settings that a name server keeps, with their names.
+pub const NAMESRV_SETTINGS_BYTES_MAX: usize = 1024 * 1024;
 /// Values in the JSON of one body: each takes 56 bytes of memory. A topic of a broker that registers takes ten.
 pub const REMOTING_JSON_VALUES_MAX: usize = 262_144;
 /// TLS handshakes that a shard has under way. One beyond them takes the place of the oldest that comes from where the most do.

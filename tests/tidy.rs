@@ -98,12 +98,17 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("log", &["api", "clock", "disk", "wire"]),
     // `api`: a histogram's summary is what `status` shows.
     ("metrics", &["api"]),
+    // `protocol`: routes are what RocketMQ's clients read.
+    ("namesrv", &["protocol"]),
     // `disk`: answers are sent from the buffers that were written.
     ("net", &["clock", "disk", "wire"]),
-    ("node", &["access", "api", "broker", "clock", "disk", "log", "net", "runtime", "server"]),
+    ("node", &["access", "api", "broker", "clock", "disk", "log", "namesrv", "net", "runtime", "server"]),
     ("protocol", &["access", "api", "clock", "wire"]),
     ("runtime", &["clock"]),
-    ("server", &["access", "api", "broker", "clock", "disk", "net", "protocol", "runtime", "wire"]),
+    (
+        "server",
+        &["access", "api", "broker", "clock", "disk", "namesrv", "net", "protocol", "runtime", "wire"],
+    ),
     // `api`: settings of groups and topics are stored as clients say them. `index`: what waits for a time is found there.
     ("state", &["api", "disk", "index", "wire"]),
     ("testing", &["api", "broker", "clock", "disk", "index", "log", "protocol", "state", "wire"]),

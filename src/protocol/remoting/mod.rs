@@ -12,10 +12,12 @@
 //! | `message` | a message's properties in and out; batches |
 //! | `call` | requests, a family each, to `api` and back |
 //! | `refusal` | requests that are not carried out |
+//! | `body` | what bodies say, as types of their own |
 //! | `code`, `status` | numbers of requests and answers; which one an outcome has |
 //!
 //! What is read is read tolerantly, since every client writes it differently; what is written is what all of them read.
 
+pub mod body;
 pub mod call;
 pub mod code;
 mod fields;
