@@ -236,6 +236,18 @@ pub const REMOTING_BODY_BYTES_MAX: usize = BODY_BYTES_MAX;
 pub const REMOTING_FIELDS_MAX: usize = 1_024;
 /// Depth of arrays and objects in JSON; the protocol's have six.
 pub const REMOTING_JSON_DEPTH_MAX: usize = 32;
+/// A connection, or a client, of which nothing comes for this long is gone, as in RocketMQ, whose clients say something every 30
+/// seconds.
+pub const REMOTING_SILENCE_SECONDS: u64 = 120;
+/// Clients of one shard, each known by its id, and of one connection; groups that one of them consumes as.
+pub const REMOTING_CLIENTS_MAX: usize = CONNECTIONS_MAX;
+pub const REMOTING_CONNECTION_CLIENTS_MAX: usize = 16;
+pub const REMOTING_CLIENT_GROUPS_MAX: usize = 64;
+pub const REMOTING_CLIENT_ID_BYTES_MAX: usize = 512;
+/// Requests of the broker's that wait for one client's answer.
+pub const REMOTING_ASKED_MAX: usize = 64;
+/// The name of a node, or of a cluster.
+pub const NODE_NAME_BYTES_MAX: usize = 64;
 /// Brokers of others that a name server knows of, and the memory that their topics take together.
 pub const NAMESRV_BROKERS_MAX: usize = 1_024;
 pub const NAMESRV_TABLE_BYTES_MAX: usize = 16 * 1024 * 1024;

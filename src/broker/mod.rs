@@ -41,6 +41,6 @@ pub use reader::{ClientFetches, FetchWait, LookNow, SharedFetched, fetch_share};
 pub use receive::{Prospect, ReceiveCall, ReceiveLook, ReceivePause, ReceiveWait, dead_letter_topic};
 pub use recipient::Recipient;
 pub use shard_broker::{Broker, HostCounters, OpenedBroker};
-pub use topics::{Publication, Publish, Published};
+pub use topics::{Publication, Publish, Published, ShownTopic};
 pub use upkeep::{Checked, Finding, ShardHome, Snapshot, Witnesses, check_shard, repair_shard, verify_shard};
 pub use writer::{Backpressure, PlaceRefusal};

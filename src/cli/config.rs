@@ -32,6 +32,21 @@ pub struct ServeSettings {
     #[arg(long, value_name = "ADDRESS|none")]
     #[serde(deserialize_with = "from_text")]
     pub http: Option<OrNone<SocketAddr>>,
+    /// Address of the name server that RocketMQ's clients are given, or none [default, beside a --listen on loopback:
+    /// 127.0.0.1:9876, if it is free]; every shard's address is one as well
+    #[arg(long, value_name = "ADDRESS|none")]
+    #[serde(deserialize_with = "from_text")]
+    pub namesrv: Option<OrNone<SocketAddr>>,
+    /// Speak RocketMQ's own protocol, at every address [default: true]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub remoting: Option<bool>,
+    /// Name of this node to RocketMQ's clients, which know shard S as the broker NAME-S; a data directory keeps it
+    /// [default: the host's name]
+    #[arg(long, value_name = "NAME")]
+    pub node: Option<String>,
+    /// Cluster that RocketMQ's tools show this node in [default: DefaultCluster]
+    #[arg(long, value_name = "NAME")]
+    pub cluster: Option<String>,
     /// TOML file of access keys: every request needs one that allows it; read again when it changes
     ///
     /// Each key has an id, a secret, and what it may do; what nothing allows is refused, and `admin = true` allows all:
@@ -52,7 +67,8 @@ pub struct ServeSettings {
     #[arg(default_missing_value = "true")]
     #[serde(alias = "http-open")]
     pub open_to_everybody: Option<bool>,
-    /// Speak HTTP at --http only, and the native protocol at the other addresses only [default: each address speaks both]
+    /// Speak HTTP at --http only, RocketMQ's protocol alone at --namesrv, and it and the native one at the others [default: each
+    /// address speaks all]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub separate_protocols: Option<bool>,
     /// PEM file of a certificate (and those that vouch for it): every address speaks TLS; read again when it changes
@@ -189,6 +205,10 @@ impl ServeSettings {
             listen: self.listen.or(file.listen),
             node_listen: self.node_listen.or(file.node_listen),
             http: self.http.or(file.http),
+            namesrv: self.namesrv.or(file.namesrv),
+            remoting: self.remoting.or(file.remoting),
+            node: self.node.or(file.node),
+            cluster: self.cluster.or(file.cluster),
             access_keys: self.access_keys.or(file.access_keys),
             open_to_everybody: self.open_to_everybody.or(file.open_to_everybody),
             separate_protocols: self.separate_protocols.or(file.separate_protocols),
@@ -229,6 +249,10 @@ impl ServeSettings {
             listen: self.listen.unwrap_or(default.listen),
             node_listen: self.node_listen,
             http: self.http.map_or(default.http, place),
+            namesrv: self.namesrv.map_or(default.namesrv, place),
+            remoting: self.remoting.unwrap_or(default.remoting),
+            node: self.node,
+            cluster: self.cluster.unwrap_or(default.cluster),
             access_keys: self.access_keys,
             open_to_everybody: self.open_to_everybody.unwrap_or(default.open_to_everybody),
             separate_protocols: self.separate_protocols.unwrap_or(default.separate_protocols),
@@ -279,6 +303,10 @@ mod tests {
         listen = "0.0.0.0:10911"
         node-listen = "0.0.0.0:9876"
         http = "0.0.0.0:8080"
+        namesrv = "0.0.0.0:9877"
+        remoting = true
+        node = "broker-1"
+        cluster = "shop"
         access-keys = "/etc/turbopump/keys.toml"
         open-to-everybody = false
         separate-protocols = true
@@ -317,6 +345,9 @@ mod tests {
         assert_eq!(options.data, PathBuf::from("/var/lib/turbopump"));
         assert_eq!(options.node_listen, Some(([0, 0, 0, 0], 9876).into()));
         assert_eq!(options.http, Place::At(([0, 0, 0, 0], 8080).into()));
+        assert_eq!(options.namesrv, Place::At(([0, 0, 0, 0], 9877).into()));
+        assert_eq!((options.remoting, options.node.as_deref()), (true, Some("broker-1")));
+        assert_eq!(options.cluster, "shop");
         assert_eq!(options.access_keys, Some(PathBuf::from("/etc/turbopump/keys.toml")));
         assert!(!options.open_to_everybody);
         let files = ("/etc/turbopump/certificate.pem".into(), "/etc/turbopump/key.pem".into());

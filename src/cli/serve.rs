@@ -111,6 +111,11 @@ struct StartedView {
     buffered_io: bool,
     node_address: Option<String>,
     http_address: Option<String>,
+    /// Of the name server for RocketMQ's clients.
+    namesrv_address: Option<String>,
+    /// What RocketMQ's clients know this node by; null when their protocol is not spoken.
+    broker: Option<String>,
+    cluster: Option<String>,
     /// Whether this machine reaches its shards by what `--advertise` tells clients; null without it.
     is_reached: Option<bool>,
     /// Whether TLS is spoken.
@@ -172,11 +177,14 @@ impl StartedView {
             node: started.node.to_string(),
             level: options.level.name(),
             buffered_io: options.buffered_io,
-            node_address: started.node_address.map(|address| address.to_string()),
-            http_address: started.http_address.map(|address| address.to_string()),
+            node_address: started.bound.node.map(|address| address.to_string()),
+            http_address: started.bound.http.map(|address| address.to_string()),
+            namesrv_address: started.bound.namesrv.map(|address| address.to_string()),
+            broker: options.remoting.then(|| started.name.clone()),
+            cluster: options.remoting.then(|| options.cluster.clone()),
             is_reached: started.is_reached,
             tls: options.tls_files().is_some(),
-            https: options.tls_files().is_some() && started.http_address.is_some(),
+            https: options.tls_files().is_some() && started.bound.http.is_some(),
             warnings: started.warnings.clone(),
             start_ms: milliseconds(started.took),
             device: DeviceView {
@@ -217,10 +225,10 @@ impl ShardView {
     }
 }
 
-/// Where HTTP is spoken, and who comes with TLS.
+/// Where HTTP and RocketMQ's protocol are spoken, and who comes with TLS.
 fn render_doors(options: &ServeOptions, started: &Started) -> String {
     let mut text = String::new();
-    if let Some(address) = started.http_address {
+    if let Some(address) = started.bound.http {
         let senders =
             if options.access_keys.is_some() { "signed requests only" } else { "no keys asked for" };
         let scheme = match (options.tls_files(), options.tls_mode) {
@@ -229,6 +237,14 @@ fn render_doors(options: &ServeOptions, started: &Started) -> String {
             (Some(_), _) => "HTTPS",
         };
         text += &format!("  {scheme} listens on {address}  ({senders})\n");
+    }
+    if options.remoting {
+        let (name, cluster) = (&started.name, &options.cluster);
+        text += &format!("  RocketMQ's clients know shard S as the broker {name}-S of cluster {cluster}");
+        text += &match started.bound.namesrv {
+            Some(address) => format!("; its name server listens on {address}\n"),
+            None => "; every shard's address is a name server\n".to_owned(),
+        };
     }
     if options.tls_files().is_some() {
         text += match options.tls_mode {
@@ -268,7 +284,7 @@ fn render(options: &ServeOptions, started: &Started) -> String {
         shard.report.given_up.iter().for_each(|range| text += &format!("    GIVEN UP: {range}\n"));
         shard.report.notices.iter().for_each(|notice| text += &format!("    {notice}\n"));
     }
-    if let Some(address) = started.node_address {
+    if let Some(address) = started.bound.node {
         text += &format!("  the node listens on {address}\n");
     }
     text += &render_doors(options, started);

@@ -24,7 +24,7 @@ use crate::net::TlsError;
 use crate::runtime::host;
 use crate::runtime::{Glommio, SystemClock, heartbeat};
 use crate::server::{Access, ConnectionDescriptors, Connections, Door, DoorRules, Doors};
-use crate::server::{HttpOptions, HttpPort, ShardBroker, Tls};
+use crate::server::{HttpOptions, HttpPort, RemotingOptions, RemotingPort, ShardBroker, Tls};
 use crate::types::ShardId;
 
 /// Memory that glommio registers with each of its three rings; small, since the limit of locked memory is.
@@ -49,6 +49,7 @@ pub(super) struct CorePlan {
     pub shards: Vec<ShardPlan>,
     pub node_listener: Option<TcpListener>,
     pub http_listener: Option<TcpListener>,
+    pub namesrv_listener: Option<TcpListener>,
     pub doors: DoorPlan,
     pub secret: NodeSecret,
     pub letterboxes: Vec<Letterbox>,
@@ -70,6 +71,8 @@ pub(super) struct DoorPlan {
     pub rules: DoorRules,
     /// `None`: HTTP is not spoken.
     pub http: Option<HttpOptions>,
+    /// `None`: RocketMQ's own protocol is not spoken.
+    pub remoting: Option<RemotingOptions>,
     /// Certificate and key; `None`: without TLS.
     pub tls: Option<(PathBuf, PathBuf)>,
     /// `None`: everybody may do everything.
@@ -167,6 +170,7 @@ async fn run_core(plan: CorePlan) {
     );
     let queues = Queues { catch_up, housekeeping, key_index };
     let (mut node_listener, mut http_listener) = (plan.node_listener, plan.http_listener);
+    let mut namesrv_listener = plan.namesrv_listener;
     let mut tasks = Vec::new();
     for (index, shard) in plan.shards.into_iter().enumerate() {
         let seat = Seat {
@@ -175,6 +179,7 @@ async fn run_core(plan: CorePlan) {
             addresses: plan.addresses.clone(),
             node_listener: node_listener.take(),
             http_listener: http_listener.take(),
+            namesrv_listener: namesrv_listener.take(),
             doors: plan.doors.clone(),
             secret: plan.secret.clone(),
             start: plan.start,
@@ -207,6 +212,7 @@ struct Seat {
     addresses: Vec<ShardAddress>,
     node_listener: Option<TcpListener>,
     http_listener: Option<TcpListener>,
+    namesrv_listener: Option<TcpListener>,
     doors: DoorPlan,
     secret: NodeSecret,
     start: Instant,
@@ -219,7 +225,7 @@ struct Seat {
 }
 
 impl Seat {
-    /// The access keys, HTTP and TLS, as far as the node has them.
+    /// The access keys, HTTP, RocketMQ's protocol and TLS, as far as the node has them.
     fn open_doors(&self, broker: &Rc<ShardBroker>) -> Result<Doors, CoreError> {
         let plan = &self.doors;
         let open = |path: &PathBuf| {
@@ -229,8 +235,9 @@ impl Seat {
         let access = plan.access_keys.as_ref().map(open).transpose()?;
         let open_http = |options| HttpPort::open(broker, options, &self.secret, access.clone());
         let http = plan.http.as_ref().map(open_http);
+        let remoting = plan.remoting.as_ref().map(|options| RemotingPort::open(broker, options));
         let tls = plan.tls.as_ref().map(|files| Tls::open(broker, files, plan.rules)).transpose()?;
-        Ok(Doors { rules: plan.rules, http, tls, access })
+        Ok(Doors { rules: plan.rules, http, remoting, tls, access })
     }
 }
 
@@ -266,6 +273,7 @@ async fn run_shard(plan: ShardPlan, seat: Seat) {
     let mut listeners = vec![(plan.listener, Door::Native)];
     listeners.extend(seat.node_listener.map(|listener| (listener, Door::Native)));
     listeners.extend(seat.http_listener.map(|listener| (listener, Door::Http)));
+    listeners.extend(seat.namesrv_listener.map(|listener| (listener, Door::NameServer)));
     run_mail(&broker, &peers, plan.mailbox, &connections, listeners, &seat.events).await;
     broker.begin_shutdown();
     connections.finish(STOP_GRACE).await;

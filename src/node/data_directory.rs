@@ -1,6 +1,6 @@
 //! The data directory: who may use it, and what it was made with.
 //!
-//! `turbopump.toml` holds the format version and the number of shards; it is written when the directory is made, when one of
+//! `turbopump.toml` holds the format version, the number of shards and the node's name to RocketMQ's clients; it is written when the directory is made, when one of
 //! an older format is used for the first time (see `docs/formats.md`), and once more when all of its shards have started for
 //! the first time: from then on each of them must be there.
 //! `secret` signs receipt handles, and the node's id is made of it. Shard `s` has the directory `shard-s`.
@@ -17,8 +17,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::options::is_node_name;
 use crate::access::NodeSecret;
 use crate::disk::DiskError;
+use crate::limits;
 use crate::types::{SettingsFile, SettingsFileError, not_regular};
 
 /// Version of the layout of a data directory that this release makes: since 3, changes of the state may have fields.
@@ -31,15 +33,31 @@ const DESCRIPTION_BYTES_MAX: u64 = 64 * 1024;
 const LOCK: &str = "lock";
 const SECRET: &str = "secret";
 const RANDOM: &str = "/dev/urandom";
+const HOST_NAME: &str = "/proc/sys/kernel/hostname";
+/// The name of a node on a host that has none.
+const NAMELESS: &str = "turbopump";
 /// What follows when a used directory gets another secret.
 pub const NEW_SECRET_MEANS: &str = "this broker is another node, and receipt handles given out before count no more: what \
 they are of is delivered again when its invisible duration has passed";
+
+/// What a data directory is made with. One that is there keeps what it was made with, and what was asked for must be that.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Making<'a> {
+    pub shards: Option<u16>,
+    /// When nobody has said how many.
+    pub shards_default: u16,
+    /// Its name to RocketMQ's clients; `None`: the host's.
+    pub node: Option<&'a str>,
+}
 
 /// A data directory in use by this process.
 #[derive(Debug)]
 pub struct DataDirectory {
     path: PathBuf,
     shard_count: u16,
+    node_name: String,
+    /// Its description does not have the name before it is taken up.
+    lacks_name: bool,
     created: bool,
     /// All of its shards have started once.
     started: bool,
@@ -77,6 +95,11 @@ pub enum DirectoryError {
     Older { path: PathBuf, found: u32 },
     #[error("{path} was made with {made} shards and keeps them: leave --shards {asked} out")]
     Shards { path: PathBuf, made: u16, asked: u16 },
+    #[error(
+        "{path} was made with the node name `{made}` and keeps it, since RocketMQ's clients know its queues by it: leave \
+         --node {asked} out"
+    )]
+    Name { path: PathBuf, made: String, asked: String },
     #[error("{path} is no turbopump data directory, and not empty: choose another one with --data")]
     NotOurs { path: PathBuf },
     #[error(
@@ -117,6 +140,9 @@ pub enum DirectoryError {
 struct Description {
     format: u32,
     shards: u16,
+    /// The node's name to RocketMQ's clients; earlier releases had none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    node: Option<String>,
     /// All shards have started once. Releases that did not write it made their shards at the first start as well.
     #[serde(default = "yes")]
     started: bool,
@@ -127,23 +153,35 @@ fn yes() -> bool {
 }
 
 impl DataDirectory {
-    /// Takes the directory, making it with `shards` shards, or `shards_default` when that is `None`, if it is not there.
-    pub fn open(path: &Path, shards: Option<u16>, shards_default: u16) -> Result<Self, DirectoryError> {
+    /// Takes the directory, making it if it is not there.
+    pub fn open(path: &Path, making: &Making<'_>) -> Result<Self, DirectoryError> {
         fs::create_dir_all(path).map_err(io_error(path))?;
         let locks = Locks::take(path, Access::Write)?;
         let existing = read_description(path)?;
-        let shard_count = match (&existing, shards) {
+        let shard_count = match (&existing, making.shards) {
             (Some(made), Some(asked)) if made.shards != asked => {
                 return Err(DirectoryError::Shards { path: path.to_owned(), made: made.shards, asked });
             }
             (Some(made), _) => made.shards,
-            (None, asked) => asked.unwrap_or(shards_default),
+            (None, asked) => asked.unwrap_or(making.shards_default),
+        };
+        let made_name = existing.as_ref().and_then(|made| made.node.clone());
+        let lacks_name = made_name.is_none();
+        let node_name = match (made_name, making.node) {
+            (Some(made), Some(asked)) if made != asked => {
+                let asked = asked.to_owned();
+                return Err(DirectoryError::Name { path: path.to_owned(), made, asked });
+            }
+            (Some(made), _) => made,
+            (None, asked) => asked.map_or_else(host_name, str::to_owned),
         };
         let started = existing.as_ref().is_some_and(|made| made.started);
         let is_older = existing.as_ref().is_some_and(|made| made.format < FORMAT);
         let directory = Self {
             path: path.to_owned(),
             shard_count,
+            node_name,
+            lacks_name,
             created: existing.is_none(),
             started,
             is_older,
@@ -164,10 +202,10 @@ impl DataDirectory {
     /// The shards' files were judged, and will be changed from now on: the directory gets the present format, and keeps a
     /// `secret` if there was none. Before, a start changes nothing of a directory that was made.
     pub fn take_up(&mut self, secret: &NodeSecret) -> Result<(), DirectoryError> {
-        if self.is_older {
+        if self.is_older || self.lacks_name {
             // Before anything is written that an older release could not read.
             write_description(&self.path, &self.description())?;
-            self.is_older = false;
+            (self.is_older, self.lacks_name) = (false, false);
         }
         if self.lacks_secret {
             let file = self.secret_file();
@@ -185,10 +223,12 @@ impl DataDirectory {
         let description = read_description(path)?;
         let description = description.ok_or_else(|| not_described(path))?;
         let locks = Locks::take(path, Access::Read)?;
-        let Description { shards, started, .. } = description;
+        let Description { shards, started, node, .. } = description;
         Ok(Self {
             path: path.to_owned(),
             shard_count: shards,
+            node_name: node.unwrap_or_default(),
+            lacks_name: false,
             created: false,
             started,
             is_older: false,
@@ -219,7 +259,12 @@ impl DataDirectory {
     }
 
     fn description(&self) -> Description {
-        Description { format: FORMAT, shards: self.shard_count, started: self.started }
+        Description {
+            format: FORMAT,
+            shards: self.shard_count,
+            node: Some(self.node_name.clone()),
+            started: self.started,
+        }
     }
 
     /// The shards' directories of a new data directory: made before it is described, so that one that is described has
@@ -259,6 +304,11 @@ impl DataDirectory {
 
     pub fn shard_count(&self) -> u16 {
         self.shard_count
+    }
+
+    /// The node's name to RocketMQ's clients.
+    pub fn node_name(&self) -> &str {
+        &self.node_name
     }
 
     /// Whether this process has just made it.
@@ -427,7 +477,18 @@ fn read_description(path: &Path) -> Result<Option<Description>, DirectoryError> 
     if !(1..=crate::limits::SHARDS_MAX).contains(&description.shards) {
         return Err(reason(format!("{} shards", description.shards)));
     }
+    if let Some(name) = description.node.as_ref().filter(|name| !is_node_name(name)) {
+        return Err(reason(format!("`{name}` is no name of a node")));
+    }
     Ok(Some(description))
+}
+
+/// The host's name, as far as a node can have it.
+fn host_name() -> String {
+    let name = fs::read_to_string(HOST_NAME).unwrap_or_default();
+    let allowed = |character: char| if is_node_name(&character.to_string()) { character } else { '-' };
+    let name: String = name.trim().chars().take(limits::NODE_NAME_BYTES_MAX).map(allowed).collect();
+    if name.is_empty() { NAMELESS.to_owned() } else { name }
 }
 
 fn make_secret() -> io::Result<NodeSecret> {
@@ -506,28 +567,48 @@ fn write_description(path: &Path, description: &Description) -> Result<(), Direc
 mod tests {
     use super::*;
 
+    /// With so many shards, if any number is asked for.
+    fn open(path: &Path, shards: Option<u16>) -> Result<DataDirectory, DirectoryError> {
+        DataDirectory::open(path, &Making { shards, shards_default: 1, node: None })
+    }
+
     #[test]
     fn a_directory_keeps_its_shards_and_its_lock() {
         let root = tempfile::tempdir().expect("a temporary directory");
         let path = root.path().join("data");
-        let first = DataDirectory::open(&path, Some(3), 1).expect("it is made");
+        let first = open(&path, Some(3)).expect("it is made");
         assert!(first.is_new());
-        assert!(matches!(DataDirectory::open(&path, None, 1), Err(DirectoryError::InUse { .. })));
+        assert!(matches!(open(&path, None), Err(DirectoryError::InUse { .. })));
         drop(first);
-        let again = DataDirectory::open(&path, None, 1).expect("it is there");
+        let again = open(&path, None).expect("it is there");
         assert_eq!((again.shard_count(), again.is_new()), (3, false));
         drop(again);
-        let other = DataDirectory::open(&path, Some(2), 1);
+        let other = open(&path, Some(2));
         assert!(matches!(other, Err(DirectoryError::Shards { made: 3, asked: 2, .. })));
+    }
+
+    /// Clients keep the name in files and handles.
+    #[test]
+    fn a_directory_keeps_its_name() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let path = root.path().join("data");
+        let named =
+            |node| DataDirectory::open(&path, &Making { node, shards_default: 1, ..Making::default() });
+        assert_eq!(named(Some("broker-a")).expect("it is made").node_name(), "broker-a");
+        assert_eq!(named(None).expect("it is there").node_name(), "broker-a");
+        assert_eq!(named(Some("broker-a")).expect("it is there").node_name(), "broker-a");
+        assert!(matches!(named(Some("broker-b")), Err(DirectoryError::Name { .. })));
+        let other = root.path().join("other");
+        assert!(is_node_name(open(&other, None).expect("it is made").node_name()), "the host's");
     }
 
     #[test]
     fn a_lock_that_is_gone_keeps_nobody_in() {
         let root = tempfile::tempdir().expect("a temporary directory");
         let path = root.path().join("data");
-        let mut first = DataDirectory::open(&path, Some(1), 1).expect("it is made");
+        let mut first = open(&path, Some(1)).expect("it is made");
         fs::remove_file(path.join(LOCK)).expect("it is there");
-        assert!(matches!(DataDirectory::open(&path, None, 1), Err(DirectoryError::InUse { .. })));
+        assert!(matches!(open(&path, None), Err(DirectoryError::InUse { .. })));
         assert!(matches!(DataDirectory::open_existing(&path), Err(DirectoryError::InUse { .. })));
         // The one that was refused may have made it.
         assert!(first.check().expect("the directory is the same").is_some());
@@ -539,7 +620,7 @@ mod tests {
     fn another_directory_in_the_place_of_the_locked_one_is_seen() {
         let root = tempfile::tempdir().expect("a temporary directory");
         let path = root.path().join("data");
-        let mut first = DataDirectory::open(&path, Some(1), 1).expect("it is made");
+        let mut first = open(&path, Some(1)).expect("it is made");
         fs::rename(&path, root.path().join("moved")).expect("it can be moved");
         assert!(matches!(first.check(), Err(DirectoryError::Replaced { .. })));
         fs::create_dir(&path).expect("the name is free");
@@ -554,81 +635,76 @@ mod tests {
         fs::create_dir(&path).expect("a directory");
         fs::write(&letter, "dear").expect("a file");
         std::os::unix::fs::symlink(&letter, path.join(LOCK)).expect("a link");
-        assert!(matches!(DataDirectory::open(&path, None, 1), Err(DirectoryError::LockFile { .. })));
+        assert!(matches!(open(&path, None), Err(DirectoryError::LockFile { .. })));
         assert_eq!(fs::read(&letter).expect("a file"), b"dear");
         fs::remove_file(path.join(LOCK)).expect("a link");
         let described = path.join(format!("{DESCRIPTION}.new"));
         std::os::unix::fs::symlink(&letter, &described).expect("a link");
-        assert!(matches!(DataDirectory::open(&path, None, 1), Err(DirectoryError::Io { .. })));
+        assert!(matches!(open(&path, None), Err(DirectoryError::Io { .. })));
         assert_eq!(fs::read(&letter).expect("a file"), b"dear");
         fs::remove_file(described).expect("a link");
         fs::remove_file(path.join(LOCK)).expect("a file");
         fs::create_dir(path.join(LOCK)).expect("a directory");
-        assert!(matches!(DataDirectory::open(&path, None, 1), Err(DirectoryError::LockFile { .. })));
+        assert!(matches!(open(&path, None), Err(DirectoryError::LockFile { .. })));
     }
 
     #[test]
     fn a_shard_that_is_missing_is_refused() {
         let root = tempfile::tempdir().expect("a temporary directory");
         let path = root.path().join("data");
-        drop(DataDirectory::open(&path, Some(2), 1).expect("it is made"));
+        drop(open(&path, Some(2)).expect("it is made"));
         fs::rename(path.join("shard-1"), root.path().join("elsewhere")).expect("it is there");
-        assert!(matches!(DataDirectory::open(&path, None, 1), Err(DirectoryError::ShardMissing { .. })));
+        assert!(matches!(open(&path, None), Err(DirectoryError::ShardMissing { .. })));
         fs::rename(root.path().join("elsewhere"), path.join("shard-1")).expect("it is there");
-        let mut again = DataDirectory::open(&path, None, 1).expect("all is there");
+        let mut again = open(&path, None).expect("all is there");
         assert!(!again.is_started());
         again.note_started().expect("it can be written");
         drop(again);
-        assert!(DataDirectory::open(&path, None, 1).expect("all is there").is_started());
+        assert!(open(&path, None).expect("all is there").is_started());
     }
 
     #[test]
     fn a_first_start_that_was_cut_off_is_made_again() {
         let root = tempfile::tempdir().expect("a temporary directory");
         let path = root.path().join("data");
-        drop(DataDirectory::open(&path, Some(2), 1).expect("it is made"));
+        drop(open(&path, Some(2)).expect("it is made"));
         fs::remove_file(path.join(DESCRIPTION)).expect("it is there");
-        assert!(DataDirectory::open(&path, Some(2), 1).expect("nothing was in it").is_new());
+        assert!(open(&path, Some(2)).expect("nothing was in it").is_new());
         fs::remove_file(path.join(DESCRIPTION)).expect("it is there");
         fs::write(path.join("shard-1/log/manifest"), "something").expect("a file");
-        assert!(matches!(DataDirectory::open(&path, Some(2), 1), Err(DirectoryError::NotOurs { .. })));
+        assert!(matches!(open(&path, Some(2)), Err(DirectoryError::NotOurs { .. })));
     }
 
     #[test]
     fn a_directory_of_an_older_format_goes_on_as_one_of_the_present_when_it_is_used() {
         let root = tempfile::tempdir().expect("a temporary directory");
         let path = root.path().join("data");
-        drop(DataDirectory::open(&path, Some(2), 1).expect("it is made"));
+        drop(open(&path, Some(2)).expect("it is made"));
         let description = path.join(DESCRIPTION);
         let older = "format = 2\nshards = 2\nstarted = true\n";
         fs::write(&description, older).expect("a file");
         drop(DataDirectory::open_existing(&path).expect("it is only looked at"));
         assert_eq!(fs::read_to_string(&description).expect("a file"), older);
-        let mut used = DataDirectory::open(&path, None, 1).expect("it is read");
+        let mut used = open(&path, None).expect("it is read");
         assert!(used.is_started());
         assert_eq!(fs::read_to_string(&description).expect("a file"), older, "before it is taken up");
         let (secret, _) = used.secret().expect("random bytes");
         used.take_up(&secret).expect("it can be written");
         let described = fs::read_to_string(&description).expect("a file");
-        assert_eq!(described, older.replace("format = 2", "format = 3"));
+        let named = format!("format = 3\nshards = 2\nnode = \"{}\"\nstarted = true\n", used.node_name());
+        assert_eq!(described, named);
     }
 
     #[test]
     fn foreign_and_newer_directories_are_refused() {
         let root = tempfile::tempdir().expect("a temporary directory");
         fs::write(root.path().join("letter.txt"), "dear").expect("a file");
-        assert!(matches!(DataDirectory::open(root.path(), None, 1), Err(DirectoryError::NotOurs { .. })));
+        assert!(matches!(open(root.path(), None), Err(DirectoryError::NotOurs { .. })));
         fs::write(root.path().join(DESCRIPTION), "format = 99\nshards = 1\n").expect("a file");
-        assert!(matches!(
-            DataDirectory::open(root.path(), None, 1),
-            Err(DirectoryError::Newer { found: 99, .. })
-        ));
+        assert!(matches!(open(root.path(), None), Err(DirectoryError::Newer { found: 99, .. })));
         fs::write(root.path().join(DESCRIPTION), "format = 1\nshards = 1\n").expect("a file");
-        assert!(matches!(
-            DataDirectory::open(root.path(), None, 1),
-            Err(DirectoryError::Older { found: 1, .. })
-        ));
+        assert!(matches!(open(root.path(), None), Err(DirectoryError::Older { found: 1, .. })));
         fs::write(root.path().join(DESCRIPTION), "nonsense").expect("a file");
-        assert!(matches!(DataDirectory::open(root.path(), None, 1), Err(DirectoryError::Description { .. })));
+        assert!(matches!(open(root.path(), None), Err(DirectoryError::Description { .. })));
     }
 }

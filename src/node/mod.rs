@@ -20,3 +20,4 @@ pub use data_directory::{DataDirectory, DirectoryError, NEW_SECRET_MEANS};
 pub use options::{OptionsError, Place, SHARD_PORT_STEP, ServeOptions};
 pub use preflight::{PreflightError, check_io_uring};
 pub use run::{NodeError, Started, StartedShard, run};
+pub use sockets::NodeAddresses;

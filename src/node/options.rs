@@ -22,6 +22,10 @@ const HTTP_IDLE_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// Where HTTP is spoken unless something else is said.
 const HTTP_PORT: u16 = 8080;
+/// Where RocketMQ's clients look for a name server.
+const NAME_SERVER_PORT: u16 = 9876;
+/// The cluster of brokers that nobody has named one for.
+const CLUSTER: &str = "DefaultCluster";
 
 /// Where something listens that a node can do without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +56,15 @@ pub struct ServeOptions {
     pub node_listen: Option<SocketAddr>,
     /// Where HTTP is spoken, by every core.
     pub http: Place,
+    /// Where the name server for RocketMQ's clients listens.
+    pub namesrv: Place,
+    /// RocketMQ's own protocol is spoken at the shards' addresses, and everywhere else unless protocols are separate.
+    pub remoting: bool,
+    /// What the names of the shards begin with, as RocketMQ's clients know them: NAME-0 and so on. `None`: what the data
+    /// directory was made with, and the host's name when it is made.
+    pub node: Option<String>,
+    /// The cluster that RocketMQ's tools show the shards in.
+    pub cluster: String,
     /// The file of access keys, of which every request needs one. `None`: everybody may do everything.
     pub access_keys: Option<PathBuf>,
     /// Lets everybody do everything, without access keys, on an address that other machines reach.
@@ -151,15 +164,24 @@ pub enum OptionsError {
     )]
     Advertise { given: String },
     #[error(
-        "--listen {address} is every address of this machine, which no client can be told: say by which host name or \
+        "--{flag} {address} is every address of this machine, which no client can be told: say by which host name or \
          address clients reach it with --advertise, like --advertise broker.example.org"
     )]
-    Wildcard { address: SocketAddr },
+    Wildcard { flag: &'static str, address: SocketAddr },
     #[error(
         "--{flag} {address} can be reached from other machines, and without access keys everybody may do everything there: \
          name a file of keys with --access-keys FILE, or say --open-to-everybody if that is meant"
     )]
     Open { flag: &'static str, address: SocketAddr },
+    #[error(
+        "--{flag} is 1 to {max} letters, digits, `.`, `_` and `-`, not `{given}`",
+        max = limits::NODE_NAME_BYTES_MAX
+    )]
+    Name { flag: &'static str, given: String },
+    #[error(
+        "--namesrv needs RocketMQ's protocol, which --remoting=false switches off: leave one of them out"
+    )]
+    NameServerWithoutRemoting,
     #[error("--{given} needs --{missing}: name both, the certificate and its private key, each a PEM file")]
     HalfOfTls { given: &'static str, missing: &'static str },
     #[error(
@@ -180,6 +202,10 @@ impl ServeOptions {
             listen: SocketAddr::from(([127, 0, 0, 1], 10911)),
             node_listen: None,
             http: Place::Usual,
+            namesrv: Place::Usual,
+            remoting: true,
+            node: None,
+            cluster: CLUSTER.to_owned(),
             access_keys: None,
             open_to_everybody: false,
             separate_protocols: false,
@@ -248,12 +274,22 @@ impl ServeOptions {
         {
             return Err(OptionsError::Advertise { given: given.clone() });
         }
-        if self.advertise.is_none() && self.listen.ip().is_unspecified() {
-            return Err(OptionsError::Wildcard { address: self.listen });
-        }
+        self.check_names()?;
+        self.check_told()?;
         self.check_openness()?;
         self.check_tls_and_http()?;
         self.check_ports()
+    }
+
+    /// Whether clients can be told where to connect to.
+    fn check_told(&self) -> Result<(), OptionsError> {
+        let namesrv = self.namesrv_wanted().map(|wanted| wanted.address);
+        let told = [("listen", Some(self.listen)), ("namesrv", namesrv)];
+        let everywhere = told.into_iter().find_map(|(flag, address)| {
+            let address = address.filter(|address| address.ip().is_unspecified())?;
+            Some(OptionsError::Wildcard { flag, address })
+        });
+        everywhere.filter(|_| self.advertise.is_none()).map_or(Ok(()), Err)
     }
 
     /// Whether everybody on the network may do everything without anybody having said so.
@@ -262,7 +298,13 @@ impl ServeOptions {
             return Ok(());
         }
         let http = self.http_wanted().map(|wanted| wanted.address);
-        let addresses = [("listen", Some(self.listen)), ("node-listen", self.node_listen), ("http", http)];
+        let namesrv = self.namesrv_wanted().map(|wanted| wanted.address);
+        let addresses = [
+            ("listen", Some(self.listen)),
+            ("node-listen", self.node_listen),
+            ("http", http),
+            ("namesrv", namesrv),
+        ];
         let reached = addresses.into_iter().find_map(|(flag, address)| {
             // An IPv4 address may be written as one of IPv6.
             let address = address.filter(|address| !address.ip().to_canonical().is_loopback())?;
@@ -292,6 +334,24 @@ impl ServeOptions {
     /// Where HTTP is to be spoken.
     pub fn http_wanted(&self) -> Option<Wanted> {
         self.wanted(self.http, HTTP_PORT)
+    }
+
+    /// Where a name server is to listen.
+    pub fn namesrv_wanted(&self) -> Option<Wanted> {
+        self.wanted(self.namesrv, NAME_SERVER_PORT).filter(|_| self.remoting)
+    }
+
+    fn check_names(&self) -> Result<(), OptionsError> {
+        let names = [("node", self.node.as_ref()), ("cluster", Some(&self.cluster))];
+        if let Some((flag, Some(given))) =
+            names.into_iter().find(|(_, name)| name.is_some_and(|name| !is_node_name(name)))
+        {
+            return Err(OptionsError::Name { flag, given: given.clone() });
+        }
+        match self.namesrv {
+            Place::At(_) if !self.remoting => Err(OptionsError::NameServerWithoutRemoting),
+            _ => Ok(()),
+        }
     }
 
     fn wanted(&self, place: Place, usual_port: u16) -> Option<Wanted> {
@@ -338,6 +398,12 @@ impl ServeOptions {
         }
         Ok(())
     }
+}
+
+/// Whether a node, or a cluster, can have the name: clients make file names and lists of it.
+pub(super) fn is_node_name(name: &str) -> bool {
+    let is_allowed = |character: char| character.is_ascii_alphanumeric() || "-._".contains(character);
+    (1..=limits::NODE_NAME_BYTES_MAX).contains(&name.len()) && name.chars().all(is_allowed)
 }
 
 /// An IPv6 address has colons too, so a port is told by what parses, not by the colon.
@@ -396,7 +462,12 @@ mod tests {
     fn no_client_is_told_every_address() {
         for wildcard in ["0.0.0.0:10911", "[::]:10911"] {
             let address: SocketAddr = wildcard.parse().expect("an address");
-            assert_eq!(options(|o| o.listen = address), Err(OptionsError::Wildcard { address }));
+            assert_eq!(
+                options(|o| o.listen = address),
+                Err(OptionsError::Wildcard { flag: "listen", address })
+            );
+            let named = options(|o| o.namesrv = Place::At(address));
+            assert_eq!(named, Err(OptionsError::Wildcard { flag: "namesrv", address }));
             let named = options(|o| {
                 o.listen = address;
                 o.advertise = Some("broker.example.org".into());
@@ -416,9 +487,10 @@ mod tests {
         let change = |flag: &str, options: &mut ServeOptions, address: SocketAddr| match flag {
             "listen" => options.listen = address,
             "node-listen" => options.node_listen = Some(address),
+            "namesrv" => options.namesrv = Place::At(address),
             _ => options.http = Place::At(address),
         };
-        for flag in ["listen", "node-listen", "http"] {
+        for flag in ["listen", "node-listen", "http", "namesrv"] {
             for text in [
                 "192.0.2.1:8080",
                 "0.0.0.0:8080",
@@ -459,6 +531,26 @@ mod tests {
         assert_eq!(wanted("127.0.0.1:10911", Place::Nowhere), None);
         let asked = Wanted { is_asked_for: true, ..usual };
         assert_eq!(wanted("10.0.0.1:10911", Place::At(usual.address)), Some(asked));
+    }
+
+    #[test]
+    fn names_are_such_that_clients_can_keep_them() {
+        for name in ["broker", "broker-1.example.org", "a_b"] {
+            assert_eq!(options(|o| o.node = Some(name.into())), Ok(()));
+        }
+        for name in ["", "a b", "a;b", "a:1", "%x", &"n".repeat(limits::NODE_NAME_BYTES_MAX + 1)] {
+            let given = name.to_owned();
+            assert_eq!(
+                options(|o| o.cluster = name.into()),
+                Err(OptionsError::Name { flag: "cluster", given })
+            );
+        }
+        let without = options(|o| {
+            o.remoting = false;
+            o.namesrv = Place::At(([127, 0, 0, 1], 9876).into());
+        });
+        assert_eq!(without, Err(OptionsError::NameServerWithoutRemoting));
+        assert_eq!(options(|o| o.remoting = false), Ok(()));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::core::{self, CoreError, CoreEvent, CorePlan, DoorPlan, ShardPlan};
-use super::data_directory::{DataDirectory, DirectoryError};
+use super::data_directory::{DataDirectory, DirectoryError, Making};
 use super::descriptors::DescriptorPlan;
 use super::device::DeviceSpeed;
 use super::gate::Gate;
@@ -23,7 +23,7 @@ use super::mailbox::{Letter, Letterbox, Mailbox, mailbox};
 use super::memory::ShardMemory;
 use super::options::{OptionsError, ServeOptions};
 use super::preflight::{self, PreflightError};
-use super::sockets::{self, Sockets};
+use super::sockets::{self, NodeAddresses, Sockets};
 use crate::access::NodeSecret;
 use crate::access::{AccessError, AccessFile};
 use crate::api::ShardAddress;
@@ -31,9 +31,10 @@ use crate::broker::BrokerOptions;
 use crate::disk::glommio::Access;
 use crate::disk::{DiskError, DiskErrorKind};
 use crate::log::{CommitOptions, Report};
+use crate::namesrv::OwnNode;
 use crate::net::{CertificateSource, ListenError, TlsError, TlsFiles};
 use crate::runtime::host;
-use crate::server::{ConnectionDescriptors, DoorRules, HttpOptions};
+use crate::server::{ConnectionDescriptors, DoorRules, HttpOptions, RemotingOptions};
 use crate::types::{MonotonicTime, NodeId, ShardId, Timestamp};
 
 /// A stop takes at most this long; a shard that is not done then is left to recovery.
@@ -87,8 +88,9 @@ enum Event {
 #[derive(Clone, Debug)]
 pub struct Started {
     pub shards: Vec<StartedShard>,
-    pub node_address: Option<SocketAddr>,
-    pub http_address: Option<SocketAddr>,
+    pub bound: NodeAddresses,
+    /// The node's name to RocketMQ's clients.
+    pub name: String,
     /// Whether this machine reaches its shards by what clients are told. `None`: that is what they have bound.
     pub is_reached: Option<bool>,
     /// What works and should be otherwise.
@@ -129,11 +131,11 @@ pub fn run(
     let mut warnings = Vec::new();
     note_all(&mut warnings, check_access(options)?);
     note_all(&mut warnings, check_tls(options, wall_clock())?);
-    let mut directory = DataDirectory::open(&options.data, options.shards, cores.len() as u16)?;
+    let mut directory = take_directory(options, cores.len() as u16)?;
     let (sockets, left_out) = Sockets::bind(options, directory.shard_count(), &cores)?;
     note_all(&mut warnings, left_out);
     let addresses = sockets.addresses(options);
-    let (node_address, http_address) = (sockets.node_address, sockets.http_address);
+    let bound = sockets.bound;
     let (letterboxes, mailboxes): (Vec<_>, Vec<_>) = (0..directory.shard_count()).map(|_| mailbox()).unzip();
     let (secret, renewed) = directory.secret()?;
     note_all(&mut warnings, renewed);
@@ -170,18 +172,37 @@ pub fn run(
     }
     directory.note_started()?;
     letterboxes.iter().for_each(|letterbox| send(letterbox, Letter::Listen));
-    let not_reached = options.advertise.as_ref().map(|host| sockets::not_reached(host, &addresses));
-    let is_reached = not_reached.as_ref().map(Vec::is_empty);
-    note_all(&mut warnings, not_reached.into_iter().flatten());
-    let (took, is_new) = (begin.elapsed(), directory.is_new());
-    let start =
-        Started { shards, node_address, http_address, is_reached, warnings, took, is_new, node, device };
+    let is_reached = try_reach(options, &addresses, &mut warnings);
+    let (took, is_new, name) = (begin.elapsed(), directory.is_new(), directory.node_name().to_owned());
+    let start = Started { shards, bound, name, is_reached, warnings, took, is_new, node, device };
     tell_started(options, &start);
     started(&start);
     wait_for_stop(&inbox, &letterboxes, &mut directory)?;
+    stop(&letterboxes, &inbox, core_count)
+}
+
+fn take_directory(options: &ServeOptions, shards_default: u16) -> Result<DataDirectory, DirectoryError> {
+    let making = Making { shards: options.shards, shards_default, node: options.node.as_deref() };
+    DataDirectory::open(&options.data, &making)
+}
+
+/// Whether clients get to the shards by what they are told, where that is not what the shards have bound; adds to `warnings`
+/// why not.
+fn try_reach(options: &ServeOptions, addresses: &[ShardAddress], warnings: &mut Vec<String>) -> Option<bool> {
+    let not_reached = sockets::not_reached(options.advertise.as_ref()?, addresses);
+    let is_reached = not_reached.is_empty();
+    note_all(warnings, not_reached);
+    Some(is_reached)
+}
+
+fn stop(
+    letterboxes: &[Letterbox],
+    inbox: &mpsc::Receiver<Event>,
+    core_count: usize,
+) -> Result<(), NodeError> {
     let begin = Instant::now();
     letterboxes.iter().for_each(|letterbox| send(letterbox, Letter::Stop));
-    wait_until_ended(&inbox, core_count)?;
+    wait_until_ended(inbox, core_count)?;
     tracing::info!(target: "node", ms = in_milliseconds(begin.elapsed()), "stopped");
     Ok(())
 }
@@ -240,17 +261,24 @@ fn check_tls(options: &ServeOptions, now: Timestamp) -> Result<Vec<String>, Node
 }
 
 /// What all doors are opened with; `http` is where HTTP listens, if it does.
-fn door_plan(options: &ServeOptions, http: Option<SocketAddr>) -> DoorPlan {
+fn door_plan(options: &ServeOptions, http: Option<SocketAddr>, name: &str) -> DoorPlan {
     let idle_timeout = options.http_idle_timeout;
     let tls = options.tls_files();
+    let node = OwnNode {
+        cluster: options.cluster.clone(),
+        name: name.to_owned(),
+        makes_topics: options.auto_create_topics.is_some(),
+    };
     DoorPlan {
         rules: DoorRules {
             has_http: http.is_some(),
+            has_remoting: options.remoting,
             is_separate: options.separate_protocols,
             has_tls: tls.is_some(),
             tls_mode: options.tls_mode,
         },
         http: http.map(|address| HttpOptions { address, idle_timeout }),
+        remoting: options.remoting.then(|| RemotingOptions { node, names: Arc::default() }),
         tls,
         access_keys: options.access_keys.clone(),
     }
@@ -326,7 +354,8 @@ impl Layout<'_> {
         let used = self.cores.len().min(usize::from(shard_count));
         let mut node_listeners = sockets.node.into_iter();
         let mut http_listeners = sockets.http.into_iter();
-        let doors = door_plan(self.options, sockets.http_address);
+        let mut namesrv_listener = sockets.namesrv;
+        let doors = door_plan(self.options, sockets.bound.http, self.directory.node_name());
         let connection_descriptors = ConnectionDescriptors::new(self.descriptors.connections);
         let mut plans: Vec<_> = self.cores[..used]
             .iter()
@@ -335,6 +364,7 @@ impl Layout<'_> {
                 shards: Vec::new(),
                 node_listener: node_listeners.next(),
                 http_listener: http_listeners.next(),
+                namesrv_listener: namesrv_listener.take(),
                 doors: doors.clone(),
                 secret: self.secret.clone(),
                 letterboxes: letterboxes.to_vec(),

@@ -19,9 +19,18 @@ const REACH_PATIENCE: Duration = Duration::from_secs(2);
 pub(super) struct Sockets {
     pub shards: Vec<(TcpListener, SocketAddr)>,
     pub node: Vec<TcpListener>,
-    pub node_address: Option<SocketAddr>,
     pub http: Vec<TcpListener>,
-    pub http_address: Option<SocketAddr>,
+    /// Of the first core: it has little to say.
+    pub namesrv: Option<TcpListener>,
+    pub bound: NodeAddresses,
+}
+
+/// Where the node listens beside its shards.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodeAddresses {
+    pub node: Option<SocketAddr>,
+    pub http: Option<SocketAddr>,
+    pub namesrv: Option<SocketAddr>,
 }
 
 impl Sockets {
@@ -57,8 +66,17 @@ impl Sockets {
                 bind_shared(wanted, listening_cores, patience, "--http")
             })?
             .unzip();
+        let wanted = options.namesrv_wanted();
+        let name_server = unless_taken(wanted, "the name server", &mut left_out, |wanted, patience| {
+            let listener = bind(wanted, Sharing::Exclusive, patience, "--namesrv")?;
+            let bound = listener.local_addr();
+            let bound = bound.map_err(|source| ListenError::Other { address: wanted, source })?;
+            Ok((listener, bound))
+        })?;
+        let (namesrv, namesrv_address) = name_server.unzip();
         let (node, http) = (node.unwrap_or_default(), http.unwrap_or_default());
-        Ok((Self { shards, node, node_address, http, http_address }, left_out))
+        let bound = NodeAddresses { node: node_address, http: http_address, namesrv: namesrv_address };
+        Ok((Self { shards, node, http, namesrv, bound }, left_out))
     }
 
     /// What clients are told.

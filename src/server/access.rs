@@ -17,7 +17,8 @@ use std::time::Duration;
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use self::failed_proofs::FailedProofs;
-use self::needs::{Check, refusal};
+use self::needs::Check;
+pub(super) use self::needs::refusal;
 use crate::access::{AccessError, AccessKey, NodeSecret, Peer, Refreshed, Secret, Session, SharedKeys};
 use crate::api::{Failure, Status};
 use crate::clock::SharedClock;

@@ -16,6 +16,7 @@ use super::doors::{Door, DoorRules, TLS_ALERT_NO_ROOM, Verdict};
 use super::http::{HttpPort, http_refusal, serve_http};
 use super::native::{native_refusal, serve_native};
 use super::refused_connections::{RefusedConnections, Unsaid, Words};
+use super::remoting::{RemotingPort, serve_remoting};
 use super::sessions::{Connection, EXPIRY_GRACE, OpenConnections};
 use super::stream::Stream;
 use super::tls::Tls;
@@ -66,6 +67,8 @@ pub(crate) struct Connections {
     rules: DoorRules,
     /// `None` when nothing speaks HTTP here.
     pub http: Option<HttpPort>,
+    /// `None` when nothing speaks RocketMQ's protocol here.
+    pub remoting: Option<RemotingPort>,
     tls: Option<Tls>,
     /// `None` when everybody may do everything, at every door.
     pub access: Option<Rc<Access>>,
@@ -82,6 +85,8 @@ pub(crate) struct Doors {
     pub rules: DoorRules,
     /// `None` when nothing speaks HTTP here.
     pub http: Option<HttpPort>,
+    /// `None` when nothing speaks RocketMQ's protocol here.
+    pub remoting: Option<RemotingPort>,
     /// `None` without a certificate.
     pub tls: Option<Tls>,
     /// `None` when everybody may do everything.
@@ -106,7 +111,7 @@ impl Connections {
     ) -> Rc<Self> {
         let (clock, metrics) = (broker.clock().clone(), broker.metrics().clone());
         let memory = broker.memory().clone();
-        let Doors { rules, http, tls, access } = doors;
+        let Doors { rules, http, remoting, tls, access } = doors;
         let context = ShardContext::new(clock.clone(), metrics.clone(), memory.clone());
         Rc::new(Self {
             open: OpenConnections::new(&context),
@@ -121,6 +126,7 @@ impl Connections {
             shortage_news: Throttle::new(SHORTAGE_NEWS_INTERVAL),
             rules,
             http,
+            remoting,
             tls,
             access,
             descriptors,
@@ -172,7 +178,7 @@ impl Connections {
             return Err(format!("this shard has {most} connections, which are the most"));
         }
         // A native connection has one for each direction.
-        let count = if door == Door::Native { 2 } else { 1 };
+        let count = if door == Door::Http { 1 } else { 2 };
         let descriptors = self.descriptors.take(count).ok_or_else(|| NO_DESCRIPTORS.to_owned())?;
         let memory = self.memory.budget(Account::Connections).try_reserve(limits::CONNECTION_BYTES);
         let memory = memory.ok_or_else(|| {
@@ -216,12 +222,14 @@ impl Connections {
             Verdict::Gone if !is_last_time => None,
             Verdict::Handshake => Some([&TLS_ALERT_NO_ROOM[..], &native()].concat()),
             Verdict::Native => Some(native()),
+            // A request would have to be read to be answered.
+            Verdict::Remoting => Some(Vec::new()),
             Verdict::Refuse(answer) => Some(answer),
             Verdict::Http { .. } => self.http.as_ref().map(http).or_else(|| Some(Vec::new())),
             Verdict::Gone => Some(match (door, &self.http) {
                 (Door::Native, _) => native(),
                 (Door::Http, Some(port)) if self.rules.is_told_in_clear(*door) => http(port),
-                (Door::Http, _) => Vec::new(),
+                (Door::Http | Door::NameServer, _) => Vec::new(),
             }),
         }
     }
@@ -265,6 +273,16 @@ impl Connections {
                         }
                     }
                     return serve_native(self, connection, stream, buffer).await;
+                }
+                Verdict::Remoting => {
+                    if door == Door::Http && !stream.is_tls() {
+                        // As above.
+                        share.more_descriptors = self.descriptors.take(1);
+                        if share.more_descriptors.is_none() {
+                            return self.refuse(connection, stream, &[]).await;
+                        }
+                    }
+                    return serve_remoting(self, connection, stream, buffer).await;
                 }
                 Verdict::Http { lacks_tls } => {
                     return serve_http(self, connection, stream, buffer, lacks_tls).await;
@@ -338,6 +356,9 @@ impl Connections {
                 self.renew_sessions(access);
             }
             self.open.all().values().for_each(|connection| connection.note_progress(now));
+            if let Some(remoting) = &self.remoting {
+                remoting.tick(now);
+            }
             self.relieve(self.open.all().values(), now);
             self.open.end_overdue(now);
         }

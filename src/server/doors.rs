@@ -15,6 +15,8 @@ pub(crate) enum Door {
     Native,
     /// `--http`.
     Http,
+    /// `--namesrv`.
+    NameServer,
 }
 
 /// Who is let in without TLS, where there is a certificate; RocketMQ's `tls.server.mode`.
@@ -53,6 +55,8 @@ impl FromStr for TlsMode {
 pub(crate) struct DoorRules {
     /// HTTP is spoken at all.
     pub has_http: bool,
+    /// RocketMQ's own protocol is.
+    pub has_remoting: bool,
     /// Each door has its own protocol only.
     pub is_separate: bool,
     /// There is a certificate.
@@ -66,6 +70,7 @@ pub(crate) struct DoorRules {
 enum Protocol {
     Native,
     Http,
+    Remoting,
 }
 
 /// What is to become of a connection.
@@ -78,6 +83,7 @@ pub(super) enum Verdict {
     Http {
         lacks_tls: bool,
     },
+    Remoting,
     /// The end, after these bytes, which the peer's own program can show. Empty: nothing would be understood.
     Refuse(Vec<u8>),
     /// The peer has gone before it has said anything.
@@ -92,6 +98,8 @@ const NATIVE_PORT: &str = "This port speaks turbopump's native protocol and no H
     was given with --http, if it was.\n";
 const HTTP_PORT: &str = "This port speaks HTTP/1.1, with TLS only if the broker has a certificate. turbopump's native protocol is \
     spoken at the address that the broker was given with --listen.\n";
+const NAME_SERVER_PORT: &str = "This is a name server for RocketMQ's clients, and speaks their protocol only. HTTP is spoken at the \
+    address that the broker was given with --http, turbopump's native protocol at that of --listen.\n";
 const NATIVE_WITHOUT_TLS: &str = "this address is spoken to within TLS only: say --tls, and --tls-ca FILE if the certificate is not \
     signed by a public authority (for a program: `ConnectOptions::tls`)";
 
@@ -103,9 +111,17 @@ impl DoorRules {
     }
 
     fn has(&self, door: Door, protocol: Protocol) -> bool {
-        let is_own =
-            matches!((door, protocol), (Door::Native, Protocol::Native) | (Door::Http, Protocol::Http));
-        (is_own || !self.is_separate) && (protocol == Protocol::Native || self.has_http)
+        let is_own = match door {
+            Door::Native => protocol != Protocol::Http,
+            Door::Http => protocol == Protocol::Http,
+            Door::NameServer => protocol == Protocol::Remoting,
+        };
+        let is_spoken = match protocol {
+            Protocol::Native => true,
+            Protocol::Http => self.has_http,
+            Protocol::Remoting => self.has_remoting,
+        };
+        is_spoken && (is_own || !self.is_separate)
     }
 
     /// Whether a protocol is spoken within TLS only.
@@ -120,7 +136,7 @@ impl DoorRules {
 
     /// Whether who comes to this door without TLS is told in clear what is wrong: a client of TLS could not read it.
     pub fn is_told_in_clear(&self, door: Door) -> bool {
-        door == Door::Native || !self.needs_tls(Protocol::Http)
+        door != Door::Http || !self.needs_tls(Protocol::Http)
     }
 
     /// What is to become of a connection to this door that begins so. The rules of access keys are the same behind every door,
@@ -132,7 +148,9 @@ impl DoorRules {
             Detected::Tls if is_within_tls => Verdict::Refuse(Vec::new()),
             Detected::Tls if self.has_tls => Verdict::Handshake,
             Detected::Tls => Verdict::Refuse(TLS_ALERT.to_vec()),
-            Detected::Native if !self.has(door, Protocol::Native) => Verdict::Refuse(bad_request(HTTP_PORT)),
+            Detected::Native if !self.has(door, Protocol::Native) => {
+                Verdict::Refuse(bad_request(other_port(door)))
+            }
             Detected::Native if lacks_tls(Protocol::Native) => {
                 Verdict::Refuse(native_refusal(Status::UnsupportedRequest, NATIVE_WITHOUT_TLS))
             }
@@ -140,11 +158,11 @@ impl DoorRules {
             Detected::Http1 if self.has(door, Protocol::Http) => {
                 Verdict::Http { lacks_tls: lacks_tls(Protocol::Http) }
             }
-            Detected::Http1 | Detected::Http2 if door == Door::Native => {
-                Verdict::Refuse(bad_request(NATIVE_PORT))
-            }
             // A native client tells from any such answer that this is not its broker's port.
-            Detected::Http1 | Detected::Http2 => Verdict::Refuse(bad_request(HTTP_PORT)),
+            Detected::Http1 | Detected::Http2 => Verdict::Refuse(bad_request(other_port(door))),
+            Detected::Remoting if self.has(door, Protocol::Remoting) && !lacks_tls(Protocol::Remoting) => {
+                Verdict::Remoting
+            }
             Detected::Remoting if door == Door::Http => Verdict::Refuse(bad_request(HTTP_PORT)),
             // What is no request line is answered as such, where it can only be meant as one.
             Detected::Unknown if door == Door::Http && !lacks_tls(Protocol::Http) => {
@@ -152,6 +170,15 @@ impl DoorRules {
             }
             Detected::Remoting | Detected::Unknown => Verdict::Refuse(Vec::new()),
         }
+    }
+}
+
+/// What is said at a door to who speaks what is not spoken there.
+fn other_port(door: Door) -> &'static str {
+    match door {
+        Door::Native => NATIVE_PORT,
+        Door::Http => HTTP_PORT,
+        Door::NameServer => NAME_SERVER_PORT,
     }
 }
 
@@ -164,10 +191,10 @@ fn bad_request(text: &str) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    const DOORS: [Door; 2] = [Door::Native, Door::Http];
+    const DOORS: [Door; 3] = [Door::Native, Door::Http, Door::NameServer];
 
     fn rules(has_http: bool, is_separate: bool, has_tls: bool, tls_mode: Option<TlsMode>) -> DoorRules {
-        DoorRules { has_http, is_separate, has_tls, tls_mode }
+        DoorRules { has_http, has_remoting: true, is_separate, has_tls, tls_mode }
     }
 
     fn refuses_with(verdict: &Verdict, part: &str) -> bool {
@@ -180,12 +207,21 @@ mod tests {
             let rules = rules(true, false, false, None);
             assert_eq!(rules.judge(door, Detected::Native, false), Verdict::Native);
             assert_eq!(rules.judge(door, Detected::Http1, false), Verdict::Http { lacks_tls: false });
+            assert_eq!(rules.judge(door, Detected::Remoting, false), Verdict::Remoting);
             assert_eq!(rules.protocol_names(door), [ALPN_HTTP_1_1, ALPN_NATIVE]);
         }
         let separate = rules(true, true, false, None);
         assert_eq!(separate.judge(Door::Native, Detected::Native, false), Verdict::Native);
         assert!(refuses_with(&separate.judge(Door::Native, Detected::Http1, false), "and no HTTP"));
         assert!(refuses_with(&separate.judge(Door::Http, Detected::Native, false), "--listen"));
+        assert_eq!(separate.judge(Door::Native, Detected::Remoting, false), Verdict::Remoting);
+        assert!(refuses_with(&separate.judge(Door::Http, Detected::Remoting, false), "HTTP/1.1"));
+        assert_eq!(separate.judge(Door::NameServer, Detected::Remoting, false), Verdict::Remoting);
+        for other in [Detected::Native, Detected::Http1] {
+            assert!(refuses_with(&separate.judge(Door::NameServer, other, false), "name server"));
+        }
+        let mute = DoorRules { has_remoting: false, ..separate };
+        assert_eq!(mute.judge(Door::Native, Detected::Remoting, false), Verdict::Refuse(Vec::new()));
         assert_eq!(separate.protocol_names(Door::Native), [ALPN_NATIVE]);
         assert_eq!(separate.protocol_names(Door::Http), [ALPN_HTTP_1_1]);
         let without_http = rules(false, false, true, None);
@@ -204,6 +240,9 @@ mod tests {
                 assert_eq!(refuses_with(&plain, "--tls"), native, "{mode:?}: {plain:?}");
                 let plain = rules.judge(door, Detected::Http1, false);
                 assert_eq!(plain, Verdict::Http { lacks_tls: http }, "{mode:?}");
+                let plain = rules.judge(door, Detected::Remoting, false);
+                assert_eq!(plain == Verdict::Refuse(Vec::new()), native, "{mode:?}: {plain:?}");
+                assert_eq!(rules.judge(door, Detected::Remoting, true), Verdict::Remoting);
                 assert_eq!(rules.judge(door, Detected::Tls, false), Verdict::Handshake);
                 assert_eq!(rules.judge(door, Detected::Native, true), Verdict::Native);
                 assert_eq!(rules.judge(door, Detected::Http1, true), Verdict::Http { lacks_tls: false });

@@ -34,6 +34,7 @@ mod polling;
 mod readme;
 mod receiving;
 mod refusals;
+mod remoting;
 mod retention;
 mod sessions;
 mod settings_files;

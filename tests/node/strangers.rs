@@ -45,7 +45,7 @@ fn other_protocols_are_told_in_their_own_words_where_they_have_such() {
     }
     assert_eq!(answer_to(node.address(), TLS), ALERT);
     let cases: [(&str, &[u8]); 3] = [
-        ("remoting", &[0, 0, 0, 0x20, 0, 0, 0, 0x1c, b'{', b'"']),
+        ("no header of RocketMQ's", b"\0\0\0\x06\0\0\0\x02{\""),
         ("nothing known", &[0xff, 0xfe, 0xfd, 0xfc]),
         ("nearly native", &[0xF5, b'T', b'P', b'X', 1, 0, 0, 0]),
     ];

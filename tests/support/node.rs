@@ -34,6 +34,7 @@ pub struct Node {
     pub addresses: Vec<String>,
     pub node_address: Option<String>,
     pub http_address: Option<String>,
+    pub namesrv_address: Option<String>,
     /// Everything it printed up to `ready`.
     pub banner: String,
     /// From the start of the process to `ready`.
@@ -154,7 +155,8 @@ impl Setup {
         let addresses = addresses_after(&banner, "  shard ");
         let node_address = addresses_after(&banner, "  the node ").pop();
         let http_address = addresses_after(&banner, "  HTTP").pop();
-        Ok(Node { child, addresses, node_address, http_address, banner, took, stderr })
+        let namesrv_address = addresses_after(&banner, "  RocketMQ").pop();
+        Ok(Node { child, addresses, node_address, http_address, namesrv_address, banner, took, stderr })
     }
 
     /// Starts a broker and kills it after this time, whatever it has come to.
@@ -189,6 +191,7 @@ impl Setup {
         default("--cores", &next_core().to_string());
         if !self.has_usual_addresses {
             default("--http", "none");
+            default("--namesrv", "none");
         }
         command.args(&self.flags).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         if let Some(directory) = &self.directory {
@@ -341,6 +344,6 @@ impl Told {
 /// The addresses of the banner's lines that begin with `start`.
 fn addresses_after(banner: &str, start: &str) -> Vec<String> {
     let lines = banner.lines().filter(|line| line.starts_with(start));
-    let address = |line: &str| line.split("listens on ").nth(1)?.split(' ').next().map(str::to_owned);
+    let address = |line: &str| line.split("listens on ").nth(1)?.split_whitespace().next().map(str::to_owned);
     lines.filter_map(address).collect()
 }

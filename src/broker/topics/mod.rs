@@ -4,7 +4,9 @@ mod control;
 mod first_use;
 mod instances;
 mod publish;
+mod shown;
 
 pub(super) use control::Others;
 pub(super) use instances::{topic_missing, topic_unknown};
 pub use publish::{Publication, Publish, Published};
+pub use shown::ShownTopic;

@@ -13,6 +13,7 @@
 //! | `call` | requests, a family each, to `api` and back |
 //! | `refusal` | requests that are not carried out |
 //! | `body` | what bodies say, as types of their own |
+//! | `signature` | who has signed a request |
 //! | `code`, `status` | numbers of requests and answers; which one an outcome has |
 //!
 //! What is read is read tolerantly, since every client writes it differently; what is written is what all of them read.
@@ -32,6 +33,7 @@ mod language;
 pub mod message;
 mod refusal;
 mod scanner;
+pub mod signature;
 mod status;
 #[cfg(test)]
 mod tests;

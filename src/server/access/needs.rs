@@ -162,7 +162,7 @@ impl<'a> Use<'a> {
 }
 
 /// A denial as the native protocol says it.
-pub(super) fn refusal(denied: Denied) -> Failure {
+pub(in crate::server) fn refusal(denied: Denied) -> Failure {
     let status = match denied {
         Denied::NoKey | Denied::Revoked { .. } => Status::Unauthenticated,
         Denied::NotAllowed { .. } => Status::PermissionDenied,

@@ -136,6 +136,11 @@ impl<C: ClientConnection, A> ClientSessions<C, A> {
         }
     }
 
+    /// Whether the client has a connection.
+    pub fn is_connected(&self, client: &str) -> bool {
+        self.sessions.borrow().get(client).is_some_and(|session| !session.connections.is_empty())
+    }
+
     /// Ends a client's session by its word; whether there was one.
     pub fn end(&self, client: &str) -> bool {
         let was_there = self.sessions.borrow_mut().remove(client).is_some();

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 
 use crate::limits;
+use crate::protocol::remoting::body::{Heartbeat, RegisteredTopics};
 use crate::protocol::remoting::call::send::{self, Messages, Send};
 use crate::protocol::remoting::json::Value;
 use crate::protocol::remoting::json_writer::{write_array, write_object};
@@ -146,6 +147,11 @@ fn fuzz_send(frame: &Frame<'_>) {
 
 /// Reads `bytes` as the JSON of a body.
 pub fn fuzz_body(bytes: &[u8]) {
+    // Their own rules, over the same text.
+    let _ = Heartbeat::read(bytes);
+    for (is_compressed, version) in [(false, 0), (false, 479), (true, 479)] {
+        let _ = RegisteredTopics::read(bytes, is_compressed, version);
+    }
     let Ok(value) = Value::parse(bytes) else { return };
     let mut again = Vec::new();
     write_value(&value, &mut again);

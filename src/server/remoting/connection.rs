@@ -1,0 +1,181 @@
+//! A connection of RocketMQ's protocol: requests in, answers out, over `server::framed`. Every request has a number of its
+//! client's, so answers go out as they become due.
+
+use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_lite::AsyncRead;
+
+use super::answer::Asker;
+use super::port::RemotingPort;
+use super::sessions::{Heard, RemotingClient};
+use crate::access::Peer;
+use crate::api::{Failure, Status};
+use crate::limits;
+use crate::net::ReceiveBuffer;
+use crate::protocol::remoting::{self, Frame, Header, Refusal, ResponseCode};
+use crate::runtime::Glommio;
+use crate::server::connection::Connections;
+use crate::server::framed::{Calls, Cut, Framed, Protocol, Taken};
+use crate::server::sessions::Connection;
+use crate::server::stream::Stream;
+use crate::types::WakerList;
+
+/// A connection over which nothing comes for this long is ended: clients say something every 30 seconds.
+const SILENCE_MAX: Duration = Duration::from_secs(limits::REMOTING_SILENCE_SECONDS);
+
+/// What the tasks of a connection share.
+pub(super) struct Remoting {
+    pub connections: Rc<Connections>,
+    pub connection: Rc<Connection>,
+    pub calls: Rc<Calls>,
+    /// Where requests come from, and which key was proved last.
+    pub peer: Peer,
+    /// The way back to the client.
+    pub client: Rc<RemotingClient>,
+    /// The clients that were heard over this connection.
+    pub heard: RefCell<Heard>,
+    /// Bytes of a body beyond the limit that are still to come.
+    passing_over: Cell<usize>,
+    /// A broker has registered over this connection, and is gone with it.
+    pub has_registered: Cell<bool>,
+    settling: WakerList,
+}
+
+/// What lies first in the receive buffer.
+pub(super) enum Incoming<'a> {
+    Whole(Frame<'a>),
+    /// Its body is not read.
+    Oversized(Frame<'a>),
+    /// Some of such a body.
+    PassedOver,
+}
+
+/// Serves a connection whose first bytes are in `buffer`, until it ends.
+pub(crate) async fn serve_remoting(
+    connections: &Rc<Connections>,
+    connection: &Rc<Connection>,
+    mut stream: Stream,
+    buffer: ReceiveBuffer,
+) {
+    let peer = Peer::at(stream.peer().map(|address| address.ip()));
+    let Ok(halves) = stream.split() else { return };
+    let remoting = Rc::new(Remoting {
+        connections: connections.clone(),
+        connection: connection.clone(),
+        calls: Calls::new(&connections.context, connection),
+        peer,
+        client: RemotingClient::new(connection),
+        heard: RefCell::new(Heard::new(&connections.memory)),
+        passing_over: Cell::new(0),
+        has_registered: Cell::new(false),
+        settling: WakerList::new(),
+    });
+    let framed = Framed::new(&connections.context, connection, &remoting);
+    framed.serve(&Glommio, halves, buffer).await;
+    remoting.end_sessions();
+}
+
+impl Protocol for Remoting {
+    type Frame<'a> = Incoming<'a>;
+    type Placed = Infallible;
+
+    async fn greet<R: AsyncRead + Unpin>(&self, _stream: &mut R, _buffer: &mut ReceiveBuffer) -> bool {
+        self.note_heard();
+        true
+    }
+
+    fn cut<'a>(&self, bytes: &'a [u8]) -> Result<Cut<Incoming<'a>>, Failure> {
+        let left = self.passing_over.get();
+        if left > 0 {
+            let frame_bytes = left.min(bytes.len());
+            self.passing_over.set(left - frame_bytes);
+            return Ok(match frame_bytes {
+                0 => Cut::Incomplete { needed: 1 },
+                _ => Cut::Frame { frame: Incoming::PassedOver, frame_bytes },
+            });
+        }
+        let cut = remoting::cut(bytes).map_err(|error| {
+            Failure::new(Status::MalformedFrame, format!("{error}; the connection ends here"))
+        })?;
+        Ok(match cut {
+            remoting::Cut::Incomplete { needed } => Cut::Incomplete { needed },
+            remoting::Cut::Frame(frame) => {
+                Cut::Frame { frame_bytes: frame.frame_bytes, frame: Incoming::Whole(frame) }
+            }
+            remoting::Cut::Oversized { frame, body_bytes } => {
+                self.passing_over.set(body_bytes);
+                Cut::Frame { frame_bytes: frame.frame_bytes, frame: Incoming::Oversized(frame) }
+            }
+        })
+    }
+
+    /// Whose request it is, the request itself says.
+    fn frame_refusal(&self, _frame_bytes: usize) -> Option<Failure> {
+        None
+    }
+
+    async fn take(self: &Rc<Self>, incoming: Self::Frame<'_>) -> Taken<Infallible> {
+        self.note_heard();
+        match incoming {
+            Incoming::Whole(frame) => self.take_request(frame).await,
+            Incoming::Oversized(frame) => self.refuse_oversized(frame),
+            Incoming::PassedOver => Taken::Weighing(0),
+        }
+    }
+
+    fn settle(&self, placed: &Infallible) -> bool {
+        match *placed {}
+    }
+
+    fn settling(&self) -> &WakerList {
+        &self.settling
+    }
+
+    /// There is no answer to a connection in this protocol.
+    fn refuse(&self, _failure: Failure) {}
+}
+
+impl Remoting {
+    /// RocketMQ's protocol as this shard has it.
+    pub fn port(&self) -> &RemotingPort {
+        self.connections.remoting.as_ref().expect("it is spoken where there is one")
+    }
+
+    fn note_heard(&self) {
+        self.connection.end_after(self.connections.clock.monotonic(), SILENCE_MAX);
+    }
+
+    async fn take_request(self: &Rc<Self>, frame: Frame<'_>) -> Taken<Infallible> {
+        let Ok(header) = Header::read(frame.form, frame.header) else {
+            // Nothing says which request this was, so there is nothing to answer to.
+            return Taken::Last;
+        };
+        if header.is_answer() {
+            // Nobody was asked.
+            return Taken::Weighing(0);
+        }
+        self.request(&header, &frame).await;
+        Taken::Weighing(frame.frame_bytes)
+    }
+
+    fn refuse_oversized(&self, frame: Frame<'_>) -> Taken<Infallible> {
+        let Ok(header) = Header::read(frame.form, frame.header) else { return Taken::Last };
+        let remark = format!("the body is larger than {} bytes", limits::REMOTING_BODY_BYTES_MAX);
+        let refusal = Refusal::new(ResponseCode::MessageIllegal, remark);
+        if !header.is_answer() {
+            Asker::of(&header, frame.form).answer(&self.connection.outbox, &Err(refusal));
+        }
+        Taken::Weighing(frame.frame_bytes)
+    }
+
+    fn end_sessions(&self) {
+        self.forget_clients();
+        if self.has_registered.get() {
+            let shard = self.connections.broker.shard().0;
+            self.port().names.told().brokers.disconnected((shard, self.connection.id));
+        }
+    }
+}

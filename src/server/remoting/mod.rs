@@ -1,0 +1,14 @@
+//! RocketMQ's own protocol on one shard, which its clients and tools see as a broker and a name server.
+
+mod answer;
+mod connection;
+mod names;
+mod port;
+mod rates;
+mod requests;
+mod runtime_info;
+mod sessions;
+mod signed;
+
+pub(crate) use connection::serve_remoting;
+pub(crate) use port::{RemotingOptions, RemotingPort};

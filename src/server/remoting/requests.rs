@@ -1,0 +1,91 @@
+//! Requests by their codes: whether they are allowed, and who carries them out.
+
+use super::answer::{Answer, Asker};
+use super::connection::Remoting;
+use super::signed::Sender;
+use crate::api::Failure;
+use crate::protocol::remoting::code::request;
+use crate::protocol::remoting::{Asked, Frame, Header, Refusal, ResponseCode};
+
+use std::rc::Rc;
+
+/// Why a request is not carried out, before it is said as the client understands it.
+pub(super) enum Refused {
+    /// As RocketMQ says it.
+    Told(Refusal),
+    Failed(Failure),
+}
+
+impl<T: Into<Refusal>> From<T> for Refused {
+    fn from(refusal: T) -> Self {
+        Self::Told(refusal.into())
+    }
+}
+
+impl Refused {
+    pub fn failed(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+
+    pub fn new(code: ResponseCode, remark: impl Into<String>) -> Self {
+        Self::Told(Refusal::new(code, remark))
+    }
+
+    fn told(self, version: i32) -> Refusal {
+        match self {
+            Refused::Told(refusal) => refusal,
+            Refused::Failed(failure) => Refusal::of(&failure, Asked::Other, version),
+        }
+    }
+}
+
+impl Remoting {
+    /// Carries a request out, or begins to.
+    pub(super) async fn request(self: &Rc<Self>, header: &Header<'_>, frame: &Frame<'_>) {
+        let asker = Asker::of(header, frame.form);
+        self.connections.metrics.requests.add(1);
+        let outcome = match self.sender(header, frame.body) {
+            Ok(sender) if is_list(header.code) => self.begin_list(asker, &sender, header).await,
+            Ok(sender) => self.carry_out(&sender, header, frame.body).map(Some),
+            Err(failure) => Err(Refused::failed(failure)),
+        };
+        let outcome = match outcome {
+            Ok(None) => return,
+            Ok(Some(answer)) => Ok(answer),
+            Err(refused) => Err(refused.told(asker.version)),
+        };
+        asker.answer(&self.connection.outbox, &outcome);
+    }
+
+    /// What is answered at once.
+    fn carry_out(&self, sender: &Sender, header: &Header<'_>, body: &[u8]) -> Result<Answer, Refused> {
+        match header.code {
+            request::GET_ROUTEINFO_BY_TOPIC => self.route(sender, header),
+            request::GET_BROKER_CLUSTER_INFO => self.cluster_info(sender),
+            request::GET_BROKER_MEMBER_GROUP => self.member_group(sender, header),
+            request::REGISTER_BROKER => self.register_broker(sender, header, body),
+            request::UNREGISTER_BROKER => self.unregister_broker(sender, header),
+            request::QUERY_DATA_VERSION => self.query_data_version(sender, header, body),
+            request::BROKER_HEARTBEAT => self.broker_heartbeat(sender, header),
+            request::PUT_KV_CONFIG => self.put_setting(sender, header),
+            request::GET_KV_CONFIG => self.get_setting(sender, header),
+            request::DELETE_KV_CONFIG => self.delete_setting(sender, header),
+            request::GET_KVLIST_BY_NAMESPACE => self.settings_of_space(sender, header),
+            request::WIPE_WRITE_PERM_OF_BROKER => self.set_writable(sender, header, false),
+            request::ADD_WRITE_PERM_OF_BROKER => self.set_writable(sender, header, true),
+            request::GET_BROKER_RUNTIME_INFO => self.runtime_info(sender),
+            request::HEART_BEAT => self.heartbeat(sender, body),
+            request::UNREGISTER_CLIENT => self.unregister_client(sender, header),
+            request::GET_CONSUMER_LIST_BY_GROUP => self.consumer_list(sender, header),
+            code => Err(Refused::new(
+                ResponseCode::RequestCodeNotSupported,
+                format!(" request type {code} not supported"),
+            )),
+        }
+    }
+}
+
+/// Whether the answer is a list of topics, which takes room of its own.
+fn is_list(code: i32) -> bool {
+    matches!(code, request::GET_ALL_TOPIC_LIST_FROM_NAMESERVER | request::GET_TOPICS_BY_CLUSTER)
+}
