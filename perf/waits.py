@@ -26,8 +26,8 @@ TICKS = os.sysconf("SC_CLK_TCK")
 def start(turbopump, directory):
     shutil.rmtree(directory, ignore_errors=True)
     command = [turbopump, "serve", "--data", directory, "--listen", "127.0.0.1:0", "--shards", "1", "--cores", "0",
-               "--segment-bytes", "16MiB", "--log-level", "warn"]
-    broker = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+               "--segment-bytes", "16MiB"]
+    broker = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     address = None
     for line in broker.stdout:
         found = re.search(r"shard 0 on core .* listens on (\S+)", line)
