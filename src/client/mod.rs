@@ -11,6 +11,7 @@ pub mod asynchronous;
 mod batching;
 mod blocking;
 mod calls;
+mod channel;
 mod commands;
 mod connection;
 mod consumer;

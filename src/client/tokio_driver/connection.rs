@@ -10,10 +10,10 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::api::{Reply, Request};
-use crate::client::connection::{not_found, own_wait, peer_error};
-use crate::client::core::{CoreError, Correlation, ProtocolCore, end_of_stream};
+use crate::client::channel::Channel;
+use crate::client::connection::{not_found, own_wait};
+use crate::client::core::{Correlation, ProtocolCore};
 use crate::client::links::Link;
-use crate::client::stream::{Stream, lost};
 use crate::client::{ClientError, ConnectOptions, Expected, Timeouts};
 use crate::protocol::native::DecodedReply;
 use crate::types::{Identity, Level, QueueKey};
@@ -21,12 +21,8 @@ use crate::types::{Identity, Level, QueueKey};
 /// A connection to one shard. After an error that is not [`ClientError::Refused`] it is of no more use: what was in
 /// flight may have been carried out or not.
 pub struct AsyncConnection {
-    stream: Stream<TcpStream>,
-    core: ProtocolCore,
-    address: String,
+    channel: Channel<TcpStream>,
     timeouts: Timeouts,
-    /// Set once; everything later gets it.
-    error: Option<ClientError>,
 }
 
 impl AsyncConnection {
@@ -55,19 +51,17 @@ impl AsyncConnection {
         let connected = timeout_at(deadline, TcpStream::connect(&addresses[..])).await.map_err(timed_out)?;
         let stream = connected.map_err(unreachable)?;
         stream.set_nodelay(true).map_err(unreachable)?;
-        let stream = Stream::new(stream, address, &options)?;
-        let core = ProtocolCore::with_credentials(options.credentials);
-        let mut connection = Self { stream, core, address: address.to_owned(), timeouts, error: None };
+        let mut connection = Self { channel: Channel::new(stream, address, options)?, timeouts };
         let greeted = connection.exchange(ProtocolCore::is_greeted);
         timeout_at(deadline, greeted).await.map_err(|_| silent())??;
         // Nothing was asked: an answer that is there is the broker's last word.
-        if connection.has_reply()? {
-            connection.take_reply()?;
+        if connection.channel.has_reply()? {
+            connection.channel.take_reply()?;
         }
         if let Some(expected) = expected {
             expected.check(address, connection.identity())?;
         }
-        if connection.core.begin_proof()? {
+        if connection.channel.core.begin_proof()? {
             let proved = connection.exchange(|core| !core.awaits_proof());
             timeout_at(deadline, proved).await.map_err(|_| silent())??;
         }
@@ -76,18 +70,18 @@ impl AsyncConnection {
 
     /// Who answers; `None` from a broker of an earlier release.
     pub fn identity(&self) -> Option<Identity> {
-        self.core.identity()
+        self.channel.core.identity()
     }
 
     /// Sends what is to be sent, and reads until something is so.
     async fn exchange(&mut self, is_done: impl Fn(&ProtocolCore) -> bool) -> Result<(), ClientError> {
         self.flush().await?;
         // What came while this was sent is looked at before more is waited for: after a refusal nothing more comes.
-        self.has_reply()?;
-        while !is_done(&self.core) {
+        self.channel.has_reply()?;
+        while !is_done(&self.channel.core) {
             self.readable().await?;
-            self.fill()?;
-            self.has_reply()?;
+            self.channel.fill()?;
+            self.channel.has_reply()?;
             // Within TLS what was taken is sent when the handshake is through.
             self.flush().await?;
         }
@@ -96,12 +90,12 @@ impl AsyncConnection {
 
     /// Where it leads.
     pub fn address(&self) -> &str {
-        &self.address
+        self.channel.address()
     }
 
     /// Requests without an answer yet.
     pub fn in_flight(&self) -> usize {
-        self.core.in_flight()
+        self.channel.core.in_flight()
     }
 
     /// Sends a request and waits for its answer. Nothing else may be in flight. When it is cancelled the answer is still
@@ -112,18 +106,13 @@ impl AsyncConnection {
         self.submit(request)?;
         match timeout(waited, self.receive()).await {
             Ok(answer) => Ok(answer?.1.into_owned()?),
-            Err(_) => {
-                let error = ClientError::Timeout { address: self.address.clone(), waited };
-                self.error = Some(error.clone());
-                Err(error)
-            }
+            Err(_) => Err(self.channel.fail(|address| ClientError::Timeout { address, waited })),
         }
     }
 
     /// Takes a request; it leaves with the next [`flush`](Self::flush) or [`receive`](Self::receive).
     pub fn submit(&mut self, request: &Request) -> Result<Correlation, ClientError> {
-        self.check()?;
-        Ok(self.core.submit(request)?)
+        self.channel.submit(request)
     }
 
     /// Takes a batch to be stored, copying it.
@@ -133,25 +122,21 @@ impl AsyncConnection {
         level: Option<Level>,
         batch: &[u8],
     ) -> Result<Correlation, ClientError> {
-        self.check()?;
-        Ok(self.core.submit_produce(key, level, batch)?)
+        self.channel.check()?;
+        Ok(self.channel.core.submit_produce(key, level, batch)?)
     }
 
     /// Sends everything that was taken. Meanwhile answers are read, but not handed out.
     pub async fn flush(&mut self) -> Result<(), ClientError> {
-        self.check()?;
-        while !self.core.outgoing().is_empty() || self.stream.has_unsent() {
-            let ready = self.stream.socket().ready(Interest::READABLE | Interest::WRITABLE).await;
-            let ready = ready.map_err(|error| self.fail_io(&error))?;
+        self.channel.check()?;
+        while self.channel.has_unsent() {
+            let ready = self.channel.stream.socket().ready(Interest::READABLE | Interest::WRITABLE).await;
+            let ready = ready.map_err(|error| self.channel.fail_io(&error))?;
             if ready.is_writable() {
-                match self.stream.write(self.core.outgoing()) {
-                    Ok(count) => self.core.sent(count),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    Err(error) => return Err(self.fail_io(&error)),
-                }
+                self.channel.write()?;
             }
             if ready.is_readable() {
-                self.fill()?;
+                self.channel.fill()?;
             }
         }
         Ok(())
@@ -160,67 +145,25 @@ impl AsyncConnection {
     /// The next answer, in the order they come. Waits as long as it takes: put a time-out around it.
     pub async fn receive(&mut self) -> Result<(Correlation, DecodedReply<'_>), ClientError> {
         self.flush().await?;
-        while !self.has_reply()? {
+        while !self.channel.has_reply()? {
             self.readable().await?;
-            self.fill()?;
+            self.channel.fill()?;
         }
-        Ok(self.take_reply()?.expect("an answer has come"))
+        Ok(self.channel.take_reply()?.expect("an answer has come"))
     }
 
     /// An answer that has come already.
     pub fn try_receive(&mut self) -> Result<Option<(Correlation, DecodedReply<'_>)>, ClientError> {
-        if !self.has_reply()? {
-            self.fill()?;
-            if !self.has_reply()? {
-                return Ok(None);
-            }
-        }
-        self.take_reply()
+        self.channel.try_receive()
     }
 
     async fn readable(&mut self) -> Result<(), ClientError> {
-        self.stream.socket().readable().await.map_err(|error| self.fail_io(&error))
-    }
-
-    fn fill(&mut self) -> Result<(), ClientError> {
-        loop {
-            match self.stream.read(self.core.space()) {
-                Ok(0) => {
-                    let reason = end_of_stream(&self.core);
-                    return Err(self.fail_io(&io::Error::new(io::ErrorKind::UnexpectedEof, reason)));
-                }
-                Ok(count) => self.core.received(count),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(self.fail_io(&error)),
-            }
-            if !self.stream.has_more() {
-                return Ok(());
-            }
-        }
-    }
-
-    fn has_reply(&mut self) -> Result<bool, ClientError> {
-        self.check()?;
-        self.core.has_reply().map_err(|error| fail_core(&mut self.error, &self.address, error))
-    }
-
-    fn take_reply(&mut self) -> Result<Option<(Correlation, DecodedReply<'_>)>, ClientError> {
-        self.core.next_reply().map_err(|error| fail_core(&mut self.error, &self.address, error))
-    }
-
-    fn check(&self) -> Result<(), ClientError> {
-        self.error.as_ref().map_or(Ok(()), |error| Err(error.clone()))
-    }
-
-    fn fail_io(&mut self, error: &io::Error) -> ClientError {
-        let error = lost(&self.address, error);
-        self.error = Some(error.clone());
-        error
+        self.channel.stream.socket().readable().await.map_err(|error| self.channel.fail_io(&error))
     }
 
     fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()> {
         // An error shows again when the bytes are read.
-        self.stream.socket().poll_read_ready(context).map(|_| ())
+        self.channel.stream.socket().poll_read_ready(context).map(|_| ())
     }
 }
 
@@ -234,7 +177,7 @@ impl Link for AsyncConnection {
     }
 
     fn last_payload(&self) -> &[u8] {
-        self.core.last_payload()
+        self.channel.core.last_payload()
     }
 }
 
@@ -254,10 +197,4 @@ pub(super) async fn any_readable(connections: &[&AsyncConnection], deadline: Opt
             true
         }
     }
-}
-
-fn fail_core(state: &mut Option<ClientError>, address: &str, error: CoreError) -> ClientError {
-    let error = peer_error(address, error);
-    *state = Some(error.clone());
-    error
 }
