@@ -134,19 +134,23 @@ fn a_member_that_reads_to_the_end_goes_on_from_there() {
     });
 }
 
+/// A member that reads all queues, and whose next heartbeat is far away.
+async fn reading_member(broker: &FakeBroker, topic: &TopicName, seen: &mut HashMap<String, u32>) -> Member {
+    let options = ConsumerOptions { session_timeout: Duration::from_secs(300), ..ConsumerOptions::default() };
+    let mut member = Member::join(broker, topic, options).await;
+    while member.owned.len() < QUEUES as usize || broker.state().fetches() < QUEUES as usize {
+        member.step(seen).await;
+    }
+    member
+}
+
 #[test]
 fn a_member_joins_again_before_it_reads_on_after_a_lost_connection() {
     run(async {
         let broker = FakeBroker::start(2);
         let topic = broker.create("orders", QUEUES);
         let mut seen = HashMap::new();
-        // The next heartbeat is far away.
-        let options =
-            ConsumerOptions { session_timeout: Duration::from_secs(300), ..ConsumerOptions::default() };
-        let mut member = Member::join(&broker, &topic, options).await;
-        while member.owned.len() < QUEUES as usize || broker.state().fetches() < QUEUES as usize {
-            member.step(&mut seen).await;
-        }
+        let mut member = reading_member(&broker, &topic, &mut seen).await;
         broker.state().forget_groups();
         broker.state().asked.clear();
         broker.hang_up();
@@ -179,12 +183,7 @@ fn a_member_joins_again_when_its_own_connection_ends() {
         let broker = FakeBroker::start(1);
         let topic = broker.create("orders", QUEUES);
         let mut seen = HashMap::new();
-        let options =
-            ConsumerOptions { session_timeout: Duration::from_secs(300), ..ConsumerOptions::default() };
-        let mut member = Member::join(&broker, &topic, options).await;
-        while member.owned.len() < QUEUES as usize || broker.state().fetches() < QUEUES as usize {
-            member.step(&mut seen).await;
-        }
+        let mut member = reading_member(&broker, &topic, &mut seen).await;
         broker.state().asked.clear();
         let joining = broker.state().joined_over.take().expect("it has joined");
         joining.shutdown(std::net::Shutdown::Both).expect("a socket");

@@ -276,18 +276,20 @@ fn many_queues_take_turns() {
     }
 }
 
+/// Batch by batch, with a group's offsets.
+fn assign_to_readers(broker: &FakeBroker, topic: &TopicName) -> Consumer {
+    let group: GroupName = "readers".parse().expect("a good name");
+    let options = ConsumerOptions { fetch_bytes: 1, ..to_the_end() };
+    Consumer::assign(client(broker), topic.clone(), None, Some(group), options).expect("the queues are there")
+}
+
 #[test]
 fn a_group_of_fixed_queues_goes_on_where_it_committed() {
     let broker = FakeBroker::start(2);
     let topic = broker.create("orders", 2);
     fill(&broker, &topic, 0, 0..20, 5);
     fill(&broker, &topic, 1, 0..20, 5);
-    let group: GroupName = "readers".parse().expect("a good name");
-    let open = || {
-        let options = ConsumerOptions { fetch_bytes: 1, ..to_the_end() };
-        Consumer::assign(client(&broker), topic.clone(), None, Some(group.clone()), options)
-            .expect("the queues are there")
-    };
+    let open = || assign_to_readers(&broker, &topic);
     let mut consumer = open();
     let (messages, _) = read(&mut consumer, 15);
     consumer.commit().expect("it is there");
@@ -311,12 +313,7 @@ fn whoever_stops_within_a_batch_commits_what_was_handled() {
     let topic = broker.create("orders", 2);
     fill(&broker, &topic, 0, 0..20, 10);
     fill(&broker, &topic, 1, 0..20, 10);
-    let group: GroupName = "readers".parse().expect("a good name");
-    let open = || {
-        let options = ConsumerOptions { fetch_bytes: 1, ..to_the_end() };
-        Consumer::assign(client(&broker), topic.clone(), None, Some(group.clone()), options)
-            .expect("the queues are there")
-    };
+    let open = || assign_to_readers(&broker, &topic);
     let mut consumer = open();
     let (first, _) = read(&mut consumer, 30);
     let Some(Delivery::Messages(batch)) = consumer.poll(PATIENCE).expect("it is there") else {

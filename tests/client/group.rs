@@ -153,19 +153,29 @@ fn a_member_that_reads_to_the_end_says_when_it_is_there() {
 }
 
 /// The broker begins anew, and while the member does not know, its queues are somebody else's.
+/// A member that reads all queues, and whose next heartbeat is far away.
+fn reading_member(
+    broker: &FakeBroker,
+    topic: &TopicName,
+    owned: &mut HashSet<u32>,
+    seen: &mut HashMap<String, u32>,
+) -> Consumer {
+    let options = ConsumerOptions { session_timeout: Duration::from_secs(300), ..ConsumerOptions::default() };
+    let mut consumer = member(broker, topic, options);
+    until(|| {
+        step(&mut consumer, owned, seen);
+        owned.len() == QUEUES as usize && broker.state().fetches() >= QUEUES as usize
+    });
+    consumer
+}
+
 #[test]
 fn a_member_joins_again_before_it_reads_on_after_a_lost_connection() {
     let broker = FakeBroker::start(2);
     let topic = broker.create("orders", QUEUES);
     let mut seen = HashMap::new();
     let mut owned = HashSet::new();
-    // The next heartbeat is far away.
-    let options = ConsumerOptions { session_timeout: Duration::from_secs(300), ..ConsumerOptions::default() };
-    let mut consumer = member(&broker, &topic, options);
-    until(|| {
-        step(&mut consumer, &mut owned, &mut seen);
-        owned.len() == QUEUES as usize && broker.state().fetches() >= QUEUES as usize
-    });
+    let mut consumer = reading_member(&broker, &topic, &mut owned, &mut seen);
     broker.state().forget_groups();
     broker.state().asked.clear();
     broker.hang_up();
@@ -196,12 +206,7 @@ fn a_member_joins_again_when_its_own_connection_ends() {
     let broker = FakeBroker::start(1);
     let topic = broker.create("orders", QUEUES);
     let (mut seen, mut owned) = (HashMap::new(), HashSet::new());
-    let options = ConsumerOptions { session_timeout: Duration::from_secs(300), ..ConsumerOptions::default() };
-    let mut consumer = member(&broker, &topic, options);
-    until(|| {
-        step(&mut consumer, &mut owned, &mut seen);
-        owned.len() == QUEUES as usize && broker.state().fetches() >= QUEUES as usize
-    });
+    let mut consumer = reading_member(&broker, &topic, &mut owned, &mut seen);
     broker.state().asked.clear();
     let joining = broker.state().joined_over.take().expect("it has joined");
     joining.shutdown(std::net::Shutdown::Both).expect("a socket");
@@ -217,12 +222,7 @@ fn a_refused_fetch_makes_a_member_join_again() {
     let broker = FakeBroker::start(1);
     let topic = broker.create("orders", QUEUES);
     let (mut seen, mut owned) = (HashMap::new(), HashSet::new());
-    let options = ConsumerOptions { session_timeout: Duration::from_secs(300), ..ConsumerOptions::default() };
-    let mut consumer = member(&broker, &topic, options);
-    until(|| {
-        step(&mut consumer, &mut owned, &mut seen);
-        owned.len() == QUEUES as usize && broker.state().fetches() >= QUEUES as usize
-    });
+    let mut consumer = reading_member(&broker, &topic, &mut owned, &mut seen);
     // As when the session has ended and nobody has said so. The fetches that wait are answered for the holder only.
     broker.state().forget_groups();
     produce(&broker, &topic, 60);

@@ -23,6 +23,14 @@ const MIB: u64 = 1 << 20;
 /// Messages of others are stored, each within this time.
 const OTHERS_MAX: Duration = Duration::from_secs(2);
 
+/// A broker with the topic of those who stall and the others.
+fn serve_shared(setup: Setup) -> (Node, Client) {
+    let node = setup.start();
+    let mut client = node.client();
+    create_topic(&mut client, "shared", 2);
+    (node, client)
+}
+
 fn key(client: &mut Client) -> QueueKey {
     QueueKey { topic: client.topic(&topic("shared")).expect("it exists").id, queue: QueueNumber(0) }
 }
@@ -56,9 +64,7 @@ fn end_offset(client: &mut Client, queue: usize) -> u64 {
 #[test]
 fn a_client_that_sends_byte_by_byte_is_served_and_delays_nobody() {
     let directory = test_directory();
-    let node = Node::start(directory.path());
-    let mut client = node.client();
-    create_topic(&mut client, "shared", 2);
+    let (node, mut client) = serve_shared(Setup::new(directory.path()));
     let bytes = bytes_of(&[produce_request(key(&mut client), b"slowly")]);
     let mut stream = TcpStream::connect(node.address()).expect("the broker listens");
     stream.set_nodelay(true).expect("a socket");
@@ -87,9 +93,7 @@ fn a_client_that_never_finishes_a_frame_is_dropped_after_a_minute() {
         return report("skipped: a frame that is never finished takes a minute; TURBOPUMP_MANY=1 runs it");
     }
     let directory = test_directory();
-    let node = Node::start(directory.path());
-    let mut client = node.client();
-    create_topic(&mut client, "shared", 2);
+    let (node, mut client) = serve_shared(Setup::new(directory.path()));
     let bytes = bytes_of(&[produce_request(key(&mut client), &[7; 1000])]);
     let mut stream = TcpStream::connect(node.address()).expect("the broker listens");
     stream.write_all(&bytes[..100]).expect("the kernel takes it");
@@ -106,9 +110,7 @@ fn a_busy_client_whose_frames_overlap_its_writes_is_not_dropped() {
         return report("skipped: overlapping frames take more than a minute; TURBOPUMP_MANY=1 runs it");
     }
     let directory = test_directory();
-    let node = Node::start(directory.path());
-    let mut client = node.client();
-    create_topic(&mut client, "shared", 2);
+    let (node, mut client) = serve_shared(Setup::new(directory.path()));
     let request = produce_request(key(&mut client), &[7; 1000]);
     let one = bytes_of(std::slice::from_ref(&request));
     let frame = bytes_of(&[request.clone(), request]).split_off(one.len());
@@ -130,9 +132,7 @@ fn a_busy_client_whose_frames_overlap_its_writes_is_not_dropped() {
 #[test]
 fn a_client_that_never_reads_is_bounded_and_then_dropped() {
     let directory = test_directory();
-    let node = Node::start(directory.path());
-    let mut client = node.client();
-    create_topic(&mut client, "shared", 2);
+    let (node, mut client) = serve_shared(Setup::new(directory.path()));
     let key = key(&mut client);
     let body = vec![7; MIB as usize];
     produce(&node, "shared", 0, (0..32).map(|_| &body[..]));
@@ -165,9 +165,7 @@ fn a_client_that_reads_slowly_is_not_dropped() {
         return report("skipped: outlasting the time-out takes a minute; TURBOPUMP_MANY=1 runs it");
     }
     let directory = test_directory();
-    let node = Node::start(directory.path());
-    let mut client = node.client();
-    create_topic(&mut client, "shared", 2);
+    let (node, mut client) = serve_shared(Setup::new(directory.path()));
     let key = key(&mut client);
     let body = vec![7; MIB as usize];
     produce(&node, "shared", 0, (0..8).map(|_| &body[..]));
@@ -192,9 +190,7 @@ fn a_client_that_reads_slowly_is_not_dropped() {
 #[test]
 fn a_client_that_never_reads_over_http_is_bounded_and_then_dropped() {
     let directory = test_directory();
-    let node = Setup::new(directory.path()).with(&["--http", "127.0.0.1:0"]).start();
-    let mut client = node.client();
-    create_topic(&mut client, "shared", 2);
+    let (node, _) = serve_shared(Setup::new(directory.path()).with(&["--http", "127.0.0.1:0"]));
     let body = vec![b'x'; MIB as usize];
     produce(&node, "shared", 0, (0..64).map(|_| &body[..]));
     let before = resident_bytes(node.process());

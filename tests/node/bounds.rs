@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use turbopump::api::{ClientProtocol, Receive, Status, TagFilter};
+use turbopump::api::{Receive, Status};
 use turbopump::client::{Client, ClientError};
 
 use crate::support::directory::test_directory;
 use crate::support::http_connection::{Connection, PUBLISH, publish};
-use crate::support::load::{create_topic, produce, topic};
+use crate::support::load::{create_topic, produce, receive_from_orders};
 use crate::support::node::{Node, Setup, wait_for};
 
 fn get(connection: &mut Connection, group: &str, more: &str) -> (u16, String) {
@@ -41,18 +41,7 @@ fn looking_under_made_up_names_stores_nothing() {
 }
 
 fn receive(group: &str) -> Receive {
-    Receive {
-        protocol: ClientProtocol::Native,
-        group: group.parse().expect("a name"),
-        topic: topic("orders"),
-        scope: Default::default(),
-        filter: TagFilter::default(),
-        count: 32,
-        bytes_max: 1 << 20,
-        wait: Duration::ZERO,
-        lease: Some(Duration::from_secs(12 * 3600)),
-        ordered: false,
-    }
+    Receive { lease: Some(Duration::from_secs(12 * 3600)), ..receive_from_orders(group) }
 }
 
 /// Takes all that this group may have, and returns how it is refused more.

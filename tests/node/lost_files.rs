@@ -345,15 +345,20 @@ fn a_start_that_is_refused_leaves_the_index_alone() {
     }
 }
 
+/// A directory of two shards with a message each.
+fn fill_two_shards(data: &Path) {
+    let node = Setup::new(data).with(&["--shards", "2"]).start();
+    node.run_well(&["topic", "create", "lines", "--queues", "2"]);
+    command::run(Some(node.address()), &["produce", "lines"], Some(b"one\ntwo\n")).well();
+    assert_eq!(node.stop().status.code(), Some(0));
+}
+
 /// Shards start side by side: a shard whose files are fine waits for what is found of the others'.
 #[test]
 fn a_start_that_is_refused_for_one_shard_leaves_the_others_alone() {
     let directory = test_directory();
     let data = &directory.path().join("data");
-    let node = Setup::new(data).with(&["--shards", "2"]).start();
-    node.run_well(&["topic", "create", "lines", "--queues", "2"]);
-    command::run(Some(node.address()), &["produce", "lines"], Some(b"one\ntwo\n")).well();
-    assert_eq!(node.stop().status.code(), Some(0));
+    fill_two_shards(data);
     // What a start would make good or bring up to date as well.
     let (secret, description) = (data.join("secret"), data.join("turbopump.toml"));
     std::fs::remove_file(secret).expect("it is there");
@@ -462,10 +467,7 @@ fn a_dump_of_a_log_that_lacks_a_segment_says_so() {
 fn a_shard_that_cannot_be_repaired_keeps_the_others_as_they_are() {
     let directory = test_directory();
     let data = &directory.path().join("data");
-    let node = Setup::new(data).with(&["--shards", "2"]).start();
-    node.run_well(&["topic", "create", "lines", "--queues", "2"]);
-    command::run(Some(node.address()), &["produce", "lines"], Some(b"one\ntwo\n")).well();
-    assert_eq!(node.stop().status.code(), Some(0));
+    fill_two_shards(data);
     let segment = |shard: &str| data.join(shard).join("log").join(segment_name(LogPosition(0)));
     let path = data.to_str().expect("UTF-8");
     let repair = ["log", "repair", "--data", path, "--yes"];

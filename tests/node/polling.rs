@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use turbopump::api::{ClientProtocol, Fetch, Receive, Reply, Request, TagFilter};
+use turbopump::api::{Fetch, Receive, Reply, Request};
 use turbopump::client::{Client, Connection, Timeouts};
 use turbopump::types::{QueueKey, QueueNumber, QueueOffset};
 
 use crate::support::directory::test_directory;
-use crate::support::load::{create_topic, produce, topic};
+use crate::support::load::{create_topic, produce, receive_from_orders, topic};
 use crate::support::node::{Node, PATIENCE};
 
 /// A machine with other work may be late now and then, but not every time.
@@ -84,18 +84,7 @@ fn next(connection: &mut Connection) -> Option<Reply> {
 }
 
 fn receive() -> Request {
-    Request::Receive(Receive {
-        protocol: ClientProtocol::Native,
-        group: "g".parse().expect("a name"),
-        topic: topic("orders"),
-        scope: Default::default(),
-        filter: TagFilter::default(),
-        count: 1,
-        bytes_max: 1 << 20,
-        wait: Duration::from_secs(50),
-        lease: None,
-        ordered: false,
-    })
+    Request::Receive(Receive { count: 1, wait: Duration::from_secs(50), ..receive_from_orders("g") })
 }
 
 /// Beyond 256 waits the connection was not read any more.

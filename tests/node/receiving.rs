@@ -4,16 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use turbopump::api::{
-    ClientProtocol, GroupSettings, Hold, ReceiptOutcome, Receive, Release, Reply, Request, Status, TagFilter,
-};
+use turbopump::api::{GroupSettings, Hold, ReceiptOutcome, Receive, Release, Reply, Request, Status};
 use turbopump::client::tokio_driver::AsyncClient;
 use turbopump::client::{ClientError, Connection as NativeConnection, Message, Timeouts};
 use turbopump::types::{GroupName, QueueKey, QueueNumber, Timestamp};
 
 use crate::support::directory::test_directory;
 use crate::support::http_connection::Connection;
-use crate::support::load::{create_topic, produce, topic};
+use crate::support::load::{create_topic, produce, receive_from_orders, topic};
 use crate::support::node::{Node, PATIENCE, Setup};
 
 fn group() -> GroupName {
@@ -21,18 +19,7 @@ fn group() -> GroupName {
 }
 
 fn receive(count: u32, wait: Duration) -> Receive {
-    Receive {
-        protocol: ClientProtocol::Native,
-        group: group(),
-        topic: topic("orders"),
-        scope: Default::default(),
-        filter: TagFilter::default(),
-        count,
-        bytes_max: 1 << 20,
-        wait,
-        lease: None,
-        ordered: false,
-    }
+    Receive { count, wait, ..receive_from_orders(group().as_str()) }
 }
 
 /// The texts between the tags of this name.

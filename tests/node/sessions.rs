@@ -10,12 +10,11 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
-use turbopump::api::{ClientProtocol, Receive, TagFilter};
 
 use crate::start::{stop_command, wait_for_members};
 use crate::support::command::{self, BINARY};
 use crate::support::directory::test_directory;
-use crate::support::load::{create_topic, produce, topic};
+use crate::support::load::{create_topic, produce, receive_from_orders};
 use crate::support::node::{Node, PATIENCE, Setup, wait_for};
 
 /// The lines that a command prints, as they come.
@@ -40,18 +39,7 @@ fn feed(node: &Node, queues: u32, count: u32, prefix: &str) {
 /// Receives and acknowledges until nothing comes any more.
 fn receive_all(node: &Node, group: &str) -> BTreeSet<String> {
     let mut client = node.client();
-    let receive = Receive {
-        group: group.parse().expect("a name"),
-        topic: topic("orders"),
-        scope: Default::default(),
-        filter: TagFilter::default(),
-        count: 32,
-        bytes_max: 1 << 20,
-        wait: Duration::ZERO,
-        lease: None,
-        ordered: false,
-        protocol: ClientProtocol::Native,
-    };
+    let receive = receive_from_orders(group);
     let mut all = BTreeSet::new();
     loop {
         let messages = client.receive(receive.clone()).expect("the broker answers");

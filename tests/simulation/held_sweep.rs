@@ -14,7 +14,7 @@ use turbopump::types::{HalfReceipt, Level, Timestamp};
 use super::checks::remove_derived;
 use super::held::{TOPIC, create_topic, end, half_of, hold, key_of, number_of, read, receive};
 use super::node::{Node, Setup, on_node};
-use super::sweep::{crashes, log_errors};
+use super::sweep::{Script, crashes, log_errors, run_until_crash};
 use super::workload::produce_sized;
 use turbopump::wire::record::RecordView;
 
@@ -35,26 +35,15 @@ struct Entry {
 
 type Books = Rc<RefCell<BTreeMap<u64, Entry>>>;
 
-#[derive(Clone, Copy)]
-struct Script {
-    seed: u64,
-    setup: Setup,
-    /// Batches of nearly the largest size, which make segments come and go.
-    large_batches: u64,
-}
-
 fn run(disk: &FaultyDisk, script: &Script) -> BTreeMap<u64, Entry> {
-    let executor = SeededExecutor::new(script.seed);
     let books = Books::default();
-    let work = play(disk, script, &books, &executor);
-    executor.run_until(futures_lite::future::or(work, disk.crashed()));
-    executor.cancel_all();
+    run_until_crash(disk, script.seed, async |executor| play(disk, script, &books, executor).await);
     books.take()
 }
 
 /// The workload on a disk that keeps what it is given.
 pub fn calm(disk: &FaultyDisk, seed: u64) {
-    run(disk, &Script { seed, setup: Setup::default(), large_batches: 0 });
+    run(disk, &Script::small(seed));
 }
 
 async fn play(disk: &FaultyDisk, script: &Script, books: &Books, executor: &SeededExecutor) {
@@ -259,25 +248,24 @@ fn sweep(script: &Script, plan: &FaultPlan, sample: usize) {
 
 #[test]
 fn a_crash_at_any_step_neither_loses_nor_doubles_what_is_held() {
-    sweep(&Script { seed: 1, setup: Setup::default(), large_batches: 0 }, &FaultPlan::none(), 17);
+    sweep(&Script::small(1), &FaultPlan::none(), 17);
 }
 
 #[test]
 fn a_crash_does_no_harm_to_what_is_held_when_writes_are_short_and_late() {
-    sweep(&Script { seed: 2, setup: Setup::default(), large_batches: 0 }, &FaultPlan::reordered(), 23);
+    sweep(&Script::small(2), &FaultPlan::reordered(), 23);
 }
 
 #[test]
 fn a_crash_does_no_harm_to_what_is_held_while_segments_come_and_go() {
     let plain = Setup::default();
     let setup = Setup { retention_bytes: Some(2 * plain.segment_bytes), ..plain };
-    sweep(&Script { seed: 3, setup, large_batches: 14 }, &FaultPlan::none(), 211);
+    sweep(&Script { setup, large_batches: 14, ..Script::small(3) }, &FaultPlan::none(), 211);
 }
 
 #[test]
 fn errors_of_the_log_neither_lose_nor_double_what_is_held() {
-    let script = |seed| Script { seed, setup: Setup::default(), large_batches: 0 };
-    let run = |disk: &FaultyDisk, number| (script(number), run(disk, &script(number)));
+    let run = |disk: &FaultyDisk, number| (Script::small(number), run(disk, &Script::small(number)));
     log_errors(&[3, 8, 14, 25, 40], run, |outcome, (script, books), how, label| {
         check(outcome, script, books, how, label);
     });

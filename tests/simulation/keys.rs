@@ -12,7 +12,7 @@ use turbopump::api::{
 use turbopump::disk::Disk;
 use turbopump::disk::faulty::{FaultPlan, FaultyDisk, Restart};
 use turbopump::limits;
-use turbopump::testing::{Random, SeededExecutor};
+use turbopump::testing::Random;
 use turbopump::types::{
     Account, Level, LogPosition, QueueKey, QueueNumber, QueueOffset, RecordLocation, ShardId, Timestamp,
     TopicId,
@@ -22,7 +22,7 @@ use turbopump::wire::properties::{self, names};
 use turbopump::wire::record::{Record, RecordView};
 
 use super::node::{Node, Setup, on_node, shard_directory, topic_change, topic_name};
-use super::sweep::crashes;
+use super::sweep::{crashes, run_until_crash};
 
 /// A message that was answered: what it can be found by, and where.
 #[derive(Clone, Debug)]
@@ -386,9 +386,8 @@ fn runs_go_with_their_segments() {
 
 /// Sends until the power fails. Returns what was answered.
 fn interrupted(disk: &FaultyDisk, seed: u64) -> Vec<Sent> {
-    let executor = SeededExecutor::new(seed);
     let answered = Rc::new(RefCell::new(Vec::new()));
-    let work = async {
+    run_until_crash(disk, seed, async |executor| {
         let mut next = 0;
         for run in 0..2 {
             let started =
@@ -409,9 +408,7 @@ fn interrupted(disk: &FaultyDisk, seed: u64) -> Vec<Sent> {
             }
             node.stop().await;
         }
-    };
-    executor.run_until(futures_lite::future::or(work, disk.crashed()));
-    executor.cancel_all();
+    });
     answered.take()
 }
 

@@ -21,7 +21,7 @@ use turbopump::wire::record::{Record, RecordView};
 use super::checks::remove_derived;
 use super::held::{create_topic, key_of, number_of, read};
 use super::node::{Node, Setup, group_name, on_node, topic_name};
-use super::sweep::{crashes, log_errors};
+use super::sweep::{Script, crashes, log_errors, run_until_crash};
 use super::workload::produce_sized;
 
 const TOPIC: &str = "t";
@@ -61,26 +61,15 @@ struct Books {
 
 type SharedBooks = Rc<RefCell<Books>>;
 
-#[derive(Clone, Copy)]
-struct Script {
-    seed: u64,
-    setup: Setup,
-    /// Batches of nearly the largest size, which make segments come and go.
-    large_batches: u64,
-}
-
 fn run(disk: &FaultyDisk, script: &Script) -> Books {
-    let executor = SeededExecutor::new(script.seed);
     let books = SharedBooks::default();
-    let work = play(disk, script, &books, &executor);
-    executor.run_until(futures_lite::future::or(work, disk.crashed()));
-    executor.cancel_all();
+    run_until_crash(disk, script.seed, async |executor| play(disk, script, &books, executor).await);
     books.take()
 }
 
 /// The workload on a disk that keeps what it is given.
 pub fn calm(disk: &FaultyDisk, seed: u64) {
-    run(disk, &Script { seed, setup: Setup::default(), large_batches: 0 });
+    run(disk, &Script::small(seed));
 }
 
 async fn play(disk: &FaultyDisk, script: &Script, books: &SharedBooks, executor: &SeededExecutor) {
@@ -433,24 +422,23 @@ fn sweep(script: &Script, plan: &FaultPlan, sample: usize) {
 
 #[test]
 fn a_crash_at_any_step_takes_no_acknowledgement_back_and_loses_no_message() {
-    sweep(&Script { seed: 1, setup: Setup::default(), large_batches: 0 }, &FaultPlan::none(), 31);
+    sweep(&Script::small(1), &FaultPlan::none(), 31);
 }
 
 #[test]
 fn a_crash_of_two_shards_takes_no_acknowledgement_back() {
     let setup = Setup { shard_count: 2, ..Setup::default() };
-    sweep(&Script { seed: 2, setup, large_batches: 0 }, &FaultPlan::reordered(), 61);
+    sweep(&Script { setup, ..Script::small(2) }, &FaultPlan::reordered(), 61);
 }
 
 #[test]
 fn a_crash_takes_no_acknowledgement_back_while_segments_come_and_go() {
-    sweep(&Script { seed: 3, setup: Setup::default(), large_batches: 9 }, &FaultPlan::none(), 211);
+    sweep(&Script { large_batches: 9, ..Script::small(3) }, &FaultPlan::none(), 211);
 }
 
 #[test]
 fn errors_of_the_log_take_no_acknowledgement_back() {
-    let script = |seed| Script { seed, setup: Setup::default(), large_batches: 0 };
-    let run = |disk: &FaultyDisk, number| (script(number), run(disk, &script(number)));
+    let run = |disk: &FaultyDisk, number| (Script::small(number), run(disk, &Script::small(number)));
     log_errors(&[3, 9, 20, 34, 60], run, |outcome, (script, books), how, label| {
         check(outcome, script, books, how, label);
     });

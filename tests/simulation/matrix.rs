@@ -17,14 +17,14 @@ use turbopump::broker::{ShardHome, StartError, check_shard, repair_shard, verify
 use turbopump::disk::faulty::{AfterCrash, FaultPlan, FaultyDisk, Restart, Rule, When};
 use turbopump::disk::{Disk, DiskErrorKind, DiskFile, OpenMode, Operation};
 use turbopump::log::{Act, Known, Manifest, OpenError, parse_segment_name, scan, segment_name};
-use turbopump::testing::{Random, SeededExecutor, generators};
+use turbopump::testing::{Random, generators};
 use turbopump::types::{Level, LogPosition, QueueKey, QueueNumber, QueueOffset, ShardId, Timestamp};
 use turbopump::wire::batch::{BatchHeader, LogSecret};
 
 use super::checks::{Nothing, live_queues, remove_derived};
 use super::ledger::Ledger;
 use super::node::{Node, Setup, log_directory, on_node, shard_directory};
-use super::sweep::{is_full, stride};
+use super::sweep::{is_full, run_until_crash, stride};
 use super::workload::{Books, create, produce, produce_sized};
 
 const SHARDS: u16 = 2;
@@ -786,15 +786,12 @@ fn a_repair_that_was_killed_is_gone_on_with_before_a_start() {
 /// Fills a node until it is done or the disk crashes, and returns what was sent and answered.
 fn fill_until_crash(disk: &FaultyDisk, seed: u64) -> Ledger {
     let books: Books = Rc::new(RefCell::default());
-    let executor = SeededExecutor::new(seed);
-    let work = async {
+    run_until_crash(disk, seed, async |executor| {
         let started = Node::start(disk, &setup(), executor.shared_clock(), &executor.spawner()).await;
         let node = started.expect("an empty disk");
         fill(&node, &books).await;
         node.stop().await;
-    };
-    executor.run_until(futures_lite::future::or(work, disk.crashed()));
-    executor.cancel_all();
+    });
     books.take()
 }
 

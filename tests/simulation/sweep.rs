@@ -2,6 +2,9 @@
 
 use turbopump::disk::faulty::{AfterCrash, FaultPlan, FaultyDisk, Restart, Rule, When};
 use turbopump::disk::{DiskErrorKind, Operation};
+use turbopump::testing::SeededExecutor;
+
+use super::node::Setup;
 
 /// `TURBOPUMP_SWEEP=full`: every case instead of a sample.
 pub fn is_full() -> bool {
@@ -11,6 +14,29 @@ pub fn is_full() -> bool {
 /// One case in so many is tried: `sample`, or 1 in a full sweep.
 pub fn stride(sample: usize) -> usize {
     if is_full() { 1 } else { sample }
+}
+
+/// How large a workload is.
+#[derive(Clone, Copy)]
+pub struct Script {
+    pub seed: u64,
+    pub setup: Setup,
+    /// Batches of nearly the largest size, which make segments come and go.
+    pub large_batches: u64,
+}
+
+impl Script {
+    /// In one segment of a usual node.
+    pub fn small(seed: u64) -> Self {
+        Self { seed, setup: Setup::default(), large_batches: 0 }
+    }
+}
+
+/// Runs a workload, in an order that the seed picks, to its end or to the crash of its disk.
+pub fn run_until_crash(disk: &FaultyDisk, seed: u64, work: impl AsyncFnOnce(&SeededExecutor)) {
+    let executor = SeededExecutor::new(seed);
+    executor.run_until(futures_lite::future::or(work(&executor), disk.crashed()));
+    executor.cancel_all();
 }
 
 /// Runs a workload of `steps` steps once for each step that is tried, with a crash there, and checks every disk that may be

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use turbopump::api::TopicChange;
+use turbopump::api::{ClientProtocol, Receive, TagFilter, TopicChange};
 use turbopump::client::{
     Client, Consumer, ConsumerOptions, Delivery, Message, Producer, ProducerOptions, Start, Until,
 };
@@ -83,4 +83,20 @@ pub fn bounds(client: &mut Client, name: &str, queue: u32) -> (QueueOffset, Queu
     let info = client.describe_topic(&topic(name)).expect("the topic exists");
     let found = info.queues.iter().find(|info| info.queue.0 == queue).expect("the queue exists");
     (found.first_offset, found.end_offset)
+}
+
+/// As much as one receive of topic `orders` may have, at once.
+pub fn receive_from_orders(group: &str) -> Receive {
+    Receive {
+        protocol: ClientProtocol::Native,
+        group: group.parse().expect("a name"),
+        topic: topic("orders"),
+        scope: Default::default(),
+        filter: TagFilter::default(),
+        count: 32,
+        bytes_max: 1 << 20,
+        wait: Duration::ZERO,
+        lease: None,
+        ordered: false,
+    }
 }
