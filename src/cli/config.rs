@@ -110,9 +110,13 @@ pub struct ServeSettings {
     #[arg(long, value_name = "SIZE|none")]
     pub retention_bytes: Option<OrNone<ByteSize>>,
     /// Make topics by first use, when something is written to one that does not exist, with this many queues [default: off;
-    /// 4 queues when no number is given]
+    /// 4 queues when no number is given]; over RocketMQ's protocol they are made anyway, as its clients expect, with as many
+    /// queues of each shard as the client says
     #[arg(long, value_name = "QUEUES", num_args = 0..=1, default_missing_value = "4")]
     pub auto_create_topics: Option<u32>,
+    /// Make topics by command only, over RocketMQ's protocol as well [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub no_auto_create_topics: Option<bool>,
     /// How long a received message stays invisible to others of its group [default: 300s]; a group can have its own
     #[arg(long, value_name = "DURATION")]
     pub lease: Option<Span>,
@@ -224,6 +228,7 @@ impl ServeSettings {
             retention_age: self.retention_age.or(file.retention_age),
             retention_bytes: self.retention_bytes.or(file.retention_bytes),
             auto_create_topics: self.auto_create_topics.or(file.auto_create_topics),
+            no_auto_create_topics: self.no_auto_create_topics.or(file.no_auto_create_topics),
             lease: self.lease.or(file.lease),
             ordered_lease: self.ordered_lease.or(file.ordered_lease),
             deliveries: self.deliveries.or(file.deliveries),
@@ -270,6 +275,7 @@ impl ServeSettings {
                 .retention_bytes
                 .map_or(default.retention_bytes, |size| size.0.map(|bytes| bytes.0)),
             auto_create_topics: self.auto_create_topics,
+            no_auto_create_topics: self.no_auto_create_topics.unwrap_or(default.no_auto_create_topics),
             leases: LeaseDefaults {
                 deliveries_max: self.deliveries.unwrap_or(default.leases.deliveries_max),
                 lease: self.lease.map_or(default.leases.lease, |lease| lease.0),
@@ -324,6 +330,7 @@ mod tests {
         tail-cache-bytes = 1048576
         client-memory = "256MiB"
         auto-create-topics = 8
+        no-auto-create-topics = false
         lease = "30s"
         ordered-lease = "5s"
         deliveries = 3
@@ -359,7 +366,7 @@ mod tests {
         assert_eq!((options.retention_age, options.retention_bytes), (None, Some(1 << 30)));
         assert_eq!((options.tail_cache_bytes, options.buffered_io), (Some(1 << 20), true));
         assert_eq!(options.client_memory_bytes, Some(256 << 20));
-        assert_eq!(options.auto_create_topics, Some(8));
+        assert_eq!((options.auto_create_topics, options.no_auto_create_topics), (Some(8), false));
         let leases = LeaseDefaults {
             deliveries_max: 3,
             lease: Duration::from_secs(30),

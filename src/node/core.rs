@@ -235,7 +235,8 @@ impl Seat {
         let access = plan.access_keys.as_ref().map(open).transpose()?;
         let open_http = |options| HttpPort::open(broker, options, &self.secret, access.clone());
         let http = plan.http.as_ref().map(open_http);
-        let remoting = plan.remoting.as_ref().map(|options| RemotingPort::open(broker, options));
+        let open_remoting = |options| RemotingPort::open(broker, options, &self.secret);
+        let remoting = plan.remoting.as_ref().map(open_remoting);
         let tls = plan.tls.as_ref().map(|files| Tls::open(broker, files, plan.rules)).transpose()?;
         Ok(Doors { rules: plan.rules, http, remoting, tls, access })
     }

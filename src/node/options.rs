@@ -96,6 +96,8 @@ pub struct ServeOptions {
     pub retention_bytes: Option<u64>,
     /// Queues of a topic that is made because something is written to it. `None`: topics are made by command only.
     pub auto_create_topics: Option<u32>,
+    /// Nor are they over RocketMQ's protocol, where its clients expect it.
+    pub no_auto_create_topics: bool,
     /// How groups without settings of their own are treated.
     pub leases: LeaseDefaults,
     /// Written buffers that each shard keeps for readers at the tail. `None`: as the memory of the machine allows.
@@ -158,6 +160,8 @@ pub enum OptionsError {
     Deliveries,
     #[error("--auto-create-topics gives a topic 1 to {max} queues, not {given}", max = limits::TOPIC_QUEUES_MAX)]
     AutoCreate { given: u32 },
+    #[error("--auto-create-topics and --no-auto-create-topics contradict each other: leave one of them out")]
+    AutoCreateBoth,
     #[error(
         "--advertise is the host name or address by which clients reach this machine, without a port, like \
          broker.example.org, not `{given}`"
@@ -221,6 +225,7 @@ impl ServeOptions {
             retention_age: Some(Duration::from_secs(72 * 3600)),
             retention_bytes: None,
             auto_create_topics: None,
+            no_auto_create_topics: false,
             leases: LeaseDefaults::default(),
             tail_cache_bytes: None,
             client_memory_bytes: None,
@@ -268,6 +273,9 @@ impl ServeOptions {
             && !(1..=limits::TOPIC_QUEUES_MAX).contains(&given)
         {
             return Err(OptionsError::AutoCreate { given });
+        }
+        if self.auto_create_topics.is_some() && self.no_auto_create_topics {
+            return Err(OptionsError::AutoCreateBoth);
         }
         if let Some(given) = &self.advertise
             && !is_host(given)

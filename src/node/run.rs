@@ -267,7 +267,7 @@ fn door_plan(options: &ServeOptions, http: Option<SocketAddr>, name: &str) -> Do
     let node = OwnNode {
         cluster: options.cluster.clone(),
         name: name.to_owned(),
-        makes_topics: options.auto_create_topics.is_some(),
+        makes_topics: !options.no_auto_create_topics,
     };
     DoorPlan {
         rules: DoorRules {

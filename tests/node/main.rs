@@ -35,6 +35,7 @@ mod readme;
 mod receiving;
 mod refusals;
 mod remoting;
+mod remoting_sends;
 mod retention;
 mod sessions;
 mod settings_files;

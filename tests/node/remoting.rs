@@ -16,36 +16,44 @@ const HEART_BEAT: i32 = 34;
 
 /// An answer.
 #[derive(Debug)]
-struct Answer {
-    code: i32,
-    opaque: i32,
-    remark: String,
+pub struct Answer {
+    pub code: i32,
+    pub opaque: i32,
+    pub remark: String,
     fields: Vec<(String, String)>,
     body: Vec<u8>,
 }
 
-struct Remoting {
+impl Answer {
+    /// A field that there is.
+    pub fn field(&self, name: &str) -> &str {
+        let found = self.fields.iter().find(|(known, _)| known == name);
+        &found.unwrap_or_else(|| panic!("{name} of {self:?}")).1
+    }
+}
+
+pub struct Remoting {
     stream: TcpStream,
     received: Vec<u8>,
 }
 
 impl Remoting {
-    fn connect(address: &str) -> Self {
+    pub fn connect(address: &str) -> Self {
         let stream = TcpStream::connect(address).expect("the broker listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("a positive time");
         Self { stream, received: Vec::new() }
     }
 
-    fn ask(&mut self, code: i32, fields: &[(&str, &str)], body: &[u8]) -> Answer {
+    pub fn ask(&mut self, code: i32, fields: &[(&str, &str)], body: &[u8]) -> Answer {
         self.send(&request(HeaderForm::Json, code, 7, fields, body));
         self.answer()
     }
 
-    fn send(&mut self, bytes: &[u8]) {
+    pub fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).expect("the broker reads");
     }
 
-    fn answer(&mut self) -> Answer {
+    pub fn answer(&mut self) -> Answer {
         loop {
             if let Cut::Frame(frame) = cut(&self.received).expect("frames") {
                 let header = Header::read(frame.form, frame.header).expect("a header");
@@ -75,7 +83,7 @@ impl Remoting {
     }
 }
 
-fn request(form: HeaderForm, code: i32, opaque: i32, fields: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
+pub fn request(form: HeaderForm, code: i32, opaque: i32, fields: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     let fields: Vec<_> = fields.iter().map(|(name, value)| (*name, FieldValue::Text(value))).collect();
     let mut bytes = Vec::new();
     Head { code, opaque, fields: &fields, ..Head::default() }.write(form, body, &mut bytes);
@@ -88,7 +96,7 @@ fn json(answer: &Answer) -> Value {
 }
 
 /// The brokers of a route, with the queues of each.
-fn queues(answer: &Answer) -> Vec<(String, u64)> {
+pub fn queues(answer: &Answer) -> Vec<(String, u64)> {
     let route = json(answer);
     let queues = route["queueDatas"].as_array().expect("a list").iter();
     queues
@@ -101,7 +109,7 @@ fn queues(answer: &Answer) -> Vec<(String, u64)> {
         .collect()
 }
 
-fn node(flags: &[&str]) -> (tempfile::TempDir, Node) {
+pub fn node(flags: &[&str]) -> (tempfile::TempDir, Node) {
     let directory = test_directory();
     let named = ["--node", "n", "--namesrv", "127.0.0.1:0"];
     let node = Setup::new(directory.path().join("data")).with(&named).with(flags).start();
@@ -130,7 +138,10 @@ fn routes_lead_to_the_shards_that_have_the_queues() {
         let info = json(&client.ask(106, &[], b""));
         assert_eq!(info["clusterAddrTable"]["shop"], serde_json::json!(["n-0", "n-1", "n-2"]));
         let topics = json(&client.ask(206, &[], b""));
-        assert_eq!(topics["topicList"], serde_json::json!(["n-0", "n-1", "n-2", "orders", "shop", "small"]));
+        assert_eq!(
+            topics["topicList"],
+            serde_json::json!(["TBW102", "n-0", "n-1", "n-2", "orders", "shop", "small"])
+        );
         let table = json(&client.ask(28, &[], b""));
         assert_eq!(table["table"]["brokerActive"], "true");
         let unknown = client.ask(31_337, &[], b"");

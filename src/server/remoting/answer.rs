@@ -25,6 +25,13 @@ impl Asker {
         Self { opaque: header.opaque, form, version: header.version, is_one_way: header.is_one_way() }
     }
 
+    /// Has `write` append the answer to the request of a number, unless no answer is wanted.
+    pub fn push(&self, outbox: &Outbox, write: impl FnOnce(i32, HeaderForm, &mut Vec<u8>)) {
+        if !self.is_one_way {
+            outbox.push_with(|output| write(self.opaque, self.form, output));
+        }
+    }
+
     /// Answers, unless no answer is wanted.
     pub fn answer(&self, outbox: &Outbox, outcome: &Result<Answer, Refusal>) {
         if self.is_one_way {

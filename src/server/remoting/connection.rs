@@ -2,7 +2,7 @@
 //! client's, so answers go out as they become due.
 
 use std::cell::{Cell, RefCell};
-use std::convert::Infallible;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -10,11 +10,13 @@ use futures_lite::AsyncRead;
 
 use super::answer::Asker;
 use super::port::RemotingPort;
+use super::sending::PlacedSend;
 use super::sessions::{Heard, RemotingClient};
 use crate::access::Peer;
 use crate::api::{Failure, Status};
 use crate::limits;
 use crate::net::ReceiveBuffer;
+use crate::protocol::remoting::call::send;
 use crate::protocol::remoting::{self, Frame, Header, Refusal, ResponseCode};
 use crate::runtime::Glommio;
 use crate::server::connection::Connections;
@@ -33,6 +35,8 @@ pub(super) struct Remoting {
     pub calls: Rc<Calls>,
     /// Where requests come from, and which key was proved last.
     pub peer: Peer,
+    /// Where the messages are born that come over it.
+    pub born: SocketAddr,
     /// The way back to the client.
     pub client: Rc<RemotingClient>,
     /// The clients that were heard over this connection.
@@ -41,7 +45,6 @@ pub(super) struct Remoting {
     passing_over: Cell<usize>,
     /// A broker has registered over this connection, and is gone with it.
     pub has_registered: Cell<bool>,
-    settling: WakerList,
 }
 
 /// What lies first in the receive buffer.
@@ -60,18 +63,19 @@ pub(crate) async fn serve_remoting(
     mut stream: Stream,
     buffer: ReceiveBuffer,
 ) {
-    let peer = Peer::at(stream.peer().map(|address| address.ip()));
+    let address = stream.peer();
+    let peer = Peer::at(address.map(|address| address.ip()));
     let Ok(halves) = stream.split() else { return };
     let remoting = Rc::new(Remoting {
         connections: connections.clone(),
         connection: connection.clone(),
         calls: Calls::new(&connections.context, connection),
         peer,
+        born: address.unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))),
         client: RemotingClient::new(connection),
         heard: RefCell::new(Heard::new(&connections.memory)),
         passing_over: Cell::new(0),
         has_registered: Cell::new(false),
-        settling: WakerList::new(),
     });
     let framed = Framed::new(&connections.context, connection, &remoting);
     framed.serve(&Glommio, halves, buffer).await;
@@ -80,7 +84,7 @@ pub(crate) async fn serve_remoting(
 
 impl Protocol for Remoting {
     type Frame<'a> = Incoming<'a>;
-    type Placed = Infallible;
+    type Placed = PlacedSend;
 
     async fn greet<R: AsyncRead + Unpin>(&self, _stream: &mut R, _buffer: &mut ReceiveBuffer) -> bool {
         self.note_heard();
@@ -117,7 +121,7 @@ impl Protocol for Remoting {
         None
     }
 
-    async fn take(self: &Rc<Self>, incoming: Self::Frame<'_>) -> Taken<Infallible> {
+    async fn take(self: &Rc<Self>, incoming: Self::Frame<'_>) -> Taken<PlacedSend> {
         self.note_heard();
         match incoming {
             Incoming::Whole(frame) => self.take_request(frame).await,
@@ -126,12 +130,12 @@ impl Protocol for Remoting {
         }
     }
 
-    fn settle(&self, placed: &Infallible) -> bool {
-        match *placed {}
+    fn settle(&self, placed: &PlacedSend) -> bool {
+        self.settle_send(placed)
     }
 
     fn settling(&self) -> &WakerList {
-        &self.settling
+        self.connections.broker.log().watermarks().changes()
     }
 
     /// There is no answer to a connection in this protocol.
@@ -148,7 +152,7 @@ impl Remoting {
         self.connection.end_after(self.connections.clock.monotonic(), SILENCE_MAX);
     }
 
-    async fn take_request(self: &Rc<Self>, frame: Frame<'_>) -> Taken<Infallible> {
+    async fn take_request(self: &Rc<Self>, frame: Frame<'_>) -> Taken<PlacedSend> {
         let Ok(header) = Header::read(frame.form, frame.header) else {
             // Nothing says which request this was, so there is nothing to answer to.
             return Taken::Last;
@@ -157,14 +161,22 @@ impl Remoting {
             // Nobody was asked.
             return Taken::Weighing(0);
         }
+        if send::is_send(header.code) {
+            return self.take_send(&header, &frame).await;
+        }
         self.request(&header, &frame).await;
         Taken::Weighing(frame.frame_bytes)
     }
 
-    fn refuse_oversized(&self, frame: Frame<'_>) -> Taken<Infallible> {
+    fn refuse_oversized(&self, frame: Frame<'_>) -> Taken<PlacedSend> {
         let Ok(header) = Header::read(frame.form, frame.header) else { return Taken::Last };
-        let remark = format!("the body is larger than {} bytes", limits::REMOTING_BODY_BYTES_MAX);
-        let refusal = Refusal::new(ResponseCode::MessageIllegal, remark);
+        let refusal = match send::is_send(header.code) {
+            true => send::too_large(),
+            false => {
+                let remark = format!("the body is larger than {} bytes", limits::REMOTING_BODY_BYTES_MAX);
+                Refusal::new(ResponseCode::MessageIllegal, remark)
+            }
+        };
         if !header.is_answer() {
             Asker::of(&header, frame.form).answer(&self.connection.outbox, &Err(refusal));
         }

@@ -7,6 +7,7 @@ mod port;
 mod rates;
 mod requests;
 mod runtime_info;
+mod sending;
 mod sessions;
 mod signed;
 

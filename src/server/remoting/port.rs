@@ -1,14 +1,16 @@
 //! What all connections of a shard that speak RocketMQ's protocol have together.
 
-use std::cell::RefCell;
+use std::cell::{Cell, OnceCell, RefCell};
+use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::rates::Rates;
 use super::sessions::RemotingClients;
+use crate::access::NodeSecret;
 use crate::namesrv::{NameServer, OwnNode, OwnTopic};
 use crate::server::connection::ShardBroker;
-use crate::types::{MonotonicTime, Timestamp, TopicName};
+use crate::types::{MonotonicTime, Timestamp, TopicName, UniqueId, UniqueIdGenerator};
 
 /// What the protocol is told at the start.
 #[derive(Clone, Debug)]
@@ -26,17 +28,29 @@ pub(crate) struct RemotingPort {
     pub rates: RefCell<Rates>,
     /// When the shard began to take requests.
     pub boot: Timestamp,
+    /// For messages whose producers give them none.
+    ids: RefCell<UniqueIdGenerator>,
+    /// What clients reach this shard at, which ids of its messages begin with.
+    address: OnceCell<Option<SocketAddr>>,
+    /// Counts the messages that leave the queue to this broker.
+    next_queue: Cell<u32>,
     broker: Rc<ShardBroker>,
 }
 
 impl RemotingPort {
-    pub fn open(broker: &Rc<ShardBroker>, options: &RemotingOptions) -> Self {
+    pub fn open(broker: &Rc<ShardBroker>, options: &RemotingOptions, secret: &NodeSecret) -> Self {
+        // Another number than that of the shard's ids over HTTP.
+        let ids =
+            UniqueIdGenerator::new(Ipv4Addr::LOCALHOST, std::process::id(), !secret.number(broker.shard()));
         Self {
             node: options.node.clone(),
             names: options.names.clone(),
             clients: RemotingClients::new(broker.clock().clone()),
             rates: RefCell::default(),
             boot: broker.clock().now(),
+            ids: RefCell::new(ids),
+            address: OnceCell::new(),
+            next_queue: Cell::new(0),
             broker: broker.clone(),
         }
     }
@@ -44,6 +58,28 @@ impl RemotingPort {
     /// Where the node's shards are, in their order.
     pub fn addresses(&self) -> Vec<String> {
         self.broker.shard_addresses().into_iter().map(|shard| shard.address).collect()
+    }
+
+    /// Where clients reach this shard, as ids of its messages have it: the one for C++ reads four bytes of an address, so an
+    /// address of that kind is taken where there is one. A host's name is looked up once.
+    pub fn address(&self) -> Option<SocketAddr> {
+        let look_up = || {
+            let shard = usize::from(self.broker.shard().0);
+            let name = self.addresses().into_iter().nth(shard)?;
+            let found: Vec<_> = name.to_socket_addrs().ok()?.collect();
+            found.iter().find(|address| address.is_ipv4()).or(found.first()).copied()
+        };
+        *self.address.get_or_init(look_up)
+    }
+
+    /// The next id for a message without one.
+    pub fn next_id(&self) -> UniqueId {
+        self.ids.borrow_mut().next(self.broker.clock().now())
+    }
+
+    /// Counts through a topic's queues, for messages whose producers leave the choice to the broker.
+    pub fn next_queue(&self) -> u32 {
+        self.next_queue.replace(self.next_queue.get().wrapping_add(1))
     }
 
     /// What the node has of a topic now.

@@ -35,6 +35,8 @@ const TRANSACTION: i32 = 0b1100;
 const WISHED_QUEUES_MAX: u32 = 8;
 /// What a client wishes that says nothing: its default in all languages.
 const WISHED_QUEUES: u32 = 4;
+/// The topic that others are made after; a client that names another one does not want its topic made.
+const TEMPLATE_TOPIC: &[u8] = b"TBW102";
 /// What brokers call their place.
 const REGION: &str = "DefaultRegion";
 
@@ -44,8 +46,8 @@ pub struct Send<'a> {
     pub topic: TopicName,
     /// Of this broker; `None`: any.
     pub queue: Option<u32>,
-    /// Queues of each broker, if the send makes the topic.
-    pub queues_wished: u32,
+    /// Queues of each broker, if the send may make the topic.
+    pub queues_wished: Option<u32>,
     /// `None`: the topic's level, or the node's.
     pub level: Option<Level>,
     pub messages: Messages<'a>,
@@ -83,8 +85,9 @@ struct Names {
     properties: &'static str,
     deliveries: &'static str,
     batch: &'static str,
-    /// What must be there and means nothing here.
-    required: [&'static str; 2],
+    template: &'static str,
+    /// It must be there, and means nothing here.
+    group: &'static str,
 }
 
 const LONG_NAMES: Names = Names {
@@ -97,7 +100,8 @@ const LONG_NAMES: Names = Names {
     properties: "properties",
     deliveries: "reconsumeTimes",
     batch: "batch",
-    required: ["producerGroup", "defaultTopic"],
+    template: "defaultTopic",
+    group: "producerGroup",
 };
 
 const SHORT_NAMES: Names = Names {
@@ -110,7 +114,8 @@ const SHORT_NAMES: Names = Names {
     properties: "i",
     deliveries: "j",
     batch: "m",
-    required: ["a", "c"],
+    template: "c",
+    group: "a",
 };
 
 fn illegal(remark: impl Into<String>) -> Refusal {
@@ -136,9 +141,8 @@ impl<'a> Send<'a> {
     pub fn read(header: &'a Header<'_>, body: &'a [u8], born: SocketAddr) -> Result<Self, Refusal> {
         let names = if header.code == request::SEND_MESSAGE { &LONG_NAMES } else { &SHORT_NAMES };
         let fields = &header.fields;
-        for name in names.required {
-            fields.required_text(name)?;
-        }
+        fields.required_text(names.group)?;
+        fields.required_text(names.template)?;
         let topic = fields.required_text(names.topic)?;
         let queues_wished = fields.required_number(names.queues_wished)?;
         let queue: i32 = fields.required_number(names.queue)?;
@@ -161,7 +165,8 @@ impl<'a> Send<'a> {
         Ok(Self {
             topic,
             queue: u32::try_from(queue).ok(),
-            queues_wished: wished(queues_wished),
+            queues_wished: (fields.bytes(names.template) == Some(TEMPLATE_TOPIC))
+                .then(|| wished(queues_wished)),
             level: (waits == Some(false)).then_some(Level::Accepted),
             messages,
         })

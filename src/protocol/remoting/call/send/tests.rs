@@ -38,7 +38,7 @@ fn single_messages_of_every_client_are_understood() {
     ] {
         read_captured(file, |send| {
             let send = send.expect("a send");
-            assert_eq!((send.topic.as_str(), send.queues_wished, send.level), ("orders", 4, None));
+            assert_eq!((send.topic.as_str(), send.queues_wished, send.level), ("orders", Some(4), None));
             assert!(send.queue.is_some_and(|queue| queue < 4));
             let message = single(&send);
             assert_eq!((message.key, message.tag), (keys.as_bytes(), &b"TagA"[..]));
@@ -171,7 +171,7 @@ fn any_queue_is_asked_for_by_a_number_below_zero() {
         for (name, value) in [
             ("a", "g"),
             ("b", "t"),
-            ("c", "d"),
+            ("c", "TBW102"),
             ("d", "1000"),
             ("e", queue),
             ("f", "0"),
@@ -193,7 +193,7 @@ fn any_queue_is_asked_for_by_a_number_below_zero() {
     let born = BORN.parse().expect("an address");
     let header = header("-1");
     let send = Send::read(&header, b"", born).expect("a send");
-    assert_eq!((send.queue, send.queues_wished), (None, WISHED_QUEUES_MAX));
+    assert_eq!((send.queue, send.queues_wished), (None, Some(WISHED_QUEUES_MAX)));
     assert_eq!((single(&send).origin.flag, single(&send).born_time), (-7_i32 as u32, Timestamp(0)));
 }
 

@@ -1,0 +1,200 @@
+//! Sends: messages for a queue of this shard, placed from where they lie in the receive buffer. Single ones that come before a
+//! commit group is taken share a batch with others for their queue, and each has its own answer.
+
+use std::rc::Rc;
+
+use super::answer::Asker;
+use super::connection::Remoting;
+use crate::access::Need;
+use crate::api::{Failure, Produced, Status, Stored};
+use crate::broker::{PendingProduce, PendingSingle, PlaceRefusal, Single};
+use crate::protocol::remoting::call::send::{Messages, Send, Sent, SingleMessage};
+use crate::protocol::remoting::{Asked, Frame, Header, Refusal, ResponseCode};
+use crate::server::framed::Taken;
+use crate::types::{Level, QueueKey, QueueNumber, RecordLocation, TopicName};
+use crate::wire::batch::OwnedBatch;
+use crate::wire::properties::{self, names};
+
+/// A send that waits for its level.
+pub(super) struct PlacedSend {
+    asker: Asker,
+    /// Of this broker.
+    queue: u32,
+    messages: PlacedMessages,
+}
+
+enum PlacedMessages {
+    Single { pending: PendingSingle, unique_id: Box<str> },
+    Batch { pending: PendingProduce, message_count: u32 },
+}
+
+/// Where a send goes.
+struct Target {
+    key: QueueKey,
+    /// The queue's number to clients, who count those of this broker only.
+    queue: u32,
+}
+
+impl Remoting {
+    /// Takes a send: it is placed, or refused.
+    pub(super) async fn take_send(
+        self: &Rc<Self>,
+        header: &Header<'_>,
+        frame: &Frame<'_>,
+    ) -> Taken<PlacedSend> {
+        let asker = Asker::of(header, frame.form);
+        self.connections.metrics.requests.add(1);
+        match self.send(header, frame.body).await {
+            Ok((queue, messages)) => Taken::Placed(PlacedSend { asker, queue, messages }),
+            Err(refusal) => {
+                asker.answer(&self.connection.outbox, &Err(refusal));
+                Taken::Weighing(frame.frame_bytes)
+            }
+        }
+    }
+
+    async fn send(
+        self: &Rc<Self>,
+        header: &Header<'_>,
+        body: &[u8],
+    ) -> Result<(u32, PlacedMessages), Refusal> {
+        let told = |failure: Failure| Refusal::of(&failure, Asked::Send, header.version);
+        let sender = self.sender(header, body).map_err(told)?;
+        let send = Send::read(header, body, self.born)?;
+        self.check(&sender, Need::Publish { topic: send.topic.as_str() }).map_err(told)?;
+        let target = self.target(&send).await.map_err(|failure| match failure.status {
+            // RocketMQ's words, which people look for.
+            Status::TopicNotExist => Refusal::new(
+                ResponseCode::TopicNotExist,
+                format!("topic[{}] not exist, apply first please! {}", send.topic, failure.message),
+            ),
+            _ => told(failure),
+        })?;
+        let placed = match send.messages {
+            Messages::Single(message) => self.place_single(&target, send.level, message).await,
+            Messages::Batch(batch) => self.place_batch(&target, send.level, &batch).await,
+        };
+        Ok((target.queue, placed.map_err(told)?))
+    }
+
+    /// Finds the queue; makes the topic where it is made by being written to.
+    async fn target(&self, send: &Send<'_>) -> Result<Target, Failure> {
+        let broker = &self.connections.broker;
+        let wished = send.queues_wished.filter(|_| self.port().node.makes_topics);
+        let (topic, queue_count) = match (broker.topic_layout(&send.topic), wished) {
+            (Err(failure), Some(queues)) if failure.status == Status::TopicNotExist => {
+                let shards = u32::from(broker.options().shard_count);
+                broker.open_topic(&send.topic, Some(queues * shards)).await?;
+                broker.topic_layout(&send.topic)?
+            }
+            (found, _) => found?,
+        };
+        let queue = self.own_queue(&send.topic, send.queue, queue_count)?;
+        let (shard, shards) = (broker.shard().0, broker.options().shard_count);
+        let number = queue * u32::from(shards) + u32::from(shard);
+        Ok(Target { key: QueueKey { topic, queue: QueueNumber(number) }, queue })
+    }
+
+    /// The queue of this broker that was asked for, or the next one.
+    fn own_queue(&self, topic: &TopicName, asked: Option<u32>, queue_count: u32) -> Result<u32, Failure> {
+        let options = self.connections.broker.options();
+        let (shard, shards) = (u32::from(options.shard.0), u32::from(options.shard_count));
+        let own_count = queue_count.saturating_sub(shard).div_ceil(shards);
+        if own_count == 0 {
+            let message =
+                format!("the topic {topic} has no queue on this broker: its route says where it has");
+            return Err(Failure::new(Status::TopicNotExist, message));
+        }
+        match asked {
+            Some(queue) if queue < own_count => Ok(queue),
+            Some(queue) => {
+                let message = format!(
+                    "request queueId[{queue}] is illegal, {topic} has {own_count} queues on this broker"
+                );
+                Err(Failure::new(Status::QueueNotExist, message))
+            }
+            None => Ok(self.port().next_queue() % own_count),
+        }
+    }
+
+    async fn place_single(
+        &self,
+        target: &Target,
+        level: Option<Level>,
+        mut message: SingleMessage<'_>,
+    ) -> Result<PlacedMessages, Failure> {
+        let broker = &self.connections.broker;
+        let unique_id = match message.unique_id {
+            [] => self.give_id(&mut message)?,
+            id => String::from_utf8_lossy(id).into(),
+        };
+        let single = Single { born_time: message.born_time, record: message.record() };
+        loop {
+            match broker.gather(target.key, level, &single) {
+                Ok(pending) => return Ok(PlacedMessages::Single { pending, unique_id }),
+                Err(PlaceRefusal::Failed(failure)) => return Err(failure),
+                Err(PlaceRefusal::Wait(backpressure)) => broker.wait_out(backpressure).await,
+            }
+        }
+    }
+
+    /// Gives a message the id that its producer has not.
+    fn give_id(&self, message: &mut SingleMessage<'_>) -> Result<Box<str>, Failure> {
+        let id = self.port().next_id().text();
+        properties::append(&mut message.properties, names::UNIQUE_ID.as_bytes(), id.as_bytes())
+            .map_err(|error| Failure::new(Status::MessageTooLarge, error.to_string()))?;
+        Ok((*id).into())
+    }
+
+    async fn place_batch(
+        &self,
+        target: &Target,
+        level: Option<Level>,
+        batch: &OwnedBatch,
+    ) -> Result<PlacedMessages, Failure> {
+        let broker = &self.connections.broker;
+        let view = batch.view();
+        loop {
+            match broker.produce(target.key, level, &view) {
+                Ok(pending) => {
+                    return Ok(PlacedMessages::Batch { pending, message_count: view.record_count() });
+                }
+                Err(PlaceRefusal::Failed(failure)) => return Err(failure),
+                Err(PlaceRefusal::Wait(backpressure)) => broker.wait_out(backpressure).await,
+            }
+        }
+    }
+
+    /// Answers a send if that is due; false while it is not.
+    pub(super) fn settle_send(&self, placed: &PlacedSend) -> bool {
+        let broker = &self.connections.broker;
+        let (outcome, message_count, unique_id) = match &placed.messages {
+            PlacedMessages::Single { pending, unique_id } => {
+                (broker.single_outcome(pending), 1, Some(&**unique_id))
+            }
+            PlacedMessages::Batch { pending, message_count } => {
+                (broker.outcome(pending).map(|outcome| outcome.map(first_of)), *message_count, None)
+            }
+        };
+        let Some(outcome) = outcome else { return false };
+        let outbox = &self.connection.outbox;
+        match outcome {
+            Ok(stored) => placed.asker.push(outbox, |opaque, form, output| {
+                let address = self.port().address();
+                Sent { stored, message_count, queue: placed.queue, address, unique_id }
+                    .write(opaque, form, output);
+            }),
+            Err(failure) => {
+                let refusal = Refusal::of(&failure, Asked::Send, placed.asker.version);
+                placed.asker.answer(outbox, &Err(refusal));
+            }
+        }
+        true
+    }
+}
+
+/// Where the first message of a batch is.
+fn first_of(batch: Produced) -> Stored {
+    let Produced { base_offset, position, store_time, level } = batch;
+    Stored { offset: base_offset, location: RecordLocation { position, index: 0 }, store_time, level }
+}

@@ -1,0 +1,225 @@
+//! Sends over RocketMQ's own protocol, as bytes on a socket: what is stored, what is answered, and what is refused.
+
+use serde_json::Value;
+use turbopump::limits;
+use turbopump::protocol::remoting::message::InnerMessage;
+use turbopump::protocol::remoting::{FieldValue, Head, HeaderForm};
+
+use super::remoting::{Answer, Remoting, node, queues, request};
+use crate::support::node::{Node, Setup};
+
+const SEND: i32 = 310;
+const SEND_BATCH: i32 = 320;
+const ROUTE: i32 = 105;
+const ONE_WAY: i32 = 2;
+
+/// The fields of a send, by their short names.
+fn fields<'a>(topic: &'a str, queue: &'a str, properties: &'a str) -> Vec<(&'a str, &'a str)> {
+    vec![
+        ("a", "producers"),
+        ("b", topic),
+        ("c", "TBW102"),
+        ("d", "2"),
+        ("e", queue),
+        ("f", "0"),
+        ("g", "1700000000000"),
+        ("h", "0"),
+        ("i", properties),
+        ("m", "false"),
+    ]
+}
+
+fn send(client: &mut Remoting, topic: &str, queue: &str, body: &str) -> Answer {
+    client.ask(SEND, &fields(topic, queue, ""), body.as_bytes())
+}
+
+/// A topic's messages, as the command line shows them.
+fn stored(node: &Node, topic: &str) -> Vec<Value> {
+    let lines = node.run_well(&["consume", topic, "-o", "json"]);
+    lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+#[test]
+fn messages_are_where_their_answers_say() {
+    let (_directory, node) = node(&["--shards", "3"]);
+    node.run_well(&["topic", "create", "orders", "--queues", "7"]);
+    let mut told = Vec::new();
+    for (shard, own_queues) in [(0, 3), (1, 2), (2, 2)] {
+        let mut client = Remoting::connect(&node.addresses[shard]);
+        for queue in 0..own_queues {
+            let body = format!("{shard}-{queue}");
+            let answer = send(&mut client, "orders", &queue.to_string(), &body);
+            assert_eq!((answer.code, answer.field("queueId")), (0, queue.to_string().as_str()));
+            told.push((body, queue * 3 + shard, answer.field("msgId").to_owned()));
+        }
+        // Any queue of this shard; and none that others have.
+        assert_eq!(send(&mut client, "orders", "-1", "any").code, 0);
+        let answer = send(&mut client, "orders", &own_queues.to_string(), "none");
+        assert_eq!(answer.code, 29, "{answer:?}");
+    }
+    let stored = stored(&node, "orders");
+    assert_eq!(stored.len(), 7 + 3);
+    for (body, queue, id) in told {
+        let found = stored.iter().find(|message| message["body"] == body.as_str()).expect("it is stored");
+        assert_eq!((&found["queue"], &found["id"]), (&Value::from(queue), &Value::from(id)));
+    }
+    node.run_well(&["topic", "create", "small", "--queues", "1"]);
+    let answer = send(&mut Remoting::connect(&node.addresses[2]), "small", "0", "elsewhere");
+    assert_eq!(answer.code, 17, "{answer:?}");
+}
+
+#[test]
+fn who_wants_no_answer_gets_none() {
+    let (_directory, node) = node(&[]);
+    let mut client = Remoting::connect(node.address());
+    let sent = fields("orders", "0", "");
+    let sent: Vec<_> = sent.iter().map(|(name, value)| (*name, FieldValue::Text(value))).collect();
+    let mut bytes = Vec::new();
+    for opaque in 1..=20 {
+        let head = Head { code: SEND, opaque, flag: ONE_WAY, fields: &sent, ..Head::default() };
+        head.write(HeaderForm::Json, b"one-way", &mut bytes);
+    }
+    // Neither does a refusal.
+    Head { code: SEND, flag: ONE_WAY, ..Head::default() }.write(HeaderForm::Json, b"", &mut bytes);
+    client.send(&bytes);
+    client.send(&request(HeaderForm::Binary, SEND, 99, &fields("orders", "0", ""), b"last"));
+    assert_eq!(client.answer().opaque, 99);
+    assert_eq!(stored(&node, "orders").len(), 21);
+}
+
+#[test]
+fn sends_of_one_moment_share_a_batch_and_each_is_answered() {
+    let (_directory, node) = node(&[]);
+    let mut client = Remoting::connect(node.address());
+    assert_eq!(send(&mut client, "orders", "0", "first").code, 0);
+    let before = node.counter("batches_produced");
+    let mut bytes = Vec::new();
+    for number in 0..400 {
+        let fields = fields("orders", if number % 2 == 0 { "0" } else { "1" }, "");
+        bytes.extend(request(HeaderForm::Json, SEND, number, &fields, number.to_string().as_bytes()));
+    }
+    client.send(&bytes);
+    let mut opaques: Vec<_> = (0..400)
+        .map(|_| {
+            let answer = client.answer();
+            assert_eq!(answer.code, 0, "{answer:?}");
+            answer.opaque
+        })
+        .collect();
+    opaques.sort_unstable();
+    assert!(opaques.into_iter().eq(0..400));
+    let batches = node.counter("batches_produced") - before;
+    assert!(batches <= 100, "{batches} batches of 400 messages");
+    for (queue, first) in [(0, 0), (1, 1)] {
+        let bodies: Vec<_> = stored(&node, "orders")
+            .iter()
+            .filter(|message| message["queue"] == queue && message["body"] != "first")
+            .map(|message| message["body"].as_str().expect("text").parse::<i32>().expect("a number"))
+            .collect();
+        assert!(bodies.into_iter().eq((first..400).step_by(2)), "in the order in which they came");
+    }
+}
+
+#[test]
+fn a_batch_is_stored_whole_or_not_at_all() {
+    let (_directory, node) = node(&[]);
+    let mut client = Remoting::connect(node.address());
+    let mut body = Vec::new();
+    for number in 0..3 {
+        let properties = format!("KEYS\u{1}k{number}\u{2}");
+        let text = format!("batch-{number}");
+        InnerMessage { flag: number, body: text.as_bytes(), properties: properties.as_bytes() }
+            .write(&mut body);
+    }
+    let mut fields = fields("orders", "1", "WAIT\u{1}true\u{2}");
+    fields.push(("m", "true"));
+    let answer = client.ask(SEND_BATCH, &fields, &body);
+    assert_eq!((answer.code, answer.field("queueOffset")), (0, "0"));
+    assert_eq!(answer.field("msgId").split(',').count(), 3);
+    let cut = client.ask(SEND_BATCH, &fields, &body[..body.len() - 1]);
+    assert_eq!(cut.code, 13, "{cut:?}");
+    let keys: Vec<_> = stored(&node, "orders").iter().map(|message| message["key"].clone()).collect();
+    assert_eq!(keys, ["k0", "k1", "k2"]);
+}
+
+#[test]
+fn a_body_that_is_too_large_is_passed_over_and_the_connection_goes_on() {
+    let (_directory, node) = node(&[]);
+    let mut client = Remoting::connect(node.address());
+    let large = "x".repeat(limits::BODY_BYTES_MAX + 1);
+    let answer = send(&mut client, "orders", "0", &large);
+    assert_eq!(answer.code, 13, "{answer:?}");
+    assert!(answer.remark.contains("msg body length limit 4194304B"), "{answer:?}");
+    assert_eq!(send(&mut client, "orders", "0", &large[1..]).code, 0);
+    assert_eq!(send(&mut client, "orders", "0", "small").code, 0);
+    assert_eq!(stored(&node, "orders").len(), 2);
+}
+
+#[test]
+fn a_topic_is_made_on_all_shards_before_the_first_answer() {
+    let (_directory, made) = node(&["--shards", "3"]);
+    let mut client = Remoting::connect(&made.addresses[1]);
+    assert_eq!(send(&mut client, "orders", "1", "first").code, 0);
+    for address in &made.addresses {
+        let route = Remoting::connect(address).ask(ROUTE, &[("topic", "orders")], b"");
+        assert_eq!(queues(&route).iter().map(|(_, count)| *count).collect::<Vec<_>>(), [2, 2, 2]);
+    }
+    // A producer that names another topic than the one that others are made after does not want its own made.
+    let mut fields = fields("wanted", "0", "");
+    fields.push(("c", "wanted-to-be-there"));
+    assert_eq!(client.ask(SEND, &fields, b"").code, 17);
+    // One of an instance that was not made; and where nothing is made by use.
+    let answer = send(&mut client, "nowhere%orders", "0", "");
+    assert_eq!(answer.code, 17, "{answer:?}");
+    let (_directory, node) = node(&["--no-auto-create-topics"]);
+    let mut client = Remoting::connect(node.address());
+    let answer = send(&mut client, "orders", "0", "");
+    assert_eq!(answer.code, 17);
+    assert!(answer.remark.starts_with("topic[orders] not exist, apply first please!"), "{answer:?}");
+    assert_eq!(client.ask(ROUTE, &[("topic", "TBW102")], b"").code, 17);
+}
+
+#[test]
+fn what_is_not_carried_out_is_refused_and_stores_nothing() {
+    let (_directory, node) = node(&[]);
+    node.run_well(&["topic", "create", "orders", "--queues", "1"]);
+    let mut client = Remoting::connect(node.address());
+    for properties in
+        ["DELAY\u{1}3\u{2}", "TIMER_DELAY_SEC\u{1}5\u{2}", "TRAN_MSG\u{1}true\u{2}PGROUP\u{1}p\u{2}"]
+    {
+        let answer = client.ask(SEND, &fields("orders", "0", properties), b"body");
+        assert_eq!(answer.code, 3, "{answer:?}");
+        assert!(answer.remark.contains("not supported"), "{answer:?}");
+    }
+    for code in [36, 37, 324, 325, 370] {
+        assert_eq!(client.ask(code, &[], b"").code, 3);
+    }
+    assert_eq!(stored(&node, "orders").len(), 0);
+}
+
+#[test]
+fn what_was_answered_survives_a_kill() {
+    let (directory, killed) = node(&["--shards", "2"]);
+    let mut client = Remoting::connect(killed.address());
+    let mut bytes = Vec::new();
+    for number in 0..200 {
+        bytes.extend(request(
+            HeaderForm::Json,
+            SEND,
+            number,
+            &fields("orders", "0", ""),
+            number.to_string().as_bytes(),
+        ));
+    }
+    client.send(&bytes);
+    let answered: Vec<_> =
+        (0..150).map(|_| client.answer()).map(|answer| (answer.code, answer.opaque)).collect();
+    killed.kill();
+    let node = Setup::new(directory.path().join("data")).start();
+    let stored = stored(&node, "orders");
+    for (code, number) in answered {
+        assert_eq!(code, 0);
+        let count = stored.iter().filter(|message| message["body"] == number.to_string().as_str()).count();
+        assert_eq!(count, 1, "message {number}");
+    }
+}
