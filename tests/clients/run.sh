@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Runs a client of the native protocol that was written from docs/native-protocol.md, and the vendor's HTTP SDKs for Python,
-# Node.js, Java and Go, unmodified, against the real broker on one and on four shards, then the README's steps as they stand
-# there, its Python among them. Installs the SDKs into a throw-away directory.
-# Without Java and Maven, or without Go, that one is left out. TURBOPUMP names another binary than the debug build's.
+# Node.js, Java and Go, then RocketMQ's own clients for Java, Go and C++ (by way of Python), all unmodified, against the real
+# broker on one and on four shards, then the README's steps as they stand there, its Python among them. Installs them into a
+# throw-away directory. Without Java and Maven, or without Go, that one is left out. TURBOPUMP names another binary than the debug build's.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 for tool in python3 node npm; do
@@ -68,6 +68,44 @@ if command -v go > /dev/null; then
 else
     echo "SKIPPED: the HTTP SDK for Go, which needs go (1.26 or newer)"
 fi
+
+if command -v java > /dev/null && command -v mvn > /dev/null; then
+    for version in 4.9.8 5.5.0; do
+        mkdir "$work/remoting-java-$version"
+        cp tests/clients/remoting-java/Suite.java "$work/remoting-java-$version"
+        cp "tests/clients/remoting-java/pom-$version.xml" "$work/remoting-java-$version/pom.xml"
+        (cd "$work/remoting-java-$version" && mvn -q -B dependency:copy-dependencies -DoutputDirectory=lib)
+        # Headers as JSON, and in RocketMQ's own form.
+        for shards in 1 4; do
+            for headers in JSON ROCKETMQ; do
+                echo "RocketMQ's client for Java $version, $shards shard(s), $headers headers"
+                SHARDS=$shards java -Djava.io.tmpdir="$work" -Duser.home="$work" -Drocketmq.serialize.type=$headers \
+                    -cp "$work/remoting-java-$version/lib/*" "$work/remoting-java-$version/Suite.java"
+            done
+        done
+    done
+else
+    echo "SKIPPED: RocketMQ's client for Java, which needs java (11 or newer) and mvn"
+fi
+
+if command -v go > /dev/null; then
+    mkdir "$work/remoting-go"
+    cp tests/clients/remoting-go/* "$work/remoting-go"
+    (cd "$work/remoting-go" && go build -mod=readonly -o suite .)
+    for shards in 1 4; do
+        echo "RocketMQ's client for Go, $shards shard(s)"
+        SHARDS=$shards HOME="$work" "$work/remoting-go/suite"
+    done
+else
+    echo "SKIPPED: RocketMQ's client for Go, which needs go (1.26 or newer)"
+fi
+
+python3 -m venv "$work/remoting-python"
+"$work/remoting-python/bin/pip" install --quiet --disable-pip-version-check -r tests/clients/remoting-python/requirements.txt
+for shards in 1 4; do
+    echo "RocketMQ's client for C++ in the Python wheel, $shards shard(s)"
+    SHARDS=$shards HOME="$work" "$work/remoting-python/bin/python" tests/clients/remoting-python/test_remoting.py
+done
 
 echo "the README's steps, Python among them"
 PYTHON="$work/python/bin/python" bash tests/clients/readme.sh

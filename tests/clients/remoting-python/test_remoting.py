@@ -1,0 +1,145 @@
+"""The PyPI wheel rocketmq 0.4.4, which brings the C++ client, unmodified, against the real broker: what it sends is what
+`turbopump consume` reads. Environment: TURBOPUMP (the binary), SHARDS."""
+
+import json
+import os
+import re
+import subprocess
+import tempfile
+import threading
+import time
+import unittest
+
+from rocketmq.client import Message, Producer
+
+BINARY = os.environ["TURBOPUMP"]
+SHARDS = int(os.environ.get("SHARDS", "1"))
+
+
+class Broker:
+    """A broker on free ports over a directory of its own."""
+
+    def __init__(self, *flags):
+        self.directory = tempfile.TemporaryDirectory()
+        command = [BINARY, "serve", "--data", self.directory.name + "/data", "--listen", "127.0.0.1:0", "--http", "none",
+                   "--namesrv", "127.0.0.1:0", "--shards", str(SHARDS), *flags]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self.native = self.names = None
+        for line in self.process.stdout:
+            address = re.search(r"127\.0\.0\.1:\d+", line)
+            if address and "name server" in line.lower():
+                self.names = address.group(0)
+            elif address and re.search(r"shard 0\b", line):
+                self.native = address.group(0)
+            if line.strip() == "ready":
+                break
+
+    def messages(self, topic):
+        """All messages of a topic, as the command line shows them."""
+        output = subprocess.run([BINARY, "consume", topic, "-o", "json", "--server", self.native], check=True,
+                                capture_output=True, text=True).stdout
+        return [json.loads(line) for line in output.splitlines()]
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(10)
+        self.process.stdout.close()
+        self.directory.cleanup()
+
+
+def message(topic, body, number):
+    made = Message(topic)
+    made.set_body(body)
+    made.set_keys("key%d" % number)
+    made.set_tags("tag%d" % (number % 3))
+    made.set_property("number", str(number))
+    return made
+
+
+class Wheel(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.broker = Broker()
+        cls.producer = Producer("producers")
+        cls.producer.set_namesrv_addr(cls.broker.names)
+        cls.producer.start()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.producer.shutdown()
+        cls.broker.stop()
+
+    def stored(self, topic, count):
+        """The topic's messages once there are so many, by their bodies."""
+        deadline = time.time() + 10
+        while True:
+            found = self.broker.messages(topic)
+            if len(found) >= count or time.time() > deadline:
+                break
+            time.sleep(0.2)
+        self.assertEqual(len(found), count)
+        bodies = {entry["body"]: entry for entry in found}
+        self.assertEqual(len(bodies), count)
+        return bodies
+
+    def check(self, entry, number, unique_id=None):
+        self.assertEqual((entry["key"], entry["tag"]), ("key%d" % number, "tag%d" % (number % 3)))
+        self.assertEqual(entry["properties"]["number"], str(number))
+        self.assertEqual(entry["properties"].get("WAIT"), None)
+        if unique_id:
+            self.assertEqual(entry["unique_id"], unique_id)
+
+    def test_synchronous_sends_arrive_with_everything_they_have(self):
+        ids = {}
+        for number in range(40):
+            body = "sync-%d \u4e2d" % number
+            ids[body] = (number, self.producer.send_sync(message("sync", body, number)).msg_id)
+        stored = self.stored("sync", len(ids))
+        for body, (number, unique_id) in ids.items():
+            self.check(stored[body], number, unique_id)
+        # Four queues of each shard, and all of them are used.
+        self.assertEqual({entry["queue"] for entry in stored.values()}, set(range(4 * SHARDS)))
+
+    def test_compressed_bodies_are_readable(self):
+        body = "0123456789abcdef" * 512
+        self.producer.send_sync(message("large", body, 1))
+        self.check(self.stored("large", 1)[body], 1)
+
+    def test_one_way_sends_arrive(self):
+        for number in range(50):
+            self.producer.send_oneway(message("one-way", "one-way-%d" % number, number))
+        stored = self.stored("one-way", 50)
+        for number in range(50):
+            self.check(stored["one-way-%d" % number], number)
+
+    def test_asynchronous_sends_are_answered_each(self):
+        done, results, errors = threading.Semaphore(0), [], []
+
+        def succeeded(result):
+            results.append(result.msg_id)
+            done.release()
+
+        def failed(error):
+            errors.append(error)
+            done.release()
+
+        for number in range(100):
+            self.producer.send_async(message("async", "async-%d" % number, number), succeeded, failed)
+        for _ in range(100):
+            self.assertTrue(done.acquire(timeout=10))
+        self.assertEqual((errors, len(set(results))), ([], 100))
+        self.assertEqual({entry["unique_id"] for entry in self.stored("async", 100).values()}, set(results))
+
+    def test_a_batch_is_the_messages_it_is_made_of(self):
+        self.producer.send_sync(message("batches", "first", 0))
+        self.producer.send_batch([message("batches", "batch-%d" % number, number) for number in range(1, 11)])
+        stored = self.stored("batches", 11)
+        for number in range(1, 11):
+            self.check(stored["batch-%d" % number], number)
+        places = {(entry["queue"], entry["offset"] - number) for number, entry in
+                  ((number, stored["batch-%d" % number]) for number in range(1, 11))}
+        self.assertEqual(len(places), 1, "one queue, consecutive offsets")
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
