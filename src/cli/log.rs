@@ -17,7 +17,7 @@ use crate::disk::DiskError;
 use crate::disk::bounded::BoundedDisk;
 use crate::disk::plain::PlainDisk;
 use crate::limits::SHARD_FILES_MIN;
-use crate::log::{Known, Replay, contradictions, scan};
+use crate::log::{Contradiction, Damage, Known, Replay, Report, contradictions, scan};
 use crate::node::DataDirectory;
 use crate::state::{Change, HeldChange, decode_changes};
 use crate::types::{LogPosition, ShardId};
@@ -105,14 +105,16 @@ fn run_dump(arguments: &DumpArguments, format: OutputFormat) -> Result<(), Comma
             output: BufWriter::new(std::io::stdout()),
             failure: None,
         };
-        let (log, known) = (directory.shard(shard).join("log"), Known::nothing(ShardId(shard), count));
-        block_on(scan(&bounded(), &log, &known, &mut dumping)).map_err(CommandError::failed)?;
+        let (log, nothing) = (directory.shard(shard).join("log"), Known::nothing(ShardId(shard), count));
+        let report =
+            block_on(scan(&bounded(), &log, &nothing, &mut dumping)).map_err(CommandError::failed)?;
         let flushed = dumping.output.flush();
         if let Some(error) = dumping.failure.or(flushed.err()) {
             return Err(CommandError::output(error));
         }
+        let known = Known { is_made: directory.is_shard_made(shard), ..nothing };
         let found = block_on(contradictions(&bounded(), &log, &known)).map_err(CommandError::failed)?;
-        missing.extend(found.iter().map(|found| format!("shard {shard}: {found}")));
+        missing.extend(not_printed(&report, &found).map(|what| format!("shard {shard}: {what}")));
     }
     match missing.is_empty() {
         true => Ok(()),
@@ -120,6 +122,18 @@ fn run_dump(arguments: &DumpArguments, format: OutputFormat) -> Result<(), Comma
             Err(CommandError::failed(format!("this is not all that was stored: {}", missing.join("; "))))
         }
     }
+}
+
+/// What was stored, and is not among what a dump prints, or only in part. What was given up before is no news.
+fn not_printed<'a>(report: &'a Report, found: &'a [Contradiction]) -> impl Iterator<Item = String> {
+    let ranges = report.given_up.iter().map(|range| (range.from, range.to));
+    let ranges: Vec<_> = ranges.chain(found.iter().map(|found| (found.from, found.to))).collect();
+    let is_told = move |at| ranges.iter().any(|(from, to)| *from <= at && at < *to);
+    let damage = report.damage.iter().filter(move |damage| !is_told(damage.log_position));
+    let damage = damage.map(|Damage { file, position, bytes, .. }| {
+        format!("{bytes} bytes from byte {position} of {file} on are not as they were written")
+    });
+    found.iter().map(ToString::to_string).chain(damage)
 }
 
 /// A log of any number of segments is read through few descriptors.

@@ -421,6 +421,10 @@ fn a_shard_that_is_gone_before_all_have_started_is_named_by_every_tool() {
     let told = String::from_utf8_lossy(&repair.stdout).into_owned();
     assert!(repair.code == Some(1) && told.contains("shard-1"), "{told}{}", repair.stderr);
     assert!(!shard.exists(), "it was made");
+    let dumped = command::run(None, &["log", "dump", "--data", path], None);
+    assert!(!dumped.stdout.is_empty(), "the other shard is printed");
+    let sentence = dumped.badly(1);
+    assert!(sentence.contains("not all that was stored: shard 1"), "{sentence}");
     command::run(None, &["log", "repair", "--data", path, "--yes"], None).well();
     drop(Node::start(data));
 }
@@ -460,6 +464,22 @@ fn a_dump_of_a_log_that_lacks_a_segment_says_so() {
     assert!(printed > 0 && printed < whole.lines().count(), "{printed} lines");
     let sentence = dumped.badly(1);
     assert!(sentence.contains(&format!("{} is missing", lost.display())), "{sentence}");
+}
+
+#[test]
+fn a_dump_of_a_damaged_log_says_so() {
+    use std::os::unix::fs::FileExt;
+    let directory = test_directory();
+    filled(directory.path());
+    let segment = segments(directory.path())[0].clone();
+    let file = std::fs::File::options().write(true).open(&segment).expect("a segment");
+    file.write_all_at(b"no message is like this", 1 << 20).expect("within the segment");
+    let data = directory.path().to_str().expect("UTF-8");
+    let dumped = command::run(None, &["log", "dump", "--data", data], None);
+    assert!(String::from_utf8_lossy(&dumped.stdout).contains("RECORDS DAMAGED"));
+    let sentence = dumped.badly(1);
+    let named = format!("of {} on are not as they were written", segment.display());
+    assert!(sentence.contains(&named), "{sentence}");
 }
 
 /// A repair is for all shards or for none.
