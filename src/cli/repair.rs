@@ -19,7 +19,7 @@ use crate::disk::plain::PlainDisk;
 use crate::disk::{Disk, DiskError, DiskErrorKind};
 use crate::limits::SHARD_FILES_MIN;
 use crate::log::{Act, Repair};
-use crate::node::{self, DataDirectory};
+use crate::node::{self, DataDirectory, Owners};
 use crate::types::ShardId;
 use crate::wire::batch::LogSecret;
 
@@ -74,6 +74,7 @@ pub fn run(arguments: &RepairArguments, format: OutputFormat) -> Result<(), Comm
     let act = if arguments.yes { Act::Do } else { Act::Tell };
     if act == Act::Do {
         node::check_io_uring().map_err(CommandError::failed)?;
+        check_user(&directory)?;
     }
     // No repair makes it good, and the start would be refused all the same.
     directory.read_secret().map_err(|error| CommandError::failed(format!("{error}; nothing was changed")))?;
@@ -118,6 +119,20 @@ fn refusal(shard: u16, error: &StartError) -> CommandError {
 
 fn refused(path: &Path, why: &str) -> CommandError {
     CommandError::failed(format!("{}: {why}; nothing was changed", path.display()))
+}
+
+/// What root makes in the directory of another user, that one's broker cannot open.
+fn check_user(directory: &DataDirectory) -> Result<(), CommandError> {
+    match directory.other_owner() {
+        Some(Owners { owner, user: 0 }) => Err(refused(
+            directory.path(),
+            &format!(
+                "it belongs to the user with number {owner}, whose broker could not open what root makes: run this as that user \
+                 (`sudo -u '#{owner}'`)"
+            ),
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Whether what has a directory's name is one, or nothing.

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::options::is_node_name;
+use super::permissions::{Owners, not_of_user, not_writable};
 use crate::access::NodeSecret;
 use crate::disk::DiskError;
 use crate::limits;
@@ -118,6 +119,11 @@ pub enum DirectoryError {
         are_missing(paths)
     )]
     ShardMissing { paths: Vec<PathBuf>, data: PathBuf },
+    #[error(
+        "{path} cannot be written to by this user ({source}): was it made by another one, as by a command that was run as root? \
+         Give all of {data} to the user who runs the broker, as with chown -R"
+    )]
+    NotWritable { path: PathBuf, data: PathBuf, source: io::Error },
     #[error("{0}. Put the directory back (is something not mounted?)")]
     NoDirectory(#[from] DiskError),
     #[error(
@@ -290,6 +296,21 @@ impl DataDirectory {
             return Ok(());
         }
         Err(DirectoryError::ShardMissing { paths, data: self.path.clone() })
+    }
+
+    /// Fails when there is something that a start writes to, and this user may not.
+    pub fn check_writable(&self) -> Result<(), DirectoryError> {
+        match (0..self.shard_count).find_map(|shard| not_writable(&self.shard(shard))) {
+            Some((path, source)) => {
+                Err(DirectoryError::NotWritable { path, data: self.path.clone(), source })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The user who runs the broker, when that is another one than who asks: who has made the description.
+    pub fn other_owner(&self) -> Option<Owners> {
+        not_of_user(&self.path.join(DESCRIPTION))
     }
 
     /// Whether a shard that is empty has lost something: all have started once, or this one's directory is gone, which was

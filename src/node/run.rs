@@ -132,6 +132,7 @@ pub fn run(
     note_all(&mut warnings, check_access(options)?);
     note_all(&mut warnings, check_tls(options, wall_clock())?);
     let mut directory = take_directory(options, cores.len() as u16)?;
+    directory.check_writable()?;
     let (sockets, left_out) = Sockets::bind(options, directory.shard_count(), &cores)?;
     note_all(&mut warnings, left_out);
     let addresses = sockets.addresses(options);

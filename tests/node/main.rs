@@ -30,6 +30,7 @@ mod logging;
 mod lost_files;
 mod messages;
 mod odd_files;
+mod permissions;
 mod polling;
 mod readme;
 mod receiving;

@@ -99,7 +99,8 @@ pub fn run(arguments: &VerifyArguments, format: OutputFormat) -> Result<(), Comm
         views.push(ShardView::new(shard, checked));
     }
     progress.finish();
-    let refused = refused_secret(&directory).into_iter().chain(missing_shards(&directory));
+    let refused = refused_secret(&directory).into_iter();
+    let refused = refused.chain(missing_shards(&directory)).chain(not_writable(&directory));
     let notes = node_findings(&directory);
     let (unread, refused): (Vec<_>, Vec<_>) = refused.partition(|(_, is_unread)| *is_unread);
     let of_node = |findings: Vec<(FindingView, bool)>| findings.into_iter().map(|(finding, _)| finding);
@@ -176,6 +177,26 @@ fn missing_shards(directory: &DataDirectory) -> Option<(FindingView, bool)> {
     let error = directory.check_shards().err()?;
     let path = directory.path().to_owned();
     Some((node_finding(path, format!("the next start is refused: {error}")), false))
+}
+
+/// What a start of this user is refused for, when it is who runs the broker. Of a medium that takes no writes nobody asks
+/// that it be writable.
+fn not_writable(directory: &DataDirectory) -> Option<(FindingView, bool)> {
+    if directory.other_owner().is_some() {
+        return None;
+    }
+    match directory.check_writable() {
+        Err(DirectoryError::NotWritable { ref source, .. })
+            if source.kind() == ErrorKind::ReadOnlyFilesystem =>
+        {
+            None
+        }
+        Err(error) => {
+            let path = directory.path().to_owned();
+            Some((node_finding(path, format!("the next start is refused: {error}")), false))
+        }
+        Ok(()) => None,
+    }
 }
 
 /// Files beside the shards that a start makes good, and shards that the description does not know.

@@ -1,0 +1,58 @@
+//! What this user may do with the files of a data directory. Asked before a start changes any of them, since files that
+//! another user has made, as by a command that was run as root, would end it half-way.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, access};
+
+/// What a start lists, and makes files in.
+const FOLDERS: [&str; 3] = ["", "log", "index"];
+
+/// The first folder or file of a shard that a start writes to, and this user may not, and why.
+pub fn not_writable(shard: &Path) -> Option<(PathBuf, io::Error)> {
+    let refused = |path: &Path, wanted| {
+        access(path, wanted)
+            .err()
+            .map(io::Error::from)
+            .filter(is_refusal)
+            .map(|error| (path.to_owned(), error))
+    };
+    let folders = FOLDERS.iter().map(|folder| PathBuf::from_iter(shard.join(folder).components()));
+    folders.filter(|folder| folder.is_dir()).find_map(|folder| {
+        refused(&folder, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK).or_else(|| {
+            let mut files: Vec<_> = fs::read_dir(&folder).ok()?.flatten().map(|entry| entry.path()).collect();
+            files.retain(|path| is_written(path));
+            files.sort();
+            files.iter().find_map(|path| refused(path, Access::READ_OK | Access::WRITE_OK))
+        })
+    })
+}
+
+/// Anything else is said by whoever opens it.
+fn is_refusal(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
+}
+
+fn is_written(path: &Path) -> bool {
+    let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return false };
+    let is_ours = name == "manifest"
+        || ["snapshot-", "spare-"].iter().any(|begin| name.starts_with(begin))
+        || [".segment", ".index"].iter().any(|end| name.ends_with(end));
+    is_ours && path.is_file()
+}
+
+/// The user of this process, when that is another one than the file's.
+pub fn not_of_user(file: &Path) -> Option<Owners> {
+    let (owner, user) = (fs::metadata(file).ok()?.uid(), fs::metadata("/proc/self").ok()?.uid());
+    (owner != user).then_some(Owners { owner, user })
+}
+
+/// Numbers of users.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owners {
+    pub owner: u32,
+    pub user: u32,
+}
