@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::options::is_node_name;
-use super::permissions::{Owners, not_of_user, not_writable};
+use super::permissions::{Owners, linked, not_of_user, not_writable};
 use crate::access::NodeSecret;
 use crate::disk::DiskError;
 use crate::limits;
@@ -311,6 +311,16 @@ impl DataDirectory {
     /// The user who runs the broker, when that is another one than who asks: who has made the description.
     pub fn other_owner(&self) -> Option<Owners> {
         not_of_user(&self.path.join(DESCRIPTION))
+    }
+
+    /// Says when files that are written in place have another name.
+    pub fn linked_files(&self) -> Option<String> {
+        let file = (0..self.shard_count).find_map(|shard| linked(&self.shard(shard)))?;
+        Some(format!(
+            "{} has another name as well (a hard link), and is written in place: a copy of this directory that is made of links \
+             changes with it, and is none. Only segments after which another one holds messages may be linked; copy all else",
+            file.display()
+        ))
     }
 
     /// Whether a shard that is empty has lost something: all have started once, or this one's directory is gone, which was

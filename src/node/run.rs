@@ -133,6 +133,7 @@ pub fn run(
     note_all(&mut warnings, check_tls(options, wall_clock())?);
     let mut directory = take_directory(options, cores.len() as u16)?;
     directory.check_writable()?;
+    note_all(&mut warnings, directory.linked_files());
     let (sockets, left_out) = Sockets::bind(options, directory.shard_count(), &cores)?;
     note_all(&mut warnings, left_out);
     let addresses = sockets.addresses(options);

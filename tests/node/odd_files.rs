@@ -270,3 +270,21 @@ fn a_probe_that_cannot_be_used_is_told_and_keeps_nobody_from_starting() {
         assert_eq!(fs::read(&letter).expect("a file"), b"dear");
     }
 }
+
+/// A copy of a whole directory that is made of hard links changes with the directory.
+#[test]
+fn a_copy_made_of_links_is_told_at_the_start() {
+    let directory = test_directory();
+    let data = directory.path().join("data");
+    filled(&data);
+    let copy = directory.path().join("copy");
+    let manifest = data.join("shard-0/log/manifest");
+    fs::hard_link(&manifest, &copy).expect("a file system with hard links");
+    let sentence = format!("{} has another name as well", manifest.display());
+    let node = Node::start(&data);
+    assert!(node.told().contains(&sentence), "{}", node.told());
+    assert_eq!(node.stop().status.code(), Some(0));
+    fs::remove_file(&copy).expect("it is there");
+    let node = Node::start(&data);
+    assert!(!node.told().contains("has another name"), "{}", node.told());
+}
