@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Runs a client of the native protocol that was written from docs/native-protocol.md, and the vendor's HTTP SDKs for Python,
-# Node.js, Java and Go, then RocketMQ's own clients for Java, Go and C++ (by way of Python), all unmodified, against the real
-# broker on one and on four shards, then the README's steps as they stand there, its Python among them. Installs them into a
-# throw-away directory. Without Java and Maven, or without Go, that one is left out. TURBOPUMP names another binary than the debug build's.
+# Node.js, Java and Go, then RocketMQ's own clients for Java, Go and C++ (by way of Python) and its mqadmin, all unmodified, against
+# the real broker on one and on four shards, then the README's steps as they stand there, its Python among them. Installs them into
+# a throw-away directory. Without Java and Maven, or without Go, that one is left out. TURBOPUMP names another binary than the debug
+# build's.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 for tool in python3 node npm; do
@@ -106,6 +107,18 @@ for shards in 1 4; do
     echo "RocketMQ's client for C++ in the Python wheel, $shards shard(s)"
     SHARDS=$shards HOME="$work" "$work/remoting-python/bin/python" tests/clients/remoting-python/test_remoting.py
 done
+
+if command -v java > /dev/null && command -v mvn > /dev/null; then
+    mkdir "$work/mqadmin"
+    cp tests/clients/remoting-mqadmin/pom.xml "$work/mqadmin"
+    (cd "$work/mqadmin" && mvn -q -B dependency:copy-dependencies -DoutputDirectory=lib)
+    for shards in 1 4; do
+        echo "RocketMQ's mqadmin, beside Apache's own broker and name server, $shards shard(s)"
+        SHARDS=$shards MQADMIN="$work/mqadmin" python3 tests/clients/remoting-mqadmin/test_mqadmin.py
+    done
+else
+    echo "SKIPPED: RocketMQ's mqadmin, which needs java (17 or newer) and mvn"
+fi
 
 echo "the README's steps, Python among them"
 PYTHON="$work/python/bin/python" bash tests/clients/readme.sh

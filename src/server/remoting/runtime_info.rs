@@ -46,6 +46,7 @@ impl Remoting {
             ("brokerVersion", crate::protocol::remoting::BROKER_VERSION.to_string()),
             ("brokerActive", broker.condition().is_empty().to_string()),
             ("bootTimestamp", boot.to_string()),
+            ("startAcceptSendRequestTimeStamp", boot.to_string()),
             ("runtime", uptime_text(uptime_ms)),
             ("commitLogMinOffset", log.first_position().to_string()),
             ("commitLogMaxOffset", watermarks.durable_end().to_string()),
@@ -94,6 +95,7 @@ impl Remoting {
             ("msgGetTotalTodayMorning", "0".to_owned()),
             ("msgGetTotalYesterdayMorning", "0".to_owned()),
             ("putMessageTimesTotal", stored.to_string()),
+            ("putMessageFailedTimes", metrics.produce_refused.get().to_string()),
             ("putMessageSizeTotal", metrics.bytes_produced.get().to_string()),
             ("putMessageAverageSize", average.to_string()),
         ];
