@@ -6,6 +6,9 @@
 //! and not counted. Of the others at most `files_max` are open at any time; when all of those are being read, whoever
 //! needs another one waits for the end of a read.
 //!
+//! A file system that takes no writes any more, as ext4 after one that failed, refuses to open a file for writing. What is
+//! only read is opened for reading then.
+//!
 //! A file that is closed is found again by its name. So a file that loses its name, by removal or because another one
 //! takes it, is opened before that and stays open until its owner closes it: whoever reads it reads on.
 
@@ -14,7 +17,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use super::{Disk, DiskError, DiskFile, OpenMode, Space};
+use super::{Disk, DiskError, DiskErrorKind, DiskFile, OpenMode, Space};
 use crate::types::WakerList;
 
 /// The disk beneath, with a bound on its open files. A clone shares the bound.
@@ -52,6 +55,8 @@ struct Entry<F> {
     path: RefCell<PathBuf>,
     /// How it is opened again.
     mode: OpenMode,
+    /// It could be opened for reading only.
+    is_for_reading: Cell<bool>,
     /// Whoever uses the file holds it as well.
     file: RefCell<Option<Rc<F>>>,
     used_at: Cell<u64>,
@@ -92,6 +97,7 @@ impl<F> Entry<F> {
             path: RefCell::new(path.to_owned()),
             // It exists by then.
             mode: if mode == OpenMode::Create { OpenMode::Existing } else { mode },
+            is_for_reading: Cell::new(false),
             file: RefCell::new(None),
             used_at: Cell::new(0),
             is_opening: Cell::new(false),
@@ -203,19 +209,45 @@ impl<D: Disk> BoundedDisk<D> {
 }
 
 impl<D: Disk> Files<D> {
-    /// The file, opened when it is not open.
+    /// The file for whoever writes as well, opened when it is not open.
     async fn using<'a>(&'a self, entry: &SharedEntry<D>) -> Result<Use<'a, D>, DiskError> {
-        loop {
-            if let Some(file) = &*entry.file.borrow() {
-                return Ok(self.used(entry, file));
-            }
-            if !entry.is_opening.get() {
-                break;
-            }
-            entry.opened.changed().await;
+        while entry.is_for_reading.get() && entry.file.borrow().is_some() {
+            // It may take writes again. Whoever reads from it notices nothing of how it is closed.
+            let _ = self.close_when_unused(entry).await;
+        }
+        if let Some(file) = self.using_any(entry).await {
+            return Ok(file);
         }
         let path = entry.path.borrow().clone();
         self.open(entry, &path, entry.mode).await
+    }
+
+    /// The file for a reader, opened when it is not open. A file system that has become read-only, as after a failed write,
+    /// is read on.
+    async fn reading<'a>(&'a self, entry: &SharedEntry<D>) -> Result<Use<'a, D>, DiskError> {
+        if let Some(file) = self.using_any(entry).await {
+            return Ok(file);
+        }
+        let path = entry.path.borrow().clone();
+        match self.open(entry, &path, entry.mode).await {
+            Err(error) if error.kind == DiskErrorKind::PermissionDenied => {
+                self.open(entry, &path, OpenMode::ReadOnly).await
+            }
+            opened => opened,
+        }
+    }
+
+    /// The file as it is open. `None`: it is not, and nobody else is at it.
+    async fn using_any<'a>(&'a self, entry: &SharedEntry<D>) -> Option<Use<'a, D>> {
+        loop {
+            if let Some(file) = &*entry.file.borrow() {
+                return Some(self.used(entry, file));
+            }
+            if !entry.is_opening.get() {
+                return None;
+            }
+            entry.opened.changed().await;
+        }
     }
 
     fn used<'a>(&'a self, entry: &Entry<D::File>, file: &Rc<D::File>) -> Use<'a, D> {
@@ -242,6 +274,7 @@ impl<D: Disk> Files<D> {
         match self.disk.open(path, mode).await {
             Ok(file) => {
                 let file = Rc::new(file);
+                entry.is_for_reading.set(mode == OpenMode::ReadOnly && entry.mode != mode);
                 *entry.file.borrow_mut() = Some(file.clone());
                 Ok(self.used(entry, &file))
             }
@@ -330,7 +363,7 @@ impl<D: Disk> Files<D> {
         self.freed.wake();
         for entry in &held.entries {
             // Where it cannot be opened, whoever reads it meets the same.
-            let _ = self.using(entry).await;
+            let _ = self.reading(entry).await;
         }
         held
     }
@@ -413,7 +446,7 @@ impl<D: Disk> DiskFile for BoundedFile<D> {
     type ReadBuffer = <D::File as DiskFile>::ReadBuffer;
 
     async fn size(&self) -> Result<u64, DiskError> {
-        self.using().await?.size().await
+        self.files.reading(&self.entry).await?.size().await
     }
 
     async fn preallocate(&self, bytes: u64) -> Result<(), DiskError> {
@@ -442,7 +475,7 @@ impl<D: Disk> DiskFile for BoundedFile<D> {
     }
 
     async fn read(&self, position: u64, bytes: usize) -> Result<Self::ReadBuffer, DiskError> {
-        self.using().await?.read(position, bytes).await
+        self.files.reading(&self.entry).await?.read(position, bytes).await
     }
 
     async fn sync(&self) -> Result<(), DiskError> {

@@ -31,6 +31,7 @@ struct State {
     /// By normal path: a directory lies right before what it holds.
     entries: RefCell<BTreeMap<PathBuf, Entry>>,
     open_files: Cell<usize>,
+    is_read_only: Cell<bool>,
 }
 
 #[derive(Clone)]
@@ -70,6 +71,11 @@ impl MemoryDisk {
         let entry = self.state.entry(Operation::Open, from).expect("a file to link to");
         assert!(matches!(entry, Entry::File(_)), "{} is a directory", from.display());
         self.state.entries.borrow_mut().insert(normal_path(to), entry);
+    }
+
+    /// From now on no file is opened for writing, as a file system does that its kernel has made read-only; or all are again.
+    pub fn set_read_only(&self, is_read_only: bool) {
+        self.state.is_read_only.set(is_read_only);
     }
 
     /// Files that were opened and not closed; one that was dropped without `close` counts for ever.
@@ -144,6 +150,9 @@ impl Disk for MemoryDisk {
 
     async fn open(&self, path: &Path, mode: OpenMode) -> Result<MemoryFile, DiskError> {
         self.state.check_parent(Operation::Open, path)?;
+        if self.state.is_read_only.get() && mode != OpenMode::ReadOnly {
+            return Err(os_error(Operation::Open, path, libc::EROFS));
+        }
         let contents = match (self.state.entry(Operation::Open, path), mode) {
             (Ok(Entry::Directory), _) => return Err(os_error(Operation::Open, path, libc::EISDIR)),
             (Ok(Entry::File(contents)), OpenMode::Create) => {

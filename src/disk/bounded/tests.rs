@@ -122,7 +122,7 @@ fn a_name_that_could_not_be_taken_away_stays() {
     let (_, disk) = bounded(1);
     let file = stored(&disk, 0);
     let missing = block_on(disk.rename(&at(0), Path::new("/nowhere/0"))).expect_err("no such directory");
-    assert_eq!(missing.kind, crate::disk::DiskErrorKind::NotFound);
+    assert_eq!(missing.kind, DiskErrorKind::NotFound);
     let _other = stored(&disk, 1);
     assert_eq!(byte_of(&file), 0, "it is opened again by its old name");
 }
@@ -135,11 +135,30 @@ fn a_file_that_is_gone_is_an_error_for_its_reader_and_costs_nothing() {
     block_on(memory.remove(&at(0))).expect("behind our back");
     for _ in 0..3 {
         let error = block_on(file.read(0, BLOCK_BYTES)).expect_err("it is not there");
-        assert_eq!(error.kind, crate::disk::DiskErrorKind::NotFound);
+        assert_eq!(error.kind, DiskErrorKind::NotFound);
     }
     assert_eq!(byte_of(&other), 1);
     drop(file);
     assert_eq!((memory.open_files(), disk.open_files()), (1, 1));
+}
+
+/// ext4 becomes read-only when a write of its journal has failed. What a shard has stored is read on.
+#[test]
+fn a_file_system_that_has_become_read_only_is_read_on() {
+    let (memory, disk) = bounded(2);
+    let files: Vec<_> = (0..4).map(|number| stored(&disk, number)).collect();
+    memory.set_read_only(true);
+    for _ in 0..2 {
+        assert_eq!([0, 1, 2, 3].map(|number| byte_of(&files[number])), [0, 1, 2, 3]);
+    }
+    let write = || block_on(files[3].write(0, block(&disk, 7)));
+    assert_eq!(write().expect_err("it takes none").kind, DiskErrorKind::PermissionDenied);
+    assert_eq!(byte_of(&files[3]), 3);
+    memory.set_read_only(false);
+    write().expect("it takes writes again");
+    block_on(files[3].sync()).expect("it is flushed");
+    assert_eq!([0, 3].map(|number| byte_of(&files[number])), [0, 7]);
+    assert!(memory.open_files() <= 2, "{} are open", memory.open_files());
 }
 
 #[test]
