@@ -426,11 +426,12 @@ fn used_segments<D: Disk>(segments: &Segments<D>) -> Vec<Used<D>> {
 }
 
 /// Tells segments that the replay did not visit how new they are: not newer than the first batch of the next one.
-/// Retention goes by it; without it nothing from before a start would ever be removed.
+/// Retention goes by it; without it nothing from before a start would ever be removed. What stands in for all that there was
+/// gets no age before something is stored after it: of age zero it would go at once, and what was given up with it.
 fn date_segments<D: Disk>(segments: &Segments<D>, newest: Timestamp) {
     let mut bound = newest;
     for found in segments.values().rev().filter(|found| found.used) {
-        if found.segment.newest.get().is_none() {
+        if found.segment.newest.get().is_none() && bound > Timestamp(0) {
             found.segment.newest.set(Some(bound));
         }
         bound = found.begun.unwrap_or(bound);

@@ -213,6 +213,12 @@ fn a_shard_of_which_everything_is_gone_is_refused_and_takes_messages_when_given_
         assert!(end > LINES as u64, "{label}: the offset {end} was given out before");
         assert_eq!(node.run_well(&["consume", "lines", "--from", &(end - 1).to_string()]), "new\n");
         assert_eq!(node.stop().status.code(), Some(0));
+        // Retention has not passed it: it is told again and again.
+        for _ in 0..2 {
+            let node = Node::start(&data);
+            assert!(node.banner.contains("GIVEN UP"), "{label}: {}", node.banner);
+            assert_eq!(node.stop().status.code(), Some(0));
+        }
         std::fs::remove_dir_all(&data).expect("it is ours");
     }
 }
