@@ -155,6 +155,11 @@ fn no_producer_takes_the_halves_that_others_need() {
         for group in [Some("good"), None] {
             hold(node, key, Level::Durable, 1, half_of(group)).await.expect("others have room");
         }
+        // An operator is told of it as well.
+        let condition = node.broker().condition();
+        assert!(condition.contains("for group greedy"), "{condition}");
+        node.clock.sleep(120 * SECOND).await;
+        assert_eq!(node.broker().condition(), "");
     });
     ran.expect("an empty disk");
 }

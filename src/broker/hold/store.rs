@@ -71,7 +71,13 @@ impl<D: Disk> Broker<D> {
                 self.hold_half(hold, producer_group.clone(), *immunity)
             }
         });
-        let Taken { placement, level, offset } = taking.await?;
+        let taken = taking.await;
+        if let Err(failure) = &taken
+            && failure.status == Status::LimitReached
+        {
+            self.note_refusal(failure);
+        }
+        let Taken { placement, level, offset } = taken?;
         let level = self.writer.settled(level, placement).await?;
         let Placement { position, store_time, .. } = placement;
         let receipt = HalfReceipt { key: hold.key, position };

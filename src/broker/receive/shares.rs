@@ -68,6 +68,11 @@ impl<D: Disk> Broker<D> {
     /// Counts and shows a receive that got nothing because of a bound.
     pub(in crate::broker) fn note_refused_receive(&self, failure: &Failure) {
         self.metrics.receives_refused.add(1);
+        self.note_refusal(failure);
+    }
+
+    /// Shows that somebody got nothing because of a bound.
+    pub(in crate::broker) fn note_refusal(&self, failure: &Failure) {
         let now = self.clock.monotonic();
         if let Some(left_out) = self.refusals_said.allows(now) {
             tracing::warn!(target: "leases", shard = self.options.shard.0, left_out, "{}", failure.message);
