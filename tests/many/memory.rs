@@ -207,6 +207,38 @@ fn waits_end_with_their_connection() {
     assert!(after < settled + 16 * MIB, "{settled} to {after} bytes");
 }
 
+/// Who asks for messages over HTTP, and would wait for them, gets those that are there when all room to wait is taken.
+#[test]
+fn waits_of_others_keep_no_message_from_a_receive_over_http() {
+    let directory = test_directory();
+    let node = start(&directory, &["--http", "127.0.0.1:0", "--client-memory", "16MiB"]);
+    let mut client = node.client();
+    create_topic(&mut client, "orders", 1);
+    create_topic(&mut client, "quiet", 1);
+    let key = QueueKey { topic: id(&mut client, "quiet"), queue: QueueNumber(0) };
+    let fetch = Request::Fetch(Fetch {
+        key,
+        offset: QueueOffset(0),
+        bytes_max: 1 << 20,
+        records_max: 100,
+        wait: Duration::from_secs(60),
+        session: 0,
+    });
+    let _waiting: Vec<_> = (0..4).map(|_| send(node.address(), &repeated(&fetch, 250))).collect();
+    let account = node.counter("memory_clients_max") / 17;
+    wait_for("all room is taken", || node.counter("memory_waits") + 4096 > account);
+    let mut good = Connection::open(&node);
+    for _ in 0..20 {
+        good.send(publish(PUBLISH));
+        assert_eq!(good.next().expect("an answer").status, 201);
+        good.send(
+            "GET /topics/orders/messages?consumer=g&numOfMessages=1&waitseconds=5 HTTP/1.1\r\nHost: h\r\n\r\n",
+        );
+        let answer = good.next().expect("an answer");
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    }
+}
+
 /// A member that named one topic 65,536 times once took 14.5 MiB for five minutes.
 #[test]
 fn a_member_names_each_topic_once_and_members_take_no_more_than_their_share() {

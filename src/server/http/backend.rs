@@ -82,19 +82,18 @@ impl BrokerBackend {
     }
 
     /// Asks for what may wait, and is dropped when its client goes away. It is carried out in a task of its own:
-    /// what it reads from the disk must be driven to its end.
+    /// what it reads from the disk must be driven to its end. Without room to wait it gets what is there.
     async fn ask_for(
         &self,
         client: &Rc<HttpClient>,
-        request: Request,
+        request: impl Fn(Duration) -> Request,
         wait: Duration,
     ) -> Result<Reply, HttpError> {
-        let Some(call) = client.begin_call(wait) else {
-            return Err(HttpError::new(
-                ErrorCode::Unavailable,
-                "too many requests wait for messages: try again",
-            ));
+        let (call, may_wait) = match client.begin_call(wait) {
+            Some(call) => (call, true),
+            None => (client.begin_look(), false),
         };
+        let request = request(if may_wait { wait } else { Duration::ZERO });
         let (broker, recipient) = (self.broker.clone(), call.client().clone());
         let carrying_out = async move {
             let outcome = broker.handle_for(request, &*recipient).await;
@@ -116,6 +115,9 @@ impl BrokerBackend {
         match (outcome, client.denial()) {
             // What was given to it before is its own.
             (Some(Ok(reply)), Some(denied)) if is_empty(&reply) => Err(denied),
+            (Some(Ok(reply)), None) if is_empty(&reply) && !may_wait => {
+                Err(HttpError::new(ErrorCode::Unavailable, "too many requests wait for messages: try again"))
+            }
             (Some(outcome), _) => Ok(outcome?),
             (None, _) => Err(HttpError::new(ErrorCode::ServerError, "the call was given up: try again")),
         }
@@ -378,32 +380,36 @@ impl Backend for BrokerBackend {
         let topic = topic_name(&consume.topic)?;
         let group = group_name(&consume.topic, &consume.group)?;
         if consume.mode == ConsumeMode::Undecided {
-            let receive = ReceiveHalves {
-                topic: topic.clone(),
-                producer_group: group,
-                count: u32::from(consume.count),
-                wait: consume.wait,
+            let receive = |wait| {
+                Request::ReceiveHalves(ReceiveHalves {
+                    topic: topic.clone(),
+                    producer_group: group.clone(),
+                    count: u32::from(consume.count),
+                    wait,
+                })
             };
-            return match self.ask_for(client, Request::ReceiveHalves(receive), consume.wait).await? {
+            return match self.ask_for(client, receive, consume.wait).await? {
                 Reply::Halves(halves) => {
                     halves.iter().filter_map(|half| self.delivered_half(half, &topic).transpose()).collect()
                 }
                 other => Err(unexpected(&other)),
             };
         }
-        let receive = Receive {
-            group: group.clone(),
-            topic: topic.clone(),
-            scope: ReceiveScope::Anywhere,
-            filter: consume.filter.clone(),
-            count: u32::from(consume.count),
-            bytes_max: limits::RECEIVE_BYTES_MAX as u32,
-            wait: consume.wait,
-            lease: None,
-            ordered: consume.mode == ConsumeMode::Order,
-            protocol: ClientProtocol::Http,
+        let receive = |wait| {
+            Request::Receive(Receive {
+                group: group.clone(),
+                topic: topic.clone(),
+                scope: ReceiveScope::Anywhere,
+                filter: consume.filter.clone(),
+                count: u32::from(consume.count),
+                bytes_max: limits::RECEIVE_BYTES_MAX as u32,
+                wait,
+                lease: None,
+                ordered: consume.mode == ConsumeMode::Order,
+                protocol: ClientProtocol::Http,
+            })
         };
-        match self.ask_for(client, Request::Receive(receive), consume.wait).await? {
+        match self.ask_for(client, receive, consume.wait).await? {
             Reply::Received(messages) => self.delivered_messages(&messages, &topic, &group).await,
             other => Err(unexpected(&other)),
         }

@@ -89,14 +89,25 @@ impl HttpClient {
 
     /// To be called when a call begins whose answer may `wait` for messages to come; `None` when too many wait already.
     pub fn begin_call(self: &Rc<Self>, wait: Duration) -> Option<ClientCall> {
-        let waits = self.memory.budget(Account::Waits);
-        let share = if wait.is_zero() { waits.count(WAIT_BYTES) } else { waits.try_reserve(WAIT_BYTES)? };
+        if wait.is_zero() {
+            return Some(self.begin_look());
+        }
+        let share = self.memory.budget(Account::Waits).try_reserve(WAIT_BYTES)?;
+        Some(self.call(share, true))
+    }
+
+    /// To be called when a call begins that is answered with what there is.
+    pub fn begin_look(self: &Rc<Self>) -> ClientCall {
+        self.call(self.memory.budget(Account::Waits).count(WAIT_BYTES), false)
+    }
+
+    fn call(self: &Rc<Self>, share: Reservation, is_waiting: bool) -> ClientCall {
         // Of an earlier call: what is true now is noticed again.
         self.presence.set(Presence::Here);
         self.is_refused.set(false);
         self.denied.take();
-        self.is_waiting.set(!wait.is_zero());
-        Some(ClientCall { client: self.clone(), is_over: false, _share: share })
+        self.is_waiting.set(is_waiting);
+        ClientCall { client: self.clone(), is_over: false, _share: share }
     }
 
     /// Keeps the share of messages that were chosen for this client. To be called in the moment in which the room for them
