@@ -8,7 +8,7 @@ use super::connection::Remoting;
 use crate::access::Need;
 use crate::api::{Failure, Produced, Status, Stored};
 use crate::broker::{PendingProduce, PendingSingle, PlaceRefusal, Single};
-use crate::protocol::remoting::call::send::{Messages, Send, Sent, SingleMessage};
+use crate::protocol::remoting::call::send::{self, Messages, Send, Sent, SingleMessage};
 use crate::protocol::remoting::{Asked, Frame, Header, Refusal, ResponseCode};
 use crate::server::framed::Taken;
 use crate::types::{Level, QueueKey, QueueNumber, RecordLocation, TopicName};
@@ -60,6 +60,11 @@ impl Remoting {
     ) -> Result<(u32, PlacedMessages), Refusal> {
         let told = |failure: Failure| Refusal::of(&failure, Asked::Send, header.version);
         let sender = self.sender(header, body).map_err(told)?;
+        // Held until the batch is in the log, which may have to wait for room there.
+        let _share = match send::built_bytes(header, body) {
+            0 => None,
+            bytes => self.calls.reserve_forwarded(bytes).await,
+        };
         let send = Send::read(header, body, self.born)?;
         self.check(&sender, Need::Publish { topic: send.topic.as_str() }).map_err(told)?;
         let target = self.target(&send).await.map_err(|failure| match failure.status {

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use crate::api::Stored;
 use crate::limits;
 use crate::protocol::remoting::code::{ResponseCode, request};
-use crate::protocol::remoting::fields::{FieldValue, Fields};
+use crate::protocol::remoting::fields::FieldValue;
 use crate::protocol::remoting::message::{InnerMessages, Meaning};
 use crate::protocol::remoting::refusal::Refusal;
 use crate::protocol::remoting::{Head, Header, HeaderForm};
@@ -136,10 +136,19 @@ pub fn is_send(code: i32) -> bool {
     matches!(code, request::SEND_MESSAGE | request::SEND_MESSAGE_V2 | request::SEND_BATCH_MESSAGE)
 }
 
+/// What reading a send may take of memory beyond its frame: a batch is built anew, and each of its messages may become longer
+/// by what it is stored with.
+pub fn built_bytes(header: &Header<'_>, body: &[u8]) -> usize {
+    match is_batch(header) {
+        true => (3 * body.len()).min(limits::BATCH_BYTES_MAX),
+        false => 0,
+    }
+}
+
 impl<'a> Send<'a> {
     /// Reads a send that came from `born`.
     pub fn read(header: &'a Header<'_>, body: &'a [u8], born: SocketAddr) -> Result<Self, Refusal> {
-        let names = if header.code == request::SEND_MESSAGE { &LONG_NAMES } else { &SHORT_NAMES };
+        let names = names_of(header.code);
         let fields = &header.fields;
         fields.required_text(names.group)?;
         fields.required_text(names.template)?;
@@ -158,7 +167,7 @@ impl<'a> Send<'a> {
             attributes,
             origin: Origin::new(flag as u32, deliveries.clamp(0, i64::from(u16::MAX)) as u16, born),
         };
-        let (waits, messages) = match is_batch(header.code, fields, names) {
+        let (waits, messages) = match is_batch(header) {
             true => envelope.batch(body)?,
             false => envelope.single(body)?,
         };
@@ -173,8 +182,13 @@ impl<'a> Send<'a> {
     }
 }
 
-fn is_batch(code: i32, fields: &Fields<'_>, names: &Names) -> bool {
-    fields.optional_boolean(names.batch).unwrap_or(code == request::SEND_BATCH_MESSAGE)
+fn names_of(code: i32) -> &'static Names {
+    if code == request::SEND_MESSAGE { &LONG_NAMES } else { &SHORT_NAMES }
+}
+
+fn is_batch(header: &Header<'_>) -> bool {
+    let said = header.fields.optional_boolean(names_of(header.code).batch);
+    said.unwrap_or(header.code == request::SEND_BATCH_MESSAGE)
 }
 
 fn wished(queues: i64) -> u32 {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::protocol::remoting::message::InnerMessage;
 use crate::protocol::remoting::{Cut, Fields, Language, cut};
 use crate::types::{LogPosition, QueueOffset};
 use crate::wire::batch::CheckedBatch;
@@ -211,4 +212,36 @@ fn an_answer_has_the_id_of_every_message() {
     sent.write(42, HeaderForm::Json, &mut output);
     let header = br#"{"code":0,"extFields":{"msgId":"7F00000100002A9F0000000000020001,7F00000100002A9F0000000000020002","queueId":"3","queueOffset":"7","MSG_REGION":"DefaultRegion","TRACE_ON":"true","transactionId":"ID"},"flag":1,"language":"JAVA","opaque":42,"version":479}"#;
     assert_eq!(&output[8..], header);
+}
+
+/// The smallest messages become the longest by what is stored with each.
+#[test]
+fn a_batch_takes_no_more_than_is_reserved_for_it() {
+    let mut body = Vec::new();
+    let count = 1_000;
+    for _ in 0..count {
+        InnerMessage { flag: 0, body: b"", properties: b"" }.write(&mut body);
+    }
+    let mut fields = Fields::default();
+    for (name, value) in
+        [("a", "g"), ("b", "t"), ("c", "TBW102"), ("d", "4"), ("e", "0"), ("f", "0"), ("g", "1"), ("h", "0")]
+    {
+        fields.push(name.as_bytes().into(), value.as_bytes().into());
+    }
+    let header = Header {
+        code: request::SEND_BATCH_MESSAGE,
+        language: Language::Java,
+        version: 409,
+        opaque: 1,
+        flag: 0,
+        remark: None,
+        fields,
+    };
+    let send = Send::read(&header, &body, "[::2]:1".parse().expect("an address")).expect("a send");
+    let Messages::Batch(batch) = &send.messages else { panic!("a batch") };
+    let (taken, reserved) = (batch.view().batch_bytes(), built_bytes(&header, &body));
+    assert!(taken <= reserved, "{taken} of {reserved} bytes");
+    assert_eq!(batch.view().record_count(), count);
+    let single = Header { code: request::SEND_MESSAGE_V2, ..header.clone() };
+    assert_eq!(built_bytes(&single, &body), 0);
 }
