@@ -472,6 +472,32 @@ fn a_dump_of_a_log_that_lacks_a_segment_says_so() {
     assert!(sentence.contains(&format!("{} is missing", lost.display())), "{sentence}");
 }
 
+/// The queue lacks offsets from the one on to the end of the other, and both numbers would be made up.
+#[test]
+fn what_is_lost_beside_what_was_given_up_is_not_counted_as_that() {
+    let directory = test_directory();
+    filled(directory.path());
+    let data = directory.path().to_str().expect("UTF-8");
+    let lost = segments(directory.path())[..2].to_vec();
+    std::fs::remove_file(&lost[0]).expect("it is there");
+    command::run(None, &["log", "repair", "--data", data, "--yes"], None).well();
+    let verify = ["log", "verify", "--data", data, "-o", "json"];
+    let report = |outcome: &command::Outcome| -> serde_json::Value {
+        let told = String::from_utf8_lossy(&outcome.stdout).into_owned();
+        told.lines().next().and_then(|line| serde_json::from_str(line).ok()).expect("a report")
+    };
+    let verified = command::run(None, &verify, None);
+    let given_up = report(&verified)["shards"][0]["messages_given_up"].as_u64();
+    assert!(verified.code == Some(0) && given_up > Some(0), "{}", verified.stderr);
+    std::fs::remove_file(&lost[1]).expect("it is there");
+    let verified = command::run(None, &verify, None);
+    assert_eq!(verified.code, Some(1), "{}", verified.stderr);
+    let report = report(&verified);
+    assert_eq!(report["messages_missing"], serde_json::Value::Null, "{report}");
+    assert_eq!(report["shards"][0]["damage"][0]["messages"], serde_json::Value::Null, "{report}");
+    assert!(report["shards"][0]["messages_given_up"].as_u64() <= given_up, "{report}");
+}
+
 #[test]
 fn a_dump_of_a_damaged_log_says_so() {
     use std::os::unix::fs::FileExt;

@@ -224,7 +224,7 @@ impl ShardView {
     fn new(shard: u16, checked: Checked) -> Self {
         let is_uncounted =
             checked.messages_missing == 0 && checked.damage.iter().any(|found| found.messages.is_none());
-        let is_unknown = is_uncounted || !checked.unread.is_empty();
+        let is_unknown = is_uncounted || checked.is_uncounted || !checked.unread.is_empty();
         let views = |findings: Vec<Finding>| findings.into_iter().map(FindingView::from).collect();
         Self {
             shard,

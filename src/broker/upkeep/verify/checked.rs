@@ -68,6 +68,8 @@ pub struct Checked {
     /// Messages that cannot be read, in all: what the queues lack, or where nothing tells that, what is missing by the
     /// damage.
     pub messages_missing: u64,
+    /// What a queue lacks was given up in part and is missing in part, and nobody can tell how much of it is which.
+    pub is_uncounted: bool,
 }
 
 impl Checked {
@@ -163,7 +165,6 @@ async fn verify<D: Disk>(
     let keys = home.directory.join("keys");
     let opened = KeyCheck::open(disk, &keys).await;
     let key_check = opened.map_err(|error| checked.add_derived_error(&error)).ok();
-    let reads_keys = key_check.is_some();
     let key_check = key_check.unwrap_or_else(KeyCheck::of_nothing);
     let mut pass = LogPass::new(key_check, home.directory, index.as_ref(), saved_to, progress);
     let report = match scan(disk, &home.directory.join("log"), &known, &mut pass).await {
@@ -188,24 +189,38 @@ async fn verify<D: Disk>(
     let (damage, _): (Vec<_>, Vec<_>) = report.damage.into_iter().partition(is_damage);
     let (given_up, gaps): (Vec<Gap>, Vec<Gap>) =
         passed.gaps.iter().partition(|gap| is_given_up(gap.from, gap.to));
+    let (shared, given_up): (Vec<Gap>, Vec<Gap>) =
+        given_up.into_iter().partition(|gap| contradictions.iter().any(|found| is_within(gap, found)));
     checked.messages_given_up = given_up.iter().map(|gap| gap.messages).sum();
     count_missing(&gaps, &mut contradictions);
+    uncount(&shared, &mut contradictions, checked);
     add_contradictions(&contradictions, &damage, checked);
     attribute_gaps(&gaps, &contradictions, &damage, checked);
     checked.derived.extend(passed.derived);
     if let Some(snapshot) = &snapshot {
         check_offsets(home, snapshot, &passed.ends, checked);
     }
-    match KeyIndex::verify(disk, &keys).await {
-        Ok(damage) => checked.add_damaged_keys(damage),
-        Err(error) if reads_keys => checked.add_derived_error(&error),
-        // That was told above.
-        Err(_) => {}
-    }
+    check_keys(disk, &keys, checked).await;
     if let Some(index) = &index {
         close(index).await?;
     }
     Ok(())
+}
+
+/// The blocks of the keys. That they cannot be read is told once.
+async fn check_keys<D: Disk>(disk: &D, keys: &Path, checked: &mut Checked) {
+    let told = |error: &DiskError, findings: &[Finding]| {
+        let file = error.path.display().to_string();
+        findings.iter().any(|finding| finding.file == file)
+    };
+    match KeyIndex::verify(disk, keys).await {
+        Ok(damage) => checked.add_damaged_keys(damage),
+        Err(error)
+            if [&checked.unread, &checked.damage, &checked.derived]
+                .iter()
+                .any(|found| told(&error, found)) => {}
+        Err(error) => checked.add_derived_error(&error),
+    }
 }
 
 async fn close<D: Disk>(index: &Index<D>) -> Result<(), StartError> {
@@ -221,10 +236,23 @@ fn sharpen(contradiction: &mut Contradiction, log_end: LogPosition) {
     }
 }
 
+/// Whether messages of a gap may have been in what is missing.
+fn is_within(gap: &Gap, found: &Contradiction) -> bool {
+    found.from < gap.to && gap.from < found.to
+}
+
+/// Of a gap that what was given up before and what is missing now have made together, nobody can tell how much was in which.
+fn uncount(shared: &[Gap], contradictions: &mut [Contradiction], checked: &mut Checked) {
+    for found in contradictions.iter_mut().filter(|found| shared.iter().any(|gap| is_within(gap, found))) {
+        found.messages = None;
+        checked.is_uncounted = true;
+    }
+}
+
 /// All that is missing around the only file that is not what it must be is missing by it, which is no guess.
 fn count_missing(gaps: &[Gap], contradictions: &mut [Contradiction]) {
     let [found] = contradictions else { return };
-    let gaps = gaps.iter().filter(|gap| found.from < gap.to && gap.from < found.to);
+    let gaps = gaps.iter().filter(|gap| is_within(gap, found));
     let missing: u64 = gaps.map(|gap| gap.messages).sum();
     found.messages = Some(missing).filter(|missing| *missing > 0).or(found.messages);
 }
@@ -264,8 +292,12 @@ fn attribute_gaps(gaps: &[Gap], contradictions: &[Contradiction], damage: &[Dama
     let told = contradictions.len();
     let mut counts = vec![0; checked.damage.len()];
     for gap in gaps {
-        let whole = |found: &Contradiction| found.from < gap.to && gap.from < found.to;
-        let contradiction = contradictions.iter().position(whole);
+        checked.messages_missing += gap.messages;
+        let contradiction = contradictions.iter().position(|found| is_within(gap, found));
+        if contradiction.is_some_and(|index| checked.is_uncounted && contradictions[index].messages.is_none())
+        {
+            continue;
+        }
         let kept = damage.iter().filter(|damage| !is_told(damage, contradictions));
         let damaged = || {
             let within = |damage: &Damage| {
@@ -278,7 +310,6 @@ fn attribute_gaps(gaps: &[Gap], contradictions: &[Contradiction], damage: &[Dama
         if let Some(index) = contradiction.or_else(damaged) {
             counts[first + index] += gap.messages;
         }
-        checked.messages_missing += gap.messages;
     }
     for (finding, count) in checked.damage.iter_mut().zip(counts).filter(|(_, count)| *count > 0) {
         if finding.messages.is_none_or(|known| known == 0) {
