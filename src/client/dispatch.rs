@@ -374,7 +374,7 @@ impl Dispatcher {
         true
     }
 
-    /// The patience with a queue is over: what waits behind the refused batch is not tried for as long again.
+    /// The patience with a queue is over: what waits after the refused batch is not tried for as long again.
     fn give_up(&mut self, queue: QueueNumber, failure: &Failure) {
         let lane = &mut self.lanes[queue.0 as usize];
         lane.refused_since = None;

@@ -104,7 +104,7 @@ impl Default for ProducerOptions {
 pub enum Start {
     /// With the oldest message that is still there.
     First,
-    /// Behind the newest message.
+    /// After the newest message.
     Last,
     /// With the message of this offset. One that the queue does not have is out of range, see [`OutOfRange`].
     Offset(QueueOffset),

@@ -103,9 +103,9 @@ impl State {
     /// Deals with the next `items_max` queues or blocks; the snapshot when there is none left.
     fn snapshot_step(&mut self, items_max: usize) -> Option<Vec<u8>> {
         let saving = self.saving.as_mut().expect("a snapshot is under way");
-        let behind = saving.last.map_or(Bound::Unbounded, Bound::Excluded);
+        let after = saving.last.map_or(Bound::Unbounded, Bound::Excluded);
         let mut items = 0;
-        for (&key, tree) in self.trees.range_mut((behind, Bound::Unbounded)).take(items_max) {
+        for (&key, tree) in self.trees.range_mut((after, Bound::Unbounded)).take(items_max) {
             saving.write(self.saving_number, key, tree);
             saving.last = Some(key);
             items += 1;

@@ -78,8 +78,8 @@ impl<D: Disk> Trim<D> {
         for _ in 0..queues_max {
             let next = {
                 let state = shared.state.borrow();
-                let behind = self.last.map_or(Bound::Unbounded, Bound::Excluded);
-                let next = state.trees().range((behind, Bound::Unbounded)).next();
+                let after = self.last.map_or(Bound::Unbounded, Bound::Excluded);
+                let next = state.trees().range((after, Bound::Unbounded)).next();
                 next.map(|(&key, tree)| (key, !tree.is_empty() && tree.first_position < self.min_position))
             };
             let Some((key, due)) = next else {

@@ -332,7 +332,7 @@ impl<D: Disk> Inner<D> {
         Ok(group.batches)
     }
 
-    /// Whether what is left behind the group is less than any batch may need: the next group may be elsewhere.
+    /// Whether what is left after the group is less than any batch may need: the next group may be elsewhere.
     fn ends_segment(&self, open: &OpenGroup<D>) -> bool {
         let left = self.segment_at(open.segment_base).end().0.saturating_sub(open.end().0);
         left < (limits::PLACED_BYTES_MAX + 2 * limits::BLOCK_BYTES) as u64

@@ -306,7 +306,7 @@ impl<D: Disk> Scanner<D> {
                 replay.harmed(&header);
                 self.note(segment, &header)
             }
-            // In this segment, that is: the next one has its turn.
+            // Within this segment: the scan comes to the next one by itself.
             AtEnd::Whole(_) | AtEnd::Nothing => self.ended(segment).map_or(next, |(end, _)| next.min(end)),
         };
         if let Some(end) = self.hole_after(segment).filter(|_| next > segment.end()) {

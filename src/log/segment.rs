@@ -17,7 +17,7 @@
 //! 48  u32  crc            crc32c of bytes 0..48
 //! ```
 //!
-//! Who pads: a group is padded with zeros to the end of its last block by whoever writes it. Behind the last group a
+//! Who pads: a group is padded with zeros to the end of its last block by whoever writes it. After the last group a
 //! reader finds zeros, or bytes of the file's former life, which no position or epoch fits.
 
 use std::cell::Cell;

@@ -22,7 +22,7 @@ pub enum Chunk {
 }
 
 /// A connection's answers on their way to the socket: filled by whoever has an answer, emptied by the writing task.
-/// Bounded by its users: see [`bytes`](Outbox::bytes) and [`drained`](Outbox::drained).
+/// Bounded by its users: see [`bytes`](Outbox::bytes) and [`sent_down_to`](Outbox::sent_down_to).
 pub struct Outbox {
     chunks: RefCell<VecDeque<Chunk>>,
     /// A sent chunk's memory, for the next one.
@@ -173,7 +173,7 @@ impl Outbox {
     }
 
     /// Waits until at most `bytes` are unsent, or the outbox is closed.
-    pub async fn drained(&self, bytes: usize) {
+    pub async fn sent_down_to(&self, bytes: usize) {
         while self.bytes.get() > bytes && !self.closed.get() {
             self.emptied.changed().await;
         }

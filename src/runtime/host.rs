@@ -197,7 +197,7 @@ pub fn has_hung_up(fd: i32) -> bool {
     ready == 1 && poll.revents & (libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR) != 0
 }
 
-/// Sends the parts one behind the other, as far as the socket takes them without waiting.
+/// Sends the parts one after the other, as far as the socket takes them without waiting.
 pub fn send_parts(fd: i32, parts: &[io::IoSlice<'_>]) -> io::Result<usize> {
     // SAFETY: all zeros are a valid `msghdr`: no address, no parts, no control data.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };

@@ -96,7 +96,7 @@ fn filled() -> Filled {
     Filled { disk, key, positions, halves }
 }
 
-/// The same without its second segment, which the operator gives up; `bare` without index, keys and snapshots as well.
+/// A filled disk without its second segment, which the operator gives up; `bare` without index, keys and snapshots as well.
 fn with_hole(filled: &Filled, bare: bool) -> FaultyDisk {
     let disk = filled.disk.outcome(Restart::ProcessKill, 1);
     if bare {

@@ -62,7 +62,7 @@ pub fn crashes<Answered>(
     println!("{steps} steps, {restarts} restarts");
 }
 
-/// The same with errors of the log: one, or everything from one on, at the operations whose numbers are given. `run` gets the
+/// Runs a workload with errors of its log and checks as [`crashes`] does: one error, or everything from one on, at the operations whose numbers are given. `run` gets the
 /// number as well, as a seed.
 pub fn log_errors<Answered>(
     numbers: &[u64],

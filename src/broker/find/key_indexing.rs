@@ -49,14 +49,14 @@ const LEFT_OUT_BYTES: u64 = 1024 * 1024;
 
 /// What the broker keeps of the key index.
 pub(in crate::broker) struct KeyIndexing<D: Disk> {
-    /// Set by the task.
+    /// `None` until the task has opened it.
     index: RefCell<Option<Rc<KeyIndex<D>>>>,
     collected: RefCell<Collected>,
     /// 1. Exactly the batches with keys in `pending_from..published`, in log order.
     pending: RefCell<VecDeque<Want>>,
     pending_from: Cell<LogPosition>,
     published: Cell<LogPosition>,
-    /// Woken for the task.
+    /// Woken when there is something to be indexed, for the task that does it.
     work: WakerList,
     /// Woken by the task after each step.
     progress: WakerList,
@@ -358,9 +358,9 @@ impl<D: Disk> Broker<D> {
         }
         let mut rest = &output[..];
         while let Ok(header) = BatchHeader::decode(rest) {
-            let (batch, behind) = rest.split_at(header.batch_bytes as usize);
+            let (batch, after) = rest.split_at(header.batch_bytes as usize);
             self.collect(&header, batch);
-            rest = &behind[align_batch(batch.len() as u64) as usize - batch.len()..];
+            rest = &after[align_batch(batch.len() as u64) as usize - batch.len()..];
         }
         Ok(done)
     }

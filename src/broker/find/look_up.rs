@@ -47,7 +47,7 @@ pub enum FindHere {
     Location(RecordLocation),
 }
 
-/// Behind everything that is stored, so that a look-up begins with the newest message.
+/// After everything that is stored, so that a look-up begins with the newest message.
 const NEWEST: RecordLocation = RecordLocation { position: LogPosition(u64::MAX), index: u16::MAX };
 /// Nothing is stored before it: the end of a look-up.
 const OLDEST: RecordLocation = RecordLocation { position: LogPosition(0), index: 0 };

@@ -42,7 +42,7 @@ pub(in crate::broker) struct Gates {
 /// What receivers may take from a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::broker) enum Gate {
-    /// Everything.
+    /// Every message.
     Open,
     /// Nothing: leases of theirs still run, and then it will be closed.
     Draining,
@@ -62,7 +62,7 @@ struct GroupGates {
 enum Drained {
     NotYet,
     /// The group goes on after what was delivered.
-    Behind,
+    Onward,
     /// The group goes on at the first message that is not acknowledged.
     Back,
 }
@@ -226,13 +226,13 @@ impl<D: Disk> Broker<D> {
         let mut back: Option<Placement> = None;
         for (key, until) in draining {
             // Dead letters of it may be on their way.
-            let Some(_turn) = self.pair_locks.try_lock(Pair { key, group: group.clone() }) else {
+            let Some(_locked) = self.pair_locks.try_lock(Pair { key, group: group.clone() }) else {
                 left.push(key);
                 continue;
             };
             match self.drained(group, key, until) {
                 Drained::NotYet => left.push(key),
-                Drained::Behind => drained.push(key),
+                Drained::Onward => drained.push(key),
                 Drained::Back => {
                     // It may be opened again, or acknowledged, or moved by a commit, while this waits for room.
                     let go_back = || {
@@ -271,14 +271,14 @@ impl<D: Disk> Broker<D> {
         let now = self.steady.now();
         let leases = self.leases();
         let Some(pair) = leases.get(group, key).filter(|pair| pair.open_count() > 0) else {
-            return Drained::Behind;
+            return Drained::Onward;
         };
         let runs = pair.has_running(now);
         if runs && now < until {
             return Drained::NotYet;
         }
         let is_whole = pair.open_count() == pair.next().0 - pair.floor().0;
-        if is_whole && !runs { Drained::Back } else { Drained::Behind }
+        if is_whole && !runs { Drained::Back } else { Drained::Onward }
     }
 }
 

@@ -56,8 +56,8 @@ impl<D: Disk> Broker<D> {
             if looked.is_multiple_of(STEP_BUCKETS) {
                 self.clock.sleep(STEP_PAUSE).await;
             }
-            let Some(behind) = bucket.queue.0.checked_add(1) else { break };
-            next = QueueKey { queue: QueueNumber(behind), ..bucket };
+            let Some(after) = bucket.queue.0.checked_add(1) else { break };
+            next = QueueKey { queue: QueueNumber(after), ..bucket };
         }
         let Some(bytes) = self.roll_halves(end, may_roll).await? else { return Ok(false) };
         rolled += bytes;
@@ -106,11 +106,11 @@ impl<D: Disk> Broker<D> {
         loop {
             let _guard = self.held_lock.lock().await;
             let halves = self.held().halves.below(last, end, STEP_MESSAGES);
-            let Some(behind) = halves.last() else { return Ok(Some(rolled)) };
+            let Some(after) = halves.last() else { return Ok(Some(rolled)) };
             if !may_roll {
                 return Ok(None);
             }
-            last = Some(behind.position);
+            last = Some(after.position);
             let copy = |half: &crate::state::Half| Copy {
                 position: half.current,
                 batch_bytes: half.batch_bytes,

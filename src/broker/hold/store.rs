@@ -97,8 +97,8 @@ impl<D: Disk> Broker<D> {
             let (placement, level) = (pending.placement, pending.level);
             return Ok(Taken { placement, level, offset: Some(pending.base_offset) });
         }
-        // Behind the cursor it would never be found. The clock was set back since: by a little, as clocks are all the
-        // time, or so much that the message has to wait elsewhere.
+        // The cursor has passed this time, so the message would never be found there: the clock was set back since. By a
+        // little, as clocks are all the time, or so much that the message has to wait elsewhere.
         let cursor = self.held().delays.releasing().due;
         if cursor.0.saturating_sub(due.0) > LATE_MS_MAX {
             return self.hold_aside(hold, due);

@@ -157,8 +157,8 @@ impl<D: Disk> Broker<D> {
     async fn offset_after_damage(&self, queue: &Queue, entry: &IndexEntry) -> QueueOffset {
         let Some(hole) = self.log.hole_at(entry.position) else { return entry.end_offset() };
         // An index that cannot be read says so at the next fetch.
-        let behind = self.offset_of_position(queue.key, hole.end).await;
-        behind.clamp(entry.end_offset(), queue.durable_end.get())
+        let after = self.offset_of_position(queue.key, hole.end).await;
+        after.clamp(entry.end_offset(), queue.durable_end.get())
     }
 
     /// Where the bytes stood that recovery has lost at this offset, in front of `next`: the damage that it met, or, when

@@ -113,7 +113,7 @@ impl Witnesses {
         let Some(map) = MessageMap::of_snapshot(&snapshot.index) else { return };
         for contradiction in contradictions {
             let end = contradiction.end.min(contradiction.to);
-            // Behind the snapshot's position it knows of nothing.
+            // Of what was stored after the snapshot its index knows nothing.
             if end <= snapshot.position {
                 contradiction.messages = map.messages_between(contradiction.from, end);
             }

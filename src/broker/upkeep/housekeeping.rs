@@ -280,16 +280,16 @@ impl<D: Disk> Broker<D> {
         let mut next = LeaseCursor { pair: 0, from: QueueOffset::ZERO };
         while next.pair < pairs.len() {
             let repeating = self.writer.place(|| {
-                let (payload, behind) = self.leases_from(&pairs, next);
+                let (payload, further) = self.leases_from(&pairs, next);
                 if payload.is_empty() {
                     return Ok(None);
                 }
                 let placement = self.writer.try_repeated(&payload, Level::Written)?;
-                Ok(Some((placement, behind)))
+                Ok(Some((placement, further)))
             });
-            let Some((placement, behind)) = repeating.await? else { break };
+            let Some((placement, further)) = repeating.await? else { break };
             end = Some(placement.end);
-            next = behind;
+            next = further;
         }
         Ok(end)
     }

@@ -180,7 +180,7 @@ fn filled<D: Disk>(disk: &D, bytes: usize) -> Rc<D::Buffer> {
     Rc::new(buffer)
 }
 
-/// Writes the pieces one behind the other, all at once.
+/// Writes the pieces one after the other, all at once.
 async fn write_group<F: DiskFile>(file: &F, pieces: &[Rc<F::Buffer>], start: u64) -> Result<(), DiskError> {
     let mut position = start;
     let writes: FuturesUnordered<_> = pieces

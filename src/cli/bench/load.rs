@@ -28,7 +28,8 @@ const LATE_ANSWERS_MAX: Duration = Duration::from_secs(15);
 const LEAD: Duration = Duration::from_millis(20);
 /// Receive buffer of a connection that gets acknowledgements.
 const ANSWER_BYTES: usize = 64 * 1024;
-/// The same of one that gets batches, which are taken one by one as they come: what is larger falls out of the cache.
+/// Receive buffer of a connection that gets batches, which are taken one by one as they come: what is larger falls out of
+/// the cache.
 const BATCHES_BYTES: usize = 256 * 1024;
 
 /// What to do, and to whom.

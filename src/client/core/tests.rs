@@ -17,7 +17,7 @@ const LIST_TOPICS: &[u8] = &[
     0x30, 0, 0, 0,  0x20, 0, 0, 0,  1, 0, 0, 0, 0, 0, 0, 0,
     // the root is at 12; its vtable: 8 bytes, a table of 12, `body_type` at 7, `body` at 8
     0xC, 0, 0, 0,  8, 0, 0xC, 0, 7, 0, 8, 0,
-    // the root: its vtable lies 8 before; kind 8; its body lies 8 behind
+    // the root: its vtable lies 8 before; kind 8; its body lies 8 after
     8, 0, 0, 0,  0, 0, 0, 8,  8, 0, 0, 0,
     // the body's vtable: 4 bytes, a table of 4; the body, without fields
     4, 0, 4, 0,  4, 0, 0, 0,

@@ -218,12 +218,12 @@ struct PayloadRecords<'a> {
 
 impl PayloadRecords<'_> {
     fn next(&mut self, record_bytes: u32) -> Result<Bytes, MalformedReply> {
-        let (record, behind) =
+        let (record, after) =
             RecordView::cut(self.rest).map_err(|error| MalformedReply(error.to_string()))?;
         if record.as_bytes().len() != record_bytes as usize {
             return Err(MalformedReply("a message is not as long as it says".to_owned()));
         }
-        self.rest = behind;
+        self.rest = after;
         Ok(Bytes::copy_from_slice(record.as_bytes()))
     }
 

@@ -171,7 +171,7 @@ impl Call {
     /// of the connection are. `None` when the connection has ended meanwhile.
     pub async fn reserve_beside(&self, account: Account, bytes: usize) -> Option<Reservation> {
         let Calls { context, connection, .. } = &*self.calls;
-        connection.outbox.drained(context.unread_bytes_max()).await;
+        connection.outbox.sent_down_to(context.unread_bytes_max()).await;
         let answers = context.memory.budget(account);
         let reservation = match answers.try_reserve(bytes) {
             Some(reservation) => reservation,

@@ -103,7 +103,7 @@ impl<P: Protocol> Framed<P> {
         let bytes_max = self.context.unread_bytes_max();
         if outbox.bytes() > bytes_max {
             self.connection.pace.is_parked.set(true);
-            outbox.drained(bytes_max).await;
+            outbox.sent_down_to(bytes_max).await;
             self.connection.pace.is_parked.set(false);
         }
         !outbox.is_closed()

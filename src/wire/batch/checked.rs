@@ -101,14 +101,14 @@ impl<'a> CheckedBatch<'a> {
         let mut tag_summary = 0;
         let mut keyed = false;
         for _ in 0..record_count {
-            let (record, behind) = RecordView::cut(rest)?;
+            let (record, after) = RecordView::cut(rest)?;
             check(&record)?;
             let hash = record.tag_hash();
             if hash != 0 {
                 tag_summary |= tag_summary_bit(hash);
             }
             keyed |= record.is_keyed();
-            rest = behind;
+            rest = after;
         }
         if !rest.is_empty() {
             return Err(BatchError::TrailingBytes);

@@ -12,7 +12,7 @@ use crate::log::Manifest;
 use crate::state::{Change, LeaseChange, Topic, decode_changes};
 use crate::types::{QueueKey, QueueOffset, TopicId};
 
-/// Offsets that lie behind the end of their queue, told one by one up to this many.
+/// Offsets after the end of their queue, told one by one up to this many.
 const OFFSETS_TOLD_MAX: usize = 16;
 
 /// The manifest has two copies; whether it has any is said by whoever looks at the log as a whole.
