@@ -6,7 +6,7 @@ use crate::limits;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SharedTable {
     pub entries_max: usize,
-    /// By everybody.
+    /// Entries that there are, of all clients together.
     pub used: usize,
 }
 
@@ -43,7 +43,7 @@ mod tests {
     #[test]
     fn many_who_take_all_they_can_leave_room_for_those_who_need_little() {
         let mut used = 0;
-        // Each under another name.
+        // Each of the twenty is another client to the table.
         for _ in 0..20 {
             used += fill(used);
         }

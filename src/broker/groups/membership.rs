@@ -84,22 +84,22 @@ struct Group {
     members: BTreeMap<String, Member>,
     /// Who reads a queue now.
     holders: HashMap<QueueKey, Holder>,
-    /// Whether the grants say something else of them.
+    /// `holders` have changed since `grants` were made of them.
     holders_changed: bool,
     /// The queues of the topics when the targets were computed.
     layout: BTreeMap<TopicName, (TopicId, u32)>,
     /// When the receivers of a topic were last heard of.
     receivers: BTreeMap<TopicId, MonotonicTime>,
-    /// The queues meant for them.
+    /// The queues that receivers are to have together.
     receivers_targets: Vec<QueueKey>,
-    /// What the queues of `layout` count for.
+    /// Of the members' memory, for the queues of `layout`.
     layout_memory: Option<Reservation>,
     /// A member has come, gone, or changed its topics since `layout` was made.
     is_layout_stale: bool,
     grants: QueueGrants,
     /// Queues that are closed to receivers and free of their leases, as far as the shards have said so.
     closed: HashSet<QueueKey>,
-    /// Holders of which the queue's shard has been told.
+    /// The session that the shard of a queue was told as its holder.
     told: HashMap<QueueKey, u64>,
     /// The version of the grants that all shards have carried out to the end.
     settled_version: u64,
@@ -130,11 +130,11 @@ struct Member {
     connection: Option<ConnectionId>,
     /// When that connection ended.
     gone_since: Option<MonotonicTime>,
-    /// Sorted.
+    /// The queues that it is to have, sorted.
     targets: Vec<QueueKey>,
-    /// Its name, for its queues.
+    /// Under which it has joined; its queues refer to it.
     name: Rc<str>,
-    /// What its names count for.
+    /// Of the members' memory, for its name and those of its topics, until it is gone.
     _memory: Reservation,
 }
 

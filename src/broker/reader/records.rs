@@ -20,17 +20,17 @@ const ENTRIES_MAX: usize = 1024;
 /// Bytes of batches that one walk may cover.
 const WALK_BYTES_MAX: u64 = 1024 * 1024;
 
-/// A record where it lies.
+/// A record within the batch that was read, and what the batch says of it.
 pub(in crate::broker) struct StoredRecord<'a> {
     pub offset: QueueOffset,
     pub location: RecordLocation,
     pub record: RecordView<'a>,
-    /// The batch's; the record has its difference to it.
+    /// Of the batch: what the record says is relative to it.
     pub born_time: Timestamp,
     pub store_time: Timestamp,
 }
 
-/// A record of its own.
+/// A record that was copied out of its batch, and what the batch said of it.
 pub(in crate::broker) struct StoredMessage {
     pub location: RecordLocation,
     pub record: Bytes,

@@ -20,7 +20,7 @@ impl<D: Disk> Broker<D> {
         let (placed, outcomes) = self.place_decided(Level::Durable, decide).await?;
         let Some(placement) = placed else { return Ok(outcomes) };
         let acknowledged = || outcomes.iter().zip(receipts).filter(|(outcome, _)| is_acknowledged(outcome));
-        // A queue in order may go on.
+        // Where messages are received in order, the next ones were waiting for these.
         let mut topics: Vec<_> = acknowledged().map(|(_, receipt)| receipt.key.topic).collect();
         topics.dedup();
         topics.into_iter().for_each(|topic| self.announce(topic));

@@ -74,7 +74,7 @@ fn file_name(sequence: u64) -> String {
 }
 
 impl Snapshot {
-    /// Both files.
+    /// What the two files hold that are written in turn, by their slots.
     pub async fn read_both<D: Disk>(disk: &D, directory: &Path) -> Result<[FoundSnapshot; 2], DiskError> {
         let read = async |slot| {
             let path = directory.join(file_name(slot));

@@ -31,13 +31,13 @@ pub(in crate::broker) struct Gap {
 /// What a queue has shown so far.
 #[derive(Default)]
 struct Seen {
-    /// Where it goes on.
+    /// The first offset that its next batch should have; `None` before the first batch.
     next: Option<QueueOffset>,
-    /// Of its last batch.
+    /// Position of its last batch in the log.
     position: LogPosition,
     /// Entries of the index that come next.
     entries: VecDeque<IndexEntry>,
-    /// Where those after them are looked for.
+    /// The offset from which those after them are looked up.
     entries_end: QueueOffset,
 }
 
