@@ -255,7 +255,7 @@ pub const NAMESRV_TABLE_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const NAMESRV_NAME_BYTES_MAX: usize = 512;
 /// Topics of one registration, and its bytes once it is no longer compressed.
 pub const NAMESRV_TOPICS_MAX: usize = 65_536;
-pub const NAMESRV_REGISTRATION_BYTES_MAX: usize = 16 * 1024 * 1024;
+pub const NAMESRV_REGISTRATION_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Settings that a name server keeps, with their names.
 pub const NAMESRV_SETTINGS_BYTES_MAX: usize = 1024 * 1024;
 /// Values in the JSON of one body: each takes 56 bytes of memory. A topic of a broker that registers takes ten.

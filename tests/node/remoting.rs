@@ -8,7 +8,11 @@ use turbopump::limits;
 use turbopump::protocol::remoting::{Cut, FieldValue, Head, Header, HeaderForm, cut};
 
 use crate::support::directory::test_directory;
+use crate::support::http_connection::tls;
 use crate::support::node::{Node, PATIENCE, Setup, wait_for};
+
+const CERTIFICATE: &str = include_str!("../data/tls/certificate.pem");
+const KEY: &str = include_str!("../data/tls/key.pem");
 
 const ROUTE: i32 = 105;
 const REGISTER: i32 = 103;
@@ -331,6 +335,37 @@ fn with_access_keys_nothing_is_answered_that_is_not_signed() {
     assert_eq!(wrong.code, 16, "{wrong:?}");
     // The same signature does not do for what the key may not.
     assert_eq!(client.ask(206, &signed("OqfQ5XTZmeCRc/Jf2SZDt+2GQaQ="), b"").code, 16);
+}
+
+/// As Java's clients do it with `tls.enable`: on the same ports.
+#[test]
+fn it_is_spoken_within_tls_and_without_as_the_mode_says() {
+    let directory = test_directory();
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).expect("a directory of this test");
+        path.to_str().expect("UTF-8").to_owned()
+    };
+    let flags = ["--tls-certificate", &file("c.pem", CERTIFICATE), "--tls-key", &file("k.pem", KEY)];
+    let question = request(HeaderForm::Json, 106, 7, &[], b"");
+    for mode in ["permissive", "enforcing"] {
+        let node = Setup::new(directory.path().join(mode)).with(&flags).with(&["--tls-mode", mode]).start();
+        let mut plain = Remoting::connect(node.address());
+        plain.send(&question);
+        match mode {
+            "permissive" => assert_eq!(plain.answer().code, 0),
+            _ => assert!(plain.has_ended()),
+        }
+        let stream = TcpStream::connect(node.address()).expect("the broker listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a positive time");
+        let mut secured = tls(stream, CERTIFICATE, &[]).expect("a handshake");
+        secured.write_all(&question).expect("the broker reads");
+        let mut head = [0; 8];
+        secured.read_exact(&mut head).expect("the broker answers");
+        let mut rest = vec![0; u32::from_be_bytes(head[..4].try_into().expect("four")) as usize - 4];
+        secured.read_exact(&mut rest).expect("a whole answer");
+        assert!(String::from_utf8_lossy(&rest).contains("clusterAddrTable"), "{rest:?}");
+    }
 }
 
 #[test]
