@@ -163,7 +163,9 @@ impl DoorRules {
             Detected::Remoting if self.has(door, Protocol::Remoting) && !lacks_tls(Protocol::Remoting) => {
                 Verdict::Remoting
             }
-            Detected::Remoting if door == Door::Http => Verdict::Refuse(bad_request(HTTP_PORT)),
+            Detected::Remoting if door == Door::Http && !self.has(door, Protocol::Remoting) => {
+                Verdict::Refuse(bad_request(HTTP_PORT))
+            }
             // What is no request line is answered as such, where it can only be meant as one.
             Detected::Unknown if door == Door::Http && !lacks_tls(Protocol::Http) => {
                 Verdict::Http { lacks_tls: false }

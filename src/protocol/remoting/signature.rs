@@ -69,7 +69,8 @@ mod tests {
 
     fn is_right(fields: &[(&str, &str)], body: &[u8], secret: &str) -> Result<bool, SignatureError> {
         let fields: Vec<String> = fields.iter().map(|(name, value)| format!("{name:?}:{value:?}")).collect();
-        let header = format!("{{\"code\":105,\"version\":479,\"extFields\":{{{}}}}}", fields.join(","));
+        let header =
+            format!("{{\"code\":105,\"opaque\":1,\"version\":479,\"extFields\":{{{}}}}}", fields.join(","));
         let header = Header::read(HeaderForm::Json, header.as_bytes()).expect("a header");
         SignedRequest::read(&header, body).map(|request| request.is_signed_with(&Secret::new(secret)))
     }
