@@ -157,7 +157,8 @@ impl<'a> CheckedBatch<'a> {
         self.keyed
     }
 
-    /// The header as it is handed out; [`LogSecret::mix`] makes the stored one of it. The records follow it unchanged.
+    /// The header as it is handed out; [`LogSecret::mix`](super::LogSecret::mix) makes the stored one of it. The records follow
+    /// it unchanged.
     pub fn placed_header(&self, placing: &Placing) -> [u8; BATCH_HEADER_BYTES] {
         let mut header: [u8; BATCH_HEADER_BYTES] =
             self.bytes[..BATCH_HEADER_BYTES].try_into().expect("a checked batch has a header");

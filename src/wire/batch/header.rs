@@ -349,7 +349,7 @@ pub fn records_in_parts_match<'a>(header: &[u8], records: impl Iterator<Item = &
     get_u32(header, RECORDS_CRC) == records.fold(client_part, crc32c::crc32c_append)
 }
 
-/// Makes a batch from [`BatchBuilder::finish`] valid again after the bytes of its records were changed in place, lengths
+/// Makes a batch from [`BatchBuilder::finish`](super::BatchBuilder::finish) valid again after the bytes of its records were changed in place, lengths
 /// excepted: sets its birth and its checksum. A load generator sends one batch many times over this way, because
 /// building one costs more than sending it.
 pub fn reseal(batch: &mut [u8], born_time: Timestamp) {

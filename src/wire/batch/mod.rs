@@ -1,4 +1,4 @@
-//! A batch: the unit that is sent, stored, checksummed and served. [`header`] has the byte map.
+//! A batch: the unit that is sent, stored, checksummed and served. `header.rs` has the byte map.
 
 mod checked;
 mod header;
