@@ -19,6 +19,7 @@ mod options;
 mod peers;
 mod produce;
 mod queue;
+mod queue_ends;
 mod reader;
 mod receive;
 mod recipient;

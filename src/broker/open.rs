@@ -1,7 +1,7 @@
 //! Starting a shard: snapshot, replay, and the index from the log when it cannot be trusted.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use super::apply::{LogBatch, follow, remove_topic};
 use super::find::KeyIndexing;
 use super::groups::Groups;
 use super::options::BrokerOptions;
+use super::queue_ends::QueueEnds;
 use super::reader::BatchCache;
 use super::receive::PairLocks;
 use super::shard_broker::{Broker, OpenedBroker};
@@ -22,14 +23,13 @@ use crate::clock::SharedClock;
 use crate::disk::{Disk, DiskError};
 use crate::index::{Index, IndexEntry, IndexError, IndexOptions, TrimProgress, distrust, mark_distrust};
 use crate::limits;
-use crate::log::{CommitLog, LogOptions, Manifest, OpenError, Replay, Report, StartAt};
+use crate::log::{CommitLog, LogOptions, Lost, Manifest, OpenError, Replay, Report, StartAt};
 use crate::metrics::ShardMetrics;
 use crate::state::{Change, ChangeError, Effect, Stage, State, Tables, decode_changes};
 use crate::types::{
-    Account, ClientMemory, LogPosition, QueueKey, QueueOffset, TaskMutex, Throttle, WakerList,
+    Account, ClientMemory, LogPosition, QueueKey, QueueOffset, TaskMutex, Throttle, TopicId, WakerList,
 };
 use crate::wire::batch::{BatchHeader, LogSecret};
-use crate::wire::record::RECORD_HEADER_BYTES;
 
 /// Queues looked at between two chances for others to run.
 const TRIM_STEP_QUEUES: usize = 256;
@@ -52,14 +52,11 @@ pub enum StartError {
     Newer(#[from] ChangeError),
 }
 
-/// Where each queue ended when that was last written down.
-type QueueEnds = BTreeMap<QueueKey, QueueOffset>;
-
 /// What replay builds, and what it stumbled over.
 pub(super) struct Rebuild<D: Disk> {
     state: State,
     pub index: Index<D>,
-    ends: QueueEnds,
+    pub ends: QueueEnds,
     /// The snapshot does not fit the log, or the index contradicts it: start again without.
     distrust: Option<String>,
     unreadable: Option<ChangeError>,
@@ -70,7 +67,7 @@ impl<D: Disk> Rebuild<D> {
         Self {
             state: State::new(checks_max),
             index,
-            ends: QueueEnds::new(),
+            ends: QueueEnds::default(),
             distrust: None,
             unreadable: None,
         }
@@ -86,6 +83,7 @@ impl<D: Disk> Rebuild<D> {
         match decode_changes(payload) {
             Ok(changes) => {
                 let Self { state, index, ends, .. } = self;
+                ends.has_beginning = Some(true);
                 state.load(changes, position, |effect| carry_out(index, ends, effect));
             }
             Err(error) => self.unreadable = Some(error),
@@ -112,8 +110,21 @@ impl<D: Disk> Rebuild<D> {
         if self.distrust.is_some() {
             return;
         }
+        let is_new = self.ends.lost_to.is_some() && self.index.bounds(key).is_none();
         if let Err(error) = self.index.replay(key, entry) {
             self.distrust = Some(error.to_string());
+            return;
+        }
+        if let Some(lost_to) = self.ends.lost_to {
+            self.ends.note(key, entry.end_offset());
+            if key.topic != TopicId::DELAYED && self.state.tables().topic(key.topic).is_none() {
+                // What made the topic is lost as well. No other one may get its id, and with it these messages.
+                self.apply(Change::NextTopicId(TopicId(key.topic.0 + 1)), entry.position);
+            }
+            // What it had before is damaged, and was not removed: it begins where it began.
+            if is_new && key.topic != TopicId::DELAYED && self.ends.may_begin_before(entry.base_offset) {
+                self.index.begin_at(key, QueueOffset::ZERO, lost_to);
+            }
         }
     }
 
@@ -127,11 +138,9 @@ impl<D: Disk> Rebuild<D> {
 fn carry_out<D: Disk>(index: &Index<D>, ends: &mut QueueEnds, effect: Effect) {
     follow(index, &effect);
     match effect {
-        Effect::TopicRemoved(id) => ends.retain(|key, _| key.topic != id),
-        Effect::OnlyTopics(live) => ends.retain(|key, _| live.contains(&key.topic)),
-        Effect::QueueEnd { key, offset } => {
-            ends.insert(key, offset);
-        }
+        Effect::TopicRemoved(id) => ends.retain(|topic| topic != id),
+        Effect::OnlyTopics(live) => ends.retain(|topic| live.contains(&topic)),
+        Effect::QueueEnd { key, offset } => ends.note(key, offset),
         // Queues are made, and timers started, when everything was read.
         Effect::TopicPut(_)
         | Effect::Released(_)
@@ -147,24 +156,20 @@ impl<D: Disk> Replay for Rebuild<D> {
     }
 
     fn whole(&mut self, header: &BatchHeader, bytes: &[u8]) {
+        self.ends.begin_at(header.position);
         self.replay(LogBatch::of_stored(header, bytes));
     }
 
     fn harmed(&mut self, header: &BatchHeader) {
+        self.ends.begin_at(header.position);
         if let Some(batch) = LogBatch::of_harmed(header) {
             self.replay(batch);
         }
     }
 
-    /// Each queue may have got messages there. None of their offsets is ever given out again: the queue goes on after
-    /// as many as that many bytes can hold, unless a later record says where it was.
-    fn given_up(&mut self, bytes: u64) {
-        let messages_max = messages_in(bytes);
-        for key in self.index.queues() {
-            let end = self.index.bounds(key).map_or(QueueOffset::ZERO, |(_, end)| end);
-            let end = self.ends.get(&key).map_or(end, |noted| end.max(*noted));
-            self.ends.insert(key, end.advance(messages_max));
-        }
+    fn lost(&mut self, lost: Lost) {
+        self.ends.begin_at(lost.from);
+        self.ends.lose(lost);
     }
 
     fn has_to_write(&self) -> bool {
@@ -181,11 +186,6 @@ impl<D: Disk> Replay for Rebuild<D> {
         }
         Ok(())
     }
-}
-
-/// As many messages as fit in so many bytes, if they had nothing in them.
-pub(super) fn messages_in(bytes: u64) -> u64 {
-    bytes / RECORD_HEADER_BYTES as u64
 }
 
 impl<D: Disk> Broker<D> {
@@ -303,13 +303,19 @@ impl<D: Disk> Broker<D> {
         (broker, report)
     }
 
-    /// Lets no queue end before an offset that it has given out. The batches in between are gone.
+    /// Lets no queue end before an offset that it has given out. The batches in between are gone, and those that damage has
+    /// taken are told of: only retention moves a queue's first offset.
     fn raise_ends(&self, ends: &QueueEnds) {
-        let queues = self.queues.borrow();
-        for queue in ends.keys().filter_map(|key| queues.get(key)) {
-            let end = ends[&queue.key].max(queue.durable_end.get());
-            if self.index.bounds(queue.key).is_none_or(|(first, end)| first == end) {
-                self.index.ensure_queue_at(queue.key, end);
+        for queue in self.queues.borrow().values() {
+            let indexed = queue.durable_end.get();
+            let is_empty = self.index.bounds(queue.key).is_none_or(|(first, end)| first == end);
+            let end = ends.end_of(queue.key, indexed, is_empty);
+            if end == indexed {
+                continue;
+            }
+            // Of a queue whose every message has expired nothing is left but its end.
+            if is_empty && let Some(noted) = ends.expired_to(queue.key) {
+                self.index.ensure_queue_at(queue.key, noted);
             }
             queue.durable_end.set(end);
             queue.next_offset.set(end);

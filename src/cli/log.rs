@@ -17,7 +17,7 @@ use crate::disk::DiskError;
 use crate::disk::bounded::BoundedDisk;
 use crate::disk::plain::PlainDisk;
 use crate::limits::SHARD_FILES_MIN;
-use crate::log::{Contradiction, Damage, Known, Replay, Report, contradictions, scan};
+use crate::log::{Contradiction, Damage, Known, Lost, Replay, Report, contradictions, scan};
 use crate::node::DataDirectory;
 use crate::state::{Change, HeldChange, decode_changes};
 use crate::types::{LogPosition, ShardId};
@@ -168,7 +168,7 @@ impl Replay for Dumping {
         self.batch(header, None);
     }
 
-    fn given_up(&mut self, _: u64) {}
+    fn lost(&mut self, _: Lost) {}
 
     async fn settle(&mut self) -> Result<(), DiskError> {
         Ok(())

@@ -15,7 +15,7 @@ use super::state::State;
 use super::tree::Tree;
 use crate::disk::Disk;
 use crate::limits::BLOCK_BYTES;
-use crate::types::{QueueKey, QueueOffset, TaskMutex, WakerList};
+use crate::types::{LogPosition, QueueKey, QueueOffset, TaskMutex, WakerList};
 
 /// How an index is opened.
 #[derive(Clone, Copy, Debug)]
@@ -206,6 +206,14 @@ impl<D: Disk> Index<D> {
         let tree = state.tree_or_new(key);
         if tree.end < offset {
             tree.restart_at(offset);
+        }
+    }
+
+    /// Lets a queue with batches begin at `offset` already: what it had there is lost, and was not removed. That lies in the
+    /// log below `position`, and goes with it.
+    pub fn begin_at(&self, key: QueueKey, offset: QueueOffset, position: LogPosition) {
+        if let Some(tree) = self.shared.state.borrow_mut().tree_mut(key).filter(|tree| !tree.is_empty()) {
+            tree.begin_at(offset, LogPosition(position.0.saturating_sub(1)));
         }
     }
 

@@ -74,7 +74,7 @@ impl State {
 
     /// Appends what the queue [`takes`](Tree::takes).
     pub fn append(&mut self, key: QueueKey, entry: IndexEntry, shape: Shape) {
-        let born = || Tree { saved_in: self.saving_number, ..Tree::default() };
+        let born = || Tree::new_at(entry.base_offset, self.saving_number);
         let tree = self.trees.entry(key).or_insert_with(born);
         assert!(tree.takes(&entry), "{key} ends at {}, got {entry:?}", tree.end);
         save(&mut self.saving, self.saving_number, key, tree);

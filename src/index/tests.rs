@@ -130,13 +130,20 @@ fn a_gap_leads_to_what_lies_after_it() {
 }
 
 #[test]
-fn a_queue_begins_where_its_first_batch_does() {
+fn a_queue_begins_where_its_first_batch_does_unless_it_was_known_before() {
     let index = open(&MemoryDisk::new(), small(1), None);
     assert_eq!(index.bounds(key(0)), None);
-    index.ensure_queue(key(0));
-    assert_eq!(index.bounds(key(0)), Some((QueueOffset(0), QueueOffset(0))));
     index.append(key(0), entry(3, 1000));
     assert_eq!(index.bounds(key(0)), Some((QueueOffset(1000), QueueOffset(1001))));
+    index.remove_queue(key(0));
+    // What it had before is lost and was not removed: readers are to be told.
+    index.ensure_queue(key(0));
+    assert_eq!(index.bounds(key(0)), Some((QueueOffset(0), QueueOffset(0))));
+    index.append(key(0), entry(6, 1000));
+    assert_eq!(index.bounds(key(0)), Some((QueueOffset(0), QueueOffset(1001))));
+    index.advance_first(key(0), QueueOffset(1000));
+    index.begin_at(key(0), QueueOffset(900), LogPosition(0));
+    assert_eq!(index.bounds(key(0)), Some((QueueOffset(900), QueueOffset(1001))));
 
     index.ensure_queue_at(key(1), QueueOffset(500));
     assert_eq!(index.bounds(key(1)), Some((QueueOffset(500), QueueOffset(500))));

@@ -61,6 +61,19 @@ impl Tree {
         self.end = offset;
     }
 
+    /// One that gets its first entry at `offset`.
+    pub fn new_at(offset: QueueOffset, saved_in: u64) -> Self {
+        Self { first: offset, end: offset, saved_in, ..Self::default() }
+    }
+
+    /// Moves the first offset back, into what is lost below `position`.
+    pub fn begin_at(&mut self, offset: QueueOffset, position: LogPosition) {
+        if offset < self.first {
+            self.first = offset;
+            self.first_position = self.first_position.min(position);
+        }
+    }
+
     pub fn is_empty(&self) -> bool {
         self.first == self.end
     }
@@ -76,8 +89,7 @@ impl Tree {
     /// Adds the newest entry, which [`takes`](Tree::takes) allows, and seals what became full.
     pub fn append(&mut self, key: QueueKey, entry: IndexEntry, shape: Shape, sealed: &mut SealedBlocks) {
         if self.is_empty() {
-            // Nothing is stored in a gap between here and the entry, so the queue starts after it.
-            self.first = entry.base_offset;
+            // What lies in a gap between here and the entry is lost, and readers are told: nobody has removed it.
             self.first_position = entry.position;
         }
         self.end = entry.end_offset();

@@ -10,6 +10,8 @@
 //! | missing       | no file, though one was made there                 | its whole range |
 //! | empty         | a file of no bytes                                 | its whole range |
 //! | short         | less than its header, or the next one's name, says | what is after the file's end |
+//! | beginning unreadable | not the log's first batch: see `missing_part`  | what is before the first batch that is there |
+//! | end unreadable | no batch where one must be: see `missing_part`    | what is after the last batch that is there |
 //! | long          | more than that                                     | nothing |
 //! | misplaced     | the header of another place of this log            | its whole range, unless it is put back |
 //! | foreign       | the header of another log                          | its whole range |
@@ -32,6 +34,7 @@ use futures_util::future::join_all;
 
 use super::error::OpenError;
 use super::manifest::{self, Holdings, Manifest};
+use super::missing_part::missing_parts;
 use super::outdated::{LostManifest, Outdated, OwnManifest};
 use super::recovery::holds_batches;
 use super::repair_journal::interrupted;
@@ -96,6 +99,14 @@ pub enum Flaw {
     Short {
         bytes: u64,
         expected: u64,
+    },
+    /// The file has its size, and not what was stored at its beginning, up to this place in it.
+    BeginningUnreadable {
+        position: u64,
+    },
+    /// The file has its size, and not what was stored at its end, from this place in it on.
+    EndUnreadable {
+        position: u64,
     },
     Long {
         bytes: u64,
@@ -187,6 +198,12 @@ impl fmt::Display for Contradiction {
             Flaw::Short { bytes, expected } => {
                 write!(formatter, "{file} has {bytes} bytes of {expected}: it was cut off")?;
             }
+            Flaw::BeginningUnreadable { position } => {
+                write!(formatter, "{file} does not hold what was stored in it up to byte {position}")?;
+            }
+            Flaw::EndUnreadable { position } => {
+                write!(formatter, "{file} does not hold what was stored in it from byte {position} on")?;
+            }
             Flaw::Long { bytes, expected } => {
                 write!(formatter, "{file} has {bytes} bytes, {expected} were written")?;
             }
@@ -243,7 +260,7 @@ pub async fn contradictions<D: Disk>(
     }
     let (manifest, facts) = hear(disk, directory, known).await?;
     let manifest = manifest.look_past_end(disk, directory, &facts, known).await?;
-    Ok(judge(directory, &manifest, &facts, known).contradictions)
+    examine(disk, directory, (&manifest, &facts), known).await
 }
 
 /// The secret of the log, as its manifest says, or its segments when the manifest is of another one.
@@ -424,6 +441,20 @@ pub(super) fn judge(
     court.judge(manifest, known.is_made);
     court.judge_age(manifest, known);
     court.verdict
+}
+
+/// Holds the files against the witnesses, and looks into those whose end nobody else tells of.
+pub(super) async fn examine<D: Disk>(
+    disk: &D,
+    directory: &Path,
+    (manifest, facts): (&OwnManifest, &BTreeMap<LogPosition, Facts>),
+    known: &Known,
+) -> Result<Vec<Contradiction>, OpenError> {
+    let verdict = judge(directory, manifest, facts, known);
+    let missing = missing_parts(disk, directory, (manifest, facts), known, &verdict).await?;
+    let mut contradictions = verdict.contradictions;
+    contradictions.extend(missing);
+    Ok(contradictions)
 }
 
 /// The secret that most of the segments name.

@@ -18,7 +18,8 @@
 //! | unreadable  | the disk answers with an error                     | refuse to open        | a failing device |
 //!
 //! Before all that the files are held against what is known of them (`expectation`). What is missing, too short, too long
-//! or another file is refused, with nothing changed. A start removes a file only when nothing was ever in it; a segment of
+//! or another file is refused, with nothing changed; so is a log without its beginning or its end that no snapshot has
+//! (`missing_part`). A start removes a file only when nothing was ever in it; a segment of
 //! which every batch was cut off is moved aside.
 //!
 //! A batch with the flag `continues` (see `wire::batch`) is replayed together with the one after it; when the log ends
@@ -74,14 +75,23 @@ pub trait Replay {
     fn whole(&mut self, header: &BatchHeader, bytes: &[u8]);
     /// A batch of which only the header can be read; its records are damaged.
     fn harmed(&mut self, header: &BatchHeader);
-    /// Here `bytes` of the log were given up by an operator. What stood in them is not known.
-    fn given_up(&mut self, bytes: u64);
+    /// Something of the log is gone here, and what stood in it is not known.
+    fn lost(&mut self, lost: Lost);
     /// Whether the next [`settle`](Self::settle) changes anything on the disk.
     fn has_to_write(&self) -> bool {
         false
     }
     /// Called every few hundred KiB of log: a chance to bring what was replayed to the disk.
     async fn settle(&mut self) -> Result<(), DiskError>;
+}
+
+/// Bytes of the log that are damaged, or were given up by an operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lost {
+    pub from: LogPosition,
+    pub to: LogPosition,
+    /// As many of them may have been stored.
+    pub bytes: u64,
 }
 
 /// Where the replay starts.
@@ -150,7 +160,7 @@ pub struct GivenUpRange {
 impl GivenUpRange {
     /// Whether nobody knew how much was stored there: queues may have been begun in it.
     pub fn may_hold_queues(&self) -> bool {
-        self.from == LogPosition::ZERO || self.bytes >= AFTER_COPY_BYTES
+        self.from <= LogPosition(SEGMENT_HEADER_BYTES as u64) || self.bytes >= AFTER_COPY_BYTES
     }
 }
 
@@ -311,8 +321,8 @@ impl<D: Disk, R: Replay> Replay for Careful<'_, D, R> {
         self.replay.harmed(header);
     }
 
-    fn given_up(&mut self, bytes: u64) {
-        self.replay.given_up(bytes);
+    fn lost(&mut self, lost: Lost) {
+        self.replay.lost(lost);
     }
 
     fn has_to_write(&self) -> bool {

@@ -8,6 +8,8 @@
 //! | empty, foreign, blank            | the file is moved aside, another one stands in for it |
 //! | misplaced                        | it is put where it belongs, if that place is free, else moved aside |
 //! | short                            | it is made as long as it was; what it still has can be read |
+//! | beginning unreadable             | the file stays, and the log begins at its first batch that is there |
+//! | end unreadable                   | the file stays, and the log goes on in the next one |
 //! | long                             | it is moved aside, and its bytes up to the right size are copied back |
 //! | stray                            | it is moved aside |
 //! | manifest lost                    | it is made again, with an epoch above all that were found; what is there of it is
@@ -27,11 +29,11 @@ use std::rc::Rc;
 
 use super::error::OpenError;
 use super::expectation::{
-    Contradiction, Facts, Flaw, Known, SEGMENT_FILE_BYTES_MIN, hear, judge, secret_of, survey,
+    Contradiction, Facts, Flaw, Known, SEGMENT_FILE_BYTES_MIN, examine, hear, secret_of, survey,
 };
 use super::manifest::{GivenUp, Holdings, Manifest, NAME};
 use super::outdated::OwnManifest;
-use super::recovery::{Replay, scan};
+use super::recovery::{Lost, Replay, scan};
 use super::repair_journal::{Places, RepairJournal, interrupted, prepared, remove_prepared};
 use super::segment::{FoundHeader, SEGMENT_HEADER_BYTES, SegmentHeader, segment_name};
 use crate::disk::{Disk, DiskBuffer, DiskError, DiskFile, OpenMode};
@@ -122,7 +124,7 @@ impl Replay for Survey {
         self.note(header);
     }
 
-    fn given_up(&mut self, _: u64) {}
+    fn lost(&mut self, _: Lost) {}
 
     async fn settle(&mut self) -> Result<(), DiskError> {
         Ok(())
@@ -140,7 +142,7 @@ pub async fn repair<D: Disk>(
 ) -> Result<Repair, OpenError> {
     let (manifest, facts) = hear(disk, directory, known).await?;
     let manifest = manifest.look_past_end(disk, directory, &facts, known).await?;
-    let contradictions = judge(directory, &manifest, &facts, known).contradictions;
+    let contradictions = examine(disk, directory, (&manifest, &facts), known).await?;
     if contradictions.is_empty() {
         return Ok(Repair::default());
     }
@@ -154,7 +156,8 @@ pub async fn repair<D: Disk>(
         let (manifest, journal) = begun_or_not(disk, directory, begun).await?;
         go_on(disk, directory, &journal).await?;
         let facts = survey(disk, directory, Some(manifest.secret)).await?;
-        let left = judge(directory, &OwnManifest::Current(manifest), &facts, known).contradictions;
+        let manifest = OwnManifest::Current(manifest);
+        let left = examine(disk, directory, (&manifest, &facts), known).await?;
         if !left.is_empty() {
             let directory = directory.to_owned();
             return Err(OpenError::Lacking { directory, contradictions: left });
@@ -210,6 +213,9 @@ impl Plan {
                             plan.give_up(place, contradiction.to, contradiction.end);
                         }
                     }
+                }
+                Flaw::BeginningUnreadable { .. } | Flaw::EndUnreadable { .. } => {
+                    plan.give_up(place, contradiction.to, contradiction.end);
                 }
                 Flaw::Long { expected, .. } => {
                     plan.moved.push(place);
@@ -274,6 +280,12 @@ impl Plan {
             |flaw| matches!(flaw, Flaw::ManifestLost(_) | Flaw::ManifestOutdated(_) | Flaw::Nothing);
         if contradictions.iter().any(|found| needs_manifest(found.flaw)) {
             steps.push(format!("a new manifest is made in {}", directory.display()));
+        }
+        let stays = |found: &&Contradiction| {
+            matches!(found.flaw, Flaw::BeginningUnreadable { .. } | Flaw::EndUnreadable { .. })
+        };
+        for Contradiction { file, from, to, .. } in contradictions.iter().filter(stays) {
+            steps.push(format!("{file} stays as it is; log positions {from} to {to} of it are given up"));
         }
         for base in &self.moved {
             match self.put_back.get(base) {

@@ -10,7 +10,7 @@ use super::error::OpenError;
 use super::holes::Hole;
 use super::manifest::GivenUp;
 use super::outdated::refusal;
-use super::recovery::{Damage, LOOK_BYTES, Replay, Report, SCAN_BYTES, SEARCH_BYTES, StartAt};
+use super::recovery::{Damage, LOOK_BYTES, Lost, Replay, Report, SCAN_BYTES, SEARCH_BYTES, StartAt};
 use super::segment::{SEGMENT_HEADER_BYTES, Segment};
 use crate::disk::{Disk, DiskError, DiskFile};
 use crate::limits::{BLOCK_BYTES, READ_BYTES};
@@ -284,12 +284,16 @@ impl<D: Disk> Scanner<D> {
         if let Some((header, bytes)) = self.waiting.take() {
             replay.whole(&header, &bytes);
         }
+        let is_harmed = matches!(at_end, AtEnd::Harmed(_));
+        let told = self.report.damage.len();
         let end = match self.ended_by(segment, place) {
             // What is lost stands in the next segment.
             Some((_, begin)) => begin,
             None => self.skip_damage(segment, place, next, at_end, replay),
         };
-        self.tell_given_up(place, end, replay);
+        // Of a batch whose header can be read it is known what it was.
+        let unknown_from = if is_harmed { self.report.damage.len() } else { told };
+        self.tell_lost(place, end, unknown_from, replay);
         end
     }
 
@@ -369,12 +373,23 @@ impl<D: Disk> Scanner<D> {
         Some(if follows { end.min(segment.end()) } else { end })
     }
 
-    /// Hands on how much of what was skipped had been given up.
-    fn tell_given_up(&self, from: LogPosition, to: LogPosition, replay: &mut impl Replay) {
-        let overlap = |range: &GivenUp| range.end.min(to).0.saturating_sub(range.from.max(from).0);
-        let bytes: u64 = self.limits.given_up.iter().map(overlap).sum();
+    /// Hands on how much of what was skipped may have been stored: what had been given up, and the damage that was met
+    /// from the one with this index on.
+    fn tell_lost(&self, from: LogPosition, to: LogPosition, first: usize, replay: &mut impl Replay) {
+        let within = |range: &GivenUp, from: LogPosition, to: LogPosition| {
+            range.to.min(to).0.saturating_sub(range.from.max(from).0)
+        };
+        let given_up = &self.limits.given_up;
+        let stored = |range: &GivenUp| range.end.min(to).0.saturating_sub(range.from.max(from).0);
+        let damaged = |damage: &Damage| {
+            let end = damage.log_position.advance(damage.bytes);
+            let known: u64 = given_up.iter().map(|range| within(range, damage.log_position, end)).sum();
+            damage.bytes.saturating_sub(known)
+        };
+        let damage: u64 = self.report.damage[first..].iter().map(damaged).sum();
+        let bytes = damage + given_up.iter().map(stored).sum::<u64>();
         if bytes > 0 {
-            replay.given_up(bytes);
+            replay.lost(Lost { from, to, bytes });
         }
     }
 

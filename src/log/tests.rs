@@ -7,7 +7,7 @@ use futures_lite::future::block_on;
 
 use super::error::OpenError;
 use super::expectation::Known;
-use super::recovery::{Replay, Report, StartAt, scan};
+use super::recovery::{Lost, Replay, Report, StartAt, scan};
 use super::scanner::{Limits, Padding, Scanner, Used};
 use super::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentHeader, segment_name};
 use crate::disk::memory::MemoryDisk;
@@ -163,7 +163,7 @@ impl Replay for Found {
 
     fn harmed(&mut self, _: &BatchHeader) {}
 
-    fn given_up(&mut self, _: u64) {}
+    fn lost(&mut self, _: Lost) {}
 
     async fn settle(&mut self) -> Result<(), DiskError> {
         Ok(())

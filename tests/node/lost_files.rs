@@ -1,6 +1,8 @@
 //! Whole files of a stopped broker that are gone or not what they were: refused in words, with nothing changed; put back, or
 //! given up by command. And the directory itself, taken away or taken twice while a broker uses it.
 
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -176,6 +178,85 @@ fn a_segment_that_is_not_as_it_was_is_refused_and_given_up_by_command_only() {
         assert!(missing < LINES, "{label}: what can be read stays readable");
         std::fs::remove_dir_all(&data).expect("it is ours");
     }
+}
+
+/// Without its snapshots, and with other bytes in a stretch of a file than were written.
+fn damage(data: &Path, file: &Path, bytes: Range<u64>, value: u8) {
+    for snapshot in ["snapshot-0", "snapshot-1"] {
+        _ = std::fs::remove_file(data.join("shard-0").join(snapshot));
+    }
+    let opened = std::fs::File::options().write(true).open(file).expect("a segment");
+    let garbage = vec![value; (bytes.end - bytes.start) as usize];
+    opened.write_all_at(&garbage, bytes.start).expect("it can be written");
+}
+
+/// Where the last byte is that something was written to.
+fn used_end(file: &Path) -> u64 {
+    let bytes = std::fs::read(file).expect("a segment");
+    bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1)
+}
+
+/// The file is there, and only the manifest, or what follows, knows that something was stored in it.
+#[test]
+fn what_is_damaged_at_the_ends_of_the_log_is_refused_and_given_up_by_command_only() {
+    let directory = test_directory();
+    let origin = directory.path().join("origin");
+    filled(&origin);
+    for (at_end, value) in [(true, 0), (true, 0xA5), (false, 0), (false, 0xA5)] {
+        let data = directory.path().join("data");
+        copy(&origin, &data);
+        let files = segments(&data);
+        let file = if at_end { &files[files.len() - 1] } else { &files[0] };
+        let end = used_end(file);
+        let bytes = if at_end { end - 1_000_000..end } else { 4096..1_000_000 };
+        damage(&data, file, bytes, value);
+        let path = data.to_str().expect("UTF-8");
+        let verified = command::run(None, &["log", "verify", "--data", path], None);
+        let told = String::from_utf8_lossy(&verified.stdout).into_owned();
+        assert_eq!(verified.code, Some(1), "{told}");
+        assert!(told.contains(&format!("{} does not hold what was stored in it", file.display())), "{told}");
+        let missing = give_up(&data, &name(file));
+        assert!((1..LINES).contains(&missing), "{missing} lines are missing");
+        let node = Node::start(&data);
+        let described = node.run(&["topic", "describe", "lines", "-o", "json"]).json();
+        // Nothing has expired.
+        assert_eq!(described["queues"][0]["first_offset"].as_u64(), Some(0), "{described}");
+        let consumed = node.run(&["consume", "lines"]);
+        assert!(consumed.stderr.contains("cannot be read"), "{}", consumed.stderr);
+        drop(node);
+        std::fs::remove_dir_all(&data).expect("it is ours");
+    }
+}
+
+/// What is lost at the beginning is the topic itself. One that is made in its place gets none of its messages, and the log goes
+/// on to be one that can be read from its beginning.
+#[test]
+fn a_topic_whose_making_was_given_up_leaves_its_messages_to_no_other() {
+    let directory = test_directory();
+    let data = directory.path();
+    let node = Setup::new(data).start();
+    node.run_well(&["topic", "create", "lines", "--queues", "1"]);
+    for first in [0, 1000] {
+        let text: String = (first..first + 1000).map(line).collect();
+        command::run(Some(node.address()), &["produce", "lines"], Some(text.as_bytes())).well();
+    }
+    assert_eq!(node.stop().status.code(), Some(0));
+    let file = segments(data).swap_remove(0);
+    // All but the last batch of messages, or a checkpoint says what topics there are.
+    let bytes = std::fs::read(&file).expect("a segment");
+    let is_messages = |at: &usize| bytes[*at..].starts_with(b"TPBP") && bytes[*at + 5] == 0;
+    let last = (4096..bytes.len() - 8).step_by(8).rfind(is_messages).expect("they were stored") as u64;
+    damage(data, &file, 4096..last, 0);
+    assert!(refused(data).stderr.contains("does not hold what was stored in it"));
+    let path = data.to_str().expect("UTF-8");
+    command::run(None, &["log", "repair", "--data", path, "--yes"], None).well();
+    let node = Node::start(data);
+    node.run_well(&["topic", "create", "lines", "--queues", "1"]);
+    command::run(Some(node.address()), &["produce", "lines"], Some(b"new\n")).well();
+    assert_eq!(node.run_well(&["consume", "lines"]), "new\n");
+    assert_eq!(node.stop().status.code(), Some(0));
+    damage(data, &file, 4096..last, 0);
+    assert_eq!(Node::start(data).run_well(&["consume", "lines"]), "new\n");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use turbopump::api::{Reply, Request};
 use turbopump::disk::faulty::{FaultyDisk, Restart, Survival};
 use turbopump::disk::{Disk, DiskError};
 use turbopump::index::{IndexEntry, LookupMax};
-use turbopump::log::Replay;
+use turbopump::log::{Lost, Replay};
 use turbopump::types::{Level, QueueKey, QueueNumber, QueueOffset, TopicId};
 use turbopump::wire::batch::{BatchHeader, align_batch};
 
@@ -29,7 +29,7 @@ impl Replay for Nothing {
 
     fn harmed(&mut self, _: &BatchHeader) {}
 
-    fn given_up(&mut self, _: u64) {}
+    fn lost(&mut self, _: Lost) {}
 
     async fn settle(&mut self) -> Result<(), DiskError> {
         Ok(())

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use futures_lite::future::block_on;
 use turbopump::disk::DiskError;
 use turbopump::disk::faulty::{FaultPlan, FaultyDisk, Restart};
-use turbopump::log::{Known, Replay, Report, scan, segment_name};
+use turbopump::log::{Known, Lost, Replay, Report, scan, segment_name};
 use turbopump::testing::Random;
 use turbopump::types::{Level, LogPosition, QueueKey, QueueNumber, QueueOffset, ShardId};
 use turbopump::wire::batch::{BATCH_HEADER_BYTES, BatchHeader, Kind};
@@ -32,7 +32,7 @@ impl Replay for Recorder {
 
     fn harmed(&mut self, _: &BatchHeader) {}
 
-    fn given_up(&mut self, _: u64) {}
+    fn lost(&mut self, _: Lost) {}
 
     async fn settle(&mut self) -> Result<(), DiskError> {
         Ok(())

@@ -21,6 +21,7 @@ mod keys;
 mod lease_sweep;
 mod leases;
 mod ledger;
+mod lost_ends;
 mod matrix;
 mod model;
 mod node;

@@ -7,7 +7,7 @@ use futures_lite::future::block_on;
 use turbopump::disk::faulty::{FaultPlan, FaultyDisk, Restart};
 use turbopump::disk::{Disk, DiskBuffer, DiskError, DiskFile, OpenMode};
 use turbopump::limits::BLOCK_BYTES;
-use turbopump::log::{CommitLog, Replay, Report, StartAt, segment_name};
+use turbopump::log::{CommitLog, Lost, Replay, Report, StartAt, segment_name};
 use turbopump::metrics::ShardMetrics;
 use turbopump::testing::{SeededExecutor, generators};
 use turbopump::types::{Level, LogPosition, QueueKey, QueueNumber, QueueOffset, Timestamp, TopicId};
@@ -42,7 +42,7 @@ impl Replay for Recorder {
         self.harmed += 1;
     }
 
-    fn given_up(&mut self, _: u64) {}
+    fn lost(&mut self, _: Lost) {}
 
     async fn settle(&mut self) -> Result<(), DiskError> {
         Ok(())

@@ -7,7 +7,7 @@ use std::time::Duration;
 use turbopump::api::{Reply, Request};
 use turbopump::disk::DiskError;
 use turbopump::disk::faulty::{FaultPlan, FaultyDisk, Restart};
-use turbopump::log::{Known, Replay, scan, segment_name};
+use turbopump::log::{Known, Lost, Replay, scan, segment_name};
 use turbopump::state::{Change, decode_changes};
 use turbopump::types::{Level, LogPosition, QueueKey, QueueNumber, QueueOffset, ShardId};
 use turbopump::wire::batch::{BatchHeader, Kind, state_payload};
@@ -168,7 +168,7 @@ impl Replay for Removals {
 
     fn harmed(&mut self, _: &BatchHeader) {}
 
-    fn given_up(&mut self, _: u64) {}
+    fn lost(&mut self, _: Lost) {}
 
     async fn settle(&mut self) -> Result<(), DiskError> {
         Ok(())

@@ -5,17 +5,17 @@ use std::path::Path;
 use std::rc::Rc;
 
 use futures_lite::future::block_on;
-use turbopump::broker::StartError;
+use turbopump::broker::{ShardHome, StartError, repair_shard};
 use turbopump::disk::faulty::{FaultPlan, FaultyDisk, Landing, Restart, Rule, When};
 use turbopump::disk::{Disk, DiskBuffer, DiskFile, OpenMode};
 use turbopump::limits::BLOCK_BYTES;
-use turbopump::log::{OpenError, SEGMENT_HEADER_BYTES, segment_name};
-use turbopump::types::{Level, LogPosition, QueueKey, QueueNumber, QueueOffset};
-use turbopump::wire::batch::{BATCH_HEADER_BYTES, BATCH_MAGIC, BatchHeader};
+use turbopump::log::{Act, Flaw, OpenError, SEGMENT_HEADER_BYTES, segment_name};
+use turbopump::types::{Level, LogPosition, QueueKey, QueueNumber, QueueOffset, ShardId};
+use turbopump::wire::batch::{BATCH_HEADER_BYTES, BATCH_MAGIC, BatchHeader, LogSecret};
 
 use super::checks::{check_ledger, check_restart, live_queues, remove_derived};
 use super::ledger::Ledger;
-use super::node::{Node, Setup, log_directory, on_node};
+use super::node::{Node, Setup, log_directory, on_node, shard_directory};
 use super::workload::{Books, create, produce, produce_sized};
 
 const DURABLE: Option<Level> = Some(Level::Durable);
@@ -93,6 +93,11 @@ fn what_a_newer_release_wrote_is_refused_by_name() {
     let segment = segment_name(LogPosition::ZERO);
     check_newer("batch", &segment, 1, |block| forge(block, 4, 9, HEADER_CRC, batch_checksum));
     check_newer("kind", &segment, 1, |block| forge(block, 5, 9, HEADER_CRC, batch_checksum));
+    let (disk, _) = filled(1);
+    let bytes = disk.clean_bytes(&log_directory(0).join(&segment));
+    let last =
+        bytes.chunks(BLOCK_BYTES).rposition(|block| block[..4] == BATCH_MAGIC).expect("it has batches");
+    check_newer("last batch", &segment, last as u64, |block| forge(block, 4, 9, HEADER_CRC, batch_checksum));
     let whole = |bytes: usize| move |block: &[u8]| crc32c::crc32c(&block[..bytes]);
     let checksum_at = |block: &[u8], magic: &[u8; 4]| {
         assert_eq!(&block[..4], magic);
@@ -201,10 +206,28 @@ fn a_misdirected_write_is_never_taken_for_what_it_is_not() {
                 if bare {
                     remove_derived(&disk, &Setup::default());
                 }
-                let seen = on_node(&disk, &Setup::default(), 9, async |node| {
-                    let damage: usize = node.reports.iter().map(|report| report.damage.len()).sum();
-                    damage + check_honest(node, &ledger, &label).await
-                });
+                let look = || {
+                    on_node(&disk, &Setup::default(), 9, async |node| {
+                        let damage: usize = node.reports.iter().map(|report| report.damage.len()).sum();
+                        damage + check_honest(node, &ledger, &label).await
+                    })
+                };
+                let seen = match look() {
+                    // The log's first batch, or its last one: without a snapshot the operator is asked.
+                    Err(StartError::Log(OpenError::Lacking { contradictions, .. })) if bare => {
+                        let unreadable = |flaw| {
+                            matches!(flaw, Flaw::BeginningUnreadable { .. } | Flaw::EndUnreadable { .. })
+                        };
+                        assert!(contradictions.iter().all(|found| unreadable(found.flaw)), "{label}");
+                        let directory = shard_directory(0);
+                        let shard = ShardId(0);
+                        let home = ShardHome { directory: &directory, shard, shard_count: 1, is_made: true };
+                        let repaired = block_on(repair_shard(&disk, &home, LogSecret(1), Act::Do));
+                        repaired.expect("it can be given up");
+                        look()
+                    }
+                    seen => seen,
+                };
                 match seen {
                     Ok(holes) => found += usize::from(holes > 0),
                     // It may have hit the manifest: then the operator is asked.

@@ -386,7 +386,12 @@ impl<D: Disk> Broker<D> {
                 if let Some(position) = expired_below {
                     offset = offset.max(self.index.find_position(key, position).await?);
                 }
-                if self.index.bounds(key).is_some_and(|(first, end)| first < offset && offset <= end) {
+                let is_due = |(first, end)| first < offset && offset <= end;
+                if !self.index.bounds(key).is_some_and(is_due) {
+                    continue;
+                }
+                // What lies before the first message that is there was lost, and nobody knows when it was stored.
+                if offset > self.index.find_position(key, LogPosition::ZERO).await? {
                     self.index.advance_first(key, offset);
                 }
             }

@@ -16,8 +16,8 @@ use crate::broker::shard_broker::Broker;
 use crate::clock::SharedClock;
 use crate::disk::{Disk, DiskError};
 use crate::index::{Index, IndexError};
-use crate::log::{OpenError, Replay, SegmentEnds, StartAt};
-use crate::types::{LogPosition, QueueOffset};
+use crate::log::{Lost, OpenError, Replay, SegmentEnds, StartAt};
+use crate::types::LogPosition;
 use crate::wire::batch::BatchHeader;
 
 /// Log that one step goes over; then housekeeping goes on.
@@ -65,8 +65,8 @@ impl<D: Disk> Replay for Paced<'_, D> {
         self.rebuild.harmed(header);
     }
 
-    fn given_up(&mut self, bytes: u64) {
-        self.rebuild.given_up(bytes);
+    fn lost(&mut self, lost: Lost) {
+        self.rebuild.lost(lost);
     }
 
     async fn settle(&mut self) -> Result<(), DiskError> {
@@ -142,10 +142,12 @@ impl<D: Disk> Broker<D> {
             }
         }
         for queue in self.queues.borrow().values() {
-            // The last batches of a queue may be damaged: their offsets are not given out again.
+            let (first, _) = self.bounds(queue);
+            // All of its batches may be damaged, or the first of them: only retention moves where it begins.
             if renewed.bounds(queue.key).is_none_or(|(first, end)| first == end) {
-                renewed.ensure_queue_at(queue.key, queue.durable_end.get().max(QueueOffset::ZERO));
+                renewed.ensure_queue_at(queue.key, first);
             }
+            renewed.begin_at(queue.key, first, LogPosition(u64::MAX));
         }
         self.index.renew(renewed);
     }

@@ -10,7 +10,7 @@ use crate::disk::faulty::{FaultPlan, FaultyDisk, Restart, Rule, When};
 use crate::log::expectation::{Known, contradictions};
 use crate::log::manifest::{Holdings, Manifest};
 use crate::log::repair::{Act, Repair, finish_repair, repair};
-use crate::log::segment::{SegmentHeader, segment_name};
+use crate::log::segment::{SEGMENT_HEADER_BYTES, SegmentHeader, segment_name};
 use crate::types::ShardId;
 use crate::wire::batch::LogSecret;
 
@@ -51,7 +51,8 @@ async fn write_log(disk: &FaultyDisk) -> Result<(), OpenError> {
     }
     let mut manifest = Manifest::new(ShardId(0), SECRET, 1, 1);
     let last_base = LogPosition((SEGMENTS - 1) * SEGMENT_BYTES);
-    let reached = last_base.advance(2 * BLOCK_BYTES as u64);
+    // There is no batch in it.
+    let reached = last_base.advance(SEGMENT_HEADER_BYTES as u64);
     manifest.holdings =
         Some(Holdings { last_base, last_bytes: SEGMENT_BYTES, reached, is_end: true, ..Holdings::none(1) });
     manifest.write(disk, log, 2).await?;

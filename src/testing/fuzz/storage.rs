@@ -10,7 +10,7 @@ use crate::broker::Snapshot;
 use crate::disk::faulty::{FaultPlan, FaultyDisk};
 use crate::disk::{Disk, DiskBuffer, DiskError, DiskFile, OpenMode};
 use crate::limits::BLOCK_BYTES;
-use crate::log::{Known, Replay, SEGMENT_HEADER_BYTES, scan, segment_name};
+use crate::log::{Known, Lost, Replay, SEGMENT_HEADER_BYTES, scan, segment_name};
 use crate::state::decode_changes;
 use crate::testing::{Random, generators};
 use crate::types::{LogPosition, QueueKey, QueueNumber, QueueOffset, ShardId, Timestamp, TopicId};
@@ -103,9 +103,7 @@ impl Replay for Written {
         assert!(found, "{} was not written", header.position);
     }
 
-    fn given_up(&mut self, _: u64) {
-        unreachable!("nobody gave anything up");
-    }
+    fn lost(&mut self, _: Lost) {}
 
     async fn settle(&mut self) -> Result<(), DiskError> {
         Ok(())

@@ -10,7 +10,7 @@ use crate::disk::{Disk, DiskError, DiskErrorKind};
 use crate::index::keys::{KeyCheck, KeyDamage, KeyIndex};
 use crate::index::{Index, IndexError};
 use crate::limits::BLOCK_BYTES;
-use crate::log::{Contradiction, Damage, Flaw, GivenUpRange, OpenError, scan};
+use crate::log::{Contradiction, Damage, Flaw, GivenUpRange, OpenError, SEGMENT_HEADER_BYTES, scan};
 use crate::types::LogPosition;
 
 /// Something that is not as it must be.
@@ -270,6 +270,8 @@ fn add_contradictions(contradictions: &[Contradiction], damage: &[Damage], check
         // Of a file that was cut off the bytes before are there.
         position: match found.flaw {
             Flaw::Short { bytes, .. } if found.lost_bytes() > 0 => bytes,
+            Flaw::BeginningUnreadable { .. } => SEGMENT_HEADER_BYTES as u64,
+            Flaw::EndUnreadable { position } => position,
             _ => 0,
         },
         bytes: found.lost_bytes(),

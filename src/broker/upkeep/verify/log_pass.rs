@@ -10,7 +10,7 @@ use crate::broker::open::StartError;
 use crate::disk::{Disk, DiskError};
 use crate::index::keys::KeyCheck;
 use crate::index::{Index, IndexEntry, LookupMax};
-use crate::log::Replay;
+use crate::log::{Lost, Replay, SEGMENT_HEADER_BYTES};
 use crate::state::{Change, Effect, Stage, State, decode_changes};
 use crate::types::{LogPosition, QueueKey, QueueOffset, TopicId};
 use crate::wire::batch::{BatchHeader, Kind, state_payload};
@@ -66,6 +66,8 @@ pub(in crate::broker) struct LogPass<'a, D: Disk> {
     pending: Vec<(QueueKey, IndexEntry)>,
     /// Positions of held messages, in order.
     held: Vec<LogPosition>,
+    /// Whether the log begins with the shard's first message; `None` before it has begun.
+    has_beginning: Option<bool>,
     messages: u64,
     gaps: Vec<Gap>,
     derived: Vec<Finding>,
@@ -92,13 +94,19 @@ impl<'a, D: Disk> LogPass<'a, D> {
             queues: HashMap::new(),
             pending: Vec::new(),
             held: Vec::new(),
+            has_beginning: None,
             messages: 0,
             gaps: Vec::new(),
             derived: Vec::new(),
         }
     }
 
+    fn begin_at(&mut self, position: LogPosition) {
+        self.has_beginning.get_or_insert(position == LogPosition(SEGMENT_HEADER_BYTES as u64));
+    }
+
     fn note(&mut self, header: &BatchHeader, is_whole: bool) {
+        self.begin_at(header.position);
         self.read_to = header.end_position().0;
         match header.kind {
             Kind::Messages => self.note_messages(header, is_whole),
@@ -112,7 +120,8 @@ impl<'a, D: Disk> LogPass<'a, D> {
         let entry = entry_of_header(header);
         let seen = self.queues.entry(header.key).or_default();
         let first = self.index.and_then(|index| index.bounds(header.key)).map(|(first, _)| first);
-        let next = seen.next.or(first).unwrap_or(header.base_offset);
+        let begin = if self.has_beginning == Some(true) { QueueOffset::ZERO } else { header.base_offset };
+        let next = seen.next.or(first).unwrap_or(begin);
         let from = seen.position;
         seen.next = Some(header.end_offset().max(next));
         seen.position = header.position;
@@ -313,7 +322,9 @@ impl<D: Disk> Replay for LogPass<'_, D> {
         self.note(header, false);
     }
 
-    fn given_up(&mut self, _: u64) {}
+    fn lost(&mut self, lost: Lost) {
+        self.begin_at(lost.from);
+    }
 
     async fn settle(&mut self) -> Result<(), DiskError> {
         (self.progress)(self.read_to);
