@@ -116,7 +116,8 @@ fn who_is_not_let_in_is_told_in_their_own_words() {
             assert!(answer.starts_with(&frame::PREFACE_MAGIC), "{answer:?}");
         }
         let handshake = tls(TcpStream::connect(address).expect("a socket"), CERTIFICATE, &[]);
-        let error = handshake.err().expect("there is no room").to_string();
+        let Err(error) = handshake else { panic!("there is no room") };
+        let error = error.to_string();
         assert!(error.contains("InternalError"), "{error}");
         let refused = Client::connect(address, trusting.clone()).and_then(|mut client| client.list_topics());
         let reason = refused.expect_err("there is no room").to_string();

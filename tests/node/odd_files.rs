@@ -9,6 +9,9 @@ use crate::support::command;
 use crate::support::directory::{files_with, test_directory};
 use crate::support::node::{Node, Setup};
 
+/// What an odd file is called, and what makes it at a path.
+type OddFile = (&'static str, fn(&Path));
+
 /// A directory with a file of each kind, stopped well.
 fn filled(data: &Path) {
     let node = Node::start(data);
@@ -139,7 +142,7 @@ fn what_a_start_refuses_is_said_by_every_tool_in_its_words() {
     command::run(Some(node.address()), &["produce", "lines"], Some(b"one\ntwo\n")).well();
     assert_eq!(node.stop().status.code(), Some(0));
     let text = data.to_str().expect("UTF-8");
-    let makes: [(&str, fn(&Path)); 5] = [
+    let makes: [OddFile; 5] = [
         ("a FIFO", fifo),
         ("a file", |path| fs::write(path, "no directory").expect("the name is free")),
         ("a directory", |path| fs::create_dir(path).expect("the name is free")),
@@ -214,7 +217,7 @@ fn a_secret_that_cannot_be_used_is_refused_by_a_start_and_by_every_tool() {
     let data = directory.path().join("data");
     filled(&data);
     let (secret, text) = (data.join("secret"), data.to_str().expect("UTF-8"));
-    let makes: [(&str, fn(&Path)); 3] = [
+    let makes: [OddFile; 3] = [
         ("has 5 bytes, and must have 32", |path| fs::write(path, "short").expect("it can be written")),
         ("it is a symbolic link to", |path| {
             std::os::unix::fs::symlink("/nonexistent/file", path).expect("the name is free");
