@@ -51,11 +51,22 @@ class Java:
         return subprocess.Popen(self.command(main, *arguments, memory="512m"), env=environment, stdout=subprocess.DEVNULL,
                                 stderr=subprocess.STDOUT)
 
+    def start_admin(self):
+        """Admin.java, which carries out the commands of all tests."""
+        source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "Admin.java")
+        self.admin = subprocess.Popen(self.command(source), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                      stderr=subprocess.STDOUT, encoding="utf-8")
+        return self.admin
+
     def mqadmin(self, server, *arguments):
-        done = subprocess.run(self.command("org.apache.rocketmq.tools.command.MQAdminStartup", *arguments, "-n", server),
-                              capture_output=True, text=True, timeout=PATIENCE, check=False)
-        lines = [line for line in (done.stdout + done.stderr).splitlines() if "|-" not in line]
-        return "\n".join(lines)
+        self.admin.stdin.write("\t".join([*arguments, "-n", server]) + "\n")
+        self.admin.stdin.flush()
+        lines = []
+        while (line := self.admin.stdout.readline()) != "\0\n":
+            assert line, "mqadmin has ended: " + "".join(lines)
+            if "|-" not in line:
+                lines.append(line)
+        return "".join(lines).strip("\n")
 
 
 class MqAdmin(unittest.TestCase):
@@ -96,6 +107,7 @@ class MqAdmin(unittest.TestCase):
         cls.processes.append(cls.java.start("org.apache.rocketmq.namesrv.NamesrvStartup", "-c", cls.work + "/namesrv.conf"))
         cls.theirs = cls.java.start("org.apache.rocketmq.broker.BrokerStartup", "-c", cls.work + "/broker.conf")
         cls.processes.append(cls.theirs)
+        cls.processes.append(cls.java.start_admin())
         for server in [cls.apache, cls.ours]:
             cls.wait_for(f"Apache's broker registers with {server}", lambda at=server: "theirs" in cls.run_admin(at, "clusterList"))
 
