@@ -3,7 +3,8 @@
 # Node.js, Java and Go, then RocketMQ's own clients for Java, Go and C++ (by way of Python) and its mqadmin, all unmodified, against
 # the real broker on one and on four shards, then the README's steps as they stand there, its Python among them. Installs them into
 # a throw-away directory. Without Java and Maven, or without Go, that one is left out. TURBOPUMP names another binary than the debug
-# build's.
+# build's. Suites run beside each other, TURBOPUMP_SUITES at a time (as many as there are processors, unless it says otherwise); what
+# one says is shown when it ends, and one that takes over ten minutes is stopped.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 for tool in python3 node npm; do
@@ -23,26 +24,57 @@ work=$(mktemp -d)
 export TMPDIR="$work"
 trap 'rm -rf "$work"' EXIT
 
+width="${TURBOPUMP_SUITES:-$(nproc)}"
+declare -A names=() began=() said=()
+started=0
+failed=()
+
+# ended: waits for one of the suites that run, and shows what it said.
+ended() {
+    local pid status=0
+    wait -n -p pid "${!names[@]}" || status=$?
+    printf '\n---- %s: %s s\n' "${names[$pid]}" "$((SECONDS - began[$pid]))"
+    cat "${said[$pid]}"
+    if ((status != 0)); then
+        echo "FAILED with $status: ${names[$pid]}"
+        failed+=("${names[$pid]}")
+    fi
+    unset "names[$pid]" "began[$pid]" "said[$pid]"
+}
+
+# suite NAME COMMAND...: runs the command beside other suites, when there is room for it.
+suite() {
+    local name="$1"
+    shift
+    if ((${#names[@]} >= width)); then ended; fi
+    echo "begins: $name"
+    started=$((started + 1))
+    timeout 600 "$@" > "$work/said.$started" 2>&1 &
+    names[$!]="$name"
+    began[$!]=$SECONDS
+    said[$!]="$work/said.$started"
+}
+
 for shards in 1 4; do
-    echo "the native protocol from Python, as its document has it, $shards shard(s)"
-    SHARDS=$shards python3 tests/clients/native-python/test_native.py
-    echo "the same within TLS, $shards shard(s)"
-    SHARDS=$shards TLS=1 python3 tests/clients/native-python/test_native.py
+    suite "the native protocol from Python, as its document has it, $shards shard(s)" \
+        env SHARDS=$shards python3 tests/clients/native-python/test_native.py
+    suite "the same within TLS, $shards shard(s)" \
+        env SHARDS=$shards TLS=1 python3 tests/clients/native-python/test_native.py
 done
 
 python3 -m venv "$work/python"
 "$work/python/bin/pip" install --quiet --disable-pip-version-check -r tests/clients/python/requirements.txt
 for shards in 1 4; do
-    echo "HTTP SDK for Python, $shards shard(s)"
-    SHARDS=$shards "$work/python/bin/python" -W ignore tests/clients/python/test_sdk.py
+    suite "HTTP SDK for Python, $shards shard(s)" \
+        env SHARDS=$shards "$work/python/bin/python" -W ignore tests/clients/python/test_sdk.py
 done
 
 mkdir "$work/node"
 cp tests/clients/node/* "$work/node"
 (cd "$work/node" && npm ci --silent --no-audit --no-fund)
 for shards in 1 4; do
-    echo "HTTP SDK for Node.js, $shards shard(s)"
-    SHARDS=$shards TLS_FILES="$PWD/tests/data/tls" NODE_EXTRA_CA_CERTS="$PWD/tests/data/tls/certificate.pem" \
+    suite "HTTP SDK for Node.js, $shards shard(s)" \
+        env SHARDS=$shards TLS_FILES="$PWD/tests/data/tls" NODE_EXTRA_CA_CERTS="$PWD/tests/data/tls/certificate.pem" \
         node --test --test-reporter=spec "$work/node/sdk.test.js"
 done
 
@@ -51,8 +83,8 @@ if command -v java > /dev/null && command -v mvn > /dev/null; then
     cp tests/clients/java/* "$work/java"
     (cd "$work/java" && mvn -q -B dependency:copy-dependencies -DoutputDirectory=lib)
     for shards in 1 4; do
-        echo "HTTP SDK for Java, $shards shard(s)"
-        SHARDS=$shards java -Djava.io.tmpdir="$work" -cp "$work/java/lib/*" "$work/java/Suite.java"
+        suite "HTTP SDK for Java, $shards shard(s)" \
+            env SHARDS=$shards java -Djava.io.tmpdir="$work" -cp "$work/java/lib/*" "$work/java/Suite.java"
     done
 else
     echo "SKIPPED: the HTTP SDK for Java, which needs java (11 or newer) and mvn"
@@ -63,8 +95,7 @@ if command -v go > /dev/null; then
     cp tests/clients/go/* "$work/go"
     (cd "$work/go" && go build -mod=readonly -o suite .)
     for shards in 1 4; do
-        echo "HTTP SDK for Go, $shards shard(s)"
-        SHARDS=$shards "$work/go/suite"
+        suite "HTTP SDK for Go, $shards shard(s)" env SHARDS=$shards "$work/go/suite"
     done
 else
     echo "SKIPPED: the HTTP SDK for Go, which needs go (1.26 or newer)"
@@ -79,8 +110,8 @@ if command -v java > /dev/null && command -v mvn > /dev/null; then
         # Headers as JSON, and in RocketMQ's own form.
         for shards in 1 4; do
             for headers in JSON ROCKETMQ; do
-                echo "RocketMQ's client for Java $version, $shards shard(s), $headers headers"
-                SHARDS=$shards java -Djava.io.tmpdir="$work" -Duser.home="$work" -Drocketmq.serialize.type=$headers \
+                suite "RocketMQ's client for Java $version, $shards shard(s), $headers headers" \
+                    env SHARDS=$shards java -Djava.io.tmpdir="$work" -Duser.home="$work" -Drocketmq.serialize.type=$headers \
                     -cp "$work/remoting-java-$version/lib/*" "$work/remoting-java-$version/Suite.java"
             done
         done
@@ -94,8 +125,7 @@ if command -v go > /dev/null; then
     cp tests/clients/remoting-go/* "$work/remoting-go"
     (cd "$work/remoting-go" && go build -mod=readonly -o suite .)
     for shards in 1 4; do
-        echo "RocketMQ's client for Go, $shards shard(s)"
-        SHARDS=$shards HOME="$work" "$work/remoting-go/suite"
+        suite "RocketMQ's client for Go, $shards shard(s)" env SHARDS=$shards HOME="$work" "$work/remoting-go/suite"
     done
 else
     echo "SKIPPED: RocketMQ's client for Go, which needs go (1.26 or newer)"
@@ -104,8 +134,8 @@ fi
 python3 -m venv "$work/remoting-python"
 "$work/remoting-python/bin/pip" install --quiet --disable-pip-version-check -r tests/clients/remoting-python/requirements.txt
 for shards in 1 4; do
-    echo "RocketMQ's client for C++ in the Python wheel, $shards shard(s)"
-    SHARDS=$shards HOME="$work" "$work/remoting-python/bin/python" tests/clients/remoting-python/test_remoting.py
+    suite "RocketMQ's client for C++ in the Python wheel, $shards shard(s)" \
+        env SHARDS=$shards HOME="$work" "$work/remoting-python/bin/python" tests/clients/remoting-python/test_remoting.py
 done
 
 if command -v java > /dev/null && command -v mvn > /dev/null; then
@@ -113,13 +143,19 @@ if command -v java > /dev/null && command -v mvn > /dev/null; then
     cp tests/clients/remoting-mqadmin/pom.xml "$work/mqadmin"
     (cd "$work/mqadmin" && mvn -q -B dependency:copy-dependencies -DoutputDirectory=lib)
     for shards in 1 4; do
-        echo "RocketMQ's mqadmin, beside Apache's own broker and name server, $shards shard(s)"
-        SHARDS=$shards MQADMIN="$work/mqadmin" python3 tests/clients/remoting-mqadmin/test_mqadmin.py
+        suite "RocketMQ's mqadmin, beside Apache's own broker and name server, $shards shard(s)" \
+            env SHARDS=$shards MQADMIN="$work/mqadmin" python3 tests/clients/remoting-mqadmin/test_mqadmin.py
     done
 else
     echo "SKIPPED: RocketMQ's mqadmin, which needs java (17 or newer) and mvn"
 fi
 
-echo "the README's steps, Python among them"
-PYTHON="$work/python/bin/python" bash tests/clients/readme.sh
+# The README's steps have the machine to themselves: their name server listens on the default address.
+while ((${#names[@]} > 0)); do ended; done
+suite "the README's steps, Python among them" env PYTHON="$work/python/bin/python" bash tests/clients/readme.sh
+ended
+if ((${#failed[@]} > 0)); then
+    printf 'failed: %s\n' "${failed[@]}"
+    exit 1
+fi
 echo "the clients work"
