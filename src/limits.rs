@@ -106,6 +106,8 @@ pub const MEMBER_TOPIC_BYTES: usize = 64;
 pub const GROUP_QUEUE_BYTES: usize = 160;
 /// Committed offsets over all groups on one shard.
 pub const SHARD_OFFSETS_MAX: usize = 524_288;
+/// Commits of readers that a shard stores together.
+pub const READER_COMMITS_MAX: usize = 4_096;
 /// What a shard remembers of those who receive, and of their filters.
 pub const SHARD_RECEIVERS_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Messages of one receive over HTTP, and receipt handles of one acknowledgement: what the vendor's HTTP clients are told.

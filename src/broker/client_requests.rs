@@ -5,6 +5,7 @@ use std::rc::Rc;
 use super::groups::Gate;
 use super::groups::HolderCheck;
 use super::peers::{PeerReply, PeerRequest};
+use super::readers::Coming;
 use super::recipient::{AnyRecipient, Recipient};
 use super::shard_broker::Broker;
 use super::writer::PlaceRefusal;
@@ -201,6 +202,7 @@ impl<D: Disk> Broker<D> {
         let Some(changes) = self.commit_changes(commit)? else { return Ok(None) };
         let placement = self.writer.try_changes(changes, Level::Durable)?;
         self.passed.borrow_mut().remove(&commit.group, commit.key);
+        self.reader_commits.remove(&commit.group, commit.key);
         self.note_use(&commit.group);
         Ok(Some(placement))
     }
@@ -223,7 +225,7 @@ impl<D: Disk> Broker<D> {
         match self.tables().committed(&group, key) {
             Some(committed) if committed == offset && !receives => return Ok(None),
             Some(_) => {}
-            None => self.check_offsets_limit(&group)?,
+            None => self.check_offsets_limit(&group, Coming::default())?,
         }
         let mut changes = vec![Change::Offset { group: group.clone(), key, offset, origin: None }];
         if receives {
@@ -236,12 +238,12 @@ impl<D: Disk> Broker<D> {
     }
 
     /// Whether one more offset is kept for a group.
-    fn check_offsets_limit(&self, group: &GroupName) -> Result<(), Failure> {
+    pub(super) fn check_offsets_limit(&self, group: &GroupName, coming: Coming) -> Result<(), Failure> {
         let tables = self.tables();
         let shard = self.options.shard;
-        let message = if tables.offset_count() >= limits::SHARD_OFFSETS_MAX {
+        let message = if tables.offset_count() + coming.offsets >= limits::SHARD_OFFSETS_MAX {
             format!("shard {shard} keeps {} offsets of groups", limits::SHARD_OFFSETS_MAX)
-        } else if !tables.has_offsets(group) && tables.group_count() >= limits::GROUPS_MAX {
+        } else if !tables.has_offsets(group) && tables.group_count() + coming.groups >= limits::GROUPS_MAX {
             format!("shard {shard} keeps the offsets of {} groups", limits::GROUPS_MAX)
         } else {
             return Ok(());

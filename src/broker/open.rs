@@ -11,6 +11,7 @@ use super::groups::Groups;
 use super::options::BrokerOptions;
 use super::queue_ends::QueueEnds;
 use super::reader::BatchCache;
+use super::readers::ReaderCommits;
 use super::receive::PairLocks;
 use super::shard_broker::{Broker, OpenedBroker};
 use super::steady::SteadyTime;
@@ -265,6 +266,7 @@ impl<D: Disk> Broker<D> {
             state,
             queues: RefCell::new(HashMap::new()),
             passed: RefCell::default(),
+            reader_commits: ReaderCommits::default(),
             steady,
             refused: RefCell::new(None),
             refusals_said: Throttle::new(SAY_AGAIN_AFTER),

@@ -13,6 +13,7 @@ use super::peers::Peers;
 use super::queue::{Arrivals, Queue};
 use super::queue_ends::messages_in;
 use super::reader::BatchCache;
+use super::readers::ReaderCommits;
 use super::receive::{PairLocks, Passed, Refusal};
 use super::steady::SteadyTime;
 use super::upkeep::CheckpointDone;
@@ -68,6 +69,8 @@ pub struct Broker<D: Disk> {
     pub(super) receive_round_robin: Cell<u64>,
     /// What receivers of groups that have members may take.
     pub(super) gates: RefCell<Gates>,
+    /// What readers have committed and is not durable yet.
+    pub(super) reader_commits: ReaderCommits,
     /// Who receives through this shard.
     pub(super) receivers: RefCell<Receivers>,
     pub(super) arrivals: RefCell<HashMap<TopicId, Rc<Arrivals>>>,
@@ -248,6 +251,7 @@ impl<D: Disk> Broker<D> {
         self.writer.stop();
         self.published.wake();
         self.keys.stop();
+        self.reader_commits.stop();
         self.held_changed.wake();
         self.halves_changed.wake();
     }

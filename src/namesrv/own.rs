@@ -37,9 +37,14 @@ pub struct OwnTopic {
     pub permission: u32,
 }
 
+/// The group whose retries a topic has.
+pub fn retried_group(topic: &str) -> Option<&str> {
+    topic.strip_prefix(RETRY_PREFIX).filter(|group| !group.is_empty())
+}
+
 /// Whether a name is that of a topic that belongs to a group's retries.
 pub fn is_retry_topic(name: &str) -> bool {
-    name.len() > RETRY_PREFIX.len() && name.starts_with(RETRY_PREFIX)
+    retried_group(name).is_some()
 }
 
 impl OwnNode {

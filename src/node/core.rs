@@ -278,6 +278,7 @@ async fn run_shard(plan: ShardPlan, seat: Seat) {
     run_mail(&broker, &peers, plan.mailbox, &connections, listeners, &seat.events).await;
     broker.begin_shutdown();
     connections.finish(STOP_GRACE).await;
+    futures_lite::future::or(broker.settle_reader_commits(), broker.clock().sleep(STOP_GRACE)).await;
     broker.stop();
     tasks.ended().await;
     broker.take_leave().await;
@@ -292,6 +293,7 @@ struct ShardTasks {
     group_ageing: glommio::Task<()>,
     key_indexing: glommio::Task<()>,
     timers: glommio::Task<()>,
+    reader_commits: glommio::Task<()>,
 }
 
 impl ShardTasks {
@@ -299,6 +301,7 @@ impl ShardTasks {
         let broker = || broker.clone();
         let (committing, housekeeping, sweeping) = (broker(), broker(), broker());
         let (ageing, indexing, timing, log) = (broker(), broker(), broker(), broker().log().clone());
+        let gathering = broker();
         Self {
             commit: glommio::spawn_local(async move { committing.run_commit().await }),
             supply: in_queue(async move { log.run_supply().await }, queues.housekeeping),
@@ -307,6 +310,7 @@ impl ShardTasks {
             group_ageing: in_queue(async move { ageing.run_group_ageing().await }, queues.housekeeping),
             key_indexing: in_queue(async move { indexing.run_key_indexing().await }, queues.key_index),
             timers: glommio::spawn_local(async move { timing.run_timers().await }),
+            reader_commits: glommio::spawn_local(async move { gathering.run_reader_commits().await }),
         }
     }
 
@@ -315,6 +319,7 @@ impl ShardTasks {
         self.dead_letters.await;
         self.group_ageing.await;
         self.timers.await;
+        self.reader_commits.await;
         self.housekeeping.await;
         self.commit.await;
         self.supply.await;

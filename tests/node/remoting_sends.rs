@@ -29,7 +29,7 @@ fn fields<'a>(topic: &'a str, queue: &'a str, properties: &'a str) -> Vec<(&'a s
     ]
 }
 
-fn send(client: &mut Remoting, topic: &str, queue: &str, body: &str) -> Answer {
+pub fn send(client: &mut Remoting, topic: &str, queue: &str, body: &str) -> Answer {
     client.ask(SEND, &fields(topic, queue, ""), body.as_bytes())
 }
 

@@ -28,6 +28,7 @@ mod node;
 mod one_state;
 mod pairs;
 mod properties;
+mod readers;
 mod reading;
 mod restarts;
 mod retained;

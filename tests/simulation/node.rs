@@ -263,6 +263,8 @@ impl Node {
             node.tasks.push(spawner.spawn(async move { supplying.run_supply().await }));
             let timing = broker.clone();
             node.tasks.push(spawner.spawn(async move { timing.run_timers().await }));
+            let gathering = broker.clone();
+            node.tasks.push(spawner.spawn(async move { gathering.run_reader_commits().await }));
             let keeping = broker.clone();
             node.tasks.push(spawner.spawn(async move { keeping.run_housekeeping().await }));
             let sweeping = broker.clone();

@@ -108,6 +108,11 @@ impl Gates {
         self.groups.get(group).is_some_and(|gates| gates.grants.topics.contains_key(&topic))
     }
 
+    /// Whether the group has members, whatever they consume.
+    pub fn have_any_members(&self, group: &GroupName) -> bool {
+        self.groups.contains_key(group)
+    }
+
     /// Refuses a fetch for a session that does not hold the queue, which `named` says for a person.
     pub fn check_session(
         &self,

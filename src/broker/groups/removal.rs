@@ -81,6 +81,7 @@ impl<D: Disk> Broker<D> {
         let _guard = self.topic_change.lock().await;
         let removing = self.writer.place(|| {
             self.passed.borrow_mut().remove_group(group);
+            self.reader_commits.remove_group(group);
             if !self.knows_group(group) || (only_unused && self.is_in_use(group)) {
                 return Ok(None);
             }

@@ -5,7 +5,7 @@ use crate::broker::queue::Queue;
 use crate::broker::shard_broker::Broker;
 use crate::disk::Disk;
 use crate::index::{IndexEntry, IndexError, LookupMax};
-use crate::types::{LogPosition, QueueKey, QueueOffset};
+use crate::types::{LogPosition, QueueKey, QueueOffset, Timestamp};
 
 /// The one entry of an offset.
 const ONE: LookupMax = LookupMax { entries: 1, bytes: 0, records: 1 };
@@ -48,12 +48,8 @@ impl<D: Disk> Broker<D> {
         self.index.find_position(key, position).await.unwrap_or_default()
     }
 
-    /// Translates what a client asks for into an offset of a queue.
-    pub(in crate::broker) async fn find_offset(
-        &self,
-        key: QueueKey,
-        spec: OffsetSpec,
-    ) -> Result<QueueOffset, Failure> {
+    /// Translates what a client asks for into an offset of a queue of this shard.
+    pub async fn find_offset(&self, key: QueueKey, spec: OffsetSpec) -> Result<QueueOffset, Failure> {
         let queue = self.queue(key)?;
         let (first, _) = self.bounds(&queue);
         match spec.fixed(self.clock.now()) {
@@ -65,6 +61,27 @@ impl<D: Disk> Broker<D> {
                 found.map_err(|error| self.index_damaged(&error))
             }
         }
+    }
+
+    /// The last message of a queue that was stored at this time or before; `None` when there is none any more.
+    pub async fn last_stored_by(
+        &self,
+        key: QueueKey,
+        time: Timestamp,
+    ) -> Result<Option<QueueOffset>, Failure> {
+        let after = self.find_offset(key, OffsetSpec::Time(Timestamp(time.0.saturating_add(1)))).await?;
+        let (first, _) = self.bounds(&*self.queue(key)?);
+        Ok((after > first).then(|| QueueOffset(after.0 - 1)))
+    }
+
+    /// When the first message of a queue was stored that is still there; `None` when there is none.
+    pub async fn first_store_time(&self, key: QueueKey) -> Result<Option<Timestamp>, Failure> {
+        let (first, end) = self.bounds(&*self.queue(key)?);
+        if first == end {
+            return Ok(None);
+        }
+        let entries = self.entries(key, first, ONE).await?;
+        Ok(entries.first().map(|entry| entry.store_time))
     }
 
     /// First offset and end, as readers see them.

@@ -25,6 +25,10 @@ impl Asker {
         Self { opaque: header.opaque, form, version: header.version, is_one_way: header.is_one_way() }
     }
 
+    pub fn is_one_way(&self) -> bool {
+        self.is_one_way
+    }
+
     /// Has `write` append the answer to the request of a number, unless no answer is wanted.
     pub fn push(&self, outbox: &Outbox, write: impl FnOnce(i32, HeaderForm, &mut Vec<u8>)) {
         if !self.is_one_way {

@@ -3,6 +3,7 @@
 mod answer;
 mod connection;
 mod names;
+mod offsets;
 mod port;
 mod rates;
 mod requests;

@@ -6,6 +6,7 @@ use super::signed::Sender;
 use crate::api::Failure;
 use crate::protocol::remoting::code::request;
 use crate::protocol::remoting::{Asked, Frame, Header, Refusal, ResponseCode};
+use crate::server::framed::CallTerms;
 
 use std::rc::Rc;
 
@@ -43,18 +44,61 @@ impl Remoting {
     /// Carries a request out, or begins to.
     pub(super) async fn request(self: &Rc<Self>, header: &Header<'_>, frame: &Frame<'_>) {
         let asker = Asker::of(header, frame.form);
-        self.connections.metrics.requests.add(1);
         let outcome = match self.sender(header, frame.body) {
-            Ok(sender) if is_list(header.code) => self.begin_list(asker, &sender, header).await,
-            Ok(sender) => self.carry_out(&sender, header, frame.body).map(Some),
+            Ok(sender) => self.take_up(asker, &sender, header, frame.body).await,
             Err(failure) => Err(Refused::failed(failure)),
         };
-        let outcome = match outcome {
-            Ok(None) => return,
-            Ok(Some(answer)) => Ok(answer),
-            Err(refused) => Err(refused.told(asker.version)),
-        };
+        match outcome.transpose() {
+            None => {}
+            Some(outcome) => {
+                self.connections.metrics.requests.add(1);
+                self.answer(asker, outcome);
+            }
+        }
+    }
+
+    fn answer(&self, asker: Asker, outcome: Result<Answer, Refused>) {
+        let outcome = outcome.map_err(|refused| refused.told(asker.version));
         asker.answer(&self.connection.outbox, &outcome);
+    }
+
+    /// Has a request carried out beside others, in a task of its own: it asks the disk or other shards.
+    pub(super) async fn begin(
+        self: &Rc<Self>,
+        asker: Asker,
+        outcome: impl Future<Output = Result<Answer, Refused>> + 'static,
+    ) -> Result<Option<Answer>, Refused> {
+        let terms = CallTerms { carried_bytes: 0, waits_long: false, is_parked: false, deadline: None };
+        let Some(call) = self.calls.begin(terms, None).await else { return Ok(None) };
+        let remoting = self.clone();
+        let task = async move {
+            let _call = call;
+            remoting.answer(asker, outcome.await);
+        };
+        glommio::spawn_local(task).detach();
+        Ok(None)
+    }
+
+    /// `None`: it is answered later, or not at all.
+    async fn take_up(
+        self: &Rc<Self>,
+        asker: Asker,
+        sender: &Sender,
+        header: &Header<'_>,
+        body: &[u8],
+    ) -> Result<Option<Answer>, Refused> {
+        match header.code {
+            request::GET_ALL_TOPIC_LIST_FROM_NAMESERVER | request::GET_TOPICS_BY_CLUSTER => {
+                self.begin_list(asker, sender, header).await
+            }
+            request::QUERY_CONSUMER_OFFSET => self.query_offset(asker, sender, header).await,
+            request::UPDATE_CONSUMER_OFFSET => self.update_offset(asker, sender, header).await,
+            request::SEARCH_OFFSET_BY_TIMESTAMP
+            | request::GET_MAX_OFFSET
+            | request::GET_MIN_OFFSET
+            | request::GET_EARLIEST_MSG_STORETIME => self.queue_offset(asker, sender, header).await,
+            _ => self.carry_out(sender, header, body).map(Some),
+        }
     }
 
     /// What is answered at once.
@@ -83,9 +127,4 @@ impl Remoting {
             )),
         }
     }
-}
-
-/// Whether the answer is a list of topics, which takes room of its own.
-fn is_list(code: i32) -> bool {
-    matches!(code, request::GET_ALL_TOPIC_LIST_FROM_NAMESERVER | request::GET_TOPICS_BY_CLUSTER)
 }

@@ -101,7 +101,12 @@ impl Remoting {
     }
 
     /// The queue of this broker that was asked for, or the next one.
-    fn own_queue(&self, topic: &TopicName, asked: Option<u32>, queue_count: u32) -> Result<u32, Failure> {
+    pub(super) fn own_queue(
+        &self,
+        topic: &TopicName,
+        asked: Option<u32>,
+        queue_count: u32,
+    ) -> Result<u32, Failure> {
         let options = self.connections.broker.options();
         let (shard, shards) = (u32::from(options.shard.0), u32::from(options.shard_count));
         let own_count = queue_count.saturating_sub(shard).div_ceil(shards);

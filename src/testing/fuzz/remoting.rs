@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use crate::limits;
 use crate::protocol::remoting::body::{Heartbeat, RegisteredTopics};
+use crate::protocol::remoting::call::offsets::{OffsetCommit, OffsetQuery, TimeSearch};
 use crate::protocol::remoting::call::send::{self, Messages, Send};
 use crate::protocol::remoting::json::Value;
 use crate::protocol::remoting::json_writer::{write_array, write_object};
@@ -33,6 +34,7 @@ pub fn fuzz_frame(bytes: &[u8]) {
                 fuzz_header(frame.form, frame.header);
                 fuzz_body(frame.body);
                 fuzz_send(&frame);
+                fuzz_offsets(&frame);
                 rest = &rest[frame.frame_bytes..];
             }
         }
@@ -142,6 +144,17 @@ fn fuzz_send(frame: &Frame<'_>) {
         Ok(Send { messages: Messages::Batch(batch), .. }) => {
             CheckedBatch::check_incoming(batch.view().as_bytes()).expect("this program built it");
         }
+    }
+}
+
+/// Reads a frame as a request about offsets: what is understood is one that a queue can have.
+fn fuzz_offsets(frame: &Frame<'_>) {
+    let Ok(header) = Header::read(frame.form, frame.header) else { return };
+    let _ = OffsetQuery::read(&header.fields);
+    let _ = TimeSearch::read(&header.fields);
+    match OffsetCommit::read(&header.fields) {
+        Ok(commit) => assert!(i64::try_from(commit.offset).is_ok()),
+        Err(refusal) => assert!(refusal.code != ResponseCode::Success && !refusal.remark.is_empty()),
     }
 }
 

@@ -1,3 +1,4 @@
 //! Requests, a family each: fields in, what is to be done out; and their answers.
 
+pub mod offsets;
 pub mod send;

@@ -1,0 +1,199 @@
+//! Readers: where they commit, where they go on, and where a group begins that has never read.
+
+use std::time::Duration;
+
+use turbopump::api::{Failure, OffsetSpec, Request, ResetGroup, ResetTarget, Status};
+use turbopump::disk::faulty::{Restart, Survival};
+use turbopump::limits;
+use turbopump::types::{QueueKey, QueueNumber, QueueOffset, TopicId};
+
+use super::leases::{acknowledge, bodies, create, disk, killed, publish, receipts, receive, received};
+use super::node::{Node, group_name, on_node, topic_name};
+
+fn queue(topic: TopicId, queue: u32) -> QueueKey {
+    QueueKey { topic, queue: QueueNumber(queue) }
+}
+
+/// Commits, and waits until that is durable.
+async fn commit(node: &Node, key: QueueKey, offset: u64) {
+    let taken = node.broker().commit_as_reader(&group_name("g"), key, QueueOffset(offset)).await;
+    taken.expect("it is in the queue").settled().await.expect("a healthy disk");
+}
+
+async fn committed(node: &Node, key: QueueKey) -> Option<u64> {
+    let found = node.broker().committed_for_reader(&group_name("g"), key).await;
+    found.expect("it is there").map(|offset| offset.0)
+}
+
+#[test]
+fn commits_are_read_back_at_once_and_stored_together() {
+    let (disk, setup) = disk();
+    let ran = on_node(&disk, &setup, 1, async |node| {
+        let topic = create(node, "t", 4).await;
+        for number in 0..8 {
+            publish(node, topic, number % 4, "", "m").await;
+        }
+        let before = node.broker().log().watermarks().appended_end();
+        let mut taken = Vec::new();
+        for offset in [0, 1, 2, 1] {
+            for number in 0..4 {
+                let (group, key) = (group_name("g"), queue(topic, number));
+                let commit = node.broker().commit_as_reader(&group, key, QueueOffset(offset)).await;
+                taken.push(commit.expect("it is in the queue"));
+                assert_eq!(committed(node, key).await, Some(offset), "the last one counts");
+            }
+        }
+        assert_eq!(node.broker().log().watermarks().appended_end(), before, "they are gathered");
+        for commit in &taken {
+            commit.settled().await.expect("a healthy disk");
+        }
+        let written = node.broker().log().watermarks().appended_end().0 - before.0;
+        assert!(written < 8192, "{written} bytes for four offsets");
+        for number in 0..4 {
+            assert_eq!(committed(node, queue(topic, number)).await, Some(1), "back as well as forward");
+        }
+        topic
+    });
+    let topic = ran.expect("a healthy disk");
+    for restart in [Restart::ProcessKill, Restart::PowerLoss(Survival::Nothing)] {
+        let ran = on_node(&disk.outcome(restart, 9), &setup, 1, async |node| {
+            for number in 0..4 {
+                assert_eq!(committed(node, queue(topic, number)).await, Some(1), "{restart:?}");
+            }
+        });
+        ran.expect("a healthy disk");
+    }
+}
+
+#[test]
+fn a_commit_after_the_end_is_refused_and_so_is_one_in_no_queue() {
+    let (disk, setup) = disk();
+    let ran = on_node(&disk, &setup, 1, async |node| {
+        let topic = create(node, "t", 1).await;
+        publish(node, topic, 0, "", "m").await;
+        let refused = async |key, offset| {
+            let taken = node.broker().commit_as_reader(&group_name("g"), key, QueueOffset(offset)).await;
+            taken.err().map(|failure: Failure| failure.status)
+        };
+        assert_eq!(refused(queue(topic, 0), 1).await, None, "the end is where the next message comes");
+        assert_eq!(refused(queue(topic, 0), 2).await, Some(Status::OffsetOutOfRange));
+        assert_eq!(refused(queue(topic, 0), u64::MAX).await, Some(Status::OffsetOutOfRange));
+        assert_eq!(refused(queue(topic, 1), 0).await, Some(Status::QueueNotExist));
+        assert_eq!(refused(queue(TopicId(99), 0), 0).await, Some(Status::TopicNotExist));
+    });
+    ran.expect("a healthy disk");
+}
+
+#[test]
+fn what_a_command_says_of_a_group_counts_more_than_what_was_gathered_before() {
+    let (disk, setup) = disk();
+    let ran = on_node(&disk, &setup, 1, async |node| {
+        let topic = create(node, "t", 1).await;
+        for _ in 0..4 {
+            publish(node, topic, 0, "", "m").await;
+        }
+        let (group, key) = (group_name("g"), queue(topic, 0));
+        let gathered = async |offset| {
+            let taken = node.broker().commit_as_reader(&group, key, QueueOffset(offset)).await;
+            taken.expect("it is in the queue")
+        };
+        let before = gathered(3).await;
+        let reset = ResetGroup {
+            group: group.clone(),
+            topic: topic_name("t"),
+            target: ResetTarget::Every(OffsetSpec::First),
+        };
+        node.handle(Request::ResetGroup(reset)).await.expect("it has no members");
+        before.settled().await.expect("a healthy disk");
+        assert_eq!(committed(node, key).await, Some(0));
+        let before = gathered(2).await;
+        node.handle(Request::DeleteGroup(group.clone())).await.expect("it is there");
+        before.settled().await.expect("a healthy disk");
+        assert_eq!(committed(node, key).await, None, "it does not come back");
+        let before = gathered(2).await;
+        node.handle(Request::DeleteTopic(topic_name("t"))).await.expect("it is there");
+        before.settled().await.expect("a healthy disk");
+    });
+    ran.expect("a healthy disk");
+}
+
+#[test]
+fn readers_that_follow_receivers_leave_them_what_they_were_given() {
+    let (disk, setup) = disk();
+    let ran = on_node(&disk, &setup, 1, async |node| {
+        let topic = create(node, "t", 1).await;
+        let key = queue(topic, 0);
+        for number in 0..10 {
+            publish(node, topic, 0, "", &format!("m{number}")).await;
+        }
+        let given = received(node, receive(6)).await;
+        acknowledge(node, &receipts(&given[..2])).await;
+        assert_eq!(committed(node, key).await, Some(6), "what was given stays the receivers'");
+        commit(node, key, 8).await;
+        assert_eq!(committed(node, key).await, Some(8));
+        node.clock.sleep(Duration::from_secs(11)).await;
+        assert_eq!(
+            bodies(&received(node, receive(4)).await),
+            ["m2", "m3", "m4", "m5"],
+            "their lease has ended"
+        );
+        // Back to between what they have not acknowledged: those before it would be lost.
+        commit(node, key, 4).await;
+        assert_eq!(committed(node, key).await, Some(8));
+        // Back to before all of it: the readers get it again.
+        commit(node, key, 1).await;
+        assert_eq!(committed(node, key).await, Some(1));
+        node.clock.sleep(Duration::from_secs(11)).await;
+        assert_eq!(bodies(&received(node, receive(2)).await), ["m1", "m2"]);
+    });
+    ran.expect("a healthy disk");
+    let disk = killed(&disk);
+    on_node(&disk, &setup, 1, async |node| node.broker().check_state()).expect("a healthy disk");
+}
+
+#[test]
+fn a_new_group_begins_at_the_first_message_of_a_new_queue_only() {
+    let (disk, setup) = disk();
+    let ran = on_node(&disk, &setup, 1, async |node| {
+        let topic = create(node, "t", 2).await;
+        let begins =
+            async |number| node.broker().begins_at_first(queue(topic, number)).await.expect("it is there");
+        assert!(begins(0).await, "nothing is in it");
+        publish(node, topic, 0, "", "first").await;
+        assert!(begins(0).await);
+        let body = "x".repeat(1024 * 1024);
+        let segments = || node.broker().log().segments().len();
+        while segments() < 2 {
+            publish(node, topic, 1, "", &body).await;
+        }
+        assert!(begins(0).await, "it lies in the last but one");
+        while segments() < 3 {
+            publish(node, topic, 1, "", &body).await;
+        }
+        assert!(!begins(0).await && !begins(1).await, "the client decides");
+    });
+    ran.expect("a healthy disk");
+}
+
+#[test]
+fn more_commits_than_a_round_holds_wait_for_the_next_one() {
+    let (disk, setup) = disk();
+    let ran = on_node(&disk, &setup, 1, async |node| {
+        let topic = create(node, "t", 1).await;
+        publish(node, topic, 0, "", "m").await;
+        let key = queue(topic, 0);
+        let mut taken = Vec::new();
+        for number in 0..2 * limits::READER_COMMITS_MAX + 7 {
+            let group = group_name(&format!("g{number}"));
+            let commit = node.broker().commit_as_reader(&group, key, QueueOffset(1)).await;
+            taken.push(commit.expect("there is room in the end"));
+        }
+        for commit in taken {
+            commit.settled().await.expect("a healthy disk");
+        }
+        let last = group_name(&format!("g{}", 2 * limits::READER_COMMITS_MAX + 6));
+        let found = node.broker().committed_for_reader(&last, key).await.expect("it is there");
+        assert_eq!(found, Some(QueueOffset(1)));
+    });
+    ran.expect("a healthy disk");
+}
