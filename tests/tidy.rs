@@ -123,6 +123,10 @@ const BLIND_ROOMS: &[(&str, &[&str])] = &[
         &["crate::protocol", "crate::wire", "crate::server::native", "crate::server::http", "glommio"],
     ),
     (
+        "server/called.rs",
+        &["crate::protocol", "crate::wire", "crate::server::native", "crate::server::http", "glommio"],
+    ),
+    (
         "server/parked.rs",
         &["crate::protocol", "crate::wire", "crate::server::native", "crate::server::http", "glommio"],
     ),

@@ -2,6 +2,7 @@
 //! sent, and the connections of each protocol.
 
 mod access;
+mod called;
 mod connection;
 mod context;
 mod descriptors;

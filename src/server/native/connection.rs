@@ -21,8 +21,8 @@ mod proving;
 mod receiving;
 mod waiting;
 
-use self::fetching::CalledFetches;
-use self::receiving::CalledReceives;
+use self::fetching::CalledFetch;
+use self::receiving::WaitingReceive;
 use self::waiting::{carried_bytes, copied_bytes};
 use crate::api::{ConnectionId, Failure, Fetched, Produce, Reply, Request, SessionLife, Status};
 use crate::broker::{ClientFetches, PendingProduce, PlaceRefusal, SharedFetched};
@@ -31,6 +31,7 @@ use crate::metrics::Stage;
 use crate::net::ReceiveBuffer;
 use crate::protocol::native::{DecodedRequest, FetchedHead, ReplyEncoder, check_properties, decode_request};
 use crate::runtime::Glommio;
+use crate::server::called::Called;
 use crate::server::connection::{Connections, ShardDisk};
 use crate::server::framed::{Calls, Cut, Framed, Protocol, Taken};
 use crate::server::sessions::Connection;
@@ -58,8 +59,8 @@ struct Native {
     /// Answers to fetches that are being brought together.
     fetching: ByteBudget,
     fetches: ClientFetches<ShardDisk>,
-    called: CalledFetches,
-    called_receives: CalledReceives,
+    called: Rc<Called<CalledFetch>>,
+    called_receives: Rc<Called<WaitingReceive>>,
     /// The groups whose members have joined over this connection.
     joined: RefCell<BTreeSet<GroupName>>,
     /// Where the client is, as far as it can be told.
@@ -81,8 +82,8 @@ pub(crate) async fn serve_native(
         calls: Calls::new(&connections.context, connection),
         fetching: ByteBudget::new(limits::FETCH_BYTES_MAX),
         fetches: ClientFetches::new(&connections.broker),
-        called: CalledFetches::default(),
-        called_receives: CalledReceives::default(),
+        called: Called::new(),
+        called_receives: Called::new(),
         joined: RefCell::default(),
         peer: stream.peer().map(|address| address.ip()),
         challenge: Cell::new(None),

@@ -1,7 +1,6 @@
 //! Fetches: answered where they are taken, parked while there is nothing for them, or carried out in a task.
 
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -13,13 +12,8 @@ use crate::server::framed::{Call, CallTerms, Waited};
 use crate::server::parked::{LookReason, ParkedCall};
 use crate::types::{Account, ByteBudget, MonotonicTime, Reservation};
 
-/// Fetches that have waited, and cannot be answered where they are looked at: the peer does not read, or the disk has to be.
-#[derive(Default)]
-pub(super) struct CalledFetches {
-    fetches: RefCell<VecDeque<(Call, u64, Fetch)>>,
-    /// Tasks that carry them out, one fetch after the other.
-    tasks: Cell<usize>,
-}
+/// A fetch that has waited, and cannot be answered where it is looked at: the peer does not read, or the disk has to be.
+pub(super) type CalledFetch = (Call, u64, Fetch);
 
 /// A fetch that waits for a message.
 struct ParkedFetch {
@@ -96,24 +90,15 @@ impl Native {
         }
     }
 
-    /// Carries out a fetch whose wait is over, in one of a few tasks: a thousand of them may be called by one batch.
+    /// Carries out a fetch whose wait is over.
     fn carry_out_called(self: &Rc<Self>, call: Call, correlation: u64, fetch: Fetch) {
-        let CalledFetches { fetches, tasks } = &self.called;
-        fetches.borrow_mut().push_back((call, correlation, fetch));
-        if tasks.get() == limits::CONNECTION_CALLED_MAX {
-            return;
-        }
-        tasks.set(tasks.get() + 1);
         let native = self.clone();
-        self.connections.spawn_catch_up(async move {
-            let CalledFetches { fetches, tasks } = &native.called;
-            loop {
-                let next = fetches.borrow_mut().pop_front();
-                let Some((call, correlation, fetch)) = next else { break };
-                native.fetch_later(&call, correlation, fetch).await;
-            }
-            tasks.set(tasks.get() - 1);
+        let task = self.called.add((call, correlation, fetch), async move |(call, correlation, fetch)| {
+            native.fetch_later(&call, correlation, fetch).await;
         });
+        if let Some(task) = task {
+            self.connections.spawn_catch_up(task);
+        }
     }
 
     /// Answers a fetch, waiting for a message, for room, and for the disk.

@@ -1,28 +1,17 @@
 //! Receives that may wait: a few at a time look for messages, and who has found none is parked.
 
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::Native;
 use super::waiting::receive_bytes;
 use crate::api::{Receive, Reply};
 use crate::broker::{ReceiveCall, ReceiveLook, ReceiveWait};
-use crate::limits;
 use crate::server::connection::ShardDisk;
 use crate::server::framed::{Call, CallTerms};
 use crate::server::parked::{LookReason, ParkedCall};
 
-/// Receives that are to look for messages.
-#[derive(Default)]
-pub(super) struct CalledReceives {
-    receives: RefCell<VecDeque<WaitingReceive>>,
-    /// Tasks that do, for one receive after the other. The answers of a connection are made one at a time anyway.
-    tasks: Cell<usize>,
-}
-
 /// A receive that may wait.
-struct WaitingReceive {
+pub(super) struct WaitingReceive {
     call: Call,
     correlation: u64,
     receive: ReceiveCall<ShardDisk>,
@@ -48,28 +37,18 @@ impl Native {
         }
     }
 
-    /// Has a receive look for messages, in one of a few tasks: a thousand of them may be called by one message.
+    /// Has a receive look for messages, in one of a few tasks: the answers of a connection are made one at a time anyway.
     fn look_for(self: &Rc<Self>, waiting: WaitingReceive) {
-        let CalledReceives { receives, tasks } = &self.called_receives;
-        receives.borrow_mut().push_back(waiting);
-        if tasks.get() == limits::CONNECTION_CALLED_MAX {
-            return;
-        }
-        tasks.set(tasks.get() + 1);
         let native = self.clone();
-        let task = async move {
-            let CalledReceives { receives, tasks } = &native.called_receives;
-            loop {
-                let next = receives.borrow_mut().pop_front();
-                let Some(waiting) = next else { break };
-                // Nothing is leased to who has left.
-                if native.connection.is_here() {
-                    native.look(waiting).await;
-                }
+        let task = self.called_receives.add(waiting, async move |waiting| {
+            // Nothing is leased to who has left.
+            if native.connection.is_here() {
+                native.look(waiting).await;
             }
-            tasks.set(tasks.get() - 1);
-        };
-        glommio::spawn_local(task).detach();
+        });
+        if let Some(task) = task {
+            glommio::spawn_local(task).detach();
+        }
     }
 
     /// Looks for messages, and answers or parks the receive.
