@@ -10,12 +10,12 @@ use crate::api::Stored;
 use crate::limits;
 use crate::protocol::remoting::code::{ResponseCode, request};
 use crate::protocol::remoting::fields::FieldValue;
-use crate::protocol::remoting::message::{InnerMessages, Meaning};
+use crate::protocol::remoting::message::{InnerMessages, Meaning, system_flag};
 use crate::protocol::remoting::refusal::Refusal;
 use crate::protocol::remoting::{Head, Header, HeaderForm};
 use crate::types::{Level, OffsetMessageId, RecordLocation, Timestamp, TopicName};
 use crate::wire::batch::{BatchBuilder, OwnedBatch};
-use crate::wire::origin::{Attributes, BodyEncoding, Origin};
+use crate::wire::origin::{Attributes, Origin};
 use crate::wire::record::{Record, RecordError};
 
 /// Topics of RocketMQ's own, into which nothing is sent.
@@ -27,10 +27,6 @@ const FORBIDDEN_TOPICS: [&str; 6] = [
     "SELF_TEST_TOPIC",
     "OFFSET_MOVED_EVENT",
 ];
-/// In a message's system flag: the body is compressed, how, and which half of a transaction it is.
-const COMPRESSED: i32 = 1;
-const COMPRESSION_SHIFT: u32 = 8;
-const TRANSACTION: i32 = 0b1100;
 /// Queues of one broker that a client may wish for a topic that its send makes.
 const WISHED_QUEUES_MAX: u32 = 8;
 /// What a client wishes that says nothing: its default in all languages.
@@ -213,18 +209,12 @@ fn check_topic(name: &str) -> Result<TopicName, Refusal> {
 
 /// What a record says of what the system flag said.
 fn attributes_of(sys_flag: i32) -> Result<Attributes, Refusal> {
-    if sys_flag & TRANSACTION != 0 {
+    let sys_flag = sys_flag as u32;
+    if system_flag::is_of_transaction(sys_flag) {
         return Err(Refusal::unsupported("a transaction"));
     }
-    let encoding = match (sys_flag & COMPRESSED, (sys_flag >> COMPRESSION_SHIFT) & 0b111) {
-        (0, _) => BodyEncoding::Plain,
-        // Clients that know one way only say nothing.
-        (_, 0 | 3) => BodyEncoding::Zlib,
-        (_, 1) => BodyEncoding::Lz4,
-        (_, 2) => BodyEncoding::Zstd,
-        (_, other) => return Err(illegal(format!("there is no compression of type {other}"))),
-    };
-    Ok(Attributes { encoding, committed: false })
+    system_flag::attributes(sys_flag)
+        .map_err(|other| illegal(format!("there is no compression of type {other}")))
 }
 
 /// What holds for all messages of a send.

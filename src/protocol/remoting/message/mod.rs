@@ -1,7 +1,11 @@
-//! What RocketMQ's messages are in ours: their properties in and out, and batches as its clients write them.
+//! What RocketMQ's messages are in ours: their properties in and out, batches as its clients write them, and stored messages
+//! as its clients read them.
 
 mod inner;
 mod properties;
+mod record;
+pub mod system_flag;
 
 pub use inner::{INNER_HEAD_BYTES, InnerError, InnerMessage, InnerMessages};
 pub use properties::{Delay, Meaning, write_properties};
+pub use record::{PlacedRecord, ReadRecord, RecordTerms, body_checksum, read_record, write_record};

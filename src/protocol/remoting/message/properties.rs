@@ -112,7 +112,8 @@ fn push(text: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 pub fn write_properties(record: &RecordView<'_>, added: &[(&str, &str)], output: &mut Vec<u8>) {
     let start = output.len();
     output.extend_from_slice(record.properties());
-    if output.len() > start && output.last() != Some(&2) {
+    let is_full = output.len() - start >= limits::PROPERTIES_BYTES_MAX;
+    if output.len() > start && output.last() != Some(&2) && !is_full {
         output.push(2);
     }
     let fits = |output: &Vec<u8>, name: &[u8], value: &[u8]| {

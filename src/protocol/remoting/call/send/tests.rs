@@ -4,6 +4,7 @@ use crate::protocol::remoting::{Cut, Fields, Language, cut};
 use crate::types::{LogPosition, QueueOffset};
 use crate::wire::batch::CheckedBatch;
 use crate::wire::inflate::inflate;
+use crate::wire::origin::BodyEncoding;
 
 macro_rules! captured {
     ($name:literal) => {
