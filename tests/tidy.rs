@@ -160,7 +160,7 @@ const READERS_CALLS: [&str; 7] = [
     ".read_shared(",
     ".share_tail(",
     ".batch_at(",
-    "stored_records(",
+    "stored_records",
 ];
 const READER: &str = "broker/reader/";
 /// Who else does, and why.
@@ -170,11 +170,11 @@ const OTHER_READERS: &[(&str, &str, &str)] = &[
         "log.read(",
         "reads all that was stored, in the log's order, to index its keys",
     ),
-    ("broker/find/key_indexing.rs", "stored_records(", "likewise"),
-    ("broker/find/look_up.rs", "stored_records(", "looks into a batch that the reader has found for it"),
+    ("broker/find/key_indexing.rs", "stored_records", "likewise"),
+    ("broker/find/look_up.rs", "stored_records", "looks into a batch that the reader has found for it"),
     (
         "broker/hold/",
-        "stored_records(",
+        "stored_records",
         "a held message is the only record of a batch that the reader has read",
     ),
     ("broker/upkeep/verify/", "index.lookup(", "holds files against each other while no shard runs"),

@@ -39,7 +39,10 @@ pub use open::StartError;
 pub use options::{BrokerOptions, LeaseDefaults};
 pub use peers::{GroupOffset, PeerFuture, PeerReply, PeerRequest, Peers};
 pub use produce::{PendingProduce, PendingSingle};
-pub use reader::{ClientFetches, FetchWait, LookNow, SharedFetched, fetch_share};
+pub use reader::{
+    ClientFetches, FetchWait, LookNow, Pull, Pulled, QueueSpan, SharedFetched, Standing, StoredRecord, Taker,
+    fetch_share,
+};
 pub use readers::ReaderCommit;
 pub use receive::{Prospect, ReceiveCall, ReceiveLook, ReceivePause, ReceiveWait, dead_letter_topic};
 pub use recipient::Recipient;

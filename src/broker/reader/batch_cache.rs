@@ -1,10 +1,11 @@
-//! Batches that a receive took some messages of: the next one goes on where it stopped, and would otherwise read the
-//! same bytes again for each few messages.
+//! Batches that a receive or a pull took some messages of: the next one goes on where it stopped, and would otherwise read
+//! the same bytes again for each few messages.
 
 use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
 
+use super::marks::RecordMarks;
 use crate::types::LogPosition;
 
 /// What a batch costs beside its bytes.
@@ -18,11 +19,19 @@ pub(in crate::broker) struct BatchCache {
     batches: HashMap<LogPosition, Bytes>,
     /// In the order in which they came.
     order: VecDeque<LogPosition>,
+    /// Of these batches, and of others that some messages were taken of.
+    marks: RecordMarks,
 }
 
 impl BatchCache {
     pub fn new(bytes_max: usize) -> Self {
-        Self { bytes_max, bytes: 0, batches: HashMap::new(), order: VecDeque::new() }
+        let (batches, order) = (HashMap::new(), VecDeque::new());
+        Self { bytes_max, bytes: 0, batches, order, marks: RecordMarks::default() }
+    }
+
+    /// Where each few records of a batch begin.
+    pub(super) fn marks(&mut self) -> &mut RecordMarks {
+        &mut self.marks
     }
 
     pub fn get(&self, position: LogPosition) -> Option<Bytes> {

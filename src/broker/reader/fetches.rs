@@ -24,10 +24,17 @@ pub struct ClientFetches<D: Disk> {
     ahead: Rc<ReadAhead>,
 }
 
-/// A fetch that waits as an entry of its queue's list, which it leaves when this is dropped.
+/// A fetch or a pull that waits as an entry of its queue's list, which it leaves when this is dropped.
 pub struct FetchWait {
     queue: Rc<Queue>,
     number: u64,
+}
+
+impl FetchWait {
+    pub(super) fn begin(queue: Rc<Queue>, wait: WaitFor, caller: Rc<dyn LookNow>) -> Self {
+        let number = queue.waits.add(wait, caller);
+        Self { queue, number }
+    }
 }
 
 impl Drop for FetchWait {
@@ -65,8 +72,7 @@ impl<D: Disk> ClientFetches<D> {
         caller: impl FnOnce() -> Rc<dyn LookNow>,
     ) -> Result<Option<FetchWait>, Failure> {
         let Some(queue) = self.broker.queue_to_wait_for(fetch)? else { return Ok(None) };
-        let number = queue.waits.add(WaitFor::from(fetch.offset), caller());
-        Ok(Some(FetchWait { queue, number }))
+        Ok(Some(FetchWait::begin(queue, WaitFor::from(fetch.offset), caller())))
     }
 
     /// Waits for a message as long as the fetch asks, or until `recipient` is gone; then for room; then reads. `None` when the

@@ -5,6 +5,7 @@
 //!   chooses so, dead letters and held messages are read so, and what the key index or an id has led to is checked so.
 //! * `fetch`: whole batches as they are stored, from the buffers where they lie. Nobody walks their records.
 //!   [`ClientFetches`] is what a protocol uses: one call a fetch.
+//! * `pulls`: single messages for readers who keep their own place, from where they lie.
 //! * `waits`: who waits for messages, as entries that are called.
 
 mod ahead;
@@ -13,6 +14,8 @@ mod batches;
 mod entries;
 mod fetch;
 mod fetches;
+mod marks;
+mod pulls;
 mod records;
 mod selection;
 mod waits;
@@ -21,7 +24,9 @@ mod watch;
 pub(super) use batch_cache::BatchCache;
 pub use fetch::SharedFetched;
 pub use fetches::{ClientFetches, FetchWait, fetch_share};
-pub(super) use records::{MessagesAt, StoredMessage, StoredRecord, Taker};
+pub use pulls::{Pull, Pulled, QueueSpan, Standing};
+pub(super) use records::{MessagesAt, StoredMessage};
+pub use records::{StoredRecord, Taker};
 pub(super) use selection::Selection;
 pub use waits::LookNow;
 pub(super) use waits::{WaitFor, WaitList};

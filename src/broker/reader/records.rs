@@ -12,7 +12,7 @@ use crate::disk::Disk;
 use crate::index::{IndexEntry, IndexError, LookupMax};
 use crate::log::BatchAt;
 use crate::types::{LogPosition, QueueKey, QueueOffset, RecordLocation, Timestamp};
-use crate::wire::batch::{BatchHeader, Kind, stored_records};
+use crate::wire::batch::{BatchHeader, Kind, stored_records_from};
 use crate::wire::record::RecordView;
 
 /// Index entries looked at in one walk: more are left to the next.
@@ -21,7 +21,7 @@ const ENTRIES_MAX: usize = 1024;
 const WALK_BYTES_MAX: u64 = 1024 * 1024;
 
 /// A record within the batch that was read, and what the batch says of it.
-pub(in crate::broker) struct StoredRecord<'a> {
+pub struct StoredRecord<'a> {
     pub offset: QueueOffset,
     pub location: RecordLocation,
     pub record: RecordView<'a>,
@@ -39,11 +39,11 @@ pub(in crate::broker) struct StoredMessage {
 }
 
 /// Who is given the records that a walk chooses.
-pub(in crate::broker) trait Taker {
+pub trait Taker {
     /// How many more it takes; zero ends the walk.
     fn missing(&self) -> usize;
 
-    /// Takes a record; false when there is no room for it, which ends the walk before it.
+    /// Takes a record; false when there is no room for it, which ends the walk before it: then nothing is missing any more.
     fn take(&mut self, record: &StoredRecord<'_>) -> bool;
 }
 
@@ -83,7 +83,7 @@ impl<D: Disk> Broker<D> {
                 next = entry.end_offset();
                 continue;
             };
-            next = take_records(entry, &batch, next, selection, taker);
+            next = self.take_records(entry, &batch, next, selection, taker);
             if taker.missing() == 0 {
                 if next < entry.end_offset() {
                     self.batch_cache.borrow_mut().insert(entry.position, batch);
@@ -103,7 +103,7 @@ impl<D: Disk> Broker<D> {
         let entry = self.entry_at(key, offset).await.map_err(|error| self.index_damaged(&error))?;
         let Some(entry) = entry else { return Ok(None) };
         let Some(batch) = self.batch(&entry).await? else { return Ok(None) };
-        let record = records(&entry, &batch, offset).next();
+        let record = self.records(&entry, &batch, offset).next();
         Ok(record.map(|record| StoredMessage {
             location: record.location,
             record: Bytes::copy_from_slice(record.record.as_bytes()),
@@ -145,40 +145,43 @@ impl<D: Disk> Broker<D> {
         let entry = self.entry_at(header.key, offset).await?;
         Ok(entry.is_some_and(|entry| entry.position == header.position))
     }
-}
 
-/// Gives `taker` what is wanted of one batch from `from` on, and returns where it went on to.
-fn take_records(
-    entry: &IndexEntry,
-    batch: &[u8],
-    from: QueueOffset,
-    selection: &Selection<'_>,
-    taker: &mut impl Taker,
-) -> QueueOffset {
-    let mut next = from;
-    for record in records(entry, batch, from) {
-        if taker.missing() == 0 || (selection.wants(&record.record) && !taker.take(&record)) {
-            break;
+    /// Gives `taker` what is wanted of one batch from `from` on, and returns where it went on to.
+    pub(super) fn take_records(
+        &self,
+        entry: &IndexEntry,
+        batch: &[u8],
+        from: QueueOffset,
+        selection: &Selection<'_>,
+        taker: &mut impl Taker,
+    ) -> QueueOffset {
+        let mut next = from;
+        for record in self.records(entry, batch, from) {
+            if taker.missing() == 0 || (selection.wants(&record.record) && !taker.take(&record)) {
+                break;
+            }
+            next = record.offset.advance(1);
         }
-        next = record.offset.advance(1);
+        next
     }
-    next
-}
 
-/// The records of a batch from an offset on.
-fn records<'a>(
-    entry: &IndexEntry,
-    batch: &'a [u8],
-    from: QueueOffset,
-) -> impl Iterator<Item = StoredRecord<'a>> {
-    let born_time = BatchHeader::decode(batch).map_or(Timestamp(0), |header| header.born_time);
-    let (base_offset, position, store_time) = (entry.base_offset, entry.position, entry.store_time);
-    let passed = from.0.saturating_sub(base_offset.0) as usize;
-    stored_records(batch).enumerate().skip(passed).map(move |(index, record)| StoredRecord {
-        offset: base_offset.advance(index as u64),
-        location: RecordLocation { position, index: index as u16 },
-        record,
-        born_time,
-        store_time,
-    })
+    /// The records of a batch from an offset on.
+    fn records<'a>(
+        &self,
+        entry: &IndexEntry,
+        batch: &'a [u8],
+        from: QueueOffset,
+    ) -> impl Iterator<Item = StoredRecord<'a>> + use<'a, D> {
+        let born_time = BatchHeader::decode(batch).map_or(Timestamp(0), |header| header.born_time);
+        let (base_offset, position, store_time) = (entry.base_offset, entry.position, entry.store_time);
+        let passed = from.0.saturating_sub(base_offset.0) as usize;
+        let start = self.batch_cache.borrow_mut().marks().start_of(position, batch, passed);
+        (passed..).zip(stored_records_from(batch, start)).map(move |(index, record)| StoredRecord {
+            offset: base_offset.advance(index as u64),
+            location: RecordLocation { position, index: index as u16 },
+            record,
+            born_time,
+            store_time,
+        })
+    }
 }

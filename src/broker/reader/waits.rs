@@ -72,6 +72,11 @@ impl WaitFor {
         Self { queue, from: QueueOffset::ZERO, tags: selection.tags() }
     }
 
+    /// A message of the list's queue at `from` or after it that the selection may want.
+    pub fn wanted_from(from: QueueOffset, selection: &Selection<'_>) -> Self {
+        Self { from, tags: selection.tags(), queue: None }
+    }
+
     fn concerns(&self, queue: QueueNumber, batch: &IndexEntry) -> bool {
         self.queue.is_none_or(|wanted| wanted == queue)
             && batch.end_offset() > self.from

@@ -54,6 +54,11 @@ pub fn stored_records(bytes: &[u8]) -> Records<'_> {
     Records { rest: &bytes[BATCH_HEADER_BYTES..] }
 }
 
+/// Those of its records from one on that begins at `start` of the batch.
+pub fn stored_records_from(bytes: &[u8], start: usize) -> Records<'_> {
+    Records { rest: &bytes[start..] }
+}
+
 /// The payload of a stored batch of kind [`Kind::State`].
 pub fn state_payload(bytes: &[u8]) -> &[u8] {
     &bytes[BATCH_HEADER_BYTES..]

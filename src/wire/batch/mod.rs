@@ -5,6 +5,7 @@ mod header;
 
 pub use checked::{
     BatchBuilder, CheckedBatch, OwnedBatch, Records, StateBatch, placed_again, state_payload, stored_records,
+    stored_records_from,
 };
 pub use header::{
     BATCH_ALIGNMENT, BATCH_HEADER_BYTES, BATCH_MAGIC, BATCH_VERSION, BatchError, BatchHeader,

@@ -1,0 +1,194 @@
+//! Pulls: single messages of a queue from an offset on, for a reader who keeps its own place and has a filter. The messages are
+//! given to a [`Taker`] where they lie; of a batch of the tail, nothing is copied.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use super::batches::want;
+use super::fetches::FetchWait;
+use super::records::Taker;
+use super::selection::Selection;
+use super::waits::{LookNow, WaitFor};
+use crate::api::{Failure, Status, TagFilter};
+use crate::broker::queue::Queue;
+use crate::broker::shard_broker::Broker;
+use crate::disk::{BufferSlice, Disk};
+use crate::index::{IndexEntry, LookupMax};
+use crate::types::{QueueKey, QueueOffset};
+
+/// Index entries looked at in one pull, and bytes of their batches: more are left to the next.
+const ENTRIES_MAX: usize = 1024;
+const BYTES_MAX: u64 = 1024 * 1024;
+
+/// What is pulled.
+#[derive(Clone, Copy, Debug)]
+pub struct Pull<'a> {
+    /// Of a queue of this shard.
+    pub key: QueueKey,
+    pub offset: QueueOffset,
+    pub filter: &'a TagFilter,
+}
+
+/// What a look into a queue went on to: everything before `next` was taken, is not wanted, or is damaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pulled {
+    pub next: QueueOffset,
+    pub span: QueueSpan,
+}
+
+/// The messages of a queue as readers see them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueSpan {
+    pub first: QueueOffset,
+    pub end: QueueOffset,
+}
+
+/// What there is at an offset that a reader names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    Messages(QueueOffset),
+    /// None yet.
+    End(QueueOffset),
+    /// It is no place in the queue; the nearest one is this.
+    Outside(QueueOffset),
+}
+
+/// A batch of the tail.
+enum TailBatch {
+    InPlace(BufferSlice),
+    Copied(Bytes),
+}
+
+impl QueueSpan {
+    /// Where an offset is; one below zero is none of any queue's.
+    pub fn standing(&self, offset: i64) -> Standing {
+        match u64::try_from(offset).map(QueueOffset) {
+            Ok(offset) if (self.first..self.end).contains(&offset) => Standing::Messages(offset),
+            Ok(offset) if offset == self.end => Standing::End(offset),
+            Ok(offset) if offset > self.end => Standing::Outside(self.end),
+            _ => Standing::Outside(self.first),
+        }
+    }
+}
+
+impl<D: Disk> Broker<D> {
+    /// The messages that there are of a queue.
+    pub fn queue_span(&self, key: QueueKey) -> Result<QueueSpan, Failure> {
+        Ok(self.span(&*self.queue(key)?))
+    }
+
+    fn span(&self, queue: &Queue) -> QueueSpan {
+        let (first, end) = self.bounds(queue);
+        QueueSpan { first, end }
+    }
+
+    /// Gives `taker` what is wanted of what is in memory from the offset on; `None` when the disk has to be read first.
+    pub fn pull_now(&self, pull: &Pull<'_>, taker: &mut impl Taker) -> Result<Option<Pulled>, Failure> {
+        let queue = self.queue(pull.key)?;
+        let end = queue.durable_end.get();
+        let selection = Selection::new(pull.filter);
+        let entries = if selection.is_everything() { taker.missing() } else { ENTRIES_MAX };
+        let max = LookupMax { entries, bytes: BYTES_MAX, records: u64::MAX };
+        let Some(entries) = self.entries_in_memory(pull.key, pull.offset, max) else { return Ok(None) };
+        let mut next = pull.offset;
+        for entry in entries.iter().take_while(|entry| entry.end_offset() <= end) {
+            if taker.missing() == 0 {
+                break;
+            }
+            if !selection.may_want(entry) {
+                next = entry.end_offset();
+                continue;
+            }
+            let Some(batch) = self.tail_batch(entry) else { break };
+            next = self.take_records(entry, batch.bytes(entry), next, &selection, taker);
+            if let TailBatch::Copied(batch) = batch
+                && next < entry.end_offset()
+            {
+                self.batch_cache.borrow_mut().insert(entry.position, batch);
+            }
+        }
+        Ok((next > pull.offset).then(|| Pulled { next, span: self.span(&queue) }))
+    }
+
+    /// A batch, if it is in memory.
+    fn tail_batch(&self, entry: &IndexEntry) -> Option<TailBatch> {
+        if let Some(batch) = self.batch_cache.borrow().get(entry.position) {
+            return Some(TailBatch::Copied(batch));
+        }
+        let mut slices = self.log.share_tail(&[want(entry)])?;
+        if slices.len() == 1 {
+            return slices.pop().map(TailBatch::InPlace);
+        }
+        let mut bytes = Vec::with_capacity(slices.iter().map(|slice| slice.len()).sum());
+        slices.iter().for_each(|slice| bytes.extend_from_slice(slice));
+        Some(TailBatch::Copied(bytes.into()))
+    }
+
+    /// Gives `taker` what is wanted from the offset on, reading the disk as far as need be.
+    pub async fn pull(&self, pull: &Pull<'_>, taker: &mut impl Taker) -> Result<Pulled, Failure> {
+        let queue = self.queue(pull.key)?;
+        let end = queue.durable_end.get();
+        let selection = Selection::new(pull.filter);
+        let mut next = self.walk(pull.key, pull.offset..end, &selection, taker).await?;
+        if next == pull.offset {
+            // The queue was longer than its index is: its last batches are damaged.
+            next = end;
+        }
+        if queue.deleted.get() {
+            return Err(Failure::new(Status::TopicNotExist, "the topic was deleted"));
+        }
+        Ok(Pulled { next, span: self.span(&queue) })
+    }
+
+    /// Lets a pull wait without anybody's doing: `caller` is called, once, when there may be something for it, and it is to be
+    /// tried again. `None` when there is something already.
+    pub fn park_pull(
+        &self,
+        pull: &Pull<'_>,
+        caller: impl FnOnce() -> Rc<dyn LookNow>,
+    ) -> Result<Option<FetchWait>, Failure> {
+        let queue = self.queue(pull.key)?;
+        if queue.durable_end.get() != pull.offset {
+            return Ok(None);
+        }
+        let wait = WaitFor::wanted_from(pull.offset, &Selection::new(pull.filter));
+        Ok(Some(FetchWait::begin(queue, wait, caller())))
+    }
+}
+
+impl TailBatch {
+    fn bytes(&self, entry: &IndexEntry) -> &[u8] {
+        let bytes: &[u8] = match self {
+            TailBatch::InPlace(slice) => slice,
+            TailBatch::Copied(bytes) => bytes,
+        };
+        &bytes[..entry.batch_bytes as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_offset_is_told_from_the_ends_of_its_queue() {
+        let span = |first, end| QueueSpan { first: QueueOffset(first), end: QueueOffset(end) };
+        let outside = |offset| Standing::Outside(QueueOffset(offset));
+        for (span, offset, expected) in [
+            (span(0, 0), 0, Standing::End(QueueOffset(0))),
+            (span(0, 0), 1, outside(0)),
+            (span(0, 0), -1, outside(0)),
+            (span(3, 9), 3, Standing::Messages(QueueOffset(3))),
+            (span(3, 9), 8, Standing::Messages(QueueOffset(8))),
+            (span(3, 9), 9, Standing::End(QueueOffset(9))),
+            (span(3, 9), 10, outside(9)),
+            (span(3, 9), i64::MAX, outside(9)),
+            (span(3, 9), 2, outside(3)),
+            (span(3, 9), i64::MIN, outside(3)),
+            (span(9, 9), 9, Standing::End(QueueOffset(9))),
+        ] {
+            assert_eq!(span.standing(offset), expected, "{offset} of {span:?}");
+        }
+    }
+}
