@@ -502,24 +502,24 @@ impl Court<'_> {
             }
         }
         let first = self.first_base();
-        let mut place = first;
+        let mut position = first;
         for (base, facts) in self.facts.range(first..) {
-            if *base < place {
+            if *base < position {
                 self.add(&segment_name(*base), Flaw::Stray, *base, *base);
                 continue;
             }
-            if *base > place {
-                self.add(&segment_name(place), Flaw::Missing, place, *base);
+            if *base > position {
+                self.add(&segment_name(position), Flaw::Missing, position, *base);
             }
-            place = self.judge_file(*base, facts);
+            position = self.judge_file(*base, facts);
         }
         for base in self.facts.range(..first).map(|(base, _)| *base) {
             self.add(&segment_name(base), Flaw::Stray, base, base);
         }
         let made_end = self.holdings.map_or(nothing, |holdings| holdings.end());
         let must_end = made_end.max(LogPosition(self.reached.0.next_multiple_of(BLOCK_BYTES as u64)));
-        if place < must_end && !self.was_never_used(place) {
-            self.add(&segment_name(place), Flaw::Missing, place, must_end);
+        if position < must_end && !self.was_never_used(position) {
+            self.add(&segment_name(position), Flaw::Missing, position, must_end);
         }
     }
 

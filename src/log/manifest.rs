@@ -124,9 +124,9 @@ impl Holdings {
 }
 
 impl GivenUp {
-    /// What may have been stored there, at or after `place`.
-    pub fn bytes_from(&self, place: LogPosition) -> u64 {
-        self.end.0.saturating_sub(place.max(self.from).0)
+    /// What may have been stored there, at or after `position`.
+    pub fn bytes_from(&self, position: LogPosition) -> u64 {
+        self.end.0.saturating_sub(position.max(self.from).0)
     }
 }
 

@@ -72,7 +72,7 @@ async fn open<D: Disk>(
 enum Required {
     /// The log had got here.
     Reached(LogPosition),
-    /// It went on in another file, and was not before this place then.
+    /// It went on in another file, and was not before this position then.
     NotBefore(LogPosition),
 }
 
@@ -111,8 +111,8 @@ impl Inquiry<'_> {
         let is_used_beyond = self.verdict.used.range(end..).next().is_some();
         if is_used_beyond || self.manifest.reached(self.known) > end.advance(SEGMENT_HEADER_BYTES as u64) {
             let room = (PLACED_BYTES_MAX + BLOCK_BYTES) as u64;
-            let place = LogPosition(end.0.saturating_sub(room)).max(begin);
-            return Some((file_bytes, Required::NotBefore(place)));
+            let position = LogPosition(end.0.saturating_sub(room)).max(begin);
+            return Some((file_bytes, Required::NotBefore(position)));
         }
         let reached = self.manifest.current()?.holdings?.reached;
         let is_kept = self.known.reached.iter().any(|snapshot| snapshot.position >= reached);
@@ -126,13 +126,13 @@ impl Inquiry<'_> {
         (header.base == base && header.secret == self.secret).then_some(header)
     }
 
-    /// Whether the segment at `place` says where the log had ended before it: in its place, or in another one.
-    fn is_told(&self, place: LogPosition) -> bool {
+    /// Whether the segment at `position` says where the log had ended before it: in its place, or in another one.
+    fn is_told(&self, position: LogPosition) -> bool {
         let is_it = |facts: &Facts| {
             matches!(facts.header, FoundHeader::Valid(header)
-                if header.base == place && header.secret == self.secret)
+                if header.base == position && header.secret == self.secret)
         };
-        self.facts.get(&place).is_some_and(|facts| facts.begun.is_some()) || self.facts.values().any(is_it)
+        self.facts.get(&position).is_some_and(|facts| facts.begun.is_some()) || self.facts.values().any(is_it)
     }
 
     async fn missing_beginning<D: Disk>(
@@ -158,15 +158,17 @@ impl Inquiry<'_> {
         required: Required,
     ) -> Result<Option<Contradiction>, OpenError> {
         let begin = segment.base.advance(SEGMENT_HEADER_BYTES as u64);
-        let (to, place) = match required {
-            Required::Reached(place) => (place.min(segment.end()), place),
-            Required::NotBefore(place) => (segment.end(), place),
+        let (to, position) = match required {
+            Required::Reached(position) => (position.min(segment.end()), position),
+            Required::NotBefore(position) => (segment.end(), position),
         };
         let from = last_end(segment, begin, to, self.secret).await?;
         let is_there = match required {
-            // Where the last batch counted only together with one that was cut off, that is the place where it began.
-            Required::Reached(_) => from >= place || from.0.next_multiple_of(BLOCK_BYTES as u64) == place.0,
-            Required::NotBefore(_) => from >= place,
+            // Where the last batch counted only together with one that was cut off, that is where it began.
+            Required::Reached(_) => {
+                from >= position || from.0.next_multiple_of(BLOCK_BYTES as u64) == position.0
+            }
+            Required::NotBefore(_) => from >= position,
         };
         // What reaches beyond the end of a file that was cut off is missing by that.
         if is_there || from >= segment.end() {

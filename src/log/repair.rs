@@ -82,7 +82,7 @@ struct Plan {
     /// Ranges without a file.
     stand_ins: Vec<(LogPosition, LogPosition)>,
     given_up: Vec<GivenUp>,
-    /// The log goes on after this place at least: a repair that was cut off is not to take what is there for unused.
+    /// The log goes on after this position at least: a repair that was cut off is not to take what is there for unused.
     reached: LogPosition,
 }
 
@@ -90,13 +90,13 @@ struct Plan {
 #[derive(Default)]
 struct Survey {
     epoch_max: u32,
-    /// Places that are asked for, each with the end of the last batch that was seen between the one before and it.
+    /// Positions that are asked for, each with the end of the last batch that was seen between the one before and it.
     ends: BTreeMap<LogPosition, Option<LogPosition>>,
 }
 
 impl Survey {
-    fn before(places: impl Iterator<Item = LogPosition>) -> Self {
-        Self { epoch_max: 0, ends: places.map(|place| (place, None)).collect() }
+    fn before(positions: impl Iterator<Item = LogPosition>) -> Self {
+        Self { epoch_max: 0, ends: positions.map(|position| (position, None)).collect() }
     }
 
     fn note(&mut self, header: &BatchHeader) {
@@ -107,9 +107,9 @@ impl Survey {
         }
     }
 
-    /// Where the log ended before a place that was asked for.
-    fn end_before(&self, place: LogPosition) -> Option<LogPosition> {
-        self.ends.range(..=place).rev().find_map(|(_, end)| *end)
+    /// Where the log ended before a position that was asked for.
+    fn end_before(&self, position: LogPosition) -> Option<LogPosition> {
+        self.ends.range(..=position).rev().find_map(|(_, end)| *end)
     }
 }
 
@@ -187,44 +187,44 @@ impl Plan {
     fn of(contradictions: &[Contradiction], facts: &BTreeMap<LogPosition, Facts>, known: &Known) -> Self {
         let mut plan = Self::default();
         let mut homeless = Vec::new();
-        // Places without a file, once those that leave theirs have left.
+        // Ranges without a file, once the files that do not belong there have left.
         let mut free: Vec<&Contradiction> = Vec::new();
         for contradiction in contradictions {
-            let place = contradiction.from;
+            let position = contradiction.from;
             match contradiction.flaw {
                 Flaw::Missing => free.push(contradiction),
                 Flaw::Empty | Flaw::Foreign { .. } | Flaw::Blank => {
-                    plan.moved.push(place);
+                    plan.moved.push(position);
                     free.push(contradiction);
                 }
                 Flaw::Misplaced { belongs } => {
-                    plan.moved.push(place);
-                    homeless.push((place, belongs));
+                    plan.moved.push(position);
+                    homeless.push((position, belongs));
                     free.push(contradiction);
                 }
                 Flaw::Short { bytes, expected } => {
-                    let base = LogPosition(place.0 - bytes);
+                    let base = LogPosition(position.0 - bytes);
                     if bytes < SEGMENT_FILE_BYTES_MIN {
                         plan.moved.push(base);
                         plan.stand_in(base, contradiction.to, contradiction.end.max(base));
                     } else {
                         plan.extended.push((base, expected));
                         if contradiction.lost_bytes() > 0 {
-                            plan.give_up(place, contradiction.to, contradiction.end);
+                            plan.give_up(position, contradiction.to, contradiction.end);
                         }
                     }
                 }
                 Flaw::BeginningUnreadable { .. } | Flaw::EndUnreadable { .. } => {
-                    plan.give_up(place, contradiction.to, contradiction.end);
+                    plan.give_up(position, contradiction.to, contradiction.end);
                 }
                 Flaw::Long { expected, .. } => {
-                    plan.moved.push(place);
-                    plan.copied.push((place, expected));
+                    plan.moved.push(position);
+                    plan.copied.push((position, expected));
                 }
-                Flaw::Stray => plan.moved.push(place),
+                Flaw::Stray => plan.moved.push(position),
                 // A judgement never finds one that was interrupted.
                 Flaw::ManifestLost(_) | Flaw::ManifestOutdated(_) | Flaw::Interrupted => {}
-                Flaw::Older { .. } => plan.go_on_after(place, facts),
+                Flaw::Older { .. } => plan.go_on_after(position, facts),
                 Flaw::Nothing => {
                     let unknown =
                         if known.reached.is_empty() { UNKNOWN_LOG_BYTES } else { BEHIND_SNAPSHOT_BYTES };
@@ -233,8 +233,8 @@ impl Plan {
                 }
             }
         }
-        for place in free {
-            let (mut from, to) = (place.from, place.to);
+        for missing in free {
+            let (mut from, to) = (missing.from, missing.to);
             let fits = |(name, belongs): &&(LogPosition, LogPosition)| {
                 *belongs == from && from.advance(facts[name].file_bytes) <= to
             };
@@ -243,20 +243,21 @@ impl Plan {
                 from = from.advance(facts[name].file_bytes);
             }
             if from < to {
-                plan.stand_in(from, to, place.end);
+                plan.stand_in(from, to, missing.end);
             }
         }
         plan
     }
 
     /// The log of an older copy goes on after everything that there may have been since.
-    fn go_on_after(&mut self, place: LogPosition, facts: &BTreeMap<LogPosition, Facts>) {
-        let prepared: Vec<_> = facts.range(place..).filter(|(base, _)| !self.moved.contains(base)).collect();
-        let end = prepared.last().map_or(place, |(base, facts)| base.advance(facts.file_bytes));
+    fn go_on_after(&mut self, position: LogPosition, facts: &BTreeMap<LogPosition, Facts>) {
+        let prepared: Vec<_> =
+            facts.range(position..).filter(|(base, _)| !self.moved.contains(base)).collect();
+        let end = prepared.last().map_or(position, |(base, facts)| base.advance(facts.file_bytes));
         let end = LogPosition(end.0.next_multiple_of(BLOCK_BYTES as u64));
         self.moved.extend(prepared.iter().map(|(base, _)| **base));
-        if place < end {
-            self.stand_in(place, end, end);
+        if position < end {
+            self.stand_in(position, end, end);
         }
         let to = end.advance(AFTER_COPY_BYTES);
         self.stand_in(end, to, to);

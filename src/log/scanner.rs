@@ -69,29 +69,29 @@ pub(super) struct Scanned {
     pub flushed_end: LogPosition,
 }
 
-/// Bytes of one segment around the place of the scan.
+/// Bytes of one segment around the position of the scan.
 #[derive(Default)]
 struct Window {
     start: u64,
     bytes: Vec<u8>,
 }
 
-/// What stands at the place where a batch is expected.
+/// What stands at the position where a batch is expected.
 enum AtEnd {
     Whole(BatchHeader),
     Harmed(BatchHeader),
     Nothing,
 }
 
-/// What the search after that place proved.
+/// What the search after that position proved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Proof {
     /// The log goes on here.
     Continues(LogPosition),
-    /// The expected place was flushed once; the next valid batch of all is here.
+    /// The expected position was flushed once; the next valid batch of all is here.
     Flushed {
         next: LogPosition,
-        /// Of a group that names the expected place as the log's end: what else stands there was cut off.
+        /// Of a group that names the expected position as the log's end: what else stands there was cut off.
         went_on: bool,
     },
     None {
@@ -131,29 +131,29 @@ impl<D: Disk> Scanner<D> {
             return Ok(self.into_scanned());
         };
         let beginning = first.segment.base.advance(SEGMENT_HEADER_BYTES as u64);
-        let mut place = self.start_place(start, beginning, replay);
+        let mut position = self.start_position(start, beginning, replay);
         let mut window = Window::default();
-        let mut current = self.segment_for(place);
-        let mut settled_at = place;
+        let mut current = self.segment_for(position);
+        let mut settled_at = position;
         // The log ends after its last batch, not where a torn group says that it went on.
-        let mut end = place;
+        let mut end = position;
         while let Some(segment) = current.clone() {
-            if place.since(settled_at) >= SCAN_BYTES as u64 {
+            if position.since(settled_at) >= SCAN_BYTES as u64 {
                 replay.settle().await?;
-                settled_at = place;
+                settled_at = position;
             }
-            let ended = self.ended_by(&segment, place);
+            let ended = self.ended_by(&segment, position);
             let at_end = match ended {
                 Some(_) => AtEnd::Nothing,
-                None => self.look(&segment, place, &mut window).await?,
+                None => self.look(&segment, position, &mut window).await?,
             };
             let waiting_at = self.waiting.as_ref().map(|(first, _)| first.position);
-            if place >= self.limits.until && waiting_at.is_none() {
+            if position >= self.limits.until && waiting_at.is_none() {
                 break;
             }
-            place = match at_end {
+            position = match at_end {
                 AtEnd::Whole(header) => {
-                    let from = (place.since(segment.base) - window.start) as usize;
+                    let from = (position.since(segment.base) - window.start) as usize;
                     self.replay(&header, &window.bytes[from..from + header.batch_bytes as usize], replay);
                     self.check_alignment(&segment, &header, &window);
                     end = self.note(&segment, &header);
@@ -163,30 +163,30 @@ impl<D: Disk> Scanner<D> {
                     end = waiting_at.expect("a batch waited");
                     next
                 }
-                at_end => match self.prove(&segment, place, ended.is_some(), &mut window).await? {
+                at_end => match self.prove(&segment, position, ended.is_some(), &mut window).await? {
                     Proof::Continues(next) => {
-                        self.check_padding(&segment, place, next, &window);
+                        self.check_padding(&segment, position, next, &window);
                         next
                     }
                     Proof::Flushed { next, went_on } => {
                         let at_end = if went_on { AtEnd::Nothing } else { at_end };
-                        end = self.go_on_after_loss(&segment, place, next, at_end, replay);
+                        end = self.go_on_after_loss(&segment, position, next, at_end, replay);
                         end
                     }
                     Proof::None { leftovers } => {
-                        let Some(next) = self.known_beyond(&segment, place, &at_end, ended) else {
+                        let Some(next) = self.known_beyond(&segment, position, &at_end, ended) else {
                             self.report.torn = leftovers || matches!(at_end, AtEnd::Harmed(_));
                             break;
                         };
-                        end = self.go_on_after_loss(&segment, place, next, at_end, replay);
+                        end = self.go_on_after_loss(&segment, position, next, at_end, replay);
                         end
                     }
                 },
             };
-            if !segment.contains(place) {
+            if !segment.contains(position) {
                 // The header of the segment that follows says where this one ended.
-                end = place;
-                current = self.segment_for(place);
+                end = position;
+                current = self.segment_for(position);
                 window = Window::default();
             }
         }
@@ -199,8 +199,8 @@ impl<D: Disk> Scanner<D> {
         Ok(self.into_scanned())
     }
 
-    /// Where the walk begins: at the place asked for, if that is in the log.
-    fn start_place(
+    /// Where the walk begins: at the position asked for, if that is in the log.
+    fn start_position(
         &mut self,
         start: StartAt,
         beginning: LogPosition,
@@ -246,8 +246,8 @@ impl<D: Disk> Scanner<D> {
         }
     }
 
-    /// The place where a later run went on, if it did so before the batch that waits for its other half. When damage
-    /// hides that place, the rest of its group may still say so: then the batch does not count either.
+    /// The position where a later run went on, if it did so before the batch that waits for its other half. When damage
+    /// hides that position, the rest of its group may still say so: then the batch does not count either.
     async fn cut_before_waiting(&mut self) -> Result<Option<LogPosition>, OpenError> {
         let Some(position) = self.waiting.as_ref().map(|(first, _)| first.position) else { return Ok(None) };
         let next = match self.search(position).await? {
@@ -260,7 +260,7 @@ impl<D: Disk> Scanner<D> {
         Ok(next)
     }
 
-    /// Takes note of a batch and returns the place after it.
+    /// Takes note of a batch and returns the position after it.
     fn note(&mut self, segment: &Segment<D>, header: &BatchHeader) -> LogPosition {
         self.epoch_last = header.epoch;
         self.newest = self.newest.max(header.store_time);
@@ -271,11 +271,11 @@ impl<D: Disk> Scanner<D> {
         header.end_position()
     }
 
-    /// Passes over what was durable between `place` and `next` and cannot be read. Returns where the walk goes on.
+    /// Passes over what was durable between `position` and `next` and cannot be read. Returns where the walk goes on.
     fn go_on_after_loss(
         &mut self,
         segment: &Segment<D>,
-        place: LogPosition,
+        position: LogPosition,
         next: LogPosition,
         at_end: AtEnd,
         replay: &mut impl Replay,
@@ -286,21 +286,21 @@ impl<D: Disk> Scanner<D> {
         }
         let is_harmed = matches!(at_end, AtEnd::Harmed(_));
         let told = self.report.damage.len();
-        let end = match self.ended_by(segment, place) {
+        let end = match self.ended_by(segment, position) {
             // What is lost stands in the next segment.
             Some((_, begin)) => begin,
-            None => self.skip_damage(segment, place, next, at_end, replay),
+            None => self.skip_damage(segment, position, next, at_end, replay),
         };
         // Of a batch whose header can be read it is known what it was.
         let unknown_from = if is_harmed { self.report.damage.len() } else { told };
-        self.tell_lost(place, end, unknown_from, replay);
+        self.tell_lost(position, end, unknown_from, replay);
         end
     }
 
     fn skip_damage(
         &mut self,
         segment: &Segment<D>,
-        place: LogPosition,
+        position: LogPosition,
         next: LogPosition,
         at_end: AtEnd,
         replay: &mut impl Replay,
@@ -318,14 +318,14 @@ impl<D: Disk> Scanner<D> {
             self.note_hole(segment, end);
             return end.advance(SEGMENT_HEADER_BYTES as u64);
         }
-        let mut lost_from = place;
+        let mut lost_from = position;
         let mut next = next;
         if next >= segment.end() && self.ended(segment).is_none() {
             // The log went on in another file, which does not say where it did. What is left of this one was never
             // written, unless somebody says so.
-            let is_given_up = |range: &&GivenUp| range.from < segment.end() && place < range.to;
+            let is_given_up = |range: &&GivenUp| range.from < segment.end() && position < range.to;
             let given_up = self.limits.given_up.iter().find(is_given_up);
-            lost_from = given_up.map_or(segment.end(), |range| range.from.max(place));
+            lost_from = given_up.map_or(segment.end(), |range| range.from.max(position));
             if !self.ends_files(segment) {
                 next = segment.end();
             } else if next > segment.end() {
@@ -341,24 +341,24 @@ impl<D: Disk> Scanner<D> {
         next
     }
 
-    /// The end of what may have been stored between `place` and `to`: of a range that was given up it may be known that
+    /// The end of what may have been stored between `position` and `to`: of a range that was given up it may be known that
     /// nothing was stored in its rest.
-    fn stored_end(&self, place: LogPosition, to: LogPosition) -> LogPosition {
-        let around = |range: &&GivenUp| range.from <= place && to <= range.to;
-        self.limits.given_up.iter().find(around).map_or(to, |range| range.end.clamp(place, to))
+    fn stored_end(&self, position: LogPosition, to: LogPosition) -> LogPosition {
+        let around = |range: &&GivenUp| range.from <= position && to <= range.to;
+        self.limits.given_up.iter().find(around).map_or(to, |range| range.end.clamp(position, to))
     }
 
-    /// How far the log went on after a place at which nothing proves it, as others know: it was durable there, or the
+    /// How far the log went on after a position at which nothing proves it, as others know: it was durable there, or the
     /// operator gave up what stood there. In this segment, when another one follows. `ended` is where the log ended in
-    /// this segment and where the next one's first batch would be, once `place` is that end.
+    /// this segment and where the next one's first batch would be, once `position` is that end.
     fn known_beyond(
         &self,
         segment: &Segment<D>,
-        place: LogPosition,
+        position: LogPosition,
         at_end: &AtEnd,
         ended: Option<(LogPosition, LogPosition)>,
     ) -> Option<LogPosition> {
-        let next = ended.map_or(place, |(_, begin)| begin);
+        let next = ended.map_or(position, |(_, begin)| begin);
         let behind = match at_end {
             AtEnd::Harmed(header) => header.end_position(),
             // What is given up begins before the header that would be here.
@@ -368,8 +368,8 @@ impl<D: Disk> Scanner<D> {
         };
         let given_up = self.limits.given_up.iter().filter(|range| range.from < behind && next < range.to);
         let ends = given_up.map(|range| range.to);
-        let end = ends.chain((place < self.limits.reached).then_some(self.limits.reached)).max()?;
-        let follows = place < segment.end() && self.segments().any(|next| next.base == segment.end());
+        let end = ends.chain((position < self.limits.reached).then_some(self.limits.reached)).max()?;
+        let follows = position < segment.end() && self.segments().any(|next| next.base == segment.end());
         Some(if follows { end.min(segment.end()) } else { end })
     }
 
@@ -410,60 +410,61 @@ impl<D: Disk> Scanner<D> {
         let (start, bytes) = (segment.end(), end.since(segment.end()));
         let is_even = bytes.is_multiple_of(segment.bytes);
         let bytes = if is_even { segment.bytes } else { bytes };
-        for place in (start.0..end.0).step_by(bytes as usize).map(LogPosition) {
-            let hole = Hole::around(directory, (start, end), segment.bytes, place);
+        for log_position in (start.0..end.0).step_by(bytes as usize).map(LogPosition) {
+            let hole = Hole::around(directory, (start, end), segment.bytes, log_position);
             let file = hole.file.display().to_string();
-            self.report.damage.push(Damage { file, log_position: place, position: 0, bytes });
+            self.report.damage.push(Damage { file, log_position, position: 0, bytes });
         }
     }
 
-    /// What follows a place without a batch: mostly the next group, a few bytes on; else the search tells.
+    /// What follows a position without a batch: mostly the next group, a few bytes on; else the search tells.
     async fn prove(
         &mut self,
         segment: &Segment<D>,
-        place: LogPosition,
+        position: LogPosition,
         ended: bool,
         window: &mut Window,
     ) -> Result<Proof, OpenError> {
         if ended {
-            return self.search(place).await;
+            return self.search(position).await;
         }
-        let at = place.since(segment.base).next_multiple_of(BLOCK_BYTES as u64);
+        let at = position.since(segment.base).next_multiple_of(BLOCK_BYTES as u64);
         // On a block boundary the next group would be the one just looked at: when its records are damaged, its header
         // would vouch for itself, and the scan would stand still.
-        if segment.base.advance(at) > place && at + (BATCH_HEADER_BYTES as u64) <= segment.bytes {
-            self.fill(segment, window, place.since(segment.base), BLOCK_BYTES + BATCH_HEADER_BYTES).await?;
+        if segment.base.advance(at) > position && at + (BATCH_HEADER_BYTES as u64) <= segment.bytes {
+            self.fill(segment, window, position.since(segment.base), BLOCK_BYTES + BATCH_HEADER_BYTES)
+                .await?;
             let next = segment.base.advance(at);
             let header =
                 BatchHeader::decode_stored(&window.bytes[(at - window.start) as usize..], self.limits.secret);
-            if header.is_ok_and(|header| header.previous_end == place && self.fits(&header, next)) {
+            if header.is_ok_and(|header| header.previous_end == position && self.fits(&header, next)) {
                 return Ok(Proof::Continues(next));
             }
         }
-        self.search(place).await
+        self.search(position).await
     }
 
     /// The bytes between two groups of one run are zeros.
     fn check_padding(
         &mut self,
         segment: &Segment<D>,
-        place: LogPosition,
+        position: LogPosition,
         next: LogPosition,
         window: &Window,
     ) {
-        let near = segment.contains(next) && next.since(place) < BLOCK_BYTES as u64;
+        let near = segment.contains(next) && next.since(position) < BLOCK_BYTES as u64;
         if self.padding == Padding::Skip || !near {
             return;
         }
-        let from = (place.since(segment.base) - window.start) as usize;
-        let Some(gap) = window.bytes.get(from..from + next.since(place) as usize) else { return };
+        let from = (position.since(segment.base) - window.start) as usize;
+        let Some(gap) = window.bytes.get(from..from + next.since(position) as usize) else { return };
         let same_run = BatchHeader::decode_stored(&window.bytes[from + gap.len()..], self.limits.secret)
             .is_ok_and(|header| header.epoch == self.epoch_last);
         if let Some(at) = gap.iter().position(|byte| *byte != 0).filter(|_| same_run) {
             let file = segment.path.display().to_string();
-            let position = place.since(segment.base) + at as u64;
-            let place = place.advance(at as u64);
-            self.report.damage.push(Damage { file, log_position: place, position, bytes: 1 });
+            let in_file = position.since(segment.base) + at as u64;
+            let log_position = position.advance(at as u64);
+            self.report.damage.push(Damage { file, log_position, position: in_file, bytes: 1 });
         }
     }
 
@@ -484,10 +485,10 @@ impl<D: Disk> Scanner<D> {
         self.segments().any(|segment| segment.contains(position) || segment.end() == position)
     }
 
-    /// The segment in which `place` lies; the very end of a segment belongs to it unless the next one follows there.
-    fn segment_for(&self, place: LogPosition) -> Option<Rc<Segment<D>>> {
-        let within = self.segments().find(|segment| segment.contains(place));
-        within.or_else(|| self.segments().find(|segment| segment.end() == place)).cloned()
+    /// The segment in which `position` lies; the very end of a segment belongs to it unless the next one follows there.
+    fn segment_for(&self, position: LogPosition) -> Option<Rc<Segment<D>>> {
+        let within = self.segments().find(|segment| segment.contains(position));
+        within.or_else(|| self.segments().find(|segment| segment.end() == position)).cloned()
     }
 
     fn segments(&self) -> impl Iterator<Item = &Rc<Segment<D>>> {
@@ -495,7 +496,7 @@ impl<D: Disk> Scanner<D> {
     }
 
     /// Where the log went on from this segment to the next, and where that one's first batch is. What an earlier run
-    /// has left after that place fits its position and its epoch, and is dead all the same.
+    /// has left after that end fits its position and its epoch, and is dead all the same.
     fn ended(&self, segment: &Segment<D>) -> Option<(LogPosition, LogPosition)> {
         let next = self.segments.iter().find(|used| used.segment.base == segment.end())?;
         let begun = segment.base.advance(SEGMENT_HEADER_BYTES as u64)..=segment.end();
@@ -503,23 +504,23 @@ impl<D: Disk> Scanner<D> {
         Some((end, next.segment.base.advance(SEGMENT_HEADER_BYTES as u64)))
     }
 
-    /// As [`ended`](Self::ended), once nothing of this segment is left at `place`.
-    fn ended_by(&self, segment: &Segment<D>, place: LogPosition) -> Option<(LogPosition, LogPosition)> {
-        self.ended(segment).filter(|(end, _)| place >= *end)
+    /// As [`ended`](Self::ended), once nothing of this segment is left at `position`.
+    fn ended_by(&self, segment: &Segment<D>, position: LogPosition) -> Option<(LogPosition, LogPosition)> {
+        self.ended(segment).filter(|(end, _)| position >= *end)
     }
 
     fn fits(&self, header: &BatchHeader, position: LogPosition) -> bool {
         header.position == position && (self.epoch_last..=self.limits.epoch_max).contains(&header.epoch)
     }
 
-    /// Decodes what stands at `place`.
+    /// Decodes what stands at `position`.
     async fn look(
         &mut self,
         segment: &Segment<D>,
-        place: LogPosition,
+        position: LogPosition,
         window: &mut Window,
     ) -> Result<AtEnd, OpenError> {
-        let at = place.since(segment.base);
+        let at = position.since(segment.base);
         self.report.is_cut = at + BATCH_HEADER_BYTES as u64 > segment.bytes;
         if self.report.is_cut {
             return Ok(AtEnd::Nothing);
@@ -527,8 +528,8 @@ impl<D: Disk> Scanner<D> {
         self.fill(segment, window, at, BATCH_HEADER_BYTES).await?;
         let from = (at - window.start) as usize;
         let header = match BatchHeader::decode_stored(&window.bytes[from..], self.limits.secret) {
-            Ok(header) if self.fits(&header, place) => header,
-            Ok(header) if header.position == place && header.epoch > self.limits.epoch_max => {
+            Ok(header) if self.fits(&header, position) => header,
+            Ok(header) if header.position == position && header.epoch > self.limits.epoch_max => {
                 return Err(refusal(segment, self.limits.epoch_max, header.epoch));
             }
             Err(reason @ (BatchError::Version(_) | BatchError::Kind(_) | BatchError::Flags(_))) => {
@@ -575,18 +576,18 @@ impl<D: Disk> Scanner<D> {
         Ok(())
     }
 
-    /// Looks after `place` for a batch that proves what `place` is.
-    async fn search(&mut self, place: LogPosition) -> Result<Proof, OpenError> {
+    /// Looks after `position` for a batch that proves what `position` is.
+    async fn search(&mut self, position: LogPosition) -> Result<Proof, OpenError> {
         let mut bytes = Vec::new();
         let mut leftovers = false;
         let mut nearest: Option<LogPosition> = None;
         let (mut flushed, mut went_on) = (false, false);
         for index in 0..self.segments.len() {
             let segment = self.segments[index].segment.clone();
-            if segment.end() <= place {
+            if segment.end() <= position {
                 continue;
             }
-            let from = place.0.max(segment.base.0 + SEGMENT_HEADER_BYTES as u64) - segment.base.0;
+            let from = position.0.max(segment.base.0 + SEGMENT_HEADER_BYTES as u64) - segment.base.0;
             let ended = self.ended(&segment).map_or(segment.bytes, |(end, _)| end.since(segment.base));
             let to = (from + SEARCH_BYTES).next_multiple_of(BLOCK_BYTES as u64).min(ended);
             let mut at = from / BLOCK_BYTES as u64 * BLOCK_BYTES as u64;
@@ -608,18 +609,18 @@ impl<D: Disk> Scanner<D> {
                     if found.epoch > self.limits.epoch_max {
                         return Err(refusal(&segment, self.limits.epoch_max, found.epoch));
                     }
-                    if found.position <= place || !self.fits(&found, found.position) {
+                    if found.position <= position || !self.fits(&found, found.position) {
                         continue;
                     }
                     leftovers = true;
-                    if found.previous_end == place && starts_group(&segment, &found) {
+                    if found.previous_end == position && starts_group(&segment, &found) {
                         return Ok(Proof::Continues(found.position));
                     }
-                    // Once a later batch vouches for the place, batches before that one are sound as well: they were
+                    // Once a later batch vouches for the position, batches before that one are sound as well: they were
                     // flushed with it, and are still there.
                     nearest = nearest.or(Some(found.position));
-                    flushed |= found.flushed_end > place;
-                    went_on |= found.previous_end == place && found.epoch > self.epoch_last;
+                    flushed |= found.flushed_end > position;
+                    went_on |= found.previous_end == position && found.epoch > self.epoch_last;
                 }
                 if let (true, Some(next)) = (flushed, nearest) {
                     return Ok(Proof::Flushed { next, went_on });

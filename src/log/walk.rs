@@ -49,16 +49,16 @@ impl<D: Disk> CommitLog<D> {
         mut visit: impl FnMut(&BatchHeader, &[u8]),
     ) -> Result<LogPosition, DiskError> {
         let Some(segment) = self.segment_from(from) else { return Ok(until) };
-        let place = from.max(segment.base.advance(SEGMENT_HEADER_BYTES as u64));
+        let position = from.max(segment.base.advance(SEGMENT_HEADER_BYTES as u64));
         let limit = until.min(segment.end());
-        if place >= limit || segment.is_stand_in {
+        if position >= limit || segment.is_stand_in {
             return Ok(limit);
         }
         let mut bytes = STEP_BYTES;
         loop {
-            let window = self.window(&segment, place, bytes).await?;
+            let window = self.window(&segment, position, bytes).await?;
             let ends_log = window.end() >= limit;
-            let mut next = place;
+            let mut next = position;
             while let Some(header) = window.header_from(next, limit) {
                 let Some(batch) = window.batch(&header) else {
                     next = header.position;
@@ -73,7 +73,7 @@ impl<D: Disk> CommitLog<D> {
                 }
             }
             if let Some(header) = window.header_from(next, limit) {
-                if header.position > place {
+                if header.position > position {
                     return Ok(header.position);
                 }
                 // One batch larger than the window. A header that leads out of the segment is none.
@@ -82,7 +82,7 @@ impl<D: Disk> CommitLog<D> {
                     bytes = needed;
                     continue;
                 }
-                return Ok(place.advance(BATCH_ALIGNMENT as u64));
+                return Ok(position.advance(BATCH_ALIGNMENT as u64));
             }
             // A header may lie across the border of two windows.
             let rest = window.end().0.saturating_sub(BATCH_HEADER_BYTES as u64).max(next.0);
@@ -135,11 +135,11 @@ impl<D: Disk> CommitLog<D> {
     async fn window(
         &self,
         segment: &Segment<D>,
-        place: LogPosition,
+        position: LogPosition,
         bytes: u64,
     ) -> Result<Window, DiskError> {
         let block = BLOCK_BYTES as u64;
-        let at = place.since(segment.base);
+        let at = position.since(segment.base);
         let start = at / block * block;
         let end = (at + bytes).next_multiple_of(block).min(segment.bytes);
         let _reservation = self.inner.reads.reserve((end - start) as usize).await;
@@ -156,9 +156,9 @@ impl Window {
         self.start.advance(self.bytes.len() as u64)
     }
 
-    /// The first valid header from `place` on and before `limit`.
-    fn header_from(&self, place: LogPosition, limit: LogPosition) -> Option<BatchHeader> {
-        let from = place.0.saturating_sub(self.start.0) as usize;
+    /// The first valid header from `position` on and before `limit`.
+    fn header_from(&self, position: LogPosition, limit: LogPosition) -> Option<BatchHeader> {
+        let from = position.0.saturating_sub(self.start.0) as usize;
         let to = limit.0.saturating_sub(self.start.0).min(self.bytes.len() as u64) as usize;
         headers_in(&self.bytes, self.start, self.secret, from..to).next()
     }
