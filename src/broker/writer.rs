@@ -421,7 +421,7 @@ impl<D: Disk> Writer<D> {
 
     /// Waits until a placed batch has reached `level`; returns the one that it has reached by then.
     pub async fn settled(&self, level: Level, placement: Placement) -> Result<Level, Failure> {
-        match self.log.watermarks().wait(level, placement.end).await {
+        match self.log.watermarks().level_reached(level, placement.end).await {
             Ok(()) => Ok(self.log.watermarks().level_of(placement.end)),
             Err(failure) => Err(self.lost(placement.position, &failure)),
         }
@@ -438,7 +438,7 @@ impl<D: Disk> Writer<D> {
 
     /// Waits until everything placed below `end` has reached `level`, whoever placed it.
     pub async fn reached(&self, level: Level, end: LogPosition) -> Result<(), Failure> {
-        let reached = self.log.watermarks().wait(level, end).await;
+        let reached = self.log.watermarks().level_reached(level, end).await;
         reached.map_err(|failure| self.storage_failed(&failure))
     }
 

@@ -22,7 +22,7 @@ pub struct Watermarks {
     changed: WakerList,
 }
 
-/// Future of [`Watermarks::wait`].
+/// Future of [`Watermarks::level_reached`].
 pub struct Reached<'a> {
     marks: &'a Watermarks,
     level: Level,
@@ -90,12 +90,12 @@ impl Watermarks {
     }
 
     /// Waits until everything below `end`, which was placed, is at `level`, or the log has failed.
-    pub fn wait(&self, level: Level, end: LogPosition) -> Reached<'_> {
+    pub fn level_reached(&self, level: Level, end: LogPosition) -> Reached<'_> {
         Reached { marks: self, level, end, key: None }
     }
 
     /// Wakes somebody when everything below `end` is at `level`, or the log has failed. Whoever would come to
-    /// [`wait`](Watermarks::wait) for something that is only being placed has itself woken once this way.
+    /// [`level_reached`](Watermarks::level_reached) for something that is only being placed has itself woken once this way.
     pub fn wake_at(&self, level: Level, end: LogPosition, waker: Waker) {
         if end <= self.end(level) || self.has_failed() {
             waker.wake();

@@ -95,7 +95,7 @@ fn append(log: &Log, name: &str, level: Level) -> LogPosition {
 
 async fn append_durable(log: &Log, name: &str) {
     let end = append(log, name, Level::Durable);
-    log.watermarks().wait(Level::Durable, end).await.expect("a healthy disk");
+    log.watermarks().level_reached(Level::Durable, end).await.expect("a healthy disk");
 }
 
 /// The places of the pair's halves, and the end of the second.
@@ -114,7 +114,7 @@ async fn append_pair(log: &Log, body_bytes: usize) -> Pair {
     let step = (&checked, KEY, QueueOffset(1));
     let placed = log.append_step(step, Level::Durable, STATE.len(), |_| STATE.to_vec());
     let (first, second) = placed.expect("there is room");
-    log.watermarks().wait(Level::Durable, second.end).await.expect("a healthy disk");
+    log.watermarks().level_reached(Level::Durable, second.end).await.expect("a healthy disk");
     assert_eq!(first.end, second.position);
     Pair { first: first.position, second: second.position, end: second.end }
 }

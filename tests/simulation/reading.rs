@@ -44,7 +44,7 @@ fn on_log(disk: &FaultyDisk, work: impl AsyncFnOnce(&Log, &[(Vec<u8>, Placement)
             let key = QueueKey { topic: TopicId(1), queue: QueueNumber(0) };
             let place = log.append_batch(&checked, key, QueueOffset(number as u64), Level::Durable);
             let place = place.expect("there is room");
-            log.watermarks().wait(Level::Durable, place.end).await.expect("a healthy disk");
+            log.watermarks().level_reached(Level::Durable, place.end).await.expect("a healthy disk");
             placed.push((bytes, place));
         }
         work(&log, &placed).await;

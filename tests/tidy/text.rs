@@ -127,6 +127,28 @@ pub fn matched(bare: &str, enums: &[&str]) -> Vec<usize> {
     found
 }
 
+/// Lines on which `what` begins, a name or a call such as `.read(`, however its line is broken: blanks count in neither. A name
+/// that is a part of a longer one is another one.
+pub fn named(bare: &str, what: &str) -> Vec<usize> {
+    let mut squeezed = String::with_capacity(bare.len());
+    let mut lines = Vec::with_capacity(bare.len());
+    // Whether the letter begins a word, by what stands before it.
+    let mut begins = Vec::with_capacity(bare.len() + 1);
+    let (mut line, mut before) = (1, ' ');
+    for letter in bare.chars() {
+        line += usize::from(letter == '\n');
+        if !letter.is_whitespace() {
+            squeezed.push(letter);
+            lines.extend(std::iter::repeat_n(line, letter.len_utf8()));
+            begins.extend(std::iter::repeat_n(!is_word(before) || !is_word(letter), letter.len_utf8()));
+        }
+        before = letter;
+    }
+    begins.push(true);
+    let is_whole = |at: &usize| begins[*at] && begins[*at + what.len()];
+    squeezed.match_indices(what).map(|(at, _)| at).filter(is_whole).map(|at| lines[at]).collect()
+}
+
 /// The text behind the parentheses or braces that it begins with.
 fn after_group(text: &str) -> &str {
     if !text.starts_with(['(', '{']) {
