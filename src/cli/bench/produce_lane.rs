@@ -19,6 +19,12 @@ use crate::wire::frame::Frame;
 /// Refused ranges that are kept per stream; a run with more is of no use anyway.
 const REFUSALS_MAX: usize = 100_000;
 
+/// Frames up to this size that are due together go out with one call, as those of the client library do; copying larger
+/// ones would cost more than a call.
+const GATHERED_FRAME_BYTES: usize = 8 * 1024;
+/// No further frame joins a call that has this much.
+const GATHERED_BYTES: usize = 64 * 1024;
+
 /// What a lane is to do.
 pub struct ProducePlan {
     pub run: RunId,
@@ -67,7 +73,9 @@ pub struct ProduceLane {
     /// When the schedule starts.
     start_ns: u64,
     frame: BatchFrame,
-    /// What the socket has not taken yet of the frame.
+    /// Small frames that are due together; `None` where frames are large, and go out from where they are made.
+    gathered: Option<Vec<u8>>,
+    /// What the socket has not taken yet of what is gathered, or of the frame.
     unsent: Range<usize>,
     pub streams: Vec<ProduceStream>,
     /// Batches sent; the next one's correlation.
@@ -102,6 +110,7 @@ impl ProduceLane {
             });
         }
         let frame = BatchFrame::new(plan.run, plan.shape, streams.iter().map(|stream| &stream.head));
+        let is_small = frame.bytes().len() <= GATHERED_FRAME_BYTES;
         Ok(Self {
             socket,
             clock,
@@ -110,6 +119,7 @@ impl ProduceLane {
             schedule: plan.schedule,
             start_ns: 0,
             frame,
+            gathered: is_small.then(Vec::new),
             unsent: 0..0,
             streams,
             sent: 0,
@@ -146,25 +156,40 @@ impl ProduceLane {
     pub fn pump(&mut self) -> Result<Option<u64>, SocketError> {
         loop {
             if !self.unsent.is_empty() {
-                let written = self.socket.write(&self.frame.bytes()[self.unsent.clone()])?;
-                self.unsent.start += written;
+                let output = self.gathered.as_deref().unwrap_or(self.frame.bytes());
+                self.unsent.start += self.socket.write(&output[self.unsent.clone()])?;
                 if !self.unsent.is_empty() {
                     return Ok(None);
                 }
             }
-            if self.stopped || self.in_flight.len() >= self.window {
-                return Ok(None);
+            let next_due_ns = self.start_due();
+            if self.unsent.is_empty() {
+                return Ok(next_due_ns);
             }
+        }
+    }
+
+    /// Starts the batches that are due and go out with one call. Returns when the next one is due, if time is what it waits
+    /// for.
+    fn start_due(&mut self) -> Option<u64> {
+        if let Some(gathered) = &mut self.gathered {
+            gathered.clear();
+        }
+        while !self.stopped && self.in_flight.len() < self.window {
             let now_ns = self.clock.now_ns();
             let due_ns = match &self.schedule {
                 Some(schedule) => self.start_ns + schedule.due_ns(self.sent),
                 None => now_ns,
             };
             if due_ns > now_ns {
-                return Ok(Some(due_ns));
+                return Some(due_ns);
             }
             self.start_batch(due_ns, now_ns);
+            if self.gathered.as_ref().is_none_or(|gathered| gathered.len() >= GATHERED_BYTES) {
+                break;
+            }
         }
+        None
     }
 
     fn start_batch(&mut self, due_ns: u64, now_ns: u64) {
@@ -176,7 +201,14 @@ impl ProduceLane {
             due_ns,
             born_time: self.clock.wall(now_ns),
         };
-        self.unsent = self.frame.restamp(&stream.head, stamp);
+        let frame = self.frame.restamp(&stream.head, stamp);
+        self.unsent = match &mut self.gathered {
+            Some(gathered) => {
+                gathered.extend_from_slice(&self.frame.bytes()[frame]);
+                0..gathered.len()
+            }
+            None => frame,
+        };
         self.in_flight.push_back(InFlight {
             stream: index,
             sequence: stream.next_sequence,
