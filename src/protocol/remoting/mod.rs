@@ -11,6 +11,7 @@
 //! | `scanner`, `json`, `json_writer` | JSON as these clients write and read it, in headers and bodies |
 //! | `message` | a message's properties in and out; batches |
 //! | `call` | requests, a family each, to `api` and back |
+//! | `client` | the other end: requests out, answers in |
 //! | `refusal` | requests that are not carried out |
 //! | `body` | what bodies say, as types of their own |
 //! | `signature` | who has signed a request |
@@ -20,6 +21,7 @@
 
 pub mod body;
 pub mod call;
+pub mod client;
 pub mod code;
 mod fields;
 pub mod frame;

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::protocol::remoting::JsonError;
+use crate::protocol::remoting::json::Value;
 use crate::protocol::remoting::json_writer::{ObjectWriter, write_object};
 
 /// The brokers that have queues of a topic.
@@ -32,6 +34,15 @@ pub struct QueueNumbers {
 }
 
 impl TopicRoute {
+    /// Reads a route as brokers and name servers of RocketMQ write it. What is left out is 0, or nothing.
+    pub fn read(body: &[u8]) -> Result<Self, JsonError> {
+        let route = Value::parse(body)?;
+        Ok(Self {
+            brokers: route.get("brokerDatas").items().iter().map(BrokerAddresses::of).collect(),
+            queues: route.get("queueDatas").items().iter().map(QueueNumbers::of).collect(),
+        })
+    }
+
     /// As every client reads it: in standard JSON, without blanks.
     pub fn write(&self, output: &mut Vec<u8>) {
         write_object(output, |route| {
@@ -47,6 +58,17 @@ impl TopicRoute {
 }
 
 impl BrokerAddresses {
+    fn of(broker: &Value<'_>) -> Self {
+        let address = |(id, address): &(Value<'_>, Value<'_>)| Some((id.as_number()?, text(address)));
+        Self {
+            cluster: text(broker.get("cluster")),
+            broker: text(broker.get("brokerName")),
+            addresses: broker.get("brokerAddrs").entries().iter().filter_map(address).collect(),
+            zone: broker.get("zoneName").as_text().map(str::to_owned),
+            acting_master: broker.get("enableActingMaster").as_boolean().unwrap_or(false),
+        }
+    }
+
     pub(super) fn write(&self, members: &mut ObjectWriter<'_>) {
         members.object("brokerAddrs", |addresses| {
             self.addresses.iter().for_each(|(id, address)| addresses.text(&id.to_string(), address));
@@ -60,7 +82,23 @@ impl BrokerAddresses {
     }
 }
 
+fn text(value: &Value<'_>) -> String {
+    value.as_text().unwrap_or_default().to_owned()
+}
+
 impl QueueNumbers {
+    fn of(queues: &Value<'_>) -> Self {
+        let number = |name| queues.get(name).as_number();
+        let count = |name| number(name).and_then(|count| u32::try_from(count).ok()).unwrap_or(0);
+        Self {
+            broker: text(queues.get("brokerName")),
+            read: count("readQueueNums"),
+            write: count("writeQueueNums"),
+            permission: count("perm"),
+            flags: number("topicSysFlag").and_then(|flags| i32::try_from(flags).ok()).unwrap_or(0),
+        }
+    }
+
     fn write(&self, members: &mut ObjectWriter<'_>) {
         members.text("brokerName", &self.broker);
         members.number("perm", self.permission.into());
@@ -85,7 +123,9 @@ mod tests {
         };
         let queues = QueueNumbers { broker: "n-0".into(), read: 8, write: 4, permission: 6, flags: 0 };
         let mut output = Vec::new();
-        TopicRoute { brokers: vec![broker], queues: vec![queues] }.write(&mut output);
+        let route = TopicRoute { brokers: vec![broker], queues: vec![queues] };
+        route.write(&mut output);
+        assert_eq!(TopicRoute::read(&output), Ok(route));
         // The client for Go cuts the addresses out by hand.
         assert_eq!(
             String::from_utf8(output).expect("text"),
@@ -93,5 +133,16 @@ mod tests {
              \"cluster\":\"C\",\"enableActingMaster\":false}],\"filterServerTable\":{},\"queueDatas\":[{\"brokerName\":\"n-0\",\
              \"perm\":6,\"readQueueNums\":8,\"topicSysFlag\":0,\"writeQueueNums\":4}]}"
         );
+    }
+
+    /// As Apache's name server writes it, whose library puts no quotes around numbers that are keys.
+    #[test]
+    fn keys_that_are_numbers_need_no_quotes() {
+        let text = br#"{"brokerDatas":[{"brokerAddrs":{0:"127.0.0.1:1"},"brokerName":"b","cluster":"C","enableActingMaster":false}],
+            "filterServerTable":{},"queueDatas":[{"brokerName":"b","perm":7,"readQueueNums":8,"topicSysFlag":0,"writeQueueNums":8}]}"#;
+        let route = TopicRoute::read(text).expect("a route");
+        assert_eq!(route.brokers[0].addresses, [(0, "127.0.0.1:1".to_owned())].into());
+        assert_eq!((route.queues[0].write, route.queues[0].permission), (8, 7));
+        assert_eq!(TopicRoute::read(b"{}"), Ok(TopicRoute::default()));
     }
 }

@@ -367,5 +367,8 @@ impl Sent<'_> {
     }
 }
 
+mod client;
 #[cfg(test)]
 mod tests;
+
+pub use client::{SendReceipt, SendRequest};
