@@ -58,11 +58,18 @@ impl ServerArguments {
         Ok(ConnectOptions { credentials, tls, ..ConnectOptions::default() })
     }
 
+    /// Whether TLS is wanted; files are not looked at.
+    pub fn asks_for_tls(&self) -> bool {
+        let names_authorities = self.tls_ca.as_ref().is_some_and(|path| !path.is_empty());
+        let names_server = self.tls_server_name.as_ref().is_some_and(|name| !name.is_empty());
+        self.tls || names_authorities || names_server
+    }
+
     /// Whoever names an authority or a name wants TLS. An empty variable of the environment is one that is not set.
     fn tls(&self) -> Result<Option<Tls>, CommandError> {
         let authorities = self.tls_ca.as_ref().filter(|path| !path.is_empty()).map(Path::new);
         let name = self.tls_server_name.as_ref().filter(|name| !name.is_empty());
-        if !self.tls && authorities.is_none() && name.is_none() {
+        if !self.asks_for_tls() {
             return Ok(None);
         }
         let tls = match authorities {

@@ -223,3 +223,46 @@ fn what_was_answered_survives_a_kill() {
         assert_eq!(count, 1, "message {number}");
     }
 }
+
+/// The bench speaks as a client of RocketMQ's: whatever it was told is stored is there, and it leaves topics alone that exist.
+#[test]
+fn bench_sends_single_messages_and_batches() {
+    let (_directory, node) = node(&["--shards", "2"]);
+    let mut told = 0;
+    for (batch, existing) in [("1", &[][..]), ("7", &["--existing"])] {
+        let bench = [
+            "bench",
+            "produce",
+            "made",
+            "--protocol",
+            "remoting",
+            "--queues",
+            "3",
+            "-o",
+            "json",
+            "--batch",
+            batch,
+        ];
+        let few = [
+            "--duration",
+            "100ms",
+            "--warmup",
+            "0s",
+            "--connections",
+            "2",
+            "--in-flight",
+            "8",
+            "--body",
+            "64",
+        ];
+        let report = node.run(&[&bench[..], &few, existing].concat()).json();
+        assert_eq!(
+            (&report["errors"], &report["unanswered"], &report["queues"]),
+            (&0.into(), &0.into(), &6.into())
+        );
+        told += report["messages"].as_u64().expect("a number");
+    }
+    assert_eq!(stored(&node, "made").len() as u64, told);
+    let sentence = node.run(&["bench", "produce", "made", "--protocol", "remoting"]).badly(1);
+    assert!(sentence.contains("--existing"), "{sentence}");
+}

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use crate::cli::bench::message::HEAD_BYTES;
 use crate::cli::error::CommandError;
@@ -27,6 +27,16 @@ pub enum BenchCommand {
     EndToEnd(LoadArguments),
 }
 
+/// How the broker is spoken to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Protocol {
+    /// This broker's own
+    #[default]
+    Native,
+    /// RocketMQ's: --server names any broker of it, or a name server
+    Remoting,
+}
+
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -45,6 +55,11 @@ schedule, latency counts from when a batch was due, and a run that could not kee
 Every message carries a sequence number and a checksum. A run with lost, duplicated, disordered or damaged messages, or \
 with requests that failed, ends with exit code 1.
 
+With --protocol remoting messages are sent as RocketMQ's clients send them: --batch 1 as single ones (code 310), more as \
+batches (320), each with an id of its own. The topic is found by its route, from a name server or a broker of turbopump; \
+a broker that tells no routes, as Apache's, is taken for the only one. A topic that is not there is made by the first \
+message, with up to --queues queues on each broker. Messages are not read back, and --level is the broker's.
+
 TLS is not measured: --tls, --tls-ca and --tls-server-name are refused, and so are the variables that stand for them.
 
 bytes_per_second counts bodies; stored_bytes_per_second counts batches as they are stored and sent. With --baseline, \
@@ -56,6 +71,12 @@ the broker's core and the bench's. Both are measured before and after the run, a
 #[command(after_long_help = NOTES)]
 pub struct LoadArguments {
     pub topic: TopicName,
+    /// How to speak to the broker
+    #[arg(long, value_enum, default_value_t)]
+    pub protocol: Protocol,
+    /// Process of the broker, to count its processor time; with --protocol remoting, where brokers do not tell it
+    #[arg(long, value_name = "PID")]
+    pub server_pid: Option<u32>,
     /// Bytes of each message's body
     #[arg(long, value_name = "SIZE", default_value = "100")]
     pub body: ByteSize,
@@ -179,6 +200,7 @@ impl LoadArguments {
                 return refuse(format!("{name} is 1 to 100000, not {value}"));
             }
         }
+        self.check_protocol(kind)?;
         if self.rate == Some(0) || self.duration.0.is_zero() {
             return refuse("--rate and --duration must be more than zero".to_owned());
         }
@@ -192,6 +214,28 @@ impl LoadArguments {
             );
         }
         Ok(())
+    }
+
+    /// Whether the broker can be asked for all of it in the protocol.
+    fn check_protocol(&self, kind: Kind) -> Result<(), CommandError> {
+        let native_only = [
+            ("consume", kind == Kind::Consume),
+            ("end-to-end", kind == Kind::EndToEnd),
+            ("--level", self.level.is_some()),
+            ("--verify", self.verify),
+            ("--count-syscalls", self.count_syscalls),
+            ("--baseline", self.baseline),
+            ("--access-key", self.server.access_key.as_ref().is_some_and(|key| !key.is_empty())),
+        ];
+        match (self.protocol, self.server_pid, native_only.iter().find(|(_, is_asked)| *is_asked)) {
+            (Protocol::Remoting, _, Some((name, _))) => {
+                Err(CommandError::usage(format!("{name} is not there with --protocol remoting")))
+            }
+            (Protocol::Native, Some(_), _) => Err(CommandError::usage(
+                "--server-pid goes with --protocol remoting: a broker of turbopump tells its processor time itself",
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Sizes of the batches to send. The values have been checked, or are being.
@@ -243,6 +287,10 @@ mod tests {
             ("bench produce t --duration 0s", "--duration"),
             ("bench consume t --rate 10", "--rate"),
             ("bench consume t --fetch-bytes 0", "--fetch-bytes"),
+            ("bench produce t --protocol remoting --level durable", "--level"),
+            ("bench produce t --protocol remoting --verify", "--verify"),
+            ("bench end-to-end t --protocol remoting", "end-to-end"),
+            ("bench produce t --server-pid 1", "--server-pid"),
         ];
         for (line, name) in cases {
             let error = check(line).map(|_| ()).expect_err(line);

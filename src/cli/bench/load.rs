@@ -11,16 +11,20 @@ use crate::cli::bench::assignment::{assign_consumers, assign_producers};
 use crate::cli::bench::clock::BenchClock;
 use crate::cli::bench::consume_lane::{ConsumeLane, ConsumePlan, LatencyOf, ReadMode, ReadRange};
 use crate::cli::bench::ledger::OffsetLedger;
+use crate::cli::bench::link::{Link, NativeLink};
 use crate::cli::bench::message::{RunId, StreamId};
 use crate::cli::bench::plot::Interval;
 use crate::cli::bench::produce_lane::{ProduceLane, ProducePlan};
+use crate::cli::bench::remoting_link::RemotingLink;
+use crate::cli::bench::remoting_topic::RemotingTopic;
 use crate::cli::bench::schedule::Schedule;
+use crate::cli::bench::send_frame::SendFrame;
 use crate::cli::bench::socket::{BenchSocket, ShardEndpoint, SocketError};
 use crate::cli::bench::window::{Tally, Window};
 use crate::cli::bench::worker::{Producing, Timetable, Worker, prepare_thread};
 use crate::cli::error::CommandError;
 use crate::cli::output::{bytes_for_people, grouped, nanoseconds_for_people};
-use crate::types::{QueueKey, QueueNumber};
+use crate::types::{QueueKey, QueueNumber, ShardId};
 
 /// How long answers are waited for after the last batch was sent.
 const LATE_ANSWERS_MAX: Duration = Duration::from_secs(15);
@@ -41,10 +45,18 @@ pub struct LoadPlan<'a> {
     pub duration: Duration,
     /// The topic with its queues as they are now.
     pub topic: &'a TopicInfo,
-    /// Where the shards are, in the order of their ids.
-    pub endpoints: &'a [ShardEndpoint],
+    pub speech: Speech<'a>,
     /// Whether to print a line every second.
     pub lines: bool,
+}
+
+/// Whom the connections lead to, and how they speak.
+#[derive(Clone, Copy)]
+pub enum Speech<'a> {
+    /// To the shards, in the order of their ids.
+    Native(&'a [ShardEndpoint]),
+    /// To brokers, which take the place of shards, in RocketMQ's protocol.
+    Remoting(&'a RemotingTopic),
 }
 
 /// What became of it.
@@ -63,10 +75,6 @@ pub struct LoadResult {
 impl LoadPlan<'_> {
     fn key(&self, queue: QueueNumber) -> QueueKey {
         QueueKey { topic: self.topic.id, queue }
-    }
-
-    fn endpoint(&self, shard: crate::types::ShardId) -> &ShardEndpoint {
-        &self.endpoints[usize::from(shard.0)]
     }
 
     /// Carries the plan out.
@@ -109,17 +117,35 @@ impl LoadPlan<'_> {
             let schedule =
                 self.arguments.rate.map(|rate| Schedule::new(rate, self.arguments.batch, connections, index));
             let plan = ProducePlan {
-                run: self.run,
                 shape: self.arguments.shape(),
-                level: self.arguments.level,
                 window: self.arguments.in_flight(),
                 schedule,
                 queues: one.queues.iter().map(queue_plan).collect(),
             };
-            let socket = BenchSocket::connect(self.endpoint(one.shard), ANSWER_BYTES)?;
-            lanes.push(ProduceLane::new(socket, self.clock, plan)?);
+            let link = self.link(one.shard, &plan)?;
+            lanes.push(ProduceLane::new(link, self.clock, plan));
         }
         Ok(lanes)
+    }
+
+    /// The connection of a plan.
+    fn link(&self, shard: ShardId, plan: &ProducePlan) -> Result<Link, SocketError> {
+        let queues = plan.queues.iter().map(|(key, stream, _)| (*key, *stream));
+        match self.speech {
+            Speech::Native(endpoints) => {
+                let socket = BenchSocket::connect(&endpoints[usize::from(shard.0)], ANSWER_BYTES)?;
+                let level = self.arguments.level;
+                Ok(Link::Native(NativeLink::new(socket, self.run, plan.shape, level, queues)?))
+            }
+            Speech::Remoting(topic) => {
+                let address = &topic.brokers[usize::from(shard.0)];
+                let socket = BenchSocket::connect_plain(address, ANSWER_BYTES)?;
+                let frame = |(key, stream): (QueueKey, StreamId)| {
+                    SendFrame::new(self.run, stream, plan.shape, topic.target(key.queue))
+                };
+                Ok(Link::Remoting(RemotingLink::new(socket, queues.map(frame).collect())))
+            }
+        }
     }
 
     /// Readers of all queues: from their first message to their end, or from their end on.
@@ -141,13 +167,16 @@ impl LoadPlan<'_> {
         mode: ReadMode,
         latency: LatencyOf,
     ) -> Result<Vec<ConsumeLane>, CommandError> {
+        let Speech::Native(endpoints) = self.speech else {
+            unreachable!("what only produces has no readers");
+        };
         let fetch_bytes = self.arguments.fetch_bytes.0 as u32;
         let mut by_queue: HashMap<QueueNumber, ReadRange> =
             ranges.into_iter().map(|range| (range.key.queue, range)).collect();
         let mut lanes = Vec::new();
         for one in assign_consumers(&self.topic.queues, self.arguments.connections) {
             let queues = one.queues.iter().filter_map(|queue| by_queue.remove(queue)).collect();
-            let socket = BenchSocket::connect(self.endpoint(one.shard), BATCHES_BYTES)?;
+            let socket = BenchSocket::connect(&endpoints[usize::from(one.shard.0)], BATCHES_BYTES)?;
             lanes.push(ConsumeLane::new(
                 socket,
                 self.clock,

@@ -1,4 +1,4 @@
-//! A non-blocking native connection that sends pre-encoded frames from where they lie and cuts answers out of one
+//! A non-blocking connection that sends pre-encoded frames from where they lie and cuts answers out of one
 //! receive buffer. The client library's connection is the one for programs; this one exists so that a generator on one
 //! core can outrun a broker on another.
 
@@ -59,9 +59,35 @@ impl BenchSocket {
         let refused = |source| SocketError::Connect { address: address.to_owned(), source };
         let mut stream = TcpStream::connect(address).map_err(refused)?;
         greet(&mut stream, endpoint)?;
-        stream.set_nonblocking(true).map_err(refused)?;
+        Self::over(stream, address, input_bytes).map_err(refused)
+    }
+
+    /// Connects in a protocol that begins with the first request.
+    pub fn connect_plain(address: &str, input_bytes: usize) -> Result<Self, SocketError> {
+        let refused = |source| SocketError::Connect { address: address.to_owned(), source };
+        let stream = TcpStream::connect(address).map_err(refused)?;
+        stream.set_nodelay(true).map_err(refused)?;
+        Self::over(stream, address, input_bytes).map_err(refused)
+    }
+
+    fn over(stream: TcpStream, address: &str, input_bytes: usize) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
         let input = vec![0; input_bytes];
         Ok(Self { stream, address: address.to_owned(), input, start: 0, end: 0, wanted: 0 })
+    }
+
+    /// What was received and not consumed.
+    pub fn unread(&self) -> &[u8] {
+        &self.input[self.start..self.end]
+    }
+
+    pub fn consume(&mut self, bytes: usize) {
+        self.start += bytes;
+    }
+
+    /// Says how many bytes from the first unread one on are waited for.
+    pub fn want(&mut self, bytes: usize) {
+        self.wanted = bytes;
     }
 
     /// Writes what the socket takes now; 0 when it is full.

@@ -11,7 +11,7 @@ use clap::Parser;
 use crate::api::{Failure, Fetch, Fetched, Produced, QueueInfo, Reply, Request, Status, TopicInfo};
 use crate::cli::bench::arguments::{BenchCommand, Kind, LoadArguments};
 use crate::cli::bench::clock::BenchClock;
-use crate::cli::bench::load::LoadPlan;
+use crate::cli::bench::load::{LoadPlan, Speech};
 use crate::cli::bench::message::RunId;
 use crate::cli::bench::socket::ShardEndpoint;
 use crate::cli::bench::tracker::Faults;
@@ -230,7 +230,7 @@ fn run(kind: Kind, fault: Fault) -> (Faults, u64, u64) {
         run,
         duration: arguments.duration.0,
         topic: &before,
-        endpoints: &endpoints,
+        speech: Speech::Native(&endpoints),
         lines: false,
     };
     let result = plan.run().expect("connections to the fake broker");

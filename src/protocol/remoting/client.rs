@@ -96,6 +96,17 @@ impl ClientCore {
         self.input.extend_from_slice(bytes);
     }
 
+    /// Whether the next answer is there.
+    pub fn has_answer(&mut self) -> Result<bool, AnswerError> {
+        loop {
+            match receive(&self.input[self.taken..])? {
+                Received::Answer { .. } => return Ok(true),
+                Received::Request { frame_bytes } => self.taken += frame_bytes,
+                Received::Incomplete { .. } => return Ok(false),
+            }
+        }
+    }
+
     /// The next whole answer; `None` until more is received.
     pub fn next_answer(&mut self) -> Result<Option<Answer<'_>>, AnswerError> {
         let Self { input, taken, .. } = self;

@@ -1,0 +1,59 @@
+//! A run in RocketMQ's protocol, against any broker of it.
+
+use crate::api::TopicInfo;
+use crate::cli::bench::load::{LoadResult, Speech};
+use crate::cli::bench::process_cost::ProcessSample;
+use crate::cli::bench::remoting_topic::RemotingTopic;
+use crate::cli::bench::report::Report;
+use crate::cli::bench::setting::Setting;
+use crate::cli::bench::verdict::Verdict;
+use crate::cli::error::CommandError;
+use crate::cli::output::{OutputFormat, print};
+
+pub fn run(setting: Setting<'_>, format: OutputFormat) -> Result<(), CommandError> {
+    let arguments = setting.arguments;
+    if arguments.server.asks_for_tls() {
+        let message = "bench measures without TLS: leave --tls, --tls-ca and --tls-server-name out, and their variables unset";
+        return Err(CommandError::usage(message));
+    }
+    let topic = find_topic(&setting)?;
+    let info = topic.info();
+    let load = |stretch, duration| setting.plan(&info, Speech::Remoting(&topic), stretch, duration).run();
+    setting.warm_up(|duration| load(1, duration))?;
+    let sample = || arguments.server_pid.map(ProcessSample::take).transpose();
+    let before = sample()?;
+    let result = load(0, arguments.duration.0)?;
+    let after = sample()?;
+    let verdict = judge(&setting, &info, result);
+    let mut report = setting.report(&info, &verdict);
+    if let (Some(before), Some(after)) = (before, after) {
+        report.server = after.cost_since(&before, report.messages);
+    }
+    setting.write_files(&report, &verdict)?;
+    print(format, &report, Report::render)?;
+    verdict.into_result(&report)
+}
+
+/// Finds where the topic's queues are. What is in one that exists cannot be looked at, so it is taken on demand only.
+fn find_topic(setting: &Setting<'_>) -> Result<RemotingTopic, CommandError> {
+    let arguments = setting.arguments;
+    let topic = RemotingTopic::find(&arguments.server.server, &arguments.topic, arguments.queues)?;
+    if topic.exists && !arguments.existing {
+        return Err(CommandError::failed(format!(
+            "topic {} exists: name one that does not, which bench makes, or say --existing to write into this one",
+            topic.topic
+        )));
+    }
+    if topic.brokers.is_empty() {
+        return Err(CommandError::failed(format!("topic {} has no queue that takes messages", topic.topic)));
+    }
+    Ok(topic)
+}
+
+/// Offsets of the answers are checked against each other. Where queues end is not known.
+fn judge(setting: &Setting<'_>, topic: &TopicInfo, result: LoadResult) -> Verdict {
+    let mut verdict = Verdict::new(setting.kind, setting.run_id(0), result);
+    verdict.check_offsets(topic);
+    verdict.finish(setting.arguments.rate, setting.arguments.duration.0);
+    verdict
+}
