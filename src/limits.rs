@@ -245,6 +245,9 @@ pub const REMOTING_SILENCE_SECONDS: u64 = 120;
 pub const REMOTING_CLIENTS_MAX: usize = CONNECTIONS_MAX;
 pub const REMOTING_CONNECTION_CLIENTS_MAX: usize = 16;
 pub const REMOTING_CLIENT_GROUPS_MAX: usize = 64;
+/// Topics that a client subscribes to, over all of its groups, and the bytes of their names and expressions.
+pub const REMOTING_CLIENT_SUBSCRIPTIONS_MAX: usize = 4_096;
+pub const REMOTING_CLIENT_SUBSCRIPTION_BYTES_MAX: usize = 256 * 1024;
 pub const REMOTING_CLIENT_ID_BYTES_MAX: usize = 512;
 /// Requests of the broker's that wait for one client's answer.
 pub const REMOTING_ASKED_MAX: usize = 64;

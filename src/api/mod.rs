@@ -3,6 +3,7 @@
 
 mod find;
 mod hold;
+mod readers;
 mod receive;
 mod reply;
 mod request;
@@ -10,6 +11,7 @@ mod status;
 
 pub use find::*;
 pub use hold::*;
+pub use readers::*;
 pub use receive::*;
 pub use reply::*;
 pub use request::*;

@@ -187,7 +187,7 @@ pub enum SessionLife {
 }
 
 /// A connection of a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId {
     pub shard: ShardId,
     pub number: u64,

@@ -256,7 +256,7 @@ impl<D: Disk> Broker<D> {
         let leases = self.leases();
         let Some(pair) = leases.get(group, key) else { return self.tables().committed(group, key) };
         // A member goes on after what receivers have been given: what is left of that is theirs.
-        let is_closed = self.gates.borrow().gate(group, key) == Gate::Closed;
+        let is_closed = self.gate(group, key) == Gate::Closed;
         Some(if is_closed { pair.next() } else { pair.floor() })
     }
 

@@ -43,7 +43,7 @@ pub use reader::{
     ClientFetches, FetchWait, LookNow, Pull, Pulled, QueueSpan, SharedFetched, Standing, StoredRecord, Taker,
     fetch_share,
 };
-pub use readers::ReaderCommit;
+pub use readers::{MembersNotice, ReaderCommit};
 pub use receive::{Prospect, ReceiveCall, ReceiveLook, ReceivePause, ReceiveWait, dead_letter_topic};
 pub use recipient::Recipient;
 pub use shard_broker::{Broker, HostCounters, OpenedBroker};

@@ -11,7 +11,7 @@ use super::groups::Groups;
 use super::options::BrokerOptions;
 use super::queue_ends::QueueEnds;
 use super::reader::BatchCache;
-use super::readers::ReaderCommits;
+use super::readers::{ReaderCommits, Spreading};
 use super::receive::PairLocks;
 use super::shard_broker::{Broker, OpenedBroker};
 use super::steady::SteadyTime;
@@ -266,6 +266,8 @@ impl<D: Disk> Broker<D> {
             state,
             queues: RefCell::new(HashMap::new()),
             passed: RefCell::default(),
+            readers: RefCell::default(),
+            spreading: Spreading::default(),
             reader_commits: ReaderCommits::default(),
             steady,
             refused: RefCell::new(None),

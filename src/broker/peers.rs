@@ -9,6 +9,7 @@ use super::find::FindHere;
 use super::groups::GroupsInUse;
 use super::groups::SeenReceivers;
 use super::groups::{HolderCheck, QueueGrants};
+use super::readers::ReaderNews;
 use super::receive::{Prospect, Received};
 use super::topics::Publication;
 use crate::api::{
@@ -77,6 +78,7 @@ pub enum PeerRequest {
         topic: TopicId,
     },
     GroupReceivers(GroupName),
+    Readers(ReaderNews),
     QueueRanges(TopicId),
     GroupOffsets(GroupName),
     GroupNames,
@@ -141,6 +143,8 @@ pub enum PeerReply {
         groups: Vec<Group>,
         instances: BTreeSet<InstanceName>,
     },
+    /// Of these groups, since they have other readers, or read other topics.
+    ReadersChanged(Vec<GroupName>),
     QueueRanges(Vec<QueueInfo>),
     GroupOffsets(Vec<GroupOffset>),
     GroupNames(Vec<GroupName>),

@@ -13,7 +13,7 @@ use super::peers::Peers;
 use super::queue::{Arrivals, Queue};
 use super::queue_ends::messages_in;
 use super::reader::BatchCache;
-use super::readers::ReaderCommits;
+use super::readers::{ReaderCommits, Readers, Spreading};
 use super::receive::{PairLocks, Passed, Refusal};
 use super::steady::SteadyTime;
 use super::upkeep::CheckpointDone;
@@ -69,6 +69,9 @@ pub struct Broker<D: Disk> {
     pub(super) receive_round_robin: Cell<u64>,
     /// What receivers of groups that have members may take.
     pub(super) gates: RefCell<Gates>,
+    /// Who reads, whichever shard it said so to.
+    pub(super) readers: RefCell<Readers>,
+    pub(super) spreading: Spreading,
     /// What readers have committed and is not durable yet.
     pub(super) reader_commits: ReaderCommits,
     /// Who receives through this shard.

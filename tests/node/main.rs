@@ -38,6 +38,7 @@ mod refusals;
 mod remoting;
 mod remoting_offsets;
 mod remoting_sends;
+mod remoting_sessions;
 mod retention;
 mod sessions;
 mod settings_files;

@@ -39,13 +39,15 @@ impl Answer {
 pub struct Remoting {
     stream: TcpStream,
     received: Vec<u8>,
+    /// Requests of the broker's: their codes and groups.
+    pub told: Vec<(i32, String)>,
 }
 
 impl Remoting {
     pub fn connect(address: &str) -> Self {
         let stream = TcpStream::connect(address).expect("the broker listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("a positive time");
-        Self { stream, received: Vec::new() }
+        Self { stream, received: Vec::new(), told: Vec::new() }
     }
 
     pub fn ask(&mut self, code: i32, fields: &[(&str, &str)], body: &[u8]) -> Answer {
@@ -59,9 +61,25 @@ impl Remoting {
 
     pub fn answer(&mut self) -> Answer {
         loop {
+            if let Some(answer) = self.next() {
+                return answer;
+            }
+        }
+    }
+
+    /// Waits until the broker has sent so many requests, and returns all that it has sent since the last time.
+    pub fn told(&mut self, count: usize) -> Vec<(i32, String)> {
+        while self.told.len() < count {
+            assert!(self.next().is_none(), "nothing was asked");
+        }
+        std::mem::take(&mut self.told)
+    }
+
+    /// Waits for a frame; `None` when it is a request.
+    fn next(&mut self) -> Option<Answer> {
+        loop {
             if let Cut::Frame(frame) = cut(&self.received).expect("frames") {
                 let header = Header::read(frame.form, frame.header).expect("a header");
-                assert!(header.is_answer());
                 let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
                 let answer = Answer {
                     code: header.code,
@@ -70,9 +88,13 @@ impl Remoting {
                     fields: header.fields.iter().map(|(name, value)| (text(name), text(value))).collect(),
                     body: frame.body.to_vec(),
                 };
-                let frame_bytes = frame.frame_bytes;
+                let (frame_bytes, is_answer) = (frame.frame_bytes, header.is_answer());
                 self.received.drain(..frame_bytes);
-                return answer;
+                if is_answer {
+                    return Some(answer);
+                }
+                self.told.push((answer.code, answer.field("consumerGroup").to_owned()));
+                return None;
             }
             let mut more = [0; 65_536];
             let count = self.stream.read(&mut more).expect("the broker answers");
@@ -94,7 +116,7 @@ pub fn request(form: HeaderForm, code: i32, opaque: i32, fields: &[(&str, &str)]
     bytes
 }
 
-fn json(answer: &Answer) -> Value {
+pub fn json(answer: &Answer) -> Value {
     assert_eq!(answer.code, 0, "{answer:?}");
     serde_json::from_slice(&answer.body).unwrap_or_else(|error| panic!("{error}: {answer:?}"))
 }
@@ -279,7 +301,7 @@ fn brokers_of_others_are_in_routes_until_their_connection_ends() {
     assert_eq!(client.ask(101, &setting[..2], b"").code, 22);
 }
 
-fn heartbeat(client: &str, group: &str) -> Vec<u8> {
+pub fn heartbeat(client: &str, group: &str) -> Vec<u8> {
     let topic = r#"{"subString":"*","subVersion":1,"topic":"orders"}"#;
     format!(
         r#"{{"clientID":"{client}","consumerDataSet":[{{"groupName":"{group}","consumeType":1,"messageModel":1,

@@ -40,6 +40,7 @@ impl<D: Disk> Broker<D> {
             let message = format!("group {group} has members: stop them first");
             return Err(Failure::new(Status::GroupHasMembers, message));
         }
+        self.check_not_read(&group)?;
         if !self.group_receivers(&group).await?.is_empty() {
             let message = format!(
                 "somebody receives for group {group}, or has within the last half minute: stop them, wait, try again"
@@ -105,6 +106,7 @@ impl<D: Disk> Broker<D> {
         let now = self.clock.monotonic();
         self.used_groups.borrow().contains(group)
             || !self.receivers.borrow().of_group(group, now).is_empty()
+            || self.readers.borrow().has_group(group)
             || self.groups.borrow().has_members(group)
     }
 
@@ -124,6 +126,7 @@ impl<D: Disk> Broker<D> {
         let seen = receivers.seen_within(interval, self.clock.monotonic()).cloned();
         let mut used = self.used_groups.take();
         used.extend(seen);
+        used.extend(self.readers.borrow().groups().cloned());
         GroupsInUse { known: known.into_iter().cloned().collect(), used: used.into_iter().collect() }
     }
 

@@ -89,7 +89,9 @@ impl<D: Disk> Broker<D> {
         let leases = self.leases();
         let receivers = self.receivers.borrow();
         let with_settings = tables.all_groups().map(|group| &group.settings.group);
-        let receiving = leases.groups().chain(receivers.groups(self.clock.monotonic()));
+        let readers = self.readers.borrow();
+        let receiving =
+            leases.groups().chain(receivers.groups(self.clock.monotonic())).chain(readers.groups());
         let names: BTreeSet<_> = tables.groups().chain(with_settings).chain(receiving).cloned().collect();
         names.into_iter().collect()
     }
@@ -116,14 +118,19 @@ impl<D: Disk> Broker<D> {
     pub(in crate::broker) async fn describe_group(&self, group: GroupName) -> Result<GroupInfo, Failure> {
         let receivers = self.group_receivers(&group).await?;
         let offsets = self.group_offsets(&group).await?;
-        let (leases, refused) = self.group_leases(&group).await?;
+        let (leases, mut refused) = self.group_leases(&group).await?;
+        if !receivers.is_empty() {
+            refused.extend(self.closed_by_readers(&group));
+        }
+        let is_read = self.readers.borrow().has_group(&group);
         let settings = self.tables().group_settings(&group).cloned();
         let now = self.clock.monotonic();
         self.groups.borrow_mut().expire(now);
         let described = self.groups.borrow().describe(&group, now);
         let (generation, members) =
             described.unwrap_or_else(|| (0, self.receivers_as_member(&receivers).into_iter().collect()));
-        let is_known = !members.is_empty() || !offsets.is_empty() || !leases.is_empty() || settings.is_some();
+        let is_known =
+            is_read || !members.is_empty() || !offsets.is_empty() || !leases.is_empty() || settings.is_some();
         if !is_known {
             let message = format!("group {group} has no members, no receivers, no offsets and no settings");
             return Err(Failure::new(Status::GroupNotExist, message));
@@ -157,6 +164,7 @@ impl<D: Disk> Broker<D> {
             let message = format!("group {} has members: stop them first", reset.group);
             return Err(Failure::new(Status::GroupHasMembers, message));
         }
+        self.check_not_read(&reset.group)?;
         let topic = self.topic_by_name(&reset.topic)?;
         match reset.target {
             ResetTarget::Offset(queue, offset) => {

@@ -23,6 +23,9 @@ impl<D: Disk> Broker<D> {
         // From the first member on, shards tell of receivers by themselves.
         let receivers = if is_first { self.seen_receivers(&join.group).await? } else { Vec::new() };
         {
+            if !self.groups.borrow().has_members(&join.group) {
+                self.check_not_read(&join.group)?;
+            }
             let tables = self.tables();
             if let Some(topic) = join.topics.iter().find(|topic| tables.topic_named(topic).is_none()) {
                 return Err(topic_missing(&tables, topic));

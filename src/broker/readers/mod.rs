@@ -3,10 +3,17 @@
 //! given messages.
 //!
 //! * `commits`: where readers are, gathered and stored together.
+//! * `members`: which clients read for which groups, on all shards.
+//! * `spreading`: how all shards come to know.
 //! * `start`: where they go on, and where a new group begins.
 
 mod commits;
+mod members;
+mod spreading;
 mod start;
 
 pub use commits::ReaderCommit;
 pub(super) use commits::{Coming, ReaderCommits};
+pub(super) use members::Readers;
+pub use spreading::MembersNotice;
+pub(super) use spreading::{ReaderNews, Spreading};

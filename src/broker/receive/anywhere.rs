@@ -288,7 +288,7 @@ impl<D: Disk> Broker<D> {
     fn prospect_of(&self, receive: &Receive, key: QueueKey, now: Timestamp) -> Prospect {
         let nothing = Prospect { receivable: false, lease_left: None };
         let Ok(queue) = self.queue(key) else { return nothing };
-        let gate = self.gates.borrow().gate(&receive.group, key);
+        let gate = self.gate(&receive.group, key);
         if gate == Gate::Draining {
             return nothing;
         }

@@ -119,7 +119,7 @@ impl<D: Disk> Broker<D> {
         received: &mut Received,
     ) -> Result<Option<LogPosition>, Failure> {
         let key = guard.key();
-        let gate_now = || self.gates.borrow().gate(&receive.group, key);
+        let gate_now = || self.gate(&receive.group, key);
         let (gate, resets) = (gate_now(), self.state.borrow().lease_resets());
         if gate == Gate::Draining {
             return Ok(None);

@@ -194,7 +194,7 @@ impl<D: Disk> Broker<D> {
             }
             let max = self.deliveries_max(group);
             // Left over when the queue went to a member of the group: nobody may be there to receive it.
-            let is_left = self.gates.borrow().gate(group, key) == Gate::Closed;
+            let is_left = self.gate(group, key) == Gate::Closed;
             let is_over = |run: &Run| run.deliveries >= max || (is_left && now >= untaken_until(run, max));
             let ended = pair.ended_of(now, RUNS_MAX, is_over).into_iter();
             exhausted.extend(ended.map(|(first, run)| (key, group.clone(), first, run)));

@@ -308,6 +308,7 @@ impl<D: Disk> Broker<D> {
             }
             PeerRequest::QueueRanges(id) => Ok(PeerReply::QueueRanges(self.own_ranges(id).await)),
             PeerRequest::GroupOffsets(group) => Ok(PeerReply::GroupOffsets(self.own_offsets(&group))),
+            PeerRequest::Readers(news) => self.hear_of_readers(news).await,
             PeerRequest::GroupNames => Ok(PeerReply::GroupNames(self.own_group_names())),
             PeerRequest::ConnectionEnded { connection, groups } => {
                 self.connection_ended(connection, groups).await;

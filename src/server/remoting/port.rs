@@ -24,7 +24,7 @@ pub(crate) struct RemotingOptions {
 pub(crate) struct RemotingPort {
     pub node: OwnNode,
     pub names: Arc<NameServer>,
-    pub clients: RemotingClients,
+    pub clients: Rc<RemotingClients>,
     pub rates: RefCell<Rates>,
     /// When the shard began to take requests.
     pub boot: Timestamp,
@@ -42,10 +42,13 @@ impl RemotingPort {
         // Another number than that of the shard's ids over HTTP.
         let ids =
             UniqueIdGenerator::new(Ipv4Addr::LOCALHOST, std::process::id(), !secret.number(broker.shard()));
+        let clients = Rc::new(RemotingClients::new(broker.clock().clone()));
+        let notified = clients.clone();
+        broker.set_members_notice(Rc::new(move |client, group| notified.notify(client, group)));
         Self {
             node: options.node.clone(),
             names: options.names.clone(),
-            clients: RemotingClients::new(broker.clock().clone()),
+            clients,
             rates: RefCell::default(),
             boot: broker.clock().now(),
             ids: RefCell::new(ids),
@@ -98,6 +101,19 @@ impl RemotingPort {
         let metrics = self.broker.metrics();
         let given = metrics.messages_fetched.get() + metrics.messages_received.get();
         self.rates.borrow_mut().tick(now, [metrics.messages_produced.get(), given]);
-        self.clients.end_overdue();
+        let ended = self.clients.end_overdue();
+        if ended.is_empty() && !self.broker.has_untold_readers() {
+            return;
+        }
+        let broker = self.broker.clone();
+        let told = async move {
+            for client in ended {
+                for connection in broker.reader_connections(&client) {
+                    broker.reader_gone(connection, &client).await;
+                }
+            }
+            broker.retell_readers().await;
+        };
+        glommio::spawn_local(told).detach();
     }
 }

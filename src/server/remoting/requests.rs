@@ -91,6 +91,8 @@ impl Remoting {
             request::GET_ALL_TOPIC_LIST_FROM_NAMESERVER | request::GET_TOPICS_BY_CLUSTER => {
                 self.begin_list(asker, sender, header).await
             }
+            request::HEART_BEAT => self.heartbeat(asker, sender, header, body).await,
+            request::UNREGISTER_CLIENT => self.unregister_client(asker, sender, header).await,
             request::QUERY_CONSUMER_OFFSET => self.query_offset(asker, sender, header).await,
             request::UPDATE_CONSUMER_OFFSET => self.update_offset(asker, sender, header).await,
             request::SEARCH_OFFSET_BY_TIMESTAMP
@@ -118,8 +120,6 @@ impl Remoting {
             request::WIPE_WRITE_PERM_OF_BROKER => self.set_writable(sender, header, false),
             request::ADD_WRITE_PERM_OF_BROKER => self.set_writable(sender, header, true),
             request::GET_BROKER_RUNTIME_INFO => self.runtime_info(sender),
-            request::HEART_BEAT => self.heartbeat(sender, body),
-            request::UNREGISTER_CLIENT => self.unregister_client(sender, header),
             request::GET_CONSUMER_LIST_BY_GROUP => self.consumer_list(sender, header),
             code => Err(Refused::new(
                 ResponseCode::RequestCodeNotSupported,

@@ -1,26 +1,26 @@
-//! Who is connected to this shard over RocketMQ's protocol: clients by their ids, and the groups that they are of
-//! (`broker/.../client/ConsumerManager.java`, `ProducerManager.java`). Each client tells every broker that it knows of, so a
-//! shard knows all that concern it.
+//! Who is connected to this shard over RocketMQ's protocol: clients by their ids, and what they say that they consume
+//! (`broker/.../client/ConsumerManager.java`). The broker has all shards know it (`broker/readers`).
 //!
-//! 1. A client is in `groups` as long as `sessions` has it, and no longer than it says so.
+//! 1. A client reads for a group as long as `sessions` has it, and no longer than it says so.
 //! 2. What is kept of a client is counted, and paid for by the connections over which it was heard; it goes with them.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::answer::Answer;
+use super::answer::{Answer, Asker};
 use super::connection::Remoting;
 use super::requests::Refused;
 use super::signed::Sender;
+use crate::api::{ReaderClient, ReaderGroup, ReaderMode, Subscription};
 use crate::clock::SharedClock;
 use crate::limits;
-use crate::protocol::remoting::body::{Heartbeat, write_client_ids};
+use crate::protocol::remoting::body::{Consumer, Heartbeat, write_client_ids};
+use crate::protocol::remoting::code::request;
 use crate::protocol::remoting::{Head, Header, HeaderForm, ResponseCode};
 use crate::server::context::OUTBOX_PAUSE_BYTES;
-use crate::server::sessions::{ClientConnection, ClientSessions, Connection, SessionTerms};
-use crate::types::{Account, ClientMemory, Reservation};
+use crate::server::sessions::{ClientConnection, ClientSessions, Clients, Connection, SessionTerms};
+use crate::types::{Account, ClientMemory, GroupName, Reservation};
 
 /// As RocketMQ's: gone at once with the last connection, and after two minutes without a heartbeat.
 const TERMS: SessionTerms = SessionTerms {
@@ -48,14 +48,11 @@ pub(crate) struct RemotingClient {
 /// The clients of a shard.
 pub(crate) struct RemotingClients {
     sessions: ClientSessions<RemotingClient, ()>,
-    /// The clients that consume as a group, and over how many connections they have said so.
-    groups: RefCell<BTreeMap<String, BTreeMap<String, usize>>>,
 }
 
 /// The clients that were heard of over one connection, and what they have of the shard's memory.
 pub(super) struct Heard {
-    /// The groups that each consumes as.
-    clients: BTreeMap<String, BTreeSet<String>>,
+    clients: BTreeSet<String>,
     memory: Reservation,
 }
 
@@ -84,154 +81,136 @@ impl ClientConnection for RemotingClient {
 
 impl RemotingClients {
     pub fn new(clock: SharedClock) -> Self {
-        Self { sessions: ClientSessions::new(clock, TERMS), groups: RefCell::default() }
+        Self { sessions: ClientSessions::new(clock, TERMS) }
     }
 
-    /// A client consumes as these groups, over a connection over which it consumed as `before`.
-    fn change_groups(&self, client: &str, before: &BTreeSet<String>, now: &BTreeSet<String>) {
-        let mut groups = self.groups.borrow_mut();
-        for group in now.difference(before) {
-            *groups.entry(group.clone()).or_default().entry(client.to_owned()).or_default() += 1;
-        }
-        for group in before.difference(now) {
-            let Some(members) = groups.get_mut(group) else { continue };
-            if let Some(count) = members.get_mut(client) {
-                *count -= 1;
-            }
-            members.retain(|_, count| *count > 0);
-            if members.is_empty() {
-                groups.remove(group);
-            }
-        }
+    /// Tells a client, if it is connected to this shard, that a group has other members.
+    pub fn notify(&self, client: &str, group: &GroupName) {
+        let (code, group) = (request::NOTIFY_CONSUMER_IDS_CHANGED, group.as_str().to_owned());
+        // Who does not read what is sent to it looks again by itself, every 20 seconds.
+        let _ = self.sessions.tell(client, ClientRequest { code, group });
+    }
+
+    /// Ends the sessions of those that are silent. Returns their clients.
+    pub fn end_overdue(&self) -> Vec<String> {
+        self.sessions.end_overdue()
     }
 
     /// A connection over which a client was heard has ended.
-    fn disconnected(&self, client: &str, groups: &BTreeSet<String>, number: u64) {
-        self.change_groups(client, groups, &BTreeSet::new());
+    fn disconnected(&self, client: &str, number: u64) {
         self.sessions.disconnected(client, number);
         if !self.sessions.is_connected(client) {
             self.sessions.end(client);
         }
     }
-
-    pub fn end_overdue(&self) {
-        let ended = self.sessions.end_overdue();
-        if ended.is_empty() {
-            return;
-        }
-        self.groups.borrow_mut().retain(|_, members| {
-            members.retain(|client, _| !ended.contains(client));
-            !members.is_empty()
-        });
-    }
-
-    /// The clients of a group, in the order of their ids.
-    fn members(&self, group: &str) -> Vec<String> {
-        self.groups.borrow().get(group).map(|members| members.keys().cloned().collect()).unwrap_or_default()
-    }
 }
 
 impl Heard {
     pub fn new(memory: &ClientMemory) -> Self {
-        Self { clients: BTreeMap::new(), memory: memory.count(Account::Members, 0) }
+        Self { clients: BTreeSet::new(), memory: memory.count(Account::Members, 0) }
     }
 
-    /// Room for what a client says; false when there is none.
-    fn reserve(&mut self, heartbeat: &Heartbeat, memory: &ClientMemory) -> bool {
-        let is_new = !self.clients.contains_key(&heartbeat.client);
-        if (is_new && self.clients.len() >= limits::REMOTING_CONNECTION_CLIENTS_MAX)
-            || heartbeat.consumers.len() > limits::REMOTING_CLIENT_GROUPS_MAX
-        {
+    /// Room for one more client; false when there is none.
+    fn reserve(&mut self, client: &str, memory: &ClientMemory) -> bool {
+        if self.clients.contains(client) {
+            return true;
+        }
+        if self.clients.len() >= limits::REMOTING_CONNECTION_CLIENTS_MAX {
             return false;
         }
-        let others = self.clients.iter().filter(|(client, _)| **client != heartbeat.client);
-        let of_others: usize =
-            others.map(|(client, groups)| client_bytes(client, groups.iter().map(String::as_str))).sum();
-        let groups = heartbeat.consumers.iter().map(|consumer| consumer.group.as_str());
-        let bytes = of_others + client_bytes(&heartbeat.client, groups);
-        let missing = bytes.saturating_sub(self.memory.bytes());
-        if missing > 0 {
-            let Some(more) = memory.budget(Account::Members).try_reserve(missing) else { return false };
-            self.memory.merge(more);
-        }
-        self.memory.set(bytes);
+        // Its name stands in several tables.
+        let bytes = 3 * (client.len() + ENTRY_BYTES);
+        let Some(more) = memory.budget(Account::Members).try_reserve(bytes) else { return false };
+        self.memory.merge(more);
+        self.clients.insert(client.to_owned());
         true
     }
 }
 
-/// What is kept of a client and its groups: both names stand in several tables.
-fn client_bytes<'a>(client: &str, groups: impl Iterator<Item = &'a str>) -> usize {
-    let of_group = |group: &str| 2 * (group.len() + ENTRY_BYTES) + client.len();
-    3 * (client.len() + ENTRY_BYTES) + groups.map(of_group).sum::<usize>()
-}
-
 impl Remoting {
-    pub(super) fn heartbeat(&self, sender: &Sender, body: &[u8]) -> Result<Answer, Refused> {
-        let heartbeat = Heartbeat::read(body).map_err(|error| {
-            Refused::new(ResponseCode::SystemError, format!("the heartbeat is no JSON: {error}"))
-        })?;
-        let heartbeat = heartbeat
-            .filter(|heartbeat| heartbeat.client.len() <= limits::REMOTING_CLIENT_ID_BYTES_MAX)
-            .ok_or_else(|| {
-                Refused::new(
-                    ResponseCode::SystemError,
-                    "the heartbeat names no client, or one with too long an id",
-                )
-            })?;
+    /// Takes what a client says of itself. What is new in it is answered when all shards know.
+    pub(super) async fn heartbeat(
+        self: &Rc<Self>,
+        asker: Asker,
+        sender: &Sender,
+        header: &Header<'_>,
+        body: &[u8],
+    ) -> Result<Option<Answer>, Refused> {
+        let heartbeat = read_heartbeat(body)?;
         self.check_heartbeat(sender, &heartbeat).map_err(Refused::failed)?;
-        if let Some(group) =
-            heartbeat.consumers.iter().map(|consumer| &consumer.group).find(|group| !is_group(group))
-        {
-            let remark = format!("`{group}` is no name of a consumer group");
-            return Err(Refused::new(ResponseCode::SystemError, remark));
-        }
-        if !self.note_client(&heartbeat) {
+        let (id, number) = (heartbeat.client.clone(), self.connection.id);
+        let client = self.reader_client(heartbeat, header)?;
+        if !self.note_client(&id) {
             return Err(Refused::new(
                 ResponseCode::SystemBusy,
                 "this broker knows as many clients as it may",
             ));
         }
-        Ok(Answer::done())
+        let broker = self.connections.broker.clone();
+        let all_know = broker.hear_reader(number, &id, &self.born.to_string(), client);
+        if all_know.map_err(Refused::failed)? {
+            return Ok(Some(Answer::done()));
+        }
+        let told = async move {
+            broker.tell_reader(number, &id).await.map_err(Refused::failed)?;
+            Ok(Answer::done())
+        };
+        self.begin(asker, told).await
     }
 
-    /// False when there is no room for the client or its groups.
-    fn note_client(&self, heartbeat: &Heartbeat) -> bool {
-        let mut heard = self.heard.borrow_mut();
-        if !heard.reserve(heartbeat, &self.connections.memory) {
-            return false;
-        }
-        let clients = &self.port().clients;
-        // One whose time was over is in no group any more.
-        let was_there = clients.sessions.is_connected(&heartbeat.client);
-        if !clients.sessions.heard(&heartbeat.client, self.connection.id, &self.client) {
-            return false;
-        }
-        let groups = heartbeat.consumers.iter().map(|consumer| consumer.group.clone()).collect();
-        let before = heard.clients.remove(&heartbeat.client).filter(|_| was_there).unwrap_or_default();
-        clients.change_groups(&heartbeat.client, &before, &groups);
-        heard.clients.insert(heartbeat.client.clone(), groups);
-        true
+    /// False when there is no room for the client.
+    fn note_client(&self, client: &str) -> bool {
+        let has_room = self.heard.borrow_mut().reserve(client, &self.connections.memory);
+        has_room && self.port().clients.sessions.heard(client, self.connection.id, &self.client)
     }
 
-    pub(super) fn unregister_client(&self, sender: &Sender, header: &Header<'_>) -> Result<Answer, Refused> {
-        let client = header.fields.required_text("clientID")?;
+    /// What a client reads, in the broker's words.
+    fn reader_client(&self, heartbeat: Heartbeat, header: &Header<'_>) -> Result<ReaderClient, Refused> {
+        let before = match heartbeat.lacks_subscriptions {
+            true => self.connections.broker.reader_groups(self.connection.id, &heartbeat.client),
+            false => Vec::new(),
+        };
+        let mut groups = BTreeMap::new();
+        for consumer in heartbeat.consumers {
+            let group: GroupName = consumer.group.parse().map_err(|error| {
+                let remark = format!("`{}` is no name of a consumer group: {error}", consumer.group);
+                Refused::new(ResponseCode::SystemError, remark)
+            })?;
+            let known = before.iter().find(|known| known.group == group);
+            groups.insert(group.clone(), reader_group(group, consumer, known));
+        }
+        let groups: Vec<_> = groups.into_values().collect();
+        check_size(&groups)?;
+        Ok(ReaderClient { language: header.language.name(), version: header.version, groups })
+    }
+
+    /// A client leaves a group, everywhere.
+    pub(super) async fn unregister_client(
+        self: &Rc<Self>,
+        asker: Asker,
+        sender: &Sender,
+        header: &Header<'_>,
+    ) -> Result<Option<Answer>, Refused> {
+        let client = header.fields.required_text("clientID")?.into_owned();
         let group = header.fields.text("consumerGroup");
         self.check_group(sender, group.as_ref()).map_err(Refused::failed)?;
         // Nobody takes others off: the client was heard over this connection.
-        if let Some(group) = group
-            && let Some(groups) = self.heard.borrow_mut().clients.get_mut(&*client)
-        {
-            let before = groups.clone();
-            groups.remove(&*group);
-            self.port().clients.change_groups(&client, &before, groups);
-        }
-        Ok(Answer::done())
+        let is_heard = self.heard.borrow().clients.contains(&client);
+        let group = group.and_then(|group| group.parse::<GroupName>().ok()).filter(|_| is_heard);
+        let Some(group) = group else { return Ok(Some(Answer::done())) };
+        let broker = self.connections.broker.clone();
+        let left = async move {
+            broker.reader_left(&client, &group).await.map_err(Refused::failed)?;
+            Ok(Answer::done())
+        };
+        self.begin(asker, left).await
     }
 
     pub(super) fn consumer_list(&self, sender: &Sender, header: &Header<'_>) -> Result<Answer, Refused> {
         let group = header.fields.required_text("consumerGroup")?;
         self.check_group(sender, Some(&group)).map_err(Refused::failed)?;
-        let members = self.port().clients.members(&group);
+        let members =
+            group.parse().map_or_else(|_| Vec::new(), |group| self.connections.broker.readers_of(&group));
         if members.is_empty() {
             let remark = format!("no consumer for this group, {group}");
             return Err(Refused::new(ResponseCode::SystemError, remark));
@@ -242,12 +221,61 @@ impl Remoting {
     /// The connection has ended.
     pub(super) fn forget_clients(&self) {
         let heard = self.heard.replace(Heard::new(&self.connections.memory));
-        for (client, groups) in &heard.clients {
-            self.port().clients.disconnected(client, groups, self.connection.id);
-        }
+        let (broker, number) = (self.connections.broker.clone(), self.connection.id);
+        heard.clients.iter().for_each(|client| self.port().clients.disconnected(client, number));
+        let gone = async move {
+            for client in &heard.clients {
+                broker.reader_gone(number, client).await;
+            }
+        };
+        glommio::spawn_local(gone).detach();
     }
 }
 
-fn is_group(name: &str) -> bool {
-    name.parse::<crate::types::GroupName>().is_ok()
+fn read_heartbeat(body: &[u8]) -> Result<Heartbeat, Refused> {
+    let refused = |remark: String| Refused::new(ResponseCode::SystemError, remark);
+    let heartbeat =
+        Heartbeat::read(body).map_err(|error| refused(format!("the heartbeat is no JSON: {error}")))?;
+    let heartbeat =
+        heartbeat.filter(|heartbeat| heartbeat.client.len() <= limits::REMOTING_CLIENT_ID_BYTES_MAX);
+    heartbeat.ok_or_else(|| refused("the heartbeat names no client, or one with too long an id".to_owned()))
+}
+
+/// A group as its client says it; `known` has the subscriptions of one that says the others only.
+fn reader_group(group: GroupName, consumer: Consumer, known: Option<&ReaderGroup>) -> ReaderGroup {
+    let mode = match consumer.model {
+        "BROADCASTING" => ReaderMode::Broadcasting,
+        _ => ReaderMode::Clustering,
+    };
+    let said = consumer.subscriptions.into_iter().map(|said| Subscription {
+        topic: said.topic,
+        expression: said.expression,
+        kind: said.kind,
+        version: said.version,
+    });
+    let before = known.into_iter().flat_map(|known| known.subscriptions.clone());
+    let by_topic: BTreeMap<_, _> = before.chain(said).map(|said| (said.topic.clone(), said)).collect();
+    ReaderGroup { group, mode, subscriptions: by_topic.into_values().collect() }
+}
+
+/// Refuses what nobody would keep for a client.
+fn check_size(groups: &[ReaderGroup]) -> Result<(), Refused> {
+    if groups.len() > limits::REMOTING_CLIENT_GROUPS_MAX {
+        let most = limits::REMOTING_CLIENT_GROUPS_MAX;
+        let remark = format!("a client consumes as {most} groups at most, not as {}", groups.len());
+        return Err(Refused::new(ResponseCode::SystemBusy, remark));
+    }
+    let subscriptions = || groups.iter().flat_map(|group| &group.subscriptions);
+    let bytes: usize = subscriptions().map(|of| of.topic.len() + of.expression.len() + of.kind.len()).sum();
+    if subscriptions().count() > limits::REMOTING_CLIENT_SUBSCRIPTIONS_MAX
+        || bytes > limits::REMOTING_CLIENT_SUBSCRIPTION_BYTES_MAX
+    {
+        let remark = format!(
+            "a client has {} subscriptions of {} bytes together at most",
+            limits::REMOTING_CLIENT_SUBSCRIPTIONS_MAX,
+            limits::REMOTING_CLIENT_SUBSCRIPTION_BYTES_MAX
+        );
+        return Err(Refused::new(ResponseCode::SystemBusy, remark));
+    }
+    Ok(())
 }

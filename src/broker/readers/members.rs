@@ -1,0 +1,380 @@
+//! The clients that read for groups, as they have said over all connections of the node. Every shard has the same table, but
+//! for what is on its way to it (`spreading`). It is memory: after a start, clients say it again.
+//!
+//! 1. A client is in a group as long as one of its connections is on which it said so last.
+//! 2. Of the subscriptions to a topic that the clients of a group have, the one of the highest version counts, for all of them;
+//!    a topic that none of them names any more is none of the group's. RocketMQ's brokers do so within one client's word
+//!    (`broker/.../client/ConsumerGroupInfo.java`): there the last one to speak takes away the topics that only others name.
+//! 3. A group is *read* while a client of it shares its messages with the others; those that get every message do not count.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use crate::api::{ConnectionId, ReaderClient, ReaderGroup, ReaderMode, Subscription};
+use crate::types::{GroupName, Reservation, ShardId};
+
+/// Of an entry in a table, beside its name.
+const ENTRY_BYTES: usize = 96;
+
+/// All clients and their groups.
+#[derive(Default)]
+pub(in crate::broker) struct Readers {
+    clients: BTreeMap<String, BTreeMap<ConnectionId, Said>>,
+    groups: BTreeMap<GroupName, Group>,
+}
+
+/// What was said over one connection.
+struct Said {
+    /// Shared with other connections of the client over which it said the same.
+    client: Rc<ReaderClient>,
+    address: String,
+    _memory: Reservation,
+}
+
+#[derive(Default)]
+struct Group {
+    /// Over how many connections each of its clients is in it, and over how many of those it shares messages.
+    clients: BTreeMap<String, (usize, usize)>,
+    topics: BTreeMap<String, Topic>,
+}
+
+struct Topic {
+    /// Connections over which it was named, and those of them over which messages are shared.
+    count: usize,
+    sharing: usize,
+    newest: Subscription,
+}
+
+impl ReaderClient {
+    /// What it takes in a table that has nothing like it.
+    fn bytes(&self, id: &str) -> usize {
+        let subscription =
+            |of: &Subscription| 2 * (of.topic.len() + of.expression.len() + of.kind.len() + ENTRY_BYTES);
+        let group = |of: &ReaderGroup| {
+            id.len()
+                + 2 * (of.group.as_str().len() + ENTRY_BYTES)
+                + of.subscriptions.iter().map(subscription).sum::<usize>()
+        };
+        2 * (id.len() + ENTRY_BYTES) + self.groups.iter().map(group).sum::<usize>()
+    }
+}
+
+impl ReaderGroup {
+    fn shares(&self) -> usize {
+        usize::from(self.mode == ReaderMode::Clustering)
+    }
+
+    fn topics(&self) -> impl Iterator<Item = &str> {
+        self.subscriptions.iter().map(|subscription| subscription.topic.as_str())
+    }
+}
+
+impl Readers {
+    /// What the entry of a client and a connection takes of memory.
+    pub fn entry_bytes(&self, id: &str, address: &str, client: &ReaderClient) -> usize {
+        let of_entry = address.len() + ENTRY_BYTES;
+        match self.shared(id, client) {
+            Some(_) => of_entry,
+            None => of_entry + client.bytes(id),
+        }
+    }
+
+    fn shared(&self, id: &str, client: &ReaderClient) -> Option<&Rc<ReaderClient>> {
+        let mut said = self.clients.get(id)?.values().map(|said| &said.client);
+        said.find(|known| ***known == *client)
+    }
+
+    /// What the client has said last over a connection.
+    pub fn said(&self, id: &str, connection: ConnectionId) -> Option<(&Rc<ReaderClient>, &str)> {
+        let said = self.clients.get(id)?.get(&connection)?;
+        Some((&said.client, &said.address))
+    }
+
+    /// All that it has said, by connection.
+    pub fn words(&self, id: &str) -> impl Iterator<Item = (ConnectionId, &Rc<ReaderClient>, &str)> {
+        let said = self.clients.get(id).into_iter().flatten();
+        said.map(|(connection, said)| (*connection, &said.client, &*said.address))
+    }
+
+    /// A client has said this over a connection. Returns the groups that have other clients, or other topics, than before.
+    pub fn set(
+        &mut self,
+        id: &str,
+        connection: ConnectionId,
+        address: &str,
+        client: ReaderClient,
+        memory: Reservation,
+    ) -> BTreeSet<GroupName> {
+        let client = self.shared(id, &client).cloned().unwrap_or_else(|| Rc::new(client));
+        self.change(id, connection, Some(Said { client, address: address.to_owned(), _memory: memory }))
+    }
+
+    /// A connection is gone, or the client over it. Returns likewise.
+    pub fn remove(&mut self, id: &str, connection: ConnectionId) -> BTreeSet<GroupName> {
+        self.change(id, connection, None)
+    }
+
+    fn change(&mut self, id: &str, connection: ConnectionId, said: Option<Said>) -> BTreeSet<GroupName> {
+        let now = said.as_ref().map(|said| said.client.clone());
+        let said_before = match said {
+            Some(said) => {
+                if !self.clients.contains_key(id) {
+                    self.clients.insert(id.to_owned(), BTreeMap::new());
+                }
+                self.clients.get_mut(id).and_then(|connections| connections.insert(connection, said))
+            }
+            None => self.forget(id, connection),
+        };
+        let before = said_before.map(|said| said.client);
+        let mut changed = BTreeSet::new();
+        // First what is new, so that what stays does not go in between.
+        for group in now.iter().flat_map(|client| &client.groups) {
+            if self.add(id, group) {
+                changed.insert(group.group.clone());
+            }
+        }
+        for group in before.iter().flat_map(|client| &client.groups) {
+            if self.take(id, group) {
+                changed.insert(group.group.clone());
+            }
+        }
+        changed
+    }
+
+    fn forget(&mut self, id: &str, connection: ConnectionId) -> Option<Said> {
+        let connections = self.clients.get_mut(id)?;
+        let said = connections.remove(&connection);
+        if connections.is_empty() {
+            self.clients.remove(id);
+        }
+        said
+    }
+
+    /// Whether the group has a client, or a topic, more than before.
+    fn add(&mut self, id: &str, said: &ReaderGroup) -> bool {
+        let shares = said.shares();
+        let group = match self.groups.get_mut(&said.group) {
+            Some(group) => group,
+            None => self.groups.entry(said.group.clone()).or_default(),
+        };
+        let mut is_new = false;
+        match group.clients.get_mut(id) {
+            Some((count, sharing)) => (*count, *sharing) = (*count + 1, *sharing + shares),
+            None => {
+                group.clients.insert(id.to_owned(), (1, shares));
+                is_new = true;
+            }
+        }
+        for subscription in &said.subscriptions {
+            match group.topics.get_mut(&subscription.topic) {
+                Some(topic) => {
+                    (topic.count, topic.sharing) = (topic.count + 1, topic.sharing + shares);
+                    if subscription.version > topic.newest.version {
+                        topic.newest = subscription.clone();
+                    }
+                }
+                None => {
+                    let topic = Topic { count: 1, sharing: shares, newest: subscription.clone() };
+                    group.topics.insert(subscription.topic.clone(), topic);
+                    is_new = true;
+                }
+            }
+        }
+        is_new
+    }
+
+    /// Whether the group has a client, or a topic, less than before.
+    fn take(&mut self, id: &str, said: &ReaderGroup) -> bool {
+        let shares = said.shares();
+        let Some(group) = self.groups.get_mut(&said.group) else { return false };
+        let mut is_less = false;
+        if let Some((count, sharing)) = group.clients.get_mut(id) {
+            (*count, *sharing) = (*count - 1, *sharing - shares);
+            if *count == 0 {
+                group.clients.remove(id);
+                is_less = true;
+            }
+        }
+        let mut outdated = Vec::new();
+        for subscription in &said.subscriptions {
+            let Some(topic) = group.topics.get_mut(&subscription.topic) else { continue };
+            (topic.count, topic.sharing) = (topic.count - 1, topic.sharing - shares);
+            if topic.count == 0 {
+                group.topics.remove(&subscription.topic);
+                is_less = true;
+            } else if topic.newest == *subscription {
+                outdated.push(subscription.topic.as_str());
+            }
+        }
+        for topic in outdated {
+            self.choose_newest(&said.group, topic);
+        }
+        if self.groups.get(&said.group).is_some_and(|group| group.clients.is_empty()) {
+            self.groups.remove(&said.group);
+        }
+        is_less
+    }
+
+    /// Somebody has gone whose subscription counted: the newest of the others' counts.
+    fn choose_newest(&mut self, name: &GroupName, topic: &str) {
+        let Some(group) = self.groups.get(name) else { return };
+        let said = group.clients.keys().filter_map(|id| self.clients.get(id)).flat_map(BTreeMap::values);
+        let groups = said.flat_map(|said| &said.client.groups).filter(|said| said.group == *name);
+        let subscriptions = groups.flat_map(|said| &said.subscriptions).filter(|of| of.topic == topic);
+        let Some(newest) = subscriptions.max_by_key(|of| of.version).cloned() else { return };
+        let topic = self.groups.get_mut(name).and_then(|group| group.topics.get_mut(topic));
+        if let Some(topic) = topic {
+            topic.newest = newest;
+        }
+    }
+
+    /// The clients of a group, in the order of their ids.
+    pub fn members(&self, group: &GroupName) -> Vec<String> {
+        self.groups.get(group).map_or_else(Vec::new, |group| group.clients.keys().cloned().collect())
+    }
+
+    /// Those of them whose first connection is one of this shard's: every client has one shard that speaks to it.
+    pub fn members_of_shard(&self, group: &GroupName, shard: ShardId) -> Vec<String> {
+        let is_here = |id: &String| {
+            let connections = self.clients.get(id);
+            let first = connections.and_then(|connections| connections.keys().next());
+            first.is_some_and(|first| first.shard == shard)
+        };
+        self.members(group).into_iter().filter(is_here).collect()
+    }
+
+    /// Whether somebody is there of the group, whatever it does.
+    pub fn has_group(&self, group: &GroupName) -> bool {
+        self.groups.contains_key(group)
+    }
+
+    /// What the group wants of a topic.
+    pub fn subscription(&self, group: &GroupName, topic: &str) -> Option<&Subscription> {
+        Some(&self.groups.get(group)?.topics.get(topic)?.newest)
+    }
+
+    /// Whether the group is read.
+    pub fn is_read(&self, group: &GroupName) -> bool {
+        self.groups.get(group).is_some_and(|group| group.clients.values().any(|(_, sharing)| *sharing > 0))
+    }
+
+    /// Whether a topic is read for the group.
+    pub fn reads(&self, group: &GroupName, topic: &str) -> bool {
+        let topic = self.groups.get(group).and_then(|group| group.topics.get(topic));
+        topic.is_some_and(|topic| topic.sharing > 0)
+    }
+
+    /// The groups that somebody is of.
+    pub fn groups(&self) -> impl Iterator<Item = &GroupName> {
+        self.groups.keys()
+    }
+
+    /// The topics that a client names in a connection's word, for those groups whose messages it shares.
+    pub fn shared_topics(client: &ReaderClient) -> impl Iterator<Item = &str> {
+        client.groups.iter().filter(|group| group.shares() > 0).flat_map(ReaderGroup::topics)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::ByteBudget;
+
+    struct Scene {
+        readers: Readers,
+        budget: ByteBudget,
+    }
+
+    fn scene() -> Scene {
+        Scene { readers: Readers::default(), budget: ByteBudget::new(1_000_000) }
+    }
+
+    fn at(shard: u16, number: u64) -> ConnectionId {
+        ConnectionId { shard: ShardId(shard), number }
+    }
+
+    fn group(name: &str) -> GroupName {
+        name.parse().expect("a name")
+    }
+
+    fn reads(name: &str, mode: ReaderMode, topics: &[(&str, &str, i64)]) -> ReaderGroup {
+        let subscription = |&(topic, expression, version): &(&str, &str, i64)| Subscription {
+            topic: topic.to_owned(),
+            expression: expression.to_owned(),
+            kind: "TAG".to_owned(),
+            version,
+        };
+        ReaderGroup { group: group(name), mode, subscriptions: topics.iter().map(subscription).collect() }
+    }
+
+    impl Scene {
+        /// The groups that change, as their names.
+        fn says(&mut self, id: &str, connection: ConnectionId, groups: Vec<ReaderGroup>) -> Vec<String> {
+            let client = ReaderClient { language: "JAVA", version: 479, groups };
+            let bytes = self.readers.entry_bytes(id, "a:1", &client);
+            let memory = self.budget.try_reserve(bytes).expect("there is room");
+            let changed = self.readers.set(id, connection, "a:1", client, memory);
+            changed.iter().map(GroupName::to_string).collect()
+        }
+
+        fn goes(&mut self, id: &str, connection: ConnectionId) -> Vec<String> {
+            self.readers.remove(id, connection).iter().map(GroupName::to_string).collect()
+        }
+
+        fn expression(&self, topic: &str) -> Option<&str> {
+            self.readers.subscription(&group("g"), topic).map(|found| found.expression.as_str())
+        }
+    }
+
+    const ALL: &[(&str, &str, i64)] = &[("t", "*", 1)];
+
+    #[test]
+    fn a_client_is_in_its_group_over_any_of_its_connections() {
+        let mut scene = scene();
+        let said = || vec![reads("g", ReaderMode::Clustering, ALL)];
+        assert_eq!(scene.says("b", at(1, 5), said()), ["g"]);
+        let alone = scene.budget.bytes();
+        assert_eq!(scene.says("b", at(0, 7), said()), [""; 0], "nothing is new");
+        assert!(scene.budget.bytes() < 2 * alone, "it is kept once");
+        assert_eq!(scene.says("a", at(1, 6), said()), ["g"]);
+        assert_eq!(scene.readers.members(&group("g")), ["a", "b"]);
+        assert_eq!(scene.readers.members_of_shard(&group("g"), ShardId(0)), ["b"]);
+        assert_eq!(scene.readers.members_of_shard(&group("g"), ShardId(1)), ["a"]);
+        assert_eq!(scene.goes("b", at(1, 5)), [""; 0], "the other connection is there");
+        assert_eq!(scene.goes("b", at(0, 7)), ["g"]);
+        assert_eq!(scene.goes("b", at(0, 7)), [""; 0], "it is gone already");
+        assert_eq!(scene.goes("a", at(1, 6)), ["g"]);
+        assert!(scene.readers.clients.is_empty() && scene.readers.groups.is_empty());
+        assert_eq!(scene.budget.bytes(), 0);
+    }
+
+    #[test]
+    fn of_two_subscriptions_the_newer_one_counts_and_a_topic_is_there_while_somebody_names_it() {
+        let mut scene = scene();
+        let clustering = |topics| vec![reads("g", ReaderMode::Clustering, topics)];
+        scene.says("a", at(0, 1), clustering(&[("t", "old", 1), ("only-a", "*", 1)]));
+        assert_eq!(scene.says("b", at(0, 2), clustering(&[("t", "new", 2)])), ["g"]);
+        assert_eq!((scene.expression("t"), scene.expression("only-a")), (Some("new"), Some("*")));
+        assert_eq!(scene.says("a", at(0, 1), clustering(&[("t", "old", 1)])), ["g"], "a topic less");
+        assert_eq!(scene.expression("only-a"), None);
+        assert_eq!(scene.says("a", at(0, 1), clustering(&[("t", "newest", 3)])), [""; 0], "only the version");
+        assert_eq!(scene.expression("t"), Some("newest"));
+        scene.goes("a", at(0, 1));
+        assert_eq!(scene.expression("t"), Some("new"), "that of those who are left");
+        scene.goes("b", at(0, 2));
+        assert_eq!(scene.expression("t"), None);
+    }
+
+    #[test]
+    fn who_gets_every_message_shares_none() {
+        let mut scene = scene();
+        scene.says("a", at(0, 1), vec![reads("g", ReaderMode::Broadcasting, ALL)]);
+        assert_eq!(scene.readers.members(&group("g")), ["a"]);
+        assert!(!scene.readers.is_read(&group("g")) && !scene.readers.reads(&group("g"), "t"));
+        scene.says("b", at(0, 2), vec![reads("g", ReaderMode::Clustering, ALL)]);
+        assert!(scene.readers.is_read(&group("g")) && scene.readers.reads(&group("g"), "t"));
+        assert!(!scene.readers.reads(&group("g"), "other"));
+        scene.goes("b", at(0, 2));
+        assert!(!scene.readers.is_read(&group("g")) && !scene.readers.reads(&group("g"), "t"));
+    }
+}

@@ -1,0 +1,341 @@
+//! What a client says to one shard comes to all of them before it is answered: so whichever shard it asks next knows it, and
+//! names it among its group's members. RocketMQ's clients give up their queues when they are not in that list.
+//!
+//! 1. The control shard hears of a change before the other shards, so that each change of a group is found by one of them.
+//! 2. The members of a group are told of a change when all shards know it: whichever of them they ask then has it.
+//! 3. One word of this shard's is on its way at a time, the newest one of a client and a connection: none overtakes another.
+//! 4. What a shard could not be told is told later: see [`retell_readers`](Broker::retell_readers).
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use futures_util::future::join_all;
+
+use super::members::Readers;
+use crate::api::{ConnectionId, Failure, ReaderClient, ReaderGroup, Status, Subscription};
+use crate::broker::client_requests::{CONTROL_SHARD, unexpected};
+use crate::broker::groups::Gate;
+use crate::broker::peers::{PeerReply, PeerRequest};
+use crate::broker::shard_broker::Broker;
+use crate::disk::Disk;
+use crate::types::{Account, GroupName, QueueKey, ShardId, TaskMutex, TopicName};
+
+/// Tells a client, over a connection of this shard, that a group of its has other members.
+pub type MembersNotice = Rc<dyn Fn(&str, &GroupName)>;
+
+/// What one shard tells another of clients.
+#[derive(Clone, Debug)]
+pub enum ReaderNews {
+    /// What one has said over a connection of the asking shard, and from where; `None`: that is over.
+    Said { client: String, connection: ConnectionId, said: Option<(Box<ReaderClient>, String)> },
+    /// It leaves a group, whichever shards it is connected to.
+    Left { client: String, group: GroupName },
+    /// All shards know that these groups have other clients, or read other topics: theirs are to be told.
+    Changed(Vec<GroupName>),
+}
+
+/// What is still to be told to other shards.
+#[derive(Default)]
+pub(in crate::broker) struct Spreading {
+    one_at_a_time: TaskMutex,
+    /// Connections of this shard and their clients, with the groups of which a change was found already.
+    untold: RefCell<BTreeMap<(u64, String), BTreeSet<GroupName>>>,
+    notice: RefCell<Option<MembersNotice>>,
+}
+
+impl<D: Disk> Broker<D> {
+    /// Sets how clients are told.
+    pub fn set_members_notice(&self, notice: MembersNotice) {
+        *self.spreading.notice.borrow_mut() = Some(notice);
+    }
+
+    /// A client has said over a connection of this shard what it reads: this shard knows it from now on. Returns whether all do;
+    /// otherwise [`tell_reader`](Broker::tell_reader) has it told.
+    pub fn hear_reader(
+        &self,
+        connection: u64,
+        id: &str,
+        address: &str,
+        client: ReaderClient,
+    ) -> Result<bool, Failure> {
+        let word = (connection, id.to_owned());
+        let at = self.reader_connection(connection);
+        let client = (!client.groups.is_empty()).then_some(client);
+        let is_known = self.readers.borrow().said(id, at).map(|(known, _)| &**known) == client.as_ref();
+        if !is_known {
+            let changed = self.take_word(id, at, address, client)?;
+            self.note_taken(&word, changed);
+        }
+        Ok(!self.spreading.untold.borrow().contains_key(&word))
+    }
+
+    /// Has all shards told what a client has said. On return they know.
+    pub async fn tell_reader(&self, connection: u64, id: &str) -> Result<(), Failure> {
+        let word = (connection, id.to_owned());
+        let told = self.tell_word(&word).await;
+        if told.is_err() {
+            // It says it again, and what some shards know by then goes from them.
+            self.forget_word(&word);
+        }
+        told
+    }
+
+    /// A client's connection has ended, or its time is over.
+    pub async fn reader_gone(&self, connection: u64, id: &str) {
+        let word = (connection, id.to_owned());
+        self.forget_word(&word);
+        let _ = self.tell_word(&word).await;
+    }
+
+    /// A client leaves a group: over all of its connections.
+    pub async fn reader_left(&self, id: &str, group: &GroupName) -> Result<(), Failure> {
+        let shards = (0..self.options.shard_count).map(ShardId);
+        let peers = self.peers()?;
+        let asked = shards.map(|shard| {
+            peers.ask(
+                shard,
+                PeerRequest::Readers(ReaderNews::Left { client: id.to_owned(), group: group.clone() }),
+            )
+        });
+        join_all(asked).await.into_iter().try_for_each(|answer| answer.map(drop))
+    }
+
+    /// Takes a client out of a group, in what it has said over connections of this shard, and tells all.
+    async fn reader_left_here(&self, id: &str, group: &GroupName) -> Result<PeerReply, Failure> {
+        for (connection, address, client) in self.words_of(id) {
+            if !client.groups.iter().any(|of| of.group == *group) {
+                continue;
+            }
+            let groups = client.groups.iter().filter(|of| of.group != *group).cloned().collect();
+            let client = ReaderClient { groups, ..*client };
+            if !self.hear_reader(connection, id, &address, client)? {
+                self.tell_reader(connection, id).await?;
+            }
+        }
+        Ok(PeerReply::Done)
+    }
+
+    /// What a client has said over connections of this shard.
+    fn words_of(&self, id: &str) -> Vec<(u64, String, Rc<ReaderClient>)> {
+        let readers = self.readers.borrow();
+        let words = readers.words(id).filter(|(connection, ..)| connection.shard == self.options.shard);
+        words
+            .map(|(connection, client, address)| (connection.number, address.to_owned(), client.clone()))
+            .collect()
+    }
+
+    /// The connections of this shard over which a client has said what it reads.
+    pub fn reader_connections(&self, id: &str) -> Vec<u64> {
+        self.words_of(id).into_iter().map(|(connection, ..)| connection).collect()
+    }
+
+    /// What a client has said over a connection of this shard.
+    pub fn reader_groups(&self, connection: u64, id: &str) -> Vec<ReaderGroup> {
+        let readers = self.readers.borrow();
+        let said = readers.said(id, self.reader_connection(connection));
+        said.map(|(client, _)| client.groups.clone()).unwrap_or_default()
+    }
+
+    fn reader_connection(&self, number: u64) -> ConnectionId {
+        ConnectionId { shard: self.options.shard, number }
+    }
+
+    fn note_untold(&self, word: &(u64, String), changed: impl IntoIterator<Item = GroupName>) {
+        let mut untold = self.spreading.untold.borrow_mut();
+        untold.entry(word.clone()).or_default().extend(changed);
+    }
+
+    /// Takes note of what was taken here. The control shard finds the changes.
+    fn note_taken(&self, word: &(u64, String), changed: BTreeSet<GroupName>) {
+        let found = if self.options.shard == CONTROL_SHARD { changed } else { BTreeSet::new() };
+        self.note_untold(word, found);
+    }
+
+    fn forget_word(&self, word: &(u64, String)) {
+        let connection = self.reader_connection(word.0);
+        if self.readers.borrow().said(&word.1, connection).is_some() {
+            let changed = self.take_word(&word.1, connection, "", None);
+            self.note_taken(word, changed.unwrap_or_default());
+        }
+    }
+
+    /// Takes what a client has said, here; `None`: it is gone. Returns the groups that have changed.
+    fn take_word(
+        &self,
+        id: &str,
+        connection: ConnectionId,
+        address: &str,
+        client: Option<ReaderClient>,
+    ) -> Result<BTreeSet<GroupName>, Failure> {
+        let before = self.readers.borrow().said(id, connection).map(|(client, _)| client.clone());
+        let mut topics: BTreeSet<String> = BTreeSet::new();
+        let words = before.as_deref().into_iter().chain(&client);
+        topics.extend(words.flat_map(Readers::shared_topics).map(str::to_owned));
+        let changed = match client {
+            Some(client) => {
+                let bytes = self.readers.borrow().entry_bytes(id, address, &client);
+                let Some(memory) = self.memory.budget(Account::Members).try_reserve(bytes) else {
+                    let message = "there is no memory left for what clients subscribe to";
+                    return Err(Failure::new(Status::Busy, message));
+                };
+                self.readers.borrow_mut().set(id, connection, address, client, memory)
+            }
+            None => self.readers.borrow_mut().remove(id, connection),
+        };
+        // Those who receive them look again what they may have.
+        for topic in topics.iter().filter_map(|name| name.parse::<TopicName>().ok()) {
+            let found = self.tables().topic_named(&topic).map(|topic| topic.id);
+            found.into_iter().for_each(|id| self.announce(id));
+        }
+        Ok(changed)
+    }
+
+    /// Tells the others what stands here of a client and a connection, if they do not know it, and then the groups' clients.
+    async fn tell_word(&self, word: &(u64, String)) -> Result<(), Failure> {
+        let _one = self.spreading.one_at_a_time.lock().await;
+        if !self.spreading.untold.borrow().contains_key(word) {
+            return Ok(());
+        }
+        let said = {
+            let readers = self.readers.borrow();
+            let said = readers.said(&word.1, self.reader_connection(word.0));
+            said.map(|(client, address)| (Box::new((**client).clone()), address.to_owned()))
+        };
+        let request = || {
+            PeerRequest::Readers(ReaderNews::Said {
+                client: word.1.clone(),
+                connection: self.reader_connection(word.0),
+                said: said.clone(),
+            })
+        };
+        let peers = self.peers()?;
+        if self.options.shard != CONTROL_SHARD {
+            match peers.ask(CONTROL_SHARD, request()).await? {
+                PeerReply::ReadersChanged(groups) => self.note_untold(word, groups),
+                other => return Err(unexpected(&other)),
+            }
+        }
+        let shards = || (0..self.options.shard_count).map(ShardId);
+        let others = shards().filter(|shard| *shard != CONTROL_SHARD && *shard != self.options.shard);
+        let answers = join_all(others.map(|shard| peers.ask(shard, request()))).await;
+        answers.into_iter().try_for_each(|answer| answer.map(drop))?;
+        let changed: Vec<_> =
+            self.note_told(word, said.as_ref().map(|(client, _)| &**client)).into_iter().collect();
+        if !changed.is_empty() {
+            // Who is not told of a change finds it within half a minute.
+            join_all(
+                shards().map(|shard| {
+                    peers.ask(shard, PeerRequest::Readers(ReaderNews::Changed(changed.clone())))
+                }),
+            )
+            .await;
+        }
+        Ok(())
+    }
+
+    /// All have been told this, but it may have changed meanwhile. Returns the groups that have other members by it.
+    fn note_told(&self, word: &(u64, String), told: Option<&ReaderClient>) -> BTreeSet<GroupName> {
+        let readers = self.readers.borrow();
+        let now = readers.said(&word.1, self.reader_connection(word.0)).map(|(client, _)| &**client);
+        let mut untold = self.spreading.untold.borrow_mut();
+        let changed = untold.get_mut(word).map(std::mem::take).unwrap_or_default();
+        if now == told {
+            untold.remove(word);
+        }
+        changed
+    }
+
+    /// Carries out what another shard tells of clients.
+    pub(in crate::broker) async fn hear_of_readers(&self, news: ReaderNews) -> Result<PeerReply, Failure> {
+        match news {
+            ReaderNews::Said { client, connection, said } => self.reader_said(&client, connection, said),
+            ReaderNews::Left { client, group } => self.reader_left_here(&client, &group).await,
+            ReaderNews::Changed(groups) => Ok(self.notify_readers(&groups)),
+        }
+    }
+
+    fn reader_said(
+        &self,
+        id: &str,
+        connection: ConnectionId,
+        said: Option<(Box<ReaderClient>, String)>,
+    ) -> Result<PeerReply, Failure> {
+        let (client, address) =
+            said.map_or((None, String::new()), |(client, address)| (Some(*client), address));
+        let changed = self.take_word(id, connection, &address, client)?;
+        Ok(PeerReply::ReadersChanged(changed.into_iter().collect()))
+    }
+
+    /// Tells the clients that this shard speaks to, of groups that have other members.
+    fn notify_readers(&self, groups: &[GroupName]) -> PeerReply {
+        let Some(notice) = self.spreading.notice.borrow().clone() else { return PeerReply::Done };
+        for group in groups {
+            let members = self.readers.borrow().members_of_shard(group, self.options.shard);
+            members.iter().for_each(|client| notice(client, group));
+        }
+        PeerReply::Done
+    }
+
+    /// Whether a shard could not be told something.
+    pub fn has_untold_readers(&self) -> bool {
+        !self.spreading.untold.borrow().is_empty()
+    }
+
+    /// Tells what a shard could not be told before. To be called about once a second, while there is something.
+    pub async fn retell_readers(&self) {
+        let words: Vec<_> = self.spreading.untold.borrow().keys().cloned().collect();
+        for word in words {
+            if self.tell_word(&word).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// The clients that read for a group, in the order of their ids.
+    pub fn readers_of(&self, group: &GroupName) -> Vec<String> {
+        self.readers.borrow().members(group)
+    }
+
+    /// Whether somebody reads for a group, and what it wants of a topic.
+    pub fn reader_subscription(&self, group: &GroupName, topic: &str) -> (bool, Option<Subscription>) {
+        let readers = self.readers.borrow();
+        (readers.has_group(group), readers.subscription(group, topic).cloned())
+    }
+
+    /// Refuses what readers would undo, or be hurt by.
+    pub(in crate::broker) fn check_not_read(&self, group: &GroupName) -> Result<(), Failure> {
+        if !self.readers.borrow().is_read(group) {
+            return Ok(());
+        }
+        let message = format!(
+            "group {group} is consumed by RocketMQ's own clients, which divide its queues among themselves: stop them first"
+        );
+        Err(Failure::new(Status::GroupHasMembers, message))
+    }
+
+    /// Why those who receive for a group get nothing new, when it is read.
+    pub(in crate::broker) fn closed_by_readers(&self, group: &GroupName) -> Option<String> {
+        if self.gates.borrow().have_any_members(group) || !self.readers.borrow().is_read(group) {
+            return None;
+        }
+        let message = "RocketMQ's own clients consume as this group: those who receive get nothing new of the topics that \
+                       these subscribe to";
+        Some(message.to_owned())
+    }
+
+    /// What receivers of a group may take from a queue of this shard. While the group has members, their grants say so; what is
+    /// read for it is closed to receivers.
+    pub(in crate::broker) fn gate(&self, group: &GroupName, key: QueueKey) -> Gate {
+        let gates = self.gates.borrow();
+        if gates.have_any_members(group) || !self.readers.borrow().is_read(group) {
+            return gates.gate(group, key);
+        }
+        let tables = self.tables();
+        let topic = tables.topic(key.topic);
+        match topic.is_some_and(|topic| self.readers.borrow().reads(group, topic.name.as_str())) {
+            true => Gate::Closed,
+            false => Gate::Open,
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Who consumes over RocketMQ's own protocol: known on every shard, told of one another, and kept apart from other consumers.
+
+use serde_json::{Value, json};
+use turbopump::api::{JoinGroup, Request, SessionLife};
+use turbopump::limits;
+
+use super::remoting::{Answer, Remoting, heartbeat, json as body_of, node};
+use super::remoting_sends::send;
+use crate::support::node::{Node, PATIENCE, wait_for};
+
+const HEART_BEAT: i32 = 34;
+const UNREGISTER: i32 = 35;
+const MEMBERS: i32 = 38;
+const CHANGED: i32 = 40;
+
+/// The clients of a group as a shard has them; nothing when it knows of none.
+fn members(client: &mut Remoting, group: &str) -> Vec<String> {
+    let answer = client.ask(MEMBERS, &[("consumerGroup", group)], b"");
+    if answer.code != 0 {
+        assert_eq!(answer.code, 1, "{answer:?}");
+        return Vec::new();
+    }
+    serde_json::from_value(body_of(&answer)["consumerIdList"].clone()).expect("a list of texts")
+}
+
+/// What a client of a group says that reads these topics.
+fn reads(id: &str, group: &str, model: &str, topics: &[&str]) -> Vec<u8> {
+    let subscription = |topic: &&str| json!({ "topic": topic, "subString": "*", "subVersion": 1 });
+    let subscriptions: Vec<Value> = topics.iter().map(subscription).collect();
+    let consumer = json!({ "groupName": group, "messageModel": model, "consumeType": "CONSUME_PASSIVELY",
+        "subscriptionDataSet": subscriptions });
+    json!({ "clientID": id, "consumerDataSet": [consumer] }).to_string().into_bytes()
+}
+
+fn beat(client: &mut Remoting, body: &[u8]) -> Answer {
+    client.ask(HEART_BEAT, &[], body)
+}
+
+#[test]
+fn members_are_known_on_every_shard_when_they_are_answered() {
+    let (_directory, node) = node(&["--shards", "3"]);
+    let mut shards: Vec<_> = node.addresses.iter().map(|address| Remoting::connect(address)).collect();
+    for number in 0..20 {
+        let mut client = Remoting::connect(&node.addresses[number % 3]);
+        let (id, group) = (format!("{number}@1"), format!("g{number}"));
+        assert_eq!(beat(&mut client, &heartbeat(&id, &group)).code, 0);
+        for shard in &mut shards {
+            assert_eq!(members(shard, &group), [id.as_str()]);
+        }
+        let leave = [("clientID", &*id), ("consumerGroup", &*group)];
+        // By another connection of it, which is of another shard.
+        let other = &mut Remoting::connect(&node.addresses[(number + 1) % 3]);
+        assert_eq!(beat(other, &heartbeat(&id, &group)).code, 0);
+        assert_eq!(other.ask(UNREGISTER, &leave, b"").code, 0);
+        for shard in &mut shards {
+            assert_eq!(members(shard, &group), [""; 0], "it has left everywhere");
+        }
+    }
+}
+
+#[test]
+fn each_client_is_told_once_of_each_change() {
+    let (_directory, node) = node(&["--shards", "2"]);
+    let connect = || node.addresses.iter().map(|address| Remoting::connect(address)).collect::<Vec<_>>();
+    let (mut first, mut second) = (connect(), connect());
+    let changed = |count: usize| vec![(CHANGED, "g".to_owned()); count];
+    for connection in &mut first {
+        assert_eq!(beat(connection, &heartbeat("a@1", "g")).code, 0);
+    }
+    assert_eq!(first[0].told(1), changed(1), "of itself");
+    for connection in &mut second {
+        assert_eq!(beat(connection, &heartbeat("b@1", "g")).code, 0);
+    }
+    assert_eq!((first[0].told(1), second[0].told(1)), (changed(1), changed(1)));
+    // Heartbeats that say nothing new change nothing.
+    for (connections, id) in [(&mut first, "a@1"), (&mut second, "b@1")] {
+        for connection in connections {
+            assert_eq!(beat(connection, &heartbeat(id, "g")).code, 0);
+        }
+    }
+    drop(second);
+    wait_for("it is gone", || members(&mut Remoting::connect(node.address()), "g") == ["a@1"]);
+    assert_eq!(first[0].told(1), changed(1));
+    assert_eq!(beat(&mut first[1], &reads("a@1", "g", "CLUSTERING", &["more"])).code, 0);
+    assert_eq!(first[0].told(1), changed(1), "of a topic more");
+    assert_eq!(members(&mut first[0], "g"), ["a@1"]);
+    assert_eq!((first[0].told(0), first[1].told(0)), (changed(0), changed(0)), "over one connection only");
+}
+
+fn described(node: &Node, group: &str) -> Value {
+    serde_json::from_str(&node.run_well(&["group", "describe", group, "-o", "json"])).expect("JSON")
+}
+
+#[test]
+fn those_who_receive_get_nothing_new_of_what_is_read() {
+    let (_directory, node) = node(&["--shards", "2"]);
+    for topic in ["orders", "events"] {
+        node.run_well(&["topic", "create", topic, "--queues", "2"]);
+    }
+    let mut client = Remoting::connect(&node.addresses[0]);
+    let mut publish = |topic: &str| assert_eq!(send(&mut client, topic, "0", "body").code, 0);
+    let receive = |topic: &str| {
+        let arguments = ["message", "receive", topic, "--group", "g", "--wait", "0", "-o", "json"];
+        node.run_well(&arguments).lines().count()
+    };
+    publish("orders");
+    assert_eq!(receive("orders"), 1);
+    let mut reader = Remoting::connect(&node.addresses[1]);
+    assert_eq!(beat(&mut reader, &reads("a@1", "g", "CLUSTERING", &["orders"])).code, 0);
+    publish("orders");
+    publish("events");
+    assert_eq!((receive("orders"), receive("events")), (0, 1));
+    let refused = described(&node, "g")["refused"].to_string();
+    assert!(refused.contains("RocketMQ's own clients consume"), "{refused}");
+    // Who gets every message keeps none from others.
+    assert_eq!(beat(&mut reader, &reads("a@1", "g", "BROADCASTING", &["orders"])).code, 0);
+    assert_eq!(receive("orders"), 1);
+    assert_eq!(beat(&mut reader, &reads("a@1", "g", "CLUSTERING", &["orders"])).code, 0);
+    publish("orders");
+    assert_eq!(receive("orders"), 0);
+    drop(reader);
+    wait_for("the reader is gone", || receive("orders") == 1);
+}
+
+#[test]
+fn groups_that_are_read_have_no_native_members_and_are_not_moved() {
+    let (_directory, node) = node(&["--shards", "2"]);
+    node.run_well(&["topic", "create", "orders", "--queues", "2"]);
+    let join = |group: &str, member: &str| {
+        let join = JoinGroup {
+            group: group.parse().expect("a name"),
+            member: member.to_owned(),
+            topics: vec!["orders".parse().expect("a name")],
+            session_timeout: PATIENCE,
+            generation: 0,
+            life: SessionLife::Timed,
+        };
+        node.client().call(&Request::JoinGroup(join)).map(drop).map_err(|error| error.to_string())
+    };
+    assert_eq!(join("members", "first"), Ok(()));
+    let mut reader = Remoting::connect(&node.addresses[1]);
+    for group in ["g", "members"] {
+        assert_eq!(beat(&mut reader, &reads("a@1", group, "CLUSTERING", &["orders"])).code, 0);
+    }
+    assert_eq!(beat(&mut reader, &reads("b@1", "g", "CLUSTERING", &["orders"])).code, 0);
+    let refused = join("g", "m").expect_err("it is read");
+    assert!(refused.contains("consumed by RocketMQ's own clients"), "{refused}");
+    assert_eq!(join("members", "second"), Ok(()), "who came first stays, and may have company");
+    for command in [&["group", "reset", "g", "orders", "--to", "first"][..], &["group", "delete", "g"]] {
+        let refused = node.run(command);
+        assert!(refused.stderr.contains("stop them first"), "{refused:?}");
+    }
+    assert!(node.run_well(&["group", "list"]).lines().any(|line| line.trim() == "g"));
+}
+
+#[test]
+fn what_clients_say_of_themselves_is_bounded() {
+    let (_directory, node) = node(&["--shards", "2"]);
+    let mut client = Remoting::connect(node.address());
+    let of_groups = |count: usize| {
+        let groups: Vec<_> = (0..count).map(|number| json!({ "groupName": format!("g{number}") })).collect();
+        json!({ "clientID": "a@1", "consumerDataSet": groups }).to_string().into_bytes()
+    };
+    assert_eq!(beat(&mut client, &of_groups(limits::REMOTING_CLIENT_GROUPS_MAX)).code, 0);
+    assert_eq!(beat(&mut client, &of_groups(10_000)).code, 2);
+    assert_eq!(members(&mut client, "g0"), ["a@1"], "what it said before counts");
+    let long = "x".repeat(limits::REMOTING_CLIENT_SUBSCRIPTION_BYTES_MAX);
+    assert_eq!(beat(&mut client, &reads("a@1", "g0", "CLUSTERING", &[&long])).code, 2);
+    let topics: Vec<_> = (0..20_000).map(|number| number.to_string()).collect();
+    let topics: Vec<_> = topics.iter().map(String::as_str).collect();
+    assert_eq!(beat(&mut client, &reads("a@1", "g0", "CLUSTERING", &topics)).code, 2);
+    let twice = [reads("a@1", "g", "CLUSTERING", &["t"]), b"\n".to_vec()].concat();
+    assert_eq!(beat(&mut client, &twice).code, 0);
+    for id in ["", &"i".repeat(limits::REMOTING_CLIENT_ID_BYTES_MAX + 1)] {
+        assert_eq!(beat(&mut client, &heartbeat(id, "g")).code, 1);
+    }
+    for id in ["\"\\\n\u{0}@", "\u{4e2d}\u{6587}", "%s%n", "a@1"] {
+        let body = reads(id, "odd", "CLUSTERING", &["t"]);
+        assert_eq!(beat(&mut client, &body).code, 0, "{id:?}");
+        assert!(members(&mut Remoting::connect(&node.addresses[1]), "odd").contains(&id.to_owned()));
+    }
+    assert_eq!(beat(&mut client, &heartbeat("a@1", "no group")).code, 1);
+    for number in 0..20 {
+        let code = beat(&mut client, &heartbeat(&format!("{number}@1"), "g")).code;
+        assert_eq!(
+            code,
+            if number < limits::REMOTING_CONNECTION_CLIENTS_MAX - 4 { 0 } else { 2 },
+            "{number}"
+        );
+    }
+}
+
+#[test]
+fn who_does_not_read_what_it_is_told_hurts_nobody() {
+    let (_directory, node) = node(&["--shards", "2"]);
+    let mut frozen = Remoting::connect(node.address());
+    assert_eq!(beat(&mut frozen, &heartbeat("frozen@1", "g")).code, 0);
+    let mut other = Remoting::connect(&node.addresses[1]);
+    for number in 0..2_000 {
+        let topic = if number % 2 == 0 { "even" } else { "odd" };
+        assert_eq!(beat(&mut other, &reads("other@1", "g", "CLUSTERING", &[topic])).code, 0);
+    }
+    assert_eq!(members(&mut other, "g"), ["frozen@1", "other@1"]);
+    assert_eq!(other.told(0).len(), 2_000, "each change once");
+}
