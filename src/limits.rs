@@ -251,6 +251,10 @@ pub const REMOTING_CLIENT_SUBSCRIPTION_BYTES_MAX: usize = 256 * 1024;
 pub const REMOTING_CLIENT_ID_BYTES_MAX: usize = 512;
 /// Requests of the broker's that wait for one client's answer.
 pub const REMOTING_ASKED_MAX: usize = 64;
+/// What one pull returns at most, beyond the first message: RocketMQ's bound for what is in memory. Its brokers stop at 32
+/// messages, however many a client asks for.
+pub const PULL_BYTES_MAX: usize = 256 * 1024;
+pub const PULL_MESSAGES_MAX: usize = 1_024;
 /// The name of a node, or of a cluster.
 pub const NODE_NAME_BYTES_MAX: usize = 64;
 /// Brokers of others that a name server knows of, and the memory that their topics take together.

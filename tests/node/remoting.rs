@@ -1,7 +1,7 @@
 //! RocketMQ's own protocol as bytes on a socket: what its clients and tools ask of a name server and of a broker.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 
 use serde_json::Value;
 use turbopump::limits;
@@ -34,6 +34,10 @@ impl Answer {
         let found = self.fields.iter().find(|(known, _)| known == name);
         &found.unwrap_or_else(|| panic!("{name} of {self:?}")).1
     }
+
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
 }
 
 pub struct Remoting {
@@ -48,6 +52,15 @@ impl Remoting {
         let stream = TcpStream::connect(address).expect("the broker listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("a positive time");
         Self { stream, received: Vec::new(), told: Vec::new() }
+    }
+
+    pub fn stream(&mut self) -> &mut TcpStream {
+        &mut self.stream
+    }
+
+    /// Where the broker sees it come from.
+    pub fn own_address(&self) -> SocketAddr {
+        self.stream.local_addr().expect("it is connected")
     }
 
     pub fn ask(&mut self, code: i32, fields: &[(&str, &str)], body: &[u8]) -> Answer {
@@ -78,7 +91,16 @@ impl Remoting {
     /// Waits for a frame; `None` when it is a request.
     fn next(&mut self) -> Option<Answer> {
         loop {
-            if let Cut::Frame(frame) = cut(&self.received).expect("frames") {
+            // The largest messages take more than what a broker reads of a body.
+            let (frame, body_bytes) = match cut(&self.received).expect("frames") {
+                Cut::Frame(frame) => (Some(frame), frame.body.len()),
+                Cut::Oversized { frame, body_bytes } => (Some(frame), body_bytes),
+                Cut::Incomplete { .. } => (None, 0),
+            };
+            if let Some(frame) = frame
+                && let body_at = frame.frame_bytes - frame.body.len()
+                && let Some(body) = self.received.get(body_at..body_at + body_bytes)
+            {
                 let header = Header::read(frame.form, frame.header).expect("a header");
                 let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
                 let answer = Answer {
@@ -86,10 +108,10 @@ impl Remoting {
                     opaque: header.opaque,
                     remark: header.remark.as_deref().unwrap_or_default().to_owned(),
                     fields: header.fields.iter().map(|(name, value)| (text(name), text(value))).collect(),
-                    body: frame.body.to_vec(),
+                    body: body.to_vec(),
                 };
-                let (frame_bytes, is_answer) = (frame.frame_bytes, header.is_answer());
-                self.received.drain(..frame_bytes);
+                let is_answer = header.is_answer();
+                self.received.drain(..body_at + body_bytes);
                 if is_answer {
                     return Some(answer);
                 }

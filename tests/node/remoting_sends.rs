@@ -14,7 +14,7 @@ const ROUTE: i32 = 105;
 const ONE_WAY: i32 = 2;
 
 /// The fields of a send, by their short names.
-fn fields<'a>(topic: &'a str, queue: &'a str, properties: &'a str) -> Vec<(&'a str, &'a str)> {
+pub fn fields<'a>(topic: &'a str, queue: &'a str, properties: &'a str) -> Vec<(&'a str, &'a str)> {
     vec![
         ("a", "producers"),
         ("b", topic),

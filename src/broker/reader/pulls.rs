@@ -15,7 +15,7 @@ use crate::broker::queue::Queue;
 use crate::broker::shard_broker::Broker;
 use crate::disk::{BufferSlice, Disk};
 use crate::index::{IndexEntry, LookupMax};
-use crate::types::{QueueKey, QueueOffset};
+use crate::types::{GroupName, QueueKey, QueueOffset};
 
 /// Index entries looked at in one pull, and bytes of their batches: more are left to the next.
 const ENTRIES_MAX: usize = 1024;
@@ -38,7 +38,7 @@ pub struct Pulled {
 }
 
 /// The messages of a queue as readers see them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QueueSpan {
     pub first: QueueOffset,
     pub end: QueueOffset,
@@ -73,6 +73,11 @@ impl QueueSpan {
 }
 
 impl<D: Disk> Broker<D> {
+    /// Whether a group's settings let it consume.
+    pub fn may_consume(&self, group: &GroupName) -> bool {
+        self.tables().group(group).is_none_or(|group| group.policy.may_consume)
+    }
+
     /// The messages that there are of a queue.
     pub fn queue_span(&self, key: QueueKey) -> Result<QueueSpan, Failure> {
         Ok(self.span(&*self.queue(key)?))

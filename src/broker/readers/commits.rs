@@ -200,7 +200,7 @@ impl<D: Disk> Broker<D> {
     }
 
     /// Members own the queues that they read, so there are no readers beside them.
-    pub(in crate::broker) fn check_no_members(&self, group: &GroupName) -> Result<(), Failure> {
+    pub fn check_no_members(&self, group: &GroupName) -> Result<(), Failure> {
         if !self.gates.borrow().have_any_members(group) {
             return Ok(());
         }

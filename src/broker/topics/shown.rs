@@ -2,7 +2,7 @@
 
 use crate::broker::shard_broker::Broker;
 use crate::disk::Disk;
-use crate::state::Topic;
+use crate::state::{Permission, Topic};
 use crate::types::TopicName;
 
 /// A topic's queues over the whole node, and what may be done with them.
@@ -24,6 +24,13 @@ impl From<&Topic> for ShownTopic {
             write_queues: topic.policy.write_queues,
             permission: topic.policy.permission.0,
         }
+    }
+}
+
+impl ShownTopic {
+    /// Whether readers may have its messages.
+    pub fn is_readable(&self) -> bool {
+        self.permission & Permission::READ != 0
     }
 }
 

@@ -1,7 +1,13 @@
 //! Frames as RocketMQ's own clients write them (`tests/data/remoting`).
 
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::call::pull::{PullRequest, Wants, is_pull};
 use super::json::Value;
 use super::{Cut, Frame, Header, HeaderForm, Language, code::request, cut};
+use crate::api::TagFilter;
+use crate::limits;
 
 macro_rules! captured {
     ($name:literal) => {
@@ -93,6 +99,31 @@ fn sends_of_every_client_are_read() {
         assert_eq!(header.fields.number(sys_flag), Some(send.sys_flag), "send {index}");
         assert!(header.fields.bytes(properties).is_some(), "send {index}");
         assert!(!frame.body.is_empty(), "send {index}");
+    }
+}
+
+#[test]
+fn pulls_of_every_client_are_read() {
+    let everything = TagFilter::default();
+    let two = TagFilter::parse(Some("TagA || TagB"));
+    let (seconds, none) = (Duration::from_secs(20), Duration::ZERO);
+    for (file, message_count, wait, filter) in [
+        (&captured!("java-4.9.8-pull")[..], 32, none, &two),
+        (captured!("java-4.9.8-lite-pull"), 10, seconds, &everything),
+        (captured!("java-5.5.0-binary-pull"), 32, none, &two),
+        (captured!("java-5.5.0-binary-lite-pull"), 10, seconds, &everything),
+        (captured!("go-2.1.2-pull"), 32, seconds, &two),
+        (captured!("wheel-0.4.4-pull"), 32, none, &two),
+    ] {
+        let frame = frame(file);
+        let header = header(&frame);
+        assert!(is_pull(header.code));
+        let pull = PullRequest::read(&header).expect("a pull");
+        assert_eq!((pull.topic.as_str(), pull.queue, pull.offset), ("orders", 0, 0));
+        assert!(pull.group.as_str().starts_with("cg"));
+        assert_eq!((pull.message_count, pull.wait, pull.committed), (message_count, wait, None));
+        assert_eq!(pull.bytes_max, limits::PULL_BYTES_MAX);
+        assert_eq!(pull.wants, Wants::These(Rc::new(filter.clone())));
     }
 }
 

@@ -104,6 +104,11 @@ impl Calls {
         Some(Call { calls: self.clone(), terms, share, _forwarded: forwarded, deadline, is_over })
     }
 
+    /// Whether one more call may be parked. A protocol that asks does not wait for it.
+    pub fn may_park(&self) -> bool {
+        self.parked_count.get() < limits::CONNECTION_PARKED_MAX
+    }
+
     /// How many there are of such calls, and may be.
     fn counted(&self, terms: CallTerms) -> (&Cell<usize>, usize) {
         match terms.is_parked {

@@ -1,5 +1,6 @@
 //! Answers, and whom they go to.
 
+use crate::limits;
 use crate::net::Outbox;
 use crate::protocol::remoting::{FieldValue, Head, Header, HeaderForm, Refusal, ResponseCode};
 
@@ -33,6 +34,25 @@ impl Asker {
     pub fn push(&self, outbox: &Outbox, write: impl FnOnce(i32, HeaderForm, &mut Vec<u8>)) {
         if !self.is_one_way {
             outbox.push_with(|output| write(self.opaque, self.form, output));
+        }
+    }
+
+    /// The same with a body of any length after what `write` appends.
+    pub fn push_with_body(
+        &self,
+        outbox: &Outbox,
+        body: Vec<u8>,
+        write: impl FnOnce(i32, HeaderForm, &mut Vec<u8>),
+    ) {
+        let is_short = body.len() < limits::SHARED_SLICE_BYTES_MIN;
+        self.push(outbox, |opaque, form, output| {
+            write(opaque, form, output);
+            if is_short {
+                output.extend_from_slice(&body);
+            }
+        });
+        if !is_short && !self.is_one_way {
+            outbox.push_chunk(body);
         }
     }
 

@@ -10,13 +10,14 @@ use futures_lite::AsyncRead;
 
 use super::answer::Asker;
 use super::port::RemotingPort;
+use super::pulling::Pulls;
 use super::sending::PlacedSend;
 use super::sessions::{Heard, RemotingClient};
 use crate::access::Peer;
 use crate::api::{Failure, Status};
 use crate::limits;
 use crate::net::ReceiveBuffer;
-use crate::protocol::remoting::call::send;
+use crate::protocol::remoting::call::{pull, send};
 use crate::protocol::remoting::{self, Frame, Header, Refusal, ResponseCode};
 use crate::runtime::Glommio;
 use crate::server::connection::Connections;
@@ -41,6 +42,7 @@ pub(super) struct Remoting {
     pub client: Rc<RemotingClient>,
     /// The clients that were heard over this connection.
     pub heard: RefCell<Heard>,
+    pub pulls: Pulls,
     /// Bytes of a body beyond the limit that are still to come.
     passing_over: Cell<usize>,
     /// A broker has registered over this connection, and is gone with it.
@@ -74,6 +76,7 @@ pub(crate) async fn serve_remoting(
         born: address.unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))),
         client: RemotingClient::new(connection),
         heard: RefCell::new(Heard::new(&connections.memory)),
+        pulls: Pulls::new(),
         passing_over: Cell::new(0),
         has_registered: Cell::new(false),
     });
@@ -163,6 +166,9 @@ impl Remoting {
         }
         if send::is_send(header.code) {
             return self.take_send(&header, &frame).await;
+        }
+        if pull::is_pull(header.code) {
+            return Taken::Weighing(self.take_pull(&header, &frame).await);
         }
         self.request(&header, &frame).await;
         Taken::Weighing(frame.frame_bytes)

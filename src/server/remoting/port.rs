@@ -75,6 +75,11 @@ impl RemotingPort {
         *self.address.get_or_init(look_up)
     }
 
+    /// The same as messages have it.
+    pub fn store_host(&self) -> SocketAddr {
+        self.address().unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)))
+    }
+
     /// The next id for a message without one.
     pub fn next_id(&self) -> UniqueId {
         self.ids.borrow_mut().next(self.broker.clock().now())

@@ -32,7 +32,7 @@ impl Refused {
         Self::Told(Refusal::new(code, remark))
     }
 
-    fn told(self, version: i32) -> Refusal {
+    pub fn told(self, version: i32) -> Refusal {
         match self {
             Refused::Told(refusal) => refusal,
             Refused::Failed(failure) => Refusal::of(&failure, Asked::Other, version),

@@ -6,11 +6,13 @@ use std::net::SocketAddr;
 use crate::limits;
 use crate::protocol::remoting::body::{Heartbeat, RegisteredTopics};
 use crate::protocol::remoting::call::offsets::{OffsetCommit, OffsetQuery, TimeSearch};
+use crate::protocol::remoting::call::pull::{PullAnswer, PullOutcome, PullRequest};
 use crate::protocol::remoting::call::send::{self, Messages, Send};
 use crate::protocol::remoting::json::Value;
 use crate::protocol::remoting::json_writer::{write_array, write_object};
 use crate::protocol::remoting::{Cut, FieldValue, Frame, Head, Header, HeaderForm, ResponseCode, cut};
 use crate::testing::Random;
+use crate::types::QueueOffset;
 use crate::wire::batch::CheckedBatch;
 
 /// Reads `bytes` as a connection's frames.
@@ -35,6 +37,7 @@ pub fn fuzz_frame(bytes: &[u8]) {
                 fuzz_body(frame.body);
                 fuzz_send(&frame);
                 fuzz_offsets(&frame);
+                fuzz_pull(&frame);
                 rest = &rest[frame.frame_bytes..];
             }
         }
@@ -145,6 +148,21 @@ fn fuzz_send(frame: &Frame<'_>) {
             CheckedBatch::check_incoming(batch.view().as_bytes()).expect("this program built it");
         }
     }
+}
+
+/// Reads a frame as a pull: what is understood is within its bounds, and its answer is a frame.
+fn fuzz_pull(frame: &Frame<'_>) {
+    let Ok(header) = Header::read(frame.form, frame.header) else { return };
+    let Ok(pull) = PullRequest::read(&header) else { return };
+    assert!((1..=limits::PULL_MESSAGES_MAX).contains(&pull.message_count));
+    assert!(pull.bytes_max <= limits::PULL_BYTES_MAX);
+    let carried_max = limits::FILTER_BYTES_MAX + 32 * limits::FILTER_TAGS_MAX;
+    assert!(pull.carried_bytes() <= carried_max, "{} bytes wait with it", pull.carried_bytes());
+    let place = QueueOffset(pull.offset.unsigned_abs() >> 1);
+    let answer = PullAnswer { outcome: PullOutcome::Nothing, next: place, first: place, end: place };
+    let mut bytes = Vec::new();
+    answer.begin(header.opaque, frame.form, 0, &mut bytes);
+    assert!(matches!(cut(&bytes), Ok(Cut::Frame(_))), "this program wrote it");
 }
 
 /// Reads a frame as a request about offsets: what is understood is one that a queue can have.

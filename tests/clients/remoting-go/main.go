@@ -1,5 +1,5 @@
 // RocketMQ's own client for Go, unmodified, against the real broker: what it sends is what `turbopump consume` reads, with
-// the places and ids that it was told. Environment: TURBOPUMP (the binary), SHARDS.
+// the places and ids that it was told, and what it pulls. Environment: TURBOPUMP (the binary), SHARDS.
 package main
 
 import (
@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/apache/rocketmq-client-go/v2"
+	"github.com/apache/rocketmq-client-go/v2/consumer"
 	"github.com/apache/rocketmq-client-go/v2/primitive"
 	"github.com/apache/rocketmq-client-go/v2/producer"
 	"github.com/apache/rocketmq-client-go/v2/rlog"
@@ -35,6 +36,8 @@ type stored struct {
 
 type suite struct {
 	server   string
+	names    string
+	node     string
 	shards   int
 	producer rocketmq.Producer
 }
@@ -60,7 +63,7 @@ func address(line string) string {
 // A broker on free ports over this directory; its native address and that of its name server.
 func start(directory string) (*exec.Cmd, string, string) {
 	broker := exec.Command(os.Getenv("TURBOPUMP"), "serve", "--data", directory+"/data", "--listen", "127.0.0.1:0",
-		"--http", "none", "--namesrv", "127.0.0.1:0", "--segment-bytes", "16MiB", "--shards", os.Getenv("SHARDS"))
+		"--http", "none", "--namesrv", "127.0.0.1:0", "--segment-bytes", "16MiB", "--node", "suite", "--shards", os.Getenv("SHARDS"))
 	broker.Stderr = os.Stderr
 	output, err := broker.StdoutPipe()
 	check("pipe", err)
@@ -97,6 +100,11 @@ func (s *suite) stored(topic string, count int) map[string]stored {
 		same("bodies of "+topic, count, len(byBody))
 		return byBody
 	}
+}
+
+// The broker that has a queue of the node.
+func (s *suite) broker(queue int) string {
+	return fmt.Sprintf("%s-%d", s.node, queue%s.shards)
 }
 
 func message(topic, body string, number int) *primitive.Message {
@@ -206,6 +214,48 @@ func (s *suite) refused() {
 	s.stored("sync", 40)
 }
 
+// What a pull consumer reads is what is stored.
+func (s *suite) pulls() {
+	pulling, err := rocketmq.NewPullConsumer(consumer.WithNsResolver(primitive.NewPassthroughResolver([]string{s.names})),
+		consumer.WithGroupName("pullers"))
+	check("consumer", err)
+	check("subscribe", pulling.Subscribe("sync", consumer.MessageSelector{}))
+	check("start", pulling.Start())
+	found := s.stored("sync", 40)
+	last := map[int]int64{}
+	for _, message := range found {
+		last[message.Queue] = max(last[message.Queue], message.Offset+1)
+	}
+	count := 0
+	for queue, end := range last {
+		place := &primitive.MessageQueue{Topic: "sync", BrokerName: s.broker(queue), QueueId: queue / s.shards}
+		for offset := int64(0); offset < end; {
+			result, err := pulling.PullFrom(context.Background(), place, offset, 4)
+			check("pull", err)
+			same("status", primitive.PullFound, result.Status)
+			for _, message := range result.GetMessageExts() {
+				stored := found[string(message.Body)]
+				number, err := strconv.Atoi(message.GetProperty("number"))
+				check("a property", err)
+				stored.check(number)
+				same("keys", stored.Key, message.GetKeys())
+				same("tag", stored.Tag, message.GetTags())
+				same("unique id", stored.UniqueID, message.MsgId)
+				same("id", stored.ID, message.OffsetMsgId)
+				same("queue", stored.Queue, int(place.QueueId)*s.shards+queue%s.shards)
+				same("offset", stored.Offset, message.QueueOffset)
+				same("offset in turn", offset, message.QueueOffset)
+				same("born at", "127.0.0.1", strings.Split(message.BornHost, ":")[0])
+				offset++
+				count++
+			}
+			same("where to go on", offset, result.NextBeginOffset)
+		}
+	}
+	same("messages", 40, count)
+	check("shutdown", pulling.Shutdown())
+}
+
 func run() {
 	directory, err := os.MkdirTemp("", "turbopump-go")
 	check("directory", err)
@@ -221,7 +271,7 @@ func run() {
 		producer.WithGroupName("producers"), producer.WithRetry(0))
 	check("producer", err)
 	check("start", sending.Start())
-	s := &suite{server: native, shards: shards, producer: sending}
+	s := &suite{server: native, names: names, node: "suite", shards: shards, producer: sending}
 	cases := []struct {
 		name string
 		run  func()
@@ -232,6 +282,7 @@ func run() {
 		{"batches are the messages they are made of", s.batches},
 		{"compressed bodies are readable", s.compressed},
 		{"refusals are told in words", s.refused},
+		{"a pull consumer reads what is stored", s.pulls},
 	}
 	for _, one := range cases {
 		begun := time.Now()

@@ -10,22 +10,29 @@ import java.util.List;
 import java.util.Map;
 import java.util.Random;
 import java.util.Set;
+import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
+import org.apache.rocketmq.client.consumer.DefaultLitePullConsumer;
+import org.apache.rocketmq.client.consumer.DefaultMQPullConsumer;
+import org.apache.rocketmq.client.consumer.PullResult;
+import org.apache.rocketmq.client.consumer.PullStatus;
 import org.apache.rocketmq.client.exception.MQBrokerException;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.client.producer.SendCallback;
 import org.apache.rocketmq.client.producer.SendResult;
 import org.apache.rocketmq.client.producer.SendStatus;
 import org.apache.rocketmq.common.message.Message;
+import org.apache.rocketmq.common.message.MessageClientExt;
+import org.apache.rocketmq.common.message.MessageExt;
 import org.apache.rocketmq.common.message.MessageQueue;
 
 /**
  * RocketMQ's own client for Java, unmodified, against the real broker: what it sends is what `turbopump consume` reads, with
- * the places and ids that it was told. Environment: TURBOPUMP (the binary), SHARDS.
+ * the places and ids that it was told, and what it pulls. Environment: TURBOPUMP (the binary), SHARDS.
  */
 public class Suite {
     private static final String BINARY = System.getenv("TURBOPUMP");
@@ -48,6 +55,8 @@ public class Suite {
             suite.run("compressed bodies are readable", suite::compressedBodies);
             suite.run("refusals have RocketMQ's codes", suite::refusals);
             suite.run("many threads share a producer", suite::manyThreads);
+            suite.run("a pull consumer reads what is stored", suite::pulls);
+            suite.run("a lite pull consumer reads what is stored, from where it likes", suite::litePulls);
         } catch (Throwable error) {
             // The client's threads would keep the program alive.
             error.printStackTrace();
@@ -306,5 +315,137 @@ public class Suite {
         check(errors.isEmpty(), "no errors: " + errors);
         Map<String, Stored> stored = stored("threads", 1600);
         results.forEach((body, result) -> check(stored.get(body), result));
+    }
+
+    /** Whether a message that was read from a queue is the one that is stored there. */
+    private static void check(Stored stored, MessageExt message, MessageQueue queue) {
+        String broker = queue.getBrokerName();
+        int shard = Integer.parseInt(broker.substring(broker.lastIndexOf('-') + 1));
+        same(queue.getQueueId() * SHARDS + shard, stored.number("queue"), "queue");
+        same(queue.getQueueId(), message.getQueueId(), "queue of the broker");
+        same((int) message.getQueueOffset(), stored.number("offset"), "offset");
+        same(message.getMsgId(), stored.text("unique_id"), "unique id");
+        same(((MessageClientExt) message).getOffsetMsgId(), stored.text("id"), "offset message id");
+        same(message.getKeys(), stored.text("key"), "key");
+        same(message.getTags(), stored.text("tag"), "tag");
+        check(stored.line.contains("\"number\":\"" + message.getUserProperty("number") + "\""), "property: " + stored.line);
+        same("DefaultCluster", message.getProperty("CLUSTER"), "cluster");
+        check(message.getBornHostString().equals("127.0.0.1"), "born at " + message.getBornHost());
+        check(message.getStoreTimestamp() >= message.getBornTimestamp() - 1000, "stored after it was born");
+        same(0, message.getReconsumeTimes(), "deliveries before");
+    }
+
+    private static String body(MessageExt message) {
+        return new String(message.getBody(), StandardCharsets.UTF_8);
+    }
+
+    private void pulls() throws Exception {
+        DefaultMQPullConsumer consumer = new DefaultMQPullConsumer("pullers");
+        consumer.setNamesrvAddr(names);
+        consumer.start();
+        for (String topic : new String[] {"sync", "large", "batches"}) {
+            Map<String, Stored> stored = stored(topic, topic.equals("sync") ? 40 : topic.equals("large") ? 1 : 1011);
+            Set<String> found = new HashSet<>();
+            for (MessageQueue queue : consumer.fetchSubscribeMessageQueues(topic)) {
+                long offset = 0;
+                PullResult result = consumer.pull(queue, "*", offset, 7);
+                for (; result.getPullStatus() == PullStatus.FOUND; result = consumer.pull(queue, "*", offset, 32)) {
+                    for (MessageExt message : result.getMsgFoundList()) {
+                        same(offset, message.getQueueOffset(), "each offset in turn");
+                        check(stored.get(body(message)), message, queue);
+                        check(found.add(body(message)), "once");
+                        offset++;
+                    }
+                    same(offset, result.getNextBeginOffset(), "where to go on");
+                }
+                same(PullStatus.NO_NEW_MSG, result.getPullStatus(), "at the end");
+                same(offset, result.getMaxOffset(), "the end");
+                same(0L, result.getMinOffset(), "the beginning");
+                same(PullStatus.OFFSET_ILLEGAL, consumer.pull(queue, "*", offset + 1, 32).getPullStatus(), "after the end");
+                if (offset > 0) {
+                    same(PullStatus.NO_MATCHED_MSG, consumer.pull(queue, "none", 0, 32).getPullStatus(), "nothing matches");
+                }
+            }
+            same(stored.size(), found.size(), "messages of " + topic);
+        }
+        filtered(consumer);
+        waits(consumer);
+        consumer.shutdown();
+    }
+
+    private static void filtered(DefaultMQPullConsumer consumer) throws Exception {
+        int count = 0;
+        for (MessageQueue queue : consumer.fetchSubscribeMessageQueues("sync")) {
+            PullResult result = consumer.pull(queue, "tag0 || tag2", 0, 32);
+            // `null` where nothing matches.
+            List<MessageExt> found = result.getMsgFoundList();
+            for (MessageExt message : found == null ? new ArrayList<MessageExt>() : found) {
+                check(!message.getTags().equals("tag1"), "a tag that is not wanted");
+                count++;
+            }
+            same(result.getMaxOffset(), result.getNextBeginOffset(), "all were looked at");
+        }
+        same(27, count, "messages with these tags");
+    }
+
+    /** A pull that waits is called by the message that it waits for. */
+    private void waits(DefaultMQPullConsumer consumer) throws Exception {
+        MessageQueue queue = consumer.fetchSubscribeMessageQueues("large").iterator().next();
+        long end = consumer.maxOffset(queue);
+        CompletableFuture<Long> woken = new CompletableFuture<>();
+        new Thread(() -> {
+            try {
+                PullResult result = consumer.pullBlockIfNotFound(queue, "*", end, 32);
+                same("wake", body(result.getMsgFoundList().get(0)), "what it waited for");
+                woken.complete(System.nanoTime());
+            } catch (Throwable error) {
+                woken.completeExceptionally(error);
+            }
+        }).start();
+        Thread.sleep(100);
+        check(!woken.isDone(), "it waits");
+        producer.send(message("large", "wake", 1), queue);
+        long answered = System.nanoTime();
+        check(woken.get(5, TimeUnit.SECONDS) - answered < 500_000_000, "at once");
+    }
+
+    private void litePulls() throws Exception {
+        DefaultLitePullConsumer consumer = new DefaultLitePullConsumer("lite");
+        consumer.setNamesrvAddr(names);
+        consumer.setPullBatchSize(3);
+        consumer.start();
+        List<MessageQueue> queues = new ArrayList<>(consumer.fetchMessageQueues("sync"));
+        same(4 * SHARDS, queues.size(), "queues");
+        // A new group begins at the first message of a new topic.
+        consumer.assign(queues);
+        Map<String, Stored> stored = stored("sync", 40);
+        for (MessageExt message : polled(consumer, 40)) {
+            String id = ((MessageClientExt) message).getOffsetMsgId();
+            same(id, stored.get(body(message)).text("id"), "offset message id");
+        }
+        MessageQueue again = queues.get(0);
+        consumer.seek(again, 1);
+        long first = Long.MAX_VALUE;
+        for (MessageExt message : polled(consumer, 40 / queues.size() - 1)) {
+            first = Math.min(first, message.getQueueOffset());
+            same(again.getQueueId(), message.getQueueId(), "queue");
+        }
+        same(1L, first, "from where it sought");
+        consumer.shutdown();
+    }
+
+    /** So many messages, or more if more come with them; each once. */
+    private static List<MessageExt> polled(DefaultLitePullConsumer consumer, int count) {
+        List<MessageExt> messages = new ArrayList<>();
+        Set<String> ids = new HashSet<>();
+        long deadline = System.nanoTime() + 20_000_000_000L;
+        while (messages.size() < count && System.nanoTime() < deadline) {
+            for (MessageExt message : consumer.poll(1000)) {
+                check(ids.add(message.getMsgId()), "once: " + message);
+                messages.add(message);
+            }
+        }
+        check(messages.size() >= count, messages.size() + " of " + count + " messages");
+        return messages;
     }
 }

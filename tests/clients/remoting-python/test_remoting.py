@@ -1,5 +1,5 @@
 """The PyPI wheel rocketmq 0.4.4, which brings the C++ client, unmodified, against the real broker: what it sends is what
-`turbopump consume` reads. Environment: TURBOPUMP (the binary), SHARDS."""
+`turbopump consume` reads, and what it pulls. Environment: TURBOPUMP (the binary), SHARDS."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import threading
 import time
 import unittest
 
-from rocketmq.client import Message, Producer
+from rocketmq.client import Message, Producer, PullConsumer
 
 BINARY = os.environ["TURBOPUMP"]
 SHARDS = int(os.environ.get("SHARDS", "1"))
@@ -145,6 +145,36 @@ class Wheel(unittest.TestCase):
         places = {(entry["queue"], entry["offset"] - number) for number, entry in
                   ((number, stored["batch-%d" % number]) for number in range(1, 11))}
         self.assertEqual(len(places), 1, "one queue, consecutive offsets")
+
+    def test_what_is_pulled_is_what_is_stored(self):
+        # Its consumer knows a queue by its number alone: of several brokers it would mix them up.
+        subprocess.run([BINARY, "topic", "create", "pulls", "--queues", "4" if SHARDS == 1 else "1", "--server",
+                        self.broker.native], check=True, stdout=subprocess.DEVNULL)
+        for number in range(40):
+            self.producer.send_sync(message("pulls", "pull-%d \u4e2d" % number, number))
+        self.producer.send_sync(message("pulls", "0123456789abcdef" * 512, 40))
+        consumer = PullConsumer("pullers")
+        consumer.set_namesrv_addr(self.broker.names)
+        consumer.start()
+
+        def pulled(*arguments):
+            # The next message takes the memory of the last one.
+            return {found.body.decode(): {
+                "key": found.keys.decode(), "tag": found.tags.decode(), "number": found.get_property("number").decode(),
+                "unique_id": found.id, "topic": found.topic, "offset": found.queue_offset, "queue": found.queue_id * SHARDS,
+                "deliveries": found.reconsume_times} for found in consumer.pull("pulls", *arguments)}
+
+        stored = {body: {
+            "key": entry["key"], "tag": entry["tag"], "number": entry["properties"]["number"], "unique_id": entry["unique_id"],
+            "topic": "pulls", "offset": entry["offset"], "queue": entry["queue"], "deliveries": 0}
+            for body, entry in self.stored("pulls", 41).items()}
+        self.assertEqual(pulled(), stored)
+        # It goes on where it was, unless it forgets that.
+        self.assertEqual(pulled(), {})
+        PullConsumer.offset_table.clear()
+        tagged = {body: entry for body, entry in stored.items() if entry["tag"] == "tag1"}
+        self.assertEqual(pulled("tag1"), tagged)
+        consumer.shutdown()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
 //! Requests, a family each: fields in, what is to be done out; and their answers.
 
 pub mod offsets;
+pub mod pull;
 pub mod send;

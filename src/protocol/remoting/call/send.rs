@@ -10,7 +10,7 @@ use crate::api::Stored;
 use crate::limits;
 use crate::protocol::remoting::code::{ResponseCode, request};
 use crate::protocol::remoting::fields::FieldValue;
-use crate::protocol::remoting::message::{InnerMessages, Meaning, system_flag};
+use crate::protocol::remoting::message::{InnerMessages, Meaning, REGION, system_flag};
 use crate::protocol::remoting::refusal::Refusal;
 use crate::protocol::remoting::{Head, Header, HeaderForm};
 use crate::types::{Level, OffsetMessageId, RecordLocation, Timestamp, TopicName};
@@ -33,8 +33,6 @@ const WISHED_QUEUES_MAX: u32 = 8;
 const WISHED_QUEUES: u32 = 4;
 /// The topic that others are made after; a client that names another one does not want its topic made.
 const TEMPLATE_TOPIC: &[u8] = b"TBW102";
-/// What brokers call their place.
-const REGION: &str = "DefaultRegion";
 
 /// A send, ready to be stored.
 #[derive(Debug)]

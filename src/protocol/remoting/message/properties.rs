@@ -37,6 +37,9 @@ pub enum Delay<'a> {
 /// Names that brokers give messages on their way out, and that come in again with messages that are sent on.
 const OUTGOING: [&[u8]; 4] = [b"CLUSTER", b"MSG_REGION", b"TRACE_ON", b"POP_CK"];
 
+/// What brokers call their place.
+pub const REGION: &str = "DefaultRegion";
+
 impl<'a> Meaning<'a> {
     /// Reads properties, and appends those that are stored as they are to `stored`, in their order.
     pub fn read(text: &'a [u8], stored: &mut Vec<u8>) -> Self {

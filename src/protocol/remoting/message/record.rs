@@ -25,7 +25,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::properties::write_properties;
+use super::properties::{REGION, write_properties};
 use super::system_flag;
 use crate::types::{QueueOffset, RecordLocation, Timestamp};
 use crate::wire::origin::Attributes;
@@ -46,8 +46,8 @@ pub struct RecordTerms<'a> {
     pub queue: u32,
     /// Where clients reach this broker.
     pub store_host: SocketAddr,
-    /// Properties that brokers add on the way out.
-    pub added: &'a [(&'a str, &'a str)],
+    /// The broker's, which messages have on their way out.
+    pub cluster: &'a str,
 }
 
 /// A stored message, and where it is.
@@ -119,7 +119,8 @@ pub fn write_record(terms: &RecordTerms<'_>, placed: &PlacedRecord<'_>, output: 
     output.extend_from_slice(topic);
     let properties_at = output.len();
     output.extend_from_slice(&[0; 2]);
-    write_properties(record, terms.added, output);
+    let added = [("CLUSTER", terms.cluster), ("MSG_REGION", REGION), ("TRACE_ON", "true")];
+    write_properties(record, &added, output);
     let properties_bytes = (output.len() - properties_at - 2) as u16;
     output[properties_at..properties_at + 2].copy_from_slice(&properties_bytes.to_be_bytes());
     let record_bytes = (output.len() - start) as u32;
@@ -230,7 +231,7 @@ mod tests {
 
     fn terms(topic: &str) -> RecordTerms<'_> {
         let store_host = SocketAddr::from(([127, 0, 0, 1], 10911));
-        RecordTerms { topic, queue: 3, store_host, added: &[("CLUSTER", "c")] }
+        RecordTerms { topic, queue: 3, store_host, cluster: "c" }
     }
 
     fn placed<'a>(bytes: &'a mut Vec<u8>, record: &Record<'_>) -> PlacedRecord<'a> {
@@ -262,7 +263,7 @@ mod tests {
             attributes: Attributes { encoding: BodyEncoding::Zlib, committed: true },
             origin: Some(Origin::new(9, 2, born)),
         };
-        let mut expected = b"\0\0\0\x82\xda\xa3\x20\xa7".to_vec();
+        let mut expected = b"\0\0\0\xa9\xda\xa3\x20\xa7".to_vec();
         expected.extend_from_slice(&907_060_870_u32.to_be_bytes());
         expected.extend_from_slice(b"\0\0\0\x03\0\0\0\x09\0\0\0\0\0\0\0\x2a");
         expected.extend_from_slice(b"\0\0\0\0\0\x05\0\x07\0\0\x03\x09");
@@ -270,7 +271,8 @@ mod tests {
         expected.extend_from_slice(b"\x0a\x01\x02\x03\0\0\x0f\xa0");
         expected.extend_from_slice(&1_700_000_000_009_u64.to_be_bytes());
         expected.extend_from_slice(b"\x7f\0\0\x01\0\0\x2a\x9f\0\0\0\x02\0\0\0\0\0\0\0\0\0\0\0\x05hello");
-        expected.extend_from_slice(b"\x06orders\0\x1ca\x01b\x02TAGS\x01t\x02KEYS\x01k\x02CLUSTER\x01c\x02");
+        expected.extend_from_slice(b"\x06orders\0\x43a\x01b\x02TAGS\x01t\x02KEYS\x01k\x02CLUSTER\x01c\x02");
+        expected.extend_from_slice(b"MSG_REGION\x01DefaultRegion\x02TRACE_ON\x01true\x02");
         assert_eq!(written(&terms("orders"), &record), expected);
     }
 

@@ -1,0 +1,60 @@
+//! The messages of one answer to a pull, written as they are found.
+
+use super::connection::Remoting;
+use crate::broker::{StoredRecord, Taker};
+use crate::protocol::remoting::call::pull::PullRequest;
+use crate::protocol::remoting::message::{PlacedRecord, RecordTerms, write_record};
+use crate::types::QueueNumber;
+
+/// As many messages as an answer may have.
+pub(super) struct Records<'a> {
+    terms: RecordTerms<'a>,
+    body: Vec<u8>,
+    count: usize,
+    missing: usize,
+    bytes_max: usize,
+}
+
+impl<'a> Records<'a> {
+    pub fn new(remoting: &'a Remoting, pull: &'a PullRequest, queue: QueueNumber) -> Self {
+        let port = remoting.port();
+        let shards = u32::from(remoting.connections.broker.options().shard_count);
+        let terms = RecordTerms {
+            topic: pull.topic.as_str(),
+            queue: queue.0 / shards,
+            store_host: port.store_host(),
+            cluster: &port.node.cluster,
+        };
+        let (missing, bytes_max) = (pull.message_count, pull.bytes_max);
+        Self { terms, body: Vec::new(), count: 0, missing, bytes_max }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The messages, and how many they are.
+    pub fn finish(self) -> (Vec<u8>, usize) {
+        (self.body, self.count)
+    }
+}
+
+impl Taker for Records<'_> {
+    fn missing(&self) -> usize {
+        self.missing
+    }
+
+    fn take(&mut self, stored: &StoredRecord<'_>) -> bool {
+        // The first message is given whatever its size.
+        if self.count > 0 && self.body.len() + stored.record.as_bytes().len() > self.bytes_max {
+            self.missing = 0;
+            return false;
+        }
+        let StoredRecord { offset, location, record, born_time, store_time } = *stored;
+        let placed = PlacedRecord { record, offset, location, born_time, store_time };
+        write_record(&self.terms, &placed, &mut self.body);
+        self.count += 1;
+        self.missing -= 1;
+        true
+    }
+}
