@@ -132,6 +132,10 @@ counters! {
     transactions_checked,
     transactions_given_up,
     snapshots,
+    /// Times that the consume index was built anew, by the start or since.
+    index_renewals,
+    /// Files of snapshots that were written once and were not there at the start.
+    snapshots_missing,
     /// Files of the key index that were found damaged, and are made again.
     key_runs_damaged,
     requests,

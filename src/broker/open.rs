@@ -38,6 +38,9 @@ const TRIM_STEP_QUEUES: usize = 256;
 /// What clients can bring about again and again is said once in this time.
 const SAY_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
+/// Why the index is built anew where nothing else is wrong.
+const NO_SNAPSHOT: &str = "no snapshot is left that says what is in it";
+
 /// Why a shard does not start. Nothing stored was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -232,6 +235,8 @@ impl<D: Disk> Broker<D> {
             }
         }
         report.notices.extend(witnesses.notices.iter().cloned());
+        broker.metrics.index_renewals.add(rebuilt.is_some().into());
+        broker.metrics.snapshots_missing.add(witnesses.lost_snapshots.len() as u64);
         Ok(OpenedBroker { broker: Rc::new(broker), report, rebuilt })
     }
 
@@ -372,6 +377,7 @@ impl<D: Disk> Attempt<'_, D> {
     async fn run_or_rebuild(&self) -> Result<(Opened<D>, Option<String>), StartError> {
         let found = match distrust(self.disk, &self.options.directory.join("index")).await? {
             Some(reason) => Err(reason),
+            None if self.witnesses.has_lost_snapshots() => Err(NO_SNAPSHOT.to_owned()),
             None => self.run(self.witnesses.snapshot.as_ref()).await?,
         };
         let reason = match found {

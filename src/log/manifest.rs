@@ -25,6 +25,7 @@
 //!  64  u64  reached     the log was durable up to here, at least
 //!  72  u16  shards      of the node
 //!  74  u16  flags       1: the log ended at `reached` when it was stopped; 2: the epochs at the end are there
+//!                      4, 8: snapshot-0, snapshot-1 was written
 //!  76  u32  count       of ranges that an operator gave up, oldest first:
 //!  80 + 24 i  u64 from, u64 to, u64 end   see `GivenUp`
 //!  4096 - 4 shards + 4 s  u32   epoch that shard s had reached at least, when flag 2 is set
@@ -51,6 +52,7 @@ const REST_CRC: usize = 36;
 const REST: usize = 40;
 const FLAG_IS_END: u16 = 1;
 const FLAG_HAS_EPOCHS: u16 = 2;
+const FLAGS_SNAPSHOTS: [u16; 2] = [4, 8];
 const RANGES: usize = 80;
 const RANGE_BYTES: usize = 24;
 const EPOCH_BYTES: usize = 4;
@@ -75,6 +77,9 @@ pub struct Manifest {
     /// Epochs that the shards of the node had reached when all of them had started, in their order; empty when that is
     /// not known. A shard that has a lower one than another shard's manifest says is older than that shard.
     pub shard_epochs: Vec<u32>,
+    /// Which of the two files of snapshots were written: those that are not there any more were lost. Releases before this
+    /// was noted wrote none.
+    pub snapshots: [bool; 2],
     /// The other block could not be read, or the file has not the size that it was made with.
     pub is_alone: bool,
 }
@@ -135,7 +140,18 @@ impl Manifest {
     pub fn new(shard: ShardId, secret: LogSecret, epoch: u32, shard_count: u16) -> Self {
         let holdings = Some(Holdings::none(shard_count));
         let (given_up, shard_epochs) = (Vec::new(), Vec::new());
-        Self { sequence: 0, epoch, shard, secret, holdings, given_up, shard_epochs, is_alone: true }
+        let snapshots = [false; 2];
+        Self {
+            sequence: 0,
+            epoch,
+            shard,
+            secret,
+            holdings,
+            given_up,
+            shard_epochs,
+            snapshots,
+            is_alone: true,
+        }
     }
 
     /// Adds ranges to those given up, and forgets those below the log's first position.
@@ -189,7 +205,10 @@ impl Manifest {
         put_u16(block, 72, holdings.shard_count);
         let has_epochs = !self.shard_epochs.is_empty();
         let flag = |is_set: bool, flag| if is_set { flag } else { 0 };
-        put_u16(block, 74, flag(holdings.is_end, FLAG_IS_END) | flag(has_epochs, FLAG_HAS_EPOCHS));
+        let snapshots = self.snapshots.iter().zip(FLAGS_SNAPSHOTS);
+        let snapshots = snapshots.fold(0, |flags, (is_set, bit)| flags | flag(*is_set, bit));
+        let flags = flag(holdings.is_end, FLAG_IS_END) | flag(has_epochs, FLAG_HAS_EPOCHS) | snapshots;
+        put_u16(block, 74, flags);
         assert!(self.given_up.len() <= RANGES_MAX, "{} ranges", self.given_up.len());
         put_u32(block, 76, self.given_up.len() as u32);
         for (range, at) in self.given_up.iter().zip((RANGES..).step_by(RANGE_BYTES)) {
@@ -223,6 +242,7 @@ impl Manifest {
             holdings: None,
             given_up: Vec::new(),
             shard_epochs: Vec::new(),
+            snapshots: [false; 2],
             is_alone: false,
         };
         if block[REST_CRC..].iter().all(|byte| *byte == 0) {
@@ -242,6 +262,7 @@ impl Manifest {
             is_end: flags & FLAG_IS_END != 0,
             shard_count,
         });
+        manifest.snapshots = FLAGS_SNAPSHOTS.map(|bit| flags & bit != 0);
         let position = |at| LogPosition(get_u64(block, at));
         let range = |at| GivenUp { from: position(at), to: position(at + 8), end: position(at + 16) };
         manifest.given_up = (RANGES..).step_by(RANGE_BYTES).take(count).map(range).collect();

@@ -4,6 +4,7 @@
 //! 2. A segment that goes is taken off before its file does.
 //! 3. That the log has got into a segment is noted soon after the first of its groups is durable.
 //! 4. The epochs of all shards are noted before the first request is taken.
+//! 5. That a file of snapshots was written is noted once it is whole, and for good: who misses it later says so.
 
 use std::cell::{Cell, RefCell};
 
@@ -57,6 +58,14 @@ impl<D: Disk> CommitLog<D> {
     /// answered, once all shards have made their epochs durable: a shard that is replaced by an older copy is told by it.
     pub async fn note_shard_epochs(&self, epochs: &[u32]) -> Result<(), DiskError> {
         self.inner.change_manifest(|manifest| manifest.shard_epochs = epochs.to_vec()).await
+    }
+
+    /// Says in the manifest that the snapshots' file `slot`, 0 or 1, was written, unless that is known.
+    pub async fn note_snapshot(&self, slot: usize) -> Result<(), DiskError> {
+        if self.inner.register.manifest.borrow().snapshots[slot] {
+            return Ok(());
+        }
+        self.inner.change_manifest(|manifest| manifest.snapshots[slot] = true).await
     }
 }
 

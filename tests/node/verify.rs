@@ -300,3 +300,60 @@ fn how_many_messages_a_lost_shard_held_is_not_known() {
         assert!(damage.len() == 1 && damage[0].1.contains("an unknown number of messages"), "{damage:?}");
     }
 }
+
+/// Everything that is shown of a start after `strike`, and of the one after that.
+fn check_without_snapshots(data: &Path, lost: usize, is_anew: bool, strike: &dyn Fn()) {
+    assert_eq!(verify(data).code, Some(0), "nothing is missing");
+    strike();
+    let verified = verify(data);
+    let rebuilt = verified.findings("rebuilt");
+    assert_eq!(verified.code, Some(1), "{}", verified.report);
+    let named = |part: &str| rebuilt.iter().filter(|(file, _)| file.contains(part)).count();
+    assert_eq!((named("snapshot-"), named("/index")), (lost, usize::from(is_anew)), "{rebuilt:?}");
+    assert_eq!((&verified.report["messages_missing"], &verified.report["damaged"]), (&0.into(), &0.into()));
+    let node = Node::start(data);
+    assert_eq!(node.banner.matches("is missing, though it was written").count(), lost, "{}", node.banner);
+    assert_eq!(node.banner.contains("the index was built anew"), is_anew, "{}", node.banner);
+    assert_eq!(node.counter("snapshots_missing"), lost as u64);
+    assert_eq!(node.counter("index_renewals"), u64::from(is_anew));
+    assert_eq!(node.run_well(&["consume", "lines"]), "one\ntwo\n");
+    let told = node.stop().stderr;
+    assert_eq!(told.matches("is missing, though it was written").count(), lost, "{told}");
+    assert_eq!(told.contains("the index was built anew"), is_anew, "{told}");
+    // The second file is written by the second snapshot: it is told of until then.
+    drop(Node::start(data).stop());
+    let node = Node::start(data);
+    assert!(!node.banner.contains("is missing") && !node.banner.contains("anew"), "{}", node.banner);
+    assert_eq!(node.counter("index_renewals"), 0);
+    assert_eq!(node.stop().status.code(), Some(0));
+}
+
+/// The log alone is enough, and that the rest is gone is a sign of something.
+#[test]
+fn snapshots_that_are_gone_are_told_of_and_those_that_never_were_are_not() {
+    let directory = test_directory();
+    let data = directory.path();
+    let node = Node::start(data);
+    node.run_well(&["topic", "create", "lines", "--queues", "1"]);
+    command::run(Some(node.address()), &["produce", "lines"], Some(b"one\ntwo\n")).well();
+    node.kill();
+    let verified = verify(data);
+    assert!(files_with(data, "snapshot-").is_empty(), "it was not killed before its first snapshot");
+    assert_eq!(verified.code, Some(0), "{}", verified.report);
+    for _ in 0..2 {
+        let node = Node::start(data);
+        assert!(!node.banner.contains("is missing") && !node.banner.contains("anew"), "{}", node.banner);
+        assert_eq!(node.stop().status.code(), Some(0));
+    }
+    let remove = |part: &str| {
+        for file in files_with(data, part) {
+            std::fs::remove_file(file).expect("it is there");
+        }
+    };
+    check_without_snapshots(data, 2, true, &|| remove("snapshot-"));
+    check_without_snapshots(data, 2, true, &|| {
+        remove("snapshot-");
+        std::fs::remove_dir_all(data.join("shard-0/index")).expect("it is there");
+    });
+    check_without_snapshots(data, 1, false, &|| remove("snapshot-0"));
+}

@@ -31,6 +31,8 @@ pub struct Witnesses {
     pub snapshot: Option<Snapshot>,
     /// Files that are not what they must be, and do no harm.
     pub notices: Vec<String>,
+    /// Files of snapshots that were written, and are not there.
+    pub lost_snapshots: Vec<PathBuf>,
     /// Snapshots of another log, when there are none of this one.
     pub foreign: Vec<Contradiction>,
 }
@@ -44,12 +46,18 @@ impl Witnesses {
         let log = directory.join("log");
         let found = Snapshot::read_both(disk, directory).await?;
         let manifest = Manifest::read(disk, &log).await?;
-        let mut witnesses = Self::of(&known, &found, manifest.map(|manifest| manifest.secret));
+        let secret = manifest.as_ref().map(|manifest| manifest.secret);
+        let mut witnesses = Self::of(&known, &found, secret);
         if !witnesses.foreign.is_empty() {
             // It may be the manifest that is of another log.
             let secret = secret_of_log(disk, &log, &known).await?;
             witnesses = Self::of(&known, &found, secret);
         }
+        witnesses.lost_snapshots =
+            manifest.map_or_else(Vec::new, |manifest| lost_snapshots(&manifest, &found));
+        witnesses.notices.extend(witnesses.lost_snapshots.iter().map(|path| {
+            format!("{} is missing, though it was written: the log is read instead", path.display())
+        }));
         if witnesses.snapshot.is_some() {
             witnesses.notices.extend(witnesses.foreign.drain(..).map(|foreign| foreign.to_string()));
         }
@@ -59,14 +67,15 @@ impl Witnesses {
     fn of(known: &Known, found: &[FoundSnapshot], secret: Option<LogSecret>) -> Self {
         let owner = secret.map(|secret| Owner { secret, shard: known.shard });
         let (known, snapshot) = (known.clone(), None);
-        let mut witnesses = Self { known, snapshot, notices: Vec::new(), foreign: Vec::new() };
+        let (notices, lost_snapshots, foreign) = (Vec::new(), Vec::new(), Vec::new());
+        let mut witnesses = Self { known, snapshot, notices, lost_snapshots, foreign };
         found.iter().cloned().for_each(|found| witnesses.take(found, owner));
         witnesses
     }
 
     fn take(&mut self, found: FoundSnapshot, owner: Option<Owner>) {
         let (path, snapshot) = match found {
-            FoundSnapshot::Missing => return,
+            FoundSnapshot::Missing(_) => return,
             FoundSnapshot::Damaged(path) => {
                 self.notices.push(format!(
                     "{} is not whole, as when the broker died while it was written: it is not used",
@@ -90,6 +99,11 @@ impl Witnesses {
         if self.snapshot.as_ref().is_none_or(|other| other.sequence < snapshot.sequence) {
             self.snapshot = Some(snapshot);
         }
+    }
+
+    /// Whether there is nothing to go on from, though there was.
+    pub fn has_lost_snapshots(&self) -> bool {
+        self.snapshot.is_none() && !self.lost_snapshots.is_empty()
     }
 
     /// Everything in which the log contradicts them.
@@ -119,6 +133,15 @@ impl Witnesses {
             }
         }
     }
+}
+
+/// The snapshots' files that were written, as the manifest says, and are not there.
+pub(in crate::broker) fn lost_snapshots(manifest: &Manifest, found: &[FoundSnapshot; 2]) -> Vec<PathBuf> {
+    let lost = found.iter().zip(manifest.snapshots).filter_map(|(found, was_written)| match found {
+        FoundSnapshot::Missing(path) if was_written => Some(path.clone()),
+        _ => None,
+    });
+    lost.collect()
 }
 
 /// The highest epoch that the manifest of another shard says this one had reached. What is wrong with that manifest is for

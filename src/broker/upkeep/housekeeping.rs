@@ -206,6 +206,7 @@ impl<D: Disk> Broker<D> {
         let owner = Some(owner);
         let snapshot = Snapshot { sequence, position, epoch, newest, owner, tables, index };
         snapshot.write(&self.disk, &self.options.directory).await?;
+        self.log.note_snapshot(snapshot.slot()).await?;
         self.snapshot_slot.set(sequence);
         self.snapshot_position.set(position);
         self.metrics.snapshots.add(1);

@@ -157,6 +157,7 @@ impl<D: Disk> Broker<D> {
             }
             RenewalStep::Done => {
                 health.distrust.borrow_mut().take();
+                self.metrics.index_renewals.add(1);
                 tracing::info!(target: "index", shard = self.options.shard.0, "the consume index was built anew");
                 // Until it is in a snapshot a start would build it once more.
                 self.take_snapshot().await?;

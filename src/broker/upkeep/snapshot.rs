@@ -63,7 +63,7 @@ pub struct Owner {
 /// A file that has the name of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FoundSnapshot {
-    Missing,
+    Missing(PathBuf),
     /// Not whole: a death while it was written, or damage.
     Damaged(PathBuf),
     Whole(PathBuf, Snapshot),
@@ -74,6 +74,11 @@ fn file_name(sequence: u64) -> String {
 }
 
 impl Snapshot {
+    /// Which of the two files the snapshot is written to.
+    pub fn slot(&self) -> usize {
+        (self.sequence % 2) as usize
+    }
+
     /// What the two files hold that are written in turn, by their slots.
     pub async fn read_both<D: Disk>(disk: &D, directory: &Path) -> Result<[FoundSnapshot; 2], DiskError> {
         let read = async |slot| {
@@ -87,7 +92,7 @@ impl Snapshot {
     pub async fn read_newest<D: Disk>(disk: &D, directory: &Path) -> Result<Option<Snapshot>, DiskError> {
         let whole = Self::read_both(disk, directory).await?.into_iter().filter_map(|found| match found {
             FoundSnapshot::Whole(_, snapshot) => Some(snapshot),
-            FoundSnapshot::Missing | FoundSnapshot::Damaged(_) => None,
+            FoundSnapshot::Missing(_) | FoundSnapshot::Damaged(_) => None,
         });
         Ok(whole.max_by_key(|snapshot| snapshot.sequence))
     }
@@ -155,7 +160,7 @@ impl Snapshot {
 /// One of the two. What a death while writing leaves is not whole.
 async fn read_slot<D: Disk>(disk: &D, path: PathBuf) -> Result<FoundSnapshot, DiskError> {
     let file = match disk.open(&path, OpenMode::ReadOnly).await {
-        Err(error) if error.kind == DiskErrorKind::NotFound => return Ok(FoundSnapshot::Missing),
+        Err(error) if error.kind == DiskErrorKind::NotFound => return Ok(FoundSnapshot::Missing(path)),
         opened => opened?,
     };
     let snapshot = read_file(&file).await;

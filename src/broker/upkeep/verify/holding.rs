@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::checked::{Checked, Finding};
 use crate::broker::open::StartError;
 use crate::broker::upkeep::ShardHome;
+use crate::broker::upkeep::condition::lost_snapshots;
 use crate::broker::upkeep::snapshot::{FoundSnapshot, Snapshot};
 use crate::disk::{Disk, DiskErrorKind};
 use crate::index::{Index, IndexError, IndexOptions, check_snapshot, distrust};
@@ -37,9 +38,14 @@ pub(in crate::broker) async fn check_snapshots<D: Disk>(
     checked: &mut Checked,
 ) -> Result<Option<Snapshot>, StartError> {
     let mut newest: Option<Snapshot> = None;
-    for found in Snapshot::read_both(disk, home.directory).await? {
+    let found = Snapshot::read_both(disk, home.directory).await?;
+    let manifest = Manifest::read(disk, &home.directory.join("log")).await?;
+    let lost = manifest.map_or_else(Vec::new, |manifest| lost_snapshots(&manifest, &found));
+    let told = "it is missing, though it was written: the next start reads the log instead";
+    checked.derived.extend(lost.iter().map(|path| Finding::of_file(path, told)));
+    for found in found {
         let (path, snapshot) = match found {
-            FoundSnapshot::Missing => continue,
+            FoundSnapshot::Missing(_) => continue,
             FoundSnapshot::Damaged(path) => {
                 let detail = "it is not whole: it is damaged, or the broker died while it was written";
                 checked.derived.push(Finding::of_file(&path, detail));
@@ -56,6 +62,11 @@ pub(in crate::broker) async fn check_snapshots<D: Disk>(
         if newest.as_ref().is_none_or(|other| other.sequence < snapshot.sequence) {
             newest = Some(snapshot);
         }
+    }
+    if newest.is_none() && !lost.is_empty() {
+        let detail =
+            "no snapshot is left that says what is in it: the next start builds it anew from the log";
+        checked.derived.push(Finding::of_file(&home.directory.join("index"), detail));
     }
     Ok(newest)
 }
