@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::support::command;
 use crate::support::directory::{files_with, test_directory};
 use crate::support::forbidden::{run_read_only, run_without_io_uring};
-use crate::support::node::{Node, Setup};
+use crate::support::node::{Node, Setup, wait_for};
 
 const LINES: usize = 400_000;
 
@@ -356,4 +356,28 @@ fn snapshots_that_are_gone_are_told_of_and_those_that_never_were_are_not() {
         std::fs::remove_dir_all(data.join("shard-0/index")).expect("it is there");
     });
     check_without_snapshots(data, 1, false, &|| remove("snapshot-0"));
+}
+
+/// A message that was held is one of those that are missing, and not all of them.
+#[test]
+fn all_that_a_lost_log_held_is_counted() {
+    let directory = test_directory();
+    let data = directory.path();
+    let node = Node::start(data);
+    node.run_well(&["topic", "create", "lines", "--queues", "2"]);
+    let text: String = (0..1000).map(|number| format!("line {number}\n")).collect();
+    command::run(Some(node.address()), &["produce", "lines"], Some(text.as_bytes())).well();
+    node.run_well(&["message", "publish", "lines", "later", "--delay", "1h"]);
+    node.run_well(&["message", "publish", "lines", "perhaps", "--transaction"]);
+    // Held, and in its queue by now: it is one message.
+    node.run_well(&["message", "publish", "lines", "soon", "--delay", "1ms"]);
+    wait_for("the delayed message", || node.counter("held_released") > 0);
+    assert_eq!(node.stop().status.code(), Some(0));
+    assert_eq!(verify(data).report["messages_missing"], 0);
+    for segment in segments(data) {
+        std::fs::remove_file(segment).expect("it is there");
+    }
+    let verified = verify(data);
+    assert_eq!(verified.report["messages_missing"], 1003, "{}", verified.report);
+    assert!(verified.stderr.contains("1,003 messages"), "{}", verified.stderr);
 }

@@ -161,12 +161,11 @@ async fn verify<D: Disk>(
         None => None,
     };
     let known = Witnesses::hear(disk, home).await?.known;
-    let saved_to = snapshot.as_ref().map_or(LogPosition::ZERO, |snapshot| snapshot.position);
     let keys = home.directory.join("keys");
     let opened = KeyCheck::open(disk, &keys).await;
     let key_check = opened.map_err(|error| checked.add_derived_error(&error)).ok();
     let key_check = key_check.unwrap_or_else(KeyCheck::of_nothing);
-    let mut pass = LogPass::new(key_check, home.directory, index.as_ref(), saved_to, progress);
+    let mut pass = LogPass::new(key_check, home.directory, index.as_ref(), snapshot.as_ref(), progress);
     let report = match scan(disk, &home.directory.join("log"), &known, &mut pass).await {
         Err(error) => {
             add_contradictions(&contradictions, &[], checked);

@@ -7,11 +7,12 @@ use super::checked::Finding;
 use crate::broker::apply::entry_of_header;
 use crate::broker::find::keys_of;
 use crate::broker::open::StartError;
+use crate::broker::upkeep::Snapshot;
 use crate::disk::{Disk, DiskError};
 use crate::index::keys::KeyCheck;
 use crate::index::{Index, IndexEntry, LookupMax};
 use crate::log::{Lost, Replay, SEGMENT_HEADER_BYTES};
-use crate::state::{Change, Effect, Stage, State, decode_changes};
+use crate::state::{Change, Effect, Stage, State, decode_changes, timer_key_of};
 use crate::types::{LogPosition, QueueKey, QueueOffset, TopicId};
 use crate::wire::batch::{BatchHeader, Kind, state_payload};
 
@@ -54,8 +55,11 @@ pub(in crate::broker) struct LogPass<'a, D: Disk> {
     /// `None` when there is none that can be read.
     index: Option<&'a Index<D>>,
     index_directory: std::path::PathBuf,
-    /// The index knows of everything before.
+    /// Index and snapshot know of everything before.
     saved_to: LogPosition,
+    /// What the snapshot says, with what the log has after it: what the log alone has forgotten is in here. `None` without
+    /// a snapshot.
+    known: Option<State>,
     keys: KeyCheck<D>,
     progress: &'a dyn Fn(u64),
     read_to: u64,
@@ -78,13 +82,14 @@ impl<'a, D: Disk> LogPass<'a, D> {
         keys: KeyCheck<D>,
         directory: &Path,
         index: Option<&'a Index<D>>,
-        saved_to: LogPosition,
+        snapshot: Option<&Snapshot>,
         progress: &'a dyn Fn(u64),
     ) -> Self {
         Self {
             index,
             index_directory: directory.join("index"),
-            saved_to,
+            saved_to: snapshot.map_or(LogPosition::ZERO, |snapshot| snapshot.position),
+            known: snapshot.map(known_by),
             keys,
             progress,
             read_to: 0,
@@ -143,6 +148,9 @@ impl<'a, D: Disk> LogPass<'a, D> {
     }
 
     fn change(&mut self, change: Change, position: LogPosition) {
+        if let Some(known) = self.known.as_mut().filter(|_| position >= self.saved_to) {
+            let _ = known.apply(change.clone(), position, Stage::Replayed);
+        }
         match self.state.apply(change, position, Stage::Replayed) {
             Effect::TopicRemoved(id) => self.forget(|topic| topic == id),
             Effect::OnlyTopics(live) => self.forget(|topic| !live.contains(&topic)),
@@ -219,7 +227,9 @@ impl<'a, D: Disk> LogPass<'a, D> {
             index.queues().into_iter().filter_map(bounds).collect()
         });
         let known = known.into_iter().chain(self.noted_ends.clone());
-        for (key, end) in known.filter(|(key, _)| self.state.tables().topic(key.topic).is_some()) {
+        let states = || [Some(&self.state), self.known.as_ref()].into_iter().flatten();
+        let is_topic = |key: QueueKey| states().any(|state| state.tables().topic(key.topic).is_some());
+        for (key, end) in known.filter(|(key, _)| is_topic(*key)) {
             let reached = ends.entry(key).or_insert_with(|| {
                 let first = self.index.and_then(|index| index.bounds(key)).map(|(first, _)| first);
                 // Of a queue whose every message has expired nothing is left but its end.
@@ -238,8 +248,12 @@ impl<'a, D: Disk> LogPass<'a, D> {
         Ok(Passed { messages: self.messages, gaps: self.gaps, derived: self.derived, ends })
     }
 
-    /// Every delayed message that the index knows must be in the log.
+    /// Every half that waits, and every delayed message that the index knows and that was not released, must be in the log.
     async fn compare_held(&mut self) {
+        let halves = self.known.iter().flat_map(|known| known.held().halves.stored());
+        let halves: Vec<_> = halves.map(|half| half.current).collect();
+        halves.into_iter().for_each(|position| self.compare_held_at(position));
+        let released = self.known.as_ref().map(|known| known.held().delays.released()).unwrap_or_default();
         let Some(index) = self.index else { return };
         for key in index.queues().into_iter().filter(|key| key.topic == TopicId::DELAYED) {
             let mut offset = QueueOffset::ZERO;
@@ -253,16 +267,28 @@ impl<'a, D: Disk> LogPass<'a, D> {
                 };
                 let Some(last) = entries.last() else { break };
                 offset = last.end_offset();
-                for entry in &entries {
-                    let (from, to) = (entry.position, entry.position.advance(1));
-                    let is_known = self.gaps.iter().any(|gap| (gap.from, gap.messages) == (from, 1));
-                    if self.held.binary_search(&from).is_err() && !is_known {
-                        self.gaps.push(Gap { from, to, messages: 1 });
-                    }
-                }
+                let pending =
+                    |entry: &&IndexEntry| timer_key_of(key, entry.position, entry.tag_summary) > released;
+                entries.iter().filter(pending).for_each(|entry| self.compare_held_at(entry.position));
             }
         }
     }
+
+    /// A message must be held at this place of the log.
+    fn compare_held_at(&mut self, from: LogPosition) {
+        let is_known = self.gaps.iter().any(|gap| (gap.from, gap.messages) == (from, 1));
+        if self.held.binary_search(&from).is_err() && !is_known {
+            self.gaps.push(Gap { from, to: from.advance(1), messages: 1 });
+        }
+    }
+}
+
+/// The state that a snapshot says.
+fn known_by(snapshot: &Snapshot) -> State {
+    let mut state = State::new(u32::MAX);
+    // One that cannot be read was told of, and is not used.
+    state.load(decode_changes(&snapshot.tables).unwrap_or_default(), snapshot.position, |_| ());
+    state
 }
 
 fn lookup_max() -> LookupMax {
