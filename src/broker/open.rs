@@ -26,7 +26,7 @@ use crate::index::{Index, IndexEntry, IndexError, IndexOptions, TrimProgress, di
 use crate::limits;
 use crate::log::{CommitLog, LogOptions, Lost, Manifest, OpenError, Replay, Report, StartAt};
 use crate::metrics::ShardMetrics;
-use crate::state::{Change, ChangeError, Effect, Stage, State, Tables, decode_changes};
+use crate::state::{Change, ChangeError, Effect, Stage, State, Tables, adopted_topics, decode_changes};
 use crate::types::{
     Account, ClientMemory, LogPosition, QueueKey, QueueOffset, TaskMutex, Throttle, TopicId, WakerList,
 };
@@ -104,7 +104,10 @@ impl<D: Disk> Rebuild<D> {
                 }
             }
             LogBatch::State { payload, position } => match decode_changes(payload) {
-                Ok(changes) => changes.into_iter().for_each(|change| self.apply(change, position)),
+                Ok(changes) => {
+                    self.ends.note_adopted(adopted_topics(&changes));
+                    changes.into_iter().for_each(|change| self.apply(change, position));
+                }
                 Err(error) => self.unreadable = Some(error),
             },
         }
@@ -126,7 +129,8 @@ impl<D: Disk> Rebuild<D> {
                 self.apply(Change::NextTopicId(TopicId(key.topic.0 + 1)), entry.position);
             }
             // What it had before is damaged, and was not removed: it begins where it began.
-            if is_new && key.topic != TopicId::DELAYED && self.ends.may_begin_before(entry.base_offset) {
+            let had_more = self.ends.may_begin_before(entry.base_offset) || self.ends.is_adopted(key.topic);
+            if is_new && key.topic != TopicId::DELAYED && had_more {
                 self.index.begin_at(key, QueueOffset::ZERO, lost_to);
             }
         }
@@ -302,14 +306,23 @@ impl<D: Disk> Broker<D> {
             housekeeping_at: Cell::new(LogPosition::ZERO),
             damage: report.damage.clone(),
             given_up: report.given_up.clone(),
+            is_adopting: Cell::new(false),
             index_health,
             host: RefCell::new(None),
             options,
         };
-        let topics: Vec<_> = broker.tables().topics().cloned().collect();
-        topics.iter().for_each(|topic| broker.make_queues(topic));
-        broker.raise_ends(&ends);
+        broker.make_all_queues(&ends);
         (broker, report)
+    }
+
+    fn make_all_queues(&self, ends: &QueueEnds) {
+        let topics: Vec<_> = self.tables().topics().cloned().collect();
+        for topic in &topics {
+            self.is_adopting.set(ends.is_adopted(topic.id));
+            self.make_queues(topic);
+        }
+        self.is_adopting.set(false);
+        self.raise_ends(ends);
     }
 
     /// Lets no queue end before an offset that it has given out. The batches in between are gone, and those that damage has
@@ -322,8 +335,13 @@ impl<D: Disk> Broker<D> {
             if end == indexed {
                 continue;
             }
-            // Of a queue whose every message has expired nothing is left but its end.
-            if is_empty && let Some(noted) = ends.expired_to(queue.key) {
+            // Of a queue whose every message has expired nothing is left but its end. One that begins at zero on a shard whose
+            // beginning was given up has lost what it had.
+            let has_lost_all = indexed == QueueOffset::ZERO && self.first_offset() > QueueOffset::ZERO;
+            if is_empty
+                && !has_lost_all
+                && let Some(noted) = ends.expired_to(queue.key)
+            {
                 self.index.ensure_queue_at(queue.key, noted);
             }
             queue.durable_end.set(end);

@@ -3,7 +3,7 @@
 //! What is lost may have held messages of any queue. So a queue goes on after as many as fit in everything that was lost since
 //! its end was last known for certain: by a batch of it, or by a record that says where it ended.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::log::{Lost, SEGMENT_HEADER_BYTES};
 use crate::types::{LogPosition, QueueKey, QueueOffset, TopicId};
@@ -19,6 +19,8 @@ pub(super) struct QueueEnds {
     /// Whether the replay has everything since the shard's first message: it begins at the log's first position, or with a
     /// snapshot. `None` before it has begun.
     pub has_beginning: Option<bool>,
+    /// Topics that the shard was told of by the others after that: it had them, and what it had of them is lost.
+    adopted: BTreeSet<TopicId>,
 }
 
 #[derive(Clone, Copy)]
@@ -41,6 +43,18 @@ impl QueueEnds {
     pub fn lose(&mut self, lost: Lost) {
         self.lost_messages = self.lost_messages.saturating_add(messages_in(lost.bytes));
         self.lost_to = Some(lost.to);
+    }
+
+    /// The shard was told of these topics by the others.
+    pub fn note_adopted(&mut self, topics: impl Iterator<Item = TopicId>) {
+        if self.has_lost_beginning() {
+            self.adopted.extend(topics);
+        }
+    }
+
+    /// Whether what the topic had on this shard is lost.
+    pub fn is_adopted(&self, topic: TopicId) -> bool {
+        self.adopted.contains(&topic)
     }
 
     pub fn retain(&mut self, is_kept: impl Fn(TopicId) -> bool) {

@@ -109,6 +109,8 @@ pub struct Broker<D: Disk> {
     pub(super) damage: Vec<Damage>,
     /// What of the log an operator gave up.
     pub(super) given_up: Vec<GivenUpRange>,
+    /// The topics that come now are older than the log: this shard has lost what it had of them.
+    pub(super) is_adopting: Cell<bool>,
     pub(super) index_health: Rc<IndexHealth>,
     /// What only the program around the shard can count.
     pub(super) host: RefCell<Option<HostCounters>>,
@@ -214,18 +216,26 @@ impl<D: Disk> Broker<D> {
         let arrivals = self.arrivals(topic.id);
         for key in owned_queues(topic.id, topic.queue_count, &self.options) {
             queues.entry(key).or_insert_with(|| {
-                if self.index.bounds(key).is_none() {
-                    self.index.ensure_queue_at(key, self.first_offset());
+                let first = self.first_offset();
+                match self.index.bounds(key) {
+                    Some((_, end)) => Rc::new(Queue::new(key, end, arrivals.clone())),
+                    // Readers are told that what was there before cannot be read.
+                    None if self.is_adopting.get() => {
+                        self.index.ensure_queue(key);
+                        Rc::new(Queue::new(key, first, arrivals.clone()))
+                    }
+                    None => {
+                        self.index.ensure_queue_at(key, first);
+                        Rc::new(Queue::new(key, first, arrivals.clone()))
+                    }
                 }
-                let (_, end) = self.index.bounds(key).expect("the queue was just made");
-                Rc::new(Queue::new(key, end, arrivals.clone()))
             });
         }
     }
 
     /// Where a queue begins of which nothing is known: where the log's beginning was given up, or its end since some day, it
     /// may have had messages.
-    fn first_offset(&self) -> QueueOffset {
+    pub(super) fn first_offset(&self) -> QueueOffset {
         let ranges = self.given_up.iter().filter(|range| range.may_hold_queues());
         QueueOffset(ranges.map(|range| messages_in(range.bytes)).sum())
     }

@@ -107,7 +107,7 @@ pub fn run(arguments: &ConsumeArguments, format: OutputFormat) -> Result<(), Com
     run.read_all(open(arguments)?)?;
     if run.damaged > 0 {
         return Err(CommandError::failed(format!(
-            "{} messages could not be read: their bytes on the broker's disk are damaged; `turbopump log verify` there says where",
+            "{} messages could not be read: their bytes on the broker's disk are damaged or gone; `turbopump log verify` there says where",
             run.damaged
         ))
         .with("damaged", run.damaged));

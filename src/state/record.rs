@@ -405,6 +405,16 @@ fn instances(mut body: &[u8]) -> Option<BTreeSet<InstanceName>> {
     Some(instances)
 }
 
+/// The topics that a batch of changes takes over from other shards: one that names the next topic after others is of a shard
+/// that is brought in line with them. What made these topics stands nowhere in its log before.
+pub fn adopted_topics(changes: &[Change]) -> impl Iterator<Item = TopicId> {
+    let next = changes.iter().position(|change| matches!(change, Change::NextTopicId(_)));
+    changes[..next.unwrap_or(0)].iter().filter_map(|change| match change {
+        Change::Topic(topic) => Some(topic.id),
+        _ => None,
+    })
+}
+
 /// Reads a state batch's payload.
 pub fn decode_changes(mut payload: &[u8]) -> Result<Vec<Change>, ChangeError> {
     let mut changes = Vec::new();

@@ -698,3 +698,53 @@ fn a_broker_whose_directory_was_replaced_ends_and_writes_nothing_to_the_other() 
     let node = Node::start(&moved);
     assert_eq!(node.run_well(&["consume", "lines"]), "one\n");
 }
+
+/// Half of the messages are gone: whoever reads from the beginning is told, as long as the range that was given up is known.
+#[test]
+fn readers_are_told_what_a_shard_that_was_given_up_has_lost() {
+    let directory = test_directory();
+    let data = directory.path();
+    let setup = Setup::new(data).with(&["--shards", "2"]);
+    let node = setup.start();
+    fill_two_shards_of(&node);
+    assert_eq!(node.stop().status.code(), Some(0));
+    std::fs::remove_dir_all(data.join("shard-1")).expect("it is there");
+    let path = data.to_str().expect("UTF-8");
+    command::run(None, &["log", "repair", "--data", path, "--yes"], None).well();
+    for round in 0..3 {
+        let node = setup.start();
+        let consumed = node.run(&["consume", "lines"]);
+        let told = &consumed.stderr;
+        assert_eq!(consumed.code, Some(1), "round {round}: {told}");
+        assert_eq!(told.matches("of queue 1 of topic lines cannot be read: ").count(), 1, "{told}");
+        assert!(told.contains("messages 0 to ") && told.contains("damaged or gone"), "{told}");
+        let lines = String::from_utf8(consumed.stdout).expect("text");
+        assert_eq!((lines.matches("kept").count(), lines.matches("lost").count()), (4, 0), "{lines}");
+        assert_eq!(lines.matches("new").count(), round, "{lines}");
+        let group = node.run(&["consume", "lines", "--group", &format!("readers-{round}")]);
+        assert!(group.code == Some(1) && group.stderr.contains("cannot be read"), "{}", group.stderr);
+        // A topic that is made now has lost nothing.
+        let other = format!("other-{round}");
+        node.run_well(&["topic", "create", &other, "--queues", "2"]);
+        for topic in ["lines", &other] {
+            let new = Some(b"new\n".as_slice());
+            command::run(Some(node.address()), &["produce", topic, "--queue", "1"], new).well();
+        }
+        assert_eq!(node.run_well(&["consume", &other]), "new\n");
+        match round {
+            // Before there is a snapshot of it, and after.
+            0 => node.kill(),
+            _ => assert_eq!(node.stop().status.code(), Some(0)),
+        }
+    }
+}
+
+/// Two queues, one of each shard, with lines in both.
+fn fill_two_shards_of(node: &Node) {
+    node.run_well(&["topic", "create", "lines", "--queues", "2"]);
+    for (queue, text) in [("0", "kept\n"), ("1", "lost\n")] {
+        let lines = text.repeat(4);
+        command::run(Some(node.address()), &["produce", "lines", "--queue", queue], Some(lines.as_bytes()))
+            .well();
+    }
+}

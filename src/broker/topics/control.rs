@@ -198,11 +198,24 @@ impl<D: Disk> Broker<D> {
                     .chain([Change::NextTopicId(next), Change::Instances(all)])
                     .collect()
             };
-            for slice in changes.chunks(1024) {
-                self.change(slice).await?;
-            }
+            self.adopt(&changes).await?;
         }
         Ok(())
+    }
+
+    /// Makes changes that others have made before.
+    async fn adopt(&self, changes: &[Change]) -> Result<(), Failure> {
+        self.is_adopting.set(true);
+        let mut outcome = Ok(());
+        // In slices, since a node may have thousands of topics and a batch has a bound.
+        for slice in changes.chunks(1024) {
+            outcome = self.change(slice).await;
+            if outcome.is_err() {
+                break;
+            }
+        }
+        self.is_adopting.set(false);
+        outcome
     }
 
     pub(in crate::broker) fn route(&self, name: Option<&TopicName>) -> Result<RouteInfo, Failure> {
@@ -355,10 +368,7 @@ impl<D: Disk> Broker<D> {
             let instances = (*tables.instances() != instances).then_some(Change::Instances(instances));
             gone.into_iter().chain(new).chain(next).chain(groups).chain(instances).collect()
         };
-        // In slices, since a node may have thousands of topics and a batch has a bound.
-        for slice in changes.chunks(1024) {
-            self.change(slice).await?;
-        }
+        self.adopt(&changes).await?;
         Ok(PeerReply::Done)
     }
 
