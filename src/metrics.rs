@@ -143,6 +143,15 @@ counters! {
     connections,
     connections_accepted,
     connections_dropped,
+    /// Of those: there was no room for them, by what there was none of; or nobody speaks here what they do.
+    refused_for_number,
+    refused_for_descriptors,
+    refused_for_memory,
+    refused_as_strangers,
+    /// They held memory for which others waited.
+    ended_for_memory,
+    /// The system gave no connection.
+    accepts_failed,
     /// Clients that did not prove the access key that they named, with each request over HTTP.
     proofs_failed,
     /// Requests that were refused for want of an access key or of a rule for it.

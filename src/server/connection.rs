@@ -15,7 +15,7 @@ use super::descriptors::{ConnectionDescriptors, ConnectionShare};
 use super::doors::{Door, DoorRules, TLS_ALERT_NO_ROOM, Verdict};
 use super::http::{HttpPort, http_refusal, serve_http};
 use super::native::{native_refusal, serve_native};
-use super::refused_connections::{RefusedConnections, Unsaid, Words};
+use super::refused_connections::{Reason, RefusedConnections, Unsaid, Words};
 use super::remoting::{RemotingPort, serve_remoting};
 use super::sessions::{Connection, EXPIRY_GRACE, OpenConnections};
 use super::stream::Stream;
@@ -42,8 +42,6 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 const ACCEPT_INTERVAL: Duration = Duration::from_millis(limits::ACCEPT_INTERVAL_MS);
 /// Ended connections are told of this often at most.
 const SHORTAGE_NEWS_INTERVAL: Duration = Duration::from_secs(10);
-const NO_DESCRIPTORS: &str =
-    "the broker has no descriptors left for more connections: raise its limit of open files";
 /// Pause after a failed accept, which mostly means that descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -75,7 +73,7 @@ pub(crate) struct Connections {
     /// What everything that is held for a peer counts in.
     pub memory: Rc<ClientMemory>,
     descriptors: ConnectionDescriptors,
-    refused: RefusedConnections,
+    pub(super) refused: RefusedConnections,
     /// A task sees to those who are refused and have not said what they speak.
     is_turning_away: Cell<bool>,
 }
@@ -113,6 +111,7 @@ impl Connections {
         let memory = broker.memory().clone();
         let Doors { rules, http, remoting, tls, access } = doors;
         let context = ShardContext::new(clock.clone(), metrics.clone(), memory.clone());
+        let refused = RefusedConnections::new(metrics.clone());
         Rc::new(Self {
             open: OpenConnections::new(&context),
             context,
@@ -130,7 +129,7 @@ impl Connections {
             tls,
             access,
             descriptors,
-            refused: RefusedConnections::default(),
+            refused,
             is_turning_away: Cell::new(false),
         })
     }
@@ -172,18 +171,15 @@ impl Connections {
     }
 
     /// Room for one more connection, or why there is none.
-    fn admit(&self, door: Door) -> Result<Admission, String> {
+    fn admit(&self, door: Door) -> Result<Admission, Reason> {
         if self.open.count() >= limits::CONNECTIONS_MAX {
-            let most = limits::CONNECTIONS_MAX;
-            return Err(format!("this shard has {most} connections, which are the most"));
+            return Err(Reason::Number);
         }
         // A native connection has one for each direction.
         let count = if door == Door::Http { 1 } else { 2 };
-        let descriptors = self.descriptors.take(count).ok_or_else(|| NO_DESCRIPTORS.to_owned())?;
+        let descriptors = self.descriptors.take(count).ok_or(Reason::Descriptors)?;
         let memory = self.memory.budget(Account::Connections).try_reserve(limits::CONNECTION_BYTES);
-        let memory = memory.ok_or_else(|| {
-            "the broker has no memory left for more connections: give it more with --client-memory".to_owned()
-        })?;
+        let memory = memory.ok_or(Reason::Memory)?;
         Ok(Admission { _descriptors: descriptors, more_descriptors: None, memory })
     }
 
@@ -215,9 +211,9 @@ impl Connections {
     /// and there will be another time. No handshake is made with those who cannot stay: after the alert, which every client of
     /// TLS understands, the reason stands for our own.
     fn refusal(&self, unsaid: &Unsaid, first: &[u8], is_last_time: bool) -> Option<Vec<u8>> {
-        let Unsaid { door, reason } = unsaid;
-        let native = || native_refusal(Status::LimitReached, reason);
-        let http = |port| http_refusal(port, self.clock.now(), reason);
+        let (door, reason) = (&unsaid.door, unsaid.reason.text());
+        let native = || native_refusal(Status::LimitReached, &reason);
+        let http = |port| http_refusal(port, self.clock.now(), &reason);
         match self.rules.judge(*door, detect(first), false) {
             Verdict::Gone if !is_last_time => None,
             Verdict::Handshake => Some([&TLS_ALERT_NO_ROOM[..], &native()].concat()),
@@ -268,8 +264,9 @@ impl Connections {
                         // It has one for each direction.
                         share.more_descriptors = self.descriptors.take(1);
                         if share.more_descriptors.is_none() {
-                            let answer = native_refusal(Status::LimitReached, NO_DESCRIPTORS);
-                            return self.refuse(connection, stream, &answer).await;
+                            let reason = Reason::Descriptors;
+                            let answer = native_refusal(Status::LimitReached, &reason.text());
+                            return self.refuse(connection, stream, reason, &answer).await;
                         }
                     }
                     return serve_native(self, connection, stream, buffer).await;
@@ -279,7 +276,7 @@ impl Connections {
                         // As above.
                         share.more_descriptors = self.descriptors.take(1);
                         if share.more_descriptors.is_none() {
-                            return self.refuse(connection, stream, &[]).await;
+                            return self.refuse(connection, stream, Reason::Descriptors, &[]).await;
                         }
                     }
                     return serve_remoting(self, connection, stream, buffer).await;
@@ -287,7 +284,9 @@ impl Connections {
                 Verdict::Http { lacks_tls } => {
                     return serve_http(self, connection, stream, buffer, lacks_tls).await;
                 }
-                Verdict::Refuse(answer) => return self.refuse(connection, stream, &answer).await,
+                Verdict::Refuse(answer) => {
+                    return self.refuse(connection, stream, Reason::Stranger, &answer).await;
+                }
                 Verdict::Gone => return,
             }
         }
@@ -312,11 +311,11 @@ impl Connections {
         Some(Stream::Tls(Box::new(secured.stream)))
     }
 
-    /// Ends a connection whose protocol is not spoken here with an answer that it understands, or with none.
-    async fn refuse(&self, connection: &Connection, mut stream: Stream, answer: &[u8]) {
+    /// Ends a connection that has begun to speak with an answer that it understands, or with none.
+    async fn refuse(&self, connection: &Connection, mut stream: Stream, reason: Reason, answer: &[u8]) {
         self.metrics.connections_dropped.add(1);
         let now = self.clock.monotonic();
-        self.refused.tell_stranger(stream.peer(), now);
+        self.refused.tell(reason, stream.peer(), now);
         match stream {
             Stream::Plain(stream) => {
                 let words: Words<'_> = &|unsaid, first, last| self.refusal(unsaid, first, last);
@@ -349,6 +348,7 @@ impl Connections {
             self.clock.sleep(WATCH_INTERVAL).await;
             let now = self.clock.monotonic();
             self.refused.let_go(now);
+            self.tell_left_out(Some(now));
             if let Some(tls) = &self.tls {
                 tls.tick();
             }
@@ -384,6 +384,7 @@ impl Connections {
     /// Takes no more requests, lets the answers out that are due within `grace`, and ends every connection.
     pub async fn finish(&self, grace: Duration) {
         self.open.finish(grace).await;
+        self.tell_left_out(None);
     }
 
     /// Carries out what only readers of old messages wait for.

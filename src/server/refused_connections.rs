@@ -5,12 +5,14 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
+use std::rc::Rc;
 use std::time::Duration;
 
 use glommio::net::TcpStream;
 
 use super::doors::Door;
-use crate::limits::REFUSED_CONNECTIONS_MAX;
+use crate::limits::{CONNECTIONS_MAX, REFUSED_CONNECTIONS_MAX};
+use crate::metrics::{Counter, ShardMetrics};
 use crate::runtime::host;
 use crate::types::{MonotonicTime, Throttle};
 
@@ -24,9 +26,57 @@ const NEWS_INTERVAL: Duration = Duration::from_secs(10);
 /// The last ones that were refused.
 pub(crate) struct RefusedConnections {
     kept: RefCell<VecDeque<Kept>>,
-    refusals: Throttle,
-    strangers: Throttle,
-    failures: Throttle,
+    metrics: Rc<ShardMetrics>,
+    /// When each reason was told last, in the order of [`Reason::ALL`].
+    told: [Throttle; Reason::ALL.len()],
+}
+
+/// Why a connection was closed that nobody had begun to serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// There are as many as there may be.
+    Number,
+    Descriptors,
+    Memory,
+    /// Its first bytes are of a protocol that is not spoken there, or not in that way, or of none.
+    Stranger,
+    /// The system gave none, although one may wait.
+    NotAccepted,
+}
+
+impl Reason {
+    const ALL: [Reason; 5] =
+        [Reason::Number, Reason::Descriptors, Reason::Memory, Reason::Stranger, Reason::NotAccepted];
+
+    /// What the client is told, and the operator.
+    pub fn text(self) -> String {
+        match self {
+            Reason::Number => {
+                format!("this shard has {CONNECTIONS_MAX} connections, which are the most")
+            }
+            Reason::Descriptors => {
+                "the broker has no descriptors left for more connections: raise its limit of open \
+                                    files"
+                    .to_owned()
+            }
+            Reason::Memory => {
+                "the broker has no memory left for more connections: give it more with --client-memory"
+                    .to_owned()
+            }
+            Reason::Stranger => "it speaks another protocol".to_owned(),
+            Reason::NotAccepted => "the system gives none".to_owned(),
+        }
+    }
+
+    fn counter(self, metrics: &ShardMetrics) -> &Counter {
+        match self {
+            Reason::Number => &metrics.refused_for_number,
+            Reason::Descriptors => &metrics.refused_for_descriptors,
+            Reason::Memory => &metrics.refused_for_memory,
+            Reason::Stranger => &metrics.refused_as_strangers,
+            Reason::NotAccepted => &metrics.accepts_failed,
+        }
+    }
 }
 
 struct Kept {
@@ -39,26 +89,29 @@ struct Kept {
 /// A refusal that has not been put into words.
 pub(crate) struct Unsaid {
     pub door: Door,
-    pub reason: String,
+    pub reason: Reason,
 }
 
 /// A refusal in the words of whoever begins with these bytes; `None` if they are too few to tell, and it is not the last time.
 pub(crate) type Words<'a> = &'a dyn Fn(&Unsaid, &[u8], bool) -> Option<Vec<u8>>;
 
-impl Default for RefusedConnections {
-    fn default() -> Self {
-        let [refusals, strangers, failures] = [(); 3].map(|()| Throttle::new(NEWS_INTERVAL));
-        Self { kept: RefCell::default(), refusals, strangers, failures }
-    }
-}
-
 impl RefusedConnections {
+    pub fn new(metrics: Rc<ShardMetrics>) -> Self {
+        Self { kept: RefCell::default(), metrics, told: Reason::ALL.map(|_| Throttle::new(NEWS_INTERVAL)) }
+    }
+
+    /// Counts one. With how many were left out since this reason was told, when it is to be told now.
+    fn note(&self, reason: Reason, now: MonotonicTime) -> Option<u64> {
+        reason.counter(&self.metrics).add(1);
+        self.told[reason as usize].allows(now)
+    }
+
     /// Refuses a connection, with the words that its first bytes ask for: at once if they are there, and otherwise when they come.
     /// True when there are some to be waited for, see [`say`](Self::say). Who says nothing is given those of its door.
     pub fn refuse(&self, stream: TcpStream, unsaid: Unsaid, words: Words<'_>, now: MonotonicTime) -> bool {
-        if let Some(left_out) = self.refusals.allows(now) {
+        if let Some(left_out) = self.note(unsaid.reason, now) {
             let peer = shown(stream.peer_addr().ok());
-            let reason = &unsaid.reason;
+            let reason = unsaid.reason.text();
             tracing::warn!(target: "net", left_out, peer, "a connection was closed at once: {reason}");
         }
         let mut refused = Kept { since: now, stream, unsaid: Some(unsaid) };
@@ -88,11 +141,22 @@ impl RefusedConnections {
         kept.push_back(refused);
     }
 
-    /// The first bytes of a connection are of a protocol that is not spoken there, or not in that way, or of none.
-    pub fn tell_stranger(&self, peer: Option<SocketAddr>, now: MonotonicTime) {
-        if let Some(left_out) = self.strangers.allows(now) {
-            let peer = shown(peer);
-            tracing::warn!(target: "net", left_out, peer, "a connection was closed: it speaks another protocol");
+    /// A connection is closed that has said something.
+    pub fn tell(&self, reason: Reason, peer: Option<SocketAddr>, now: MonotonicTime) {
+        if let Some(left_out) = self.note(reason, now) {
+            let (peer, reason) = (shown(peer), reason.text());
+            tracing::warn!(target: "net", left_out, peer, "a connection was closed: {reason}");
+        }
+    }
+
+    /// Tells how many there were of each reason since it was told last: once that is long enough ago, or now, when there will be
+    /// no other time. To be called about once a second.
+    pub fn tell_left_out(&self, now: Option<MonotonicTime>) {
+        for (reason, told) in Reason::ALL.into_iter().zip(&self.told) {
+            let left_out = now.map_or_else(|| told.rest(), |now| told.left_behind(now));
+            let Some(left_out) = left_out else { continue };
+            let reason = reason.text();
+            tracing::warn!(target: "net", left_out, "more connections were closed since that was told: {reason}");
         }
     }
 
@@ -115,7 +179,7 @@ impl RefusedConnections {
 
     /// The system gave no connection, although one may wait.
     pub fn not_accepted(&self, error: &str, now: MonotonicTime) {
-        if let Some(left_out) = self.failures.allows(now) {
+        if let Some(left_out) = self.note(Reason::NotAccepted, now) {
             tracing::error!(target: "net", left_out, "connections cannot be accepted: {error}");
         }
     }

@@ -99,8 +99,23 @@ impl Connections {
 
     fn tell_of_shortage(&self, reason: &str) {
         self.metrics.connections_dropped.add(1);
+        self.metrics.ended_for_memory.add(1);
         let Some(left_out) = self.shortage_news.allows(self.clock.monotonic()) else { return };
         tracing::warn!(target: "net", shard = %self.broker.shard(), left_out, "a connection is ended: {reason}");
+    }
+
+    /// Tells how many were ended since that was told last, once that is long enough ago, or now.
+    pub(super) fn tell_left_out(&self, now: Option<MonotonicTime>) {
+        self.refused.tell_left_out(now);
+        let news = &self.shortage_news;
+        let left_out = now.map_or_else(|| news.rest(), |now| news.left_behind(now));
+        let Some(left_out) = left_out else { return };
+        tracing::warn!(
+            target: "net",
+            shard = %self.broker.shard(),
+            left_out,
+            "more connections were ended since that was told: others wait for memory that they hold"
+        );
     }
 
     /// Ends the waits of those who hold more than half of an even part.

@@ -27,6 +27,20 @@ impl Throttle {
         self.said_at.set(Some(now));
         Some(self.left_out.take())
     }
+
+    /// How many were left out since the last time, once the interval is over: to be said now, if nothing else comes.
+    pub fn left_behind(&self, now: MonotonicTime) -> Option<u64> {
+        if self.said_at.get().is_some_and(|said| now.since(said) < self.interval) {
+            return None;
+        }
+        let rest = self.rest();
+        rest.inspect(|_| self.said_at.set(Some(now)))
+    }
+
+    /// How many were left out since the last time, for the last words.
+    pub fn rest(&self) -> Option<u64> {
+        Some(self.left_out.take()).filter(|left_out| *left_out > 0)
+    }
 }
 
 #[cfg(test)]
@@ -38,5 +52,16 @@ mod tests {
         let throttle = Throttle::new(Duration::from_nanos(10));
         let said: Vec<_> = [0, 1, 9, 10, 11, 25].map(|now| throttle.allows(MonotonicTime(now))).into();
         assert_eq!(said, [Some(0), None, None, Some(2), None, Some(1)]);
+    }
+
+    #[test]
+    fn what_was_left_out_is_said_when_nothing_else_comes() {
+        let throttle = Throttle::new(Duration::from_nanos(10));
+        let left_behind = |now| throttle.left_behind(MonotonicTime(now));
+        assert_eq!(left_behind(0), None, "there was nothing");
+        [1, 2, 3].map(|now| throttle.allows(MonotonicTime(now)));
+        assert_eq!([4, 10, 11, 12, 30].map(left_behind), [None, None, Some(2), None, None]);
+        assert_eq!(throttle.allows(MonotonicTime(20)), None, "it was said a moment ago");
+        assert_eq!(throttle.allows(MonotonicTime(21)), Some(1));
     }
 }
