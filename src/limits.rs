@@ -157,6 +157,11 @@ pub const SHARD_FILES_MAX: usize = 1_024;
 /// Connections for which there was no room, and which are kept for a second, so that the reason reaches the client.
 pub const REFUSED_CONNECTIONS_MAX: usize = 4;
 
+/// A shard of which no more than this is read and written in a second is at rest: memory that was freed goes back then, when
+/// the process is larger than it was by so much.
+pub const REST_BYTES_PER_SECOND_MAX: u64 = 1024 * 1024;
+pub const REST_MEMORY_BYTES_MIN: u64 = 8 * 1024 * 1024;
+
 /// What an open connection counts for, whatever it does: its tasks, its small buffers, and the few requests that may wait
 /// without a share of their own.
 pub const CONNECTION_BYTES: usize = 20 * 1024;

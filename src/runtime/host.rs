@@ -122,6 +122,17 @@ pub fn resident_bytes() -> u64 {
     pages.unwrap_or(0) * page_bytes as u64
 }
 
+unsafe extern "C" {
+    /// mimalloc's, which its crate declares with a feature only.
+    fn mi_collect(force: bool);
+}
+
+/// Gives the system back what this thread has freed and the allocator keeps for it. That takes the thread some milliseconds.
+pub fn give_back_memory() {
+    // SAFETY: it may be called at any time, from any thread; no memory in use is touched.
+    unsafe { mi_collect(true) };
+}
+
 /// The cores that this process may run on.
 pub fn available_cores() -> Vec<usize> {
     // SAFETY: an all-zero set is a valid `cpu_set_t`, which the call below fills in.

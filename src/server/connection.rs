@@ -14,6 +14,7 @@ use super::context::ShardContext;
 use super::descriptors::{ConnectionDescriptors, ConnectionShare};
 use super::doors::{Door, DoorRules, TLS_ALERT_NO_ROOM, Verdict};
 use super::http::{HttpPort, http_refusal, serve_http};
+use super::idle_memory::{IdleMemory, Look};
 use super::native::{native_refusal, serve_native};
 use super::refused_connections::{Reason, RefusedConnections, Unsaid, Words};
 use super::remoting::{RemotingPort, serve_remoting};
@@ -30,6 +31,7 @@ use crate::limits;
 use crate::metrics::ShardMetrics;
 use crate::net::{Detected, ReceiveBuffer, detect};
 use crate::protocol::native::ReplyEncoder;
+use crate::runtime::host;
 use crate::types::{Account, ByteBudget, ClientMemory, Reservation, Throttle};
 
 /// Within TLS what is spoken must be said within this time, or that of an idle connection over HTTP if that is less.
@@ -344,6 +346,7 @@ impl Connections {
 
     /// Ends connections whose peer does not read its answers, or never completes what it has begun.
     pub async fn watch(self: Rc<Self>) {
+        let idle_memory = IdleMemory::default();
         loop {
             self.clock.sleep(WATCH_INTERVAL).await;
             let now = self.clock.monotonic();
@@ -361,6 +364,9 @@ impl Connections {
             }
             self.relieve(self.open.all().values(), now);
             self.open.end_overdue(now);
+            let traffic = self.metrics.log_bytes_written.get() + self.metrics.bytes_fetched.get();
+            let look = Look { traffic, held: self.memory.bytes() as u64 };
+            idle_memory.look(look, host::resident_bytes, host::give_back_memory);
         }
     }
 

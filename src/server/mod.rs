@@ -10,6 +10,7 @@ mod doors;
 mod framed;
 mod handshakes;
 mod http;
+mod idle_memory;
 mod native;
 mod parked;
 mod receipts;

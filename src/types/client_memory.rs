@@ -121,6 +121,11 @@ impl ClientMemory {
         self.budget(account).count(bytes)
     }
 
+    /// What all accounts hold.
+    pub fn bytes(&self) -> usize {
+        self.budgets.iter().map(ByteBudget::bytes).sum()
+    }
+
     /// For `status`: of each account what it holds now, and the most that it ever held.
     pub fn counters(&self) -> Vec<(String, u64)> {
         let of = |account: Account| {

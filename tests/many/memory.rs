@@ -86,6 +86,33 @@ fn halves_of_large_frames_take_their_share_and_give_way_to_others() {
     assert!(CLIENT_MEMORY - node.counter("memory_clients_max") < 64);
 }
 
+/// What came of 64 halves of frames was let go, and the process kept three to eight times what it had before.
+#[test]
+fn what_a_burst_took_goes_back_to_the_system() {
+    let directory = test_directory();
+    let node = start(&directory, &["--client-memory", "2GiB"]);
+    create_topic(&mut node.client(), "quiet", 1);
+    wait_for("it has settled", || node.counter("snapshots") > 0);
+    let before = resident_bytes(node.process());
+    let half = [announcement(FRAME_BYTES_MAX as u32), vec![0; FRAME_BYTES_MAX / 2]].concat();
+    for round in 0..2 {
+        let halves: Vec<TcpStream> = (0..64).map(|_| send_some(node.address(), &half)).collect();
+        wait_for("they have come", || node.counter("memory_received") > 128 * MIB);
+        let most = resident_bytes_max(node.process());
+        drop(halves);
+        wait_for("they are let go", || node.counter("memory_received") == 0);
+        let is_small = || resident_bytes(node.process()) < before + 40 * MIB;
+        wait_for("the system has its memory back", is_small);
+        let after = resident_bytes(node.process());
+        report(&format!(
+            "64 halves of frames, round {round}: resident {} MiB before, {} at most, {} after",
+            before / MIB,
+            most / MIB,
+            after / MIB
+        ));
+    }
+}
+
 /// Each sends 200 KiB of a body, or nearly as much of a head as is read, and stops. The buffers that this went through once
 /// took 256 KiB of each and were counted nowhere.
 #[test]
