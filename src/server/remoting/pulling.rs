@@ -26,6 +26,9 @@ use crate::types::{Account, MonotonicTime, QueueKey, QueueNumber, QueueOffset, R
 /// Where a connection has as many pulls parked as it may, the next one is told after this that there is nothing.
 const PUT_OFF: Duration = Duration::from_secs(1);
 
+/// What a message counts for among the bytes of work that a pull is, whether it is wanted or not.
+const LOOK_BYTES: usize = 64;
+
 /// The pulls of one connection that are not parked.
 pub(super) struct Pulls {
     called: Rc<Called<WaitingPull>>,
@@ -241,7 +244,10 @@ impl Remoting {
         let asked = Pull { key, offset, filter: &target.filter };
         let pulled = self.connections.broker.pull_now(&asked, &mut records).map_err(Refused::failed)?;
         Ok(match pulled {
-            Some(pulled) => Step::Answered(self.answer_pulled(asker, pulled, records)),
+            Some(pulled) => {
+                let looked_at = LOOK_BYTES * (pulled.next.0 - offset.0) as usize;
+                Step::Answered(looked_at + self.answer_pulled(asker, pulled, records))
+            }
             None => Step::Later,
         })
     }
