@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use futures_lite::future::block_on;
+use turbopump::api::TagFilter;
+use turbopump::broker::{Pull, StoredRecord, Taker};
 use turbopump::disk::DiskError;
 use turbopump::disk::faulty::{FaultPlan, FaultyDisk, Restart};
 use turbopump::log::{Known, Lost, Replay, Report, scan, segment_name};
@@ -105,6 +107,64 @@ async fn served(node: &Node) -> (BTreeMap<QueueKey, Vec<QueueOffset>>, usize) {
     (all, damaged)
 }
 
+/// Takes a few messages, and keeps their offsets.
+struct Few(Vec<QueueOffset>);
+
+impl Few {
+    const COUNT: usize = 3;
+}
+
+impl Taker for Few {
+    fn missing(&self) -> usize {
+        Self::COUNT - self.0.len()
+    }
+
+    fn take(&mut self, stored: &StoredRecord<'_>) -> bool {
+        self.0.push(stored.offset);
+        true
+    }
+}
+
+/// Offsets of the messages that are given to who pulls a few at a time.
+async fn pulled(node: &Node) -> BTreeMap<QueueKey, Vec<QueueOffset>> {
+    let mut all = BTreeMap::new();
+    for key in super::checks::live_queues(node) {
+        let broker = node.owner(key);
+        let span = broker.queue_span(key).expect("a queue");
+        let found: &mut Vec<_> = all.entry(key).or_default();
+        let mut next = span.first;
+        while next < span.end {
+            let pull = Pull { key, offset: next, filter: &TagFilter::default() };
+            let mut few = Few(Vec::new());
+            let pulled = match broker.pull_now(&pull, &mut few).expect("reads are served") {
+                Some(pulled) => pulled,
+                None => broker.pull(&pull, &mut few).await.expect("reads are served"),
+            };
+            assert!(pulled.next > next, "{key}: stuck at {next}");
+            next = pulled.next;
+            found.extend(few.0);
+        }
+    }
+    all
+}
+
+/// The offsets of what some batches hold.
+fn messages_of(
+    batches: &[BatchHeader],
+    wanted: &BTreeMap<QueueKey, Vec<QueueOffset>>,
+) -> BTreeMap<QueueKey, Vec<QueueOffset>> {
+    let messages = |key: &QueueKey, base: &QueueOffset| {
+        let batch = batches.iter().find(|batch| batch.key == *key && batch.base_offset == *base);
+        let count = u64::from(batch.expect("it is one of them").record_count);
+        let base = *base;
+        (0..count).map(move |number| base.advance(number))
+    };
+    let of_queue = |(key, bases): (&QueueKey, &Vec<QueueOffset>)| {
+        (*key, bases.iter().flat_map(|base| messages(key, base)).collect())
+    };
+    wanted.iter().map(of_queue).collect()
+}
+
 /// What a byte belongs to.
 fn holder(batches: &[BatchHeader], byte: u64) -> Option<&BatchHeader> {
     batches
@@ -147,9 +207,11 @@ fn check(clean: &FaultyDisk, batches: &[BatchHeader], byte: u64, bit: u8) {
         if bare {
             remove_derived(&disk, &Setup::default());
         }
-        let seen = on_node(&disk, &Setup::default(), 2, async |node| served(node).await);
-        let (seen, damaged) = seen.unwrap_or_else(|error| panic!("{label}, bare {bare}: {error}"));
+        let seen =
+            on_node(&disk, &Setup::default(), 2, async |node| (served(node).await, pulled(node).await));
+        let ((seen, damaged), pulled) = seen.unwrap_or_else(|error| panic!("{label}, bare {bare}: {error}"));
         assert_eq!(seen, wanted, "{label}, bare {bare}");
+        assert_eq!(pulled, messages_of(batches, &wanted), "{label}, bare {bare}");
         // The first batch of a queue leaves no trace in an index that is built without it.
         let is_first = hit.is_some_and(|hit| hit.base_offset == QueueOffset::ZERO);
         assert!(damaged == usize::from(is_message) || (bare && is_first), "{label}, bare {bare}: {damaged}");

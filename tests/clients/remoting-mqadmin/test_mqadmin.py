@@ -202,6 +202,27 @@ class MqAdmin(unittest.TestCase):
         self.run_admin(self.ours, "deleteKvConfig", "-s", "ORDER_TOPIC_CONFIG", "-k", "orders")
         self.assertIn("No config item", self.run_admin(self.ours, "updateOrderConf", "-m", "get", "-t", "orders"))
 
+    def test_messages_are_shown_as_they_are_stored(self):
+        def turbopump(*arguments, lines=None):
+            return subprocess.run([os.environ["TURBOPUMP"], *arguments, "--server", self.shards[0]], check=True, input=lines,
+                                  capture_output=True, encoding="utf-8").stdout
+
+        turbopump("topic", "create", "shown", "--queues", str(2 * SHARDS))
+        turbopump("produce", "shown", lines="".join(f"body-{number}\n" for number in range(20)))
+        stored = [json.loads(line) for line in turbopump("consume", "shown", "-o", "json").splitlines()]
+        expected = {(OURS[entry["queue"] % SHARDS], str(entry["queue"] // SHARDS), str(entry["offset"]), entry["id"], entry["body"])
+                    for entry in stored}
+        self.assertEqual(len(expected), 20)
+        message = re.compile(r"brokerName=(\S+), queueId=(\d+), .*? queueOffset=(\d+), .* msgId=(\w+), .* BODY: (.*)")
+        printed = self.run_admin(self.ours, "printMsg", "-t", "shown")
+        self.assertEqual(set(message.findall(printed)), expected)
+        broker, queue, offset, message_id, _ = sorted(expected)[0]
+        shown = self.run_admin(self.ours, "queryMsgByOffset", "-t", "shown", "-b", broker, "-i", queue, "-o", offset)
+        shown = dict(re.findall(r"^(\S.*?): +(.*)$", shown, re.MULTILINE))
+        self.assertEqual((shown["OffsetID"], shown["Queue ID"], shown["Queue Offset"]), (message_id, queue, offset))
+        read = self.run_admin(self.ours, "consumeMessage", "-t", "shown", "-b", broker, "-i", queue, "-o", "0", "-c", "1")
+        self.assertEqual(message.findall(read)[0][:4], (broker, queue, "0", message_id))
+
     def test_zz_a_broker_that_stops_is_gone(self):
         self.theirs.terminate()
         self.theirs.wait(PATIENCE)
