@@ -10,7 +10,10 @@ use std::time::Instant;
 
 use turbopump::api::{Produced, Reply};
 use turbopump::protocol::native::{ReplyEncoder, RequestEncoder, decode_reply, decode_request};
-use turbopump::types::{Level, LogPosition, QueueKey, QueueNumber, QueueOffset, Timestamp, TopicId};
+use turbopump::protocol::remoting::message::{PlacedRecord, RecordTerms, body_checksum, write_record};
+use turbopump::types::{
+    Level, LogPosition, QueueKey, QueueNumber, QueueOffset, RecordLocation, Timestamp, TopicId,
+};
 use turbopump::wire::batch::{
     BatchBuilder, BatchHeader, CheckedBatch, Placing, records_match, reseal, stored_records,
 };
@@ -42,7 +45,7 @@ fn main() {
     let request = produce_request(key, &batch);
     let reply = produce_reply();
     let mut resealed = batch.clone();
-    let mut born = 0;
+    let (mut born, mut records) = (0, Vec::new());
     let steps: Vec<Step<'_>> = vec![
         ("build and seal", Box::new(|| sum(&build(&parameters, &body)))),
         // What the broker does with its own batches, and what checking them as a client's would cost it.
@@ -91,6 +94,12 @@ fn main() {
             }),
         ),
         ("encode reply", Box::new(|| sum(&produce_reply()))),
+        // What a pull of RocketMQ's clients costs per message, and what of that is the checksum of its body.
+        ("write RocketMQ's records", Box::new(|| write_records(black_box(&placed), key, &mut records))),
+        (
+            "crc32 of the bodies",
+            Box::new(|| stored_records(&placed).map(|record| u64::from(body_checksum(record.body()))).sum()),
+        ),
         (
             "decode reply",
             Box::new(|| {
@@ -103,6 +112,29 @@ fn main() {
     for (name, mut step) in steps {
         measure(name, &parameters, &mut step);
     }
+}
+
+/// Writes the messages of a stored batch as RocketMQ's clients read them.
+fn write_records(stored: &[u8], key: QueueKey, output: &mut Vec<u8>) -> u64 {
+    output.clear();
+    let header = BatchHeader::decode(stored).expect("whole");
+    let terms = RecordTerms {
+        topic: "orders",
+        queue: key.queue.0,
+        store_host: ([127, 0, 0, 1], 10911).into(),
+        cluster: "DefaultCluster",
+    };
+    for (index, record) in stored_records(stored).enumerate() {
+        let placed = PlacedRecord {
+            record,
+            offset: header.base_offset.advance(index as u64),
+            location: RecordLocation { position: header.position, index: index as u16 },
+            born_time: header.born_time,
+            store_time: header.store_time,
+        };
+        write_record(&terms, &placed, output);
+    }
+    output.len() as u64
 }
 
 /// Without `--bench`, which `cargo bench` adds, this is a test run.
