@@ -4,6 +4,10 @@ use std::io::Read;
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha1::Sha1;
 use turbopump::limits;
 use turbopump::protocol::remoting::HeaderForm;
 use turbopump::protocol::remoting::message::{ReadRecord, body_checksum, read_record};
@@ -12,6 +16,8 @@ use turbopump::types::OffsetMessageId;
 use super::remoting::{Answer, Remoting, node, request};
 use super::remoting_sends::{fields as send_fields, send};
 use crate::support::command;
+use crate::support::directory::test_directory;
+use crate::support::node::Setup;
 
 const SEND: i32 = 310;
 const PULL: i32 = 11;
@@ -248,6 +254,53 @@ fn a_pull_without_a_subscription_has_its_groups() {
     assert_eq!(pulled("g", "%RETRY%g", "7"), (NOTHING, 0));
     assert_eq!(other.ask(HEART_BEAT, &[], br#"{"clientID":"c"}"#).code, 0);
     assert_eq!(pulled("g", "orders", "7"), (24, 0));
+}
+
+/// Fields with the signature that a client with this key adds.
+fn signed<'a>(
+    fields: &[(&'a str, &'a str)],
+    key: &'a str,
+    signature: &'a mut String,
+) -> Vec<(&'a str, &'a str)> {
+    let mut fields = fields.to_vec();
+    fields.push(("AccessKey", key));
+    fields.sort_unstable();
+    let mut mac = Hmac::<Sha1>::new_from_slice(b"secret").expect("a key of any length will do");
+    fields.iter().for_each(|(_, value)| mac.update(value.as_bytes()));
+    *signature = STANDARD.encode(mac.finalize().into_bytes());
+    fields.push(("Signature", signature));
+    fields
+}
+
+#[test]
+fn a_key_pulls_what_it_may_consume() {
+    let directory = test_directory();
+    let keys = directory.path().join("keys.toml");
+    let key = |id: &str, rule: &str| format!("[[keys]]\nid = \"{id}\"\nsecret = \"secret\"\n{rule}\n");
+    let consume = "consume = [{ topic = \"orders\", group = \"g\" }]";
+    let text = key("producer", "publish = [\"orders\"]") + &key("consumer", consume);
+    std::fs::write(&keys, text).expect("a directory of this test");
+    let node = Setup::new(directory.path().join("data"))
+        .with(&["--access-keys", keys.to_str().expect("UTF-8")])
+        .start();
+    let mut client = Remoting::connect(node.address());
+    let mut signature = String::new();
+    let send = signed(&send_fields("orders", "0", ""), "producer", &mut signature);
+    assert_eq!(client.ask(SEND, &send, b"").code, 0);
+    for (key, changed, code) in [
+        ("consumer", ("topic", "orders"), FOUND),
+        ("consumer", ("consumerGroup", "other"), 16),
+        ("consumer", ("topic", "%RETRY%g"), OUTSIDE),
+        ("consumer", ("topic", "%RETRY%other"), 16),
+        ("consumer", ("topic", "others"), 16),
+        ("producer", ("topic", "orders"), 16),
+    ] {
+        let mut signature = String::new();
+        let offset = if code == OUTSIDE { "1" } else { "0" };
+        let fields = pull_fields(&[changed, ("queueOffset", offset)]);
+        let answer = client.ask(PULL, &signed(&fields, key, &mut signature), b"");
+        assert_eq!(answer.code, code, "{key} {changed:?}: {answer:?}");
+    }
 }
 
 #[test]
