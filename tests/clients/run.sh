@@ -104,7 +104,7 @@ fi
 if command -v java > /dev/null && command -v mvn > /dev/null; then
     for version in 4.9.8 5.5.0; do
         mkdir "$work/remoting-java-$version"
-        cp tests/clients/remoting-java/Suite.java "$work/remoting-java-$version"
+        cp tests/clients/remoting-java/*.java "$work/remoting-java-$version"
         cp "tests/clients/remoting-java/pom-$version.xml" "$work/remoting-java-$version/pom.xml"
         (cd "$work/remoting-java-$version" && mvn -q -B dependency:copy-dependencies -DoutputDirectory=lib)
         # Headers as JSON, and in RocketMQ's own form.
@@ -114,6 +114,13 @@ if command -v java > /dev/null && command -v mvn > /dev/null; then
                     env SHARDS=$shards java -Djava.io.tmpdir="$work" -Duser.home="$work" -Drocketmq.serialize.type=$headers \
                     -cp "$work/remoting-java-$version/lib/*" "$work/remoting-java-$version/Suite.java"
             done
+            # They look at who is there every half second, as far as they can be told to.
+            headers=$([ "$version $shards" = "5.5.0 4" ] && echo ROCKETMQ || echo JSON)
+            consumers="$work/remoting-java-$version/Consumers.java"
+            suite "Consumers of RocketMQ's client for Java $version, $shards shard(s), $headers headers" \
+                env SHARDS=$shards java -XX:TieredStopAtLevel=1 -Djava.io.tmpdir="$work" -Duser.home="$work" \
+                -Drocketmq.serialize.type=$headers -Drocketmq.client.rebalance.waitInterval=500 -Dsuite.source="$consumers" \
+                -cp "$work/remoting-java-$version/lib/*" "$consumers"
         done
     done
 else
@@ -136,6 +143,8 @@ python3 -m venv "$work/remoting-python"
 for shards in 1 4; do
     suite "RocketMQ's client for C++ in the Python wheel, $shards shard(s)" \
         env SHARDS=$shards HOME="$work" "$work/remoting-python/bin/python" tests/clients/remoting-python/test_remoting.py
+    suite "Consumers of RocketMQ's client for C++ in the Python wheel, $shards shard(s)" \
+        env SHARDS=$shards HOME="$work" "$work/remoting-python/bin/python" -B tests/clients/remoting-python/test_consumers.py
 done
 
 # The other package for Python brings no library: it gets the wheel's, by way of a shim. Both are called rocketmq.

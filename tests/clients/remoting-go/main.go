@@ -40,6 +40,8 @@ type suite struct {
 	node     string
 	shards   int
 	producer rocketmq.Producer
+	// Counts the messages whose consumers are pushed to.
+	numbered int
 }
 
 func check(what string, err error) {
@@ -283,6 +285,8 @@ func run() {
 		{"compressed bodies are readable", s.compressed},
 		{"refusals are told in words", s.refused},
 		{"a pull consumer reads what is stored", s.pulls},
+		{"two push consumers divide a group's messages", s.divides},
+		{"those that broadcast get every message", s.broadcasts},
 	}
 	for _, one := range cases {
 		begun := time.Now()

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/apache/rocketmq-client-go/v2"
+	"github.com/apache/rocketmq-client-go/v2/consumer"
+	"github.com/apache/rocketmq-client-go/v2/primitive"
+)
+
+// A push consumer, and how often it was given what, and of which queues.
+type pushed struct {
+	lock     sync.Mutex
+	bodies   map[string]int
+	queues   map[string]bool
+	consumer rocketmq.PushConsumer
+}
+
+func (s *suite) push(group, instance, topic, tags string, model consumer.MessageModel) *pushed {
+	made := &pushed{bodies: map[string]int{}, queues: map[string]bool{}}
+	var err error
+	made.consumer, err = rocketmq.NewPushConsumer(consumer.WithNsResolver(primitive.NewPassthroughResolver([]string{s.names})),
+		consumer.WithGroupName(group), consumer.WithInstance(instance), consumer.WithConsumerModel(model),
+		consumer.WithConsumeFromWhere(consumer.ConsumeFromFirstOffset))
+	check("consumer", err)
+	selector := consumer.MessageSelector{Type: consumer.TAG, Expression: tags}
+	check("subscribe", made.consumer.Subscribe(topic, selector, func(_ context.Context, messages ...*primitive.MessageExt) (consumer.ConsumeResult, error) {
+		made.lock.Lock()
+		defer made.lock.Unlock()
+		for _, message := range messages {
+			same("a property", strings.TrimPrefix(message.GetKeys(), "key"), message.GetProperty("number"))
+			made.bodies[string(message.Body)]++
+			made.queues[fmt.Sprint(message.Queue.BrokerName, message.Queue.QueueId)] = true
+		}
+		return consumer.ConsumeSuccess, nil
+	}))
+	check("start", made.consumer.Start())
+	return made
+}
+
+// What all of these were given, and how often in all.
+func given(all ...*pushed) (map[string]bool, int) {
+	bodies, count := map[string]bool{}, 0
+	for _, one := range all {
+		one.lock.Lock()
+		for body, times := range one.bodies {
+			bodies[body] = true
+			count += times
+		}
+		one.lock.Unlock()
+	}
+	return bodies, count
+}
+
+func waitFor(what string, isSo func() bool) {
+	for deadline := time.Now().Add(40 * time.Second); !isSo(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			panic(what)
+		}
+	}
+}
+
+// Sends messages of three tags, and adds the bodies of those of the first two.
+func (s *suite) sendTagged(topic string, count int, expected map[string]bool) {
+	for range count {
+		s.numbered++
+		made := message(topic, fmt.Sprintf("%s-%d", topic, s.numbered), s.numbered)
+		_, err := s.producer.SendSync(context.Background(), made)
+		check("send", err)
+		if s.numbered%3 < 2 {
+			expected[string(made.Body)] = true
+		}
+	}
+}
+
+func (s *suite) create(topic string) {
+	create := exec.Command(os.Getenv("TURBOPUMP"), "topic", "create", topic, "--queues", "8", "--server", s.server)
+	check("topic create", create.Run())
+}
+
+// Two consumers of a group divide its messages, and who is left takes over from who leaves.
+func (s *suite) divides() {
+	s.create("divided")
+	expected := map[string]bool{}
+	s.sendTagged("divided", 30, expected)
+	first := s.push("dividers", "first", "divided", "tag0 || tag1", consumer.Clustering)
+	arrived := func(all ...*pushed) func() bool {
+		return func() bool {
+			bodies, _ := given(all...)
+			return len(bodies) == len(expected)
+		}
+	}
+	waitFor("a new group gets all of a new topic", arrived(first))
+	second := s.push("dividers", "second", "divided", "tag0 || tag1", consumer.Clustering)
+	waitFor("the second takes part", func() bool {
+		s.sendTagged("divided", 3, expected)
+		bodies, _ := given(second)
+		return len(bodies) > 0
+	})
+	waitFor("all arrive", arrived(first, second))
+	for _, one := range []*pushed{first, second} {
+		one.lock.Lock()
+		one.queues = map[string]bool{}
+		one.lock.Unlock()
+	}
+	_, settled := given(first, second)
+	s.sendTagged("divided", 90, expected)
+	waitFor("all arrive", arrived(first, second))
+	_, count := given(first, second)
+	same("messages, each of one consumer", 60, count-settled)
+	for queue := range first.queues {
+		same("who reads "+queue+" beside the first", false, second.queues[queue])
+	}
+	check("shutdown", first.consumer.Shutdown())
+	s.sendTagged("divided", 30, expected)
+	waitFor("who is left takes over", arrived(first, second))
+	bodies, _ := given(first, second)
+	for body := range bodies {
+		same("what was asked for: "+body, true, expected[body])
+	}
+	check("shutdown", second.consumer.Shutdown())
+}
+
+// Those that broadcast get every message.
+func (s *suite) broadcasts() {
+	s.create("broadcast")
+	expected := map[string]bool{}
+	s.sendTagged("broadcast", 30, expected)
+	// Where they are they keep in files of their own, which others may have left.
+	group := fmt.Sprintf("listeners-%d", os.Getpid())
+	for _, instance := range []string{"one", "two"} {
+		one := s.push(group, instance, "broadcast", "tag0 || tag1", consumer.BroadCasting)
+		waitFor("all arrive", func() bool {
+			bodies, _ := given(one)
+			return len(bodies) == len(expected)
+		})
+		check("shutdown", one.consumer.Shutdown())
+	}
+}

@@ -1,0 +1,164 @@
+"""The push consumer of the PyPI wheel rocketmq 0.4.4, which brings the C++ client, unmodified, against the real broker: consumers
+of a group divide its messages, whoever comes, leaves or dies; those that broadcast get all of them. Each consumer is a process of
+its own. Environment: TURBOPUMP (the binary), SHARDS. With arguments it is such a consumer."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import unittest
+
+from rocketmq.client import MessageModel, Producer, PushConsumer
+
+from test_remoting import Broker, message
+
+PATIENCE = 40
+
+
+def consume(names, group, topic, expression, model, instance):
+    """Prints what it is given, a line each, until it is asked to stop."""
+    stopped = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+    consumer = PushConsumer(group, message_model=MessageModel[model])
+    consumer.set_namesrv_addr(names)
+    consumer.set_instance_name(instance)
+
+    def given(found):
+        shown = {"body": found.body.decode(), "keys": found.keys.decode(), "tag": found.tags.decode(),
+                 "number": found.get_property("number").decode()}
+        # Whole, since the client calls from several threads.
+        os.write(1, (json.dumps(shown) + "\n").encode())
+
+    consumer.subscribe(topic, given, expression)
+    consumer.start()
+    while not stopped.wait(0.1):
+        pass
+    consumer.shutdown()
+
+
+class Consumer:
+    """Such a process, and what it was given."""
+
+    def __init__(self, *arguments):
+        self.bodies, self.wrong = [], []
+        self.process = subprocess.Popen([sys.executable, __file__, *arguments], stdout=subprocess.PIPE, text=True)
+        self.reader = threading.Thread(target=self.read)
+        self.reader.start()
+
+    def read(self):
+        for line in self.process.stdout:
+            if not line.startswith("{"):
+                continue
+            found = json.loads(line)
+            number = int(found["number"])
+            if (found["keys"], found["tag"]) != ("key%d" % number, "tag%d" % (number % 3)):
+                self.wrong.append(found)
+            self.bodies.append(found["body"])
+
+    def end(self, how):
+        self.process.send_signal(how)
+        self.process.wait(PATIENCE)
+        self.reader.join(PATIENCE)
+        self.process.stdout.close()
+
+
+class Consumers(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.broker = Broker()
+        cls.producer = Producer("producers")
+        cls.producer.set_namesrv_addr(cls.broker.names)
+        cls.producer.start()
+        cls.sent = 0
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.producer.shutdown()
+        cls.broker.stop()
+
+    def setUp(self):
+        self.consumers = []
+
+    def tearDown(self):
+        for consumer in self.consumers:
+            if consumer.process.poll() is None:
+                consumer.end(signal.SIGKILL)
+
+    def start(self, group, topic, expression, model, instance):
+        consumer = Consumer(self.broker.names, group, topic, expression, model, instance)
+        self.consumers.append(consumer)
+        return consumer
+
+    def send(self, topic, count):
+        """Sends messages of three tags, and returns their bodies by tag."""
+        bodies = {0: set(), 1: set(), 2: set()}
+        for _ in range(count):
+            number = Consumers.sent
+            Consumers.sent += 1
+            body = "%s-%d \u4e2d" % (topic, number)
+            self.producer.send_sync(message(topic, body, number))
+            bodies[number % 3].add(body)
+        return bodies
+
+    def wait_for(self, what, is_so):
+        deadline = time.time() + PATIENCE
+        while not is_so():
+            self.assertLess(time.time(), deadline, what)
+            time.sleep(0.05)
+
+    def check(self, *consumers):
+        for consumer in consumers:
+            self.assertEqual(consumer.wrong, [])
+
+    def test_those_who_divide_get_each_message_once_whoever_leaves_or_dies(self):
+        expected = set()
+
+        def more(count):
+            found = self.send("divided", count)
+            expected.update(found[0] | found[1])
+
+        def given():
+            return [body for consumer in self.consumers for body in consumer.bodies]
+
+        more(30)
+        first = self.start("dividers", "divided", "tag0 || tag1", "CLUSTERING", "first")
+        self.wait_for("a new group gets all of a new topic", lambda: set(given()) == expected)
+        second = self.start("dividers", "divided", "tag0 || tag1", "CLUSTERING", "second")
+        self.wait_for("the second takes part", lambda: more(6) or second.bodies)
+        self.wait_for("all arrive", lambda: set(given()) == expected)
+        settled = len(given())
+        more(60)
+        self.wait_for("all arrive", lambda: set(given()) == expected)
+        self.assertEqual(len(given()) - settled, 40, "each once, while nobody comes or goes")
+        first.end(signal.SIGTERM)
+        self.assertEqual(first.process.returncode, 0)
+        more(30)
+        self.wait_for("who is left has all of it", lambda: set(given()) == expected)
+        third = self.start("dividers", "divided", "tag0 || tag1", "CLUSTERING", "third")
+        self.wait_for("the third takes part", lambda: more(6) or third.bodies)
+        third.end(signal.SIGKILL)
+        more(30)
+        self.wait_for("who is left takes over", lambda: set(given()) == expected)
+        self.check(first, second, third)
+
+    def test_those_that_broadcast_get_every_message(self):
+        self.send("broadcast", 1)
+        both = [self.start("listeners", "broadcast", "*", "BROADCASTING", instance) for instance in ("first", "second")]
+        for consumer in both:
+            self.wait_for("it begins", lambda of=consumer: self.send("broadcast", 3) and of.bodies)
+        found = self.send("broadcast", 30)
+        expected = found[0] | found[1] | found[2]
+        for consumer in both:
+            self.wait_for("all arrive", lambda of=consumer: expected <= set(of.bodies))
+            self.assertEqual(len(consumer.bodies), len(set(consumer.bodies)), "each once")
+        self.check(*both)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 7:
+        consume(*sys.argv[1:])
+    else:
+        unittest.main(verbosity=2)
