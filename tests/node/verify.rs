@@ -381,3 +381,22 @@ fn all_that_a_lost_log_held_is_counted() {
     assert_eq!(verified.report["messages_missing"], 1003, "{}", verified.report);
     assert!(verified.stderr.contains("1,003 messages"), "{}", verified.stderr);
 }
+
+/// What has a snapshot's name keeps the broker from starting, and nothing else is wrong.
+#[test]
+fn a_snapshot_that_is_no_file_hides_nothing_of_the_log() {
+    let directory = test_directory();
+    let data = directory.path();
+    make_with_two_lines(data);
+    let snapshot = first_with(data, "snapshot-");
+    std::fs::remove_file(&snapshot).expect("it is there");
+    let made = std::process::Command::new("mkfifo").arg(&snapshot).status().expect("mkfifo runs");
+    assert!(made.success());
+    let verified = verify(data);
+    let (report, damage) = (&verified.report, verified.findings("damage"));
+    assert_eq!((verified.code, &report["messages_missing"]), (Some(1), &0.into()), "{report}");
+    assert_eq!(report["shards"][0]["messages"], 2, "{report}");
+    assert!(damage.len() == 1 && damage[0].1.contains("it is a FIFO"), "{damage:?}");
+    let refused = Setup::new(data).try_start().err().expect("a refusal").stderr;
+    assert!(refused.contains("it is a FIFO"), "{refused}");
+}

@@ -75,7 +75,8 @@ impl Witnesses {
 
     fn take(&mut self, found: FoundSnapshot, owner: Option<Owner>) {
         let (path, snapshot) = match found {
-            FoundSnapshot::Missing(_) => return,
+            // Told with the other names.
+            FoundSnapshot::Missing(_) | FoundSnapshot::Refused(_) => return,
             FoundSnapshot::Damaged(path) => {
                 self.notices.push(format!(
                     "{} is not whole, as when the broker died while it was written: it is not used",
@@ -166,6 +167,10 @@ async fn reached_epoch<D: Disk>(disk: &D, home: &ShardHome<'_>) -> Option<Reache
 /// before anything is changed.
 pub async fn refused_names<D: Disk>(disk: &D, directory: &Path) -> Result<Vec<DiskError>, DiskError> {
     let mut refused = check_spares(disk, &directory.join("log")).await?;
+    refused.extend(Snapshot::read_both(disk, directory).await?.into_iter().filter_map(|found| match found {
+        FoundSnapshot::Refused(error) => Some(error),
+        _ => None,
+    }));
     refused.append(&mut check_files(disk, &directory.join("index")).await?);
     Ok(refused)
 }

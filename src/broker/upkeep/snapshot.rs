@@ -64,6 +64,8 @@ pub struct Owner {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FoundSnapshot {
     Missing(PathBuf),
+    /// Something else has its name, which keeps the broker from starting.
+    Refused(DiskError),
     /// Not whole: a death while it was written, or damage.
     Damaged(PathBuf),
     Whole(PathBuf, Snapshot),
@@ -92,7 +94,7 @@ impl Snapshot {
     pub async fn read_newest<D: Disk>(disk: &D, directory: &Path) -> Result<Option<Snapshot>, DiskError> {
         let whole = Self::read_both(disk, directory).await?.into_iter().filter_map(|found| match found {
             FoundSnapshot::Whole(_, snapshot) => Some(snapshot),
-            FoundSnapshot::Missing(_) | FoundSnapshot::Damaged(_) => None,
+            FoundSnapshot::Missing(_) | FoundSnapshot::Refused(_) | FoundSnapshot::Damaged(_) => None,
         });
         Ok(whole.max_by_key(|snapshot| snapshot.sequence))
     }
@@ -161,6 +163,7 @@ impl Snapshot {
 async fn read_slot<D: Disk>(disk: &D, path: PathBuf) -> Result<FoundSnapshot, DiskError> {
     let file = match disk.open(&path, OpenMode::ReadOnly).await {
         Err(error) if error.kind == DiskErrorKind::NotFound => return Ok(FoundSnapshot::Missing(path)),
+        Err(error) if error.kind == DiskErrorKind::NotRegular => return Ok(FoundSnapshot::Refused(error)),
         opened => opened?,
     };
     let snapshot = read_file(&file).await;

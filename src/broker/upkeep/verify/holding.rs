@@ -45,7 +45,7 @@ pub(in crate::broker) async fn check_snapshots<D: Disk>(
     checked.derived.extend(lost.iter().map(|path| Finding::of_file(path, told)));
     for found in found {
         let (path, snapshot) = match found {
-            FoundSnapshot::Missing(_) => continue,
+            FoundSnapshot::Missing(_) | FoundSnapshot::Refused(_) => continue,
             FoundSnapshot::Damaged(path) => {
                 let detail = "it is not whole: it is damaged, or the broker died while it was written";
                 checked.derived.push(Finding::of_file(&path, detail));
