@@ -281,7 +281,7 @@ impl<D: Disk> Broker<D> {
             return self.writer.no_segment(&error).message;
         }
         if self.log.is_out_of_space() {
-            return self.writer.no_space().message;
+            return self.writer.no_space_where().message;
         }
         if self.is_shutting_down.get() {
             return "shutting down".to_owned();

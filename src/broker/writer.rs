@@ -465,11 +465,20 @@ impl<D: Disk> Writer<D> {
         )
     }
 
-    /// What is said while the next segment finds no room on the disk.
-    pub fn no_space(&self) -> Failure {
+    /// What clients are told while the next segment finds no room on the disk: not where that is.
+    fn no_space(&self) -> Failure {
+        self.no_space_for(|error| error.detail.clone())
+    }
+
+    /// The same for the operator, who is to find the disk.
+    pub fn no_space_where(&self) -> Failure {
+        self.no_space_for(DiskError::to_string)
+    }
+
+    fn no_space_for(&self, words: impl Fn(&DiskError) -> String) -> Failure {
         let shard = self.log.shard();
         // It may have been made since.
-        let why = self.log.shortage().map_or_else(String::new, |error| format!(": {error}"));
+        let why = self.log.shortage().map_or_else(String::new, |error| format!(": {}", words(&error)));
         let message = format!(
             "the disk of shard {shard} is full, and its next segment cannot be made{why}; free space there, or shorten the \
              retention"

@@ -77,6 +77,14 @@ fn a_full_disk_refuses_producers_serves_readers_and_goes_on_when_there_is_room()
     for part in ["the disk of shard 0 is full", log.to_str().expect("UTF-8"), "are needed", "free space"] {
         assert!(state.contains(part), "{part} is missing: {state}");
     }
+    // Clients learn all of that but where it is.
+    let large = "x".repeat(100 * 1024);
+    let publish = || node.run(&["message", "publish", "orders", &large]);
+    // What is left of the segment in use takes a few.
+    let refused = (0..200).map(|_| publish()).find(|outcome| outcome.code != Some(0));
+    let refused = refused.expect("the disk is full").badly(1);
+    assert!(refused.contains("the disk of shard 0 is full") && refused.contains("are needed"), "{refused}");
+    assert!(!refused.contains(data.to_str().expect("UTF-8")), "{refused}");
 
     // More room, without a restart.
     memory.resize(DISK_BYTES + 64 * MIB);
