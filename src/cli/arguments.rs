@@ -138,6 +138,7 @@ mod tests {
             "turbopump bench produce TOPIC --body 100 --batch 500 --connections 4 --in-flight 8 --rate 100000 --duration 10s",
             "turbopump bench produce TOPIC --existing",
             "turbopump bench produce TOPIC --protocol remoting --batch 1 --server-pid 4711",
+            "turbopump bench consume TOPIC --protocol remoting --pull-messages 32",
             "turbopump bench consume TOPIC --level durable --baseline --hgrm FILE --plot FILE -o json",
             "turbopump bench end-to-end TOPIC --body 1KiB --queues 16 --pin 1 --verify --baseline-dir DIR",
             "turbopump log verify --data DIR",

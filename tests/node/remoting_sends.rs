@@ -226,7 +226,7 @@ fn what_was_answered_survives_a_kill() {
 
 /// The bench speaks as a client of RocketMQ's: whatever it was told is stored is there, and it leaves topics alone that exist.
 #[test]
-fn bench_sends_single_messages_and_batches() {
+fn bench_sends_single_messages_and_batches_and_pulls_them() {
     let (_directory, node) = node(&["--shards", "2"]);
     let mut told = 0;
     for (batch, existing) in [("1", &[][..]), ("7", &["--existing"])] {
@@ -265,4 +265,12 @@ fn bench_sends_single_messages_and_batches() {
     assert_eq!(stored(&node, "made").len() as u64, told);
     let sentence = node.run(&["bench", "produce", "made", "--protocol", "remoting"]).badly(1);
     assert!(sentence.contains("--existing"), "{sentence}");
+    // Pulled again and again, over both shards; nothing is missing, twice there, or other than it was sent.
+    let bench = ["bench", "consume", "made", "--protocol", "remoting", "--pull-messages", "5", "-o", "json"];
+    let report = node.run(&[&bench[..], &["--duration", "100ms", "--warmup", "0s"]].concat()).json();
+    assert_eq!(
+        (&report["lost"], &report["duplicated"], &report["damaged"]),
+        (&0.into(), &0.into(), &0.into())
+    );
+    assert!(report["messages"].as_u64() > Some(0) || told == 0, "{report}");
 }

@@ -58,7 +58,8 @@ with requests that failed, ends with exit code 1.
 With --protocol remoting messages are sent as RocketMQ's clients send them: --batch 1 as single ones (code 310), more as \
 batches (320), each with an id of its own. The topic is found by its route, from a name server or a broker of turbopump; \
 a broker that tells no routes, as Apache's, is taken for the only one. A topic that is not there is made by the first \
-message, with up to --queues queues on each broker. Messages are not read back, and --level is the broker's.
+message, with up to --queues queues on each broker. Messages are not read back, and --level is the broker's. consume pulls \
+from each queue as push consumers do (code 11): one pull of --pull-messages at a time, all queues of a connection at once.
 
 TLS is not measured: --tls, --tls-ca and --tls-server-name are refused, and so are the variables that stand for them.
 
@@ -122,6 +123,9 @@ pub struct LoadArguments {
     /// Bytes that each fetch asks for
     #[arg(long, value_name = "SIZE", default_value = "512KiB")]
     pub fetch_bytes: ByteSize,
+    /// Messages that each pull asks for, with --protocol remoting
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    pub pull_messages: u32,
     /// Have the broker count its system calls during the run, which costs it a little
     #[arg(long)]
     pub count_syscalls: bool,
@@ -200,6 +204,9 @@ impl LoadArguments {
                 return refuse(format!("{name} is 1 to 100000, not {value}"));
             }
         }
+        if self.pull_messages == 0 {
+            return refuse("--pull-messages is at least 1".to_owned());
+        }
         self.check_protocol(kind)?;
         if self.rate == Some(0) || self.duration.0.is_zero() {
             return refuse("--rate and --duration must be more than zero".to_owned());
@@ -219,7 +226,6 @@ impl LoadArguments {
     /// Whether the broker can be asked for all of it in the protocol.
     fn check_protocol(&self, kind: Kind) -> Result<(), CommandError> {
         let native_only = [
-            ("consume", kind == Kind::Consume),
             ("end-to-end", kind == Kind::EndToEnd),
             ("--level", self.level.is_some()),
             ("--verify", self.verify),
@@ -291,6 +297,7 @@ mod tests {
             ("bench produce t --protocol remoting --verify", "--verify"),
             ("bench end-to-end t --protocol remoting", "end-to-end"),
             ("bench produce t --server-pid 1", "--server-pid"),
+            ("bench consume t --protocol remoting --pull-messages 0", "--pull-messages"),
         ];
         for (line, name) in cases {
             let error = check(line).map(|_| ()).expect_err(line);

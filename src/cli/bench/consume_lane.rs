@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::api::{Fetch, Request};
 use crate::cli::bench::clock::BenchClock;
-use crate::cli::bench::message::{FillerCheck, Reading, RunId};
+use crate::cli::bench::message::{FillerCheck, RunId};
 use crate::cli::bench::socket::{BenchSocket, SocketError};
 use crate::cli::bench::tracker::{Faults, Trackers};
 use crate::cli::bench::window::{Tally, Window};
@@ -385,16 +385,9 @@ impl QueueReader {
             let body = record.body();
             messages += 1;
             body_bytes += body.len() as u64;
-            match intake.check.read(body) {
-                Reading::Message(head) => {
-                    let first = stream_first.unwrap_or(head.sequence);
-                    self.trackers.stream(head.run, head.stream, first).observe(head.sequence);
-                    if intake.latency == LatencyOf::Message(head.run) {
-                        due_ns = due_ns.min(head.due_ns);
-                    }
-                }
-                Reading::Foreign => {}
-                Reading::Damaged => self.trackers.damaged(1),
+            let found = self.trackers.note(intake.check.read(body), stream_first);
+            if let Some(head) = found.filter(|head| intake.latency == LatencyOf::Message(head.run)) {
+                due_ns = due_ns.min(head.due_ns);
             }
         }
         // What did not parse is there, but nobody can use it.

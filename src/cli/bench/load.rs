@@ -15,6 +15,8 @@ use crate::cli::bench::link::{Link, NativeLink};
 use crate::cli::bench::message::{RunId, StreamId};
 use crate::cli::bench::plot::Interval;
 use crate::cli::bench::produce_lane::{ProduceLane, ProducePlan};
+use crate::cli::bench::pull_lane::{PullLane, PullPlan, PullRange};
+use crate::cli::bench::read_lane::ReadLane;
 use crate::cli::bench::remoting_link::RemotingLink;
 use crate::cli::bench::remoting_topic::RemotingTopic;
 use crate::cli::bench::schedule::Schedule;
@@ -149,7 +151,7 @@ impl LoadPlan<'_> {
     }
 
     /// Readers of all queues: from their first message to their end, or from their end on.
-    fn consumers(&self, mode: ReadMode, latency: LatencyOf) -> Result<Vec<ConsumeLane>, CommandError> {
+    fn consumers(&self, mode: ReadMode, latency: LatencyOf) -> Result<Vec<ReadLane>, CommandError> {
         let range = |queue: &QueueNumber| {
             let info =
                 self.topic.queues.iter().find(|info| info.queue == *queue).expect("an assigned queue exists");
@@ -166,24 +168,41 @@ impl LoadPlan<'_> {
         ranges: Vec<ReadRange>,
         mode: ReadMode,
         latency: LatencyOf,
-    ) -> Result<Vec<ConsumeLane>, CommandError> {
-        let Speech::Native(endpoints) = self.speech else {
-            unreachable!("what only produces has no readers");
-        };
+    ) -> Result<Vec<ReadLane>, CommandError> {
         let fetch_bytes = self.arguments.fetch_bytes.0 as u32;
         let mut by_queue: HashMap<QueueNumber, ReadRange> =
             ranges.into_iter().map(|range| (range.key.queue, range)).collect();
         let mut lanes = Vec::new();
         for one in assign_consumers(&self.topic.queues, self.arguments.connections) {
-            let queues = one.queues.iter().filter_map(|queue| by_queue.remove(queue)).collect();
-            let socket = BenchSocket::connect(&endpoints[usize::from(one.shard.0)], BATCHES_BYTES)?;
-            lanes.push(ConsumeLane::new(
-                socket,
-                self.clock,
-                ConsumePlan { mode, latency, fetch_bytes, queues },
-            ));
+            let queues = one.queues.iter().filter_map(|queue| by_queue.remove(queue));
+            let shard = usize::from(one.shard.0);
+            lanes.push(match self.speech {
+                Speech::Native(endpoints) => {
+                    let socket = BenchSocket::connect(&endpoints[shard], BATCHES_BYTES)?;
+                    let plan = ConsumePlan { mode, latency, fetch_bytes, queues: queues.collect() };
+                    ReadLane::Native(ConsumeLane::new(socket, self.clock, plan))
+                }
+                Speech::Remoting(topic) => {
+                    let socket = BenchSocket::connect_plain(&topic.brokers[shard], BATCHES_BYTES)?;
+                    ReadLane::Remoting(PullLane::new(socket, self.clock, self.pulls(topic, queues)))
+                }
+            });
         }
         Ok(lanes)
+    }
+
+    /// Pulls of given ranges, again and again.
+    fn pulls(&self, topic: &RemotingTopic, ranges: impl Iterator<Item = ReadRange>) -> PullPlan {
+        let pulled = |range: ReadRange| PullRange {
+            queue: topic.target(range.key.queue).queue,
+            first: range.first,
+            end: range.end,
+        };
+        PullPlan {
+            topic: topic.topic.to_string(),
+            messages: self.arguments.pull_messages,
+            queues: ranges.map(pulled).collect(),
+        }
     }
 
     /// Reads given ranges once and checks every message.
@@ -263,7 +282,7 @@ impl WorkerTask {
 }
 
 /// Deals lanes out to threads.
-fn spread(producers: Vec<ProduceLane>, consumers: Vec<ConsumeLane>, threads: usize) -> Vec<Worker> {
+fn spread(producers: Vec<ProduceLane>, consumers: Vec<ReadLane>, threads: usize) -> Vec<Worker> {
     let threads = threads.min((producers.len() + consumers.len()).max(1));
     let mut workers: Vec<Worker> = (0..threads).map(|_| Worker::default()).collect();
     let mut thread = (0..threads).cycle();

@@ -2,7 +2,7 @@
 //! message, and counts latency from when a message was due.
 //!
 //! A run: [`command`] prepares it and prints the [`report`]; [`load`] makes connections and threads; a [`worker`] is
-//! the event loop of one thread over its [`produce_lane`]s and [`consume_lane`]s; a [`link`] is what is said in which protocol; [`verdict`] says whether the run is
+//! the event loop of one thread over its [`produce_lane`]s, [`consume_lane`]s and [`pull_lane`]s; a [`link`] is what is said in which protocol; [`verdict`] says whether the run is
 //! sound. Expected cost of the generator per batch of 500 x 100 B, warm: 2 us of stamping, 3 us of CRC, 15 us in one
 //! `send`, 1 us for the answer.
 
@@ -25,6 +25,9 @@ mod ownership;
 mod plot;
 mod process_cost;
 mod produce_lane;
+mod pull_lane;
+mod read_lane;
+mod remoting_caller;
 mod remoting_link;
 mod remoting_run;
 mod remoting_topic;

@@ -1,7 +1,8 @@
 //! A run in RocketMQ's protocol, against any broker of it.
 
 use crate::api::TopicInfo;
-use crate::cli::bench::load::{LoadResult, Speech};
+use crate::cli::bench::arguments::{Kind, LoadArguments};
+use crate::cli::bench::load::Speech;
 use crate::cli::bench::process_cost::ProcessSample;
 use crate::cli::bench::remoting_topic::RemotingTopic;
 use crate::cli::bench::report::Report;
@@ -16,15 +17,19 @@ pub fn run(setting: Setting<'_>, format: OutputFormat) -> Result<(), CommandErro
         let message = "bench measures without TLS: leave --tls, --tls-ca and --tls-server-name out, and their variables unset";
         return Err(CommandError::usage(message));
     }
-    let topic = find_topic(&setting)?;
-    let info = topic.info();
+    let (topic, info) = find_topic(&setting)?;
     let load = |stretch, duration| setting.plan(&info, Speech::Remoting(&topic), stretch, duration).run();
     setting.warm_up(|duration| load(1, duration))?;
     let sample = || arguments.server_pid.map(ProcessSample::take).transpose();
     let before = sample()?;
     let result = load(0, arguments.duration.0)?;
     let after = sample()?;
-    let verdict = judge(&setting, &info, result);
+    let mut verdict = Verdict::new(setting.kind, setting.run_id(0), result);
+    if setting.kind == Kind::Produce {
+        // Against each other: where queues end is not asked.
+        verdict.check_offsets(&info);
+        verdict.finish(arguments.rate, arguments.duration.0);
+    }
     let mut report = setting.report(&info, &verdict);
     if let (Some(before), Some(after)) = (before, after) {
         report.server = after.cost_since(&before, report.messages);
@@ -35,8 +40,11 @@ pub fn run(setting: Setting<'_>, format: OutputFormat) -> Result<(), CommandErro
 }
 
 /// Finds where the topic's queues are. What is in one that exists cannot be looked at, so it is taken on demand only.
-fn find_topic(setting: &Setting<'_>) -> Result<RemotingTopic, CommandError> {
+fn find_topic(setting: &Setting<'_>) -> Result<(RemotingTopic, TopicInfo), CommandError> {
     let arguments = setting.arguments;
+    if setting.kind == Kind::Consume {
+        return find_read(setting);
+    }
     let topic = RemotingTopic::find(&arguments.server.server, &arguments.topic, arguments.queues)?;
     if topic.exists && !arguments.existing {
         return Err(CommandError::failed(format!(
@@ -47,13 +55,17 @@ fn find_topic(setting: &Setting<'_>) -> Result<RemotingTopic, CommandError> {
     if topic.brokers.is_empty() {
         return Err(CommandError::failed(format!("topic {} has no queue that takes messages", topic.topic)));
     }
-    Ok(topic)
+    let info = topic.info();
+    Ok((topic, info))
 }
 
-/// Offsets of the answers are checked against each other. Where queues end is not known.
-fn judge(setting: &Setting<'_>, topic: &TopicInfo, result: LoadResult) -> Verdict {
-    let mut verdict = Verdict::new(setting.kind, setting.run_id(0), result);
-    verdict.check_offsets(topic);
-    verdict.finish(setting.arguments.rate, setting.arguments.duration.0);
-    verdict
+fn find_read(setting: &Setting<'_>) -> Result<(RemotingTopic, TopicInfo), CommandError> {
+    let LoadArguments { server, topic, queues, .. } = setting.arguments;
+    let (found, info) = RemotingTopic::find_read(&server.server, topic, *queues)?;
+    if info.queues.iter().all(|queue| queue.first_offset >= queue.end_offset) {
+        return Err(CommandError::failed(format!(
+            "topic {topic} is empty: fill it with `turbopump bench produce {topic} --protocol remoting --existing`"
+        )));
+    }
+    Ok((found, info))
 }

@@ -2,24 +2,19 @@
 //! there is, which is Apache's, since that one does not tell routes.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::time::Duration;
 
 use crate::api::{QueueInfo, TopicInfo};
+use crate::cli::bench::remoting_caller::{Caller, Found};
 use crate::cli::bench::send_frame::SendTarget;
 use crate::cli::bench::socket::SocketError;
 use crate::protocol::remoting::body::{QueueNumbers, TopicRoute};
-use crate::protocol::remoting::client::{AnswerError, ClientCore};
-use crate::protocol::remoting::code::request;
-use crate::protocol::remoting::{FieldValue, ResponseCode};
 use crate::types::{QueueNumber, QueueOffset, Retention, ShardId, TopicId, TopicName};
 
-const PATIENCE: Duration = Duration::from_secs(10);
 /// Whose route leads to the brokers that make topics when they are sent to.
 const TEMPLATE_TOPIC: &str = "TBW102";
-/// In a route's permission: it is written to.
+/// In a route's permission: it is written to, and read.
 const WRITABLE: u32 = 2;
+const READABLE: u32 = 4;
 /// The number of a master among the brokers of a name.
 const MASTER: i64 = 0;
 
@@ -40,19 +35,43 @@ impl RemotingTopic {
     pub fn find(address: &str, topic: &TopicName, queues: u32) -> Result<Self, SocketError> {
         let mut caller = Caller::connect(address)?;
         if let Found::Route(route) = caller.route(topic.as_str())? {
-            return Ok(Self::new(topic, &route, true, |queues| queues.write));
+            return Ok(Self::new(topic, &route, true, writable));
         }
         match caller.route(TEMPLATE_TOPIC)? {
-            Found::Route(route) => Ok(Self::new(topic, &route, false, |of| of.write.min(queues))),
+            Found::Route(route) => Ok(Self::new(topic, &route, false, |of| writable(of).min(queues))),
             Found::Nothing => {
                 Err(caller.refused(format!("it knows neither {topic} nor a broker to make it")))
             }
-            // It has what it has, and says so when something is sent.
-            Found::NoNameServer => {
-                let queues = (0..queues).map(|queue| (0, queue)).collect();
-                Ok(Self { topic: topic.clone(), brokers: vec![address.to_owned()], queues, exists: false })
-            }
+            Found::NoNameServer => Ok(Self::of_only_broker(address, topic, queues)),
         }
+    }
+
+    /// The same to be read, with where each queue begins and ends.
+    pub fn find_read(
+        address: &str,
+        topic: &TopicName,
+        queues: u32,
+    ) -> Result<(Self, TopicInfo), SocketError> {
+        let mut caller = Caller::connect(address)?;
+        let found = match caller.route(topic.as_str())? {
+            Found::Route(route) => Self::new(topic, &route, true, readable),
+            Found::Nothing => return Err(caller.refused(format!("it does not know the topic {topic}"))),
+            Found::NoNameServer => Self::of_only_broker(address, topic, queues),
+        };
+        let mut info = found.info();
+        let callers: Result<Vec<_>, _> =
+            found.brokers.iter().map(|address| Caller::connect(address)).collect();
+        let mut callers = callers?;
+        for (queue, (broker, number)) in info.queues.iter_mut().zip(&found.queues) {
+            [queue.first_offset, queue.end_offset] = callers[*broker].bounds(topic, *number)?;
+        }
+        Ok((found, info))
+    }
+
+    /// A broker that tells no routes has what it has, and says so when it is asked for it.
+    fn of_only_broker(address: &str, topic: &TopicName, queues: u32) -> Self {
+        let queues = (0..queues).map(|queue| (0, queue)).collect();
+        Self { topic: topic.clone(), brokers: vec![address.to_owned()], queues, exists: false }
     }
 
     fn new(
@@ -67,7 +86,7 @@ impl RemotingTopic {
             .filter_map(|broker| Some((broker.broker.as_str(), broker.addresses.get(&MASTER)?)))
             .collect();
         let mut found = Self { topic: topic.clone(), brokers: Vec::new(), queues: Vec::new(), exists };
-        for queues in route.queues.iter().filter(|queues| queues.permission & WRITABLE != 0) {
+        for queues in route.queues.iter().filter(|queues| count(queues) > 0) {
             let Some(address) = masters.get(queues.broker.as_str()) else { continue };
             let broker = found.brokers.len();
             found.brokers.push((*address).clone());
@@ -101,77 +120,13 @@ impl RemotingTopic {
     }
 }
 
-/// What was answered when a route was asked for.
-enum Found {
-    Route(TopicRoute),
-    Nothing,
-    /// Who answers knows no routes at all.
-    NoNameServer,
+/// Queues that take messages.
+fn writable(queues: &QueueNumbers) -> u32 {
+    if queues.permission & WRITABLE == 0 { 0 } else { queues.write }
 }
 
-/// A connection with one request on its way at a time.
-struct Caller {
-    stream: TcpStream,
-    address: String,
-    core: ClientCore,
-}
-
-impl Caller {
-    fn connect(address: &str) -> Result<Self, SocketError> {
-        let refused = |source| SocketError::Connect { address: address.to_owned(), source };
-        let stream = TcpStream::connect(address).map_err(refused)?;
-        stream.set_read_timeout(Some(PATIENCE)).map_err(refused)?;
-        Ok(Self { stream, address: address.to_owned(), core: ClientCore::default() })
-    }
-
-    fn route(&mut self, topic: &str) -> Result<Found, SocketError> {
-        self.core.request(request::GET_ROUTEINFO_BY_TOPIC, &[("topic", FieldValue::Text(topic))], b"");
-        self.exchange()?;
-        let address = &self.address;
-        let broken = |reason: String| SocketError::Protocol { address: address.clone(), reason };
-        let answer = self.core.next_answer().map_err(|error| broken(error.to_string()))?;
-        let answer = answer.expect("it was waited for");
-        let code = answer.header.code;
-        if code == ResponseCode::TopicNotExist.number() {
-            return Ok(Found::Nothing);
-        }
-        if code == ResponseCode::RequestCodeNotSupported.number() {
-            return Ok(Found::NoNameServer);
-        }
-        if code != ResponseCode::Success.number() {
-            let remark = answer.header.remark.as_deref().unwrap_or_default();
-            return Err(SocketError::Refused {
-                address: address.clone(),
-                reason: format!("code {code}: {remark}"),
-            });
-        }
-        let route = TopicRoute::read(answer.body).map_err(|error| broken(error.to_string()))?;
-        Ok(Found::Route(route))
-    }
-
-    /// Sends what is to be sent, and reads until an answer is there.
-    fn exchange(&mut self) -> Result<(), SocketError> {
-        let address = &self.address;
-        let lost = |source| SocketError::Lost { address: address.clone(), source };
-        self.stream.write_all(self.core.outgoing()).map_err(lost)?;
-        self.core.sent(self.core.outgoing().len());
-        let mut piece = [0; 4096];
-        let broken = |error: AnswerError| SocketError::Protocol {
-            address: address.clone(),
-            reason: error.to_string(),
-        };
-        while !self.core.has_answer().map_err(broken)? {
-            match self.stream.read(&mut piece).map_err(lost)? {
-                0 => return Err(SocketError::Closed { address: address.clone() }),
-                count => self.core.received(&piece[..count]),
-            }
-        }
-        Ok(())
-    }
-
-    fn refused(&self, reason: String) -> SocketError {
-        SocketError::Refused { address: self.address.clone(), reason }
-    }
+fn readable(queues: &QueueNumbers) -> u32 {
+    if queues.permission & READABLE == 0 { 0 } else { queues.read }
 }
 
 #[cfg(test)]
@@ -200,8 +155,10 @@ mod tests {
             queues: vec![queues("b", 2, 6), queues("a", 1, 4), queues("c", 1, 2), queues("gone", 1, 6)],
         };
         let topic: TopicName = "orders".parse().expect("a name");
-        let found = RemotingTopic::new(&topic, &route, true, |queues| queues.write);
+        let found = RemotingTopic::new(&topic, &route, true, writable);
         assert_eq!(found.brokers, ["b:1", "c:1"]);
+        let to_read = RemotingTopic::new(&topic, &route, true, readable);
+        assert_eq!((to_read.brokers, to_read.queues.len()), (vec!["b:1".to_owned(), "a:1".to_owned()], 32));
         let info = found.info();
         let shards: Vec<_> = info.queues.iter().map(|queue| queue.shard.0).collect();
         assert_eq!((shards, info.queue_count), (vec![0, 0, 1], 3));

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::cli::bench::message::{RunId, StreamId};
+use crate::cli::bench::message::{Head, Reading, RunId, StreamId};
 
 /// Gaps that are remembered per stream. A gap beyond it counts as lost for good: there are far too many anyway.
 const GAPS_MAX: usize = 100_000;
@@ -159,6 +159,23 @@ impl Trackers {
         });
         self.last = Some((name, place));
         place
+    }
+
+    /// Takes note of a message; `first` is where a stream starts that is met for the first time, if not with this message.
+    /// Returns what the bench has written in front of it, if it is whole.
+    #[inline]
+    pub fn note(&mut self, reading: Reading, first: Option<u64>) -> Option<Head> {
+        match reading {
+            Reading::Message(head) => {
+                self.stream(head.run, head.stream, first.unwrap_or(head.sequence)).observe(head.sequence);
+                Some(head)
+            }
+            Reading::Foreign => None,
+            Reading::Damaged => {
+                self.damaged(1);
+                None
+            }
+        }
     }
 
     pub fn damaged(&mut self, messages: u64) {

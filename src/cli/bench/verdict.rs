@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use crate::api::TopicInfo;
 use crate::cli::bench::arguments::Kind;
-use crate::cli::bench::consume_lane::{ConsumeLane, ReadRange};
+use crate::cli::bench::consume_lane::ReadRange;
 use crate::cli::bench::load::LoadResult;
 use crate::cli::bench::message::RunId;
 use crate::cli::bench::produce_lane::{ProduceLane, ProduceStream};
+use crate::cli::bench::read_lane::ReadLane;
 use crate::cli::bench::report::Report;
 use crate::cli::bench::tracker::{Faults, Trackers};
 use crate::cli::bench::worker::Worker;
@@ -43,7 +44,7 @@ impl Verdict {
         }
         let refusal = producers(&result.workers)
             .find_map(|lane| lane.refusal.clone())
-            .or_else(|| consumers(&result.workers).find_map(|lane| lane.refusal.clone()));
+            .or_else(|| consumers(&result.workers).find_map(|lane| lane.refusal().cloned()));
         let broken =
             result.workers.iter().find_map(|worker| worker.failure.as_ref()).map(ToString::to_string);
         Self { kind, run, result, faults, verified, overloaded: false, trouble: broken.or(refusal) }
@@ -71,7 +72,7 @@ impl Verdict {
 
     /// Whole passes over what a consume run reads.
     pub fn passes(&self) -> Option<u64> {
-        let passes = consumers(&self.result.workers).map(ConsumeLane::passes).min();
+        let passes = consumers(&self.result.workers).map(ReadLane::passes).min();
         passes.filter(|_| self.kind == Kind::Consume)
     }
 
@@ -113,7 +114,7 @@ impl Verdict {
     pub fn check_contents(&mut self, mut readers: Vec<Worker>) {
         let broken = readers.iter().find_map(|worker| worker.failure.as_ref()).map(ToString::to_string);
         let mut lanes = take_consumers(&mut readers);
-        let unread: usize = lanes.iter().map(ConsumeLane::unfinished).sum();
+        let unread: usize = lanes.iter().map(ReadLane::unfinished).sum();
         if broken.is_some() || unread > 0 {
             let reason = broken.unwrap_or_else(|| format!("{unread} queues could not be read to their end"));
             self.trouble = Some(format!("the messages could not be read back: {reason}"));
@@ -162,17 +163,17 @@ fn producers(workers: &[Worker]) -> impl Iterator<Item = &ProduceLane> {
     workers.iter().flat_map(|worker| &worker.producers)
 }
 
-fn consumers(workers: &[Worker]) -> impl Iterator<Item = &ConsumeLane> {
+fn consumers(workers: &[Worker]) -> impl Iterator<Item = &ReadLane> {
     workers.iter().flat_map(|worker| &worker.consumers)
 }
 
-fn take_consumers(workers: &mut [Worker]) -> Vec<ConsumeLane> {
+fn take_consumers(workers: &mut [Worker]) -> Vec<ReadLane> {
     workers.iter_mut().flat_map(|worker| std::mem::take(&mut worker.consumers)).collect()
 }
 
 /// Tells the readers' trackers what the producers know: where each stream ends, and which of its messages are not
 /// stored, or may not be.
-fn settle(run: RunId, workers: &[Worker], readers: &mut [ConsumeLane]) {
+fn settle(run: RunId, workers: &[Worker], readers: &mut [ReadLane]) {
     for stream in producers(workers).flat_map(|lane| &lane.streams) {
         if let Some(trackers) = readers.iter_mut().find_map(|lane| lane.trackers(stream.key)) {
             settle_stream(run, stream, trackers);

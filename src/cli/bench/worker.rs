@@ -9,8 +9,8 @@ use rustix::io::Errno;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::cli::bench::clock::BenchClock;
-use crate::cli::bench::consume_lane::ConsumeLane;
 use crate::cli::bench::produce_lane::ProduceLane;
+use crate::cli::bench::read_lane::ReadLane;
 use crate::cli::bench::socket::SocketError;
 use crate::cli::bench::window::Window;
 
@@ -29,7 +29,7 @@ pub struct Timetable {
 #[derive(Default)]
 pub struct Worker {
     pub producers: Vec<ProduceLane>,
-    pub consumers: Vec<ConsumeLane>,
+    pub consumers: Vec<ReadLane>,
     /// Messages and batches of which nothing is known, because the run gave up on them.
     pub abandoned_batches: u64,
     pub failure: Option<SocketError>,
@@ -71,7 +71,7 @@ impl Worker {
         for lane in &mut self.producers {
             self.abandoned_batches += lane.abandon();
         }
-        self.consumers.iter_mut().for_each(ConsumeLane::abandon);
+        self.consumers.iter_mut().for_each(ReadLane::abandon);
         producing.done(self.producers.len() - self.reported_done);
     }
 
@@ -91,7 +91,7 @@ impl Worker {
             producing.done(done - self.reported_done);
             self.reported_done = done;
             if now_ns >= times.stop_ns && producing.is_over() {
-                self.consumers.iter_mut().for_each(ConsumeLane::stop);
+                self.consumers.iter_mut().for_each(ReadLane::stop);
             }
             let mut wake_ns = now_ns + NAP_NS;
             for lane in &mut self.producers {
@@ -100,7 +100,7 @@ impl Worker {
             for lane in &mut self.consumers {
                 lane.pump()?;
             }
-            let all_done = done == self.producers.len() && self.consumers.iter().all(ConsumeLane::is_done);
+            let all_done = done == self.producers.len() && self.consumers.iter().all(ReadLane::is_done);
             if all_done || now_ns >= times.give_up_ns {
                 return Ok(());
             }

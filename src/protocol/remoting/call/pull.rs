@@ -235,6 +235,10 @@ impl PullAnswer {
     }
 }
 
+mod client;
+
+pub use client::{PullCall, PullPlace};
+
 #[cfg(test)]
 mod tests {
     use super::*;
