@@ -120,6 +120,53 @@ fn sends_of_one_moment_share_a_batch_and_each_is_answered() {
     }
 }
 
+/// What comes in one buffer shares batches only as far as its order in the queue allows, and what is refused in between is
+/// refused alone.
+#[test]
+fn refusals_and_batches_in_between_are_answered_for_themselves() {
+    let (_directory, node) = node(&[]);
+    let mut client = Remoting::connect(node.address());
+    assert_eq!(send(&mut client, "orders", "0", "first").code, 0);
+    let (mut bytes, mut bodies, mut expected) = (Vec::new(), vec!["first".to_owned()], Vec::new());
+    for number in 0..60 {
+        let body = number.to_string();
+        let place = bodies.len().to_string();
+        let (code, queue, properties, answered) = match number % 5 {
+            1 => (SEND, "99", "", 29),
+            2 => (SEND, "0", "TRAN_MSG\u{1}true\u{2}", 3),
+            3 => (SEND_BATCH, "0", "", 0),
+            _ => (SEND, "0", "", 0),
+        };
+        let mut fields = fields("orders", queue, properties);
+        let mut sent = Vec::new();
+        if code == SEND_BATCH {
+            fields.push(("m", "true"));
+            for _ in 0..2 {
+                InnerMessage { flag: 0, body: body.as_bytes(), properties: b"" }.write(&mut sent);
+            }
+        } else {
+            sent.extend_from_slice(body.as_bytes());
+        }
+        bytes.extend(request(HeaderForm::Json, code, number, &fields, &sent));
+        if answered == 0 {
+            bodies.extend(vec![body; if code == SEND_BATCH { 2 } else { 1 }]);
+        }
+        expected.push((number, answered, if answered == 0 { place } else { String::new() }));
+    }
+    client.send(&bytes);
+    let mut answers: Vec<_> = (0..60)
+        .map(|_| {
+            let answer = client.answer();
+            let place = if answer.code == 0 { answer.field("queueOffset").to_owned() } else { String::new() };
+            (answer.opaque, answer.code, place)
+        })
+        .collect();
+    answers.sort_unstable();
+    assert_eq!(answers, expected);
+    let stored = stored(&node, "orders");
+    assert!(stored.iter().map(|message| &message["body"]).eq(&bodies), "in the order in which they came");
+}
+
 #[test]
 fn a_batch_is_stored_whole_or_not_at_all() {
     let (_directory, node) = node(&[]);
