@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # Runs the steps of the README's tour as they stand there, in their order, against one broker: every command line of its
-# shell blocks, what its sentences tell to create, and, with PYTHON naming a Python that has mq_http_sdk, its Python. Only
-# the ports differ, so that a broker that runs on this machine is left alone, and with LINES_SENT the number of lines.
-# TURBOPUMP names another binary than the debug build's, FLAGS more of what the broker is started with.
+# shell blocks, what its sentences tell to create, and its programs, each where what it needs is named: PYTHON, a Python with
+# mq_http_sdk; ROCKETMQ_PYTHON, one with rocketmq; ROCKETMQ_JAVA, the directory with RocketMQ's client for Java; ROCKETMQ_GO, a Go
+# module that has RocketMQ's client for Go. Only the ports differ, so that a broker that runs on this machine is left alone, and
+# with LINES_SENT the number of lines. TURBOPUMP names another binary than the debug build's, FLAGS more of what the broker is
+# started with.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 TURBOPUMP=$(realpath "${TURBOPUMP:-${CARGO_TARGET_DIR:-target}/debug/turbopump}")
@@ -18,26 +20,48 @@ ln -s "$TURBOPUMP" "$work/bin/turbopump"
 export PATH="$work/bin:$PATH"
 
 read -ra flags <<<"${FLAGS:-}"
-turbopump serve --data "$work/data" --listen 127.0.0.1:0 --http 127.0.0.1:0 "${flags[@]}" >"$work/serve.log" &
+turbopump serve --data "$work/data" --listen 127.0.0.1:0 --http 127.0.0.1:0 --namesrv 127.0.0.1:0 "${flags[@]}" >"$work/serve.log" &
 broker=$!
 until grep -q '^ready' "$work/serve.log"; do kill -0 "$broker"; sleep 0.1; done
 TURBOPUMP_SERVER=$(sed -n 's/.*shard 0 on core .* listens on \([0-9.:]*\).*/\1/p' "$work/serve.log")
 export TURBOPUMP_SERVER
 http=$(sed -n 's/.*HTTP listens on \([0-9.:]*\).*/\1/p' "$work/serve.log")
 
-# One step a line: a command, or `python`. What is between backquotes in a sentence stands on one line there.
-awk -v python="$work/readme.py" '
+names=$(sed -n 's/.*name server listens on \([0-9.:]*\).*/\1/p' "$work/serve.log")
+
+# One step a line: a command, or `program` with a file. What is between backquotes in a sentence stands on one line there.
+awk -v work="$work" '
     /^## / { tour = ($0 == "## Tour"); next }
     !tour { next }
     /^```sh$/ { shell = 1; next }
-    /^```python$/ { code = 1; next }
-    /^```$/ { if (code) print "python"; shell = code = 0; next }
-    code { print > python; next }
+    /^```(python|java|go)$/ {
+        count++
+        program = work "/program" count "/Tour." (/python/ ? "py" : substr($0, 4))
+        system("mkdir " work "/program" count)
+        next
+    }
+    /^```$/ { if (program) { close(program); print "program " program }; shell = 0; program = ""; next }
+    program { print > program; next }
     shell { if ($0 ~ /turbopump / && $0 !~ /turbopump serve/) print; next }
     { while (match($0, /`turbopump (topic|instance) create [^`]*`/)) {
         print substr($0, RSTART + 1, RLENGTH - 2); $0 = substr($0, RSTART + RLENGTH) } }
 ' README.md >"$work/steps"
 [ "$(wc -l <"$work/steps")" -ge 12 ] || { echo "the README's tour was not understood:"; cat "$work/steps"; exit 1; }
+
+# run_program FILE: runs one of its programs, which has to print what it has received.
+run_program() {
+    local needed
+    sed -i "s/127\.0\.0\.1:8080/$http/; s/127\.0\.0\.1:9876/$names/" "$1"
+    case "$1:$(cat "$1")" in
+    *mq_http_sdk*) needed=PYTHON; set -- "${PYTHON:-}" -W ignore "$1" ;;
+    *.py:*) needed=ROCKETMQ_PYTHON; set -- env HOME="$work" "${ROCKETMQ_PYTHON:-}" "$1" ;;
+    *.java:*) needed=ROCKETMQ_JAVA; set -- java -Duser.home="$work" -cp "${ROCKETMQ_JAVA:-}/*" "$1" ;;
+    *.go:*) needed=ROCKETMQ_GO; set -- env -C "${ROCKETMQ_GO:-/}" go run "$1" ;;
+    esac
+    [ -n "${!needed:-}" ] || { echo "SKIPPED: no $needed"; return; }
+    timeout 120 "$@" </dev/null | tee "$work/output"
+    grep -Eq '^three (apples|pears) fruit( 1)?$' "$work/output"
+}
 
 handle=
 while IFS= read -r step; do
@@ -45,12 +69,7 @@ while IFS= read -r step; do
     [ -z "${LINES_SENT:-}" ] || step=${step//1000000/$LINES_SENT}
     echo "== $step"
     case "$step" in
-    python)
-        [ -n "${PYTHON:-}" ] || { echo "SKIPPED: no PYTHON"; continue; }
-        sed -i "s/127\.0\.0\.1:8080/$http/" "$work/readme.py"
-        "$PYTHON" -W ignore "$work/readme.py" </dev/null | tee "$work/output"
-        grep -q '^three apples fruit 1$' "$work/output"
-        continue ;;
+    program*) run_program "${step#program }"; continue ;;
     *--follow*) step="timeout 2 ${step%%#*} || [ \$? = 124 ]" ;;
     esac
     bash -euo pipefail -c "$step" >"$work/output" </dev/null || { cat "$work/output"; echo "this step failed"; exit 1; }

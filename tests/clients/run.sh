@@ -173,7 +173,10 @@ fi
 
 # The README's steps have the machine to themselves: their name server listens on the default address.
 while ((${#names[@]} > 0)); do ended; done
-suite "the README's steps, Python among them" env PYTHON="$work/python/bin/python" bash tests/clients/readme.sh
+programs=(PYTHON="$work/python/bin/python" ROCKETMQ_PYTHON="$work/remoting-python/bin/python")
+if [ -d "$work/remoting-java-5.5.0/lib" ]; then programs+=(ROCKETMQ_JAVA="$work/remoting-java-5.5.0/lib"); fi
+if [ -d "$work/remoting-go" ]; then programs+=(ROCKETMQ_GO="$work/remoting-go"); fi
+suite "the README's steps and programs" env "${programs[@]}" bash tests/clients/readme.sh
 ended
 if ((${#failed[@]} > 0)); then
     printf 'failed: %s\n' "${failed[@]}"
