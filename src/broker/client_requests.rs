@@ -36,9 +36,7 @@ impl<D: Disk> Broker<D> {
             | Request::CommitOffset(CommitOffset { key, .. })
             | Request::CommittedOffset { key, .. } => key.queue.shard(shard_count),
             Request::Fetch(fetch) => fetch.key.queue.shard(shard_count),
-            Request::Watch(watch) => {
-                watch.queues.first().map_or(self.options.shard, |(key, _)| key.queue.shard(shard_count))
-            }
+            Request::Watch(watch) => self.watch_owner(watch),
             Request::CreateTopic(_)
             | Request::AlterTopic(_)
             | Request::DeleteTopic(_)

@@ -41,7 +41,7 @@ pub use peers::{GroupOffset, PeerFuture, PeerReply, PeerRequest, Peers};
 pub use produce::{PendingProduce, PendingSingle};
 pub use reader::{
     ClientFetches, FetchWait, LookNow, Pull, Pulled, QueueSpan, SharedFetched, Standing, StoredRecord, Taker,
-    fetch_share,
+    WatchWait, fetch_share, watch_time,
 };
 pub use readers::{MembersNotice, ReaderCommit};
 pub use receive::{Prospect, ReceiveCall, ReceiveLook, ReceivePause, ReceiveWait, dead_letter_topic};

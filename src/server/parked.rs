@@ -101,10 +101,11 @@ pub(crate) struct Slot<'a> {
     number: u64,
 }
 
-/// Calls one parked call.
+/// Calls one parked call, which may stand in several lists: one arrival may call it from each.
 struct Caller {
     parked: Rc<Parked>,
     number: u64,
+    has_called: Cell<bool>,
 }
 
 impl ParkedCalls {
@@ -225,7 +226,7 @@ impl Parked {
 impl Slot<'_> {
     /// Calls what is parked here, once it is.
     pub fn caller(&self) -> Rc<dyn LookNow> {
-        Rc::new(Caller { parked: self.parked.clone(), number: self.number })
+        Rc::new(Caller { parked: self.parked.clone(), number: self.number, has_called: Cell::new(false) })
     }
 
     /// Parks a call until `end`. Nothing may have called it before.
@@ -257,7 +258,10 @@ impl Drop for Deadline {
 
 impl LookNow for Caller {
     fn look_now(&self) {
-        let Self { parked, number } = self;
+        let Self { parked, number, has_called } = self;
+        if has_called.replace(true) {
+            return;
+        }
         parked.all.due.borrow_mut().push_back(Due {
             of: parked.clone(),
             number: *number,

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use turbopump::api::{Fetch, Receive, Reply, Request};
+use turbopump::api::{Fetch, Receive, Reply, Request, Watch};
 use turbopump::client::{Client, Connection, Timeouts};
 use turbopump::types::{QueueKey, QueueNumber, QueueOffset};
 
@@ -24,6 +24,12 @@ fn fetch(client: &mut Client, offset: u64, wait: Duration) -> Request {
         records_max: 10,
         wait,
     })
+}
+
+fn watch(client: &mut Client, wait: Duration) -> Request {
+    let id = client.topic(&topic("orders")).expect("it exists").id;
+    let key = QueueKey { topic: id, queue: QueueNumber(0) };
+    Request::Watch(Watch { queues: vec![(key, QueueOffset(0))], wait })
 }
 
 #[test]
@@ -63,11 +69,13 @@ fn a_wait_without_a_message_lasts_as_long_as_asked() {
     create_topic(&mut client, "orders", 1);
     let wait = Duration::from_millis(200);
     let mut best = Duration::MAX;
-    for _ in 0..TRIES {
-        let request = fetch(&mut client, 0, wait);
+    for number in 0..TRIES {
+        let is_fetch = number.is_multiple_of(2);
+        let request = if is_fetch { fetch(&mut client, 0, wait) } else { watch(&mut client, wait) };
         let asked = Instant::now();
         match client.call(&request).expect("a fetch succeeds") {
-            Reply::Fetched(fetched) => assert!(fetched.batches.is_empty()),
+            Reply::Fetched(fetched) => assert!(is_fetch && fetched.batches.is_empty()),
+            Reply::Watched(queues) => assert!(!is_fetch && queues.is_empty()),
             other => panic!("{other:?}"),
         }
         let took = asked.elapsed();
@@ -92,32 +100,40 @@ fn receive() -> Request {
 fn thousands_of_waits_of_one_connection_hold_up_nothing() {
     const FETCHES: usize = 1_000;
     const RECEIVES: usize = 500;
+    const WATCHES: usize = 500;
     let directory = test_directory();
     let node = Node::start(directory.path());
     let mut client = node.client();
     create_topic(&mut client, "orders", 1);
     let mut connection = Connection::connect(node.address(), Timeouts::default()).expect("it listens");
     let waiting = fetch(&mut client, 0, Duration::from_secs(50));
-    for request in std::iter::repeat_n(&waiting, FETCHES).chain(std::iter::repeat_n(&receive(), RECEIVES)) {
-        connection.submit(request).expect("it takes it");
+    let watching = watch(&mut client, Duration::from_secs(50));
+    for (request, count) in [(&waiting, FETCHES), (&receive(), RECEIVES), (&watching, WATCHES)] {
+        for _ in 0..count {
+            connection.submit(request).expect("it takes it");
+        }
     }
     connection.submit(&Request::ListTopics).expect("it takes it");
     connection.flush().expect("it is read");
     assert!(matches!(next(&mut connection), Some(Reply::Topics(_))), "everything else is answered");
     assert!(next(&mut connection).is_none(), "nobody has anything to be told");
     let bytes = node.counter("memory_waits");
-    assert!((1_000 * 1024..1_500 * 1024 + 4096).contains(&bytes), "{bytes} bytes");
-    // One message: for each fetch, and for one receive.
+    let least = (FETCHES + WATCHES) * 1024;
+    let most = least + RECEIVES * 1024 + WATCHES * 192 + 4096;
+    assert!((least as u64..most as u64).contains(&bytes), "{bytes} bytes");
+    // One message: for each fetch and each watch, and for one receive.
     produce(&node, "orders", 0, [&b"news"[..]]);
-    let (mut fetched, mut received) = (0, 0);
+    let (mut fetched, mut received, mut watched) = (0, 0, 0);
     while let Some(reply) = next(&mut connection) {
         match reply {
             Reply::Fetched(answer) => fetched += usize::from(answer.next_offset == QueueOffset(1)),
             Reply::Received(messages) => received += messages.len(),
+            Reply::Watched(queues) => watched += queues.len(),
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!((fetched, received, connection.in_flight()), (FETCHES, 1, RECEIVES - 1));
+    let expected = (FETCHES, 1, WATCHES, RECEIVES - 1);
+    assert_eq!((fetched, received, watched, connection.in_flight()), expected);
     // Who goes takes its waits along, and the next message is somebody else's.
     drop(connection);
     let gone = Instant::now();

@@ -30,3 +30,4 @@ pub use records::{StoredRecord, Taker};
 pub(super) use selection::Selection;
 pub use waits::LookNow;
 pub(super) use waits::{WaitFor, WaitList};
+pub use watch::{WatchWait, watch_time};

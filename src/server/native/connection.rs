@@ -20,10 +20,11 @@ mod fetching;
 mod proving;
 mod receiving;
 mod waiting;
+mod watching;
 
 use self::fetching::CalledFetch;
 use self::receiving::WaitingReceive;
-use self::waiting::{carried_bytes, copied_bytes};
+use self::waiting::{carried_bytes, copied_bytes, watched_bytes};
 use crate::api::{ConnectionId, Failure, Fetched, Produce, Reply, Request, SessionLife, Status};
 use crate::broker::{ClientFetches, PendingProduce, PlaceRefusal, SharedFetched};
 use crate::limits;
@@ -166,6 +167,11 @@ impl Protocol for Native {
             DecodedRequest::Prove(prove) => self.prove(frame.correlation, &prove),
             DecodedRequest::Other(Request::Fetch(fetch)) => {
                 Taken::Weighing(self.fetch(frame.correlation, fetch).await)
+            }
+            DecodedRequest::Other(Request::Watch(watch)) if self.waits_here(&watch) => {
+                let weight = NAMES_WEIGHT * watched_bytes(&watch);
+                self.watch(frame.correlation, watch).await;
+                Taken::Weighing(weight)
             }
             DecodedRequest::Other(Request::Receive(receive)) if !receive.wait.is_zero() => {
                 self.receive(frame.correlation, receive).await;

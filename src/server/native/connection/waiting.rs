@@ -4,7 +4,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::Native;
-use crate::api::{Receive, Reply, Request};
+use crate::api::{Receive, Reply, Request, Watch};
+use crate::broker::watch_time;
 use crate::limits;
 use crate::server::framed::{Call, CallTerms, Waited};
 use crate::types::{Account, MonotonicTime, Reservation};
@@ -48,8 +49,7 @@ impl Native {
         if watch.wait.is_zero() {
             return None;
         }
-        let wait = watch.wait.min(Duration::from_millis(u64::from(limits::FETCH_WAIT_MS_MAX)));
-        Some(self.connections.clock.monotonic().after(wait + WATCH_GRACE))
+        Some(self.connections.clock.monotonic().after(watch_time(watch) + WATCH_GRACE))
     }
 
     async fn carry_out_and_answer(&self, call: &Call, correlation: u64, mut request: Request) {
@@ -122,10 +122,15 @@ pub(crate) fn receive_bytes(receive: &Receive) -> usize {
     receive.filter.tags().iter().map(|tag| tag.len() + 32).sum()
 }
 
+/// Memory of the queues that a watch waits for.
+pub(super) fn watched_bytes(watch: &Watch) -> usize {
+    watch.queues.len() * limits::WATCHED_QUEUE_BYTES
+}
+
 /// Memory of a request that waits, beyond that of its task and its batch.
 pub(crate) fn carried_bytes(request: &Request) -> usize {
     match request {
-        Request::Watch(watch) => watch.queues.len() * limits::WATCHED_QUEUE_BYTES,
+        Request::Watch(watch) => watched_bytes(watch),
         Request::JoinGroup(join) => join.topics.iter().map(|topic| topic.as_str().len() + 32).sum(),
         Request::Acknowledge(acknowledge) => acknowledge.receipts.len() * 64,
         Request::Receive(receive) => receive_bytes(receive),
