@@ -6,7 +6,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use turbopump::api::{Fetch, FindMessages, Request, Watch};
+use turbopump::api::{Fetch, FindMessages, JoinGroup, Receive, Request, SessionLife, Watch};
 use turbopump::client::Client;
 use turbopump::limits::{self, FRAME_BYTES_MAX, WATCH_QUEUES_MAX};
 use turbopump::types::{QueueKey, QueueNumber, QueueOffset, Timestamp, TopicId};
@@ -16,7 +16,7 @@ use crate::abuse::{
 };
 use crate::support::directory::test_directory;
 use crate::support::http_connection::{Connection, POST, PUBLISH, publish};
-use crate::support::load::{create_topic, produce, topic};
+use crate::support::load::{create_topic, produce, receive_from_orders, topic};
 use crate::support::machine::{report, resident_bytes, resident_bytes_max};
 use crate::support::node::{Node, PATIENCE, Setup, wait_for};
 
@@ -232,6 +232,47 @@ fn waits_end_with_their_connection() {
         after / MIB
     ));
     assert!(after < settled + 16 * MIB, "{settled} to {after} bytes");
+}
+
+/// Each held a task of 17 KB, and counted for one KiB, while the group had a member too.
+#[test]
+fn receives_of_a_group_with_members_wait_as_entries() {
+    const RECEIVES: usize = 2_000;
+    let directory = test_directory();
+    let node = start(&directory, &["--shards", "1"]);
+    let mut client = node.client();
+    create_topic(&mut client, "orders", 4);
+    let join = JoinGroup {
+        group: "readers".parse().expect("a name"),
+        member: "m".to_owned(),
+        topics: vec![topic("orders")],
+        session_timeout: Duration::from_secs(30),
+        generation: 0,
+        life: SessionLife::Timed,
+    };
+    client.call(&Request::JoinGroup(join)).expect("it is the first one");
+    let wait = Duration::from_secs(60);
+    let receive = Request::Receive(Receive { wait, ..receive_from_orders("readers") });
+    let waits = || node.counter("memory_waits");
+    // What the first ones take is kept.
+    let first = send(node.address(), &repeated(&receive, RECEIVES));
+    wait_for("they wait", || waits() > (RECEIVES - 100) as u64 * 1024);
+    drop(first);
+    wait_for("they are gone", || waits() == 0);
+    let before = resident_bytes(node.process());
+    let begun = Instant::now();
+    let _waiting = send(node.address(), &repeated(&receive, RECEIVES));
+    wait_for("they wait", || waits() > (RECEIVES - 100) as u64 * 1024);
+    // Each comes to the moment at which one of them tells of all.
+    wait_for("a second", || begun.elapsed() > Duration::from_millis(1_100));
+    let after = resident_bytes(node.process());
+    report(&format!(
+        "2,000 receives beside a member: resident from {} to {} KiB",
+        before / 1024,
+        after / 1024
+    ));
+    assert!(waits() > (RECEIVES - 100) as u64 * 1024, "they wait on");
+    assert!(after < before + 8 * MIB, "{before} to {after} bytes");
 }
 
 /// Who asks for messages over HTTP, and would wait for them, gets those that are there when all room to wait is taken.

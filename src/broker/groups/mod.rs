@@ -33,6 +33,6 @@ mod sharing;
 pub(super) use gates::{Gate, Gates};
 pub(super) use membership::HolderCheck;
 pub use membership::{Groups, QueueGrants, RECEIVERS};
-pub(super) use receivers::Receivers;
 pub use receivers::SeenReceivers;
+pub(super) use receivers::{Receivers, TELL_INTERVAL};
 pub use removal::GroupsInUse;

@@ -13,7 +13,7 @@ use crate::limits;
 use crate::types::{GroupName, MonotonicTime, TopicId};
 
 /// While a group has members, the control shard hears of its receivers at this interval.
-const TELL_INTERVAL: Duration = Duration::from_secs(1);
+pub(in crate::broker) const TELL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// With too many to remember, those whose session is over are looked for at this interval.
 const FORGET_INTERVAL: Duration = Duration::from_secs(1);
@@ -228,15 +228,22 @@ impl<D: Disk> Broker<D> {
 
     /// Tells the control shard of the group's receivers, when it wants to know and has not heard of them of late.
     pub(in crate::broker) async fn tell_of_receivers(&self, group: &GroupName, topic: TopicId) {
-        if !self.gates.borrow().have_members(group, topic) {
-            return;
+        if self.telling_is_due(group, topic) {
+            self.tell(group.clone(), topic).await;
         }
-        if !self.receivers.borrow_mut().telling_is_due(group, topic, self.clock.monotonic()) {
-            return;
-        }
+    }
+
+    /// Whether the control shard is to be told now: whoever is told so does it.
+    pub(in crate::broker) fn telling_is_due(&self, group: &GroupName, topic: TopicId) -> bool {
+        let now = self.clock.monotonic();
+        self.gates.borrow().have_members(group, topic)
+            && self.receivers.borrow_mut().telling_is_due(group, topic, now)
+    }
+
+    pub(in crate::broker) async fn tell(&self, group: GroupName, topic: TopicId) {
         let Ok(peers) = self.peers() else { return };
         // When it can not be reached, the next one tells it.
-        let _ = peers.ask(CONTROL_SHARD, PeerRequest::ReceiversSeen { group: group.clone(), topic }).await;
+        let _ = peers.ask(CONTROL_SHARD, PeerRequest::ReceiversSeen { group, topic }).await;
     }
 
     /// Tells of the receivers at intervals, for as long as it is polled.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::api::{Failure, Receive, ReceiveScope, ReceivedMessage, Status};
 use crate::broker::client_requests::unexpected;
-use crate::broker::groups::Gate;
+use crate::broker::groups::{Gate, TELL_INTERVAL};
 use crate::broker::peers::{PeerReply, PeerRequest};
 use crate::broker::queue::Arrivals;
 use crate::broker::reader::{LookNow, Selection, WaitFor};
@@ -135,18 +135,35 @@ impl<D: Disk> ReceiveCall<D> {
     }
 
     /// Lets the receive wait without anybody's doing until a time: `caller` is called, once, when there may be something before
-    /// that, and whichever comes first, it is to look again. `None` when it is to wait in a task, or to look at once.
+    /// that. Whichever comes first, it is to look again; when the pause is not [over](ReceiveCall::is_over) then, it is to
+    /// [tell](ReceiveCall::telling) and to be parked again. `None` when it is to look at once.
     pub fn park(
         &self,
         pause: &ReceivePause,
         caller: impl FnOnce() -> Rc<dyn LookNow>,
     ) -> Option<(MonotonicTime, ReceiveWait)> {
         let waits = &self.arrivals.waits;
-        if pause.shares || waits.changes() != pause.changes {
+        if waits.changes() != pause.changes {
             return None;
         }
         let number = waits.add(self.wanted(), caller());
-        Some((pause.until, ReceiveWait { arrivals: self.arrivals.clone(), number }))
+        let until = match pause.shares {
+            true => pause.until.min(self.broker.clock.monotonic().after(TELL_INTERVAL)),
+            false => pause.until,
+        };
+        Some((until, ReceiveWait { arrivals: self.arrivals.clone(), number }))
+    }
+
+    /// Whether the receive is to look again, although nothing has come.
+    pub fn is_over(&self, pause: &ReceivePause) -> bool {
+        self.broker.clock.monotonic() >= pause.until
+    }
+
+    /// Tells the control shard of the group's receivers. `None` while another receive of the group has done so of late.
+    pub fn telling(&self) -> Option<impl Future<Output = ()> + use<D>> {
+        let (broker, group, topic) = (self.broker.clone(), self.receive.group.clone(), self.topic);
+        let is_due = broker.telling_is_due(&group, topic);
+        is_due.then_some(async move { broker.tell(group, topic).await })
     }
 
     fn wanted(&self) -> WaitFor {

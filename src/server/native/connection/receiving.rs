@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::Native;
 use super::waiting::receive_bytes;
 use crate::api::{Receive, Reply};
-use crate::broker::{ReceiveCall, ReceiveLook, ReceiveWait};
+use crate::broker::{ReceiveCall, ReceiveLook, ReceivePause, ReceiveWait};
 use crate::server::connection::ShardDisk;
 use crate::server::framed::{Call, CallTerms};
 use crate::server::parked::{LookReason, ParkedCall};
@@ -21,6 +21,7 @@ pub(super) struct WaitingReceive {
 struct ParkedReceive {
     native: Rc<Native>,
     waiting: WaitingReceive,
+    pause: ReceivePause,
     /// What it waits for.
     wait: ReceiveWait,
 }
@@ -61,23 +62,25 @@ impl Native {
             }
             Err(failure) => return self.answer(*correlation, Err(failure)),
         };
+        self.park_receive(waiting, pause);
+    }
+
+    /// Lets a receive wait as an entry, unless something has come meanwhile.
+    fn park_receive(self: &Rc<Self>, waiting: WaitingReceive, pause: ReceivePause) {
         let slot = self.connection.parked.slot();
-        if let Some((until, wait)) = receive.park(&pause, || slot.caller()) {
-            let native = self.clone();
-            return slot.park(until, Box::new(ParkedReceive { native, waiting, wait }));
+        match waiting.receive.park(&pause, || slot.caller()) {
+            Some((until, wait)) => {
+                let native = self.clone();
+                slot.park(until, Box::new(ParkedReceive { native, waiting, pause, wait }));
+            }
+            None => self.look_for(waiting),
         }
-        let native = self.clone();
-        let task = async move {
-            waiting.receive.wait(pause, &waiting.call).await;
-            native.look_for(waiting);
-        };
-        glommio::spawn_local(task).detach();
     }
 }
 
 impl ParkedCall for ParkedReceive {
     fn look(self: Box<Self>, reason: LookReason) -> usize {
-        let Self { native, waiting, wait } = *self;
+        let Self { native, waiting, pause, wait } = *self;
         drop(wait);
         if !native.connection.is_here() {
             return 0;
@@ -86,6 +89,12 @@ impl ParkedCall for ParkedReceive {
             LookReason::Cut => {
                 let nothing = Ok(Reply::Received(Vec::new()));
                 native.answer(waiting.correlation, nothing);
+            }
+            LookReason::Over if !waiting.receive.is_over(&pause) => {
+                if let Some(telling) = waiting.receive.telling() {
+                    glommio::spawn_local(telling).detach();
+                }
+                native.park_receive(waiting, pause);
             }
             LookReason::Called | LookReason::Over => native.look_for(waiting),
         }
