@@ -554,6 +554,15 @@ fn sources_are_ascii_short_and_finished() {
     report(&problems);
 }
 
+/// Whoever comes new reads it to the end, so what is added takes the place of something.
+#[test]
+fn the_map_of_the_house_is_short() {
+    const LINES_MAX: usize = 200;
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("ARCHITECTURE.md");
+    let lines = fs::read_to_string(path).expect("a file in UTF-8").lines().count();
+    assert!(lines <= LINES_MAX, "ARCHITECTURE.md has {lines} lines, {LINES_MAX} are the most");
+}
+
 #[test]
 fn root_files_hold_no_logic() {
     let mut problems = Vec::new();
