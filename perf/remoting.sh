@@ -7,7 +7,8 @@
 # `python3 perf/remoting.py LINES` makes the table.
 #
 # Apache's broker and name server come from Maven into DIR/apache/lib: java (17 or newer) and mvn are needed.
-# Where others use the machine meanwhile, PRIORITY="chrt -r 5" has brokers and load scheduled before them.
+# Where others use the machine meanwhile, PRIORITY="chrt -r 5" has brokers and load scheduled before them, but not the threads of
+# the kernel that flush: what waits for the disk is then not to be compared.
 # PAIRS (3), SECONDS_PER_RUN (5), WARMUP (3s; Java compiles what it runs often meanwhile), SETTLE_SECONDS (10; what a broker does
 # with new files is not measured), BACKLOG_BYTES (5000000000), TURBOPUMP (target/release/turbopump).
 set -euo pipefail
