@@ -59,7 +59,7 @@ mod tests {
         let throttle = Throttle::new(Duration::from_nanos(10));
         let left_behind = |now| throttle.left_behind(MonotonicTime(now));
         assert_eq!(left_behind(0), None, "there was nothing");
-        [1, 2, 3].map(|now| throttle.allows(MonotonicTime(now)));
+        assert_eq!([1, 2, 3].map(|now| throttle.allows(MonotonicTime(now))), [Some(0), None, None]);
         assert_eq!([4, 10, 11, 12, 30].map(left_behind), [None, None, Some(2), None, None]);
         assert_eq!(throttle.allows(MonotonicTime(20)), None, "it was said a moment ago");
         assert_eq!(throttle.allows(MonotonicTime(21)), Some(1));
