@@ -267,7 +267,7 @@ mod tests {
         Record { body, ..Record::default() }.encode(&mut stored);
         let (record, _) = RecordView::cut(&stored).expect("a record");
         let store_host = ([127, 0, 0, 1], 1).into();
-        let terms = RecordTerms { topic: "t", queue: 0, store_host, added: &[] };
+        let terms = RecordTerms { topic: "t", queue: 0, store_host, cluster: "c" };
         let placed = PlacedRecord {
             record,
             offset: QueueOffset(offset),
