@@ -42,3 +42,17 @@ pub struct Subscription {
     /// Of the group's subscriptions to a topic, the one of the highest version counts.
     pub version: i64,
 }
+
+/// A client of a group, as it is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReaderInfo {
+    /// By its own id.
+    pub client: String,
+    pub language: String,
+    pub version: i32,
+    /// Where its first connection comes from.
+    pub address: String,
+    pub mode: ReaderMode,
+    /// Topics and expressions.
+    pub subscriptions: Vec<(String, String)>,
+}

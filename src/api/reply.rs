@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::find::Found;
 use super::hold::{HalfMessage, Held};
+use super::readers::ReaderInfo;
 use super::receive::{GroupSettings, ReceiptOutcome, ReceivedMessage, ReceiverInfo, TagFilter};
 use crate::types::{
     GroupName, InstanceName, Level, LogPosition, NodeId, QueueKey, QueueNumber, QueueOffset, Receipt,
@@ -141,6 +142,8 @@ pub struct GroupInfo {
     pub queues: Vec<GroupQueueInfo>,
     /// Why it gets nothing new, for each shard where that is so.
     pub refused: Vec<String>,
+    /// Those who divide its queues by themselves, or get every message.
+    pub readers: Vec<ReaderInfo>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

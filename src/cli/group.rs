@@ -44,7 +44,8 @@ not acknowledged, within their lease) or waiting (the lease has ended, they are 
 JSON: group, generation, lag, leased, waiting, dead_letters, inconsistent_topics (topics of which consumers ask for \
 different messages), refused (why shards give the group nothing new), settings (deliveries_max, lease_ms, ordered_lease_ms; null: the broker's), members (member, \
 protocol, topics, queues, heartbeat_age_ms), receivers (topic, protocol, filter, ordered, active, seen_age_ms; those of \
-the last 30 seconds), queues (topic, queue, committed, end_offset, lag, leased, waiting, dead_letters, member). The member \
+the last 30 seconds), readers (RocketMQ's own clients: client, language, version, address, broadcasts, subscriptions with \
+topic and expression), queues (topic, queue, committed, end_offset, lag, leased, waiting, dead_letters, member). The member \
 %receive stands for all receivers.";
 
 const DELETE_HELP: &str = "\

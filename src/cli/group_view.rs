@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::api::{ClientProtocol, GroupInfo, GroupSettings};
+use crate::api::{ClientProtocol, GroupInfo, GroupSettings, ReaderInfo, ReaderMode};
 use crate::broker::RECEIVERS;
 use crate::cli::output::{Table, grouped};
 use crate::cli::quantity::Span;
@@ -25,6 +25,7 @@ pub struct GroupView {
     settings: SettingsView,
     members: Vec<MemberView>,
     receivers: Vec<ReceiverView>,
+    readers: Vec<ReaderView>,
     queues: Vec<QueueView>,
     /// Said in the text only: JSON has the same among members and receivers.
     #[serde(skip)]
@@ -66,6 +67,22 @@ struct ReceiverView {
 }
 
 #[derive(Serialize)]
+struct ReaderView {
+    client: String,
+    language: String,
+    version: i32,
+    address: String,
+    broadcasts: bool,
+    subscriptions: Vec<SubscriptionView>,
+}
+
+#[derive(Serialize)]
+struct SubscriptionView {
+    topic: String,
+    expression: String,
+}
+
+#[derive(Serialize)]
 struct QueueView {
     topic: String,
     queue: u32,
@@ -100,6 +117,7 @@ impl GroupView {
             active: receiver.active,
             seen_age_ms: milliseconds(receiver.seen_age),
         });
+        let readers = group.readers.iter().map(ReaderView::new);
         let queues = group.queues.iter().map(|queue| QueueView {
             topic: queue.topic.to_string(),
             queue: queue.queue.0,
@@ -131,6 +149,7 @@ impl GroupView {
             settings: group.settings.as_ref().map(SettingsView::new).unwrap_or_default(),
             members: members.collect(),
             receivers: receivers.collect(),
+            readers: readers.collect(),
             queues: queues.collect(),
             warnings: warnings.collect(),
         }
@@ -157,7 +176,9 @@ impl GroupView {
             text.push_str(warning);
             text.push('\n');
         }
-        for table in [self.members_table(), self.receivers_table(), self.queues_table()] {
+        let tables =
+            [self.members_table(), self.receivers_table(), self.readers_table(), self.queues_table()];
+        for table in tables {
             text.push_str(&table.map(|table| table.render()).unwrap_or_default());
         }
         text
@@ -192,6 +213,24 @@ impl GroupView {
         (!self.receivers.is_empty()).then_some(table)
     }
 
+    fn readers_table(&self) -> Option<Table> {
+        let mut table = Table::new(["CLIENT", "LANGUAGE", "VERSION", "ADDRESS", "GETS", "SUBSCRIPTIONS"]);
+        for reader in &self.readers {
+            let subscriptions = reader.subscriptions.iter();
+            let subscriptions: Vec<_> =
+                subscriptions.map(|of| format!("{} {}", of.topic, of.expression)).collect();
+            table.row([
+                reader.client.clone(),
+                reader.language.clone(),
+                reader.version.to_string(),
+                reader.address.clone(),
+                if reader.broadcasts { "every message" } else { "its share" }.to_owned(),
+                subscriptions.join(", "),
+            ]);
+        }
+        (!self.readers.is_empty()).then_some(table)
+    }
+
     fn queues_table(&self) -> Option<Table> {
         let mut table = Table::new([
             "TOPIC",
@@ -218,6 +257,23 @@ impl GroupView {
             ]);
         }
         (!self.queues.is_empty()).then_some(table)
+    }
+}
+
+impl ReaderView {
+    fn new(reader: &ReaderInfo) -> Self {
+        let subscriptions = reader.subscriptions.iter().map(|(topic, expression)| SubscriptionView {
+            topic: topic.clone(),
+            expression: expression.clone(),
+        });
+        Self {
+            client: reader.client.clone(),
+            language: reader.language.clone(),
+            version: reader.version,
+            address: reader.address.clone(),
+            broadcasts: reader.mode == ReaderMode::Broadcasting,
+            subscriptions: subscriptions.collect(),
+        }
     }
 }
 
@@ -270,6 +326,7 @@ mod tests {
             settings: None,
             queues: vec![queue(0, Some(QueueOffset(7))), queue(1, None)],
             refused: Vec::new(),
+            readers: Vec::new(),
         }
     }
 

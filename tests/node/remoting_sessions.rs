@@ -112,6 +112,14 @@ fn those_who_receive_get_nothing_new_of_what_is_read() {
     assert_eq!((receive("orders"), receive("events")), (0, 1));
     let refused = described(&node, "g")["refused"].to_string();
     assert!(refused.contains("RocketMQ's own clients consume"), "{refused}");
+    let shown = &described(&node, "g")["readers"];
+    assert_eq!(
+        (&shown[0]["client"], &shown[0]["language"], &shown[0]["broadcasts"]),
+        (&json!("a@1"), &json!("JAVA"), &json!(false))
+    );
+    assert_eq!(shown[0]["subscriptions"], json!([{ "topic": "orders", "expression": "*" }]));
+    let text = node.run_well(&["group", "describe", "g"]);
+    assert!(text.lines().any(|line| line.contains("a@1") && line.contains("its share")), "{text}");
     // Who gets every message keeps none from others.
     assert_eq!(beat(&mut reader, &reads("a@1", "g", "BROADCASTING", &["orders"])).code, 0);
     assert_eq!(receive("orders"), 1);

@@ -122,15 +122,18 @@ impl<D: Disk> Broker<D> {
         if !receivers.is_empty() {
             refused.extend(self.closed_by_readers(&group));
         }
-        let is_read = self.readers.borrow().has_group(&group);
+        let readers = self.readers.borrow().shown(&group);
         let settings = self.tables().group_settings(&group).cloned();
         let now = self.clock.monotonic();
         self.groups.borrow_mut().expire(now);
         let described = self.groups.borrow().describe(&group, now);
         let (generation, members) =
             described.unwrap_or_else(|| (0, self.receivers_as_member(&receivers).into_iter().collect()));
-        let is_known =
-            is_read || !members.is_empty() || !offsets.is_empty() || !leases.is_empty() || settings.is_some();
+        let is_known = !readers.is_empty()
+            || !members.is_empty()
+            || !offsets.is_empty()
+            || !leases.is_empty()
+            || settings.is_some();
         if !is_known {
             let message = format!("group {group} has no members, no receivers, no offsets and no settings");
             return Err(Failure::new(Status::GroupNotExist, message));
@@ -155,7 +158,7 @@ impl<D: Disk> Broker<D> {
                     .push(GroupQueueInfo { member: holder(key).map(|member| member.member.clone()), ..info });
             }
         }
-        Ok(GroupInfo { group, generation, members, receivers, settings, queues, refused })
+        Ok(GroupInfo { group, generation, members, receivers, settings, queues, refused, readers })
     }
 
     pub(in crate::broker) async fn reset_group(self: &Rc<Self>, reset: ResetGroup) -> Result<Reply, Failure> {

@@ -10,7 +10,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use crate::api::{ConnectionId, ReaderClient, ReaderGroup, ReaderMode, Subscription};
+use crate::api::{ConnectionId, ReaderClient, ReaderGroup, ReaderInfo, ReaderMode, Subscription};
+use crate::limits;
 use crate::types::{GroupName, Reservation, ShardId};
 
 /// Of an entry in a table, beside its name.
@@ -241,6 +242,35 @@ impl Readers {
             first.is_some_and(|first| first.shard == shard)
         };
         self.members(group).into_iter().filter(is_here).collect()
+    }
+
+    /// The clients of a group as they are shown: each once, by its first connection that is of the group. Of very many, as
+    /// many as an answer has room for.
+    pub fn shown(&self, group: &GroupName) -> Vec<ReaderInfo> {
+        let of_client = |id: String| {
+            let said = self.clients.get(&id)?.values();
+            let of_group = |said: &Said| said.client.groups.iter().position(|of| of.group == *group);
+            let (said, at) = said.filter_map(|said| Some((said, of_group(said)?))).next()?;
+            let read = &said.client.groups[at];
+            let subscriptions = read.subscriptions.iter();
+            Some(ReaderInfo {
+                client: id,
+                language: said.client.language.to_owned(),
+                version: said.client.version,
+                address: said.address.clone(),
+                mode: read.mode,
+                subscriptions: subscriptions.map(|of| (of.topic.clone(), of.expression.clone())).collect(),
+            })
+        };
+        let mut bytes = 0;
+        let has_room = |reader: &ReaderInfo| {
+            let subscriptions = reader.subscriptions.iter();
+            let of_subscriptions: usize =
+                subscriptions.map(|(topic, expression)| topic.len() + expression.len() + ENTRY_BYTES).sum();
+            bytes += reader.client.len() + ENTRY_BYTES + of_subscriptions;
+            bytes <= limits::ENVELOPE_BYTES_MAX / 4
+        };
+        self.members(group).into_iter().filter_map(of_client).take_while(has_room).collect()
     }
 
     /// Whether somebody is there of the group, whatever it does.

@@ -5,7 +5,8 @@ use std::time::Duration;
 use flatbuffers::{FlatBufferBuilder, WIPOffset};
 
 use crate::api::{
-    ClientProtocol, GroupInfo, GroupQueueInfo, GroupSettings, MemberInfo, ReceiverInfo, TagFilter,
+    ClientProtocol, GroupInfo, GroupQueueInfo, GroupSettings, MemberInfo, ReaderInfo, ReaderMode,
+    ReceiverInfo, TagFilter,
 };
 use crate::types::{QueueNumber, QueueOffset, TopicName};
 use crate::wire::generated as schema;
@@ -62,6 +63,7 @@ pub(super) fn table(builder: &mut Builder, group: &GroupInfo) -> WIPOffset<schem
         };
         receivers.push(schema::GroupReceiver::create(builder, &arguments));
     }
+    let readers: Vec<_> = group.readers.iter().map(|reader| reader_table(builder, reader)).collect();
     let settings = group.settings.as_ref().map(|settings| settings_table(builder, settings));
     let refused: Vec<_> = group.refused.iter().map(|reason| builder.create_string(reason)).collect();
     let arguments = schema::GroupInfoArgs {
@@ -72,8 +74,41 @@ pub(super) fn table(builder: &mut Builder, group: &GroupInfo) -> WIPOffset<schem
         receivers: Some(builder.create_vector(&receivers)),
         settings,
         refused: Some(builder.create_vector(&refused)),
+        readers: Some(builder.create_vector(&readers)),
     };
     schema::GroupInfo::create(builder, &arguments)
+}
+
+fn reader_table(builder: &mut Builder, reader: &ReaderInfo) -> WIPOffset<schema::GroupReader<'static>> {
+    let mut subscriptions = Vec::with_capacity(reader.subscriptions.len());
+    for (topic, expression) in &reader.subscriptions {
+        let arguments = schema::ReaderSubscriptionArgs {
+            topic: Some(builder.create_shared_string(topic)),
+            expression: Some(builder.create_shared_string(expression)),
+        };
+        subscriptions.push(schema::ReaderSubscription::create(builder, &arguments));
+    }
+    let arguments = schema::GroupReaderArgs {
+        client: Some(builder.create_string(&reader.client)),
+        language: Some(builder.create_shared_string(&reader.language)),
+        version: reader.version,
+        address: Some(builder.create_string(&reader.address)),
+        broadcasts: reader.mode == ReaderMode::Broadcasting,
+        subscriptions: Some(builder.create_vector(&subscriptions)),
+    };
+    schema::GroupReader::create(builder, &arguments)
+}
+
+fn reader(body: schema::GroupReader<'_>) -> ReaderInfo {
+    let subscriptions = body.subscriptions().iter();
+    ReaderInfo {
+        client: body.client().to_owned(),
+        language: body.language().to_owned(),
+        version: body.version(),
+        address: body.address().to_owned(),
+        mode: if body.broadcasts() { ReaderMode::Broadcasting } else { ReaderMode::Clustering },
+        subscriptions: subscriptions.map(|of| (of.topic().to_owned(), of.expression().to_owned())).collect(),
+    }
 }
 
 pub(super) fn settings_table(
@@ -89,7 +124,7 @@ pub(super) fn settings_table(
     schema::GroupSettings::create(builder, &arguments)
 }
 
-/// An older broker tells neither of receivers, nor of settings, nor of what it refuses.
+/// An older broker tells neither of receivers, nor of settings, nor of what it refuses, nor of readers.
 pub(super) fn read(body: schema::GroupInfo<'_>) -> Result<GroupInfo, MalformedReply> {
     let member = |member: schema::GroupMember<'_>| {
         Ok(MemberInfo {
@@ -121,6 +156,7 @@ pub(super) fn read(body: schema::GroupInfo<'_>) -> Result<GroupInfo, MalformedRe
         settings: body.settings().map(read_settings).transpose()?,
         queues: body.queues().iter().map(queue).collect::<Result<_, MalformedReply>>()?,
         refused: body.refused().into_iter().flatten().map(str::to_owned).collect(),
+        readers: body.readers().into_iter().flatten().map(reader).collect(),
     })
 }
 

@@ -155,6 +155,16 @@ fn group_info() -> GroupInfo {
             heartbeat_age: Duration::from_millis(1500),
         }],
         refused: vec!["shard 1 is full".to_owned()],
+        readers: [ReaderMode::Clustering, ReaderMode::Broadcasting]
+            .map(|mode| ReaderInfo {
+                client: "10.0.0.9@4711#17".to_owned(),
+                language: "JAVA".to_owned(),
+                version: 513,
+                address: "10.0.0.9:4000".to_owned(),
+                mode,
+                subscriptions: vec![("orders".to_owned(), "a || b".to_owned())],
+            })
+            .to_vec(),
         queues: [Some(QueueOffset(0)), None]
             .map(|committed| GroupQueueInfo {
                 topic: topic(),

@@ -9553,6 +9553,308 @@ impl core::fmt::Debug for GroupSettings<'_> {
       ds.finish()
   }
 }
+pub enum ReaderSubscriptionOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct ReaderSubscription<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for ReaderSubscription<'a> {
+  type Inner = ReaderSubscription<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> ReaderSubscription<'a> {
+  pub const VT_TOPIC: flatbuffers::VOffsetT = 4;
+  pub const VT_EXPRESSION: flatbuffers::VOffsetT = 6;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    ReaderSubscription { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args ReaderSubscriptionArgs<'args>
+  ) -> flatbuffers::WIPOffset<ReaderSubscription<'bldr>> {
+    let mut builder = ReaderSubscriptionBuilder::new(_fbb);
+    if let Some(x) = args.expression { builder.add_expression(x); }
+    if let Some(x) = args.topic { builder.add_topic(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn topic(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(ReaderSubscription::VT_TOPIC, None).unwrap()}
+  }
+  #[inline]
+  pub fn expression(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(ReaderSubscription::VT_EXPRESSION, None).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for ReaderSubscription<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("topic", Self::VT_TOPIC, true)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("expression", Self::VT_EXPRESSION, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct ReaderSubscriptionArgs<'a> {
+    pub topic: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub expression: Option<flatbuffers::WIPOffset<&'a str>>,
+}
+impl<'a> Default for ReaderSubscriptionArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    ReaderSubscriptionArgs {
+      topic: None, // required field
+      expression: None, // required field
+    }
+  }
+}
+
+pub struct ReaderSubscriptionBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> ReaderSubscriptionBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_topic(&mut self, topic: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(ReaderSubscription::VT_TOPIC, topic);
+  }
+  #[inline]
+  pub fn add_expression(&mut self, expression: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(ReaderSubscription::VT_EXPRESSION, expression);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> ReaderSubscriptionBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    ReaderSubscriptionBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<ReaderSubscription<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, ReaderSubscription::VT_TOPIC,"topic");
+    self.fbb_.required(o, ReaderSubscription::VT_EXPRESSION,"expression");
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for ReaderSubscription<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("ReaderSubscription");
+      ds.field("topic", &self.topic());
+      ds.field("expression", &self.expression());
+      ds.finish()
+  }
+}
+pub enum GroupReaderOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct GroupReader<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for GroupReader<'a> {
+  type Inner = GroupReader<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> GroupReader<'a> {
+  pub const VT_CLIENT: flatbuffers::VOffsetT = 4;
+  pub const VT_LANGUAGE: flatbuffers::VOffsetT = 6;
+  pub const VT_VERSION: flatbuffers::VOffsetT = 8;
+  pub const VT_ADDRESS: flatbuffers::VOffsetT = 10;
+  pub const VT_BROADCASTS: flatbuffers::VOffsetT = 12;
+  pub const VT_SUBSCRIPTIONS: flatbuffers::VOffsetT = 14;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    GroupReader { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args GroupReaderArgs<'args>
+  ) -> flatbuffers::WIPOffset<GroupReader<'bldr>> {
+    let mut builder = GroupReaderBuilder::new(_fbb);
+    if let Some(x) = args.subscriptions { builder.add_subscriptions(x); }
+    if let Some(x) = args.address { builder.add_address(x); }
+    builder.add_version(args.version);
+    if let Some(x) = args.language { builder.add_language(x); }
+    if let Some(x) = args.client { builder.add_client(x); }
+    builder.add_broadcasts(args.broadcasts);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn client(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(GroupReader::VT_CLIENT, None).unwrap()}
+  }
+  #[inline]
+  pub fn language(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(GroupReader::VT_LANGUAGE, None).unwrap()}
+  }
+  #[inline]
+  pub fn version(&self) -> i32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i32>(GroupReader::VT_VERSION, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn address(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(GroupReader::VT_ADDRESS, None).unwrap()}
+  }
+  #[inline]
+  pub fn broadcasts(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(GroupReader::VT_BROADCASTS, Some(false)).unwrap()}
+  }
+  #[inline]
+  pub fn subscriptions(&self) -> flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<ReaderSubscription<'a>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<ReaderSubscription>>>>(GroupReader::VT_SUBSCRIPTIONS, None).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for GroupReader<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("client", Self::VT_CLIENT, true)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("language", Self::VT_LANGUAGE, true)?
+     .visit_field::<i32>("version", Self::VT_VERSION, false)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("address", Self::VT_ADDRESS, true)?
+     .visit_field::<bool>("broadcasts", Self::VT_BROADCASTS, false)?
+     .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, flatbuffers::ForwardsUOffset<ReaderSubscription>>>>("subscriptions", Self::VT_SUBSCRIPTIONS, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct GroupReaderArgs<'a> {
+    pub client: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub language: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub version: i32,
+    pub address: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub broadcasts: bool,
+    pub subscriptions: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<ReaderSubscription<'a>>>>>,
+}
+impl<'a> Default for GroupReaderArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    GroupReaderArgs {
+      client: None, // required field
+      language: None, // required field
+      version: 0,
+      address: None, // required field
+      broadcasts: false,
+      subscriptions: None, // required field
+    }
+  }
+}
+
+pub struct GroupReaderBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> GroupReaderBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_client(&mut self, client: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(GroupReader::VT_CLIENT, client);
+  }
+  #[inline]
+  pub fn add_language(&mut self, language: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(GroupReader::VT_LANGUAGE, language);
+  }
+  #[inline]
+  pub fn add_version(&mut self, version: i32) {
+    self.fbb_.push_slot::<i32>(GroupReader::VT_VERSION, version, 0);
+  }
+  #[inline]
+  pub fn add_address(&mut self, address: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(GroupReader::VT_ADDRESS, address);
+  }
+  #[inline]
+  pub fn add_broadcasts(&mut self, broadcasts: bool) {
+    self.fbb_.push_slot::<bool>(GroupReader::VT_BROADCASTS, broadcasts, false);
+  }
+  #[inline]
+  pub fn add_subscriptions(&mut self, subscriptions: flatbuffers::WIPOffset<flatbuffers::Vector<'b , flatbuffers::ForwardsUOffset<ReaderSubscription<'b >>>>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(GroupReader::VT_SUBSCRIPTIONS, subscriptions);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> GroupReaderBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    GroupReaderBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<GroupReader<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, GroupReader::VT_CLIENT,"client");
+    self.fbb_.required(o, GroupReader::VT_LANGUAGE,"language");
+    self.fbb_.required(o, GroupReader::VT_ADDRESS,"address");
+    self.fbb_.required(o, GroupReader::VT_SUBSCRIPTIONS,"subscriptions");
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for GroupReader<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("GroupReader");
+      ds.field("client", &self.client());
+      ds.field("language", &self.language());
+      ds.field("version", &self.version());
+      ds.field("address", &self.address());
+      ds.field("broadcasts", &self.broadcasts());
+      ds.field("subscriptions", &self.subscriptions());
+      ds.finish()
+  }
+}
 pub enum GroupInfoOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -9576,6 +9878,7 @@ impl<'a> GroupInfo<'a> {
   pub const VT_RECEIVERS: flatbuffers::VOffsetT = 12;
   pub const VT_SETTINGS: flatbuffers::VOffsetT = 14;
   pub const VT_REFUSED: flatbuffers::VOffsetT = 16;
+  pub const VT_READERS: flatbuffers::VOffsetT = 18;
 
   #[inline]
   pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
@@ -9588,6 +9891,7 @@ impl<'a> GroupInfo<'a> {
   ) -> flatbuffers::WIPOffset<GroupInfo<'bldr>> {
     let mut builder = GroupInfoBuilder::new(_fbb);
     builder.add_generation(args.generation);
+    if let Some(x) = args.readers { builder.add_readers(x); }
     if let Some(x) = args.refused { builder.add_refused(x); }
     if let Some(x) = args.settings { builder.add_settings(x); }
     if let Some(x) = args.receivers { builder.add_receivers(x); }
@@ -9647,6 +9951,13 @@ impl<'a> GroupInfo<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<&'a str>>>>(GroupInfo::VT_REFUSED, None)}
   }
+  #[inline]
+  pub fn readers(&self) -> Option<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<GroupReader<'a>>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<GroupReader>>>>(GroupInfo::VT_READERS, None)}
+  }
 }
 
 impl flatbuffers::Verifiable for GroupInfo<'_> {
@@ -9663,6 +9974,7 @@ impl flatbuffers::Verifiable for GroupInfo<'_> {
      .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, flatbuffers::ForwardsUOffset<GroupReceiver>>>>("receivers", Self::VT_RECEIVERS, false)?
      .visit_field::<flatbuffers::ForwardsUOffset<GroupSettings>>("settings", Self::VT_SETTINGS, false)?
      .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, flatbuffers::ForwardsUOffset<&'_ str>>>>("refused", Self::VT_REFUSED, false)?
+     .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, flatbuffers::ForwardsUOffset<GroupReader>>>>("readers", Self::VT_READERS, false)?
      .finish();
     Ok(())
   }
@@ -9675,6 +9987,7 @@ pub struct GroupInfoArgs<'a> {
     pub receivers: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<GroupReceiver<'a>>>>>,
     pub settings: Option<flatbuffers::WIPOffset<GroupSettings<'a>>>,
     pub refused: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<&'a str>>>>,
+    pub readers: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<GroupReader<'a>>>>>,
 }
 impl<'a> Default for GroupInfoArgs<'a> {
   #[inline]
@@ -9687,6 +10000,7 @@ impl<'a> Default for GroupInfoArgs<'a> {
       receivers: None,
       settings: None,
       refused: None,
+      readers: None,
     }
   }
 }
@@ -9725,6 +10039,10 @@ impl<'a: 'b, 'b> GroupInfoBuilder<'a, 'b> {
     self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(GroupInfo::VT_REFUSED, refused);
   }
   #[inline]
+  pub fn add_readers(&mut self, readers: flatbuffers::WIPOffset<flatbuffers::Vector<'b , flatbuffers::ForwardsUOffset<GroupReader<'b >>>>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(GroupInfo::VT_READERS, readers);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> GroupInfoBuilder<'a, 'b> {
     let start = _fbb.start_table();
     GroupInfoBuilder {
@@ -9752,6 +10070,7 @@ impl core::fmt::Debug for GroupInfo<'_> {
       ds.field("receivers", &self.receivers());
       ds.field("settings", &self.settings());
       ds.field("refused", &self.refused());
+      ds.field("readers", &self.readers());
       ds.finish()
   }
 }
