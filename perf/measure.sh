@@ -83,10 +83,15 @@ for part in "${parts[@]}"; do
         stop ;;
     sustained)
         # Into blocks that were never written, until the log is as large as it may be: that is more than the first ten seconds
-        # write, and DIR must have room for it. `seconds` in the result says how the seconds compare.
+        # write, and DIR must have room for it. `seconds` in the result says how the seconds compare, and `disk_stalls` beside
+        # `device_stalls_before_after` whether a moment in which nothing went on was the disk's: it is looked at as long as the
+        # broker is.
         for _ in $(seq "$pairs"); do
             fresh "$directory/perf-data"; start "$directory/perf-data" --retention-bytes "${SUSTAINED_BYTES:-20GiB}"
-            seconds="${SUSTAINED_SECONDS:-60}" bench sustained produce large --body 1024 --batch 60 --connections 4 --in-flight 16
+            seconds="${SUSTAINED_SECONDS:-60}"
+            bench sustained produce large --body 1024 --batch 60 --connections 4 --in-flight 16 \
+                --baseline --baseline-dir "$directory" --baseline-duration "$((seconds * 500))ms"
+            seconds="${SECONDS_PER_RUN:-10}"
             stop
         done
         fresh "$directory/perf-data" ;;

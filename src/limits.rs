@@ -8,6 +8,9 @@ pub const PIECE_BYTES: usize = 256 * 1024;
 /// A group of this much is worth a write beside the flush of the one before it; a smaller one is written and flushed in
 /// one operation. Up to here a device's time for a write is that of the operation, beyond it that of the bytes.
 pub const GROUP_OVERLAP_BYTES: usize = 128 * 1024;
+/// A write or a flush that takes this long is told as a stall of the disk: a hundred times what one takes, and what the slowest
+/// message in ten thousand may take at most.
+pub const DISK_STALL: std::time::Duration = std::time::Duration::from_millis(50);
 /// Bytes of the index that are written at once.
 pub const INDEX_PIECE_BYTES: usize = 128 * 1024;
 /// A group that holds this much takes no further batch; its producers wait for the swap. A single larger batch makes

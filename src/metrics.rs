@@ -118,6 +118,10 @@ counters! {
     log_groups,
     log_bytes_written,
     log_flushes,
+    /// Stretches in which a group's write or flush kept the log waiting for [`DISK_STALL`](crate::limits::DISK_STALL) or longer.
+    disk_stalls,
+    /// Time in them.
+    disk_stalled_ns,
     segment_failures,
     segments_removed,
     disk_bytes_read,

@@ -176,6 +176,7 @@ impl<D: Disk> Inner<D> {
                 let flushed = segment.file.sync().await;
                 line.flushing.set(false);
                 let now = self.clock.monotonic();
+                self.stalls.note(&self.metrics, started, now);
                 if let Err(error) = flushed {
                     // What was taken since may have reached the disk as well.
                     self.fail(error, line.taken_end.get());
@@ -321,6 +322,7 @@ impl<D: Disk> Inner<D> {
             }
         }
         let now = self.clock.monotonic();
+        self.stalls.note(&self.metrics, started, now);
         self.metrics.record(if synced { Stage::Flush } else { Stage::Write }, now.since(started));
         self.metrics.log_groups.add(1);
         self.metrics.log_bytes_written.add(group.bytes as u64);

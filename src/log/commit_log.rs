@@ -12,6 +12,7 @@ use super::read::{ChecksumYields, SHARD_READ_BYTES_MAX};
 use super::recovery::{self, Replay, Report, StartAt};
 use super::register::Register;
 use super::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentHeader, SegmentInfo};
+use super::stalls::Stalls;
 use super::supply::Supply;
 use super::tail_cache::TailCache;
 use super::watermark::Watermarks;
@@ -119,6 +120,7 @@ pub(super) struct Inner<D: Disk> {
     pub device_reads: ByteBudget,
     pub checksum_yields: ChecksumYields,
     pub supply: Supply<D>,
+    pub stalls: Stalls,
     /// Since when something waits to be placed by the commit task's `fill`.
     pub announced: Cell<Option<MonotonicTime>>,
     /// Woken when the open group gets its first batch or reaches `overlap_bytes`, when something is announced, or on `stop`.
@@ -183,6 +185,7 @@ impl<D: Disk> CommitLog<D> {
             device_reads: ByteBudget::new(SHARD_READ_BYTES_MAX),
             checksum_yields: ChecksumYields::default(),
             supply: Supply::new(recovered.active_base, recovered.spares),
+            stalls: Stalls::default(),
             announced: Cell::new(None),
             work: WakerList::new(),
             space_freed: WakerList::new(),

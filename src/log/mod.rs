@@ -42,6 +42,7 @@ mod repair_journal;
 mod rescan;
 mod scanner;
 mod segment;
+mod stalls;
 mod supply;
 mod tail_cache;
 #[cfg(test)]

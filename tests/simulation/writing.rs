@@ -11,6 +11,7 @@ use turbopump::api::{
 };
 use turbopump::broker::{Backpressure, PlaceRefusal};
 use turbopump::disk::faulty::{FaultPlan, FaultyDisk};
+use turbopump::limits::DISK_STALL;
 use turbopump::testing::generators;
 use turbopump::types::{Level, QueueKey, QueueNumber, QueueOffset, Timestamp};
 
@@ -120,6 +121,40 @@ fn what_waits_for_room_is_decided_when_there_is_room() {
         ended.sort_by_key(Result::is_err);
         assert_eq!(ended, [Ok(()), Err(Status::ReceiptExpired)], "a half ends once");
         disk.set_plan(FaultPlan::none());
+    });
+    ran.expect("an empty disk");
+}
+
+/// What the disk kept the log waiting is told apart from what was slow elsewhere: by its counters, to the nanosecond.
+#[test]
+fn a_disk_that_stops_for_a_moment_is_told_by_its_time() {
+    let (disk, setup) = disk();
+    let ran = on_node(&disk, &setup, 3, async |node| {
+        let topic = create(node, "t", 1).await;
+        let key = QueueKey { topic, queue: QueueNumber(0) };
+        let bytes = batch(10);
+        let store = async || {
+            let begun = node.clock.monotonic();
+            let produce = Produce { key, level: Some(Level::Durable), batch: bytes.clone() };
+            node.handle(Request::Produce(produce)).await.expect("a healthy disk");
+            node.clock.monotonic().since(begun)
+        };
+        let metrics = node.owner(key).metrics().clone();
+        let told = || (metrics.disk_stalls.get(), Duration::from_nanos(metrics.disk_stalled_ns.get()));
+        store().await;
+        assert_eq!(told(), (0, Duration::ZERO), "a disk that takes no time");
+
+        disk.set_clock(node.clock.clone());
+        disk.set_plan(FaultPlan { latency_max: DISK_STALL / 3, ..FaultPlan::none() });
+        let mut waits = Vec::new();
+        for _ in 0..20 {
+            // One at a time, so that the time of each is the disk's.
+            waits.push(store().await);
+        }
+        disk.set_plan(FaultPlan::none());
+        let stalls: Vec<Duration> = waits.iter().copied().filter(|wait| *wait >= DISK_STALL).collect();
+        assert!((1..20).contains(&stalls.len()), "{waits:?}");
+        assert_eq!(told(), (stalls.len() as u64, stalls.into_iter().sum()), "{waits:?}");
     });
     ran.expect("an empty disk");
 }

@@ -66,7 +66,11 @@ TLS is not measured: --tls, --tls-ca and --tls-server-name are refused, and so a
 bytes_per_second counts bodies; stored_bytes_per_second counts batches as they are stored and sent. With --baseline, \
 device_share and loopback_share are the latter over the raw rates: the device's is write + fdatasync of groups of the \
 size that the broker flushed in this run (for consume: sequential direct reads), the loopback's is plain TCP between \
-the broker's core and the bench's. Both are measured before and after the run, and the mean is taken.";
+the broker's core and the bench's. Both are measured before and after the run, and the mean is taken.
+
+A disk that stops for a moment stops every message on its way. So stretches in which a write or a flush took 50 ms or longer \
+are counted: disk_stalls as the broker saw them, device_stalls_before_after on the raw device. To compare them, have \
+--baseline-duration as long as half the run.";
 
 #[derive(Clone, Debug, Args)]
 #[command(after_long_help = NOTES)]
@@ -135,6 +139,9 @@ pub struct LoadArguments {
     /// Directory for the baseline's file; it must be on the broker's device
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub baseline_dir: PathBuf,
+    /// How long the raw device is measured before, and again after
+    #[arg(long, value_name = "DURATION", default_value = "1500ms")]
+    pub baseline_duration: Span,
     /// Write the latency distribution in HdrHistogram's text form
     #[arg(long, value_name = "FILE")]
     pub hgrm: Option<PathBuf>,

@@ -12,8 +12,7 @@ use crate::cli::bench::server_cost::ServerSample;
 use crate::cli::error::CommandError;
 use crate::limits;
 
-/// Each raw rate is measured for this long, twice.
-const DEVICE_TIME: Duration = Duration::from_millis(1500);
+/// The raw loopback is measured for this long, twice.
 const LOOPBACK_TIME: Duration = Duration::from_millis(700);
 /// Group size where the broker has not flushed anything yet.
 const GROUP_BYTES_DEFAULT: u64 = 256 * 1024;
@@ -29,6 +28,7 @@ pub struct RawSpeed {
 pub struct Baseline {
     kind: Kind,
     directory: PathBuf,
+    device_time: Duration,
     server_core: Option<usize>,
     client_core: Option<usize>,
 }
@@ -48,6 +48,9 @@ pub struct BaselineReport {
     pub group_bytes: u64,
     pub directory: String,
     pub device_before_after: [f64; 2],
+    /// Groups that took 50 ms or longer to be written and flushed, or windows to be read, and the longest one.
+    pub device_stalls_before_after: [u64; 2],
+    pub device_longest_ms_before_after: [f64; 2],
     pub loopback_before_after: [f64; 2],
 }
 
@@ -56,6 +59,7 @@ impl Baseline {
         Self {
             kind,
             directory: arguments.baseline_dir.clone(),
+            device_time: arguments.baseline_duration.0,
             server_core: sample.cores.first().copied(),
             client_core: arguments.pin.as_ref().and_then(|cores| cores.0.first().copied()),
         }
@@ -73,7 +77,7 @@ impl Baseline {
             directory: self.directory.clone(),
             core: self.server_core,
             operation,
-            duration: DEVICE_TIME,
+            duration: self.device_time,
         };
         let device = device.measure().map_err(CommandError::failed)?;
         // In the direction in which most bytes go.
@@ -115,6 +119,8 @@ impl Baseline {
                 before.device.bytes_per_second.round(),
                 after.device.bytes_per_second.round(),
             ],
+            device_stalls_before_after: [before.device.stalls, after.device.stalls],
+            device_longest_ms_before_after: [before.device.longest_ms(), after.device.longest_ms()],
             loopback_before_after: [before.loopback.round(), after.loopback.round()],
         }
     }
@@ -135,10 +141,15 @@ mod tests {
 
     #[test]
     fn shares_are_of_the_mean_of_both_measurements() {
-        let baseline =
-            Baseline { kind: Kind::Produce, directory: ".".into(), server_core: None, client_core: None };
-        let raw = |device, loopback, flush_p50_us| RawSpeed {
-            device: DeviceSpeed { bytes_per_second: device, flush_p50_us },
+        let baseline = Baseline {
+            kind: Kind::Produce,
+            directory: ".".into(),
+            device_time: Duration::ZERO,
+            server_core: None,
+            client_core: None,
+        };
+        let raw = |bytes_per_second, loopback, flush_p50_us| RawSpeed {
+            device: DeviceSpeed { bytes_per_second, flush_p50_us, stalls: 0, longest: Duration::ZERO },
             loopback,
         };
         let report = baseline.report([raw(1e9, 4e9, 140.0), raw(3e9, 2e9, 160.0)], Some(1 << 30), 1e9);

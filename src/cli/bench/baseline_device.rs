@@ -47,6 +47,9 @@ pub struct DeviceSpeed {
     pub bytes_per_second: f64,
     /// Median of one block written and flushed.
     pub flush_p50_us: f64,
+    /// Groups, or windows that were read, that took as long as what the broker calls a stall.
+    pub stalls: u64,
+    pub longest: Duration,
 }
 
 /// Why the device could not be measured.
@@ -65,6 +68,13 @@ pub enum DeviceError {
 /// A directory that goes when this does.
 struct Scratch {
     path: PathBuf,
+}
+
+impl DeviceSpeed {
+    /// Of a group or of a window, milliseconds with two decimals.
+    pub fn longest_ms(&self) -> f64 {
+        (self.longest.as_nanos() as f64 / 1e4).round() / 100.0
+    }
 }
 
 impl DeviceOperation {
@@ -135,7 +145,9 @@ async fn measure_on<D: Disk>(
     let begin = Instant::now();
     let mut bytes = 0;
     let mut position = 0;
+    let (mut stalls, mut longest) = (0, Duration::ZERO);
     while begin.elapsed() < duration {
+        let started = Instant::now();
         let step = match operation {
             DeviceOperation::WriteAndFlush { group_bytes } => {
                 write_group(&file, &group, position).await?;
@@ -144,6 +156,9 @@ async fn measure_on<D: Disk>(
             }
             DeviceOperation::Read => read_window(&file, position).await?,
         };
+        let took = started.elapsed();
+        stalls += u64::from(took >= limits::DISK_STALL);
+        longest = longest.max(took);
         bytes += step;
         position += step;
         if position + step > FILE_BYTES {
@@ -152,7 +167,7 @@ async fn measure_on<D: Disk>(
     }
     let bytes_per_second = bytes as f64 / begin.elapsed().as_secs_f64();
     file.close().await?;
-    Ok(DeviceSpeed { bytes_per_second, flush_p50_us })
+    Ok(DeviceSpeed { bytes_per_second, flush_p50_us, stalls, longest })
 }
 
 /// A group as the log writes it: whole blocks, and no more than the log's cap.

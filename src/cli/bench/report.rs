@@ -135,11 +135,22 @@ impl Report {
             number(self.server.allocations_per_1000),
             number(self.server.syscalls_per_1000)
         ));
+        if let Some((stalls, milliseconds)) = self.server.disk_stalls.zip(self.server.disk_stalled_ms) {
+            let time = nanoseconds_for_people(milliseconds * 1e6);
+            text.push_str(&format!(
+                "disk         {} of 50 ms or longer for a write or a flush, {time} in all\n",
+                waits(stalls)
+            ));
+        }
         if let Some(baseline) = &self.baseline {
             text.push_str(&render_baseline(baseline));
         }
         text
     }
+}
+
+fn waits(count: u64) -> String {
+    if count == 1 { "1 wait".to_owned() } else { format!("{count} waits") }
 }
 
 fn render_latency(latency: &LatencySummary) -> String {
@@ -162,7 +173,8 @@ fn render_baseline(baseline: &BaselineReport) -> String {
         _ => format!(" in groups of {}", bytes_for_people(baseline.group_bytes as f64)),
     };
     format!(
-        "baseline     raw {}{} in {} {}/s: share {}; raw loopback {}/s: share {}; raw 4 KiB write + flush p50 {}\n",
+        "baseline     raw {}{} in {} {}/s: share {}; raw loopback {}/s: share {}; raw 4 KiB write + flush p50 {}; \
+         {} of 50 ms or longer, the longest {}\n",
         baseline.device_operation,
         groups,
         baseline.directory,
@@ -170,7 +182,9 @@ fn render_baseline(baseline: &BaselineReport) -> String {
         percent(baseline.device_share),
         bytes_for_people(baseline.loopback_bytes_per_second),
         percent(baseline.loopback_share),
-        nanoseconds_for_people(baseline.flush_p50_us * 1000.0)
+        nanoseconds_for_people(baseline.flush_p50_us * 1000.0),
+        waits(baseline.device_stalls_before_after.iter().sum()),
+        nanoseconds_for_people(baseline.device_longest_ms_before_after.into_iter().fold(0.0, f64::max) * 1e6)
     )
 }
 
@@ -200,6 +214,8 @@ pub mod tests {
             server: ServerCost {
                 core_ns_per_message: Some(90.0),
                 resident_bytes: 1,
+                disk_stalls: Some(1),
+                disk_stalled_ms: Some(216.0),
                 ..ServerCost::default()
             },
             baseline: Some(BaselineReport {
@@ -212,6 +228,8 @@ pub mod tests {
                 group_bytes: 1_000_000,
                 directory: ".".into(),
                 device_before_after: [2e9, 2e9],
+                device_stalls_before_after: [2, 1],
+                device_longest_ms_before_after: [159.0, 60.0],
                 loopback_before_after: [3e9, 3e9],
             }),
             bench: "produce",
@@ -262,7 +280,11 @@ pub mod tests {
             "/server/resident_bytes",
             "/server/allocations_per_1000",
             "/server/syscalls_per_1000",
+            "/server/disk_stalls",
+            "/server/disk_stalled_ms",
             "/baseline/device_bytes_per_second",
+            "/baseline/device_stalls_before_after/1",
+            "/baseline/device_longest_ms_before_after/1",
             "/baseline/loopback_bytes_per_second",
             "/baseline/device_share",
             "/baseline/loopback_share",
@@ -286,6 +308,8 @@ pub mod tests {
             "90.0 ns",
             "p50 150 us",
             "0.96 of it",
+            "1 wait of 50 ms or longer for a write or a flush, 216 ms in all",
+            "3 waits of 50 ms or longer, the longest 159 ms",
         ] {
             assert!(text.contains(part), "{part} is missing in\n{text}");
         }

@@ -13,6 +13,8 @@ pub struct ServerSample {
     syscalls: Option<u64>,
     log_bytes_written: Option<u64>,
     log_flushes: Option<u64>,
+    disk_stalls: Option<u64>,
+    disk_stalled_ns: Option<u64>,
     resident_bytes: u64,
     /// Where the shards run.
     pub cores: Vec<usize>,
@@ -28,6 +30,10 @@ pub struct ServerCost {
     pub allocations_per_1000: Option<f64>,
     /// Counted with `--count-syscalls` only.
     pub syscalls_per_1000: Option<f64>,
+    /// Stretches in which a write or flush of a log took 50 ms or longer. `None`: an older broker does not say.
+    pub disk_stalls: Option<u64>,
+    /// How long these were together; of several shards, the sum.
+    pub disk_stalled_ms: Option<f64>,
 }
 
 impl ServerSample {
@@ -52,6 +58,8 @@ impl ServerSample {
             syscalls: sum("syscalls"),
             log_bytes_written: sum("log_bytes_written"),
             log_flushes: sum("log_flushes"),
+            disk_stalls: sum("disk_stalls"),
+            disk_stalled_ns: sum("disk_stalled_ns"),
             resident_bytes: node.resident_bytes,
             cores: node.shards.iter().filter_map(|shard| shard.core).map(|core| core as usize).collect(),
         }
@@ -63,11 +71,15 @@ impl ServerSample {
             let difference = now?.checked_sub(before?)?;
             (messages > 0).then(|| two_digits(difference as f64 * unit / messages as f64))
         };
+        let since = |now: Option<u64>, before: Option<u64>| now?.checked_sub(before?);
+        let stalled_ns = since(self.disk_stalled_ns, earlier.disk_stalled_ns);
         ServerCost {
             core_ns_per_message: per(self.cpu_ns, earlier.cpu_ns, 1.0),
             resident_bytes: self.resident_bytes,
             allocations_per_1000: per(self.allocations, earlier.allocations, 1000.0),
             syscalls_per_1000: per(self.syscalls, earlier.syscalls, 1000.0),
+            disk_stalls: since(self.disk_stalls, earlier.disk_stalls),
+            disk_stalled_ms: stalled_ns.map(|nanoseconds| two_digits(nanoseconds as f64 / 1e6)),
         }
     }
 
@@ -96,6 +108,8 @@ mod tests {
                 ("allocations".to_owned(), 0),
                 ("log_bytes_written".to_owned(), flushes * share * 1000),
                 ("log_flushes".to_owned(), flushes * share),
+                ("disk_stalls".to_owned(), flushes),
+                ("disk_stalled_ns".to_owned(), flushes * share * 60_000_000),
             ];
             counters.extend(syscalls.map(|count| ("syscalls".to_owned(), count)));
             ShardInfo {
@@ -125,6 +139,7 @@ mod tests {
         assert_eq!(cost.syscalls_per_1000, Some(50.0));
         assert_eq!(cost.resident_bytes, 7);
         assert_eq!(after.group_bytes_since(&before), Some(1000));
+        assert_eq!((cost.disk_stalls, cost.disk_stalled_ms), (Some(8), Some(960.0)), "of both shards");
     }
 
     #[test]
@@ -137,5 +152,8 @@ mod tests {
             "no messages, no cost per message"
         );
         assert_eq!(after.group_bytes_since(&before), None, "nothing was flushed");
+        let older = ServerSample { disk_stalls: None, disk_stalled_ns: None, ..before };
+        let cost = after.cost_since(&older, 10);
+        assert_eq!((cost.disk_stalls, cost.disk_stalled_ms), (None, None), "the broker was another one");
     }
 }
