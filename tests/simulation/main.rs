@@ -10,6 +10,7 @@ mod crash_sweep;
 mod damage;
 mod determinism;
 mod disk_faults;
+mod first_use;
 mod gathering;
 mod groups;
 mod held;

@@ -43,6 +43,7 @@ pub struct Setup {
     pub commit: CommitOptions,
     pub retention_age: Option<Duration>,
     pub group_idle: Option<Duration>,
+    pub auto_create_topics: Option<u32>,
 }
 
 impl Default for Setup {
@@ -57,6 +58,7 @@ impl Default for Setup {
             commit,
             retention_age: None,
             group_idle: None,
+            auto_create_topics: None,
         }
     }
 }
@@ -193,7 +195,7 @@ fn options(setup: &Setup, shard: u16, is_made: bool) -> BrokerOptions {
         transaction_immunity: Duration::from_secs(6),
         transaction_check_interval: Duration::from_secs(30),
         transaction_checks_max: 15,
-        auto_create_topics: None,
+        auto_create_topics: setup.auto_create_topics,
         version: "test".to_owned(),
         core: None,
     }
