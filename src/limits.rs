@@ -165,8 +165,12 @@ pub const REFUSED_CONNECTIONS_MAX: usize = 4;
 pub const REST_BYTES_PER_SECOND_MAX: u64 = 1024 * 1024;
 pub const REST_MEMORY_BYTES_MIN: u64 = 8 * 1024 * 1024;
 
-/// What an open connection counts for, whatever it does: its tasks, its small buffers, and the few requests that may wait
-/// without a share of their own.
+/// What a connection counts for that has not said what it speaks: its task.
+pub const CONNECTION_SILENT_BYTES: usize = 4 * 1024;
+/// So many of these are let in though there is no memory left for connections: one of them may be somebody else's turn.
+pub const CONNECTIONS_SILENT_BESIDE: usize = 64;
+/// What an open connection counts for, whatever it does, once it has: its tasks, its small buffers, and the few requests that may
+/// wait without a share of their own.
 pub const CONNECTION_BYTES: usize = 20 * 1024;
 /// Of which: the buffer that requests come into. Larger ones take a share of what the shard has for them.
 pub const CONNECTION_BUFFER_BYTES: usize = 8 * 1024;
@@ -308,6 +312,7 @@ const _: () = assert!(KEY_BYTES_MAX <= u16::MAX as usize && PROPERTIES_BYTES_MAX
 const _: () = assert!(BODY_BYTES_MAX + TAG_BYTES_MAX + PROPERTIES_BYTES_MAX + 4096 <= HTTP_BODY_BYTES_MAX);
 const _: () =
     assert!(HTTP_RECEIVE_MESSAGES_MAX * (RECEIPT_HANDLE_BYTES_MAX + 64) + 4096 <= HTTP_BODY_BYTES_MAX);
+const _: () = assert!(CONNECTION_SILENT_BYTES < CONNECTION_BYTES);
 const _: () = assert!(BATCH_BYTES_MAX < RECEIVE_CACHE_BYTES);
 const _: () = assert!(MAILBOX_WAITS_MAX < MAILBOX_REQUESTS_MAX);
 const _: () = assert!(PARKED_BYTES <= WAIT_BYTES && CONNECTION_WAITING_MAX <= CONNECTION_PARKED_MAX);

@@ -8,6 +8,8 @@ pub struct ReceiveBuffer {
     end: usize,
 }
 
+/// Enough to tell every protocol.
+const FIRST_BYTES: usize = 64;
 /// An idle connection holds this much.
 const BYTES_MIN: usize = 4 * 1024;
 /// Reads go up to this size; a larger frame gets the room that it needs.
@@ -22,6 +24,16 @@ impl Default for ReceiveBuffer {
 impl ReceiveBuffer {
     pub fn new() -> Self {
         Self { bytes: vec![0; BYTES_MIN], start: 0, end: 0 }
+    }
+
+    /// One for the bytes that tell a protocol: who never says anything costs next to nothing.
+    pub fn of_first_bytes() -> Self {
+        Self { bytes: vec![0; FIRST_BYTES], start: 0, end: 0 }
+    }
+
+    /// Makes it as large as any other one.
+    pub fn make_usual(&mut self) {
+        self.grow(self.bytes.len().max(BYTES_MIN));
     }
 
     /// What has been received and not consumed.

@@ -5,6 +5,7 @@ use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::Duration;
 
+use futures_lite::future::or;
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use glommio::TaskQueueHandle;
 use glommio::net::{TcpListener, TcpStream};
@@ -17,7 +18,7 @@ use super::http::{HttpPort, http_refusal, serve_http};
 use super::idle_memory::{IdleMemory, Look};
 use super::native::{native_refusal, serve_native};
 use super::refused_connections::{Reason, RefusedConnections, Unsaid, Words};
-use super::remoting::{RemotingPort, serve_remoting};
+use super::remoting::{RemotingPort, remoting_refusal, serve_remoting};
 use super::sessions::{Connection, EXPIRY_GRACE, OpenConnections};
 use super::stream::Stream;
 use super::tls::Tls;
@@ -29,7 +30,7 @@ use crate::disk::bounded::BoundedDisk;
 use crate::disk::glommio::GlommioDisk;
 use crate::limits;
 use crate::metrics::ShardMetrics;
-use crate::net::{Detected, ReceiveBuffer, detect};
+use crate::net::{Detected, ReceiveBuffer, detect, network_of};
 use crate::protocol::native::ReplyEncoder;
 use crate::runtime::host;
 use crate::types::{Account, ByteBudget, ClientMemory, Reservation, Throttle};
@@ -42,6 +43,8 @@ pub(super) const PROOF_TIMEOUT: Duration = Duration::from_secs(limits::PROOF_SEC
 const FIRST_BYTES_INTERVAL: Duration = Duration::from_millis(10);
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 const ACCEPT_INTERVAL: Duration = Duration::from_millis(limits::ACCEPT_INTERVAL_MS);
+/// What an ended connection holds is given back within milliseconds.
+const ROOM_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Ended connections are told of this often at most.
 const SHORTAGE_NEWS_INTERVAL: Duration = Duration::from_secs(10);
 /// Pause after a failed accept, which mostly means that descriptors have run out.
@@ -180,9 +183,52 @@ impl Connections {
         // A native connection has one for each direction.
         let count = if door == Door::Http { 1 } else { 2 };
         let descriptors = self.descriptors.take(count).ok_or(Reason::Descriptors)?;
-        let memory = self.memory.budget(Account::Connections).try_reserve(limits::CONNECTION_BYTES);
+        let (budget, bytes) = (self.memory.budget(Account::Connections), limits::CONNECTION_SILENT_BYTES);
+        let memory = budget.try_reserve(bytes).or_else(|| {
+            let is_beside = || self.open.silent_count() < limits::CONNECTIONS_SILENT_BESIDE;
+            (self.end_silent() || is_beside()).then(|| budget.count(bytes))
+        });
         let memory = memory.ok_or(Reason::Memory)?;
         Ok(Admission { _descriptors: descriptors, more_descriptors: None, memory })
+    }
+
+    /// Room for a connection that has said what it speaks, if need be that of another one which gets no further. False when
+    /// there is none.
+    async fn make_room(&self, connection: &Connection, share: &mut Admission) -> bool {
+        let bytes = limits::CONNECTION_BYTES - limits::CONNECTION_SILENT_BYTES;
+        let budget = self.memory.budget(Account::Connections);
+        let mut more = budget.try_reserve(bytes);
+        let is_ended = || self.end_some_silent(bytes) || self.end_stuck(connection);
+        if more.is_none() && is_ended() {
+            let freed = async { Some(budget.reserve(bytes).await) };
+            let late = async {
+                self.clock.sleep(ROOM_WAIT_MAX).await;
+                None
+            };
+            more = or(freed, late).await;
+        }
+        more.map(|more| share.memory.merge(more)).is_some()
+    }
+
+    /// Ends as many of those that have not said what they speak as hold so many bytes. False when there are not so many.
+    fn end_some_silent(&self, bytes: usize) -> bool {
+        (0..bytes.div_ceil(limits::CONNECTION_SILENT_BYTES)).all(|_| self.end_silent())
+    }
+
+    fn end_stuck(&self, newcomer: &Connection) -> bool {
+        let is_ended = self.open.end_stuck(newcomer, self.clock.monotonic());
+        if is_ended {
+            self.tell_of_shortage("it holds memory and does nothing, and there is none for others");
+        }
+        is_ended
+    }
+
+    fn end_silent(&self) -> bool {
+        let is_ended = self.open.end_silent(self.clock.monotonic());
+        if is_ended {
+            self.tell_of_shortage("it has said nothing, and there is no memory for others");
+        }
+        is_ended
     }
 
     /// Refuses a connection in words that its client understands. What it speaks may come a moment later than it does.
@@ -220,8 +266,10 @@ impl Connections {
             Verdict::Gone if !is_last_time => None,
             Verdict::Handshake => Some([&TLS_ALERT_NO_ROOM[..], &native()].concat()),
             Verdict::Native => Some(native()),
-            // A request would have to be read to be answered.
-            Verdict::Remoting => Some(Vec::new()),
+            // Only a request is answered.
+            Verdict::Remoting => {
+                Some(remoting_refusal(first, &reason)).filter(|answer| is_last_time || !answer.is_empty())
+            }
             Verdict::Refuse(answer) => Some(answer),
             Verdict::Http { .. } => self.http.as_ref().map(http).or_else(|| Some(Vec::new())),
             Verdict::Gone => Some(match (door, &self.http) {
@@ -235,6 +283,7 @@ impl Connections {
     /// One connection from its first byte to its end.
     async fn serve(self: Rc<Self>, stream: TcpStream, door: Door, mut share: Admission) {
         let connection = self.open.begin(stream.as_raw_fd());
+        connection.network.set(stream.peer_addr().ok().map(|address| network_of(address.ip())));
         // Answers are put together by us; waiting for more would only delay them.
         let _ = stream.set_nodelay(true);
         self.speak(&connection, Stream::Plain(stream), door, &mut share).await;
@@ -250,15 +299,21 @@ impl Connections {
         door: Door,
         share: &mut Admission,
     ) {
-        let mut buffer = ReceiveBuffer::new();
+        let mut buffer = ReceiveBuffer::of_first_bytes();
         loop {
             let detected = first_bytes(&mut stream, &mut buffer).await;
-            connection.is_known.set(true);
+            let is_new = !connection.is_known.replace(true) && !matches!(detected, Detected::NeedMore);
+            if is_new && !self.make_room(connection, share).await {
+                let reason = Reason::Memory;
+                let answer = self.refusal(&Unsaid { door, reason }, buffer.filled(), true);
+                return self.refuse(connection, stream, reason, &answer.unwrap_or_default()).await;
+            }
+            buffer.make_usual();
             match self.rules.judge(door, detected, stream.is_tls()) {
                 Verdict::Handshake => {
-                    let secured = self.secure(connection, stream, buffer, door, share).await;
+                    let secured = Box::pin(self.secure(connection, stream, buffer, door, share)).await;
                     let Some(secured) = secured else { return };
-                    (stream, buffer) = (secured, ReceiveBuffer::new());
+                    (stream, buffer) = (secured, ReceiveBuffer::of_first_bytes());
                 }
                 Verdict::Native => {
                     connection.deadline.set(None);
@@ -271,7 +326,7 @@ impl Connections {
                             return self.refuse(connection, stream, reason, &answer).await;
                         }
                     }
-                    return serve_native(self, connection, stream, buffer).await;
+                    return Box::pin(serve_native(self, connection, stream, buffer)).await;
                 }
                 Verdict::Remoting => {
                     if door == Door::Http && !stream.is_tls() {
@@ -281,10 +336,10 @@ impl Connections {
                             return self.refuse(connection, stream, Reason::Descriptors, &[]).await;
                         }
                     }
-                    return serve_remoting(self, connection, stream, buffer).await;
+                    return Box::pin(serve_remoting(self, connection, stream, buffer)).await;
                 }
                 Verdict::Http { lacks_tls } => {
-                    return serve_http(self, connection, stream, buffer, lacks_tls).await;
+                    return Box::pin(serve_http(self, connection, stream, buffer, lacks_tls)).await;
                 }
                 Verdict::Refuse(answer) => {
                     return self.refuse(connection, stream, Reason::Stranger, &answer).await;

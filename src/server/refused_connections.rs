@@ -19,8 +19,8 @@ use crate::types::{MonotonicTime, Throttle};
 /// How long such a connection is kept after its answer. Closed at once with something unread, the kernel would send a
 /// reset, which may overtake the answer. One that has said nothing yet has as long to do so.
 const KEPT_FOR: Duration = Duration::from_secs(1);
-/// Enough to tell every protocol.
-const FIRST_BYTES_MAX: usize = 16;
+/// Enough to tell every protocol, and for the first request of one that answers requests only.
+const FIRST_BYTES_MAX: usize = 1_024;
 const NEWS_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The last ones that were refused.

@@ -97,7 +97,7 @@ impl Connections {
         }
     }
 
-    fn tell_of_shortage(&self, reason: &str) {
+    pub(super) fn tell_of_shortage(&self, reason: &str) {
         self.metrics.connections_dropped.add(1);
         self.metrics.ended_for_memory.add(1);
         let Some(left_out) = self.shortage_news.allows(self.clock.monotonic()) else { return };

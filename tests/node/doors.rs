@@ -3,11 +3,13 @@
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use turbopump::api::{Failure, Reply, Request, Status};
 use turbopump::client::{CoreError, ProtocolCore};
 use turbopump::limits;
+use turbopump::wire::frame;
 
 use crate::support::directory::test_directory;
 use crate::support::http_connection::{Connection, GET, publish, tls};
@@ -341,4 +343,29 @@ fn sessions_of_tls_take_their_share_of_memory_and_give_it_back() {
     streams.clear();
     wait_for("it is given back", || open().is_ok());
     assert_eq!(node.counter("memory_connections_peak") / share as u64, 0, "never more than its share");
+}
+
+/// A connection once took 20 KiB of a share that all have, and kept it for a minute, whatever came of it.
+#[test]
+fn who_says_nothing_or_does_not_go_on_gives_way_to_others() {
+    let directory = test_directory();
+    let node = Setup::new(directory.path()).with(&["--client-memory", "16MiB"]).start();
+    let share = (16 << 20) / 17 * 2;
+    let half = [&frame::preface()[..], &(8u32 << 20).to_le_bytes(), &[0; 12]].concat();
+    for (bytes, each) in [(&b""[..], limits::CONNECTION_SILENT_BYTES), (&half, limits::CONNECTION_BYTES)] {
+        let ended = node.counter("ended_for_memory");
+        let open = |_| {
+            let mut stream = connect(node.address());
+            stream.write_all(bytes).expect("the kernel takes it");
+            stream
+        };
+        let held: Vec<_> = (0..share / each + 20).map(open).collect();
+        let begun = Instant::now();
+        wait_for("others are served", || node.run(&["topic", "list"]).code == Some(0));
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+        assert!(node.counter("ended_for_memory") > ended, "nobody had to go");
+        drop(held);
+    }
+    let told = node.stop().stderr;
+    assert!(told.contains("a connection is ended: it has said nothing"), "{told}");
 }

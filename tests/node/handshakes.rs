@@ -86,6 +86,14 @@ fn told(address: &str, bytes: &[u8], pause: Duration) -> Vec<u8> {
     answer
 }
 
+/// A request for a route, as RocketMQ's clients send it.
+fn remoting_request() -> Vec<u8> {
+    let header =
+        br#"{"code":105,"language":"JAVA","version":495,"opaque":4711,"flag":0,"extFields":{"topic":"t"}}"#;
+    let length = |bytes: usize| (bytes as u32).to_be_bytes();
+    [&length(4 + header.len())[..], &length(header.len()), header].concat()
+}
+
 #[test]
 fn who_is_not_let_in_is_told_in_their_own_words() {
     const LIMIT: usize = 96;
@@ -114,6 +122,11 @@ fn who_is_not_let_in_is_told_in_their_own_words() {
             let answer = told(address, &frame::preface(), pause);
             assert!(String::from_utf8_lossy(&answer).contains("no descriptors left"), "{answer:?}");
             assert!(answer.starts_with(&frame::PREFACE_MAGIC), "{answer:?}");
+            let answer = told(address, &remoting_request(), pause);
+            let answer = String::from_utf8_lossy(&answer);
+            for part in ["\"opaque\":4711", "\"code\":2", "no descriptors left"] {
+                assert!(answer.contains(part), "{address}: {part} is missing in {answer:?}");
+            }
         }
         let handshake = tls(TcpStream::connect(address).expect("a socket"), CERTIFICATE, &[]);
         let Err(error) = handshake else { panic!("there is no room") };

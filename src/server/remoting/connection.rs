@@ -18,7 +18,7 @@ use crate::api::{Failure, Status};
 use crate::limits;
 use crate::net::ReceiveBuffer;
 use crate::protocol::remoting::call::{pull, send};
-use crate::protocol::remoting::{self, Frame, Header, Refusal, ResponseCode};
+use crate::protocol::remoting::{self, Frame, Head, Header, Refusal, ResponseCode};
 use crate::runtime::Glommio;
 use crate::server::connection::Connections;
 use crate::server::framed::{Calls, Cut, Framed, Protocol, Taken};
@@ -143,6 +143,20 @@ impl Protocol for Remoting {
 
     /// There is no answer to a connection in this protocol.
     fn refuse(&self, _failure: Failure) {}
+}
+
+/// The answer to a request that begins a connection for which there is no room. Nothing when it is not there, or wants none.
+pub(crate) fn remoting_refusal(first: &[u8], reason: &str) -> Vec<u8> {
+    let mut output = Vec::new();
+    if let Ok(remoting::Cut::Frame(frame) | remoting::Cut::Oversized { frame, .. }) = remoting::cut(first)
+        && let Ok(header) = Header::read(frame.form, frame.header)
+        && !header.is_answer()
+        && !header.is_one_way()
+    {
+        let refusal = Refusal::new(ResponseCode::SystemBusy, reason.to_owned());
+        Head::refusal_of(header.opaque, &refusal).write(frame.form, b"", &mut output);
+    }
+    output
 }
 
 impl Remoting {

@@ -14,5 +14,5 @@ mod sending;
 mod sessions;
 mod signed;
 
-pub(crate) use connection::serve_remoting;
+pub(crate) use connection::{remoting_refusal, serve_remoting};
 pub(crate) use port::{RemotingOptions, RemotingPort};

@@ -1,6 +1,7 @@
 //! One connection, whatever it speaks: what it owes and is owed, and how its end is told.
 
 use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -40,6 +41,8 @@ pub(crate) struct Connection {
     pub parked: Rc<Parked>,
     /// Whether its protocol is known.
     pub is_known: Cell<bool>,
+    /// Where its peer is, as far as that tells peers apart.
+    pub network: Cell<Option<IpAddr>>,
     /// What `relief` looks at, and tells.
     pub pace: Pace,
     /// Whose requests these are, where a connection says that once and for all.
@@ -65,6 +68,7 @@ impl Connection {
             left: WakerList::new(),
             parked: Parked::new(&context.parked),
             is_known: Cell::new(false),
+            network: Cell::new(None),
             pace: Pace::default(),
             session: RefCell::default(),
         }

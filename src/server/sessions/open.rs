@@ -1,6 +1,7 @@
 //! The open connections of a shard: counted, watched, and ended.
 
 use std::cell::{Cell, Ref, RefCell};
+use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
@@ -14,6 +15,8 @@ use crate::types::{MonotonicTime, WakerList};
 pub(super) const INCOMPLETE_TIMEOUT: Duration = Duration::from_secs(60);
 /// A connection that is told that its time is over has this long to say so.
 pub(crate) const EXPIRY_GRACE: Duration = Duration::from_secs(2);
+/// A request that has been coming for so long may have to give way to others.
+const STUCK_AFTER: Duration = Duration::from_secs(1);
 /// Connections that were ended have this long to be over.
 const END_GRACE: Duration = Duration::from_millis(500);
 
@@ -104,6 +107,54 @@ impl OpenConnections {
         }
     }
 
+    /// Ends the oldest of those that have not said what they speak, if it has had the time to. False when there is none.
+    pub fn end_silent(&self, now: MonotonicTime) -> bool {
+        let mut silent = self.silent.borrow_mut();
+        silent.retain(|connection| !connection.is_known.get() && !connection.outbox.is_closed());
+        let is_due = silent.front().is_some_and(|oldest| is_stuck(oldest, now));
+        if is_due && let Some(oldest) = silent.pop_front() {
+            oldest.end();
+        }
+        is_due
+    }
+
+    /// How many have not said what they speak.
+    pub fn silent_count(&self) -> usize {
+        let silent = self.silent.borrow();
+        silent
+            .iter()
+            .filter(|connection| !connection.is_known.get() && !connection.outbox.is_closed())
+            .count()
+    }
+
+    /// Ends one for `newcomer`, who finds no memory: of those whose request does not come to its end, or else of those that rest
+    /// where there are more than twice as many from the same network as from the newcomer's. The oldest goes, of the network that
+    /// has the most. False when there is none. Who has a deadline ends by itself.
+    pub fn end_stuck(&self, newcomer: &Connection, now: MonotonicTime) -> bool {
+        let open = self.open.borrow();
+        let mut counts: HashMap<_, usize> = HashMap::new();
+        open.values().for_each(|connection| *counts.entry(connection.network.get()).or_default() += 1);
+        let count = |network| counts.get(&network).copied().unwrap_or(0);
+        let idle = || {
+            open.values().filter(|connection| {
+                connection.id != newcomer.id
+                    && connection.is_known.get()
+                    && connection.deadline.get().is_none()
+                    && connection.is_quiet()
+                    && !connection.outbox.is_closed()
+            })
+        };
+        let own = count(newcomer.network.get());
+        let is_of_many = |connection: &&Rc<Connection>| count(connection.network.get()) > 2 * own;
+        let rank = |connection: &&Rc<Connection>| (count(connection.network.get()), Reverse(connection.id));
+        let stuck = idle().filter(|connection| is_stuck(connection, now)).max_by_key(rank);
+        let found = stuck.or_else(|| idle().filter(is_of_many).max_by_key(rank));
+        found.is_some_and(|connection| {
+            connection.end();
+            true
+        })
+    }
+
     /// Takes note of a connection that has not said what it speaks. Of too many such, the oldest goes: they cost their peer
     /// nothing.
     fn note_silent(&self, connection: &Rc<Connection>) {
@@ -120,4 +171,9 @@ impl OpenConnections {
             oldest.end();
         }
     }
+}
+
+/// Whether what a connection has begun, if only to say what it speaks, has been coming for long.
+fn is_stuck(connection: &Connection, now: MonotonicTime) -> bool {
+    connection.incomplete_since.get().is_some_and(|since| now.since(since) >= STUCK_AFTER)
 }
