@@ -1,20 +1,13 @@
 """The package rocketmq-client-python 2.0.0, unmodified, on the C++ library that the wheel rocketmq 0.4.4 brings (shim.c), against
-the real broker: what it sends is what `turbopump consume` reads. Environment: TURBOPUMP (the binary), SHARDS."""
+the real broker: what it sends is what `turbopump consume` reads, and what it is pushed. Environment: TURBOPUMP (the binary),
+SHARDS."""
 
+import queue
 import time
 import unittest
 
-from rocketmq.client import Message, Producer, TransactionMQProducer
-from test_remoting import SHARDS, Broker
-
-
-def message(topic, body, number):
-    made = Message(topic)
-    made.set_body(body)
-    made.set_keys("key%d" % number)
-    made.set_tags("tag%d" % (number % 3))
-    made.set_property("number", str(number))
-    return made
+from broker import SHARDS, Broker, message
+from rocketmq.client import ConsumeStatus, Producer, PushConsumer, TransactionMQProducer
 
 
 class ClientPython(unittest.TestCase):
@@ -58,6 +51,30 @@ class ClientPython(unittest.TestCase):
         self.assertEqual(len(stored), 20)
         for number in range(1, 20):
             self.check(stored["one-way-%d" % number], number)
+
+    def test_a_push_consumer_is_given_every_message_once(self):
+        sent = {"pushed-%d" % number: number for number in range(20)}
+        for body, number in sent.items():
+            self.producer.send_sync(message("pushed", body, number))
+        given = queue.Queue()
+
+        def take(found):
+            given.put((found.body.decode(), found.keys.decode(), found.tags.decode()))
+            return ConsumeStatus.CONSUME_SUCCESS
+
+        consumer = PushConsumer("consumers")
+        consumer.set_name_server_address(self.broker.names)
+        consumer.subscribe("pushed", take)
+        consumer.start()
+        try:
+            found = [given.get(timeout=40) for _ in sent]
+            # Whatever came twice would be there by now: all queues have been pulled once.
+            with self.assertRaises(queue.Empty):
+                given.get(timeout=0.5)
+        finally:
+            consumer.shutdown()
+        self.assertEqual(sorted(found), sorted(
+            (body, "key%d" % number, "tag%d" % (number % 3)) for body, number in sent.items()))
 
     @unittest.skip("in order: the C++ library of the wheel has no CreateOrderlyProducer")
     def test_messages_in_order(self):

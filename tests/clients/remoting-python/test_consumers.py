@@ -11,9 +11,8 @@ import threading
 import time
 import unittest
 
+from broker import Broker, message
 from rocketmq.client import MessageModel, Producer, PushConsumer
-
-from test_remoting import Broker, message
 
 PATIENCE = 40
 
