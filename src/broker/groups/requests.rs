@@ -122,7 +122,12 @@ impl<D: Disk> Broker<D> {
         if !receivers.is_empty() {
             refused.extend(self.closed_by_readers(&group));
         }
-        let readers = self.readers.borrow().shown(&group);
+        let (readers, left_out) = self.readers.borrow().shown(&group);
+        if left_out > 0 {
+            refused.push(format!(
+                "{left_out} more of its clients are not shown: there is no room for them here"
+            ));
+        }
         let settings = self.tables().group_settings(&group).cloned();
         let now = self.clock.monotonic();
         self.groups.borrow_mut().expire(now);

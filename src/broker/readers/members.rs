@@ -245,8 +245,8 @@ impl Readers {
     }
 
     /// The clients of a group as they are shown: each once, by its first connection that is of the group. Of very many, as
-    /// many as an answer has room for.
-    pub fn shown(&self, group: &GroupName) -> Vec<ReaderInfo> {
+    /// many as an answer has room for, and the number of those left out.
+    pub fn shown(&self, group: &GroupName) -> (Vec<ReaderInfo>, usize) {
         let of_client = |id: String| {
             let said = self.clients.get(&id)?.values();
             let of_group = |said: &Said| said.client.groups.iter().position(|of| of.group == *group);
@@ -270,7 +270,11 @@ impl Readers {
             bytes += reader.client.len() + ENTRY_BYTES + of_subscriptions;
             bytes <= limits::ENVELOPE_BYTES_MAX / 4
         };
-        self.members(group).into_iter().filter_map(of_client).take_while(has_room).collect()
+        let members = self.members(group);
+        let member_count = members.len();
+        let shown: Vec<_> = members.into_iter().filter_map(of_client).take_while(has_room).collect();
+        let left_out = member_count - shown.len();
+        (shown, left_out)
     }
 
     /// Whether somebody is there of the group, whatever it does.
@@ -357,6 +361,17 @@ mod tests {
     }
 
     const ALL: &[(&str, &str, i64)] = &[("t", "*", 1)];
+
+    #[test]
+    fn who_is_not_shown_is_counted() {
+        let mut scene = Scene { readers: Readers::default(), budget: ByteBudget::new(100 << 20) };
+        let expression = "x".repeat(200 * 1024);
+        for id in ["a", "b", "c", "d", "e"] {
+            scene.says(id, at(0, 1), vec![reads("g", ReaderMode::Clustering, &[("t", &expression, 1)])]);
+        }
+        let (shown, left_out) = scene.readers.shown(&group("g"));
+        assert_eq!((shown.len(), left_out), (3, 2), "of 768 KiB");
+    }
 
     #[test]
     fn a_client_is_in_its_group_over_any_of_its_connections() {
