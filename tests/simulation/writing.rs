@@ -29,6 +29,8 @@ pub fn batch(body_bytes: usize) -> Bytes {
 /// From here on every operation of the disk takes up to `latency`, and neither the group that is being written nor the next
 /// one has room for anything.
 pub async fn fill(node: &Node, disk: &FaultyDisk, key: QueueKey, latency: Duration) {
+    // What is still on its way to the disk would hold the first group up.
+    node.clock.sleep(SECOND).await;
     disk.set_clock(node.clock.clone());
     disk.set_plan(FaultPlan { latency_max: latency, ..FaultPlan::none() });
     let bytes = batch(3_900_000);
