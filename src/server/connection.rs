@@ -432,6 +432,8 @@ impl Connections {
         for connection in self.open.all().values() {
             let mut session = connection.session.borrow_mut();
             if !matches!(*session, Session::Key(_)) {
+                // Where each request proves a key, nobody has kept whose the parked ones are.
+                connection.parked.cut();
                 continue;
             }
             session.renew(&keys);

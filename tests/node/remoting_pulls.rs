@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use rustix::process::Signal;
 use sha1::Sha1;
 use turbopump::limits;
 use turbopump::protocol::remoting::HeaderForm;
@@ -301,6 +302,40 @@ fn a_key_pulls_what_it_may_consume() {
         let answer = client.ask(PULL, &signed(&fields, key, &mut signature), b"");
         assert_eq!(answer.code, code, "{key} {changed:?}: {answer:?}");
     }
+}
+
+#[test]
+fn a_pull_waits_no_longer_than_its_key_is_there() {
+    let directory = test_directory();
+    let keys = directory.path().join("keys.toml");
+    let key = |id: &str, rule: &str| format!("[[keys]]\nid = \"{id}\"\nsecret = \"secret\"\n{rule}\n");
+    let producer_key = key("producer", "publish = [\"orders\"]");
+    let consumer_key = key("consumer", "consume = [{ topic = \"orders\", group = \"g\" }]");
+    std::fs::write(&keys, producer_key.clone() + &consumer_key).expect("a directory of this test");
+    let node = Setup::new(directory.path().join("data"))
+        .with(&["--access-keys", keys.to_str().expect("UTF-8")])
+        .start();
+    let mut producer = Remoting::connect(node.address());
+    let mut signature = String::new();
+    let send = signed(&send_fields("orders", "0", ""), "producer", &mut signature);
+    assert_eq!(producer.ask(SEND, &send, b"").code, 0);
+    let mut client = Remoting::connect(node.address());
+    let mut signature = String::new();
+    let fields = pull_fields(&[("sysFlag", "6"), ("queueOffset", "1"), ("suspendTimeoutMillis", "60000")]);
+    let waits = request(HeaderForm::Json, PULL, 1, &signed(&fields, "consumer", &mut signature), b"");
+    client.send(&waits);
+    // What is answered was taken after it.
+    let mut signature = String::new();
+    let committed = [("consumerGroup", "g"), ("topic", "orders"), ("queueId", "0")];
+    assert_eq!(client.ask(COMMITTED, &signed(&committed, "consumer", &mut signature), b"").code, 0);
+
+    std::fs::write(&keys, producer_key).expect("a directory of this test");
+    node.signal(Signal::HUP);
+    let ended = client.answer();
+    assert_eq!((ended.opaque, ended.code), (1, NOTHING), "{ended:?}");
+    let mut signature = String::new();
+    let again = client.ask(PULL, &signed(&fields, "consumer", &mut signature), b"");
+    assert_eq!(again.code, 16, "{again:?}");
 }
 
 #[test]
