@@ -3,8 +3,9 @@
 use serde_json::{Value, json};
 use turbopump::api::{JoinGroup, Request, SessionLife};
 use turbopump::limits;
+use turbopump::protocol::remoting::HeaderForm;
 
-use super::remoting::{Answer, Remoting, heartbeat, json as body_of, node};
+use super::remoting::{Answer, Remoting, heartbeat, json as body_of, node, request};
 use super::remoting_sends::send;
 use crate::support::node::{Node, PATIENCE, wait_for};
 
@@ -54,6 +55,32 @@ fn members_are_known_on_every_shard_when_they_are_answered() {
         assert_eq!(other.ask(UNREGISTER, &leave, b"").code, 0);
         for shard in &mut shards {
             assert_eq!(members(shard, &group), [""; 0], "it has left everywhere");
+        }
+    }
+}
+
+/// What a client says goes by the order in which it says it, though it does not wait for answers.
+#[test]
+fn who_leaves_and_comes_back_at_once_is_there() {
+    let (_directory, node) = node(&["--shards", "3"]);
+    let mut shards: Vec<_> = node.addresses.iter().map(|address| Remoting::connect(address)).collect();
+    let mut client = Remoting::connect(&node.addresses[1]);
+    for number in 0..20 {
+        let group = format!("g{number}");
+        let here = heartbeat("a@1", &group);
+        let leave = [("clientID", "a@1"), ("consumerGroup", &*group)];
+        let requests = [
+            request(HeaderForm::Json, HEART_BEAT, 1, &[], &here),
+            request(HeaderForm::Json, UNREGISTER, 2, &leave, b""),
+            request(HeaderForm::Json, HEART_BEAT, 3, &[], &here),
+        ];
+        client.send(&requests.concat());
+        let mut answered: Vec<_> =
+            (0..3).map(|_| client.answer()).map(|answer| (answer.opaque, answer.code)).collect();
+        answered.sort_unstable();
+        assert_eq!(answered, [(1, 0), (2, 0), (3, 0)]);
+        for shard in &mut shards {
+            assert_eq!(members(shard, &group), ["a@1"], "round {number}");
         }
     }
 }

@@ -88,9 +88,23 @@ impl<D: Disk> Broker<D> {
         let _ = self.tell_word(&word).await;
     }
 
-    /// A client leaves a group: over all of its connections.
+    /// A client leaves a group, in what it has said over connections of this shard: it has from now on. What it says afterwards
+    /// counts. [`reader_left`](Broker::reader_left) has it told, and takes it out over the other shards' connections.
+    pub fn hear_reader_leave(&self, id: &str, group: &GroupName) -> Result<(), Failure> {
+        for (connection, address, client) in self.words_of(id) {
+            if client.groups.iter().any(|of| of.group == *group) {
+                let groups = client.groups.iter().filter(|of| of.group != *group).cloned().collect();
+                self.hear_reader(connection, id, &address, ReaderClient { groups, ..*client })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A client has left a group, as this shard has heard: it leaves it over all of its connections. On return all shards know.
     pub async fn reader_left(&self, id: &str, group: &GroupName) -> Result<(), Failure> {
-        let shards = (0..self.options.shard_count).map(ShardId);
+        self.tell_words_of(id).await?;
+        let own = self.options.shard;
+        let shards = (0..self.options.shard_count).map(ShardId).filter(|shard| *shard != own);
         let peers = self.peers()?;
         let asked = shards.map(|shard| {
             peers.ask(
@@ -101,19 +115,21 @@ impl<D: Disk> Broker<D> {
         join_all(asked).await.into_iter().try_for_each(|answer| answer.map(drop))
     }
 
-    /// Takes a client out of a group, in what it has said over connections of this shard, and tells all.
+    /// Another shard has heard that a client leaves a group.
     async fn reader_left_here(&self, id: &str, group: &GroupName) -> Result<PeerReply, Failure> {
-        for (connection, address, client) in self.words_of(id) {
-            if !client.groups.iter().any(|of| of.group == *group) {
-                continue;
-            }
-            let groups = client.groups.iter().filter(|of| of.group != *group).cloned().collect();
-            let client = ReaderClient { groups, ..*client };
-            if !self.hear_reader(connection, id, &address, client)? {
-                self.tell_reader(connection, id).await?;
-            }
-        }
+        self.hear_reader_leave(id, group)?;
+        self.tell_words_of(id).await?;
         Ok(PeerReply::Done)
+    }
+
+    /// Has all shards told what is new of a client over connections of this shard.
+    async fn tell_words_of(&self, id: &str) -> Result<(), Failure> {
+        let is_its = |(_, client): &&(u64, String)| client == id;
+        let words: Vec<_> = self.spreading.untold.borrow().keys().filter(is_its).cloned().collect();
+        for (connection, id) in words {
+            self.tell_reader(connection, &id).await?;
+        }
+        Ok(())
     }
 
     /// What a client has said over connections of this shard.

@@ -199,6 +199,8 @@ impl Remoting {
         let group = group.and_then(|group| group.parse::<GroupName>().ok()).filter(|_| is_heard);
         let Some(group) = group else { return Ok(Some(Answer::done())) };
         let broker = self.connections.broker.clone();
+        // Before what the client says next, which may be that it is of the group again.
+        broker.hear_reader_leave(&client, &group).map_err(Refused::failed)?;
         let left = async move {
             broker.reader_left(&client, &group).await.map_err(Refused::failed)?;
             Ok(Answer::done())
