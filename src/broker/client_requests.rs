@@ -186,7 +186,8 @@ impl<D: Disk> Broker<D> {
                 let check = HolderCheck { group: commit.group.clone(), acting, key: commit.key };
                 self.check_holder(check).await
             }
-            None => Ok(()),
+            // Readers divide the queues, and go on where the group's offset is.
+            None => self.check_not_read(&commit.group),
         };
         let placed = self.writer.place_after(ask, || self.try_commit(&commit)).await?;
         if let Some(placement) = placed {

@@ -186,6 +186,11 @@ fn groups_that_are_read_have_no_native_members_and_are_not_moved() {
         assert!(refused.stderr.contains("stop them first"), "{refused:?}");
     }
     assert!(node.run_well(&["group", "list"]).lines().any(|line| line.trim() == "g"));
+    // Nor by somebody who reads a queue for it without being of it.
+    node.run_well(&["message", "publish", "orders", "three apples", "--queue", "0"]);
+    let refused = node.run(&["consume", "orders", "--group", "g", "--queue", "0", "--count", "1"]);
+    assert_ne!(refused.code, Some(0), "{refused:?}");
+    assert!(refused.stderr.contains("consumed by RocketMQ's own clients"), "{refused:?}");
 }
 
 #[test]
