@@ -169,7 +169,8 @@ public class Consumers {
     /** What a consumer was given. */
     private static final class Seen implements MessageListenerConcurrently {
         private final Map<String, Integer> bodies = new ConcurrentHashMap<>();
-        private final Set<String> queues = ConcurrentHashMap.newKeySet();
+        /** The queue of each body. */
+        private final Map<String, String> queues = new ConcurrentHashMap<>();
         private DefaultMQPushConsumer consumer;
         private boolean prints;
         private volatile String wrong;
@@ -183,13 +184,19 @@ public class Consumers {
                     || !body.endsWith("-" + message.getTags()) || !body.startsWith(message.getTopic() + "-")) {
                     wrong = message.toString();
                 }
+                queues.put(body, message.getBrokerName() + ":" + message.getQueueId());
                 bodies.merge(body, 1, Integer::sum);
-                queues.add(message.getBrokerName() + ":" + message.getQueueId());
                 if (prints) {
                     System.out.println(body);
                 }
             }
             return ConsumeConcurrentlyStatus.CONSUME_SUCCESS;
+        }
+
+        private Set<String> queuesOf(Set<String> some) {
+            Set<String> found = new TreeSet<>(queues.values());
+            found.retainAll(some.stream().map(queues::get).filter(java.util.Objects::nonNull).toList());
+            return found;
         }
 
         private void stop() {
@@ -262,15 +269,15 @@ public class Consumers {
         Seen second = consume("dividers", "2", "divided", "a || b");
         awaitAll(expected, first, second);
         awaitQueues("divided", QUEUES / 2, first, second);
-        first.queues.clear();
-        second.queues.clear();
-        int before = first.bodies.size() + second.bodies.size();
-        expected.addAll(send("divided", 90, false));
+        // What was sent before may come twice: a queue that changes hands is read from where its group has committed.
+        Set<String> fresh = send("divided", 90, false);
+        expected.addAll(fresh);
         awaitAll(expected, first, second);
-        same(QUEUES / 2, first.queues.size(), "queues of the first");
-        same(QUEUES / 2, second.queues.size(), "queues of the second");
-        check(java.util.Collections.disjoint(first.queues, second.queues), "no queue is read by both");
-        same(before + 60, first.bodies.size() + second.bodies.size(), "each is consumed by one");
+        Set<String> ofFirst = first.queuesOf(fresh);
+        Set<String> ofSecond = second.queuesOf(fresh);
+        same(QUEUES / 2, ofFirst.size(), "queues of the first");
+        same(QUEUES / 2, ofSecond.size(), "queues of the second");
+        check(java.util.Collections.disjoint(ofFirst, ofSecond), "no queue is read by both, and each message by one");
         first.stop();
         second.stop();
     }
