@@ -1,5 +1,7 @@
-//! Readers: clients that divide the queues of their topics among themselves, and tell the broker only what they consume.
+//! Readers: clients that divide the queues of their topics among themselves, and tell the broker only what they consume. And
+//! producers, as far as they say who they are.
 
+use super::ConnectionId;
 use crate::types::GroupName;
 
 /// What a client has said of itself over one connection.
@@ -11,6 +13,47 @@ pub struct ReaderClient {
     pub version: i32,
     /// The groups that it reads for, each once.
     pub groups: Vec<ReaderGroup>,
+    /// Those that it produces as, in their order, each once. They have nothing to do with groups of readers.
+    pub produces: Vec<GroupName>,
+}
+
+/// What a client gives up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LeftGroups {
+    /// The group that it reads for no longer.
+    pub reads: Option<GroupName>,
+    /// The group that it produces as no longer.
+    pub produces: Option<GroupName>,
+}
+
+/// A client over a connection, as one that produces as a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Producer {
+    /// The way to it, of the shard that this names.
+    pub connection: ConnectionId,
+    /// By its own id.
+    pub client: String,
+    pub language: &'static str,
+    pub version: i32,
+    /// Where the connection comes from.
+    pub address: String,
+}
+
+impl ReaderClient {
+    /// Whether it says nothing that anybody has to know.
+    pub fn is_of_no_group(&self) -> bool {
+        self.groups.is_empty() && self.produces.is_empty()
+    }
+
+    /// What is left of it; `None` when it does not lose anything.
+    pub fn without(&self, left: &LeftGroups) -> Option<Self> {
+        let groups: Vec<_> =
+            self.groups.iter().filter(|of| Some(&of.group) != left.reads.as_ref()).cloned().collect();
+        let produces: Vec<_> =
+            self.produces.iter().filter(|of| Some(*of) != left.produces.as_ref()).cloned().collect();
+        let is_less = groups.len() < self.groups.len() || produces.len() < self.produces.len();
+        is_less.then_some(Self { groups, produces, ..*self })
+    }
 }
 
 /// A group as one client reads for it.

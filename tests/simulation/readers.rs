@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use turbopump::api::{Failure, OffsetSpec, Request, ResetGroup, ResetTarget, Status};
+use turbopump::api::{
+    Failure, LeftGroups, OffsetSpec, ReaderClient, Request, ResetGroup, ResetTarget, Status,
+};
 use turbopump::disk::faulty::{Restart, Survival};
 use turbopump::limits;
 use turbopump::types::{QueueKey, QueueNumber, QueueOffset, TopicId};
 
 use super::leases::{acknowledge, bodies, create, disk, killed, publish, receipts, receive, received};
-use super::node::{Node, group_name, on_node, topic_name};
+use super::node::{Node, TestBroker, group_name, on_node, topic_name};
 
 fn queue(topic: TopicId, queue: u32) -> QueueKey {
     QueueKey { topic, queue: QueueNumber(queue) }
@@ -194,6 +196,51 @@ fn more_commits_than_a_round_holds_wait_for_the_next_one() {
         let last = group_name(&format!("g{}", 2 * limits::READER_COMMITS_MAX + 6));
         let found = node.broker().committed_for_reader(&last, key).await.expect("it is there");
         assert_eq!(found, Some(QueueOffset(1)));
+    });
+    ran.expect("a healthy disk");
+}
+
+/// Whichever shard has a question to a group's producers, it knows the way to one.
+#[test]
+fn producers_are_known_on_every_shard_until_they_leave_or_are_gone() {
+    let (disk, setup) = disk();
+    let ran = on_node(&disk, &setup, 2, async |node| {
+        let topic = create(node, "t", 2).await;
+        let (first, second) = (node.owner(queue(topic, 0)), node.owner(queue(topic, 1)));
+        let group = group_name("p");
+        let client = || ReaderClient {
+            language: "GO",
+            version: 317,
+            groups: Vec::new(),
+            produces: vec![group.clone()],
+        };
+        for (broker, id, number) in [(first, "a@1", 1), (second, "a@1", 2), (second, "b@1", 3)] {
+            let is_known = broker.hear_reader(number, id, "c:1", client()).expect("there is room");
+            assert!(!is_known, "another shard has not heard of it");
+            broker.tell_reader(number, id).await.expect("the shards are there");
+            assert!(broker.hear_reader(number, id, "c:1", client()).expect("there is room"), "it is not new");
+        }
+        let ways = |broker: &TestBroker| {
+            let found = broker.producers_of(&group).into_iter();
+            found.map(|way| (way.client, way.connection.shard.0, way.connection.number)).collect::<Vec<_>>()
+        };
+        let way = |client: &str, shard, number| (client.to_owned(), shard, number);
+        for broker in [first, second] {
+            assert_eq!(ways(broker), [way("a@1", 0, 1), way("a@1", 1, 2), way("b@1", 1, 3)]);
+            assert!(broker.readers_of(&group).is_empty(), "it is no group of readers");
+        }
+        let asked = first.next_producer(&group, None).expect("there is one");
+        assert_eq!((asked.client.as_str(), asked.connection.shard), ("a@1", first.shard()));
+        let left = LeftGroups { reads: None, produces: Some(group.clone()) };
+        first.hear_reader_leave("a@1", &left).expect("there is room");
+        first.reader_left("a@1", &left).await.expect("the shards are there");
+        for broker in [first, second] {
+            assert_eq!(ways(broker), [way("b@1", 1, 3)]);
+            let asked = broker.next_producer(&group, None).expect("there is one");
+            assert_eq!(asked.connection.shard, second.shard(), "the one that is left");
+        }
+        second.reader_gone(3, "b@1").await;
+        assert_eq!((ways(first), ways(second)), (Vec::new(), Vec::new()));
     });
     ran.expect("a healthy disk");
 }

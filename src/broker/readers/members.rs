@@ -10,7 +10,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use crate::api::{ConnectionId, ReaderClient, ReaderGroup, ReaderInfo, ReaderMode, Subscription};
+use super::producers::{Producers, Way};
+use crate::api::{ConnectionId, Producer, ReaderClient, ReaderGroup, ReaderInfo, ReaderMode, Subscription};
 use crate::limits;
 use crate::types::{GroupName, Reservation, ShardId};
 
@@ -22,6 +23,7 @@ const ENTRY_BYTES: usize = 96;
 pub(in crate::broker) struct Readers {
     clients: BTreeMap<String, BTreeMap<ConnectionId, Said>>,
     groups: BTreeMap<GroupName, Group>,
+    producers: Producers,
 }
 
 /// What was said over one connection.
@@ -56,7 +58,8 @@ impl ReaderClient {
                 + 2 * (of.group.as_str().len() + ENTRY_BYTES)
                 + of.subscriptions.iter().map(subscription).sum::<usize>()
         };
-        2 * (id.len() + ENTRY_BYTES) + self.groups.iter().map(group).sum::<usize>()
+        let names: usize = self.produces.iter().map(|group| group.as_str().len() + ENTRY_BYTES).sum();
+        2 * (id.len() + ENTRY_BYTES) + names + self.groups.iter().map(group).sum::<usize>()
     }
 }
 
@@ -73,7 +76,7 @@ impl ReaderGroup {
 impl Readers {
     /// What the entry of a client and a connection takes of memory.
     pub fn entry_bytes(&self, id: &str, address: &str, client: &ReaderClient) -> usize {
-        let of_entry = address.len() + ENTRY_BYTES;
+        let of_entry = address.len() + ENTRY_BYTES + client.produces.len() * (id.len() + ENTRY_BYTES);
         match self.shared(id, client) {
             Some(_) => of_entry,
             None => of_entry + client.bytes(id),
@@ -127,6 +130,7 @@ impl Readers {
             None => self.forget(id, connection),
         };
         let before = said_before.map(|said| said.client);
+        self.change_producer(&(connection, id.to_owned()), before.as_deref(), now.as_deref());
         let mut changed = BTreeSet::new();
         // First what is new, so that what stays does not go in between.
         for group in now.iter().flat_map(|client| &client.groups) {
@@ -140,6 +144,15 @@ impl Readers {
             }
         }
         changed
+    }
+
+    fn change_producer(&mut self, way: &Way, before: Option<&ReaderClient>, now: Option<&ReaderClient>) {
+        let produces = |client: Option<&ReaderClient>| client.map_or_else(Vec::new, |of| of.produces.clone());
+        let (before, now) = (produces(before), produces(now));
+        if before != now {
+            self.producers.take(&before, way);
+            self.producers.add(&now, way);
+        }
     }
 
     fn forget(&mut self, id: &str, connection: ConnectionId) -> Option<Said> {
@@ -277,6 +290,33 @@ impl Readers {
         (shown, left_out)
     }
 
+    /// Who produces as a group; a client over each of its connections.
+    pub fn producers(&self, group: &GroupName) -> impl Iterator<Item = Producer> {
+        self.producers.of(group).filter_map(|way| self.producer(way))
+    }
+
+    /// The producer of a group that comes after another one, round and round: of those connected to `shard`, if there are any.
+    pub fn producer_after(
+        &self,
+        group: &GroupName,
+        shard: ShardId,
+        last: Option<&Producer>,
+    ) -> Option<Producer> {
+        let last = last.map(|last| (last.connection, last.client.clone()));
+        self.producer(self.producers.after(group, shard, last.as_ref())?)
+    }
+
+    fn producer(&self, (connection, id): &Way) -> Option<Producer> {
+        let (client, address) = self.said(id, *connection)?;
+        Some(Producer {
+            connection: *connection,
+            client: id.clone(),
+            language: client.language,
+            version: client.version,
+            address: address.to_owned(),
+        })
+    }
+
     /// Whether somebody is there of the group, whatever it does.
     pub fn has_group(&self, group: &GroupName) -> bool {
         self.groups.contains_key(group)
@@ -344,7 +384,18 @@ mod tests {
     impl Scene {
         /// The groups that change, as their names.
         fn says(&mut self, id: &str, connection: ConnectionId, groups: Vec<ReaderGroup>) -> Vec<String> {
-            let client = ReaderClient { language: "JAVA", version: 479, groups };
+            self.says_both(id, connection, groups, &[])
+        }
+
+        fn says_both(
+            &mut self,
+            id: &str,
+            connection: ConnectionId,
+            groups: Vec<ReaderGroup>,
+            produces: &[&str],
+        ) -> Vec<String> {
+            let produces = produces.iter().copied().map(group).collect();
+            let client = ReaderClient { language: "JAVA", version: 479, groups, produces };
             let bytes = self.readers.entry_bytes(id, "a:1", &client);
             let memory = self.budget.try_reserve(bytes).expect("there is room");
             let changed = self.readers.set(id, connection, "a:1", client, memory);
@@ -408,6 +459,37 @@ mod tests {
         assert_eq!(scene.expression("t"), Some("new"), "that of those who are left");
         scene.goes("b", at(0, 2));
         assert_eq!(scene.expression("t"), None);
+    }
+
+    #[test]
+    fn a_producer_is_found_over_each_of_its_connections_while_it_says_so() {
+        let mut scene = scene();
+        assert_eq!(scene.says_both("a", at(0, 1), Vec::new(), &["p", "q"]), [""; 0], "no readers hear of it");
+        scene.says_both("a", at(1, 1), Vec::new(), &["p", "q"]);
+        scene.says_both("b", at(1, 2), vec![reads("g", ReaderMode::Clustering, ALL)], &["p"]);
+        let ways = |scene: &Scene, name: &str| {
+            let group = group(name);
+            let found = scene.readers.producers(&group);
+            found.map(|found| (found.client, found.connection.shard.0)).collect::<Vec<_>>()
+        };
+        let of = |client: &str, shard| (client.to_owned(), shard);
+        assert_eq!(ways(&scene, "p"), [of("a", 0), of("a", 1), of("b", 1)]);
+        assert_eq!(ways(&scene, "q"), [of("a", 0), of("a", 1)]);
+        assert_eq!(ways(&scene, "g"), [], "a group of readers is another one");
+        let next = |scene: &Scene, last: Option<&Producer>| {
+            scene.readers.producer_after(&group("p"), ShardId(1), last).expect("there are some")
+        };
+        let first = next(&scene, None);
+        let second = next(&scene, Some(&first));
+        assert_eq!((first.client.as_str(), second.client.as_str()), ("a", "b"));
+        assert_eq!((second.language, second.version, second.address.as_str()), ("JAVA", 479, "a:1"));
+        scene.says_both("a", at(1, 1), Vec::new(), &["q"]);
+        assert_eq!(ways(&scene, "p"), [of("a", 0), of("b", 1)]);
+        for (id, connection) in [("a", at(0, 1)), ("a", at(1, 1)), ("b", at(1, 2))] {
+            scene.goes(id, connection);
+        }
+        assert_eq!((ways(&scene, "p"), ways(&scene, "q")), (Vec::new(), Vec::new()));
+        assert_eq!(scene.budget.bytes(), 0);
     }
 
     #[test]

@@ -3,12 +3,13 @@
 //! given messages.
 //!
 //! * `commits`: where readers are, gathered and stored together.
-//! * `members`: which clients read for which groups, on all shards.
+//! * `members`: which clients read for which groups, on all shards, and `producers`: which of them produce.
 //! * `spreading`: how all shards come to know.
 //! * `start`: where they go on, and where a new group begins.
 
 mod commits;
 mod members;
+mod producers;
 mod spreading;
 mod start;
 

@@ -13,7 +13,9 @@ use std::rc::Rc;
 use futures_util::future::join_all;
 
 use super::members::Readers;
-use crate::api::{ConnectionId, Failure, ReaderClient, ReaderGroup, Status, Subscription};
+use crate::api::{
+    ConnectionId, Failure, LeftGroups, Producer, ReaderClient, ReaderGroup, Status, Subscription,
+};
 use crate::broker::client_requests::{CONTROL_SHARD, unexpected};
 use crate::broker::groups::Gate;
 use crate::broker::peers::{PeerReply, PeerRequest};
@@ -29,8 +31,8 @@ pub type MembersNotice = Rc<dyn Fn(&str, &GroupName)>;
 pub enum ReaderNews {
     /// What one has said over a connection of the asking shard, and from where; `None`: that is over.
     Said { client: String, connection: ConnectionId, said: Option<(Box<ReaderClient>, String)> },
-    /// It leaves a group, whichever shards it is connected to.
-    Left { client: String, group: GroupName },
+    /// It leaves groups, whichever shards it is connected to.
+    Left { client: String, left: LeftGroups },
     /// All shards know that these groups have other clients, or read other topics: theirs are to be told.
     Changed(Vec<GroupName>),
 }
@@ -50,7 +52,7 @@ impl<D: Disk> Broker<D> {
         *self.spreading.notice.borrow_mut() = Some(notice);
     }
 
-    /// A client has said over a connection of this shard what it reads: this shard knows it from now on. Returns whether all do;
+    /// A client has said over a connection of this shard what it reads, and produces as: this shard knows it from now on. Returns whether all do;
     /// otherwise [`tell_reader`](Broker::tell_reader) has it told.
     pub fn hear_reader(
         &self,
@@ -61,7 +63,7 @@ impl<D: Disk> Broker<D> {
     ) -> Result<bool, Failure> {
         let word = (connection, id.to_owned());
         let at = self.reader_connection(connection);
-        let client = (!client.groups.is_empty()).then_some(client);
+        let client = (!client.is_of_no_group()).then_some(client);
         let is_known = self.readers.borrow().said(id, at).map(|(known, _)| &**known) == client.as_ref();
         if !is_known {
             let changed = self.take_word(id, at, address, client)?;
@@ -88,20 +90,19 @@ impl<D: Disk> Broker<D> {
         let _ = self.tell_word(&word).await;
     }
 
-    /// A client leaves a group, in what it has said over connections of this shard: it has from now on. What it says afterwards
+    /// A client leaves groups, in what it has said over connections of this shard: it has from now on. What it says afterwards
     /// counts. [`reader_left`](Broker::reader_left) has it told, and takes it out over the other shards' connections.
-    pub fn hear_reader_leave(&self, id: &str, group: &GroupName) -> Result<(), Failure> {
+    pub fn hear_reader_leave(&self, id: &str, left: &LeftGroups) -> Result<(), Failure> {
         for (connection, address, client) in self.words_of(id) {
-            if client.groups.iter().any(|of| of.group == *group) {
-                let groups = client.groups.iter().filter(|of| of.group != *group).cloned().collect();
-                self.hear_reader(connection, id, &address, ReaderClient { groups, ..*client })?;
+            if let Some(rest) = client.without(left) {
+                self.hear_reader(connection, id, &address, rest)?;
             }
         }
         Ok(())
     }
 
-    /// A client has left a group, as this shard has heard: it leaves it over all of its connections. On return all shards know.
-    pub async fn reader_left(&self, id: &str, group: &GroupName) -> Result<(), Failure> {
+    /// A client has left groups, as this shard has heard: it leaves them over all of its connections. On return all shards know.
+    pub async fn reader_left(&self, id: &str, left: &LeftGroups) -> Result<(), Failure> {
         self.tell_words_of(id).await?;
         let own = self.options.shard;
         let shards = (0..self.options.shard_count).map(ShardId).filter(|shard| *shard != own);
@@ -109,15 +110,15 @@ impl<D: Disk> Broker<D> {
         let asked = shards.map(|shard| {
             peers.ask(
                 shard,
-                PeerRequest::Readers(ReaderNews::Left { client: id.to_owned(), group: group.clone() }),
+                PeerRequest::Readers(ReaderNews::Left { client: id.to_owned(), left: left.clone() }),
             )
         });
         join_all(asked).await.into_iter().try_for_each(|answer| answer.map(drop))
     }
 
-    /// Another shard has heard that a client leaves a group.
-    async fn reader_left_here(&self, id: &str, group: &GroupName) -> Result<PeerReply, Failure> {
-        self.hear_reader_leave(id, group)?;
+    /// Another shard has heard that a client leaves groups.
+    async fn reader_left_here(&self, id: &str, left: &LeftGroups) -> Result<PeerReply, Failure> {
+        self.hear_reader_leave(id, left)?;
         self.tell_words_of(id).await?;
         Ok(PeerReply::Done)
     }
@@ -266,7 +267,7 @@ impl<D: Disk> Broker<D> {
     pub(in crate::broker) async fn hear_of_readers(&self, news: ReaderNews) -> Result<PeerReply, Failure> {
         match news {
             ReaderNews::Said { client, connection, said } => self.reader_said(&client, connection, said),
-            ReaderNews::Left { client, group } => self.reader_left_here(&client, &group).await,
+            ReaderNews::Left { client, left } => self.reader_left_here(&client, &left).await,
             ReaderNews::Changed(groups) => Ok(self.notify_readers(&groups)),
         }
     }
@@ -311,6 +312,17 @@ impl<D: Disk> Broker<D> {
     /// The clients that read for a group, in the order of their ids.
     pub fn readers_of(&self, group: &GroupName) -> Vec<String> {
         self.readers.borrow().members(group)
+    }
+
+    /// Who produces as a group, on whatever shard; a client over each of its connections.
+    pub fn producers_of(&self, group: &GroupName) -> Vec<Producer> {
+        self.readers.borrow().producers(group).collect()
+    }
+
+    /// The next one of them to be asked something, after `last`: of those connected to this shard, where there are any. It is
+    /// asked by its id, on the shard that its connection names.
+    pub fn next_producer(&self, group: &GroupName, last: Option<&Producer>) -> Option<Producer> {
+        self.readers.borrow().producer_after(group, self.options.shard, last)
     }
 
     /// Whether somebody reads for a group, and what it wants of a topic.

@@ -1,9 +1,10 @@
-//! Who is connected to this shard over RocketMQ's protocol: clients by their ids, and what they say that they consume
-//! (`broker/.../client/ConsumerManager.java`). The broker has all shards know it (`broker/readers`).
+//! Who is connected to this shard over RocketMQ's protocol: clients by their ids, what they say that they consume, and as whom
+//! they produce (`broker/.../client/ConsumerManager.java`, `ProducerManager.java`). The broker has all shards know it (`broker/readers`).
 //!
 //! 1. A client reads for a group as long as `sessions` has it, and no longer than it says so.
 //! 2. What is kept of a client is counted, and paid for by the connections over which it was heard; it goes with them.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
@@ -12,12 +13,12 @@ use super::answer::{Answer, Asker};
 use super::connection::Remoting;
 use super::requests::Refused;
 use super::signed::Sender;
-use crate::api::{ReaderClient, ReaderGroup, ReaderMode, Subscription};
+use crate::api::{LeftGroups, ReaderClient, ReaderGroup, ReaderMode, Subscription};
 use crate::clock::SharedClock;
 use crate::limits;
 use crate::protocol::remoting::body::{Consumer, Heartbeat, write_client_ids};
 use crate::protocol::remoting::code::request;
-use crate::protocol::remoting::{Head, Header, HeaderForm, ResponseCode};
+use crate::protocol::remoting::{FieldValue, Head, Header, HeaderForm, ResponseCode};
 use crate::server::context::OUTBOX_PAUSE_BYTES;
 use crate::server::sessions::{ClientConnection, ClientSessions, Clients, Connection, SessionTerms};
 use crate::types::{Account, ClientMemory, GroupName, Reservation};
@@ -34,10 +35,11 @@ const TERMS: SessionTerms = SessionTerms {
 const ENTRY_BYTES: usize = 64;
 
 /// A request to a client.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct ClientRequest {
     pub code: i32,
-    pub group: String,
+    pub fields: Vec<(&'static str, String)>,
+    pub body: Vec<u8>,
 }
 
 /// One connection as the way to a client.
@@ -70,11 +72,15 @@ impl ClientConnection for RemotingClient {
         if !self.connection.is_here() || outbox.bytes() > OUTBOX_PAUSE_BYTES {
             return false;
         }
-        let fields = [("consumerGroup", crate::protocol::remoting::FieldValue::Text(&request.group))];
-        let opaque = number.map_or(0, |number| number as i32);
-        let head = Head { fields: &fields, ..Head::one_way(request.code, opaque) };
+        let fields = request.fields.iter().map(|(name, value)| (*name, FieldValue::Text(value)));
+        let fields: Vec<_> = fields.collect();
+        let head = match number {
+            Some(number) => Head { code: request.code, opaque: number as i32, ..Head::default() },
+            None => Head::one_way(request.code, 0),
+        };
+        let head = Head { fields: &fields, ..head };
         // Every client reads this form.
-        outbox.push_with(|output| head.write(HeaderForm::Json, b"", output));
+        outbox.push_with(|output| head.write(HeaderForm::Json, &request.body, output));
         true
     }
 }
@@ -86,9 +92,10 @@ impl RemotingClients {
 
     /// Tells a client, if it is connected to this shard, that a group has other members.
     pub fn notify(&self, client: &str, group: &GroupName) {
-        let (code, group) = (request::NOTIFY_CONSUMER_IDS_CHANGED, group.as_str().to_owned());
+        let fields = vec![("consumerGroup", group.as_str().to_owned())];
         // Who does not read what is sent to it looks again by itself, every 20 seconds.
-        let _ = self.sessions.tell(client, ClientRequest { code, group });
+        let code = request::NOTIFY_CONSUMER_IDS_CHANGED;
+        let _ = self.sessions.tell(client, ClientRequest { code, fields, body: Vec::new() });
     }
 
     /// Ends the sessions of those that are silent. Returns their clients.
@@ -164,7 +171,7 @@ impl Remoting {
         has_room && self.port().clients.sessions.heard(client, self.connection.id, &self.client)
     }
 
-    /// What a client reads, in the broker's words.
+    /// What a client reads and produces as, in the broker's words.
     fn reader_client(&self, heartbeat: Heartbeat, header: &Header<'_>) -> Result<ReaderClient, Refused> {
         let before = match heartbeat.lacks_subscriptions {
             true => self.connections.broker.reader_groups(self.connection.id, &heartbeat.client),
@@ -180,11 +187,16 @@ impl Remoting {
             groups.insert(group.clone(), reader_group(group, consumer, known));
         }
         let groups: Vec<_> = groups.into_values().collect();
-        check_size(&groups)?;
-        Ok(ReaderClient { language: header.language.name(), version: header.version, groups })
+        // Nothing is ever asked of a producer whose group has no name that there can be.
+        let named: BTreeSet<_> = heartbeat.producers.iter().filter_map(|group| group.parse().ok()).collect();
+        let produces = named.into_iter().collect();
+        let client =
+            ReaderClient { language: header.language.name(), version: header.version, groups, produces };
+        check_size(&client)?;
+        Ok(client)
     }
 
-    /// A client leaves a group, everywhere.
+    /// A client leaves a group that it consumes or produces as, or one of each, everywhere.
     pub(super) async fn unregister_client(
         self: &Rc<Self>,
         asker: Asker,
@@ -196,16 +208,19 @@ impl Remoting {
         self.check_group(sender, group.as_ref()).map_err(Refused::failed)?;
         // Nobody takes others off: the client was heard over this connection.
         let is_heard = self.heard.borrow().clients.contains(&client);
-        let group = group.and_then(|group| group.parse::<GroupName>().ok()).filter(|_| is_heard);
-        let Some(group) = group else { return Ok(Some(Answer::done())) };
+        let named = |name: Option<Cow<'_, str>>| name.and_then(|name| name.parse::<GroupName>().ok());
+        let left = LeftGroups { reads: named(group), produces: named(header.fields.text("producerGroup")) };
+        if !is_heard || left == LeftGroups::default() {
+            return Ok(Some(Answer::done()));
+        }
         let broker = self.connections.broker.clone();
         // Before what the client says next, which may be that it is of the group again.
-        broker.hear_reader_leave(&client, &group).map_err(Refused::failed)?;
-        let left = async move {
-            broker.reader_left(&client, &group).await.map_err(Refused::failed)?;
+        broker.hear_reader_leave(&client, &left).map_err(Refused::failed)?;
+        let gone = async move {
+            broker.reader_left(&client, &left).await.map_err(Refused::failed)?;
             Ok(Answer::done())
         };
-        self.begin(asker, left).await
+        self.begin(asker, gone).await
     }
 
     pub(super) fn consumer_list(&self, sender: &Sender, header: &Header<'_>) -> Result<Answer, Refused> {
@@ -261,11 +276,14 @@ fn reader_group(group: GroupName, consumer: Consumer, known: Option<&ReaderGroup
 }
 
 /// Refuses what nobody would keep for a client.
-fn check_size(groups: &[ReaderGroup]) -> Result<(), Refused> {
-    if groups.len() > limits::REMOTING_CLIENT_GROUPS_MAX {
-        let most = limits::REMOTING_CLIENT_GROUPS_MAX;
-        let remark = format!("a client consumes as {most} groups at most, not as {}", groups.len());
-        return Err(Refused::new(ResponseCode::SystemBusy, remark));
+fn check_size(client: &ReaderClient) -> Result<(), Refused> {
+    let groups = &client.groups;
+    for (does, count) in [("consumes", groups.len()), ("produces", client.produces.len())] {
+        if count > limits::REMOTING_CLIENT_GROUPS_MAX {
+            let most = limits::REMOTING_CLIENT_GROUPS_MAX;
+            let remark = format!("a client {does} as {most} groups at most, not as {count}");
+            return Err(Refused::new(ResponseCode::SystemBusy, remark));
+        }
     }
     let subscriptions = || groups.iter().flat_map(|group| &group.subscriptions);
     let bytes: usize = subscriptions().map(|of| of.topic.len() + of.expression.len() + of.kind.len()).sum();
