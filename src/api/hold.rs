@@ -56,6 +56,15 @@ pub struct EndTransaction {
     pub decision: Decision,
 }
 
+/// An undecided half message that was looked up by its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundHalf {
+    pub receipt: HalfReceipt,
+    pub producer_group: Option<GroupName>,
+    /// Its producer has said how long it needs for a decision of its own, and that time is over: it counts when it is asked.
+    pub awaits_check: bool,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// The message enters its queue.

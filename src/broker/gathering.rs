@@ -21,7 +21,7 @@ use crate::api::Failure;
 use crate::limits;
 use crate::log::{Placement, Watermarks};
 use crate::types::{Level, QueueOffset, RecordLocation, Timestamp};
-use crate::wire::batch::BatchBuilder;
+use crate::wire::batch::{BatchBuilder, OwnedBatch};
 use crate::wire::record::Record;
 
 /// From here on the log writes a group while it flushes the one before: so much is placed at once, for the log to know it.
@@ -38,6 +38,15 @@ const _: () = assert!(GATHERED_BYTES_MAX / crate::wire::record::RECORD_HEADER_BY
 pub struct Single<'a> {
     pub born_time: Timestamp,
     pub record: Record<'a>,
+}
+
+impl Single<'_> {
+    /// A batch of this one message.
+    pub fn alone(&self) -> OwnedBatch {
+        let mut builder = BatchBuilder::new(self.born_time);
+        builder.push(&self.record);
+        builder.finish_checked()
+    }
 }
 
 /// The batches in the making of one shard.

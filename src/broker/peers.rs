@@ -13,11 +13,13 @@ use super::readers::ReaderNews;
 use super::receive::{Prospect, Received};
 use super::topics::Publication;
 use crate::api::{
-    ConnectionId, Failure, Found, HalfMessage, Hold, LeaseInfo, Produce, QueueInfo, ReceiptOutcome, Receive,
-    ReceiveHalves, Reply, Request, ShardAddress, ShardInfo, Stored,
+    ConnectionId, Failure, Found, FoundHalf, HalfMessage, Hold, LeaseInfo, Produce, QueueInfo,
+    ReceiptOutcome, Receive, ReceiveHalves, Reply, Request, ShardAddress, ShardInfo, Stored,
 };
 use crate::state::{Group, Topic};
-use crate::types::{GroupName, InstanceName, QueueKey, QueueOffset, Receipt, ShardId, TopicId, TopicName};
+use crate::types::{
+    GroupName, InstanceName, QueueKey, QueueOffset, Receipt, RecordLocation, ShardId, TopicId, TopicName,
+};
 use crate::wire::batch::OwnedBatch;
 
 /// A request from shard to shard.
@@ -103,10 +105,18 @@ pub enum PeerRequest {
         count_syscalls: bool,
     },
     FindHere(FindHere),
-    /// Hand out halves of the shard asked.
-    TakeHalves(ReceiveHalves),
-    /// Answered when there may be such halves, or after the request's wait.
-    AwaitHalves(ReceiveHalves),
+    Halves(HalvesRequest),
+}
+
+/// What is asked about the halves of the shard asked.
+#[derive(Clone, Debug)]
+pub enum HalvesRequest {
+    /// The one at this place, modulo what a location can name.
+    Find(RecordLocation),
+    /// Hand out some.
+    Take(ReceiveHalves),
+    /// Answered when there may be such, or after the request's wait.
+    Await(ReceiveHalves),
 }
 
 impl PeerRequest {
@@ -114,7 +124,7 @@ impl PeerRequest {
     pub fn only_waits(&self) -> bool {
         match self {
             PeerRequest::Client(Request::Watch(watch)) => !watch.wait.is_zero(),
-            PeerRequest::AwaitHalves(_) => true,
+            PeerRequest::Halves(HalvesRequest::Await(_)) => true,
             _ => false,
         }
     }
@@ -167,6 +177,7 @@ pub enum PeerReply {
     ShardInfo(Box<ShardInfo>),
     Found(Found),
     Halves(Vec<HalfMessage>),
+    FoundHalf(Option<FoundHalf>),
 }
 
 /// A group's offset in one queue, with the queue's bounds.

@@ -40,6 +40,7 @@ mod remoting_offsets;
 mod remoting_pulls;
 mod remoting_sends;
 mod remoting_sessions;
+mod remoting_transactions;
 mod retention;
 mod sessions;
 mod settings_files;

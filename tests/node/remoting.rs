@@ -17,6 +17,7 @@ const KEY: &str = include_str!("../data/tls/key.pem");
 const ROUTE: i32 = 105;
 const REGISTER: i32 = 103;
 const HEART_BEAT: i32 = 34;
+const CHANGED: i32 = 40;
 
 /// An answer.
 #[derive(Debug)]
@@ -43,15 +44,17 @@ impl Answer {
 pub struct Remoting {
     stream: TcpStream,
     received: Vec<u8>,
-    /// Requests of the broker's: their codes and groups.
+    /// What the broker has told of groups: its code and their names.
     pub told: Vec<(i32, String)>,
+    /// Other requests of the broker's.
+    pub asked: Vec<Answer>,
 }
 
 impl Remoting {
     pub fn connect(address: &str) -> Self {
         let stream = TcpStream::connect(address).expect("the broker listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("a positive time");
-        Self { stream, received: Vec::new(), told: Vec::new() }
+        Self { stream, received: Vec::new(), told: Vec::new(), asked: Vec::new() }
     }
 
     pub fn stream(&mut self) -> &mut TcpStream {
@@ -115,7 +118,10 @@ impl Remoting {
                 if is_answer {
                     return Some(answer);
                 }
-                self.told.push((answer.code, answer.field("consumerGroup").to_owned()));
+                match answer.code {
+                    CHANGED => self.told.push((CHANGED, answer.field("consumerGroup").to_owned())),
+                    _ => self.asked.push(answer),
+                }
                 return None;
             }
             let mut more = [0; 65_536];

@@ -56,7 +56,7 @@ fn pull_fields<'a>(changed: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
     fields
 }
 
-fn pull(client: &mut Remoting, changed: &[(&str, &str)]) -> Answer {
+pub fn pull(client: &mut Remoting, changed: &[(&str, &str)]) -> Answer {
     client.ask(PULL, &pull_fields(changed), b"")
 }
 

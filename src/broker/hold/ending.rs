@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::timers::receipt_expired;
 use crate::api::{Decision, EndTransaction, Failure, Reply, Status};
-use crate::broker::copied_message::copied_message;
+use crate::broker::copied_message::undecided_message;
 use crate::broker::shard_broker::Broker;
 use crate::broker::writer::PlaceRefusal;
 use crate::disk::Disk;
@@ -79,7 +79,7 @@ impl<D: Disk> Broker<D> {
     }
 
     /// The half's batch as stored; retention may have placed it again while it was read.
-    async fn half_bytes(&self, half: &Half) -> Result<Option<Bytes>, Failure> {
+    pub(super) async fn half_bytes(&self, half: &Half) -> Result<Option<Bytes>, Failure> {
         let mut half = half.clone();
         loop {
             let found = self.batches_at(&[(half.current, half.batch_bytes)]).await?.pop().flatten();
@@ -168,5 +168,5 @@ fn given_up_batch(bytes: &[u8], topic: &TopicName, key: QueueKey) -> Option<Owne
     let record = stored_records(bytes).next()?;
     let queue = key.queue.to_string();
     let added = [(names::REAL_TOPIC, topic.as_str()), (names::REAL_QUEUE, &queue)];
-    Some(copied_message(record, header.born_time, &added))
+    Some(undecided_message(record, header.born_time, &added))
 }

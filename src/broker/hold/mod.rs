@@ -14,7 +14,10 @@
 //! end, each in one step with the change that tells the copy from its original (`rolling`).
 
 mod ending;
+mod finding;
 mod receive_halves;
 mod rolling;
 mod store;
 mod timers;
+
+pub use store::PendingHold;

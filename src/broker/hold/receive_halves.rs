@@ -7,7 +7,7 @@ use futures_util::future::select_all;
 
 use crate::api::{Failure, HalfMessage, ReceiveHalves, Status};
 use crate::broker::client_requests::unexpected;
-use crate::broker::peers::{PeerReply, PeerRequest};
+use crate::broker::peers::{HalvesRequest, PeerReply, PeerRequest};
 use crate::broker::recipient::Recipient;
 use crate::broker::shard_broker::Broker;
 use crate::disk::Disk;
@@ -48,13 +48,28 @@ impl<D: Disk> Broker<D> {
         }
     }
 
+    /// Carries out what another shard asks about halves.
+    pub(in crate::broker) async fn handle_halves(
+        &self,
+        request: HalvesRequest,
+    ) -> Result<PeerReply, Failure> {
+        match request {
+            HalvesRequest::Find(location) => self.find_half_here(location).await.map(PeerReply::FoundHalf),
+            HalvesRequest::Take(request) => self.take_halves(&request).await.map(PeerReply::Halves),
+            HalvesRequest::Await(request) => {
+                self.await_halves(&request).await;
+                Ok(PeerReply::Done)
+            }
+        }
+    }
+
     async fn halves_anywhere(self: &Rc<Self>, request: &ReceiveHalves) -> Result<Vec<HalfMessage>, Failure> {
         let found = self.take_halves(request).await?;
         if !found.is_empty() {
             return Ok(found);
         }
         for shard in self.other_shards() {
-            match self.peers()?.ask(shard, PeerRequest::TakeHalves(request.clone())).await? {
+            match self.peers()?.ask(shard, PeerRequest::Halves(HalvesRequest::Take(request.clone()))).await? {
                 PeerReply::Halves(found) if found.is_empty() => {}
                 PeerReply::Halves(found) => return Ok(found),
                 other => return Err(unexpected(&other)),
@@ -73,7 +88,7 @@ impl<D: Disk> Broker<D> {
         waits.push(Box::pin(async move { own.await_halves(&here).await }));
         if let Ok(peers) = self.peers() {
             for shard in self.other_shards() {
-                let answer = peers.ask(shard, PeerRequest::AwaitHalves(request.clone()));
+                let answer = peers.ask(shard, PeerRequest::Halves(HalvesRequest::Await(request.clone())));
                 let clock = self.clock.clone();
                 waits.push(Box::pin(async move {
                     if answer.await.is_err() {

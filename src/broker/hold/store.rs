@@ -27,6 +27,14 @@ struct Taken {
     offset: Option<QueueOffset>,
 }
 
+/// A message that is held, and waits for its level.
+#[must_use]
+pub struct PendingHold {
+    key: QueueKey,
+    due: Option<Timestamp>,
+    taken: Taken,
+}
+
 /// A delayed message that is due before the last one that was released is released this much late at most.
 const LATE_MS_MAX: u64 = 1_000;
 
@@ -35,6 +43,15 @@ struct Waiting {
     first_check: Timestamp,
     checks: u32,
     producer_group: Option<GroupName>,
+}
+
+impl PendingHold {
+    fn held(&self, level: Level) -> Held {
+        let Self { key, due, taken: Taken { placement, offset, .. } } = self;
+        let Placement { position, store_time, .. } = *placement;
+        let receipt = HalfReceipt { key: *key, position };
+        Held { receipt, position, store_time, level, due: *due, offset: *offset }
+    }
 }
 
 impl<D: Disk> Broker<D> {
@@ -52,36 +69,54 @@ impl<D: Disk> Broker<D> {
 
     /// Stores a message for a queue of this shard out of sight.
     pub(in crate::broker) async fn hold_here(&self, hold: &Hold<OwnedBatch>) -> Result<Held, Failure> {
-        let batch = hold.batch.view();
-        if batch.record_count() != 1 {
-            let message = format!("a held batch has one message, not {}", batch.record_count());
-            return Err(Failure::invalid(message));
-        }
-        let due = match &hold.release {
+        let due = self.due_of(&hold.release);
+        let pending = self.writer.place(|| self.hold(hold, due)).await?;
+        let level = self.writer.settled(pending.taken.level, pending.taken.placement).await?;
+        Ok(pending.held(level))
+    }
+
+    /// When a message is to be released that has come now.
+    fn due_of(&self, release: &Release) -> Option<Timestamp> {
+        match release {
             Release::At(due) => Some(*due),
             Release::After(delay) => {
                 let milliseconds = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
                 Some(Timestamp(self.clock.now().0.saturating_add(milliseconds)))
             }
             Release::Commit { .. } => None,
-        };
-        let taking = self.writer.place(|| match &hold.release {
-            Release::At(_) | Release::After(_) => self.hold_until(hold, due.expect("it has a time")),
-            Release::Commit { producer_group, immunity } => {
+        }
+    }
+
+    /// Places a message for a queue of this shard out of sight. Nothing waits here; the answer is due when
+    /// [`hold_outcome`](Broker::hold_outcome) says so.
+    pub fn hold_now(&self, hold: &Hold<OwnedBatch>) -> Result<PendingHold, PlaceRefusal> {
+        self.hold(hold, self.due_of(&hold.release))
+    }
+
+    fn hold(&self, hold: &Hold<OwnedBatch>, due: Option<Timestamp>) -> Result<PendingHold, PlaceRefusal> {
+        let record_count = hold.batch.view().record_count();
+        if record_count != 1 {
+            let message = format!("a held batch has one message, not {record_count}");
+            return Err(Failure::invalid(message).into());
+        }
+        let taken = match (&hold.release, due) {
+            (Release::Commit { producer_group, immunity }, _) => {
                 self.hold_half(hold, producer_group.clone(), *immunity)
             }
-        });
-        let taken = taking.await;
-        if let Err(failure) = &taken
+            (_, due) => self.hold_until(hold, due.expect("it has a time")),
+        };
+        if let Err(PlaceRefusal::Failed(failure)) = &taken
             && failure.status == Status::LimitReached
         {
             self.note_refusal(failure);
         }
-        let Taken { placement, level, offset } = taken?;
-        let level = self.writer.settled(level, placement).await?;
-        let Placement { position, store_time, .. } = placement;
-        let receipt = HalfReceipt { key: hold.key, position };
-        Ok(Held { receipt, position, store_time, level, due, offset })
+        Ok(PendingHold { key: hold.key, due, taken: taken? })
+    }
+
+    /// What is to be answered for a held message; `None` while its level is not reached.
+    pub fn hold_outcome(&self, pending: &PendingHold) -> Option<Result<Held, Failure>> {
+        let outcome = self.writer.outcome(pending.taken.level, pending.taken.placement)?;
+        Some(outcome.map(|level| pending.held(level)))
     }
 
     /// Places a delayed message, or one whose time has come as any other.

@@ -332,11 +332,7 @@ impl<D: Disk> Broker<D> {
             }
             PeerRequest::GroupsInUse { interval } => Ok(PeerReply::GroupsInUse(self.groups_in_use(interval))),
             PeerRequest::CheckHolder(check) => self.check_holder_here(&check).map(|()| PeerReply::Done),
-            PeerRequest::TakeHalves(request) => self.take_halves(&request).await.map(PeerReply::Halves),
-            PeerRequest::AwaitHalves(request) => {
-                self.await_halves(&request).await;
-                Ok(PeerReply::Done)
-            }
+            PeerRequest::Halves(request) => self.handle_halves(request).await,
             PeerRequest::ShardInfo { count_syscalls } => {
                 Ok(PeerReply::ShardInfo(Box::new(self.shard_info(count_syscalls))))
             }

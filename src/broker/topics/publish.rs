@@ -10,7 +10,7 @@ use crate::broker::gathering::Single;
 use crate::broker::peers::{PeerReply, PeerRequest};
 use crate::disk::Disk;
 use crate::types::{Level, QueueKey, QueueNumber, TopicName};
-use crate::wire::batch::{BatchBuilder, OwnedBatch};
+use crate::wire::batch::OwnedBatch;
 
 /// One message to be published.
 pub struct Publish<'a> {
@@ -70,11 +70,11 @@ impl<D: Disk> Broker<D> {
                 self.publish_here(key, level, message, wait_max).await.map(Published::Stored)
             }
             None => {
-                let publication = Publication { key, level, batch: alone(message), wait_max };
+                let publication = Publication { key, level, batch: message.alone(), wait_max };
                 self.publish_there(publication).await.map(Published::Stored)
             }
             Some(release) => {
-                let hold = Hold { key, level, batch: alone(message), release };
+                let hold = Hold { key, level, batch: message.alone(), release };
                 self.hold_checked(hold).await.map(Published::Held)
             }
         }
@@ -130,11 +130,4 @@ impl<D: Disk> Broker<D> {
         };
         Ok(QueueKey { topic: id, queue })
     }
-}
-
-/// A batch of one message.
-fn alone(message: &Single<'_>) -> OwnedBatch {
-    let mut builder = BatchBuilder::new(message.born_time);
-    builder.push(&message.record);
-    builder.finish_checked()
 }

@@ -13,6 +13,7 @@ mod runtime_info;
 mod sending;
 mod sessions;
 mod signed;
+mod transactions;
 
 pub(crate) use connection::{remoting_refusal, serve_remoting};
 pub(crate) use port::{RemotingOptions, RemotingPort};

@@ -6,12 +6,12 @@ use std::rc::Rc;
 use super::answer::Asker;
 use super::connection::Remoting;
 use crate::access::Need;
-use crate::api::{Failure, Produced, Status, Stored};
-use crate::broker::{PendingProduce, PendingSingle, PlaceRefusal, Single};
+use crate::api::{Failure, Held, Hold, Produced, Release, Status, Stored};
+use crate::broker::{PendingHold, PendingProduce, PendingSingle, PlaceRefusal, Single};
 use crate::protocol::remoting::call::send::{self, Messages, Send, Sent, SingleMessage};
 use crate::protocol::remoting::{Asked, Frame, Header, Refusal, ResponseCode};
 use crate::server::framed::Taken;
-use crate::types::{Level, QueueKey, QueueNumber, RecordLocation, TopicName};
+use crate::types::{Level, QueueKey, QueueNumber, QueueOffset, RecordLocation, TopicName};
 use crate::wire::batch::OwnedBatch;
 use crate::wire::properties::{self, names};
 
@@ -24,8 +24,19 @@ pub(super) struct PlacedSend {
 }
 
 enum PlacedMessages {
-    Single { pending: PendingSingle, unique_id: Box<str> },
-    Batch { pending: PendingProduce, message_count: u32 },
+    Single {
+        pending: PendingSingle,
+        unique_id: Box<str>,
+    },
+    Batch {
+        pending: PendingProduce,
+        message_count: u32,
+    },
+    /// One that is held out of sight.
+    Held {
+        pending: PendingHold,
+        unique_id: Box<str>,
+    },
 }
 
 /// Where a send goes.
@@ -76,7 +87,10 @@ impl Remoting {
             _ => told(failure),
         })?;
         let placed = match send.messages {
-            Messages::Single(message) => self.place_single(&target, send.level, message).await,
+            Messages::Single(mut message) => match message.release.take() {
+                Some(release) => self.hold(&target, send.level, message, release).await,
+                None => self.place_single(&target, send.level, message).await,
+            },
             Messages::Batch(batch) => self.place_batch(&target, send.level, &batch).await,
         };
         Ok((target.queue, placed.map_err(told)?))
@@ -134,10 +148,7 @@ impl Remoting {
         mut message: SingleMessage<'_>,
     ) -> Result<PlacedMessages, Failure> {
         let broker = &self.connections.broker;
-        let unique_id = match message.unique_id {
-            [] => self.give_id(&mut message)?,
-            id => String::from_utf8_lossy(id).into(),
-        };
+        let unique_id = self.id_of(&mut message)?;
         let single = Single { born_time: message.born_time, record: message.record() };
         loop {
             match broker.gather(target.key, level, &single) {
@@ -145,6 +156,35 @@ impl Remoting {
                 Err(PlaceRefusal::Failed(failure)) => return Err(failure),
                 Err(PlaceRefusal::Wait(backpressure)) => broker.wait_out(backpressure).await,
             }
+        }
+    }
+
+    /// Places a message out of sight.
+    async fn hold(
+        &self,
+        target: &Target,
+        level: Option<Level>,
+        mut message: SingleMessage<'_>,
+        release: Release,
+    ) -> Result<PlacedMessages, Failure> {
+        let broker = &self.connections.broker;
+        let unique_id = self.id_of(&mut message)?;
+        let batch = Single { born_time: message.born_time, record: message.record() }.alone();
+        let hold = Hold { key: target.key, level, batch, release };
+        loop {
+            match broker.hold_now(&hold) {
+                Ok(pending) => return Ok(PlacedMessages::Held { pending, unique_id }),
+                Err(PlaceRefusal::Failed(failure)) => return Err(failure),
+                Err(PlaceRefusal::Wait(backpressure)) => broker.wait_out(backpressure).await,
+            }
+        }
+    }
+
+    /// A message's id; it gets one where its producer gave it none.
+    fn id_of(&self, message: &mut SingleMessage<'_>) -> Result<Box<str>, Failure> {
+        match message.unique_id {
+            [] => self.give_id(message),
+            id => Ok(String::from_utf8_lossy(id).into()),
         }
     }
 
@@ -175,6 +215,16 @@ impl Remoting {
         }
     }
 
+    /// What a client is told of a held message. Where it has no offset, the half of a transaction has the number of its shard:
+    /// clients give it back with their decision, which may come to another one.
+    fn told_of(&self, held: Held) -> Stored {
+        let Held { position, store_time, level, offset, due, .. } = held;
+        let shard = QueueOffset(self.connections.broker.shard().0.into());
+        let instead = if due.is_none() { shard } else { QueueOffset::ZERO };
+        let location = RecordLocation { position, index: 0 };
+        Stored { offset: offset.unwrap_or(instead), location, store_time, level }
+    }
+
     /// Answers a send if that is due; false while it is not.
     pub(super) fn settle_send(&self, placed: &PlacedSend) -> bool {
         let broker = &self.connections.broker;
@@ -184,6 +234,10 @@ impl Remoting {
             }
             PlacedMessages::Batch { pending, message_count } => {
                 (broker.outcome(pending).map(|outcome| outcome.map(first_of)), *message_count, None)
+            }
+            PlacedMessages::Held { pending, unique_id } => {
+                let outcome = broker.hold_outcome(pending);
+                (outcome.map(|outcome| outcome.map(|held| self.told_of(held))), 1, Some(&**unique_id))
             }
         };
         let Some(outcome) = outcome else { return false };

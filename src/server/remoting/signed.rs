@@ -14,8 +14,16 @@ use crate::protocol::remoting::signature::SignedRequest;
 use crate::server::access::refusal;
 
 /// The sender of one request.
+#[derive(Clone)]
 pub(super) struct Sender {
     session: Session,
+}
+
+impl Sender {
+    /// Whether everybody may do everything.
+    pub fn is_open(&self) -> bool {
+        self.session.is_open()
+    }
 }
 
 impl Remoting {

@@ -12,8 +12,8 @@ use crate::types::{GroupName, LogPosition, Timestamp, TopicId};
 /// has lost it (`broker/.../transaction/queue/TransactionalMessageServiceImpl.java`, `needSkip`).
 pub const HALF_AGE_MAX: Duration = Duration::from_secs(72 * 3600);
 
-/// Who is asked about a half message: `None` in place of the group is whoever asks.
-type Askers = (TopicId, Option<GroupName>);
+/// Who is asked about a half message: `None` in place of the group is whoever asks. A group's topics lie side by side.
+type Askers = (Option<GroupName>, TopicId);
 
 /// The undecided halves of a shard.
 ///
@@ -57,7 +57,7 @@ impl Halves {
 
     /// Those of a topic in the table about which this group is asked; `None`: whoever asks.
     pub fn count_of(&self, topic: TopicId, group: Option<&GroupName>) -> usize {
-        self.counts.get(&(topic, group.cloned())).copied().unwrap_or(0)
+        self.counts.get(&(group.cloned(), topic)).copied().unwrap_or(0)
     }
 
     /// The latest moment that is known to have passed when something of the table was stored.
@@ -214,28 +214,69 @@ impl Halves {
 
     /// Up to `count` halves that a member of `group` is to be asked about now, the longest waiting first.
     pub fn due(&self, topic: TopicId, group: &GroupName, now: Timestamp, count: usize) -> Vec<Half> {
-        let own = self.schedule.get(&(topic, Some(group.clone())));
-        let anyones = self.schedule.get(&(topic, None));
-        let of = |set: Option<&BTreeSet<(Timestamp, LogPosition)>>| {
-            let due = set.into_iter().flatten().take_while(|(check, _)| *check <= now);
-            let due = due.filter(|(_, position)| self.table[position].checks < self.checks_max);
-            due.take(count).copied().collect::<Vec<_>>()
-        };
-        let mut found = of(own);
-        found.extend(of(anyones));
+        let own = self.schedule.get(&(Some(group.clone()), topic));
+        let anyones = self.schedule.get(&(None, topic));
+        self.first_due(own.into_iter().chain(anyones), now, count)
+    }
+
+    /// The same of its own halves only, whatever their topics.
+    pub fn due_of_group(&self, group: &GroupName, now: Timestamp, count: usize) -> Vec<Half> {
+        self.first_due(self.schedules(group), now, count)
+    }
+
+    fn first_due<'a>(
+        &self,
+        schedules: impl Iterator<Item = &'a BTreeSet<(Timestamp, LogPosition)>>,
+        now: Timestamp,
+        count: usize,
+    ) -> Vec<Half> {
+        let mut found = Vec::new();
+        for schedule in schedules {
+            let due = schedule.iter().take_while(|(check, _)| *check <= now);
+            found.extend(due.filter(|(_, position)| self.is_asked_about(position)).take(count).copied());
+        }
         found.sort_unstable();
         found.truncate(count);
         found.into_iter().map(|(_, position)| self.table[&position].clone()).collect()
     }
 
+    fn schedules(&self, group: &GroupName) -> impl Iterator<Item = &BTreeSet<(Timestamp, LogPosition)>> {
+        let of = |topic| (Some(group.clone()), topic);
+        self.schedule.range(of(TopicId(0))..=of(TopicId(u32::MAX))).map(|(_, schedule)| schedule)
+    }
+
+    /// Whether its checks are not used up.
+    fn is_asked_about(&self, position: &LogPosition) -> bool {
+        self.table[position].checks < self.checks_max
+    }
+
+    /// The group after `last` that some halves are of.
+    pub fn next_group(&self, last: Option<&GroupName>) -> Option<GroupName> {
+        let after = (last.cloned(), TopicId(u32::MAX));
+        let next = self.schedule.range((Bound::Excluded(after), Bound::Unbounded)).next();
+        next.and_then(|((group, _), _)| group.clone())
+    }
+
     /// When the next half is due for `group`.
     pub fn next_check(&self, topic: TopicId, group: &GroupName) -> Option<Timestamp> {
-        let askers = [(topic, Some(group.clone())), (topic, None)];
+        let askers = [(Some(group.clone()), topic), (None, topic)];
         let sets = askers.iter().filter_map(|askers| self.schedule.get(askers));
-        let is_open = |position: &LogPosition| self.table[position].checks < self.checks_max;
-        sets.filter_map(|set| set.iter().find(|(_, position)| is_open(position)))
-            .map(|(check, _)| *check)
-            .min()
+        self.first_check(sets)
+    }
+
+    /// The same of its own halves only, whatever their topics.
+    pub fn next_check_of_group(&self, group: &GroupName) -> Option<Timestamp> {
+        self.first_check(self.schedules(group))
+    }
+
+    fn first_check<'a>(
+        &self,
+        schedules: impl Iterator<Item = &'a BTreeSet<(Timestamp, LogPosition)>>,
+    ) -> Option<Timestamp> {
+        let first = |schedule: &'a BTreeSet<(Timestamp, LogPosition)>| {
+            schedule.iter().find(|(_, position)| self.is_asked_about(position))
+        };
+        schedules.filter_map(first).map(|(check, _)| *check).min()
     }
 
     /// The half that is given up first, and when.
@@ -263,7 +304,7 @@ impl Halves {
 }
 
 fn askers(half: &Half) -> Askers {
-    (half.key.topic, half.producer_group.clone())
+    (half.producer_group.clone(), half.key.topic)
 }
 
 #[cfg(test)]
@@ -312,6 +353,34 @@ mod tests {
         assert!(halves.open(LogPosition(2)).is_none());
         halves.remove(LogPosition(2));
         assert_eq!(halves.count(), 3);
+    }
+
+    #[test]
+    fn a_group_is_found_with_its_halves_of_all_topics() {
+        let mut halves = Halves::new(1);
+        let other = QueueKey { topic: TopicId(u32::MAX), queue: QueueNumber(0) };
+        for half in [
+            half(1, 10, Some("b")),
+            Half { key: other, ..half(2, 5, Some("b")) },
+            half(3, 7, None),
+            half(4, 20, Some("a")),
+            half(5, 8, Some("c")),
+        ] {
+            halves.store(half);
+        }
+        let mut groups = Vec::new();
+        while let Some(group) = halves.next_group(groups.last()) {
+            groups.push(group);
+        }
+        assert_eq!(groups, [group("a"), group("b"), group("c")]);
+        assert_eq!(names(&halves.due_of_group(&group("b"), Timestamp(10), 9)), [2, 1]);
+        assert_eq!(names(&halves.due_of_group(&group("b"), Timestamp(10), 1)), [2]);
+        assert_eq!(halves.next_check_of_group(&group("b")), Some(Timestamp(5)));
+        assert_eq!(halves.next_check_of_group(&group("d")), None);
+        halves.handed_out(LogPosition(2), 1, Timestamp(10), Timestamp(40));
+        assert_eq!(halves.next_check_of_group(&group("b")), Some(Timestamp(10)), "the other's are used up");
+        halves.end(LogPosition(5));
+        assert_eq!(halves.next_group(Some(&group("b"))), None);
     }
 
     #[test]

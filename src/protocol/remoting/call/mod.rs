@@ -3,3 +3,4 @@
 pub mod offsets;
 pub mod pull;
 pub mod send;
+pub mod transaction;

@@ -5,15 +5,16 @@
 //! A batch is told by its field, not by the request's code: the client for C++ sends one with the code of a single message.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use crate::api::Stored;
+use crate::api::{Release, Stored};
 use crate::limits;
 use crate::protocol::remoting::code::{ResponseCode, request};
 use crate::protocol::remoting::fields::FieldValue;
 use crate::protocol::remoting::message::{InnerMessages, Meaning, REGION, system_flag};
 use crate::protocol::remoting::refusal::Refusal;
 use crate::protocol::remoting::{Head, Header, HeaderForm};
-use crate::types::{Level, OffsetMessageId, RecordLocation, Timestamp, TopicName};
+use crate::types::{GroupName, Level, OffsetMessageId, RecordLocation, Timestamp, TopicName};
 use crate::wire::batch::{BatchBuilder, OwnedBatch};
 use crate::wire::origin::{Attributes, Origin};
 use crate::wire::record::{Record, RecordError};
@@ -66,6 +67,8 @@ pub struct SingleMessage<'a> {
     pub origin: Origin,
     /// Empty when the producer gave it none.
     pub unique_id: &'a [u8],
+    /// What it waits for, out of consumers' sight; `None`: it is there at once.
+    pub release: Option<Release>,
 }
 
 /// Fields of both generations.
@@ -159,6 +162,7 @@ impl<'a> Send<'a> {
             properties: fields.bytes(names.properties).unwrap_or_default(),
             born_time: Timestamp(u64::try_from(born_time).unwrap_or(0)),
             attributes,
+            is_hidden: system_flag::is_hidden(sys_flag as u32),
             origin: Origin::new(flag as u32, deliveries.clamp(0, i64::from(u16::MAX)) as u16, born),
         };
         let (waits, messages) = match is_batch(header) {
@@ -207,11 +211,7 @@ fn check_topic(name: &str) -> Result<TopicName, Refusal> {
 
 /// What a record says of what the system flag said.
 fn attributes_of(sys_flag: i32) -> Result<Attributes, Refusal> {
-    let sys_flag = sys_flag as u32;
-    if system_flag::is_of_transaction(sys_flag) {
-        return Err(Refusal::unsupported("a transaction"));
-    }
-    system_flag::attributes(sys_flag)
+    system_flag::attributes(sys_flag as u32)
         .map_err(|other| illegal(format!("there is no compression of type {other}")))
 }
 
@@ -220,6 +220,8 @@ struct Envelope<'a> {
     properties: &'a [u8],
     born_time: Timestamp,
     attributes: Attributes,
+    /// The system flag says that it is the half of a transaction, or what is left of one.
+    is_hidden: bool,
     origin: Origin,
 }
 
@@ -233,19 +235,39 @@ impl<'a> Envelope<'a> {
         }
         let mut properties = Vec::with_capacity(self.properties.len() + 1);
         let meaning = Meaning::read(self.properties, &mut properties);
-        check_meaning(&meaning)?;
+        let release = self.release_of(&meaning)?;
         let message = SingleMessage {
             born_time: self.born_time,
             key: meaning.keys,
             tag: meaning.tag,
             properties,
             body,
-            attributes: self.attributes,
+            // What becomes of a half, and is seen, is what was committed.
+            attributes: Attributes {
+                committed: self.attributes.committed || meaning.is_half,
+                ..self.attributes
+            },
             origin: self.origin,
             unique_id: meaning.unique_id,
+            release,
         };
         check_record(&message.record())?;
         Ok((meaning.waits, Messages::Single(message)))
+    }
+
+    /// What keeps a message out of sight. Wishes that are not carried out are refused, and not forgotten.
+    fn release_of(&self, meaning: &Meaning<'_>) -> Result<Option<Release>, Refusal> {
+        match (meaning.is_half, meaning.delay) {
+            (true, Some(_)) => {
+                Err(illegal("a message is delayed, or the half of a transaction, and not both"))
+            }
+            (true, None) => half_release(meaning).map(Some),
+            (false, _) if self.is_hidden => Err(illegal(
+                "its system flag says that it is the half of a transaction, its properties do not (TRAN_MSG)",
+            )),
+            (false, Some(_)) => Err(Refusal::unsupported("a later delivery")),
+            (false, None) => Ok(None),
+        }
     }
 
     /// The properties of the batch itself say only whether its producer waits; where they are silent, its first message does.
@@ -257,7 +279,9 @@ impl<'a> Envelope<'a> {
             let inner = inner.map_err(|error| illegal(error.to_string()))?;
             properties.clear();
             let meaning = Meaning::read(inner.properties, &mut properties);
-            check_meaning(&meaning)?;
+            if self.release_of(&meaning)?.is_some() {
+                return Err(illegal("the messages of a batch are not halves of transactions"));
+            }
             waits = waits.or(meaning.waits);
             let record = Record {
                 key: meaning.keys,
@@ -286,15 +310,19 @@ impl<'a> Envelope<'a> {
     }
 }
 
-/// Wishes that are not carried out are refused, and not forgotten.
-fn check_meaning(meaning: &Meaning<'_>) -> Result<(), Refusal> {
-    if meaning.is_half {
-        return Err(Refusal::unsupported("a transaction"));
-    }
-    if meaning.delay.is_some() {
-        return Err(Refusal::unsupported("a later delivery"));
-    }
-    Ok(())
+/// What a half waits for. A group that no name is, or none, is that of nobody who could be asked.
+fn half_release(meaning: &Meaning<'_>) -> Result<Release, Refusal> {
+    let group: Option<GroupName> =
+        std::str::from_utf8(meaning.producer_group).ok().and_then(|name| name.parse().ok());
+    let Some(group) = group else {
+        let said = String::from_utf8_lossy(meaning.producer_group).into_owned();
+        return Err(illegal(format!(
+            "`{said}` is no producer group (PGROUP) to be asked about the transaction"
+        )));
+    };
+    // As in RocketMQ, what is no number is no wish.
+    let seconds = std::str::from_utf8(meaning.immunity_seconds).ok().and_then(|text| text.parse().ok());
+    Ok(Release::Commit { producer_group: Some(group), immunity: Duration::from_secs(seconds.unwrap_or(0)) })
 }
 
 fn check_record(record: &Record<'_>) -> Result<(), Refusal> {

@@ -20,6 +20,8 @@ pub struct Meaning<'a> {
     /// The message is the half of a transaction.
     pub is_half: bool,
     pub producer_group: &'a [u8],
+    /// Seconds in which the producer of a half does not want to be asked, as it says them.
+    pub immunity_seconds: &'a [u8],
     /// The id that the producer gave the message.
     pub unique_id: &'a [u8],
 }
@@ -56,6 +58,7 @@ impl<'a> Meaning<'a> {
                 _ => {
                     match name {
                         b"PGROUP" => meaning.producer_group = value,
+                        b"CHECK_IMMUNITY_TIME_IN_SECONDS" => meaning.immunity_seconds = value,
                         b"UNIQ_KEY" => meaning.unique_id = value,
                         _ => {}
                     }
@@ -154,11 +157,13 @@ mod tests {
 
     #[test]
     fn wishes_are_read_and_not_stored() {
-        let (meaning, stored) = read(b"WAIT\x01false\x02TRAN_MSG\x01true\x02PGROUP\x01pg\x02DELAY\x013\x02");
+        let (meaning, stored) = read(
+            b"WAIT\x01false\x02TRAN_MSG\x01true\x02PGROUP\x01pg\x02CHECK_IMMUNITY_TIME_IN_SECONDS\x0190\x02DELAY\x013\x02",
+        );
         assert_eq!((meaning.waits, meaning.is_half), (Some(false), true));
-        assert_eq!(meaning.producer_group, b"pg");
+        assert_eq!((meaning.producer_group, meaning.immunity_seconds), (&b"pg"[..], &b"90"[..]));
         assert_eq!(meaning.delay, Some(Delay::Level(3)));
-        assert_eq!(stored, b"PGROUP\x01pg\x02");
+        assert_eq!(stored, b"PGROUP\x01pg\x02CHECK_IMMUNITY_TIME_IN_SECONDS\x0190\x02");
     }
 
     #[test]

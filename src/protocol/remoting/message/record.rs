@@ -119,8 +119,11 @@ pub fn write_record(terms: &RecordTerms<'_>, placed: &PlacedRecord<'_>, output: 
     output.extend_from_slice(topic);
     let properties_at = output.len();
     output.extend_from_slice(&[0; 2]);
-    let added = [("CLUSTER", terms.cluster), ("MSG_REGION", REGION), ("TRACE_ON", "true")];
-    write_properties(record, &added, output);
+    let added =
+        [("TRAN_MSG", "true"), ("CLUSTER", terms.cluster), ("MSG_REGION", REGION), ("TRACE_ON", "true")];
+    // Clients that consume it take its id for that of a transaction by the first of them.
+    let first = usize::from(!record.attributes().committed);
+    write_properties(record, &added[first..], output);
     let properties_bytes = (output.len() - properties_at - 2) as u16;
     output[properties_at..properties_at + 2].copy_from_slice(&properties_bytes.to_be_bytes());
     let record_bytes = (output.len() - start) as u32;
@@ -263,7 +266,7 @@ mod tests {
             attributes: Attributes { encoding: BodyEncoding::Zlib, committed: true },
             origin: Some(Origin::new(9, 2, born)),
         };
-        let mut expected = b"\0\0\0\xa9\xda\xa3\x20\xa7".to_vec();
+        let mut expected = b"\0\0\0\xb7\xda\xa3\x20\xa7".to_vec();
         expected.extend_from_slice(&907_060_870_u32.to_be_bytes());
         expected.extend_from_slice(b"\0\0\0\x03\0\0\0\x09\0\0\0\0\0\0\0\x2a");
         expected.extend_from_slice(b"\0\0\0\0\0\x05\0\x07\0\0\x03\x09");
@@ -271,7 +274,9 @@ mod tests {
         expected.extend_from_slice(b"\x0a\x01\x02\x03\0\0\x0f\xa0");
         expected.extend_from_slice(&1_700_000_000_009_u64.to_be_bytes());
         expected.extend_from_slice(b"\x7f\0\0\x01\0\0\x2a\x9f\0\0\0\x02\0\0\0\0\0\0\0\0\0\0\0\x05hello");
-        expected.extend_from_slice(b"\x06orders\0\x43a\x01b\x02TAGS\x01t\x02KEYS\x01k\x02CLUSTER\x01c\x02");
+        expected.extend_from_slice(
+            b"\x06orders\0\x51a\x01b\x02TAGS\x01t\x02KEYS\x01k\x02TRAN_MSG\x01true\x02CLUSTER\x01c\x02",
+        );
         expected.extend_from_slice(b"MSG_REGION\x01DefaultRegion\x02TRACE_ON\x01true\x02");
         assert_eq!(written(&terms("orders"), &record), expected);
     }

@@ -13,9 +13,9 @@ pub const BORN_HOST_V6: u32 = 1 << 4;
 pub const STORE_HOST_V6: u32 = 1 << 5;
 const COMPRESSION_SHIFT: u32 = 8;
 
-/// Whether a message that comes in is of a transaction.
-pub fn is_of_transaction(flag: u32) -> bool {
-    flag & TRANSACTION != 0
+/// Whether a message that comes in is one that nobody is to see: of a transaction that is not committed.
+pub fn is_hidden(flag: u32) -> bool {
+    flag & TRANSACTION != 0 && flag & TRANSACTION != COMMITTED
 }
 
 /// What a flag says of a message; the error is a type of compression that there is not.

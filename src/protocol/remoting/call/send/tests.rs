@@ -112,6 +112,35 @@ fn what_is_not_carried_out_is_refused_in_words() {
     });
 }
 
+#[test]
+fn a_half_waits_for_its_producers_commit() {
+    let half = |properties: &str| {
+        let mut fields = Fields::default();
+        let usual = [("a", "g"), ("b", "t"), ("c", "TBW102"), ("d", "4"), ("e", "0"), ("g", "1"), ("h", "0")];
+        let own = [("f", "4"), ("i", properties)];
+        for (name, value) in usual.into_iter().chain(own) {
+            fields.push(name.as_bytes().into(), value.as_bytes().to_vec().into());
+        }
+        let code = request::SEND_MESSAGE_V2;
+        let header =
+            Header { code, language: Language::Java, version: 409, opaque: 1, flag: 0, remark: None, fields };
+        let send = Send::read(&header, b"body", BORN.parse().expect("an address")).expect("a half");
+        let message = single(&send);
+        assert!(message.attributes.committed, "once it is seen, it was");
+        message.release.clone()
+    };
+    let release = |seconds| {
+        let producer_group = Some("pg".parse().expect("a name"));
+        Some(Release::Commit { producer_group, immunity: Duration::from_secs(seconds) })
+    };
+    let of_group = "TRAN_MSG\u{1}true\u{2}PGROUP\u{1}pg\u{2}";
+    assert_eq!(half(of_group), release(0));
+    for (said, seconds) in [("90", 90), ("soon", 0), ("-1", 0), ("", 0)] {
+        let text = format!("{of_group}CHECK_IMMUNITY_TIME_IN_SECONDS\u{1}{said}\u{2}");
+        assert_eq!(half(&text), release(seconds), "{said}");
+    }
+}
+
 /// The fields of a send, by its short names, with some of them changed; `None` takes one away.
 fn refused(changes: &[(&'static str, Option<&str>)], body: &[u8]) -> Result<(), (i32, String)> {
     let usual =
@@ -152,9 +181,9 @@ fn refusals_have_rocketmqs_numbers() {
         ("i", Some(&properties[..]), 13),
         ("i", Some("KEYS\u{1}a\tb\u{2}"), 13),
         ("i", Some("TAGS\u{1}a||b\u{2}"), 13),
-        ("i", Some("TRAN_MSG\u{1}true\u{2}"), 3),
+        ("i", Some("TRAN_MSG\u{1}true\u{2}"), 13),
         ("i", Some("TIMER_DELAY_SEC\u{1}5\u{2}"), 3),
-        ("f", Some("4"), 3),
+        ("f", Some("4"), 13),
         ("f", Some("1025"), 13),
         ("m", Some("true"), 13),
     ] {
