@@ -41,6 +41,8 @@ pub const CERTIFICATE_SOON_MS: u64 = 14 * 24 * 60 * 60 * 1000;
 /// Envelope of a frame. The largest are answers: a topic described with 65,536 queues takes 1.5 MiB, a list of 40,000
 /// topics about 3. A list that does not fit is refused as a whole.
 pub const ENVELOPE_BYTES_MAX: usize = 3 * 1024 * 1024;
+/// What the description of a group or a topic has room for of those who consume.
+pub const SHOWN_CONSUMERS_BYTES_MAX: usize = ENVELOPE_BYTES_MAX / 4;
 /// A frame: envelope and payload.
 pub const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// What one fetch returns at most, beyond the first batch.

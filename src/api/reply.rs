@@ -90,7 +90,7 @@ pub struct QueueInfo {
     pub end_offset: QueueOffset,
 }
 
-/// A topic. `queues` is filled in by `DescribeTopic` only.
+/// A topic. `queues` and `consumers` are filled in by `DescribeTopic` only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicInfo {
     pub topic: TopicName,
@@ -99,6 +99,27 @@ pub struct TopicInfo {
     pub retention: Retention,
     pub level: Option<Level>,
     pub queues: Vec<QueueInfo>,
+    /// `None` as well for those who may not know of consumers.
+    pub consumers: Option<TopicConsumers>,
+}
+
+/// The groups that have a place in a topic or consume it now, by name, and who does so.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TopicConsumers {
+    pub groups: Vec<TopicGroup>,
+    /// Groups, receivers and readers for which the answer had no room.
+    pub left_out: u32,
+}
+
+/// One of them. All lists are empty while nobody consumes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicGroup {
+    pub group: GroupName,
+    /// Those who own queues and name the topic.
+    pub members: u32,
+    pub receivers: Vec<ReceiverInfo>,
+    /// With what they subscribe to of this topic.
+    pub readers: Vec<ReaderInfo>,
 }
 
 /// The shards in the order of their ids, and the topic asked for.

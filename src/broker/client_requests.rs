@@ -76,7 +76,11 @@ impl<D: Disk> Broker<D> {
             // What one shard has found beside what those before it have: see `find_everywhere`.
             Request::FindMessages(_) => 2 * limits::BATCH_BYTES_MAX,
             // As answers of the shards, put together, and as an answer.
-            Request::DescribeTopic(topic) => queues_of(topic) * 4 * size_of::<QueueInfo>(),
+            Request::DescribeTopic(topic) => {
+                let consumers = self.tables().group_count() + self.readers.borrow().client_count();
+                let of_consumers = (consumers * LISTED_BYTES).min(limits::ENVELOPE_BYTES_MAX);
+                queues_of(topic) * 4 * size_of::<QueueInfo>() + of_consumers
+            }
             Request::JoinGroup(join) => {
                 join.topics.iter().map(queues_of).sum::<usize>() * 3 * size_of::<QueueKey>()
             }

@@ -34,7 +34,7 @@ mod writer;
 
 pub use find::FindHere;
 pub use gathering::Single;
-pub use groups::{Groups, QueueGrants, RECEIVERS, SeenReceivers};
+pub use groups::{Groups, QueueGrants, RECEIVERS, SeenGroup, SeenReceivers};
 pub use hold::PendingHold;
 pub use open::StartError;
 pub use options::{BrokerOptions, LeaseDefaults};
@@ -44,7 +44,7 @@ pub use reader::{
     ClientFetches, FetchWait, LookNow, Pull, Pulled, QueueSpan, SharedFetched, Standing, StoredRecord, Taker,
     WatchWait, fetch_share, watch_time,
 };
-pub use readers::{MembersNotice, ReaderCommit};
+pub use readers::{MembersNotice, READER_CLIENTS, ReaderCommit};
 pub use receive::{Prospect, ReceiveCall, ReceiveLook, ReceivePause, ReceiveWait, dead_letter_topic};
 pub use recipient::Recipient;
 pub use shard_broker::{Broker, HostCounters, OpenedBroker};

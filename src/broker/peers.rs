@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::find::FindHere;
 use super::groups::GroupsInUse;
-use super::groups::SeenReceivers;
 use super::groups::{HolderCheck, QueueGrants};
+use super::groups::{SeenGroup, SeenReceivers};
 use super::readers::ReaderNews;
 use super::receive::{Prospect, Received};
 use super::topics::Publication;
@@ -82,6 +82,8 @@ pub enum PeerRequest {
     GroupReceivers(GroupName),
     Readers(ReaderNews),
     QueueRanges(TopicId),
+    /// Which groups have a place in a topic or receive from it.
+    TopicGroups(TopicId),
     GroupOffsets(GroupName),
     GroupNames,
     /// Members of these groups had joined over this connection; told the control shard.
@@ -134,6 +136,7 @@ impl PeerRequest {
         matches!(
             self,
             PeerRequest::FindHere(FindHere::Key { .. })
+                | PeerRequest::TopicGroups(_)
                 | PeerRequest::Client(
                     Request::JoinGroup(_) | Request::DescribeGroup(_) | Request::DescribeTopic(_)
                 )
@@ -156,6 +159,7 @@ pub enum PeerReply {
     /// Of these groups, since they have other readers, or read other topics.
     ReadersChanged(Vec<GroupName>),
     QueueRanges(Vec<QueueInfo>),
+    TopicGroups(Vec<SeenGroup>),
     GroupOffsets(Vec<GroupOffset>),
     GroupNames(Vec<GroupName>),
     /// Whether there was anything to forget.

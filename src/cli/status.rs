@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::api::{HistogramInfo, NodeInfo, ShardInfo};
+use crate::broker::READER_CLIENTS;
 use crate::cli::error::CommandError;
 use crate::cli::output::{OutputFormat, Table, bytes_for_people, grouped, nanoseconds_for_people, print};
 use crate::cli::server::ServerArguments;
@@ -24,6 +25,8 @@ struct NodeView {
     node: Option<String>,
     level: &'static str,
     resident_bytes: u64,
+    /// RocketMQ's own clients that say what they consume or produce as, over all shards.
+    reader_clients: u64,
     shards: Vec<ShardView>,
 }
 
@@ -63,11 +66,12 @@ pub fn run(arguments: &StatusArguments, format: OutputFormat) -> Result<(), Comm
 
 fn render_node(view: &NodeView) -> String {
     let mut text = format!(
-        "turbopump {}, node {}, level {}, {} resident\n\n",
+        "turbopump {}, node {}, level {}, {} resident, {} RocketMQ clients\n\n",
         view.version,
         view.node.as_deref().unwrap_or("-"),
         view.level,
-        bytes_for_people(view.resident_bytes as f64)
+        bytes_for_people(view.resident_bytes as f64),
+        grouped(view.reader_clients)
     );
     let mut shards = Table::new(["SHARD", "CORE", "ADDRESS", "STATE"]);
     for shard in &view.shards {
@@ -103,11 +107,13 @@ fn render_node(view: &NodeView) -> String {
 
 impl NodeView {
     fn new(node: &NodeInfo) -> Self {
+        let counters = node.shards.iter().flat_map(|shard| &shard.counters);
         Self {
             version: node.version.clone(),
             node: node.node.map(|node| node.to_string()),
             level: node.level.name(),
             resident_bytes: node.resident_bytes,
+            reader_clients: counters.filter(|(name, _)| name == READER_CLIENTS).map(|(_, value)| value).sum(),
             shards: node.shards.iter().map(ShardView::new).collect(),
         }
     }
@@ -163,7 +169,7 @@ mod tests {
             shard: ShardId(0),
             core: Some(1),
             state: "a flush failed: I/O error".into(),
-            counters: vec![("messages_produced".into(), 12_345)],
+            counters: vec![("messages_produced".into(), 12_345), (READER_CLIENTS.into(), 2)],
             histograms: vec![histogram],
         };
         let node = NodeInfo {
@@ -174,7 +180,9 @@ mod tests {
             shards: vec![shard],
         };
         let text = render_node(&NodeView::new(&node));
-        for part in ["52.4 MB", "a flush failed", "12,345", "140 us", "4.00 ms", "P99.99"] {
+        for part in
+            ["52.4 MB", "2 RocketMQ clients", "a flush failed", "12,345", "140 us", "4.00 ms", "P99.99"]
+        {
             assert!(text.contains(part), "{part} is missing in {text}");
         }
     }

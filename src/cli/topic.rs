@@ -5,7 +5,7 @@ use std::str::FromStr;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use crate::api::{TopicChange, TopicInfo};
+use crate::api::{ReaderMode, TopicChange, TopicGroup, TopicInfo};
 use crate::cli::error::CommandError;
 use crate::cli::instance::InstanceFlag;
 use crate::cli::output::{OutputFormat, Table, grouped, print};
@@ -26,13 +26,21 @@ pub enum TopicCommand {
     Create(CreateArguments),
     /// List all topics
     List(ListArguments),
-    /// Show a topic with its queues and what each holds
+    /// Show a topic with its queues, what each holds, and who consumes it
+    #[command(after_help = DESCRIBE_HELP)]
     Describe(NameArguments),
     /// Add queues, or change retention or level; what is not named stays as it is
     Alter(AlterArguments),
     /// Delete a topic and everything in it
     Delete(NameArguments),
 }
+
+const DESCRIBE_HELP: &str = "\
+JSON: topic, id, queue_count, retention, retention_ms, level, queues (queue, shard, first_offset, end_offset, messages), groups \
+(those that have a place in the topic or consume it now: group; members, how many native members name the topic; receivers, with \
+protocol, filter, ordered, active, seen_age_ms; readers, RocketMQ's own clients, with client, language, version, address, \
+broadcasts, expression), consumers_left_out (for how many there was no room). Both are left out for an access key \
+that is not an administrator's.";
 
 #[derive(Debug, Args)]
 pub struct CreateArguments {
@@ -106,6 +114,38 @@ struct TopicView {
     level: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     queues: Option<Vec<QueueView>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    groups: Option<Vec<ConsumingGroupView>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    consumers_left_out: Option<u32>,
+}
+
+/// Who consumes the topic as one group.
+#[derive(Serialize)]
+struct ConsumingGroupView {
+    group: String,
+    members: u32,
+    receivers: Vec<TopicReceiverView>,
+    readers: Vec<TopicReaderView>,
+}
+
+#[derive(Serialize)]
+struct TopicReceiverView {
+    protocol: &'static str,
+    filter: String,
+    ordered: bool,
+    active: u32,
+    seen_age_ms: u64,
+}
+
+#[derive(Serialize)]
+struct TopicReaderView {
+    client: String,
+    language: String,
+    version: i32,
+    address: String,
+    broadcasts: bool,
+    expression: String,
 }
 
 #[derive(Serialize)]
@@ -214,16 +254,48 @@ fn render_topic(view: &TopicView) -> String {
         ]);
     }
     let messages = queues.iter().map(|queue| queue.messages).sum();
+    let left_out = view.consumers_left_out.filter(|count| *count > 0);
+    let left_out = left_out.map(|count| format!("{count} more consumers are not shown: there is no room\n"));
     format!(
-        "topic {}, id {}, {} queues, retention {}, level {}, {} messages\n{}",
+        "topic {}, id {}, {} queues, retention {}, level {}, {} messages\n{}{}{}",
         view.topic,
         view.id,
         view.queue_count,
         view.retention,
         view.level.unwrap_or("default"),
         grouped(messages),
-        table.render()
+        table.render(),
+        groups_table(view.groups.as_deref().unwrap_or_default()),
+        left_out.unwrap_or_default()
     )
+}
+
+/// A line for each kind of consumers that a group has, and for each of RocketMQ's clients; one for a group that has none.
+fn groups_table(groups: &[ConsumingGroupView]) -> String {
+    let mut table = Table::new(["GROUP", "CONSUMERS", "COUNT", "CLIENT", "ADDRESS", "FILTER"]);
+    let none = || "-".to_owned();
+    for group in groups {
+        let name = || group.group.clone();
+        if group.members > 0 {
+            let members = "native members".to_owned();
+            table.row([name(), members, group.members.to_string(), none(), none(), "*".to_owned()]);
+        }
+        for of in &group.receivers {
+            let order = if of.ordered { ", in order" } else { "" };
+            let receivers = format!("receivers, {}{order}", of.protocol);
+            table.row([name(), receivers, of.active.to_string(), none(), none(), of.filter.clone()]);
+        }
+        for of in &group.readers {
+            let broadcasts = if of.broadcasts { ", every message" } else { "" };
+            let reader = format!("RocketMQ {} {}{broadcasts}", of.language, of.version);
+            let one = "1".to_owned();
+            table.row([name(), reader, one, of.client.clone(), of.address.clone(), of.expression.clone()]);
+        }
+        if group.members == 0 && group.receivers.is_empty() && group.readers.is_empty() {
+            table.row([name(), "nobody now".to_owned(), "0".to_owned(), none(), none(), none()]);
+        }
+    }
+    if groups.is_empty() { String::new() } else { table.render() }
 }
 
 impl FromStr for RetentionArgument {
@@ -265,6 +337,7 @@ impl TopicView {
             end_offset: queue.end_offset.0,
             messages: queue.end_offset.0.saturating_sub(queue.first_offset.0),
         };
+        let consumers = topic.consumers.as_ref();
         Self {
             topic: topic.topic.to_string(),
             id: topic.id.0,
@@ -273,6 +346,34 @@ impl TopicView {
             retention_ms: topic.retention.age(None).map(milliseconds),
             level: topic.level.map(Level::name),
             queues: with_queues.then(|| topic.queues.iter().map(queue_view).collect()),
+            groups: consumers.map(|consumers| consumers.groups.iter().map(ConsumingGroupView::new).collect()),
+            consumers_left_out: consumers.map(|consumers| consumers.left_out),
+        }
+    }
+}
+
+impl ConsumingGroupView {
+    fn new(group: &TopicGroup) -> Self {
+        let receivers = group.receivers.iter().map(|receiver| TopicReceiverView {
+            protocol: receiver.protocol.name(),
+            filter: receiver.filter.expression(),
+            ordered: receiver.ordered,
+            active: receiver.active,
+            seen_age_ms: milliseconds(receiver.seen_age),
+        });
+        let readers = group.readers.iter().map(|reader| TopicReaderView {
+            client: reader.client.clone(),
+            language: reader.language.clone(),
+            version: reader.version,
+            address: reader.address.clone(),
+            broadcasts: reader.mode == ReaderMode::Broadcasting,
+            expression: reader.subscriptions.first().map(|(_, of)| of.clone()).unwrap_or_default(),
+        });
+        Self {
+            group: group.group.to_string(),
+            members: group.members,
+            receivers: receivers.collect(),
+            readers: readers.collect(),
         }
     }
 }
@@ -280,7 +381,7 @@ impl TopicView {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::QueueInfo;
+    use crate::api::{ClientProtocol, QueueInfo, ReaderInfo, ReceiverInfo, TagFilter, TopicConsumers};
     use crate::cli::output::to_json;
     use crate::types::{QueueNumber, QueueOffset, ShardId, TopicId};
 
@@ -291,6 +392,7 @@ mod tests {
             queue_count: 1,
             retention: Retention::Age(std::time::Duration::from_secs(5400)),
             level: None,
+            consumers: None,
             queues: vec![QueueInfo {
                 queue: QueueNumber(0),
                 shard: ShardId(0),
@@ -327,6 +429,57 @@ mod tests {
             to_json(&view),
             r#"{"topic":"orders","id":3,"queue_count":1,"retention":"1h30m","retention_ms":5400000,"level":null,"queues":[{"queue":0,"shard":0,"first_offset":5,"end_offset":1005,"messages":1000}]}"#
         );
-        assert!(!to_json(&TopicView::new(&topic(), false)).contains("queues\":["), "a list has no queues");
+        let listed = to_json(&TopicView::new(&topic(), false));
+        assert!(!listed.contains("queues\":[") && !listed.contains("groups"), "a list has neither: {listed}");
+    }
+
+    #[test]
+    fn a_topic_says_who_consumes_it_in_which_way() {
+        let group = |name: &str| TopicGroup {
+            group: name.parse().expect("a name"),
+            members: 0,
+            receivers: Vec::new(),
+            readers: Vec::new(),
+        };
+        let receiver = ReceiverInfo {
+            topic: "orders".parse().expect("a name"),
+            protocol: ClientProtocol::Http,
+            filter: TagFilter::parse(Some("a")),
+            ordered: true,
+            active: 3,
+            seen_age: std::time::Duration::ZERO,
+        };
+        let reader = ReaderInfo {
+            client: "c@1".to_owned(),
+            language: "JAVA".to_owned(),
+            version: 513,
+            address: "10.0.0.1:9".to_owned(),
+            mode: ReaderMode::Broadcasting,
+            subscriptions: vec![("orders".to_owned(), "b".to_owned())],
+        };
+        let groups = vec![
+            TopicGroup { members: 2, receivers: vec![receiver], ..group("g") },
+            TopicGroup { readers: vec![reader], ..group("h") },
+            group("i"),
+        ];
+        let view = TopicView::new(
+            &TopicInfo { consumers: Some(TopicConsumers { groups, left_out: 1 }), ..topic() },
+            true,
+        );
+        let text = render_topic(&view);
+        let expected = [
+            "g      native members                   2  -       -           *",
+            "g      receivers, http, in order        3  -       -           a",
+            "h      RocketMQ JAVA 513, every message  1  c@1     10.0.0.1:9  b",
+            "i      nobody now                       0  -       -           -",
+            "1 more consumers are not shown",
+        ];
+        let lines = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        for line in expected {
+            assert!(lines(&text).contains(&lines(line)), "{line} is missing in {text}");
+        }
+        assert!(to_json(&view).contains(
+            r#"{"client":"c@1","language":"JAVA","version":513,"address":"10.0.0.1:9","broadcasts":true,"expression":"b"}"#
+        ));
     }
 }

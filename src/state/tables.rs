@@ -63,6 +63,7 @@ impl Topic {
             queue_count: self.queue_count,
             retention: self.retention,
             level: self.level,
+            consumers: None,
             queues: Vec::new(),
         }
     }
@@ -132,6 +133,11 @@ impl Tables {
     /// Whether the group has committed anything.
     pub fn has_offsets(&self, group: &GroupName) -> bool {
         self.offsets.contains_key(group)
+    }
+
+    /// Whether the group has committed anything in a topic.
+    pub fn has_offsets_in(&self, group: &GroupName, topic: TopicId) -> bool {
+        self.offsets.get(group).is_some_and(|offsets| offsets.keys().any(|key| key.topic == topic))
     }
 
     pub fn groups(&self) -> impl Iterator<Item = &GroupName> {

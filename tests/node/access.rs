@@ -223,6 +223,10 @@ fn a_key_may_what_its_rules_say_and_refusals_say_which_rule_is_missing() {
     assert!(topics.contains("orders") && topics.contains("secrets") && !topics.contains("more"), "{topics}");
     let status = run(&node, "root", "toor", &["status", "-o", "json"]).well();
     assert!(status.contains("requests_denied"), "{status}");
+    let describe = ["topic", "describe", "orders", "-o", "json"];
+    let described = run(&node, "root", "toor", &describe).well();
+    assert!(described.contains("\"groups\":["), "{described}");
+    assert!(!shop(&describe).well().contains("groups"), "who else consumes is not a customer's business");
 }
 
 #[test]

@@ -157,21 +157,24 @@ fn those_who_receive_get_nothing_new_of_what_is_read() {
     wait_for("the reader is gone", || receive("orders") == 1);
 }
 
+/// A native member of a group that names `orders`.
+fn join(node: &Node, group: &str, member: &str) -> Result<(), String> {
+    let join = JoinGroup {
+        group: group.parse().expect("a name"),
+        member: member.to_owned(),
+        topics: vec!["orders".parse().expect("a name")],
+        session_timeout: PATIENCE,
+        generation: 0,
+        life: SessionLife::Timed,
+    };
+    node.client().call(&Request::JoinGroup(join)).map(drop).map_err(|error| error.to_string())
+}
+
 #[test]
 fn groups_that_are_read_have_no_native_members_and_are_not_moved() {
     let (_directory, node) = node(&["--shards", "2"]);
     node.run_well(&["topic", "create", "orders", "--queues", "2"]);
-    let join = |group: &str, member: &str| {
-        let join = JoinGroup {
-            group: group.parse().expect("a name"),
-            member: member.to_owned(),
-            topics: vec!["orders".parse().expect("a name")],
-            session_timeout: PATIENCE,
-            generation: 0,
-            life: SessionLife::Timed,
-        };
-        node.client().call(&Request::JoinGroup(join)).map(drop).map_err(|error| error.to_string())
-    };
+    let join = |group: &str, member: &str| join(&node, group, member);
     assert_eq!(join("members", "first"), Ok(()));
     let mut reader = Remoting::connect(&node.addresses[1]);
     for group in ["g", "members"] {
@@ -242,4 +245,45 @@ fn who_does_not_read_what_it_is_told_hurts_nobody() {
     }
     assert_eq!(members(&mut other, "g"), ["frozen@1", "other@1"]);
     assert_eq!(other.told(0).len(), 2_000, "each change once");
+}
+
+/// Who reads, receives, and owns queues of one topic, each as a group of its own, and one that has been there.
+#[test]
+fn a_topic_and_the_status_show_who_consumes() {
+    let (_directory, node) = node(&["--shards", "2"]);
+    node.run_well(&["topic", "create", "orders", "--queues", "2"]);
+    let mut client = Remoting::connect(&node.addresses[0]);
+    assert_eq!(send(&mut client, "orders", "0", "body").code, 0);
+    node.run_well(&[
+        "message", "receive", "orders", "--group", "receives", "--wait", "0", "--filter", "fruit",
+    ]);
+    node.run_well(&["consume", "orders", "--group", "was-here", "--queue", "0", "--count", "1"]);
+    assert_eq!(join(&node, "members", "first"), Ok(()));
+    let mut connections: Vec<_> = node.addresses.iter().map(|address| Remoting::connect(address)).collect();
+    for connection in &mut connections {
+        // Over two connections, and counted once.
+        assert_eq!(beat(connection, &reads("a@1", "reads", "CLUSTERING", &["orders", "events"])).code, 0);
+    }
+    assert_eq!(beat(&mut connections[1], &reads("b@1", "elsewhere", "CLUSTERING", &["events"])).code, 0);
+    let described = node.run(&["topic", "describe", "orders", "-o", "json"]).json();
+    let groups = described["groups"].as_array().expect("a list");
+    let names: Vec<_> = groups.iter().map(|group| group["group"].as_str().expect("a name")).collect();
+    assert_eq!(names, ["members", "reads", "receives", "was-here"], "{described}");
+    assert_eq!((&groups[0]["members"], &groups[1]["members"]), (&json!(1), &json!(0)));
+    let reader = &groups[1]["readers"][0];
+    assert_eq!(groups[1]["readers"].as_array().expect("a list").len(), 1);
+    assert_eq!(
+        (&reader["client"], &reader["language"], &reader["expression"], &reader["broadcasts"]),
+        (&json!("a@1"), &json!("JAVA"), &json!("*"), &json!(false))
+    );
+    assert!(reader["address"].as_str().is_some_and(|address| address.starts_with("127.0.0.1:")));
+    assert_eq!(groups[2]["receivers"][0]["filter"], "fruit");
+    assert_eq!(groups[3]["receivers"], json!([]));
+    let status = node.run(&["status", "-o", "json"]).json();
+    assert_eq!(status["reader_clients"], 2);
+    assert!(node.run_well(&["status"]).contains("2 RocketMQ clients"));
+    drop(connections);
+    wait_for("they are gone", || node.run(&["status", "-o", "json"]).json()["reader_clients"] == 0);
+    let text = node.run_well(&["topic", "describe", "orders"]);
+    assert!(!text.contains("a@1") && text.contains("nobody now"), "{text}");
 }

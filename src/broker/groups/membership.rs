@@ -367,6 +367,14 @@ impl Groups {
         self.groups.contains_key(group)
     }
 
+    /// How many members of each group name a topic.
+    pub fn members_of_topic(&self, topic: &TopicName) -> impl Iterator<Item = (&GroupName, u32)> {
+        self.groups.iter().filter_map(|(name, group)| {
+            let count = group.members.values().filter(|member| member.topics.contains(topic)).count();
+            (count > 0).then_some((name, count as u32))
+        })
+    }
+
     /// Generation and members; `None` for a group without members.
     pub fn describe(&self, group: &GroupName, now: MonotonicTime) -> Option<(u64, Vec<MemberInfo>)> {
         let group = self.groups.get(group)?;

@@ -25,6 +25,7 @@
 
 mod gates;
 mod membership;
+mod of_topic;
 mod receivers;
 mod removal;
 mod requests;
@@ -33,6 +34,7 @@ mod sharing;
 pub(super) use gates::{Gate, Gates};
 pub(super) use membership::HolderCheck;
 pub use membership::{Groups, QueueGrants, RECEIVERS};
+pub use of_topic::SeenGroup;
 pub use receivers::SeenReceivers;
 pub(super) use receivers::{Receivers, TELL_INTERVAL};
 pub use removal::GroupsInUse;

@@ -86,6 +86,18 @@ impl TopicReceivers {
         self.filters.iter().any(|seen| seen.is_live(now))
     }
 
+    /// Those whose session runs.
+    fn shown(&self, topic: TopicId, now: MonotonicTime) -> impl Iterator<Item = SeenReceivers> {
+        self.filters.iter().filter(move |seen| seen.is_live(now)).map(move |seen| SeenReceivers {
+            topic,
+            protocol: seen.protocol,
+            filter: seen.filter.clone(),
+            ordered: seen.ordered,
+            active: seen.active,
+            last_seen: seen.seen(now),
+        })
+    }
+
     /// Takes note of a receive.
     fn begin(&mut self, receive: &Receive, now: MonotonicTime) -> Noted {
         if let Some(seen) = self.filters.iter_mut().find(|seen| seen.is_of(receive)) {
@@ -186,16 +198,20 @@ impl Receivers {
     /// Those of a group whose session runs.
     pub fn of_group(&self, group: &GroupName, now: MonotonicTime) -> Vec<SeenReceivers> {
         let topics = self.groups.get(group).into_iter().flatten();
-        let seen = topics.flat_map(|(topic, receivers)| receivers.filters.iter().map(|seen| (*topic, seen)));
-        let live = seen.filter(|(_, seen)| seen.is_live(now)).map(|(topic, seen)| SeenReceivers {
-            topic,
-            protocol: seen.protocol,
-            filter: seen.filter.clone(),
-            ordered: seen.ordered,
-            active: seen.active,
-            last_seen: seen.seen(now),
-        });
-        live.collect()
+        topics.flat_map(|(topic, receivers)| receivers.shown(*topic, now)).collect()
+    }
+
+    /// Those of a topic, by their groups.
+    pub fn of_topic(
+        &self,
+        topic: TopicId,
+        now: MonotonicTime,
+    ) -> impl Iterator<Item = (&GroupName, Vec<SeenReceivers>)> {
+        let shown = move |topics: &BTreeMap<TopicId, TopicReceivers>| -> Vec<_> {
+            topics.get(&topic).into_iter().flat_map(|receivers| receivers.shown(topic, now)).collect()
+        };
+        let groups = self.groups.iter().map(move |(group, topics)| (group, shown(topics)));
+        groups.filter(|(_, seen)| !seen.is_empty())
     }
 
     /// The groups that have any such.

@@ -120,6 +120,11 @@ impl<D: Disk> Broker<D> {
     /// Who receives for a group, through whichever shard: one entry for each topic, protocol and filter.
     pub async fn group_receivers(&self, group: &GroupName) -> Result<Vec<ReceiverInfo>, Failure> {
         let seen = self.seen_receivers(group).await?;
+        Ok(self.receiver_infos(seen))
+    }
+
+    /// What all shards have seen, put together.
+    pub(super) fn receiver_infos(&self, seen: Vec<SeenReceivers>) -> Vec<ReceiverInfo> {
         let now = self.clock.monotonic();
         let tables = self.tables();
         let mut infos: Vec<ReceiverInfo> = Vec::new();
@@ -149,7 +154,7 @@ impl<D: Disk> Broker<D> {
         let order =
             |info: &ReceiverInfo| (info.topic.clone(), info.filter.clone(), info.protocol, info.ordered);
         infos.sort_by_cached_key(order);
-        Ok(infos)
+        infos
     }
 
     /// The receivers of a group without members, as one member that has all queues of its topics.

@@ -18,6 +18,9 @@ use crate::types::{GroupName, Reservation, ShardId};
 /// Of an entry in a table, beside its name.
 const ENTRY_BYTES: usize = 96;
 
+/// The counter of a shard's clients that read: over all shards, each is counted once.
+pub const READER_CLIENTS: &str = "reader_clients";
+
 /// All clients and their groups.
 #[derive(Default)]
 pub(in crate::broker) struct Readers {
@@ -257,37 +260,58 @@ impl Readers {
         self.members(group).into_iter().filter(is_here).collect()
     }
 
-    /// The clients of a group as they are shown: each once, by its first connection that is of the group. Of very many, as
-    /// many as an answer has room for, and the number of those left out.
+    /// The clients of a group as they are shown. Of very many, as many as an answer has room for, and the number of those left
+    /// out.
     pub fn shown(&self, group: &GroupName) -> (Vec<ReaderInfo>, usize) {
-        let of_client = |id: String| {
-            let said = self.clients.get(&id)?.values();
+        let mut bytes = 0;
+        let has_room = |reader: &ReaderInfo| {
+            bytes += shown_bytes(reader);
+            bytes <= limits::SHOWN_CONSUMERS_BYTES_MAX
+        };
+        let member_count = self.groups.get(group).map_or(0, |group| group.clients.len());
+        let shown: Vec<_> = self.infos(group).take_while(has_room).collect();
+        let left_out = member_count - shown.len();
+        (shown, left_out)
+    }
+
+    /// Each client of a group once, by its first connection that is of the group.
+    fn infos(&self, group: &GroupName) -> impl Iterator<Item = ReaderInfo> {
+        let members = self.groups.get(group).into_iter().flat_map(|group| group.clients.keys());
+        members.filter_map(move |id| {
+            let said = self.clients.get(id)?.values();
             let of_group = |said: &Said| said.client.groups.iter().position(|of| of.group == *group);
             let (said, at) = said.filter_map(|said| Some((said, of_group(said)?))).next()?;
             let read = &said.client.groups[at];
             let subscriptions = read.subscriptions.iter();
             Some(ReaderInfo {
-                client: id,
+                client: id.clone(),
                 language: said.client.language.to_owned(),
                 version: said.client.version,
                 address: said.address.clone(),
                 mode: read.mode,
                 subscriptions: subscriptions.map(|of| (of.topic.clone(), of.expression.clone())).collect(),
             })
-        };
-        let mut bytes = 0;
-        let has_room = |reader: &ReaderInfo| {
-            let subscriptions = reader.subscriptions.iter();
-            let of_subscriptions: usize =
-                subscriptions.map(|(topic, expression)| topic.len() + expression.len() + ENTRY_BYTES).sum();
-            bytes += reader.client.len() + ENTRY_BYTES + of_subscriptions;
-            bytes <= limits::ENVELOPE_BYTES_MAX / 4
-        };
-        let members = self.members(group);
-        let member_count = members.len();
-        let shown: Vec<_> = members.into_iter().filter_map(of_client).take_while(has_room).collect();
-        let left_out = member_count - shown.len();
-        (shown, left_out)
+        })
+    }
+
+    /// The clients that name a topic, by their groups, with what they want of it.
+    pub fn of_topic(&self, topic: &str) -> impl Iterator<Item = (&GroupName, ReaderInfo)> {
+        let groups = self.groups.iter().filter(move |(_, group)| group.topics.contains_key(topic));
+        let clients = groups.flat_map(|(name, _)| self.infos(name).map(move |reader| (name, reader)));
+        clients.filter_map(move |(name, mut reader)| {
+            reader.subscriptions.retain(|(of, _)| of == topic);
+            (!reader.subscriptions.is_empty()).then_some((name, reader))
+        })
+    }
+
+    /// How many clients have their first connection on a shard: over all shards, each is counted once.
+    pub fn clients_of_shard(&self, shard: ShardId) -> usize {
+        let first = self.clients.values().filter_map(|connections| connections.keys().next());
+        first.filter(|first| first.shard == shard).count()
+    }
+
+    pub fn client_count(&self) -> usize {
+        self.clients.len()
     }
 
     /// Who produces as a group; a client over each of its connections.
@@ -347,6 +371,12 @@ impl Readers {
     pub fn shared_topics(client: &ReaderClient) -> impl Iterator<Item = &str> {
         client.groups.iter().filter(|group| group.shares() > 0).flat_map(ReaderGroup::topics)
     }
+}
+
+/// What a client takes in an answer.
+pub(in crate::broker) fn shown_bytes(reader: &ReaderInfo) -> usize {
+    let of = |(topic, expression): &(String, String)| topic.len() + expression.len() + ENTRY_BYTES;
+    reader.client.len() + ENTRY_BYTES + reader.subscriptions.iter().map(of).sum::<usize>()
 }
 
 #[cfg(test)]

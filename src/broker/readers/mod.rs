@@ -15,6 +15,7 @@ mod start;
 
 pub use commits::ReaderCommit;
 pub(super) use commits::{Coming, ReaderCommits};
-pub(super) use members::Readers;
+pub use members::READER_CLIENTS;
+pub(super) use members::{Readers, shown_bytes};
 pub use spreading::MembersNotice;
 pub(super) use spreading::{ReaderNews, Spreading};

@@ -7,6 +7,7 @@ use super::instances::{check_instance, topic_missing, topic_unknown};
 use crate::api::{Failure, NodeInfo, QueueInfo, Reply, RouteInfo, ShardInfo, Status, TopicChange, TopicInfo};
 use crate::broker::client_requests::unexpected;
 use crate::broker::peers::{PeerReply, PeerRequest};
+use crate::broker::readers::READER_CLIENTS;
 use crate::broker::shard_broker::{Broker, owned_queues};
 use crate::broker::time_slice::TimeSlice;
 use crate::disk::Disk;
@@ -230,6 +231,7 @@ impl<D: Disk> Broker<D> {
     pub(in crate::broker) async fn describe_topic(&self, name: &TopicName) -> Result<TopicInfo, Failure> {
         let mut info = self.topic_by_name(name)?.info();
         info.queues = self.queue_ranges(info.id).await?;
+        info.consumers = Some(self.topic_consumers(&info).await?);
         Ok(info)
     }
 
@@ -320,6 +322,7 @@ impl<D: Disk> Broker<D> {
                 Ok(PeerReply::GroupReceivers(seen))
             }
             PeerRequest::QueueRanges(id) => Ok(PeerReply::QueueRanges(self.own_ranges(id).await)),
+            PeerRequest::TopicGroups(id) => Ok(PeerReply::TopicGroups(self.own_topic_groups(id).await)),
             PeerRequest::GroupOffsets(group) => Ok(PeerReply::GroupOffsets(self.own_offsets(&group))),
             PeerRequest::Readers(news) => self.hear_of_readers(news).await,
             PeerRequest::GroupNames => Ok(PeerReply::GroupNames(self.own_group_names())),
@@ -401,6 +404,8 @@ impl<D: Disk> Broker<D> {
         counters.extend(self.memory.counters());
         counters.extend(self.lease_counters());
         counters.push(("receivers_bytes".to_owned(), self.receivers.borrow().bytes() as u64));
+        let clients = self.readers.borrow().clients_of_shard(self.options.shard) as u64;
+        counters.push((READER_CLIENTS.to_owned(), clients));
         counters.push(("offsets".to_owned(), self.tables().offset_count() as u64));
         if let Some(host) = &*self.host.borrow() {
             counters.extend(host(count_syscalls));

@@ -6,7 +6,7 @@ use flatbuffers::{FlatBufferBuilder, WIPOffset};
 
 use crate::api::{
     ClientProtocol, GroupInfo, GroupQueueInfo, GroupSettings, MemberInfo, ReaderInfo, ReaderMode,
-    ReceiverInfo, TagFilter,
+    ReceiverInfo, TagFilter, TopicGroup,
 };
 use crate::types::{QueueNumber, QueueOffset, TopicName};
 use crate::wire::generated as schema;
@@ -51,18 +51,7 @@ pub(super) fn table(builder: &mut Builder, group: &GroupInfo) -> WIPOffset<schem
         };
         queues.push(schema::GroupQueue::create(builder, &arguments));
     }
-    let mut receivers = Vec::with_capacity(group.receivers.len());
-    for receiver in &group.receivers {
-        let arguments = schema::GroupReceiverArgs {
-            topic: Some(builder.create_shared_string(receiver.topic.as_str())),
-            filter: Some(builder.create_shared_string(&receiver.filter.expression())),
-            ordered: receiver.ordered,
-            active: receiver.active,
-            seen_age_ms: milliseconds(receiver.seen_age),
-            protocol: Some(builder.create_shared_string(receiver.protocol.name())),
-        };
-        receivers.push(schema::GroupReceiver::create(builder, &arguments));
-    }
+    let receivers: Vec<_> = group.receivers.iter().map(|info| receiver_table(builder, info)).collect();
     let readers: Vec<_> = group.readers.iter().map(|reader| reader_table(builder, reader)).collect();
     let settings = group.settings.as_ref().map(|settings| settings_table(builder, settings));
     let refused: Vec<_> = group.refused.iter().map(|reason| builder.create_string(reason)).collect();
@@ -77,6 +66,50 @@ pub(super) fn table(builder: &mut Builder, group: &GroupInfo) -> WIPOffset<schem
         readers: Some(builder.create_vector(&readers)),
     };
     schema::GroupInfo::create(builder, &arguments)
+}
+
+/// The groups of a described topic.
+pub(super) fn topic_groups(
+    builder: &mut Builder,
+    groups: &[TopicGroup],
+) -> Vec<WIPOffset<schema::TopicGroup<'static>>> {
+    let mut tables = Vec::with_capacity(groups.len());
+    for group in groups {
+        let receivers: Vec<_> = group.receivers.iter().map(|info| receiver_table(builder, info)).collect();
+        let readers: Vec<_> = group.readers.iter().map(|reader| reader_table(builder, reader)).collect();
+        let arguments = schema::TopicGroupArgs {
+            group: Some(builder.create_string(group.group.as_str())),
+            members: group.members,
+            receivers: Some(builder.create_vector(&receivers)),
+            readers: Some(builder.create_vector(&readers)),
+        };
+        tables.push(schema::TopicGroup::create(builder, &arguments));
+    }
+    tables
+}
+
+pub(super) fn read_topic_group(body: schema::TopicGroup<'_>) -> Result<TopicGroup, MalformedReply> {
+    Ok(TopicGroup {
+        group: name(body.group())?,
+        members: body.members(),
+        receivers: body.receivers().into_iter().flatten().map(receiver).collect::<Result<_, _>>()?,
+        readers: body.readers().into_iter().flatten().map(reader).collect(),
+    })
+}
+
+fn receiver_table(
+    builder: &mut Builder,
+    receiver: &ReceiverInfo,
+) -> WIPOffset<schema::GroupReceiver<'static>> {
+    let arguments = schema::GroupReceiverArgs {
+        topic: Some(builder.create_shared_string(receiver.topic.as_str())),
+        filter: Some(builder.create_shared_string(&receiver.filter.expression())),
+        ordered: receiver.ordered,
+        active: receiver.active,
+        seen_age_ms: milliseconds(receiver.seen_age),
+        protocol: Some(builder.create_shared_string(receiver.protocol.name())),
+    };
+    schema::GroupReceiver::create(builder, &arguments)
 }
 
 fn reader_table(builder: &mut Builder, reader: &ReaderInfo) -> WIPOffset<schema::GroupReader<'static>> {

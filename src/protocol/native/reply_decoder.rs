@@ -9,7 +9,7 @@ use flatbuffers::Vector;
 
 use crate::api::{
     Assignment, DamagedBytes, Failure, Fetched, Found, FoundMessage, HistogramInfo, NodeInfo, Produced,
-    QueueInfo, Reply, RouteInfo, ShardAddress, ShardInfo, TopicInfo,
+    QueueInfo, Reply, RouteInfo, ShardAddress, ShardInfo, TopicConsumers, TopicInfo,
 };
 use crate::limits;
 use crate::types::{
@@ -245,6 +245,8 @@ fn topic(body: schema::TopicInfo<'_>) -> Result<TopicInfo, MalformedReply> {
             end_offset: QueueOffset(range.end_offset()),
         });
     }
+    let groups = body.groups().map(|groups| groups.iter().map(group_info::read_topic_group).collect());
+    let groups: Option<Vec<_>> = groups.transpose()?;
     Ok(TopicInfo {
         topic: name(body.topic())?,
         id: TopicId(body.topic_id()),
@@ -252,6 +254,7 @@ fn topic(body: schema::TopicInfo<'_>) -> Result<TopicInfo, MalformedReply> {
         retention: retention(body.retention(), body.retention_ms())?,
         level: level(body.level())?,
         queues,
+        consumers: groups.map(|groups| TopicConsumers { groups, left_out: body.consumers_left_out() }),
     })
 }
 

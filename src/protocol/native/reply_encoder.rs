@@ -294,6 +294,8 @@ fn topic_table(builder: &mut Builder, topic: &TopicInfo) -> WIPOffset<schema::To
         })
         .collect();
     let (retention, retention_ms) = retention_code(Some(topic.retention));
+    let consumers = topic.consumers.as_ref();
+    let groups = consumers.map(|consumers| group_info::topic_groups(builder, &consumers.groups));
     let arguments = schema::TopicInfoArgs {
         topic: Some(builder.create_string(topic.topic.as_str())),
         topic_id: topic.id.0,
@@ -302,6 +304,8 @@ fn topic_table(builder: &mut Builder, topic: &TopicInfo) -> WIPOffset<schema::To
         retention,
         level: level_code(topic.level),
         queues: (!ranges.is_empty()).then(|| builder.create_vector(&ranges)),
+        groups: groups.map(|groups| builder.create_vector(&groups)),
+        consumers_left_out: consumers.map_or(0, |consumers| consumers.left_out),
     };
     schema::TopicInfo::create(builder, &arguments)
 }

@@ -133,6 +133,7 @@ fn topic_info(queues: u32) -> TopicInfo {
         queue_count: queues,
         retention: Retention::Age(Duration::from_secs(3600)),
         level: None,
+        consumers: None,
         queues: (0..queues)
             .map(|queue| QueueInfo {
                 queue: QueueNumber(queue),
@@ -197,6 +198,12 @@ fn group_info() -> GroupInfo {
     }
 }
 
+fn topic_consumers() -> TopicConsumers {
+    let GroupInfo { group, receivers, readers, .. } = group_info();
+    let nobody = TopicGroup { group: group.clone(), members: 0, receivers: Vec::new(), readers: Vec::new() };
+    TopicConsumers { groups: vec![TopicGroup { group, members: 3, receivers, readers }, nobody], left_out: 9 }
+}
+
 fn node_info() -> NodeInfo {
     let histogram = HistogramInfo {
         stage: "flush".to_owned(),
@@ -243,6 +250,8 @@ fn replies() -> Vec<Result<Reply, Failure>> {
         Ok(Reply::Fetched(fetched(Vec::new(), Some(damaged)))),
         Ok(Reply::OffsetFound(QueueOffset(u64::MAX))),
         Ok(Reply::Topic(topic_info(2))),
+        Ok(Reply::Topic(TopicInfo { consumers: Some(topic_consumers()), ..topic_info(1) })),
+        Ok(Reply::Topic(TopicInfo { consumers: Some(TopicConsumers::default()), ..topic_info(1) })),
         Ok(Reply::Topics(vec![topic_info(0), topic_info(0)])),
         Ok(Reply::Topics(Vec::new())),
         Ok(Reply::Route(RouteInfo { shards: shards.clone(), topic: None, node: None })),

@@ -231,6 +231,11 @@ impl Leases {
     pub fn groups(&self) -> impl Iterator<Item = &GroupName> {
         self.groups.keys()
     }
+
+    /// Those that have been receiving from a queue.
+    pub fn groups_of(&self, key: QueueKey) -> impl Iterator<Item = &GroupName> {
+        self.queues.get(&key).into_iter().flat_map(HashMap::keys)
+    }
 }
 
 #[cfg(test)]

@@ -8032,6 +8032,8 @@ impl<'a> TopicInfo<'a> {
   pub const VT_LEVEL: flatbuffers::VOffsetT = 12;
   pub const VT_QUEUES: flatbuffers::VOffsetT = 14;
   pub const VT_RETENTION: flatbuffers::VOffsetT = 16;
+  pub const VT_GROUPS: flatbuffers::VOffsetT = 18;
+  pub const VT_CONSUMERS_LEFT_OUT: flatbuffers::VOffsetT = 20;
 
   #[inline]
   pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
@@ -8044,6 +8046,8 @@ impl<'a> TopicInfo<'a> {
   ) -> flatbuffers::WIPOffset<TopicInfo<'bldr>> {
     let mut builder = TopicInfoBuilder::new(_fbb);
     builder.add_retention_ms(args.retention_ms);
+    builder.add_consumers_left_out(args.consumers_left_out);
+    if let Some(x) = args.groups { builder.add_groups(x); }
     if let Some(x) = args.queues { builder.add_queues(x); }
     builder.add_queue_count(args.queue_count);
     builder.add_topic_id(args.topic_id);
@@ -8103,6 +8107,20 @@ impl<'a> TopicInfo<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<Retention>(TopicInfo::VT_RETENTION, Some(Retention::Age)).unwrap()}
   }
+  #[inline]
+  pub fn groups(&self) -> Option<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<TopicGroup<'a>>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<TopicGroup>>>>(TopicInfo::VT_GROUPS, None)}
+  }
+  #[inline]
+  pub fn consumers_left_out(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(TopicInfo::VT_CONSUMERS_LEFT_OUT, Some(0)).unwrap()}
+  }
 }
 
 impl flatbuffers::Verifiable for TopicInfo<'_> {
@@ -8119,6 +8137,8 @@ impl flatbuffers::Verifiable for TopicInfo<'_> {
      .visit_field::<Level>("level", Self::VT_LEVEL, false)?
      .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, QueueRange>>>("queues", Self::VT_QUEUES, false)?
      .visit_field::<Retention>("retention", Self::VT_RETENTION, false)?
+     .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, flatbuffers::ForwardsUOffset<TopicGroup>>>>("groups", Self::VT_GROUPS, false)?
+     .visit_field::<u32>("consumers_left_out", Self::VT_CONSUMERS_LEFT_OUT, false)?
      .finish();
     Ok(())
   }
@@ -8131,6 +8151,8 @@ pub struct TopicInfoArgs<'a> {
     pub level: Level,
     pub queues: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, QueueRange>>>,
     pub retention: Retention,
+    pub groups: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<TopicGroup<'a>>>>>,
+    pub consumers_left_out: u32,
 }
 impl<'a> Default for TopicInfoArgs<'a> {
   #[inline]
@@ -8143,6 +8165,8 @@ impl<'a> Default for TopicInfoArgs<'a> {
       level: Level::Default,
       queues: None,
       retention: Retention::Age,
+      groups: None,
+      consumers_left_out: 0,
     }
   }
 }
@@ -8181,6 +8205,14 @@ impl<'a: 'b, 'b> TopicInfoBuilder<'a, 'b> {
     self.fbb_.push_slot::<Retention>(TopicInfo::VT_RETENTION, retention, Retention::Age);
   }
   #[inline]
+  pub fn add_groups(&mut self, groups: flatbuffers::WIPOffset<flatbuffers::Vector<'b , flatbuffers::ForwardsUOffset<TopicGroup<'b >>>>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(TopicInfo::VT_GROUPS, groups);
+  }
+  #[inline]
+  pub fn add_consumers_left_out(&mut self, consumers_left_out: u32) {
+    self.fbb_.push_slot::<u32>(TopicInfo::VT_CONSUMERS_LEFT_OUT, consumers_left_out, 0);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> TopicInfoBuilder<'a, 'b> {
     let start = _fbb.start_table();
     TopicInfoBuilder {
@@ -8206,6 +8238,8 @@ impl core::fmt::Debug for TopicInfo<'_> {
       ds.field("level", &self.level());
       ds.field("queues", &self.queues());
       ds.field("retention", &self.retention());
+      ds.field("groups", &self.groups());
+      ds.field("consumers_left_out", &self.consumers_left_out());
       ds.finish()
   }
 }
@@ -9852,6 +9886,155 @@ impl core::fmt::Debug for GroupReader<'_> {
       ds.field("address", &self.address());
       ds.field("broadcasts", &self.broadcasts());
       ds.field("subscriptions", &self.subscriptions());
+      ds.finish()
+  }
+}
+pub enum TopicGroupOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct TopicGroup<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for TopicGroup<'a> {
+  type Inner = TopicGroup<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> TopicGroup<'a> {
+  pub const VT_GROUP: flatbuffers::VOffsetT = 4;
+  pub const VT_MEMBERS: flatbuffers::VOffsetT = 6;
+  pub const VT_RECEIVERS: flatbuffers::VOffsetT = 8;
+  pub const VT_READERS: flatbuffers::VOffsetT = 10;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    TopicGroup { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args TopicGroupArgs<'args>
+  ) -> flatbuffers::WIPOffset<TopicGroup<'bldr>> {
+    let mut builder = TopicGroupBuilder::new(_fbb);
+    if let Some(x) = args.readers { builder.add_readers(x); }
+    if let Some(x) = args.receivers { builder.add_receivers(x); }
+    builder.add_members(args.members);
+    if let Some(x) = args.group { builder.add_group(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn group(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(TopicGroup::VT_GROUP, None).unwrap()}
+  }
+  #[inline]
+  pub fn members(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(TopicGroup::VT_MEMBERS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn receivers(&self) -> Option<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<GroupReceiver<'a>>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<GroupReceiver>>>>(TopicGroup::VT_RECEIVERS, None)}
+  }
+  #[inline]
+  pub fn readers(&self) -> Option<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<GroupReader<'a>>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<GroupReader>>>>(TopicGroup::VT_READERS, None)}
+  }
+}
+
+impl flatbuffers::Verifiable for TopicGroup<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("group", Self::VT_GROUP, true)?
+     .visit_field::<u32>("members", Self::VT_MEMBERS, false)?
+     .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, flatbuffers::ForwardsUOffset<GroupReceiver>>>>("receivers", Self::VT_RECEIVERS, false)?
+     .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, flatbuffers::ForwardsUOffset<GroupReader>>>>("readers", Self::VT_READERS, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct TopicGroupArgs<'a> {
+    pub group: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub members: u32,
+    pub receivers: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<GroupReceiver<'a>>>>>,
+    pub readers: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<GroupReader<'a>>>>>,
+}
+impl<'a> Default for TopicGroupArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    TopicGroupArgs {
+      group: None, // required field
+      members: 0,
+      receivers: None,
+      readers: None,
+    }
+  }
+}
+
+pub struct TopicGroupBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> TopicGroupBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_group(&mut self, group: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(TopicGroup::VT_GROUP, group);
+  }
+  #[inline]
+  pub fn add_members(&mut self, members: u32) {
+    self.fbb_.push_slot::<u32>(TopicGroup::VT_MEMBERS, members, 0);
+  }
+  #[inline]
+  pub fn add_receivers(&mut self, receivers: flatbuffers::WIPOffset<flatbuffers::Vector<'b , flatbuffers::ForwardsUOffset<GroupReceiver<'b >>>>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(TopicGroup::VT_RECEIVERS, receivers);
+  }
+  #[inline]
+  pub fn add_readers(&mut self, readers: flatbuffers::WIPOffset<flatbuffers::Vector<'b , flatbuffers::ForwardsUOffset<GroupReader<'b >>>>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(TopicGroup::VT_READERS, readers);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> TopicGroupBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    TopicGroupBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<TopicGroup<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, TopicGroup::VT_GROUP,"group");
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for TopicGroup<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("TopicGroup");
+      ds.field("group", &self.group());
+      ds.field("members", &self.members());
+      ds.field("receivers", &self.receivers());
+      ds.field("readers", &self.readers());
       ds.finish()
   }
 }

@@ -82,13 +82,12 @@ class MqAdmin(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.work = tempfile.mkdtemp()
-        cls.processes = []
+        cls.addClassCleanup(shutil.rmtree, cls.work, ignore_errors=True)
         cls.java = Java(cls.work)
         command = [os.environ["TURBOPUMP"], "serve", "--data", cls.work + "/data", "--listen", "127.0.0.1:0", "--http", "none",
                    "--namesrv", "127.0.0.1:0", "--node", "ours", "--shards", str(SHARDS), "--segment-bytes", "16MiB",
                    "--log-level", "warn", "--buffered-io"]
-        broker = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        cls.processes.append(broker)
+        broker = cls.until_the_end(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
         cls.shards = []
         for line in broker.stdout:
             if found := re.match(r"  shard \d+ .*listens on (\S+)", line):
@@ -113,20 +112,24 @@ class MqAdmin(unittest.TestCase):
                        f"storePathRootDir={cls.work}/store\nstorePathCommitLog={cls.work}/store/commitlog\n"
                        "mappedFileSizeCommitLog=1048576\nmappedFileSizeConsumeQueue=60000\n"
                        "registerNameServerPeriod=10000\nbrokerHeartbeatInterval=1000\n")
-        cls.processes.append(cls.java.start("org.apache.rocketmq.namesrv.NamesrvStartup", "-c", cls.work + "/namesrv.conf"))
+        cls.until_the_end(cls.java.start("org.apache.rocketmq.namesrv.NamesrvStartup", "-c", cls.work + "/namesrv.conf"))
         cls.theirs = cls.java.start("org.apache.rocketmq.broker.BrokerStartup", "-c", cls.work + "/broker.conf")
-        cls.processes.append(cls.theirs)
-        cls.processes.append(cls.java.start_admin())
+        cls.until_the_end(cls.theirs)
+        cls.until_the_end(cls.java.start_admin())
         for server in [cls.apache, cls.ours]:
             cls.wait_for(f"Apache's broker registers with {server}", lambda at=server: "theirs" in cls.run_admin(at, "clusterList"))
 
     @classmethod
-    def tearDownClass(cls):
-        for process in cls.processes:
+    def until_the_end(cls, process):
+        """It ends with the tests, and with a set-up that fails."""
+        def end():
             process.kill()
             process.wait()
-        cls.processes[0].stdout.close()
-        shutil.rmtree(cls.work, ignore_errors=True)
+            for stream in filter(None, [process.stdin, process.stdout]):
+                stream.close()
+
+        cls.addClassCleanup(end)
+        return process
 
     @classmethod
     def run_admin(cls, server, *arguments):

@@ -4,7 +4,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::Native;
-use crate::api::{Receive, Reply, Request, Watch};
+use crate::access::Need;
+use crate::api::{Receive, Reply, Request, TopicInfo, Watch};
 use crate::broker::watch_time;
 use crate::limits;
 use crate::server::framed::{Call, CallTerms, Waited};
@@ -79,7 +80,7 @@ impl Native {
             },
             request => broker.handle_for(request, call).await,
         };
-        self.answer(correlation, outcome);
+        self.answer(correlation, outcome.map(|reply| self.without_consumers(reply)));
         if let Some((permit, began)) = heavy {
             let clock = self.connections.clock.clone();
             let rest = (HEAVY_RESTS * clock.monotonic().since(began)).min(HEAVY_REST_MAX);
@@ -89,6 +90,22 @@ impl Native {
                 drop(permit);
             };
             glommio::spawn_local(rested).detach();
+        }
+    }
+}
+
+impl Native {
+    /// Who may know where a topic is does not learn by that who else consumes it.
+    fn without_consumers(&self, reply: Reply) -> Reply {
+        let may_know = || {
+            let session = self.connection.session.borrow();
+            session.check(Need::Administer { what: "see who consumes a topic" }).is_ok()
+        };
+        match reply {
+            Reply::Topic(topic) if topic.consumers.is_some() && !may_know() => {
+                Reply::Topic(TopicInfo { consumers: None, ..topic })
+            }
+            reply => reply,
         }
     }
 }
