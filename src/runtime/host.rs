@@ -194,6 +194,25 @@ pub fn shut_down(fd: i32) {
     unsafe { libc::shutdown(fd, libc::SHUT_RDWR) };
 }
 
+/// Has the system reset a connection that is closed, and not end it, whoever closes it: the system itself when the process dies. Or
+/// no longer: then the peer gets what was sent, and the end.
+pub fn set_reset_when_closed(fd: i32, is_reset: bool) {
+    let linger = libc::linger { l_onoff: libc::c_int::from(is_reset), l_linger: 0 };
+    let bytes = size_of::<libc::linger>() as libc::socklen_t;
+    // SAFETY: the pointer and the size describe `linger`; a descriptor that is none gives an error.
+    unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_LINGER, (&raw const linger).cast(), bytes) };
+}
+
+/// Resets a connection: both sides get an error. What was not sent yet is not sent any more.
+pub fn reset(fd: i32) {
+    // SAFETY: a `sockaddr` is valid when it is all zeros.
+    let mut nowhere: libc::sockaddr = unsafe { std::mem::zeroed() };
+    nowhere.sa_family = libc::AF_UNSPEC as libc::sa_family_t;
+    let bytes = size_of::<libc::sockaddr>() as libc::socklen_t;
+    // SAFETY: the pointer and the size describe `nowhere`; a descriptor that is none gives an error.
+    unsafe { libc::connect(fd, &raw const nowhere, bytes) };
+}
+
 /// Ends our direction of a connection: the peer gets what was sent, and then the end.
 pub fn end_sending(fd: i32) {
     // SAFETY: `shutdown` takes no pointers; a descriptor that is none gives an error.

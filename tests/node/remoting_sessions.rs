@@ -1,5 +1,7 @@
 //! Who consumes over RocketMQ's own protocol: known on every shard, told of one another, and kept apart from other consumers.
 
+use std::io::{ErrorKind, Read};
+
 use serde_json::{Value, json};
 use turbopump::api::{JoinGroup, Request, SessionLife};
 use turbopump::limits;
@@ -25,7 +27,7 @@ fn members(client: &mut Remoting, group: &str) -> Vec<String> {
 }
 
 /// What a client of a group says that reads these topics.
-fn reads(id: &str, group: &str, model: &str, topics: &[&str]) -> Vec<u8> {
+pub fn reads(id: &str, group: &str, model: &str, topics: &[&str]) -> Vec<u8> {
     let subscription = |topic: &&str| json!({ "topic": topic, "subString": "*", "subVersion": 1 });
     let subscriptions: Vec<Value> = topics.iter().map(subscription).collect();
     let consumer = json!({ "groupName": group, "messageModel": model, "consumeType": "CONSUME_PASSIVELY",
@@ -35,6 +37,31 @@ fn reads(id: &str, group: &str, model: &str, topics: &[&str]) -> Vec<u8> {
 
 fn beat(client: &mut Remoting, body: &[u8]) -> Answer {
     client.ask(HEART_BEAT, &[], body)
+}
+
+/// Java 4.9's client goes on waiting for its pulls when a connection has ended, and asks again when one was reset.
+#[test]
+fn a_broker_that_dies_or_stops_resets_the_connections_of_clients() {
+    let ends =
+        |connection: &mut Remoting| connection.stream().read(&mut [0; 16]).map_err(|error| error.kind());
+    for is_killed in [true, false] {
+        let (_directory, node) = node(&[]);
+        let mut client = Remoting::connect(node.address());
+        assert_eq!(beat(&mut client, &heartbeat("a@1", "g")).code, 0);
+        client.told(1);
+        // One that ends otherwise ends as any.
+        let mut malformed = Remoting::connect(node.address());
+        assert_eq!(beat(&mut malformed, &heartbeat("b@1", "h")).code, 0);
+        malformed.told(1);
+        malformed.send(&[0; 64]);
+        assert_eq!(ends(&mut malformed), Ok(0));
+        if is_killed {
+            node.kill()
+        } else {
+            drop(node.stop())
+        }
+        assert_eq!(ends(&mut client), Err(ErrorKind::ConnectionReset), "killed: {is_killed}");
+    }
 }
 
 #[test]

@@ -68,6 +68,9 @@ pub(crate) async fn serve_remoting(
     let address = stream.peer();
     let peer = Peer::at(address.map(|address| address.ip()));
     let Ok(halves) = stream.split() else { return };
+    // Java 4.9's client does not see the end of a connection (`remoting/.../netty/NettyRemotingClient.java` has no
+    // `channelInactive` there): its pulls wait on for half a minute, and nobody reads their queues. It sees a reset.
+    connection.reset_with_broker();
     let remoting = Rc::new(Remoting {
         connections: connections.clone(),
         connection: connection.clone(),

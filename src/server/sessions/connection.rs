@@ -47,6 +47,8 @@ pub(crate) struct Connection {
     pub pace: Pace,
     /// Whose requests these are, where a connection says that once and for all.
     pub session: RefCell<Session>,
+    /// The system resets it when the process dies, and the broker when it stops.
+    resets: Cell<bool>,
 }
 
 impl Connection {
@@ -71,7 +73,24 @@ impl Connection {
             network: Cell::new(None),
             pace: Pace::default(),
             session: RefCell::default(),
+            resets: Cell::new(false),
         }
+    }
+
+    /// Has the connection reset, and not ended, when the process dies or the broker stops: for peers that do not see an end, and
+    /// wait on for what they have asked for.
+    pub fn reset_with_broker(&self) {
+        self.resets.set(true);
+        host::set_reset_when_closed(self.fd, true);
+    }
+
+    /// Ends the connection because the broker stops.
+    pub fn end_with_broker(&self) {
+        // What the peer has not got yet would be lost.
+        if self.resets.get() && host::unacknowledged_bytes(self.fd) == 0 {
+            host::reset(self.fd);
+        }
+        self.end();
     }
 
     /// Whether the peer may still send: it has neither ended its direction nor answered with a reset.
@@ -91,6 +110,9 @@ impl Connection {
     /// Ends the connection: its tasks meet the end of the stream, which must not be closed before, since the next
     /// connection gets the number of its descriptor.
     pub fn end(&self) {
+        if self.resets.take() {
+            host::set_reset_when_closed(self.fd, false);
+        }
         host::shut_down(self.fd);
         self.outbox.close();
         self.leave();
@@ -162,6 +184,7 @@ impl Connection {
     }
 
     pub fn is_quiet(&self) -> bool {
-        self.unanswered.get() == 0 && self.outbox.bytes() == 0
+        let is_taken = !self.resets.get() || host::unacknowledged_bytes(self.fd) == 0;
+        self.unanswered.get() == 0 && self.outbox.bytes() == 0 && is_taken
     }
 }

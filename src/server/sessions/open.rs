@@ -101,7 +101,7 @@ impl OpenConnections {
         while !is_quiet() && clock.monotonic() < deadline {
             clock.sleep(Duration::from_millis(2)).await;
         }
-        self.open.borrow().values().for_each(|connection| connection.end());
+        self.open.borrow().values().for_each(|connection| connection.end_with_broker());
         while self.count() > 0 && clock.monotonic() < deadline.after(END_GRACE) {
             futures_lite::future::or(self.closed.changed(), clock.sleep(Duration::from_millis(10))).await;
         }
