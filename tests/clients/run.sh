@@ -121,6 +121,11 @@ if command -v java > /dev/null && command -v mvn > /dev/null; then
                 env SHARDS=$shards java -XX:TieredStopAtLevel=1 -Djava.io.tmpdir="$work" -Duser.home="$work" \
                 -Drocketmq.serialize.type=$headers -Drocketmq.client.rebalance.waitInterval=500 -Dsuite.source="$consumers" \
                 -cp "$work/remoting-java-$version/lib/*" "$consumers"
+            # Few rounds: TURBOPUMP_KILL_ROUNDS for more.
+            suite "Kills of the broker under RocketMQ's client for Java $version, $shards shard(s)" \
+                env SHARDS=$shards java -XX:TieredStopAtLevel=1 -Djava.io.tmpdir="$work" -Duser.home="$work" \
+                -Drocketmq.client.rebalance.waitInterval=500 -cp "$work/remoting-java-$version/lib/*" \
+                "$work/remoting-java-$version/Kills.java"
         done
     done
 else

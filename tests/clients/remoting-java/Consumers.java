@@ -352,7 +352,7 @@ public class Consumers {
         awaitQueues("restarted", QUEUES, before);
         Set<String> expected = send("restarted", 60, true);
         awaitAll(expected, before);
-        // Clients that are there meanwhile wait for the answers to their pulls for half a minute.
+        // Those that are there meanwhile are another suite's (Kills.java).
         before.stop();
         // It does not wait for an answer to its last commits.
         await("all is committed", () -> described("survivors").contains("\"generation\":0,\"lag\":0,"), () -> described("survivors"));
