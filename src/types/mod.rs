@@ -4,6 +4,7 @@
 mod budget;
 #[cfg(feature = "server")]
 mod client_memory;
+mod delay_level;
 #[cfg(feature = "server")]
 mod file_stamp;
 mod identity;
@@ -29,6 +30,7 @@ mod wake;
 pub use budget::{ByteBudget, Reservation};
 #[cfg(feature = "server")]
 pub use client_memory::{Account, ClientMemory};
+pub use delay_level::{DELAY_LEVELS, delay_of_level};
 #[cfg(feature = "server")]
 pub use file_stamp::FileStamp;
 pub use identity::{Identity, NodeId, QueueKey, QueueNumber, ShardId, TopicId};

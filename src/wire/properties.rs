@@ -38,6 +38,8 @@ pub mod names {
     pub const CHECK_IMMUNITY_SECONDS: &str = "CHECK_IMMUNITY_TIME_IN_SECONDS";
     pub const TRANSACTION_ID: &str = "__transactionId__";
     pub const TRANSACTION_CHECKS: &str = "TRANSACTION_CHECK_TIMES";
+    /// The topic of a dead letter before it was one.
+    pub const DEAD_LETTER_TOPIC: &str = "DLQ_ORIGIN_TOPIC";
     pub const INSTANCE: &str = "INSTANCE_ID";
     pub const CORRELATION_ID: &str = "CORRELATION_ID";
     pub const REPLY_TO_CLIENT: &str = "REPLY_TO_CLIENT";
@@ -52,6 +54,8 @@ pub mod names {
     pub const DELAY_MS: &str = "TIMER_DELAY_MS";
     /// Due time, milliseconds since 1970.
     pub const DELIVER_MS: &str = "TIMER_DELIVER_MS";
+    /// The same as brokers tell it.
+    pub const OUT_MS: &str = "TIMER_OUT_MS";
     /// The due time as the HTTP protocol names it, milliseconds since 1970.
     pub const START_DELIVERY_TIME: &str = "__STARTDELIVERTIME";
     /// That protocol's mark of a transaction: seconds before its producer is asked.
@@ -295,6 +299,21 @@ pub fn append_all(text: &mut Vec<u8>, added: &[(&str, &str)]) -> Result<(), Prop
     Ok(())
 }
 
+/// The text with properties of these names and values in place of those that it has of these names, each as far as there is
+/// room. What is no property is left out.
+pub fn replaced(text: &[u8], by: &[(&str, &str)]) -> Vec<u8> {
+    let mut output = Vec::with_capacity(text.len() + 64);
+    let is_kept = |name: &[u8]| !by.iter().any(|(replaced, _)| replaced.as_bytes() == name);
+    for (name, value) in Properties::new(text).filter(|(name, _)| is_kept(name)) {
+        // It came from a text that had room for it.
+        let _ = append(&mut output, name, value);
+    }
+    for (name, value) in by {
+        let _ = append(&mut output, name.as_bytes(), value.as_bytes());
+    }
+    output
+}
+
 /// The keys in a `KEYS` property or in a record's key: separated by blanks.
 pub fn keys(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split(|byte| *byte == b' ').filter(|key| !key.is_empty())
@@ -362,6 +381,16 @@ mod tests {
         assert_eq!(text, b"a\x01b");
         assert_eq!(append(&mut text, b"n", &vec![b'x'; most]), Ok(()));
         assert_eq!(text.len(), limits::PROPERTIES_BYTES_MAX);
+    }
+
+    #[test]
+    fn properties_are_replaced_and_what_has_no_room_is_left_out() {
+        let text = replaced(b"a\x011\x02b\x012\x02\x02a\x013\x02c\x01", &[("a", "4"), ("d", "5")]);
+        assert_eq!(text, b"b\x012\x02c\x01\x02a\x014\x02d\x015\x02");
+        let mut long = b"x\x01".to_vec();
+        long.resize(limits::PROPERTIES_BYTES_MAX - 6, b'y');
+        long.push(2);
+        assert_eq!(replaced(&long, &[("A", "12"), ("B", "1")]), [&long[..], b"A\x0112\x02"].concat());
     }
 
     #[test]

@@ -36,6 +36,7 @@ mod readme;
 mod receiving;
 mod refusals;
 mod remoting;
+mod remoting_delays;
 mod remoting_offsets;
 mod remoting_pulls;
 mod remoting_sends;

@@ -33,7 +33,7 @@ const PASSED: i32 = 20;
 const OUTSIDE: i32 = 21;
 
 /// The fields of a pull of `orders` that brings its subscription, with others in their places.
-fn pull_fields<'a>(changed: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+pub fn pull_fields<'a>(changed: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
     let mut fields = vec![
         ("consumerGroup", "g"),
         ("topic", "orders"),
@@ -67,7 +67,7 @@ fn offsets(answer: &Answer) -> [i64; 3] {
     [number("nextBeginOffset"), number("minOffset"), number("maxOffset")]
 }
 
-fn records(answer: &Answer) -> Vec<ReadRecord<'_>> {
+pub fn records(answer: &Answer) -> Vec<ReadRecord<'_>> {
     let mut rest = answer.body();
     let mut records = Vec::new();
     while !rest.is_empty() {

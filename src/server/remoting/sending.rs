@@ -87,10 +87,14 @@ impl Remoting {
             _ => told(failure),
         })?;
         let placed = match send.messages {
-            Messages::Single(mut message) => match message.release.take() {
-                Some(release) => self.hold(&target, send.level, message, release).await,
-                None => self.place_single(&target, send.level, message).await,
-            },
+            Messages::Single(mut message) => {
+                let now = self.connections.clock.now();
+                let due = message.take_due(now, &send.topic, target.queue)?;
+                match due.map(Release::At).or_else(|| message.release.take()) {
+                    Some(release) => self.hold(&target, send.level, message, release).await,
+                    None => self.place_single(&target, send.level, message).await,
+                }
+            }
             Messages::Batch(batch) => self.place_batch(&target, send.level, &batch).await,
         };
         Ok((target.queue, placed.map_err(told)?))

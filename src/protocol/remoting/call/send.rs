@@ -11,12 +11,13 @@ use crate::api::{Release, Stored};
 use crate::limits;
 use crate::protocol::remoting::code::{ResponseCode, request};
 use crate::protocol::remoting::fields::FieldValue;
-use crate::protocol::remoting::message::{InnerMessages, Meaning, REGION, system_flag};
+use crate::protocol::remoting::message::{Delay, InnerMessages, Meaning, REGION, system_flag};
 use crate::protocol::remoting::refusal::Refusal;
 use crate::protocol::remoting::{Head, Header, HeaderForm};
 use crate::types::{GroupName, Level, OffsetMessageId, RecordLocation, Timestamp, TopicName};
 use crate::wire::batch::{BatchBuilder, OwnedBatch};
 use crate::wire::origin::{Attributes, Origin};
+use crate::wire::properties::{self, names};
 use crate::wire::record::{Record, RecordError};
 
 /// Topics of RocketMQ's own, into which nothing is sent.
@@ -67,8 +68,10 @@ pub struct SingleMessage<'a> {
     pub origin: Origin,
     /// Empty when the producer gave it none.
     pub unique_id: &'a [u8],
-    /// What it waits for, out of consumers' sight; `None`: it is there at once.
+    /// What it waits for, out of consumers' sight; `None`: it is there at once, unless it is delayed.
     pub release: Option<Release>,
+    /// It is to be delivered later.
+    pub delay: Option<Delay<'a>>,
 }
 
 /// Fields of both generations.
@@ -250,6 +253,7 @@ impl<'a> Envelope<'a> {
             origin: self.origin,
             unique_id: meaning.unique_id,
             release,
+            delay: meaning.delay,
         };
         check_record(&message.record())?;
         Ok((meaning.waits, Messages::Single(message)))
@@ -265,14 +269,15 @@ impl<'a> Envelope<'a> {
             (false, _) if self.is_hidden => Err(illegal(
                 "its system flag says that it is the half of a transaction, its properties do not (TRAN_MSG)",
             )),
-            (false, Some(_)) => Err(Refusal::unsupported("a later delivery")),
-            (false, None) => Ok(None),
+            (false, _) => Ok(None),
         }
     }
 
     /// The properties of the batch itself say only whether its producer waits; where they are silent, its first message does.
     fn batch(self, body: &'a [u8]) -> Result<Read<'a>, Refusal> {
-        let mut waits = Meaning::read(self.properties, &mut Vec::new()).waits;
+        let meaning = Meaning::read(self.properties, &mut Vec::new());
+        check_at_once(&meaning)?;
+        let mut waits = meaning.waits;
         let mut builder = BatchBuilder::new(self.born_time);
         let mut properties = Vec::new();
         for inner in InnerMessages::new(body) {
@@ -282,6 +287,7 @@ impl<'a> Envelope<'a> {
             if self.release_of(&meaning)?.is_some() {
                 return Err(illegal("the messages of a batch are not halves of transactions"));
             }
+            check_at_once(&meaning)?;
             waits = waits.or(meaning.waits);
             let record = Record {
                 key: meaning.keys,
@@ -325,6 +331,14 @@ fn half_release(meaning: &Meaning<'_>) -> Result<Release, Refusal> {
     Ok(Release::Commit { producer_group: Some(group), immunity: Duration::from_secs(seconds.unwrap_or(0)) })
 }
 
+/// The messages of a batch are delivered with it.
+fn check_at_once(meaning: &Meaning<'_>) -> Result<(), Refusal> {
+    match meaning.delay {
+        Some(_) => Err(illegal("a message of a batch is not delayed: send it by itself")),
+        None => Ok(()),
+    }
+}
+
 fn check_record(record: &Record<'_>) -> Result<(), Refusal> {
     record.check().and_then(|()| record.check_text()).map_err(|error| match error {
         RecordError::BodyTooLarge(_) | RecordError::FieldTooLarge => too_large(),
@@ -333,6 +347,37 @@ fn check_record(record: &Record<'_>) -> Result<(), Refusal> {
 }
 
 impl SingleMessage<'_> {
+    /// When it is to be delivered, where it comes at `now` and goes to a queue of this broker; `None`: at once. What RocketMQ's
+    /// brokers say of that to whoever receives it is added to its properties, as far as they take it.
+    pub fn take_due(
+        &mut self,
+        now: Timestamp,
+        topic: &TopicName,
+        queue: u32,
+    ) -> Result<Option<Timestamp>, Refusal> {
+        let Some(delay) = self.delay.take() else { return Ok(None) };
+        let due = delay
+            .due(now)
+            .map_err(|value| illegal(format!("timer message illegal, `{value}` is no delay and no time")))?;
+        let delay_max = limits::DELAY_MS_MAX;
+        if due.0.saturating_sub(now.0) > delay_max {
+            return Err(illegal(format!(
+                "timer message illegal, the delay time should not be bigger than the max delay {delay_max}ms"
+            )));
+        }
+        if due <= now {
+            return Ok(None);
+        }
+        let (name, value) = match delay {
+            Delay::Level(level) => (names::DELAY, level.to_string()),
+            _ => (names::OUT_MS, due.0.to_string()),
+        };
+        let said =
+            [(name, &*value), (names::REAL_TOPIC, topic.as_str()), (names::REAL_QUEUE, &queue.to_string())];
+        self.properties = properties::replaced(&self.properties, &said);
+        Ok(Some(due))
+    }
+
     pub fn record(&self) -> Record<'_> {
         Record {
             key: self.key,

@@ -1,11 +1,12 @@
 //! A message's properties on their way in and out. Keys and tag have places of their own in our records; what is a wish of
-//! the producer's (`WAIT`, delays, transactions) is carried out, and not stored; what brokers add is added when the message is
-//! handed out. Everything else, the message's id among it, is stored as it came.
+//! the producer's (`WAIT`, a delay's level, transactions) is carried out, and not stored; what brokers add is added when the
+//! message is handed out. Everything else, the message's id among it, is stored as it came; the time that a message is to come
+//! at is the last of it.
 
 use std::time::Duration;
 
 use crate::limits;
-use crate::types::Timestamp;
+use crate::types::{DELAY_LEVELS, Timestamp, delay_of_level};
 use crate::wire::properties::{Properties, names};
 use crate::wire::record::RecordView;
 
@@ -67,6 +68,9 @@ impl<'a> Meaning<'a> {
             }
         }
         meaning.delay = delays.first();
+        if !matches!(meaning.delay, Some(Delay::Level(_))) {
+            delays.times().for_each(|(name, value)| push(stored, name.as_bytes(), value));
+        }
         meaning
     }
 }
@@ -88,8 +92,31 @@ impl<'a> Delays<'a> {
     }
 
     fn first(&self) -> Option<Delay<'a>> {
-        let with_name = DELAY_NAMES.iter().zip(self.0);
-        with_name.filter_map(|(name, value)| delay(name, value?)).next()
+        self.said().find_map(|(name, value)| delay(name, value))
+    }
+
+    fn said(&self) -> impl Iterator<Item = (&'static str, &'a [u8])> {
+        DELAY_NAMES.into_iter().zip(self.0).filter_map(|(name, value)| Some((name, value?)))
+    }
+
+    /// What was said but for the level.
+    fn times(&self) -> impl Iterator<Item = (&'static str, &'a [u8])> {
+        self.said().filter(|(name, _)| *name != names::DELAY)
+    }
+}
+
+impl Delay<'_> {
+    /// When a message is to be delivered that has come now; the error is what cannot be read.
+    pub fn due(&self, now: Timestamp) -> Result<Timestamp, String> {
+        let after = |delay: Duration| {
+            Timestamp(now.0.saturating_add(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)))
+        };
+        match self {
+            Delay::Level(level) => Ok(after(delay_of_level(*level))),
+            Delay::After(delay) => Ok(after(*delay)),
+            Delay::At(time) => Ok(*time),
+            Delay::Unreadable(value) => Err(String::from_utf8_lossy(value).chars().take(64).collect()),
+        }
     }
 }
 
@@ -99,7 +126,7 @@ fn delay<'a>(name: &str, value: &'a [u8]) -> Option<Delay<'a>> {
     let Some(number) = number else { return Some(Delay::Unreadable(value)) };
     let number = u64::try_from(number).ok().filter(|number| *number > 0)?;
     Some(match name {
-        names::DELAY => Delay::Level(u32::try_from(number).unwrap_or(u32::MAX)),
+        names::DELAY => Delay::Level(u32::try_from(number).unwrap_or(u32::MAX).min(DELAY_LEVELS)),
         names::DELAY_SECONDS => Delay::After(Duration::from_secs(number)),
         names::DELAY_MS => Delay::After(Duration::from_millis(number)),
         _ => Delay::At(Timestamp(number)),
@@ -179,6 +206,24 @@ mod tests {
         assert_eq!(delay(b"__STARTDELIVERTIME\x018\x02"), Some(Delay::At(Timestamp(8))));
         assert_eq!(delay(b"DELAY\x01soon\x02"), Some(Delay::Unreadable(b"soon")));
         assert_eq!(delay(b"DELAY\x01-1\x02"), None);
+        assert_eq!(delay(b"DELAY\x0199\x02"), Some(Delay::Level(18)));
+    }
+
+    #[test]
+    fn a_time_is_stored_beside_the_other_properties_and_a_level_is_not() {
+        let stored = |text: &'static [u8]| read(text).1;
+        assert_eq!(stored(b"TIMER_DELAY_MS\x011500\x02a\x01b\x02"), b"a\x01b\x02TIMER_DELAY_MS\x011500\x02");
+        assert_eq!(stored(b"TIMER_DELAY_MS\x011500\x02DELAY\x012\x02a\x01b\x02"), b"a\x01b\x02");
+    }
+
+    #[test]
+    fn delays_count_from_now_and_levels_are_rocketmqs() {
+        let due = |delay: Delay<'_>| delay.due(Timestamp(1_000)).map(|due| due.0);
+        assert_eq!(due(Delay::Level(1)), Ok(2_000));
+        assert_eq!(due(Delay::Level(18)), Ok(7_201_000));
+        assert_eq!(due(Delay::After(Duration::MAX)), Ok(u64::MAX));
+        assert_eq!(due(Delay::At(Timestamp(7))), Ok(7));
+        assert_eq!(due(Delay::Unreadable(b"soon")), Err("soon".to_owned()));
     }
 
     fn written(record: &Record<'_>, added: &[(&str, &str)]) -> Vec<u8> {

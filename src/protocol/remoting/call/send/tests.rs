@@ -104,11 +104,16 @@ fn who_does_not_wait_is_answered_at_once() {
 }
 
 #[test]
-fn what_is_not_carried_out_is_refused_in_words() {
+fn who_receives_a_delayed_message_is_told_of_its_delay() {
     read_captured(captured!("java-5.5.0-send-delayed"), |send| {
-        let refusal = send.expect_err("a delay");
-        assert_eq!(refusal.code, ResponseCode::RequestCodeNotSupported);
-        assert!(refusal.remark.contains("later delivery"), "{}", refusal.remark);
+        let send = send.expect("a send");
+        let mut message = single(&send).clone();
+        assert!(matches!(message.delay, Some(Delay::Level(3))), "{:?}", message.delay);
+        assert_eq!(message.take_due(Timestamp(1_000), &send.topic, 2), Ok(Some(Timestamp(11_000))));
+        let text = String::from_utf8_lossy(&message.properties).into_owned();
+        let said = format!("DELAY\u{1}3\u{2}REAL_TOPIC\u{1}{}\u{2}REAL_QID\u{1}2\u{2}", send.topic);
+        assert!(text.ends_with(&said), "{text}");
+        assert_eq!(message.take_due(Timestamp(1_000), &send.topic, 2), Ok(None), "once");
     });
 }
 
@@ -139,6 +144,30 @@ fn a_half_waits_for_its_producers_commit() {
         let text = format!("{of_group}CHECK_IMMUNITY_TIME_IN_SECONDS\u{1}{said}\u{2}");
         assert_eq!(half(&text), release(seconds), "{said}");
     }
+}
+
+#[test]
+fn a_time_is_refused_that_is_none_or_too_far_off_and_one_that_has_passed_is_none() {
+    let message = |delay| SingleMessage {
+        born_time: Timestamp(0),
+        key: b"",
+        tag: b"",
+        properties: Vec::new(),
+        body: b"",
+        attributes: Attributes::default(),
+        origin: Origin::new(0, 0, BORN.parse().expect("an address")),
+        unique_id: b"",
+        release: None,
+        delay: Some(delay),
+    };
+    let topic = "t".parse().expect("a name");
+    let due = |delay| message(delay).take_due(Timestamp(1_000), &topic, 0).map_err(|error| error.code);
+    assert_eq!(due(Delay::At(Timestamp(1_000))), Ok(None));
+    assert_eq!(due(Delay::At(Timestamp(1_001))), Ok(Some(Timestamp(1_001))));
+    let last = 1_000 + limits::DELAY_MS_MAX;
+    assert_eq!(due(Delay::At(Timestamp(last))), Ok(Some(Timestamp(last))));
+    assert_eq!(due(Delay::At(Timestamp(last + 1))), Err(ResponseCode::MessageIllegal));
+    assert_eq!(due(Delay::Unreadable(b"soon")), Err(ResponseCode::MessageIllegal));
 }
 
 /// The fields of a send, by its short names, with some of them changed; `None` takes one away.
@@ -182,7 +211,6 @@ fn refusals_have_rocketmqs_numbers() {
         ("i", Some("KEYS\u{1}a\tb\u{2}"), 13),
         ("i", Some("TAGS\u{1}a||b\u{2}"), 13),
         ("i", Some("TRAN_MSG\u{1}true\u{2}"), 13),
-        ("i", Some("TIMER_DELAY_SEC\u{1}5\u{2}"), 3),
         ("f", Some("4"), 13),
         ("f", Some("1025"), 13),
         ("m", Some("true"), 13),

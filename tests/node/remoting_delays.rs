@@ -1,0 +1,115 @@
+//! Messages that are delivered later, over RocketMQ's own protocol, as bytes on a socket.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use turbopump::limits;
+use turbopump::protocol::remoting::message::InnerMessage;
+
+use super::remoting::{Answer, Remoting, node};
+use super::remoting_pulls::{pull, records};
+use super::remoting_sends::fields;
+use crate::support::node::Setup;
+
+const SEND: i32 = 310;
+const SEND_BATCH: i32 = 320;
+
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as u64
+}
+
+fn send(client: &mut Remoting, properties: &str, body: &str) -> Answer {
+    client.ask(SEND, &fields("orders", "0", properties), body.as_bytes())
+}
+
+/// A message's body, store time and properties, once it is there at that offset.
+fn awaited(client: &mut Remoting, offset: usize) -> (String, u64, String) {
+    let answer = pull(client, &[("queueOffset", &offset.to_string()), ("sysFlag", "6")]);
+    assert_eq!(answer.code, 0, "{answer:?}");
+    let found = records(&answer);
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
+    (text(found[0].body), found[0].store_time as u64, text(found[0].properties))
+}
+
+#[test]
+fn messages_come_at_their_time_and_not_before_it() {
+    let (_directory, node) = node(&["--shards", "2"]);
+    node.run_well(&["topic", "create", "orders", "--queues", "2"]);
+    let mut client = Remoting::connect(node.address());
+    let begun = now_ms();
+    let at = begun + 700;
+    let late = [
+        ("DELAY\u{1}1\u{2}".to_owned(), 1_000),
+        ("TIMER_DELAY_MS\u{1}400\u{2}".to_owned(), 400),
+        (format!("TIMER_DELIVER_MS\u{1}{at}\u{2}"), 700),
+        (format!("__STARTDELIVERTIME\u{1}{}\u{2}", at - 150), 550),
+        ("TIMER_DELAY_SEC\u{1}1\u{2}TIMER_DELAY_MS\u{1}20\u{2}".to_owned(), 1_000),
+    ];
+    for (properties, due) in &late {
+        let answer = send(&mut client, properties, &due.to_string());
+        assert_eq!((answer.code, answer.field("queueOffset"), answer.field("queueId")), (0, "0", "0"));
+        assert_eq!(answer.field("msgId").len(), 32);
+    }
+    // What has no time to wait for is there at once, and so is what came too late.
+    for properties in ["DELAY\u{1}0\u{2}", "TIMER_DELIVER_MS\u{1}5\u{2}"] {
+        assert_eq!(send(&mut client, properties, "0").code, 0);
+    }
+    let found: Vec<_> = (0..7).map(|offset| awaited(&mut client, offset)).collect();
+    let bodies: Vec<_> = found.iter().map(|(body, ..)| body.parse::<u64>().expect("a number")).collect();
+    assert_eq!(bodies, [0, 0, 400, 550, 700, 1_000, 1_000]);
+    for (body, stored, properties) in &found {
+        let due = begun + body.parse::<u64>().expect("a number");
+        assert!(*stored >= due, "{} ms early: {properties}", due - stored);
+    }
+    let by_level = &found[5].2;
+    for said in ["DELAY\u{1}1\u{2}", "REAL_TOPIC\u{1}orders\u{2}", "REAL_QID\u{1}0\u{2}", "UNIQ_KEY\u{1}"] {
+        assert!(by_level.contains(said), "{said}: {by_level}");
+    }
+    for said in ["TIMER_DELAY_MS\u{1}400\u{2}", "TIMER_OUT_MS\u{1}", "REAL_TOPIC\u{1}orders\u{2}"] {
+        assert!(found[2].2.contains(said), "{said}: {}", found[2].2);
+    }
+    assert_eq!(node.counter("held_released"), 5);
+}
+
+#[test]
+fn what_cannot_be_delayed_is_refused() {
+    let (_directory, node) = node(&[]);
+    let mut client = Remoting::connect(node.address());
+    let beyond = now_ms() + limits::DELAY_MS_MAX + 60_000;
+    for properties in [
+        "DELAY\u{1}soon\u{2}".to_owned(),
+        "TIMER_DELAY_MS\u{1}\u{2}".to_owned(),
+        "TIMER_DELAY_SEC\u{1}9223372036854775807\u{2}".to_owned(),
+        format!("TIMER_DELIVER_MS\u{1}{beyond}\u{2}"),
+    ] {
+        let answer = send(&mut client, &properties, "");
+        assert_eq!(answer.code, 13, "{properties}: {answer:?}");
+        assert!(answer.remark.contains("timer message illegal"), "{answer:?}");
+    }
+    let mut body = Vec::new();
+    InnerMessage { flag: 0, body: b"one", properties: b"DELAY\x011\x02" }.write(&mut body);
+    let mut fields = fields("orders", "0", "");
+    fields.push(("m", "true"));
+    let answer = client.ask(SEND_BATCH, &fields, &body);
+    assert_eq!(answer.code, 13, "{answer:?}");
+    assert_eq!(node.counter("messages_held"), 0);
+}
+
+#[test]
+fn what_waits_is_not_lost_with_the_broker() {
+    let (directory, killed) = node(&[]);
+    let mut client = Remoting::connect(killed.address());
+    let before = now_ms();
+    for number in 0..20 {
+        assert_eq!(send(&mut client, "DELAY\u{1}1\u{2}", &number.to_string()).code, 0);
+    }
+    killed.kill();
+    let node = Setup::new(directory.path().join("data")).start();
+    let mut client = Remoting::connect(node.address());
+    for number in 0..20 {
+        let (body, stored, _) = awaited(&mut client, number);
+        assert_eq!(body, number.to_string());
+        assert!(stored >= before + 1_000);
+    }
+    let last = pull(&mut client, &[("queueOffset", "20"), ("sysFlag", "6"), ("suspendTimeoutMillis", "100")]);
+    assert_eq!((last.code, last.field("maxOffset")), (19, "20"), "each comes once");
+}
