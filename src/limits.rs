@@ -93,6 +93,8 @@ pub const TOPIC_QUEUES_MAX: u32 = 65_536;
 pub const TOPICS_MAX: usize = 65_536;
 /// Topics of a node beyond which none is made by first use; by command there can be more.
 pub const AUTO_CREATE_TOPICS_MAX: usize = 1_024;
+/// Topics of groups' retries and dead letters, which clients cause to be made: two of each group, and half of all topics.
+pub const GROUP_TOPICS_MAX: usize = 2 * GROUPS_MAX;
 /// Queues of all topics on one shard: each costs memory even when empty.
 pub const SHARD_QUEUES_MAX: usize = 131_072;
 pub const GROUPS_MAX: usize = 16_384;
@@ -325,7 +327,7 @@ const _: () = assert!(
 // The receipts of one receive are acknowledged without a share, each counted as 64 bytes.
 const _: () = assert!(RECEIVE_MESSAGES_MAX as usize * 64 <= WAIT_CARRIED_BYTES_FREE);
 const _: () = assert!(GROUP_IDLE_MIN.as_millis() >= RECEIVERS_SESSION_MS as u128);
-const _: () = assert!(AUTO_CREATE_TOPICS_MAX <= TOPICS_MAX);
+const _: () = assert!(AUTO_CREATE_TOPICS_MAX <= TOPICS_MAX && 2 * GROUP_TOPICS_MAX <= TOPICS_MAX);
 // One group may use every queue of a shard, whichever way.
 const _: () = assert!(SHARD_QUEUES_MAX <= SHARD_LEASE_PAIRS_MAX && SHARD_QUEUES_MAX <= SHARD_OFFSETS_MAX);
 // The share of whoever is alone takes a receive, and those who have little find room when all others have their fill.

@@ -113,6 +113,8 @@ counters! {
     /// Receives that got nothing because their group, or all groups together, had as much as they may have.
     receives_refused,
     messages_dead_lettered,
+    /// Given back by RocketMQ's clients, to be delivered again.
+    messages_sent_back,
     bytes_fetched,
     fetches_waited,
     log_groups,

@@ -160,7 +160,10 @@ impl<D: Disk> Broker<D> {
         match effect {
             Effect::TopicPut(id) => {
                 let topic = self.tables().topic(id).cloned();
-                topic.iter().for_each(|topic| self.make_queues(topic));
+                if let Some(topic) = &topic {
+                    self.make_queues(topic);
+                    self.unmade_topics.made(&topic.name);
+                }
             }
             Effect::TopicRemoved(id) => self.remove_queues(id),
             Effect::OnlyTopics(live) => {

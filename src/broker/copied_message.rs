@@ -1,4 +1,5 @@
-//! Messages that the broker itself stores once more, in a topic of its own: dead letters, and halves that nobody decided on.
+//! Messages that the broker itself stores once more, in a topic of its own: those that are to be consumed again, dead letters,
+//! and halves that nobody decided on.
 
 use crate::types::Timestamp;
 use crate::wire::batch::{BatchBuilder, OwnedBatch};
@@ -6,34 +7,27 @@ use crate::wire::origin::Attributes;
 use crate::wire::properties;
 use crate::wire::record::{Record, RecordView};
 
-/// The message as a batch of its own: as it was, with `added` (names and values) after its properties. It stays without
-/// them where they would not fit. `born_time` is that of the batch it comes from.
-pub(super) fn copied_message(
-    record: RecordView<'_>,
-    born_time: Timestamp,
-    added: &[(&str, &str)],
-) -> OwnedBatch {
-    copied(record, record.attributes(), born_time, added)
+/// The message as a batch of its own: as it is, with `said` (names and values) in place of what its properties say of that, each
+/// as far as there is room. `born_time` is that of the batch it comes from.
+pub(super) fn copy_with(message: &Record<'_>, born_time: Timestamp, said: &[(&str, &str)]) -> OwnedBatch {
+    let text = properties::replaced(message.properties, said);
+    let mut builder = BatchBuilder::new(born_time);
+    let copy = Record { properties: &text, ..*message };
+    builder.push(if builder.fits(&copy) { &copy } else { message });
+    builder.finish_checked()
 }
 
-/// The same of a half that nobody has decided on.
+/// A half that nobody has decided on, with `added` (names and values) after its properties. It stays without them where they would
+/// not fit. `born_time` is that of the batch it comes from.
 pub(super) fn undecided_message(
     record: RecordView<'_>,
-    born_time: Timestamp,
-    added: &[(&str, &str)],
-) -> OwnedBatch {
-    copied(record, Attributes { committed: false, ..record.attributes() }, born_time, added)
-}
-
-fn copied(
-    record: RecordView<'_>,
-    attributes: Attributes,
     born_time: Timestamp,
     added: &[(&str, &str)],
 ) -> OwnedBatch {
     let mut text = record.properties().to_vec();
     // Refused as a whole, the text is what it was.
     let _ = properties::append_all(&mut text, added);
+    let attributes = Attributes { committed: false, ..record.attributes() };
     let mut builder = BatchBuilder::new(born_time);
     let mut copy = Record { attributes, ..record.with_properties(&text) };
     if !builder.fits(&copy) {
@@ -48,12 +42,12 @@ mod tests {
     use super::*;
     use crate::limits;
 
-    fn copy_with(properties: &[u8]) -> Vec<u8> {
+    fn copied(properties: &[u8]) -> Vec<u8> {
         let mut stored = Vec::new();
         let record = Record { key: b"k", properties, body: b"body", ..Record::default() };
         record.encode(&mut stored);
         let (view, _) = RecordView::cut(&stored).expect("a record");
-        let batch = copied_message(view, Timestamp(7), &[("A", "1"), ("B", "22")]);
+        let batch = undecided_message(view, Timestamp(7), &[("A", "1"), ("B", "22")]);
         let copy = crate::wire::batch::stored_records(batch.view().as_bytes()).next().expect("one record");
         assert_eq!((copy.key(), copy.body()), (&b"k"[..], &b"body"[..]));
         copy.properties().to_vec()
@@ -61,17 +55,13 @@ mod tests {
 
     #[test]
     fn properties_are_added_all_or_none() {
-        assert_eq!(copy_with(b""), b"A\x011\x02B\x0122\x02");
-        assert_eq!(
-            copy_with(b"x\x01y"),
-            b"x\x01y\x02A\x011\x02B\x0122\x02",
-            "the last separator was missing"
-        );
+        assert_eq!(copied(b""), b"A\x011\x02B\x0122\x02");
+        assert_eq!(copied(b"x\x01y"), b"x\x01y\x02A\x011\x02B\x0122\x02", "the last separator was missing");
         // Room for the first one only.
         let mut long = b"x\x01".to_vec();
         long.resize(limits::PROPERTIES_BYTES_MAX - 5, b'y');
         long.push(2);
-        assert_eq!(copy_with(&long), long);
+        assert_eq!(copied(&long), long);
     }
 
     #[test]
@@ -84,7 +74,7 @@ mod tests {
             let copy = crate::wire::batch::stored_records(batch.view().as_bytes()).next();
             copy.expect("one record").attributes().committed
         };
-        assert!(committed(copied_message(view, Timestamp(7), &[])));
+        assert!(committed(undecided_message(view, Timestamp(7), &[])));
         assert!(!committed(undecided_message(view, Timestamp(7), &[("A", "1")])));
     }
 }

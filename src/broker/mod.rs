@@ -42,9 +42,9 @@ pub use peers::{GroupOffset, PeerFuture, PeerReply, PeerRequest, Peers};
 pub use produce::{PendingProduce, PendingSingle};
 pub use reader::{
     ClientFetches, FetchWait, LookNow, Pull, Pulled, QueueSpan, SharedFetched, Standing, StoredRecord, Taker,
-    WatchWait, fetch_share, watch_time,
+    TopicWait, WatchWait, fetch_share, watch_time,
 };
-pub use readers::{MembersNotice, READER_CLIENTS, ReaderCommit};
+pub use readers::{MembersNotice, READER_CLIENTS, ReaderCommit, RetryDelay, SendBack};
 pub use receive::{Prospect, ReceiveCall, ReceiveLook, ReceivePause, ReceiveWait, dead_letter_topic};
 pub use recipient::Recipient;
 pub use shard_broker::{Broker, HostCounters, OpenedBroker};

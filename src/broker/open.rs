@@ -289,6 +289,7 @@ impl<D: Disk> Broker<D> {
             gates: RefCell::default(),
             receivers: RefCell::default(),
             arrivals: RefCell::default(),
+            unmade_topics: Rc::default(),
             groups: RefCell::new(groups),
             topic_change: TaskMutex::default(),
             held_lock: TaskMutex::default(),

@@ -12,7 +12,7 @@ use super::options::BrokerOptions;
 use super::peers::Peers;
 use super::queue::{Arrivals, Queue};
 use super::queue_ends::messages_in;
-use super::reader::BatchCache;
+use super::reader::{BatchCache, UnmadeTopics};
 use super::readers::{ReaderCommits, Readers, Spreading};
 use super::receive::{PairLocks, Passed, Refusal};
 use super::steady::SteadyTime;
@@ -77,6 +77,7 @@ pub struct Broker<D: Disk> {
     /// Who receives through this shard.
     pub(super) receivers: RefCell<Receivers>,
     pub(super) arrivals: RefCell<HashMap<TopicId, Rc<Arrivals>>>,
+    pub(super) unmade_topics: Rc<UnmadeTopics>,
     /// Used on the control shard only.
     pub(super) groups: RefCell<Groups>,
     /// One change of topics at a time, and none while a checkpoint is written.

@@ -39,7 +39,7 @@ pub use level::Level;
 pub use message_id::{IdText, MessageIdError, OffsetMessageId, RecordLocation, UniqueId, UniqueIdGenerator};
 #[cfg(feature = "server")]
 pub use mutex::TaskMutex;
-pub use name::{GroupName, NameError, TopicName};
+pub use name::{GroupName, GroupTopic, NameError, TopicName};
 pub use position::{LogPosition, QueueOffset};
 pub use receipt::{HalfReceipt, Receipt};
 pub use retention::Retention;

@@ -20,8 +20,28 @@ pub enum NameError {
     InstanceCharacter { name: String, character: char },
 }
 
-/// What the topics that RocketMQ makes for a group begin with; the group's name follows.
+/// What the topics that RocketMQ makes for a group begin with (`common/.../MixAll.java`); the group's name follows.
 pub(super) const GROUP_TOPIC_PREFIXES: [&str; 2] = ["%RETRY%", "%DLQ%"];
+
+/// What a topic of a group is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupTopic {
+    /// Messages that are to be consumed once more.
+    Retries,
+    /// Messages that were delivered often enough.
+    DeadLetters,
+}
+
+impl GroupTopic {
+    /// The topic of a group.
+    pub fn of(self, group: &GroupName) -> TopicName {
+        let prefix = match self {
+            GroupTopic::Retries => GROUP_TOPIC_PREFIXES[0],
+            GroupTopic::DeadLetters => GROUP_TOPIC_PREFIXES[1],
+        };
+        format!("{prefix}{group}").parse().expect("a group's name fits after the prefix")
+    }
+}
 
 /// The name of a topic.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,6 +77,14 @@ impl TopicName {
     /// Whether it is one that the broker makes for a group.
     pub fn is_of_group(&self) -> bool {
         GROUP_TOPIC_PREFIXES.iter().any(|prefix| self.0.starts_with(prefix))
+    }
+
+    /// The group that it belongs to, and what for; `None` also for a prefix alone.
+    pub fn group(&self) -> Option<(GroupTopic, GroupName)> {
+        let kinds = [GroupTopic::Retries, GroupTopic::DeadLetters];
+        let of =
+            |(prefix, kind): (&&str, GroupTopic)| Some((kind, self.0.strip_prefix(*prefix)?.parse().ok()?));
+        GROUP_TOPIC_PREFIXES.iter().zip(kinds).find_map(of)
     }
 }
 
@@ -112,7 +140,12 @@ mod tests {
         for name in ["", "a b", "a/b", "..", "tab\t", "na\u{ef}ve", "nul\0", &"x".repeat(128)] {
             assert!(name.parse::<TopicName>().is_err(), "{name:?} must be refused");
         }
-        assert!("g".repeat(255).parse::<GroupName>().is_ok());
+        let group: GroupName = "g".repeat(255).parse().expect("a name");
+        for kind in [GroupTopic::Retries, GroupTopic::DeadLetters] {
+            let topic = kind.of(&group);
+            assert_eq!((topic.is_of_group(), topic.group()), (true, Some((kind, group.clone()))));
+        }
+        assert_eq!("%RETRY%".parse::<TopicName>().expect("a name").group(), None);
         assert!("g".repeat(256).parse::<GroupName>().is_err());
     }
 }

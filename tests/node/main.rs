@@ -39,6 +39,7 @@ mod remoting;
 mod remoting_delays;
 mod remoting_offsets;
 mod remoting_pulls;
+mod remoting_retries;
 mod remoting_sends;
 mod remoting_sessions;
 mod remoting_transactions;

@@ -33,6 +33,7 @@ mod readers;
 mod reading;
 mod restarts;
 mod retained;
+mod send_back_sweep;
 mod sharing;
 mod supply;
 mod sweep;

@@ -6,7 +6,7 @@
 //! * `fetch`: whole batches as they are stored, from the buffers where they lie. Nobody walks their records.
 //!   [`ClientFetches`] is what a protocol uses: one call a fetch.
 //! * `pulls`: single messages for readers who keep their own place, from where they lie.
-//! * `waits`: who waits for messages, as entries that are called.
+//! * `waits`: who waits for messages, as entries that are called; `unmade`: who waits for a topic.
 
 mod ahead;
 mod batch_cache;
@@ -18,6 +18,7 @@ mod marks;
 mod pulls;
 mod records;
 mod selection;
+mod unmade;
 mod waits;
 mod watch;
 
@@ -28,6 +29,8 @@ pub use pulls::{Pull, Pulled, QueueSpan, Standing};
 pub(super) use records::{MessagesAt, StoredMessage};
 pub use records::{StoredRecord, Taker};
 pub(super) use selection::Selection;
+pub use unmade::TopicWait;
+pub(super) use unmade::UnmadeTopics;
 pub use waits::LookNow;
 pub(super) use waits::{WaitFor, WaitList};
 pub use watch::{WatchWait, watch_time};

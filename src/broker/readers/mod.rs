@@ -4,12 +4,14 @@
 //!
 //! * `commits`: where readers are, gathered and stored together.
 //! * `members`: which clients read for which groups, on all shards, and `producers`: which of them produce.
+//! * `send_back`: what they could not process comes again, or is a dead letter.
 //! * `spreading`: how all shards come to know.
 //! * `start`: where they go on, and where a new group begins.
 
 mod commits;
 mod members;
 mod producers;
+mod send_back;
 mod spreading;
 mod start;
 
@@ -17,5 +19,6 @@ pub use commits::ReaderCommit;
 pub(super) use commits::{Coming, ReaderCommits};
 pub use members::READER_CLIENTS;
 pub(super) use members::{Readers, shown_bytes};
+pub use send_back::{RetryDelay, SendBack};
 pub use spreading::MembersNotice;
 pub(super) use spreading::{ReaderNews, Spreading};

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::pair_locks::Pair;
 use crate::api::{Failure, Request, Status, TopicChange};
 use crate::broker::client_requests::CONTROL_SHARD;
-use crate::broker::copied_message::copied_message;
+use crate::broker::copied_message::copy_with;
 use crate::broker::groups::Gate;
 use crate::broker::peers::PeerRequest;
 use crate::broker::reader::StoredMessage;
@@ -17,20 +17,39 @@ use crate::broker::shard_broker::{Broker, owned_queues};
 use crate::broker::writer::Destination;
 use crate::disk::Disk;
 use crate::state::{Change, LeaseChange, Mask, QueueLeases, Run};
-use crate::types::{GroupName, Level, QueueKey, QueueOffset, Timestamp, TopicName};
+use crate::types::{GroupName, GroupTopic, Level, QueueKey, QueueOffset, Timestamp, TopicName};
 use crate::wire::batch::OwnedBatch;
-use crate::wire::properties::names;
-use crate::wire::record::RecordView;
+use crate::wire::origin::Origin;
+use crate::wire::properties::{self, names};
+use crate::wire::record::{Record, RecordView};
 
 /// A message whose last lease has ended is moved after at most this long.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 /// Groups of which it may turn out in one sweep that their messages cannot be moved.
 const SWEEP_ROUNDS_MAX: usize = 16;
-const DEAD_LETTER_PREFIX: &str = "%DLQ%";
 
 /// The topic of a group's dead letters.
 pub fn dead_letter_topic(group: &GroupName) -> TopicName {
-    format!("{DEAD_LETTER_PREFIX}{group}").parse().expect("a group's name fits after the prefix")
+    GroupTopic::DeadLetters.of(group)
+}
+
+/// A message as a dead letter of its group, that was delivered so often: as it was, with where it came from among the
+/// properties, and `added` (names and values).
+pub(in crate::broker) fn dead_letter(
+    message: &Record<'_>,
+    born_time: Timestamp,
+    topic: Option<&str>,
+    deliveries: u32,
+    added: &[(&str, &str)],
+) -> OwnedBatch {
+    let deliveries = deliveries.to_string();
+    let first_topic = properties::get(message.properties, names::RETRY_TOPIC);
+    let first_topic = first_topic.and_then(|name| std::str::from_utf8(name).ok()).or(topic);
+    let mut said: Vec<_> = first_topic.into_iter().map(|topic| (names::RETRY_TOPIC, topic)).collect();
+    said.extend(topic.map(|topic| (names::DEAD_LETTER_TOPIC, topic)));
+    said.push((names::RECONSUME_TIMES, &deliveries));
+    said.extend_from_slice(added);
+    copy_with(message, born_time, &said)
 }
 
 impl<D: Disk> Broker<D> {
@@ -93,18 +112,13 @@ impl<D: Disk> Broker<D> {
         Ok(())
     }
 
-    /// The message as its dead letter: as it was, with where it came from among the properties.
     fn dead_letter_batch(&self, key: QueueKey, run: &Run, message: &StoredMessage) -> OwnedBatch {
         let (record, _) = RecordView::cut(&message.record).expect("a stored record");
-        let origin = self.tables().topic(key.topic).map(|topic| topic.name.clone());
-        let origin = origin.as_ref().map_or("", TopicName::as_str);
-        let deliveries = run.deliveries.to_string();
-        let added = [
-            (names::RETRY_TOPIC, origin),
-            ("DLQ_ORIGIN_TOPIC", origin),
-            (names::RECONSUME_TIMES, &deliveries),
-        ];
-        copied_message(record, message.born_time, &added)
+        let topic = self.tables().topic(key.topic).map(|topic| topic.name.clone());
+        let deliveries_before = run.deliveries.min(u16::MAX.into()) as u16;
+        let origin = record.origin().map(|origin| Origin { deliveries_before, ..origin });
+        let record = Record { origin, ..record.to_record() };
+        dead_letter(&record, message.born_time, topic.as_ref().map(TopicName::as_str), run.deliveries, &[])
     }
 
     /// A queue of this shard of a topic that the broker writes to itself. The topic is made when it is missing, and gets
@@ -227,6 +241,24 @@ mod tests {
     #[test]
     fn the_longest_group_has_a_dead_letter_topic() {
         let group: GroupName = "g".repeat(limits::GROUP_NAME_BYTES_MAX).parse().expect("a name");
-        assert_eq!(dead_letter_topic(&group).as_str().len(), DEAD_LETTER_PREFIX.len() + group.as_str().len());
+        assert_eq!(dead_letter_topic(&group).as_str(), format!("%DLQ%{group}"));
+    }
+
+    #[test]
+    fn a_dead_letter_says_where_it_came_from_first_and_last() {
+        let letter = |properties: &[u8], added| {
+            let message = Record { properties, body: b"b", ..Record::default() };
+            let batch = dead_letter(&message, Timestamp(7), Some("%RETRY%g"), 3, added);
+            let record = batch.view().records().next().expect("one record");
+            String::from_utf8(record.properties().to_vec()).expect("text")
+        };
+        assert_eq!(
+            letter(b"", &[]),
+            "RETRY_TOPIC\u{1}%RETRY%g\u{2}DLQ_ORIGIN_TOPIC\u{1}%RETRY%g\u{2}RECONSUME_TIME\u{1}3\u{2}"
+        );
+        assert_eq!(
+            letter(b"RECONSUME_TIME\x019\x02RETRY_TOPIC\x01orders\x02a\x01b\x02", &[("id", "1")]),
+            "a\u{1}b\u{2}RETRY_TOPIC\u{1}orders\u{2}DLQ_ORIGIN_TOPIC\u{1}%RETRY%g\u{2}RECONSUME_TIME\u{1}3\u{2}id\u{1}1\u{2}"
+        );
     }
 }

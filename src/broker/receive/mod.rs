@@ -24,6 +24,7 @@ mod shares;
 
 pub use anywhere::{Prospect, ReceiveCall, ReceiveLook, ReceivePause, ReceiveWait};
 pub use choose::Received;
+pub(super) use dead_letters::dead_letter;
 pub use dead_letters::dead_letter_topic;
 pub(super) use pair_locks::{Pair, PairLocks};
 pub(super) use passed::Passed;

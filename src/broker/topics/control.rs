@@ -12,7 +12,7 @@ use crate::broker::shard_broker::{Broker, owned_queues};
 use crate::broker::time_slice::TimeSlice;
 use crate::disk::Disk;
 use crate::limits;
-use crate::state::{Change, Group, Topic, TopicPolicy};
+use crate::state::{Change, Group, Tables, Topic, TopicPolicy};
 use crate::types::{InstanceName, Retention, ShardId, TopicId, TopicName};
 
 /// Queues of a topic that is created without a number: RocketMQ's `defaultTopicQueueNums` on the producer's side
@@ -38,6 +38,7 @@ impl<D: Disk> Broker<D> {
                 let message = format!("there are {} topics, no more are taken", tables.topic_count());
                 return Err(Failure::new(Status::LimitReached, message));
             }
+            check_group_topics(&tables, &change.topic)?;
             Topic {
                 name: change.topic,
                 id: tables.next_topic_id(),
@@ -425,6 +426,16 @@ impl<D: Disk> Broker<D> {
 pub(in crate::broker) enum Others {
     Only,
     AndThis,
+}
+
+/// Topics of groups are made because somebody consumes: they do not take the place of others.
+fn check_group_topics(tables: &Tables, name: &TopicName) -> Result<(), Failure> {
+    let max = limits::GROUP_TOPICS_MAX;
+    if !name.is_of_group() || tables.topics().filter(|topic| topic.name.is_of_group()).count() < max {
+        return Ok(());
+    }
+    let message = format!("there are {max} topics of groups' retries and dead letters, no more are taken");
+    Err(Failure::new(Status::LimitReached, message))
 }
 
 /// What is kept for less, nobody has read.

@@ -9,6 +9,7 @@ mod pulling;
 mod rates;
 mod records;
 mod requests;
+mod retries;
 mod runtime_info;
 mod sending;
 mod sessions;

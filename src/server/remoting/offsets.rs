@@ -66,6 +66,10 @@ impl Remoting {
             Err(_) if is_retry_topic(&query.queue.topic) => query.zero_if_new.then_some(QueueOffset::ZERO),
             Err(_) => None,
             Ok(key) => match broker.committed_for_reader(&group, key).await.map_err(with_members)? {
+                // Nobody but the group has put anything there, so all of it is the group's.
+                None if query.zero_if_new && is_retry_topic(&query.queue.topic) => {
+                    Some(broker.queue_span(key).map_err(Refused::failed)?.first)
+                }
                 None if query.zero_if_new
                     && broker.begins_at_first(key).await.map_err(Refused::failed)? =>
                 {

@@ -11,7 +11,7 @@ use super::connection::Remoting;
 use super::records::Records;
 use super::requests::Refused;
 use crate::api::TagFilter;
-use crate::broker::{FetchWait, Pull, Pulled, QueueSpan, Standing};
+use crate::broker::{FetchWait, Pull, Pulled, QueueSpan, Standing, TopicWait};
 use crate::limits;
 use crate::namesrv::retried_group;
 use crate::protocol::remoting::call::pull::{
@@ -48,8 +48,18 @@ struct ParkedPull {
     remoting: Rc<Remoting>,
     waiting: WaitingPull,
     end: MonotonicTime,
-    /// What it waits for; `None`: the topic is not there yet.
-    wait: Option<FetchWait>,
+    wait: PullWait,
+}
+
+/// What it waits for.
+enum PullWait {
+    Message {
+        _entry: FetchWait,
+    },
+    /// Its topic is not there yet.
+    Topic {
+        _entry: TopicWait,
+    },
 }
 
 /// One for whose wait there is no room.
@@ -257,11 +267,14 @@ impl Remoting {
         let WaitingPull { asker, pull, .. } = &waiting;
         let slot = self.connection.parked.slot();
         let parked = self.pull_target(pull).and_then(|target| {
-            let Some(key) = target.key else { return Ok(Some(None)) };
+            let Some(key) = target.key else {
+                let _entry = self.connections.broker.await_topic(&pull.topic, slot.caller());
+                return Ok(Some(PullWait::Topic { _entry }));
+            };
             let offset = QueueOffset(u64::try_from(pull.offset).unwrap_or(u64::MAX));
             let asked = Pull { key, offset, filter: &target.filter };
             let wait = self.connections.broker.park_pull(&asked, || slot.caller());
-            Ok(wait.map_err(Refused::failed)?.map(Some))
+            Ok(wait.map_err(Refused::failed)?.map(|_entry| PullWait::Message { _entry }))
         });
         match parked {
             Ok(Some(wait)) => {

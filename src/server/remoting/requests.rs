@@ -93,6 +93,7 @@ impl Remoting {
             }
             request::HEART_BEAT => self.heartbeat(asker, sender, header, body).await,
             request::UNREGISTER_CLIENT => self.unregister_client(asker, sender, header).await,
+            request::CONSUMER_SEND_MSG_BACK => self.send_back(asker, sender, header).await,
             request::END_TRANSACTION => self.end_transaction(asker, sender, header).await,
             request::QUERY_CONSUMER_OFFSET => self.query_offset(asker, sender, header).await,
             request::UPDATE_CONSUMER_OFFSET => self.update_offset(asker, sender, header).await,

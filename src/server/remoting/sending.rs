@@ -11,7 +11,9 @@ use crate::broker::{PendingHold, PendingProduce, PendingSingle, PlaceRefusal, Si
 use crate::protocol::remoting::call::send::{self, Messages, Send, Sent, SingleMessage};
 use crate::protocol::remoting::{Asked, Frame, Header, Refusal, ResponseCode};
 use crate::server::framed::Taken;
-use crate::types::{Level, QueueKey, QueueNumber, QueueOffset, RecordLocation, TopicName};
+use crate::types::{
+    GroupName, GroupTopic, Level, QueueKey, QueueNumber, QueueOffset, RecordLocation, TopicName,
+};
 use crate::wire::batch::OwnedBatch;
 use crate::wire::properties::{self, names};
 
@@ -76,8 +78,16 @@ impl Remoting {
             0 => None,
             bytes => self.calls.reserve_forwarded(bytes).await,
         };
-        let send = Send::read(header, body, self.born)?;
-        self.check(&sender, Need::Publish { topic: send.topic.as_str() }).map_err(told)?;
+        let mut send = Send::read(header, body, self.born)?;
+        let of_group = send.topic.group();
+        let need = match &of_group {
+            Some((_, group)) => Need::ActFor { group: group.as_str() },
+            None => Need::Publish { topic: send.topic.as_str() },
+        };
+        self.check(&sender, need).map_err(told)?;
+        if let Some((GroupTopic::Retries, group)) = &of_group {
+            self.end_retries(&mut send, group);
+        }
         let target = self.target(&send).await.map_err(|failure| match failure.status {
             // RocketMQ's words, which people look for.
             Status::TopicNotExist => Refusal::new(
@@ -100,9 +110,25 @@ impl Remoting {
         Ok((target.queue, placed.map_err(told)?))
     }
 
+    /// What a consumer sends to its group's retries, since it cannot be given back, is a dead letter if it was delivered often
+    /// enough.
+    fn end_retries(&self, send: &mut Send<'_>, group: &GroupName) {
+        let Messages::Single(message) = &send.messages else { return };
+        let (record, born_time) = (message.record(), message.born_time);
+        let broker = &self.connections.broker;
+        if let Some(letter) = broker.dead_letter_of_retry(group, send.retries_max, &record, born_time) {
+            send.topic = GroupTopic::DeadLetters.of(group);
+            send.messages = Messages::Batch(letter);
+        }
+    }
+
     /// Finds the queue; makes the topic where it is made by being written to.
     async fn target(&self, send: &Send<'_>) -> Result<Target, Failure> {
         let broker = &self.connections.broker;
+        if send.topic.is_of_group() {
+            let key = broker.open_group_topic(&send.topic).await?;
+            return Ok(Target { key, queue: key.queue.0 / u32::from(broker.options().shard_count) });
+        }
         let wished = send.queues_wished.filter(|_| self.port().node.makes_topics);
         let (topic, queue_count) = match (broker.topic_layout(&send.topic), wished) {
             (Err(failure), Some(queues)) if failure.status == Status::TopicNotExist => {

@@ -3,4 +3,5 @@
 pub mod offsets;
 pub mod pull;
 pub mod send;
+pub mod send_back;
 pub mod transaction;

@@ -46,6 +46,8 @@ pub struct Send<'a> {
     pub queues_wished: Option<u32>,
     /// `None`: the topic's level, or the node's.
     pub level: Option<Level>,
+    /// What a consumer says that sends a message to its group's retries: how often it is delivered again.
+    pub retries_max: Option<i64>,
     pub messages: Messages<'a>,
 }
 
@@ -84,6 +86,7 @@ struct Names {
     flag: &'static str,
     properties: &'static str,
     deliveries: &'static str,
+    retries_max: &'static str,
     batch: &'static str,
     template: &'static str,
     /// It must be there, and means nothing here.
@@ -99,6 +102,7 @@ const LONG_NAMES: Names = Names {
     flag: "flag",
     properties: "properties",
     deliveries: "reconsumeTimes",
+    retries_max: "maxReconsumeTimes",
     batch: "batch",
     template: "defaultTopic",
     group: "producerGroup",
@@ -113,6 +117,7 @@ const SHORT_NAMES: Names = Names {
     flag: "h",
     properties: "i",
     deliveries: "j",
+    retries_max: "l",
     batch: "m",
     template: "c",
     group: "a",
@@ -169,6 +174,9 @@ impl<'a> Send<'a> {
             origin: Origin::new(flag as u32, deliveries.clamp(0, i64::from(u16::MAX)) as u16, born),
         };
         let (waits, messages) = match is_batch(header) {
+            true if topic.is_of_group() => {
+                return Err(illegal(format!("batch request does not support retry group {topic}")));
+            }
             true => envelope.batch(body)?,
             false => envelope.single(body)?,
         };
@@ -178,6 +186,7 @@ impl<'a> Send<'a> {
             queues_wished: (fields.bytes(names.template) == Some(TEMPLATE_TOPIC))
                 .then(|| wished(queues_wished)),
             level: (waits == Some(false)).then_some(Level::Accepted),
+            retries_max: fields.number(names.retries_max),
             messages,
         })
     }
@@ -206,8 +215,9 @@ fn check_topic(name: &str) -> Result<TopicName, Refusal> {
         let remark = format!("Sending message to topic[{topic}] is forbidden.");
         return Err(Refusal::new(ResponseCode::NoPermission, remark));
     }
-    if topic.is_of_group() {
-        return Err(Refusal::unsupported(&format!("sending to {topic}, a topic of a group,")));
+    if topic.is_of_group() && topic.group().is_none() {
+        let remark = format!("{topic} names no group");
+        return Err(Refusal::new(ResponseCode::InvalidParameter, remark));
     }
     Ok(topic)
 }

@@ -206,7 +206,7 @@ fn refusals_have_rocketmqs_numbers() {
         ("b", Some("a b"), 29),
         ("b", Some(&long[..]), 29),
         ("b", Some(concat!("SCHEDULE_TOPIC_XX", "XX")), 16),
-        ("b", Some("%RETRY%g"), 3),
+        ("b", Some("%RETRY%"), 29),
         ("i", Some(&properties[..]), 13),
         ("i", Some("KEYS\u{1}a\tb\u{2}"), 13),
         ("i", Some("TAGS\u{1}a||b\u{2}"), 13),
