@@ -134,6 +134,8 @@ pub const SESSION_TIMEOUT_MS_MIN: u32 = 1_000;
 pub const SESSION_TIMEOUT_MS_MAX: u32 = 300_000;
 /// A member whose connection has ended is waited for this long, milliseconds: clients connect again within a second.
 pub const MEMBER_GRACE_MS: u64 = 2_000;
+/// Members that consumed before a start are waited for this long, milliseconds: nobody else is taken into their group.
+pub const MEMBERS_EXPECTED_MS: u64 = 30_000;
 /// Groups whose members joined over one connection and whose sessions end with it; those of further ones time out.
 pub const CONNECTION_GROUPS_MAX: usize = 64;
 /// A group's receivers keep their share of the queues this long after the end of their last receive.

@@ -39,6 +39,13 @@ pub struct Producer {
     pub address: String,
 }
 
+impl ReaderGroup {
+    /// Whether it shares messages with the group's other clients.
+    pub fn shares_messages(&self) -> bool {
+        self.mode == ReaderMode::Clustering
+    }
+}
+
 impl ReaderClient {
     /// Whether it says nothing that anybody has to know.
     pub fn is_of_no_group(&self) -> bool {

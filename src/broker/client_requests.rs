@@ -225,12 +225,13 @@ impl<D: Disk> Broker<D> {
         // closed to receivers, and leases that are left there stay theirs.
         let received = self.leases().get(&group, key).map(QueueLeases::next);
         let receives = received.is_some_and(|next| !is_member || next < offset);
-        match self.tables().committed(&group, key) {
-            Some(committed) if committed == offset && !receives => return Ok(None),
+        match self.tables().commit(&group, key) {
+            Some(commit) if commit.is(offset, is_member) && !receives => return Ok(None),
             Some(_) => {}
             None => self.check_offsets_limit(&group, Coming::default())?,
         }
-        let mut changes = vec![Change::Offset { group: group.clone(), key, offset, origin: None }];
+        let by_member = is_member;
+        let mut changes = vec![Change::Offset { group: group.clone(), key, offset, origin: None, by_member }];
         if receives {
             changes.push(Change::Lease(match is_member {
                 true => LeaseChange::Passed { group, key, next: offset },

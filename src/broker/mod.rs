@@ -44,7 +44,7 @@ pub use reader::{
     ClientFetches, FetchWait, LookNow, Pull, Pulled, QueueSpan, SharedFetched, Standing, StoredRecord, Taker,
     TopicWait, WatchWait, fetch_share, watch_time,
 };
-pub use readers::{MembersNotice, READER_CLIENTS, ReaderCommit, RetryDelay, SendBack};
+pub use readers::{HeardReader, MembersNotice, READER_CLIENTS, ReaderCommit, RetryDelay, SendBack};
 pub use receive::{Prospect, ReceiveCall, ReceiveLook, ReceivePause, ReceiveWait, dead_letter_topic};
 pub use recipient::Recipient;
 pub use shard_broker::{Broker, HostCounters, OpenedBroker};

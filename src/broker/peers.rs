@@ -157,7 +157,11 @@ pub enum PeerReply {
         instances: BTreeSet<InstanceName>,
     },
     /// Of these groups, since they have other readers, or read other topics.
-    ReadersChanged(Vec<GroupName>),
+    ReadersChanged {
+        changed: Vec<GroupName>,
+        /// Those that are members', and were left out.
+        withheld: Vec<GroupName>,
+    },
     QueueRanges(Vec<QueueInfo>),
     TopicGroups(Vec<SeenGroup>),
     GroupOffsets(Vec<GroupOffset>),
@@ -171,7 +175,7 @@ pub enum PeerReply {
     GroupLeases {
         leases: Vec<LeaseInfo>,
         /// Why the group gets nothing new.
-        refused: Option<String>,
+        refused: Vec<String>,
     },
     /// Carried out, but that leases still run in these queues.
     GatesSet {

@@ -167,6 +167,7 @@ impl<D: Disk> Broker<D> {
     /// Connects the shard with the others of its node. Until then every request that needs one is refused.
     pub fn set_peers(&self, peers: Rc<dyn Peers>) {
         *self.peers.borrow_mut() = Some(peers);
+        self.begin_expecting();
     }
 
     /// What clients are told of where each shard listens; empty while the node starts.

@@ -31,6 +31,8 @@ const IDLE: Duration = Duration::from_millis(200);
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 /// Before a lost broker is tried again with `--follow`.
 const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
+/// Between words of others who consume as the group.
+const OTHERS_SAID_AGAIN: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Args)]
 #[command(after_help = OFFSET_HELP)]
@@ -65,6 +67,10 @@ struct Run<'a> {
     left: u64,
     damaged: u64,
     last_commit: Instant,
+    /// This command has had a place in its group.
+    has_had_place: bool,
+    /// When it was last said that others consume as its group.
+    others_said: Option<Instant>,
     /// Of the node that is read from.
     ids: MessageIds,
 }
@@ -102,6 +108,8 @@ pub fn run(arguments: &ConsumeArguments, format: OutputFormat) -> Result<(), Com
         left: arguments.count.unwrap_or(u64::MAX),
         damaged: 0,
         last_commit: Instant::now(),
+        has_had_place: false,
+        others_said: None,
         ids: MessageIds::default(),
     };
     run.read_all(open(arguments)?)?;
@@ -235,17 +243,24 @@ impl Run<'_> {
         }
     }
 
-    /// With `--follow` a broker that went away is waited for.
+    /// With `--follow` a broker that went away is waited for, and so are others who have come into the group meanwhile.
     fn endure(&mut self, error: ClientError) -> Result<After, CommandError> {
         if let ClientError::Refused(failure) = &error
             && failure.status == Status::TopicNotExist
         {
             return Err(self.topic_gone(failure));
         }
-        if !self.arguments.follow || !error.is_connection_loss() {
+        let is_of_others =
+            matches!(&error, ClientError::Refused(failure) if failure.status == Status::GroupHasMembers);
+        let may_come_back = error.is_connection_loss() || (is_of_others && self.has_had_place);
+        if !self.arguments.follow || !may_come_back {
             return Err(error.into());
         }
-        eprintln!("turbopump: {error}; trying again");
+        let is_said = is_of_others && self.others_said.is_some_and(|said| said.elapsed() < OTHERS_SAID_AGAIN);
+        if !is_said {
+            eprintln!("turbopump: {error}; trying again");
+            self.others_said = is_of_others.then(Instant::now);
+        }
         self.output.flush().map_err(CommandError::output)?;
         std::thread::sleep(RECONNECT_PAUSE);
         Ok(After::Continue)
@@ -274,7 +289,10 @@ impl Run<'_> {
                 Ok(())
             }
             Err(error) => self.endure(error).map(|_| ()),
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                (self.has_had_place, self.others_said) = (true, None);
+                Ok(())
+            }
         }
     }
 
@@ -293,7 +311,10 @@ impl Run<'_> {
                 );
                 Ok(After::Continue)
             }
-            Delivery::Rebalanced { .. } => Ok(After::Commit),
+            Delivery::Rebalanced { .. } => {
+                (self.has_had_place, self.others_said) = (true, None);
+                Ok(After::Commit)
+            }
             Delivery::End => Ok(After::End(Ended::Complete)),
         }
     }

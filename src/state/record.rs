@@ -30,7 +30,12 @@
 //! wrong. Kinds 13 and 14 are written once the wall clock contradicts the store times, see `ages`.
 //!
 //! What a kind got since its body was fixed are *fields*: see `state::fields` for the rule, and `state::policy` for those of
-//! topics and groups. They are part of format 3 of a data directory.
+//! topics and groups. They are part of format 3 of a data directory. An offset has one:
+//!
+//! ```text
+//! fields of an offset, kind 3
+//! 1  u8   by a member of the group  0
+//! ```
 //!
 //! Names reach to the end of the body. `origin` is 0 for a commit; in a checkpoint, which repeats older commits, it is
 //! the log position of the commit, so that replay lets the newer of two win whatever their order in the log.
@@ -38,7 +43,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::fields::{FieldError, Taken, WITH_FIELDS, enclose, split, take_fields};
+use super::fields::{FieldError, Taken, WITH_FIELDS, enclose, put_field, split, take_fields};
 use super::policy::{Group, GroupPolicy, TopicPolicy};
 use super::tables::Topic;
 use crate::api::GroupSettings;
@@ -67,6 +72,9 @@ const GROUP_USED: u8 = 15;
 const INHERITED: u64 = 0;
 const UNLIMITED: u64 = u64::MAX;
 
+/// The field of an offset.
+const BY_MEMBER: u8 = 1;
+
 /// Kind and length, before the body.
 pub const CHANGE_HEADER_BYTES: usize = 5;
 
@@ -80,6 +88,8 @@ pub enum Change {
         key: QueueKey,
         offset: QueueOffset,
         origin: Option<LogPosition>,
+        /// A member of the group has committed it: the group is native members'.
+        by_member: bool,
     },
     NextTopicId(TopicId),
     /// Offsets below this one were given out. Part of checkpoints: without it a queue whose last batches have gone with
@@ -187,6 +197,11 @@ impl Change {
         match self {
             Change::Topic(topic) => topic.policy.fields(),
             Change::Group(group) => group.policy.fields(),
+            Change::Offset { by_member: true, .. } => {
+                let mut output = Vec::new();
+                put_field(&mut output, BY_MEMBER, &[1]);
+                output
+            }
             _ => Vec::new(),
         }
     }
@@ -195,6 +210,13 @@ impl Change {
         match self {
             Change::Topic(topic) => topic.policy.take(tag, value),
             Change::Group(group) => group.policy.take(tag, value),
+            Change::Offset { by_member, .. } if tag == BY_MEMBER => match value.first() {
+                Some(said) => {
+                    *by_member = *said != 0;
+                    Taken::Yes
+                }
+                None => Taken::Wrong,
+            },
             _ => Taken::Unknown,
         }
     }
@@ -210,7 +232,7 @@ impl Change {
                 output.extend_from_slice(&id.0.to_le_bytes());
                 TOPIC_REMOVED
             }
-            Change::Offset { group, key, offset, origin } => {
+            Change::Offset { group, key, offset, origin, by_member: _ } => {
                 output.extend_from_slice(&key.topic.0.to_le_bytes());
                 output.extend_from_slice(&key.queue.0.to_le_bytes());
                 output.extend_from_slice(&offset.0.to_le_bytes());
@@ -297,6 +319,7 @@ impl Change {
                     key: QueueKey { topic: TopicId(get_u32(body, 0)), queue: QueueNumber(get_u32(body, 4)) },
                     offset: QueueOffset(get_u64(body, 8)),
                     origin: (origin > 0).then_some(LogPosition(origin)),
+                    by_member: false,
                 })
             }
             NEXT_TOPIC_ID => {
@@ -456,8 +479,20 @@ mod tests {
                 level: None,
                 policy: TopicPolicy { read_queues: Some(5), ..TopicPolicy::default().changed() },
             }),
-            Change::Offset { group: group.clone(), key, offset: QueueOffset(7), origin: None },
-            Change::Offset { group, key, offset: QueueOffset(5), origin: Some(LogPosition(8192)) },
+            Change::Offset {
+                group: group.clone(),
+                key,
+                offset: QueueOffset(7),
+                origin: None,
+                by_member: true,
+            },
+            Change::Offset {
+                group,
+                key,
+                offset: QueueOffset(5),
+                origin: Some(LogPosition(8192)),
+                by_member: false,
+            },
             Change::TopicRemoved(TopicId(2)),
             Change::NextTopicId(TopicId(4)),
             Change::QueueEnd { key, offset: QueueOffset(12) },

@@ -149,9 +149,9 @@ impl State {
                 return Effect::OnlyTopics(live);
             }
             Change::QueueEnd { key, offset } => return Effect::QueueEnd { key, offset },
-            Change::Offset { group, key, offset, origin } => {
+            Change::Offset { group, key, offset, origin, by_member } => {
                 let origin = origin.unwrap_or(position);
-                self.tables.set_offset(group, key, CommittedOffset { offset, origin });
+                self.tables.set_offset(group, key, CommittedOffset { offset, origin, by_member });
             }
             Change::NextTopicId(id) => self.tables.raise_next_topic_id(id),
             Change::Group(group) => self.tables.put_group(group),

@@ -28,6 +28,15 @@ pub struct CommittedOffset {
     pub offset: QueueOffset,
     /// Log position of the batch that committed it: the higher one wins.
     pub origin: LogPosition,
+    /// A member of the group has committed it, of a queue that it owned.
+    pub by_member: bool,
+}
+
+impl CommittedOffset {
+    /// Whether it says this already.
+    pub fn is(&self, offset: QueueOffset, by_member: bool) -> bool {
+        (self.offset, self.by_member) == (offset, by_member)
+    }
 }
 
 /// Topics by name and id, offsets by group.
@@ -120,7 +129,23 @@ impl Tables {
     }
 
     pub fn committed(&self, group: &GroupName, key: QueueKey) -> Option<QueueOffset> {
-        self.offsets.get(group)?.get(&key).map(|committed| committed.offset)
+        self.commit(group, key).map(|committed| committed.offset)
+    }
+
+    pub fn commit(&self, group: &GroupName, key: QueueKey) -> Option<CommittedOffset> {
+        self.offsets.get(group)?.get(&key).copied()
+    }
+
+    /// What was committed last of all queues of a group.
+    pub fn newest_commit(&self, group: &GroupName) -> Option<(QueueKey, CommittedOffset)> {
+        let offsets = self.offsets.get(group)?.iter().map(|(key, committed)| (*key, *committed));
+        offsets.max_by_key(|(_, committed)| (committed.origin, committed.by_member))
+    }
+
+    /// The groups whose newest commit is a member's.
+    pub fn groups_of_members(&self) -> BTreeSet<GroupName> {
+        let is_members = |group: &&GroupName| self.newest_commit(group).is_some_and(|(_, of)| of.by_member);
+        self.offsets.keys().filter(is_members).cloned().collect()
     }
 
     pub fn offsets_of(&self, group: &GroupName) -> Vec<(QueueKey, QueueOffset)> {
@@ -313,6 +338,7 @@ impl Tables {
                 key: *key,
                 offset: committed.offset,
                 origin: Some(committed.origin),
+                by_member: committed.by_member,
             })
         });
         let groups = self.groups.values().cloned().map(Change::Group);
@@ -382,6 +408,7 @@ mod tests {
             key: QueueKey { topic: TopicId(topic), queue: QueueNumber(0) },
             offset: QueueOffset(offset),
             origin: origin.map(LogPosition),
+            by_member: false,
         }
     }
 

@@ -1,15 +1,21 @@
 //! Who consumes over RocketMQ's own protocol: known on every shard, told of one another, and kept apart from other consumers.
 
-use std::io::{ErrorKind, Read};
+use std::io::{BufRead, BufReader, ErrorKind, Read};
+use std::sync::mpsc::{self, Receiver};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use turbopump::api::{JoinGroup, Request, SessionLife};
 use turbopump::limits;
 use turbopump::protocol::remoting::HeaderForm;
+use turbopump::types::{QueueKey, QueueNumber, QueueOffset};
 
 use super::remoting::{Answer, Remoting, heartbeat, json as body_of, node, request};
 use super::remoting_sends::send;
-use crate::support::node::{Node, PATIENCE, wait_for};
+use super::start::stop_command;
+use crate::support::command;
+use crate::support::directory::test_directory;
+use crate::support::node::{Node, PATIENCE, Setup, wait_for};
 
 const HEART_BEAT: i32 = 34;
 const UNREGISTER: i32 = 35;
@@ -204,9 +210,12 @@ fn groups_that_are_read_have_no_native_members_and_are_not_moved() {
     let join = |group: &str, member: &str| join(&node, group, member);
     assert_eq!(join("members", "first"), Ok(()));
     let mut reader = Remoting::connect(&node.addresses[1]);
-    for group in ["g", "members"] {
-        assert_eq!(beat(&mut reader, &reads("a@1", group, "CLUSTERING", &["orders"])).code, 0);
-    }
+    let refused = beat(&mut reader, &reads("a@1", "members", "CLUSTERING", &["orders"]));
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.remark.contains("consumed by native members"), "{refused:?}");
+    let told = described(&node, "members")["refused"].to_string();
+    assert!(told.contains("is refused") && told.contains("a@1"), "{told}");
+    assert_eq!(beat(&mut reader, &reads("a@1", "g", "CLUSTERING", &["orders"])).code, 0);
     assert_eq!(beat(&mut reader, &reads("b@1", "g", "CLUSTERING", &["orders"])).code, 0);
     let refused = join("g", "m").expect_err("it is read");
     assert!(refused.contains("consumed by RocketMQ's own clients"), "{refused}");
@@ -221,6 +230,74 @@ fn groups_that_are_read_have_no_native_members_and_are_not_moved() {
     let refused = node.run(&["consume", "orders", "--group", "g", "--queue", "0", "--count", "1"]);
     assert_ne!(refused.code, Some(0), "{refused:?}");
     assert!(refused.stderr.contains("consumed by RocketMQ's own clients"), "{refused:?}");
+}
+
+/// What a process writes, line by line.
+fn lines(stream: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, received) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            let _ = sender.send(line);
+        }
+    });
+    received
+}
+
+fn wait_for_line(lines: &Receiver<String>, part: &str) {
+    while !lines.recv_timeout(PATIENCE).expect("it goes on").contains(part) {}
+}
+
+/// A stranger's heartbeat put a running `consume --follow` out of its group, once the broker was started again.
+#[test]
+fn a_member_that_follows_is_not_put_out_by_a_heartbeat() {
+    let directory = test_directory();
+    // An address of this test alone, so that the port is still free after the death.
+    let node = Setup::new(directory.path()).with(&["--listen", "127.0.1.79:0"]).start();
+    let address = node.address().to_owned();
+    node.run_well(&["topic", "create", "orders", "--queues", "1"]);
+    node.run_well(&["message", "publish", "orders", "first", "--queue", "0"]);
+    let follow = ["consume", "orders", "--group", "g", "--follow"];
+    let mut following = command::spawn(Some(&address), &follow, false);
+    let printed = lines(following.stdout.take().expect("it is piped"));
+    let told = lines(following.stderr.take().expect("it is piped"));
+    wait_for_line(&printed, "first");
+    let committed = |node: &Node| described(node, "g")["queues"][0]["committed"].clone();
+    wait_for("it has committed", || committed(&node) == json!(1));
+    let stray = reads("stray@1", "g", "CLUSTERING", &["orders"]);
+    assert_eq!(beat(&mut Remoting::connect(&address), &stray).code, 1);
+    let again = || Setup::new(directory.path()).with(&["--listen", &address]).start();
+    let signal = |signal| {
+        let process = Pid::from_child(&following);
+        kill_process(process, signal).expect("it runs");
+    };
+
+    node.kill();
+    signal(Signal::STOP);
+    let node = again();
+    assert_eq!(beat(&mut Remoting::connect(&address), &stray).code, 1, "its member is waited for");
+    let waits = described(&node, "g")["refused"].to_string();
+    assert!(waits.contains("before the broker was started") && waits.contains("stray@1"), "{waits}");
+    signal(Signal::CONT);
+    node.run_well(&["message", "publish", "orders", "second", "--queue", "0"]);
+    wait_for_line(&printed, "second");
+    wait_for("it has committed", || committed(&node) == json!(2));
+
+    // By this, the group is nobody's.
+    let mut client = node.client();
+    let topic = client.topic(&"orders".parse().expect("a name")).expect("it exists").id;
+    let key = QueueKey { topic, queue: QueueNumber(0) };
+    client.commit_offset(&"g".parse().expect("a name"), key, QueueOffset(2)).expect("it is there");
+    node.kill();
+    signal(Signal::STOP);
+    let node = again();
+    let mut stranger = Remoting::connect(&address);
+    assert_eq!(beat(&mut stranger, &stray).code, 0);
+    signal(Signal::CONT);
+    wait_for_line(&told, "consumed by RocketMQ's own clients");
+    drop(stranger);
+    node.run_well(&["message", "publish", "orders", "third", "--queue", "0"]);
+    wait_for_line(&printed, "third");
+    stop_command(following);
 }
 
 #[test]

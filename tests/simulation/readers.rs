@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use turbopump::api::{
-    Failure, LeftGroups, OffsetSpec, ReaderClient, Request, ResetGroup, ResetTarget, Status,
+    ActingMember, Assignment, CommitOffset, Failure, JoinGroup, LeftGroups, OffsetSpec, ReaderClient,
+    ReaderGroup, ReaderMode, Reply, Request, ResetGroup, ResetTarget, SessionLife, Status,
 };
 use turbopump::disk::faulty::{Restart, Survival};
 use turbopump::limits;
 use turbopump::types::{QueueKey, QueueNumber, QueueOffset, TopicId};
 
 use super::leases::{acknowledge, bodies, create, disk, killed, publish, receipts, receive, received};
-use super::node::{Node, TestBroker, group_name, on_node, topic_name};
+use super::node::{Node, Setup, TestBroker, group_name, on_node, topic_name};
 
 fn queue(topic: TopicId, queue: u32) -> QueueKey {
     QueueKey { topic, queue: QueueNumber(queue) }
@@ -204,7 +205,8 @@ fn more_commits_than_a_round_holds_wait_for_the_next_one() {
 #[test]
 fn producers_are_known_on_every_shard_until_they_leave_or_are_gone() {
     let (disk, setup) = disk();
-    let ran = on_node(&disk, &setup, 2, async |node| {
+    let setup = Setup { shard_count: 2, ..setup };
+    let ran = on_node(&disk, &setup, 1, async |node| {
         let topic = create(node, "t", 2).await;
         let (first, second) = (node.owner(queue(topic, 0)), node.owner(queue(topic, 1)));
         let group = group_name("p");
@@ -215,10 +217,11 @@ fn producers_are_known_on_every_shard_until_they_leave_or_are_gone() {
             produces: vec![group.clone()],
         };
         for (broker, id, number) in [(first, "a@1", 1), (second, "a@1", 2), (second, "b@1", 3)] {
-            let is_known = broker.hear_reader(number, id, "c:1", client()).expect("there is room");
-            assert!(!is_known, "another shard has not heard of it");
+            let heard = broker.hear_reader(number, id, "c:1", client()).expect("there is room");
+            assert!(!heard.is_known, "another shard has not heard of it");
             broker.tell_reader(number, id).await.expect("the shards are there");
-            assert!(broker.hear_reader(number, id, "c:1", client()).expect("there is room"), "it is not new");
+            let again = broker.hear_reader(number, id, "c:1", client()).expect("there is room");
+            assert!(again.is_known, "it is not new");
         }
         let ways = |broker: &TestBroker| {
             let found = broker.producers_of(&group).into_iter();
@@ -241,6 +244,94 @@ fn producers_are_known_on_every_shard_until_they_leave_or_are_gone() {
         }
         second.reader_gone(3, "b@1").await;
         assert_eq!((ways(first), ways(second)), (Vec::new(), Vec::new()));
+    });
+    ran.expect("a healthy disk");
+}
+
+async fn join(node: &Node, generation: u64) -> Result<Assignment, Failure> {
+    let join = JoinGroup {
+        group: group_name("g"),
+        member: "m".to_owned(),
+        topics: vec![topic_name("t")],
+        session_timeout: Duration::from_secs(6),
+        generation,
+        life: SessionLife::Timed,
+    };
+    match node.handle(Request::JoinGroup(join)).await? {
+        Reply::Assignment(assignment) => Ok(assignment),
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn leave(node: &Node) {
+    let leave = Request::LeaveGroup { group: group_name("g"), member: "m".to_owned() };
+    node.handle(leave).await.expect("it is a member");
+}
+
+/// A client says over a connection of a shard that it reads for the group. Returns what is withheld from it.
+async fn beat(broker: &TestBroker, mode: ReaderMode) -> usize {
+    let groups = vec![ReaderGroup { group: group_name("g"), mode, subscriptions: Vec::new() }];
+    let client = ReaderClient { language: "JAVA", version: 479, groups, produces: Vec::new() };
+    let heard = broker.hear_reader(1, "a@1", "c:1", client).expect("there is room");
+    let told = broker.tell_reader(1, "a@1").await.expect("the shards are there");
+    heard.withheld.len() + told.len()
+}
+
+/// One stray heartbeat put all members of a group out with the next restart: they were refused to join.
+#[test]
+fn whose_a_group_is_was_there_first_also_after_a_restart() {
+    let (disk, setup) = disk();
+    let of_three = Setup { shard_count: 3, ..setup };
+    let commit = async |node: &Node, key, assignment: &Assignment| {
+        let member = Some(ActingMember { member: "m".to_owned(), generation: assignment.generation });
+        let commit = CommitOffset { group: group_name("g"), key, offset: QueueOffset(1), member };
+        node.handle(Request::CommitOffset(commit)).await.expect("it has the queue");
+    };
+    // Of three shards, only the last one has the queue.
+    let ran = on_node(&disk, &of_three, 5, async |node| {
+        let topic = create(node, "t", 3).await;
+        let key = queue(topic, 2);
+        publish(node, topic, 2, "", "m").await;
+        let mut assignment = join(node, 0).await.expect("nobody is there");
+        assignment = join(node, assignment.generation).await.expect("it is a member");
+        commit(node, key, &assignment).await;
+        for broker in &node.brokers {
+            assert_eq!(beat(broker, ReaderMode::Clustering).await, 1, "it has a member");
+            assert!(node.brokers.iter().all(|other| other.readers_of(&group_name("g")).is_empty()));
+            assert_eq!(beat(broker, ReaderMode::Broadcasting).await, 0, "nothing is taken from it");
+            broker.reader_gone(1, "a@1").await;
+        }
+        key
+    });
+    let key = ran.expect("a healthy disk");
+    let members = |broker: &TestBroker| broker.readers_of(&group_name("g")).len();
+    for (seed, wait) in [(2, 0), (3, 29)] {
+        let disk = disk.outcome(Restart::ProcessKill, seed);
+        let ran = on_node(&disk, &of_three, 5, async |node| {
+            node.clock.sleep(Duration::from_secs(wait)).await;
+            for broker in &node.brokers {
+                assert_eq!(beat(broker, ReaderMode::Clustering).await, 1, "its member may come back");
+                assert!(node.brokers.iter().all(|other| members(other) == 0));
+                let stray = broker.commit_as_reader(&group_name("g"), key, QueueOffset(0)).await;
+                assert!(broker.shard() != node.owner(key).shard() || stray.is_err(), "nobody moves it");
+            }
+            join(node, 0).await.expect("it is its group");
+            assert_eq!(beat(&node.brokers[1], ReaderMode::Clustering).await, 1);
+            leave(node).await;
+            assert_eq!(beat(&node.brokers[1], ReaderMode::Clustering).await, 0, "it has left");
+            let refused = join(node, 0).await.expect_err("others are there now");
+            assert_eq!(refused.status, Status::GroupHasMembers);
+        });
+        ran.expect("a healthy disk");
+        // The group is theirs now, in the log as well.
+        let ran = on_node(&disk.outcome(Restart::ProcessKill, seed), &of_three, 5, async |node| {
+            assert_eq!(beat(&node.brokers[0], ReaderMode::Clustering).await, 0);
+        });
+        ran.expect("a healthy disk");
+    }
+    let ran = on_node(&disk, &of_three, 5, async |node| {
+        node.clock.sleep(Duration::from_secs(31)).await;
+        assert_eq!(beat(&node.brokers[1], ReaderMode::Clustering).await, 0, "its members have not come back");
     });
     ran.expect("a healthy disk");
 }

@@ -177,6 +177,9 @@ impl<D: Disk> Broker<D> {
         let mut grants = grants;
         let is_ours = |key: &QueueKey| key.queue.shard(self.options.shard_count) == self.options.shard;
         grants.holders.retain(|key, _| is_ours(key));
+        if !grants.topics.is_empty() {
+            self.expect_no_more(group);
+        }
         let before = self.gates.borrow().grants(group);
         if before.version > grants.version {
             return Err(Failure::new(Status::Busy, "there are newer grants for the group"));

@@ -83,6 +83,7 @@ impl<D: Disk> Broker<D> {
         let removing = self.writer.place(|| {
             self.passed.borrow_mut().remove_group(group);
             self.reader_commits.remove_group(group);
+            self.expect_no_more(group);
             if !self.knows_group(group) || (only_unused && self.is_in_use(group)) {
                 return Ok(None);
             }

@@ -96,7 +96,8 @@ impl<D: Disk> Broker<D> {
         names.into_iter().collect()
     }
 
-    /// What was leased to a group, by queue, and why it gets nothing new where that is so.
+    /// What was leased to a group, by queue, and what else there is to say of who consumes as it: why it gets nothing new, who is
+    /// not taken into it.
     async fn group_leases(
         &self,
         group: &GroupName,
@@ -112,6 +113,8 @@ impl<D: Disk> Broker<D> {
                 other => return Err(unexpected(&other)),
             }
         }
+        refusals.sort();
+        refusals.dedup();
         Ok((leases, refusals))
     }
 

@@ -199,17 +199,6 @@ impl<D: Disk> Broker<D> {
         Ok(self.reader_commits.take(group, key, offset))
     }
 
-    /// Members own the queues that they read, so there are no readers beside them.
-    pub fn check_no_members(&self, group: &GroupName) -> Result<(), Failure> {
-        if !self.gates.borrow().have_any_members(group) {
-            return Ok(());
-        }
-        let message = format!(
-            "group {group} is consumed by native members, which own their queues: consume as another group, or stop them"
-        );
-        Err(Failure::new(Status::GroupHasMembers, message))
-    }
-
     /// Stores what readers commit, until the shard stops.
     pub async fn run_reader_commits(&self) {
         let commits = &self.reader_commits;
@@ -308,7 +297,7 @@ impl<D: Disk> Broker<D> {
             Some(_) => return,
         };
         if committed != Some(offset) {
-            changes.push(Change::Offset { group, key, offset, origin: None });
+            changes.push(Change::Offset { group, key, offset, origin: None, by_member: false });
         }
         changes.extend(lease.map(Change::Lease));
     }

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use super::producers::{Producers, Way};
-use crate::api::{ConnectionId, Producer, ReaderClient, ReaderGroup, ReaderInfo, ReaderMode, Subscription};
+use crate::api::{ConnectionId, Producer, ReaderClient, ReaderGroup, ReaderInfo, Subscription};
 use crate::limits;
 use crate::types::{GroupName, Reservation, ShardId};
 
@@ -68,7 +68,7 @@ impl ReaderClient {
 
 impl ReaderGroup {
     fn shares(&self) -> usize {
-        usize::from(self.mode == ReaderMode::Clustering)
+        usize::from(self.shares_messages())
     }
 
     fn topics(&self) -> impl Iterator<Item = &str> {
@@ -382,6 +382,7 @@ pub(in crate::broker) fn shown_bytes(reader: &ReaderInfo) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::ReaderMode;
     use crate::types::ByteBudget;
 
     struct Scene {

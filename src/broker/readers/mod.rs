@@ -4,12 +4,14 @@
 //!
 //! * `commits`: where readers are, gathered and stored together.
 //! * `members`: which clients read for which groups, on all shards, and `producers`: which of them produce.
+//! * `precedence`: whose a group is that native members want as well.
 //! * `send_back`: what they could not process comes again, or is a dead letter.
 //! * `spreading`: how all shards come to know.
 //! * `start`: where they go on, and where a new group begins.
 
 mod commits;
 mod members;
+mod precedence;
 mod producers;
 mod send_back;
 mod spreading;
@@ -20,5 +22,5 @@ pub(super) use commits::{Coming, ReaderCommits};
 pub use members::READER_CLIENTS;
 pub(super) use members::{Readers, shown_bytes};
 pub use send_back::{RetryDelay, SendBack};
-pub use spreading::MembersNotice;
+pub use spreading::{HeardReader, MembersNotice};
 pub(super) use spreading::{ReaderNews, Spreading};

@@ -13,6 +13,7 @@ use std::rc::Rc;
 use futures_util::future::join_all;
 
 use super::members::Readers;
+use super::precedence::Precedence;
 use crate::api::{
     ConnectionId, Failure, LeftGroups, Producer, ReaderClient, ReaderGroup, Status, Subscription,
 };
@@ -26,15 +27,32 @@ use crate::types::{Account, GroupName, QueueKey, ShardId, TaskMutex, TopicName};
 /// Tells a client, over a connection of this shard, that a group of its has other members.
 pub type MembersNotice = Rc<dyn Fn(&str, &GroupName)>;
 
+/// A connection of this shard and a client that was heard over it.
+type Word = (u64, String);
+
+/// What was said, and from where.
+type Said = (Box<ReaderClient>, String);
+
 /// What one shard tells another of clients.
 #[derive(Clone, Debug)]
 pub enum ReaderNews {
     /// What one has said over a connection of the asking shard, and from where; `None`: that is over.
-    Said { client: String, connection: ConnectionId, said: Option<(Box<ReaderClient>, String)> },
+    Said { client: String, connection: ConnectionId, said: Option<Said> },
     /// It leaves groups, whichever shards it is connected to.
     Left { client: String, left: LeftGroups },
+    /// Which of these groups does the shard expect members of?
+    Expected(Vec<GroupName>),
     /// All shards know that these groups have other clients, or read other topics: theirs are to be told.
     Changed(Vec<GroupName>),
+}
+
+/// What became of a client's word on the shard that it was said to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeardReader {
+    /// Whether all shards know it.
+    pub is_known: bool,
+    /// The groups that were left out of it, because they are native members'.
+    pub withheld: Vec<GroupName>,
 }
 
 /// What is still to be told to other shards.
@@ -42,8 +60,10 @@ pub enum ReaderNews {
 pub(in crate::broker) struct Spreading {
     one_at_a_time: TaskMutex,
     /// Connections of this shard and their clients, with the groups of which a change was found already.
-    untold: RefCell<BTreeMap<(u64, String), BTreeSet<GroupName>>>,
+    untold: RefCell<BTreeMap<Word, BTreeSet<GroupName>>>,
     notice: RefCell<Option<MembersNotice>>,
+    /// Which groups are members'.
+    pub(super) precedence: Precedence,
 }
 
 impl<D: Disk> Broker<D> {
@@ -52,15 +72,16 @@ impl<D: Disk> Broker<D> {
         *self.spreading.notice.borrow_mut() = Some(notice);
     }
 
-    /// A client has said over a connection of this shard what it reads, and produces as: this shard knows it from now on. Returns whether all do;
-    /// otherwise [`tell_reader`](Broker::tell_reader) has it told.
+    /// A client has said over a connection of this shard what it reads, and produces as: this shard knows it from now on. Unless all
+    /// do, [`tell_reader`](Broker::tell_reader) has it told.
     pub fn hear_reader(
         &self,
         connection: u64,
         id: &str,
         address: &str,
-        client: ReaderClient,
-    ) -> Result<bool, Failure> {
+        mut client: ReaderClient,
+    ) -> Result<HeardReader, Failure> {
+        let withheld = self.withhold(id, address, &mut client);
         let word = (connection, id.to_owned());
         let at = self.reader_connection(connection);
         let client = (!client.is_of_no_group()).then_some(client);
@@ -69,11 +90,12 @@ impl<D: Disk> Broker<D> {
             let changed = self.take_word(id, at, address, client)?;
             self.note_taken(&word, changed);
         }
-        Ok(!self.spreading.untold.borrow().contains_key(&word))
+        let is_known = !self.spreading.untold.borrow().contains_key(&word);
+        Ok(HeardReader { is_known, withheld })
     }
 
-    /// Has all shards told what a client has said. On return they know.
-    pub async fn tell_reader(&self, connection: u64, id: &str) -> Result<(), Failure> {
+    /// Has all shards told what a client has said. On return they know. Returns the groups that were left out of it on the way.
+    pub async fn tell_reader(&self, connection: u64, id: &str) -> Result<Vec<GroupName>, Failure> {
         let word = (connection, id.to_owned());
         let told = self.tell_word(&word).await;
         if told.is_err() {
@@ -125,7 +147,7 @@ impl<D: Disk> Broker<D> {
 
     /// Has all shards told what is new of a client over connections of this shard.
     async fn tell_words_of(&self, id: &str) -> Result<(), Failure> {
-        let is_its = |(_, client): &&(u64, String)| client == id;
+        let is_its = |(_, client): &&Word| client == id;
         let words: Vec<_> = self.spreading.untold.borrow().keys().filter(is_its).cloned().collect();
         for (connection, id) in words {
             self.tell_reader(connection, &id).await?;
@@ -158,18 +180,18 @@ impl<D: Disk> Broker<D> {
         ConnectionId { shard: self.options.shard, number }
     }
 
-    fn note_untold(&self, word: &(u64, String), changed: impl IntoIterator<Item = GroupName>) {
+    fn note_untold(&self, word: &Word, changed: impl IntoIterator<Item = GroupName>) {
         let mut untold = self.spreading.untold.borrow_mut();
         untold.entry(word.clone()).or_default().extend(changed);
     }
 
     /// Takes note of what was taken here. The control shard finds the changes.
-    fn note_taken(&self, word: &(u64, String), changed: BTreeSet<GroupName>) {
+    fn note_taken(&self, word: &Word, changed: BTreeSet<GroupName>) {
         let found = if self.options.shard == CONTROL_SHARD { changed } else { BTreeSet::new() };
         self.note_untold(word, found);
     }
 
-    fn forget_word(&self, word: &(u64, String)) {
+    fn forget_word(&self, word: &Word) {
         let connection = self.reader_connection(word.0);
         if self.readers.borrow().said(&word.1, connection).is_some() {
             let changed = self.take_word(&word.1, connection, "", None);
@@ -209,36 +231,36 @@ impl<D: Disk> Broker<D> {
     }
 
     /// Tells the others what stands here of a client and a connection, if they do not know it, and then the groups' clients.
-    async fn tell_word(&self, word: &(u64, String)) -> Result<(), Failure> {
+    /// Returns the groups that were left out because they are members'.
+    async fn tell_word(&self, word: &Word) -> Result<Vec<GroupName>, Failure> {
         let _one = self.spreading.one_at_a_time.lock().await;
-        if !self.spreading.untold.borrow().contains_key(word) {
-            return Ok(());
+        if let Some(Some((client, _))) = self.untold(word) {
+            self.learn_expected(&client).await?;
         }
-        let said = {
-            let readers = self.readers.borrow();
-            let said = readers.said(&word.1, self.reader_connection(word.0));
-            said.map(|(client, address)| (Box::new((**client).clone()), address.to_owned()))
-        };
-        let request = || {
-            PeerRequest::Readers(ReaderNews::Said {
-                client: word.1.clone(),
-                connection: self.reader_connection(word.0),
-                said: said.clone(),
-            })
-        };
+        let mut withheld = self.withhold_from(word, &[])?;
+        let Some(mut said) = self.untold(word) else { return Ok(withheld) };
         let peers = self.peers()?;
         if self.options.shard != CONTROL_SHARD {
-            match peers.ask(CONTROL_SHARD, request()).await? {
-                PeerReply::ReadersChanged(groups) => self.note_untold(word, groups),
+            let (changed, members) = match peers.ask(CONTROL_SHARD, self.news(word, said.clone())).await? {
+                PeerReply::ReadersChanged { changed, withheld } => (changed, withheld),
                 other => return Err(unexpected(&other)),
+            };
+            self.note_untold(word, changed);
+            withheld.extend(self.withhold_from(word, &members)?);
+            if let Some((client, address)) = &mut said {
+                client.leave_out(|group| members.contains(group));
+                self.note_turned_away(&word.1, address, &members);
             }
+            withheld.extend(members);
         }
+        let said = said.filter(|(client, _)| !client.is_of_no_group());
         let shards = || (0..self.options.shard_count).map(ShardId);
         let others = shards().filter(|shard| *shard != CONTROL_SHARD && *shard != self.options.shard);
-        let answers = join_all(others.map(|shard| peers.ask(shard, request()))).await;
-        answers.into_iter().try_for_each(|answer| answer.map(drop))?;
-        let changed: Vec<_> =
-            self.note_told(word, said.as_ref().map(|(client, _)| &**client)).into_iter().collect();
+        let asked = others.map(|shard| peers.ask(shard, self.news(word, said.clone())));
+        join_all(asked).await.into_iter().try_for_each(|answer| answer.map(drop))?;
+        let told = said.as_ref().map(|(client, _)| &**client);
+        told.into_iter().for_each(|client| self.note_taken_over(client));
+        let changed: Vec<_> = self.note_told(word, told).into_iter().collect();
         if !changed.is_empty() {
             // Who is not told of a change finds it within half a minute.
             join_all(
@@ -248,11 +270,35 @@ impl<D: Disk> Broker<D> {
             )
             .await;
         }
-        Ok(())
+        Ok(withheld)
+    }
+
+    /// What stands here of a client and a connection, if some shard does not know it.
+    fn untold(&self, word: &Word) -> Option<Option<Said>> {
+        self.spreading.untold.borrow().contains_key(word).then(|| self.said_here(word))
+    }
+
+    fn said_here(&self, word: &Word) -> Option<Said> {
+        let readers = self.readers.borrow();
+        let said = readers.said(&word.1, self.reader_connection(word.0));
+        said.map(|(client, address)| (Box::new((**client).clone()), address.to_owned()))
+    }
+
+    fn news(&self, word: &Word, said: Option<Said>) -> PeerRequest {
+        let (client, connection) = (word.1.clone(), self.reader_connection(word.0));
+        PeerRequest::Readers(ReaderNews::Said { client, connection, said })
+    }
+
+    /// Takes these groups out of what a client has said, and those that have turned out to be members' since it was heard, which
+    /// are returned.
+    fn withhold_from(&self, word: &Word, groups: &[GroupName]) -> Result<Vec<GroupName>, Failure> {
+        let Some((mut client, address)) = self.said_here(word) else { return Ok(Vec::new()) };
+        client.leave_out(|group| groups.contains(group));
+        Ok(self.hear_reader(word.0, &word.1, &address, *client)?.withheld)
     }
 
     /// All have been told this, but it may have changed meanwhile. Returns the groups that have other members by it.
-    fn note_told(&self, word: &(u64, String), told: Option<&ReaderClient>) -> BTreeSet<GroupName> {
+    fn note_told(&self, word: &Word, told: Option<&ReaderClient>) -> BTreeSet<GroupName> {
         let readers = self.readers.borrow();
         let now = readers.said(&word.1, self.reader_connection(word.0)).map(|(client, _)| &**client);
         let mut untold = self.spreading.untold.borrow_mut();
@@ -268,6 +314,7 @@ impl<D: Disk> Broker<D> {
         match news {
             ReaderNews::Said { client, connection, said } => self.reader_said(&client, connection, said),
             ReaderNews::Left { client, left } => self.reader_left_here(&client, &left).await,
+            ReaderNews::Expected(groups) => Ok(self.expected_here(groups)),
             ReaderNews::Changed(groups) => Ok(self.notify_readers(&groups)),
         }
     }
@@ -276,12 +323,19 @@ impl<D: Disk> Broker<D> {
         &self,
         id: &str,
         connection: ConnectionId,
-        said: Option<(Box<ReaderClient>, String)>,
+        said: Option<Said>,
     ) -> Result<PeerReply, Failure> {
-        let (client, address) =
+        let (mut client, address) =
             said.map_or((None, String::new()), |(client, address)| (Some(*client), address));
-        let changed = self.take_word(id, connection, &address, client)?;
-        Ok(PeerReply::ReadersChanged(changed.into_iter().collect()))
+        // What members want as well, the control shard decides: from here on nobody joins a group that is read.
+        let withheld = match &mut client {
+            Some(client) if self.options.shard == CONTROL_SHARD => self.withhold(id, &address, client),
+            _ => Vec::new(),
+        };
+        let client = client.filter(|client| !client.is_of_no_group());
+        client.iter().for_each(|client| self.note_taken_over(client));
+        let changed = self.take_word(id, connection, &address, client)?.into_iter().collect();
+        Ok(PeerReply::ReadersChanged { changed, withheld })
     }
 
     /// Tells the clients that this shard speaks to, of groups that have other members.

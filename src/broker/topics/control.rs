@@ -311,6 +311,7 @@ impl<D: Disk> Broker<D> {
             PeerRequest::GroupLeases(group) => {
                 let leases = self.own_leases(&group);
                 let refused = self.lease_refusal(&group, None).map(|refused| refused.message);
+                let refused = refused.into_iter().chain(self.precedence_notes(&group)).collect();
                 Ok(PeerReply::GroupLeases { leases, refused })
             }
             PeerRequest::SetGates { group, grants } => {

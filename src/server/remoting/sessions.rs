@@ -14,6 +14,7 @@ use super::connection::Remoting;
 use super::requests::Refused;
 use super::signed::Sender;
 use crate::api::{LeftGroups, ReaderClient, ReaderGroup, ReaderMode, Subscription};
+use crate::broker::HeardReader;
 use crate::clock::SharedClock;
 use crate::limits;
 use crate::protocol::remoting::body::{Consumer, Heartbeat, write_client_ids};
@@ -154,13 +155,14 @@ impl Remoting {
             ));
         }
         let broker = self.connections.broker.clone();
-        let all_know = broker.hear_reader(number, &id, &self.born.to_string(), client);
-        if all_know.map_err(Refused::failed)? {
-            return Ok(Some(Answer::done()));
+        let heard = broker.hear_reader(number, &id, &self.born.to_string(), client);
+        let HeardReader { is_known, mut withheld } = heard.map_err(Refused::failed)?;
+        if is_known {
+            return heard_answer(&withheld).map(Some);
         }
         let told = async move {
-            broker.tell_reader(number, &id).await.map_err(Refused::failed)?;
-            Ok(Answer::done())
+            withheld.extend(broker.tell_reader(number, &id).await.map_err(Refused::failed)?);
+            heard_answer(&withheld)
         };
         self.begin(asker, told).await
     }
@@ -247,6 +249,16 @@ impl Remoting {
         };
         glommio::spawn_local(gone).detach();
     }
+}
+
+/// What is the members' is told; the rest of the heartbeat counts.
+fn heard_answer(withheld: &[GroupName]) -> Result<Answer, Refused> {
+    let Some(group) = withheld.first() else { return Ok(Answer::done()) };
+    let remark = format!(
+        "group {group} is consumed by native members, which own their queues: consume as another group, or stop them, and wait \
+         30 s where the broker was started just now"
+    );
+    Err(Refused::new(ResponseCode::SystemError, remark))
 }
 
 fn read_heartbeat(body: &[u8]) -> Result<Heartbeat, Refused> {
