@@ -55,6 +55,7 @@ pub mod client;
 pub mod clock;
 #[cfg(feature = "server")]
 pub mod disk;
+pub mod filter;
 #[cfg(feature = "server")]
 pub mod index;
 pub mod limits;

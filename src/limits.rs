@@ -129,6 +129,16 @@ pub const INSTANCES_MAX: usize = 1_024;
 pub const FILTER_TAGS_MAX: usize = 256;
 /// The tags of a filter together: what an HTTP request can name.
 pub const FILTER_BYTES_MAX: usize = HTTP_HEADER_BYTES_MAX;
+/// An SQL92 expression, and what it is made of: properties, constants, comparisons and what joins them. It is evaluated for
+/// message after message, so it takes microseconds at most.
+pub const EXPRESSION_BYTES_MAX: usize = 8 * 1024;
+pub const EXPRESSION_PARTS_MAX: usize = 1_024;
+/// Levels of an expression, in brackets or not: each takes a frame of the stack.
+pub const EXPRESSION_DEPTH_MAX: usize = 64;
+/// Expressions of groups that a shard keeps ready for its pulls.
+pub const REMOTING_EXPRESSIONS_MAX: usize = 64;
+/// The text of a property that is compared as a number.
+pub const EXPRESSION_NUMBER_BYTES_MAX: usize = 1_024;
 /// Session time-out of a group member, milliseconds.
 pub const SESSION_TIMEOUT_MS_MIN: u32 = 1_000;
 pub const SESSION_TIMEOUT_MS_MAX: u32 = 300_000;

@@ -5,7 +5,7 @@ use std::panic::catch_unwind;
 use std::time::{Duration, Instant};
 
 use turbopump::protocol::remoting::HeaderForm;
-use turbopump::testing::fuzz::{BYTE_TARGETS, http, native, remoting, storage};
+use turbopump::testing::fuzz::{BYTE_TARGETS, expressions, http, native, remoting, storage};
 use turbopump::testing::{Random, generators};
 use turbopump::types::Timestamp;
 
@@ -233,6 +233,79 @@ fn targets() {
             "#",
         ];
         http::fuzz_target(&shuffled(seed, &PARTS));
+    });
+}
+
+#[test]
+fn expressions() {
+    const PARTS: [&str; 40] = [
+        " ",
+        " ",
+        " ",
+        "a",
+        "b",
+        "TAGS",
+        "KEYS",
+        "nix",
+        "=",
+        "<>",
+        ">",
+        ">=",
+        "<",
+        "<=",
+        " AND ",
+        " OR ",
+        " NOT ",
+        "(",
+        ")",
+        " BETWEEN ",
+        " IN ",
+        ",",
+        " IS NULL",
+        " IS NOT NULL",
+        " CONTAINS ",
+        " STARTSWITH ",
+        " ENDSWITH ",
+        "'x'",
+        "'y",
+        "''",
+        "5",
+        "3000000000",
+        "0.5",
+        "1e9",
+        "TRUE",
+        "NULL",
+        "-",
+        "+",
+        "--\n",
+        "/*",
+    ];
+    const WHOLE: [&str; 8] = [
+        "a = 5",
+        "b <> 'y'",
+        "TAGS IN ('x','y')",
+        "a BETWEEN -1 AND 9.5",
+        "KEYS CONTAINS 'k2'",
+        "nix IS NULL",
+        "a",
+        "TRUE",
+    ];
+    run("expressions", |seed| {
+        expressions::fuzz_expression(&shuffled(seed, &PARTS));
+        // What is joined of whole parts is mostly understood.
+        let mut random = Random::new(seed);
+        let mut text = (*random.pick(&WHOLE)).to_owned();
+        for _ in 0..random.index(6) {
+            let other = *random.pick(&WHOLE);
+            text = match random.index(5) {
+                0 => format!("{text} AND {other}"),
+                1 => format!("{other} OR {text}"),
+                2 => format!("({text}) OR {other}"),
+                3 => format!("NOT ({text})"),
+                _ => format!("({other}) = ({text})"),
+            };
+        }
+        expressions::fuzz_expression(text.as_bytes());
     });
 }
 

@@ -79,19 +79,20 @@ struct Seam {
 /// What each module may import from the crate, besides itself, `types`, `limits` and `metrics`.
 const IMPORTS: &[(&str, &[&str])] = &[
     ("access", &[]),
-    ("api", &[]),
-    ("broker", &["api", "clock", "disk", "index", "log", "state", "wire"]),
+    ("api", &["filter"]),
+    ("broker", &["api", "clock", "disk", "filter", "index", "log", "state", "wire"]),
     (
         "cli",
         &[
-            "api", "broker", "client", "clock", "disk", "index", "log", "node", "protocol", "runtime",
-            "state", "wire",
+            "api", "broker", "client", "clock", "disk", "filter", "index", "log", "node", "protocol",
+            "runtime", "state", "wire",
         ],
     ),
     ("client", &["api", "protocol", "wire"]),
     ("clock", &[]),
     // `testing`: the faulty disk draws from its random numbers and writes to its trace.
     ("disk", &["clock", "testing"]),
+    ("filter", &["wire"]),
     ("index", &["clock", "disk", "wire"]),
     ("limits", &[]),
     // `api`: a damaged place is reported as readers get it.
@@ -103,15 +104,18 @@ const IMPORTS: &[(&str, &[&str])] = &[
     // `disk`: answers are sent from the buffers that were written.
     ("net", &["clock", "disk", "wire"]),
     ("node", &["access", "api", "broker", "clock", "disk", "log", "namesrv", "net", "runtime", "server"]),
-    ("protocol", &["access", "api", "clock", "wire"]),
+    ("protocol", &["access", "api", "clock", "filter", "wire"]),
     ("runtime", &["clock"]),
     (
         "server",
-        &["access", "api", "broker", "clock", "disk", "namesrv", "net", "protocol", "runtime", "wire"],
+        &[
+            "access", "api", "broker", "clock", "disk", "filter", "namesrv", "net", "protocol", "runtime",
+            "wire",
+        ],
     ),
     // `api`: settings of groups and topics are stored as clients say them. `index`: what waits for a time is found there.
     ("state", &["api", "disk", "index", "wire"]),
-    ("testing", &["api", "broker", "clock", "disk", "index", "log", "protocol", "state", "wire"]),
+    ("testing", &["api", "broker", "clock", "disk", "filter", "index", "log", "protocol", "state", "wire"]),
     ("types", &[]),
     ("wire", &[]),
 ];
