@@ -1,6 +1,7 @@
 //! What a protocol adaptor asks of the broker and what it gets back: protocol-neutral requests, replies, and one
 //! [`Status`] enum. Everything is owned and `Send`, so that a request can cross to the shard that owns its queue.
 
+mod filter;
 mod find;
 mod hold;
 mod readers;
@@ -9,6 +10,7 @@ mod reply;
 mod request;
 mod status;
 
+pub use filter::Filter;
 pub use find::*;
 pub use hold::*;
 pub use readers::*;

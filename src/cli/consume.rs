@@ -20,6 +20,7 @@ use crate::cli::signals::stop_flag;
 use crate::client::{
     ClientError, Consumer, ConsumerOptions, DamagedRange, Delivery, MessageBatch, OutOfRange, Start, Until,
 };
+use crate::filter::{Expression, Subject};
 use crate::types::{GroupName, QueueKey, QueueNumber, QueueOffset, TopicName};
 
 const OUTPUT_BYTES: usize = 256 * 1024;
@@ -47,6 +48,9 @@ pub struct ConsumeArguments {
     /// Where to start; with --group, where it has not committed anything yet
     #[arg(long, value_name = "OFFSET", default_value = "first", allow_hyphen_values = true)]
     pub from: OffsetArgument,
+    /// Print only messages of which this SQL92 expression over properties, KEYS and TAGS is true, like "n > 5 AND TAGS = 'a'"
+    #[arg(long, value_name = "EXPRESSION")]
+    pub filter_sql: Option<Expression>,
     /// Stop after this many messages
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
@@ -321,6 +325,11 @@ impl Run<'_> {
 
     fn print(&mut self, batch: &MessageBatch<'_>) -> io::Result<After> {
         for message in batch.messages() {
+            let subject =
+                Subject { key: message.key(), tag: message.tag(), properties: message.properties() };
+            if !self.arguments.filter_sql.as_ref().is_none_or(|wanted| wanted.matches(&subject)) {
+                continue;
+            }
             match self.format {
                 OutputFormat::Text => {
                     // One that cannot be read is shown as it is stored; JSON says so.

@@ -37,6 +37,7 @@ mod receiving;
 mod refusals;
 mod remoting;
 mod remoting_delays;
+mod remoting_filters;
 mod remoting_offsets;
 mod remoting_pulls;
 mod remoting_retries;

@@ -21,15 +21,15 @@ use crate::support::directory::test_directory;
 use crate::support::node::Setup;
 
 const SEND: i32 = 310;
-const PULL: i32 = 11;
+pub const PULL: i32 = 11;
 const LITE_PULL: i32 = 361;
 const COMMITTED: i32 = 14;
 const HEART_BEAT: i32 = 34;
 
 /// Outcomes of a pull.
-const FOUND: i32 = 0;
-const NOTHING: i32 = 19;
-const PASSED: i32 = 20;
+pub const FOUND: i32 = 0;
+pub const NOTHING: i32 = 19;
+pub const PASSED: i32 = 20;
 const OUTSIDE: i32 = 21;
 
 /// The fields of a pull of `orders` that brings its subscription, with others in their places.
@@ -61,7 +61,7 @@ pub fn pull(client: &mut Remoting, changed: &[(&str, &str)]) -> Answer {
 }
 
 /// Where the next pull goes on, and the queue's ends.
-fn offsets(answer: &Answer) -> [i64; 3] {
+pub fn offsets(answer: &Answer) -> [i64; 3] {
     let number = |name| answer.field(name).parse().expect("a number");
     assert_eq!(answer.field("suggestWhichBrokerId"), "0");
     [number("nextBeginOffset"), number("minOffset"), number("maxOffset")]
@@ -165,7 +165,7 @@ fn every_place_has_its_answer() {
         ("consumerGroup", "", 26, "subscription group [] does not exist"),
         ("consumerGroup", &long, 26, "does not exist"),
         ("subscription", "||", 23, "parse the consumer's subscription failed"),
-        ("expressionType", "SQL92", 1, "does not support consumer to filter message by SQL92"),
+        ("expressionType", "JS", 1, "does not support consumer to filter message by JS"),
     ] {
         let refused = pull(&mut client, &[(name, value)]);
         assert_eq!(refused.code, code, "{name}={value}: {refused:?}");

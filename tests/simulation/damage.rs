@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use futures_lite::future::block_on;
-use turbopump::api::TagFilter;
+use turbopump::api::Filter;
 use turbopump::broker::{Pull, StoredRecord, Taker};
 use turbopump::disk::DiskError;
 use turbopump::disk::faulty::{FaultPlan, FaultyDisk, Restart};
@@ -134,7 +134,7 @@ async fn pulled(node: &Node) -> BTreeMap<QueueKey, Vec<QueueOffset>> {
         let found: &mut Vec<_> = all.entry(key).or_default();
         let mut next = span.first;
         while next < span.end {
-            let pull = Pull { key, offset: next, filter: &TagFilter::default() };
+            let pull = Pull { key, offset: next, filter: &Filter::default() };
             let mut few = Few(Vec::new());
             let pulled = match broker.pull_now(&pull, &mut few).expect("reads are served") {
                 Some(pulled) => pulled,

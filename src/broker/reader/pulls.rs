@@ -10,7 +10,7 @@ use super::fetches::FetchWait;
 use super::records::Taker;
 use super::selection::Selection;
 use super::waits::{LookNow, WaitFor};
-use crate::api::{Failure, Status, TagFilter};
+use crate::api::{Failure, Filter, Status};
 use crate::broker::queue::Queue;
 use crate::broker::shard_broker::Broker;
 use crate::disk::{BufferSlice, Disk};
@@ -27,7 +27,7 @@ pub struct Pull<'a> {
     /// Of a queue of this shard.
     pub key: QueueKey,
     pub offset: QueueOffset,
-    pub filter: &'a TagFilter,
+    pub filter: &'a Filter,
 }
 
 /// What a look into a queue went on to: everything before `next` was taken, is not wanted, or is damaged.
@@ -98,7 +98,7 @@ impl<D: Disk> Broker<D> {
         let Some(entries) = self.entries_in_memory(pull.key, pull.offset, max) else { return Ok(None) };
         let mut next = pull.offset;
         for entry in entries.iter().take_while(|entry| entry.end_offset() <= end) {
-            if taker.missing() == 0 {
+            if taker.missing() == 0 || selection.is_spent() {
                 break;
             }
             if !selection.may_want(entry) {

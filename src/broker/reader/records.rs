@@ -84,7 +84,7 @@ impl<D: Disk> Broker<D> {
                 continue;
             };
             next = self.take_records(entry, &batch, next, selection, taker);
-            if taker.missing() == 0 {
+            if taker.missing() == 0 || selection.is_spent() {
                 if next < entry.end_offset() {
                     self.batch_cache.borrow_mut().insert(entry.position, batch);
                 }
@@ -161,6 +161,9 @@ impl<D: Disk> Broker<D> {
                 break;
             }
             next = record.offset.advance(1);
+            if selection.is_spent() {
+                break;
+            }
         }
         next
     }

@@ -1,32 +1,66 @@
 //! What a filter asks of batches and records.
 
-use crate::api::TagFilter;
+use std::cell::Cell;
+
+use crate::api::{Filter, TagFilter};
+use crate::filter::{Expression, Subject};
 use crate::index::IndexEntry;
 use crate::wire::record::{RecordView, tag_hash, tag_summary_bit};
 
-/// A filter made ready to be asked of many records: of tags now, of properties when there are expressions for them.
-#[derive(Clone, Copy, Debug)]
+/// What one look may spend on an expression, in steps of some ten nanoseconds: others wait meanwhile.
+const STEPS_MAX: usize = 200_000;
+/// Bytes of a message's properties that are looked through in a step.
+const STEP_BYTES: usize = 32;
+
+/// A filter made ready to be asked of the records of one look.
+#[derive(Debug)]
 pub(in crate::broker) struct Selection<'a> {
-    filter: &'a TagFilter,
-    /// The bits of a tag summary of which at least one must be set; `None`: all messages are wanted.
+    wanted: Wanted<'a>,
+    /// The bits of a tag summary of which at least one must be set; `None`: whatever the tags are.
     tags: Option<u32>,
+    /// What is left for expressions.
+    steps: Cell<usize>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Wanted<'a> {
+    Everything,
+    Tags(&'a TagFilter),
+    Expression(&'a Expression),
+}
+
+/// The bits of a tag summary that these tags set.
+fn summary<'a>(tags: impl Iterator<Item = &'a [u8]>) -> u32 {
+    tags.map(|tag| tag_summary_bit(tag_hash(tag))).fold(0, |bits, bit| bits | bit)
 }
 
 impl<'a> Selection<'a> {
-    pub fn new(filter: &'a TagFilter) -> Self {
-        let bit = |tag: &String| tag_summary_bit(tag_hash(tag.as_bytes()));
-        let tags =
-            (!filter.is_everything()).then(|| filter.tags().iter().map(bit).fold(0, |bits, bit| bits | bit));
-        Self { filter, tags }
+    pub fn new(filter: &'a Filter) -> Self {
+        match filter {
+            Filter::Tags(tags) => Self::of_tags(tags),
+            Filter::Expression(expression) => Self {
+                wanted: Wanted::Expression(expression),
+                tags: expression.tags().map(|tags| summary(tags.iter().map(|tag| &**tag))),
+                steps: Cell::new(STEPS_MAX),
+            },
+        }
     }
 
-    /// The bits of a tag summary of which at least one must be set; `None`: all messages are wanted.
+    pub fn of_tags(filter: &'a TagFilter) -> Self {
+        let (wanted, tags) = match filter.is_everything() {
+            true => (Wanted::Everything, None),
+            false => (Wanted::Tags(filter), Some(summary(filter.tags().iter().map(|tag| tag.as_bytes())))),
+        };
+        Self { wanted, tags, steps: Cell::new(STEPS_MAX) }
+    }
+
+    /// The bits of a tag summary of which at least one must be set; `None`: whatever the tags are.
     pub fn tags(&self) -> Option<u32> {
         self.tags
     }
 
     pub fn is_everything(&self) -> bool {
-        self.tags.is_none()
+        matches!(self.wanted, Wanted::Everything)
     }
 
     /// False: nothing in the batch is wanted, so it need not be read.
@@ -35,6 +69,93 @@ impl<'a> Selection<'a> {
     }
 
     pub fn wants(&self, record: &RecordView<'_>) -> bool {
-        self.filter.matches(record.tag())
+        match self.wanted {
+            Wanted::Everything => true,
+            Wanted::Tags(filter) => filter.matches(record.tag()),
+            Wanted::Expression(expression) => {
+                let may_be = |bits: u32| bits & tag_summary_bit(record.tag_hash()) != 0;
+                if !self.tags.is_none_or(may_be) {
+                    return false;
+                }
+                let steps = expression.steps() + record.properties().len() / STEP_BYTES;
+                self.steps.set(self.steps.get().saturating_sub(steps));
+                expression.matches(&Subject::from(record))
+            }
+        }
+    }
+
+    /// A look ends here, whatever it has found: it has taken as long as it may.
+    pub fn is_spent(&self) -> bool {
+        self.steps.get() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::types::{LogPosition, QueueOffset, Timestamp};
+    use crate::wire::record::Record;
+
+    fn filter(text: &str) -> Filter {
+        Filter::Expression(Arc::new(text.parse().expect(text)))
+    }
+
+    fn with_record<T>(tag: &str, properties: &[u8], body: impl FnOnce(&RecordView<'_>) -> T) -> T {
+        let mut bytes = Vec::new();
+        Record { tag: tag.as_bytes(), properties, ..Record::default() }.encode(&mut bytes);
+        body(&RecordView::cut(&bytes).expect("a record").0)
+    }
+
+    fn entry(tag: &str) -> IndexEntry {
+        IndexEntry {
+            base_offset: QueueOffset(0),
+            record_count: 1,
+            position: LogPosition(0),
+            batch_bytes: 100,
+            tag_summary: tag_summary_bit(tag_hash(tag.as_bytes())),
+            store_time: Timestamp(0),
+        }
+    }
+
+    #[test]
+    fn expressions_choose_records_and_their_tags_choose_batches() {
+        let filter = filter("TAGS IN ('a', 'b') AND n > 5");
+        let selection = Selection::new(&filter);
+        assert!(!selection.is_everything());
+        assert!(selection.may_want(&entry("a")) && !selection.may_want(&entry("c")));
+        for (tag, properties, expected) in [
+            ("a", &b"n\x016\x02"[..], true),
+            ("a", b"n\x015\x02", false),
+            ("c", b"n\x016\x02", false),
+            ("", b"", false),
+        ] {
+            assert_eq!(with_record(tag, properties, |record| selection.wants(record)), expected, "{tag}");
+        }
+    }
+
+    #[test]
+    fn what_the_tags_leave_out_is_not_evaluated() {
+        let filter = filter("TAGS = 'a' AND n > 5");
+        let selection = Selection::new(&filter);
+        (0..1000).for_each(|_| _ = with_record("c", b"n\x016\x02", |record| selection.wants(record)));
+        assert_eq!(selection.steps.get(), STEPS_MAX);
+    }
+
+    #[test]
+    fn a_look_is_spent_when_it_has_evaluated_enough() {
+        let filter = filter("n > 5");
+        let selection = Selection::new(&filter);
+        let mut count = 0;
+        while !selection.is_spent() {
+            with_record("", b"n\x016\x02", |record| assert!(selection.wants(record)));
+            count += 1;
+        }
+        assert_eq!(count, STEPS_MAX.div_ceil(3));
+        let tags = TagFilter::parse(Some("a"));
+        let selection = Selection::of_tags(&tags);
+        (0..STEPS_MAX).for_each(|_| _ = with_record("b", b"", |record| selection.wants(record)));
+        assert!(!selection.is_spent(), "tags cost next to nothing");
     }
 }

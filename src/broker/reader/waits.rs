@@ -222,10 +222,10 @@ mod tests {
     fn an_arrival_calls_those_whom_it_concerns_once() {
         let list = WaitList::default();
         let filter = TagFilter::parse(Some("a"));
-        let (tagged, all) = (Selection::new(&filter), TagFilter::default());
+        let (tagged, all) = (Selection::of_tags(&filter), TagFilter::default());
         let waits = [
             WaitFor::from(QueueOffset(3)),
-            WaitFor::wanted(Some(QueueNumber(1)), &Selection::new(&all)),
+            WaitFor::wanted(Some(QueueNumber(1)), &Selection::of_tags(&all)),
             WaitFor::wanted(None, &tagged),
         ];
         let callers: Vec<_> = waits.iter().map(|_| Rc::<Counted>::default()).collect();

@@ -123,7 +123,7 @@ fn pulls_of_every_client_are_read() {
         assert!(pull.group.as_str().starts_with("cg"));
         assert_eq!((pull.message_count, pull.wait, pull.committed), (message_count, wait, None));
         assert_eq!(pull.bytes_max, limits::PULL_BYTES_MAX);
-        assert_eq!(pull.wants, Wants::These(Rc::new(filter.clone())));
+        assert_eq!(pull.wants, Wants::These(Rc::new(filter.clone().into())));
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod answer;
 mod connection;
+mod expressions;
 mod names;
 mod offsets;
 mod port;

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::expressions::Expressions;
 use super::rates::Rates;
 use super::sessions::RemotingClients;
 use crate::access::NodeSecret;
@@ -26,6 +27,7 @@ pub(crate) struct RemotingPort {
     pub names: Arc<NameServer>,
     pub clients: Rc<RemotingClients>,
     pub rates: RefCell<Rates>,
+    pub(super) expressions: Expressions,
     /// When the shard began to take requests.
     pub boot: Timestamp,
     /// For messages whose producers give them none.
@@ -50,6 +52,7 @@ impl RemotingPort {
             names: options.names.clone(),
             clients,
             rates: RefCell::default(),
+            expressions: Expressions::default(),
             boot: broker.clock().now(),
             ids: RefCell::new(ids),
             address: OnceCell::new(),

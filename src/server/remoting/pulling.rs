@@ -10,12 +10,12 @@ use super::answer::Asker;
 use super::connection::Remoting;
 use super::records::Records;
 use super::requests::Refused;
-use crate::api::TagFilter;
+use crate::api::Filter;
 use crate::broker::{FetchWait, Pull, Pulled, QueueSpan, Standing, TopicWait};
 use crate::limits;
 use crate::namesrv::retried_group;
 use crate::protocol::remoting::call::pull::{
-    PullAnswer, PullOutcome, PullRefusal, PullRequest, Wants, read_subscription,
+    PullAnswer, PullOutcome, PullRefusal, PullRequest, SQL92, Wants, read_subscription,
 };
 use crate::protocol::remoting::{Frame, Header};
 use crate::server::called::Called;
@@ -74,7 +74,17 @@ struct PutOff {
 struct Target {
     /// `None`: the topic of the group's retries, of which there are none yet.
     key: Option<QueueKey>,
-    filter: Rc<TagFilter>,
+    filter: Rc<Filter>,
+}
+
+/// Whether a pull may wait when there is nothing for it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Patience {
+    No,
+    /// When the queue has nothing more.
+    Yes,
+    /// It has waited and was called: also when it does not want what has come.
+    GoesOn,
 }
 
 /// What a look at a pull came to.
@@ -83,6 +93,8 @@ enum Step {
     Answered(usize),
     /// There is nothing for it yet.
     Waits(QueueSpan),
+    /// Nothing of what has come is wanted, up to the queue's end: it goes on waiting there.
+    Passed { next: QueueOffset, looked_at: usize },
     /// The disk has to be read, or the peer has to read.
     Later,
 }
@@ -123,7 +135,7 @@ impl Remoting {
             // Nobody is told what became of it, as in RocketMQ.
             let _ = self.connections.broker.commit_as_reader(&pull.group, key, QueueOffset(offset)).await;
         }
-        self.look(asker, pull, !pull.wait.is_zero())
+        self.look(asker, pull, if pull.wait.is_zero() { Patience::No } else { Patience::Yes })
     }
 
     fn refuse_pull(&self, asker: Asker, refused: Refused) -> usize {
@@ -149,7 +161,7 @@ impl Remoting {
                 self.connections.metrics.fetches_waited.add(1);
                 self.park_pull(waiting, self.connections.clock.monotonic().after(wait))
             }
-            Step::Answered(_) | Step::Later => self.carry_out_pull(waiting),
+            Step::Answered(_) | Step::Passed { .. } | Step::Later => self.carry_out_pull(waiting),
         }
     }
 
@@ -196,11 +208,19 @@ impl Remoting {
     }
 
     /// What a group's clients have said that they want of a topic.
-    fn group_filter(&self, pull: &PullRequest, version: i64) -> Result<Rc<TagFilter>, Refused> {
+    fn group_filter(&self, pull: &PullRequest, version: i64) -> Result<Rc<Filter>, Refused> {
         let broker = &self.connections.broker;
         match broker.reader_subscription(&pull.group, pull.topic.as_str()) {
             (_, Some(said)) if said.version < version => Err(PullRefusal::NotLatest.into()),
-            (_, Some(said)) => Ok(Rc::new(read_subscription(&said.expression, &said.kind)?)),
+            (_, Some(said)) => {
+                let read = |text: &str| self.port().expressions.read(text);
+                let filter = read_subscription(&said.expression, &said.kind, read);
+                let filter = filter.map_err(|refusal| match said.kind.as_str() {
+                    SQL92 => PullRefusal::GroupExpression { why: &refusal.remark }.into(),
+                    _ => refusal,
+                })?;
+                Ok(Rc::new(filter))
+            }
             (true, None) => Err(PullRefusal::NotSubscribed.into()),
             (false, None) => Err(PullRefusal::NoConsumer.into()),
         }
@@ -235,11 +255,11 @@ impl Remoting {
     }
 
     /// Answers a pull that takes no waiting and no reading.
-    fn look(&self, asker: Asker, pull: &PullRequest, may_wait: bool) -> Result<Step, Refused> {
+    fn look(&self, asker: Asker, pull: &PullRequest, patience: Patience) -> Result<Step, Refused> {
         let target = self.pull_target(pull)?;
         let (span, standing) = self.place(&target, pull)?;
         let (Standing::Messages(offset), Some(key)) = (standing, target.key) else {
-            if may_wait && matches!(standing, Standing::End(_)) {
+            if patience != Patience::No && matches!(standing, Standing::End(_)) {
                 return Ok(Step::Waits(span));
             }
             return Ok(Step::Answered(self.answer_without(asker, standing, span)));
@@ -253,9 +273,15 @@ impl Remoting {
         let mut records = Records::new(self, pull, key.queue);
         let asked = Pull { key, offset, filter: &target.filter };
         let pulled = self.connections.broker.pull_now(&asked, &mut records).map_err(Refused::failed)?;
+        let passes = |pulled: &Pulled| records.is_empty() && pulled.next == pulled.span.end;
+        let goes_on = patience == Patience::GoesOn && matches!(*target.filter, Filter::Expression(_));
+        let looked_at = |pulled: &Pulled| LOOK_BYTES * (pulled.next.0 - offset.0) as usize;
         Ok(match pulled {
+            Some(pulled) if goes_on && passes(&pulled) => {
+                Step::Passed { next: pulled.next, looked_at: looked_at(&pulled) }
+            }
             Some(pulled) => {
-                let looked_at = LOOK_BYTES * (pulled.next.0 - offset.0) as usize;
+                let looked_at = looked_at(&pulled);
                 Step::Answered(looked_at + self.answer_pulled(asker, pulled, records))
             }
             None => Step::Later,
@@ -282,16 +308,25 @@ impl Remoting {
                 slot.park(end, Box::new(ParkedPull { remoting, waiting, end, wait }));
                 0
             }
-            Ok(None) => self.look_again(waiting, false, end),
+            Ok(None) => self.look_again(waiting, Patience::No, end),
             Err(refused) => self.refuse_pull(*asker, refused),
         }
     }
 
     /// Looks at a pull that has waited. Who vanished meanwhile, or lost what it read, is told so.
-    fn look_again(self: &Rc<Self>, waiting: WaitingPull, may_wait: bool, end: MonotonicTime) -> usize {
-        match self.look(waiting.asker, &waiting.pull, may_wait) {
+    fn look_again(
+        self: &Rc<Self>,
+        mut waiting: WaitingPull,
+        patience: Patience,
+        end: MonotonicTime,
+    ) -> usize {
+        match self.look(waiting.asker, &waiting.pull, patience) {
             Ok(Step::Answered(bytes)) => bytes,
             Ok(Step::Waits(_)) => self.park_pull(waiting, end),
+            Ok(Step::Passed { next, looked_at }) => {
+                waiting.pull.offset = next.0 as i64;
+                looked_at + self.park_pull(waiting, end)
+            }
             Ok(Step::Later) => self.carry_out_pull(waiting),
             Err(refused) => self.refuse_pull(waiting.asker, refused),
         }
@@ -367,7 +402,10 @@ impl ParkedCall for ParkedPull {
         let Self { remoting, waiting, end, wait } = *self;
         drop(wait);
         match remoting.connection.is_here() {
-            true => remoting.look_again(waiting, reason == LookReason::Called, end),
+            true => {
+                let patience = if reason == LookReason::Called { Patience::GoesOn } else { Patience::No };
+                remoting.look_again(waiting, patience, end)
+            }
             false => 0,
         }
     }

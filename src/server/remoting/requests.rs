@@ -122,6 +122,7 @@ impl Remoting {
             request::WIPE_WRITE_PERM_OF_BROKER => self.set_writable(sender, header, false),
             request::ADD_WRITE_PERM_OF_BROKER => self.set_writable(sender, header, true),
             request::GET_BROKER_RUNTIME_INFO => self.runtime_info(sender),
+            request::CHECK_CLIENT_CONFIG => self.check_client(sender, body),
             request::GET_CONSUMER_LIST_BY_GROUP => self.consumer_list(sender, header),
             code => Err(Refused::new(
                 ResponseCode::RequestCodeNotSupported,

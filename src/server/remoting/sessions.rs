@@ -17,7 +17,8 @@ use crate::api::{LeftGroups, ReaderClient, ReaderGroup, ReaderMode, Subscription
 use crate::broker::HeardReader;
 use crate::clock::SharedClock;
 use crate::limits;
-use crate::protocol::remoting::body::{Consumer, Heartbeat, write_client_ids};
+use crate::protocol::remoting::body::{ClientCheck, Consumer, Heartbeat, write_client_ids};
+use crate::protocol::remoting::call::pull::{TAG, read_subscription};
 use crate::protocol::remoting::code::request;
 use crate::protocol::remoting::{FieldValue, Head, Header, HeaderForm, ResponseCode};
 use crate::server::context::OUTBOX_PAUSE_BYTES;
@@ -196,6 +197,29 @@ impl Remoting {
             ReaderClient { language: header.language.name(), version: header.version, groups, produces };
         check_size(&client)?;
         Ok(client)
+    }
+
+    /// Tells a client that is about to consume whether its expression is understood
+    /// (`broker/.../processor/ClientManageProcessor.java`, `checkClientConfig`).
+    pub(super) fn check_client(&self, sender: &Sender, body: &[u8]) -> Result<Answer, Refused> {
+        let refused = |remark| Refused::new(ResponseCode::SystemError, remark);
+        let asked =
+            ClientCheck::read(body).map_err(|error| refused(format!("the body is no JSON: {error}")))?;
+        let Some(ClientCheck { group, subscription }) = asked else {
+            self.check_group(sender, None).map_err(Refused::failed)?;
+            return Ok(Answer::done());
+        };
+        self.check_consumer(sender, &subscription.topic, &group)?;
+        let read = |text: &str| self.port().expressions.read(text);
+        let checked = match subscription.kind.as_str() {
+            // Tags mean something whatever they are, and have not been looked at.
+            "" | TAG => return Ok(Answer::done()),
+            kind => read_subscription(&subscription.expression, kind, read),
+        };
+        match checked {
+            Ok(_) => Ok(Answer::done()),
+            Err(refusal) => Err(Refused::new(ResponseCode::SubscriptionParseFailed, refusal.remark)),
+        }
     }
 
     /// A client leaves a group that it consumes or produces as, or one of each, everywhere.

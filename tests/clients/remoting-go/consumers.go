@@ -23,13 +23,16 @@ type pushed struct {
 }
 
 func (s *suite) push(group, instance, topic, tags string, model consumer.MessageModel) *pushed {
+	return s.pushBy(group, instance, topic, consumer.MessageSelector{Type: consumer.TAG, Expression: tags}, model)
+}
+
+func (s *suite) pushBy(group, instance, topic string, selector consumer.MessageSelector, model consumer.MessageModel) *pushed {
 	made := &pushed{bodies: map[string]int{}, queues: map[string]bool{}}
 	var err error
 	made.consumer, err = rocketmq.NewPushConsumer(consumer.WithNsResolver(primitive.NewPassthroughResolver([]string{s.names})),
 		consumer.WithGroupName(group), consumer.WithInstance(instance), consumer.WithConsumerModel(model),
 		consumer.WithConsumeFromWhere(consumer.ConsumeFromFirstOffset))
 	check("consumer", err)
-	selector := consumer.MessageSelector{Type: consumer.TAG, Expression: tags}
 	check("subscribe", made.consumer.Subscribe(topic, selector, func(_ context.Context, messages ...*primitive.MessageExt) (consumer.ConsumeResult, error) {
 		made.lock.Lock()
 		defer made.lock.Unlock()
@@ -125,6 +128,31 @@ func (s *suite) divides() {
 		same("what was asked for: "+body, true, expected[body])
 	}
 	check("shutdown", second.consumer.Shutdown())
+}
+
+// One that asks by an SQL92 expression gets what that is true of, also while it waits for it.
+func (s *suite) asksByExpression() {
+	s.create("expressed")
+	expected := map[string]bool{}
+	s.sendTagged("expressed", 9, map[string]bool{})
+	from := s.numbered
+	s.sendTagged("expressed", 30, expected)
+	expression := fmt.Sprintf("number > %d AND TAGS IN ('tag0', 'tag1')", from)
+	selector := consumer.MessageSelector{Type: consumer.SQL92, Expression: expression}
+	one := s.pushBy("expressed", "one", "expressed", selector, consumer.Clustering)
+	arrived := func() bool {
+		bodies, _ := given(one)
+		return len(bodies) >= len(expected)
+	}
+	waitFor("all that was there", arrived)
+	s.sendTagged("expressed", 30, expected)
+	waitFor("all that came", arrived)
+	bodies, count := given(one)
+	same("messages, once each", len(expected), count)
+	for body := range bodies {
+		same("what was asked for: "+body, true, expected[body])
+	}
+	check("shutdown", one.consumer.Shutdown())
 }
 
 // Those that broadcast get every message.

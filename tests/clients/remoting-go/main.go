@@ -286,6 +286,7 @@ func run() {
 		{"refusals are told in words", s.refused},
 		{"a pull consumer reads what is stored", s.pulls},
 		{"two push consumers divide a group's messages", s.divides},
+		{"a push consumer asks by an expression", s.asksByExpression},
 		{"those that broadcast get every message", s.broadcasts},
 	}
 	for _, one := range cases {

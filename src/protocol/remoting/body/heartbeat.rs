@@ -88,6 +88,27 @@ impl Subscription {
     }
 }
 
+/// What a client asks before it consumes: whether the broker understands a subscription
+/// (`remoting/.../protocol/body/CheckClientRequestBody.java`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCheck {
+    pub group: String,
+    pub subscription: Subscription,
+}
+
+impl ClientCheck {
+    /// `None` when it asks nothing.
+    pub fn read(body: &[u8]) -> Result<Option<Self>, JsonError> {
+        if body.is_empty() {
+            return Ok(None);
+        }
+        let value = Value::parse(body)?;
+        let group = value.get("group").as_text().unwrap_or_default().to_owned();
+        let subscription = Subscription::of(value.get("subscriptionData"));
+        Ok(subscription.map(|subscription| Self { group, subscription }))
+    }
+}
+
 /// A variant by its name or its number; `default` for what is neither.
 fn variant(value: &Value<'_>, names: &[&'static str], default: usize) -> &'static str {
     let named = value.as_text().and_then(|text| names.iter().find(|name| **name == text));
@@ -121,5 +142,22 @@ mod tests {
         assert_eq!(heartbeat.producers, ["PG"]);
         assert_eq!(Heartbeat::read(b"{}"), Ok(None));
         assert!(Heartbeat::read(b"{").is_err());
+    }
+
+    #[test]
+    fn a_client_asks_about_one_subscription() {
+        let asked = br#"{"clientId":"c","group":"CG","namespace":"","subscriptionData":{"classFilterMode":false,"codeSet":[],
+            "expressionType":"SQL92","subString":"a > 1","subVersion":17,"tagsSet":[],"topic":"T"}}"#;
+        let subscription = Subscription {
+            topic: "T".to_owned(),
+            expression: "a > 1".to_owned(),
+            kind: "SQL92".to_owned(),
+            version: 17,
+        };
+        assert_eq!(ClientCheck::read(asked), Ok(Some(ClientCheck { group: "CG".to_owned(), subscription })));
+        for nothing in [&b""[..], b"{}", br#"{"clientId":"c","group":"CG"}"#, br#"{"subscriptionData":{}}"#] {
+            assert_eq!(ClientCheck::read(nothing), Ok(None));
+        }
+        assert!(ClientCheck::read(b"{").is_err());
     }
 }

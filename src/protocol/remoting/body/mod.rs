@@ -9,7 +9,7 @@ mod route;
 
 pub use cluster::{ClusterBroker, ClusterInfo};
 pub use data_version::DataVersion;
-pub use heartbeat::{Consumer, Heartbeat, Subscription};
+pub use heartbeat::{ClientCheck, Consumer, Heartbeat, Subscription};
 pub use lists::{write_client_ids, write_table, write_topics};
 pub use registration::{RegisteredTopic, RegisteredTopics, RegistrationError};
 pub use route::{BrokerAddresses, QueueNumbers, TopicRoute};

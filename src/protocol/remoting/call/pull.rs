@@ -3,9 +3,11 @@
 //! `broker/.../processor/PullMessageProcessor.java`.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::api::TagFilter;
+use crate::api::{Filter, TagFilter};
+use crate::filter::{Expression, ExpressionError};
 use crate::limits;
 use crate::protocol::remoting::code::{ResponseCode, request};
 use crate::protocol::remoting::fields::{FieldError, FieldValue, Fields};
@@ -17,8 +19,9 @@ use crate::types::{GroupName, QueueOffset, TopicName};
 const COMMITS: i32 = 1;
 const WAITS: i32 = 1 << 1;
 const SUBSCRIBES: i32 = 1 << 2;
-/// The one kind of expression that is understood.
-const TAG: &str = "TAG";
+/// The kinds of expressions that are understood.
+pub const TAG: &str = "TAG";
+pub const SQL92: &str = "SQL92";
 
 /// A pull.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +46,7 @@ pub struct PullRequest {
 /// Which messages are wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wants {
-    These(Rc<TagFilter>),
+    These(Rc<Filter>),
     /// Those of the group's subscription, as its clients have said it, of this version or a later one.
     OfGroup {
         version: i64,
@@ -88,6 +91,9 @@ pub enum PullRefusal<'a> {
     NoQueue { queue: i32, topic: &'a str, read_queues: u32 },
     #[error("parse the consumer's subscription failed: {why}")]
     Subscription { why: &'a str },
+    /// What the group's clients have said is no expression.
+    #[error("The broker's consumer filter data is not exist!Your expression may be wrong! {why}")]
+    GroupExpression { why: &'a str },
     #[error("The broker does not support consumer to filter message by {kind}")]
     Expression { kind: &'a str },
     #[error("the consumer's group info not exist")]
@@ -106,6 +112,7 @@ impl From<PullRefusal<'_>> for Refusal {
             PullRefusal::NoTopic { .. } => ResponseCode::TopicNotExist,
             PullRefusal::NoQueue { .. } => ResponseCode::InvalidParameter,
             PullRefusal::Subscription { .. } => ResponseCode::SubscriptionParseFailed,
+            PullRefusal::GroupExpression { .. } => ResponseCode::FilterDataNotExist,
             PullRefusal::Expression { .. } => ResponseCode::SystemError,
             PullRefusal::NoConsumer | PullRefusal::NotSubscribed => ResponseCode::SubscriptionNotExist,
             PullRefusal::NotLatest => ResponseCode::SubscriptionNotLatest,
@@ -148,7 +155,8 @@ impl PullRequest {
             _ => {
                 let expression = fields.text("subscription").unwrap_or_default();
                 let kind = fields.text("expressionType").unwrap_or_default();
-                Wants::These(Rc::new(read_subscription(&expression, &kind)?))
+                let filter = read_subscription(&expression, &kind, |text| text.parse().map(Arc::new))?;
+                Wants::These(Rc::new(filter))
             }
         };
         Ok(Self {
@@ -170,17 +178,29 @@ impl PullRequest {
     /// What the request takes of memory while it waits, beyond a few hundred bytes.
     pub fn carried_bytes(&self) -> usize {
         match &self.wants {
-            Wants::These(filter) => filter.tags().iter().map(|tag| tag.len() + 32).sum(),
+            Wants::These(filter) => filter.memory_bytes(),
             Wants::OfGroup { .. } => 0,
         }
     }
 }
 
-/// Reads a subscription (`common/.../filter/FilterAPI.java`).
-pub fn read_subscription(expression: &str, kind: &str) -> Result<TagFilter, Refusal> {
-    if !kind.is_empty() && kind != TAG {
-        return Err(PullRefusal::Expression { kind }.into());
+/// Reads a subscription (`common/.../filter/FilterAPI.java`); `read` is how an SQL92 expression becomes one.
+pub fn read_subscription(
+    expression: &str,
+    kind: &str,
+    read: impl FnOnce(&str) -> Result<Arc<Expression>, ExpressionError>,
+) -> Result<Filter, Refusal> {
+    match kind {
+        "" | TAG => Ok(read_tags(expression)?.into()),
+        SQL92 => match read(expression) {
+            Ok(expression) => Ok(Filter::Expression(expression)),
+            Err(error) => Err(PullRefusal::Subscription { why: &error.to_string() }.into()),
+        },
+        kind => Err(PullRefusal::Expression { kind }.into()),
     }
+}
+
+fn read_tags(expression: &str) -> Result<TagFilter, Refusal> {
     let unreadable = |why: &str| Err(PullRefusal::Subscription { why }.into());
     if expression.len() > limits::FILTER_BYTES_MAX {
         return unreadable(&format!("it has more than {} bytes", limits::FILTER_BYTES_MAX));
@@ -298,7 +318,7 @@ mod tests {
         assert_eq!(nothing.wants, Wants::OfGroup { version: 9 });
         let all = flagged("7");
         assert_eq!((all.committed, all.wait), (Some(7), Duration::from_millis(1500)));
-        assert_eq!(all.wants, Wants::These(Rc::new(TagFilter::parse(Some("a||b")))));
+        assert_eq!(all.wants, Wants::These(Rc::new(TagFilter::parse(Some("a||b")).into())));
         // Lite pulls have a flag of their own, which means nothing.
         assert_eq!(flagged("20").wants, all.wants);
     }
@@ -325,17 +345,27 @@ mod tests {
 
     #[test]
     fn subscriptions_are_read_as_rocketmq_reads_them() {
+        let read = |expression: &str, kind: &str| {
+            read_subscription(expression, kind, |text| text.parse().map(Arc::new))
+        };
         for everything in ["", "*", " * "] {
-            assert!(read_subscription(everything, "TAG").is_ok_and(|filter| filter.is_everything()));
+            assert!(read(everything, "TAG").is_ok_and(|filter| filter.is_everything()));
         }
         let tags = vec!["x"; limits::FILTER_TAGS_MAX + 1];
         let many: Vec<_> = tags.iter().enumerate().map(|(number, tag)| format!("{tag}{number}")).collect();
         let long = "x".repeat(limits::FILTER_BYTES_MAX + 1);
         for unreadable in ["||", " || ", &many.join("||"), &long] {
-            let refusal = read_subscription(unreadable, "").expect_err("a refusal");
+            let refusal = read(unreadable, "").expect_err("a refusal");
             assert_eq!(refusal.code, ResponseCode::SubscriptionParseFailed, "{}", refusal.remark);
         }
-        let refusal = read_subscription("a > 1", "SQL92").expect_err("a refusal");
+        assert_eq!(
+            read("a > 1", "SQL92").expect("a filter"),
+            Filter::Expression(Arc::new("a > 1".parse().expect("an expression")))
+        );
+        let refusal = read("a >", "SQL92").expect_err("a refusal");
+        assert_eq!(refusal.code, ResponseCode::SubscriptionParseFailed);
+        assert!(refusal.remark.contains("at character 4"), "{}", refusal.remark);
+        let refusal = read("a > 1", "SQL").expect_err("a refusal");
         assert_eq!(refusal.code, ResponseCode::SystemError);
     }
 
