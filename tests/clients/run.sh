@@ -126,6 +126,10 @@ if command -v java > /dev/null && command -v mvn > /dev/null; then
                 env SHARDS=$shards java -XX:TieredStopAtLevel=1 -Djava.io.tmpdir="$work" -Duser.home="$work" \
                 -Drocketmq.client.rebalance.waitInterval=500 -cp "$work/remoting-java-$version/lib/*" \
                 "$work/remoting-java-$version/Kills.java"
+            suite "Expressions and look-ups of RocketMQ's client for Java $version, $shards shard(s), $headers headers" \
+                env SHARDS=$shards java -XX:TieredStopAtLevel=1 -Djava.io.tmpdir="$work" -Duser.home="$work" \
+                -Drocketmq.serialize.type=$headers -Drocketmq.client.rebalance.waitInterval=500 \
+                -cp "$work/remoting-java-$version/lib/*" "$work/remoting-java-$version/Queries.java"
         done
     done
 else

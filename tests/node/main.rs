@@ -40,6 +40,7 @@ mod remoting_delays;
 mod remoting_filters;
 mod remoting_offsets;
 mod remoting_pulls;
+mod remoting_queries;
 mod remoting_retries;
 mod remoting_sends;
 mod remoting_sessions;

@@ -100,6 +100,21 @@ impl<D: Disk> Broker<D> {
         }
     }
 
+    /// Looks messages up among those of this shard, for protocols whose clients ask every shard.
+    pub async fn find_own(&self, find: FindMessages) -> Result<Found, Failure> {
+        let here = match find {
+            FindMessages::Key { topic, key, count, from, to, before } => {
+                let topic = self.check_find(&topic, &key, count)?;
+                let before = self.check_before(before)?[usize::from(self.options.shard.0)];
+                FindHere::Key { topic, key, count: count as usize, from, to, before }
+            }
+            FindMessages::Position { shard: _, position, index } => {
+                FindHere::Location(RecordLocation { position, index })
+            }
+        };
+        self.find_here(here).await
+    }
+
     fn check_find(&self, topic: &TopicName, key: &str, count: u32) -> Result<TopicId, Failure> {
         if key.is_empty() || key.len() > limits::KEY_BYTES_MAX {
             let max = limits::KEY_BYTES_MAX;

@@ -7,6 +7,7 @@ mod names;
 mod offsets;
 mod port;
 mod pulling;
+mod queries;
 mod rates;
 mod records;
 mod requests;

@@ -182,7 +182,7 @@ impl Remoting {
         checked.map_err(Refused::failed)
     }
 
-    fn check_reader(&self, sender: &Sender, topic: &str) -> Result<(), Refused> {
+    pub(super) fn check_reader(&self, sender: &Sender, topic: &str) -> Result<(), Refused> {
         let need = match retried_group(topic) {
             Some(group) => Need::ActFor { group },
             None => Need::Read { topic },

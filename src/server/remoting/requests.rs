@@ -101,6 +101,9 @@ impl Remoting {
             | request::GET_MAX_OFFSET
             | request::GET_MIN_OFFSET
             | request::GET_EARLIEST_MSG_STORETIME => self.queue_offset(asker, sender, header).await,
+            request::QUERY_MESSAGE | request::VIEW_MESSAGE_BY_ID => {
+                self.begin_query(asker, sender.clone(), header).await
+            }
             _ => self.carry_out(sender, header, body).map(Some),
         }
     }

@@ -2,6 +2,7 @@
 
 pub mod offsets;
 pub mod pull;
+pub mod query;
 pub mod send;
 pub mod send_back;
 pub mod transaction;
