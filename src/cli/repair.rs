@@ -76,7 +76,10 @@ pub fn run(arguments: &RepairArguments, format: OutputFormat) -> Result<(), Comm
         node::check_io_uring().map_err(CommandError::failed)?;
         check_user(&directory)?;
     }
-    // No repair makes it good, and the start would be refused all the same.
+    // No repair makes them good, and the start would be refused all the same.
+    if let Some(error) = directory.lock_refusal() {
+        return Err(CommandError::failed(format!("{error}; nothing was changed")));
+    }
     directory.read_secret().map_err(|error| CommandError::failed(format!("{error}; nothing was changed")))?;
     // All are judged before the first one is changed.
     let mut told = Vec::new();

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::options::is_node_name;
-use super::permissions::{Owners, linked, not_of_user, not_writable};
+use super::permissions::{Owners, linked, may_not_write, not_of_user, not_writable};
 use crate::access::NodeSecret;
 use crate::disk::DiskError;
 use crate::limits;
@@ -75,6 +75,8 @@ struct Locks {
     directory: File,
     /// None on a medium that takes no writes.
     file: Option<File>,
+    /// Why a start cannot open `lock`, where the directory was taken to be looked at.
+    refusal: Option<DirectoryError>,
 }
 
 /// Why a data directory cannot be used.
@@ -221,7 +223,8 @@ impl DataDirectory {
         Ok(())
     }
 
-    /// Takes a directory that exists, to look at it. Nothing is written.
+    /// Takes a directory that exists, to look at it. Nothing is written. A `lock` that a start would be refused for keeps nobody
+    /// from looking: whoever uses the directory holds the directory itself.
     pub fn open_existing(path: &Path) -> Result<Self, DirectoryError> {
         if !path.is_dir() {
             return Err(DirectoryError::Missing { path: path.to_owned() });
@@ -229,15 +232,15 @@ impl DataDirectory {
         let description = read_description(path)?;
         let description = description.ok_or_else(|| not_described(path))?;
         let locks = Locks::take(path, Access::Read)?;
-        let Description { shards, started, node, .. } = description;
+        let Description { format, shards, started, node } = description;
         Ok(Self {
             path: path.to_owned(),
             shard_count: shards,
+            lacks_name: node.is_none(),
             node_name: node.unwrap_or_default(),
-            lacks_name: false,
             created: false,
             started,
-            is_older: false,
+            is_older: format < FORMAT,
             lacks_secret: false,
             locks,
         })
@@ -300,12 +303,25 @@ impl DataDirectory {
 
     /// Fails when there is something that a start writes to, and this user may not.
     pub fn check_writable(&self) -> Result<(), DirectoryError> {
-        match (0..self.shard_count).find_map(|shard| not_writable(&self.shard(shard))) {
+        let of_shard = |shard| not_writable(&self.shard(shard));
+        match self.not_writable_itself().or_else(|| (0..self.shard_count).find_map(of_shard)) {
             Some((path, source)) => {
                 Err(DirectoryError::NotWritable { path, data: self.path.clone(), source })
             }
             None => Ok(()),
         }
+    }
+
+    /// The directory, where a start makes files beside the shards, and this user may not.
+    fn not_writable_itself(&self) -> Option<(PathBuf, io::Error)> {
+        let lacks_files = !self.path.join(LOCK).exists() || !self.secret_file().exists();
+        let is_described_anew = self.is_older || self.lacks_name || !self.started;
+        (lacks_files || is_described_anew).then(|| may_not_write(&self.path)).flatten()
+    }
+
+    /// Why the next start cannot open `lock`; known of a directory that was taken to be looked at.
+    pub fn lock_refusal(&self) -> Option<&DirectoryError> {
+        self.locks.refusal.as_ref()
     }
 
     /// The user who runs the broker, when that is another one than who asks: who has made the description.
@@ -409,11 +425,14 @@ impl Locks {
     fn take(path: &Path, access: Access) -> Result<Self, DirectoryError> {
         let directory = File::open(path).map_err(io_error(path))?;
         lock(&directory, path)?;
-        let opened = open_lock(path, access == Access::Write)?;
-        if let Some(file) = &opened {
+        let (file, refusal) = match open_lock(path, access == Access::Write) {
+            Err(error) if access == Access::Read => (None, Some(error)),
+            opened => (opened?, None),
+        };
+        if let Some(file) = &file {
             lock(file, path)?;
         }
-        let locks = Self { directory, file: opened };
+        let locks = Self { directory, file, refusal };
         locks.check(path)?;
         Ok(locks)
     }
@@ -459,15 +478,23 @@ fn lock(file: &File, path: &Path) -> Result<(), DirectoryError> {
 }
 
 /// Opens `lock`, made when it is not there and that is wanted. It is neither followed nor cut: whoever may write to the
-/// directory could have put a link to another file there.
+/// directory could have put a link to another file there. One that this user may read and not write, as a command that was run
+/// as root has left it, is as good: nothing is written to it.
 fn open_lock(path: &Path, is_made: bool) -> Result<Option<File>, DirectoryError> {
     let file = path.join(LOCK);
     let mut options = OpenOptions::new();
     options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
-    if is_made {
-        options.write(true).create(true);
-    }
-    let opened = match options.open(&file) {
+    let opened = if is_made {
+        match options.clone().write(true).create(true).open(&file) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                options.open(&file).map_err(|_| error)
+            }
+            opened => opened,
+        }
+    } else {
+        options.open(&file)
+    };
+    let opened = match opened {
         Ok(opened) => opened,
         Err(error) if error.kind() == io::ErrorKind::NotFound && !is_made => return Ok(None),
         Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
@@ -475,6 +502,9 @@ fn open_lock(path: &Path, is_made: bool) -> Result<Option<File>, DirectoryError>
         }
         Err(error) if error.raw_os_error() == Some(libc::EISDIR) => {
             return Err(DirectoryError::LockFile { file, what: "a directory" });
+        }
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            return Err(DirectoryError::NotWritable { path: file, data: path.to_owned(), source: error });
         }
         Err(error) => return Err(io_error(&file)(error)),
     };
@@ -677,6 +707,14 @@ mod tests {
         fs::remove_file(path.join(LOCK)).expect("a file");
         fs::create_dir(path.join(LOCK)).expect("a directory");
         assert!(matches!(open(&path, None), Err(DirectoryError::LockFile { .. })));
+        fs::remove_dir(path.join(LOCK)).expect("a directory");
+        drop(open(&path, None).expect("it is made"));
+        // Who only looks does so, and knows.
+        fs::remove_file(path.join(LOCK)).expect("a file");
+        fs::create_dir(path.join(LOCK)).expect("a directory");
+        let looked_at = DataDirectory::open_existing(&path).expect("to be looked at");
+        assert!(matches!(looked_at.lock_refusal(), Some(DirectoryError::LockFile { .. })));
+        assert!(matches!(DataDirectory::open_existing(&path), Err(DirectoryError::InUse { .. })));
     }
 
     #[test]

@@ -13,22 +13,25 @@ const FOLDERS: [&str; 3] = ["", "log", "index"];
 
 /// The first folder or file of a shard that a start writes to, and this user may not, and why.
 pub fn not_writable(shard: &Path) -> Option<(PathBuf, io::Error)> {
-    let refused = |path: &Path, wanted| {
-        access(path, wanted)
-            .err()
-            .map(io::Error::from)
-            .filter(is_refusal)
-            .map(|error| (path.to_owned(), error))
-    };
     let folders = FOLDERS.iter().map(|folder| PathBuf::from_iter(shard.join(folder).components()));
     folders.filter(|folder| folder.is_dir()).find_map(|folder| {
-        refused(&folder, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK).or_else(|| {
+        may_not_write(&folder).or_else(|| {
             let mut files: Vec<_> = fs::read_dir(&folder).ok()?.flatten().map(|entry| entry.path()).collect();
             files.retain(|path| is_written(path));
             files.sort();
             files.iter().find_map(|path| refused(path, Access::READ_OK | Access::WRITE_OK))
         })
     })
+}
+
+/// A folder in which this user may make no files, and why.
+pub fn may_not_write(folder: &Path) -> Option<(PathBuf, io::Error)> {
+    refused(folder, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK)
+}
+
+fn refused(path: &Path, wanted: Access) -> Option<(PathBuf, io::Error)> {
+    let error = access(path, wanted).err().map(io::Error::from).filter(is_refusal)?;
+    Some((path.to_owned(), error))
 }
 
 /// Anything else is said by whoever opens it.

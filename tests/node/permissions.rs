@@ -6,6 +6,8 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+
 use crate::support::command::{self, BINARY, Outcome};
 use crate::support::directory::test_directory;
 use crate::support::node::{Node, Setup};
@@ -95,6 +97,70 @@ fn what_may_not_be_written_to_is_named_before_anything_is_changed() {
         fs::set_permissions(&path, kept).expect("ours");
     }
     run_as(user, &["log", "verify", "--data", text]).well();
+}
+
+/// Of a start, of the check and of a repair: how each ended, and all that it said.
+fn all_three(user: Option<u32>, data: &Path) -> [(&'static str, Option<i32>, String); 3] {
+    let text = data.to_str().expect("UTF-8");
+    let run = |label, arguments: &[&str]| {
+        let ended = run_as(user, arguments);
+        (label, ended.code, String::from_utf8_lossy(&ended.stdout).into_owned() + &ended.stderr)
+    };
+    [
+        run("serve", &["serve", "--data", text, "--listen", "127.0.0.1:0", "--http", "none"]),
+        run("verify", &["log", "verify", "--data", text]),
+        run("repair", &["log", "repair", "--data", text, "--yes"]),
+    ]
+}
+
+/// A `lock` that a start is refused for is named by the check and by a repair as well, and hides nothing of the shards. One that
+/// may only be read, as root leaves it, is locked all the same.
+#[test]
+fn a_lock_that_cannot_be_opened_is_named_by_a_start_and_by_every_tool() {
+    let directory = test_directory();
+    let data = directory.path().join("data");
+    filled(&data);
+    let lock = data.join("lock");
+    let named = |user, part: &str| {
+        for (label, code, said) in all_three(user, &data) {
+            let is_named = said.contains(lock.to_str().expect("UTF-8")) && said.contains(part);
+            assert!(code == Some(1) && is_named, "{label}, {part}: {code:?}: {said}");
+            assert_eq!(said.contains("shard 1: "), label == "verify", "{label}: {said}");
+        }
+    };
+    fs::remove_file(&lock).expect("it is there");
+    fs::create_dir(&lock).expect("the name is free");
+    named(None, "a directory");
+    fs::remove_dir(&lock).expect("it was made");
+    mknodat(CWD, &lock, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a file system with FIFOs");
+    named(None, "a FIFO");
+    fs::remove_file(&lock).expect("it was made");
+    std::os::unix::fs::symlink(directory.path().join("letter"), &lock).expect("the name is free");
+    named(None, "a symbolic link");
+    fs::remove_file(&lock).expect("it was made");
+
+    let Some(user) = user() else { return };
+    if let Some(user) = user {
+        give(directory.path(), user);
+    }
+    fs::write(&lock, "").expect("the name is free");
+    fs::set_permissions(&lock, Permissions::from_mode(0)).expect("ours");
+    named(user, "cannot be written to by this user");
+    fs::set_permissions(&lock, Permissions::from_mode(0o444)).expect("ours");
+    if user.is_some() {
+        give(&lock, 0);
+    }
+    run_as(user, &["log", "verify", "--data", data.to_str().expect("UTF-8")]).well();
+    let node = Setup::new(&data).with(&["--shards", "2"]).by_user(user).start();
+    let [(_, _, second), (_, _, verified), _] = all_three(user, &data);
+    assert!(second.contains("in use") && verified.contains("in use"), "{second}{verified}");
+    assert_eq!(node.stop().status.code(), Some(0));
+    // One that is gone would have to be made.
+    fs::remove_file(&lock).expect("it is there");
+    fs::set_permissions(&data, Permissions::from_mode(0o500)).expect("ours");
+    for (label, code, said) in all_three(user, &data).into_iter().take(2) {
+        assert!(code == Some(1) && said.contains("cannot be written to by this user"), "{label}: {said}");
+    }
 }
 
 /// The broker of the directory's user could not open what it makes.

@@ -1,6 +1,7 @@
 //! One broker process.
 
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
@@ -25,6 +26,7 @@ pub struct Setup {
     open_files: Option<usize>,
     memory_group: Option<PathBuf>,
     has_usual_addresses: bool,
+    user: Option<u32>,
 }
 
 /// A broker that takes requests. Killed when dropped.
@@ -66,6 +68,7 @@ impl Setup {
             open_files: None,
             memory_group: None,
             has_usual_addresses: false,
+            user: None,
         }
     }
 
@@ -94,6 +97,13 @@ impl Setup {
     #[must_use]
     pub fn with_open_files(mut self, limit: usize) -> Self {
         self.open_files = Some(limit);
+        self
+    }
+
+    /// Another user runs the process, which root can let it do.
+    #[must_use]
+    pub fn by_user(mut self, user: Option<u32>) -> Self {
+        self.user = user;
         self
     }
 
@@ -196,6 +206,9 @@ impl Setup {
         command.args(&self.flags).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         if let Some(directory) = &self.directory {
             command.current_dir(directory);
+        }
+        if let Some(user) = self.user {
+            command.uid(user).gid(user);
         }
         command
     }

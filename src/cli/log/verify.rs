@@ -100,6 +100,7 @@ pub fn run(arguments: &VerifyArguments, format: OutputFormat) -> Result<(), Comm
     }
     progress.finish();
     let refused = refused_secret(&directory).into_iter();
+    let refused = refused.chain(refused_lock(&directory));
     let refused = refused.chain(missing_shards(&directory)).chain(not_writable(&directory));
     let notes = node_findings(&directory);
     let (unread, refused): (Vec<_>, Vec<_>) = refused.partition(|(_, is_unread)| *is_unread);
@@ -170,6 +171,21 @@ fn refused_secret(directory: &DataDirectory) -> Option<(FindingView, bool)> {
         }
         error => (finding(format!("the next start refuses it: {error}")), false),
     })
+}
+
+/// A `lock` that keeps the broker from starting, and whether that is only because who checks may not open it.
+fn refused_lock(directory: &DataDirectory) -> Option<(FindingView, bool)> {
+    let error = directory.lock_refusal()?;
+    let (file, is_of_other) = match error {
+        DirectoryError::NotWritable { path, .. } => (path.clone(), directory.other_owner().is_some()),
+        DirectoryError::LockFile { file, .. } => (file.clone(), false),
+        _ => (directory.path().to_owned(), false),
+    };
+    let detail = match is_of_other {
+        true => format!("it was not checked: {error}"),
+        false => format!("the next start is refused: {error}"),
+    };
+    Some((node_finding(file, detail), is_of_other))
 }
 
 /// Shards whose directories are not there; what may have been stored in them is told of each shard.
