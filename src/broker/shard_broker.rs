@@ -273,17 +273,9 @@ impl<D: Disk> Broker<D> {
 
     /// Empty, or why the shard does not take messages, or give some.
     pub fn condition(&self) -> String {
-        if let Some(failure) = self.log.watermarks().failure() {
-            return self.writer.storage_failed(&failure).message;
-        }
-        if let Some(state) = self.index_state() {
+        let closed = self.writer.closed_because();
+        if let Some(state) = closed.or_else(|| self.index_state()) {
             return state;
-        }
-        if let Some(error) = self.log.supply_failure() {
-            return self.writer.no_segment(&error).message;
-        }
-        if self.log.is_out_of_space() {
-            return self.writer.no_space_where().message;
         }
         if self.is_shutting_down.get() {
             return "shutting down".to_owned();

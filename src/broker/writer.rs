@@ -413,7 +413,10 @@ impl<D: Disk> Writer<D> {
         Err(match self.index_health.failure() {
             Some(reason) => PlaceRefusal::Failed(Failure::new(
                 Status::StorageFailed,
-                format!("the consume index cannot be saved, which is tried on: {reason}"),
+                format!(
+                    "the consume index of shard {} cannot be saved, which is tried on: {reason}",
+                    self.log.shard()
+                ),
             )),
             None => PlaceRefusal::Wait(Backpressure::Index),
         })
@@ -449,41 +452,51 @@ impl<D: Disk> Writer<D> {
 
     /// The failure a client sees for a failed log: for batches that were not handed to the disk.
     pub fn storage_failed(&self, failure: &LogFailure) -> Failure {
-        let (shard, error) = (self.log.shard(), &failure.error);
-        let message = format!("shard {shard} takes no messages since: {error}; restart the broker");
-        Failure::new(Status::StorageFailed, message)
+        Failure::new(Status::StorageFailed, self.failed_since(&failure.error.without_path()))
+    }
+
+    /// What the operator is told while the shard takes no messages, file and all; `None` while it does.
+    pub fn closed_because(&self) -> Option<String> {
+        if let Some(failure) = self.log.watermarks().failure() {
+            return Some(self.failed_since(&failure.error.to_string()));
+        }
+        if let Some(error) = self.log.supply_failure() {
+            return Some(self.without_segment(&error.to_string()));
+        }
+        let is_full = self.log.is_out_of_space();
+        is_full.then(|| self.without_space(self.log.shortage().map(|error| error.to_string())))
     }
 
     /// The failure a client sees while no segment can be made.
-    pub fn no_segment(&self, error: &DiskError) -> Failure {
-        let shard = self.log.shard();
-        Failure::new(
-            Status::StorageFailed,
-            format!(
-                "shard {shard} takes no messages while its next segment cannot be made, which it tries every second: {error}"
-            ),
+    fn no_segment(&self, error: &DiskError) -> Failure {
+        Failure::new(Status::StorageFailed, self.without_segment(&error.without_path()))
+    }
+
+    /// And while the next segment finds no room on the disk.
+    fn no_space(&self) -> Failure {
+        let why = self.log.shortage().map(|error| error.detail.clone());
+        Failure::new(Status::NoSpace, self.without_space(why))
+    }
+
+    fn failed_since(&self, why: &str) -> String {
+        format!("shard {} takes no messages since: {why}; restart the broker", self.log.shard())
+    }
+
+    fn without_segment(&self, why: &str) -> String {
+        format!(
+            "shard {} takes no messages while its next segment cannot be made, which it tries every second: {why}",
+            self.log.shard()
         )
     }
 
-    /// What clients are told while the next segment finds no room on the disk: not where that is.
-    fn no_space(&self) -> Failure {
-        self.no_space_for(|error| error.detail.clone())
-    }
-
-    /// The same for the operator, who is to find the disk.
-    pub fn no_space_where(&self) -> Failure {
-        self.no_space_for(DiskError::to_string)
-    }
-
-    fn no_space_for(&self, words: impl Fn(&DiskError) -> String) -> Failure {
-        let shard = self.log.shard();
-        // It may have been made since.
-        let why = self.log.shortage().map_or_else(String::new, |error| format!(": {}", words(&error)));
-        let message = format!(
-            "the disk of shard {shard} is full, and its next segment cannot be made{why}; free space there, or shorten the \
-             retention"
-        );
-        Failure::new(Status::NoSpace, message)
+    /// `why`: it may have been made since.
+    fn without_space(&self, why: Option<String>) -> String {
+        let why = why.map_or_else(String::new, |why| format!(": {why}"));
+        format!(
+            "the disk of shard {} is full, and its next segment cannot be made{why}; free space there, or shorten the \
+             retention",
+            self.log.shard()
+        )
     }
 
     /// The answer for a batch that was placed before the log failed.
@@ -491,8 +504,10 @@ impl<D: Disk> Writer<D> {
         if position >= failure.unknown_end {
             return self.storage_failed(failure);
         }
-        let error = &failure.error;
-        let message = format!("the disk failed while it had the batch, which may be stored or not: {error}");
+        let (shard, why) = (self.log.shard(), failure.error.without_path());
+        let message = format!(
+            "the disk of shard {shard} failed while it had the batch, which may be stored or not: {why}"
+        );
         Failure::new(Status::OutcomeUnknown, message)
     }
 

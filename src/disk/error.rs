@@ -89,6 +89,21 @@ impl DiskError {
         }
     }
 
+    /// What clients are told of it: not where it is, which is the operator's business.
+    pub fn without_path(&self) -> String {
+        let why = match self.kind {
+            // The words name what a link leads to.
+            DiskErrorKind::NotRegular => "something else has its name",
+            _ => &self.detail,
+        };
+        let what = match self.operation {
+            Operation::CreateDirectory | Operation::SyncDirectory => "",
+            Operation::List => " a directory",
+            _ => " a file",
+        };
+        format!("cannot {}{what}: {why}", self.operation.verb())
+    }
+
     fn check_link(operation: Operation, path: &Path, wanted: &str) -> Result<(), Self> {
         let Ok(target) = std::fs::read_link(path) else { return Ok(()) };
         let target = target.display();
@@ -108,9 +123,9 @@ impl DiskError {
     }
 }
 
-impl fmt::Display for DiskError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verb = match self.operation {
+impl Operation {
+    fn verb(self) -> &'static str {
+        match self {
             Operation::CreateDirectory => "create directory",
             Operation::List => "list",
             Operation::Open => "open",
@@ -125,8 +140,13 @@ impl fmt::Display for DiskError {
             Operation::Read => "read",
             Operation::Sync => "flush",
             Operation::Close => "close",
-        };
-        write!(formatter, "cannot {verb} {}", self.path.display())?;
+        }
+    }
+}
+
+impl fmt::Display for DiskError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "cannot {} {}", self.operation.verb(), self.path.display())?;
         if let Some(position) = self.position {
             write!(formatter, " at byte {position}")?;
         }

@@ -23,6 +23,17 @@ pub enum IndexError {
     Disk(#[from] DiskError),
 }
 
+impl IndexError {
+    /// What clients are told of it: see [`DiskError::without_path`].
+    pub fn without_path(&self) -> String {
+        match self {
+            IndexError::Damaged { reason, .. } => format!("a block of it: {reason}"),
+            IndexError::Disk(error) => error.without_path(),
+            IndexError::Snapshot(_) | IndexError::Disagreement { .. } => self.to_string(),
+        }
+    }
+}
+
 /// Why bytes are not a snapshot that can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SnapshotError {

@@ -28,6 +28,7 @@ mod instances;
 mod layouts;
 mod logging;
 mod lost_files;
+mod lost_parts;
 mod messages;
 mod odd_files;
 mod permissions;

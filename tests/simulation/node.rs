@@ -106,6 +106,11 @@ pub fn state_after_recovery(disk: &FaultyDisk, setup: &Setup, shard: u16) -> Vec
     })
 }
 
+/// Of whatever goes wrong, clients are told what it is, and never where the files are.
+fn check_words(failure: &Failure) {
+    assert!(!failure.message.contains(DATA), "clients are told where files are: {failure:?}");
+}
+
 /// The shards as one of them sees them: letters arrive at once.
 struct Neighbours {
     shards: Vec<Weak<TestBroker>>,
@@ -167,6 +172,8 @@ pub fn log_options(directory: &Path) -> LogOptions {
     }
 }
 
+/// The data directory of all nodes.
+const DATA: &str = "/data";
 /// What says that the node's shards were started once, as the description of a data directory does.
 const MADE: &str = "/data/made";
 
@@ -294,7 +301,8 @@ impl Node {
     }
 
     pub async fn handle(&self, request: Request) -> Result<Reply, Failure> {
-        self.broker().handle(request).await
+        let told = self.broker().handle(request).await;
+        told.inspect_err(check_words)
     }
 
     pub async fn fetch(&self, key: QueueKey, offset: QueueOffset) -> Result<Fetched, Failure> {
@@ -316,7 +324,10 @@ impl Node {
             records_max: u32::MAX,
             wait: Duration::ZERO,
         };
-        let fetched = self.owner(key).fetch(fetch).await?;
+        let fetched = self.owner(key).fetch(fetch).await.inspect_err(check_words)?;
+        if let Some(damaged) = &fetched.damaged {
+            assert!(!damaged.file.contains(DATA), "clients are told where files are: {damaged:?}");
+        }
         // Where the batches are still in memory, readers get them from there without a copy: the same bytes.
         if let Some(tail) = ClientFetches::new(self.owner(key)).at_once(&fetch)?
             && tail.head.next_offset == fetched.next_offset

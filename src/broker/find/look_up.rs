@@ -350,7 +350,7 @@ impl<D: Disk> Broker<D> {
             // Of the consume index: damage of the key index is dealt with on the way.
             IndexError::Damaged { .. } => self.index_damaged(error),
             IndexError::Disk(error) => self.read_failed(error),
-            error => Failure::new(Status::StorageFailed, error.to_string()),
+            error => Failure::new(Status::StorageFailed, error.without_path()),
         }
     }
 }

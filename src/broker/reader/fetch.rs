@@ -1,5 +1,6 @@
 //! Handing out stored batches.
 
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use crate::disk::{BufferSlice, Disk};
 use crate::index::{IndexEntry, LookupMax};
 use crate::limits;
 use crate::log::{Damage, ReadOutcome, Want};
-use crate::types::{LogPosition, QueueOffset};
+use crate::types::{LogPosition, QueueKey, QueueOffset};
 use crate::wire::batch::align_batch;
 
 /// Batches looked up at once for one answer.
@@ -121,7 +122,7 @@ impl<D: Disk> Broker<D> {
             // The queue was longer than its index is: its last batches are damaged.
             let next = found.map_or(queue.durable_end.get(), |first| first.base_offset);
             let Some(first) = found.filter(|first| first.base_offset <= fetch.offset) else {
-                let damaged = self.lost_bytes(fetch, found.as_ref()).await;
+                let damaged = self.lost_bytes(fetch.key, fetch.offset, found.as_ref()).await;
                 self.note_damage(&damaged, Some(fetch.key));
                 return Ok(empty(self.fetched(&queue, Vec::new(), next, Some(damaged))));
             };
@@ -163,9 +164,14 @@ impl<D: Disk> Broker<D> {
 
     /// Where the bytes stood that recovery has lost at this offset, in front of `next`: the damage that it met, or, when
     /// that was at an earlier start, the end of the batch before.
-    async fn lost_bytes(&self, fetch: &Fetch, next: Option<&IndexEntry>) -> DamagedBytes {
-        let before = match fetch.offset.0.checked_sub(1).map(QueueOffset) {
-            Some(offset) => self.entry_at(fetch.key, offset).await.unwrap_or_default(),
+    pub(super) async fn lost_bytes(
+        &self,
+        key: QueueKey,
+        offset: QueueOffset,
+        next: Option<&IndexEntry>,
+    ) -> DamagedBytes {
+        let before = match offset.0.checked_sub(1).map(QueueOffset) {
+            Some(offset) => self.entry_at(key, offset).await.unwrap_or_default(),
             None => None,
         };
         let from =
@@ -261,6 +267,15 @@ impl<D: Disk> Broker<D> {
         }
     }
 
+    /// Names the file as it is called within the data directory: where that is, is for the operator to know.
+    fn within_data_directory(&self, damaged: DamagedBytes) -> DamagedBytes {
+        let data = self.options.directory.parent().unwrap_or(&self.options.directory);
+        let file = Path::new(&damaged.file);
+        let named = file.strip_prefix(data).ok().or_else(|| file.file_name().map(Path::new));
+        let file = named.map_or_else(String::new, |named| named.display().to_string());
+        DamagedBytes { file, ..damaged }
+    }
+
     fn fetched(
         &self,
         queue: &Queue,
@@ -269,6 +284,7 @@ impl<D: Disk> Broker<D> {
         damaged: Option<DamagedBytes>,
     ) -> Fetched {
         let (first_offset, end_offset) = self.bounds(queue);
+        let damaged = damaged.map(|damaged| self.within_data_directory(damaged));
         Fetched { batches, next_offset, first_offset, end_offset, damaged }
     }
 }

@@ -98,7 +98,8 @@ impl<D: Disk> Broker<D> {
         let Some(entries) = self.entries_in_memory(pull.key, pull.offset, max) else { return Ok(None) };
         let mut next = pull.offset;
         for entry in entries.iter().take_while(|entry| entry.end_offset() <= end) {
-            if taker.missing() == 0 || selection.is_spent() {
+            // What was lost before this one is told of by whoever reads the disk.
+            if taker.missing() == 0 || selection.is_spent() || entry.base_offset > next {
                 break;
             }
             if !selection.may_want(entry) {
@@ -135,11 +136,7 @@ impl<D: Disk> Broker<D> {
         let queue = self.queue(pull.key)?;
         let end = queue.durable_end.get();
         let selection = Selection::new(pull.filter);
-        let mut next = self.walk(pull.key, pull.offset..end, &selection, taker).await?;
-        if next == pull.offset {
-            // The queue was longer than its index is: its last batches are damaged.
-            next = end;
-        }
+        let next = self.walk(pull.key, pull.offset..end, &selection, taker).await?;
         if queue.deleted.get() {
             return Err(Failure::new(Status::TopicNotExist, "the topic was deleted"));
         }

@@ -58,7 +58,7 @@ pub(in crate::broker) enum MessagesAt {
 
 impl<D: Disk> Broker<D> {
     /// Gives `taker` the records of `span` that are wanted, as far as one look covers, and returns where the next walk goes
-    /// on: everything before that was taken, left out, or is damaged and goes to nobody.
+    /// on: everything before that was taken, left out, or is damaged or lost and goes to nobody. The operator is told of that.
     pub(in crate::broker) async fn walk(
         &self,
         key: QueueKey,
@@ -67,13 +67,24 @@ impl<D: Disk> Broker<D> {
         taker: &mut impl Taker,
     ) -> Result<QueueOffset, Failure> {
         let mut next = span.start;
+        if taker.missing() == 0 || span.is_empty() {
+            return Ok(next);
+        }
         // Every batch has a message, and without a filter every message is wanted.
         let entries = if selection.is_everything() { taker.missing() } else { ENTRIES_MAX };
         let max = LookupMax { entries, bytes: WALK_BYTES_MAX, records: u64::MAX };
         let entries = self.entries(key, next, max).await?;
+        if entries.is_empty() {
+            // The queue was longer than its index is: its last batches are damaged.
+            self.note_gap(key, next, None).await?;
+            return Ok(span.end);
+        }
         let mut ahead = Ahead::new();
         let readable = |entry: &IndexEntry| entry.end_offset() <= span.end;
         for (at, entry) in entries.iter().enumerate().take_while(|(_, entry)| readable(entry)) {
+            if entry.base_offset > next {
+                self.note_gap(key, next, Some(entry)).await?;
+            }
             if !selection.may_want(entry) {
                 next = entry.end_offset();
                 continue;
@@ -92,6 +103,21 @@ impl<D: Disk> Broker<D> {
             }
         }
         Ok(next)
+    }
+
+    /// Tells that nothing is known of what a queue had from `from` on, up to its next entry, unless retention took it.
+    async fn note_gap(
+        &self,
+        key: QueueKey,
+        from: QueueOffset,
+        next: Option<&IndexEntry>,
+    ) -> Result<(), Failure> {
+        let (first, _) = self.bounds(&*self.queue(key)?);
+        if from >= first {
+            let damaged = self.lost_bytes(key, from, next).await;
+            self.note_damage(&damaged, Some(key));
+        }
+        Ok(())
     }
 
     /// The message at an offset; `None` when it is gone with its segment, or damaged.

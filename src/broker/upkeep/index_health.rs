@@ -30,7 +30,7 @@ pub(in crate::broker) struct IndexHealth {
     /// What was published during the last step of building it; `None` when nobody wants to know.
     tail: RefCell<Option<Vec<Placed>>>,
     /// What keeps it from being saved for now, a full disk for one.
-    failure: RefCell<Option<String>>,
+    failure: RefCell<Option<IndexError>>,
 }
 
 impl IndexHealth {
@@ -43,8 +43,9 @@ impl IndexHealth {
         self.distrust.borrow().is_some()
     }
 
+    /// What keeps it from being saved for now, as clients are told.
     pub fn failure(&self) -> Option<String> {
-        self.failure.borrow().clone()
+        self.failure.borrow().as_ref().map(IndexError::without_path)
     }
 
     /// A group is durable.
@@ -68,14 +69,26 @@ impl IndexHealth {
         self.tail.borrow_mut().take()
     }
 
-    /// What whoever asks is told is done about it.
+    /// What the operator is told is done about it.
     fn remedy(&self) -> String {
         match &*self.impossible.borrow() {
             Some(reason) => {
                 format!("it cannot be built anew while the broker runs ({reason}): restart the broker")
             }
-            None => format!("the shard builds it anew from the log, {} % are done", self.percent.get()),
+            None => self.progress(),
         }
+    }
+
+    /// And clients, for whom the reason names too much.
+    fn remedy_without_path(&self) -> String {
+        match self.impossible.borrow().is_some() {
+            true => "it cannot be built anew while the broker runs: restart the broker".to_owned(),
+            false => self.progress(),
+        }
+    }
+
+    fn progress(&self) -> String {
+        format!("the shard builds it anew from the log, {} % are done", self.percent.get())
     }
 }
 
@@ -91,7 +104,9 @@ impl<D: Disk> Broker<D> {
         let is_waiting = health.impossible.borrow().is_none();
         // What is answered with `Busy` is asked for again.
         let status = if is_waiting { Status::Busy } else { Status::StorageFailed };
-        Failure::new(status, format!("the consume index is damaged: {error}; {}", health.remedy()))
+        let (shard, why) = (self.options.shard, error.without_path());
+        let remedy = health.remedy_without_path();
+        Failure::new(status, format!("the consume index of shard {shard} is damaged: {why}; {remedy}"))
     }
 
     fn distrust_index(&self, error: &IndexError) {
@@ -114,8 +129,8 @@ impl<D: Disk> Broker<D> {
             return Some(format!("the consume index is damaged: {reason}; {}", health.remedy()));
         }
         let failure = health.failure.borrow();
-        failure.as_ref().map(|reason| {
-            format!("the consume index cannot be saved: {reason}; it is tried on, and a start without it takes longer")
+        failure.as_ref().map(|error| {
+            format!("the consume index cannot be saved: {error}; it is tried on, and a start without it takes longer")
         })
     }
 
@@ -207,7 +222,7 @@ impl<D: Disk> Broker<D> {
             self.distrust_index(error);
             return;
         }
-        if health.failure.borrow_mut().replace(error.to_string()).is_none() {
+        if health.failure.borrow_mut().replace(error.clone()).is_none() {
             let shard = self.options.shard.0;
             tracing::error!(target: "index", shard, "the consume index cannot be saved, which is tried on: {error}");
         }

@@ -61,7 +61,8 @@ impl<D: Disk> Broker<D> {
             let shard = self.options.shard.0;
             tracing::error!(target: "storage", shard, left_out, "the device does not read: {error}");
         }
-        Failure::new(Status::StorageFailed, error.to_string())
+        let why = error.without_path();
+        Failure::new(Status::StorageFailed, format!("the disk of shard {} fails: {why}", self.options.shard))
     }
 }
 
