@@ -438,6 +438,24 @@ pub fn adopted_topics(changes: &[Change]) -> impl Iterator<Item = TopicId> {
     })
 }
 
+/// The changes with which a shard is brought in line with others, in batches of about `most`. Where they name the next topic, each
+/// batch of topics does, so that [`adopted_topics`] knows all of them.
+pub fn adoption_batches(changes: &[Change], most: usize) -> Vec<Vec<Change>> {
+    let is_of_next = |change: &Change| matches!(change, Change::NextTopicId(_));
+    let are_adopted = changes.iter().any(is_of_next);
+    let mut batches: Vec<_> = changes.chunks(most).map(<[Change]>::to_vec).collect();
+    for batch in batches.iter_mut().filter(|batch| are_adopted && !batch.iter().any(is_of_next)) {
+        let topics = batch.iter().filter_map(|change| match change {
+            Change::Topic(topic) => Some(topic.id),
+            _ => None,
+        });
+        if let Some(last) = topics.max() {
+            batch.push(Change::NextTopicId(TopicId(last.0 + 1)));
+        }
+    }
+    batches
+}
+
 /// Reads a state batch's payload.
 pub fn decode_changes(mut payload: &[u8]) -> Result<Vec<Change>, ChangeError> {
     let mut changes = Vec::new();
@@ -533,6 +551,26 @@ mod tests {
         for end in 0..payload.len() {
             assert_eq!(decode_changes(&payload[..end]).is_ok(), ends.contains(&end), "cut at {end}");
         }
+    }
+
+    #[test]
+    fn every_batch_of_topics_that_are_taken_over_says_so() {
+        let topic = |id| {
+            let (name, policy) = ("t".parse().expect("a name"), TopicPolicy::default());
+            let (retention, level) = (Retention::Inherited, None);
+            Change::Topic(Topic { name, id: TopicId(id), queue_count: 1, retention, level, policy })
+        };
+        let mut changes: Vec<_> = (1..=5).map(topic).collect();
+        let adopted = |changes: &[Change]| -> Vec<u32> {
+            let batches = adoption_batches(changes, 2);
+            batches
+                .iter()
+                .flat_map(|batch| adopted_topics(batch).map(|id| id.0).collect::<Vec<_>>())
+                .collect()
+        };
+        assert_eq!(adopted(&changes), [0; 0], "they are altered");
+        changes.push(Change::NextTopicId(TopicId(9)));
+        assert_eq!(adopted(&changes), [1, 2, 3, 4, 5]);
     }
 
     #[test]

@@ -14,7 +14,9 @@ use turbopump::disk::Disk;
 use turbopump::disk::faulty::{FaultPlan, FaultyDisk, Restart};
 use turbopump::limits;
 use turbopump::log::{Act, Known, scan, segment_name};
-use turbopump::types::{HalfReceipt, Level, LogPosition, QueueKey, QueueOffset, ShardId, Timestamp};
+use turbopump::types::{
+    HalfReceipt, Level, LogPosition, QueueKey, QueueNumber, QueueOffset, ShardId, Timestamp,
+};
 use turbopump::wire::batch::{BatchBuilder, BatchHeader, LogSecret, stored_records};
 use turbopump::wire::record::{Record, RecordView};
 
@@ -258,5 +260,42 @@ fn the_check_of_the_log_names_each_missing_file() {
         let found: Vec<_> = report.damage.iter().map(|damage| (damage.file.clone(), damage.bytes)).collect();
         let wanted: Vec<_> = files.iter().map(|file| (file.display().to_string(), segment_bytes())).collect();
         assert_eq!(found, wanted);
+    }
+}
+
+/// More topics than one batch of changes names, and none of them without a word: not from the index of the start that took them
+/// over, and not from one that is built anew from the log.
+#[test]
+fn a_shard_that_was_given_up_tells_of_every_topic_whatever_index_it_has() {
+    const TOPICS: usize = 1_100;
+    let disk = FaultyDisk::new(1, FaultPlan::none());
+    let setup = Setup { shard_count: 2, ..Setup::default() };
+    let made = on_node(&disk, &setup, 1, async |node| {
+        let mut keys = Vec::new();
+        for number in 0..TOPICS {
+            let key = create_topic(node, &format!("t{number}"), 2).await.expect("an empty disk");
+            keys.push(QueueKey { queue: QueueNumber(1), ..key });
+        }
+        keys
+    });
+    let keys = made.expect("an empty disk");
+    let directory = shard_directory(1);
+    let files = disk.files().into_iter().map(|(path, _)| Path::new("/").join(path));
+    for file in files.filter(|path| path.starts_with(&directory)) {
+        block_on(disk.remove(&file)).expect("a file that is there");
+    }
+    let home = ShardHome { directory: &directory, shard: ShardId(1), shard_count: 2, is_made: true };
+    block_on(repair_shard(&disk, &home, LogSecret(1), Act::Do)).expect("it can be given up");
+    for round in 0..2 {
+        let silent = on_node(&disk, &setup, 1, async |node| {
+            let mut silent = 0;
+            for key in &keys {
+                let fetched = node.fetch(*key, QueueOffset::ZERO).await.expect("reads are served");
+                silent += usize::from(fetched.damaged.is_none());
+            }
+            silent
+        });
+        assert_eq!(silent.expect("it starts"), 0, "round {round}: topics of which nobody is told");
+        remove_derived(&disk, &setup);
     }
 }

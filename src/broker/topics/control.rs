@@ -12,12 +12,15 @@ use crate::broker::shard_broker::{Broker, owned_queues};
 use crate::broker::time_slice::TimeSlice;
 use crate::disk::Disk;
 use crate::limits;
-use crate::state::{Change, Group, Tables, Topic, TopicPolicy};
+use crate::state::{Change, Group, Tables, Topic, TopicPolicy, adoption_batches};
 use crate::types::{InstanceName, Retention, ShardId, TopicId, TopicName};
 
 /// Queues of a topic that is created without a number: RocketMQ's `defaultTopicQueueNums` on the producer's side
 /// (`client/.../DefaultMQProducer.java`).
 const QUEUES_DEFAULT: u32 = 4;
+
+/// Changes in one batch of those that a shard takes over from others.
+const ADOPTED_MAX: usize = 1024;
 
 impl<D: Disk> Broker<D> {
     pub(in crate::broker) async fn create_topic(
@@ -210,8 +213,8 @@ impl<D: Disk> Broker<D> {
         self.is_adopting.set(true);
         let mut outcome = Ok(());
         // In slices, since a node may have thousands of topics and a batch has a bound.
-        for slice in changes.chunks(1024) {
-            outcome = self.change(slice).await;
+        for slice in adoption_batches(changes, ADOPTED_MAX) {
+            outcome = self.change(&slice).await;
             if outcome.is_err() {
                 break;
             }
