@@ -8,7 +8,7 @@ use crate::api::{Fetch, Request};
 use crate::cli::bench::clock::BenchClock;
 use crate::cli::bench::message::{FillerCheck, RunId};
 use crate::cli::bench::socket::{BenchSocket, SocketError};
-use crate::cli::bench::tracker::{Faults, Trackers};
+use crate::cli::bench::tracker::{Faults, Trackers, faults_of};
 use crate::cli::bench::window::{Tally, Window};
 use crate::limits;
 use crate::protocol::native::{DecodedReply, RequestEncoder, decode_reply};
@@ -158,15 +158,7 @@ impl ConsumeLane {
                 self.ask(index)?;
             }
         }
-        self.flush()
-    }
-
-    fn flush(&mut self) -> Result<(), SocketError> {
-        if !self.unsent.is_empty() {
-            let written = self.socket.write(&self.unsent)?;
-            self.unsent.drain(..written);
-        }
-        Ok(())
+        self.socket.send(&mut self.unsent)
     }
 
     fn ask(&mut self, index: usize) -> Result<(), SocketError> {
@@ -262,7 +254,7 @@ impl ConsumeLane {
         };
         if is_full && goes_on {
             self.ask(index)?;
-            self.flush()?;
+            self.socket.send(&mut self.unsent)?;
         }
         Ok(true)
     }
@@ -330,9 +322,7 @@ impl ConsumeLane {
 
     /// Faults of whole passes and of the current one.
     pub fn faults(&self) -> Faults {
-        let mut faults = self.finished;
-        self.readers.iter().for_each(|reader| faults.add(&reader.trackers.faults()));
-        faults
+        faults_of(self.finished, self.readers.iter().map(|reader| &reader.trackers))
     }
 
     /// What was read of a queue in the current pass.

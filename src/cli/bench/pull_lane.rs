@@ -4,7 +4,7 @@
 use crate::cli::bench::clock::BenchClock;
 use crate::cli::bench::message::FillerCheck;
 use crate::cli::bench::socket::{BenchSocket, SocketError};
-use crate::cli::bench::tracker::{Faults, Trackers};
+use crate::cli::bench::tracker::{Faults, Trackers, faults_of};
 use crate::cli::bench::window::{Tally, Window};
 use crate::protocol::remoting::ResponseCode;
 use crate::protocol::remoting::call::pull::{PullCall, PullPlace};
@@ -101,11 +101,7 @@ impl PullLane {
         for index in 0..self.readers.len() {
             self.ask(index);
         }
-        if !self.unsent.is_empty() {
-            let written = self.socket.write(&self.unsent)?;
-            self.unsent.drain(..written);
-        }
-        Ok(())
+        self.socket.send(&mut self.unsent)
     }
 
     /// Pulls once more, unless the queue has a pull on its way, or is done with.
@@ -175,9 +171,7 @@ impl PullLane {
 
     /// Faults of whole passes and of the current one.
     pub fn faults(&self) -> Faults {
-        let mut faults = self.finished;
-        self.readers.iter().for_each(|reader| faults.add(&reader.trackers.faults()));
-        faults
+        faults_of(self.finished, self.readers.iter().map(|reader| &reader.trackers))
     }
 
     /// Whole passes of the queue that had the fewest.

@@ -99,6 +99,15 @@ impl BenchSocket {
         }
     }
 
+    /// Writes what the socket takes now of these bytes, which are dropped.
+    pub fn send(&mut self, unsent: &mut Vec<u8>) -> Result<(), SocketError> {
+        if !unsent.is_empty() {
+            let written = self.write(unsent)?;
+            unsent.drain(..written);
+        }
+        Ok(())
+    }
+
     /// Reads once. Whether anything came.
     pub fn read(&mut self) -> Result<bool, SocketError> {
         self.make_room();

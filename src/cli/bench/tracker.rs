@@ -57,6 +57,14 @@ impl Faults {
     }
 }
 
+/// What is wrong with several queues: in the passes over them that are counted already, and in the present ones.
+pub fn faults_of<'a>(counted: Faults, present: impl Iterator<Item = &'a Trackers>) -> Faults {
+    present.fold(counted, |mut faults, trackers| {
+        faults.add(&trackers.faults());
+        faults
+    })
+}
+
 impl StreamTracker {
     /// A stream whose next message is `next`: 0 where it was read from its start, or the first one seen where older
     /// ones may rightly have gone.

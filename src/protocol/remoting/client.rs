@@ -38,6 +38,18 @@ pub enum Received<'a> {
     Incomplete { needed: usize },
 }
 
+/// Appends a request of that number, with a header in JSON.
+pub fn write_request(
+    code: i32,
+    opaque: i32,
+    fields: &[(&str, FieldValue<'_>)],
+    body: &[u8],
+    output: &mut Vec<u8>,
+) {
+    let head = Head { code, opaque, fields, ..Head::default() };
+    head.write(HeaderForm::Json, body, output);
+}
+
 /// Reads what lies first in `bytes`.
 pub fn receive(bytes: &[u8]) -> Result<Received<'_>, AnswerError> {
     match cut(bytes)? {
@@ -67,10 +79,7 @@ pub struct ClientCore {
 impl ClientCore {
     /// Appends a request, with a header in JSON. Returns its number.
     pub fn request(&mut self, code: i32, fields: &[(&str, FieldValue<'_>)], body: &[u8]) -> i32 {
-        self.request_with(|opaque, output| {
-            let head = Head { code, opaque, fields, ..Head::default() };
-            head.write(HeaderForm::Json, body, output);
-        })
+        self.request_with(|opaque, output| write_request(code, opaque, fields, body, output))
     }
 
     /// The same, where `write` appends the request of a number.

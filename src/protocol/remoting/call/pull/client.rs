@@ -1,9 +1,8 @@
 //! A pull as a client writes it, and what it reads in the answer ahead of the messages.
 
-use crate::protocol::remoting::client::Answer;
+use crate::protocol::remoting::client::{Answer, write_request};
 use crate::protocol::remoting::code::request;
 use crate::protocol::remoting::fields::{FieldError, FieldValue};
-use crate::protocol::remoting::{Head, HeaderForm};
 use crate::types::QueueOffset;
 
 /// In the system flag: the pull brings its subscription, so that nobody has to have told of the group before.
@@ -45,8 +44,7 @@ impl PullCall<'_> {
             ("subVersion", FieldValue::Number(0)),
             ("expressionType", FieldValue::Text("TAG")),
         ];
-        let head = Head { code: request::PULL_MESSAGE, opaque, fields: &fields, ..Head::default() };
-        head.write(HeaderForm::Json, b"", output);
+        write_request(request::PULL_MESSAGE, opaque, &fields, b"", output);
     }
 }
 
@@ -64,7 +62,7 @@ mod tests {
     use super::*;
     use crate::protocol::remoting::ResponseCode;
     use crate::protocol::remoting::client::{Received, receive};
-    use crate::protocol::remoting::{Cut, Header, cut};
+    use crate::protocol::remoting::{Cut, Head, Header, HeaderForm, cut};
 
     #[test]
     fn a_pull_has_all_that_brokers_ask_for() {

@@ -1,9 +1,8 @@
 //! A send as a client writes it, and what it reads in the answer.
 
-use crate::protocol::remoting::client::Answer;
+use crate::protocol::remoting::client::{Answer, write_request};
 use crate::protocol::remoting::code::request;
 use crate::protocol::remoting::fields::{FieldError, FieldValue};
-use crate::protocol::remoting::{Head, HeaderForm};
 use crate::types::{QueueOffset, Timestamp};
 
 /// A message, or a batch, on its way to a broker; with short names, as the clients for Java write them.
@@ -48,8 +47,7 @@ impl SendRequest<'_> {
             ("m", FieldValue::Boolean(self.is_batch)),
         ];
         let code = if self.is_batch { request::SEND_BATCH_MESSAGE } else { request::SEND_MESSAGE_V2 };
-        let head = Head { code, opaque, fields: &fields, ..Head::default() };
-        head.write(HeaderForm::Json, self.body, output);
+        write_request(code, opaque, &fields, self.body, output);
     }
 }
 
@@ -71,7 +69,7 @@ mod tests {
     use crate::protocol::remoting::call::send::{Messages, Send, Sent};
     use crate::protocol::remoting::client::{Received, receive};
     use crate::protocol::remoting::message::InnerMessage;
-    use crate::protocol::remoting::{Cut, Header, ResponseCode, cut};
+    use crate::protocol::remoting::{Cut, Head, Header, HeaderForm, ResponseCode, cut};
     use crate::types::{Level, LogPosition, RecordLocation};
 
     const REQUEST: SendRequest<'_> = SendRequest {
