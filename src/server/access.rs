@@ -27,7 +27,7 @@ use crate::metrics::ShardMetrics;
 use crate::protocol::http::Authentication;
 use crate::protocol::native::{DecodedRequest, PROOF_BYTES, ProofContext};
 use crate::server::connection::ShardBroker;
-use crate::types::{ShardId, Throttle};
+use crate::types::{MonotonicTime, ShardId, Throttle};
 use crate::wire::frame::CHALLENGE_BYTES;
 
 /// Failed proofs and refused requests are told of this often at most: whoever likes can cause them.
@@ -100,6 +100,13 @@ impl Access {
                 }
                 false
             }
+        }
+    }
+
+    /// Tells what was left out of what is told now and then: see [`Throttle::left_out`].
+    pub fn tell_left_out(&self, now: Option<MonotonicTime>) {
+        if let Some(left_out) = self.news.left_out(now) {
+            tracing::warn!(target: "access", left_out, "more access keys were not proved since that was told");
         }
     }
 

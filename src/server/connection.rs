@@ -72,7 +72,7 @@ pub(crate) struct Connections {
     pub http: Option<HttpPort>,
     /// `None` when nothing speaks RocketMQ's protocol here.
     pub remoting: Option<RemotingPort>,
-    tls: Option<Tls>,
+    pub(super) tls: Option<Tls>,
     /// `None` when everybody may do everything, at every door.
     pub access: Option<Rc<Access>>,
     /// What everything that is held for a peer counts in.

@@ -153,8 +153,7 @@ impl RefusedConnections {
     /// no other time. To be called about once a second.
     pub fn tell_left_out(&self, now: Option<MonotonicTime>) {
         for (reason, told) in Reason::ALL.into_iter().zip(&self.told) {
-            let left_out = now.map_or_else(|| told.rest(), |now| told.left_behind(now));
-            let Some(left_out) = left_out else { continue };
+            let Some(left_out) = told.left_out(now) else { continue };
             let reason = reason.text();
             tracing::warn!(target: "net", left_out, "more connections were closed since that was told: {reason}");
         }

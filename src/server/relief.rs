@@ -104,12 +104,20 @@ impl Connections {
         tracing::warn!(target: "net", shard = %self.broker.shard(), left_out, "a connection is ended: {reason}");
     }
 
-    /// Tells how many were ended since that was told last, once that is long enough ago, or now.
+    /// Tells how often what is told only now and then has happened since, once that is long enough ago, or now.
     pub(super) fn tell_left_out(&self, now: Option<MonotonicTime>) {
         self.refused.tell_left_out(now);
-        let news = &self.shortage_news;
-        let left_out = now.map_or_else(|| news.rest(), |now| news.left_behind(now));
-        let Some(left_out) = left_out else { return };
+        self.broker.tell_left_out(now);
+        if let Some(tls) = &self.tls {
+            tls.tell_left_out(now);
+        }
+        if let Some(access) = &self.access {
+            access.tell_left_out(now);
+        }
+        if let Some(http) = &self.http {
+            http.tell_left_out(now);
+        }
+        let Some(left_out) = self.shortage_news.left_out(now) else { return };
         tracing::warn!(
             target: "net",
             shard = %self.broker.shard(),

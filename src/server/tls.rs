@@ -19,7 +19,7 @@ use crate::limits;
 use crate::metrics::ShardMetrics;
 use crate::net::{CertificateSource, ReceiveBuffer, TlsError, TlsFiles, TlsRefreshed, acceptor};
 use crate::runtime::yield_to_reactor;
-use crate::types::{Account, ClientMemory, Reservation, ShardId, Throttle};
+use crate::types::{Account, ClientMemory, MonotonicTime, Reservation, ShardId, Throttle};
 
 /// A handshake must be complete this long after its first byte.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -82,6 +82,16 @@ impl Tls {
     pub fn tick(&self) {
         let refreshed = self.source.borrow_mut().refresh(self.clock.monotonic());
         self.took_over(refreshed, "the changed certificate is in use");
+    }
+
+    /// Tells what was left out of what is told now and then: see [`Throttle::left_out`].
+    pub fn tell_left_out(&self, now: Option<MonotonicTime>) {
+        if let Some(left_out) = self.news.left_out(now) {
+            tracing::warn!(target: "tls", left_out, "more TLS handshakes were not completed since that was told");
+        }
+        if let Some(left_out) = self.given_up_news.left_out(now) {
+            tracing::warn!(target: "tls", left_out, "more handshakes were given up for new ones since that was told");
+        }
     }
 
     /// Reads the certificate now, and says what became of it.

@@ -29,7 +29,7 @@ impl Throttle {
     }
 
     /// How many were left out since the last time, once the interval is over: to be said now, if nothing else comes.
-    pub fn left_behind(&self, now: MonotonicTime) -> Option<u64> {
+    fn left_behind(&self, now: MonotonicTime) -> Option<u64> {
         if self.said_at.get().is_some_and(|said| now.since(said) < self.interval) {
             return None;
         }
@@ -37,8 +37,13 @@ impl Throttle {
         rest.inspect(|_| self.said_at.set(Some(now)))
     }
 
+    /// How many were left out since the last time: once the interval is over, or, without a time, for the last words.
+    pub fn left_out(&self, now: Option<MonotonicTime>) -> Option<u64> {
+        now.map_or_else(|| self.rest(), |now| self.left_behind(now))
+    }
+
     /// How many were left out since the last time, for the last words.
-    pub fn rest(&self) -> Option<u64> {
+    fn rest(&self) -> Option<u64> {
         Some(self.left_out.take()).filter(|left_out| *left_out > 0)
     }
 }
@@ -57,11 +62,13 @@ mod tests {
     #[test]
     fn what_was_left_out_is_said_when_nothing_else_comes() {
         let throttle = Throttle::new(Duration::from_nanos(10));
-        let left_behind = |now| throttle.left_behind(MonotonicTime(now));
+        let left_behind = |now| throttle.left_out(Some(MonotonicTime(now)));
         assert_eq!(left_behind(0), None, "there was nothing");
         assert_eq!([1, 2, 3].map(|now| throttle.allows(MonotonicTime(now))), [Some(0), None, None]);
         assert_eq!([4, 10, 11, 12, 30].map(left_behind), [None, None, Some(2), None, None]);
         assert_eq!(throttle.allows(MonotonicTime(20)), None, "it was said a moment ago");
         assert_eq!(throttle.allows(MonotonicTime(21)), Some(1));
+        assert_eq!(throttle.allows(MonotonicTime(22)), None);
+        assert_eq!([throttle.left_out(None), throttle.left_out(None)], [Some(1), None]);
     }
 }

@@ -17,6 +17,7 @@ use turbopump::protocol::native::{
 use turbopump::types::{Identity, Secret};
 use turbopump::wire::frame;
 
+use super::doors::check_left_out;
 use crate::support::command::{self, BINARY, Outcome};
 use crate::support::directory::test_directory;
 use crate::support::node::{Node, PATIENCE, Setup, wait_for};
@@ -87,6 +88,17 @@ fn status<T>(outcome: Result<T, ClientError>) -> Status {
         ClientError::Refused(failure) => failure.status,
         other => panic!("not refused, but {other}"),
     }
+}
+
+/// Who may guess a key again and again does not fill the log, and is not forgotten in it either.
+#[test]
+fn proofs_that_fail_are_told_with_how_many_there_were() {
+    let directory = test_directory();
+    let node = start(directory.path());
+    for _ in 0..3 {
+        assert_eq!(status(connect(&node, "root", "guessed")), Status::Unauthenticated);
+    }
+    check_left_out(&node.stop().stderr, "did not prove the access key", "more access keys were not proved");
 }
 
 /// A connection byte by byte.

@@ -280,6 +280,17 @@ fn a_handshake_that_does_not_go_on_ends_at_every_door() {
         let _ = stream.read_to_end(&mut Vec::new());
     }
     wait_for("3 handshakes have failed", || node.counter("tls_handshakes_failed") == 3);
+    check_left_out(
+        &node.stop().stderr,
+        "did not complete its TLS handshake",
+        "more TLS handshakes were not completed",
+    );
+}
+
+/// Of three, one was told at once, and at the end that there were others.
+pub fn check_left_out(told: &str, first: &str, others: &str) {
+    let lines: Vec<_> = told.lines().filter(|line| line.contains(first) || line.contains(others)).collect();
+    assert!(lines.len() == 2 && lines[1].contains(others) && lines[1].contains("left_out=2"), "{told}");
 }
 
 #[test]

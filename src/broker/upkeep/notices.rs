@@ -8,7 +8,7 @@ use crate::broker::shard_broker::{Broker, OpenedBroker};
 use crate::disk::{Disk, DiskError};
 use crate::index::IndexError;
 use crate::log::Damage;
-use crate::types::{QueueKey, Throttle};
+use crate::types::{MonotonicTime, QueueKey, Throttle};
 
 /// Each kind is told once in this time: a reader may meet one damaged place again and again.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -53,6 +53,27 @@ impl<D: Disk> Broker<D> {
         let Some(left_out) = self.notices.keys.allows(self.clock.monotonic()) else { return };
         let shard = self.options.shard.0;
         tracing::warn!(target: "index", shard, left_out, "keys are indexed again, which is tried on: {error}");
+    }
+
+    /// Tells what was left out of what is told now and then: see [`Throttle::left_out`]. To be called about once a second.
+    pub fn tell_left_out(&self, now: Option<MonotonicTime>) {
+        let shard = self.options.shard.0;
+        let left_out = |throttle: &Throttle| throttle.left_out(now);
+        if let Some(left_out) = left_out(&self.notices.damage) {
+            tracing::error!(target: "storage", shard, left_out, "more stored messages were passed over since that was told");
+        }
+        if let Some(left_out) = left_out(&self.notices.reads) {
+            tracing::error!(target: "storage", shard, left_out, "more reads have failed since that was told");
+        }
+        if let Some(left_out) = left_out(&self.notices.keys) {
+            tracing::warn!(target: "index", shard, left_out, "keys could not be indexed more often since that was told");
+        }
+        if let Some(left_out) = left_out(&self.refusals_said) {
+            tracing::warn!(target: "leases", shard, left_out, "more got nothing because of a bound since that was told");
+        }
+        if let Some(left_out) = left_out(&self.dead_letters_said) {
+            tracing::warn!(target: "leases", shard, left_out, "more dead letters could not be moved since that was told");
+        }
     }
 
     /// The device has refused a read. What a client is told.

@@ -34,8 +34,6 @@ use crate::wire::record::{Record, RecordView};
 const OBEYED: [&str; 2] = [START_DELIVERY_TIME, TRANSACTION_CHECK_SECONDS];
 /// Half messages have no group in the publisher's request, so their handles are bound to none.
 const NO_GROUP: &str = "";
-/// That a body cannot be read is said once in this time.
-const SAY_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
 /// Calls of the HTTP protocol, carried out by the broker of one shard.
 pub(crate) struct BrokerBackend {
@@ -44,7 +42,7 @@ pub(crate) struct BrokerBackend {
     ids: RefCell<UniqueIdGenerator>,
     /// Of each shard, as clients are told: the first part of the ids of messages that have none of their producer.
     addresses: OnceCell<Vec<Option<SocketAddr>>>,
-    unreadable_said: Throttle,
+    unreadable_said: Rc<Throttle>,
 }
 
 /// A topic of an instance, as the broker knows it.
@@ -65,7 +63,7 @@ fn unexpected(reply: &Reply) -> HttpError {
 }
 
 impl BrokerBackend {
-    pub fn new(broker: Rc<ShardBroker>, secret: &[u8], random: u32) -> Self {
+    pub fn new(broker: Rc<ShardBroker>, secret: &[u8], random: u32, unreadable_said: Rc<Throttle>) -> Self {
         let process = std::process::id();
         let ids = UniqueIdGenerator::new(Ipv4Addr::LOCALHOST, process, random);
         Self {
@@ -73,7 +71,7 @@ impl BrokerBackend {
             handles: HandleCodec::new(secret),
             ids: RefCell::new(ids),
             addresses: OnceCell::new(),
-            unreadable_said: Throttle::new(SAY_AGAIN_AFTER),
+            unreadable_said,
         }
     }
 
@@ -207,9 +205,11 @@ impl BrokerBackend {
             Ok(Cow::Borrowed(body)) => bytes.slice(bytes.len() - body.len()..),
             Ok(Cow::Owned(body)) => Bytes::from(body),
             Err(error) => {
-                if let Some(more) = self.unreadable_said.allows(self.broker.clock().monotonic()) {
+                if let Some(left_out) = self.unreadable_said.allows(self.broker.clock().monotonic()) {
                     tracing::warn!(
-                        "message {message_id} is given to nobody over HTTP: {error} ({more} more since the last time)"
+                        target: "net",
+                        left_out,
+                        "message {message_id} is given to nobody over HTTP: {error}"
                     );
                 }
                 return Ok(None);

@@ -11,7 +11,7 @@ use crate::limits;
 use crate::protocol::http::{Authentication, ErrorCode, HttpError, HttpService};
 use crate::server::access::Access;
 use crate::server::connection::{Connections, ShardBroker};
-use crate::types::{Account, ByteBudget, Reservation};
+use crate::types::{Account, ByteBudget, MonotonicTime, Reservation, Throttle};
 
 /// A body of a message lies in memory twice: as it came and as text, then as text and as the batch that is stored.
 const BODY_COPIES: usize = 2;
@@ -21,6 +21,8 @@ const SMALL_BODY_BYTES_MAX: usize = 64 * 1024;
 const SCRATCH_BYTES: usize = 256 * 1024;
 /// A large body waits for its share no longer than this.
 const BODY_WAIT_MAX: Duration = Duration::from_secs(5);
+/// That a body cannot be read is said once in this time.
+const SAY_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
 /// What HTTP is told at the start.
 #[derive(Clone, Debug)]
@@ -38,6 +40,7 @@ pub(crate) struct HttpPort {
     pub little: Rc<ByteBudget>,
     /// What is read goes here first: see `HttpStream`.
     pub scratch: RefCell<Vec<u8>>,
+    unreadable_said: Rc<Throttle>,
 }
 
 impl HttpPort {
@@ -49,13 +52,23 @@ impl HttpPort {
     ) -> Self {
         let access = access.map(|access| access as Rc<dyn Authentication>);
         let (clock, shard) = (broker.clock().clone(), broker.shard());
-        let backend = BrokerBackend::new(broker.clone(), &secret.0, secret.number(shard));
+        let unreadable_said = Rc::new(Throttle::new(SAY_AGAIN_AFTER));
+        let (said, random) = (unreadable_said.clone(), secret.number(shard));
+        let backend = BrokerBackend::new(broker.clone(), &secret.0, random, said);
         let address = options.address.to_string();
         Self {
             service: Rc::new(HttpService::new(backend, shard, clock, access, address)),
             idle_timeout: options.idle_timeout,
             little: Rc::new(ByteBudget::new(limits::BATCH_BYTES_MAX)),
             scratch: RefCell::new(vec![0; SCRATCH_BYTES]),
+            unreadable_said,
+        }
+    }
+
+    /// Tells what was left out of what is told now and then: see [`Throttle::left_out`].
+    pub fn tell_left_out(&self, now: Option<MonotonicTime>) {
+        if let Some(left_out) = self.unreadable_said.left_out(now) {
+            tracing::warn!(target: "net", left_out, "more messages were given to nobody over HTTP since that was told");
         }
     }
 }
