@@ -202,6 +202,8 @@ pub const PARKED_BYTES: usize = 1024;
 pub const WAIT_CARRIED_BYTES_FREE: usize = 2 * 1024;
 /// And what each queue of a watch does.
 pub const WATCHED_QUEUE_BYTES: usize = 192;
+/// A connection that has received and sent nothing for so many seconds may have to give way to a new one, wherever both come from.
+pub const REST_SECONDS_MIN: u64 = 60;
 /// Seconds that a request's next bytes wait for memory before the request is refused and its connection ended.
 pub const MEMORY_WAIT_SECONDS: u64 = 30;
 /// While others wait for memory, who moves less than this in a second, twice in a row, is ended; and a request that has been

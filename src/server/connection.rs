@@ -195,24 +195,33 @@ impl Connections {
     /// Room for a connection that has said what it speaks, if need be that of another one which gets no further. False when
     /// there is none.
     async fn make_room(&self, connection: &Connection, share: &mut Admission) -> bool {
-        let bytes = limits::CONNECTION_BYTES - limits::CONNECTION_SILENT_BYTES;
-        let budget = self.memory.budget(Account::Connections);
-        let mut more = budget.try_reserve(bytes);
-        let is_ended = || self.end_some_silent(bytes) || self.end_stuck(connection);
-        if more.is_none() && is_ended() {
-            let freed = async { Some(budget.reserve(bytes).await) };
-            let late = async {
-                self.clock.sleep(ROOM_WAIT_MAX).await;
-                None
-            };
-            more = or(freed, late).await;
-        }
+        let more = self.room(connection, limits::CONNECTION_BYTES - limits::CONNECTION_SILENT_BYTES).await;
         more.map(|more| share.memory.merge(more)).is_some()
+    }
+
+    async fn room(&self, connection: &Connection, bytes: usize) -> Option<Reservation> {
+        let budget = self.memory.budget(Account::Connections);
+        let free = budget.try_reserve(bytes);
+        if free.is_some() || !(self.end_some_silent(bytes) || self.end_some_stuck(connection, bytes)) {
+            return free;
+        }
+        let freed = async { Some(budget.reserve(bytes).await) };
+        let late = async {
+            self.clock.sleep(ROOM_WAIT_MAX).await;
+            None
+        };
+        or(freed, late).await
     }
 
     /// Ends as many of those that have not said what they speak as hold so many bytes. False when there are not so many.
     fn end_some_silent(&self, bytes: usize) -> bool {
         (0..bytes.div_ceil(limits::CONNECTION_SILENT_BYTES)).all(|_| self.end_silent())
+    }
+
+    /// Ends as many of those that get no further as hold so many bytes, as far as there are any. False when there are none.
+    fn end_some_stuck(&self, newcomer: &Connection, bytes: usize) -> bool {
+        let wanted = bytes.div_ceil(limits::CONNECTION_BYTES);
+        (0..wanted).take_while(|_| self.end_stuck(newcomer)).count() > 0
     }
 
     fn end_stuck(&self, newcomer: &Connection) -> bool {
@@ -360,12 +369,16 @@ impl Connections {
     ) -> Option<Stream> {
         let (Stream::Plain(socket), Some(tls)) = (stream, &self.tls) else { return None };
         let time = self.http.as_ref().map_or(Duration::MAX, |http| http.idle_timeout);
-        let secured = tls.shake_hands(connection, door, socket, buffer, time).await?;
-        share.memory.merge(secured.memory);
+        let Some(memory) = self.room(connection, limits::TLS_CONNECTION_BYTES).await else {
+            tls.refuse_for_memory(connection, socket);
+            return None;
+        };
+        let stream = tls.shake_hands(connection, door, socket, buffer, time).await?;
+        share.memory.merge(memory);
         // It is to say now what it speaks; its session takes more than those take that have just come.
         connection.end_after(self.clock.monotonic(), FIRST_BYTES_TIMEOUT.min(time));
         connection.incomplete_since.set(Some(self.clock.monotonic()));
-        Some(Stream::Tls(Box::new(secured.stream)))
+        Some(Stream::Tls(Box::new(stream)))
     }
 
     /// Ends a connection that has begun to speak with an answer that it understands, or with none.

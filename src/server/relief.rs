@@ -33,6 +33,8 @@ pub(crate) struct Pace {
     pub nudged: WakerList,
     /// Woken when waits are to end early.
     pub cut: WakerList,
+    /// When the watch last found that bytes had come or gone.
+    pub moved_at: Cell<MonotonicTime>,
     /// At the last look.
     seen_received: Cell<u64>,
     seen_sent: Cell<u64>,
@@ -46,6 +48,12 @@ pub(crate) struct Pace {
 struct Shortage {
     received: bool,
     answers: bool,
+}
+
+impl Pace {
+    pub fn begin(now: MonotonicTime) -> Self {
+        Self { moved_at: Cell::new(now), ..Self::default() }
+    }
 }
 
 impl Connections {
@@ -70,6 +78,9 @@ impl Connections {
         let came = received - pace.seen_received.replace(received);
         let sent = connection.outbox.sent_bytes();
         let went = sent - pace.seen_sent.replace(sent);
+        if came + went > 0 {
+            pace.moved_at.set(now);
+        }
         let holds_request = pace.buffer_bytes.get() > limits::CONNECTION_BUFFER_BYTES
             && connection.incomplete_since.get().is_some();
         let is_receiving_slowly =

@@ -19,7 +19,7 @@ use crate::limits;
 use crate::metrics::ShardMetrics;
 use crate::net::{CertificateSource, ReceiveBuffer, TlsError, TlsFiles, TlsRefreshed, acceptor};
 use crate::runtime::yield_to_reactor;
-use crate::types::{Account, ClientMemory, MonotonicTime, Reservation, ShardId, Throttle};
+use crate::types::{MonotonicTime, ShardId, Throttle};
 
 /// A handshake must be complete this long after its first byte.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -39,18 +39,11 @@ pub(crate) struct Tls {
     acceptors: RefCell<[TlsAcceptor; 2]>,
     clock: SharedClock,
     metrics: Rc<ShardMetrics>,
-    memory: Rc<ClientMemory>,
     /// Every shard reads the files; one of them tells what it has found.
     tells: bool,
     news: Throttle,
     given_up_news: Throttle,
     handshakes: Rc<Handshakes>,
-}
-
-/// A connection within TLS, and what it takes of the memory for clients.
-pub(crate) struct Secured {
-    pub stream: TlsStream,
-    pub memory: Reservation,
 }
 
 impl Tls {
@@ -71,7 +64,6 @@ impl Tls {
             handshakes: Handshakes::new(clock.clone()),
             clock,
             metrics: broker.metrics().clone(),
-            memory: broker.memory().clone(),
             tells: broker.shard() == ShardId(0),
             news: Throttle::new(HANDSHAKE_NEWS_INTERVAL),
             given_up_news: Throttle::new(GIVEN_UP_NEWS_INTERVAL),
@@ -129,7 +121,7 @@ impl Tls {
         stream: TcpStream,
         buffer: ReceiveBuffer,
         time: Duration,
-    ) -> Option<Secured> {
+    ) -> Option<TlsStream> {
         if !is_clock_tellable() {
             self.metrics.connections_dropped.add(1);
             return ended(connection, stream);
@@ -138,11 +130,6 @@ impl Tls {
         connection.end_after(self.clock.monotonic(), HANDSHAKE_TIMEOUT.min(time));
         let peer = stream.peer_addr().ok();
         let permit = self.permit(peer);
-        let memory = self.memory.budget(Account::Connections).try_reserve(limits::TLS_CONNECTION_BYTES);
-        let Some(memory) = memory else {
-            self.refused("the broker has no memory left for it: give it more with --client-memory");
-            return ended(connection, stream);
-        };
         let acceptor = self.acceptors.borrow()[door as usize].clone();
         let limited =
             |session: &mut rustls::ServerConnection| session.set_buffer_limit(Some(UNSENT_BYTES_MAX));
@@ -159,7 +146,7 @@ impl Tls {
         match outcome {
             Some(Ok(stream)) => {
                 self.metrics.tls_handshakes.add(1);
-                Some(Secured { stream, memory })
+                Some(stream)
             }
             Some(Err((error, stream))) => {
                 self.failed(peer, &error);
@@ -189,11 +176,17 @@ impl Tls {
         permit
     }
 
-    fn refused(&self, reason: &str) {
+    /// Ends a connection for whose session there is no memory.
+    pub fn refuse_for_memory(&self, connection: &Connection, stream: TcpStream) {
         self.metrics.tls_handshakes_refused.add(1);
         if let Some(left_out) = self.news.allows(self.clock.monotonic()) {
-            tracing::warn!(target: "tls", left_out, "a connection was closed: {reason}");
+            tracing::warn!(
+                target: "tls",
+                left_out,
+                "a connection was closed: the broker has no memory left for it: give it more with --client-memory"
+            );
         }
+        ended(connection, stream);
     }
 
     /// Counts a failed handshake, and tells of one now and then.
@@ -206,7 +199,7 @@ impl Tls {
 }
 
 /// Ends a connection before its stream is closed: another one gets the number of its descriptor then.
-fn ended(connection: &Connection, stream: impl Sized) -> Option<Secured> {
+fn ended(connection: &Connection, stream: impl Sized) -> Option<TlsStream> {
     connection.end();
     drop(stream);
     None

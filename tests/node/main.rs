@@ -16,6 +16,7 @@ mod examples;
 mod first_use;
 mod formats;
 mod full_disk;
+mod giving_way;
 mod group_describe;
 mod groups;
 mod handshakes;

@@ -285,7 +285,6 @@ impl HttpConnection {
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         // From here on there are deadlines of our own.
-        self.connection.incomplete_since.set(None);
         self.set_phase(Phase::Head);
         let stream = HttpStream::new(stream, buffer, self.clone());
         let http = self.clone();
@@ -373,6 +372,8 @@ impl HttpConnection {
     /// These bytes are looked at now. Line ends between requests begin none (RFC 9112, 2.2).
     pub fn received(&self, bytes: &[u8]) {
         self.incoming.handed(bytes.len());
+        let came = &self.connection.pace.received_bytes;
+        came.set(came.get() + bytes.len() as u64);
         self.chunks.handed(bytes, self.phase.get() != Phase::Body || self.chunks.is_chunked());
         let is_line_end = |byte: &u8| matches!(byte, b'\r' | b'\n');
         if self.phase.get() == Phase::Idle && !bytes.iter().all(is_line_end) {
@@ -418,12 +419,18 @@ impl HttpConnection {
         }
         // Who has sent half of a request is told; who has sent nothing asked for nothing.
         self.connection.takes_expiry.set(matches!(phase, Phase::Head | Phase::Body));
-        self.connection.deadline.set(match phase {
-            Phase::Idle => after(self.port().idle_timeout),
-            Phase::Head => after(HEAD_TIMEOUT.min(self.port().idle_timeout)),
-            Phase::Body => after(BODY_PAUSE_MAX),
-            Phase::Answering | Phase::Answered => None,
-        });
+        let (incomplete_since, deadline) = match phase {
+            Phase::Idle => (None, after(self.port().idle_timeout)),
+            Phase::Head => {
+                let begun = now();
+                (Some(begun), Some(begun.after(HEAD_TIMEOUT.min(self.port().idle_timeout))))
+            }
+            // The request has been coming since its first byte.
+            Phase::Body => (self.connection.incomplete_since.get(), after(BODY_PAUSE_MAX)),
+            Phase::Answering | Phase::Answered => (None, None),
+        };
+        self.connection.incomplete_since.set(incomplete_since);
+        self.connection.deadline.set(deadline);
     }
 
     fn now(&self) -> MonotonicTime {

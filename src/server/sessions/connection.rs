@@ -71,7 +71,7 @@ impl Connection {
             parked: Parked::new(&context.parked),
             is_known: Cell::new(false),
             network: Cell::new(None),
-            pace: Pace::default(),
+            pace: Pace::begin(context.clock.monotonic()),
             session: RefCell::default(),
             resets: Cell::new(false),
         }
@@ -181,6 +181,11 @@ impl Connection {
         if left < self.unacknowledged.replace(left) {
             self.write_stalled_since.set(Some(now));
         }
+    }
+
+    /// Whether nothing is owed to the peer but what follows from a request that is still coming.
+    pub fn only_receives(&self) -> bool {
+        self.outbox.bytes() == 0 && (self.unanswered.get() == 0 || self.takes_expiry.get())
     }
 
     pub fn is_quiet(&self) -> bool {

@@ -15,6 +15,8 @@ use crate::types::{MonotonicTime, WakerList};
 pub(super) const INCOMPLETE_TIMEOUT: Duration = Duration::from_secs(60);
 /// A connection that is told that its time is over has this long to say so.
 pub(crate) const EXPIRY_GRACE: Duration = Duration::from_secs(2);
+/// Who has received and sent nothing for so long may have to give way to others, wherever they come from.
+const REST_MIN: Duration = Duration::from_secs(limits::REST_SECONDS_MIN);
 /// A request that has been coming for so long may have to give way to others.
 const STUCK_AFTER: Duration = Duration::from_secs(1);
 /// Connections that were ended have this long to be over.
@@ -79,9 +81,11 @@ impl OpenConnections {
         };
         let stall = Duration::from_secs(limits::CLIENT_STALL_SECONDS);
         for connection in self.open.borrow().values() {
-            let is_late = connection.deadline.get().is_some_and(|deadline| now > deadline);
-            let is_stalled = over(&connection.write_stalled_since, stall)
-                || over(&connection.incomplete_since, INCOMPLETE_TIMEOUT);
+            let deadline = connection.deadline.get();
+            let is_late = deadline.is_some_and(|deadline| now > deadline);
+            let is_incomplete = over(&connection.incomplete_since, INCOMPLETE_TIMEOUT);
+            let is_stalled =
+                over(&connection.write_stalled_since, stall) || (is_incomplete && deadline.is_none());
             if is_late && !is_stalled && connection.takes_expiry.take() {
                 connection.deadline.set(Some(now.after(EXPIRY_GRACE)));
                 connection.expired.wake();
@@ -128,27 +132,33 @@ impl OpenConnections {
     }
 
     /// Ends one for `newcomer`, who finds no memory: of those whose request does not come to its end, or else of those that rest
-    /// where there are more than twice as many from the same network as from the newcomer's. The oldest goes, of the network that
-    /// has the most. False when there is none. Who has a deadline ends by itself.
+    /// where there are more than twice as many from the same network as from the newcomer's, or else of those that have rested
+    /// for long. The oldest goes, of the network that has the most. False when there is none. Who has next to no time left ends
+    /// by itself.
     pub fn end_stuck(&self, newcomer: &Connection, now: MonotonicTime) -> bool {
         let open = self.open.borrow();
         let mut counts: HashMap<_, usize> = HashMap::new();
         open.values().for_each(|connection| *counts.entry(connection.network.get()).or_default() += 1);
         let count = |network| counts.get(&network).copied().unwrap_or(0);
-        let idle = || {
+        let is_leaving = |connection: &Connection| {
+            connection.outbox.is_closed()
+                || connection.deadline.get().is_some_and(|deadline| deadline <= now.after(EXPIRY_GRACE))
+        };
+        let others = || {
             open.values().filter(|connection| {
-                connection.id != newcomer.id
-                    && connection.is_known.get()
-                    && connection.deadline.get().is_none()
-                    && connection.is_quiet()
-                    && !connection.outbox.is_closed()
+                connection.id != newcomer.id && connection.is_known.get() && !is_leaving(connection)
             })
         };
+        let idle = || others().filter(|connection| connection.is_quiet());
         let own = count(newcomer.network.get());
         let is_of_many = |connection: &&Rc<Connection>| count(connection.network.get()) > 2 * own;
         let rank = |connection: &&Rc<Connection>| (count(connection.network.get()), Reverse(connection.id));
-        let stuck = idle().filter(|connection| is_stuck(connection, now)).max_by_key(rank);
+        let is_receiving =
+            |connection: &&Rc<Connection>| is_stuck(connection, now) && connection.only_receives();
+        let rests = |connection: &&Rc<Connection>| now.since(connection.pace.moved_at.get()) >= REST_MIN;
+        let stuck = others().filter(is_receiving).max_by_key(rank);
         let found = stuck.or_else(|| idle().filter(is_of_many).max_by_key(rank));
+        let found = found.or_else(|| idle().filter(rests).max_by_key(rank));
         found.is_some_and(|connection| {
             connection.end();
             true
