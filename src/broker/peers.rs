@@ -9,6 +9,7 @@ use super::find::FindHere;
 use super::groups::GroupsInUse;
 use super::groups::{HolderCheck, QueueGrants};
 use super::groups::{SeenGroup, SeenReceivers};
+use super::hold::ProducerCheck;
 use super::readers::ReaderNews;
 use super::receive::{Prospect, Received};
 use super::topics::Publication;
@@ -119,6 +120,8 @@ pub enum HalvesRequest {
     Take(ReceiveHalves),
     /// Answered when there may be such, or after the request's wait.
     Await(ReceiveHalves),
+    /// Ask a client of the shard asked about one of the asking shard.
+    AskProducer { client: String, check: Box<ProducerCheck> },
 }
 
 impl PeerRequest {
@@ -186,6 +189,8 @@ pub enum PeerReply {
     Found(Found),
     Halves(Vec<HalfMessage>),
     FoundHalf(Option<FoundHalf>),
+    /// Whether a client has taken the question.
+    ProducerAsked(bool),
 }
 
 /// A group's offset in one queue, with the queue's bounds.

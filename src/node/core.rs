@@ -293,6 +293,7 @@ struct ShardTasks {
     group_ageing: glommio::Task<()>,
     key_indexing: glommio::Task<()>,
     timers: glommio::Task<()>,
+    checks: glommio::Task<()>,
     reader_commits: glommio::Task<()>,
 }
 
@@ -301,7 +302,7 @@ impl ShardTasks {
         let broker = || broker.clone();
         let (committing, housekeeping, sweeping) = (broker(), broker(), broker());
         let (ageing, indexing, timing, log) = (broker(), broker(), broker(), broker().log().clone());
-        let gathering = broker();
+        let (gathering, checking) = (broker(), broker());
         Self {
             commit: glommio::spawn_local(async move { committing.run_commit().await }),
             supply: in_queue(async move { log.run_supply().await }, queues.housekeeping),
@@ -310,6 +311,7 @@ impl ShardTasks {
             group_ageing: in_queue(async move { ageing.run_group_ageing().await }, queues.housekeeping),
             key_indexing: in_queue(async move { indexing.run_key_indexing().await }, queues.key_index),
             timers: glommio::spawn_local(async move { timing.run_timers().await }),
+            checks: in_queue(async move { checking.run_checks().await }, queues.housekeeping),
             reader_commits: glommio::spawn_local(async move { gathering.run_reader_commits().await }),
         }
     }
@@ -319,6 +321,7 @@ impl ShardTasks {
         self.dead_letters.await;
         self.group_ageing.await;
         self.timers.await;
+        self.checks.await;
         self.reader_commits.await;
         self.housekeeping.await;
         self.commit.await;

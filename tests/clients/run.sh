@@ -130,6 +130,11 @@ if command -v java > /dev/null && command -v mvn > /dev/null; then
                 env SHARDS=$shards java -XX:TieredStopAtLevel=1 -Djava.io.tmpdir="$work" -Duser.home="$work" \
                 -Drocketmq.serialize.type=$headers -Drocketmq.client.rebalance.waitInterval=500 \
                 -cp "$work/remoting-java-$version/lib/*" "$work/remoting-java-$version/Queries.java"
+            transactions="$work/remoting-java-$version/Transactions.java"
+            suite "Transactions of RocketMQ's client for Java $version, $shards shard(s), $headers headers" \
+                env SHARDS=$shards java -XX:TieredStopAtLevel=1 -Djava.io.tmpdir="$work" -Duser.home="$work" \
+                -Drocketmq.serialize.type=$headers -Dsuite.source="$transactions" \
+                -cp "$work/remoting-java-$version/lib/*" "$transactions"
         done
     done
 else

@@ -91,6 +91,14 @@ impl Remoting {
         std::mem::take(&mut self.told)
     }
 
+    /// Waits until the broker has asked something else, and returns the first of that.
+    pub fn asked(&mut self) -> Answer {
+        while self.asked.is_empty() {
+            assert!(self.next().is_none(), "nothing was asked");
+        }
+        self.asked.remove(0)
+    }
+
     /// Waits for a frame; `None` when it is a request.
     fn next(&mut self) -> Option<Answer> {
         loop {

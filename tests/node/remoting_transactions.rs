@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde_json::json;
 use turbopump::protocol::remoting::message::read_record;
 use turbopump::protocol::remoting::{FieldValue, Head, HeaderForm};
 use turbopump::types::OffsetMessageId;
@@ -9,7 +10,7 @@ use turbopump::types::OffsetMessageId;
 use super::remoting::{Answer, Remoting, node};
 use super::remoting_pulls::pull;
 use super::remoting_sends::{fields, stored};
-use crate::support::node::{Setup, wait_for};
+use crate::support::node::{Node, Setup, wait_for};
 
 const SEND: i32 = 310;
 const END: i32 = 37;
@@ -197,4 +198,129 @@ fn a_decision_after_the_producers_own_time_waits_for_the_question() {
     assert_eq!(end(&mut client, &usual, COMMIT, &[]).code, 0);
     assert_eq!(end(&mut client, &own, COMMIT, &[("fromTransactionCheck", "true")]).code, 0);
     assert_eq!(stored(&node, "orders").len(), 2);
+}
+
+const HEART_BEAT: i32 = 34;
+const CHECK: i32 = 39;
+/// Producers are asked soon, and again soon.
+const SOON: [&str; 4] = ["--transaction-immunity", "1ms", "--transaction-check-interval", "50ms"];
+
+/// A client says over a connection that it produces as `pg`.
+fn produces(address: &str, id: &str) -> Remoting {
+    let mut client = Remoting::connect(address);
+    let said = json!({ "clientID": id, "producerDataSet": [{ "groupName": "pg" }], "consumerDataSet": [] });
+    assert_eq!(client.ask(HEART_BEAT, &[], said.to_string().as_bytes()).code, 0);
+    client
+}
+
+/// What a producer is asked: the half as it names it, the text of its message, and how often it was asked.
+fn question(client: &mut Remoting) -> (Half, String, String) {
+    let asked = client.asked();
+    assert_eq!(asked.code, CHECK);
+    let (record, rest) = read_record(asked.body()).expect("a record");
+    assert!(rest.is_empty());
+    let properties = String::from_utf8_lossy(record.properties).into_owned();
+    let property = |name: &str| {
+        let mut entries = properties.split('\u{2}').filter_map(|entry| entry.split_once('\u{1}'));
+        entries.find(|(known, _)| *known == name).map(|(_, value)| value.to_owned())
+    };
+    let body = String::from_utf8_lossy(record.body).into_owned();
+    let half = Half {
+        shard: asked.field("tranStateTableOffset").to_owned(),
+        place: asked.field("commitLogOffset").to_owned(),
+    };
+    assert_eq!((record.topic, record.queue, record.system_flag & 0b1100), (&b"orders"[..], 0, 0));
+    assert_eq!(record.physical_offset.to_string(), half.place);
+    let id = OffsetMessageId::parse(asked.field("offsetMsgId")).expect("an id");
+    assert_eq!((id.address, id.physical_offset), (record.store_host, record.physical_offset));
+    let unique_id = format!("ID-{body}");
+    assert_eq!((asked.field("msgId"), asked.field("transactionId")), (&*unique_id, &*unique_id));
+    assert_eq!((property("PGROUP").as_deref(), property("TRAN_MSG").as_deref()), (Some("pg"), Some("true")));
+    assert_eq!(property("REAL_TOPIC").as_deref(), Some("orders"));
+    (half, body, property("TRANSACTION_CHECK_TIMES").expect("a count"))
+}
+
+fn counted(node: &Node) -> u64 {
+    node.counter("transactions_checked")
+}
+
+#[test]
+fn a_producer_of_the_group_is_asked_over_whichever_shard_it_is_connected_to() {
+    let (_directory, node) = node(&[&["--shards", "3"][..], &SOON].concat());
+    let mut shards: Vec<_> = node.addresses.iter().map(|address| Remoting::connect(address)).collect();
+    for (shard, body) in [(0, "commit"), (1, "roll back"), (2, "later")] {
+        send_half(&mut shards[shard], "", body);
+    }
+    // Nobody is there to be asked: nothing is counted.
+    let mut other = Remoting::connect(node.address());
+    let said = json!({ "clientID": "o@1", "producerDataSet": [{ "groupName": "other" }] });
+    assert_eq!(other.ask(HEART_BEAT, &[], said.to_string().as_bytes()).code, 0);
+    let mut producer = produces(&node.addresses[1], "p@1");
+    let mut times = std::collections::BTreeMap::new();
+    while times.len() < 3 || times["later"] < 3 {
+        let (half, body, count) = question(&mut producer);
+        let expected = times.get(&body).map_or(1, |count| count + 1);
+        assert_eq!(count, expected.to_string(), "of {body}");
+        times.insert(body.clone(), expected);
+        let decision = match body.as_str() {
+            "commit" => COMMIT,
+            "roll back" => ROLLBACK,
+            _ if expected < 3 => "0",
+            _ => COMMIT,
+        };
+        // To the broker that has asked, which need not be the half's.
+        assert_eq!(end(&mut producer, &half, decision, &[("fromTransactionCheck", "true")]).code, 0);
+    }
+    assert_eq!(times.into_iter().map(|(_, count)| count).collect::<Vec<_>>(), [1, 3, 1]);
+    let mut seen: Vec<_> =
+        stored(&node, "orders").iter().map(|message| message["body"].to_string()).collect();
+    seen.sort_unstable();
+    assert_eq!(seen, ["\"commit\"", "\"later\""]);
+    wait_for("five questions are counted", || counted(&node) == 5);
+}
+
+#[test]
+fn who_is_left_of_a_group_is_asked_and_what_nobody_answers_is_given_up() {
+    let (directory, killed) = node(&[&["--shards", "2"][..], &SOON].concat());
+    let mut sender = Remoting::connect(&killed.addresses[0]);
+    let half = send_half(&mut sender, "KEYS\u{1}k1\u{2}", "left");
+    let mut first = produces(&killed.addresses[0], "p@1");
+    assert_eq!(question(&mut first).1, "left");
+    drop(first);
+    let mut second = produces(&killed.addresses[1], "p@2");
+    assert_eq!(question(&mut second).1, "left");
+    wait_for("it is counted", || counted(&killed) >= 2);
+    killed.kill();
+    let few = [&SOON[..], &["--transaction-checks", "4"]].concat();
+    let node = Setup::new(directory.path().join("data")).with(&few).start();
+    let mut third = produces(&node.addresses[1], "p@3");
+    let count: u32 = question(&mut third).2.parse().expect("a number");
+    assert!(count > 1, "questions are counted over a kill");
+    wait_for("it is given up", || {
+        let topics = node.run_well(&["topic", "list"]);
+        topics.contains("TRANS_CHECK_MAX_TIME_TOPIC")
+            && stored(&node, "TRANS_CHECK_MAX_TIME_TOPIC").len() == 1
+    });
+    let given_up = &stored(&node, "TRANS_CHECK_MAX_TIME_TOPIC")[0];
+    assert_eq!((&given_up["body"], &given_up["key"]), (&json!("left"), &json!("k1")));
+    assert_eq!(end(&mut third, &half, COMMIT, &[("fromTransactionCheck", "true")]).remark, NOT_FOUND);
+    assert_eq!(stored(&node, "orders").len(), 0);
+}
+
+/// Those that receive undecided messages and those that are asked share their count.
+#[test]
+fn who_asks_by_itself_gets_what_a_producer_was_not_asked_about() {
+    let (_directory, node) = node(&["--transaction-immunity", "1ms", "--transaction-check-interval", "1h"]);
+    let mut client = Remoting::connect(node.address());
+    send_half(&mut client, "", "half");
+    let undecided = || {
+        let arguments = ["message", "undecided", "orders", "--group", "pg", "--wait", "0", "-o", "json"];
+        node.run_well(&arguments).lines().count()
+    };
+    wait_for("nobody else has asked", || undecided() == 1);
+    // It is the other one's for an hour.
+    let mut producer = produces(node.address(), "p@1");
+    send_half(&mut client, "", "another");
+    assert_eq!(question(&mut producer).1, "another");
+    assert_eq!(undecided(), 0);
 }

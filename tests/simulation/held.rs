@@ -1,11 +1,13 @@
 //! Delayed messages and transactions: what becomes visible, when, in which order, and once.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use turbopump::api::{
-    Decision, EndTransaction, Failure, HalfMessage, Held, Hold, ReceiveHalves, Release, Reply, Request,
-    Status,
+    Decision, EndTransaction, Failure, HalfMessage, Held, Hold, ReaderClient, ReceiveHalves, Release, Reply,
+    Request, Status,
 };
 use turbopump::disk::faulty::{FaultPlan, FaultyDisk, Restart};
 use turbopump::limits;
@@ -79,6 +81,28 @@ pub async fn receive(node: &Node, group: &str, wait: Duration) -> Result<Vec<Hal
         Reply::Halves(halves) => Ok(halves),
         other => panic!("halves were asked for: {other:?}"),
     }
+}
+
+/// What a producer of a group is asked about in this time, that has come to the shard of a queue.
+pub async fn asked(node: &Node, key: QueueKey, group: &str, time: Duration) -> Vec<HalfMessage> {
+    let found = Rc::new(RefCell::new(Vec::new()));
+    let (noted, broker) = (found.clone(), node.owner(key));
+    broker.set_producer_notice(Rc::new(move |client, check| {
+        assert_eq!((client, check.topic.as_str()), ("p@1", TOPIC));
+        noted.borrow_mut().push(check.half.clone());
+        true
+    }));
+    produces(node, key, &[group]);
+    node.clock.sleep(time).await;
+    produces(node, key, &[]);
+    found.take()
+}
+
+/// A client says to the shard of a queue as which groups it produces.
+pub fn produces(node: &Node, key: QueueKey, groups: &[&str]) {
+    let produces = groups.iter().map(|group| group_name(group)).collect();
+    let client = ReaderClient { language: "JAVA", version: 479, groups: Vec::new(), produces };
+    node.owner(key).hear_reader(1, "p@1", "a:1", client).expect("there is room");
 }
 
 pub fn number_of(body: &[u8]) -> u64 {
@@ -372,6 +396,40 @@ fn producers_are_asked_at_intervals_until_the_message_is_given_up() {
         assert_eq!(seen, [77]);
     });
     second.expect("a healthy disk");
+}
+
+/// Producers that are connected are asked; while there is none, nobody is, and nothing is counted.
+#[test]
+fn producers_that_are_there_are_asked_until_their_checks_are_used_up() {
+    let done = on_node(&disk(21), &Setup::default(), 1, async |node| {
+        let key = create_topic(node, TOPIC, 1).await.expect("a healthy disk");
+        let seconds = Duration::from_secs;
+        half(node, key, 1, Some("p")).await;
+        half(node, key, 2, Some("q")).await;
+        let numbers = |halves: &[HalfMessage]| {
+            let number = |half: &HalfMessage| {
+                let record = RecordView::cut(&half.record).expect("a record").0;
+                (number_of(record.body()), half.checks)
+            };
+            halves.iter().map(number).collect::<Vec<_>>()
+        };
+        assert_eq!(numbers(&asked(node, key, "p", seconds(5)).await), [], "not before its time");
+        node.clock.sleep(seconds(100)).await;
+        assert_eq!(counter(node, "transactions_checked"), 0, "nobody was there");
+        assert_eq!(numbers(&asked(node, key, "p", seconds(1)).await), [(1, 1)], "at once");
+        assert_eq!(numbers(&asked(node, key, "p", seconds(25)).await), [], "not before the interval is over");
+        assert_eq!(numbers(&asked(node, key, "p", seconds(35)).await), [(1, 2), (1, 3)]);
+        let rest = numbers(&asked(node, key, "p", seconds(500)).await);
+        assert_eq!((rest.len(), rest.last()), (12, Some(&(1, 15))), "its checks are used up");
+        assert_eq!(counter(node, "transactions_given_up"), 1);
+        // Who does not take the question was not asked.
+        node.owner(key).set_producer_notice(Rc::new(|_, _| false));
+        produces(node, key, &["q"]);
+        node.clock.sleep(seconds(100)).await;
+        assert_eq!(counter(node, "transactions_checked"), 15);
+        assert_eq!(numbers(&asked(node, key, "q", seconds(2)).await), [(2, 1)]);
+    });
+    done.expect("a healthy disk");
 }
 
 #[test]

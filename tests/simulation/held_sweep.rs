@@ -12,7 +12,7 @@ use turbopump::testing::{Random, SeededExecutor};
 use turbopump::types::{HalfReceipt, Level, Timestamp};
 
 use super::checks::remove_derived;
-use super::held::{TOPIC, create_topic, end, half_of, hold, key_of, number_of, read, receive};
+use super::held::{TOPIC, asked, create_topic, end, half_of, hold, key_of, number_of, read, receive};
 use super::node::{Node, Setup, on_node};
 use super::sweep::{Script, crashes, log_errors, run_until_crash};
 use super::workload::produce_sized;
@@ -131,9 +131,14 @@ async fn decider(node: &Rc<Node>, books: &Books, seed: u64, run: u64) {
             return;
         }
     }
-    node.clock.sleep(Duration::from_secs(7)).await;
-    let Ok(open) = receive(node, "producers", Duration::ZERO).await else { return };
-    for half in open.into_iter().take(2) {
+    let open = match run {
+        0 => {
+            node.clock.sleep(Duration::from_secs(7)).await;
+            receive(node, "producers", Duration::ZERO).await
+        }
+        _ => Ok(asked(node, key, "producers", Duration::from_secs(7)).await),
+    };
+    for half in open.unwrap_or_default().into_iter().take(2) {
         let number = number_of(RecordView::cut(&half.record).expect("a record").0.body());
         if !decide(node, books, number, half.receipt, Decision::Commit).await {
             return;

@@ -272,6 +272,8 @@ impl Node {
             node.tasks.push(spawner.spawn(async move { supplying.run_supply().await }));
             let timing = broker.clone();
             node.tasks.push(spawner.spawn(async move { timing.run_timers().await }));
+            let checking = broker.clone();
+            node.tasks.push(spawner.spawn(async move { checking.run_checks().await }));
             let gathering = broker.clone();
             node.tasks.push(spawner.spawn(async move { gathering.run_reader_commits().await }));
             let keeping = broker.clone();

@@ -13,6 +13,7 @@
 //! **Retention** takes no pending message away: before a segment goes, what is pending in it is placed again at the log's
 //! end, each in one step with the change that tells the copy from its original (`rolling`).
 
+mod checking;
 mod ending;
 mod finding;
 mod receive_halves;
@@ -20,4 +21,5 @@ mod rolling;
 mod store;
 mod timers;
 
+pub use checking::{ProducerCheck, ProducerNotice};
 pub use store::PendingHold;

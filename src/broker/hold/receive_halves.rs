@@ -60,6 +60,9 @@ impl<D: Disk> Broker<D> {
                 self.await_halves(&request).await;
                 Ok(PeerReply::Done)
             }
+            HalvesRequest::AskProducer { client, check } => {
+                Ok(PeerReply::ProducerAsked(self.ask_producer_here(&client, &check)))
+            }
         }
     }
 
@@ -176,7 +179,7 @@ impl<D: Disk> Broker<D> {
         Ok(messages)
     }
 
-    fn half_message(&self, half: &Half, bytes: &[u8], checked: Checked) -> Option<HalfMessage> {
+    pub(super) fn half_message(&self, half: &Half, bytes: &[u8], checked: Checked) -> Option<HalfMessage> {
         let header = BatchHeader::decode(bytes).ok()?;
         let record = stored_records(bytes).next()?;
         let shown = |moment| self.steady.on_the_wall(moment);
@@ -194,13 +197,13 @@ impl<D: Disk> Broker<D> {
 
 /// When halves are handed out, and when next.
 #[derive(Clone, Copy)]
-struct Checked {
-    now: Timestamp,
-    next_check: Timestamp,
+pub(super) struct Checked {
+    pub now: Timestamp,
+    pub next_check: Timestamp,
 }
 
 /// How many of these one answer holds: the first always, whatever its size.
-fn fitting(due: &[Half]) -> usize {
+pub(super) fn fitting(due: &[Half]) -> usize {
     let mut bytes = 0;
     let fits = |half: &&Half| {
         let is_first = bytes == 0;

@@ -19,6 +19,7 @@ use crate::api::{
 };
 use crate::broker::client_requests::{CONTROL_SHARD, unexpected};
 use crate::broker::groups::Gate;
+use crate::broker::hold::ProducerNotice;
 use crate::broker::peers::{PeerReply, PeerRequest};
 use crate::broker::shard_broker::Broker;
 use crate::disk::Disk;
@@ -62,6 +63,8 @@ pub(in crate::broker) struct Spreading {
     /// Connections of this shard and their clients, with the groups of which a change was found already.
     untold: RefCell<BTreeMap<Word, BTreeSet<GroupName>>>,
     notice: RefCell<Option<MembersNotice>>,
+    /// How producers that are connected to this shard are asked.
+    pub(in crate::broker) producer_notice: RefCell<Option<ProducerNotice>>,
     /// Which groups are members'.
     pub(super) precedence: Precedence,
 }
@@ -218,7 +221,13 @@ impl<D: Disk> Broker<D> {
                     let message = "there is no memory left for what clients subscribe to";
                     return Err(Failure::new(Status::Busy, message));
                 };
-                self.readers.borrow_mut().set(id, connection, address, client, memory)
+                let produces = !client.produces.is_empty();
+                let changed = self.readers.borrow_mut().set(id, connection, address, client, memory);
+                // There may be something to ask it.
+                if produces {
+                    self.halves_changed.wake();
+                }
+                changed
             }
             None => self.readers.borrow_mut().remove(id, connection),
         };

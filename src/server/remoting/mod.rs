@@ -8,6 +8,7 @@ mod offsets;
 mod port;
 mod pulling;
 mod queries;
+mod questions;
 mod rates;
 mod records;
 mod requests;

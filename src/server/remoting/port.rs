@@ -6,12 +6,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::expressions::Expressions;
+use super::questions::Questions;
 use super::rates::Rates;
 use super::sessions::RemotingClients;
 use crate::access::NodeSecret;
 use crate::namesrv::{NameServer, OwnNode, OwnTopic};
 use crate::server::connection::ShardBroker;
-use crate::types::{MonotonicTime, Timestamp, TopicName, UniqueId, UniqueIdGenerator};
+use crate::types::{MonotonicTime, ShardId, Timestamp, TopicName, UniqueId, UniqueIdGenerator};
 
 /// What the protocol is told at the start.
 #[derive(Clone, Debug)]
@@ -47,6 +48,8 @@ impl RemotingPort {
         let clients = Rc::new(RemotingClients::new(broker.clock().clone()));
         let notified = clients.clone();
         broker.set_members_notice(Rc::new(move |client, group| notified.notify(client, group)));
+        let questions = Questions::new(broker, &clients, &options.node);
+        broker.set_producer_notice(Rc::new(move |client, check| questions.ask(client, check)));
         Self {
             node: options.node.clone(),
             names: options.names.clone(),
@@ -69,13 +72,7 @@ impl RemotingPort {
     /// Where clients reach this shard, as ids of its messages have it: the one for C++ reads four bytes of an address, so an
     /// address of that kind is taken where there is one. A host's name is looked up once.
     pub fn address(&self) -> Option<SocketAddr> {
-        let look_up = || {
-            let shard = usize::from(self.broker.shard().0);
-            let name = self.addresses().into_iter().nth(shard)?;
-            let found: Vec<_> = name.to_socket_addrs().ok()?.collect();
-            found.iter().find(|address| address.is_ipv4()).or(found.first()).copied()
-        };
-        *self.address.get_or_init(look_up)
+        *self.address.get_or_init(|| address_of(&self.broker, self.broker.shard()))
     }
 
     /// The same as messages have it.
@@ -124,4 +121,11 @@ impl RemotingPort {
         };
         glommio::spawn_local(told).detach();
     }
+}
+
+/// Where clients reach a shard, as ids of its messages have it. A name is looked up.
+pub(super) fn address_of(broker: &ShardBroker, shard: ShardId) -> Option<SocketAddr> {
+    let name = broker.shard_addresses().into_iter().nth(usize::from(shard.0))?.address;
+    let found: Vec<_> = name.to_socket_addrs().ok()?.collect();
+    found.iter().find(|address| address.is_ipv4()).or(found.first()).copied()
 }

@@ -5,6 +5,7 @@
 //! 2. What is kept of a client is counted, and paid for by the connections over which it was heard; it goes with them.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use super::answer::{Answer, Asker};
 use super::connection::Remoting;
 use super::requests::Refused;
 use super::signed::Sender;
+use crate::access::{Need, Session};
 use crate::api::{LeftGroups, ReaderClient, ReaderGroup, ReaderMode, Subscription};
 use crate::broker::HeardReader;
 use crate::clock::SharedClock;
@@ -21,9 +23,10 @@ use crate::protocol::remoting::body::{ClientCheck, Consumer, Heartbeat, write_cl
 use crate::protocol::remoting::call::pull::{TAG, read_subscription};
 use crate::protocol::remoting::code::request;
 use crate::protocol::remoting::{FieldValue, Head, Header, HeaderForm, ResponseCode};
+use crate::server::access::Access;
 use crate::server::context::OUTBOX_PAUSE_BYTES;
 use crate::server::sessions::{ClientConnection, ClientSessions, Clients, Connection, SessionTerms};
-use crate::types::{Account, ClientMemory, GroupName, Reservation};
+use crate::types::{Account, ClientMemory, GroupName, Reservation, TopicName};
 
 /// As RocketMQ's: gone at once with the last connection, and after two minutes without a heartbeat.
 const TERMS: SessionTerms = SessionTerms {
@@ -42,11 +45,16 @@ pub(crate) struct ClientRequest {
     pub code: i32,
     pub fields: Vec<(&'static str, String)>,
     pub body: Vec<u8>,
+    /// Only who may publish to this topic is to see it.
+    pub publishes_to: Option<TopicName>,
 }
 
 /// One connection as the way to a client.
 pub(crate) struct RemotingClient {
     connection: Rc<Connection>,
+    access: Option<Rc<Access>>,
+    /// Whoever has said last over it who is there.
+    session: RefCell<Session>,
 }
 
 /// The clients of a shard.
@@ -61,8 +69,17 @@ pub(super) struct Heard {
 }
 
 impl RemotingClient {
-    pub fn new(connection: &Rc<Connection>) -> Rc<Self> {
-        Rc::new(Self { connection: connection.clone() })
+    pub fn new(connection: &Rc<Connection>, access: Option<&Rc<Access>>) -> Rc<Self> {
+        let session = RefCell::default();
+        Rc::new(Self { connection: connection.clone(), access: access.cloned(), session })
+    }
+
+    /// Whether a key that is there still lets the client see a request.
+    fn may_see(&self, request: &ClientRequest) -> bool {
+        let (Some(access), Some(topic)) = (&self.access, &request.publishes_to) else { return true };
+        let mut session = self.session.borrow_mut();
+        session.renew(&access.keys().keys());
+        session.check(Need::Publish { topic: topic.as_str() }).is_ok()
     }
 }
 
@@ -71,7 +88,7 @@ impl ClientConnection for RemotingClient {
 
     fn send(&self, number: Option<u64>, request: &ClientRequest) -> bool {
         let outbox = &self.connection.outbox;
-        if !self.connection.is_here() || outbox.bytes() > OUTBOX_PAUSE_BYTES {
+        if !self.connection.is_here() || outbox.bytes() > OUTBOX_PAUSE_BYTES || !self.may_see(request) {
             return false;
         }
         let fields = request.fields.iter().map(|(name, value)| (*name, FieldValue::Text(value)));
@@ -97,7 +114,12 @@ impl RemotingClients {
         let fields = vec![("consumerGroup", group.as_str().to_owned())];
         // Who does not read what is sent to it looks again by itself, every 20 seconds.
         let code = request::NOTIFY_CONSUMER_IDS_CHANGED;
-        let _ = self.sessions.tell(client, ClientRequest { code, fields, body: Vec::new() });
+        let _ = self.sessions.tell(client, ClientRequest { code, fields, ..ClientRequest::default() });
+    }
+
+    /// Sends a client that is connected to this shard a request that wants no answer; whether it is on its way.
+    pub fn tell(&self, client: &str, request: ClientRequest) -> bool {
+        self.sessions.tell(client, request)
     }
 
     /// Ends the sessions of those that are silent. Returns their clients.
@@ -149,6 +171,7 @@ impl Remoting {
         self.check_heartbeat(sender, &heartbeat).map_err(Refused::failed)?;
         let (id, number) = (heartbeat.client.clone(), self.connection.id);
         let client = self.reader_client(heartbeat, header)?;
+        *self.client.session.borrow_mut() = sender.session();
         if !self.note_client(&id) {
             return Err(Refused::new(
                 ResponseCode::SystemBusy,

@@ -24,6 +24,10 @@ impl Sender {
     pub fn is_open(&self) -> bool {
         self.session.is_open()
     }
+
+    pub fn session(&self) -> Session {
+        self.session.clone()
+    }
 }
 
 impl Remoting {

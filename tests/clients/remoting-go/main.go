@@ -65,7 +65,8 @@ func address(line string) string {
 // A broker on free ports over this directory; its native address and that of its name server.
 func start(directory string) (*exec.Cmd, string, string) {
 	broker := exec.Command(os.Getenv("TURBOPUMP"), "serve", "--data", directory+"/data", "--listen", "127.0.0.1:0",
-		"--http", "none", "--namesrv", "127.0.0.1:0", "--segment-bytes", "16MiB", "--node", "suite", "--shards", os.Getenv("SHARDS"))
+		"--http", "none", "--namesrv", "127.0.0.1:0", "--segment-bytes", "16MiB", "--node", "suite", "--shards", os.Getenv("SHARDS"),
+		"--transaction-immunity", "500ms", "--transaction-check-interval", "500ms")
 	broker.Stderr = os.Stderr
 	output, err := broker.StdoutPipe()
 	check("pipe", err)
@@ -288,6 +289,7 @@ func run() {
 		{"two push consumers divide a group's messages", s.divides},
 		{"a push consumer asks by an expression", s.asksByExpression},
 		{"those that broadcast get every message", s.broadcasts},
+		{"what is committed is seen once, decided at once or when it is asked", s.transactions},
 	}
 	for _, one := range cases {
 		begun := time.Now()

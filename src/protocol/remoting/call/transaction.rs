@@ -1,11 +1,14 @@
 //! The end of a transaction: `END_TRANSACTION` (`remoting/.../header/EndTransactionRequestHeader.java`,
-//! `broker/.../processor/EndTransactionProcessor.java`).
+//! `broker/.../processor/EndTransactionProcessor.java`), and the question about it, `CHECK_TRANSACTION_STATE`
+//! (`CheckTransactionStateRequestHeader.java`).
+
+use std::net::SocketAddr;
 
 use crate::api::Decision;
 use crate::protocol::remoting::Fields;
 use crate::protocol::remoting::code::ResponseCode;
 use crate::protocol::remoting::refusal::Refusal;
-use crate::types::RecordLocation;
+use crate::types::{OffsetMessageId, RecordLocation, ShardId};
 
 /// A producer's word about a half message, which it names by what it was answered when it sent it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,9 +41,40 @@ impl EndRequest {
     }
 }
 
+/// The question to a producer what becomes of a half, whose record is the body.
+#[derive(Clone, Copy, Debug)]
+pub struct CheckRequest<'a> {
+    /// The shard that has the half, as a broker.
+    pub shard: ShardId,
+    pub broker: &'a str,
+    /// What clients reach it at; `None`: it cannot be told.
+    pub address: Option<SocketAddr>,
+    pub topic: &'a str,
+    pub location: RecordLocation,
+    pub unique_id: &'a str,
+}
+
+impl CheckRequest<'_> {
+    /// A producer returns the first two with its answer.
+    pub fn fields(&self) -> Vec<(&'static str, String)> {
+        let id = self.address.and_then(|address| OffsetMessageId::of_location(address, self.location));
+        let fields = [
+            ("tranStateTableOffset", self.shard.0.to_string()),
+            ("commitLogOffset", self.location.physical_offset().to_string()),
+            ("msgId", self.unique_id.to_owned()),
+            ("transactionId", self.unique_id.to_owned()),
+            ("offsetMsgId", id.map(|id| id.text().to_string()).unwrap_or_default()),
+            ("topic", self.topic.to_owned()),
+            ("bname", self.broker.to_owned()),
+        ];
+        fields.into()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::LogPosition;
 
     fn read(changes: &[(&'static str, Option<&'static str>)]) -> Result<EndRequest, String> {
         let usual = [
@@ -87,5 +121,34 @@ mod tests {
         }
         assert!(read(&[("commitLogOffset", Some("here"))]).is_err());
         assert_eq!(read(&[("producerGroup", None)]).expect("nobody's").group, "");
+    }
+
+    #[test]
+    fn what_a_producer_is_asked_by_names_the_half() {
+        let check = CheckRequest {
+            shard: ShardId(3),
+            broker: "n-3",
+            address: Some(([127, 0, 0, 1], 10_941).into()),
+            topic: "orders",
+            location: RecordLocation { position: LogPosition(16), index: 0 },
+            unique_id: "ID",
+        };
+        let asked = check.fields();
+        let mut fields = Fields::default();
+        for (name, value) in asked.iter().filter(|(name, _)| *name != "msgId") {
+            fields.push(name.as_bytes().into(), value.as_bytes().into());
+        }
+        for (name, value) in [("commitOrRollback", "8"), ("producerGroup", "pg")] {
+            fields.push(name.as_bytes().into(), value.as_bytes().into());
+        }
+        let end = EndRequest::read(&fields).expect("the answer");
+        assert_eq!((end.shard, end.location), (3, Some(check.location)));
+        let id = fields.text("offsetMsgId").expect("an id");
+        assert_eq!(id, "7F00000100002ABD0000000000020000");
+        assert_eq!(
+            (fields.text("transactionId").as_deref(), fields.text("bname").as_deref()),
+            (Some("ID"), Some("n-3"))
+        );
+        assert!(CheckRequest { address: None, ..check }.fields().contains(&("offsetMsgId", String::new())));
     }
 }
