@@ -155,6 +155,66 @@ func (s *suite) asksByExpression() {
 	check("shutdown", one.consumer.Shutdown())
 }
 
+// What a consumer fails at comes again: it is given to one that fails twice three times, and to one that always fails as well,
+// and is a dead letter then.
+func (s *suite) retries() {
+	s.create("retried")
+	var lock sync.Mutex
+	before, times, slowest := map[string][]int32{}, map[string]time.Time{}, time.Duration(0)
+	fails := func(group string, failures int32) rocketmq.PushConsumer {
+		made, err := rocketmq.NewPushConsumer(consumer.WithNsResolver(primitive.NewPassthroughResolver([]string{s.names})),
+			consumer.WithGroupName(group), consumer.WithInstance(group), consumer.WithMaxReconsumeTimes(2),
+			consumer.WithConsumeFromWhere(consumer.ConsumeFromFirstOffset))
+		check("consumer", err)
+		check("subscribe", made.Subscribe("retried", consumer.MessageSelector{}, func(ctx context.Context, messages ...*primitive.MessageExt) (consumer.ConsumeResult, error) {
+			lock.Lock()
+			defer lock.Unlock()
+			result := consumer.ConsumeSuccess
+			for _, message := range messages {
+				same("a property", strings.TrimPrefix(message.GetKeys(), "key"), message.GetProperty("number"))
+				given := group + string(message.Body)
+				if last, found := times[given]; found {
+					slowest = max(slowest, time.Since(last))
+				}
+				before[given], times[given] = append(before[given], message.ReconsumeTimes), time.Now()
+				if message.ReconsumeTimes < failures {
+					result = consumer.ConsumeRetryLater
+				}
+			}
+			if concurrent, found := primitive.GetConcurrentlyCtx(ctx); found {
+				concurrent.DelayLevelWhenNextConsume = 1
+			}
+			return result, nil
+		}))
+		check("start", made.Start())
+		return made
+	}
+	expected := map[string]bool{}
+	s.sendTagged("retried", 6, expected)
+	all := []rocketmq.PushConsumer{fails("patient", 2), fails("hopeless", 100)}
+	waitFor("all come three times", func() bool {
+		lock.Lock()
+		defer lock.Unlock()
+		for _, given := range before {
+			if len(given) < 3 {
+				return false
+			}
+		}
+		return len(before) == 12
+	})
+	waitFor("they are dead letters", func() bool {
+		dead, _ := exec.Command(os.Getenv("TURBOPUMP"), "consume", "%DLQ%hopeless", "--server", s.server).Output()
+		return strings.Count(string(dead), "\n") == 6
+	})
+	for given, counts := range before {
+		same("deliveries of "+given, "[0 1 2]", fmt.Sprint(counts))
+	}
+	fmt.Println("again after at most", slowest)
+	for _, one := range all {
+		check("shutdown", one.Shutdown())
+	}
+}
+
 // Those that broadcast get every message.
 func (s *suite) broadcasts() {
 	s.create("broadcast")

@@ -209,10 +209,11 @@ func (s *suite) compressed() {
 }
 
 func (s *suite) refused() {
-	delayed := message("sync", "delayed", 0).WithDelayTimeLevel(3)
+	delayed := message("sync", "delayed", 0)
+	delayed.WithProperty("TIMER_DELAY_MS", "soon")
 	_, err := s.producer.SendSync(context.Background(), delayed)
-	if err == nil || !strings.Contains(err.Error(), "not supported") {
-		panic(fmt.Sprintf("a delay is refused in words: %v", err))
+	if err == nil || !strings.Contains(err.Error(), "timer message illegal") {
+		panic(fmt.Sprintf("a delay that is none is refused in words: %v", err))
 	}
 	s.stored("sync", 40)
 }
@@ -290,6 +291,7 @@ func run() {
 		{"a push consumer asks by an expression", s.asksByExpression},
 		{"those that broadcast get every message", s.broadcasts},
 		{"what is committed is seen once, decided at once or when it is asked", s.transactions},
+		{"what a consumer fails at comes again, and ends among the dead letters", s.retries},
 	}
 	for _, one := range cases {
 		begun := time.Now()

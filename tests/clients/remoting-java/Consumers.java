@@ -19,6 +19,7 @@ import org.apache.rocketmq.client.consumer.listener.MessageListenerConcurrently;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
 import org.apache.rocketmq.common.message.Message;
+import org.apache.rocketmq.common.message.MessageAccessor;
 import org.apache.rocketmq.common.message.MessageExt;
 
 /**
@@ -37,6 +38,8 @@ public class Consumers {
     private Process broker;
     private final DefaultMQProducer producer = new DefaultMQProducer("producers");
     private int sent;
+    /** What consumers have failed at. */
+    private final Set<String> retried = new TreeSet<>();
 
     public static void main(String[] arguments) throws Exception {
         if (arguments.length > 0) {
@@ -51,6 +54,8 @@ public class Consumers {
             suite.run("two consumers divide the messages that their tags let through", suite::twoDivide);
             suite.run("who is left takes over from who leaves and who is killed", suite::takeOver);
             suite.run("those that broadcast get every message", suite::broadcasting);
+            suite.run("messages come at their time", suite::delayed);
+            suite.run("what a consumer fails at comes again, and ends among the dead letters", suite::retried);
             suite.run("consumers go on when the broker has been killed", suite::brokerRestarts);
         } catch (Throwable error) {
             // The client's threads would keep the program alive.
@@ -346,6 +351,127 @@ public class Consumers {
         }
     }
 
+    /** Delivered by level and by time. What it says at the end is the broker's lateness and the client's. */
+    private void delayed() throws Exception {
+        create("delayed");
+        Map<String, Long> due = new ConcurrentHashMap<>();
+        Map<String, Long> late = new ConcurrentHashMap<>();
+        DefaultMQPushConsumer consumer = consumer(names, "late", "1", new Seen());
+        consumer.registerMessageListener((MessageListenerConcurrently) (messages, context) -> {
+            for (MessageExt message : messages) {
+                String body = new String(message.getBody(), StandardCharsets.UTF_8);
+                late.put(body, System.currentTimeMillis() - due.getOrDefault(body, Long.MAX_VALUE));
+            }
+            return ConsumeConcurrentlyStatus.CONSUME_SUCCESS;
+        });
+        consumer.subscribe("delayed", "*");
+        consumer.start();
+        long first = System.currentTimeMillis() + 2_000;
+        for (int number = 0; number < 100; number++) {
+            Message message = new Message("delayed", "a", ("time-" + number).getBytes(StandardCharsets.UTF_8));
+            due.put("time-" + number, first + number * 10L);
+            MessageAccessor.putProperty(message, "TIMER_DELIVER_MS", String.valueOf(first + number * 10L));
+            producer.send(message);
+        }
+        for (int number = 0; number < 10; number++) {
+            Message message = new Message("delayed", "a", ("level-" + number).getBytes(StandardCharsets.UTF_8));
+            message.setDelayTimeLevel(1);
+            due.put("level-" + number, System.currentTimeMillis() + 1_000);
+            producer.send(message);
+        }
+        await("all are delivered", () -> late.size() == 110, late::size);
+        check(late.values().stream().allMatch(by -> by >= 0), "none is early: " + late);
+        List<Long> ofTimes = late.entrySet().stream().filter(one -> one.getKey().startsWith("time")).map(Map.Entry::getValue).sorted()
+            .toList();
+        System.out.println("late by at most " + ofTimes.get(98) + " ms (99 of 100), " + ofTimes.get(99) + " ms (all)");
+        consumer.shutdown();
+    }
+
+    /** Fails at a message until it has been given it so often. */
+    private static final class Failing implements MessageListenerConcurrently {
+        private final int failures;
+        /** How often each was delivered before, and when it was given. */
+        private final Map<String, List<Integer>> before = new ConcurrentHashMap<>();
+        private final Map<String, List<Long>> times = new ConcurrentHashMap<>();
+        private volatile String wrong;
+
+        private Failing(int failures) {
+            this.failures = failures;
+        }
+
+        @Override
+        public ConsumeConcurrentlyStatus consumeMessage(
+            List<MessageExt> messages, org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyContext context) {
+            MessageExt message = messages.get(0);
+            String body = new String(message.getBody(), StandardCharsets.UTF_8);
+            if (!message.getTopic().equals("retried") || !("key-" + body).equals(message.getKeys())
+                || !body.endsWith("-" + message.getTags())) {
+                wrong = message.toString();
+            }
+            times.computeIfAbsent(body, of -> new java.util.concurrent.CopyOnWriteArrayList<>()).add(System.currentTimeMillis());
+            before.computeIfAbsent(body, of -> new java.util.concurrent.CopyOnWriteArrayList<>()).add(message.getReconsumeTimes());
+            context.setDelayLevelWhenNextConsume(1);
+            return message.getReconsumeTimes() < failures ? ConsumeConcurrentlyStatus.RECONSUME_LATER
+                : ConsumeConcurrentlyStatus.CONSUME_SUCCESS;
+        }
+
+        private boolean has(Set<String> bodies, List<Integer> expected) {
+            return bodies.stream().allMatch(body -> expected.equals(before.get(body)));
+        }
+
+        /** The longest time until a message came again. */
+        private long slowest() {
+            return times.values().stream().flatMap(of -> java.util.stream.IntStream.range(1, of.size())
+                .mapToObj(at -> of.get(at) - of.get(at - 1))).mapToLong(Long::longValue).max().orElse(0);
+        }
+    }
+
+    private static DefaultMQPushConsumer failing(String names, String group, String topic, Failing listener) throws Exception {
+        DefaultMQPushConsumer consumer = consumer(names, group, "1", new Seen());
+        consumer.registerMessageListener(listener);
+        consumer.setMaxReconsumeTimes(2);
+        consumer.subscribe(topic, "*");
+        consumer.start();
+        return consumer;
+    }
+
+    private void retried() throws Exception {
+        create("retried");
+        Failing twice = new Failing(2);
+        Failing always = new Failing(Integer.MAX_VALUE);
+        List<DefaultMQPushConsumer> consumers = List.of(failing(names, "patient", "retried", twice),
+            failing(names, "hopeless", "retried", always));
+        Set<String> bodies = send("retried", 12, true);
+        retried.addAll(bodies);
+        for (Failing failing : List.of(twice, always)) {
+            await("each is given three times", () -> failing.has(bodies, List.of(0, 1, 2)), () -> failing.before);
+            check(failing.wrong == null, "it is as it was sent: " + failing.wrong);
+            System.out.println("again after at most " + failing.slowest() + " ms");
+        }
+        Supplier<Object> dead = () -> new TreeSet<>(List.of(shown("consume", "%DLQ%hopeless").split("\n")));
+        await("they are dead letters", () -> dead.get().equals(bodies), dead);
+        check(twice.has(bodies, List.of(0, 1, 2)) && always.has(bodies, List.of(0, 1, 2)), "no more often");
+        consumers.forEach(DefaultMQPushConsumer::shutdown);
+    }
+
+    private String shown(String... arguments) {
+        try {
+            List<String> command = new ArrayList<>(List.of(arguments));
+            command.add(0, BINARY);
+            command.addAll(List.of("--server", "127.0.0.1:" + port));
+            Process process = new ProcessBuilder(command).start();
+            return new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
+        } catch (java.io.IOException error) {
+            throw new AssertionError(error);
+        }
+    }
+
+    private long sentBack() {
+        java.util.regex.Matcher counts = java.util.regex.Pattern.compile("\"messages_sent_back\":(\\d+)").matcher(
+            shown("status", "-o", "json"));
+        return counts.results().mapToLong(found -> Long.parseLong(found.group(1))).sum();
+    }
+
     private void brokerRestarts() throws Exception {
         create("restarted");
         Seen before = consume("survivors", "1", "restarted", "*");
@@ -356,8 +482,15 @@ public class Consumers {
         before.stop();
         // It does not wait for an answer to its last commits.
         await("all is committed", () -> described("survivors").contains("\"generation\":0,\"lag\":0,"), () -> described("survivors"));
+        long counted = sentBack();
+        Failing once = new Failing(1);
+        DefaultMQPushConsumer returning = failing(names, "returning", "retried", once);
+        await("all are given back", () -> sentBack() - counted == retried.size(), this::sentBack);
+        returning.shutdown();
         broker.destroyForcibly().waitFor();
         start();
+        Failing again = new Failing(0);
+        DefaultMQPushConsumer returned = failing(names, "returning", "retried", again);
         Set<String> late = new TreeSet<>();
         for (int tries = 0; late.isEmpty(); tries++) {
             try {
@@ -373,5 +506,8 @@ public class Consumers {
         check(java.util.Collections.disjoint(after.bodies.keySet(), before.bodies.keySet()), "what was committed stays so");
         checkOnce(after);
         after.stop();
+        await("what was given back before the kill comes again", () -> retried.stream().allMatch(body ->
+            once.before.get(body).contains(1) || again.before.getOrDefault(body, List.of()).contains(1)), () -> again.before);
+        returned.shutdown();
     }
 }

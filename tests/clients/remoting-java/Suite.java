@@ -26,6 +26,7 @@ import org.apache.rocketmq.client.producer.SendCallback;
 import org.apache.rocketmq.client.producer.SendResult;
 import org.apache.rocketmq.client.producer.SendStatus;
 import org.apache.rocketmq.common.message.Message;
+import org.apache.rocketmq.common.message.MessageAccessor;
 import org.apache.rocketmq.common.message.MessageClientExt;
 import org.apache.rocketmq.common.message.MessageExt;
 import org.apache.rocketmq.common.message.MessageQueue;
@@ -280,15 +281,14 @@ public class Suite {
 
     private void refusals() throws Exception {
         Message delayed = message("sync", "delayed", 0);
-        delayed.setDelayTimeLevel(3);
-        refused(3, () -> producer.send(delayed));
+        MessageAccessor.putProperty(delayed, "TIMER_DELAY_MS", "soon");
+        refused(13, () -> producer.send(delayed));
         byte[] large = new byte[5 * 1024 * 1024];
         new Random(7).nextBytes(large);
         refused(13, () -> producer.send(new Message("sync", large)));
         String broker = producer.fetchPublishMessageQueues("sync").get(0).getBrokerName();
         refused(29, () -> producer.send(message("sync", "nowhere", 0), new MessageQueue("sync", broker, 99)));
         refused(13, () -> producer.send(new Message("sync", "a||b", "a tag".getBytes(StandardCharsets.UTF_8))));
-        refused(3, () -> producer.send(new Message("%RETRY%group", "to a group".getBytes(StandardCharsets.UTF_8))));
         stored("sync", 40);
     }
 

@@ -3,10 +3,11 @@ the real broker: what it sends is what `turbopump consume` reads, and what it is
 SHARDS."""
 
 import queue
+import subprocess
 import time
 import unittest
 
-from broker import SHARDS, Broker, message
+from broker import BINARY, SHARDS, Broker, message
 from rocketmq.client import ConsumeStatus, Producer, PushConsumer, TransactionMQProducer
 
 
@@ -75,6 +76,44 @@ class ClientPython(unittest.TestCase):
             consumer.shutdown()
         self.assertEqual(sorted(found), sorted(
             (body, "key%d" % number, "tag%d" % (number % 3)) for body, number in sent.items()))
+
+    def test_what_a_consumer_fails_at_comes_again_and_ends_among_the_dead_letters(self):
+        """This library leaves it to the broker when a message comes again, and how often."""
+        subprocess.run([BINARY, "group", "alter", "hopeless", "--deliveries", "2", "--server", self.broker.native], check=True,
+                       stdout=subprocess.DEVNULL)
+        subprocess.run([BINARY, "topic", "create", "retried", "--queues", str(4 * SHARDS), "--server", self.broker.native], check=True,
+                       stdout=subprocess.DEVNULL)
+        sent = {"retried-%d" % number: number for number in range(4)}
+        given = queue.Queue()
+
+        def take(found):
+            given.put((found.topic, found.body.decode(), found.keys.decode(), found.reconsume_times, time.monotonic()))
+            return ConsumeStatus.RECONSUME_LATER
+
+        consumer = PushConsumer("hopeless")
+        consumer.set_name_server_address(self.broker.names)
+        consumer.subscribe("retried", take)
+        consumer.start()
+        try:
+            # One at a time: of several that come at once it shows its listener the first, and gives all of them back.
+            for body, number in sent.items():
+                self.producer.send_sync(message("retried", body, number))
+                time.sleep(0.2)
+            found = [given.get(timeout=40) for _ in range(2 * len(sent))]
+            deadline = time.monotonic() + 10
+            while len(dead := self.broker.messages("%DLQ%hopeless", may_fail=True)) < len(sent):
+                self.assertLess(time.monotonic(), deadline, "they are dead letters")
+                time.sleep(0.1)
+            self.assertTrue(given.empty(), "no more often")
+        finally:
+            consumer.shutdown()
+        first = {body: at for _, body, _, times, at in found if times == 0}
+        for topic, body, keys, times, at in found:
+            self.assertEqual((topic, keys), ("retried", "key%d" % sent[body]))
+            if times:
+                self.assertEqual(times, 1)
+                self.assertTrue(10 <= at - first[body] < 10.5, "RocketMQ's third level: %.3f s" % (at - first[body]))
+        self.assertEqual(sorted(entry["body"] for entry in dead), sorted(sent))
 
     @unittest.skip("in order: the C++ library of the wheel has no CreateOrderlyProducer")
     def test_messages_in_order(self):
