@@ -379,7 +379,10 @@ fn with_access_keys_nothing_is_answered_that_is_not_signed() {
         .with(&["--access-keys", keys.to_str().expect("UTF-8")])
         .start();
     let mut client = Remoting::connect(node.address());
-    for code in [11, 28, 34, 35, 38, 100, 101, 102, 103, 104, 105, 106, 206, 310, 322, 361, 904, 31_337] {
+    for code in [
+        11, 14, 15, 28, 29, 30, 31, 32, 34, 35, 38, 100, 101, 102, 103, 104, 105, 106, 206, 310, 322, 361,
+        904, 31_337,
+    ] {
         let refused = client.ask(code, &[("topic", "TopicA")], b"");
         assert_eq!(refused.code, 16, "{code}: {refused:?}");
         assert!(refused.remark.contains("asks for an access key"), "{refused:?}");

@@ -104,7 +104,12 @@ fn groups_are_where_their_clients_say() {
     for offset in ["5", "-1", "9223372036854775807", "18446744073709551616", ""] {
         assert_eq!(commit(&mut client, "g", "orders", "0", offset), 29, "{offset}");
     }
-    assert_eq!(commit(&mut client, "g", "orders", "2", "0"), 29);
+    for queue in ["2", "-1"] {
+        let fields = [("consumerGroup", "g"), ("topic", "orders"), ("queueId", queue), ("commitOffset", "0")];
+        let refused = client.ask(COMMIT, &fields, b"");
+        assert_eq!(refused.code, 29, "{refused:?}");
+        assert!(refused.remark.contains(&format!("queueId[{queue}] is illegal")), "{refused:?}");
+    }
     assert_eq!(commit(&mut client, "g", "nowhere", "0", "0"), 17);
     assert_eq!(commit(&mut client, "no group", "orders", "0", "0"), 29);
     assert_eq!(query(&mut client, "g", "orders", "0"), Ok(4), "refusals change nothing");

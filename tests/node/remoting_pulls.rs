@@ -356,6 +356,12 @@ fn what_a_large_batch_has_is_given_a_few_at_a_time() {
         }
         assert_eq!(offsets(&answer), [next, 0, 30_000]);
     }
+    // What counts is what the client gets, which is more than what such messages take on the disk.
+    for bytes in ["300", "1000", "20000"] {
+        let answer = pull(&mut client, &[("maxMsgBytes", bytes)]);
+        assert!(answer.body().len() <= bytes.parse().expect("a number"), "{bytes}: {}", answer.body().len());
+        assert!(!records(&answer).is_empty());
+    }
 }
 
 #[test]

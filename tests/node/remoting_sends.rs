@@ -202,6 +202,21 @@ fn a_body_that_is_too_large_is_passed_over_and_the_connection_goes_on() {
     assert_eq!(stored(&node, "orders").len(), 2);
 }
 
+/// The broker's own id, for a producer that gives none, took room from what RocketMQ's limit allows.
+#[test]
+fn properties_may_have_all_that_they_may_have() {
+    let (_directory, node) = node(&[]);
+    node.run_well(&["topic", "create", "orders", "--queues", "1"]);
+    let mut client = Remoting::connect(node.address());
+    let most = limits::PROPERTIES_BYTES_MAX;
+    for (bytes, code) in [(most - 60, 0), (most - 10, 0), (most, 0), (most + 1, 13)] {
+        let properties = format!("a\u{1}{}\u{2}", "x".repeat(bytes - 3));
+        let answer = client.ask(SEND, &fields("orders", "0", &properties), b"body");
+        assert_eq!(answer.code, code, "{bytes}: {}", answer.remark);
+    }
+    assert_eq!(stored(&node, "orders").len(), 3);
+}
+
 #[test]
 fn a_topic_is_made_on_all_shards_before_the_first_answer() {
     let (_directory, made) = node(&["--shards", "3"]);

@@ -50,8 +50,10 @@ pub enum Standing {
     Messages(QueueOffset),
     /// None yet.
     End(QueueOffset),
-    /// It is no place in the queue; the nearest one is this.
-    Outside(QueueOffset),
+    /// It lies before the first message, which is this.
+    Before(QueueOffset),
+    /// It lies after this, which is the end.
+    After(QueueOffset),
 }
 
 /// A batch of the tail.
@@ -66,8 +68,8 @@ impl QueueSpan {
         match u64::try_from(offset).map(QueueOffset) {
             Ok(offset) if (self.first..self.end).contains(&offset) => Standing::Messages(offset),
             Ok(offset) if offset == self.end => Standing::End(offset),
-            Ok(offset) if offset > self.end => Standing::Outside(self.end),
-            _ => Standing::Outside(self.first),
+            Ok(offset) if offset > self.end => Standing::After(self.end),
+            _ => Standing::Before(self.first),
         }
     }
 }
@@ -176,19 +178,22 @@ mod tests {
     #[test]
     fn an_offset_is_told_from_the_ends_of_its_queue() {
         let span = |first, end| QueueSpan { first: QueueOffset(first), end: QueueOffset(end) };
-        let outside = |offset| Standing::Outside(QueueOffset(offset));
+        let before = |offset| Standing::Before(QueueOffset(offset));
+        let after = |offset| Standing::After(QueueOffset(offset));
         for (span, offset, expected) in [
             (span(0, 0), 0, Standing::End(QueueOffset(0))),
-            (span(0, 0), 1, outside(0)),
-            (span(0, 0), -1, outside(0)),
+            (span(0, 0), 1, after(0)),
+            (span(0, 0), -1, before(0)),
             (span(3, 9), 3, Standing::Messages(QueueOffset(3))),
             (span(3, 9), 8, Standing::Messages(QueueOffset(8))),
             (span(3, 9), 9, Standing::End(QueueOffset(9))),
-            (span(3, 9), 10, outside(9)),
-            (span(3, 9), i64::MAX, outside(9)),
-            (span(3, 9), 2, outside(3)),
-            (span(3, 9), i64::MIN, outside(3)),
+            (span(3, 9), 10, after(9)),
+            (span(3, 9), i64::MAX, after(9)),
+            (span(3, 9), 2, before(3)),
+            (span(3, 9), i64::MIN, before(3)),
             (span(9, 9), 9, Standing::End(QueueOffset(9))),
+            (span(9, 9), 8, before(9)),
+            (span(9, 9), 10, after(9)),
         ] {
             assert_eq!(span.standing(offset), expected, "{offset} of {span:?}");
         }

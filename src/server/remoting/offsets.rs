@@ -165,8 +165,7 @@ impl Remoting {
             .map_err(|error| Failure::invalid(format_args!("{}: {error}", asked.topic)))?;
         let broker = &self.connections.broker;
         let (id, queue_count) = broker.topic_layout(&topic)?;
-        let queue = u32::try_from(asked.queue).unwrap_or(u32::MAX);
-        let queue = self.own_queue(&topic, Some(queue), queue_count)?;
+        let queue = self.own_queue(&topic, Some(asked.queue.into()), queue_count)?;
         let (shard, shards) = (broker.shard().0, broker.options().shard_count);
         Ok(QueueKey { topic: id, queue: QueueNumber(queue * u32::from(shards) + u32::from(shard)) })
     }

@@ -371,7 +371,8 @@ impl Remoting {
         let (outcome, next) = match standing {
             Standing::Messages(offset) => (PullOutcome::Passed, offset),
             Standing::End(offset) => (PullOutcome::Nothing, offset),
-            Standing::Outside(nearest) => (PullOutcome::Outside, nearest),
+            Standing::Before(first) => (PullOutcome::Before, first),
+            Standing::After(end) => (PullOutcome::After, end),
         };
         let answer = answer(outcome, next, span);
         asker.push(&self.connection.outbox, |opaque, form, output| answer.begin(opaque, form, 0, output));

@@ -45,14 +45,17 @@ impl Taker for Records<'_> {
     }
 
     fn take(&mut self, stored: &StoredRecord<'_>) -> bool {
-        // The first message is given whatever its size.
-        if self.count > 0 && self.body.len() + stored.record.as_bytes().len() > self.bytes_max {
+        let StoredRecord { offset, location, record, born_time, store_time } = *stored;
+        let placed = PlacedRecord { record, offset, location, born_time, store_time };
+        let start = self.body.len();
+        write_record(&self.terms, &placed, &mut self.body);
+        // The first message is given whatever its size. What counts is what clients get: a message of another protocol is much
+        // longer there than as it is stored.
+        if self.count > 0 && self.body.len() > self.bytes_max {
+            self.body.truncate(start);
             self.missing = 0;
             return false;
         }
-        let StoredRecord { offset, location, record, born_time, store_time } = *stored;
-        let placed = PlacedRecord { record, offset, location, born_time, store_time };
-        write_record(&self.terms, &placed, &mut self.body);
         self.count += 1;
         self.missing -= 1;
         true

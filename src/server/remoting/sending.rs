@@ -26,9 +26,10 @@ pub(super) struct PlacedSend {
 }
 
 enum PlacedMessages {
+    /// Without an id where its producer gave it none, and there was no room for one.
     Single {
         pending: PendingSingle,
-        unique_id: Box<str>,
+        unique_id: Option<Box<str>>,
     },
     Batch {
         pending: PendingProduce,
@@ -138,7 +139,7 @@ impl Remoting {
             }
             (found, _) => found?,
         };
-        let queue = self.own_queue(&send.topic, send.queue, queue_count)?;
+        let queue = self.own_queue(&send.topic, send.queue.map(i64::from), queue_count)?;
         let (shard, shards) = (broker.shard().0, broker.options().shard_count);
         let number = queue * u32::from(shards) + u32::from(shard);
         Ok(Target { key: QueueKey { topic, queue: QueueNumber(number) }, queue })
@@ -148,7 +149,7 @@ impl Remoting {
     pub(super) fn own_queue(
         &self,
         topic: &TopicName,
-        asked: Option<u32>,
+        asked: Option<i64>,
         queue_count: u32,
     ) -> Result<u32, Failure> {
         let options = self.connections.broker.options();
@@ -159,15 +160,15 @@ impl Remoting {
                 format!("the topic {topic} has no queue on this broker: its route says where it has");
             return Err(Failure::new(Status::TopicNotExist, message));
         }
-        match asked {
-            Some(queue) if queue < own_count => Ok(queue),
-            Some(queue) => {
+        let Some(queue) = asked else { return Ok(self.port().next_queue() % own_count) };
+        match u32::try_from(queue) {
+            Ok(queue) if queue < own_count => Ok(queue),
+            _ => {
                 let message = format!(
                     "request queueId[{queue}] is illegal, {topic} has {own_count} queues on this broker"
                 );
                 Err(Failure::new(Status::QueueNotExist, message))
             }
-            None => Ok(self.port().next_queue() % own_count),
         }
     }
 
@@ -178,7 +179,8 @@ impl Remoting {
         mut message: SingleMessage<'_>,
     ) -> Result<PlacedMessages, Failure> {
         let broker = &self.connections.broker;
-        let unique_id = self.id_of(&mut message)?;
+        // Where there is no room for one, it goes without.
+        let unique_id = self.id_of(&mut message).ok();
         let single = Single { born_time: message.born_time, record: message.record() };
         loop {
             match broker.gather(target.key, level, &single) {
@@ -260,7 +262,7 @@ impl Remoting {
         let broker = &self.connections.broker;
         let (outcome, message_count, unique_id) = match &placed.messages {
             PlacedMessages::Single { pending, unique_id } => {
-                (broker.single_outcome(pending), 1, Some(&**unique_id))
+                (broker.single_outcome(pending), 1, unique_id.as_deref())
             }
             PlacedMessages::Batch { pending, message_count } => {
                 (broker.outcome(pending).map(|outcome| outcome.map(first_of)), *message_count, None)

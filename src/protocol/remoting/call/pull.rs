@@ -61,8 +61,10 @@ pub enum PullOutcome {
     Nothing,
     /// Nothing of what was looked at is wanted, or readable.
     Passed,
-    /// The offset is outside the queue.
-    Outside,
+    /// The offset is before the queue's first message.
+    Before,
+    /// The offset is after the queue's end.
+    After,
 }
 
 /// The answer to a pull, without its messages.
@@ -221,7 +223,7 @@ impl PullOutcome {
             PullOutcome::Found => ResponseCode::Success,
             PullOutcome::Nothing => ResponseCode::PullNotFound,
             PullOutcome::Passed => ResponseCode::PullRetryImmediately,
-            PullOutcome::Outside => ResponseCode::PullOffsetMoved,
+            PullOutcome::Before | PullOutcome::After => ResponseCode::PullOffsetMoved,
         }
     }
 }
@@ -234,8 +236,8 @@ impl PullAnswer {
             PullOutcome::Passed => "NO_MATCHED_MESSAGE",
             _ if self.end == QueueOffset::ZERO => "NO_MESSAGE_IN_QUEUE",
             PullOutcome::Nothing => "OFFSET_OVERFLOW_ONE",
-            PullOutcome::Outside if self.next == self.end => "OFFSET_OVERFLOW_BADLY",
-            PullOutcome::Outside => "OFFSET_TOO_SMALL",
+            PullOutcome::After => "OFFSET_OVERFLOW_BADLY",
+            PullOutcome::Before => "OFFSET_TOO_SMALL",
         }
     }
 
@@ -377,9 +379,10 @@ mod tests {
             (PullOutcome::Nothing, place(2, 9, 9), 19, "OFFSET_OVERFLOW_ONE"),
             (PullOutcome::Nothing, place(0, 0, 0), 19, "NO_MESSAGE_IN_QUEUE"),
             (PullOutcome::Passed, place(2, 9, 9), 20, "NO_MATCHED_MESSAGE"),
-            (PullOutcome::Outside, place(2, 2, 9), 21, "OFFSET_TOO_SMALL"),
-            (PullOutcome::Outside, place(2, 9, 9), 21, "OFFSET_OVERFLOW_BADLY"),
-            (PullOutcome::Outside, place(0, 0, 0), 21, "NO_MESSAGE_IN_QUEUE"),
+            (PullOutcome::Before, place(2, 2, 9), 21, "OFFSET_TOO_SMALL"),
+            (PullOutcome::Before, place(9, 9, 9), 21, "OFFSET_TOO_SMALL"),
+            (PullOutcome::After, place(2, 9, 9), 21, "OFFSET_OVERFLOW_BADLY"),
+            (PullOutcome::After, place(0, 0, 0), 21, "NO_MESSAGE_IN_QUEUE"),
         ] {
             let mut bytes = Vec::new();
             PullAnswer { outcome, next, first, end }.begin(42, HeaderForm::Json, 4, &mut bytes);
