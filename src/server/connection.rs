@@ -455,6 +455,9 @@ impl Connections {
             }
             connection.cut_waits();
         }
+        if let Some(remoting) = &self.remoting {
+            remoting.renew(&keys);
+        }
     }
 
     /// Takes no more requests, lets the answers out that are due within `grace`, and ends every connection.

@@ -258,9 +258,18 @@ fn a_pull_without_a_subscription_has_its_groups() {
 }
 
 /// Fields with the signature that a client with this key adds.
-fn signed<'a>(
+pub fn signed<'a>(
     fields: &[(&'a str, &'a str)],
     key: &'a str,
+    signature: &'a mut String,
+) -> Vec<(&'a str, &'a str)> {
+    signed_with_body(fields, key, b"", signature)
+}
+
+pub fn signed_with_body<'a>(
+    fields: &[(&'a str, &'a str)],
+    key: &'a str,
+    body: &[u8],
     signature: &'a mut String,
 ) -> Vec<(&'a str, &'a str)> {
     let mut fields = fields.to_vec();
@@ -268,6 +277,7 @@ fn signed<'a>(
     fields.sort_unstable();
     let mut mac = Hmac::<Sha1>::new_from_slice(b"secret").expect("a key of any length will do");
     fields.iter().for_each(|(_, value)| mac.update(value.as_bytes()));
+    mac.update(body);
     *signature = STANDARD.encode(mac.finalize().into_bytes());
     fields.push(("Signature", signature));
     fields

@@ -1,5 +1,6 @@
 //! Who consumes over RocketMQ's own protocol: known on every shard, told of one another, and kept apart from other consumers.
 
+use std::cell::RefCell;
 use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::sync::mpsc::{self, Receiver};
 
@@ -11,6 +12,7 @@ use turbopump::protocol::remoting::HeaderForm;
 use turbopump::types::{QueueKey, QueueNumber, QueueOffset};
 
 use super::remoting::{Answer, Remoting, heartbeat, json as body_of, node, request};
+use super::remoting_pulls::{signed, signed_with_body};
 use super::remoting_sends::send;
 use super::start::stop_command;
 use crate::support::command;
@@ -390,4 +392,50 @@ fn a_topic_and_the_status_show_who_consumes() {
     wait_for("they are gone", || node.run(&["status", "-o", "json"]).json()["reader_clients"] == 0);
     let text = node.run_well(&["topic", "describe", "orders"]);
     assert!(!text.contains("a@1") && text.contains("nobody now"), "{text}");
+}
+
+/// What a heartbeat says is checked against its key, and goes with it.
+#[test]
+fn clients_are_of_a_group_as_long_as_their_key_is() {
+    let directory = test_directory();
+    let keys = directory.path().join("keys.toml");
+    let key = |id: &str, group: &str| {
+        let rule = format!("consume = [{{ topic = \"orders\", group = \"{group}\" }}]");
+        format!("[[keys]]\nid = \"{id}\"\nsecret = \"secret\"\n{rule}\n")
+    };
+    std::fs::write(&keys, key("one", "g") + &key("two", "g")).expect("a directory of this test");
+    let node = Setup::new(directory.path().join("data"))
+        .with(&["--shards", "2", "--access-keys", keys.to_str().expect("UTF-8")])
+        .start();
+    let beat = |client: &mut Remoting, key: &str, body: &[u8]| {
+        let mut signature = String::new();
+        client.ask(HEART_BEAT, &signed_with_body(&[], key, body, &mut signature), body)
+    };
+    let one = RefCell::new(Remoting::connect(node.address()));
+    let two = RefCell::new(Remoting::connect(&node.addresses[1]));
+    let beat_one =
+        |topics: &[&str]| beat(&mut one.borrow_mut(), "one", &reads("a@1", "g", "CLUSTERING", topics)).code;
+    for topics in [&["orders", "%RETRY%other"][..], &["%RETRY%other"], &["other"]] {
+        assert_eq!(beat_one(topics), 16, "{topics:?}");
+    }
+    let topics = ["orders", "%RETRY%g"];
+    assert_eq!(beat_one(&topics), 0);
+    assert_eq!(beat(&mut two.borrow_mut(), "two", &reads("b@1", "g", "CLUSTERING", &topics)).code, 0);
+    let list = || {
+        let (group, mut signature) = ([("consumerGroup", "g")], String::new());
+        let answer = two.borrow_mut().ask(MEMBERS, &signed(&group, "two", &mut signature), b"");
+        body_of(&answer)["consumerIdList"].clone()
+    };
+    assert_eq!(list(), json!(["a@1", "b@1"]));
+    for rest in [key("one", "other") + &key("two", "g"), key("two", "g")] {
+        std::fs::write(&keys, rest).expect("a directory of this test");
+        node.signal(Signal::HUP);
+        wait_for("it may no more", || list() == json!(["b@1"]));
+        assert_eq!(beat_one(&topics), 16);
+        // It may again.
+        std::fs::write(&keys, key("one", "g") + &key("two", "g")).expect("a directory of this test");
+        node.signal(Signal::HUP);
+        wait_for("it may again", || beat_one(&topics) == 0);
+        assert_eq!(list(), json!(["a@1", "b@1"]));
+    }
 }

@@ -9,7 +9,8 @@ use super::expressions::Expressions;
 use super::questions::Questions;
 use super::rates::Rates;
 use super::sessions::RemotingClients;
-use crate::access::NodeSecret;
+use super::signed::may_read;
+use crate::access::{AccessKeys, NodeSecret, Session};
 use crate::namesrv::{NameServer, OwnNode, OwnTopic};
 use crate::server::connection::ShardBroker;
 use crate::types::{MonotonicTime, ShardId, Timestamp, TopicName, UniqueId, UniqueIdGenerator};
@@ -99,6 +100,24 @@ impl RemotingPort {
             write: topic.write_queues,
             permission: topic.permission.into(),
         })
+    }
+
+    /// The keys were read again: who may no more what it has said that it does is gone, until it says so by a key that may.
+    pub fn renew(&self, keys: &AccessKeys) {
+        let may = |connection: u64, client: &str, session: &Session| {
+            self.broker.reader_groups(connection, client).iter().all(|group| {
+                let topics = group.subscriptions.iter().map(|subscription| subscription.topic.as_str());
+                may_read(session, group.group.as_str(), topics).is_ok()
+            })
+        };
+        let denied = self.clients.renew(keys, may);
+        let broker = self.broker.clone();
+        let told = async move {
+            for (connection, client) in denied {
+                broker.reader_gone(connection, &client).await;
+            }
+        };
+        glommio::spawn_local(told).detach();
     }
 
     /// To be called about once a second.

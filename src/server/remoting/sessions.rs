@@ -14,7 +14,7 @@ use super::answer::{Answer, Asker};
 use super::connection::Remoting;
 use super::requests::Refused;
 use super::signed::Sender;
-use crate::access::{Need, Session};
+use crate::access::{AccessKeys, Need, Session};
 use crate::api::{LeftGroups, ReaderClient, ReaderGroup, ReaderMode, Subscription};
 use crate::broker::HeardReader;
 use crate::clock::SharedClock;
@@ -60,6 +60,8 @@ pub(crate) struct RemotingClient {
 /// The clients of a shard.
 pub(crate) struct RemotingClients {
     sessions: ClientSessions<RemotingClient, ()>,
+    /// By whose key each was heard last over each connection, where the node has keys.
+    keys: RefCell<BTreeMap<(u64, String), Session>>,
 }
 
 /// The clients that were heard of over one connection, and what they have of the shard's memory.
@@ -106,7 +108,7 @@ impl ClientConnection for RemotingClient {
 
 impl RemotingClients {
     pub fn new(clock: SharedClock) -> Self {
-        Self { sessions: ClientSessions::new(clock, TERMS) }
+        Self { sessions: ClientSessions::new(clock, TERMS), keys: RefCell::default() }
     }
 
     /// Tells a client, if it is connected to this shard, that a group has other members.
@@ -127,8 +129,30 @@ impl RemotingClients {
         self.sessions.end_overdue()
     }
 
+    /// A client was heard over a connection, by its holder's key.
+    fn note_key(&self, number: u64, client: &str, session: &Session) {
+        if !session.is_open() {
+            self.keys.borrow_mut().insert((number, client.to_owned()), session.clone());
+        }
+    }
+
+    /// The keys were read again. Returns the connections and clients that were heard by a key that may no more, by `may`.
+    pub fn renew(&self, keys: &AccessKeys, may: impl Fn(u64, &str, &Session) -> bool) -> Vec<(u64, String)> {
+        let mut denied = Vec::new();
+        self.keys.borrow_mut().retain(|(number, client), session| {
+            session.renew(keys);
+            let stays = session.denial().is_none() && may(*number, client, session);
+            if !stays {
+                denied.push((*number, client.clone()));
+            }
+            stays
+        });
+        denied
+    }
+
     /// A connection over which a client was heard has ended.
     fn disconnected(&self, client: &str, number: u64) {
+        self.keys.borrow_mut().remove(&(number, client.to_owned()));
         self.sessions.disconnected(client, number);
         if !self.sessions.is_connected(client) {
             self.sessions.end(client);
@@ -178,6 +202,7 @@ impl Remoting {
                 "this broker knows as many clients as it may",
             ));
         }
+        self.port().clients.note_key(number, &id, &sender.session());
         let broker = self.connections.broker.clone();
         let heard = broker.hear_reader(number, &id, &self.born.to_string(), client);
         let HeardReader { is_known, mut withheld } = heard.map_err(Refused::failed)?;

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use super::connection::Remoting;
 use crate::access::{Denied, Need, Session};
 use crate::api::{Failure, Status};
-use crate::namesrv::is_retry_topic;
+use crate::namesrv::{is_retry_topic, retried_group};
 use crate::protocol::http::Authentication;
 use crate::protocol::remoting::Header;
 use crate::protocol::remoting::body::Heartbeat;
@@ -28,6 +28,19 @@ impl Sender {
     pub fn session(&self) -> Session {
         self.session.clone()
     }
+}
+
+/// Whether topics may be consumed as a group. Those of retries are for whoever acts for their group.
+pub(super) fn may_read<'a>(
+    session: &Session,
+    group: &str,
+    topics: impl IntoIterator<Item = &'a str>,
+) -> Result<(), Denied> {
+    session.check(Need::ActFor { group })?;
+    topics.into_iter().try_for_each(|topic| match retried_group(topic) {
+        Some(retried) => session.check(Need::ActFor { group: retried }),
+        None => session.check(Need::Consume { topic, group }),
+    })
 }
 
 impl Remoting {
@@ -72,12 +85,8 @@ impl Remoting {
     pub fn check_heartbeat(&self, sender: &Sender, heartbeat: &Heartbeat) -> Result<(), Failure> {
         self.check(sender, Need::AnyKey)?;
         for consumer in &heartbeat.consumers {
-            let group = consumer.group.as_str();
-            self.check(sender, Need::ActFor { group })?;
             let topics = consumer.subscriptions.iter().map(|subscription| subscription.topic.as_str());
-            for topic in topics.filter(|topic| !is_retry_topic(topic)) {
-                self.check(sender, Need::Consume { topic, group })?;
-            }
+            self.allowed(may_read(&sender.session, &consumer.group, topics))?;
         }
         Ok(())
     }
