@@ -82,6 +82,8 @@ pub const SHARD_HALVES_MAX: usize = 262_144;
 /// Whoever has less than this of a table that all share gets more until the table is full; the others share three
 /// quarters of it, and nobody has more of those than is left.
 pub const SHARE_GUARANTEED: usize = 64;
+/// The same of memory that all share.
+pub const SHARE_BYTES_GUARANTEED: usize = 16 * 1024;
 /// How far ahead a delivery time may lie: forty days, milliseconds.
 pub const DELAY_MS_MAX: u64 = 40 * 24 * 3_600_000;
 pub const FIND_MESSAGES_MAX: u32 = 64;

@@ -112,6 +112,10 @@ counters! {
     messages_acknowledged,
     /// Receives that got nothing because their group, or all groups together, had as much as they may have.
     receives_refused,
+    /// Commits of RocketMQ's clients that were not taken, whether these wait for an answer or not.
+    commits_refused,
+    /// Heartbeats of theirs that were not kept, for want of room or because others need it.
+    heartbeats_refused,
     messages_dead_lettered,
     /// Given back by RocketMQ's clients, to be delivered again.
     messages_sent_back,

@@ -2,6 +2,25 @@
 
 use crate::limits;
 
+/// Memory of a shard, as of now.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SharedBytes {
+    pub bytes_max: usize,
+    /// Of all clients together.
+    pub used: usize,
+}
+
+impl SharedBytes {
+    /// Whether somebody who has `own` bytes may have `more`: by the rule of [`SharedTable`].
+    pub fn takes(self, own: usize, more: usize) -> bool {
+        if own + more <= limits::SHARE_BYTES_GUARANTEED {
+            return self.used + more <= self.bytes_max;
+        }
+        let common = self.bytes_max / 4 * 3;
+        own + more <= common.saturating_sub(self.used)
+    }
+}
+
 /// A table of a shard, as of now.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SharedTable {
@@ -49,6 +68,22 @@ mod tests {
         }
         assert!(used < ENTRIES_MAX, "{used}");
         assert!(fill(used) >= limits::SHARE_GUARANTEED);
+    }
+
+    #[test]
+    fn of_memory_too_nobody_takes_what_others_need() {
+        const BYTES_MAX: usize = 8 * 1024 * 1024;
+        let mut used = 0;
+        for taker in 0..20 {
+            let mut own = 0;
+            while (SharedBytes { bytes_max: BYTES_MAX, used }).takes(own, 4_000) {
+                (own, used) = (own + 4_000, used + 4_000);
+            }
+            assert!(taker > 0 || own / 4_000 == BYTES_MAX / 8 * 3 / 4_000, "{own} of one alone");
+            assert!(own + 4_000 > limits::SHARE_BYTES_GUARANTEED, "{own}");
+        }
+        assert!(SharedBytes { bytes_max: BYTES_MAX, used }.takes(0, 4_000), "{used}");
+        assert!(!SharedBytes { bytes_max: BYTES_MAX, used: BYTES_MAX }.takes(0, 1));
     }
 
     #[test]

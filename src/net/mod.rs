@@ -2,7 +2,6 @@
 
 mod detect;
 mod listener;
-mod network;
 mod outbox;
 mod receive_buffer;
 mod tls;
@@ -10,7 +9,6 @@ mod validity;
 
 pub use detect::{Detected, detect};
 pub use listener::{IN_USE_PATIENCE, ListenError, Sharing, bind, bind_shared};
-pub use network::network_of;
 pub use outbox::{Chunk, Outbox};
 pub use receive_buffer::ReceiveBuffer;
 pub use tls::{ALPN_HTTP_1_1, CertificateSource, TlsError, TlsFiles, TlsRefreshed, TlsWarning, acceptor};

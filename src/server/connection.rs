@@ -30,10 +30,10 @@ use crate::disk::bounded::BoundedDisk;
 use crate::disk::glommio::GlommioDisk;
 use crate::limits;
 use crate::metrics::ShardMetrics;
-use crate::net::{Detected, ReceiveBuffer, detect, network_of};
+use crate::net::{Detected, ReceiveBuffer, detect};
 use crate::protocol::native::ReplyEncoder;
 use crate::runtime::host;
-use crate::types::{Account, ByteBudget, ClientMemory, Reservation, Throttle};
+use crate::types::{Account, ByteBudget, ClientMemory, Reservation, Throttle, network_of};
 
 /// Within TLS what is spoken must be said within this time, or that of an idle connection over HTTP if that is less.
 const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(30);

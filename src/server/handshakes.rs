@@ -23,8 +23,7 @@ use futures_lite::future::or;
 
 use crate::clock::SharedClock;
 use crate::limits;
-use crate::net::network_of;
-use crate::types::{ByteBudget, MonotonicTime, WakerList};
+use crate::types::{ByteBudget, MonotonicTime, WakerList, network_of};
 
 /// Others get the core for this many times what a step took.
 const REST_FACTOR: u32 = 2;

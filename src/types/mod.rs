@@ -14,6 +14,8 @@ mod message_id;
 #[cfg(feature = "server")]
 mod mutex;
 mod name;
+#[cfg(feature = "server")]
+mod network;
 mod position;
 mod receipt;
 mod retention;
@@ -40,6 +42,8 @@ pub use message_id::{IdText, MessageIdError, OffsetMessageId, RecordLocation, Un
 #[cfg(feature = "server")]
 pub use mutex::TaskMutex;
 pub use name::{GroupName, GroupTopic, NameError, TopicName};
+#[cfg(feature = "server")]
+pub use network::network_of;
 pub use position::{LogPosition, QueueOffset};
 pub use receipt::{HalfReceipt, Receipt};
 pub use retention::Retention;

@@ -1,17 +1,21 @@
 //! Readers: where they commit, where they go on, and where a group begins that has never read.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use turbopump::api::{
     ActingMember, Assignment, CommitOffset, Failure, JoinGroup, LeftGroups, OffsetSpec, ReaderClient,
-    ReaderGroup, ReaderMode, Reply, Request, ResetGroup, ResetTarget, SessionLife, Status,
+    ReaderGroup, ReaderMode, Reply, Request, ResetGroup, ResetTarget, SessionLife, Status, Subscription,
 };
 use turbopump::disk::faulty::{Restart, Survival};
 use turbopump::limits;
-use turbopump::types::{QueueKey, QueueNumber, QueueOffset, TopicId};
+use turbopump::types::{Account, QueueKey, QueueNumber, QueueOffset, TopicId};
 
 use super::leases::{acknowledge, bodies, create, disk, killed, publish, receipts, receive, received};
 use super::node::{Node, Setup, TestBroker, group_name, on_node, topic_name};
+
+/// Where they come from.
+const CLIENTS: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 fn queue(topic: TopicId, queue: u32) -> QueueKey {
     QueueKey { topic, queue: QueueNumber(queue) }
@@ -19,7 +23,7 @@ fn queue(topic: TopicId, queue: u32) -> QueueKey {
 
 /// Commits, and waits until that is durable.
 async fn commit(node: &Node, key: QueueKey, offset: u64) {
-    let taken = node.broker().commit_as_reader(&group_name("g"), key, QueueOffset(offset)).await;
+    let taken = node.broker().commit_as_reader(&group_name("g"), key, QueueOffset(offset), CLIENTS).await;
     taken.expect("it is in the queue").settled().await.expect("a healthy disk");
 }
 
@@ -41,7 +45,7 @@ fn commits_are_read_back_at_once_and_stored_together() {
         for offset in [0, 1, 2, 1] {
             for number in 0..4 {
                 let (group, key) = (group_name("g"), queue(topic, number));
-                let commit = node.broker().commit_as_reader(&group, key, QueueOffset(offset)).await;
+                let commit = node.broker().commit_as_reader(&group, key, QueueOffset(offset), CLIENTS).await;
                 taken.push(commit.expect("it is in the queue"));
                 assert_eq!(committed(node, key).await, Some(offset), "the last one counts");
             }
@@ -75,7 +79,8 @@ fn a_commit_after_the_end_is_refused_and_so_is_one_in_no_queue() {
         let topic = create(node, "t", 1).await;
         publish(node, topic, 0, "", "m").await;
         let refused = async |key, offset| {
-            let taken = node.broker().commit_as_reader(&group_name("g"), key, QueueOffset(offset)).await;
+            let taken =
+                node.broker().commit_as_reader(&group_name("g"), key, QueueOffset(offset), CLIENTS).await;
             taken.err().map(|failure: Failure| failure.status)
         };
         assert_eq!(refused(queue(topic, 0), 1).await, None, "the end is where the next message comes");
@@ -97,7 +102,7 @@ fn what_a_command_says_of_a_group_counts_more_than_what_was_gathered_before() {
         }
         let (group, key) = (group_name("g"), queue(topic, 0));
         let gathered = async |offset| {
-            let taken = node.broker().commit_as_reader(&group, key, QueueOffset(offset)).await;
+            let taken = node.broker().commit_as_reader(&group, key, QueueOffset(offset), CLIENTS).await;
             taken.expect("it is in the queue")
         };
         let before = gathered(3).await;
@@ -188,7 +193,8 @@ fn more_commits_than_a_round_holds_wait_for_the_next_one() {
         let mut taken = Vec::new();
         for number in 0..2 * limits::READER_COMMITS_MAX + 7 {
             let group = group_name(&format!("g{number}"));
-            let commit = node.broker().commit_as_reader(&group, key, QueueOffset(1)).await;
+            let network = IpAddr::from([10, 0, 0, (number % 8) as u8]);
+            let commit = node.broker().commit_as_reader(&group, key, QueueOffset(1), network).await;
             taken.push(commit.expect("there is room in the end"));
         }
         for commit in taken {
@@ -312,7 +318,7 @@ fn whose_a_group_is_was_there_first_also_after_a_restart() {
             for broker in &node.brokers {
                 assert_eq!(beat(broker, ReaderMode::Clustering).await, 1, "its member may come back");
                 assert!(node.brokers.iter().all(|other| members(other) == 0));
-                let stray = broker.commit_as_reader(&group_name("g"), key, QueueOffset(0)).await;
+                let stray = broker.commit_as_reader(&group_name("g"), key, QueueOffset(0), CLIENTS).await;
                 assert!(broker.shard() != node.owner(key).shard() || stray.is_err(), "nobody moves it");
             }
             join(node, 0).await.expect("it is its group");
@@ -332,6 +338,86 @@ fn whose_a_group_is_was_there_first_also_after_a_restart() {
     let ran = on_node(&disk, &of_three, 5, async |node| {
         node.clock.sleep(Duration::from_secs(31)).await;
         assert_eq!(beat(&node.brokers[1], ReaderMode::Clustering).await, 0, "its members have not come back");
+    });
+    ran.expect("a healthy disk");
+}
+
+/// Sixteen thousand groups, each made by one commit that nobody waits for, left none to anybody.
+#[test]
+fn one_place_does_not_make_the_groups_of_all() {
+    let (disk, setup) = disk();
+    let ran = on_node(&disk, &setup, 1, async |node| {
+        let topic = create(node, "t", 1).await;
+        publish(node, topic, 0, "", "m").await;
+        let key = queue(topic, 0);
+        let commit = async |number: usize, network| {
+            let group = group_name(&format!("g{number}"));
+            node.broker().commit_as_reader(&group, key, QueueOffset(1), network).await.map(drop)
+        };
+        let mut made = 0;
+        let refused = loop {
+            match commit(made, CLIENTS).await {
+                Ok(()) => made += 1,
+                Err(failure) => break failure,
+            }
+        };
+        assert_eq!((made, refused.status), (limits::GROUPS_MAX / 8 * 3, Status::LimitReached));
+        assert_eq!(node.broker().metrics().commits_refused.get(), 1);
+        let shown = node.broker().condition();
+        assert!(shown.contains("is not made for clients at 127.0.0.1"), "{shown}");
+        commit(0, CLIENTS).await.expect("it has that one");
+        commit(made, IpAddr::from([10, 0, 0, 2])).await.expect("there is room for others");
+        // What goes is not counted.
+        node.broker().settle_reader_commits().await;
+        node.handle(Request::DeleteGroup(group_name("g7"))).await.expect("it is there");
+        commit(made + 1, CLIENTS).await.expect("in its place");
+    });
+    ran.expect("a healthy disk");
+}
+
+/// Five connections with 16 clients of many topics each left newcomers no room, until they went.
+#[test]
+fn one_place_does_not_take_the_room_of_all_clients() {
+    let (disk, setup) = disk();
+    let setup = Setup { shard_count: 2, ..setup };
+    let ran = on_node(&disk, &setup, 1, async |node| {
+        let client = |topics: usize| {
+            let subscription = |number: usize| Subscription {
+                topic: format!("topic-{number}"),
+                expression: "*".to_owned(),
+                kind: "TAG".to_owned(),
+                version: 1,
+            };
+            let subscriptions = (0..topics).map(subscription).collect();
+            let groups =
+                vec![ReaderGroup { group: group_name("g"), mode: ReaderMode::Broadcasting, subscriptions }];
+            ReaderClient { language: "JAVA", version: 479, groups, produces: Vec::new() }
+        };
+        let hear = async |shard: usize, number: u64, address: &str, topics| {
+            let (broker, id) = (&node.brokers[shard], format!("{number}@{address}"));
+            broker.hear_reader(number, &id, address, client(topics))?;
+            broker.tell_reader(number, &id).await
+        };
+        let members = |shard: usize| node.brokers[shard].memory().budget(Account::Members);
+        for shard in [0, 1] {
+            let mut number = 0;
+            let refused = loop {
+                number += 1;
+                if let Err(failure) = hear(shard, number, "10.0.0.9:1", 1_000).await {
+                    break failure;
+                }
+            };
+            assert_eq!(refused.status, Status::Busy, "{}", refused.message);
+            assert!(refused.message.contains("more than is left for its address"), "{}", refused.message);
+            assert_eq!(node.brokers[shard].metrics().heartbeats_refused.get(), 1);
+            assert!(node.brokers[shard].condition().contains("10.0.0.9"));
+            assert!(members(shard).bytes() < members(shard).bytes_max() / 2);
+        }
+        // Another shard has no other share for the same place, and the others have room.
+        for number in 0..40 {
+            hear(1, 1_000 + number, &format!("10.0.1.{number}:1"), 10).await.expect("there is room");
+        }
+        hear(1, 1_000, "10.0.1.0:1", 9).await.expect("less than before");
     });
     ran.expect("a healthy disk");
 }

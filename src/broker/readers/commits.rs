@@ -7,18 +7,20 @@
 //!    at once.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use crate::api::{Failure, Status};
 use crate::broker::shard_broker::Broker;
+use crate::broker::shares::SharedTable;
 use crate::broker::writer::PlaceRefusal;
 use crate::disk::Disk;
 use crate::limits;
 use crate::log::Placement;
 use crate::state::{Change, LeaseChange};
-use crate::types::{GroupName, Level, QueueKey, QueueOffset, WakerList};
+use crate::types::{GroupName, Level, MonotonicTime, QueueKey, QueueOffset, WakerList};
 
 /// How long commits are waited for that are stored with the first one.
 const GATHERED_FOR: Duration = Duration::from_millis(20);
@@ -39,6 +41,8 @@ pub(in crate::broker) struct ReaderCommits {
     is_begun: Cell<bool>,
     /// It is not to wait for more.
     is_hurried: Cell<bool>,
+    /// Who has made the groups that are new in this life of the shard.
+    makers: RefCell<Makers>,
     /// Woken for the task that stores them.
     work: WakerList,
     /// Woken when a round begins, and when it is over.
@@ -57,6 +61,14 @@ struct Commits {
 pub(in crate::broker) struct Coming {
     pub offsets: usize,
     pub groups: usize,
+}
+
+/// Who has made which groups by committing for them, by places of the network. After a start nobody has made any.
+#[derive(Default)]
+struct Makers {
+    groups: HashMap<GroupName, IpAddr>,
+    counts: HashMap<IpAddr, usize>,
+    looked_at: Option<MonotonicTime>,
 }
 
 /// Commits that are stored together.
@@ -113,6 +125,38 @@ impl Commits {
     }
 }
 
+impl Makers {
+    fn count(&self, maker: IpAddr) -> usize {
+        self.counts.get(&maker).copied().unwrap_or(0)
+    }
+
+    fn note(&mut self, group: &GroupName, maker: IpAddr) {
+        self.forget(group);
+        self.groups.insert(group.clone(), maker);
+        *self.counts.entry(maker).or_default() += 1;
+    }
+
+    fn forget(&mut self, group: &GroupName) {
+        let Some(maker) = self.groups.remove(group) else { return };
+        if let Some(count) = self.counts.get_mut(&maker) {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&maker);
+            }
+        }
+    }
+
+    /// Forgets groups that are gone with their topics; now and then, as there may be many.
+    fn look(&mut self, now: MonotonicTime, is_there: impl Fn(&GroupName) -> bool) {
+        if self.looked_at.is_some_and(|looked_at| now.since(looked_at) < Duration::from_secs(1)) {
+            return;
+        }
+        self.looked_at = Some(now);
+        let gone: Vec<_> = self.groups.keys().filter(|group| !is_there(group)).cloned().collect();
+        gone.iter().for_each(|group| self.forget(group));
+    }
+}
+
 impl ReaderCommits {
     /// What was committed last, while it is not in the tables yet.
     pub fn get(&self, group: &GroupName, key: QueueKey) -> Option<QueueOffset> {
@@ -129,6 +173,7 @@ impl ReaderCommits {
     pub fn remove_group(&self, group: &GroupName) {
         self.gathered.borrow_mut().remove_group(group);
         self.placing.borrow_mut().remove_group(group);
+        self.makers.borrow_mut().forget(group);
     }
 
     /// Wakes the task, which ends with the shard.
@@ -143,6 +188,10 @@ impl ReaderCommits {
             offsets: gathered.count + placing.count,
             groups: gathered.groups.len() + placing.groups.len(),
         }
+    }
+
+    fn has_group(&self, group: &GroupName) -> bool {
+        self.gathered.borrow().groups.contains_key(group) || self.placing.borrow().groups.contains_key(group)
     }
 
     fn is_idle(&self) -> bool {
@@ -170,12 +219,32 @@ impl ReaderCommits {
 }
 
 impl<D: Disk> Broker<D> {
-    /// Takes a commit of a reader in a queue of this shard, forward or back. It may wait until there is room for it.
+    /// Takes a commit of a reader, which comes from a place of the network, in a queue of this shard, forward or back. It may
+    /// wait until there is room for it. Few readers wait for an answer: refusals are counted, and those for want of room are told
+    /// to the operator.
     pub async fn commit_as_reader(
         &self,
         group: &GroupName,
         key: QueueKey,
         offset: QueueOffset,
+        network: IpAddr,
+    ) -> Result<ReaderCommit, Failure> {
+        let taken = self.try_commit_as_reader(group, key, offset, network).await;
+        if let Err(failure) = &taken {
+            self.metrics.commits_refused.add(1);
+            if failure.status == Status::LimitReached {
+                self.note_refusal(failure);
+            }
+        }
+        taken
+    }
+
+    async fn try_commit_as_reader(
+        &self,
+        group: &GroupName,
+        key: QueueKey,
+        offset: QueueOffset,
+        network: IpAddr,
     ) -> Result<ReaderCommit, Failure> {
         while !self.reader_commits.has_room_for(group, key) && !self.writer.is_stopped() {
             self.reader_commits.hurry();
@@ -194,9 +263,37 @@ impl<D: Disk> Broker<D> {
             self.reader_commits.get(group, key).is_some() || self.tables().committed(group, key).is_some();
         if !is_known {
             self.check_offsets_limit(group, self.reader_commits.coming())?;
+            self.note_maker(group, network)?;
         }
         self.note_use(group);
         Ok(self.reader_commits.take(group, key, offset))
+    }
+
+    /// Takes note of who makes a group, if it is new; refused to who has made as many as may be one's.
+    fn note_maker(&self, group: &GroupName, maker: IpAddr) -> Result<(), Failure> {
+        let commits = &self.reader_commits;
+        if commits.has_group(group) || self.tables().has_offsets(group) {
+            return Ok(());
+        }
+        let used = self.tables().group_count() + commits.coming().groups;
+        let table = SharedTable { entries_max: limits::GROUPS_MAX, used };
+        let mut makers = commits.makers.borrow_mut();
+        if !table.takes(makers.count(maker)) {
+            let tables = self.tables();
+            makers
+                .look(self.clock.monotonic(), |group| commits.has_group(group) || tables.has_offsets(group));
+        }
+        let own = makers.count(maker);
+        if table.takes(own) {
+            makers.note(group, maker);
+            return Ok(());
+        }
+        let (shard, most) = (self.options.shard, limits::GROUPS_MAX);
+        let message = format!(
+            "group {group} is not made for clients at {maker}: they have made {own} since shard {shard} was started, and it keeps \
+             the offsets of {used} groups, of {most}: the rest is for others; delete groups that nobody uses"
+        );
+        Err(Failure::new(Status::LimitReached, message))
     }
 
     /// Stores what readers commit, until the shard stops.
@@ -307,6 +404,23 @@ impl<D: Disk> Broker<D> {
 mod tests {
     use super::*;
     use crate::types::{QueueNumber, TopicId};
+
+    #[test]
+    fn groups_count_for_who_has_made_them_until_they_are_gone() {
+        let mut makers = Makers::default();
+        let group = |number: u32| format!("g{number}").parse::<GroupName>().expect("a name");
+        let [one, other] = [1, 2].map(|last| IpAddr::from([10, 0, 0, last]));
+        (0..5).for_each(|number| makers.note(&group(number), one));
+        makers.note(&group(5), other);
+        makers.note(&group(0), other);
+        assert_eq!((makers.count(one), makers.count(other)), (4, 2), "whose it was last");
+        makers.forget(&group(5));
+        makers.look(MonotonicTime(0), |group| group.as_str() != "g1");
+        makers.look(MonotonicTime(1), |_| false);
+        assert_eq!((makers.count(one), makers.count(other)), (3, 1), "looked at once a second");
+        makers.look(MonotonicTime(2_000_000_000), |_| false);
+        assert!(makers.groups.is_empty() && makers.counts.is_empty());
+    }
 
     #[test]
     fn of_several_commits_for_a_queue_the_last_one_counts() {

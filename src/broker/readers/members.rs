@@ -7,13 +7,14 @@
 //!    (`broker/.../client/ConsumerGroupInfo.java`): there the last one to speak takes away the topics that only others name.
 //! 3. A group is *read* while a client of it shares its messages with the others; those that get every message do not count.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use super::producers::{Producers, Way};
 use crate::api::{ConnectionId, Producer, ReaderClient, ReaderGroup, ReaderInfo, Subscription};
 use crate::limits;
-use crate::types::{GroupName, Reservation, ShardId};
+use crate::types::{GroupName, Reservation, ShardId, network_of};
 
 /// Of an entry in a table, beside its name.
 const ENTRY_BYTES: usize = 96;
@@ -27,6 +28,8 @@ pub(in crate::broker) struct Readers {
     clients: BTreeMap<String, BTreeMap<ConnectionId, Said>>,
     groups: BTreeMap<GroupName, Group>,
     producers: Producers,
+    /// What is kept of the clients of each place of the network.
+    networks: HashMap<Option<IpAddr>, usize>,
 }
 
 /// What was said over one connection.
@@ -34,7 +37,7 @@ struct Said {
     /// Shared with other connections of the client over which it said the same.
     client: Rc<ReaderClient>,
     address: String,
-    _memory: Reservation,
+    memory: Reservation,
 }
 
 #[derive(Default)]
@@ -49,6 +52,11 @@ struct Topic {
     count: usize,
     sharing: usize,
     newest: Subscription,
+}
+
+/// The place of the network that an address is of; `None` for what is none.
+fn network(address: &str) -> Option<IpAddr> {
+    address.parse::<SocketAddr>().ok().map(|address| network_of(address.ip()))
 }
 
 impl ReaderClient {
@@ -97,6 +105,17 @@ impl Readers {
         Some((&said.client, &said.address))
     }
 
+    /// Bytes that are kept of all clients that come from the place of an address.
+    pub fn kept_of(&self, address: &str) -> usize {
+        self.networks.get(&network(address)).copied().unwrap_or(0)
+    }
+
+    /// Of those, what is kept of the last word of a client over a connection.
+    pub fn kept(&self, id: &str, connection: ConnectionId) -> usize {
+        let said = self.clients.get(id).and_then(|said| said.get(&connection));
+        said.map_or(0, |said| said.memory.bytes())
+    }
+
     /// All that it has said, by connection.
     pub fn words(&self, id: &str) -> impl Iterator<Item = (ConnectionId, &Rc<ReaderClient>, &str)> {
         let said = self.clients.get(id).into_iter().flatten();
@@ -113,7 +132,7 @@ impl Readers {
         memory: Reservation,
     ) -> BTreeSet<GroupName> {
         let client = self.shared(id, &client).cloned().unwrap_or_else(|| Rc::new(client));
-        self.change(id, connection, Some(Said { client, address: address.to_owned(), _memory: memory }))
+        self.change(id, connection, Some(Said { client, address: address.to_owned(), memory }))
     }
 
     /// A connection is gone, or the client over it. Returns likewise.
@@ -123,6 +142,9 @@ impl Readers {
 
     fn change(&mut self, id: &str, connection: ConnectionId, said: Option<Said>) -> BTreeSet<GroupName> {
         let now = said.as_ref().map(|said| said.client.clone());
+        if let Some(said) = &said {
+            *self.networks.entry(network(&said.address)).or_default() += said.memory.bytes();
+        }
         let said_before = match said {
             Some(said) => {
                 if !self.clients.contains_key(id) {
@@ -132,6 +154,7 @@ impl Readers {
             }
             None => self.forget(id, connection),
         };
+        self.give_back(said_before.as_ref());
         let before = said_before.map(|said| said.client);
         self.change_producer(&(connection, id.to_owned()), before.as_deref(), now.as_deref());
         let mut changed = BTreeSet::new();
@@ -147,6 +170,16 @@ impl Readers {
             }
         }
         changed
+    }
+
+    fn give_back(&mut self, said: Option<&Said>) {
+        let Some(said) = said else { return };
+        let network = network(&said.address);
+        let Some(kept) = self.networks.get_mut(&network) else { return };
+        *kept -= said.memory.bytes();
+        if *kept == 0 {
+            self.networks.remove(&network);
+        }
     }
 
     fn change_producer(&mut self, way: &Way, before: Option<&ReaderClient>, now: Option<&ReaderClient>) {
@@ -472,6 +505,7 @@ mod tests {
         assert_eq!(scene.goes("b", at(0, 7)), [""; 0], "it is gone already");
         assert_eq!(scene.goes("a", at(1, 6)), ["g"]);
         assert!(scene.readers.clients.is_empty() && scene.readers.groups.is_empty());
+        assert!(scene.readers.networks.is_empty());
         assert_eq!(scene.budget.bytes(), 0);
     }
 

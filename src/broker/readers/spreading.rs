@@ -22,8 +22,9 @@ use crate::broker::groups::Gate;
 use crate::broker::hold::ProducerNotice;
 use crate::broker::peers::{PeerReply, PeerRequest};
 use crate::broker::shard_broker::Broker;
+use crate::broker::shares::SharedBytes;
 use crate::disk::Disk;
-use crate::types::{Account, GroupName, QueueKey, ShardId, TaskMutex, TopicName};
+use crate::types::{Account, GroupName, QueueKey, Reservation, ShardId, TaskMutex, TopicName};
 
 /// Tells a client, over a connection of this shard, that a group of its has other members.
 pub type MembersNotice = Rc<dyn Fn(&str, &GroupName)>;
@@ -216,11 +217,7 @@ impl<D: Disk> Broker<D> {
         topics.extend(words.flat_map(Readers::shared_topics).map(str::to_owned));
         let changed = match client {
             Some(client) => {
-                let bytes = self.readers.borrow().entry_bytes(id, address, &client);
-                let Some(memory) = self.memory.budget(Account::Members).try_reserve(bytes) else {
-                    let message = "there is no memory left for what clients subscribe to";
-                    return Err(Failure::new(Status::Busy, message));
-                };
+                let memory = self.reserve_word(id, connection, address, &client)?;
                 let produces = !client.produces.is_empty();
                 let changed = self.readers.borrow_mut().set(id, connection, address, client, memory);
                 // There may be something to ask it.
@@ -237,6 +234,40 @@ impl<D: Disk> Broker<D> {
             found.into_iter().for_each(|id| self.announce(id));
         }
         Ok(changed)
+    }
+
+    /// Memory for what a client has said; the shard that it was said to sees to it that others have room as well.
+    fn reserve_word(
+        &self,
+        id: &str,
+        connection: ConnectionId,
+        address: &str,
+        client: &ReaderClient,
+    ) -> Result<Reservation, Failure> {
+        let readers = self.readers.borrow();
+        let bytes = readers.entry_bytes(id, address, client);
+        let budget = self.memory.budget(Account::Members);
+        let before = readers.kept(id, connection);
+        if bytes <= before {
+            // What it takes the place of goes.
+            return Ok(budget.count(bytes));
+        }
+        let own = readers.kept_of(address).saturating_sub(before);
+        let share = SharedBytes { bytes_max: budget.bytes_max(), used: budget.bytes() - before };
+        let is_owed = connection.shard != self.options.shard || share.takes(own, bytes);
+        let refused = || {
+            let message = format!(
+                "client {id:?} at {address} is not taken up: {bytes} bytes of groups and subscriptions are more than is left \
+                 for its address, of whose clients {own} bytes are kept, and {} of all clients, of {}: stop some, or give the \
+                 broker more --client-memory",
+                share.used, share.bytes_max
+            );
+            let failure = Failure::new(Status::Busy, message);
+            self.metrics.heartbeats_refused.add(1);
+            self.note_refusal(&failure);
+            failure
+        };
+        is_owed.then(|| budget.try_reserve(bytes)).flatten().ok_or_else(refused)
     }
 
     /// Tells the others what stands here of a client and a connection, if they do not know it, and then the groups' clients.

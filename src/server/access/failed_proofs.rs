@@ -5,8 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::limits;
-use crate::net::network_of;
-use crate::types::MonotonicTime;
+use crate::types::{MonotonicTime, network_of};
 
 /// After as long, one more proof may fail.
 const FAILURE_COSTS: Duration = Duration::from_secs(1);

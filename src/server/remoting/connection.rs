@@ -2,7 +2,7 @@
 //! client's, so answers go out as they become due.
 
 use std::cell::{Cell, RefCell};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use crate::server::connection::Connections;
 use crate::server::framed::{Calls, Cut, Framed, Protocol, Taken};
 use crate::server::sessions::Connection;
 use crate::server::stream::Stream;
-use crate::types::WakerList;
+use crate::types::{WakerList, network_of};
 
 /// A connection over which nothing comes for this long is ended: clients say something every 30 seconds.
 const SILENCE_MAX: Duration = Duration::from_secs(limits::REMOTING_SILENCE_SECONDS);
@@ -166,6 +166,11 @@ impl Remoting {
     /// RocketMQ's protocol as this shard has it.
     pub fn port(&self) -> &RemotingPort {
         self.connections.remoting.as_ref().expect("it is spoken where there is one")
+    }
+
+    /// Where the peer is, as far as it cannot choose that itself.
+    pub fn network(&self) -> IpAddr {
+        network_of(self.born.ip())
     }
 
     fn note_heard(&self) {

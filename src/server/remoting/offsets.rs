@@ -102,7 +102,7 @@ impl Remoting {
             found => found.map_err(Refused::failed)?,
         };
         let broker = &self.connections.broker;
-        let taken = broker.commit_as_reader(&group, key, QueueOffset(commit.offset)).await;
+        let taken = broker.commit_as_reader(&group, key, QueueOffset(commit.offset), self.network()).await;
         let taken = taken.map_err(with_members)?;
         if asker.is_one_way() {
             self.connections.metrics.requests.add(1);

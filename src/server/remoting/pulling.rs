@@ -133,7 +133,8 @@ impl Remoting {
         let target = self.pull_target(pull)?;
         if let (Some(offset), Some(key)) = (pull.committed, target.key) {
             // Nobody is told what became of it, as in RocketMQ.
-            let _ = self.connections.broker.commit_as_reader(&pull.group, key, QueueOffset(offset)).await;
+            let broker = &self.connections.broker;
+            let _ = broker.commit_as_reader(&pull.group, key, QueueOffset(offset), self.network()).await;
         }
         self.look(asker, pull, if pull.wait.is_zero() { Patience::No } else { Patience::Yes })
     }
