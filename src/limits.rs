@@ -117,6 +117,11 @@ pub const GROUP_QUEUE_BYTES: usize = 160;
 pub const SHARD_OFFSETS_MAX: usize = 524_288;
 /// Commits of readers that a shard stores together.
 pub const READER_COMMITS_MAX: usize = 4_096;
+/// Queues that clients have to themselves, over all groups on one shard, and how many of them are given in one record.
+pub const SHARD_QUEUE_LOCKS_MAX: usize = 131_072;
+pub const QUEUE_LOCKS_PLACED_MAX: usize = 1_024;
+/// A shorter lease of a queue would end between two words of its client.
+pub const LOCK_LEASE_MIN: std::time::Duration = std::time::Duration::from_secs(1);
 /// What a shard remembers of those who receive, and of their filters.
 pub const SHARD_RECEIVERS_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Messages of one receive over HTTP, and receipt handles of one acknowledgement: what the vendor's HTTP clients are told.
@@ -346,6 +351,11 @@ const _: () = assert!(GROUP_IDLE_MIN.as_millis() >= RECEIVERS_SESSION_MS as u128
 const _: () = assert!(AUTO_CREATE_TOPICS_MAX <= TOPICS_MAX && 2 * GROUP_TOPICS_MAX <= TOPICS_MAX);
 // One group may use every queue of a shard, whichever way.
 const _: () = assert!(SHARD_QUEUES_MAX <= SHARD_LEASE_PAIRS_MAX && SHARD_QUEUES_MAX <= SHARD_OFFSETS_MAX);
+const _: () = assert!(SHARD_QUEUES_MAX <= SHARD_QUEUE_LOCKS_MAX);
+const _: () = assert!(
+    QUEUE_LOCKS_PLACED_MAX * (GROUP_NAME_BYTES_MAX + REMOTING_CLIENT_ID_BYTES_MAX + 64) <= BATCH_BYTES_MAX
+);
+const _: () = assert!(GROUP_NAME_BYTES_MAX <= u8::MAX as usize);
 // The share of whoever is alone takes a receive, and those who have little find room when all others have their fill.
 const _: () = assert!(SHARE_GUARANTEED >= RECEIVE_MESSAGES_MAX as usize);
 const _: () = assert!(SHARD_LEASED_MESSAGES_MAX / 4 >= 256 * SHARE_GUARANTEED);

@@ -11,7 +11,7 @@ use super::groups::Groups;
 use super::options::BrokerOptions;
 use super::queue_ends::QueueEnds;
 use super::reader::BatchCache;
-use super::readers::{ReaderCommits, Spreading};
+use super::readers::{ReaderCommits, ReaderLocks, Spreading};
 use super::receive::PairLocks;
 use super::shard_broker::{Broker, OpenedBroker};
 use super::steady::SteadyTime;
@@ -256,8 +256,7 @@ impl<D: Disk> Broker<D> {
         let Opened { log, state, index, ends, report } = opened;
         let memory = ClientMemory::new(options.client_memory_bytes);
         let groups = Groups::new(log.epoch(), memory.budget(Account::Members).clone());
-        let held_newest = state.held().newest_moment(options.transaction_check_interval);
-        let newest = state.leases().newest_lease().max(held_newest).unwrap_or_default();
+        let newest = state.newest_moment(options.transaction_check_interval).unwrap_or_default();
         let steady = SteadyTime::new(clock.clone(), newest, state.tables().running());
         let index_health = Rc::new(IndexHealth::new(was_rebuilt));
         let (first_position, state) = (log.first_position(), Rc::new(RefCell::new(state)));
@@ -278,6 +277,7 @@ impl<D: Disk> Broker<D> {
             readers: RefCell::default(),
             spreading: Spreading::default(),
             reader_commits: ReaderCommits::default(),
+            reader_locks: ReaderLocks::default(),
             steady,
             refused: RefCell::new(None),
             refusals_said: Throttle::new(SAY_AGAIN_AFTER),

@@ -36,6 +36,9 @@ pub struct BrokerOptions {
     pub leases: LeaseDefaults,
     /// A group that nobody has used while the node ran for this long is forgotten. `None`: never.
     pub group_idle: Option<Duration>,
+    /// A client that consumes in order has a queue to itself for this long after it has asked for it last: RocketMQ's
+    /// `rocketmq.broker.rebalance.lockMaxLiveTime`.
+    pub lock_lease: Duration,
     /// A random number, for a shard that is made by this start: see `log`.
     pub secret: u64,
     /// A producer has at least this long to decide on a half message before it is asked: RocketMQ's

@@ -177,6 +177,8 @@ pub enum PeerReply {
     Acknowledged(Vec<ReceiptOutcome>),
     GroupLeases {
         leases: Vec<LeaseInfo>,
+        /// Who has a queue to itself.
+        locks: Vec<(QueueKey, String)>,
         /// Why the group gets nothing new.
         refused: Vec<String>,
     },

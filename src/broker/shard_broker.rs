@@ -13,7 +13,7 @@ use super::peers::Peers;
 use super::queue::{Arrivals, Queue};
 use super::queue_ends::messages_in;
 use super::reader::{BatchCache, UnmadeTopics};
-use super::readers::{ReaderCommits, Readers, Spreading};
+use super::readers::{ReaderCommits, ReaderLocks, Readers, Spreading};
 use super::receive::{PairLocks, Passed, Refusal};
 use super::steady::SteadyTime;
 use super::upkeep::CheckpointDone;
@@ -74,6 +74,7 @@ pub struct Broker<D: Disk> {
     pub(super) spreading: Spreading,
     /// What readers have committed and is not durable yet.
     pub(super) reader_commits: ReaderCommits,
+    pub(super) reader_locks: ReaderLocks,
     /// Who receives through this shard.
     pub(super) receivers: RefCell<Receivers>,
     pub(super) arrivals: RefCell<HashMap<TopicId, Rc<Arrivals>>>,

@@ -36,6 +36,11 @@ impl SteadyTime {
         Self { clock, base, start, ran_before, wall_ahead }
     }
 
+    /// When this run began.
+    pub fn begin(&self) -> MonotonicTime {
+        self.start
+    }
+
     pub fn now(&self) -> Timestamp {
         after(self.base, self.passed())
     }

@@ -129,6 +129,10 @@ pub struct ServeSettings {
     /// A group that nobody has used while the broker ran for this long, at least 1m, is forgotten, or none [default: 30d]
     #[arg(long, value_name = "DURATION|none")]
     pub group_idle: Option<OrNone<Span>>,
+    /// How long a client that consumes in order has a queue to itself after it has asked for it last, at least 1s [default: 60s];
+    /// RocketMQ's clients ask every 20 seconds, and count on it for 30
+    #[arg(long, value_name = "DURATION")]
+    pub lock_lease: Option<Span>,
     /// Written bytes that each shard keeps in memory for readers at the tail [default: 64MiB, less with little memory]
     #[arg(long, value_name = "SIZE")]
     pub tail_cache_bytes: Option<ByteSize>,
@@ -233,6 +237,7 @@ impl ServeSettings {
             ordered_lease: self.ordered_lease.or(file.ordered_lease),
             deliveries: self.deliveries.or(file.deliveries),
             group_idle: self.group_idle.or(file.group_idle),
+            lock_lease: self.lock_lease.or(file.lock_lease),
             tail_cache_bytes: self.tail_cache_bytes.or(file.tail_cache_bytes),
             client_memory: self.client_memory.or(file.client_memory),
             transaction_immunity: self.transaction_immunity.or(file.transaction_immunity),
@@ -284,6 +289,7 @@ impl ServeSettings {
             tail_cache_bytes: self.tail_cache_bytes.map(|size| size.0),
             client_memory_bytes: self.client_memory.map(|size| size.0),
             group_idle: self.group_idle.map_or(default.group_idle, |idle| idle.0.map(|span| span.0)),
+            lock_lease: self.lock_lease.map_or(default.lock_lease, |lease| lease.0),
             transaction_immunity: self
                 .transaction_immunity
                 .map_or(default.transaction_immunity, |span| span.0),
@@ -335,6 +341,7 @@ mod tests {
         ordered-lease = "5s"
         deliveries = 3
         group-idle = "90d"
+        lock-lease = "45s"
         transaction-immunity = "1s"
         transaction-check-interval = "2s"
         transaction-checks = 3
@@ -374,6 +381,7 @@ mod tests {
         };
         assert_eq!(options.leases, leases);
         assert_eq!(options.group_idle, Some(Duration::from_secs(90 * 86_400)));
+        assert_eq!(options.lock_lease, Duration::from_secs(45));
         let interval = (options.transaction_immunity, options.transaction_check_interval);
         assert_eq!(interval, (Duration::from_secs(1), Duration::from_secs(2)));
         assert_eq!(options.transaction_checks, 3);

@@ -46,7 +46,8 @@ different messages), refused (why shards give the group nothing new), settings (
 protocol, topics, queues, heartbeat_age_ms), receivers (topic, protocol, filter, ordered, active, seen_age_ms; those of \
 the last 30 seconds), readers (RocketMQ's own clients: client, language, version, address, broadcasts, subscriptions with \
 topic and expression), queues (topic, queue, committed, end_offset, lag, leased, waiting, dead_letters, member). The member \
-%receive stands for all receivers.";
+%receive stands for all receivers; where RocketMQ's own clients consume in order, the member of a queue is the client that has \
+it to itself.";
 
 const DELETE_HELP: &str = "\
 Refused while the group has members, and for half a minute after somebody has received for it. Whoever uses it later \

@@ -19,7 +19,7 @@ use crate::disk::plain::PlainDisk;
 use crate::limits::SHARD_FILES_MIN;
 use crate::log::{Contradiction, Damage, Known, Lost, Replay, Report, contradictions, scan};
 use crate::node::DataDirectory;
-use crate::state::{Change, HeldChange, decode_changes};
+use crate::state::{Change, HeldChange, LockChange, decode_changes};
 use crate::types::{LogPosition, ShardId};
 use crate::wire::batch::{BatchHeader, Kind, state_payload, stored_records};
 use crate::wire::origin::{Attributes, BodyEncoding, Origin};
@@ -291,6 +291,12 @@ fn change_text(change: &Change) -> String {
         }
         Change::Lease(change) => format!("{change:?}"),
         Change::Held(change) => held_text(change),
+        Change::Lock(LockChange { group, key, client: Some(client) }) => {
+            format!("client {client} of group {group} has {key} to itself")
+        }
+        Change::Lock(LockChange { group, key, client: None }) => {
+            format!("no client of group {group} has {key} to itself")
+        }
     }
 }
 

@@ -106,6 +106,8 @@ pub struct ServeOptions {
     pub client_memory_bytes: Option<u64>,
     /// A group that nobody has used while the node ran for this long is forgotten. `None`: never.
     pub group_idle: Option<Duration>,
+    /// How long a client that consumes in order has a queue to itself after it has asked for it last.
+    pub lock_lease: Duration,
     /// How long producers have to decide on a half message before they are asked, how often they are asked, and how
     /// many times.
     pub transaction_immunity: Duration,
@@ -117,6 +119,8 @@ pub struct ServeOptions {
 
 /// Longer than anybody's holidays.
 const GROUP_IDLE_DEFAULT: Duration = Duration::from_secs(30 * 24 * 3600);
+/// RocketMQ's.
+const LOCK_LEASE_DEFAULT: Duration = Duration::from_secs(60);
 
 /// Why options cannot be what is meant.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -156,6 +160,8 @@ pub enum OptionsError {
     ClientMemory { given: u64 },
     #[error("--group-idle is at least {min:?}, or none, not {given:?}", min = limits::GROUP_IDLE_MIN)]
     GroupIdle { given: Duration },
+    #[error("--lock-lease is at least {min:?}, not {given:?}", min = limits::LOCK_LEASE_MIN)]
+    LockLease { given: Duration },
     #[error("--deliveries is at least 1")]
     Deliveries,
     #[error("--auto-create-topics gives a topic 1 to {max} queues, not {given}", max = limits::TOPIC_QUEUES_MAX)]
@@ -230,6 +236,7 @@ impl ServeOptions {
             tail_cache_bytes: None,
             client_memory_bytes: None,
             group_idle: Some(GROUP_IDLE_DEFAULT),
+            lock_lease: LOCK_LEASE_DEFAULT,
             transaction_immunity: Duration::from_secs(6),
             transaction_check_interval: Duration::from_secs(30),
             transaction_checks: 15,
@@ -383,6 +390,9 @@ impl ServeOptions {
         let leases = [("lease", self.leases.lease), ("ordered-lease", self.leases.ordered_lease)];
         if let Some((flag, given)) = leases.into_iter().find(|(_, lease)| !range.contains(lease)) {
             return Err(OptionsError::Lease { flag, given });
+        }
+        if self.lock_lease < limits::LOCK_LEASE_MIN {
+            return Err(OptionsError::LockLease { given: self.lock_lease });
         }
         if self.leases.deliveries_max == 0 { Err(OptionsError::Deliveries) } else { Ok(()) }
     }

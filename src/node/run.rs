@@ -407,6 +407,7 @@ impl Layout<'_> {
             auto_create_topics: self.options.auto_create_topics,
             leases: self.options.leases,
             group_idle: self.options.group_idle,
+            lock_lease: self.options.lock_lease,
             // Keys of the standard library's hash maps come from the system's random numbers.
             secret: RandomState::new().build_hasher().finish(),
             transaction_immunity: self.options.transaction_immunity,

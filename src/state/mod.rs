@@ -1,9 +1,10 @@
-//! What the log makes of a shard, and nothing else: topics, committed offsets, groups, leases, held messages, and the records
-//! that change them. It knows no clock, no peers and no sockets. [`State::apply`] is the one place that carries them out.
+//! What the log makes of a shard, and nothing else: topics, committed offsets, groups, leases, locks, held messages, and the
+//! records that change them. It knows no clock, no peers and no sockets. [`State::apply`] is the one place that carries them out.
 
 mod fields;
 mod held;
 mod leases;
+mod locks;
 mod policy;
 mod record;
 mod shard_state;
@@ -11,6 +12,7 @@ mod tables;
 
 pub use held::*;
 pub use leases::*;
+pub use locks::{LockChange, Locks};
 pub use policy::*;
 pub use record::*;
 pub use shard_state::*;

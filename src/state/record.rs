@@ -21,6 +21,7 @@
 //! kind 15, group used:    u64 running time, name
 //! kinds 16 to 21, leases: see `leases::change`
 //! kinds 32 to 39:         held messages, see `held::change`
+//! kind 48, lock:          see `locks`
 //! ```
 //!
 //! A queue's end is in checkpoints only: without it a queue whose every message has expired would start at 0 again when
@@ -44,6 +45,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::fields::{FieldError, Taken, WITH_FIELDS, enclose, put_field, split, take_fields};
+use super::locks::{LOCK, LockChange};
 use super::policy::{Group, GroupPolicy, TopicPolicy};
 use super::tables::Topic;
 use crate::api::GroupSettings;
@@ -123,6 +125,7 @@ pub enum Change {
     LiveTopics(BTreeSet<TopicId>),
     /// Kinds 32 to 39, see `held::change`.
     Held(HeldChange),
+    Lock(LockChange),
 }
 
 /// Why stored changes cannot be read. Their checksum was right, so another release wrote them.
@@ -283,6 +286,10 @@ impl Change {
                 LIVE_TOPICS
             }
             Change::Held(change) => change.encode_body(output),
+            Change::Lock(change) => {
+                change.encode(output);
+                LOCK
+            }
         }
     }
 
@@ -366,6 +373,7 @@ impl Change {
             kind if HeldChange::KINDS.contains(&kind) => {
                 HeldChange::decode(kind, body).map(Change::Held).ok_or_else(wrong)
             }
+            LOCK => LockChange::decode(body).map(Change::Lock).ok_or_else(wrong),
             _ => Err(ChangeError::Kind(kind)),
         }
     }

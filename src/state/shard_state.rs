@@ -1,22 +1,24 @@
 //! The state of a shard, and the one place where a change of it is carried out.
 //!
 //! A change has two stages. It is *placed* when its record stands in the log: what is placed after it counts on it, though a
-//! death may take both. It is *durable* when a death takes neither. Leases, and what timers and transactions have begun,
-//! change with the first, everything else with the second. A replay is both at once, so that a log leads to the same state
+//! death may take both. It is *durable* when a death takes neither. Leases, locks, and what timers and transactions have
+//! begun, change with the first, everything else with the second. A replay is both at once, so that a log leads to the same state
 //! whether it was written, read back or followed: every change is absolute, and carried out twice it is as carried out once.
 //!
 //! What stands beside the state, queues and index, follows it: each change returns what it asks of them ([`Effect`]).
 //!
 //! Invariants:
 //!
-//! 1. Offsets and leases are of topics that are there. What is said of others was on its way when they were removed.
+//! 1. Offsets, leases and locks are of topics that are there. What is said of others was on its way when they were removed.
 //! 2. Nothing here reads a clock: two logs with the same records lead to the same state.
 //! 3. Queues and index follow what is durable: what is only placed has no effect on them.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::held::{HeldState, Loading, TimerKey};
 use super::leases::{LeaseChange, Leases};
+use super::locks::Locks;
 use super::record::Change;
 use super::tables::{CommittedOffset, Tables};
 use crate::index::IndexEntry;
@@ -63,6 +65,7 @@ pub enum Effect {
 pub struct State {
     tables: Tables,
     leases: Leases,
+    locks: Locks,
     held: HeldState,
     /// Counts what takes leases back, in memory only.
     lease_resets: u64,
@@ -84,6 +87,7 @@ impl State {
         Self {
             tables: Tables::default(),
             leases: Leases::default(),
+            locks: Locks::default(),
             held: HeldState::new(checks_max),
             lease_resets: 0,
         }
@@ -97,8 +101,17 @@ impl State {
         &self.leases
     }
 
+    pub fn locks(&self) -> &Locks {
+        &self.locks
+    }
+
     pub fn held(&self) -> &HeldState {
         &self.held
+    }
+
+    /// The latest moment of steady time that stands here, when producers are asked at this interval.
+    pub fn newest_moment(&self, check_interval: Duration) -> Option<Timestamp> {
+        self.leases.newest_lease().max(self.held.newest_moment(check_interval))
     }
 
     /// Grows with every change that takes leases of a group back: what was chosen before one is not leased after it.
@@ -118,9 +131,15 @@ impl State {
                     self.leases.apply(&change);
                 }
             }
+            Change::Lock(change) => {
+                if placed && self.tables.topic(change.key.topic).is_some() {
+                    self.locks.apply(change);
+                }
+            }
             Change::GroupRemoved { group, settings } => {
                 if placed {
                     self.leases.remove_group(&group);
+                    self.locks.remove_group(&group);
                     self.lease_resets += 1;
                 }
                 if durable {
@@ -134,17 +153,20 @@ impl State {
                 let id = topic.id;
                 if let Some(replaced) = self.tables.put_topic(topic) {
                     self.leases.remove_topic(replaced);
+                    self.locks.retain_topics(|id| id != replaced);
                 }
                 return Effect::TopicPut(id);
             }
             Change::TopicRemoved(id) => {
                 self.tables.remove_topic(id);
                 self.leases.remove_topic(id);
+                self.locks.retain_topics(|of| of != id);
                 return Effect::TopicRemoved(id);
             }
             Change::LiveTopics(live) => {
                 if self.tables.keep_topics(&live) > 0 {
                     self.leases.retain_topics(|id| live.contains(&id));
+                    self.locks.retain_topics(|id| live.contains(&id));
                 }
                 return Effect::OnlyTopics(live);
             }
@@ -173,16 +195,19 @@ impl State {
     /// Everything, as changes that build this state from nothing, when the shard has run for `running`.
     pub fn as_changes(&self, running: RunningTime) -> impl Iterator<Item = Change> + '_ {
         let leases = self.leases.as_changes().into_iter().map(Change::Lease);
-        self.tables.as_changes(running).chain(leases).chain(self.held.as_changes())
+        let locks = self.locks.as_changes().map(Change::Lock);
+        self.tables.as_changes(running).chain(leases).chain(locks).chain(self.held.as_changes())
     }
 
     /// Asserts the invariants of the whole state, as they hold between any two changes of a log without damage.
     pub fn check(&self) {
         self.tables.check();
         self.leases.check();
+        self.locks.check();
         self.held.check();
-        let gone = self.leases.topics().find(|id| self.tables.topic(*id).is_none());
-        assert!(gone.is_none(), "invariant 1: there are leases of topic {gone:?}");
+        let mut topics = self.leases.topics().chain(self.locks.topics());
+        let gone = topics.find(|id| self.tables.topic(*id).is_none());
+        assert!(gone.is_none(), "invariant 1: there are leases or locks of topic {gone:?}");
     }
 
     /// Everything that the log makes, in an order that depends on nothing else: two states are the same when these bytes are.

@@ -40,6 +40,7 @@ mod refusals;
 mod remoting;
 mod remoting_delays;
 mod remoting_filters;
+mod remoting_locks;
 mod remoting_offsets;
 mod remoting_pulls;
 mod remoting_queries;

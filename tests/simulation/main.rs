@@ -22,6 +22,7 @@ mod keys;
 mod lease_sweep;
 mod leases;
 mod ledger;
+mod locks;
 mod lost_ends;
 mod matrix;
 mod model;

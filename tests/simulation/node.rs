@@ -196,6 +196,7 @@ fn options(setup: &Setup, shard: u16, is_made: bool) -> BrokerOptions {
         commit: setup.commit,
         retention_age: setup.retention_age,
         group_idle: setup.group_idle,
+        lock_lease: Duration::from_secs(60),
         retention_bytes: setup.retention_bytes,
         leases: LeaseDefaults::default(),
         secret: 0x5eed ^ u64::from(shard),

@@ -21,7 +21,7 @@ use super::node::{
     Node, Setup, TestBroker, group_name, state_after_recovery, topic_change, topic_name, watched,
 };
 use super::workload::{Script, produce_sized, run};
-use super::{held_sweep, lease_sweep};
+use super::{held_sweep, lease_sweep, locks};
 
 /// Settled moments that one run is compared at, at most: later ones are like those.
 const COMPARED_MAX: usize = 150;
@@ -107,6 +107,13 @@ fn held_messages_are_recovered_as_they_were() {
 }
 
 #[test]
+fn locks_are_recovered_as_they_were() {
+    let compared: usize =
+        (61..65).map(|seed| compare(&format!("seed {seed}"), || locks::calm(&disk(seed), seed))).sum();
+    assert!(compared > 30, "only {compared} moments");
+}
+
+#[test]
 fn whatever_is_done_at_once_is_recovered_as_it_was() {
     let mut compared = 0;
     for seed in 51..57u64 {
@@ -188,7 +195,8 @@ impl Client {
                 6..=8 => self.receive(node).await,
                 9 => self.acknowledge(node).await,
                 10 => self.renew(node).await,
-                11 => self.decide(node).await,
+                11 if self.random.chance(0.5) => self.decide(node).await,
+                11 => self.lock(node).await,
                 12 => {
                     let broker = &node.brokers[self.random.range(0..node.brokers.len() as u64) as usize];
                     let _ = broker.take_snapshot().await;
@@ -272,6 +280,20 @@ impl Client {
         let Some((group, message)) = self.leased.pop() else { return };
         let request = Acknowledge { group: group_name(group), receipts: vec![message.receipt] };
         let _ = node.handle(Request::Acknowledge(request)).await;
+    }
+
+    async fn lock(&mut self, node: &Node) {
+        let Some(key) = self.queue(node).await else { return };
+        let (client, group) = (["a@1", "b@1"][self.random.range(0..2) as usize], group_name(self.group()));
+        locks::joins(node, client, group.as_str()).await;
+        let broker = node.owner(key);
+        if self.random.chance(0.7) {
+            let _ = broker.lock_queues(&group, client, &[key].into()).await;
+        } else {
+            broker.unlock_queues(&group, client, &[key].into()).await;
+        }
+        // Others may be of the group again.
+        let _ = node.broker().reader_gone(1, client).await;
     }
 
     async fn renew(&mut self, node: &Node) {

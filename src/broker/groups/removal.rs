@@ -101,6 +101,7 @@ impl<D: Disk> Broker<D> {
             || tables.group_settings(group).is_some()
             || tables.used(group).is_some()
             || self.leases().holding(group).pairs > 0
+            || self.locks().has_group(group)
     }
 
     fn is_in_use(&self, group: &GroupName) -> bool {

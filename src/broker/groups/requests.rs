@@ -98,30 +98,27 @@ impl<D: Disk> Broker<D> {
 
     /// What was leased to a group, by queue, and what else there is to say of who consumes as it: why it gets nothing new, who is
     /// not taken into it.
-    async fn group_leases(
-        &self,
-        group: &GroupName,
-    ) -> Result<(HashMap<QueueKey, LeaseInfo>, Vec<String>), Failure> {
-        let mut leases = HashMap::new();
-        let mut refusals = Vec::new();
+    async fn group_holding(&self, group: &GroupName) -> Result<GroupHolding, Failure> {
+        let mut holding = GroupHolding::default();
         for reply in self.ask_all(|| PeerRequest::GroupLeases(group.clone()), Others::AndThis).await? {
             match reply {
-                PeerReply::GroupLeases { leases: found, refused } => {
-                    leases.extend(found.into_iter().map(|info| (info.key, info)));
-                    refusals.extend(refused);
+                PeerReply::GroupLeases { leases, locks, refused } => {
+                    holding.leases.extend(leases.into_iter().map(|info| (info.key, info)));
+                    holding.locks.extend(locks);
+                    holding.refused.extend(refused);
                 }
                 other => return Err(unexpected(&other)),
             }
         }
-        refusals.sort();
-        refusals.dedup();
-        Ok((leases, refusals))
+        holding.refused.sort();
+        holding.refused.dedup();
+        Ok(holding)
     }
 
     pub(in crate::broker) async fn describe_group(&self, group: GroupName) -> Result<GroupInfo, Failure> {
         let receivers = self.group_receivers(&group).await?;
         let offsets = self.group_offsets(&group).await?;
-        let (leases, mut refused) = self.group_leases(&group).await?;
+        let GroupHolding { leases, locks, mut refused } = self.group_holding(&group).await?;
         if !receivers.is_empty() {
             refused.extend(self.closed_by_readers(&group));
         }
@@ -150,7 +147,8 @@ impl<D: Disk> Broker<D> {
             let tables = self.tables();
             let named = members.iter().flat_map(|member| &member.topics);
             let named = named.chain(receivers.iter().map(|receiver| &receiver.topic));
-            let keys = offsets.iter().map(|offset| offset.key).chain(leases.keys().copied());
+            let held = leases.keys().chain(locks.keys()).copied();
+            let keys = offsets.iter().map(|offset| offset.key).chain(held);
             let ids = named.filter_map(|name| tables.topic_named(name)).map(|topic| topic.id);
             let ids: BTreeSet<_> = ids.chain(keys.map(|key| key.topic)).collect();
             ids.into_iter().filter_map(|id| tables.topic(id).cloned()).collect()
@@ -162,8 +160,8 @@ impl<D: Disk> Broker<D> {
             for range in self.queue_ranges(topic.id).await? {
                 let key = QueueKey { topic: topic.id, queue: range.queue };
                 let info = group_queue(&topic, &range, committed.get(&key).copied(), leases.get(&key));
-                queues
-                    .push(GroupQueueInfo { member: holder(key).map(|member| member.member.clone()), ..info });
+                let member = holder(key).map(|member| member.member.clone());
+                queues.push(GroupQueueInfo { member: member.or_else(|| locks.get(&key).cloned()), ..info });
             }
         }
         Ok(GroupInfo { group, generation, members, receivers, settings, queues, refused, readers })
@@ -249,6 +247,16 @@ impl<D: Disk> Broker<D> {
         });
         with_bounds.collect()
     }
+}
+
+/// What a group has of queues, on all shards.
+#[derive(Default)]
+struct GroupHolding {
+    leases: HashMap<QueueKey, LeaseInfo>,
+    /// Who has a queue to itself.
+    locks: HashMap<QueueKey, String>,
+    /// Why it gets nothing new, for each shard where that is so.
+    refused: Vec<String>,
 }
 
 /// One queue as its group sees it; who reads it is not said here.

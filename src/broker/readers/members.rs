@@ -374,6 +374,11 @@ impl Readers {
         })
     }
 
+    /// Whether a client is of a group.
+    pub fn has_client(&self, group: &GroupName, id: &str) -> bool {
+        self.groups.get(group).is_some_and(|group| group.clients.contains_key(id))
+    }
+
     /// Whether somebody is there of the group, whatever it does.
     pub fn has_group(&self, group: &GroupName) -> bool {
         self.groups.contains_key(group)

@@ -3,6 +3,7 @@
 //! given messages.
 //!
 //! * `commits`: where readers are, gathered and stored together.
+//! * `locks`: who of them has a queue to itself.
 //! * `members`: which clients read for which groups, on all shards, and `producers`: which of them produce.
 //! * `precedence`: whose a group is that native members want as well.
 //! * `send_back`: what they could not process comes again, or is a dead letter.
@@ -10,6 +11,7 @@
 //! * `start`: where they go on, and where a new group begins.
 
 mod commits;
+mod locks;
 mod members;
 mod precedence;
 mod producers;
@@ -19,6 +21,7 @@ mod start;
 
 pub use commits::ReaderCommit;
 pub(super) use commits::{Coming, ReaderCommits};
+pub(super) use locks::ReaderLocks;
 pub use members::READER_CLIENTS;
 pub(super) use members::{Readers, shown_bytes};
 pub use send_back::{RetryDelay, SendBack};

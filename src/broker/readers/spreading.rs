@@ -76,6 +76,11 @@ impl<D: Disk> Broker<D> {
         *self.spreading.notice.borrow_mut() = Some(notice);
     }
 
+    /// How clients are told, once that is known.
+    pub(in crate::broker) fn members_notice(&self) -> Option<MembersNotice> {
+        self.spreading.notice.borrow().clone()
+    }
+
     /// A client has said over a connection of this shard what it reads, and produces as: this shard knows it from now on. Unless all
     /// do, [`tell_reader`](Broker::tell_reader) has it told.
     pub fn hear_reader(
@@ -129,6 +134,7 @@ impl<D: Disk> Broker<D> {
 
     /// A client has left groups, as this shard has heard: it leaves them over all of its connections. On return all shards know.
     pub async fn reader_left(&self, id: &str, left: &LeftGroups) -> Result<(), Failure> {
+        self.give_up_locks_of(left, id).await;
         self.tell_words_of(id).await?;
         let own = self.options.shard;
         let shards = (0..self.options.shard_count).map(ShardId).filter(|shard| *shard != own);
@@ -145,6 +151,7 @@ impl<D: Disk> Broker<D> {
     /// Another shard has heard that a client leaves groups.
     async fn reader_left_here(&self, id: &str, left: &LeftGroups) -> Result<PeerReply, Failure> {
         self.hear_reader_leave(id, left)?;
+        self.give_up_locks_of(left, id).await;
         self.tell_words_of(id).await?;
         Ok(PeerReply::Done)
     }
@@ -380,7 +387,7 @@ impl<D: Disk> Broker<D> {
 
     /// Tells the clients that this shard speaks to, of groups that have other members.
     fn notify_readers(&self, groups: &[GroupName]) -> PeerReply {
-        let Some(notice) = self.spreading.notice.borrow().clone() else { return PeerReply::Done };
+        let Some(notice) = self.members_notice() else { return PeerReply::Done };
         for group in groups {
             let members = self.readers.borrow().members_of_shard(group, self.options.shard);
             members.iter().for_each(|client| notice(client, group));
@@ -401,6 +408,11 @@ impl<D: Disk> Broker<D> {
                 return;
             }
         }
+    }
+
+    /// Whether a client reads for a group.
+    pub fn is_reader(&self, group: &GroupName, id: &str) -> bool {
+        self.readers.borrow().has_client(group, id)
     }
 
     /// The clients that read for a group, in the order of their ids.
@@ -447,8 +459,11 @@ impl<D: Disk> Broker<D> {
     }
 
     /// What receivers of a group may take from a queue of this shard. While the group has members, their grants say so; what is
-    /// read for it is closed to receivers.
+    /// read for it is closed to receivers, and so is what a client has to itself.
     pub(in crate::broker) fn gate(&self, group: &GroupName, key: QueueKey) -> Gate {
+        if self.is_locked(group, key) {
+            return Gate::Closed;
+        }
         let gates = self.gates.borrow();
         if gates.have_any_members(group) || !self.readers.borrow().is_read(group) {
             return gates.gate(group, key);

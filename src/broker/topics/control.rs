@@ -315,7 +315,7 @@ impl<D: Disk> Broker<D> {
                 let leases = self.own_leases(&group);
                 let refused = self.lease_refusal(&group, None).map(|refused| refused.message);
                 let refused = refused.into_iter().chain(self.precedence_notes(&group)).collect();
-                Ok(PeerReply::GroupLeases { leases, refused })
+                Ok(PeerReply::GroupLeases { leases, locks: self.own_locks(&group), refused })
             }
             PeerRequest::SetGates { group, grants } => {
                 let draining = self.set_gates(&group, grants).await?;

@@ -11,6 +11,7 @@ use crate::broker::queue::Queue;
 use crate::broker::shard_broker::{Broker, owned_queues};
 use crate::disk::{Disk, DiskErrorKind};
 use crate::index::{IndexError, TrimProgress};
+use crate::limits;
 use crate::state::Change;
 use crate::types::{GroupName, Level, LogPosition, MonotonicTime, QueueKey, QueueOffset};
 
@@ -263,6 +264,7 @@ impl<D: Disk> Broker<D> {
             end = placement.end;
         }
         let end = self.checkpoint_leases().await?.unwrap_or(end);
+        let end = self.checkpoint_locks().await?.unwrap_or(end);
         let end = self.checkpoint_held().await?.unwrap_or(end);
         self.writer.reached(Level::Durable, end).await?;
         let first = first.expect("tables have at least the next topic id");
@@ -315,6 +317,27 @@ impl<D: Disk> Broker<D> {
             };
         }
         (payload, next)
+    }
+
+    /// Repeats in the log who has which queue to itself, in the same way.
+    async fn checkpoint_locks(&self) -> Result<Option<LogPosition>, Failure> {
+        let locked: Vec<_> = self.locks().iter().map(|(group, key, _)| (group.clone(), key)).collect();
+        let mut end = None;
+        for some in locked.chunks(limits::QUEUE_LOCKS_PLACED_MAX) {
+            let repeating = self.writer.place(|| {
+                let mut payload = Vec::new();
+                let locks = self.locks();
+                let states = some.iter().filter_map(|(group, key)| locks.state(group, *key));
+                states.for_each(|change| Change::Lock(change).encode(&mut payload));
+                drop(locks);
+                if payload.is_empty() {
+                    return Ok(None);
+                }
+                self.writer.try_repeated(&payload, Level::Written).map(Some)
+            });
+            end = repeating.await?.map(|placement| placement.end).or(end);
+        }
+        Ok(end)
     }
 
     /// The `end` of each queue that was ever used, in the order of the queues.

@@ -3,9 +3,11 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::call::lock::QueueLocks;
+use super::call::offsets::{OffsetCommit, OffsetQuery, QueueAsked};
 use super::call::pull::{PullRequest, Wants, is_pull};
 use super::json::Value;
-use super::{Cut, Frame, Header, HeaderForm, Language, code::request, cut};
+use super::{Cut, FieldValue, Frame, Head, Header, HeaderForm, Language, code::request, cut};
 use crate::api::TagFilter;
 use crate::limits;
 
@@ -125,6 +127,120 @@ fn pulls_of_every_client_are_read() {
         assert_eq!(pull.bytes_max, limits::PULL_BYTES_MAX);
         assert_eq!(pull.wants, Wants::These(Rc::new(filter.clone().into())));
     }
+}
+
+#[test]
+fn offsets_of_every_client_are_read() {
+    for file in [
+        &captured!("java-4.9.8-query-offset")[..],
+        captured!("java-5.5.0-query-offset"),
+        captured!("java-5.5.0-binary-query-offset"),
+        captured!("go-2.1.2-query-offset"),
+        captured!("wheel-0.4.4-query-offset"),
+    ] {
+        let frame = frame(file);
+        let header = header(&frame);
+        assert_eq!(header.code, request::QUERY_CONSUMER_OFFSET);
+        let query = OffsetQuery::read(&header.fields).expect("a query");
+        assert_eq!(
+            (query.group.as_str(), query.queue.topic.as_str(), query.zero_if_new),
+            ("cg", "orders", true)
+        );
+        assert!((0..4).contains(&query.queue.queue));
+    }
+    for (file, is_one_way) in [
+        (&captured!("java-4.9.8-commit-offset")[..], true),
+        (captured!("java-5.5.0-commit-offset"), true),
+        (captured!("java-5.5.0-binary-commit-offset"), true),
+        // Neither says that it wants no answer.
+        (captured!("go-2.1.2-commit-offset"), false),
+        (captured!("wheel-0.4.4-commit-offset"), false),
+    ] {
+        let frame = frame(file);
+        let header = header(&frame);
+        assert_eq!((header.code, header.is_one_way()), (request::UPDATE_CONSUMER_OFFSET, is_one_way));
+        let commit = OffsetCommit::read(&header.fields).expect("a commit");
+        assert_eq!((commit.group.as_str(), commit.queue.topic.as_str(), commit.offset), ("cg", "orders", 2));
+    }
+}
+
+#[test]
+fn locks_of_every_client_are_read() {
+    for (file, code, queue_count) in [
+        (&captured!("java-4.9.8-lock")[..], request::LOCK_BATCH_MQ, 1),
+        (captured!("java-5.5.0-lock"), request::LOCK_BATCH_MQ, 1),
+        (captured!("java-5.5.0-binary-lock"), request::LOCK_BATCH_MQ, 1),
+        (captured!("go-2.1.2-lock"), request::LOCK_BATCH_MQ, 1),
+        (captured!("wheel-0.4.4-lock"), request::LOCK_BATCH_MQ, 1),
+        (captured!("java-4.9.8-unlock"), request::UNLOCK_BATCH_MQ, 4),
+        (captured!("java-5.5.0-unlock"), request::UNLOCK_BATCH_MQ, 4),
+        (captured!("java-5.5.0-binary-unlock"), request::UNLOCK_BATCH_MQ, 4),
+        (captured!("go-2.1.2-unlock"), request::UNLOCK_BATCH_MQ, 4),
+        (captured!("wheel-0.4.4-unlock"), request::UNLOCK_BATCH_MQ, 4),
+    ] {
+        let frame = frame(file);
+        assert_eq!(header(&frame).code, code);
+        let locks = QueueLocks::read(frame.body).expect("a list of queues");
+        assert_eq!((locks.group.as_str(), locks.queues.len()), ("cg", queue_count));
+        assert!(locks.client.contains('@'), "{}", locks.client);
+        for locked in &locks.queues {
+            let QueueAsked { topic, queue } = &locked.queue;
+            assert_eq!((topic.as_str(), locked.broker.as_str()), ("orders", "n-0"));
+            assert!((0..4).contains(queue));
+        }
+    }
+}
+
+#[test]
+fn who_leaves_says_which_group_it_leaves() {
+    for (file, produces) in [
+        (&captured!("java-4.9.8-unregister")[..], None),
+        (captured!("java-5.5.0-unregister"), None),
+        (captured!("java-5.5.0-binary-unregister"), None),
+        (captured!("wheel-0.4.4-unregister"), Some("")),
+    ] {
+        let frame = frame(file);
+        let header = header(&frame);
+        assert_eq!(header.code, request::UNREGISTER_CLIENT);
+        assert_eq!(header.fields.text("consumerGroup").as_deref(), Some("cg"));
+        assert_eq!(header.fields.text("producerGroup").as_deref(), produces);
+        assert!(header.fields.text("clientID").is_some_and(|client| client.contains('@')));
+    }
+}
+
+#[test]
+fn messages_that_are_sent_back_are_named_by_their_place() {
+    for (file, has_topic) in [
+        (&captured!("java-4.9.8-send-back")[..], true),
+        (captured!("java-5.5.0-send-back"), true),
+        (captured!("go-2.1.2-send-back"), true),
+        (captured!("wheel-0.4.4-send-back"), false),
+    ] {
+        let frame = frame(file);
+        let header = header(&frame);
+        assert_eq!(header.code, request::CONSUMER_SEND_MSG_BACK);
+        assert_eq!(header.fields.text("group").as_deref(), Some("cg"));
+        assert!(header.fields.number::<i64>("offset").is_some_and(|place| place > 0));
+        assert_eq!(header.fields.number("delayLevel"), Some(0));
+        let topic = header.fields.text("originTopic");
+        assert_eq!(topic.as_deref(), has_topic.then_some("orders"), "C++'s names only the place");
+    }
+}
+
+/// This one is Apache's broker's, to a client.
+#[test]
+fn clients_are_told_of_other_members_as_by_apaches_broker() {
+    let frame = frame(captured!("apache-5.5.0-members-changed"));
+    let theirs = header(&frame);
+    let fields = [("consumerGroup", FieldValue::Text("cg"))];
+    let head = Head { fields: &fields, ..Head::one_way(request::NOTIFY_CONSUMER_IDS_CHANGED, theirs.opaque) };
+    let mut ours = Vec::new();
+    head.write(HeaderForm::Json, b"", &mut ours);
+    let Ok(Cut::Frame(ours)) = cut(&ours) else { panic!("a frame") };
+    let ours = header(&ours);
+    let said = |header: &Header<'_>| (header.code, header.is_one_way(), header.is_answer(), header.language);
+    assert_eq!(said(&ours), said(&theirs));
+    assert_eq!(ours.fields.bytes("consumerGroup"), theirs.fields.bytes("consumerGroup"));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod answer;
 mod connection;
 mod expressions;
+mod locks;
 mod names;
 mod offsets;
 mod port;

@@ -190,14 +190,14 @@ impl Remoting {
     }
 }
 
-fn group_named(name: &str) -> Result<GroupName, Refused> {
+pub(super) fn group_named(name: &str) -> Result<GroupName, Refused> {
     name.parse().map_err(|error| {
         Refused::new(ResponseCode::InvalidParameter, format!("`{name}` is no name of a group: {error}"))
     })
 }
 
 /// RocketMQ's number for what is wrong with a group, whatever else it may mean.
-fn with_members(failure: Failure) -> Refused {
+pub(super) fn with_members(failure: Failure) -> Refused {
     match failure.status {
         Status::GroupHasMembers => Refused::new(ResponseCode::SystemError, failure.message),
         _ => Refused::failed(failure),

@@ -126,7 +126,7 @@ impl RemotingPort {
         let given = metrics.messages_fetched.get() + metrics.messages_received.get();
         self.rates.borrow_mut().tick(now, [metrics.messages_produced.get(), given]);
         let ended = self.clients.end_overdue();
-        if ended.is_empty() && !self.broker.has_untold_readers() {
+        if ended.is_empty() && !self.broker.has_untold_readers() && !self.broker.has_locks() {
             return;
         }
         let broker = self.broker.clone();
@@ -137,6 +137,7 @@ impl RemotingPort {
                 }
             }
             broker.retell_readers().await;
+            broker.end_locks().await;
         };
         glommio::spawn_local(told).detach();
     }

@@ -95,6 +95,8 @@ impl Remoting {
             request::UNREGISTER_CLIENT => self.unregister_client(asker, sender, header).await,
             request::CONSUMER_SEND_MSG_BACK => self.send_back(asker, sender, header).await,
             request::END_TRANSACTION => self.end_transaction(asker, sender, header).await,
+            request::LOCK_BATCH_MQ => self.lock_queues(asker, sender, body).await,
+            request::UNLOCK_BATCH_MQ => self.unlock_queues(asker, sender, body).await,
             request::QUERY_CONSUMER_OFFSET => self.query_offset(asker, sender, header).await,
             request::UPDATE_CONSUMER_OFFSET => self.update_offset(asker, sender, header).await,
             request::SEARCH_OFFSET_BY_TIMESTAMP

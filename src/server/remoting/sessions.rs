@@ -222,6 +222,11 @@ impl Remoting {
         has_room && self.port().clients.sessions.heard(client, self.connection.id, &self.client)
     }
 
+    /// Whether the client was heard over this connection.
+    pub(super) fn heard_client(&self, client: &str) -> bool {
+        self.heard.borrow().clients.contains(client)
+    }
+
     /// What a client reads and produces as, in the broker's words.
     fn reader_client(&self, heartbeat: Heartbeat, header: &Header<'_>) -> Result<ReaderClient, Refused> {
         let before = match heartbeat.lacks_subscriptions {
@@ -281,7 +286,7 @@ impl Remoting {
         let group = header.fields.text("consumerGroup");
         self.check_group(sender, group.as_ref()).map_err(Refused::failed)?;
         // Nobody takes others off: the client was heard over this connection.
-        let is_heard = self.heard.borrow().clients.contains(&client);
+        let is_heard = self.heard_client(&client);
         let named = |name: Option<Cow<'_, str>>| name.and_then(|name| name.parse::<GroupName>().ok());
         let left = LeftGroups { reads: named(group), produces: named(header.fields.text("producerGroup")) };
         if !is_heard || left == LeftGroups::default() {

@@ -1,5 +1,6 @@
 // RocketMQ's own client for Go, unmodified, against the real broker: what it sends is what `turbopump consume` reads, with
-// the places and ids that it was told, and what it pulls. Environment: TURBOPUMP (the binary), SHARDS.
+// the places and ids that it was told, and what it pulls. Environment: TURBOPUMP (the binary), SHARDS, TURBOPUMP_KILL_ROUNDS
+// (orders.go). With arguments it is a consumer that dies.
 package main
 
 import (
@@ -63,10 +64,13 @@ func address(line string) string {
 }
 
 // A broker on free ports over this directory; its native address and that of its name server.
-func start(directory string) (*exec.Cmd, string, string) {
-	broker := exec.Command(os.Getenv("TURBOPUMP"), "serve", "--data", directory+"/data", "--listen", "127.0.0.1:0",
-		"--http", "none", "--namesrv", "127.0.0.1:0", "--segment-bytes", "16MiB", "--node", "suite", "--shards", os.Getenv("SHARDS"),
-		"--transaction-immunity", "500ms", "--transaction-check-interval", "500ms")
+func start(directory string, flags ...string) (*exec.Cmd, string, string) {
+	if len(flags) == 0 {
+		flags = []string{"--listen", "127.0.0.1:0", "--namesrv", "127.0.0.1:0"}
+	}
+	flags = append([]string{"serve", "--data", directory + "/data", "--http", "none", "--segment-bytes", "16MiB", "--node", "suite",
+		"--shards", os.Getenv("SHARDS"), "--transaction-immunity", "500ms", "--transaction-check-interval", "500ms"}, flags...)
+	broker := exec.Command(os.Getenv("TURBOPUMP"), flags...)
 	broker.Stderr = os.Stderr
 	output, err := broker.StdoutPipe()
 	check("pipe", err)
@@ -292,6 +296,7 @@ func run() {
 		{"those that broadcast get every message", s.broadcasts},
 		{"what is committed is seen once, decided at once or when it is asked", s.transactions},
 		{"what a consumer fails at comes again, and ends among the dead letters", s.retries},
+		{"messages of each key come in their order", s.inOrder},
 	}
 	for _, one := range cases {
 		begun := time.Now()
@@ -303,6 +308,10 @@ func run() {
 
 func main() {
 	rlog.SetLogLevel("error")
+	if len(os.Args) > 2 {
+		inOrder(os.Args[2], os.Args[1], func(line string) { fmt.Println(line) })
+		time.Sleep(10 * time.Minute)
+	}
 	// Panics run what was deferred: nothing is left behind.
 	run()
 }
