@@ -33,15 +33,17 @@ impl UnmadeTopics {
 
     /// A topic is there: those who wait for it are called, each once.
     pub fn made(&self, topic: &TopicName) {
-        let mut callers = self.callers.borrow_mut();
-        let first = (topic.clone(), 0);
-        while let Some(entry) = callers.range(&first..).next().map(|(entry, _)| entry.clone())
-            && entry.0 == *topic
-        {
-            if let Some(caller) = callers.remove(&entry) {
-                caller.look_now();
-            }
+        while let Some(caller) = self.take_first(topic) {
+            caller.look_now();
         }
+    }
+
+    /// Takes somebody out who waits for a topic: nothing is borrowed while it is called.
+    fn take_first(&self, topic: &TopicName) -> Option<Rc<dyn LookNow>> {
+        let mut callers = self.callers.borrow_mut();
+        let (first, _) = callers.range((topic.clone(), 0)..).next()?;
+        let first = (first.0 == *topic).then(|| first.clone())?;
+        callers.remove(&first)
     }
 }
 
