@@ -144,7 +144,7 @@ fn a_lock_that_cannot_be_opened_is_named_by_a_start_and_by_every_tool() {
         give(directory.path(), user);
     }
     fs::write(&lock, "").expect("the name is free");
-    fs::set_permissions(&lock, Permissions::from_mode(0)).expect("ours");
+    fs::set_permissions(&lock, Permissions::from_mode(0o000)).expect("ours");
     named(user, "cannot be written to by this user");
     fs::set_permissions(&lock, Permissions::from_mode(0o444)).expect("ours");
     if user.is_some() {

@@ -271,7 +271,7 @@ fn a_producer_of_the_group_is_asked_over_whichever_shard_it_is_connected_to() {
         // To the broker that has asked, which need not be the half's.
         assert_eq!(end(&mut producer, &half, decision, &[("fromTransactionCheck", "true")]).code, 0);
     }
-    assert_eq!(times.into_iter().map(|(_, count)| count).collect::<Vec<_>>(), [1, 3, 1]);
+    assert_eq!(times.into_values().collect::<Vec<_>>(), [1, 3, 1]);
     let mut seen: Vec<_> =
         stored(&node, "orders").iter().map(|message| message["body"].to_string()).collect();
     seen.sort_unstable();
