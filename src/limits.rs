@@ -166,6 +166,8 @@ pub const SEGMENT_BYTES_DEFAULT: u64 = 1024 * 1024 * 1024;
 /// Direct reads are cut at this size; a few are in flight at once.
 pub const READ_BYTES: usize = 256 * 1024;
 pub const READS_IN_FLIGHT_MAX: usize = 4;
+/// What a shard keeps of what it has read for those who look into batches, where it has so much for what is read ahead.
+pub const STRETCHES_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Written buffers kept for readers at the tail, per shard.
 pub const TAIL_CACHE_BYTES: usize = 64 * 1024 * 1024;
 

@@ -130,6 +130,8 @@ counters! {
     disk_stalled_ns,
     segment_failures,
     segments_removed,
+    /// Reads of the log, each of one piece.
+    disk_reads,
     disk_bytes_read,
     damaged_batches,
     topics_created_by_use,

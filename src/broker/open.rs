@@ -10,7 +10,7 @@ use super::find::KeyIndexing;
 use super::groups::Groups;
 use super::options::BrokerOptions;
 use super::queue_ends::QueueEnds;
-use super::reader::BatchCache;
+use super::reader::{BatchCache, Stretches};
 use super::readers::{ReaderCommits, ReaderLocks, Spreading};
 use super::receive::PairLocks;
 use super::shard_broker::{Broker, OpenedBroker};
@@ -260,13 +260,11 @@ impl<D: Disk> Broker<D> {
         let steady = SteadyTime::new(clock.clone(), newest, state.tables().running());
         let index_health = Rc::new(IndexHealth::new(was_rebuilt));
         let (first_position, state) = (log.first_position(), Rc::new(RefCell::new(state)));
-        let writer = Writer::new(&log, &index, &index_health, &state, &clock, &metrics);
         let broker = Broker {
+            writer: Writer::new(&log, &index, &index_health, &state, &clock, &metrics),
             disk,
             clock,
             metrics,
-            writer,
-            memory,
             notices: Notices::default(),
             keys: KeyIndexing::new(log.watermarks().durable_end()),
             log,
@@ -284,6 +282,8 @@ impl<D: Disk> Broker<D> {
             dead_letters_said: Throttle::new(SAY_AGAIN_AFTER),
             pair_locks: PairLocks::default(),
             batch_cache: RefCell::new(BatchCache::new(limits::RECEIVE_CACHE_BYTES)),
+            stretches: Stretches::new(&memory),
+            memory,
             publish_round_robin: Cell::new(0),
             receive_round_robin: Cell::new(0),
             gates: RefCell::default(),

@@ -12,7 +12,7 @@ use super::options::BrokerOptions;
 use super::peers::Peers;
 use super::queue::{Arrivals, Queue};
 use super::queue_ends::messages_in;
-use super::reader::{BatchCache, UnmadeTopics};
+use super::reader::{BatchCache, Stretches, UnmadeTopics};
 use super::readers::{ReaderCommits, ReaderLocks, Readers, Spreading};
 use super::receive::{PairLocks, Passed, Refusal};
 use super::steady::SteadyTime;
@@ -63,6 +63,8 @@ pub struct Broker<D: Disk> {
     pub(super) pair_locks: PairLocks,
     /// Batches that receives took some messages of.
     pub(super) batch_cache: RefCell<BatchCache>,
+    /// What was read around batches that were looked into.
+    pub(super) stretches: Rc<Stretches<D>>,
     /// Counts messages that are published without a queue and without a key, so that they go around the queues.
     pub(super) publish_round_robin: Cell<u32>,
     /// Counts receives, so that each starts at another queue.

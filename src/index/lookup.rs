@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::block::{Block, BlockError};
 use super::consume::Index;
-use super::entry::{BlockReference, IndexEntry, Seek};
+use super::entry::{BlockAddress, BlockReference, IndexEntry, Seek};
 use super::error::IndexError;
 use super::sealed::identity;
 use super::tree::SearchPosition;
@@ -77,7 +77,7 @@ impl<D: Disk> Index<D> {
         }
     }
 
-    /// Looks up as [`lookup`](Index::lookup) does, without waiting; `None` when a block has to be read from the disk.
+    /// Looks up as [`lookup`](Index::lookup) does, among the entries that are in no block yet; `None` when the first one is.
     pub fn lookup_in_memory(
         &self,
         key: QueueKey,
@@ -88,6 +88,32 @@ impl<D: Disk> Index<D> {
         match self.collect_tail(key, &mut collection) {
             Step::Done => Some(collection.entries),
             Step::Block { .. } => (!collection.entries.is_empty()).then_some(collection.entries),
+        }
+    }
+
+    /// Looks up as [`lookup`](Index::lookup) does, as far as no block has to be read from the disk; `None` when one has to be for
+    /// the first entry.
+    pub fn lookup_at_hand(
+        &self,
+        key: QueueKey,
+        offset: QueueOffset,
+        max: LookupMax,
+    ) -> Option<Vec<IndexEntry>> {
+        let mut collection = Collection { max, entries: Vec::new(), bytes: 0, records: 0, offset };
+        loop {
+            let Step::Block { reference, level } = self.collect_tail(key, &mut collection) else {
+                return Some(collection.entries);
+            };
+            let seek = Seek { offset: collection.offset, ..Seek::default() };
+            let leaf = self.leaf_at_hand(key, reference, level, &seek);
+            let takes_more = leaf.is_some_and(|block| {
+                let from = block.seek_entry(&seek);
+                (from..block.count()).all(|index| collection.take(block.entry(index)))
+            });
+            // A block that leads no further is damaged: whoever may wait is told.
+            if !takes_more || collection.offset <= seek.offset {
+                return (!collection.entries.is_empty()).then_some(collection.entries);
+            }
         }
     }
 
@@ -160,6 +186,34 @@ impl<D: Disk> Index<D> {
         }
     }
 
+    /// As [`leaf`](Index::leaf), as far as all blocks on the way are in memory.
+    fn leaf_at_hand(
+        &self,
+        key: QueueKey,
+        reference: BlockReference,
+        level: u8,
+        seek: &Seek,
+    ) -> Option<Rc<Block>> {
+        let (mut reference, mut level) = (reference, level);
+        loop {
+            let block = self.block_at_hand(reference.address)?;
+            if block.identity() != identity(key, level, &reference) {
+                return None;
+            }
+            if level == 0 {
+                return Some(block);
+            }
+            reference = block.seek_reference(seek).unwrap_or_else(|| block.reference(block.count() - 1));
+            level -= 1;
+        }
+    }
+
+    /// One block, from those that wait or from the cache.
+    fn block_at_hand(&self, address: BlockAddress) -> Option<Rc<Block>> {
+        let waiting = self.shared.state.borrow().sealed.find(address);
+        waiting.or_else(|| self.shared.cache.borrow_mut().find(address))
+    }
+
     /// One block: from those that wait, from the cache, or from disk.
     pub(super) async fn block(
         &self,
@@ -168,11 +222,7 @@ impl<D: Disk> Index<D> {
         level: u8,
     ) -> Result<Rc<Block>, IndexError> {
         let (address, expected) = (reference.address, identity(key, level, &reference));
-        let mut known = self.shared.state.borrow().sealed.find(address);
-        if known.is_none() {
-            known = self.shared.cache.borrow_mut().find(address);
-        }
-        if let Some(block) = known {
+        if let Some(block) = self.block_at_hand(address) {
             // What waits may come from a snapshot, which may contradict itself.
             if block.identity() != expected {
                 return Err(self.shared.files.damaged(address, BlockError::Identity));

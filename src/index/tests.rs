@@ -66,7 +66,13 @@ fn trim(index: &Index<MemoryDisk>, min_position: LogPosition) {
 }
 
 fn lookup(index: &Index<MemoryDisk>, key: QueueKey, offset: u64, max: LookupMax) -> Vec<IndexEntry> {
-    block_on(index.lookup(key, QueueOffset(offset), max)).expect("a whole index")
+    let found = block_on(index.lookup(key, QueueOffset(offset), max)).expect("a whole index");
+    // What is at hand is the beginning of it.
+    if let Some(at_hand) = index.lookup_at_hand(key, QueueOffset(offset), max) {
+        assert_eq!(at_hand.is_empty(), found.is_empty());
+        assert_eq!(at_hand[..], found[..at_hand.len()], "offset {offset}");
+    }
+    found
 }
 
 #[test]
@@ -79,13 +85,17 @@ fn entries_are_found_wherever_they_are() {
     entries.extend(grow(&index, key(0), 150..210));
     assert!(index.waiting_blocks() > 0, "some blocks wait");
     assert_eq!(lookup(&index, key(0), 0, ALL), entries);
+    let mut cold = 0;
     for (place, entry) in entries.iter().enumerate() {
         for offset in entry.base_offset.0..entry.end_offset().0 {
             let max = LookupMax { entries: 2, ..ALL };
             let expected = &entries[place..entries.len().min(place + 2)];
+            let is_cold = index.lookup_at_hand(key(0), QueueOffset(offset), max).is_none();
+            cold += u32::from(is_cold);
             assert_eq!(lookup(&index, key(0), offset, max), expected, "offset {offset}");
         }
     }
+    assert!((1..420).contains(&cold), "some are at hand and some are not, {cold} of 420 offsets");
     assert!(lookup(&index, key(0), 420, ALL).is_empty());
     assert!(lookup(&index, key(1), 0, ALL).is_empty());
     block_on(index.close()).expect("close");

@@ -1,12 +1,16 @@
 //! Reading stored batches: from the tail cache when they are there, else from the disk in parallel reads. What is read is
 //! handed out where it lies, but for the headers, which change, and for small batches.
 
+mod stretch;
+
 use std::cell::Cell;
 use std::ops::{Deref, Range};
 use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::stream::{FuturesOrdered, FuturesUnordered, StreamExt};
+
+pub use stretch::Stretch;
 
 use super::commit_log::{CommitLog, Inner};
 use super::segment::Segment;
@@ -17,7 +21,7 @@ use crate::types::{LogPosition, WakerList};
 use crate::wire::batch::{BATCH_HEADER_BYTES, BatchHeader, LogSecret, align_batch, records_in_parts_match};
 
 /// Batches whose distance is less than this are fetched by one read, bytes of others between them included.
-const GAP_BYTES_MAX: u64 = 32 * 1024;
+pub const GAP_BYTES_MAX: u64 = 32 * 1024;
 /// One run of reads covers at most this, unless a single batch is larger.
 const RUN_BYTES_MAX: u64 = (READ_BYTES * READS_IN_FLIGHT_MAX) as u64;
 /// A call reads this much at once, unless a single run is larger: what one run waits for, others use.
@@ -215,6 +219,11 @@ impl<D: Disk> CommitLog<D> {
         let mut slices = Vec::new();
         // A batch is followed by zeros up to the alignment in its group as well.
         wants.iter().all(|want| tail.share(want.position, want.padded_bytes(), &mut slices)).then_some(slices)
+    }
+
+    /// Whether the tail cache reaches back to `position`.
+    pub fn is_in_tail(&self, position: LogPosition) -> bool {
+        self.inner.tail.borrow().covers(position)
     }
 
     /// Appends the wanted batches to `output`: see [`read_shared`](CommitLog::read_shared).
@@ -431,6 +440,7 @@ impl<D: Disk> Inner<D> {
             false => SHARD_READ_BYTES_MAX,
         };
         let _on_its_way = self.device_reads.reserve_within(bytes, bytes_max).await;
+        self.metrics.disk_reads.add(1);
         segment.file.read(position, bytes).await
     }
 }

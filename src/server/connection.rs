@@ -419,6 +419,7 @@ impl Connections {
             self.clock.sleep(WATCH_INTERVAL).await;
             let now = self.clock.monotonic();
             self.refused.let_go(now);
+            self.broker.let_stretches_go();
             self.tell_left_out(Some(now));
             if let Some(tls) = &self.tls {
                 tls.tick();

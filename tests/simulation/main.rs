@@ -36,6 +36,7 @@ mod restarts;
 mod retained;
 mod send_back_sweep;
 mod sharing;
+mod stretches;
 mod supply;
 mod sweep;
 mod table;

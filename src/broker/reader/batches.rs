@@ -20,7 +20,8 @@ pub(super) type Ahead = HashMap<LogPosition, Bytes>;
 
 impl<D: Disk> Broker<D> {
     /// The first batch of `entries`; `None` when its bytes are damaged or gone. If it has to be read and is small, those
-    /// after it are read with it into `ahead`, as far as `missing` messages may be among them.
+    /// after it are read with it into `ahead`, as far as `missing` messages may be among them; or the stretches of the log in
+    /// which it lies, where that serves more readers.
     pub(super) async fn batch_and_next(
         &self,
         entries: &[IndexEntry],
@@ -32,6 +33,9 @@ impl<D: Disk> Broker<D> {
             return Ok(Some(batch));
         }
         if let Some(batch) = self.batch_cache.borrow().get(first.position) {
+            return Ok(Some(batch));
+        }
+        if let Some(batch) = self.batch_of_stretch(entries).await {
             return Ok(Some(batch));
         }
         let (mut bytes, mut messages) = (0, 0);

@@ -22,7 +22,8 @@ impl<D: Disk> Broker<D> {
         self.index.lookup(key, offset, max).await.map_err(|error| self.index_damaged(&error))
     }
 
-    /// Entries as [`entries`](Broker::entries) has them, without waiting; `None` when the disk has to be read.
+    /// Entries as [`entries`](Broker::entries) has them, of those at the queue's end that are always in memory; `None` when the
+    /// first one is older.
     pub(super) fn entries_in_memory(
         &self,
         key: QueueKey,
@@ -30,6 +31,17 @@ impl<D: Disk> Broker<D> {
         max: LookupMax,
     ) -> Option<Vec<IndexEntry>> {
         self.index.lookup_in_memory(key, offset, max)
+    }
+
+    /// Entries as [`entries`](Broker::entries) has them, as far as they are in memory, among those that were read lately;
+    /// `None` when the disk has to be read for the first one.
+    pub(super) fn entries_at_hand(
+        &self,
+        key: QueueKey,
+        offset: QueueOffset,
+        max: LookupMax,
+    ) -> Option<Vec<IndexEntry>> {
+        self.index.lookup_at_hand(key, offset, max)
     }
 
     /// The entry of the batch that holds `offset`; `None` in a gap, and where there is no message.

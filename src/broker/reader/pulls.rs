@@ -95,9 +95,9 @@ impl<D: Disk> Broker<D> {
         let queue = self.queue(pull.key)?;
         let end = queue.durable_end.get();
         let selection = Selection::new(pull.filter);
-        let entries = if selection.is_everything() { taker.missing() } else { ENTRIES_MAX };
-        let max = LookupMax { entries, bytes: BYTES_MAX, records: u64::MAX };
-        let Some(entries) = self.entries_in_memory(pull.key, pull.offset, max) else { return Ok(None) };
+        let records = if selection.is_everything() { taker.missing() as u64 } else { u64::MAX };
+        let max = LookupMax { entries: ENTRIES_MAX, bytes: BYTES_MAX, records };
+        let Some(entries) = self.entries_at_hand(pull.key, pull.offset, max) else { return Ok(None) };
         let mut next = pull.offset;
         for entry in entries.iter().take_while(|entry| entry.end_offset() <= end) {
             // What was lost before this one is told of by whoever reads the disk.
@@ -124,7 +124,9 @@ impl<D: Disk> Broker<D> {
         if let Some(batch) = self.batch_cache.borrow().get(entry.position) {
             return Some(TailBatch::Copied(batch));
         }
-        let mut slices = self.log.share_tail(&[want(entry)])?;
+        let Some(mut slices) = self.log.share_tail(&[want(entry)]) else {
+            return self.kept_batch(&want(entry)).map(TailBatch::Copied);
+        };
         if slices.len() == 1 {
             return slices.pop().map(TailBatch::InPlace);
         }

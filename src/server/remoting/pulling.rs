@@ -274,6 +274,7 @@ impl Remoting {
         let mut records = Records::new(self, pull, key.queue);
         let asked = Pull { key, offset, filter: &target.filter };
         let pulled = self.connections.broker.pull_now(&asked, &mut records).map_err(Refused::failed)?;
+        self.read_ahead();
         let passes = |pulled: &Pulled| records.is_empty() && pulled.next == pulled.span.end;
         let goes_on = patience == Patience::GoesOn && matches!(*target.filter, Filter::Expression(_));
         let looked_at = |pulled: &Pulled| LOOK_BYTES * (pulled.next.0 - offset.0) as usize;
@@ -364,7 +365,15 @@ impl Remoting {
         let asked = Pull { key, offset, filter: &target.filter };
         let pulled = self.connections.broker.pull(&asked, &mut records).await.map_err(Refused::failed)?;
         self.answer_pulled(asker, pulled, records);
+        self.read_ahead();
         Ok(())
+    }
+
+    /// Has the disk read what pulls go on to, while what they were given is sent.
+    fn read_ahead(&self) {
+        if let Some(reading) = self.connections.broker.read_stretches_ahead() {
+            self.connections.spawn_catch_up(reading);
+        }
     }
 
     /// Answers a pull for which there are no messages. Returns what that weighs.
