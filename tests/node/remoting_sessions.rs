@@ -299,7 +299,11 @@ fn a_member_that_follows_is_not_put_out_by_a_heartbeat() {
     drop(stranger);
     node.run_well(&["message", "publish", "orders", "third", "--queue", "0"]);
     wait_for_line(&printed, "third");
+
+    // It dies without a word, and the group is free once it was waited for.
+    assert_eq!(beat(&mut Remoting::connect(&address), &stray).code, 1);
     stop_command(following);
+    wait_for("its session is over", || beat(&mut Remoting::connect(&address), &stray).code == 0);
 }
 
 #[test]

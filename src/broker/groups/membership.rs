@@ -275,6 +275,11 @@ impl Groups {
         }
     }
 
+    /// Whether shards are to be told of groups that have ended.
+    pub fn has_ended(&self) -> bool {
+        !self.ended.is_empty()
+    }
+
     /// Grants for groups that have ended, once: everything is open.
     pub fn take_ended(&mut self) -> Vec<(GroupName, QueueGrants)> {
         std::mem::take(&mut self.ended)

@@ -70,6 +70,20 @@ impl<D: Disk> Broker<D> {
         Ok(Reply::Done)
     }
 
+    /// Ends the sessions of members that are over; whether the shards have to hear of groups that have no members any more. To be
+    /// called about once a second: receivers ask by themselves, but readers do not.
+    pub fn end_member_sessions(&self) -> bool {
+        let mut groups = self.groups.borrow_mut();
+        groups.expire(self.clock.monotonic());
+        groups.has_ended()
+    }
+
+    /// Has all shards hear of groups that have no members any more.
+    pub async fn tell_of_ended_groups(&self) {
+        // A shard that hears nothing of it asks when somebody receives.
+        let _ = self.distribute_grants(None).await;
+    }
+
     /// Receivers of a group that has members, or had them.
     pub(in crate::broker) async fn receivers_seen(
         &self,

@@ -126,7 +126,9 @@ impl RemotingPort {
         let given = metrics.messages_fetched.get() + metrics.messages_received.get();
         self.rates.borrow_mut().tick(now, [metrics.messages_produced.get(), given]);
         let ended = self.clients.end_overdue();
-        if ended.is_empty() && !self.broker.has_untold_readers() && !self.broker.has_locks() {
+        let have_members_ended = self.broker.end_member_sessions();
+        let has_news = self.broker.has_untold_readers() || self.broker.has_locks();
+        if ended.is_empty() && !have_members_ended && !has_news {
             return;
         }
         let broker = self.broker.clone();
@@ -138,6 +140,9 @@ impl RemotingPort {
             }
             broker.retell_readers().await;
             broker.end_locks().await;
+            if have_members_ended {
+                broker.tell_of_ended_groups().await;
+            }
         };
         glommio::spawn_local(told).detach();
     }
