@@ -6,7 +6,7 @@ use std::error::Error;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use turbopump::api::{
-    ClientProtocol, Decision, EndTransaction, Hold, Receive, ReceiveScope, Release, TagFilter,
+    ClientProtocol, Decision, EndTransaction, Filter, Hold, Receive, ReceiveScope, Release,
 };
 use turbopump::client::{Client, Message, Timeouts};
 use turbopump::limits;
@@ -41,7 +41,7 @@ pub fn run(server: &str) -> Result<Vec<String>, Box<dyn Error>> {
             group: group.clone(),
             topic: topic.clone(),
             scope: ReceiveScope::Anywhere,
-            filter: TagFilter::default(),
+            filter: Filter::default(),
             count: 16,
             bytes_max: limits::RECEIVE_BYTES_MAX as u32,
             wait: Duration::from_secs(10),

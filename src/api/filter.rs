@@ -25,6 +25,19 @@ impl From<TagFilter> for Filter {
 }
 
 impl Filter {
+    /// Reads tags, see [`TagFilter::parse`].
+    pub fn parse(tags: Option<&str>) -> Self {
+        TagFilter::parse(tags).into()
+    }
+
+    /// What says it: tags, or an expression.
+    pub fn text(&self) -> String {
+        match self {
+            Filter::Tags(tags) => tags.expression(),
+            Filter::Expression(expression) => expression.text().to_owned(),
+        }
+    }
+
     pub fn is_everything(&self) -> bool {
         match self {
             Filter::Tags(tags) => tags.is_everything(),

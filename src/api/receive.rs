@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::filter::Filter;
 use crate::types::{
     GroupName, QueueKey, QueueNumber, QueueOffset, Receipt, RecordLocation, ShardId, Timestamp, TopicName,
 };
@@ -14,7 +15,7 @@ pub struct Receive {
     pub group: GroupName,
     pub topic: TopicName,
     pub scope: ReceiveScope,
-    pub filter: TagFilter,
+    pub filter: Filter,
     /// 1 to `limits::RECEIVE_MESSAGES_MAX`.
     pub count: u32,
     /// Bytes of records in the answer, beyond the first; at most `limits::RECEIVE_BYTES_MAX` count.
@@ -134,7 +135,7 @@ pub struct LeaseInfo {
 pub struct ReceiverInfo {
     pub topic: TopicName,
     pub protocol: ClientProtocol,
-    pub filter: TagFilter,
+    pub filter: Filter,
     /// They ask for each queue's messages in order.
     pub ordered: bool,
     /// Receives under way.

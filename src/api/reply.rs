@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::filter::Filter;
 use super::find::Found;
 use super::hold::{HalfMessage, Held};
 use super::readers::ReaderInfo;
-use super::receive::{GroupSettings, ReceiptOutcome, ReceivedMessage, ReceiverInfo, TagFilter};
+use super::receive::{GroupSettings, ReceiptOutcome, ReceivedMessage, ReceiverInfo};
 use crate::types::{
     GroupName, InstanceName, Level, LogPosition, NodeId, QueueKey, QueueNumber, QueueOffset, Receipt,
     RecordLocation, Retention, ShardId, Timestamp, TopicId, TopicName,
@@ -198,14 +199,14 @@ impl GroupInfo {
     /// one subscription in all of a group (its documentation's "subscription consistency"): a queue has one offset for the
     /// group, so what one filter leaves out is passed over for everybody. `receivers` is the name of the receivers among
     /// the members; the other members ask for everything.
-    pub fn inconsistent_topics(&self, receivers: &str) -> BTreeMap<TopicName, BTreeSet<TagFilter>> {
-        let mut filters: BTreeMap<TopicName, BTreeSet<TagFilter>> = BTreeMap::new();
+    pub fn inconsistent_topics(&self, receivers: &str) -> BTreeMap<TopicName, BTreeSet<Filter>> {
+        let mut filters: BTreeMap<TopicName, BTreeSet<Filter>> = BTreeMap::new();
         for receiver in &self.receivers {
             filters.entry(receiver.topic.clone()).or_default().insert(receiver.filter.clone());
         }
         let members = self.members.iter().filter(|member| member.member != receivers);
         for topic in members.flat_map(|member| &member.topics) {
-            filters.entry(topic.clone()).or_default().insert(TagFilter::default());
+            filters.entry(topic.clone()).or_default().insert(Filter::default());
         }
         filters.retain(|_, filters| filters.len() > 1);
         filters

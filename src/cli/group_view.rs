@@ -112,7 +112,7 @@ impl GroupView {
         let receivers = group.receivers.iter().map(|receiver| ReceiverView {
             topic: receiver.topic.to_string(),
             protocol: receiver.protocol.name(),
-            filter: receiver.filter.expression(),
+            filter: receiver.filter.text(),
             ordered: receiver.ordered,
             active: receiver.active,
             seen_age_ms: milliseconds(receiver.seen_age),
@@ -130,7 +130,7 @@ impl GroupView {
             member: queue.member.clone(),
         });
         let warnings = inconsistent.iter().map(|(topic, filters)| {
-            let filters: Vec<_> = filters.iter().map(|filter| format!("`{}`", filter.expression())).collect();
+            let filters: Vec<_> = filters.iter().map(|filter| format!("`{}`", filter.text())).collect();
             format!(
                 "warning: consumers of this group ask for different messages of topic {topic}: {}. What one of them \
                  leaves out is lost to the others: give all of them one filter, or groups of their own",
@@ -302,7 +302,7 @@ impl SettingsView {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{GroupQueueInfo, MemberInfo, ReceiverInfo, TagFilter};
+    use crate::api::{Filter, GroupQueueInfo, MemberInfo, ReceiverInfo};
     use crate::cli::output::to_json;
     use crate::types::{QueueNumber, QueueOffset};
 
@@ -334,7 +334,7 @@ mod tests {
         ReceiverInfo {
             topic: "orders".parse().expect("a name"),
             protocol,
-            filter: TagFilter::parse(Some(filter)),
+            filter: Filter::parse(Some(filter)),
             ordered: false,
             active: 1,
             seen_age: Duration::ZERO,

@@ -356,7 +356,7 @@ impl ConsumingGroupView {
     fn new(group: &TopicGroup) -> Self {
         let receivers = group.receivers.iter().map(|receiver| TopicReceiverView {
             protocol: receiver.protocol.name(),
-            filter: receiver.filter.expression(),
+            filter: receiver.filter.text(),
             ordered: receiver.ordered,
             active: receiver.active,
             seen_age_ms: milliseconds(receiver.seen_age),
@@ -381,7 +381,7 @@ impl ConsumingGroupView {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{ClientProtocol, QueueInfo, ReaderInfo, ReceiverInfo, TagFilter, TopicConsumers};
+    use crate::api::{ClientProtocol, Filter, QueueInfo, ReaderInfo, ReceiverInfo, TopicConsumers};
     use crate::cli::output::to_json;
     use crate::types::{QueueNumber, QueueOffset, ShardId, TopicId};
 
@@ -444,7 +444,7 @@ mod tests {
         let receiver = ReceiverInfo {
             topic: "orders".parse().expect("a name"),
             protocol: ClientProtocol::Http,
-            filter: TagFilter::parse(Some("a")),
+            filter: Filter::parse(Some("a")),
             ordered: true,
             active: 3,
             seen_age: std::time::Duration::ZERO,

@@ -278,7 +278,7 @@ impl Client {
     /// ```no_run
     /// use std::time::Duration;
     ///
-    /// use turbopump::api::{ClientProtocol, Receive, ReceiptOutcome, ReceiveScope, TagFilter};
+    /// use turbopump::api::{ClientProtocol, Receive, ReceiptOutcome, ReceiveScope, Filter};
     /// use turbopump::client::{Client, Timeouts};
     ///
     /// # fn deal_with(_body: &[u8]) -> bool { true }
@@ -287,7 +287,7 @@ impl Client {
     ///     group: "billing".parse()?,
     ///     topic: "orders".parse()?,
     ///     scope: ReceiveScope::Anywhere,
-    ///     filter: TagFilter::parse(Some("fruit || fish")),
+    ///     filter: Filter::parse(Some("fruit || fish")),
     ///     count: 16,
     ///     bytes_max: 1024 * 1024,
     ///     wait: Duration::from_secs(20),

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use turbopump::api::{ClientProtocol, JoinGroup, Produce, Receive, Request, SessionLife, TagFilter};
+use turbopump::api::{ClientProtocol, Filter, JoinGroup, Produce, Receive, Request, SessionLife};
 use turbopump::client::{Client, ProtocolCore, Timeouts};
 use turbopump::types::{QueueKey, QueueNumber, Timestamp, TopicId};
 use turbopump::wire::batch::BatchBuilder;
@@ -127,7 +127,7 @@ fn round(client: &mut Client, name: &str, id: TopicId, queue: u32) -> Duration {
         group: "good".parse().expect("a name"),
         topic: topic(name),
         scope: Some(key.queue).into(),
-        filter: TagFilter::default(),
+        filter: Filter::default(),
         count: 1,
         bytes_max: 1 << 20,
         wait: Duration::from_secs(10),

@@ -219,6 +219,24 @@ fn the_command_line_prints_what_an_expression_is_true_of() {
     // What is passed over is committed as well: the group does not want it.
     assert_eq!(consume(&["n < 2", "--group", "g"]), "body 0\nbody 1\n");
     assert_eq!(consume(&["TRUE", "--group", "g"]), "");
+    // The same for those who receive: what is passed over is passed over for the group.
+    let receive = |more: &[&str]| {
+        node.run(
+            &[&["message", "receive", "orders", "--group", "r", "--count", "9", "-o", "json"][..], more]
+                .concat(),
+        )
+    };
+    let received = receive(&["--filter-sql", "n BETWEEN 2 AND 3", "--ack"]);
+    let text = |outcome: &command::Outcome| String::from_utf8_lossy(&outcome.stdout).into_owned();
+    let lines = text(&received);
+    assert_eq!((received.code, lines.lines().count()), (Some(0), 2), "{lines}{}", received.stderr);
+    assert!(lines.contains("body 2") && lines.contains("body 3"), "{lines}");
+    let described = node.run_well(&["group", "describe", "r", "-o", "json"]);
+    assert!(described.contains("n BETWEEN 2 AND 3"), "{described}");
+    assert_eq!(text(&receive(&["--filter-sql", "n = 4"])), "", "it was passed over");
+    send(&mut client, &[("n", "4")], "another");
+    assert!(text(&receive(&["--filter-sql", "n = 4", "--wait", "10s"])).contains("another"));
+    assert_eq!(receive(&["--filter-sql", "n", "--filter", "a"]).code, Some(2), "one or the other");
     let refused = node.run(&["consume", "orders", "--filter-sql", "n >"]);
     assert_eq!(refused.code, Some(2));
     assert!(

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use turbopump::api::{
-    CommitOffset, Failure, GroupSettings, JoinGroup, Produce, Receive, ReceivedMessage, Reply, Request,
-    SessionLife, Status, TagFilter,
+    CommitOffset, Failure, Filter, GroupSettings, JoinGroup, Produce, Receive, ReceivedMessage, Reply,
+    Request, SessionLife, Status,
 };
 use turbopump::disk::faulty::{FaultPlan, FaultyDisk};
 use turbopump::limits;
@@ -173,7 +173,7 @@ fn nothing_is_stored_for_groups_that_get_nothing() {
     let (disk, setup) = disk();
     const QUEUES: u32 = 64;
     let looking = |group: u32| Receive {
-        filter: TagFilter::parse(Some("nobody-has-it")),
+        filter: Filter::parse(Some("nobody-has-it")),
         ..of_group(&format!("looker-{group}"), 16)
     };
     let ran = on_node(&disk, &setup, 1, async |node| {

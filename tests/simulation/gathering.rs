@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use futures_lite::future::{or, poll_once, zip};
 use futures_util::future::join_all;
-use turbopump::api::{
-    Failure, FindMessages, FoundMessage, Release, Reply, Request, Status, Stored, TagFilter,
-};
+use turbopump::api::{Failure, Filter, FindMessages, FoundMessage, Release, Reply, Request, Status, Stored};
 use turbopump::broker::{PlaceRefusal, Publish, Published, Single};
 use turbopump::disk::faulty::{FaultPlan, FaultyDisk, Restart, Rule, When};
 use turbopump::disk::{DiskErrorKind, Operation};
@@ -201,7 +199,7 @@ fn messages_of_one_moment_are_one_batch_and_each_is_answered_and_found_as_its_ow
             let mut reds = Vec::new();
             loop {
                 let mut asked = receive(32);
-                (asked.group, asked.filter) = (group_name("reds"), TagFilter::parse(Some("red")));
+                (asked.group, asked.filter) = (group_name("reds"), Filter::parse(Some("red")));
                 let some = received(node, asked).await;
                 if some.is_empty() {
                     break;

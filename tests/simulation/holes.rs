@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_lite::future::block_on;
 use turbopump::api::{
-    ClientProtocol, Decision, FindMessages, Found, Produce, Receive, Reply, Request, Status, TagFilter,
+    ClientProtocol, Decision, Filter, FindMessages, Found, Produce, Receive, Reply, Request, Status,
 };
 use turbopump::broker::{ShardHome, repair_shard};
 use turbopump::disk::Disk;
@@ -164,7 +164,7 @@ async fn receive(node: &Node, key: QueueKey) -> BTreeSet<u64> {
             group: group_name("receivers"),
             topic: topic_name(TOPIC),
             scope: Some(key.queue).into(),
-            filter: TagFilter::default(),
+            filter: Filter::default(),
             count: 4,
             bytes_max: limits::RECEIVE_BYTES_MAX as u32,
             wait: Duration::ZERO,

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use turbopump::api::{
-    Acknowledge, ClientProtocol, Failure, GroupSettings, Produce, ReceiptOutcome, Receive, ReceivedMessage,
-    Reply, Request, TagFilter,
+    Acknowledge, ClientProtocol, Failure, Filter, GroupSettings, Produce, ReceiptOutcome, Receive,
+    ReceivedMessage, Reply, Request,
 };
 use turbopump::disk::faulty::{FaultPlan, FaultyDisk, Restart, Survival};
 use turbopump::limits;
@@ -161,7 +161,7 @@ fn of_group(group: &str, count: u32, lease: Duration) -> Receive {
         group: group_name(group),
         topic: topic_name(TOPIC),
         scope: Default::default(),
-        filter: TagFilter::default(),
+        filter: Filter::default(),
         count,
         bytes_max: limits::RECEIVE_BYTES_MAX as u32,
         wait: Duration::ZERO,

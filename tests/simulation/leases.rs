@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_lite::future::zip;
 use turbopump::api::{
-    Acknowledge, ChangeLease, ClientProtocol, CommitOffset, GroupInfo, GroupQueueInfo, GroupSettings,
-    Produce, ReceiptOutcome, Receive, ReceiveScope, ReceivedMessage, Reply, Request, Status, TagFilter,
+    Acknowledge, ChangeLease, ClientProtocol, CommitOffset, Filter, GroupInfo, GroupQueueInfo, GroupSettings,
+    Produce, ReceiptOutcome, Receive, ReceiveScope, ReceivedMessage, Reply, Request, Status,
 };
 use turbopump::broker::Recipient;
 use turbopump::disk::faulty::{FaultPlan, FaultyDisk, Restart};
@@ -42,7 +42,7 @@ pub fn receive(count: u32) -> Receive {
         group: group_name("g"),
         topic: topic_name("t"),
         scope: Default::default(),
-        filter: TagFilter::default(),
+        filter: Filter::default(),
         count,
         bytes_max: limits::RECEIVE_BYTES_MAX as u32,
         wait: Duration::ZERO,
@@ -193,7 +193,7 @@ fn a_filter_passes_over_what_it_excludes() {
             let tag = ["a", "b", ""][number % 3];
             publish(node, topic, 0, tag, &format!("m{number}")).await;
         }
-        let of = |expression: &str| Receive { filter: TagFilter::parse(Some(expression)), ..receive(4) };
+        let of = |expression: &str| Receive { filter: Filter::parse(Some(expression)), ..receive(4) };
         assert_eq!(bodies(&received(node, of("b || c")).await), ["m1", "m4", "m7", "m10"]);
         assert!(received(node, of("nothing")).await.is_empty(), "it went to the end");
         publish(node, topic, 0, "b", "last").await;

@@ -6,8 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use turbopump::api::{
-    ClientProtocol, LeftGroups, ReaderClient, ReaderGroup, ReaderMode, Receive, Request, Subscription,
-    TagFilter,
+    ClientProtocol, Filter, LeftGroups, ReaderClient, ReaderGroup, ReaderMode, Receive, Request, Subscription,
 };
 use turbopump::disk::faulty::{FaultPlan, FaultyDisk, Restart, Survival};
 use turbopump::limits;
@@ -139,7 +138,7 @@ fn receive(wait: Duration) -> Receive {
         group: group_name("g"),
         topic: topic_name("t"),
         scope: Default::default(),
-        filter: TagFilter::default(),
+        filter: Filter::default(),
         count: 1,
         bytes_max: limits::RECEIVE_BYTES_MAX as u32,
         wait,

@@ -7,8 +7,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use turbopump::api::{
-    Acknowledge, ChangeLease, ClientProtocol, CommitOffset, Decision, GroupSettings, Receive,
-    ReceivedMessage, Release, Reply, Request, TagFilter,
+    Acknowledge, ChangeLease, ClientProtocol, CommitOffset, Decision, Filter, GroupSettings, Receive,
+    ReceivedMessage, Release, Reply, Request,
 };
 use turbopump::disk::faulty::{FaultPlan, FaultyDisk, Restart, Survival};
 use turbopump::limits;
@@ -263,7 +263,7 @@ impl Client {
             group: group_name(group),
             topic: topic_name(self.topic()),
             scope: Default::default(),
-            filter: TagFilter::default(),
+            filter: Filter::default(),
             count: 1 + self.random.range(0..5) as u32,
             bytes_max: limits::RECEIVE_BYTES_MAX as u32,
             wait: Duration::ZERO,

@@ -8,9 +8,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::{LocalBoxFuture, join_all};
 use turbopump::api::{
-    Acknowledge, ActingMember, Assignment, ClientProtocol, CommitOffset, Failure, Fetch, GroupInfo,
+    Acknowledge, ActingMember, Assignment, ClientProtocol, CommitOffset, Failure, Fetch, Filter, GroupInfo,
     GroupSettings, JoinGroup, OffsetSpec, Produce, ReceiptOutcome, Receive, ReceivedMessage, Reply, Request,
-    ResetGroup, ResetTarget, SessionLife, Status, TagFilter,
+    ResetGroup, ResetTarget, SessionLife, Status,
 };
 use turbopump::disk::faulty::{FaultPlan, FaultyDisk, Restart};
 use turbopump::limits;
@@ -88,7 +88,7 @@ fn receive() -> Receive {
         group: group_name("g"),
         topic: topic_name("t"),
         scope: Default::default(),
-        filter: TagFilter::default(),
+        filter: Filter::default(),
         count: 16,
         bytes_max: limits::RECEIVE_BYTES_MAX as u32,
         wait: 3 * SECOND,
@@ -483,13 +483,13 @@ fn receivers_are_described_and_a_reset_moves_both_kinds() {
         let scene = Scene { node, topic: created(node).await, ledger: &ledger };
         scene.publish(0..BATCH, Duration::ZERO).await;
         for (shard, tags) in [(0, "a"), (1, "a"), (1, "b")] {
-            let filter = TagFilter::parse(Some(tags));
+            let filter = Filter::parse(Some(tags));
             let of_tag = Receive { wait: Duration::ZERO, filter, ..receive() };
             assert!(scene.received(shard, of_tag).await.is_empty());
         }
         let infos = node.brokers[1].group_receivers(&group_name("g")).await.expect("both answer");
-        let tags: Vec<_> = infos.iter().map(|info| info.filter.tags().to_vec()).collect();
-        assert_eq!(tags, [["a".to_owned()], ["b".to_owned()]], "they do not agree");
+        let tags: Vec<_> = infos.iter().map(|info| info.filter.text()).collect();
+        assert_eq!(tags, ["a", "b"], "they do not agree");
         let described = scene.described().await;
         assert_eq!((described.members[0].member.as_str(), described.members.len()), ("%receive", 1));
         assert_eq!(described.members[0].queues.len(), QUEUES as usize);

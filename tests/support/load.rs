@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use turbopump::api::{ClientProtocol, Receive, TagFilter, TopicChange};
+use turbopump::api::{ClientProtocol, Filter, Receive, TopicChange};
 use turbopump::client::{
     Client, Consumer, ConsumerOptions, Delivery, Message, Producer, ProducerOptions, Start, Until,
 };
@@ -92,7 +92,7 @@ pub fn receive_from_orders(group: &str) -> Receive {
         group: group.parse().expect("a name"),
         topic: topic("orders"),
         scope: Default::default(),
-        filter: TagFilter::default(),
+        filter: Filter::default(),
         count: 32,
         bytes_max: 1 << 20,
         wait: Duration::ZERO,

@@ -52,7 +52,7 @@ impl Shown {
 }
 
 fn receiver_bytes(info: &ReceiverInfo) -> usize {
-    info.topic.as_str().len() + info.filter.expression().len() + ENTRY_BYTES
+    info.topic.as_str().len() + info.filter.text().len() + ENTRY_BYTES
 }
 
 impl<D: Disk> Broker<D> {

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use crate::api::{ClientProtocol, Receive, TagFilter};
+use crate::api::{ClientProtocol, Filter, Receive};
 use crate::broker::client_requests::CONTROL_SHARD;
 use crate::broker::peers::PeerRequest;
 use crate::broker::shard_broker::Broker;
@@ -38,7 +38,7 @@ struct TopicReceivers {
 #[derive(Clone, Debug)]
 struct SeenFilter {
     protocol: ClientProtocol,
-    filter: TagFilter,
+    filter: Filter,
     ordered: bool,
     /// Receives under way.
     active: u32,
@@ -50,7 +50,7 @@ struct SeenFilter {
 pub struct SeenReceivers {
     pub topic: TopicId,
     pub protocol: ClientProtocol,
-    pub filter: TagFilter,
+    pub filter: Filter,
     pub ordered: bool,
     pub active: u32,
     /// Now, while receives are under way.
@@ -75,10 +75,10 @@ impl SeenFilter {
     }
 }
 
-/// What one filter costs: its tags, and itself with a group and a topic that have no other.
-fn filter_bytes(filter: &TagFilter) -> usize {
+/// What one filter costs: its tags or its expression, and itself with a group and a topic that have no other.
+fn filter_bytes(filter: &Filter) -> usize {
     const OTHERWISE: usize = 512;
-    OTHERWISE + filter.tags().iter().map(|tag| tag.len() + size_of::<String>()).sum::<usize>()
+    OTHERWISE + filter.memory_bytes()
 }
 
 impl TopicReceivers {
@@ -280,7 +280,7 @@ mod tests {
             group: "g".parse().expect("a name"),
             topic: "t".parse().expect("a name"),
             scope: Default::default(),
-            filter: TagFilter::parse(Some(tags)),
+            filter: Filter::parse(Some(tags)),
             count: 1,
             bytes_max: 1,
             wait: Duration::ZERO,
@@ -308,7 +308,7 @@ mod tests {
         receivers.end(&receive("b"), TopicId(1), at(1010));
         assert_eq!(receivers.of_group(&group, at(1020)).len(), 2);
         let seen = receivers.of_group(&group, at(1035));
-        assert_eq!((seen.len(), seen[0].filter.tags()), (1, &["b".to_owned()][..]));
+        assert_eq!((seen.len(), &seen[0].filter), (1, &Filter::parse(Some("b"))));
         assert_eq!(receivers.groups(at(1035)).collect::<Vec<_>>(), [&group]);
         assert_eq!(receivers.groups(at(1041)).count(), 0, "their session is over");
         receivers.forget(at(1100));

@@ -167,7 +167,7 @@ impl<D: Disk> ReceiveCall<D> {
     }
 
     fn wanted(&self) -> WaitFor {
-        WaitFor::wanted(self.receive.scope.queue(), &Selection::of_tags(&self.receive.filter))
+        WaitFor::wanted(self.receive.scope.queue(), &Selection::new(&self.receive.filter))
     }
 }
 

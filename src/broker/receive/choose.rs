@@ -320,7 +320,7 @@ impl<D: Disk> Broker<D> {
         let shown_until = self.steady.on_the_wall(deal.until);
         let shown_now = self.steady.on_the_wall(deal.now);
         let mut fresh = Fresh { deal, shown_until, shown_now, choice, offsets: Vec::new() };
-        let selection = Selection::of_tags(&deal.receive.filter);
+        let selection = Selection::new(&deal.receive.filter);
         let walked_to = self.walk(deal.key, from..end, &selection, &mut fresh).await?;
         let offsets = fresh.offsets;
         let (group, key) = (deal.receive.group.clone(), deal.key);

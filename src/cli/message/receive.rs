@@ -1,5 +1,6 @@
 //! `turbopump message receive`: messages are leased, printed, and acknowledged if that is asked for.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -9,13 +10,14 @@ use super::fields::{
     Fields, insert_body, insert_id, insert_parts, insert_unique_id_and_properties, print_messages,
 };
 use super::leases::acknowledge;
-use crate::api::{ClientProtocol, Receive, TagFilter};
+use crate::api::{ClientProtocol, Filter, Receive};
 use crate::cli::error::CommandError;
 use crate::cli::message_id::MessageIds;
 use crate::cli::output::OutputFormat;
 use crate::cli::quantity::Span;
 use crate::cli::server::{ServerArguments, lease_of, print_notices};
 use crate::client::{LeasedMessage, ReceiptHandle};
+use crate::filter::Expression;
 use crate::limits;
 use crate::types::{GroupName, QueueNumber, TopicName};
 
@@ -37,6 +39,9 @@ pub struct ReceiveArguments {
     /// Tags to receive, like `fruit || fish`
     #[arg(long, value_name = "TAGS")]
     pub filter: Option<String>,
+    /// Messages to receive, by an SQL92 expression over properties, KEYS and TAGS, like "n > 5 AND TAGS = 'a'"
+    #[arg(long, value_name = "EXPRESSION", conflicts_with = "filter")]
+    pub filter_sql: Option<Expression>,
     /// Receive from this queue only
     #[arg(long, value_name = "N")]
     pub queue: Option<u32>,
@@ -62,7 +67,10 @@ pub fn run(arguments: &ReceiveArguments, format: OutputFormat) -> Result<(), Com
         group: arguments.group.clone(),
         topic: arguments.topic.clone(),
         scope: arguments.queue.map(QueueNumber).into(),
-        filter: TagFilter::parse(arguments.filter.as_deref()),
+        filter: match &arguments.filter_sql {
+            Some(expression) => Filter::Expression(Arc::new(expression.clone())),
+            None => Filter::parse(arguments.filter.as_deref()),
+        },
         count: arguments.count,
         bytes_max: limits::RECEIVE_BYTES_MAX as u32,
         wait: Duration::ZERO,

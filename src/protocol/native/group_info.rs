@@ -1,13 +1,15 @@
 //! A described group, in both directions.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use flatbuffers::{FlatBufferBuilder, WIPOffset};
 
 use crate::api::{
-    ClientProtocol, GroupInfo, GroupQueueInfo, GroupSettings, MemberInfo, ReaderInfo, ReaderMode,
-    ReceiverInfo, TagFilter, TopicGroup,
+    ClientProtocol, Filter, GroupInfo, GroupQueueInfo, GroupSettings, MemberInfo, ReaderInfo, ReaderMode,
+    ReceiverInfo, TopicGroup,
 };
+use crate::filter::ExpressionError;
 use crate::types::{QueueNumber, QueueOffset, TopicName};
 use crate::wire::generated as schema;
 
@@ -103,11 +105,12 @@ fn receiver_table(
 ) -> WIPOffset<schema::GroupReceiver<'static>> {
     let arguments = schema::GroupReceiverArgs {
         topic: Some(builder.create_shared_string(receiver.topic.as_str())),
-        filter: Some(builder.create_shared_string(&receiver.filter.expression())),
+        filter: Some(builder.create_shared_string(&receiver.filter.text())),
         ordered: receiver.ordered,
         active: receiver.active,
         seen_age_ms: milliseconds(receiver.seen_age),
         protocol: Some(builder.create_shared_string(receiver.protocol.name())),
+        is_expression: matches!(receiver.filter, Filter::Expression(_)),
     };
     schema::GroupReceiver::create(builder, &arguments)
 }
@@ -198,10 +201,19 @@ fn receiver(body: schema::GroupReceiver<'_>) -> Result<ReceiverInfo, MalformedRe
     let protocol = protocol.ok_or_else(|| {
         MalformedReply(format!("protocol `{}` is not known to this release", body.protocol()))
     })?;
+    let filter = match body.is_expression() {
+        false => Filter::parse(Some(body.filter())),
+        true => {
+            let read = body.filter().parse();
+            Filter::Expression(Arc::new(
+                read.map_err(|error: ExpressionError| MalformedReply(error.to_string()))?,
+            ))
+        }
+    };
     Ok(ReceiverInfo {
         topic: name(body.topic())?,
         protocol,
-        filter: TagFilter::parse(Some(body.filter())),
+        filter,
         ordered: body.ordered(),
         active: body.active(),
         seen_age: Duration::from_millis(body.seen_age_ms()),

@@ -2,6 +2,7 @@
 
 mod receiving;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -183,7 +184,10 @@ fn group_info() -> GroupInfo {
             .map(|protocol| ReceiverInfo {
                 topic: topic(),
                 protocol,
-                filter: TagFilter::parse((protocol == ClientProtocol::Http).then_some("b || a")),
+                filter: match protocol {
+                    ClientProtocol::Http => Filter::parse(Some("b || a")),
+                    ClientProtocol::Native => Filter::Expression(Arc::new("a > 1".parse().expect("one"))),
+                },
                 ordered: protocol == ClientProtocol::Native,
                 active: u32::MAX,
                 seen_age: Duration::from_millis(2),

@@ -1,11 +1,12 @@
 //! The native protocol's decoders: arbitrary bytes are refused or understood, and what was understood says the same when
 //! it is written and read again.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api::{
-    Acknowledge, ChangeLease, ClientProtocol, Decision, EndTransaction, GroupSettings, HalfMessage, Held,
-    Hold, ReceiptOutcome, Receive, ReceiveHalves, ReceivedMessage, Release, Reply, Request, TagFilter,
+    Acknowledge, ChangeLease, ClientProtocol, Decision, EndTransaction, Filter, GroupSettings, HalfMessage,
+    Held, Hold, ReceiptOutcome, Receive, ReceiveHalves, ReceivedMessage, Release, Reply, Request,
 };
 use crate::protocol::native::{
     DecodedReply, DecodedRequest, ReplyEncoder, RequestEncoder, decode_proved, decode_reply, decode_request,
@@ -98,7 +99,10 @@ fn some_request(random: &mut Random) -> Request {
             group,
             topic: generators::topic_name(random),
             scope: random.chance(0.5).then(|| QueueNumber(random.number() as u32)).into(),
-            filter: TagFilter::parse(Some(["", "*||*", "a || b", "| || |c"][random.index(4)])),
+            filter: match random.index(5) {
+                4 => Filter::Expression(Arc::new("n > 5".parse().expect("an expression"))),
+                tags => Filter::parse(Some(["", "*||*", "a || b", "| || |c"][tags])),
+            },
             count: random.range(0..=34) as u32,
             bytes_max: random.number() as u32,
             wait: some_duration(random),

@@ -5143,6 +5143,7 @@ impl<'a> Receive<'a> {
   pub const VT_WAIT_MS: flatbuffers::VOffsetT = 18;
   pub const VT_LEASE_MS: flatbuffers::VOffsetT = 20;
   pub const VT_ORDERED: flatbuffers::VOffsetT = 22;
+  pub const VT_EXPRESSION: flatbuffers::VOffsetT = 24;
 
   #[inline]
   pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
@@ -5155,6 +5156,7 @@ impl<'a> Receive<'a> {
   ) -> flatbuffers::WIPOffset<Receive<'bldr>> {
     let mut builder = ReceiveBuilder::new(_fbb);
     builder.add_lease_ms(args.lease_ms);
+    if let Some(x) = args.expression { builder.add_expression(x); }
     builder.add_wait_ms(args.wait_ms);
     builder.add_bytes_max(args.bytes_max);
     builder.add_count(args.count);
@@ -5238,6 +5240,13 @@ impl<'a> Receive<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<bool>(Receive::VT_ORDERED, Some(false)).unwrap()}
   }
+  #[inline]
+  pub fn expression(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(Receive::VT_EXPRESSION, None)}
+  }
 }
 
 impl flatbuffers::Verifiable for Receive<'_> {
@@ -5257,6 +5266,7 @@ impl flatbuffers::Verifiable for Receive<'_> {
      .visit_field::<u32>("wait_ms", Self::VT_WAIT_MS, false)?
      .visit_field::<u64>("lease_ms", Self::VT_LEASE_MS, false)?
      .visit_field::<bool>("ordered", Self::VT_ORDERED, false)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("expression", Self::VT_EXPRESSION, false)?
      .finish();
     Ok(())
   }
@@ -5272,6 +5282,7 @@ pub struct ReceiveArgs<'a> {
     pub wait_ms: u32,
     pub lease_ms: u64,
     pub ordered: bool,
+    pub expression: Option<flatbuffers::WIPOffset<&'a str>>,
 }
 impl<'a> Default for ReceiveArgs<'a> {
   #[inline]
@@ -5287,6 +5298,7 @@ impl<'a> Default for ReceiveArgs<'a> {
       wait_ms: 0,
       lease_ms: 0,
       ordered: false,
+      expression: None,
     }
   }
 }
@@ -5337,6 +5349,10 @@ impl<'a: 'b, 'b> ReceiveBuilder<'a, 'b> {
     self.fbb_.push_slot::<bool>(Receive::VT_ORDERED, ordered, false);
   }
   #[inline]
+  pub fn add_expression(&mut self, expression: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(Receive::VT_EXPRESSION, expression);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> ReceiveBuilder<'a, 'b> {
     let start = _fbb.start_table();
     ReceiveBuilder {
@@ -5366,6 +5382,7 @@ impl core::fmt::Debug for Receive<'_> {
       ds.field("wait_ms", &self.wait_ms());
       ds.field("lease_ms", &self.lease_ms());
       ds.field("ordered", &self.ordered());
+      ds.field("expression", &self.expression());
       ds.finish()
   }
 }
@@ -9275,6 +9292,7 @@ impl<'a> GroupReceiver<'a> {
   pub const VT_ACTIVE: flatbuffers::VOffsetT = 10;
   pub const VT_SEEN_AGE_MS: flatbuffers::VOffsetT = 12;
   pub const VT_PROTOCOL: flatbuffers::VOffsetT = 14;
+  pub const VT_IS_EXPRESSION: flatbuffers::VOffsetT = 16;
 
   #[inline]
   pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
@@ -9291,6 +9309,7 @@ impl<'a> GroupReceiver<'a> {
     builder.add_active(args.active);
     if let Some(x) = args.filter { builder.add_filter(x); }
     if let Some(x) = args.topic { builder.add_topic(x); }
+    builder.add_is_expression(args.is_expression);
     builder.add_ordered(args.ordered);
     builder.finish()
   }
@@ -9338,6 +9357,13 @@ impl<'a> GroupReceiver<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(GroupReceiver::VT_PROTOCOL, None).unwrap()}
   }
+  #[inline]
+  pub fn is_expression(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(GroupReceiver::VT_IS_EXPRESSION, Some(false)).unwrap()}
+  }
 }
 
 impl flatbuffers::Verifiable for GroupReceiver<'_> {
@@ -9353,6 +9379,7 @@ impl flatbuffers::Verifiable for GroupReceiver<'_> {
      .visit_field::<u32>("active", Self::VT_ACTIVE, false)?
      .visit_field::<u64>("seen_age_ms", Self::VT_SEEN_AGE_MS, false)?
      .visit_field::<flatbuffers::ForwardsUOffset<&str>>("protocol", Self::VT_PROTOCOL, true)?
+     .visit_field::<bool>("is_expression", Self::VT_IS_EXPRESSION, false)?
      .finish();
     Ok(())
   }
@@ -9364,6 +9391,7 @@ pub struct GroupReceiverArgs<'a> {
     pub active: u32,
     pub seen_age_ms: u64,
     pub protocol: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub is_expression: bool,
 }
 impl<'a> Default for GroupReceiverArgs<'a> {
   #[inline]
@@ -9375,6 +9403,7 @@ impl<'a> Default for GroupReceiverArgs<'a> {
       active: 0,
       seen_age_ms: 0,
       protocol: None, // required field
+      is_expression: false,
     }
   }
 }
@@ -9409,6 +9438,10 @@ impl<'a: 'b, 'b> GroupReceiverBuilder<'a, 'b> {
     self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(GroupReceiver::VT_PROTOCOL, protocol);
   }
   #[inline]
+  pub fn add_is_expression(&mut self, is_expression: bool) {
+    self.fbb_.push_slot::<bool>(GroupReceiver::VT_IS_EXPRESSION, is_expression, false);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> GroupReceiverBuilder<'a, 'b> {
     let start = _fbb.start_table();
     GroupReceiverBuilder {
@@ -9435,6 +9468,7 @@ impl core::fmt::Debug for GroupReceiver<'_> {
       ds.field("active", &self.active());
       ds.field("seen_age_ms", &self.seen_age_ms());
       ds.field("protocol", &self.protocol());
+      ds.field("is_expression", &self.is_expression());
       ds.finish()
   }
 }

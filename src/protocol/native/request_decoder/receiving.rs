@@ -1,14 +1,16 @@
 //! Requests about leased and held messages as the server reads them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::{level, name, queue_key, unknown};
 use crate::api::{
-    Acknowledge, ChangeLease, ClientProtocol, Decision, EndTransaction, Failure, GroupSettings, Hold,
+    Acknowledge, ChangeLease, ClientProtocol, Decision, EndTransaction, Failure, Filter, GroupSettings, Hold,
     Receive, ReceiveHalves, Release, Request, Status, TagFilter,
 };
+use crate::filter::Expression;
 use crate::limits;
 use crate::protocol::native::properties::check_properties;
 use crate::protocol::native::receipts::{known_half_receipt, known_receipt};
@@ -26,7 +28,7 @@ pub(super) fn receive(body: schema::Receive<'_>) -> Result<Request, Failure> {
         group: name(body.group())?,
         topic: name(body.topic())?,
         scope: body.one_queue().then_some(QueueNumber(body.queue())).into(),
-        filter: filter(body.filter())?,
+        filter: filter(body.filter(), body.expression())?,
         count: message_count(body.count())?,
         bytes_max,
         wait: wait(body.wait_ms()),
@@ -154,8 +156,14 @@ fn lease(milliseconds: u64) -> Result<Option<Duration>, Failure> {
 }
 
 /// Receivers of a group are told apart by what they ask for, so filters are kept: they are bounded.
-fn filter(expression: Option<&str>) -> Result<TagFilter, Failure> {
-    let filter = TagFilter::parse(expression);
+fn filter(tags: Option<&str>, expression: Option<&str>) -> Result<Filter, Failure> {
+    if let Some(expression) = expression {
+        let read = expression.parse::<Expression>();
+        let read =
+            read.map_err(|error| Failure::invalid(format_args!("the filter is no expression: {error}")))?;
+        return Ok(Filter::Expression(Arc::new(read)));
+    }
+    let filter = TagFilter::parse(tags);
     let (count, bytes) = (filter.tags().len(), filter.tags().iter().map(String::len).sum::<usize>());
     if count > limits::FILTER_TAGS_MAX || bytes > limits::FILTER_BYTES_MAX {
         return Err(Failure::invalid(format_args!(
@@ -164,5 +172,5 @@ fn filter(expression: Option<&str>) -> Result<TagFilter, Failure> {
             limits::FILTER_BYTES_MAX
         )));
     }
-    Ok(filter)
+    Ok(filter.into())
 }

@@ -6,8 +6,8 @@ use flatbuffers::{FlatBufferBuilder, UnionWIPOffset, WIPOffset};
 
 use super::Body;
 use crate::api::{
-    Acknowledge, ChangeLease, Decision, EndTransaction, GroupSettings, Hold, Receive, ReceiveHalves, Release,
-    Request,
+    Acknowledge, ChangeLease, Decision, EndTransaction, Filter, GroupSettings, Hold, Receive, ReceiveHalves,
+    Release, Request,
 };
 use crate::protocol::native::receipts::{half_receipt_code, receipt_code};
 use crate::protocol::native::status::level_code;
@@ -55,7 +55,10 @@ pub(super) fn hold_body(builder: &mut Builder, hold: &Hold) -> Body {
 }
 
 fn receive_table(builder: &mut Builder, receive: &Receive) -> Table {
-    let filter = (!receive.filter.is_everything()).then(|| receive.filter.expression());
+    let (filter, expression) = match &receive.filter {
+        Filter::Tags(tags) => ((!tags.is_everything()).then(|| tags.expression()), None),
+        Filter::Expression(expression) => (None, Some(expression.text())),
+    };
     let arguments = schema::ReceiveArgs {
         group: Some(builder.create_string(receive.group.as_str())),
         topic: Some(builder.create_string(receive.topic.as_str())),
@@ -67,6 +70,7 @@ fn receive_table(builder: &mut Builder, receive: &Receive) -> Table {
         wait_ms: short_milliseconds(receive.wait),
         lease_ms: optional_milliseconds(receive.lease),
         ordered: receive.ordered,
+        expression: expression.map(|expression| builder.create_string(expression)),
     };
     schema::Receive::create(builder, &arguments).as_union_value()
 }

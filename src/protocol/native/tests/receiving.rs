@@ -26,7 +26,7 @@ fn receive() -> Receive {
         group: group(),
         topic: topic(),
         scope: Default::default(),
-        filter: TagFilter::default(),
+        filter: Filter::default(),
         count: 1,
         bytes_max: 1,
         wait: Duration::ZERO,
@@ -49,10 +49,14 @@ fn receive_halves() -> ReceiveHalves {
     ReceiveHalves { topic: topic(), producer_group: group(), count: 32, wait: Duration::from_secs(60) }
 }
 
+fn by_expression(text: &str) -> Filter {
+    Filter::Expression(Arc::new(text.parse().expect(text)))
+}
+
 pub(super) fn requests() -> Vec<Request> {
     let most = Receive {
         scope: Some(QueueNumber(0)).into(),
-        filter: TagFilter::parse(Some("a || b || \u{e9}")),
+        filter: Filter::parse(Some("a || b || \u{e9}")),
         count: limits::RECEIVE_MESSAGES_MAX,
         bytes_max: limits::RECEIVE_BYTES_MAX as u32,
         wait: Duration::from_millis(u64::from(limits::RECEIVE_WAIT_MS_MAX)),
@@ -65,7 +69,8 @@ pub(super) fn requests() -> Vec<Request> {
     vec![
         Request::Receive(receive()),
         Request::Receive(most),
-        Request::Receive(Receive { filter: TagFilter::parse(Some("*||*")), ..receive() }),
+        Request::Receive(Receive { filter: Filter::parse(Some("*||*")), ..receive() }),
+        Request::Receive(Receive { filter: by_expression("n > 5 AND TAGS IN ('a')"), ..receive() }),
         Request::Acknowledge(Acknowledge { group: group(), receipts: vec![receipt()] }),
         Request::Acknowledge(Acknowledge { group: group(), receipts: vec![receipt(); 3] }),
         Request::ChangeLease(ChangeLease { group: group(), receipt: receipt(), lease: Duration::ZERO }),
@@ -166,7 +171,7 @@ fn as_many_receipts_as_there_may_be_come_back() {
 #[test]
 fn what_is_out_of_range_is_refused() {
     let tags = |count: usize| (0..count).map(|tag| tag.to_string()).collect::<Vec<_>>().join("||");
-    let filter = |text: &str| Receive { filter: TagFilter::parse(Some(text)), ..receive() };
+    let filter = |text: &str| Receive { filter: Filter::parse(Some(text)), ..receive() };
     assert!(decoded(&Request::Receive(filter(&tags(limits::FILTER_TAGS_MAX)))).is_ok());
     let lease = |milliseconds| Some(Duration::from_millis(milliseconds));
     let long = Duration::from_millis(limits::LEASE_MS_MAX + 1);

@@ -90,7 +90,7 @@ fn receive() -> Receive {
         group: billing(),
         topic: orders(),
         scope: Default::default(),
-        filter: TagFilter::default(),
+        filter: Filter::default(),
         count: 1,
         bytes_max: 1,
         wait: Duration::ZERO,

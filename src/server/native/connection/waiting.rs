@@ -134,9 +134,9 @@ fn is_heavy(request: &Request) -> bool {
     matches!(request, Request::JoinGroup(_) | Request::DescribeTopic(_) | Request::DescribeGroup(_))
 }
 
-/// Memory of the tags that a receive asks for.
+/// Memory of what a receive asks for: tags, or an expression.
 pub(crate) fn receive_bytes(receive: &Receive) -> usize {
-    receive.filter.tags().iter().map(|tag| tag.len() + 32).sum()
+    receive.filter.memory_bytes()
 }
 
 /// Memory of the queues that a watch waits for.
