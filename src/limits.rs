@@ -77,6 +77,8 @@ pub const SHARD_LEASED_MESSAGES_MAX: usize = 262_144;
 pub const SHARD_LEASE_PAIRS_MAX: usize = 262_144;
 /// Pairs of a group that has received nothing yet and a queue, of which a shard remembers how far a filter has looked.
 pub const SHARD_PASSED_MAX: usize = 65_536;
+/// Pairs of a group and a queue of which a shard remembers how far RocketMQ's clients were given messages.
+pub const SHARD_GIVEN_MAX: usize = 65_536;
 /// Messages of one shard that wait for a producer's decision, or for a time that the clock had passed once.
 pub const SHARD_HALVES_MAX: usize = 262_144;
 /// Whoever has less than this of a table that all share gets more until the table is full; the others share three

@@ -68,6 +68,9 @@ impl ReaderClient {
 pub struct ReaderGroup {
     pub group: GroupName,
     pub mode: ReaderMode,
+    /// How it gets messages, and where it begins in a queue that the group has no place in, by its protocol's names for that.
+    pub kind: &'static str,
+    pub start: &'static str,
     /// Each topic once.
     pub subscriptions: Vec<Subscription>,
 }
@@ -105,4 +108,14 @@ pub struct ReaderInfo {
     pub mode: ReaderMode,
     /// Topics and expressions.
     pub subscriptions: Vec<(String, String)>,
+}
+
+/// A client of a group, with what it has said of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupClient {
+    pub client: String,
+    pub language: &'static str,
+    pub version: i32,
+    pub address: String,
+    pub said: ReaderGroup,
 }

@@ -34,7 +34,7 @@ mod writer;
 
 pub use find::FindHere;
 pub use gathering::Single;
-pub use groups::{Groups, QueueGrants, RECEIVERS, SeenGroup, SeenReceivers};
+pub use groups::{GroupShape, Groups, QueueGrants, RECEIVERS, SeenGroup, SeenReceivers};
 pub use hold::{PendingHold, ProducerCheck, ProducerNotice};
 pub use open::StartError;
 pub use options::{BrokerOptions, LeaseDefaults};
@@ -44,10 +44,14 @@ pub use reader::{
     ClientFetches, FetchWait, LookNow, Pull, Pulled, QueueSpan, SharedFetched, Standing, StoredRecord, Taker,
     TopicWait, WatchWait, fetch_share, watch_time,
 };
-pub use readers::{HeardReader, MembersNotice, READER_CLIENTS, ReaderCommit, RetryDelay, SendBack};
+pub use readers::{
+    HeardReader, MembersNotice, QueueProgress, READER_CLIENTS, ReaderCommit, RetryDelay, SendBack,
+};
 pub use receive::{Prospect, ReceiveCall, ReceiveLook, ReceivePause, ReceiveWait, dead_letter_topic};
 pub use recipient::Recipient;
 pub use shard_broker::{Broker, HostCounters, OpenedBroker};
-pub use topics::{Publication, Publish, Published, ShownTopic};
-pub use upkeep::{Checked, Finding, ShardHome, Snapshot, Witnesses, check_shard, repair_shard, verify_shard};
+pub use topics::{MessageType, Publication, Publish, Published, ShownTopic, StoredQueue, TopicShape};
+pub use upkeep::{
+    Checked, Finding, LogStanding, ShardHome, Snapshot, Witnesses, check_shard, repair_shard, verify_shard,
+};
 pub use writer::{Backpressure, PlaceRefusal};

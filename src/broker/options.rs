@@ -32,6 +32,8 @@ pub struct BrokerOptions {
     pub retention_bytes: Option<u64>,
     /// Queues of a topic that is made because something is written to it; `None`: topics are made by command only.
     pub auto_create_topics: Option<u32>,
+    /// Names of which no topic is made by being written to: they mean something else to RocketMQ's clients.
+    pub reserved_topics: Vec<String>,
     /// How groups without settings of their own are treated.
     pub leases: LeaseDefaults,
     /// A group that nobody has used while the node ran for this long is forgotten. `None`: never.

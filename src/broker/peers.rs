@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use super::find::FindHere;
 use super::groups::GroupsInUse;
+use super::groups::{GroupShape, SeenGroup, SeenReceivers};
 use super::groups::{HolderCheck, QueueGrants};
-use super::groups::{SeenGroup, SeenReceivers};
 use super::hold::ProducerCheck;
 use super::readers::ReaderNews;
 use super::receive::{Prospect, Received};
-use super::topics::Publication;
+use super::topics::{Publication, TopicShape};
 use crate::api::{
     ConnectionId, Failure, Found, FoundHalf, HalfMessage, Hold, LeaseInfo, Produce, QueueInfo,
     ReceiptOutcome, Receive, ReceiveHalves, Reply, Request, ShardAddress, ShardInfo, Stored,
@@ -37,6 +37,10 @@ pub enum PeerRequest {
         topic: TopicName,
         queues: u32,
     },
+    /// Make a topic, or change it, as tools want it; told the control shard.
+    ShapeTopic(TopicShape),
+    /// Set up a group, likewise.
+    ShapeGroup(GroupShape),
     /// Make this topic's configuration durable here.
     PutTopic(Topic),
     RemoveTopic(TopicId),

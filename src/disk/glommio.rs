@@ -238,6 +238,7 @@ impl Disk for GlommioDisk {
         Ok(Space {
             total: statistics.f_blocks * statistics.f_frsize,
             available: statistics.f_bavail * statistics.f_frsize,
+            used: (statistics.f_blocks - statistics.f_bfree) * statistics.f_frsize,
         })
     }
 }

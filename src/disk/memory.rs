@@ -217,7 +217,7 @@ impl Disk for MemoryDisk {
             Entry::Directory => used,
             Entry::File(contents) => used.saturating_add(contents.borrow().bytes()),
         });
-        Ok(Space { total: TOTAL_BYTES, available: TOTAL_BYTES.saturating_sub(used) })
+        Ok(Space { total: TOTAL_BYTES, available: TOTAL_BYTES.saturating_sub(used), used })
     }
 }
 

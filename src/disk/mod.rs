@@ -59,6 +59,8 @@ pub struct Space {
     pub total: u64,
     /// What this process may still use.
     pub available: u64,
+    /// What is taken. The rest is kept for others.
+    pub used: u64,
 }
 
 /// A file system, as one executor uses it. Cheap to clone.

@@ -50,7 +50,7 @@ use crate::wire::batch::{BatchHeader, LogSecret};
 pub(super) const SEGMENT_FILE_BYTES_MIN: u64 = 2 * SEGMENT_HEADER_BYTES as u64;
 
 /// What is read of each segment: its header, and the block in which its first batch begins.
-const HEAD_BYTES: usize = SEGMENT_HEADER_BYTES + BLOCK_BYTES;
+pub(super) const HEAD_BYTES: usize = SEGMENT_HEADER_BYTES + BLOCK_BYTES;
 /// Segments that are opened together.
 pub(super) const LOOKED_AT_ONCE: usize = 16;
 
@@ -414,7 +414,7 @@ pub(super) async fn look<D: Disk>(
 }
 
 /// The segment's first batch, if one stands where it belongs.
-fn first_batch(blocks: &[u8], base: LogPosition, secret: LogSecret) -> Option<BatchHeader> {
+pub(super) fn first_batch(blocks: &[u8], base: LogPosition, secret: LogSecret) -> Option<BatchHeader> {
     let header = BatchHeader::decode_stored(&blocks[SEGMENT_HEADER_BYTES..], secret).ok()?;
     (header.position == base.advance(SEGMENT_HEADER_BYTES as u64)).then_some(header)
 }

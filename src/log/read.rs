@@ -13,11 +13,12 @@ use futures_util::stream::{FuturesOrdered, FuturesUnordered, StreamExt};
 pub use stretch::Stretch;
 
 use super::commit_log::{CommitLog, Inner};
+use super::expectation::{HEAD_BYTES, first_batch};
 use super::segment::Segment;
 use crate::api::DamagedBytes;
 use crate::disk::{BufferSlice, Disk, DiskError, DiskFile, Memory, Whole};
 use crate::limits::{BLOCK_BYTES, READ_BYTES, READS_IN_FLIGHT_MAX, SHARED_SLICE_BYTES_MIN};
-use crate::types::{LogPosition, WakerList};
+use crate::types::{LogPosition, Timestamp, WakerList};
 use crate::wire::batch::{BATCH_HEADER_BYTES, BatchHeader, LogSecret, align_batch, records_in_parts_match};
 
 /// Batches whose distance is less than this are fetched by one read, bytes of others between them included.
@@ -224,6 +225,19 @@ impl<D: Disk> CommitLog<D> {
     /// Whether the tail cache reaches back to `position`.
     pub fn is_in_tail(&self, position: LogPosition) -> bool {
         self.inner.tail.borrow().covers(position)
+    }
+
+    /// When the first batch was stored that the log has; `None` while there is none.
+    pub async fn first_store_time(&self) -> Option<Timestamp> {
+        let segments: Vec<_> = self.inner.segments.borrow().values().cloned().collect();
+        for segment in segments.iter().filter(|segment| segment.bytes >= HEAD_BYTES as u64) {
+            // One that retention removes meanwhile has nothing any more.
+            let Ok(blocks) = segment.file.read(0, HEAD_BYTES).await else { continue };
+            if let Some(header) = first_batch(&blocks, segment.base, self.secret()) {
+                return Some(header.store_time);
+            }
+        }
+        None
     }
 
     /// Appends the wanted batches to `output`: see [`read_shared`](CommitLog::read_shared).

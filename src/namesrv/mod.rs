@@ -11,7 +11,7 @@ mod settings;
 mod table;
 mod told;
 
-pub use own::{OwnNode, OwnTopic, is_retry_topic, retried_group};
+pub use own::{OwnNode, OwnTopic, is_retry_topic, retried_group, retry_topic};
 pub use settings::Settings;
 pub use table::{BrokerIdentity, BrokerTable, RegisterError, Registration};
 pub use told::{NameServer, Told};

@@ -10,6 +10,17 @@ const RETRY_QUEUES: u32 = 1;
 /// The topic that producers ask for when theirs is not there yet: they send to its brokers, which make theirs.
 const TEMPLATE_TOPIC: &str = "TBW102";
 const TEMPLATE_QUEUES: u32 = 8;
+/// Topics of RocketMQ's brokers (`common/.../topic/TopicValidator.java`), which are there without being made. What nobody may
+/// send to at all, `protocol/remoting` knows.
+const RESERVED_TOPICS: [&str; 5] = [
+    TEMPLATE_TOPIC,
+    "SELF_TEST_TOPIC",
+    "OFFSET_MOVED_EVENT",
+    "TRANS_CHECK_MAX_TIME_TOPIC",
+    "CHECKPOINT_TOPIC",
+];
+/// What the topic of a cluster's replies ends with.
+const REPLY_SUFFIX: &str = "_REPLY_TOPIC";
 /// Queues of the topics that are named like a cluster and like a broker, which tools send to.
 const CLUSTER_QUEUES: u32 = 16;
 const BROKER_QUEUES: u32 = 1;
@@ -42,6 +53,11 @@ pub fn retried_group(topic: &str) -> Option<&str> {
     topic.strip_prefix(RETRY_PREFIX).filter(|group| !group.is_empty())
 }
 
+/// The topic of a group's retries.
+pub fn retry_topic(group: &str) -> String {
+    format!("{RETRY_PREFIX}{group}")
+}
+
 /// Whether a name is that of a topic that belongs to a group's retries.
 pub fn is_retry_topic(name: &str) -> bool {
     retried_group(name).is_some()
@@ -67,6 +83,14 @@ impl OwnNode {
         let template = self.makes_topics.then(|| TEMPLATE_TOPIC.to_owned());
         let brokers = (0..shards).map(|shard| self.broker(shard));
         template.into_iter().chain([self.cluster.clone()]).chain(brokers).collect()
+    }
+
+    /// Names that RocketMQ's clients and brokers give a meaning to: no topic is made by being written to under one of them.
+    pub fn reserved_topics(&self, shards: usize) -> Vec<String> {
+        let fixed = RESERVED_TOPICS.map(str::to_owned);
+        let brokers = (0..shards).map(|shard| self.broker(shard));
+        let reply = format!("{}{REPLY_SUFFIX}", self.cluster);
+        fixed.into_iter().chain([self.cluster.clone(), reply]).chain(brokers).collect()
     }
 
     /// Adds this node's part of a topic's route; `topic` is what the node has of it, if it has been made.
@@ -100,7 +124,7 @@ impl OwnNode {
     }
 
     /// A shard's part of a topic; `None` when it has none of its queues.
-    fn share(&self, topic: OwnTopic, shard: usize, shards: usize) -> Option<QueueNumbers> {
+    pub fn share(&self, topic: OwnTopic, shard: usize, shards: usize) -> Option<QueueNumbers> {
         let of_shard = |queues: u32| {
             let (shard, shards) = (shard as u32, shards as u32);
             queues.saturating_sub(shard).div_ceil(shards)
@@ -176,5 +200,9 @@ mod tests {
         assert_eq!(route("%RETRY%", None, 2), []);
         assert_eq!(route(TEMPLATE_TOPIC, None, 1), [("n-0".to_owned(), 8, 8)]);
         assert_eq!(node().unmade_topics(2), ["TBW102", "C", "n-0", "n-1"]);
+        let reserved = node().reserved_topics(2);
+        for name in ["TBW102", "C", "C_REPLY_TOPIC", "n-0", "n-1", "SELF_TEST_TOPIC"] {
+            assert!(reserved.iter().any(|reserved| reserved == name), "{name}");
+        }
     }
 }

@@ -215,6 +215,22 @@ impl BrokerTable {
         brokers.flat_map(|broker| broker.topics.iter().map(|(name, topic)| (name.as_str(), *topic)))
     }
 
+    /// A broker that has registered has a topic more. Others are passed over.
+    pub fn add_topic(&mut self, topic: &str, queues: &QueueNumbers) -> Result<(), RegisterError> {
+        let Some(broker) = self.brokers.get_mut(&queues.broker) else { return Ok(()) };
+        if !(1..=limits::NAMESRV_NAME_BYTES_MAX).contains(&topic.len()) {
+            return Err(RegisterError::Name);
+        }
+        let bytes = if broker.topics.contains_key(topic) { 0 } else { topic_bytes(topic) };
+        if self.bytes + bytes > limits::NAMESRV_TABLE_BYTES_MAX {
+            return Err(RegisterError::Memory);
+        }
+        let QueueNumbers { read, write, permission, flags, .. } = *queues;
+        broker.topics.insert(topic.to_owned(), RegisteredTopic { read, write, permission, flags });
+        self.bytes += bytes;
+        Ok(())
+    }
+
     /// A topic goes from all brokers, or from those of one cluster.
     pub fn remove_topic(&mut self, topic: &str, cluster: Option<&str>) {
         for broker in self.brokers.values_mut() {

@@ -262,15 +262,20 @@ fn check_tls(options: &ServeOptions, now: Timestamp) -> Result<Vec<String>, Node
     Ok(warning.into_iter().chain(files.standing(now)).map(|warning| warning.to_string()).collect())
 }
 
+/// The node as RocketMQ's clients see it; `name` is what its brokers' names begin with.
+fn own_node(options: &ServeOptions, name: &str) -> OwnNode {
+    OwnNode {
+        cluster: options.cluster.clone(),
+        name: name.to_owned(),
+        makes_topics: !options.no_auto_create_topics,
+    }
+}
+
 /// What all doors are opened with; `http` is where HTTP listens, if it does.
 fn door_plan(options: &ServeOptions, http: Option<SocketAddr>, name: &str) -> DoorPlan {
     let idle_timeout = options.http_idle_timeout;
     let tls = options.tls_files();
-    let node = OwnNode {
-        cluster: options.cluster.clone(),
-        name: name.to_owned(),
-        makes_topics: !options.no_auto_create_topics,
-    };
+    let node = own_node(options, name);
     DoorPlan {
         rules: DoorRules {
             has_http: http.is_some(),
@@ -405,6 +410,8 @@ impl Layout<'_> {
             retention_age: self.options.retention_age,
             retention_bytes: self.options.retention_bytes,
             auto_create_topics: self.options.auto_create_topics,
+            reserved_topics: own_node(self.options, self.directory.node_name())
+                .reserved_topics(usize::from(self.directory.shard_count())),
             leases: self.options.leases,
             group_idle: self.options.group_idle,
             lock_lease: self.options.lock_lease,

@@ -38,6 +38,7 @@ mod readme;
 mod receiving;
 mod refusals;
 mod remoting;
+mod remoting_admin;
 mod remoting_delays;
 mod remoting_filters;
 mod remoting_locks;

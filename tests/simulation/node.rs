@@ -204,6 +204,7 @@ fn options(setup: &Setup, shard: u16, is_made: bool) -> BrokerOptions {
         transaction_check_interval: Duration::from_secs(30),
         transaction_checks_max: 15,
         auto_create_topics: setup.auto_create_topics,
+        reserved_topics: vec!["reserved".to_owned()],
         version: "test".to_owned(),
         core: None,
     }

@@ -276,7 +276,13 @@ async fn leave(node: &Node) {
 
 /// A client says over a connection of a shard that it reads for the group. Returns what is withheld from it.
 async fn beat(broker: &TestBroker, mode: ReaderMode) -> usize {
-    let groups = vec![ReaderGroup { group: group_name("g"), mode, subscriptions: Vec::new() }];
+    let groups = vec![ReaderGroup {
+        group: group_name("g"),
+        mode,
+        kind: "push",
+        start: "last",
+        subscriptions: Vec::new(),
+    }];
     let client = ReaderClient { language: "JAVA", version: 479, groups, produces: Vec::new() };
     let heard = broker.hear_reader(1, "a@1", "c:1", client).expect("there is room");
     let told = broker.tell_reader(1, "a@1").await.expect("the shards are there");

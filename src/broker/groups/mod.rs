@@ -29,6 +29,7 @@ mod of_topic;
 mod receivers;
 mod removal;
 mod requests;
+mod shaping;
 mod sharing;
 
 pub(super) use gates::{Gate, Gates};
@@ -38,3 +39,4 @@ pub use of_topic::SeenGroup;
 pub use receivers::SeenReceivers;
 pub(super) use receivers::{Receivers, TELL_INTERVAL};
 pub use removal::GroupsInUse;
+pub use shaping::GroupShape;

@@ -84,7 +84,7 @@ impl<D: Disk> Broker<D> {
     }
 
     /// The groups of which this shard knows anything.
-    pub(in crate::broker) fn own_group_names(&self) -> Vec<GroupName> {
+    pub fn own_group_names(&self) -> Vec<GroupName> {
         let tables = self.tables();
         let leases = self.leases();
         let receivers = self.receivers.borrow();

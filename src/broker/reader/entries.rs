@@ -96,6 +96,12 @@ impl<D: Disk> Broker<D> {
         Ok(entries.first().map(|entry| entry.store_time))
     }
 
+    /// When a message was stored; `None` when it is not there any more.
+    pub async fn store_time(&self, key: QueueKey, offset: QueueOffset) -> Result<Option<Timestamp>, Failure> {
+        let entry = self.entry_at(key, offset).await.map_err(|error| self.index_damaged(&error))?;
+        Ok(entry.map(|entry| entry.store_time))
+    }
+
     /// First offset and end, as readers see them.
     pub(in crate::broker) fn bounds(&self, queue: &Queue) -> (QueueOffset, QueueOffset) {
         let end = queue.durable_end.get();

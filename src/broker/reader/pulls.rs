@@ -80,6 +80,11 @@ impl<D: Disk> Broker<D> {
         self.tables().group(group).is_none_or(|group| group.policy.may_consume)
     }
 
+    /// Whether its clients may get every message each.
+    pub fn may_broadcast(&self, group: &GroupName) -> bool {
+        self.tables().group(group).is_none_or(|group| group.policy.may_broadcast)
+    }
+
     /// The messages that there are of a queue.
     pub fn queue_span(&self, key: QueueKey) -> Result<QueueSpan, Failure> {
         Ok(self.span(&*self.queue(key)?))

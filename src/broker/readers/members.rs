@@ -12,7 +12,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use super::producers::{Producers, Way};
-use crate::api::{ConnectionId, Producer, ReaderClient, ReaderGroup, ReaderInfo, Subscription};
+use super::progress::Given;
+use crate::api::{ConnectionId, GroupClient, Producer, ReaderClient, ReaderGroup, ReaderInfo, Subscription};
 use crate::limits;
 use crate::types::{GroupName, Reservation, ShardId, network_of};
 
@@ -30,6 +31,7 @@ pub(in crate::broker) struct Readers {
     producers: Producers,
     /// What is kept of the clients of each place of the network.
     networks: HashMap<Option<IpAddr>, usize>,
+    pub(super) given: Given,
 }
 
 /// What was said over one connection.
@@ -261,6 +263,7 @@ impl Readers {
         }
         if self.groups.get(&said.group).is_some_and(|group| group.clients.is_empty()) {
             self.groups.remove(&said.group);
+            self.given.remove(&said.group);
         }
         is_less
     }
@@ -308,23 +311,48 @@ impl Readers {
     }
 
     /// Each client of a group once, by its first connection that is of the group.
-    fn infos(&self, group: &GroupName) -> impl Iterator<Item = ReaderInfo> {
+    fn of_group(&self, group: &GroupName) -> impl Iterator<Item = (&str, &Said, &ReaderGroup)> {
         let members = self.groups.get(group).into_iter().flat_map(|group| group.clients.keys());
         members.filter_map(move |id| {
             let said = self.clients.get(id)?.values();
-            let of_group = |said: &Said| said.client.groups.iter().position(|of| of.group == *group);
-            let (said, at) = said.filter_map(|said| Some((said, of_group(said)?))).next()?;
-            let read = &said.client.groups[at];
+            let mut read = said.filter_map(|said| {
+                let read = said.client.groups.iter().find(|of| of.group == *group)?;
+                Some((said, read))
+            });
+            read.next().map(|(said, read)| (id.as_str(), said, read))
+        })
+    }
+
+    fn infos(&self, group: &GroupName) -> impl Iterator<Item = ReaderInfo> {
+        self.of_group(group).map(|(id, said, read)| {
             let subscriptions = read.subscriptions.iter();
-            Some(ReaderInfo {
-                client: id.clone(),
+            ReaderInfo {
+                client: id.to_owned(),
                 language: said.client.language.to_owned(),
                 version: said.client.version,
                 address: said.address.clone(),
                 mode: read.mode,
                 subscriptions: subscriptions.map(|of| (of.topic.clone(), of.expression.clone())).collect(),
-            })
+            }
         })
+    }
+
+    /// The clients of a group with all that they have said of it; of very many as many as are shown.
+    pub fn clients(&self, group: &GroupName) -> Vec<GroupClient> {
+        let (shown, _) = self.shown(group);
+        let clients = self.of_group(group).take(shown.len()).map(|(id, said, read)| GroupClient {
+            client: id.to_owned(),
+            language: said.client.language,
+            version: said.client.version,
+            address: said.address.clone(),
+            said: read.clone(),
+        });
+        clients.collect()
+    }
+
+    /// What the group wants of its topics.
+    pub fn subscriptions(&self, group: &GroupName) -> impl Iterator<Item = &Subscription> {
+        self.groups.get(group).into_iter().flat_map(|group| group.topics.values().map(|topic| &topic.newest))
     }
 
     /// The clients that name a topic, by their groups, with what they want of it.
@@ -350,6 +378,11 @@ impl Readers {
     /// Who produces as a group; a client over each of its connections.
     pub fn producers(&self, group: &GroupName) -> impl Iterator<Item = Producer> {
         self.producers.of(group).filter_map(|way| self.producer(way))
+    }
+
+    /// The groups that somebody produces as.
+    pub fn producer_groups(&self) -> impl Iterator<Item = &GroupName> {
+        self.producers.groups()
     }
 
     /// The producer of a group that comes after another one, round and round: of those connected to `shard`, if there are any.
@@ -447,7 +480,8 @@ mod tests {
             kind: "TAG".to_owned(),
             version,
         };
-        ReaderGroup { group: group(name), mode, subscriptions: topics.iter().map(subscription).collect() }
+        let subscriptions = topics.iter().map(subscription).collect();
+        ReaderGroup { group: group(name), mode, kind: "push", start: "last", subscriptions }
     }
 
     impl Scene {

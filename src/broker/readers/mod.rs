@@ -6,6 +6,7 @@
 //! * `locks`: who of them has a queue to itself.
 //! * `members`: which clients read for which groups, on all shards, and `producers`: which of them produce.
 //! * `precedence`: whose a group is that native members want as well.
+//! * `progress`: where a group is in each queue, as tools are told.
 //! * `send_back`: what they could not process comes again, or is a dead letter.
 //! * `spreading`: how all shards come to know.
 //! * `start`: where they go on, and where a new group begins.
@@ -15,6 +16,7 @@ mod locks;
 mod members;
 mod precedence;
 mod producers;
+mod progress;
 mod send_back;
 mod spreading;
 mod start;
@@ -24,6 +26,7 @@ pub(super) use commits::{Coming, ReaderCommits};
 pub(super) use locks::ReaderLocks;
 pub use members::READER_CLIENTS;
 pub(super) use members::{Readers, shown_bytes};
+pub use progress::QueueProgress;
 pub use send_back::{RetryDelay, SendBack};
 pub use spreading::{HeardReader, MembersNotice};
 pub(super) use spreading::{ReaderNews, Spreading};

@@ -37,6 +37,10 @@ impl Producers {
         self.groups.get(group).into_iter().flatten()
     }
 
+    pub fn groups(&self) -> impl Iterator<Item = &GroupName> {
+        self.groups.keys()
+    }
+
     /// The one that comes after another one, round and round: of the ways of `shard`, where there are any.
     pub fn after(&self, group: &GroupName, shard: ShardId, last: Option<&Way>) -> Option<&Way> {
         let ways = self.groups.get(group)?;

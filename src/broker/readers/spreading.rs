@@ -15,7 +15,7 @@ use futures_util::future::join_all;
 use super::members::Readers;
 use super::precedence::Precedence;
 use crate::api::{
-    ConnectionId, Failure, LeftGroups, Producer, ReaderClient, ReaderGroup, Status, Subscription,
+    ConnectionId, Failure, GroupClient, LeftGroups, Producer, ReaderClient, ReaderGroup, Status, Subscription,
 };
 use crate::broker::client_requests::{CONTROL_SHARD, unexpected};
 use crate::broker::groups::Gate;
@@ -425,6 +425,11 @@ impl<D: Disk> Broker<D> {
         self.readers.borrow().producers(group).collect()
     }
 
+    /// The groups that somebody produces as.
+    pub fn producer_groups(&self) -> Vec<GroupName> {
+        self.readers.borrow().producer_groups().cloned().collect()
+    }
+
     /// The next one of them to be asked something, after `last`: of those connected to this shard, where there are any. It is
     /// asked by its id, on the shard that its connection names.
     pub fn next_producer(&self, group: &GroupName, last: Option<&Producer>) -> Option<Producer> {
@@ -435,6 +440,22 @@ impl<D: Disk> Broker<D> {
     pub fn reader_subscription(&self, group: &GroupName, topic: &str) -> (bool, Option<Subscription>) {
         let readers = self.readers.borrow();
         (readers.has_group(group), readers.subscription(group, topic).cloned())
+    }
+
+    /// The clients that read for a group, with what they have said of it, in the order of their ids.
+    pub fn group_clients(&self, group: &GroupName) -> Vec<GroupClient> {
+        self.readers.borrow().clients(group)
+    }
+
+    /// Whether a group has clients, and all of them get every message.
+    pub fn broadcasts(&self, group: &GroupName) -> bool {
+        let readers = self.readers.borrow();
+        readers.has_group(group) && !readers.is_read(group)
+    }
+
+    /// What a group wants of its topics, in the order of their names.
+    pub fn group_subscriptions(&self, group: &GroupName) -> Vec<Subscription> {
+        self.readers.borrow().subscriptions(group).cloned().collect()
     }
 
     /// Refuses what readers would undo, or be hurt by.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use super::instances::{check_instance, topic_missing, topic_unknown};
+use super::instances::{topic_missing, topic_unknown};
 use crate::api::{Failure, NodeInfo, QueueInfo, Reply, RouteInfo, ShardInfo, Status, TopicChange, TopicInfo};
 use crate::broker::client_requests::unexpected;
 use crate::broker::peers::{PeerReply, PeerRequest};
@@ -36,19 +36,12 @@ impl<D: Disk> Broker<D> {
                     format!("topic {} exists already", change.topic),
                 ));
             }
-            check_instance(&tables, &change.topic)?;
-            if tables.topic_count() >= limits::TOPICS_MAX {
-                let message = format!("there are {} topics, no more are taken", tables.topic_count());
-                return Err(Failure::new(Status::LimitReached, message));
-            }
-            check_group_topics(&tables, &change.topic)?;
             Topic {
-                name: change.topic,
-                id: tables.next_topic_id(),
                 queue_count: change.queues.unwrap_or(QUEUES_DEFAULT),
                 retention: change.retention.unwrap_or_default(),
                 level: change.level,
                 policy: TopicPolicy::default().changed(),
+                ..self.empty_topic(&change.topic)?
             }
         };
         self.check_queue_count(topic.queue_count, topic.queue_count)?;
@@ -107,7 +100,7 @@ impl<D: Disk> Broker<D> {
         self.change(&[live]).await
     }
 
-    fn check_queue_count(&self, queue_count: u32, added: u32) -> Result<(), Failure> {
+    pub(super) fn check_queue_count(&self, queue_count: u32, added: u32) -> Result<(), Failure> {
         if !(1..=limits::TOPIC_QUEUES_MAX).contains(&queue_count) {
             let max = limits::TOPIC_QUEUES_MAX;
             return Err(Failure::invalid(format!("a topic has 1 to {max} queues, not {queue_count}")));
@@ -126,7 +119,7 @@ impl<D: Disk> Broker<D> {
 
     /// Makes a topic's configuration durable on every shard, this one first: at the next start it hands the others what
     /// they missed.
-    async fn put_everywhere(self: &Rc<Self>, topic: &Topic) -> Result<(), Failure> {
+    pub(super) async fn put_everywhere(self: &Rc<Self>, topic: &Topic) -> Result<(), Failure> {
         self.change(&[Change::Topic(topic.clone())]).await?;
         self.ask_others(|| PeerRequest::PutTopic(topic.clone())).await
     }
@@ -285,6 +278,8 @@ impl<D: Disk> Broker<D> {
             PeerRequest::Produce(produce) => self.produce_for_peer(&produce).await,
             PeerRequest::Publish(publication) => self.publish_for_peer(&publication).await,
             PeerRequest::OpenTopic { topic, queues } => self.open_topic_for_peer(&topic, queues).await,
+            PeerRequest::ShapeTopic(shape) => self.shape_topic_for_peer(shape).await,
+            PeerRequest::ShapeGroup(shape) => self.shape_group_for_peer(shape).await,
             PeerRequest::Hold(hold) => self.hold_here(&hold).await.map(Reply::Held).map(PeerReply::Client),
             PeerRequest::PutTopic(topic) => self.put(Change::Topic(topic)).await,
             PeerRequest::RemoveTopic(id) => {
@@ -433,7 +428,7 @@ pub(in crate::broker) enum Others {
 }
 
 /// Topics of groups are made because somebody consumes: they do not take the place of others.
-fn check_group_topics(tables: &Tables, name: &TopicName) -> Result<(), Failure> {
+pub(super) fn check_group_topics(tables: &Tables, name: &TopicName) -> Result<(), Failure> {
     let max = limits::GROUP_TOPICS_MAX;
     if !name.is_of_group() || tables.topics().filter(|topic| topic.name.is_of_group()).count() < max {
         return Ok(());
@@ -443,7 +438,7 @@ fn check_group_topics(tables: &Tables, name: &TopicName) -> Result<(), Failure> 
 }
 
 /// What is kept for less, nobody has read.
-fn check_retention(retention: Retention) -> Result<(), Failure> {
+pub(super) fn check_retention(retention: Retention) -> Result<(), Failure> {
     match retention {
         Retention::Age(age) if age < limits::RETENTION_MIN => {
             let (min, given) = (limits::RETENTION_MIN.as_millis(), age.as_millis());

@@ -11,6 +11,9 @@ use crate::disk::Disk;
 use crate::limits;
 use crate::types::TopicName;
 
+/// What names of RocketMQ's own topics begin with (`common/.../topic/TopicValidator.java`).
+const RESERVED_PREFIX: &str = "rmq_sys_";
+
 impl<D: Disk> Broker<D> {
     /// The route of a topic that is to be written to; makes the topic, with so many queues, if it may. The control shard makes
     /// it: a message that another one was asked to store waits for that, once in a topic's life. When this returns, every
@@ -54,6 +57,12 @@ impl<D: Disk> Broker<D> {
                 format!("topic {name} does not exist, and one of a group is not made by writing to it");
             return Err(Failure::new(Status::TopicNotExist, message));
         }
+        if self.is_reserved(name) {
+            let message = format!(
+                "topic {name} does not exist, and its name means something to RocketMQ's clients: it is not made by writing to it"
+            );
+            return Err(Failure::new(Status::TopicNotExist, message));
+        }
         // A writer is told of it as of any topic that is not there, since that is what its client knows.
         if check_instance(&self.tables(), name).is_err() {
             return Err(topic_missing(&self.tables(), name));
@@ -68,6 +77,12 @@ impl<D: Disk> Broker<D> {
             return Err(Failure::new(Status::TopicNotExist, message));
         }
         Ok(())
+    }
+
+    /// Whether a name is one that RocketMQ's brokers have for themselves.
+    pub fn is_reserved(&self, name: &TopicName) -> bool {
+        let reserved = &self.options.reserved_topics;
+        name.as_str().starts_with(RESERVED_PREFIX) || reserved.iter().any(|other| other == name.as_str())
     }
 
     async fn create_by_first_use(self: &Rc<Self>, topic: &TopicName, queues: u32) -> Result<(), Failure> {

@@ -4,9 +4,12 @@ mod control;
 mod first_use;
 mod instances;
 mod publish;
+mod shaping;
 mod shown;
 
+pub use crate::state::MessageType;
 pub(super) use control::Others;
 pub(super) use instances::{topic_missing, topic_unknown};
 pub use publish::{Publication, Publish, Published};
-pub use shown::ShownTopic;
+pub use shaping::TopicShape;
+pub use shown::{ShownTopic, StoredQueue};

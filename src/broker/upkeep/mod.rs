@@ -8,6 +8,7 @@ mod index_health;
 mod index_renewal;
 mod notices;
 mod snapshot;
+mod standing;
 mod verify;
 
 pub use condition::{ShardHome, Witnesses, check_shard, refused_names, repair_shard};
@@ -15,4 +16,5 @@ pub(super) use housekeeping::CheckpointDone;
 pub(super) use index_health::IndexHealth;
 pub(super) use notices::Notices;
 pub use snapshot::Snapshot;
+pub use standing::LogStanding;
 pub use verify::{Checked, Finding, verify_shard};

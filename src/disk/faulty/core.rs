@@ -237,7 +237,7 @@ impl Core {
         let held = self.files.iter().filter(|(id, file)| file.open_count > 0 || named.contains(id));
         let used = held.fold(0u64, |used, (_, file)| used.saturating_add(file.bytes()));
         let total = self.plan.total_bytes.unwrap_or(TOTAL_BYTES);
-        Space { total, available: total.saturating_sub(used) }
+        Space { total, available: total.saturating_sub(used), used }
     }
 
     /// By how much files may still grow.

@@ -336,7 +336,10 @@ fn a_full_disk_refuses_growth_only() {
     assert_eq!(block_on(other.size()), Ok(0));
     assert!(no_space(block_on(file.write(3 * BLOCK, filled(&disk, 6, 2)))));
     assert_eq!(blocks(&disk, "/data/f"), Some(vec![1, 1, 1, 2, 2, 2, 2, 2]), "what fits has landed");
-    assert_eq!(block_on(disk.space(Path::new("/data"))), Ok(Space { total: 8 * BLOCK, available: 0 }));
+    assert_eq!(
+        block_on(disk.space(Path::new("/data"))),
+        Ok(Space { total: 8 * BLOCK, available: 0, used: 8 * BLOCK })
+    );
     block_on(file.write(0, filled(&disk, 8, 3))).expect("a write inside the file needs no room");
     block_on(disk.remove(Path::new("/data/f"))).expect("remove");
     assert!(no_space(block_on(other.preallocate(BLOCK))), "a file that is open still holds its room");

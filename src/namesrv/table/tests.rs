@@ -163,3 +163,22 @@ fn what_is_not_taken_in_is_refused_in_words() {
     assert_eq!(table.register(many, at(0)), Err(RegisterError::Memory));
     assert_sums(&table);
 }
+
+#[test]
+fn a_topic_is_added_to_brokers_that_have_registered_and_taken_from_them() {
+    let mut table = table(&["a", "b"]);
+    let queues =
+        |broker: &str| QueueNumbers { broker: broker.into(), read: 1, write: 1, permission: 6, flags: 0 };
+    for broker in ["a", "nobody"] {
+        assert_eq!(table.add_topic("added", &queues(broker)), Ok(()));
+    }
+    assert_eq!(table.add_topic("added", &queues("a")), Ok(()), "it is there");
+    assert_eq!(route(&table, "added"), named(&["a"]));
+    let long = "x".repeat(limits::NAMESRV_NAME_BYTES_MAX + 1);
+    assert_eq!(table.add_topic(&long, &queues("a")), Err(RegisterError::Name));
+    table.remove_topic("added", Some("another"));
+    assert_eq!(route(&table, "added"), named(&["a"]));
+    table.remove_topic("added", None);
+    assert_eq!(route(&table, "added"), []);
+    assert_sums(&table);
+}

@@ -2,7 +2,9 @@
 
 mod answer;
 mod connection;
+mod consumers;
 mod expressions;
+mod groups;
 mod locks;
 mod names;
 mod offsets;
@@ -17,7 +19,9 @@ mod retries;
 mod runtime_info;
 mod sending;
 mod sessions;
+mod settings;
 mod signed;
+mod topics;
 mod transactions;
 
 pub(crate) use connection::{remoting_refusal, serve_remoting};

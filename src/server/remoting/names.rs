@@ -11,9 +11,10 @@ use super::requests::Refused;
 use super::signed::Sender;
 use crate::access::Need;
 use crate::limits;
-use crate::namesrv::{BrokerIdentity, RegisterError, Registration};
+use crate::namesrv::{BrokerIdentity, RegisterError, Registration, retry_topic};
 use crate::protocol::remoting::body::{
     ClusterBroker, ClusterInfo, DataVersion, RegisteredTopics, TopicRoute, write_table, write_topics,
+    write_topics_at,
 };
 use crate::protocol::remoting::code::request;
 use crate::protocol::remoting::json::Value;
@@ -23,6 +24,15 @@ use crate::types::Account;
 
 /// The settings that brokers are told when they register.
 const ORDERED_TOPICS: &str = "ORDER_TOPIC_CONFIG";
+/// What its settings would be, if it had any (`common/.../namesrv/NamesrvConfig.java`).
+const NAME_SERVER_SETTINGS: [(&str, &str); 6] = [
+    ("enableAllTopicList", "true"),
+    ("enableTopicList", "true"),
+    ("orderMessageEnable", "false"),
+    ("returnOrderTopicConfigToBroker", "true"),
+    ("supportActingMaster", "false"),
+    ("deleteTopicWithBrokerRegistration", "false"),
+];
 /// A name in a list, as it is collected and in the answer.
 const LISTED_BYTES: usize = 512;
 
@@ -33,7 +43,7 @@ impl From<RegisterError> for Refusal {
 }
 
 impl Remoting {
-    fn check_admin(&self, sender: &Sender, what: &'static str) -> Result<(), Refused> {
+    pub(super) fn check_admin(&self, sender: &Sender, what: &'static str) -> Result<(), Refused> {
         self.check(sender, Need::Administer { what }).map_err(Refused::failed)
     }
 
@@ -45,6 +55,7 @@ impl Remoting {
         port.node.add_route(&topic, port.own_topic(&topic), &port.addresses(), &mut route);
         let zone = header.fields.text("__ZONE_NAME").filter(|_| header.fields.boolean("__ZONE_MODE"));
         let mut told = port.names.told();
+        told.close_own(&mut route);
         told.brokers.expire(self.connections.clock.monotonic());
         told.brokers.add_route(&topic, zone.as_deref(), &mut route);
         drop(told);
@@ -220,14 +231,99 @@ impl Remoting {
         self.check_admin(sender, "change what may be written to")?;
         let name = header.fields.required_text("brokerName")?;
         let port = self.port();
-        if port.node.is_broker(&name, port.addresses().len()) {
-            let remark = format!(
-                "`{name}` is a broker of this name server's own node: its topics say what may be done"
-            );
-            return Err(Refused::new(ResponseCode::NoPermission, remark));
-        }
-        let count = port.names.told().brokers.set_writable(&name, is_writable);
+        let count = match port.node.is_broker(&name, port.addresses().len()) {
+            true => {
+                port.names.told().set_own_writable(&name, is_writable);
+                self.topics_on(&name)
+            }
+            false => port.names.told().brokers.set_writable(&name, is_writable),
+        };
         Ok(Answer::field(if is_writable { "addTopicCount" } else { "wipeTopicCount" }, count.to_string()))
+    }
+
+    /// A topic that its brokers have removed: those that register tell of what they have, and do not take anything back. This
+    /// node's own is gone from routes when it is gone.
+    pub(super) fn forget_topic(&self, sender: &Sender, header: &Header<'_>) -> Result<Answer, Refused> {
+        self.check_admin(sender, "delete topics")?;
+        let topic = header.fields.required_text("topic")?;
+        let cluster = header.fields.text("clusterName").filter(|name| !name.is_empty());
+        self.port().names.told().brokers.remove_topic(&topic, cluster.as_deref());
+        Ok(Answer::done())
+    }
+
+    /// A topic of brokers that have registered, by its route.
+    pub(super) fn register_topic(
+        &self,
+        sender: &Sender,
+        header: &Header<'_>,
+        body: &[u8],
+    ) -> Result<Answer, Refused> {
+        self.check_admin(sender, "register topics")?;
+        let topic = header.fields.required_text("topic")?;
+        let route = TopicRoute::read(body).map_err(|error| {
+            Refused::new(ResponseCode::SystemError, format!("the body is no JSON of a route: {error}"))
+        })?;
+        let mut told = self.port().names.told();
+        for queues in route.queues {
+            told.brokers.add_topic(&topic, &queues)?;
+        }
+        Ok(Answer::done())
+    }
+
+    /// The topics that are named like clusters and brokers.
+    pub(super) fn system_topics(&self, sender: &Sender) -> Result<Answer, Refused> {
+        self.check_admin(sender, "list topics")?;
+        let port = self.port();
+        let addresses = port.addresses();
+        let mut brokers = port.node.brokers(&addresses);
+        brokers.extend(port.names.told().brokers.brokers());
+        let names: BTreeSet<_> =
+            brokers.iter().flat_map(|broker| [broker.cluster.as_str(), broker.broker.as_str()]).collect();
+        let address = addresses.first().map(String::as_str).unwrap_or_default();
+        Ok(Answer::body(|output| write_topics_at(address, names, output)))
+    }
+
+    /// The topics of units, of which this node has none: those of brokers that have registered.
+    pub(super) fn unit_topics(&self, sender: &Sender, header: &Header<'_>) -> Result<Answer, Refused> {
+        self.check_admin(sender, "list topics")?;
+        const UNIT: i32 = 1;
+        const UNIT_SUBSCRIBED: i32 = 2;
+        let is_listed = |flags: i32| match header.code {
+            request::GET_UNIT_TOPIC_LIST => flags & UNIT != 0,
+            request::GET_HAS_UNIT_SUB_TOPIC_LIST => flags & UNIT_SUBSCRIBED != 0,
+            _ => flags & UNIT == 0 && flags & UNIT_SUBSCRIBED != 0,
+        };
+        let told = self.port().names.told();
+        let topics = told.brokers.topics(None).filter(|(_, topic)| is_listed(topic.flags));
+        let topics: BTreeSet<_> = topics.map(|(name, _)| name).collect();
+        Ok(Answer::body(|output| write_topics(topics, output)))
+    }
+
+    /// How the name server is set up, in RocketMQ's words.
+    pub(super) fn name_server_settings(&self, sender: &Sender) -> Result<Answer, Refused> {
+        self.check_admin(sender, "read the name server's settings")?;
+        Ok(Answer::body(|output| {
+            for (name, value) in NAME_SERVER_SETTINGS {
+                output.extend_from_slice(format!("{name}={value}\n").as_bytes());
+            }
+        }))
+    }
+
+    /// Nothing of that can be changed.
+    pub(super) fn change_name_server_settings(&self, sender: &Sender) -> Result<Answer, Refused> {
+        self.check_admin(sender, "change settings of the name server")?;
+        let remark = "the name server of turbopump has no settings that can be changed: it is part of `turbopump serve`";
+        Err(Refused::new(ResponseCode::NoPermission, remark))
+    }
+
+    /// How many topics have queues on one of this node's brokers.
+    fn topics_on(&self, broker: &str) -> usize {
+        let (port, shards) = (self.port(), self.port().addresses().len());
+        let shard = (0..shards).find(|shard| port.node.broker(*shard) == broker);
+        let names = self.connections.broker.topic_names();
+        let own = names.iter().filter_map(|name| port.own_topic(name.as_str()));
+        own.filter(|topic| shard.is_some_and(|shard| port.node.share(*topic, shard, shards).is_some()))
+            .count()
     }
 
     /// Begins to answer with a list of topics.
@@ -257,7 +353,8 @@ impl Remoting {
 
     fn list_bytes(&self) -> usize {
         let registered = self.port().names.told().brokers.topics(None).count();
-        (self.connections.broker.topic_count() + registered) * LISTED_BYTES
+        let broker = &self.connections.broker;
+        (broker.topic_count() + broker.own_group_names().len() + registered) * LISTED_BYTES
     }
 
     fn topic_list(&self, cluster: Option<&str>) -> Answer {
@@ -265,7 +362,10 @@ impl Remoting {
         let mut topics = BTreeSet::new();
         if cluster.is_none_or(|cluster| cluster == port.node.cluster) {
             topics.extend(port.node.unmade_topics(port.addresses().len()));
-            topics.extend(self.connections.broker.topic_names().iter().map(|name| name.as_str().to_owned()));
+            let broker = &self.connections.broker;
+            topics.extend(broker.topic_names().iter().map(|name| name.as_str().to_owned()));
+            // Tools find groups by these.
+            topics.extend(broker.own_group_names().iter().map(|group| retry_topic(group.as_str())));
         }
         let mut told = port.names.told();
         told.brokers.expire(self.connections.clock.monotonic());

@@ -211,6 +211,9 @@ impl Remoting {
     /// What a group's clients have said that they want of a topic.
     fn group_filter(&self, pull: &PullRequest, version: i64) -> Result<Rc<Filter>, Refused> {
         let broker = &self.connections.broker;
+        if !broker.may_broadcast(&pull.group) && broker.broadcasts(&pull.group) {
+            return Err(PullRefusal::BroadcastClosed { group: pull.group.as_str() }.into());
+        }
         match broker.reader_subscription(&pull.group, pull.topic.as_str()) {
             (_, Some(said)) if said.version < version => Err(PullRefusal::NotLatest.into()),
             (_, Some(said)) => {
@@ -273,7 +276,8 @@ impl Remoting {
         let Some(_share) = answers.try_reserve(pull.bytes_max) else { return Ok(Step::Later) };
         let mut records = Records::new(self, pull, key.queue);
         let asked = Pull { key, offset, filter: &target.filter };
-        let pulled = self.connections.broker.pull_now(&asked, &mut records).map_err(Refused::failed)?;
+        let broker = &self.connections.broker;
+        let pulled = broker.pull_now(&asked, &mut records).map_err(Refused::failed)?;
         self.read_ahead();
         let passes = |pulled: &Pulled| records.is_empty() && pulled.next == pulled.span.end;
         let goes_on = patience == Patience::GoesOn && matches!(*target.filter, Filter::Expression(_));
@@ -284,6 +288,7 @@ impl Remoting {
             }
             Some(pulled) => {
                 let looked_at = looked_at(&pulled);
+                broker.note_given(&pull.group, key, pulled.next);
                 Step::Answered(looked_at + self.answer_pulled(asker, pulled, records))
             }
             None => Step::Later,
@@ -363,7 +368,9 @@ impl Remoting {
         };
         let mut records = Records::new(self, pull, key.queue);
         let asked = Pull { key, offset, filter: &target.filter };
-        let pulled = self.connections.broker.pull(&asked, &mut records).await.map_err(Refused::failed)?;
+        let broker = &self.connections.broker;
+        let pulled = broker.pull(&asked, &mut records).await.map_err(Refused::failed)?;
+        broker.note_given(&pull.group, key, pulled.next);
         self.answer_pulled(asker, pulled, records);
         self.read_ahead();
         Ok(())

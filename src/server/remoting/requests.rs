@@ -7,6 +7,7 @@ use crate::api::Failure;
 use crate::protocol::remoting::code::request;
 use crate::protocol::remoting::{Asked, Frame, Header, Refusal, ResponseCode};
 use crate::server::framed::CallTerms;
+use crate::types::Account;
 
 use std::rc::Rc;
 
@@ -68,11 +69,27 @@ impl Remoting {
         asker: Asker,
         outcome: impl Future<Output = Result<Answer, Refused>> + 'static,
     ) -> Result<Option<Answer>, Refused> {
+        self.begin_with_room(asker, 0, outcome).await
+    }
+
+    /// The same where the answer may take many bytes: there is room for them before it is made.
+    pub(super) async fn begin_with_room(
+        self: &Rc<Self>,
+        asker: Asker,
+        bytes: usize,
+        outcome: impl Future<Output = Result<Answer, Refused>> + 'static,
+    ) -> Result<Option<Answer>, Refused> {
         let terms = CallTerms { carried_bytes: 0, waits_long: false, is_parked: false, deadline: None };
         let Some(call) = self.calls.begin(terms, None).await else { return Ok(None) };
         let remoting = self.clone();
         let task = async move {
-            let _call = call;
+            let _room = match bytes {
+                0 => None,
+                bytes => match call.reserve_answer(Account::Answers, bytes).await {
+                    Some(room) => Some(room),
+                    None => return,
+                },
+            };
             remoting.answer(asker, outcome.await);
         };
         glommio::spawn_local(task).detach();
@@ -106,6 +123,39 @@ impl Remoting {
             request::QUERY_MESSAGE | request::VIEW_MESSAGE_BY_ID => {
                 self.begin_query(asker, sender.clone(), header).await
             }
+            _ => self.take_up_for_tools(asker, sender, header, body).await,
+        }
+    }
+
+    /// What tools ask for. `None` likewise.
+    async fn take_up_for_tools(
+        self: &Rc<Self>,
+        asker: Asker,
+        sender: &Sender,
+        header: &Header<'_>,
+        body: &[u8],
+    ) -> Result<Option<Answer>, Refused> {
+        match header.code {
+            request::GET_CONSUMER_CONNECTION_LIST => self.consumer_connections(asker, sender, header).await,
+            request::GET_CONSUME_STATS => self.consume_stats(asker, sender, header).await,
+            request::QUERY_TOPIC_CONSUME_BY_WHO => self.consuming_groups(asker, sender, header).await,
+            request::VIEW_BROKER_STATS_DATA => self.stored_of_late(asker, sender, header).await,
+            request::GET_BROKER_CONSUME_STATS => self.broker_consumption(asker, sender).await,
+            request::QUERY_TOPICS_BY_CONSUMER => self.consumed_topics(asker, sender, header).await,
+            request::GET_TOPIC_STATS_INFO => self.topic_stats(asker, sender, header).await,
+            request::GET_ALL_TOPIC_CONFIG => self.topic_table(asker, sender, header).await,
+            request::UPDATE_AND_CREATE_TOPIC => self.set_up_topic(asker, sender, header).await,
+            request::UPDATE_AND_CREATE_TOPIC_LIST => self.set_up_topics(asker, sender, body).await,
+            request::DELETE_TOPIC_IN_BROKER => self.delete_topic(asker, sender, header).await,
+            request::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP => self.set_up_group(asker, sender, body).await,
+            request::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP_LIST => {
+                self.set_up_groups(asker, sender, body).await
+            }
+            request::DELETE_SUBSCRIPTIONGROUP => self.delete_group(asker, sender, header).await,
+            request::GET_ALL_SUBSCRIPTIONGROUP_CONFIG => self.group_table(asker, sender, header).await,
+            request::GET_SUBSCRIPTIONGROUP_CONFIG => self.group_configuration(asker, sender, header).await,
+            request::INVOKE_BROKER_TO_RESET_OFFSET => self.reset_offsets(asker, sender, header).await,
+            request::GET_BROKER_RUNTIME_INFO => self.runtime_info(asker, sender).await,
             _ => self.carry_out(sender, header, body).map(Some),
         }
     }
@@ -126,8 +176,20 @@ impl Remoting {
             request::GET_KVLIST_BY_NAMESPACE => self.settings_of_space(sender, header),
             request::WIPE_WRITE_PERM_OF_BROKER => self.set_writable(sender, header, false),
             request::ADD_WRITE_PERM_OF_BROKER => self.set_writable(sender, header, true),
-            request::GET_BROKER_RUNTIME_INFO => self.runtime_info(sender),
             request::CHECK_CLIENT_CONFIG => self.check_client(sender, body),
+            request::DELETE_TOPIC_IN_NAMESRV => self.forget_topic(sender, header),
+            request::REGISTER_TOPIC_IN_NAMESRV => self.register_topic(sender, header, body),
+            request::GET_SYSTEM_TOPIC_LIST_FROM_NS => self.system_topics(sender),
+            request::GET_UNIT_TOPIC_LIST
+            | request::GET_HAS_UNIT_SUB_TOPIC_LIST
+            | request::GET_HAS_UNIT_SUB_UNUNIT_TOPIC_LIST => self.unit_topics(sender, header),
+            request::GET_NAMESRV_CONFIG => self.name_server_settings(sender),
+            request::UPDATE_NAMESRV_CONFIG => self.change_name_server_settings(sender),
+            request::GET_BROKER_CONFIG => self.settings(sender),
+            request::UPDATE_BROKER_CONFIG => self.change_settings(sender, body),
+            request::GET_PRODUCER_CONNECTION_LIST => self.producer_connections(sender, header),
+            request::GET_ALL_PRODUCER_INFO => self.all_producers(sender),
+            request::GET_TOPIC_CONFIG => self.topic_configuration(sender, header),
             request::GET_CONSUMER_LIST_BY_GROUP => self.consumer_list(sender, header),
             code => Err(Refused::new(
                 ResponseCode::RequestCodeNotSupported,

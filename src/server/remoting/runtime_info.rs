@@ -1,11 +1,13 @@
 //! What tools show of a broker (`broker/.../processor/AdminBrokerProcessor.java`, `prepareRuntimeInfo`): texts by their names.
 //! What has no meaning here is left out, except where tools end without it.
 
-use super::answer::Answer;
+use std::rc::Rc;
+
+use super::answer::{Answer, Asker};
 use super::connection::Remoting;
 use super::requests::Refused;
 use super::signed::Sender;
-use crate::access::Need;
+use crate::broker::LogStanding;
 use crate::protocol::remoting::body::write_table;
 use crate::types::Account;
 
@@ -13,16 +15,25 @@ use crate::types::Account;
 const THREAD_POOLS: [&str; 5] = ["send", "pull", "query", "ack", "litePull"];
 
 impl Remoting {
-    pub(super) fn runtime_info(&self, sender: &Sender) -> Result<Answer, Refused> {
-        let need = Need::Administer { what: "read the broker's counters" };
-        self.check(sender, need).map_err(Refused::failed)?;
-        let table = self.runtime_table();
-        let entries = table.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        Ok(Answer::body(|output| write_table(entries, output)))
+    /// Begins to answer with them: how full the disk is has to be asked.
+    pub(super) async fn runtime_info(
+        self: &Rc<Self>,
+        asker: Asker,
+        sender: &Sender,
+    ) -> Result<Option<Answer>, Refused> {
+        self.check_admin(sender, "read the broker's counters")?;
+        let remoting = self.clone();
+        let told = async move {
+            let standing = remoting.connections.broker.log_standing().await.map_err(Refused::failed)?;
+            let table = remoting.runtime_table(&standing);
+            let entries = table.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+            Ok(Answer::body(|output| write_table(entries, output)))
+        };
+        self.begin(asker, told).await
     }
 
-    fn runtime_table(&self) -> Vec<(String, String)> {
-        let mut table = self.condition();
+    fn runtime_table(&self, standing: &LogStanding) -> Vec<(String, String)> {
+        let mut table = self.condition(standing);
         table.extend(self.counts());
         for pool in THREAD_POOLS {
             table.push((format!("{pool}ThreadPoolQueueSize"), "0".to_owned()));
@@ -34,7 +45,7 @@ impl Remoting {
     }
 
     /// What the shard is, and how it is.
-    fn condition(&self) -> Vec<(String, String)> {
+    fn condition(&self, standing: &LogStanding) -> Vec<(String, String)> {
         let broker = &self.connections.broker;
         let (log, boot) = (broker.log(), self.port().boot);
         let now = self.connections.clock.now();
@@ -55,10 +66,14 @@ impl Remoting {
             ("remainHowManyDataToCommit", "0".to_owned()),
             ("remainTransientStoreBufferNumbs", "0".to_owned()),
             ("pageCacheLockTimeMills", "0".to_owned()),
-            // Nobody has seen a message: tools show this as no time at all.
-            ("earliestMessageTimeStamp", now.to_string()),
-            ("commitLogDiskRatio", "0.0".to_owned()),
-            ("consumeQueueDiskRatio", "0.0".to_owned()),
+            // While there is no message: tools show this as no time at all.
+            ("earliestMessageTimeStamp", standing.first.unwrap_or(now).to_string()),
+            ("commitLogDiskRatio", format!("{:.4}", standing.disk_ratio())),
+            ("consumeQueueDiskRatio", format!("{:.4}", standing.disk_ratio())),
+            (
+                "commitLogDirCapacity",
+                format!("Total : {} Free : {}", standing.space.total, standing.space.available),
+            ),
             ("EndTransactionQueueSize", "0".to_owned()),
             ("EndTransactionThreadPoolQueueCapacity", "0".to_owned()),
             ("timerReadBehind", "0".to_owned()),

@@ -72,6 +72,7 @@ impl Remoting {
         header: &Header<'_>,
         body: &[u8],
     ) -> Result<(u32, PlacedMessages), Refusal> {
+        let broker = &self.connections.broker;
         let told = |failure: Failure| Refusal::of(&failure, Asked::Send, header.version);
         let sender = self.sender(header, body).map_err(told)?;
         // Held until the batch is in the log, which may have to wait for room there.
@@ -86,6 +87,9 @@ impl Remoting {
             None => Need::Publish { topic: send.topic.as_str() },
         };
         self.check(&sender, need).map_err(told)?;
+        if broker.shown_topic(&send.topic).is_none() && broker.is_reserved(&send.topic) {
+            return Err(send::forbidden(&send.topic));
+        }
         if let Some((GroupTopic::Retries, group)) = &of_group {
             self.end_retries(&mut send, group);
         }
@@ -139,10 +143,21 @@ impl Remoting {
             }
             (found, _) => found?,
         };
-        let queue = self.own_queue(&send.topic, send.queue.map(i64::from), queue_count)?;
+        let offered = self.offered_queues(send, queue_count);
+        let queue = self.own_queue(&send.topic, send.queue.map(i64::from), offered)?;
         let (shard, shards) = (broker.shard().0, broker.options().shard_count);
         let number = queue * u32::from(shards) + u32::from(shard);
         Ok(Target { key: QueueKey { topic, queue: QueueNumber(number) }, queue })
+    }
+
+    /// The queues of a topic to which clients send: where they choose one themselves, it may be one of those that are only read
+    /// any more, as in RocketMQ.
+    fn offered_queues(&self, send: &Send<'_>, queue_count: u32) -> u32 {
+        let shown = self.connections.broker.shown_topic(&send.topic);
+        let of = |queues: Option<u32>| queues.unwrap_or(queue_count).min(queue_count);
+        let (read, write) =
+            shown.map_or((queue_count, queue_count), |shown| (of(shown.read_queues), of(shown.write_queues)));
+        if send.queue.is_some() { read.max(write) } else { write }
     }
 
     /// The queue of this broker that was asked for, or the next one.

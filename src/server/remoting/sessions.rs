@@ -361,7 +361,8 @@ fn reader_group(group: GroupName, consumer: Consumer, known: Option<&ReaderGroup
     });
     let before = known.into_iter().flat_map(|known| known.subscriptions.clone());
     let by_topic: BTreeMap<_, _> = before.chain(said).map(|said| (said.topic.clone(), said)).collect();
-    ReaderGroup { group, mode, subscriptions: by_topic.into_values().collect() }
+    let (kind, start) = (consumer.kind, consumer.start);
+    ReaderGroup { group, mode, kind, start, subscriptions: by_topic.into_values().collect() }
 }
 
 /// Refuses what nobody would keep for a client.

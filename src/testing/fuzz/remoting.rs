@@ -7,7 +7,9 @@ use crate::limits;
 use crate::protocol::remoting::body::{Heartbeat, RegisteredTopics};
 use crate::protocol::remoting::call::offsets::{OffsetCommit, OffsetQuery, TimeSearch};
 use crate::protocol::remoting::call::pull::{PullAnswer, PullOutcome, PullRequest};
+use crate::protocol::remoting::call::resets::OffsetReset;
 use crate::protocol::remoting::call::send::{self, Messages, Send};
+use crate::protocol::remoting::call::set_up::{GroupAsked, TopicAsked};
 use crate::protocol::remoting::json::Value;
 use crate::protocol::remoting::json_writer::{write_array, write_object};
 use crate::protocol::remoting::{Cut, FieldValue, Frame, Head, Header, HeaderForm, ResponseCode, cut};
@@ -37,6 +39,7 @@ pub fn fuzz_frame(bytes: &[u8]) {
                 fuzz_body(frame.body);
                 fuzz_send(&frame);
                 fuzz_offsets(&frame);
+                fuzz_administration(&frame);
                 fuzz_pull(&frame);
                 rest = &rest[frame.frame_bytes..];
             }
@@ -163,6 +166,23 @@ fn fuzz_pull(frame: &Frame<'_>) {
     let mut bytes = Vec::new();
     answer.begin(header.opaque, frame.form, 0, &mut bytes);
     assert!(matches!(cut(&bytes), Ok(Cut::Frame(_))), "this program wrote it");
+}
+
+/// Reads a frame as what tools want: what is understood is a topic and a group that there can be.
+fn fuzz_administration(frame: &Frame<'_>) {
+    let Ok(header) = Header::read(frame.form, frame.header) else { return };
+    let mut topics: Vec<_> = TopicAsked::read(&header.fields).into_iter().collect();
+    if let Ok(value) = Value::parse(frame.body) {
+        topics.extend(TopicAsked::of(&value));
+        if let Ok(group) = GroupAsked::of(&value) {
+            assert!(group.group.as_str().len() <= limits::GROUP_NAME_BYTES_MAX);
+            assert!(group.retry_delays.is_none_or(|delays| !delays.is_empty()));
+        }
+    }
+    for topic in topics {
+        assert!(topic.permission <= 7 && topic.attributes.iter().all(|change| !change.name.is_empty()));
+    }
+    let _ = OffsetReset::read(&header.fields);
 }
 
 /// Reads a frame as a request about offsets: what is understood is one that a queue can have.

@@ -195,8 +195,10 @@ class MqAdmin(unittest.TestCase):
         missing = sorted(name for name in theirs if name not in ours and not LEFT_OUT.search(name))
         self.assertEqual(missing, [])
         self.assertEqual(ours["brokerActive"], "true")
-        for name in ["putTps", "getTransferredTps", "msgPutTotalTodayNow", "earliestMessageTimeStamp", "commitLogDiskRatio"]:
+        for name in ["putTps", "getTransferredTps", "msgPutTotalTodayNow", "earliestMessageTimeStamp"]:
             self.assertTrue(all(float(word) >= 0 for word in ours[name].split()), (name, ours[name]))
+        # Both lie on one disk, which others use as well.
+        self.assertAlmostEqual(float(ours["commitLogDiskRatio"]), float(theirs["commitLogDiskRatio"]), delta=0.05)
 
     def test_brokers_of_others_are_known_until_they_leave(self):
         self.run_admin(self.ours, "updateTopic", "-b", self.apache_broker, "-t", "both", "-r", "4", "-w", "2")
@@ -234,6 +236,138 @@ class MqAdmin(unittest.TestCase):
         self.assertEqual((shown["OffsetID"], shown["Queue ID"], shown["Queue Offset"]), (message_id, queue, offset))
         read = self.run_admin(self.ours, "consumeMessage", "-t", "shown", "-b", broker, "-i", queue, "-o", "0", "-c", "1")
         self.assertEqual(message.findall(read)[0][:4], (broker, queue, "0", message_id))
+
+    def plain(self, text):
+        """What was printed, without what differs from broker to broker and from moment to moment."""
+        for address in [*self.shards, self.apache_broker, self.apache, self.ours]:
+            text = text.replace(address, "ADDRESS")
+        text = re.sub(r"-(ours|theirs)\b(?!-)", "", text)
+        text = re.sub(r"\b(ours-\d|theirs)\b", "BROKER", text)
+        text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(,\d+)?", "TIME", text)
+        return re.sub(r"[ \t]+", " ", text).strip()
+
+    def each(self, *arguments):
+        """The same command to both: `BROKER` and `NAME` stand for the address and the name of a broker, `SIDE` for what makes a name
+        one of theirs: Apache's broker registers with both name servers. What both print."""
+        printed = []
+        for server, address, name, side in [(self.ours, self.shards[0], OURS[0], "ours"), (self.apache, self.apache_broker, "theirs", "theirs")]:
+            words = [word.replace("BROKER", address).replace("NAME", name).replace("SIDE", side) for word in arguments]
+            printed.append(self.plain(self.run_admin(server, *words)))
+        return printed
+
+    def assert_alike(self, *arguments):
+        ours, theirs = self.each(*arguments)
+        self.assertEqual(ours, theirs, arguments)
+        return ours
+
+    def test_topics_are_set_up_and_removed(self):
+        made = ["updateTopic", "-b", "BROKER", "-t", "made-SIDE", "-r", "4", "-w", "4"]
+        self.assert_alike(*made)
+        self.assertEqual(self.route(self.ours, "made-ours"),
+                         {name: (address, 4, 4, 6) for name, address in zip(OURS, self.shards)}, "the node's, of one command")
+        self.wait_for("Apache's is told", lambda: "theirs" in self.route(self.apache, "made-theirs"))
+        ours, theirs = [re.findall(r"^BROKER \d+ 0 0 *$", printed, re.MULTILINE) for printed in self.each("topicStatus", "-t", "made-SIDE")]
+        self.assertEqual((len(ours), len(theirs)), (4 * SHARDS, 4))
+        self.each("updateTopicPerm", "-b", "BROKER", "-t", "made-SIDE", "-p", "4")
+        self.assertEqual({entry[1:] for entry in self.route(self.ours, "made-ours").values()}, {(4, 4, 4)})
+        # What every broker is told, as a command to a cluster does, and with fewer queues to write to.
+        for shard in self.shards:
+            self.run_admin(self.ours, "updateTopic", "-b", shard, "-t", "made-ours", "-r", "4", "-w", "2", "-p", "6", "-o", "true")
+        self.assertEqual({entry[1:] for entry in self.route(self.ours, "made-ours").values()}, {(4, 2, 6)})
+        refused = self.each("updateTopic", "-b", "BROKER", "-t", "TBW102", "-r", "4", "-w", "4")
+        self.assertEqual(*[re.search(r"CODE: \d+ +DESC: [^\n]*?system topic", text)[0] for text in refused])
+        self.assert_alike("updateTopic", "-b", "BROKER", "-t", "typed", "-a", "+message.type=FIFO")
+        self.run_admin(self.ours, "deleteTopic", "-c", CLUSTER, "-t", "made-ours")
+        self.assertIn("CODE: 17", self.run_admin(self.ours, "topicRoute", "-t", "made-ours"))
+
+    def test_who_consumes_is_shown_as_apache_shows_it(self):
+        self.each("updateTopic", "-b", "BROKER", "-t", "watched-SIDE", "-r", "1", "-w", "1")
+        self.wait_for("Apache's is told", lambda: "theirs" in self.route(self.apache, "watched-theirs"))
+        for number in range(3):
+            for printed in self.each("send", "watched-SIDE", "TagA", "NAME", "0", f"body {number}"):
+                self.assertIn("SEND_OK", printed)
+        self.each("consume", "watchers-SIDE", "watched-SIDE", "TagA || TagB")
+        rows = re.compile(r"^(\S+) BROKER 0 (\d+) (\d+) (\d+) (\d+) ", re.MULTILINE)
+
+        def progress():
+            return [set(rows.findall(printed)) for printed in self.each("consumerProgress", "-g", "watchers-SIDE")]
+
+        self.wait_for("both have consumed", lambda: all(("watched", "3", "3", "0", "0") in found for found in progress()))
+        connections = self.each("consumerConnection", "-g", "watchers-SIDE")
+        client = re.compile(r"^\S+@\S+ \S+:\d+ (JAVA \S+)$", re.MULTILINE)
+        self.assertEqual([client.findall(printed) for printed in connections], [["JAVA V5_5_0"]] * 2)
+        told = [set(printed.partition("Below")[2].splitlines()) for printed in connections]
+        self.assertEqual(*told)
+        self.assertIn("watched TagA || TagB", told[0])
+        self.assertIn("senders", self.each("producer", "-b", "BROKER")[0])
+        self.assertEqual(*[re.findall(r"JAVA V5_5_0", printed) for printed in self.each("producerConnection", "-g", "senders", "-t", "watched-SIDE")])
+        stats = [re.search(r"^watched watchers 0 (\S+) \S+ (\d+)", printed, re.MULTILINE) for printed in self.each("statsAll", "-t", "watched-SIDE")]
+        self.assertEqual(stats[0][2], "3", "of the last day")
+        self.assertRegex(self.each("consumerProgress")[0], r"(?m)^watchers 1 V5_5_0 PUSH CLUSTERING 0 0$")
+        # Brokers without a queue of a topic are in no route: the first queue is the first broker's.
+        shown = self.each("queryMsgByOffset", "-t", "watched-SIDE", "-b", "NAME", "-i", "0", "-o", "0")
+        tracks = [re.findall(r"MessageTrack \[consumerGroup=(\S+), trackType=(\S+),", printed) for printed in shown]
+        self.assertEqual(tracks[0], [("watchers", "CONSUMED")])
+        self.assertEqual(*tracks)
+        self.assertEqual(*[re.findall(r"^\S+ 0 \d+ \d+ TIME$", printed, re.MULTILINE) for printed in self.each("topicStatus", "-t", "watched-SIDE")])
+        self.check_moves()
+
+    def check_moves(self):
+        """Who consumes has left: the group is moved."""
+        self.each("leave", "watchers-SIDE")
+        self.wait_for("nobody is there", lambda: all("not online" in printed for printed in self.each("consumerConnection", "-g", "watchers-SIDE")))
+
+        def missing():
+            return [re.search(r"Consume Diff Total: (\d+)", printed)[1] for printed in self.each("consumerProgress", "-g", "watchers-SIDE")]
+
+        for at, expected in [("0", "3"), ("now", "0")]:
+            self.each("resetOffsetByTime", "-g", "watchers-SIDE", "-t", "watched-SIDE", "-s", at)
+            self.assertEqual(missing(), [expected, expected], at)
+        self.each("resetOffsetByTime", "-g", "watchers-SIDE", "-t", "watched-SIDE", "-s", "0")
+        self.each("cloneGroupOffset", "-s", "watchers-SIDE", "-d", "cloned-SIDE", "-t", "watched-SIDE", "-o", "true")
+        self.each("skipAccumulatedMessage", "-g", "watchers-SIDE", "-t", "watched-SIDE")
+        self.assertEqual(missing(), ["0", "0"])
+        cloned = self.run_admin(self.ours, "consumerProgress", "-g", "cloned-ours")
+        self.assertIn("Consume Diff Total: 3", cloned)
+        consumed = self.run_admin(self.ours, "brokerConsumeStats", "-b", self.shards[0])
+        self.assertRegex(consumed, r"watched-ours +watchers-ours +ours-0 +0 +3 +3 +0")
+        self.assertIn("Diff Total: 3", consumed)
+
+    def test_groups_are_set_up_and_removed(self):
+        self.assert_alike("updateSubGroup", "-b", "BROKER", "-g", "settled-SIDE", "-s", "false", "-r", "3", "-d", "true")
+        setting = re.compile(r"^(consumeEnable|consumeBroadcastEnable|retryMaxTimes|retryQueueNums|groupName|groupRetryPolicy) = (.+)$", re.MULTILINE)
+        ours, theirs = [setting.findall(printed) for printed in self.each("getConsumerConfig", "-g", "settled-SIDE")]
+        self.assertEqual((ours, len(theirs)), (theirs * SHARDS, 6), "every broker has it")
+        self.run_admin(self.ours, "deleteSubGroup", "-b", self.shards[-1], "-g", "settled-ours", "-r", "true")
+        self.assertNotIn("settled", self.run_admin(self.ours, "getConsumerConfig", "-g", "settled-ours"))
+
+    def test_settings_are_shown_and_not_changed(self):
+        def setting(printed, name):
+            return re.search(rf"^{name} += +(\S+)", printed, re.MULTILINE)[1]
+
+        ours, theirs = [self.run_admin(server, "getBrokerConfig", "-b", broker)
+                        for server, broker in [(self.ours, self.shards[-1]), (self.apache, self.apache_broker)]]
+        self.assertEqual((setting(ours, "brokerName"), setting(theirs, "brokerName")), (OURS[-1], "theirs"))
+        for name in ["brokerClusterName", "brokerId", "brokerPermission", "maxMessageSize", "autoCreateTopicEnable"]:
+            self.assertEqual(setting(ours, name), setting(theirs, name), name)
+        refused = self.run_admin(self.ours, "updateBrokerConfig", "-b", self.shards[0], "-k", "flushDiskType", "-v", "ASYNC_FLUSH")
+        self.assertIn("cannot be changed while the broker runs", refused)
+        self.assertIn("orderMessageEnable", self.run_admin(self.ours, "getNamesrvConfig"))
+
+    def test_a_broker_is_closed_to_writers_and_opened_again(self):
+        def permissions():
+            return {name: entry[3] for name, entry in self.route(self.ours, "orders").items()}
+
+        self.run_admin(self.ours, "wipeWritePerm", "-b", OURS[0])
+        self.assertEqual(permissions(), {name: 4 if name == OURS[0] else 6 for name in OURS})
+        self.run_admin(self.ours, "addWritePerm", "-b", OURS[0])
+        self.assertEqual(set(permissions().values()), {6})
+
+    def test_nothing_is_made_under_a_name_of_rocketmqs_own(self):
+        for name in ["TBW102", CLUSTER, OURS[0], "rmq_sys_anything"]:
+            before = self.route(self.ours, name)
+            self.assertIn("is forbidden", self.run_admin(self.ours, "send", name, "TagA", OURS[0], "0", "body"), name)
+            self.assertEqual(self.route(self.ours, name), before)
 
     def test_zz_a_broker_that_stops_is_gone(self):
         self.theirs.terminate()

@@ -7,6 +7,18 @@ pub fn write_topics<'a>(topics: impl IntoIterator<Item = &'a str>, output: &mut 
     write_names("topicList", topics, output);
 }
 
+/// The same, with the address of a broker that knows more.
+pub fn write_topics_at<'a>(address: &str, topics: impl IntoIterator<Item = &'a str>, output: &mut Vec<u8>) {
+    write_object(output, |body| {
+        body.text("brokerAddr", address);
+        body.array("topicList", |list| topics.into_iter().for_each(|name| list.text(name)));
+    });
+}
+
+pub fn write_groups<'a>(groups: impl IntoIterator<Item = &'a str>, output: &mut Vec<u8>) {
+    write_names("groupList", groups, output);
+}
+
 pub fn write_client_ids<'a>(ids: impl IntoIterator<Item = &'a str>, output: &mut Vec<u8>) {
     write_names("consumerIdList", ids, output);
 }

@@ -1,6 +1,8 @@
 //! Bodies of requests and answers, as types of their own: what name servers, brokers and tools tell one another.
 
 mod cluster;
+mod configuration;
+mod consumption;
 mod data_version;
 mod heartbeat;
 mod lists;
@@ -8,8 +10,14 @@ mod registration;
 mod route;
 
 pub use cluster::{ClusterBroker, ClusterInfo};
+pub use configuration::{GroupConfiguration, TopicConfiguration, write_group_table, write_topic_table};
+pub use consumption::{
+    BrokerConsumption, ClientConnection, ConsumedQueue, ConsumerConnections, QueueKeyed, StoredQueue,
+    SubscriptionShown, write_connections, write_consume_stats, write_counts, write_producers,
+    write_queue_offsets, write_topic_stats,
+};
 pub use data_version::DataVersion;
 pub use heartbeat::{ClientCheck, Consumer, Heartbeat, Subscription};
-pub use lists::{write_client_ids, write_table, write_topics};
+pub use lists::{write_client_ids, write_groups, write_table, write_topics, write_topics_at};
 pub use registration::{RegisteredTopic, RegisteredTopics, RegistrationError};
 pub use route::{BrokerAddresses, QueueNumbers, TopicRoute};

@@ -4,6 +4,8 @@ pub mod lock;
 pub mod offsets;
 pub mod pull;
 pub mod query;
+pub mod resets;
 pub mod send;
 pub mod send_back;
+pub mod set_up;
 pub mod transaction;

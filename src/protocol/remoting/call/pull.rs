@@ -85,6 +85,8 @@ pub enum PullRefusal<'a> {
     NoGroup { group: &'a str, why: &'a str },
     #[error("subscription group no permission, {group}")]
     GroupClosed { group: &'a str },
+    #[error("the consumer group[{group}] can not consume by broadcast way")]
+    BroadcastClosed { group: &'a str },
     #[error("topic[{topic}] not exist, apply first please!")]
     NoTopic { topic: &'a str },
     #[error("the topic[{topic}] pulling message is forbidden")]
@@ -110,7 +112,9 @@ impl From<PullRefusal<'_>> for Refusal {
     fn from(refusal: PullRefusal<'_>) -> Self {
         let code = match refusal {
             PullRefusal::NoGroup { .. } => ResponseCode::SubscriptionGroupNotExist,
-            PullRefusal::GroupClosed { .. } | PullRefusal::TopicClosed { .. } => ResponseCode::NoPermission,
+            PullRefusal::GroupClosed { .. }
+            | PullRefusal::TopicClosed { .. }
+            | PullRefusal::BroadcastClosed { .. } => ResponseCode::NoPermission,
             PullRefusal::NoTopic { .. } => ResponseCode::TopicNotExist,
             PullRefusal::NoQueue { .. } => ResponseCode::InvalidParameter,
             PullRefusal::Subscription { .. } => ResponseCode::SubscriptionParseFailed,

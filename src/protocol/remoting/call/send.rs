@@ -208,12 +208,21 @@ fn wished(queues: i64) -> u32 {
     }
 }
 
+/// Whether nothing is sent to a topic.
+pub fn is_forbidden(topic: &TopicName) -> bool {
+    FORBIDDEN_TOPICS.contains(&topic.as_str())
+}
+
+/// The refusal of a topic of RocketMQ's own.
+pub fn forbidden(topic: &TopicName) -> Refusal {
+    Refusal::new(ResponseCode::NoPermission, format!("Sending message to topic[{topic}] is forbidden."))
+}
+
 fn check_topic(name: &str) -> Result<TopicName, Refusal> {
     let topic: TopicName =
         name.parse().map_err(|error| Refusal::new(ResponseCode::InvalidParameter, format!("{error}")))?;
-    if FORBIDDEN_TOPICS.contains(&topic.as_str()) {
-        let remark = format!("Sending message to topic[{topic}] is forbidden.");
-        return Err(Refusal::new(ResponseCode::NoPermission, remark));
+    if is_forbidden(&topic) {
+        return Err(forbidden(&topic));
     }
     if topic.is_of_group() && topic.group().is_none() {
         let remark = format!("{topic} names no group");

@@ -1,0 +1,158 @@
+//! How topics and groups are set up, as tools are told (`common/.../TopicConfig.java`, `TopicConfigSerializeWrapper.java`,
+//! `remoting/.../protocol/subscription/SubscriptionGroupConfig.java`).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::data_version::DataVersion;
+
+use crate::protocol::remoting::json_writer::{ObjectWriter, write_object};
+
+/// A topic on one broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicConfiguration {
+    pub topic: String,
+    pub read: u32,
+    pub write: u32,
+    pub permission: u32,
+    pub ordered: bool,
+    pub attributes: BTreeMap<String, String>,
+}
+
+impl TopicConfiguration {
+    pub fn write(&self, output: &mut Vec<u8>) {
+        write_object(output, |body| self.write_members(body));
+    }
+
+    pub fn write_members(&self, body: &mut ObjectWriter<'_>) {
+        body.object("attributes", |attributes| {
+            self.attributes.iter().for_each(|(name, value)| attributes.text(name, value));
+        });
+        body.boolean("order", self.ordered);
+        body.number("perm", self.permission.into());
+        body.number("readQueueNums", self.read.into());
+        body.text("topicFilterType", "SINGLE_TAG");
+        body.text("topicName", &self.topic);
+        body.number("topicSysFlag", 0);
+        body.number("writeQueueNums", self.write.into());
+    }
+}
+
+/// A group, the same on every broker. What has no meaning here is told as RocketMQ has it by default.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupConfiguration {
+    pub group: String,
+    pub may_consume: bool,
+    pub may_broadcast: bool,
+    pub ordered: bool,
+    pub retry_queues: u32,
+    pub retries_max: i64,
+    pub retry_delays: Option<Vec<Duration>>,
+}
+
+impl GroupConfiguration {
+    pub fn write(&self, output: &mut Vec<u8>) {
+        write_object(output, |body| self.write_members(body));
+    }
+
+    pub fn write_members(&self, body: &mut ObjectWriter<'_>) {
+        body.object("attributes", |_| {});
+        body.number("brokerId", 0);
+        body.boolean("consumeBroadcastEnable", self.may_broadcast);
+        body.boolean("consumeEnable", self.may_consume);
+        body.boolean("consumeFromMinEnable", true);
+        body.boolean("consumeMessageOrderly", self.ordered);
+        body.number("consumeTimeoutMinute", 15);
+        body.text("groupName", &self.group);
+        body.object("groupRetryPolicy", |policy| {
+            if let Some(delays) = &self.retry_delays {
+                policy.object("customizedRetryPolicy", |of| {
+                    of.array("next", |next| {
+                        delays.iter().for_each(|delay| next.number(delay.as_millis() as i64));
+                    });
+                });
+            }
+            policy.text("type", "CUSTOMIZED");
+        });
+        body.number("groupSysFlag", 0);
+        body.boolean("notifyConsumerIdsChangedEnable", true);
+        body.number("retryMaxTimes", self.retries_max);
+        body.number("retryQueueNums", self.retry_queues.into());
+        body.number("whichBrokerWhenConsumeSlowly", 1);
+    }
+}
+
+/// All topics of a broker.
+pub fn write_topic_table(version: &DataVersion, topics: &[TopicConfiguration], output: &mut Vec<u8>) {
+    write_object(output, |body| {
+        body.member("dataVersion", |value| version.write(value));
+        body.object("topicConfigTable", |table| {
+            for topic in topics {
+                table.object(&topic.topic, |members| topic.write_members(members));
+            }
+        });
+    });
+}
+
+/// All groups of a broker.
+pub fn write_group_table(version: &DataVersion, groups: &[GroupConfiguration], output: &mut Vec<u8>) {
+    write_object(output, |body| {
+        body.member("dataVersion", |value| version.write(value));
+        body.object("forbiddenTable", |_| {});
+        body.object("subscriptionGroupTable", |table| {
+            for group in groups {
+                table.object(&group.group, |members| group.write_members(members));
+            }
+        });
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_has_every_member_that_tools_read() {
+        let topic = TopicConfiguration {
+            topic: "t".to_owned(),
+            read: 4,
+            write: 2,
+            permission: 6,
+            ordered: true,
+            attributes: [("message.type".to_owned(), "FIFO".to_owned())].into(),
+        };
+        let mut output = Vec::new();
+        topic.write(&mut output);
+        assert_eq!(
+            String::from_utf8(output).expect("text"),
+            "{\"attributes\":{\"message.type\":\"FIFO\"},\"order\":true,\"perm\":6,\"readQueueNums\":4,\
+             \"topicFilterType\":\"SINGLE_TAG\",\"topicName\":\"t\",\"topicSysFlag\":0,\"writeQueueNums\":2}"
+        );
+    }
+
+    #[test]
+    fn tables_are_of_names() {
+        let group = GroupConfiguration {
+            group: "g".to_owned(),
+            may_consume: true,
+            may_broadcast: false,
+            ordered: false,
+            retry_queues: 1,
+            retries_max: -1,
+            retry_delays: Some(vec![Duration::from_secs(1)]),
+        };
+        let mut output = Vec::new();
+        write_group_table(&DataVersion { counter: 2, state: 0, timestamp: 3 }, &[group], &mut output);
+        let text = String::from_utf8(output).expect("text");
+        assert!(
+            text.starts_with(
+                "{\"dataVersion\":{\"counter\":2,\"stateVersion\":0,\"timestamp\":3},\"forbiddenTable\":{},\
+                 \"subscriptionGroupTable\":{\"g\":{\"attributes\":{},\"brokerId\":0,\"consumeBroadcastEnable\":false,"
+            ),
+            "{text}"
+        );
+        let policy =
+            "\"groupRetryPolicy\":{\"customizedRetryPolicy\":{\"next\":[1000]},\"type\":\"CUSTOMIZED\"}";
+        assert!(text.contains(policy) && text.contains("\"retryMaxTimes\":-1"), "{text}");
+    }
+}

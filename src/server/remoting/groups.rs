@@ -1,0 +1,249 @@
+//! Groups as tools set them up and move them (`broker/.../processor/AdminBrokerProcessor.java`): the node's, whichever broker is
+//! asked, but that each broker moves a group in its own queues.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use super::answer::{Answer, Asker};
+use super::connection::Remoting;
+use super::requests::Refused;
+use super::signed::Sender;
+use super::topics::{no_json, no_topic};
+use crate::api::{CommitOffset, OffsetSpec, Reply, Request, Status};
+use crate::broker::GroupShape;
+use crate::limits;
+use crate::protocol::remoting::body::{
+    DataVersion, GroupConfiguration, QueueKeyed, write_group_table, write_queue_offsets,
+};
+use crate::protocol::remoting::call::resets::{OffsetReset, ResetTo};
+use crate::protocol::remoting::call::set_up::{GroupAsked, RETRIES_DEFAULT};
+use crate::protocol::remoting::json::Value;
+use crate::protocol::remoting::{Header, Refusal, ResponseCode};
+use crate::types::{GroupName, QueueKey, QueueNumber, QueueOffset, TopicName};
+
+/// What an answer takes for each group.
+const GROUP_BYTES: usize = 1024;
+
+impl Remoting {
+    /// Begins to set a group up.
+    pub(super) async fn set_up_group(
+        self: &Rc<Self>,
+        asker: Asker,
+        sender: &Sender,
+        body: &[u8],
+    ) -> Result<Option<Answer>, Refused> {
+        self.check_admin(sender, "set groups up")?;
+        let value = Value::parse(body).map_err(no_json)?;
+        let asked = GroupAsked::of(&value)?;
+        self.begin_set_up_groups(asker, vec![asked]).await
+    }
+
+    /// The same of several.
+    pub(super) async fn set_up_groups(
+        self: &Rc<Self>,
+        asker: Asker,
+        sender: &Sender,
+        body: &[u8],
+    ) -> Result<Option<Answer>, Refused> {
+        self.check_admin(sender, "set groups up")?;
+        let value = Value::parse(body).map_err(no_json)?;
+        let asked: Result<Vec<_>, Refusal> =
+            value.get("groupConfigList").items().iter().map(GroupAsked::of).collect();
+        self.begin_set_up_groups(asker, asked?).await
+    }
+
+    async fn begin_set_up_groups(
+        self: &Rc<Self>,
+        asker: Asker,
+        asked: Vec<GroupAsked>,
+    ) -> Result<Option<Answer>, Refused> {
+        let broker = self.connections.broker.clone();
+        let done = async move {
+            for asked in asked {
+                broker.shape_group(shape_of(asked)).await.map_err(Refused::failed)?;
+            }
+            Ok(Answer::done())
+        };
+        self.begin(asker, done).await
+    }
+
+    /// Begins to remove a group: how it is set up, and where it is if that is wanted. One that is not there is gone, as
+    /// RocketMQ has it.
+    pub(super) async fn delete_group(
+        self: &Rc<Self>,
+        asker: Asker,
+        sender: &Sender,
+        header: &Header<'_>,
+    ) -> Result<Option<Answer>, Refused> {
+        self.check_admin(sender, "delete groups")?;
+        let fields = &header.fields;
+        let group: GroupName = parsed(&fields.required_text("groupName")?)?;
+        let with_places = fields.boolean("cleanOffset") || fields.boolean("removeOffset");
+        let broker = self.connections.broker.clone();
+        let removed = async move {
+            let known = broker.group_shape(&group);
+            let removed = match with_places {
+                true => broker.handle(Request::DeleteGroup(group)).await.map(drop),
+                false if known.is_some() => broker.shape_group(GroupShape::default_of(group)).await,
+                false => Ok(()),
+            };
+            match removed {
+                Err(failure) if failure.status != Status::GroupNotExist => Err(Refused::failed(failure)),
+                _ => Ok(Answer::done()),
+            }
+        };
+        self.begin(asker, removed).await
+    }
+
+    /// The groups that anybody knows.
+    async fn known_groups(&self) -> Result<BTreeSet<GroupName>, Refused> {
+        match self.connections.broker.handle(Request::ListGroups).await {
+            Ok(Reply::Groups(groups)) => Ok(groups.into_iter().collect()),
+            Ok(_) => Ok(BTreeSet::new()),
+            Err(failure) => Err(Refused::failed(failure)),
+        }
+    }
+
+    fn configuration(&self, group: GroupName) -> GroupConfiguration {
+        let shape = self.connections.broker.group_shape(&group);
+        let shape = shape.unwrap_or_else(|| GroupShape::default_of(group));
+        GroupConfiguration {
+            group: shape.group.to_string(),
+            may_consume: shape.may_consume,
+            may_broadcast: shape.may_broadcast,
+            ordered: shape.ordered,
+            retry_queues: shape.retry_queues,
+            retries_max: match shape.deliveries_max {
+                None => RETRIES_DEFAULT,
+                Some(u32::MAX) => -1,
+                Some(deliveries) => i64::from(deliveries) - 1,
+            },
+            retry_delays: shape.retry_delays,
+        }
+    }
+
+    /// Begins to answer with all groups; those after the number that is said, as many as are wanted.
+    pub(super) async fn group_table(
+        self: &Rc<Self>,
+        asker: Asker,
+        sender: &Sender,
+        header: &Header<'_>,
+    ) -> Result<Option<Answer>, Refused> {
+        self.check_admin(sender, "list groups")?;
+        let first = header.fields.number::<usize>("groupSeq").unwrap_or(0);
+        let most =
+            header.fields.number::<usize>("maxGroupNum").filter(|most| *most > 0).unwrap_or(usize::MAX);
+        let remoting = self.clone();
+        let table = async move {
+            let known = remoting.known_groups().await?;
+            let count = known.len();
+            let wanted = known.into_iter().skip(first).take(most);
+            let groups: Vec<_> = wanted.map(|group| remoting.configuration(group)).collect();
+            let counter = remoting.connections.broker.groups_version();
+            let version = DataVersion { counter, state: 0, timestamp: remoting.port().boot.0 as i64 };
+            let mut answer = Answer::body(|output| write_group_table(&version, &groups, output));
+            answer.fields = vec![("totalGroupNum", count.to_string())];
+            Ok(answer)
+        };
+        self.begin_with_room(asker, limits::FRAME_BYTES_MAX.min(limits::GROUPS_MAX * GROUP_BYTES), table)
+            .await
+    }
+
+    /// Begins to answer how a group is set up.
+    pub(super) async fn group_configuration(
+        self: &Rc<Self>,
+        asker: Asker,
+        sender: &Sender,
+        header: &Header<'_>,
+    ) -> Result<Option<Answer>, Refused> {
+        let name = header.fields.required_text("group")?;
+        self.check_group(sender, Some(&name)).map_err(Refused::failed)?;
+        let group: GroupName = parsed(&name)?;
+        let remoting = self.clone();
+        let answered = async move {
+            if !remoting.known_groups().await?.contains(&group) {
+                let remark = format!("subscription group [{group}] does not exist");
+                return Err(Refused::new(ResponseCode::SubscriptionGroupNotExist, remark));
+            }
+            let configuration = remoting.configuration(group);
+            Ok(Answer::body(|output| configuration.write(output)))
+        };
+        self.begin(asker, answered).await
+    }
+
+    /// Begins to move a group in this broker's queues of a topic, while nobody consumes.
+    pub(super) async fn reset_offsets(
+        self: &Rc<Self>,
+        asker: Asker,
+        sender: &Sender,
+        header: &Header<'_>,
+    ) -> Result<Option<Answer>, Refused> {
+        self.check_admin(sender, "reset groups")?;
+        let reset = OffsetReset::read(&header.fields)?;
+        let remoting = self.clone();
+        self.begin(asker, async move { remoting.reset(reset).await }).await
+    }
+
+    async fn reset(&self, reset: OffsetReset) -> Result<Answer, Refused> {
+        let broker = &self.connections.broker;
+        let topic: TopicName = reset.topic.parse().map_err(|_| no_topic(&reset.topic))?;
+        let group: GroupName = parsed(&reset.group)?;
+        let shown = broker.shown_topic(&topic).ok_or_else(|| no_topic(&reset.topic))?;
+        let (id, _) = broker.topic_layout(&topic).map_err(Refused::failed)?;
+        let (shard, shards) = (u32::from(broker.shard().0), u32::from(broker.options().shard_count));
+        let own = (shard..shown.queue_count).step_by(shards as usize).map(QueueNumber);
+        let wanted = |queue: &QueueNumber| reset.queue.is_none_or(|asked| queue.0 / shards == asked);
+        let keys: Vec<_> = own.filter(wanted).map(|queue| QueueKey { topic: id, queue }).collect();
+        if keys.is_empty() && reset.queue.is_some() {
+            let remark = format!("the topic {topic} has no such queue on this broker");
+            return Err(Refused::new(ResponseCode::InvalidParameter, remark));
+        }
+        broker.check_nobody_consumes(&group).map_err(|failure| {
+            // Tools take the number as it is for a broker that cannot do so.
+            Refused::new(ResponseCode::SystemError, failure.message)
+        })?;
+        let mut offsets = BTreeMap::new();
+        for key in keys {
+            let offset = match reset.to {
+                ResetTo::Offset(offset) => QueueOffset(offset),
+                ResetTo::End => self.offset_at(key, OffsetSpec::Last).await?,
+                ResetTo::Time(time) => self.offset_at(key, OffsetSpec::Time(time)).await?,
+            };
+            let commit = CommitOffset { group: group.clone(), key, offset, member: None };
+            broker.handle(Request::CommitOffset(commit)).await.map_err(Refused::failed)?;
+            offsets.insert(key.queue.0 / shards, offset.0);
+        }
+        let name = self.own_name();
+        let queues = offsets
+            .into_iter()
+            .map(|(queue, offset)| (QueueKeyed { topic: topic.as_str(), broker: &name, queue }, offset));
+        Ok(Answer::body(|output| write_queue_offsets(queues, output)))
+    }
+
+    async fn offset_at(&self, key: QueueKey, spec: OffsetSpec) -> Result<QueueOffset, Refused> {
+        self.connections.broker.find_offset(key, spec).await.map_err(Refused::failed)
+    }
+}
+
+fn parsed(name: &str) -> Result<GroupName, Refused> {
+    name.parse().map_err(|error| {
+        Refused::new(ResponseCode::InvalidParameter, format!("`{name}` is no name of a group: {error}"))
+    })
+}
+
+fn shape_of(asked: GroupAsked) -> GroupShape {
+    let deliveries_max = match asked.retries_max {
+        RETRIES_DEFAULT => None,
+        ..0 => Some(u32::MAX),
+        retries => Some(u32::try_from(retries).unwrap_or(u32::MAX).saturating_add(1)),
+    };
+    GroupShape {
+        group: asked.group,
+        may_consume: asked.may_consume,
+        may_broadcast: asked.may_broadcast,
+        ordered: asked.ordered,
+        retry_queues: asked.retry_queues,
+        retry_delays: asked.retry_delays,
+        deliveries_max,
+    }
+}

@@ -1,0 +1,78 @@
+//! How a broker is set up, by RocketMQ's names (`common/.../BrokerConfig.java`, `store/.../config/MessageStoreConfig.java`): as far as
+//! there is something here that they mean. It is given at the start, and shown to tools.
+
+use super::answer::Answer;
+use super::connection::Remoting;
+use super::requests::Refused;
+use super::signed::Sender;
+use crate::limits;
+use crate::protocol::remoting::ResponseCode;
+use crate::protocol::remoting::body::DataVersion;
+use crate::types::Level;
+
+const HOUR_SECONDS: u64 = 3600;
+
+impl Remoting {
+    pub(super) fn settings(&self, sender: &Sender) -> Result<Answer, Refused> {
+        self.check_admin(sender, "read the broker's settings")?;
+        let mut answer = Answer::body(|output| {
+            for (name, value) in self.settings_table() {
+                output.extend_from_slice(format!("{name}={value}\n").as_bytes());
+            }
+        });
+        let mut version = Vec::new();
+        DataVersion { counter: 0, state: 0, timestamp: self.port().boot.0 as i64 }.write(&mut version);
+        answer.fields = vec![("version", String::from_utf8_lossy(&version).into_owned())];
+        Ok(answer)
+    }
+
+    fn settings_table(&self) -> Vec<(&'static str, String)> {
+        let (port, options) = (self.port(), self.connections.broker.options());
+        let address = port.addresses().into_iter().nth(usize::from(options.shard.0)).unwrap_or_default();
+        let (host, number) = address.rsplit_once(':').unwrap_or((&address, ""));
+        let flush = if options.level == Level::Durable { "SYNC_FLUSH" } else { "ASYNC_FLUSH" };
+        let mut table = vec![
+            ("brokerClusterName", port.node.cluster.clone()),
+            ("brokerName", self.own_name()),
+            ("brokerId", "0".to_owned()),
+            ("brokerIP1", host.to_owned()),
+            ("listenPort", number.to_owned()),
+            ("brokerPermission", "6".to_owned()),
+            ("brokerRole", "ASYNC_MASTER".to_owned()),
+            ("autoCreateTopicEnable", port.node.makes_topics.to_string()),
+            ("autoCreateSubscriptionGroup", "true".to_owned()),
+            ("storePathRootDir", options.directory.display().to_string()),
+            ("flushDiskType", flush.to_owned()),
+            ("mappedFileSizeCommitLog", options.segment_bytes.to_string()),
+            ("maxMessageSize", limits::BODY_BYTES_MAX.to_string()),
+            ("transactionTimeOut", options.transaction_immunity.as_millis().to_string()),
+            ("transactionCheckInterval", options.transaction_check_interval.as_millis().to_string()),
+            ("transactionCheckMax", options.transaction_checks_max.to_string()),
+            ("enablePropertyFilter", "false".to_owned()),
+            ("longPollingEnable", "true".to_owned()),
+        ];
+        if let Some(age) = options.retention_age {
+            table.push(("fileReservedTime", age.as_secs().div_ceil(HOUR_SECONDS).to_string()));
+        }
+        table
+    }
+
+    /// What a setting is already is no change; nothing else can be changed while the broker runs.
+    pub(super) fn change_settings(&self, sender: &Sender, body: &[u8]) -> Result<Answer, Refused> {
+        self.check_admin(sender, "change the broker's settings")?;
+        let table = self.settings_table();
+        let text = String::from_utf8_lossy(body);
+        for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            let (name, value) = line.split_once('=').unwrap_or((line, ""));
+            let is_so = table.iter().any(|(known, present)| *known == name.trim() && present == value.trim());
+            if !is_so {
+                let remark = format!(
+                    "`{}` cannot be changed while the broker runs: settings are flags of `turbopump serve`",
+                    name.trim()
+                );
+                return Err(Refused::new(ResponseCode::NoPermission, remark));
+            }
+        }
+        Ok(Answer::done())
+    }
+}
