@@ -77,6 +77,8 @@ pub const SHARD_LEASED_MESSAGES_MAX: usize = 262_144;
 pub const SHARD_LEASE_PAIRS_MAX: usize = 262_144;
 /// Pairs of a group that has received nothing yet and a queue, of which a shard remembers how far a filter has looked.
 pub const SHARD_PASSED_MAX: usize = 65_536;
+/// Pairs of a group and a queue in which the group was moved while RocketMQ's clients read, and these have not heard of it.
+pub const SHARD_RESETS_MAX: usize = 16_384;
 /// Pairs of a group and a queue of which a shard remembers how far RocketMQ's clients were given messages.
 pub const SHARD_GIVEN_MAX: usize = 65_536;
 /// Messages of one shard that wait for a producer's decision, or for a time that the clock had passed once.

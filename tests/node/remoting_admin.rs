@@ -5,9 +5,10 @@ use serde_json::{Value, json};
 use super::remoting::{Answer, Remoting, heartbeat, json as body_of, node};
 use super::remoting_sends::send;
 use crate::support::directory::test_directory;
-use crate::support::node::Setup;
+use crate::support::node::{Setup, wait_for};
 
 const PULL: i32 = 11;
+const COMMITTED: i32 = 14;
 const COMMIT: i32 = 15;
 const SET_UP_TOPIC: i32 = 17;
 const TOPICS: i32 = 21;
@@ -218,7 +219,7 @@ fn who_consumes_and_how_far_it_is_are_told_by_every_broker() {
 }
 
 #[test]
-fn a_group_is_moved_while_nobody_consumes() {
+fn a_group_is_moved_whether_its_clients_are_there_or_not() {
     let (_directory, node) = node(&["--shards", "2"]);
     node.run_well(&["topic", "create", "orders", "--queues", "2"]);
     let mut client = Remoting::connect(&node.addresses[1]);
@@ -247,7 +248,44 @@ fn a_group_is_moved_while_nobody_consumes() {
     let body = json!({ "clientID": "a@1", "consumerDataSet": [{ "groupName": "g", "messageModel": "CLUSTERING",
         "subscriptionDataSet": [{ "topic": "orders", "subString": "*", "subVersion": 1 }] }] });
     assert_eq!(client.ask(HEART_BEAT, &[], body.to_string().as_bytes()).code, 0);
-    assert_eq!(client.ask(RESET, &one, b"").code, 1, "it would be moved back");
+    assert_eq!(text(&client.ask(RESET, &one, b"")), table(2));
+    // What a client commits that has not heard of it is of before.
+    let commit = |client: &mut Remoting, offset: &str| {
+        let fields =
+            [("consumerGroup", "g"), ("topic", "orders"), ("queueId", "0"), ("commitOffset", offset)];
+        assert_eq!(client.ask(COMMIT, &fields, b"").code, 0);
+        let query = [("consumerGroup", "g"), ("topic", "orders"), ("queueId", "0")];
+        client.ask(COMMITTED, &query, b"").field("offset").to_owned()
+    };
+    assert_eq!(commit(&mut client, "4"), "2");
+    let pull = |client: &mut Remoting, offset: &str| {
+        let fields = [
+            ("consumerGroup", "g"),
+            ("topic", "orders"),
+            ("queueId", "0"),
+            ("queueOffset", offset),
+            ("maxMsgNums", "32"),
+            ("sysFlag", "6"),
+            ("commitOffset", "0"),
+            ("suspendTimeoutMillis", "20000"),
+            ("subscription", "*"),
+            ("subVersion", "1"),
+        ];
+        let answer = client.ask(PULL, &fields, b"");
+        (answer.code, answer.field("nextBeginOffset").to_owned())
+    };
+    assert_eq!(pull(&mut client, "4"), (21, "2".to_owned()), "it is told");
+    assert_eq!(pull(&mut client, "2"), (0, "4".to_owned()), "and goes on there");
+    assert_eq!(commit(&mut client, "4"), "4");
+    // One that waits is told at once.
+    let mut tool = Remoting::connect(&node.addresses[1]);
+    let (waiting, told) = std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| pull(&mut client, "4"));
+        wait_for("it waits", || node.counter("fetches_waited") > 0);
+        let told = tool.ask(RESET, &one, b"");
+        (waiting.join().expect("it is answered"), told)
+    });
+    assert_eq!((waiting, text(&told)), ((21, "2".to_owned()), &*table(2)));
 }
 
 #[test]

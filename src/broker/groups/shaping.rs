@@ -101,12 +101,6 @@ impl<D: Disk> Broker<D> {
         self.tables().all_groups().map(|group| i64::from(group.policy.version)).sum()
     }
 
-    /// Refuses to move a group whose consumers would move it back.
-    pub fn check_nobody_consumes(&self, group: &GroupName) -> Result<(), Failure> {
-        self.check_no_members(group)?;
-        self.check_not_read(group)
-    }
-
     /// How a group is set up, where anybody has said so.
     pub fn group_shape(&self, group: &GroupName) -> Option<GroupShape> {
         let tables = self.tables();

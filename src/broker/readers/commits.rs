@@ -84,6 +84,12 @@ pub struct ReaderCommit {
 }
 
 impl ReaderCommit {
+    /// One that changes nothing.
+    fn passed_over() -> Self {
+        let round = Round { outcome: RefCell::new(Some(Ok(()))), ..Round::default() };
+        Self { round: Rc::new(round) }
+    }
+
     /// Waits until it is durable, or cannot become so.
     pub async fn settled(&self) -> Result<(), Failure> {
         loop {
@@ -266,6 +272,10 @@ impl<D: Disk> Broker<D> {
             self.note_maker(group, network)?;
         }
         self.note_use(group);
+        if self.readers.borrow().resets.has(group, key) {
+            // It is from before the group was moved.
+            return Ok(ReaderCommit::passed_over());
+        }
         Ok(self.reader_commits.take(group, key, offset))
     }
 

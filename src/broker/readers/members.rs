@@ -13,6 +13,7 @@ use std::rc::Rc;
 
 use super::producers::{Producers, Way};
 use super::progress::Given;
+use super::resets::Resets;
 use crate::api::{ConnectionId, GroupClient, Producer, ReaderClient, ReaderGroup, ReaderInfo, Subscription};
 use crate::limits;
 use crate::types::{GroupName, Reservation, ShardId, network_of};
@@ -32,6 +33,7 @@ pub(in crate::broker) struct Readers {
     /// What is kept of the clients of each place of the network.
     networks: HashMap<Option<IpAddr>, usize>,
     pub(super) given: Given,
+    pub(super) resets: Resets,
 }
 
 /// What was said over one connection.
@@ -264,6 +266,7 @@ impl Readers {
         if self.groups.get(&said.group).is_some_and(|group| group.clients.is_empty()) {
             self.groups.remove(&said.group);
             self.given.remove(&said.group);
+            self.resets.remove(&said.group);
         }
         is_less
     }

@@ -7,6 +7,7 @@
 //! * `members`: which clients read for which groups, on all shards, and `producers`: which of them produce.
 //! * `precedence`: whose a group is that native members want as well.
 //! * `progress`: where a group is in each queue, as tools are told.
+//! * `resets`: groups that are moved while they are read.
 //! * `send_back`: what they could not process comes again, or is a dead letter.
 //! * `spreading`: how all shards come to know.
 //! * `start`: where they go on, and where a new group begins.
@@ -17,6 +18,7 @@ mod members;
 mod precedence;
 mod producers;
 mod progress;
+mod resets;
 mod send_back;
 mod spreading;
 mod start;

@@ -9,7 +9,7 @@ use super::connection::Remoting;
 use super::requests::Refused;
 use super::signed::Sender;
 use super::topics::{no_json, no_topic};
-use crate::api::{CommitOffset, OffsetSpec, Reply, Request, Status};
+use crate::api::{CommitOffset, Failure, OffsetSpec, Reply, Request, Status};
 use crate::broker::GroupShape;
 use crate::limits;
 use crate::protocol::remoting::body::{
@@ -171,7 +171,7 @@ impl Remoting {
         self.begin(asker, answered).await
     }
 
-    /// Begins to move a group in this broker's queues of a topic, while nobody consumes.
+    /// Begins to move a group in this broker's queues of a topic. Clients of it hear of it with their next pulls.
     pub(super) async fn reset_offsets(
         self: &Rc<Self>,
         asker: Asker,
@@ -198,10 +198,9 @@ impl Remoting {
             let remark = format!("the topic {topic} has no such queue on this broker");
             return Err(Refused::new(ResponseCode::InvalidParameter, remark));
         }
-        broker.check_nobody_consumes(&group).map_err(|failure| {
-            // Tools take the number as it is for a broker that cannot do so.
-            Refused::new(ResponseCode::SystemError, failure.message)
-        })?;
+        broker
+            .check_no_members(&group)
+            .map_err(|failure| Refused::new(ResponseCode::SystemError, failure.message))?;
         let mut offsets = BTreeMap::new();
         for key in keys {
             let offset = match reset.to {
@@ -209,8 +208,7 @@ impl Remoting {
                 ResetTo::End => self.offset_at(key, OffsetSpec::Last).await?,
                 ResetTo::Time(time) => self.offset_at(key, OffsetSpec::Time(time)).await?,
             };
-            let commit = CommitOffset { group: group.clone(), key, offset, member: None };
-            broker.handle(Request::CommitOffset(commit)).await.map_err(Refused::failed)?;
+            self.move_group(&group, key, offset).await.map_err(Refused::failed)?;
             offsets.insert(key.queue.0 / shards, offset.0);
         }
         let name = self.own_name();
@@ -218,6 +216,15 @@ impl Remoting {
             .into_iter()
             .map(|(queue, offset)| (QueueKeyed { topic: topic.as_str(), broker: &name, queue }, offset));
         Ok(Answer::body(|output| write_queue_offsets(queues, output)))
+    }
+
+    async fn move_group(&self, group: &GroupName, key: QueueKey, offset: QueueOffset) -> Result<(), Failure> {
+        let broker = &self.connections.broker;
+        if broker.is_read(group) {
+            return broker.move_readers(group, key, offset, self.network()).await;
+        }
+        let commit = CommitOffset { group: group.clone(), key, offset, member: None };
+        broker.handle(Request::CommitOffset(commit)).await.map(drop)
     }
 
     async fn offset_at(&self, key: QueueKey, spec: OffsetSpec) -> Result<QueueOffset, Refused> {

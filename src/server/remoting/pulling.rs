@@ -258,10 +258,17 @@ impl Remoting {
         Ok((span, span.standing(pull.offset)))
     }
 
+    /// Where a reader is to go on whose group was moved.
+    fn moved(&self, target: &Target, pull: &PullRequest) -> Option<Standing> {
+        let offset = self.connections.broker.take_move(&pull.group, target.key?)?;
+        Some(Standing::Before(offset))
+    }
+
     /// Answers a pull that takes no waiting and no reading.
     fn look(&self, asker: Asker, pull: &PullRequest, patience: Patience) -> Result<Step, Refused> {
         let target = self.pull_target(pull)?;
         let (span, standing) = self.place(&target, pull)?;
+        let standing = self.moved(&target, pull).unwrap_or(standing);
         let (Standing::Messages(offset), Some(key)) = (standing, target.key) else {
             if patience != Patience::No && matches!(standing, Standing::End(_)) {
                 return Ok(Step::Waits(span));
@@ -362,6 +369,7 @@ impl Remoting {
     async fn pull_and_answer(&self, asker: Asker, pull: &PullRequest) -> Result<(), Refused> {
         let target = self.pull_target(pull)?;
         let (span, standing) = self.place(&target, pull)?;
+        let standing = self.moved(&target, pull).unwrap_or(standing);
         let (Standing::Messages(offset), Some(key)) = (standing, target.key) else {
             self.answer_without(asker, standing, span);
             return Ok(());

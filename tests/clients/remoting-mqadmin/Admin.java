@@ -5,6 +5,7 @@ import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
 import java.util.HashMap;
 import java.util.Map;
+import java.util.concurrent.atomic.AtomicInteger;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
 import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyStatus;
 import org.apache.rocketmq.client.consumer.listener.MessageListenerConcurrently;
@@ -20,11 +21,12 @@ import org.apache.rocketmq.tools.command.MQAdminStartup;
  * mqadmin, a command after the other in one process: starting Java for each takes longer than the commands do. A line of standard
  * input is a command, its arguments separated by tabs; what it prints is followed by a line with the one character of code 0.
  *
- * Three commands are not mqadmin's, and name a server as it does: `consume GROUP TOPIC TAGS` begins to consume, `leave GROUP` ends that;
- * `send TOPIC TAG BROKER QUEUE BODY` sends, which mqadmin does once in a process.
+ * Four commands are not mqadmin's, and name a server as it does: `consume GROUP TOPIC TAGS` begins to consume, `leave GROUP` ends that,
+ * `consumed GROUP` says how many messages have come; `send TOPIC TAG BROKER QUEUE BODY` sends, which mqadmin does once in a process.
  */
 public class Admin {
     private static final Map<String, DefaultMQPushConsumer> CONSUMERS = new HashMap<>();
+    private static final Map<String, AtomicInteger> CONSUMED = new HashMap<>();
     private static final Map<String, DefaultMQProducer> PRODUCERS = new HashMap<>();
 
     public static void main(String[] arguments) throws Exception {
@@ -50,6 +52,9 @@ public class Admin {
                 break;
             case "leave":
                 CONSUMERS.remove(server + words[1]).shutdown();
+                break;
+            case "consumed":
+                System.out.println(CONSUMED.get(server + words[1]));
                 break;
             case "send":
                 send(server, words);
@@ -83,7 +88,12 @@ public class Admin {
         consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
         consumer.setPersistConsumerOffsetInterval(200);
         consumer.subscribe(topic, tags);
-        consumer.registerMessageListener((MessageListenerConcurrently) (messages, context) -> ConsumeConcurrentlyStatus.CONSUME_SUCCESS);
+        AtomicInteger count = new AtomicInteger();
+        CONSUMED.put(server + group, count);
+        consumer.registerMessageListener((MessageListenerConcurrently) (messages, context) -> {
+            count.addAndGet(messages.size());
+            return ConsumeConcurrentlyStatus.CONSUME_SUCCESS;
+        });
         consumer.start();
         return consumer;
     }
