@@ -27,6 +27,8 @@ const PROGRESS: i32 = 208;
 const DELETE_TOPIC: i32 = 215;
 const RESET: i32 = 222;
 const GROUPS_OF_TOPIC: i32 = 300;
+const SYSTEM_TOPICS: i32 = 305;
+const CLEAN: i32 = 306;
 const OPEN: i32 = 327;
 const ALL_PRODUCERS: i32 = 328;
 const TOPIC: i32 = 351;
@@ -295,6 +297,9 @@ fn what_cannot_be_changed_is_refused_in_words_and_a_closed_broker_is_in_routes()
     let mut client = Remoting::connect(node.address());
     assert_eq!(client.ask(CHANGE_SETTINGS, &[], b"brokerId=0\nbrokerPermission=6\n").code, 0, "it is so");
     assert_eq!(client.ask(CHANGE_SETTINGS, &[], b"brokerPermission=4\n").code, 16);
+    let system = body_of(&client.ask(SYSTEM_TOPICS, &[], b""));
+    assert!(system["topicList"].as_array().is_some_and(|names| names.contains(&json!("TBW102"))), "{system}");
+    assert_eq!(client.ask(CLEAN, &[], b"").code, 0);
     assert_eq!(client.ask(CLOSE, &[("brokerName", "n-1")], b"").field("wipeTopicCount"), "1");
     assert_eq!(numbers(&mut client, "orders"), [(1, 1, 6), (1, 1, 4)]);
     assert_eq!(client.ask(OPEN, &[("brokerName", "n-1")], b"").code, 0);

@@ -183,6 +183,10 @@ impl Remoting {
             request::GET_UNIT_TOPIC_LIST
             | request::GET_HAS_UNIT_SUB_TOPIC_LIST
             | request::GET_HAS_UNIT_SUB_UNUNIT_TOPIC_LIST => self.unit_topics(sender, header),
+            request::GET_SYSTEM_TOPIC_LIST_FROM_BROKER => self.reserved_topics(sender),
+            request::CLEAN_EXPIRED_CONSUMEQUEUE
+            | request::DELETE_EXPIRED_COMMITLOG
+            | request::CLEAN_UNUSED_TOPIC => self.clean(sender),
             request::GET_NAMESRV_CONFIG => self.name_server_settings(sender),
             request::UPDATE_NAMESRV_CONFIG => self.change_name_server_settings(sender),
             request::GET_BROKER_CONFIG => self.settings(sender),

@@ -7,7 +7,7 @@ use super::requests::Refused;
 use super::signed::Sender;
 use crate::limits;
 use crate::protocol::remoting::ResponseCode;
-use crate::protocol::remoting::body::DataVersion;
+use crate::protocol::remoting::body::{DataVersion, write_topics_at};
 use crate::types::Level;
 
 const HOUR_SECONDS: u64 = 3600;
@@ -55,6 +55,23 @@ impl Remoting {
             table.push(("fileReservedTime", age.as_secs().div_ceil(HOUR_SECONDS).to_string()));
         }
         table
+    }
+
+    /// The topics that RocketMQ's brokers have for themselves.
+    pub(super) fn reserved_topics(&self, sender: &Sender) -> Result<Answer, Refused> {
+        self.check_admin(sender, "list topics")?;
+        let port = self.port();
+        let addresses = port.addresses();
+        let names = port.node.reserved_topics(addresses.len());
+        let address = addresses.into_iter().nth(usize::from(self.connections.broker.shard().0));
+        let address = address.unwrap_or_default();
+        Ok(Answer::body(|output| write_topics_at(&address, names.iter().map(String::as_str), output)))
+    }
+
+    /// Nothing is left lying about: what a retention has passed goes by itself, and a removed topic with all that it had.
+    pub(super) fn clean(&self, sender: &Sender) -> Result<Answer, Refused> {
+        self.check_admin(sender, "clean up")?;
+        Ok(Answer::done())
     }
 
     /// What a setting is already is no change; nothing else can be changed while the broker runs.
