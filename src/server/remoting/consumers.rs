@@ -9,13 +9,14 @@ use super::connection::Remoting;
 use super::requests::Refused;
 use super::signed::Sender;
 use crate::access::Need;
-use crate::api::{ClientProtocol, GroupInfo, ReaderMode, Reply, Request, Status};
+use crate::api::{ClientProtocol, Filter, GroupInfo, ReaderMode, Reply, Request, Status};
 use crate::broker::{QueueProgress, RECEIVERS};
 use crate::limits;
 use crate::protocol::remoting::body::{
     BrokerConsumption, ClientConnection, ConsumedQueue, ConsumerConnections, QueueKeyed, SubscriptionShown,
     write_connections, write_consume_stats, write_groups, write_producers, write_topics,
 };
+use crate::protocol::remoting::call::pull::{SQL92, TAG};
 use crate::protocol::remoting::{BROKER_VERSION, Header, Language, ResponseCode};
 use crate::types::{GroupName, QueueKey, TopicName};
 
@@ -315,9 +316,13 @@ pub(super) fn queues_bytes(queues: usize) -> usize {
 /// Native members and those who receive. Where they come from is not known: they have no one connection.
 fn add_others(group: &GroupInfo, shown: &mut ConsumerConnections) {
     let nowhere = || "0.0.0.0:0".to_owned();
-    let add_topic = |topic: &TopicName, expression: String, shown: &mut ConsumerConnections| {
+    let add_topic = |topic: &TopicName, filter: &Filter, shown: &mut ConsumerConnections| {
         if !shown.subscriptions.iter().any(|of| of.topic == topic.as_str()) {
-            let (topic, kind) = (topic.to_string(), "TAG".to_owned());
+            let kind = match filter {
+                Filter::Tags(_) => TAG,
+                Filter::Expression(_) => SQL92,
+            };
+            let (topic, expression, kind) = (topic.to_string(), filter.text(), kind.to_owned());
             shown.subscriptions.push(SubscriptionShown { topic, expression, kind, version: 0 });
         }
     };
@@ -328,7 +333,7 @@ fn add_others(group: &GroupInfo, shown: &mut ConsumerConnections) {
             language: Language::Other.name(),
             version: BROKER_VERSION,
         });
-        member.topics.iter().for_each(|topic| add_topic(topic, "*".to_owned(), shown));
+        member.topics.iter().for_each(|topic| add_topic(topic, &Filter::default(), shown));
     }
     for receiver in &group.receivers {
         let language = match receiver.protocol {
@@ -344,6 +349,6 @@ fn add_others(group: &GroupInfo, shown: &mut ConsumerConnections) {
                 version: BROKER_VERSION,
             });
         }
-        add_topic(&receiver.topic, receiver.filter.expression(), shown);
+        add_topic(&receiver.topic, &receiver.filter, shown);
     }
 }
