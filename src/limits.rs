@@ -83,6 +83,8 @@ pub const SHARD_RESETS_MAX: usize = 16_384;
 pub const SHARD_GIVEN_MAX: usize = 65_536;
 /// Messages of one shard that wait for a producer's decision, or for a time that the clock had passed once.
 pub const SHARD_HALVES_MAX: usize = 262_144;
+/// Delayed messages of one shard that were taken back, and whose time has not come.
+pub const SHARD_RECALLS_MAX: usize = 65_536;
 /// Whoever has less than this of a table that all share gets more until the table is full; the others share three
 /// quarters of it, and nobody has more of those than is left.
 pub const SHARE_GUARANTEED: usize = 64;
@@ -366,6 +368,8 @@ const _: () = assert!(GROUP_NAME_BYTES_MAX <= u8::MAX as usize);
 const _: () = assert!(SHARE_GUARANTEED >= RECEIVE_MESSAGES_MAX as usize);
 const _: () = assert!(SHARD_LEASED_MESSAGES_MAX / 4 >= 256 * SHARE_GUARANTEED);
 const _: () = assert!(SHARD_HALVES_MAX / 4 >= 256 * SHARE_GUARANTEED);
+// All of them are repeated in one batch, each with 21 bytes.
+const _: () = assert!(SHARD_RECALLS_MAX * 21 <= BATCH_BYTES_MAX / 2);
 // Each with a byte for its length.
 const _: () = assert!(INSTANCE_NAME_BYTES_MAX <= u8::MAX as usize);
 const _: () = assert!(INSTANCES_MAX * (INSTANCE_NAME_BYTES_MAX + 1) <= BATCH_BYTES_MAX / 2);

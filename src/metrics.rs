@@ -119,6 +119,8 @@ counters! {
     messages_dead_lettered,
     /// Given back by RocketMQ's clients, to be delivered again.
     messages_sent_back,
+    /// Delayed ones that their producers have taken back.
+    messages_recalled,
     bytes_fetched,
     fetches_waited,
     log_groups,

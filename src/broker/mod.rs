@@ -35,7 +35,7 @@ mod writer;
 pub use find::FindHere;
 pub use gathering::Single;
 pub use groups::{GroupShape, Groups, QueueGrants, RECEIVERS, SeenGroup, SeenReceivers};
-pub use hold::{PendingHold, ProducerCheck, ProducerNotice};
+pub use hold::{PendingHold, ProducerCheck, ProducerNotice, Recall};
 pub use open::StartError;
 pub use options::{BrokerOptions, LeaseDefaults};
 pub use peers::{GroupOffset, PeerFuture, PeerReply, PeerRequest, Peers};

@@ -313,6 +313,9 @@ fn held_text(change: &HeldChange) -> String {
         }
         HeldChange::HalfEnded(half) => format!("half {half} ended"),
         HeldChange::HalfChecked { half, checks, .. } => format!("half {half} checked {checks} times"),
+        HeldChange::Recalled { due, position } => {
+            format!("delayed message due at {due}, position {position}, taken back")
+        }
         HeldChange::HalfMoved { half, current } => format!("half {half} placed again at {current}"),
     }
 }

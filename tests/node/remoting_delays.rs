@@ -12,6 +12,7 @@ use crate::support::node::Setup;
 
 const SEND: i32 = 310;
 const SEND_BATCH: i32 = 320;
+const RECALL: i32 = 370;
 
 fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as u64
@@ -92,6 +93,47 @@ fn what_cannot_be_delayed_is_refused() {
     let answer = client.ask(SEND_BATCH, &fields, &body);
     assert_eq!(answer.code, 13, "{answer:?}");
     assert_eq!(node.counter("messages_held"), 0);
+}
+
+#[test]
+fn what_is_taken_back_is_not_delivered_and_the_rest_is() {
+    let (directory, killed) = node(&["--shards", "2"]);
+    killed.run_well(&["topic", "create", "orders", "--queues", "2"]);
+    let mut client = Remoting::connect(&killed.addresses[1]);
+    let due = now_ms() + 2_500;
+    let mut handles = Vec::new();
+    for number in 0..6 {
+        let properties =
+            format!("TIMER_DELIVER_MS\u{1}{}\u{2}UNIQ_KEY\u{1}ID{number}\u{2}", due + number % 2);
+        handles.push(send(&mut client, &properties, &number.to_string()).field("recallHandle").to_owned());
+    }
+    let by_level = send(&mut client, "DELAY\u{1}9\u{2}", "by level").field("recallHandle").to_owned();
+    let recall = |client: &mut Remoting, topic: &str, handle: &str| {
+        client.ask(RECALL, &[("topic", topic), ("recallHandle", handle)], b"")
+    };
+    for number in [1, 2, 4] {
+        let answer = recall(&mut client, "orders", &handles[number]);
+        assert_eq!((answer.code, answer.field("msgId")), (0, &*format!("ID{number}")));
+    }
+    assert_eq!(recall(&mut client, "orders", &by_level).code, 0);
+    for (topic, handle) in
+        [("orders", &*handles[1]), ("other", &handles[0]), ("orders", "none"), ("orders", "")]
+    {
+        let answer = recall(&mut client, topic, handle);
+        assert_eq!(answer.code, 604, "{answer:?}");
+    }
+    // Another shard has its own messages.
+    let other = recall(&mut Remoting::connect(&killed.addresses[0]), "orders", &handles[0]);
+    assert_eq!(other.code, 604, "{other:?}");
+    killed.kill();
+    let node = Setup::new(directory.path().join("data")).start();
+    let mut client = Remoting::connect(&node.addresses[1]);
+    assert_eq!(recall(&mut client, "orders", &handles[2]).code, 604, "it was taken back before");
+    let bodies: Vec<_> = (0..3).map(|offset| awaited(&mut client, offset).0).collect();
+    assert_eq!(bodies, ["0", "3", "5"]);
+    assert_eq!(recall(&mut client, "orders", &handles[0]).code, 604, "it was delivered");
+    let last = pull(&mut client, &[("queueOffset", "3"), ("sysFlag", "6"), ("suspendTimeoutMillis", "100")]);
+    assert_eq!((last.code, last.field("maxOffset")), (19, "3"));
 }
 
 #[test]

@@ -49,7 +49,9 @@ pub async fn hold(
     number: u64,
     release: Release,
 ) -> Result<Held, Failure> {
-    let message = generators::Message { body: number.to_le_bytes().to_vec(), ..Default::default() };
+    let properties = format!("UNIQ_KEY\u{1}{number}\u{2}").into_bytes();
+    let message =
+        generators::Message { body: number.to_le_bytes().to_vec(), properties, ..Default::default() };
     let batch = generators::batch(&[message], Timestamp(1_000)).into();
     match node.handle(Request::Hold(Hold { key, level: Some(level), batch, release })).await? {
         Reply::Held(held) => Ok(held),

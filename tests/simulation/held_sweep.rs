@@ -6,14 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
-use turbopump::api::{Decision, Release};
+use turbopump::api::{Decision, Release, Status};
+use turbopump::broker::Recall;
 use turbopump::disk::faulty::{FaultPlan, FaultyDisk, Restart, Survival};
 use turbopump::testing::{Random, SeededExecutor};
-use turbopump::types::{HalfReceipt, Level, Timestamp};
+use turbopump::types::{HalfReceipt, Level, LogPosition, Timestamp};
 
 use super::checks::remove_derived;
 use super::held::{TOPIC, asked, create_topic, end, half_of, hold, key_of, number_of, read, receive};
-use super::node::{Node, Setup, on_node};
+use super::node::{Node, Setup, on_node, topic_name};
 use super::sweep::{Script, crashes, log_errors, run_until_crash};
 use super::workload::produce_sized;
 use turbopump::wire::record::RecordView;
@@ -29,6 +30,8 @@ struct Entry {
     receipt: Option<HalfReceipt>,
     decision: Option<Decision>,
     decided: bool,
+    /// Its producer has taken it back, and whether that was answered.
+    recalled: Option<bool>,
     /// Where it was seen, before retention may have taken it.
     seen: Option<u64>,
 }
@@ -104,9 +107,26 @@ async fn delayer(node: &Rc<Node>, books: &Books, seed: u64, run: u64) {
         let level = *random.pick(&[Level::Durable, Level::Written, Level::Accepted]);
         let Ok(held) = hold(node, key, level, number, Release::At(due)).await else { return };
         books.borrow_mut().get_mut(&number).expect("just sent").answered = Some(held.level);
+        if random.range(0..3) == 0 && !take_back(node, books, number, due, held.position).await {
+            return;
+        }
         node.clock.sleep(Duration::from_millis(random.range(0..4))).await;
     }
     node.clock.sleep(Duration::from_millis(40)).await;
+}
+
+/// Takes a delayed message back, if it waits yet; false when the shard has failed.
+async fn take_back(node: &Rc<Node>, books: &Books, number: u64, due: Timestamp, at: LogPosition) -> bool {
+    let note = |recalled| books.borrow_mut().get_mut(&number).expect("just sent").recalled = recalled;
+    note(Some(false));
+    let unique_id = number.to_string();
+    let recall = Recall { topic: topic_name(TOPIC), due, unique_id, position: at };
+    match node.broker().recall(&recall).await {
+        Ok(()) => note(Some(true)),
+        Err(failure) if failure.status == Status::ReceiptExpired => note(None),
+        Err(_) => return false,
+    }
+    true
 }
 
 /// Stores halves and decides on most of them, some only when asked.
@@ -205,6 +225,10 @@ fn check(disk: &FaultyDisk, script: &Script, books: &BTreeMap<u64, Entry>, how: 
         let is_visible = found.contains_key(number) || entry.seen.is_some();
         let is_stored = entry.answered.is_some_and(|answered| answered >= promised);
         match (entry.due, entry.decision, entry.decided) {
+            (Some(_), ..) if entry.recalled == Some(true) => {
+                assert!(!is_visible, "{label}: {number} was taken back: {entry:?}")
+            }
+            (Some(_), ..) if entry.recalled == Some(false) => {}
             (Some(_), ..) => assert!(is_visible || !is_stored, "{label}: {number} is lost: {entry:?}"),
             (None, Some(Decision::Commit), true) => {
                 assert!(is_visible, "{label}: {number} is lost: {entry:?}")

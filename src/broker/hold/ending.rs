@@ -92,7 +92,7 @@ impl<D: Disk> Broker<D> {
     }
 
     /// Places the end of a half that shows no message, unless it has ended meanwhile.
-    async fn end_without_message(&self, position: LogPosition) -> Result<Placement, Failure> {
+    pub(super) async fn end_without_message(&self, position: LogPosition) -> Result<Placement, Failure> {
         let attempt = || {
             self.open_half(position)?;
             self.try_end_half(position)

@@ -8,7 +8,8 @@
 //! * A batch that is due already is not held, but goes straight into its queue; no other is due before the cursor.
 //! * Nothing is released while an earlier one is placed and not yet durable.
 //!
-//! So whatever stands in the log is pending exactly when it lies above the newest cursor, whichever of the two came first.
+//! So whatever stands in the log is pending exactly when it lies above the newest cursor, whichever of the two came first. What
+//! its producer has taken back (`recall`) is pending as well, and enters no queue when its time comes.
 //!
 //! **Retention** takes no pending message away: before a segment goes, what is pending in it is placed again at the log's
 //! end, each in one step with the change that tells the copy from its original (`rolling`).
@@ -16,10 +17,12 @@
 mod checking;
 mod ending;
 mod finding;
+mod recall;
 mod receive_halves;
 mod rolling;
 mod store;
 mod timers;
 
 pub use checking::{ProducerCheck, ProducerNotice};
+pub use recall::Recall;
 pub use store::PendingHold;

@@ -148,6 +148,13 @@ impl<D: Disk> Broker<D> {
         };
         let to = Destination::Held { key: header.key, offset: copy.base_offset };
         let attempt = || {
+            if let Original::Delayed { bucket, timer } = copy.original
+                && self.held().delays.is_recalled(timer)
+            {
+                let placed = self.try_change_held(HeldChange::Moved { bucket, position: timer.position })?;
+                self.state.borrow_mut().held_copied(timer);
+                return Ok(Some(placed));
+            }
             if let Original::Half(half) = copy.original
                 && self.held().halves.open(half).is_none()
             {
@@ -180,8 +187,11 @@ impl<D: Disk> Broker<D> {
             let repeating = self.writer.place(|| {
                 let halves = self.held().halves.for_checkpoint(last, CHECKPOINT_HALVES);
                 let mut payload = Vec::new();
-                let cursor = if is_first { self.held().cursor() } else { None };
-                cursor.iter().for_each(|cursor| cursor.encode(&mut payload));
+                if is_first {
+                    let held = self.held();
+                    let of_delays = held.cursor().into_iter().chain(held.recalled());
+                    of_delays.for_each(|change| change.encode(&mut payload));
+                }
                 for half in &halves {
                     Change::Held(HeldChange::HalfStored(half.clone())).encode(&mut payload);
                 }

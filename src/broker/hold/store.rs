@@ -25,6 +25,8 @@ struct Taken {
     level: Level,
     /// Where it is in its queue, when it was due already.
     offset: Option<QueueOffset>,
+    /// When it is released, where that is not when it was to be.
+    due: Option<Timestamp>,
 }
 
 /// A message that is held, and waits for its level.
@@ -110,7 +112,8 @@ impl<D: Disk> Broker<D> {
         {
             self.note_refusal(failure);
         }
-        Ok(PendingHold { key: hold.key, due, taken: taken? })
+        let taken = taken?;
+        Ok(PendingHold { key: hold.key, due: taken.due.or(due), taken })
     }
 
     /// What is to be answered for a held message; `None` while its level is not reached.
@@ -130,7 +133,7 @@ impl<D: Disk> Broker<D> {
         if due <= now {
             let pending = self.produce(hold.key, hold.level, &hold.batch.view())?;
             let (placement, level) = (pending.placement, pending.level);
-            return Ok(Taken { placement, level, offset: Some(pending.base_offset) });
+            return Ok(Taken { placement, level, offset: Some(pending.base_offset), due: None });
         }
         // The cursor has passed this time, so the message would never be found there: the clock was set back since. By a
         // little, as clocks are all the time, or so much that the message has to wait elsewhere.
@@ -144,7 +147,7 @@ impl<D: Disk> Broker<D> {
         let to = Destination::Held { key: hold.key, offset: QueueOffset(due.0) };
         let placed = self.writer.try_batch(to, &hold.batch.view().into_held(), level)?;
         self.metrics.messages_held.add(1);
-        Ok(Taken { placement: placed.placement, level, offset: None })
+        Ok(Taken { placement: placed.placement, level, offset: None, due: Some(due) })
     }
 
     /// Places a half message with its entry of the table. It is always durable when answered: a decision may follow at
@@ -190,7 +193,7 @@ impl<D: Disk> Broker<D> {
         let step = self.writer.try_step(to, &batch, Level::Durable, change)?;
         let placement = Placement { end: step.change.end, ..step.batch };
         self.metrics.messages_held.add(1);
-        Ok(Taken { placement, level: Level::Durable, offset: None })
+        Ok(Taken { placement, level: Level::Durable, offset: None, due: None })
     }
 
     /// Whether one more half is kept for a producer group. Others need some as well.

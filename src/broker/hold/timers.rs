@@ -133,6 +133,10 @@ impl<D: Disk> Broker<D> {
             Some((key, placed_again(bytes, Kind::Messages).ok()?))
         });
         let attempt = || {
+            if self.held().delays.is_recalled(timer) {
+                self.try_change_held(released.clone())?;
+                return Ok(());
+            }
             let queue_and_batch =
                 message.as_ref().and_then(|(key, batch)| Some((self.queue(*key).ok()?, batch)));
             match queue_and_batch {

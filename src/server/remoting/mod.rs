@@ -13,6 +13,7 @@ mod pulling;
 mod queries;
 mod questions;
 mod rates;
+mod recalls;
 mod records;
 mod requests;
 mod retries;

@@ -110,6 +110,7 @@ impl Remoting {
             }
             request::HEART_BEAT => self.heartbeat(asker, sender, header, body).await,
             request::UNREGISTER_CLIENT => self.unregister_client(asker, sender, header).await,
+            request::RECALL_MESSAGE => self.recall(asker, sender, header).await,
             request::CONSUMER_SEND_MSG_BACK => self.send_back(asker, sender, header).await,
             request::END_TRANSACTION => self.end_transaction(asker, sender, header).await,
             request::LOCK_BATCH_MQ => self.lock_queues(asker, sender, body).await,

@@ -275,6 +275,7 @@ impl Remoting {
     /// Answers a send if that is due; false while it is not.
     pub(super) fn settle_send(&self, placed: &PlacedSend) -> bool {
         let broker = &self.connections.broker;
+        let mut handle = None;
         let (outcome, message_count, unique_id) = match &placed.messages {
             PlacedMessages::Single { pending, unique_id } => {
                 (broker.single_outcome(pending), 1, unique_id.as_deref())
@@ -284,6 +285,9 @@ impl Remoting {
             }
             PlacedMessages::Held { pending, unique_id } => {
                 let outcome = broker.hold_outcome(pending);
+                if let Some(Ok(held)) = &outcome {
+                    handle = self.recall_handle(unique_id, held);
+                }
                 (outcome.map(|outcome| outcome.map(|held| self.told_of(held))), 1, Some(&**unique_id))
             }
         };
@@ -292,7 +296,8 @@ impl Remoting {
         match outcome {
             Ok(stored) => placed.asker.push(outbox, |opaque, form, output| {
                 let address = self.port().address();
-                Sent { stored, message_count, queue: placed.queue, address, unique_id }
+                let (queue, recall_handle) = (placed.queue, handle.as_deref());
+                Sent { stored, message_count, queue, address, unique_id, recall_handle }
                     .write(opaque, form, output);
             }),
             Err(failure) => {

@@ -8,6 +8,7 @@
 //! kind 35, half ended:    u64 position
 //! kind 36, half checked:  u64 position, u32 checks, u64 checked_ms, u64 next_check_ms
 //! kind 37, half moved:    u64 position, u64 current
+//! kind 38, recalled:      u64 due_ms, u64 position
 //! ```
 //!
 //! The times of halves are those of `broker::steady`. A half whose `checks` are all ones is a delayed message: see
@@ -22,6 +23,7 @@ const HALF_STORED: u8 = 34;
 const HALF_ENDED: u8 = 35;
 const HALF_CHECKED: u8 = 36;
 const HALF_MOVED: u8 = 37;
+const RECALLED: u8 = 38;
 
 const HALF_BYTES: usize = 56;
 
@@ -50,6 +52,11 @@ pub enum HeldChange {
     HalfMoved {
         half: LogPosition,
         current: LogPosition,
+    },
+    /// A delayed message is not to enter its queue: its producer has taken it back.
+    Recalled {
+        due: Timestamp,
+        position: LogPosition,
     },
 }
 
@@ -119,6 +126,10 @@ impl HeldChange {
                 put(&[half.0, current.0]);
                 HALF_MOVED
             }
+            HeldChange::Recalled { due, position } => {
+                put(&[due.0, position.0]);
+                RECALLED
+            }
         }
     }
 
@@ -127,7 +138,7 @@ impl HeldChange {
         let position = |at| LogPosition(get_u64(body, at));
         let time = |at| Timestamp(get_u64(body, at));
         let bytes = match kind {
-            RELEASED | HALF_MOVED => 16,
+            RELEASED | HALF_MOVED | RECALLED => 16,
             MOVED => 12,
             HALF_STORED => return Half::decode(body).map(HeldChange::HalfStored),
             HALF_ENDED => 8,
@@ -139,6 +150,7 @@ impl HeldChange {
         }
         Some(match kind {
             RELEASED => HeldChange::Released { due: time(0), position: position(8) },
+            RECALLED => HeldChange::Recalled { due: time(0), position: position(8) },
             MOVED => HeldChange::Moved { bucket: QueueNumber(get_u32(body, 0)), position: position(4) },
             HALF_ENDED => HeldChange::HalfEnded(position(0)),
             HALF_CHECKED => HeldChange::HalfChecked {
@@ -220,6 +232,7 @@ mod tests {
                 next_check: Timestamp(2),
             },
             HeldChange::HalfMoved { half: position, current: LogPosition(5) },
+            HeldChange::Recalled { due: Timestamp(9), position },
         ];
         for change in changes {
             let mut body = Vec::new();

@@ -25,6 +25,7 @@ pub struct TimerKey {
 ///
 /// 1. `loaded` has every pending message whose key is below `loaded_end`, and none that is placed as released.
 /// 2. `released <= releasing`; what lies between is in the log and not yet durable.
+/// 3. What is in `recalled` waits for its time as the others do, and enters no queue then. None of it was released.
 #[derive(Debug, Default)]
 pub struct Delays {
     released: TimerKey,
@@ -34,6 +35,7 @@ pub struct Delays {
     loaded_end: TimerKey,
     /// Placed in the log, and not yet durable.
     unapplied: BTreeSet<TimerKey>,
+    recalled: BTreeSet<TimerKey>,
 }
 
 /// What the timer task does next.
@@ -83,6 +85,27 @@ impl Delays {
         timer > self.releasing
     }
 
+    /// Whether its producer has taken a pending message back.
+    pub fn is_recalled(&self, timer: TimerKey) -> bool {
+        self.recalled.contains(&timer)
+    }
+
+    pub fn recalled_count(&self) -> usize {
+        self.recalled.len()
+    }
+
+    /// Those that were taken back, as changes say it.
+    pub(super) fn recalled(&self) -> impl Iterator<Item = TimerKey> + '_ {
+        self.recalled.iter().copied()
+    }
+
+    /// A message was taken back.
+    pub(super) fn recall(&mut self, timer: TimerKey) {
+        if self.is_pending(timer) {
+            self.recalled.insert(timer);
+        }
+    }
+
     /// A batch was placed in the log.
     pub(super) fn placed(&mut self, timer: TimerKey) {
         self.unapplied.insert(timer);
@@ -117,6 +140,9 @@ impl Delays {
     pub(super) fn released_to(&mut self, timer: TimerKey) {
         self.released = self.released.max(timer);
         self.releasing = self.releasing.max(timer);
+        while self.recalled.first().is_some_and(|first| *first <= self.released) {
+            self.recalled.pop_first();
+        }
     }
 
     /// Asserts the invariants, as far as memory tells.
@@ -127,6 +153,11 @@ impl Delays {
         assert!(self.released <= self.releasing, "invariant 2: {:?}", self.released);
         let unapplied = self.unapplied.first();
         assert!(unapplied.is_none_or(|timer| self.is_pending(*timer)), "{unapplied:?} was passed over");
+        let recalled = self.recalled.first();
+        assert!(
+            recalled.is_none_or(|timer| *timer > self.released),
+            "invariant 3: {recalled:?} was released"
+        );
     }
 
     /// What is to be released now, in order.
@@ -258,6 +289,27 @@ mod tests {
         delays.stored(timer(20, 9), 100);
         assert_eq!(delays.next_timer(Timestamp(15)), NextTimer::At(Timestamp(20)));
         assert_eq!(delays.next_timer(Timestamp(20)), NextTimer::Now);
+    }
+
+    #[test]
+    fn what_was_taken_back_is_known_until_its_time_has_passed() {
+        let mut delays = loaded();
+        for one in [timer(10, 1), timer(20, 2), timer(30, 3)] {
+            delays.placed(one);
+            delays.stored(one, 100);
+        }
+        delays.recall(timer(20, 2));
+        delays.recall(timer(20, 2));
+        assert!(delays.is_recalled(timer(20, 2)) && !delays.is_recalled(timer(10, 1)));
+        assert_eq!((delays.recalled_count(), delays.due(Timestamp(30), 10, 1000).len()), (1, 3));
+        for one in [timer(10, 1), timer(20, 2)] {
+            delays.releasing_to(one);
+            delays.released_to(one);
+            delays.check();
+        }
+        assert_eq!(delays.recalled_count(), 0);
+        delays.recall(timer(20, 2));
+        assert_eq!(delays.recalled_count(), 0, "it is too late");
     }
 
     #[test]

@@ -80,6 +80,8 @@ impl HeldState {
                     self.halves.remove(position);
                 }
             }
+            // Whoever looks knows it from the moment that it is placed, and a replay has only that.
+            HeldChange::Recalled { due, position } => self.delays.recall(TimerKey { due, position }),
             // Everything below changes when it is durable.
             _ if !durable => {}
             HeldChange::Moved { bucket, position } => return Effect::Moved { bucket, position },
@@ -109,7 +111,14 @@ impl HeldState {
     /// Everything, as changes that build this state together with the index.
     pub fn as_changes(&self) -> impl Iterator<Item = Change> + '_ {
         let halves = self.halves.stored().cloned().map(HeldChange::HalfStored);
-        self.cursor().into_iter().chain(halves.map(Change::Held))
+        self.cursor().into_iter().chain(self.recalled()).chain(halves.map(Change::Held))
+    }
+
+    /// The delayed messages that were taken back.
+    pub fn recalled(&self) -> impl Iterator<Item = Change> + '_ {
+        let change =
+            |timer: TimerKey| Change::Held(HeldChange::Recalled { due: timer.due, position: timer.position });
+        self.delays.recalled().map(change)
     }
 
     /// The cursor, once it has moved.

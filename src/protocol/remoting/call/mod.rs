@@ -4,6 +4,7 @@ pub mod lock;
 pub mod offsets;
 pub mod pull;
 pub mod query;
+pub mod recall;
 pub mod resets;
 pub mod send;
 pub mod send_back;

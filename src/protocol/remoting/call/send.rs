@@ -421,6 +421,8 @@ pub struct Sent<'a> {
     pub address: Option<SocketAddr>,
     /// Of a single message.
     pub unique_id: Option<&'a str>,
+    /// What its producer takes it back with, while it waits for its time.
+    pub recall_handle: Option<&'a str>,
 }
 
 impl Sent<'_> {
@@ -436,6 +438,9 @@ impl Sent<'_> {
         ];
         if let Some(id) = self.unique_id {
             fields.push(("transactionId", FieldValue::Text(id)));
+        }
+        if let Some(handle) = self.recall_handle {
+            fields.push(("recallHandle", FieldValue::Text(handle)));
         }
         Head { fields: &fields, ..Head::answer_to(opaque, ResponseCode::Success) }.write(form, b"", output);
     }

@@ -121,7 +121,14 @@ mod tests {
             store_time: Timestamp(1),
             level: Level::Durable,
         };
-        let sent = Sent { stored, message_count: 1, queue: 3, address: None, unique_id: Some("ID") };
+        let sent = Sent {
+            stored,
+            message_count: 1,
+            queue: 3,
+            address: None,
+            unique_id: Some("ID"),
+            recall_handle: None,
+        };
         let mut bytes = Vec::new();
         sent.write(42, HeaderForm::Json, &mut bytes);
         let Ok(Received::Answer { answer, .. }) = receive(&bytes) else { panic!("an answer") };

@@ -265,6 +265,7 @@ fn an_answer_has_the_id_of_every_message() {
         queue: 3,
         address: Some("127.0.0.1:10911".parse().expect("an address")),
         unique_id: Some("ID"),
+        recall_handle: None,
     };
     let mut output = Vec::new();
     sent.write(42, HeaderForm::Json, &mut output);
