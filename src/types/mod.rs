@@ -43,7 +43,7 @@ pub use message_id::{IdText, MessageIdError, OffsetMessageId, RecordLocation, Un
 pub use mutex::TaskMutex;
 pub use name::{GroupName, GroupTopic, NameError, TopicName};
 #[cfg(feature = "server")]
-pub use network::network_of;
+pub use network::{network_of, wider_network_of};
 pub use position::{LogPosition, QueueOffset};
 pub use receipt::{HalfReceipt, Receipt};
 pub use retention::Retention;

@@ -13,6 +13,20 @@ pub fn network_of(address: IpAddr) -> IpAddr {
     }
 }
 
+/// The network around one that [`network_of`] has told: of IPv4 the 256 addresses that begin alike, of IPv6 a network of 48 bits.
+pub fn wider_network_of(network: IpAddr) -> IpAddr {
+    match network {
+        IpAddr::V4(address) => {
+            let [a, b, c, _] = address.octets();
+            IpAddr::from([a, b, c, 0])
+        }
+        IpAddr::V6(address) => {
+            let [a, b, c, ..] = address.segments();
+            IpAddr::from([a, b, c, 0, 0, 0, 0, 0])
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

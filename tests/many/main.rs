@@ -14,6 +14,7 @@ mod everything;
 mod fairness;
 mod memory;
 mod queues;
+mod slow_peers;
 mod stalling;
 
 /// Whether the long ones were asked for.

@@ -27,6 +27,11 @@ pub(crate) trait Protocol: 'static {
     /// Why a frame of this size is not read; `None`: it is. It is asked before there is room for the frame.
     fn frame_refusal(&self, frame_bytes: usize) -> Option<Failure>;
 
+    /// Whether what was cut off last is not the end of its frame, the rest of which is passed over as it comes.
+    fn is_within_frame(&self) -> bool {
+        false
+    }
+
     /// Takes one request: answers it, places it, or begins a call for it. While this waits, the
     /// connection is not read from.
     async fn take(self: &Rc<Self>, frame: Self::Frame<'_>) -> Taken<Self::Placed>;

@@ -59,8 +59,10 @@ impl<P: Protocol> Framed<P> {
                 };
                 buffer.consume(frame_bytes);
                 memory.shrink_to(buffer.memory_bytes());
-                // The next frame has the whole time again.
-                self.connection.incomplete_since.set(None);
+                if !self.protocol.is_within_frame() {
+                    // The next frame has the whole time again.
+                    self.connection.incomplete_since.set(None);
+                }
                 bytes_since_yield += frame_bytes;
                 match taken {
                     Taken::Weighing(bytes) => bytes_since_yield += bytes,
@@ -198,7 +200,7 @@ impl<P: Protocol> Framed<P> {
     /// Starts or stops the watch over a frame that has begun and is not complete.
     fn note_incomplete(&self, buffer: &ReceiveBuffer) {
         let since = &self.connection.incomplete_since;
-        if buffer.is_empty() {
+        if buffer.is_empty() && !self.protocol.is_within_frame() {
             since.set(None);
         } else if since.get().is_none() {
             since.set(Some(self.context.clock.monotonic()));

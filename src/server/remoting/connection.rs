@@ -127,6 +127,10 @@ impl Protocol for Remoting {
         None
     }
 
+    fn is_within_frame(&self) -> bool {
+        self.passing_over.get() > 0
+    }
+
     async fn take(self: &Rc<Self>, incoming: Self::Frame<'_>) -> Taken<PlacedSend> {
         self.note_heard();
         match incoming {

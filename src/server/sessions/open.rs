@@ -3,13 +3,14 @@
 use std::cell::{Cell, Ref, RefCell};
 use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::Connection;
 use crate::limits;
 use crate::server::context::ShardContext;
-use crate::types::{MonotonicTime, WakerList};
+use crate::types::{MonotonicTime, WakerList, wider_network_of};
 
 /// A connection must say which protocol it speaks, and complete a frame that it has begun, within this time.
 pub(super) const INCOMPLETE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -19,6 +20,8 @@ pub(crate) const EXPIRY_GRACE: Duration = Duration::from_secs(2);
 const REST_MIN: Duration = Duration::from_secs(limits::REST_SECONDS_MIN);
 /// A request that has been coming for so long may have to give way to others.
 const STUCK_AFTER: Duration = Duration::from_secs(1);
+/// Who was found to give way to nobody is asked again after this.
+const LOOK_PAUSE: Duration = Duration::from_millis(20);
 /// Connections that were ended have this long to be over.
 const END_GRACE: Duration = Duration::from_millis(500);
 
@@ -31,6 +34,8 @@ pub(crate) struct OpenConnections {
     silent: RefCell<VecDeque<Rc<Connection>>>,
     /// Woken when a connection is over.
     closed: WakerList,
+    /// For whom none was found last that could give way, and when: a look at all of them for each newcomer would keep the core busy.
+    looked_in_vain: Cell<(Option<IpAddr>, MonotonicTime)>,
 }
 
 impl OpenConnections {
@@ -41,6 +46,7 @@ impl OpenConnections {
             next_id: Cell::new(0),
             silent: RefCell::default(),
             closed: WakerList::new(),
+            looked_in_vain: Cell::default(),
         }
     }
 
@@ -84,8 +90,8 @@ impl OpenConnections {
             let deadline = connection.deadline.get();
             let is_late = deadline.is_some_and(|deadline| now > deadline);
             let is_incomplete = over(&connection.incomplete_since, INCOMPLETE_TIMEOUT);
-            let is_stalled =
-                over(&connection.write_stalled_since, stall) || (is_incomplete && deadline.is_none());
+            let is_stalled = over(&connection.write_stalled_since, stall)
+                || (is_incomplete && !connection.takes_expiry.get());
             if is_late && !is_stalled && connection.takes_expiry.take() {
                 connection.deadline.set(Some(now.after(EXPIRY_GRACE)));
                 connection.expired.wake();
@@ -131,38 +137,29 @@ impl OpenConnections {
             .count()
     }
 
-    /// Ends one for `newcomer`, who finds no memory: of those whose request does not come to its end, or else of those that rest
-    /// where there are more than twice as many from the same network as from the newcomer's, or else of those that have rested
-    /// for long. The oldest goes, of the network that has the most. False when there is none. Who has next to no time left ends
-    /// by itself.
+    /// Ends one for `newcomer`, who finds no memory. Of these the oldest goes, from where the most are, and none of a later kind
+    /// while there is one of an earlier:
+    ///
+    /// 1. those whose request does not come to its end;
+    /// 2. those that rest, and then those that wait or do not read, where there are more than twice as many as from where the
+    ///    newcomer is: from its network, or from the wider one around it, since who has one address often has its neighbours;
+    /// 3. those that have rested for long;
+    /// 4. those that are to end within a moment anyway.
+    ///
+    /// False when there is none.
     pub fn end_stuck(&self, newcomer: &Connection, now: MonotonicTime) -> bool {
+        let (asked_from, asked_at) = self.looked_in_vain.get();
+        let from = wider_network(newcomer);
+        if asked_from == from && now.since(asked_at) < LOOK_PAUSE {
+            return false;
+        }
         let open = self.open.borrow();
-        let mut counts: HashMap<_, usize> = HashMap::new();
-        open.values().for_each(|connection| *counts.entry(connection.network.get()).or_default() += 1);
-        let count = |network| counts.get(&network).copied().unwrap_or(0);
-        let is_leaving = |connection: &Connection| {
-            connection.outbox.is_closed()
-                || connection.deadline.get().is_some_and(|deadline| deadline <= now.after(EXPIRY_GRACE))
-        };
-        let others = || {
-            open.values().filter(|connection| {
-                connection.id != newcomer.id && connection.is_known.get() && !is_leaving(connection)
-            })
-        };
-        let idle = || others().filter(|connection| connection.is_quiet());
-        let own = count(newcomer.network.get());
-        let is_of_many = |connection: &&Rc<Connection>| count(connection.network.get()) > 2 * own;
-        let rank = |connection: &&Rc<Connection>| (count(connection.network.get()), Reverse(connection.id));
-        let is_receiving =
-            |connection: &&Rc<Connection>| is_stuck(connection, now) && connection.only_receives();
-        let rests = |connection: &&Rc<Connection>| now.since(connection.pace.moved_at.get()) >= REST_MIN;
-        let stuck = others().filter(is_receiving).max_by_key(rank);
-        let found = stuck.or_else(|| idle().filter(is_of_many).max_by_key(rank));
-        let found = found.or_else(|| idle().filter(rests).max_by_key(rank));
-        found.is_some_and(|connection| {
-            connection.end();
-            true
-        })
+        let found = Newcomer::look(&open, newcomer, now);
+        match found {
+            Some(connection) => connection.end(),
+            None => self.looked_in_vain.set((from, now)),
+        }
+        found.is_some()
     }
 
     /// Takes note of a connection that has not said what it speaks. Of too many such, the oldest goes: they cost their peer
@@ -181,6 +178,68 @@ impl OpenConnections {
             oldest.end();
         }
     }
+}
+
+/// Who finds no memory, and what is open besides.
+struct Newcomer<'a> {
+    connection: &'a Connection,
+    now: MonotonicTime,
+    /// Connections of each network, and of each wider one.
+    counts: HashMap<Option<IpAddr>, usize>,
+    wider_counts: HashMap<Option<IpAddr>, usize>,
+}
+
+impl<'a> Newcomer<'a> {
+    /// The one that has to go.
+    fn look<'b>(
+        open: &'b HashMap<u64, Rc<Connection>>,
+        connection: &'a Connection,
+        now: MonotonicTime,
+    ) -> Option<&'b Rc<Connection>> {
+        let mut newcomer =
+            Self { connection, now, counts: HashMap::default(), wider_counts: HashMap::default() };
+        for connection in open.values() {
+            *newcomer.counts.entry(connection.network.get()).or_default() += 1;
+            *newcomer.wider_counts.entry(wider_network(connection)).or_default() += 1;
+        }
+        let found = open.values().filter_map(|other| Some((newcomer.kind(other)?, other)));
+        let rank = |kind, other: &Connection| {
+            let (count, wider_count) = newcomer.counts_around(other);
+            (Reverse(kind), count, wider_count, Reverse(other.id))
+        };
+        found.max_by_key(|(kind, other)| rank(*kind, other)).map(|(_, other)| other)
+    }
+
+    /// How soon it goes; `None`: it does not.
+    fn kind(&self, other: &Connection) -> Option<u32> {
+        if other.id == self.connection.id || !other.is_known.get() || other.outbox.is_closed() {
+            return None;
+        }
+        if other.deadline.get().is_some_and(|deadline| deadline <= self.now.after(EXPIRY_GRACE)) {
+            return Some(4);
+        }
+        let ((count, wider), (own, own_wider)) =
+            (self.counts_around(other), self.counts_around(self.connection));
+        let is_of_many = count > 2 * own || wider > 2 * own_wider;
+        let has_rested = self.now.since(other.pace.moved_at.get()) >= REST_MIN;
+        match other.is_quiet() {
+            _ if is_stuck(other, self.now) && other.only_receives() => Some(0),
+            true if is_of_many => Some(1),
+            false if is_of_many => Some(2),
+            true if has_rested => Some(3),
+            _ => None,
+        }
+    }
+
+    fn counts_around(&self, connection: &Connection) -> (usize, usize) {
+        let count = self.counts.get(&connection.network.get()).copied();
+        let wider = self.wider_counts.get(&wider_network(connection)).copied();
+        (count.unwrap_or(0), wider.unwrap_or(0))
+    }
+}
+
+fn wider_network(connection: &Connection) -> Option<IpAddr> {
+    connection.network.get().map(wider_network_of)
 }
 
 /// Whether what a connection has begun, if only to say what it speaks, has been coming for long.

@@ -4,9 +4,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::open::INCOMPLETE_TIMEOUT;
-use super::{Clients, Unanswered};
+use super::{Clients, Connection, Unanswered};
 use crate::limits;
-use crate::server::framed::tests::lines::{Lines, Shard};
+use crate::server::framed::tests::lines::{Lines, Served, Shard};
 use crate::testing::{JoinHandle, SeededExecutor};
 
 const SOON: Duration = Duration::from_millis(200);
@@ -225,4 +225,38 @@ fn a_client_that_does_not_read_is_not_asked() {
     let asked = ask(&executor, &shard, "ann", "state");
     executor.run_for(SOON);
     assert_eq!(asked.try_take(), Some(Err(Unanswered::NotSent)));
+}
+
+/// Who finds no memory takes the place of one of many, whichever of their addresses it has, and not that of one who is alone,
+/// unless it has been at rest for long.
+#[test]
+fn a_newcomer_takes_the_place_of_one_of_many_or_of_one_at_rest() {
+    let executor = SeededExecutor::new(1);
+    let shard = Shard::new(&executor);
+    let connect = |address: &str| {
+        let client = shard.connect(&executor);
+        let newest = *shard.open.all().keys().max().expect("it is open");
+        let connection = shard.open.all()[&newest].clone();
+        connection.is_known.set(true);
+        connection.incomplete_since.set(None);
+        connection.network.set(Some(address.parse().expect("an address")));
+        (client, connection)
+    };
+    let end_one = |newcomer: &Connection| {
+        executor.run_for(SOON);
+        shard.open.end_stuck(newcomer, executor.shared_clock().monotonic())
+    };
+    let alone = connect("10.0.1.1");
+    let neighbours: Vec<_> = (1..=4).map(|last| connect(&format!("10.0.2.{last}"))).collect();
+    let newcomer = connect("10.0.3.1");
+    let is_over = |(client, _): &(_, Rc<Connection>)| Served::is_over(client);
+    assert!(end_one(&newcomer.1));
+    executor.run_for(SOON);
+    assert!(is_over(&neighbours[0]) && !neighbours[1..].iter().any(is_over), "the oldest of the many");
+    assert!(end_one(&newcomer.1));
+    assert!(!end_one(&newcomer.1), "there are twice as many, and no more");
+    executor.run_for(Duration::from_secs(limits::REST_SECONDS_MIN));
+    assert!(end_one(&newcomer.1));
+    executor.run_for(SOON);
+    assert!(!is_over(&newcomer) && (is_over(&alone) || neighbours[2..].iter().any(is_over)));
 }
