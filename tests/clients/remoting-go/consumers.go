@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"strings"
@@ -112,11 +113,19 @@ func (s *suite) divides() {
 		one.queues = map[string]bool{}
 		one.lock.Unlock()
 	}
-	_, settled := given(first, second)
+	settled := maps.Clone(expected)
 	s.sendTagged("divided", 90, expected)
 	waitFor("all arrive", arrived(first, second))
-	_, count := given(first, second)
-	same("messages, each of one consumer", 60, count-settled)
+	// What was sent before may come once more: a queue that changes hands is read from where its group has committed.
+	for body := range expected {
+		first.lock.Lock()
+		second.lock.Lock()
+		if !settled[body] {
+			same("how often it was given: "+body, 1, first.bodies[body]+second.bodies[body])
+		}
+		second.lock.Unlock()
+		first.lock.Unlock()
+	}
 	for queue := range first.queues {
 		same("who reads "+queue+" beside the first", false, second.queues[queue])
 	}

@@ -1,5 +1,5 @@
 """The push consumer of the PyPI wheel rocketmq 0.4.4, which brings the C++ client, unmodified, against the real broker: consumers
-of a group divide its messages, whoever comes, leaves or dies; those that broadcast get all of them. Each consumer is a process of
+of a group divide its messages, whoever comes, leaves or dies, also in order; those that broadcast get all of them. Each consumer is a process of
 its own. Environment: TURBOPUMP (the binary), SHARDS. With arguments it is such a consumer."""
 
 import json
@@ -21,7 +21,9 @@ def consume(names, group, topic, expression, model, instance):
     """Prints what it is given, a line each, until it is asked to stop."""
     stopped = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
-    consumer = PushConsumer(group, message_model=MessageModel[model])
+    is_in_order = model == "IN_ORDER"
+    consumer = PushConsumer(group, orderly=is_in_order,
+                            message_model=MessageModel.CLUSTERING if is_in_order else MessageModel[model])
     consumer.set_namesrv_addr(names)
     consumer.set_instance_name(instance)
 
@@ -142,6 +144,39 @@ class Consumers(unittest.TestCase):
         more(30)
         self.wait_for("who is left takes over", lambda: set(given()) == expected)
         self.check(first, second, third)
+
+    def test_messages_of_each_key_come_in_their_order_whoever_leaves(self):
+        def more(count):
+            for _ in range(count):
+                number = Consumers.sent
+                Consumers.sent += 1
+                made = message("ordered", "ordered-%d" % number, number)
+                # A key for each queue that there may be.
+                self.producer.send_orderly(made, number % 16)
+                expected.append("ordered-%d" % number)
+            return True
+
+        def given():
+            return set(body for consumer in self.consumers for body in consumer.bodies)
+
+        expected = []
+        more(16)
+        first = self.start("clerks", "ordered", "*", "IN_ORDER", "first")
+        self.wait_for("the first has all", lambda: given() == set(expected))
+        second = self.start("clerks", "ordered", "*", "IN_ORDER", "second")
+        self.wait_for("the second takes part", lambda: more(16) and second.bodies)
+        self.wait_for("all arrive", lambda: given() == set(expected))
+        first.end(signal.SIGTERM)
+        more(16)
+        self.wait_for("who is left has all of it", lambda: given() == set(expected))
+        for consumer in (first, second):
+            # What comes again comes again in its order.
+            of_key = {}
+            for body in dict.fromkeys(consumer.bodies):
+                number = int(body.split("-")[1])
+                self.assertLess(of_key.get(number % 16, -1), number, consumer.bodies)
+                of_key[number % 16] = number
+        self.check(first, second)
 
     def test_those_that_broadcast_get_every_message(self):
         self.send("broadcast", 1)
