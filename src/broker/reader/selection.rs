@@ -9,8 +9,9 @@ use crate::wire::record::{RecordView, tag_hash, tag_summary_bit};
 
 /// What one look may spend on an expression, in steps of some ten nanoseconds: others wait meanwhile.
 const STEPS_MAX: usize = 200_000;
-/// Bytes of a message's properties that are looked through in a step.
-const STEP_BYTES: usize = 32;
+/// Bytes of a message's properties that are looked through in a step, once for their names, and by each part that searches in one.
+const NAMED_BYTES: usize = 32;
+const SEARCHED_BYTES: usize = 2048;
 
 /// A filter made ready to be asked of the records of one look.
 #[derive(Debug)]
@@ -77,7 +78,8 @@ impl<'a> Selection<'a> {
                 if !self.tags.is_none_or(may_be) {
                     return false;
                 }
-                let steps = expression.steps() + record.properties().len() / STEP_BYTES;
+                let (parts, bytes) = (expression.steps(), record.key().len() + record.properties().len());
+                let steps = parts + bytes / NAMED_BYTES + parts * bytes / SEARCHED_BYTES;
                 self.steps.set(self.steps.get().saturating_sub(steps));
                 expression.matches(&Subject::from(record))
             }
@@ -153,6 +155,15 @@ mod tests {
             count += 1;
         }
         assert_eq!(count, STEPS_MAX.div_ceil(3));
+        // Long properties count for each part that may search in them.
+        let long = [b"n\x01", &vec![b'6'; 32_000][..], b"\x02"].concat();
+        let many = self::filter(&vec!["n CONTAINS 'x'"; 300].join(" OR "));
+        let selection = Selection::new(&many);
+        let count = (0..1000).take_while(|_| {
+            with_record("", &long, |record| assert!(!selection.wants(record)));
+            !selection.is_spent()
+        });
+        assert!((1..30).contains(&count.count()));
         let tags = TagFilter::parse(Some("a"));
         let selection = Selection::of_tags(&tags);
         (0..STEPS_MAX).for_each(|_| _ = with_record("b", b"", |record| selection.wants(record)));
