@@ -1,8 +1,10 @@
 //! Readers: clients that divide the queues of their topics among themselves, and tell the broker only what they consume. And
 //! producers, as far as they say who they are.
 
+use bytes::Bytes;
+
 use super::ConnectionId;
-use crate::types::GroupName;
+use crate::types::{GroupName, ShardId, Timestamp};
 
 /// What a client has said of itself over one connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +63,32 @@ impl ReaderClient {
         let is_less = groups.len() < self.groups.len() || produces.len() < self.produces.len();
         is_less.then_some(Self { groups, produces, ..*self })
     }
+}
+
+/// A message that answers a client's, which waits for it: it is handed to that client, and not stored.
+#[derive(Clone, Debug)]
+pub struct ReplyMessage {
+    /// Of its sender.
+    pub producer_group: String,
+    /// As its sender names them; nobody has checked whether there are such.
+    pub topic: String,
+    pub queue: i32,
+    /// One, as records are stored: see `wire::record`.
+    pub record: Bytes,
+    pub born_time: Timestamp,
+    /// The shard that it came to, and when.
+    pub shard: ShardId,
+    pub came: Timestamp,
+}
+
+/// What became of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplyOutcome {
+    Delivered,
+    /// No shard has a connection of the client.
+    NoClient,
+    /// The client does not answer, or refuses it.
+    NotTaken,
 }
 
 /// A group as one client reads for it.

@@ -15,7 +15,7 @@ use super::receive::{Prospect, Received};
 use super::topics::{Publication, TopicShape};
 use crate::api::{
     ConnectionId, Failure, Found, FoundHalf, HalfMessage, Hold, LeaseInfo, Produce, QueueInfo,
-    ReceiptOutcome, Receive, ReceiveHalves, Reply, Request, ShardAddress, ShardInfo, Stored,
+    ReceiptOutcome, Receive, ReceiveHalves, Reply, ReplyOutcome, Request, ShardAddress, ShardInfo, Stored,
 };
 use crate::state::{Group, Topic};
 use crate::types::{
@@ -195,6 +195,7 @@ pub enum PeerReply {
     Found(Found),
     Halves(Vec<HalfMessage>),
     FoundHalf(Option<FoundHalf>),
+    ReplyDelivered(ReplyOutcome),
     /// Whether a client has taken the question.
     ProducerAsked(bool),
 }

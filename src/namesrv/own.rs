@@ -19,11 +19,12 @@ const RESERVED_TOPICS: [&str; 5] = [
     "TRANS_CHECK_MAX_TIME_TOPIC",
     "CHECKPOINT_TOPIC",
 ];
-/// What the topic of a cluster's replies ends with.
-const REPLY_SUFFIX: &str = "_REPLY_TOPIC";
 /// Queues of the topics that are named like a cluster and like a broker, which tools send to.
 const CLUSTER_QUEUES: u32 = 16;
 const BROKER_QUEUES: u32 = 1;
+/// What the topic ends with that replies of clients to one another are sent to, and its queues on each broker.
+const REPLY_SUFFIX: &str = "_REPLY_TOPIC";
+const REPLY_QUEUES: u32 = 1;
 /// Bits of a topic's permission: 1 is for topics that others are made after.
 const READ_WRITE: u32 = 6;
 const ALL: u32 = 7;
@@ -93,6 +94,11 @@ impl OwnNode {
         fixed.into_iter().chain([self.cluster.clone(), reply]).chain(brokers).collect()
     }
 
+    /// Whether replies are sent to a topic: clients name it after the cluster.
+    fn is_reply_topic(&self, name: &str) -> bool {
+        name.strip_suffix(REPLY_SUFFIX) == Some(&self.cluster)
+    }
+
     /// Adds this node's part of a topic's route; `topic` is what the node has of it, if it has been made.
     pub fn add_route(
         &self,
@@ -149,6 +155,7 @@ impl OwnNode {
             name if name == self.cluster => (CLUSTER_QUEUES, ALL),
             name if name == broker => (BROKER_QUEUES, ALL),
             name if is_retry_topic(name) => (RETRY_QUEUES, READ_WRITE),
+            name if self.is_reply_topic(name) => (REPLY_QUEUES, READ_WRITE),
             _ => return None,
         };
         Some(QueueNumbers { broker, read: queues, write: queues, permission, flags: 0 })
@@ -196,6 +203,8 @@ mod tests {
         assert_eq!(route("T", None, 2), []);
         assert_eq!(route("n-1", None, 2), [("n-1".to_owned(), 1, 1)]);
         assert_eq!(route("C", None, 2).len(), 2);
+        assert_eq!(route("C_REPLY_TOPIC", None, 2)[1], ("n-1".to_owned(), 1, 1));
+        assert_eq!(route("D_REPLY_TOPIC", None, 2), []);
         assert_eq!(route("%RETRY%anybody", None, 2)[1], ("n-1".to_owned(), 1, 1));
         assert_eq!(route("%RETRY%", None, 2), []);
         assert_eq!(route(TEMPLATE_TOPIC, None, 1), [("n-0".to_owned(), 8, 8)]);

@@ -91,6 +91,17 @@ impl Remoting {
         std::mem::take(&mut self.told)
     }
 
+    /// Answers a request of the broker's.
+    pub fn answer_to(&mut self, asked: &Answer, code: i32) {
+        let mut bytes = Vec::new();
+        Head { code, opaque: asked.opaque, flag: 1, ..Head::default() }.write(
+            HeaderForm::Json,
+            b"",
+            &mut bytes,
+        );
+        self.send(&bytes);
+    }
+
     /// Waits until the broker has asked something else, and returns the first of that.
     pub fn asked(&mut self) -> Answer {
         while self.asked.is_empty() {

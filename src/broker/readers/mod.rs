@@ -7,6 +7,7 @@
 //! * `members`: which clients read for which groups, on all shards, and `producers`: which of them produce.
 //! * `precedence`: whose a group is that native members want as well.
 //! * `progress`: where a group is in each queue, as tools are told.
+//! * `replies`: messages for one client.
 //! * `resets`: groups that are moved while they are read.
 //! * `send_back`: what they could not process comes again, or is a dead letter.
 //! * `spreading`: how all shards come to know.
@@ -18,6 +19,7 @@ mod members;
 mod precedence;
 mod producers;
 mod progress;
+mod replies;
 mod resets;
 mod send_back;
 mod spreading;
@@ -29,6 +31,7 @@ pub(super) use locks::ReaderLocks;
 pub use members::READER_CLIENTS;
 pub(super) use members::{Readers, shown_bytes};
 pub use progress::QueueProgress;
+pub use replies::ReplyNotice;
 pub use send_back::{RetryDelay, SendBack};
 pub use spreading::{HeardReader, MembersNotice};
 pub(super) use spreading::{ReaderNews, Spreading};

@@ -14,8 +14,10 @@ use futures_util::future::join_all;
 
 use super::members::Readers;
 use super::precedence::Precedence;
+use super::replies::ReplyNotice;
 use crate::api::{
-    ConnectionId, Failure, GroupClient, LeftGroups, Producer, ReaderClient, ReaderGroup, Status, Subscription,
+    ConnectionId, Failure, GroupClient, LeftGroups, Producer, ReaderClient, ReaderGroup, ReplyMessage,
+    Status, Subscription,
 };
 use crate::broker::client_requests::{CONTROL_SHARD, unexpected};
 use crate::broker::groups::Gate;
@@ -46,6 +48,8 @@ pub enum ReaderNews {
     Expected(Vec<GroupName>),
     /// All shards know that these groups have other clients, or read other topics: theirs are to be told.
     Changed(Vec<GroupName>),
+    /// A reply for a client of the shard asked.
+    Reply { client: String, reply: Box<ReplyMessage> },
 }
 
 /// What became of a client's word on the shard that it was said to.
@@ -66,6 +70,8 @@ pub(in crate::broker) struct Spreading {
     notice: RefCell<Option<MembersNotice>>,
     /// How producers that are connected to this shard are asked.
     pub(in crate::broker) producer_notice: RefCell<Option<ProducerNotice>>,
+    /// How they are handed replies.
+    pub(super) reply_notice: RefCell<Option<ReplyNotice>>,
     /// Which groups are members'.
     pub(super) precedence: Precedence,
 }
@@ -363,6 +369,9 @@ impl<D: Disk> Broker<D> {
             ReaderNews::Left { client, left } => self.reader_left_here(&client, &left).await,
             ReaderNews::Expected(groups) => Ok(self.expected_here(groups)),
             ReaderNews::Changed(groups) => Ok(self.notify_readers(&groups)),
+            ReaderNews::Reply { client, reply } => {
+                Ok(PeerReply::ReplyDelivered(self.deliver_reply_here(client, reply).await))
+            }
         }
     }
 

@@ -187,8 +187,8 @@ impl Remoting {
             return Taken::Last;
         };
         if header.is_answer() {
-            // Nobody was asked.
-            return Taken::Weighing(0);
+            self.take_answer(&header);
+            return Taken::Weighing(frame.frame_bytes);
         }
         if send::is_send(header.code) {
             return self.take_send(&header, &frame).await;
@@ -198,6 +198,12 @@ impl Remoting {
         }
         self.request(&header, &frame).await;
         Taken::Weighing(frame.frame_bytes)
+    }
+
+    /// A client answers; what nobody has asked it is passed over.
+    fn take_answer(&self, header: &Header<'_>) {
+        let heard = self.heard.borrow();
+        heard.clients().any(|client| self.port().clients.answer(client, header.opaque, header.code));
     }
 
     fn refuse_oversized(&self, frame: Frame<'_>) -> Taken<PlacedSend> {

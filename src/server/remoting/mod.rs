@@ -15,6 +15,7 @@ mod questions;
 mod rates;
 mod recalls;
 mod records;
+mod replying;
 mod requests;
 mod retries;
 mod runtime_info;

@@ -49,8 +49,7 @@ impl RemotingPort {
         let clients = Rc::new(RemotingClients::new(broker.clock().clone()));
         let notified = clients.clone();
         broker.set_members_notice(Rc::new(move |client, group| notified.notify(client, group)));
-        let questions = Questions::new(broker, &clients, &options.node);
-        broker.set_producer_notice(Rc::new(move |client, check| questions.ask(client, check)));
+        Questions::new(broker, &clients, &options.node).take_from(broker);
         Self {
             node: options.node.clone(),
             names: options.names.clone(),

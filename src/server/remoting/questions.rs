@@ -1,21 +1,29 @@
-//! Questions of brokers to the clients that are connected to this shard: what becomes of a half.
+//! What brokers ask the clients that are connected to this shard: what becomes of a half, and to take a reply.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::{Rc, Weak};
+use std::time::Duration;
 
 use super::port::address_of;
 use super::sessions::{ClientRequest, RemotingClients};
+use crate::api::{ReplyMessage, ReplyOutcome};
 use crate::broker::ProducerCheck;
 use crate::namesrv::OwnNode;
+use crate::protocol::remoting::ResponseCode;
+use crate::protocol::remoting::call::reply;
 use crate::protocol::remoting::call::transaction::CheckRequest;
 use crate::protocol::remoting::code::request;
 use crate::protocol::remoting::message::{PlacedRecord, RecordTerms, write_record};
 use crate::server::connection::ShardBroker;
+use crate::server::sessions::Unanswered;
 use crate::types::{QueueOffset, RecordLocation, ShardId};
 use crate::wire::properties::{Properties, names};
 use crate::wire::record::RecordView;
+
+/// How long a client may take to answer that it has a reply: whoever has sent it waits for three seconds.
+const REPLY_WAIT: Duration = Duration::from_millis(2_500);
 
 /// Asks the clients of one shard.
 pub(super) struct Questions {
@@ -38,7 +46,7 @@ impl Questions {
     }
 
     /// Asks a client about a half of any shard; whether the question is on its way. The answer is a decision as any other one.
-    pub fn ask(&self, client: &str, check: &ProducerCheck) -> bool {
+    fn ask(&self, client: &str, check: &ProducerCheck) -> bool {
         let Some(broker) = self.broker.upgrade() else { return false };
         let Ok((record, _)) = RecordView::cut(&check.half.record) else { return false };
         let address = self.address(&broker, check.shard);
@@ -76,6 +84,36 @@ impl Questions {
             publishes_to: Some(check.topic.clone()),
         };
         self.clients.tell(client, request)
+    }
+
+    /// Has the broker ask through this.
+    pub fn take_from(self, broker: &ShardBroker) {
+        let questions = Rc::new(self);
+        let asking = questions.clone();
+        broker.set_producer_notice(Rc::new(move |client, check| asking.ask(client, check)));
+        broker.set_reply_notice(Rc::new(move |client, reply| {
+            let questions = questions.clone();
+            Box::pin(async move { questions.deliver(&client, &reply).await })
+        }));
+    }
+
+    /// Hands a client a reply that has come to any shard.
+    async fn deliver(&self, client: &str, message: &ReplyMessage) -> ReplyOutcome {
+        let Some(broker) = self.broker.upgrade() else { return ReplyOutcome::NoClient };
+        let host = self.address(&broker, message.shard);
+        let host = host.unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
+        drop(broker);
+        let Some(pushed) = reply::push(message, host, &self.node.cluster) else {
+            return ReplyOutcome::NotTaken;
+        };
+        let reply::PushedReply { fields, body } = pushed;
+        let code = request::PUSH_REPLY_MESSAGE_TO_CLIENT;
+        let request = ClientRequest { code, fields, body, publishes_to: None };
+        match self.clients.ask(client, request, REPLY_WAIT).await {
+            Ok(code) if code == ResponseCode::Success.number() => ReplyOutcome::Delivered,
+            Err(Unanswered::NotSent) => ReplyOutcome::NoClient,
+            Ok(_) | Err(_) => ReplyOutcome::NotTaken,
+        }
     }
 
     fn address(&self, broker: &ShardBroker, shard: ShardId) -> Option<SocketAddr> {

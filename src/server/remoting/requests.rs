@@ -112,6 +112,9 @@ impl Remoting {
             request::UNREGISTER_CLIENT => self.unregister_client(asker, sender, header).await,
             request::RECALL_MESSAGE => self.recall(asker, sender, header).await,
             request::CONSUMER_SEND_MSG_BACK => self.send_back(asker, sender, header).await,
+            request::SEND_REPLY_MESSAGE | request::SEND_REPLY_MESSAGE_V2 => {
+                self.take_reply(asker, sender, header, body).await
+            }
             request::END_TRANSACTION => self.end_transaction(asker, sender, header).await,
             request::LOCK_BATCH_MQ => self.lock_queues(asker, sender, body).await,
             request::UNLOCK_BATCH_MQ => self.unlock_queues(asker, sender, body).await,

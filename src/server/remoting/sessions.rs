@@ -25,7 +25,9 @@ use crate::protocol::remoting::code::request;
 use crate::protocol::remoting::{FieldValue, Head, Header, HeaderForm, ResponseCode};
 use crate::server::access::Access;
 use crate::server::context::OUTBOX_PAUSE_BYTES;
-use crate::server::sessions::{ClientConnection, ClientSessions, Clients, Connection, SessionTerms};
+use crate::server::sessions::{
+    ClientConnection, ClientSessions, Clients, Connection, SessionTerms, Unanswered,
+};
 use crate::types::{Account, ClientMemory, GroupName, Reservation, TopicName};
 
 /// As RocketMQ's: gone at once with the last connection, and after two minutes without a heartbeat.
@@ -59,7 +61,8 @@ pub(crate) struct RemotingClient {
 
 /// The clients of a shard.
 pub(crate) struct RemotingClients {
-    sessions: ClientSessions<RemotingClient, ()>,
+    /// An answer is its code.
+    sessions: ClientSessions<RemotingClient, i32>,
     /// By whose key each was heard last over each connection, where the node has keys.
     keys: RefCell<BTreeMap<(u64, String), Session>>,
 }
@@ -124,6 +127,16 @@ impl RemotingClients {
         self.sessions.tell(client, request)
     }
 
+    /// Asks a client that is connected to this shard, and waits this long for the code of its answer.
+    pub async fn ask(&self, client: &str, request: ClientRequest, wait: Duration) -> Result<i32, Unanswered> {
+        self.sessions.ask(client, request, wait).await
+    }
+
+    /// A client has answered; false when it was not asked.
+    pub fn answer(&self, client: &str, opaque: i32, code: i32) -> bool {
+        self.sessions.answer(client, u64::from(opaque as u32), code)
+    }
+
     /// Ends the sessions of those that are silent. Returns their clients.
     pub fn end_overdue(&self) -> Vec<String> {
         self.sessions.end_overdue()
@@ -163,6 +176,10 @@ impl RemotingClients {
 impl Heard {
     pub fn new(memory: &ClientMemory) -> Self {
         Self { clients: BTreeSet::new(), memory: memory.count(Account::Members, 0) }
+    }
+
+    pub fn clients(&self) -> impl Iterator<Item = &str> {
+        self.clients.iter().map(String::as_str)
     }
 
     /// Room for one more client; false when there is none.

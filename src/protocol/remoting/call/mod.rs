@@ -5,6 +5,7 @@ pub mod offsets;
 pub mod pull;
 pub mod query;
 pub mod recall;
+pub mod reply;
 pub mod resets;
 pub mod send;
 pub mod send_back;

@@ -193,7 +193,10 @@ impl<'a> Send<'a> {
 }
 
 fn names_of(code: i32) -> &'static Names {
-    if code == request::SEND_MESSAGE { &LONG_NAMES } else { &SHORT_NAMES }
+    match code {
+        request::SEND_MESSAGE | request::SEND_REPLY_MESSAGE => &LONG_NAMES,
+        _ => &SHORT_NAMES,
+    }
 }
 
 fn is_batch(header: &Header<'_>) -> bool {
