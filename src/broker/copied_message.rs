@@ -74,7 +74,8 @@ mod tests {
             let copy = crate::wire::batch::stored_records(batch.view().as_bytes()).next();
             copy.expect("one record").attributes().committed
         };
-        assert!(committed(undecided_message(view, Timestamp(7), &[])));
+        let message = view.with_properties(b"");
+        assert!(committed(copy_with(&message, Timestamp(7), &[("A", "1")])), "others stay what they were");
         assert!(!committed(undecided_message(view, Timestamp(7), &[("A", "1")])));
     }
 }
