@@ -39,6 +39,8 @@ pub async fn joins(node: &Node, client: &str, group: &str) {
     let group = ReaderGroup {
         group: group_name(group),
         mode: ReaderMode::Clustering,
+        kind: "push",
+        start: "last",
         subscriptions: vec![subscription],
     };
     let said = ReaderClient { language: "JAVA", version: 513, groups: vec![group], produces: Vec::new() };

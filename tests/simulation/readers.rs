@@ -395,8 +395,13 @@ fn one_place_does_not_take_the_room_of_all_clients() {
                 version: 1,
             };
             let subscriptions = (0..topics).map(subscription).collect();
-            let groups =
-                vec![ReaderGroup { group: group_name("g"), mode: ReaderMode::Broadcasting, subscriptions }];
+            let groups = vec![ReaderGroup {
+                group: group_name("g"),
+                mode: ReaderMode::Broadcasting,
+                kind: "push",
+                start: "last",
+                subscriptions,
+            }];
             ReaderClient { language: "JAVA", version: 479, groups, produces: Vec::new() }
         };
         let hear = async |shard: usize, number: u64, address: &str, topics| {
