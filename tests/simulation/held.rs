@@ -445,7 +445,7 @@ fn a_half_that_nobody_asks_for_is_given_up_after_three_days() {
         let given_up = key_of(node, "TRANS_CHECK_MAX_TIME_TOPIC").await.expect("made on demand");
         let fetched = node.fetch(given_up, QueueOffset::ZERO).await.expect("a healthy disk");
         let record = stored_records(&fetched.batches).next().expect("a message");
-        assert_eq!(record.properties(), b"REAL_TOPIC\x01later\x02REAL_QID\x010\x02");
+        assert_eq!(record.properties(), b"UNIQ_KEY\x015\x02REAL_TOPIC\x01later\x02REAL_QID\x010\x02");
         assert!(read(node, key).await.is_empty());
     });
     checked.expect("an empty disk");
