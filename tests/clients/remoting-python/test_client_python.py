@@ -95,11 +95,14 @@ class ClientPython(unittest.TestCase):
         consumer.subscribe("retried", take)
         consumer.start()
         try:
-            # One at a time: of several that come at once it shows its listener the first, and gives all of them back.
+            # One at a time: of several that come at once it shows its listener the first, and gives all of them back. It may take
+            # ten seconds until it begins, so that each is waited for: their retries come as far from one another.
+            found = []
             for body, number in sent.items():
                 self.producer.send_sync(message("retried", body, number))
+                found.append(given.get(timeout=40))
                 time.sleep(0.2)
-            found = [given.get(timeout=40) for _ in range(2 * len(sent))]
+            found += [given.get(timeout=40) for _ in sent]
             deadline = time.monotonic() + 10
             while len(dead := self.broker.messages("%DLQ%hopeless", may_fail=True)) < len(sent):
                 self.assertLess(time.monotonic(), deadline, "they are dead letters")
