@@ -1,5 +1,7 @@
 //! SQL92 expressions over RocketMQ's own protocol: what they let through, what is refused, and whom a message calls.
 
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use turbopump::limits;
@@ -79,6 +81,42 @@ fn expressions_choose_by_properties_keys_and_tags() {
     // As many as were asked for, and no more are passed over.
     let answer = client.ask(PULL, &sql("n > 1", &[("maxMsgNums", "2")]), b"");
     assert_eq!((bodies(&answer), offsets(&answer)[0]), (vec!["2".to_owned(), "3".to_owned()], 4));
+}
+
+/// A connection's pulls were once all one turn, however much they evaluated, and nobody else had the core for half a second.
+#[test]
+fn pulls_that_evaluate_much_take_turns_with_others() {
+    const MESSAGES: i32 = 1_000;
+    const PULLS: i32 = 400;
+    let (_directory, node) = node(&["--shards", "1"]);
+    let (mut busy, mut other) = (Remoting::connect(node.address()), Remoting::connect(node.address()));
+    send(&mut other, &[("n", "0")], "first");
+    let fields = send_fields("orders", "0", "n\u{1}0\u{2}");
+    let sends = (1..MESSAGES).flat_map(|number| request(HeaderForm::Json, SEND, number, &fields, b"more"));
+    busy.send(&sends.collect::<Vec<_>>());
+    (1..MESSAGES).for_each(|_| assert_eq!(busy.answer().code, 0));
+    let costly: Vec<_> = (0..250).map(|number| format!("n = {number}.5")).collect();
+    let costly = costly.join(" OR ");
+    let fields = sql(&costly, &[]);
+    let pulls = (0..PULLS).flat_map(|number| request(HeaderForm::Json, PULL, number, &fields, b""));
+    let pulls: Vec<_> = pulls.collect();
+    let are_over = AtomicBool::new(false);
+    let mut stream = busy.stream().try_clone().expect("a descriptor");
+    let asked = std::thread::scope(|scope| {
+        scope.spawn(move || stream.write_all(&pulls).expect("the broker reads"));
+        let are_over = &are_over;
+        scope.spawn(move || {
+            (0..PULLS).for_each(|_| assert_eq!(busy.answer().code, PASSED));
+            are_over.store(true, Ordering::Relaxed);
+        });
+        let mut asked = 0;
+        while !are_over.load(Ordering::Relaxed) {
+            assert_eq!(pull(&mut other, &[("queueOffset", "0"), ("maxMsgNums", "1")]).code, FOUND);
+            asked += 1;
+        }
+        asked
+    });
+    assert!(asked > PULLS / 10, "others were answered {asked} times beside {PULLS} pulls");
 }
 
 #[test]

@@ -35,6 +35,8 @@ pub struct Pull<'a> {
 pub struct Pulled {
     pub next: QueueOffset,
     pub span: QueueSpan,
+    /// What an expression has taken, in steps of some ten nanoseconds.
+    pub steps: usize,
 }
 
 /// The messages of a queue as readers see them.
@@ -121,7 +123,7 @@ impl<D: Disk> Broker<D> {
                 self.batch_cache.borrow_mut().insert(entry.position, batch);
             }
         }
-        Ok((next > pull.offset).then(|| Pulled { next, span: self.span(&queue) }))
+        Ok((next > pull.offset).then(|| Pulled { next, span: self.span(&queue), steps: selection.steps() }))
     }
 
     /// A batch, if it is in memory.
@@ -149,7 +151,7 @@ impl<D: Disk> Broker<D> {
         if queue.deleted.get() {
             return Err(Failure::new(Status::TopicNotExist, "the topic was deleted"));
         }
-        Ok(Pulled { next, span: self.span(&queue) })
+        Ok(Pulled { next, span: self.span(&queue), steps: selection.steps() })
     }
 
     /// Lets a pull wait without anybody's doing: `caller` is called, once, when there may be something for it, and it is to be

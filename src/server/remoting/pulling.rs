@@ -28,6 +28,8 @@ const PUT_OFF: Duration = Duration::from_secs(1);
 
 /// What a message counts for among the bytes of work that a pull is, whether it is wanted or not.
 const LOOK_BYTES: usize = 64;
+/// The same of a step of an expression: a pull that has evaluated as much as it may is all of a turn.
+const STEP_BYTES: usize = 11;
 
 /// The pulls of one connection that are not parked.
 pub(super) struct Pulls {
@@ -288,7 +290,8 @@ impl Remoting {
         self.read_ahead();
         let passes = |pulled: &Pulled| records.is_empty() && pulled.next == pulled.span.end;
         let goes_on = patience == Patience::GoesOn && matches!(*target.filter, Filter::Expression(_));
-        let looked_at = |pulled: &Pulled| LOOK_BYTES * (pulled.next.0 - offset.0) as usize;
+        let looked_at =
+            |pulled: &Pulled| LOOK_BYTES * (pulled.next.0 - offset.0) as usize + STEP_BYTES * pulled.steps;
         Ok(match pulled {
             Some(pulled) if goes_on && passes(&pulled) => {
                 Step::Passed { next: pulled.next, looked_at: looked_at(&pulled) }
