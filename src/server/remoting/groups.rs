@@ -22,7 +22,7 @@ use crate::protocol::remoting::{Header, Refusal, ResponseCode};
 use crate::types::{GroupName, QueueKey, QueueNumber, QueueOffset, TopicName};
 
 /// What an answer takes for each group.
-const GROUP_BYTES: usize = 1024;
+const GROUP_BYTES: usize = 1536;
 
 impl Remoting {
     /// Begins to set a group up.
@@ -131,8 +131,8 @@ impl Remoting {
     ) -> Result<Option<Answer>, Refused> {
         self.check_admin(sender, "list groups")?;
         let first = header.fields.number::<usize>("groupSeq").unwrap_or(0);
-        let most =
-            header.fields.number::<usize>("maxGroupNum").filter(|most| *most > 0).unwrap_or(usize::MAX);
+        let most = header.fields.number::<usize>("maxGroupNum").filter(|most| *most > 0);
+        let most = most.unwrap_or(usize::MAX).min(limits::FRAME_BYTES_MAX / GROUP_BYTES);
         let remoting = self.clone();
         let table = async move {
             let known = remoting.known_groups().await?;

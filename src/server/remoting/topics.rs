@@ -144,8 +144,8 @@ impl Remoting {
     ) -> Result<Option<Answer>, Refused> {
         self.check_admin(sender, "list topics")?;
         let first = header.fields.number::<usize>("topicSeq").unwrap_or(0);
-        let most =
-            header.fields.number::<usize>("maxTopicNum").filter(|most| *most > 0).unwrap_or(usize::MAX);
+        let most = header.fields.number::<usize>("maxTopicNum").filter(|most| *most > 0);
+        let most = most.unwrap_or(usize::MAX).min(limits::FRAME_BYTES_MAX / TOPIC_BYTES);
         let remoting = self.clone();
         let table = async move {
             let names = remoting.connections.broker.topic_names();
