@@ -5,9 +5,9 @@ use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::administration::Rates;
 use super::expressions::Expressions;
 use super::questions::Questions;
-use super::rates::Rates;
 use super::sessions::RemotingClients;
 use super::signed::may_read;
 use crate::access::{AccessKeys, NodeSecret, Session};

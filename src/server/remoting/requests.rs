@@ -127,45 +127,17 @@ impl Remoting {
             request::QUERY_MESSAGE | request::VIEW_MESSAGE_BY_ID => {
                 self.begin_query(asker, sender.clone(), header).await
             }
-            _ => self.take_up_for_tools(asker, sender, header, body).await,
+            _ => self.administer(asker, sender, header, body).await,
         }
     }
 
-    /// What tools ask for. `None` likewise.
-    async fn take_up_for_tools(
-        self: &Rc<Self>,
-        asker: Asker,
+    /// What is answered at once, and what nobody knows.
+    pub(super) fn carry_out(
+        &self,
         sender: &Sender,
         header: &Header<'_>,
         body: &[u8],
-    ) -> Result<Option<Answer>, Refused> {
-        match header.code {
-            request::GET_CONSUMER_CONNECTION_LIST => self.consumer_connections(asker, sender, header).await,
-            request::GET_CONSUME_STATS => self.consume_stats(asker, sender, header).await,
-            request::QUERY_TOPIC_CONSUME_BY_WHO => self.consuming_groups(asker, sender, header).await,
-            request::VIEW_BROKER_STATS_DATA => self.stored_of_late(asker, sender, header).await,
-            request::GET_BROKER_CONSUME_STATS => self.broker_consumption(asker, sender).await,
-            request::QUERY_TOPICS_BY_CONSUMER => self.consumed_topics(asker, sender, header).await,
-            request::GET_TOPIC_STATS_INFO => self.topic_stats(asker, sender, header).await,
-            request::GET_ALL_TOPIC_CONFIG => self.topic_table(asker, sender, header).await,
-            request::UPDATE_AND_CREATE_TOPIC => self.set_up_topic(asker, sender, header).await,
-            request::UPDATE_AND_CREATE_TOPIC_LIST => self.set_up_topics(asker, sender, body).await,
-            request::DELETE_TOPIC_IN_BROKER => self.delete_topic(asker, sender, header).await,
-            request::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP => self.set_up_group(asker, sender, body).await,
-            request::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP_LIST => {
-                self.set_up_groups(asker, sender, body).await
-            }
-            request::DELETE_SUBSCRIPTIONGROUP => self.delete_group(asker, sender, header).await,
-            request::GET_ALL_SUBSCRIPTIONGROUP_CONFIG => self.group_table(asker, sender, header).await,
-            request::GET_SUBSCRIPTIONGROUP_CONFIG => self.group_configuration(asker, sender, header).await,
-            request::INVOKE_BROKER_TO_RESET_OFFSET => self.reset_offsets(asker, sender, header).await,
-            request::GET_BROKER_RUNTIME_INFO => self.runtime_info(asker, sender).await,
-            _ => self.carry_out(sender, header, body).map(Some),
-        }
-    }
-
-    /// What is answered at once.
-    fn carry_out(&self, sender: &Sender, header: &Header<'_>, body: &[u8]) -> Result<Answer, Refused> {
+    ) -> Result<Answer, Refused> {
         match header.code {
             request::GET_ROUTEINFO_BY_TOPIC => self.route(sender, header),
             request::GET_BROKER_CLUSTER_INFO => self.cluster_info(sender),
@@ -187,17 +159,8 @@ impl Remoting {
             request::GET_UNIT_TOPIC_LIST
             | request::GET_HAS_UNIT_SUB_TOPIC_LIST
             | request::GET_HAS_UNIT_SUB_UNUNIT_TOPIC_LIST => self.unit_topics(sender, header),
-            request::GET_SYSTEM_TOPIC_LIST_FROM_BROKER => self.reserved_topics(sender),
-            request::CLEAN_EXPIRED_CONSUMEQUEUE
-            | request::DELETE_EXPIRED_COMMITLOG
-            | request::CLEAN_UNUSED_TOPIC => self.clean(sender),
             request::GET_NAMESRV_CONFIG => self.name_server_settings(sender),
             request::UPDATE_NAMESRV_CONFIG => self.change_name_server_settings(sender),
-            request::GET_BROKER_CONFIG => self.settings(sender),
-            request::UPDATE_BROKER_CONFIG => self.change_settings(sender, body),
-            request::GET_PRODUCER_CONNECTION_LIST => self.producer_connections(sender, header),
-            request::GET_ALL_PRODUCER_INFO => self.all_producers(sender),
-            request::GET_TOPIC_CONFIG => self.topic_configuration(sender, header),
             request::GET_CONSUMER_LIST_BY_GROUP => self.consumer_list(sender, header),
             code => Err(Refused::new(
                 ResponseCode::RequestCodeNotSupported,

@@ -4,10 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use super::answer::{Answer, Asker};
-use super::connection::Remoting;
-use super::requests::Refused;
-use super::signed::Sender;
 use super::topics::{no_json, no_topic};
 use crate::api::{CommitOffset, Failure, OffsetSpec, Reply, Request, Status};
 use crate::broker::GroupShape;
@@ -19,6 +15,10 @@ use crate::protocol::remoting::call::resets::{OffsetReset, ResetTo};
 use crate::protocol::remoting::call::set_up::{GroupAsked, RETRIES_DEFAULT};
 use crate::protocol::remoting::json::Value;
 use crate::protocol::remoting::{Header, Refusal, ResponseCode};
+use crate::server::remoting::answer::{Answer, Asker};
+use crate::server::remoting::connection::Remoting;
+use crate::server::remoting::requests::Refused;
+use crate::server::remoting::signed::Sender;
 use crate::types::{GroupName, QueueKey, QueueNumber, QueueOffset, TopicName};
 
 /// What an answer takes for each group.

@@ -3,12 +3,12 @@
 
 use std::rc::Rc;
 
-use super::answer::{Answer, Asker};
-use super::connection::Remoting;
-use super::requests::Refused;
-use super::signed::Sender;
 use crate::broker::LogStanding;
 use crate::protocol::remoting::body::write_table;
+use crate::server::remoting::answer::{Answer, Asker};
+use crate::server::remoting::connection::Remoting;
+use crate::server::remoting::requests::Refused;
+use crate::server::remoting::signed::Sender;
 use crate::types::Account;
 
 /// Queues of threads, which there are none of.

@@ -4,10 +4,6 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use super::answer::{Answer, Asker};
-use super::connection::Remoting;
-use super::requests::Refused;
-use super::signed::Sender;
 use crate::access::Need;
 use crate::api::{ClientProtocol, Filter, GroupInfo, ReaderMode, Reply, Request, Status};
 use crate::broker::{QueueProgress, RECEIVERS};
@@ -18,6 +14,10 @@ use crate::protocol::remoting::body::{
 };
 use crate::protocol::remoting::call::pull::{SQL92, TAG};
 use crate::protocol::remoting::{BROKER_VERSION, Header, Language, ResponseCode};
+use crate::server::remoting::answer::{Answer, Asker};
+use crate::server::remoting::connection::Remoting;
+use crate::server::remoting::requests::Refused;
+use crate::server::remoting::signed::Sender;
 use crate::types::{GroupName, QueueKey, TopicName};
 
 /// What an answer takes for each queue.

@@ -5,11 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::answer::{Answer, Asker};
-use super::connection::Remoting;
 use super::consumers::queues_bytes;
-use super::requests::Refused;
-use super::signed::Sender;
 use crate::access::Need;
 use crate::api::{Request, Status};
 use crate::broker::{MessageType, TopicShape};
@@ -21,6 +17,10 @@ use crate::protocol::remoting::call::send;
 use crate::protocol::remoting::call::set_up::{AttributeChange, TopicAsked};
 use crate::protocol::remoting::json::Value;
 use crate::protocol::remoting::{Header, Refusal, ResponseCode};
+use crate::server::remoting::answer::{Answer, Asker};
+use crate::server::remoting::connection::Remoting;
+use crate::server::remoting::requests::Refused;
+use crate::server::remoting::signed::Sender;
 use crate::types::{Retention, TopicName};
 
 /// What a topic is for, by RocketMQ's names (`common/.../attribute/TopicMessageType.java`).

@@ -1,13 +1,13 @@
 //! How a broker is set up, by RocketMQ's names (`common/.../BrokerConfig.java`, `store/.../config/MessageStoreConfig.java`): as far as
 //! there is something here that they mean. It is given at the start, and shown to tools.
 
-use super::answer::Answer;
-use super::connection::Remoting;
-use super::requests::Refused;
-use super::signed::Sender;
 use crate::limits;
 use crate::protocol::remoting::ResponseCode;
 use crate::protocol::remoting::body::{DataVersion, write_topics_at};
+use crate::server::remoting::answer::Answer;
+use crate::server::remoting::connection::Remoting;
+use crate::server::remoting::requests::Refused;
+use crate::server::remoting::signed::Sender;
 use crate::types::Level;
 
 const HOUR_SECONDS: u64 = 3600;

@@ -1,0 +1,12 @@
+//! What tools ask a broker for: topics, groups, who consumes and produces, settings and counters
+//! (`broker/.../processor/AdminBrokerProcessor.java`).
+
+mod consumers;
+mod groups;
+mod rates;
+mod requests;
+mod runtime_info;
+mod settings;
+mod topics;
+
+pub(super) use rates::Rates;
