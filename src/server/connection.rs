@@ -13,7 +13,7 @@ use glommio::net::{TcpListener, TcpStream};
 use super::access::Access;
 use super::context::ShardContext;
 use super::descriptors::{ConnectionDescriptors, ConnectionShare};
-use super::doors::{Door, DoorRules, TLS_ALERT_NO_ROOM, Verdict};
+use super::doors::{Door, DoorRules, Verdict, tls_refusal};
 use super::http::{HttpPort, http_refusal, serve_http};
 use super::idle_memory::{IdleMemory, Look};
 use super::native::{native_refusal, serve_native};
@@ -265,15 +265,14 @@ impl Connections {
     }
 
     /// What a client that is not let in is told, who begins with `first`; `None` if that is too little to tell what it speaks,
-    /// and there will be another time. No handshake is made with those who cannot stay: after the alert, which every client of
-    /// TLS understands, the reason stands for our own.
+    /// and there will be another time. No handshake is made with those who cannot stay.
     fn refusal(&self, unsaid: &Unsaid, first: &[u8], is_last_time: bool) -> Option<Vec<u8>> {
         let (door, reason) = (&unsaid.door, unsaid.reason.text());
         let native = || native_refusal(Status::LimitReached, &reason);
         let http = |port| http_refusal(port, self.clock.now(), &reason);
         match self.rules.judge(*door, detect(first), false) {
             Verdict::Gone if !is_last_time => None,
-            Verdict::Handshake => Some([&TLS_ALERT_NO_ROOM[..], &native()].concat()),
+            Verdict::Handshake => Some(tls_refusal(&reason)),
             Verdict::Native => Some(native()),
             // Only a request is answered.
             Verdict::Remoting => {
@@ -310,7 +309,7 @@ impl Connections {
     ) {
         let mut buffer = ReceiveBuffer::of_first_bytes();
         loop {
-            let detected = first_bytes(&mut stream, &mut buffer).await;
+            let Some(detected) = self.first_bytes(connection, &mut stream, &mut buffer).await else { return };
             let is_new = !connection.is_known.replace(true) && !matches!(detected, Detected::NeedMore);
             if is_new && !self.make_room(connection, share).await {
                 let reason = Reason::Memory;
@@ -358,6 +357,31 @@ impl Connections {
         }
     }
 
+    /// Reads until it can be told what a connection speaks, or that it never will be; `None` when it gives way to others, which
+    /// is said within TLS.
+    async fn first_bytes(
+        &self,
+        connection: &Connection,
+        stream: &mut Stream,
+        buffer: &mut ReceiveBuffer,
+    ) -> Option<Detected> {
+        connection.has_last_words.set(stream.is_tls());
+        let detected = {
+            let given_way = async {
+                connection.given_way().await;
+                None
+            };
+            or(async { Some(first_bytes(stream, buffer).await) }, given_way).await
+        };
+        connection.has_last_words.set(false);
+        if detected.is_none() {
+            // A peer that has gone away does not miss it.
+            let _ = stream.close().await;
+            connection.end();
+        }
+        detected
+    }
+
     /// Puts TLS around a connection; `None` when it has ended.
     async fn secure(
         &self,
@@ -370,7 +394,10 @@ impl Connections {
         let (Stream::Plain(socket), Some(tls)) = (stream, &self.tls) else { return None };
         let time = self.http.as_ref().map_or(Duration::MAX, |http| http.idle_timeout);
         let Some(memory) = self.room(connection, limits::TLS_CONNECTION_BYTES).await else {
-            tls.refuse_for_memory(connection, socket);
+            tls.note_refused_for_memory();
+            let words: Words<'_> = &|unsaid, first, last| self.refusal(unsaid, first, last);
+            let answer = tls_refusal(&Reason::Memory.text());
+            self.refused.send_last(socket, &answer, words, self.clock.monotonic());
             return None;
         };
         let stream = tls.shake_hands(connection, door, socket, buffer, time).await?;

@@ -93,7 +93,7 @@ pub(super) enum Verdict {
 /// A fatal alert `unexpected_message` (RFC 8446, 6.2), in the record version that every client takes.
 const TLS_ALERT: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 10];
 /// A fatal alert `internal_error` (RFC 8446, 6.2): the reason is the broker's, and no fault of the client's.
-pub(super) const TLS_ALERT_NO_ROOM: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 80];
+const TLS_ALERT_NO_ROOM: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 80];
 const NATIVE_PORT: &str = "This port speaks turbopump's native protocol and no HTTP. HTTP is spoken at the address that the broker \
     was given with --http, if it was.\n";
 const HTTP_PORT: &str = "This port speaks HTTP/1.1, with TLS only if the broker has a certificate. turbopump's native protocol is \
@@ -182,6 +182,12 @@ fn other_port(door: Door) -> &'static str {
         Door::Http => HTTP_PORT,
         Door::NameServer => NAME_SERVER_PORT,
     }
+}
+
+/// What a client of TLS is told for which there is no room, before anything is agreed with it: the alert, which every client
+/// understands, and the reason for our own, which finds it after that.
+pub(super) fn tls_refusal(reason: &str) -> Vec<u8> {
+    [&TLS_ALERT_NO_ROOM[..], &native_refusal(Status::LimitReached, reason)].concat()
 }
 
 fn bad_request(text: &str) -> Vec<u8> {

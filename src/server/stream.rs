@@ -1,6 +1,6 @@
 //! A connection's bytes, within TLS or without: what every protocol reads and writes, whole or in two halves.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
@@ -161,11 +161,14 @@ impl AsyncRead for ReadHalf {
 pub(crate) struct Replayed {
     stream: TcpStream,
     buffer: ReceiveBuffer,
+    /// Whether something was sent.
+    has_sent: Rc<Cell<bool>>,
 }
 
 impl Replayed {
-    pub fn new(stream: TcpStream, buffer: ReceiveBuffer) -> Self {
-        Self { stream, buffer }
+    /// `has_sent` is set when something is sent.
+    pub fn new(stream: TcpStream, buffer: ReceiveBuffer, has_sent: &Rc<Cell<bool>>) -> Self {
+        Self { stream, buffer, has_sent: has_sent.clone() }
     }
 }
 
@@ -189,7 +192,9 @@ impl AsyncRead for Replayed {
 
 impl AsyncWrite for Replayed {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
+        let this = self.get_mut();
+        this.has_sent.set(true);
+        Pin::new(&mut this.stream).poll_write(context, bytes)
     }
 
     /// All records that are ready with one call, which glommio's stream cannot. And when a handshake fails only one more is
@@ -199,7 +204,8 @@ impl AsyncWrite for Replayed {
         context: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let stream = &mut self.get_mut().stream;
+        let Self { stream, has_sent, .. } = self.get_mut();
+        has_sent.set(true);
         match host::send_parts(stream.as_raw_fd(), parts) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 let first = parts.iter().find(|part| !part.is_empty());

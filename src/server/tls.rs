@@ -1,24 +1,27 @@
 //! TLS on one shard: the certificate that all its doors have in common, and handshakes, counted, limited and one step at a time.
 
 use std::cell::{Cell, RefCell};
+use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use futures_lite::future;
 use futures_rustls::TlsAcceptor;
 use glommio::net::TcpStream;
 
 use super::connection::ShardBroker;
-use super::doors::{Door, DoorRules};
+use super::doors::{Door, DoorRules, tls_refusal};
 use super::handshakes::{GivenUp, HandshakePermit, Handshakes};
+use super::refused_connections::Reason;
 use super::sessions::Connection;
 use super::stream::{Replayed, TlsStream};
 use crate::clock::SharedClock;
 use crate::limits;
 use crate::metrics::ShardMetrics;
 use crate::net::{CertificateSource, ReceiveBuffer, TlsError, TlsFiles, TlsRefreshed, acceptor};
-use crate::runtime::yield_to_reactor;
+use crate::runtime::{host, yield_to_reactor};
 use crate::types::{MonotonicTime, ShardId, Throttle};
 
 /// A handshake must be complete this long after its first byte.
@@ -30,6 +33,10 @@ const GIVEN_UP_NEWS_INTERVAL: Duration = Duration::from_secs(10);
 /// What a session keeps of answers that the socket does not take, in clear or encrypted. Its own limit is more than
 /// [`limits::TLS_CONNECTION_BYTES`].
 const UNSENT_BYTES_MAX: usize = 16 * 1024;
+
+/// What a client is told whose handshake is given up for another one.
+const GIVEN_UP: &str =
+    "too many TLS handshakes are under way, most of them from where this one comes: try again";
 
 /// TLS on one shard.
 pub(crate) struct Tls {
@@ -131,29 +138,47 @@ impl Tls {
         let peer = stream.peer_addr().ok();
         let permit = self.permit(peer);
         let acceptor = self.acceptors.borrow()[door as usize].clone();
+        let has_answered = Rc::new(Cell::new(false));
         let limited =
             |session: &mut rustls::ServerConnection| session.set_buffer_limit(Some(UNSENT_BYTES_MAX));
-        let mut handshake = acceptor.accept_with(Replayed::new(stream, buffer), limited).into_fallible();
+        let mut handshake =
+            acceptor.accept_with(Replayed::new(stream, buffer, &has_answered), limited).into_fallible();
         let is_late = || connection.deadline.get().is_some_and(|deadline| self.clock.monotonic() > deadline);
         // Before the first step an end of the peer's direction is the end: it cannot go on without our answer.
         let has_begun = Cell::new(false);
         let is_there = || if has_begun.replace(true) { !connection.is_reset() } else { connection.is_open() };
-        let outcome = permit.carry_out(&mut handshake, || !is_late() && is_there()).await;
-        let is_given_up = permit.is_given_up();
+        connection.has_last_words.set(true);
+        let outcome = {
+            let given_way = async {
+                connection.given_way().await;
+                None
+            };
+            let carried_out = permit.carry_out(&mut handshake, || !is_late() && is_there());
+            future::or(given_way, carried_out).await
+        };
+        connection.has_last_words.set(false);
+        let given_up = permit.is_given_up().then(|| GIVEN_UP.to_owned());
+        let reason = given_up.or_else(|| connection.gives_way().then(|| Reason::Memory.text()));
         drop(permit);
         // It has cost as much as hundreds of requests.
         yield_to_reactor().await;
-        match outcome {
-            Some(Ok(stream)) => {
+        match (outcome, reason) {
+            (Some(Ok(stream)), _) => {
                 self.metrics.tls_handshakes.add(1);
                 Some(stream)
             }
-            Some(Err((error, stream))) => {
+            (Some(Err((error, stream))), _) => {
                 self.failed(peer, &error);
                 ended(connection, stream)
             }
-            None if is_given_up => ended(connection, handshake),
-            None => {
+            (None, Some(reason)) => {
+                // Later it would have to be told within what was agreed, which only the session knows.
+                if !has_answered.get() {
+                    let _ = host::send_parts(connection.fd(), &[IoSlice::new(&tls_refusal(&reason))]);
+                }
+                ended(connection, handshake)
+            }
+            (None, None) => {
                 self.failed(peer, &std::io::ErrorKind::ConnectionAborted.into());
                 ended(connection, handshake)
             }
@@ -176,8 +201,8 @@ impl Tls {
         permit
     }
 
-    /// Ends a connection for whose session there is no memory.
-    pub fn refuse_for_memory(&self, connection: &Connection, stream: TcpStream) {
+    /// Takes note of a connection that is closed because there is no memory for its session.
+    pub fn note_refused_for_memory(&self) {
         self.metrics.tls_handshakes_refused.add(1);
         if let Some(left_out) = self.news.allows(self.clock.monotonic()) {
             tracing::warn!(
@@ -186,7 +211,6 @@ impl Tls {
                 "a connection was closed: the broker has no memory left for it: give it more with --client-memory"
             );
         }
-        ended(connection, stream);
     }
 
     /// Counts a failed handshake, and tells of one now and then.

@@ -122,8 +122,12 @@ pub struct Admitted {
 impl Admitted {
     /// Who sent it, if it waits for messages and somebody may keep them from its sender meanwhile.
     pub fn waiting_session(&self) -> Option<&Session> {
-        let waits = matches!(&self.call, Call::Consume(consume) if !consume.wait.is_zero());
-        Some(&self.session).filter(|session| waits && !session.is_open())
+        Some(&self.session).filter(|session| self.waits() && !session.is_open())
+    }
+
+    /// Whether it may wait for messages to come.
+    pub fn waits(&self) -> bool {
+        matches!(&self.call, Call::Consume(consume) if !consume.wait.is_zero())
     }
 }
 

@@ -88,6 +88,8 @@ enum End {
     Late,
     /// There is no memory for what has come of its request.
     Memory,
+    /// Others need the memory that it holds.
+    GivesWay,
     /// See [`is_clock_tellable`].
     Clock,
 }
@@ -106,6 +108,7 @@ impl End {
                 let message = "too much has come of requests that are not complete: try again";
                 Some(HttpError::new(ErrorCode::Unavailable, message))
             }
+            End::GivesWay => Some(gives_way()),
             End::Clock => {
                 let message = "the broker's clock is set to a time before 1970 or after 9999, which HTTP has no words \
                     for: it has to be set right";
@@ -156,7 +159,7 @@ pub(crate) async fn serve_http(
     let http = HttpConnection::new(connections, connection, scheme, lacks_tls, Peer::at(peer));
     let mut stream = http.run(stream, buffer).await;
     let closed = stream.close().await.is_ok();
-    if closed {
+    if closed && !connection.gives_way() {
         // What is still coming is of no interest, encrypted or not.
         linger(connections, stream.socket()).await;
     }
@@ -225,6 +228,12 @@ fn unreadable(status: u16, reason: &str, head: &[u8]) -> HttpError {
         Some(field) => format!("this is no HTTP/1.1 request: {field}"),
         None => "this is no HTTP/1.1 request: its first line or a header field cannot be read".to_owned(),
     })
+}
+
+/// What is said to a client whose connection gives way to others, before anything was done for its request.
+fn gives_way() -> HttpError {
+    let message = "the connection ends, since others wait for the memory that it holds: try again";
+    HttpError::new(ErrorCode::Unavailable, message)
 }
 
 /// A whole answer as it goes out behind hyper's back, the last of its connection.
@@ -315,11 +324,20 @@ impl HttpConnection {
                 expired.await;
                 End::Late
             };
-            future::or(served, late).await
+            let given_way = async {
+                self.connection.given_way().await;
+                // One that is being answered ends with its answer.
+                if matches!(self.phase.get(), Phase::Answering | Phase::Answered) {
+                    future::pending::<()>().await;
+                }
+                End::GivesWay
+            };
+            future::or(served, future::or(given_way, late)).await
         };
         let http1::Parts { io: HttpStream { mut stream, sent_ahead, .. }, read_buf, .. } =
             serving.into_parts();
         self.connection.takes_expiry.set(false);
+        self.connection.has_last_words.set(false);
         self.connection.deadline.set(Some(self.now().after(LINGER)));
         if let Some(error) = end.error(&read_buf) {
             let answer = self.last_answer(&error);
@@ -418,7 +436,9 @@ impl HttpConnection {
             self.incoming.parsed();
         }
         // Who has sent half of a request is told; who has sent nothing asked for nothing.
-        self.connection.takes_expiry.set(matches!(phase, Phase::Head | Phase::Body));
+        let is_incomplete = matches!(phase, Phase::Head | Phase::Body);
+        self.connection.takes_expiry.set(is_incomplete);
+        self.connection.has_last_words.set(is_incomplete);
         let (incomplete_since, deadline) = match phase {
             Phase::Idle => (None, after(self.port().idle_timeout)),
             Phase::Head => {
@@ -446,7 +466,8 @@ impl HttpConnection {
         self.connection.unanswered.set(self.connection.unanswered.get() + 1);
         self.connections.metrics.requests.add(1);
         let mut response = self.respond(request).await;
-        if self.connections.is_stopping() || self.incoming.is_to_be_freed() {
+        let is_last = self.connections.is_stopping() || self.connection.gives_way();
+        if is_last || self.incoming.is_to_be_freed() {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         self.answers_since_yield.set(self.answers_since_yield.get() + 1);
@@ -499,13 +520,30 @@ impl HttpConnection {
         }
     }
 
-    /// Carries a request out. One that waits for messages is refused as soon as its sender may not have them any more.
+    /// Carries a request out. One that waits for messages is refused as soon as its sender may not have them any more, or as
+    /// others need the memory that it holds.
     async fn answer(&self, admitted: &Admitted, head: &Parts, body: Bytes) -> Response<Answer> {
         let answering = self.port().service.answer(admitted, head, body, &self.client);
-        let Some(session) = admitted.waiting_session() else { return answering.await };
-        self.connection.session.replace(session.clone());
-        let answer = future::or(answering, self.watch_rules(admitted)).await;
-        self.connection.session.take();
+        if !admitted.waits() {
+            return answering.await;
+        }
+        self.connection.has_last_words.set(true);
+        let giving_way = async {
+            self.connection.given_way().await;
+            self.client.deny(gives_way());
+            future::pending().await
+        };
+        let answering = future::or(answering, giving_way);
+        let answer = match admitted.waiting_session() {
+            None => answering.await,
+            Some(session) => {
+                self.connection.session.replace(session.clone());
+                let answer = future::or(answering, self.watch_rules(admitted)).await;
+                self.connection.session.take();
+                answer
+            }
+        };
+        self.connection.has_last_words.set(false);
         answer
     }
 

@@ -31,6 +31,10 @@ pub(crate) struct Connection {
     /// Whether the protocol has something to say when the deadline passes; then `expired` is woken first.
     pub takes_expiry: Cell<bool>,
     pub expired: WakerList,
+    /// Whether the protocol has something to say when the connection gives way to others; then it is woken and ends it.
+    pub has_last_words: Cell<bool>,
+    gives_way: Cell<bool>,
+    gave_way: WakerList,
     /// Requests that were taken and not answered.
     pub unanswered: Cell<usize>,
     pub answered: WakerList,
@@ -64,6 +68,9 @@ impl Connection {
             deadline: Cell::new(None),
             takes_expiry: Cell::new(false),
             expired: WakerList::new(),
+            has_last_words: Cell::new(false),
+            gives_way: Cell::new(false),
+            gave_way: WakerList::new(),
             unanswered: Cell::new(0),
             answered: WakerList::new(),
             has_left: Cell::new(false),
@@ -116,6 +123,28 @@ impl Connection {
         host::shut_down(self.fd);
         self.outbox.close();
         self.leave();
+    }
+
+    /// Ends the connection, since others need the memory that it holds. Who has something to say about it says so first, if the
+    /// peer has read what was said before: so it takes no longer than until its task runs, or the watch looks next.
+    pub fn give_way(&self, now: MonotonicTime) {
+        if !self.has_last_words.get() || host::unacknowledged_bytes(self.fd) > 0 {
+            return self.end();
+        }
+        self.deadline.set(Some(now));
+        self.gives_way.set(true);
+        self.gave_way.wake();
+    }
+
+    pub fn gives_way(&self) -> bool {
+        self.gives_way.get()
+    }
+
+    /// Completes when the connection gives way to others, and has something to say about it.
+    pub async fn given_way(&self) {
+        while !self.gives_way.get() {
+            self.gave_way.changed().await;
+        }
     }
 
     /// Ends the connection when that much time has passed, unless the deadline is taken away before.

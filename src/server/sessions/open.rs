@@ -156,7 +156,7 @@ impl OpenConnections {
         let open = self.open.borrow();
         let found = Newcomer::look(&open, newcomer, now);
         match found {
-            Some(connection) => connection.end(),
+            Some(connection) => connection.give_way(now),
             None => self.looked_in_vain.set((from, now)),
         }
         found.is_some()
@@ -212,7 +212,8 @@ impl<'a> Newcomer<'a> {
 
     /// How soon it goes; `None`: it does not.
     fn kind(&self, other: &Connection) -> Option<u32> {
-        if other.id == self.connection.id || !other.is_known.get() || other.outbox.is_closed() {
+        let is_ending = other.outbox.is_closed() || other.gives_way();
+        if other.id == self.connection.id || !other.is_known.get() || is_ending {
             return None;
         }
         if other.deadline.get().is_some_and(|deadline| deadline <= self.now.after(EXPIRY_GRACE)) {
