@@ -77,7 +77,7 @@ pub(crate) async fn serve_remoting(
         calls: Calls::new(&connections.context, connection),
         peer,
         born: address.unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))),
-        client: RemotingClient::new(connection, connections.access.as_ref()),
+        client: RemotingClient::new(connection, connections),
         heard: RefCell::new(Heard::new(&connections.memory)),
         pulls: Pulls::new(),
         passing_over: Cell::new(0),

@@ -23,7 +23,7 @@ use crate::protocol::remoting::body::{ClientCheck, Consumer, Heartbeat, write_cl
 use crate::protocol::remoting::call::pull::{TAG, read_subscription};
 use crate::protocol::remoting::code::request;
 use crate::protocol::remoting::{FieldValue, Head, Header, HeaderForm, ResponseCode};
-use crate::server::access::Access;
+use crate::server::connection::Connections;
 use crate::server::context::OUTBOX_PAUSE_BYTES;
 use crate::server::sessions::{
     ClientConnection, ClientSessions, Clients, Connection, SessionTerms, Unanswered,
@@ -54,17 +54,21 @@ pub(crate) struct ClientRequest {
 /// One connection as the way to a client.
 pub(crate) struct RemotingClient {
     connection: Rc<Connection>,
-    access: Option<Rc<Access>>,
-    /// Whoever has said last over it who is there.
-    session: RefCell<Session>,
+    /// `None` where the node has no keys.
+    keys: Option<Rc<HeardKeys>>,
 }
 
 /// The clients of a shard.
 pub(crate) struct RemotingClients {
     /// An answer is its code.
     sessions: ClientSessions<RemotingClient, i32>,
-    /// By whose key each was heard last over each connection, where the node has keys.
-    keys: RefCell<BTreeMap<(u64, String), Session>>,
+    keys: Rc<HeardKeys>,
+}
+
+/// By whose key each client was heard last over each connection, where the node has keys.
+#[derive(Default)]
+struct HeardKeys {
+    sessions: RefCell<BTreeMap<(u64, String), Session>>,
 }
 
 /// The clients that were heard of over one connection, and what they have of the shard's memory.
@@ -74,26 +78,26 @@ pub(super) struct Heard {
 }
 
 impl RemotingClient {
-    pub fn new(connection: &Rc<Connection>, access: Option<&Rc<Access>>) -> Rc<Self> {
-        let session = RefCell::default();
-        Rc::new(Self { connection: connection.clone(), access: access.cloned(), session })
+    pub fn new(connection: &Rc<Connection>, connections: &Connections) -> Rc<Self> {
+        let port = connections.remoting.as_ref().filter(|_| connections.access.is_some());
+        let keys = port.map(|port| port.clients.keys.clone());
+        Rc::new(Self { connection: connection.clone(), keys })
     }
 
     /// Whether a key that is there still lets the client see a request.
-    fn may_see(&self, request: &ClientRequest) -> bool {
-        let (Some(access), Some(topic)) = (&self.access, &request.publishes_to) else { return true };
-        let mut session = self.session.borrow_mut();
-        session.renew(&access.keys().keys());
-        session.check(Need::Publish { topic: topic.as_str() }).is_ok()
+    fn may_see(&self, client: &str, request: &ClientRequest) -> bool {
+        let (Some(keys), Some(topic)) = (&self.keys, &request.publishes_to) else { return true };
+        keys.allow(self.connection.id, client, Need::Publish { topic: topic.as_str() })
     }
 }
 
 impl ClientConnection for RemotingClient {
     type Request = ClientRequest;
 
-    fn send(&self, number: Option<u64>, request: &ClientRequest) -> bool {
+    fn send(&self, client: &str, number: Option<u64>, request: &ClientRequest) -> bool {
         let outbox = &self.connection.outbox;
-        if !self.connection.is_here() || outbox.bytes() > OUTBOX_PAUSE_BYTES || !self.may_see(request) {
+        let is_reading = self.connection.is_here() && outbox.bytes() <= OUTBOX_PAUSE_BYTES;
+        if !is_reading || !self.may_see(client, request) {
             return false;
         }
         let fields = request.fields.iter().map(|(name, value)| (*name, FieldValue::Text(value)));
@@ -111,7 +115,7 @@ impl ClientConnection for RemotingClient {
 
 impl RemotingClients {
     pub fn new(clock: SharedClock) -> Self {
-        Self { sessions: ClientSessions::new(clock, TERMS), keys: RefCell::default() }
+        Self { sessions: ClientSessions::new(clock, TERMS), keys: Rc::default() }
     }
 
     /// Tells a client, if it is connected to this shard, that a group has other members.
@@ -142,34 +146,44 @@ impl RemotingClients {
         self.sessions.end_overdue()
     }
 
-    /// A client was heard over a connection, by its holder's key.
-    fn note_key(&self, number: u64, client: &str, session: &Session) {
-        if !session.is_open() {
-            self.keys.borrow_mut().insert((number, client.to_owned()), session.clone());
-        }
-    }
-
     /// The keys were read again. Returns the connections and clients that were heard by a key that may no more, by `may`.
     pub fn renew(&self, keys: &AccessKeys, may: impl Fn(u64, &str, &Session) -> bool) -> Vec<(u64, String)> {
-        let mut denied = Vec::new();
-        self.keys.borrow_mut().retain(|(number, client), session| {
-            session.renew(keys);
-            let stays = session.denial().is_none() && may(*number, client, session);
-            if !stays {
-                denied.push((*number, client.clone()));
-            }
-            stays
-        });
-        denied
+        let mut sessions = self.keys.sessions.borrow_mut();
+        sessions.values_mut().for_each(|session| session.renew(keys));
+        let stays = |number, client: &str, session: &Session| {
+            session.denial().is_none() && may(number, client, session)
+        };
+        let denied = sessions.iter().filter(|((number, client), session)| !stays(*number, client, session));
+        denied.map(|(heard, _)| heard.clone()).collect()
     }
 
     /// A connection over which a client was heard has ended.
     fn disconnected(&self, client: &str, number: u64) {
-        self.keys.borrow_mut().remove(&(number, client.to_owned()));
+        self.keys.forget(number, client);
         self.sessions.disconnected(client, number);
         if !self.sessions.is_connected(client) {
             self.sessions.end(client);
         }
+    }
+}
+
+impl HeardKeys {
+    /// A client was heard over a connection, by its holder's key.
+    fn note(&self, number: u64, client: &str, session: Session) {
+        if !session.is_open() {
+            self.sessions.borrow_mut().insert((number, client.to_owned()), session);
+        }
+    }
+
+    /// Whether the key allows something. It is renewed as soon as the keys are.
+    fn allow(&self, number: u64, client: &str, need: Need<'_>) -> bool {
+        let sessions = self.sessions.borrow();
+        let session = sessions.get(&(number, client.to_owned()));
+        session.is_some_and(|session| session.check(need).is_ok())
+    }
+
+    fn forget(&self, number: u64, client: &str) {
+        self.sessions.borrow_mut().remove(&(number, client.to_owned()));
     }
 }
 
@@ -212,14 +226,13 @@ impl Remoting {
         self.check_heartbeat(sender, &heartbeat).map_err(Refused::failed)?;
         let (id, number) = (heartbeat.client.clone(), self.connection.id);
         let client = self.reader_client(heartbeat, header)?;
-        *self.client.session.borrow_mut() = sender.session();
         if !self.note_client(&id) {
             return Err(Refused::new(
                 ResponseCode::SystemBusy,
                 "this broker knows as many clients as it may",
             ));
         }
-        self.port().clients.note_key(number, &id, &sender.session());
+        self.port().clients.keys.note(number, &id, sender.session());
         let broker = self.connections.broker.clone();
         let heard = broker.hear_reader(number, &id, &self.born.to_string(), client);
         let HeardReader { is_known, mut withheld } = heard.map_err(Refused::failed)?;

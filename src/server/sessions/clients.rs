@@ -48,9 +48,9 @@ pub enum Unanswered {
 pub trait ClientConnection {
     type Request;
 
-    /// Sends a request. The client answers by its number, where it has one. False when nothing more may be sent over this
-    /// connection: it is ending, or the client does not read.
-    fn send(&self, number: Option<u64>, request: &Self::Request) -> bool;
+    /// Sends one of its clients a request, who answers by its number, where it has one. False when nothing more may be sent over
+    /// this connection: it is ending, or the client does not read.
+    fn send(&self, client: &str, number: Option<u64>, request: &Self::Request) -> bool;
 }
 
 /// When sessions end, and how many there may be.
@@ -201,7 +201,7 @@ impl<C: ClientConnection, A> ClientSessions<C, A> {
             Some(session) => session.connections.iter().rev().map(|(_, way)| way.clone()).collect(),
             None => return false,
         };
-        connections.iter().any(|connection| connection.send(number, request))
+        connections.iter().any(|connection| connection.send(client, number, request))
     }
 
     /// Numbers a request to a client.

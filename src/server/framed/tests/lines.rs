@@ -362,7 +362,7 @@ impl Drop for ParkedLine {
 impl ClientConnection for LineClient {
     type Request = String;
 
-    fn send(&self, number: Option<u64>, request: &String) -> bool {
+    fn send(&self, _client: &str, number: Option<u64>, request: &String) -> bool {
         let outbox = &self.connection.outbox;
         if outbox.is_closed() || outbox.bytes() > self.context.unread_bytes_max() {
             return false;
