@@ -79,6 +79,16 @@ impl OwnNode {
         (0..addresses.len()).map(|shard| self.broker_addresses(shard, addresses)).collect()
     }
 
+    /// The queues on each broker of a topic that tools send to in order to measure, by which it is made when they do; `None` of
+    /// other names.
+    pub fn queues_for_tools(&self, name: &str, shards: usize) -> Option<u32> {
+        match name {
+            name if name == self.cluster => Some(CLUSTER_QUEUES),
+            name if self.is_broker(name, shards) => Some(BROKER_QUEUES),
+            _ => None,
+        }
+    }
+
     /// The topics that are there without being made, as lists have them.
     pub fn unmade_topics(&self, shards: usize) -> Vec<String> {
         let template = self.makes_topics.then(|| TEMPLATE_TOPIC.to_owned());
@@ -107,7 +117,9 @@ impl OwnNode {
         addresses: &[String],
         route: &mut TopicRoute,
     ) {
-        for shard in 0..addresses.len() {
+        // One that is named like a broker leads to that one only.
+        let of_broker = self.is_broker(name, addresses.len());
+        for shard in (0..addresses.len()).filter(|shard| !of_broker || self.broker(*shard) == name) {
             let queues = match topic {
                 Some(topic) => self.share(topic, shard, addresses.len()),
                 None => self.unmade(name, shard),
@@ -203,6 +215,12 @@ mod tests {
         assert_eq!(route("T", None, 2), []);
         assert_eq!(route("n-1", None, 2), [("n-1".to_owned(), 1, 1)]);
         assert_eq!(route("C", None, 2).len(), 2);
+        let made = Some(OwnTopic { queues: 2, read: None, write: None, permission: 6 });
+        assert_eq!(route("n-1", made, 2), [("n-1".to_owned(), 1, 1)], "to its broker alone");
+        assert_eq!(
+            ["C", "n-1", "n-2", "T"].map(|name| node().queues_for_tools(name, 2)),
+            [Some(16), Some(1), None, None]
+        );
         assert_eq!(route("C_REPLY_TOPIC", None, 2)[1], ("n-1".to_owned(), 1, 1));
         assert_eq!(route("D_REPLY_TOPIC", None, 2), []);
         assert_eq!(route("%RETRY%anybody", None, 2)[1], ("n-1".to_owned(), 1, 1));

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::remoting::{Answer, Remoting, heartbeat, json as body_of, node};
-use super::remoting_sends::send;
+use super::remoting_sends::{send, stored};
 use crate::support::directory::test_directory;
 use crate::support::node::{Setup, wait_for};
 
@@ -327,9 +327,7 @@ fn names_of_rocketmqs_own_are_not_made_by_use() {
     let (_directory, node) = node(&flags);
     for address in &node.addresses {
         let mut client = Remoting::connect(address);
-        for name in
-            ["TBW102", "shop", "shop_REPLY_TOPIC", "n-0", "n-1", "rmq_sys_wheel_timer", "SELF_TEST_TOPIC"]
-        {
+        for name in ["TBW102", "shop_REPLY_TOPIC", "rmq_sys_wheel_timer", "SELF_TEST_TOPIC"] {
             let answer = send(&mut client, name, "0", "body");
             assert_eq!(answer.code, 16, "{name}: {answer:?}");
             assert!(answer.remark.contains("is forbidden"), "{answer:?}");
@@ -339,4 +337,27 @@ fn names_of_rocketmqs_own_are_not_made_by_use() {
     assert!(refused.stderr.contains("means something to RocketMQ"), "{refused:?}");
     assert_eq!(send(&mut Remoting::connect(node.address()), "BenchmarkTest", "0", "body").code, 0);
     assert_eq!(node.run(&["topic", "list", "-o", "json"]).json()["topics"].as_array().map(Vec::len), Some(1));
+}
+
+/// Tools measure by sending to topics that are named like the cluster and like a broker.
+#[test]
+fn topics_that_tools_send_to_are_made_when_they_do() {
+    let flags = ["--shards", "2", "--cluster", "shop", "--no-auto-create-topics"];
+    let (_directory, node) = node(&flags);
+    for (shard, address) in node.addresses.iter().enumerate() {
+        let mut client = Remoting::connect(address);
+        let broker = format!("n-{shard}");
+        for (name, queues) in [(&*broker, 1), ("shop", 16)] {
+            let own = (queues, queues, 7);
+            let expected = if name == "shop" { vec![own, own] } else { vec![own] };
+            assert_eq!(numbers(&mut client, name), expected, "{name}");
+            let last = (queues - 1).to_string();
+            assert_eq!(send(&mut client, name, &last, "body").field("queueId"), last, "{name}");
+            assert_eq!(numbers(&mut client, name), expected, "{name}, when it is there");
+            assert_eq!(send(&mut client, name, &queues.to_string(), "body").code, 29, "{name}");
+        }
+        assert_eq!(send(&mut client, "unknown", "0", "body").code, 17);
+    }
+    assert_eq!(stored(&node, "shop").len(), 2);
+    assert_eq!(stored(&node, "n-1").len(), 1);
 }

@@ -7,7 +7,7 @@ use super::answer::Asker;
 use super::connection::Remoting;
 use crate::access::Need;
 use crate::api::{Failure, Held, Hold, Produced, Release, Status, Stored};
-use crate::broker::{PendingHold, PendingProduce, PendingSingle, PlaceRefusal, Single};
+use crate::broker::{PendingHold, PendingProduce, PendingSingle, PlaceRefusal, Single, TopicShape};
 use crate::protocol::remoting::call::send::{self, Messages, Send, Sent, SingleMessage};
 use crate::protocol::remoting::{Asked, Frame, Header, Refusal, ResponseCode};
 use crate::server::framed::Taken;
@@ -16,6 +16,9 @@ use crate::types::{
 };
 use crate::wire::batch::OwnedBatch;
 use crate::wire::properties::{self, names};
+
+/// Of a topic that tools send to, in RocketMQ's bits.
+const TOOLS_PERMISSION: u8 = 7;
 
 /// A send that waits for its level.
 pub(super) struct PlacedSend {
@@ -88,7 +91,10 @@ impl Remoting {
         };
         self.check(&sender, need).map_err(told)?;
         if broker.shown_topic(&send.topic).is_none() && broker.is_reserved(&send.topic) {
-            return Err(send::forbidden(&send.topic));
+            self.open_topic_of_tools(&send.topic).await.map_err(|failure| match failure {
+                Some(failure) => told(failure),
+                None => send::forbidden(&send.topic),
+            })?;
         }
         if let Some((GroupTopic::Retries, group)) = &of_group {
             self.end_retries(&mut send, group);
@@ -125,6 +131,25 @@ impl Remoting {
             send.topic = GroupTopic::DeadLetters.of(group);
             send.messages = Messages::Batch(letter);
         }
+    }
+
+    /// Topics that are named like the cluster and like a broker are there for tools that measure by sending to them: they are made
+    /// when it comes to that, whatever the node makes otherwise. `None`: it is another one.
+    async fn open_topic_of_tools(&self, topic: &TopicName) -> Result<(), Option<Failure>> {
+        let broker = &self.connections.broker;
+        let shards = broker.options().shard_count;
+        let queues = self.port().node.queues_for_tools(topic.as_str(), shards.into()).ok_or(None)?;
+        let queues = queues * u32::from(shards);
+        let shape = TopicShape {
+            topic: topic.clone(),
+            read_queues: queues,
+            write_queues: queues,
+            permission: TOOLS_PERMISSION,
+            ordered: false,
+            message_type: None,
+            retention: None,
+        };
+        broker.shape_topic(shape).await.map_err(Some)
     }
 
     /// Finds the queue; makes the topic where it is made by being written to.

