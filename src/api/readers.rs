@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use super::ConnectionId;
+use super::{ConnectionId, FoundMessage};
 use crate::types::{GroupName, ShardId, Timestamp};
 
 /// What a client has said of itself over one connection.
@@ -89,6 +89,45 @@ pub enum ReplyOutcome {
     NoClient,
     /// The client does not answer, or refuses it.
     NotTaken,
+}
+
+/// What a client is asked about itself as one of a group's.
+#[derive(Clone, Debug)]
+pub enum ClientQuestion {
+    /// How it is: what it has of each queue, and how fast it is; with what its threads are at, where that is wanted.
+    Condition { group: GroupName, with_stacks: bool },
+    /// Where it is in the queues of a topic, whose name nobody has checked.
+    Places { group: GroupName, topic: String },
+    /// What becomes of a message when it processes it now. The group's place has nothing to do with it.
+    Process { group: GroupName, message: Box<FoundMessage>, id: String },
+}
+
+impl ClientQuestion {
+    pub fn group(&self) -> &GroupName {
+        match self {
+            ClientQuestion::Condition { group, .. }
+            | ClientQuestion::Places { group, .. }
+            | ClientQuestion::Process { group, .. } => group,
+        }
+    }
+}
+
+/// What became of a question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientOutcome {
+    Answered(ClientWords),
+    /// No shard has a connection of the client that takes the question.
+    NoClient,
+    /// The client does not answer.
+    Late,
+}
+
+/// A client's answer, in the words of its protocol: only who asks reads them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientWords {
+    pub code: i32,
+    pub remark: Option<Box<str>>,
+    pub document: Vec<u8>,
 }
 
 /// A group as one client reads for it.

@@ -45,8 +45,8 @@ pub use reader::{
     TopicWait, WatchWait, fetch_share, watch_time,
 };
 pub use readers::{
-    HeardReader, MembersNotice, QueueProgress, READER_CLIENTS, ReaderCommit, ReplyNotice, RetryDelay,
-    SendBack,
+    HeardReader, MembersNotice, QuestionNotice, QueueProgress, READER_CLIENTS, ReaderCommit, ReplyNotice,
+    RetryDelay, SendBack,
 };
 pub use receive::{Prospect, ReceiveCall, ReceiveLook, ReceivePause, ReceiveWait, dead_letter_topic};
 pub use recipient::Recipient;

@@ -14,7 +14,7 @@ use super::readers::ReaderNews;
 use super::receive::{Prospect, Received};
 use super::topics::{Publication, TopicShape};
 use crate::api::{
-    ConnectionId, Failure, Found, FoundHalf, HalfMessage, Hold, LeaseInfo, Produce, QueueInfo,
+    ClientOutcome, ConnectionId, Failure, Found, FoundHalf, HalfMessage, Hold, LeaseInfo, Produce, QueueInfo,
     ReceiptOutcome, Receive, ReceiveHalves, Reply, ReplyOutcome, Request, ShardAddress, ShardInfo, Stored,
 };
 use crate::state::{Group, Topic};
@@ -134,6 +134,7 @@ impl PeerRequest {
         match self {
             PeerRequest::Client(Request::Watch(watch)) => !watch.wait.is_zero(),
             PeerRequest::Halves(HalvesRequest::Await(_)) => true,
+            PeerRequest::Readers(ReaderNews::Question { .. }) => true,
             _ => false,
         }
     }
@@ -196,6 +197,7 @@ pub enum PeerReply {
     Halves(Vec<HalfMessage>),
     FoundHalf(Option<FoundHalf>),
     ReplyDelivered(ReplyOutcome),
+    ClientAnswered(Box<ClientOutcome>),
     /// Whether a client has taken the question.
     ProducerAsked(bool),
 }

@@ -41,6 +41,7 @@ mod remoting;
 mod remoting_admin;
 mod remoting_delays;
 mod remoting_filters;
+mod remoting_inquiries;
 mod remoting_locks;
 mod remoting_offsets;
 mod remoting_pulls;

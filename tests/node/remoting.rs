@@ -93,12 +93,13 @@ impl Remoting {
 
     /// Answers a request of the broker's.
     pub fn answer_to(&mut self, asked: &Answer, code: i32) {
+        self.answer_with(asked, code, None, b"");
+    }
+
+    pub fn answer_with(&mut self, asked: &Answer, code: i32, remark: Option<&str>, body: &[u8]) {
         let mut bytes = Vec::new();
-        Head { code, opaque: asked.opaque, flag: 1, ..Head::default() }.write(
-            HeaderForm::Json,
-            b"",
-            &mut bytes,
-        );
+        let head = Head { code, opaque: asked.opaque, flag: 1, remark, ..Head::default() };
+        head.write(HeaderForm::Json, body, &mut bytes);
         self.send(&bytes);
     }
 

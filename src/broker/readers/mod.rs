@@ -7,6 +7,7 @@
 //! * `members`: which clients read for which groups, on all shards, and `producers`: which of them produce.
 //! * `precedence`: whose a group is that native members want as well.
 //! * `progress`: where a group is in each queue, as tools are told.
+//! * `questions`: what one client is asked.
 //! * `replies`: messages for one client.
 //! * `resets`: groups that are moved while they are read.
 //! * `send_back`: what they could not process comes again, or is a dead letter.
@@ -19,6 +20,7 @@ mod members;
 mod precedence;
 mod producers;
 mod progress;
+mod questions;
 mod replies;
 mod resets;
 mod send_back;
@@ -31,6 +33,7 @@ pub(super) use locks::ReaderLocks;
 pub use members::READER_CLIENTS;
 pub(super) use members::{Readers, shown_bytes};
 pub use progress::QueueProgress;
+pub use questions::QuestionNotice;
 pub use replies::ReplyNotice;
 pub use send_back::{RetryDelay, SendBack};
 pub use spreading::{HeardReader, MembersNotice};

@@ -9,6 +9,7 @@ use crate::broker::client_requests::unexpected;
 use crate::broker::peers::{PeerReply, PeerRequest};
 use crate::broker::shard_broker::Broker;
 use crate::disk::Disk;
+use crate::types::ShardId;
 
 /// How a client that is connected to this shard is handed a reply.
 pub type ReplyNotice = Rc<dyn Fn(String, Box<ReplyMessage>) -> Pin<Box<dyn Future<Output = ReplyOutcome>>>>;
@@ -21,14 +22,7 @@ impl<D: Disk> Broker<D> {
 
     /// Hands a client a reply.
     pub async fn deliver_reply(&self, client: &str, reply: ReplyMessage) -> Result<ReplyOutcome, Failure> {
-        let shard = {
-            let readers = self.readers.borrow();
-            let mut shards = readers.words(client).map(|(connection, ..)| connection.shard);
-            let first = shards.next();
-            // This shard's own connection before the others.
-            if shards.any(|shard| shard == self.options.shard) { Some(self.options.shard) } else { first }
-        };
-        let Some(shard) = shard else { return Ok(ReplyOutcome::NoClient) };
+        let Some(shard) = self.way_to(client) else { return Ok(ReplyOutcome::NoClient) };
         let (client, reply) = (client.to_owned(), Box::new(reply));
         if shard == self.options.shard {
             return Ok(self.deliver_reply_here(client, reply).await);
@@ -37,6 +31,15 @@ impl<D: Disk> Broker<D> {
             PeerReply::ReplyDelivered(outcome) => Ok(outcome),
             other => Err(unexpected(&other)),
         }
+    }
+
+    /// A shard that a client is connected to.
+    pub(super) fn way_to(&self, client: &str) -> Option<ShardId> {
+        let readers = self.readers.borrow();
+        let mut shards = readers.words(client).map(|(connection, ..)| connection.shard);
+        let first = shards.next();
+        // This shard's own connection before the others.
+        if shards.any(|shard| shard == self.options.shard) { Some(self.options.shard) } else { first }
     }
 
     /// Hands it to a client of this shard.

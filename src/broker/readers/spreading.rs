@@ -14,10 +14,11 @@ use futures_util::future::join_all;
 
 use super::members::Readers;
 use super::precedence::Precedence;
+use super::questions::QuestionNotice;
 use super::replies::ReplyNotice;
 use crate::api::{
-    ConnectionId, Failure, GroupClient, LeftGroups, Producer, ReaderClient, ReaderGroup, ReplyMessage,
-    Status, Subscription,
+    ClientQuestion, ConnectionId, Failure, GroupClient, LeftGroups, Producer, ReaderClient, ReaderGroup,
+    ReplyMessage, Status, Subscription,
 };
 use crate::broker::client_requests::{CONTROL_SHARD, unexpected};
 use crate::broker::groups::Gate;
@@ -50,6 +51,8 @@ pub enum ReaderNews {
     Changed(Vec<GroupName>),
     /// A reply for a client of the shard asked.
     Reply { client: String, reply: Box<ReplyMessage> },
+    /// A question to such a client.
+    Question { client: String, question: Box<ClientQuestion> },
 }
 
 /// What became of a client's word on the shard that it was said to.
@@ -72,6 +75,8 @@ pub(in crate::broker) struct Spreading {
     pub(in crate::broker) producer_notice: RefCell<Option<ProducerNotice>>,
     /// How they are handed replies.
     pub(super) reply_notice: RefCell<Option<ReplyNotice>>,
+    /// How clients that are connected to this shard are asked.
+    pub(super) question_notice: RefCell<Option<QuestionNotice>>,
     /// Which groups are members'.
     pub(super) precedence: Precedence,
 }
@@ -371,6 +376,10 @@ impl<D: Disk> Broker<D> {
             ReaderNews::Changed(groups) => Ok(self.notify_readers(&groups)),
             ReaderNews::Reply { client, reply } => {
                 Ok(PeerReply::ReplyDelivered(self.deliver_reply_here(client, reply).await))
+            }
+            ReaderNews::Question { client, question } => {
+                let outcome = self.ask_client_here(client, question).await;
+                Ok(PeerReply::ClientAnswered(Box::new(outcome)))
             }
         }
     }

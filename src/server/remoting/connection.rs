@@ -14,7 +14,7 @@ use super::pulling::Pulls;
 use super::sending::PlacedSend;
 use super::sessions::{Heard, RemotingClient};
 use crate::access::Peer;
-use crate::api::{Failure, Status};
+use crate::api::{ClientWords, Failure, Status};
 use crate::limits;
 use crate::net::ReceiveBuffer;
 use crate::protocol::remoting::call::{pull, send};
@@ -187,7 +187,7 @@ impl Remoting {
             return Taken::Last;
         };
         if header.is_answer() {
-            self.take_answer(&header);
+            self.take_answer(&header, frame.body);
             return Taken::Weighing(frame.frame_bytes);
         }
         if send::is_send(header.code) {
@@ -201,9 +201,11 @@ impl Remoting {
     }
 
     /// A client answers; what nobody has asked it is passed over.
-    fn take_answer(&self, header: &Header<'_>) {
+    fn take_answer(&self, header: &Header<'_>, body: &[u8]) {
         let heard = self.heard.borrow();
-        heard.clients().any(|client| self.port().clients.answer(client, header.opaque, header.code));
+        let words =
+            || ClientWords { code: header.code, remark: header.remark.clone(), document: body.to_vec() };
+        heard.clients().any(|client| self.port().clients.answer(client, header.opaque, words));
     }
 
     fn refuse_oversized(&self, frame: Frame<'_>) -> Taken<PlacedSend> {

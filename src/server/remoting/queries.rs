@@ -1,5 +1,6 @@
 //! Look-ups of stored messages, among those of this shard: clients and tools ask every broker of a topic.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use super::answer::{Answer, Asker};
@@ -94,26 +95,39 @@ impl Remoting {
     }
 
     fn write_found(&self, message: &FoundMessage, output: &mut Vec<u8>) {
-        // The broker has checked that it is a whole record.
-        let Ok((record, _)) = RecordView::cut(&message.record) else { return };
         let port = self.port();
-        let shards = u32::from(self.connections.broker.options().shard_count);
-        let terms = RecordTerms {
-            topic: message.topic.as_str(),
-            queue: message.key.queue.0 / shards,
-            store_host: port.store_host(),
-            cluster: &port.node.cluster,
-        };
-        let born_ms = message.born_time.0.saturating_add_signed(-i64::from(record.born_delta_ms()));
-        let placed = PlacedRecord {
-            record,
-            offset: message.offset,
-            location: location(message),
-            born_time: Timestamp(born_ms),
-            store_time: message.store_time,
-        };
-        write_record(&terms, &placed, output);
+        let (store_host, cluster) = (port.store_host(), &*port.node.cluster);
+        let shards = self.connections.broker.options().shard_count;
+        write_found(&FoundAt { store_host, cluster, shards }, message, output);
     }
+}
+
+/// Whose messages were found.
+pub(super) struct FoundAt<'a> {
+    pub store_host: SocketAddr,
+    pub cluster: &'a str,
+    pub shards: u16,
+}
+
+/// Appends a message as clients get it.
+pub(super) fn write_found(at: &FoundAt<'_>, message: &FoundMessage, output: &mut Vec<u8>) {
+    // The broker has checked that it is a whole record.
+    let Ok((record, _)) = RecordView::cut(&message.record) else { return };
+    let terms = RecordTerms {
+        topic: message.topic.as_str(),
+        queue: message.key.queue.0 / u32::from(at.shards),
+        store_host: at.store_host,
+        cluster: at.cluster,
+    };
+    let born_ms = message.born_time.0.saturating_add_signed(-i64::from(record.born_delta_ms()));
+    let placed = PlacedRecord {
+        record,
+        offset: message.offset,
+        location: location(message),
+        born_time: Timestamp(born_ms),
+        store_time: message.store_time,
+    };
+    write_record(&terms, &placed, output);
 }
 
 fn location(message: &FoundMessage) -> RecordLocation {

@@ -1,4 +1,4 @@
-//! What brokers ask the clients that are connected to this shard: what becomes of a half, and to take a reply.
+//! What brokers ask the clients that are connected to this shard: what becomes of a half, to take a reply, and how they are.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -7,13 +7,14 @@ use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use super::port::address_of;
-use super::sessions::{ClientRequest, RemotingClients};
-use crate::api::{ReplyMessage, ReplyOutcome};
+use super::queries::{FoundAt, write_found};
+use super::sessions::{Audience, ClientRequest, RemotingClients};
+use crate::api::{ClientOutcome, ClientQuestion, ReplyMessage, ReplyOutcome};
 use crate::broker::ProducerCheck;
 use crate::namesrv::OwnNode;
 use crate::protocol::remoting::ResponseCode;
-use crate::protocol::remoting::call::reply;
 use crate::protocol::remoting::call::transaction::CheckRequest;
+use crate::protocol::remoting::call::{inquiry, reply};
 use crate::protocol::remoting::code::request;
 use crate::protocol::remoting::message::{PlacedRecord, RecordTerms, write_record};
 use crate::server::connection::ShardBroker;
@@ -24,6 +25,9 @@ use crate::wire::record::RecordView;
 
 /// How long a client may take to answer that it has a reply: whoever has sent it waits for three seconds.
 const REPLY_WAIT: Duration = Duration::from_millis(2_500);
+/// How long a consumer may take to answer a tool's question. Where several are asked for one answer, tools wait for five seconds.
+const ANSWER_WAIT: Duration = Duration::from_secs(10);
+const SHARED_WAIT: Duration = Duration::from_secs(3);
 
 /// Asks the clients of one shard.
 pub(super) struct Questions {
@@ -36,13 +40,13 @@ pub(super) struct Questions {
 }
 
 impl Questions {
-    pub fn new(broker: &Rc<ShardBroker>, clients: &Rc<RemotingClients>, node: &OwnNode) -> Self {
-        Self {
+    pub fn new(broker: &Rc<ShardBroker>, clients: &Rc<RemotingClients>, node: &OwnNode) -> Rc<Self> {
+        Rc::new(Self {
             broker: Rc::downgrade(broker),
             clients: clients.clone(),
             node: node.clone(),
             addresses: RefCell::default(),
-        }
+        })
     }
 
     /// Asks a client about a half of any shard; whether the question is on its way. The answer is a decision as any other one.
@@ -81,19 +85,23 @@ impl Questions {
             code: request::CHECK_TRANSACTION_STATE,
             fields: asked.fields(),
             body,
-            publishes_to: Some(check.topic.clone()),
+            shown_to: Some(Audience::Publishers { topic: check.topic.clone() }),
         };
         self.clients.tell(client, request)
     }
 
     /// Has the broker ask through this.
-    pub fn take_from(self, broker: &ShardBroker) {
-        let questions = Rc::new(self);
-        let asking = questions.clone();
+    pub fn take_from(self: Rc<Self>, broker: &ShardBroker) {
+        let (asking, questions) = (self.clone(), self.clone());
         broker.set_producer_notice(Rc::new(move |client, check| asking.ask(client, check)));
         broker.set_reply_notice(Rc::new(move |client, reply| {
             let questions = questions.clone();
             Box::pin(async move { questions.deliver(&client, &reply).await })
+        }));
+        let questions = self.clone();
+        broker.set_question_notice(Rc::new(move |client, question| {
+            let questions = questions.clone();
+            Box::pin(async move { questions.inquire(&client, &question).await })
         }));
     }
 
@@ -108,12 +116,46 @@ impl Questions {
         };
         let reply::PushedReply { fields, body } = pushed;
         let code = request::PUSH_REPLY_MESSAGE_TO_CLIENT;
-        let request = ClientRequest { code, fields, body, publishes_to: None };
+        let request = ClientRequest { code, fields, body, shown_to: None };
         match self.clients.ask(client, request, REPLY_WAIT).await {
-            Ok(code) if code == ResponseCode::Success.number() => ReplyOutcome::Delivered,
+            Ok(words) if words.code == ResponseCode::Success.number() => ReplyOutcome::Delivered,
             Err(Unanswered::NotSent) => ReplyOutcome::NoClient,
             Ok(_) | Err(_) => ReplyOutcome::NotTaken,
         }
+    }
+
+    /// Asks a client for whoever wants to know, and waits for the answer.
+    async fn inquire(&self, client: &str, question: &ClientQuestion) -> ClientOutcome {
+        let Some(broker) = self.broker.upgrade() else { return ClientOutcome::NoClient };
+        let request = self.inquiry(&broker, client, question);
+        drop(broker);
+        let wait = match question {
+            ClientQuestion::Places { .. } => SHARED_WAIT,
+            ClientQuestion::Condition { .. } | ClientQuestion::Process { .. } => ANSWER_WAIT,
+        };
+        match self.clients.ask(client, request, wait).await {
+            Ok(words) => ClientOutcome::Answered(words),
+            Err(Unanswered::NotSent | Unanswered::Gone) => ClientOutcome::NoClient,
+            Err(Unanswered::Late | Unanswered::TooMany) => ClientOutcome::Late,
+        }
+    }
+
+    fn inquiry(&self, broker: &ShardBroker, client: &str, question: &ClientQuestion) -> ClientRequest {
+        let ClientQuestion::Process { group, message, .. } = question else {
+            let (code, fields) = inquiry::asked(question, client, "");
+            return ClientRequest { code, fields, ..ClientRequest::default() };
+        };
+        let (code, fields) = inquiry::asked(question, client, &self.node.broker(message.shard.0.into()));
+        let host = self.address(broker, message.shard);
+        let at = FoundAt {
+            store_host: host.unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))),
+            cluster: &self.node.cluster,
+            shards: broker.options().shard_count,
+        };
+        let mut body = Vec::new();
+        write_found(&at, message, &mut body);
+        let shown_to = Audience::Consumers { topic: message.topic.clone(), group: group.clone() };
+        ClientRequest { code, fields, body, shown_to: Some(shown_to) }
     }
 
     fn address(&self, broker: &ShardBroker, shard: ShardId) -> Option<SocketAddr> {

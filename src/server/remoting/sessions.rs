@@ -13,9 +13,9 @@ use std::time::Duration;
 use super::answer::{Answer, Asker};
 use super::connection::Remoting;
 use super::requests::Refused;
-use super::signed::Sender;
+use super::signed::{Sender, may_read};
 use crate::access::{AccessKeys, Need, Session};
-use crate::api::{LeftGroups, ReaderClient, ReaderGroup, ReaderMode, Subscription};
+use crate::api::{ClientWords, LeftGroups, ReaderClient, ReaderGroup, ReaderMode, Subscription};
 use crate::broker::HeardReader;
 use crate::clock::SharedClock;
 use crate::limits;
@@ -47,8 +47,15 @@ pub(crate) struct ClientRequest {
     pub code: i32,
     pub fields: Vec<(&'static str, String)>,
     pub body: Vec<u8>,
-    /// Only who may publish to this topic is to see it.
-    pub publishes_to: Option<TopicName>,
+    /// Only who may do this is to see it.
+    pub shown_to: Option<Audience>,
+}
+
+/// What the key of a client is to allow.
+#[derive(Clone, Debug)]
+pub(crate) enum Audience {
+    Publishers { topic: TopicName },
+    Consumers { topic: TopicName, group: GroupName },
 }
 
 /// One connection as the way to a client.
@@ -60,8 +67,7 @@ pub(crate) struct RemotingClient {
 
 /// The clients of a shard.
 pub(crate) struct RemotingClients {
-    /// An answer is its code.
-    sessions: ClientSessions<RemotingClient, i32>,
+    sessions: ClientSessions<RemotingClient, ClientWords>,
     keys: Rc<HeardKeys>,
 }
 
@@ -86,8 +92,13 @@ impl RemotingClient {
 
     /// Whether a key that is there still lets the client see a request.
     fn may_see(&self, client: &str, request: &ClientRequest) -> bool {
-        let (Some(keys), Some(topic)) = (&self.keys, &request.publishes_to) else { return true };
-        keys.allow(self.connection.id, client, Need::Publish { topic: topic.as_str() })
+        let (Some(keys), Some(audience)) = (&self.keys, &request.shown_to) else { return true };
+        keys.allow(self.connection.id, client, |session| match audience {
+            Audience::Publishers { topic } => session.check(Need::Publish { topic: topic.as_str() }).is_ok(),
+            Audience::Consumers { topic, group } => {
+                may_read(session, group.as_str(), [topic.as_str()]).is_ok()
+            }
+        })
     }
 }
 
@@ -131,14 +142,20 @@ impl RemotingClients {
         self.sessions.tell(client, request)
     }
 
-    /// Asks a client that is connected to this shard, and waits this long for the code of its answer.
-    pub async fn ask(&self, client: &str, request: ClientRequest, wait: Duration) -> Result<i32, Unanswered> {
+    /// Asks a client that is connected to this shard, and waits this long for its answer.
+    pub async fn ask(
+        &self,
+        client: &str,
+        request: ClientRequest,
+        wait: Duration,
+    ) -> Result<ClientWords, Unanswered> {
         self.sessions.ask(client, request, wait).await
     }
 
-    /// A client has answered; false when it was not asked.
-    pub fn answer(&self, client: &str, opaque: i32, code: i32) -> bool {
-        self.sessions.answer(client, u64::from(opaque as u32), code)
+    /// A client has answered; false when it was not asked. `answer` makes a copy of what it says.
+    pub fn answer(&self, client: &str, opaque: i32, answer: impl FnOnce() -> ClientWords) -> bool {
+        let number = u64::from(opaque as u32);
+        self.sessions.is_asked(client, number) && self.sessions.answer(client, number, answer())
     }
 
     /// Ends the sessions of those that are silent. Returns their clients.
@@ -176,10 +193,9 @@ impl HeardKeys {
     }
 
     /// Whether the key allows something. It is renewed as soon as the keys are.
-    fn allow(&self, number: u64, client: &str, need: Need<'_>) -> bool {
+    fn allow(&self, number: u64, client: &str, may: impl FnOnce(&Session) -> bool) -> bool {
         let sessions = self.sessions.borrow();
-        let session = sessions.get(&(number, client.to_owned()));
-        session.is_some_and(|session| session.check(need).is_ok())
+        sessions.get(&(number, client.to_owned())).is_some_and(may)
     }
 
     fn forget(&self, number: u64, client: &str) {

@@ -176,6 +176,12 @@ impl<C: ClientConnection, A> ClientSessions<C, A> {
         sessions.iter().map(|(client, session)| (client.clone(), session.connections.len())).collect()
     }
 
+    /// Whether the client was asked this, and its answer is awaited.
+    pub fn is_asked(&self, client: &str, number: u64) -> bool {
+        let asked = self.asked.borrow();
+        asked.get(&number).is_some_and(|waiting| waiting.client == client && waiting.outcome.is_none())
+    }
+
     /// A client's answer; false when nobody waits for it, or another client was asked: it is dropped then.
     pub fn answer(&self, client: &str, number: u64, answer: A) -> bool {
         let mut asked = self.asked.borrow_mut();

@@ -366,6 +366,29 @@ class MqAdmin(unittest.TestCase):
         self.run_admin(self.ours, "addWritePerm", "-b", OURS[0])
         self.assertEqual(set(permissions().values()), {6})
 
+    def test_consumers_are_asked_how_they_are_and_to_process_a_message_again(self):
+        self.each("updateTopic", "-b", "BROKER", "-t", "asked-SIDE", "-r", "1", "-w", "1")
+        self.wait_for("Apache's is told", lambda: "theirs" in self.route(self.apache, "asked-theirs"))
+        sent = self.each("send", "asked-SIDE", "TagA", "NAME", "0", "the body")
+        places = [re.search(r"offsetMsgId=(\w+)", printed)[1] for printed in sent]
+        self.each("consume", "askers-SIDE", "asked-SIDE", "TagA")
+        self.wait_for("both have consumed", lambda: self.each("consumed", "askers-SIDE") == ["1", "1"])
+        clients = [re.search(r"^(\S+@\S+) ", printed, re.MULTILINE)[1] for printed in self.each("consumerConnection", "-g", "askers-SIDE")]
+        told = []
+        for number, (server, side) in enumerate([(self.ours, "ours"), (self.apache, "theirs")]):
+            group, topic, client = f"askers-{side}", f"asked-{side}", clients[number]
+            condition = self.run_admin(server, "consumerStatus", "-g", group, "-i", client, "-s", "true")
+            self.assertIn("ConsumeMessageThread_", condition, "what its threads are at")
+            nobody = self.run_admin(server, "consumerStatus", "-g", group, "-i", "nobody@1")
+            again = self.run_admin(server, "queryMsgById", "-t", topic, "-i", places[number], "-g", group, "-d", client)
+            self.assertIn("CR_SUCCESS", again)
+            shown = self.run_admin(server, "queryCq", "-t", topic, "-q", "0", "-i", "0", "-c", "5", "-b", [self.shards[0], self.apache_broker][number])
+            told.append((re.findall(r"^#.*#$", condition, re.MULTILINE), re.search(r"CODE: \d+", nobody)[0],
+                         re.findall(r"\d+", self.plain(shown))[-1:]))
+        self.assertEqual(*told)
+        self.assertEqual(self.each("consumed", "askers-SIDE"), ["2", "2"])
+        self.each("leave", "askers-SIDE")
+
     def until(self, server, pattern, *arguments):
         """A command that does not end by itself, until it prints something."""
         command = self.java.command("org.apache.rocketmq.tools.command.MQAdminStartup", *arguments, "-n", server)

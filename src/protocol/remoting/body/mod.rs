@@ -2,6 +2,7 @@
 
 mod cluster;
 mod configuration;
+mod consumer_places;
 mod consumption;
 mod data_version;
 mod heartbeat;
@@ -11,6 +12,7 @@ mod route;
 
 pub use cluster::{ClusterBroker, ClusterInfo};
 pub use configuration::{GroupConfiguration, TopicConfiguration, write_group_table, write_topic_table};
+pub use consumer_places::{ConsumerPlace, write_consumer_places};
 pub use consumption::{
     BrokerConsumption, ClientConnection, ConsumedQueue, ConsumerConnections, QueueKeyed, StoredQueue,
     SubscriptionShown, write_connections, write_consume_stats, write_counts, write_producers,

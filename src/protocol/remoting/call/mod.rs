@@ -1,5 +1,6 @@
 //! Requests, a family each: fields in, what is to be done out; and their answers.
 
+pub mod inquiry;
 pub mod lock;
 pub mod offsets;
 pub mod pull;

@@ -232,7 +232,7 @@ impl Remoting {
     }
 }
 
-fn parsed(name: &str) -> Result<GroupName, Refused> {
+pub(super) fn parsed(name: &str) -> Result<GroupName, Refused> {
     name.parse().map_err(|error| {
         Refused::new(ResponseCode::InvalidParameter, format!("`{name}` is no name of a group: {error}"))
     })

@@ -3,6 +3,7 @@
 
 mod consumers;
 mod groups;
+mod inquiries;
 mod rates;
 mod requests;
 mod runtime_info;

@@ -39,6 +39,11 @@ impl Remoting {
             request::GET_SUBSCRIPTIONGROUP_CONFIG => self.group_configuration(asker, sender, header).await,
             request::INVOKE_BROKER_TO_RESET_OFFSET => self.reset_offsets(asker, sender, header).await,
             request::GET_BROKER_RUNTIME_INFO => self.runtime_info(asker, sender).await,
+            request::GET_CONSUMER_RUNNING_INFO => self.consumer_condition(asker, sender, header).await,
+            request::CONSUME_MESSAGE_DIRECTLY => self.process_directly(asker, sender, header).await,
+            request::INVOKE_BROKER_TO_GET_CONSUMER_STATUS => {
+                self.consumer_places(asker, sender, header).await
+            }
             _ => self.administer_at_once(sender, header, body).map(Some),
         }
     }
