@@ -81,6 +81,8 @@ pub const SHARD_PASSED_MAX: usize = 65_536;
 pub const SHARD_RESETS_MAX: usize = 16_384;
 /// Pairs of a group and a queue of which a shard remembers how far RocketMQ's clients were given messages.
 pub const SHARD_GIVEN_MAX: usize = 65_536;
+/// Pairs of a group and a topic of which a shard counts what RocketMQ's clients were given of late.
+pub const SHARD_RATES_MAX: usize = 4_096;
 /// Messages of one shard that wait for a producer's decision, or for a time that the clock had passed once.
 pub const SHARD_HALVES_MAX: usize = 262_144;
 /// Delayed messages of one shard that were taken back, and whose time has not come.

@@ -14,6 +14,7 @@ mod gathering;
 mod groups;
 mod hold;
 mod invariants;
+mod of_late;
 mod open;
 mod options;
 mod peers;
@@ -36,6 +37,7 @@ pub use find::FindHere;
 pub use gathering::Single;
 pub use groups::{GroupShape, Groups, QueueGrants, RECEIVERS, SeenGroup, SeenReceivers};
 pub use hold::{PendingHold, ProducerCheck, ProducerNotice, Recall};
+pub use of_late::{OfLate, SPANS};
 pub use open::StartError;
 pub use options::{BrokerOptions, LeaseDefaults};
 pub use peers::{GroupOffset, PeerFuture, PeerReply, PeerRequest, Peers};
@@ -45,8 +47,8 @@ pub use reader::{
     TopicWait, WatchWait, fetch_share, watch_time,
 };
 pub use readers::{
-    HeardReader, MembersNotice, QuestionNotice, QueueProgress, READER_CLIENTS, ReaderCommit, ReplyNotice,
-    RetryDelay, SendBack,
+    Amount, GivenOfLate, HeardReader, MembersNotice, QuestionNotice, QueueProgress, READER_CLIENTS,
+    ReaderCommit, ReplyNotice, RetryDelay, SendBack,
 };
 pub use receive::{Prospect, ReceiveCall, ReceiveLook, ReceivePause, ReceiveWait, dead_letter_topic};
 pub use recipient::Recipient;

@@ -39,6 +39,7 @@ mod receiving;
 mod refusals;
 mod remoting;
 mod remoting_admin;
+mod remoting_counters;
 mod remoting_delays;
 mod remoting_filters;
 mod remoting_inquiries;

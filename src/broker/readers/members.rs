@@ -13,6 +13,7 @@ use std::rc::Rc;
 
 use super::producers::{Producers, Way};
 use super::progress::Given;
+use super::rates::GivenRates;
 use super::resets::Resets;
 use crate::api::{ConnectionId, GroupClient, Producer, ReaderClient, ReaderGroup, ReaderInfo, Subscription};
 use crate::limits;
@@ -33,6 +34,7 @@ pub(in crate::broker) struct Readers {
     /// What is kept of the clients of each place of the network.
     networks: HashMap<Option<IpAddr>, usize>,
     pub(super) given: Given,
+    pub(super) rates: GivenRates,
     pub(super) resets: Resets,
 }
 

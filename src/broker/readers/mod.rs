@@ -8,6 +8,7 @@
 //! * `precedence`: whose a group is that native members want as well.
 //! * `progress`: where a group is in each queue, as tools are told.
 //! * `questions`: what one client is asked.
+//! * `rates`: how much each group is given of each topic, as tools are told.
 //! * `replies`: messages for one client.
 //! * `resets`: groups that are moved while they are read.
 //! * `send_back`: what they could not process comes again, or is a dead letter.
@@ -21,6 +22,7 @@ mod precedence;
 mod producers;
 mod progress;
 mod questions;
+mod rates;
 mod replies;
 mod resets;
 mod send_back;
@@ -34,6 +36,7 @@ pub use members::READER_CLIENTS;
 pub(super) use members::{Readers, shown_bytes};
 pub use progress::QueueProgress;
 pub use questions::QuestionNotice;
+pub use rates::{Amount, GivenOfLate};
 pub use replies::ReplyNotice;
 pub use send_back::{RetryDelay, SendBack};
 pub use spreading::{HeardReader, MembersNotice};

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use super::rates::Amount;
 use crate::api::Failure;
 use crate::broker::shard_broker::{Broker, owned_queues};
 use crate::broker::time_slice::TimeSlice;
@@ -57,11 +58,12 @@ impl Given {
 }
 
 impl<D: Disk> Broker<D> {
-    /// A reader has been given the messages before `next`.
-    pub fn note_given(&self, group: &GroupName, key: QueueKey, next: QueueOffset) {
+    /// A reader has been given so much of the messages before `next`.
+    pub fn note_given(&self, group: &GroupName, key: QueueKey, next: QueueOffset, given: Amount) {
         let mut readers = self.readers.borrow_mut();
         if readers.has_group(group) {
             readers.given.note(group, key, next);
+            readers.rates.note(group, key.topic, self.clock.monotonic(), given);
         }
     }
 

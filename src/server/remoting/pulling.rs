@@ -298,7 +298,7 @@ impl Remoting {
             }
             Some(pulled) => {
                 let looked_at = looked_at(&pulled);
-                broker.note_given(&pull.group, key, pulled.next);
+                broker.note_given(&pull.group, key, pulled.next, records.amount());
                 Step::Answered(looked_at + self.answer_pulled(asker, pulled, records))
             }
             None => Step::Later,
@@ -381,7 +381,7 @@ impl Remoting {
         let asked = Pull { key, offset, filter: &target.filter };
         let broker = &self.connections.broker;
         let pulled = broker.pull(&asked, &mut records).await.map_err(Refused::failed)?;
-        broker.note_given(&pull.group, key, pulled.next);
+        broker.note_given(&pull.group, key, pulled.next, records.amount());
         self.answer_pulled(asker, pulled, records);
         self.read_ahead();
         Ok(())

@@ -1,7 +1,7 @@
 //! The messages of one answer to a pull, written as they are found.
 
 use super::connection::Remoting;
-use crate::broker::{StoredRecord, Taker};
+use crate::broker::{Amount, StoredRecord, Taker};
 use crate::protocol::remoting::call::pull::PullRequest;
 use crate::protocol::remoting::message::{PlacedRecord, RecordTerms, write_record};
 use crate::types::QueueNumber;
@@ -31,6 +31,11 @@ impl<'a> Records<'a> {
 
     pub fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    /// How much it is.
+    pub fn amount(&self) -> Amount {
+        Amount { messages: self.count as u64, bytes: self.body.len() as u64 }
     }
 
     /// The messages, and how many they are.

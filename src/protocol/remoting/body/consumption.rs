@@ -152,10 +152,14 @@ fn milliseconds(stored: Option<Timestamp>) -> i64 {
     stored.and_then(|time| i64::try_from(time.0).ok()).unwrap_or(0)
 }
 
-/// Rates are not told: a broker counts what it gives, and not as which group.
-pub fn write_consume_stats<'a>(queues: impl Iterator<Item = ConsumedQueue<'a>>, output: &mut Vec<u8>) {
+/// `rate`: the messages a second that the group is given of these topics.
+pub fn write_consume_stats<'a>(
+    rate: f64,
+    queues: impl Iterator<Item = ConsumedQueue<'a>>,
+    output: &mut Vec<u8>,
+) {
     write_object(output, |body| {
-        body.member("consumeTps", |rate| rate.extend_from_slice(b"0.0"));
+        body.member("consumeTps", |value| push_rate(rate, value));
         body.object("offsetTable", |table| {
             for of in queues {
                 table.entry(
@@ -174,24 +178,36 @@ pub fn write_consume_stats<'a>(queues: impl Iterator<Item = ConsumedQueue<'a>>, 
     });
 }
 
+/// With four digits behind the point at most.
+fn push_rate(rate: f64, output: &mut Vec<u8>) {
+    // The sum of nothing is minus zero.
+    let rounded = (rate * 10_000.0).round() / 10_000.0 + 0.0;
+    output.extend_from_slice(format!("{rounded:?}").as_bytes());
+}
+
 /// Where all groups of a broker are, each in the topics that it consumes, and how much is missing or on its way in all.
 pub struct BrokerConsumption<'a> {
     pub address: &'a str,
     /// Each with its topics.
-    pub groups: Vec<(&'a str, Vec<Vec<ConsumedQueue<'a>>>)>,
+    pub groups: Vec<(&'a str, Vec<ConsumedTopic<'a>>)>,
 }
+
+/// How many messages a second a group is given of a topic, and where it is in the queues.
+pub type ConsumedTopic<'a> = (f64, Vec<ConsumedQueue<'a>>);
 
 impl BrokerConsumption<'_> {
     pub fn write(&self, output: &mut Vec<u8>) {
-        let queues = || self.groups.iter().flat_map(|(_, topics)| topics.iter().flatten());
+        let queues =
+            || self.groups.iter().flat_map(|(_, topics)| topics.iter().flat_map(|(_, queues)| queues));
         write_object(output, |body| {
             body.text("brokerAddr", self.address);
             body.array("consumeStatsList", |list| {
                 for (group, topics) in &self.groups {
                     list.object(|entry| {
                         entry.array(group, |of_topics| {
-                            for topic in topics {
-                                of_topics.value(|value| write_consume_stats(topic.iter().copied(), value));
+                            for (rate, topic) in topics {
+                                of_topics
+                                    .value(|value| write_consume_stats(*rate, topic.iter().copied(), value));
                             }
                         });
                     });
@@ -217,7 +233,8 @@ pub fn write_queue_offsets<'a>(queues: impl Iterator<Item = (QueueKeyed<'a>, u64
     });
 }
 
-pub fn write_topic_stats<'a>(queues: impl Iterator<Item = StoredQueue<'a>>, output: &mut Vec<u8>) {
+/// `rate`: the messages a second that are stored in them.
+pub fn write_topic_stats<'a>(rate: f64, queues: impl Iterator<Item = StoredQueue<'a>>, output: &mut Vec<u8>) {
     write_object(output, |body| {
         body.object("offsetTable", |table| {
             for of in queues {
@@ -233,7 +250,7 @@ pub fn write_topic_stats<'a>(queues: impl Iterator<Item = StoredQueue<'a>>, outp
                 );
             }
         });
-        body.member("topicPutTps", |rate| rate.extend_from_slice(b"0.0"));
+        body.member("topicPutTps", |value| push_rate(rate, value));
     });
 }
 
@@ -300,8 +317,8 @@ mod tests {
         let stored = Some(Timestamp(1_700_000_000_000));
         let consumed = ConsumedQueue { queue, end: 9, committed: 5, given: 7, stored };
         assert_eq!(
-            written(|output| write_consume_stats([consumed].into_iter(), output)),
-            "{\"consumeTps\":0.0,\"offsetTable\":{{\"brokerName\":\"b-0\",\"queueId\":3,\"topic\":\"t\"}:{\"brokerOffset\":9,\
+            written(|output| write_consume_stats(1.0 / 60.0, [consumed].into_iter(), output)),
+            "{\"consumeTps\":0.0167,\"offsetTable\":{{\"brokerName\":\"b-0\",\"queueId\":3,\"topic\":\"t\"}:{\"brokerOffset\":9,\
              \"consumerOffset\":5,\"lastTimestamp\":1700000000000,\"pullOffset\":7}}}"
         );
         let spans = [("statsMinute", 90, Duration::from_secs(60))];
@@ -311,7 +328,7 @@ mod tests {
         );
         let of_queue = StoredQueue { queue, first: 2, end: 2, stored: None };
         assert_eq!(
-            written(|output| write_topic_stats([of_queue].into_iter(), output)),
+            written(|output| write_topic_stats(0.0, [of_queue].into_iter(), output)),
             "{\"offsetTable\":{{\"brokerName\":\"b-0\",\"queueId\":3,\"topic\":\"t\"}:{\"lastUpdateTimestamp\":0,\"maxOffset\":2,\
              \"minOffset\":2}},\"topicPutTps\":0.0}"
         );

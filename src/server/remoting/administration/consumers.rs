@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use crate::access::Need;
 use crate::api::{ClientProtocol, Filter, GroupInfo, ReaderMode, Reply, Request, Status};
-use crate::broker::{QueueProgress, RECEIVERS};
+use crate::broker::{QueueProgress, RECEIVERS, SPANS};
 use crate::limits;
 use crate::protocol::remoting::body::{
     BrokerConsumption, ClientConnection, ConsumedQueue, ConsumerConnections, QueueKeyed, SubscriptionShown,
@@ -169,14 +169,17 @@ impl Remoting {
         let remoting = self.clone();
         let bytes = queues_bytes(self.connections.broker.queue_count());
         let stats = async move {
-            let progress = match group {
-                Some(group) => remoting.connections.broker.progress_here(&group, &known).await,
+            let progress = match &group {
+                Some(group) => remoting.connections.broker.progress_here(group, &known).await,
                 None => Ok(Vec::new()),
             };
             let progress = progress.map_err(Refused::failed)?;
             let broker = remoting.own_name();
+            let topics: BTreeSet<_> = progress.iter().map(|(topic, _)| topic).collect();
+            let rate = |group: &GroupName| topics.iter().map(|topic| remoting.given_rate(group, topic)).sum();
+            let rate = group.as_ref().map_or(0.0, rate);
             let queues = progress.iter().map(|of| remoting.consumed(of, &broker));
-            Ok(Answer::body(|output| write_consume_stats(queues, output)))
+            Ok(Answer::body(|output| write_consume_stats(rate, queues, output)))
         };
         self.begin_with_room(asker, bytes, stats).await
     }
@@ -213,10 +216,19 @@ impl Remoting {
         let mut groups = Vec::with_capacity(found.len());
         for (group, progress) in &found {
             let topics = progress.chunk_by(|(one, _), (other, _)| one == other);
-            let queues = topics.map(|of| of.iter().map(|of| self.consumed(of, &name)).collect::<Vec<_>>());
-            groups.push((group.as_str(), queues.collect::<Vec<_>>()));
+            let topics = topics.map(|of| {
+                let queues: Vec<_> = of.iter().map(|of| self.consumed(of, &name)).collect();
+                (self.given_rate(group, &of[0].0), queues)
+            });
+            groups.push((group.as_str(), topics.collect::<Vec<_>>()));
         }
         Ok(Answer::body(|output| BrokerConsumption { address: &address, groups }.write(output)))
+    }
+
+    /// Messages a second of the last minute.
+    fn given_rate(&self, group: &GroupName, topic: &TopicName) -> f64 {
+        let given = self.connections.broker.given_of_late(group, topic).unwrap_or_default();
+        given.messages[0] as f64 / SPANS[0].as_secs_f64()
     }
 
     fn consumed<'a>(

@@ -2,6 +2,7 @@
 //! (`broker/.../processor/AdminBrokerProcessor.java`).
 
 mod consumers;
+mod counters;
 mod groups;
 mod inquiries;
 mod rates;

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::broker::OfLate;
 use crate::types::MonotonicTime;
 
 const STRETCHES: [Duration; 3] = [Duration::from_secs(10), Duration::from_secs(60), Duration::from_secs(600)];
@@ -13,14 +14,20 @@ const SAMPLES_MAX: usize = 61;
 /// What was counted: messages stored, and messages given to consumers.
 pub(super) type Counts = [u64; 2];
 
-/// Counts of the last ten minutes.
+/// Counts of the last ten minutes, and of the last day.
 #[derive(Debug, Default)]
 pub(crate) struct Rates {
     samples: VecDeque<(MonotonicTime, Counts)>,
+    of_late: [OfLate; 2],
+    last: Counts,
 }
 
 impl Rates {
     pub fn tick(&mut self, now: MonotonicTime, counts: Counts) {
+        for (which, of_late) in self.of_late.iter_mut().enumerate() {
+            of_late.add(now, counts[which] - self.last[which]);
+        }
+        self.last = counts;
         if self.samples.back().is_some_and(|(last, _)| now.since(*last) < INTERVAL) {
             return;
         }
@@ -28,6 +35,11 @@ impl Rates {
             self.samples.pop_front();
         }
         self.samples.push_back((now, counts));
+    }
+
+    /// How many messages were stored within the last minute, hour and day, and how many given.
+    pub fn of_late(&self, now: MonotonicTime) -> [[u64; 3]; 2] {
+        [0, 1].map(|which: usize| self.of_late[which].counts(now))
     }
 
     /// A second's share of each stretch, or of what there has been of it.
@@ -63,5 +75,6 @@ mod tests {
         assert!((stored[2] - 9.0).abs() < 0.2, "{stored:?}");
         assert_eq!(given, [0.0; 3]);
         assert!(rates.samples.len() <= SAMPLES_MAX);
+        assert_eq!(rates.of_late(at(1_000)), [[0, 9_400, 9_400], [0; 3]]);
     }
 }

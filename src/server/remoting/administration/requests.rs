@@ -22,7 +22,7 @@ impl Remoting {
             request::GET_CONSUMER_CONNECTION_LIST => self.consumer_connections(asker, sender, header).await,
             request::GET_CONSUME_STATS => self.consume_stats(asker, sender, header).await,
             request::QUERY_TOPIC_CONSUME_BY_WHO => self.consuming_groups(asker, sender, header).await,
-            request::VIEW_BROKER_STATS_DATA => self.stored_of_late(asker, sender, header).await,
+            request::VIEW_BROKER_STATS_DATA => self.counted_of_late(asker, sender, header).await,
             request::GET_BROKER_CONSUME_STATS => self.broker_consumption(asker, sender).await,
             request::QUERY_TOPICS_BY_CONSUMER => self.consumed_topics(asker, sender, header).await,
             request::GET_TOPIC_STATS_INFO => self.topic_stats(asker, sender, header).await,

@@ -70,10 +70,7 @@ impl Remoting {
             ("earliestMessageTimeStamp", standing.first.unwrap_or(now).to_string()),
             ("commitLogDiskRatio", format!("{:.4}", standing.disk_ratio())),
             ("consumeQueueDiskRatio", format!("{:.4}", standing.disk_ratio())),
-            (
-                "commitLogDirCapacity",
-                format!("Total : {} Free : {}", standing.space.total, standing.space.available),
-            ),
+            ("commitLogDirCapacity", capacity_text(standing.space.total, standing.space.available)),
             ("EndTransactionQueueSize", "0".to_owned()),
             ("EndTransactionThreadPoolQueueCapacity", "0".to_owned()),
             ("timerReadBehind", "0".to_owned()),
@@ -113,9 +110,25 @@ impl Remoting {
             ("putMessageFailedTimes", metrics.produce_refused.get().to_string()),
             ("putMessageSizeTotal", metrics.bytes_produced.get().to_string()),
             ("putMessageAverageSize", average.to_string()),
+            // What takes how long is not told; the exporter ends without these.
+            ("putMessageEntireTimeMax", "0".to_owned()),
+            ("getMessageEntireTimeMax", "0".to_owned()),
+            ("putMessageDistributeTime", String::new()),
+            ("dispatchMaxBuffer", "0".to_owned()),
         ];
         entries.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
+}
+
+/// As the exporter of RocketMQ's counters takes it apart.
+fn capacity_text(total: u64, available: u64) -> String {
+    format!("Total : {}, Free : {}.", bytes_text(total), bytes_text(available))
+}
+
+fn bytes_text(bytes: u64) -> String {
+    let units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let unit = (bytes.max(1).ilog2() / 10) as usize;
+    format!("{:.1} {}", bytes as f64 / (1_u64 << (10 * unit)) as f64, units[unit])
 }
 
 /// As RocketMQ writes it.
@@ -128,6 +141,16 @@ fn uptime_text(milliseconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_disk_is_told_in_units() {
+        let text = capacity_text(3 << 29, 0);
+        assert_eq!(text, "Total : 1.5 GiB, Free : 0.0 B.");
+        // As the exporter reads it.
+        let words: Vec<_> = text.split(' ').collect();
+        assert_eq!((words[2], words[3], words[6], words[7]), ("1.5", "GiB,", "0.0", "B."));
+        assert_eq!(bytes_text(u64::MAX), "16.0 EiB");
+    }
 
     #[test]
     fn an_uptime_is_told_in_days_and_their_parts() {

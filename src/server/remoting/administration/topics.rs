@@ -8,10 +8,10 @@ use std::time::Duration;
 use super::consumers::queues_bytes;
 use crate::access::Need;
 use crate::api::{Request, Status};
-use crate::broker::{MessageType, TopicShape};
+use crate::broker::{MessageType, SPANS, TopicShape};
 use crate::limits;
 use crate::protocol::remoting::body::{
-    DataVersion, StoredQueue, TopicConfiguration, write_counts, write_topic_stats, write_topic_table,
+    DataVersion, StoredQueue, TopicConfiguration, write_topic_stats, write_topic_table,
 };
 use crate::protocol::remoting::call::send;
 use crate::protocol::remoting::call::set_up::{AttributeChange, TopicAsked};
@@ -31,12 +31,6 @@ const MESSAGE_TYPES: [(&str, MessageType); 5] = [
     ("TRANSACTION", MessageType::Transaction),
     ("MIXED", MessageType::Mixed),
 ];
-/// The one of RocketMQ's counters that a broker has by name (`store/.../stats/BrokerStatsManager.java`): it follows from the times
-/// at which messages were stored.
-const MESSAGES_OF_TOPIC: &str = "TOPIC_PUT_NUMS";
-const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(3600);
-const DAY: Duration = Duration::from_secs(24 * 3600);
 /// What an answer takes for each topic.
 const TOPIC_BYTES: usize = 512;
 const MESSAGE_TYPE: &str = "message.type";
@@ -69,6 +63,9 @@ impl Remoting {
                 Status::TopicNotExist => no_topic(name.as_str()),
                 _ => Refused::failed(failure),
             })?;
+        let counts =
+            self.connections.broker.stored_within(name, [SPANS[0]]).await.map_err(Refused::failed)?;
+        let rate = counts[0] as f64 / SPANS[0].as_secs_f64();
         let broker = self.own_name();
         let queues = stored.iter().map(|of| StoredQueue {
             queue: self.queue_keyed(name, of.key, &broker),
@@ -76,34 +73,7 @@ impl Remoting {
             end: of.end.0,
             stored: of.stored,
         });
-        Ok(Answer::body(|output| write_topic_stats(queues, output)))
-    }
-
-    /// Begins to answer how many messages of a topic have come of late. Nothing else is counted by names.
-    pub(super) async fn stored_of_late(
-        self: &Rc<Self>,
-        asker: Asker,
-        sender: &Sender,
-        header: &Header<'_>,
-    ) -> Result<Option<Answer>, Refused> {
-        self.check_admin(sender, "read the broker's counters")?;
-        let (what, key) =
-            (header.fields.required_text("statsName")?, header.fields.required_text("statsKey")?);
-        let remark = format!("The stats <{what}> <{key}> not exist");
-        let unknown = move || Refused::new(ResponseCode::SystemError, remark.clone());
-        let topic = key.parse::<TopicName>().ok().filter(|_| what == MESSAGES_OF_TOPIC);
-        let topic = topic.ok_or_else(&unknown)?;
-        let broker = self.connections.broker.clone();
-        let counted = async move {
-            let counts = broker.stored_within(&topic, [MINUTE, HOUR, DAY]).await;
-            let [minute, hour, day] = counts.map_err(|failure| match failure.status {
-                Status::TopicNotExist => unknown(),
-                _ => Refused::failed(failure),
-            })?;
-            let spans = [("statsDay", day, DAY), ("statsHour", hour, HOUR), ("statsMinute", minute, MINUTE)];
-            Ok(Answer::body(|output| write_counts(&spans, output)))
-        };
-        self.begin(asker, counted).await
+        Ok(Answer::body(|output| write_topic_stats(rate, queues, output)))
     }
 
     /// How a topic is set up.
