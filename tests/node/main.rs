@@ -47,6 +47,7 @@ mod remoting_locks;
 mod remoting_offsets;
 mod remoting_pulls;
 mod remoting_queries;
+mod remoting_queues;
 mod remoting_replies;
 mod remoting_retries;
 mod remoting_sends;

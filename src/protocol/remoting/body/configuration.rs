@@ -82,6 +82,15 @@ impl GroupConfiguration {
     }
 }
 
+/// That a group may read a topic (`remoting/.../protocol/body/GroupForbidden.java`).
+pub fn write_readable(group: &str, topic: &str, output: &mut Vec<u8>) {
+    write_object(output, |body| {
+        body.text("group", group);
+        body.boolean("readable", true);
+        body.text("topic", topic);
+    });
+}
+
 /// All topics of a broker.
 pub fn write_topic_table(version: &DataVersion, topics: &[TopicConfiguration], output: &mut Vec<u8>) {
     write_object(output, |body| {

@@ -122,7 +122,7 @@ impl ClientConnection {
 }
 
 impl SubscriptionShown {
-    fn write(&self, members: &mut ObjectWriter<'_>) {
+    pub fn write(&self, members: &mut ObjectWriter<'_>) {
         let is_of_tags = self.kind == "TAG" && self.expression.trim() != "*";
         let tags = || self.expression.split("||").map(str::trim).filter(|tag| is_of_tags && !tag.is_empty());
         members.boolean("classFilterMode", false);
@@ -136,7 +136,7 @@ impl SubscriptionShown {
 }
 
 /// The hash that RocketMQ's clients for Java have of a tag.
-fn tag_hash(tag: &str) -> i32 {
+pub fn tag_hash(tag: &str) -> i32 {
     tag.encode_utf16().fold(0, |hash: i32, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)))
 }
 
@@ -148,7 +148,7 @@ impl QueueKeyed<'_> {
     }
 }
 
-fn milliseconds(stored: Option<Timestamp>) -> i64 {
+pub(super) fn milliseconds(stored: Option<Timestamp>) -> i64 {
     stored.and_then(|time| i64::try_from(time.0).ok()).unwrap_or(0)
 }
 

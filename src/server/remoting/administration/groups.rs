@@ -9,7 +9,7 @@ use crate::api::{CommitOffset, Failure, OffsetSpec, Reply, Request, Status};
 use crate::broker::GroupShape;
 use crate::limits;
 use crate::protocol::remoting::body::{
-    DataVersion, GroupConfiguration, QueueKeyed, write_group_table, write_queue_offsets,
+    DataVersion, GroupConfiguration, QueueKeyed, write_group_table, write_queue_offsets, write_readable,
 };
 use crate::protocol::remoting::call::resets::{OffsetReset, ResetTo};
 use crate::protocol::remoting::call::set_up::{GroupAsked, RETRIES_DEFAULT};
@@ -19,7 +19,7 @@ use crate::server::remoting::answer::{Answer, Asker};
 use crate::server::remoting::connection::Remoting;
 use crate::server::remoting::requests::Refused;
 use crate::server::remoting::signed::Sender;
-use crate::types::{GroupName, QueueKey, QueueNumber, QueueOffset, TopicName};
+use crate::types::{GroupName, QueueKey, QueueOffset, TopicName};
 
 /// What an answer takes for each group.
 const GROUP_BYTES: usize = 1536;
@@ -188,12 +188,9 @@ impl Remoting {
         let broker = &self.connections.broker;
         let topic: TopicName = reset.topic.parse().map_err(|_| no_topic(&reset.topic))?;
         let group: GroupName = parsed(&reset.group)?;
-        let shown = broker.shown_topic(&topic).ok_or_else(|| no_topic(&reset.topic))?;
-        let (id, _) = broker.topic_layout(&topic).map_err(Refused::failed)?;
-        let (shard, shards) = (u32::from(broker.shard().0), u32::from(broker.options().shard_count));
-        let own = (shard..shown.queue_count).step_by(shards as usize).map(QueueNumber);
-        let wanted = |queue: &QueueNumber| reset.queue.is_none_or(|asked| queue.0 / shards == asked);
-        let keys: Vec<_> = own.filter(wanted).map(|queue| QueueKey { topic: id, queue }).collect();
+        let shards = u32::from(broker.options().shard_count);
+        let wanted = |key: &QueueKey| reset.queue.is_none_or(|asked| key.queue.0 / shards == asked);
+        let keys: Vec<_> = self.shown_queues(&topic)?.into_iter().filter(wanted).collect();
         if keys.is_empty() && reset.queue.is_some() {
             let remark = format!("the topic {topic} has no such queue on this broker");
             return Err(Refused::new(ResponseCode::InvalidParameter, remark));
@@ -218,13 +215,31 @@ impl Remoting {
         Ok(Answer::body(|output| write_queue_offsets(queues, output)))
     }
 
-    async fn move_group(&self, group: &GroupName, key: QueueKey, offset: QueueOffset) -> Result<(), Failure> {
+    pub(super) async fn move_group(
+        &self,
+        group: &GroupName,
+        key: QueueKey,
+        offset: QueueOffset,
+    ) -> Result<(), Failure> {
         let broker = &self.connections.broker;
         if broker.is_read(group) {
             return broker.move_readers(group, key, offset, self.network()).await;
         }
         let commit = CommitOffset { group: group.clone(), key, offset, member: None };
         broker.handle(Request::CommitOffset(commit)).await.map(drop)
+    }
+
+    /// Whether a group may read a topic: what is closed to it is closed as a whole.
+    pub(super) fn readable_by(&self, sender: &Sender, header: &Header<'_>) -> Result<Answer, Refused> {
+        self.check_admin(sender, "set groups up")?;
+        let fields = &header.fields;
+        let (group, topic) = (fields.required_text("group")?, fields.required_text("topic")?);
+        if fields.optional_boolean("readable") == Some(false) {
+            let remark = "a group is not closed to one topic: updateSubGroup -s false closes it to all, updateTopicPerm -p 2 closes a \
+                          topic to all groups, and access keys say who consumes what as which group";
+            return Err(Refused::new(ResponseCode::NoPermission, remark));
+        }
+        Ok(Answer::body(|output| write_readable(&group, &topic, output)))
     }
 
     async fn offset_at(&self, key: QueueKey, spec: OffsetSpec) -> Result<QueueOffset, Refused> {

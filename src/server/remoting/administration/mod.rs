@@ -5,6 +5,7 @@ mod consumers;
 mod counters;
 mod groups;
 mod inquiries;
+mod queues;
 mod rates;
 mod requests;
 mod runtime_info;

@@ -44,6 +44,9 @@ impl Remoting {
             request::INVOKE_BROKER_TO_GET_CONSUMER_STATUS => {
                 self.consumer_places(asker, sender, header).await
             }
+            request::QUERY_CONSUME_QUEUE => self.queue_entries(asker, sender, header).await,
+            request::QUERY_CONSUME_TIME_SPAN => self.consumed_times(asker, sender, header).await,
+            request::CLONE_GROUP_OFFSET => self.clone_places(asker, sender, header).await,
             _ => self.administer_at_once(sender, header, body).map(Some),
         }
     }
@@ -65,6 +68,8 @@ impl Remoting {
             request::CLEAN_EXPIRED_CONSUMEQUEUE
             | request::DELETE_EXPIRED_COMMITLOG
             | request::CLEAN_UNUSED_TOPIC => self.clean(sender),
+            request::QUERY_SUBSCRIPTION_BY_CONSUMER => self.group_subscription(sender, header),
+            request::UPDATE_AND_GET_GROUP_FORBIDDEN => self.readable_by(sender, header),
             _ => self.carry_out(sender, header, body),
         }
     }
