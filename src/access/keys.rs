@@ -70,6 +70,16 @@ struct ConsumeRule {
 pub struct AccessKeys(HashMap<String, Rc<AccessKey>>);
 
 impl AccessKey {
+    /// What it may publish to; whatever there is where it is an administrator's.
+    pub fn publishes(&self) -> impl Iterator<Item = &Pattern> {
+        self.publish.iter()
+    }
+
+    /// The topics that it may consume, and as which groups, likewise.
+    pub fn consumes(&self) -> impl Iterator<Item = (&Pattern, &Pattern)> {
+        self.consume.iter().map(|rule| (&rule.topic, &rule.group))
+    }
+
     pub fn may_publish(&self, topic: &str) -> bool {
         self.is_admin || self.publish.iter().any(|pattern| pattern.matches(topic))
     }
@@ -109,6 +119,13 @@ impl AccessKeys {
             }
         }
         Ok(Self(keys))
+    }
+
+    /// All of them, by their ids.
+    pub fn all(&self) -> Vec<&Rc<AccessKey>> {
+        let mut keys: Vec<_> = self.0.values().collect();
+        keys.sort_unstable_by(|one, other| one.id.cmp(&other.id));
+        keys
     }
 
     pub fn find(&self, id: &str) -> Option<&Rc<AccessKey>> {

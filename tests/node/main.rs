@@ -53,6 +53,7 @@ mod remoting_retries;
 mod remoting_sends;
 mod remoting_sessions;
 mod remoting_transactions;
+mod remoting_users;
 mod retention;
 mod sessions;
 mod settings_files;

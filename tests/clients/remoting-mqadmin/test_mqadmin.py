@@ -411,6 +411,10 @@ class MqAdmin(unittest.TestCase):
         printed = self.run_admin(self.ours, "checkMsgSendRT", "-t", "orders", "-a", "4", "-s", "128")
         self.assertEqual(len(re.findall(r"^ours-\d +\d+ +true +\d+", printed, re.MULTILINE)), 4, printed)
 
+    def test_users_are_the_keys(self):
+        self.assertEqual(self.run_admin(self.ours, "listUser", "-b", self.shards[0]), "", "everybody may do everything")
+        self.assertIn("--access-keys", self.run_admin(self.ours, "createUser", "-b", self.shards[0], "-u", "u", "-p", "p"))
+
     def test_nothing_is_made_under_a_name_of_rocketmqs_own(self):
         for name in ["TBW102", "rmq_sys_anything"]:
             before = self.route(self.ours, name)

@@ -11,5 +11,6 @@ mod requests;
 mod runtime_info;
 mod settings;
 mod topics;
+mod users;
 
 pub(super) use rates::Rates;

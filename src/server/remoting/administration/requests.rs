@@ -47,6 +47,8 @@ impl Remoting {
             request::QUERY_CONSUME_QUEUE => self.queue_entries(asker, sender, header).await,
             request::QUERY_CONSUME_TIME_SPAN => self.consumed_times(asker, sender, header).await,
             request::CLONE_GROUP_OFFSET => self.clone_places(asker, sender, header).await,
+            request::AUTH_LIST_USER => self.users(asker, sender, header).await,
+            request::AUTH_LIST_ACL => self.rules(asker, sender, header).await,
             _ => self.administer_at_once(sender, header, body).map(Some),
         }
     }
@@ -70,6 +72,14 @@ impl Remoting {
             | request::CLEAN_UNUSED_TOPIC => self.clean(sender),
             request::QUERY_SUBSCRIPTION_BY_CONSUMER => self.group_subscription(sender, header),
             request::UPDATE_AND_GET_GROUP_FORBIDDEN => self.readable_by(sender, header),
+            request::AUTH_GET_USER => self.user(sender, header),
+            request::AUTH_GET_ACL => self.user_rules(sender, header),
+            request::AUTH_CREATE_USER
+            | request::AUTH_UPDATE_USER
+            | request::AUTH_DELETE_USER
+            | request::AUTH_CREATE_ACL
+            | request::AUTH_UPDATE_ACL
+            | request::AUTH_DELETE_ACL => self.change_users(sender),
             _ => self.carry_out(sender, header, body),
         }
     }
