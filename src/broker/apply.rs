@@ -90,7 +90,11 @@ pub(super) fn follow<D: Disk>(index: &Index<D>, effect: &Effect) {
             index.advance_first(key, offset_after(*position));
         }
         // Queues are made by whoever has them.
-        Effect::None | Effect::TopicPut(_) | Effect::QueueEnd { .. } | Effect::HalfStored => {}
+        Effect::None
+        | Effect::TopicPut(_)
+        | Effect::QueueEnd { .. }
+        | Effect::HalfStored
+        | Effect::HalfUsedUp => {}
     }
 }
 
@@ -179,6 +183,7 @@ impl<D: Disk> Broker<D> {
                 self.held_changed.wake();
                 self.halves_changed.wake();
             }
+            Effect::HalfUsedUp => self.held_changed.wake(),
             // The queues know their ends, and whoever places a message again waits for the record by itself.
             Effect::QueueEnd { .. } | Effect::Moved { .. } | Effect::None => {}
         }

@@ -154,6 +154,7 @@ fn carry_out<D: Disk>(index: &Index<D>, ends: &mut QueueEnds, effect: Effect) {
         | Effect::Released(_)
         | Effect::Moved { .. }
         | Effect::HalfStored
+        | Effect::HalfUsedUp
         | Effect::None => {}
     }
 }

@@ -59,6 +59,8 @@ pub enum Effect {
     },
     /// A half message may be due earlier than whoever waits for one knows.
     HalfStored,
+    /// Nobody is asked about a half message any more: it is given up at the time at which somebody would have been.
+    HalfUsedUp,
 }
 
 /// What the log makes of a shard.

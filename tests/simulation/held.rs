@@ -138,7 +138,7 @@ pub fn counter(node: &Node, name: &str) -> u64 {
     node.brokers.iter().filter_map(|broker| of(broker.metrics().counters())).map(|(_, count)| count).sum()
 }
 
-fn after(node: &Node, milliseconds: u64) -> Timestamp {
+pub fn after(node: &Node, milliseconds: u64) -> Timestamp {
     Timestamp(node.clock.now().0 + milliseconds)
 }
 
@@ -430,6 +430,27 @@ fn producers_that_are_there_are_asked_until_their_checks_are_used_up() {
         node.clock.sleep(seconds(100)).await;
         assert_eq!(counter(node, "transactions_checked"), 15);
         assert_eq!(numbers(&asked(node, key, "q", seconds(2)).await), [(2, 1)]);
+    });
+    done.expect("a healthy disk");
+}
+
+/// The task that gives halves up once heard of their last check up to ten seconds later, whatever the interval was.
+#[test]
+fn a_half_is_given_up_when_its_producer_would_have_been_asked_once_more() {
+    let done = on_node(&disk(22), &Setup::default(), 1, async |node| {
+        let key = create_topic(node, TOPIC, 1).await.expect("a healthy disk");
+        half(node, key, 1, Some("p")).await;
+        let asked = asked(node, key, "p", Duration::from_secs(6 + 14 * 30 + 2)).await;
+        let last = asked.last().expect("its producer was there");
+        assert_eq!(last.checks, 15);
+        let given_up_at = last.next_check;
+        assert!(key_of(node, "TRANS_CHECK_MAX_TIME_TOPIC").await.is_none(), "not before that time");
+        node.clock.sleep(Duration::from_millis(given_up_at.0 - node.clock.now().0 + 11_000)).await;
+        let topic = key_of(node, "TRANS_CHECK_MAX_TIME_TOPIC").await.expect("made on demand");
+        let found = read(node, topic).await;
+        assert_eq!(found.len(), 1);
+        let late = found[0].1.0.checked_sub(given_up_at.0).expect("not before its time");
+        assert!(late <= 50, "{late} ms late");
     });
     done.expect("a healthy disk");
 }

@@ -86,15 +86,15 @@ impl Halves {
         self.unapplied -= 1;
     }
 
-    /// A half was handed out for the `checks`th time.
+    /// A half was handed out for the `checks`th time. Whether it is not again, so that it is given up earlier than for its age.
     pub(super) fn handed_out(
         &mut self,
         half: LogPosition,
         checks: u32,
         checked: Timestamp,
         next_check: Timestamp,
-    ) {
-        let Some(found) = self.table.get_mut(&half) else { return };
+    ) -> bool {
+        let Some(found) = self.table.get_mut(&half) else { return false };
         if checks > found.checks {
             found.checks = checks;
             found.next_check = next_check;
@@ -103,6 +103,7 @@ impl Halves {
             }
         }
         self.settle(half);
+        !self.is_asked_about(&half)
     }
 
     /// A half was placed again at `current`.

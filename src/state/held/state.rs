@@ -90,7 +90,9 @@ impl HeldState {
                 return Effect::HalfStored;
             }
             HeldChange::HalfChecked { half, checks, checked, next_check } => {
-                self.halves.handed_out(half, checks, checked, next_check);
+                if self.halves.handed_out(half, checks, checked, next_check) {
+                    return Effect::HalfUsedUp;
+                }
             }
             HeldChange::HalfMoved { half, current } => self.halves.move_to(half, current),
         }

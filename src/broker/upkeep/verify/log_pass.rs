@@ -162,6 +162,7 @@ impl<'a, D: Disk> LogPass<'a, D> {
             | Effect::Released(_)
             | Effect::Moved { .. }
             | Effect::HalfStored
+            | Effect::HalfUsedUp
             | Effect::None => {}
         }
     }
