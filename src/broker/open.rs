@@ -256,13 +256,13 @@ impl<D: Disk> Broker<D> {
     ) -> (Self, Report) {
         let Opened { log, state, index, ends, report } = opened;
         let memory = ClientMemory::new(options.client_memory_bytes);
-        let groups = Groups::new(log.epoch(), memory.budget(Account::Members).clone());
         let newest = state.newest_moment(options.transaction_check_interval).unwrap_or_default();
         let steady = SteadyTime::new(clock.clone(), newest, state.tables().running());
         let index_health = Rc::new(IndexHealth::new(was_rebuilt));
         let (first_position, state) = (log.first_position(), Rc::new(RefCell::new(state)));
         let broker = Broker {
             writer: Writer::new(&log, &index, &index_health, &state, &clock, &metrics),
+            groups: RefCell::new(Groups::new(log.epoch(), memory.budget(Account::Members).clone())),
             disk,
             clock,
             metrics,
@@ -291,9 +291,9 @@ impl<D: Disk> Broker<D> {
             receivers: RefCell::default(),
             arrivals: RefCell::default(),
             unmade_topics: Rc::default(),
-            groups: RefCell::new(groups),
             topic_change: TaskMutex::default(),
             held_lock: TaskMutex::default(),
+            recallers: RefCell::default(),
             held_changed: WakerList::new(),
             halves_changed: WakerList::new(),
             held_roll_at: Cell::new(LogPosition::ZERO),

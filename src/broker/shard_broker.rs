@@ -8,6 +8,7 @@ use super::find::KeyIndexing;
 use super::groups::Gates;
 use super::groups::Groups;
 use super::groups::Receivers;
+use super::hold::Recallers;
 use super::options::BrokerOptions;
 use super::peers::Peers;
 use super::queue::{Arrivals, Queue};
@@ -87,6 +88,8 @@ pub struct Broker<D: Disk> {
     pub(super) topic_change: TaskMutex,
     /// Held by whoever moves delayed messages or halves about: loading, releasing, giving up, placing again.
     pub(super) held_lock: TaskMutex,
+    /// Who has taken back what waits for its time.
+    pub(super) recallers: RefCell<Recallers>,
     /// Woken for the timer task.
     pub(super) held_changed: WakerList,
     /// Woken when a half may be due earlier than the waiting know.

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use turbopump::api::{
-    CommitOffset, Failure, Filter, GroupSettings, JoinGroup, Produce, Receive, ReceivedMessage, Reply,
-    Request, SessionLife, Status,
+    CommitOffset, Failure, Filter, GroupSettings, Held, JoinGroup, Produce, Receive, ReceivedMessage,
+    Release, Reply, Request, SessionLife, Status,
 };
+use turbopump::broker::Recall;
 use turbopump::disk::faulty::{FaultPlan, FaultyDisk};
 use turbopump::limits;
 use turbopump::types::{Level, QueueKey, QueueNumber, QueueOffset, TopicId};
@@ -15,7 +16,7 @@ use turbopump::wire::batch::BatchBuilder;
 use turbopump::wire::record::Record;
 
 use super::checks::remove_derived;
-use super::held::{TOPIC, create_topic, half_of, hold};
+use super::held::{TOPIC, after, create_topic, half_of, hold};
 use super::leases::{SECOND, bodies, create, described, disk, killed, publish, receipts, receive, received};
 use super::node::{Node, Setup, group_name, on_node, topic_name};
 
@@ -160,6 +161,46 @@ fn no_producer_takes_the_halves_that_others_need() {
         assert!(condition.contains("for group greedy"), "{condition}");
         node.clock.sleep(120 * SECOND).await;
         assert_eq!(node.broker().condition(), "");
+    });
+    ran.expect("an empty disk");
+}
+
+#[test]
+fn nobody_takes_the_recalls_that_others_need() {
+    let (disk, setup) = (FaultyDisk::new(1, FaultPlan::none()), Setup::default());
+    let ran = on_node(&disk, &setup, 1, async |node| {
+        let key = create_topic(node, TOPIC, 1).await.expect("an empty disk");
+        let delayed = || hold(node, key, Level::Durable, 1, Release::At(after(node, 3_600_000)));
+        let recall_from = |held: Held, network: [u8; 4]| {
+            let due = held.due.expect("it waits for its time");
+            let (topic, unique_id, position) = (topic_name(TOPIC), "1".to_owned(), held.position);
+            Recall { topic, due, unique_id, position, network: network.into() }
+        };
+        let (greedy, other) = ([10, 0, 0, 1], [10, 0, 0, 2]);
+        let mut taken_back = 0;
+        let refusal = 'all: loop {
+            let held = futures_util::future::join_all((0..512).map(|_| delayed())).await.into_iter();
+            let some: Vec<_> = held.map(|held| recall_from(held.expect("there is room"), greedy)).collect();
+            for recalled in
+                futures_util::future::join_all(some.iter().map(|recall| node.broker().recall(recall))).await
+            {
+                match recalled {
+                    Ok(()) => taken_back += 1,
+                    Err(refusal) => break 'all refusal,
+                }
+            }
+        };
+        assert_eq!(refusal.status, Status::LimitReached);
+        assert!(refusal.message.contains("for clients at 10.0.0.1"), "{}", refusal.message);
+        assert_eq!(taken_back, limits::SHARD_RECALLS_MAX / 8 * 3);
+        let condition = node.broker().condition();
+        assert!(condition.contains("for clients at 10.0.0.1"), "{condition}");
+        let of_other = recall_from(delayed().await.expect("there is room"), other);
+        node.broker().recall(&of_other).await.expect("others have room");
+        // Once their times have come, there is room again.
+        node.clock.sleep(3_601 * SECOND).await;
+        let again = recall_from(delayed().await.expect("there is room"), greedy);
+        node.broker().recall(&again).await.expect("nothing else of theirs waits");
     });
     ran.expect("an empty disk");
 }

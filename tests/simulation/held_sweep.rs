@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -120,7 +121,13 @@ async fn take_back(node: &Rc<Node>, books: &Books, number: u64, due: Timestamp, 
     let note = |recalled| books.borrow_mut().get_mut(&number).expect("just sent").recalled = recalled;
     note(Some(false));
     let unique_id = number.to_string();
-    let recall = Recall { topic: topic_name(TOPIC), due, unique_id, position: at };
+    let recall = Recall {
+        topic: topic_name(TOPIC),
+        due,
+        unique_id,
+        position: at,
+        network: Ipv4Addr::LOCALHOST.into(),
+    };
     match node.broker().recall(&recall).await {
         Ok(()) => note(Some(true)),
         Err(failure) if failure.status == Status::ReceiptExpired => note(None),

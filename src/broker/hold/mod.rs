@@ -25,4 +25,5 @@ mod timers;
 
 pub use checking::{ProducerCheck, ProducerNotice};
 pub use recall::Recall;
+pub(in crate::broker) use recall::Recallers;
 pub use store::PendingHold;

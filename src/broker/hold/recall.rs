@@ -1,10 +1,13 @@
 //! Taking a delayed message back before its time.
 
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use super::timers::{LOOKUP_ENTRIES, STEP_PAUSE, lookup_max};
 use crate::api::{Failure, Status};
 use crate::broker::shard_broker::Broker;
+use crate::broker::shares::SharedTable;
 use crate::broker::writer::PlaceRefusal;
 use crate::disk::Disk;
 use crate::limits;
@@ -22,6 +25,39 @@ pub struct Recall {
     pub unique_id: String,
     /// Where it was stored: it may have been placed again since.
     pub position: LogPosition,
+    /// The place of the network of whoever takes it back.
+    pub network: IpAddr,
+}
+
+/// Who has taken back what still waits for its time, by places of the network. After a start nobody has taken anything back.
+#[derive(Debug, Default)]
+pub(in crate::broker) struct Recallers {
+    of: BTreeMap<TimerKey, IpAddr>,
+    counts: HashMap<IpAddr, usize>,
+}
+
+impl Recallers {
+    fn count(&self, network: IpAddr) -> usize {
+        self.counts.get(&network).copied().unwrap_or(0)
+    }
+
+    fn note(&mut self, timer: TimerKey, network: IpAddr) {
+        if self.of.insert(timer, network).is_none() {
+            *self.counts.entry(network).or_default() += 1;
+        }
+    }
+
+    /// Forgets that of which the time has come.
+    fn pass(&mut self, released: TimerKey) {
+        while let Some(first) = self.of.first_entry().filter(|first| *first.key() <= released) {
+            let network = first.remove();
+            let count = self.counts.get_mut(&network).expect("whoever has an entry is counted");
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&network);
+            }
+        }
+    }
 }
 
 impl<D: Disk> Broker<D> {
@@ -32,7 +68,15 @@ impl<D: Disk> Broker<D> {
         // Nothing is released or placed again until it is decided.
         let guard = self.held_lock.lock().await;
         let placement = match self.find_delayed(recall, topic).await? {
-            Some(timer) => self.writer.place(|| self.try_recall(timer)).await?,
+            Some(timer) => {
+                let placing = self.writer.place(|| self.try_recall(timer, recall.network)).await;
+                if let Err(failure) = &placing
+                    && failure.status == Status::LimitReached
+                {
+                    self.note_refusal(failure);
+                }
+                placing?
+            }
             None => self.recall_aside(recall, topic).await?,
         };
         drop(guard);
@@ -41,23 +85,35 @@ impl<D: Disk> Broker<D> {
         Ok(())
     }
 
-    fn try_recall(&self, timer: TimerKey) -> Result<Placement, PlaceRefusal> {
-        let (is_pending, count) = {
+    fn try_recall(&self, timer: TimerKey, network: IpAddr) -> Result<Placement, PlaceRefusal> {
+        let (is_pending, used) = {
             let delays = &self.held().delays;
             (delays.is_pending(timer) && !delays.is_recalled(timer), delays.recalled_count())
         };
         if !is_pending {
             return Err(gone().into());
         }
-        if count >= limits::SHARD_RECALLS_MAX {
-            let message = format!(
-                "shard {} remembers {count} messages that were taken back before their time, no more: try again when some of \
-                 these times have come",
-                self.options.shard
-            );
-            return Err(Failure::new(Status::LimitReached, message).into());
+        self.check_recalls_limit(used, network)?;
+        let placement =
+            self.try_change_held(HeldChange::Recalled { due: timer.due, position: timer.position })?;
+        self.recallers.borrow_mut().note(timer, network);
+        Ok(placement)
+    }
+
+    /// Whether one more is remembered for who is at a place of the network. Others need some as well.
+    fn check_recalls_limit(&self, used: usize, network: IpAddr) -> Result<(), Failure> {
+        let mut recallers = self.recallers.borrow_mut();
+        recallers.pass(self.held().delays.releasing());
+        let (own, entries_max) = (recallers.count(network), limits::SHARD_RECALLS_MAX);
+        if (SharedTable { entries_max, used }).takes(own) {
+            return Ok(());
         }
-        self.try_change_held(HeldChange::Recalled { due: timer.due, position: timer.position })
+        let message = format!(
+            "shard {} remembers {used} of {entries_max} messages that were taken back before their time, {own} of them for clients \
+             at {network}, which is their share: try again when some of these times have come",
+            self.options.shard
+        );
+        Err(Failure::new(Status::LimitReached, message))
     }
 
     /// The message among those that wait for its time.
@@ -103,7 +159,8 @@ impl<D: Disk> Broker<D> {
         let Ok(header) = BatchHeader::decode(&bytes) else { return Ok(false) };
         let id = stored_records(&bytes).next().and_then(|record| {
             let id = properties::get(record.properties(), names::UNIQUE_ID)?;
-            Some(id == recall.unique_id.as_bytes())
+            // Clients are told it as text.
+            Some(String::from_utf8_lossy(id) == recall.unique_id)
         });
         Ok(header.key.topic == topic && id == Some(true))
     }
@@ -124,4 +181,37 @@ fn gone() -> Failure {
         Status::ReceiptExpired,
         "the message is not waiting for its time: it was delivered, or taken back before",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn timer(due: u64) -> TimerKey {
+        TimerKey { due: Timestamp(due), position: LogPosition(due) }
+    }
+
+    #[test]
+    fn who_takes_back_much_leaves_room_for_others_until_its_times_have_come() {
+        let [one, other]: [IpAddr; 2] =
+            ["10.0.0.1", "10.0.0.2"].map(|address| address.parse().expect("an address"));
+        let mut recallers = Recallers::default();
+        let entries_max = 1_024;
+        let table = |used| SharedTable { entries_max, used };
+        let mut used = 0;
+        while table(used).takes(recallers.count(one)) {
+            used += 1;
+            recallers.note(timer(used as u64), one);
+            // Whatever is said twice counts once.
+            recallers.note(timer(used as u64), one);
+        }
+        assert_eq!(used, entries_max / 8 * 3);
+        assert!(table(used).takes(recallers.count(other)));
+        recallers.note(timer(5_000), other);
+        recallers.pass(timer(100));
+        assert_eq!((recallers.count(one), recallers.count(other)), (used - 100, 1));
+        assert!(table(used - 99).takes(recallers.count(one)));
+        recallers.pass(TimerKey::MAX);
+        assert!(recallers.of.is_empty() && recallers.counts.is_empty());
+    }
 }

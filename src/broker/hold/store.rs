@@ -221,11 +221,12 @@ impl<D: Disk> Broker<D> {
     }
 
     /// Held messages in numbers, for `status`.
-    pub(in crate::broker) fn held_counters(&self) -> [(String, u64); 2] {
+    pub(in crate::broker) fn held_counters(&self) -> [(String, u64); 3] {
         let held = self.held();
         [
             ("halves".to_owned(), held.halves.count() as u64),
             ("delays_loaded".to_owned(), held.delays.loaded_count() as u64),
+            ("recalls".to_owned(), held.delays.recalled_count() as u64),
         ]
     }
 }

@@ -29,7 +29,7 @@ impl Remoting {
         // One without a place is no handle of this broker's.
         let Some(position) = position else { return Err(illegal("broker service not available").into()) };
         let broker = self.connections.broker.clone();
-        let recall = Recall { topic, due, unique_id, position };
+        let recall = Recall { topic, due, unique_id, position, network: self.network() };
         let recalled = async move {
             broker.recall(&recall).await.map_err(refused)?;
             Ok(Answer::field("msgId", recall.unique_id))
