@@ -136,6 +136,20 @@ fn what_is_taken_back_is_not_delivered_and_the_rest_is() {
     assert_eq!((last.code, last.field("maxOffset")), (19, "3"));
 }
 
+/// Ids with a blank in them once made handles that took back nothing.
+#[test]
+fn a_message_is_taken_back_whatever_its_id_is() {
+    let (_directory, node) = node(&[]);
+    let mut client = Remoting::connect(node.address());
+    for id in ["a b", " ", "100% sure", "%20"] {
+        let properties = format!("DELAY\u{1}9\u{2}UNIQ_KEY\u{1}{id}\u{2}");
+        let handle = send(&mut client, &properties, "later").field("recallHandle").to_owned();
+        let recalled = client.ask(RECALL, &[("topic", "orders"), ("recallHandle", &handle)], b"");
+        assert_eq!((recalled.code, recalled.field("msgId")), (0, id));
+    }
+    assert_eq!((node.counter("recalls"), node.counter("messages_recalled")), (4, 4));
+}
+
 #[test]
 fn what_waits_is_not_lost_with_the_broker() {
     let (directory, killed) = node(&[]);

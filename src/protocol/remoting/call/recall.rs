@@ -6,6 +6,9 @@
 //! base64, with an alphabet for addresses, of words with a blank between them:
 //! v1, topic, broker, time of the delivery in milliseconds, unique id; and here the place where the message waits
 //! ```
+//!
+//! A unique id may have blanks, of which RocketMQ's brokers do not know: they take its first word for it. Here a blank in it is
+//! written `%20`, and `%` is `%25`. What a handle of this broker's would not have been written as is none.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
@@ -46,6 +49,7 @@ impl RecallHandle<'_> {
     pub fn text(&self) -> String {
         let Self { topic, broker, due, unique_id, position } = self;
         let position = position.map(|position| format!(" {position}")).unwrap_or_default();
+        let unique_id = unique_id.replace('%', "%25").replace(' ', "%20");
         URL_SAFE.encode(format!("{VERSION} {topic} {broker} {due} {unique_id}{position}"))
     }
 }
@@ -62,16 +66,21 @@ impl RecallRequest {
         let text = String::from_utf8(bytes).map_err(|_| invalid())?;
         let words: Vec<_> = text.split(' ').collect();
         let [VERSION, named, broker, due, unique_id, more @ ..] = &words[..] else { return Err(invalid()) };
+        let position = match more {
+            [] => None,
+            [position] => Some(LogPosition(position.parse().map_err(|_| invalid())?)),
+            _ => return Err(invalid()),
+        };
         if *named != topic.as_str() {
             return Err(illegal("topic not match"));
         }
-        Ok(Self {
-            topic,
-            broker: (*broker).to_owned(),
-            due: Timestamp(due.parse().map_err(|_| illegal("timestamp invalid"))?),
-            unique_id: (*unique_id).to_owned(),
-            position: more.first().and_then(|position| position.parse().ok()).map(LogPosition),
-        })
+        let due = Timestamp(due.parse().map_err(|_| illegal("timestamp invalid"))?);
+        let unique_id = unique_id.replace("%20", " ").replace("%25", "%");
+        let meant = RecallHandle { topic: named, broker, due, unique_id: &unique_id, position };
+        if position.is_some() && meant.text().trim_end_matches('=') != handle.trim_end_matches('=') {
+            return Err(invalid());
+        }
+        Ok(Self { broker: (*broker).to_owned(), due, unique_id, position, topic })
     }
 }
 
@@ -108,9 +117,33 @@ mod tests {
     }
 
     #[test]
+    fn a_unique_id_of_any_characters_comes_back() {
+        for unique_id in ["a b", " a  b ", "100%", "%20", "a%2520b", "\u{e4}\n", ""] {
+            let position = Some(LogPosition(4096));
+            let handle = RecallHandle { topic: "t", broker: "n-0", due: Timestamp(7), unique_id, position };
+            let request = read("t", handle.text()).expect("a handle");
+            assert_eq!((&*request.unique_id, request.position), (unique_id, position));
+        }
+    }
+
+    #[test]
     fn what_is_no_handle_is_refused() {
         let of = |text: &str| URL_SAFE.encode(text);
-        for handle in ["".to_owned(), "*".to_owned(), of("v2 t n-0 1 U"), of("v1 t n-0 1"), of("")] {
+        for handle in
+            ["".to_owned(), "*".to_owned(), of("v2 t n-0 1 U"), of("v1 t n-0 1"), of("")].into_iter().chain(
+                [
+                    "v1 t n-0 1 U 4096 7",
+                    "v1 t n-0 1 U 4096 ",
+                    "v1 t n-0 1 U soon",
+                    "v1 t n-0 1 U +4096",
+                    "v1 t n-0 01 U 4096",
+                    "v1 t n-0 1 U 04096",
+                    "v1 t n-0 1 %41% 4096",
+                    "v1 t n-0 1 a b",
+                ]
+                .map(of),
+            )
+        {
             assert_eq!(
                 read("t", handle).expect_err("no handle"),
                 (604, "recall handle is invalid".to_owned())
