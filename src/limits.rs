@@ -292,6 +292,8 @@ pub const REMOTING_SILENCE_SECONDS: u64 = 120;
 pub const REMOTING_CLIENTS_MAX: usize = CONNECTIONS_MAX;
 pub const REMOTING_CONNECTION_CLIENTS_MAX: usize = 16;
 pub const REMOTING_CLIENT_GROUPS_MAX: usize = 64;
+/// The name of a group that a client consumes as: with `%RETRY%` before it, it is as long as a topic's.
+pub const REMOTING_GROUP_BYTES_MAX: usize = 120;
 /// Topics that a client subscribes to, over all of its groups, and the bytes of their names and expressions.
 pub const REMOTING_CLIENT_SUBSCRIPTIONS_MAX: usize = 4_096;
 pub const REMOTING_CLIENT_SUBSCRIPTION_BYTES_MAX: usize = 256 * 1024;
@@ -366,6 +368,7 @@ const _: () = assert!(
     QUEUE_LOCKS_PLACED_MAX * (GROUP_NAME_BYTES_MAX + REMOTING_CLIENT_ID_BYTES_MAX + 64) <= BATCH_BYTES_MAX
 );
 const _: () = assert!(GROUP_NAME_BYTES_MAX <= u8::MAX as usize);
+const _: () = assert!(REMOTING_GROUP_BYTES_MAX + "%RETRY%".len() == TOPIC_NAME_BYTES_MAX);
 // The share of whoever is alone takes a receive, and those who have little find room when all others have their fill.
 const _: () = assert!(SHARE_GUARANTEED >= RECEIVE_MESSAGES_MAX as usize);
 const _: () = assert!(SHARD_LEASED_MESSAGES_MAX / 4 >= 256 * SHARE_GUARANTEED);

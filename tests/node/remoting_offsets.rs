@@ -111,7 +111,7 @@ fn groups_are_where_their_clients_say() {
         assert!(refused.remark.contains(&format!("queueId[{queue}] is illegal")), "{refused:?}");
     }
     assert_eq!(commit(&mut client, "g", "nowhere", "0", "0"), 17);
-    assert_eq!(commit(&mut client, "no group", "orders", "0", "0"), 29);
+    assert_eq!(commit(&mut client, "no group", "orders", "0", "0"), 26);
     assert_eq!(query(&mut client, "g", "orders", "0"), Ok(4), "refusals change nothing");
     // The topic of a group's retries has no messages before one is sent back.
     assert_eq!(query(&mut client, "g", "%RETRY%g", "0"), Ok(0));

@@ -151,7 +151,7 @@ fn every_place_has_its_answer() {
         );
         assert_eq!(records(&answer).len(), if code == FOUND { 2 } else { 0 });
     }
-    let long = "g".repeat(256);
+    let (long, longer) = ("g".repeat(121), "g".repeat(256));
     for (name, value, code, words) in [
         ("queueId", "2", 29, "queueId[2] is illegal"),
         ("queueId", "-1", 29, "queueId[-1] is illegal"),
@@ -163,7 +163,8 @@ fn every_place_has_its_answer() {
         ("topic", "a b", 17, "topic[a b] not exist"),
         ("topic", "%RETRY%other", 17, "not exist"),
         ("consumerGroup", "", 26, "subscription group [] does not exist"),
-        ("consumerGroup", &long, 26, "does not exist"),
+        ("consumerGroup", &long, 26, "at most 120 bytes"),
+        ("consumerGroup", &longer, 26, "does not exist"),
         ("subscription", "||", 23, "parse the consumer's subscription failed"),
         ("expressionType", "JS", 1, "does not support consumer to filter message by JS"),
     ] {

@@ -15,6 +15,7 @@
 //! | `refusal` | requests that are not carried out |
 //! | `body` | what bodies say, as types of their own |
 //! | `signature` | who has signed a request |
+//! | `consumer_group` | which groups these clients can consume as |
 //! | `code`, `status` | numbers of requests and answers; which one an outcome has |
 //!
 //! What is read is read tolerantly, since every client writes it differently; what is written is what all of them read.
@@ -23,6 +24,7 @@ pub mod body;
 pub mod call;
 pub mod client;
 pub mod code;
+mod consumer_group;
 mod fields;
 pub mod frame;
 mod head;
@@ -41,6 +43,7 @@ mod status;
 mod tests;
 
 pub use code::ResponseCode;
+pub use consumer_group::{ConsumerGroupError, consumer_group};
 pub use fields::{FieldError, FieldValue, Fields};
 pub use frame::{Cut, Frame, FrameError, cut};
 pub use head::{BROKER_VERSION, Head};

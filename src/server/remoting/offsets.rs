@@ -11,7 +11,7 @@ use crate::api::{Failure, OffsetSpec, Status};
 use crate::namesrv::{is_retry_topic, retried_group};
 use crate::protocol::remoting::call::offsets::{Boundary, OffsetCommit, OffsetQuery, QueueAsked, TimeSearch};
 use crate::protocol::remoting::code::request;
-use crate::protocol::remoting::{Header, ResponseCode};
+use crate::protocol::remoting::{Header, ResponseCode, consumer_group};
 use crate::types::{GroupName, QueueKey, QueueNumber, QueueOffset, TopicName};
 
 /// As RocketMQ says it: clients look for the number, people for the words.
@@ -93,7 +93,10 @@ impl Remoting {
     ) -> Result<Option<Answer>, Refused> {
         let commit = OffsetCommit::read(&header.fields)?;
         self.check_consumer(sender, &commit.queue.topic, &commit.group)?;
-        let group = group_named(&commit.group)?;
+        let group = consumer_group(&commit.group).map_err(|error| {
+            let remark = format!("subscription group [{}] does not exist: {error}", commit.group);
+            Refused::new(ResponseCode::SubscriptionGroupNotExist, remark)
+        })?;
         let key = match self.queue_of(&commit.queue) {
             // There is nothing in it, so this says nothing.
             Err(_) if retried_group(&commit.queue.topic) == Some(&commit.group) => {
@@ -191,7 +194,7 @@ impl Remoting {
 }
 
 pub(super) fn group_named(name: &str) -> Result<GroupName, Refused> {
-    name.parse().map_err(|error| {
+    consumer_group(name).map_err(|error| {
         Refused::new(ResponseCode::InvalidParameter, format!("`{name}` is no name of a group: {error}"))
     })
 }

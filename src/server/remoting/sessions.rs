@@ -22,7 +22,7 @@ use crate::limits;
 use crate::protocol::remoting::body::{ClientCheck, Consumer, Heartbeat, write_client_ids};
 use crate::protocol::remoting::call::pull::{TAG, read_subscription};
 use crate::protocol::remoting::code::request;
-use crate::protocol::remoting::{FieldValue, Head, Header, HeaderForm, ResponseCode};
+use crate::protocol::remoting::{FieldValue, Head, Header, HeaderForm, ResponseCode, consumer_group};
 use crate::server::connection::Connections;
 use crate::server::context::OUTBOX_PAUSE_BYTES;
 use crate::server::sessions::{
@@ -281,7 +281,7 @@ impl Remoting {
         };
         let mut groups = BTreeMap::new();
         for consumer in heartbeat.consumers {
-            let group: GroupName = consumer.group.parse().map_err(|error| {
+            let group = consumer_group(&consumer.group).map_err(|error| {
                 let remark = format!("`{}` is no name of a consumer group: {error}", consumer.group);
                 Refused::new(ResponseCode::SystemError, remark)
             })?;

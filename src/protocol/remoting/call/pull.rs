@@ -10,6 +10,7 @@ use crate::api::{Filter, TagFilter};
 use crate::filter::{Expression, ExpressionError};
 use crate::limits;
 use crate::protocol::remoting::code::{ResponseCode, request};
+use crate::protocol::remoting::consumer_group;
 use crate::protocol::remoting::fields::{FieldError, FieldValue, Fields};
 use crate::protocol::remoting::refusal::Refusal;
 use crate::protocol::remoting::{Head, Header, HeaderForm};
@@ -152,7 +153,7 @@ impl PullRequest {
         let wait: i64 = number(fields, "suspendTimeoutMillis")?;
         let version = number(fields, "subVersion")?;
         let bytes_max = fields.number("maxMsgBytes").filter(|bytes| *bytes > 0).unwrap_or(i32::MAX);
-        let group = group.parse().map_err(|error| {
+        let group = consumer_group(&group).map_err(|error| {
             Refusal::from(PullRefusal::NoGroup { group: &group, why: &format!("{error}") })
         })?;
         let topic = topic.parse().map_err(|_| Refusal::from(PullRefusal::NoTopic { topic: &topic }))?;

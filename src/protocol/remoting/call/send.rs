@@ -13,8 +13,10 @@ use crate::protocol::remoting::code::{ResponseCode, request};
 use crate::protocol::remoting::fields::FieldValue;
 use crate::protocol::remoting::message::{Delay, InnerMessages, Meaning, REGION, system_flag};
 use crate::protocol::remoting::refusal::Refusal;
-use crate::protocol::remoting::{Head, Header, HeaderForm};
-use crate::types::{GroupName, Level, OffsetMessageId, RecordLocation, Timestamp, TopicName};
+use crate::protocol::remoting::{Head, Header, HeaderForm, consumer_group};
+use crate::types::{
+    DelayLevels, GroupName, GroupTopic, Level, OffsetMessageId, RecordLocation, Timestamp, TopicName,
+};
 use crate::wire::batch::{BatchBuilder, OwnedBatch};
 use crate::wire::origin::{Attributes, Origin};
 use crate::wire::properties::{self, names};
@@ -227,11 +229,19 @@ fn check_topic(name: &str) -> Result<TopicName, Refusal> {
     if is_forbidden(&topic) {
         return Err(forbidden(&topic));
     }
-    if topic.is_of_group() && topic.group().is_none() {
-        let remark = format!("{topic} names no group");
-        return Err(Refusal::new(ResponseCode::InvalidParameter, remark));
+    if !topic.is_of_group() {
+        return Ok(topic);
     }
-    Ok(topic)
+    let Some((kind, group)) = topic.group() else {
+        return Err(Refusal::new(ResponseCode::InvalidParameter, format!("{topic} names no group")));
+    };
+    match consumer_group(group.as_str()) {
+        Err(error) if kind == GroupTopic::Retries => {
+            let remark = format!("subscription group not exist, {group} {error}");
+            Err(Refusal::new(ResponseCode::SubscriptionGroupNotExist, remark))
+        }
+        _ => Ok(topic),
+    }
 }
 
 /// What a record says of what the system flag said.

@@ -2,6 +2,7 @@
 
 use crate::protocol::remoting::Fields;
 use crate::protocol::remoting::code::ResponseCode;
+use crate::protocol::remoting::consumer_group;
 use crate::protocol::remoting::refusal::Refusal;
 use crate::types::{GroupName, RecordLocation};
 
@@ -19,7 +20,7 @@ pub struct SentBack {
 impl SentBack {
     pub fn read(fields: &Fields<'_>) -> Result<Self, Refusal> {
         let group = fields.required_text("group")?;
-        let group = group.parse().map_err(|error| {
+        let group = consumer_group(&group).map_err(|error| {
             let remark = format!("subscription group not exist, {group} {error}");
             Refusal::new(ResponseCode::SubscriptionGroupNotExist, remark)
         })?;
@@ -85,5 +86,8 @@ mod tests {
         assert_eq!(code(&[("group", "g"), ("delayLevel", "1")]), Err(1));
         assert_eq!(code(&[("offset", "1"), ("delayLevel", "1")]), Err(1));
         assert_eq!(code(&[("group", ""), ("offset", "1"), ("delayLevel", "1")]), Err(26));
+        let long: &'static str = "g".repeat(121).leak();
+        assert_eq!(code(&[("group", long), ("offset", "1"), ("delayLevel", "1")]), Err(26));
+        assert!(code(&[("group", &long[1..]), ("offset", "1"), ("delayLevel", "1")]).is_ok());
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::protocol::remoting::Fields;
 use crate::protocol::remoting::code::ResponseCode;
+use crate::protocol::remoting::consumer_group;
 use crate::protocol::remoting::fields::FieldError;
 use crate::protocol::remoting::json::Value;
 use crate::protocol::remoting::refusal::Refusal;
@@ -127,8 +128,8 @@ impl AttributeChange {
 impl GroupAsked {
     pub fn of(value: &Value<'_>) -> Result<Self, Refusal> {
         let name = value.get("groupName").as_text().unwrap_or_default();
-        let group =
-            name.parse().map_err(|error| invalid(format!("`{name}` is no name of a group: {error}")))?;
+        let group = consumer_group(name)
+            .map_err(|error| invalid(format!("`{name}` is no name of a group: {error}")))?;
         let flag = |name, default| value.get(name).as_boolean().unwrap_or(default);
         let retry_queues = value.get("retryQueueNums").as_number().unwrap_or(1);
         Ok(Self {
