@@ -94,6 +94,8 @@ pub const SHARE_GUARANTEED: usize = 64;
 pub const SHARE_BYTES_GUARANTEED: usize = 16 * 1024;
 /// How far ahead a delivery time may lie: forty days, milliseconds.
 pub const DELAY_MS_MAX: u64 = 40 * 24 * 3_600_000;
+/// Levels of delays that a node can have.
+pub const DELAY_LEVELS_MAX: usize = 1_024;
 pub const FIND_MESSAGES_MAX: u32 = 64;
 
 pub const TOPIC_NAME_BYTES_MAX: usize = 127;

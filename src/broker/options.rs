@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::log::CommitOptions;
-use crate::types::{Level, NodeId, ShardId};
+use crate::types::{DelayLevels, Level, NodeId, ShardId};
 
 /// Settings of one shard, the same in kind on all of a node.
 #[derive(Clone, Debug)]
@@ -41,6 +41,8 @@ pub struct BrokerOptions {
     /// A client that consumes in order has a queue to itself for this long after it has asked for it last: RocketMQ's
     /// `rocketmq.broker.rebalance.lockMaxLiveTime`.
     pub lock_lease: Duration,
+    /// How long messages of RocketMQ's levels wait: `messageDelayLevel`.
+    pub delay_levels: DelayLevels,
     /// A random number, for a shard that is made by this start: see `log`.
     pub secret: u64,
     /// A producer has at least this long to decide on a half message before it is asked: RocketMQ's

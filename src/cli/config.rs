@@ -12,7 +12,7 @@ use crate::cli::log_level::{LogFormat, LogLevels};
 use crate::cli::quantity::{ByteSize, CoreList, OrNone, Span};
 use crate::limits;
 use crate::node::{Place, ServeOptions, TlsMode};
-use crate::types::{Level, SettingsFile};
+use crate::types::{DelayLevels, Level, SettingsFile};
 
 /// What was said; what was not said keeps the default of [`ServeOptions`].
 #[derive(Clone, Debug, Default, PartialEq, clap::Args, serde::Deserialize)]
@@ -133,6 +133,12 @@ pub struct ServeSettings {
     /// RocketMQ's clients ask every 20 seconds, and count on it for 30
     #[arg(long, value_name = "DURATION")]
     pub lock_lease: Option<Span>,
+    /// How long messages of RocketMQ's delay levels wait, from level 1 on, as its messageDelayLevel has it: numbers with s, m, h
+    /// or d, and blanks between them [default: 1s 5s 10s 30s 1m 2m 3m 4m 5m 6m 7m 8m 9m 10m 20m 30m 1h 2h]; what a consumer
+    /// gives back waits for level 3 at first, then for level 4 and so on
+    #[arg(long, value_name = "DELAYS")]
+    #[serde(deserialize_with = "from_text")]
+    pub delay_levels: Option<DelayLevels>,
     /// Written bytes that each shard keeps in memory for readers at the tail [default: 64MiB, less with little memory]
     #[arg(long, value_name = "SIZE")]
     pub tail_cache_bytes: Option<ByteSize>,
@@ -238,6 +244,7 @@ impl ServeSettings {
             deliveries: self.deliveries.or(file.deliveries),
             group_idle: self.group_idle.or(file.group_idle),
             lock_lease: self.lock_lease.or(file.lock_lease),
+            delay_levels: self.delay_levels.or(file.delay_levels),
             tail_cache_bytes: self.tail_cache_bytes.or(file.tail_cache_bytes),
             client_memory: self.client_memory.or(file.client_memory),
             transaction_immunity: self.transaction_immunity.or(file.transaction_immunity),
@@ -290,6 +297,7 @@ impl ServeSettings {
             client_memory_bytes: self.client_memory.map(|size| size.0),
             group_idle: self.group_idle.map_or(default.group_idle, |idle| idle.0.map(|span| span.0)),
             lock_lease: self.lock_lease.map_or(default.lock_lease, |lease| lease.0),
+            delay_levels: self.delay_levels.unwrap_or(default.delay_levels),
             transaction_immunity: self
                 .transaction_immunity
                 .map_or(default.transaction_immunity, |span| span.0),
@@ -342,6 +350,7 @@ mod tests {
         deliveries = 3
         group-idle = "90d"
         lock-lease = "45s"
+        delay-levels = "2s 1m"
         transaction-immunity = "1s"
         transaction-check-interval = "2s"
         transaction-checks = 3
@@ -382,6 +391,7 @@ mod tests {
         assert_eq!(options.leases, leases);
         assert_eq!(options.group_idle, Some(Duration::from_secs(90 * 86_400)));
         assert_eq!(options.lock_lease, Duration::from_secs(45));
+        assert_eq!(options.delay_levels.to_string(), "2s 1m");
         let interval = (options.transaction_immunity, options.transaction_check_interval);
         assert_eq!(interval, (Duration::from_secs(1), Duration::from_secs(2)));
         assert_eq!(options.transaction_checks, 3);
@@ -445,6 +455,9 @@ mod tests {
             ("log-level = 1", "line 1: "),
             ("segment-bytes = \"64 MB\"", "`64 MB` is no size"),
             ("retention-age = 72", "a duration like \"72h\""),
+            ("delay-levels = \"\"", "it names no level"),
+            ("delay-levels = \"1s 5\"", "`5` is no delay of a level"),
+            ("delay-levels = \"41d\"", "`41d` is longer than a message can wait, which is 40 days"),
             ("cores = \"a\"", "`a` is no list of cores"),
             ("cores = 1", "cores like [0, 1]"),
             ("shards = 70000", "line 1: invalid value: integer `70000`, expected a whole number up to 65535"),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::broker::LeaseDefaults;
 use crate::limits;
 use crate::server::TlsMode;
-use crate::types::Level;
+use crate::types::{DelayLevels, Level};
 
 /// Step between the ports of two neighbouring shards. RocketMQ clients derive ports at minus 2 and plus 1 from a
 /// broker's port, so neighbours keep clear of each other.
@@ -108,6 +108,8 @@ pub struct ServeOptions {
     pub group_idle: Option<Duration>,
     /// How long a client that consumes in order has a queue to itself after it has asked for it last.
     pub lock_lease: Duration,
+    /// How long messages of RocketMQ's levels wait.
+    pub delay_levels: DelayLevels,
     /// How long producers have to decide on a half message before they are asked, how often they are asked, and how
     /// many times.
     pub transaction_immunity: Duration,
@@ -237,6 +239,7 @@ impl ServeOptions {
             client_memory_bytes: None,
             group_idle: Some(GROUP_IDLE_DEFAULT),
             lock_lease: LOCK_LEASE_DEFAULT,
+            delay_levels: DelayLevels::default(),
             transaction_immunity: Duration::from_secs(6),
             transaction_check_interval: Duration::from_secs(30),
             transaction_checks: 15,

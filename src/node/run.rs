@@ -415,6 +415,7 @@ impl Layout<'_> {
             leases: self.options.leases,
             group_idle: self.options.group_idle,
             lock_lease: self.options.lock_lease,
+            delay_levels: self.options.delay_levels.clone(),
             // Keys of the standard library's hash maps come from the system's random numbers.
             secret: RandomState::new().build_hasher().finish(),
             transaction_immunity: self.options.transaction_immunity,

@@ -32,7 +32,7 @@ mod wake;
 pub use budget::{ByteBudget, Reservation};
 #[cfg(feature = "server")]
 pub use client_memory::{Account, ClientMemory};
-pub use delay_level::{DELAY_LEVELS, delay_of_level};
+pub use delay_level::{DelayLevels, DelayLevelsError};
 #[cfg(feature = "server")]
 pub use file_stamp::FileStamp;
 pub use identity::{Identity, NodeId, QueueKey, QueueNumber, ShardId, TopicId};

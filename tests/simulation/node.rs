@@ -18,7 +18,9 @@ use turbopump::limits;
 use turbopump::log::{CommitOptions, LogOptions, Placed, Report};
 use turbopump::metrics::ShardMetrics;
 use turbopump::testing::{JoinHandle, SeededExecutor, Spawner, VirtualClock};
-use turbopump::types::{GroupName, Level, NodeId, QueueKey, QueueOffset, ShardId, TopicId, TopicName};
+use turbopump::types::{
+    DelayLevels, GroupName, Level, NodeId, QueueKey, QueueOffset, ShardId, TopicId, TopicName,
+};
 use turbopump::wire::batch::LogSecret;
 
 pub type TestBroker = Broker<BoundedDisk<FaultyDisk>>;
@@ -197,6 +199,7 @@ fn options(setup: &Setup, shard: u16, is_made: bool) -> BrokerOptions {
         retention_age: setup.retention_age,
         group_idle: setup.group_idle,
         lock_lease: Duration::from_secs(60),
+        delay_levels: DelayLevels::default(),
         retention_bytes: setup.retention_bytes,
         leases: LeaseDefaults::default(),
         secret: 0x5eed ^ u64::from(shard),

@@ -5,7 +5,6 @@
 //! delayed message does: what was answered comes once, after any death.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::Duration;
 
 use crate::api::{Failure, FoundMessage, Hold, Produce, Release};
 use crate::broker::copied_message::copy_with;
@@ -13,9 +12,8 @@ use crate::broker::find::FindHere;
 use crate::broker::receive::dead_letter;
 use crate::broker::shard_broker::Broker;
 use crate::disk::Disk;
-use crate::types::{
-    DELAY_LEVELS, GroupName, GroupTopic, QueueKey, RecordLocation, Timestamp, TopicName, delay_of_level,
-};
+use crate::state::Permission;
+use crate::types::{GroupName, GroupTopic, QueueKey, RecordLocation, Timestamp, TopicName};
 use crate::wire::batch::OwnedBatch;
 use crate::wire::origin::Origin;
 use crate::wire::properties::{self, names};
@@ -23,7 +21,7 @@ use crate::wire::record::{Record, RecordView};
 
 /// How often a message is delivered again, unless the client or the group's settings say it: RocketMQ's `retryMaxTimes`.
 const RETRIES_MAX: i64 = 16;
-/// The level of the first retry: ten seconds.
+/// The level of the first retry: ten seconds, unless the node has other levels.
 const FIRST_RETRY_LEVEL: u32 = 3;
 /// Where a message was born whose producer's protocol does not say it.
 const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
@@ -33,7 +31,7 @@ const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0
 pub enum RetryDelay {
     /// The later, the more often it has come.
     ByCount,
-    /// One of RocketMQ's levels.
+    /// One of the node's levels; a higher one is the last.
     Level(u32),
     /// Never: it is a dead letter.
     Never,
@@ -70,20 +68,20 @@ impl<D: Disk> Broker<D> {
         let first_id = text_of(record.properties, names::ORIGIN_MESSAGE_ID).unwrap_or(id);
         let mut said = vec![(names::ORIGIN_MESSAGE_ID, first_id)];
         let topic = message.topic.as_str();
-        let (delay, level) = match delay {
-            _ if i64::from(deliveries) > self.retries_max(group, *retries_max) => (None, None),
-            RetryDelay::Never => (None, None),
-            RetryDelay::Level(level) => {
-                (Some(delay_of_level(*level)), Some(level.min(&DELAY_LEVELS).to_string()))
-            }
-            RetryDelay::ByCount => self.delay_by_count(group, deliveries),
+        let level = match delay {
+            _ if i64::from(deliveries) > self.retries_max(group, *retries_max) => None,
+            RetryDelay::Never => None,
+            RetryDelay::Level(level) => Some(*level),
+            RetryDelay::ByCount => Some(FIRST_RETRY_LEVEL + u32::from(before.deliveries_before)),
         };
-        let Some(delay) = delay else {
+        let Some(level) = level else {
             let batch = dead_letter(&record, message.born_time, Some(topic), deliveries.into(), &said);
             return self.store_dead_letter(group, batch).await;
         };
-        said.push((names::RETRY_TOPIC, text_of(record.properties, names::RETRY_TOPIC).unwrap_or(topic)));
-        said.extend(level.iter().map(|level| (names::DELAY, &**level)));
+        let (level, delay) = self.options.delay_levels.level(level);
+        let level = level.to_string();
+        let first_topic = text_of(record.properties, names::RETRY_TOPIC).unwrap_or(topic);
+        said.extend([(names::RETRY_TOPIC, first_topic), (names::DELAY, &*level)]);
         let topic = GroupTopic::Retries.of(group);
         let key = self.open_group_topic(&topic).await?;
         let queue = (key.queue.0 / u32::from(self.options.shard_count)).to_string();
@@ -131,20 +129,6 @@ impl<D: Disk> Broker<D> {
             deliveries_max.map(|max| i64::from(max) - 1)
         };
         asked.or_else(of_group).unwrap_or(RETRIES_MAX)
-    }
-
-    /// How long a message waits that was delivered so often, and RocketMQ's level of that, where it is one.
-    fn delay_by_count(&self, group: &GroupName, deliveries: u16) -> (Option<Duration>, Option<String>) {
-        let retry = u32::from(deliveries.saturating_sub(1));
-        let tables = self.tables();
-        let own = tables.group(group).map_or(&[][..], |group| &group.policy.retry_delays);
-        match own.get(retry as usize).or(own.last()) {
-            Some(delay) => (Some(*delay), None),
-            None => {
-                let level = (FIRST_RETRY_LEVEL + retry).min(DELAY_LEVELS);
-                (Some(delay_of_level(level)), Some(level.to_string()))
-            }
-        }
     }
 
     /// This shard's queue of a topic of a group, which somebody writes to who may: it is made where it is not there.

@@ -110,7 +110,7 @@ impl Remoting {
         let placed = match send.messages {
             Messages::Single(mut message) => {
                 let now = self.connections.clock.now();
-                let due = message.take_due(now, &send.topic, target.queue)?;
+                let due = message.take_due(now, &send.topic, target.queue, &broker.options().delay_levels)?;
                 match due.map(Release::At).or_else(|| message.release.take()) {
                     Some(release) => self.hold(&target, send.level, message, release).await,
                     None => self.place_single(&target, send.level, message).await,

@@ -386,10 +386,11 @@ impl SingleMessage<'_> {
         now: Timestamp,
         topic: &TopicName,
         queue: u32,
+        levels: &DelayLevels,
     ) -> Result<Option<Timestamp>, Refusal> {
         let Some(delay) = self.delay.take() else { return Ok(None) };
         let due = delay
-            .due(now)
+            .due(now, levels)
             .map_err(|value| illegal(format!("timer message illegal, `{value}` is no delay and no time")))?;
         let delay_max = limits::DELAY_MS_MAX;
         if due.0.saturating_sub(now.0) > delay_max {
@@ -401,7 +402,7 @@ impl SingleMessage<'_> {
             return Ok(None);
         }
         let (name, value) = match delay {
-            Delay::Level(level) => (names::DELAY, level.to_string()),
+            Delay::Level(level) => (names::DELAY, levels.level(level).0.to_string()),
             _ => (names::OUT_MS, due.0.to_string()),
         };
         let said =

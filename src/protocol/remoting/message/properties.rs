@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use crate::limits;
-use crate::types::{DELAY_LEVELS, Timestamp, delay_of_level};
+use crate::types::{DelayLevels, Timestamp};
 use crate::wire::properties::{Properties, names};
 use crate::wire::record::RecordView;
 
@@ -30,7 +30,7 @@ pub struct Meaning<'a> {
 /// When a message is to be delivered; what cannot be read is there as it came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delay<'a> {
-    /// One of eighteen levels; a higher one is the last.
+    /// One of the node's levels; a higher one is the last.
     Level(u32),
     After(Duration),
     At(Timestamp),
@@ -107,12 +107,12 @@ impl<'a> Delays<'a> {
 
 impl Delay<'_> {
     /// When a message is to be delivered that has come now; the error is what cannot be read.
-    pub fn due(&self, now: Timestamp) -> Result<Timestamp, String> {
+    pub fn due(&self, now: Timestamp, levels: &DelayLevels) -> Result<Timestamp, String> {
         let after = |delay: Duration| {
             Timestamp(now.0.saturating_add(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)))
         };
         match self {
-            Delay::Level(level) => Ok(after(delay_of_level(*level))),
+            Delay::Level(level) => Ok(after(levels.level(*level).1)),
             Delay::After(delay) => Ok(after(*delay)),
             Delay::At(time) => Ok(*time),
             Delay::Unreadable(value) => Err(String::from_utf8_lossy(value).chars().take(64).collect()),
@@ -126,7 +126,7 @@ fn delay<'a>(name: &str, value: &'a [u8]) -> Option<Delay<'a>> {
     let Some(number) = number else { return Some(Delay::Unreadable(value)) };
     let number = u64::try_from(number).ok().filter(|number| *number > 0)?;
     Some(match name {
-        names::DELAY => Delay::Level(u32::try_from(number).unwrap_or(u32::MAX).min(DELAY_LEVELS)),
+        names::DELAY => Delay::Level(u32::try_from(number).unwrap_or(u32::MAX)),
         names::DELAY_SECONDS => Delay::After(Duration::from_secs(number)),
         names::DELAY_MS => Delay::After(Duration::from_millis(number)),
         _ => Delay::At(Timestamp(number)),
@@ -206,7 +206,8 @@ mod tests {
         assert_eq!(delay(b"__STARTDELIVERTIME\x018\x02"), Some(Delay::At(Timestamp(8))));
         assert_eq!(delay(b"DELAY\x01soon\x02"), Some(Delay::Unreadable(b"soon")));
         assert_eq!(delay(b"DELAY\x01-1\x02"), None);
-        assert_eq!(delay(b"DELAY\x0199\x02"), Some(Delay::Level(18)));
+        assert_eq!(delay(b"DELAY\x0199\x02"), Some(Delay::Level(99)));
+        assert_eq!(delay(b"DELAY\x015000000000\x02"), Some(Delay::Level(u32::MAX)));
     }
 
     #[test]
@@ -217,10 +218,12 @@ mod tests {
     }
 
     #[test]
-    fn delays_count_from_now_and_levels_are_rocketmqs() {
-        let due = |delay: Delay<'_>| delay.due(Timestamp(1_000)).map(|due| due.0);
+    fn delays_count_from_now_and_levels_are_the_nodes() {
+        let levels = DelayLevels::default();
+        let due = |delay: Delay<'_>| delay.due(Timestamp(1_000), &levels).map(|due| due.0);
         assert_eq!(due(Delay::Level(1)), Ok(2_000));
         assert_eq!(due(Delay::Level(18)), Ok(7_201_000));
+        assert_eq!(due(Delay::Level(99)), Ok(7_201_000), "the last one");
         assert_eq!(due(Delay::After(Duration::MAX)), Ok(u64::MAX));
         assert_eq!(due(Delay::At(Timestamp(7))), Ok(7));
         assert_eq!(due(Delay::Unreadable(b"soon")), Err("soon".to_owned()));

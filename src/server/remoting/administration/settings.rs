@@ -45,6 +45,7 @@ impl Remoting {
             ("flushDiskType", flush.to_owned()),
             ("mappedFileSizeCommitLog", options.segment_bytes.to_string()),
             ("maxMessageSize", limits::BODY_BYTES_MAX.to_string()),
+            ("messageDelayLevel", options.delay_levels.to_string()),
             ("transactionTimeOut", options.transaction_immunity.as_millis().to_string()),
             ("transactionCheckInterval", options.transaction_check_interval.as_millis().to_string()),
             ("transactionCheckMax", options.transaction_checks_max.to_string()),

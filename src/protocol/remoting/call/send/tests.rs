@@ -1,7 +1,7 @@
 use super::*;
 use crate::protocol::remoting::message::InnerMessage;
 use crate::protocol::remoting::{Cut, Fields, Language, cut};
-use crate::types::{LogPosition, QueueOffset};
+use crate::types::{DelayLevels, LogPosition, QueueOffset};
 use crate::wire::batch::CheckedBatch;
 use crate::wire::inflate::inflate;
 use crate::wire::origin::BodyEncoding;
@@ -109,11 +109,18 @@ fn who_receives_a_delayed_message_is_told_of_its_delay() {
         let send = send.expect("a send");
         let mut message = single(&send).clone();
         assert!(matches!(message.delay, Some(Delay::Level(3))), "{:?}", message.delay);
-        assert_eq!(message.take_due(Timestamp(1_000), &send.topic, 2), Ok(Some(Timestamp(11_000))));
+        assert_eq!(
+            message.take_due(Timestamp(1_000), &send.topic, 2, &DelayLevels::default()),
+            Ok(Some(Timestamp(11_000)))
+        );
         let text = String::from_utf8_lossy(&message.properties).into_owned();
         let said = format!("DELAY\u{1}3\u{2}REAL_TOPIC\u{1}{}\u{2}REAL_QID\u{1}2\u{2}", send.topic);
         assert!(text.ends_with(&said), "{text}");
-        assert_eq!(message.take_due(Timestamp(1_000), &send.topic, 2), Ok(None), "once");
+        assert_eq!(
+            message.take_due(Timestamp(1_000), &send.topic, 2, &DelayLevels::default()),
+            Ok(None),
+            "once"
+        );
     });
 }
 
@@ -161,7 +168,11 @@ fn a_time_is_refused_that_is_none_or_too_far_off_and_one_that_has_passed_is_none
         delay: Some(delay),
     };
     let topic = "t".parse().expect("a name");
-    let due = |delay| message(delay).take_due(Timestamp(1_000), &topic, 0).map_err(|error| error.code);
+    let due = |delay| {
+        message(delay)
+            .take_due(Timestamp(1_000), &topic, 0, &DelayLevels::default())
+            .map_err(|error| error.code)
+    };
     assert_eq!(due(Delay::At(Timestamp(1_000))), Ok(None));
     assert_eq!(due(Delay::At(Timestamp(1_001))), Ok(Some(Timestamp(1_001))));
     let last = 1_000 + limits::DELAY_MS_MAX;
