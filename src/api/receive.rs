@@ -114,6 +114,26 @@ pub struct GroupSettings {
     pub ordered_lease: Option<Duration>,
 }
 
+/// What tools say of how long a group's messages wait before each of their deliveries after the first one
+/// (`remoting/.../subscription/GroupRetryPolicy.java`). It is kept and shown, and nothing waits by it: RocketMQ's brokers tell it to
+/// clients over gRPC, and what consumers give back waits for a delay level.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// Which of the two below counts.
+    pub is_exponential: bool,
+    /// In whole milliseconds; none: RocketMQ's.
+    pub delays: Vec<Duration>,
+    pub growth: Option<RetryGrowth>,
+}
+
+/// Delays of which each is that many times as long as the one before (`ExponentialRetryPolicy.java`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryGrowth {
+    pub initial_ms: u64,
+    pub max_ms: u64,
+    pub multiplier: u64,
+}
+
 /// What leases a group has in one queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeaseInfo {

@@ -7,8 +7,10 @@
 //! 2  u32  read queues   all                        2  u8   may consume    1
 //! 3  u32  write queues  all                        3  u8   may broadcast  1
 //! 4  u8   permission    6                          4  u32  retry queues   1
-//! 5  u8   order         0                          5  u32  ms each        RocketMQ's delays, see `retry_delays`
+//! 5  u8   order         0                          5  u32  ms each        none, see `RetryPolicy::delays`
 //! 6  u8   message type  5, see `MessageType`       6  u8   order          0
+//!                                                  7  u8   exponential    0, and none of what follows:
+//!                                                     u64  initial ms, u64 longest ms, u64 factor
 //! 7  attributes         none; each: u8 key_bytes, key, u16 value_bytes, value
 //! ```
 
@@ -16,8 +18,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::fields::{Taken, put_field};
-use crate::api::GroupSettings;
-use crate::wire::bytes::{get_u16, get_u32};
+use crate::api::{GroupSettings, RetryGrowth, RetryPolicy};
+use crate::wire::bytes::{get_u16, get_u32, get_u64};
 
 /// Delays of a group's retries, and attributes of a topic, are no more than this.
 pub const RETRY_DELAYS_MAX: usize = 64;
@@ -70,10 +72,7 @@ pub struct GroupPolicy {
     pub may_consume: bool,
     pub may_broadcast: bool,
     pub retry_queues: u32,
-    /// How long a message waits before each of its deliveries after the first one, in whole milliseconds; the last one counts
-    /// for all that follow. None: RocketMQ's, from 10 seconds to two hours
-    /// (`common/.../subscription/CustomizedRetryPolicy.java`).
-    pub retry_delays: Vec<Duration>,
+    pub retries: RetryPolicy,
     pub ordered: bool,
 }
 
@@ -121,7 +120,7 @@ impl Default for GroupPolicy {
             may_consume: true,
             may_broadcast: true,
             retry_queues: 1,
-            retry_delays: Vec::new(),
+            retries: RetryPolicy::default(),
             ordered: false,
         }
     }
@@ -203,13 +202,23 @@ impl GroupPolicy {
         if self.retry_queues != default.retry_queues {
             put_field(&mut output, 4, &self.retry_queues.to_le_bytes());
         }
-        if self.retry_delays != default.retry_delays {
+        if !self.retries.delays.is_empty() {
             let ms = |delay: &Duration| u32::try_from(delay.as_millis()).unwrap_or(u32::MAX).to_le_bytes();
-            let value: Vec<u8> = self.retry_delays.iter().flat_map(ms).collect();
+            let value: Vec<u8> = self.retries.delays.iter().flat_map(ms).collect();
             put_field(&mut output, 5, &value);
         }
         if self.ordered != default.ordered {
             put_field(&mut output, 6, &[u8::from(self.ordered)]);
+        }
+        let RetryPolicy { is_exponential, growth, .. } = self.retries;
+        if is_exponential || growth.is_some() {
+            let mut value = vec![u8::from(is_exponential)];
+            if let Some(RetryGrowth { initial_ms, max_ms, multiplier }) = growth {
+                [initial_ms, max_ms, multiplier]
+                    .iter()
+                    .for_each(|of| value.extend_from_slice(&of.to_le_bytes()));
+            }
+            put_field(&mut output, 7, &value);
         }
         output
     }
@@ -223,9 +232,14 @@ impl GroupPolicy {
             5 => {
                 let delays = value.chunks_exact(4).map(|ms| Duration::from_millis(get_u32(ms, 0).into()));
                 let is_whole = value.len().is_multiple_of(4) && value.len() / 4 <= RETRY_DELAYS_MAX;
-                is_whole.then(|| self.retry_delays = delays.collect())
+                is_whole.then(|| self.retries.delays = delays.collect())
             }
             6 => bool_of(value).map(|ordered| self.ordered = ordered),
+            7 => bool_of(value).and_then(|is_exponential| {
+                let growth = growth_of(&value[1..])?;
+                (self.retries.is_exponential, self.retries.growth) = (is_exponential, growth);
+                Some(())
+            }),
             _ => return Taken::Unknown,
         };
         taken.map_or(Taken::Wrong, |()| Taken::Yes)
@@ -238,6 +252,16 @@ fn u32_of(value: &[u8]) -> Option<u32> {
 
 fn bool_of(value: &[u8]) -> Option<bool> {
     value.first().map(|value| *value != 0)
+}
+
+/// Nothing is none; the outer `None` is for what cannot be read.
+fn growth_of(value: &[u8]) -> Option<Option<RetryGrowth>> {
+    if value.is_empty() {
+        return Some(None);
+    }
+    let value = value.get(..24)?;
+    let (initial_ms, max_ms, multiplier) = (get_u64(value, 0), get_u64(value, 8), get_u64(value, 16));
+    Some(Some(RetryGrowth { initial_ms, max_ms, multiplier }))
 }
 
 fn attributes_of(mut value: &[u8]) -> Option<BTreeMap<String, String>> {
@@ -281,12 +305,23 @@ mod tests {
             may_consume: false,
             may_broadcast: false,
             retry_queues: 2,
-            retry_delays: vec![Duration::from_secs(1), Duration::from_secs(7200)],
+            retries: RetryPolicy {
+                is_exponential: true,
+                delays: vec![Duration::from_secs(1), Duration::from_secs(7200)],
+                growth: Some(RetryGrowth { initial_ms: 5_000, max_ms: 1 << 40, multiplier: 3 }),
+            },
             ordered: true,
         };
         let mut again = GroupPolicy::default();
         assert_eq!(take_fields(&group.fields(), |tag, value| again.take(tag, value)), Ok(()));
         assert_eq!(again, group);
+        // What counts, and nothing of how.
+        let mut bare = GroupPolicy::default();
+        bare.retries.is_exponential = true;
+        assert_eq!(bare.fields(), [7, 1, 0, 1]);
+        let mut again = GroupPolicy::default();
+        assert_eq!(take_fields(&bare.fields(), |tag, value| again.take(tag, value)), Ok(()));
+        assert_eq!(again, bare);
     }
 
     #[test]
@@ -296,6 +331,7 @@ mod tests {
             assert_eq!(topic.take(tag, value), Taken::Wrong, "{tag}: {value:?}");
         }
         assert_eq!(group.take(5, &[1, 0, 0]), Taken::Wrong);
+        assert_eq!((group.take(7, &[]), group.take(7, &[1; 24])), (Taken::Wrong, Taken::Wrong));
         assert_eq!((topic.take(1, &[2, 0, 0, 0, 9]), topic.version), (Taken::Yes, 2));
         assert_eq!((topic.take(99, &[]), group.take(99, &[])), (Taken::Unknown, Taken::Unknown));
     }

@@ -130,7 +130,8 @@ fn a_group_is_set_up_for_the_node_and_stays_so() {
     let node = setup.start();
     node.run_well(&["topic", "create", "orders", "--queues", "2"]);
     let mut client = Remoting::connect(&node.addresses[1]);
-    let closed = json!({ "groupName": "g", "consumeEnable": false, "retryMaxTimes": 3, "retryQueueNums": 2 });
+    let policy = json!({ "type": "EXPONENTIAL", "exponentialRetryPolicy": { "initial": 1000, "max": 60000, "multiplier": 3 } });
+    let closed = json!({ "groupName": "g", "consumeEnable": false, "retryMaxTimes": 3, "retryQueueNums": 2, "groupRetryPolicy": policy });
     assert_eq!(client.ask(SET_UP_GROUP, &[], closed.to_string().as_bytes()).code, 0);
     node.kill();
     let node = setup.start();
@@ -141,6 +142,7 @@ fn a_group_is_set_up_for_the_node_and_stays_so() {
             (&shown["consumeEnable"], &shown["retryMaxTimes"], &shown["retryQueueNums"]),
             (&json!(false), &json!(3), &json!(2))
         );
+        assert_eq!(shown["groupRetryPolicy"], policy);
         let table = body_of(&client.ask(GROUPS, &[], b""));
         assert_eq!(table["subscriptionGroupTable"]["g"], shown);
         let pull = [
@@ -157,11 +159,9 @@ fn a_group_is_set_up_for_the_node_and_stays_so() {
         assert_eq!(client.ask(PULL, &pull, b"").code, 16, "it may not consume");
     }
     let mut client = Remoting::connect(&node.addresses[1]);
-    for wrong in [
-        "{",
-        "{\"groupName\":\"a b\"}",
-        "{\"groupName\":\"g\",\"groupRetryPolicy\":{\"type\":\"EXPONENTIAL\"}}",
-    ] {
+    for wrong in
+        ["{", "{\"groupName\":\"a b\"}", "{\"groupName\":\"g\",\"groupRetryPolicy\":{\"type\":\"LINEAR\"}}"]
+    {
         assert_ne!(client.ask(SET_UP_GROUP, &[], wrong.as_bytes()).code, 0, "{wrong}");
     }
     let all = [("groupName", "g"), ("cleanOffset", "true")];

@@ -1,9 +1,8 @@
 //! Groups as RocketMQ's tools set them up: the same on every shard, whichever is asked.
 
 use std::rc::Rc;
-use std::time::Duration;
 
-use crate::api::{Failure, GroupSettings, Status};
+use crate::api::{Failure, GroupSettings, RetryPolicy, Status};
 use crate::broker::client_requests::{CONTROL_SHARD, unexpected};
 use crate::broker::peers::{PeerReply, PeerRequest};
 use crate::broker::shard_broker::Broker;
@@ -20,8 +19,7 @@ pub struct GroupShape {
     pub may_broadcast: bool,
     pub ordered: bool,
     pub retry_queues: u32,
-    /// `None`: RocketMQ's delays.
-    pub retry_delays: Option<Vec<Duration>>,
+    pub retries: RetryPolicy,
     /// `None`: as the node has it.
     pub deliveries_max: Option<u32>,
 }
@@ -36,7 +34,7 @@ impl GroupShape {
             may_broadcast: policy.may_broadcast,
             ordered: policy.ordered,
             retry_queues: policy.retry_queues,
-            retry_delays: None,
+            retries: policy.retries,
             deliveries_max: None,
         }
     }
@@ -53,7 +51,7 @@ impl GroupShape {
                 may_consume: self.may_consume,
                 may_broadcast: self.may_broadcast,
                 retry_queues: self.retry_queues,
-                retry_delays: self.retry_delays.clone().unwrap_or_default(),
+                retries: self.retries.clone(),
                 ordered: self.ordered,
             },
         }
@@ -105,14 +103,13 @@ impl<D: Disk> Broker<D> {
     pub fn group_shape(&self, group: &GroupName) -> Option<GroupShape> {
         let tables = self.tables();
         let Group { settings, policy } = tables.group(group)?;
-        let delays = policy.retry_delays.clone();
         Some(GroupShape {
             group: group.clone(),
             may_consume: policy.may_consume,
             may_broadcast: policy.may_broadcast,
             ordered: policy.ordered,
             retry_queues: policy.retry_queues,
-            retry_delays: (!delays.is_empty()).then_some(delays),
+            retries: policy.retries.clone(),
             deliveries_max: settings.deliveries_max,
         })
     }

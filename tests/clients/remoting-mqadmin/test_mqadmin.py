@@ -343,6 +343,11 @@ class MqAdmin(unittest.TestCase):
         setting = re.compile(r"^(consumeEnable|consumeBroadcastEnable|retryMaxTimes|retryQueueNums|groupName|groupRetryPolicy) = (.+)$", re.MULTILINE)
         ours, theirs = [setting.findall(printed) for printed in self.each("getConsumerConfig", "-g", "settled-SIDE")]
         self.assertEqual((ours, len(theirs)), (theirs * SHARDS, 6), "every broker has it")
+        policy = '{"type":"EXPONENTIAL","exponentialRetryPolicy":{"initial":3000,"max":60000,"multiplier":4}}'
+        self.assert_alike("updateSubGroup", "-b", "BROKER", "-g", "settled-SIDE", "-p", policy)
+        ours, theirs = [setting.findall(printed) for printed in self.each("getConsumerConfig", "-g", "settled-SIDE")]
+        self.assertEqual((ours, len(theirs)), (theirs * SHARDS, 6), "as it was set")
+        self.assertIn("initial=3000, max=60000, multiplier=4", str(ours))
         self.run_admin(self.ours, "deleteSubGroup", "-b", self.shards[-1], "-g", "settled-ours", "-r", "true")
         self.assertNotIn("settled", self.run_admin(self.ours, "getConsumerConfig", "-g", "settled-ours"))
 

@@ -1,12 +1,15 @@
 //! How topics and groups are set up, as tools are told (`common/.../TopicConfig.java`, `TopicConfigSerializeWrapper.java`,
 //! `remoting/.../protocol/subscription/SubscriptionGroupConfig.java`).
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
 use super::data_version::DataVersion;
+use std::collections::BTreeMap;
 
+use crate::api::RetryPolicy;
 use crate::protocol::remoting::json_writer::{ObjectWriter, write_object};
+
+/// How the delays of a group's retries are told (`GroupRetryPolicyType.java`).
+pub const CUSTOMIZED: &str = "CUSTOMIZED";
+pub const EXPONENTIAL: &str = "EXPONENTIAL";
 
 /// A topic on one broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +50,7 @@ pub struct GroupConfiguration {
     pub ordered: bool,
     pub retry_queues: u32,
     pub retries_max: i64,
-    pub retry_delays: Option<Vec<Duration>>,
+    pub retries: RetryPolicy,
 }
 
 impl GroupConfiguration {
@@ -65,14 +68,22 @@ impl GroupConfiguration {
         body.number("consumeTimeoutMinute", 15);
         body.text("groupName", &self.group);
         body.object("groupRetryPolicy", |policy| {
-            if let Some(delays) = &self.retry_delays {
+            let RetryPolicy { is_exponential, delays, growth } = &self.retries;
+            if !delays.is_empty() {
                 policy.object("customizedRetryPolicy", |of| {
                     of.array("next", |next| {
                         delays.iter().for_each(|delay| next.number(delay.as_millis() as i64));
                     });
                 });
             }
-            policy.text("type", "CUSTOMIZED");
+            if let Some(growth) = growth {
+                policy.object("exponentialRetryPolicy", |of| {
+                    of.number("initial", growth.initial_ms as i64);
+                    of.number("max", growth.max_ms as i64);
+                    of.number("multiplier", growth.multiplier as i64);
+                });
+            }
+            policy.text("type", if *is_exponential { EXPONENTIAL } else { CUSTOMIZED });
         });
         body.number("groupSysFlag", 0);
         body.boolean("notifyConsumerIdsChangedEnable", true);
@@ -118,7 +129,10 @@ pub fn write_group_table(version: &DataVersion, groups: &[GroupConfiguration], o
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::api::RetryGrowth;
 
     #[test]
     fn a_topic_has_every_member_that_tools_read() {
@@ -148,7 +162,11 @@ mod tests {
             ordered: false,
             retry_queues: 1,
             retries_max: -1,
-            retry_delays: Some(vec![Duration::from_secs(1)]),
+            retries: RetryPolicy {
+                is_exponential: true,
+                delays: vec![Duration::from_secs(1)],
+                growth: Some(RetryGrowth { initial_ms: 5_000, max_ms: 60_000, multiplier: 2 }),
+            },
         };
         let mut output = Vec::new();
         write_group_table(&DataVersion { counter: 2, state: 0, timestamp: 3 }, &[group], &mut output);
@@ -160,8 +178,8 @@ mod tests {
             ),
             "{text}"
         );
-        let policy =
-            "\"groupRetryPolicy\":{\"customizedRetryPolicy\":{\"next\":[1000]},\"type\":\"CUSTOMIZED\"}";
+        let policy = "\"groupRetryPolicy\":{\"customizedRetryPolicy\":{\"next\":[1000]},\"exponentialRetryPolicy\":{\"initial\":5000,\
+                      \"max\":60000,\"multiplier\":2},\"type\":\"EXPONENTIAL\"}";
         assert!(text.contains(policy) && text.contains("\"retryMaxTimes\":-1"), "{text}");
     }
 }

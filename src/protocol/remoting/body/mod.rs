@@ -14,7 +14,8 @@ mod users;
 
 pub use cluster::{ClusterBroker, ClusterInfo};
 pub use configuration::{
-    GroupConfiguration, TopicConfiguration, write_group_table, write_readable, write_topic_table,
+    CUSTOMIZED, EXPONENTIAL, GroupConfiguration, TopicConfiguration, write_group_table, write_readable,
+    write_topic_table,
 };
 pub use consumer_places::{ConsumerPlace, write_consumer_places};
 pub use consumption::{

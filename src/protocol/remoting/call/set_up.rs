@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
+use crate::api::{RetryGrowth, RetryPolicy};
 use crate::protocol::remoting::Fields;
+use crate::protocol::remoting::body::{CUSTOMIZED, EXPONENTIAL};
 use crate::protocol::remoting::code::ResponseCode;
 use crate::protocol::remoting::consumer_group;
 use crate::protocol::remoting::fields::FieldError;
@@ -46,8 +48,7 @@ pub struct GroupAsked {
     pub retry_queues: u32,
     /// Retries of a message; below zero: without end.
     pub retries_max: i64,
-    /// `None`: RocketMQ's.
-    pub retry_delays: Option<Vec<Duration>>,
+    pub retries: RetryPolicy,
 }
 
 fn invalid(remark: impl Into<String>) -> Refusal {
@@ -139,18 +140,22 @@ impl GroupAsked {
             ordered: flag("consumeMessageOrderly", false),
             retry_queues: queues(retry_queues.max(0))?,
             retries_max: value.get("retryMaxTimes").as_number().unwrap_or(RETRIES_DEFAULT),
-            retry_delays: delays(value.get("groupRetryPolicy"))?,
+            retries: retries(value.get("groupRetryPolicy"))?,
         })
     }
 }
 
-/// A group's own delays between the deliveries of a message.
-fn delays(policy: &Value<'_>) -> Result<Option<Vec<Duration>>, Refusal> {
-    if policy.get("type").as_text().is_some_and(|kind| kind != "CUSTOMIZED") {
-        let remark =
-            "delays of a group's retries that grow by a factor are not supported: list them as CUSTOMIZED";
-        return Err(invalid(remark));
-    }
+/// How long a group's messages wait before they come again.
+fn retries(policy: &Value<'_>) -> Result<RetryPolicy, Refusal> {
+    let is_exponential = match policy.get("type").as_text() {
+        None | Some(CUSTOMIZED) => false,
+        Some(EXPONENTIAL) => true,
+        Some(other) => {
+            let remark =
+                format!("there is no groupRetryPolicy of type {other}: it is {CUSTOMIZED} or {EXPONENTIAL}");
+            return Err(invalid(remark));
+        }
+    };
     let next = policy.get("customizedRetryPolicy").get("next").items();
     let delay = |value: &Value<'_>| {
         let milliseconds = value.as_number().and_then(|ms| u32::try_from(ms).ok());
@@ -160,7 +165,25 @@ fn delays(policy: &Value<'_>) -> Result<Option<Vec<Duration>>, Refusal> {
     let delays = delays.filter(|delays| delays.len() <= DELAYS_MAX);
     let delays =
         delays.ok_or_else(|| invalid(format!("a group has up to {DELAYS_MAX} delays in milliseconds")))?;
-    Ok((!delays.is_empty()).then_some(delays))
+    Ok(RetryPolicy { is_exponential, delays, growth: growth(policy.get("exponentialRetryPolicy"))? })
+}
+
+/// Delays that grow; what is left out is as RocketMQ has it.
+fn growth(of: &Value<'_>) -> Result<Option<RetryGrowth>, Refusal> {
+    if of.is_null() {
+        return Ok(None);
+    }
+    let number = |name: &str, usual: u64| match of.get(name) {
+        value if value.is_null() => Ok(usual),
+        value => value.as_number().and_then(|number| u64::try_from(number).ok()).ok_or_else(|| {
+            invalid(format!("`{name}` of an exponentialRetryPolicy is a whole number, and not below zero"))
+        }),
+    };
+    Ok(Some(RetryGrowth {
+        initial_ms: number("initial", 5_000)?,
+        max_ms: number("max", 7_200_000)?,
+        multiplier: number("multiplier", 2)?,
+    }))
 }
 
 #[cfg(test)]
@@ -210,15 +233,29 @@ mod tests {
         let group = |text: &str| GroupAsked::of(&Value::parse(text.as_bytes()).expect("JSON"));
         let plain = group("{\"groupName\":\"g\"}").expect("a group");
         assert!(plain.may_consume && plain.may_broadcast && !plain.ordered);
-        assert_eq!((plain.retry_queues, plain.retries_max, plain.retry_delays), (1, 16, None));
+        assert_eq!((plain.retry_queues, plain.retries_max, plain.retries), (1, 16, RetryPolicy::default()));
         let text = "{\"groupName\":\"g\",\"consumeEnable\":false,\"retryMaxTimes\":-1,\"groupRetryPolicy\":{\"type\":\"CUSTOMIZED\",\
                     \"customizedRetryPolicy\":{\"next\":[1000,2000]}}}";
         let other = group(text).expect("a group");
         assert_eq!((other.may_consume, other.retries_max), (false, -1));
-        assert_eq!(other.retry_delays, Some(vec![Duration::from_secs(1), Duration::from_secs(2)]));
+        assert_eq!(other.retries.delays, [Duration::from_secs(1), Duration::from_secs(2)]);
+        let growing = |members: &str| {
+            let text = format!(
+                "{{\"groupName\":\"g\",\"groupRetryPolicy\":{{\"type\":\"EXPONENTIAL\",\"exponentialRetryPolicy\":{members}}}}}"
+            );
+            group(&text).map(|group| group.retries)
+        };
+        let grows = |initial_ms, max_ms, multiplier| {
+            let growth = Some(RetryGrowth { initial_ms, max_ms, multiplier });
+            Ok(RetryPolicy { is_exponential: true, growth, ..RetryPolicy::default() })
+        };
+        assert_eq!(growing("{\"initial\":7,\"max\":8,\"multiplier\":9}"), grows(7, 8, 9));
+        assert_eq!(growing("{\"multiplier\":3}"), grows(5_000, 7_200_000, 3));
+        assert_eq!(growing("null"), Ok(RetryPolicy { is_exponential: true, ..RetryPolicy::default() }));
+        assert!(growing("{\"max\":-1}").is_err());
         for wrong in [
             "{\"groupName\":\"a b\"}",
-            "{\"groupName\":\"g\",\"groupRetryPolicy\":{\"type\":\"EXPONENTIAL\"}}",
+            "{\"groupName\":\"g\",\"groupRetryPolicy\":{\"type\":\"LINEAR\"}}",
             "{\"groupName\":\"g\",\"groupRetryPolicy\":{\"customizedRetryPolicy\":{\"next\":[-1]}}}",
         ] {
             assert_eq!(

@@ -118,7 +118,7 @@ impl Remoting {
                 Some(u32::MAX) => -1,
                 Some(deliveries) => i64::from(deliveries) - 1,
             },
-            retry_delays: shape.retry_delays,
+            retries: shape.retries,
         }
     }
 
@@ -265,7 +265,7 @@ fn shape_of(asked: GroupAsked) -> GroupShape {
         may_broadcast: asked.may_broadcast,
         ordered: asked.ordered,
         retry_queues: asked.retry_queues,
-        retry_delays: asked.retry_delays,
+        retries: asked.retries,
         deliveries_max,
     }
 }
