@@ -4,15 +4,27 @@
 use crate::types::Timestamp;
 use crate::wire::batch::{BatchBuilder, OwnedBatch};
 use crate::wire::origin::Attributes;
-use crate::wire::properties;
+use crate::wire::properties::{self, PropertyError};
 use crate::wire::record::{Record, RecordView};
 
 /// The message as a batch of its own: as it is, with `said` (names and values) in place of what its properties say of that, each
 /// as far as there is room. `born_time` is that of the batch it comes from.
 pub(super) fn copy_with(message: &Record<'_>, born_time: Timestamp, said: &[(&str, &str)]) -> OwnedBatch {
-    let text = properties::replaced(message.properties, said);
+    batch_of(message, born_time, &properties::replaced_as_far_as_fits(message.properties, said))
+}
+
+/// The same with all of `said`, or an error.
+pub(super) fn copy_with_all(
+    message: &Record<'_>,
+    born_time: Timestamp,
+    said: &[(&str, &str)],
+) -> Result<OwnedBatch, PropertyError> {
+    Ok(batch_of(message, born_time, &properties::replaced(message.properties, said)?))
+}
+
+fn batch_of(message: &Record<'_>, born_time: Timestamp, properties: &[u8]) -> OwnedBatch {
     let mut builder = BatchBuilder::new(born_time);
-    let copy = Record { properties: &text, ..*message };
+    let copy = Record { properties, ..*message };
     builder.push(if builder.fits(&copy) { &copy } else { message });
     builder.finish_checked()
 }

@@ -299,17 +299,30 @@ pub fn append_all(text: &mut Vec<u8>, added: &[(&str, &str)]) -> Result<(), Prop
     Ok(())
 }
 
-/// The text with properties of these names and values in place of those that it has of these names, each as far as there is
-/// room. What is no property is left out.
-pub fn replaced(text: &[u8], by: &[(&str, &str)]) -> Vec<u8> {
+/// The text with properties of these names and values in place of those that it has of these names. What is no property is left
+/// out.
+pub fn replaced(text: &[u8], by: &[(&str, &str)]) -> Result<Vec<u8>, PropertyError> {
+    let mut output = without(text, by);
+    append_all(&mut output, by)?;
+    Ok(output)
+}
+
+/// The same, each as far as there is room.
+pub fn replaced_as_far_as_fits(text: &[u8], by: &[(&str, &str)]) -> Vec<u8> {
+    let mut output = without(text, by);
+    for (name, value) in by {
+        let _ = append(&mut output, name.as_bytes(), value.as_bytes());
+    }
+    output
+}
+
+/// The text without properties of the names that `by` has.
+fn without(text: &[u8], by: &[(&str, &str)]) -> Vec<u8> {
     let mut output = Vec::with_capacity(text.len() + 64);
     let is_kept = |name: &[u8]| !by.iter().any(|(replaced, _)| replaced.as_bytes() == name);
     for (name, value) in Properties::new(text).filter(|(name, _)| is_kept(name)) {
         // It came from a text that had room for it.
         let _ = append(&mut output, name, value);
-    }
-    for (name, value) in by {
-        let _ = append(&mut output, name.as_bytes(), value.as_bytes());
     }
     output
 }
@@ -385,12 +398,18 @@ mod tests {
 
     #[test]
     fn properties_are_replaced_and_what_has_no_room_is_left_out() {
-        let text = replaced(b"a\x011\x02b\x012\x02\x02a\x013\x02c\x01", &[("a", "4"), ("d", "5")]);
-        assert_eq!(text, b"b\x012\x02c\x01\x02a\x014\x02d\x015\x02");
+        let by = [("a", "4"), ("d", "5")];
+        let text = b"a\x011\x02b\x012\x02\x02a\x013\x02c\x01";
+        let expected = b"b\x012\x02c\x01\x02a\x014\x02d\x015\x02".to_vec();
+        assert_eq!(replaced_as_far_as_fits(text, &by), expected);
+        assert_eq!(replaced(text, &by), Ok(expected));
         let mut long = b"x\x01".to_vec();
         long.resize(limits::PROPERTIES_BYTES_MAX - 6, b'y');
         long.push(2);
-        assert_eq!(replaced(&long, &[("A", "12"), ("B", "1")]), [&long[..], b"A\x0112\x02"].concat());
+        let by = [("A", "12"), ("B", "1")];
+        assert_eq!(replaced_as_far_as_fits(&long, &by), [&long[..], b"A\x0112\x02"].concat());
+        assert_eq!(replaced(&long, &by), Err(PropertyError::TooLarge));
+        assert!(replaced(&long, &by[..1]).is_ok());
     }
 
     #[test]

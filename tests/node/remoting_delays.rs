@@ -12,6 +12,7 @@ use crate::support::node::Setup;
 
 const SEND: i32 = 310;
 const SEND_BATCH: i32 = 320;
+const SETTINGS: i32 = 26;
 const RECALL: i32 = 370;
 
 fn now_ms() -> u64 {
@@ -69,6 +70,49 @@ fn messages_come_at_their_time_and_not_before_it() {
         assert!(found[2].2.contains(said), "{said}: {}", found[2].2);
     }
     assert_eq!(node.counter("held_released"), 5);
+}
+
+#[test]
+fn levels_are_those_that_the_node_was_told_and_one_above_the_last_is_the_last() {
+    let (_directory, node) = node(&["--shards", "2", "--delay-levels", "2s 1s 0s"]);
+    node.run_well(&["topic", "create", "orders", "--queues", "2"]);
+    for address in &node.addresses {
+        let mut client = Remoting::connect(address);
+        let settings = client.ask(SETTINGS, &[], b"");
+        let settings = std::str::from_utf8(settings.body()).expect("text").lines();
+        let levels: Vec<_> = settings.filter(|line| line.starts_with("messageDelayLevel=")).collect();
+        assert_eq!(levels, ["messageDelayLevel=2s 1s 0s"]);
+        let begun = now_ms();
+        for level in [1, 2, 3, 9, 5_000_000_000_u64] {
+            assert_eq!(send(&mut client, &format!("DELAY\u{1}{level}\u{2}"), &level.to_string()).code, 0);
+        }
+        let found: Vec<_> = (0..5).map(|offset| awaited(&mut client, offset)).collect();
+        let bodies: Vec<_> = found.iter().map(|(body, ..)| &**body).collect();
+        assert_eq!(bodies, ["3", "9", "5000000000", "2", "1"]);
+        for (index, (late, said)) in [(3, (1_000, "DELAY\u{1}2\u{2}")), (4, (2_000, "DELAY\u{1}1\u{2}"))] {
+            let (_, stored, properties) = &found[index];
+            assert!(*stored >= begun + late && properties.contains(said), "{stored}: {properties}");
+        }
+    }
+}
+
+/// What a broker tells of a delay was once left out of properties that had no room for it.
+#[test]
+fn a_delayed_message_has_room_for_what_is_told_of_its_delay() {
+    let (_directory, node) = node(&[]);
+    let mut client = Remoting::connect(node.address());
+    let id = "UNIQ_KEY\u{1}ID\u{2}";
+    let said = "DELAY\u{1}1\u{2}REAL_TOPIC\u{1}orders\u{2}REAL_QID\u{1}0\u{2}".len();
+    let mut of = |bytes: usize| {
+        let filler = "x".repeat(bytes - id.len() - 3);
+        // The level is a wish, and not stored as it came.
+        send(&mut client, &format!("{id}a\u{1}{filler}\u{2}DELAY\u{1}1\u{2}"), "later").code
+    };
+    let most = limits::PROPERTIES_BYTES_MAX - said;
+    assert_eq!((of(most + 1), of(most)), (13, 0));
+    let properties = awaited(&mut client, 0).2;
+    assert_eq!(properties.len(), limits::PROPERTIES_BYTES_MAX);
+    assert!(properties.contains("REAL_TOPIC\u{1}orders\u{2}"), "{}", &properties[properties.len() - 100..]);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use turbopump::limits;
 use turbopump::protocol::remoting::HeaderForm;
 use turbopump::protocol::remoting::message::ReadRecord;
 
@@ -14,6 +15,7 @@ use crate::support::node::Setup;
 const SEND: i32 = 310;
 const PULL: i32 = 11;
 const COMMITTED: i32 = 14;
+const SET_UP_TOPIC: i32 = 17;
 const SEND_BACK: i32 = 36;
 const HEART_BEAT: i32 = 34;
 const RETRIES: &str = "%RETRY%g";
@@ -116,6 +118,80 @@ fn a_message_that_is_given_back_comes_again_with_all_it_had_and_ends_among_the_d
     assert_eq!(first(&awaited(&mut client, DEAD_LETTERS, "1")).deliveries_before, 1);
     let counters = ["messages_sent_back", "messages_dead_lettered"].map(|name| node.counter(name));
     assert_eq!(counters, [2, 2]);
+}
+
+/// Sets up the topic of the group's retries with a permission.
+fn permit(client: &mut Remoting, permission: &str) {
+    let fields = [
+        ("topic", RETRIES),
+        ("defaultTopic", "TBW102"),
+        ("readQueueNums", "1"),
+        ("writeQueueNums", "1"),
+        ("perm", permission),
+        ("topicFilterType", "SINGLE_TAG"),
+        ("order", "false"),
+    ];
+    assert_eq!(client.ask(SET_UP_TOPIC, &fields, b"").code, 0);
+}
+
+#[test]
+fn retries_that_may_not_be_written_take_nothing_back() {
+    let (_directory, node) = node(&["--delay-levels", "0s"]);
+    let mut client = Remoting::connect(node.address());
+    assert_eq!(send(&mut client, "orders", "0", "one").code, 0);
+    let place = first(&awaited(&mut client, "orders", "0")).physical_offset;
+    permit(&mut client, "4");
+    for level in ["1", "0", "-1"] {
+        let refused = give_back(&mut client, place, &[("delayLevel", level)]);
+        assert_eq!(refused.code, 16, "{refused:?}");
+        assert!(refused.remark.contains("the topic[%RETRY%g] sending message is forbidden"), "{refused:?}");
+    }
+    permit(&mut client, "6");
+    assert_eq!(give_back(&mut client, place, &[("delayLevel", "0")]).code, 0);
+    let again = awaited(&mut client, RETRIES, "0");
+    assert_eq!(property(&first(&again), "DELAY"), Some("1"), "there is no level 3");
+    is_end(&mut client, RETRIES, "1");
+}
+
+/// Such a message once came again without the topic that it was sent to.
+#[test]
+fn a_message_that_has_no_room_for_where_it_came_from_is_not_taken_back() {
+    let (_directory, node) = node(&["--delay-levels", "0s"]);
+    let mut client = Remoting::connect(node.address());
+    let of = |bytes: usize| format!("a\u{1}{}\u{2}", "x".repeat(bytes - 3));
+    for bytes in [limits::PROPERTIES_BYTES_MAX - 20, limits::PROPERTIES_BYTES_MAX - 250] {
+        assert_eq!(client.ask(SEND, &fields("orders", "0", &of(bytes)), b"one").code, 0);
+    }
+    let answer = awaited(&mut client, "orders", "0");
+    let places: Vec<_> = records(&answer).iter().map(|record| record.physical_offset).collect();
+    let refused = give_back(&mut client, places[0], &[("delayLevel", "1")]);
+    assert_eq!(refused.code, 13, "{refused:?}");
+    assert!(refused.remark.contains("no room left"), "{refused:?}");
+    assert_eq!(give_back(&mut client, places[1], &[("delayLevel", "1")]).code, 0);
+    let again = awaited(&mut client, RETRIES, "0");
+    assert_eq!(property(&first(&again), "RETRY_TOPIC"), Some("orders"));
+    is_end(&mut client, RETRIES, "1");
+    // Among the dead letters it is found all the same.
+    assert_eq!(give_back(&mut client, places[0], &[("delayLevel", "-1")]).code, 0);
+    assert_eq!(first(&awaited(&mut client, DEAD_LETTERS, "0")).body, b"one");
+}
+
+/// Clients for Go and C++ misread records of topics with longer names.
+#[test]
+fn groups_whose_retries_clients_could_not_read_are_refused() {
+    let (_directory, node) = node(&[]);
+    let mut client = Remoting::connect(node.address());
+    assert_eq!(send(&mut client, "orders", "0", "one").code, 0);
+    let place = first(&awaited(&mut client, "orders", "0")).physical_offset.to_string();
+    for (bytes, codes) in [(120, [0, 0, 0, 0]), (121, [1, 26, 26, 26])] {
+        let group = "g".repeat(bytes);
+        let back = [("group", &*group), ("offset", &place), ("delayLevel", "1")];
+        let mut heard = Remoting::connect(node.address());
+        assert_eq!(heard.ask(HEART_BEAT, &[], &heartbeat("a@1", &group)).code, codes[0]);
+        assert_eq!(pull(&mut client, &[("consumerGroup", &group), ("sysFlag", "4")]).code, codes[1]);
+        assert_eq!(client.ask(SEND_BACK, &back, b"").code, codes[2]);
+        assert_eq!(send(&mut client, &format!("%RETRY%{group}"), "0", "again").code, codes[3]);
+    }
 }
 
 #[test]

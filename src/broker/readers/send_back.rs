@@ -6,8 +6,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use crate::api::{Failure, FoundMessage, Hold, Produce, Release};
-use crate::broker::copied_message::copy_with;
+use crate::api::{Failure, FoundMessage, Hold, Produce, Release, Status};
+use crate::broker::copied_message::copy_with_all;
 use crate::broker::find::FindHere;
 use crate::broker::receive::dead_letter;
 use crate::broker::shard_broker::Broker;
@@ -54,12 +54,14 @@ impl<D: Disk> Broker<D> {
     }
 
     /// Has a stored message delivered again, or puts it to the dead letters; `id` is what it is called by. It is as safe as the
-    /// topic that it goes to, or the node, says when this returns. Nothing is done for a group that keeps no retries.
+    /// topic that it goes to, or the node, says when this returns. Nothing is done for a group that keeps no retries. Refused, and
+    /// still its consumer's, is one whose properties leave no room for where it is to come again.
     pub async fn send_back(&self, back: &SendBack, message: &FoundMessage, id: &str) -> Result<(), Failure> {
         let SendBack { group, retries_max, delay } = back;
         if !self.keeps_retries(group) {
             return Ok(());
         }
+        self.check_takes_retries(group)?;
         let (record, _) = RecordView::cut(&message.record).expect("a stored record");
         let before = record.origin().unwrap_or_else(|| Origin::new(0, 0, NOWHERE));
         let deliveries = before.deliveries_before.saturating_add(1);
@@ -86,7 +88,10 @@ impl<D: Disk> Broker<D> {
         let key = self.open_group_topic(&topic).await?;
         let queue = (key.queue.0 / u32::from(self.options.shard_count)).to_string();
         said.extend([(names::REAL_TOPIC, topic.as_str()), (names::REAL_QUEUE, &*queue)]);
-        let batch = copy_with(&record, message.born_time, &said);
+        let batch = copy_with_all(&record, message.born_time, &said).map_err(|error| {
+            let message = format!("the message has no room left for what it is to come again with: {error}");
+            Failure::new(Status::MessageTooLarge, message)
+        })?;
         self.hold_here(&Hold { key, level: None, batch, release: Release::After(delay) }).await?;
         self.note_use(group);
         self.metrics.messages_sent_back.add(1);
@@ -115,6 +120,18 @@ impl<D: Disk> Broker<D> {
             self.metrics.messages_dead_lettered.add(1);
             dead_letter(message, born_time, None, deliveries.into(), &[])
         })
+    }
+
+    /// As in RocketMQ, the right to write to a group's retries can be taken away.
+    fn check_takes_retries(&self, group: &GroupName) -> Result<(), Failure> {
+        let topic = GroupTopic::Retries.of(group);
+        let permission =
+            self.tables().topic_named(&topic).map_or(Permission::ALL, |topic| topic.policy.permission);
+        if permission.0 & Permission::WRITE != 0 {
+            return Ok(());
+        }
+        let message = format!("the topic[{topic}] sending message is forbidden");
+        Err(Failure::new(Status::PermissionDenied, message))
     }
 
     /// Whether what a group gives back is kept.

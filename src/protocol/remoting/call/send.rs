@@ -380,7 +380,7 @@ fn check_record(record: &Record<'_>) -> Result<(), Refusal> {
 
 impl SingleMessage<'_> {
     /// When it is to be delivered, where it comes at `now` and goes to a queue of this broker; `None`: at once. What RocketMQ's
-    /// brokers say of that to whoever receives it is added to its properties, as far as they take it.
+    /// brokers say of that to whoever receives it is added to its properties, which have to have room for it.
     pub fn take_due(
         &mut self,
         now: Timestamp,
@@ -407,7 +407,7 @@ impl SingleMessage<'_> {
         };
         let said =
             [(name, &*value), (names::REAL_TOPIC, topic.as_str()), (names::REAL_QUEUE, &queue.to_string())];
-        self.properties = properties::replaced(&self.properties, &said);
+        self.properties = properties::replaced(&self.properties, &said).map_err(|_| too_large())?;
         Ok(Some(due))
     }
 
