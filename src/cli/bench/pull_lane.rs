@@ -121,7 +121,8 @@ impl PullLane {
             return;
         }
         let (queue, offset) = (reader.range.queue, reader.next);
-        let call = PullCall { group: GROUP, topic: &self.topic, queue, offset, messages: self.messages };
+        let call =
+            PullCall { group: GROUP, topic: &self.topic, queue, offset, messages: self.messages, tags: "*" };
         call.write(index as i32, &mut self.unsent);
         reader.sent_ns = Some(self.clock.now_ns());
     }

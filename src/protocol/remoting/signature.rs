@@ -10,6 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha1::Sha1;
 
+use super::fields::FieldValue;
 use super::header::Header;
 use crate::access::Secret;
 
@@ -62,6 +63,25 @@ impl<'a> SignedRequest<'a> {
     }
 }
 
+/// What a client signs a request with: the fields that are to be added to its own.
+pub fn sign<'a>(
+    key_id: &'a str,
+    secret: &Secret,
+    fields: &[(&'a str, FieldValue<'a>)],
+    body: &[u8],
+) -> [(&'static str, String); 2] {
+    let mut signed: BTreeMap<&str, Vec<u8>> = BTreeMap::new();
+    for (name, value) in fields.iter().chain([&(KEY, FieldValue::Text(key_id))]) {
+        let mut text = Vec::new();
+        value.append(&mut text, |output, bytes| output.extend_from_slice(bytes));
+        signed.insert(name, text);
+    }
+    let mut mac = Hmac::<Sha1>::new_from_slice(secret.bytes()).expect("a key of any length will do");
+    signed.values().for_each(|value| mac.update(value));
+    mac.update(body);
+    [(KEY, key_id.to_owned()), (SIGNATURE, STANDARD.encode(mac.finalize().into_bytes()))]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,6 +109,22 @@ mod tests {
             b"{\"clientID\":\"21358-127.0.0.1@DEFAULT\",\"producerDataSet\":[{\"groupName\":\"PG1\"}]}\n";
         let heartbeat = [&key[..], &[("Signature", "cjGotJcuMDED0qZccA97MWWLAK0=")]].concat();
         assert_eq!(is_right(&heartbeat, body, "SK"), Ok(true));
+    }
+
+    #[test]
+    fn what_is_signed_here_is_believed() {
+        let secret = Secret::new("SK");
+        let fields = [("topic", FieldValue::Text("TopicA")), ("Zone", FieldValue::Number(-1))];
+        let added = sign("AK", &secret, &fields, b"body");
+        let all: Vec<(&str, &str)> = [("topic", "TopicA"), ("Zone", "-1")]
+            .into_iter()
+            .chain(added.iter().map(|(name, value)| (*name, value.as_str())))
+            .collect();
+        assert_eq!(is_right(&all, b"body", "SK"), Ok(true));
+        assert_eq!(is_right(&all, b"bodY", "SK"), Ok(false));
+        // The same as the wheel's.
+        let fields = [("topic", FieldValue::Text("TopicA")), ("OnsChannel", FieldValue::Text("CH"))];
+        assert_eq!(sign("AK", &secret, &fields, b"")[1].1, "OqfQ5XTZmeCRc/Jf2SZDt+2GQaQ=");
     }
 
     #[test]

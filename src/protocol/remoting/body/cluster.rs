@@ -20,6 +20,10 @@ impl ClusterInfo {
         Self { brokers }
     }
 
+    pub fn brokers(&self) -> &[BrokerAddresses] {
+        &self.brokers
+    }
+
     pub fn write(&self, output: &mut Vec<u8>) {
         let mut clusters: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
         for broker in &self.brokers {

@@ -10,6 +10,7 @@ mod lists;
 mod queues;
 mod registration;
 mod route;
+mod told;
 mod users;
 
 pub use cluster::{ClusterBroker, ClusterInfo};
@@ -29,4 +30,8 @@ pub use lists::{write_client_ids, write_groups, write_table, write_topics, write
 pub use queues::{QueueEntries, QueueEntry, QueueTimes, write_queue_times, write_subscription};
 pub use registration::{RegisteredTopic, RegisteredTopics, RegistrationError};
 pub use route::{BrokerAddresses, QueueNumbers, TopicRoute};
+pub use told::{
+    BrokerQueue, ToldBounds, ToldClient, ToldConsumers, ToldCount, ToldCounts, ToldPlace, ToldProgress,
+    ToldSubscription, ToldTopic, read_names, read_queue_offsets, read_table,
+};
 pub use users::{RulesShown, UserShown, write_rules, write_users};

@@ -58,7 +58,7 @@ impl TopicRoute {
 }
 
 impl BrokerAddresses {
-    fn of(broker: &Value<'_>) -> Self {
+    pub(super) fn of(broker: &Value<'_>) -> Self {
         let address = |(id, address): &(Value<'_>, Value<'_>)| Some((id.as_number()?, text(address)));
         Self {
             cluster: text(broker.get("cluster")),

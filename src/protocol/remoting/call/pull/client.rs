@@ -8,7 +8,7 @@ use crate::types::QueueOffset;
 /// In the system flag: the pull brings its subscription, so that nobody has to have told of the group before.
 const SUBSCRIBES: i64 = 1 << 2;
 
-/// A pull of all messages from an offset on, which is answered at once.
+/// A pull of messages from an offset on, which is answered at once.
 #[derive(Clone, Copy, Debug)]
 pub struct PullCall<'a> {
     pub group: &'a str,
@@ -18,6 +18,8 @@ pub struct PullCall<'a> {
     pub offset: QueueOffset,
     /// At most so many.
     pub messages: u32,
+    /// Those that are asked for, with `||` between them; `*` for all messages.
+    pub tags: &'a str,
 }
 
 /// Where a queue is read on, and where it begins and ends.
@@ -31,7 +33,12 @@ pub struct PullPlace {
 impl PullCall<'_> {
     /// Appends the request of that number.
     pub fn write(&self, opaque: i32, output: &mut Vec<u8>) {
-        let fields = [
+        write_request(request::PULL_MESSAGE, opaque, &self.fields(), b"", output);
+    }
+
+    /// What its header says.
+    pub fn fields(&self) -> [(&'static str, FieldValue<'_>); 11] {
+        [
             ("consumerGroup", FieldValue::Text(self.group)),
             ("topic", FieldValue::Text(self.topic)),
             ("queueId", FieldValue::Number(self.queue.into())),
@@ -40,11 +47,10 @@ impl PullCall<'_> {
             ("sysFlag", FieldValue::Number(SUBSCRIBES)),
             ("commitOffset", FieldValue::Number(0)),
             ("suspendTimeoutMillis", FieldValue::Number(0)),
-            ("subscription", FieldValue::Text("*")),
+            ("subscription", FieldValue::Text(self.tags)),
             ("subVersion", FieldValue::Number(0)),
             ("expressionType", FieldValue::Text("TAG")),
-        ];
-        write_request(request::PULL_MESSAGE, opaque, &fields, b"", output);
+        ]
     }
 }
 
@@ -67,7 +73,8 @@ mod tests {
     #[test]
     fn a_pull_has_all_that_brokers_ask_for() {
         let mut bytes = Vec::new();
-        let call = PullCall { group: "g", topic: "t", queue: 3, offset: QueueOffset(70), messages: 32 };
+        let call =
+            PullCall { group: "g", topic: "t", queue: 3, offset: QueueOffset(70), messages: 32, tags: "*" };
         call.write(42, &mut bytes);
         let Ok(Cut::Frame(frame)) = cut(&bytes) else { panic!("a frame") };
         let header = Header::read(frame.form, frame.header).expect("a header");

@@ -32,7 +32,16 @@ pub struct SendReceipt {
 impl SendRequest<'_> {
     /// Appends the request of that number.
     pub fn write(&self, opaque: i32, output: &mut Vec<u8>) {
-        let fields = [
+        write_request(self.code(), opaque, &self.fields(), self.body, output);
+    }
+
+    pub fn code(&self) -> i32 {
+        if self.is_batch { request::SEND_BATCH_MESSAGE } else { request::SEND_MESSAGE_V2 }
+    }
+
+    /// What its header says.
+    pub fn fields(&self) -> [(&'static str, FieldValue<'_>); 12] {
+        [
             ("a", FieldValue::Text(self.group)),
             ("b", FieldValue::Text(self.topic)),
             ("c", FieldValue::Text("TBW102")),
@@ -45,9 +54,7 @@ impl SendRequest<'_> {
             ("j", FieldValue::Number(0)),
             ("k", FieldValue::Boolean(false)),
             ("m", FieldValue::Boolean(self.is_batch)),
-        ];
-        let code = if self.is_batch { request::SEND_BATCH_MESSAGE } else { request::SEND_MESSAGE_V2 };
-        write_request(code, opaque, &fields, self.body, output);
+        ]
     }
 }
 
