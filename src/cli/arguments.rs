@@ -9,6 +9,7 @@ use crate::cli::group::GroupArguments;
 use crate::cli::instance::InstanceArguments;
 use crate::cli::log::LogArguments;
 use crate::cli::message::MessageArguments;
+use crate::cli::mqadmin::MqadminWords;
 use crate::cli::output::OutputFormat;
 use crate::cli::produce::ProduceArguments;
 use crate::cli::serve::ServeArguments;
@@ -51,6 +52,8 @@ pub enum Command {
     Log(LogArguments),
     /// Print a completion script for a shell
     Completion(CompletionArguments),
+    /// Commands of RocketMQ's mqadmin, for any broker of its protocol: `turbopump mqadmin --help` lists them
+    Mqadmin(MqadminWords),
 }
 
 #[cfg(test)]
@@ -144,6 +147,8 @@ mod tests {
             "turbopump log verify --data DIR",
             "turbopump log dump --data DIR",
             "turbopump completion bash",
+            "turbopump mqadmin consumerProgress -n a:9876 -g G",
+            "turbopump mqadmin updateTopic -b a:1 -t T -o true",
             "turbopump -o json topic list",
             "turbopump --output=json topic list",
         ] {

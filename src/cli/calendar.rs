@@ -16,6 +16,49 @@ pub fn now() -> Timestamp {
     Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
+/// A moment by its parts, in UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    pub year: u64,
+    /// From 1 on, as `day`.
+    pub month: u64,
+    pub day: u64,
+    pub hour: u64,
+    pub minute: u64,
+    pub second: u64,
+    pub millisecond: u64,
+}
+
+impl Moment {
+    /// The last moment of the year 9999 for what comes after it.
+    pub fn of(time: Timestamp) -> Self {
+        let end = days_before_year(YEAR_LAST + 1) * DAY_MS;
+        let ms = time.0.min(end - 1);
+        let days = ms / DAY_MS;
+        // No year is longer than that, so it is this one or a later one.
+        let mut year = YEAR_FIRST + days / 366;
+        while days_before_year(year + 1) <= days {
+            year += 1;
+        }
+        let mut day = days - days_before_year(year);
+        let mut month = 1;
+        while day >= days_in_month(year, month) {
+            day -= days_in_month(year, month);
+            month += 1;
+        }
+        let second = ms % DAY_MS / 1000;
+        Self {
+            year,
+            month,
+            day: day + 1,
+            hour: second / 3600,
+            minute: second / 60 % 60,
+            second: second % 60,
+            millisecond: ms % 1000,
+        }
+    }
+}
+
 /// Reads `2024-05-06T07:08:09Z`, with fractions of a second, with an offset like `+02:00`, with a space for the `T`,
 /// or a date alone, which is its midnight. Without a zone it is UTC. `None`: it is none of these.
 pub fn parse_timestamp(text: &str) -> Option<Timestamp> {
@@ -96,6 +139,20 @@ fn days_in_month(year: u64, month: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn moments_have_the_parts_that_are_read() {
+        let mut ms = 0;
+        while ms < 253_402_300_799_999 {
+            let Moment { year, month, day, hour, minute, second, millisecond } = Moment::of(Timestamp(ms));
+            let text =
+                format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millisecond:03}Z");
+            assert_eq!(parse_timestamp(&text), Some(Timestamp(ms)), "{text}");
+            // A little over 40 days, so that every day of a month comes up.
+            ms += 3_461_234_567;
+        }
+        assert_eq!(Moment::of(Timestamp(u64::MAX)), Moment::of(Timestamp(253_402_300_799_999)));
+    }
 
     #[test]
     fn known_instants() {

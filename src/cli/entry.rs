@@ -9,19 +9,30 @@ use clap::{CommandFactory, Parser};
 
 use crate::cli::arguments::{Arguments, Command};
 use crate::cli::error::CommandError;
+use crate::cli::mqadmin::MqadminWords;
 use crate::cli::output::{OutputFormat, check_output, to_json};
 use crate::cli::{
-    bench, completion, consume, group, instance, log, meant, message, produce, serve, status, topic,
+    bench, completion, consume, group, instance, log, meant, message, mqadmin, produce, serve, status, topic,
 };
 
 /// Runs the command that `arguments` (the program's name first) describe.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if arguments.get(1).is_some_and(|word| mqadmin::is_verb(word)) {
+        return mqadmin::main("turbopump", &arguments[1..]);
+    }
     let parsed = match Arguments::try_parse_from(&arguments) {
         Ok(parsed) => parsed,
         Err(error) => return refuse(error, &arguments),
     };
     let format = parsed.output;
+    if let Command::Mqadmin(MqadminWords { mut words }) = parsed.command {
+        // Its commands have the flag behind their names.
+        if format == OutputFormat::Json && !words.is_empty() {
+            words.insert(1, "--output=json".into());
+        }
+        return mqadmin::main("turbopump mqadmin", &words);
+    }
     match run(parsed) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -49,6 +60,7 @@ fn run(arguments: Arguments) -> Result<(), CommandError> {
         Command::Status(command) => status::run(&command, format),
         Command::Log(command) => log::run(command, format),
         Command::Completion(command) => completion::run(&command),
+        Command::Mqadmin(_) => unreachable!("it has a definition of its own"),
     }
 }
 
@@ -58,17 +70,21 @@ fn refuse(mut error: clap::Error, arguments: &[OsString]) -> ExitCode {
     let meant = meant::explain(&mut error, &built(), words);
     let is_help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
     if asks_for_json(arguments) && !is_help {
-        let text = error.render().to_string();
-        // The first paragraph is the reason; usage and tips follow it.
-        let reason = text.split("\n\n").next().unwrap_or(&text).trim_start_matches("error: ");
-        let reason: Vec<&str> = reason.split_whitespace().collect();
         let tip = meant.map_or_else(String::new, |meant| format!("; {}", meant.replace('\n', " ")));
-        report(OutputFormat::Json, &CommandError::usage(reason.join(" ") + &tip));
+        report(OutputFormat::Json, &CommandError::usage(reason_of(&error) + &tip));
     } else {
         // Nothing can be said about a failure to print.
         let _ = error.print();
     }
     ExitCode::from(if is_help { 0 } else { 2 })
+}
+
+/// What is wrong with a command line, on one line.
+pub(super) fn reason_of(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    // The first paragraph is the reason; usage and tips follow it.
+    let reason = text.split("\n\n").next().unwrap_or(&text).trim_start_matches("error: ");
+    reason.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// The definition with everything filled in, such as the names of values.
@@ -79,14 +95,14 @@ fn built() -> clap::Command {
 }
 
 /// `-o json` in any of its spellings, in a command line that did not parse.
-fn asks_for_json(arguments: &[OsString]) -> bool {
+pub(super) fn asks_for_json(arguments: &[OsString]) -> bool {
     let text: Vec<&str> = arguments.iter().filter_map(|argument| argument.to_str()).collect();
     text.windows(2).any(|pair| matches!(pair, ["-o" | "--output", "json"]))
         || text.iter().any(|argument| matches!(*argument, "-ojson" | "-o=json" | "--output=json"))
 }
 
 /// One sentence, or one object, on standard error.
-fn report(format: OutputFormat, error: &CommandError) {
+pub(super) fn report(format: OutputFormat, error: &CommandError) {
     if matches!(error, CommandError::ReaderGone) {
         return;
     }

@@ -92,26 +92,17 @@ const FLAGS: &[(&[&str], Instead)] = &[
 
 /// Commands of those tools.
 const COMMANDS: &[(&[&str], &str)] = &[
-    (&["topics", "updateTopic", "topicList", "deleteTopic", "topicStatus", "topicRoute"], "turbopump topic"),
-    (
-        &["pub", "publish", "send", "sendMessage", "producer"],
-        "turbopump produce, or turbopump message publish",
-    ),
-    (
-        &["sub", "subscribe", "pull", "consumer", "consumeMessage", "tail"],
-        "turbopump consume, or turbopump message receive",
-    ),
+    (&["topics"], "turbopump topic"),
+    (&["pub", "publish", "send", "producer"], "turbopump produce, or turbopump message publish"),
+    (&["sub", "subscribe", "pull", "consumer", "tail"], "turbopump consume, or turbopump message receive"),
     (&["ack", "receive", "pop"], "turbopump message ack, or receive"),
-    (&["queryMsgByKey", "queryMsgById", "queryMsgByUniqueKey", "find", "get"], "turbopump message find"),
-    (
-        &["groups", "consumer-groups", "consumerProgress", "updateSubGroup", "resetOffsetByTime"],
-        "turbopump group",
-    ),
+    (&["find", "get"], "turbopump message find"),
+    (&["groups", "consumer-groups"], "turbopump group"),
     (
         &["start", "server", "run", "broker", "mqbroker", "daemon", "namesrv", "mqnamesrv"],
         "turbopump serve --data DIR",
     ),
-    (&["info", "stats", "health", "brokerStatus", "clusterList", "monitor"], "turbopump status"),
+    (&["info", "stats", "health", "monitor"], "turbopump status"),
     (&["perf", "benchmark", "perf-test"], "turbopump bench"),
     (&["rm", "remove", "drop", "del"], "delete"),
     (&["ls", "show"], "list, or describe"),

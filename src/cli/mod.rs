@@ -23,6 +23,7 @@ mod meant;
 mod message;
 mod message_id;
 mod message_json;
+mod mqadmin;
 mod notices;
 mod offset_argument;
 mod output;

@@ -25,15 +25,8 @@ pub struct ServerArguments {
     /// Address of any shard of the broker
     #[arg(long, value_name = "HOST:PORT", env = "TURBOPUMP_SERVER", default_value = "127.0.0.1:10911")]
     pub server: String,
-    /// Access key, for a broker that asks for one; its secret is proved and never sent
-    #[arg(long, value_name = "ID", env = "TURBOPUMP_ACCESS_KEY")]
-    pub access_key: Option<String>,
-    /// The access key's secret; other users of this machine can see it here, and neither in the environment nor in a file
-    #[arg(long, value_name = "SECRET", env = "TURBOPUMP_SECRET_KEY", hide_env_values = true)]
-    pub secret_key: Option<Secret>,
-    /// File that holds the access key's secret, and wins over the secret itself; line ends after it do not count
-    #[arg(long, value_name = "FILE", env = "TURBOPUMP_SECRET_KEY_FILE")]
-    pub secret_key_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub key: KeyArguments,
     /// Speak TLS to the broker, which is to have a certificate that this system trusts
     #[arg(long, env = "TURBOPUMP_TLS", value_parser = FalseyValueParser::new())]
     pub tls: bool,
@@ -44,6 +37,20 @@ pub struct ServerArguments {
     /// Name that the broker's certificate is to have [default: the host of each address]; with --tls or without
     #[arg(long, value_name = "NAME", env = "TURBOPUMP_TLS_SERVER_NAME")]
     pub tls_server_name: Option<String>,
+}
+
+/// Who asks.
+#[derive(Clone, Debug, Args)]
+pub struct KeyArguments {
+    /// Access key, for a broker that asks for one; its secret is proved and never sent
+    #[arg(long, value_name = "ID", env = "TURBOPUMP_ACCESS_KEY")]
+    pub access_key: Option<String>,
+    /// The access key's secret; other users of this machine can see it here, and neither in the environment nor in a file
+    #[arg(long, value_name = "SECRET", env = "TURBOPUMP_SECRET_KEY", hide_env_values = true)]
+    pub secret_key: Option<Secret>,
+    /// File that holds the access key's secret, and wins over the secret itself; line ends after it do not count
+    #[arg(long, value_name = "FILE", env = "TURBOPUMP_SECRET_KEY_FILE")]
+    pub secret_key_file: Option<PathBuf>,
 }
 
 impl ServerArguments {
@@ -88,15 +95,22 @@ impl ServerArguments {
         }
     }
 
-    /// An empty variable of the environment is one that is not set.
     fn credentials(&self) -> Result<Option<Credentials>, CommandError> {
+        let key = self.key.key()?;
+        key.map(|(id, secret)| Credentials::new(id, secret).map_err(CommandError::usage)).transpose()
+    }
+}
+
+impl KeyArguments {
+    /// The key's id and its secret. An empty variable of the environment is one that is not set.
+    pub fn key(&self) -> Result<Option<(&str, Secret)>, CommandError> {
         let secret = match &self.secret_key_file {
             Some(path) if !path.as_os_str().is_empty() => Some(read_secret(path)?),
             _ => self.secret_key.clone().filter(|secret| !secret.bytes().is_empty()),
         };
-        match (self.access_key.as_ref().filter(|key| !key.is_empty()), secret) {
+        match (self.access_key.as_deref().filter(|key| !key.is_empty()), secret) {
             (None, None) => Ok(None),
-            (Some(key), Some(secret)) => Credentials::new(key, secret).map(Some).map_err(CommandError::usage),
+            (Some(key), Some(secret)) => Ok(Some((key, secret))),
             (Some(key), None) => Err(CommandError::usage(format!(
                 "the secret of access key `{key}` is missing: set TURBOPUMP_SECRET_KEY, or name a file with --secret-key-file"
             ))),

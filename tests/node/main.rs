@@ -31,6 +31,7 @@ mod logging;
 mod lost_files;
 mod lost_parts;
 mod messages;
+mod mqadmin_verbs;
 mod odd_files;
 mod permissions;
 mod polling;

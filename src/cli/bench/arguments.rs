@@ -238,7 +238,7 @@ impl LoadArguments {
             ("--verify", self.verify),
             ("--count-syscalls", self.count_syscalls),
             ("--baseline", self.baseline),
-            ("--access-key", self.server.access_key.as_ref().is_some_and(|key| !key.is_empty())),
+            ("--access-key", self.server.key.access_key.as_ref().is_some_and(|key| !key.is_empty())),
         ];
         match (self.protocol, self.server_pid, native_only.iter().find(|(_, is_asked)| *is_asked)) {
             (Protocol::Remoting, _, Some((name, _))) => {

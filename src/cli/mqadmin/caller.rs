@@ -1,0 +1,173 @@
+//! A connection to a broker or a name server of RocketMQ's protocol, with one request on its way at a time.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::{Duration, Instant};
+
+use crate::cli::error::CommandError;
+use crate::protocol::remoting::client::{Answer, AnswerError, ClientCore};
+use crate::protocol::remoting::signature::sign;
+use crate::protocol::remoting::{FieldValue, ResponseCode};
+use crate::types::Secret;
+
+/// How long a request may take, connecting included.
+const PATIENCE: Duration = Duration::from_secs(10);
+const PIECE_BYTES: usize = 64 * 1024;
+
+/// Why a question has no answer that is of use.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    #[error(
+        "nobody answers at {address} ({source}): name a name server or a broker of turbopump's with -n HOST:PORT, and a broker's \
+         own address with -b where a command takes one"
+    )]
+    Connect { address: String, source: io::Error },
+    #[error(
+        "{address} did not answer within {PATIENCE:?}: it may have carried the request out or not; is it a broker or name server \
+         of RocketMQ's protocol, and is it alive?"
+    )]
+    Silent { address: String },
+    #[error("the connection to {address} is gone: {source}")]
+    Lost { address: String, source: io::Error },
+    #[error("{address} closed the connection: is it a port of RocketMQ's protocol?")]
+    Closed { address: String },
+    #[error("what {address} answers is not RocketMQ's protocol: {reason}")]
+    Protocol { address: String, reason: String },
+    #[error("{address} refuses: code {code}, {remark}")]
+    Refused { address: String, code: i32, remark: String },
+}
+
+/// A key that requests are signed with.
+#[derive(Clone, Debug)]
+pub struct Signer {
+    pub key_id: String,
+    pub secret: Secret,
+}
+
+pub struct Caller {
+    stream: TcpStream,
+    address: String,
+    core: ClientCore,
+}
+
+impl CallError {
+    /// The code of a refusal.
+    pub fn code(&self) -> Option<i32> {
+        match self {
+            CallError::Refused { code, .. } => Some(*code),
+            CallError::Connect { .. }
+            | CallError::Silent { .. }
+            | CallError::Lost { .. }
+            | CallError::Closed { .. }
+            | CallError::Protocol { .. } => None,
+        }
+    }
+
+    /// Whether who was asked has answered.
+    pub fn is_refusal_of(&self, code: ResponseCode) -> bool {
+        self.code() == Some(code.number())
+    }
+}
+
+impl From<CallError> for CommandError {
+    fn from(error: CallError) -> Self {
+        let failed = CommandError::failed(&error);
+        match error.code() {
+            Some(code) => failed.with("code", code),
+            None => failed,
+        }
+    }
+}
+
+impl Caller {
+    pub fn connect(address: &str) -> Result<Self, CallError> {
+        let refused = |source| CallError::Connect { address: address.to_owned(), source };
+        let mut last = io::Error::new(ErrorKind::NotFound, "the name has no address");
+        for found in address.to_socket_addrs().map_err(refused)? {
+            match TcpStream::connect_timeout(&found, PATIENCE) {
+                Ok(stream) => {
+                    stream.set_nodelay(true).map_err(refused)?;
+                    return Ok(Self { stream, address: address.to_owned(), core: ClientCore::default() });
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(refused(last))
+    }
+
+    /// Asks, and waits for the answer, whatever it says. After an error the connection is of no more use.
+    pub fn ask(
+        &mut self,
+        code: i32,
+        fields: &[(&str, FieldValue<'_>)],
+        body: &[u8],
+        signer: Option<&Signer>,
+    ) -> Result<Answer<'_>, CallError> {
+        let deadline = Instant::now() + PATIENCE;
+        let signed = signer.map(|signer| sign(&signer.key_id, &signer.secret, fields, body));
+        let mut all = fields.to_vec();
+        let added = signed.iter().flatten().map(|(name, value)| (*name, FieldValue::Text(value)));
+        all.extend(added);
+        let number = self.core.request(code, &all, body);
+        self.send(deadline)?;
+        self.receive(deadline)?;
+        let Self { core, address, .. } = self;
+        let answer = core.next_answer().map_err(|error| broken(address, error))?.expect("it was waited for");
+        if answer.header.opaque == number {
+            Ok(answer)
+        } else {
+            Err(CallError::Protocol {
+                address: address.clone(),
+                reason: "it answers what was not asked".into(),
+            })
+        }
+    }
+
+    fn send(&mut self, deadline: Instant) -> Result<(), CallError> {
+        while !self.core.outgoing().is_empty() {
+            let wrote = self.stream.set_write_timeout(Some(left(deadline)));
+            match wrote.and_then(|()| self.stream.write(self.core.outgoing())) {
+                Ok(count) => self.core.sent(count),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(lost(&self.address, error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads until an answer is there.
+    fn receive(&mut self, deadline: Instant) -> Result<(), CallError> {
+        let mut piece = [0; PIECE_BYTES];
+        while !self.core.has_answer().map_err(|error| broken(&self.address, error))? {
+            // A peer that says a little now and then is not waited for either.
+            if Instant::now() >= deadline {
+                return Err(CallError::Silent { address: self.address.clone() });
+            }
+            let read = self.stream.set_read_timeout(Some(left(deadline)));
+            match read.and_then(|()| self.stream.read(&mut piece)) {
+                Ok(0) => return Err(CallError::Closed { address: self.address.clone() }),
+                Ok(count) => self.core.received(&piece[..count]),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(lost(&self.address, error)),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A time-out of nothing at all is none.
+fn left(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
+}
+
+fn lost(address: &str, source: io::Error) -> CallError {
+    let address = address.to_owned();
+    match source.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => CallError::Silent { address },
+        _ => CallError::Lost { address, source },
+    }
+}
+
+fn broken(address: &str, error: AnswerError) -> CallError {
+    CallError::Protocol { address: address.to_owned(), reason: error.to_string() }
+}

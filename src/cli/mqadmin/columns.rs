@@ -1,0 +1,61 @@
+//! Names, times and releases as `mqadmin` prints them, times in UTC.
+
+use crate::cli::calendar::Moment;
+use crate::types::Timestamp;
+
+/// The release before which numbers of releases follow no rule (4.0.0; `common/.../MQVersion.java`).
+const REGULAR_FROM: i64 = 212;
+/// What the number of a release that is told by `number` is above half of it.
+const REGULAR_BASE: i64 = 294;
+
+/// The first `width` characters: longer names would move the columns.
+pub fn cut(text: &str, width: usize) -> &str {
+    text.char_indices().nth(width).map_or(text, |(end, _)| &text[..end])
+}
+
+/// `2026-11-30 14:03:05,123`.
+pub fn time(milliseconds: i64) -> String {
+    let moment = Moment::of(timestamp(milliseconds));
+    format!("{},{:03}", second_of(&moment), moment.millisecond)
+}
+
+/// `2026-11-30 14:03:05`.
+pub fn second(milliseconds: i64) -> String {
+    second_of(&Moment::of(timestamp(milliseconds)))
+}
+
+fn timestamp(milliseconds: i64) -> Timestamp {
+    Timestamp(u64::try_from(milliseconds).unwrap_or(0))
+}
+
+fn second_of(moment: &Moment) -> String {
+    let Moment { year, month, day, hour, minute, second, .. } = moment;
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
+}
+
+/// A release by its number: `V5_5_0`.
+pub fn release(number: i64) -> String {
+    if number < REGULAR_FROM {
+        return format!("V3_{number}");
+    }
+    let version = number / 2 + REGULAR_BASE;
+    let unfinished = if number % 2 == 0 { "_SNAPSHOT" } else { "" };
+    format!("V{}_{}_{}{unfinished}", version / 100, version / 10 % 10, version % 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_and_times_are_told_as_rocketmqs_tools_tell_them() {
+        let numbers = [213, 398, 399, 479, 513].map(release);
+        assert_eq!(numbers, ["V4_0_0", "V4_9_3_SNAPSHOT", "V4_9_3", "V5_3_3", "V5_5_0"]);
+        assert_eq!(time(1_700_000_000_009), "2023-11-14 22:13:20,009");
+        assert_eq!(
+            (second(951_825_600_000), second(-1)),
+            ("2000-02-29 12:00:00".into(), "1970-01-01 00:00:00".into())
+        );
+        assert_eq!((cut("orders", 3), cut("orders", 6), cut("\u{e9}\u{e9}", 1)), ("ord", "orders", "\u{e9}"));
+    }
+}
