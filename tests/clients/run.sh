@@ -193,6 +193,8 @@ if command -v java > /dev/null && command -v mvn > /dev/null; then
             env SHARDS=$shards MQADMIN="$work/mqadmin" python3 tests/clients/remoting-mqadmin/test_mqadmin.py
         suite "Look-ups by RocketMQ's mqadmin, $shards shard(s)" \
             env SHARDS=$shards MQADMIN="$work/mqadmin" python3 -B tests/clients/remoting-mqadmin/test_queries.py
+        suite "Our commands beside RocketMQ's mqadmin, $shards shard(s)" \
+            env SHARDS=$shards MQADMIN="$work/mqadmin" python3 -B tests/clients/remoting-mqadmin/test_verbs.py
     done
 else
     echo "SKIPPED: RocketMQ's mqadmin, which needs java (17 or newer) and mvn"

@@ -63,8 +63,9 @@ class Java:
     def start_admin(self):
         """Admin.java, which carries out the commands of all tests."""
         source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "Admin.java")
+        # Some commands write files to where they are.
         self.admin = subprocess.Popen(self.command(source), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                      stderr=subprocess.STDOUT, encoding="utf-8")
+                                      stderr=subprocess.STDOUT, encoding="utf-8", cwd=self.home)
         return self.admin
 
     def mqadmin(self, server, *arguments):
@@ -78,14 +79,21 @@ class Java:
         return "".join(lines).strip("\n")
 
 
-class MqAdmin(unittest.TestCase):
+class Brokers(unittest.TestCase):
+    """A broker of ours, and Apache's beside it."""
+
+    NODE = "ours"
+    THEIRS = "theirs"
+    # Whether Apache's broker registers with our name server as well.
+    IS_SHARED = True
+
     @classmethod
     def setUpClass(cls):
         cls.work = tempfile.mkdtemp()
         cls.addClassCleanup(shutil.rmtree, cls.work, ignore_errors=True)
         cls.java = Java(cls.work)
         command = [os.environ["TURBOPUMP"], "serve", "--data", cls.work + "/data", "--listen", "127.0.0.1:0", "--http", "none",
-                   "--namesrv", "127.0.0.1:0", "--node", "ours", "--shards", str(SHARDS), "--segment-bytes", "16MiB",
+                   "--namesrv", "127.0.0.1:0", "--node", cls.NODE, "--shards", str(SHARDS), "--segment-bytes", "16MiB",
                    "--log-level", "warn", "--buffered-io"]
         broker = cls.until_the_end(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
         cls.shards = []
@@ -107,8 +115,9 @@ class MqAdmin(unittest.TestCase):
         with open(cls.work + "/namesrv.conf", "w", encoding="ascii") as file:
             file.write(f"listenPort={name_server}\n")
         with open(cls.work + "/broker.conf", "w", encoding="ascii") as file:
-            file.write(f"brokerName=theirs\nbrokerClusterName={CLUSTER}\nbrokerId=0\nbrokerIP1=127.0.0.1\n"
-                       f"listenPort={cls.apache_broker.split(':')[1]}\nnamesrvAddr={cls.apache};{cls.ours}\n"
+            servers = f"{cls.apache};{cls.ours}" if cls.IS_SHARED else cls.apache
+            file.write(f"brokerName={cls.THEIRS}\nbrokerClusterName={CLUSTER}\nbrokerId=0\nbrokerIP1=127.0.0.1\n"
+                       f"listenPort={cls.apache_broker.split(':')[1]}\nnamesrvAddr={servers}\n"
                        f"storePathRootDir={cls.work}/store\nstorePathCommitLog={cls.work}/store/commitlog\n"
                        "mappedFileSizeCommitLog=1048576\nmappedFileSizeConsumeQueue=60000\n"
                        "registerNameServerPeriod=10000\nbrokerHeartbeatInterval=1000\n")
@@ -116,8 +125,8 @@ class MqAdmin(unittest.TestCase):
         cls.theirs = cls.java.start("org.apache.rocketmq.broker.BrokerStartup", "-c", cls.work + "/broker.conf")
         cls.until_the_end(cls.theirs)
         cls.until_the_end(cls.java.start_admin())
-        for server in [cls.apache, cls.ours]:
-            cls.wait_for(f"Apache's broker registers with {server}", lambda at=server: "theirs" in cls.run_admin(at, "clusterList"))
+        for server in [cls.apache, cls.ours] if cls.IS_SHARED else [cls.apache]:
+            cls.wait_for(f"Apache's broker registers with {server}", lambda at=server: cls.THEIRS in cls.run_admin(at, "clusterList"))
 
     @classmethod
     def until_the_end(cls, process):
@@ -153,6 +162,31 @@ class MqAdmin(unittest.TestCase):
         return {queues["brokerName"]: (addresses[queues["brokerName"]], queues["readQueueNums"], queues["writeQueueNums"],
                                        queues["perm"]) for queues in route["queueDatas"]}
 
+    def plain(self, text):
+        """What was printed, without what differs from broker to broker and from moment to moment."""
+        for address in [*self.shards, self.apache_broker, self.apache, self.ours]:
+            text = text.replace(address, "ADDRESS")
+        text = re.sub(r"-(ours|theirs)\b(?!-)", "", text)
+        text = re.sub(r"\b(ours-\d|theirs)\b", "BROKER", text)
+        text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(,\d+)?", "TIME", text)
+        return re.sub(r"[ \t]+", " ", text).strip()
+
+    def each(self, *arguments):
+        """The same command to both: `BROKER` and `NAME` stand for the address and the name of a broker, `SIDE` for what makes a name
+        one of theirs: Apache's broker registers with both name servers. What both print."""
+        printed = []
+        for server, address, name, side in [(self.ours, self.shards[0], OURS[0], "ours"), (self.apache, self.apache_broker, "theirs", "theirs")]:
+            words = [word.replace("BROKER", address).replace("NAME", name).replace("SIDE", side) for word in arguments]
+            printed.append(self.plain(self.run_admin(server, *words)))
+        return printed
+
+    def assert_alike(self, *arguments):
+        ours, theirs = self.each(*arguments)
+        self.assertEqual(ours, theirs, arguments)
+        return ours
+
+
+class MqAdmin(Brokers):
     def test_a_route_leads_to_the_shards_whoever_is_asked(self):
         shares = [len(range(shard, 10, SHARDS)) for shard in range(SHARDS)]
         expected = {name: (address, share, share, 6) for name, address, share in zip(OURS, self.shards, shares)}
@@ -236,29 +270,6 @@ class MqAdmin(unittest.TestCase):
         self.assertEqual((shown["OffsetID"], shown["Queue ID"], shown["Queue Offset"]), (message_id, queue, offset))
         read = self.run_admin(self.ours, "consumeMessage", "-t", "shown", "-b", broker, "-i", queue, "-o", "0", "-c", "1")
         self.assertEqual(message.findall(read)[0][:4], (broker, queue, "0", message_id))
-
-    def plain(self, text):
-        """What was printed, without what differs from broker to broker and from moment to moment."""
-        for address in [*self.shards, self.apache_broker, self.apache, self.ours]:
-            text = text.replace(address, "ADDRESS")
-        text = re.sub(r"-(ours|theirs)\b(?!-)", "", text)
-        text = re.sub(r"\b(ours-\d|theirs)\b", "BROKER", text)
-        text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(,\d+)?", "TIME", text)
-        return re.sub(r"[ \t]+", " ", text).strip()
-
-    def each(self, *arguments):
-        """The same command to both: `BROKER` and `NAME` stand for the address and the name of a broker, `SIDE` for what makes a name
-        one of theirs: Apache's broker registers with both name servers. What both print."""
-        printed = []
-        for server, address, name, side in [(self.ours, self.shards[0], OURS[0], "ours"), (self.apache, self.apache_broker, "theirs", "theirs")]:
-            words = [word.replace("BROKER", address).replace("NAME", name).replace("SIDE", side) for word in arguments]
-            printed.append(self.plain(self.run_admin(server, *words)))
-        return printed
-
-    def assert_alike(self, *arguments):
-        ours, theirs = self.each(*arguments)
-        self.assertEqual(ours, theirs, arguments)
-        return ours
 
     def test_topics_are_set_up_and_removed(self):
         made = ["updateTopic", "-b", "BROKER", "-t", "made-SIDE", "-r", "4", "-w", "4"]
