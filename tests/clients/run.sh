@@ -142,6 +142,12 @@ if command -v java > /dev/null && command -v mvn > /dev/null; then
                 -Drocketmq.client.rebalance.waitInterval=500 -Drocketmq.client.rebalance.lockInterval=500 \
                 -Drocketmq.client.rebalance.lockMaxLiveTime=1500 -Dsuite.source="$orders" \
                 -cp "$work/remoting-java-$version/lib/*" "$orders"
+            # The same locks; few rounds: TURBOPUMP_KILL_ROUNDS for more.
+            suite "Kills of the broker under everything at once of RocketMQ's client for Java $version, $shards shard(s)" \
+                env SHARDS=$shards java -XX:TieredStopAtLevel=1 -Djava.io.tmpdir="$work" -Duser.home="$work" \
+                -Drocketmq.client.rebalance.waitInterval=500 -Drocketmq.client.rebalance.lockInterval=500 \
+                -Drocketmq.client.rebalance.lockMaxLiveTime=1500 -cp "$work/remoting-java-$version/lib/*" \
+                "$work/remoting-java-$version/KillsOfAll.java"
             suite "Requests and replies of RocketMQ's client for Java $version, $shards shard(s), $headers headers" \
                 env SHARDS=$shards java -XX:TieredStopAtLevel=1 -Djava.io.tmpdir="$work" -Duser.home="$work" \
                 -Drocketmq.serialize.type=$headers -cp "$work/remoting-java-$version/lib/*" \
