@@ -108,8 +108,13 @@ async fn delayer(node: &Rc<Node>, books: &Books, seed: u64, run: u64) {
         let level = *random.pick(&[Level::Durable, Level::Written, Level::Accepted]);
         let Ok(held) = hold(node, key, level, number, Release::At(due)).await else { return };
         books.borrow_mut().get_mut(&number).expect("just sent").answered = Some(held.level);
-        if random.range(0..3) == 0 && !take_back(node, books, number, due, held.position).await {
-            return;
+        if random.range(0..3) == 0 {
+            // Some in the moment in which they are released.
+            let after = *random.pick(&[0, 0, ahead.saturating_sub(1), ahead, ahead + 1]);
+            node.clock.sleep(Duration::from_millis(after.min(40))).await;
+            if !take_back(node, books, number, due, held.position).await {
+                return;
+            }
         }
         node.clock.sleep(Duration::from_millis(random.range(0..4))).await;
     }

@@ -4,6 +4,7 @@
 //! `TURBOPUMP_SWEEP=full` crashes at every step instead of a sample.
 
 mod bounds;
+mod check_sweep;
 mod checks;
 mod clocks;
 mod crash_sweep;

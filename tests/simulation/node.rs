@@ -46,6 +46,7 @@ pub struct Setup {
     pub retention_age: Option<Duration>,
     pub group_idle: Option<Duration>,
     pub auto_create_topics: Option<u32>,
+    pub transaction_checks_max: u32,
 }
 
 impl Default for Setup {
@@ -61,6 +62,7 @@ impl Default for Setup {
             retention_age: None,
             group_idle: None,
             auto_create_topics: None,
+            transaction_checks_max: 15,
         }
     }
 }
@@ -205,7 +207,7 @@ fn options(setup: &Setup, shard: u16, is_made: bool) -> BrokerOptions {
         secret: 0x5eed ^ u64::from(shard),
         transaction_immunity: Duration::from_secs(6),
         transaction_check_interval: Duration::from_secs(30),
-        transaction_checks_max: 15,
+        transaction_checks_max: setup.transaction_checks_max,
         auto_create_topics: setup.auto_create_topics,
         reserved_topics: vec!["reserved".to_owned()],
         version: "test".to_owned(),
