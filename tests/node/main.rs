@@ -22,6 +22,7 @@ mod groups;
 mod handshakes;
 mod http;
 mod http_connections;
+mod http_filters;
 mod http_framing;
 mod https;
 mod identity;

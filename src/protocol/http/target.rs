@@ -7,12 +7,14 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
 
 use super::error::{ErrorCode, HttpError};
-use crate::api::TagFilter;
+use crate::api::{Filter, TagFilter};
+use crate::filter::Expression;
 use crate::limits;
 use crate::types::{GroupName, InstanceName, TopicName};
 
@@ -59,7 +61,7 @@ pub struct Consume {
     pub count: u8,
     /// How long an answer may wait for a message, at most [`limits::HTTP_RECEIVE_WAIT_SECONDS_MAX`].
     pub wait: Duration,
-    pub filter: TagFilter,
+    pub filter: Filter,
     pub mode: ConsumeMode,
 }
 
@@ -139,6 +141,8 @@ struct Query<'a> {
     num_of_messages: Option<Cow<'a, str>>,
     waitseconds: Option<Cow<'a, str>>,
     tag: Option<Cow<'a, str>>,
+    /// None of the vendor's: an SQL92 expression in the place of tags.
+    filter_sql: Option<Cow<'a, str>>,
     trans: Option<Cow<'a, str>>,
 }
 
@@ -153,6 +157,7 @@ impl<'a> Query<'a> {
                 "numOfMessages" => &mut query.num_of_messages,
                 "waitseconds" => &mut query.waitseconds,
                 "tag" => &mut query.tag,
+                "filterSql" => &mut query.filter_sql,
                 "trans" => &mut query.trans,
                 _ => continue,
             };
@@ -180,19 +185,38 @@ impl<'a> Query<'a> {
         let count =
             number("numOfMessages", &self.num_of_messages, 1..=limits::HTTP_RECEIVE_MESSAGES_MAX as u64)?;
         let wait = number("waitseconds", &self.waitseconds, 0..=limits::HTTP_RECEIVE_WAIT_SECONDS_MAX)?;
+        let mode = match self.trans() {
+            "" => ConsumeMode::Normal,
+            "order" => ConsumeMode::Order,
+            "pop" => ConsumeMode::Undecided,
+            other => return Err(unknown_mode(other, "order or pop")),
+        };
         Ok(Consume {
             topic,
             group: self.group()?,
             count: count.unwrap_or(1) as u8,
             wait: Duration::from_secs(wait.unwrap_or(0)),
-            filter: parse_tags(self.tag.as_deref())?,
-            mode: match self.trans() {
-                "" => ConsumeMode::Normal,
-                "order" => ConsumeMode::Order,
-                "pop" => ConsumeMode::Undecided,
-                other => return Err(unknown_mode(other, "order or pop")),
-            },
+            filter: self.filter(mode)?,
+            mode,
         })
+    }
+
+    /// Tags or an expression. As with RocketMQ's own clients it is one of the two: the expression may ask for `TAGS`.
+    fn filter(&self, mode: ConsumeMode) -> Result<Filter, HttpError> {
+        let tags = parse_tags(self.tag.as_deref())?;
+        let Some(text) = &self.filter_sql else { return Ok(tags.into()) };
+        if mode == ConsumeMode::Undecided {
+            return Err(HttpError::invalid("undecided transactions are not filtered: leave `filterSql` out"));
+        }
+        if !tags.is_everything() {
+            let message =
+                "messages are asked for by `tag` or by `filterSql`: an expression finds tags as `TAGS`";
+            return Err(HttpError::invalid(message));
+        }
+        let expression: Result<Expression, _> = text.parse();
+        let expression = expression
+            .map_err(|error| HttpError::invalid(format!("the expression `filterSql` is none: {error}")))?;
+        Ok(Filter::Expression(Arc::new(expression)))
     }
 
     fn lease_end(&self) -> Result<LeaseEnd, HttpError> {

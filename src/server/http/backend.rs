@@ -400,7 +400,7 @@ impl Backend for BrokerBackend {
                 group: group.clone(),
                 topic: topic.clone(),
                 scope: ReceiveScope::Anywhere,
-                filter: consume.filter.clone().into(),
+                filter: consume.filter.clone(),
                 count: u32::from(consume.count),
                 bytes_max: limits::RECEIVE_BYTES_MAX as u32,
                 wait,

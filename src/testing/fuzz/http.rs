@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use http::Method;
 
+use crate::api::Filter;
 use crate::limits;
 use crate::protocol::http::{
     BODY_ENCODING, Call, DeliveredMessage, Properties, parse_publish, parse_receipt_handles, write_messages,
@@ -60,7 +61,12 @@ pub fn fuzz_target(bytes: &[u8]) {
                 Ok(Call::Consume(consume)) => {
                     assert!((1..=limits::HTTP_RECEIVE_MESSAGES_MAX).contains(&usize::from(consume.count)));
                     assert!(consume.wait.as_secs() <= limits::HTTP_RECEIVE_WAIT_SECONDS_MAX);
-                    assert!(consume.filter.tags().len() <= limits::FILTER_TAGS_MAX);
+                    match &consume.filter {
+                        Filter::Tags(tags) => assert!(tags.tags().len() <= limits::FILTER_TAGS_MAX),
+                        Filter::Expression(expression) => {
+                            assert!(expression.text().len() <= limits::EXPRESSION_BYTES_MAX);
+                        }
+                    }
                 }
                 Ok(_) => assert!(method != Method::PUT),
             }

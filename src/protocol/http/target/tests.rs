@@ -34,7 +34,7 @@ fn the_python_clients_targets_are_understood() {
         group: "GID-a".parse().expect("a group"),
         count: 3,
         wait: Duration::from_secs(30),
-        filter: TagFilter::parse(Some("a||b")),
+        filter: Filter::parse(Some("a||b")),
         mode: ConsumeMode::Order,
     };
     assert_eq!(consume, Ok(expected));
@@ -75,9 +75,9 @@ fn what_is_not_said_has_a_default() {
 
 #[test]
 fn escapes_are_undone_where_they_are_escapes() {
-    let tags = |tag: &str| {
-        let consume = get(&format!("/topics/t/messages?consumer=g&tag={tag}")).expect(tag);
-        consume.filter.tags().join(",")
+    let tags = |tag: &str| match get(&format!("/topics/t/messages?consumer=g&tag={tag}")).expect(tag).filter {
+        Filter::Tags(tags) => tags.tags().join(","),
+        Filter::Expression(expression) => panic!("{expression:?}"),
     };
     assert_eq!(tags("a%20b+c%2Bd"), "a b c+d");
     assert_eq!(tags("%E4%BD%A0"), "\u{4f60}");
@@ -89,6 +89,20 @@ fn escapes_are_undone_where_they_are_escapes() {
     {
         let call = Call::parse(&Method::POST, &format!("/topics/{path}/messages"));
         assert_eq!(call, Ok(Call::Publish { topic: topic(name) }), "{path}");
+    }
+}
+
+#[test]
+fn an_expression_may_stand_in_the_place_of_tags() {
+    for query in ["filterSql=n%20%3E+5+AND+TAGS%3D'a'", "tag=*&filterSql=n+>+5+AND+TAGS='a'"] {
+        let consume = get(&format!("/topics/t/messages?consumer=g&trans=order&{query}")).expect(query);
+        assert_eq!(consume.mode, ConsumeMode::Order, "{query}");
+        match consume.filter {
+            Filter::Expression(expression) => {
+                assert!(expression.text().starts_with("n > 5 AND TAGS"), "{query}")
+            }
+            Filter::Tags(tags) => panic!("{query}: {tags:?}"),
+        }
     }
 }
 
@@ -107,6 +121,11 @@ fn wrong_arguments_are_named() {
         ("consumer=a/b", "group name consists of"),
         ("consumer=g&ns=a%25b", "instance name consists of"),
         ("consumer=g&tag=%ff", "no UTF-8"),
+        ("consumer=g&filterSql=", "the expression `filterSql` is none: at character 1: "),
+        ("consumer=g&filterSql=n+%3E", "at character 4: "),
+        ("consumer=g&filterSql=n%3E5&filterSql=n%3E5", "`filterSql` is given twice"),
+        ("consumer=g&filterSql=n%3E5&tag=a", "by `tag` or by `filterSql`"),
+        ("consumer=g&filterSql=n%3E5&trans=pop", "undecided transactions are not filtered"),
         ("numOfMessages=1", "`consumer` is missing"),
     ];
     for (query, part) in cases {
