@@ -99,6 +99,8 @@ pub struct TopicInfo {
     pub queue_count: u32,
     pub retention: Retention,
     pub level: Option<Level>,
+    /// RocketMQ's bits: 4 to read, 2 to write.
+    pub permission: u8,
     pub queues: Vec<QueueInfo>,
     /// `None` as well for those who may not know of consumers.
     pub consumers: Option<TopicConsumers>,

@@ -39,7 +39,7 @@ pub enum Status {
     Internal,
     /// An access key is asked for, and none was proved, or not with its secret.
     Unauthenticated,
-    /// The access key that was proved may not do this.
+    /// The access key that was proved may not do this, or nobody may: the topic's permission or the group's settings say so.
     PermissionDenied,
 }
 

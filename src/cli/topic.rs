@@ -12,6 +12,7 @@ use crate::cli::output::{OutputFormat, Table, grouped, print};
 use crate::cli::quantity::{QuantityError, Span};
 use crate::cli::server::{ServerArguments, milliseconds};
 use crate::limits;
+use crate::state::Permission;
 use crate::types::{Level, Retention, TopicName};
 
 #[derive(Debug, Args)]
@@ -35,8 +36,11 @@ pub enum TopicCommand {
     Delete(NameArguments),
 }
 
+const READ_WRITE: &str = "read-write";
+
 const DESCRIBE_HELP: &str = "\
-JSON: topic, id, queue_count, retention, retention_ms, level, queues (queue, shard, first_offset, end_offset, messages), groups \
+JSON: topic, id, queue_count, retention, retention_ms, level, permission (read-write, read-only, write-only, none; mqadmin \
+updateTopicPerm changes it), queues (queue, shard, first_offset, end_offset, messages), groups \
 (those that have a place in the topic or consume it now: group; members, how many native members name the topic; receivers, with \
 protocol, filter, ordered, active, seen_age_ms; readers, RocketMQ's own clients, with client, language, version, address, \
 broadcasts, expression), consumers_left_out (for how many there was no room). Both are left out for an access key \
@@ -112,6 +116,7 @@ struct TopicView {
     /// The age, when the topic has one of its own.
     retention_ms: Option<u64>,
     level: Option<&'static str>,
+    permission: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     queues: Option<Vec<QueueView>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -257,12 +262,17 @@ fn render_topic(view: &TopicView) -> String {
     let left_out = view.consumers_left_out.filter(|count| *count > 0);
     let left_out = left_out.map(|count| format!("{count} more consumers are not shown: there is no room\n"));
     format!(
-        "topic {}, id {}, {} queues, retention {}, level {}, {} messages\n{}{}{}",
+        "topic {}, id {}, {} queues, retention {}, level {}, {}{} messages\n{}{}{}",
         view.topic,
         view.id,
         view.queue_count,
         view.retention,
         view.level.unwrap_or("default"),
+        if view.permission == READ_WRITE {
+            String::new()
+        } else {
+            format!("permission {}, ", view.permission)
+        },
         grouped(messages),
         table.render(),
         groups_table(view.groups.as_deref().unwrap_or_default()),
@@ -314,6 +324,16 @@ impl FromStr for RetentionArgument {
     }
 }
 
+/// What RocketMQ's bits let clients do.
+fn permission_text(permission: u8) -> &'static str {
+    match permission & Permission::ALL.0 {
+        Permission::READ => "read-only",
+        Permission::WRITE => "write-only",
+        0 => "none",
+        _ => READ_WRITE,
+    }
+}
+
 /// As [`RetentionArgument`] is written.
 fn retention_text(retention: Retention) -> String {
     match retention {
@@ -345,6 +365,7 @@ impl TopicView {
             retention: retention_text(topic.retention),
             retention_ms: topic.retention.age(None).map(milliseconds),
             level: topic.level.map(Level::name),
+            permission: permission_text(topic.permission),
             queues: with_queues.then(|| topic.queues.iter().map(queue_view).collect()),
             groups: consumers.map(|consumers| consumers.groups.iter().map(ConsumingGroupView::new).collect()),
             consumers_left_out: consumers.map(|consumers| consumers.left_out),
@@ -392,6 +413,7 @@ mod tests {
             queue_count: 1,
             retention: Retention::Age(std::time::Duration::from_secs(5400)),
             level: None,
+            permission: 6,
             consumers: None,
             queues: vec![QueueInfo {
                 queue: QueueNumber(0),
@@ -427,8 +449,10 @@ mod tests {
         );
         assert_eq!(
             to_json(&view),
-            r#"{"topic":"orders","id":3,"queue_count":1,"retention":"1h30m","retention_ms":5400000,"level":null,"queues":[{"queue":0,"shard":0,"first_offset":5,"end_offset":1005,"messages":1000}]}"#
+            r#"{"topic":"orders","id":3,"queue_count":1,"retention":"1h30m","retention_ms":5400000,"level":null,"permission":"read-write","queues":[{"queue":0,"shard":0,"first_offset":5,"end_offset":1005,"messages":1000}]}"#
         );
+        let read = render_topic(&TopicView::new(&TopicInfo { permission: 4, ..topic() }, true));
+        assert!(read.contains(" level default, permission read-only, 1,000 messages\n"), "{read}");
         let listed = to_json(&TopicView::new(&topic(), false));
         assert!(!listed.contains("queues\":[") && !listed.contains("groups"), "a list has neither: {listed}");
     }

@@ -72,6 +72,7 @@ impl Topic {
             queue_count: self.queue_count,
             retention: self.retention,
             level: self.level,
+            permission: self.policy.permission.0,
             consumers: None,
             queues: Vec::new(),
         }

@@ -407,6 +407,7 @@ impl State {
             queue_count: self.queue_counts[&id],
             retention: Retention::Inherited,
             level: None,
+            permission: 6,
             consumers: None,
             queues: Vec::new(),
         })

@@ -65,4 +65,5 @@ mod standard_streams;
 mod start;
 mod strangers;
 mod tls_clients;
+mod topic_permissions;
 mod verify;

@@ -34,7 +34,7 @@ const ALL_PRODUCERS: i32 = 328;
 const TOPIC: i32 = 351;
 const GROUP: i32 = 352;
 
-fn set_up(client: &mut Remoting, topic: &str, read: &str, write: &str, permission: &str) -> i32 {
+pub fn set_up(client: &mut Remoting, topic: &str, read: &str, write: &str, permission: &str) -> i32 {
     let fields = [
         ("topic", topic),
         ("defaultTopic", "TBW102"),

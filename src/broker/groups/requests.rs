@@ -122,6 +122,7 @@ impl<D: Disk> Broker<D> {
         if !receivers.is_empty() {
             refused.extend(self.closed_by_readers(&group));
         }
+        refused.extend(self.closed_by_settings(&group));
         let (readers, left_out) = self.readers.borrow().shown(&group);
         if left_out > 0 {
             refused.push(format!(

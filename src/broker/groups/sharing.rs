@@ -18,6 +18,7 @@ impl<D: Disk> Broker<D> {
         if join.member == RECEIVERS {
             return Err(Failure::invalid(format_args!("`{RECEIVERS}` names those who receive for a group")));
         }
+        self.check_open(&join.group)?;
         self.groups.borrow_mut().end_sessions(&join.group, self.clock.monotonic());
         let is_first = !self.groups.borrow().has_members(&join.group);
         // From the first member on, shards tell of receivers by themselves.

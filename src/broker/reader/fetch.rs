@@ -208,8 +208,9 @@ impl<D: Disk> Broker<D> {
         self.wait_for_message(&queue, fetch).await
     }
 
-    /// A member reads a queue while it holds it, and whoever is no member always.
+    /// A member reads a queue while it holds it, and whoever is no member always: as far as the topic may be read.
     fn check_reader(&self, fetch: &Fetch) -> Result<(), Failure> {
+        self.check_readable(fetch.key.topic)?;
         if fetch.session == 0 {
             return Ok(());
         }

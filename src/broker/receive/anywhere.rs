@@ -89,6 +89,7 @@ impl<D: Disk> ReceiveCall<D> {
         loop {
             // Taken before the look, so that nothing that comes after it is missed.
             let changes = arrivals.waits.changes();
+            broker.check_may_receive(receive, *topic)?;
             broker.tell_of_receivers(&receive.group, *topic).await;
             let Some(reservation) = recipient.reserve().await else {
                 return Ok(ReceiveLook::Over(Vec::new()));

@@ -3,6 +3,7 @@
 mod control;
 mod first_use;
 mod instances;
+mod permitted;
 mod publish;
 mod shaping;
 mod shown;

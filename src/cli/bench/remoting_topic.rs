@@ -109,6 +109,7 @@ impl RemotingTopic {
             queue_count: self.queues.len() as u32,
             retention: Retention::Inherited,
             level: None,
+            permission: 6,
             consumers: None,
             queues: self.queues.iter().enumerate().map(queue).collect(),
         }

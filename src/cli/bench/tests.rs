@@ -202,6 +202,7 @@ fn topic(store: &Store) -> TopicInfo {
         queue_count: 2,
         retention: Retention::Inherited,
         level: None,
+        permission: 6,
         consumers: None,
         queues: vec![queue(0), queue(1)],
     }

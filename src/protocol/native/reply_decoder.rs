@@ -253,6 +253,7 @@ fn topic(body: schema::TopicInfo<'_>) -> Result<TopicInfo, MalformedReply> {
         queue_count: body.queue_count(),
         retention: retention(body.retention(), body.retention_ms())?,
         level: level(body.level())?,
+        permission: body.permission(),
         queues,
         consumers: groups.map(|groups| TopicConsumers { groups, left_out: body.consumers_left_out() }),
     })

@@ -306,6 +306,7 @@ fn topic_table(builder: &mut Builder, topic: &TopicInfo) -> WIPOffset<schema::To
         queues: (!ranges.is_empty()).then(|| builder.create_vector(&ranges)),
         groups: groups.map(|groups| builder.create_vector(&groups)),
         consumers_left_out: consumers.map_or(0, |consumers| consumers.left_out),
+        permission: topic.permission,
     };
     schema::TopicInfo::create(builder, &arguments)
 }

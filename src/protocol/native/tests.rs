@@ -134,6 +134,7 @@ fn topic_info(queues: u32) -> TopicInfo {
         queue_count: queues,
         retention: Retention::Age(Duration::from_secs(3600)),
         level: None,
+        permission: 2,
         consumers: None,
         queues: (0..queues)
             .map(|queue| QueueInfo {

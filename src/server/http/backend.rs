@@ -334,6 +334,7 @@ impl Backend for BrokerBackend {
         message: PublishRequest,
     ) -> Result<PublishedMessage, HttpError> {
         let topic = topic_name(topic)?;
+        self.broker.check_writable_by_name(&topic)?;
         let deliver_at = message.properties.start_delivery_time().map_err(HttpError::invalid)?;
         let check_after = message.properties.transaction_check_after().map_err(HttpError::invalid)?;
         if deliver_at.is_some() && check_after.is_some() {

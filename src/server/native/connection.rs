@@ -153,7 +153,8 @@ impl Protocol for Native {
     }
 
     async fn take(self: &Rc<Self>, frame: Self::Frame<'_>) -> Taken<PlacedProduce> {
-        let request = match decode_request(&frame).and_then(|request| self.allowed(request)) {
+        let request = decode_request(&frame).and_then(|request| self.allowed(request));
+        let request = match request.and_then(|request| self.permitted(request)) {
             Ok(request) => request,
             Err(failure) => {
                 self.answer(frame.correlation, Err(failure));
@@ -212,6 +213,18 @@ impl Protocol for Native {
 }
 
 impl Native {
+    /// The request, unless it stores messages in a topic that is not to be written to. Whether one may be read is asked where
+    /// messages are handed out, since that may be later.
+    fn permitted<'a>(&self, request: DecodedRequest<'a>) -> Result<DecodedRequest<'a>, Failure> {
+        let broker = &self.connections.broker;
+        match &request {
+            DecodedRequest::Produce { key, .. } => broker.check_writable(key.topic)?,
+            DecodedRequest::Other(Request::Hold(hold)) => broker.check_writable(hold.key.topic)?,
+            DecodedRequest::Other(_) | DecodedRequest::Prove(_) => {}
+        }
+        Ok(request)
+    }
+
     async fn produce(
         self: &Rc<Self>,
         correlation: u64,

@@ -8051,6 +8051,7 @@ impl<'a> TopicInfo<'a> {
   pub const VT_RETENTION: flatbuffers::VOffsetT = 16;
   pub const VT_GROUPS: flatbuffers::VOffsetT = 18;
   pub const VT_CONSUMERS_LEFT_OUT: flatbuffers::VOffsetT = 20;
+  pub const VT_PERMISSION: flatbuffers::VOffsetT = 22;
 
   #[inline]
   pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
@@ -8069,6 +8070,7 @@ impl<'a> TopicInfo<'a> {
     builder.add_queue_count(args.queue_count);
     builder.add_topic_id(args.topic_id);
     if let Some(x) = args.topic { builder.add_topic(x); }
+    builder.add_permission(args.permission);
     builder.add_retention(args.retention);
     builder.add_level(args.level);
     builder.finish()
@@ -8138,6 +8140,13 @@ impl<'a> TopicInfo<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u32>(TopicInfo::VT_CONSUMERS_LEFT_OUT, Some(0)).unwrap()}
   }
+  #[inline]
+  pub fn permission(&self) -> u8 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u8>(TopicInfo::VT_PERMISSION, Some(6)).unwrap()}
+  }
 }
 
 impl flatbuffers::Verifiable for TopicInfo<'_> {
@@ -8156,6 +8165,7 @@ impl flatbuffers::Verifiable for TopicInfo<'_> {
      .visit_field::<Retention>("retention", Self::VT_RETENTION, false)?
      .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, flatbuffers::ForwardsUOffset<TopicGroup>>>>("groups", Self::VT_GROUPS, false)?
      .visit_field::<u32>("consumers_left_out", Self::VT_CONSUMERS_LEFT_OUT, false)?
+     .visit_field::<u8>("permission", Self::VT_PERMISSION, false)?
      .finish();
     Ok(())
   }
@@ -8170,6 +8180,7 @@ pub struct TopicInfoArgs<'a> {
     pub retention: Retention,
     pub groups: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<TopicGroup<'a>>>>>,
     pub consumers_left_out: u32,
+    pub permission: u8,
 }
 impl<'a> Default for TopicInfoArgs<'a> {
   #[inline]
@@ -8184,6 +8195,7 @@ impl<'a> Default for TopicInfoArgs<'a> {
       retention: Retention::Age,
       groups: None,
       consumers_left_out: 0,
+      permission: 6,
     }
   }
 }
@@ -8230,6 +8242,10 @@ impl<'a: 'b, 'b> TopicInfoBuilder<'a, 'b> {
     self.fbb_.push_slot::<u32>(TopicInfo::VT_CONSUMERS_LEFT_OUT, consumers_left_out, 0);
   }
   #[inline]
+  pub fn add_permission(&mut self, permission: u8) {
+    self.fbb_.push_slot::<u8>(TopicInfo::VT_PERMISSION, permission, 6);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> TopicInfoBuilder<'a, 'b> {
     let start = _fbb.start_table();
     TopicInfoBuilder {
@@ -8257,6 +8273,7 @@ impl core::fmt::Debug for TopicInfo<'_> {
       ds.field("retention", &self.retention());
       ds.field("groups", &self.groups());
       ds.field("consumers_left_out", &self.consumers_left_out());
+      ds.field("permission", &self.permission());
       ds.finish()
   }
 }
