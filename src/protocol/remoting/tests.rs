@@ -1,15 +1,23 @@
 //! Frames as RocketMQ's own clients write them (`tests/data/remoting`).
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::call::lock::QueueLocks;
 use super::call::offsets::{OffsetCommit, OffsetQuery, QueueAsked};
 use super::call::pull::{PullRequest, Wants, is_pull};
+use super::call::recall::RecallRequest;
+use super::call::reply::{self, ReplyRequest};
+use super::call::transaction::{CheckRequest, EndRequest};
 use super::json::Value;
+use super::message::read_record;
 use super::{Cut, FieldValue, Frame, Head, Header, HeaderForm, Language, code::request, cut};
-use crate::api::TagFilter;
+use crate::api::{Decision, TagFilter};
 use crate::limits;
+use crate::types::{LogPosition, RecordLocation, ShardId, Timestamp};
+use crate::wire::properties::Properties;
 
 macro_rules! captured {
     ($name:literal) => {
@@ -210,21 +218,148 @@ fn who_leaves_says_which_group_it_leaves() {
 
 #[test]
 fn messages_that_are_sent_back_are_named_by_their_place() {
-    for (file, has_topic) in [
-        (&captured!("java-4.9.8-send-back")[..], true),
-        (captured!("java-5.5.0-send-back"), true),
-        (captured!("go-2.1.2-send-back"), true),
-        (captured!("wheel-0.4.4-send-back"), false),
+    for (file, has_topic, level) in [
+        (&captured!("java-4.9.8-send-back")[..], true, 0),
+        (captured!("java-5.5.0-send-back"), true, 0),
+        (captured!("java-5.5.0-binary-send-back"), true, 1),
+        (captured!("go-2.1.2-send-back"), true, 0),
+        (captured!("wheel-0.4.4-send-back"), false, 0),
     ] {
         let frame = frame(file);
         let header = header(&frame);
         assert_eq!(header.code, request::CONSUMER_SEND_MSG_BACK);
         assert_eq!(header.fields.text("group").as_deref(), Some("cg"));
         assert!(header.fields.number::<i64>("offset").is_some_and(|place| place > 0));
-        assert_eq!(header.fields.number("delayLevel"), Some(0));
+        assert_eq!(header.fields.number("delayLevel"), Some(level));
         let topic = header.fields.text("originTopic");
         assert_eq!(topic.as_deref(), has_topic.then_some("orders"), "C++'s names only the place");
     }
+}
+
+#[test]
+fn decisions_of_every_client_are_read() {
+    let commit = Some(Decision::Commit);
+    for (file, decision, is_asked) in [
+        (&captured!("java-4.9.8-end-transaction")[..], commit, false),
+        (captured!("java-4.9.8-end-transaction-asked"), commit, true),
+        (captured!("java-5.5.0-end-transaction"), commit, false),
+        (captured!("java-5.5.0-end-transaction-unknown"), None, false),
+        (captured!("java-5.5.0-binary-end-transaction"), commit, false),
+        (captured!("java-5.5.0-binary-end-transaction-asked"), commit, true),
+        (captured!("go-2.1.2-end-transaction"), commit, false),
+        (captured!("go-2.1.2-end-transaction-asked"), commit, true),
+    ] {
+        let frame = frame(file);
+        let header = header(&frame);
+        assert_eq!(header.code, request::END_TRANSACTION);
+        let end = EndRequest::read(&header.fields).expect("a decision");
+        assert_eq!((end.group.as_str(), end.shard), ("pg", 0));
+        assert_eq!((end.decision, end.is_asked), (decision, is_asked));
+        assert!(end.location.is_some_and(|place| place.index == 0), "{end:?}");
+        assert_eq!(header.is_one_way(), header.language == Language::Java, "Go's wants an answer");
+    }
+}
+
+/// It is Apache's broker's, to a client.
+#[test]
+fn producers_are_asked_as_by_apaches_broker() {
+    let frame = frame(captured!("apache-5.5.0-check-transaction"));
+    let theirs = header(&frame);
+    assert_eq!(theirs.code, request::CHECK_TRANSACTION_STATE);
+    assert!(theirs.is_one_way());
+    let ours = CheckRequest {
+        shard: ShardId(0),
+        broker: "n-0",
+        address: Some(born()),
+        topic: "orders",
+        location: RecordLocation { position: LogPosition(16), index: 0 },
+        unique_id: "ID",
+    };
+    let ours = ours.fields();
+    assert_eq!(names(ours.iter().map(|(name, _)| name.as_bytes())), names_of(&theirs));
+    // What its client decides by is told in the record's properties.
+    let (record, rest) = read_record(frame.body).expect("a record");
+    assert_eq!((record.topic, record.body, rest.len()), (&b"orders"[..], &b"commit"[..], 0));
+    let properties = String::from_utf8_lossy(record.properties);
+    for said in
+        ["PGROUP\u{1}pg\u{2}", "TRAN_MSG\u{1}true\u{2}", "REAL_TOPIC\u{1}orders\u{2}", "REAL_QID\u{1}3\u{2}"]
+    {
+        assert!(properties.contains(said), "{properties}");
+    }
+    assert!(properties.contains("TRANSACTION_CHECK_TIMES\u{1}1\u{2}"), "{properties}");
+}
+
+#[test]
+fn replies_of_every_client_are_read() {
+    for (file, code, body) in [
+        (&captured!("java-4.9.8-reply")[..], request::SEND_REPLY_MESSAGE_V2, &b"reply"[..]),
+        (captured!("java-5.5.0-reply"), request::SEND_REPLY_MESSAGE_V2, b"reply"),
+        (captured!("java-5.5.0-binary-reply"), request::SEND_REPLY_MESSAGE_V2, b"reply"),
+        // Go's loses what it is given as the body.
+        (captured!("go-2.1.2-reply"), request::SEND_REPLY_MESSAGE, b""),
+    ] {
+        let frame = frame(file);
+        let header = header(&frame);
+        assert_eq!((header.code, frame.body), (code, body));
+        let ReplyRequest { client, reply } = read_reply(&frame);
+        assert_eq!(client, "192.0.2.2@requests");
+        assert_eq!(
+            (&*reply.producer_group, &*reply.topic, reply.queue),
+            ("pg3", "DefaultCluster_REPLY_TOPIC", 0)
+        );
+    }
+}
+
+/// It is Apache's broker's, to the client that waits.
+#[test]
+fn clients_get_replies_as_from_apaches_broker() {
+    let frame = frame(captured!("apache-5.5.0-push-reply"));
+    let theirs = header(&frame);
+    assert_eq!((theirs.code, theirs.is_one_way()), (request::PUSH_REPLY_MESSAGE_TO_CLIENT, false));
+    let sent = self::frame(captured!("java-5.5.0-reply"));
+    let ours = reply::push(&read_reply(&sent).reply, born(), "DefaultCluster").expect("a reply");
+    assert_eq!(names(ours.fields.iter().map(|(name, _)| name.as_bytes())), names_of(&theirs));
+    assert_eq!(ours.body, frame.body);
+    for (name, value) in &ours.fields {
+        let their_own =
+            ["properties", "bornTimestamp", "storeTimestamp", "bornHost", "storeHost"].contains(name);
+        assert!(their_own || theirs.fields.bytes(name) == Some(value.as_bytes()), "{name}: {value}");
+    }
+    let properties = |bytes: &[u8]| names(Properties::new(bytes).map(|(name, _)| name));
+    let said =
+        |name: &&str| ours.fields.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_bytes());
+    let theirs = properties(theirs.fields.bytes("properties").expect("properties"));
+    let ours = properties(said(&"properties").expect("properties"));
+    assert!(theirs.is_subset(&ours), "{theirs:?} {ours:?}");
+}
+
+#[test]
+fn what_is_taken_back_is_named_by_its_handle() {
+    for file in [&captured!("java-5.5.0-recall")[..], captured!("java-5.5.0-binary-recall")] {
+        let frame = frame(file);
+        let header = header(&frame);
+        assert_eq!(header.code, request::RECALL_MESSAGE);
+        let recall = RecallRequest::read(&header.fields).expect("a handle");
+        assert_eq!((recall.topic.as_str(), &*recall.broker), ("orders", "n-0"));
+        assert!(recall.position.is_some() && recall.unique_id.len() == 56, "{recall:?}");
+    }
+}
+
+fn born() -> SocketAddr {
+    ([192, 0, 2, 2], 4000).into()
+}
+
+fn read_reply(frame: &Frame<'_>) -> ReplyRequest {
+    let came = (ShardId(0), Timestamp(1));
+    ReplyRequest::read(&header(frame), frame.body, born(), came).expect("a reply")
+}
+
+fn names<'a>(names: impl Iterator<Item = &'a [u8]>) -> BTreeSet<String> {
+    names.map(|name| String::from_utf8_lossy(name).into_owned()).collect()
+}
+
+fn names_of(header: &Header<'_>) -> BTreeSet<String> {
+    names(header.fields.iter().map(|(name, _)| name))
 }
 
 /// This one is Apache's broker's, to a client.

@@ -5,16 +5,23 @@ use std::net::SocketAddr;
 
 use crate::limits;
 use crate::protocol::remoting::body::{Heartbeat, RegisteredTopics};
+use crate::protocol::remoting::call::lock::QueueLocks;
 use crate::protocol::remoting::call::offsets::{OffsetCommit, OffsetQuery, TimeSearch};
 use crate::protocol::remoting::call::pull::{PullAnswer, PullOutcome, PullRequest};
+use crate::protocol::remoting::call::recall::{RecallHandle, RecallRequest};
+use crate::protocol::remoting::call::reply::{self, ReplyRequest};
 use crate::protocol::remoting::call::resets::OffsetReset;
 use crate::protocol::remoting::call::send::{self, Messages, Send};
+use crate::protocol::remoting::call::send_back::SentBack;
 use crate::protocol::remoting::call::set_up::{GroupAsked, TopicAsked};
+use crate::protocol::remoting::call::transaction::EndRequest;
 use crate::protocol::remoting::json::Value;
 use crate::protocol::remoting::json_writer::{write_array, write_object};
-use crate::protocol::remoting::{Cut, FieldValue, Frame, Head, Header, HeaderForm, ResponseCode, cut};
+use crate::protocol::remoting::{
+    Cut, FieldValue, Frame, Head, Header, HeaderForm, Refusal, ResponseCode, cut,
+};
 use crate::testing::Random;
-use crate::types::QueueOffset;
+use crate::types::{QueueOffset, ShardId, Timestamp};
 use crate::wire::batch::CheckedBatch;
 
 /// Reads `bytes` as a connection's frames.
@@ -41,6 +48,7 @@ pub fn fuzz_frame(bytes: &[u8]) {
                 fuzz_offsets(&frame);
                 fuzz_administration(&frame);
                 fuzz_pull(&frame);
+                fuzz_second_thoughts(&frame);
                 rest = &rest[frame.frame_bytes..];
             }
         }
@@ -166,6 +174,45 @@ fn fuzz_pull(frame: &Frame<'_>) {
     let mut bytes = Vec::new();
     answer.begin(header.opaque, frame.form, 0, &mut bytes);
     assert!(matches!(cut(&bytes), Ok(Cut::Frame(_))), "this program wrote it");
+}
+
+/// Reads a frame as what clients do with messages that were sent before: what is understood is a place, a client, or a handle that
+/// says the same when it is written again.
+fn fuzz_second_thoughts(frame: &Frame<'_>) {
+    let Ok(header) = Header::read(frame.form, frame.header) else { return };
+    let says_why = |refusal: Refusal| {
+        assert!(refusal.code != ResponseCode::Success && !refusal.remark.is_empty(), "a refusal says why");
+    };
+    let _ = SentBack::read(&header.fields).map(|back| back.location()).map_err(says_why);
+    let _ = EndRequest::read(&header.fields).map_err(says_why);
+    match QueueLocks::read(frame.body) {
+        Ok(locks) => assert!(!locks.group.is_empty() && !locks.client.is_empty()),
+        Err(refusal) => says_why(refusal),
+    }
+    match RecallRequest::read(&header.fields) {
+        Ok(RecallRequest { topic, broker, due, unique_id, position }) => {
+            let handle =
+                RecallHandle { topic: topic.as_str(), broker: &broker, due, unique_id: &unique_id, position };
+            let text = handle.text();
+            let fields =
+                [("topic", FieldValue::Text(topic.as_str())), ("recallHandle", FieldValue::Text(&text))];
+            let mut bytes = Vec::new();
+            Head { fields: &fields, ..Head::default() }.write(HeaderForm::Binary, b"", &mut bytes);
+            let Ok(Cut::Frame(written)) = cut(&bytes) else { panic!("this program wrote it") };
+            let written = Header::read(written.form, written.header).expect("this program wrote it");
+            let again = RecallRequest::read(&written.fields).expect("this program wrote it");
+            assert_eq!((again.due, again.position), (due, position));
+        }
+        Err(refusal) => says_why(refusal),
+    }
+    let (born, came) = (SocketAddr::from(([10, 0, 0, 1], 4000)), (ShardId(0), Timestamp(1)));
+    match ReplyRequest::read(&header, frame.body, born, came) {
+        Ok(ReplyRequest { reply, .. }) => {
+            let pushed = reply::push(&reply, born, "c").expect("a record of this program's");
+            assert!(pushed.fields.iter().any(|(name, _)| *name == "properties"));
+        }
+        Err(refusal) => says_why(refusal),
+    }
 }
 
 /// Reads a frame as what tools want: what is understood is a topic and a group that there can be.
