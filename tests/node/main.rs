@@ -40,6 +40,7 @@ mod readme;
 mod receiving;
 mod refusals;
 mod remoting;
+mod remoting_access;
 mod remoting_admin;
 mod remoting_counters;
 mod remoting_delays;
