@@ -95,6 +95,12 @@ impl Outbox {
         self.filled.wake();
     }
 
+    /// The memory of a chunk that was sent, to put together what goes to [`push_chunk`](Outbox::push_chunk): it is still in the
+    /// cache.
+    pub fn take_spare(&self) -> Vec<u8> {
+        self.spare.take()
+    }
+
     /// Appends a large answer without copying it, unless the outbox is closed.
     pub fn push_chunk(&self, chunk: Vec<u8>) {
         if self.closed.get() {

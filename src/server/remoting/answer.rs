@@ -1,8 +1,10 @@
 //! Answers, and whom they go to.
 
-use crate::limits;
 use crate::net::Outbox;
 use crate::protocol::remoting::{FieldValue, Head, Header, HeaderForm, Refusal, ResponseCode};
+
+/// Bodies up to this are copied behind their heads, which costs less than a further part of the call that sends them.
+const COPIED_BYTES_MAX: usize = 2 * 1024;
 
 /// Who is to be answered, once the request is gone.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +46,7 @@ impl Asker {
         body: Vec<u8>,
         write: impl FnOnce(i32, HeaderForm, &mut Vec<u8>),
     ) {
-        let is_short = body.len() < limits::SHARED_SLICE_BYTES_MIN;
+        let is_short = body.len() <= COPIED_BYTES_MAX;
         self.push(outbox, |opaque, form, output| {
             write(opaque, form, output);
             if is_short {

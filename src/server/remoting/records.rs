@@ -3,12 +3,15 @@
 use super::connection::Remoting;
 use crate::broker::{Amount, StoredRecord, Taker};
 use crate::protocol::remoting::call::pull::PullRequest;
-use crate::protocol::remoting::message::{PlacedRecord, RecordTerms, write_record};
+use crate::protocol::remoting::message::{PlacedRecord, RecordTerms, RecordWriter};
 use crate::types::QueueNumber;
+
+/// Room that is made for the messages after the first one: they need not come.
+const EXPECTED_BYTES_MAX: usize = 32 * 1024;
 
 /// As many messages as an answer may have.
 pub(super) struct Records<'a> {
-    terms: RecordTerms<'a>,
+    writer: RecordWriter<'a>,
     body: Vec<u8>,
     count: usize,
     missing: usize,
@@ -26,7 +29,8 @@ impl<'a> Records<'a> {
             cluster: &port.node.cluster,
         };
         let (missing, bytes_max) = (pull.message_count, pull.bytes_max);
-        Self { terms, body: Vec::new(), count: 0, missing, bytes_max }
+        let body = remoting.connection.outbox.take_spare();
+        Self { writer: RecordWriter::new(terms), body, count: 0, missing, bytes_max }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -53,7 +57,7 @@ impl Taker for Records<'_> {
         let StoredRecord { offset, location, record, born_time, store_time } = *stored;
         let placed = PlacedRecord { record, offset, location, born_time, store_time };
         let start = self.body.len();
-        write_record(&self.terms, &placed, &mut self.body);
+        self.writer.write(&placed, &mut self.body);
         // The first message is given whatever its size. What counts is what clients get: a message of another protocol is much
         // longer there than as it is stored.
         if self.count > 0 && self.body.len() > self.bytes_max {
@@ -63,6 +67,11 @@ impl Taker for Records<'_> {
         }
         self.count += 1;
         self.missing -= 1;
+        if self.count == 1 {
+            // Messages of a queue are mostly of one size: what grows by doubling is copied once more.
+            let rest = self.missing.saturating_mul(self.body.len());
+            self.body.reserve(rest.min(EXPECTED_BYTES_MAX));
+        }
         true
     }
 }

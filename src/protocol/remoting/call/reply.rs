@@ -7,7 +7,7 @@ use crate::api::ReplyMessage;
 use crate::protocol::remoting::Header;
 use crate::protocol::remoting::call::send::{Messages, Send};
 use crate::protocol::remoting::code::{ResponseCode, request};
-use crate::protocol::remoting::message::{REGION, system_flag, write_properties};
+use crate::protocol::remoting::message::{AddedProperties, REGION, system_flag};
 use crate::protocol::remoting::refusal::Refusal;
 use crate::types::{ShardId, Timestamp};
 use crate::wire::properties::{Properties, names};
@@ -74,7 +74,7 @@ pub fn push(reply: &ReplyMessage, store_host: SocketAddr, cluster: &str) -> Opti
     let came = reply.came.0.to_string();
     let added = [(PUSH_TIME, &*came), ("CLUSTER", cluster), ("MSG_REGION", REGION), ("TRACE_ON", "true")];
     let mut properties = Vec::new();
-    write_properties(&record, &added, &mut properties);
+    AddedProperties::new(&added).write(&record, true, &mut properties);
     // The widths of addresses are those of a record, which this is not.
     let flag = system_flag::of(record.attributes(), ([0; 4], 0).into(), ([0; 4], 0).into());
     let fields = vec![

@@ -7,5 +7,7 @@ mod record;
 pub mod system_flag;
 
 pub use inner::{INNER_HEAD_BYTES, InnerError, InnerMessage, InnerMessages};
-pub use properties::{Delay, Meaning, REGION, write_properties};
-pub use record::{PlacedRecord, ReadRecord, RecordTerms, body_checksum, read_record, write_record};
+pub use properties::{AddedProperties, Delay, Meaning, REGION};
+pub use record::{
+    PlacedRecord, ReadRecord, RecordTerms, RecordWriter, body_checksum, read_record, write_record,
+};

@@ -140,25 +140,62 @@ fn push(text: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     text.push(2);
 }
 
-/// Appends a stored message's properties as clients are to see them, `added` after them. What does not fit any more is left
-/// out: first what is added, then the keys.
-pub fn write_properties(record: &RecordView<'_>, added: &[(&str, &str)], output: &mut Vec<u8>) {
-    let start = output.len();
-    output.extend_from_slice(record.properties());
-    let is_full = output.len() - start >= limits::PROPERTIES_BYTES_MAX;
-    if output.len() > start && output.last() != Some(&2) && !is_full {
-        output.push(2);
+/// Properties that messages get on their way out, after their own.
+#[derive(Debug)]
+pub struct AddedProperties {
+    /// As they are written.
+    text: Vec<u8>,
+    /// Of the first one.
+    first_bytes: usize,
+}
+
+impl AddedProperties {
+    pub fn new(list: &[(&str, &str)]) -> Self {
+        let (mut text, mut first_bytes) = (Vec::with_capacity(128), 0);
+        for (index, (name, value)) in list.iter().enumerate() {
+            if !value.is_empty() {
+                push(&mut text, name.as_bytes(), value.as_bytes());
+            }
+            if index == 0 {
+                first_bytes = text.len();
+            }
+        }
+        Self { text, first_bytes }
     }
-    let fits = |output: &Vec<u8>, name: &[u8], value: &[u8]| {
-        output.len() - start + name.len() + value.len() + 2 <= limits::PROPERTIES_BYTES_MAX
-    };
-    let own = [(&b"TAGS"[..], record.tag()), (b"KEYS", record.key())];
-    let added = added.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-    for (name, value) in own.into_iter().chain(added) {
-        if !value.is_empty() && fits(output, name, value) {
-            push(output, name, value);
+
+    /// How many bytes are written for a record at most, before anything is left out.
+    pub fn bytes_max(&self, record: &RecordView<'_>) -> usize {
+        let own = own_properties(record).map(|(name, value)| name.len() + value.len() + 2);
+        record.properties().len() + 1 + own.iter().sum::<usize>() + self.text.len()
+    }
+
+    /// Appends a stored message's properties as clients are to see them, and after them all of these, or all but the first one.
+    /// What does not fit any more is left out: first what is added, then the keys.
+    pub fn write(&self, record: &RecordView<'_>, with_first: bool, output: &mut Vec<u8>) {
+        let added = &self.text[if with_first { 0 } else { self.first_bytes }..];
+        let (start, properties) = (output.len(), record.properties());
+        output.extend_from_slice(properties);
+        let is_full = properties.len() >= limits::PROPERTIES_BYTES_MAX;
+        if !is_full && properties.last().is_some_and(|last| *last != 2) {
+            output.push(2);
+        }
+        let own = own_properties(record).into_iter();
+        if self.bytes_max(record) <= limits::PROPERTIES_BYTES_MAX {
+            own.filter(|(_, value)| !value.is_empty()).for_each(|(name, value)| push(output, name, value));
+            return output.extend_from_slice(added);
+        }
+        for (name, value) in own.chain(Properties::new(added)) {
+            let bytes = output.len() - start + name.len() + value.len() + 2;
+            if !value.is_empty() && bytes <= limits::PROPERTIES_BYTES_MAX {
+                push(output, name, value);
+            }
         }
     }
+}
+
+/// The properties of a message that have places of their own in its record.
+fn own_properties<'a>(record: &RecordView<'a>) -> [(&'a [u8], &'a [u8]); 2] {
+    [(b"TAGS", record.tag()), (b"KEYS", record.key())]
 }
 
 #[cfg(test)]
@@ -233,8 +270,10 @@ mod tests {
         let mut bytes = Vec::new();
         record.encode(&mut bytes);
         let (view, _) = RecordView::cut(&bytes).expect("a record");
-        let mut output = Vec::new();
-        write_properties(&view, added, &mut output);
+        let (mut output, mut without) = (Vec::new(), Vec::new());
+        AddedProperties::new(added).write(&view, true, &mut output);
+        AddedProperties::new(&[&[("LEFT", "out")], added].concat()).write(&view, false, &mut without);
+        assert_eq!(without, output);
         output
     }
 

@@ -25,7 +25,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::properties::{REGION, write_properties};
+use super::properties::{AddedProperties, REGION};
 use super::system_flag;
 use crate::types::{QueueOffset, RecordLocation, Timestamp};
 use crate::wire::origin::Attributes;
@@ -35,8 +35,8 @@ const MAGIC_V1: u32 = 0xdaa3_20a7;
 /// For topics whose length a signed byte does not say.
 const MAGIC_V2: u32 = 0xdaa3_20ab;
 const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
-/// Bytes beside body, topic and properties, at most.
-const HEAD_BYTES_MAX: usize = 88 + 2 * 12 + 4;
+/// Bytes before the body, at most.
+const HEAD_BYTES_MAX: usize = 88 + 2 * 12;
 
 /// What is the same in all records of one answer.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +48,23 @@ pub struct RecordTerms<'a> {
     pub store_host: SocketAddr,
     /// The broker's, which messages have on their way out.
     pub cluster: &'a str,
+}
+
+/// Writes the records of one answer: what is the same in all of them is put together once.
+#[derive(Debug)]
+pub struct RecordWriter<'a> {
+    terms: RecordTerms<'a>,
+    is_wide: bool,
+    /// The topic's length, and the topic.
+    topic: Vec<u8>,
+    /// What messages have on their way out; the first one of them, committed halves of transactions have alone.
+    added: AddedProperties,
+}
+
+/// What a record has before its body, appended with one copy.
+struct Head {
+    bytes: [u8; HEAD_BYTES_MAX],
+    end: usize,
 }
 
 /// A stored message, and where it is.
@@ -85,57 +102,83 @@ pub fn body_checksum(body: &[u8]) -> u32 {
     crc32fast::hash(body) & 0x7fff_ffff
 }
 
-/// Appends a message as clients read it.
+/// Appends a message as clients read it. For more than one there is [`RecordWriter`].
 pub fn write_record(terms: &RecordTerms<'_>, placed: &PlacedRecord<'_>, output: &mut Vec<u8>) {
-    let PlacedRecord { record, offset, location, born_time, store_time } = placed;
-    let (origin, body, topic) = (record.origin(), record.body(), terms.topic.as_bytes());
-    let born_host = origin.map_or(NOWHERE, |origin| origin.born);
-    let born_time = born_time.0.saturating_add_signed(i64::from(record.born_delta_ms()));
-    let is_wide = topic.len() > i8::MAX as usize;
-    let start = output.len();
-    output.reserve(HEAD_BYTES_MAX + body.len() + topic.len() + record.properties().len() + 256);
-    let put = |output: &mut Vec<u8>, number: u32| output.extend_from_slice(&number.to_be_bytes());
-    let put_long = |output: &mut Vec<u8>, number: u64| output.extend_from_slice(&number.to_be_bytes());
-    put(output, 0);
-    put(output, if is_wide { MAGIC_V2 } else { MAGIC_V1 });
-    put(output, body_checksum(body));
-    put(output, terms.queue);
-    put(output, origin.map_or(0, |origin| origin.flag));
-    put_long(output, offset.0);
-    put_long(output, location.physical_offset() as u64);
-    put(output, system_flag::of(record.attributes(), born_host, terms.store_host));
-    put_long(output, born_time);
-    put_host(output, born_host);
-    put_long(output, store_time.0);
-    put_host(output, terms.store_host);
-    put(output, origin.map_or(0, |origin| origin.deliveries_before.into()));
-    put_long(output, 0);
-    put(output, body.len() as u32);
-    output.extend_from_slice(body);
-    match is_wide {
-        true => output.extend_from_slice(&(topic.len() as u16).to_be_bytes()),
-        false => output.push(topic.len() as u8),
-    }
-    output.extend_from_slice(topic);
-    let properties_at = output.len();
-    output.extend_from_slice(&[0; 2]);
-    let added =
-        [("TRAN_MSG", "true"), ("CLUSTER", terms.cluster), ("MSG_REGION", REGION), ("TRACE_ON", "true")];
-    // Clients that consume it take its id for that of a transaction by the first of them.
-    let first = usize::from(!record.attributes().committed);
-    write_properties(record, &added[first..], output);
-    let properties_bytes = (output.len() - properties_at - 2) as u16;
-    output[properties_at..properties_at + 2].copy_from_slice(&properties_bytes.to_be_bytes());
-    let record_bytes = (output.len() - start) as u32;
-    output[start..start + 4].copy_from_slice(&record_bytes.to_be_bytes());
+    RecordWriter::new(*terms).write(placed, output);
 }
 
-fn put_host(output: &mut Vec<u8>, host: SocketAddr) {
-    match host.ip() {
-        IpAddr::V4(address) => output.extend_from_slice(&address.octets()),
-        IpAddr::V6(address) => output.extend_from_slice(&address.octets()),
+impl<'a> RecordWriter<'a> {
+    pub fn new(terms: RecordTerms<'a>) -> Self {
+        let name = terms.topic.as_bytes();
+        let is_wide = name.len() > i8::MAX as usize;
+        let topic = match is_wide {
+            true => [&(name.len() as u16).to_be_bytes()[..], name].concat(),
+            false => [&[name.len() as u8], name].concat(),
+        };
+        // Clients that consume a committed half take its id for that of a transaction by the first of them.
+        let added =
+            [("TRAN_MSG", "true"), ("CLUSTER", terms.cluster), ("MSG_REGION", REGION), ("TRACE_ON", "true")];
+        Self { terms, is_wide, topic, added: AddedProperties::new(&added) }
     }
-    output.extend_from_slice(&u32::from(host.port()).to_be_bytes());
+
+    /// Appends a message as clients read it.
+    pub fn write(&self, placed: &PlacedRecord<'_>, output: &mut Vec<u8>) {
+        let PlacedRecord { record, offset, location, born_time, store_time } = placed;
+        let (origin, body, attributes) = (record.origin(), record.body(), record.attributes());
+        let born_host = origin.map_or(NOWHERE, |origin| origin.born);
+        let born_time = born_time.0.saturating_add_signed(i64::from(record.born_delta_ms()));
+        let mut head = Head { bytes: [0; HEAD_BYTES_MAX], end: 0 };
+        head.put(0);
+        head.put(if self.is_wide { MAGIC_V2 } else { MAGIC_V1 });
+        head.put(body_checksum(body));
+        head.put(self.terms.queue);
+        head.put(origin.map_or(0, |origin| origin.flag));
+        head.put_long(offset.0);
+        head.put_long(location.physical_offset() as u64);
+        head.put(system_flag::of(attributes, born_host, self.terms.store_host));
+        head.put_long(born_time);
+        head.put_host(born_host);
+        head.put_long(store_time.0);
+        head.put_host(self.terms.store_host);
+        head.put(origin.map_or(0, |origin| origin.deliveries_before.into()));
+        head.put_long(0);
+        head.put(body.len() as u32);
+        let start = output.len();
+        output.reserve(head.end + body.len() + self.topic.len() + 2 + self.added.bytes_max(record));
+        output.extend_from_slice(&head.bytes[..head.end]);
+        output.extend_from_slice(body);
+        output.extend_from_slice(&self.topic);
+        let properties_at = output.len();
+        output.extend_from_slice(&[0; 2]);
+        self.added.write(record, attributes.committed, output);
+        let properties_bytes = (output.len() - properties_at - 2) as u16;
+        output[properties_at..properties_at + 2].copy_from_slice(&properties_bytes.to_be_bytes());
+        let record_bytes = (output.len() - start) as u32;
+        output[start..start + 4].copy_from_slice(&record_bytes.to_be_bytes());
+    }
+}
+
+impl Head {
+    fn put_bytes<const N: usize>(&mut self, bytes: [u8; N]) {
+        self.bytes[self.end..self.end + N].copy_from_slice(&bytes);
+        self.end += N;
+    }
+
+    fn put(&mut self, number: u32) {
+        self.put_bytes(number.to_be_bytes());
+    }
+
+    fn put_long(&mut self, number: u64) {
+        self.put_bytes(number.to_be_bytes());
+    }
+
+    fn put_host(&mut self, host: SocketAddr) {
+        match host.ip() {
+            IpAddr::V4(address) => self.put_bytes(address.octets()),
+            IpAddr::V6(address) => self.put_bytes(address.octets()),
+        }
+        self.put(host.port().into());
+    }
 }
 
 /// Cuts the first record off `bytes`, as a client does; `None` when there is none.
