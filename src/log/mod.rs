@@ -57,7 +57,7 @@ pub use expectation::{Contradiction, Flaw, Known, Reached, ReachedEpoch, contrad
 pub use holes::Hole;
 pub use manifest::Manifest;
 pub use outdated::Outdated;
-pub use read::{GAP_BYTES_MAX, ReadOutcome, Stretch, Want};
+pub use read::{GAP_BYTES_MAX, ReadOutcome, STRETCH_BYTES, Stretch, StretchBatch, Want};
 pub use recovery::{Damage, GivenUpRange, Lost, Replay, Report, StartAt, check_spares, move_aside, scan};
 pub use repair::{Act, Repair, finish_repair, repair};
 pub use rescan::SegmentEnds;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_util::stream::{FuturesOrdered, FuturesUnordered, StreamExt};
 
-pub use stretch::Stretch;
+pub use stretch::{STRETCH_BYTES, Stretch, StretchBatch};
 
 use super::commit_log::{CommitLog, Inner};
 use super::expectation::{HEAD_BYTES, first_batch};

@@ -7,10 +7,10 @@ use turbopump::disk::faulty::{FaultPlan, FaultyDisk, Restart};
 use turbopump::disk::faulty::{Rule, When};
 use turbopump::disk::{Disk, DiskBuffer, DiskErrorKind, DiskFile, OpenMode, Operation};
 use turbopump::limits::{BLOCK_BYTES, READ_BYTES};
-use turbopump::log::segment_name;
+use turbopump::log::{StretchBatch, Want, segment_name};
 use turbopump::types::{Level, LogPosition, QueueKey, QueueNumber, QueueOffset, Timestamp, TopicId};
-use turbopump::wire::batch::BatchBuilder;
-use turbopump::wire::record::Record;
+use turbopump::wire::batch::{BATCH_HEADER_BYTES, BatchBuilder};
+use turbopump::wire::record::{RECORD_HEADER_BYTES, Record};
 
 use super::leases::{SECOND, create};
 use super::node::{Node, Setup, log_directory, on_node};
@@ -243,6 +243,65 @@ fn damage_in_a_stretch_is_told_and_the_batches_around_it_are_handed_out() {
         let expected = (0..queues).map(|queue| if queue == harmed as u32 % queues { BATCH } else { 0 });
         assert_eq!(skipped, expected.collect::<Vec<_>>());
         assert_eq!(counter(node, "damaged_batches"), 1);
+    });
+    ran.expect("a healthy disk");
+}
+
+#[test]
+fn a_batch_of_a_stretch_is_checked_when_it_is_first_asked_for() {
+    let harmed = 3;
+    let filled = filled(1, 7);
+    flip(&filled.disk, filled.positions[harmed].advance(10_000));
+    let ran = on_node(&filled.disk, &Setup::default(), 1, async |node| {
+        let log = node.broker().log();
+        let range = log.stretch_at(filled.positions[0]).expect("a segment");
+        let read = log.read_stretch(&range).await.expect("a healthy disk");
+        let stretch = read.expect("all of it is durable");
+        let batch_bytes = BATCH_HEADER_BYTES + BATCH as usize * (RECORD_HEADER_BYTES + 256);
+        // Whether it is found, and for the first time.
+        let found = |position: LogPosition, bytes: usize| {
+            let want = Want { position, batch_bytes: bytes as u32 };
+            log.batch_in(&[&stretch], &want).map(|batch| match batch {
+                StretchBatch::InPlace { batch, is_new } => {
+                    assert_eq!(batch.len(), bytes);
+                    is_new
+                }
+                StretchBatch::Copied(_) => panic!("it lies in one stretch"),
+            })
+        };
+        for (index, position) in filled.positions.iter().enumerate() {
+            let expected = if index == harmed { [None, None] } else { [Some(true), Some(false)] };
+            assert_eq!([(); 2].map(|()| found(*position, batch_bytes)), expected, "batch {index}");
+            assert_eq!(found(*position, batch_bytes - 8), None, "another length of batch {index}");
+            assert_eq!(found(position.advance(8), batch_bytes), None, "within batch {index}");
+            assert_eq!(found(position.advance(1), batch_bytes), None, "where no batch begins");
+        }
+    });
+    ran.expect("a healthy disk");
+}
+
+/// It is looked at where it lies, which its stretch is no longer when the reader comes back.
+#[test]
+fn what_a_slow_reader_has_begun_is_there_when_its_stretch_has_gone() {
+    let queues = 4;
+    let filled = filled(queues, 20);
+    let ran = on_node(&filled.disk, &Setup::default(), 1, async |node| {
+        counter_at_rest(node, "disk_reads").await;
+        let mut readers: Vec<_> = (0..queues).map(|queue| Reader::new(filled.topic, queue, 0)).collect();
+        while readers[0].next < 2 * BATCH + PULL as u64 {
+            for reader in &mut readers {
+                reader.pull(node).await;
+            }
+        }
+        let reads = counter(node, "disk_reads");
+        node.clock.sleep(2 * SECOND).await;
+        node.broker().let_stretches_go();
+        assert_eq!(counter(node, "memory_ahead"), 0);
+        for reader in &mut readers {
+            reader.pull(node).await;
+        }
+        assert_eq!(counter(node, "disk_reads"), reads);
+        assert!(readers.iter().all(|reader| reader.next < 3 * BATCH));
     });
     ran.expect("a healthy disk");
 }

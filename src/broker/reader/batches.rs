@@ -6,17 +6,37 @@ use bytes::Bytes;
 
 use crate::api::Failure;
 use crate::broker::shard_broker::Broker;
-use crate::disk::Disk;
+use crate::disk::{BufferSlice, Disk};
 use crate::index::IndexEntry;
 use crate::log::Want;
-use crate::types::LogPosition;
+use crate::types::{LogPosition, QueueOffset};
 use crate::wire::batch::align_batch;
 
 /// Small batches that are read at once: single messages lie close together when they came close together.
 const AHEAD_BYTES: usize = 64 * 1024;
 
+/// The bytes of a batch, wherever they are.
+pub(super) enum BatchBytes {
+    /// In the tail cache.
+    InTail(BufferSlice),
+    /// In a stretch that is kept.
+    InStretch(BufferSlice),
+    Copied(Bytes),
+}
+
 /// Batches that were read with one before them.
 pub(super) type Ahead = HashMap<LogPosition, Bytes>;
+
+impl BatchBytes {
+    /// Those of the batch of `entry`, which are its first ones.
+    pub fn of(&self, entry: &IndexEntry) -> &[u8] {
+        let bytes: &[u8] = match self {
+            BatchBytes::InTail(slice) | BatchBytes::InStretch(slice) => slice,
+            BatchBytes::Copied(bytes) => bytes,
+        };
+        &bytes[..entry.batch_bytes as usize]
+    }
+}
 
 impl<D: Disk> Broker<D> {
     /// The first batch of `entries`; `None` when its bytes are damaged or gone. If it has to be read and is small, those
@@ -27,13 +47,13 @@ impl<D: Disk> Broker<D> {
         entries: &[IndexEntry],
         missing: usize,
         ahead: &mut Ahead,
-    ) -> Result<Option<Bytes>, Failure> {
+    ) -> Result<Option<BatchBytes>, Failure> {
         let first = &entries[0];
         if let Some(batch) = ahead.remove(&first.position) {
-            return Ok(Some(batch));
+            return Ok(Some(BatchBytes::Copied(batch)));
         }
         if let Some(batch) = self.batch_cache.borrow().get(first.position) {
-            return Ok(Some(batch));
+            return Ok(Some(BatchBytes::Copied(batch)));
         }
         if let Some(batch) = self.batch_of_stretch(entries).await {
             return Ok(Some(batch));
@@ -50,15 +70,29 @@ impl<D: Disk> Broker<D> {
         let mut batches = self.batches(&wants).await?.into_iter();
         let batch = batches.next();
         ahead.extend(wants[1..].iter().map(|want| want.position).zip(batches));
-        Ok(batch)
+        Ok(batch.map(BatchBytes::Copied))
     }
 
     /// The batch of `entry`; `None` when its bytes are damaged or gone.
-    pub(super) async fn batch(&self, entry: &IndexEntry) -> Result<Option<Bytes>, Failure> {
+    pub(super) async fn batch(&self, entry: &IndexEntry) -> Result<Option<BatchBytes>, Failure> {
         let kept = self.batch_cache.borrow().get(entry.position);
-        match kept {
-            Some(batch) => Ok(Some(batch)),
-            None => Ok(self.batches(&[want(entry)]).await?.pop()),
+        let batch = match kept {
+            Some(batch) => Some(batch),
+            None => self.batches(&[want(entry)]).await?.pop(),
+        };
+        Ok(batch.map(BatchBytes::Copied))
+    }
+
+    /// Takes note that a batch was taken up to `next`: what is left of it, the next look begins with.
+    pub(super) fn note_left(&self, entry: &IndexEntry, batch: BatchBytes, next: QueueOffset) {
+        match (batch, next < entry.end_offset()) {
+            (BatchBytes::Copied(batch), true) => {
+                self.batch_cache.borrow_mut().insert(entry.position, batch);
+            }
+            (BatchBytes::InStretch(_), false) => self.stretches.note_finished(entry.position),
+            (BatchBytes::InTail(_), _)
+            | (BatchBytes::Copied(_), false)
+            | (BatchBytes::InStretch(_), true) => {}
         }
     }
 

@@ -1,11 +1,9 @@
 //! Pulls: single messages of a queue from an offset on, for a reader who keeps its own place and has a filter. The messages are
-//! given to a [`Taker`] where they lie; of a batch of the tail, nothing is copied.
+//! given to a [`Taker`] where they lie: nothing is copied of a batch of the tail, nor of one that lies in a stretch.
 
 use std::rc::Rc;
 
-use bytes::Bytes;
-
-use super::batches::want;
+use super::batches::{BatchBytes, want};
 use super::fetches::FetchWait;
 use super::records::Taker;
 use super::selection::Selection;
@@ -13,7 +11,7 @@ use super::waits::{LookNow, WaitFor};
 use crate::api::{Failure, Filter, Status};
 use crate::broker::queue::Queue;
 use crate::broker::shard_broker::Broker;
-use crate::disk::{BufferSlice, Disk};
+use crate::disk::Disk;
 use crate::index::{IndexEntry, LookupMax};
 use crate::types::{GroupName, QueueKey, QueueOffset};
 
@@ -56,12 +54,6 @@ pub enum Standing {
     Before(QueueOffset),
     /// It lies after this, which is the end.
     After(QueueOffset),
-}
-
-/// A batch of the tail.
-enum TailBatch {
-    InPlace(BufferSlice),
-    Copied(Bytes),
 }
 
 impl QueueSpan {
@@ -115,31 +107,27 @@ impl<D: Disk> Broker<D> {
                 next = entry.end_offset();
                 continue;
             }
-            let Some(batch) = self.tail_batch(entry) else { break };
-            next = self.take_records(entry, batch.bytes(entry), next, &selection, taker);
-            if let TailBatch::Copied(batch) = batch
-                && next < entry.end_offset()
-            {
-                self.batch_cache.borrow_mut().insert(entry.position, batch);
-            }
+            let Some(batch) = self.batch_at_hand(entry) else { break };
+            next = self.take_records(entry, batch.of(entry), next, &selection, taker);
+            self.note_left(entry, batch, next);
         }
         Ok((next > pull.offset).then(|| Pulled { next, span: self.span(&queue), steps: selection.steps() }))
     }
 
     /// A batch, if it is in memory.
-    fn tail_batch(&self, entry: &IndexEntry) -> Option<TailBatch> {
+    fn batch_at_hand(&self, entry: &IndexEntry) -> Option<BatchBytes> {
         if let Some(batch) = self.batch_cache.borrow().get(entry.position) {
-            return Some(TailBatch::Copied(batch));
+            return Some(BatchBytes::Copied(batch));
         }
         let Some(mut slices) = self.log.share_tail(&[want(entry)]) else {
-            return self.kept_batch(&want(entry)).map(TailBatch::Copied);
+            return self.kept_batch(&want(entry));
         };
         if slices.len() == 1 {
-            return slices.pop().map(TailBatch::InPlace);
+            return slices.pop().map(BatchBytes::InTail);
         }
         let mut bytes = Vec::with_capacity(slices.iter().map(|slice| slice.len()).sum());
         slices.iter().for_each(|slice| bytes.extend_from_slice(slice));
-        Some(TailBatch::Copied(bytes.into()))
+        Some(BatchBytes::Copied(bytes.into()))
     }
 
     /// Gives `taker` what is wanted from the offset on, reading the disk as far as need be.
@@ -167,16 +155,6 @@ impl<D: Disk> Broker<D> {
         }
         let wait = WaitFor::wanted_from(pull.offset, &Selection::new(pull.filter));
         Ok(Some(FetchWait::begin(queue, wait, caller())))
-    }
-}
-
-impl TailBatch {
-    fn bytes(&self, entry: &IndexEntry) -> &[u8] {
-        let bytes: &[u8] = match self {
-            TailBatch::InPlace(slice) => slice,
-            TailBatch::Copied(bytes) => bytes,
-        };
-        &bytes[..entry.batch_bytes as usize]
     }
 }
 

@@ -12,7 +12,7 @@ use crate::disk::Disk;
 use crate::index::{IndexEntry, IndexError, LookupMax};
 use crate::log::BatchAt;
 use crate::types::{LogPosition, QueueKey, QueueOffset, RecordLocation, Timestamp};
-use crate::wire::batch::{BatchHeader, Kind, stored_records_from};
+use crate::wire::batch::{BatchHeader, Kind, stored_born_time, stored_records_from};
 use crate::wire::record::RecordView;
 
 /// Index entries looked at in one walk: more are left to the next.
@@ -94,11 +94,9 @@ impl<D: Disk> Broker<D> {
                 next = entry.end_offset();
                 continue;
             };
-            next = self.take_records(entry, &batch, next, selection, taker);
+            next = self.take_records(entry, batch.of(entry), next, selection, taker);
+            self.note_left(entry, batch, next);
             if taker.missing() == 0 || selection.is_spent() {
-                if next < entry.end_offset() {
-                    self.batch_cache.borrow_mut().insert(entry.position, batch);
-                }
                 break;
             }
         }
@@ -129,7 +127,7 @@ impl<D: Disk> Broker<D> {
         let entry = self.entry_at(key, offset).await.map_err(|error| self.index_damaged(&error))?;
         let Some(entry) = entry else { return Ok(None) };
         let Some(batch) = self.batch(&entry).await? else { return Ok(None) };
-        let record = self.records(&entry, &batch, offset).next();
+        let record = self.records(&entry, batch.of(&entry), offset).next();
         Ok(record.map(|record| StoredMessage {
             location: record.location,
             record: Bytes::copy_from_slice(record.record.as_bytes()),
@@ -201,7 +199,7 @@ impl<D: Disk> Broker<D> {
         batch: &'a [u8],
         from: QueueOffset,
     ) -> impl Iterator<Item = StoredRecord<'a>> + use<'a, D> {
-        let born_time = BatchHeader::decode(batch).map_or(Timestamp(0), |header| header.born_time);
+        let born_time = stored_born_time(batch);
         let (base_offset, position, store_time) = (entry.base_offset, entry.position, entry.store_time);
         let passed = from.0.saturating_sub(base_offset.0) as usize;
         let start = self.batch_cache.borrow_mut().marks().start_of(position, batch, passed);

@@ -9,6 +9,8 @@
 //! * A stretch is read as a whole once a quarter of it is wanted, by whomever: a reader that finds a message here and there
 //!   reads those alone.
 //! * Once a quarter of a stretch was taken, those that follow it are read ahead.
+//! * A batch is checked when it is first asked for, and then looked at where it lies for as long as its stretch is kept. When
+//!   that goes, what readers have begun and not finished is copied to the cache of such batches.
 //! * Memory is a part of what clients may cause to be read ahead. A new stretch takes the place of one that its readers have
 //!   passed, the longest unused first, or that nobody has used for a while; else there is no room, and the reader reads what it
 //!   needs alone. So many readers in many places do not take from one another what they are about to use.
@@ -19,15 +21,14 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::future::join_all;
 
-use super::batches::want;
+use super::batches::{BatchBytes, want};
 use crate::broker::shard_broker::Broker;
 use crate::disk::Disk;
 use crate::index::IndexEntry;
 use crate::limits::{READ_BYTES, STRETCHES_BYTES_MAX};
-use crate::log::{GAP_BYTES_MAX, Stretch, Want};
+use crate::log::{GAP_BYTES_MAX, STRETCH_BYTES, Stretch, StretchBatch, Want};
 use crate::types::{Account, ByteBudget, ClientMemory, LogPosition, MonotonicTime, Reservation, WakerList};
 
 /// So much has to be wanted of a stretch, lately and by all readers together, that it is read as a whole.
@@ -38,13 +39,15 @@ const ALONE_MAX: usize = 256;
 const TAKEN_BYTES: usize = READ_BYTES / 4;
 /// How many of them: at 2 GB/s they come while one is being looked at.
 const AHEAD: usize = 4;
+/// Batches of a stretch of which it is known that somebody has begun them.
+const BEGUN_MAX: usize = 16;
 /// What nobody has used for so long is let go.
 const KEPT: Duration = Duration::from_secs(1);
 
 /// The stretches of one shard.
 ///
 /// 1. A place is `Reading` exactly as long as there is a [`Reading`] for it.
-/// 2. Every place holds a share of `READ_BYTES` of `memory`; there are at most `places_max`.
+/// 2. Every place holds a share of `STRETCH_BYTES` of `memory`; there are at most `places_max`.
 pub(in crate::broker) struct Stretches<D: Disk> {
     memory: ByteBudget,
     places_max: usize,
@@ -69,11 +72,19 @@ struct Kept<D: Disk> {
     stretch: Option<Stretch<D>>,
     share: Reservation,
     used_at: MonotonicTime,
-    /// Bytes of batches.
+    /// Bytes of batches that were asked for.
     taken: usize,
+    /// Batches that lie in it wholly and were begun, the newest last.
+    begun: Vec<Want>,
     /// Somebody has gone on to the next one since it was used last.
     is_passed: bool,
     is_followed: bool,
+}
+
+/// A stretch that was kept, and batches that readers have begun in it.
+struct Gone<D: Disk> {
+    stretch: Option<Stretch<D>>,
+    begun: Vec<Want>,
 }
 
 /// A place that is being read. Dropped before its end, it leaves nothing.
@@ -97,6 +108,16 @@ impl<D: Disk> Kept<D> {
         self.is_passed || now.since(self.used_at) >= KEPT
     }
 
+    fn note_begun(&mut self, want: &Want) {
+        if self.begun.contains(want) {
+            return;
+        }
+        if self.begun.len() == BEGUN_MAX {
+            self.begun.remove(0);
+        }
+        self.begun.push(*want);
+    }
+
     /// Whether it was read before what ends at `end` became durable.
     fn is_too_short(&self, end: LogPosition) -> bool {
         self.stretch.as_ref().is_some_and(|stretch| stretch.end() < end.min(self.end))
@@ -108,7 +129,7 @@ impl<D: Disk> Stretches<D> {
         let memory = memory.budget(Account::Ahead).clone();
         Rc::new(Self {
             // The other half is for clients that are sent batches as they are.
-            places_max: STRETCHES_BYTES_MAX.min(memory.bytes_max() / 2) / READ_BYTES,
+            places_max: STRETCHES_BYTES_MAX.min(memory.bytes_max() / 2) / STRETCH_BYTES,
             memory,
             places: RefCell::default(),
             alone: RefCell::default(),
@@ -117,36 +138,50 @@ impl<D: Disk> Stretches<D> {
         })
     }
 
-    /// Begins to read a stretch that is not there, if there is room for it.
-    fn begin(self: &Rc<Self>, range: Range<LogPosition>, now: MonotonicTime) -> Option<Reading<D>> {
+    /// Begins to read a stretch that is not there, if there is room for it: maybe that of another one, which is returned.
+    fn begin(
+        self: &Rc<Self>,
+        range: Range<LogPosition>,
+        now: MonotonicTime,
+    ) -> Option<(Reading<D>, Option<Gone<D>>)> {
         let mut places = self.places.borrow_mut();
         if places.contains_key(&range.start) {
             return None;
         }
         let is_free = places.len() < self.places_max;
-        let share = is_free.then(|| self.memory.try_reserve(READ_BYTES)).flatten();
-        let share = share.or_else(|| {
-            let kept = places.iter().filter_map(|(start, place)| Some((*start, place.kept()?)));
-            let passed = kept.filter(|(_, kept)| kept.may_go(now));
-            let (start, _) = passed.min_by_key(|(_, kept)| kept.used_at)?;
-            match places.remove(&start) {
-                Some(Place::Kept(kept)) => Some(kept.share),
-                _ => None,
+        let (share, gone) = match is_free.then(|| self.memory.try_reserve(STRETCH_BYTES)).flatten() {
+            Some(share) => (share, None),
+            None => {
+                let kept = places.iter().filter_map(|(start, place)| Some((*start, place.kept()?)));
+                let passed = kept.filter(|(_, kept)| kept.may_go(now));
+                let (start, _) = passed.min_by_key(|(_, kept)| kept.used_at)?;
+                let Some(Place::Kept(kept)) = places.remove(&start) else { return None };
+                let Kept { share, stretch, begun, .. } = kept;
+                (share, Some(Gone { stretch, begun }))
             }
-        })?;
+        };
         places.insert(range.start, Place::Reading);
         self.alone.borrow_mut().retain(|(start, _)| *start != range.start);
-        Some(Reading { stretches: self.clone(), range, share: Some(share) })
+        Some((Reading { stretches: self.clone(), range, share: Some(share) }, gone))
     }
 
-    /// Takes note that a batch was taken of the stretches that begin at `first` and after it.
-    fn note_taken(&self, first: LogPosition, want: &Want, now: MonotonicTime) {
+    /// Takes note that a batch is taken of, in the stretches that begin at `first` and after it.
+    fn note_taken(&self, first: LogPosition, want: &Want, batch: &StretchBatch, now: MonotonicTime) {
         let mut places = self.places.borrow_mut();
         let end = want.position.advance(u64::from(want.batch_bytes));
         for (start, place) in places.range_mut(first..end) {
             let Place::Kept(kept) = place else { continue };
             kept.used_at = now;
             kept.is_passed = false;
+            match batch {
+                StretchBatch::InPlace { is_new, .. } => {
+                    kept.note_begun(want);
+                    if !is_new {
+                        continue;
+                    }
+                }
+                StretchBatch::Copied(_) => {}
+            }
             kept.taken += end.min(kept.end).since(want.position.max(*start)) as usize;
             if kept.taken >= TAKEN_BYTES && !kept.is_followed {
                 kept.is_followed = true;
@@ -154,6 +189,14 @@ impl<D: Disk> Stretches<D> {
             }
         }
         pass_before(&mut places, first);
+    }
+
+    /// Takes note that a batch was taken to its end, by one of its readers.
+    pub fn note_finished(&self, position: LogPosition) {
+        let mut places = self.places.borrow_mut();
+        if let Some((_, Place::Kept(kept))) = places.range_mut(..=position).next_back() {
+            kept.begun.retain(|want| want.position != position);
+        }
     }
 
     /// Has what begins at `end` read ahead by whoever asks next what is to be.
@@ -192,7 +235,16 @@ impl<D: Disk> Reading<D> {
     fn end(mut self, stretch: Option<Stretch<D>>, now: MonotonicTime) {
         let share = self.share.take().expect("it ends once");
         let (end, used_at) = (self.range.end, now);
-        let kept = Kept { end, stretch, share, used_at, taken: 0, is_passed: false, is_followed: false };
+        let kept = Kept {
+            end,
+            stretch,
+            share,
+            used_at,
+            taken: 0,
+            begun: Vec::new(),
+            is_passed: false,
+            is_followed: false,
+        };
         self.stretches.places.borrow_mut().insert(self.range.start, Place::Kept(kept));
     }
 }
@@ -208,25 +260,53 @@ impl<D: Disk> Drop for Reading<D> {
 
 impl<D: Disk> Broker<D> {
     /// A batch, if it lies in stretches that are kept, unharmed.
-    pub(super) fn kept_batch(&self, want: &Want) -> Option<Bytes> {
+    pub(super) fn kept_batch(&self, want: &Want) -> Option<BatchBytes> {
         let (batch, first) = {
             let places = self.stretches.places.borrow();
             let end = want.position.advance(u64::from(want.batch_bytes));
-            let (first, _) = places.range(..=want.position).next_back()?;
-            let (mut around, mut at) = (Vec::with_capacity(2), *first);
+            let (first, place) = places.range(..=want.position).next_back()?;
+            let (kept, mut around) = (place.kept()?, Vec::new());
+            let stretch = kept.stretch.as_ref()?;
+            let mut at = kept.end;
             while at < end {
                 let kept = places.get(&at)?.kept()?;
                 around.push(kept.stretch.as_ref()?);
                 at = kept.end;
             }
-            (self.log.batch_in(&around, want)?, *first)
+            let batch = match around.is_empty() {
+                true => self.log.batch_in(&[stretch], want)?,
+                false => self.log.batch_in(&[&[stretch], &around[..]].concat(), want)?,
+            };
+            (batch, *first)
         };
-        self.stretches.note_taken(first, want, self.clock.monotonic());
-        Some(batch)
+        self.stretches.note_taken(first, want, &batch, self.clock.monotonic());
+        Some(match batch {
+            StretchBatch::InPlace { batch, .. } => BatchBytes::InStretch(batch),
+            StretchBatch::Copied(batch) => BatchBytes::Copied(batch),
+        })
+    }
+
+    /// Keeps what readers have begun of a stretch that goes.
+    fn keep_begun(&self, gone: &Gone<D>) {
+        let Some(stretch) = &gone.stretch else { return };
+        for want in &gone.begun {
+            if let Some(StretchBatch::InPlace { batch, .. }) = self.log.batch_in(&[stretch], want) {
+                self.batch_cache.borrow_mut().insert(want.position, self.log.copied_out(&batch));
+            }
+        }
+    }
+
+    /// Begins to read a stretch that is not there, if there is room for it.
+    fn begin_stretch(&self, range: Range<LogPosition>) -> Option<Reading<D>> {
+        let (reading, gone) = self.stretches.begin(range, self.clock.monotonic())?;
+        if let Some(gone) = gone {
+            self.keep_begun(&gone);
+        }
+        Some(reading)
     }
 
     /// The first batch of `entries`, from stretches that are read for it if they have to be. `None`: it is to be read alone.
-    pub(super) async fn batch_of_stretch(&self, entries: &[IndexEntry]) -> Option<Bytes> {
+    pub(super) async fn batch_of_stretch(&self, entries: &[IndexEntry]) -> Option<BatchBytes> {
         let want = want(&entries[0]);
         let end = want.position.advance(u64::from(want.batch_bytes));
         if want.batch_bytes as usize > READ_BYTES || !self.is_worth_a_stretch(entries) {
@@ -280,7 +360,7 @@ impl<D: Disk> Broker<D> {
             };
             match is_read {
                 true => stretches.changed.changed().await,
-                false => self.read_place(stretches.begin(range.clone(), self.clock.monotonic())?).await,
+                false => self.read_place(self.begin_stretch(range.clone())?).await,
             }
         }
     }
@@ -303,7 +383,7 @@ impl<D: Disk> Broker<D> {
                 };
                 let Some(range) = range else { break };
                 at = range.end;
-                readings.extend(self.stretches.begin(range, self.clock.monotonic()));
+                readings.extend(self.begin_stretch(range));
             }
         }
         let broker = self.clone();
@@ -315,7 +395,15 @@ impl<D: Disk> Broker<D> {
     /// Lets stretches go that nobody has used for a while. To be called about once a second.
     pub fn let_stretches_go(&self) {
         let now = self.clock.monotonic();
-        let is_old = |kept: &Kept<D>| now.since(kept.used_at) >= KEPT;
-        self.stretches.places.borrow_mut().retain(|_, place| !place.kept().is_some_and(is_old));
+        let is_old = |place: &Place<D>| place.kept().is_some_and(|kept| now.since(kept.used_at) >= KEPT);
+        let places = &self.stretches.places;
+        let old: Vec<_> =
+            places.borrow().iter().filter(|(_, place)| is_old(place)).map(|(at, _)| *at).collect();
+        for start in old {
+            let place = places.borrow_mut().remove(&start);
+            if let Some(Place::Kept(Kept { stretch, begun, .. })) = place {
+                self.keep_begun(&Gone { stretch, begun });
+            }
+        }
     }
 }

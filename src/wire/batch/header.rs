@@ -338,6 +338,16 @@ pub fn raise_flushed_end(header: &mut [u8], flushed_end: LogPosition, secret: Lo
     secret.mix(header);
 }
 
+/// When the messages of a stored batch were born whose checksum was checked: what its records say is relative to it.
+pub fn stored_born_time(bytes: &[u8]) -> Timestamp {
+    Timestamp(get_u64(bytes, BORN_TIME_MS))
+}
+
+/// The length that a stored batch says it has, whose checksum was checked.
+pub fn stored_batch_bytes(bytes: &[u8]) -> u32 {
+    get_u32(bytes, BATCH_BYTES)
+}
+
 /// Whether the records of a stored batch match their checksum. `bytes` is the whole batch, its header decoded before.
 pub fn records_match(bytes: &[u8]) -> bool {
     get_u32(bytes, RECORDS_CRC) == crc32c::crc32c(&bytes[RECORDS_CRC_FROM..])

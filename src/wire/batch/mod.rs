@@ -10,5 +10,5 @@ pub use checked::{
 pub use header::{
     BATCH_ALIGNMENT, BATCH_HEADER_BYTES, BATCH_MAGIC, BATCH_VERSION, BatchError, BatchHeader,
     HEADER_CRC_RANGE, Kind, LogSecret, Placing, align_batch, raise_flushed_end, records_in_parts_match,
-    records_match, reseal,
+    records_match, reseal, stored_batch_bytes, stored_born_time,
 };
