@@ -8,12 +8,13 @@
 //!
 //! * A stretch is read as a whole once a quarter of it is wanted, by whomever: a reader that finds a message here and there
 //!   reads those alone.
-//! * Once a quarter of a stretch was taken, those that follow it are read ahead.
+//! * Once a quarter of a stretch was taken, those that follow it are read ahead, as far as readers come before they are let go.
 //! * A batch is checked when it is first asked for, and then looked at where it lies for as long as its stretch is kept. When
 //!   that goes, what readers have begun and not finished is copied to the cache of such batches.
-//! * Memory is a part of what clients may cause to be read ahead. A new stretch takes the place of one that its readers have
-//!   passed, the longest unused first, or that nobody has used for a while; else there is no room, and the reader reads what it
-//!   needs alone. So many readers in many places do not take from one another what they are about to use.
+//! * Memory is a part of what clients may cause to be read ahead. A new stretch takes the place of one that a reader has passed,
+//!   or that nobody has used for a while; else there is no room, and the reader reads what it needs alone. So many readers in many
+//!   places do not take from one another what they are about to use. The one of which most was taken goes first, and of those the
+//!   longest unused: what the first readers have passed is there for the last, who would find it gone if only time counted.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -37,8 +38,13 @@ const WANTED_BYTES: usize = READ_BYTES / 4;
 const ALONE_MAX: usize = 256;
 /// Once so much of a stretch was taken, those that follow it are read.
 const TAKEN_BYTES: usize = READ_BYTES / 4;
-/// How many of them: at 2 GB/s they come while one is being looked at.
-const AHEAD: usize = 4;
+/// How many of them, where there is room.
+const AHEAD: usize = 8;
+/// No more are read while so many of them are there or on their way: at 2 GB/s they come while one is being looked at. Reads that
+/// begin together are handed to the device together, and to hand something over is much of what a read takes of the core.
+const AHEAD_MIN: usize = 4;
+/// Stretches of which it is kept in mind that what follows them is to be read.
+const FOLLOWED_MAX: usize = 4;
 /// Batches of a stretch of which it is known that somebody has begun them.
 const BEGUN_MAX: usize = 16;
 /// What nobody has used for so long is let go.
@@ -55,8 +61,8 @@ pub(in crate::broker) struct Stretches<D: Disk> {
     places: RefCell<BTreeMap<LogPosition, Place<D>>>,
     /// Bytes that were read of stretches without the rest of them, the newest last.
     alone: RefCell<VecDeque<(LogPosition, usize)>>,
-    /// After which stretches others are to be read: the ends of those.
-    followed: RefCell<Vec<LogPosition>>,
+    /// After which stretches others are to be read, and how many: the ends of those.
+    followed: RefCell<Vec<(LogPosition, usize)>>,
     /// Woken when a read has ended.
     changed: WakerList,
 }
@@ -74,6 +80,8 @@ struct Kept<D: Disk> {
     used_at: MonotonicTime,
     /// Bytes of batches that were asked for.
     taken: usize,
+    /// When the first of them was.
+    taken_from: Option<MonotonicTime>,
     /// Batches that lie in it wholly and were begun, the newest last.
     begun: Vec<Want>,
     /// Somebody has gone on to the next one since it was used last.
@@ -106,6 +114,12 @@ impl<D: Disk> Place<D> {
 impl<D: Disk> Kept<D> {
     fn may_go(&self, now: MonotonicTime) -> bool {
         self.is_passed || now.since(self.used_at) >= KEPT
+    }
+
+    /// What nobody has taken of it.
+    fn sixteenths_left(&self, start: LogPosition) -> usize {
+        let bytes = self.end.since(start) as usize;
+        16 * bytes.saturating_sub(self.taken) / bytes
     }
 
     fn note_begun(&mut self, want: &Want) {
@@ -154,7 +168,8 @@ impl<D: Disk> Stretches<D> {
             None => {
                 let kept = places.iter().filter_map(|(start, place)| Some((*start, place.kept()?)));
                 let passed = kept.filter(|(_, kept)| kept.may_go(now));
-                let (start, _) = passed.min_by_key(|(_, kept)| kept.used_at)?;
+                let (start, _) =
+                    passed.min_by_key(|(start, kept)| (kept.sixteenths_left(*start), kept.used_at))?;
                 let Some(Place::Kept(kept)) = places.remove(&start) else { return None };
                 let Kept { share, stretch, begun, .. } = kept;
                 (share, Some(Gone { stretch, begun }))
@@ -169,6 +184,11 @@ impl<D: Disk> Stretches<D> {
     fn note_taken(&self, first: LogPosition, want: &Want, batch: &StretchBatch, now: MonotonicTime) {
         let mut places = self.places.borrow_mut();
         let end = want.position.advance(u64::from(want.batch_bytes));
+        // When the stretch before was begun.
+        let mut before = places.range(..first).next_back().and_then(|(_, place)| {
+            let kept = place.kept().filter(|kept| kept.end == first)?;
+            kept.taken_from
+        });
         for (start, place) in places.range_mut(first..end) {
             let Place::Kept(kept) = place else { continue };
             kept.used_at = now;
@@ -182,11 +202,13 @@ impl<D: Disk> Stretches<D> {
                 }
                 StretchBatch::Copied(_) => {}
             }
+            kept.taken_from.get_or_insert(now);
             kept.taken += end.min(kept.end).since(want.position.max(*start)) as usize;
             if kept.taken >= TAKEN_BYTES && !kept.is_followed {
                 kept.is_followed = true;
-                self.follow(kept.end);
+                self.follow(kept.end, before.map_or(AHEAD, |before| reached(now.since(before))));
             }
+            before = kept.taken_from;
         }
         pass_before(&mut places, first);
     }
@@ -199,14 +221,14 @@ impl<D: Disk> Stretches<D> {
         }
     }
 
-    /// Has what begins at `end` read ahead by whoever asks next what is to be.
-    fn follow(&self, end: LogPosition) {
+    /// Has so many stretches from `end` on read ahead by whoever asks next what is to be.
+    fn follow(&self, end: LogPosition, count: usize) {
         let mut followed = self.followed.borrow_mut();
         // Nobody has asked for long.
-        if followed.len() == AHEAD {
+        if followed.len() == FOLLOWED_MAX {
             followed.remove(0);
         }
-        followed.push(end);
+        followed.push((end, count));
     }
 
     /// Counts what is to be read of a stretch without the rest of it. Returns what that is, lately and together.
@@ -222,6 +244,11 @@ impl<D: Disk> Stretches<D> {
         alone.push_back((start, bytes));
         bytes
     }
+}
+
+/// How many of the stretches that follow are reached before they are let go, where one takes so long.
+fn reached(pace: Duration) -> usize {
+    (KEPT.as_nanos() / pace.as_nanos().max(1)).min(AHEAD as u128) as usize
 }
 
 /// Takes note that somebody has come to the stretch that begins at `start`: the one before it was passed.
@@ -241,6 +268,7 @@ impl<D: Disk> Reading<D> {
             share,
             used_at,
             taken: 0,
+            taken_from: None,
             begun: Vec::new(),
             is_passed: false,
             is_followed: false,
@@ -375,15 +403,21 @@ impl<D: Disk> Broker<D> {
     pub fn read_stretches_ahead(self: &Rc<Self>) -> Option<impl Future<Output = ()> + 'static> {
         let mut readings = Vec::new();
         let durable_end = self.log.watermarks().durable_end();
-        while let Some(mut at) = self.stretches.followed.borrow_mut().pop() {
-            for _ in 0..AHEAD {
-                let range = match at < durable_end && !self.log.is_in_tail(at) {
-                    true => self.log.stretch_at(at),
-                    false => None,
-                };
-                let Some(range) = range else { break };
+        let most = (self.stretches.places_max / 2).max(AHEAD_MIN);
+        let followed = self.stretches.followed.take();
+        for (end, count) in followed.into_iter().rev() {
+            let mut at = end;
+            let ranges = std::iter::from_fn(|| {
+                let is_to_be_read = at < durable_end && !self.log.is_in_tail(at);
+                let range = is_to_be_read.then(|| self.log.stretch_at(at)).flatten()?;
                 at = range.end;
-                readings.extend(self.begin_stretch(range));
+                Some(range)
+            });
+            let ranges: Vec<_> = ranges.take(count.min(most)).collect();
+            let is_there =
+                |range: &Range<LogPosition>| self.stretches.places.borrow().contains_key(&range.start);
+            if !ranges.iter().take(AHEAD_MIN).all(is_there) {
+                readings.extend(ranges.into_iter().filter_map(|range| self.begin_stretch(range)));
             }
         }
         let broker = self.clone();
