@@ -58,7 +58,7 @@ impl Remoting {
         }
     }
 
-    fn answer(&self, asker: Asker, outcome: Result<Answer, Refused>) {
+    pub(super) fn answer(&self, asker: Asker, outcome: Result<Answer, Refused>) {
         let outcome = outcome.map_err(|refused| refused.told(asker.version));
         asker.answer(&self.connection.outbox, &outcome);
     }

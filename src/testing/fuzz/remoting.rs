@@ -4,7 +4,8 @@
 use std::net::SocketAddr;
 
 use crate::limits;
-use crate::protocol::remoting::body::{Heartbeat, RegisteredTopics};
+use crate::protocol::remoting::body::{ConsumerPlace, Heartbeat, RegisteredTopics};
+use crate::protocol::remoting::call::inquiry::{self, Consulted};
 use crate::protocol::remoting::call::lock::QueueLocks;
 use crate::protocol::remoting::call::offsets::{OffsetCommit, OffsetQuery, TimeSearch};
 use crate::protocol::remoting::call::pull::{PullAnswer, PullOutcome, PullRequest};
@@ -230,6 +231,9 @@ fn fuzz_administration(frame: &Frame<'_>) {
         assert!(topic.permission <= 7 && topic.attributes.iter().all(|change| !change.name.is_empty()));
     }
     let _ = OffsetReset::read(&header.fields);
+    if let Ok(consulted) = Consulted::read(&header.fields) {
+        let _ = inquiry::message_place(&consulted.client);
+    }
 }
 
 /// Reads a frame as a request about offsets: what is understood is one that a queue can have.
@@ -247,6 +251,8 @@ fn fuzz_offsets(frame: &Frame<'_>) {
 pub fn fuzz_body(bytes: &[u8]) {
     // Their own rules, over the same text.
     let _ = Heartbeat::read(bytes);
+    let _ = ConsumerPlace::read_all(bytes);
+    let _ = std::str::from_utf8(bytes).map(inquiry::message_place);
     for (is_compressed, version) in [(false, 0), (false, 479), (true, 479)] {
         let _ = RegisteredTopics::read(bytes, is_compressed, version);
     }

@@ -11,14 +11,17 @@ use crate::limits;
 use crate::protocol::remoting::body::{ConsumerPlace, write_consumer_places};
 use crate::protocol::remoting::call::inquiry::{self, Consulted};
 use crate::protocol::remoting::{Header, ResponseCode};
+use crate::server::framed::{CallTerms, Waited};
 use crate::server::remoting::answer::{Answer, Asker};
 use crate::server::remoting::connection::Remoting;
 use crate::server::remoting::requests::Refused;
 use crate::server::remoting::signed::Sender;
-use crate::types::{GroupName, RecordLocation};
+use crate::types::{Account, GroupName, RecordLocation};
 
 /// Clients of a group that are asked for one answer.
 const CLIENTS_ASKED_MAX: usize = 64;
+/// What each of them may say.
+const PLACES_BYTES_MAX: usize = 2 * limits::REMOTING_BODY_BYTES_MAX / CLIENTS_ASKED_MAX;
 
 impl Remoting {
     /// Begins to answer how a consumer is, by its own word.
@@ -36,7 +39,7 @@ impl Remoting {
             let group = remoting.consulted_group(&consulted)?;
             remoting.consult(&consulted, ClientQuestion::Condition { group, with_stacks }).await
         };
-        self.begin_with_room(asker, limits::REMOTING_BODY_BYTES_MAX, told).await
+        self.begin_inquiry(asker, limits::REMOTING_BODY_BYTES_MAX, told).await
     }
 
     /// Begins to have a consumer process a message of this broker, and to answer what it made of it.
@@ -59,7 +62,34 @@ impl Remoting {
             let message = Box::new(found.messages.pop().ok_or_else(|| inquiry::no_message(&id))?);
             remoting.consult(&consulted, ClientQuestion::Process { group, message, id }).await
         };
-        self.begin_with_room(asker, 2 * limits::REMOTING_BODY_BYTES_MAX, told).await
+        self.begin_inquiry(asker, 2 * limits::REMOTING_BODY_BYTES_MAX, told).await
+    }
+
+    /// Begins what waits for clients. It goes when its asker does, and when others need the room for its answer.
+    async fn begin_inquiry(
+        self: &Rc<Self>,
+        asker: Asker,
+        bytes: usize,
+        inquiry: impl Future<Output = Result<Answer, Refused>> + 'static,
+    ) -> Result<Option<Answer>, Refused> {
+        let terms = CallTerms { carried_bytes: 0, waits_long: true, is_parked: false, deadline: None };
+        let Some(call) = self.calls.begin(terms, None).await else { return Ok(None) };
+        let remoting = self.clone();
+        let task = async move {
+            let Some(_room) = call.reserve_answer(Account::Answers, bytes).await else { return };
+            let outcome = match call.while_there(inquiry).await {
+                Waited::Over(outcome) => outcome,
+                Waited::Cut | Waited::Late => {
+                    let remark =
+                        "others need the memory that the consumer's answer would take: ask again later";
+                    Err(Refused::new(ResponseCode::SystemBusy, remark))
+                }
+                Waited::Left => return,
+            };
+            remoting.answer(asker, outcome);
+        };
+        glommio::spawn_local(task).detach();
+        Ok(None)
     }
 
     /// The group of a client that consumes as it and can be asked.
@@ -100,7 +130,7 @@ impl Remoting {
         let client = client.map(|client| client.into_owned());
         let remoting = self.clone();
         let told = async move { remoting.places_of_clients(group, topic, client).await };
-        self.begin_with_room(asker, 2 * limits::REMOTING_BODY_BYTES_MAX, told).await
+        self.begin_inquiry(asker, 2 * limits::REMOTING_BODY_BYTES_MAX, told).await
     }
 
     async fn places_of_clients(
@@ -118,19 +148,19 @@ impl Remoting {
         let is_wanted = |client: &&GroupClient| {
             inquiry::answers(client.version) && wanted.as_ref().is_none_or(|wanted| *wanted == client.client)
         };
-        let asked = clients.iter().filter(is_wanted).take(CLIENTS_ASKED_MAX).map(|client| {
+        let asked = clients.iter().filter(is_wanted).take(CLIENTS_ASKED_MAX).map(async |client| {
             let (group, topic) = (group.clone(), topic.clone());
-            broker.ask_client(&client.client, ClientQuestion::Places { group, topic })
-        });
-        let answers = join_all(asked).await;
-        let asked = clients.iter().filter(is_wanted);
-        let told = asked.zip(answers).filter_map(|(client, outcome)| match outcome {
-            Ok(ClientOutcome::Answered(words)) if words.code == ResponseCode::Success.number() => {
-                Some((client.client.clone(), ConsumerPlace::read_all(&words.document).ok()?))
+            match broker.ask_client(&client.client, ClientQuestion::Places { group, topic }).await {
+                Ok(ClientOutcome::Answered(words))
+                    if words.code == ResponseCode::Success.number()
+                        && words.document.len() <= PLACES_BYTES_MAX =>
+                {
+                    Some((client.client.clone(), ConsumerPlace::read_all(&words.document).ok()?))
+                }
+                _ => None,
             }
-            _ => None,
         });
-        let told: Vec<_> = told.collect();
+        let told: Vec<_> = join_all(asked).await.into_iter().flatten().collect();
         Ok(Answer::body(|output| write_consumer_places(&told, output)))
     }
 }
