@@ -160,7 +160,7 @@ impl OwnNode {
 
     /// A shard's part of a topic that nobody has made. Consumers ask for their group's topic of retries before they say that
     /// they are there, and then not again for half a minute, so each has a route from the beginning.
-    fn unmade(&self, name: &str, shard: usize) -> Option<QueueNumbers> {
+    pub fn unmade(&self, name: &str, shard: usize) -> Option<QueueNumbers> {
         let broker = self.broker(shard);
         let (queues, permission) = match name {
             TEMPLATE_TOPIC if self.makes_topics => (TEMPLATE_QUEUES, ALL),

@@ -351,6 +351,9 @@ fn topics_that_tools_send_to_are_made_when_they_do() {
             let own = (queues, queues, 7);
             let expected = if name == "shop" { vec![own, own] } else { vec![own] };
             assert_eq!(numbers(&mut client, name), expected, "{name}");
+            // Who asks for all topics that are listed is told that they have nothing.
+            let stats = client.ask(TOPIC_STATS, &[("topic", name)], b"");
+            assert_eq!(text(&stats).matches("maxOffset").count() as u64, queues, "{name}");
             let last = (queues - 1).to_string();
             assert_eq!(send(&mut client, name, &last, "body").field("queueId"), last, "{name}");
             assert_eq!(numbers(&mut client, name), expected, "{name}, when it is there");

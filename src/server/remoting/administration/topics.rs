@@ -11,7 +11,7 @@ use crate::api::{Request, Status};
 use crate::broker::{MessageType, SPANS, TopicShape};
 use crate::limits;
 use crate::protocol::remoting::body::{
-    DataVersion, StoredQueue, TopicConfiguration, write_topic_stats, write_topic_table,
+    DataVersion, QueueKeyed, StoredQueue, TopicConfiguration, write_topic_stats, write_topic_table,
 };
 use crate::protocol::remoting::call::send;
 use crate::protocol::remoting::call::set_up::{AttributeChange, TopicAsked};
@@ -58,22 +58,38 @@ impl Remoting {
     }
 
     async fn stats_of(&self, name: &TopicName) -> Result<Answer, Refused> {
-        let stored =
-            self.connections.broker.stored_here(name).await.map_err(|failure| match failure.status {
-                Status::TopicNotExist => no_topic(name.as_str()),
-                _ => Refused::failed(failure),
-            })?;
-        let counts =
-            self.connections.broker.stored_within(name, [SPANS[0]]).await.map_err(Refused::failed)?;
+        let broker = &self.connections.broker;
+        if broker.shown_topic(name).is_none() {
+            return self.stats_of_unmade(name);
+        }
+        let stored = broker.stored_here(name).await.map_err(|failure| match failure.status {
+            Status::TopicNotExist => no_topic(name.as_str()),
+            _ => Refused::failed(failure),
+        })?;
+        let counts = broker.stored_within(name, [SPANS[0]]).await.map_err(Refused::failed)?;
         let rate = counts[0] as f64 / SPANS[0].as_secs_f64();
-        let broker = self.own_name();
+        let own_name = self.own_name();
         let queues = stored.iter().map(|of| StoredQueue {
-            queue: self.queue_keyed(name, of.key, &broker),
+            queue: self.queue_keyed(name, of.key, &own_name),
             first: of.first.0,
             end: of.end.0,
             stored: of.stored,
         });
         Ok(Answer::body(|output| write_topic_stats(rate, queues, output)))
+    }
+
+    /// Topics that nobody has made are in lists: who asks for all of them is told that these have nothing.
+    fn stats_of_unmade(&self, name: &TopicName) -> Result<Answer, Refused> {
+        let shard = usize::from(self.connections.broker.shard().0);
+        let unmade = self.port().node.unmade(name.as_str(), shard).ok_or_else(|| no_topic(name.as_str()))?;
+        let broker = &unmade.broker;
+        let queues = (0..unmade.read).map(|queue| StoredQueue {
+            queue: QueueKeyed { topic: name.as_str(), broker, queue },
+            first: 0,
+            end: 0,
+            stored: None,
+        });
+        Ok(Answer::body(|output| write_topic_stats(0.0, queues, output)))
     }
 
     /// How a topic is set up.
