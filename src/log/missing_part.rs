@@ -15,6 +15,7 @@
 //! that others know of, and is none of this.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use super::error::OpenError;
@@ -22,7 +23,7 @@ use super::expectation::{Contradiction, Facts, Flaw, Known, Verdict, secret_of};
 use super::manifest::GivenUp;
 use super::outdated::OwnManifest;
 use super::recovery::{SCAN_BYTES, SEARCH_BYTES};
-use super::scanner::{headers_in, read_parallel};
+use super::scanner::{headers_in, look_through, read_parallel};
 use super::segment::{FoundHeader, SEGMENT_HEADER_BYTES, Segment, SegmentHeader, segment_name};
 use crate::disk::{Disk, DiskError, DiskFile, OpenMode};
 use crate::limits::{BLOCK_BYTES, PLACED_BYTES_MAX};
@@ -246,18 +247,15 @@ async fn find_batch<D: Disk>(
     secret: LogSecret,
     mut is_it: impl FnMut(&BatchHeader) -> bool,
 ) -> Result<bool, DiskError> {
-    let (step, block) = (SCAN_BYTES as u64, BLOCK_BYTES as u64);
     let first = from.since(segment.base);
-    let mut bytes = Vec::new();
-    let mut at = first / block * block;
-    while at < segment.bytes.min(first + SEARCH_BYTES) {
-        bytes.clear();
-        read_parallel(segment, at, (at + step + block).min(segment.bytes), &mut bytes).await?;
-        let mut headers = headers_in(&bytes, segment.base.advance(at), secret, 0..SCAN_BYTES);
-        if headers.any(|header| header.position >= from && is_it(&header)) {
-            return Ok(true);
-        }
-        at += step;
-    }
-    Ok(false)
+    let found = look_through(
+        segment,
+        first,
+        || first + SEARCH_BYTES,
+        |piece| {
+            let found = piece.headers(secret).any(|header| is_it(&header));
+            if found { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        },
+    );
+    Ok(found.await?.is_some())
 }

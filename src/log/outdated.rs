@@ -13,15 +13,17 @@
 //! With such a manifest the newer runs' batches would be taken for leftovers, and be cut off. What is of an earlier run,
 //! in a file that is used again or after a place where the log was cut off, has a lower epoch and shows nothing.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use super::error::OpenError;
 use super::expectation::{Contradiction, Facts, Flaw, Known, SEGMENT_FILE_BYTES_MIN};
 use super::manifest::{self, GivenUp, Manifest};
-use super::recovery::{LOOK_BYTES, SEARCH_BYTES};
-use super::scanner::{headers_in, read_parallel};
+use super::recovery::SEARCH_BYTES;
+use super::scanner::look_through;
 use super::segment::{FoundHeader, SEGMENT_HEADER_BYTES, Segment, segment_name};
 use crate::disk::{Disk, DiskError, DiskFile, OpenMode};
 use crate::limits::BLOCK_BYTES;
@@ -185,27 +187,18 @@ async fn epoch_above<D: Disk>(
     epoch: u32,
     secret: LogSecret,
 ) -> Result<Option<u32>, DiskError> {
-    let block = BLOCK_BYTES as u64;
-    let mut bytes = Vec::new();
-    let mut end = from;
-    let mut at = from.0.saturating_sub(segment.base.0) / block * block;
-    while at < segment.bytes && segment.base.advance(at) < end.advance(SEARCH_BYTES) {
-        // A header may lie across the border of two steps.
-        let to = (at + LOOK_BYTES as u64 + block).min(segment.bytes);
-        bytes.clear();
-        read_parallel(segment, at, to, &mut bytes).await?;
-        let base = segment.base.advance(at);
-        let first = from.0.saturating_sub(base.0) as usize;
-        for header in headers_in(&bytes, base, secret, first..LOOK_BYTES) {
+    let end = Cell::new(from);
+    let look_end = || end.get().since(segment.base) + SEARCH_BYTES;
+    look_through(segment, from.0.saturating_sub(segment.base.0), look_end, |piece| {
+        for header in piece.headers(secret) {
             if header.epoch > epoch {
-                return Ok(Some(header.epoch));
+                return ControlFlow::Break(header.epoch);
             }
-            end = end.max(header.end_position());
+            end.set(end.get().max(header.end_position()));
         }
-        // A large batch need not be read to its end.
-        at = (at + LOOK_BYTES as u64).max(end.since(segment.base) / block * block);
-    }
-    Ok(None)
+        ControlFlow::Continue(())
+    })
+    .await
 }
 
 /// The refusal of a scan that meets a batch of a later epoch than the log's manifest knows.

@@ -32,6 +32,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -44,7 +45,7 @@ use super::expectation::{
 use super::manifest::{self, GivenUp, Holdings, Manifest};
 use super::outdated::{LostManifest, OwnManifest};
 use super::repair::AFTER_COPY_BYTES;
-use super::scanner::{Limits, Padding, Scanned, Scanner, Used, headers_in, read_parallel};
+use super::scanner::{Limits, Padding, Scanned, Scanner, Used, look_through};
 use super::segment::{
     FoundHeader, SEGMENT_HEADER_BYTES, Segment, SegmentHeader, parse_segment_name, segment_name,
 };
@@ -63,9 +64,6 @@ const UNKNOWN_BYTES: u64 = 8 * 1024 * 1024;
 const _: () = assert!(UNKNOWN_BYTES > PLACED_BYTES_MAX as u64);
 /// The scan reads this much at once.
 pub(super) const SCAN_BYTES: usize = 4 * READ_BYTES;
-/// What looks for something that is mostly not there reads this much at once: so many reads in flight are as fast as a
-/// device gets, and every start waits for them.
-pub(super) const LOOK_BYTES: usize = 16 * READ_BYTES;
 
 /// Gets every batch of the log in order.
 pub trait Replay {
@@ -563,18 +561,13 @@ pub(super) async fn holds_batches<D: Disk>(
     segment: &Segment<D>,
     secret: LogSecret,
 ) -> Result<bool, DiskError> {
-    let end = UNKNOWN_BYTES.min(segment.bytes);
-    let mut bytes = Vec::new();
-    for at in (0..end).step_by(SCAN_BYTES) {
-        let to = (at + (SCAN_BYTES + BLOCK_BYTES) as u64).min(segment.bytes);
-        bytes.clear();
-        read_parallel(segment, at, to, &mut bytes).await?;
-        let from = if at == 0 { SEGMENT_HEADER_BYTES } else { 0 };
-        if headers_in(&bytes, segment.base.advance(at), secret, from..SCAN_BYTES).next().is_some() {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    let found = look_through(
+        segment,
+        SEGMENT_HEADER_BYTES as u64,
+        || UNKNOWN_BYTES,
+        |piece| piece.headers(secret).next().map_or(ControlFlow::Continue(()), ControlFlow::Break),
+    );
+    Ok(found.await?.is_some())
 }
 
 /// Writes the bytes between what is known to be flushed and the log's end once more, as they were read. After a flush

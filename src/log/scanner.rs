@@ -1,16 +1,17 @@
 //! A pass over a log: walking from batch to batch, and deciding what stands where none is. The rules are the table in
 //! `recovery`.
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::rc::Rc;
 
+use futures_util::stream::{FuturesOrdered, StreamExt};
 use memchr::memmem;
 
 use super::error::OpenError;
 use super::holes::Hole;
 use super::manifest::GivenUp;
 use super::outdated::refusal;
-use super::recovery::{Damage, LOOK_BYTES, Lost, Replay, Report, SCAN_BYTES, SEARCH_BYTES, StartAt};
+use super::recovery::{Damage, Lost, Replay, Report, SCAN_BYTES, SEARCH_BYTES, StartAt};
 use super::segment::{SEGMENT_HEADER_BYTES, Segment};
 use crate::disk::{Disk, DiskError, DiskFile};
 use crate::limits::{BLOCK_BYTES, READ_BYTES};
@@ -18,6 +19,10 @@ use crate::types::{LogPosition, Timestamp};
 use crate::wire::batch::{
     BATCH_ALIGNMENT, BATCH_HEADER_BYTES, BATCH_MAGIC, BatchError, BatchHeader, LogSecret, records_match,
 };
+
+/// A look at what is mostly not there has so many reads in flight, at first and then: that many are as fast as a device gets.
+const LOOK_READS_FIRST: usize = 4;
+const LOOK_READS_MAX: usize = 8;
 
 /// A pass over the log.
 pub(super) struct Scanner<D: Disk> {
@@ -578,10 +583,7 @@ impl<D: Disk> Scanner<D> {
 
     /// Looks after `position` for a batch that proves what `position` is.
     async fn search(&mut self, position: LogPosition) -> Result<Proof, OpenError> {
-        let mut bytes = Vec::new();
-        let mut leftovers = false;
-        let mut nearest: Option<LogPosition> = None;
-        let (mut flushed, mut went_on) = (false, false);
+        let mut traces = Traces::default();
         for index in 0..self.segments.len() {
             let segment = self.segments[index].segment.clone();
             if segment.end() <= position {
@@ -590,46 +592,69 @@ impl<D: Disk> Scanner<D> {
             let from = position.0.max(segment.base.0 + SEGMENT_HEADER_BYTES as u64) - segment.base.0;
             let ended = self.ended(&segment).map_or(segment.bytes, |(end, _)| end.since(segment.base));
             let to = (from + SEARCH_BYTES).next_multiple_of(BLOCK_BYTES as u64).min(ended);
-            let mut at = from / BLOCK_BYTES as u64 * BLOCK_BYTES as u64;
-            let mut first_step = from;
-            // Where there is a proof, it is mostly a few bytes on.
-            let mut step = SCAN_BYTES as u64;
-            while at < to {
-                let end = (at + step).min(to);
-                step = LOOK_BYTES as u64;
-                // A header may lie across the border of two steps.
-                let read_end = (end + BLOCK_BYTES as u64).next_multiple_of(BLOCK_BYTES as u64);
-                let read_end = read_end.min(segment.bytes);
-                bytes.clear();
-                read_parallel(&segment, at, read_end, &mut bytes).await?;
-                self.report.bytes_scanned += read_end - at;
-                let base = segment.base.advance(at);
-                let (from, until) = ((first_step - at) as usize, (end - at) as usize);
-                for found in headers_in(&bytes, base, self.limits.secret, from..until) {
-                    if found.epoch > self.limits.epoch_max {
-                        return Err(refusal(&segment, self.limits.epoch_max, found.epoch));
+            let first = from / BLOCK_BYTES as u64 * BLOCK_BYTES as u64;
+            let mut looked_at = 0;
+            let proof = look_through(
+                &segment,
+                from,
+                || to,
+                |piece| {
+                    looked_at += piece.bytes.len() as u64;
+                    for found in piece.headers(self.limits.secret) {
+                        if found.epoch > self.limits.epoch_max {
+                            return ControlFlow::Break(Err(refusal(
+                                &segment,
+                                self.limits.epoch_max,
+                                found.epoch,
+                            )));
+                        }
+                        if found.position <= position || !self.fits(&found, found.position) {
+                            continue;
+                        }
+                        if found.previous_end == position && starts_group(&segment, &found) {
+                            return ControlFlow::Break(Ok(Proof::Continues(found.position)));
+                        }
+                        traces.note(position, &found, self.epoch_last);
                     }
-                    if found.position <= position || !self.fits(&found, found.position) {
-                        continue;
-                    }
-                    leftovers = true;
-                    if found.previous_end == position && starts_group(&segment, &found) {
-                        return Ok(Proof::Continues(found.position));
-                    }
-                    // Once a later batch vouches for the position, batches before that one are sound as well: they were
-                    // flushed with it, and are still there.
-                    nearest = nearest.or(Some(found.position));
-                    flushed |= found.flushed_end > position;
-                    went_on |= found.previous_end == position && found.epoch > self.epoch_last;
-                }
-                if let (true, Some(next)) = (flushed, nearest) {
-                    return Ok(Proof::Flushed { next, went_on });
-                }
-                at = end;
-                first_step = end;
+                    // Not at the first of them: the batch with which the log goes on may come a little after.
+                    let is_step =
+                        (piece.end() - first).is_multiple_of(SCAN_BYTES as u64) || piece.end() >= to;
+                    traces
+                        .proof()
+                        .filter(|_| is_step)
+                        .map_or(ControlFlow::Continue(()), |proof| ControlFlow::Break(Ok(proof)))
+                },
+            );
+            let proof = proof.await?;
+            self.report.bytes_scanned += looked_at;
+            if let Some(proof) = proof {
+                return proof;
             }
         }
-        Ok(Proof::None { leftovers })
+        Ok(Proof::None { leftovers: traces.nearest.is_some() })
+    }
+}
+
+/// What the batches after a position that has none say of it.
+#[derive(Default)]
+struct Traces {
+    nearest: Option<LogPosition>,
+    flushed: bool,
+    went_on: bool,
+}
+
+impl Traces {
+    fn note(&mut self, position: LogPosition, found: &BatchHeader, epoch_last: u32) {
+        self.nearest = self.nearest.or(Some(found.position));
+        self.flushed |= found.flushed_end > position;
+        self.went_on |= found.previous_end == position && found.epoch > epoch_last;
+    }
+
+    /// Once a later batch vouches for the position, batches before that one are sound as well: they were flushed with it, and
+    /// are still there.
+    fn proof(&self) -> Option<Proof> {
+        let next = self.nearest.filter(|_| self.flushed)?;
+        Some(Proof::Flushed { next, went_on: self.went_on })
     }
 }
 
@@ -638,6 +663,67 @@ impl<D: Disk> Scanner<D> {
 fn starts_group<D: Disk>(segment: &Segment<D>, header: &BatchHeader) -> bool {
     header.position.0 == header.previous_end.0.next_multiple_of(BLOCK_BYTES as u64)
         || header.position == segment.base.advance(SEGMENT_HEADER_BYTES as u64)
+}
+
+/// A piece of a segment's file, and where it lies in it.
+pub(super) struct Piece<'a> {
+    base: LogPosition,
+    at: u64,
+    bytes: &'a [u8],
+    /// The headers of this piece start here; the bytes go on after it, since one may lie across the border of two.
+    range: Range<usize>,
+}
+
+impl Piece<'_> {
+    /// Where the next one begins, in the file.
+    fn end(&self) -> u64 {
+        self.at + self.range.end as u64
+    }
+
+    pub fn headers(&self, secret: LogSecret) -> impl Iterator<Item = BatchHeader> + '_ {
+        headers_in(self.bytes, self.base.advance(self.at), secret, self.range.clone())
+    }
+}
+
+/// Looks at a segment's file from `from` to `end()`, which may grow meanwhile, until `look` has found something. Each piece is
+/// looked at where it was read to, while others are being read: mostly nothing is found, and every start waits for it.
+pub(super) async fn look_through<D: Disk, T>(
+    segment: &Segment<D>,
+    from: u64,
+    end: impl Fn() -> u64,
+    mut look: impl FnMut(Piece<'_>) -> ControlFlow<T>,
+) -> Result<Option<T>, DiskError> {
+    if segment.is_stand_in {
+        // Zeros, as far as its file goes and beyond.
+        return Ok(None);
+    }
+    let (block, piece_bytes) = (BLOCK_BYTES as u64, READ_BYTES as u64);
+    let end = || end().min(segment.bytes);
+    let mut reads = FuturesOrdered::new();
+    let mut next = from / block * block;
+    // What is looked for is mostly near, if it is there.
+    let mut reads_max = LOOK_READS_FIRST;
+    let outcome = loop {
+        while reads.len() < reads_max && next < end() {
+            let read_end = end().min(next + piece_bytes).next_multiple_of(block) + block;
+            let (at, bytes) = (next, (read_end.min(segment.bytes) - next) as usize);
+            reads.push_back(async move { (at, segment.file.read(at, bytes).await) });
+            next += piece_bytes;
+        }
+        reads_max = LOOK_READS_MAX;
+        let (at, bytes) = match reads.next().await {
+            Some((at, Ok(bytes))) => (at, bytes),
+            Some((_, Err(error))) => break Err(error),
+            None => break Ok(None),
+        };
+        let range = from.saturating_sub(at) as usize..(end() - at).min(piece_bytes) as usize;
+        if let ControlFlow::Break(found) = look(Piece { base: segment.base, at, bytes: &bytes, range }) {
+            break Ok(Some(found));
+        }
+    };
+    // A read is carried to its end.
+    while reads.next().await.is_some() {}
+    outcome
 }
 
 /// Valid headers that start in `range` of `bytes`; `base` is the log position of the first byte.
