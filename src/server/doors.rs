@@ -19,6 +19,11 @@ pub(crate) enum Door {
     NameServer,
 }
 
+impl Door {
+    /// Each at the place that its number has.
+    pub const ALL: [Self; 3] = [Self::Native, Self::Http, Self::NameServer];
+}
+
 /// Who is let in without TLS, where there is a certificate; RocketMQ's `tls.server.mode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TlsMode {
@@ -199,8 +204,6 @@ fn bad_request(text: &str) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    const DOORS: [Door; 3] = [Door::Native, Door::Http, Door::NameServer];
-
     fn rules(has_http: bool, is_separate: bool, has_tls: bool, tls_mode: Option<TlsMode>) -> DoorRules {
         DoorRules { has_http, has_remoting: true, is_separate, has_tls, tls_mode }
     }
@@ -211,7 +214,7 @@ mod tests {
 
     #[test]
     fn every_door_takes_every_protocol_unless_told_otherwise() {
-        for door in DOORS {
+        for door in Door::ALL {
             let rules = rules(true, false, false, None);
             assert_eq!(rules.judge(door, Detected::Native, false), Verdict::Native);
             assert_eq!(rules.judge(door, Detected::Http1, false), Verdict::Http { lacks_tls: false });
@@ -239,7 +242,7 @@ mod tests {
     #[test]
     fn the_mode_says_who_comes_without_tls() {
         use TlsMode::{Disabled, Enforcing, Permissive};
-        for door in DOORS {
+        for door in Door::ALL {
             for (mode, native, http) in
                 [(None, false, true), (Some(Permissive), false, false), (Some(Enforcing), true, true)]
             {

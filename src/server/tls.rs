@@ -42,8 +42,8 @@ const GIVEN_UP: &str =
 pub(crate) struct Tls {
     source: RefCell<Box<dyn CertificateSource>>,
     rules: DoorRules,
-    /// Of the native doors, and of the HTTP door: they may offer different protocols.
-    acceptors: RefCell<[TlsAcceptor; 2]>,
+    /// By the number of the door: they may offer different protocols.
+    acceptors: RefCell<[TlsAcceptor; Door::ALL.len()]>,
     clock: SharedClock,
     metrics: Rc<ShardMetrics>,
     /// Every shard reads the files; one of them tells what it has found.
@@ -229,8 +229,8 @@ fn ended(connection: &Connection, stream: impl Sized) -> Option<TlsStream> {
     None
 }
 
-fn acceptors(source: &dyn CertificateSource, rules: DoorRules) -> [TlsAcceptor; 2] {
-    [Door::Native, Door::Http].map(|door| acceptor(source, &rules.protocol_names(door)))
+fn acceptors(source: &dyn CertificateSource, rules: DoorRules) -> [TlsAcceptor; Door::ALL.len()] {
+    Door::ALL.map(|door| acceptor(source, &rules.protocol_names(door)))
 }
 
 /// Whether the system's clock is within the years that HTTP and TLS can tell. Outside of them hyper and rustls end the

@@ -410,7 +410,7 @@ fn with_access_keys_nothing_is_answered_that_is_not_signed() {
     assert_eq!(client.ask(206, &signed("OqfQ5XTZmeCRc/Jf2SZDt+2GQaQ="), b"").code, 16);
 }
 
-/// As Java's clients do it with `tls.enable`: on the same ports.
+/// As Java's clients do it with `tls.enable`: on the same ports, that of the name server among them.
 #[test]
 fn it_is_spoken_within_tls_and_without_as_the_mode_says() {
     let directory = test_directory();
@@ -422,22 +422,25 @@ fn it_is_spoken_within_tls_and_without_as_the_mode_says() {
     let flags = ["--tls-certificate", &file("c.pem", CERTIFICATE), "--tls-key", &file("k.pem", KEY)];
     let question = request(HeaderForm::Json, 106, 7, &[], b"");
     for mode in ["permissive", "enforcing"] {
-        let node = Setup::new(directory.path().join(mode)).with(&flags).with(&["--tls-mode", mode]).start();
-        let mut plain = Remoting::connect(node.address());
-        plain.send(&question);
-        match mode {
-            "permissive" => assert_eq!(plain.answer().code, 0),
-            _ => assert!(plain.has_ended()),
+        let setup = Setup::new(directory.path().join(mode)).with(&flags).with(&["--tls-mode", mode]);
+        let node = setup.with(&["--namesrv", "127.0.0.1:0"]).start();
+        for address in [node.address(), node.namesrv_address.as_ref().expect("it was asked for")] {
+            let mut plain = Remoting::connect(address);
+            plain.send(&question);
+            match mode {
+                "permissive" => assert_eq!(plain.answer().code, 0),
+                _ => assert!(plain.has_ended()),
+            }
+            let stream = TcpStream::connect(address).expect("the broker listens");
+            stream.set_read_timeout(Some(PATIENCE)).expect("a positive time");
+            let mut secured = tls(stream, CERTIFICATE, &[]).expect("a handshake");
+            secured.write_all(&question).expect("the broker reads");
+            let mut head = [0; 8];
+            secured.read_exact(&mut head).expect("the broker answers");
+            let mut rest = vec![0; u32::from_be_bytes(head[..4].try_into().expect("four")) as usize - 4];
+            secured.read_exact(&mut rest).expect("a whole answer");
+            assert!(String::from_utf8_lossy(&rest).contains("clusterAddrTable"), "{rest:?}");
         }
-        let stream = TcpStream::connect(node.address()).expect("the broker listens");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a positive time");
-        let mut secured = tls(stream, CERTIFICATE, &[]).expect("a handshake");
-        secured.write_all(&question).expect("the broker reads");
-        let mut head = [0; 8];
-        secured.read_exact(&mut head).expect("the broker answers");
-        let mut rest = vec![0; u32::from_be_bytes(head[..4].try_into().expect("four")) as usize - 4];
-        secured.read_exact(&mut rest).expect("a whole answer");
-        assert!(String::from_utf8_lossy(&rest).contains("clusterAddrTable"), "{rest:?}");
     }
 }
 
