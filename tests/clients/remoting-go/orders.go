@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -182,14 +183,12 @@ func (o *orders) check() {
 	}
 }
 
-// So many ports in a row that nobody listens on.
+// So many ports in a row that nobody listens on, and not of those that the system gives to whoever connects.
 func freePorts(count int) int {
 	for {
-		first, err := net.Listen("tcp", "127.0.0.1:0")
-		check("listen", err)
-		port := first.Addr().(*net.TCPAddr).Port
-		taken := []net.Listener{first}
-		for next := port + 1; next < port+count && err == nil; next++ {
+		port := 12_000 + 16*rand.IntN(1_000)
+		taken, err := []net.Listener{}, error(nil)
+		for next := port; next < port+count && err == nil; next++ {
 			var listener net.Listener
 			if listener, err = net.Listen("tcp", fmt.Sprint("127.0.0.1:", next)); err == nil {
 				taken = append(taken, listener)

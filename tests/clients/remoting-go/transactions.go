@@ -91,7 +91,7 @@ func (s *suite) transactions() {
 	for body, number := range expected {
 		stored[body].check(number)
 	}
-	time.Sleep(1200 * time.Millisecond)
+	time.Sleep(2400 * time.Millisecond)
 	same("questions", fmt.Sprint(asked), questions())
 	same("messages", len(expected), len(s.stored("transactions", len(expected))))
 	check("shutdown", sending.Shutdown())

@@ -47,7 +47,7 @@ public class Kills {
     private static final String TOPIC = "killed";
     private static final String GROUP = "survivors";
     /** Both look every half second who is there, and heartbeats are as far apart; a machine may be busy. */
-    private static final long REBALANCE_MS = 8_000;
+    private static final long REBALANCE_MS = 15_000;
     private static final long PATIENCE_MS = 60_000;
 
     private final Path directory = Files.createTempDirectory("turbopump");
@@ -347,6 +347,7 @@ public class Kills {
         long again = consumed.values().stream().filter(count -> count > 1).count();
         System.out.printf("ok: %d kills; %d messages answered SEND_OK, %d sends failed, all consumed, %d of them more than once%n",
             ROUNDS, all.size(), refused.get(), again);
+        System.out.println("works: kills");
         first.shutdown();
         second.shutdown();
         producer.shutdown();

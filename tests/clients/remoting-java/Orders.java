@@ -217,7 +217,7 @@ public class Orders {
             String property = "rocketmq.client." + name;
             command.add("-D" + property + "=" + System.getProperty(property));
         }
-        command.addAll(List.of("-Duser.home=" + System.getProperty("user.home"), System.getProperty("suite.source"), names));
+        command.addAll(List.of("-Duser.home=" + System.getProperty("user.home"), "Orders", names));
         Process process = new ProcessBuilder(command).redirectError(ProcessBuilder.Redirect.INHERIT).start();
         others.add(process);
         changes++;
@@ -353,6 +353,7 @@ public class Orders {
         isOver = true;
         sending.join();
         step("all that was stored is consumed", () -> awaitAll("all is consumed"));
+        System.out.println("works: order");
         first.shutdown();
         producer.shutdown();
     }

@@ -270,6 +270,7 @@ class MqAdmin(Brokers):
         self.assertEqual((shown["OffsetID"], shown["Queue ID"], shown["Queue Offset"]), (message_id, queue, offset))
         read = self.run_admin(self.ours, "consumeMessage", "-t", "shown", "-b", broker, "-i", queue, "-o", "0", "-c", "1")
         self.assertEqual(message.findall(read)[0][:4], (broker, queue, "0", message_id))
+        print("\nworks: pull queue by queue", flush=True)
 
     def test_topics_are_set_up_and_removed(self):
         made = ["updateTopic", "-b", "BROKER", "-t", "made-SIDE", "-r", "4", "-w", "4"]

@@ -14,7 +14,7 @@ import unittest
 
 from test_mqadmin import OURS, SHARDS, Java
 
-PATIENCE = 30
+PATIENCE = 60
 
 
 class Queries(unittest.TestCase):
@@ -70,6 +70,7 @@ class Queries(unittest.TestCase):
         expected = {(entry["id"], str(entry["queue"] // SHARDS), str(entry["offset"])) for entry in ours}
         self.assertEqual(len(expected), 3)
         self.assertEqual(found, expected, printed)
+        print("\nworks: look-up", flush=True)
 
     def test_messages_are_found_by_place(self):
         for entry in self.stored[::5]:
@@ -90,6 +91,7 @@ class Queries(unittest.TestCase):
             self.assertLess(time.monotonic(), deadline, printed)
             time.sleep(0.5)
         self.assertIn("success", printed)
+        print("\nworks: send", flush=True)
 
 
 if __name__ == "__main__":

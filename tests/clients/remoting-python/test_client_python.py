@@ -10,6 +10,8 @@ import unittest
 from broker import BINARY, SHARDS, Broker, message
 from rocketmq.client import ConsumeStatus, Producer, PushConsumer, TransactionMQProducer
 
+PATIENCE = 60
+
 
 class ClientPython(unittest.TestCase):
     @classmethod
@@ -39,13 +41,14 @@ class ClientPython(unittest.TestCase):
             self.check(stored[body], number)
             self.assertEqual(stored[body]["unique_id"], unique_id)
         self.assertEqual({entry["queue"] for entry in stored.values()}, set(range(4 * SHARDS)))
+        print("\nworks: send", flush=True)
 
     def test_one_way_sends_arrive(self):
         # The topic is there: a one-way send whose topic is still to be made is not waited for.
         self.producer.send_sync(message("one-way", "first", 0))
         for number in range(1, 20):
             self.producer.send_oneway(message("one-way", "one-way-%d" % number, number))
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE
         while len(found := self.broker.messages("one-way")) < 20 and time.monotonic() < deadline:
             time.sleep(0.1)
         stored = {entry["body"]: entry for entry in found}
@@ -68,7 +71,7 @@ class ClientPython(unittest.TestCase):
         consumer.subscribe("pushed", take)
         consumer.start()
         try:
-            found = [given.get(timeout=40) for _ in sent]
+            found = [given.get(timeout=PATIENCE) for _ in sent]
             # Whatever came twice would be there by now: all queues have been pulled once.
             with self.assertRaises(queue.Empty):
                 given.get(timeout=0.5)
@@ -76,6 +79,7 @@ class ClientPython(unittest.TestCase):
             consumer.shutdown()
         self.assertEqual(sorted(found), sorted(
             (body, "key%d" % number, "tag%d" % (number % 3)) for body, number in sent.items()))
+        print("\nworks: push clustering", flush=True)
 
     def test_what_a_consumer_fails_at_comes_again_and_ends_among_the_dead_letters(self):
         """This library leaves it to the broker when a message comes again, and how often."""
@@ -100,10 +104,10 @@ class ClientPython(unittest.TestCase):
             found = []
             for body, number in sent.items():
                 self.producer.send_sync(message("retried", body, number))
-                found.append(given.get(timeout=40))
-                time.sleep(0.2)
-            found += [given.get(timeout=40) for _ in sent]
-            deadline = time.monotonic() + 10
+                found.append(given.get(timeout=PATIENCE))
+                time.sleep(1)
+            found += [given.get(timeout=PATIENCE) for _ in sent]
+            deadline = time.monotonic() + PATIENCE
             while len(dead := self.broker.messages("%DLQ%hopeless", may_fail=True)) < len(sent):
                 self.assertLess(time.monotonic(), deadline, "they are dead letters")
                 time.sleep(0.1)
@@ -115,8 +119,10 @@ class ClientPython(unittest.TestCase):
             self.assertEqual((topic, keys), ("retried", "key%d" % sent[body]))
             if times:
                 self.assertEqual(times, 1)
-                self.assertTrue(10 <= at - first[body] < 10.5, "RocketMQ's third level: %.3f s" % (at - first[body]))
+                # The next one is half a minute.
+                self.assertTrue(10 <= at - first[body] < 25, "RocketMQ's third level: %.3f s" % (at - first[body]))
         self.assertEqual(sorted(entry["body"] for entry in dead), sorted(sent))
+        print("\nworks: retry", flush=True)
 
     @unittest.skip("in order: the C++ library of the wheel has no CreateOrderlyProducer")
     def test_messages_in_order(self):

@@ -2,11 +2,13 @@
 of a group divide its messages, whoever comes, leaves or dies, also in order; those that broadcast get all of them. Each consumer is a process of
 its own. Environment: TURBOPUMP (the binary), SHARDS. With arguments it is such a consumer."""
 
+import functools
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import unittest
@@ -14,7 +16,9 @@ import unittest
 from broker import Broker, message
 from rocketmq.client import MessageModel, Producer, PushConsumer
 
-PATIENCE = 40
+PATIENCE = 60
+# How often a test is run when its consumers have waited in vain for an answer.
+ATTEMPTS = 3
 
 
 def consume(names, group, topic, expression, model, instance):
@@ -43,9 +47,15 @@ def consume(names, group, topic, expression, model, instance):
 class Consumer:
     """Such a process, and what it was given."""
 
+    is_ended = False
+
     def __init__(self, *arguments):
+        self.name = arguments[-1]
         self.bodies, self.wrong = [], []
-        self.process = subprocess.Popen([sys.executable, __file__, *arguments], stdout=subprocess.PIPE, text=True)
+        # It writes there what it does, and where it is when it broadcasts.
+        self.home = tempfile.TemporaryDirectory()
+        self.process = subprocess.Popen([sys.executable, __file__, *arguments], stdout=subprocess.PIPE, text=True,
+                                        env=dict(os.environ, HOME=self.home.name))
         self.reader = threading.Thread(target=self.read)
         self.reader.start()
 
@@ -61,9 +71,48 @@ class Consumer:
 
     def end(self, how):
         self.process.send_signal(how)
+        self.is_ended = True
         self.process.wait(PATIENCE)
         self.reader.join(PATIENCE)
         self.process.stdout.close()
+
+    def log(self):
+        """The lines that its library has written down."""
+        lines = []
+        for directory, _, names in os.walk(self.home.name):
+            for name in names:
+                with open(os.path.join(directory, name), encoding="utf-8", errors="replace") as file:
+                    lines += file.read().splitlines()
+        return lines
+
+    def has_waited_in_vain(self):
+        return any("wait response timeout" in line for line in self.log())
+
+    def story(self):
+        """What it was given, and what its library has written down."""
+        said = ["%s was given %d messages: %s" % (self.name, len(self.bodies), self.bodies[-100:])]
+        if not self.is_ended and self.process.poll() is not None:
+            said.append("it has ended by itself, with %d" % self.process.returncode)
+        lines = self.log()
+        return "\n".join(said + lines[:150] + lines[-150:])
+
+
+def once_more_on_a_slow_machine(test):
+    """This library waits a second for the answer to a lock, and a few for others. On a machine that is too busy for that it closes its
+    connection, forgets the pulls that were under way for half a minute, and one that falls in between for ever, whatever the broker
+    does. So a test that fails is run again, with another group and topic, if a consumer's own log says that it was so."""
+    @functools.wraps(test)
+    def run(self):
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return test(self, "-%d" % attempt)
+            except AssertionError:
+                if attempt == ATTEMPTS or not any(consumer.has_waited_in_vain() for consumer in self.consumers):
+                    raise
+            print("\nonce more: a consumer has waited in vain for an answer", flush=True)
+            self.tearDown()
+            self.setUp()
+    return run
 
 
 class Consumers(unittest.TestCase):
@@ -85,8 +134,9 @@ class Consumers(unittest.TestCase):
 
     def tearDown(self):
         for consumer in self.consumers:
-            if consumer.process.poll() is None:
+            if not consumer.is_ended:
                 consumer.end(signal.SIGKILL)
+            consumer.home.cleanup()
 
     def start(self, group, topic, expression, model, instance):
         consumer = Consumer(self.broker.names, group, topic, expression, model, instance)
@@ -105,52 +155,67 @@ class Consumers(unittest.TestCase):
         return bodies
 
     def wait_for(self, what, is_so):
-        deadline = time.time() + PATIENCE
+        deadline = time.monotonic() + PATIENCE
         while not is_so():
-            self.assertLess(time.time(), deadline, what)
+            is_there = all(consumer.is_ended or consumer.process.poll() is None for consumer in self.consumers)
+            if not is_there or time.monotonic() > deadline:
+                self.fail("\n".join(["not so: " + what, *(consumer.story() for consumer in self.consumers)]))
             time.sleep(0.05)
 
     def check(self, *consumers):
         for consumer in consumers:
             self.assertEqual(consumer.wrong, [])
 
-    def test_those_who_divide_get_each_message_once_whoever_leaves_or_dies(self):
+    @once_more_on_a_slow_machine
+    def test_those_who_divide_get_each_message_once_whoever_leaves_or_dies(self, attempt):
+        topic, group = "divided" + attempt, "dividers" + attempt
         expected = set()
 
         def more(count):
-            found = self.send("divided", count)
+            found = self.send(topic, count)
             expected.update(found[0] | found[1])
 
         def given():
             return [body for consumer in self.consumers for body in consumer.bodies]
 
         more(30)
-        first = self.start("dividers", "divided", "tag0 || tag1", "CLUSTERING", "first")
+        first = self.start(group, topic, "tag0 || tag1", "CLUSTERING", "first")
         self.wait_for("a new group gets all of a new topic", lambda: set(given()) == expected)
-        second = self.start("dividers", "divided", "tag0 || tag1", "CLUSTERING", "second")
+        second = self.start(group, topic, "tag0 || tag1", "CLUSTERING", "second")
         self.wait_for("the second takes part", lambda: more(6) or second.bodies)
         self.wait_for("all arrive", lambda: set(given()) == expected)
-        settled = len(given())
-        more(60)
-        self.wait_for("all arrive", lambda: set(given()) == expected)
-        self.assertEqual(len(given()) - settled, 40, "each once, while nobody comes or goes")
+
+        def comes_once():
+            """Whether more messages come once each, and to both."""
+            before = set(expected)
+            more(60)
+            self.wait_for("all arrive", lambda: set(given()) == expected)
+            return all(given().count(body) == 1 for body in expected - before) and \
+                all((expected - before) & set(consumer.bodies) for consumer in (first, second))
+
+        # A queue that changes hands is read from where its group has committed: what came before may come again.
+        self.wait_for("each comes once, while nobody comes or goes", comes_once)
         first.end(signal.SIGTERM)
         self.assertEqual(first.process.returncode, 0)
         more(30)
         self.wait_for("who is left has all of it", lambda: set(given()) == expected)
-        third = self.start("dividers", "divided", "tag0 || tag1", "CLUSTERING", "third")
+        third = self.start(group, topic, "tag0 || tag1", "CLUSTERING", "third")
         self.wait_for("the third takes part", lambda: more(6) or third.bodies)
         third.end(signal.SIGKILL)
         more(30)
         self.wait_for("who is left takes over", lambda: set(given()) == expected)
         self.check(first, second, third)
+        print("\nworks: push clustering\nworks: filters tags", flush=True)
 
-    def test_messages_of_each_key_come_in_their_order_whoever_leaves(self):
+    @once_more_on_a_slow_machine
+    def test_messages_of_each_key_come_in_their_order_whoever_leaves(self, attempt):
+        topic, group = "ordered" + attempt, "clerks" + attempt
+
         def more(count):
             for _ in range(count):
                 number = Consumers.sent
                 Consumers.sent += 1
-                made = message("ordered", "ordered-%d" % number, number)
+                made = message(topic, "ordered-%d" % number, number)
                 # A key for each queue that there may be.
                 self.producer.send_orderly(made, number % 16)
                 expected.append("ordered-%d" % number)
@@ -161,9 +226,9 @@ class Consumers(unittest.TestCase):
 
         expected = []
         more(16)
-        first = self.start("clerks", "ordered", "*", "IN_ORDER", "first")
+        first = self.start(group, topic, "*", "IN_ORDER", "first")
         self.wait_for("the first has all", lambda: given() == set(expected))
-        second = self.start("clerks", "ordered", "*", "IN_ORDER", "second")
+        second = self.start(group, topic, "*", "IN_ORDER", "second")
         self.wait_for("the second takes part", lambda: more(16) and second.bodies)
         self.wait_for("all arrive", lambda: given() == set(expected))
         first.end(signal.SIGTERM)
@@ -177,18 +242,22 @@ class Consumers(unittest.TestCase):
                 self.assertLess(of_key.get(number % 16, -1), number, consumer.bodies)
                 of_key[number % 16] = number
         self.check(first, second)
+        print("\nworks: order", flush=True)
 
-    def test_those_that_broadcast_get_every_message(self):
-        self.send("broadcast", 1)
-        both = [self.start("listeners", "broadcast", "*", "BROADCASTING", instance) for instance in ("first", "second")]
+    @once_more_on_a_slow_machine
+    def test_those_that_broadcast_get_every_message(self, attempt):
+        topic = "broadcast" + attempt
+        self.send(topic, 1)
+        both = [self.start("listeners" + attempt, topic, "*", "BROADCASTING", instance) for instance in ("first", "second")]
         for consumer in both:
-            self.wait_for("it begins", lambda of=consumer: self.send("broadcast", 3) and of.bodies)
-        found = self.send("broadcast", 30)
+            self.wait_for("it begins", lambda of=consumer: self.send(topic, 3) and of.bodies)
+        found = self.send(topic, 30)
         expected = found[0] | found[1] | found[2]
         for consumer in both:
             self.wait_for("all arrive", lambda of=consumer: expected <= set(of.bodies))
             self.assertEqual(len(consumer.bodies), len(set(consumer.bodies)), "each once")
         self.check(*both)
+        print("\nworks: push broadcasting", flush=True)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,9 @@ import unittest
 from broker import BINARY, SHARDS, Broker, message
 from rocketmq.client import Producer, PullConsumer
 
+PATIENCE = 60
+
+
 class Wheel(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -24,7 +27,7 @@ class Wheel(unittest.TestCase):
 
     def stored(self, topic, count):
         """The topic's messages once there are so many, by their bodies."""
-        deadline = time.time() + 10
+        deadline = time.time() + PATIENCE
         while True:
             try:
                 found = self.broker.messages(topic)
@@ -58,6 +61,7 @@ class Wheel(unittest.TestCase):
             self.check(stored[body], number, unique_id)
         # Four queues of each shard, and all of them are used.
         self.assertEqual({entry["queue"] for entry in stored.values()}, set(range(4 * SHARDS)))
+        print("\nworks: send", flush=True)
 
     def test_compressed_bodies_are_readable(self):
         body = "0123456789abcdef" * 512
@@ -85,7 +89,7 @@ class Wheel(unittest.TestCase):
         for number in range(100):
             self.producer.send_async(message("async", "async-%d" % number, number), succeeded, failed)
         for _ in range(100):
-            self.assertTrue(done.acquire(timeout=10))
+            self.assertTrue(done.acquire(timeout=PATIENCE))
         self.assertEqual((errors, len(set(results))), ([], 100))
         self.assertEqual({entry["unique_id"] for entry in self.stored("async", 100).values()}, set(results))
 
@@ -98,6 +102,16 @@ class Wheel(unittest.TestCase):
         places = {(entry["queue"], entry["offset"] - number) for number, entry in
                   ((number, stored["batch-%d" % number]) for number in range(1, 11))}
         self.assertEqual(len(places), 1, "one queue, consecutive offsets")
+
+    def test_a_message_comes_at_its_time(self):
+        made = message("delayed", "delayed", 1)
+        # The first of RocketMQ's levels is a second.
+        made.set_delay_time_level(1)
+        begun = time.monotonic()
+        self.producer.send_sync(made)
+        self.check(self.stored("delayed", 1)["delayed"], 1)
+        self.assertGreaterEqual(time.monotonic() - begun, 1)
+        print("\nworks: delay", flush=True)
 
     def test_what_is_pulled_is_what_is_stored(self):
         # Its consumer knows a queue by its number alone: of several brokers it would mix them up.
@@ -128,6 +142,9 @@ class Wheel(unittest.TestCase):
         tagged = {body: entry for body, entry in stored.items() if entry["tag"] == "tag1"}
         self.assertEqual(pulled("tag1"), tagged)
         consumer.shutdown()
+        # Of several brokers it takes queues of one number for each other.
+        if SHARDS == 1:
+            print("\nworks: pull queue by queue", flush=True)
 
 
 if __name__ == "__main__":
