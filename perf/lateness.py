@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""How late messages come that are delivered later: `python3 perf/lateness.py TURBOPUMP DIR [--messages N] [--pending N]`.
+"""How late messages come that are delivered later: `python3 perf/lateness.py TURBOPUMP DIR [--messages N] [--pending N]
+[--flags=--buffered-io]`.
 
 One shard on core 0, producer and consumer on core 1. Messages are sent over RocketMQ's protocol, one every 5 ms, and how long after
 its time each one is there is measured by whoever waits for it: over RocketMQ's protocol (at times, at level 1, and given back with
 level 1), over HTTP and natively (at times). Where nobody but the broker knows the time, it is counted from the moment before the
 request. One JSON object a line, milliseconds.
 
-With --pending, so many others wait meanwhile, for times from an hour to 30 days ahead: then the lines before say what memory they
+--flags are more of what the broker is started with: on a tmpfs, what is left of lateness is not the disk's. With --pending, so many others wait meanwhile, for times from an hour to 30 days ahead: then the lines before say what memory they
 take, before and after the broker was killed and started again.
 """
 
@@ -39,9 +40,9 @@ def now_ms():
 
 
 class Broker:
-    def __init__(self, turbopump, directory):
+    def __init__(self, turbopump, directory, flags):
         command = [turbopump, "serve", "--data", directory, "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--namesrv", "none",
-                   "--shards", "1", "--cores", "0", "--retention-age", "none"]
+                   "--shards", "1", "--cores", "0", "--retention-age", "none", *flags]
         began = time.monotonic()
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         for line in self.process.stdout:
@@ -245,7 +246,7 @@ def fill(broker, count):
     reader = threading.Thread(target=read)
     reader.start()
     # One request as bytes, but for its time and its id.
-    time_of_one, id_of_one = "1" * 13, "7" * 32
+    time_of_one, id_of_one = "2" * 13, "7" * 32
     one = send_request("pending", {"TIMER_DELIVER_MS": time_of_one, "UNIQ_KEY": id_of_one}, "x" * 100)
     front, rest = one.split(time_of_one.encode())
     middle, back = rest.split(id_of_one.encode())
@@ -267,10 +268,11 @@ def main():
     arguments.add_argument("directory")
     arguments.add_argument("--messages", type=int, default=1_000)
     arguments.add_argument("--pending", type=int, default=0)
+    arguments.add_argument("--flags", default="")
     said = arguments.parse_args()
     data = os.path.join(said.directory, "lateness-data")
     shutil.rmtree(data, ignore_errors=True)
-    broker = Broker(said.turbopump, data)
+    broker = Broker(said.turbopump, data, said.flags.split())
     os.sched_setaffinity(0, {1 % os.cpu_count()})
 
     def show(**line):
@@ -280,7 +282,7 @@ def main():
             show(**fill(broker, said.pending))
             broker.end(signal.SIGKILL)
             os.sched_setaffinity(0, range(os.cpu_count()))
-            broker = Broker(said.turbopump, data)
+            broker = Broker(said.turbopump, data, said.flags.split())
             os.sched_setaffinity(0, {1 % os.cpu_count()})
             show(what="started again", ms=broker.start_ms, resident=broker.resident())
         remoting, messages = lambda topic: pulls(broker, "lateness", topic), said.messages
