@@ -437,10 +437,11 @@ fn producers_that_are_there_are_asked_until_their_checks_are_used_up() {
 /// The task that gives halves up once heard of their last check up to ten seconds later, whatever the interval was.
 #[test]
 fn a_half_is_given_up_when_its_producer_would_have_been_asked_once_more() {
-    let done = on_node(&disk(22), &Setup::default(), 1, async |node| {
+    let setup = Setup { check_interval: Duration::from_secs(1), ..Setup::default() };
+    let done = on_node(&disk(22), &setup, 1, async |node| {
         let key = create_topic(node, TOPIC, 1).await.expect("a healthy disk");
         half(node, key, 1, Some("p")).await;
-        let asked = asked(node, key, "p", Duration::from_secs(6 + 14 * 30 + 2)).await;
+        let asked = asked(node, key, "p", Duration::from_millis(6_000 + 14 * 1_000 + 800)).await;
         let last = asked.last().expect("its producer was there");
         assert_eq!(last.checks, 15);
         let given_up_at = last.next_check;

@@ -47,6 +47,7 @@ pub struct Setup {
     pub group_idle: Option<Duration>,
     pub auto_create_topics: Option<u32>,
     pub transaction_checks_max: u32,
+    pub check_interval: Duration,
 }
 
 impl Default for Setup {
@@ -63,6 +64,7 @@ impl Default for Setup {
             group_idle: None,
             auto_create_topics: None,
             transaction_checks_max: 15,
+            check_interval: Duration::from_secs(30),
         }
     }
 }
@@ -206,7 +208,7 @@ fn options(setup: &Setup, shard: u16, is_made: bool) -> BrokerOptions {
         leases: LeaseDefaults::default(),
         secret: 0x5eed ^ u64::from(shard),
         transaction_immunity: Duration::from_secs(6),
-        transaction_check_interval: Duration::from_secs(30),
+        transaction_check_interval: setup.check_interval,
         transaction_checks_max: setup.transaction_checks_max,
         auto_create_topics: setup.auto_create_topics,
         reserved_topics: vec!["reserved".to_owned()],
