@@ -56,7 +56,7 @@ func (s *suite) transactions() {
 	defer rlog.SetLogLevel("error")
 	d := &decider{asked: map[string]int{}}
 	sending, err := rocketmq.NewTransactionProducer(d, producer.WithNsResolver(primitive.NewPassthroughResolver([]string{s.names})),
-		producer.WithGroupName("deciders"), producer.WithInstanceName("deciders"), producer.WithRetry(0))
+		producer.WithGroupName("deciders"), producer.WithInstanceName("deciders"), producer.WithRetry(0), producer.WithSendMsgTimeout(patience))
 	check("producer", err)
 	check("start", sending.Start())
 	expected, asked := map[string]int{}, map[string]int{}

@@ -69,6 +69,7 @@ public class Requests {
         producer.setInstanceName(instance);
         producer.setPollNameServerInterval(500);
         producer.setHeartbeatBrokerInterval(500);
+        producer.setSendMsgTimeout(PATIENCE_MS);
         producer.start();
         return producer;
     }
@@ -110,7 +111,7 @@ public class Requests {
                 boolean mayFail = body.startsWith("known");
                 try {
                     String text = "re: " + body + (body.equals("large") ? "x".repeat(100_000) : "");
-                    answering.send(MessageUtil.createReplyMessage(message, text.getBytes(StandardCharsets.UTF_8)), 3_000);
+                    answering.send(MessageUtil.createReplyMessage(message, text.getBytes(StandardCharsets.UTF_8)), PATIENCE_MS);
                 } catch (Exception error) {
                     if (!mayFail) {
                         failed.add(body + ": " + error);

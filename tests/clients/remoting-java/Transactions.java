@@ -167,6 +167,7 @@ public class Transactions {
             producer.setPollNameServerInterval(500);
             producer.setHeartbeatBrokerInterval(500);
             producer.setTransactionListener(this);
+            producer.setSendMsgTimeout(60_000);
             producer.start();
         }
 

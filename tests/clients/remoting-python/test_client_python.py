@@ -19,6 +19,8 @@ class ClientPython(unittest.TestCase):
         cls.broker = Broker()
         cls.producer = Producer("producers")
         cls.producer.set_name_server_address(cls.broker.names)
+        # What is sent a second time, because a busy machine's answer is late, would be there twice.
+        cls.producer.set_timeout(60_000)
         cls.producer.start()
 
     @classmethod
