@@ -246,12 +246,13 @@ mod tests {
         let stored = Some(Timestamp(1_700_000_000_000));
         let of_group = ConsumedQueue { queue: QUEUE, end: 9, committed: 5, given: 7, stored };
         let progress =
-            ToldProgress::read(&written(|output| write_consume_stats([of_group].into_iter(), output)));
+            ToldProgress::read(&written(|output| write_consume_stats(0.0, [of_group].into_iter(), output)));
         let place = ToldPlace { end: 9, committed: 5, given: 7, stored: 1_700_000_000_000 };
         let expected = ToldProgress { queues: [(key(), place)].into(), rate: 0.0 };
         assert_eq!((progress, expected.missing()), (Ok(expected), 4));
         let of_queue = StoredQueue { queue: QUEUE, first: 2, end: 4, stored: None };
-        let topic = ToldTopic::read(&written(|output| write_topic_stats([of_queue].into_iter(), output)));
+        let topic =
+            ToldTopic::read(&written(|output| write_topic_stats(0.0, [of_queue].into_iter(), output)));
         let bounds = ToldBounds { first: 2, end: 4, stored: 0 };
         assert_eq!(topic, Ok(ToldTopic { queues: [(key(), bounds)].into(), rate: 0.0 }));
         let offsets = written(|output| write_queue_offsets([(QUEUE, 8)].into_iter(), output));
