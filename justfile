@@ -28,6 +28,10 @@ lint:
 generate:
     cargo run --manifest-path tools/generate/Cargo.toml
 
+# mqadmin against Apache's broker and ours in the same state, side by side (needs Java 17, Maven and Python)
+compare-apache:
+    bash tools/compare-apache.sh
+
 # The coverage-guided fuzzer over all targets (needs a C++ compiler)
 fuzz seconds="600":
     bash tools/fuzz/run.sh {{seconds}}

@@ -242,6 +242,8 @@ if command -v java > /dev/null && command -v mvn > /dev/null; then
         suite "Our commands beside RocketMQ's mqadmin, $shards shard(s)" \
             env SHARDS=$shards MQADMIN="$work/mqadmin" python3 -B tests/clients/remoting-mqadmin/test_verbs.py
     done
+    suite "mqadmin beside itself, against our broker and Apache's" \
+        env MQADMIN="$work/mqadmin" python3 -B tests/clients/remoting-mqadmin/compare.py
 else
     echo "SKIPPED: RocketMQ's mqadmin, which needs java (17 or newer) and mvn"
 fi
