@@ -27,16 +27,8 @@ pub struct ServerArguments {
     pub server: String,
     #[command(flatten)]
     pub key: KeyArguments,
-    /// Speak TLS to the broker, which is to have a certificate that this system trusts
-    #[arg(long, env = "TURBOPUMP_TLS", value_parser = FalseyValueParser::new())]
-    pub tls: bool,
-    /// PEM file of the authorities to be trusted instead, or of the certificate itself where nobody has signed it; with --tls or
-    /// without
-    #[arg(long, value_name = "FILE", env = "TURBOPUMP_TLS_CA")]
-    pub tls_ca: Option<OsString>,
-    /// Name that the broker's certificate is to have [default: the host of each address]; with --tls or without
-    #[arg(long, value_name = "NAME", env = "TURBOPUMP_TLS_SERVER_NAME")]
-    pub tls_server_name: Option<String>,
+    #[command(flatten)]
+    pub tls: TlsArguments,
 }
 
 /// Who asks.
@@ -53,6 +45,21 @@ pub struct KeyArguments {
     pub secret_key_file: Option<PathBuf>,
 }
 
+/// Whether to speak TLS, and whom to trust.
+#[derive(Clone, Debug, Args)]
+pub struct TlsArguments {
+    /// Speak TLS to the broker, which is to have a certificate that this system trusts
+    #[arg(long, env = "TURBOPUMP_TLS", value_parser = FalseyValueParser::new())]
+    pub tls: bool,
+    /// PEM file of the authorities to be trusted instead, or of the certificate itself where nobody has signed it; with --tls or
+    /// without
+    #[arg(long, value_name = "FILE", env = "TURBOPUMP_TLS_CA")]
+    pub tls_ca: Option<OsString>,
+    /// Name that the broker's certificate is to have [default: the host of each address]; with --tls or without
+    #[arg(long, value_name = "NAME", env = "TURBOPUMP_TLS_SERVER_NAME")]
+    pub tls_server_name: Option<String>,
+}
+
 impl ServerArguments {
     pub fn connect(&self) -> Result<Client, CommandError> {
         let mut client = Client::connect(&self.server, self.options()?)?;
@@ -61,22 +68,34 @@ impl ServerArguments {
     }
 
     fn options(&self) -> Result<ConnectOptions, CommandError> {
-        let (credentials, tls) = (self.credentials()?, self.tls()?);
+        let (credentials, tls) = (self.credentials()?, self.tls.tls()?);
         Ok(ConnectOptions { credentials, tls, ..ConnectOptions::default() })
     }
 
     /// Whether TLS is wanted; files are not looked at.
     pub fn asks_for_tls(&self) -> bool {
+        self.tls.is_asked_for()
+    }
+
+    fn credentials(&self) -> Result<Option<Credentials>, CommandError> {
+        let key = self.key.key()?;
+        key.map(|(id, secret)| Credentials::new(id, secret).map_err(CommandError::usage)).transpose()
+    }
+}
+
+impl TlsArguments {
+    /// Whether TLS is wanted; files are not looked at.
+    fn is_asked_for(&self) -> bool {
         let names_authorities = self.tls_ca.as_ref().is_some_and(|path| !path.is_empty());
         let names_server = self.tls_server_name.as_ref().is_some_and(|name| !name.is_empty());
         self.tls || names_authorities || names_server
     }
 
     /// Whoever names an authority or a name wants TLS. An empty variable of the environment is one that is not set.
-    fn tls(&self) -> Result<Option<Tls>, CommandError> {
+    pub fn tls(&self) -> Result<Option<Tls>, CommandError> {
         let authorities = self.tls_ca.as_ref().filter(|path| !path.is_empty()).map(Path::new);
         let name = self.tls_server_name.as_ref().filter(|name| !name.is_empty());
-        if !self.asks_for_tls() {
+        if !self.is_asked_for() {
             return Ok(None);
         }
         let tls = match authorities {
@@ -93,11 +112,6 @@ impl ServerArguments {
             Some(name) => tls.with_server_name(name).map(Some).map_err(CommandError::usage),
             None => Ok(Some(tls)),
         }
-    }
-
-    fn credentials(&self) -> Result<Option<Credentials>, CommandError> {
-        let key = self.key.key()?;
-        key.map(|(id, secret)| Credentials::new(id, secret).map_err(CommandError::usage)).transpose()
     }
 }
 

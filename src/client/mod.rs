@@ -59,4 +59,4 @@ pub use options::{
 pub use peer::Expected;
 pub use producer::Producer;
 #[cfg(feature = "tls")]
-pub use tls::{Tls, TlsOptionsError};
+pub use tls::{Tls, TlsOptionsError, TlsStream};

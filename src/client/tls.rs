@@ -1,6 +1,7 @@
 //! TLS to a broker: whom to trust, and what it means when it fails.
 
 use std::io::{self, Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{
     AlertDescription, CertificateError, ClientConfig, ClientConnection, Error, OtherError, RootCertStore,
+    StreamOwned,
 };
 
 use super::core::{CoreError, ProtocolCore};
@@ -105,6 +107,16 @@ impl Tls {
         Ok(self)
     }
 
+    /// A connection of another protocol than the native one. Reads and writes wait as long as the socket's time-outs have it; the
+    /// first of them make the handshake.
+    pub fn over(&self, socket: TcpStream, address: &str) -> Result<TlsStream, ClientError> {
+        let mut config = (*self.config).clone();
+        // Not all who speak such a protocol within TLS have a name for it.
+        config.alpn_protocols.clear();
+        let other = Self { config: Arc::new(config), server_name: self.server_name.clone() };
+        Ok(TlsStream(StreamOwned::new(other.begin(address)?, socket)))
+    }
+
     /// The client's side of one connection.
     pub(super) fn begin(&self, address: &str) -> Result<ClientConnection, ClientError> {
         let failed = |reason: String| ClientError::Tls { address: address.to_owned(), reason };
@@ -133,6 +145,41 @@ impl Eq for Tls {}
 fn host_of(address: &str) -> &str {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+}
+
+/// A blocking socket within TLS, see [`Tls::over`].
+#[derive(Debug)]
+pub struct TlsStream(StreamOwned<ClientConnection, TcpStream>);
+
+impl TlsStream {
+    pub fn socket(&self) -> &TcpStream {
+        &self.0.sock
+    }
+
+    /// What an error of reading or writing says of TLS; `None` when it is of something else.
+    pub fn explain(address: &str, error: &io::Error) -> Option<ClientError> {
+        explain(address, error)
+    }
+}
+
+impl Read for TlsStream {
+    fn read(&mut self, output: &mut [u8]) -> io::Result<usize> {
+        match self.0.read(output) {
+            // Every answer says how long it is.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
+            read => read,
+        }
+    }
+}
+
+impl Write for TlsStream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// What a record of TLS begins with that is an alert (RFC 8446, 5.1), and how long one is before there are keys.

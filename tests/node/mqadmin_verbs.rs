@@ -314,3 +314,26 @@ fn whoever_is_not_there_or_speaks_something_else_ends_in_words() {
     let help = command::run(None, &["consumerProgress", "-h"], None).well();
     assert!(help.contains("-n, --namesrvAddr"), "{help}");
 }
+
+#[test]
+fn tls_is_spoken_where_it_is_asked_for() {
+    let directory = test_directory();
+    let [certificate, key, other] = ["certificate.pem", "key.pem", "other-certificate.pem"].map(|name| {
+        let path = directory.path().join(name);
+        let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls").join(name);
+        std::fs::copy(kept, &path).expect("a directory of this test");
+        path.to_str().expect("UTF-8").to_owned()
+    });
+    let flags = ["--tls-certificate", &certificate, "--tls-key", &key, "--tls-mode", "enforcing"];
+    let node = Setup::new(directory.path().join("data")).with(&flags).start();
+    let tls = format!("--tls-ca {certificate}");
+    well(&node, &format!("updateTopic -b {} -t orders {tls}", node.address()));
+    let body = "x".repeat(100_000);
+    well(&node, &format!("sendMessage -t orders -p {body} -k one {tls}"));
+    let found = object(&node, &format!("queryMsgByKey -t orders -k one {tls}"));
+    assert_eq!(found[0]["body"], body);
+    let clear = run(&node, "topicList").badly(1);
+    assert!(clear.contains("closed the connection") || clear.contains("is gone"), "{clear}");
+    let strange = run(&node, &format!("topicList --tls-ca {other}")).badly(1);
+    assert!(strange.contains("is not accepted") && strange.contains("--tls-ca FILE"), "{strange}");
+}

@@ -6,6 +6,7 @@ use std::fmt::Display;
 use crate::cli::error::CommandError;
 use crate::cli::mqadmin::arguments::{Shared, TargetArguments};
 use crate::cli::mqadmin::caller::{CallError, Caller, Signer};
+use crate::client::Tls;
 use crate::protocol::remoting::body::{ClusterInfo, TopicRoute, read_names};
 use crate::protocol::remoting::client::Answer;
 use crate::protocol::remoting::code::request;
@@ -23,6 +24,7 @@ pub type Fields<'a> = [(&'a str, FieldValue<'a>)];
 pub struct Admin {
     name_servers: Vec<String>,
     signer: Option<Signer>,
+    tls: Option<Tls>,
     callers: HashMap<String, Caller>,
 }
 
@@ -44,6 +46,7 @@ impl Admin {
         Ok(Self {
             name_servers: name_servers.into_iter().map(str::to_owned).collect(),
             signer: key.map(|(key_id, secret)| Signer { key_id: key_id.to_owned(), secret }),
+            tls: shared.tls.tls()?,
             callers: HashMap::new(),
         })
     }
@@ -63,7 +66,7 @@ impl Admin {
     ) -> Result<T, CallError> {
         let mut caller = match self.callers.remove(address) {
             Some(caller) => caller,
-            None => Caller::connect(address)?,
+            None => Caller::connect(address, self.tls.as_ref())?,
         };
         let answer = caller.ask(code, fields, body, self.signer.as_ref())?;
         let read =

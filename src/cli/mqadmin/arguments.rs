@@ -24,7 +24,7 @@ use crate::cli::mqadmin::topics::{
 };
 use crate::cli::mqadmin::traces::TraceArguments;
 use crate::cli::output::OutputFormat;
-use crate::cli::server::KeyArguments;
+use crate::cli::server::{KeyArguments, TlsArguments};
 use crate::types::Timestamp;
 
 /// `turbopump mqadmin WORD...`: the words are read by the definition below, whose flags are not those of other commands.
@@ -122,6 +122,8 @@ pub struct Shared {
     pub name_servers: String,
     #[command(flatten)]
     pub key: KeyArguments,
+    #[command(flatten)]
+    pub tls: TlsArguments,
     /// How to print results, and errors on standard error
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub output: OutputFormat,

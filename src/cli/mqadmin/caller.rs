@@ -5,6 +5,7 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 use crate::cli::error::CommandError;
+use crate::client::{ClientError, Tls, TlsStream};
 use crate::protocol::remoting::client::{Answer, AnswerError, ClientCore};
 use crate::protocol::remoting::signature::sign;
 use crate::protocol::remoting::{FieldValue, ResponseCode};
@@ -33,6 +34,8 @@ pub enum CallError {
     Closed { address: String },
     #[error("what {address} answers is not RocketMQ's protocol: {reason}")]
     Protocol { address: String, reason: String },
+    #[error(transparent)]
+    Tls(#[from] Box<ClientError>),
     #[error("{address} refuses: code {code}, {remark}")]
     Refused { address: String, code: i32, remark: String },
 }
@@ -44,8 +47,14 @@ pub struct Signer {
     pub secret: Secret,
 }
 
+/// A connection's bytes.
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream>),
+}
+
 pub struct Caller {
-    stream: TcpStream,
+    stream: Stream,
     address: String,
     core: ClientCore,
 }
@@ -59,6 +68,7 @@ impl CallError {
             | CallError::Silent { .. }
             | CallError::Lost { .. }
             | CallError::Closed { .. }
+            | CallError::Tls(_)
             | CallError::Protocol { .. } => None,
         }
     }
@@ -80,13 +90,17 @@ impl From<CallError> for CommandError {
 }
 
 impl Caller {
-    pub fn connect(address: &str) -> Result<Self, CallError> {
+    pub fn connect(address: &str, tls: Option<&Tls>) -> Result<Self, CallError> {
         let refused = |source| CallError::Connect { address: address.to_owned(), source };
         let mut last = io::Error::new(ErrorKind::NotFound, "the name has no address");
         for found in address.to_socket_addrs().map_err(refused)? {
             match TcpStream::connect_timeout(&found, PATIENCE) {
                 Ok(stream) => {
                     stream.set_nodelay(true).map_err(refused)?;
+                    let stream = match tls {
+                        Some(tls) => Stream::Tls(Box::new(tls.over(stream, address).map_err(Box::new)?)),
+                        None => Stream::Plain(stream),
+                    };
                     return Ok(Self { stream, address: address.to_owned(), core: ClientCore::default() });
                 }
                 Err(error) => last = error,
@@ -125,14 +139,14 @@ impl Caller {
 
     fn send(&mut self, deadline: Instant) -> Result<(), CallError> {
         while !self.core.outgoing().is_empty() {
-            let wrote = self.stream.set_write_timeout(Some(left(deadline)));
+            let wrote = self.stream.allow(left(deadline));
             match wrote.and_then(|()| self.stream.write(self.core.outgoing())) {
                 Ok(count) => self.core.sent(count),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(lost(&self.address, error)),
             }
         }
-        Ok(())
+        self.stream.flush().map_err(|error| lost(&self.address, error))
     }
 
     /// Reads until an answer is there.
@@ -143,7 +157,7 @@ impl Caller {
             if Instant::now() >= deadline {
                 return Err(CallError::Silent { address: self.address.clone() });
             }
-            let read = self.stream.set_read_timeout(Some(left(deadline)));
+            let read = self.stream.allow(left(deadline));
             match read.and_then(|()| self.stream.read(&mut piece)) {
                 Ok(0) => return Err(CallError::Closed { address: self.address.clone() }),
                 Ok(count) => self.core.received(&piece[..count]),
@@ -155,12 +169,48 @@ impl Caller {
     }
 }
 
+impl Stream {
+    /// Lets what follows take so long.
+    fn allow(&self, patience: Duration) -> io::Result<()> {
+        let socket = match self {
+            Stream::Plain(socket) => socket,
+            Stream::Tls(stream) => stream.socket(),
+        };
+        socket.set_write_timeout(Some(patience))?;
+        socket.set_read_timeout(Some(patience))
+    }
+
+    fn read(&mut self, output: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Plain(socket) => socket.read(output),
+            Stream::Tls(stream) => stream.read(output),
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Stream::Plain(socket) => socket.write(bytes),
+            Stream::Tls(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Stream::Plain(_) => Ok(()),
+            Stream::Tls(stream) => stream.flush(),
+        }
+    }
+}
+
 /// A time-out of nothing at all is none.
 fn left(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
 }
 
 fn lost(address: &str, source: io::Error) -> CallError {
+    if let Some(error) = TlsStream::explain(address, &source) {
+        return Box::new(error).into();
+    }
     let address = address.to_owned();
     match source.kind() {
         ErrorKind::WouldBlock | ErrorKind::TimedOut => CallError::Silent { address },
