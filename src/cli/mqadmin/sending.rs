@@ -129,17 +129,20 @@ impl SentView {
 
 /// Where the message goes: to the queue that is named, or to any of the topic's that takes messages.
 fn place(admin: &mut Admin, topic: &str, of: &SendArguments) -> Result<(Broker, u32), CommandError> {
-    let route = match admin.route_if_any(topic)? {
-        Some(route) => route,
+    let (route, most) = match admin.route_if_any(topic)? {
+        Some(route) => (route, u32::MAX),
         // Brokers that make topics when they are sent to have this one; others have no route of it.
-        None => admin.route_if_any(TEMPLATE_TOPIC)?.ok_or_else(|| {
-            CommandError::failed(format!(
-                "topic {topic} does not exist: create it with `turbopump updateTopic -c CLUSTER -t {topic}`"
-            ))
-        })?,
+        None => {
+            let route = admin.route_if_any(TEMPLATE_TOPIC)?.ok_or_else(|| {
+                CommandError::failed(format!(
+                    "topic {topic} does not exist: create it with `turbopump updateTopic -c CLUSTER -t {topic}`"
+                ))
+            })?;
+            (route, QUEUES_WISHED)
+        }
     };
     let wanted = of.broker.as_deref().map(str::trim);
-    let mut places = places(&route);
+    let mut places = places(&route, most);
     places.retain(|(broker, _)| wanted.is_none_or(|wanted| broker.name == wanted));
     if let Some(queue) = of.queue {
         let broker = places.first().map(|(broker, _)| broker.clone());
@@ -158,14 +161,14 @@ fn nowhere(topic: &str, broker: Option<&str>) -> CommandError {
     ))
 }
 
-/// The queues that take messages.
-fn places(route: &TopicRoute) -> Vec<(Broker, u32)> {
+/// The queues that take messages, of each broker so many at most.
+fn places(route: &TopicRoute, most: u32) -> Vec<(Broker, u32)> {
     let mut found = Vec::new();
     for broker in brokers_of(route) {
         let queues = route.queues.iter().find(|queues| queues.broker == broker.name);
         let count =
             queues.filter(|queues| queues.permission & WRITABLE != 0).map_or(0, |queues| queues.write);
-        found.extend((0..count).map(|queue| (broker.clone(), queue)));
+        found.extend((0..count.min(most)).map(|queue| (broker.clone(), queue)));
     }
     found
 }
@@ -181,6 +184,29 @@ fn unique_id(now: Timestamp) -> String {
 mod tests {
     use super::*;
     use crate::protocol::remoting::ResponseCode;
+    use crate::protocol::remoting::body::{BrokerAddresses, QueueNumbers};
+
+    /// The template has more queues than a topic gets that is made like it.
+    #[test]
+    fn a_message_that_makes_its_topic_goes_to_a_queue_that_it_gets() {
+        let broker = BrokerAddresses {
+            cluster: "C".into(),
+            broker: "b".into(),
+            addresses: [(0, "b:1".to_owned())].into(),
+            zone: None,
+            acting_master: false,
+        };
+        let queues =
+            |permission| QueueNumbers { broker: "b".into(), read: 8, write: 8, permission, flags: 0 };
+        let route =
+            |permission| TopicRoute { brokers: vec![broker.clone()], queues: vec![queues(permission)] };
+        let numbers = |route: &TopicRoute, most| -> Vec<u32> {
+            places(route, most).into_iter().map(|(_, queue)| queue).collect()
+        };
+        assert_eq!(numbers(&route(7), QUEUES_WISHED), [0, 1, 2, 3]);
+        assert_eq!(numbers(&route(6), u32::MAX).len(), 8);
+        assert_eq!(numbers(&route(4), u32::MAX), [0; 0]);
+    }
 
     #[test]
     fn results_have_the_codes_of_answers() {
