@@ -190,30 +190,6 @@ fn two_readers_far_apart_do_not_read_anything_twice() {
     assert!(share < 1.2, "{share} bytes were read for one that was wanted");
 }
 
-/// The others pass what it needs, so that they were there longer ago than it was where nobody needs anything any more.
-#[test]
-fn a_reader_who_lags_behind_finds_what_the_others_have_passed() {
-    let (queues, rounds) = (8, 60);
-    let filled = filled(queues, rounds);
-    let ran = on_node(&filled.disk, &Setup::default(), 1, async |node| {
-        let bytes = counter_at_rest(node, "disk_bytes_read").await;
-        let mut readers: Vec<_> = (0..queues).map(|queue| Reader::new(filled.topic, queue, 0)).collect();
-        while readers[0].next < rounds * BATCH {
-            let others = readers[1].next;
-            for reader in readers[1..].iter_mut().filter(|reader| reader.next < rounds * BATCH) {
-                reader.pull(node).await;
-            }
-            if others == rounds * BATCH || others >= readers[0].next + 2 * BATCH {
-                readers[0].pull(node).await;
-            }
-        }
-        let bytes = counter(node, "disk_bytes_read") - bytes;
-        let stored = filled.positions.last().expect("batches").0;
-        assert!(bytes <= stored + stored / 5, "{bytes} bytes were read of {stored}");
-    });
-    ran.expect("a healthy disk");
-}
-
 /// So many that no more than one in ten has a stretch of its own.
 #[test]
 fn many_readers_in_many_places_do_not_take_from_one_another() {

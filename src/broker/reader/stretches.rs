@@ -11,10 +11,9 @@
 //! * Once a quarter of a stretch was taken, those that follow it are read ahead, as far as readers come before they are let go.
 //! * A batch is checked when it is first asked for, and then looked at where it lies for as long as its stretch is kept. When
 //!   that goes, what readers have begun and not finished is copied to the cache of such batches.
-//! * Memory is a part of what clients may cause to be read ahead. A new stretch takes the place of one that a reader has passed,
-//!   or that nobody has used for a while; else there is no room, and the reader reads what it needs alone. So many readers in many
-//!   places do not take from one another what they are about to use. The one of which most was taken goes first, and of those the
-//!   longest unused: what the first readers have passed is there for the last, who would find it gone if only time counted.
+//! * Memory is a part of what clients may cause to be read ahead. A new stretch takes the place of one that its readers have
+//!   passed, the longest unused first, or that nobody has used for a while; else there is no room, and the reader reads what it
+//!   needs alone. So many readers in many places do not take from one another what they are about to use.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -38,11 +37,9 @@ const WANTED_BYTES: usize = READ_BYTES / 4;
 const ALONE_MAX: usize = 256;
 /// Once so much of a stretch was taken, those that follow it are read.
 const TAKEN_BYTES: usize = READ_BYTES / 4;
-/// How many of them, where there is room.
-const AHEAD: usize = 8;
-/// No more are read while so many of them are there or on their way: at 2 GB/s they come while one is being looked at. Reads that
-/// begin together are handed to the device together, and to hand something over is much of what a read takes of the core.
-const AHEAD_MIN: usize = 4;
+/// How many of them: at 2 GB/s they come while one is being looked at. The further readers get ahead of one another the less of
+/// what was read for one is there for the others: nobody goes on without them further than this.
+const AHEAD: usize = 2;
 /// Stretches of which it is kept in mind that what follows them is to be read.
 const FOLLOWED_MAX: usize = 4;
 /// Batches of a stretch of which it is known that somebody has begun them.
@@ -116,12 +113,6 @@ impl<D: Disk> Kept<D> {
         self.is_passed || now.since(self.used_at) >= KEPT
     }
 
-    /// What nobody has taken of it.
-    fn sixteenths_left(&self, start: LogPosition) -> usize {
-        let bytes = self.end.since(start) as usize;
-        16 * bytes.saturating_sub(self.taken) / bytes
-    }
-
     fn note_begun(&mut self, want: &Want) {
         if self.begun.contains(want) {
             return;
@@ -168,8 +159,7 @@ impl<D: Disk> Stretches<D> {
             None => {
                 let kept = places.iter().filter_map(|(start, place)| Some((*start, place.kept()?)));
                 let passed = kept.filter(|(_, kept)| kept.may_go(now));
-                let (start, _) =
-                    passed.min_by_key(|(start, kept)| (kept.sixteenths_left(*start), kept.used_at))?;
+                let (start, _) = passed.min_by_key(|(_, kept)| kept.used_at)?;
                 let Some(Place::Kept(kept)) = places.remove(&start) else { return None };
                 let Kept { share, stretch, begun, .. } = kept;
                 (share, Some(Gone { stretch, begun }))
@@ -403,21 +393,15 @@ impl<D: Disk> Broker<D> {
     pub fn read_stretches_ahead(self: &Rc<Self>) -> Option<impl Future<Output = ()> + 'static> {
         let mut readings = Vec::new();
         let durable_end = self.log.watermarks().durable_end();
-        let most = (self.stretches.places_max / 2).max(AHEAD_MIN);
-        let followed = self.stretches.followed.take();
-        for (end, count) in followed.into_iter().rev() {
-            let mut at = end;
-            let ranges = std::iter::from_fn(|| {
-                let is_to_be_read = at < durable_end && !self.log.is_in_tail(at);
-                let range = is_to_be_read.then(|| self.log.stretch_at(at)).flatten()?;
+        while let Some((mut at, count)) = self.stretches.followed.borrow_mut().pop() {
+            for _ in 0..count {
+                let range = match at < durable_end && !self.log.is_in_tail(at) {
+                    true => self.log.stretch_at(at),
+                    false => None,
+                };
+                let Some(range) = range else { break };
                 at = range.end;
-                Some(range)
-            });
-            let ranges: Vec<_> = ranges.take(count.min(most)).collect();
-            let is_there =
-                |range: &Range<LogPosition>| self.stretches.places.borrow().contains_key(&range.start);
-            if !ranges.iter().take(AHEAD_MIN).all(is_there) {
-                readings.extend(ranges.into_iter().filter_map(|range| self.begin_stretch(range)));
+                readings.extend(self.begin_stretch(range));
             }
         }
         let broker = self.clone();
