@@ -22,6 +22,13 @@ struct Asked {
     queues: Vec<(LockedQueue, Option<QueueKey>)>,
 }
 
+/// What is to become of the queues on a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Locking {
+    Lock,
+    Unlock,
+}
+
 impl Asked {
     fn keys(&self) -> BTreeSet<QueueKey> {
         self.queues.iter().filter_map(|(_, key)| *key).collect()
@@ -29,44 +36,37 @@ impl Asked {
 }
 
 impl Remoting {
-    /// Begins to give a client the queues that it asks for. Those that it cannot have now are left out of the answer.
-    pub(super) async fn lock_queues(
+    /// Begins to give a client the queues that it asks for, of which those that it cannot have now are left out of the answer, or
+    /// to take back those that it gives up.
+    pub(super) async fn change_locks(
         self: &Rc<Self>,
         asker: Asker,
         sender: &Sender,
         body: &[u8],
+        change: Locking,
     ) -> Result<Option<Answer>, Refused> {
         let asked = self.asked_queues(sender, body)?;
-        let broker = self.connections.broker.clone();
-        let locking = async move {
-            let locked = broker.lock_queues(&asked.group, &asked.client, &asked.keys()).await;
-            let locked = locked.map_err(with_members)?;
-            let has = |key: &Option<QueueKey>| key.is_none_or(|key| locked.contains(&key));
-            let granted = asked.queues.iter().filter(|(_, key)| has(key));
-            Ok(Answer::body(|output| write_locked(granted.map(|(queue, _)| queue), output)))
-        };
-        self.begin(asker, locking).await
-    }
-
-    /// A client gives queues up.
-    pub(super) async fn unlock_queues(
-        self: &Rc<Self>,
-        asker: Asker,
-        sender: &Sender,
-        body: &[u8],
-    ) -> Result<Option<Answer>, Refused> {
-        let asked = self.asked_queues(sender, body)?;
-        let broker = self.connections.broker.clone();
         // Nobody gives up what others have.
-        let is_heard = self.heard_client(&asked.client);
-        if !is_heard && broker.is_reader(&asked.group, &asked.client) {
+        let is_anothers = || {
+            let is_reader = self.connections.broker.is_reader(&asked.group, &asked.client);
+            is_reader && !self.heard_client(&asked.client)
+        };
+        if change == Locking::Unlock && is_anothers() {
             return Ok(Some(Answer::done()));
         }
-        let unlocking = async move {
-            broker.unlock_queues(&asked.group, &asked.client, &asked.keys()).await;
-            Ok(Answer::done())
+        let broker = self.connections.broker.clone();
+        let changing = async move {
+            let Asked { group, client, queues } = &asked;
+            if change == Locking::Unlock {
+                broker.unlock_queues(group, client, &asked.keys()).await;
+                return Ok(Answer::done());
+            }
+            let locked = broker.lock_queues(group, client, &asked.keys()).await.map_err(with_members)?;
+            let has = |key: &Option<QueueKey>| key.is_none_or(|key| locked.contains(&key));
+            let granted = queues.iter().filter(|(_, key)| has(key)).map(|(queue, _)| queue);
+            Ok(Answer::body(|output| write_locked(granted, output)))
         };
-        self.begin(asker, unlocking).await
+        self.begin(asker, changing).await
     }
 
     /// Whoever may act for the group may lock what it can consume: of topics that it may not read it gets no message.

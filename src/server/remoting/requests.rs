@@ -2,6 +2,7 @@
 
 use super::answer::{Answer, Asker};
 use super::connection::Remoting;
+use super::locks::Locking;
 use super::signed::Sender;
 use crate::api::Failure;
 use crate::protocol::remoting::code::request;
@@ -116,8 +117,8 @@ impl Remoting {
                 self.take_reply(asker, sender, header, body).await
             }
             request::END_TRANSACTION => self.end_transaction(asker, sender, header).await,
-            request::LOCK_BATCH_MQ => self.lock_queues(asker, sender, body).await,
-            request::UNLOCK_BATCH_MQ => self.unlock_queues(asker, sender, body).await,
+            request::LOCK_BATCH_MQ => self.change_locks(asker, sender, body, Locking::Lock).await,
+            request::UNLOCK_BATCH_MQ => self.change_locks(asker, sender, body, Locking::Unlock).await,
             request::QUERY_CONSUMER_OFFSET => self.query_offset(asker, sender, header).await,
             request::UPDATE_CONSUMER_OFFSET => self.update_offset(asker, sender, header).await,
             request::SEARCH_OFFSET_BY_TIMESTAMP

@@ -127,6 +127,16 @@ impl AttributeChange {
 }
 
 impl GroupAsked {
+    /// The one that a body describes.
+    pub fn one(value: &Value<'_>) -> Result<Vec<Self>, Refusal> {
+        Self::of(value).map(|asked| vec![asked])
+    }
+
+    /// Those of a body's list.
+    pub fn list(value: &Value<'_>) -> Result<Vec<Self>, Refusal> {
+        value.get("groupConfigList").items().iter().map(Self::of).collect()
+    }
+
     pub fn of(value: &Value<'_>) -> Result<Self, Refusal> {
         let name = value.get("groupName").as_text().unwrap_or_default();
         let group = consumer_group(name)

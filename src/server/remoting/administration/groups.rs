@@ -25,38 +25,16 @@ use crate::types::{GroupName, QueueKey, QueueOffset, TopicName};
 const GROUP_BYTES: usize = 1536;
 
 impl Remoting {
-    /// Begins to set a group up.
-    pub(super) async fn set_up_group(
-        self: &Rc<Self>,
-        asker: Asker,
-        sender: &Sender,
-        body: &[u8],
-    ) -> Result<Option<Answer>, Refused> {
-        self.check_admin(sender, "set groups up")?;
-        let value = Value::parse(body).map_err(no_json)?;
-        let asked = GroupAsked::of(&value)?;
-        self.begin_set_up_groups(asker, vec![asked]).await
-    }
-
-    /// The same of several.
+    /// Begins to set up the groups that `read` finds in the body.
     pub(super) async fn set_up_groups(
         self: &Rc<Self>,
         asker: Asker,
         sender: &Sender,
         body: &[u8],
+        read: fn(&Value<'_>) -> Result<Vec<GroupAsked>, Refusal>,
     ) -> Result<Option<Answer>, Refused> {
         self.check_admin(sender, "set groups up")?;
-        let value = Value::parse(body).map_err(no_json)?;
-        let asked: Result<Vec<_>, Refusal> =
-            value.get("groupConfigList").items().iter().map(GroupAsked::of).collect();
-        self.begin_set_up_groups(asker, asked?).await
-    }
-
-    async fn begin_set_up_groups(
-        self: &Rc<Self>,
-        asker: Asker,
-        asked: Vec<GroupAsked>,
-    ) -> Result<Option<Answer>, Refused> {
+        let asked = read(&Value::parse(body).map_err(no_json)?)?;
         let broker = self.connections.broker.clone();
         let done = async move {
             for asked in asked {

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use crate::protocol::remoting::Header;
+use crate::protocol::remoting::call::set_up::GroupAsked;
 use crate::protocol::remoting::code::request;
 use crate::server::remoting::answer::{Answer, Asker};
 use crate::server::remoting::connection::Remoting;
@@ -30,9 +31,11 @@ impl Remoting {
             request::UPDATE_AND_CREATE_TOPIC => self.set_up_topic(asker, sender, header).await,
             request::UPDATE_AND_CREATE_TOPIC_LIST => self.set_up_topics(asker, sender, body).await,
             request::DELETE_TOPIC_IN_BROKER => self.delete_topic(asker, sender, header).await,
-            request::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP => self.set_up_group(asker, sender, body).await,
+            request::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP => {
+                self.set_up_groups(asker, sender, body, GroupAsked::one).await
+            }
             request::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP_LIST => {
-                self.set_up_groups(asker, sender, body).await
+                self.set_up_groups(asker, sender, body, GroupAsked::list).await
             }
             request::DELETE_SUBSCRIPTIONGROUP => self.delete_group(asker, sender, header).await,
             request::GET_ALL_SUBSCRIPTIONGROUP_CONFIG => self.group_table(asker, sender, header).await,
