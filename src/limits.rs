@@ -11,6 +11,9 @@ pub const GROUP_OVERLAP_BYTES: usize = 128 * 1024;
 /// A write or a flush that takes this long is told as a stall of the disk: a hundred times what one takes, and what the slowest
 /// message in ten thousand may take at most.
 pub const DISK_STALL: std::time::Duration = std::time::Duration::from_millis(50);
+/// A core that looks at its rings no earlier than after this much of its time is told as a long turn: the longest single thing
+/// that it does for a client, a step of a handshake with a large RSA key, takes half of it.
+pub const LONG_TURN: std::time::Duration = std::time::Duration::from_millis(10);
 /// Bytes of the index that are written at once.
 pub const INDEX_PIECE_BYTES: usize = 128 * 1024;
 /// A group that holds this much takes no further batch; its producers wait for the swap. A single larger batch makes

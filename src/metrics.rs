@@ -179,6 +179,11 @@ counters! {
     answer_bytes_waiting,
     socket_calls,
     wakeups_late,
+    /// Times that tasks kept the core, counted in its own time, for [`LONG_TURN`](crate::limits::LONG_TURN) or longer before the
+    /// executor looked at its rings: for so long nobody else was served.
+    turns_long,
+    /// The core's time in them.
+    turns_long_ns,
 }
 
 impl Default for ShardMetrics {

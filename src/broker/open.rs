@@ -15,6 +15,7 @@ use super::readers::{ReaderCommits, ReaderLocks, Spreading};
 use super::receive::PairLocks;
 use super::shard_broker::{Broker, OpenedBroker};
 use super::steady::SteadyTime;
+use super::time_slice::LongTasks;
 use super::upkeep::IndexHealth;
 use super::upkeep::Notices;
 use super::upkeep::Snapshot;
@@ -256,8 +257,7 @@ impl<D: Disk> Broker<D> {
     ) -> (Self, Report) {
         let Opened { log, state, index, ends, report } = opened;
         let memory = ClientMemory::new(options.client_memory_bytes);
-        let newest = state.newest_moment(options.transaction_check_interval).unwrap_or_default();
-        let steady = SteadyTime::new(clock.clone(), newest, state.tables().running());
+        let steady = steady_time(&state, &options, &clock);
         let index_health = Rc::new(IndexHealth::new(was_rebuilt));
         let (first_position, state) = (log.first_position(), Rc::new(RefCell::new(state)));
         let broker = Broker {
@@ -282,6 +282,7 @@ impl<D: Disk> Broker<D> {
             refusals_said: Throttle::new(SAY_AGAIN_AFTER),
             dead_letters_said: Throttle::new(SAY_AGAIN_AFTER),
             pair_locks: PairLocks::default(),
+            long_tasks: LongTasks::new(),
             batch_cache: RefCell::new(BatchCache::new(limits::RECEIVE_CACHE_BYTES)),
             stretches: Stretches::new(&memory),
             memory,
@@ -502,4 +503,10 @@ impl<D: Disk> Attempt<'_, D> {
             Err(error) => Ok(Some(error.to_string())),
         }
     }
+}
+
+/// Goes on from the latest moment that the state names.
+fn steady_time(state: &State, options: &BrokerOptions, clock: &SharedClock) -> SteadyTime {
+    let newest = state.newest_moment(options.transaction_check_interval).unwrap_or_default();
+    SteadyTime::new(clock.clone(), newest, state.tables().running())
 }

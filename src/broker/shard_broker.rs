@@ -17,6 +17,7 @@ use super::reader::{BatchCache, Stretches, UnmadeTopics};
 use super::readers::{ReaderCommits, ReaderLocks, Readers, Spreading};
 use super::receive::{PairLocks, Passed, Refusal};
 use super::steady::SteadyTime;
+use super::time_slice::{LongTasks, TimeSlice};
 use super::upkeep::CheckpointDone;
 use super::upkeep::IndexHealth;
 use super::upkeep::Notices;
@@ -62,6 +63,8 @@ pub struct Broker<D: Disk> {
     pub(super) dead_letters_said: Throttle,
     /// Who chooses messages for a group in a queue.
     pub(super) pair_locks: PairLocks,
+    /// What looks at thousands of things.
+    pub(super) long_tasks: LongTasks,
     /// Batches that receives took some messages of.
     pub(super) batch_cache: RefCell<BatchCache>,
     /// What was read around batches that were looked into.
@@ -138,6 +141,16 @@ pub struct OpenedBroker<D: Disk> {
 impl<D: Disk> Broker<D> {
     pub fn shard(&self) -> ShardId {
         self.options.shard
+    }
+
+    /// For a task of this shard that has much to do.
+    pub(super) fn time_slice(&self) -> TimeSlice<'_> {
+        TimeSlice::begin(&self.clock, &self.long_tasks)
+    }
+
+    /// Lets everybody else have the core, in the row of those who have much to do.
+    pub async fn rest(&self) {
+        self.time_slice().next().await;
     }
 
     pub fn options(&self) -> &BrokerOptions {

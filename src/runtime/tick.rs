@@ -7,7 +7,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use glommio::timer::Timer;
 
+use super::host;
 use crate::clock::{Clock, SharedClock};
+use crate::limits::LONG_TURN;
 use crate::metrics::ShardMetrics;
 use crate::types::{MonotonicTime, Timestamp};
 
@@ -54,13 +56,20 @@ pub(crate) async fn yield_to_reactor() {
 }
 
 /// Wakes the executor regularly. glommio can park with runnable tasks when its preemption timer fires before the first
-/// task of a round has run; this bounds how long that lasts. Late beats are counted: they are stalls of the core.
+/// task of a round has run; this bounds how long that lasts. Late beats are counted: they are stalls of the core. Those of
+/// them whose time this thread has used itself are counted as long turns, which no other program has a part in.
 pub(crate) async fn heartbeat(clock: SharedClock, metrics: Rc<ShardMetrics>) {
     loop {
-        let before = clock.monotonic();
+        let (before, used_before) = (clock.monotonic(), host::thread_cpu_ns());
         Timer::new(HEARTBEAT_INTERVAL).await;
         if clock.monotonic().since(before) > 2 * HEARTBEAT_INTERVAL {
             metrics.wakeups_late.add(1);
+            let used = Duration::from_nanos(host::thread_cpu_ns() - used_before);
+            let turn = used.saturating_sub(HEARTBEAT_INTERVAL);
+            if turn >= LONG_TURN {
+                metrics.turns_long.add(1);
+                metrics.turns_long_ns.add(turn.as_nanos() as u64);
+            }
         }
     }
 }

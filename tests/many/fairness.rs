@@ -11,8 +11,9 @@ use turbopump::types::{QueueNumber, Timestamp};
 
 use crate::abuse::{GoodClient, join_request, p99, read_to_end, repeated, send};
 use crate::support::directory::test_directory;
+use crate::support::http_connection::Connection;
 use crate::support::load::{create_topic, topic};
-use crate::support::machine::report;
+use crate::support::machine::{cpu_time, report};
 use crate::support::node::{Node, Setup};
 
 /// How long others are watched, with and without somebody who asks for much.
@@ -78,6 +79,47 @@ fn long_look_ups_are_made_in_turns() {
             std::thread::sleep(Duration::from_millis(20));
         }
     });
+}
+
+/// Each looks at 4,096 queues, and one such look after the other once had the core: of sixteen clients, for as long as they all took
+/// together. What is asked is whether the executor looked at its rings meanwhile, in the core's own time: how long others had to
+/// wait depends on what else the machine does.
+#[test]
+fn receives_of_thousands_of_queues_are_made_in_turns() {
+    const QUEUES: u32 = 4_096;
+    const CLIENTS: usize = 16;
+    let directory = test_directory();
+    let flags = ["--client-memory", "256MiB", "--http", "127.0.0.1:0"];
+    let node = Setup::new(directory.path()).with(&flags).start();
+    create_topic(&mut node.client(), "scattered", QUEUES);
+    let mut producer =
+        Producer::new(node.client(), topic("scattered"), ProducerOptions::default()).expect("it exists");
+    for queue in 0..QUEUES {
+        let message = Message { body: b"m", queue: Some(QueueNumber(queue)), ..Message::default() };
+        producer.send(&message).expect("the broker takes it");
+    }
+    producer.flush().expect("the broker answers");
+    let turns = || (node.counter("turns_long"), Duration::from_nanos(node.counter("turns_long_ns")));
+    let (turns_before, began) = (turns(), cpu_time(node.process()));
+    std::thread::scope(|scope| {
+        for client in 0..CLIENTS {
+            let node = &node;
+            scope.spawn(move || {
+                let mut connection = Connection::open(node);
+                for number in 0..10 {
+                    // A group that nobody knows begins at the first messages.
+                    let query = format!("consumer=g-{client}-{number}&numOfMessages=16&tag=nobody");
+                    connection
+                        .send(format!("GET /topics/scattered/messages?{query} HTTP/1.1\r\nHost: h\r\n\r\n"));
+                    assert_eq!(connection.next().expect("an answer").status, 404);
+                }
+            });
+        }
+    });
+    let (used, turns) =
+        (cpu_time(node.process()) - began, (turns().0 - turns_before.0, turns().1 - turns_before.1));
+    report(&format!("160 receives of 4,096 queues took {used:?}, in {} long turns {:?}", turns.0, turns.1));
+    assert!(turns.1 < used / 4, "{turns:?} of {used:?}");
 }
 
 #[test]

@@ -12,7 +12,6 @@ use crate::broker::client_requests::unexpected;
 use crate::broker::peers::{PeerReply, PeerRequest};
 use crate::broker::reader::MessagesAt;
 use crate::broker::shard_broker::Broker;
-use crate::broker::time_slice::TimeSlice;
 use crate::broker::topics::topic_unknown;
 use crate::disk::Disk;
 use crate::index::IndexError;
@@ -249,7 +248,7 @@ impl<D: Disk> Broker<D> {
         in_memory.reverse();
         let mut stored = search.next(index).await?;
         let (mut bytes, mut looked_at, mut last) = (0, 0, sought.before);
-        let mut slice = TimeSlice::begin(&self.clock);
+        let mut slice = self.time_slice();
         loop {
             slice.yield_if_over().await;
             // Both come newest first; what is in memory may be an old part that is indexed again.

@@ -8,7 +8,6 @@ use crate::broker::client_requests::unexpected;
 use crate::broker::peers::{PeerReply, PeerRequest};
 use crate::broker::readers::shown_bytes;
 use crate::broker::shard_broker::{Broker, owned_queues};
-use crate::broker::time_slice::TimeSlice;
 use crate::broker::topics::Others;
 use crate::disk::Disk;
 use crate::limits;
@@ -94,7 +93,7 @@ impl<D: Disk> Broker<D> {
     pub(in crate::broker) async fn own_topic_groups(&self, id: TopicId) -> Vec<SeenGroup> {
         let names: Vec<_> = self.tables().groups().cloned().collect();
         let mut found = BTreeSet::new();
-        let mut slice = TimeSlice::begin(&self.clock);
+        let mut slice = self.time_slice();
         for group in names {
             if self.tables().has_offsets_in(&group, id) {
                 found.insert(group);

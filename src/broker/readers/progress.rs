@@ -8,7 +8,6 @@ use std::collections::{BTreeSet, HashMap};
 use super::rates::Amount;
 use crate::api::Failure;
 use crate::broker::shard_broker::{Broker, owned_queues};
-use crate::broker::time_slice::TimeSlice;
 use crate::disk::Disk;
 use crate::limits;
 use crate::state::Topic;
@@ -78,7 +77,7 @@ impl<D: Disk> Broker<D> {
             self.own_offsets(group).into_iter().map(|place| (place.key, place.committed)).collect();
         let leased: HashMap<_, _> = self.own_leases(group).into_iter().map(|of| (of.key, of.next)).collect();
         let mut progress = Vec::new();
-        let mut slice = TimeSlice::begin(&self.clock);
+        let mut slice = self.time_slice();
         for topic in self.consumed_topics(group, topics, places.keys()) {
             let shown = topic.policy.read_queues.unwrap_or(topic.queue_count).min(topic.queue_count);
             for key in owned_queues(topic.id, shown, &self.options) {

@@ -271,7 +271,7 @@ impl<D: Disk> Broker<D> {
 
     /// What is to be expected from all shards; each tells this one of the next arrival.
     async fn watch_all(&self, receive: &Receive, topic: TopicId) -> Prospect {
-        let mut prospect = self.prospect(receive, topic);
+        let mut prospect = self.prospect(receive, topic).await;
         let Ok(peers) = self.peers() else { return prospect };
         let shard_count = self.options.shard_count;
         let meant = receive.scope.shard(shard_count);
@@ -291,11 +291,13 @@ impl<D: Disk> Broker<D> {
     }
 
     /// What this shard's queues hold for the group.
-    pub(in crate::broker) fn prospect(&self, receive: &Receive, topic: TopicId) -> Prospect {
+    pub(in crate::broker) async fn prospect(&self, receive: &Receive, topic: TopicId) -> Prospect {
         let queue_count = self.tables().topic(topic).map_or(0, |topic| topic.queue_count);
         let now = self.steady.now();
         let mut prospect = Prospect { receivable: false, lease_left: None };
+        let mut slice = self.time_slice();
         for key in owned_queues(topic, queue_count, &self.options) {
+            slice.yield_if_over().await;
             if receive.scope.holds(key.queue, self.options.shard_count) {
                 prospect = prospect.joined(self.prospect_of(receive, key, now));
             }
@@ -336,19 +338,19 @@ impl<D: Disk> Broker<D> {
     }
 
     /// Answers another shard that waits for messages of a topic, and remembers to tell it of the next one.
-    pub(in crate::broker) fn watch_topic(
+    pub(in crate::broker) async fn watch_topic(
         &self,
         from: ShardId,
         receive: &Receive,
     ) -> Result<Prospect, Failure> {
         let (topic, _) = self.topic_layout(&receive.topic)?;
-        let prospect = self.prospect(receive, topic);
+        // Before the look, so that nothing that comes during it is missed.
         let arrivals = self.arrivals(topic);
-        let mut watchers = arrivals.watchers.borrow_mut();
-        if !watchers.contains(&from) {
-            watchers.push(from);
+        let is_watching = arrivals.watchers.borrow().contains(&from);
+        if !is_watching {
+            arrivals.watchers.borrow_mut().push(from);
         }
-        Ok(prospect)
+        Ok(self.prospect(receive, topic).await)
     }
 
     /// Those who wait for messages of a topic on this shard.

@@ -19,6 +19,9 @@ use crate::log::Placement;
 use crate::state::{Change, LeaseChange, QueueLeases, Run};
 use crate::types::{GroupName, Level, LogPosition, QueueKey, QueueOffset, Receipt, Timestamp, TopicId};
 
+/// To look at more queues takes a good part of a slice of time, also where nothing is found.
+const MANY_QUEUES: usize = 64;
+
 /// What a receive on one shard came to.
 #[derive(Clone, Debug, Default)]
 pub struct Received {
@@ -80,7 +83,12 @@ impl<D: Disk> Broker<D> {
         let mut end = None;
         let mut budget = AnswerBudget::of(receive);
         let mut taken = Vec::new();
+        let mut slice = self.time_slice();
+        if keys.len() > MANY_QUEUES {
+            slice.next().await;
+        }
         for key in keys {
+            slice.yield_if_over().await;
             if budget.is_full() {
                 break;
             }

@@ -9,7 +9,6 @@ use crate::broker::client_requests::unexpected;
 use crate::broker::peers::{PeerReply, PeerRequest};
 use crate::broker::readers::READER_CLIENTS;
 use crate::broker::shard_broker::{Broker, owned_queues};
-use crate::broker::time_slice::TimeSlice;
 use crate::disk::Disk;
 use crate::limits;
 use crate::state::{Change, Group, Tables, Topic, TopicPolicy, adoption_batches};
@@ -297,7 +296,7 @@ impl<D: Disk> Broker<D> {
             PeerRequest::PutGroup(group) => self.put(Change::Group(group)).await,
             PeerRequest::Receive(receive) => self.receive_here(&receive).await.map(PeerReply::Received),
             PeerRequest::WatchTopic { from, receive } => {
-                self.watch_topic(from, &receive).map(PeerReply::Prospect)
+                self.watch_topic(from, &receive).await.map(PeerReply::Prospect)
             }
             PeerRequest::Acknowledge { group, receipts } => {
                 self.acknowledge_here(&group, &receipts).await.map(PeerReply::Acknowledged)
@@ -374,7 +373,7 @@ impl<D: Disk> Broker<D> {
     async fn own_ranges(&self, id: TopicId) -> Vec<QueueInfo> {
         let queue_count = self.tables().topic(id).map_or(0, |topic| topic.queue_count);
         let mut ranges = Vec::new();
-        let mut slice = TimeSlice::begin(&self.clock);
+        let mut slice = self.time_slice();
         for key in owned_queues(id, queue_count, &self.options) {
             let queue = self.queues.borrow().get(&key).cloned();
             if let Some(queue) = queue {

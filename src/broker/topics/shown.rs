@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use crate::api::{Failure, OffsetSpec};
 use crate::broker::shard_broker::{Broker, owned_queues};
-use crate::broker::time_slice::TimeSlice;
 use crate::disk::Disk;
 use crate::state::{MessageType, Permission, Topic};
 use crate::types::{QueueKey, QueueOffset, Timestamp, TopicName};
@@ -63,7 +62,7 @@ impl<D: Disk> Broker<D> {
         let topic = self.topic_by_name(name)?;
         let shown = topic.policy.read_queues.max(topic.policy.write_queues).unwrap_or(topic.queue_count);
         let mut stored = Vec::new();
-        let mut slice = TimeSlice::begin(&self.clock);
+        let mut slice = self.time_slice();
         for key in owned_queues(topic.id, shown.min(topic.queue_count), &self.options) {
             let Ok(queue) = self.queue(key) else { continue };
             let (first, end) = self.bounds(&queue);
@@ -85,7 +84,7 @@ impl<D: Disk> Broker<D> {
     ) -> Result<[u64; COUNT], Failure> {
         let topic = self.topic_by_name(name)?;
         let mut counts = [0; COUNT];
-        let mut slice = TimeSlice::begin(&self.clock);
+        let mut slice = self.time_slice();
         for key in owned_queues(topic.id, topic.queue_count, &self.options) {
             for (count, span) in counts.iter_mut().zip(spans) {
                 let from = self.find_offset(key, OffsetSpec::Ago(span)).await?;
