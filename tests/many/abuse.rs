@@ -87,10 +87,13 @@ pub fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
     bytes
 }
 
+/// What a round takes: to publish, to receive, and to acknowledge.
+pub type Round = [Duration; 3];
+
 /// A client that publishes, receives and acknowledges one message after the other, and takes the time of each.
 pub struct GoodClient {
     stop: Arc<AtomicBool>,
-    working: JoinHandle<Vec<Duration>>,
+    working: JoinHandle<Vec<Round>>,
 }
 
 impl GoodClient {
@@ -112,17 +115,23 @@ impl GoodClient {
 
     /// The time of each round so far.
     pub fn stop(self) -> Vec<Duration> {
+        self.stop_and_tell().iter().map(|parts| parts.iter().sum()).collect()
+    }
+
+    /// The times of each round so far.
+    pub fn stop_and_tell(self) -> Vec<Round> {
         self.stop.store(true, Ordering::Relaxed);
         self.working.join().expect("its work is done")
     }
 }
 
 /// Publishes a message, receives it and acknowledges it.
-fn round(client: &mut Client, name: &str, id: TopicId, queue: u32) -> Duration {
+fn round(client: &mut Client, name: &str, id: TopicId, queue: u32) -> Round {
     let began = Instant::now();
     let key = QueueKey { topic: id, queue: QueueNumber(queue) };
     let publish = produce_request(key, "", b"good");
     client.call_owner(key.queue, &publish).expect("the broker stores it");
+    let published = Instant::now();
     let receive = Receive {
         group: "good".parse().expect("a name"),
         topic: topic(name),
@@ -137,9 +146,10 @@ fn round(client: &mut Client, name: &str, id: TopicId, queue: u32) -> Duration {
     };
     let received = client.receive(receive).expect("the broker answers");
     assert_eq!(received.len(), 1, "what was published is received");
+    let done = Instant::now();
     let receipts: Vec<_> = received.iter().map(|message| message.receipt).collect();
     client.acknowledge(&"good".parse().expect("a name"), &receipts).expect("the broker answers");
-    began.elapsed()
+    [published - began, done - published, done.elapsed()]
 }
 
 /// The 99th percentile.

@@ -1,59 +1,73 @@
 //! All of it at once, against a broker that has little memory.
 
-use std::net::TcpStream;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use turbopump::api::{Fetch, FindMessages, Request, Watch};
-use turbopump::limits::{FRAME_BYTES_MAX, WATCH_QUEUES_MAX};
-use turbopump::types::{QueueKey, QueueNumber, QueueOffset, Timestamp, TopicId};
-
-use crate::abuse::{GoodClient, MIB, announcement, join_request, p99, produce_request, repeated, send_some};
+use crate::abuse::{GoodClient, MIB, Round, p99};
+use crate::attacks::{ATTACKS, Attack, Ground};
 use crate::support::directory::test_directory;
-use crate::support::load::{create_topic, topic};
-use crate::support::machine::{MemoryGroup, report, resident_bytes, resident_bytes_max};
+use crate::support::machine::{
+    MemoryGroup, available_cores, report, resident_bytes, resident_bytes_max, scale,
+};
 use crate::support::node::{Node, Setup};
 
 const MEMORY: u64 = 512 * MIB;
-const SHARDS: usize = 4;
 const WATCH: Duration = Duration::from_secs(4);
 /// Five times the time without, and on a machine that is busy with other tests at least this.
-const OTHERS_MAX: Duration = Duration::from_secs(1);
+const OTHERS_MAX: Duration = Duration::from_secs(3);
+/// The core's own time that long turns may take of a second while everybody attacks. Unlike the times of others, it does not depend
+/// on what else the machine does.
+const LONG_TURNS_MAX: Duration = Duration::from_millis(500);
+/// Between two attacks.
+const SETTLING: Duration = Duration::from_secs(2);
+/// How long each attack is watched for, seconds: prints a table.
+const TABLE: &str = "TURBOPUMP_MANY_ATTACKS";
 
-/// Four shards in 512 MiB, and clients that do everything that was ever found to take gigabytes, on every shard. One that
-/// publishes, receives and acknowledges goes on meanwhile.
-#[test]
-fn a_broker_with_little_memory_serves_on_whatever_clients_do() {
-    let directory = test_directory();
-    let group = MemoryGroup::make(MEMORY);
-    let setup =
-        Setup::new(directory.path()).with(&["--shards", "4", "--cores", "0,1", "--http", "127.0.0.1:0"]);
-    let mut node = match &group {
+fn setup(directory: &Path, certificate: &Certificate, shards: &str, cores: &str) -> Setup {
+    let secured = [
+        "--tls-certificate",
+        &certificate.certificate,
+        "--tls-key",
+        &certificate.key,
+        "--tls-mode",
+        "permissive",
+    ];
+    let node = ["--shards", shards, "--cores", cores, "--http", "127.0.0.1:0"];
+    Setup::new(directory.join("data")).with(&node).with(&secured)
+}
+
+/// Starts it with little memory.
+fn start(setup: Setup, group: Option<&MemoryGroup>) -> Node {
+    match group {
         Some(group) => setup.in_memory_group(group).start(),
         None => {
             report("this process may not make control groups: the broker is told its memory, and watched");
             setup.with(&["--client-memory", "256MiB", "--tail-cache-bytes", "16MiB"]).start()
         }
-    };
-    let abuse = Abuse::prepare(&node);
+    }
+}
+
+/// Four shards in 512 MiB, and clients that do everything that was ever found to take gigabytes or the whole core, on every shard.
+/// One that publishes, receives and acknowledges goes on meanwhile.
+#[test]
+fn a_broker_with_little_memory_serves_on_whatever_clients_do() {
+    let directory = test_directory();
+    let group = MemoryGroup::make(MEMORY);
+    let setup = setup(directory.path(), &Certificate::of_tests(), "4", "0,1");
+    let mut node = start(setup, group.as_ref());
+    let ground = Ground::prepare(&node);
     let before = resident_bytes(node.process());
-    let good = |queue| GoodClient::start(node.address(), "good", queue);
-    let calm = good(0);
-    std::thread::sleep(WATCH);
-    let calm = p99(calm.stop());
-    let stop = AtomicBool::new(false);
-    let disturbed = std::thread::scope(|scope| {
-        let working: Vec<_> = [0, 1].into_iter().map(good).collect();
-        scope.spawn(|| abuse.go_on(&node, &stop));
-        std::thread::sleep(2 * WATCH);
-        stop.store(true, Ordering::Relaxed);
-        let rounds = working.into_iter().flat_map(GoodClient::stop);
-        p99(rounds.collect())
-    });
+    let calm = watch(&ground, &[], WATCH);
+    let (_, turns) = long_turns(&node);
+    let disturbed = watch(&ground, &ATTACKS, 2 * WATCH);
+    let turns = Duration::from_nanos(long_turns(&node).1 - turns);
+    let [calm, disturbed] =
+        [calm, disturbed].map(|rounds| p99(rounds.iter().map(|parts| parts.iter().sum()).collect()));
     let most = resident_bytes_max(node.process());
     report(&format!(
         "everything at once in {} MiB: resident from {} to {} MiB at most; a round takes others {calm:?} without and \
-         {disturbed:?} with it (p99)",
+         {disturbed:?} with it (p99); long turns took {turns:?}",
         MEMORY / MIB,
         before / MIB,
         most / MIB
@@ -61,107 +75,140 @@ fn a_broker_with_little_memory_serves_on_whatever_clients_do() {
     assert!(!node.has_ended(), "the broker lives");
     assert!(most < MEMORY, "{} MiB", most / MIB);
     assert!(disturbed < OTHERS_MAX.max(5 * calm), "{calm:?} to {disturbed:?}");
+    let shards = 4;
+    assert!(turns < shards * 2 * WATCH.as_secs() as u32 * LONG_TURNS_MAX, "{turns:?}");
 }
 
-/// What is sent again and again.
-struct Abuse {
-    requests: Vec<Vec<u8>>,
-}
-
-impl Abuse {
-    /// Makes the topics and messages that it is done with.
-    fn prepare(node: &Node) -> Self {
-        let mut client = node.client();
-        create_topic(&mut client, "good", SHARDS as u32);
-        create_topic(&mut client, "wide", 65_536);
-        create_topic(&mut client, "large", SHARDS as u32);
-        let large = client.topic(&topic("large")).expect("it exists").id;
-        let wide = client.topic(&topic("wide")).expect("it exists").id;
-        for queue in (0..SHARDS as u32).map(QueueNumber) {
-            let key = QueueKey { topic: large, queue };
-            let body = vec![b'"'; (4 << 20) - 1000];
-            client.call_owner(queue, &produce_request(key, "k", &body)).expect("it is stored");
-        }
-        let find = Request::FindMessages(FindMessages::Key {
-            topic: topic("large"),
-            key: "k".to_owned(),
-            count: 64,
-            from: Timestamp(0),
-            to: Timestamp(u64::MAX),
-            before: Vec::new(),
-        });
-        let half = [announcement(FRAME_BYTES_MAX as u32), vec![0; FRAME_BYTES_MAX / 4]].concat();
-        let twice = std::iter::repeat_n("wide".to_owned(), 1_000);
-        let requests = vec![
-            announcement(FRAME_BYTES_MAX as u32),
-            half,
-            repeated(&find, 200),
-            repeated(&Request::DescribeTopic(topic("wide")), 100),
-            fetches(large),
-            watches(wide),
-            repeated(&join_request("g", "m", twice), 10),
-            repeated(&join_request("h", "m", ["wide".to_owned()].into_iter()), 50),
-        ];
-        Self { requests }
+/// Each attack by itself and all of them, in a table: the broker on the first core, everybody else on the second, where the attackers
+/// have what the good client leaves.
+#[test]
+fn what_each_attack_costs_others() {
+    let seconds = scale(TABLE, 0);
+    if seconds == 0 {
+        return;
     }
-
-    /// Sends all of it to every shard, keeps some of the connections and drops others, until it is told to stop.
-    fn go_on(&self, node: &Node, stop: &AtomicBool) {
-        let mut kept: Vec<TcpStream> = Vec::new();
-        for turn in 0usize.. {
-            if stop.load(Ordering::Relaxed) {
-                return;
-            }
-            let address = &node.addresses[turn % node.addresses.len()];
-            for bytes in &self.requests {
-                kept.push(send_some(address, bytes));
-            }
-            for _ in 0..20 {
-                kept.push(send_some(address, &announcement(FRAME_BYTES_MAX as u32)));
-            }
-            let http = node.http_address.as_ref().expect("it was asked for");
-            for number in 0..10 {
-                // Four messages of 4 MiB that are to be escaped, for groups that nobody knew: leased, and never read.
-                kept.push(send_some(http, &receive(&format!("large-{turn}-{number}"), "")));
-                // And what finds nothing, for as many groups as there are turns.
-                kept.push(send_some(http, &receive(&format!("empty-{turn}-{number}"), "&tag=nobody")));
-            }
-            if kept.len() > 600 {
-                kept.drain(..300);
-            }
+    let certificates = test_directory();
+    let certificate = Certificate::of_rsa(certificates.path());
+    report("| shards: attack | publish | receive | acknowledge | long turns | resident |");
+    report("| --- | --- | --- | --- | --- | --- |");
+    let time = Duration::from_secs(seconds);
+    for shards in ["1", "4"] {
+        let (directory, group) = (test_directory(), MemoryGroup::make(MEMORY));
+        let node = start(setup(directory.path(), &certificate, shards, "0"), group.as_ref());
+        let ground = Ground::prepare(&node);
+        let each = ATTACKS.iter().map(|attack| (attack.name, std::slice::from_ref(attack)));
+        for (name, attacks) in each.chain([("all at once", &ATTACKS[..])]) {
+            attack_and_report(&format!("{shards}: {name}"), &ground, attacks, time);
+            std::thread::sleep(SETTLING);
         }
     }
 }
 
-/// A long poll of a group over HTTP.
-fn receive(group: &str, tag: &str) -> Vec<u8> {
-    let query = format!("consumer={group}&numOfMessages=16&waitseconds=30{tag}");
-    format!("GET /topics/large/messages?{query} HTTP/1.1\r\nHost: h\r\n\r\n").into_bytes()
-}
-
-/// Fetches that wait for what does not come, and some that are answered with 4 MiB.
-fn fetches(topic: TopicId) -> Vec<u8> {
-    let fetch = |queue, offset, wait| {
-        let key = QueueKey { topic, queue: QueueNumber(queue) };
-        let wait = Duration::from_secs(wait);
-        Request::Fetch(Fetch {
-            key,
-            offset: QueueOffset(offset),
-            bytes_max: 4 << 20,
-            records_max: 100,
-            wait,
-            session: 0,
-        })
+fn attack_and_report(name: &str, ground: &Ground<'_>, attacks: &[Attack], time: Duration) {
+    let node = ground.node;
+    let process = node.process();
+    // The most that it had begins anew; without that, the figure is that of the attacks before as well.
+    let _ = std::fs::write(format!("/proc/{process}/clear_refs"), "5");
+    let before = resident_bytes(process);
+    let calm = watch_from_beside(ground, &[], time);
+    let turns_before = long_turns(node);
+    let disturbed = watch_from_beside(ground, attacks, time);
+    let turns_after = long_turns(node);
+    let compared = |part: usize| {
+        let at = |rounds: &[Round], percent| {
+            let mut times: Vec<_> = rounds.iter().map(|parts| parts[part]).collect();
+            times.sort();
+            times.get(times.len() * percent / 100).map_or(f64::NAN, Duration::as_secs_f64) * 1e3
+        };
+        let (before, after) = (at(&calm, 99), at(&disturbed, 99));
+        let (median_before, median) = (at(&calm, 50), at(&disturbed, 50));
+        format!("{median_before:.2}, {before:.2}; {median:.2}, {after:.2}: {:.1} x", after / before)
     };
-    let mut bytes = repeated(&fetch(0, 0, 0), 40);
-    for request in [fetch(1, 1, 60), fetch(2, 1, 60), fetch(3, 0, 0)] {
-        bytes.extend(&repeated(&request, 60)[8..]);
-    }
-    bytes
+    let (publish, receive, acknowledge) = (compared(0), compared(1), compared(2));
+    report(&format!(
+        "| {name} ({} and {} rounds) | {publish} | {receive} | {acknowledge} | {} ms in {} | {}, {} MiB |",
+        calm.len(),
+        disturbed.len(),
+        (turns_after.1 - turns_before.1) / 1_000_000,
+        turns_after.0 - turns_before.0,
+        before / MIB,
+        resident_bytes_max(process) / MIB,
+    ));
 }
 
-fn watches(topic: TopicId) -> Vec<u8> {
-    let place = |queue| (QueueKey { topic, queue: QueueNumber(queue) }, QueueOffset(0));
-    let queues = (0..WATCH_QUEUES_MAX as u32).map(|queue| place(SHARDS as u32 * queue)).collect();
-    repeated(&Request::Watch(Watch { queues, wait: Duration::from_secs(60) }), 50)
+/// How many long turns there were, and their nanoseconds; none where a broker does not count them.
+fn long_turns(node: &Node) -> (u64, u64) {
+    let info = node.client().describe_node(false).expect("the broker answers");
+    let counters = info.shards.iter().flat_map(|shard| &shard.counters);
+    let sum =
+        |name: &str| counters.clone().filter(|(counter, _)| counter == name).map(|(_, count)| count).sum();
+    (sum("turns_long"), sum("turns_long_ns"))
+}
+
+/// What the rounds of a good client take, beside these attacks.
+fn watch(ground: &Ground<'_>, attacks: &[Attack], time: Duration) -> Vec<Round> {
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let good = GoodClient::start(ground.node.address(), "good", 0);
+        for attack in attacks {
+            let (go_on, stop) = (attack.go_on, &stop);
+            scope.spawn(move || {
+                give_way_to_all();
+                go_on(ground, stop);
+            });
+        }
+        std::thread::sleep(time);
+        let rounds = good.stop_and_tell();
+        stop.store(true, Ordering::Relaxed);
+        rounds
+    })
+}
+
+/// The same from the second core, the first one being the broker's.
+fn watch_from_beside(ground: &Ground<'_>, attacks: &[Attack], time: Duration) -> Vec<Round> {
+    let watching = || {
+        // Without a second core the figures are worse, and nothing else.
+        if let Some(&core) = available_cores().get(1) {
+            let mut set = rustix::thread::CpuSet::new();
+            set.set(core);
+            rustix::thread::sched_setaffinity(None, &set).expect("a thread may leave a core");
+        }
+        watch(ground, attacks, time)
+    };
+    std::thread::scope(|scope| scope.spawn(watching).join().expect("it only watches"))
+}
+
+/// Lets everybody else of this core go first: what attackers take of it is not the broker's fault.
+fn give_way_to_all() {
+    let own = rustix::process::getpriority_process(None).unwrap_or(0);
+    let _ = rustix::process::setpriority_process(None, (own + 10).min(19));
+}
+
+/// Files of a certificate and its key.
+struct Certificate {
+    certificate: String,
+    key: String,
+}
+
+impl Certificate {
+    fn of_tests() -> Self {
+        let data = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tls");
+        Self { certificate: format!("{data}/certificate.pem"), key: format!("{data}/key.pem") }
+    }
+
+    /// One with a key of 4,096 bits, which takes the broker most time, where the program is that makes one.
+    fn of_rsa(directory: &Path) -> Self {
+        let path = |name: &str| directory.join(name).to_string_lossy().into_owned();
+        let (certificate, key) = (path("certificate.pem"), path("key.pem"));
+        let asked = ["req", "-x509", "-newkey", "rsa:4096", "-nodes", "-subj", "/CN=localhost", "-days", "2"];
+        let made = std::process::Command::new("openssl")
+            .args(asked)
+            .args(["-out", &certificate, "-keyout", &key])
+            .output();
+        if made.is_ok_and(|made| made.status.success()) {
+            return Self { certificate, key };
+        }
+        report("without openssl: handshakes are made with the key of the tests");
+        Self::of_tests()
+    }
 }

@@ -1,6 +1,7 @@
 //! Much of everything: queues, connections, backlog, and clients that misbehave.
 //!
-//! Small by default. `TURBOPUMP_MANY=1` runs what takes a minute and more (peers that stall until they are dropped);
+//! Small by default. `TURBOPUMP_MANY=1` runs what takes a minute and more (peers that stall until they are dropped),
+//! `TURBOPUMP_MANY_ATTACKS=5` prints what each attack costs others, watched for so many seconds;
 //! `TURBOPUMP_MANY_QUEUES`, `TURBOPUMP_MANY_CONNECTIONS` and `TURBOPUMP_MANY_BACKLOG_MB` scale the rest: the issue's
 //! figures are 10000, 1000 and 20000.
 
@@ -8,6 +9,7 @@
 mod support;
 
 mod abuse;
+mod attacks;
 mod backlog;
 mod connections;
 mod everything;

@@ -12,6 +12,11 @@ use super::node::PATIENCE;
 /// The program under test.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_turbopump");
 
+/// The program whose brokers are looked at: that under test, or a release build that `TURBOPUMP_TEST_BROKER` names.
+pub fn broker() -> String {
+    std::env::var("TURBOPUMP_TEST_BROKER").unwrap_or_else(|_| BINARY.to_owned())
+}
+
 /// What a command did.
 #[derive(Debug)]
 pub struct Outcome {

@@ -180,13 +180,13 @@ impl Setup {
 
     fn command(&self) -> Command {
         let mut command = match (self.open_files, &self.memory_group) {
-            (None, None) => Command::new(command::BINARY),
+            (None, None) => Command::new(command::broker()),
             (limit, group) => {
                 let limit = limit.map(|limit| format!("ulimit -n {limit} && ")).unwrap_or_default();
                 let group = group.as_ref().map(|members| format!("echo $$ > {} && ", members.display()));
                 let script = format!("{limit}{}exec \"$0\" \"$@\"", group.unwrap_or_default());
                 let mut shell = Command::new("sh");
-                shell.args(["-c", &script, command::BINARY]);
+                shell.args(["-c", &script, &command::broker()]);
                 shell
             }
         };
