@@ -9,6 +9,7 @@ import threading
 import time
 import unittest
 from unittest import mock
+from urllib.parse import quote
 
 from mq_http_sdk.mq_client import MQClient
 from mq_http_sdk.mq_consumer import MQConsumer
@@ -228,6 +229,20 @@ class Sdk(unittest.TestCase):
         self.assertEqual([entry["ErrorCode"] for entry in error.sub_errors], ["MessageNotExist"] * 2)
         self.consumer.ack_message([again.receipt_handle])
         self.assertEqual(failure(self.consumer.consume_message, 16, 3).type, "MessageNotExist")
+
+    def test_an_expression_picks_messages(self):
+        for number in range(6):
+            message = TopicMessage("m%d" % number, "even" if number % 2 == 0 else "odd")
+            message.put_property("n", str(number))
+            self.producer.publish_message(message)
+        # It has no word for expressions, but puts what it holds for an escaped tag into what it signs, as it is.
+        self.consumer.message_tag = "*&filterSql=" + quote("n > 2 AND TAGS = 'odd'")
+        self.assertEqual(sorted(message.message_body for message in self.drain(2)), ["m3", "m5"])
+        self.assertEqual(failure(self.consumer.consume_message, 16, 1).type, "MessageNotExist")
+        self.consumer.message_tag = "*&filterSql=" + quote("n >")
+        error = failure(self.consumer.consume_message, 16, 1)
+        self.assertEqual(error.type, "InvalidArgument")
+        self.assertIn("at character 4: ", str(error))
 
     def test_delay_and_transactions(self):
         message = TopicMessage("delayed", "")
