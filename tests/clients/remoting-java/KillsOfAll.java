@@ -52,7 +52,7 @@ public class KillsOfAll {
     private static final String DEALS = "deals";
     private static final String ERRANDS = "errands";
     private static final String STUMBLERS = "stumblers";
-    /** A retry of the client's own waits for ten seconds, and a machine may be busy. */
+    /** What the client sends to its retries itself waits for ten seconds, or thirty, and a machine may be busy. */
     private static final long PATIENCE_MS = 90_000;
 
     private final Path directory = Files.createTempDirectory("turbopump");
@@ -251,9 +251,8 @@ public class KillsOfAll {
                 if (number > before + 1) {
                     wrong = "key " + key + ": " + number + " after " + before + ", to " + who;
                 }
-                if (number % 50 == 0) {
-                    pause(20);
-                }
+                // Time in which somebody else could be given it.
+                pause(number % 50 == 0 ? 20 : 2);
                 newest.set(key, Math.max(before, number));
                 count.incrementAndGet();
                 again.addAndGet(number <= before ? 1 : 0);
