@@ -27,7 +27,7 @@ func check(what string, err error) {
 // A broker on free ports over this directory; its native and its HTTP address.
 func start(directory string) (*exec.Cmd, string, string) {
 	broker := exec.Command(os.Getenv("TURBOPUMP"), "serve", "--data", directory+"/data", "--listen", "127.0.0.1:0",
-		"--http", "127.0.0.1:0", "--segment-bytes", "16MiB", "--shards", os.Getenv("SHARDS"))
+		"--http", "127.0.0.1:0", "--namesrv", "none", "--segment-bytes", "16MiB", "--shards", os.Getenv("SHARDS"))
 	output, err := broker.StdoutPipe()
 	check("pipe", err)
 	check("start", broker.Start())

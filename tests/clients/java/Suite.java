@@ -93,7 +93,7 @@ public class Suite {
     /** Starts the broker; again on the same HTTP address. */
     private void start() throws Exception {
         ProcessBuilder builder = new ProcessBuilder(
-            BINARY, "serve", "--data", directory.resolve("data").toString(), "--listen", "127.0.0.1:0", "--http", http,
+            BINARY, "serve", "--data", directory.resolve("data").toString(), "--listen", "127.0.0.1:0", "--http", http, "--namesrv", "none",
             "--shards", SHARDS, "--lease", "2s", "--ordered-lease", "2s", "--transaction-immunity", "1s",
             "--transaction-check-interval", "1s", "--http-idle-timeout", "1s", "--access-keys", keys.toString());
         broker = builder.redirectError(ProcessBuilder.Redirect.INHERIT).start();

@@ -25,7 +25,7 @@ class Native(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.data = tempfile.mkdtemp()
-        command = [os.environ["TURBOPUMP"], "serve", "--data", cls.data + "/data", "--listen", "127.0.0.1:0", "--http", "none",
+        command = [os.environ["TURBOPUMP"], "serve", "--data", cls.data + "/data", "--listen", "127.0.0.1:0", "--http", "none", "--namesrv", "none",
                    "--shards", SHARDS, "--segment-bytes", "16MiB", "--log-level", "warn", "--buffered-io"]
         if AUTHORITY:
             command += ["--tls-certificate", AUTHORITY, "--tls-key", FILES + "key.pem", "--tls-mode", "enforcing"]

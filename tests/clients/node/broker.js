@@ -31,7 +31,7 @@ class Broker {
   /** Starts the process; again on the same HTTP address after `kill` or `terminate`. */
   async start() {
     this.process = spawn(BINARY, [
-      'serve', '--data', join(this.directory, 'data'), '--listen', '127.0.0.1:0', '--http', this.http,
+      'serve', '--data', join(this.directory, 'data'), '--listen', '127.0.0.1:0', '--http', this.http, '--namesrv', 'none',
       '--shards', SHARDS, '--lease', this.lease, '--ordered-lease', '2s', ...this.flags,
     ], { stdio: ['ignore', 'pipe', 'inherit'] });
     this.ended = once(this.process, 'exit');

@@ -30,7 +30,7 @@ class Broker:
 
     def start(self):
         command = [BINARY, "serve", "--data", self.directory.name + "/data", "--listen", "127.0.0.1:0",
-                   "--http", "127.0.0.1:0", "--shards", SHARDS, "--lease", "2s", "--ordered-lease", "2s",
+                   "--http", "127.0.0.1:0", "--namesrv", "none", "--shards", SHARDS, "--lease", "2s", "--ordered-lease", "2s",
                    *self.flags]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         self.addresses = []

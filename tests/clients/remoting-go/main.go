@@ -308,7 +308,7 @@ func run() {
 		{"a message comes at its time", s.delayed, "delay"},
 		{"refusals are told in words", s.refused, ""},
 		{"a pull consumer reads what is stored", s.pulls, "pull queue by queue"},
-		{"two push consumers divide a group's messages that their tags let through", s.divides, "push clustering"},
+		{"two push consumers divide a group's messages that their tags let through", s.divides, "push clustering\nworks: filters tags"},
 		{"a push consumer asks by an expression", s.asksByExpression, "filters SQL92"},
 		{"those that broadcast get every message", s.broadcasts, "push broadcasting"},
 		{"what is committed is seen once, decided at once or when it is asked", s.transactions, "transactions"},
