@@ -32,8 +32,8 @@ use crate::wire::record::{Record, RecordView};
 /// Properties with a meaning that are asked for in this protocol as such. Others that are reserved would be stored and
 /// not obeyed, so they are refused.
 const OBEYED: [&str; 2] = [START_DELIVERY_TIME, TRANSACTION_CHECK_SECONDS];
-/// To make a message's part of an answer of so many bytes, all of them properties, takes a slice of time and more.
-const LARGE_RECORD_BYTES: usize = 16 * 1024;
+/// To make a message's part of an answer out of properties of so many bytes takes a slice of time and more.
+const LONG_PROPERTIES_BYTES: usize = 16 * 1024;
 /// Half messages have no group in the publisher's request, so their handles are bound to none.
 const NO_GROUP: &str = "";
 
@@ -248,8 +248,9 @@ impl BrokerBackend {
                 break;
             }
             room = room.saturating_sub(made.body.len());
+            let takes_long = made.properties.len() >= LONG_PROPERTIES_BYTES;
             delivered.push(made);
-            if message.record.len() >= LARGE_RECORD_BYTES {
+            if takes_long {
                 self.broker.rest().await;
             }
         }
