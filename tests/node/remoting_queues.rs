@@ -7,7 +7,9 @@ use super::remoting_sends::{fields as send_fields, send};
 
 const COMMITTED: i32 = 14;
 const COMMIT: i32 = 15;
+const SET_UP_TOPIC: i32 = 17;
 const HEART_BEAT: i32 = 34;
+const TOPIC_STATS: i32 = 202;
 const TIMES: i32 = 303;
 const SEND: i32 = 310;
 const CLONE: i32 = 314;
@@ -66,6 +68,30 @@ fn queues_are_shown_entry_by_entry_and_by_times() {
     let times = body_of(&client.ask(TIMES, &[("topic", "orders"), ("group", "g")], b""));
     assert_eq!(times["consumeTimeSpanSet"][1]["delayTime"], 0, "nothing is left");
     assert_eq!(client.ask(TIMES, &[("topic", "nowhere"), ("group", "g")], b"").code, 17);
+}
+
+/// They were left out while their messages could still be read.
+#[test]
+fn queues_that_are_read_and_not_written_to_any_more_are_told_of() {
+    let (_directory, node) = node(&["--shards", "1"]);
+    node.run_well(&["topic", "create", "orders", "--queues", "4"]);
+    let mut client = Remoting::connect(node.address());
+    assert_eq!(send(&mut client, "orders", "3", "body").code, 0);
+    let fewer = [
+        ("topic", "orders"),
+        ("defaultTopic", "TBW102"),
+        ("readQueueNums", "4"),
+        ("writeQueueNums", "2"),
+        ("perm", "6"),
+        ("topicFilterType", "SINGLE_TAG"),
+        ("topicSysFlag", "0"),
+        ("order", "false"),
+    ];
+    assert_eq!(client.ask(SET_UP_TOPIC, &fewer, b"").code, 0);
+    let told = client.ask(TOPIC_STATS, &[("topic", "orders")], b"");
+    let told = String::from_utf8_lossy(told.body()).into_owned();
+    assert_eq!(told.matches("maxOffset").count(), 4, "{told}");
+    assert_eq!(told.matches("\"maxOffset\":1").count(), 1, "{told}");
 }
 
 #[test]

@@ -60,7 +60,9 @@ impl<D: Disk> Broker<D> {
     /// What this shard's queues of a topic have, as many as readers are shown.
     pub async fn stored_here(&self, name: &TopicName) -> Result<Vec<StoredQueue>, Failure> {
         let topic = self.topic_by_name(name)?;
-        let shown = topic.policy.read_queues.max(topic.policy.write_queues).unwrap_or(topic.queue_count);
+        // What is not written to any more may still have messages, as long as it is read.
+        let of = |queues: Option<u32>| queues.unwrap_or(topic.queue_count);
+        let shown = of(topic.policy.read_queues).max(of(topic.policy.write_queues));
         let mut stored = Vec::new();
         let mut slice = self.time_slice();
         for key in owned_queues(topic.id, shown.min(topic.queue_count), &self.options) {
