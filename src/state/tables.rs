@@ -46,9 +46,11 @@ impl CommittedOffset {
 /// 3. `offset_count` counts the offsets; no group is there without one.
 /// 4. `next_topic_id` is higher than that of any topic, so that no id is given twice.
 /// 5. `running` is no earlier than any running time that was written down.
+/// 6. `group_topic_count` counts the topics that are groups'.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tables {
     topics: BTreeMap<TopicId, Topic>,
+    group_topic_count: usize,
     names: BTreeMap<TopicName, TopicId>,
     offsets: BTreeMap<GroupName, HashMap<QueueKey, CommittedOffset>>,
     offset_count: usize,
@@ -103,6 +105,11 @@ impl Tables {
 
     pub fn topic_count(&self) -> usize {
         self.topics.len()
+    }
+
+    /// Those of them that are for groups' retries and dead letters.
+    pub fn group_topic_count(&self) -> usize {
+        self.group_topic_count
     }
 
     /// The topics of one instance.
@@ -230,8 +237,12 @@ impl Tables {
         self.raise_next_topic_id(TopicId(topic.id.0 + 1));
         let replaced = self.names.insert(topic.name.clone(), topic.id).filter(|id| *id != topic.id);
         let (id, name) = (topic.id, topic.name.clone());
-        if let Some(before) = self.topics.insert(id, topic).filter(|before| before.name != name) {
-            self.names.remove(&before.name);
+        self.group_topic_count += usize::from(name.is_of_group());
+        if let Some(before) = self.topics.insert(id, topic) {
+            self.group_topic_count -= usize::from(before.name.is_of_group());
+            if before.name != name {
+                self.names.remove(&before.name);
+            }
         }
         if let Some(replaced) = replaced {
             self.remove_topic(replaced);
@@ -275,6 +286,7 @@ impl Tables {
 
     pub(super) fn remove_topic(&mut self, id: TopicId) {
         let Some(topic) = self.topics.remove(&id) else { return };
+        self.group_topic_count -= usize::from(topic.name.is_of_group());
         // Another topic may have got the name.
         if self.names.get(&topic.name) == Some(&id) {
             self.names.remove(&topic.name);
@@ -328,6 +340,12 @@ impl Tables {
         assert!(last.is_none_or(|last| last < self.next_topic_id), "invariant 4: topic {last:?}");
         let mut times = self.stored_by.values().chain(self.used.values());
         assert!(times.all(|time| *time <= self.running), "invariant 5");
+        let of_groups = self.names.keys().filter(|name| name.is_of_group()).count();
+        assert!(
+            self.group_topic_count == of_groups,
+            "invariant 6: {} of {of_groups}",
+            self.group_topic_count
+        );
     }
 
     /// Everything, as changes that build these tables from nothing, when the shard has run for `running`.

@@ -429,7 +429,7 @@ pub(in crate::broker) enum Others {
 /// Topics of groups are made because somebody consumes: they do not take the place of others.
 pub(super) fn check_group_topics(tables: &Tables, name: &TopicName) -> Result<(), Failure> {
     let max = limits::GROUP_TOPICS_MAX;
-    if !name.is_of_group() || tables.topics().filter(|topic| topic.name.is_of_group()).count() < max {
+    if !name.is_of_group() || tables.group_topic_count() < max {
         return Ok(());
     }
     let message = format!("there are {max} topics of groups' retries and dead letters, no more are taken");

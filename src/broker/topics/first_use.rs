@@ -67,11 +67,12 @@ impl<D: Disk> Broker<D> {
         if check_instance(&self.tables(), name).is_err() {
             return Err(topic_missing(&self.tables(), name));
         }
-        // A program that makes names up, or misspells them in a loop, must not fill the tables.
-        let topic_count = self.tables().topic_count();
+        // A program that makes names up, or misspells them in a loop, must not fill the tables. Groups' topics have a bound of
+        // their own, and take no place here.
+        let topic_count = self.tables().topic_count() - self.tables().group_topic_count();
         if topic_count >= limits::AUTO_CREATE_TOPICS_MAX {
             let message = format!(
-                "topic {name} does not exist, and there are {topic_count} topics: no more are made by first use; create \
+                "topic {name} does not exist, and there are {topic_count} topics beside those of groups: no more are made by first use; create \
                  it with `turbopump topic create {name}`"
             );
             return Err(Failure::new(Status::TopicNotExist, message));
