@@ -32,6 +32,7 @@ mod logging;
 mod lost_files;
 mod lost_parts;
 mod messages;
+mod mqadmin_strangers;
 mod mqadmin_verbs;
 mod odd_files;
 mod permissions;

@@ -7,7 +7,7 @@ use crate::cli::error::CommandError;
 use crate::cli::mqadmin::arguments::{Shared, TargetArguments};
 use crate::cli::mqadmin::caller::{CallError, Caller, Signer};
 use crate::client::Tls;
-use crate::protocol::remoting::body::{ClusterInfo, TopicRoute, read_names};
+use crate::protocol::remoting::body::{ClusterInfo, TopicRoute, read_names, read_route};
 use crate::protocol::remoting::client::Answer;
 use crate::protocol::remoting::code::request;
 use crate::protocol::remoting::{FieldValue, ResponseCode};
@@ -123,7 +123,7 @@ impl Admin {
 
     pub fn route(&mut self, topic: &str) -> Result<TopicRoute, CallError> {
         let fields = [("topic", FieldValue::Text(topic))];
-        self.ask_names(request::GET_ROUTEINFO_BY_TOPIC, &fields, |answer| TopicRoute::read(answer.body))
+        self.ask_names(request::GET_ROUTEINFO_BY_TOPIC, &fields, |answer| read_route(answer.body))
     }
 
     /// `None` when nobody has such a topic.

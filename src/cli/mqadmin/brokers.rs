@@ -91,6 +91,7 @@ impl Counts {
         let number =
             |name: &str| text(name).split(' ').next().and_then(|text| text.parse().ok()).unwrap_or(0.0);
         let whole = |name: &str| text(name).parse::<i64>().unwrap_or(0);
+        let counted = |from: &str, to: &str| whole(to).saturating_sub(whole(from));
         let earliest = text("earliestMessageTimeStamp").parse::<u64>().ok();
         let age_ms = earliest.map_or(0, |earliest| calendar::now().0.saturating_sub(earliest));
         Self {
@@ -100,10 +101,10 @@ impl Counts {
             hours_kept: age_ms as f64 / 3_600_000.0,
             disk_used: number("commitLogDiskRatio"),
             active: text("brokerActive") == "true",
-            in_yesterday: whole("msgPutTotalTodayMorning") - whole("msgPutTotalYesterdayMorning"),
-            out_yesterday: whole("msgGetTotalTodayMorning") - whole("msgGetTotalYesterdayMorning"),
-            in_today: whole("msgPutTotalTodayNow") - whole("msgPutTotalTodayMorning"),
-            out_today: whole("msgGetTotalTodayNow") - whole("msgGetTotalTodayMorning"),
+            in_yesterday: counted("msgPutTotalYesterdayMorning", "msgPutTotalTodayMorning"),
+            out_yesterday: counted("msgGetTotalYesterdayMorning", "msgGetTotalTodayMorning"),
+            in_today: counted("msgPutTotalTodayMorning", "msgPutTotalTodayNow"),
+            out_today: counted("msgGetTotalTodayMorning", "msgGetTotalTodayNow"),
             waits: WAITS.map(|name| table.get(name).cloned().unwrap_or_else(|| "null".to_owned())),
             timer: TIMER.map(number),
         }
@@ -259,7 +260,9 @@ pub fn settings(of: &BrokerStatusArguments) -> Result<(), CommandError> {
     let mut tables = BTreeMap::new();
     for broker in admin.targets(&of.target)? {
         let table = admin.ask(&broker.address, request::GET_BROKER_CONFIG, &[], b"", |answer| {
-            Ok::<_, String>(read_properties(answer.body))
+            let table = read_properties(answer.body);
+            // Every broker has a name.
+            if table.contains_key("brokerName") { Ok(table) } else { Err("it has no `brokerName`") }
         })?;
         tables.insert(broker.address, table);
     }

@@ -142,15 +142,15 @@ fn group_view(admin: &mut Admin, of: &ProgressArguments, group: &str) -> Result<
         consumer_offset: place.committed,
         client: clients.get(queue).cloned(),
         diff: place.missing(),
-        in_flight: place.given - place.committed,
+        in_flight: place.given.saturating_sub(place.committed),
         last_consumed_ms: (place.stored != 0).then_some(place.stored),
     };
     let queues: Vec<_> = told.queues.iter().map(queue).collect();
     Ok(GroupView {
         group: group.to_owned(),
         consumed_per_second: told.rate,
-        diff: queues.iter().map(|queue| queue.diff).sum(),
-        in_flight: queues.iter().map(|queue| queue.in_flight).sum(),
+        diff: queues.iter().map(|queue| queue.diff).fold(0, i64::saturating_add),
+        in_flight: queues.iter().map(|queue| queue.in_flight).fold(0, i64::saturating_add),
         queues,
     })
 }

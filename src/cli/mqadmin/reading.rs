@@ -167,9 +167,15 @@ impl Queue<'_> {
         let mut fields =
             vec![("topic", FieldValue::Text(self.topic)), ("queueId", FieldValue::Number(self.queue.into()))];
         fields.extend(time.map(|time| ("timestamp", FieldValue::Number(time))));
-        admin.ask(&self.broker.address, code, &fields, b"", |answer| {
+        let offset: i64 = admin.ask(&self.broker.address, code, &fields, b"", |answer| {
             answer.header.fields.required_number("offset")
-        })
+        })?;
+        // Brokers of Apache's say -1 where a queue has never had a message.
+        if offset >= -1 {
+            return Ok(offset);
+        }
+        let reason = format!("it says that {} has an offset {offset}", self.text());
+        Err(CallError::Protocol { address: self.broker.address.clone(), reason })
     }
 
     /// What was stored between two times, or the whole queue.
@@ -187,17 +193,33 @@ impl Queue<'_> {
     }
 }
 
-/// The queues of a topic that are read, in the order of their brokers.
-fn queues<'a>(admin: &mut Admin, topic: &'a str, by: &str) -> Result<Vec<Queue<'a>>, CallError> {
+/// The queues of a topic that are read, of one broker or of all in the order of their names.
+fn queues<'a>(
+    admin: &mut Admin,
+    topic: &'a str,
+    by: &str,
+    wanted: Option<&str>,
+) -> Result<impl Iterator<Item = Queue<'a>> + use<'a>, CommandError> {
     let route = admin.route(by)?;
     let mut found = Vec::new();
     for broker in brokers_of(&route) {
         let of_broker = route.queues.iter().find(|queues| queues.broker == broker.name);
         let readable = of_broker.filter(|queues| queues.permission & READABLE != 0);
         let count = readable.map_or(0, |queues| queues.read);
-        found.extend((0..count).map(|queue| Queue { topic, broker: broker.clone(), queue }));
+        if count > 0 && wanted.is_none_or(|wanted| broker.name == wanted) {
+            found.push((broker, count));
+        }
     }
-    Ok(found)
+    if found.is_empty() {
+        let on = wanted.map_or_else(String::new, |broker| format!(" on broker {broker}"));
+        return Err(CommandError::failed(format!(
+            "topic {by} has no queue that is read{on}: `turbopump topicRoute -t {by}` shows its brokers and permissions"
+        )));
+    }
+    let of_broker = move |(broker, count): (Broker, u32)| {
+        (0..count).map(move |queue| Queue { topic, broker: broker.clone(), queue })
+    };
+    Ok(found.into_iter().flat_map(of_broker))
 }
 
 /// Prints what people read; programs get messages only.
@@ -217,7 +239,7 @@ pub fn print_all(of: &PrintArguments) -> Result<(), CommandError> {
     let mut admin = Admin::new(&of.shared)?;
     let format = of.shared.output;
     let topic = of.topic.trim();
-    for queue in queues(&mut admin, topic, of.route.as_deref().unwrap_or(topic).trim())? {
+    for queue in queues(&mut admin, topic, of.route.as_deref().unwrap_or(topic).trim(), None)? {
         let Range { first, end } = queue.range(&mut admin, of.from.as_ref(), of.to.as_ref())?;
         let name = queue.text();
         say(format, &format!("minOffset={first}, maxOffset={end}, {name}"))?;
@@ -287,30 +309,29 @@ pub fn consume(of: &ConsumeArguments) -> Result<(), CommandError> {
             return say(format, &format!("{} no matched msg, offset={offset}", queue.text()));
         }
         let first = first.max(offset);
-        let end = match end - first > count {
+        let end = match end.saturating_sub(first) > count {
             true => {
                 say(format, &format!("The older {count} message will be provided"))?;
-                first + count - 1
+                first.saturating_add(count - 1)
             }
             false => end,
         };
         return consume_queue(&mut admin, of, &queue, Range { first, end });
     }
     let mut left = count;
-    let mut queues = queues(&mut admin, topic, topic)?;
-    queues.retain(|queue| of.broker.as_ref().is_none_or(|name| queue.broker.name == name.trim()));
-    for queue in queues {
+    for queue in queues(&mut admin, topic, topic, of.broker.as_deref().map(str::trim))? {
         if left <= 0 {
             break;
         }
         let Range { first, end } = queue.range(&mut admin, of.from.as_ref(), of.to.as_ref())?;
-        let has_more = end - first > left;
+        let there = end.saturating_sub(first);
+        let has_more = there > left;
         if has_more {
             let number = queue.queue;
             say(format, &format!("The older {left} message of the {number} queue will be provided"))?;
         }
-        let end = if has_more { first + left - 1 } else { end };
-        left = if has_more { 0 } else { left - (end - first) - 1 };
+        let end = if has_more { first.saturating_add(left - 1) } else { end };
+        left = if has_more { 0 } else { left.saturating_sub(there).saturating_sub(1) };
         consume_queue(&mut admin, of, &queue, Range { first, end })?;
     }
     Ok(())
@@ -326,7 +347,8 @@ fn consume_queue(
     let (format, name) = (of.shared.output, queue.text());
     let mut offset = range.first;
     while offset <= range.end {
-        let wanted = u32::try_from(range.end - offset + 1).unwrap_or(u32::MAX).min(PULL_MESSAGES);
+        let wanted = u32::try_from(range.end.saturating_sub(offset).saturating_add(1));
+        let wanted = wanted.unwrap_or(u32::MAX).min(PULL_MESSAGES);
         let call = queue.call(of.group.trim(), "*", offset, wanted);
         let pulled = pull(admin, &queue.broker, &call)?;
         let state = pulled.state.name();

@@ -144,14 +144,22 @@ fn place(admin: &mut Admin, topic: &str, of: &SendArguments) -> Result<(Broker, 
     let wanted = of.broker.as_deref().map(str::trim);
     let mut places = places(&route, most);
     places.retain(|(broker, _)| wanted.is_none_or(|wanted| broker.name == wanted));
-    if let Some(queue) = of.queue {
-        let broker = places.first().map(|(broker, _)| broker.clone());
-        let named = broker.ok_or_else(|| nowhere(topic, wanted))?;
-        return Ok((named, queue));
-    }
     // Any will do: the clock picks one.
-    let index = usize::try_from(calendar::now().0).unwrap_or(0) % places.len().max(1);
-    places.into_iter().nth(index).ok_or_else(|| nowhere(topic, wanted))
+    let picked = pick(places, calendar::now().0).ok_or_else(|| nowhere(topic, wanted))?;
+    Ok((picked.0, of.queue.unwrap_or(picked.1)))
+}
+
+/// One of all queues.
+fn pick(places: Vec<(Broker, u32)>, by: u64) -> Option<(Broker, u32)> {
+    let all: u64 = places.iter().map(|(_, count)| u64::from(*count)).sum();
+    let mut index = by.checked_rem(all)?;
+    for (broker, count) in places {
+        match u32::try_from(index) {
+            Ok(queue) if queue < count => return Some((broker, queue)),
+            _ => index -= u64::from(count),
+        }
+    }
+    None
 }
 
 fn nowhere(topic: &str, broker: Option<&str>) -> CommandError {
@@ -161,14 +169,16 @@ fn nowhere(topic: &str, broker: Option<&str>) -> CommandError {
     ))
 }
 
-/// The queues that take messages, of each broker so many at most.
+/// How many queues take messages, of each broker so many at most.
 fn places(route: &TopicRoute, most: u32) -> Vec<(Broker, u32)> {
     let mut found = Vec::new();
     for broker in brokers_of(route) {
         let queues = route.queues.iter().find(|queues| queues.broker == broker.name);
         let count =
             queues.filter(|queues| queues.permission & WRITABLE != 0).map_or(0, |queues| queues.write);
-        found.extend((0..count.min(most)).map(|queue| (broker.clone(), queue)));
+        if count > 0 {
+            found.push((broker, count.min(most)));
+        }
     }
     found
 }
@@ -201,10 +211,11 @@ mod tests {
         let route =
             |permission| TopicRoute { brokers: vec![broker.clone()], queues: vec![queues(permission)] };
         let numbers = |route: &TopicRoute, most| -> Vec<u32> {
-            places(route, most).into_iter().map(|(_, queue)| queue).collect()
+            let picked = (0..8).filter_map(|by| pick(places(route, most), by));
+            picked.map(|(_, queue)| queue).collect()
         };
-        assert_eq!(numbers(&route(7), QUEUES_WISHED), [0, 1, 2, 3]);
-        assert_eq!(numbers(&route(6), u32::MAX).len(), 8);
+        assert_eq!(numbers(&route(7), QUEUES_WISHED), [0, 1, 2, 3, 0, 1, 2, 3]);
+        assert_eq!(numbers(&route(6), u32::MAX), [0, 1, 2, 3, 4, 5, 6, 7]);
         assert_eq!(numbers(&route(4), u32::MAX), [0; 0]);
     }
 

@@ -91,11 +91,11 @@ fn rows_of(admin: &mut Admin, topic: &str, brokers: &[Broker]) -> Result<Vec<Row
     for group in groups {
         let [out_per_second, out_day] =
             counted(admin, brokers, "GROUP_GET_NUMS", &format!("{topic}@{group}"))?;
-        let mut accumulated = 0;
+        let mut accumulated: i64 = 0;
         for broker in brokers {
             match progress_on(admin, &broker.address, &group, Some(topic)) {
                 Err(error) if error.code().is_some() => {}
-                told => accumulated += told?.missing(),
+                told => accumulated = accumulated.saturating_add(told?.missing()),
             }
         }
         let accumulated = accumulated.max(0);

@@ -212,7 +212,7 @@ fn route_table(route: &TopicRoute) -> String {
     };
     let mut text =
         line(["#ClusterName", "#BrokerName", "#BrokerAddrs", "#ReadQueue", "#WriteQueue", "#Perm"]);
-    let (mut read, mut write) = (0, 0);
+    let (mut read, mut write) = (0_u64, 0_u64);
     for queues in &route.queues {
         let broker = route.brokers.iter().find(|broker| broker.broker == queues.broker);
         let cluster = broker.map_or("", |broker| &broker.cluster);
@@ -226,8 +226,8 @@ fn route_table(route: &TopicRoute) -> String {
             &queues.write.to_string(),
             &queues.permission.to_string(),
         ]);
-        read += queues.read;
-        write += queues.write;
+        read += u64::from(queues.read);
+        write += u64::from(queues.write);
     }
     let count = route.queues.len().to_string();
     text + &"-".repeat(158) + "\n" + &line(["Total:", &count, "", &read.to_string(), &write.to_string(), ""])

@@ -31,7 +31,8 @@ pub use queues::{QueueEntries, QueueEntry, QueueTimes, write_queue_times, write_
 pub use registration::{RegisteredTopic, RegisteredTopics, RegistrationError};
 pub use route::{BrokerAddresses, QueueNumbers, TopicRoute};
 pub use told::{
-    BrokerQueue, ToldBounds, ToldClient, ToldConsumers, ToldCount, ToldCounts, ToldPlace, ToldProgress,
-    ToldSubscription, ToldTopic, read_names, read_queue_offsets, read_table,
+    BrokerQueue, ToldBounds, ToldClient, ToldConsumers, ToldCount, ToldCounts, ToldError, ToldPlace,
+    ToldProgress, ToldSubscription, ToldTopic, read_names, read_queue_numbers, read_queue_offsets,
+    read_route, read_table,
 };
 pub use users::{RulesShown, UserShown, write_rules, write_users};

@@ -36,11 +36,14 @@ pub struct QueueNumbers {
 impl TopicRoute {
     /// Reads a route as brokers and name servers of RocketMQ write it. What is left out is 0, or nothing.
     pub fn read(body: &[u8]) -> Result<Self, JsonError> {
-        let route = Value::parse(body)?;
-        Ok(Self {
+        Ok(Self::of(&Value::parse(body)?))
+    }
+
+    pub(super) fn of(route: &Value<'_>) -> Self {
+        Self {
             brokers: route.get("brokerDatas").items().iter().map(BrokerAddresses::of).collect(),
             queues: route.get("queueDatas").items().iter().map(QueueNumbers::of).collect(),
-        })
+        }
     }
 
     /// As every client reads it: in standard JSON, without blanks.
@@ -87,7 +90,7 @@ fn text(value: &Value<'_>) -> String {
 }
 
 impl QueueNumbers {
-    fn of(queues: &Value<'_>) -> Self {
+    pub(super) fn of(queues: &Value<'_>) -> Self {
         let number = |name| queues.get(name).as_number();
         let count = |name| number(name).and_then(|count| u32::try_from(count).ok()).unwrap_or(0);
         Self {

@@ -1,12 +1,29 @@
-//! What name servers and brokers tell tools, as tools read it: what is left out is nothing, and so is what is not understood.
+//! What name servers and brokers tell tools, as tools read it. Lists and tables are always there; of their parts what is left out
+//! is nothing, and so is what is not understood.
 //! The other end of what the files beside this one write.
 
 use std::collections::BTreeMap;
 
 use super::cluster::ClusterInfo;
-use super::route::BrokerAddresses;
+use super::route::{BrokerAddresses, QueueNumbers, TopicRoute};
+use crate::limits;
 use crate::protocol::remoting::JsonError;
 use crate::protocol::remoting::json::Value;
+
+/// Why what is told is of no use.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ToldError {
+    #[error(transparent)]
+    Json(#[from] JsonError),
+    /// RocketMQ's brokers and name servers write it even when it is empty, so whoever leaves it out is something else.
+    #[error("it has no `{0}`")]
+    Missing(&'static str),
+    #[error(
+        "it says that a broker has {count} queues of a topic, and none has less than 0 or more than {}",
+        limits::TOPIC_QUEUES_MAX
+    )]
+    QueueCount { count: i64 },
+}
 
 /// A queue of a broker's, in the order of topics, brokers and numbers.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -104,10 +121,10 @@ impl ToldPlace {
 
 impl ToldProgress {
     pub fn missing(&self) -> i64 {
-        self.queues.values().map(ToldPlace::missing).sum()
+        self.queues.values().map(ToldPlace::missing).fold(0, i64::saturating_add)
     }
 
-    pub fn read(body: &[u8]) -> Result<Self, JsonError> {
+    pub fn read(body: &[u8]) -> Result<Self, ToldError> {
         let value = Value::parse(body)?;
         let place = |of: &Value<'_>| ToldPlace {
             end: number(of, "brokerOffset"),
@@ -115,25 +132,28 @@ impl ToldProgress {
             given: number(of, "pullOffset"),
             stored: number(of, "lastTimestamp"),
         };
-        Ok(Self { queues: by_queue(value.get("offsetTable"), place), rate: rate(&value, "consumeTps") })
+        Ok(Self { queues: by_queue(table(&value, "offsetTable")?, place), rate: rate(&value, "consumeTps") })
     }
 }
 
 impl ToldTopic {
-    pub fn read(body: &[u8]) -> Result<Self, JsonError> {
+    pub fn read(body: &[u8]) -> Result<Self, ToldError> {
         let value = Value::parse(body)?;
         let bounds = |of: &Value<'_>| ToldBounds {
             first: number(of, "minOffset"),
             end: number(of, "maxOffset"),
             stored: number(of, "lastUpdateTimestamp"),
         };
-        Ok(Self { queues: by_queue(value.get("offsetTable"), bounds), rate: rate(&value, "topicPutTps") })
+        Ok(Self {
+            queues: by_queue(table(&value, "offsetTable")?, bounds),
+            rate: rate(&value, "topicPutTps"),
+        })
     }
 }
 
 impl ToldConsumers {
     /// Of a group that consumes; producers have clients alone.
-    pub fn read(body: &[u8]) -> Result<Self, JsonError> {
+    pub fn read(body: &[u8]) -> Result<Self, ToldError> {
         let value = Value::parse(body)?;
         let client = |of: &Value<'_>| ToldClient {
             client: text(of, "clientId"),
@@ -147,7 +167,7 @@ impl ToldConsumers {
             tags: texts(of.get("tagsSet")),
         };
         Ok(Self {
-            clients: value.get("connectionSet").items().iter().map(client).collect(),
+            clients: list(&value, "connectionSet")?.iter().map(client).collect(),
             kind: text(&value, "consumeType"),
             model: text(&value, "messageModel"),
             start: text(&value, "consumeFromWhere"),
@@ -157,8 +177,9 @@ impl ToldConsumers {
 }
 
 impl ToldCounts {
-    pub fn read(body: &[u8]) -> Result<Self, JsonError> {
+    pub fn read(body: &[u8]) -> Result<Self, ToldError> {
         let value = Value::parse(body)?;
+        table(&value, "statsMinute")?;
         let count =
             |name| ToldCount { sum: number(value.get(name), "sum"), rate: rate(value.get(name), "tps") };
         Ok(Self { minute: count("statsMinute"), hour: count("statsHour"), day: count("statsDay") })
@@ -166,40 +187,92 @@ impl ToldCounts {
 }
 
 impl ClusterInfo {
-    pub fn read(body: &[u8]) -> Result<Self, JsonError> {
+    pub fn read(body: &[u8]) -> Result<Self, ToldError> {
         let value = Value::parse(body)?;
-        let brokers = value.get("brokerAddrTable").entries().iter();
+        let brokers = table(&value, "brokerAddrTable")?.iter();
         Ok(Self::new(brokers.map(|(_, broker)| BrokerAddresses::of(broker)).collect()))
     }
 }
 
+/// Where a topic's queues are.
+pub fn read_route(body: &[u8]) -> Result<TopicRoute, ToldError> {
+    let value = Value::parse(body)?;
+    list(&value, "brokerDatas")?;
+    for queues in list(&value, "queueDatas")? {
+        check_counts(queues)?;
+    }
+    Ok(TopicRoute::of(&value))
+}
+
+/// How many queues of a topic the broker itself says that it has.
+pub fn read_queue_numbers(body: &[u8]) -> Result<QueueNumbers, ToldError> {
+    let value = Value::parse(body)?;
+    if value.get("perm").as_number().is_none() {
+        return Err(ToldError::Missing("perm"));
+    }
+    check_counts(&value)?;
+    Ok(QueueNumbers::of(&value))
+}
+
+/// Queues are walked by their count: one that no broker can have would be walked for ever.
+fn check_counts(queues: &Value<'_>) -> Result<(), ToldError> {
+    for name in ["readQueueNums", "writeQueueNums"] {
+        let count = number(queues, name);
+        if !(0..=i64::from(limits::TOPIC_QUEUES_MAX)).contains(&count) {
+            return Err(ToldError::QueueCount { count });
+        }
+    }
+    Ok(())
+}
+
 /// The names in a list that is the member `name`.
-pub fn read_names(body: &[u8], name: &str) -> Result<Vec<String>, JsonError> {
-    Ok(texts(Value::parse(body)?.get(name)))
+pub fn read_names(body: &[u8], name: &'static str) -> Result<Vec<String>, ToldError> {
+    let value = Value::parse(body)?;
+    list(&value, name)?;
+    Ok(texts(value.get(name)))
 }
 
 /// A table of texts.
-pub fn read_table(body: &[u8]) -> Result<BTreeMap<String, String>, JsonError> {
+pub fn read_table(body: &[u8]) -> Result<BTreeMap<String, String>, ToldError> {
     let value = Value::parse(body)?;
     let entry = |(name, of): &(Value<'_>, Value<'_>)| {
         Some((name.as_text()?.to_owned(), of.as_text().unwrap_or_default().to_owned()))
     };
-    Ok(value.get("table").entries().iter().filter_map(entry).collect())
+    Ok(table(&value, "table")?.iter().filter_map(entry).collect())
 }
 
 /// Offsets by queues.
-pub fn read_queue_offsets(body: &[u8]) -> Result<BTreeMap<BrokerQueue, i64>, JsonError> {
+pub fn read_queue_offsets(body: &[u8]) -> Result<BTreeMap<BrokerQueue, i64>, ToldError> {
     let value = Value::parse(body)?;
-    Ok(by_queue(value.get("offsetTable"), |offset| offset.as_number().unwrap_or(0)))
+    Ok(by_queue(table(&value, "offsetTable")?, |offset| offset.as_number().unwrap_or(0)))
 }
 
-fn by_queue<T>(table: &Value<'_>, read: impl Fn(&Value<'_>) -> T) -> BTreeMap<BrokerQueue, T> {
+/// A list that is always there, empty or not.
+fn list<'a, 'v>(value: &'a Value<'v>, name: &'static str) -> Result<&'a [Value<'v>], ToldError> {
+    match value.get(name) {
+        Value::Array(items) => Ok(items),
+        _ => Err(ToldError::Missing(name)),
+    }
+}
+
+/// The same of a table.
+fn table<'a, 'v>(
+    value: &'a Value<'v>,
+    name: &'static str,
+) -> Result<&'a [(Value<'v>, Value<'v>)], ToldError> {
+    match value.get(name) {
+        Value::Object(entries) => Ok(entries),
+        _ => Err(ToldError::Missing(name)),
+    }
+}
+
+fn by_queue<T>(table: &[(Value<'_>, Value<'_>)], read: impl Fn(&Value<'_>) -> T) -> BTreeMap<BrokerQueue, T> {
     let queue = |key: &Value<'_>| BrokerQueue {
         topic: text(key, "topic"),
         broker: text(key, "brokerName"),
         queue: number(key, "queueId"),
     };
-    table.entries().iter().map(|(key, value)| (queue(key), read(value))).collect()
+    table.iter().map(|(key, value)| (queue(key), read(value))).collect()
 }
 
 fn text(of: &Value<'_>, name: &str) -> String {
@@ -305,7 +378,46 @@ mod tests {
         let text = br#"{"consumeTps":1.25,"offsetTable":{{"topic":"t","brokerName":"b-0","queueId":3}:{"brokerOffset":9}}}"#;
         let progress = ToldProgress::read(text).expect("it is read");
         assert_eq!((progress.rate, progress.missing()), (1.25, 9));
-        assert_eq!(ToldConsumers::read(b"{}"), Ok(ToldConsumers::default()));
+        assert_eq!(ToldConsumers::read(br#"{"connectionSet":[]}"#), Ok(ToldConsumers::default()));
         assert!(read_names(b"[", "topicList").is_err());
+    }
+
+    #[test]
+    fn who_leaves_out_what_is_always_there_is_something_else() {
+        assert_eq!(ToldConsumers::read(b"{}"), Err(ToldError::Missing("connectionSet")));
+        assert_eq!(ToldProgress::read(b"{}"), Err(ToldError::Missing("offsetTable")));
+        assert_eq!(ToldTopic::read(br#"{"offsetTable":[]}"#), Err(ToldError::Missing("offsetTable")));
+        assert_eq!(ToldCounts::read(b"{}"), Err(ToldError::Missing("statsMinute")));
+        assert_eq!(ClusterInfo::read(b"{}"), Err(ToldError::Missing("brokerAddrTable")));
+        assert_eq!(read_names(b"{}", "topicList"), Err(ToldError::Missing("topicList")));
+        assert_eq!(read_names(br#"{"topicList":[]}"#, "topicList"), Ok(Vec::new()));
+        assert_eq!(read_table(b"{}"), Err(ToldError::Missing("table")));
+        assert_eq!(read_queue_offsets(b"{}"), Err(ToldError::Missing("offsetTable")));
+        assert_eq!(read_route(b"{}"), Err(ToldError::Missing("brokerDatas")));
+        assert_eq!(read_queue_numbers(b"{}"), Err(ToldError::Missing("perm")));
+    }
+
+    #[test]
+    fn no_broker_has_queues_without_end() {
+        let route = |count: i64| {
+            let text = format!(
+                r#"{{"brokerDatas":[],"queueDatas":[{{"brokerName":"b","readQueueNums":{count}}}]}}"#
+            );
+            read_route(text.as_bytes()).map(|route| route.queues[0].read)
+        };
+        assert_eq!((route(0), route(65_536)), (Ok(0), Ok(65_536)));
+        for count in [-1, 65_537, i64::from(i32::MAX), i64::MAX] {
+            assert_eq!(route(count), Err(ToldError::QueueCount { count }));
+        }
+    }
+
+    #[test]
+    fn sums_of_what_is_told_have_an_end() {
+        let of = |queue| {
+            let key = BrokerQueue { queue, ..key() };
+            (key, ToldPlace { end: i64::MAX, committed: -1, given: 0, stored: 0 })
+        };
+        let progress = ToldProgress { queues: [of(0), of(1)].into(), rate: 0.0 };
+        assert_eq!(progress.missing(), i64::MAX);
     }
 }
