@@ -66,6 +66,8 @@ pub enum RegisterError {
     Brokers,
     #[error("register broker failed: the topics of all brokers take too much memory")]
     Memory,
+    #[error("topic {topic} has {queues} queues: a topic has 0 to {max} on a broker", max = limits::TOPIC_QUEUES_MAX)]
+    Queues { topic: String, queues: u32 },
 }
 
 /// The brokers of one name.
@@ -220,6 +222,10 @@ impl BrokerTable {
         let Some(broker) = self.brokers.get_mut(&queues.broker) else { return Ok(()) };
         if !(1..=limits::NAMESRV_NAME_BYTES_MAX).contains(&topic.len()) {
             return Err(RegisterError::Name);
+        }
+        let most = queues.read.max(queues.write);
+        if most > limits::TOPIC_QUEUES_MAX {
+            return Err(RegisterError::Queues { topic: topic.to_owned(), queues: most });
         }
         let bytes = if broker.topics.contains_key(topic) { 0 } else { topic_bytes(topic) };
         if self.bytes + bytes > limits::NAMESRV_TABLE_BYTES_MAX {

@@ -329,6 +329,16 @@ fn brokers_of_others_are_in_routes_until_their_connection_ends() {
     assert_eq!(broker.ask(REGISTER, &fields("theirs-a"), TOPICS).code, 0);
     let passing_for_ours = broker.ask(REGISTER, &fields("n-1"), TOPICS);
     assert_eq!(passing_for_ours.code, 1, "{passing_for_ours:?}");
+    let endless =
+        String::from_utf8_lossy(TOPICS).replace("\"readQueueNums\":4", "\"readQueueNums\":2147483647");
+    let refused = broker.ask(REGISTER, &fields("theirs-b"), endless.as_bytes());
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.remark.contains("topic theirs has 2147483647 queues"), "{refused:?}");
+    let alone =
+        br#"{"queueDatas":[{"brokerName":"theirs-a","perm":6,"readQueueNums":4,"writeQueueNums":65537}]}"#;
+    let refused = broker.ask(217, &[("topic", "alone")], alone);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.remark.contains("topic alone has 65537 queues"), "{refused:?}");
     let version = broker.ask(322, &fields("theirs-a"), br#"{"counter":5,"stateVersion":0,"timestamp":17}"#);
     assert_eq!(version.fields, [("changed".to_owned(), "false".to_owned())]);
     // Another shard knows it as well.

@@ -45,6 +45,9 @@ pub enum RegistrationError {
     Name,
     #[error("it has more than {max} topics", max = limits::NAMESRV_TOPICS_MAX)]
     Topics,
+    /// Clients make as much room as they are told that there are queues.
+    #[error("topic {topic} has {queues} queues: a topic has 0 to {max} on a broker", max = limits::TOPIC_QUEUES_MAX)]
+    Queues { topic: String, queues: i64 },
 }
 
 /// Before this version of a broker's (`common/.../MQVersion.java`) the body was the table of topics alone.
@@ -69,7 +72,10 @@ impl RegisteredTopics {
             Self { version: DataVersion::of(wrapper.get("dataVersion")), topics: BTreeMap::new() };
         for (name, topic) in wrapper.get("topicConfigTable").entries() {
             let Some(name) = name.as_text() else { continue };
-            registered.add(name, RegisteredTopic::of(topic))?;
+            let number = |member| topic.get(member).as_number().unwrap_or(0);
+            let flags = i32::try_from(number("topicSysFlag")).unwrap_or(0);
+            let said = [number("readQueueNums"), number("writeQueueNums"), number("perm")];
+            registered.add(name, said, flags)?;
         }
         Ok(registered)
     }
@@ -83,35 +89,31 @@ impl RegisteredTopics {
             let mut words = text.split(' ');
             let name = words.next().unwrap_or_default();
             let mut number = || words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
-            let (read, write, permission) = (number(), number(), number());
-            registered.add(name, RegisteredTopic { read, write, permission, flags: 0 })?;
+            registered.add(name, [number(), number(), number()], 0)?;
         }
         Ok(registered)
     }
 
-    fn add(&mut self, name: &str, topic: RegisteredTopic) -> Result<(), RegistrationError> {
+    fn add(
+        &mut self,
+        name: &str,
+        [read, write, permission]: [i64; 3],
+        flags: i32,
+    ) -> Result<(), RegistrationError> {
         if name.len() > limits::NAMESRV_NAME_BYTES_MAX {
             return Err(RegistrationError::Name);
         }
         if self.topics.len() >= limits::NAMESRV_TOPICS_MAX && !self.topics.contains_key(name) {
             return Err(RegistrationError::Topics);
         }
-        self.topics.insert(name.to_owned(), topic);
+        let count = |queues| match u32::try_from(queues) {
+            Ok(count) if count <= limits::TOPIC_QUEUES_MAX => Ok(count),
+            _ => Err(RegistrationError::Queues { topic: name.to_owned(), queues }),
+        };
+        let (read, write) = (count(read)?, count(write)?);
+        let permission = u32::try_from(permission).unwrap_or(0);
+        self.topics.insert(name.to_owned(), RegisteredTopic { read, write, permission, flags });
         Ok(())
-    }
-}
-
-impl RegisteredTopic {
-    /// Of a `TopicConfig`, or of a `QueueData`: they call these alike.
-    pub fn of(value: &Value<'_>) -> Self {
-        let number = |name| value.get(name).as_number().and_then(|number| u32::try_from(number).ok());
-        let flags = value.get("topicSysFlag").as_number().and_then(|flags| i32::try_from(flags).ok());
-        Self {
-            read: number("readQueueNums").unwrap_or(0),
-            write: number("writeQueueNums").unwrap_or(0),
-            permission: number("perm").unwrap_or(0),
-            flags: flags.unwrap_or(0),
-        }
     }
 }
 
@@ -140,6 +142,10 @@ mod tests {
         "topicSysFlag":1,"writeQueueNums":4}},"topicQueueMappingDetailMap":{},"topicQueueMappingInfoMap":{}}}"#;
 
     fn compressed() -> Vec<u8> {
+        compressed_with(b"T 8 4 6 SINGLE_TAG {}")
+    }
+
+    fn compressed_with(topic: &[u8]) -> Vec<u8> {
         let mut plain = Vec::new();
         let mut put = |text: &[u8]| {
             plain.extend_from_slice(&(text.len() as i32).to_be_bytes());
@@ -151,7 +157,7 @@ mod tests {
             plain.extend_from_slice(&(text.len() as i32).to_be_bytes());
             plain.extend_from_slice(text);
         };
-        put(b"T 8 4 6 SINGLE_TAG {}");
+        put(topic);
         put(b"[]");
         let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
         encoder.write_all(&plain).expect("memory");
@@ -187,5 +193,29 @@ mod tests {
             "x".repeat(limits::NAMESRV_NAME_BYTES_MAX + 1)
         );
         assert!(refused(long.as_bytes(), false));
+    }
+
+    /// A client made as many queues as it was told of, 2,147,483,647 for one, until it had no memory left.
+    #[test]
+    fn a_topic_of_more_queues_than_a_node_gives_one_is_refused() {
+        let read = |queues: &str, member: &str| {
+            let body = BODY.replace(member, &format!("{}{queues}", &member[..member.len() - 1]));
+            RegisteredTopics::read(body.as_bytes(), false, 479).map_err(|error| error.to_string())
+        };
+        for member in ["\"readQueueNums\":8", "\"writeQueueNums\":4"] {
+            for queues in ["65537", "2147483647", "4294967297", "-1"] {
+                let refusal = read(queues, member).expect_err("no such topic can be");
+                assert_eq!(
+                    refusal,
+                    format!("topic T has {queues} queues: a topic has 0 to 65536 on a broker")
+                );
+            }
+            assert!(read("65536", member).is_ok());
+            assert!(read("0", member).is_ok());
+        }
+        for topic in [&b"T 65537 4 6 SINGLE_TAG {}"[..], b"T 8 -4 6 SINGLE_TAG {}"] {
+            let read = RegisteredTopics::read(&compressed_with(topic), true, 479);
+            assert!(matches!(read, Err(RegistrationError::Queues { .. })), "{read:?}");
+        }
     }
 }
