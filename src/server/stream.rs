@@ -115,7 +115,12 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Stream::Plain(stream) => Pin::new(stream).poll_read(context, output),
-            Stream::Tls(stream) => Pin::new(&mut **stream).poll_read(context, output),
+            Stream::Tls(stream) => match Pin::new(&mut **stream).poll_read(context, output) {
+                // The socket's end without a word of it within TLS, as many clients end their direction. Whether something was
+                // cut off, the requests tell: each says how long it is.
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(0)),
+                read => read,
+            },
         }
     }
 }

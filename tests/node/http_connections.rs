@@ -35,6 +35,32 @@ impl EndsItsDirection for TlsStream {
     }
 }
 
+/// Ends its direction as many clients of TLS do: the socket's alone, without saying so within TLS.
+struct Untold(TlsStream);
+
+impl Read for Untold {
+    fn read(&mut self, output: &mut [u8]) -> std::io::Result<usize> {
+        self.0.read(output)
+    }
+}
+
+impl Write for Untold {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl EndsItsDirection for Untold {
+    fn end_direction(&mut self) {
+        self.flush().expect("the broker reads");
+        self.0.sock.shutdown(Shutdown::Write).expect("it is open");
+    }
+}
+
 fn plain(directory: &tempfile::TempDir) -> Node {
     let node = Setup::new(directory.path()).with(&["--http", "127.0.0.1:0"]).start();
     node.run_well(&["topic", "create", "orders", "--queues", "1"]);
@@ -183,6 +209,27 @@ fn a_client_that_closes_its_direction_of_tls_gets_its_answers_and_then_the_end()
     let directory = test_directory();
     let node = secure(&directory);
     check_half_closed(&node, || open_tls(&node));
+}
+
+/// A wait ended with the TLS then, before it had looked: it was answered that there is no message, while there were two.
+#[test]
+fn an_end_of_the_socket_below_tls_is_the_end_of_the_clients_direction() {
+    let directory = test_directory();
+    let node = secure(&directory);
+    let open = || Connection::over(Untold(open_tls(&node).stream));
+    for _ in 0..5 {
+        let mut connection = open();
+        connection.send(publish(PUBLISH).repeat(2));
+        expect_published(&mut connection);
+        expect_published(&mut connection);
+        let mut connection = open();
+        connection.send(LONG_POLL);
+        connection.stream.end_direction();
+        let answer = connection.next().expect("an answer");
+        assert_eq!((answer.status, answer.body.matches("<Message>").count()), (200, 2), "{}", answer.body);
+        connection.expect_end();
+    }
+    check_half_closed(&node, open);
 }
 
 /// Waits for messages and goes away, with and without another request after the one that waits.
