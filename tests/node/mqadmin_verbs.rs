@@ -249,7 +249,15 @@ fn brokers_are_shown_closed_and_opened() {
     let closed = well(&node, "wipeWritePerm -b n-0");
     assert!(closed.starts_with("wipe write perm of broker[n-0] in name server["), "{closed}");
     assert_eq!(permission(), 4);
+    // What is asked for is how the topic is set up, not what routes say of it in the meantime.
+    let address = node.address();
+    let reads_only = well(&node, &format!("updateTopicPerm -b {address} -t orders -p 4"));
+    assert!(reads_only.starts_with("update topic perm from 6 to 4 in "), "{reads_only}");
+    let again = well(&node, &format!("updateTopicPerm -b {address} -t orders -p 4"));
+    assert_eq!(again, "new perm equals to the old one!\n");
     well(&node, "addWritePerm -b n-0");
+    assert_eq!(permission(), 4);
+    well(&node, &format!("updateTopicPerm -b {address} -t orders -p 6"));
     assert_eq!(permission(), 6);
     assert!(run(&node, "wipeWritePerm -b nobody").badly(1).contains("there is no broker `nobody`"));
     well(&node, "sendMessage -t orders -p x");

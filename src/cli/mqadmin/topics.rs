@@ -14,7 +14,7 @@ use crate::cli::mqadmin::arguments::{Shared, TargetArguments};
 use crate::cli::mqadmin::caller::CallError;
 use crate::cli::mqadmin::columns::{cut, time};
 use crate::cli::output::print;
-use crate::protocol::remoting::body::{BrokerQueue, QueueNumbers, ToldTopic, TopicRoute};
+use crate::protocol::remoting::body::{BrokerQueue, QueueNumbers, ToldTopic, TopicRoute, read_queue_numbers};
 use crate::protocol::remoting::client::Answer;
 use crate::protocol::remoting::code::request;
 use crate::protocol::remoting::{FieldValue, ResponseCode};
@@ -521,7 +521,11 @@ pub fn update_permission(of: &UpdatePermArguments) -> Result<(), CommandError> {
     for broker in &brokers {
         let known = brokers_of(&route).into_iter().find(|known| known.address == broker.address);
         let queues = known.and_then(|known| route.queues.iter().find(|queues| queues.broker == known.name));
-        let Some(queues) = queues else {
+        let own = match queues {
+            Some(told) => own_numbers(&mut admin, broker, topic, told)?,
+            None => None,
+        };
+        let Some(queues) = own else {
             // A cluster may have brokers without the topic.
             if of.target.cluster.is_some() {
                 continue;
@@ -535,7 +539,7 @@ pub fn update_permission(of: &UpdatePermArguments) -> Result<(), CommandError> {
             text += "new perm equals to the old one!\n";
             continue;
         }
-        let mut view = TopicView::of(topic, queues, of.permission);
+        let mut view = TopicView::of(topic, &queues, of.permission);
         view.set_up(&mut admin, broker)?;
         text += &format!(
             "update topic perm from {} to {} in {} success.\n",
@@ -547,6 +551,25 @@ pub fn update_permission(of: &UpdatePermArguments) -> Result<(), CommandError> {
         changed.push(view);
     }
     print(of.shared.output, &changed, |_| text)
+}
+
+/// How the topic is set up on the broker, by its own word: while name servers keep a broker closed, routes say of all its topics
+/// that nothing is written to them. `told` counts where a broker is too old to be asked; `None`: it has no such topic.
+fn own_numbers(
+    admin: &mut Admin,
+    broker: &Broker,
+    topic: &str,
+    told: &QueueNumbers,
+) -> Result<Option<QueueNumbers>, CallError> {
+    let fields = [("topic", FieldValue::Text(topic))];
+    let own = admin.ask(&broker.address, request::GET_TOPIC_CONFIG, &fields, b"", |answer| {
+        read_queue_numbers(answer.body)
+    });
+    match own {
+        Err(error) if error.is_refusal_of(ResponseCode::RequestCodeNotSupported) => Ok(Some(told.clone())),
+        Err(error) if error.is_refusal_of(ResponseCode::TopicNotExist) => Ok(None),
+        own => own.map(Some),
+    }
 }
 
 impl TopicView {
