@@ -379,6 +379,7 @@ const _: () = assert!(SHARE_GUARANTEED >= RECEIVE_MESSAGES_MAX as usize);
 const _: () = assert!(SHARD_LEASED_MESSAGES_MAX / 4 >= 256 * SHARE_GUARANTEED);
 const _: () = assert!(SHARD_HALVES_MAX / 4 >= 256 * SHARE_GUARANTEED);
 const _: () = assert!(SHARD_RECALLS_MAX / 4 >= 256 * SHARE_GUARANTEED);
+const _: () = assert!(SHARD_QUEUE_LOCKS_MAX / 4 >= 256 * SHARE_GUARANTEED);
 // All of them are repeated in one batch, each with 21 bytes.
 const _: () = assert!(SHARD_RECALLS_MAX * 21 <= BATCH_BYTES_MAX / 2);
 // Each with a byte for its length.

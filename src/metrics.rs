@@ -114,6 +114,8 @@ counters! {
     receives_refused,
     /// Commits of RocketMQ's clients that were not taken, whether these wait for an answer or not.
     commits_refused,
+    /// Queues that they did not get to themselves, for want of room or because others need it.
+    queue_locks_refused,
     /// Heartbeats of theirs that were not kept, for want of room or because others need it.
     heartbeats_refused,
     messages_dead_lettered,

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -54,7 +55,9 @@ async fn lock(node: &Node, client: &str, keys: &[QueueKey]) -> Vec<QueueKey> {
     for broker in &node.brokers {
         let of_shard = keys.iter().filter(|key| key.queue.shard(node.brokers.len() as u16) == broker.shard());
         let of_shard: BTreeSet<_> = of_shard.copied().collect();
-        granted.extend(broker.lock_queues(&group_name("g"), client, &of_shard).await.unwrap_or_default());
+        let locked =
+            broker.lock_queues(&group_name("g"), client, &of_shard, Ipv4Addr::LOCALHOST.into()).await;
+        granted.extend(locked.unwrap_or_default());
     }
     granted
 }
@@ -168,6 +171,48 @@ fn receivers_and_a_holder_keep_out_of_each_others_way() {
         assert!(received(node, receive(Duration::ZERO)).await.is_empty(), "the queue is another's");
         unlock(node, "a@1", &[key]).await;
         assert_eq!(received(node, receive(Duration::ZERO)).await.len(), 1);
+    });
+    ran.expect("a healthy disk");
+}
+
+#[test]
+fn no_address_takes_the_queues_that_others_need() {
+    const TOPIC_QUEUES: u32 = 1_024;
+    let (greedy, other) = (Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2));
+    let (disk, setup) = disk();
+    let ran = on_node(&disk, &setup, 1, async |node| {
+        let topic = create(node, "t", TOPIC_QUEUES).await;
+        let broker = node.broker();
+        let keys: BTreeSet<_> = (0..TOPIC_QUEUES).map(|number| queue(topic, number)).collect();
+        let lock_at = async |number: usize, network: Ipv4Addr| {
+            let (client, group) = (format!("a@{number}"), format!("g{number}"));
+            joins(node, &client, &group).await;
+            let locked = broker.lock_queues(&group_name(&group), &client, &keys, network.into()).await;
+            locked.expect("no members").len()
+        };
+        let refused = || broker.metrics().queue_locks_refused.get();
+        let share = limits::SHARD_QUEUE_LOCKS_MAX / 8 * 3;
+        let groups = share / keys.len();
+        for number in 0..groups {
+            assert_eq!(lock_at(number, greedy).await, keys.len());
+        }
+        assert_eq!((groups * keys.len(), refused()), (share, 0));
+        assert_eq!(lock_at(groups, greedy).await, 0, "it has its share");
+        assert_eq!(refused(), u64::from(TOPIC_QUEUES));
+        let condition = broker.condition();
+        assert!(condition.contains(&format!("of group g{groups}")), "{condition}");
+        assert!(condition.contains("to clients at 10.0.0.1"), "{condition}");
+        assert_eq!(lock_at(groups + 1, other).await, keys.len(), "others have room");
+        assert_eq!(lock_at(0, greedy).await, keys.len(), "what it has it keeps");
+        // What is given up, of a group that is deleted, or renewed from elsewhere, is not its any more.
+        broker.unlock_queues(&group_name("g0"), "a@0", &keys).await;
+        broker.reader_gone(1, "a@1").await;
+        node.handle(Request::DeleteGroup(group_name("g1"))).await.expect("it has locks");
+        broker.end_locks().await;
+        assert_eq!(lock_at(2, other).await, keys.len());
+        for (number, room) in [(groups, keys.len()), (groups + 2, keys.len()), (groups + 3, 0)] {
+            assert_eq!(lock_at(number, greedy).await, room, "group {number}");
+        }
     });
     ran.expect("a healthy disk");
 }

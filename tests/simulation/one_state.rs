@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -288,7 +289,7 @@ impl Client {
         locks::joins(node, client, group.as_str()).await;
         let broker = node.owner(key);
         if self.random.chance(0.7) {
-            let _ = broker.lock_queues(&group, client, &[key].into()).await;
+            let _ = broker.lock_queues(&group, client, &[key].into(), Ipv4Addr::LOCALHOST.into()).await;
         } else {
             broker.unlock_queues(&group, client, &[key].into()).await;
         }

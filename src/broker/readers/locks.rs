@@ -8,14 +8,19 @@
 //! 3. A client is told that it has a queue once that is durable, or not at all: it asks again.
 //! 4. Whoever was refused a queue is told to look again when one of its group's is given up. RocketMQ's clients ask again by
 //!    themselves, after 20 seconds.
-//! 5. `terms` has an entry for every queue that was given or renewed in this run; what is in it and in no lock is old.
+//! 5. `terms` has an entry for every queue that was given or renewed in this run; what is in it and in no lock is old, and goes
+//!    with the next look at what is overdue.
+//! 6. The clients of one address have a share of what a shard gives. A queue counts for where it was asked for last; after a start
+//!    that is not known of anything until it is renewed.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::api::{Failure, LeftGroups};
+use crate::api::{Failure, LeftGroups, Status};
 use crate::broker::shard_broker::Broker;
+use crate::broker::shares::SharedTable;
 use crate::broker::writer::PlaceRefusal;
 use crate::disk::Disk;
 use crate::limits;
@@ -29,33 +34,88 @@ const ANSWER_WITHIN: Duration = Duration::from_millis(700);
 /// What is in memory of the locks of a shard.
 #[derive(Default)]
 pub(in crate::broker) struct ReaderLocks {
-    terms: RefCell<BTreeMap<GroupName, BTreeMap<QueueKey, Term>>>,
+    terms: RefCell<Terms>,
     /// Clients that were refused a queue which somebody else has.
     refused: RefCell<BTreeMap<GroupName, BTreeSet<String>>>,
     /// Somebody gives up what is overdue.
     is_ending: Cell<bool>,
 }
 
+/// For how long somebody has which queue.
+#[derive(Default)]
+struct Terms {
+    groups: BTreeMap<GroupName, BTreeMap<QueueKey, Term>>,
+    /// How many there are for each place of the network.
+    counts: HashMap<IpAddr, usize>,
+}
+
 /// For how long somebody has a queue.
 #[derive(Clone, Copy)]
 struct Term {
     end: MonotonicTime,
+    /// The place of the network from which it was asked for last.
+    network: IpAddr,
     /// Where that it has it was stored, until that is known to be durable.
     placement: Option<Placement>,
 }
 
+impl Terms {
+    fn set(&mut self, group: &GroupName, key: QueueKey, term: Term) {
+        let queues = match self.groups.get_mut(group) {
+            Some(queues) => queues,
+            None => self.groups.entry(group.clone()).or_default(),
+        };
+        *self.counts.entry(term.network).or_default() += 1;
+        if let Some(before) = queues.insert(key, term) {
+            uncount(&mut self.counts, before.network);
+        }
+    }
+
+    fn retain(&mut self, is_kept: impl Fn(&GroupName, QueueKey) -> bool) {
+        let Self { groups, counts } = self;
+        groups.retain(|group, queues| {
+            queues.retain(|key, term| {
+                let is_kept = is_kept(group, *key);
+                if !is_kept {
+                    uncount(counts, term.network);
+                }
+                is_kept
+            });
+            !queues.is_empty()
+        });
+    }
+
+    fn remove(&mut self, group: &GroupName, key: QueueKey) {
+        let Some(queues) = self.groups.get_mut(group) else { return };
+        if let Some(term) = queues.remove(&key) {
+            uncount(&mut self.counts, term.network);
+        }
+        if queues.is_empty() {
+            self.groups.remove(group);
+        }
+    }
+}
+
+fn uncount(counts: &mut HashMap<IpAddr, usize>, network: IpAddr) {
+    let count = counts.get_mut(&network).expect("whoever has a term is counted");
+    *count -= 1;
+    if *count == 0 {
+        counts.remove(&network);
+    }
+}
+
 impl ReaderLocks {
     fn term(&self, group: &GroupName, key: QueueKey) -> Option<Term> {
-        self.terms.borrow().get(group)?.get(&key).copied()
+        self.terms.borrow().groups.get(group)?.get(&key).copied()
     }
 
     fn set(&self, group: &GroupName, key: QueueKey, term: Term) {
-        let mut terms = self.terms.borrow_mut();
-        let queues = match terms.get_mut(group) {
-            Some(queues) => queues,
-            None => terms.entry(group.clone()).or_default(),
-        };
-        queues.insert(key, term);
+        self.terms.borrow_mut().set(group, key, term);
+    }
+
+    /// How many queues were asked for last from a place of the network.
+    fn count(&self, network: IpAddr) -> usize {
+        self.terms.borrow().counts.get(&network).copied().unwrap_or(0)
     }
 
     fn note_refused(&self, group: &GroupName, client: &str) {
@@ -65,40 +125,49 @@ impl ReaderLocks {
     /// Keeps the terms of which `is_locked` says that somebody has the queue, and those who were refused of groups that
     /// `is_there`.
     fn sweep(&self, is_locked: impl Fn(&GroupName, QueueKey) -> bool, is_there: impl Fn(&GroupName) -> bool) {
-        let mut terms = self.terms.borrow_mut();
-        terms.iter_mut().for_each(|(group, queues)| queues.retain(|key, _| is_locked(group, *key)));
-        terms.retain(|_, queues| !queues.is_empty());
+        self.terms.borrow_mut().retain(is_locked);
         self.refused.borrow_mut().retain(|group, _| is_there(group));
     }
 }
 
 impl<D: Disk> Broker<D> {
-    /// Gives a client of a group queues of this shard to itself, or again. Returns those that it has, after 700 ms at the latest;
-    /// what it does not have then it may ask for again.
+    /// Gives a client of a group, which asks from a place of the network, queues of this shard to itself, or again. Returns those
+    /// that it has, after 700 ms at the latest; what it does not have then it may ask for again.
     pub async fn lock_queues(
         &self,
         group: &GroupName,
         client: &str,
         keys: &BTreeSet<QueueKey>,
+        network: IpAddr,
     ) -> Result<BTreeSet<QueueKey>, Failure> {
         self.check_no_members(group)?;
         let deadline = self.clock.monotonic().after(ANSWER_WITHIN);
         let mut unsettled = BTreeMap::new();
         let mut others = Vec::new();
+        let mut without_room = 0;
         for key in keys.iter().copied() {
             match self.locks().holder(group, key) {
-                Some(holder) if holder == client => unsettled.extend([(key, self.renew_lock(group, key))]),
+                Some(holder) if holder == client => {
+                    unsettled.extend([(key, self.renew_lock(group, key, network))]);
+                }
                 _ => others.push(key),
             }
         }
         for some in others.chunks(limits::QUEUE_LOCKS_PLACED_MAX) {
             let left = deadline.since(self.clock.monotonic());
-            let taking = self.writer.place_within(left, || self.try_lock_queues(group, client, some));
+            let taking =
+                self.writer.place_within(left, || self.try_lock_queues(group, client, some, network));
             match taking.await {
-                Ok(taken) => unsettled.extend(taken.into_iter().map(|(key, at)| (key, Some(at)))),
+                Ok((taken, left_out)) => {
+                    unsettled.extend(taken.into_iter().map(|(key, at)| (key, Some(at))));
+                    without_room += left_out;
+                }
                 // There is no room for it now: it is not given.
                 Err(_) => break,
             }
+        }
+        if without_room > 0 {
+            self.note_locks_refused(group, client, network, without_room);
         }
         if unsettled.len() < keys.len() && self.readers.borrow().has_client(group, client) {
             self.reader_locks.note_refused(group, client);
@@ -133,9 +202,9 @@ impl<D: Disk> Broker<D> {
     }
 
     /// Who has the queue has it for a whole lease again. Returns where it was given, if that may not be durable yet.
-    fn renew_lock(&self, group: &GroupName, key: QueueKey) -> Option<Placement> {
+    fn renew_lock(&self, group: &GroupName, key: QueueKey, network: IpAddr) -> Option<Placement> {
         let placement = self.reader_locks.term(group, key).and_then(|term| term.placement);
-        self.reader_locks.set(group, key, Term { end: self.lock_end(), placement });
+        self.reader_locks.set(group, key, Term { end: self.lock_end(), network, placement });
         placement
     }
 
@@ -143,29 +212,52 @@ impl<D: Disk> Broker<D> {
         self.clock.monotonic().after(self.options.lock_lease)
     }
 
-    /// Gives the client those of the queues that it may have now.
+    /// Gives the client those of the queues that it may have now, as far as there is room for them. Returns how many there
+    /// was no room for as well.
     fn try_lock_queues(
         &self,
         group: &GroupName,
         client: &str,
         keys: &[QueueKey],
-    ) -> Result<Vec<(QueueKey, Placement)>, PlaceRefusal> {
+        network: IpAddr,
+    ) -> Result<(Vec<(QueueKey, Placement)>, usize), PlaceRefusal> {
         self.check_no_members(group)?;
         if !self.readers.borrow().has_client(group, client) {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), 0));
         }
-        let room = limits::SHARD_QUEUE_LOCKS_MAX.saturating_sub(self.locks().count());
-        let free: Vec<_> =
-            keys.iter().copied().filter(|key| self.may_be_locked(group, *key)).take(room).collect();
+        let mut free: Vec<_> = keys.iter().copied().filter(|key| self.may_be_locked(group, *key)).collect();
+        let room = self.locks_room(network, free.len());
+        let left_out = free.len() - room;
+        free.truncate(room);
         if free.is_empty() {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), left_out));
         }
         let lock = |key| LockChange { group: group.clone(), key, client: Some(client.to_owned()) };
         let changes: Vec<_> = free.iter().map(|key| Change::Lock(lock(*key))).collect();
         let placement = self.writer.try_changes(changes, Level::Durable)?;
-        let term = Term { end: self.lock_end(), placement: Some(placement) };
+        let term = Term { end: self.lock_end(), network, placement: Some(placement) };
         free.iter().for_each(|key| self.reader_locks.set(group, *key, term));
-        Ok(free.into_iter().map(|key| (key, placement)).collect())
+        Ok((free.into_iter().map(|key| (key, placement)).collect(), left_out))
+    }
+
+    /// Of `count` further queues, how many may be given to clients at a place of the network. Others need some as well.
+    fn locks_room(&self, network: IpAddr, count: usize) -> usize {
+        let (own, used) = (self.reader_locks.count(network), self.locks().count());
+        let table = |more| SharedTable { entries_max: limits::SHARD_QUEUE_LOCKS_MAX, used: used + more };
+        (0..count).find(|more| !table(*more).takes(own + more)).unwrap_or(count)
+    }
+
+    /// Nothing tells the client why it does not have them: the operator is told.
+    fn note_locks_refused(&self, group: &GroupName, client: &str, network: IpAddr, count: usize) {
+        self.metrics.queue_locks_refused.add(count as u64);
+        let (own, used) = (self.reader_locks.count(network), self.locks().count());
+        let (shard, most) = (self.options.shard, limits::SHARD_QUEUE_LOCKS_MAX);
+        let message = format!(
+            "client {client:?} of group {group} does not get {count} queues that it asked to have to itself: shard {shard} has \
+             given {used}, of {most}, {own} of them to clients at {network}, and the rest is for others: stop consumers in order that \
+             nobody needs, or run some at other addresses"
+        );
+        self.note_refusal(&Failure::new(Status::LimitReached, message));
     }
 
     /// Whether nobody has the queue, nor messages of it.
@@ -227,7 +319,10 @@ impl<D: Disk> Broker<D> {
 
     /// Whether [`end_locks`](Broker::end_locks) may have something to do.
     pub fn has_locks(&self) -> bool {
-        self.locks().count() > 0 || !self.reader_locks.refused.borrow().is_empty()
+        let locks = &self.reader_locks;
+        self.locks().count() > 0
+            || !locks.refused.borrow().is_empty()
+            || !locks.terms.borrow().groups.is_empty()
     }
 
     /// Gives up what `chosen` names in the moment of placing. A crash may bring it back, for one lease at most, so nobody waits
@@ -242,6 +337,8 @@ impl<D: Disk> Broker<D> {
                 let changes: Vec<_> = keys.iter().map(unlock).map(Change::Lock).collect();
                 if !changes.is_empty() {
                     self.writer.try_changes(changes, Level::Durable)?;
+                    let mut terms = self.reader_locks.terms.borrow_mut();
+                    keys.iter().for_each(|key| terms.remove(group, *key));
                 }
                 Ok(keys)
             });

@@ -406,6 +406,7 @@ impl<D: Disk> Broker<D> {
         let clients = self.readers.borrow().clients_of_shard(self.options.shard) as u64;
         counters.push((READER_CLIENTS.to_owned(), clients));
         counters.push(("offsets".to_owned(), self.tables().offset_count() as u64));
+        counters.push(("queue_locks".to_owned(), self.locks().count() as u64));
         if let Some(host) = &*self.host.borrow() {
             counters.extend(host(count_syscalls));
         }

@@ -54,14 +54,15 @@ impl Remoting {
         if change == Locking::Unlock && is_anothers() {
             return Ok(Some(Answer::done()));
         }
-        let broker = self.connections.broker.clone();
+        let (broker, network) = (self.connections.broker.clone(), self.network());
         let changing = async move {
             let Asked { group, client, queues } = &asked;
             if change == Locking::Unlock {
                 broker.unlock_queues(group, client, &asked.keys()).await;
                 return Ok(Answer::done());
             }
-            let locked = broker.lock_queues(group, client, &asked.keys()).await.map_err(with_members)?;
+            let locked = broker.lock_queues(group, client, &asked.keys(), network).await;
+            let locked = locked.map_err(with_members)?;
             let has = |key: &Option<QueueKey>| key.is_none_or(|key| locked.contains(&key));
             let granted = queues.iter().filter(|(_, key)| has(key)).map(|(queue, _)| queue);
             Ok(Answer::body(|output| write_locked(granted, output)))
