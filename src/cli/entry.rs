@@ -10,7 +10,7 @@ use clap::{CommandFactory, Parser};
 use crate::cli::arguments::{Arguments, Command};
 use crate::cli::error::CommandError;
 use crate::cli::mqadmin::MqadminWords;
-use crate::cli::output::{OutputFormat, check_output, to_json};
+use crate::cli::output::{OutputFormat, check_output, to_json, without_controls};
 use crate::cli::{
     bench, completion, consume, group, instance, log, meant, message, mqadmin, produce, serve, status, topic,
 };
@@ -110,8 +110,8 @@ pub(super) fn report(format: OutputFormat, error: &CommandError) {
         OutputFormat::Text => format!("turbopump: {error}\n"),
         OutputFormat::Json => to_json(&error.to_json()) + "\n",
     };
-    // Nothing can be said about a failure to print.
-    let _ = io::stderr().write_all(line.as_bytes());
+    // A server's words may be in it. Nothing can be said about a failure to print.
+    let _ = io::stderr().write_all(without_controls(&line).as_bytes());
 }
 
 #[cfg(test)]

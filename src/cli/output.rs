@@ -1,6 +1,7 @@
 //! What a command prints on standard output: text for people, JSON for programs. And whether the standard streams are
 //! there at all.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 
 use serde::Serialize;
@@ -60,6 +61,31 @@ pub fn print_text(text: &str) -> Result<(), CommandError> {
     let mut output = io::stdout().lock();
     let written = output.write_all(text.as_bytes()).and_then(|()| output.write_all(newline.as_bytes()));
     written.and_then(|()| output.flush()).map_err(CommandError::output)
+}
+
+/// Text in which nothing moves the cursor or colours what follows: a terminal obeys whoever wrote it. Lines and tabs stay. What is
+/// escaped is written as in JSON, so that it means the same there.
+pub fn without_controls(text: &str) -> Cow<'_, str> {
+    escape(text, |character| character.is_control() && !matches!(character, '\n' | '\t'))
+}
+
+/// The same, on one line.
+pub fn on_one_line(text: &str) -> Cow<'_, str> {
+    escape(text, char::is_control)
+}
+
+fn escape(text: &str, is_escaped: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if !text.contains(&is_escaped) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len() + 8);
+    for character in text.chars() {
+        match is_escaped(character) {
+            true => escaped += &format!("\\u{:04x}", u32::from(character)),
+            false => escaped.push(character),
+        }
+    }
+    Cow::Owned(escaped)
 }
 
 /// A value of our own types as one line of JSON.
@@ -164,6 +190,16 @@ mod tests {
         table.row(["orders".into(), "4".into(), "durable".into()]);
         table.row(["x".into(), "10000".into(), "-".into()]);
         assert_eq!(table.render(), "TOPIC   QUEUES  LEVEL\norders       4  durable\nx        10000  -\n");
+    }
+
+    #[test]
+    fn a_terminal_is_told_nothing() {
+        assert_eq!(without_controls("a\tb\n"), "a\tb\n");
+        assert_eq!(
+            without_controls("\u{1b}[2J\r\u{9b}0m\u{7f}\u{e9}"),
+            "\\u001b[2J\\u000d\\u009b0m\\u007f\u{e9}"
+        );
+        assert_eq!(on_one_line("a\nb"), "a\\u000ab");
     }
 
     #[test]

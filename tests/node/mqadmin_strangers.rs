@@ -185,3 +185,19 @@ fn an_answer_without_what_was_asked_for_is_no_success() {
         run("clusterList", |_, _| Told::body(r#"{"brokerAddrTable":{},"clusterAddrTable":{}}"#)).well();
     assert_eq!(none.lines().count(), 1, "{none}");
 }
+
+/// A terminal obeys what it is sent: a peer's words are shown, not obeyed.
+#[test]
+fn what_a_terminal_would_obey_is_escaped() {
+    let refused = || Told { code: 1, remark: Some("\u{1b}[2Jall is \u{9b}32mwell\r"), ..Told::default() };
+    let said = run("topicList", move |_, _| refused()).badly(1);
+    assert!(said.contains(r"code 1, \u001b[2Jall is \u009b32mwell"), "{said:?}");
+    let names = || Told::body("{\"topicList\":[\"a\\u001b]0;x\\u0007\",\"b\\nforged\"]}");
+    let listed = run("topicList", move |_, _| names()).well();
+    assert_eq!(listed, "a\\u001b]0;x\\u0007\nb\\u000aforged\n");
+    let json = run("topicList -o json", move |_, _| names()).json();
+    assert_eq!(json["topics"][0], "a\u{1b}]0;x\u{7}");
+    let table = || Told::body("{\"table\":{\"brokerActive\":\"\\u009b2J\\nfalse\"}}");
+    let status = run("brokerStatus -b ADDRESS", move |_, _| table()).well();
+    assert_eq!(status, "brokerActive                    : \\u009b2J\\u000afalse\n");
+}

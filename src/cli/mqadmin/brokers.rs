@@ -11,7 +11,8 @@ use crate::cli::error::CommandError;
 use crate::cli::mqadmin::admin::Admin;
 use crate::cli::mqadmin::arguments::{Shared, TargetArguments};
 use crate::cli::mqadmin::caller::CallError;
-use crate::cli::output::print;
+use crate::cli::mqadmin::columns::print;
+use crate::cli::output::on_one_line;
 use crate::protocol::remoting::FieldValue;
 use crate::protocol::remoting::body::{BrokerAddresses, read_table};
 use crate::protocol::remoting::client::Answer;
@@ -188,6 +189,7 @@ impl ClusterView {
             "#OutTotalToday"
         );
         for BrokerView { cluster, broker, counts, .. } in &self.brokers {
+            let [cluster, broker] = [cluster, broker].map(|name| on_one_line(name));
             text += &format!(
                 "{cluster:<16}  {broker:<32} {:>14} {:>14} {:>14} {:>14}\n",
                 counts.in_yesterday, counts.out_yesterday, counts.in_today, counts.out_today
@@ -213,6 +215,7 @@ impl ClusterView {
             "#ACTIVATED"
         );
         for BrokerView { cluster, broker, id, address, counts, .. } in &self.brokers {
+            let [cluster, broker, address] = [cluster, broker, address].map(|name| on_one_line(name));
             let [send, send_wait, pull, pull_wait, ack, ack_wait, page_wait] = &counts.waits;
             let incoming = format!("{:>9.2}({send},{send_wait}ms)", counts.in_per_second);
             let outgoing = format!("{:>9.2}({pull},{pull_wait}ms|{ack},{ack_wait}ms)", counts.out_per_second);
@@ -224,7 +227,7 @@ impl ClusterView {
             text += &format!(
                 "{cluster:<22}  {broker:<22}  {id:<4}  {address:<22} {:<16}  {incoming:>16}  {outgoing:>30}  {timer:<22}  \
                  {page_wait:>11}  {:<12}  {:<8}  {:>10}\n",
-                counts.version,
+                on_one_line(&counts.version),
                 format!("{:.2}", counts.hours_kept),
                 format!("{:.4}", counts.disk_used),
                 counts.active
@@ -249,7 +252,8 @@ pub fn status(of: &BrokerStatusArguments) -> Result<(), CommandError> {
         };
         let mut text = String::new();
         for (address, table) in tables {
-            text.extend(table.iter().map(|(name, value)| line(address, name, value)));
+            let table = table.iter().map(|(name, value)| (on_one_line(name), on_one_line(value)));
+            text.extend(table.map(|(name, value)| line(address, &name, &value)));
         }
         text
     })

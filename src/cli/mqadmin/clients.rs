@@ -7,9 +7,9 @@ use crate::cli::error::CommandError;
 use crate::cli::mqadmin::admin::{Admin, brokers_of};
 use crate::cli::mqadmin::arguments::Shared;
 use crate::cli::mqadmin::caller::CallError;
-use crate::cli::mqadmin::columns::release;
+use crate::cli::mqadmin::columns::{print, release};
 use crate::cli::mqadmin::topics::RETRIES;
-use crate::cli::output::print;
+use crate::cli::output::on_one_line;
 use crate::protocol::remoting::body::{ToldClient, ToldConsumers};
 use crate::protocol::remoting::client::Answer;
 use crate::protocol::remoting::code::request;
@@ -65,6 +65,12 @@ impl ClientView {
     fn of(client: ToldClient) -> Self {
         let ToldClient { client, address, language, version } = client;
         Self { client, address, language, version: release(version) }
+    }
+
+    fn on_one_line(&self) -> Self {
+        let [client, address, language, version] =
+            [&self.client, &self.address, &self.language, &self.version].map(|text| on_one_line(text).into());
+        Self { client, address, language, version }
     }
 }
 
@@ -124,14 +130,14 @@ impl ConsumersView {
     fn render(&self) -> String {
         let mut text =
             format!("{:<36} {:<22} {:<10} {}\n", "#ClientId", "#ClientAddr", "#Language", "#Version");
-        for of in &self.clients {
+        for of in self.clients.iter().map(ClientView::on_one_line) {
             text += &format!("{:<36} {:<22} {:<10} {}\n", of.client, of.address, of.language, of.version);
         }
         text += &format!("\nBelow is subscription:\n{:<20} {}\n", "#Topic", "#SubExpression");
         for of in &self.subscriptions {
-            text += &format!("{:<20} {}\n", of.topic, of.expression);
+            text += &format!("{:<20} {}\n", on_one_line(&of.topic), on_one_line(&of.expression));
         }
-        let Self { kind, model, start, .. } = self;
+        let [kind, model, start] = [&self.kind, &self.model, &self.start].map(|text| on_one_line(text));
         text + &format!("\nConsumeType: {kind}\nMessageModel: {model}\nConsumeFromWhere: {start}\n")
     }
 }
@@ -163,6 +169,7 @@ pub fn producers(of: &ProducerConnectionArguments) -> Result<(), CommandError> {
     let clients: Vec<_> = clients.into_iter().map(ClientView::of).collect();
     print(of.shared.output, &clients, |clients| {
         let line = |(number, of): (usize, &ClientView)| {
+            let of = of.on_one_line();
             format!("{number:04}  {:<32} {:<22} {:<8} {}\n", of.client, of.address, of.language, of.version)
         };
         (1..).zip(clients).map(line).collect()

@@ -1,6 +1,13 @@
-//! Names, times and releases as `mqadmin` prints them, times in UTC.
+//! Names, times and releases as `mqadmin` prints them, times in UTC; and all of it without what a terminal would obey, since peers
+//! have written it.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
 
 use crate::cli::calendar::Moment;
+use crate::cli::error::CommandError;
+use crate::cli::output::{self, OutputFormat, on_one_line, to_json, without_controls};
 use crate::types::Timestamp;
 
 /// The release before which numbers of releases follow no rule (4.0.0; `common/.../MQVersion.java`).
@@ -8,9 +15,26 @@ const REGULAR_FROM: i64 = 212;
 /// What the number of a release that is told by `number` is above half of it.
 const REGULAR_BASE: i64 = 294;
 
-/// The first `width` characters: longer names would move the columns.
-pub fn cut(text: &str, width: usize) -> &str {
-    text.char_indices().nth(width).map_or(text, |(end, _)| &text[..end])
+/// Writes a result in the format asked for.
+pub fn print<T: Serialize>(
+    format: OutputFormat,
+    value: &T,
+    text: impl FnOnce(&T) -> String,
+) -> Result<(), CommandError> {
+    print_text(&match format {
+        OutputFormat::Text => text(value),
+        OutputFormat::Json => to_json(value),
+    })
+}
+
+/// Writes whole lines.
+pub fn print_text(text: &str) -> Result<(), CommandError> {
+    output::print_text(&without_controls(text))
+}
+
+/// The first `width` characters: longer names would move the columns, and line ends make rows.
+pub fn cut(text: &str, width: usize) -> Cow<'_, str> {
+    on_one_line(text.char_indices().nth(width).map_or(text, |(end, _)| &text[..end]))
 }
 
 /// `2026-11-30 14:03:05,123`.
@@ -56,6 +80,10 @@ mod tests {
             (second(951_825_600_000), second(-1)),
             ("2000-02-29 12:00:00".into(), "1970-01-01 00:00:00".into())
         );
-        assert_eq!((cut("orders", 3), cut("orders", 6), cut("\u{e9}\u{e9}", 1)), ("ord", "orders", "\u{e9}"));
+        assert_eq!(
+            (cut("orders", 3), cut("orders", 6), cut("\u{e9}\u{e9}", 1)),
+            ("ord".into(), "orders".into(), "\u{e9}".into())
+        );
+        assert_eq!(cut("a\nb", 3), "a\\u000ab");
     }
 }

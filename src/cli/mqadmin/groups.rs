@@ -6,8 +6,8 @@ use serde_json::Value;
 use crate::cli::error::CommandError;
 use crate::cli::mqadmin::admin::Admin;
 use crate::cli::mqadmin::arguments::{Shared, TargetArguments};
+use crate::cli::mqadmin::columns::print;
 use crate::cli::mqadmin::topics::{DEAD_LETTERS, RETRIES, attributes_of, attributes_text, remove, removed};
-use crate::cli::output::print;
 use crate::protocol::remoting::FieldValue;
 use crate::protocol::remoting::code::request;
 

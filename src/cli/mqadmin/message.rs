@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::cli::message_json::insert_bytes;
 use crate::cli::mqadmin::columns::time;
+use crate::cli::output::on_one_line;
 use crate::limits;
 use crate::protocol::remoting::message::{ReadRecord, read_record};
 use crate::types::OffsetMessageId;
@@ -94,15 +95,15 @@ impl Message {
 
     fn properties_text(&self) -> String {
         let pairs: Vec<_> = self.properties.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        format!("{{{}}}", pairs.join(", "))
+        format!("{{{}}}", on_one_line(&pairs.join(", ")))
     }
 
     /// A part a line. `mqadmin` puts the body into a file and shows that one's path.
     pub fn lines(&self, with_id: bool) -> String {
-        let in_brackets = |name| format!("[{}]", self.property(name).unwrap_or("null"));
+        let in_brackets = |name| format!("[{}]", on_one_line(self.property(name).unwrap_or("null")));
         let mut lines = vec![
             ("OffsetID:", self.id.clone()),
-            ("Topic:", self.topic.clone()),
+            ("Topic:", on_one_line(&self.topic).into()),
             ("Tags:", in_brackets(names::TAGS)),
             ("Keys:", in_brackets(names::KEYS)),
             ("Queue ID:", self.queue.to_string()),
@@ -126,7 +127,7 @@ impl Message {
     /// All on one line.
     pub fn line(&self, with_body: bool) -> String {
         let body = if with_body { String::from_utf8_lossy(&self.body) } else { "NOT PRINT BODY".into() };
-        format!("MSGID: {} {} BODY: {body}\n", self.shown_id(), self.parts())
+        format!("MSGID: {} {} BODY: {body}\n", on_one_line(self.shown_id()), self.parts())
     }
 
     /// As RocketMQ's client for Java writes a message.
@@ -150,7 +151,7 @@ impl Message {
             self.physical_offset,
             self.body_crc,
             self.deliveries_before,
-            self.topic,
+            on_one_line(&self.topic),
             self.flag,
             self.properties_text(),
             bytes.join(", ")

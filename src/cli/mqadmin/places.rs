@@ -8,10 +8,9 @@ use crate::cli::error::CommandError;
 use crate::cli::mqadmin::admin::{Admin, Broker, brokers_of};
 use crate::cli::mqadmin::arguments::{Shared, Time, TimeError};
 use crate::cli::mqadmin::caller::CallError;
-use crate::cli::mqadmin::columns::cut;
+use crate::cli::mqadmin::columns::{cut, print};
 use crate::cli::mqadmin::progress::{progress_of, progress_on};
 use crate::cli::mqadmin::topics::stats;
-use crate::cli::output::print;
 use crate::protocol::remoting::body::{BrokerQueue, read_queue_offsets};
 use crate::protocol::remoting::code::request;
 use crate::protocol::remoting::{FieldValue, ResponseCode};
@@ -181,7 +180,7 @@ fn table(queues: &[PlaceView]) -> String {
         let number = |of: Option<i64>| of.map_or_else(String::new, |number| number.to_string());
         let before = of.before;
         text += &row([
-            cut(&of.broker, 32),
+            &cut(&of.broker, 32),
             &of.queue.to_string(),
             &number(before.map(|before| before.broker_offset)),
             &number(before.map(|before| before.consumer_offset)),

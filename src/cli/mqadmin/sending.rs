@@ -11,7 +11,7 @@ use crate::cli::error::CommandError;
 use crate::cli::mqadmin::admin::{Admin, Broker, WRITABLE, brokers_of};
 use crate::cli::mqadmin::arguments::Shared;
 use crate::cli::mqadmin::caller::CallError;
-use crate::cli::output::print;
+use crate::cli::mqadmin::columns::print;
 use crate::protocol::remoting::body::TopicRoute;
 use crate::protocol::remoting::call::send::{SendReceipt, SendRequest};
 use crate::protocol::remoting::client::Answer;

@@ -7,10 +7,9 @@ use crate::cli::error::CommandError;
 use crate::cli::mqadmin::admin::{Admin, Broker, brokers_of};
 use crate::cli::mqadmin::arguments::Shared;
 use crate::cli::mqadmin::caller::CallError;
-use crate::cli::mqadmin::columns::cut;
+use crate::cli::mqadmin::columns::{cut, print};
 use crate::cli::mqadmin::progress::progress_on;
 use crate::cli::mqadmin::topics::{DEAD_LETTERS, RETRIES};
-use crate::cli::output::print;
 use crate::protocol::remoting::FieldValue;
 use crate::protocol::remoting::body::ToldCounts;
 use crate::protocol::remoting::code::request;
@@ -139,7 +138,7 @@ impl StatsView {
         for of in &self.rows {
             let (group, rate, day) = match &of.group {
                 Some(group) => (cut(group, 64), format!("{:.2}", of.out_per_second), of.out_day.to_string()),
-                None => ("", String::new(), "NO_CONSUMER".to_owned()),
+                None => ("".into(), String::new(), "NO_CONSUMER".to_owned()),
             };
             text += &format!(
                 "{:<64}  {group:<64} {:>12} {:>11.2} {rate:>11} {:>14} {day:>14}\n",

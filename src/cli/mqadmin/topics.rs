@@ -12,8 +12,8 @@ use crate::cli::error::CommandError;
 use crate::cli::mqadmin::admin::{Admin, Broker, brokers_of};
 use crate::cli::mqadmin::arguments::{Shared, TargetArguments};
 use crate::cli::mqadmin::caller::CallError;
-use crate::cli::mqadmin::columns::{cut, time};
-use crate::cli::output::print;
+use crate::cli::mqadmin::columns::{cut, print, time};
+use crate::cli::output::on_one_line;
 use crate::protocol::remoting::body::{BrokerQueue, QueueNumbers, ToldTopic, TopicRoute, read_queue_numbers};
 use crate::protocol::remoting::client::Answer;
 use crate::protocol::remoting::code::request;
@@ -166,7 +166,7 @@ pub fn list(of: &TopicListArguments) -> Result<(), CommandError> {
     if !of.with_groups {
         let view = ListView { topics };
         return print(of.shared.output, &view, |view| {
-            view.topics.iter().map(|topic| format!("{topic}\n")).collect()
+            view.topics.iter().map(|topic| on_one_line(topic) + "\n").collect()
         });
     }
     let is_listed = |topic: &String| !topic.starts_with(RETRIES) && !topic.starts_with(DEAD_LETTERS);
@@ -189,7 +189,7 @@ pub fn list(of: &TopicListArguments) -> Result<(), CommandError> {
             let nobody = [String::new()];
             let groups = if of.groups.is_empty() { &nobody[..] } else { &of.groups };
             for group in groups {
-                text += &line(cut(&of.cluster, 20), cut(&of.topic, 48), cut(group, 48));
+                text += &line(&cut(&of.cluster, 20), &cut(&of.topic, 48), &cut(group, 48));
             }
         }
         text
@@ -207,7 +207,7 @@ pub fn route(of: &TopicRouteArguments) -> Result<(), CommandError> {
 /// A broker a line, and the sums.
 fn route_table(route: &TopicRoute) -> String {
     let line = |cells: [&str; 6]| {
-        let [cluster, broker, addresses, read, write, permission] = cells;
+        let [cluster, broker, addresses, read, write, permission] = cells.map(on_one_line);
         format!("{cluster:<45} {broker:<32} {addresses:<50} {read:<10} {write:<11} {permission:<5}\n")
     };
     let mut text =
@@ -332,7 +332,7 @@ pub fn clusters(of: &TopicArguments) -> Result<(), CommandError> {
     let route = admin.route(of.topic.trim())?;
     let clusters: BTreeSet<_> = route.brokers.iter().map(|broker| broker.cluster.clone()).collect();
     print(of.shared.output, &clusters, |clusters| {
-        clusters.iter().map(|cluster| format!("{cluster}\n")).collect()
+        clusters.iter().map(|cluster| on_one_line(cluster) + "\n").collect()
     })
 }
 

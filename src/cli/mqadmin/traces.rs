@@ -6,10 +6,10 @@ use serde::Serialize;
 use crate::cli::error::CommandError;
 use crate::cli::mqadmin::admin::Admin;
 use crate::cli::mqadmin::arguments::{Shared, Time};
-use crate::cli::mqadmin::columns::second;
+use crate::cli::mqadmin::columns::{print, second};
 use crate::cli::mqadmin::look_up::{Sought, look_for};
 use crate::cli::mqadmin::message::Message;
-use crate::cli::output::print;
+use crate::cli::output::on_one_line;
 
 const NOTE_END: char = '\u{2}';
 const PART_END: char = '\u{1}';
@@ -110,7 +110,7 @@ impl Note {
         let kind = if self.kind == Kind::Sent { "Pub" } else { "Sub" };
         let status = if self.success { "success" } else { "failed" };
         let cost = format!("{}ms", self.cost_ms);
-        row([kind, &self.group, &self.client_host, &second(self.time_ms), &cost, status])
+        row([kind, &on_one_line(&self.group), &self.client_host, &second(self.time_ms), &cost, status])
     }
 }
 

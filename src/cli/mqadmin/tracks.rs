@@ -7,6 +7,7 @@ use crate::cli::mqadmin::caller::CallError;
 use crate::cli::mqadmin::clients::consumers_of;
 use crate::cli::mqadmin::message::Message;
 use crate::cli::mqadmin::progress::progress_of;
+use crate::cli::output::on_one_line;
 use crate::protocol::remoting::ResponseCode;
 use crate::protocol::remoting::body::{BrokerQueue, ToldSubscription};
 use crate::wire::properties::names;
@@ -24,6 +25,7 @@ impl Track {
     pub fn line(&self) -> String {
         let Self { group, state, reason } = self;
         let reason = reason.as_deref().unwrap_or("null");
+        let group = on_one_line(group);
         format!("MessageTrack [consumerGroup={group}, trackType={state}, exceptionDesc={reason}]\n")
     }
 }
