@@ -92,6 +92,9 @@ MOMENTS = [
     (re.compile(r"@[0-9a-f]{6,8}\b|Lambda\$\d+/0x\w+"), "OBJECT"),
     # Apache's broker counts every ten seconds.
     (re.compile(r"(?<=sales ) *(billing +0 .*) +\d+ +\d+$", re.MULTILINE), r"\1 N N"),
+    # Of a queue that has nothing in it a client knows no offset until it has said one.
+    (re.compile(r"(?<=commitOffset=)-1\b"), "0"),
+    (re.compile(r"^(sales[ \t]+broker-0[ \t]+\d[ \t]+)-1[ \t]*$", re.MULTILINE), r"\g<1>0"),
     # A wish of the producer's, which is carried out here and not stored.
     (re.compile(r", WAIT=true"), ""),
 ]
