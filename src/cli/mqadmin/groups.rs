@@ -41,7 +41,7 @@ pub struct UpdateSubGroupArguments {
         allow_hyphen_values = true
     )]
     pub retries: i32,
-    /// Delays of what comes again, as JSON: {"type":"CUSTOMIZED","customizedRetryPolicy":{"next":[1000,5000]}}
+    /// Delays of what comes again, as JSON: `{"type":"CUSTOMIZED","customizedRetryPolicy":{"next":[1000,5000]}}`
     #[arg(short = 'p', long = "groupRetryPolicy", value_name = "JSON", value_parser = policy)]
     pub retry_policy: Option<Value>,
     /// Of the broker to consume from
