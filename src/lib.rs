@@ -45,6 +45,8 @@
 
 #[cfg(feature = "server")]
 pub mod access;
+#[cfg(feature = "server")]
+pub mod admin;
 pub mod api;
 #[cfg(feature = "server")]
 pub mod broker;

@@ -36,6 +36,11 @@ pub const BATCH_RECORDS_MAX: u32 = 65_536;
 /// will not take the next one soon, and whoever sends can still tell that nothing is stored.
 pub const PUBLISH_WAIT_MAX: std::time::Duration = std::time::Duration::from_secs(10);
 
+/// Connections to the admin address. A newcomer takes the place of the one that has said nothing for longest.
+pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// The body of a request to the admin address.
+pub const ADMIN_BODY_BYTES_MAX: usize = 1024 * 1024;
+
 /// The configuration file; one has a few hundred bytes.
 pub const CONFIG_FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// A certificate is warned of when a third of its life is left, and at least this long before its end.

@@ -290,6 +290,11 @@ impl<D: Disk> Broker<D> {
         self.halves_changed.wake();
     }
 
+    /// Whether it takes messages. It gives those that it has in any case.
+    pub fn takes_messages(&self) -> bool {
+        !self.is_shutting_down.get() && self.writer.closed_because().is_none()
+    }
+
     /// Empty, or why the shard does not take messages, or give some.
     pub fn condition(&self) -> String {
         let closed = self.writer.closed_because();

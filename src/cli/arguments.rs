@@ -31,7 +31,7 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the broker on a data directory
-    Serve(ServeArguments),
+    Serve(Box<ServeArguments>),
     /// Create, list, describe, alter and delete topics
     Topic(TopicArguments),
     /// Send every line of a file or of standard input as a message

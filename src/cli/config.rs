@@ -37,6 +37,11 @@ pub struct ServeSettings {
     #[arg(long, value_name = "ADDRESS|none")]
     #[serde(deserialize_with = "from_text")]
     pub namesrv: Option<OrNone<SocketAddr>>,
+    /// Address of health and metrics, over HTTP, or none [default, beside a --listen on loopback:
+    /// 127.0.0.1:5557, if it is free]
+    #[arg(long, value_name = "ADDRESS|none")]
+    #[serde(deserialize_with = "from_text")]
+    pub admin: Option<OrNone<SocketAddr>>,
     /// Speak RocketMQ's own protocol, at every address [default: true]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub remoting: Option<bool>,
@@ -220,6 +225,7 @@ impl ServeSettings {
             node_listen: self.node_listen.or(file.node_listen),
             http: self.http.or(file.http),
             namesrv: self.namesrv.or(file.namesrv),
+            admin: self.admin.or(file.admin),
             remoting: self.remoting.or(file.remoting),
             node: self.node.or(file.node),
             cluster: self.cluster.or(file.cluster),
@@ -267,6 +273,7 @@ impl ServeSettings {
             node_listen: self.node_listen,
             http: self.http.map_or(default.http, place),
             namesrv: self.namesrv.map_or(default.namesrv, place),
+            admin: self.admin.map_or(default.admin, place),
             remoting: self.remoting.unwrap_or(default.remoting),
             node: self.node,
             cluster: self.cluster.unwrap_or(default.cluster),
@@ -324,6 +331,7 @@ mod tests {
         node-listen = "0.0.0.0:9876"
         http = "0.0.0.0:8080"
         namesrv = "0.0.0.0:9877"
+        admin = "0.0.0.0:5557"
         remoting = true
         node = "broker-1"
         cluster = "shop"
@@ -369,6 +377,7 @@ mod tests {
         assert_eq!(options.node_listen, Some(([0, 0, 0, 0], 9876).into()));
         assert_eq!(options.http, Place::At(([0, 0, 0, 0], 8080).into()));
         assert_eq!(options.namesrv, Place::At(([0, 0, 0, 0], 9877).into()));
+        assert_eq!(options.admin, Place::At(([0, 0, 0, 0], 5557).into()));
         assert_eq!((options.remoting, options.node.as_deref()), (true, Some("broker-1")));
         assert_eq!(options.cluster, "shop");
         assert_eq!(options.access_keys, Some(PathBuf::from("/etc/turbopump/keys.toml")));

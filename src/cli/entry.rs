@@ -49,7 +49,7 @@ fn run(arguments: Arguments) -> Result<(), CommandError> {
         check_output()?;
     }
     match arguments.command {
-        Command::Serve(command) => serve::run(command, format),
+        Command::Serve(command) => serve::run(*command, format),
         Command::Topic(command) => topic::run(command, format),
         Command::Produce(command) => produce::run(&command, format),
         Command::Consume(command) => consume::run(&command, format),

@@ -113,6 +113,8 @@ struct StartedView {
     http_address: Option<String>,
     /// Of the name server for RocketMQ's clients.
     namesrv_address: Option<String>,
+    /// Of health and metrics.
+    admin_address: Option<String>,
     /// What RocketMQ's clients know this node by; null when their protocol is not spoken.
     broker: Option<String>,
     cluster: Option<String>,
@@ -180,6 +182,7 @@ impl StartedView {
             node_address: started.bound.node.map(|address| address.to_string()),
             http_address: started.bound.http.map(|address| address.to_string()),
             namesrv_address: started.bound.namesrv.map(|address| address.to_string()),
+            admin_address: started.bound.admin.map(|address| address.to_string()),
             broker: options.remoting.then(|| started.name.clone()),
             cluster: options.remoting.then(|| options.cluster.clone()),
             is_reached: started.is_reached,
@@ -245,6 +248,9 @@ fn render_doors(options: &ServeOptions, started: &Started) -> String {
             Some(address) => format!("; its name server listens on {address}\n"),
             None => "; every shard's address is a name server\n".to_owned(),
         };
+    }
+    if let Some(address) = started.bound.admin {
+        text += &format!("  the admin address listens on {address}  (HTTP: health, metrics)\n");
     }
     if options.tls_files().is_some() {
         text += match options.tls_mode {

@@ -12,6 +12,7 @@ use super::device::{DeviceSpeed, measure};
 use super::gate::Gate;
 use super::mailbox::{Letter, Letterbox, Mailbox, ShardPeers, SharedPeers};
 use crate::access::{AccessError, NodeSecret};
+use crate::admin::{Question, ShardStanding};
 use crate::api::ShardAddress;
 use crate::broker::{Broker, BrokerOptions, OpenedBroker, PeerRequest, StartError};
 use crate::clock::SharedClock;
@@ -392,6 +393,7 @@ async fn run_mail(
                 };
                 glommio::spawn_local(sync).detach();
             }
+            Letter::Question(question) => answer(connections, question),
             Letter::Listen => {
                 for (listener, door) in listeners.drain(..) {
                     let accepting = connections.clone().accept_from(host::listener_of(listener), door);
@@ -402,6 +404,22 @@ async fn run_mail(
             }
             Letter::ReadAgain => connections.read_files_again(),
             Letter::Stop => return,
+        }
+    }
+}
+
+/// Answers what the admin address asks: what is looked up at once, and the rest in the queue of those who have time.
+fn answer(connections: &Rc<Connections>, question: Question) {
+    match question {
+        Question::Standing(slot) => slot.fill(ShardStanding {
+            is_serving: connections.broker.takes_messages(),
+            condition: connections.broker.condition(),
+        }),
+        Question::MayLook(caller, slot) => slot.fill(connections.check_operator(&caller)),
+        Question::Request(caller, request, slot) => {
+            let carrying_out = connections.clone();
+            let answer = async move { slot.fill(carrying_out.carry_out(&caller, *request).await) };
+            connections.spawn_catch_up(answer);
         }
     }
 }

@@ -18,6 +18,7 @@ use std::task::{Context, Poll, Waker};
 
 use async_channel::{Receiver, Sender};
 
+use crate::admin::Question;
 use crate::api::{Failure, ShardAddress, Status};
 use crate::broker::{PeerReply, PeerRequest, Peers};
 use crate::limits;
@@ -45,6 +46,8 @@ pub(super) enum Letter {
     NoteEpochs(Arc<[u32]>),
     /// From the node: bring the other shards' topics in line, then report.
     SyncTopics,
+    /// From the admin address. It is answered through its slot.
+    Question(Question),
     /// From the node: accept connections.
     Listen,
     /// From the node: read the files of access keys and certificates again, whether they have changed or not.

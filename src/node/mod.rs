@@ -1,6 +1,7 @@
 //! Running a node: one executor per core, shards on executors, mailboxes between shards, listeners, and the order in which
 //! they start and stop.
 
+mod admin;
 mod core;
 mod data_directory;
 mod descriptors;

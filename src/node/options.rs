@@ -24,6 +24,8 @@ const HTTP_IDLE_MAX: Duration = Duration::from_secs(24 * 3600);
 const HTTP_PORT: u16 = 8080;
 /// Where RocketMQ's clients look for a name server.
 const NAME_SERVER_PORT: u16 = 9876;
+/// Where RocketMQ's brokers and its exporter show their metrics, so that whoever scrapes them knows it.
+const ADMIN_PORT: u16 = 5557;
 /// The cluster of brokers that nobody has named one for.
 const CLUSTER: &str = "DefaultCluster";
 
@@ -58,6 +60,8 @@ pub struct ServeOptions {
     pub http: Place,
     /// Where the name server for RocketMQ's clients listens.
     pub namesrv: Place,
+    /// Where health and metrics are.
+    pub admin: Place,
     /// RocketMQ's own protocol is spoken at the shards' addresses, and everywhere else unless protocols are separate.
     pub remoting: bool,
     /// What the names of the shards begin with, as RocketMQ's clients know them: NAME-0 and so on. `None`: what the data
@@ -215,6 +219,7 @@ impl ServeOptions {
             node_listen: None,
             http: Place::Usual,
             namesrv: Place::Usual,
+            admin: Place::Usual,
             remoting: true,
             node: None,
             cluster: CLUSTER.to_owned(),
@@ -317,11 +322,13 @@ impl ServeOptions {
         }
         let http = self.http_wanted().map(|wanted| wanted.address);
         let namesrv = self.namesrv_wanted().map(|wanted| wanted.address);
+        let admin = self.admin_wanted().map(|wanted| wanted.address);
         let addresses = [
             ("listen", Some(self.listen)),
             ("node-listen", self.node_listen),
             ("http", http),
             ("namesrv", namesrv),
+            ("admin", admin),
         ];
         let reached = addresses.into_iter().find_map(|(flag, address)| {
             // An IPv4 address may be written as one of IPv6.
@@ -357,6 +364,11 @@ impl ServeOptions {
     /// Where a name server is to listen.
     pub fn namesrv_wanted(&self) -> Option<Wanted> {
         self.wanted(self.namesrv, NAME_SERVER_PORT).filter(|_| self.remoting)
+    }
+
+    /// Where the admin address is to be.
+    pub fn admin_wanted(&self) -> Option<Wanted> {
+        self.wanted(self.admin, ADMIN_PORT)
     }
 
     fn check_names(&self) -> Result<(), OptionsError> {
@@ -509,9 +521,10 @@ mod tests {
             "listen" => options.listen = address,
             "node-listen" => options.node_listen = Some(address),
             "namesrv" => options.namesrv = Place::At(address),
+            "admin" => options.admin = Place::At(address),
             _ => options.http = Place::At(address),
         };
-        for flag in ["listen", "node-listen", "http", "namesrv"] {
+        for flag in ["listen", "node-listen", "http", "namesrv", "admin"] {
             for text in [
                 "192.0.2.1:8080",
                 "0.0.0.0:8080",

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use super::admin::{AdminThread, Known};
 use super::core::{self, CoreError, CoreEvent, CorePlan, DoorPlan, ShardPlan};
 use super::data_directory::{DataDirectory, DirectoryError, Making};
 use super::descriptors::DescriptorPlan;
@@ -26,6 +27,7 @@ use super::preflight::{self, PreflightError};
 use super::sockets::{self, NodeAddresses, Sockets};
 use crate::access::NodeSecret;
 use crate::access::{AccessError, AccessFile};
+use crate::admin::{AdminError, NodePhase, PhaseBoard};
 use crate::api::ShardAddress;
 use crate::broker::BrokerOptions;
 use crate::disk::glommio::Access;
@@ -69,6 +71,8 @@ pub enum NodeError {
     Access { path: String, error: AccessError },
     #[error(transparent)]
     Tls(#[from] TlsError),
+    #[error(transparent)]
+    Admin(#[from] AdminError),
     #[error("signals cannot be received: {0}")]
     Signals(std::io::Error),
     #[error("the node did not stop within {0:?}; the next start recovers what was acknowledged")]
@@ -134,14 +138,17 @@ pub fn run(
     let mut directory = take_directory(options, cores.len() as u16)?;
     directory.check_writable()?;
     note_all(&mut warnings, directory.linked_files());
-    let (sockets, left_out) = Sockets::bind(options, directory.shard_count(), &cores)?;
+    let (mut sockets, left_out) = Sockets::bind(options, directory.shard_count(), &cores)?;
     note_all(&mut warnings, left_out);
     let addresses = sockets.addresses(options);
     let bound = sockets.bound;
     let (letterboxes, mailboxes): (Vec<_>, Vec<_>) = (0..directory.shard_count()).map(|_| mailbox()).unzip();
     let (secret, renewed) = directory.secret()?;
     note_all(&mut warnings, renewed);
-    let node = secret.node();
+    let (node, phase) = (secret.node(), PhaseBoard::default());
+    let known = Known { node, name: directory.node_name(), letterboxes: &letterboxes, phase: &phase };
+    let start_admin = |listener| AdminThread::start(listener, options, &known);
+    let _admin = sockets.admin.take().map(start_admin).transpose()?;
     let memory = ShardMemory::of(options, directory.shard_count());
     let descriptors = plan_descriptors(&cores, directory.shard_count())?;
     note_all(&mut warnings, descriptors.warning());
@@ -174,12 +181,14 @@ pub fn run(
     }
     directory.note_started()?;
     letterboxes.iter().for_each(|letterbox| send(letterbox, Letter::Listen));
+    phase.set(NodePhase::Serving);
     let is_reached = try_reach(options, &addresses, &mut warnings);
     let (took, is_new, name) = (begin.elapsed(), directory.is_new(), directory.node_name().to_owned());
     let start = Started { shards, bound, name, is_reached, warnings, took, is_new, node, device };
     tell_started(options, &start);
     started(&start);
     wait_for_stop(&inbox, &letterboxes, &mut directory)?;
+    phase.set(NodePhase::Stopping);
     stop(&letterboxes, &inbox, core_count)
 }
 

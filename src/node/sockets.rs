@@ -22,6 +22,8 @@ pub(super) struct Sockets {
     pub http: Vec<TcpListener>,
     /// Of the first core: it has little to say.
     pub namesrv: Option<TcpListener>,
+    /// Of a thread of its own.
+    pub admin: Option<TcpListener>,
     pub bound: NodeAddresses,
 }
 
@@ -31,6 +33,7 @@ pub struct NodeAddresses {
     pub node: Option<SocketAddr>,
     pub http: Option<SocketAddr>,
     pub namesrv: Option<SocketAddr>,
+    pub admin: Option<SocketAddr>,
 }
 
 impl Sockets {
@@ -66,17 +69,20 @@ impl Sockets {
                 bind_shared(wanted, listening_cores, patience, "--http")
             })?
             .unzip();
-        let wanted = options.namesrv_wanted();
-        let name_server = unless_taken(wanted, "the name server", &mut left_out, |wanted, patience| {
-            let listener = bind(wanted, Sharing::Exclusive, patience, "--namesrv")?;
-            let bound = listener.local_addr();
-            let bound = bound.map_err(|source| ListenError::Other { address: wanted, source })?;
-            Ok((listener, bound))
-        })?;
-        let (namesrv, namesrv_address) = name_server.unzip();
+        let mut alone = |wanted, what, flag| {
+            unless_taken(wanted, what, &mut left_out, |wanted, patience| bind_alone(wanted, patience, flag))
+        };
+        let (namesrv, namesrv_address) =
+            alone(options.namesrv_wanted(), "the name server", "--namesrv")?.unzip();
+        let (admin, admin_address) = alone(options.admin_wanted(), "the admin address", "--admin")?.unzip();
         let (node, http) = (node.unwrap_or_default(), http.unwrap_or_default());
-        let bound = NodeAddresses { node: node_address, http: http_address, namesrv: namesrv_address };
-        Ok((Self { shards, node, http, namesrv, bound }, left_out))
+        let bound = NodeAddresses {
+            node: node_address,
+            http: http_address,
+            namesrv: namesrv_address,
+            admin: admin_address,
+        };
+        Ok((Self { shards, node, http, namesrv, admin, bound }, left_out))
     }
 
     /// What clients are told.
@@ -91,6 +97,17 @@ impl Sockets {
         };
         self.shards.iter().enumerate().map(address).collect()
     }
+}
+
+/// One listener, and the address that it has got.
+fn bind_alone(
+    address: SocketAddr,
+    patience: Duration,
+    flag: &'static str,
+) -> Result<(TcpListener, SocketAddr), ListenError> {
+    let listener = bind(address, Sharing::Exclusive, patience, flag)?;
+    let bound = listener.local_addr().map_err(|source| ListenError::Other { address, source })?;
+    Ok((listener, bound))
 }
 
 /// Binds an address that the node can do without; what nobody has asked for is left out when it cannot be had.

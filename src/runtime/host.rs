@@ -174,6 +174,13 @@ pub fn memlock_limit() -> Option<u64> {
     (result == 0 && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
 }
 
+/// Has this thread give way to those that run cores, where there is not a core for each.
+pub fn give_way() {
+    const NICE: libc::c_int = 10;
+    // SAFETY: `setpriority` takes integers; 0 is the calling thread, whose own value Linux keeps. It may always be raised.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
+}
+
 /// Tries to make an io_uring, the smallest there is.
 pub fn probe_io_uring() -> io::Result<()> {
     // 120 bytes of zeros are a valid `io_uring_params`: no flags.

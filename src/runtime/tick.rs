@@ -49,6 +49,13 @@ impl Clock for SystemClock {
     }
 }
 
+/// Whether the system's clock is within the years that HTTP and TLS can tell. Outside of them hyper and rustls end the
+/// process as soon as they look at it, hyper each time it is polled.
+pub(crate) fn is_clock_tellable() -> bool {
+    const END: u64 = 253_402_300_800;
+    SystemTime::now().duration_since(UNIX_EPOCH).is_ok_and(|since| since.as_secs() < END)
+}
+
 /// Lets the executor look at its rings. A task that could go on for ever calls it after a bounded amount of work:
 /// glommio runs ready tasks until none is left, and yielding puts a task straight back among them.
 pub(crate) async fn yield_to_reactor() {

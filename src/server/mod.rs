@@ -2,6 +2,7 @@
 //! sent, and the connections of each protocol.
 
 mod access;
+mod asked;
 mod called;
 mod connection;
 mod context;

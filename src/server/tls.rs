@@ -5,7 +5,7 @@ use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use futures_lite::future;
 use futures_rustls::TlsAcceptor;
@@ -21,7 +21,7 @@ use crate::clock::SharedClock;
 use crate::limits;
 use crate::metrics::ShardMetrics;
 use crate::net::{CertificateSource, ReceiveBuffer, TlsError, TlsFiles, TlsRefreshed, acceptor};
-use crate::runtime::{host, yield_to_reactor};
+use crate::runtime::{host, is_clock_tellable, yield_to_reactor};
 use crate::types::{MonotonicTime, ShardId, Throttle};
 
 /// A handshake must be complete this long after its first byte.
@@ -231,11 +231,4 @@ fn ended(connection: &Connection, stream: impl Sized) -> Option<TlsStream> {
 
 fn acceptors(source: &dyn CertificateSource, rules: DoorRules) -> [TlsAcceptor; Door::ALL.len()] {
     Door::ALL.map(|door| acceptor(source, &rules.protocol_names(door)))
-}
-
-/// Whether the system's clock is within the years that HTTP and TLS can tell. Outside of them hyper and rustls end the
-/// process as soon as they look at it, hyper each time it is polled.
-pub(super) fn is_clock_tellable() -> bool {
-    const END: u64 = 253_402_300_800;
-    SystemTime::now().duration_since(UNIX_EPOCH).is_ok_and(|since| since.as_secs() < END)
 }

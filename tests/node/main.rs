@@ -4,6 +4,7 @@
 mod support;
 
 mod access;
+mod admin;
 mod bounds;
 mod catch_up;
 mod command_line;

@@ -37,6 +37,7 @@ pub struct Node {
     pub node_address: Option<String>,
     pub http_address: Option<String>,
     pub namesrv_address: Option<String>,
+    pub admin_address: Option<String>,
     /// Everything it printed up to `ready`.
     pub banner: String,
     /// From the start of the process to `ready`.
@@ -166,7 +167,18 @@ impl Setup {
         let node_address = addresses_after(&banner, "  the node ").pop();
         let http_address = addresses_after(&banner, "  HTTP").pop();
         let namesrv_address = addresses_after(&banner, "  RocketMQ").pop();
-        Ok(Node { child, addresses, node_address, http_address, namesrv_address, banner, took, stderr })
+        let admin_address = addresses_after(&banner, "  the admin ").pop();
+        Ok(Node {
+            child,
+            addresses,
+            node_address,
+            http_address,
+            namesrv_address,
+            admin_address,
+            banner,
+            took,
+            stderr,
+        })
     }
 
     /// Starts a broker and kills it after this time, whatever it has come to.
@@ -202,6 +214,7 @@ impl Setup {
         if !self.has_usual_addresses {
             default("--http", "none");
             default("--namesrv", "none");
+            default("--admin", "none");
         }
         command.args(&self.flags).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         if let Some(directory) = &self.directory {

@@ -43,11 +43,10 @@ use crate::net::ReceiveBuffer;
 use crate::protocol::http::{
     Admitted, Answer, ErrorCode, HttpError, Scheme, http_date, is_body_end_doubtful, unreadable_field,
 };
-use crate::runtime::yield_to_reactor;
+use crate::runtime::{is_clock_tellable, yield_to_reactor};
 use crate::server::connection::Connections;
 use crate::server::sessions::Connection;
 use crate::server::stream::Stream;
-use crate::server::tls::is_clock_tellable;
 use crate::types::{MonotonicTime, Timestamp};
 
 /// A head must be complete this long after its first byte, or within the time-out of an idle connection if that is less.

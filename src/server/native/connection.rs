@@ -25,6 +25,7 @@ mod watching;
 use self::fetching::CalledFetch;
 use self::receiving::WaitingReceive;
 use self::waiting::{carried_bytes, copied_bytes, watched_bytes};
+pub(crate) use self::waiting::{is_heavy, without_consumers};
 use crate::api::{ConnectionId, Failure, Fetched, Produce, Reply, Request, SessionLife, Status};
 use crate::broker::{ClientFetches, PendingProduce, PlaceRefusal, SharedFetched};
 use crate::limits;

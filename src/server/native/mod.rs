@@ -2,4 +2,4 @@
 
 mod connection;
 
-pub(super) use connection::{native_refusal, serve_native};
+pub(super) use connection::{is_heavy, native_refusal, serve_native, without_consumers};

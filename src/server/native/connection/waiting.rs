@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::Native;
-use crate::access::Need;
+use crate::access::{Need, Session};
 use crate::api::{Receive, Reply, Request, TopicInfo, Watch};
 use crate::broker::watch_time;
 use crate::limits;
@@ -80,7 +80,8 @@ impl Native {
             },
             request => broker.handle_for(request, call).await,
         };
-        self.answer(correlation, outcome.map(|reply| self.without_consumers(reply)));
+        let answered = outcome.map(|reply| without_consumers(reply, &self.connection.session.borrow()));
+        self.answer(correlation, answered);
         if let Some((permit, began)) = heavy {
             let clock = self.connections.clock.clone();
             let rest = (HEAVY_RESTS * clock.monotonic().since(began)).min(HEAVY_REST_MAX);
@@ -94,19 +95,14 @@ impl Native {
     }
 }
 
-impl Native {
-    /// Who may know where a topic is does not learn by that who else consumes it.
-    fn without_consumers(&self, reply: Reply) -> Reply {
-        let may_know = || {
-            let session = self.connection.session.borrow();
-            session.check(Need::Administer { what: "see who consumes a topic" }).is_ok()
-        };
-        match reply {
-            Reply::Topic(topic) if topic.consumers.is_some() && !may_know() => {
-                Reply::Topic(TopicInfo { consumers: None, ..topic })
-            }
-            reply => reply,
+/// Who may know where a topic is does not learn by that who else consumes it.
+pub(crate) fn without_consumers(reply: Reply, session: &Session) -> Reply {
+    let may_know = || session.check(Need::Administer { what: "see who consumes a topic" }).is_ok();
+    match reply {
+        Reply::Topic(topic) if topic.consumers.is_some() && !may_know() => {
+            Reply::Topic(TopicInfo { consumers: None, ..topic })
         }
+        reply => reply,
     }
 }
 
@@ -130,7 +126,7 @@ pub(crate) fn copied_bytes(request: &Request) -> usize {
 
 /// Whether it keeps a core busy for as long as hundreds of messages, or more. What looks at thousands of messages does so in
 /// slices of time, and is none of these.
-fn is_heavy(request: &Request) -> bool {
+pub(crate) fn is_heavy(request: &Request) -> bool {
     matches!(request, Request::JoinGroup(_) | Request::DescribeTopic(_) | Request::DescribeGroup(_))
 }
 
