@@ -28,6 +28,14 @@ lint:
 generate:
     cargo run --manifest-path tools/generate/Cargo.toml
 
+# The console's page out of src/console (needs Node.js 20 or newer with npm)
+console:
+    bash tools/console.sh
+
+# The console in headless Chromium; pictures in target/console
+console-tests:
+    bash tests/console/run.sh
+
 # mqadmin against Apache's broker and ours in the same state, side by side (needs Java 17, Maven and Python)
 compare-apache:
     bash tools/compare-apache.sh

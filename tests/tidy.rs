@@ -78,7 +78,7 @@ struct Seam {
 /// What each module may import from the crate, besides itself, `types`, `limits` and `metrics`.
 const IMPORTS: &[(&str, &[&str])] = &[
     ("access", &[]),
-    ("admin", &["access", "api", "net", "runtime"]),
+    ("admin", &["access", "api", "net", "runtime", "wire"]),
     ("api", &["filter"]),
     ("broker", &["api", "clock", "disk", "filter", "index", "log", "state", "wire"]),
     (

@@ -6,6 +6,7 @@
 //! answer comes back through a slot. So nothing is shared with the way of a message, and nobody pays for what nobody looks at.
 //!
 //! * `router` says what there is; `pages` are those for probes, `api` the calls that answer in JSON.
+//! * `console` is the page for people, and its calls.
 //! * `guard` keeps other sites' pages in an operator's browser from using what is meant for the operator.
 //! * `connection` and `server` keep the bounds: connections, time for a head, for a body and for an answer to be read.
 //! * Who may see what: `docs/metrics.md`, "Who may look".
@@ -13,6 +14,7 @@
 mod answer;
 mod api;
 mod connection;
+mod console;
 mod guard;
 mod pages;
 mod phase;

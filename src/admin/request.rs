@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, HeaderName};
+use hyper::header::{ACCEPT, AUTHORIZATION, HeaderName};
 use hyper::{Method, StatusCode};
 use tokio::time::timeout;
 
@@ -69,6 +69,11 @@ impl Request {
     /// A header's value, if it is text.
     pub fn header(&self, name: HeaderName) -> Option<&str> {
         self.parts.headers.get(name)?.to_str().ok()
+    }
+
+    /// Whether whoever asks is a browser that shows a page.
+    pub fn wants_html(&self) -> bool {
+        self.header(ACCEPT).is_some_and(|accepted| accepted.contains("text/html"))
     }
 
     /// The name that the client has for this server: that of the request line, or of `Host`.

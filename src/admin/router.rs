@@ -5,7 +5,7 @@ use hyper::StatusCode;
 use super::answer::Answer;
 use super::request::Request;
 use super::server::Visit;
-use super::{api, guard, pages};
+use super::{api, console, guard, pages};
 use crate::api::{Failure, Status};
 
 const READ: &str = "GET, HEAD";
@@ -24,6 +24,8 @@ pub(super) async fn answer(visit: &Visit, request: &Request) -> Answer {
     }
     match path.as_slice() {
         [] | ["healthz" | "readyz" | "version"] if !request.only_reads() => Answer::not_allowed(READ),
+        // Browsers are shown the console.
+        [] if request.wants_html() => console::page(request),
         [] => pages::index(),
         ["healthz"] => pages::healthz(),
         ["version"] => pages::version(&visit.admin),
@@ -31,6 +33,7 @@ pub(super) async fn answer(visit: &Visit, request: &Request) -> Answer {
             let tells_all = visit.may_look(request).await.is_ok();
             pages::readyz(&visit.admin, tells_all).await
         }
+        [name] if request.only_reads() => console::asset(request, name).unwrap_or_else(Answer::not_found),
         _ => Answer::not_found(),
     }
 }

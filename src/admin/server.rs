@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::connection::{self, Pace};
+use super::console::Survey;
 use super::phase::PhaseBoard;
 use super::request::Request;
 use super::router::no_look;
@@ -85,7 +86,8 @@ pub(super) struct Admin {
     pub shards: Shards,
     pub phase: PhaseBoard,
     pub is_loopback: bool,
-    has_keys: bool,
+    pub has_keys: bool,
+    pub console: Survey,
     certificate: Option<Certificate>,
     began: Instant,
     open: OpenConnections,
@@ -132,6 +134,7 @@ impl AdminServer {
             phase,
             is_loopback,
             has_keys,
+            console: Survey::default(),
             certificate: certificate.map(|files| Certificate::new(files, is_required)),
             began: Instant::now(),
             open: OpenConnections::default(),
@@ -249,6 +252,14 @@ impl Visit {
         }
         if asked.caller.key.is_none() {
             return Err(no_look());
+        }
+        self.may_administer(asked).await
+    }
+
+    /// Whether whoever asks has a key with `admin = true`, where there are keys.
+    pub async fn may_administer(&self, asked: &Request) -> Result<(), Failure> {
+        if !self.admin.has_keys {
+            return Ok(());
         }
         let outcome = self.admin.shards.may_look(asked.caller.clone()).await;
         asked.note_outcome(&self.peer, &outcome);

@@ -70,6 +70,8 @@ pub struct Facts {
     pub name: String,
     pub cluster: String,
     pub shard_count: u16,
+    /// Whoever reaches the admin address may change things there, where there are no access keys.
+    pub is_writable: bool,
 }
 
 /// Why a shard has not answered.

@@ -153,12 +153,15 @@ pub struct Assignment {
     pub session: u64,
 }
 
+/// The name of a group's receivers among its members.
+pub const RECEIVERS: &str = "%receive";
+
 /// All about a consumer group, whichever way it consumes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupInfo {
     pub group: GroupName,
     pub generation: u64,
-    /// Those who own queues; those who receive are together one of them, see `broker::RECEIVERS`.
+    /// Those who own queues; those who receive are together one of them, see [`RECEIVERS`].
     pub members: Vec<MemberInfo>,
     pub receivers: Vec<ReceiverInfo>,
     /// `None`: everything is as the node has it.

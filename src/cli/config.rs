@@ -42,6 +42,10 @@ pub struct ServeSettings {
     #[arg(long, value_name = "ADDRESS|none")]
     #[serde(deserialize_with = "from_text")]
     pub admin: Option<OrNone<SocketAddr>>,
+    /// Without access keys, let whoever reaches the admin address publish and reset groups in its console
+    /// [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub admin_writable: Option<bool>,
     /// Speak RocketMQ's own protocol, at every address [default: true]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub remoting: Option<bool>,
@@ -226,6 +230,7 @@ impl ServeSettings {
             http: self.http.or(file.http),
             namesrv: self.namesrv.or(file.namesrv),
             admin: self.admin.or(file.admin),
+            admin_writable: self.admin_writable.or(file.admin_writable),
             remoting: self.remoting.or(file.remoting),
             node: self.node.or(file.node),
             cluster: self.cluster.or(file.cluster),
@@ -274,6 +279,7 @@ impl ServeSettings {
             http: self.http.map_or(default.http, place),
             namesrv: self.namesrv.map_or(default.namesrv, place),
             admin: self.admin.map_or(default.admin, place),
+            admin_writable: self.admin_writable.unwrap_or(default.admin_writable),
             remoting: self.remoting.unwrap_or(default.remoting),
             node: self.node,
             cluster: self.cluster.unwrap_or(default.cluster),
@@ -332,6 +338,7 @@ mod tests {
         http = "0.0.0.0:8080"
         namesrv = "0.0.0.0:9877"
         admin = "0.0.0.0:5557"
+        admin-writable = true
         remoting = true
         node = "broker-1"
         cluster = "shop"
@@ -378,6 +385,7 @@ mod tests {
         assert_eq!(options.http, Place::At(([0, 0, 0, 0], 8080).into()));
         assert_eq!(options.namesrv, Place::At(([0, 0, 0, 0], 9877).into()));
         assert_eq!(options.admin, Place::At(([0, 0, 0, 0], 5557).into()));
+        assert!(options.admin_writable);
         assert_eq!((options.remoting, options.node.as_deref()), (true, Some("broker-1")));
         assert_eq!(options.cluster, "shop");
         assert_eq!(options.access_keys, Some(PathBuf::from("/etc/turbopump/keys.toml")));

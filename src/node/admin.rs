@@ -62,6 +62,7 @@ impl AdminThread {
                 name: known.name.to_owned(),
                 cluster: options.cluster.clone(),
                 shard_count: known.letterboxes.len() as u16,
+                is_writable: options.admin_writable,
             },
             post: Box::new(letterboxes),
             phase: known.phase.clone(),

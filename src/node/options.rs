@@ -62,6 +62,8 @@ pub struct ServeOptions {
     pub namesrv: Place,
     /// Where health and metrics are.
     pub admin: Place,
+    /// Whoever reaches that may change things, without access keys.
+    pub admin_writable: bool,
     /// RocketMQ's own protocol is spoken at the shards' addresses, and everywhere else unless protocols are separate.
     pub remoting: bool,
     /// What the names of the shards begin with, as RocketMQ's clients know them: NAME-0 and so on. `None`: what the data
@@ -220,6 +222,7 @@ impl ServeOptions {
             http: Place::Usual,
             namesrv: Place::Usual,
             admin: Place::Usual,
+            admin_writable: false,
             remoting: true,
             node: None,
             cluster: CLUSTER.to_owned(),

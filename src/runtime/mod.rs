@@ -6,4 +6,4 @@ mod ring;
 mod tick;
 
 pub(crate) use executor::{Executor, Glommio};
-pub(crate) use tick::{SystemClock, heartbeat, is_clock_tellable, yield_to_reactor};
+pub(crate) use tick::{SystemClock, heartbeat, is_clock_tellable, wall_clock, yield_to_reactor};

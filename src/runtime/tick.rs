@@ -33,8 +33,7 @@ impl SystemClock {
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Timestamp(since.as_millis() as u64)
+        wall_clock()
     }
 
     fn monotonic(&self) -> MonotonicTime {
@@ -47,6 +46,12 @@ impl Clock for SystemClock {
             Timer::new(duration).await;
         })
     }
+}
+
+/// The system's clock. One that is set before 1970 reads as 1970.
+pub(crate) fn wall_clock() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(since.as_millis() as u64)
 }
 
 /// Whether the system's clock is within the years that HTTP and TLS can tell. Outside of them hyper and rustls end the

@@ -9,6 +9,7 @@ mod bounds;
 mod catch_up;
 mod command_line;
 mod command_refusals;
+mod console;
 mod damage;
 mod descriptors;
 mod doors;

@@ -4,6 +4,7 @@ use hyper::Method;
 
 use super::node;
 use crate::admin::answer::Answer;
+use crate::admin::console;
 use crate::admin::phase::NodePhase;
 use crate::admin::request::Request;
 use crate::admin::server::Visit;
@@ -18,7 +19,7 @@ pub(in crate::admin) async fn answer(visit: &Visit, request: &Request, path: &[&
     let answered = match (request.method(), path) {
         (&Method::GET | &Method::HEAD, ["node"]) => node::describe(visit, request).await,
         (_, ["node"]) => return Answer::not_allowed("GET, HEAD"),
-        _ => return Answer::not_found(),
+        _ => return console::answer(visit, request, path).await,
     };
     answered.unwrap_or_else(|failure| Answer::failure(&failure))
 }

@@ -39,8 +39,7 @@ use crate::types::{
     ByteBudget, GroupName, MonotonicTime, QueueKey, QueueNumber, Reservation, TopicId, TopicName,
 };
 
-/// The name of a group's receivers among its members.
-pub const RECEIVERS: &str = "%receive";
+pub use crate::api::RECEIVERS;
 
 /// All groups with members.
 #[derive(Debug)]

@@ -1,0 +1,188 @@
+//! Lists of topics and groups: a page of those that match, in some order.
+
+use std::cmp::Ordering;
+use std::collections::HashMap;
+
+use serde::Serialize;
+
+use super::asking::Asking;
+use super::parameters::number;
+use super::survey::{GroupFigures, Looks, TopicFigures, per_second};
+use super::topics::{Kind, permission_text, retention_ms, retention_text};
+use crate::admin::answer::Answer;
+use crate::api::Failure;
+
+const PAGE_MAX: usize = 200;
+const PAGE_USUAL: usize = 50;
+
+/// A page of a list.
+#[derive(Serialize)]
+pub(super) struct PageView<Row> {
+    /// How many match.
+    pub total: usize,
+    pub rows: Vec<Row>,
+}
+
+/// A topic in a list.
+#[derive(Clone, Serialize)]
+pub(super) struct TopicRow {
+    pub topic: String,
+    kind: Kind,
+    queue_count: u32,
+    retention: &'static str,
+    retention_ms: Option<u64>,
+    level: Option<&'static str>,
+    permission: &'static str,
+    pub messages: u64,
+    /// All that were ever stored.
+    stored: u64,
+    /// Per second; `null` before there are two looks at it.
+    in_rate: Option<f64>,
+    /// Groups that have a place in it, or whose consumers name it.
+    groups: usize,
+}
+
+/// A group in a list.
+#[derive(Clone, Serialize)]
+struct GroupRow {
+    group: String,
+    members: usize,
+    receivers: u32,
+    readers: usize,
+    queues: usize,
+    lag: u64,
+    leased: u64,
+    waiting: u64,
+    dead_letters: u64,
+    out_rate: Option<f64>,
+}
+
+/// `GET /api/topics[?filter=PART][&kind=KIND][&sort=BY][&first=N][&count=N]`.
+pub(super) async fn topics(asking: Asking<'_>) -> Result<Answer, Failure> {
+    let looks = asking.visit.admin.console.topics(asking).await?;
+    let mut rows = topic_rows(&looks);
+    if let Some(kind) = asking.request.parameter("kind").filter(|kind| !kind.is_empty()) {
+        let kind =
+            Kind::named(kind).ok_or_else(|| Failure::invalid("`kind` is user, retry or dead_letters"))?;
+        rows.retain(|row| row.kind == kind);
+    }
+    page(
+        asking,
+        rows,
+        |row| &row.topic,
+        |by, one, other| match by {
+            "in" => Some(larger(one.in_rate, other.in_rate).then(other.messages.cmp(&one.messages))),
+            "messages" => Some(other.messages.cmp(&one.messages)),
+            "queues" => Some(other.queue_count.cmp(&one.queue_count)),
+            "groups" => Some(other.groups.cmp(&one.groups)),
+            _ => None,
+        },
+    )
+}
+
+/// `GET /api/groups[?filter=PART][&sort=BY][&first=N][&count=N]`.
+pub(super) async fn groups(asking: Asking<'_>) -> Result<Answer, Failure> {
+    let looks = asking.visit.admin.console.groups(asking).await?;
+    let rows = group_rows(&looks);
+    let consumers = |row: &GroupRow| row.members + row.readers + row.receivers as usize;
+    page(
+        asking,
+        rows,
+        |row| &row.group,
+        |by, one, other| match by {
+            "lag" => Some(other.lag.cmp(&one.lag)),
+            "out" => Some(larger(one.out_rate, other.out_rate)),
+            "leased" => Some(other.leased.cmp(&one.leased)),
+            "waiting" => Some(other.waiting.cmp(&one.waiting)),
+            "dead_letters" => Some(other.dead_letters.cmp(&one.dead_letters)),
+            "consumers" => Some(consumers(other).cmp(&consumers(one))),
+            _ => None,
+        },
+    )
+}
+
+/// The rows of all topics, in the order of their names.
+pub(super) fn topic_rows(looks: &Looks<Vec<TopicFigures>>) -> Vec<TopicRow> {
+    let before = looks.before();
+    let then: HashMap<_, _> =
+        before.iter().flat_map(|(look, _)| *look).map(|of| (of.info.id, of.stored)).collect();
+    let seconds = before.as_ref().map_or(0.0, |(_, seconds)| *seconds);
+    let row = |of: &TopicFigures| TopicRow {
+        topic: of.info.topic.to_string(),
+        kind: Kind::of(&of.info.topic),
+        queue_count: of.info.queue_count,
+        retention: retention_text(of.info.retention),
+        retention_ms: retention_ms(of.info.retention),
+        level: of.info.level.map(|level| level.name()),
+        permission: permission_text(of.info.permission),
+        messages: of.messages,
+        stored: of.stored,
+        in_rate: then.get(&of.info.id).and_then(|before| per_second(of.stored, *before, seconds)),
+        groups: of.groups,
+    };
+    looks.now.iter().map(row).collect()
+}
+
+fn group_rows(looks: &Looks<Vec<GroupFigures>>) -> Vec<GroupRow> {
+    let before = looks.before();
+    let then: HashMap<_, _> =
+        before.iter().flat_map(|(look, _)| *look).map(|of| (of.group.as_str(), of.passed)).collect();
+    let seconds = before.as_ref().map_or(0.0, |(_, seconds)| *seconds);
+    let row = |of: &GroupFigures| GroupRow {
+        group: of.group.clone(),
+        members: of.members,
+        receivers: of.receivers,
+        readers: of.readers,
+        queues: of.queues,
+        lag: of.lag,
+        leased: of.leased,
+        waiting: of.waiting,
+        dead_letters: of.dead_letters,
+        out_rate: then.get(of.group.as_str()).and_then(|before| per_second(of.passed, *before, seconds)),
+    };
+    looks.now.iter().map(row).collect()
+}
+
+/// The rows that match, ordered and cut as the call wants it: by `sort`, the largest first, or by name; the other way round with a
+/// `-` before it.
+pub(super) fn page<Row: Serialize>(
+    asking: Asking<'_>,
+    mut rows: Vec<Row>,
+    name: impl Fn(&Row) -> &str,
+    compare: impl Fn(&str, &Row, &Row) -> Option<Ordering>,
+) -> Result<Answer, Failure> {
+    let request = asking.request;
+    let first = number(request, "first", 0..=usize::MAX, 0)?;
+    let count = number(request, "count", 1..=PAGE_MAX, PAGE_USUAL)?;
+    if let Some(filter) = request.parameter("filter").filter(|filter| !filter.is_empty()) {
+        let filter = filter.to_lowercase();
+        rows.retain(|row| name(row).to_lowercase().contains(&filter));
+    }
+    let sort = request.parameter("sort").filter(|sort| !sort.is_empty()).unwrap_or("name");
+    let (is_reversed, by) = sort.strip_prefix('-').map_or((false, sort), |by| (true, by));
+    let by_name = |one: &Row, other: &Row| name(one).cmp(name(other));
+    // What is equal stays in the order of names, whichever way round.
+    rows.sort_by(by_name);
+    if by == "name" && is_reversed {
+        rows.reverse();
+    } else if by != "name" {
+        if let [one, ..] = rows.as_slice()
+            && compare(by, one, one).is_none()
+        {
+            return Err(Failure::invalid(format!("this list is not sorted by `{by}`")));
+        }
+        rows.sort_by(|one, other| {
+            let order = compare(by, one, other).unwrap_or(Ordering::Equal);
+            if is_reversed { order.reverse() } else { order }
+        });
+    }
+    let total = rows.len();
+    let rows: Vec<_> = rows.into_iter().skip(first).take(count).collect();
+    Ok(Answer::json(&PageView { total, rows }))
+}
+
+/// The larger first; what is not known last.
+fn larger(one: Option<f64>, other: Option<f64>) -> Ordering {
+    let known = |rate: Option<f64>| rate.unwrap_or(-1.0);
+    known(other).total_cmp(&known(one))
+}
