@@ -67,6 +67,12 @@ pub const WATCH_QUEUES_MAX: usize = 1_024;
 pub const RECEIVE_MESSAGES_MAX: u32 = 32;
 /// What one receive returns at most, beyond the first message.
 pub const RECEIVE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Topics of one page of figures, and groups; of pages that tell ages, which take looks into the index for each queue, fewer.
+pub const STATS_TOPICS_MAX: usize = 2_048;
+pub const STATS_GROUPS_MAX: usize = 1_024;
+pub const STATS_AGED_MAX: usize = 256;
+/// Topics of all groups of one page together.
+pub const STATS_GROUP_TOPICS_MAX: usize = 4_096;
 /// Filters that are remembered of the receivers of one group in one topic.
 pub const RECEIVER_FILTERS_MAX: usize = 16;
 pub const ACKNOWLEDGE_RECEIPTS_MAX: usize = 256;
@@ -396,3 +402,9 @@ const _: () = assert!(REMOTING_HEADER_BYTES_MAX + REMOTING_BODY_BYTES_MAX < REMO
 const _: () = assert!(HTTP_RECEIVE_MESSAGES_MAX <= u8::MAX as usize);
 const _: () = assert!(HTTP_RECEIVE_MESSAGES_MAX <= RECEIVE_MESSAGES_MAX as usize);
 const _: () = assert!(HTTP_RECEIVE_WAIT_SECONDS_MAX * 1_000 <= RECEIVE_WAIT_MS_MAX as u64);
+// A page of figures fits an envelope: each entry has its name, and at most 128 bytes beside it; a topic of a group twice that.
+const _: () = assert!(STATS_TOPICS_MAX * (TOPIC_NAME_BYTES_MAX + 256) <= ENVELOPE_BYTES_MAX / 2);
+const _: () = assert!(
+    STATS_GROUPS_MAX * (GROUP_NAME_BYTES_MAX + 128) + STATS_GROUP_TOPICS_MAX * (TOPIC_NAME_BYTES_MAX + 128)
+        <= ENVELOPE_BYTES_MAX / 2
+);

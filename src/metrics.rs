@@ -109,6 +109,7 @@ counters! {
     messages_fetched,
     /// Leased to a receiver, again or for the first time.
     messages_received,
+    bytes_received,
     messages_acknowledged,
     /// Receives that got nothing because their group, or all groups together, had as much as they may have.
     receives_refused,
@@ -125,6 +126,8 @@ counters! {
     messages_recalled,
     bytes_fetched,
     fetches_waited,
+    /// Whoever waits for room in the log or the index now, to place something: a level.
+    placements_waiting,
     log_groups,
     log_bytes_written,
     log_flushes,

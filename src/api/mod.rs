@@ -8,6 +8,7 @@ mod readers;
 mod receive;
 mod reply;
 mod request;
+mod stats;
 mod status;
 
 pub use filter::Filter;
@@ -17,4 +18,5 @@ pub use readers::*;
 pub use receive::*;
 pub use reply::*;
 pub use request::*;
+pub use stats::*;
 pub use status::{Failure, Status};

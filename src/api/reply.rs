@@ -8,6 +8,7 @@ use super::find::Found;
 use super::hold::{HalfMessage, Held};
 use super::readers::ReaderInfo;
 use super::receive::{GroupSettings, ReceiptOutcome, ReceivedMessage, ReceiverInfo};
+use super::stats::{GroupStats, StatsPage, TopicStats};
 use crate::types::{
     GroupName, InstanceName, Level, LogPosition, NodeId, QueueKey, QueueNumber, QueueOffset, Receipt,
     RecordLocation, Retention, ShardId, Timestamp, TopicId, TopicName,
@@ -39,6 +40,8 @@ pub enum Reply {
     Found(Found),
     Instances(Vec<InstanceInfo>),
     Node(NodeInfo),
+    TopicStats(StatsPage<TopicStats, TopicName>),
+    GroupStats(StatsPage<GroupStats, GroupName>),
     Done,
 }
 
@@ -247,6 +250,19 @@ pub struct ShardInfo {
     pub state: String,
     pub counters: Vec<(String, u64)>,
     pub histograms: Vec<HistogramInfo>,
+    /// What goes in and out in a second; empty from a broker that does not say it.
+    pub rates: Vec<RateInfo>,
+}
+
+/// How much of something there was in a second, each over the stretch of time up to now that it names, or over what there has
+/// been of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RateInfo {
+    /// `messages_in`, `bytes_in`, `messages_out` or `bytes_out`.
+    pub name: String,
+    pub ten_seconds: f64,
+    pub minute: f64,
+    pub ten_minutes: f64,
 }
 
 /// A latency distribution, nanoseconds.

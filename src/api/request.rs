@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::find::FindMessages;
 use super::hold::{EndTransaction, Hold, ReceiveHalves};
 use super::receive::{Acknowledge, ChangeLease, GroupSettings, Receive};
+use super::stats::StatsAsked;
 use crate::types::{
     GroupName, InstanceName, Level, QueueKey, QueueNumber, QueueOffset, Retention, ShardId, Timestamp,
     TopicName,
@@ -62,6 +63,8 @@ pub enum Request {
     DescribeNode {
         count_syscalls: bool,
     },
+    TopicStats(StatsAsked<TopicName>),
+    GroupStats(StatsAsked<GroupName>),
 }
 
 /// Append one batch to one queue. `batch` is as `wire::batch` describes it: bytes that are not yet checked, unless `B` says

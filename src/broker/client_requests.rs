@@ -51,6 +51,7 @@ impl<D: Disk> Broker<D> {
             Request::EndTransaction(end) => end.receipt.key.queue.shard(shard_count),
             Request::ChangeLease(change) => change.receipt.key.queue.shard(shard_count),
             Request::AlterGroup(_)
+            | Request::GroupStats(_)
             | Request::CreateInstance(_)
             | Request::DeleteInstance(_)
             | Request::ListInstances => CONTROL_SHARD,
@@ -62,6 +63,7 @@ impl<D: Disk> Broker<D> {
             Request::ListTopics
             | Request::Route(_)
             | Request::OpenTopic(_)
+            | Request::TopicStats(_)
             | Request::DescribeNode { .. } => self.options.shard,
         }
     }
@@ -88,6 +90,7 @@ impl<D: Disk> Broker<D> {
             Request::ListGroups | Request::DescribeGroup(_) => 2 * limits::ENVELOPE_BYTES_MAX,
             Request::ListInstances => limits::INSTANCES_MAX * LISTED_BYTES,
             Request::DescribeNode { .. } => usize::from(self.options.shard_count) * SHARD_INFO_BYTES,
+            Request::TopicStats(_) | Request::GroupStats(_) => limits::ENVELOPE_BYTES_MAX,
             _ => 0,
         };
         if bytes < SMALL_ANSWER_BYTES { 0 } else { bytes }
@@ -180,6 +183,8 @@ impl<D: Disk> Broker<D> {
             Request::DescribeNode { count_syscalls } => {
                 self.describe_node(count_syscalls).await.map(Reply::Node)
             }
+            Request::TopicStats(asked) => self.topic_stats(asked).await.map(Reply::TopicStats),
+            Request::GroupStats(asked) => self.group_stats(asked).await.map(Reply::GroupStats),
         }
     }
 

@@ -27,6 +27,7 @@ mod receive;
 mod recipient;
 mod shard_broker;
 mod shares;
+mod stats;
 mod steady;
 mod time_slice;
 mod topics;
@@ -37,7 +38,7 @@ pub use find::FindHere;
 pub use gathering::Single;
 pub use groups::{GroupShape, Groups, QueueGrants, RECEIVERS, SeenGroup, SeenReceivers};
 pub use hold::{PendingHold, ProducerCheck, ProducerNotice, Recall};
-pub use of_late::{OfLate, SPANS};
+pub use of_late::SPANS;
 pub use open::StartError;
 pub use options::{BrokerOptions, LeaseDefaults};
 pub use peers::{GroupOffset, PeerFuture, PeerReply, PeerRequest, Peers};
@@ -53,6 +54,7 @@ pub use readers::{
 pub use receive::{Prospect, ReceiveCall, ReceiveLook, ReceivePause, ReceiveWait, dead_letter_topic};
 pub use recipient::Recipient;
 pub use shard_broker::{Broker, HostCounters, OpenedBroker};
+pub use stats::{StatsReply, StatsRequest};
 pub use topics::{MessageType, Publication, Publish, Published, ShownTopic, StoredQueue, TopicShape};
 pub use upkeep::{
     Checked, Finding, LogStanding, ShardHome, Snapshot, Witnesses, check_shard, repair_shard, verify_shard,

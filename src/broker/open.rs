@@ -256,10 +256,9 @@ impl<D: Disk> Broker<D> {
         was_rebuilt: bool,
     ) -> (Self, Report) {
         let Opened { log, state, index, ends, report } = opened;
-        let memory = ClientMemory::new(options.client_memory_bytes);
-        let steady = steady_time(&state, &options, &clock);
+        let (first_position, memory) = (log.first_position(), ClientMemory::new(options.client_memory_bytes));
+        let (steady, state) = (steady_time(&state, &options, &clock), Rc::new(RefCell::new(state)));
         let index_health = Rc::new(IndexHealth::new(was_rebuilt));
-        let (first_position, state) = (log.first_position(), Rc::new(RefCell::new(state)));
         let broker = Broker {
             writer: Writer::new(&log, &index, &index_health, &state, &clock, &metrics),
             groups: RefCell::new(Groups::new(log.epoch(), memory.budget(Account::Members).clone())),
@@ -311,6 +310,7 @@ impl<D: Disk> Broker<D> {
             given_up: report.given_up.clone(),
             is_adopting: Cell::new(false),
             index_health,
+            rates: RefCell::default(),
             host: RefCell::new(None),
             options,
         };

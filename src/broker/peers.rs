@@ -12,6 +12,7 @@ use super::groups::{HolderCheck, QueueGrants};
 use super::hold::ProducerCheck;
 use super::readers::ReaderNews;
 use super::receive::{Prospect, Received};
+use super::stats::{StatsReply, StatsRequest};
 use super::topics::{Publication, TopicShape};
 use crate::api::{
     ClientOutcome, ConnectionId, Failure, Found, FoundHalf, HalfMessage, Hold, LeaseInfo, Produce, QueueInfo,
@@ -111,6 +112,8 @@ pub enum PeerRequest {
     ShardInfo {
         count_syscalls: bool,
     },
+    /// Figures of topics and groups.
+    Stats(StatsRequest),
     FindHere(FindHere),
     Halves(HalvesRequest),
 }
@@ -145,8 +148,12 @@ impl PeerRequest {
             self,
             PeerRequest::FindHere(FindHere::Key { .. })
                 | PeerRequest::TopicGroups(_)
+                | PeerRequest::Stats(_)
                 | PeerRequest::Client(
-                    Request::JoinGroup(_) | Request::DescribeGroup(_) | Request::DescribeTopic(_)
+                    Request::JoinGroup(_)
+                        | Request::DescribeGroup(_)
+                        | Request::DescribeTopic(_)
+                        | Request::GroupStats(_)
                 )
         )
     }
@@ -193,6 +200,7 @@ pub enum PeerReply {
     },
     GroupReceivers(Vec<SeenReceivers>),
     ShardInfo(Box<ShardInfo>),
+    Stats(StatsReply),
     Found(Found),
     Halves(Vec<HalfMessage>),
     FoundHalf(Option<FoundHalf>),

@@ -16,6 +16,27 @@ pub struct Arrivals {
     pub watchers: RefCell<Vec<ShardId>>,
 }
 
+/// What went in and out of a queue in this run of the broker.
+#[derive(Default)]
+pub struct Traffic {
+    /// Bytes of the batches that were stored.
+    pub stored_bytes: Cell<u64>,
+    /// Messages that were given to consumers, whichever way, and their bytes.
+    pub given: Cell<u64>,
+    pub given_bytes: Cell<u64>,
+}
+
+impl Traffic {
+    pub fn note_stored(&self, bytes: u64) {
+        self.stored_bytes.set(self.stored_bytes.get() + bytes);
+    }
+
+    pub fn note_given(&self, messages: u64, bytes: u64) {
+        self.given.set(self.given.get() + messages);
+        self.given_bytes.set(self.given_bytes.get() + bytes);
+    }
+}
+
 /// A queue that this shard owns.
 ///
 /// `durable_end <= next_offset`: what lies between is placed in the log and not yet flushed, and no reader sees it.
@@ -31,6 +52,7 @@ pub struct Queue {
     pub deleted: Cell<bool>,
     /// Single messages that are not placed yet.
     pub gathering: QueueGathering,
+    pub traffic: Traffic,
 }
 
 impl Queue {
@@ -43,6 +65,7 @@ impl Queue {
             arrivals,
             deleted: Cell::new(false),
             gathering: QueueGathering::default(),
+            traffic: Traffic::default(),
         }
     }
 }

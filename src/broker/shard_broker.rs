@@ -16,6 +16,7 @@ use super::queue_ends::messages_in;
 use super::reader::{BatchCache, Stretches, UnmadeTopics};
 use super::readers::{ReaderCommits, ReaderLocks, Readers, Spreading};
 use super::receive::{PairLocks, Passed, Refusal};
+use super::stats::Rates;
 use super::steady::SteadyTime;
 use super::time_slice::{LongTasks, TimeSlice};
 use super::upkeep::CheckpointDone;
@@ -122,6 +123,8 @@ pub struct Broker<D: Disk> {
     /// The topics that come now are older than the log: this shard has lost what it had of them.
     pub(super) is_adopting: Cell<bool>,
     pub(super) index_health: Rc<IndexHealth>,
+    /// What goes in and out in a second.
+    pub(super) rates: RefCell<Rates>,
     /// What only the program around the shard can count.
     pub(super) host: RefCell<Option<HostCounters>>,
 }

@@ -55,6 +55,22 @@ pub(super) struct Writer<D: Disk> {
     stopping: WakerList,
 }
 
+/// Somebody waits for room, and is counted for as long as this is there: who waits may go away.
+struct Waiting<'a>(&'a ShardMetrics);
+
+impl<'a> Waiting<'a> {
+    fn begin(metrics: &'a ShardMetrics) -> Self {
+        metrics.placements_waiting.add(1);
+        Self(metrics)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.placements_waiting.subtract(1);
+    }
+}
+
 /// Where a batch of messages goes.
 #[derive(Clone, Copy)]
 pub(super) enum Destination<'a> {
@@ -202,6 +218,7 @@ impl<D: Disk> Writer<D> {
 
     /// Waits until a refused attempt is worth another try: there may be room, or the shard stops.
     pub async fn wait_out(&self, backpressure: Backpressure) {
+        let _waiting = Waiting::begin(&self.metrics);
         let stopping = self.stopping.changed();
         match backpressure {
             Backpressure::Log => futures_lite::future::or(self.log.space_freed().changed(), stopping).await,

@@ -171,6 +171,7 @@ mod tests {
             state: "a flush failed: I/O error".into(),
             counters: vec![("messages_produced".into(), 12_345), (READER_CLIENTS.into(), 2)],
             histograms: vec![histogram],
+            rates: Vec::new(),
         };
         let node = NodeInfo {
             version: "0.1.0".into(),

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api::{
-    EndTransaction, Failure, FindMessages, Found, GroupInfo, GroupSettings, Held, Hold, InstanceInfo,
-    NodeInfo, OffsetSpec, ReceiptOutcome, Receive, ReceiveHalves, Reply, Request, ResetGroup, RouteInfo,
-    ShardAddress, Status, TopicChange, TopicInfo,
+    EndTransaction, Failure, FindMessages, Found, GroupInfo, GroupSettings, GroupStats, Held, Hold,
+    InstanceInfo, NodeInfo, OffsetSpec, ReceiptOutcome, Receive, ReceiveHalves, Reply, Request, ResetGroup,
+    RouteInfo, ShardAddress, StatsAsked, StatsPage, Status, TopicChange, TopicInfo, TopicStats,
 };
 use crate::types::{
     GroupName, InstanceName, NodeId, QueueKey, QueueNumber, QueueOffset, Receipt, ShardId, TopicName,
@@ -365,6 +365,22 @@ impl Client {
         self.run(commands::describe_node(count_syscalls))
     }
 
+    /// A page of topics' figures: what they have, and what went in and out.
+    pub fn topic_stats(
+        &mut self,
+        asked: StatsAsked<TopicName>,
+    ) -> Result<StatsPage<TopicStats, TopicName>, ClientError> {
+        self.run(commands::topic_stats(asked))
+    }
+
+    /// A page of groups' figures: how far they are in their topics.
+    pub fn group_stats(
+        &mut self,
+        asked: StatsAsked<GroupName>,
+    ) -> Result<StatsPage<GroupStats, GroupName>, ClientError> {
+        self.run(commands::group_stats(asked))
+    }
+
     // ---- Any request -------------------------------------------------------------------------------------------
 
     /// Sends a request to the address this client was made with.
@@ -585,6 +601,8 @@ pub(super) fn is_repeatable(request: &Request) -> bool {
         | Request::ListGroups
         | Request::DescribeGroup(_)
         | Request::ResetGroup(_)
-        | Request::DescribeNode { .. } => true,
+        | Request::DescribeNode { .. }
+        | Request::TopicStats(_)
+        | Request::GroupStats(_) => true,
     }
 }

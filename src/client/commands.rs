@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use crate::api::{
     Acknowledge, ChangeLease, CommitOffset, EndTransaction, Failure, FindMessages, Found, GroupInfo,
-    GroupSettings, Held, Hold, InstanceInfo, NodeInfo, OffsetSpec, ReceiptOutcome, Receive, ReceiveHalves,
-    ReceiveScope, Reply, Request, ResetGroup, RouteInfo, TopicChange, TopicInfo,
+    GroupSettings, GroupStats, Held, Hold, InstanceInfo, NodeInfo, OffsetSpec, ReceiptOutcome, Receive,
+    ReceiveHalves, ReceiveScope, Reply, Request, ResetGroup, RouteInfo, StatsAsked, StatsPage, TopicChange,
+    TopicInfo, TopicStats,
 };
 use crate::types::{GroupName, InstanceName, QueueKey, QueueNumber, QueueOffset, Receipt, TopicName};
 
@@ -223,6 +224,20 @@ pub(super) fn receive_halves(receive: ReceiveHalves) -> Command<Vec<UndecidedMes
 pub(super) fn describe_node(count_syscalls: bool) -> Command<NodeInfo> {
     Command::new(Request::DescribeNode { count_syscalls }, |reply| match reply {
         Reply::Node(node) => Some(node),
+        _ => None,
+    })
+}
+
+pub(super) fn topic_stats(asked: StatsAsked<TopicName>) -> Command<StatsPage<TopicStats, TopicName>> {
+    Command::new(Request::TopicStats(asked), |reply| match reply {
+        Reply::TopicStats(page) => Some(page),
+        _ => None,
+    })
+}
+
+pub(super) fn group_stats(asked: StatsAsked<GroupName>) -> Command<StatsPage<GroupStats, GroupName>> {
+    Command::new(Request::GroupStats(asked), |reply| match reply {
+        Reply::GroupStats(page) => Some(page),
         _ => None,
     })
 }

@@ -173,9 +173,11 @@ impl<D: Disk> Inner<D> {
                 // What has come already may be written meanwhile.
                 line.changed.wake();
                 let started = self.clock.monotonic();
+                self.device_use.begin(started);
                 let flushed = segment.file.sync().await;
                 line.flushing.set(false);
                 let now = self.clock.monotonic();
+                self.device_use.end(now);
                 self.stalls.note(&self.metrics, started, now);
                 if let Err(error) = flushed {
                     // What was taken since may have reached the disk as well.
@@ -290,18 +292,10 @@ impl<D: Disk> Inner<D> {
         let started = self.clock.monotonic();
         let from = group.start.since(segment.base);
         segment.wait_until_not_zeroing(from, from + group.bytes as u64).await;
-        match &group.pieces[..] {
-            [(position, buffer)] if synced => {
-                segment.file.write_synced(position.since(segment.base), buffer.clone()).await?;
-            }
-            pieces => {
-                let writes = pieces.iter().map(|(position, buffer)| {
-                    segment.file.write(position.since(segment.base), buffer.clone())
-                });
-                // All writes are driven to their end, even after a failure: the kernel reads from their buffers.
-                join_all(writes).await.into_iter().collect::<Result<(), _>>()?;
-            }
-        }
+        self.device_use.begin(self.clock.monotonic());
+        let written = self.write_pieces(segment, &group, synced).await;
+        self.device_use.end(self.clock.monotonic());
+        written?;
         segment.newest.set(group.batches.last().map(|batch| batch.store_time));
         {
             let mut tail = self.tail.borrow_mut();
@@ -332,6 +326,26 @@ impl<D: Disk> Inner<D> {
             self.supply.wake();
         }
         Ok(group.batches)
+    }
+
+    async fn write_pieces(
+        &self,
+        segment: &Segment<D>,
+        group: &ClosedGroup<D>,
+        synced: bool,
+    ) -> Result<(), DiskError> {
+        match &group.pieces[..] {
+            [(position, buffer)] if synced => {
+                segment.file.write_synced(position.since(segment.base), buffer.clone()).await
+            }
+            pieces => {
+                let writes = pieces.iter().map(|(position, buffer)| {
+                    segment.file.write(position.since(segment.base), buffer.clone())
+                });
+                // All writes are driven to their end, even after a failure: the kernel reads from their buffers.
+                join_all(writes).await.into_iter().collect()
+            }
+        }
     }
 
     /// Whether what is left after the group is less than any batch may need: the next group may be elsewhere.

@@ -4,7 +4,9 @@ use std::cell::{Cell, RefCell, RefMut};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::Duration;
 
+use super::device_use::DeviceUse;
 use super::error::{AppendRefusal, OpenError};
 use super::expectation::{Known, Reached};
 use super::group::OpenGroup;
@@ -121,6 +123,7 @@ pub(super) struct Inner<D: Disk> {
     pub checksum_yields: ChecksumYields,
     pub supply: Supply<D>,
     pub stalls: Stalls,
+    pub device_use: DeviceUse,
     /// Since when something waits to be placed by the commit task's `fill`.
     pub announced: Cell<Option<MonotonicTime>>,
     /// Woken when the open group gets its first batch or reaches `overlap_bytes`, when something is announced, or on `stop`.
@@ -186,6 +189,7 @@ impl<D: Disk> CommitLog<D> {
             checksum_yields: ChecksumYields::default(),
             supply: Supply::new(recovered.active_base, recovered.spares),
             stalls: Stalls::default(),
+            device_use: DeviceUse::default(),
             announced: Cell::new(None),
             work: WakerList::new(),
             space_freed: WakerList::new(),
@@ -198,6 +202,11 @@ impl<D: Disk> CommitLog<D> {
         };
         let report = Report { epoch: inner.epoch, ..recovered.report };
         Ok((Self { inner: Rc::new(inner) }, report))
+    }
+
+    /// For how long the disk has been busy with this log since it was opened.
+    pub fn device_busy(&self, now: MonotonicTime) -> Duration {
+        self.inner.device_use.busy(now)
     }
 
     pub fn watermarks(&self) -> &Watermarks {

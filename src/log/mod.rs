@@ -26,6 +26,7 @@
 
 mod commit;
 mod commit_log;
+mod device_use;
 mod error;
 mod expectation;
 mod group;

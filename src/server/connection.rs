@@ -447,6 +447,7 @@ impl Connections {
             let now = self.clock.monotonic();
             self.refused.let_go(now);
             self.broker.let_stretches_go();
+            self.broker.note_rates();
             self.tell_left_out(Some(now));
             if let Some(tls) = &self.tls {
                 tls.tick();
@@ -456,7 +457,7 @@ impl Connections {
             }
             self.open.all().values().for_each(|connection| connection.note_progress(now));
             if let Some(remoting) = &self.remoting {
-                remoting.tick(now);
+                remoting.tick();
             }
             self.relieve(self.open.all().values(), now);
             self.open.end_overdue(now);

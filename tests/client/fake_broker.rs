@@ -534,6 +534,8 @@ impl State {
             | Request::CreateInstance(_)
             | Request::DeleteInstance(_)
             | Request::ListInstances
+            | Request::TopicStats(_)
+            | Request::GroupStats(_)
             | Request::FindMessages(_) => {
                 Err(Failure::new(Status::UnsupportedRequest, "this broker only knows queues"))
             }

@@ -71,7 +71,7 @@ impl<D: Disk> Broker<D> {
         let Some(batches) = self.log.share_tail(&wants(&entries)) else { return Ok(FetchStep::Later) };
         let head = self.fetched(&queue, Vec::new(), next, None);
         let fetched = SharedFetched { head, batches, from_disk: false };
-        self.note_fetched(fetch.offset, &fetched);
+        self.note_fetched(&queue, fetch.offset, &fetched);
         Ok(FetchStep::Ready(fetched))
     }
 
@@ -86,7 +86,9 @@ impl<D: Disk> Broker<D> {
     /// Answers a fetch, waiting for a message as long as it asks and reading the disk as far as need be.
     pub(super) async fn fetch_shared(&self, fetch: Fetch) -> Result<SharedFetched, Failure> {
         let fetched = self.fetch_ahead(&fetch).await?;
-        self.note_fetched(fetch.offset, &fetched);
+        if let Ok(queue) = self.queue(fetch.key) {
+            self.note_fetched(&queue, fetch.offset, &fetched);
+        }
         Ok(fetched)
     }
 
@@ -100,7 +102,7 @@ impl<D: Disk> Broker<D> {
         self.check_reader(fetch)?;
         self.check_range(&queue, fetch.offset)?;
         (fetched.head.first_offset, fetched.head.end_offset) = self.bounds(&queue);
-        self.note_fetched(fetch.offset, &fetched);
+        self.note_fetched(&queue, fetch.offset, &fetched);
         Ok(fetched)
     }
 
@@ -260,11 +262,13 @@ impl<D: Disk> Broker<D> {
         entries
     }
 
-    fn note_fetched(&self, from: QueueOffset, fetched: &SharedFetched) {
+    fn note_fetched(&self, queue: &Queue, from: QueueOffset, fetched: &SharedFetched) {
         // What damage has taken was not fetched.
         if !fetched.batches.is_empty() {
-            self.metrics.messages_fetched.add(fetched.head.next_offset.0 - from.0);
-            self.metrics.bytes_fetched.add(fetched.batch_bytes() as u64);
+            let (messages, bytes) = (fetched.head.next_offset.0 - from.0, fetched.batch_bytes() as u64);
+            self.metrics.messages_fetched.add(messages);
+            self.metrics.bytes_fetched.add(bytes);
+            queue.traffic.note_given(messages, bytes);
         }
     }
 

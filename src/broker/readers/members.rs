@@ -355,6 +355,11 @@ impl Readers {
         clients.collect()
     }
 
+    /// How many clients a group has.
+    pub fn client_count_of(&self, group: &GroupName) -> usize {
+        self.groups.get(group).map_or(0, |group| group.clients.len())
+    }
+
     /// What the group wants of its topics.
     pub fn subscriptions(&self, group: &GroupName) -> impl Iterator<Item = &Subscription> {
         self.groups.get(group).into_iter().flat_map(|group| group.topics.values().map(|topic| &topic.newest))

@@ -59,6 +59,9 @@ impl Given {
 impl<D: Disk> Broker<D> {
     /// A reader has been given so much of the messages before `next`.
     pub fn note_given(&self, group: &GroupName, key: QueueKey, next: QueueOffset, given: Amount) {
+        if let Ok(queue) = self.queue(key) {
+            queue.traffic.note_given(given.messages, given.bytes);
+        }
         let mut readers = self.readers.borrow_mut();
         if readers.has_group(group) {
             readers.given.note(group, key, next);

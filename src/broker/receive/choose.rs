@@ -112,9 +112,21 @@ impl<D: Disk> Broker<D> {
         if let Some(end) = end {
             self.writer.reached(Level::Written, end).await?;
         }
-        self.metrics.messages_received.add(received.messages.len() as u64);
+        self.note_received(&received.messages);
         received.again &= received.messages.is_empty();
         Ok(received)
+    }
+
+    fn note_received(&self, messages: &[ReceivedMessage]) {
+        let queues = self.queues.borrow();
+        for message in messages {
+            let bytes = message.record.len() as u64;
+            self.metrics.bytes_received.add(bytes);
+            if let Some(queue) = queues.get(&message.receipt.key) {
+                queue.traffic.note_given(1, bytes);
+            }
+        }
+        self.metrics.messages_received.add(messages.len() as u64);
     }
 
     /// Adds what one queue has, and returns where the leases end in the log.

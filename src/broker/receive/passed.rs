@@ -18,6 +18,15 @@ impl Passed {
         self.offsets.get(&key)?.get(group).copied()
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.offsets.is_empty()
+    }
+
+    /// The groups that have a place in a queue.
+    pub fn groups_of(&self, key: QueueKey) -> impl Iterator<Item = &GroupName> {
+        self.offsets.get(&key).into_iter().flat_map(HashMap::keys)
+    }
+
     /// The places of a group.
     pub fn of_group(&self, group: &GroupName) -> Vec<(QueueKey, QueueOffset)> {
         let offsets = self.offsets.iter().filter_map(|(key, groups)| Some((*key, *groups.get(group)?)));

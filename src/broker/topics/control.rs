@@ -335,9 +335,8 @@ impl<D: Disk> Broker<D> {
             PeerRequest::GroupsInUse { interval } => Ok(PeerReply::GroupsInUse(self.groups_in_use(interval))),
             PeerRequest::CheckHolder(check) => self.check_holder_here(&check).map(|()| PeerReply::Done),
             PeerRequest::Halves(request) => self.handle_halves(request).await,
-            PeerRequest::ShardInfo { count_syscalls } => {
-                Ok(PeerReply::ShardInfo(Box::new(self.shard_info(count_syscalls))))
-            }
+            PeerRequest::ShardInfo { count_syscalls } => Ok(self.shard_info(count_syscalls).await),
+            PeerRequest::Stats(request) => self.own_stats(request).await.map(PeerReply::Stats),
             PeerRequest::FindHere(find) => self.find_here(find).await.map(PeerReply::Found),
         }
     }
@@ -386,7 +385,7 @@ impl<D: Disk> Broker<D> {
         ranges
     }
 
-    fn shard_info(&self, count_syscalls: bool) -> ShardInfo {
+    async fn shard_info(&self, count_syscalls: bool) -> PeerReply {
         let mut counters = self.metrics.counters();
         let queue_count = self.queues.borrow().len() as u64;
         let segments = self.log.segments();
@@ -398,6 +397,7 @@ impl<D: Disk> Broker<D> {
         counters.push(("index_bytes".to_owned(), self.index.memory_bytes() as u64));
         let given_up = self.given_up.iter().map(|range| range.bytes).sum();
         counters.push(("given_up_bytes".to_owned(), given_up));
+        counters.extend(self.standing_counters().await);
         counters.extend(self.keys.counters());
         counters.extend(self.held_counters());
         counters.extend(self.memory.counters());
@@ -410,13 +410,14 @@ impl<D: Disk> Broker<D> {
         if let Some(host) = &*self.host.borrow() {
             counters.extend(host(count_syscalls));
         }
-        ShardInfo {
+        PeerReply::ShardInfo(Box::new(ShardInfo {
             shard: self.options.shard,
             core: self.options.core,
             state: self.condition(),
             counters,
             histograms: self.metrics.histograms(),
-        }
+            rates: self.rate_infos(),
+        }))
     }
 }
 

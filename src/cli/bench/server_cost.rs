@@ -118,6 +118,7 @@ mod tests {
                 state: String::new(),
                 counters,
                 histograms: Vec::new(),
+                rates: Vec::new(),
             }
         };
         let shards = vec![shard(0, 1), shard(1, 3)];

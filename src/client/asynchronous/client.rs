@@ -4,8 +4,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::api::{
-    EndTransaction, Failure, FindMessages, Found, GroupInfo, GroupSettings, InstanceInfo, NodeInfo,
-    OffsetSpec, ReceiptOutcome, Receive, ReceiveHalves, ResetGroup, TopicChange, TopicInfo,
+    EndTransaction, Failure, FindMessages, Found, GroupInfo, GroupSettings, GroupStats, InstanceInfo,
+    NodeInfo, OffsetSpec, ReceiptOutcome, Receive, ReceiveHalves, ResetGroup, StatsAsked, StatsPage,
+    TopicChange, TopicInfo, TopicStats,
 };
 use crate::client::commands::{self, Command};
 use crate::client::tokio_driver::{AsyncClient, AsyncConsumer, AsyncProducer};
@@ -276,6 +277,22 @@ impl Client {
     /// The node's state: counters and latencies, by shard.
     pub async fn describe_node(&self) -> Result<NodeInfo, ClientError> {
         self.run(commands::describe_node(false)).await
+    }
+
+    /// A page of topics' figures: what they have, and what went in and out.
+    pub async fn topic_stats(
+        &self,
+        asked: StatsAsked<TopicName>,
+    ) -> Result<StatsPage<TopicStats, TopicName>, ClientError> {
+        self.run(commands::topic_stats(asked)).await
+    }
+
+    /// A page of groups' figures: how far they are in their topics.
+    pub async fn group_stats(
+        &self,
+        asked: StatsAsked<GroupName>,
+    ) -> Result<StatsPage<GroupStats, GroupName>, ClientError> {
+        self.run(commands::group_stats(asked)).await
     }
 
     // ---- Connections -------------------------------------------------------------------------------------------

@@ -35,9 +35,18 @@ pub(super) fn request_body(
     }
 }
 
-/// A name as the server reads it.
-pub(super) fn instance(text: &str) -> Result<InstanceName, Failure> {
-    text.parse().map_err(Failure::invalid)
+/// The requests, as the server reads them; `None` of one that has no body of its kind.
+pub(super) fn read_request(request: &schema::Request<'_>) -> Option<Result<Request, Failure>> {
+    let name = |text: &str| text.parse::<InstanceName>().map_err(Failure::invalid);
+    match request.body_type() {
+        schema::RequestBody::CreateInstance => {
+            Some(name(request.body_as_create_instance()?.instance()).map(Request::CreateInstance))
+        }
+        schema::RequestBody::DeleteInstance => {
+            Some(name(request.body_as_delete_instance()?.instance()).map(Request::DeleteInstance))
+        }
+        _ => Some(Ok(Request::ListInstances)),
+    }
 }
 
 /// The default instance's name is empty.

@@ -26,6 +26,7 @@ use super::instances;
 use super::locations;
 use super::proof::{self, PROOF_BYTES};
 use super::receipts::known_receipt;
+use super::stats;
 use super::status::{failure, known_level, known_retention};
 
 /// An answer. Fetched batches are borrowed from the receive buffer.
@@ -184,6 +185,9 @@ fn other_reply(reply: &schema::Reply<'_>) -> Result<Reply, MalformedReply> {
         schema::ReplyBody::Held => {
             receiving::held(reply.body_as_held().ok_or_else(missing)?).map(Reply::Held)
         }
+        schema::ReplyBody::TopicStatsList | schema::ReplyBody::GroupStatsList => {
+            stats::read_reply(reply).ok_or_else(missing)?
+        }
         schema::ReplyBody::Done => Ok(Reply::Done),
         schema::ReplyBody(kind) => {
             Err(MalformedReply(format!("an answer of kind {kind} is not known to this release")))
@@ -310,6 +314,7 @@ fn shard(body: schema::ShardInfo<'_>) -> Result<ShardInfo, MalformedReply> {
             .map(|counter| (counter.name().to_owned(), counter.value()))
             .collect(),
         histograms: body.histograms().iter().map(histogram).collect(),
+        rates: body.rates().iter().flatten().map(stats::read_rate).collect(),
     })
 }
 

@@ -19,6 +19,7 @@ use super::group_info;
 use super::instances;
 use super::locations;
 use super::proof::PROOF_BYTES;
+use super::stats;
 use super::status::{level_code, retention_code, status_code};
 
 /// Writes replies as frames. Keeps the memory of the envelope from one reply to the next: one encoder serves all
@@ -276,6 +277,12 @@ fn body(builder: &mut Builder, reply: &Reply) -> Body {
             (Kind::InstanceList, instances::list_table(builder, instances).as_union_value())
         }
         Reply::Node(node) => (Kind::NodeInfo, node_table(builder, node).as_union_value()),
+        Reply::TopicStats(page) => {
+            (Kind::TopicStatsList, stats::topics_table(builder, page).as_union_value())
+        }
+        Reply::GroupStats(page) => {
+            (Kind::GroupStatsList, stats::groups_table(builder, page).as_union_value())
+        }
         Reply::Done => (Kind::Done, schema::Done::create(builder, &schema::DoneArgs {}).as_union_value()),
     }
 }
@@ -381,7 +388,9 @@ fn shard_table(builder: &mut Builder, shard: &ShardInfo) -> WIPOffset<schema::Sh
         };
         histograms.push(schema::HistogramInfo::create(builder, &arguments));
     }
+    let rates: Vec<_> = shard.rates.iter().map(|rate| stats::rate_table(builder, rate)).collect();
     let arguments = schema::ShardInfoArgs {
+        rates: (!rates.is_empty()).then(|| builder.create_vector(&rates)),
         shard: u32::from(shard.shard.0),
         core: shard.core.and_then(|core| i32::try_from(core).ok()).unwrap_or(-1),
         counters: Some(builder.create_vector(&counters)),

@@ -20,9 +20,10 @@ use crate::wire::frame::Frame;
 use crate::wire::generated as schema;
 
 use super::envelope;
-use super::instances::instance;
+use super::instances;
 use super::locations;
 use super::proof::{self, Prove};
+use super::stats;
 use super::status::{known_level, known_retention};
 
 /// A request. Produce, the hot one, borrows its batch from the receive buffer.
@@ -107,15 +108,12 @@ fn other_request(request: &schema::Request<'_>) -> Result<Request, Failure> {
         schema::RequestBody::FindByPosition => {
             find_by_position(request.body_as_find_by_position().ok_or_else(missing)?)
         }
-        schema::RequestBody::CreateInstance => {
-            let body = request.body_as_create_instance().ok_or_else(missing)?;
-            Ok(Request::CreateInstance(instance(body.instance())?))
+        schema::RequestBody::CreateInstance
+        | schema::RequestBody::DeleteInstance
+        | schema::RequestBody::ListInstances => instances::read_request(request).ok_or_else(missing)?,
+        schema::RequestBody::ListTopicStats | schema::RequestBody::ListGroupStats => {
+            stats::read_request(request).ok_or_else(missing)?
         }
-        schema::RequestBody::DeleteInstance => {
-            let body = request.body_as_delete_instance().ok_or_else(missing)?;
-            Ok(Request::DeleteInstance(instance(body.instance())?))
-        }
-        schema::RequestBody::ListInstances => Ok(Request::ListInstances),
         schema::RequestBody::Receive => receiving::receive(request.body_as_receive().ok_or_else(missing)?),
         schema::RequestBody::Acknowledge => {
             receiving::acknowledge(request.body_as_acknowledge().ok_or_else(missing)?)

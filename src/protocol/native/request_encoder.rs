@@ -18,6 +18,7 @@ use super::envelope;
 use super::instances;
 use super::locations;
 use super::proof::Prove;
+use super::stats;
 use super::status::{level_code, retention_code};
 
 use receiving::{hold_body, lease_body};
@@ -154,6 +155,7 @@ impl RequestEncoder {
             Request::CreateInstance(_) | Request::DeleteInstance(_) | Request::ListInstances => {
                 instances::request_body(builder, request)
             }
+            Request::TopicStats(_) | Request::GroupStats(_) => stats::request_body(builder, request),
             Request::CommitOffset(_)
             | Request::CommittedOffset { .. }
             | Request::JoinGroup(_)

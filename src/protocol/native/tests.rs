@@ -103,6 +103,9 @@ fn requests() -> Vec<Request> {
         Request::CreateInstance(instance()),
         Request::DeleteInstance(instance()),
         Request::ListInstances,
+        Request::TopicStats(StatsAsked { of: StatsOf::After(None), ages: true }),
+        Request::TopicStats(StatsAsked { of: StatsOf::After(Some(topic())), ages: false }),
+        Request::GroupStats(StatsAsked { of: StatsOf::One(group()), ages: true }),
     ];
     let time = OffsetSpec::Time(Timestamp(1_700_000_000_000));
     let specs = [OffsetSpec::First, OffsetSpec::Last, time, OffsetSpec::Ago(Duration::from_secs(90))];
@@ -226,6 +229,7 @@ fn node_info() -> NodeInfo {
         state: "the disk failed".to_owned(),
         counters: vec![("batches".to_owned(), 9), ("bytes".to_owned(), u64::MAX)],
         histograms: vec![histogram.clone()],
+        rates: vec![RateInfo { name: "bytes_in".into(), ten_seconds: 0.5, minute: 1e9, ten_minutes: 0.0 }],
     };
     NodeInfo {
         version: "0.1.0".to_owned(),
@@ -234,6 +238,41 @@ fn node_info() -> NodeInfo {
         resident_bytes: 1 << 40,
         shards: vec![shard(0, Some(0)), shard(1, None)],
     }
+}
+
+fn topic_stats() -> Reply {
+    let counts = TopicCounts {
+        messages: 1,
+        stored: u64::MAX,
+        stored_bytes: 2,
+        given: 3,
+        given_bytes: 4,
+        oldest_age: Some(Duration::from_millis(5)),
+        newest_age: None,
+        within: [6, 7, 8],
+    };
+    let stats = TopicStats { topic: topic(), id: TopicId(7), queue_count: 4, counts };
+    Reply::TopicStats(StatsPage { entries: vec![stats], next: Some(topic()) })
+}
+
+fn group_stats() -> Reply {
+    let lag = GroupLag {
+        lag: 1,
+        leased: 2,
+        waiting: 3,
+        dead_letters: 4,
+        passed: u64::MAX,
+        oldest_unread_age: Some(Duration::ZERO),
+    };
+    let stats = GroupStats {
+        group: "readers".parse().expect("a good name"),
+        members: 1,
+        receivers: 2,
+        readers: 3,
+        topics: vec![GroupTopicStats { topic: topic(), lag }],
+        topics_left_out: 4,
+    };
+    Reply::GroupStats(StatsPage { entries: vec![stats], next: None })
 }
 
 fn replies() -> Vec<Result<Reply, Failure>> {
@@ -278,6 +317,7 @@ fn replies() -> Vec<Result<Reply, Failure>> {
                 .to_vec(),
         )),
     ];
+    replies.extend([topic_stats(), group_stats()].map(Ok));
     replies.push(Ok(Reply::Found(Found::default())));
     let messages = [&b"first"[..], b""].map(found_message).to_vec();
     replies.push(Ok(Reply::Found(Found {

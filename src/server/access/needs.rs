@@ -5,7 +5,7 @@
 //! | store a message, now or later; end a transaction, be asked about it; open a topic for writing | to publish to the topic |
 //! | receive, acknowledge, change a lease, commit and look up offsets, join | to consume the topic as the group |
 //! | fetch, watch, find offsets, look messages up by key | to consume the topic, as any group |
-//! | where a topic is, and how long its queues are | either |
+//! | where a topic is, how long its queues are, and one topic's figures | either |
 //! | leave a group | to consume something as that group |
 //! | where the shards are | any key |
 //! | everything else: topics, groups, instances, counters, messages by their location | `admin = true` |
@@ -15,7 +15,7 @@
 use std::collections::BTreeSet;
 
 use crate::access::{Denied, Need, Session};
-use crate::api::{Failure, FindMessages, Request, Status};
+use crate::api::{Failure, FindMessages, Request, StatsAsked, StatsOf, Status};
 use crate::types::{TopicId, TopicName};
 
 /// Checks requests of one session. `topic_name` gives the name of a topic that exists.
@@ -85,6 +85,11 @@ impl<F: Fn(TopicId) -> Option<TopicName>> Check<'_, F> {
             Request::DeleteInstance(_) => administer("delete instances"),
             Request::ListInstances => administer("list instances"),
             Request::DescribeNode { count_syscalls: _ } => administer("read the broker's counters"),
+            Request::TopicStats(StatsAsked { of: StatsOf::One(topic), .. }) => {
+                self.need(Need::Describe { topic: topic.as_str() })
+            }
+            Request::TopicStats(_) => administer("list topics"),
+            Request::GroupStats(_) => administer("describe groups"),
         }
     }
 

@@ -5,7 +5,6 @@ use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::administration::Rates;
 use super::expressions::Expressions;
 use super::questions::Questions;
 use super::sessions::RemotingClients;
@@ -13,7 +12,7 @@ use super::signed::may_read;
 use crate::access::{AccessKeys, NodeSecret, Session};
 use crate::namesrv::{NameServer, OwnNode, OwnTopic};
 use crate::server::connection::ShardBroker;
-use crate::types::{MonotonicTime, ShardId, Timestamp, TopicName, UniqueId, UniqueIdGenerator};
+use crate::types::{ShardId, Timestamp, TopicName, UniqueId, UniqueIdGenerator};
 
 /// What the protocol is told at the start.
 #[derive(Clone, Debug)]
@@ -28,7 +27,6 @@ pub(crate) struct RemotingPort {
     pub node: OwnNode,
     pub names: Arc<NameServer>,
     pub clients: Rc<RemotingClients>,
-    pub rates: RefCell<Rates>,
     pub(super) expressions: Expressions,
     /// When the shard began to take requests.
     pub boot: Timestamp,
@@ -54,7 +52,6 @@ impl RemotingPort {
             node: options.node.clone(),
             names: options.names.clone(),
             clients,
-            rates: RefCell::default(),
             expressions: Expressions::default(),
             boot: broker.clock().now(),
             ids: RefCell::new(ids),
@@ -120,10 +117,7 @@ impl RemotingPort {
     }
 
     /// To be called about once a second.
-    pub fn tick(&self, now: MonotonicTime) {
-        let metrics = self.broker.metrics();
-        let given = metrics.messages_fetched.get() + metrics.messages_received.get();
-        self.rates.borrow_mut().tick(now, [metrics.messages_produced.get(), given]);
+    pub fn tick(&self) {
         let ended = self.clients.end_overdue();
         let have_members_ended = self.broker.end_member_sessions();
         let has_news = self.broker.has_untold_readers() || self.broker.has_locks();

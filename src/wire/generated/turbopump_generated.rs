@@ -756,10 +756,10 @@ impl flatbuffers::SimpleToVerifyInSlice for Decision {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_REQUEST_BODY: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_REQUEST_BODY: u8 = 32;
+pub const ENUM_MAX_REQUEST_BODY: u8 = 34;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_REQUEST_BODY: [RequestBody; 33] = [
+pub const ENUM_VALUES_REQUEST_BODY: [RequestBody; 35] = [
   RequestBody::NONE,
   RequestBody::Produce,
   RequestBody::Fetch,
@@ -793,6 +793,8 @@ pub const ENUM_VALUES_REQUEST_BODY: [RequestBody; 33] = [
   RequestBody::ListInstances,
   RequestBody::DeleteGroup,
   RequestBody::Prove,
+  RequestBody::ListTopicStats,
+  RequestBody::ListGroupStats,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -833,9 +835,11 @@ impl RequestBody {
   pub const ListInstances: Self = Self(30);
   pub const DeleteGroup: Self = Self(31);
   pub const Prove: Self = Self(32);
+  pub const ListTopicStats: Self = Self(33);
+  pub const ListGroupStats: Self = Self(34);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 32;
+  pub const ENUM_MAX: u8 = 34;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::Produce,
@@ -870,6 +874,8 @@ impl RequestBody {
     Self::ListInstances,
     Self::DeleteGroup,
     Self::Prove,
+    Self::ListTopicStats,
+    Self::ListGroupStats,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -907,6 +913,8 @@ impl RequestBody {
       Self::ListInstances => Some("ListInstances"),
       Self::DeleteGroup => Some("DeleteGroup"),
       Self::Prove => Some("Prove"),
+      Self::ListTopicStats => Some("ListTopicStats"),
+      Self::ListGroupStats => Some("ListGroupStats"),
       _ => None,
     }
   }
@@ -1056,10 +1064,10 @@ impl flatbuffers::SimpleToVerifyInSlice for ReceiptOutcome {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_REPLY_BODY: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_REPLY_BODY: u8 = 22;
+pub const ENUM_MAX_REPLY_BODY: u8 = 24;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_REPLY_BODY: [ReplyBody; 23] = [
+pub const ENUM_VALUES_REPLY_BODY: [ReplyBody; 25] = [
   ReplyBody::NONE,
   ReplyBody::Produced,
   ReplyBody::Fetched,
@@ -1083,6 +1091,8 @@ pub const ENUM_VALUES_REPLY_BODY: [ReplyBody; 23] = [
   ReplyBody::HalfMessages,
   ReplyBody::InstanceList,
   ReplyBody::Proved,
+  ReplyBody::TopicStatsList,
+  ReplyBody::GroupStatsList,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -1113,9 +1123,11 @@ impl ReplyBody {
   pub const HalfMessages: Self = Self(20);
   pub const InstanceList: Self = Self(21);
   pub const Proved: Self = Self(22);
+  pub const TopicStatsList: Self = Self(23);
+  pub const GroupStatsList: Self = Self(24);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 22;
+  pub const ENUM_MAX: u8 = 24;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::Produced,
@@ -1140,6 +1152,8 @@ impl ReplyBody {
     Self::HalfMessages,
     Self::InstanceList,
     Self::Proved,
+    Self::TopicStatsList,
+    Self::GroupStatsList,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -1167,6 +1181,8 @@ impl ReplyBody {
       Self::HalfMessages => Some("HalfMessages"),
       Self::InstanceList => Some("InstanceList"),
       Self::Proved => Some("Proved"),
+      Self::TopicStatsList => Some("TopicStatsList"),
+      Self::GroupStatsList => Some("GroupStatsList"),
       _ => None,
     }
   }
@@ -6691,6 +6707,268 @@ impl core::fmt::Debug for Prove<'_> {
       ds.finish()
   }
 }
+pub enum ListTopicStatsOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct ListTopicStats<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for ListTopicStats<'a> {
+  type Inner = ListTopicStats<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> ListTopicStats<'a> {
+  pub const VT_AFTER: flatbuffers::VOffsetT = 4;
+  pub const VT_ONLY: flatbuffers::VOffsetT = 6;
+  pub const VT_AGES: flatbuffers::VOffsetT = 8;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    ListTopicStats { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args ListTopicStatsArgs<'args>
+  ) -> flatbuffers::WIPOffset<ListTopicStats<'bldr>> {
+    let mut builder = ListTopicStatsBuilder::new(_fbb);
+    if let Some(x) = args.only { builder.add_only(x); }
+    if let Some(x) = args.after { builder.add_after(x); }
+    builder.add_ages(args.ages);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn after(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(ListTopicStats::VT_AFTER, None)}
+  }
+  #[inline]
+  pub fn only(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(ListTopicStats::VT_ONLY, None)}
+  }
+  #[inline]
+  pub fn ages(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(ListTopicStats::VT_AGES, Some(false)).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for ListTopicStats<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("after", Self::VT_AFTER, false)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("only", Self::VT_ONLY, false)?
+     .visit_field::<bool>("ages", Self::VT_AGES, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct ListTopicStatsArgs<'a> {
+    pub after: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub only: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub ages: bool,
+}
+impl<'a> Default for ListTopicStatsArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    ListTopicStatsArgs {
+      after: None,
+      only: None,
+      ages: false,
+    }
+  }
+}
+
+pub struct ListTopicStatsBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> ListTopicStatsBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_after(&mut self, after: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(ListTopicStats::VT_AFTER, after);
+  }
+  #[inline]
+  pub fn add_only(&mut self, only: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(ListTopicStats::VT_ONLY, only);
+  }
+  #[inline]
+  pub fn add_ages(&mut self, ages: bool) {
+    self.fbb_.push_slot::<bool>(ListTopicStats::VT_AGES, ages, false);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> ListTopicStatsBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    ListTopicStatsBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<ListTopicStats<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for ListTopicStats<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("ListTopicStats");
+      ds.field("after", &self.after());
+      ds.field("only", &self.only());
+      ds.field("ages", &self.ages());
+      ds.finish()
+  }
+}
+pub enum ListGroupStatsOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct ListGroupStats<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for ListGroupStats<'a> {
+  type Inner = ListGroupStats<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> ListGroupStats<'a> {
+  pub const VT_AFTER: flatbuffers::VOffsetT = 4;
+  pub const VT_ONLY: flatbuffers::VOffsetT = 6;
+  pub const VT_AGES: flatbuffers::VOffsetT = 8;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    ListGroupStats { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args ListGroupStatsArgs<'args>
+  ) -> flatbuffers::WIPOffset<ListGroupStats<'bldr>> {
+    let mut builder = ListGroupStatsBuilder::new(_fbb);
+    if let Some(x) = args.only { builder.add_only(x); }
+    if let Some(x) = args.after { builder.add_after(x); }
+    builder.add_ages(args.ages);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn after(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(ListGroupStats::VT_AFTER, None)}
+  }
+  #[inline]
+  pub fn only(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(ListGroupStats::VT_ONLY, None)}
+  }
+  #[inline]
+  pub fn ages(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(ListGroupStats::VT_AGES, Some(false)).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for ListGroupStats<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("after", Self::VT_AFTER, false)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("only", Self::VT_ONLY, false)?
+     .visit_field::<bool>("ages", Self::VT_AGES, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct ListGroupStatsArgs<'a> {
+    pub after: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub only: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub ages: bool,
+}
+impl<'a> Default for ListGroupStatsArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    ListGroupStatsArgs {
+      after: None,
+      only: None,
+      ages: false,
+    }
+  }
+}
+
+pub struct ListGroupStatsBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> ListGroupStatsBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_after(&mut self, after: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(ListGroupStats::VT_AFTER, after);
+  }
+  #[inline]
+  pub fn add_only(&mut self, only: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(ListGroupStats::VT_ONLY, only);
+  }
+  #[inline]
+  pub fn add_ages(&mut self, ages: bool) {
+    self.fbb_.push_slot::<bool>(ListGroupStats::VT_AGES, ages, false);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> ListGroupStatsBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    ListGroupStatsBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<ListGroupStats<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for ListGroupStats<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("ListGroupStats");
+      ds.field("after", &self.after());
+      ds.field("only", &self.only());
+      ds.field("ages", &self.ages());
+      ds.finish()
+  }
+}
 pub enum RequestOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -7188,6 +7466,34 @@ impl<'a> Request<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_list_topic_stats(&self) -> Option<ListTopicStats<'a>> {
+    if self.body_type() == RequestBody::ListTopicStats {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { ListTopicStats::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_list_group_stats(&self) -> Option<ListGroupStats<'a>> {
+    if self.body_type() == RequestBody::ListGroupStats {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { ListGroupStats::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl flatbuffers::Verifiable for Request<'_> {
@@ -7231,6 +7537,8 @@ impl flatbuffers::Verifiable for Request<'_> {
           RequestBody::ListInstances => v.verify_union_variant::<flatbuffers::ForwardsUOffset<ListInstances>>("RequestBody::ListInstances", pos),
           RequestBody::DeleteGroup => v.verify_union_variant::<flatbuffers::ForwardsUOffset<DeleteGroup>>("RequestBody::DeleteGroup", pos),
           RequestBody::Prove => v.verify_union_variant::<flatbuffers::ForwardsUOffset<Prove>>("RequestBody::Prove", pos),
+          RequestBody::ListTopicStats => v.verify_union_variant::<flatbuffers::ForwardsUOffset<ListTopicStats>>("RequestBody::ListTopicStats", pos),
+          RequestBody::ListGroupStats => v.verify_union_variant::<flatbuffers::ForwardsUOffset<ListGroupStats>>("RequestBody::ListGroupStats", pos),
           _ => Ok(()),
         }
      })?
@@ -7505,6 +7813,20 @@ impl core::fmt::Debug for Request<'_> {
         },
         RequestBody::Prove => {
           if let Some(x) = self.body_as_prove() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        RequestBody::ListTopicStats => {
+          if let Some(x) = self.body_as_list_topic_stats() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        RequestBody::ListGroupStats => {
+          if let Some(x) = self.body_as_list_group_stats() {
             ds.field("body", &x)
           } else {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
@@ -10738,6 +11060,155 @@ impl core::fmt::Debug for CounterInfo<'_> {
       ds.finish()
   }
 }
+pub enum RateInfoOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct RateInfo<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for RateInfo<'a> {
+  type Inner = RateInfo<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> RateInfo<'a> {
+  pub const VT_NAME: flatbuffers::VOffsetT = 4;
+  pub const VT_TEN_SECONDS: flatbuffers::VOffsetT = 6;
+  pub const VT_MINUTE: flatbuffers::VOffsetT = 8;
+  pub const VT_TEN_MINUTES: flatbuffers::VOffsetT = 10;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    RateInfo { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args RateInfoArgs<'args>
+  ) -> flatbuffers::WIPOffset<RateInfo<'bldr>> {
+    let mut builder = RateInfoBuilder::new(_fbb);
+    builder.add_ten_minutes(args.ten_minutes);
+    builder.add_minute(args.minute);
+    builder.add_ten_seconds(args.ten_seconds);
+    if let Some(x) = args.name { builder.add_name(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn name(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(RateInfo::VT_NAME, None).unwrap()}
+  }
+  #[inline]
+  pub fn ten_seconds(&self) -> f64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<f64>(RateInfo::VT_TEN_SECONDS, Some(0.0)).unwrap()}
+  }
+  #[inline]
+  pub fn minute(&self) -> f64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<f64>(RateInfo::VT_MINUTE, Some(0.0)).unwrap()}
+  }
+  #[inline]
+  pub fn ten_minutes(&self) -> f64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<f64>(RateInfo::VT_TEN_MINUTES, Some(0.0)).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for RateInfo<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("name", Self::VT_NAME, true)?
+     .visit_field::<f64>("ten_seconds", Self::VT_TEN_SECONDS, false)?
+     .visit_field::<f64>("minute", Self::VT_MINUTE, false)?
+     .visit_field::<f64>("ten_minutes", Self::VT_TEN_MINUTES, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct RateInfoArgs<'a> {
+    pub name: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub ten_seconds: f64,
+    pub minute: f64,
+    pub ten_minutes: f64,
+}
+impl<'a> Default for RateInfoArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    RateInfoArgs {
+      name: None, // required field
+      ten_seconds: 0.0,
+      minute: 0.0,
+      ten_minutes: 0.0,
+    }
+  }
+}
+
+pub struct RateInfoBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> RateInfoBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_name(&mut self, name: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(RateInfo::VT_NAME, name);
+  }
+  #[inline]
+  pub fn add_ten_seconds(&mut self, ten_seconds: f64) {
+    self.fbb_.push_slot::<f64>(RateInfo::VT_TEN_SECONDS, ten_seconds, 0.0);
+  }
+  #[inline]
+  pub fn add_minute(&mut self, minute: f64) {
+    self.fbb_.push_slot::<f64>(RateInfo::VT_MINUTE, minute, 0.0);
+  }
+  #[inline]
+  pub fn add_ten_minutes(&mut self, ten_minutes: f64) {
+    self.fbb_.push_slot::<f64>(RateInfo::VT_TEN_MINUTES, ten_minutes, 0.0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> RateInfoBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    RateInfoBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<RateInfo<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, RateInfo::VT_NAME,"name");
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for RateInfo<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("RateInfo");
+      ds.field("name", &self.name());
+      ds.field("ten_seconds", &self.ten_seconds());
+      ds.field("minute", &self.minute());
+      ds.field("ten_minutes", &self.ten_minutes());
+      ds.finish()
+  }
+}
 pub enum ShardInfoOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -10759,6 +11230,7 @@ impl<'a> ShardInfo<'a> {
   pub const VT_COUNTERS: flatbuffers::VOffsetT = 8;
   pub const VT_HISTOGRAMS: flatbuffers::VOffsetT = 10;
   pub const VT_STATE: flatbuffers::VOffsetT = 12;
+  pub const VT_RATES: flatbuffers::VOffsetT = 14;
 
   #[inline]
   pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
@@ -10770,6 +11242,7 @@ impl<'a> ShardInfo<'a> {
     args: &'args ShardInfoArgs<'args>
   ) -> flatbuffers::WIPOffset<ShardInfo<'bldr>> {
     let mut builder = ShardInfoBuilder::new(_fbb);
+    if let Some(x) = args.rates { builder.add_rates(x); }
     if let Some(x) = args.state { builder.add_state(x); }
     if let Some(x) = args.histograms { builder.add_histograms(x); }
     if let Some(x) = args.counters { builder.add_counters(x); }
@@ -10814,6 +11287,13 @@ impl<'a> ShardInfo<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(ShardInfo::VT_STATE, None)}
   }
+  #[inline]
+  pub fn rates(&self) -> Option<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<RateInfo<'a>>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<RateInfo>>>>(ShardInfo::VT_RATES, None)}
+  }
 }
 
 impl flatbuffers::Verifiable for ShardInfo<'_> {
@@ -10828,6 +11308,7 @@ impl flatbuffers::Verifiable for ShardInfo<'_> {
      .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, flatbuffers::ForwardsUOffset<CounterInfo>>>>("counters", Self::VT_COUNTERS, true)?
      .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, flatbuffers::ForwardsUOffset<HistogramInfo>>>>("histograms", Self::VT_HISTOGRAMS, true)?
      .visit_field::<flatbuffers::ForwardsUOffset<&str>>("state", Self::VT_STATE, false)?
+     .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, flatbuffers::ForwardsUOffset<RateInfo>>>>("rates", Self::VT_RATES, false)?
      .finish();
     Ok(())
   }
@@ -10838,6 +11319,7 @@ pub struct ShardInfoArgs<'a> {
     pub counters: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<CounterInfo<'a>>>>>,
     pub histograms: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<HistogramInfo<'a>>>>>,
     pub state: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub rates: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<RateInfo<'a>>>>>,
 }
 impl<'a> Default for ShardInfoArgs<'a> {
   #[inline]
@@ -10848,6 +11330,7 @@ impl<'a> Default for ShardInfoArgs<'a> {
       counters: None, // required field
       histograms: None, // required field
       state: None,
+      rates: None,
     }
   }
 }
@@ -10878,6 +11361,10 @@ impl<'a: 'b, 'b> ShardInfoBuilder<'a, 'b> {
     self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(ShardInfo::VT_STATE, state);
   }
   #[inline]
+  pub fn add_rates(&mut self, rates: flatbuffers::WIPOffset<flatbuffers::Vector<'b , flatbuffers::ForwardsUOffset<RateInfo<'b >>>>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(ShardInfo::VT_RATES, rates);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> ShardInfoBuilder<'a, 'b> {
     let start = _fbb.start_table();
     ShardInfoBuilder {
@@ -10902,6 +11389,7 @@ impl core::fmt::Debug for ShardInfo<'_> {
       ds.field("counters", &self.counters());
       ds.field("histograms", &self.histograms());
       ds.field("state", &self.state());
+      ds.field("rates", &self.rates());
       ds.finish()
   }
 }
@@ -12677,6 +13165,922 @@ impl core::fmt::Debug for InstanceList<'_> {
       ds.finish()
   }
 }
+pub enum TopicStatsOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct TopicStats<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for TopicStats<'a> {
+  type Inner = TopicStats<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> TopicStats<'a> {
+  pub const VT_TOPIC: flatbuffers::VOffsetT = 4;
+  pub const VT_TOPIC_ID: flatbuffers::VOffsetT = 6;
+  pub const VT_QUEUE_COUNT: flatbuffers::VOffsetT = 8;
+  pub const VT_MESSAGES: flatbuffers::VOffsetT = 10;
+  pub const VT_STORED: flatbuffers::VOffsetT = 12;
+  pub const VT_STORED_BYTES: flatbuffers::VOffsetT = 14;
+  pub const VT_GIVEN: flatbuffers::VOffsetT = 16;
+  pub const VT_GIVEN_BYTES: flatbuffers::VOffsetT = 18;
+  pub const VT_OLDEST_AGE_MS: flatbuffers::VOffsetT = 20;
+  pub const VT_NEWEST_AGE_MS: flatbuffers::VOffsetT = 22;
+  pub const VT_WITHIN_MINUTE: flatbuffers::VOffsetT = 24;
+  pub const VT_WITHIN_HOUR: flatbuffers::VOffsetT = 26;
+  pub const VT_WITHIN_DAY: flatbuffers::VOffsetT = 28;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    TopicStats { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args TopicStatsArgs<'args>
+  ) -> flatbuffers::WIPOffset<TopicStats<'bldr>> {
+    let mut builder = TopicStatsBuilder::new(_fbb);
+    builder.add_within_day(args.within_day);
+    builder.add_within_hour(args.within_hour);
+    builder.add_within_minute(args.within_minute);
+    if let Some(x) = args.newest_age_ms { builder.add_newest_age_ms(x); }
+    if let Some(x) = args.oldest_age_ms { builder.add_oldest_age_ms(x); }
+    builder.add_given_bytes(args.given_bytes);
+    builder.add_given(args.given);
+    builder.add_stored_bytes(args.stored_bytes);
+    builder.add_stored(args.stored);
+    builder.add_messages(args.messages);
+    builder.add_queue_count(args.queue_count);
+    builder.add_topic_id(args.topic_id);
+    if let Some(x) = args.topic { builder.add_topic(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn topic(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(TopicStats::VT_TOPIC, None).unwrap()}
+  }
+  #[inline]
+  pub fn topic_id(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(TopicStats::VT_TOPIC_ID, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn queue_count(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(TopicStats::VT_QUEUE_COUNT, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn messages(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(TopicStats::VT_MESSAGES, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn stored(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(TopicStats::VT_STORED, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn stored_bytes(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(TopicStats::VT_STORED_BYTES, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn given(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(TopicStats::VT_GIVEN, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn given_bytes(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(TopicStats::VT_GIVEN_BYTES, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn oldest_age_ms(&self) -> Option<u64> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(TopicStats::VT_OLDEST_AGE_MS, None)}
+  }
+  #[inline]
+  pub fn newest_age_ms(&self) -> Option<u64> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(TopicStats::VT_NEWEST_AGE_MS, None)}
+  }
+  #[inline]
+  pub fn within_minute(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(TopicStats::VT_WITHIN_MINUTE, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn within_hour(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(TopicStats::VT_WITHIN_HOUR, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn within_day(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(TopicStats::VT_WITHIN_DAY, Some(0)).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for TopicStats<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("topic", Self::VT_TOPIC, true)?
+     .visit_field::<u32>("topic_id", Self::VT_TOPIC_ID, false)?
+     .visit_field::<u32>("queue_count", Self::VT_QUEUE_COUNT, false)?
+     .visit_field::<u64>("messages", Self::VT_MESSAGES, false)?
+     .visit_field::<u64>("stored", Self::VT_STORED, false)?
+     .visit_field::<u64>("stored_bytes", Self::VT_STORED_BYTES, false)?
+     .visit_field::<u64>("given", Self::VT_GIVEN, false)?
+     .visit_field::<u64>("given_bytes", Self::VT_GIVEN_BYTES, false)?
+     .visit_field::<u64>("oldest_age_ms", Self::VT_OLDEST_AGE_MS, false)?
+     .visit_field::<u64>("newest_age_ms", Self::VT_NEWEST_AGE_MS, false)?
+     .visit_field::<u64>("within_minute", Self::VT_WITHIN_MINUTE, false)?
+     .visit_field::<u64>("within_hour", Self::VT_WITHIN_HOUR, false)?
+     .visit_field::<u64>("within_day", Self::VT_WITHIN_DAY, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct TopicStatsArgs<'a> {
+    pub topic: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub topic_id: u32,
+    pub queue_count: u32,
+    pub messages: u64,
+    pub stored: u64,
+    pub stored_bytes: u64,
+    pub given: u64,
+    pub given_bytes: u64,
+    pub oldest_age_ms: Option<u64>,
+    pub newest_age_ms: Option<u64>,
+    pub within_minute: u64,
+    pub within_hour: u64,
+    pub within_day: u64,
+}
+impl<'a> Default for TopicStatsArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    TopicStatsArgs {
+      topic: None, // required field
+      topic_id: 0,
+      queue_count: 0,
+      messages: 0,
+      stored: 0,
+      stored_bytes: 0,
+      given: 0,
+      given_bytes: 0,
+      oldest_age_ms: None,
+      newest_age_ms: None,
+      within_minute: 0,
+      within_hour: 0,
+      within_day: 0,
+    }
+  }
+}
+
+pub struct TopicStatsBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> TopicStatsBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_topic(&mut self, topic: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(TopicStats::VT_TOPIC, topic);
+  }
+  #[inline]
+  pub fn add_topic_id(&mut self, topic_id: u32) {
+    self.fbb_.push_slot::<u32>(TopicStats::VT_TOPIC_ID, topic_id, 0);
+  }
+  #[inline]
+  pub fn add_queue_count(&mut self, queue_count: u32) {
+    self.fbb_.push_slot::<u32>(TopicStats::VT_QUEUE_COUNT, queue_count, 0);
+  }
+  #[inline]
+  pub fn add_messages(&mut self, messages: u64) {
+    self.fbb_.push_slot::<u64>(TopicStats::VT_MESSAGES, messages, 0);
+  }
+  #[inline]
+  pub fn add_stored(&mut self, stored: u64) {
+    self.fbb_.push_slot::<u64>(TopicStats::VT_STORED, stored, 0);
+  }
+  #[inline]
+  pub fn add_stored_bytes(&mut self, stored_bytes: u64) {
+    self.fbb_.push_slot::<u64>(TopicStats::VT_STORED_BYTES, stored_bytes, 0);
+  }
+  #[inline]
+  pub fn add_given(&mut self, given: u64) {
+    self.fbb_.push_slot::<u64>(TopicStats::VT_GIVEN, given, 0);
+  }
+  #[inline]
+  pub fn add_given_bytes(&mut self, given_bytes: u64) {
+    self.fbb_.push_slot::<u64>(TopicStats::VT_GIVEN_BYTES, given_bytes, 0);
+  }
+  #[inline]
+  pub fn add_oldest_age_ms(&mut self, oldest_age_ms: u64) {
+    self.fbb_.push_slot_always::<u64>(TopicStats::VT_OLDEST_AGE_MS, oldest_age_ms);
+  }
+  #[inline]
+  pub fn add_newest_age_ms(&mut self, newest_age_ms: u64) {
+    self.fbb_.push_slot_always::<u64>(TopicStats::VT_NEWEST_AGE_MS, newest_age_ms);
+  }
+  #[inline]
+  pub fn add_within_minute(&mut self, within_minute: u64) {
+    self.fbb_.push_slot::<u64>(TopicStats::VT_WITHIN_MINUTE, within_minute, 0);
+  }
+  #[inline]
+  pub fn add_within_hour(&mut self, within_hour: u64) {
+    self.fbb_.push_slot::<u64>(TopicStats::VT_WITHIN_HOUR, within_hour, 0);
+  }
+  #[inline]
+  pub fn add_within_day(&mut self, within_day: u64) {
+    self.fbb_.push_slot::<u64>(TopicStats::VT_WITHIN_DAY, within_day, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> TopicStatsBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    TopicStatsBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<TopicStats<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, TopicStats::VT_TOPIC,"topic");
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for TopicStats<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("TopicStats");
+      ds.field("topic", &self.topic());
+      ds.field("topic_id", &self.topic_id());
+      ds.field("queue_count", &self.queue_count());
+      ds.field("messages", &self.messages());
+      ds.field("stored", &self.stored());
+      ds.field("stored_bytes", &self.stored_bytes());
+      ds.field("given", &self.given());
+      ds.field("given_bytes", &self.given_bytes());
+      ds.field("oldest_age_ms", &self.oldest_age_ms());
+      ds.field("newest_age_ms", &self.newest_age_ms());
+      ds.field("within_minute", &self.within_minute());
+      ds.field("within_hour", &self.within_hour());
+      ds.field("within_day", &self.within_day());
+      ds.finish()
+  }
+}
+pub enum TopicStatsListOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct TopicStatsList<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for TopicStatsList<'a> {
+  type Inner = TopicStatsList<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> TopicStatsList<'a> {
+  pub const VT_TOPICS: flatbuffers::VOffsetT = 4;
+  pub const VT_NEXT: flatbuffers::VOffsetT = 6;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    TopicStatsList { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args TopicStatsListArgs<'args>
+  ) -> flatbuffers::WIPOffset<TopicStatsList<'bldr>> {
+    let mut builder = TopicStatsListBuilder::new(_fbb);
+    if let Some(x) = args.next { builder.add_next(x); }
+    if let Some(x) = args.topics { builder.add_topics(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn topics(&self) -> flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<TopicStats<'a>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<TopicStats>>>>(TopicStatsList::VT_TOPICS, None).unwrap()}
+  }
+  #[inline]
+  pub fn next(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(TopicStatsList::VT_NEXT, None)}
+  }
+}
+
+impl flatbuffers::Verifiable for TopicStatsList<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, flatbuffers::ForwardsUOffset<TopicStats>>>>("topics", Self::VT_TOPICS, true)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("next", Self::VT_NEXT, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct TopicStatsListArgs<'a> {
+    pub topics: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<TopicStats<'a>>>>>,
+    pub next: Option<flatbuffers::WIPOffset<&'a str>>,
+}
+impl<'a> Default for TopicStatsListArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    TopicStatsListArgs {
+      topics: None, // required field
+      next: None,
+    }
+  }
+}
+
+pub struct TopicStatsListBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> TopicStatsListBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_topics(&mut self, topics: flatbuffers::WIPOffset<flatbuffers::Vector<'b , flatbuffers::ForwardsUOffset<TopicStats<'b >>>>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(TopicStatsList::VT_TOPICS, topics);
+  }
+  #[inline]
+  pub fn add_next(&mut self, next: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(TopicStatsList::VT_NEXT, next);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> TopicStatsListBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    TopicStatsListBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<TopicStatsList<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, TopicStatsList::VT_TOPICS,"topics");
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for TopicStatsList<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("TopicStatsList");
+      ds.field("topics", &self.topics());
+      ds.field("next", &self.next());
+      ds.finish()
+  }
+}
+pub enum GroupTopicStatsOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct GroupTopicStats<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for GroupTopicStats<'a> {
+  type Inner = GroupTopicStats<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> GroupTopicStats<'a> {
+  pub const VT_TOPIC: flatbuffers::VOffsetT = 4;
+  pub const VT_LAG: flatbuffers::VOffsetT = 6;
+  pub const VT_LEASED: flatbuffers::VOffsetT = 8;
+  pub const VT_WAITING: flatbuffers::VOffsetT = 10;
+  pub const VT_DEAD_LETTERS: flatbuffers::VOffsetT = 12;
+  pub const VT_PASSED: flatbuffers::VOffsetT = 14;
+  pub const VT_OLDEST_UNREAD_AGE_MS: flatbuffers::VOffsetT = 16;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    GroupTopicStats { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args GroupTopicStatsArgs<'args>
+  ) -> flatbuffers::WIPOffset<GroupTopicStats<'bldr>> {
+    let mut builder = GroupTopicStatsBuilder::new(_fbb);
+    if let Some(x) = args.oldest_unread_age_ms { builder.add_oldest_unread_age_ms(x); }
+    builder.add_passed(args.passed);
+    builder.add_dead_letters(args.dead_letters);
+    builder.add_waiting(args.waiting);
+    builder.add_leased(args.leased);
+    builder.add_lag(args.lag);
+    if let Some(x) = args.topic { builder.add_topic(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn topic(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(GroupTopicStats::VT_TOPIC, None).unwrap()}
+  }
+  #[inline]
+  pub fn lag(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(GroupTopicStats::VT_LAG, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn leased(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(GroupTopicStats::VT_LEASED, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn waiting(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(GroupTopicStats::VT_WAITING, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn dead_letters(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(GroupTopicStats::VT_DEAD_LETTERS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn passed(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(GroupTopicStats::VT_PASSED, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn oldest_unread_age_ms(&self) -> Option<u64> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(GroupTopicStats::VT_OLDEST_UNREAD_AGE_MS, None)}
+  }
+}
+
+impl flatbuffers::Verifiable for GroupTopicStats<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("topic", Self::VT_TOPIC, true)?
+     .visit_field::<u64>("lag", Self::VT_LAG, false)?
+     .visit_field::<u64>("leased", Self::VT_LEASED, false)?
+     .visit_field::<u64>("waiting", Self::VT_WAITING, false)?
+     .visit_field::<u64>("dead_letters", Self::VT_DEAD_LETTERS, false)?
+     .visit_field::<u64>("passed", Self::VT_PASSED, false)?
+     .visit_field::<u64>("oldest_unread_age_ms", Self::VT_OLDEST_UNREAD_AGE_MS, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct GroupTopicStatsArgs<'a> {
+    pub topic: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub lag: u64,
+    pub leased: u64,
+    pub waiting: u64,
+    pub dead_letters: u64,
+    pub passed: u64,
+    pub oldest_unread_age_ms: Option<u64>,
+}
+impl<'a> Default for GroupTopicStatsArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    GroupTopicStatsArgs {
+      topic: None, // required field
+      lag: 0,
+      leased: 0,
+      waiting: 0,
+      dead_letters: 0,
+      passed: 0,
+      oldest_unread_age_ms: None,
+    }
+  }
+}
+
+pub struct GroupTopicStatsBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> GroupTopicStatsBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_topic(&mut self, topic: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(GroupTopicStats::VT_TOPIC, topic);
+  }
+  #[inline]
+  pub fn add_lag(&mut self, lag: u64) {
+    self.fbb_.push_slot::<u64>(GroupTopicStats::VT_LAG, lag, 0);
+  }
+  #[inline]
+  pub fn add_leased(&mut self, leased: u64) {
+    self.fbb_.push_slot::<u64>(GroupTopicStats::VT_LEASED, leased, 0);
+  }
+  #[inline]
+  pub fn add_waiting(&mut self, waiting: u64) {
+    self.fbb_.push_slot::<u64>(GroupTopicStats::VT_WAITING, waiting, 0);
+  }
+  #[inline]
+  pub fn add_dead_letters(&mut self, dead_letters: u64) {
+    self.fbb_.push_slot::<u64>(GroupTopicStats::VT_DEAD_LETTERS, dead_letters, 0);
+  }
+  #[inline]
+  pub fn add_passed(&mut self, passed: u64) {
+    self.fbb_.push_slot::<u64>(GroupTopicStats::VT_PASSED, passed, 0);
+  }
+  #[inline]
+  pub fn add_oldest_unread_age_ms(&mut self, oldest_unread_age_ms: u64) {
+    self.fbb_.push_slot_always::<u64>(GroupTopicStats::VT_OLDEST_UNREAD_AGE_MS, oldest_unread_age_ms);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> GroupTopicStatsBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    GroupTopicStatsBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<GroupTopicStats<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, GroupTopicStats::VT_TOPIC,"topic");
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for GroupTopicStats<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("GroupTopicStats");
+      ds.field("topic", &self.topic());
+      ds.field("lag", &self.lag());
+      ds.field("leased", &self.leased());
+      ds.field("waiting", &self.waiting());
+      ds.field("dead_letters", &self.dead_letters());
+      ds.field("passed", &self.passed());
+      ds.field("oldest_unread_age_ms", &self.oldest_unread_age_ms());
+      ds.finish()
+  }
+}
+pub enum GroupStatsOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct GroupStats<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for GroupStats<'a> {
+  type Inner = GroupStats<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> GroupStats<'a> {
+  pub const VT_GROUP: flatbuffers::VOffsetT = 4;
+  pub const VT_MEMBERS: flatbuffers::VOffsetT = 6;
+  pub const VT_RECEIVERS: flatbuffers::VOffsetT = 8;
+  pub const VT_READERS: flatbuffers::VOffsetT = 10;
+  pub const VT_TOPICS: flatbuffers::VOffsetT = 12;
+  pub const VT_TOPICS_LEFT_OUT: flatbuffers::VOffsetT = 14;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    GroupStats { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args GroupStatsArgs<'args>
+  ) -> flatbuffers::WIPOffset<GroupStats<'bldr>> {
+    let mut builder = GroupStatsBuilder::new(_fbb);
+    builder.add_topics_left_out(args.topics_left_out);
+    if let Some(x) = args.topics { builder.add_topics(x); }
+    builder.add_readers(args.readers);
+    builder.add_receivers(args.receivers);
+    builder.add_members(args.members);
+    if let Some(x) = args.group { builder.add_group(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn group(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(GroupStats::VT_GROUP, None).unwrap()}
+  }
+  #[inline]
+  pub fn members(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(GroupStats::VT_MEMBERS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn receivers(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(GroupStats::VT_RECEIVERS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn readers(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(GroupStats::VT_READERS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn topics(&self) -> flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<GroupTopicStats<'a>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<GroupTopicStats>>>>(GroupStats::VT_TOPICS, None).unwrap()}
+  }
+  #[inline]
+  pub fn topics_left_out(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(GroupStats::VT_TOPICS_LEFT_OUT, Some(0)).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for GroupStats<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("group", Self::VT_GROUP, true)?
+     .visit_field::<u32>("members", Self::VT_MEMBERS, false)?
+     .visit_field::<u32>("receivers", Self::VT_RECEIVERS, false)?
+     .visit_field::<u32>("readers", Self::VT_READERS, false)?
+     .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, flatbuffers::ForwardsUOffset<GroupTopicStats>>>>("topics", Self::VT_TOPICS, true)?
+     .visit_field::<u32>("topics_left_out", Self::VT_TOPICS_LEFT_OUT, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct GroupStatsArgs<'a> {
+    pub group: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub members: u32,
+    pub receivers: u32,
+    pub readers: u32,
+    pub topics: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<GroupTopicStats<'a>>>>>,
+    pub topics_left_out: u32,
+}
+impl<'a> Default for GroupStatsArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    GroupStatsArgs {
+      group: None, // required field
+      members: 0,
+      receivers: 0,
+      readers: 0,
+      topics: None, // required field
+      topics_left_out: 0,
+    }
+  }
+}
+
+pub struct GroupStatsBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> GroupStatsBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_group(&mut self, group: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(GroupStats::VT_GROUP, group);
+  }
+  #[inline]
+  pub fn add_members(&mut self, members: u32) {
+    self.fbb_.push_slot::<u32>(GroupStats::VT_MEMBERS, members, 0);
+  }
+  #[inline]
+  pub fn add_receivers(&mut self, receivers: u32) {
+    self.fbb_.push_slot::<u32>(GroupStats::VT_RECEIVERS, receivers, 0);
+  }
+  #[inline]
+  pub fn add_readers(&mut self, readers: u32) {
+    self.fbb_.push_slot::<u32>(GroupStats::VT_READERS, readers, 0);
+  }
+  #[inline]
+  pub fn add_topics(&mut self, topics: flatbuffers::WIPOffset<flatbuffers::Vector<'b , flatbuffers::ForwardsUOffset<GroupTopicStats<'b >>>>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(GroupStats::VT_TOPICS, topics);
+  }
+  #[inline]
+  pub fn add_topics_left_out(&mut self, topics_left_out: u32) {
+    self.fbb_.push_slot::<u32>(GroupStats::VT_TOPICS_LEFT_OUT, topics_left_out, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> GroupStatsBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    GroupStatsBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<GroupStats<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, GroupStats::VT_GROUP,"group");
+    self.fbb_.required(o, GroupStats::VT_TOPICS,"topics");
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for GroupStats<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("GroupStats");
+      ds.field("group", &self.group());
+      ds.field("members", &self.members());
+      ds.field("receivers", &self.receivers());
+      ds.field("readers", &self.readers());
+      ds.field("topics", &self.topics());
+      ds.field("topics_left_out", &self.topics_left_out());
+      ds.finish()
+  }
+}
+pub enum GroupStatsListOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct GroupStatsList<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for GroupStatsList<'a> {
+  type Inner = GroupStatsList<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> GroupStatsList<'a> {
+  pub const VT_GROUPS: flatbuffers::VOffsetT = 4;
+  pub const VT_NEXT: flatbuffers::VOffsetT = 6;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    GroupStatsList { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args GroupStatsListArgs<'args>
+  ) -> flatbuffers::WIPOffset<GroupStatsList<'bldr>> {
+    let mut builder = GroupStatsListBuilder::new(_fbb);
+    if let Some(x) = args.next { builder.add_next(x); }
+    if let Some(x) = args.groups { builder.add_groups(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn groups(&self) -> flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<GroupStats<'a>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<GroupStats>>>>(GroupStatsList::VT_GROUPS, None).unwrap()}
+  }
+  #[inline]
+  pub fn next(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(GroupStatsList::VT_NEXT, None)}
+  }
+}
+
+impl flatbuffers::Verifiable for GroupStatsList<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, flatbuffers::ForwardsUOffset<GroupStats>>>>("groups", Self::VT_GROUPS, true)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("next", Self::VT_NEXT, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct GroupStatsListArgs<'a> {
+    pub groups: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<GroupStats<'a>>>>>,
+    pub next: Option<flatbuffers::WIPOffset<&'a str>>,
+}
+impl<'a> Default for GroupStatsListArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    GroupStatsListArgs {
+      groups: None, // required field
+      next: None,
+    }
+  }
+}
+
+pub struct GroupStatsListBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> GroupStatsListBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_groups(&mut self, groups: flatbuffers::WIPOffset<flatbuffers::Vector<'b , flatbuffers::ForwardsUOffset<GroupStats<'b >>>>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(GroupStatsList::VT_GROUPS, groups);
+  }
+  #[inline]
+  pub fn add_next(&mut self, next: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(GroupStatsList::VT_NEXT, next);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> GroupStatsListBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    GroupStatsListBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<GroupStatsList<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, GroupStatsList::VT_GROUPS,"groups");
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for GroupStatsList<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("GroupStatsList");
+      ds.field("groups", &self.groups());
+      ds.field("next", &self.next());
+      ds.finish()
+  }
+}
 pub enum DoneOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -13251,6 +14655,36 @@ impl<'a> Reply<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_topic_stats_list(&self) -> Option<TopicStatsList<'a>> {
+    if self.body_type() == ReplyBody::TopicStatsList {
+      self.body().map(|t| {
+       // Safety:
+       // Created from a valid Table for this object
+       // Which contains a valid union in this slot
+       unsafe { TopicStatsList::init_from_table(t) }
+     })
+    } else {
+      None
+    }
+  }
+
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_group_stats_list(&self) -> Option<GroupStatsList<'a>> {
+    if self.body_type() == ReplyBody::GroupStatsList {
+      self.body().map(|t| {
+       // Safety:
+       // Created from a valid Table for this object
+       // Which contains a valid union in this slot
+       unsafe { GroupStatsList::init_from_table(t) }
+     })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl flatbuffers::Verifiable for Reply<'_> {
@@ -13286,6 +14720,8 @@ impl flatbuffers::Verifiable for Reply<'_> {
           ReplyBody::HalfMessages => v.verify_union_variant::<flatbuffers::ForwardsUOffset<HalfMessages>>("ReplyBody::HalfMessages", pos),
           ReplyBody::InstanceList => v.verify_union_variant::<flatbuffers::ForwardsUOffset<InstanceList>>("ReplyBody::InstanceList", pos),
           ReplyBody::Proved => v.verify_union_variant::<flatbuffers::ForwardsUOffset<Proved>>("ReplyBody::Proved", pos),
+          ReplyBody::TopicStatsList => v.verify_union_variant::<flatbuffers::ForwardsUOffset<TopicStatsList>>("ReplyBody::TopicStatsList", pos),
+          ReplyBody::GroupStatsList => v.verify_union_variant::<flatbuffers::ForwardsUOffset<GroupStatsList>>("ReplyBody::GroupStatsList", pos),
           _ => Ok(()),
         }
      })?
@@ -13503,6 +14939,20 @@ impl core::fmt::Debug for Reply<'_> {
         },
         ReplyBody::Proved => {
           if let Some(x) = self.body_as_proved() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        ReplyBody::TopicStatsList => {
+          if let Some(x) = self.body_as_topic_stats_list() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        ReplyBody::GroupStatsList => {
+          if let Some(x) = self.body_as_group_stats_list() {
             ds.field("body", &x)
           } else {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")

@@ -162,6 +162,9 @@ fn requests() -> Vec<(Request, Who)> {
         (Request::DeleteInstance(instance), Who::Root),
         (Request::ListInstances, Who::Root),
         (Request::DescribeNode { count_syscalls: false }, Who::Root),
+        (Request::TopicStats(StatsAsked { of: StatsOf::One(orders()), ages: true }), Who::Both),
+        (Request::TopicStats(StatsAsked { of: StatsOf::After(None), ages: false }), Who::Root),
+        (Request::GroupStats(StatsAsked { of: StatsOf::One(billing()), ages: true }), Who::Root),
     ]
 }
 

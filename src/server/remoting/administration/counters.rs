@@ -85,7 +85,7 @@ impl Remoting {
                 Ok(given.map(|given| if is_of_bytes { given.bytes } else { given.messages }))
             }
             Counter::OfBroker { is_given } => {
-                let [stored, given] = self.port().rates.borrow().of_late(self.connections.clock.monotonic());
+                let [stored, _, given, _] = broker.counted_of_late();
                 Ok(Some(if is_given { given } else { stored }))
             }
         }

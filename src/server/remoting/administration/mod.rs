@@ -6,11 +6,8 @@ mod counters;
 mod groups;
 mod inquiries;
 mod queues;
-mod rates;
 mod requests;
 mod runtime_info;
 mod settings;
 mod topics;
 mod users;
-
-pub(super) use rates::Rates;

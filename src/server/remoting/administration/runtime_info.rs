@@ -87,9 +87,8 @@ impl Remoting {
         let metrics = &self.connections.metrics;
         let stored = metrics.messages_produced.get();
         let given = metrics.messages_fetched.get() + metrics.messages_received.get();
-        let now = self.connections.clock.monotonic();
-        let rates = self.port().rates.borrow().per_second(now, [stored, given]);
-        let [put, get] = rates.map(|stretches| stretches.map(|rate| format!("{rate:.6}")).join(" "));
+        let rates = self.connections.broker.rates_per_second();
+        let [put, _, get, _] = rates.map(|stretches| stretches.map(|rate| format!("{rate:.6}")).join(" "));
         let none = "0.0 0.0 0.0".to_owned();
         let average = metrics.bytes_produced.get().checked_div(stored).unwrap_or(0);
         let entries = [
