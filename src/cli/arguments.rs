@@ -14,6 +14,7 @@ use crate::cli::output::OutputFormat;
 use crate::cli::produce::ProduceArguments;
 use crate::cli::serve::ServeArguments;
 use crate::cli::status::StatusArguments;
+use crate::cli::top::TopArguments;
 use crate::cli::topic::TopicArguments;
 
 /// A RocketMQ-compatible message broker for Linux, one shard per core
@@ -46,8 +47,10 @@ pub enum Command {
     Instance(InstanceArguments),
     /// Measure a broker: throughput, latency, and whether every message arrives once and in order
     Bench(BenchArguments),
-    /// Print counters and latencies of every shard
+    /// Print rates, sizes and the state of every shard, and with --all its counters and latencies
     Status(StatusArguments),
+    /// Watch topics, groups and shards: rates, lag, ages, and what cores and device have to do
+    Top(TopArguments),
     /// Check, repair or print the files of a broker that does not run
     Log(LogArguments),
     /// Print a completion script for a shell
@@ -137,6 +140,12 @@ mod tests {
             "turbopump instance delete I",
             "turbopump status -o json",
             "turbopump status --count-syscalls --server example.org:10911",
+            "turbopump top --once --interval 500ms",
+            "turbopump top -o json --server example.org:10911",
+            "turbopump topic stats",
+            "turbopump topic stats TOPIC --instance I --interval 1s -o json",
+            "turbopump group lag",
+            "turbopump group lag G -o json",
             "turbopump bench produce TOPIC",
             "turbopump bench produce TOPIC --body 100 --batch 500 --connections 4 --in-flight 8 --rate 100000 --duration 10s",
             "turbopump bench produce TOPIC --existing",

@@ -12,7 +12,8 @@ use crate::cli::error::CommandError;
 use crate::cli::mqadmin::MqadminWords;
 use crate::cli::output::{OutputFormat, check_output, to_json, without_controls};
 use crate::cli::{
-    bench, completion, consume, group, instance, log, meant, message, mqadmin, produce, serve, status, topic,
+    bench, completion, consume, group, instance, log, meant, message, mqadmin, produce, serve, status, top,
+    topic,
 };
 
 /// Runs the command that `arguments` (the program's name first) describe.
@@ -58,6 +59,7 @@ fn run(arguments: Arguments) -> Result<(), CommandError> {
         Command::Message(command) => message::run(command, format),
         Command::Bench(command) => bench::run(command, format),
         Command::Status(command) => status::run(&command, format),
+        Command::Top(command) => top::run(&command, format),
         Command::Log(command) => log::run(command, format),
         Command::Completion(command) => completion::run(&command),
         Command::Mqadmin(_) => unreachable!("it has a definition of its own"),

@@ -13,6 +13,7 @@ use crate::cli::offset_argument::{OFFSET_HELP, OffsetArgument, SentOffsetSpec};
 use crate::cli::output::{OutputFormat, print};
 use crate::cli::quantity::Span;
 use crate::cli::server::{ServerArguments, lease_of, milliseconds};
+use crate::cli::top::{GroupLagArguments, group_lag};
 use crate::types::{GroupName, QueueNumber, TopicName};
 
 #[derive(Debug, Args)]
@@ -28,6 +29,8 @@ pub enum GroupCommand {
     /// Show who consumes for a group, over which protocol, and for each queue how far it is and how far behind
     #[command(after_help = DESCRIBE_HELP)]
     Describe(NameArguments),
+    /// Print how far groups are behind in their topics, and for how long
+    Lag(GroupLagArguments),
     /// Move the committed offsets of a group that has no members
     Reset(ResetArguments),
     /// Change how a group's messages are leased to those who receive them
@@ -150,6 +153,7 @@ pub fn run(arguments: GroupArguments, format: OutputFormat) -> Result<(), Comman
             let group = command.server.connect()?.describe_group(&group)?;
             print(format, &GroupView::new(&group), GroupView::render)
         }
+        GroupCommand::Lag(command) => group_lag(&command, format),
         GroupCommand::Reset(command) => reset(command, format),
         GroupCommand::Alter(command) => alter(command, format),
         GroupCommand::Delete(command) => {

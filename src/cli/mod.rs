@@ -35,6 +35,7 @@ mod serve;
 mod server;
 mod signals;
 mod status;
+mod top;
 mod topic;
 
 pub use entry::main;

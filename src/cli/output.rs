@@ -25,6 +25,12 @@ pub struct Table {
     rows: Vec<Vec<String>>,
 }
 
+/// How many cells a line of standard output has; `None` where it is no terminal, and a line has as many as there are.
+pub fn terminal_width() -> Option<usize> {
+    let (terminal_size::Width(width), _) = terminal_size::terminal_size_of(io::stdout())?;
+    Some(usize::from(width).max(1))
+}
+
 /// Whether there is a standard output to print to; to be asked before anything is done.
 pub fn check_output() -> Result<(), CommandError> {
     if host::is_unusable(StandardStream::Output) {
@@ -161,6 +167,32 @@ pub fn bytes_for_people(bytes: f64) -> String {
     format!("{} {unit}", three_digits(value))
 }
 
+/// So many a second, for people: `0.25`, `12.3`, `1,234`, `1.23 M`.
+pub fn rate_for_people(rate: f64) -> String {
+    match rate {
+        rate if rate >= 999_999.5 => format!("{} M", three_digits(rate / 1e6)),
+        rate if rate >= 999.5 => grouped(rate.round() as u64),
+        rate if rate >= 0.005 => three_digits(rate),
+        _ => "0".to_owned(),
+    }
+}
+
+/// An age in milliseconds for people, the largest two of its units: `3d 4h`, `12m 30s`, `1.5s`.
+pub fn age_for_people(milliseconds: f64) -> String {
+    let seconds = (milliseconds / 1e3) as u64;
+    let two = |larger: u64, unit: &str, smaller: u64, of: &str| match smaller {
+        0 => format!("{larger}{unit}"),
+        smaller => format!("{larger}{unit} {smaller}{of}"),
+    };
+    match seconds {
+        seconds if seconds >= 86_400 => two(seconds / 86_400, "d", seconds % 86_400 / 3_600, "h"),
+        seconds if seconds >= 3_600 => two(seconds / 3_600, "h", seconds % 3_600 / 60, "m"),
+        seconds if seconds >= 60 => two(seconds / 60, "m", seconds % 60, "s"),
+        seconds if seconds >= 10 => format!("{seconds}s"),
+        _ => format!("{:.1}s", milliseconds / 1e3),
+    }
+}
+
 /// Nanoseconds for people, three significant digits: `1.23 ms`.
 pub fn nanoseconds_for_people(nanoseconds: f64) -> String {
     let (value, unit) = match nanoseconds {
@@ -212,5 +244,13 @@ mod tests {
         assert_eq!(bytes_for_people(512.0), "512 B");
         assert_eq!(nanoseconds_for_people(45_600.0), "45.6 us");
         assert_eq!(nanoseconds_for_people(999.0), "999 ns");
+        assert_eq!(
+            [0.0, 0.25, 12.34, 1_234.4, 12_345_678.0].map(rate_for_people),
+            ["0", "0.25", "12.3", "1,234", "12.3 M"]
+        );
+        assert_eq!(
+            [0.0, 1_540.0, 59_000.0, 60_000.0, 750_000.0, 3.6e6, 2.7e8].map(age_for_people),
+            ["0.0s", "1.5s", "59s", "1m", "12m 30s", "1h", "3d 3h"]
+        );
     }
 }

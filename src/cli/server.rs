@@ -10,7 +10,7 @@ use clap::builder::FalseyValueParser;
 
 use crate::cli::error::CommandError;
 use crate::cli::quantity::Span;
-use crate::client::{Client, ClientError, ConnectOptions, Credentials, Tls};
+use crate::client::{Client, ClientError, ConnectOptions, Credentials, Timeouts, Tls};
 use crate::limits;
 use crate::types::{Secret, SettingsFile};
 
@@ -65,6 +65,12 @@ impl ServerArguments {
         let mut client = Client::connect(&self.server, self.options()?)?;
         print_notices(&mut client);
         Ok(client)
+    }
+
+    /// The same within other times, and without a word on standard error.
+    pub fn connect_quietly(&self, timeouts: Timeouts) -> Result<Client, CommandError> {
+        let options = ConnectOptions { timeouts, ..self.options()? };
+        Ok(Client::connect(&self.server, options)?)
     }
 
     fn options(&self) -> Result<ConnectOptions, CommandError> {

@@ -11,6 +11,7 @@ use crate::cli::instance::InstanceFlag;
 use crate::cli::output::{OutputFormat, Table, grouped, print};
 use crate::cli::quantity::{QuantityError, Span};
 use crate::cli::server::{ServerArguments, milliseconds};
+use crate::cli::top::{TopicStatsArguments, topic_stats};
 use crate::limits;
 use crate::state::Permission;
 use crate::types::{Level, Retention, TopicName};
@@ -30,6 +31,8 @@ pub enum TopicCommand {
     /// Show a topic with its queues, what each holds, and who consumes it
     #[command(after_help = DESCRIBE_HELP)]
     Describe(NameArguments),
+    /// Print what goes in and out of topics, and how old their messages are
+    Stats(TopicStatsArguments),
     /// Add queues, or change retention or level; what is not named stays as it is
     Alter(AlterArguments),
     /// Delete a topic and everything in it
@@ -179,6 +182,7 @@ pub fn run(arguments: TopicArguments, format: OutputFormat) -> Result<(), Comman
         TopicCommand::Create(command) => create(command, format),
         TopicCommand::List(command) => list(&command, format),
         TopicCommand::Describe(command) => describe(&command, format),
+        TopicCommand::Stats(command) => topic_stats(&command, format),
         TopicCommand::Alter(command) => alter(command, format),
         TopicCommand::Delete(command) => {
             let topic = command.instance.topic(&command.topic)?;

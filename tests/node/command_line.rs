@@ -265,7 +265,12 @@ fn status_counts_what_went_through() {
     assert_eq!(shard["state"], "ok");
     assert_eq!(shard["counters"]["messages_produced"], 3, "{status}");
     assert!(status["resident_bytes"].as_u64() > Some(0), "{status}");
-    assert!(node.run_well(&["status"]).contains("messages_produced"));
+    assert!(node.run_well(&["status", "--all"]).contains("messages_produced"));
+    let status = node.run_well(&["status"]);
+    assert!(!status.contains("messages_produced"), "{status}");
+    for part in ["PER SECOND", "messages in", "available; the log has", "SHARD"] {
+        assert!(status.contains(part), "{part} is missing in {status}");
+    }
 }
 
 #[test]

@@ -69,5 +69,6 @@ mod standard_streams;
 mod start;
 mod strangers;
 mod tls_clients;
+mod top;
 mod topic_permissions;
 mod verify;

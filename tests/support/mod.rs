@@ -10,3 +10,4 @@ pub mod http_connection;
 pub mod load;
 pub mod machine;
 pub mod node;
+pub mod terminal;

@@ -327,7 +327,7 @@ pub fn wait_for(what: &str, is_so: impl Fn() -> bool) {
 }
 
 /// Waits for the end of a process, but not for ever.
-fn wait(child: &mut Child) -> ExitStatus {
+pub fn wait(child: &mut Child) -> ExitStatus {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(status) = child.try_wait().expect("it is ours") {
