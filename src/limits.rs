@@ -300,6 +300,10 @@ pub const REMOTING_BODY_BYTES_MAX: usize = BODY_BYTES_MAX;
 /// Fields of a header; a send has twenty.
 pub const REMOTING_FIELDS_MAX: usize = 1_024;
 /// Depth of arrays and objects in JSON; the protocol's have six.
+/// Settings that one request may change: as many as there are, and some.
+pub const SETTING_CHANGES_MAX: usize = 64;
+/// Bytes of a setting's name and value together: the list of delay levels is the longest.
+pub const SETTING_CHANGE_BYTES_MAX: usize = 4 * 1024;
 pub const REMOTING_JSON_DEPTH_MAX: usize = 32;
 /// A connection, or a client, of which nothing comes for this long is gone, as in RocketMQ, whose clients say something every 30
 /// seconds.

@@ -8,6 +8,7 @@ mod readers;
 mod receive;
 mod reply;
 mod request;
+mod settings;
 mod stats;
 mod status;
 
@@ -18,5 +19,6 @@ pub use readers::*;
 pub use receive::*;
 pub use reply::*;
 pub use request::*;
+pub use settings::*;
 pub use stats::*;
 pub use status::{Failure, Status};

@@ -8,6 +8,7 @@ use super::find::Found;
 use super::hold::{HalfMessage, Held};
 use super::readers::ReaderInfo;
 use super::receive::{GroupSettings, ReceiptOutcome, ReceivedMessage, ReceiverInfo};
+use super::settings::SettingInfo;
 use super::stats::{GroupStats, StatsPage, TopicStats};
 use crate::types::{
     GroupName, InstanceName, Level, LogPosition, NodeId, QueueKey, QueueNumber, QueueOffset, Receipt,
@@ -42,6 +43,7 @@ pub enum Reply {
     Node(NodeInfo),
     TopicStats(StatsPage<TopicStats, TopicName>),
     GroupStats(StatsPage<GroupStats, GroupName>),
+    Settings(Vec<SettingInfo>),
     Done,
 }
 

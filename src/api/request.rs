@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::find::FindMessages;
 use super::hold::{EndTransaction, Hold, ReceiveHalves};
 use super::receive::{Acknowledge, ChangeLease, GroupSettings, Receive};
+use super::settings::SettingChange;
 use super::stats::StatsAsked;
 use crate::types::{
     GroupName, InstanceName, Level, QueueKey, QueueNumber, QueueOffset, Retention, ShardId, Timestamp,
@@ -65,6 +66,8 @@ pub enum Request {
     },
     TopicStats(StatsAsked<TopicName>),
     GroupStats(StatsAsked<GroupName>),
+    /// Change these, all or none, and say how all are then; none: say how they are.
+    Settings(Vec<SettingChange>),
 }
 
 /// Append one batch to one queue. `batch` is as `wire::batch` describes it: bytes that are not yet checked, unless `B` says

@@ -64,6 +64,7 @@ impl<D: Disk> Broker<D> {
             | Request::Route(_)
             | Request::OpenTopic(_)
             | Request::TopicStats(_)
+            | Request::Settings(_)
             | Request::DescribeNode { .. } => self.options.shard,
         }
     }
@@ -158,7 +159,7 @@ impl<D: Disk> Broker<D> {
             }
             Request::Route(topic) => self.route(topic.as_ref()).map(Reply::Route),
             Request::OpenTopic(topic) => {
-                let queues = self.options.auto_create_topics;
+                let queues = self.live.get().auto_create_topics;
                 self.open_topic(&topic, queues).await.map(Reply::Route)
             }
             Request::JoinGroup(join) => self.join_group(&join).await.map(Reply::Assignment),
@@ -180,6 +181,10 @@ impl<D: Disk> Broker<D> {
             Request::ReceiveHalves(receive) => {
                 self.receive_halves(receive, &AnyRecipient).await.map(Reply::Halves)
             }
+            Request::Settings(changes) => match self.peers()?.settings(changes).await? {
+                PeerReply::Settings(settings) => Ok(Reply::Settings(settings)),
+                other => Err(unexpected(&other)),
+            },
             Request::DescribeNode { count_syscalls } => {
                 self.describe_node(count_syscalls).await.map(Reply::Node)
             }

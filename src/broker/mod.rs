@@ -40,7 +40,7 @@ pub use groups::{GroupShape, Groups, QueueGrants, RECEIVERS, SeenGroup, SeenRece
 pub use hold::{PendingHold, ProducerCheck, ProducerNotice, Recall};
 pub use of_late::SPANS;
 pub use open::StartError;
-pub use options::{BrokerOptions, LeaseDefaults};
+pub use options::{BrokerOptions, LeaseDefaults, LiveOptions};
 pub use peers::{GroupOffset, PeerFuture, PeerReply, PeerRequest, Peers};
 pub use produce::{PendingProduce, PendingSingle};
 pub use reader::{

@@ -1,7 +1,6 @@
 //! Starting a shard: snapshot, replay, and the index from the log when it cannot be trusted.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -256,10 +255,12 @@ impl<D: Disk> Broker<D> {
         was_rebuilt: bool,
     ) -> (Self, Report) {
         let Opened { log, state, index, ends, report } = opened;
-        let (first_position, memory) = (log.first_position(), ClientMemory::new(options.client_memory_bytes));
-        let (steady, state) = (steady_time(&state, &options, &clock), Rc::new(RefCell::new(state)));
-        let index_health = Rc::new(IndexHealth::new(was_rebuilt));
+        let (memory, live) = (ClientMemory::new(options.client_memory_bytes), Cell::new(options.live()));
+        let (index_health, state) = (Rc::new(IndexHealth::new(was_rebuilt)), Rc::new(RefCell::new(state)));
         let broker = Broker {
+            live,
+            steady: steady_time(&state.borrow(), &options, &clock),
+            snapshot_position: Cell::new(log.first_position()),
             writer: Writer::new(&log, &index, &index_health, &state, &clock, &metrics),
             groups: RefCell::new(Groups::new(log.epoch(), memory.budget(Account::Members).clone())),
             disk,
@@ -270,13 +271,12 @@ impl<D: Disk> Broker<D> {
             log,
             index,
             state,
-            queues: RefCell::new(HashMap::new()),
+            queues: RefCell::default(),
             passed: RefCell::default(),
             readers: RefCell::default(),
             spreading: Spreading::default(),
             reader_commits: ReaderCommits::default(),
             reader_locks: ReaderLocks::default(),
-            steady,
             refused: RefCell::new(None),
             refusals_said: Throttle::new(SAY_AGAIN_AFTER),
             dead_letters_said: Throttle::new(SAY_AGAIN_AFTER),
@@ -302,7 +302,6 @@ impl<D: Disk> Broker<D> {
             checkpoint_segment: Cell::new(None),
             checkpoint_done: Cell::new(None),
             used_groups: RefCell::default(),
-            snapshot_position: Cell::new(first_position),
             snapshot_slot: Cell::new(0),
             published: WakerList::new(),
             housekeeping_at: Cell::new(LogPosition::ZERO),

@@ -58,6 +58,33 @@ pub struct BrokerOptions {
     pub core: Option<u32>,
 }
 
+/// Those settings of a shard that can be changed while it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LiveOptions {
+    /// As in [`BrokerOptions`], all of them.
+    pub level: Level,
+    pub retention_age: Option<Duration>,
+    pub retention_bytes: Option<u64>,
+    pub auto_create_topics: Option<u32>,
+    pub leases: LeaseDefaults,
+    pub transaction_immunity: Duration,
+    pub transaction_check_interval: Duration,
+}
+
+impl BrokerOptions {
+    pub fn live(&self) -> LiveOptions {
+        LiveOptions {
+            level: self.level,
+            retention_age: self.retention_age,
+            retention_bytes: self.retention_bytes,
+            auto_create_topics: self.auto_create_topics,
+            leases: self.leases,
+            transaction_immunity: self.transaction_immunity,
+            transaction_check_interval: self.transaction_check_interval,
+        }
+    }
+}
+
 /// How the messages of a group are leased.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeaseDefaults {

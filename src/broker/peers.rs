@@ -16,7 +16,8 @@ use super::stats::{StatsReply, StatsRequest};
 use super::topics::{Publication, TopicShape};
 use crate::api::{
     ClientOutcome, ConnectionId, Failure, Found, FoundHalf, HalfMessage, Hold, LeaseInfo, Produce, QueueInfo,
-    ReceiptOutcome, Receive, ReceiveHalves, Reply, ReplyOutcome, Request, ShardAddress, ShardInfo, Stored,
+    ReceiptOutcome, Receive, ReceiveHalves, Reply, ReplyOutcome, Request, SettingChange, SettingInfo,
+    ShardAddress, ShardInfo, Status, Stored,
 };
 use crate::state::{Group, Topic};
 use crate::types::{
@@ -201,6 +202,7 @@ pub enum PeerReply {
     GroupReceivers(Vec<SeenReceivers>),
     ShardInfo(Box<ShardInfo>),
     Stats(StatsReply),
+    Settings(Vec<SettingInfo>),
     Found(Found),
     Halves(Vec<HalfMessage>),
     FoundHalf(Option<FoundHalf>),
@@ -229,6 +231,13 @@ pub trait Peers {
 
     /// Tells a shard that something of a topic it watches has come. Nothing is answered.
     fn arrived(&self, shard: ShardId, topic: TopicId);
+
+    /// Has the node change these settings, or none, and say how all are then.
+    fn settings(&self, _changes: Vec<SettingChange>) -> PeerFuture {
+        let failure =
+            Failure::new(Status::UnsupportedRequest, "this broker's settings are nobody's to ask for");
+        Box::pin(std::future::ready(Err(failure)))
+    }
 
     /// Where each shard listens, in the order of their ids.
     fn addresses(&self) -> Vec<ShardAddress>;

@@ -140,7 +140,7 @@ impl<D: Disk> Broker<D> {
 
     /// The level of a queue's topic, or the node's.
     pub(super) fn level_of(&self, key: QueueKey) -> Level {
-        self.tables().topic(key.topic).and_then(|topic| topic.level).unwrap_or(self.options.level)
+        self.tables().topic(key.topic).and_then(|topic| topic.level).unwrap_or(self.live.get().level)
     }
 }
 

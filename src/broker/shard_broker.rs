@@ -9,7 +9,7 @@ use super::groups::Gates;
 use super::groups::Groups;
 use super::groups::Receivers;
 use super::hold::Recallers;
-use super::options::BrokerOptions;
+use super::options::{BrokerOptions, LiveOptions};
 use super::peers::Peers;
 use super::queue::{Arrivals, Queue};
 use super::queue_ends::messages_in;
@@ -43,6 +43,8 @@ use crate::types::{
 pub struct Broker<D: Disk> {
     pub(super) disk: D,
     pub(super) options: BrokerOptions,
+    /// What counts of `options` where it can be changed.
+    pub(super) live: Cell<LiveOptions>,
     pub(super) clock: SharedClock,
     pub(super) metrics: Rc<ShardMetrics>,
     pub(super) memory: Rc<ClientMemory>,
@@ -158,6 +160,16 @@ impl<D: Disk> Broker<D> {
 
     pub fn options(&self) -> &BrokerOptions {
         &self.options
+    }
+
+    /// The settings that can be changed, as they are now.
+    pub fn live(&self) -> LiveOptions {
+        self.live.get()
+    }
+
+    /// Has others count from now on. What was decided by those before stays.
+    pub fn set_live(&self, live: LiveOptions) {
+        self.live.set(live);
     }
 
     pub fn metrics(&self) -> &Rc<ShardMetrics> {

@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::cli::bench::BenchArguments;
 use crate::cli::completion::CompletionArguments;
+use crate::cli::configure::ConfigArguments;
 use crate::cli::consume::ConsumeArguments;
 use crate::cli::group::GroupArguments;
 use crate::cli::instance::InstanceArguments;
@@ -47,6 +48,8 @@ pub enum Command {
     Instance(InstanceArguments),
     /// Measure a broker: throughput, latency, and whether every message arrives once and in order
     Bench(BenchArguments),
+    /// Show and change the settings of a broker that runs
+    Config(ConfigArguments),
     /// Print rates, sizes and the state of every shard, and with --all its counters and latencies
     Status(StatusArguments),
     /// Watch topics, groups and shards: rates, lag, ages, and what cores and device have to do
@@ -153,9 +156,14 @@ mod tests {
             "turbopump bench consume TOPIC --protocol remoting --pull-messages 32",
             "turbopump bench consume TOPIC --level durable --baseline --hgrm FILE --plot FILE -o json",
             "turbopump bench end-to-end TOPIC --body 1KiB --queues 16 --pin 1 --verify --baseline-dir DIR",
+            "turbopump serve --data DIR --print-config -o json",
             "turbopump log verify --data DIR",
             "turbopump log dump --data DIR",
             "turbopump completion bash",
+            "turbopump config get",
+            "turbopump config get level lease -o json",
+            "turbopump config set level=written retention-age=7d --server example.org:10911",
+            "turbopump config unset level",
             "turbopump mqadmin consumerProgress -n a:9876 -g G",
             "turbopump mqadmin updateTopic -b a:1 -t T -o true",
             "turbopump -o json topic list",

@@ -1,7 +1,7 @@
 //! The settings of `serve`: one struct is both the flags and the configuration file, so their names cannot drift apart.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::de::{self, Deserialize, Deserializer};
@@ -10,9 +10,8 @@ use crate::broker::LeaseDefaults;
 use crate::cli::error::CommandError;
 use crate::cli::log_level::{LogFormat, LogLevels};
 use crate::cli::quantity::{ByteSize, CoreList, OrNone, Span};
-use crate::limits;
 use crate::node::{Place, ServeOptions, TlsMode};
-use crate::types::{DelayLevels, Level, SettingsFile};
+use crate::types::{DelayLevels, Level};
 
 /// What was said; what was not said keeps the default of [`ServeOptions`].
 #[derive(Clone, Debug, Default, PartialEq, clap::Args, serde::Deserialize)]
@@ -178,6 +177,33 @@ pub struct ServeSettings {
     pub buffered_io: Option<bool>,
 }
 
+/// Once for all settings, so that none can be left out of what goes through them.
+macro_rules! every_setting {
+    ($($field:ident),*) => {
+        impl ServeSettings {
+            /// These settings, and those of `below` where nothing is said here.
+            pub fn or(self, below: ServeSettings) -> ServeSettings {
+                ServeSettings { $($field: self.$field.or(below.$field)),* }
+            }
+
+            /// The names of what is said, as the flags have them.
+            pub fn said(&self) -> Vec<String> {
+                let fields = [$((stringify!($field), self.$field.is_some())),*];
+                fields.iter().filter(|(_, is_said)| *is_said).map(|(field, _)| field.replace('_', "-")).collect()
+            }
+        }
+    };
+}
+
+every_setting! {
+    data, listen, node_listen, http, namesrv, admin, admin_writable, remoting, node, cluster, access_keys, open_to_everybody,
+    separate_protocols, tls_certificate, tls_key, tls_mode, http_idle_timeout, advertise, shards, cores,
+    level, segment_bytes, retention_age, retention_bytes, auto_create_topics, no_auto_create_topics, lease,
+    ordered_lease, deliveries, group_idle, lock_lease, delay_levels, tail_cache_bytes, client_memory,
+    transaction_immunity, transaction_check_interval, transaction_checks, log_level, log_format,
+    buffered_io
+}
+
 fn place(said: OrNone<SocketAddr>) -> Place {
     said.0.map_or(Place::Nowhere, Place::At)
 }
@@ -199,72 +225,19 @@ fn in_words(message: &str) -> String {
         .replace("expected path string", "expected a path in quotes")
 }
 
-impl ServeSettings {
-    /// Reads a configuration file.
-    pub fn read(path: &Path) -> Result<Self, CommandError> {
-        let (text, _) = SettingsFile::read_text(path, limits::CONFIG_FILE_BYTES_MAX).map_err(|error| {
-            CommandError::usage(format!("cannot read --config {}: {error}", path.display()))
-        })?;
-        Self::parse(&text)
-            .map_err(|error| CommandError::usage(format!("--config {}: {error}", path.display())))
-    }
+/// The number of the line that a byte of the text is in, from 1 on.
+pub fn line_of(text: &str, at: usize) -> usize {
+    text[..at].matches('\n').count() + 1
+}
 
-    /// The settings in the text of a configuration file; the error names line and key.
-    fn parse(text: &str) -> Result<Self, String> {
+impl ServeSettings {
+    /// The settings in the text of a TOML file; the error names line and key.
+    pub fn parse(text: &str) -> Result<Self, String> {
         toml::from_str(text).map_err(|error| match error.span() {
             // An unknown key's span is the key's, so the line is the one to look at.
-            Some(span) => {
-                let line = text[..span.start].matches('\n').count() + 1;
-                format!("line {line}: {}", in_words(error.message()))
-            }
+            Some(span) => format!("line {}: {}", line_of(text, span.start), in_words(error.message())),
             None => in_words(error.message()),
         })
-    }
-
-    /// These settings, and those of `file` where nothing is said here.
-    pub fn or(self, file: ServeSettings) -> ServeSettings {
-        ServeSettings {
-            data: self.data.or(file.data),
-            listen: self.listen.or(file.listen),
-            node_listen: self.node_listen.or(file.node_listen),
-            http: self.http.or(file.http),
-            namesrv: self.namesrv.or(file.namesrv),
-            admin: self.admin.or(file.admin),
-            admin_writable: self.admin_writable.or(file.admin_writable),
-            remoting: self.remoting.or(file.remoting),
-            node: self.node.or(file.node),
-            cluster: self.cluster.or(file.cluster),
-            access_keys: self.access_keys.or(file.access_keys),
-            open_to_everybody: self.open_to_everybody.or(file.open_to_everybody),
-            separate_protocols: self.separate_protocols.or(file.separate_protocols),
-            tls_certificate: self.tls_certificate.or(file.tls_certificate),
-            tls_key: self.tls_key.or(file.tls_key),
-            tls_mode: self.tls_mode.or(file.tls_mode),
-            http_idle_timeout: self.http_idle_timeout.or(file.http_idle_timeout),
-            advertise: self.advertise.or(file.advertise),
-            shards: self.shards.or(file.shards),
-            cores: self.cores.or(file.cores),
-            level: self.level.or(file.level),
-            segment_bytes: self.segment_bytes.or(file.segment_bytes),
-            retention_age: self.retention_age.or(file.retention_age),
-            retention_bytes: self.retention_bytes.or(file.retention_bytes),
-            auto_create_topics: self.auto_create_topics.or(file.auto_create_topics),
-            no_auto_create_topics: self.no_auto_create_topics.or(file.no_auto_create_topics),
-            lease: self.lease.or(file.lease),
-            ordered_lease: self.ordered_lease.or(file.ordered_lease),
-            deliveries: self.deliveries.or(file.deliveries),
-            group_idle: self.group_idle.or(file.group_idle),
-            lock_lease: self.lock_lease.or(file.lock_lease),
-            delay_levels: self.delay_levels.or(file.delay_levels),
-            tail_cache_bytes: self.tail_cache_bytes.or(file.tail_cache_bytes),
-            client_memory: self.client_memory.or(file.client_memory),
-            transaction_immunity: self.transaction_immunity.or(file.transaction_immunity),
-            transaction_check_interval: self.transaction_check_interval.or(file.transaction_check_interval),
-            transaction_checks: self.transaction_checks.or(file.transaction_checks),
-            log_level: self.log_level.or(file.log_level),
-            log_format: self.log_format.or(file.log_format),
-            buffered_io: self.buffered_io.or(file.buffered_io),
-        }
     }
 
     /// The options of a node, checked.

@@ -7,47 +7,48 @@ use serde::Serialize;
 use crate::cli::config::ServeSettings;
 use crate::cli::error::CommandError;
 use crate::cli::log_level::{LogFormat, LogLevels};
-use crate::cli::notices::{LevelHandle, Notices};
-use crate::cli::output::{OutputFormat, print_text, to_json};
+use crate::cli::notices::Notices;
+use crate::cli::output::{OutputFormat, check_output, on_one_line, print_text, to_json};
 use crate::cli::server::milliseconds;
+use crate::cli::settings::{self, Keeper, Sources, Tally};
 use crate::log::{Damage, GivenUpRange};
 use crate::node::{self, NodeError, ServeOptions, Started, StartedShard, TlsMode};
+use crate::protocol::remoting::broker_conf::Fate;
 use crate::runtime::host;
 use crate::types::Level;
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "SIGTERM and Ctrl-C stop the broker: what was taken is finished and flushed first. SIGHUP makes it read \
-the access keys, the certificate and the log level of the configuration file again."
+    after_help = "Each flag is a variable of the environment as well: --listen is TURBOPUMP_LISTEN, --config TURBOPUMP_CONFIG. \
+Flags win over variables, and these over the file; --print-config shows what counts, and why.
+
+SIGTERM and Ctrl-C stop the broker: what was taken is finished and flushed first. SIGHUP makes it read \
+the access keys, the certificate, and those settings of the configuration file again that `turbopump config set` can change.
+
+Example: turbopump serve --data /var/tmp/turbopump --retention-age 7d --print-config"
 )]
 pub struct ServeArguments {
-    /// TOML file with the same names as the flags below; flags win over it
+    /// TOML file with the same names as the flags below, which win over it; or the broker.conf of Apache's broker, of which
+    /// --print-config tells what each line became
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Print the settings that count and where each comes from, as a configuration file, and start nothing
+    #[arg(long)]
+    pub print_config: bool,
     #[command(flatten)]
     pub settings: ServeSettings,
 }
 
-/// Flags and configuration file together, checked.
+/// Settings from wherever they are said, checked.
 struct Settings {
     options: ServeOptions,
     log_level: LogLevels,
     log_format: LogFormat,
 }
 
-/// Where the level comes from when the broker is told to look again.
-struct LevelSource {
-    /// A flag, which wins over the file.
-    flag: Option<LogLevels>,
-    config: Option<PathBuf>,
-}
-
 impl Settings {
-    fn of(arguments: ServeArguments) -> Result<Self, CommandError> {
-        let settings = match &arguments.config {
-            Some(path) => arguments.settings.or(ServeSettings::read(path)?),
-            None => arguments.settings,
-        };
+    fn of(sources: &Sources) -> Result<Self, CommandError> {
+        let settings = sources.settings();
         Ok(Self {
             log_level: settings.log_level.clone().unwrap_or_default(),
             log_format: settings.log_format.unwrap_or_default(),
@@ -56,36 +57,20 @@ impl Settings {
     }
 }
 
-impl LevelSource {
-    /// Reads the level again, and says what it is then.
-    fn read_again(&self, levels: &LevelHandle) {
-        if let Some(flag) = &self.flag {
-            tracing::info!(target: "node", "the log level stays {flag}, as --log-level says");
-            return;
-        }
-        let Some(config) = &self.config else {
-            tracing::info!(target: "node", "the log level stays as it was: there is no --config to read it from");
-            return;
-        };
-        match ServeSettings::read(config) {
-            Ok(settings) => {
-                let read = settings.log_level.unwrap_or_default();
-                levels.set(&read);
-                tracing::info!(target: "node", "the log level is {read}, as --config {} says", config.display());
-            }
-            Err(error) => tracing::error!(target: "node", "the log level stays as it was: {error}"),
-        }
-    }
-}
-
 /// Runs the broker until it is told to stop.
 pub fn run(arguments: ServeArguments, format: OutputFormat) -> Result<(), CommandError> {
+    let ServeArguments { config, print_config, settings } = arguments;
+    let sources = Sources::gather(settings, config, std::env::vars_os())?;
+    if print_config {
+        check_output()?;
+        return settings::print_config(&sources, format);
+    }
     // As long as there is one thread: the notices have theirs.
     host::register_memory_barrier();
-    let source = LevelSource { flag: arguments.settings.log_level.clone(), config: arguments.config.clone() };
-    let Settings { options, log_level, log_format } = Settings::of(arguments)?;
+    let Settings { options, log_level, log_format } = Settings::of(&sources)?;
     let notices = Notices::to_standard_error(&log_level, log_format);
     let levels = notices.levels();
+    tell_translations(&sources);
     let announce = |started: &Started| {
         // A reader that has gone away does not stop the broker.
         let _ = match format {
@@ -93,11 +78,22 @@ pub fn run(arguments: ServeArguments, format: OutputFormat) -> Result<(), Comman
             OutputFormat::Json => print_text(&to_json(&StartedView::new(&options, started))),
         };
     };
-    let look_again = move || source.read_again(&levels);
-    node::run(&options, announce, look_again).map_err(|error| match error {
+    let keeper = Keeper::new(sources, options.clone(), levels);
+    node::run(&options, announce, Box::new(keeper)).map_err(|error| match error {
         NodeError::Options(error) => CommandError::usage(error),
         error => CommandError::failed(error),
     })
+}
+
+/// Tells what became of a configuration file for Apache's broker, and of each line that is most likely a slip.
+fn tell_translations(sources: &Sources) {
+    let Some(config) = sources.config.as_ref().filter(|_| !sources.translations.is_empty()) else { return };
+    let (path, tally) = (config.display(), Tally::of(&sources.translations));
+    tracing::info!(target: "node", "{path} is for Apache's broker: {tally}; `serve --print-config` tells of each line");
+    for translation in sources.translations.iter().filter(|translation| translation.fate == Fate::Unknown) {
+        let (line, name) = (translation.line, on_one_line(&translation.name));
+        tracing::warn!(target: "node", "{path}, line {line}: neither this broker nor Apache's has a setting `{name}`");
+    }
 }
 
 /// What is printed for programs: one object, once the broker takes requests.

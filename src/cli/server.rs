@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt::Display;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -76,6 +77,20 @@ impl ServerArguments {
     fn options(&self) -> Result<ConnectOptions, CommandError> {
         let (credentials, tls) = (self.credentials()?, self.tls.tls()?);
         Ok(ConnectOptions { credentials, tls, ..ConnectOptions::default() })
+    }
+
+    /// The same as variables of the environment, for another process of ours: a secret is not seen there.
+    pub fn variables(&self) -> Vec<(&'static str, OsString)> {
+        let Self { server, key: KeyArguments { access_key, secret_key, secret_key_file }, tls } = self;
+        let mut variables = vec![("TURBOPUMP_SERVER", OsString::from(server))];
+        variables.extend(access_key.iter().map(|id| ("TURBOPUMP_ACCESS_KEY", id.into())));
+        let secret = secret_key.iter().map(|secret| OsString::from_vec(secret.bytes().to_vec()));
+        variables.extend(secret.map(|secret| ("TURBOPUMP_SECRET_KEY", secret)));
+        variables.extend(secret_key_file.iter().map(|path| ("TURBOPUMP_SECRET_KEY_FILE", path.into())));
+        variables.extend(tls.tls.then(|| ("TURBOPUMP_TLS", "true".into())));
+        variables.extend(tls.tls_ca.iter().map(|path| ("TURBOPUMP_TLS_CA", path.clone())));
+        variables.extend(tls.tls_server_name.iter().map(|name| ("TURBOPUMP_TLS_SERVER_NAME", name.into())));
+        variables
     }
 
     /// Whether TLS is wanted; files are not looked at.

@@ -9,7 +9,8 @@ use std::time::Duration;
 use crate::api::{
     EndTransaction, Failure, FindMessages, Found, GroupInfo, GroupSettings, GroupStats, Held, Hold,
     InstanceInfo, NodeInfo, OffsetSpec, ReceiptOutcome, Receive, ReceiveHalves, Reply, Request, ResetGroup,
-    RouteInfo, ShardAddress, StatsAsked, StatsPage, Status, TopicChange, TopicInfo, TopicStats,
+    RouteInfo, SettingChange, SettingInfo, ShardAddress, StatsAsked, StatsPage, Status, TopicChange,
+    TopicInfo, TopicStats,
 };
 use crate::types::{
     GroupName, InstanceName, NodeId, QueueKey, QueueNumber, QueueOffset, Receipt, ShardId, TopicName,
@@ -360,6 +361,11 @@ impl Client {
 
     // ---- The node ----------------------------------------------------------------------------------------------
 
+    /// All settings of the node, after these changes, which are all made or none: see `turbopump config`.
+    pub fn settings(&mut self, changes: Vec<SettingChange>) -> Result<Vec<SettingInfo>, ClientError> {
+        self.run(commands::settings(changes))
+    }
+
     /// Counters and latencies. With `count_syscalls` the shards count their system calls from now on.
     pub fn describe_node(&mut self, count_syscalls: bool) -> Result<NodeInfo, ClientError> {
         self.run(commands::describe_node(count_syscalls))
@@ -602,6 +608,7 @@ pub(super) fn is_repeatable(request: &Request) -> bool {
         | Request::DescribeGroup(_)
         | Request::ResetGroup(_)
         | Request::DescribeNode { .. }
+        | Request::Settings(_)
         | Request::TopicStats(_)
         | Request::GroupStats(_) => true,
     }

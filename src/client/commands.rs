@@ -6,8 +6,8 @@ use std::time::Duration;
 use crate::api::{
     Acknowledge, ChangeLease, CommitOffset, EndTransaction, Failure, FindMessages, Found, GroupInfo,
     GroupSettings, GroupStats, Held, Hold, InstanceInfo, NodeInfo, OffsetSpec, ReceiptOutcome, Receive,
-    ReceiveHalves, ReceiveScope, Reply, Request, ResetGroup, RouteInfo, StatsAsked, StatsPage, TopicChange,
-    TopicInfo, TopicStats,
+    ReceiveHalves, ReceiveScope, Reply, Request, ResetGroup, RouteInfo, SettingChange, SettingInfo,
+    StatsAsked, StatsPage, TopicChange, TopicInfo, TopicStats,
 };
 use crate::types::{GroupName, InstanceName, QueueKey, QueueNumber, QueueOffset, Receipt, TopicName};
 
@@ -220,6 +220,13 @@ pub(super) fn receive_halves(receive: ReceiveHalves) -> Command<Vec<UndecidedMes
 }
 
 // ---- The node --------------------------------------------------------------------------------------------------
+
+pub(super) fn settings(changes: Vec<SettingChange>) -> Command<Vec<SettingInfo>> {
+    Command::new(Request::Settings(changes), |reply| match reply {
+        Reply::Settings(settings) => Some(settings),
+        _ => None,
+    })
+}
 
 pub(super) fn describe_node(count_syscalls: bool) -> Command<NodeInfo> {
     Command::new(Request::DescribeNode { count_syscalls }, |reply| match reply {

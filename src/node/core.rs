@@ -11,9 +11,10 @@ use glommio::{Latency, LocalExecutorBuilder, Placement, Shares, TaskQueueHandle}
 use super::device::{DeviceSpeed, measure};
 use super::gate::Gate;
 use super::mailbox::{Letter, Letterbox, Mailbox, ShardPeers, SharedPeers};
+use super::pulse::{Pulse, Pulses};
 use crate::access::{AccessError, NodeSecret};
 use crate::admin::{Question, ShardStanding};
-use crate::api::ShardAddress;
+use crate::api::{SettingChange, ShardAddress};
 use crate::broker::{Broker, BrokerOptions, OpenedBroker, PeerRequest, StartError};
 use crate::clock::SharedClock;
 use crate::disk::DiskError;
@@ -62,6 +63,7 @@ pub(super) struct CorePlan {
     /// One core of the node measures the device before it starts its shards.
     pub measures_device: bool,
     pub gate: Gate,
+    pub pulses: Pulses,
     pub start: Instant,
     pub events: mpsc::Sender<CoreEvent>,
 }
@@ -95,6 +97,13 @@ pub(super) enum CoreEvent {
         error: CoreError,
     },
     EpochsNoted,
+    /// A client of the shard asks for the settings, or changes some.
+    Settings {
+        shard: ShardId,
+        /// Of the letter with the answer.
+        ticket: u64,
+        changes: Vec<SettingChange>,
+    },
     TopicsSynced(Result<(), String>),
     Device {
         speed: DeviceSpeed,
@@ -186,6 +195,7 @@ async fn run_core(plan: CorePlan) {
             start: plan.start,
             events: events.clone(),
             gate: plan.gate.clone(),
+            pulse: plan.pulses.of(shard.options.shard.0),
             queues,
             connection_descriptors: plan.connection_descriptors.clone(),
             counts_thread: index == 0,
@@ -219,6 +229,7 @@ struct Seat {
     start: Instant,
     events: mpsc::Sender<CoreEvent>,
     gate: Gate,
+    pulse: Pulse,
     queues: Queues,
     connection_descriptors: ConnectionDescriptors,
     /// Counters of the thread are told by one of its shards only.
@@ -265,10 +276,11 @@ async fn run_shard(plan: ShardPlan, seat: Seat) {
     };
     let counts_thread = seat.counts_thread;
     broker.set_host_counters(Box::new(move |count| host_counters(counts_thread, count)));
-    let peers = Rc::new(ShardPeers::new(shard, seat.letterboxes, seat.addresses));
+    let peers = Rc::new(ShardPeers::new(shard, seat.letterboxes, seat.addresses, seat.events.clone()));
     broker.set_peers(Rc::new(SharedPeers(peers.clone())));
     let tasks = ShardTasks::begin(&broker, &seat.queues);
-    glommio::spawn_local(heartbeat(clock, metrics)).detach();
+    let pulse = seat.pulse;
+    glommio::spawn_local(heartbeat(clock, metrics, move || pulse.beat())).detach();
     let _ = seat.events.send(CoreEvent::Ready { shard, report, rebuilt, took });
     let connections =
         Connections::new(broker.clone(), seat.queues.catch_up, doors, seat.connection_descriptors);
@@ -403,6 +415,7 @@ async fn run_mail(
                 connections.spawn_catch_up(connections.context.parked.clone().run(Glommio));
             }
             Letter::ReadAgain => connections.read_files_again(),
+            Letter::Live(live) => broker.set_live(live),
             Letter::Stop => return,
         }
     }

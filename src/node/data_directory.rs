@@ -514,6 +514,11 @@ fn open_lock(path: &Path, is_made: bool) -> Result<Option<File>, DirectoryError>
     }
 }
 
+/// The number of shards and the name that a directory was made with, of which older releases kept none; `None` when it was not made.
+pub(super) fn made_with(path: &Path) -> Result<Option<(u16, Option<String>)>, DirectoryError> {
+    Ok(read_description(path)?.map(|made| (made.shards, made.node)))
+}
+
 fn read_description(path: &Path) -> Result<Option<Description>, DirectoryError> {
     let file = path.join(DESCRIPTION);
     let reason = |reason: String| DirectoryError::Description { file: file.clone(), reason };
@@ -545,7 +550,8 @@ fn read_description(path: &Path) -> Result<Option<Description>, DirectoryError> 
 }
 
 /// The host's name, as far as a node can have it.
-fn host_name() -> String {
+/// The host's name, as far as a node can have it.
+pub(super) fn host_name() -> String {
     let name = fs::read_to_string(HOST_NAME).unwrap_or_default();
     let allowed = |character: char| if is_node_name(&character.to_string()) { character } else { '-' };
     let name: String = name.trim().chars().take(limits::NODE_NAME_BYTES_MAX).map(allowed).collect();

@@ -14,13 +14,15 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::mpsc;
 use std::task::{Context, Poll, Waker};
 
 use async_channel::{Receiver, Sender};
 
+use super::core::CoreEvent;
 use crate::admin::Question;
-use crate::api::{Failure, ShardAddress, Status};
-use crate::broker::{PeerReply, PeerRequest, Peers};
+use crate::api::{Failure, SettingChange, ShardAddress, Status};
+use crate::broker::{LiveOptions, PeerReply, PeerRequest, Peers};
 use crate::limits;
 use crate::types::{ShardId, TopicId, WakerList};
 
@@ -52,6 +54,8 @@ pub(super) enum Letter {
     Listen,
     /// From the node: read the files of access keys and certificates again, whether they have changed or not.
     ReadAgain,
+    /// From the node: these settings count from now on.
+    Live(LiveOptions),
     /// From the node: finish and end.
     Stop,
 }
@@ -69,6 +73,8 @@ pub(super) struct ShardPeers {
     shard: ShardId,
     letterboxes: Vec<Letterbox>,
     addresses: Vec<ShardAddress>,
+    /// The way to the node.
+    events: mpsc::Sender<CoreEvent>,
     next_ticket: Cell<u64>,
     /// The shard that was asked, and where its answer goes. One that nobody waits for any more still counts as
     /// outstanding until it is there.
@@ -138,19 +144,36 @@ impl Drop for Answer {
 }
 
 impl ShardPeers {
-    pub fn new(shard: ShardId, letterboxes: Vec<Letterbox>, addresses: Vec<ShardAddress>) -> Self {
+    pub fn new(
+        shard: ShardId,
+        letterboxes: Vec<Letterbox>,
+        addresses: Vec<ShardAddress>,
+        events: mpsc::Sender<CoreEvent>,
+    ) -> Self {
         let outstanding = RefCell::new(vec![0; letterboxes.len()]);
         let outstanding_waits = outstanding.clone();
         Self {
             shard,
             letterboxes,
             addresses,
+            events,
             next_ticket: Cell::new(0),
             waiting: RefCell::default(),
             outstanding,
             outstanding_waits,
             asked: RefCell::default(),
         }
+    }
+
+    /// Takes note of a request that is about to be sent.
+    fn ticket(&self, index: usize, only_waits: bool) -> (u64, Rc<Slot>) {
+        let ticket = self.next_ticket.get();
+        self.next_ticket.set(ticket + 1);
+        let slot = Rc::new(Slot::default());
+        self.waiting.borrow_mut().insert(ticket, Asked { index, only_waits, slot: slot.clone() });
+        self.outstanding.borrow_mut()[index] += 1;
+        self.outstanding_waits.borrow_mut()[index] += usize::from(only_waits);
+        (ticket, slot)
     }
 
     /// Sends the answer to a letter.
@@ -225,12 +248,7 @@ impl Peers for SharedPeers {
         if only_waits && peers.outstanding_waits.borrow()[index] >= limits::MAILBOX_WAITS_MAX {
             return Box::pin(std::future::ready(Err(busy(shard))));
         }
-        let ticket = peers.next_ticket.get();
-        peers.next_ticket.set(ticket + 1);
-        let slot = Rc::new(Slot::default());
-        peers.waiting.borrow_mut().insert(ticket, Asked { index, only_waits, slot: slot.clone() });
-        peers.outstanding.borrow_mut()[index] += 1;
-        peers.outstanding_waits.borrow_mut()[index] += usize::from(only_waits);
+        let (ticket, slot) = peers.ticket(index, only_waits);
         let letter = Letter::Ask { from: peers.shard, ticket, request };
         if peers.letterboxes[index].try_send(letter).is_err() {
             let failure = Failure::new(Status::ShuttingDown, format!("shard {shard} has ended"));
@@ -238,6 +256,20 @@ impl Peers for SharedPeers {
         }
         let cancels = only_waits.then_some((peers, index, ticket));
         Box::pin(Answer { slot, cancels })
+    }
+
+    fn settings(&self, changes: Vec<SettingChange>) -> crate::broker::PeerFuture {
+        let peers = self.0.clone();
+        let index = usize::from(peers.shard.0);
+        if peers.outstanding.borrow()[index] >= limits::MAILBOX_REQUESTS_MAX {
+            return Box::pin(std::future::ready(Err(busy(peers.shard))));
+        }
+        // The node answers by a letter, as a shard does.
+        let (ticket, slot) = peers.ticket(index, false);
+        if peers.events.send(CoreEvent::Settings { shard: peers.shard, ticket, changes }).is_err() {
+            peers.answered(ticket, Err(Failure::new(Status::ShuttingDown, "the node has ended")));
+        }
+        Box::pin(Answer { slot, cancels: None })
     }
 
     fn arrived(&self, shard: ShardId, topic: TopicId) {

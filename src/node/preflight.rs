@@ -6,7 +6,10 @@ use crate::runtime::host;
 
 /// glommio registers memory with its rings and counts it against the limit of locked memory; below this not even the
 /// rings can be made.
-const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
+pub const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
+
+/// Where glommio looks for the cores; it panics without it.
+const CORES: &str = "/sys/devices/system/cpu/online";
 
 /// Why this machine cannot run the broker as it is set up.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +23,10 @@ pub enum PreflightError {
     IoUringForbidden,
     #[error("io_uring does not start: {0}")]
     IoUring(io::Error),
+    #[error(
+        "{CORES} cannot be read ({0}), and the cores are found there: mount it with `mount -t sysfs sysfs /sys`"
+    )]
+    Sysfs(io::Error),
     #[error(
         "the limit of locked memory is {0} bytes, io_uring needs {MEMLOCK_BYTES_MIN}: raise it with `ulimit -l 8192`, or \
          LimitMEMLOCK=8M in a systemd unit"
@@ -42,6 +49,7 @@ pub fn check_io_uring() -> Result<(), PreflightError> {
         Some(libc::ENOMEM) => PreflightError::Memlock(host::memlock_limit().unwrap_or(0)),
         _ => PreflightError::IoUring(error),
     })?;
+    std::fs::metadata(CORES).map_err(PreflightError::Sysfs)?;
     if let Some(limit) = host::memlock_limit().filter(|limit| *limit < MEMLOCK_BYTES_MIN) {
         return Err(PreflightError::Memlock(limit));
     }

@@ -7,8 +7,8 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -20,16 +20,19 @@ use super::data_directory::{DataDirectory, DirectoryError, Making};
 use super::descriptors::DescriptorPlan;
 use super::device::DeviceSpeed;
 use super::gate::Gate;
+use super::keeper::SettingsKeeper;
 use super::mailbox::{Letter, Letterbox, Mailbox, mailbox};
 use super::memory::ShardMemory;
 use super::options::{OptionsError, ServeOptions};
 use super::preflight::{self, PreflightError};
+use super::pulse::{PulseWatch, Pulses};
+use super::service::ServiceManager;
 use super::sockets::{self, NodeAddresses, Sockets};
 use crate::access::NodeSecret;
 use crate::access::{AccessError, AccessFile};
 use crate::admin::{AdminError, NodePhase, PhaseBoard};
-use crate::api::ShardAddress;
-use crate::broker::BrokerOptions;
+use crate::api::{Failure, SettingChange, SettingInfo, ShardAddress};
+use crate::broker::{BrokerOptions, LiveOptions, PeerReply};
 use crate::disk::glommio::Access;
 use crate::disk::{DiskError, DiskErrorKind};
 use crate::log::{CommitOptions, Report};
@@ -43,6 +46,9 @@ use crate::types::{MonotonicTime, NodeId, ShardId, Timestamp};
 const STOP_TIMEOUT: Duration = Duration::from_millis(4_800);
 /// How often it is looked whether the data directory is still the one that was locked.
 const DIRECTORY_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What a service manager shows meanwhile.
+const SERVING: &str = "takes requests";
 
 /// Why a node does not start or has ended.
 #[derive(Debug, thiserror::Error)]
@@ -84,8 +90,8 @@ enum Event {
     Core(CoreEvent),
     /// SIGTERM or SIGINT.
     Stop,
-    /// SIGHUP.
-    ReadAgain,
+    /// SIGHUP, with the settings that count from now on.
+    ReadAgain(Option<LiveOptions>),
 }
 
 /// What a started node tells about itself, for whoever prints it.
@@ -117,26 +123,24 @@ pub struct StartedShard {
     pub took: Duration,
 }
 
-/// Runs a node until it is told to stop. `started` is called once, when it takes requests; `read_again` on each SIGHUP, for
-/// settings that are not the node's, by a thread that may wait for a file.
+/// Runs a node until it is told to stop. `started` is called once, when it takes requests; `keeper` is asked for settings, and told of
+/// each SIGHUP by a thread that may wait for a file.
 pub fn run(
     options: &ServeOptions,
     started: impl FnOnce(&Started),
-    read_again: impl Fn() + Send + 'static,
+    keeper: Box<dyn SettingsKeeper>,
 ) -> Result<(), NodeError> {
     options.check()?;
     let begin = Instant::now();
     // First of all: without a handler the signal would end the process.
-    let signals = watch_signals()?;
+    let (signals, manager) = (watch_signals()?, ServiceManager::of_process());
     let (events, inbox) = mpsc::channel();
-    forward_signals(signals, events.clone(), read_again);
+    let keeper = forward_signals(signals, events.clone(), keeper);
     let cores = options.cores.clone().unwrap_or_else(host::available_cores);
     preflight::check(&cores)?;
     let mut warnings = Vec::new();
-    note_all(&mut warnings, check_access(options)?);
-    note_all(&mut warnings, check_tls(options, wall_clock())?);
+    note_all(&mut warnings, check_files(options)?);
     let mut directory = take_directory(options, cores.len() as u16)?;
-    directory.check_writable()?;
     note_all(&mut warnings, directory.linked_files());
     let (mut sockets, left_out) = Sockets::bind(options, directory.shard_count(), &cores)?;
     note_all(&mut warnings, left_out);
@@ -152,7 +156,7 @@ pub fn run(
     let memory = ShardMemory::of(options, directory.shard_count());
     let descriptors = plan_descriptors(&cores, directory.shard_count())?;
     note_all(&mut warnings, descriptors.warning());
-    let gate = Gate::new();
+    let (gate, pulses) = (Gate::new(), Pulses::new(directory.shard_count()));
     let layout = Layout {
         options,
         directory: &directory,
@@ -162,6 +166,7 @@ pub fn run(
         descriptors,
         begin,
         gate: &gate,
+        pulses: &pulses,
     };
     let plans = layout.plans(sockets, mailboxes, &letterboxes, &addresses, &events);
     let core_count = plans.len();
@@ -187,14 +192,17 @@ pub fn run(
     let start = Started { shards, bound, name, is_reached, warnings, took, is_new, node, device };
     tell_started(options, &start);
     started(&start);
-    wait_for_stop(&inbox, &letterboxes, &mut directory)?;
+    let attendance = Attendance::begin(manager, pulses.watch(), keeper);
+    wait_for_stop(&inbox, &letterboxes, &mut directory, attendance)?;
     phase.set(NodePhase::Stopping);
     stop(&letterboxes, &inbox, core_count)
 }
 
 fn take_directory(options: &ServeOptions, shards_default: u16) -> Result<DataDirectory, DirectoryError> {
     let making = Making { shards: options.shards, shards_default, node: options.node.as_deref() };
-    DataDirectory::open(&options.data, &making)
+    let directory = DataDirectory::open(&options.data, &making)?;
+    directory.check_writable()?;
+    Ok(directory)
 }
 
 /// Whether clients get to the shards by what they are told, where that is not what the shards have bound; adds to `warnings`
@@ -252,6 +260,13 @@ fn in_milliseconds(duration: Duration) -> u64 {
 fn send(letterbox: &Letterbox, letter: Letter) {
     // A shard that has ended gets no letters.
     let _ = letterbox.try_send(letter);
+}
+
+/// Reads the files of access keys and of the certificate. Returns what is not as it should be.
+fn check_files(options: &ServeOptions) -> Result<Vec<String>, NodeError> {
+    let mut warnings = check_access(options)?;
+    warnings.extend(check_tls(options, wall_clock())?);
+    Ok(warnings)
 }
 
 /// Reads the file of access keys once, so that what is wrong with it is told before anything is started. Returns what
@@ -316,18 +331,21 @@ fn watch_signals() -> Result<Signals, NodeError> {
     Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(NodeError::Signals)
 }
 
+/// Returns the keeper, whom the thread of signals asks as well.
 fn forward_signals(
     mut signals: Signals,
     events: mpsc::Sender<Event>,
-    read_again: impl Fn() + Send + 'static,
-) {
+    keeper: Box<dyn SettingsKeeper>,
+) -> SharedKeeper {
+    let shared: SharedKeeper = Arc::new(Mutex::new(keeper));
+    let keeper = shared.clone();
     std::thread::spawn(move || {
         for signal in signals.forever() {
             let event = match signal {
                 SIGHUP => {
                     tracing::info!(target: "node", "SIGHUP: settings are read again");
-                    read_again();
-                    Event::ReadAgain
+                    let options = locked(&keeper).read_again();
+                    Event::ReadAgain(options.map(|options| live_options(&options)))
                 }
                 SIGINT => {
                     tracing::info!(target: "node", "SIGINT: the broker stops");
@@ -343,6 +361,7 @@ fn forward_signals(
             }
         }
     });
+    shared
 }
 
 struct Layout<'a> {
@@ -354,6 +373,7 @@ struct Layout<'a> {
     descriptors: DescriptorPlan,
     begin: Instant,
     gate: &'a Gate,
+    pulses: &'a Pulses,
 }
 
 impl Layout<'_> {
@@ -392,6 +412,7 @@ impl Layout<'_> {
                 connection_descriptors: connection_descriptors.clone(),
                 measures_device: core == self.cores[0],
                 gate: self.gate.clone(),
+                pulses: self.pulses.clone(),
                 events: core_events(events),
             })
             .collect();
@@ -489,13 +510,14 @@ fn wait_until_judged(
             Event::Core(
                 CoreEvent::Ready { .. }
                 | CoreEvent::EpochsNoted
+                | CoreEvent::Settings { .. }
                 | CoreEvent::TopicsSynced(_)
                 | CoreEvent::Ended,
             ) => {}
             Event::Stop if refused.is_empty() => return Ok(None),
             Event::Stop => break,
             // Shards that are starting read their files now.
-            Event::ReadAgain => {}
+            Event::ReadAgain(_) => {}
         }
     }
     refused.sort_by_key(|(shard, _)| *shard);
@@ -538,12 +560,13 @@ fn wait_until_ready(
                 CoreEvent::Judged
                 | CoreEvent::Device { .. }
                 | CoreEvent::EpochsNoted
+                | CoreEvent::Settings { .. }
                 | CoreEvent::TopicsSynced(_)
                 | CoreEvent::Ended,
             ) => {}
             Event::Stop => return Ok(None),
             // Shards that are starting read their files now.
-            Event::ReadAgain => {}
+            Event::ReadAgain(_) => {}
         }
     }
     Ok(Some(shards))
@@ -583,7 +606,7 @@ fn note_epochs(
             Event::Core(CoreEvent::EpochsNoted) => noted += 1,
             Event::Core(CoreEvent::Failed { shard, error }) => return Err(NodeError::Shard { shard, error }),
             Event::Stop => return Ok(false),
-            Event::Core(_) | Event::ReadAgain => {}
+            Event::Core(_) | Event::ReadAgain(_) => {}
         }
     }
     Ok(true)
@@ -602,11 +625,88 @@ fn sync_topics(letterboxes: &[Letterbox], inbox: &mpsc::Receiver<Event>) -> Resu
                 CoreEvent::Judged
                 | CoreEvent::Ready { .. }
                 | CoreEvent::EpochsNoted
+                | CoreEvent::Settings { .. }
                 | CoreEvent::Device { .. }
                 | CoreEvent::Ended,
             ) => {}
             Event::Stop => return Ok(false),
-            Event::ReadAgain => {}
+            Event::ReadAgain(_) => {}
+        }
+    }
+}
+
+type SharedKeeper = Arc<Mutex<Box<dyn SettingsKeeper>>>;
+
+/// One that has panicked has ended the process.
+fn locked(keeper: &SharedKeeper) -> MutexGuard<'_, Box<dyn SettingsKeeper>> {
+    keeper.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn send_live(letterboxes: &[Letterbox], live: LiveOptions) {
+    letterboxes.iter().for_each(|letterbox| send(letterbox, Letter::Live(live)));
+}
+
+/// What shards go by, where it can be changed.
+fn live_options(options: &ServeOptions) -> LiveOptions {
+    LiveOptions {
+        level: options.level,
+        retention_age: options.retention_age,
+        retention_bytes: options.retention_bytes,
+        auto_create_topics: options.auto_create_topics,
+        leases: options.leases,
+        transaction_immunity: options.transaction_immunity,
+        transaction_check_interval: options.transaction_check_interval,
+    }
+}
+
+/// What is looked after while the shards serve.
+struct Attendance {
+    manager: ServiceManager,
+    keeper: SharedKeeper,
+    pulses: PulseWatch,
+    /// How long it may take until the next look.
+    interval: Duration,
+    looked_at: Instant,
+}
+
+impl Attendance {
+    /// The node takes requests.
+    fn begin(manager: ServiceManager, pulses: PulseWatch, keeper: SharedKeeper) -> Self {
+        manager.ready(SERVING);
+        let watchdog = manager.watchdog_interval().unwrap_or(DIRECTORY_CHECK_INTERVAL);
+        Self {
+            manager,
+            keeper,
+            pulses,
+            interval: watchdog.min(DIRECTORY_CHECK_INTERVAL),
+            looked_at: Instant::now(),
+        }
+    }
+
+    /// Makes changes, if any, has the shards go by them, and tells how all settings are then.
+    fn settings(
+        &self,
+        changes: &[SettingChange],
+        letterboxes: &[Letterbox],
+    ) -> Result<Vec<SettingInfo>, Failure> {
+        let mut keeper = locked(&self.keeper);
+        if !changes.is_empty() {
+            let options = keeper.change(changes)?;
+            // Ahead of the answer in every mailbox.
+            send_live(letterboxes, live_options(&options));
+        }
+        keeper.describe()
+    }
+
+    fn until_next_look(&self) -> Duration {
+        self.interval.saturating_sub(self.looked_at.elapsed())
+    }
+
+    /// The manager hears that the broker is alive as long as all shards turn, and no longer: it then ends and starts it anew.
+    fn look(&mut self) {
+        self.looked_at = Instant::now();
+        if self.pulses.have_all_beaten() {
+            self.manager.alive();
         }
     }
 }
@@ -615,19 +715,31 @@ fn wait_for_stop(
     inbox: &mpsc::Receiver<Event>,
     letterboxes: &[Letterbox],
     directory: &mut DataDirectory,
+    mut attendance: Attendance,
 ) -> Result<(), NodeError> {
     loop {
-        match inbox.recv_timeout(DIRECTORY_CHECK_INTERVAL) {
-            Ok(Event::Stop) => return Ok(()),
-            Ok(Event::ReadAgain) => {
+        match inbox.recv_timeout(attendance.until_next_look()) {
+            Ok(Event::Stop) => {
+                attendance.manager.stopping();
+                return Ok(());
+            }
+            Ok(Event::ReadAgain(live)) => {
+                attendance.manager.reloading();
+                live.into_iter().for_each(|live| send_live(letterboxes, live));
                 letterboxes.iter().for_each(|letterbox| send(letterbox, Letter::ReadAgain));
+                attendance.manager.ready(SERVING);
             }
             Ok(Event::Core(CoreEvent::Failed { shard, error })) => {
                 return Err(NodeError::Shard { shard, error });
             }
+            Ok(Event::Core(CoreEvent::Settings { shard, ticket, changes })) => {
+                let result = attendance.settings(&changes, letterboxes).map(PeerReply::Settings);
+                send(&letterboxes[usize::from(shard.0)], Letter::Answer { ticket, result });
+            }
             Ok(Event::Core(_)) => {}
             // A last snapshot would go to whatever has the name now: what was acknowledged is safe without it.
             Err(RecvTimeoutError::Timeout) => {
+                attendance.look();
                 if let Some(done) = directory.check()? {
                     tracing::warn!(target: "storage", "{done}");
                 }

@@ -181,6 +181,15 @@ pub fn give_way() {
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
 }
 
+/// Whether a time server keeps the clock right, by the kernel's word; `None` where it gives none.
+pub fn is_clock_synchronised() -> Option<bool> {
+    // SAFETY: all zeros are a valid `timex`: nothing is to be changed.
+    let mut time: libc::timex = unsafe { std::mem::zeroed() };
+    // SAFETY: `time` is a valid place for one `timex`.
+    let state = unsafe { libc::adjtimex(&raw mut time) };
+    (state >= 0).then_some(time.status & libc::STA_UNSYNC == 0)
+}
+
 /// Tries to make an io_uring, the smallest there is.
 pub fn probe_io_uring() -> io::Result<()> {
     // 120 bytes of zeros are a valid `io_uring_params`: no flags.

@@ -69,9 +69,11 @@ pub(crate) async fn yield_to_reactor() {
 
 /// Wakes the executor regularly. glommio can park with runnable tasks when its preemption timer fires before the first
 /// task of a round has run; this bounds how long that lasts. Late beats are counted: they are stalls of the core. Those of
-/// them whose time this thread has used itself are counted as long turns, which no other program has a part in.
-pub(crate) async fn heartbeat(clock: SharedClock, metrics: Rc<ShardMetrics>) {
+/// them whose time this thread has used itself are counted as long turns, which no other program has a part in. `beat` is called
+/// with each, for whoever watches whether the core turns.
+pub(crate) async fn heartbeat(clock: SharedClock, metrics: Rc<ShardMetrics>, beat: impl Fn()) {
     loop {
+        beat();
         let (before, used_before) = (clock.monotonic(), host::thread_cpu_ns());
         Timer::new(HEARTBEAT_INTERVAL).await;
         if clock.monotonic().since(before) > 2 * HEARTBEAT_INTERVAL {

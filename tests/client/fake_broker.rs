@@ -536,6 +536,7 @@ impl State {
             | Request::ListInstances
             | Request::TopicStats(_)
             | Request::GroupStats(_)
+            | Request::Settings(_)
             | Request::FindMessages(_) => {
                 Err(Failure::new(Status::UnsupportedRequest, "this broker only knows queues"))
             }

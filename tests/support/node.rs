@@ -27,6 +27,7 @@ pub struct Setup {
     memory_group: Option<PathBuf>,
     has_usual_addresses: bool,
     user: Option<u32>,
+    variables: Vec<(String, String)>,
 }
 
 /// A broker that takes requests. Killed when dropped.
@@ -70,6 +71,7 @@ impl Setup {
             memory_group: None,
             has_usual_addresses: false,
             user: None,
+            variables: Vec::new(),
         }
     }
 
@@ -77,6 +79,14 @@ impl Setup {
     #[must_use]
     pub fn with(mut self, flags: &[&str]) -> Self {
         self.flags.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        self
+    }
+
+    /// Adds variables to the environment of the process.
+    #[must_use]
+    pub fn with_variables(mut self, variables: &[(&str, &str)]) -> Self {
+        self.variables
+            .extend(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         self
     }
 
@@ -217,6 +227,7 @@ impl Setup {
             default("--admin", "none");
         }
         command.args(&self.flags).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         if let Some(directory) = &self.directory {
             command.current_dir(directory);
         }

@@ -92,7 +92,7 @@ impl<D: Disk> Broker<D> {
     /// Asks the producers of a group about some of its halves.
     async fn check_group(self: &Rc<Self>, group: &GroupName) -> Result<(), Failure> {
         let now = self.steady.now();
-        let interval = self.options.transaction_check_interval.max(Duration::from_millis(1));
+        let interval = self.live.get().transaction_check_interval.max(Duration::from_millis(1));
         let checked = Checked { now, next_check: self.steady.end_of(interval) };
         let due = {
             let mut state = self.state.borrow_mut();

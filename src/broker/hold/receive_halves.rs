@@ -139,7 +139,7 @@ impl<D: Disk> Broker<D> {
         let topic = self.topic_of(request)?;
         let now = self.steady.now();
         let count = request.count.min(limits::RECEIVE_MESSAGES_MAX) as usize;
-        let interval = self.options.transaction_check_interval.max(Duration::from_millis(1));
+        let interval = self.live.get().transaction_check_interval.max(Duration::from_millis(1));
         let next_check = self.steady.end_of(interval);
         let due = {
             let mut state = self.state.borrow_mut();

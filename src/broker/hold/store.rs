@@ -159,7 +159,7 @@ impl<D: Disk> Broker<D> {
         immunity: Duration,
     ) -> Result<Taken, PlaceRefusal> {
         // The longer of the two, as RocketMQ has it.
-        let immunity = immunity.max(self.options.transaction_immunity).min(HALF_AGE_MAX);
+        let immunity = immunity.max(self.live.get().transaction_immunity).min(HALF_AGE_MAX);
         let first_check = self.steady.end_of(immunity);
         self.place_half(hold, Waiting { first_check, checks: 0, producer_group })
     }

@@ -187,7 +187,7 @@ impl<D: Disk> Broker<D> {
     pub(in crate::broker) fn terms(&self, receive: &Receive) -> Terms {
         let tables = self.tables();
         let settings = tables.group_settings(&receive.group);
-        let defaults = &self.options.leases;
+        let defaults = self.live.get().leases;
         let of_group = |ordered: bool| match (settings, ordered) {
             (Some(settings), false) => settings.lease.unwrap_or(defaults.lease),
             (Some(settings), true) => settings.ordered_lease.unwrap_or(defaults.ordered_lease),

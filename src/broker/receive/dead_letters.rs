@@ -222,7 +222,7 @@ impl<D: Disk> Broker<D> {
     fn deliveries_max(&self, group: &GroupName) -> u32 {
         let tables = self.tables();
         let of_group = tables.group_settings(group).and_then(|settings| settings.deliveries_max);
-        of_group.unwrap_or(self.options.leases.deliveries_max)
+        of_group.unwrap_or(self.live.get().leases.deliveries_max)
     }
 }
 

@@ -257,7 +257,7 @@ impl<D: Disk> Broker<D> {
         Ok(NodeInfo {
             version: self.options.version.clone(),
             node: Some(self.options.node),
-            level: self.options.level,
+            level: self.live.get().level,
             resident_bytes,
             shards,
         })

@@ -51,7 +51,8 @@ impl<D: Disk> Broker<D> {
         match self.publish_once(&publish).await {
             // Nothing is stored. The topic is nowhere, or somebody else's first use has not reached the queue's shard.
             Err(failure)
-                if failure.status == Status::TopicNotExist && self.options.auto_create_topics.is_some() =>
+                if failure.status == Status::TopicNotExist
+                    && self.live.get().auto_create_topics.is_some() =>
             {
                 self.handle(Request::OpenTopic(publish.topic.clone())).await?;
                 self.publish_once(&publish).await

@@ -355,7 +355,7 @@ impl<D: Disk> Broker<D> {
             let segments = self.log.segments();
             let [oldest, next, ..] = &segments[..] else { return Ok(()) };
             let kept: u64 = segments.iter().map(|segment| segment.bytes).sum();
-            let too_many = self.options.retention_bytes.is_some_and(|bytes| kept > bytes);
+            let too_many = self.live.get().retention_bytes.is_some_and(|bytes| kept > bytes);
             let expired =
                 self.log_retention().is_some_and(|retention| self.is_expired(oldest, next.base, retention));
             if !too_many && !expired {
@@ -427,8 +427,8 @@ impl<D: Disk> Broker<D> {
     /// ever.
     fn log_retention(&self) -> Option<Duration> {
         let tables = self.tables();
-        let of_topics = tables.topics().map(|topic| topic.retention.age(self.options.retention_age));
+        let of_topics = tables.topics().map(|topic| topic.retention.age(self.live.get().retention_age));
         let longest = of_topics.reduce(|one, other| Some(one?.max(other?)));
-        longest.unwrap_or(self.options.retention_age)
+        longest.unwrap_or(self.live.get().retention_age)
     }
 }

@@ -30,5 +30,6 @@ mod topics;
 mod traces;
 mod tracks;
 
-pub use arguments::MqadminWords;
+pub use admin::Admin;
+pub use arguments::{MqadminWords, Shared};
 pub use entry::{is_verb, main};

@@ -17,6 +17,7 @@ mod reply_decoder;
 mod reply_encoder;
 mod request_decoder;
 mod request_encoder;
+mod settings;
 mod stats;
 mod status;
 #[cfg(test)]

@@ -26,6 +26,7 @@ use super::instances;
 use super::locations;
 use super::proof::{self, PROOF_BYTES};
 use super::receipts::known_receipt;
+use super::settings;
 use super::stats;
 use super::status::{failure, known_level, known_retention};
 
@@ -169,6 +170,7 @@ fn other_reply(reply: &schema::Reply<'_>) -> Result<Reply, MalformedReply> {
             let list = reply.body_as_instance_list().ok_or_else(missing)?;
             Ok(Reply::Instances(instances::read_list(list)?))
         }
+        schema::ReplyBody::SettingList => settings::reply(reply.body_as_setting_list()).ok_or_else(missing),
         schema::ReplyBody::NodeInfo => Ok(Reply::Node(node(reply.body_as_node_info().ok_or_else(missing)?)?)),
         schema::ReplyBody::Acknowledged => {
             let outcomes = reply.body_as_acknowledged().ok_or_else(missing)?.outcomes();

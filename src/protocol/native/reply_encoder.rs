@@ -19,6 +19,7 @@ use super::group_info;
 use super::instances;
 use super::locations;
 use super::proof::PROOF_BYTES;
+use super::settings;
 use super::stats;
 use super::status::{level_code, retention_code, status_code};
 
@@ -275,6 +276,9 @@ fn body(builder: &mut Builder, reply: &Reply) -> Body {
         }
         Reply::Instances(instances) => {
             (Kind::InstanceList, instances::list_table(builder, instances).as_union_value())
+        }
+        Reply::Settings(settings) => {
+            (Kind::SettingList, settings::list_table(builder, settings).as_union_value())
         }
         Reply::Node(node) => (Kind::NodeInfo, node_table(builder, node).as_union_value()),
         Reply::TopicStats(page) => {

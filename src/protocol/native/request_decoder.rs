@@ -23,6 +23,7 @@ use super::envelope;
 use super::instances;
 use super::locations;
 use super::proof::{self, Prove};
+use super::settings;
 use super::stats;
 use super::status::{known_level, known_retention};
 
@@ -114,6 +115,7 @@ fn other_request(request: &schema::Request<'_>) -> Result<Request, Failure> {
         schema::RequestBody::ListTopicStats | schema::RequestBody::ListGroupStats => {
             stats::read_request(request).ok_or_else(missing)?
         }
+        schema::RequestBody::Settings => settings::changes(request.body_as_settings().ok_or_else(missing)?),
         schema::RequestBody::Receive => receiving::receive(request.body_as_receive().ok_or_else(missing)?),
         schema::RequestBody::Acknowledge => {
             receiving::acknowledge(request.body_as_acknowledge().ok_or_else(missing)?)

@@ -18,6 +18,7 @@ use super::envelope;
 use super::instances;
 use super::locations;
 use super::proof::Prove;
+use super::settings;
 use super::stats;
 use super::status::{level_code, retention_code};
 
@@ -151,6 +152,7 @@ impl RequestEncoder {
                 let arguments = schema::DescribeNodeArgs { count_syscalls: *count_syscalls };
                 (Kind::DescribeNode, schema::DescribeNode::create(builder, &arguments).as_union_value())
             }
+            Request::Settings(changes) => settings::request_body(builder, changes),
             Request::FindMessages(find) => find_body(builder, find),
             Request::CreateInstance(_) | Request::DeleteInstance(_) | Request::ListInstances => {
                 instances::request_body(builder, request)

@@ -106,6 +106,11 @@ fn requests() -> Vec<Request> {
         Request::TopicStats(StatsAsked { of: StatsOf::After(None), ages: true }),
         Request::TopicStats(StatsAsked { of: StatsOf::After(Some(topic())), ages: false }),
         Request::GroupStats(StatsAsked { of: StatsOf::One(group()), ages: true }),
+        Request::Settings(Vec::new()),
+        Request::Settings(vec![
+            SettingChange { name: "level".to_owned(), value: Some("written".to_owned()) },
+            SettingChange { name: "lease".to_owned(), value: None },
+        ]),
     ];
     let time = OffsetSpec::Time(Timestamp(1_700_000_000_000));
     let specs = [OffsetSpec::First, OffsetSpec::Last, time, OffsetSpec::Ago(Duration::from_secs(90))];
@@ -310,6 +315,15 @@ fn replies() -> Vec<Result<Reply, Failure>> {
         Ok(Reply::Node(node_info())),
         Ok(Reply::Watched(vec![key()])),
         Ok(Reply::Done),
+        Ok(Reply::Settings(vec![
+            SettingInfo {
+                name: "level".into(),
+                value: Some("durable".into()),
+                origin: "default".into(),
+                is_live: true,
+            },
+            SettingInfo { name: "advertise".into(), value: None, origin: String::new(), is_live: false },
+        ])),
         Ok(Reply::Instances(Vec::new())),
         Ok(Reply::Instances(
             [None, Some(instance())]

@@ -25,7 +25,16 @@ const NULL: &Value<'static> = &Value::Null;
 
 impl<'a> Value<'a> {
     pub fn parse(bytes: &'a [u8]) -> Result<Self, JsonError> {
-        let mut reader = Reader { scanner: Scanner::new(bytes), values: 0 };
+        Self::parse_up_to(bytes, limits::REMOTING_JSON_VALUES_MAX)
+    }
+
+    /// The same of a file that a person names: it may be as large as it is.
+    pub fn parse_file(bytes: &'a [u8]) -> Result<Self, JsonError> {
+        Self::parse_up_to(bytes, usize::MAX)
+    }
+
+    fn parse_up_to(bytes: &'a [u8], values_left: usize) -> Result<Self, JsonError> {
+        let mut reader = Reader { scanner: Scanner::new(bytes), values_left };
         let value = reader.value(0)?;
         reader.scanner.end()?;
         Ok(value)
@@ -89,16 +98,13 @@ impl<'a> Value<'a> {
 
 struct Reader<'a> {
     scanner: Scanner<'a>,
-    values: usize,
+    values_left: usize,
 }
 
 impl<'a> Reader<'a> {
     /// `depth` is how many arrays and objects the value lies in.
     fn value(&mut self, depth: usize) -> Result<Value<'a>, JsonError> {
-        self.values += 1;
-        if self.values > limits::REMOTING_JSON_VALUES_MAX {
-            return Err(JsonError::Values);
-        }
+        self.values_left = self.values_left.checked_sub(1).ok_or(JsonError::Values)?;
         match self.scanner.peek()? {
             b'{' => self.object(below(depth)?),
             b'[' => self.array(below(depth)?),

@@ -14,6 +14,7 @@
 //! | `client` | the other end: requests out, answers in |
 //! | `refusal` | requests that are not carried out |
 //! | `body` | what bodies say, as types of their own |
+//! | `broker_conf` | the settings of Apache's broker, and what each means here |
 //! | `signature` | who has signed a request |
 //! | `consumer_group` | which groups these clients can consume as |
 //! | `code`, `status` | numbers of requests and answers; which one an outcome has |
@@ -21,6 +22,7 @@
 //! What is read is read tolerantly, since every client writes it differently; what is written is what all of them read.
 
 pub mod body;
+pub mod broker_conf;
 pub mod call;
 pub mod client;
 pub mod code;

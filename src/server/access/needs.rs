@@ -84,6 +84,8 @@ impl<F: Fn(TopicId) -> Option<TopicName>> Check<'_, F> {
             Request::CreateInstance(_) => administer("create instances"),
             Request::DeleteInstance(_) => administer("delete instances"),
             Request::ListInstances => administer("list instances"),
+            Request::Settings(changes) if changes.is_empty() => administer("read the broker's settings"),
+            Request::Settings(_) => administer("change the broker's settings"),
             Request::DescribeNode { count_syscalls: _ } => administer("read the broker's counters"),
             Request::TopicStats(StatsAsked { of: StatsOf::One(topic), .. }) => {
                 self.need(Need::Describe { topic: topic.as_str() })

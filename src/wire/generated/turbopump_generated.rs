@@ -756,10 +756,10 @@ impl flatbuffers::SimpleToVerifyInSlice for Decision {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_REQUEST_BODY: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_REQUEST_BODY: u8 = 34;
+pub const ENUM_MAX_REQUEST_BODY: u8 = 35;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_REQUEST_BODY: [RequestBody; 35] = [
+pub const ENUM_VALUES_REQUEST_BODY: [RequestBody; 36] = [
   RequestBody::NONE,
   RequestBody::Produce,
   RequestBody::Fetch,
@@ -795,6 +795,7 @@ pub const ENUM_VALUES_REQUEST_BODY: [RequestBody; 35] = [
   RequestBody::Prove,
   RequestBody::ListTopicStats,
   RequestBody::ListGroupStats,
+  RequestBody::Settings,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -837,9 +838,10 @@ impl RequestBody {
   pub const Prove: Self = Self(32);
   pub const ListTopicStats: Self = Self(33);
   pub const ListGroupStats: Self = Self(34);
+  pub const Settings: Self = Self(35);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 34;
+  pub const ENUM_MAX: u8 = 35;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::Produce,
@@ -876,6 +878,7 @@ impl RequestBody {
     Self::Prove,
     Self::ListTopicStats,
     Self::ListGroupStats,
+    Self::Settings,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -915,6 +918,7 @@ impl RequestBody {
       Self::Prove => Some("Prove"),
       Self::ListTopicStats => Some("ListTopicStats"),
       Self::ListGroupStats => Some("ListGroupStats"),
+      Self::Settings => Some("Settings"),
       _ => None,
     }
   }
@@ -1064,10 +1068,10 @@ impl flatbuffers::SimpleToVerifyInSlice for ReceiptOutcome {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_REPLY_BODY: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_REPLY_BODY: u8 = 24;
+pub const ENUM_MAX_REPLY_BODY: u8 = 25;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_REPLY_BODY: [ReplyBody; 25] = [
+pub const ENUM_VALUES_REPLY_BODY: [ReplyBody; 26] = [
   ReplyBody::NONE,
   ReplyBody::Produced,
   ReplyBody::Fetched,
@@ -1093,6 +1097,7 @@ pub const ENUM_VALUES_REPLY_BODY: [ReplyBody; 25] = [
   ReplyBody::Proved,
   ReplyBody::TopicStatsList,
   ReplyBody::GroupStatsList,
+  ReplyBody::SettingList,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -1125,9 +1130,10 @@ impl ReplyBody {
   pub const Proved: Self = Self(22);
   pub const TopicStatsList: Self = Self(23);
   pub const GroupStatsList: Self = Self(24);
+  pub const SettingList: Self = Self(25);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 24;
+  pub const ENUM_MAX: u8 = 25;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::Produced,
@@ -1154,6 +1160,7 @@ impl ReplyBody {
     Self::Proved,
     Self::TopicStatsList,
     Self::GroupStatsList,
+    Self::SettingList,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -1183,6 +1190,7 @@ impl ReplyBody {
       Self::Proved => Some("Proved"),
       Self::TopicStatsList => Some("TopicStatsList"),
       Self::GroupStatsList => Some("GroupStatsList"),
+      Self::SettingList => Some("SettingList"),
       _ => None,
     }
   }
@@ -6969,6 +6977,218 @@ impl core::fmt::Debug for ListGroupStats<'_> {
       ds.finish()
   }
 }
+pub enum SettingChangeOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct SettingChange<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for SettingChange<'a> {
+  type Inner = SettingChange<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> SettingChange<'a> {
+  pub const VT_NAME: flatbuffers::VOffsetT = 4;
+  pub const VT_VALUE: flatbuffers::VOffsetT = 6;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    SettingChange { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args SettingChangeArgs<'args>
+  ) -> flatbuffers::WIPOffset<SettingChange<'bldr>> {
+    let mut builder = SettingChangeBuilder::new(_fbb);
+    if let Some(x) = args.value { builder.add_value(x); }
+    if let Some(x) = args.name { builder.add_name(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn name(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(SettingChange::VT_NAME, None).unwrap()}
+  }
+  #[inline]
+  pub fn value(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(SettingChange::VT_VALUE, None)}
+  }
+}
+
+impl flatbuffers::Verifiable for SettingChange<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("name", Self::VT_NAME, true)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("value", Self::VT_VALUE, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct SettingChangeArgs<'a> {
+    pub name: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub value: Option<flatbuffers::WIPOffset<&'a str>>,
+}
+impl<'a> Default for SettingChangeArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    SettingChangeArgs {
+      name: None, // required field
+      value: None,
+    }
+  }
+}
+
+pub struct SettingChangeBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> SettingChangeBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_name(&mut self, name: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(SettingChange::VT_NAME, name);
+  }
+  #[inline]
+  pub fn add_value(&mut self, value: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(SettingChange::VT_VALUE, value);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> SettingChangeBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    SettingChangeBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<SettingChange<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, SettingChange::VT_NAME,"name");
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for SettingChange<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("SettingChange");
+      ds.field("name", &self.name());
+      ds.field("value", &self.value());
+      ds.finish()
+  }
+}
+pub enum SettingsOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct Settings<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for Settings<'a> {
+  type Inner = Settings<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> Settings<'a> {
+  pub const VT_CHANGES: flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    Settings { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args SettingsArgs<'args>
+  ) -> flatbuffers::WIPOffset<Settings<'bldr>> {
+    let mut builder = SettingsBuilder::new(_fbb);
+    if let Some(x) = args.changes { builder.add_changes(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn changes(&self) -> Option<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<SettingChange<'a>>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<SettingChange>>>>(Settings::VT_CHANGES, None)}
+  }
+}
+
+impl flatbuffers::Verifiable for Settings<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, flatbuffers::ForwardsUOffset<SettingChange>>>>("changes", Self::VT_CHANGES, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct SettingsArgs<'a> {
+    pub changes: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<SettingChange<'a>>>>>,
+}
+impl<'a> Default for SettingsArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    SettingsArgs {
+      changes: None,
+    }
+  }
+}
+
+pub struct SettingsBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> SettingsBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_changes(&mut self, changes: flatbuffers::WIPOffset<flatbuffers::Vector<'b , flatbuffers::ForwardsUOffset<SettingChange<'b >>>>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(Settings::VT_CHANGES, changes);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> SettingsBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    SettingsBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<Settings<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for Settings<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("Settings");
+      ds.field("changes", &self.changes());
+      ds.finish()
+  }
+}
 pub enum RequestOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -7494,6 +7714,20 @@ impl<'a> Request<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_settings(&self) -> Option<Settings<'a>> {
+    if self.body_type() == RequestBody::Settings {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { Settings::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl flatbuffers::Verifiable for Request<'_> {
@@ -7539,6 +7773,7 @@ impl flatbuffers::Verifiable for Request<'_> {
           RequestBody::Prove => v.verify_union_variant::<flatbuffers::ForwardsUOffset<Prove>>("RequestBody::Prove", pos),
           RequestBody::ListTopicStats => v.verify_union_variant::<flatbuffers::ForwardsUOffset<ListTopicStats>>("RequestBody::ListTopicStats", pos),
           RequestBody::ListGroupStats => v.verify_union_variant::<flatbuffers::ForwardsUOffset<ListGroupStats>>("RequestBody::ListGroupStats", pos),
+          RequestBody::Settings => v.verify_union_variant::<flatbuffers::ForwardsUOffset<Settings>>("RequestBody::Settings", pos),
           _ => Ok(()),
         }
      })?
@@ -7827,6 +8062,13 @@ impl core::fmt::Debug for Request<'_> {
         },
         RequestBody::ListGroupStats => {
           if let Some(x) = self.body_as_list_group_stats() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        RequestBody::Settings => {
+          if let Some(x) = self.body_as_settings() {
             ds.field("body", &x)
           } else {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
@@ -14081,6 +14323,254 @@ impl core::fmt::Debug for GroupStatsList<'_> {
       ds.finish()
   }
 }
+pub enum SettingInfoOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct SettingInfo<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for SettingInfo<'a> {
+  type Inner = SettingInfo<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> SettingInfo<'a> {
+  pub const VT_NAME: flatbuffers::VOffsetT = 4;
+  pub const VT_VALUE: flatbuffers::VOffsetT = 6;
+  pub const VT_ORIGIN: flatbuffers::VOffsetT = 8;
+  pub const VT_LIVE: flatbuffers::VOffsetT = 10;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    SettingInfo { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args SettingInfoArgs<'args>
+  ) -> flatbuffers::WIPOffset<SettingInfo<'bldr>> {
+    let mut builder = SettingInfoBuilder::new(_fbb);
+    if let Some(x) = args.origin { builder.add_origin(x); }
+    if let Some(x) = args.value { builder.add_value(x); }
+    if let Some(x) = args.name { builder.add_name(x); }
+    builder.add_live(args.live);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn name(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(SettingInfo::VT_NAME, None).unwrap()}
+  }
+  #[inline]
+  pub fn value(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(SettingInfo::VT_VALUE, None)}
+  }
+  #[inline]
+  pub fn origin(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(SettingInfo::VT_ORIGIN, None).unwrap()}
+  }
+  #[inline]
+  pub fn live(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(SettingInfo::VT_LIVE, Some(false)).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for SettingInfo<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("name", Self::VT_NAME, true)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("value", Self::VT_VALUE, false)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("origin", Self::VT_ORIGIN, true)?
+     .visit_field::<bool>("live", Self::VT_LIVE, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct SettingInfoArgs<'a> {
+    pub name: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub value: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub origin: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub live: bool,
+}
+impl<'a> Default for SettingInfoArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    SettingInfoArgs {
+      name: None, // required field
+      value: None,
+      origin: None, // required field
+      live: false,
+    }
+  }
+}
+
+pub struct SettingInfoBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> SettingInfoBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_name(&mut self, name: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(SettingInfo::VT_NAME, name);
+  }
+  #[inline]
+  pub fn add_value(&mut self, value: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(SettingInfo::VT_VALUE, value);
+  }
+  #[inline]
+  pub fn add_origin(&mut self, origin: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(SettingInfo::VT_ORIGIN, origin);
+  }
+  #[inline]
+  pub fn add_live(&mut self, live: bool) {
+    self.fbb_.push_slot::<bool>(SettingInfo::VT_LIVE, live, false);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> SettingInfoBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    SettingInfoBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<SettingInfo<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, SettingInfo::VT_NAME,"name");
+    self.fbb_.required(o, SettingInfo::VT_ORIGIN,"origin");
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for SettingInfo<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("SettingInfo");
+      ds.field("name", &self.name());
+      ds.field("value", &self.value());
+      ds.field("origin", &self.origin());
+      ds.field("live", &self.live());
+      ds.finish()
+  }
+}
+pub enum SettingListOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct SettingList<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for SettingList<'a> {
+  type Inner = SettingList<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> SettingList<'a> {
+  pub const VT_SETTINGS: flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    SettingList { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args SettingListArgs<'args>
+  ) -> flatbuffers::WIPOffset<SettingList<'bldr>> {
+    let mut builder = SettingListBuilder::new(_fbb);
+    if let Some(x) = args.settings { builder.add_settings(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn settings(&self) -> flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<SettingInfo<'a>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<SettingInfo>>>>(SettingList::VT_SETTINGS, None).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for SettingList<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, flatbuffers::ForwardsUOffset<SettingInfo>>>>("settings", Self::VT_SETTINGS, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct SettingListArgs<'a> {
+    pub settings: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<SettingInfo<'a>>>>>,
+}
+impl<'a> Default for SettingListArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    SettingListArgs {
+      settings: None, // required field
+    }
+  }
+}
+
+pub struct SettingListBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> SettingListBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_settings(&mut self, settings: flatbuffers::WIPOffset<flatbuffers::Vector<'b , flatbuffers::ForwardsUOffset<SettingInfo<'b >>>>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(SettingList::VT_SETTINGS, settings);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> SettingListBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    SettingListBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<SettingList<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, SettingList::VT_SETTINGS,"settings");
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for SettingList<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("SettingList");
+      ds.field("settings", &self.settings());
+      ds.finish()
+  }
+}
 pub enum DoneOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -14685,6 +15175,21 @@ impl<'a> Reply<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_setting_list(&self) -> Option<SettingList<'a>> {
+    if self.body_type() == ReplyBody::SettingList {
+      self.body().map(|t| {
+       // Safety:
+       // Created from a valid Table for this object
+       // Which contains a valid union in this slot
+       unsafe { SettingList::init_from_table(t) }
+     })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl flatbuffers::Verifiable for Reply<'_> {
@@ -14722,6 +15227,7 @@ impl flatbuffers::Verifiable for Reply<'_> {
           ReplyBody::Proved => v.verify_union_variant::<flatbuffers::ForwardsUOffset<Proved>>("ReplyBody::Proved", pos),
           ReplyBody::TopicStatsList => v.verify_union_variant::<flatbuffers::ForwardsUOffset<TopicStatsList>>("ReplyBody::TopicStatsList", pos),
           ReplyBody::GroupStatsList => v.verify_union_variant::<flatbuffers::ForwardsUOffset<GroupStatsList>>("ReplyBody::GroupStatsList", pos),
+          ReplyBody::SettingList => v.verify_union_variant::<flatbuffers::ForwardsUOffset<SettingList>>("ReplyBody::SettingList", pos),
           _ => Ok(()),
         }
      })?
@@ -14953,6 +15459,13 @@ impl core::fmt::Debug for Reply<'_> {
         },
         ReplyBody::GroupStatsList => {
           if let Some(x) = self.body_as_group_stats_list() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        ReplyBody::SettingList => {
+          if let Some(x) = self.body_as_setting_list() {
             ds.field("body", &x)
           } else {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")

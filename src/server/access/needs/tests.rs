@@ -161,6 +161,8 @@ fn requests() -> Vec<(Request, Who)> {
         (Request::CreateInstance(instance.clone()), Who::Root),
         (Request::DeleteInstance(instance), Who::Root),
         (Request::ListInstances, Who::Root),
+        (Request::Settings(Vec::new()), Who::Root),
+        (Request::Settings(vec![SettingChange { name: "level".into(), value: None }]), Who::Root),
         (Request::DescribeNode { count_syscalls: false }, Who::Root),
         (Request::TopicStats(StatsAsked { of: StatsOf::One(orders()), ages: true }), Who::Both),
         (Request::TopicStats(StatsAsked { of: StatsOf::After(None), ages: false }), Who::Root),

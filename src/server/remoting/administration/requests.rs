@@ -50,6 +50,7 @@ impl Remoting {
             request::QUERY_CONSUME_QUEUE => self.queue_entries(asker, sender, header).await,
             request::QUERY_CONSUME_TIME_SPAN => self.consumed_times(asker, sender, header).await,
             request::CLONE_GROUP_OFFSET => self.clone_places(asker, sender, header).await,
+            request::UPDATE_BROKER_CONFIG => self.change_settings(asker, sender, body).await,
             request::AUTH_LIST_USER => self.users(asker, sender, header).await,
             request::AUTH_LIST_ACL => self.rules(asker, sender, header).await,
             _ => self.administer_at_once(sender, header, body).map(Some),
@@ -65,7 +66,6 @@ impl Remoting {
     ) -> Result<Answer, Refused> {
         match header.code {
             request::GET_BROKER_CONFIG => self.settings(sender),
-            request::UPDATE_BROKER_CONFIG => self.change_settings(sender, body),
             request::GET_PRODUCER_CONNECTION_LIST => self.producer_connections(sender, header),
             request::GET_ALL_PRODUCER_INFO => self.all_producers(sender),
             request::GET_TOPIC_CONFIG => self.topic_configuration(sender, header),

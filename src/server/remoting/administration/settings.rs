@@ -1,10 +1,15 @@
 //! How a broker is set up, by RocketMQ's names (`common/.../BrokerConfig.java`, `store/.../config/MessageStoreConfig.java`): as far as
-//! there is something here that they mean. It is given at the start, and shown to tools.
+//! there is something here that they mean. It is given at the start, shown to tools, and
+//! changed by them as far as it can be.
 
+use std::rc::Rc;
+
+use crate::api::{Request, SettingChange};
 use crate::limits;
 use crate::protocol::remoting::ResponseCode;
 use crate::protocol::remoting::body::{DataVersion, write_topics_at};
-use crate::server::remoting::answer::Answer;
+use crate::protocol::remoting::broker_conf::{Fate, Property, Said, properties};
+use crate::server::remoting::answer::{Answer, Asker};
 use crate::server::remoting::connection::Remoting;
 use crate::server::remoting::requests::Refused;
 use crate::server::remoting::signed::Sender;
@@ -30,7 +35,8 @@ impl Remoting {
         let (port, options) = (self.port(), self.connections.broker.options());
         let address = port.addresses().into_iter().nth(usize::from(options.shard.0)).unwrap_or_default();
         let (host, number) = address.rsplit_once(':').unwrap_or((&address, ""));
-        let flush = if options.level == Level::Durable { "SYNC_FLUSH" } else { "ASYNC_FLUSH" };
+        let live = self.connections.broker.live();
+        let flush = if live.level == Level::Durable { "SYNC_FLUSH" } else { "ASYNC_FLUSH" };
         let mut table = vec![
             ("brokerClusterName", port.node.cluster.clone()),
             ("brokerName", self.own_name()),
@@ -46,13 +52,13 @@ impl Remoting {
             ("mappedFileSizeCommitLog", options.segment_bytes.to_string()),
             ("maxMessageSize", limits::BODY_BYTES_MAX.to_string()),
             ("messageDelayLevel", options.delay_levels.to_string()),
-            ("transactionTimeOut", options.transaction_immunity.as_millis().to_string()),
-            ("transactionCheckInterval", options.transaction_check_interval.as_millis().to_string()),
+            ("transactionTimeOut", live.transaction_immunity.as_millis().to_string()),
+            ("transactionCheckInterval", live.transaction_check_interval.as_millis().to_string()),
             ("transactionCheckMax", options.transaction_checks_max.to_string()),
             ("enablePropertyFilter", "false".to_owned()),
             ("longPollingEnable", "true".to_owned()),
         ];
-        if let Some(age) = options.retention_age {
+        if let Some(age) = live.retention_age {
             table.push(("fileReservedTime", age.as_secs().div_ceil(HOUR_SECONDS).to_string()));
         }
         table
@@ -75,22 +81,52 @@ impl Remoting {
         Ok(Answer::done())
     }
 
-    /// What a setting is already is no change; nothing else can be changed while the broker runs.
-    pub(super) fn change_settings(&self, sender: &Sender, body: &[u8]) -> Result<Answer, Refused> {
+    /// What a setting is already is no change. The others are changed as `turbopump config set` does, where they have a meaning here.
+    pub(super) async fn change_settings(
+        self: &Rc<Self>,
+        asker: Asker,
+        sender: &Sender,
+        body: &[u8],
+    ) -> Result<Option<Answer>, Refused> {
         self.check_admin(sender, "change the broker's settings")?;
+        let changes = self.changes_of(&String::from_utf8_lossy(body))?;
+        let broker = self.connections.broker.clone();
+        let done = async move {
+            if !changes.is_empty() {
+                broker.handle(Request::Settings(changes)).await.map_err(Refused::failed)?;
+            }
+            Ok(Answer::done())
+        };
+        self.begin(asker, done).await
+    }
+
+    /// What the lines of a request are to change.
+    fn changes_of(&self, text: &str) -> Result<Vec<SettingChange>, Refused> {
         let table = self.settings_table();
-        let text = String::from_utf8_lossy(body);
-        for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
-            let (name, value) = line.split_once('=').unwrap_or((line, ""));
-            let is_so = table.iter().any(|(known, present)| *known == name.trim() && present == value.trim());
-            if !is_so {
-                let remark = format!(
-                    "`{}` cannot be changed while the broker runs: settings are flags of `turbopump serve`",
-                    name.trim()
-                );
-                return Err(Refused::new(ResponseCode::NoPermission, remark));
+        let mut changes = Vec::new();
+        for Property { name, value, .. } in properties(text) {
+            if table.iter().any(|(known, present)| *known == name && *present == value) {
+                continue;
+            }
+            let refused = |remark: String| Refused::new(ResponseCode::NoPermission, remark);
+            match Fate::of(&name, &value).map_err(refused)? {
+                Fate::Taken(said) | Fate::Approximated(said, _) => {
+                    let change =
+                        |said: Said| SettingChange { name: said.setting.to_owned(), value: Some(said.value) };
+                    changes.extend(said.into_iter().map(change));
+                }
+                Fate::Meaningless(why) => {
+                    return Err(refused(format!("`{name}` means nothing to this broker: {why}")));
+                }
+                Fate::Wants { why, .. } => {
+                    return Err(refused(format!("`{name}` cannot be changed while the broker runs: {why}")));
+                }
+                // By the names of our own flags.
+                Fate::Unknown => {
+                    changes.push(SettingChange { name, value: Some(value).filter(|value| !value.is_empty()) })
+                }
             }
         }
-        Ok(Answer::done())
+        Ok(changes)
     }
 }
