@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::cli::bench::BenchArguments;
+use crate::cli::check::CheckArguments;
 use crate::cli::completion::CompletionArguments;
 use crate::cli::configure::ConfigArguments;
 use crate::cli::consume::ConsumeArguments;
@@ -54,6 +55,8 @@ pub enum Command {
     Status(StatusArguments),
     /// Watch topics, groups and shards: rates, lag, ages, and what cores and device have to do
     Top(TopArguments),
+    /// Look whether this machine runs a broker well, and say what to type where it does not
+    Check(CheckArguments),
     /// Check, repair or print the files of a broker that does not run
     Log(LogArguments),
     /// Print a completion script for a shell
@@ -157,6 +160,8 @@ mod tests {
             "turbopump bench consume TOPIC --level durable --baseline --hgrm FILE --plot FILE -o json",
             "turbopump bench end-to-end TOPIC --body 1KiB --queues 16 --pin 1 --verify --baseline-dir DIR",
             "turbopump serve --data DIR --print-config -o json",
+            "turbopump check",
+            "turbopump check --data DIR --cores 0,1 -o json",
             "turbopump log verify --data DIR",
             "turbopump log dump --data DIR",
             "turbopump completion bash",

@@ -7,6 +7,7 @@
 mod arguments;
 mod bench;
 mod calendar;
+mod check;
 mod completion;
 mod config;
 mod configure;

@@ -7,6 +7,7 @@ mod access;
 mod admin;
 mod bounds;
 mod catch_up;
+mod check;
 mod command_line;
 mod command_refusals;
 mod configuration;
