@@ -47,3 +47,9 @@ fuzz seconds="600":
 # SIGKILL at random moments, 200 rounds
 kill rounds="200":
     TURBOPUMP_KILL_ROUNDS={{rounds}} cargo test --release --test kill -- --nocapture
+
+# The packages for Debian and for rpm, of a release build (needs dpkg-dev; cargo-generate-rpm for the other)
+package:
+    cargo build --release --locked
+    bash tools/package/prepare.sh
+    python3 tools/package/deb.py

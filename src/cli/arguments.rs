@@ -10,6 +10,7 @@ use crate::cli::consume::ConsumeArguments;
 use crate::cli::group::GroupArguments;
 use crate::cli::instance::InstanceArguments;
 use crate::cli::log::LogArguments;
+use crate::cli::manual::ManualArguments;
 use crate::cli::message::MessageArguments;
 use crate::cli::mqadmin::MqadminWords;
 use crate::cli::output::OutputFormat;
@@ -61,6 +62,8 @@ pub enum Command {
     Log(LogArguments),
     /// Print a completion script for a shell
     Completion(CompletionArguments),
+    /// Write the manual pages of all commands
+    Man(ManualArguments),
     /// Commands of RocketMQ's mqadmin, for any broker of its protocol: `turbopump mqadmin --help` lists them
     Mqadmin(MqadminWords),
 }
@@ -165,6 +168,7 @@ mod tests {
             "turbopump log verify --data DIR",
             "turbopump log dump --data DIR",
             "turbopump completion bash",
+            "turbopump man DIR",
             "turbopump config get",
             "turbopump config get level lease -o json",
             "turbopump config set level=written retention-age=7d --server example.org:10911",

@@ -12,8 +12,8 @@ use crate::cli::error::CommandError;
 use crate::cli::mqadmin::MqadminWords;
 use crate::cli::output::{OutputFormat, check_output, to_json, without_controls};
 use crate::cli::{
-    bench, check, completion, configure, consume, group, instance, log, meant, message, mqadmin, produce,
-    serve, status, top, topic,
+    bench, check, completion, configure, consume, group, instance, log, manual, meant, message, mqadmin,
+    produce, serve, status, top, topic,
 };
 
 /// Runs the command that `arguments` (the program's name first) describe.
@@ -64,6 +64,7 @@ fn run(arguments: Arguments) -> Result<(), CommandError> {
         Command::Check(command) => check::run(&command, format),
         Command::Config(command) => configure::run(command, format),
         Command::Completion(command) => completion::run(&command),
+        Command::Man(command) => manual::run(&command),
         Command::Mqadmin(_) => unreachable!("it has a definition of its own"),
     }
 }

@@ -21,6 +21,7 @@ mod instance;
 mod lines;
 mod log;
 mod log_level;
+mod manual;
 mod meant;
 mod message;
 mod message_id;
