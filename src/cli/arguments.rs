@@ -8,6 +8,7 @@ use crate::cli::completion::CompletionArguments;
 use crate::cli::configure::ConfigArguments;
 use crate::cli::consume::ConsumeArguments;
 use crate::cli::group::GroupArguments;
+use crate::cli::import::ImportArguments;
 use crate::cli::instance::InstanceArguments;
 use crate::cli::log::LogArguments;
 use crate::cli::manual::ManualArguments;
@@ -56,6 +57,8 @@ pub enum Command {
     Status(StatusArguments),
     /// Watch topics, groups and shards: rates, lag, ages, and what cores and device have to do
     Top(TopArguments),
+    /// Make the topics and groups that a broker of Apache's has in its files
+    ImportRocketmq(ImportArguments),
     /// Look whether this machine runs a broker well, and say what to type where it does not
     Check(CheckArguments),
     /// Check, repair or print the files of a broker that does not run
@@ -173,6 +176,7 @@ mod tests {
             "turbopump config get level lease -o json",
             "turbopump config set level=written retention-age=7d --server example.org:10911",
             "turbopump config unset level",
+            "turbopump import-rocketmq DIR --dry-run -o json",
             "turbopump mqadmin consumerProgress -n a:9876 -g G",
             "turbopump mqadmin updateTopic -b a:1 -t T -o true",
             "turbopump -o json topic list",

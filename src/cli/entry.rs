@@ -12,8 +12,8 @@ use crate::cli::error::CommandError;
 use crate::cli::mqadmin::MqadminWords;
 use crate::cli::output::{OutputFormat, check_output, to_json, without_controls};
 use crate::cli::{
-    bench, check, completion, configure, consume, group, instance, log, manual, meant, message, mqadmin,
-    produce, serve, status, top, topic,
+    bench, check, completion, configure, consume, group, import, instance, log, manual, meant, message,
+    mqadmin, produce, serve, status, top, topic,
 };
 
 /// Runs the command that `arguments` (the program's name first) describe.
@@ -62,6 +62,7 @@ fn run(arguments: Arguments) -> Result<(), CommandError> {
         Command::Top(command) => top::run(&command, format),
         Command::Log(command) => log::run(command, format),
         Command::Check(command) => check::run(&command, format),
+        Command::ImportRocketmq(command) => import::run(&command, format),
         Command::Config(command) => configure::run(command, format),
         Command::Completion(command) => completion::run(&command),
         Command::Man(command) => manual::run(&command),

@@ -17,6 +17,7 @@ mod error;
 mod fields;
 mod group;
 mod group_view;
+mod import;
 mod instance;
 mod lines;
 mod log;

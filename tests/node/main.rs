@@ -30,6 +30,7 @@ mod http_filters;
 mod http_framing;
 mod https;
 mod identity;
+mod importing;
 mod instances;
 mod layouts;
 mod live_settings;
