@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::cli::bench::BenchArguments;
+use crate::cli::bundle::BundleArguments;
 use crate::cli::check::CheckArguments;
 use crate::cli::completion::CompletionArguments;
 use crate::cli::configure::ConfigArguments;
@@ -57,6 +58,8 @@ pub enum Command {
     Status(StatusArguments),
     /// Watch topics, groups and shards: rates, lag, ages, and what cores and device have to do
     Top(TopArguments),
+    /// Put what a report of a fault needs into one archive, without secrets
+    Bundle(BundleArguments),
     /// Make the topics and groups that a broker of Apache's has in its files
     ImportRocketmq(ImportArguments),
     /// Look whether this machine runs a broker well, and say what to type where it does not
@@ -172,6 +175,8 @@ mod tests {
             "turbopump log dump --data DIR",
             "turbopump completion bash",
             "turbopump man DIR",
+            "turbopump bundle",
+            "turbopump bundle FILE --config FILE --data DIR --log FILE --log FILE -o json",
             "turbopump config get",
             "turbopump config get level lease -o json",
             "turbopump config set level=written retention-age=7d --server example.org:10911",

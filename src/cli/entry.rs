@@ -12,8 +12,8 @@ use crate::cli::error::CommandError;
 use crate::cli::mqadmin::MqadminWords;
 use crate::cli::output::{OutputFormat, check_output, to_json, without_controls};
 use crate::cli::{
-    bench, check, completion, configure, consume, group, import, instance, log, manual, meant, message,
-    mqadmin, produce, serve, status, top, topic,
+    bench, bundle, check, completion, configure, consume, group, import, instance, log, manual, meant,
+    message, mqadmin, produce, serve, status, top, topic,
 };
 
 /// Runs the command that `arguments` (the program's name first) describe.
@@ -61,6 +61,7 @@ fn run(arguments: Arguments) -> Result<(), CommandError> {
         Command::Status(command) => status::run(&command, format),
         Command::Top(command) => top::run(&command, format),
         Command::Log(command) => log::run(command, format),
+        Command::Bundle(command) => bundle::run(&command, format),
         Command::Check(command) => check::run(&command, format),
         Command::ImportRocketmq(command) => import::run(&command, format),
         Command::Config(command) => configure::run(command, format),

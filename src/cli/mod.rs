@@ -6,6 +6,7 @@
 
 mod arguments;
 mod bench;
+mod bundle;
 mod calendar;
 mod check;
 mod completion;

@@ -6,6 +6,7 @@ mod support;
 mod access;
 mod admin;
 mod bounds;
+mod bundle;
 mod catch_up;
 mod check;
 mod command_line;
