@@ -25,8 +25,11 @@ use crate::metrics::ShardMetrics;
 use crate::net::TlsError;
 use crate::runtime::host;
 use crate::runtime::{Glommio, SystemClock, heartbeat};
-use crate::server::{Access, ConnectionDescriptors, Connections, Door, DoorRules, Doors};
-use crate::server::{HttpOptions, HttpPort, RemotingOptions, RemotingPort, ShardBroker, Tls};
+use crate::server::{
+    Access, ConnectionDescriptors, Connections, CoreTurns, CostlyStepSender, Door, DoorRules,
+};
+use crate::server::{Doors, HandshakeMakers, HttpOptions, HttpPort, RemotingOptions, RemotingPort};
+use crate::server::{ShardBroker, Tls};
 use crate::types::ShardId;
 
 /// Memory that glommio registers with each of its three rings; small, since the limit of locked memory is.
@@ -78,6 +81,8 @@ pub(super) struct DoorPlan {
     pub remoting: Option<RemotingOptions>,
     /// Certificate and key; `None`: without TLS.
     pub tls: Option<(PathBuf, PathBuf)>,
+    /// What of handshakes takes long goes there; `None`: without TLS.
+    pub costly_steps: Option<CostlyStepSender>,
     /// `None`: everybody may do everything.
     pub access_keys: Option<PathBuf>,
 }
@@ -179,6 +184,7 @@ async fn run_core(plan: CorePlan) {
         "key-index",
     );
     let queues = Queues { catch_up, housekeeping, key_index };
+    let turns = CoreTurns::new(SystemClock::shared(plan.start));
     let (mut node_listener, mut http_listener) = (plan.node_listener, plan.http_listener);
     let mut namesrv_listener = plan.namesrv_listener;
     let mut tasks = Vec::new();
@@ -197,6 +203,7 @@ async fn run_core(plan: CorePlan) {
             gate: plan.gate.clone(),
             pulse: plan.pulses.of(shard.options.shard.0),
             queues,
+            turns: turns.clone(),
             connection_descriptors: plan.connection_descriptors.clone(),
             counts_thread: index == 0,
         };
@@ -231,6 +238,7 @@ struct Seat {
     gate: Gate,
     pulse: Pulse,
     queues: Queues,
+    turns: Rc<CoreTurns>,
     connection_descriptors: ConnectionDescriptors,
     /// Counters of the thread are told by one of its shards only.
     counts_thread: bool,
@@ -249,7 +257,9 @@ impl Seat {
         let http = plan.http.as_ref().map(open_http);
         let open_remoting = |options| RemotingPort::open(broker, options, &self.secret);
         let remoting = plan.remoting.as_ref().map(open_remoting);
-        let tls = plan.tls.as_ref().map(|files| Tls::open(broker, files, plan.rules)).transpose()?;
+        let makers = || HandshakeMakers { threads: plan.costly_steps.clone(), turns: self.turns.clone() };
+        let open_tls = |files| Tls::open(broker, files, plan.rules, makers());
+        let tls = plan.tls.as_ref().map(open_tls).transpose()?;
         Ok(Doors { rules: plan.rules, http, remoting, tls, access })
     }
 }
@@ -288,9 +298,12 @@ async fn run_shard(plan: ShardPlan, seat: Seat) {
     listeners.extend(seat.node_listener.map(|listener| (listener, Door::Native)));
     listeners.extend(seat.http_listener.map(|listener| (listener, Door::Http)));
     listeners.extend(seat.namesrv_listener.map(|listener| (listener, Door::NameServer)));
+    let handshakes = connections.clone();
+    let handshakes = glommio::spawn_local(async move { handshakes.run_handshakes().await });
     run_mail(&broker, &peers, plan.mailbox, &connections, listeners, &seat.events).await;
     broker.begin_shutdown();
     connections.finish(STOP_GRACE).await;
+    handshakes.await;
     futures_lite::future::or(broker.settle_reader_commits(), broker.clock().sleep(STOP_GRACE)).await;
     broker.stop();
     tasks.ended().await;

@@ -7,6 +7,7 @@ mod data_directory;
 mod descriptors;
 mod device;
 mod gate;
+mod handshake_threads;
 mod keeper;
 mod mailbox;
 mod memory;

@@ -20,6 +20,7 @@ use super::data_directory::{DataDirectory, DirectoryError, Making};
 use super::descriptors::DescriptorPlan;
 use super::device::DeviceSpeed;
 use super::gate::Gate;
+use super::handshake_threads::HandshakeThreads;
 use super::keeper::SettingsKeeper;
 use super::mailbox::{Letter, Letterbox, Mailbox, mailbox};
 use super::memory::ShardMemory;
@@ -39,7 +40,7 @@ use crate::log::{CommitOptions, Report};
 use crate::namesrv::OwnNode;
 use crate::net::{CertificateSource, ListenError, TlsError, TlsFiles};
 use crate::runtime::host;
-use crate::server::{ConnectionDescriptors, DoorRules, HttpOptions, RemotingOptions};
+use crate::server::{ConnectionDescriptors, CostlyStepSender, DoorRules, HttpOptions, RemotingOptions};
 use crate::types::{MonotonicTime, NodeId, ShardId, Timestamp};
 
 /// A stop takes at most this long; a shard that is not done then is left to recovery.
@@ -153,20 +154,21 @@ pub fn run(
     let known = Known { node, name: directory.node_name(), letterboxes: &letterboxes, phase: &phase };
     let start_admin = |listener| AdminThread::start(listener, options, &known);
     let _admin = sockets.admin.take().map(start_admin).transpose()?;
-    let memory = ShardMemory::of(options, directory.shard_count());
     let descriptors = plan_descriptors(&cores, directory.shard_count())?;
     note_all(&mut warnings, descriptors.warning());
+    let handshake_threads = start_handshake_threads(options, cores_used(&cores, &directory), &mut warnings);
     let (gate, pulses) = (Gate::new(), Pulses::new(directory.shard_count()));
     let layout = Layout {
         options,
         directory: &directory,
         secret: secret.clone(),
         cores: &cores,
-        memory,
+        memory: ShardMemory::of(options, directory.shard_count()),
         descriptors,
         begin,
         gate: &gate,
         pulses: &pulses,
+        costly_steps: handshake_threads.as_ref().map(HandshakeThreads::steps),
     };
     let plans = layout.plans(sockets, mailboxes, &letterboxes, &addresses, &events);
     let core_count = plans.len();
@@ -177,10 +179,9 @@ pub fn run(
     };
     directory.take_up(&secret)?;
     gate.open(directory.shard_count());
-    let Some(mut shards) = wait_until_ready(&inbox, &addresses, &cores, options)? else {
+    let Some(shards) = wait_until_ready(&inbox, &addresses, &cores, options)? else {
         return Ok(());
     };
-    shards.sort_by_key(|shard| shard.shard);
     if !note_epochs(&letterboxes, &inbox, &shards)? || !sync_topics(&letterboxes, &inbox)? {
         return Ok(());
     }
@@ -195,7 +196,7 @@ pub fn run(
     let attendance = Attendance::begin(manager, pulses.watch(), keeper);
     wait_for_stop(&inbox, &letterboxes, &mut directory, attendance)?;
     phase.set(NodePhase::Stopping);
-    stop(&letterboxes, &inbox, core_count)
+    stop(&letterboxes, &inbox, core_count, handshake_threads)
 }
 
 fn take_directory(options: &ServeOptions, shards_default: u16) -> Result<DataDirectory, DirectoryError> {
@@ -218,10 +219,14 @@ fn stop(
     letterboxes: &[Letterbox],
     inbox: &mpsc::Receiver<Event>,
     core_count: usize,
+    handshake_threads: Option<HandshakeThreads>,
 ) -> Result<(), NodeError> {
     let begin = Instant::now();
     letterboxes.iter().for_each(|letterbox| send(letterbox, Letter::Stop));
     wait_until_ended(inbox, core_count)?;
+    if let Some(threads) = handshake_threads {
+        threads.end();
+    }
     tracing::info!(target: "node", ms = in_milliseconds(begin.elapsed()), "stopped");
     Ok(())
 }
@@ -311,6 +316,7 @@ fn door_plan(options: &ServeOptions, http: Option<SocketAddr>, name: &str) -> Do
         http: http.map(|address| HttpOptions { address, idle_timeout }),
         remoting: options.remoting.then(|| RemotingOptions { node, names: Arc::default() }),
         tls,
+        costly_steps: None,
         access_keys: options.access_keys.clone(),
     }
 }
@@ -325,6 +331,23 @@ fn wall_clock() -> Timestamp {
 fn plan_descriptors(cores: &[usize], shard_count: u16) -> Result<DescriptorPlan, PreflightError> {
     let shards = usize::from(shard_count);
     DescriptorPlan::of_process(host::raise_open_files(), cores.len().min(shards), shards)
+}
+
+/// How many of these cores have a shard.
+fn cores_used(cores: &[usize], directory: &DataDirectory) -> usize {
+    cores.len().min(usize::from(directory.shard_count()))
+}
+
+/// As many as are asked for, if there is a certificate; adds to `warnings` what keeps them from being started.
+fn start_handshake_threads(
+    options: &ServeOptions,
+    count: usize,
+    warnings: &mut Vec<String>,
+) -> Option<HandshakeThreads> {
+    options.tls_files()?;
+    let (threads, missing) = HandshakeThreads::spawn(count);
+    note_all(warnings, missing);
+    Some(threads)
 }
 
 fn watch_signals() -> Result<Signals, NodeError> {
@@ -374,6 +397,7 @@ struct Layout<'a> {
     begin: Instant,
     gate: &'a Gate,
     pulses: &'a Pulses,
+    costly_steps: Option<CostlyStepSender>,
 }
 
 impl Layout<'_> {
@@ -386,12 +410,12 @@ impl Layout<'_> {
         addresses: &[ShardAddress],
         events: &mpsc::Sender<Event>,
     ) -> Vec<CorePlan> {
-        let shard_count = self.directory.shard_count();
-        let used = self.cores.len().min(usize::from(shard_count));
+        let used = cores_used(self.cores, self.directory);
         let mut node_listeners = sockets.node.into_iter();
         let mut http_listeners = sockets.http.into_iter();
         let mut namesrv_listener = sockets.namesrv;
-        let doors = door_plan(self.options, sockets.bound.http, self.directory.node_name());
+        let mut doors = door_plan(self.options, sockets.bound.http, self.directory.node_name());
+        doors.costly_steps = self.costly_steps.clone();
         let connection_descriptors = ConnectionDescriptors::new(self.descriptors.connections);
         let mut plans: Vec<_> = self.cores[..used]
             .iter()
@@ -529,7 +553,7 @@ fn wait_until_judged(
     }
 }
 
-/// `None` when a signal came first.
+/// What the shards say, in their order. `None` when a signal came first.
 fn wait_until_ready(
     inbox: &mpsc::Receiver<Event>,
     addresses: &[ShardAddress],
@@ -569,6 +593,7 @@ fn wait_until_ready(
             Event::ReadAgain(_) => {}
         }
     }
+    shards.sort_by_key(|shard| shard.shard);
     Ok(Some(shards))
 }
 

@@ -133,6 +133,19 @@ pub fn give_back_memory() {
     unsafe { mi_collect(true) };
 }
 
+/// Has the system run this thread only where a core has nothing else to do; where it refuses that, at the lowest priority.
+pub fn give_way_to_all() -> io::Result<()> {
+    let parameter = libc::sched_param { sched_priority: 0 };
+    // SAFETY: the pointer gives one `sched_param`; 0 is the calling thread.
+    if unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const parameter) } == 0 {
+        return Ok(());
+    }
+    let error = io::Error::last_os_error();
+    // SAFETY: `setpriority` takes no pointers; with 0 it is of the calling thread.
+    let result = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) };
+    if result == 0 { Ok(()) } else { Err(error) }
+}
+
 /// The cores that this process may run on.
 pub fn available_cores() -> Vec<usize> {
     // SAFETY: an all-zero set is a valid `cpu_set_t`, which the call below fills in.

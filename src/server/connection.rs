@@ -489,9 +489,19 @@ impl Connections {
         }
     }
 
+    /// Takes back what threads have made of TLS handshakes, until this is [finished](Self::finish).
+    pub async fn run_handshakes(&self) {
+        if let Some(tls) = &self.tls {
+            tls.run().await;
+        }
+    }
+
     /// Takes no more requests, lets the answers out that are due within `grace`, and ends every connection.
     pub async fn finish(&self, grace: Duration) {
         self.open.finish(grace).await;
+        if let Some(tls) = &self.tls {
+            tls.end();
+        }
         self.tell_left_out(None);
     }
 

@@ -1,26 +1,30 @@
-//! TLS on one shard: the certificate that all its doors have in common, and handshakes, counted, limited and one step at a time.
+//! TLS on one shard: the certificate that all its doors have in common, and handshakes, counted and limited.
 
 use std::cell::{Cell, RefCell};
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_lite::future;
-use futures_rustls::TlsAcceptor;
 use glommio::net::TcpStream;
+use rustls::{ServerConfig, ServerConnection};
 
 use super::connection::ShardBroker;
+use super::core_turns::CoreTurns;
+use super::costly_steps::{CostlyStepSender, CostlySteps, Stepped};
 use super::doors::{Door, DoorRules, tls_refusal};
 use super::handshakes::{GivenUp, HandshakePermit, Handshakes};
 use super::refused_connections::Reason;
 use super::sessions::Connection;
 use super::stream::{Replayed, TlsStream};
+use super::tls_handshake;
 use crate::clock::SharedClock;
 use crate::limits;
 use crate::metrics::ShardMetrics;
-use crate::net::{CertificateSource, ReceiveBuffer, TlsError, TlsFiles, TlsRefreshed, acceptor};
+use crate::net::{CertificateSource, ReceiveBuffer, TlsError, TlsFiles, TlsRefreshed, door_config};
 use crate::runtime::{host, is_clock_tellable, yield_to_reactor};
 use crate::types::{MonotonicTime, ShardId, Throttle};
 
@@ -43,7 +47,7 @@ pub(crate) struct Tls {
     source: RefCell<Box<dyn CertificateSource>>,
     rules: DoorRules,
     /// By the number of the door: they may offer different protocols.
-    acceptors: RefCell<[TlsAcceptor; Door::ALL.len()]>,
+    configs: RefCell<Configs>,
     clock: SharedClock,
     metrics: Rc<ShardMetrics>,
     /// Every shard reads the files; one of them tells what it has found.
@@ -51,6 +55,17 @@ pub(crate) struct Tls {
     news: Throttle,
     given_up_news: Throttle,
     handshakes: Rc<Handshakes>,
+    turns: Rc<CoreTurns>,
+    /// `None`: there are no threads for them.
+    costly_steps: Option<CostlySteps>,
+}
+
+type Configs = [Arc<ServerConfig>; Door::ALL.len()];
+
+/// Who makes the steps of handshakes: threads of the node, if there are any, and the shard's core in turns.
+pub(crate) struct HandshakeMakers {
+    pub threads: Option<CostlyStepSender>,
+    pub turns: Rc<CoreTurns>,
 }
 
 impl Tls {
@@ -59,16 +74,19 @@ impl Tls {
         broker: &ShardBroker,
         (certificate, key): &(PathBuf, PathBuf),
         rules: DoorRules,
+        makers: HandshakeMakers,
     ) -> Result<Self, TlsError> {
         let clock = broker.clock().clone();
         let (mut files, _) = TlsFiles::open(certificate, key, clock.monotonic())?;
         // The start has told of it.
         let _ = files.standing(clock.now());
         Ok(Self {
-            acceptors: RefCell::new(acceptors(&files, rules)),
+            configs: RefCell::new(configs(&files, rules)),
             source: RefCell::new(Box::new(files)),
             rules,
-            handshakes: Handshakes::new(clock.clone()),
+            handshakes: Rc::default(),
+            turns: makers.turns,
+            costly_steps: makers.threads.map(|threads| CostlySteps::new(clock.clone(), threads)),
             clock,
             metrics: broker.metrics().clone(),
             tells: broker.shard() == ShardId(0),
@@ -101,7 +119,7 @@ impl Tls {
 
     fn took_over(&self, refreshed: TlsRefreshed, news: &str) {
         if refreshed == TlsRefreshed::Read {
-            self.acceptors.replace(acceptors(&**self.source.borrow(), self.rules));
+            self.configs.replace(configs(&**self.source.borrow(), self.rules));
         }
         if !self.tells {
             return;
@@ -137,24 +155,21 @@ impl Tls {
         connection.end_after(self.clock.monotonic(), HANDSHAKE_TIMEOUT.min(time));
         let peer = stream.peer_addr().ok();
         let permit = self.permit(peer);
-        let acceptor = self.acceptors.borrow()[door as usize].clone();
+        let config = self.configs.borrow()[door as usize].clone();
         let has_answered = Rc::new(Cell::new(false));
-        let limited =
-            |session: &mut rustls::ServerConnection| session.set_buffer_limit(Some(UNSENT_BYTES_MAX));
-        let mut handshake =
-            acceptor.accept_with(Replayed::new(stream, buffer, &has_answered), limited).into_fallible();
+        let mut io = Replayed::new(stream, buffer, &has_answered);
         let is_late = || connection.deadline.get().is_some_and(|deadline| self.clock.monotonic() > deadline);
         // Before the first step an end of the peer's direction is the end: it cannot go on without our answer.
         let has_begun = Cell::new(false);
         let is_there = || if has_begun.replace(true) { !connection.is_reset() } else { connection.is_open() };
         connection.has_last_words.set(true);
         let outcome = {
-            let given_way = async {
-                connection.given_way().await;
+            let cut_short = async {
+                future::or(connection.given_way(), permit.given_up()).await;
                 None
             };
-            let carried_out = permit.carry_out(&mut handshake, || !is_late() && is_there());
-            future::or(given_way, carried_out).await
+            let is_wanted = || !is_late() && is_there();
+            future::or(cut_short, self.carry_out(&permit, config.clone(), &mut io, is_wanted)).await
         };
         connection.has_last_words.set(false);
         let given_up = permit.is_given_up().then(|| GIVEN_UP.to_owned());
@@ -163,25 +178,71 @@ impl Tls {
         // It has cost as much as hundreds of requests.
         yield_to_reactor().await;
         match (outcome, reason) {
-            (Some(Ok(stream)), _) => {
-                self.metrics.tls_handshakes.add(1);
-                Some(stream)
-            }
-            (Some(Err((error, stream))), _) => {
+            (Some(Ok(session)), _) => match tls_handshake::stream_of(io, *session, config).await {
+                Ok(stream) => {
+                    self.metrics.tls_handshakes.add(1);
+                    Some(stream)
+                }
+                Err((error, io)) => {
+                    self.failed(peer, &error);
+                    ended(connection, io)
+                }
+            },
+            (Some(Err(error)), _) => {
                 self.failed(peer, &error);
-                ended(connection, stream)
+                ended(connection, io)
             }
             (None, Some(reason)) => {
                 // Later it would have to be told within what was agreed, which only the session knows.
                 if !has_answered.get() {
                     let _ = host::send_parts(connection.fd(), &[IoSlice::new(&tls_refusal(&reason))]);
                 }
-                ended(connection, handshake)
+                ended(connection, io)
             }
             (None, None) => {
-                self.failed(peer, &std::io::ErrorKind::ConnectionAborted.into());
-                ended(connection, handshake)
+                self.failed(peer, &io::ErrorKind::ConnectionAborted.into());
+                ended(connection, io)
             }
+        }
+    }
+
+    /// A handshake from its first step to its last; `None` when a step was due that was not wanted any more.
+    async fn carry_out(
+        &self,
+        permit: &HandshakePermit,
+        config: Arc<ServerConfig>,
+        io: &mut Replayed,
+        is_wanted: impl Fn() -> bool,
+    ) -> Option<io::Result<Box<ServerConnection>>> {
+        let is_costly = self.source.borrow().signs_slowly();
+        let mut session = match ServerConnection::new(config) {
+            Ok(session) => Box::new(session),
+            Err(error) => return Some(Err(io::Error::other(error))),
+        };
+        session.set_buffer_limit(Some(UNSENT_BYTES_MAX));
+        let step = async |session: Box<ServerConnection>| {
+            // The signature is made in the step in which keys are agreed on, or before.
+            let costly = self.costly_steps.as_ref();
+            let costly = costly.filter(|_| is_costly && session.negotiated_key_exchange_group().is_none());
+            match costly {
+                Some(costly) => costly.carry_out(session, permit.network(), &self.turns, &is_wanted).await,
+                None => self.turns.carry_out(&is_wanted, || Stepped::of(session)).await,
+            }
+        };
+        tls_handshake::shake_hands(io, session, step).await
+    }
+
+    /// Takes back what threads have made of handshakes, until [`end`](Self::end).
+    pub async fn run(&self) {
+        if let Some(costly_steps) = &self.costly_steps {
+            costly_steps.run().await;
+        }
+    }
+
+    /// Lets [`run`](Self::run) end: handshakes that a thread has then are not completed.
+    pub fn end(&self) {
+        if let Some(costly_steps) = &self.costly_steps {
+            costly_steps.end();
         }
     }
 
@@ -214,7 +275,7 @@ impl Tls {
     }
 
     /// Counts a failed handshake, and tells of one now and then.
-    fn failed(&self, peer: Option<SocketAddr>, reason: &std::io::Error) {
+    fn failed(&self, peer: Option<SocketAddr>, reason: &io::Error) {
         self.metrics.tls_handshakes_failed.add(1);
         let Some(left_out) = self.news.allows(self.clock.monotonic()) else { return };
         let peer = peer.map_or_else(|| "a client".to_owned(), |peer| peer.to_string());
@@ -229,6 +290,6 @@ fn ended(connection: &Connection, stream: impl Sized) -> Option<TlsStream> {
     None
 }
 
-fn acceptors(source: &dyn CertificateSource, rules: DoorRules) -> [TlsAcceptor; Door::ALL.len()] {
-    Door::ALL.map(|door| acceptor(source, &rules.protocol_names(door)))
+fn configs(source: &dyn CertificateSource, rules: DoorRules) -> Configs {
+    Door::ALL.map(|door| door_config(source, &rules.protocol_names(door)))
 }

@@ -2,8 +2,15 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustls::crypto::{CryptoProvider, SupportedKxGroup};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{
+    ClientConfig, ClientConnection, HandshakeKind, RootCertStore, StreamOwned, SupportedProtocolVersion,
+};
 use socket2::{Domain, Socket, Type};
 use turbopump::client::{Client, ConnectOptions, Timeouts, Tls};
 use turbopump::wire::frame;
@@ -19,8 +26,13 @@ const MANY: usize = 400;
 const HALF_HELLO: &[u8] = &[0x16, 3, 1, 2, 0, 1];
 
 fn tls_setup(directory: &std::path::Path) -> Setup {
+    setup_of(directory, "")
+}
+
+/// With `rsa-` the certificate is that of a key of RSA, so that threads beside the cores make the signatures.
+fn setup_of(directory: &std::path::Path, kind: &str) -> Setup {
     let data = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tls");
-    let (certificate, key) = (format!("{data}/certificate.pem"), format!("{data}/key.pem"));
+    let (certificate, key) = (format!("{data}/{kind}certificate.pem"), format!("{data}/{kind}key.pem"));
     let flags = ["--shards", "1", "--tls-certificate", &certificate, "--tls-key", &key];
     Setup::new(directory.join("data")).with(&flags)
 }
@@ -76,6 +88,95 @@ fn who_completes_no_handshake_keeps_nobody_out() {
     let told = node.stop().stderr;
     assert_eq!(told.matches("of 256 handshakes").count(), 1, "{told}");
     assert!(told.contains("not completed by 127.0.0.2"), "{told}");
+}
+
+/// What a client of this version asks for, that would rather have these groups and trusts this certificate only.
+fn client_config(
+    certificate: &str,
+    version: &'static SupportedProtocolVersion,
+    groups: &[&'static dyn SupportedKxGroup],
+) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_slice(certificate.as_bytes()).expect("a certificate"))
+        .expect("usable");
+    let provider = CryptoProvider { kx_groups: groups.to_vec(), ..rustls::crypto::ring::default_provider() };
+    let config = ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&[version])
+        .expect("a version that the provider has")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Arc::new(config)
+}
+
+/// How a handshake was made by which a client and the broker have greeted each other.
+fn greet(config: &Arc<ClientConfig>, node: &Node) -> std::io::Result<HandshakeKind> {
+    let name = ServerName::try_from("localhost").expect("a name");
+    let session = ClientConnection::new(config.clone(), name).expect("a session");
+    let mut stream = StreamOwned::new(session, connect_from([127, 0, 0, 1], node));
+    stream.write_all(&frame::preface())?;
+    stream.read_exact(&mut [0; 8])?;
+    Ok(stream.conn.handshake_kind().expect("it is complete"))
+}
+
+/// Nanoseconds that the threads for handshakes have run, all of them in the system's class of idle ones.
+fn time_of_handshake_threads(process: u32) -> u64 {
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).expect("it runs");
+    let of_task = |task: std::path::PathBuf| {
+        let read = |name: &str| std::fs::read_to_string(task.join(name)).expect("it runs");
+        if !read("comm").starts_with("handshake-") {
+            return 0;
+        }
+        let stat = read("stat");
+        let after_name = stat.rsplit(") ").next().expect("fields");
+        // Field 41, the first after the name being the third; 5 is SCHED_IDLE.
+        assert_eq!(after_name.split(' ').nth(38), Some("5"), "{stat}");
+        let time = read("schedstat");
+        time.split(' ').next().and_then(|time| time.parse::<u64>().ok()).expect("a number")
+    };
+    tasks.map(|task| of_task(task.expect("an entry").path())).sum()
+}
+
+/// Of both versions, with the usual group and a slower one, those who come back, and those who do not trust the broker; beside
+/// those who wait for a thread and those who have gone while one had their session.
+#[test]
+fn signatures_of_rsa_are_made_beside_the_cores() {
+    const RSA: &str = include_str!("../data/tls/rsa-certificate.pem");
+    use HandshakeKind::{Full, Resumed};
+    use rustls::crypto::ring::kx_group::{SECP384R1, X25519};
+    use rustls::version::{TLS12, TLS13};
+    let directory = test_directory();
+    let node = setup_of(directory.path(), "rsa-").start();
+    let name = ServerName::try_from("localhost").expect("a name");
+    let mut hello = Vec::new();
+    let mut begun = ClientConnection::new(client_config(RSA, &TLS13, &[X25519]), name).expect("a session");
+    begun.write_tls(&mut hello).expect("memory takes it");
+    let waiting: Vec<_> = (0..40).map(|_| half_open([127, 0, 0, 2], &node, &hello)).collect();
+    for source in 10..40 {
+        drop(half_open([127, 0, 0, source], &node, &hello));
+    }
+    let cases = [
+        (&TLS12, &[X25519][..], Full),
+        (&TLS13, &[X25519][..], Full),
+        (&TLS13, &[SECP384R1, X25519][..], Full),
+    ];
+    for (version, groups, first) in cases {
+        let config = client_config(RSA, version, groups);
+        let kinds = [(); 3].map(|()| greet(&config, &node).expect("a handshake beside the others"));
+        assert_eq!(kinds[0], first, "{version:?}");
+        assert!(kinds[1..].iter().all(|kind| *kind == Resumed || *kind == first), "{version:?}: {kinds:?}");
+    }
+    greet(&client_config(CERTIFICATE, &TLS13, &[X25519]), &node).expect_err("it trusts another one");
+    wait_for("the good handshakes are counted", || node.counter("tls_handshakes") == 9);
+    for mut stream in &waiting {
+        stream.read_exact(&mut [0; 8]).expect("the answer to its hello");
+    }
+    let time = time_of_handshake_threads(node.process());
+    assert!(time > 10_000_000, "{time} ns: more than forty signatures");
+    // With one on its way, the stop is not held up.
+    let _last = half_open([127, 0, 0, 3], &node, &hello);
+    let told = node.stop().stderr;
+    assert!(!told.contains("thread"), "{told}");
 }
 
 /// Reads what a broker says to whoever begins with these bytes, after `pause`, until it closes.
