@@ -55,7 +55,9 @@ pub use receive::{Prospect, ReceiveCall, ReceiveLook, ReceivePause, ReceiveWait,
 pub use recipient::Recipient;
 pub use shard_broker::{Broker, HostCounters, OpenedBroker};
 pub use stats::{StatsReply, StatsRequest};
-pub use topics::{MessageType, Publication, Publish, Published, ShownTopic, StoredQueue, TopicShape};
+pub use topics::{
+    LOG_PLACED, MessageType, Publication, Publish, Published, ShownTopic, StoredQueue, TopicShape,
+};
 pub use upkeep::{
     Checked, Finding, LogStanding, ShardHome, Snapshot, Witnesses, check_shard, repair_shard, verify_shard,
 };

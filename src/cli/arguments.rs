@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
+use crate::cli::backup::{BackupArguments, RestoreArguments};
 use crate::cli::bench::BenchArguments;
 use crate::cli::bundle::BundleArguments;
 use crate::cli::check::CheckArguments;
@@ -66,6 +67,10 @@ pub enum Command {
     Check(CheckArguments),
     /// Check, repair or print the files of a broker that does not run
     Log(LogArguments),
+    /// Copy everything that a broker has stored, while it runs or after
+    Backup(BackupArguments),
+    /// Make a data directory of a backup
+    Restore(RestoreArguments),
     /// Print a completion script for a shell
     Completion(CompletionArguments),
     /// Write the manual pages of all commands
@@ -173,6 +178,11 @@ mod tests {
             "turbopump check --data DIR --cores 0,1 -o json",
             "turbopump log verify --data DIR",
             "turbopump log dump --data DIR",
+            "turbopump backup DIR --data DATA",
+            "turbopump backup DIR --data DATA --copy --server 127.0.0.1:10911 -o json",
+            "turbopump backup verify DIR",
+            "turbopump restore DIR --data NEW",
+            "turbopump restore DIR --data NEW --new-node",
             "turbopump completion bash",
             "turbopump man DIR",
             "turbopump bundle",
@@ -231,6 +241,10 @@ mod tests {
             ("turbopump group alter G --deliveries 0", ErrorKind::ValueValidation),
             ("turbopump group reset G T", ErrorKind::MissingRequiredArgument),
             ("turbopump bench T", ErrorKind::InvalidSubcommand),
+            ("turbopump backup DIR", ErrorKind::MissingRequiredArgument),
+            ("turbopump backup --data DATA", ErrorKind::MissingRequiredArgument),
+            ("turbopump backup verify", ErrorKind::MissingRequiredArgument),
+            ("turbopump restore DIR", ErrorKind::MissingRequiredArgument),
             ("turbopump instance create a%b", ErrorKind::ValueValidation),
             ("turbopump topic list --instance a|b", ErrorKind::ValueValidation),
             ("turbopump status -o yaml", ErrorKind::InvalidValue),

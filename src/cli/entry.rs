@@ -12,8 +12,8 @@ use crate::cli::error::CommandError;
 use crate::cli::mqadmin::MqadminWords;
 use crate::cli::output::{OutputFormat, check_output, to_json, without_controls};
 use crate::cli::{
-    bench, bundle, check, completion, configure, consume, group, import, instance, log, manual, meant,
-    message, mqadmin, produce, serve, status, top, topic,
+    backup, bench, bundle, check, completion, configure, consume, group, import, instance, log, manual,
+    meant, message, mqadmin, produce, serve, status, top, topic,
 };
 
 /// Runs the command that `arguments` (the program's name first) describe.
@@ -65,6 +65,8 @@ fn run(arguments: Arguments) -> Result<(), CommandError> {
         Command::Check(command) => check::run(&command, format),
         Command::ImportRocketmq(command) => import::run(&command, format),
         Command::Config(command) => configure::run(command, format),
+        Command::Backup(command) => backup::run(command, format),
+        Command::Restore(command) => backup::run_restore(&command, format),
         Command::Completion(command) => completion::run(&command),
         Command::Man(command) => manual::run(&command),
         Command::Mqadmin(_) => unreachable!("it has a definition of its own"),

@@ -5,6 +5,7 @@
 //! sentence on standard error; with `-o json` it is a JSON object with at least `error` and `exit_code`.
 
 mod arguments;
+mod backup;
 mod bench;
 mod bundle;
 mod calendar;

@@ -107,6 +107,24 @@ pub struct GivenUp {
     pub end: LogPosition,
 }
 
+/// A copy of a log: what is to be said in its manifest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CopiedLog {
+    pub shard: ShardId,
+    pub shard_count: u16,
+    pub secret: LogSecret,
+    /// Of the latest run that has written to what was copied.
+    pub epoch: u32,
+    pub first_base: LogPosition,
+    /// The segment in which the copy ends, and the size of its file, of which less may have been copied.
+    pub last_base: LogPosition,
+    pub last_bytes: u64,
+    /// After the last batch that is in the copy.
+    pub end: LogPosition,
+    pub given_up: Vec<GivenUp>,
+    pub shard_epochs: Vec<u32>,
+}
+
 /// What one of the two blocks says.
 enum Slot {
     Valid(Manifest),
@@ -132,6 +150,33 @@ impl GivenUp {
     /// What may have been stored there, at or after `position`.
     pub fn bytes_from(&self, position: LogPosition) -> u64 {
         self.end.0.saturating_sub(position.max(self.from).0)
+    }
+}
+
+impl CopiedLog {
+    /// The manifest's file, for whoever makes a log of the copy: it ends where the copy does, and there never was a snapshot.
+    pub fn manifest_file(&self) -> Vec<u8> {
+        let mut manifest = Manifest::new(self.shard, self.secret, self.epoch, self.shard_count);
+        manifest.holdings = Some(Holdings {
+            first_base: self.first_base,
+            last_base: self.last_base,
+            last_bytes: self.last_bytes,
+            reached: self.end,
+            is_end: true,
+            shard_count: self.shard_count,
+        });
+        manifest.give_up(&self.given_up, self.first_base);
+        manifest.shard_epochs.clone_from(&self.shard_epochs);
+        if !manifest.has_room_for_epochs() {
+            manifest.shard_epochs.clear();
+        }
+        let mut file = vec![0; FILE_BYTES as usize];
+        for _ in 0..2 {
+            manifest.sequence += 1;
+            let at = (manifest.sequence % 2) as usize * BLOCK_BYTES;
+            manifest.encode(&mut file[at..at + BLOCK_BYTES]);
+        }
+        file
     }
 }
 

@@ -56,7 +56,7 @@ pub use commit_log::{CommitLog, CommitOptions, LogOptions, Placed, Placement};
 pub use error::{AppendRefusal, LogFailure, OpenError};
 pub use expectation::{Contradiction, Flaw, Known, Reached, ReachedEpoch, contradictions, secret_of_log};
 pub use holes::Hole;
-pub use manifest::Manifest;
+pub use manifest::{CopiedLog, GivenUp, Manifest};
 pub use outdated::Outdated;
 pub use read::{GAP_BYTES_MAX, ReadOutcome, STRETCH_BYTES, Stretch, StretchBatch, Want};
 pub use recovery::{Damage, GivenUpRange, Lost, Replay, Report, StartAt, check_spares, move_aside, scan};

@@ -32,7 +32,7 @@ const DESCRIPTION: &str = "turbopump.toml";
 /// Of the description and the secret, each of which has less than a hundred.
 const DESCRIPTION_BYTES_MAX: u64 = 64 * 1024;
 const LOCK: &str = "lock";
-const SECRET: &str = "secret";
+pub(super) const SECRET: &str = "secret";
 const RANDOM: &str = "/dev/urandom";
 const HOST_NAME: &str = "/proc/sys/kernel/hostname";
 /// The name of a node on a host that has none.
@@ -115,6 +115,8 @@ pub enum DirectoryError {
     Description { file: PathBuf, reason: String },
     #[error("{path} does not exist")]
     Missing { path: PathBuf },
+    #[error("{path}: no broker was ever ready on it, so there is nothing to copy: start one")]
+    NeverStarted { path: PathBuf },
     #[error(
         "{} missing, but the data directory was made with it: put it back (is something not mounted?), or go on \
          without what was in it: `turbopump log repair --data {data}` says what that gives up, and does it with --yes",
@@ -145,15 +147,15 @@ pub enum DirectoryError {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Description {
-    format: u32,
-    shards: u16,
+pub(super) struct Description {
+    pub format: u32,
+    pub shards: u16,
     /// The node's name to RocketMQ's clients; earlier releases had none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    node: Option<String>,
+    pub node: Option<String>,
     /// All shards have started once. Releases that did not write it made their shards at the first start as well.
     #[serde(default = "yes")]
-    started: bool,
+    pub started: bool,
 }
 
 fn yes() -> bool {
@@ -378,20 +380,7 @@ impl DataDirectory {
 
     /// The secret kept here; `None` when there is none.
     pub fn read_secret(&self) -> Result<Option<NodeSecret>, DirectoryError> {
-        let file = self.secret_file();
-        let bytes = match SettingsFile::read(&file, DESCRIPTION_BYTES_MAX) {
-            Ok(read) => read.bytes,
-            Err(SettingsFileError::System(error)) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(None);
-            }
-            Err(SettingsFileError::System(error)) => return Err(io_error(&file)(error)),
-            Err(error) => return Err(io_error(&file)(io::Error::other(error))),
-        };
-        let (bytes, wanted) = (<[u8; NodeSecret::BYTES]>::try_from(bytes), NodeSecret::BYTES);
-        match bytes {
-            Ok(secret) => Ok(Some(NodeSecret(secret))),
-            Err(other) => Err(DirectoryError::Secret { file, bytes: other.len(), wanted }),
-        }
+        read_secret(&self.secret_file())
     }
 
     pub fn secret_file(&self) -> PathBuf {
@@ -409,7 +398,7 @@ fn are_missing(paths: &[PathBuf]) -> String {
     format!("{} {}", names.join(", "), if names.len() == 1 { "is" } else { "are" })
 }
 
-fn io_error(path: &Path) -> impl FnOnce(io::Error) -> DirectoryError {
+pub(super) fn io_error(path: &Path) -> impl FnOnce(io::Error) -> DirectoryError {
     let path = path.to_owned();
     move |source| DirectoryError::Io { path, source }
 }
@@ -519,7 +508,7 @@ pub(super) fn made_with(path: &Path) -> Result<Option<(u16, Option<String>)>, Di
     Ok(read_description(path)?.map(|made| (made.shards, made.node)))
 }
 
-fn read_description(path: &Path) -> Result<Option<Description>, DirectoryError> {
+pub(super) fn read_description(path: &Path) -> Result<Option<Description>, DirectoryError> {
     let file = path.join(DESCRIPTION);
     let reason = |reason: String| DirectoryError::Description { file: file.clone(), reason };
     let text = match SettingsFile::read_text(&file, DESCRIPTION_BYTES_MAX) {
@@ -558,14 +547,29 @@ pub(super) fn host_name() -> String {
     if name.is_empty() { NAMELESS.to_owned() } else { name }
 }
 
-fn make_secret() -> io::Result<NodeSecret> {
+pub(super) fn make_secret() -> io::Result<NodeSecret> {
     let mut secret = [0; NodeSecret::BYTES];
     File::open(RANDOM)?.read_exact(&mut secret)?;
     Ok(NodeSecret(secret))
 }
 
+/// The secret in this file; `None` when there is none.
+pub(super) fn read_secret(file: &Path) -> Result<Option<NodeSecret>, DirectoryError> {
+    let bytes = match SettingsFile::read(file, DESCRIPTION_BYTES_MAX) {
+        Ok(read) => read.bytes,
+        Err(SettingsFileError::System(error)) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(SettingsFileError::System(error)) => return Err(io_error(file)(error)),
+        Err(error) => return Err(io_error(file)(io::Error::other(error))),
+    };
+    let (bytes, wanted) = (<[u8; NodeSecret::BYTES]>::try_from(bytes), NodeSecret::BYTES);
+    match bytes {
+        Ok(secret) => Ok(Some(NodeSecret(secret))),
+        Err(other) => Err(DirectoryError::Secret { file: file.to_owned(), bytes: other.len(), wanted }),
+    }
+}
+
 /// Writes it under another name first: one that was cut off would be refused.
-fn keep_secret(file: &Path, secret: &NodeSecret) -> io::Result<()> {
+pub(super) fn keep_secret(file: &Path, secret: &NodeSecret) -> io::Result<()> {
     let fresh = file.with_extension("new");
     // Whatever has that name is none of ours, or was cut off.
     match fs::remove_file(&fresh) {
@@ -593,7 +597,7 @@ fn check_empty(path: &Path) -> Result<(), DirectoryError> {
 }
 
 /// What to say of a directory that is not empty and has no description.
-fn not_described(path: &Path) -> DirectoryError {
+pub(super) fn not_described(path: &Path) -> DirectoryError {
     let is_shard = |shard: &u16| path.join(format!("shard-{shard}")).is_dir();
     // One in between may be gone as well.
     let last = (0..crate::limits::SHARDS_MAX).rev().find(is_shard);
@@ -614,7 +618,7 @@ fn holds_files(directory: &Path) -> bool {
     })
 }
 
-fn write_description(path: &Path, description: &Description) -> Result<(), DirectoryError> {
+pub(super) fn write_description(path: &Path, description: &Description) -> Result<(), DirectoryError> {
     let write = || -> io::Result<()> {
         let text = toml::to_string(description).map_err(io::Error::other)?;
         let fresh = path.join(format!("{DESCRIPTION}.new"));

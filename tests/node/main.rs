@@ -5,6 +5,7 @@ mod support;
 
 mod access;
 mod admin;
+mod backup;
 mod bounds;
 mod bundle;
 mod catch_up;

@@ -14,6 +14,9 @@ use crate::limits;
 use crate::state::{Change, Group, Tables, Topic, TopicPolicy, adoption_batches};
 use crate::types::{InstanceName, Retention, ShardId, TopicId, TopicName};
 
+/// The counter that says up to where something was placed in the log, durable or not.
+pub const LOG_PLACED: &str = "log_placed";
+
 /// Queues of a topic that is created without a number: RocketMQ's `defaultTopicQueueNums` on the producer's side
 /// (`client/.../DefaultMQProducer.java`).
 const QUEUES_DEFAULT: u32 = 4;
@@ -394,6 +397,7 @@ impl<D: Disk> Broker<D> {
         counters.push(("segments".to_owned(), segments.len() as u64));
         counters.push(("segment_bytes".to_owned(), segment_bytes));
         counters.push(("log_end".to_owned(), self.log.watermarks().durable_end().0));
+        counters.push((LOG_PLACED.to_owned(), self.log.watermarks().appended_end().0));
         counters.push(("index_bytes".to_owned(), self.index.memory_bytes() as u64));
         let given_up = self.given_up.iter().map(|range| range.bytes).sum();
         counters.push(("given_up_bytes".to_owned(), given_up));

@@ -9,6 +9,7 @@ mod shaping;
 mod shown;
 
 pub use crate::state::MessageType;
+pub use control::LOG_PLACED;
 pub(super) use control::Others;
 pub(super) use instances::{topic_missing, topic_unknown};
 pub use publish::{Publication, Publish, Published};
