@@ -7,13 +7,13 @@ use crate::cli::error::CommandError;
 use crate::cli::mqadmin::admin::{Admin, brokers_of};
 use crate::cli::mqadmin::arguments::Shared;
 use crate::cli::mqadmin::caller::CallError;
-use crate::cli::mqadmin::columns::{print, release};
+use crate::cli::mqadmin::columns::print;
 use crate::cli::mqadmin::topics::RETRIES;
 use crate::cli::output::on_one_line;
 use crate::protocol::remoting::body::{ToldClient, ToldConsumers};
 use crate::protocol::remoting::client::Answer;
 use crate::protocol::remoting::code::request;
-use crate::protocol::remoting::{FieldValue, ResponseCode};
+use crate::protocol::remoting::{FieldValue, ResponseCode, release_name};
 
 #[derive(Debug, Args)]
 pub struct ConsumerConnectionArguments {
@@ -64,7 +64,7 @@ struct ConsumersView {
 impl ClientView {
     fn of(client: ToldClient) -> Self {
         let ToldClient { client, address, language, version } = client;
-        Self { client, address, language, version: release(version) }
+        Self { client, address, language, version: release_name(version) }
     }
 
     fn on_one_line(&self) -> Self {

@@ -10,11 +10,6 @@ use crate::cli::error::CommandError;
 use crate::cli::output::{self, OutputFormat, on_one_line, to_json, without_controls};
 use crate::types::Timestamp;
 
-/// The release before which numbers of releases follow no rule (4.0.0; `common/.../MQVersion.java`).
-const REGULAR_FROM: i64 = 212;
-/// What the number of a release that is told by `number` is above half of it.
-const REGULAR_BASE: i64 = 294;
-
 /// Writes a result in the format asked for.
 pub fn print<T: Serialize>(
     format: OutputFormat,
@@ -57,24 +52,12 @@ fn second_of(moment: &Moment) -> String {
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
 }
 
-/// A release by its number: `V5_5_0`.
-pub fn release(number: i64) -> String {
-    if number < REGULAR_FROM {
-        return format!("V3_{number}");
-    }
-    let version = number / 2 + REGULAR_BASE;
-    let unfinished = if number % 2 == 0 { "_SNAPSHOT" } else { "" };
-    format!("V{}_{}_{}{unfinished}", version / 100, version / 10 % 10, version % 10)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn releases_and_times_are_told_as_rocketmqs_tools_tell_them() {
-        let numbers = [213, 398, 399, 479, 513].map(release);
-        assert_eq!(numbers, ["V4_0_0", "V4_9_3_SNAPSHOT", "V4_9_3", "V5_3_3", "V5_5_0"]);
+    fn times_are_told_as_rocketmqs_tools_tell_them() {
         assert_eq!(time(1_700_000_000_009), "2023-11-14 22:13:20,009");
         assert_eq!(
             (second(951_825_600_000), second(-1)),

@@ -10,13 +10,13 @@ use crate::cli::mqadmin::admin::{Admin, brokers_of};
 use crate::cli::mqadmin::arguments::Shared;
 use crate::cli::mqadmin::caller::CallError;
 use crate::cli::mqadmin::clients::consumers_of;
-use crate::cli::mqadmin::columns::{cut, print, release, second};
+use crate::cli::mqadmin::columns::{cut, print, second};
 use crate::cli::mqadmin::topics::RETRIES;
 use crate::protocol::remoting::body::{BrokerQueue, ToldPlace, ToldProgress};
 use crate::protocol::remoting::client::Answer;
 use crate::protocol::remoting::code::request;
 use crate::protocol::remoting::json::Value;
-use crate::protocol::remoting::{FieldValue, JsonError, ResponseCode};
+use crate::protocol::remoting::{FieldValue, JsonError, ResponseCode, release_name};
 
 #[derive(Debug, Args)]
 pub struct ProgressArguments {
@@ -244,7 +244,7 @@ fn summaries(admin: &mut Admin) -> Result<SummariesView, CommandError> {
         groups.push(SummaryView {
             group: group.to_owned(),
             clients: consumers.clients.len(),
-            version: version.map(release),
+            version: version.map(release_name),
             kind: match (consumers.clients.is_empty(), is_pushed) {
                 (true, _) => "",
                 (false, true) => "PUSH",

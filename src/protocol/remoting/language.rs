@@ -2,6 +2,11 @@
 
 use std::fmt;
 
+/// The release before which numbers of releases follow no rule (4.0.0; `common/.../MQVersion.java`).
+const REGULAR_FROM: i64 = 212;
+/// What the number of a release that is told by `number` is above half of it.
+const REGULAR_BASE: i64 = 294;
+
 /// A client's language, as it says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Language {
@@ -84,6 +89,16 @@ impl fmt::Display for Language {
     }
 }
 
+/// A release by its number: `V5_5_0`.
+pub fn release_name(number: i64) -> String {
+    if number < REGULAR_FROM {
+        return format!("V3_{number}");
+    }
+    let version = number / 2 + REGULAR_BASE;
+    let unfinished = if number % 2 == 0 { "_SNAPSHOT" } else { "" };
+    format!("V{}_{}_{}{unfinished}", version / 100, version / 10 % 10, version % 10)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,5 +113,11 @@ mod tests {
         for text in ["COBOL", "", "200", "java"] {
             assert_eq!(Language::of_text(text.as_bytes()), Language::Other, "{text}");
         }
+    }
+
+    #[test]
+    fn releases_are_named_as_rocketmqs_tools_name_them() {
+        let names = [213, 398, 399, 479, 513].map(release_name);
+        assert_eq!(names, ["V4_0_0", "V4_9_3_SNAPSHOT", "V4_9_3", "V5_3_3", "V5_5_0"]);
     }
 }

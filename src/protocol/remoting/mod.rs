@@ -50,7 +50,7 @@ pub use fields::{FieldError, FieldValue, Fields};
 pub use frame::{Cut, Frame, FrameError, cut};
 pub use head::{BROKER_VERSION, Head};
 pub use header::{Header, HeaderError, HeaderForm};
-pub use language::Language;
+pub use language::{Language, release_name};
 pub use refusal::Refusal;
 pub use scanner::JsonError;
 pub use status::{Asked, code_of, remark_of};
