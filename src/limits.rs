@@ -41,6 +41,10 @@ pub const ADMIN_CONNECTIONS_MAX: usize = 64;
 /// The body of a request to the admin address.
 pub const ADMIN_BODY_BYTES_MAX: usize = 1024 * 1024;
 
+/// Topics that metrics have series of, and pairs of a group and a topic: a scrape of so many has some 10 MiB.
+pub const METRICS_TOPICS_MAX: usize = 2_048;
+pub const METRICS_PAIRS_MAX: usize = 4_096;
+
 /// The configuration file; one has a few hundred bytes.
 pub const CONFIG_FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// A certificate is warned of when a third of its life is left, and at least this long before its end.

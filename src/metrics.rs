@@ -1,11 +1,14 @@
 //! What a shard counts: one function or counter per observation, plain integers of one executor, no atomics.
 
+mod tally;
+
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use crate::api::HistogramInfo;
+pub use self::tally::{Given, HeldTally, Intake, Tallies, note_span};
+use crate::api::{HistogramInfo, STAGE_BOUNDS, StageReading};
 
 /// The longest latency that is told apart, nanoseconds; longer ones count as this.
 const LATENCY_NS_MAX: u64 = 60_000_000_000;
@@ -53,6 +56,32 @@ impl Stage {
     }
 }
 
+/// The latencies of one stage: fine, to be asked for any percentile, and coarse, for who asks every few seconds.
+struct Latencies {
+    histogram: Histogram<u64>,
+    counts: [u64; STAGE_BOUNDS + 1],
+    sum_ns: u64,
+}
+
+impl Latencies {
+    fn new() -> Self {
+        let histogram = Histogram::new_with_max(LATENCY_NS_MAX, 3).expect("the bounds are constants");
+        Self { histogram, counts: [0; STAGE_BOUNDS + 1], sum_ns: 0 }
+    }
+
+    fn record(&mut self, nanoseconds: u64) {
+        self.histogram.saturating_record(nanoseconds);
+        self.counts[bucket_of(nanoseconds)] += 1;
+        self.sum_ns += nanoseconds;
+    }
+}
+
+/// The bucket whose bound is the first that is not below: see [`stage_bound_ns`](crate::api::stage_bound_ns).
+fn bucket_of(nanoseconds: u64) -> usize {
+    let microseconds_below = nanoseconds.saturating_sub(1) / 1_000;
+    ((u64::BITS - microseconds_below.leading_zeros()) as usize).min(STAGE_BOUNDS)
+}
+
 /// A number that only grows, or a level that is set.
 #[derive(Default)]
 pub struct Counter(Cell<u64>);
@@ -77,19 +106,24 @@ impl Counter {
 
 /// Declares the counters once, for the struct and for the listing.
 macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
+    ($($(#[doc = $doc:literal])* $name:ident,)*) => {
+        /// What is said above of each counter, line by line.
+        pub const DESCRIPTIONS: &[(&str, &[&str])] = &[$((stringify!($name), &[$($doc),*]),)*];
+
         /// All observations of one shard.
         pub struct ShardMetrics {
-            $($(#[$doc])* pub $name: Counter,)*
-            stages: RefCell<Vec<Histogram<u64>>>,
+            $($(#[doc = $doc])* pub $name: Counter,)*
+            stages: RefCell<Vec<Latencies>>,
+            /// By topic and by group.
+            pub tallies: RefCell<Tallies>,
         }
 
         impl ShardMetrics {
             pub fn new() -> Self {
-                let histogram = || Histogram::new_with_max(LATENCY_NS_MAX, 3).expect("the bounds are constants");
                 Self {
                     $($name: Counter::default(),)*
-                    stages: RefCell::new(Stage::ALL.map(|_| histogram()).into()),
+                    stages: RefCell::new(Stage::ALL.map(|_| Latencies::new()).into()),
+                    tallies: RefCell::default(),
                 }
             }
 
@@ -107,33 +141,34 @@ counters! {
     bytes_produced,
     produce_refused,
     messages_fetched,
-    /// Leased to a receiver, again or for the first time.
+    /// Messages leased to a receiver, again or for the first time.
     messages_received,
+    /// Bytes of the messages leased to receivers.
     bytes_received,
     messages_acknowledged,
     /// Receives that got nothing because their group, or all groups together, had as much as they may have.
     receives_refused,
     /// Commits of RocketMQ's clients that were not taken, whether these wait for an answer or not.
     commits_refused,
-    /// Queues that they did not get to themselves, for want of room or because others need it.
+    /// Queues that RocketMQ's clients did not get to themselves, for want of room or because others need it.
     queue_locks_refused,
-    /// Heartbeats of theirs that were not kept, for want of room or because others need it.
+    /// Heartbeats of RocketMQ's clients that were not kept, for want of room or because others need it.
     heartbeats_refused,
     messages_dead_lettered,
-    /// Given back by RocketMQ's clients, to be delivered again.
+    /// Messages given back by RocketMQ's clients, to be delivered again.
     messages_sent_back,
-    /// Delayed ones that their producers have taken back.
+    /// Delayed messages that their producers have taken back.
     messages_recalled,
     bytes_fetched,
     fetches_waited,
-    /// Whoever waits for room in the log or the index now, to place something: a level.
+    /// Those who wait for room in the log or the index now, to place something.
     placements_waiting,
     log_groups,
     log_bytes_written,
     log_flushes,
     /// Stretches in which a group's write or flush kept the log waiting for [`DISK_STALL`](crate::limits::DISK_STALL) or longer.
     disk_stalls,
-    /// Time in them.
+    /// Time in such stretches.
     disk_stalled_ns,
     segment_failures,
     segments_removed,
@@ -162,14 +197,17 @@ counters! {
     connections,
     connections_accepted,
     connections_dropped,
-    /// Of those: there was no room for them, by what there was none of; or nobody speaks here what they do.
+    /// Dropped connections beyond the number that there may be.
     refused_for_number,
+    /// Dropped connections for which there were no descriptors.
     refused_for_descriptors,
+    /// Dropped connections for which there was no memory.
     refused_for_memory,
+    /// Dropped connections that began with what nobody speaks here.
     refused_as_strangers,
-    /// They held memory for which others waited.
+    /// Connections that held memory for which others waited.
     ended_for_memory,
-    /// The system gave no connection.
+    /// Accepts for which the system gave no connection.
     accepts_failed,
     /// Clients that did not prove the access key that they named, with each request over HTTP.
     proofs_failed,
@@ -177,9 +215,9 @@ counters! {
     requests_denied,
     tls_handshakes,
     tls_handshakes_failed,
-    /// There was no memory for them.
+    /// Handshakes for which there was no memory.
     tls_handshakes_refused,
-    /// Too many were under way, and a newer one took the place.
+    /// Handshakes that were given up for newer ones, since too many were under way.
     tls_handshakes_given_up,
     answer_bytes_waiting,
     socket_calls,
@@ -187,7 +225,7 @@ counters! {
     /// Times that tasks kept the core, counted in its own time, for [`LONG_TURN`](crate::limits::LONG_TURN) or longer before the
     /// executor looked at its rings: for so long nobody else was served.
     turns_long,
-    /// The core's time in them.
+    /// The core's time in such turns.
     turns_long_ns,
 }
 
@@ -201,7 +239,7 @@ impl ShardMetrics {
     /// Counts one latency.
     pub fn record(&self, stage: Stage, latency: Duration) {
         let nanoseconds = u64::try_from(latency.as_nanos()).unwrap_or(LATENCY_NS_MAX).min(LATENCY_NS_MAX);
-        self.stages.borrow_mut()[stage as usize].saturating_record(nanoseconds);
+        self.stages.borrow_mut()[stage as usize].record(nanoseconds);
     }
 
     /// The distribution of every stage.
@@ -210,8 +248,19 @@ impl ShardMetrics {
         Stage::ALL
             .into_iter()
             .zip(stages.iter())
-            .map(|(stage, histogram)| summary(stage.name(), histogram))
+            .map(|(stage, latencies)| summary(stage.name(), &latencies.histogram))
             .collect()
+    }
+
+    /// The same in a few buckets, which are there to be read often.
+    pub fn stages(&self) -> Vec<StageReading> {
+        let stages = self.stages.borrow();
+        let read = |(stage, latencies): (Stage, &Latencies)| StageReading {
+            stage: stage.name(),
+            counts: latencies.counts,
+            sum_ns: latencies.sum_ns,
+        };
+        Stage::ALL.into_iter().zip(stages.iter()).map(read).collect()
     }
 }
 
@@ -226,5 +275,28 @@ fn summary(stage: &str, histogram: &Histogram<u64>) -> HistogramInfo {
         p99_9_ns: at(0.999),
         p99_99_ns: at(0.9999),
         max_ns: histogram.max(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::stage_bound_ns;
+
+    #[test]
+    fn a_latency_is_in_the_bucket_of_the_first_bound_that_is_not_below_it() {
+        assert_eq!(bucket_of(0), 0);
+        for bucket in 0..STAGE_BOUNDS {
+            let bound = stage_bound_ns(bucket);
+            assert_eq!((bucket_of(bound), bucket_of(bound + 1)), (bucket, bucket + 1));
+        }
+        assert_eq!(bucket_of(u64::MAX), STAGE_BOUNDS);
+        let metrics = ShardMetrics::new();
+        for microseconds in [1, 3, 4, 20_000_000] {
+            metrics.record(Stage::Flush, Duration::from_micros(microseconds));
+        }
+        let flush = &metrics.stages()[Stage::Flush as usize];
+        assert_eq!((flush.stage, flush.sum_ns), ("flush", 20_000_008_000));
+        assert_eq!((flush.counts[0], flush.counts[2], flush.counts[STAGE_BOUNDS]), (1, 2, 1));
     }
 }

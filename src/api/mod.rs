@@ -5,6 +5,8 @@ mod filter;
 mod find;
 mod hold;
 mod readers;
+#[cfg(feature = "server")]
+mod reading;
 mod receive;
 mod reply;
 mod request;
@@ -16,6 +18,8 @@ pub use filter::Filter;
 pub use find::*;
 pub use hold::*;
 pub use readers::*;
+#[cfg(feature = "server")]
+pub use reading::*;
 pub use receive::*;
 pub use reply::*;
 pub use request::*;

@@ -149,6 +149,7 @@ impl<D: Disk> Broker<D> {
         self.index.append(key, entry);
         queue.durable_end.set(entry.end_offset());
         queue.traffic.note_stored(u64::from(entry.batch_bytes));
+        queue.arrivals.intake.note(entry.record_count, entry.batch_bytes);
         queue.waits.arrived(key.queue, &entry);
         queue.arrivals.waits.arrived(key.queue, &entry);
         self.tell_watchers(key.topic, &queue.arrivals);

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use super::gathering::QueueGathering;
 use super::reader::WaitList;
+use crate::metrics::Intake;
 use crate::types::{QueueKey, QueueOffset, ShardId};
 
 /// Who waits for messages of a topic, whichever of its queues they come to.
@@ -14,6 +15,7 @@ pub struct Arrivals {
     pub waits: WaitList,
     /// Shards that want to be told of the next message here, once.
     pub watchers: RefCell<Vec<ShardId>>,
+    pub intake: Intake,
 }
 
 /// What went in and out of a queue in this run of the broker.

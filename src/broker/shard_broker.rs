@@ -283,6 +283,7 @@ impl<D: Disk> Broker<D> {
             queue.waits.look_again();
         }
         self.passed.borrow_mut().remove_topic(id);
+        self.metrics.tallies.borrow_mut().remove_topic(id);
         let arrivals = self.arrivals.borrow_mut().remove(&id);
         if let Some(arrivals) = arrivals {
             self.announce_to(id, &arrivals);

@@ -1,16 +1,18 @@
 //! The end of a transaction: by its producer's decision, or because none came.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::timers::receipt_expired;
-use crate::api::{Decision, EndTransaction, Failure, Reply, Status};
+use crate::api::{DECISION_BOUNDS, Decision, EndTransaction, Failure, Reply, Status};
 use crate::broker::copied_message::undecided_message;
 use crate::broker::shard_broker::Broker;
 use crate::broker::writer::PlaceRefusal;
 use crate::disk::Disk;
 use crate::log::Placement;
+use crate::metrics::{HeldTally, note_span};
 use crate::state::{Half, HeldChange};
 use crate::types::{Level, LogPosition, QueueKey, TopicName};
 use crate::wire::batch::{BatchHeader, Kind, OwnedBatch, placed_again, stored_records};
@@ -38,14 +40,25 @@ impl<D: Disk> Broker<D> {
             Decision::Rollback => {
                 let placed = self.end_without_message(position).await?;
                 self.metrics.transactions_rolled_back.add(1);
+                self.note_decision(&half, |tally| &mut tally.rolled_back);
                 self.writer.settled(Level::Durable, placed).await?;
             }
             Decision::Commit => {
                 self.commit_half(&half).await?;
                 self.metrics.transactions_committed.add(1);
+                self.note_decision(&half, |tally| &mut tally.committed);
             }
         }
         Ok(Reply::Done)
+    }
+
+    /// Counts a decision by its topic, and how long it has taken.
+    fn note_decision(&self, half: &Half, counted: fn(&mut HeldTally) -> &mut u64) {
+        let taken = self.steady.now().0.saturating_sub(half.store_time.0);
+        let mut tallies = self.metrics.tallies.borrow_mut();
+        let tally = tallies.held(half.key.topic);
+        *counted(tally) += 1;
+        note_span(&mut tally.decided, Duration::from_millis(taken), &DECISION_BOUNDS);
     }
 
     fn open_half(&self, position: LogPosition) -> Result<Half, Failure> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::api::{Failure, Held, Hold, Release, Reply, Status};
+use crate::api::{DELAY_BOUNDS, Failure, Held, Hold, Release, Reply, Status};
 use crate::broker::client_requests::unexpected;
 use crate::broker::peers::{PeerReply, PeerRequest};
 use crate::broker::shard_broker::Broker;
@@ -11,6 +11,7 @@ use crate::broker::writer::{Destination, PlaceRefusal};
 use crate::disk::Disk;
 use crate::limits;
 use crate::log::Placement;
+use crate::metrics::note_span;
 use crate::state::Change;
 use crate::state::HALF_AGE_MAX;
 use crate::state::HALF_OFFSET;
@@ -147,6 +148,11 @@ impl<D: Disk> Broker<D> {
         let to = Destination::Held { key: hold.key, offset: QueueOffset(due.0) };
         let placed = self.writer.try_batch(to, &hold.batch.view().into_held(), level)?;
         self.metrics.messages_held.add(1);
+        let wait = Duration::from_millis(due.0.saturating_sub(now.0));
+        let mut tallies = self.metrics.tallies.borrow_mut();
+        let tally = tallies.held(hold.key.topic);
+        tally.delayed += 1;
+        note_span(&mut tally.delays, wait, &DELAY_BOUNDS);
         Ok(Taken { placement: placed.placement, level, offset: None, due: Some(due) })
     }
 

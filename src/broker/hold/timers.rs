@@ -142,6 +142,7 @@ impl<D: Disk> Broker<D> {
             match queue_and_batch {
                 Some((queue, batch)) => {
                     self.try_enter(&queue, batch, released.clone())?;
+                    self.metrics.tallies.borrow_mut().held(queue.key.topic).released += 1;
                 }
                 // Its topic is gone, or its bytes are.
                 None => {

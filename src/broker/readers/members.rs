@@ -15,7 +15,9 @@ use super::producers::{Producers, Way};
 use super::progress::Given;
 use super::rates::GivenRates;
 use super::resets::Resets;
-use crate::api::{ConnectionId, GroupClient, Producer, ReaderClient, ReaderGroup, ReaderInfo, Subscription};
+use crate::api::{
+    ClientTally, ConnectionId, GroupClient, Producer, ReaderClient, ReaderGroup, ReaderInfo, Subscription,
+};
 use crate::limits;
 use crate::types::{GroupName, Reservation, ShardId, network_of};
 
@@ -373,6 +375,28 @@ impl Readers {
             reader.subscriptions.retain(|(of, _)| of == topic);
             (!reader.subscriptions.is_empty()).then_some((name, reader))
         })
+    }
+
+    /// All clients by their kinds: for each group that they read for, and once for each that produces.
+    pub fn tallies(&self) -> Vec<ClientTally> {
+        let mut counts: BTreeMap<(Option<&GroupName>, &'static str, i32, &'static str), u64> =
+            BTreeMap::new();
+        for group in self.groups.keys() {
+            for (_, said, read) in self.of_group(group) {
+                let kind = (Some(group), said.client.language, said.client.version, read.kind);
+                *counts.entry(kind).or_default() += 1;
+            }
+        }
+        for said in self.clients.values().filter_map(|connections| connections.values().next()) {
+            if !said.client.produces.is_empty() {
+                *counts.entry((None, said.client.language, said.client.version, "")).or_default() += 1;
+            }
+        }
+        let tally = |((group, language, version, kind), count)| {
+            let group: Option<&GroupName> = group;
+            ClientTally { group: group.cloned(), language, version, kind, count }
+        };
+        counts.into_iter().map(tally).take(limits::METRICS_PAIRS_MAX).collect()
     }
 
     /// How many clients have their first connection on a shard: over all shards, each is counted once.

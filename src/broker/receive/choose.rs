@@ -113,6 +113,11 @@ impl<D: Disk> Broker<D> {
             self.writer.reached(Level::Written, end).await?;
         }
         self.note_received(&received.messages);
+        let mut tallies = self.metrics.tallies.borrow_mut();
+        for message in &received.messages {
+            tallies.given(&receive.group, message.receipt.key.topic, 1, message.record.len() as u64);
+        }
+        drop(tallies);
         received.again &= received.messages.is_empty();
         Ok(received)
     }

@@ -105,6 +105,7 @@ impl<D: Disk> Broker<D> {
                 let to = Destination::Queue(&queue);
                 self.writer.try_step(to, &batch.view(), Level::Durable, |_| Change::Lease(change))?;
                 self.metrics.messages_dead_lettered.add(1);
+                self.metrics.tallies.borrow_mut().dead_lettered(group, key.topic);
                 Ok(())
             });
             moving.await?;

@@ -388,7 +388,8 @@ impl<D: Disk> Broker<D> {
         ranges
     }
 
-    async fn shard_info(&self, count_syscalls: bool) -> PeerReply {
+    /// What is counted here, and how much of what there is, by name.
+    pub(in crate::broker) async fn counters(&self, count_syscalls: bool) -> Vec<(String, u64)> {
         let mut counters = self.metrics.counters();
         let queue_count = self.queues.borrow().len() as u64;
         let segments = self.log.segments();
@@ -414,11 +415,15 @@ impl<D: Disk> Broker<D> {
         if let Some(host) = &*self.host.borrow() {
             counters.extend(host(count_syscalls));
         }
+        counters
+    }
+
+    async fn shard_info(&self, count_syscalls: bool) -> PeerReply {
         PeerReply::ShardInfo(Box::new(ShardInfo {
             shard: self.options.shard,
             core: self.options.core,
             state: self.condition(),
-            counters,
+            counters: self.counters(count_syscalls).await,
             histograms: self.metrics.histograms(),
             rates: self.rate_infos(),
         }))

@@ -7,6 +7,7 @@ mod housekeeping;
 mod index_health;
 mod index_renewal;
 mod notices;
+mod reading;
 mod snapshot;
 mod standing;
 mod verify;
