@@ -78,7 +78,8 @@ struct Seam {
 /// What each module may import from the crate, besides itself, `types`, `limits` and `metrics`.
 const IMPORTS: &[(&str, &[&str])] = &[
     ("access", &[]),
-    ("admin", &["access", "api", "net", "runtime", "wire"]),
+    // `protocol`: what RocketMQ calls releases of its clients.
+    ("admin", &["access", "api", "net", "protocol", "runtime", "wire"]),
     ("api", &["filter"]),
     ("broker", &["api", "clock", "disk", "filter", "index", "log", "state", "wire"]),
     (

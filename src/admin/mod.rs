@@ -5,7 +5,7 @@
 //! the shard's mailbox, the shard's own task reads its counters or carries the request out in a queue of few shares, and the
 //! answer comes back through a slot. So nothing is shared with the way of a message, and nobody pays for what nobody looks at.
 //!
-//! * `router` says what there is; `pages` are those for probes, `api` the calls that answer in JSON.
+//! * `router` says what there is; `pages` are those for probes, `metrics` what Prometheus scrapes, `api` the calls that answer in JSON.
 //! * `console` is the page for people, and its calls.
 //! * `guard` keeps other sites' pages in an operator's browser from using what is meant for the operator.
 //! * `connection` and `server` keep the bounds: connections, time for a head, for a body and for an answer to be read.
@@ -16,6 +16,7 @@ mod api;
 mod connection;
 mod console;
 mod guard;
+mod metrics;
 mod pages;
 mod phase;
 mod request;

@@ -17,6 +17,7 @@ turbopump's admin address
 /healthz    200: the process is there
 /readyz     200: every shard has recovered and takes messages; 503 and why not
 /version    what runs here, as JSON
+/metrics    for Prometheus
 /api/node   counters and latencies of every shard, as JSON
 
 A browser shows the console here; docs/console.md has the calls that it is made of.";

@@ -5,7 +5,7 @@ use hyper::StatusCode;
 use super::answer::Answer;
 use super::request::Request;
 use super::server::Visit;
-use super::{api, console, guard, pages};
+use super::{api, console, guard, metrics, pages};
 use crate::api::{Failure, Status};
 
 const READ: &str = "GET, HEAD";
@@ -23,12 +23,15 @@ pub(super) async fn answer(visit: &Visit, request: &Request) -> Answer {
         return api::answer(visit, request, call).await;
     }
     match path.as_slice() {
-        [] | ["healthz" | "readyz" | "version"] if !request.only_reads() => Answer::not_allowed(READ),
+        [] | ["healthz" | "readyz" | "version" | "metrics"] if !request.only_reads() => {
+            Answer::not_allowed(READ)
+        }
         // Browsers are shown the console.
         [] if request.wants_html() => console::page(request),
         [] => pages::index(),
         ["healthz"] => pages::healthz(),
         ["version"] => pages::version(&visit.admin),
+        ["metrics"] => metrics::answer(visit, request).await,
         ["readyz"] => {
             let tells_all = visit.may_look(request).await.is_ok();
             pages::readyz(&visit.admin, tells_all).await

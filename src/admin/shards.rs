@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
 
 use crate::access::Caller;
-use crate::api::{Failure, Reply, Request, Status};
+use crate::api::{Failure, Reply, Request, ShardReading, Status};
 use crate::limits;
 use crate::types::{NodeId, ShardId};
 
@@ -26,6 +26,8 @@ const REQUEST_PATIENCE: Duration = Duration::from_secs(20);
 pub enum Question {
     /// How it stands.
     Standing(Slot<ShardStanding>),
+    /// What it has counted and holds.
+    Reading(Slot<Box<ShardReading>>),
     /// Whether this caller may see what operators see.
     MayLook(Caller, Slot<Result<(), Failure>>),
     /// A request of this caller: to be checked and carried out as if it had come over the native protocol. What it would wait
@@ -127,6 +129,12 @@ impl Shards {
     /// How every shard stands.
     pub async fn standings(&self) -> Vec<Result<ShardStanding, Unanswered>> {
         self.ask_all(Question::Standing).await
+    }
+
+    /// What every shard has counted and holds.
+    pub async fn readings(&self) -> Vec<Result<ShardReading, Unanswered>> {
+        let readings = self.ask_all(Question::Reading).await.into_iter();
+        readings.map(|reading| reading.map(|reading| *reading)).collect()
     }
 
     /// Whether a caller may see what operators see.

@@ -441,6 +441,10 @@ fn answer(connections: &Rc<Connections>, question: Question) {
             is_serving: connections.broker.takes_messages(),
             condition: connections.broker.condition(),
         }),
+        Question::Reading(slot) => {
+            let broker = connections.broker.clone();
+            connections.spawn_catch_up(async move { slot.fill(Box::new(broker.reading().await)) });
+        }
         Question::MayLook(caller, slot) => slot.fill(connections.check_operator(&caller)),
         Question::Request(caller, request, slot) => {
             let carrying_out = connections.clone();

@@ -12,7 +12,7 @@ use crate::support::directory::test_directory;
 use crate::support::http_connection::{Answer, Connection, tls};
 use crate::support::node::{Node, PATIENCE, Setup};
 
-const ADMIN: [&str; 2] = ["--admin", "127.0.0.1:0"];
+pub const ADMIN: [&str; 2] = ["--admin", "127.0.0.1:0"];
 const KEYS: &str = r#"
     [[keys]]
     id = "root"
@@ -26,7 +26,7 @@ const KEYS: &str = r#"
 const CERTIFICATE: &str = include_str!("../data/tls/certificate.pem");
 const KEY: &str = include_str!("../data/tls/key.pem");
 
-fn write(path: &Path, text: &str) -> String {
+pub fn write(path: &Path, text: &str) -> String {
     std::fs::write(path, text).expect("a directory of this test");
     path.to_str().expect("UTF-8").to_owned()
 }
@@ -43,13 +43,13 @@ fn connect(node: &Node) -> Connection {
 }
 
 /// One request with these lines of a head.
-fn ask(node: &Node, method: &str, path: &str, head: &str) -> Answer {
+pub fn ask(node: &Node, method: &str, path: &str, head: &str) -> Answer {
     let mut connection = connect(node);
     connection.send(format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n{head}\r\n"));
     connection.next().expect("an answer")
 }
 
-fn get(node: &Node, path: &str) -> Answer {
+pub fn get(node: &Node, path: &str) -> Answer {
     ask(node, "GET", path, "")
 }
 

@@ -40,6 +40,7 @@ mod logging;
 mod lost_files;
 mod lost_parts;
 mod messages;
+mod metrics;
 mod mqadmin_strangers;
 mod mqadmin_verbs;
 mod odd_files;
