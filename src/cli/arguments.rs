@@ -9,6 +9,7 @@ use crate::cli::check::CheckArguments;
 use crate::cli::completion::CompletionArguments;
 use crate::cli::configure::ConfigArguments;
 use crate::cli::consume::ConsumeArguments;
+use crate::cli::generate::GenerateArguments;
 use crate::cli::group::GroupArguments;
 use crate::cli::import::ImportArguments;
 use crate::cli::instance::InstanceArguments;
@@ -65,6 +66,8 @@ pub enum Command {
     ImportRocketmq(ImportArguments),
     /// Look whether this machine runs a broker well, and say what to type where it does not
     Check(CheckArguments),
+    /// Write a Grafana board, a Prometheus scrape configuration or alert rules
+    Generate(GenerateArguments),
     /// Check, repair or print the files of a broker that does not run
     Log(LogArguments),
     /// Copy everything that a broker has stored, while it runs or after
@@ -159,6 +162,9 @@ mod tests {
             "turbopump instance list -o json",
             "turbopump instance delete I",
             "turbopump status -o json",
+            "turbopump generate grafana",
+            "turbopump generate prometheus --target a:5557 --target b:5557 --file FILE",
+            "turbopump generate alerts --file FILE",
             "turbopump status --count-syscalls --server example.org:10911",
             "turbopump top --once --interval 500ms",
             "turbopump top -o json --server example.org:10911",
@@ -247,6 +253,8 @@ mod tests {
             ("turbopump restore DIR", ErrorKind::MissingRequiredArgument),
             ("turbopump instance create a%b", ErrorKind::ValueValidation),
             ("turbopump topic list --instance a|b", ErrorKind::ValueValidation),
+            ("turbopump generate", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
+            ("turbopump generate prometheus --target a", ErrorKind::ValueValidation),
             ("turbopump status -o yaml", ErrorKind::InvalidValue),
         ];
         for (line, kind) in cases {

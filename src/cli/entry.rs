@@ -12,8 +12,8 @@ use crate::cli::error::CommandError;
 use crate::cli::mqadmin::MqadminWords;
 use crate::cli::output::{OutputFormat, check_output, to_json, without_controls};
 use crate::cli::{
-    backup, bench, bundle, check, completion, configure, consume, group, import, instance, log, manual,
-    meant, message, mqadmin, produce, serve, status, top, topic,
+    backup, bench, bundle, check, completion, configure, consume, generate, group, import, instance, log,
+    manual, meant, message, mqadmin, produce, serve, status, top, topic,
 };
 
 /// Runs the command that `arguments` (the program's name first) describe.
@@ -60,6 +60,7 @@ fn run(arguments: Arguments) -> Result<(), CommandError> {
         Command::Bench(command) => bench::run(command, format),
         Command::Status(command) => status::run(&command, format),
         Command::Top(command) => top::run(&command, format),
+        Command::Generate(command) => generate::run(&command),
         Command::Log(command) => log::run(command, format),
         Command::Bundle(command) => bundle::run(&command, format),
         Command::Check(command) => check::run(&command, format),

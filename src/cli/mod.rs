@@ -17,6 +17,7 @@ mod consume;
 mod entry;
 mod error;
 mod fields;
+mod generate;
 mod group;
 mod group_view;
 mod import;

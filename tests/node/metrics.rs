@@ -224,9 +224,9 @@ fn what_is_generated_asks_for_series_that_there_are() {
     }
     let path = directory.path().join("alerts.yaml");
     let text = path.to_str().expect("UTF-8");
-    command::run(None, &["generate", "alerts", "--output", text], None).well();
+    command::run(None, &["generate", "alerts", "--file", text], None).well();
     assert_eq!(std::fs::read_to_string(&path).expect("it was written"), alerts);
-    let refused = command::run(None, &["generate", "alerts", "--output", text], None).badly(1);
+    let refused = command::run(None, &["generate", "alerts", "--file", text], None).badly(1);
     assert!(refused.contains(text) && refused.contains("remove it first"), "{refused}");
     match Command::new("promtool").args(["check", "rules", text]).output() {
         Ok(checked) => assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr)),
