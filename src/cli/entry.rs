@@ -10,11 +10,14 @@ use clap::{CommandFactory, Parser};
 use crate::cli::arguments::{Arguments, Command};
 use crate::cli::error::CommandError;
 use crate::cli::mqadmin::MqadminWords;
-use crate::cli::output::{OutputFormat, check_output, to_json, without_controls};
+use crate::cli::output::{ERROR, OutputFormat, check_output, styled, to_json, without_controls};
 use crate::cli::{
     backup, bench, bundle, check, completion, configure, consume, generate, group, import, instance, log,
     manual, meant, message, mqadmin, produce, serve, status, top, topic,
 };
+
+/// What a sentence on standard error begins with.
+const PREFIX: &str = "turbopump:";
 
 /// Runs the command that `arguments` (the program's name first) describe.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -117,11 +120,17 @@ pub(super) fn report(format: OutputFormat, error: &CommandError) {
         return;
     }
     let line = match format {
-        OutputFormat::Text => format!("turbopump: {error}\n"),
+        OutputFormat::Text => format!("{PREFIX} {error}\n"),
         OutputFormat::Json => to_json(&error.to_json()) + "\n",
     };
-    // A server's words may be in it. Nothing can be said about a failure to print.
-    let _ = io::stderr().write_all(without_controls(&line).as_bytes());
+    // A server's words may be in it.
+    let line = without_controls(&line);
+    let line = match line.strip_prefix(PREFIX).filter(|_| format == OutputFormat::Text) {
+        Some(sentence) => styled(&io::stderr(), ERROR, PREFIX) + sentence,
+        None => line.into_owned(),
+    };
+    // Nothing can be said about a failure to print.
+    let _ = io::stderr().write_all(line.as_bytes());
 }
 
 #[cfg(test)]

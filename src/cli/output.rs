@@ -4,6 +4,10 @@
 use std::borrow::Cow;
 use std::io::{self, Write};
 
+use anstream::stream::RawStream;
+use anstyle::{AnsiColor, Style};
+use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement};
 use serde::Serialize;
 
 use crate::cli::error::CommandError;
@@ -18,6 +22,12 @@ pub enum OutputFormat {
     /// One JSON object, or one a line.
     Json,
 }
+
+/// Between two columns.
+const GAP: u16 = 2;
+const HEADER: Style = Style::new().bold();
+/// What says that something went wrong.
+pub const ERROR: Style = AnsiColor::Red.on_default().bold();
 
 /// A table with aligned columns.
 pub struct Table {
@@ -104,37 +114,48 @@ impl Table {
         Self { header: header.to_vec(), rows: Vec::new() }
     }
 
+    /// A row of cells, whose line ends and control characters are shown as such.
     pub fn row<const COLUMNS: usize>(&mut self, cells: [String; COLUMNS]) {
         assert_eq!(cells.len(), self.header.len(), "a row has a cell for every column");
-        self.rows.push(cells.to_vec());
+        self.rows.push(cells.iter().map(|cell| on_one_line(cell).into_owned()).collect());
     }
 
-    /// Header and rows, columns two spaces apart. A column that holds numbers only is aligned to the right.
+    /// Header and rows, columns two spaces apart, in lines that the terminal has room for: cells that do not fit go on in the next
+    /// line. A column that holds numbers only is aligned to the right, and not broken.
     pub fn render(&self) -> String {
-        let columns = self.header.len();
-        let cells = |column: usize| self.rows.iter().map(move |row| row[column].as_str());
-        let width = |column: usize| {
-            let widest = cells(column).map(|cell| cell.chars().count()).max().unwrap_or(0);
-            widest.max(self.header[column].len())
-        };
-        let widths: Vec<usize> = (0..columns).map(width).collect();
-        let numeric: Vec<bool> = (0..columns).map(|column| cells(column).all(is_numeric)).collect();
-        let mut text = String::new();
-        let header: Vec<&str> = self.header.clone();
-        let lines = std::iter::once(header)
-            .chain(self.rows.iter().map(|row| row.iter().map(String::as_str).collect()));
-        for line in lines {
-            let mut rendered = String::new();
-            for (column, cell) in line.iter().enumerate() {
-                let padding = " ".repeat(widths[column] - cell.chars().count());
-                let cell = if numeric[column] { padding + cell } else { format!("{cell}{padding}") };
-                rendered.push_str(&cell);
-                rendered.push_str("  ");
-            }
-            text.push_str(rendered.trim_end());
-            text.push('\n');
+        let text = self.fitted(terminal_width());
+        match text.split_once('\n') {
+            Some((header, rows)) => format!("{}\n{rows}", styled(&io::stdout(), HEADER, header)),
+            None => text,
         }
-        text
+    }
+
+    fn fitted(&self, width: Option<usize>) -> String {
+        let mut table = comfy_table::Table::new();
+        table.load_style(NOTHING).set_header(self.header.clone());
+        table.add_rows(self.rows.iter());
+        if let Some(width) = width {
+            // The last column's gap is cut off.
+            table.set_width(u16::try_from(width + usize::from(GAP)).unwrap_or(u16::MAX));
+            table.set_content_arrangement(ContentArrangement::Dynamic);
+        }
+        let cells = |column: usize| self.rows.iter().map(move |row| row[column].as_str());
+        for (number, column) in table.column_iter_mut().enumerate() {
+            column.set_padding((0, GAP));
+            if cells(number).all(is_numeric) {
+                column.set_cell_alignment(CellAlignment::Right);
+                column.set_constraint(ColumnConstraint::ContentWidth);
+            }
+        }
+        table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
+    }
+}
+
+/// With a style, where the stream goes to a terminal that has colours, and `NO_COLOR` does not say otherwise.
+pub fn styled(stream: &impl RawStream, style: Style, text: &str) -> String {
+    match anstream::AutoStream::choice(stream) {
+        anstream::ColorChoice::Never => text.to_owned(),
+        _ => format!("{style}{text}{style:#}"),
     }
 }
 
@@ -221,7 +242,20 @@ mod tests {
         let mut table = Table::new(["TOPIC", "QUEUES", "LEVEL"]);
         table.row(["orders".into(), "4".into(), "durable".into()]);
         table.row(["x".into(), "10000".into(), "-".into()]);
-        assert_eq!(table.render(), "TOPIC   QUEUES  LEVEL\norders       4  durable\nx        10000  -\n");
+        assert_eq!(table.fitted(None), "TOPIC   QUEUES  LEVEL\norders       4  durable\nx        10000  -\n");
+    }
+
+    #[test]
+    fn a_table_fits_the_terminal() {
+        let mut table = Table::new(["GROUP", "LAG", "STATE"]);
+        table.row(["billing".into(), "1,234,567".into(), "two of its members have not been heard of".into()]);
+        let text = table.fitted(Some(40));
+        assert!(text.lines().all(|line| line.len() <= 40), "{text}");
+        assert!(text.contains("1,234,567") && text.lines().count() > 2, "{text}");
+        assert_eq!(table.fitted(None).lines().count(), 2);
+        assert_eq!(table.fitted(Some(200)), table.fitted(None));
+        table.row(["a\nb".into(), "1".into(), "\u{1b}[2J".into()]);
+        assert!(table.fitted(None).contains("a\\u000ab") && !table.fitted(None).contains('\u{1b}'));
     }
 
     #[test]

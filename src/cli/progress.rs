@@ -19,7 +19,9 @@ impl Progress {
             return Self { bar: None };
         }
         let (bar, template) = match total_bytes {
-            Some(bytes) => (ProgressBar::new(bytes), "{bar:30} {percent}% {bytes_per_sec} {msg} {eta} left"),
+            Some(bytes) => {
+                (ProgressBar::new(bytes), "{wide_bar} {percent}% {bytes_per_sec} {msg} {eta} left")
+            }
             None => (ProgressBar::new_spinner(), "{spinner} {bytes} {bytes_per_sec} {msg}"),
         };
         let style = ProgressStyle::with_template(template).expect("a template that a test has read");
@@ -65,7 +67,7 @@ mod tests {
     #[test]
     fn templates_are_valid() {
         for template in [
-            "{bar:30} {percent}% {bytes_per_sec} {msg} {eta} left",
+            "{wide_bar} {percent}% {bytes_per_sec} {msg} {eta} left",
             "{spinner} {bytes} {bytes_per_sec} {msg}",
         ] {
             assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
