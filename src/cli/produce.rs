@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::api::Status;
 use crate::cli::error::CommandError;
-use crate::cli::fields::FieldColumns;
+use crate::cli::fields::{FieldColumns, Fields};
 use crate::cli::lines::{LineError, Lines};
 use crate::cli::output::{OutputFormat, bytes_for_people, check_input, grouped, print};
 use crate::cli::progress::Progress;
@@ -54,7 +54,8 @@ pub struct ProduceArguments {
     /// Field of the line, counted from 1, that is the message's tag
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub tag_field: Option<u16>,
-    /// Character between fields, \t for a tab; without it a tab, a comma or a blank ends a field
+    /// Character between fields, \t for a tab, which fields in double quotes may have in them, as in CSV; without it a tab, a comma or
+    /// a blank ends a field
     #[arg(long, value_name = "C", value_parser = parse_delimiter)]
     pub key_delimiter: Option<u8>,
     /// Lines to leave out at the start
@@ -103,7 +104,7 @@ struct Summary {
 struct Run<'a> {
     arguments: &'a ProduceArguments,
     producer: Producer,
-    places: FieldColumns,
+    places: Fields,
     progress: Progress,
     stop: Arc<AtomicBool>,
     started: Instant,
@@ -141,11 +142,11 @@ pub fn run(arguments: &ProduceArguments, format: OutputFormat) -> Result<(), Com
     let mut run = Run {
         arguments,
         producer,
-        places: FieldColumns {
+        places: Fields::new(FieldColumns {
             delimiter: arguments.key_delimiter,
             key: arguments.key_field.map(usize::from),
             tag: arguments.tag_field.map(usize::from),
-        },
+        }),
         progress,
         stop: stop_flag()?,
         started: Instant::now(),
@@ -298,13 +299,16 @@ impl Run<'_> {
         if let Some(rate) = self.arguments.rate {
             self.pace(rate)?;
         }
-        let (key, tag) = self.places.of(line);
+        let (key, tag) = match self.places.of(line) {
+            Ok(found) => found,
+            Err(open) => return Err(self.ended_at(number, open.to_string())),
+        };
         let queue = self.arguments.queue.map(QueueNumber);
-        let message = Message { key, tag, body: line, queue, ..Message::default() };
+        let message = Message { key: &key, tag: &tag, body: line, queue, ..Message::default() };
         if let Err(error) = self.producer.send(&message) {
             return Err(self.not_taken(number, &message, error));
         }
-        self.without_key += u64::from(self.places.key.is_some() && key.is_empty());
+        self.without_key += u64::from(self.places.columns.key.is_some() && key.is_empty());
         Ok(())
     }
 
