@@ -108,7 +108,8 @@ pub struct ServeSettings {
     #[arg(long, value_name = "durable|written|accepted")]
     #[serde(deserialize_with = "from_text")]
     pub level: Option<Level>,
-    /// Size of a segment file of the log [default: 1GiB]
+    /// Size of a segment file of the log, 16MiB to 16GiB [default: 1GiB]; each shard takes one from the start on, and the next one
+    /// once it is half full
     #[arg(long, value_name = "SIZE")]
     pub segment_bytes: Option<ByteSize>,
     /// Age at which messages may go, at least 1s, or none [default: 72h]; a topic can have its own

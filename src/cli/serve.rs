@@ -9,6 +9,7 @@ use crate::cli::error::CommandError;
 use crate::cli::log_level::{LogFormat, LogLevels};
 use crate::cli::notices::Notices;
 use crate::cli::output::{OutputFormat, check_output, on_one_line, print_text, to_json};
+use crate::cli::quantity::ByteSize;
 use crate::cli::server::milliseconds;
 use crate::cli::settings::{self, Keeper, Sources, Tally};
 use crate::log::{Damage, GivenUpRange};
@@ -257,6 +258,18 @@ fn render_doors(options: &ServeOptions, started: &Started) -> String {
     text
 }
 
+/// What a new directory takes of the disk before any message is there, and soon after.
+fn render_room(options: &ServeOptions, started: &Started) -> String {
+    let segments = |count: u64| ByteSize(count * started.shards.len() as u64 * options.segment_bytes);
+    format!(
+        "  the log takes {} from the start on, and {} once half of that is full: a segment of {} for each shard, and the next one \
+         (--segment-bytes)\n",
+        segments(1),
+        segments(2),
+        ByteSize(options.segment_bytes)
+    )
+}
+
 /// Everything a stranger asks of a start: what listens where, on which core, how safe an answer is, how fast the disk.
 fn render(options: &ServeOptions, started: &Started) -> String {
     let mut text = String::new();
@@ -285,6 +298,9 @@ fn render(options: &ServeOptions, started: &Started) -> String {
         }
         shard.report.given_up.iter().for_each(|range| text += &format!("    GIVEN UP: {range}\n"));
         shard.report.notices.iter().for_each(|notice| text += &format!("    {notice}\n"));
+    }
+    if started.is_new {
+        text += &render_room(options, started);
     }
     if let Some(address) = started.bound.node {
         text += &format!("  the node listens on {address}\n");
