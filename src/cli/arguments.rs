@@ -9,6 +9,7 @@ use crate::cli::check::CheckArguments;
 use crate::cli::completion::CompletionArguments;
 use crate::cli::configure::ConfigArguments;
 use crate::cli::consume::ConsumeArguments;
+use crate::cli::context::ContextArguments;
 use crate::cli::generate::GenerateArguments;
 use crate::cli::group::GroupArguments;
 use crate::cli::import::ImportArguments;
@@ -74,6 +75,8 @@ pub enum Command {
     Backup(BackupArguments),
     /// Make a data directory of a backup
     Restore(RestoreArguments),
+    /// Keep addresses, access keys and TLS of brokers by name
+    Context(ContextArguments),
     /// Print a completion script for a shell
     Completion(CompletionArguments),
     /// Write the manual pages of all commands
@@ -189,6 +192,12 @@ mod tests {
             "turbopump backup verify DIR",
             "turbopump restore DIR --data NEW",
             "turbopump restore DIR --data NEW --new-node",
+            "turbopump context add C --server example.org:10911 --tls --access-key K --secret-key-file FILE",
+            "turbopump context use C",
+            "turbopump context use none",
+            "turbopump context ls",
+            "turbopump context rm C",
+            "turbopump topic rm TOPIC",
             "turbopump completion bash",
             "turbopump man DIR",
             "turbopump bundle",

@@ -5,15 +5,15 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser};
+use clap::{CommandFactory, FromArgMatches};
 
 use crate::cli::arguments::{Arguments, Command};
 use crate::cli::error::CommandError;
 use crate::cli::mqadmin::MqadminWords;
 use crate::cli::output::{ERROR, OutputFormat, check_output, styled, to_json, without_controls};
 use crate::cli::{
-    backup, bench, bundle, check, completion, configure, consume, generate, group, import, instance, log,
-    manual, meant, message, mqadmin, produce, serve, status, top, topic,
+    backup, bench, bundle, check, completion, configure, consume, context, examples, generate, group, import,
+    instance, log, manual, meant, message, mqadmin, produce, serve, status, top, topic,
 };
 
 /// What a sentence on standard error begins with.
@@ -22,12 +22,15 @@ const PREFIX: &str = "turbopump:";
 /// Runs the command that `arguments` (the program's name first) describe.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if let Some(answered) = completion::answer(&arguments) {
+        return answered;
+    }
     if arguments.get(1).is_some_and(|word| mqadmin::is_verb(word)) {
         return mqadmin::main("turbopump", &arguments[1..]);
     }
-    let parsed = match Arguments::try_parse_from(&arguments) {
+    let parsed = match parse(&arguments) {
         Ok(parsed) => parsed,
-        Err(error) => return refuse(error, &arguments),
+        Err(refused) => return refused,
     };
     let format = parsed.output;
     if let Command::Mqadmin(MqadminWords { mut words }) = parsed.command {
@@ -44,6 +47,17 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// What a line says, with what the context in use says beside it; or the exit code of one that is refused.
+fn parse(arguments: &[OsString]) -> Result<Arguments, ExitCode> {
+    let command = context::applied(examples::added(Arguments::command()), arguments).map_err(|error| {
+        report(if asks_for_json(arguments) { OutputFormat::Json } else { OutputFormat::Text }, &error);
+        ExitCode::from(error.exit_code())
+    })?;
+    let parsed = command.try_get_matches_from(arguments);
+    let parsed = parsed.and_then(|matches| Arguments::from_arg_matches(&matches));
+    parsed.map_err(|error| refuse(error, arguments))
 }
 
 fn run(arguments: Arguments) -> Result<(), CommandError> {
@@ -71,6 +85,7 @@ fn run(arguments: Arguments) -> Result<(), CommandError> {
         Command::Config(command) => configure::run(command, format),
         Command::Backup(command) => backup::run(command, format),
         Command::Restore(command) => backup::run_restore(&command, format),
+        Command::Context(command) => context::run(command, format),
         Command::Completion(command) => completion::run(&command),
         Command::Man(command) => manual::run(&command),
         Command::Mqadmin(_) => unreachable!("it has a definition of its own"),

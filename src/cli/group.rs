@@ -25,6 +25,7 @@ pub struct GroupArguments {
 #[derive(Debug, Subcommand)]
 pub enum GroupCommand {
     /// List all consumer groups
+    #[command(visible_alias = "ls")]
     List(ListArguments),
     /// Show who consumes for a group, over which protocol, and for each queue how far it is and how far behind
     #[command(after_help = DESCRIBE_HELP)]
@@ -36,7 +37,7 @@ pub enum GroupCommand {
     /// Change how a group's messages are leased to those who receive them
     Alter(AlterArguments),
     /// Forget a group that nobody uses: its places, leases and settings
-    #[command(after_help = DELETE_HELP)]
+    #[command(visible_alias = "rm", after_help = DELETE_HELP)]
     Delete(NameArguments),
 }
 

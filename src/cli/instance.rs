@@ -21,8 +21,10 @@ pub enum InstanceCommand {
     /// Create an instance, a name space of topics and groups
     Create(NameArguments),
     /// List all instances with the number of their topics and groups
+    #[command(visible_alias = "ls")]
     List(ServerArguments),
     /// Delete an instance that has no topics
+    #[command(visible_alias = "rm")]
     Delete(NameArguments),
 }
 

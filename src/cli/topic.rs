@@ -27,6 +27,7 @@ pub enum TopicCommand {
     /// Create a topic on every shard
     Create(CreateArguments),
     /// List all topics
+    #[command(visible_alias = "ls")]
     List(ListArguments),
     /// Show a topic with its queues, what each holds, and who consumes it
     #[command(after_help = DESCRIBE_HELP)]
@@ -36,6 +37,7 @@ pub enum TopicCommand {
     /// Add queues, or change retention or level; what is not named stays as it is
     Alter(AlterArguments),
     /// Delete a topic and everything in it
+    #[command(visible_alias = "rm")]
     Delete(NameArguments),
 }
 

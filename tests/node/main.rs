@@ -39,6 +39,7 @@ mod live_settings;
 mod logging;
 mod lost_files;
 mod lost_parts;
+mod manners;
 mod messages;
 mod metrics;
 mod mqadmin_strangers;

@@ -8,6 +8,7 @@ use clap::{Command, CommandFactory, FromArgMatches};
 
 use crate::cli::entry::{asks_for_json, reason_of, report};
 use crate::cli::error::CommandError;
+use crate::cli::examples;
 use crate::cli::mqadmin::arguments::{MqadminArguments, Verb};
 use crate::cli::mqadmin::{
     brokers, clients, groups, look_up, places, progress, reading, sending, stats, topics, traces,
@@ -22,7 +23,7 @@ pub fn is_verb(word: &OsStr) -> bool {
 /// Runs the verb that `words` begin with; `called` is what was typed before it.
 pub fn main(called: &'static str, words: &[OsString]) -> ExitCode {
     let line: Vec<OsString> = std::iter::once(called.into()).chain(words.iter().cloned()).collect();
-    let parsed = command(called)
+    let parsed = definition(called)
         .try_get_matches_from(&line)
         .and_then(|matches| MqadminArguments::from_arg_matches(&matches));
     let verb = match parsed {
@@ -37,6 +38,11 @@ pub fn main(called: &'static str, words: &[OsString]) -> ExitCode {
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// All verbs, with examples; `called` is what is typed before them.
+pub fn definition(called: &'static str) -> Command {
+    examples::added(command(called))
 }
 
 /// The definition; `-o` is `--output` where `mqadmin` has no flag of that letter.

@@ -32,4 +32,4 @@ mod tracks;
 
 pub use admin::Admin;
 pub use arguments::{MqadminWords, Shared};
-pub use entry::{is_verb, main};
+pub use entry::{definition, is_verb, main};
