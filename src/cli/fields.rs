@@ -134,11 +134,11 @@ mod tests {
         let places = FieldColumns { delimiter: Some(b';'), key: Some(2), tag: Some(3) };
         for (line, key, tag) in [
             (&b"1;\"Smith; John\";red"[..], "Smith; John", "red"),
-            (b"\xef\xbb\xbf\"1\";\"a \"\"b\"\"\";\"red\"\r", "a \"b\"", "red"),
-            (b"1;\"\";red", "", "red"),
-            (b"1;in\"side;red", "in\"side", "red"),
-            (b"1;\"k\"", "k", ""),
-            (b"\"1;2\"", "", ""),
+            (&b"\xef\xbb\xbf\"1\";\"a \"\"b\"\"\";\"red\"\r"[..], "a \"b\"", "red"),
+            (&b"1;\"\";red"[..], "", "red"),
+            (&b"1;in\"side;red"[..], "in\"side", "red"),
+            (&b"1;\"k\""[..], "k", ""),
+            (&b"\"1;2\""[..], "", ""),
         ] {
             assert_eq!(well(places, line), (key.to_owned(), tag.to_owned()), "{line:?}");
         }
