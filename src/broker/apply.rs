@@ -8,7 +8,7 @@ use crate::disk::Disk;
 use crate::index::{Index, IndexEntry};
 use crate::log::Placed;
 use crate::metrics;
-use crate::state::{Change, Effect, HeldState, Leases, Locks, Stage, Tables, TimerKey};
+use crate::state::{Change, Effect, HeldState, Leases, Locks, Redrives, Stage, Tables, TimerKey};
 use crate::state::{bucket_of, decode_changes, offset_after};
 use crate::types::{LogPosition, QueueKey, QueueNumber, TopicId};
 use crate::wire::batch::{BatchHeader, Kind, state_payload};
@@ -115,6 +115,10 @@ impl<D: Disk> Broker<D> {
 
     pub(super) fn locks(&self) -> Ref<'_, Locks> {
         Ref::map(self.state.borrow(), |state| state.locks())
+    }
+
+    pub(super) fn redrives(&self) -> Ref<'_, Redrives> {
+        Ref::map(self.state.borrow(), |state| state.redrives())
     }
 
     pub(super) fn held(&self) -> Ref<'_, HeldState> {

@@ -19,7 +19,7 @@ use crate::disk::plain::PlainDisk;
 use crate::limits::SHARD_FILES_MIN;
 use crate::log::{Contradiction, Damage, Known, Lost, Replay, Report, contradictions, scan};
 use crate::node::DataDirectory;
-use crate::state::{Change, HeldChange, LockChange, decode_changes};
+use crate::state::{Change, HeldChange, LockChange, RedriveChange, decode_changes};
 use crate::types::{LogPosition, ShardId};
 use crate::wire::batch::{BatchHeader, Kind, state_payload, stored_records};
 use crate::wire::origin::{Attributes, BodyEncoding, Origin};
@@ -291,11 +291,31 @@ fn change_text(change: &Change) -> String {
         }
         Change::Lease(change) => format!("{change:?}"),
         Change::Held(change) => held_text(change),
+        Change::Redrive(change) => redrive_text(change),
         Change::Lock(LockChange { group, key, client: Some(client) }) => {
             format!("client {client} of group {group} has {key} to itself")
         }
         Change::Lock(LockChange { group, key, client: None }) => {
             format!("no client of group {group} has {key} to itself")
+        }
+    }
+}
+
+fn redrive_text(change: &RedriveChange) -> String {
+    match change {
+        RedriveChange::Begun { key, offset, to: Some(to), .. } => {
+            format!("dead letter {offset} of {key} is on its way to {to}")
+        }
+        RedriveChange::Begun { key, offset, to: None, .. } => {
+            format!("dead letter {offset} of {key} stays where it is")
+        }
+        RedriveChange::Redriven { key, ranges, .. } => {
+            let ranges: Vec<_> =
+                ranges.iter().map(|range| format!("{} to {}", range.start, range.end)).collect();
+            format!("dead letters {} of {key} are redriven", ranges.join(", "))
+        }
+        RedriveChange::Arrived { key, begun, at } => {
+            format!("the dead letter of {key} that was begun at {begun} has come, at offset {at}")
         }
     }
 }

@@ -1,5 +1,5 @@
-//! What the log makes of a shard, and nothing else: topics, committed offsets, groups, leases, locks, held messages, and the
-//! records that change them. It knows no clock, no peers and no sockets. [`State::apply`] is the one place that carries them out.
+//! What the log makes of a shard, and nothing else: topics, committed offsets, groups, leases, locks, redrives, held messages,
+//! and the records that change them. It knows no clock, no peers and no sockets. [`State::apply`] is the one place that carries them out.
 
 mod fields;
 mod held;
@@ -7,6 +7,7 @@ mod leases;
 mod locks;
 mod policy;
 mod record;
+mod redrives;
 mod shard_state;
 mod tables;
 
@@ -15,5 +16,6 @@ pub use leases::*;
 pub use locks::{LockChange, Locks};
 pub use policy::*;
 pub use record::*;
+pub use redrives::{Arrival, Moving, RedriveChange, Redrives};
 pub use shard_state::*;
 pub use tables::*;

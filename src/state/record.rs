@@ -22,6 +22,7 @@
 //! kinds 16 to 21, leases: see `leases::change`
 //! kinds 32 to 39:         held messages, see `held::change`
 //! kind 48, lock:          see `locks`
+//! kinds 49 to 51:         dead letters that are sent once more, see `redrives`
 //! ```
 //!
 //! A queue's end is in checkpoints only: without it a queue whose every message has expired would start at 0 again when
@@ -47,6 +48,7 @@ use std::time::Duration;
 use super::fields::{FieldError, Taken, WITH_FIELDS, enclose, put_field, split, take_fields};
 use super::locks::{LOCK, LockChange};
 use super::policy::{Group, GroupPolicy, TopicPolicy};
+use super::redrives::{REDRIVE_KINDS, RedriveChange};
 use super::tables::Topic;
 use crate::api::GroupSettings;
 use crate::state::held::HeldChange;
@@ -126,6 +128,8 @@ pub enum Change {
     /// Kinds 32 to 39, see `held::change`.
     Held(HeldChange),
     Lock(LockChange),
+    /// Kinds 49 to 51, see `redrives`.
+    Redrive(RedriveChange),
 }
 
 /// Why stored changes cannot be read. Their checksum was right, so another release wrote them.
@@ -290,6 +294,7 @@ impl Change {
                 change.encode(output);
                 LOCK
             }
+            Change::Redrive(change) => change.encode(output),
         }
     }
 
@@ -374,9 +379,14 @@ impl Change {
                 HeldChange::decode(kind, body).map(Change::Held).ok_or_else(wrong)
             }
             LOCK => LockChange::decode(body).map(Change::Lock).ok_or_else(wrong),
+            kind if REDRIVE_KINDS.contains(&kind) => redrive(kind, body),
             _ => Err(ChangeError::Kind(kind)),
         }
     }
+}
+
+fn redrive(kind: u8, body: &[u8]) -> Result<Change, ChangeError> {
+    RedriveChange::decode(kind, body).map(Change::Redrive).ok_or(ChangeError::Body(kind))
 }
 
 fn put_topic(topic: &Topic, output: &mut Vec<u8>) {

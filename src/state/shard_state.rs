@@ -1,15 +1,15 @@
 //! The state of a shard, and the one place where a change of it is carried out.
 //!
 //! A change has two stages. It is *placed* when its record stands in the log: what is placed after it counts on it, though a
-//! death may take both. It is *durable* when a death takes neither. Leases, locks, and what timers and transactions have
-//! begun, change with the first, everything else with the second. A replay is both at once, so that a log leads to the same state
+//! death may take both. It is *durable* when a death takes neither. Leases, locks, redrives, and what timers and
+//! transactions have begun, change with the first, everything else with the second. A replay is both at once, so that a log leads to the same state
 //! whether it was written, read back or followed: every change is absolute, and carried out twice it is as carried out once.
 //!
 //! What stands beside the state, queues and index, follows it: each change returns what it asks of them ([`Effect`]).
 //!
 //! Invariants:
 //!
-//! 1. Offsets, leases and locks are of topics that are there. What is said of others was on its way when they were removed.
+//! 1. Offsets, leases, locks and redrives are of topics that are there. What is said of others was on its way when they were removed.
 //! 2. Nothing here reads a clock: two logs with the same records lead to the same state.
 //! 3. Queues and index follow what is durable: what is only placed has no effect on them.
 
@@ -20,6 +20,7 @@ use super::held::{HeldState, Loading, TimerKey};
 use super::leases::{LeaseChange, Leases};
 use super::locks::Locks;
 use super::record::Change;
+use super::redrives::{RedriveChange, Redrives};
 use super::tables::{CommittedOffset, Tables};
 use crate::index::IndexEntry;
 use crate::types::{LogPosition, QueueKey, QueueNumber, QueueOffset, RunningTime, Timestamp, TopicId};
@@ -68,6 +69,7 @@ pub struct State {
     tables: Tables,
     leases: Leases,
     locks: Locks,
+    redrives: Redrives,
     held: HeldState,
     /// Counts what takes leases back, in memory only.
     lease_resets: u64,
@@ -90,6 +92,7 @@ impl State {
             tables: Tables::default(),
             leases: Leases::default(),
             locks: Locks::default(),
+            redrives: Redrives::default(),
             held: HeldState::new(checks_max),
             lease_resets: 0,
         }
@@ -105,6 +108,10 @@ impl State {
 
     pub fn locks(&self) -> &Locks {
         &self.locks
+    }
+
+    pub fn redrives(&self) -> &Redrives {
+        &self.redrives
     }
 
     pub fn held(&self) -> &HeldState {
@@ -149,6 +156,7 @@ impl State {
                 }
             }
             Change::Held(change) => return self.held.apply(change, stage),
+            Change::Redrive(change) if placed => self.apply_redrive(change, position),
             // Everything below changes when it is durable.
             _ if !durable => {}
             Change::Topic(topic) => {
@@ -156,6 +164,7 @@ impl State {
                 if let Some(replaced) = self.tables.put_topic(topic) {
                     self.leases.remove_topic(replaced);
                     self.locks.retain_topics(|id| id != replaced);
+                    self.redrives.retain_topics(|id| id != replaced);
                 }
                 return Effect::TopicPut(id);
             }
@@ -163,12 +172,14 @@ impl State {
                 self.tables.remove_topic(id);
                 self.leases.remove_topic(id);
                 self.locks.retain_topics(|of| of != id);
+                self.redrives.retain_topics(|of| of != id);
                 return Effect::TopicRemoved(id);
             }
             Change::LiveTopics(live) => {
                 if self.tables.keep_topics(&live) > 0 {
                     self.leases.retain_topics(|id| live.contains(&id));
                     self.locks.retain_topics(|id| live.contains(&id));
+                    self.redrives.retain_topics(|id| live.contains(&id));
                 }
                 return Effect::OnlyTopics(live);
             }
@@ -183,8 +194,16 @@ impl State {
             Change::RunningTime(time) => self.tables.note_running(time),
             Change::StoredBy { position, time } => self.tables.set_stored_by(position, time),
             Change::GroupUsed { group, time } => self.tables.set_used(group, time),
+            // It was carried out when it was placed.
+            Change::Redrive(_) => {}
         }
         Effect::None
+    }
+
+    fn apply_redrive(&mut self, change: RedriveChange, position: LogPosition) {
+        if self.tables.topic(change.key().topic).is_some() {
+            self.redrives.apply(change, position);
+        }
     }
 
     /// Carries out a snapshot that was taken at `position`, over nothing. Releases before this one wrote the leases first,
@@ -198,7 +217,13 @@ impl State {
     pub fn as_changes(&self, running: RunningTime) -> impl Iterator<Item = Change> + '_ {
         let leases = self.leases.as_changes().into_iter().map(Change::Lease);
         let locks = self.locks.as_changes().map(Change::Lock);
-        self.tables.as_changes(running).chain(leases).chain(locks).chain(self.held.as_changes())
+        let redrives = self.redrives.as_changes().map(Change::Redrive);
+        self.tables
+            .as_changes(running)
+            .chain(leases)
+            .chain(locks)
+            .chain(redrives)
+            .chain(self.held.as_changes())
     }
 
     /// Asserts the invariants of the whole state, as they hold between any two changes of a log without damage.
@@ -206,10 +231,11 @@ impl State {
         self.tables.check();
         self.leases.check();
         self.locks.check();
+        self.redrives.check();
         self.held.check();
-        let mut topics = self.leases.topics().chain(self.locks.topics());
+        let mut topics = self.leases.topics().chain(self.locks.topics()).chain(self.redrives.topics());
         let gone = topics.find(|id| self.tables.topic(*id).is_none());
-        assert!(gone.is_none(), "invariant 1: there are leases or locks of topic {gone:?}");
+        assert!(gone.is_none(), "invariant 1: there are leases, locks or redrives of topic {gone:?}");
     }
 
     /// Everything that the log makes, in an order that depends on nothing else: two states are the same when these bytes are.

@@ -1,6 +1,7 @@
 //! Work in the background of a shard: spilling the index, checkpoints, snapshots, retention. In small steps, and never
 //! on the way of a message.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::ages::ClockReading;
@@ -9,10 +10,12 @@ use super::snapshot::{Owner, Snapshot};
 use crate::api::Failure;
 use crate::broker::queue::Queue;
 use crate::broker::shard_broker::{Broker, owned_queues};
+use crate::broker::writer::PlaceRefusal;
 use crate::disk::{Disk, DiskErrorKind};
 use crate::index::{IndexError, TrimProgress};
 use crate::limits;
-use crate::state::Change;
+use crate::log::Placement;
+use crate::state::{Change, RedriveChange};
 use crate::types::{GroupName, Level, LogPosition, MonotonicTime, QueueKey, QueueOffset};
 
 /// A start replays at most about this much log, unless it was written within `SNAPSHOT_INTERVAL_MIN`.
@@ -265,6 +268,7 @@ impl<D: Disk> Broker<D> {
         }
         let end = self.checkpoint_leases().await?.unwrap_or(end);
         let end = self.checkpoint_locks().await?.unwrap_or(end);
+        let end = self.checkpoint_redrives().await?.unwrap_or(end);
         let end = self.checkpoint_held().await?.unwrap_or(end);
         self.writer.reached(Level::Durable, end).await?;
         let first = first.expect("tables have at least the next topic id");
@@ -338,6 +342,37 @@ impl<D: Disk> Broker<D> {
             end = repeating.await?.map(|placement| placement.end).or(end);
         }
         Ok(end)
+    }
+
+    /// Repeats in the log which dead letters were redriven, in the same way.
+    async fn checkpoint_redrives(&self) -> Result<Option<LogPosition>, Failure> {
+        let keys: BTreeSet<_> = self.redrives().keys().collect();
+        let mut end = None;
+        for key in keys {
+            let mut next = Some(QueueOffset::ZERO);
+            while let Some(from) = next {
+                let repeating = self.writer.place(|| {
+                    let ranges = self.redrives().ranges_from(key, from);
+                    let Some((change, rest)) = ranges else { return Ok((None, None)) };
+                    Ok((Some(self.try_repeat_redrive(&[change])?), rest))
+                });
+                let (placement, rest) = repeating.await?;
+                end = placement.map(|placement| placement.end).or(end);
+                next = rest;
+            }
+            let repeating = self.writer.place(|| {
+                let changes = self.redrives().on_the_way(key);
+                if changes.is_empty() { Ok(None) } else { self.try_repeat_redrive(&changes).map(Some) }
+            });
+            end = repeating.await?.map(|placement| placement.end).or(end);
+        }
+        Ok(end)
+    }
+
+    fn try_repeat_redrive(&self, changes: &[RedriveChange]) -> Result<Placement, PlaceRefusal> {
+        let mut payload = Vec::new();
+        changes.iter().for_each(|change| Change::Redrive(change.clone()).encode(&mut payload));
+        self.writer.try_repeated(&payload, Level::Written)
     }
 
     /// The `end` of each queue that was ever used, in the order of the queues.
