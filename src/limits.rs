@@ -150,6 +150,12 @@ pub const SHARD_QUEUE_LOCKS_MAX: usize = 131_072;
 pub const QUEUE_LOCKS_PLACED_MAX: usize = 1_024;
 /// A shorter lease of a queue would end between two words of its client.
 pub const LOCK_LEASE_MIN: std::time::Duration = std::time::Duration::from_secs(1);
+/// Dead letters of one redrive: each takes a flush or three.
+pub const REDRIVE_MESSAGES_MAX: usize = 64;
+/// Ranges of dead letters that were redriven, over all groups on one shard, and those of one answer. A range is one dead letter, or
+/// many that follow each other.
+pub const SHARD_REDRIVEN_RANGES_MAX: usize = 131_072;
+pub const REDRIVEN_RANGES_TOLD_MAX: usize = 4_096;
 /// What a shard remembers of those who receive, and of their filters.
 pub const SHARD_RECEIVERS_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Messages of one receive over HTTP, and receipt handles of one acknowledgement: what the vendor's HTTP clients are told.

@@ -155,6 +155,8 @@ counters! {
     /// Heartbeats of RocketMQ's clients that were not kept, for want of room or because others need it.
     heartbeats_refused,
     messages_dead_lettered,
+    /// Dead letters that were sent once more.
+    messages_redriven,
     /// Messages given back by RocketMQ's clients, to be delivered again.
     messages_sent_back,
     /// Delayed messages that their producers have taken back.

@@ -1,6 +1,7 @@
 //! What a protocol adaptor asks of the broker and what it gets back: protocol-neutral requests, replies, and one
 //! [`Status`] enum. Everything is owned and `Send`, so that a request can cross to the shard that owns its queue.
 
+mod dead_letters;
 mod filter;
 mod find;
 mod hold;
@@ -14,6 +15,7 @@ mod settings;
 mod stats;
 mod status;
 
+pub use dead_letters::*;
 pub use filter::Filter;
 pub use find::*;
 pub use hold::*;

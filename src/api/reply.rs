@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::dead_letters::{RedriveReport, RedrivenRanges};
 use super::filter::Filter;
 use super::find::Found;
 use super::hold::{HalfMessage, Held};
@@ -39,6 +40,8 @@ pub enum Reply {
     Held(Held),
     Halves(Vec<HalfMessage>),
     Found(Found),
+    Redriven(RedriveReport),
+    RedrivenRanges(RedrivenRanges),
     Instances(Vec<InstanceInfo>),
     Node(NodeInfo),
     TopicStats(StatsPage<TopicStats, TopicName>),

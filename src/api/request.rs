@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::dead_letters::Redrive;
 use super::find::FindMessages;
 use super::hold::{EndTransaction, Hold, ReceiveHalves};
 use super::receive::{Acknowledge, ChangeLease, GroupSettings, Receive};
@@ -57,6 +58,13 @@ pub enum Request {
     EndTransaction(EndTransaction),
     ReceiveHalves(ReceiveHalves),
     FindMessages(FindMessages),
+    Redrive(Redrive),
+    /// Which messages of a queue of the group's dead letters are none any more, from an offset on.
+    RedrivenRanges {
+        group: GroupName,
+        queue: QueueNumber,
+        from: QueueOffset,
+    },
     CreateInstance(InstanceName),
     /// Refused while it has topics.
     DeleteInstance(InstanceName),

@@ -9,7 +9,7 @@ use super::readers::Coming;
 use super::recipient::{AnyRecipient, Recipient};
 use super::shard_broker::Broker;
 use super::writer::PlaceRefusal;
-use crate::api::{CommitOffset, Failure, Produce, QueueInfo, Reply, Request, Status};
+use crate::api::{CommitOffset, Failure, Produce, QueueInfo, Redrive, Reply, Request, Status};
 use crate::disk::Disk;
 use crate::limits;
 use crate::log::Placement;
@@ -35,6 +35,9 @@ impl<D: Disk> Broker<D> {
             | Request::FindOffset { key, .. }
             | Request::CommitOffset(CommitOffset { key, .. })
             | Request::CommittedOffset { key, .. } => key.queue.shard(shard_count),
+            Request::Redrive(Redrive { queue, .. }) | Request::RedrivenRanges { queue, .. } => {
+                queue.shard(shard_count)
+            }
             Request::Fetch(fetch) => fetch.key.queue.shard(shard_count),
             Request::Watch(watch) => self.watch_owner(watch),
             Request::CreateTopic(_)
@@ -90,6 +93,8 @@ impl<D: Disk> Broker<D> {
             Request::ListTopics => self.tables().topic_count() * LISTED_BYTES,
             Request::ListGroups | Request::DescribeGroup(_) => 2 * limits::ENVELOPE_BYTES_MAX,
             Request::ListInstances => limits::INSTANCES_MAX * LISTED_BYTES,
+            // A dead letter at a time, as it is stored and as its copy.
+            Request::Redrive(_) => 2 * limits::BATCH_BYTES_MAX,
             Request::DescribeNode { .. } => usize::from(self.options.shard_count) * SHARD_INFO_BYTES,
             Request::TopicStats(_) | Request::GroupStats(_) => limits::ENVELOPE_BYTES_MAX,
             _ => 0,
@@ -173,6 +178,10 @@ impl<D: Disk> Broker<D> {
             Request::ChangeLease(change) => self.change_lease(&change).await.map(Reply::LeaseChanged),
             Request::AlterGroup(settings) => self.alter_group(settings).await.map(Reply::GroupSettings),
             Request::FindMessages(find) => self.find_messages(find).await,
+            Request::Redrive(redrive) => self.redrive(&redrive).await.map(Reply::Redriven),
+            Request::RedrivenRanges { group, queue, from } => {
+                self.redriven_ranges(&group, queue, from).map(Reply::RedrivenRanges)
+            }
             Request::CreateInstance(instance) => self.create_instance(instance).await,
             Request::DeleteInstance(instance) => self.delete_instance(&instance).await,
             Request::ListInstances => self.list_instances().await.map(Reply::Instances),

@@ -11,7 +11,7 @@ use super::groups::{GroupShape, SeenGroup, SeenReceivers};
 use super::groups::{HolderCheck, QueueGrants};
 use super::hold::ProducerCheck;
 use super::readers::ReaderNews;
-use super::receive::{Prospect, Received};
+use super::receive::{Prospect, Received, RedriveArrival, SentRedrive};
 use super::stats::{StatsReply, StatsRequest};
 use super::topics::{Publication, TopicShape};
 use crate::api::{
@@ -116,6 +116,8 @@ pub enum PeerRequest {
     /// Figures of topics and groups.
     Stats(StatsRequest),
     FindHere(FindHere),
+    /// A dead letter of the asking shard is to come to a queue of the one asked.
+    TakeRedriven(SentRedrive),
     Halves(HalvesRequest),
 }
 
@@ -204,6 +206,7 @@ pub enum PeerReply {
     Stats(StatsReply),
     Settings(Vec<SettingInfo>),
     Found(Found),
+    RedriveArrived(RedriveArrival),
     Halves(Vec<HalfMessage>),
     FoundHalf(Option<FoundHalf>),
     ReplyDelivered(ReplyOutcome),

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use crate::api::{
     EndTransaction, Failure, FindMessages, Found, GroupInfo, GroupSettings, GroupStats, Held, Hold,
-    InstanceInfo, NodeInfo, OffsetSpec, ReceiptOutcome, Receive, ReceiveHalves, Reply, Request, ResetGroup,
-    RouteInfo, SettingChange, SettingInfo, ShardAddress, StatsAsked, StatsPage, Status, TopicChange,
-    TopicInfo, TopicStats,
+    InstanceInfo, NodeInfo, OffsetSpec, ReceiptOutcome, Receive, ReceiveHalves, Redrive, RedriveReport,
+    RedrivenRanges, Reply, Request, ResetGroup, RouteInfo, SettingChange, SettingInfo, ShardAddress,
+    StatsAsked, StatsPage, Status, TopicChange, TopicInfo, TopicStats,
 };
 use crate::types::{
     GroupName, InstanceName, NodeId, QueueKey, QueueNumber, QueueOffset, Receipt, ShardId, TopicName,
@@ -359,6 +359,24 @@ impl Client {
         self.run(commands::receive_halves(receive))
     }
 
+    // ---- Dead letters ------------------------------------------------------------------------------------------
+
+    /// Sends dead letters of a group to a topic, one after the other; what was sent before is left alone. What was moved when the
+    /// connection is lost is [`Before`](crate::api::Redriven::Before) when it is asked for again.
+    pub fn redrive(&mut self, redrive: Redrive) -> Result<RedriveReport, ClientError> {
+        self.run(commands::redrive(redrive))
+    }
+
+    /// Which messages of a queue of a group's dead letters are none any more, from an offset on.
+    pub fn redriven_ranges(
+        &mut self,
+        group: &GroupName,
+        queue: QueueNumber,
+        from: QueueOffset,
+    ) -> Result<RedrivenRanges, ClientError> {
+        self.run(commands::redriven_ranges(group, queue, from))
+    }
+
     // ---- The node ----------------------------------------------------------------------------------------------
 
     /// All settings of the node, after these changes, which are all made or none: see `turbopump config`.
@@ -588,7 +606,8 @@ pub(super) fn is_repeatable(request: &Request) -> bool {
         | Request::ChangeLease(_)
         | Request::Hold(_)
         | Request::EndTransaction(_)
-        | Request::ReceiveHalves(_) => false,
+        | Request::ReceiveHalves(_)
+        | Request::Redrive(_) => false,
         Request::Fetch(_)
         | Request::Watch(_)
         | Request::FindOffset { .. }
@@ -607,6 +626,7 @@ pub(super) fn is_repeatable(request: &Request) -> bool {
         | Request::ListGroups
         | Request::DescribeGroup(_)
         | Request::ResetGroup(_)
+        | Request::RedrivenRanges { .. }
         | Request::DescribeNode { .. }
         | Request::Settings(_)
         | Request::TopicStats(_)

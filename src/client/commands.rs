@@ -6,8 +6,8 @@ use std::time::Duration;
 use crate::api::{
     Acknowledge, ChangeLease, CommitOffset, EndTransaction, Failure, FindMessages, Found, GroupInfo,
     GroupSettings, GroupStats, Held, Hold, InstanceInfo, NodeInfo, OffsetSpec, ReceiptOutcome, Receive,
-    ReceiveHalves, ReceiveScope, Reply, Request, ResetGroup, RouteInfo, SettingChange, SettingInfo,
-    StatsAsked, StatsPage, TopicChange, TopicInfo, TopicStats,
+    ReceiveHalves, ReceiveScope, Redrive, RedriveReport, RedrivenRanges, Reply, Request, ResetGroup,
+    RouteInfo, SettingChange, SettingInfo, StatsAsked, StatsPage, TopicChange, TopicInfo, TopicStats,
 };
 use crate::types::{GroupName, InstanceName, QueueKey, QueueNumber, QueueOffset, Receipt, TopicName};
 
@@ -217,6 +217,29 @@ pub(super) fn receive_halves(receive: ReceiveHalves) -> Command<Vec<UndecidedMes
         Reply::Halves(halves) => Some(halves.into_iter().map(UndecidedMessage::from).collect()),
         _ => None,
     })
+}
+
+// ---- Dead letters ----------------------------------------------------------------------------------------------
+
+pub(super) fn redrive(redrive: Redrive) -> Command<RedriveReport> {
+    let (queue, count) = (redrive.queue, redrive.offsets.len());
+    let read = move |reply| match reply {
+        Reply::Redriven(report) if report.outcomes.len() <= count => Some(report),
+        _ => None,
+    };
+    Command::new(Request::Redrive(redrive), read).to(queue)
+}
+
+pub(super) fn redriven_ranges(
+    group: &GroupName,
+    queue: QueueNumber,
+    from: QueueOffset,
+) -> Command<RedrivenRanges> {
+    let read = |reply| match reply {
+        Reply::RedrivenRanges(ranges) => Some(ranges),
+        _ => None,
+    };
+    Command::new(Request::RedrivenRanges { group: group.clone(), queue, from }, read).to(queue)
 }
 
 // ---- The node --------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::api::{Reply, Request};
+use crate::limits;
 use crate::protocol::native::DecodedReply;
 use crate::types::{Identity, Level, QueueKey};
 
@@ -227,6 +228,8 @@ pub(super) fn own_wait(request: &Request) -> Duration {
         Request::Watch(watch) => watch.wait,
         Request::Receive(receive) => receive.wait,
         Request::ReceiveHalves(receive) => receive.wait,
+        // Each of a few steps may wait for space in a log.
+        Request::Redrive(_) => 3 * limits::PUBLISH_WAIT_MAX,
         _ => Duration::ZERO,
     }
 }

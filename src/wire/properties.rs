@@ -316,6 +316,12 @@ pub fn replaced_as_far_as_fits(text: &[u8], by: &[(&str, &str)]) -> Vec<u8> {
     output
 }
 
+/// The text without properties of these names.
+pub fn left_out(text: &[u8], names: &[&str]) -> Vec<u8> {
+    let by: Vec<_> = names.iter().map(|name| (*name, "")).collect();
+    without(text, &by)
+}
+
 /// The text without properties of the names that `by` has.
 fn without(text: &[u8], by: &[(&str, &str)]) -> Vec<u8> {
     let mut output = Vec::with_capacity(text.len() + 64);

@@ -33,6 +33,8 @@ mod pairs;
 mod properties;
 mod readers;
 mod reading;
+mod redrive_sweep;
+mod redrives;
 mod restarts;
 mod retained;
 mod send_back_sweep;

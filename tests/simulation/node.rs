@@ -77,8 +77,12 @@ pub struct Node {
     pub clock: SharedClock,
     /// The most shards that were asked at once for what they have found.
     pub look_ups_peak: Rc<Cell<usize>>,
+    overheard: Rc<RefCell<Option<Overheard>>>,
     tasks: Vec<JoinHandle<()>>,
 }
+
+/// What shards ask of each other.
+pub type Overheard = Rc<RefCell<Vec<PeerRequest>>>;
 
 /// Looks at a shard whenever it has published a group.
 pub type Watcher = Rc<dyn Fn(&FaultyDisk, &Setup, &TestBroker)>;
@@ -122,11 +126,15 @@ struct Neighbours {
     shards: Vec<Weak<TestBroker>>,
     look_ups: Rc<Cell<usize>>,
     look_ups_peak: Rc<Cell<usize>>,
+    overheard: Rc<RefCell<Option<Overheard>>>,
 }
 
 impl Peers for Neighbours {
     fn ask(&self, shard: ShardId, request: PeerRequest) -> PeerFuture {
         let broker = self.shards[usize::from(shard.0)].upgrade();
+        if let Some(overheard) = &*self.overheard.borrow() {
+            overheard.borrow_mut().push(request.clone());
+        }
         let (look_ups, peak) = (self.look_ups.clone(), self.look_ups_peak.clone());
         let count = usize::from(matches!(request, PeerRequest::FindHere(_)));
         Box::pin(async move {
@@ -231,6 +239,7 @@ impl Node {
             rebuilt: Vec::new(),
             clock,
             look_ups_peak: Rc::default(),
+            overheard: Rc::default(),
             tasks: Vec::new(),
         };
         disk.create_directory(Path::new("/data")).await?;
@@ -258,6 +267,7 @@ impl Node {
             shards: node.brokers.iter().map(Rc::downgrade).collect(),
             look_ups: Rc::default(),
             look_ups_peak: node.look_ups_peak.clone(),
+            overheard: node.overheard.clone(),
         });
         for broker in &node.brokers {
             broker.set_peers(neighbours.clone());
@@ -309,6 +319,11 @@ impl Node {
 
     pub fn owner(&self, key: QueueKey) -> &Rc<TestBroker> {
         &self.brokers[usize::from(key.queue.shard(self.brokers.len() as u16).0)]
+    }
+
+    /// Notes what shards ask of each other from now on.
+    pub fn overhear(&self, overheard: Overheard) {
+        *self.overheard.borrow_mut() = Some(overheard);
     }
 
     pub async fn handle(&self, request: Request) -> Result<Reply, Failure> {

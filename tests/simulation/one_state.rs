@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use turbopump::api::{
     Acknowledge, ChangeLease, ClientProtocol, CommitOffset, Decision, Filter, GroupSettings, Receive,
-    ReceivedMessage, Release, Reply, Request,
+    ReceivedMessage, Redrive, Release, Reply, Request,
 };
 use turbopump::disk::faulty::{FaultPlan, FaultyDisk, Restart, Survival};
 use turbopump::limits;
@@ -178,7 +178,7 @@ impl Client {
     /// Refusals are no matter here: whatever comes of it, log and state must agree.
     async fn act(mut self, node: &Node) {
         for _ in 0..60 {
-            match self.random.range(0..16) {
+            match self.random.range(0..18) {
                 0 => {
                     let change = topic_change(self.topic(), 1 + self.random.range(0..3) as u32);
                     let request =
@@ -198,6 +198,7 @@ impl Client {
                 10 => self.renew(node).await,
                 11 if self.random.chance(0.5) => self.decide(node).await,
                 11 => self.lock(node).await,
+                16 | 17 => self.redrive(node).await,
                 12 => {
                     let broker = &node.brokers[self.random.range(0..node.brokers.len() as u64) as usize];
                     let _ = broker.take_snapshot().await;
@@ -281,6 +282,14 @@ impl Client {
         let Some((group, message)) = self.leased.pop() else { return };
         let request = Acknowledge { group: group_name(group), receipts: vec![message.receipt] };
         let _ = node.handle(Request::Acknowledge(request)).await;
+    }
+
+    async fn redrive(&mut self, node: &Node) {
+        let offsets =
+            (0..1 + self.random.range(0..3)).map(|_| QueueOffset(self.random.range(0..8))).collect();
+        let queue = QueueNumber(self.random.range(0..2) as u32);
+        let to = topic_name(*self.random.pick(&["t", "later"]));
+        let _ = node.handle(Request::Redrive(Redrive { group: group_name("g"), queue, offsets, to })).await;
     }
 
     async fn lock(&mut self, node: &Node) {

@@ -19,6 +19,7 @@ mod dead_letters;
 mod give_back;
 mod pair_locks;
 mod passed;
+mod redrive;
 
 mod shares;
 
@@ -28,4 +29,5 @@ pub(super) use dead_letters::dead_letter;
 pub use dead_letters::dead_letter_topic;
 pub(super) use pair_locks::{Pair, PairLocks};
 pub(super) use passed::Passed;
+pub use redrive::{RedriveArrival, SentRedrive};
 pub(super) use shares::Refusal;

@@ -12,7 +12,7 @@ use crate::broker::shard_broker::{Broker, owned_queues};
 use crate::disk::Disk;
 use crate::limits;
 use crate::state::{Change, Group, Tables, Topic, TopicPolicy, adoption_batches};
-use crate::types::{InstanceName, Retention, ShardId, TopicId, TopicName};
+use crate::types::{GroupName, InstanceName, Retention, ShardId, TopicId, TopicName};
 
 /// The counter that says up to where something was placed in the log, durable or not.
 pub const LOG_PLACED: &str = "log_placed";
@@ -308,12 +308,7 @@ impl<D: Disk> Broker<D> {
                 self.give_back_here(&group, &receipts).await;
                 Ok(PeerReply::Done)
             }
-            PeerRequest::GroupLeases(group) => {
-                let leases = self.own_leases(&group);
-                let refused = self.lease_refusal(&group, None).map(|refused| refused.message);
-                let refused = refused.into_iter().chain(self.precedence_notes(&group)).collect();
-                Ok(PeerReply::GroupLeases { leases, locks: self.own_locks(&group), refused })
-            }
+            PeerRequest::GroupLeases(group) => Ok(self.own_holding(&group)),
             PeerRequest::SetGates { group, grants } => {
                 let draining = self.set_gates(&group, grants).await?;
                 Ok(PeerReply::GatesSet { draining })
@@ -341,7 +336,16 @@ impl<D: Disk> Broker<D> {
             PeerRequest::ShardInfo { count_syscalls } => Ok(self.shard_info(count_syscalls).await),
             PeerRequest::Stats(request) => self.own_stats(request).await.map(PeerReply::Stats),
             PeerRequest::FindHere(find) => self.find_here(find).await.map(PeerReply::Found),
+            PeerRequest::TakeRedriven(sent) => self.take_redriven(&sent).await.map(PeerReply::RedriveArrived),
         }
+    }
+
+    /// What a group has of this shard's queues, and why it gets nothing new.
+    fn own_holding(&self, group: &GroupName) -> PeerReply {
+        let leases = self.own_leases(group);
+        let refused = self.lease_refusal(group, None).map(|refused| refused.message);
+        let refused = refused.into_iter().chain(self.precedence_notes(group)).collect();
+        PeerReply::GroupLeases { leases, locks: self.own_locks(group), refused }
     }
 
     async fn take_topics(

@@ -5,15 +5,17 @@ use std::time::Duration;
 
 use crate::api::{
     EndTransaction, Failure, FindMessages, Found, GroupInfo, GroupSettings, GroupStats, InstanceInfo,
-    NodeInfo, OffsetSpec, ReceiptOutcome, Receive, ReceiveHalves, ResetGroup, StatsAsked, StatsPage,
-    TopicChange, TopicInfo, TopicStats,
+    NodeInfo, OffsetSpec, ReceiptOutcome, Receive, ReceiveHalves, Redrive, RedriveReport, RedrivenRanges,
+    ResetGroup, StatsAsked, StatsPage, TopicChange, TopicInfo, TopicStats,
 };
 use crate::client::commands::{self, Command};
 use crate::client::tokio_driver::{AsyncClient, AsyncConsumer, AsyncProducer};
 use crate::client::{
     ClientError, ConnectOptions, ConsumerOptions, LeasedMessage, ProducerOptions, Timeouts, UndecidedMessage,
 };
-use crate::types::{GroupName, InstanceName, NameError, NodeId, QueueKey, QueueOffset, Receipt, TopicName};
+use crate::types::{
+    GroupName, InstanceName, NameError, NodeId, QueueKey, QueueNumber, QueueOffset, Receipt, TopicName,
+};
 
 use super::producer::Producer;
 use super::stream::MessageStream;
@@ -260,6 +262,24 @@ impl Client {
     /// broker's interval, until it is decided on.
     pub async fn receive_halves(&self, receive: ReceiveHalves) -> Result<Vec<UndecidedMessage>, ClientError> {
         self.run(commands::receive_halves(receive)).await
+    }
+
+    // ---- Dead letters ------------------------------------------------------------------------------------------
+
+    /// Sends dead letters of a group to a topic, one after the other; what was sent before is left alone. What was moved when the
+    /// connection is lost is [`Before`](crate::api::Redriven::Before) when it is asked for again.
+    pub async fn redrive(&self, redrive: Redrive) -> Result<RedriveReport, ClientError> {
+        self.run(commands::redrive(redrive)).await
+    }
+
+    /// Which messages of a queue of a group's dead letters are none any more, from an offset on.
+    pub async fn redriven_ranges(
+        &self,
+        group: &GroupName,
+        queue: QueueNumber,
+        from: QueueOffset,
+    ) -> Result<RedrivenRanges, ClientError> {
+        self.run(commands::redriven_ranges(group, queue, from)).await
     }
 
     // ---- Looking -----------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ use crate::wire::frame::Frame;
 use crate::wire::generated as schema;
 use crate::wire::record::RecordView;
 
+use super::dead_letters;
 use super::envelope::{self, MalformedReply};
 use super::group_info;
 use super::instances;
@@ -190,6 +191,7 @@ fn other_reply(reply: &schema::Reply<'_>) -> Result<Reply, MalformedReply> {
         schema::ReplyBody::TopicStatsList | schema::ReplyBody::GroupStatsList => {
             stats::read_reply(reply).ok_or_else(missing)?
         }
+        schema::ReplyBody::Redriven | schema::ReplyBody::RedrivenRanges => dead_letters::read_reply(reply),
         schema::ReplyBody::Done => Ok(Reply::Done),
         schema::ReplyBody(kind) => {
             Err(MalformedReply(format!("an answer of kind {kind} is not known to this release")))

@@ -14,6 +14,7 @@ use crate::limits;
 use crate::types::{NodeId, QueueKey, QueueOffset};
 use crate::wire::generated as schema;
 
+use super::dead_letters;
 use super::envelope;
 use super::group_info;
 use super::instances;
@@ -240,6 +241,8 @@ fn body(builder: &mut Builder, reply: &Reply) -> Body {
         Reply::LeaseChanged(receipt) => receiving::lease_changed_body(builder, receipt),
         Reply::GroupSettings(settings) => receiving::settings_body(builder, settings),
         Reply::Held(held) => receiving::held_body(builder, held),
+        Reply::Redriven(report) => dead_letters::redriven_body(builder, report),
+        Reply::RedrivenRanges(ranges) => dead_letters::ranges_body(builder, ranges),
         Reply::OffsetFound(offset) => {
             let table = schema::OffsetFound::create(builder, &schema::OffsetFoundArgs { offset: offset.0 });
             (Kind::OffsetFound, table.as_union_value())

@@ -19,6 +19,7 @@ use crate::types::{
 use crate::wire::frame::Frame;
 use crate::wire::generated as schema;
 
+use super::dead_letters;
 use super::envelope;
 use super::instances;
 use super::locations;
@@ -66,6 +67,9 @@ pub fn decode_request<'a>(frame: &Frame<'a>) -> Result<DecodedRequest<'a>, Failu
     }
     if let Some(body) = request.body_as_prove() {
         return proof::known_prove(body).map(DecodedRequest::Prove);
+    }
+    if let Some(read) = dead_letters::read_request(&request) {
+        return read.map(DecodedRequest::Other);
     }
     other_request(&request).map(DecodedRequest::Other)
 }
@@ -333,7 +337,7 @@ fn queue_key(topic_id: u32, queue: u32) -> Result<QueueKey, Failure> {
     Ok(QueueKey { topic: TopicId(topic_id), queue: QueueNumber(queue) })
 }
 
-fn name<Name: FromStr<Err = NameError>>(text: &str) -> Result<Name, Failure> {
+pub(super) fn name<Name: FromStr<Err = NameError>>(text: &str) -> Result<Name, Failure> {
     text.parse().map_err(Failure::invalid)
 }
 

@@ -14,6 +14,7 @@ use crate::limits;
 use crate::types::{Level, QueueKey, QueueOffset, TopicName};
 use crate::wire::generated as schema;
 
+use super::dead_letters;
 use super::envelope;
 use super::instances;
 use super::locations;
@@ -158,6 +159,9 @@ impl RequestEncoder {
                 instances::request_body(builder, request)
             }
             Request::TopicStats(_) | Request::GroupStats(_) => stats::request_body(builder, request),
+            Request::Redrive(_) | Request::RedrivenRanges { .. } => {
+                dead_letters::request_body(builder, request)
+            }
             Request::CommitOffset(_)
             | Request::CommittedOffset { .. }
             | Request::JoinGroup(_)

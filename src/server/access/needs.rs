@@ -6,6 +6,8 @@
 //! | receive, acknowledge, change a lease, commit and look up offsets, join | to consume the topic as the group |
 //! | fetch, watch, find offsets, look messages up by key | to consume the topic, as any group |
 //! | where a topic is, how long its queues are, and one topic's figures | either |
+//! | send dead letters of a group to a topic | to consume its topic of dead letters as the group, and to publish to the other |
+//! | which dead letters were sent once more | to consume that topic, as any group |
 //! | leave a group | to consume something as that group |
 //! | where the shards are | any key |
 //! | everything else: topics, groups, instances, counters, messages by their location | `admin = true` |
@@ -15,8 +17,8 @@
 use std::collections::BTreeSet;
 
 use crate::access::{Denied, Need, Session};
-use crate::api::{Failure, FindMessages, Request, StatsAsked, StatsOf, Status};
-use crate::types::{TopicId, TopicName};
+use crate::api::{Failure, FindMessages, Redrive, Request, StatsAsked, StatsOf, Status};
+use crate::types::{GroupTopic, TopicId, TopicName};
 
 /// Checks requests of one session. `topic_name` gives the name of a topic that exists.
 pub(super) struct Check<'a, F> {
@@ -64,6 +66,11 @@ impl<F: Fn(TopicId) -> Option<TopicName>> Check<'_, F> {
                 self.need(Need::Read { topic: topic.as_str() })
             }
 
+            Request::Redrive(redrive) => self.redrive(redrive),
+            Request::RedrivenRanges { group, queue: _, from: _ } => {
+                self.need(Need::Read { topic: GroupTopic::DeadLetters.of(group).as_str() })
+            }
+
             Request::DescribeTopic(topic) | Request::Route(Some(topic)) => {
                 self.need(Need::Describe { topic: topic.as_str() })
             }
@@ -93,6 +100,12 @@ impl<F: Fn(TopicId) -> Option<TopicName>> Check<'_, F> {
             Request::TopicStats(_) => administer("list topics"),
             Request::GroupStats(_) => administer("describe groups"),
         }
+    }
+
+    fn redrive(&self, redrive: &Redrive) -> Result<(), Failure> {
+        let (topic, group) = (GroupTopic::DeadLetters.of(&redrive.group), redrive.group.as_str());
+        self.need(Need::Consume { topic: topic.as_str(), group })?;
+        self.need(Need::Publish { topic: redrive.to.as_str() })
     }
 
     pub fn publish(&self, topic: TopicId) -> Result<(), Failure> {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api::{
-    Acknowledge, ChangeLease, ClientProtocol, Decision, EndTransaction, Filter, GroupSettings, HalfMessage,
-    Held, Hold, ReceiptOutcome, Receive, ReceiveHalves, ReceivedMessage, Release, Reply, Request,
+    Acknowledge, ChangeLease, ClientProtocol, Decision, EndTransaction, Failure, Filter, GroupSettings,
+    HalfMessage, Held, Hold, ReceiptOutcome, Receive, ReceiveHalves, ReceivedMessage, Redrive, RedriveReport,
+    Redriven, RedrivenRanges, Release, Reply, Request, Status,
 };
 use crate::protocol::native::{
     DecodedReply, DecodedRequest, ReplyEncoder, RequestEncoder, decode_proved, decode_reply, decode_request,
@@ -93,7 +94,7 @@ fn some_duration(random: &mut Random) -> Duration {
 fn some_request(random: &mut Random) -> Request {
     let group = generators::group_name(random);
     let some_group = random.chance(0.5).then(|| group.clone());
-    match random.index(7) {
+    match random.index(8) {
         0 => Request::Receive(Receive {
             protocol: ClientProtocol::Native,
             group,
@@ -133,6 +134,12 @@ fn some_request(random: &mut Random) -> Request {
             let receipt = some_half_receipt(random);
             Request::EndTransaction(EndTransaction { receipt, producer_group: some_group, decision })
         }
+        6 => Request::Redrive(Redrive {
+            group,
+            queue: QueueNumber(random.number() as u32),
+            offsets: (0..random.index(70)).map(|_| QueueOffset(random.number())).collect(),
+            to: generators::topic_name(random),
+        }),
         _ => Request::ReceiveHalves(ReceiveHalves {
             topic: generators::topic_name(random),
             producer_group: group,
@@ -158,7 +165,7 @@ fn some_reply(random: &mut Random) -> Reply {
         message.as_record().encode(&mut record);
         record.into()
     };
-    match random.index(6) {
+    match random.index(8) {
         0 => Reply::Received(
             records
                 .iter()
@@ -194,6 +201,15 @@ fn some_reply(random: &mut Random) -> Reply {
         }
         3 => Reply::LeaseChanged(some_receipt(random)),
         4 => Reply::GroupSettings(some_settings(random)),
+        5 => Reply::Redriven(some_redrive_report(random)),
+        6 => {
+            let range = |random: &mut Random| QueueOffset(random.number())..QueueOffset(random.number());
+            Reply::RedrivenRanges(RedrivenRanges {
+                ranges: (0..random.index(20)).map(|_| range(random)).collect(),
+                next: random.chance(0.5).then(|| QueueOffset(random.number())),
+                moving: random.chance(0.5).then(|| QueueOffset(random.number())),
+            })
+        }
         _ => Reply::Held(Held {
             receipt: some_half_receipt(random),
             position: LogPosition(random.number()),
@@ -202,6 +218,21 @@ fn some_reply(random: &mut Random) -> Reply {
             due: Some(Timestamp(9)),
             offset: Some(QueueOffset(u64::MAX)),
         }),
+    }
+}
+
+fn some_redrive_report(random: &mut Random) -> RedriveReport {
+    let outcome = |random: &mut Random| match random.index(3) {
+        0 => Redriven::Moved {
+            queue: QueueNumber(random.number() as u32),
+            offset: QueueOffset(random.number()),
+        },
+        1 => Redriven::Before,
+        _ => Redriven::Gone,
+    };
+    RedriveReport {
+        outcomes: (0..random.index(20)).map(|_| outcome(random)).collect(),
+        stopped: random.chance(0.5).then(|| Failure::new(Status::Busy, "try again")),
     }
 }
 

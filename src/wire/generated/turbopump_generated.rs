@@ -756,10 +756,10 @@ impl flatbuffers::SimpleToVerifyInSlice for Decision {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_REQUEST_BODY: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_REQUEST_BODY: u8 = 35;
+pub const ENUM_MAX_REQUEST_BODY: u8 = 37;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_REQUEST_BODY: [RequestBody; 36] = [
+pub const ENUM_VALUES_REQUEST_BODY: [RequestBody; 38] = [
   RequestBody::NONE,
   RequestBody::Produce,
   RequestBody::Fetch,
@@ -796,6 +796,8 @@ pub const ENUM_VALUES_REQUEST_BODY: [RequestBody; 36] = [
   RequestBody::ListTopicStats,
   RequestBody::ListGroupStats,
   RequestBody::Settings,
+  RequestBody::Redrive,
+  RequestBody::ListRedriven,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -839,9 +841,11 @@ impl RequestBody {
   pub const ListTopicStats: Self = Self(33);
   pub const ListGroupStats: Self = Self(34);
   pub const Settings: Self = Self(35);
+  pub const Redrive: Self = Self(36);
+  pub const ListRedriven: Self = Self(37);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 35;
+  pub const ENUM_MAX: u8 = 37;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::Produce,
@@ -879,6 +883,8 @@ impl RequestBody {
     Self::ListTopicStats,
     Self::ListGroupStats,
     Self::Settings,
+    Self::Redrive,
+    Self::ListRedriven,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -919,6 +925,8 @@ impl RequestBody {
       Self::ListTopicStats => Some("ListTopicStats"),
       Self::ListGroupStats => Some("ListGroupStats"),
       Self::Settings => Some("Settings"),
+      Self::Redrive => Some("Redrive"),
+      Self::ListRedriven => Some("ListRedriven"),
       _ => None,
     }
   }
@@ -1066,12 +1074,101 @@ impl<'a> flatbuffers::Verifiable for ReceiptOutcome {
 
 impl flatbuffers::SimpleToVerifyInSlice for ReceiptOutcome {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MIN_REPLY_BODY: u8 = 0;
+pub const ENUM_MIN_REDRIVE_OUTCOME: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_REPLY_BODY: u8 = 25;
+pub const ENUM_MAX_REDRIVE_OUTCOME: u8 = 2;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_REPLY_BODY: [ReplyBody; 26] = [
+pub const ENUM_VALUES_REDRIVE_OUTCOME: [RedriveOutcome; 3] = [
+  RedriveOutcome::Moved,
+  RedriveOutcome::Before,
+  RedriveOutcome::Gone,
+];
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[repr(transparent)]
+pub struct RedriveOutcome(pub u8);
+#[allow(non_upper_case_globals)]
+impl RedriveOutcome {
+  pub const Moved: Self = Self(0);
+  pub const Before: Self = Self(1);
+  pub const Gone: Self = Self(2);
+
+  pub const ENUM_MIN: u8 = 0;
+  pub const ENUM_MAX: u8 = 2;
+  pub const ENUM_VALUES: &'static [Self] = &[
+    Self::Moved,
+    Self::Before,
+    Self::Gone,
+  ];
+  /// Returns the variant's name or "" if unknown.
+  pub fn variant_name(self) -> Option<&'static str> {
+    match self {
+      Self::Moved => Some("Moved"),
+      Self::Before => Some("Before"),
+      Self::Gone => Some("Gone"),
+      _ => None,
+    }
+  }
+}
+impl core::fmt::Debug for RedriveOutcome {
+  fn fmt(&self, f: &mut core::fmt::Formatter) -> core::fmt::Result {
+    if let Some(name) = self.variant_name() {
+      f.write_str(name)
+    } else {
+      f.write_fmt(format_args!("<UNKNOWN {:?}>", self.0))
+    }
+  }
+}
+impl<'a> flatbuffers::Follow<'a> for RedriveOutcome {
+  type Inner = Self;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    let b = flatbuffers::read_scalar_at::<u8>(buf, loc);
+    Self(b)
+  }
+}
+
+impl flatbuffers::Push for RedriveOutcome {
+    type Output = RedriveOutcome;
+    #[inline]
+    unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
+        flatbuffers::emplace_scalar::<u8>(dst, self.0);
+    }
+}
+
+impl flatbuffers::EndianScalar for RedriveOutcome {
+  type Scalar = u8;
+  #[inline]
+  fn to_little_endian(self) -> u8 {
+    self.0.to_le()
+  }
+  #[inline]
+  #[allow(clippy::wrong_self_convention)]
+  fn from_little_endian(v: u8) -> Self {
+    let b = u8::from_le(v);
+    Self(b)
+  }
+}
+
+impl<'a> flatbuffers::Verifiable for RedriveOutcome {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    u8::run_verifier(v, pos)
+  }
+}
+
+impl flatbuffers::SimpleToVerifyInSlice for RedriveOutcome {}
+#[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
+pub const ENUM_MIN_REPLY_BODY: u8 = 0;
+#[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
+pub const ENUM_MAX_REPLY_BODY: u8 = 27;
+#[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
+#[allow(non_camel_case_types)]
+pub const ENUM_VALUES_REPLY_BODY: [ReplyBody; 28] = [
   ReplyBody::NONE,
   ReplyBody::Produced,
   ReplyBody::Fetched,
@@ -1098,6 +1195,8 @@ pub const ENUM_VALUES_REPLY_BODY: [ReplyBody; 26] = [
   ReplyBody::TopicStatsList,
   ReplyBody::GroupStatsList,
   ReplyBody::SettingList,
+  ReplyBody::Redriven,
+  ReplyBody::RedrivenRanges,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -1131,9 +1230,11 @@ impl ReplyBody {
   pub const TopicStatsList: Self = Self(23);
   pub const GroupStatsList: Self = Self(24);
   pub const SettingList: Self = Self(25);
+  pub const Redriven: Self = Self(26);
+  pub const RedrivenRanges: Self = Self(27);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 25;
+  pub const ENUM_MAX: u8 = 27;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::Produced,
@@ -1161,6 +1262,8 @@ impl ReplyBody {
     Self::TopicStatsList,
     Self::GroupStatsList,
     Self::SettingList,
+    Self::Redriven,
+    Self::RedrivenRanges,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -1191,6 +1294,8 @@ impl ReplyBody {
       Self::TopicStatsList => Some("TopicStatsList"),
       Self::GroupStatsList => Some("GroupStatsList"),
       Self::SettingList => Some("SettingList"),
+      Self::Redriven => Some("Redriven"),
+      Self::RedrivenRanges => Some("RedrivenRanges"),
       _ => None,
     }
   }
@@ -2334,6 +2439,286 @@ impl<'a> QueueAssignment {
         &x_le as *const _ as *const u8,
         self.0[4..].as_mut_ptr(),
         core::mem::size_of::<<u32 as EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+}
+
+// struct RedrivenMessage, aligned to 8
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq)]
+pub struct RedrivenMessage(pub [u8; 16]);
+impl Default for RedrivenMessage { 
+  fn default() -> Self { 
+    Self([0; 16])
+  }
+}
+impl core::fmt::Debug for RedrivenMessage {
+  fn fmt(&self, f: &mut core::fmt::Formatter) -> core::fmt::Result {
+    f.debug_struct("RedrivenMessage")
+      .field("offset", &self.offset())
+      .field("queue", &self.queue())
+      .field("outcome", &self.outcome())
+      .finish()
+  }
+}
+
+impl flatbuffers::SimpleToVerifyInSlice for RedrivenMessage {}
+impl<'a> flatbuffers::Follow<'a> for RedrivenMessage {
+  type Inner = &'a RedrivenMessage;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    <&'a RedrivenMessage>::follow(buf, loc)
+  }
+}
+impl<'a> flatbuffers::Follow<'a> for &'a RedrivenMessage {
+  type Inner = &'a RedrivenMessage;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    flatbuffers::follow_cast_ref::<RedrivenMessage>(buf, loc)
+  }
+}
+impl<'b> flatbuffers::Push for RedrivenMessage {
+    type Output = RedrivenMessage;
+    #[inline]
+    unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
+        let src = ::core::slice::from_raw_parts(self as *const RedrivenMessage as *const u8, Self::size());
+        dst.copy_from_slice(src);
+    }
+}
+
+impl<'a> flatbuffers::Verifiable for RedrivenMessage {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.in_buffer::<Self>(pos)
+  }
+}
+
+impl<'a> RedrivenMessage {
+  #[allow(clippy::too_many_arguments)]
+  pub fn new(
+    offset: u64,
+    queue: u32,
+    outcome: RedriveOutcome,
+  ) -> Self {
+    let mut s = Self([0; 16]);
+    s.set_offset(offset);
+    s.set_queue(queue);
+    s.set_outcome(outcome);
+    s
+  }
+
+  pub fn offset(&self) -> u64 {
+    let mut mem = core::mem::MaybeUninit::<<u64 as EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    EndianScalar::from_little_endian(unsafe {
+      core::ptr::copy_nonoverlapping(
+        self.0[0..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        core::mem::size_of::<<u64 as EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_offset(&mut self, x: u64) {
+    let x_le = x.to_little_endian();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[0..].as_mut_ptr(),
+        core::mem::size_of::<<u64 as EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn queue(&self) -> u32 {
+    let mut mem = core::mem::MaybeUninit::<<u32 as EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    EndianScalar::from_little_endian(unsafe {
+      core::ptr::copy_nonoverlapping(
+        self.0[8..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        core::mem::size_of::<<u32 as EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_queue(&mut self, x: u32) {
+    let x_le = x.to_little_endian();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[8..].as_mut_ptr(),
+        core::mem::size_of::<<u32 as EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn outcome(&self) -> RedriveOutcome {
+    let mut mem = core::mem::MaybeUninit::<<RedriveOutcome as EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    EndianScalar::from_little_endian(unsafe {
+      core::ptr::copy_nonoverlapping(
+        self.0[12..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        core::mem::size_of::<<RedriveOutcome as EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_outcome(&mut self, x: RedriveOutcome) {
+    let x_le = x.to_little_endian();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[12..].as_mut_ptr(),
+        core::mem::size_of::<<RedriveOutcome as EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+}
+
+// struct OffsetRange, aligned to 8
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq)]
+pub struct OffsetRange(pub [u8; 16]);
+impl Default for OffsetRange { 
+  fn default() -> Self { 
+    Self([0; 16])
+  }
+}
+impl core::fmt::Debug for OffsetRange {
+  fn fmt(&self, f: &mut core::fmt::Formatter) -> core::fmt::Result {
+    f.debug_struct("OffsetRange")
+      .field("first", &self.first())
+      .field("end", &self.end())
+      .finish()
+  }
+}
+
+impl flatbuffers::SimpleToVerifyInSlice for OffsetRange {}
+impl<'a> flatbuffers::Follow<'a> for OffsetRange {
+  type Inner = &'a OffsetRange;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    <&'a OffsetRange>::follow(buf, loc)
+  }
+}
+impl<'a> flatbuffers::Follow<'a> for &'a OffsetRange {
+  type Inner = &'a OffsetRange;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    flatbuffers::follow_cast_ref::<OffsetRange>(buf, loc)
+  }
+}
+impl<'b> flatbuffers::Push for OffsetRange {
+    type Output = OffsetRange;
+    #[inline]
+    unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
+        let src = ::core::slice::from_raw_parts(self as *const OffsetRange as *const u8, Self::size());
+        dst.copy_from_slice(src);
+    }
+}
+
+impl<'a> flatbuffers::Verifiable for OffsetRange {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.in_buffer::<Self>(pos)
+  }
+}
+
+impl<'a> OffsetRange {
+  #[allow(clippy::too_many_arguments)]
+  pub fn new(
+    first: u64,
+    end: u64,
+  ) -> Self {
+    let mut s = Self([0; 16]);
+    s.set_first(first);
+    s.set_end(end);
+    s
+  }
+
+  pub fn first(&self) -> u64 {
+    let mut mem = core::mem::MaybeUninit::<<u64 as EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    EndianScalar::from_little_endian(unsafe {
+      core::ptr::copy_nonoverlapping(
+        self.0[0..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        core::mem::size_of::<<u64 as EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_first(&mut self, x: u64) {
+    let x_le = x.to_little_endian();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[0..].as_mut_ptr(),
+        core::mem::size_of::<<u64 as EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn end(&self) -> u64 {
+    let mut mem = core::mem::MaybeUninit::<<u64 as EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    EndianScalar::from_little_endian(unsafe {
+      core::ptr::copy_nonoverlapping(
+        self.0[8..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        core::mem::size_of::<<u64 as EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_end(&mut self, x: u64) {
+    let x_le = x.to_little_endian();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[8..].as_mut_ptr(),
+        core::mem::size_of::<<u64 as EndianScalar>::Scalar>(),
       );
     }
   }
@@ -6581,6 +6966,289 @@ impl core::fmt::Debug for ListInstances<'_> {
       ds.finish()
   }
 }
+pub enum RedriveOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct Redrive<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for Redrive<'a> {
+  type Inner = Redrive<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> Redrive<'a> {
+  pub const VT_GROUP: flatbuffers::VOffsetT = 4;
+  pub const VT_QUEUE: flatbuffers::VOffsetT = 6;
+  pub const VT_OFFSETS: flatbuffers::VOffsetT = 8;
+  pub const VT_TO: flatbuffers::VOffsetT = 10;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    Redrive { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args RedriveArgs<'args>
+  ) -> flatbuffers::WIPOffset<Redrive<'bldr>> {
+    let mut builder = RedriveBuilder::new(_fbb);
+    if let Some(x) = args.to { builder.add_to(x); }
+    if let Some(x) = args.offsets { builder.add_offsets(x); }
+    builder.add_queue(args.queue);
+    if let Some(x) = args.group { builder.add_group(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn group(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(Redrive::VT_GROUP, None).unwrap()}
+  }
+  #[inline]
+  pub fn queue(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(Redrive::VT_QUEUE, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn offsets(&self) -> flatbuffers::Vector<'a, u64> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'a, u64>>>(Redrive::VT_OFFSETS, None).unwrap()}
+  }
+  #[inline]
+  pub fn to(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(Redrive::VT_TO, None).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for Redrive<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("group", Self::VT_GROUP, true)?
+     .visit_field::<u32>("queue", Self::VT_QUEUE, false)?
+     .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, u64>>>("offsets", Self::VT_OFFSETS, true)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("to", Self::VT_TO, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct RedriveArgs<'a> {
+    pub group: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub queue: u32,
+    pub offsets: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, u64>>>,
+    pub to: Option<flatbuffers::WIPOffset<&'a str>>,
+}
+impl<'a> Default for RedriveArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    RedriveArgs {
+      group: None, // required field
+      queue: 0,
+      offsets: None, // required field
+      to: None, // required field
+    }
+  }
+}
+
+pub struct RedriveBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> RedriveBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_group(&mut self, group: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(Redrive::VT_GROUP, group);
+  }
+  #[inline]
+  pub fn add_queue(&mut self, queue: u32) {
+    self.fbb_.push_slot::<u32>(Redrive::VT_QUEUE, queue, 0);
+  }
+  #[inline]
+  pub fn add_offsets(&mut self, offsets: flatbuffers::WIPOffset<flatbuffers::Vector<'b , u64>>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(Redrive::VT_OFFSETS, offsets);
+  }
+  #[inline]
+  pub fn add_to(&mut self, to: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(Redrive::VT_TO, to);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> RedriveBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    RedriveBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<Redrive<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, Redrive::VT_GROUP,"group");
+    self.fbb_.required(o, Redrive::VT_OFFSETS,"offsets");
+    self.fbb_.required(o, Redrive::VT_TO,"to");
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for Redrive<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("Redrive");
+      ds.field("group", &self.group());
+      ds.field("queue", &self.queue());
+      ds.field("offsets", &self.offsets());
+      ds.field("to", &self.to());
+      ds.finish()
+  }
+}
+pub enum ListRedrivenOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct ListRedriven<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for ListRedriven<'a> {
+  type Inner = ListRedriven<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> ListRedriven<'a> {
+  pub const VT_GROUP: flatbuffers::VOffsetT = 4;
+  pub const VT_QUEUE: flatbuffers::VOffsetT = 6;
+  pub const VT_FROM: flatbuffers::VOffsetT = 8;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    ListRedriven { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args ListRedrivenArgs<'args>
+  ) -> flatbuffers::WIPOffset<ListRedriven<'bldr>> {
+    let mut builder = ListRedrivenBuilder::new(_fbb);
+    builder.add_from(args.from);
+    builder.add_queue(args.queue);
+    if let Some(x) = args.group { builder.add_group(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn group(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(ListRedriven::VT_GROUP, None).unwrap()}
+  }
+  #[inline]
+  pub fn queue(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(ListRedriven::VT_QUEUE, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn from(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(ListRedriven::VT_FROM, Some(0)).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for ListRedriven<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("group", Self::VT_GROUP, true)?
+     .visit_field::<u32>("queue", Self::VT_QUEUE, false)?
+     .visit_field::<u64>("from", Self::VT_FROM, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct ListRedrivenArgs<'a> {
+    pub group: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub queue: u32,
+    pub from: u64,
+}
+impl<'a> Default for ListRedrivenArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    ListRedrivenArgs {
+      group: None, // required field
+      queue: 0,
+      from: 0,
+    }
+  }
+}
+
+pub struct ListRedrivenBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> ListRedrivenBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_group(&mut self, group: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(ListRedriven::VT_GROUP, group);
+  }
+  #[inline]
+  pub fn add_queue(&mut self, queue: u32) {
+    self.fbb_.push_slot::<u32>(ListRedriven::VT_QUEUE, queue, 0);
+  }
+  #[inline]
+  pub fn add_from(&mut self, from: u64) {
+    self.fbb_.push_slot::<u64>(ListRedriven::VT_FROM, from, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> ListRedrivenBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    ListRedrivenBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<ListRedriven<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, ListRedriven::VT_GROUP,"group");
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for ListRedriven<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("ListRedriven");
+      ds.field("group", &self.group());
+      ds.field("queue", &self.queue());
+      ds.field("from", &self.from());
+      ds.finish()
+  }
+}
 pub enum ProveOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -7728,6 +8396,34 @@ impl<'a> Request<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_redrive(&self) -> Option<Redrive<'a>> {
+    if self.body_type() == RequestBody::Redrive {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { Redrive::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_list_redriven(&self) -> Option<ListRedriven<'a>> {
+    if self.body_type() == RequestBody::ListRedriven {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { ListRedriven::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl flatbuffers::Verifiable for Request<'_> {
@@ -7774,6 +8470,8 @@ impl flatbuffers::Verifiable for Request<'_> {
           RequestBody::ListTopicStats => v.verify_union_variant::<flatbuffers::ForwardsUOffset<ListTopicStats>>("RequestBody::ListTopicStats", pos),
           RequestBody::ListGroupStats => v.verify_union_variant::<flatbuffers::ForwardsUOffset<ListGroupStats>>("RequestBody::ListGroupStats", pos),
           RequestBody::Settings => v.verify_union_variant::<flatbuffers::ForwardsUOffset<Settings>>("RequestBody::Settings", pos),
+          RequestBody::Redrive => v.verify_union_variant::<flatbuffers::ForwardsUOffset<Redrive>>("RequestBody::Redrive", pos),
+          RequestBody::ListRedriven => v.verify_union_variant::<flatbuffers::ForwardsUOffset<ListRedriven>>("RequestBody::ListRedriven", pos),
           _ => Ok(()),
         }
      })?
@@ -8069,6 +8767,20 @@ impl core::fmt::Debug for Request<'_> {
         },
         RequestBody::Settings => {
           if let Some(x) = self.body_as_settings() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        RequestBody::Redrive => {
+          if let Some(x) = self.body_as_redrive() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        RequestBody::ListRedriven => {
+          if let Some(x) = self.body_as_list_redriven() {
             ds.field("body", &x)
           } else {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
@@ -14323,6 +15035,304 @@ impl core::fmt::Debug for GroupStatsList<'_> {
       ds.finish()
   }
 }
+pub enum RedrivenOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct Redriven<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for Redriven<'a> {
+  type Inner = Redriven<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> Redriven<'a> {
+  pub const VT_MESSAGES: flatbuffers::VOffsetT = 4;
+  pub const VT_STOPPED: flatbuffers::VOffsetT = 6;
+  pub const VT_REASON: flatbuffers::VOffsetT = 8;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    Redriven { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args RedrivenArgs<'args>
+  ) -> flatbuffers::WIPOffset<Redriven<'bldr>> {
+    let mut builder = RedrivenBuilder::new(_fbb);
+    if let Some(x) = args.reason { builder.add_reason(x); }
+    if let Some(x) = args.messages { builder.add_messages(x); }
+    builder.add_stopped(args.stopped);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn messages(&self) -> flatbuffers::Vector<'a, RedrivenMessage> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'a, RedrivenMessage>>>(Redriven::VT_MESSAGES, None).unwrap()}
+  }
+  #[inline]
+  pub fn stopped(&self) -> Status {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<Status>(Redriven::VT_STOPPED, Some(Status::Ok)).unwrap()}
+  }
+  #[inline]
+  pub fn reason(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(Redriven::VT_REASON, None)}
+  }
+}
+
+impl flatbuffers::Verifiable for Redriven<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, RedrivenMessage>>>("messages", Self::VT_MESSAGES, true)?
+     .visit_field::<Status>("stopped", Self::VT_STOPPED, false)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("reason", Self::VT_REASON, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct RedrivenArgs<'a> {
+    pub messages: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, RedrivenMessage>>>,
+    pub stopped: Status,
+    pub reason: Option<flatbuffers::WIPOffset<&'a str>>,
+}
+impl<'a> Default for RedrivenArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    RedrivenArgs {
+      messages: None, // required field
+      stopped: Status::Ok,
+      reason: None,
+    }
+  }
+}
+
+pub struct RedrivenBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> RedrivenBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_messages(&mut self, messages: flatbuffers::WIPOffset<flatbuffers::Vector<'b , RedrivenMessage>>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(Redriven::VT_MESSAGES, messages);
+  }
+  #[inline]
+  pub fn add_stopped(&mut self, stopped: Status) {
+    self.fbb_.push_slot::<Status>(Redriven::VT_STOPPED, stopped, Status::Ok);
+  }
+  #[inline]
+  pub fn add_reason(&mut self, reason: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(Redriven::VT_REASON, reason);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> RedrivenBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    RedrivenBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<Redriven<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, Redriven::VT_MESSAGES,"messages");
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for Redriven<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("Redriven");
+      ds.field("messages", &self.messages());
+      ds.field("stopped", &self.stopped());
+      ds.field("reason", &self.reason());
+      ds.finish()
+  }
+}
+pub enum RedrivenRangesOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct RedrivenRanges<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for RedrivenRanges<'a> {
+  type Inner = RedrivenRanges<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> RedrivenRanges<'a> {
+  pub const VT_RANGES: flatbuffers::VOffsetT = 4;
+  pub const VT_NEXT: flatbuffers::VOffsetT = 6;
+  pub const VT_INCOMPLETE: flatbuffers::VOffsetT = 8;
+  pub const VT_MOVING: flatbuffers::VOffsetT = 10;
+  pub const VT_IS_MOVING: flatbuffers::VOffsetT = 12;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    RedrivenRanges { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args RedrivenRangesArgs<'args>
+  ) -> flatbuffers::WIPOffset<RedrivenRanges<'bldr>> {
+    let mut builder = RedrivenRangesBuilder::new(_fbb);
+    builder.add_moving(args.moving);
+    builder.add_next(args.next);
+    if let Some(x) = args.ranges { builder.add_ranges(x); }
+    builder.add_is_moving(args.is_moving);
+    builder.add_incomplete(args.incomplete);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn ranges(&self) -> flatbuffers::Vector<'a, OffsetRange> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'a, OffsetRange>>>(RedrivenRanges::VT_RANGES, None).unwrap()}
+  }
+  #[inline]
+  pub fn next(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(RedrivenRanges::VT_NEXT, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn incomplete(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(RedrivenRanges::VT_INCOMPLETE, Some(false)).unwrap()}
+  }
+  #[inline]
+  pub fn moving(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(RedrivenRanges::VT_MOVING, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn is_moving(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(RedrivenRanges::VT_IS_MOVING, Some(false)).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for RedrivenRanges<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, OffsetRange>>>("ranges", Self::VT_RANGES, true)?
+     .visit_field::<u64>("next", Self::VT_NEXT, false)?
+     .visit_field::<bool>("incomplete", Self::VT_INCOMPLETE, false)?
+     .visit_field::<u64>("moving", Self::VT_MOVING, false)?
+     .visit_field::<bool>("is_moving", Self::VT_IS_MOVING, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct RedrivenRangesArgs<'a> {
+    pub ranges: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, OffsetRange>>>,
+    pub next: u64,
+    pub incomplete: bool,
+    pub moving: u64,
+    pub is_moving: bool,
+}
+impl<'a> Default for RedrivenRangesArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    RedrivenRangesArgs {
+      ranges: None, // required field
+      next: 0,
+      incomplete: false,
+      moving: 0,
+      is_moving: false,
+    }
+  }
+}
+
+pub struct RedrivenRangesBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> RedrivenRangesBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_ranges(&mut self, ranges: flatbuffers::WIPOffset<flatbuffers::Vector<'b , OffsetRange>>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(RedrivenRanges::VT_RANGES, ranges);
+  }
+  #[inline]
+  pub fn add_next(&mut self, next: u64) {
+    self.fbb_.push_slot::<u64>(RedrivenRanges::VT_NEXT, next, 0);
+  }
+  #[inline]
+  pub fn add_incomplete(&mut self, incomplete: bool) {
+    self.fbb_.push_slot::<bool>(RedrivenRanges::VT_INCOMPLETE, incomplete, false);
+  }
+  #[inline]
+  pub fn add_moving(&mut self, moving: u64) {
+    self.fbb_.push_slot::<u64>(RedrivenRanges::VT_MOVING, moving, 0);
+  }
+  #[inline]
+  pub fn add_is_moving(&mut self, is_moving: bool) {
+    self.fbb_.push_slot::<bool>(RedrivenRanges::VT_IS_MOVING, is_moving, false);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> RedrivenRangesBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    RedrivenRangesBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<RedrivenRanges<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, RedrivenRanges::VT_RANGES,"ranges");
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for RedrivenRanges<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("RedrivenRanges");
+      ds.field("ranges", &self.ranges());
+      ds.field("next", &self.next());
+      ds.field("incomplete", &self.incomplete());
+      ds.field("moving", &self.moving());
+      ds.field("is_moving", &self.is_moving());
+      ds.finish()
+  }
+}
 pub enum SettingInfoOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -15190,6 +16200,36 @@ impl<'a> Reply<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_redriven(&self) -> Option<Redriven<'a>> {
+    if self.body_type() == ReplyBody::Redriven {
+      self.body().map(|t| {
+       // Safety:
+       // Created from a valid Table for this object
+       // Which contains a valid union in this slot
+       unsafe { Redriven::init_from_table(t) }
+     })
+    } else {
+      None
+    }
+  }
+
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_redriven_ranges(&self) -> Option<RedrivenRanges<'a>> {
+    if self.body_type() == ReplyBody::RedrivenRanges {
+      self.body().map(|t| {
+       // Safety:
+       // Created from a valid Table for this object
+       // Which contains a valid union in this slot
+       unsafe { RedrivenRanges::init_from_table(t) }
+     })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl flatbuffers::Verifiable for Reply<'_> {
@@ -15228,6 +16268,8 @@ impl flatbuffers::Verifiable for Reply<'_> {
           ReplyBody::TopicStatsList => v.verify_union_variant::<flatbuffers::ForwardsUOffset<TopicStatsList>>("ReplyBody::TopicStatsList", pos),
           ReplyBody::GroupStatsList => v.verify_union_variant::<flatbuffers::ForwardsUOffset<GroupStatsList>>("ReplyBody::GroupStatsList", pos),
           ReplyBody::SettingList => v.verify_union_variant::<flatbuffers::ForwardsUOffset<SettingList>>("ReplyBody::SettingList", pos),
+          ReplyBody::Redriven => v.verify_union_variant::<flatbuffers::ForwardsUOffset<Redriven>>("ReplyBody::Redriven", pos),
+          ReplyBody::RedrivenRanges => v.verify_union_variant::<flatbuffers::ForwardsUOffset<RedrivenRanges>>("ReplyBody::RedrivenRanges", pos),
           _ => Ok(()),
         }
      })?
@@ -15466,6 +16508,20 @@ impl core::fmt::Debug for Reply<'_> {
         },
         ReplyBody::SettingList => {
           if let Some(x) = self.body_as_setting_list() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        ReplyBody::Redriven => {
+          if let Some(x) = self.body_as_redriven() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        ReplyBody::RedrivenRanges => {
+          if let Some(x) = self.body_as_redriven_ranges() {
             ds.field("body", &x)
           } else {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")

@@ -63,6 +63,10 @@ fn settings() -> GroupSettings {
     GroupSettings { group: billing(), deliveries_max: None, lease: None, ordered_lease: None }
 }
 
+fn redrive() -> Redrive {
+    Redrive { group: billing(), queue: QueueNumber(0), offsets: vec![QueueOffset(0)], to: orders() }
+}
+
 fn find_by_key() -> FindMessages {
     FindMessages::Key {
         topic: orders(),
@@ -163,6 +167,11 @@ fn requests() -> Vec<(Request, Who)> {
         (Request::ListInstances, Who::Root),
         (Request::Settings(Vec::new()), Who::Root),
         (Request::Settings(vec![SettingChange { name: "level".into(), value: None }]), Who::Root),
+        (Request::Redrive(redrive()), Who::Root),
+        (
+            Request::RedrivenRanges { group: billing(), queue: QueueNumber(0), from: QueueOffset(0) },
+            Who::Root,
+        ),
         (Request::DescribeNode { count_syscalls: false }, Who::Root),
         (Request::TopicStats(StatsAsked { of: StatsOf::One(orders()), ages: true }), Who::Both),
         (Request::TopicStats(StatsAsked { of: StatsOf::After(None), ages: false }), Who::Root),
@@ -202,6 +211,22 @@ fn every_request_is_carried_out_for_those_who_may_and_nobody_else() {
         for stranger in strangers {
             assert_eq!(check(&stranger, &request), Err(Status::Unauthenticated), "{request:?}");
         }
+    }
+}
+
+#[test]
+fn dead_letters_go_from_a_topic_that_the_key_consumes_to_one_that_it_publishes_to() {
+    let rules = |rules: &str| format!("[[keys]]\nid = \"k\"\nsecret = \"s\"\n{rules}");
+    let dead = "consume = [{ topic = \"%DLQ%billing\", group = \"billing\" }]";
+    for (text, may) in [
+        (dead.to_owned(), false),
+        ("publish = [\"orders\"]".to_owned(), false),
+        (format!("{dead}\npublish = [\"other\"]"), false),
+        (format!("{dead}\npublish = [\"orders\"]"), true),
+    ] {
+        let keys = AccessKeys::parse(&rules(&text)).expect("well formed");
+        let session = Session::Key(keys.find("k").expect("it is there").clone());
+        assert_eq!(check(&session, &Request::Redrive(redrive())).is_ok(), may, "{text}");
     }
 }
 
