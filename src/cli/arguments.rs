@@ -10,6 +10,7 @@ use crate::cli::completion::CompletionArguments;
 use crate::cli::configure::ConfigArguments;
 use crate::cli::consume::ConsumeArguments;
 use crate::cli::context::ContextArguments;
+use crate::cli::dlq::DlqArguments;
 use crate::cli::generate::GenerateArguments;
 use crate::cli::group::GroupArguments;
 use crate::cli::import::ImportArguments;
@@ -51,6 +52,8 @@ pub enum Command {
     Consume(ConsumeArguments),
     /// List, describe, reset and alter consumer groups
     Group(GroupArguments),
+    /// List, show, export and redrive the dead letters of a group
+    Dlq(DlqArguments),
     /// Create, list and delete instances: name spaces of topics and groups
     Instance(InstanceArguments),
     /// Measure a broker: throughput, latency, and whether every message arrives once and in order
@@ -161,6 +164,11 @@ mod tests {
             "turbopump topic describe TOPIC --instance I",
             "turbopump topic alter TOPIC --instance I --queues 8",
             "turbopump topic delete TOPIC --instance I",
+            "turbopump dlq list G",
+            "turbopump dlq list G --key K --topic T --from -1h --until 2024-05-06T07:08:09Z --count 5 -o json",
+            "turbopump dlq show G --id 7F00000100002A9F0000000000000065",
+            "turbopump dlq export G --instance I",
+            "turbopump dlq redrive G --to T --key K --from -1h --until -5m --rate 100 --dry-run",
             "turbopump instance create I",
             "turbopump instance list -o json",
             "turbopump instance delete I",
@@ -252,6 +260,9 @@ mod tests {
                 "turbopump message extend T m.3.7.1234.1700000000000.1700000300000.2446a12c --group G",
                 ErrorKind::MissingRequiredArgument,
             ),
+            ("turbopump dlq redrive", ErrorKind::MissingRequiredArgument),
+            ("turbopump dlq redrive G --rate 0", ErrorKind::ValueValidation),
+            ("turbopump dlq list G --from first", ErrorKind::ValueValidation),
             ("turbopump group alter G", ErrorKind::MissingRequiredArgument),
             ("turbopump group alter G --deliveries 0", ErrorKind::ValueValidation),
             ("turbopump group reset G T", ErrorKind::MissingRequiredArgument),

@@ -59,6 +59,12 @@ impl Moment {
     }
 }
 
+/// A time as RFC 3339 writes it, in UTC and to the millisecond.
+pub fn rfc3339(time: Timestamp) -> String {
+    let Moment { year, month, day, hour, minute, second, millisecond } = Moment::of(time);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millisecond:03}Z")
+}
+
 /// Reads `2024-05-06T07:08:09Z`, with fractions of a second, with an offset like `+02:00`, with a space for the `T`,
 /// or a date alone, which is its midnight. Without a zone it is UTC. `None`: it is none of these.
 pub fn parse_timestamp(text: &str) -> Option<Timestamp> {

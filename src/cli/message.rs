@@ -1,6 +1,6 @@
 //! `turbopump message`: single messages.
 
-mod fields;
+pub(super) mod fields;
 mod find;
 mod handles;
 mod leases;

@@ -15,6 +15,7 @@ mod config;
 mod configure;
 mod consume;
 mod context;
+mod dlq;
 mod entry;
 mod error;
 mod examples;

@@ -15,6 +15,7 @@ mod command_refusals;
 mod configuration;
 mod console;
 mod damage;
+mod dead_letters;
 mod descriptors;
 mod doors;
 mod encoded;

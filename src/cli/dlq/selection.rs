@@ -1,0 +1,98 @@
+//! Which of a group's dead letters a command is about.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::api::OffsetSpec;
+use crate::cli::dlq::reading::DeadLetter;
+use crate::cli::offset_argument::OffsetArgument;
+use crate::types::{Timestamp, TopicName};
+
+#[derive(Debug, Args)]
+pub struct SelectionArguments {
+    /// Only messages with this key
+    #[arg(long, value_name = "KEY")]
+    pub key: Option<String>,
+    /// Only messages that came from this topic
+    #[arg(long, value_name = "TOPIC")]
+    pub topic: Option<TopicName>,
+    /// Only the message with this id: the one that `dlq list` prints, or its unique id
+    #[arg(long, value_name = "ID")]
+    pub id: Option<String>,
+    /// Only what became a dead letter at this time or later, like 2024-05-06T07:08:09Z, or -10m (before now)
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub from: Option<TimeArgument>,
+    /// Only what became a dead letter before this time
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub until: Option<TimeArgument>,
+}
+
+/// A time as it is typed: by its name, or before now by the broker's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeArgument {
+    At(Timestamp),
+    Ago(Duration),
+}
+
+/// A text that names no time.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no time: write it like 2024-05-06T07:08:09Z, 2024-05-06, or -10m (before now)")]
+pub struct TimeArgumentError(String);
+
+impl TimeArgument {
+    /// The first offset stored then or later.
+    pub fn spec(self) -> OffsetSpec {
+        match self {
+            TimeArgument::At(time) => OffsetSpec::Time(time),
+            TimeArgument::Ago(span) => OffsetSpec::Ago(span),
+        }
+    }
+}
+
+impl FromStr for TimeArgument {
+    type Err = TimeArgumentError;
+
+    fn from_str(text: &str) -> Result<Self, TimeArgumentError> {
+        match text.parse() {
+            Ok(OffsetArgument::At(time)) => Ok(TimeArgument::At(time)),
+            Ok(OffsetArgument::Ago(span)) => Ok(TimeArgument::Ago(span)),
+            Ok(OffsetArgument::First | OffsetArgument::Last | OffsetArgument::Offset(_)) | Err(_) => {
+                Err(TimeArgumentError(text.to_owned()))
+            }
+        }
+    }
+}
+
+impl SelectionArguments {
+    /// Whether it is one of these. Times are not looked at: the broker has found the offsets of those.
+    pub fn wants(&self, letter: &DeadLetter<'_>) -> bool {
+        let has_key = |key: &String| {
+            let mut keys = letter.message.key().split(|byte| *byte == b' ');
+            letter.message.key() == key.as_bytes() || keys.any(|own| own == key.as_bytes())
+        };
+        let has_id = |id: &String| {
+            let unique_id = letter.unique_id().is_some_and(|own| own == id.as_bytes());
+            unique_id || letter.id().is_some_and(|own| own.eq_ignore_ascii_case(id))
+        };
+        self.key.as_ref().is_none_or(has_key)
+            && self.id.as_ref().is_none_or(has_id)
+            && self.topic.as_ref().is_none_or(|topic| letter.topic() == Some(topic.as_str()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_no_offset() {
+        assert_eq!("-10m".parse(), Ok(TimeArgument::Ago(Duration::from_secs(600))));
+        let time = TimeArgument::At(Timestamp(1_700_000_000_000));
+        assert_eq!("2023-11-14T22:13:20Z".parse(), Ok(time));
+        for text in ["first", "last", "17", "", "soon"] {
+            assert_eq!(text.parse::<TimeArgument>(), Err(TimeArgumentError(text.into())), "{text}");
+        }
+    }
+}
