@@ -257,9 +257,10 @@ impl<D: Disk> Broker<D> {
         let Opened { log, state, index, ends, report } = opened;
         let (memory, live) = (ClientMemory::new(options.client_memory_bytes), Cell::new(options.live()));
         let (index_health, state) = (Rc::new(IndexHealth::new(was_rebuilt)), Rc::new(RefCell::new(state)));
+        let steady = steady_time(&state.borrow(), &options, &clock);
         let broker = Broker {
             live,
-            steady: steady_time(&state.borrow(), &options, &clock),
+            steady,
             snapshot_position: Cell::new(log.first_position()),
             writer: Writer::new(&log, &index, &index_health, &state, &clock, &metrics),
             groups: RefCell::new(Groups::new(log.epoch(), memory.budget(Account::Members).clone())),
