@@ -133,7 +133,7 @@ fn a_backup_of_a_running_broker_has_everything_that_was_answered() {
             let restored = directory.path().join(format!("restored-{round}"));
             let told = restore(&backup, &restored, &[]).well();
             let position = view["shards"][1]["position"].as_u64().expect("a number");
-            assert!(told.contains(&format!("shard 1: ")) && told.contains(&position.to_string()), "{told}");
+            assert!(told.contains("shard 1: ") && told.contains(&position.to_string()), "{told}");
             let node = Setup::new(&restored).with(&flags).start();
             check_numbers(&stored(&node, 3), before);
             assert_eq!(stored(&node, 0).len() as u64, 40 * MIB / (32 * 1024));
@@ -169,7 +169,7 @@ fn retention_may_take_what_it_likes_meanwhile() {
         wait_for("segments go", || node.counter("log_end") > 64 * MIB);
         for (round, more) in [&[][..], &["--copy"]].into_iter().enumerate() {
             let view = back_up(&node, &data, &backup, more).json();
-            assert!(!more.is_empty() == (sum(&view, "linked_bytes") == 0), "{view}");
+            assert_eq!(sum(&view, "linked_bytes") == 0, !more.is_empty(), "{view}");
             verify(&backup).well();
             let restored = directory.path().join(format!("restored-{round}"));
             restore(&backup, &restored, &[]).well();

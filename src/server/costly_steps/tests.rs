@@ -132,7 +132,8 @@ fn the_end_of_the_threads_is_noticed() {
     assert!(block_on(poll_once(run.as_mut())).is_none());
     assert!(block_on(steps.remove(0)).is_none(), "it is lost");
     assert!(steps.iter_mut().all(is_made));
-    assert!(is_made(&mut Box::pin(bench.steps.carry_out(session(), None, &bench.turns, || true))));
+    let mut on_the_spot: Step<'_> = Box::pin(bench.steps.carry_out(session(), None, &bench.turns, || true));
+    assert!(is_made(&mut on_the_spot));
     bench.steps.end();
     block_on(run);
 }
