@@ -348,6 +348,7 @@ impl OfQueue {
 }
 
 #[cfg(test)]
+#[expect(clippy::single_range_in_vec_init, reason = "lists of ranges, some of which have one")]
 mod tests {
     use super::*;
     use crate::testing::Random;
