@@ -150,6 +150,8 @@ pub const SHARD_QUEUE_LOCKS_MAX: usize = 131_072;
 pub const QUEUE_LOCKS_PLACED_MAX: usize = 1_024;
 /// A shorter lease of a queue would end between two words of its client.
 pub const LOCK_LEASE_MIN: std::time::Duration = std::time::Duration::from_secs(1);
+/// Messages that wait for their time, of one list of them.
+pub const DELAYED_TOLD_MAX: usize = 64;
 /// Dead letters of one redrive: each takes a flush or three.
 pub const REDRIVE_MESSAGES_MAX: usize = 64;
 /// Ranges of dead letters that were redriven, over all groups on one shard, and those of one answer. A range is one dead letter, or

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::types::{GroupName, HalfReceipt, Level, LogPosition, QueueKey, QueueOffset, Timestamp, TopicName};
+use crate::types::{
+    GroupName, HalfReceipt, Level, LogPosition, QueueKey, QueueNumber, QueueOffset, ShardId, Timestamp,
+    TopicName,
+};
 
 /// Store one batch of one message out of consumers' sight. `batch` is as in [`Produce`](super::Produce).
 #[derive(Clone, Debug)]
@@ -97,4 +100,51 @@ pub struct HalfMessage {
     pub next_check: Timestamp,
     /// How often it was handed out, this time included.
     pub checks: u32,
+}
+
+/// Messages of a topic that wait for their time, as one shard has them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListDelayed {
+    pub topic: TopicName,
+    pub shard: ShardId,
+    /// Where an earlier answer says to go on; `None`: at the beginning.
+    pub from: Option<DelayedPlace>,
+}
+
+/// A place among the messages that wait for their time. Means something to its shard alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DelayedPlace {
+    pub bucket: u32,
+    pub offset: u64,
+}
+
+/// The answer: some of them, those of about the same time together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DelayedMessages {
+    pub messages: Vec<DelayedMessage>,
+    /// Where to go on; `None`: these were the last ones.
+    pub next: Option<DelayedPlace>,
+}
+
+/// A message that waits for its time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DelayedMessage {
+    /// The queue that gets it.
+    pub key: QueueKey,
+    /// Where it is stored now.
+    pub position: LogPosition,
+    pub due: Timestamp,
+    pub record: Bytes,
+    pub born_time: Timestamp,
+    pub store_time: Timestamp,
+}
+
+/// Take a delayed message back before its time, as [`DelayedMessages`] names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecallDelayed {
+    pub topic: TopicName,
+    /// The queue that would get it.
+    pub queue: QueueNumber,
+    pub position: LogPosition,
+    pub due: Timestamp,
 }

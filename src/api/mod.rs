@@ -5,6 +5,7 @@ mod dead_letters;
 mod filter;
 mod find;
 mod hold;
+mod purge;
 mod readers;
 #[cfg(feature = "server")]
 mod reading;
@@ -19,6 +20,7 @@ pub use dead_letters::*;
 pub use filter::Filter;
 pub use find::*;
 pub use hold::*;
+pub use purge::*;
 pub use readers::*;
 #[cfg(feature = "server")]
 pub use reading::*;

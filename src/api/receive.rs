@@ -114,6 +114,41 @@ pub struct GroupSettings {
     pub ordered_lease: Option<Duration>,
 }
 
+/// Make a group, or change how it is treated. What is not set stays as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetUpGroup {
+    pub settings: GroupSettings,
+    pub may_consume: Option<bool>,
+    /// Whether its clients may get every message each.
+    pub may_broadcast: Option<bool>,
+    /// RocketMQ's mark of a group that consumes in order.
+    pub ordered: Option<bool>,
+    /// Queues of each broker's topic of retries that its clients are shown; 0: what they give back is not kept.
+    pub retry_queues: Option<u32>,
+    pub presence: Presence,
+}
+
+/// What must be so before a group is set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// Anything.
+    Either,
+    /// Somebody knows of it.
+    There,
+    /// Nobody does.
+    New,
+}
+
+/// How a group is treated, all of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupTerms {
+    pub settings: GroupSettings,
+    pub may_consume: bool,
+    pub may_broadcast: bool,
+    pub ordered: bool,
+    pub retry_queues: u32,
+}
+
 /// What tools say of how long a group's messages wait before each of their deliveries after the first one
 /// (`remoting/.../subscription/GroupRetryPolicy.java`). It is kept and shown, and nothing waits by it: RocketMQ's brokers tell it to
 /// clients over gRPC, and what consumers give back waits for a delay level.

@@ -6,9 +6,10 @@ use std::time::Duration;
 use super::dead_letters::{RedriveReport, RedrivenRanges};
 use super::filter::Filter;
 use super::find::Found;
-use super::hold::{HalfMessage, Held};
+use super::hold::{DelayedMessages, HalfMessage, Held};
+use super::purge::PurgeReport;
 use super::readers::ReaderInfo;
-use super::receive::{GroupSettings, ReceiptOutcome, ReceivedMessage, ReceiverInfo};
+use super::receive::{GroupSettings, GroupTerms, ReceiptOutcome, ReceivedMessage, ReceiverInfo};
 use super::settings::SettingInfo;
 use super::stats::{GroupStats, StatsPage, TopicStats};
 use crate::types::{
@@ -40,6 +41,9 @@ pub enum Reply {
     Held(Held),
     Halves(Vec<HalfMessage>),
     Found(Found),
+    GroupTerms(GroupTerms),
+    Purged(PurgeReport),
+    Delayed(DelayedMessages),
     Redriven(RedriveReport),
     RedrivenRanges(RedrivenRanges),
     Instances(Vec<InstanceInfo>),

@@ -6,8 +6,9 @@ use bytes::Bytes;
 
 use super::dead_letters::Redrive;
 use super::find::FindMessages;
-use super::hold::{EndTransaction, Hold, ReceiveHalves};
-use super::receive::{Acknowledge, ChangeLease, GroupSettings, Receive};
+use super::hold::{EndTransaction, Hold, ListDelayed, RecallDelayed, ReceiveHalves};
+use super::purge::PurgeTopic;
+use super::receive::{Acknowledge, ChangeLease, GroupSettings, Receive, SetUpGroup};
 use super::settings::SettingChange;
 use super::stats::StatsAsked;
 use crate::types::{
@@ -58,6 +59,15 @@ pub enum Request {
     EndTransaction(EndTransaction),
     ReceiveHalves(ReceiveHalves),
     FindMessages(FindMessages),
+    /// RocketMQ's bits: 4 to read, 2 to write.
+    PermitTopic {
+        topic: TopicName,
+        permission: u8,
+    },
+    PurgeTopic(PurgeTopic),
+    SetUpGroup(SetUpGroup),
+    ListDelayed(ListDelayed),
+    RecallDelayed(RecallDelayed),
     Redrive(Redrive),
     /// Which messages of a queue of the group's dead letters are none any more, from an offset on.
     RedrivenRanges {

@@ -85,6 +85,7 @@ pub(super) fn follow<D: Disk>(index: &Index<D>, effect: &Effect) {
                 index.remove_queue(passed);
             }
         }
+        Effect::Purged { key, offset } => index.advance_first(*key, *offset),
         Effect::Moved { bucket, position } => {
             let key = QueueKey { topic: TopicId::DELAYED, queue: *bucket };
             index.advance_first(key, offset_after(*position));
@@ -184,6 +185,8 @@ impl<D: Disk> Broker<D> {
                 let queues = self.queues.borrow();
                 debug_assert!(queues.keys().all(|key| live.contains(&key.topic)), "a queue without a topic");
             }
+            // Only the index knows where a queue begins.
+            Effect::Purged { .. } => {}
             Effect::Released(timer) => self.note_release(timer),
             Effect::HalfStored => {
                 self.held_changed.wake();

@@ -40,7 +40,13 @@ impl<D: Disk> Broker<D> {
             }
             Request::Fetch(fetch) => fetch.key.queue.shard(shard_count),
             Request::Watch(watch) => self.watch_owner(watch),
-            Request::CreateTopic(_)
+            Request::ListDelayed(list) if list.shard.0 < shard_count => list.shard,
+            Request::ListDelayed(_) => self.options.shard,
+            Request::RecallDelayed(recall) => recall.queue.shard(shard_count),
+            Request::PermitTopic { .. }
+            | Request::PurgeTopic(_)
+            | Request::SetUpGroup(_)
+            | Request::CreateTopic(_)
             | Request::AlterTopic(_)
             | Request::DeleteTopic(_)
             | Request::DescribeTopic(_)
@@ -93,6 +99,9 @@ impl<D: Disk> Broker<D> {
             Request::ListTopics => self.tables().topic_count() * LISTED_BYTES,
             Request::ListGroups | Request::DescribeGroup(_) => 2 * limits::ENVELOPE_BYTES_MAX,
             Request::ListInstances => limits::INSTANCES_MAX * LISTED_BYTES,
+            // Some are looked into at once.
+            Request::ListDelayed(_) => 2 * limits::BATCH_BYTES_MAX,
+            Request::PurgeTopic(purge) => queues_of(&purge.topic) * 2 * size_of::<QueueInfo>(),
             // A dead letter at a time, as it is stored and as its copy.
             Request::Redrive(_) => 2 * limits::BATCH_BYTES_MAX,
             Request::DescribeNode { .. } => usize::from(self.options.shard_count) * SHARD_INFO_BYTES,
@@ -178,6 +187,13 @@ impl<D: Disk> Broker<D> {
             Request::ChangeLease(change) => self.change_lease(&change).await.map(Reply::LeaseChanged),
             Request::AlterGroup(settings) => self.alter_group(settings).await.map(Reply::GroupSettings),
             Request::FindMessages(find) => self.find_messages(find).await,
+            Request::PermitTopic { topic, permission } => {
+                self.permit_topic(&topic, permission).await.map(Reply::Topic)
+            }
+            Request::PurgeTopic(purge) => self.purge_topic(&purge).await.map(Reply::Purged),
+            Request::SetUpGroup(set_up) => self.set_up_group(set_up).await.map(Reply::GroupTerms),
+            Request::ListDelayed(list) => self.list_delayed(&list).await.map(Reply::Delayed),
+            Request::RecallDelayed(recall) => self.recall_listed(recall).await,
             Request::Redrive(redrive) => self.redrive(&redrive).await.map(Reply::Redriven),
             Request::RedrivenRanges { group, queue, from } => {
                 self.redriven_ranges(&group, queue, from).map(Reply::RedrivenRanges)

@@ -151,6 +151,7 @@ fn carry_out<D: Disk>(index: &Index<D>, ends: &mut QueueEnds, effect: Effect) {
         Effect::QueueEnd { key, offset } => ends.note(key, offset),
         // Queues are made, and timers started, when everything was read.
         Effect::TopicPut(_)
+        | Effect::Purged { .. }
         | Effect::Released(_)
         | Effect::Moved { .. }
         | Effect::HalfStored

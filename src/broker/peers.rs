@@ -15,9 +15,9 @@ use super::receive::{Prospect, Received, RedriveArrival, SentRedrive};
 use super::stats::{StatsReply, StatsRequest};
 use super::topics::{Publication, TopicShape};
 use crate::api::{
-    ClientOutcome, ConnectionId, Failure, Found, FoundHalf, HalfMessage, Hold, LeaseInfo, Produce, QueueInfo,
-    ReceiptOutcome, Receive, ReceiveHalves, Reply, ReplyOutcome, Request, SettingChange, SettingInfo,
-    ShardAddress, ShardInfo, Status, Stored,
+    ClientOutcome, ConnectionId, Failure, Found, FoundHalf, HalfMessage, Hold, LeaseInfo, OffsetSpec,
+    Produce, QueueInfo, ReceiptOutcome, Receive, ReceiveHalves, Reply, ReplyOutcome, Request, SettingChange,
+    SettingInfo, ShardAddress, ShardInfo, Status, Stored,
 };
 use crate::state::{Group, Topic};
 use crate::types::{
@@ -116,6 +116,11 @@ pub enum PeerRequest {
     /// Figures of topics and groups.
     Stats(StatsRequest),
     FindHere(FindHere),
+    /// Let the messages of a topic on the shard asked go that lie before a place.
+    Purge {
+        topic: TopicId,
+        before: OffsetSpec,
+    },
     /// A dead letter of the asking shard is to come to a queue of the one asked.
     TakeRedriven(SentRedrive),
     Halves(HalvesRequest),

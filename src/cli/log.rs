@@ -292,6 +292,7 @@ fn change_text(change: &Change) -> String {
         Change::Lease(change) => format!("{change:?}"),
         Change::Held(change) => held_text(change),
         Change::Redrive(change) => redrive_text(change),
+        Change::Purged { key, offset } => format!("{key} begins at {offset}"),
         Change::Lock(LockChange { group, key, client: Some(client) }) => {
             format!("client {client} of group {group} has {key} to itself")
         }

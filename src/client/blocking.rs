@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api::{
-    EndTransaction, Failure, FindMessages, Found, GroupInfo, GroupSettings, GroupStats, Held, Hold,
-    InstanceInfo, NodeInfo, OffsetSpec, ReceiptOutcome, Receive, ReceiveHalves, Redrive, RedriveReport,
-    RedrivenRanges, Reply, Request, ResetGroup, RouteInfo, SettingChange, SettingInfo, ShardAddress,
-    StatsAsked, StatsPage, Status, TopicChange, TopicInfo, TopicStats,
+    DelayedMessages, EndTransaction, Failure, FindMessages, Found, GroupInfo, GroupSettings, GroupStats,
+    GroupTerms, Held, Hold, InstanceInfo, ListDelayed, NodeInfo, OffsetSpec, PurgeReport, PurgeTopic,
+    RecallDelayed, ReceiptOutcome, Receive, ReceiveHalves, Redrive, RedriveReport, RedrivenRanges, Reply,
+    Request, ResetGroup, RouteInfo, SetUpGroup, SettingChange, SettingInfo, ShardAddress, StatsAsked,
+    StatsPage, Status, TopicChange, TopicInfo, TopicStats,
 };
 use crate::types::{
     GroupName, InstanceName, NodeId, QueueKey, QueueNumber, QueueOffset, Receipt, ShardId, TopicName,
@@ -359,6 +360,33 @@ impl Client {
         self.run(commands::receive_halves(receive))
     }
 
+    // ---- By hand -----------------------------------------------------------------------------------------------
+
+    /// Says what clients may do with a topic, by RocketMQ's bits: 4 to read, 2 to write, 6 for both.
+    pub fn permit_topic(&mut self, topic: &TopicName, permission: u8) -> Result<(), ClientError> {
+        self.run(commands::permit_topic(topic, permission))
+    }
+
+    /// Lets a topic's messages before a place go, for everybody, and says where its queues begin now and when their bytes go.
+    pub fn purge_topic(&mut self, purge: PurgeTopic) -> Result<PurgeReport, ClientError> {
+        self.run(commands::purge_topic(purge))
+    }
+
+    /// Makes a group, or changes how it is treated; what is not set stays as it is. Returns all of it.
+    pub fn set_up_group(&mut self, set_up: SetUpGroup) -> Result<GroupTerms, ClientError> {
+        self.run(commands::set_up_group(set_up))
+    }
+
+    /// Some of a topic's messages on one shard that wait for their time.
+    pub fn list_delayed(&mut self, list: ListDelayed) -> Result<DelayedMessages, ClientError> {
+        self.run(commands::list_delayed(list))
+    }
+
+    /// Takes a delayed message back. Refused as [`ReceiptExpired`](crate::api::Status::ReceiptExpired) when it waits no more.
+    pub fn recall_delayed(&mut self, recall: RecallDelayed) -> Result<(), ClientError> {
+        self.run(commands::recall_delayed(recall))
+    }
+
     // ---- Dead letters ------------------------------------------------------------------------------------------
 
     /// Sends dead letters of a group to a topic, one after the other; what was sent before is left alone. What was moved when the
@@ -607,6 +635,9 @@ pub(super) fn is_repeatable(request: &Request) -> bool {
         | Request::Hold(_)
         | Request::EndTransaction(_)
         | Request::ReceiveHalves(_)
+        | Request::RecallDelayed(_)
+        | Request::PurgeTopic(_)
+        | Request::SetUpGroup(_)
         | Request::Redrive(_) => false,
         Request::Fetch(_)
         | Request::Watch(_)
@@ -626,6 +657,8 @@ pub(super) fn is_repeatable(request: &Request) -> bool {
         | Request::ListGroups
         | Request::DescribeGroup(_)
         | Request::ResetGroup(_)
+        | Request::PermitTopic { .. }
+        | Request::ListDelayed(_)
         | Request::RedrivenRanges { .. }
         | Request::DescribeNode { .. }
         | Request::Settings(_)

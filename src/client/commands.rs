@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use crate::api::{
-    Acknowledge, ChangeLease, CommitOffset, EndTransaction, Failure, FindMessages, Found, GroupInfo,
-    GroupSettings, GroupStats, Held, Hold, InstanceInfo, NodeInfo, OffsetSpec, ReceiptOutcome, Receive,
-    ReceiveHalves, ReceiveScope, Redrive, RedriveReport, RedrivenRanges, Reply, Request, ResetGroup,
-    RouteInfo, SettingChange, SettingInfo, StatsAsked, StatsPage, TopicChange, TopicInfo, TopicStats,
+    Acknowledge, ChangeLease, CommitOffset, DelayedMessages, EndTransaction, Failure, FindMessages, Found,
+    GroupInfo, GroupSettings, GroupStats, GroupTerms, Held, Hold, InstanceInfo, ListDelayed, NodeInfo,
+    OffsetSpec, PurgeReport, PurgeTopic, RecallDelayed, ReceiptOutcome, Receive, ReceiveHalves, ReceiveScope,
+    Redrive, RedriveReport, RedrivenRanges, Reply, Request, ResetGroup, RouteInfo, SetUpGroup, SettingChange,
+    SettingInfo, StatsAsked, StatsPage, TopicChange, TopicInfo, TopicStats,
 };
 use crate::types::{GroupName, InstanceName, QueueKey, QueueNumber, QueueOffset, Receipt, TopicName};
 
@@ -217,6 +218,40 @@ pub(super) fn receive_halves(receive: ReceiveHalves) -> Command<Vec<UndecidedMes
         Reply::Halves(halves) => Some(halves.into_iter().map(UndecidedMessage::from).collect()),
         _ => None,
     })
+}
+
+// ---- By hand ---------------------------------------------------------------------------------------------------
+
+pub(super) fn permit_topic(topic: &TopicName, permission: u8) -> Command<()> {
+    done(Request::PermitTopic { topic: topic.clone(), permission })
+}
+
+pub(super) fn purge_topic(purge: PurgeTopic) -> Command<PurgeReport> {
+    Command::new(Request::PurgeTopic(purge), |reply| match reply {
+        Reply::Purged(report) => Some(report),
+        _ => None,
+    })
+}
+
+pub(super) fn set_up_group(set_up: SetUpGroup) -> Command<GroupTerms> {
+    Command::new(Request::SetUpGroup(set_up), |reply| match reply {
+        Reply::GroupTerms(terms) => Some(terms),
+        _ => None,
+    })
+}
+
+pub(super) fn list_delayed(list: ListDelayed) -> Command<DelayedMessages> {
+    let queue = QueueNumber(u32::from(list.shard.0));
+    let read = |reply| match reply {
+        Reply::Delayed(delayed) => Some(delayed),
+        _ => None,
+    };
+    Command::new(Request::ListDelayed(list), read).to(queue)
+}
+
+pub(super) fn recall_delayed(recall: RecallDelayed) -> Command<()> {
+    let queue = recall.queue;
+    done(Request::RecallDelayed(recall)).to(queue)
 }
 
 // ---- Dead letters ----------------------------------------------------------------------------------------------

@@ -228,6 +228,7 @@ pub(super) fn own_wait(request: &Request) -> Duration {
         Request::Watch(watch) => watch.wait,
         Request::Receive(receive) => receive.wait,
         Request::ReceiveHalves(receive) => receive.wait,
+        Request::PurgeTopic(_) => limits::PUBLISH_WAIT_MAX,
         // Each of a few steps may wait for space in a log.
         Request::Redrive(_) => 3 * limits::PUBLISH_WAIT_MAX,
         _ => Duration::ZERO,

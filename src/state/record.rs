@@ -23,6 +23,7 @@
 //! kinds 32 to 39:         held messages, see `held::change`
 //! kind 48, lock:          see `locks`
 //! kinds 49 to 51:         dead letters that are sent once more, see `redrives`
+//! kind 52, purged:        u32 topic, u32 queue, u64 offset: messages below it are gone
 //! ```
 //!
 //! A queue's end is in checkpoints only: without it a queue whose every message has expired would start at 0 again when
@@ -71,6 +72,8 @@ const GROUP_REMOVED: u8 = 12;
 const RUNNING_TIME: u8 = 13;
 const STORED_BY: u8 = 14;
 const GROUP_USED: u8 = 15;
+
+const PURGED: u8 = 52;
 
 /// A retention's milliseconds when it has none.
 const INHERITED: u64 = 0;
@@ -130,6 +133,11 @@ pub enum Change {
     Lock(LockChange),
     /// Kinds 49 to 51, see `redrives`.
     Redrive(RedriveChange),
+    /// The queue's messages below this offset are gone: somebody wanted them away.
+    Purged {
+        key: QueueKey,
+        offset: QueueOffset,
+    },
 }
 
 /// Why stored changes cannot be read. Their checksum was right, so another release wrote them.
@@ -252,10 +260,12 @@ impl Change {
                 NEXT_TOPIC_ID
             }
             Change::QueueEnd { key, offset } => {
-                output.extend_from_slice(&key.topic.0.to_le_bytes());
-                output.extend_from_slice(&key.queue.0.to_le_bytes());
-                output.extend_from_slice(&offset.0.to_le_bytes());
+                put_place(output, *key, *offset);
                 QUEUE_END
+            }
+            Change::Purged { key, offset } => {
+                put_place(output, *key, *offset);
+                PURGED
             }
             Change::Group(group) => {
                 put_group(&group.settings, output);
@@ -338,12 +348,12 @@ impl Change {
                 fixed(4)?;
                 Ok(Change::NextTopicId(TopicId(get_u32(body, 0))))
             }
-            QUEUE_END => {
+            QUEUE_END | PURGED => {
                 fixed(16)?;
-                Ok(Change::QueueEnd {
-                    key: QueueKey { topic: TopicId(get_u32(body, 0)), queue: QueueNumber(get_u32(body, 4)) },
-                    offset: QueueOffset(get_u64(body, 8)),
-                })
+                let key = QueueKey { topic: TopicId(get_u32(body, 0)), queue: QueueNumber(get_u32(body, 4)) };
+                let offset = QueueOffset(get_u64(body, 8));
+                let is_end = kind == QUEUE_END;
+                Ok(if is_end { Change::QueueEnd { key, offset } } else { Change::Purged { key, offset } })
             }
             GROUP => group(body).map(Change::Group).ok_or_else(wrong),
             GROUP_REMOVED => {
@@ -387,6 +397,12 @@ impl Change {
 
 fn redrive(kind: u8, body: &[u8]) -> Result<Change, ChangeError> {
     RedriveChange::decode(kind, body).map(Change::Redrive).ok_or(ChangeError::Body(kind))
+}
+
+fn put_place(output: &mut Vec<u8>, key: QueueKey, offset: QueueOffset) {
+    output.extend_from_slice(&key.topic.0.to_le_bytes());
+    output.extend_from_slice(&key.queue.0.to_le_bytes());
+    output.extend_from_slice(&offset.0.to_le_bytes());
 }
 
 fn put_topic(topic: &Topic, output: &mut Vec<u8>) {
@@ -532,6 +548,7 @@ mod tests {
             Change::TopicRemoved(TopicId(2)),
             Change::NextTopicId(TopicId(4)),
             Change::QueueEnd { key, offset: QueueOffset(12) },
+            Change::Purged { key, offset: QueueOffset(11) },
             Change::Group(Group {
                 settings: GroupSettings {
                     group: "g2".parse().expect("a name"),

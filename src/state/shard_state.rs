@@ -51,6 +51,11 @@ pub enum Effect {
         key: QueueKey,
         offset: QueueOffset,
     },
+    /// The queue begins here: nothing before it is there any more.
+    Purged {
+        key: QueueKey,
+        offset: QueueOffset,
+    },
     /// The delayed messages up to this one have entered their queues, as of now.
     Released(TimerKey),
     /// What the hidden queue `bucket` has up to this position is not pending there any more.
@@ -184,6 +189,7 @@ impl State {
                 return Effect::OnlyTopics(live);
             }
             Change::QueueEnd { key, offset } => return Effect::QueueEnd { key, offset },
+            Change::Purged { key, offset } => return Effect::Purged { key, offset },
             Change::Offset { group, key, offset, origin, by_member } => {
                 let origin = origin.unwrap_or(position);
                 self.tables.set_offset(group, key, CommittedOffset { offset, origin, by_member });

@@ -174,7 +174,7 @@ fn nobody_takes_the_recalls_that_others_need() {
         let recall_from = |held: Held, network: [u8; 4]| {
             let due = held.due.expect("it waits for its time");
             let (topic, unique_id, position) = (topic_name(TOPIC), "1".to_owned(), held.position);
-            Recall { topic, due, unique_id, position, network: network.into() }
+            Recall { topic, due, unique_id: Some(unique_id), position, network: network.into() }
         };
         let (greedy, other) = ([10, 0, 0, 1], [10, 0, 0, 2]);
         let mut taken_back = 0;

@@ -129,7 +129,7 @@ async fn take_back(node: &Rc<Node>, books: &Books, number: u64, due: Timestamp, 
     let recall = Recall {
         topic: topic_name(TOPIC),
         due,
-        unique_id,
+        unique_id: Some(unique_id),
         position: at,
         network: Ipv4Addr::LOCALHOST.into(),
     };

@@ -31,6 +31,7 @@ mod node;
 mod one_state;
 mod pairs;
 mod properties;
+mod purges;
 mod readers;
 mod reading;
 mod redrive_sweep;

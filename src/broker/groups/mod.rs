@@ -29,6 +29,7 @@ mod of_topic;
 mod receivers;
 mod removal;
 mod requests;
+mod set_up;
 mod shaping;
 mod sharing;
 

@@ -2,64 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
-use std::time::Duration;
 
 use crate::api::{
-    CommitOffset, Failure, GroupInfo, GroupQueueInfo, GroupSettings, LeaseInfo, OffsetSpec, QueueInfo, Reply,
-    Request, ResetGroup, ResetTarget, Status,
+    CommitOffset, Failure, GroupInfo, GroupQueueInfo, LeaseInfo, OffsetSpec, QueueInfo, Reply, Request,
+    ResetGroup, ResetTarget, Status,
 };
 use crate::broker::client_requests::unexpected;
 use crate::broker::peers::{GroupOffset, PeerReply, PeerRequest};
 use crate::broker::shard_broker::Broker;
 use crate::broker::topics::Others;
 use crate::disk::Disk;
-use crate::limits;
-use crate::state::{Change, Group, Topic};
+use crate::state::Topic;
 use crate::types::{GroupName, QueueKey, QueueNumber, QueueOffset};
 
 impl<D: Disk> Broker<D> {
-    /// Sets how a group is treated, on every shard.
-    pub(in crate::broker) async fn alter_group(
-        self: &Rc<Self>,
-        change: GroupSettings,
-    ) -> Result<GroupSettings, Failure> {
-        let _guard = self.topic_change.lock().await;
-        let range = Duration::from_millis(limits::LEASE_MS_MIN)..=Duration::from_millis(limits::LEASE_MS_MAX);
-        let leases = [change.lease, change.ordered_lease];
-        if let Some(lease) = leases.into_iter().flatten().find(|lease| !range.contains(lease)) {
-            return Err(Failure::invalid(format_args!(
-                "a lease lasts {:?} to {:?}, not {lease:?}",
-                range.start(),
-                range.end()
-            )));
-        }
-        let group = {
-            let tables = self.tables();
-            let present = tables.group(&change.group);
-            if present.is_none() && tables.all_groups().count() >= limits::GROUPS_MAX {
-                let message =
-                    format!("there are settings for {} groups, no more are taken", limits::GROUPS_MAX);
-                return Err(Failure::new(Status::LimitReached, message));
-            }
-            let policy = present.map(|group| group.policy.clone()).unwrap_or_default().changed();
-            let present = present.map(|group| &group.settings);
-            let of = |field: fn(&GroupSettings) -> Option<Duration>| present.and_then(field);
-            let settings = GroupSettings {
-                deliveries_max: change
-                    .deliveries_max
-                    .or(present.and_then(|settings| settings.deliveries_max)),
-                lease: change.lease.or(of(|settings| settings.lease)),
-                ordered_lease: change.ordered_lease.or(of(|settings| settings.ordered_lease)),
-                group: change.group,
-            };
-            Group { settings, policy }
-        };
-        self.change(&[Change::Group(group.clone())]).await?;
-        self.ask_others(|| PeerRequest::PutGroup(group.clone())).await?;
-        tracing::info!(target: "groups", group = %group.settings.group, "settings of the group changed");
-        Ok(group.settings)
-    }
-
     pub(in crate::broker) async fn list_groups(&self) -> Result<Vec<GroupName>, Failure> {
         self.groups.borrow_mut().expire(self.clock.monotonic());
         let mut names: BTreeSet<_> = self.groups.borrow().names().cloned().collect();

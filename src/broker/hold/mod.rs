@@ -17,6 +17,7 @@
 mod checking;
 mod ending;
 mod finding;
+mod listing;
 mod recall;
 mod receive_halves;
 mod rolling;

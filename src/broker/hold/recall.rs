@@ -1,11 +1,11 @@
 //! Taking a delayed message back before its time.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 
 use super::timers::{LOOKUP_ENTRIES, STEP_PAUSE, lookup_max};
-use crate::api::{Failure, Status};
+use crate::api::{Failure, RecallDelayed, Reply, Status};
 use crate::broker::shard_broker::Broker;
 use crate::broker::shares::SharedTable;
 use crate::broker::writer::PlaceRefusal;
@@ -22,7 +22,8 @@ use crate::wire::properties::{self, names};
 pub struct Recall {
     pub topic: TopicName,
     pub due: Timestamp,
-    pub unique_id: String,
+    /// `None`: by its place alone, which is that of now.
+    pub unique_id: Option<String>,
     /// Where it was stored: it may have been placed again since.
     pub position: LogPosition,
     /// The place of the network of whoever takes it back.
@@ -85,6 +86,17 @@ impl<D: Disk> Broker<D> {
         Ok(())
     }
 
+    /// The same, by what a list of them says.
+    pub(in crate::broker) async fn recall_listed(
+        self: &Rc<Self>,
+        recall: RecallDelayed,
+    ) -> Result<Reply, Failure> {
+        let RecallDelayed { topic, queue: _, position, due } = recall;
+        let network = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        self.recall(&Recall { topic, due, unique_id: None, position, network }).await?;
+        Ok(Reply::Done)
+    }
+
     fn try_recall(&self, timer: TimerKey, network: IpAddr) -> Result<Placement, PlaceRefusal> {
         let (is_pending, used) = {
             let delays = &self.held().delays;
@@ -126,7 +138,8 @@ impl<D: Disk> Broker<D> {
             let is_meant = timer.due == recall.due && self.is_meant(recall, topic, place).await?;
             return Ok(is_meant.then_some(timer));
         }
-        if self.log.segments().first().is_some_and(|first| first.base <= recall.position) {
+        let is_known = recall.unique_id.is_some();
+        if !is_known || self.log.segments().first().is_some_and(|first| first.base <= recall.position) {
             return Ok(None);
         }
         // It was placed again, for it was in a segment that is gone.
@@ -157,10 +170,11 @@ impl<D: Disk> Broker<D> {
     ) -> Result<bool, Failure> {
         let Some(bytes) = self.batches_at(&[place]).await?.pop().flatten() else { return Ok(false) };
         let Ok(header) = BatchHeader::decode(&bytes) else { return Ok(false) };
+        let Some(wanted) = &recall.unique_id else { return Ok(header.key.topic == topic) };
         let id = stored_records(&bytes).next().and_then(|record| {
             let id = properties::get(record.properties(), names::UNIQUE_ID)?;
             // Clients are told it as text.
-            Some(String::from_utf8_lossy(id) == recall.unique_id)
+            Some(String::from_utf8_lossy(id) == *wanted)
         });
         Ok(header.key.topic == topic && id == Some(true))
     }

@@ -86,6 +86,15 @@ impl<D: Disk> Broker<D> {
         Ok((after > first).then(|| QueueOffset(after.0 - 1)))
     }
 
+    /// The entry of a queue's first batch from an offset on.
+    pub(in crate::broker) async fn first_entry(
+        &self,
+        key: QueueKey,
+        from: QueueOffset,
+    ) -> Result<Option<IndexEntry>, Failure> {
+        Ok(self.entries(key, from, ONE).await?.first().copied())
+    }
+
     /// When the first message of a queue was stored that is still there; `None` when there is none.
     pub async fn first_store_time(&self, key: QueueKey) -> Result<Option<Timestamp>, Failure> {
         let (first, end) = self.bounds(&*self.queue(key)?);

@@ -336,6 +336,7 @@ impl<D: Disk> Broker<D> {
             PeerRequest::ShardInfo { count_syscalls } => Ok(self.shard_info(count_syscalls).await),
             PeerRequest::Stats(request) => self.own_stats(request).await.map(PeerReply::Stats),
             PeerRequest::FindHere(find) => self.find_here(find).await.map(PeerReply::Found),
+            PeerRequest::Purge { topic, before } => self.purge_here(topic, before).await,
             PeerRequest::TakeRedriven(sent) => self.take_redriven(&sent).await.map(PeerReply::RedriveArrived),
         }
     }

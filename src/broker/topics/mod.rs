@@ -5,6 +5,7 @@ mod first_use;
 mod instances;
 mod permitted;
 mod publish;
+mod purge;
 mod shaping;
 mod shown;
 

@@ -51,8 +51,9 @@ impl<D: Disk> Broker<D> {
 
     /// Why the settings of a group do not let it consume.
     pub(in crate::broker) fn closed_by_settings(&self, group: &GroupName) -> Option<String> {
-        let words = "may not consume, as its settings have it: `mqadmin updateSubGroup -s true` lets it";
-        (!self.may_consume(group)).then(|| format!("group {group} {words}"))
+        let words = "may not consume, as its settings have it";
+        let command = format!("`turbopump group alter {group} --consume true` lets it");
+        (!self.may_consume(group)).then(|| format!("group {group} {words}: {command}"))
     }
 }
 
@@ -68,8 +69,8 @@ fn check(topic: Option<&Topic>, way: Way) -> Result<(), Failure> {
     }
     let name = &topic.name;
     let message = format!(
-        "topic {name} may not be {what}: its permission is {permission}, of 4 to read and 2 to write; `mqadmin updateTopicPerm` \
-         changes it"
+        "topic {name} may not be {what}: its permission is {permission}, of 4 to read and 2 to write; `turbopump topic \
+         alter {name} --permission read-write` changes it"
     );
     Err(Failure::new(Status::PermissionDenied, message))
 }

@@ -12,7 +12,7 @@ use crate::broker::queue::Queue;
 use crate::broker::shard_broker::{Broker, owned_queues};
 use crate::broker::writer::PlaceRefusal;
 use crate::disk::{Disk, DiskErrorKind};
-use crate::index::{IndexError, TrimProgress};
+use crate::index::{IndexEntry, IndexError, TrimProgress};
 use crate::limits;
 use crate::log::Placement;
 use crate::state::{Change, RedriveChange};
@@ -63,6 +63,8 @@ struct Clockwork<D: Disk> {
     /// An index that is being built anew.
     renewal: Option<Renewal<D>>,
     clocks: ClockReading,
+    /// A queue that had a message in the oldest segment when that was looked up last.
+    keeper: Option<QueueKey>,
 }
 
 impl<D: Disk> Broker<D> {
@@ -83,6 +85,7 @@ impl<D: Disk> Broker<D> {
             retention_segment: self.checkpoint_segment.get(),
             renewal: None,
             clocks: self.read_clocks(),
+            keeper: None,
         };
         self.warn_of_store_times();
         // One timer over many rounds: making one costs more than most rounds.
@@ -147,7 +150,7 @@ impl<D: Disk> Broker<D> {
         // than are kept: they would be removed, and others made.
         if is_time || segment != clockwork.retention_segment {
             clockwork.retention_segment = segment;
-            self.retain().await?;
+            self.retain(&mut clockwork.keeper).await?;
         }
         saved
     }
@@ -385,7 +388,7 @@ impl<D: Disk> Broker<D> {
     }
 
     /// Removes the oldest segments as far as age and size ask, one after the other.
-    async fn retain(&self) -> Result<(), IndexError> {
+    async fn retain(&self, keeper: &mut Option<QueueKey>) -> Result<(), IndexError> {
         loop {
             let segments = self.log.segments();
             let [oldest, next, ..] = &segments[..] else { return Ok(()) };
@@ -393,7 +396,7 @@ impl<D: Disk> Broker<D> {
             let too_many = self.live.get().retention_bytes.is_some_and(|bytes| kept > bytes);
             let expired =
                 self.log_retention().is_some_and(|retention| self.is_expired(oldest, next.base, retention));
-            if !too_many && !expired {
+            if !too_many && !expired && !self.is_free(next.base, keeper).await {
                 return Ok(());
             }
             // What the segment says must be said after it: by a checkpoint, and by a snapshot for a fast start. A full disk may
@@ -425,6 +428,27 @@ impl<D: Disk> Broker<D> {
             }
             self.state.borrow_mut().forget_stored_below(self.log.first_position());
             self.metrics.segments_removed.add(1);
+        }
+    }
+
+    /// Whether no message that somebody may read lies below a position: all that did were purged, or are of topics that are gone, or
+    /// have gone by their topics' own retention. What cannot be looked up may be there.
+    async fn is_free(&self, end: LogPosition, keeper: &mut Option<QueueKey>) -> bool {
+        let is_below = |entry: &IndexEntry| entry.position < end;
+        // Usually the same queue keeps it as a second before: the others are not looked at then.
+        if let Some((key, (first, queue_end))) = keeper.and_then(|key| Some((key, self.index.bounds(key)?)))
+            && first < queue_end
+            && self.first_entry(key, first).await.is_ok_and(|entry| entry.as_ref().is_some_and(is_below))
+        {
+            return false;
+        }
+        match self.oldest_message(end).await {
+            Ok(Some((position, key, _))) if position < end => {
+                *keeper = Some(key);
+                false
+            }
+            Ok(_) => true,
+            Err(_) => false,
         }
     }
 

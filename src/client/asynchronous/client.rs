@@ -4,9 +4,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::api::{
-    EndTransaction, Failure, FindMessages, Found, GroupInfo, GroupSettings, GroupStats, InstanceInfo,
-    NodeInfo, OffsetSpec, ReceiptOutcome, Receive, ReceiveHalves, Redrive, RedriveReport, RedrivenRanges,
-    ResetGroup, StatsAsked, StatsPage, TopicChange, TopicInfo, TopicStats,
+    DelayedMessages, EndTransaction, Failure, FindMessages, Found, GroupInfo, GroupSettings, GroupStats,
+    GroupTerms, InstanceInfo, ListDelayed, NodeInfo, OffsetSpec, PurgeReport, PurgeTopic, RecallDelayed,
+    ReceiptOutcome, Receive, ReceiveHalves, Redrive, RedriveReport, RedrivenRanges, ResetGroup, SetUpGroup,
+    StatsAsked, StatsPage, TopicChange, TopicInfo, TopicStats,
 };
 use crate::client::commands::{self, Command};
 use crate::client::tokio_driver::{AsyncClient, AsyncConsumer, AsyncProducer};
@@ -262,6 +263,33 @@ impl Client {
     /// broker's interval, until it is decided on.
     pub async fn receive_halves(&self, receive: ReceiveHalves) -> Result<Vec<UndecidedMessage>, ClientError> {
         self.run(commands::receive_halves(receive)).await
+    }
+
+    // ---- By hand -----------------------------------------------------------------------------------------------
+
+    /// Says what clients may do with a topic, by RocketMQ's bits: 4 to read, 2 to write, 6 for both.
+    pub async fn permit_topic(&self, topic: &TopicName, permission: u8) -> Result<(), ClientError> {
+        self.run(commands::permit_topic(topic, permission)).await
+    }
+
+    /// Lets a topic's messages before a place go, for everybody, and says where its queues begin now and when their bytes go.
+    pub async fn purge_topic(&self, purge: PurgeTopic) -> Result<PurgeReport, ClientError> {
+        self.run(commands::purge_topic(purge)).await
+    }
+
+    /// Makes a group, or changes how it is treated; what is not set stays as it is. Returns all of it.
+    pub async fn set_up_group(&self, set_up: SetUpGroup) -> Result<GroupTerms, ClientError> {
+        self.run(commands::set_up_group(set_up)).await
+    }
+
+    /// Some of a topic's messages on one shard that wait for their time.
+    pub async fn list_delayed(&self, list: ListDelayed) -> Result<DelayedMessages, ClientError> {
+        self.run(commands::list_delayed(list)).await
+    }
+
+    /// Takes a delayed message back. Refused as [`ReceiptExpired`](crate::api::Status::ReceiptExpired) when it waits no more.
+    pub async fn recall_delayed(&self, recall: RecallDelayed) -> Result<(), ClientError> {
+        self.run(commands::recall_delayed(recall)).await
     }
 
     // ---- Dead letters ------------------------------------------------------------------------------------------

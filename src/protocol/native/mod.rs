@@ -6,6 +6,7 @@
 //! An envelope is verified once, where it is decoded; a batch's payload is passed on untouched. Decoding and answering a
 //! produce request allocates nothing.
 
+mod by_hand;
 mod dead_letters;
 mod envelope;
 mod group_info;

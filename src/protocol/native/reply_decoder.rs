@@ -20,6 +20,7 @@ use crate::wire::frame::Frame;
 use crate::wire::generated as schema;
 use crate::wire::record::RecordView;
 
+use super::by_hand;
 use super::dead_letters;
 use super::envelope::{self, MalformedReply};
 use super::group_info;
@@ -121,9 +122,16 @@ pub fn decode_reply<'a>(frame: &Frame<'a>) -> Result<DecodedReply<'a>, Malformed
         let messages = receiving::received(body, frame.payload)?;
         return Ok(DecodedReply::Other(Reply::Received(messages)));
     }
+    if let Some(body) = reply.body_as_delayed_messages() {
+        let delayed = receiving::delayed(body, frame.payload)?;
+        return Ok(DecodedReply::Other(Reply::Delayed(delayed)));
+    }
     if let Some(body) = reply.body_as_half_messages() {
         let halves = receiving::halves(body, frame.payload)?;
         return Ok(DecodedReply::Other(Reply::Halves(halves)));
+    }
+    if matches!(reply.body_type(), schema::ReplyBody::GroupTerms | schema::ReplyBody::PurgeReport) {
+        return by_hand::read_reply(&reply).map(DecodedReply::Other);
     }
     other_reply(&reply).map(DecodedReply::Other)
 }

@@ -14,6 +14,7 @@ use crate::limits;
 use crate::types::{NodeId, QueueKey, QueueOffset};
 use crate::wire::generated as schema;
 
+use super::by_hand;
 use super::dead_letters;
 use super::envelope;
 use super::group_info;
@@ -73,6 +74,11 @@ impl ReplyEncoder {
             Ok(Reply::Halves(halves)) => {
                 let body = receiving::halves_body(&mut self.builder, halves);
                 self.encode_with_records(output, correlation, body, halves.iter().map(|half| &half.record));
+            }
+            Ok(Reply::Delayed(delayed)) => {
+                let body = by_hand::delayed_body(&mut self.builder, delayed);
+                let records = delayed.messages.iter().map(|message| &message.record);
+                self.encode_with_records(output, correlation, body, records);
             }
             Ok(reply) => {
                 let body = body(&mut self.builder, reply);
@@ -241,6 +247,9 @@ fn body(builder: &mut Builder, reply: &Reply) -> Body {
         Reply::LeaseChanged(receipt) => receiving::lease_changed_body(builder, receipt),
         Reply::GroupSettings(settings) => receiving::settings_body(builder, settings),
         Reply::Held(held) => receiving::held_body(builder, held),
+        Reply::GroupTerms(terms) => by_hand::terms_body(builder, terms),
+        Reply::Purged(report) => by_hand::purge_body(builder, report),
+        Reply::Delayed(delayed) => by_hand::delayed_body(builder, delayed),
         Reply::Redriven(report) => dead_letters::redriven_body(builder, report),
         Reply::RedrivenRanges(ranges) => dead_letters::ranges_body(builder, ranges),
         Reply::OffsetFound(offset) => {

@@ -19,6 +19,7 @@ use crate::types::{
 use crate::wire::frame::Frame;
 use crate::wire::generated as schema;
 
+use super::by_hand;
 use super::dead_letters;
 use super::envelope;
 use super::instances;
@@ -69,6 +70,9 @@ pub fn decode_request<'a>(frame: &Frame<'a>) -> Result<DecodedRequest<'a>, Failu
         return proof::known_prove(body).map(DecodedRequest::Prove);
     }
     if let Some(read) = dead_letters::read_request(&request) {
+        return read.map(DecodedRequest::Other);
+    }
+    if let Some(read) = by_hand::read_request(&request) {
         return read.map(DecodedRequest::Other);
     }
     other_request(&request).map(DecodedRequest::Other)

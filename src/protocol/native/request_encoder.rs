@@ -14,6 +14,7 @@ use crate::limits;
 use crate::types::{Level, QueueKey, QueueOffset, TopicName};
 use crate::wire::generated as schema;
 
+use super::by_hand;
 use super::dead_letters;
 use super::envelope;
 use super::instances;
@@ -159,6 +160,11 @@ impl RequestEncoder {
                 instances::request_body(builder, request)
             }
             Request::TopicStats(_) | Request::GroupStats(_) => stats::request_body(builder, request),
+            Request::PermitTopic { .. }
+            | Request::PurgeTopic(_)
+            | Request::SetUpGroup(_)
+            | Request::ListDelayed(_)
+            | Request::RecallDelayed(_) => by_hand::request_body(builder, request),
             Request::Redrive(_) | Request::RedrivenRanges { .. } => {
                 dead_letters::request_body(builder, request)
             }

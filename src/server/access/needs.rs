@@ -8,6 +8,8 @@
 //! | where a topic is, how long its queues are, and one topic's figures | either |
 //! | send dead letters of a group to a topic | to consume its topic of dead letters as the group, and to publish to the other |
 //! | which dead letters were sent once more | to consume that topic, as any group |
+//! | take a delayed message back | to publish to the topic |
+//! | list those that wait | to consume the topic, as any group |
 //! | leave a group | to consume something as that group |
 //! | where the shards are | any key |
 //! | everything else: topics, groups, instances, counters, messages by their location | `admin = true` |
@@ -79,15 +81,18 @@ impl<F: Fn(TopicId) -> Option<TopicName>> Check<'_, F> {
             Request::FindMessages(FindMessages::Position { .. }) => {
                 administer("look messages up by their place in the log")
             }
+            Request::ListDelayed(list) => self.need(Need::Read { topic: list.topic.as_str() }),
+            Request::RecallDelayed(recall) => self.need(Need::Publish { topic: recall.topic.as_str() }),
+
             Request::CreateTopic(_) => administer("create topics"),
-            Request::AlterTopic(_) => administer("alter topics"),
-            Request::DeleteTopic(_) => administer("delete topics"),
+            Request::AlterTopic(_) | Request::PermitTopic { .. } => administer("alter topics"),
+            Request::DeleteTopic(_) | Request::PurgeTopic(_) => administer("delete topics"),
             Request::ListTopics => administer("list topics"),
             Request::ListGroups => administer("list groups"),
             Request::DescribeGroup(_) => administer("describe groups"),
             Request::DeleteGroup(_) => administer("delete groups"),
             Request::ResetGroup(_) => administer("reset groups"),
-            Request::AlterGroup(_) => administer("alter groups"),
+            Request::AlterGroup(_) | Request::SetUpGroup(_) => administer("alter groups"),
             Request::CreateInstance(_) => administer("create instances"),
             Request::DeleteInstance(_) => administer("delete instances"),
             Request::ListInstances => administer("list instances"),

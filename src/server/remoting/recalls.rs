@@ -29,10 +29,11 @@ impl Remoting {
         // One without a place is no handle of this broker's.
         let Some(position) = position else { return Err(illegal("broker service not available").into()) };
         let broker = self.connections.broker.clone();
-        let recall = Recall { topic, due, unique_id, position, network: self.network() };
+        let (network, id) = (self.network(), unique_id.clone());
+        let recall = Recall { topic, due, unique_id: Some(unique_id), position, network };
         let recalled = async move {
             broker.recall(&recall).await.map_err(refused)?;
-            Ok(Answer::field("msgId", recall.unique_id))
+            Ok(Answer::field("msgId", id))
         };
         self.begin(asker, recalled).await
     }

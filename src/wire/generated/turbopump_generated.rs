@@ -754,12 +754,190 @@ impl<'a> flatbuffers::Verifiable for Decision {
 
 impl flatbuffers::SimpleToVerifyInSlice for Decision {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MIN_REQUEST_BODY: u8 = 0;
+pub const ENUM_MIN_SWITCH: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_REQUEST_BODY: u8 = 37;
+pub const ENUM_MAX_SWITCH: u8 = 2;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_REQUEST_BODY: [RequestBody; 38] = [
+pub const ENUM_VALUES_SWITCH: [Switch; 3] = [
+  Switch::AsItIs,
+  Switch::On,
+  Switch::Off,
+];
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[repr(transparent)]
+pub struct Switch(pub u8);
+#[allow(non_upper_case_globals)]
+impl Switch {
+  pub const AsItIs: Self = Self(0);
+  pub const On: Self = Self(1);
+  pub const Off: Self = Self(2);
+
+  pub const ENUM_MIN: u8 = 0;
+  pub const ENUM_MAX: u8 = 2;
+  pub const ENUM_VALUES: &'static [Self] = &[
+    Self::AsItIs,
+    Self::On,
+    Self::Off,
+  ];
+  /// Returns the variant's name or "" if unknown.
+  pub fn variant_name(self) -> Option<&'static str> {
+    match self {
+      Self::AsItIs => Some("AsItIs"),
+      Self::On => Some("On"),
+      Self::Off => Some("Off"),
+      _ => None,
+    }
+  }
+}
+impl core::fmt::Debug for Switch {
+  fn fmt(&self, f: &mut core::fmt::Formatter) -> core::fmt::Result {
+    if let Some(name) = self.variant_name() {
+      f.write_str(name)
+    } else {
+      f.write_fmt(format_args!("<UNKNOWN {:?}>", self.0))
+    }
+  }
+}
+impl<'a> flatbuffers::Follow<'a> for Switch {
+  type Inner = Self;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    let b = flatbuffers::read_scalar_at::<u8>(buf, loc);
+    Self(b)
+  }
+}
+
+impl flatbuffers::Push for Switch {
+    type Output = Switch;
+    #[inline]
+    unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
+        flatbuffers::emplace_scalar::<u8>(dst, self.0);
+    }
+}
+
+impl flatbuffers::EndianScalar for Switch {
+  type Scalar = u8;
+  #[inline]
+  fn to_little_endian(self) -> u8 {
+    self.0.to_le()
+  }
+  #[inline]
+  #[allow(clippy::wrong_self_convention)]
+  fn from_little_endian(v: u8) -> Self {
+    let b = u8::from_le(v);
+    Self(b)
+  }
+}
+
+impl<'a> flatbuffers::Verifiable for Switch {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    u8::run_verifier(v, pos)
+  }
+}
+
+impl flatbuffers::SimpleToVerifyInSlice for Switch {}
+#[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
+pub const ENUM_MIN_PRESENCE: u8 = 0;
+#[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
+pub const ENUM_MAX_PRESENCE: u8 = 2;
+#[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
+#[allow(non_camel_case_types)]
+pub const ENUM_VALUES_PRESENCE: [Presence; 3] = [
+  Presence::Either,
+  Presence::There,
+  Presence::New,
+];
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[repr(transparent)]
+pub struct Presence(pub u8);
+#[allow(non_upper_case_globals)]
+impl Presence {
+  pub const Either: Self = Self(0);
+  pub const There: Self = Self(1);
+  pub const New: Self = Self(2);
+
+  pub const ENUM_MIN: u8 = 0;
+  pub const ENUM_MAX: u8 = 2;
+  pub const ENUM_VALUES: &'static [Self] = &[
+    Self::Either,
+    Self::There,
+    Self::New,
+  ];
+  /// Returns the variant's name or "" if unknown.
+  pub fn variant_name(self) -> Option<&'static str> {
+    match self {
+      Self::Either => Some("Either"),
+      Self::There => Some("There"),
+      Self::New => Some("New"),
+      _ => None,
+    }
+  }
+}
+impl core::fmt::Debug for Presence {
+  fn fmt(&self, f: &mut core::fmt::Formatter) -> core::fmt::Result {
+    if let Some(name) = self.variant_name() {
+      f.write_str(name)
+    } else {
+      f.write_fmt(format_args!("<UNKNOWN {:?}>", self.0))
+    }
+  }
+}
+impl<'a> flatbuffers::Follow<'a> for Presence {
+  type Inner = Self;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    let b = flatbuffers::read_scalar_at::<u8>(buf, loc);
+    Self(b)
+  }
+}
+
+impl flatbuffers::Push for Presence {
+    type Output = Presence;
+    #[inline]
+    unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
+        flatbuffers::emplace_scalar::<u8>(dst, self.0);
+    }
+}
+
+impl flatbuffers::EndianScalar for Presence {
+  type Scalar = u8;
+  #[inline]
+  fn to_little_endian(self) -> u8 {
+    self.0.to_le()
+  }
+  #[inline]
+  #[allow(clippy::wrong_self_convention)]
+  fn from_little_endian(v: u8) -> Self {
+    let b = u8::from_le(v);
+    Self(b)
+  }
+}
+
+impl<'a> flatbuffers::Verifiable for Presence {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    u8::run_verifier(v, pos)
+  }
+}
+
+impl flatbuffers::SimpleToVerifyInSlice for Presence {}
+#[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
+pub const ENUM_MIN_REQUEST_BODY: u8 = 0;
+#[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
+pub const ENUM_MAX_REQUEST_BODY: u8 = 42;
+#[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
+#[allow(non_camel_case_types)]
+pub const ENUM_VALUES_REQUEST_BODY: [RequestBody; 43] = [
   RequestBody::NONE,
   RequestBody::Produce,
   RequestBody::Fetch,
@@ -798,6 +976,11 @@ pub const ENUM_VALUES_REQUEST_BODY: [RequestBody; 38] = [
   RequestBody::Settings,
   RequestBody::Redrive,
   RequestBody::ListRedriven,
+  RequestBody::PermitTopic,
+  RequestBody::PurgeTopic,
+  RequestBody::SetUpGroup,
+  RequestBody::ListDelayed,
+  RequestBody::RecallDelayed,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -843,9 +1026,14 @@ impl RequestBody {
   pub const Settings: Self = Self(35);
   pub const Redrive: Self = Self(36);
   pub const ListRedriven: Self = Self(37);
+  pub const PermitTopic: Self = Self(38);
+  pub const PurgeTopic: Self = Self(39);
+  pub const SetUpGroup: Self = Self(40);
+  pub const ListDelayed: Self = Self(41);
+  pub const RecallDelayed: Self = Self(42);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 37;
+  pub const ENUM_MAX: u8 = 42;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::Produce,
@@ -885,6 +1073,11 @@ impl RequestBody {
     Self::Settings,
     Self::Redrive,
     Self::ListRedriven,
+    Self::PermitTopic,
+    Self::PurgeTopic,
+    Self::SetUpGroup,
+    Self::ListDelayed,
+    Self::RecallDelayed,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -927,6 +1120,11 @@ impl RequestBody {
       Self::Settings => Some("Settings"),
       Self::Redrive => Some("Redrive"),
       Self::ListRedriven => Some("ListRedriven"),
+      Self::PermitTopic => Some("PermitTopic"),
+      Self::PurgeTopic => Some("PurgeTopic"),
+      Self::SetUpGroup => Some("SetUpGroup"),
+      Self::ListDelayed => Some("ListDelayed"),
+      Self::RecallDelayed => Some("RecallDelayed"),
       _ => None,
     }
   }
@@ -1165,10 +1363,10 @@ impl flatbuffers::SimpleToVerifyInSlice for RedriveOutcome {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_REPLY_BODY: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_REPLY_BODY: u8 = 27;
+pub const ENUM_MAX_REPLY_BODY: u8 = 30;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_REPLY_BODY: [ReplyBody; 28] = [
+pub const ENUM_VALUES_REPLY_BODY: [ReplyBody; 31] = [
   ReplyBody::NONE,
   ReplyBody::Produced,
   ReplyBody::Fetched,
@@ -1197,6 +1395,9 @@ pub const ENUM_VALUES_REPLY_BODY: [ReplyBody; 28] = [
   ReplyBody::SettingList,
   ReplyBody::Redriven,
   ReplyBody::RedrivenRanges,
+  ReplyBody::GroupTerms,
+  ReplyBody::PurgeReport,
+  ReplyBody::DelayedMessages,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -1232,9 +1433,12 @@ impl ReplyBody {
   pub const SettingList: Self = Self(25);
   pub const Redriven: Self = Self(26);
   pub const RedrivenRanges: Self = Self(27);
+  pub const GroupTerms: Self = Self(28);
+  pub const PurgeReport: Self = Self(29);
+  pub const DelayedMessages: Self = Self(30);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 27;
+  pub const ENUM_MAX: u8 = 30;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::Produced,
@@ -1264,6 +1468,9 @@ impl ReplyBody {
     Self::SettingList,
     Self::Redriven,
     Self::RedrivenRanges,
+    Self::GroupTerms,
+    Self::PurgeReport,
+    Self::DelayedMessages,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -1296,6 +1503,9 @@ impl ReplyBody {
       Self::SettingList => Some("SettingList"),
       Self::Redriven => Some("Redriven"),
       Self::RedrivenRanges => Some("RedrivenRanges"),
+      Self::GroupTerms => Some("GroupTerms"),
+      Self::PurgeReport => Some("PurgeReport"),
+      Self::DelayedMessages => Some("DelayedMessages"),
       _ => None,
     }
   }
@@ -2718,6 +2928,162 @@ impl<'a> OffsetRange {
       core::ptr::copy_nonoverlapping(
         &x_le as *const _ as *const u8,
         self.0[8..].as_mut_ptr(),
+        core::mem::size_of::<<u64 as EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+}
+
+// struct PurgedQueue, aligned to 8
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq)]
+pub struct PurgedQueue(pub [u8; 24]);
+impl Default for PurgedQueue { 
+  fn default() -> Self { 
+    Self([0; 24])
+  }
+}
+impl core::fmt::Debug for PurgedQueue {
+  fn fmt(&self, f: &mut core::fmt::Formatter) -> core::fmt::Result {
+    f.debug_struct("PurgedQueue")
+      .field("queue", &self.queue())
+      .field("first_before", &self.first_before())
+      .field("first", &self.first())
+      .finish()
+  }
+}
+
+impl flatbuffers::SimpleToVerifyInSlice for PurgedQueue {}
+impl<'a> flatbuffers::Follow<'a> for PurgedQueue {
+  type Inner = &'a PurgedQueue;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    <&'a PurgedQueue>::follow(buf, loc)
+  }
+}
+impl<'a> flatbuffers::Follow<'a> for &'a PurgedQueue {
+  type Inner = &'a PurgedQueue;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    flatbuffers::follow_cast_ref::<PurgedQueue>(buf, loc)
+  }
+}
+impl<'b> flatbuffers::Push for PurgedQueue {
+    type Output = PurgedQueue;
+    #[inline]
+    unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
+        let src = ::core::slice::from_raw_parts(self as *const PurgedQueue as *const u8, Self::size());
+        dst.copy_from_slice(src);
+    }
+}
+
+impl<'a> flatbuffers::Verifiable for PurgedQueue {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.in_buffer::<Self>(pos)
+  }
+}
+
+impl<'a> PurgedQueue {
+  #[allow(clippy::too_many_arguments)]
+  pub fn new(
+    queue: u32,
+    first_before: u64,
+    first: u64,
+  ) -> Self {
+    let mut s = Self([0; 24]);
+    s.set_queue(queue);
+    s.set_first_before(first_before);
+    s.set_first(first);
+    s
+  }
+
+  pub fn queue(&self) -> u32 {
+    let mut mem = core::mem::MaybeUninit::<<u32 as EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    EndianScalar::from_little_endian(unsafe {
+      core::ptr::copy_nonoverlapping(
+        self.0[0..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        core::mem::size_of::<<u32 as EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_queue(&mut self, x: u32) {
+    let x_le = x.to_little_endian();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[0..].as_mut_ptr(),
+        core::mem::size_of::<<u32 as EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn first_before(&self) -> u64 {
+    let mut mem = core::mem::MaybeUninit::<<u64 as EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    EndianScalar::from_little_endian(unsafe {
+      core::ptr::copy_nonoverlapping(
+        self.0[8..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        core::mem::size_of::<<u64 as EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_first_before(&mut self, x: u64) {
+    let x_le = x.to_little_endian();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[8..].as_mut_ptr(),
+        core::mem::size_of::<<u64 as EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn first(&self) -> u64 {
+    let mut mem = core::mem::MaybeUninit::<<u64 as EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    EndianScalar::from_little_endian(unsafe {
+      core::ptr::copy_nonoverlapping(
+        self.0[16..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        core::mem::size_of::<<u64 as EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_first(&mut self, x: u64) {
+    let x_le = x.to_little_endian();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[16..].as_mut_ptr(),
         core::mem::size_of::<<u64 as EndianScalar>::Scalar>(),
       );
     }
@@ -7249,6 +7615,836 @@ impl core::fmt::Debug for ListRedriven<'_> {
       ds.finish()
   }
 }
+pub enum PermitTopicOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct PermitTopic<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for PermitTopic<'a> {
+  type Inner = PermitTopic<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> PermitTopic<'a> {
+  pub const VT_TOPIC: flatbuffers::VOffsetT = 4;
+  pub const VT_PERMISSION: flatbuffers::VOffsetT = 6;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    PermitTopic { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args PermitTopicArgs<'args>
+  ) -> flatbuffers::WIPOffset<PermitTopic<'bldr>> {
+    let mut builder = PermitTopicBuilder::new(_fbb);
+    if let Some(x) = args.topic { builder.add_topic(x); }
+    builder.add_permission(args.permission);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn topic(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(PermitTopic::VT_TOPIC, None).unwrap()}
+  }
+  #[inline]
+  pub fn permission(&self) -> u8 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u8>(PermitTopic::VT_PERMISSION, Some(0)).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for PermitTopic<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("topic", Self::VT_TOPIC, true)?
+     .visit_field::<u8>("permission", Self::VT_PERMISSION, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct PermitTopicArgs<'a> {
+    pub topic: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub permission: u8,
+}
+impl<'a> Default for PermitTopicArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    PermitTopicArgs {
+      topic: None, // required field
+      permission: 0,
+    }
+  }
+}
+
+pub struct PermitTopicBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> PermitTopicBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_topic(&mut self, topic: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(PermitTopic::VT_TOPIC, topic);
+  }
+  #[inline]
+  pub fn add_permission(&mut self, permission: u8) {
+    self.fbb_.push_slot::<u8>(PermitTopic::VT_PERMISSION, permission, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> PermitTopicBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    PermitTopicBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<PermitTopic<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, PermitTopic::VT_TOPIC,"topic");
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for PermitTopic<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("PermitTopic");
+      ds.field("topic", &self.topic());
+      ds.field("permission", &self.permission());
+      ds.finish()
+  }
+}
+pub enum PurgeTopicOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct PurgeTopic<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for PurgeTopic<'a> {
+  type Inner = PurgeTopic<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> PurgeTopic<'a> {
+  pub const VT_TOPIC: flatbuffers::VOffsetT = 4;
+  pub const VT_AT: flatbuffers::VOffsetT = 6;
+  pub const VT_TIME_MS: flatbuffers::VOffsetT = 8;
+  pub const VT_AGO_MS: flatbuffers::VOffsetT = 10;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    PurgeTopic { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args PurgeTopicArgs<'args>
+  ) -> flatbuffers::WIPOffset<PurgeTopic<'bldr>> {
+    let mut builder = PurgeTopicBuilder::new(_fbb);
+    builder.add_ago_ms(args.ago_ms);
+    builder.add_time_ms(args.time_ms);
+    if let Some(x) = args.topic { builder.add_topic(x); }
+    builder.add_at(args.at);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn topic(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(PurgeTopic::VT_TOPIC, None).unwrap()}
+  }
+  #[inline]
+  pub fn at(&self) -> OffsetAt {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<OffsetAt>(PurgeTopic::VT_AT, Some(OffsetAt::First)).unwrap()}
+  }
+  #[inline]
+  pub fn time_ms(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(PurgeTopic::VT_TIME_MS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn ago_ms(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(PurgeTopic::VT_AGO_MS, Some(0)).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for PurgeTopic<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("topic", Self::VT_TOPIC, true)?
+     .visit_field::<OffsetAt>("at", Self::VT_AT, false)?
+     .visit_field::<u64>("time_ms", Self::VT_TIME_MS, false)?
+     .visit_field::<u64>("ago_ms", Self::VT_AGO_MS, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct PurgeTopicArgs<'a> {
+    pub topic: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub at: OffsetAt,
+    pub time_ms: u64,
+    pub ago_ms: u64,
+}
+impl<'a> Default for PurgeTopicArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    PurgeTopicArgs {
+      topic: None, // required field
+      at: OffsetAt::First,
+      time_ms: 0,
+      ago_ms: 0,
+    }
+  }
+}
+
+pub struct PurgeTopicBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> PurgeTopicBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_topic(&mut self, topic: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(PurgeTopic::VT_TOPIC, topic);
+  }
+  #[inline]
+  pub fn add_at(&mut self, at: OffsetAt) {
+    self.fbb_.push_slot::<OffsetAt>(PurgeTopic::VT_AT, at, OffsetAt::First);
+  }
+  #[inline]
+  pub fn add_time_ms(&mut self, time_ms: u64) {
+    self.fbb_.push_slot::<u64>(PurgeTopic::VT_TIME_MS, time_ms, 0);
+  }
+  #[inline]
+  pub fn add_ago_ms(&mut self, ago_ms: u64) {
+    self.fbb_.push_slot::<u64>(PurgeTopic::VT_AGO_MS, ago_ms, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> PurgeTopicBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    PurgeTopicBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<PurgeTopic<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, PurgeTopic::VT_TOPIC,"topic");
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for PurgeTopic<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("PurgeTopic");
+      ds.field("topic", &self.topic());
+      ds.field("at", &self.at());
+      ds.field("time_ms", &self.time_ms());
+      ds.field("ago_ms", &self.ago_ms());
+      ds.finish()
+  }
+}
+pub enum SetUpGroupOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct SetUpGroup<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for SetUpGroup<'a> {
+  type Inner = SetUpGroup<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> SetUpGroup<'a> {
+  pub const VT_GROUP: flatbuffers::VOffsetT = 4;
+  pub const VT_DELIVERIES_MAX: flatbuffers::VOffsetT = 6;
+  pub const VT_LEASE_MS: flatbuffers::VOffsetT = 8;
+  pub const VT_ORDERED_LEASE_MS: flatbuffers::VOffsetT = 10;
+  pub const VT_CONSUME: flatbuffers::VOffsetT = 12;
+  pub const VT_BROADCAST: flatbuffers::VOffsetT = 14;
+  pub const VT_ORDERED: flatbuffers::VOffsetT = 16;
+  pub const VT_RETRY_QUEUES: flatbuffers::VOffsetT = 18;
+  pub const VT_SETS_RETRY_QUEUES: flatbuffers::VOffsetT = 20;
+  pub const VT_PRESENCE: flatbuffers::VOffsetT = 22;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    SetUpGroup { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args SetUpGroupArgs<'args>
+  ) -> flatbuffers::WIPOffset<SetUpGroup<'bldr>> {
+    let mut builder = SetUpGroupBuilder::new(_fbb);
+    builder.add_ordered_lease_ms(args.ordered_lease_ms);
+    builder.add_lease_ms(args.lease_ms);
+    builder.add_retry_queues(args.retry_queues);
+    builder.add_deliveries_max(args.deliveries_max);
+    if let Some(x) = args.group { builder.add_group(x); }
+    builder.add_presence(args.presence);
+    builder.add_sets_retry_queues(args.sets_retry_queues);
+    builder.add_ordered(args.ordered);
+    builder.add_broadcast(args.broadcast);
+    builder.add_consume(args.consume);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn group(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(SetUpGroup::VT_GROUP, None).unwrap()}
+  }
+  #[inline]
+  pub fn deliveries_max(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(SetUpGroup::VT_DELIVERIES_MAX, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn lease_ms(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(SetUpGroup::VT_LEASE_MS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn ordered_lease_ms(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(SetUpGroup::VT_ORDERED_LEASE_MS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn consume(&self) -> Switch {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<Switch>(SetUpGroup::VT_CONSUME, Some(Switch::AsItIs)).unwrap()}
+  }
+  #[inline]
+  pub fn broadcast(&self) -> Switch {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<Switch>(SetUpGroup::VT_BROADCAST, Some(Switch::AsItIs)).unwrap()}
+  }
+  #[inline]
+  pub fn ordered(&self) -> Switch {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<Switch>(SetUpGroup::VT_ORDERED, Some(Switch::AsItIs)).unwrap()}
+  }
+  #[inline]
+  pub fn retry_queues(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(SetUpGroup::VT_RETRY_QUEUES, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn sets_retry_queues(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(SetUpGroup::VT_SETS_RETRY_QUEUES, Some(false)).unwrap()}
+  }
+  #[inline]
+  pub fn presence(&self) -> Presence {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<Presence>(SetUpGroup::VT_PRESENCE, Some(Presence::Either)).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for SetUpGroup<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("group", Self::VT_GROUP, true)?
+     .visit_field::<u32>("deliveries_max", Self::VT_DELIVERIES_MAX, false)?
+     .visit_field::<u64>("lease_ms", Self::VT_LEASE_MS, false)?
+     .visit_field::<u64>("ordered_lease_ms", Self::VT_ORDERED_LEASE_MS, false)?
+     .visit_field::<Switch>("consume", Self::VT_CONSUME, false)?
+     .visit_field::<Switch>("broadcast", Self::VT_BROADCAST, false)?
+     .visit_field::<Switch>("ordered", Self::VT_ORDERED, false)?
+     .visit_field::<u32>("retry_queues", Self::VT_RETRY_QUEUES, false)?
+     .visit_field::<bool>("sets_retry_queues", Self::VT_SETS_RETRY_QUEUES, false)?
+     .visit_field::<Presence>("presence", Self::VT_PRESENCE, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct SetUpGroupArgs<'a> {
+    pub group: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub deliveries_max: u32,
+    pub lease_ms: u64,
+    pub ordered_lease_ms: u64,
+    pub consume: Switch,
+    pub broadcast: Switch,
+    pub ordered: Switch,
+    pub retry_queues: u32,
+    pub sets_retry_queues: bool,
+    pub presence: Presence,
+}
+impl<'a> Default for SetUpGroupArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    SetUpGroupArgs {
+      group: None, // required field
+      deliveries_max: 0,
+      lease_ms: 0,
+      ordered_lease_ms: 0,
+      consume: Switch::AsItIs,
+      broadcast: Switch::AsItIs,
+      ordered: Switch::AsItIs,
+      retry_queues: 0,
+      sets_retry_queues: false,
+      presence: Presence::Either,
+    }
+  }
+}
+
+pub struct SetUpGroupBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> SetUpGroupBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_group(&mut self, group: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(SetUpGroup::VT_GROUP, group);
+  }
+  #[inline]
+  pub fn add_deliveries_max(&mut self, deliveries_max: u32) {
+    self.fbb_.push_slot::<u32>(SetUpGroup::VT_DELIVERIES_MAX, deliveries_max, 0);
+  }
+  #[inline]
+  pub fn add_lease_ms(&mut self, lease_ms: u64) {
+    self.fbb_.push_slot::<u64>(SetUpGroup::VT_LEASE_MS, lease_ms, 0);
+  }
+  #[inline]
+  pub fn add_ordered_lease_ms(&mut self, ordered_lease_ms: u64) {
+    self.fbb_.push_slot::<u64>(SetUpGroup::VT_ORDERED_LEASE_MS, ordered_lease_ms, 0);
+  }
+  #[inline]
+  pub fn add_consume(&mut self, consume: Switch) {
+    self.fbb_.push_slot::<Switch>(SetUpGroup::VT_CONSUME, consume, Switch::AsItIs);
+  }
+  #[inline]
+  pub fn add_broadcast(&mut self, broadcast: Switch) {
+    self.fbb_.push_slot::<Switch>(SetUpGroup::VT_BROADCAST, broadcast, Switch::AsItIs);
+  }
+  #[inline]
+  pub fn add_ordered(&mut self, ordered: Switch) {
+    self.fbb_.push_slot::<Switch>(SetUpGroup::VT_ORDERED, ordered, Switch::AsItIs);
+  }
+  #[inline]
+  pub fn add_retry_queues(&mut self, retry_queues: u32) {
+    self.fbb_.push_slot::<u32>(SetUpGroup::VT_RETRY_QUEUES, retry_queues, 0);
+  }
+  #[inline]
+  pub fn add_sets_retry_queues(&mut self, sets_retry_queues: bool) {
+    self.fbb_.push_slot::<bool>(SetUpGroup::VT_SETS_RETRY_QUEUES, sets_retry_queues, false);
+  }
+  #[inline]
+  pub fn add_presence(&mut self, presence: Presence) {
+    self.fbb_.push_slot::<Presence>(SetUpGroup::VT_PRESENCE, presence, Presence::Either);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> SetUpGroupBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    SetUpGroupBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<SetUpGroup<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, SetUpGroup::VT_GROUP,"group");
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for SetUpGroup<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("SetUpGroup");
+      ds.field("group", &self.group());
+      ds.field("deliveries_max", &self.deliveries_max());
+      ds.field("lease_ms", &self.lease_ms());
+      ds.field("ordered_lease_ms", &self.ordered_lease_ms());
+      ds.field("consume", &self.consume());
+      ds.field("broadcast", &self.broadcast());
+      ds.field("ordered", &self.ordered());
+      ds.field("retry_queues", &self.retry_queues());
+      ds.field("sets_retry_queues", &self.sets_retry_queues());
+      ds.field("presence", &self.presence());
+      ds.finish()
+  }
+}
+pub enum ListDelayedOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct ListDelayed<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for ListDelayed<'a> {
+  type Inner = ListDelayed<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> ListDelayed<'a> {
+  pub const VT_TOPIC: flatbuffers::VOffsetT = 4;
+  pub const VT_SHARD: flatbuffers::VOffsetT = 6;
+  pub const VT_GOES_ON: flatbuffers::VOffsetT = 8;
+  pub const VT_BUCKET: flatbuffers::VOffsetT = 10;
+  pub const VT_OFFSET: flatbuffers::VOffsetT = 12;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    ListDelayed { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args ListDelayedArgs<'args>
+  ) -> flatbuffers::WIPOffset<ListDelayed<'bldr>> {
+    let mut builder = ListDelayedBuilder::new(_fbb);
+    builder.add_offset(args.offset);
+    builder.add_bucket(args.bucket);
+    builder.add_shard(args.shard);
+    if let Some(x) = args.topic { builder.add_topic(x); }
+    builder.add_goes_on(args.goes_on);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn topic(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(ListDelayed::VT_TOPIC, None).unwrap()}
+  }
+  #[inline]
+  pub fn shard(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(ListDelayed::VT_SHARD, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn goes_on(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(ListDelayed::VT_GOES_ON, Some(false)).unwrap()}
+  }
+  #[inline]
+  pub fn bucket(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(ListDelayed::VT_BUCKET, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn offset(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(ListDelayed::VT_OFFSET, Some(0)).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for ListDelayed<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("topic", Self::VT_TOPIC, true)?
+     .visit_field::<u32>("shard", Self::VT_SHARD, false)?
+     .visit_field::<bool>("goes_on", Self::VT_GOES_ON, false)?
+     .visit_field::<u32>("bucket", Self::VT_BUCKET, false)?
+     .visit_field::<u64>("offset", Self::VT_OFFSET, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct ListDelayedArgs<'a> {
+    pub topic: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub shard: u32,
+    pub goes_on: bool,
+    pub bucket: u32,
+    pub offset: u64,
+}
+impl<'a> Default for ListDelayedArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    ListDelayedArgs {
+      topic: None, // required field
+      shard: 0,
+      goes_on: false,
+      bucket: 0,
+      offset: 0,
+    }
+  }
+}
+
+pub struct ListDelayedBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> ListDelayedBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_topic(&mut self, topic: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(ListDelayed::VT_TOPIC, topic);
+  }
+  #[inline]
+  pub fn add_shard(&mut self, shard: u32) {
+    self.fbb_.push_slot::<u32>(ListDelayed::VT_SHARD, shard, 0);
+  }
+  #[inline]
+  pub fn add_goes_on(&mut self, goes_on: bool) {
+    self.fbb_.push_slot::<bool>(ListDelayed::VT_GOES_ON, goes_on, false);
+  }
+  #[inline]
+  pub fn add_bucket(&mut self, bucket: u32) {
+    self.fbb_.push_slot::<u32>(ListDelayed::VT_BUCKET, bucket, 0);
+  }
+  #[inline]
+  pub fn add_offset(&mut self, offset: u64) {
+    self.fbb_.push_slot::<u64>(ListDelayed::VT_OFFSET, offset, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> ListDelayedBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    ListDelayedBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<ListDelayed<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, ListDelayed::VT_TOPIC,"topic");
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for ListDelayed<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("ListDelayed");
+      ds.field("topic", &self.topic());
+      ds.field("shard", &self.shard());
+      ds.field("goes_on", &self.goes_on());
+      ds.field("bucket", &self.bucket());
+      ds.field("offset", &self.offset());
+      ds.finish()
+  }
+}
+pub enum RecallDelayedOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct RecallDelayed<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for RecallDelayed<'a> {
+  type Inner = RecallDelayed<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> RecallDelayed<'a> {
+  pub const VT_TOPIC: flatbuffers::VOffsetT = 4;
+  pub const VT_QUEUE: flatbuffers::VOffsetT = 6;
+  pub const VT_POSITION: flatbuffers::VOffsetT = 8;
+  pub const VT_DUE_MS: flatbuffers::VOffsetT = 10;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    RecallDelayed { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args RecallDelayedArgs<'args>
+  ) -> flatbuffers::WIPOffset<RecallDelayed<'bldr>> {
+    let mut builder = RecallDelayedBuilder::new(_fbb);
+    builder.add_due_ms(args.due_ms);
+    builder.add_position(args.position);
+    builder.add_queue(args.queue);
+    if let Some(x) = args.topic { builder.add_topic(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn topic(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(RecallDelayed::VT_TOPIC, None).unwrap()}
+  }
+  #[inline]
+  pub fn queue(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(RecallDelayed::VT_QUEUE, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn position(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(RecallDelayed::VT_POSITION, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn due_ms(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(RecallDelayed::VT_DUE_MS, Some(0)).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for RecallDelayed<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("topic", Self::VT_TOPIC, true)?
+     .visit_field::<u32>("queue", Self::VT_QUEUE, false)?
+     .visit_field::<u64>("position", Self::VT_POSITION, false)?
+     .visit_field::<u64>("due_ms", Self::VT_DUE_MS, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct RecallDelayedArgs<'a> {
+    pub topic: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub queue: u32,
+    pub position: u64,
+    pub due_ms: u64,
+}
+impl<'a> Default for RecallDelayedArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    RecallDelayedArgs {
+      topic: None, // required field
+      queue: 0,
+      position: 0,
+      due_ms: 0,
+    }
+  }
+}
+
+pub struct RecallDelayedBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> RecallDelayedBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_topic(&mut self, topic: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(RecallDelayed::VT_TOPIC, topic);
+  }
+  #[inline]
+  pub fn add_queue(&mut self, queue: u32) {
+    self.fbb_.push_slot::<u32>(RecallDelayed::VT_QUEUE, queue, 0);
+  }
+  #[inline]
+  pub fn add_position(&mut self, position: u64) {
+    self.fbb_.push_slot::<u64>(RecallDelayed::VT_POSITION, position, 0);
+  }
+  #[inline]
+  pub fn add_due_ms(&mut self, due_ms: u64) {
+    self.fbb_.push_slot::<u64>(RecallDelayed::VT_DUE_MS, due_ms, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> RecallDelayedBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    RecallDelayedBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<RecallDelayed<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, RecallDelayed::VT_TOPIC,"topic");
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for RecallDelayed<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("RecallDelayed");
+      ds.field("topic", &self.topic());
+      ds.field("queue", &self.queue());
+      ds.field("position", &self.position());
+      ds.field("due_ms", &self.due_ms());
+      ds.finish()
+  }
+}
 pub enum ProveOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -8424,6 +9620,76 @@ impl<'a> Request<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_permit_topic(&self) -> Option<PermitTopic<'a>> {
+    if self.body_type() == RequestBody::PermitTopic {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { PermitTopic::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_purge_topic(&self) -> Option<PurgeTopic<'a>> {
+    if self.body_type() == RequestBody::PurgeTopic {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { PurgeTopic::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_set_up_group(&self) -> Option<SetUpGroup<'a>> {
+    if self.body_type() == RequestBody::SetUpGroup {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { SetUpGroup::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_list_delayed(&self) -> Option<ListDelayed<'a>> {
+    if self.body_type() == RequestBody::ListDelayed {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { ListDelayed::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_recall_delayed(&self) -> Option<RecallDelayed<'a>> {
+    if self.body_type() == RequestBody::RecallDelayed {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { RecallDelayed::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl flatbuffers::Verifiable for Request<'_> {
@@ -8472,6 +9738,11 @@ impl flatbuffers::Verifiable for Request<'_> {
           RequestBody::Settings => v.verify_union_variant::<flatbuffers::ForwardsUOffset<Settings>>("RequestBody::Settings", pos),
           RequestBody::Redrive => v.verify_union_variant::<flatbuffers::ForwardsUOffset<Redrive>>("RequestBody::Redrive", pos),
           RequestBody::ListRedriven => v.verify_union_variant::<flatbuffers::ForwardsUOffset<ListRedriven>>("RequestBody::ListRedriven", pos),
+          RequestBody::PermitTopic => v.verify_union_variant::<flatbuffers::ForwardsUOffset<PermitTopic>>("RequestBody::PermitTopic", pos),
+          RequestBody::PurgeTopic => v.verify_union_variant::<flatbuffers::ForwardsUOffset<PurgeTopic>>("RequestBody::PurgeTopic", pos),
+          RequestBody::SetUpGroup => v.verify_union_variant::<flatbuffers::ForwardsUOffset<SetUpGroup>>("RequestBody::SetUpGroup", pos),
+          RequestBody::ListDelayed => v.verify_union_variant::<flatbuffers::ForwardsUOffset<ListDelayed>>("RequestBody::ListDelayed", pos),
+          RequestBody::RecallDelayed => v.verify_union_variant::<flatbuffers::ForwardsUOffset<RecallDelayed>>("RequestBody::RecallDelayed", pos),
           _ => Ok(()),
         }
      })?
@@ -8781,6 +10052,41 @@ impl core::fmt::Debug for Request<'_> {
         },
         RequestBody::ListRedriven => {
           if let Some(x) = self.body_as_list_redriven() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        RequestBody::PermitTopic => {
+          if let Some(x) = self.body_as_permit_topic() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        RequestBody::PurgeTopic => {
+          if let Some(x) = self.body_as_purge_topic() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        RequestBody::SetUpGroup => {
+          if let Some(x) = self.body_as_set_up_group() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        RequestBody::ListDelayed => {
+          if let Some(x) = self.body_as_list_delayed() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        RequestBody::RecallDelayed => {
+          if let Some(x) = self.body_as_recall_delayed() {
             ds.field("body", &x)
           } else {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
@@ -15581,6 +16887,784 @@ impl core::fmt::Debug for SettingList<'_> {
       ds.finish()
   }
 }
+pub enum GroupTermsOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct GroupTerms<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for GroupTerms<'a> {
+  type Inner = GroupTerms<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> GroupTerms<'a> {
+  pub const VT_SETTINGS: flatbuffers::VOffsetT = 4;
+  pub const VT_CONSUME: flatbuffers::VOffsetT = 6;
+  pub const VT_BROADCAST: flatbuffers::VOffsetT = 8;
+  pub const VT_ORDERED: flatbuffers::VOffsetT = 10;
+  pub const VT_RETRY_QUEUES: flatbuffers::VOffsetT = 12;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    GroupTerms { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args GroupTermsArgs<'args>
+  ) -> flatbuffers::WIPOffset<GroupTerms<'bldr>> {
+    let mut builder = GroupTermsBuilder::new(_fbb);
+    builder.add_retry_queues(args.retry_queues);
+    if let Some(x) = args.settings { builder.add_settings(x); }
+    builder.add_ordered(args.ordered);
+    builder.add_broadcast(args.broadcast);
+    builder.add_consume(args.consume);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn settings(&self) -> GroupSettings<'a> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<GroupSettings>>(GroupTerms::VT_SETTINGS, None).unwrap()}
+  }
+  #[inline]
+  pub fn consume(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(GroupTerms::VT_CONSUME, Some(false)).unwrap()}
+  }
+  #[inline]
+  pub fn broadcast(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(GroupTerms::VT_BROADCAST, Some(false)).unwrap()}
+  }
+  #[inline]
+  pub fn ordered(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(GroupTerms::VT_ORDERED, Some(false)).unwrap()}
+  }
+  #[inline]
+  pub fn retry_queues(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(GroupTerms::VT_RETRY_QUEUES, Some(0)).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for GroupTerms<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<flatbuffers::ForwardsUOffset<GroupSettings>>("settings", Self::VT_SETTINGS, true)?
+     .visit_field::<bool>("consume", Self::VT_CONSUME, false)?
+     .visit_field::<bool>("broadcast", Self::VT_BROADCAST, false)?
+     .visit_field::<bool>("ordered", Self::VT_ORDERED, false)?
+     .visit_field::<u32>("retry_queues", Self::VT_RETRY_QUEUES, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct GroupTermsArgs<'a> {
+    pub settings: Option<flatbuffers::WIPOffset<GroupSettings<'a>>>,
+    pub consume: bool,
+    pub broadcast: bool,
+    pub ordered: bool,
+    pub retry_queues: u32,
+}
+impl<'a> Default for GroupTermsArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    GroupTermsArgs {
+      settings: None, // required field
+      consume: false,
+      broadcast: false,
+      ordered: false,
+      retry_queues: 0,
+    }
+  }
+}
+
+pub struct GroupTermsBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> GroupTermsBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_settings(&mut self, settings: flatbuffers::WIPOffset<GroupSettings<'b >>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<GroupSettings>>(GroupTerms::VT_SETTINGS, settings);
+  }
+  #[inline]
+  pub fn add_consume(&mut self, consume: bool) {
+    self.fbb_.push_slot::<bool>(GroupTerms::VT_CONSUME, consume, false);
+  }
+  #[inline]
+  pub fn add_broadcast(&mut self, broadcast: bool) {
+    self.fbb_.push_slot::<bool>(GroupTerms::VT_BROADCAST, broadcast, false);
+  }
+  #[inline]
+  pub fn add_ordered(&mut self, ordered: bool) {
+    self.fbb_.push_slot::<bool>(GroupTerms::VT_ORDERED, ordered, false);
+  }
+  #[inline]
+  pub fn add_retry_queues(&mut self, retry_queues: u32) {
+    self.fbb_.push_slot::<u32>(GroupTerms::VT_RETRY_QUEUES, retry_queues, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> GroupTermsBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    GroupTermsBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<GroupTerms<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, GroupTerms::VT_SETTINGS,"settings");
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for GroupTerms<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("GroupTerms");
+      ds.field("settings", &self.settings());
+      ds.field("consume", &self.consume());
+      ds.field("broadcast", &self.broadcast());
+      ds.field("ordered", &self.ordered());
+      ds.field("retry_queues", &self.retry_queues());
+      ds.finish()
+  }
+}
+pub enum PurgedShardOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct PurgedShard<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for PurgedShard<'a> {
+  type Inner = PurgedShard<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> PurgedShard<'a> {
+  pub const VT_FREE_BYTES: flatbuffers::VOffsetT = 4;
+  pub const VT_KEPT_BYTES: flatbuffers::VOffsetT = 6;
+  pub const VT_KEPT_BY: flatbuffers::VOffsetT = 8;
+  pub const VT_KEPT_SINCE_MS: flatbuffers::VOffsetT = 10;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    PurgedShard { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args PurgedShardArgs<'args>
+  ) -> flatbuffers::WIPOffset<PurgedShard<'bldr>> {
+    let mut builder = PurgedShardBuilder::new(_fbb);
+    builder.add_kept_since_ms(args.kept_since_ms);
+    builder.add_kept_bytes(args.kept_bytes);
+    builder.add_free_bytes(args.free_bytes);
+    if let Some(x) = args.kept_by { builder.add_kept_by(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn free_bytes(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(PurgedShard::VT_FREE_BYTES, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn kept_bytes(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(PurgedShard::VT_KEPT_BYTES, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn kept_by(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(PurgedShard::VT_KEPT_BY, None)}
+  }
+  #[inline]
+  pub fn kept_since_ms(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(PurgedShard::VT_KEPT_SINCE_MS, Some(0)).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for PurgedShard<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<u64>("free_bytes", Self::VT_FREE_BYTES, false)?
+     .visit_field::<u64>("kept_bytes", Self::VT_KEPT_BYTES, false)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("kept_by", Self::VT_KEPT_BY, false)?
+     .visit_field::<u64>("kept_since_ms", Self::VT_KEPT_SINCE_MS, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct PurgedShardArgs<'a> {
+    pub free_bytes: u64,
+    pub kept_bytes: u64,
+    pub kept_by: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub kept_since_ms: u64,
+}
+impl<'a> Default for PurgedShardArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    PurgedShardArgs {
+      free_bytes: 0,
+      kept_bytes: 0,
+      kept_by: None,
+      kept_since_ms: 0,
+    }
+  }
+}
+
+pub struct PurgedShardBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> PurgedShardBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_free_bytes(&mut self, free_bytes: u64) {
+    self.fbb_.push_slot::<u64>(PurgedShard::VT_FREE_BYTES, free_bytes, 0);
+  }
+  #[inline]
+  pub fn add_kept_bytes(&mut self, kept_bytes: u64) {
+    self.fbb_.push_slot::<u64>(PurgedShard::VT_KEPT_BYTES, kept_bytes, 0);
+  }
+  #[inline]
+  pub fn add_kept_by(&mut self, kept_by: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(PurgedShard::VT_KEPT_BY, kept_by);
+  }
+  #[inline]
+  pub fn add_kept_since_ms(&mut self, kept_since_ms: u64) {
+    self.fbb_.push_slot::<u64>(PurgedShard::VT_KEPT_SINCE_MS, kept_since_ms, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> PurgedShardBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    PurgedShardBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<PurgedShard<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for PurgedShard<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("PurgedShard");
+      ds.field("free_bytes", &self.free_bytes());
+      ds.field("kept_bytes", &self.kept_bytes());
+      ds.field("kept_by", &self.kept_by());
+      ds.field("kept_since_ms", &self.kept_since_ms());
+      ds.finish()
+  }
+}
+pub enum PurgeReportOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct PurgeReport<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for PurgeReport<'a> {
+  type Inner = PurgeReport<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> PurgeReport<'a> {
+  pub const VT_QUEUES: flatbuffers::VOffsetT = 4;
+  pub const VT_SHARDS: flatbuffers::VOffsetT = 6;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    PurgeReport { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args PurgeReportArgs<'args>
+  ) -> flatbuffers::WIPOffset<PurgeReport<'bldr>> {
+    let mut builder = PurgeReportBuilder::new(_fbb);
+    if let Some(x) = args.shards { builder.add_shards(x); }
+    if let Some(x) = args.queues { builder.add_queues(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn queues(&self) -> flatbuffers::Vector<'a, PurgedQueue> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'a, PurgedQueue>>>(PurgeReport::VT_QUEUES, None).unwrap()}
+  }
+  #[inline]
+  pub fn shards(&self) -> flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<PurgedShard<'a>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<PurgedShard>>>>(PurgeReport::VT_SHARDS, None).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for PurgeReport<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, PurgedQueue>>>("queues", Self::VT_QUEUES, true)?
+     .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, flatbuffers::ForwardsUOffset<PurgedShard>>>>("shards", Self::VT_SHARDS, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct PurgeReportArgs<'a> {
+    pub queues: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, PurgedQueue>>>,
+    pub shards: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<PurgedShard<'a>>>>>,
+}
+impl<'a> Default for PurgeReportArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    PurgeReportArgs {
+      queues: None, // required field
+      shards: None, // required field
+    }
+  }
+}
+
+pub struct PurgeReportBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> PurgeReportBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_queues(&mut self, queues: flatbuffers::WIPOffset<flatbuffers::Vector<'b , PurgedQueue>>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(PurgeReport::VT_QUEUES, queues);
+  }
+  #[inline]
+  pub fn add_shards(&mut self, shards: flatbuffers::WIPOffset<flatbuffers::Vector<'b , flatbuffers::ForwardsUOffset<PurgedShard<'b >>>>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(PurgeReport::VT_SHARDS, shards);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> PurgeReportBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    PurgeReportBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<PurgeReport<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, PurgeReport::VT_QUEUES,"queues");
+    self.fbb_.required(o, PurgeReport::VT_SHARDS,"shards");
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for PurgeReport<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("PurgeReport");
+      ds.field("queues", &self.queues());
+      ds.field("shards", &self.shards());
+      ds.finish()
+  }
+}
+pub enum DelayedMessageOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct DelayedMessage<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for DelayedMessage<'a> {
+  type Inner = DelayedMessage<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> DelayedMessage<'a> {
+  pub const VT_TOPIC_ID: flatbuffers::VOffsetT = 4;
+  pub const VT_QUEUE: flatbuffers::VOffsetT = 6;
+  pub const VT_POSITION: flatbuffers::VOffsetT = 8;
+  pub const VT_DUE_MS: flatbuffers::VOffsetT = 10;
+  pub const VT_RECORD_BYTES: flatbuffers::VOffsetT = 12;
+  pub const VT_BORN_TIME_MS: flatbuffers::VOffsetT = 14;
+  pub const VT_STORE_TIME_MS: flatbuffers::VOffsetT = 16;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    DelayedMessage { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args DelayedMessageArgs
+  ) -> flatbuffers::WIPOffset<DelayedMessage<'bldr>> {
+    let mut builder = DelayedMessageBuilder::new(_fbb);
+    builder.add_store_time_ms(args.store_time_ms);
+    builder.add_born_time_ms(args.born_time_ms);
+    builder.add_due_ms(args.due_ms);
+    builder.add_position(args.position);
+    builder.add_record_bytes(args.record_bytes);
+    builder.add_queue(args.queue);
+    builder.add_topic_id(args.topic_id);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn topic_id(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(DelayedMessage::VT_TOPIC_ID, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn queue(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(DelayedMessage::VT_QUEUE, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn position(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(DelayedMessage::VT_POSITION, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn due_ms(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(DelayedMessage::VT_DUE_MS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn record_bytes(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(DelayedMessage::VT_RECORD_BYTES, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn born_time_ms(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(DelayedMessage::VT_BORN_TIME_MS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn store_time_ms(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(DelayedMessage::VT_STORE_TIME_MS, Some(0)).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for DelayedMessage<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<u32>("topic_id", Self::VT_TOPIC_ID, false)?
+     .visit_field::<u32>("queue", Self::VT_QUEUE, false)?
+     .visit_field::<u64>("position", Self::VT_POSITION, false)?
+     .visit_field::<u64>("due_ms", Self::VT_DUE_MS, false)?
+     .visit_field::<u32>("record_bytes", Self::VT_RECORD_BYTES, false)?
+     .visit_field::<u64>("born_time_ms", Self::VT_BORN_TIME_MS, false)?
+     .visit_field::<u64>("store_time_ms", Self::VT_STORE_TIME_MS, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct DelayedMessageArgs {
+    pub topic_id: u32,
+    pub queue: u32,
+    pub position: u64,
+    pub due_ms: u64,
+    pub record_bytes: u32,
+    pub born_time_ms: u64,
+    pub store_time_ms: u64,
+}
+impl<'a> Default for DelayedMessageArgs {
+  #[inline]
+  fn default() -> Self {
+    DelayedMessageArgs {
+      topic_id: 0,
+      queue: 0,
+      position: 0,
+      due_ms: 0,
+      record_bytes: 0,
+      born_time_ms: 0,
+      store_time_ms: 0,
+    }
+  }
+}
+
+pub struct DelayedMessageBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> DelayedMessageBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_topic_id(&mut self, topic_id: u32) {
+    self.fbb_.push_slot::<u32>(DelayedMessage::VT_TOPIC_ID, topic_id, 0);
+  }
+  #[inline]
+  pub fn add_queue(&mut self, queue: u32) {
+    self.fbb_.push_slot::<u32>(DelayedMessage::VT_QUEUE, queue, 0);
+  }
+  #[inline]
+  pub fn add_position(&mut self, position: u64) {
+    self.fbb_.push_slot::<u64>(DelayedMessage::VT_POSITION, position, 0);
+  }
+  #[inline]
+  pub fn add_due_ms(&mut self, due_ms: u64) {
+    self.fbb_.push_slot::<u64>(DelayedMessage::VT_DUE_MS, due_ms, 0);
+  }
+  #[inline]
+  pub fn add_record_bytes(&mut self, record_bytes: u32) {
+    self.fbb_.push_slot::<u32>(DelayedMessage::VT_RECORD_BYTES, record_bytes, 0);
+  }
+  #[inline]
+  pub fn add_born_time_ms(&mut self, born_time_ms: u64) {
+    self.fbb_.push_slot::<u64>(DelayedMessage::VT_BORN_TIME_MS, born_time_ms, 0);
+  }
+  #[inline]
+  pub fn add_store_time_ms(&mut self, store_time_ms: u64) {
+    self.fbb_.push_slot::<u64>(DelayedMessage::VT_STORE_TIME_MS, store_time_ms, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> DelayedMessageBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    DelayedMessageBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<DelayedMessage<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for DelayedMessage<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("DelayedMessage");
+      ds.field("topic_id", &self.topic_id());
+      ds.field("queue", &self.queue());
+      ds.field("position", &self.position());
+      ds.field("due_ms", &self.due_ms());
+      ds.field("record_bytes", &self.record_bytes());
+      ds.field("born_time_ms", &self.born_time_ms());
+      ds.field("store_time_ms", &self.store_time_ms());
+      ds.finish()
+  }
+}
+pub enum DelayedMessagesOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct DelayedMessages<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for DelayedMessages<'a> {
+  type Inner = DelayedMessages<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> DelayedMessages<'a> {
+  pub const VT_MESSAGES: flatbuffers::VOffsetT = 4;
+  pub const VT_INCOMPLETE: flatbuffers::VOffsetT = 6;
+  pub const VT_BUCKET: flatbuffers::VOffsetT = 8;
+  pub const VT_OFFSET: flatbuffers::VOffsetT = 10;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    DelayedMessages { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args DelayedMessagesArgs<'args>
+  ) -> flatbuffers::WIPOffset<DelayedMessages<'bldr>> {
+    let mut builder = DelayedMessagesBuilder::new(_fbb);
+    builder.add_offset(args.offset);
+    builder.add_bucket(args.bucket);
+    if let Some(x) = args.messages { builder.add_messages(x); }
+    builder.add_incomplete(args.incomplete);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn messages(&self) -> flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<DelayedMessage<'a>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<DelayedMessage>>>>(DelayedMessages::VT_MESSAGES, None).unwrap()}
+  }
+  #[inline]
+  pub fn incomplete(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(DelayedMessages::VT_INCOMPLETE, Some(false)).unwrap()}
+  }
+  #[inline]
+  pub fn bucket(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(DelayedMessages::VT_BUCKET, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn offset(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(DelayedMessages::VT_OFFSET, Some(0)).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for DelayedMessages<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, flatbuffers::ForwardsUOffset<DelayedMessage>>>>("messages", Self::VT_MESSAGES, true)?
+     .visit_field::<bool>("incomplete", Self::VT_INCOMPLETE, false)?
+     .visit_field::<u32>("bucket", Self::VT_BUCKET, false)?
+     .visit_field::<u64>("offset", Self::VT_OFFSET, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct DelayedMessagesArgs<'a> {
+    pub messages: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<DelayedMessage<'a>>>>>,
+    pub incomplete: bool,
+    pub bucket: u32,
+    pub offset: u64,
+}
+impl<'a> Default for DelayedMessagesArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    DelayedMessagesArgs {
+      messages: None, // required field
+      incomplete: false,
+      bucket: 0,
+      offset: 0,
+    }
+  }
+}
+
+pub struct DelayedMessagesBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> DelayedMessagesBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_messages(&mut self, messages: flatbuffers::WIPOffset<flatbuffers::Vector<'b , flatbuffers::ForwardsUOffset<DelayedMessage<'b >>>>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(DelayedMessages::VT_MESSAGES, messages);
+  }
+  #[inline]
+  pub fn add_incomplete(&mut self, incomplete: bool) {
+    self.fbb_.push_slot::<bool>(DelayedMessages::VT_INCOMPLETE, incomplete, false);
+  }
+  #[inline]
+  pub fn add_bucket(&mut self, bucket: u32) {
+    self.fbb_.push_slot::<u32>(DelayedMessages::VT_BUCKET, bucket, 0);
+  }
+  #[inline]
+  pub fn add_offset(&mut self, offset: u64) {
+    self.fbb_.push_slot::<u64>(DelayedMessages::VT_OFFSET, offset, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> DelayedMessagesBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    DelayedMessagesBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<DelayedMessages<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, DelayedMessages::VT_MESSAGES,"messages");
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for DelayedMessages<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("DelayedMessages");
+      ds.field("messages", &self.messages());
+      ds.field("incomplete", &self.incomplete());
+      ds.field("bucket", &self.bucket());
+      ds.field("offset", &self.offset());
+      ds.finish()
+  }
+}
 pub enum DoneOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -16230,6 +18314,51 @@ impl<'a> Reply<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_group_terms(&self) -> Option<GroupTerms<'a>> {
+    if self.body_type() == ReplyBody::GroupTerms {
+      self.body().map(|t| {
+       // Safety:
+       // Created from a valid Table for this object
+       // Which contains a valid union in this slot
+       unsafe { GroupTerms::init_from_table(t) }
+     })
+    } else {
+      None
+    }
+  }
+
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_purge_report(&self) -> Option<PurgeReport<'a>> {
+    if self.body_type() == ReplyBody::PurgeReport {
+      self.body().map(|t| {
+       // Safety:
+       // Created from a valid Table for this object
+       // Which contains a valid union in this slot
+       unsafe { PurgeReport::init_from_table(t) }
+     })
+    } else {
+      None
+    }
+  }
+
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_delayed_messages(&self) -> Option<DelayedMessages<'a>> {
+    if self.body_type() == ReplyBody::DelayedMessages {
+      self.body().map(|t| {
+       // Safety:
+       // Created from a valid Table for this object
+       // Which contains a valid union in this slot
+       unsafe { DelayedMessages::init_from_table(t) }
+     })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl flatbuffers::Verifiable for Reply<'_> {
@@ -16270,6 +18399,9 @@ impl flatbuffers::Verifiable for Reply<'_> {
           ReplyBody::SettingList => v.verify_union_variant::<flatbuffers::ForwardsUOffset<SettingList>>("ReplyBody::SettingList", pos),
           ReplyBody::Redriven => v.verify_union_variant::<flatbuffers::ForwardsUOffset<Redriven>>("ReplyBody::Redriven", pos),
           ReplyBody::RedrivenRanges => v.verify_union_variant::<flatbuffers::ForwardsUOffset<RedrivenRanges>>("ReplyBody::RedrivenRanges", pos),
+          ReplyBody::GroupTerms => v.verify_union_variant::<flatbuffers::ForwardsUOffset<GroupTerms>>("ReplyBody::GroupTerms", pos),
+          ReplyBody::PurgeReport => v.verify_union_variant::<flatbuffers::ForwardsUOffset<PurgeReport>>("ReplyBody::PurgeReport", pos),
+          ReplyBody::DelayedMessages => v.verify_union_variant::<flatbuffers::ForwardsUOffset<DelayedMessages>>("ReplyBody::DelayedMessages", pos),
           _ => Ok(()),
         }
      })?
@@ -16522,6 +18654,27 @@ impl core::fmt::Debug for Reply<'_> {
         },
         ReplyBody::RedrivenRanges => {
           if let Some(x) = self.body_as_redriven_ranges() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        ReplyBody::GroupTerms => {
+          if let Some(x) = self.body_as_group_terms() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        ReplyBody::PurgeReport => {
+          if let Some(x) = self.body_as_purge_report() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        ReplyBody::DelayedMessages => {
+          if let Some(x) = self.body_as_delayed_messages() {
             ds.field("body", &x)
           } else {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")

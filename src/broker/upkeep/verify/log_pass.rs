@@ -159,6 +159,7 @@ impl<'a, D: Disk> LogPass<'a, D> {
             }
             // The pass looks at messages by itself.
             Effect::TopicPut(_)
+            | Effect::Purged { .. }
             | Effect::Released(_)
             | Effect::Moved { .. }
             | Effect::HalfStored

@@ -3,12 +3,14 @@
 use flatbuffers::Vector;
 
 use super::{PayloadRecords, reached_level};
-use crate::api::{HalfMessage, Held, ReceiptOutcome, ReceivedMessage};
+use crate::api::{
+    DelayedMessage, DelayedMessages, DelayedPlace, HalfMessage, Held, ReceiptOutcome, ReceivedMessage,
+};
 use crate::limits;
 use crate::protocol::native::envelope::MalformedReply;
 use crate::protocol::native::locations;
 use crate::protocol::native::receipts::{known_half_receipt, known_receipt};
-use crate::types::{LogPosition, QueueOffset, Timestamp};
+use crate::types::{LogPosition, QueueKey, QueueNumber, QueueOffset, Timestamp, TopicId};
 use crate::wire::generated as schema;
 
 pub(super) fn received(
@@ -51,6 +53,27 @@ pub(super) fn halves(
     }
     records.end()?;
     Ok(halves)
+}
+
+pub(super) fn delayed(
+    body: schema::DelayedMessages<'_>,
+    payload: &[u8],
+) -> Result<DelayedMessages, MalformedReply> {
+    let mut records = PayloadRecords { rest: payload };
+    let mut messages = Vec::with_capacity(expected(body.messages().len()));
+    for message in body.messages() {
+        messages.push(DelayedMessage {
+            key: QueueKey { topic: TopicId(message.topic_id()), queue: QueueNumber(message.queue()) },
+            position: LogPosition(message.position()),
+            due: Timestamp(message.due_ms()),
+            record: records.next(message.record_bytes())?,
+            born_time: Timestamp(message.born_time_ms()),
+            store_time: Timestamp(message.store_time_ms()),
+        });
+    }
+    records.end()?;
+    let next = DelayedPlace { bucket: body.bucket(), offset: body.offset() };
+    Ok(DelayedMessages { messages, next: body.incomplete().then_some(next) })
 }
 
 /// Room for as many as a broker sends; whoever announces more pays for each with bytes.

@@ -63,6 +63,22 @@ fn settings() -> GroupSettings {
     GroupSettings { group: billing(), deliveries_max: None, lease: None, ordered_lease: None }
 }
 
+fn set_up() -> SetUpGroup {
+    SetUpGroup {
+        settings: settings(),
+        may_consume: Some(false),
+        may_broadcast: None,
+        ordered: None,
+        retry_queues: None,
+        presence: Presence::There,
+    }
+}
+
+fn recall() -> RecallDelayed {
+    let (position, due) = (LogPosition(0), Timestamp(1));
+    RecallDelayed { topic: orders(), queue: QueueNumber(0), position, due }
+}
+
 fn redrive() -> Redrive {
     Redrive { group: billing(), queue: QueueNumber(0), offsets: vec![QueueOffset(0)], to: orders() }
 }
@@ -167,6 +183,11 @@ fn requests() -> Vec<(Request, Who)> {
         (Request::ListInstances, Who::Root),
         (Request::Settings(Vec::new()), Who::Root),
         (Request::Settings(vec![SettingChange { name: "level".into(), value: None }]), Who::Root),
+        (Request::PermitTopic { topic: orders(), permission: 6 }, Who::Root),
+        (Request::PurgeTopic(PurgeTopic { topic: orders(), before: OffsetSpec::Last }), Who::Root),
+        (Request::SetUpGroup(set_up()), Who::Root),
+        (Request::ListDelayed(ListDelayed { topic: orders(), shard: ShardId(0), from: None }), Who::Consumer),
+        (Request::RecallDelayed(recall()), Who::Producer),
         (Request::Redrive(redrive()), Who::Root),
         (
             Request::RedrivenRanges { group: billing(), queue: QueueNumber(0), from: QueueOffset(0) },
