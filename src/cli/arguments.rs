@@ -10,6 +10,7 @@ use crate::cli::completion::CompletionArguments;
 use crate::cli::configure::ConfigArguments;
 use crate::cli::consume::ConsumeArguments;
 use crate::cli::context::ContextArguments;
+use crate::cli::delayed::DelayedArguments;
 use crate::cli::dlq::DlqArguments;
 use crate::cli::generate::GenerateArguments;
 use crate::cli::group::GroupArguments;
@@ -42,7 +43,7 @@ pub struct Arguments {
 pub enum Command {
     /// Run the broker on a data directory
     Serve(Box<ServeArguments>),
-    /// Create, list, describe, alter and delete topics
+    /// Create, list, describe, alter, purge and delete topics
     Topic(TopicArguments),
     /// Send every line of a file or of standard input as a message
     Produce(ProduceArguments),
@@ -50,8 +51,10 @@ pub enum Command {
     Message(MessageArguments),
     /// Print messages
     Consume(ConsumeArguments),
-    /// List, describe, reset and alter consumer groups
+    /// List, describe, create, alter, clone, reset and delete consumer groups
     Group(GroupArguments),
+    /// List messages that wait for their time, and take them back
+    Delayed(DelayedArguments),
     /// List, show, export and redrive the dead letters of a group
     Dlq(DlqArguments),
     /// Create, list and delete instances: name spaces of topics and groups
@@ -147,8 +150,8 @@ mod tests {
             "turbopump message ack TOPIC m.3.7.1234.1700000000000.1700000300000.2446a12c m.3.7.1234.1700000000000.1700000300000.2446a12c --group G -o json",
             "turbopump message extend TOPIC m.3.7.1234.1700000000000.1700000300000.2446a12c --group G --lease 1m",
             "turbopump message extend TOPIC m.3.7.1234.1700000000000.1700000300000.2446a12c --group G --lease 0",
-            "turbopump message commit t.3.7.4096.da3308c5",
-            "turbopump message rollback t.3.7.4096.da3308c5 t.3.7.4096.da3308c5 -o json",
+            "turbopump message commit TOPIC t.3.7.4096.da3308c5 --group G",
+            "turbopump message rollback TOPIC t.3.7.4096.da3308c5 t.3.7.4096.da3308c5 -o json",
             "turbopump message undecided TOPIC --group G --count 1 --wait 10s",
             "turbopump group alter G --deliveries 3 --lease 1m --ordered-lease 10s",
             "turbopump group list",
@@ -164,6 +167,16 @@ mod tests {
             "turbopump topic describe TOPIC --instance I",
             "turbopump topic alter TOPIC --instance I --queues 8",
             "turbopump topic delete TOPIC --instance I",
+            "turbopump topic purge TOPIC --before -24h --yes",
+            "turbopump topic purge TOPIC --before 2024-05-06T07:08:09Z --instance I -y",
+            "turbopump topic alter TOPIC --permission read-only",
+            "turbopump topic delete TOPIC --yes",
+            "turbopump group create G --deliveries 3 --consume false",
+            "turbopump group clone G H",
+            "turbopump group delete G --yes",
+            "turbopump group reset G TOPIC --to first --dry-run",
+            "turbopump delayed list TOPIC --key K --count 5",
+            "turbopump delayed recall TOPIC 7F00000100002A9F0000000000000065 ID -o json",
             "turbopump dlq list G",
             "turbopump dlq list G --key K --topic T --from -1h --until 2024-05-06T07:08:09Z --count 5 -o json",
             "turbopump dlq show G --id 7F00000100002A9F0000000000000065",
@@ -263,7 +276,6 @@ mod tests {
             ("turbopump dlq redrive", ErrorKind::MissingRequiredArgument),
             ("turbopump dlq redrive G --rate 0", ErrorKind::ValueValidation),
             ("turbopump dlq list G --from first", ErrorKind::ValueValidation),
-            ("turbopump group alter G", ErrorKind::MissingRequiredArgument),
             ("turbopump group alter G --deliveries 0", ErrorKind::ValueValidation),
             ("turbopump group reset G T", ErrorKind::MissingRequiredArgument),
             ("turbopump bench T", ErrorKind::InvalidSubcommand),

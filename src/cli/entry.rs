@@ -12,8 +12,8 @@ use crate::cli::error::CommandError;
 use crate::cli::mqadmin::MqadminWords;
 use crate::cli::output::{ERROR, OutputFormat, check_output, styled, to_json, without_controls};
 use crate::cli::{
-    backup, bench, bundle, check, completion, configure, consume, context, dlq, examples, generate, group,
-    import, instance, log, manual, meant, message, mqadmin, produce, serve, status, top, topic,
+    backup, bench, bundle, check, completion, configure, consume, context, delayed, dlq, examples, generate,
+    group, import, instance, log, manual, meant, message, mqadmin, produce, serve, status, top, topic,
 };
 
 /// What a sentence on standard error begins with.
@@ -71,6 +71,7 @@ fn run(arguments: Arguments) -> Result<(), CommandError> {
         Command::Topic(command) => topic::run(command, format),
         Command::Produce(command) => produce::run(&command, format),
         Command::Consume(command) => consume::run(&command, format),
+        Command::Delayed(command) => delayed::run(command, format),
         Command::Dlq(command) => dlq::run(command, format),
         Command::Group(command) => group::run(command, format),
         Command::Instance(command) => instance::run(command, format),

@@ -19,7 +19,14 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ),
     ("topic list", &["topic list", "topic list -o json"]),
     ("topic describe", &["topic describe orders"]),
-    ("topic alter", &["topic alter orders --queues 16", "topic alter orders --retention default"]),
+    (
+        "topic alter",
+        &[
+            "topic alter orders --queues 16",
+            "topic alter orders --retention default",
+            "topic alter orders --permission read-only",
+        ],
+    ),
     ("topic delete", &["topic delete orders"]),
     (
         "produce",
@@ -48,8 +55,8 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         "message extend",
         &["message extend orders m.3.7.1234.1700000000000.1700000300000.2446a12c --group packing --lease 1m"],
     ),
-    ("message commit", &["message commit t.3.7.4096.da3308c5"]),
-    ("message rollback", &["message rollback t.3.7.4096.da3308c5"]),
+    ("message commit", &["message commit orders t.3.7.4096.da3308c5"]),
+    ("message rollback", &["message rollback orders t.3.7.4096.da3308c5"]),
     ("message undecided", &["message undecided orders --group shop"]),
     (
         "message find",

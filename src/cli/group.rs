@@ -1,20 +1,21 @@
 //! `turbopump group`.
 
-use std::time::Duration;
+mod reset;
+mod settings;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use crate::api::{GroupSettings, ResetGroup, ResetTarget};
+use crate::cli::confirm::ConfirmFlag;
 use crate::cli::error::CommandError;
+use crate::cli::group::reset::{RESET_HELP, ResetArguments};
+use crate::cli::group::settings::{AlterArguments, CLONE_HELP, CloneArguments, CreateArguments};
 use crate::cli::group_view::GroupView;
 use crate::cli::instance::InstanceFlag;
-use crate::cli::offset_argument::{OFFSET_HELP, OffsetArgument, SentOffsetSpec};
 use crate::cli::output::{OutputFormat, print};
-use crate::cli::quantity::Span;
-use crate::cli::server::{ServerArguments, lease_of, milliseconds};
+use crate::cli::server::ServerArguments;
 use crate::cli::top::{GroupLagArguments, group_lag};
-use crate::types::{GroupName, QueueNumber, TopicName};
+use crate::types::GroupName;
 
 #[derive(Debug, Args)]
 pub struct GroupArguments {
@@ -33,12 +34,20 @@ pub enum GroupCommand {
     /// Print how far groups are behind in their topics, and for how long
     Lag(GroupLagArguments),
     /// Move the committed offsets of a group that has no members
+    #[command(after_help = RESET_HELP)]
     Reset(ResetArguments),
-    /// Change how a group's messages are leased to those who receive them
+    /// Make a group before anybody uses it, with settings
+    #[command(after_help = CREATE_HELP)]
+    Create(CreateArguments),
+    /// Change how a group is treated; what is not named stays as it is
+    #[command(after_help = ALTER_HELP)]
     Alter(AlterArguments),
+    /// Give a group the settings and the places of another one
+    #[command(after_help = CLONE_HELP)]
+    Clone(CloneArguments),
     /// Forget a group that nobody uses: its places, leases and settings
     #[command(visible_alias = "rm", after_help = DELETE_HELP)]
-    Delete(NameArguments),
+    Delete(DeleteArguments),
 }
 
 const DESCRIBE_HELP: &str = "\
@@ -52,6 +61,10 @@ the last 30 seconds), readers (RocketMQ's own clients: client, language, version
 topic and expression), queues (topic, queue, committed, end_offset, lag, leased, waiting, dead_letters, member). The member \
 %receive stands for all receivers; where RocketMQ's own clients consume in order, the member of a queue is the client that has \
 it to itself.";
+
+const CREATE_HELP: &str = "Example: turbopump group create billing --deliveries 3 --lease 1m";
+
+const ALTER_HELP: &str = "Example: turbopump group alter billing --consume false";
 
 const DELETE_HELP: &str = "\
 Refused while the group has members, and for half a minute after somebody has received for it. Whoever uses it later \
@@ -76,35 +89,12 @@ pub struct NameArguments {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = OFFSET_HELP)]
-pub struct ResetArguments {
+pub struct DeleteArguments {
     pub group: GroupName,
-    pub topic: TopicName,
-    /// Where to go on: first, last, an offset (with --queue), or a time
-    #[arg(long, value_name = "OFFSET", allow_hyphen_values = true)]
-    pub to: OffsetArgument,
-    /// The queue whose offset is set; only with an offset
-    #[arg(long, value_name = "N")]
-    pub queue: Option<u32>,
+    #[command(flatten)]
+    pub confirm: ConfirmFlag,
     #[command(flatten)]
     pub instance: InstanceFlag,
-    #[command(flatten)]
-    pub server: ServerArguments,
-}
-
-#[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("setting").required(true).multiple(true))]
-pub struct AlterArguments {
-    pub group: GroupName,
-    /// Deliveries of a message before it goes to the dead letters
-    #[arg(long, value_name = "N", group = "setting", value_parser = clap::value_parser!(u32).range(1..))]
-    pub deliveries: Option<u32>,
-    /// How long a message stays with its receiver
-    #[arg(long, value_name = "DURATION", group = "setting")]
-    pub lease: Option<Span>,
-    /// Length of the leases of those who receive in order
-    #[arg(long, value_name = "DURATION", group = "setting")]
-    pub ordered_lease: Option<Span>,
     #[command(flatten)]
     pub server: ServerArguments,
 }
@@ -119,22 +109,6 @@ struct DoneView {
 #[derive(Serialize)]
 struct ListView {
     groups: Vec<String>,
-}
-
-#[derive(Serialize)]
-struct ResetView {
-    group: String,
-    topic: String,
-    done: &'static str,
-}
-
-/// What is not set is as the node has it.
-#[derive(Serialize)]
-struct SettingsView {
-    group: String,
-    deliveries: Option<u32>,
-    lease_ms: Option<u64>,
-    ordered_lease_ms: Option<u64>,
 }
 
 pub fn run(arguments: GroupArguments, format: OutputFormat) -> Result<(), CommandError> {
@@ -155,60 +129,16 @@ pub fn run(arguments: GroupArguments, format: OutputFormat) -> Result<(), Comman
             print(format, &GroupView::new(&group), GroupView::render)
         }
         GroupCommand::Lag(command) => group_lag(&command, format),
-        GroupCommand::Reset(command) => reset(command, format),
-        GroupCommand::Alter(command) => alter(command, format),
+        GroupCommand::Reset(command) => reset::run(&command, format),
+        GroupCommand::Create(command) => settings::run_create(&command, format),
+        GroupCommand::Alter(command) => settings::run_alter(&command, format),
+        GroupCommand::Clone(command) => settings::run_clone(&command, format),
         GroupCommand::Delete(command) => {
             let group = command.instance.group(&command.group)?;
+            command.confirm.ask(&format!("Forget the places, leases and settings of group {group}"))?;
             command.server.connect()?.delete_group(&group)?;
             let view = DoneView { group: group.to_string(), done: "deleted" };
             print(format, &view, |view| format!("group {} {}", view.group, view.done))
         }
     }
-}
-
-fn reset(command: ResetArguments, format: OutputFormat) -> Result<(), CommandError> {
-    let target = match (command.to.sent(), command.queue) {
-        (SentOffsetSpec::Asked(spec), None) => ResetTarget::Every(spec),
-        (SentOffsetSpec::Offset(offset), Some(queue)) => ResetTarget::Offset(QueueNumber(queue), offset),
-        (SentOffsetSpec::Offset(_), None) => {
-            return Err(CommandError::usage("an offset belongs to one queue: add --queue N"));
-        }
-        (SentOffsetSpec::Asked(_), Some(_)) => {
-            return Err(CommandError::usage(
-                "--queue goes with an offset: first, last and times move every queue",
-            ));
-        }
-    };
-    let group = command.instance.group(&command.group)?;
-    let topic = command.instance.topic(&command.topic)?;
-    let view = ResetView { group: group.to_string(), topic: topic.to_string(), done: "reset" };
-    command.server.connect()?.reset_group(ResetGroup { group, topic, target })?;
-    print(format, &view, |view| format!("group {} reset on topic {}", view.group, view.topic))
-}
-
-fn alter(command: AlterArguments, format: OutputFormat) -> Result<(), CommandError> {
-    let settings = GroupSettings {
-        group: command.group,
-        deliveries_max: command.deliveries,
-        lease: lease_of(command.lease)?,
-        ordered_lease: lease_of(command.ordered_lease)?,
-    };
-    let settings = command.server.connect()?.alter_group(settings)?;
-    let view = SettingsView {
-        group: settings.group.to_string(),
-        deliveries: settings.deliveries_max,
-        lease_ms: settings.lease.map(milliseconds),
-        ordered_lease_ms: settings.ordered_lease.map(milliseconds),
-    };
-    print(format, &view, |view| {
-        let as_node = || "as the node has it".to_owned();
-        let span = |lease: Option<Duration>| lease.map_or_else(as_node, |lease| Span(lease).to_string());
-        format!(
-            "group {}\ndeliveries     {}\nlease          {}\nordered lease  {}\n",
-            view.group,
-            view.deliveries.map_or_else(as_node, |deliveries| deliveries.to_string()),
-            span(settings.lease),
-            span(settings.ordered_lease)
-        )
-    })
 }

@@ -1,11 +1,14 @@
 //! `turbopump topic`.
 
+pub mod purge;
+
 use std::str::FromStr;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use crate::api::{ReaderMode, TopicChange, TopicGroup, TopicInfo};
+use crate::cli::confirm::ConfirmFlag;
 use crate::cli::error::CommandError;
 use crate::cli::instance::InstanceFlag;
 use crate::cli::output::{OutputFormat, Table, grouped, print};
@@ -34,18 +37,21 @@ pub enum TopicCommand {
     Describe(NameArguments),
     /// Print what goes in and out of topics, and how old their messages are
     Stats(TopicStatsArguments),
-    /// Add queues, or change retention or level; what is not named stays as it is
+    /// Add queues, or change retention, level or permission; what is not named stays as it is
     Alter(AlterArguments),
     /// Delete a topic and everything in it
     #[command(visible_alias = "rm")]
-    Delete(NameArguments),
+    Delete(DeleteArguments),
+    /// Let the messages of a topic go before their time, all of them or those before a time
+    #[command(after_help = purge::HELP)]
+    Purge(purge::PurgeArguments),
 }
 
 const READ_WRITE: &str = "read-write";
 
 const DESCRIBE_HELP: &str = "\
-JSON: topic, id, queue_count, retention, retention_ms, level, permission (read-write, read-only, write-only, none; mqadmin \
-updateTopicPerm changes it), queues (queue, shard, first_offset, end_offset, messages), groups \
+JSON: topic, id, queue_count, retention, retention_ms, level, permission (read-write, read-only, write-only, none; topic \
+alter --permission changes it), queues (queue, shard, first_offset, end_offset, messages), groups \
 (those that have a place in the topic or consume it now: group; members, how many native members name the topic; receivers, with \
 protocol, filter, ordered, active, seen_age_ms; readers, RocketMQ's own clients, with client, language, version, address, \
 broadcasts, expression), consumers_left_out (for how many there was no room). Both are left out for an access key \
@@ -74,6 +80,25 @@ pub struct ListArguments {
 }
 
 #[derive(Debug, Args)]
+pub struct DeleteArguments {
+    pub topic: TopicName,
+    #[command(flatten)]
+    pub confirm: ConfirmFlag,
+    #[command(flatten)]
+    pub instance: InstanceFlag,
+    #[command(flatten)]
+    pub server: ServerArguments,
+}
+
+/// What clients may do with a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum PermissionArgument {
+    ReadWrite,
+    ReadOnly,
+    WriteOnly,
+}
+
+#[derive(Debug, Args)]
 pub struct AlterArguments {
     pub topic: TopicName,
     /// The new number of queues; it can only grow
@@ -81,6 +106,9 @@ pub struct AlterArguments {
     pub queues: Option<u32>,
     #[command(flatten)]
     pub policy: PolicyArguments,
+    /// What clients may do with it
+    #[arg(long, value_name = "PERMISSION")]
+    pub permission: Option<PermissionArgument>,
     #[command(flatten)]
     pub instance: InstanceFlag,
     #[command(flatten)]
@@ -186,8 +214,10 @@ pub fn run(arguments: TopicArguments, format: OutputFormat) -> Result<(), Comman
         TopicCommand::Describe(command) => describe(&command, format),
         TopicCommand::Stats(command) => topic_stats(&command, format),
         TopicCommand::Alter(command) => alter(command, format),
+        TopicCommand::Purge(command) => purge::run(&command, format),
         TopicCommand::Delete(command) => {
             let topic = command.instance.topic(&command.topic)?;
+            command.confirm.ask(&format!("Delete topic {topic} and everything in it"))?;
             command.server.connect()?.delete_topic(&topic)?;
             print_done(format, &topic, "deleted")
         }
@@ -208,19 +238,26 @@ fn create(command: CreateArguments, format: OutputFormat) -> Result<(), CommandE
 
 fn alter(command: AlterArguments, format: OutputFormat) -> Result<(), CommandError> {
     let PolicyArguments { retention, level } = command.policy;
-    if command.queues.is_none() && retention.is_none() && level.is_none() {
+    let is_changed = command.queues.is_some() || retention.is_some() || level.is_some();
+    if !is_changed && command.permission.is_none() {
         return Err(CommandError::usage(
-            "nothing to change: name at least one of --queues, --retention, --level",
+            "nothing to change: name at least one of --queues, --retention, --level, --permission",
         ));
     }
     let topic = command.instance.topic(&command.topic)?;
+    let mut client = command.server.connect()?;
+    if let Some(permission) = command.permission {
+        client.permit_topic(&topic, permission.bits())?;
+    }
     let change = TopicChange {
         topic: topic.clone(),
         queues: command.queues,
         retention: retention.map(|argument| argument.0),
         level,
     };
-    command.server.connect()?.alter_topic(change)?;
+    if is_changed {
+        client.alter_topic(change)?;
+    }
     print_done(format, &topic, "altered")
 }
 
@@ -327,6 +364,16 @@ impl FromStr for RetentionArgument {
                 age => Retention::Age(age),
             },
         }))
+    }
+}
+
+impl PermissionArgument {
+    fn bits(self) -> u8 {
+        match self {
+            PermissionArgument::ReadWrite => Permission::ALL.0,
+            PermissionArgument::ReadOnly => Permission::READ,
+            PermissionArgument::WriteOnly => Permission::WRITE,
+        }
     }
 }
 

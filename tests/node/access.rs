@@ -219,11 +219,11 @@ fn a_key_may_what_its_rules_say_and_refusals_say_which_rule_is_missing() {
     let admin: [&[&str]; 9] = [
         &["topic", "create", "more"],
         &["topic", "alter", "orders", "--queues", "4"],
-        &["topic", "delete", "orders"],
+        &["topic", "delete", "orders", "--yes"],
         &["topic", "list"],
         &["group", "list"],
         &["group", "describe", "billing"],
-        &["group", "reset", "billing", "orders", "--to", "first"],
+        &["group", "reset", "billing", "orders", "--yes", "--to", "first"],
         &["instance", "list"],
         &["status"],
     ];

@@ -120,15 +120,15 @@ fn a_group_is_deleted_by_command_unless_it_is_used() {
     let node = setup.start();
     node.run_well(&["topic", "create", "orders", "--queues", "2"]);
     produce(&node, "orders", 1, [&b"one"[..], b"two"]);
-    assert!(node.run(&["group", "delete", "g"]).badly(1).contains("there is no group g"));
+    assert!(node.run(&["group", "delete", "g", "--yes"]).badly(1).contains("there is no group g"));
     let read = node.run_well(&["consume", "orders", "--group", "g", "--count", "2"]);
     assert!(read.contains("two"), "{read}");
     assert!(node.run_well(&["group", "list"]).contains('g'));
     let mut connection = Connection::open(&node);
     get(&mut connection, "receives", "");
-    let refused = node.run(&["group", "delete", "receives"]).badly(1);
+    let refused = node.run(&["group", "delete", "receives", "--yes"]).badly(1);
     assert!(refused.contains("somebody receives for group receives"), "{refused}");
-    let deleted = node.run(&["group", "delete", "g", "-o", "json"]).json();
+    let deleted = node.run(&["group", "delete", "g", "--yes", "-o", "json"]).json();
     assert_eq!(deleted, serde_json::json!({ "group": "g", "done": "deleted" }));
     assert!(node.run(&["group", "describe", "g"]).badly(1).contains("group g has no members"));
     node.stop();

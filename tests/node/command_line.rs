@@ -168,19 +168,19 @@ fn a_group_goes_on_where_it_committed() {
 
 fn reset_and_read_again(node: &Node) {
     let count = || node.run_well(&["consume", "lines", "--group", "readers"]).lines().count();
-    node.run_well(&["group", "reset", "readers", "lines", "--to", "first"]);
+    node.run_well(&["group", "reset", "readers", "lines", "--yes", "--to", "first"]);
     assert_eq!(count(), 1000);
-    node.run_well(&["group", "reset", "readers", "lines", "--to", "5", "--queue", "0"]);
+    node.run_well(&["group", "reset", "readers", "lines", "--yes", "--to", "5", "--queue", "0"]);
     let described = node.run(&["group", "describe", "readers", "-o", "json"]).json();
     let queue = described["queues"].as_array().expect("queues").iter().find(|queue| queue["queue"] == 0);
     let queue = queue.expect("queue 0").clone();
     assert_eq!(queue["committed"], 5);
     assert_eq!(count() as u64, queue["end_offset"].as_u64().expect("a number") - 5);
-    node.run_well(&["group", "reset", "readers", "lines", "--to", "last"]);
+    node.run_well(&["group", "reset", "readers", "lines", "--yes", "--to", "last"]);
     assert_eq!(count(), 0);
-    node.run_well(&["group", "reset", "readers", "lines", "--to", "-1h"]);
+    node.run_well(&["group", "reset", "readers", "lines", "--yes", "--to", "-1h"]);
     assert_eq!(count(), 1000);
-    let sentence = node.run(&["group", "reset", "readers", "lines", "--to", "5"]).badly(2);
+    let sentence = node.run(&["group", "reset", "readers", "lines", "--yes", "--to", "5"]).badly(2);
     assert!(sentence.contains("--queue N"), "{sentence}");
     let sentence = node.run(&["group", "describe", "nobody"]).badly(1);
     assert!(sentence.contains("nobody"), "{sentence}");
@@ -217,7 +217,7 @@ fn topics_live_from_create_to_delete() {
 
     command::run(Some(node.address()), &["produce", "orders", "--queue", "4"], Some(b"one\ntwo\n")).well();
     assert_eq!(json(&["topic", "describe", "orders"])["queues"][4]["messages"], 2);
-    json(&["topic", "delete", "orders"]);
+    json(&["topic", "delete", "orders", "--yes"]);
     node.run(&["topic", "describe", "orders"]).badly(1);
     json(&["topic", "create", "orders", "--queues", "5"]);
     assert_eq!(node.run_well(&["consume", "orders"]), "", "a new topic has nothing of the old one");
@@ -229,7 +229,7 @@ fn refusals(node: &Node) {
         (&["topic", "create", "orders"], 1, "exists already", "TopicExists"),
         (&["topic", "create", "more", "--queues", "65537"], 1, "at most 65536 queues", "InvalidArgument"),
         (&["topic", "alter", "orders", "--queues", "2"], 1, "not fewer", "InvalidArgument"),
-        (&["topic", "delete", "nothing"], 1, "`turbopump topic list`", "TopicNotExist"),
+        (&["topic", "delete", "nothing", "--yes"], 1, "`turbopump topic list`", "TopicNotExist"),
         (&["consume", "nothing"], 1, "turbopump topic create nothing", "TopicNotExist"),
         (&["consume", "orders", "--queue", "9"], 1, "queue 9 does not exist", "QueueNotExist"),
     ];
@@ -247,7 +247,7 @@ fn refusals(node: &Node) {
         assert!(sentence.contains("--queues"), "{sentence}");
     }
     node.run(&["topic", "alter", "orders"]).badly(2);
-    for command in [&["topic", "delete", "nothing"][..], &["topic", "describe", "nothing"]] {
+    for command in [&["topic", "delete", "nothing", "--yes"][..], &["topic", "describe", "nothing"]] {
         let sentence = node.run(command).badly(1);
         assert!(!sentence.contains("create"), "nobody makes a topic to delete it: {sentence}");
     }

@@ -26,7 +26,7 @@ fn an_offset_after_the_end_is_an_error_however_it_is_read() {
         assert!(sentence.contains("queue 0 of topic lines"), "{more:?}: {sentence}");
     }
     assert_eq!(node.run_well(&["consume", "lines", "--from", "2"]), "", "the end is a place");
-    let reset = ["group", "reset", "g", "lines", "--to", "3", "--queue", "0"];
+    let reset = ["group", "reset", "g", "lines", "--yes", "--to", "3", "--queue", "0"];
     assert!(node.run(&reset).badly(1).contains("queue 0 of topic lines"));
 }
 
@@ -49,7 +49,7 @@ fn a_topic_that_is_deleted_while_it_is_followed_is_named() {
     let mut output = child.stdout.take().expect("it is piped");
     let mut first = [0; 4];
     std::io::Read::read_exact(&mut output, &mut first).expect("a line");
-    node.run_well(&["topic", "delete", "lines"]);
+    node.run_well(&["topic", "delete", "lines", "--yes"]);
     let sentence = command::finish(child, &follow).badly(1);
     assert!(sentence.contains("topic lines was deleted") && sentence.contains("topic list"), "{sentence}");
 }

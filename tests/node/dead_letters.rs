@@ -32,7 +32,8 @@ fn publish(node: &Node, topic: &str, body: &str, more: &[&str]) {
 
 /// Receives all that group `g` has of a topic, and gives it back: with one delivery, all of it are dead letters then.
 fn give_up(node: &Node, topic: &str) {
-    node.run_well(&["group", "alter", "g", "--deliveries", "1"]);
+    // It may be there already.
+    let _ = node.run(&["group", "create", "g", "--deliveries", "1"]);
     let mut client = node.client();
     let receive = Receive { topic: load::topic(topic), count: 32, ..receive_from_orders("g") };
     loop {
@@ -167,7 +168,7 @@ fn dead_letters_of_clients_of_http_and_of_rocketmqs_own_protocol_go_back_as_well
         body.len()
     ));
     assert_eq!(http.next().expect("an answer").status, 201);
-    node.run_well(&["group", "alter", "h", "--deliveries", "1", "--lease", "1s"]);
+    node.run_well(&["group", "create", "h", "--deliveries", "1", "--lease", "1s"]);
     http.send("GET /topics/orders/messages?consumer=h&numOfMessages=16 HTTP/1.1\r\nHost: h\r\n\r\n");
     assert_eq!(http.next().expect("an answer").status, 200);
     let of_http = || node.run(&["dlq", "list", "h", "-o", "json"]);
@@ -231,6 +232,6 @@ fn what_cannot_be_redriven_says_why_and_stays() {
     let told = node.run(&["dlq", "redrive", "g"]).badly(1);
     assert!(told.contains("1 dead letter does not say where they came from"), "{told}");
     assert_eq!(count(&node), 1, "the other one went");
-    node.run_well(&["topic", "delete", "%DLQ%g"]);
+    node.run_well(&["topic", "delete", "%DLQ%g", "--yes"]);
     node.run(&["dlq", "list", "g"]).badly(1);
 }

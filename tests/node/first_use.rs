@@ -53,7 +53,7 @@ fn writing_makes_a_topic_and_nothing_else_does() {
     node.kill();
     let node = Setup::new(directory.path()).with(&["--http", "127.0.0.1:0"]).start();
     assert_eq!((topic_count(&node), queue_count(&node, "orders")), (2, 6));
-    node.run_well(&["topic", "delete", "orders"]);
+    node.run_well(&["topic", "delete", "orders", "--yes"]);
     let mut connection = Connection::open(&node);
     connection.send(publish_to("orders"));
     connection.expect(404, "TopicNotExist");

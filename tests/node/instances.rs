@@ -73,7 +73,7 @@ fn keeps_names_apart(shards: &str) {
     assert_eq!(groups["groups"], json!(["I%g"]));
     let group = node.run(&["group", "describe", "g", "--instance", "I", "-o", "json"]).json();
     assert_eq!((&group["group"], &group["queues"][0]["topic"]), (&json!("I%g"), &json!("I%t")));
-    node.run_well(&["group", "reset", "g", "t", "--instance", "I", "--to", "first"]);
+    node.run_well(&["group", "reset", "g", "t", "--yes", "--instance", "I", "--to", "first"]);
     assert_eq!(receive(&mut http, "I"), ["theirs"], "again, from the first on");
     // It stays as long as it has topics, over any death.
     node.run_well(&["instance", "create", "empty"]);
@@ -81,7 +81,7 @@ fn keeps_names_apart(shards: &str) {
     node.kill();
     let node = setup.start();
     assert_eq!(listed(&node), json!([entry("", 1, 1), entry("I", 1, 1), entry("empty", 0, 0)]));
-    node.run_well(&["topic", "delete", "t", "--instance", "I"]);
+    node.run_well(&["topic", "delete", "t", "--yes", "--instance", "I"]);
     node.run_well(&["instance", "delete", "I"]);
     assert!(node.run(&["instance", "delete", "I"]).badly(1).contains("does not exist"));
     node.kill();

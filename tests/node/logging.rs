@@ -91,8 +91,8 @@ fn every_event_is_an_object_of_json_when_that_is_asked_for() {
     node.run_well(&["message", "publish", "orders", "three apples"]);
     let consumed = node.run_well(&["consume", "orders", "--group", "billing", "--count", "1"]);
     assert_eq!(consumed, "three apples\n");
-    node.run_well(&["group", "delete", "billing"]);
-    node.run_well(&["topic", "delete", "orders"]);
+    node.run_well(&["group", "delete", "billing", "--yes"]);
+    node.run_well(&["topic", "delete", "orders", "--yes"]);
     let ended = node.stop();
     let events: Vec<Value> =
         ended.stderr.lines().map(|line| serde_json::from_str(line).expect("an object on a line")).collect();

@@ -8,6 +8,7 @@ mod admin;
 mod backup;
 mod bounds;
 mod bundle;
+mod by_hand;
 mod catch_up;
 mod check;
 mod command_line;

@@ -182,7 +182,7 @@ fn short_names_do_what_the_long_ones_do() {
     node.run_well(&["topic", "create", "orders"]);
     assert_eq!(node.run_well(&["topic", "ls"]), node.run_well(&["topic", "list"]));
     assert_eq!(node.run_well(&["group", "ls"]), node.run_well(&["group", "list"]));
-    node.run_well(&["topic", "rm", "orders"]);
+    node.run_well(&["topic", "rm", "orders", "--yes"]);
     assert!(!node.run_well(&["topic", "ls"]).contains("orders"));
 }
 

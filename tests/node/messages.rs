@@ -252,9 +252,10 @@ fn transactions_are_committed_rolled_back_and_asked_about() {
         text(half, "handle").to_owned()
     };
     assert_eq!(handle_of(&kept), text(&kept, "handle"), "the same handle ends it");
-    let committed = json(&node, &["message", "commit", text(&kept, "handle"), &handle_of(&asked)]);
+    let committed = json(&node, &["message", "commit", "orders", text(&kept, "handle"), &handle_of(&asked)]);
     assert_eq!(text(&committed["outcomes"][1], "outcome"), "committed");
-    let line = ["message", "rollback", text(&dropped, "handle"), text(&kept, "handle"), "-o", "json"];
+    let line =
+        ["message", "rollback", "orders", text(&dropped, "handle"), text(&kept, "handle"), "-o", "json"];
     let ended = node.run(&line);
     let printed: Value = serde_json::from_slice(&ended.stdout).expect("an object");
     assert_eq!(text(&printed["outcomes"][0], "outcome"), "rolled_back");
@@ -276,14 +277,17 @@ fn transactions_are_committed_rolled_back_and_asked_about() {
 fn a_group_is_altered_and_its_failures_become_dead_letters() {
     let directory = test_directory();
     let node = start(&directory);
-    let altered = json(&node, &["group", "alter", "billing", "--deliveries", "2", "--lease", "1s"]);
+    let told = node.run(&["group", "alter", "billing", "--deliveries", "2"]).badly(1);
+    assert!(told.contains("group billing does not exist") && told.contains("group create billing"), "{told}");
+    let altered = json(&node, &["group", "create", "billing", "--deliveries", "2", "--lease", "1s"]);
     let expected = serde_json::json!(
-        {"group": "billing", "deliveries": 2, "lease_ms": 1000, "ordered_lease_ms": null}
+        {"group": "billing", "deliveries": 2, "lease_ms": 1000, "ordered_lease_ms": null, "consume": true, "broadcast": true,
+         "ordered": false, "retry_queues": 1}
     );
     assert_eq!(altered, expected);
     let altered = json(&node, &["group", "alter", "billing", "--ordered-lease", "2m"]);
     assert_eq!((&altered["deliveries"], &altered["ordered_lease_ms"]), (&2.into(), &120_000.into()));
-    let printed = node.run_well(&["group", "alter", "other", "--deliveries", "3"]);
+    let printed = node.run_well(&["group", "create", "other", "--deliveries", "3"]);
     assert!(printed.contains("deliveries     3") && printed.contains("as the node has it"), "{printed}");
     assert!(node.run(&["group", "alter", "billing", "--lease", "13h"]).badly(2).contains("12h"));
     publish(&node, &["cursed", "--tag", "t"]);

@@ -83,10 +83,10 @@ fn use_everything(node: &Node) {
     for decision in ["commit", "rollback"] {
         let half = run(&["message", "publish", "sales", "half", "--transaction", "-o", "json"]);
         let half: Value = serde_json::from_str(&half).expect("JSON");
-        run(&["message", decision, half["handle"].as_str().expect("a handle")]);
+        run(&["message", decision, "sales", half["handle"].as_str().expect("a handle")]);
     }
     run(&["message", "publish", "sales", "undecided", "--transaction"]);
-    run(&["group", "alter", "refusing", "--deliveries", "1"]);
+    run(&["group", "create", "refusing", "--deliveries", "1"]);
     run(&["message", "receive", "sales", "--group", "refusing", "--count", "1", "--lease", "1s"]);
     let mut client = Remoting::connect(node.address());
     let subscription = json!({ "topic": "sales", "subString": "*", "subVersion": 1 });

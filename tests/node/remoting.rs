@@ -221,7 +221,7 @@ fn routes_lead_to_the_shards_that_have_the_queues() {
         let unknown = client.ask(31_337, &[], b"");
         assert_eq!((unknown.code, unknown.remark.as_str()), (3, " request type 31337 not supported"));
     }
-    node.run_well(&["topic", "delete", "small"]);
+    node.run_well(&["topic", "delete", "small", "--yes"]);
     assert_eq!(Remoting::connect(&name_server).ask(ROUTE, &[("topic", "small")], b"").code, 17);
 }
 

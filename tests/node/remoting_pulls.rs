@@ -398,7 +398,7 @@ fn a_pull_that_waits_is_answered_by_the_message_it_waits_for() {
     let second = client.answer();
     assert_eq!((second.opaque, second.code, offsets(&second)[0]), (2, FOUND, 2));
     assert_eq!(records(&second)[0].body, b"tagged");
-    node.run_well(&["topic", "delete", "orders"]);
+    node.run_well(&["topic", "delete", "orders", "--yes"]);
     let third = client.answer();
     assert_eq!((third.opaque, third.code), (3, 17), "{third:?}");
 }

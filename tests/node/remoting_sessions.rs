@@ -222,7 +222,9 @@ fn groups_that_are_read_have_no_native_members_and_are_not_moved() {
     let refused = join("g", "m").expect_err("it is read");
     assert!(refused.contains("consumed by RocketMQ's own clients"), "{refused}");
     assert_eq!(join("members", "second"), Ok(()), "who came first stays, and may have company");
-    for command in [&["group", "reset", "g", "orders", "--to", "first"][..], &["group", "delete", "g"]] {
+    for command in
+        [&["group", "reset", "g", "orders", "--yes", "--to", "first"][..], &["group", "delete", "g", "--yes"]]
+    {
         let refused = node.run(command);
         assert!(refused.stderr.contains("stop them first"), "{refused:?}");
     }

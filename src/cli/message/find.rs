@@ -7,7 +7,8 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::api::{FindMessages, Found, FoundMessage};
+use crate::api::{DelayedMessage, FindMessages, Found, FoundMessage};
+use crate::cli::delayed::{all_delayed, delayed_view, has_id, has_key};
 use crate::cli::error::CommandError;
 use crate::cli::message::fields::{
     fields_text, insert_body, insert_id, insert_parts, insert_properties, insert_unique_id,
@@ -15,11 +16,14 @@ use crate::cli::message::fields::{
 use crate::cli::message_id::MessageIds;
 use crate::cli::output::{OutputFormat, print};
 use crate::cli::server::ServerArguments;
+use crate::client::Client;
 use crate::limits::FIND_MESSAGES_MAX;
 use crate::types::{LogPosition, RecordLocation, Timestamp, TopicName};
 use crate::wire::record::RecordView;
 
-const NOTES: &str = "It exits with 1 when there is no such message.";
+const NOTES: &str = "\
+Where nothing is found, the messages that wait for their time are looked through: those have a `due`. It exits with 1 when there is no \
+such message.";
 
 #[derive(Debug, Args)]
 #[command(after_help = NOTES)]
@@ -138,6 +142,11 @@ pub fn run(arguments: &FindArguments, format: OutputFormat) -> Result<(), Comman
     if !view.messages.is_empty() || view.next.is_some() || arguments.after.is_some() {
         return print(format, &view, found_text);
     }
+    let delayed = delayed_views(&mut client, arguments, &ids)?;
+    let view = FoundView { messages: delayed, ..view };
+    if !view.messages.is_empty() {
+        return print(format, &view, found_text);
+    }
     if format == OutputFormat::Json {
         print(format, &view, found_text)?;
     }
@@ -161,6 +170,23 @@ fn nothing_found(arguments: &FindArguments, is_complete: bool) -> CommandError {
     };
     CommandError::failed(format!("no message of {scope} has the {sought}{doubt}"))
         .with("complete", is_complete)
+}
+
+/// What waits for its time is in no queue yet, and in no index of keys.
+fn delayed_views(
+    client: &mut Client,
+    arguments: &FindArguments,
+    ids: &MessageIds,
+) -> Result<Vec<Map<String, Value>>, CommandError> {
+    let Some(topic) = &arguments.topic else { return Ok(Vec::new()) };
+    let waiting = all_delayed(client, topic)?;
+    let is_sought = |message: &&DelayedMessage| match (&arguments.sought.key, &arguments.sought.id) {
+        (Some(key), _) => key.split(' ').all(|key| has_key(message, key)),
+        (None, Some(id)) => has_id(message, ids, id),
+        (None, None) => false,
+    };
+    let sought = waiting.iter().filter(is_sought).take(arguments.count as usize);
+    Ok(sought.map(|message| delayed_view(message, ids)).collect())
 }
 
 fn message_view(message: &FoundMessage, ids: &MessageIds) -> Map<String, Value> {

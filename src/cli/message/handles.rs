@@ -106,13 +106,31 @@ fn gone(topic: &TopicName, error: ClientError) -> ClientError {
     }
 }
 
-/// The receipts of transactions.
-pub fn half_receipts_of(handles: &[ReceiptHandle]) -> Result<Vec<HalfReceipt>, CommandError> {
-    let receipt = |handle: &ReceiptHandle| match handle {
-        ReceiptHandle::Half(receipt) => Ok(*receipt),
-        ReceiptHandle::Message(_) => Err(CommandError::usage(format!(
+/// That all are handles of transactions.
+pub fn check_halves(handles: &[ReceiptHandle]) -> Result<(), CommandError> {
+    let other = handles.iter().find(|handle| matches!(handle, ReceiptHandle::Message(_)));
+    other.map_or(Ok(()), |handle| {
+        Err(CommandError::usage(format!(
             "`{handle}` is a handle of a leased message: acknowledge it with `turbopump message ack`"
-        ))),
+        )))
+    })
+}
+
+/// The receipts of transactions of a topic. Checked before anything is done.
+pub fn half_receipts_of(
+    client: &mut Client,
+    topic: &TopicName,
+    handles: &[ReceiptHandle],
+) -> Result<Vec<HalfReceipt>, CommandError> {
+    check_halves(handles)?;
+    let id = client.topic(topic).map_err(|error| gone(topic, error))?.id;
+    let halves = handles.iter().filter_map(|handle| match handle {
+        ReceiptHandle::Half(receipt) => Some((handle, *receipt)),
+        ReceiptHandle::Message(_) => None,
+    });
+    let of_topic = |(handle, receipt): (&ReceiptHandle, HalfReceipt)| match receipt.key.topic == id {
+        true => Ok(receipt),
+        false => Err(CommandError::usage(format!("`{handle}` is a handle of another topic than {topic}"))),
     };
-    handles.iter().map(receipt).collect()
+    halves.map(of_topic).collect()
 }

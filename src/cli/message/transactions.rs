@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::fields::{
     Fields, insert_body, insert_id, insert_parts, insert_unique_id_and_properties, print_messages,
 };
-use super::handles::{HandleOutcome, half_receipts_of, print_outcomes};
+use super::handles::{HandleOutcome, check_halves, half_receipts_of, print_outcomes};
 use super::receive::wait_for;
 use crate::api::{Decision, EndTransaction, ReceiveHalves, Status};
 use crate::cli::error::CommandError;
@@ -20,9 +20,13 @@ use crate::types::{GroupName, RecordLocation, TopicName};
 
 #[derive(Debug, Args)]
 pub struct EndArguments {
+    pub topic: TopicName,
     /// Handles as `message publish --transaction` or `message undecided` printed them
     #[arg(required = true, value_name = "HANDLE")]
     pub handles: Vec<ReceiptHandle>,
+    /// The producers' group; refused for a message of another one
+    #[arg(long, value_name = "GROUP")]
+    pub group: Option<GroupName>,
     #[command(flatten)]
     pub server: ServerArguments,
 }
@@ -58,12 +62,13 @@ fn end(
     done: &'static str,
     format: OutputFormat,
 ) -> Result<(), CommandError> {
-    let receipts = half_receipts_of(&arguments.handles)?;
+    check_halves(&arguments.handles)?;
     let mut client = arguments.server.connect()?;
+    let receipts = half_receipts_of(&mut client, &arguments.topic, &arguments.handles)?;
     let mut outcomes = Vec::with_capacity(receipts.len());
     for receipt in receipts {
         let handle = ReceiptHandle::Half(receipt);
-        let end = EndTransaction { receipt, producer_group: None, decision };
+        let end = EndTransaction { receipt, producer_group: arguments.group.clone(), decision };
         outcomes.push(match client.end_transaction(end) {
             Ok(()) => HandleOutcome::done(handle, done),
             Err(ClientError::Refused(failure)) => {

@@ -85,7 +85,7 @@ class ClientPython(unittest.TestCase):
 
     def test_what_a_consumer_fails_at_comes_again_and_ends_among_the_dead_letters(self):
         """This library leaves it to the broker when a message comes again, and how often."""
-        subprocess.run([BINARY, "group", "alter", "hopeless", "--deliveries", "2", "--server", self.broker.native], check=True,
+        subprocess.run([BINARY, "group", "create", "hopeless", "--deliveries", "2", "--server", self.broker.native], check=True,
                        stdout=subprocess.DEVNULL)
         subprocess.run([BINARY, "topic", "create", "retried", "--queues", str(4 * SHARDS), "--server", self.broker.native], check=True,
                        stdout=subprocess.DEVNULL)
