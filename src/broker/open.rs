@@ -233,7 +233,8 @@ impl<D: Disk> Broker<D> {
             metrics: &metrics,
         };
         let (opened, rebuilt) = attempt.run_or_rebuild().await?;
-        let (broker, mut report) = Self::assemble(disk, options, clock, metrics, opened, rebuilt.is_some());
+        let health = Rc::new(IndexHealth::new(rebuilt.is_some()));
+        let (broker, mut report) = Self::assemble(disk, options, clock, metrics, opened, health);
         if let Some(snapshot) = &witnesses.snapshot {
             broker.snapshot_slot.set(snapshot.sequence);
             if rebuilt.is_none() {
@@ -253,12 +254,11 @@ impl<D: Disk> Broker<D> {
         clock: SharedClock,
         metrics: Rc<ShardMetrics>,
         opened: Opened<D>,
-        was_rebuilt: bool,
+        index_health: Rc<IndexHealth>,
     ) -> (Self, Report) {
         let Opened { log, state, index, ends, report } = opened;
         let (memory, live) = (ClientMemory::new(options.client_memory_bytes), Cell::new(options.live()));
-        let (index_health, state) = (Rc::new(IndexHealth::new(was_rebuilt)), Rc::new(RefCell::new(state)));
-        let steady = steady_time(&state.borrow(), &options, &clock);
+        let (steady, state) = (steady_time(&state, &options, &clock), Rc::new(RefCell::new(state)));
         let broker = Broker {
             live,
             steady,

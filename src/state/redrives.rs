@@ -348,8 +348,9 @@ impl OfQueue {
 }
 
 #[cfg(test)]
-#[expect(clippy::single_range_in_vec_init, reason = "lists of ranges, some of which have one")]
 mod tests {
+    #![expect(clippy::single_range_in_vec_init, reason = "lists of ranges, some of which have one")]
+
     use super::*;
     use crate::testing::Random;
 
