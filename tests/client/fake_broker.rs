@@ -537,7 +537,14 @@ impl State {
             | Request::TopicStats(_)
             | Request::GroupStats(_)
             | Request::Settings(_)
-            | Request::FindMessages(_) => {
+            | Request::FindMessages(_)
+            | Request::PermitTopic { .. }
+            | Request::PurgeTopic(_)
+            | Request::SetUpGroup(_)
+            | Request::ListDelayed(_)
+            | Request::RecallDelayed(_)
+            | Request::Redrive(_)
+            | Request::RedrivenRanges { .. } => {
                 Err(Failure::new(Status::UnsupportedRequest, "this broker only knows queues"))
             }
             Request::DescribeNode { .. } => Ok(Reply::Node(NodeInfo {

@@ -288,7 +288,7 @@ impl Client {
         let offsets =
             (0..1 + self.random.range(0..3)).map(|_| QueueOffset(self.random.range(0..8))).collect();
         let queue = QueueNumber(self.random.range(0..2) as u32);
-        let to = topic_name(self.random.pick(&["t", "later"]));
+        let to = topic_name(self.random.pick::<&str>(&["t", "later"]));
         let _ = node.handle(Request::Redrive(Redrive { group: group_name("g"), queue, offsets, to })).await;
     }
 
