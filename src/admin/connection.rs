@@ -33,7 +33,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// What is read at once.
 const SCRATCH_BYTES: usize = 8 * 1024;
 const CLOCK_REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nConnection: close\r\n\
-    Content-Length: 85\r\n\r\nthe clock is set to a time before 1970 or after 9999: set it right, and try once more\n";
+    Content-Length: 86\r\n\r\nthe clock is set to a time before 1970 or after 9999: set it right, and try once more\n";
 
 /// What a connection is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -40,7 +40,7 @@ const TLS_FIRST_BYTE: u8 = 0x16;
 const TLS_ALERT: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 10];
 const NO_ROOM: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nConnection: close\r\n\
-    Content-Length: 69\r\n\r\ntoo many connections to the admin address are being served: try again\n";
+    Content-Length: 70\r\n\r\ntoo many connections to the admin address are being served: try again\n";
 
 /// Why the admin address cannot be served.
 #[derive(Debug, thiserror::Error)]

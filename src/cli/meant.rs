@@ -220,8 +220,8 @@ mod tests {
             ("turbopump topic list --json", "say -o json"),
             ("turbopump topics", "turbopump topic"),
             ("turbopump mqbroker", "turbopump serve --data DIR"),
-            ("turbopump topic rm t", "`delete` may be what is meant"),
-            ("turbopump topic ls", "`list`, or `describe` may be what is meant"),
+            ("turbopump topic drop t", "`delete` may be what is meant"),
+            ("turbopump topic show", "`list`, or `describe` may be what is meant"),
             ("turbopump topic create t --queues -1", "nothing here can be negative"),
             ("turbopump message publish t b --delay -1s", "nothing here can be negative"),
         ] {

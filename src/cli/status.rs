@@ -299,7 +299,7 @@ mod tests {
             "2 RocketMQ clients",
             "up 1m 30s",
             "42.0 GB of 100 GB available",
-            "messages in  1,234   0.50       0",
+            "messages in    1,234   0.50       0",
             "1.50 MB",
             "a flush failed",
             "360 us",
