@@ -205,5 +205,5 @@ fn quoted_fields_are_keys_as_in_csv() {
 fn a_start_says_what_its_log_takes_of_the_disk() {
     let directory = test_directory();
     let node = Setup::new(directory.path().join("data")).with(&["--shards", "2"]).start();
-    assert!(node.banner.contains("the log takes 32 MiB from the start on"), "{}", node.banner);
+    assert!(node.banner.contains("the log takes 32MiB from the start on"), "{}", node.banner);
 }

@@ -11,7 +11,7 @@ use crate::api::{STAGE_BOUNDS, ShardReading, stage_bound_ns};
 use crate::metrics::DESCRIPTIONS;
 
 /// Counters that go down as well, or are no counts.
-const LEVELS: [&str; 27] = [
+const LEVELS: [&str; 28] = [
     "answer_bytes_waiting",
     "connections",
     "delays_loaded",
@@ -28,6 +28,7 @@ const LEVELS: [&str; 27] = [
     "lease_pairs",
     "leased_messages",
     "log_end",
+    "log_placed",
     "memory_clients_max",
     "offsets",
     "placements_waiting",

@@ -432,8 +432,12 @@ impl<D: Disk> Broker<D> {
     }
 
     /// Whether no message that somebody may read lies below a position: all that did were purged, or are of topics that are gone, or
-    /// have gone by their topics' own retention. What cannot be looked up may be there.
+    /// have gone by their topics' own retention. What cannot be looked up may be there: an index that is not to be trusted says
+    /// nothing, nor does one of a log of which a part is damaged or was given up, and that is told of until retention has passed it.
     async fn is_free(&self, end: LogPosition, keeper: &mut Option<QueueKey>) -> bool {
+        if self.index_health.is_distrusted() || !self.damage.is_empty() || !self.given_up.is_empty() {
+            return false;
+        }
         let is_below = |entry: &IndexEntry| entry.position < end;
         // Usually the same queue keeps it as a second before: the others are not looked at then.
         if let Some((key, (first, queue_end))) = keeper.and_then(|key| Some((key, self.index.bounds(key)?)))

@@ -126,7 +126,7 @@ fn render(picture: &Picture) -> String {
         (View::Groups, grids::groups(picture, None)),
         (View::Shards, grids::shards(picture)),
     ];
-    let mut text = view::summary(picture);
+    let mut text = view::summary(picture, terminal_width());
     for (view, mut grid) in grids {
         if !grid.rows.is_empty() {
             grid.sort(view.first_sorting());

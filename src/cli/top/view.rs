@@ -101,10 +101,29 @@ fn head(shown: &Shown, width: usize, styles: Styles) -> Vec<Line<'static>> {
     lines
 }
 
-/// The node in two lines, as they are printed.
-pub fn summary(picture: &Picture) -> String {
+/// The node in two lines, as they are printed; in more where a terminal of `width` columns has no room for that.
+pub fn summary(picture: &Picture, width: Option<usize>) -> String {
     let node = picture.node.as_ref().map_or_else(String::new, title);
-    format!("{node}\n{}\n", figures(picture))
+    format!("{node}\n{}\n", broken(&figures(picture), width.unwrap_or(usize::MAX)))
+}
+
+/// Figures are two blanks apart: a line ends between them.
+fn broken(figures: &str, width: usize) -> String {
+    let mut text = String::new();
+    let mut used = 0;
+    for figure in figures.split("  ") {
+        let length = figure.chars().count();
+        if used > 0 && used + 2 + length > width {
+            text.push('\n');
+            used = 0;
+        } else if used > 0 {
+            text += "  ";
+            used += 2;
+        }
+        text += figure;
+        used += length;
+    }
+    text
 }
 
 fn title(node: &NodeFigures) -> String {
