@@ -139,7 +139,7 @@ fn a_backup_of_a_running_broker_has_everything_that_was_answered() {
             assert_eq!(stored(&node, 0).len() as u64, 40 * MIB / (32 * 1024));
             assert_eq!(places(&node), place);
             wait_for("what was delayed comes", || stored(&node, 2).contains(&b"later".to_vec()));
-            node.run_well(&["message", "commit", "t", &half]);
+            node.run_well(&["message", "commit", "orders", &half]);
             wait_for("the half is delivered", || {
                 (0..4).any(|queue| stored(&node, queue).contains(&b"half".to_vec()))
             });

@@ -239,7 +239,7 @@ fn a_lost_connection_is_told_and_made_again() {
     let node = node(&data);
     let address = node.address().to_owned();
     let mut terminal = Terminal::start(&address, &["top", "--interval", "200ms"], 100, 20);
-    terminal.wait_for("kitchen");
+    terminal.wait_for("apples");
     node.kill();
     terminal.wait_for("no connection, trying again");
     terminal.wait_for("apples");
