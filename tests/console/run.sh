@@ -36,5 +36,5 @@ mkdir -p "$PICTURES"
 # Nothing is left in the tree: the suite and what it stands on are installed into a directory that goes.
 cp tests/console/*.mjs tests/console/package*.json "$work"
 (cd "$work" && npm ci --silent --ignore-scripts --no-audit --no-fund)
-(cd "$work" && timeout 300 node --test --test-concurrency=1 console.test.mjs)
+(cd "$work" && timeout 600 node --test --test-concurrency=1 console.test.mjs)
 echo "pictures: $PICTURES"
