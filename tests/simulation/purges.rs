@@ -16,10 +16,9 @@ async fn purge(node: &Node, topic: &str, before: OffsetSpec) -> PurgeReport {
     }
 }
 
-async fn fill(node: &Node, key: QueueKey, count: u64, bytes: usize) {
-    let books = Books::default();
+async fn fill(node: &Node, books: &Books, key: QueueKey, count: u64, bytes: usize) {
     for number in 0..count {
-        produce_sized(node, &books, key, Some(Level::Durable), number, bytes).await.expect("a healthy disk");
+        produce_sized(node, books, key, Some(Level::Durable), number, bytes).await.expect("a healthy disk");
     }
 }
 
@@ -40,16 +39,17 @@ fn again(disk: &FaultyDisk, setup: &Setup, from_log: bool, key: QueueKey) -> (u6
 fn what_is_purged_is_gone_whatever_the_index_is_built_from() {
     let (disk, setup) = (disk(1), Setup { shard_count: 2, ..Setup::default() });
     let keys = on_node(&disk, &setup, 1, async |node| {
+        let books = Books::default();
         let key = create_topic(node, "t", 2).await.expect("a healthy disk");
         let other = QueueKey { queue: QueueNumber(1), ..key };
-        fill(node, key, 5, 100).await;
-        fill(node, other, 3, 100).await;
+        fill(node, &books, key, 5, 100).await;
+        fill(node, &books, other, 3, 100).await;
         assert_eq!(purge(node, "t", OffsetSpec::First).await.queues[0].first.0, 0);
         let report = purge(node, "t", OffsetSpec::Last).await;
         let queues: Vec<_> =
             report.queues.iter().map(|queue| (queue.first_before.0, queue.first.0)).collect();
         assert_eq!(queues, [(0, 5), (0, 3)]);
-        fill(node, key, 2, 100).await;
+        fill(node, &books, key, 2, 100).await;
         assert_eq!((bounds(node, key), bounds(node, other)), ((5, 7), (3, 3)));
         [key, other]
     });
@@ -63,11 +63,12 @@ fn what_is_purged_is_gone_whatever_the_index_is_built_from() {
 fn segments_go_once_no_topic_has_a_message_in_them() {
     let setup = Setup::default();
     on_node(&disk(2), &setup, 1, async |node| {
+        let books = Books::default();
         let bulk = create_topic(node, "bulk", 1).await.expect("a healthy disk");
         let kept = create_topic(node, "kept", 1).await.expect("a healthy disk");
-        fill(node, bulk, 5, 3_900_000).await;
-        fill(node, kept, 1, 100).await;
-        fill(node, bulk, 9, 3_900_000).await;
+        fill(node, &books, bulk, 5, 3_900_000).await;
+        fill(node, &books, kept, 1, 100).await;
+        fill(node, &books, bulk, 9, 3_900_000).await;
         let pause = std::time::Duration::from_secs(10);
         node.clock.sleep(pause).await;
         let bases = || node.broker().log().segments().iter().map(|segment| segment.base).collect::<Vec<_>>();
