@@ -60,6 +60,9 @@ export interface TopicRow {
   stored: number;
   /** Per second; `null` until there were two looks. */
   in_rate: number | null;
+  in_bytes_rate: number | null;
+  /** Each group that got a message counts. */
+  out_rate: number | null;
   groups: number;
 }
 
@@ -108,7 +111,7 @@ export interface GroupRow {
   members: number;
   receivers: number;
   readers: number;
-  queues: number;
+  topics: number;
   lag: number;
   leased: number;
   waiting: number;
@@ -144,6 +147,7 @@ export interface Group {
   dead_letters: number;
   /** The sum of its places, so that two looks tell a rate. */
   passed: number;
+  oldest_unread_ms: number | null;
   /** Why shards give it nothing new. */
   refused: string[];
   inconsistent_topics: string[];

@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::admin::request::Request;
 use crate::admin::server::Visit;
 use crate::api::{
-    self, Failure, Fetch, Fetched, FindMessages, Found, GroupInfo, OffsetSpec, Produce, Produced, Reply,
-    ResetGroup, ShardAddress, Status, TopicInfo,
+    self, Failure, Fetch, Fetched, FindMessages, Found, GroupInfo, GroupStats, OffsetSpec, Produce, Produced,
+    Reply, ResetGroup, ShardAddress, StatsAsked, StatsPage, Status, TopicInfo, TopicStats,
 };
 use crate::types::{GroupName, QueueKey, QueueOffset, TopicName};
 
@@ -36,7 +36,10 @@ asks! {
     topic_list() = api::Request::ListTopics => Topics(Vec<TopicInfo>);
     topic(topic: TopicName) = api::Request::DescribeTopic(topic) => Topic(TopicInfo);
     group(group: GroupName) = api::Request::DescribeGroup(group) => Group(GroupInfo);
-    group_list() = api::Request::ListGroups => Groups(Vec<GroupName>);
+    topic_figures(asked: StatsAsked<TopicName>) = api::Request::TopicStats(asked)
+        => TopicStats(StatsPage<TopicStats, TopicName>);
+    group_figures(asked: StatsAsked<GroupName>) = api::Request::GroupStats(asked)
+        => GroupStats(StatsPage<GroupStats, GroupName>);
     offset(key: QueueKey, spec: OffsetSpec) = api::Request::FindOffset { key, spec } => OffsetFound(QueueOffset);
     fetch(fetch: Fetch) = api::Request::Fetch(fetch) => Fetched(Fetched);
     find(find: FindMessages) = api::Request::FindMessages(find) => Found(Found);

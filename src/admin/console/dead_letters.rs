@@ -26,7 +26,7 @@ pub(super) async fn list(asking: Asking<'_>) -> Result<Answer, Failure> {
         let is_one = kind == GroupTopic::DeadLetters && row.messages > 0;
         is_one.then(|| GroupView { group: group.to_string(), topic: row.topic, messages: row.messages })
     };
-    let rows: Vec<_> = topic_rows(&looks).into_iter().filter_map(view).collect();
+    let rows: Vec<_> = topic_rows(&looks, &[]).into_iter().filter_map(view).collect();
     page(
         asking,
         rows,

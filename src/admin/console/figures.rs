@@ -7,10 +7,10 @@ use serde::Serialize;
 
 use super::asking::Asking;
 use super::parameters::number;
-use super::survey::{GroupFigures, Looks, TopicFigures, per_second};
+use super::survey::{Looks, TopicsLook, per_second};
 use super::topics::{Kind, permission_text, retention_ms, retention_text};
 use crate::admin::answer::Answer;
-use crate::api::Failure;
+use crate::api::{Failure, GroupStats, TopicCounts, TopicStats};
 
 const PAGE_MAX: usize = 200;
 const PAGE_USUAL: usize = 50;
@@ -38,7 +38,11 @@ pub(super) struct TopicRow {
     stored: u64,
     /// Per second; `null` before there are two looks at it.
     in_rate: Option<f64>,
-    /// Groups that have a place in it, or whose consumers name it.
+    in_bytes_rate: Option<f64>,
+    /// Each group that got a message counts.
+    out_rate: Option<f64>,
+    /// Groups that have a place in it, that receive from it, or whose members own its queues. RocketMQ's own clients that keep their
+    /// place themselves are shown with the topic only.
     groups: usize,
 }
 
@@ -46,10 +50,10 @@ pub(super) struct TopicRow {
 #[derive(Clone, Serialize)]
 struct GroupRow {
     group: String,
-    members: usize,
+    members: u32,
     receivers: u32,
-    readers: usize,
-    queues: usize,
+    readers: u32,
+    topics: usize,
     lag: u64,
     leased: u64,
     waiting: u64,
@@ -59,8 +63,9 @@ struct GroupRow {
 
 /// `GET /api/topics[?filter=PART][&kind=KIND][&sort=BY][&first=N][&count=N]`.
 pub(super) async fn topics(asking: Asking<'_>) -> Result<Answer, Failure> {
-    let looks = asking.visit.admin.console.topics(asking).await?;
-    let mut rows = topic_rows(&looks);
+    let survey = &asking.visit.admin.console;
+    let (looks, groups) = (survey.topics(asking).await?, survey.groups(asking).await?);
+    let mut rows = topic_rows(&looks, &groups.now);
     if let Some(kind) = asking.request.parameter("kind").filter(|kind| !kind.is_empty()) {
         let kind =
             Kind::named(kind).ok_or_else(|| Failure::invalid("`kind` is user, retry or dead_letters"))?;
@@ -72,6 +77,7 @@ pub(super) async fn topics(asking: Asking<'_>) -> Result<Answer, Failure> {
         |row| &row.topic,
         |by, one, other| match by {
             "in" => Some(larger(one.in_rate, other.in_rate).then(other.messages.cmp(&one.messages))),
+            "out" => Some(larger(one.out_rate, other.out_rate)),
             "messages" => Some(other.messages.cmp(&one.messages)),
             "queues" => Some(other.queue_count.cmp(&one.queue_count)),
             "groups" => Some(other.groups.cmp(&one.groups)),
@@ -84,7 +90,8 @@ pub(super) async fn topics(asking: Asking<'_>) -> Result<Answer, Failure> {
 pub(super) async fn groups(asking: Asking<'_>) -> Result<Answer, Failure> {
     let looks = asking.visit.admin.console.groups(asking).await?;
     let rows = group_rows(&looks);
-    let consumers = |row: &GroupRow| row.members + row.readers + row.receivers as usize;
+    let consumers =
+        |row: &GroupRow| u64::from(row.members) + u64::from(row.receivers) + u64::from(row.readers);
     page(
         asking,
         rows,
@@ -101,44 +108,60 @@ pub(super) async fn groups(asking: Asking<'_>) -> Result<Answer, Failure> {
     )
 }
 
-/// The rows of all topics, in the order of their names.
-pub(super) fn topic_rows(looks: &Looks<Vec<TopicFigures>>) -> Vec<TopicRow> {
+/// The rows of topics. `groups` is all groups where their number in each topic is wanted.
+pub(super) fn topic_rows(looks: &Looks<TopicsLook>, groups: &[GroupStats]) -> Vec<TopicRow> {
+    let mut group_counts: HashMap<&str, usize> = HashMap::new();
+    for of in groups.iter().flat_map(|group| &group.topics) {
+        *group_counts.entry(of.topic.as_str()).or_default() += 1;
+    }
+    let infos: HashMap<_, _> = looks.now.infos.iter().map(|info| (info.id, info)).collect();
     let before = looks.before();
     let then: HashMap<_, _> =
-        before.iter().flat_map(|(look, _)| *look).map(|of| (of.info.id, of.stored)).collect();
+        before.iter().flat_map(|(look, _)| &look.figures).map(|of| (of.id, &of.counts)).collect();
     let seconds = before.as_ref().map_or(0.0, |(_, seconds)| *seconds);
-    let row = |of: &TopicFigures| TopicRow {
-        topic: of.info.topic.to_string(),
-        kind: Kind::of(&of.info.topic),
-        queue_count: of.info.queue_count,
-        retention: retention_text(of.info.retention),
-        retention_ms: retention_ms(of.info.retention),
-        level: of.info.level.map(|level| level.name()),
-        permission: permission_text(of.info.permission),
-        messages: of.messages,
-        stored: of.stored,
-        in_rate: then.get(&of.info.id).and_then(|before| per_second(of.stored, *before, seconds)),
-        groups: of.groups,
+    let row = |of: &TopicStats| {
+        // One that was made between the two requests is in the next look.
+        let info = infos.get(&of.id)?;
+        let (now, before) = (&of.counts, then.get(&of.id));
+        let rate = |count: fn(&TopicCounts) -> u64| per_second(count(now), count(before?), seconds);
+        Some(TopicRow {
+            topic: of.topic.to_string(),
+            kind: Kind::of(&of.topic),
+            queue_count: of.queue_count,
+            retention: retention_text(info.retention),
+            retention_ms: retention_ms(info.retention),
+            level: info.level.map(|level| level.name()),
+            permission: permission_text(info.permission),
+            messages: now.messages,
+            stored: now.stored,
+            in_rate: rate(|counts| counts.stored),
+            in_bytes_rate: rate(|counts| counts.stored_bytes),
+            out_rate: rate(|counts| counts.given),
+            groups: group_counts.get(of.topic.as_str()).copied().unwrap_or_default(),
+        })
     };
-    looks.now.iter().map(row).collect()
+    looks.now.figures.iter().filter_map(row).collect()
 }
 
-fn group_rows(looks: &Looks<Vec<GroupFigures>>) -> Vec<GroupRow> {
+fn group_rows(looks: &Looks<Vec<GroupStats>>) -> Vec<GroupRow> {
     let before = looks.before();
     let then: HashMap<_, _> =
-        before.iter().flat_map(|(look, _)| *look).map(|of| (of.group.as_str(), of.passed)).collect();
+        before.iter().flat_map(|(look, _)| *look).map(|of| (&of.group, of.total().passed)).collect();
     let seconds = before.as_ref().map_or(0.0, |(_, seconds)| *seconds);
-    let row = |of: &GroupFigures| GroupRow {
-        group: of.group.clone(),
-        members: of.members,
-        receivers: of.receivers,
-        readers: of.readers,
-        queues: of.queues,
-        lag: of.lag,
-        leased: of.leased,
-        waiting: of.waiting,
-        dead_letters: of.dead_letters,
-        out_rate: then.get(of.group.as_str()).and_then(|before| per_second(of.passed, *before, seconds)),
+    let row = |of: &GroupStats| {
+        let total = of.total();
+        GroupRow {
+            group: of.group.to_string(),
+            members: of.members,
+            receivers: of.receivers,
+            readers: of.readers,
+            topics: of.topics.len() + of.topics_left_out as usize,
+            lag: total.lag,
+            leased: total.leased,
+            waiting: total.waiting,
+            dead_letters: total.dead_letters,
+            out_rate: then.get(&of.group).and_then(|before| per_second(total.passed, *before, seconds)),
+        }
     };
     looks.now.iter().map(row).collect()
 }

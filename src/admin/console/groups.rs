@@ -1,5 +1,7 @@
 //! One group: who consumes for it, over which protocol, and how far it is in each queue.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use super::asking::Asking;
@@ -8,6 +10,7 @@ use super::topics::milliseconds;
 use crate::admin::answer::Answer;
 use crate::api::{
     Failure, GroupInfo, GroupQueueInfo, MemberInfo, RECEIVERS, ReaderInfo, ReaderMode, ReceiverInfo,
+    StatsAsked, StatsOf,
 };
 
 #[derive(Serialize)]
@@ -20,6 +23,8 @@ struct GroupView {
     dead_letters: u64,
     /// The sum of its places.
     passed: u64,
+    /// How long ago the oldest message was stored that it has not dealt with.
+    oldest_unread_ms: Option<u64>,
     deliveries_max: Option<u32>,
     lease_ms: Option<u64>,
     ordered_lease_ms: Option<u64>,
@@ -84,11 +89,15 @@ struct QueueView {
 /// `GET /api/groups/GROUP`.
 pub(super) async fn group(asking: Asking<'_>, group: &str) -> Result<Answer, Failure> {
     let group = asking.group(name(group)?).await?;
-    Ok(Answer::json(&GroupView::new(&group)))
+    let asked = StatsAsked { of: StatsOf::One(group.group.clone()), ages: true };
+    // It may have gone since.
+    let figures = asking.group_figures(asked).await.ok().and_then(|mut page| page.entries.pop());
+    let oldest_unread = figures.and_then(|figures| figures.total().oldest_unread_age);
+    Ok(Answer::json(&GroupView::new(&group, oldest_unread)))
 }
 
 impl GroupView {
-    fn new(group: &GroupInfo) -> Self {
+    fn new(group: &GroupInfo, oldest_unread: Option<Duration>) -> Self {
         let sum = |of: fn(&GroupQueueInfo) -> u64| group.queues.iter().map(of).fold(0, u64::saturating_add);
         let settings = group.settings.as_ref();
         let inconsistent = group.inconsistent_topics(RECEIVERS);
@@ -101,6 +110,7 @@ impl GroupView {
             waiting: sum(|queue| queue.waiting),
             dead_letters: sum(|queue| queue.dead_letters),
             passed: sum(|queue| queue.committed.map_or(0, |offset| offset.0)),
+            oldest_unread_ms: oldest_unread.map(milliseconds),
             deliveries_max: settings.and_then(|settings| settings.deliveries_max),
             lease_ms: settings.and_then(|settings| settings.lease).map(milliseconds),
             ordered_lease_ms: settings.and_then(|settings| settings.ordered_lease).map(milliseconds),

@@ -13,49 +13,26 @@ use tokio::time::Instant;
 
 use super::asking::Asking;
 use super::publish::Publisher;
-use crate::api::{Failure, GroupInfo, GroupQueueInfo, RECEIVERS, Status, TopicInfo};
+use crate::api::{Failure, GroupStats, StatsAsked, StatsOf, StatsPage, TopicInfo, TopicStats};
 
 const LOOK_INTERVAL: Duration = Duration::from_millis(1_500);
 /// A rate over a longer stretch says nothing of now.
 const RATE_STRETCH_MAX: Duration = Duration::from_secs(30);
-/// Each is asked for by a request of its own.
-const ENTRIES_MAX: usize = 256;
+const ENTRIES_MAX: usize = 4_096;
 
 /// What the console keeps between two calls.
 #[derive(Default)]
 pub(in crate::admin) struct Survey {
-    topics: Kept<Vec<TopicFigures>>,
-    groups: Kept<Vec<GroupFigures>>,
+    topics: Kept<TopicsLook>,
+    groups: Kept<Vec<GroupStats>>,
     pub(super) publisher: Publisher,
 }
 
-/// What a topic has.
+/// What was found of topics, each list in the order of their names.
 #[derive(Debug)]
-pub(super) struct TopicFigures {
-    /// Without its queues and consumers.
-    pub info: TopicInfo,
-    pub messages: u64,
-    /// All that were ever stored.
-    pub stored: u64,
-    /// Groups that have a place in it, or whose consumers name it.
-    pub groups: usize,
-}
-
-/// What a group has, over all of its topics.
-#[derive(Debug)]
-pub(super) struct GroupFigures {
-    pub group: String,
-    /// Those who own queues, those who receive, and RocketMQ's own clients.
-    pub members: usize,
-    pub receivers: u32,
-    pub readers: usize,
-    pub queues: usize,
-    pub lag: u64,
-    pub leased: u64,
-    pub waiting: u64,
-    pub dead_letters: u64,
-    /// The sum of its places.
-    pub passed: u64,
+pub(super) struct TopicsLook {
+    pub infos: Vec<TopicInfo>,
+    pub figures: Vec<TopicStats>,
 }
 
 /// The last two looks at something. Whoever looks keeps the others waiting for what it finds.
@@ -102,72 +79,36 @@ impl<T> Kept<T> {
 }
 
 impl Survey {
-    /// Figures of topics in the order of their names, for somebody who may read them.
-    pub(super) async fn topics(&self, asking: Asking<'_>) -> Result<Looks<Vec<TopicFigures>>, Failure> {
+    /// Figures of topics, for somebody who may read them.
+    pub(super) async fn topics(&self, asking: Asking<'_>) -> Result<Looks<TopicsLook>, Failure> {
         asking.visit.may_administer(asking.request).await?;
         let find = async || {
-            let mut listed = asking.topic_list().await?;
-            listed.sort_unstable_by(|one, other| one.topic.cmp(&other.topic));
-            let mut figures = Vec::new();
-            for topic in listed.into_iter().take(ENTRIES_MAX) {
-                match asking.topic(topic.topic).await {
-                    Ok(info) => figures.push(TopicFigures::of(info)),
-                    // It has gone since.
-                    Err(failure) if failure.status == Status::TopicNotExist => {}
-                    Err(failure) => return Err(failure),
-                }
-            }
-            Ok(figures)
+            let infos = asking.topic_list().await?;
+            let figures = pages(async |asked| asking.topic_figures(asked).await).await?;
+            Ok(TopicsLook { infos, figures })
         };
         self.topics.look(find).await
     }
 
     /// And of groups.
-    pub(super) async fn groups(&self, asking: Asking<'_>) -> Result<Looks<Vec<GroupFigures>>, Failure> {
+    pub(super) async fn groups(&self, asking: Asking<'_>) -> Result<Looks<Vec<GroupStats>>, Failure> {
         asking.visit.may_administer(asking.request).await?;
-        let find = async || {
-            let mut listed = asking.group_list().await?;
-            listed.sort_unstable();
-            let mut figures = Vec::new();
-            for group in listed.into_iter().take(ENTRIES_MAX) {
-                match asking.group(group).await {
-                    Ok(info) => figures.push(GroupFigures::of(&info)),
-                    Err(failure) if failure.status == Status::GroupNotExist => {}
-                    Err(failure) => return Err(failure),
-                }
-            }
-            Ok(figures)
-        };
-        self.groups.look(find).await
+        self.groups.look(async || pages(async |asked| asking.group_figures(asked).await).await).await
     }
 }
 
-impl TopicFigures {
-    fn of(mut info: TopicInfo) -> Self {
-        let queues = std::mem::take(&mut info.queues);
-        let groups = info.consumers.take().map_or(0, |consumers| consumers.groups.len());
-        let messages = queues.iter().map(|queue| queue.end_offset.0.saturating_sub(queue.first_offset.0));
-        let messages = messages.fold(0, u64::saturating_add);
-        let stored = queues.iter().map(|queue| queue.end_offset.0).fold(0, u64::saturating_add);
-        Self { info, messages, stored, groups }
-    }
-}
-
-impl GroupFigures {
-    fn of(info: &GroupInfo) -> Self {
-        let sum = |of: fn(&GroupQueueInfo) -> u64| info.queues.iter().map(of).fold(0, u64::saturating_add);
-        Self {
-            group: info.group.to_string(),
-            members: info.members.iter().filter(|member| member.member != RECEIVERS).count(),
-            // Those of the last half minute as well, of whom it is not known how many they were.
-            receivers: info.receivers.iter().map(|receiver| receiver.active.max(1)).sum(),
-            readers: info.readers.len(),
-            queues: info.queues.len(),
-            lag: sum(|queue| queue.lag),
-            leased: sum(|queue| queue.leased),
-            waiting: sum(|queue| queue.waiting),
-            dead_letters: sum(|queue| queue.dead_letters),
-            passed: sum(|queue| queue.committed.map_or(0, |offset| offset.0)),
+/// Page after page, as far as the bound.
+async fn pages<Entry, Name>(
+    ask: impl AsyncFn(StatsAsked<Name>) -> Result<StatsPage<Entry, Name>, Failure>,
+) -> Result<Vec<Entry>, Failure> {
+    let (mut entries, mut after) = (Vec::new(), None);
+    loop {
+        let mut page = ask(StatsAsked { of: StatsOf::After(after), ages: false }).await?;
+        entries.append(&mut page.entries);
+        after = page.next;
+        if after.is_none() || entries.len() >= ENTRIES_MAX {
+            entries.truncate(ENTRIES_MAX);
+            return Ok(entries);
         }
     }
 }
@@ -206,6 +147,17 @@ mod tests {
                 "a rate over a minute is none of now"
             );
         });
+    }
+
+    #[test]
+    fn pages_follow_one_another() {
+        let ask = async |asked: StatsAsked<u64>| {
+            let StatsOf::After(after) = asked.of else { unreachable!("pages are asked for") };
+            let first = after.map_or(0, |after| after + 1);
+            let next = (first < 4).then_some(first + 1);
+            Ok(StatsPage { entries: vec![first, first + 1], next })
+        };
+        assert_eq!(run(pages(ask)), Ok(vec![0, 1, 2, 3, 4, 5]));
     }
 
     #[test]

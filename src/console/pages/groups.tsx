@@ -10,6 +10,9 @@ const PAGE = 50;
 /** Who consumes for a group now, whatever they speak. */
 export const consumers = (group: GroupRow) => group.members + group.receivers + group.readers;
 
+/** Whether it is behind, and nobody does anything about it: who receives now and then is not there between two receives. */
+export const isLeft = (group: GroupRow) => consumers(group) === 0 && group.lag > 0 && group.out_rate === 0;
+
 const consumersOf = (group: Group) =>
   group.members.length + group.readers.length + group.receivers.reduce((sum, one) => sum + Math.max(1, one.active), 0);
 
@@ -25,7 +28,10 @@ function trouble(group: Group): string[] {
 }
 
 export function GroupState({ group }: { group: GroupRow }) {
-  if (consumers(group) === 0) return <Badge tone={group.lag > 0 ? "bad" : "plain"}>nobody now</Badge>;
+  if (consumers(group) === 0) {
+    if ((group.out_rate ?? 0) > 0) return <Badge>now and then</Badge>;
+    return <Badge tone={isLeft(group) ? "bad" : "plain"}>nobody now</Badge>;
+  }
   return (
     <span class="badges">
       {group.members > 0 && <Badge tone="accent">{plural(group.members, "member")}</Badge>}
@@ -134,7 +140,7 @@ function GroupDetail({ group, before, elapsed }: { group: Group; before: Group |
         </Card>
       )}
       <dl class="tiles">
-        <Tile label="Behind" value={short(group.lag)} unit="messages" tone={group.lag > 0 && consumersOf(group) === 0 ? "bad" : "accent"} />
+        <Tile label="Behind" value={short(group.lag)} unit="messages" note={group.oldest_unread_ms === null ? "" : `the oldest ${age(group.oldest_unread_ms)}`} tone={group.lag > 0 && consumersOf(group) === 0 ? "bad" : "accent"} />
         <Tile label="Out" value={rate(perSecond(group.passed, before?.passed, elapsed))} unit="messages/s" />
         <Tile label="Leased" value={short(group.leased)} note={`${short(group.waiting)} wait to come again`} />
         <Tile label="Dead letters" value={short(group.dead_letters)} tone={group.dead_letters > 0 ? "warn" : "plain"} />

@@ -4,7 +4,7 @@ import { bytes, count, nanoseconds, perSecond, plural, rate, short } from "../fo
 import { BYTES_IN, BYTES_OUT, MESSAGES_IN, MESSAGES_OUT, SLOTS, note, rates, together } from "../history";
 import { link } from "../router";
 import { Awaited, Badge, Card, Empty, Share, Table, Tile } from "../ui";
-import { GroupState, consumers } from "./groups";
+import { GroupState, isLeft } from "./groups";
 
 const SHOWN = 8;
 
@@ -96,7 +96,7 @@ function Trouble({ node, before, groups }: { node: Node; before: Node | null; gr
     if (grown("damaged_batches") > 0) found.push({ key: "damage", text: "Stored bytes do not match their checksum: see the broker's log" });
   }
   for (const group of groups?.rows ?? []) {
-    if (consumers(group) > 0 || group.lag === 0) continue;
+    if (!isLeft(group)) continue;
     const text = `${group.group} is ${plural(group.lag, "message")} behind, and nobody consumes`;
     found.push({ key: group.group, text, href: link(["groups", group.group]) });
   }
@@ -125,7 +125,7 @@ function BusyTopics({ page }: { page: Page<TopicRow> }) {
               {rate(row.in_rate)} <small>/s in</small>
             </span>
             <Share value={row.in_rate ?? 0} most={most} />
-            <small>{`${plural(row.messages, "message")} stored, ${plural(row.groups, "group")}`}</small>
+            <small>{`${plural(row.messages, "message")} stored, ${rate(row.out_rate)} /s out to ${plural(row.groups, "group")}`}</small>
           </li>
         ))}
     </ol>
@@ -144,7 +144,7 @@ function LateGroups({ page }: { page: Page<GroupRow> }) {
             <span class="figure">
               {short(row.lag)} <small>behind</small>
             </span>
-            <Share value={row.lag} most={most} tone={consumers(row) === 0 && row.lag > 0 ? "bad" : "warn"} />
+            <Share value={row.lag} most={most} tone={isLeft(row) ? "bad" : "warn"} />
             <small>
               <GroupState group={row} />
             </small>

@@ -1,6 +1,6 @@
 import { useEffect, useState } from "preact/hooks";
 import { type Page, type Published, type Topic, type TopicRow, describe, name, post, query, useLive } from "../api";
-import { count, perSecond, plural, rate, retention, short } from "../format";
+import { bytes, count, perSecond, plural, rate, retention, short } from "../format";
 import { type Route, link, replace } from "../router";
 import { Awaited, Badge, Card, Dialog, Field, Barred, Filter, Table, Tabs, Tile, useMayChange, useNotice, useSettled } from "../ui";
 
@@ -78,7 +78,8 @@ function TopicTable({ page, filtered, sort, setSort }: { page: Page<TopicRow>; f
       empty={filtered ? "No topic has that in its name." : "No topics of this kind."}
       columns={[
         { head: "Topic", main: true, by: "name", cell: (row) => <a href={link(["topics", row.topic])}>{row.topic}</a> },
-        { head: "In /s", number: true, by: "in", cell: (row) => rate(row.in_rate) },
+        { head: "In /s", number: true, by: "in", cell: (row) => <span title={row.in_bytes_rate === null ? undefined : `${bytes(row.in_bytes_rate)}/s`}>{rate(row.in_rate)}</span> },
+        { head: "Out /s", number: true, by: "out", cell: (row) => rate(row.out_rate) },
         { head: "Messages", number: true, by: "messages", cell: (row) => count(row.messages) },
         { head: "Queues", number: true, by: "queues", cell: (row) => count(row.queue_count) },
         { head: "Groups", number: true, by: "groups", cell: (row) => count(row.groups) },
