@@ -41,7 +41,7 @@ pub struct ServeSettings {
     #[arg(long, value_name = "ADDRESS|none")]
     #[serde(deserialize_with = "from_text")]
     pub admin: Option<OrNone<SocketAddr>>,
-    /// Without access keys, let whoever reaches the admin address publish and reset groups in its console
+    /// Without access keys, let whoever reaches the admin address publish, reset groups and send dead letters again in its console
     /// [default: false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub admin_writable: Option<bool>,

@@ -179,6 +179,8 @@ export interface MessageRow {
   /** The topic of a dead letter before it was one, and how often it was delivered. */
   origin_topic: string | null;
   deliveries: string | null;
+  /** Of a dead letter: it was sent once more, and is none any more. */
+  redriven?: boolean;
 }
 
 export interface Messages {
@@ -204,6 +206,12 @@ export interface DeadLetters {
   group: string;
   topic: string;
   messages: number;
+}
+
+export interface Redriven {
+  outcomes: ({ outcome: "moved"; queue: number; offset: number } | { outcome: "before" | "gone" })[];
+  /** Why the next one was not sent, and nothing after it. */
+  stopped: string | null;
 }
 
 export interface Published {

@@ -249,6 +249,23 @@ test("a group is reset after a look at what that does, by keyboard alone", async
   await close();
 });
 
+test("dead letters are sent again", async () => {
+  const { page, go, close } = await open();
+  await go("dead-letters?group=ledger");
+  await page.getByRole("button", { name: "Send again" }).first().click();
+  await page.getByRole("dialog").getByRole("button", { name: "Send", exact: true }).click();
+  await page.getByText("1 message sent again").waitFor();
+  await page.getByText("sent again", { exact: true }).waitFor();
+  await page.getByRole("button", { name: "Send all 2 again" }).click();
+  await inspect(page, "the dialog to send again");
+  await page.screenshot({ path: join(PICTURES, "redrive-1600-light.png") });
+  await page.getByRole("dialog").getByRole("button", { name: "Send 2" }).click();
+  await page.getByText("2 messages sent again").waitFor();
+  const found = JSON.parse(broker.command(["message", "find", "payments", "--key", "p-2", "-o", "json"]));
+  assert.equal(found.messages.length, 2, "as it was sent, and again");
+  await close();
+});
+
 test("a key shows what it may, and a wrong one nothing", async () => {
   const keys = Broker.keys(
     '[[keys]]\nid = "root"\nsecret = "r"\nadmin = true\n[[keys]]\nid = "shop"\nsecret = "s"\nconsume = [{ topic = "orders", group = "*" }]\n',

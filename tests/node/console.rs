@@ -12,7 +12,7 @@ use super::remoting::{Remoting, heartbeat};
 use crate::support::directory::test_directory;
 use crate::support::http_connection::{Answer, Connection};
 use crate::support::load::topic;
-use crate::support::node::{Node, PATIENCE, Setup};
+use crate::support::node::{Node, PATIENCE, Setup, wait_for};
 
 const COMMIT: i32 = 15;
 const HEART_BEAT: i32 = 34;
@@ -344,6 +344,7 @@ fn without_keys_the_console_only_shows_unless_the_operator_says_otherwise() {
     for (path, body) in [
         ("topics/orders/messages", json!({ "body": "x" })),
         ("groups/g/reset", json!({ "topic": "orders", "to": "first" })),
+        ("dead-letters/g/redrive", json!({ "queue": 0, "offsets": [0], "to": "orders" })),
     ] {
         let (status, words) = console.refused("POST", path, &body);
         assert!(status == 403 && words.contains("--admin-writable"), "{path}: {status} {words}");
@@ -412,7 +413,7 @@ fn a_group_is_reset_to_what_the_preview_has_shown() {
 }
 
 #[test]
-fn dead_letters_are_listed() {
+fn dead_letters_are_listed_and_sent_once_more() {
     let flags =
         ["--admin-writable", "--shards", "2", "--http", "127.0.0.1:0", "--deliveries", "1", "--lease", "1s"];
     let console = Console::start(&flags);
@@ -435,5 +436,20 @@ fn dead_letters_are_listed() {
     assert_eq!(listed()["rows"], json!([{ "group": "g", "topic": "%DLQ%g", "messages": 2 }]));
     let letters = || console.get("dead-letters/g")["messages"].as_array().expect("a list").clone();
     let first = letters()[0].clone();
-    assert_eq!(first["origin_topic"], "orders");
+    assert_eq!((&first["origin_topic"], &first["redriven"]), (&json!("orders"), &json!(false)));
+    let wanted = json!({ "queue": first["queue"], "offsets": [first["offset"]], "to": "orders" });
+    let report = console.post("dead-letters/g/redrive", &wanted);
+    assert_eq!((&report["outcomes"][0]["outcome"], &report["stopped"]), (&json!("moved"), &Value::Null));
+    assert_eq!(console.post("dead-letters/g/redrive", &wanted)["outcomes"][0]["outcome"], "before");
+    wait_for("it is marked", || letters()[0]["redriven"] == true);
+    assert_eq!(letters()[1]["redriven"], false);
+    let none: [u64; 0] = [];
+    for offsets in [json!(none), json!((0..65).collect::<Vec<_>>())] {
+        let (status, words) = console.refused(
+            "POST",
+            "dead-letters/g/redrive",
+            &json!({ "queue": 0, "offsets": offsets, "to": "orders" }),
+        );
+        assert!(status == 400 && words.contains("1 to 64"), "{words}");
+    }
 }

@@ -6,9 +6,10 @@ use crate::admin::request::Request;
 use crate::admin::server::Visit;
 use crate::api::{
     self, Failure, Fetch, Fetched, FindMessages, Found, GroupInfo, GroupStats, OffsetSpec, Produce, Produced,
-    Reply, ResetGroup, ShardAddress, StatsAsked, StatsPage, Status, TopicInfo, TopicStats,
+    Redrive, RedriveReport, RedrivenRanges, Reply, ResetGroup, ShardAddress, StatsAsked, StatsPage, Status,
+    TopicInfo, TopicStats,
 };
-use crate::types::{GroupName, QueueKey, QueueOffset, TopicName};
+use crate::types::{GroupName, QueueKey, QueueNumber, QueueOffset, TopicName};
 
 /// Whoever calls, and what is asked for them.
 #[derive(Clone, Copy)]
@@ -44,6 +45,9 @@ asks! {
     fetch(fetch: Fetch) = api::Request::Fetch(fetch) => Fetched(Fetched);
     find(find: FindMessages) = api::Request::FindMessages(find) => Found(Found);
     produce(produce: Produce) = api::Request::Produce(produce) => Produced(Produced);
+    redrive(redrive: Redrive) = api::Request::Redrive(redrive) => Redriven(RedriveReport);
+    redriven(group: GroupName, queue: QueueNumber, from: QueueOffset) = api::Request::RedrivenRanges { group, queue, from }
+        => RedrivenRanges(RedrivenRanges);
 }
 
 impl Asking<'_> {

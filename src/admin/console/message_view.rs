@@ -32,7 +32,7 @@ pub(super) struct Place<'a> {
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct MessageRow {
     topic: String,
-    queue: u32,
+    pub queue: u32,
     pub offset: u64,
     shard: u16,
     /// As text, since numbers of scripts are no good for all of it.
@@ -51,6 +51,9 @@ pub(super) struct MessageRow {
     /// The topic of a dead letter before it was one, or of a message that is to be consumed once more.
     origin_topic: Option<String>,
     deliveries: Option<String>,
+    /// Of dead letters: it was sent once more, and is none any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redriven: Option<bool>,
 }
 
 /// All of a message.
@@ -87,6 +90,7 @@ impl MessageRow {
             preview: if is_plain { preview(record.body()) } else { None },
             origin_topic: property(names::RETRY_TOPIC).or_else(|| property(names::DEAD_LETTER_TOPIC)),
             deliveries: property(names::RECONSUME_TIMES),
+            redriven: None,
         }
     }
 }

@@ -23,6 +23,7 @@ pub(in crate::admin) async fn answer(visit: &Visit, request: &Request, path: &[&
         },
         (&Method::POST, ["topics", topic, "messages"]) => publish::publish(asking, topic).await,
         (&Method::POST, ["groups", group, "reset"]) => reset::reset(asking, group).await,
+        (&Method::POST, ["dead-letters", group, "redrive"]) => dead_letters::redrive(asking, group).await,
         (_, path) if changes(path) => return Answer::not_allowed(WRITE),
         _ => return Answer::not_allowed(READ),
     };
@@ -50,5 +51,5 @@ async fn read(asking: Asking<'_>, path: &[&str]) -> Option<Result<Answer, Failur
 
 /// Whether a path is one that something is changed by.
 fn changes(path: &[&str]) -> bool {
-    matches!(path, ["topics", _, "messages"] | ["groups", _, "reset"])
+    matches!(path, ["topics", _, "messages"] | ["groups", _, "reset"] | ["dead-letters", _, "redrive"])
 }

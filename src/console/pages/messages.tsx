@@ -1,3 +1,4 @@
+import type { ComponentChildren } from "preact";
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { type Message, type MessageRow, type Messages, type Page, type TopicRow, describe, get, query, useLive } from "../api";
 import { type View, asHex, asJson, asText, fromBase64, visible } from "../body";
@@ -200,7 +201,7 @@ function Results({ sought }: { sought: Sought }) {
   );
 }
 
-export function MessageTable({ rows, look, dead }: { rows: MessageRow[]; look: (row: MessageRow) => void; dead?: boolean }) {
+export function MessageTable({ rows, look, action }: { rows: MessageRow[]; look: (row: MessageRow) => void; action?: (row: MessageRow) => ComponentChildren }) {
   return (
     <Table<MessageRow>
       label="Messages"
@@ -217,12 +218,13 @@ export function MessageTable({ rows, look, dead }: { rows: MessageRow[]; look: (
             </button>
           ),
         },
-        ...(dead ? [{ head: "From", cell: (row: MessageRow) => row.origin_topic ?? "\u2013" }] : []),
+        ...(action ? [{ head: "From", cell: (row: MessageRow) => row.origin_topic ?? "\u2013" }] : []),
         { head: "Place", cell: (row) => <span class="place">{`${row.queue} \u00b7 ${count(row.offset)}`}</span> },
         { head: "Tag", cell: (row) => (row.tag ? <Badge>{visible(row.tag)}</Badge> : "\u2013") },
         { head: "Keys", cell: (row) => (row.keys ? <code>{visible(row.keys)}</code> : "\u2013") },
         { head: "Size", number: true, minor: true, cell: (row) => bytes(row.body_bytes) },
         { head: "Body", cell: (row) => <span class="preview-text">{row.preview === null ? "no text" : visible(row.preview)}</span> },
+        ...(action ? [{ head: "Again", cell: action }] : []),
       ]}
     />
   );
