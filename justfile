@@ -36,6 +36,10 @@ console:
 console-tests:
     bash tests/console/run.sh
 
+# Things break, and each is looked for in top, metrics, console and alerts (as root; with Debian's Prometheus)
+watch:
+    bash tests/watch/run.sh
+
 # mqadmin against Apache's broker and ours in the same state, side by side (needs Java 17, Maven and Python)
 compare-apache:
     bash tools/compare-apache.sh
