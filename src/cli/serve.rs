@@ -247,7 +247,7 @@ fn render_doors(options: &ServeOptions, started: &Started) -> String {
         };
     }
     if let Some(address) = started.bound.admin {
-        text += &format!("  the admin address listens on {address}  (HTTP: health, metrics)\n");
+        text += &format!("  the admin address listens on {address}  (HTTP: console, health, metrics)\n");
     }
     if options.tls_files().is_some() {
         text += match options.tls_mode {

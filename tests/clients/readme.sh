@@ -67,6 +67,7 @@ handle=
 while IFS= read -r step; do
     step=${step//HANDLE/$handle}
     [ -z "${LINES_SENT:-}" ] || step=${step//1000000/$LINES_SENT}
+    step=${step//\/var\/tmp\/turbopump/$work\/data}
     echo "== $step"
     case "$step" in
     program*) run_program "${step#program }"; continue ;;
@@ -76,6 +77,8 @@ while IFS= read -r step; do
     head -n 5 "$work/output"
     case "$step" in
     *"message receive"*) handle=$(sed -n 's/^handle *//p' "$work/output" | head -n 1); [ -n "$handle" ] ;;
+    *"dlq list"*) grep -q orders "$work/output" ;;
+    *"dlq redrive"*) grep -q '^1 ' "$work/output" ;;
     *"message find"*) grep -q 'three apples' "$work/output" ;;
     esac
 done <"$work/steps"
