@@ -5,8 +5,9 @@ use std::time::Duration;
 use crate::clock::SharedClock;
 use crate::types::{ByteBudget, MonotonicTime};
 
-/// How long a slice is: as long as a full group takes to be parsed, which others wait for anyway.
-const SLICE: Duration = Duration::from_micros(300);
+/// How long a slice is: a tenth of a millisecond, since who publishes a durable message waits for one at each of four turns of the
+/// executor (to be read, written, flushed and answered), and should be done within the time that a device takes for it.
+const SLICE: Duration = Duration::from_micros(100);
 
 /// Steps from one look at the clock to the next: a look costs as much as a step.
 const STEPS_PER_LOOK: u32 = 16;
