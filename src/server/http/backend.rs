@@ -32,8 +32,8 @@ use crate::wire::record::{Record, RecordView};
 /// Properties with a meaning that are asked for in this protocol as such. Others that are reserved would be stored and
 /// not obeyed, so they are refused.
 const OBEYED: [&str; 2] = [START_DELIVERY_TIME, TRANSACTION_CHECK_SECONDS];
-/// To make a message's part of an answer out of properties of so many bytes takes a slice of time and more.
-const LONG_PROPERTIES_BYTES: usize = 16 * 1024;
+/// To make a message's part of an answer out of properties of so many bytes takes about half a slice of time.
+const LONG_PROPERTIES_BYTES: usize = 4 * 1024;
 /// Half messages have no group in the publisher's request, so their handles are bound to none.
 const NO_GROUP: &str = "";
 
@@ -137,7 +137,7 @@ impl BrokerBackend {
         Ok((text, id))
     }
 
-    fn delivered(
+    async fn delivered(
         &self,
         message: &ReceivedMessage,
         topic: &TopicName,
@@ -145,8 +145,8 @@ impl BrokerBackend {
     ) -> Result<Option<DeliveredMessage>, HttpError> {
         let handle = ReceiptHandle::Message(message.receipt);
         let id_of = |location| self.id_of_location(message.receipt.key.queue, location);
-        let record =
-            self.delivered_record(&message.record, message.born_time, || message.location.and_then(id_of))?;
+        let id = || message.location.and_then(id_of);
+        let record = self.delivered_record(&message.record, message.born_time, id).await?;
         Ok(record.map(|record| DeliveredMessage {
             receipt_handle: self.handles.encode(&handle, topic.as_str(), group.as_str()),
             first_consume_time: message.first_delivery,
@@ -156,16 +156,17 @@ impl BrokerBackend {
         }))
     }
 
-    fn delivered_half(
+    async fn delivered_half(
         &self,
         half: &HalfMessage,
         topic: &TopicName,
     ) -> Result<Option<DeliveredMessage>, HttpError> {
         let handle = ReceiptHandle::Half(half.receipt, half.next_check);
-        let record = self.delivered_record(&half.record, half.born_time, || {
+        let id = || {
             let location = RecordLocation { position: half.receipt.position, index: 0 };
             self.id_of_location(half.receipt.key.queue, location)
-        })?;
+        };
+        let record = self.delivered_record(&half.record, half.born_time, id).await?;
         Ok(record.map(|record| DeliveredMessage {
             receipt_handle: self.handles.encode(&handle, topic.as_str(), NO_GROUP),
             first_consume_time: half.first_check,
@@ -189,7 +190,7 @@ impl BrokerBackend {
 
     /// What a stored record of a batch born at `born_time` says about its message, with `id_of_location` for its id when its
     /// producer gave it none; the other times and the handle are the delivery's.
-    fn delivered_record(
+    async fn delivered_record(
         &self,
         bytes: &Bytes,
         born_time: Timestamp,
@@ -222,7 +223,7 @@ impl BrokerBackend {
             receipt_handle: String::new(),
             body,
             tag: (!record.tag().is_empty()).then(|| text(record.tag())),
-            properties: property_text(shown),
+            properties: property_text(shown, async || self.broker.rest().await).await,
             publish_time: Timestamp(born_time.0.saturating_add_signed(i64::from(record.born_delta_ms()))),
             first_consume_time: Timestamp(0),
             next_consume_time: Timestamp(0),
@@ -242,7 +243,7 @@ impl BrokerBackend {
         let mut delivered = Vec::with_capacity(messages.len());
         let mut room = limits::RECEIVE_BYTES_MAX;
         for (at, message) in messages.iter().enumerate() {
-            let Some(made) = self.delivered(message, topic, group)? else { continue };
+            let Some(made) = self.delivered(message, topic, group).await? else { continue };
             if made.body.len() > room && !delivered.is_empty() {
                 self.broker.give_back(group, &messages[at..]).await;
                 break;
@@ -397,7 +398,11 @@ impl Backend for BrokerBackend {
             };
             return match self.ask_for(client, receive, consume.wait).await? {
                 Reply::Halves(halves) => {
-                    halves.iter().filter_map(|half| self.delivered_half(half, &topic).transpose()).collect()
+                    let mut delivered = Vec::with_capacity(halves.len());
+                    for half in &halves {
+                        delivered.extend(self.delivered_half(half, &topic).await?);
+                    }
+                    Ok(delivered)
                 }
                 other => Err(unexpected(&other)),
             };
