@@ -14,6 +14,17 @@ pub const DISK_STALL: std::time::Duration = std::time::Duration::from_millis(50)
 /// A core that looks at its rings no earlier than after this much of its time is told as a long turn: the longest single thing
 /// that it does for a client, a step of a handshake with a large RSA key, takes half of it.
 pub const LONG_TURN: std::time::Duration = std::time::Duration::from_millis(10);
+/// Of the slowest requests, as many are kept of each of the last minutes.
+pub const SLOW_REQUESTS_KEPT: usize = 100;
+pub const SLOW_REQUESTS_MINUTES: usize = 10;
+/// And so many are told at once, over all shards.
+pub const SLOW_REQUESTS_MAX: u32 = 1_000;
+/// So many look at a topic's latencies at once, on each shard, each at so many kinds of requests, and for so long.
+pub const MEASUREMENTS_MAX: usize = 2;
+pub const MEASURED_KINDS_MAX: usize = 6;
+pub const MEASURED_MS_MAX: u32 = 60_000;
+/// So many long polls that become due at once are a storm.
+pub const WAKE_STORM: usize = 64;
 /// Bytes of the index that are written at once.
 pub const INDEX_PIECE_BYTES: usize = 128 * 1024;
 /// A group that holds this much takes no further batch; its producers wait for the swap. A single larger batch makes

@@ -1,13 +1,19 @@
 //! What a shard counts: one function or counter per observation, plain integers of one executor, no atomics.
 
+mod flight_recorder;
+mod measurement;
 mod tally;
+mod timeline;
 
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
+use hdrhistogram::{Counter as HistogramCounter, Histogram};
 
+pub use self::flight_recorder::{Answered, FlightRecorder, Measuring, Recorded, Underway};
+pub use self::measurement::{Measured, Measurement};
 pub use self::tally::{Given, HeldTally, Intake, Tallies, note_span};
+pub use self::timeline::{LogMark, Timeline};
 use crate::api::{HistogramInfo, STAGE_BOUNDS, StageReading};
 
 /// The longest latency that is told apart, nanoseconds; longer ones count as this.
@@ -116,6 +122,8 @@ macro_rules! counters {
             stages: RefCell<Vec<Latencies>>,
             /// By topic and by group.
             pub tallies: RefCell<Tallies>,
+            /// The slowest requests.
+            pub flight: FlightRecorder,
         }
 
         impl ShardMetrics {
@@ -124,6 +132,7 @@ macro_rules! counters {
                     $($name: Counter::default(),)*
                     stages: RefCell::new(Stage::ALL.map(|_| Latencies::new()).into()),
                     tallies: RefCell::default(),
+                    flight: FlightRecorder::default(),
                 }
             }
 
@@ -266,7 +275,7 @@ impl ShardMetrics {
     }
 }
 
-fn summary(stage: &str, histogram: &Histogram<u64>) -> HistogramInfo {
+fn summary<C: HistogramCounter>(stage: &str, histogram: &Histogram<C>) -> HistogramInfo {
     let at = |quantile| histogram.value_at_quantile(quantile);
     HistogramInfo {
         stage: stage.to_owned(),

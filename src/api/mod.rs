@@ -13,6 +13,7 @@ mod receive;
 mod reply;
 mod request;
 mod settings;
+mod slow;
 mod stats;
 mod status;
 
@@ -28,5 +29,6 @@ pub use receive::*;
 pub use reply::*;
 pub use request::*;
 pub use settings::*;
+pub use slow::*;
 pub use stats::*;
 pub use status::{Failure, Status};

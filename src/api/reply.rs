@@ -11,6 +11,7 @@ use super::purge::PurgeReport;
 use super::readers::ReaderInfo;
 use super::receive::{GroupSettings, GroupTerms, ReceiptOutcome, ReceivedMessage, ReceiverInfo};
 use super::settings::SettingInfo;
+use super::slow::{LatencyInfo, SlowRequest};
 use super::stats::{GroupStats, StatsPage, TopicStats};
 use crate::types::{
     GroupName, InstanceName, Level, LogPosition, NodeId, QueueKey, QueueNumber, QueueOffset, Receipt,
@@ -51,6 +52,9 @@ pub enum Reply {
     TopicStats(StatsPage<TopicStats, TopicName>),
     GroupStats(StatsPage<GroupStats, GroupName>),
     Settings(Vec<SettingInfo>),
+    /// The slowest first.
+    Slow(Vec<SlowRequest>),
+    Latency(LatencyInfo),
     Done,
 }
 

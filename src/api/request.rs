@@ -10,6 +10,7 @@ use super::hold::{EndTransaction, Hold, ListDelayed, RecallDelayed, ReceiveHalve
 use super::purge::PurgeTopic;
 use super::receive::{Acknowledge, ChangeLease, GroupSettings, Receive, SetUpGroup};
 use super::settings::SettingChange;
+use super::slow::{ListSlow, MeasureLatency, RequestSubject};
 use super::stats::StatsAsked;
 use crate::types::{
     GroupName, InstanceName, Level, QueueKey, QueueNumber, QueueOffset, Retention, ShardId, Timestamp,
@@ -86,6 +87,66 @@ pub enum Request {
     GroupStats(StatsAsked<GroupName>),
     /// Change these, all or none, and say how all are then; none: say how they are.
     Settings(Vec<SettingChange>),
+    ListSlow(ListSlow),
+    MeasureLatency(MeasureLatency),
+}
+
+impl Request {
+    /// What it is about, for whoever looks where its time went.
+    pub fn subject(&self) -> RequestSubject {
+        let of_queue = |kind, key| RequestSubject::of_queue(kind, key, None);
+        match self {
+            Request::Produce(produce) => of_queue("produce", produce.key),
+            Request::Fetch(fetch) => RequestSubject::of_queue("fetch", fetch.key, Some(fetch.offset)),
+            Request::Watch(_) => RequestSubject::of("watch"),
+            Request::FindOffset { key, .. } => of_queue("find-offset", *key),
+            Request::CreateTopic(change) => RequestSubject::of_topic("create-topic", &change.topic),
+            Request::AlterTopic(change) => RequestSubject::of_topic("alter-topic", &change.topic),
+            Request::DeleteTopic(topic) => RequestSubject::of_topic("delete-topic", topic),
+            Request::DescribeTopic(topic) => RequestSubject::of_topic("describe-topic", topic),
+            Request::ListTopics => RequestSubject::of("list-topics"),
+            Request::Route(Some(topic)) => RequestSubject::of_topic("route", topic),
+            Request::Route(None) => RequestSubject::of("route"),
+            Request::OpenTopic(topic) => RequestSubject::of_topic("open-topic", topic),
+            Request::CommitOffset(commit) => {
+                RequestSubject::of_queue("commit-offset", commit.key, Some(commit.offset))
+            }
+            Request::CommittedOffset { key, .. } => of_queue("committed-offset", *key),
+            Request::JoinGroup(_) => RequestSubject::of("join-group"),
+            Request::LeaveGroup { .. } => RequestSubject::of("leave-group"),
+            Request::ListGroups => RequestSubject::of("list-groups"),
+            Request::DescribeGroup(_) => RequestSubject::of("describe-group"),
+            Request::DeleteGroup(_) => RequestSubject::of("delete-group"),
+            Request::ResetGroup(reset) => RequestSubject::of_topic("reset-group", &reset.topic),
+            Request::Receive(receive) => RequestSubject::of_topic("receive", &receive.topic),
+            Request::Acknowledge(acknowledge) => match acknowledge.receipts.first() {
+                Some(receipt) => of_queue("acknowledge", receipt.key),
+                None => RequestSubject::of("acknowledge"),
+            },
+            Request::ChangeLease(change) => of_queue("change-lease", change.receipt.key),
+            Request::AlterGroup(_) => RequestSubject::of("alter-group"),
+            Request::Hold(hold) => of_queue("hold", hold.key),
+            Request::EndTransaction(end) => of_queue("end-transaction", end.receipt.key),
+            Request::ReceiveHalves(receive) => RequestSubject::of_topic("receive-halves", &receive.topic),
+            Request::FindMessages(_) => RequestSubject::of("find-messages"),
+            Request::CreateInstance(_) => RequestSubject::of("create-instance"),
+            Request::DeleteInstance(_) => RequestSubject::of("delete-instance"),
+            Request::ListInstances => RequestSubject::of("list-instances"),
+            Request::DescribeNode { .. } => RequestSubject::of("describe-node"),
+            Request::TopicStats(_) => RequestSubject::of("topic-stats"),
+            Request::GroupStats(_) => RequestSubject::of("group-stats"),
+            Request::Settings(_) => RequestSubject::of("settings"),
+            Request::Redrive(redrive) => RequestSubject::of_topic("redrive", &redrive.to),
+            Request::PermitTopic { topic, .. } => RequestSubject::of_topic("permit-topic", topic),
+            Request::PurgeTopic(purge) => RequestSubject::of_topic("purge-topic", &purge.topic),
+            Request::SetUpGroup(_) => RequestSubject::of("set-up-group"),
+            Request::ListDelayed(list) => RequestSubject::of_topic("list-delayed", &list.topic),
+            Request::RecallDelayed(recall) => RequestSubject::of_topic("recall-delayed", &recall.topic),
+            Request::RedrivenRanges { .. } => RequestSubject::of("list-redriven"),
+            Request::ListSlow(_) => RequestSubject::of("list-slow"),
+            Request::MeasureLatency(measure) => RequestSubject::of_topic("measure-latency", &measure.topic),
+        }
+    }
 }
 
 /// Append one batch to one queue. `batch` is as `wire::batch` describes it: bytes that are not yet checked, unless `B` says

@@ -25,6 +25,8 @@ const SMALL_ANSWER_BYTES: usize = 16 * 1024;
 const LISTED_BYTES: usize = 512;
 /// Counters and histograms of one shard, likewise.
 const SHARD_INFO_BYTES: usize = 16 * 1024;
+/// Distributions of one shard for each kind of request and each stage.
+const MEASURED_BYTES: usize = limits::MEASURED_KINDS_MAX * 10 * 16 * 1024;
 
 impl<D: Disk> Broker<D> {
     /// The shard that carries a request out.
@@ -74,7 +76,9 @@ impl<D: Disk> Broker<D> {
             | Request::OpenTopic(_)
             | Request::TopicStats(_)
             | Request::Settings(_)
-            | Request::DescribeNode { .. } => self.options.shard,
+            | Request::DescribeNode { .. }
+            | Request::ListSlow(_)
+            | Request::MeasureLatency(_) => self.options.shard,
         }
     }
 
@@ -106,6 +110,12 @@ impl<D: Disk> Broker<D> {
             Request::Redrive(_) => 2 * limits::BATCH_BYTES_MAX,
             Request::DescribeNode { .. } => usize::from(self.options.shard_count) * SHARD_INFO_BYTES,
             Request::TopicStats(_) | Request::GroupStats(_) => limits::ENVELOPE_BYTES_MAX,
+            Request::MeasureLatency(_) => usize::from(self.options.shard_count) * MEASURED_BYTES,
+            // Those of every shard are there at once.
+            Request::ListSlow(list) => {
+                let each = limits::SLOW_REQUESTS_KEPT.min(list.count as usize);
+                usize::from(self.options.shard_count) * each * 2 * LISTED_BYTES
+            }
             _ => 0,
         };
         if bytes < SMALL_ANSWER_BYTES { 0 } else { bytes }
@@ -215,6 +225,8 @@ impl<D: Disk> Broker<D> {
             }
             Request::TopicStats(asked) => self.topic_stats(asked).await.map(Reply::TopicStats),
             Request::GroupStats(asked) => self.group_stats(asked).await.map(Reply::GroupStats),
+            Request::ListSlow(list) => self.list_slow(&list).await.map(Reply::Slow),
+            Request::MeasureLatency(measure) => self.measure_latency(&measure).await.map(Reply::Latency),
         }
     }
 

@@ -27,6 +27,7 @@ mod receive;
 mod recipient;
 mod shard_broker;
 mod shares;
+mod slow;
 mod stats;
 mod steady;
 mod time_slice;
@@ -41,7 +42,7 @@ pub use hold::{PendingHold, ProducerCheck, ProducerNotice, Recall};
 pub use of_late::SPANS;
 pub use open::StartError;
 pub use options::{BrokerOptions, LeaseDefaults, LiveOptions};
-pub use peers::{GroupOffset, PeerFuture, PeerReply, PeerRequest, Peers};
+pub use peers::{GroupOffset, PeerFuture, PeerReply, PeerRequest, Peers, TimeRequest};
 pub use produce::{PendingProduce, PendingSingle};
 pub use reader::{
     ClientFetches, FetchWait, LookNow, Pull, Pulled, QueueSpan, SharedFetched, Standing, StoredRecord, Taker,

@@ -15,10 +15,11 @@ use super::receive::{Prospect, Received, RedriveArrival, SentRedrive};
 use super::stats::{StatsReply, StatsRequest};
 use super::topics::{Publication, TopicShape};
 use crate::api::{
-    ClientOutcome, ConnectionId, Failure, Found, FoundHalf, HalfMessage, Hold, LeaseInfo, OffsetSpec,
-    Produce, QueueInfo, ReceiptOutcome, Receive, ReceiveHalves, Reply, ReplyOutcome, Request, SettingChange,
-    SettingInfo, ShardAddress, ShardInfo, Status, Stored,
+    ClientOutcome, ConnectionId, Failure, Found, FoundHalf, HalfMessage, Hold, LeaseInfo, ListSlow,
+    OffsetSpec, Produce, QueueInfo, ReceiptOutcome, Receive, ReceiveHalves, Reply, ReplyOutcome, Request,
+    SettingChange, SettingInfo, ShardAddress, ShardInfo, SlowRequest, Status, Stored,
 };
+use crate::metrics::{Measured, Measurement};
 use crate::state::{Group, Topic};
 use crate::types::{
     GroupName, InstanceName, QueueKey, QueueOffset, Receipt, RecordLocation, ShardId, TopicId, TopicName,
@@ -115,6 +116,7 @@ pub enum PeerRequest {
     },
     /// Figures of topics and groups.
     Stats(StatsRequest),
+    Time(TimeRequest),
     FindHere(FindHere),
     /// Let the messages of a topic on the shard asked go that lie before a place.
     Purge {
@@ -139,6 +141,17 @@ pub enum HalvesRequest {
     AskProducer { client: String, check: Box<ProducerCheck> },
 }
 
+/// What is asked about where the time of the asked shard's requests goes.
+#[derive(Clone, Debug)]
+pub enum TimeRequest {
+    Slow(ListSlow),
+    /// Answered after that time.
+    Measure {
+        topic: Measured,
+        time: Duration,
+    },
+}
+
 impl PeerRequest {
     /// Whether it does nothing but wait, so that it can be dropped at any time.
     pub fn only_waits(&self) -> bool {
@@ -146,6 +159,7 @@ impl PeerRequest {
             PeerRequest::Client(Request::Watch(watch)) => !watch.wait.is_zero(),
             PeerRequest::Halves(HalvesRequest::Await(_)) => true,
             PeerRequest::Readers(ReaderNews::Question { .. }) => true,
+            PeerRequest::Time(TimeRequest::Measure { .. }) => true,
             _ => false,
         }
     }
@@ -210,6 +224,8 @@ pub enum PeerReply {
     ShardInfo(Box<ShardInfo>),
     Stats(StatsReply),
     Settings(Vec<SettingInfo>),
+    Slow(Vec<SlowRequest>),
+    Measured(Box<Measurement>),
     Found(Found),
     RedriveArrived(RedriveArrival),
     Halves(Vec<HalfMessage>),

@@ -7,6 +7,7 @@ use super::writer::{Backpressure, Destination, PlaceRefusal, PlacedBatch};
 use crate::api::{Failure, Hold, Produce, Produced, Reply, Status, Stored};
 use crate::disk::Disk;
 use crate::log::Placement;
+use crate::metrics::LogMark;
 use crate::types::{Level, QueueKey, QueueOffset};
 use crate::wire::batch::{BatchError, CheckedBatch, OwnedBatch};
 use crate::wire::record::RecordError;
@@ -24,6 +25,11 @@ pub struct PendingProduce {
 pub struct PendingSingle(Ticket);
 
 impl PendingProduce {
+    /// What it waits for in the log.
+    pub fn mark(&self) -> LogMark {
+        LogMark { end: self.placement.end, level: self.level }
+    }
+
     /// The answer when `level` was reached.
     fn produced(&self, level: Level) -> Produced {
         let Placement { position, store_time, .. } = self.placement;
@@ -99,6 +105,12 @@ impl<D: Disk> Broker<D> {
     pub fn single_outcome(&self, pending: &PendingSingle) -> Option<Result<Stored, Failure>> {
         let outcome = self.writer.gathered_outcome(&pending.0)?;
         Some(outcome.map(|(message, level)| stored(&message, level)))
+    }
+
+    /// The offset of a single message, and what it waits for in the log; `None` while it is not placed.
+    pub fn single_mark(&self, pending: &PendingSingle) -> Option<(QueueOffset, LogMark)> {
+        let message = pending.0.outcome()?.ok()?;
+        Some((message.offset, LogMark { end: message.placement.end, level: pending.0.level }))
     }
 
     /// Waits for the level of a single message.

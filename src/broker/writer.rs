@@ -29,7 +29,9 @@ use crate::limits;
 use crate::log::{AppendRefusal, CommitLog, LogFailure, Placement};
 use crate::metrics::ShardMetrics;
 use crate::state::{Change, Effect, Stage, State};
-use crate::types::{Level, LogPosition, QueueKey, QueueNumber, QueueOffset, TopicId, WakerList};
+use crate::types::{
+    Level, LogPosition, MonotonicTime, QueueKey, QueueNumber, QueueOffset, TopicId, WakerList,
+};
 use crate::wire::batch::{CheckedBatch, StateBatch};
 
 /// How often whoever waits for the index looks whether it has failed.
@@ -219,6 +221,7 @@ impl<D: Disk> Writer<D> {
     /// Waits until a refused attempt is worth another try: there may be room, or the shard stops.
     pub async fn wait_out(&self, backpressure: Backpressure) {
         let _waiting = Waiting::begin(&self.metrics);
+        let since = self.traced_since();
         let stopping = self.stopping.changed();
         match backpressure {
             Backpressure::Log => futures_lite::future::or(self.log.space_freed().changed(), stopping).await,
@@ -228,6 +231,9 @@ impl<D: Disk> Writer<D> {
                     futures_lite::future::or(self.index.relieved(), self.clock.sleep(RELIEF_CHECK));
                 futures_lite::future::or(relieved, stopping).await;
             }
+        }
+        if let Some(since) = since {
+            self.metrics.flight.queued(self.clock.monotonic().since(since));
         }
     }
 
@@ -288,8 +294,10 @@ impl<D: Disk> Writer<D> {
 
     /// Waits until a message that was taken has reached its level.
     pub async fn gathered(&self, ticket: Ticket) -> Result<(PlacedMessage, Level), Failure> {
+        let since = self.traced_since();
         let message = ticket.placed().await?;
-        let level = self.settled(ticket.level, message.placement).await?;
+        self.note_wait(since, ticket.level, message.placement);
+        let level = self.level_reached(ticket.level, message.placement).await?;
         Ok((message, level))
     }
 
@@ -441,6 +449,22 @@ impl<D: Disk> Writer<D> {
 
     /// Waits until a placed batch has reached `level`; returns the one that it has reached by then.
     pub async fn settled(&self, level: Level, placement: Placement) -> Result<Level, Failure> {
+        self.note_wait(self.traced_since(), level, placement);
+        self.level_reached(level, placement).await
+    }
+
+    /// Now, where somebody wants to know when that was.
+    fn traced_since(&self) -> Option<MonotonicTime> {
+        self.metrics.flight.is_tracing().then(|| self.clock.monotonic())
+    }
+
+    fn note_wait(&self, since: Option<MonotonicTime>, level: Level, placement: Placement) {
+        if let Some(since) = since {
+            self.metrics.flight.placed(placement.end, level, since);
+        }
+    }
+
+    async fn level_reached(&self, level: Level, placement: Placement) -> Result<Level, Failure> {
         match self.log.watermarks().level_reached(level, placement.end).await {
             Ok(()) => Ok(self.log.watermarks().level_of(placement.end)),
             Err(failure) => Err(self.lost(placement.position, &failure)),

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use crate::api::{
     DelayedMessages, EndTransaction, Failure, FindMessages, Found, GroupInfo, GroupSettings, GroupStats,
-    GroupTerms, Held, Hold, InstanceInfo, ListDelayed, NodeInfo, OffsetSpec, PurgeReport, PurgeTopic,
-    RecallDelayed, ReceiptOutcome, Receive, ReceiveHalves, Redrive, RedriveReport, RedrivenRanges, Reply,
-    Request, ResetGroup, RouteInfo, SetUpGroup, SettingChange, SettingInfo, ShardAddress, StatsAsked,
-    StatsPage, Status, TopicChange, TopicInfo, TopicStats,
+    GroupTerms, Held, Hold, InstanceInfo, LatencyInfo, ListDelayed, ListSlow, MeasureLatency, NodeInfo,
+    OffsetSpec, PurgeReport, PurgeTopic, RecallDelayed, ReceiptOutcome, Receive, ReceiveHalves, Redrive,
+    RedriveReport, RedrivenRanges, Reply, Request, ResetGroup, RouteInfo, SetUpGroup, SettingChange,
+    SettingInfo, ShardAddress, SlowRequest, StageTimes, StatsAsked, StatsPage, Status, TopicChange,
+    TopicInfo, TopicStats,
 };
 use crate::types::{
     GroupName, InstanceName, NodeId, QueueKey, QueueNumber, QueueOffset, Receipt, ShardId, TopicName,
@@ -56,6 +57,10 @@ pub struct Client {
     /// Counts the connections that calls to `server` went over.
     server_connections: u64,
     notices: Vec<String>,
+    /// Every answer is to say where its request's time went.
+    asks_for_stages: bool,
+    /// What the last one has said of that.
+    stages: Option<StageTimes>,
 }
 
 struct Shard {
@@ -76,6 +81,8 @@ impl Client {
             connections: HashMap::new(),
             server_connections: 0,
             notices: Vec::new(),
+            asks_for_stages: false,
+            stages: None,
         };
         client.refresh(&Request::Route(None))?;
         Ok(client)
@@ -433,7 +440,28 @@ impl Client {
         self.run(commands::group_stats(asked))
     }
 
+    /// The slowest requests of the last ten minutes, the slowest first, with where their time went.
+    pub fn list_slow(&mut self, list: ListSlow) -> Result<Vec<SlowRequest>, ClientError> {
+        self.run(commands::list_slow(list))
+    }
+
+    /// Where the time of a topic's requests goes that are answered from now on; it takes as long as is measured.
+    pub fn measure_latency(&mut self, measure: MeasureLatency) -> Result<LatencyInfo, ClientError> {
+        self.run(commands::measure_latency(measure))
+    }
+
     // ---- Any request -------------------------------------------------------------------------------------------
+
+    /// From now on every answer is to say where its request's time went, or not.
+    pub fn ask_for_stages(&mut self, asks: bool) {
+        self.asks_for_stages = asks;
+    }
+
+    /// Where the time of the last request of [`call`](Self::call) or [`call_owner`](Self::call_owner) went, up to the writing
+    /// of its answer. `None`: it was not [asked for](Self::ask_for_stages), or the broker is of an earlier release.
+    pub fn stages(&self) -> Option<StageTimes> {
+        self.stages
+    }
 
     /// Sends a request to the address this client was made with.
     pub fn call(&mut self, request: &Request) -> Result<Reply, ClientError> {
@@ -586,13 +614,16 @@ impl Client {
     fn call_at(&mut self, address: &str, request: &Request) -> Result<Reply, ClientError> {
         let idled = self.connections.contains_key(address);
         let mut connection = self.connection(address)?;
+        connection.ask_for_stages(self.asks_for_stages);
         let mut reply = connection.call(request);
         // An idle connection may have died long ago, with the broker it led to.
         let lost = matches!(&reply, Err(ClientError::Disconnected { .. }));
         if lost && idled && is_repeatable(request) {
             connection = self.connect_again(address)?;
+            connection.ask_for_stages(self.asks_for_stages);
             reply = connection.call(request);
         }
+        self.stages = connection.stages().filter(|_| self.asks_for_stages);
         if matches!(&reply, Ok(_) | Err(ClientError::Refused(_))) {
             self.connections.insert(address.to_owned(), connection);
         }
@@ -663,6 +694,8 @@ pub(super) fn is_repeatable(request: &Request) -> bool {
         | Request::DescribeNode { .. }
         | Request::Settings(_)
         | Request::TopicStats(_)
-        | Request::GroupStats(_) => true,
+        | Request::GroupStats(_)
+        | Request::ListSlow(_)
+        | Request::MeasureLatency(_) => true,
     }
 }

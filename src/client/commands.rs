@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use crate::api::{
     Acknowledge, ChangeLease, CommitOffset, DelayedMessages, EndTransaction, Failure, FindMessages, Found,
-    GroupInfo, GroupSettings, GroupStats, GroupTerms, Held, Hold, InstanceInfo, ListDelayed, NodeInfo,
-    OffsetSpec, PurgeReport, PurgeTopic, RecallDelayed, ReceiptOutcome, Receive, ReceiveHalves, ReceiveScope,
-    Redrive, RedriveReport, RedrivenRanges, Reply, Request, ResetGroup, RouteInfo, SetUpGroup, SettingChange,
-    SettingInfo, StatsAsked, StatsPage, TopicChange, TopicInfo, TopicStats,
+    GroupInfo, GroupSettings, GroupStats, GroupTerms, Held, Hold, InstanceInfo, LatencyInfo, ListDelayed,
+    ListSlow, MeasureLatency, NodeInfo, OffsetSpec, PurgeReport, PurgeTopic, RecallDelayed, ReceiptOutcome,
+    Receive, ReceiveHalves, ReceiveScope, Redrive, RedriveReport, RedrivenRanges, Reply, Request, ResetGroup,
+    RouteInfo, SetUpGroup, SettingChange, SettingInfo, SlowRequest, StatsAsked, StatsPage, TopicChange,
+    TopicInfo, TopicStats,
 };
 use crate::types::{GroupName, InstanceName, QueueKey, QueueNumber, QueueOffset, Receipt, TopicName};
 
@@ -282,6 +283,20 @@ pub(super) fn redriven_ranges(
 pub(super) fn settings(changes: Vec<SettingChange>) -> Command<Vec<SettingInfo>> {
     Command::new(Request::Settings(changes), |reply| match reply {
         Reply::Settings(settings) => Some(settings),
+        _ => None,
+    })
+}
+
+pub(super) fn list_slow(list: ListSlow) -> Command<Vec<SlowRequest>> {
+    Command::new(Request::ListSlow(list), |reply| match reply {
+        Reply::Slow(requests) => Some(requests),
+        _ => None,
+    })
+}
+
+pub(super) fn measure_latency(measure: MeasureLatency) -> Command<LatencyInfo> {
+    Command::new(Request::MeasureLatency(measure), |reply| match reply {
+        Reply::Latency(latency) => Some(latency),
         _ => None,
     })
 }

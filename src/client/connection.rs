@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 
-use crate::api::{Reply, Request};
+use crate::api::{Reply, Request, StageTimes};
 use crate::limits;
 use crate::protocol::native::DecodedReply;
 use crate::types::{Identity, Level, QueueKey};
@@ -89,6 +89,16 @@ impl Connection {
             self.flush()?;
         }
         Ok(())
+    }
+
+    /// From now on answers are to say where their requests' time went, or not.
+    pub fn ask_for_stages(&mut self, asks: bool) {
+        self.channel.core.ask_for_stages(asks);
+    }
+
+    /// Where the time of the last answer's request went; `None`: that was not asked for, or the broker does not know it.
+    pub fn stages(&self) -> Option<StageTimes> {
+        self.channel.core.stages()
     }
 
     /// Who answers; `None` from a broker of an earlier release.
@@ -231,6 +241,7 @@ pub(super) fn own_wait(request: &Request) -> Duration {
         Request::PurgeTopic(_) => limits::PUBLISH_WAIT_MAX,
         // Each of a few steps may wait for space in a log.
         Request::Redrive(_) => 3 * limits::PUBLISH_WAIT_MAX,
+        Request::MeasureLatency(measure) => measure.time,
         _ => Duration::ZERO,
     }
 }

@@ -22,8 +22,10 @@
 
 use std::collections::HashSet;
 
-use crate::api::{Failure, Request, Status};
-use crate::protocol::native::{DecodedReply, MalformedReply, RequestEncoder, decode_proved, decode_reply};
+use crate::api::{Failure, Request, StageTimes, Status};
+use crate::protocol::native::{
+    DecodedReply, MalformedReply, RequestEncoder, decode_proved, decode_reply, reply_stages,
+};
 use crate::types::{Identity, Level, QueueKey};
 use crate::wire::frame::{self, CHALLENGE_BYTES, FrameError};
 
@@ -83,6 +85,8 @@ pub struct ProtocolCore {
     challenge: Option<[u8; CHALLENGE_BYTES]>,
     /// Sent, and not answered yet.
     proof: Option<SentProof>,
+    /// Where the time of the last answer's request went, if that was asked for.
+    stages: Option<StageTimes>,
     last_correlation: u64,
     awaited: HashSet<u64>,
     error: Option<CoreError>,
@@ -124,10 +128,21 @@ impl ProtocolCore {
             credentials,
             challenge: None,
             proof: None,
+            stages: None,
             last_correlation: CONNECTION_CORRELATION,
             awaited: HashSet::new(),
             error: None,
         }
+    }
+
+    /// From now on answers are to say where their requests' time went, or not.
+    pub fn ask_for_stages(&mut self, asks: bool) {
+        self.encoder.ask_for_stages(asks);
+    }
+
+    /// Where the time of the last answer's request went; `None`: that was not asked for, or the broker does not know it.
+    pub fn stages(&self) -> Option<StageTimes> {
+        self.stages
     }
 
     /// Takes a request. Refused, with nothing sent, when it is too large or when too much waits already.
@@ -287,6 +302,9 @@ impl ProtocolCore {
         let frame = frame::cut(self.incoming.filled())?.expect("`has_reply` found a whole frame");
         let awaited = self.awaited.remove(&frame.correlation);
         self.borrowed = frame.frame_bytes;
+        if self.encoder.asks_for_stages() {
+            self.stages = reply_stages(&frame);
+        }
         match decode_reply(&frame) {
             Ok(reply) if awaited => Ok(Some((Correlation(frame.correlation), reply))),
             Ok(DecodedReply::Failed(failure)) => Err(latched(&mut self.error, CoreError::Closing(failure))),

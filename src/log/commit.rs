@@ -184,6 +184,7 @@ impl<D: Disk> Inner<D> {
                     self.fail(error, line.taken_end.get());
                 } else {
                     line.note_flushed(end, now);
+                    self.metrics.flight.groups_flushed(end, now);
                     self.metrics.record(Stage::Flush, now.since(started));
                     self.metrics.log_flushes.add(1);
                 }
@@ -317,6 +318,7 @@ impl<D: Disk> Inner<D> {
         }
         let now = self.clock.monotonic();
         self.stalls.note(&self.metrics, started, now);
+        self.metrics.flight.group_written(group.end, (started, now), synced);
         self.metrics.record(if synced { Stage::Flush } else { Stage::Write }, now.since(started));
         self.metrics.log_groups.add(1);
         self.metrics.log_bytes_written.add(group.bytes as u64);

@@ -18,6 +18,7 @@ use super::stalls::Stalls;
 use super::supply::Supply;
 use super::tail_cache::TailCache;
 use super::watermark::Watermarks;
+use crate::api::Activity;
 use crate::clock::SharedClock;
 use crate::disk::Disk;
 use crate::limits;
@@ -405,6 +406,8 @@ impl<D: Disk> Inner<D> {
             next.bytes
         );
         self.segments.borrow_mut().insert(next.base, next);
+        let now = self.clock.monotonic();
+        self.metrics.flight.note(Activity::Segment, now, now);
         open.begin_segment(&self.disk, &header);
         self.supply.wake();
         Ok(())

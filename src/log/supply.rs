@@ -10,6 +10,7 @@ use super::error::AppendRefusal;
 use super::manifest::Holdings;
 use super::segment::{Segment, segment_name};
 use super::zeroing::Pacing;
+use crate::api::Activity;
 use crate::disk::{Disk, DiskError, DiskErrorKind, DiskFile, OpenMode};
 use crate::types::{LogPosition, WakerList};
 
@@ -115,7 +116,11 @@ impl<D: Disk> CommitLog<D> {
         while !inner.stopping.get() {
             inner.let_sealed_go().await;
             if inner.wants_next() {
-                match inner.prepare().await {
+                let clock = inner.clock.clone();
+                let making = inner.metrics.begin(Activity::Segment, move || clock.monotonic());
+                let prepared = inner.prepare().await;
+                drop(making);
+                match prepared {
                     Ok(segment) => {
                         if inner.supply.is_told.take() {
                             let shard = inner.options.shard.0;

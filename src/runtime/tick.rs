@@ -76,8 +76,11 @@ pub(crate) async fn heartbeat(clock: SharedClock, metrics: Rc<ShardMetrics>, bea
         beat();
         let (before, used_before) = (clock.monotonic(), host::thread_cpu_ns());
         Timer::new(HEARTBEAT_INTERVAL).await;
-        if clock.monotonic().since(before) > 2 * HEARTBEAT_INTERVAL {
+        let now = clock.monotonic();
+        if now.since(before) > 2 * HEARTBEAT_INTERVAL {
             metrics.wakeups_late.add(1);
+            // It was to beat within the first interval.
+            metrics.flight.woke_late(before.after(HEARTBEAT_INTERVAL), now);
             let used = Duration::from_nanos(host::thread_cpu_ns() - used_before);
             let turn = used.saturating_sub(HEARTBEAT_INTERVAL);
             if turn >= LONG_TURN {

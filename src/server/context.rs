@@ -28,7 +28,7 @@ pub(crate) struct ShardContext {
 
 impl ShardContext {
     pub fn new(clock: SharedClock, metrics: Rc<ShardMetrics>, memory: Rc<ClientMemory>) -> Rc<Self> {
-        let parked = ParkedCalls::new(&clock);
+        let parked = ParkedCalls::new(&clock, &metrics);
         Rc::new(Self { clock, metrics, memory, parked, stopping: Cell::new(false) })
     }
 

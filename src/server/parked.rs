@@ -16,8 +16,11 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::api::Activity;
 use crate::broker::LookNow;
 use crate::clock::SharedClock;
+use crate::limits;
+use crate::metrics::{ShardMetrics, Timeline};
 use crate::runtime::Executor;
 use crate::types::{MonotonicTime, WakerList};
 
@@ -29,6 +32,9 @@ const LOOK_BYTES: usize = 8 * 1024;
 
 /// A call that waits. Dropping it gives back whatever it holds, and takes it off every list that it stands in.
 pub(crate) trait ParkedCall {
+    /// Takes note that it has waited until `since`. Returns its timeline.
+    fn woken(&self, since: MonotonicTime) -> Timeline;
+
     /// Answers, or has somebody answer. Returns what that weighs, in bytes of work.
     fn look(self: Box<Self>, reason: LookReason) -> usize;
 }
@@ -47,10 +53,13 @@ pub(crate) enum LookReason {
 /// All parked calls of a shard: when they end, and which ones are to be looked at.
 pub(crate) struct ParkedCalls {
     clock: SharedClock,
+    metrics: Rc<ShardMetrics>,
     next_number: Cell<u64>,
     ends: RefCell<BTreeMap<(MonotonicTime, u64), End>>,
     /// In the order in which they became due. Some of them may have left since, or have been looked at.
     due: RefCell<VecDeque<Due>>,
+    /// When the last of them became due, up to a turn.
+    due_since: Cell<MonotonicTime>,
     /// Woken when something is due, and when an end comes before all others.
     changed: WakerList,
 }
@@ -93,6 +102,7 @@ struct Due {
     of: Rc<Parked>,
     number: u64,
     reason: LookReason,
+    since: MonotonicTime,
 }
 
 /// Where a call is about to be parked.
@@ -109,12 +119,14 @@ struct Caller {
 }
 
 impl ParkedCalls {
-    pub fn new(clock: &SharedClock) -> Rc<Self> {
+    pub fn new(clock: &SharedClock, metrics: &Rc<ShardMetrics>) -> Rc<Self> {
         Rc::new(Self {
             clock: clock.clone(),
+            metrics: metrics.clone(),
             next_number: Cell::new(0),
             ends: RefCell::default(),
             due: RefCell::default(),
+            due_since: Cell::new(clock.monotonic()),
             changed: WakerList::new(),
         })
     }
@@ -125,12 +137,22 @@ impl ParkedCalls {
         let mut bytes = 0;
         loop {
             self.note_ends();
+            let (mut looks, mut called_at) = (0, self.due_since.get());
             while let Some(look) = self.next_due() {
-                bytes += LOOK_BYTES + look.call.look(look.reason);
+                if looks == 0 {
+                    called_at = look.since;
+                }
+                looks += 1;
+                let timeline = look.call.woken(look.since);
+                bytes += LOOK_BYTES + self.metrics.flight.within(timeline, || look.call.look(look.reason));
                 if bytes >= YIELD_BYTES {
                     bytes = 0;
                     executor.yield_to_reactor().await;
+                    self.due_since.set(self.clock.monotonic());
                 }
+            }
+            if looks >= limits::WAKE_STORM {
+                self.metrics.flight.note(Activity::WakeStorm, called_at, self.clock.monotonic());
             }
             let first = self.first_end();
             futures_lite::future::or(self.changed.changed(), timer.until(first)).await;
@@ -144,7 +166,9 @@ impl ParkedCalls {
         let mut due = self.due.borrow_mut();
         while let Some(first) = ends.first_entry().filter(|first| first.key().0 <= now) {
             match first.remove_entry() {
-                ((_, number), End::Wait(of)) => due.push_back(Due { of, number, reason: LookReason::Over }),
+                ((_, number), End::Wait(of)) => {
+                    due.push_back(Due { of, number, reason: LookReason::Over, since: now });
+                }
                 (_, End::Deadline(passing)) => {
                     passing.has_passed.set(true);
                     passing.passed.wake();
@@ -172,11 +196,19 @@ impl ParkedCalls {
     /// The next call to be looked at, which stands in no list any more.
     fn next_due(&self) -> Option<Look> {
         loop {
-            let Due { of, number, reason } = self.due.borrow_mut().pop_front()?;
+            let Due { of, number, reason, since } = self.due.borrow_mut().pop_front()?;
             if let Some(call) = of.take(number) {
-                return Some(Look { call, reason });
+                return Some(Look { call, reason, since });
             }
         }
+    }
+
+    /// The time, read once for all that becomes due together.
+    fn due_now(&self) -> MonotonicTime {
+        if self.due.borrow().is_empty() {
+            self.due_since.set(self.clock.monotonic());
+        }
+        self.due_since.get()
     }
 
     fn first_end(&self) -> Option<MonotonicTime> {
@@ -187,6 +219,7 @@ impl ParkedCalls {
 struct Look {
     call: Box<dyn ParkedCall>,
     reason: LookReason,
+    since: MonotonicTime,
 }
 
 impl Parked {
@@ -203,7 +236,8 @@ impl Parked {
     /// All of them are looked at now.
     pub fn cut(self: &Rc<Self>) {
         let calls = self.calls.borrow();
-        let due = |number: &u64| Due { of: self.clone(), number: *number, reason: LookReason::Cut };
+        let since = self.all.due_now();
+        let due = |number: &u64| Due { of: self.clone(), number: *number, reason: LookReason::Cut, since };
         self.all.due.borrow_mut().extend(calls.keys().map(due));
         self.all.changed.wake();
     }
@@ -262,10 +296,12 @@ impl LookNow for Caller {
         if has_called.replace(true) {
             return;
         }
+        let since = parked.all.due_now();
         parked.all.due.borrow_mut().push_back(Due {
             of: parked.clone(),
             number: *number,
             reason: LookReason::Called,
+            since,
         });
         parked.all.changed.wake();
     }

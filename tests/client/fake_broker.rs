@@ -537,6 +537,8 @@ impl State {
             | Request::TopicStats(_)
             | Request::GroupStats(_)
             | Request::Settings(_)
+            | Request::ListSlow(_)
+            | Request::MeasureLatency(_)
             | Request::FindMessages(_)
             | Request::PermitTopic { .. }
             | Request::PurgeTopic(_)

@@ -11,13 +11,14 @@ use crate::api::{STAGE_BOUNDS, ShardReading, stage_bound_ns};
 use crate::metrics::DESCRIPTIONS;
 
 /// Counters that go down as well, or are no counts.
-const LEVELS: [&str; 28] = [
+const LEVELS: [&str; 29] = [
     "answer_bytes_waiting",
     "connections",
     "delays_loaded",
     "disk_available_bytes",
     "disk_bytes",
     "disk_used_bytes",
+    "flight_recorder_bytes",
     "given_up_bytes",
     "halves",
     "index_bytes",

@@ -11,7 +11,7 @@ use crate::broker::writer::{Destination, PlaceRefusal};
 use crate::disk::Disk;
 use crate::limits;
 use crate::log::Placement;
-use crate::metrics::note_span;
+use crate::metrics::{LogMark, note_span};
 use crate::state::Change;
 use crate::state::HALF_AGE_MAX;
 use crate::state::HALF_OFFSET;
@@ -49,6 +49,11 @@ struct Waiting {
 }
 
 impl PendingHold {
+    /// What it waits for in the log.
+    pub fn mark(&self) -> LogMark {
+        LogMark { end: self.taken.placement.end, level: self.taken.level }
+    }
+
     fn held(&self, level: Level) -> Held {
         let Self { key, due, taken: Taken { placement, offset, .. } } = self;
         let Placement { position, store_time, .. } = *placement;

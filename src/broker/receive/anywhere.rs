@@ -196,7 +196,11 @@ impl<D: Disk> Broker<D> {
         loop {
             match call.look(recipient).await? {
                 ReceiveLook::Over(messages) => return Ok(messages),
-                ReceiveLook::Waits(pause) => call.wait(pause, recipient).await,
+                ReceiveLook::Waits(pause) => {
+                    let began = self.clock.monotonic();
+                    call.wait(pause, recipient).await;
+                    self.metrics.flight.waited(self.clock.monotonic().since(began));
+                }
             }
         }
     }

@@ -335,6 +335,7 @@ impl<D: Disk> Broker<D> {
             PeerRequest::Halves(request) => self.handle_halves(request).await,
             PeerRequest::ShardInfo { count_syscalls } => Ok(self.shard_info(count_syscalls).await),
             PeerRequest::Stats(request) => self.own_stats(request).await.map(PeerReply::Stats),
+            PeerRequest::Time(request) => self.handle_time(request).await,
             PeerRequest::FindHere(find) => self.find_here(find).await.map(PeerReply::Found),
             PeerRequest::Purge { topic, before } => self.purge_here(topic, before).await,
             PeerRequest::TakeRedriven(sent) => self.take_redriven(&sent).await.map(PeerReply::RedriveArrived),
@@ -413,6 +414,7 @@ impl<D: Disk> Broker<D> {
         counters.extend(self.memory.counters());
         counters.extend(self.lease_counters());
         counters.push(("receivers_bytes".to_owned(), self.receivers.borrow().bytes() as u64));
+        counters.push(("flight_recorder_bytes".to_owned(), self.metrics.flight.bytes() as u64));
         let clients = self.readers.borrow().clients_of_shard(self.options.shard) as u64;
         counters.push((READER_CLIENTS.to_owned(), clients));
         counters.push(("offsets".to_owned(), self.tables().offset_count() as u64));

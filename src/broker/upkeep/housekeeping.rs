@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::ages::ClockReading;
 use super::index_renewal::Renewal;
 use super::snapshot::{Owner, Snapshot};
-use crate::api::Failure;
+use crate::api::{Activity, Failure};
 use crate::broker::queue::Queue;
 use crate::broker::shard_broker::{Broker, owned_queues};
 use crate::broker::writer::PlaceRefusal;
@@ -183,6 +183,7 @@ impl<D: Disk> Broker<D> {
     /// Makes tables and index durable as of now, so that the next start replays only what comes after. Returns the
     /// snapshot's size in bytes.
     pub async fn take_snapshot(&self) -> Result<u64, IndexError> {
+        let _underway = self.underway(Activity::Snapshot);
         self.index.spill().await?;
         // No await between these: they are one moment of the log.
         let position = self.log.watermarks().durable_end();
@@ -405,6 +406,7 @@ impl<D: Disk> Broker<D> {
             if !(checkpointed || self.log.is_out_of_space()) || next.newest.is_none() {
                 return Ok(());
             }
+            let _underway = self.underway(Activity::Retention);
             // A full disk or a failed log: the next round tries again.
             if !self.roll_held(next.base).await.unwrap_or(false) {
                 return Ok(());

@@ -10,7 +10,7 @@ use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 
 use super::index_renewal::{Renewal, RenewalStep, TAIL_BATCHES_MAX};
-use crate::api::{Failure, Status};
+use crate::api::{Activity, Failure, Status};
 use crate::broker::shard_broker::Broker;
 use crate::disk::{Disk, DiskError};
 use crate::index::{IndexError, clear_distrust, mark_distrust};
@@ -143,6 +143,7 @@ impl<D: Disk> Broker<D> {
         if !health.is_distrusted() {
             return Ok(());
         }
+        let _underway = self.underway(Activity::IndexRenewal);
         self.mark_index().await?;
         if health.impossible.borrow().is_some() {
             return Ok(());

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use crate::api::{
     DelayedMessages, EndTransaction, Failure, FindMessages, Found, GroupInfo, GroupSettings, GroupStats,
-    GroupTerms, InstanceInfo, ListDelayed, NodeInfo, OffsetSpec, PurgeReport, PurgeTopic, RecallDelayed,
-    ReceiptOutcome, Receive, ReceiveHalves, Redrive, RedriveReport, RedrivenRanges, ResetGroup, SetUpGroup,
-    StatsAsked, StatsPage, TopicChange, TopicInfo, TopicStats,
+    GroupTerms, InstanceInfo, LatencyInfo, ListDelayed, ListSlow, MeasureLatency, NodeInfo, OffsetSpec,
+    PurgeReport, PurgeTopic, RecallDelayed, ReceiptOutcome, Receive, ReceiveHalves, Redrive, RedriveReport,
+    RedrivenRanges, ResetGroup, SetUpGroup, SlowRequest, StatsAsked, StatsPage, TopicChange, TopicInfo,
+    TopicStats,
 };
 use crate::client::commands::{self, Command};
 use crate::client::tokio_driver::{AsyncClient, AsyncConsumer, AsyncProducer};
@@ -341,6 +342,16 @@ impl Client {
         asked: StatsAsked<GroupName>,
     ) -> Result<StatsPage<GroupStats, GroupName>, ClientError> {
         self.run(commands::group_stats(asked)).await
+    }
+
+    /// The slowest requests of the last ten minutes, the slowest first, with where their time went.
+    pub async fn list_slow(&self, list: ListSlow) -> Result<Vec<SlowRequest>, ClientError> {
+        self.run(commands::list_slow(list)).await
+    }
+
+    /// Where the time of a topic's requests goes that are answered from now on; it takes as long as is measured.
+    pub async fn measure_latency(&self, measure: MeasureLatency) -> Result<LatencyInfo, ClientError> {
+        self.run(commands::measure_latency(measure)).await
     }
 
     // ---- Connections -------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ use super::request_id::{RequestId, RequestIds};
 use super::signature::{SignedRequest, check_body_digest};
 use super::target::{Call, Consume, LeaseEnd, METHODS, TopicReference};
 use crate::access::{Need, Peer, Session};
-use crate::api::Failure;
+use crate::api::{Failure, RequestSubject, RequestTopic};
 use crate::clock::SharedClock;
 use crate::types::{ByteBudget, Secret, ShardId};
 
@@ -120,6 +120,17 @@ pub struct Admitted {
 }
 
 impl Admitted {
+    /// What it is about, for whoever looks where its time went.
+    pub fn subject(&self) -> RequestSubject {
+        let kind = match &self.call {
+            Call::Publish { .. } => "publish",
+            Call::Consume(_) => "consume",
+            Call::Acknowledge { .. } => "acknowledge",
+        };
+        let topic = self.call.topic().to_string().parse().map_or(RequestTopic::None, RequestTopic::Name);
+        RequestSubject { kind, topic, ..RequestSubject::default() }
+    }
+
     /// Who sent it, if it waits for messages and somebody may keep them from its sender meanwhile.
     pub fn waiting_session(&self) -> Option<&Session> {
         Some(&self.session).filter(|session| self.waits() && !session.is_open())

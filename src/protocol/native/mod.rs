@@ -20,6 +20,7 @@ mod reply_encoder;
 mod request_decoder;
 mod request_encoder;
 mod settings;
+mod slow;
 mod stats;
 mod status;
 #[cfg(test)]
@@ -28,7 +29,7 @@ mod tests;
 pub use envelope::MalformedReply;
 pub use proof::{NONCE_BYTES, PROOF_BYTES, ProofContext, Prove};
 pub use properties::check_properties;
-pub use reply_decoder::{DecodedReply, FetchedView, decode_proved, decode_reply};
+pub use reply_decoder::{DecodedReply, FetchedView, decode_proved, decode_reply, reply_stages};
 pub use reply_encoder::{FetchedHead, ReplyEncoder};
-pub use request_decoder::{DecodedRequest, decode_request};
+pub use request_decoder::{DecodedRequest, decode_request, decode_request_and_wish};
 pub use request_encoder::RequestEncoder;

@@ -9,7 +9,7 @@ use flatbuffers::Vector;
 
 use crate::api::{
     Assignment, DamagedBytes, Failure, Fetched, Found, FoundMessage, HistogramInfo, NodeInfo, Produced,
-    QueueInfo, Reply, RouteInfo, ShardAddress, ShardInfo, TopicConsumers, TopicInfo,
+    QueueInfo, Reply, RouteInfo, ShardAddress, ShardInfo, StageTimes, TopicConsumers, TopicInfo,
 };
 use crate::limits;
 use crate::types::{
@@ -29,6 +29,7 @@ use super::locations;
 use super::proof::{self, PROOF_BYTES};
 use super::receipts::known_receipt;
 use super::settings;
+use super::slow;
 use super::stats;
 use super::status::{failure, known_level, known_retention};
 
@@ -136,6 +137,12 @@ pub fn decode_reply<'a>(frame: &Frame<'a>) -> Result<DecodedReply<'a>, Malformed
     other_reply(&reply).map(DecodedReply::Other)
 }
 
+/// Where the time of a request went, if its answer says so.
+pub fn reply_stages(frame: &Frame<'_>) -> Option<StageTimes> {
+    let reply = envelope::verified::<schema::Reply>(frame.envelope).ok()?;
+    reply.stages().map(slow::read_stages)
+}
+
 fn other_reply(reply: &schema::Reply<'_>) -> Result<Reply, MalformedReply> {
     let missing = || MalformedReply("an answer has a kind, but no body of that kind".to_owned());
     match reply.body_type() {
@@ -201,9 +208,7 @@ fn other_reply(reply: &schema::Reply<'_>) -> Result<Reply, MalformedReply> {
         }
         schema::ReplyBody::Redriven | schema::ReplyBody::RedrivenRanges => dead_letters::read_reply(reply),
         schema::ReplyBody::Done => Ok(Reply::Done),
-        schema::ReplyBody(kind) => {
-            Err(MalformedReply(format!("an answer of kind {kind} is not known to this release")))
-        }
+        kind => slow::known_reply(reply).unwrap_or_else(|| Err(unknown_reply(kind))),
     }
 }
 
@@ -306,16 +311,6 @@ fn node(body: schema::NodeInfo<'_>) -> Result<NodeInfo, MalformedReply> {
 }
 
 fn shard(body: schema::ShardInfo<'_>) -> Result<ShardInfo, MalformedReply> {
-    let histogram = |histogram: schema::HistogramInfo<'_>| HistogramInfo {
-        stage: histogram.stage().to_owned(),
-        count: histogram.count(),
-        p50_ns: histogram.p50_ns(),
-        p90_ns: histogram.p90_ns(),
-        p99_ns: histogram.p99_ns(),
-        p99_9_ns: histogram.p99_9_ns(),
-        p99_99_ns: histogram.p99_99_ns(),
-        max_ns: histogram.max_ns(),
-    };
     Ok(ShardInfo {
         shard: shard_id(body.shard())?,
         core: u32::try_from(body.core()).ok(),
@@ -325,9 +320,26 @@ fn shard(body: schema::ShardInfo<'_>) -> Result<ShardInfo, MalformedReply> {
             .iter()
             .map(|counter| (counter.name().to_owned(), counter.value()))
             .collect(),
-        histograms: body.histograms().iter().map(histogram).collect(),
+        histograms: body.histograms().iter().map(read_histogram).collect(),
         rates: body.rates().iter().flatten().map(stats::read_rate).collect(),
     })
+}
+
+fn unknown_reply(kind: schema::ReplyBody) -> MalformedReply {
+    MalformedReply(format!("an answer of kind {} is not known to this release", kind.0))
+}
+
+pub(super) fn read_histogram(histogram: schema::HistogramInfo<'_>) -> HistogramInfo {
+    HistogramInfo {
+        stage: histogram.stage().to_owned(),
+        count: histogram.count(),
+        p50_ns: histogram.p50_ns(),
+        p90_ns: histogram.p90_ns(),
+        p99_ns: histogram.p99_ns(),
+        p99_9_ns: histogram.p99_9_ns(),
+        p99_99_ns: histogram.p99_99_ns(),
+        max_ns: histogram.max_ns(),
+    }
 }
 
 pub(super) fn queue_keys(queues: Vector<'_, schema::QueueAssignment>) -> Vec<QueueKey> {

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use flatbuffers::{FlatBufferBuilder, UnionWIPOffset, WIPOffset};
 
 use crate::api::{
-    Assignment, DamagedBytes, Failure, Found, NodeInfo, Produced, Reply, RouteInfo, ShardInfo, Status,
-    TopicInfo,
+    Assignment, DamagedBytes, Failure, Found, HistogramInfo, NodeInfo, Produced, Reply, RouteInfo, ShardInfo,
+    StageTimes, Status, TopicInfo,
 };
 use crate::limits;
 use crate::types::{NodeId, QueueKey, QueueOffset};
@@ -22,6 +22,7 @@ use super::instances;
 use super::locations;
 use super::proof::PROOF_BYTES;
 use super::settings;
+use super::slow;
 use super::stats;
 use super::status::{level_code, retention_code, status_code};
 
@@ -30,6 +31,8 @@ use super::status::{level_code, retention_code, status_code};
 #[derive(Default)]
 pub struct ReplyEncoder {
     builder: FlatBufferBuilder<'static>,
+    /// What the next answer says of its request's time.
+    stages: Option<StageTimes>,
 }
 
 /// What an answer to a fetch says ahead of its batches; see [`Fetched`](crate::api::Fetched).
@@ -48,6 +51,11 @@ type Builder = FlatBufferBuilder<'static>;
 impl ReplyEncoder {
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The next answer says where its request's time went.
+    pub fn tell_stages(&mut self, stages: Option<StageTimes>) {
+        self.stages = stages;
     }
 
     /// Appends a whole frame to `output`. An answer that no frame can hold becomes a failure that says so.
@@ -200,11 +208,13 @@ impl ReplyEncoder {
     pub fn encode_failure(&mut self, output: &mut Vec<u8>, correlation: u64, failure: &Failure) {
         assert!(failure.status != Status::Ok, "a failure has a reason: {failure}");
         let message = Some(self.builder.create_string(shortened(&failure.message)));
+        let stages = self.stages.take().map(|times| slow::stages_vector(&mut self.builder, &times));
         let arguments = schema::ReplyArgs {
             status: status_code(failure.status),
             message,
             body_type: schema::ReplyBody::NONE,
             body: None,
+            stages,
         };
         let root = schema::Reply::create(&mut self.builder, &arguments);
         let appended = envelope::append_frame(&mut self.builder, output, correlation, root, 0);
@@ -218,8 +228,14 @@ impl ReplyEncoder {
         (body_type, body): Body,
         payload_bytes: usize,
     ) -> Result<(), envelope::TooLarge> {
-        let arguments =
-            schema::ReplyArgs { status: schema::Status::Ok, message: None, body_type, body: Some(body) };
+        let stages = self.stages.take().map(|times| slow::stages_vector(&mut self.builder, &times));
+        let arguments = schema::ReplyArgs {
+            status: schema::Status::Ok,
+            message: None,
+            body_type,
+            body: Some(body),
+            stages,
+        };
         let root = schema::Reply::create(&mut self.builder, &arguments);
         envelope::append_frame(&mut self.builder, output, correlation, root, payload_bytes)
     }
@@ -299,6 +315,7 @@ fn body(builder: &mut Builder, reply: &Reply) -> Body {
         Reply::GroupStats(page) => {
             (Kind::GroupStatsList, stats::groups_table(builder, page).as_union_value())
         }
+        Reply::Slow(_) | Reply::Latency(_) => slow::reply_body(builder, reply),
         Reply::Done => (Kind::Done, schema::Done::create(builder, &schema::DoneArgs {}).as_union_value()),
     }
 }
@@ -392,17 +409,7 @@ fn shard_table(builder: &mut Builder, shard: &ShardInfo) -> WIPOffset<schema::Sh
     }
     let mut histograms = Vec::with_capacity(shard.histograms.len());
     for histogram in &shard.histograms {
-        let arguments = schema::HistogramInfoArgs {
-            stage: Some(builder.create_shared_string(&histogram.stage)),
-            count: histogram.count,
-            p50_ns: histogram.p50_ns,
-            p90_ns: histogram.p90_ns,
-            p99_ns: histogram.p99_ns,
-            p99_9_ns: histogram.p99_9_ns,
-            p99_99_ns: histogram.p99_99_ns,
-            max_ns: histogram.max_ns,
-        };
-        histograms.push(schema::HistogramInfo::create(builder, &arguments));
+        histograms.push(histogram_table(builder, histogram));
     }
     let rates: Vec<_> = shard.rates.iter().map(|rate| stats::rate_table(builder, rate)).collect();
     let arguments = schema::ShardInfoArgs {
@@ -414,4 +421,21 @@ fn shard_table(builder: &mut Builder, shard: &ShardInfo) -> WIPOffset<schema::Sh
         state: Some(builder.create_string(&shard.state)),
     };
     schema::ShardInfo::create(builder, &arguments)
+}
+
+pub(super) fn histogram_table(
+    builder: &mut Builder,
+    histogram: &HistogramInfo,
+) -> WIPOffset<schema::HistogramInfo<'static>> {
+    let arguments = schema::HistogramInfoArgs {
+        stage: Some(builder.create_shared_string(&histogram.stage)),
+        count: histogram.count,
+        p50_ns: histogram.p50_ns,
+        p90_ns: histogram.p90_ns,
+        p99_ns: histogram.p99_ns,
+        p99_9_ns: histogram.p99_9_ns,
+        p99_99_ns: histogram.p99_99_ns,
+        max_ns: histogram.max_ns,
+    };
+    schema::HistogramInfo::create(builder, &arguments)
 }

@@ -26,6 +26,7 @@ use super::instances;
 use super::locations;
 use super::proof::{self, Prove};
 use super::settings;
+use super::slow;
 use super::stats;
 use super::status::{known_level, known_retention};
 
@@ -44,7 +45,19 @@ pub enum DecodedRequest<'a> {
 
 /// Verifies the envelope of `frame` and reads the request. The failure is the answer to send.
 pub fn decode_request<'a>(frame: &Frame<'a>) -> Result<DecodedRequest<'a>, Failure> {
-    let request = envelope::verified::<schema::Request>(frame.envelope).map_err(|error| {
+    decode_request_and_wish(frame).0
+}
+
+/// The same, and whether the answer is to say where the request's time went.
+pub fn decode_request_and_wish<'a>(frame: &Frame<'a>) -> (Result<DecodedRequest<'a>, Failure>, bool) {
+    match verified_request(frame) {
+        Ok(request) => (known_request(&request, frame), request.stages()),
+        Err(failure) => (Err(failure), false),
+    }
+}
+
+fn verified_request<'a>(frame: &Frame<'a>) -> Result<schema::Request<'a>, Failure> {
+    envelope::verified::<schema::Request>(frame.envelope).map_err(|error| {
         Failure::new(
             Status::MalformedFrame,
             format!(
@@ -52,7 +65,13 @@ pub fn decode_request<'a>(frame: &Frame<'a>) -> Result<DecodedRequest<'a>, Failu
                 envelope::reason(&error)
             ),
         )
-    })?;
+    })
+}
+
+fn known_request<'a>(
+    request: &schema::Request<'a>,
+    frame: &Frame<'a>,
+) -> Result<DecodedRequest<'a>, Failure> {
     if let Some(produce) = request.body_as_produce() {
         let key = queue_key(produce.topic_id(), produce.queue())?;
         return Ok(DecodedRequest::Produce { key, level: level(produce.level())?, batch: frame.payload });
@@ -69,13 +88,13 @@ pub fn decode_request<'a>(frame: &Frame<'a>) -> Result<DecodedRequest<'a>, Failu
     if let Some(body) = request.body_as_prove() {
         return proof::known_prove(body).map(DecodedRequest::Prove);
     }
-    if let Some(read) = dead_letters::read_request(&request) {
+    if let Some(read) = dead_letters::read_request(request) {
         return read.map(DecodedRequest::Other);
     }
-    if let Some(read) = by_hand::read_request(&request) {
+    if let Some(read) = by_hand::read_request(request) {
         return read.map(DecodedRequest::Other);
     }
-    other_request(&request).map(DecodedRequest::Other)
+    other_request(request).map(DecodedRequest::Other)
 }
 
 fn other_request(request: &schema::Request<'_>) -> Result<Request, Failure> {
@@ -140,11 +159,16 @@ fn other_request(request: &schema::Request<'_>) -> Result<Request, Failure> {
         schema::RequestBody::ReceiveHalves => {
             receiving::receive_halves(request.body_as_receive_halves().ok_or_else(missing)?)
         }
-        schema::RequestBody(kind) => Err(Failure::new(
-            Status::UnsupportedRequest,
-            format!("request kind {kind} is not known to this broker: upgrade the broker, or do without it"),
-        )),
+        kind => slow::known_request(request).unwrap_or_else(|| Err(unknown_request(kind))),
     }
+}
+
+fn unknown_request(kind: schema::RequestBody) -> Failure {
+    let kind = kind.0;
+    Failure::new(
+        Status::UnsupportedRequest,
+        format!("request kind {kind} is not known to this broker: upgrade the broker, or do without it"),
+    )
 }
 
 fn route(body: schema::Route<'_>) -> Result<Request, Failure> {

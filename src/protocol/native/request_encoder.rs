@@ -21,6 +21,7 @@ use super::instances;
 use super::locations;
 use super::proof::Prove;
 use super::settings;
+use super::slow;
 use super::stats;
 use super::status::{level_code, retention_code};
 
@@ -30,6 +31,8 @@ use receiving::{hold_body, lease_body};
 #[derive(Default)]
 pub struct RequestEncoder {
     builder: FlatBufferBuilder<'static>,
+    /// Every answer is to say where its request's time went.
+    asks_for_stages: bool,
 }
 
 /// A request's kind and its table.
@@ -38,6 +41,15 @@ type Body = (schema::RequestBody, WIPOffset<UnionWIPOffset>);
 impl RequestEncoder {
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// From now on answers are to say where their requests' time went, or not.
+    pub fn ask_for_stages(&mut self, asks: bool) {
+        self.asks_for_stages = asks;
+    }
+
+    pub fn asks_for_stages(&self) -> bool {
+        self.asks_for_stages
     }
 
     /// Appends the frame of `request` to `output`. Fails, and appends nothing, when it is larger than a frame takes.
@@ -102,8 +114,10 @@ impl RequestEncoder {
         (body_type, body): Body,
         payload_bytes: usize,
     ) -> Result<(), Failure> {
-        let request =
-            schema::Request::create(&mut self.builder, &schema::RequestArgs { body_type, body: Some(body) });
+        let request = schema::Request::create(
+            &mut self.builder,
+            &schema::RequestArgs { body_type, body: Some(body), stages: self.asks_for_stages },
+        );
         envelope::append_frame(&mut self.builder, output, correlation, request, payload_bytes).map_err(
             |error| {
                 Failure::invalid(format_args!(
@@ -156,6 +170,7 @@ impl RequestEncoder {
             }
             Request::Settings(changes) => settings::request_body(builder, changes),
             Request::FindMessages(find) => find_body(builder, find),
+            Request::ListSlow(_) | Request::MeasureLatency(_) => slow::request_body(builder, request),
             Request::CreateInstance(_) | Request::DeleteInstance(_) | Request::ListInstances => {
                 instances::request_body(builder, request)
             }

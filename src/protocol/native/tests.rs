@@ -111,6 +111,14 @@ fn requests() -> Vec<Request> {
             SettingChange { name: "level".to_owned(), value: Some("written".to_owned()) },
             SettingChange { name: "lease".to_owned(), value: None },
         ]),
+        Request::ListSlow(ListSlow { count: 1_000, ..ListSlow::default() }),
+        Request::ListSlow(ListSlow {
+            shard: Some(ShardId(0)),
+            protocol: Some(RequestProtocol::Remoting),
+            topic: Some(topic()),
+            count: 1,
+        }),
+        Request::MeasureLatency(MeasureLatency { topic: topic(), time: Duration::from_secs(60) }),
     ];
     let time = OffsetSpec::Time(Timestamp(1_700_000_000_000));
     let specs = [OffsetSpec::First, OffsetSpec::Last, time, OffsetSpec::Ago(Duration::from_secs(90))];
@@ -280,6 +288,70 @@ fn group_stats() -> Reply {
     Reply::GroupStats(StatsPage { entries: vec![stats], next: None })
 }
 
+fn slow_request(protocol: RequestProtocol) -> SlowRequest {
+    let is_whole = protocol == RequestProtocol::Native;
+    let mut times = StageTimes::default();
+    for (number, stage) in (1..).zip(RequestStage::ALL) {
+        times.set(stage, Duration::from_nanos(number));
+    }
+    SlowRequest {
+        shard: ShardId(3),
+        answered: Timestamp(1_700_000_000_000),
+        protocol,
+        kind: "produce".to_owned(),
+        topic: is_whole.then(topic),
+        queue: is_whole.then_some(QueueNumber(0)),
+        offset: is_whole.then_some(QueueOffset(0)),
+        client: is_whole.then(|| "127.0.0.1".parse().expect("an address")),
+        times,
+        meanwhile: Activity::ALL.map(|activity| (activity, Duration::from_nanos(activity as u64))).to_vec(),
+    }
+}
+
+fn kind_latency() -> KindLatency {
+    let histogram = &node_info().shards[0].histograms[0];
+    let stages = RequestStage::ALL.map(|stage| (Duration::from_nanos(stage as u64), histogram.clone()));
+    KindLatency {
+        protocol: RequestProtocol::Http,
+        kind: "publish".to_owned(),
+        total: histogram.clone(),
+        mean: Duration::from_micros(3),
+        curve: vec![(0.0, Duration::ZERO), (1.0, Duration::from_nanos(u64::MAX))],
+        stages: stages.to_vec(),
+    }
+}
+
+/// What is said of stages is said of the next answer alone, whatever that is.
+#[test]
+fn an_answer_says_where_the_time_went() {
+    let times = slow_request(RequestProtocol::Native).times;
+    let mut encoder = ReplyEncoder::new();
+    for reply in [Ok(Reply::Done), Err(Failure::invalid("no"))] {
+        let mut bytes = Vec::new();
+        encoder.tell_stages(Some(times));
+        encoder.encode(&mut bytes, 1, &reply);
+        assert_eq!(reply_stages(&cut(&bytes)), Some(times));
+        bytes.clear();
+        encoder.encode(&mut bytes, 1, &reply);
+        assert_eq!(reply_stages(&cut(&bytes)), None);
+    }
+    let mut encoder = RequestEncoder::new();
+    for asks in [false, true] {
+        let mut bytes = Vec::new();
+        encoder.ask_for_stages(asks);
+        encoder.encode(&mut bytes, 1, &Request::ListTopics).expect("it is small");
+        assert_eq!(decode_request_and_wish(&cut(&bytes)).1, asks);
+    }
+}
+
+#[test]
+fn a_curve_without_shares_is_none() {
+    let mut bytes = Vec::new();
+    let kind = KindLatency { curve: vec![(f64::NAN, Duration::ZERO)], ..kind_latency() };
+    ReplyEncoder::new().encode(&mut bytes, 1, &Ok(Reply::Latency(LatencyInfo { kinds: vec![kind] })));
+    assert!(decode_reply(&cut(&bytes)).is_err());
+}
+
 fn replies() -> Vec<Result<Reply, Failure>> {
     let fetched = |batches: Vec<u8>, damaged| Fetched {
         batches,
@@ -313,6 +385,8 @@ fn replies() -> Vec<Result<Reply, Failure>> {
         Ok(Reply::Group(GroupInfo { receivers: Vec::new(), settings: None, ..group_info() })),
         Ok(Reply::Groups(vec!["a".parse().expect("a good name"), "b".parse().expect("a good name")])),
         Ok(Reply::Node(node_info())),
+        Ok(Reply::Slow(RequestProtocol::ALL.map(slow_request).to_vec())),
+        Ok(Reply::Latency(LatencyInfo { kinds: vec![kind_latency()] })),
         Ok(Reply::Watched(vec![key()])),
         Ok(Reply::Done),
         Ok(Reply::Settings(vec![
@@ -525,7 +599,10 @@ fn raw_request(
 ) -> Status {
     let mut builder = flatbuffers::FlatBufferBuilder::new();
     let (body_type, body) = build(&mut builder);
-    let root = schema::Request::create(&mut builder, &schema::RequestArgs { body_type, body: Some(body) });
+    let root = schema::Request::create(
+        &mut builder,
+        &schema::RequestArgs { body_type, body: Some(body), stages: false },
+    );
     builder.finish_minimal(root);
     let envelope = builder.finished_data();
     let frame = frame::Frame { correlation: 1, envelope, payload: &[], frame_bytes: 0 };

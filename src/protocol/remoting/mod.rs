@@ -17,6 +17,7 @@
 //! | `broker_conf` | the settings of Apache's broker, and what each means here |
 //! | `signature` | who has signed a request |
 //! | `consumer_group` | which groups these clients can consume as |
+//! | `subject` | what requests are about, in words that all protocols have |
 //! | `code`, `status` | numbers of requests and answers; which one an outcome has |
 //!
 //! What is read is read tolerantly, since every client writes it differently; what is written is what all of them read.
@@ -41,6 +42,7 @@ mod refusal;
 mod scanner;
 pub mod signature;
 mod status;
+mod subject;
 #[cfg(test)]
 mod tests;
 
@@ -54,3 +56,4 @@ pub use language::{Language, release_name};
 pub use refusal::Refusal;
 pub use scanner::JsonError;
 pub use status::{Asked, code_of, remark_of};
+pub use subject::{STAGES, kind_of, subject_of, wants_stages};

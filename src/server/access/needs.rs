@@ -89,7 +89,7 @@ impl<F: Fn(TopicId) -> Option<TopicName>> Check<'_, F> {
             Request::DeleteTopic(_) | Request::PurgeTopic(_) => administer("delete topics"),
             Request::ListTopics => administer("list topics"),
             Request::ListGroups => administer("list groups"),
-            Request::DescribeGroup(_) => administer("describe groups"),
+            Request::DescribeGroup(_) | Request::GroupStats(_) => administer("describe groups"),
             Request::DeleteGroup(_) => administer("delete groups"),
             Request::ResetGroup(_) => administer("reset groups"),
             Request::AlterGroup(_) | Request::SetUpGroup(_) => administer("alter groups"),
@@ -103,7 +103,7 @@ impl<F: Fn(TopicId) -> Option<TopicName>> Check<'_, F> {
                 self.need(Need::Describe { topic: topic.as_str() })
             }
             Request::TopicStats(_) => administer("list topics"),
-            Request::GroupStats(_) => administer("describe groups"),
+            Request::ListSlow(_) | Request::MeasureLatency(_) => administer("see where requests' time goes"),
         }
     }
 

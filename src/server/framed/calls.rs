@@ -4,11 +4,13 @@
 //! the waiting requests, then, when the answer may be large, the connection's permit to answer, and memory for the answer.
 //! Whatever only waits ends when nobody is there any more to wait for.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
+use crate::api::{RequestProtocol, RequestSubject};
 use crate::broker::Recipient;
 use crate::limits;
+use crate::metrics::{Answered, Timeline};
 use crate::server::context::ShardContext;
 use crate::server::parked::Deadline;
 use crate::server::sessions::Connection;
@@ -18,6 +20,7 @@ use crate::types::{Account, ByteBudget, MonotonicTime, Reservation, WakerList};
 pub(crate) struct Calls {
     context: Rc<ShardContext>,
     connection: Rc<Connection>,
+    protocol: RequestProtocol,
     /// In tasks.
     count: Cell<usize>,
     /// Parked, or called since.
@@ -53,6 +56,9 @@ pub(crate) struct Call {
     deadline: Option<Deadline>,
     /// A wait has ended early: there is to be no other one.
     is_over: Cell<bool>,
+    pub timeline: Cell<Timeline>,
+    /// What it is about. Without a kind it is not among the slow ones: it waits in ways that nobody tells from work.
+    subject: RefCell<RequestSubject>,
 }
 
 /// Room for a large answer, and the connection's permit to have one made.
@@ -70,10 +76,15 @@ pub(crate) enum Waited<T> {
 }
 
 impl Calls {
-    pub fn new(context: &Rc<ShardContext>, connection: &Rc<Connection>) -> Rc<Self> {
+    pub fn new(
+        context: &Rc<ShardContext>,
+        connection: &Rc<Connection>,
+        protocol: RequestProtocol,
+    ) -> Rc<Self> {
         Rc::new(Self {
             context: context.clone(),
             connection: connection.clone(),
+            protocol,
             count: Cell::new(0),
             parked_count: Cell::new(0),
             ended: WakerList::new(),
@@ -84,6 +95,7 @@ impl Calls {
     /// Begins a call. With too many of them, or with too much in them, the connection waits; `None` when it has ended
     /// meanwhile. `forwarded` is what the request's batch counts for.
     pub async fn begin(self: &Rc<Self>, terms: CallTerms, forwarded: Option<Reservation>) -> Option<Call> {
+        let timeline = self.connection.timeline.take();
         let (count, most) = self.counted(terms);
         if count.get() >= most {
             let fewer = async {
@@ -100,8 +112,16 @@ impl Calls {
             self.connection.note_taken();
         }
         let deadline = terms.deadline.map(|end| self.context.parked.deadline(end));
-        let is_over = Cell::new(false);
-        Some(Call { calls: self.clone(), terms, share, _forwarded: forwarded, deadline, is_over })
+        Some(Call {
+            calls: self.clone(),
+            terms,
+            share,
+            _forwarded: forwarded,
+            deadline,
+            is_over: Cell::new(false),
+            timeline: Cell::new(timeline.unwrap_or_else(|| Timeline::at(self.context.clock.monotonic()))),
+            subject: RefCell::default(),
+        })
     }
 
     /// Whether one more call may be parked. A protocol that asks does not wait for it.
@@ -165,6 +185,41 @@ impl Calls {
 }
 
 impl Call {
+    /// Says what it is about, and that its time counts.
+    pub fn describe(&self, subject: RequestSubject) {
+        self.subject.replace(subject);
+    }
+
+    /// It has waited for messages until now.
+    pub fn woken(&self, now: MonotonicTime) -> Timeline {
+        let mut timeline = self.timeline.get();
+        timeline.woken(now);
+        self.timeline.set(timeline);
+        timeline
+    }
+
+    /// What it waits for is entered in its timeline while `future` is polled.
+    pub async fn traced<T>(&self, future: impl Future<Output = T>) -> T {
+        self.calls.context.metrics.flight.trace(&self.timeline, future).await
+    }
+
+    /// Takes note of it, if it was answered and was slow.
+    fn note_time(&self) {
+        let Calls { context, connection, protocol, .. } = &*self.calls;
+        if self.subject.borrow().kind.is_empty() || !connection.is_here() {
+            return;
+        }
+        let (timeline, at) = (self.timeline.get(), context.clock.monotonic());
+        if !context.metrics.flight.is_slow(timeline.took(at), at) {
+            return;
+        }
+        let (subject, client) = (self.subject.take(), connection.network.get());
+        let answered = Answered { protocol: *protocol, subject, client, timeline, at };
+        if let Some(unsent) = connection.note_slow(answered) {
+            context.metrics.flight.record(unsent, at);
+        }
+    }
+
     /// Waits until the connection may have another large answer made, and there is room for this one. `None` when the
     /// connection has ended meanwhile.
     pub async fn reserve_answer(&self, account: Account, bytes: usize) -> Option<AnswerReservation> {
@@ -211,6 +266,7 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
+        self.note_time();
         let Calls { connection, ended, .. } = &*self.calls;
         let (count, _) = self.calls.counted(self.terms);
         if !self.terms.waits_long {

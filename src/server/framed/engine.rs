@@ -8,11 +8,12 @@ use futures_lite::AsyncRead;
 
 use super::protocol::Protocol;
 use super::sender::{SendHalf, Sender};
+use crate::metrics::Timeline;
 use crate::net::ReceiveBuffer;
 use crate::runtime::Executor;
 use crate::server::context::ShardContext;
 use crate::server::sessions::Connection;
-use crate::types::{MonotonicTime, WakerList};
+use crate::types::WakerList;
 
 /// What the two tasks of a connection share.
 pub(crate) struct Framed<P: Protocol> {
@@ -27,7 +28,7 @@ pub(crate) struct Framed<P: Protocol> {
 
 /// A placed request that waits for its level.
 pub(super) struct Unsettled<T> {
-    pub received_at: MonotonicTime,
+    pub timeline: Timeline,
     pub placed: T,
 }
 

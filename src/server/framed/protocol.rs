@@ -4,16 +4,20 @@ use std::rc::Rc;
 
 use futures_lite::AsyncRead;
 
-use crate::api::Failure;
+use crate::api::{Failure, RequestProtocol, RequestSubject};
+use crate::metrics::{LogMark, Timeline};
 use crate::net::ReceiveBuffer;
-use crate::types::WakerList;
+use crate::types::{MonotonicTime, WakerList};
 
 /// A protocol on one connection: how frames are cut, how large they may be, how a request is decoded and taken, and how
 /// answers are encoded. The engine reads, keeps the bounds and sends; what goes out the protocol pushes to the connection's
 /// outbox, in any order that its clients understand.
 pub(crate) trait Protocol: 'static {
+    /// What it is called in the list of slow requests.
+    const NAME: RequestProtocol;
+
     /// A whole frame in the receive buffer.
-    type Frame<'a>;
+    type Frame<'a>: Copy;
     /// A request that was carried out as far as the log, and is answered when what it stored has reached its level. None of
     /// them has a task.
     type Placed;
@@ -37,7 +41,13 @@ pub(crate) trait Protocol: 'static {
     async fn take(self: &Rc<Self>, frame: Self::Frame<'_>) -> Taken<Self::Placed>;
 
     /// Answers a placed request if that is due; false while it is not.
-    fn settle(&self, placed: &Self::Placed) -> bool;
+    fn settle(&self, placed: &Self::Placed, timeline: &Timeline, now: MonotonicTime) -> bool;
+
+    /// What a slow request was about that was answered where it was taken.
+    fn describe(&self, frame: &Self::Frame<'_>) -> RequestSubject;
+
+    /// The same of one that was placed, and what it waited for in the log.
+    fn describe_placed(&self, placed: &Self::Placed) -> (RequestSubject, Option<LogMark>);
 
     /// Woken when placed requests may be due.
     fn settling(&self) -> &WakerList;

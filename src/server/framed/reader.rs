@@ -7,9 +7,9 @@ use futures_lite::{AsyncRead, AsyncReadExt};
 use super::engine::{Framed, Unsettled};
 use super::frame_memory::FrameMemory;
 use super::protocol::{Cut, Protocol, Taken};
-use crate::api::{Failure, Status};
+use crate::api::{Failure, RequestSubject, Status};
 use crate::limits;
-use crate::metrics::Stage;
+use crate::metrics::{Answered, Stage, Timeline};
 use crate::net::ReceiveBuffer;
 use crate::runtime::Executor;
 use crate::types::MonotonicTime;
@@ -52,9 +52,13 @@ impl<P: Protocol> Framed<P> {
         let mut bytes_since_yield = 0;
         loop {
             let started = clock.monotonic();
+            // One reading for the end of a frame and the begin of the next one.
+            let mut now = started;
             let needed = loop {
                 let (taken, frame_bytes) = match self.protocol.cut(buffer.filled())? {
-                    Cut::Frame { frame, frame_bytes } => (self.protocol.take(frame).await, frame_bytes),
+                    Cut::Frame { frame, frame_bytes } => {
+                        (self.take(frame, started, &mut now).await, frame_bytes)
+                    }
                     Cut::Incomplete { needed } => break needed,
                 };
                 buffer.consume(frame_bytes);
@@ -66,7 +70,7 @@ impl<P: Protocol> Framed<P> {
                 bytes_since_yield += frame_bytes;
                 match taken {
                     Taken::Weighing(bytes) => bytes_since_yield += bytes,
-                    Taken::Placed(placed) => self.note_placed(placed, started),
+                    Taken::Placed(_) => {}
                     Taken::Last => return Ok(()),
                 }
                 // A peer that does not read its answers gets no more of them, whatever it has sent already.
@@ -76,9 +80,10 @@ impl<P: Protocol> Framed<P> {
                 if bytes_since_yield >= YIELD_BYTES {
                     bytes_since_yield = 0;
                     executor.yield_to_reactor().await;
+                    now = clock.monotonic();
                 }
             };
-            self.context.metrics.record(Stage::Receive, clock.monotonic().since(started));
+            self.context.metrics.record(Stage::Receive, now.since(started));
             if self.context.is_stopping() || self.connection.outbox.is_closed() {
                 return Ok(());
             }
@@ -93,10 +98,50 @@ impl<P: Protocol> Framed<P> {
         }
     }
 
-    fn note_placed(&self, placed: P::Placed, received_at: MonotonicTime) {
+    /// Takes one request, which was there whole at `complete` and whose turn has come `now`; then it is later.
+    async fn take(&self, frame: P::Frame<'_>, complete: MonotonicTime, now: &mut MonotonicTime) -> Taken<()> {
+        let Self { connection, protocol, context, .. } = self;
+        let begun = connection.incomplete_since.get().unwrap_or(complete);
+        connection.timeline.set(Some(Timeline::new(begun, complete, *now)));
+        let taken = protocol.take(frame).await;
+        let taken_at = std::mem::replace(now, context.clock.monotonic());
+        // A call has taken it along.
+        let timeline = connection.timeline.take();
+        match taken {
+            Taken::Placed(placed) => {
+                let mut timeline = timeline.unwrap_or_else(|| Timeline::at(*now));
+                (timeline.parsed, timeline.placed) = (*now, *now);
+                if timeline.queued.is_zero() {
+                    context.metrics.record(Stage::Parse, now.since(taken_at));
+                }
+                self.note_placed(placed, timeline);
+                Taken::Placed(())
+            }
+            Taken::Weighing(bytes) => {
+                if let Some(timeline) = timeline
+                    && context.metrics.flight.is_slow(timeline.took(*now), *now)
+                {
+                    self.note_slow(protocol.describe(&frame), timeline, *now);
+                }
+                Taken::Weighing(bytes)
+            }
+            Taken::Last => Taken::Last,
+        }
+    }
+
+    fn note_placed(&self, placed: P::Placed, timeline: Timeline) {
         self.connection.note_taken();
-        self.unsettled.borrow_mut().push_back(Unsettled { received_at, placed });
+        self.unsettled.borrow_mut().push_back(Unsettled { timeline, placed });
         self.unsettled_added.wake();
+    }
+
+    /// Takes note of a request that was answered, and was slow.
+    pub(super) fn note_slow(&self, subject: RequestSubject, timeline: Timeline, at: MonotonicTime) {
+        let client = self.connection.network.get();
+        let answered = Answered { protocol: P::NAME, subject, client, timeline, at };
+        if let Some(unsent) = self.connection.note_slow(answered) {
+            self.context.metrics.flight.record(unsent, at);
+        }
     }
 
     /// Waits while the peer leaves too much unread; false when the connection has ended.

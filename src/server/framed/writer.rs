@@ -2,10 +2,10 @@
 
 use std::rc::Rc;
 
-use super::engine::Framed;
+use super::engine::{Framed, Unsettled};
 use super::protocol::Protocol;
 use super::sender::{SendHalf, Sender};
-use crate::metrics::Stage;
+use crate::metrics::{Stage, Timeline};
 
 impl<P: Protocol> Framed<P> {
     /// The writing task.
@@ -14,7 +14,12 @@ impl<P: Protocol> Framed<P> {
         loop {
             self.settle();
             while sender.load(outbox) {
-                self.connection.write_stalled_since.set(Some(self.context.clock.monotonic()));
+                let now = self.context.clock.monotonic();
+                self.connection.write_stalled_since.set(Some(now));
+                // When the peer has read what comes before is the peer's time.
+                for answered in self.connection.take_slow() {
+                    self.context.metrics.flight.record(answered, now);
+                }
                 let sent = sender.send(outbox).await;
                 self.connection.write_stalled_since.set(None);
                 self.context.metrics.socket_calls.add(1);
@@ -37,11 +42,16 @@ impl<P: Protocol> Framed<P> {
     fn settle(&self) {
         let now = self.context.clock.monotonic();
         let Self { connection, protocol, .. } = self;
-        self.unsettled.borrow_mut().retain(|waiting| {
-            if !protocol.settle(&waiting.placed) {
+        self.unsettled.borrow_mut().retain(|Unsettled { placed, timeline }| {
+            if !protocol.settle(placed, timeline, now) {
                 return true;
             }
-            self.context.metrics.record(Stage::Answer, now.since(waiting.received_at));
+            let took = timeline.took(now);
+            self.context.metrics.record(Stage::Answer, took);
+            if self.context.metrics.flight.is_slow(took, now) {
+                let (subject, mark) = protocol.describe_placed(placed);
+                self.note_slow(subject, Timeline { mark, ..*timeline }, now);
+            }
             connection.note_answered();
             false
         });

@@ -96,7 +96,9 @@ impl BrokerBackend {
         let request = request(if may_wait { wait } else { Duration::ZERO });
         let (broker, recipient) = (self.broker.clone(), call.client().clone());
         let carrying_out = async move {
-            let outcome = broker.handle_for(request, &*recipient).await;
+            let metrics = broker.metrics().clone();
+            let handling = broker.handle_for(request, &*recipient);
+            let outcome = metrics.flight.trace(&recipient.timeline, handling).await;
             outcome.inspect(|reply| recipient.hold(reply))
         };
         let outcome = glommio::spawn_local(carrying_out).detach().await;

@@ -13,6 +13,7 @@ use crate::api::Reply;
 use crate::broker::Recipient;
 use crate::clock::SharedClock;
 use crate::limits;
+use crate::metrics::Timeline;
 use crate::protocol::http::HttpError;
 use crate::runtime::host;
 use crate::server::connection::Connections;
@@ -58,6 +59,8 @@ pub(crate) struct HttpClient {
     /// that is beside the account and is used by one at a time.
     gets_little: Cell<bool>,
     little: Rc<ByteBudget>,
+    /// Of the request that is carried out, or was last.
+    pub timeline: Cell<Timeline>,
     /// The share of its answer, from the moment that messages were chosen until they are sent.
     answer: RefCell<Option<Reservation>>,
 }
@@ -83,6 +86,7 @@ impl HttpClient {
             changed: WakerList::new(),
             is_refused: Cell::new(false),
             denied: RefCell::default(),
+            timeline: Cell::default(),
             answer: RefCell::default(),
         })
     }

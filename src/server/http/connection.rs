@@ -27,7 +27,7 @@ use glommio::net::TcpStream;
 use http::request::Parts;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming as IncomingBody;
-use hyper::header::{CONNECTION, EXPECT, HeaderValue, TRANSFER_ENCODING};
+use hyper::header::{CONNECTION, EXPECT, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -38,7 +38,9 @@ use super::incoming::Incoming;
 use super::port::{BodyBytes, HttpPort, body_too_large};
 use super::stream::HttpStream;
 use crate::access::Peer;
+use crate::api::{RequestProtocol, RequestSubject};
 use crate::limits;
+use crate::metrics::{Answered, Timeline};
 use crate::net::ReceiveBuffer;
 use crate::protocol::http::{
     Admitted, Answer, ErrorCode, HttpError, Scheme, http_date, is_body_end_doubtful, unreadable_field,
@@ -49,6 +51,8 @@ use crate::server::sessions::Connection;
 use crate::server::stream::Stream;
 use crate::types::{MonotonicTime, Timestamp};
 
+/// A request with this header, whatever its value, is answered with it: where its time went.
+const STAGES: HeaderName = HeaderName::from_static("x-turbopump-stages");
 /// A head must be complete this long after its first byte, or within the time-out of an idle connection if that is less.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// A body must go on within this time, and be complete within the longer one.
@@ -136,6 +140,10 @@ pub(crate) struct HttpConnection {
     /// It goes out in more than one chunk.
     is_chunked: Cell<bool>,
     answers_since_yield: Cell<u32>,
+    /// The last request, unless it was refused by its head.
+    admitted: RefCell<Option<Admitted>>,
+    /// The body of the present request did not come in one piece.
+    is_in_pieces: Cell<bool>,
     /// Without TLS where HTTP is spoken within it only: every request is told so.
     lacks_tls: bool,
     scheme: Scheme,
@@ -281,6 +289,8 @@ impl HttpConnection {
             is_handed_over: Cell::new(false),
             is_chunked: Cell::new(false),
             answers_since_yield: Cell::new(0),
+            admitted: RefCell::default(),
+            is_in_pieces: Cell::new(false),
             lacks_tls,
             scheme,
             peer,
@@ -411,13 +421,16 @@ impl HttpConnection {
 
     /// Everything that was to be written is.
     pub fn flushed(&self, context: &Context<'_>) {
-        self.connection.write_stalled_since.set(None);
+        let stalled_since = self.connection.write_stalled_since.take();
         if self.phase.get() != Phase::Answered || !self.is_handed_over.get() {
             return;
         }
         self.release_answer();
         self.connection.unanswered.set(self.connection.unanswered.get() - 1);
-        self.set_phase(Phase::Idle);
+        let now = self.now();
+        // When the peer has read its answer is the peer's time.
+        self.note_time(stalled_since.unwrap_or(now));
+        self.set_phase_at(Phase::Idle, || now);
         // When hyper ends an answer of several chunks it may not look at what it has read already of the next request.
         if self.is_chunked.take() {
             context.waker().wake_by_ref();
@@ -460,11 +473,33 @@ impl HttpConnection {
         self.connections.http.as_ref().expect("HTTP is spoken where a door takes it")
     }
 
+    /// Takes note of a request whose answer was sent, if it was slow.
+    fn note_time(&self, sent: MonotonicTime) {
+        let (timeline, flight) = (self.client.timeline.get(), &self.connections.metrics.flight);
+        if !flight.is_slow(timeline.took(sent), sent) {
+            return;
+        }
+        let admitted = self.admitted.borrow();
+        let subject = admitted.as_ref().map_or(RequestSubject::of("refused"), Admitted::subject);
+        let (protocol, client) = (RequestProtocol::Http, self.connection.network.get());
+        flight.record(Answered { protocol, subject, client, timeline, at: sent }, sent);
+    }
+
     /// One request from its head to its answer.
     async fn serve(self: &Rc<Self>, request: Request<IncomingBody>) -> Response<OutgoingAnswer> {
         self.connection.unanswered.set(self.connection.unanswered.get() + 1);
         self.connections.metrics.requests.add(1);
-        let mut response = self.respond(request).await;
+        let wants_stages = request.headers().contains_key(&STAGES);
+        let begun = self.now();
+        let first_byte = self.connection.incomplete_since.get().unwrap_or(begun);
+        self.client.timeline.set(Timeline::new(first_byte, begun, begun));
+        let flight = &self.connections.metrics.flight;
+        let mut response = flight.trace(&self.client.timeline, self.respond(request, begun)).await;
+        if wants_stages {
+            let stages = flight.stages(&self.client.timeline.get(), self.now()).to_string();
+            let stages = HeaderValue::from_str(&stages).expect("names and numbers");
+            response.headers_mut().insert(&STAGES, stages);
+        }
         let is_last = self.connections.is_stopping() || self.connection.gives_way();
         if is_last || self.incoming.is_to_be_freed() {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -485,9 +520,9 @@ impl HttpConnection {
         })
     }
 
-    async fn respond(&self, request: Request<IncomingBody>) -> Response<Answer> {
+    async fn respond(&self, request: Request<IncomingBody>, begun: MonotonicTime) -> Response<Answer> {
         let (head, mut body) = request.into_parts();
-        let begun = self.now();
+        self.admitted.take();
         self.set_phase_at(Phase::Body, || begun);
         self.chunks.set_chunked(head.headers.contains_key(TRANSFER_ENCODING));
         let service = &self.port().service;
@@ -512,8 +547,13 @@ impl HttpConnection {
         self.chunks.set_chunked(false);
         match read {
             Ok(body) => {
+                if self.is_in_pieces.take() {
+                    self.connections.metrics.flight.received(self.now());
+                }
                 self.set_phase(Phase::Answering);
-                self.answer(&admitted, &head, body).await
+                let answer = self.answer(&admitted, &head, body).await;
+                self.admitted.replace(Some(admitted));
+                answer
             }
             Err(error) => service.refuse(Some(&head), self.scheme, &error),
         }
@@ -597,6 +637,7 @@ impl HttpConnection {
             held.add(data.len(), body.size_hint().upper()).await?;
             // Most bodies come in one piece, and nothing is waited for any more.
             if !body.is_end_stream() {
+                self.is_in_pieces.set(true);
                 self.connection.deadline.set(Some(self.now().after(BODY_PAUSE_MAX).min(until)));
             }
             match (first.is_empty(), whole.is_empty()) {

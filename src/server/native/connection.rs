@@ -26,19 +26,24 @@ use self::fetching::CalledFetch;
 use self::receiving::WaitingReceive;
 use self::waiting::{carried_bytes, copied_bytes, watched_bytes};
 pub(crate) use self::waiting::{is_heavy, without_consumers};
-use crate::api::{ConnectionId, Failure, Fetched, Produce, Reply, Request, SessionLife, Status};
+use crate::api::{
+    ConnectionId, Failure, Fetched, Produce, Reply, Request, RequestProtocol, RequestSubject, SessionLife,
+    StageTimes, Status,
+};
 use crate::broker::{ClientFetches, PendingProduce, PlaceRefusal, SharedFetched};
 use crate::limits;
-use crate::metrics::Stage;
+use crate::metrics::{LogMark, Timeline};
 use crate::net::ReceiveBuffer;
-use crate::protocol::native::{DecodedRequest, FetchedHead, ReplyEncoder, check_properties, decode_request};
+use crate::protocol::native::{
+    DecodedRequest, FetchedHead, ReplyEncoder, check_properties, decode_request, decode_request_and_wish,
+};
 use crate::runtime::Glommio;
 use crate::server::called::Called;
 use crate::server::connection::{Connections, ShardDisk};
 use crate::server::framed::{Calls, Cut, Framed, Protocol, Taken};
 use crate::server::sessions::Connection;
 use crate::server::stream::Stream;
-use crate::types::{ByteBudget, GroupName, Identity, Level, QueueKey, WakerList};
+use crate::types::{ByteBudget, GroupName, Identity, Level, MonotonicTime, QueueKey, WakerList};
 use crate::wire::frame::{self, CHALLENGE_BYTES, Frame, PREFACE_BYTES};
 
 /// What a byte of a request of many names counts for among them.
@@ -50,6 +55,7 @@ const CONNECTION_CORRELATION: u64 = 0;
 /// A produce that waits for its level.
 struct PlacedProduce {
     correlation: u64,
+    key: QueueKey,
     pending: PendingProduce,
 }
 
@@ -81,7 +87,7 @@ pub(crate) async fn serve_native(
     let native = Rc::new(Native {
         connections: connections.clone(),
         connection: connection.clone(),
-        calls: Calls::new(&connections.context, connection),
+        calls: Calls::new(&connections.context, connection, RequestProtocol::Native),
         fetching: ByteBudget::new(limits::FETCH_BYTES_MAX),
         fetches: ClientFetches::new(&connections.broker),
         called: Called::new(),
@@ -106,6 +112,8 @@ pub(crate) fn native_refusal(status: Status, reason: &str) -> Vec<u8> {
 }
 
 impl Protocol for Native {
+    const NAME: RequestProtocol = RequestProtocol::Native;
+
     type Frame<'a> = Frame<'a>;
     type Placed = PlacedProduce;
 
@@ -154,54 +162,47 @@ impl Protocol for Native {
     }
 
     async fn take(self: &Rc<Self>, frame: Self::Frame<'_>) -> Taken<PlacedProduce> {
-        let request = decode_request(&frame).and_then(|request| self.allowed(request));
-        let request = match request.and_then(|request| self.permitted(request)) {
-            Ok(request) => request,
-            Err(failure) => {
-                self.answer(frame.correlation, Err(failure));
-                return Taken::Weighing(0);
-            }
-        };
-        match request {
-            DecodedRequest::Produce { key, level, batch } => {
-                self.produce(frame.correlation, key, level, batch).await
-            }
-            DecodedRequest::Prove(prove) => self.prove(frame.correlation, &prove),
-            DecodedRequest::Other(Request::Fetch(fetch)) => {
-                Taken::Weighing(self.fetch(frame.correlation, fetch).await)
-            }
-            DecodedRequest::Other(Request::Watch(watch)) if self.waits_here(&watch) => {
-                let weight = NAMES_WEIGHT * watched_bytes(&watch);
-                self.watch(frame.correlation, watch).await;
-                Taken::Weighing(weight)
-            }
-            DecodedRequest::Other(Request::Receive(receive)) if !receive.wait.is_zero() => {
-                self.receive(frame.correlation, receive).await;
-                Taken::Weighing(0)
-            }
-            DecodedRequest::Other(request) => {
-                let share = match copied_bytes(&request) {
-                    0 => None,
-                    bytes => self.calls.reserve_forwarded(bytes).await,
-                };
-                // To read a thousand names takes as long as to take in a large batch.
-                let weight = NAMES_WEIGHT * carried_bytes(&request);
-                self.spawn(frame.correlation, request, share).await;
-                Taken::Weighing(weight)
-            }
+        let (request, wants_stages) = decode_request_and_wish(&frame);
+        if !wants_stages {
+            return self.take_request(frame.correlation, request).await;
         }
+        let timeline = self.connection.timeline.get().map(|timeline| Timeline { is_asked: true, ..timeline });
+        self.connection.timeline.set(timeline);
+        let timeline = Cell::new(timeline.unwrap_or_default());
+        let taking = self.take_request(frame.correlation, request);
+        // Few ask: those who do not have no room for this in their task.
+        Box::pin(self.connections.metrics.flight.trace(&timeline, taking)).await
     }
 
-    fn settle(&self, placed: &PlacedProduce) -> bool {
+    fn settle(&self, placed: &PlacedProduce, timeline: &Timeline, now: MonotonicTime) -> bool {
         let Some(outcome) = self.connections.broker.outcome(&placed.pending) else { return false };
+        let stages = timeline.is_asked.then(|| {
+            let timeline = Timeline { mark: Some(placed.pending.mark()), ..*timeline };
+            self.connections.metrics.flight.stages(&timeline, now)
+        });
         self.connection.outbox.push_with(|output| {
             let mut encoder = self.connections.encoder.borrow_mut();
+            encoder.tell_stages(stages);
             match &outcome {
                 Ok(produced) => encoder.encode_produced(output, placed.correlation, produced),
                 Err(failure) => encoder.encode_failure(output, placed.correlation, failure),
             }
         });
         true
+    }
+
+    fn describe(&self, frame: &Frame<'_>) -> RequestSubject {
+        match decode_request(frame) {
+            Ok(DecodedRequest::Other(request)) => request.subject(),
+            Ok(DecodedRequest::Produce { key, .. }) => RequestSubject::of_queue("produce", key, None),
+            Ok(DecodedRequest::Prove(_)) => RequestSubject::of("prove"),
+            Err(_) => RequestSubject::of("refused"),
+        }
+    }
+
+    fn describe_placed(&self, placed: &PlacedProduce) -> (RequestSubject, Option<LogMark>) {
+        let pending = &placed.pending;
+        (RequestSubject::of_queue("produce", placed.key, Some(pending.base_offset)), Some(pending.mark()))
     }
 
     fn settling(&self) -> &WakerList {
@@ -214,6 +215,49 @@ impl Protocol for Native {
 }
 
 impl Native {
+    async fn take_request(
+        self: &Rc<Self>,
+        correlation: u64,
+        request: Result<DecodedRequest<'_>, Failure>,
+    ) -> Taken<PlacedProduce> {
+        let request = request.and_then(|request| self.allowed(request));
+        let request = match request.and_then(|request| self.permitted(request)) {
+            Ok(request) => request,
+            Err(failure) => {
+                self.answer(correlation, Err(failure));
+                return Taken::Weighing(0);
+            }
+        };
+        match request {
+            DecodedRequest::Produce { key, level, batch } => {
+                self.produce(correlation, key, level, batch).await
+            }
+            DecodedRequest::Prove(prove) => self.prove(correlation, &prove),
+            DecodedRequest::Other(Request::Fetch(fetch)) => {
+                Taken::Weighing(self.fetch(correlation, fetch).await)
+            }
+            DecodedRequest::Other(Request::Watch(watch)) if self.waits_here(&watch) => {
+                let weight = NAMES_WEIGHT * watched_bytes(&watch);
+                self.watch(correlation, watch).await;
+                Taken::Weighing(weight)
+            }
+            DecodedRequest::Other(Request::Receive(receive)) if !receive.wait.is_zero() => {
+                self.receive(correlation, receive).await;
+                Taken::Weighing(0)
+            }
+            DecodedRequest::Other(request) => {
+                let share = match copied_bytes(&request) {
+                    0 => None,
+                    bytes => self.calls.reserve_forwarded(bytes).await,
+                };
+                // To read a thousand names takes as long as to take in a large batch.
+                let weight = NAMES_WEIGHT * carried_bytes(&request);
+                self.spawn(correlation, request, share).await;
+                Taken::Weighing(weight)
+            }
+        }
+    }
+
     /// The request, unless it stores messages in a topic that is not to be written to. Whether one may be read is asked where
     /// messages are handed out, since that may be later.
     fn permitted<'a>(&self, request: DecodedRequest<'a>) -> Result<DecodedRequest<'a>, Failure> {
@@ -245,7 +289,6 @@ impl Native {
             }
             return Taken::Weighing(0);
         }
-        let started = self.connections.clock.monotonic();
         let batch = match broker.check_batch(bytes) {
             Ok(batch) => batch,
             Err(failure) => return self.refused(correlation, failure),
@@ -255,21 +298,16 @@ impl Native {
         {
             return self.refused(correlation, failure);
         }
-        let mut waited = false;
         let pending = loop {
             match broker.produce(key, level, &batch) {
                 Ok(pending) => break pending,
                 Err(PlaceRefusal::Failed(failure)) => return self.refused(correlation, failure),
                 Err(PlaceRefusal::Wait(backpressure)) => {
-                    waited = true;
-                    broker.wait_out(backpressure).await;
+                    self.connection.queued(&self.connections.clock, broker.wait_out(backpressure)).await;
                 }
             }
         };
-        if !waited {
-            self.connections.metrics.record(Stage::Parse, self.connections.clock.monotonic().since(started));
-        }
-        Taken::Placed(PlacedProduce { correlation, pending })
+        Taken::Placed(PlacedProduce { correlation, key, pending })
     }
 
     fn refused(&self, correlation: u64, failure: Failure) -> Taken<PlacedProduce> {
@@ -300,9 +338,15 @@ impl Native {
         glommio::spawn_local(async move { broker.connection_ended(connection, groups).await }).detach();
     }
 
+    /// Where the time of the request went that is being answered, if its client has asked for that.
+    fn asked_stages(&self) -> Option<StageTimes> {
+        self.connections.metrics.flight.asked(|| self.connections.clock.monotonic())
+    }
+
     fn answer(&self, correlation: u64, mut reply: Result<Reply, Failure>) {
         let outbox = &self.connection.outbox;
         let mut encoder = self.connections.encoder.borrow_mut();
+        encoder.tell_stages(self.asked_stages());
         match &mut reply {
             Ok(Reply::Fetched(fetched)) if !fetched.batches.is_empty() => {
                 outbox.push_with(|output| {
@@ -322,12 +366,9 @@ impl Native {
         let outbox = &self.connection.outbox;
         let bytes = fetched.batch_bytes();
         outbox.push_with(|output| {
-            self.connections.encoder.borrow_mut().begin_fetched(
-                output,
-                correlation,
-                &head_of(&fetched.head),
-                bytes,
-            )
+            let mut encoder = self.connections.encoder.borrow_mut();
+            encoder.tell_stages(self.asked_stages());
+            encoder.begin_fetched(output, correlation, &head_of(&fetched.head), bytes);
         });
         fetched.batches.into_iter().for_each(|slice| outbox.push_slice(slice));
     }

@@ -11,6 +11,8 @@ const COPIED_BYTES_MAX: usize = 2 * 1024;
 pub(super) struct Asker {
     opaque: i32,
     form: HeaderForm,
+    /// Of its request.
+    pub code: i32,
     /// What the client is, see `common/.../MQVersion.java`.
     pub version: i32,
     is_one_way: bool,
@@ -25,7 +27,13 @@ pub(super) struct Answer {
 
 impl Asker {
     pub fn of(header: &Header<'_>, form: HeaderForm) -> Self {
-        Self { opaque: header.opaque, form, version: header.version, is_one_way: header.is_one_way() }
+        Self {
+            opaque: header.opaque,
+            form,
+            code: header.code,
+            version: header.version,
+            is_one_way: header.is_one_way(),
+        }
     }
 
     pub fn is_one_way(&self) -> bool {

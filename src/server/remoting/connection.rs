@@ -14,17 +14,18 @@ use super::pulling::Pulls;
 use super::sending::PlacedSend;
 use super::sessions::{Heard, RemotingClient};
 use crate::access::Peer;
-use crate::api::{ClientWords, Failure, Status};
+use crate::api::{ClientWords, Failure, RequestProtocol, RequestSubject, Status};
 use crate::limits;
+use crate::metrics::{LogMark, Timeline};
 use crate::net::ReceiveBuffer;
 use crate::protocol::remoting::call::{pull, send};
-use crate::protocol::remoting::{self, Frame, Head, Header, Refusal, ResponseCode};
+use crate::protocol::remoting::{self, Frame, Head, Header, Refusal, ResponseCode, subject_of, wants_stages};
 use crate::runtime::Glommio;
 use crate::server::connection::Connections;
 use crate::server::framed::{Calls, Cut, Framed, Protocol, Taken};
 use crate::server::sessions::Connection;
 use crate::server::stream::Stream;
-use crate::types::{WakerList, network_of};
+use crate::types::{MonotonicTime, WakerList, network_of};
 
 /// A connection over which nothing comes for this long is ended: clients say something every 30 seconds.
 const SILENCE_MAX: Duration = Duration::from_secs(limits::REMOTING_SILENCE_SECONDS);
@@ -50,6 +51,7 @@ pub(super) struct Remoting {
 }
 
 /// What lies first in the receive buffer.
+#[derive(Clone, Copy)]
 pub(super) enum Incoming<'a> {
     Whole(Frame<'a>),
     /// Its body is not read.
@@ -74,7 +76,7 @@ pub(crate) async fn serve_remoting(
     let remoting = Rc::new(Remoting {
         connections: connections.clone(),
         connection: connection.clone(),
-        calls: Calls::new(&connections.context, connection),
+        calls: Calls::new(&connections.context, connection, RequestProtocol::Remoting),
         peer,
         born: address.unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))),
         client: RemotingClient::new(connection, connections),
@@ -89,11 +91,13 @@ pub(crate) async fn serve_remoting(
 }
 
 impl Protocol for Remoting {
+    const NAME: RequestProtocol = RequestProtocol::Remoting;
+
     type Frame<'a> = Incoming<'a>;
     type Placed = PlacedSend;
 
     async fn greet<R: AsyncRead + Unpin>(&self, _stream: &mut R, _buffer: &mut ReceiveBuffer) -> bool {
-        self.note_heard();
+        self.note_heard(self.connections.clock.monotonic());
         true
     }
 
@@ -132,7 +136,8 @@ impl Protocol for Remoting {
     }
 
     async fn take(self: &Rc<Self>, incoming: Self::Frame<'_>) -> Taken<PlacedSend> {
-        self.note_heard();
+        let now = self.connection.timeline.get().map(|timeline| timeline.taken);
+        self.note_heard(now.unwrap_or_else(|| self.connections.clock.monotonic()));
         match incoming {
             Incoming::Whole(frame) => self.take_request(frame).await,
             Incoming::Oversized(frame) => self.refuse_oversized(frame),
@@ -140,8 +145,22 @@ impl Protocol for Remoting {
         }
     }
 
-    fn settle(&self, placed: &PlacedSend) -> bool {
-        self.settle_send(placed)
+    fn settle(&self, placed: &PlacedSend, timeline: &Timeline, now: MonotonicTime) -> bool {
+        self.settle_send(placed, timeline, now)
+    }
+
+    fn describe(&self, incoming: &Incoming<'_>) -> RequestSubject {
+        match incoming {
+            Incoming::Whole(frame) | Incoming::Oversized(frame) => {
+                let header = Header::read(frame.form, frame.header);
+                header.map_or_else(|_| RequestSubject::of("refused"), |header| subject_of(&header))
+            }
+            Incoming::PassedOver => RequestSubject::of("refused"),
+        }
+    }
+
+    fn describe_placed(&self, placed: &PlacedSend) -> (RequestSubject, Option<LogMark>) {
+        self.describe_send(placed)
     }
 
     fn settling(&self) -> &WakerList {
@@ -177,8 +196,8 @@ impl Remoting {
         network_of(self.born.ip())
     }
 
-    fn note_heard(&self) {
-        self.connection.end_after(self.connections.clock.monotonic(), SILENCE_MAX);
+    fn note_heard(&self, now: MonotonicTime) {
+        self.connection.end_after(now, SILENCE_MAX);
     }
 
     async fn take_request(self: &Rc<Self>, frame: Frame<'_>) -> Taken<PlacedSend> {
@@ -190,13 +209,25 @@ impl Remoting {
             self.take_answer(&header, frame.body);
             return Taken::Weighing(frame.frame_bytes);
         }
+        if !wants_stages(&header) {
+            return self.carry_out_by_code(&header, &frame).await;
+        }
+        let timeline = self.connection.timeline.get().map(|timeline| Timeline { is_asked: true, ..timeline });
+        self.connection.timeline.set(timeline);
+        let timeline = Cell::new(timeline.unwrap_or_default());
+        // Few ask: those who do not have no room for this in their task.
+        let carrying_out = self.carry_out_by_code(&header, &frame);
+        Box::pin(self.connections.metrics.flight.trace(&timeline, carrying_out)).await
+    }
+
+    async fn carry_out_by_code(self: &Rc<Self>, header: &Header<'_>, frame: &Frame<'_>) -> Taken<PlacedSend> {
         if send::is_send(header.code) {
-            return self.take_send(&header, &frame).await;
+            return self.take_send(header, frame).await;
         }
         if pull::is_pull(header.code) {
-            return Taken::Weighing(self.take_pull(&header, &frame).await);
+            return Taken::Weighing(self.take_pull(header, frame).await);
         }
-        self.request(&header, &frame).await;
+        self.request(header, frame).await;
         Taken::Weighing(frame.frame_bytes)
     }
 

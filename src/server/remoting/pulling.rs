@@ -10,9 +10,10 @@ use super::answer::Asker;
 use super::connection::Remoting;
 use super::records::Records;
 use super::requests::Refused;
-use crate::api::Filter;
+use crate::api::{Filter, RequestSubject, RequestTopic};
 use crate::broker::{FetchWait, Pull, Pulled, QueueSpan, Standing, TopicWait};
 use crate::limits;
+use crate::metrics::Timeline;
 use crate::namesrv::retried_group;
 use crate::protocol::remoting::call::pull::{
     PullAnswer, PullOutcome, PullRefusal, PullRequest, SQL92, Wants, read_subscription,
@@ -157,6 +158,7 @@ impl Remoting {
         let carried_bytes = pull.carried_bytes();
         let terms = CallTerms { carried_bytes, waits_long: true, is_parked: true, deadline: None };
         let Some(call) = self.calls.begin(terms, None).await else { return 0 };
+        call.describe(self.subject_of(&pull));
         let wait = pull.wait.min(Duration::from_millis(u64::from(limits::FETCH_WAIT_MS_MAX)));
         let waiting = WaitingPull { call, asker, pull };
         match step {
@@ -165,6 +167,18 @@ impl Remoting {
                 self.park_pull(waiting, self.connections.clock.monotonic().after(wait))
             }
             Step::Answered(_) | Step::Passed { .. } | Step::Later => self.carry_out_pull(waiting),
+        }
+    }
+
+    fn subject_of(&self, pull: &PullRequest) -> RequestSubject {
+        let broker = &self.connections.broker;
+        let (shard, shards) = (u32::from(broker.shard().0), u32::from(broker.options().shard_count));
+        let number = |queue: u32| queue.checked_mul(shards)?.checked_add(shard);
+        RequestSubject {
+            kind: "pull",
+            topic: RequestTopic::Name(pull.topic.clone()),
+            queue: u32::try_from(pull.queue).ok().and_then(number).map(QueueNumber),
+            offset: u64::try_from(pull.offset).ok().map(QueueOffset),
         }
     }
 
@@ -352,15 +366,17 @@ impl Remoting {
     /// Has a pull carried out that takes more than a look.
     fn carry_out_pull(self: &Rc<Self>, waiting: WaitingPull) -> usize {
         let remoting = self.clone();
-        let task = self.pulls.called.add(waiting, async move |waiting| remoting.pull_later(waiting).await);
+        let task = self.pulls.called.add(waiting, async move |waiting| {
+            waiting.call.traced(remoting.pull_later(&waiting)).await;
+        });
         if let Some(task) = task {
             self.connections.spawn_catch_up(task);
         }
         0
     }
 
-    async fn pull_later(&self, waiting: WaitingPull) {
-        let WaitingPull { call, asker, pull } = &waiting;
+    async fn pull_later(&self, waiting: &WaitingPull) {
+        let WaitingPull { call, asker, pull } = waiting;
         // The first message is given whatever its size.
         let bytes = pull.bytes_max.max(limits::BATCH_BYTES_MAX);
         let Some(_share) = call.reserve_beside(Account::Answers, bytes).await else { return };
@@ -403,7 +419,10 @@ impl Remoting {
             Standing::After(end) => (PullOutcome::After, end),
         };
         let answer = answer(outcome, next, span);
-        asker.push(&self.connection.outbox, |opaque, form, output| answer.begin(opaque, form, 0, output));
+        let stages = self.asked_stages();
+        asker.push(&self.connection.outbox, |opaque, form, output| {
+            answer.begin(opaque, form, 0, stages.as_deref(), output);
+        });
         0
     }
 
@@ -415,8 +434,9 @@ impl Remoting {
         let bytes = body.len();
         self.connections.metrics.messages_fetched.add(count as u64);
         self.connections.metrics.bytes_fetched.add(bytes as u64);
+        let stages = self.asked_stages();
         asker.push_with_body(&self.connection.outbox, body, |opaque, form, output| {
-            answer.begin(opaque, form, bytes, output);
+            answer.begin(opaque, form, bytes, stages.as_deref(), output);
         });
         bytes
     }
@@ -427,6 +447,10 @@ fn answer(outcome: PullOutcome, next: QueueOffset, span: QueueSpan) -> PullAnswe
 }
 
 impl ParkedCall for ParkedPull {
+    fn woken(&self, since: MonotonicTime) -> Timeline {
+        self.waiting.call.woken(since)
+    }
+
     fn look(self: Box<Self>, reason: LookReason) -> usize {
         let Self { remoting, waiting, end, wait } = *self;
         drop(wait);
@@ -441,10 +465,16 @@ impl ParkedCall for ParkedPull {
 }
 
 impl ParkedCall for PutOff {
+    fn woken(&self, since: MonotonicTime) -> Timeline {
+        Timeline::at(since)
+    }
+
     fn look(self: Box<Self>, _reason: LookReason) -> usize {
         let Self { remoting, asker, answer, .. } = *self;
         remoting.pulls.put_off.set(remoting.pulls.put_off.get() - 1);
-        asker.push(&remoting.connection.outbox, |opaque, form, output| answer.begin(opaque, form, 0, output));
+        asker.push(&remoting.connection.outbox, |opaque, form, output| {
+            answer.begin(opaque, form, 0, None, output);
+        });
         0
     }
 }

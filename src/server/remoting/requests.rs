@@ -4,9 +4,9 @@ use super::answer::{Answer, Asker};
 use super::connection::Remoting;
 use super::locks::Locking;
 use super::signed::Sender;
-use crate::api::Failure;
+use crate::api::{Failure, RequestSubject};
 use crate::protocol::remoting::code::request;
-use crate::protocol::remoting::{Asked, Frame, Header, Refusal, ResponseCode};
+use crate::protocol::remoting::{Asked, Frame, Header, Refusal, ResponseCode, STAGES, kind_of};
 use crate::server::framed::CallTerms;
 use crate::types::Account;
 
@@ -59,7 +59,16 @@ impl Remoting {
         }
     }
 
-    pub(super) fn answer(&self, asker: Asker, outcome: Result<Answer, Refused>) {
+    /// Where the time of the request went that is being answered, if its client has asked for that.
+    pub(super) fn asked_stages(&self) -> Option<String> {
+        let stages = self.connections.metrics.flight.asked(|| self.connections.clock.monotonic());
+        stages.map(|stages| stages.to_string())
+    }
+
+    pub(super) fn answer(&self, asker: Asker, mut outcome: Result<Answer, Refused>) {
+        if let (Ok(answer), Some(stages)) = (&mut outcome, self.asked_stages()) {
+            answer.fields.push((STAGES, stages));
+        }
         let outcome = outcome.map_err(|refused| refused.told(asker.version));
         asker.answer(&self.connection.outbox, &outcome);
     }
@@ -82,6 +91,7 @@ impl Remoting {
     ) -> Result<Option<Answer>, Refused> {
         let terms = CallTerms { carried_bytes: 0, waits_long: false, is_parked: false, deadline: None };
         let Some(call) = self.calls.begin(terms, None).await else { return Ok(None) };
+        call.describe(RequestSubject::of(kind_of(asker.code)));
         let remoting = self.clone();
         let task = async move {
             let _room = match bytes {
@@ -91,7 +101,7 @@ impl Remoting {
                     None => return,
                 },
             };
-            remoting.answer(asker, outcome.await);
+            remoting.answer(asker, call.traced(outcome).await);
         };
         glommio::spawn_local(task).detach();
         Ok(None)

@@ -6,13 +6,17 @@ use std::rc::Rc;
 use super::answer::Asker;
 use super::connection::Remoting;
 use crate::access::Need;
-use crate::api::{Failure, Held, Hold, Produced, Release, Status, Stored};
-use crate::broker::{PendingHold, PendingProduce, PendingSingle, PlaceRefusal, Single, TopicShape};
+use crate::api::{Failure, Held, Hold, Produced, Release, RequestSubject, Status, Stored};
+use crate::broker::{
+    Backpressure, PendingHold, PendingProduce, PendingSingle, PlaceRefusal, Single, TopicShape,
+};
+use crate::metrics::{LogMark, Timeline};
 use crate::protocol::remoting::call::send::{self, Messages, Send, Sent, SingleMessage};
 use crate::protocol::remoting::{Asked, Frame, Header, Refusal, ResponseCode};
 use crate::server::framed::Taken;
 use crate::types::{
-    GroupName, GroupTopic, Level, QueueKey, QueueNumber, QueueOffset, RecordLocation, TopicName,
+    GroupName, GroupTopic, Level, MonotonicTime, QueueKey, QueueNumber, QueueOffset, RecordLocation,
+    TopicName,
 };
 use crate::wire::batch::OwnedBatch;
 use crate::wire::properties::{self, names};
@@ -23,6 +27,7 @@ const TOOLS_PERMISSION: u8 = 7;
 /// A send that waits for its level.
 pub(super) struct PlacedSend {
     asker: Asker,
+    key: QueueKey,
     /// Of this broker.
     queue: u32,
     messages: PlacedMessages,
@@ -62,7 +67,9 @@ impl Remoting {
         let asker = Asker::of(header, frame.form);
         self.connections.metrics.requests.add(1);
         match self.send(header, frame.body).await {
-            Ok((queue, messages)) => Taken::Placed(PlacedSend { asker, queue, messages }),
+            Ok((Target { key, queue }, messages)) => {
+                Taken::Placed(PlacedSend { asker, key, queue, messages })
+            }
             Err(refusal) => {
                 asker.answer(&self.connection.outbox, &Err(refusal));
                 Taken::Weighing(frame.frame_bytes)
@@ -74,7 +81,7 @@ impl Remoting {
         self: &Rc<Self>,
         header: &Header<'_>,
         body: &[u8],
-    ) -> Result<(u32, PlacedMessages), Refusal> {
+    ) -> Result<(Target, PlacedMessages), Refusal> {
         let broker = &self.connections.broker;
         let told = |failure: Failure| Refusal::of(&failure, Asked::Send, header.version);
         let sender = self.sender(header, body).map_err(told)?;
@@ -118,7 +125,7 @@ impl Remoting {
             }
             Messages::Batch(batch) => self.place_batch(&target, send.level, &batch).await,
         };
-        Ok((target.queue, placed.map_err(told)?))
+        Ok((target, placed.map_err(told)?))
     }
 
     /// What a consumer sends to its group's retries, since it cannot be given back, is a dead letter if it was delivered often
@@ -226,7 +233,7 @@ impl Remoting {
             match broker.gather(target.key, level, &single) {
                 Ok(pending) => return Ok(PlacedMessages::Single { pending, unique_id }),
                 Err(PlaceRefusal::Failed(failure)) => return Err(failure),
-                Err(PlaceRefusal::Wait(backpressure)) => broker.wait_out(backpressure).await,
+                Err(PlaceRefusal::Wait(backpressure)) => self.wait_out(backpressure).await,
             }
         }
     }
@@ -247,7 +254,7 @@ impl Remoting {
             match broker.hold_now(&hold) {
                 Ok(pending) => return Ok(PlacedMessages::Held { pending, unique_id }),
                 Err(PlaceRefusal::Failed(failure)) => return Err(failure),
-                Err(PlaceRefusal::Wait(backpressure)) => broker.wait_out(backpressure).await,
+                Err(PlaceRefusal::Wait(backpressure)) => self.wait_out(backpressure).await,
             }
         }
     }
@@ -282,9 +289,34 @@ impl Remoting {
                     return Ok(PlacedMessages::Batch { pending, message_count: view.record_count() });
                 }
                 Err(PlaceRefusal::Failed(failure)) => return Err(failure),
-                Err(PlaceRefusal::Wait(backpressure)) => broker.wait_out(backpressure).await,
+                Err(PlaceRefusal::Wait(backpressure)) => self.wait_out(backpressure).await,
             }
         }
+    }
+
+    /// Waits until a refused message is worth another try.
+    async fn wait_out(&self, backpressure: Backpressure) {
+        let waiting = self.connections.broker.wait_out(backpressure);
+        self.connection.queued(&self.connections.clock, waiting).await;
+    }
+
+    /// Where the time of a send went, if its client has asked for that.
+    fn send_stages(&self, placed: &PlacedSend, timeline: &Timeline, now: MonotonicTime) -> Option<String> {
+        if !timeline.is_asked {
+            return None;
+        }
+        let (_, mark) = self.describe_send(placed);
+        Some(self.connections.metrics.flight.stages(&Timeline { mark, ..*timeline }, now).to_string())
+    }
+
+    /// What a slow send was about, and what it waited for.
+    pub(super) fn describe_send(&self, placed: &PlacedSend) -> (RequestSubject, Option<LogMark>) {
+        let (offset, mark) = match &placed.messages {
+            PlacedMessages::Single { pending, .. } => self.connections.broker.single_mark(pending).unzip(),
+            PlacedMessages::Batch { pending, .. } => (Some(pending.base_offset), Some(pending.mark())),
+            PlacedMessages::Held { pending, .. } => (None, Some(pending.mark())),
+        };
+        (RequestSubject::of_queue("send", placed.key, offset), mark)
     }
 
     /// What a client is told of a held message. Where it has no offset, the half of a transaction has the number of its shard:
@@ -298,7 +330,7 @@ impl Remoting {
     }
 
     /// Answers a send if that is due; false while it is not.
-    pub(super) fn settle_send(&self, placed: &PlacedSend) -> bool {
+    pub(super) fn settle_send(&self, placed: &PlacedSend, timeline: &Timeline, now: MonotonicTime) -> bool {
         let broker = &self.connections.broker;
         let mut handle = None;
         let (outcome, message_count, unique_id) = match &placed.messages {
@@ -320,9 +352,9 @@ impl Remoting {
         let outbox = &self.connection.outbox;
         match outcome {
             Ok(stored) => placed.asker.push(outbox, |opaque, form, output| {
-                let address = self.port().address();
-                let (queue, recall_handle) = (placed.queue, handle.as_deref());
-                Sent { stored, message_count, queue, address, unique_id, recall_handle }
+                let (stages, address) = (self.send_stages(placed, timeline, now), self.port().address());
+                let (queue, recall_handle, stages) = (placed.queue, handle.as_deref(), stages.as_deref());
+                Sent { stored, message_count, queue, address, unique_id, recall_handle, stages }
                     .write(opaque, form, output);
             }),
             Err(failure) => {

@@ -6,6 +6,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::access::Session;
+use crate::clock::SharedClock;
+use crate::limits;
+use crate::metrics::{Answered, Timeline};
 use crate::net::Outbox;
 use crate::runtime::host;
 use crate::server::context::ShardContext;
@@ -51,6 +54,10 @@ pub(crate) struct Connection {
     pub pace: Pace,
     /// Whose requests these are, where a connection says that once and for all.
     pub session: RefCell<Session>,
+    /// Of the request that is being taken; a call that it becomes takes it along.
+    pub timeline: Cell<Option<Timeline>>,
+    /// Slow requests whose answers wait to be sent.
+    slow: RefCell<Vec<Answered>>,
     /// The system resets it when the process dies, and the broker when it stops.
     resets: Cell<bool>,
 }
@@ -80,8 +87,36 @@ impl Connection {
             network: Cell::new(None),
             pace: Pace::begin(context.clock.monotonic()),
             session: RefCell::default(),
+            timeline: Cell::new(None),
+            slow: RefCell::default(),
             resets: Cell::new(false),
         }
+    }
+
+    /// Takes note of a slow request whose answer waits to be sent. It is given back where nobody can tell when that is: a
+    /// peer that does not read is not the broker's time.
+    pub fn note_slow(&self, answered: Answered) -> Option<Answered> {
+        let mut slow = self.slow.borrow_mut();
+        if self.write_stalled_since.get().is_some() || slow.len() == limits::SLOW_REQUESTS_KEPT {
+            return Some(answered);
+        }
+        slow.push(answered);
+        None
+    }
+
+    /// Waits on behalf of the request that is being taken: for room.
+    pub async fn queued(&self, clock: &SharedClock, waiting: impl Future<Output = ()>) {
+        let began = clock.monotonic();
+        waiting.await;
+        if let Some(mut timeline) = self.timeline.get() {
+            timeline.queued += clock.monotonic().since(began);
+            self.timeline.set(Some(timeline));
+        }
+    }
+
+    /// Slow requests whose answers are sent now.
+    pub fn take_slow(&self) -> Vec<Answered> {
+        if self.slow.borrow().is_empty() { Vec::new() } else { self.slow.take() }
     }
 
     /// Has the connection reset, and not ended, when the process dies or the broker stops: for peers that do not see an end, and

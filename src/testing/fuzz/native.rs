@@ -1,21 +1,24 @@
 //! The native protocol's decoders: arbitrary bytes are refused or understood, and what was understood says the same when
 //! it is written and read again.
 
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api::{
-    Acknowledge, ChangeLease, ClientProtocol, Decision, EndTransaction, Failure, Filter, GroupSettings,
-    HalfMessage, Held, Hold, ReceiptOutcome, Receive, ReceiveHalves, ReceivedMessage, Redrive, RedriveReport,
-    Redriven, RedrivenRanges, Release, Reply, Request, Status,
+    Acknowledge, Activity, ChangeLease, ClientProtocol, Decision, EndTransaction, Failure, Filter,
+    GroupSettings, HalfMessage, Held, HistogramInfo, Hold, KindLatency, LatencyInfo, ListSlow,
+    MeasureLatency, ReceiptOutcome, Receive, ReceiveHalves, ReceivedMessage, Redrive, RedriveReport,
+    Redriven, RedrivenRanges, Release, Reply, Request, RequestProtocol, RequestStage, SlowRequest,
+    StageTimes, Status,
 };
 use crate::protocol::native::{
     DecodedReply, DecodedRequest, ReplyEncoder, RequestEncoder, decode_proved, decode_reply, decode_request,
 };
 use crate::testing::{Random, generators};
 use crate::types::{
-    HalfReceipt, Level, LogPosition, QueueKey, QueueNumber, QueueOffset, Receipt, RecordLocation, Timestamp,
-    TopicId,
+    HalfReceipt, Level, LogPosition, QueueKey, QueueNumber, QueueOffset, Receipt, RecordLocation, ShardId,
+    Timestamp, TopicId,
 };
 use crate::wire::frame::{self, Frame};
 
@@ -94,7 +97,7 @@ fn some_duration(random: &mut Random) -> Duration {
 fn some_request(random: &mut Random) -> Request {
     let group = generators::group_name(random);
     let some_group = random.chance(0.5).then(|| group.clone());
-    match random.index(8) {
+    match random.index(10) {
         0 => Request::Receive(Receive {
             protocol: ClientProtocol::Native,
             group,
@@ -134,12 +137,22 @@ fn some_request(random: &mut Random) -> Request {
             let receipt = some_half_receipt(random);
             Request::EndTransaction(EndTransaction { receipt, producer_group: some_group, decision })
         }
-        6 => Request::Redrive(Redrive {
+        8 => Request::Redrive(Redrive {
             group,
             queue: QueueNumber(random.number() as u32),
             offsets: (0..random.index(70)).map(|_| QueueOffset(random.number())).collect(),
             to: generators::topic_name(random),
         }),
+        6 => Request::ListSlow(ListSlow {
+            shard: random.chance(0.5).then(|| ShardId(random.number() as u16)),
+            protocol: random.chance(0.5).then(|| *random.pick(&RequestProtocol::ALL)),
+            topic: random.chance(0.5).then(|| generators::topic_name(random)),
+            count: random.range(0..=2_000) as u32,
+        }),
+        7 => {
+            let topic = generators::topic_name(random);
+            Request::MeasureLatency(MeasureLatency { topic, time: some_duration(random) })
+        }
         _ => Request::ReceiveHalves(ReceiveHalves {
             topic: generators::topic_name(random),
             producer_group: group,
@@ -165,7 +178,9 @@ fn some_reply(random: &mut Random) -> Reply {
         message.as_record().encode(&mut record);
         record.into()
     };
-    match random.index(8) {
+    match random.index(10) {
+        7 => Reply::Slow((0..random.index(4)).map(|_| some_slow(random)).collect()),
+        8 => Reply::Latency(LatencyInfo { kinds: (0..random.index(4)).map(|_| some_kind(random)).collect() }),
         0 => Reply::Received(
             records
                 .iter()
@@ -233,6 +248,45 @@ fn some_redrive_report(random: &mut Random) -> RedriveReport {
     RedriveReport {
         outcomes: (0..random.index(20)).map(|_| outcome(random)).collect(),
         stopped: random.chance(0.5).then(|| Failure::new(Status::Busy, "try again")),
+    }
+}
+
+fn some_slow(random: &mut Random) -> SlowRequest {
+    let mut times = StageTimes::default();
+    RequestStage::ALL.iter().for_each(|stage| times.set(*stage, some_duration(random)));
+    let key = some_key(random);
+    SlowRequest {
+        shard: ShardId(random.number() as u16),
+        answered: Timestamp(random.number()),
+        protocol: *random.pick(&RequestProtocol::ALL),
+        kind: "produce".to_owned(),
+        topic: random.chance(0.5).then(|| generators::topic_name(random)),
+        queue: random.chance(0.5).then_some(key.queue),
+        offset: random.chance(0.5).then(|| QueueOffset(random.number())),
+        client: random.chance(0.5).then(|| Ipv6Addr::from(u128::from(random.number())).into()),
+        times,
+        meanwhile: vec![(*random.pick(&Activity::ALL), some_duration(random))],
+    }
+}
+
+fn some_kind(random: &mut Random) -> KindLatency {
+    let mut histogram = |stage: &str| HistogramInfo {
+        stage: stage.to_owned(),
+        count: random.number(),
+        p50_ns: random.number(),
+        p90_ns: random.number(),
+        p99_ns: random.number(),
+        p99_9_ns: random.number(),
+        p99_99_ns: random.number(),
+        max_ns: random.number(),
+    };
+    KindLatency {
+        total: histogram("total"),
+        stages: RequestStage::ALL.map(|stage| (Duration::ZERO, histogram(stage.name()))).to_vec(),
+        protocol: *random.pick(&RequestProtocol::ALL),
+        kind: "pull".to_owned(),
+        mean: some_duration(random),
+        curve: vec![(0.5, some_duration(random)), (1.0, some_duration(random))],
     }
 }
 

@@ -173,7 +173,7 @@ fn fuzz_pull(frame: &Frame<'_>) {
     let place = QueueOffset(pull.offset.unsigned_abs() >> 1);
     let answer = PullAnswer { outcome: PullOutcome::Nothing, next: place, first: place, end: place };
     let mut bytes = Vec::new();
-    answer.begin(header.opaque, frame.form, 0, &mut bytes);
+    answer.begin(header.opaque, frame.form, 0, None, &mut bytes);
     assert!(matches!(cut(&bytes), Ok(Cut::Frame(_))), "this program wrote it");
 }
 

@@ -932,12 +932,105 @@ impl<'a> flatbuffers::Verifiable for Presence {
 
 impl flatbuffers::SimpleToVerifyInSlice for Presence {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MIN_REQUEST_BODY: u8 = 0;
+pub const ENUM_MIN_REQUEST_PROTOCOL: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_REQUEST_BODY: u8 = 42;
+pub const ENUM_MAX_REQUEST_PROTOCOL: u8 = 3;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_REQUEST_BODY: [RequestBody; 43] = [
+pub const ENUM_VALUES_REQUEST_PROTOCOL: [RequestProtocol; 4] = [
+  RequestProtocol::Any,
+  RequestProtocol::Native,
+  RequestProtocol::Http,
+  RequestProtocol::Remoting,
+];
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[repr(transparent)]
+pub struct RequestProtocol(pub u8);
+#[allow(non_upper_case_globals)]
+impl RequestProtocol {
+  pub const Any: Self = Self(0);
+  pub const Native: Self = Self(1);
+  pub const Http: Self = Self(2);
+  pub const Remoting: Self = Self(3);
+
+  pub const ENUM_MIN: u8 = 0;
+  pub const ENUM_MAX: u8 = 3;
+  pub const ENUM_VALUES: &'static [Self] = &[
+    Self::Any,
+    Self::Native,
+    Self::Http,
+    Self::Remoting,
+  ];
+  /// Returns the variant's name or "" if unknown.
+  pub fn variant_name(self) -> Option<&'static str> {
+    match self {
+      Self::Any => Some("Any"),
+      Self::Native => Some("Native"),
+      Self::Http => Some("Http"),
+      Self::Remoting => Some("Remoting"),
+      _ => None,
+    }
+  }
+}
+impl core::fmt::Debug for RequestProtocol {
+  fn fmt(&self, f: &mut core::fmt::Formatter) -> core::fmt::Result {
+    if let Some(name) = self.variant_name() {
+      f.write_str(name)
+    } else {
+      f.write_fmt(format_args!("<UNKNOWN {:?}>", self.0))
+    }
+  }
+}
+impl<'a> flatbuffers::Follow<'a> for RequestProtocol {
+  type Inner = Self;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    let b = flatbuffers::read_scalar_at::<u8>(buf, loc);
+    Self(b)
+  }
+}
+
+impl flatbuffers::Push for RequestProtocol {
+    type Output = RequestProtocol;
+    #[inline]
+    unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
+        flatbuffers::emplace_scalar::<u8>(dst, self.0);
+    }
+}
+
+impl flatbuffers::EndianScalar for RequestProtocol {
+  type Scalar = u8;
+  #[inline]
+  fn to_little_endian(self) -> u8 {
+    self.0.to_le()
+  }
+  #[inline]
+  #[allow(clippy::wrong_self_convention)]
+  fn from_little_endian(v: u8) -> Self {
+    let b = u8::from_le(v);
+    Self(b)
+  }
+}
+
+impl<'a> flatbuffers::Verifiable for RequestProtocol {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    u8::run_verifier(v, pos)
+  }
+}
+
+impl flatbuffers::SimpleToVerifyInSlice for RequestProtocol {}
+#[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
+pub const ENUM_MIN_REQUEST_BODY: u8 = 0;
+#[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
+pub const ENUM_MAX_REQUEST_BODY: u8 = 44;
+#[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
+#[allow(non_camel_case_types)]
+pub const ENUM_VALUES_REQUEST_BODY: [RequestBody; 45] = [
   RequestBody::NONE,
   RequestBody::Produce,
   RequestBody::Fetch,
@@ -981,6 +1074,8 @@ pub const ENUM_VALUES_REQUEST_BODY: [RequestBody; 43] = [
   RequestBody::SetUpGroup,
   RequestBody::ListDelayed,
   RequestBody::RecallDelayed,
+  RequestBody::ListSlow,
+  RequestBody::MeasureLatency,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -1031,9 +1126,11 @@ impl RequestBody {
   pub const SetUpGroup: Self = Self(40);
   pub const ListDelayed: Self = Self(41);
   pub const RecallDelayed: Self = Self(42);
+  pub const ListSlow: Self = Self(43);
+  pub const MeasureLatency: Self = Self(44);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 42;
+  pub const ENUM_MAX: u8 = 44;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::Produce,
@@ -1078,6 +1175,8 @@ impl RequestBody {
     Self::SetUpGroup,
     Self::ListDelayed,
     Self::RecallDelayed,
+    Self::ListSlow,
+    Self::MeasureLatency,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -1125,6 +1224,8 @@ impl RequestBody {
       Self::SetUpGroup => Some("SetUpGroup"),
       Self::ListDelayed => Some("ListDelayed"),
       Self::RecallDelayed => Some("RecallDelayed"),
+      Self::ListSlow => Some("ListSlow"),
+      Self::MeasureLatency => Some("MeasureLatency"),
       _ => None,
     }
   }
@@ -1361,12 +1462,113 @@ impl<'a> flatbuffers::Verifiable for RedriveOutcome {
 
 impl flatbuffers::SimpleToVerifyInSlice for RedriveOutcome {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MIN_REPLY_BODY: u8 = 0;
+pub const ENUM_MIN_ACTIVITY: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_REPLY_BODY: u8 = 30;
+pub const ENUM_MAX_ACTIVITY: u8 = 5;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_REPLY_BODY: [ReplyBody; 31] = [
+pub const ENUM_VALUES_ACTIVITY: [Activity; 6] = [
+  Activity::Segment,
+  Activity::Snapshot,
+  Activity::Retention,
+  Activity::IndexRenewal,
+  Activity::WakeStorm,
+  Activity::LateWakeup,
+];
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[repr(transparent)]
+pub struct Activity(pub u8);
+#[allow(non_upper_case_globals)]
+impl Activity {
+  pub const Segment: Self = Self(0);
+  pub const Snapshot: Self = Self(1);
+  pub const Retention: Self = Self(2);
+  pub const IndexRenewal: Self = Self(3);
+  pub const WakeStorm: Self = Self(4);
+  pub const LateWakeup: Self = Self(5);
+
+  pub const ENUM_MIN: u8 = 0;
+  pub const ENUM_MAX: u8 = 5;
+  pub const ENUM_VALUES: &'static [Self] = &[
+    Self::Segment,
+    Self::Snapshot,
+    Self::Retention,
+    Self::IndexRenewal,
+    Self::WakeStorm,
+    Self::LateWakeup,
+  ];
+  /// Returns the variant's name or "" if unknown.
+  pub fn variant_name(self) -> Option<&'static str> {
+    match self {
+      Self::Segment => Some("Segment"),
+      Self::Snapshot => Some("Snapshot"),
+      Self::Retention => Some("Retention"),
+      Self::IndexRenewal => Some("IndexRenewal"),
+      Self::WakeStorm => Some("WakeStorm"),
+      Self::LateWakeup => Some("LateWakeup"),
+      _ => None,
+    }
+  }
+}
+impl core::fmt::Debug for Activity {
+  fn fmt(&self, f: &mut core::fmt::Formatter) -> core::fmt::Result {
+    if let Some(name) = self.variant_name() {
+      f.write_str(name)
+    } else {
+      f.write_fmt(format_args!("<UNKNOWN {:?}>", self.0))
+    }
+  }
+}
+impl<'a> flatbuffers::Follow<'a> for Activity {
+  type Inner = Self;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    let b = flatbuffers::read_scalar_at::<u8>(buf, loc);
+    Self(b)
+  }
+}
+
+impl flatbuffers::Push for Activity {
+    type Output = Activity;
+    #[inline]
+    unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
+        flatbuffers::emplace_scalar::<u8>(dst, self.0);
+    }
+}
+
+impl flatbuffers::EndianScalar for Activity {
+  type Scalar = u8;
+  #[inline]
+  fn to_little_endian(self) -> u8 {
+    self.0.to_le()
+  }
+  #[inline]
+  #[allow(clippy::wrong_self_convention)]
+  fn from_little_endian(v: u8) -> Self {
+    let b = u8::from_le(v);
+    Self(b)
+  }
+}
+
+impl<'a> flatbuffers::Verifiable for Activity {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    u8::run_verifier(v, pos)
+  }
+}
+
+impl flatbuffers::SimpleToVerifyInSlice for Activity {}
+#[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
+pub const ENUM_MIN_REPLY_BODY: u8 = 0;
+#[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
+pub const ENUM_MAX_REPLY_BODY: u8 = 32;
+#[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
+#[allow(non_camel_case_types)]
+pub const ENUM_VALUES_REPLY_BODY: [ReplyBody; 33] = [
   ReplyBody::NONE,
   ReplyBody::Produced,
   ReplyBody::Fetched,
@@ -1398,6 +1600,8 @@ pub const ENUM_VALUES_REPLY_BODY: [ReplyBody; 31] = [
   ReplyBody::GroupTerms,
   ReplyBody::PurgeReport,
   ReplyBody::DelayedMessages,
+  ReplyBody::SlowList,
+  ReplyBody::LatencyInfo,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -1436,9 +1640,11 @@ impl ReplyBody {
   pub const GroupTerms: Self = Self(28);
   pub const PurgeReport: Self = Self(29);
   pub const DelayedMessages: Self = Self(30);
+  pub const SlowList: Self = Self(31);
+  pub const LatencyInfo: Self = Self(32);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 30;
+  pub const ENUM_MAX: u8 = 32;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::NONE,
     Self::Produced,
@@ -1471,6 +1677,8 @@ impl ReplyBody {
     Self::GroupTerms,
     Self::PurgeReport,
     Self::DelayedMessages,
+    Self::SlowList,
+    Self::LatencyInfo,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -1506,6 +1714,8 @@ impl ReplyBody {
       Self::GroupTerms => Some("GroupTerms"),
       Self::PurgeReport => Some("PurgeReport"),
       Self::DelayedMessages => Some("DelayedMessages"),
+      Self::SlowList => Some("SlowList"),
+      Self::LatencyInfo => Some("LatencyInfo"),
       _ => None,
     }
   }
@@ -3084,6 +3294,254 @@ impl<'a> PurgedQueue {
       core::ptr::copy_nonoverlapping(
         &x_le as *const _ as *const u8,
         self.0[16..].as_mut_ptr(),
+        core::mem::size_of::<<u64 as EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+}
+
+// struct Meanwhile, aligned to 8
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq)]
+pub struct Meanwhile(pub [u8; 16]);
+impl Default for Meanwhile { 
+  fn default() -> Self { 
+    Self([0; 16])
+  }
+}
+impl core::fmt::Debug for Meanwhile {
+  fn fmt(&self, f: &mut core::fmt::Formatter) -> core::fmt::Result {
+    f.debug_struct("Meanwhile")
+      .field("activity", &self.activity())
+      .field("time_ns", &self.time_ns())
+      .finish()
+  }
+}
+
+impl flatbuffers::SimpleToVerifyInSlice for Meanwhile {}
+impl<'a> flatbuffers::Follow<'a> for Meanwhile {
+  type Inner = &'a Meanwhile;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    <&'a Meanwhile>::follow(buf, loc)
+  }
+}
+impl<'a> flatbuffers::Follow<'a> for &'a Meanwhile {
+  type Inner = &'a Meanwhile;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    flatbuffers::follow_cast_ref::<Meanwhile>(buf, loc)
+  }
+}
+impl<'b> flatbuffers::Push for Meanwhile {
+    type Output = Meanwhile;
+    #[inline]
+    unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
+        let src = ::core::slice::from_raw_parts(self as *const Meanwhile as *const u8, Self::size());
+        dst.copy_from_slice(src);
+    }
+}
+
+impl<'a> flatbuffers::Verifiable for Meanwhile {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.in_buffer::<Self>(pos)
+  }
+}
+
+impl<'a> Meanwhile {
+  #[allow(clippy::too_many_arguments)]
+  pub fn new(
+    activity: Activity,
+    time_ns: u64,
+  ) -> Self {
+    let mut s = Self([0; 16]);
+    s.set_activity(activity);
+    s.set_time_ns(time_ns);
+    s
+  }
+
+  pub fn activity(&self) -> Activity {
+    let mut mem = core::mem::MaybeUninit::<<Activity as EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    EndianScalar::from_little_endian(unsafe {
+      core::ptr::copy_nonoverlapping(
+        self.0[0..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        core::mem::size_of::<<Activity as EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_activity(&mut self, x: Activity) {
+    let x_le = x.to_little_endian();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[0..].as_mut_ptr(),
+        core::mem::size_of::<<Activity as EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn time_ns(&self) -> u64 {
+    let mut mem = core::mem::MaybeUninit::<<u64 as EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    EndianScalar::from_little_endian(unsafe {
+      core::ptr::copy_nonoverlapping(
+        self.0[8..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        core::mem::size_of::<<u64 as EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_time_ns(&mut self, x: u64) {
+    let x_le = x.to_little_endian();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[8..].as_mut_ptr(),
+        core::mem::size_of::<<u64 as EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+}
+
+// struct CurvePoint, aligned to 8
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq)]
+pub struct CurvePoint(pub [u8; 16]);
+impl Default for CurvePoint { 
+  fn default() -> Self { 
+    Self([0; 16])
+  }
+}
+impl core::fmt::Debug for CurvePoint {
+  fn fmt(&self, f: &mut core::fmt::Formatter) -> core::fmt::Result {
+    f.debug_struct("CurvePoint")
+      .field("share", &self.share())
+      .field("time_ns", &self.time_ns())
+      .finish()
+  }
+}
+
+impl flatbuffers::SimpleToVerifyInSlice for CurvePoint {}
+impl<'a> flatbuffers::Follow<'a> for CurvePoint {
+  type Inner = &'a CurvePoint;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    <&'a CurvePoint>::follow(buf, loc)
+  }
+}
+impl<'a> flatbuffers::Follow<'a> for &'a CurvePoint {
+  type Inner = &'a CurvePoint;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    flatbuffers::follow_cast_ref::<CurvePoint>(buf, loc)
+  }
+}
+impl<'b> flatbuffers::Push for CurvePoint {
+    type Output = CurvePoint;
+    #[inline]
+    unsafe fn push(&self, dst: &mut [u8], _written_len: usize) {
+        let src = ::core::slice::from_raw_parts(self as *const CurvePoint as *const u8, Self::size());
+        dst.copy_from_slice(src);
+    }
+}
+
+impl<'a> flatbuffers::Verifiable for CurvePoint {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.in_buffer::<Self>(pos)
+  }
+}
+
+impl<'a> CurvePoint {
+  #[allow(clippy::too_many_arguments)]
+  pub fn new(
+    share: f64,
+    time_ns: u64,
+  ) -> Self {
+    let mut s = Self([0; 16]);
+    s.set_share(share);
+    s.set_time_ns(time_ns);
+    s
+  }
+
+  pub fn share(&self) -> f64 {
+    let mut mem = core::mem::MaybeUninit::<<f64 as EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    EndianScalar::from_little_endian(unsafe {
+      core::ptr::copy_nonoverlapping(
+        self.0[0..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        core::mem::size_of::<<f64 as EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_share(&mut self, x: f64) {
+    let x_le = x.to_little_endian();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[0..].as_mut_ptr(),
+        core::mem::size_of::<<f64 as EndianScalar>::Scalar>(),
+      );
+    }
+  }
+
+  pub fn time_ns(&self) -> u64 {
+    let mut mem = core::mem::MaybeUninit::<<u64 as EndianScalar>::Scalar>::uninit();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    EndianScalar::from_little_endian(unsafe {
+      core::ptr::copy_nonoverlapping(
+        self.0[8..].as_ptr(),
+        mem.as_mut_ptr() as *mut u8,
+        core::mem::size_of::<<u64 as EndianScalar>::Scalar>(),
+      );
+      mem.assume_init()
+    })
+  }
+
+  pub fn set_time_ns(&mut self, x: u64) {
+    let x_le = x.to_little_endian();
+    // Safety:
+    // Created from a valid Table for this object
+    // Which contains a valid value in this slot
+    unsafe {
+      core::ptr::copy_nonoverlapping(
+        &x_le as *const _ as *const u8,
+        self.0[8..].as_mut_ptr(),
         core::mem::size_of::<<u64 as EndianScalar>::Scalar>(),
       );
     }
@@ -8841,6 +9299,286 @@ impl core::fmt::Debug for ListGroupStats<'_> {
       ds.finish()
   }
 }
+pub enum ListSlowOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct ListSlow<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for ListSlow<'a> {
+  type Inner = ListSlow<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> ListSlow<'a> {
+  pub const VT_ONE_SHARD: flatbuffers::VOffsetT = 4;
+  pub const VT_SHARD: flatbuffers::VOffsetT = 6;
+  pub const VT_PROTOCOL: flatbuffers::VOffsetT = 8;
+  pub const VT_TOPIC: flatbuffers::VOffsetT = 10;
+  pub const VT_COUNT: flatbuffers::VOffsetT = 12;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    ListSlow { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args ListSlowArgs<'args>
+  ) -> flatbuffers::WIPOffset<ListSlow<'bldr>> {
+    let mut builder = ListSlowBuilder::new(_fbb);
+    builder.add_count(args.count);
+    if let Some(x) = args.topic { builder.add_topic(x); }
+    builder.add_shard(args.shard);
+    builder.add_protocol(args.protocol);
+    builder.add_one_shard(args.one_shard);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn one_shard(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(ListSlow::VT_ONE_SHARD, Some(false)).unwrap()}
+  }
+  #[inline]
+  pub fn shard(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(ListSlow::VT_SHARD, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn protocol(&self) -> RequestProtocol {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<RequestProtocol>(ListSlow::VT_PROTOCOL, Some(RequestProtocol::Any)).unwrap()}
+  }
+  #[inline]
+  pub fn topic(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(ListSlow::VT_TOPIC, None)}
+  }
+  #[inline]
+  pub fn count(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(ListSlow::VT_COUNT, Some(0)).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for ListSlow<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<bool>("one_shard", Self::VT_ONE_SHARD, false)?
+     .visit_field::<u32>("shard", Self::VT_SHARD, false)?
+     .visit_field::<RequestProtocol>("protocol", Self::VT_PROTOCOL, false)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("topic", Self::VT_TOPIC, false)?
+     .visit_field::<u32>("count", Self::VT_COUNT, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct ListSlowArgs<'a> {
+    pub one_shard: bool,
+    pub shard: u32,
+    pub protocol: RequestProtocol,
+    pub topic: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub count: u32,
+}
+impl<'a> Default for ListSlowArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    ListSlowArgs {
+      one_shard: false,
+      shard: 0,
+      protocol: RequestProtocol::Any,
+      topic: None,
+      count: 0,
+    }
+  }
+}
+
+pub struct ListSlowBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> ListSlowBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_one_shard(&mut self, one_shard: bool) {
+    self.fbb_.push_slot::<bool>(ListSlow::VT_ONE_SHARD, one_shard, false);
+  }
+  #[inline]
+  pub fn add_shard(&mut self, shard: u32) {
+    self.fbb_.push_slot::<u32>(ListSlow::VT_SHARD, shard, 0);
+  }
+  #[inline]
+  pub fn add_protocol(&mut self, protocol: RequestProtocol) {
+    self.fbb_.push_slot::<RequestProtocol>(ListSlow::VT_PROTOCOL, protocol, RequestProtocol::Any);
+  }
+  #[inline]
+  pub fn add_topic(&mut self, topic: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(ListSlow::VT_TOPIC, topic);
+  }
+  #[inline]
+  pub fn add_count(&mut self, count: u32) {
+    self.fbb_.push_slot::<u32>(ListSlow::VT_COUNT, count, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> ListSlowBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    ListSlowBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<ListSlow<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for ListSlow<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("ListSlow");
+      ds.field("one_shard", &self.one_shard());
+      ds.field("shard", &self.shard());
+      ds.field("protocol", &self.protocol());
+      ds.field("topic", &self.topic());
+      ds.field("count", &self.count());
+      ds.finish()
+  }
+}
+pub enum MeasureLatencyOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct MeasureLatency<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for MeasureLatency<'a> {
+  type Inner = MeasureLatency<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> MeasureLatency<'a> {
+  pub const VT_TOPIC: flatbuffers::VOffsetT = 4;
+  pub const VT_TIME_MS: flatbuffers::VOffsetT = 6;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    MeasureLatency { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args MeasureLatencyArgs<'args>
+  ) -> flatbuffers::WIPOffset<MeasureLatency<'bldr>> {
+    let mut builder = MeasureLatencyBuilder::new(_fbb);
+    builder.add_time_ms(args.time_ms);
+    if let Some(x) = args.topic { builder.add_topic(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn topic(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(MeasureLatency::VT_TOPIC, None).unwrap()}
+  }
+  #[inline]
+  pub fn time_ms(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(MeasureLatency::VT_TIME_MS, Some(0)).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for MeasureLatency<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("topic", Self::VT_TOPIC, true)?
+     .visit_field::<u32>("time_ms", Self::VT_TIME_MS, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct MeasureLatencyArgs<'a> {
+    pub topic: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub time_ms: u32,
+}
+impl<'a> Default for MeasureLatencyArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    MeasureLatencyArgs {
+      topic: None, // required field
+      time_ms: 0,
+    }
+  }
+}
+
+pub struct MeasureLatencyBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> MeasureLatencyBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_topic(&mut self, topic: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(MeasureLatency::VT_TOPIC, topic);
+  }
+  #[inline]
+  pub fn add_time_ms(&mut self, time_ms: u32) {
+    self.fbb_.push_slot::<u32>(MeasureLatency::VT_TIME_MS, time_ms, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> MeasureLatencyBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    MeasureLatencyBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<MeasureLatency<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, MeasureLatency::VT_TOPIC,"topic");
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for MeasureLatency<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("MeasureLatency");
+      ds.field("topic", &self.topic());
+      ds.field("time_ms", &self.time_ms());
+      ds.finish()
+  }
+}
 pub enum SettingChangeOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -9071,6 +9809,7 @@ impl<'a> flatbuffers::Follow<'a> for Request<'a> {
 impl<'a> Request<'a> {
   pub const VT_BODY_TYPE: flatbuffers::VOffsetT = 4;
   pub const VT_BODY: flatbuffers::VOffsetT = 6;
+  pub const VT_STAGES: flatbuffers::VOffsetT = 8;
 
   #[inline]
   pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
@@ -9083,6 +9822,7 @@ impl<'a> Request<'a> {
   ) -> flatbuffers::WIPOffset<Request<'bldr>> {
     let mut builder = RequestBuilder::new(_fbb);
     if let Some(x) = args.body { builder.add_body(x); }
+    builder.add_stages(args.stages);
     builder.add_body_type(args.body_type);
     builder.finish()
   }
@@ -9101,6 +9841,13 @@ impl<'a> Request<'a> {
     // Created from valid Table for this object
     // which contains a valid value in this slot
     unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<flatbuffers::Table<'a>>>(Request::VT_BODY, None).unwrap()}
+  }
+  #[inline]
+  pub fn stages(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(Request::VT_STAGES, Some(false)).unwrap()}
   }
   #[inline]
   #[allow(non_snake_case)]
@@ -9690,6 +10437,34 @@ impl<'a> Request<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_list_slow(&self) -> Option<ListSlow<'a>> {
+    if self.body_type() == RequestBody::ListSlow {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { ListSlow::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_measure_latency(&self) -> Option<MeasureLatency<'a>> {
+    if self.body_type() == RequestBody::MeasureLatency {
+      let u = self.body();
+      // Safety:
+      // Created from a valid Table for this object
+      // Which contains a valid union in this slot
+      Some(unsafe { MeasureLatency::init_from_table(u) })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl flatbuffers::Verifiable for Request<'_> {
@@ -9743,9 +10518,12 @@ impl flatbuffers::Verifiable for Request<'_> {
           RequestBody::SetUpGroup => v.verify_union_variant::<flatbuffers::ForwardsUOffset<SetUpGroup>>("RequestBody::SetUpGroup", pos),
           RequestBody::ListDelayed => v.verify_union_variant::<flatbuffers::ForwardsUOffset<ListDelayed>>("RequestBody::ListDelayed", pos),
           RequestBody::RecallDelayed => v.verify_union_variant::<flatbuffers::ForwardsUOffset<RecallDelayed>>("RequestBody::RecallDelayed", pos),
+          RequestBody::ListSlow => v.verify_union_variant::<flatbuffers::ForwardsUOffset<ListSlow>>("RequestBody::ListSlow", pos),
+          RequestBody::MeasureLatency => v.verify_union_variant::<flatbuffers::ForwardsUOffset<MeasureLatency>>("RequestBody::MeasureLatency", pos),
           _ => Ok(()),
         }
      })?
+     .visit_field::<bool>("stages", Self::VT_STAGES, false)?
      .finish();
     Ok(())
   }
@@ -9753,6 +10531,7 @@ impl flatbuffers::Verifiable for Request<'_> {
 pub struct RequestArgs {
     pub body_type: RequestBody,
     pub body: Option<flatbuffers::WIPOffset<flatbuffers::UnionWIPOffset>>,
+    pub stages: bool,
 }
 impl<'a> Default for RequestArgs {
   #[inline]
@@ -9760,6 +10539,7 @@ impl<'a> Default for RequestArgs {
     RequestArgs {
       body_type: RequestBody::NONE,
       body: None, // required field
+      stages: false,
     }
   }
 }
@@ -9776,6 +10556,10 @@ impl<'a: 'b, 'b> RequestBuilder<'a, 'b> {
   #[inline]
   pub fn add_body(&mut self, body: flatbuffers::WIPOffset<flatbuffers::UnionWIPOffset>) {
     self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(Request::VT_BODY, body);
+  }
+  #[inline]
+  pub fn add_stages(&mut self, stages: bool) {
+    self.fbb_.push_slot::<bool>(Request::VT_STAGES, stages, false);
   }
   #[inline]
   pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> RequestBuilder<'a, 'b> {
@@ -10092,11 +10876,26 @@ impl core::fmt::Debug for Request<'_> {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
           }
         },
+        RequestBody::ListSlow => {
+          if let Some(x) = self.body_as_list_slow() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        RequestBody::MeasureLatency => {
+          if let Some(x) = self.body_as_measure_latency() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
         _ => {
           let x: Option<()> = None;
           ds.field("body", &x)
         },
       };
+      ds.field("stages", &self.stages());
       ds.finish()
   }
 }
@@ -17842,6 +18641,692 @@ impl core::fmt::Debug for Proved<'_> {
       ds.finish()
   }
 }
+pub enum SlowRequestOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct SlowRequest<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for SlowRequest<'a> {
+  type Inner = SlowRequest<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> SlowRequest<'a> {
+  pub const VT_SHARD: flatbuffers::VOffsetT = 4;
+  pub const VT_ANSWERED_MS: flatbuffers::VOffsetT = 6;
+  pub const VT_PROTOCOL: flatbuffers::VOffsetT = 8;
+  pub const VT_KIND: flatbuffers::VOffsetT = 10;
+  pub const VT_TOPIC: flatbuffers::VOffsetT = 12;
+  pub const VT_HAS_QUEUE: flatbuffers::VOffsetT = 14;
+  pub const VT_QUEUE: flatbuffers::VOffsetT = 16;
+  pub const VT_HAS_OFFSET: flatbuffers::VOffsetT = 18;
+  pub const VT_OFFSET: flatbuffers::VOffsetT = 20;
+  pub const VT_CLIENT: flatbuffers::VOffsetT = 22;
+  pub const VT_STAGES: flatbuffers::VOffsetT = 24;
+  pub const VT_MEANWHILE: flatbuffers::VOffsetT = 26;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    SlowRequest { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args SlowRequestArgs<'args>
+  ) -> flatbuffers::WIPOffset<SlowRequest<'bldr>> {
+    let mut builder = SlowRequestBuilder::new(_fbb);
+    builder.add_offset(args.offset);
+    builder.add_answered_ms(args.answered_ms);
+    if let Some(x) = args.meanwhile { builder.add_meanwhile(x); }
+    if let Some(x) = args.stages { builder.add_stages(x); }
+    if let Some(x) = args.client { builder.add_client(x); }
+    builder.add_queue(args.queue);
+    if let Some(x) = args.topic { builder.add_topic(x); }
+    if let Some(x) = args.kind { builder.add_kind(x); }
+    builder.add_shard(args.shard);
+    builder.add_has_offset(args.has_offset);
+    builder.add_has_queue(args.has_queue);
+    builder.add_protocol(args.protocol);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn shard(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(SlowRequest::VT_SHARD, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn answered_ms(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(SlowRequest::VT_ANSWERED_MS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn protocol(&self) -> RequestProtocol {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<RequestProtocol>(SlowRequest::VT_PROTOCOL, Some(RequestProtocol::Any)).unwrap()}
+  }
+  #[inline]
+  pub fn kind(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(SlowRequest::VT_KIND, None).unwrap()}
+  }
+  #[inline]
+  pub fn topic(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(SlowRequest::VT_TOPIC, None)}
+  }
+  #[inline]
+  pub fn has_queue(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(SlowRequest::VT_HAS_QUEUE, Some(false)).unwrap()}
+  }
+  #[inline]
+  pub fn queue(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(SlowRequest::VT_QUEUE, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn has_offset(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(SlowRequest::VT_HAS_OFFSET, Some(false)).unwrap()}
+  }
+  #[inline]
+  pub fn offset(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(SlowRequest::VT_OFFSET, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn client(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(SlowRequest::VT_CLIENT, None)}
+  }
+  #[inline]
+  pub fn stages(&self) -> flatbuffers::Vector<'a, u64> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'a, u64>>>(SlowRequest::VT_STAGES, None).unwrap()}
+  }
+  #[inline]
+  pub fn meanwhile(&self) -> Option<flatbuffers::Vector<'a, Meanwhile>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'a, Meanwhile>>>(SlowRequest::VT_MEANWHILE, None)}
+  }
+}
+
+impl flatbuffers::Verifiable for SlowRequest<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<u32>("shard", Self::VT_SHARD, false)?
+     .visit_field::<u64>("answered_ms", Self::VT_ANSWERED_MS, false)?
+     .visit_field::<RequestProtocol>("protocol", Self::VT_PROTOCOL, false)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("kind", Self::VT_KIND, true)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("topic", Self::VT_TOPIC, false)?
+     .visit_field::<bool>("has_queue", Self::VT_HAS_QUEUE, false)?
+     .visit_field::<u32>("queue", Self::VT_QUEUE, false)?
+     .visit_field::<bool>("has_offset", Self::VT_HAS_OFFSET, false)?
+     .visit_field::<u64>("offset", Self::VT_OFFSET, false)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("client", Self::VT_CLIENT, false)?
+     .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, u64>>>("stages", Self::VT_STAGES, true)?
+     .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, Meanwhile>>>("meanwhile", Self::VT_MEANWHILE, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct SlowRequestArgs<'a> {
+    pub shard: u32,
+    pub answered_ms: u64,
+    pub protocol: RequestProtocol,
+    pub kind: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub topic: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub has_queue: bool,
+    pub queue: u32,
+    pub has_offset: bool,
+    pub offset: u64,
+    pub client: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub stages: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, u64>>>,
+    pub meanwhile: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, Meanwhile>>>,
+}
+impl<'a> Default for SlowRequestArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    SlowRequestArgs {
+      shard: 0,
+      answered_ms: 0,
+      protocol: RequestProtocol::Any,
+      kind: None, // required field
+      topic: None,
+      has_queue: false,
+      queue: 0,
+      has_offset: false,
+      offset: 0,
+      client: None,
+      stages: None, // required field
+      meanwhile: None,
+    }
+  }
+}
+
+pub struct SlowRequestBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> SlowRequestBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_shard(&mut self, shard: u32) {
+    self.fbb_.push_slot::<u32>(SlowRequest::VT_SHARD, shard, 0);
+  }
+  #[inline]
+  pub fn add_answered_ms(&mut self, answered_ms: u64) {
+    self.fbb_.push_slot::<u64>(SlowRequest::VT_ANSWERED_MS, answered_ms, 0);
+  }
+  #[inline]
+  pub fn add_protocol(&mut self, protocol: RequestProtocol) {
+    self.fbb_.push_slot::<RequestProtocol>(SlowRequest::VT_PROTOCOL, protocol, RequestProtocol::Any);
+  }
+  #[inline]
+  pub fn add_kind(&mut self, kind: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(SlowRequest::VT_KIND, kind);
+  }
+  #[inline]
+  pub fn add_topic(&mut self, topic: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(SlowRequest::VT_TOPIC, topic);
+  }
+  #[inline]
+  pub fn add_has_queue(&mut self, has_queue: bool) {
+    self.fbb_.push_slot::<bool>(SlowRequest::VT_HAS_QUEUE, has_queue, false);
+  }
+  #[inline]
+  pub fn add_queue(&mut self, queue: u32) {
+    self.fbb_.push_slot::<u32>(SlowRequest::VT_QUEUE, queue, 0);
+  }
+  #[inline]
+  pub fn add_has_offset(&mut self, has_offset: bool) {
+    self.fbb_.push_slot::<bool>(SlowRequest::VT_HAS_OFFSET, has_offset, false);
+  }
+  #[inline]
+  pub fn add_offset(&mut self, offset: u64) {
+    self.fbb_.push_slot::<u64>(SlowRequest::VT_OFFSET, offset, 0);
+  }
+  #[inline]
+  pub fn add_client(&mut self, client: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(SlowRequest::VT_CLIENT, client);
+  }
+  #[inline]
+  pub fn add_stages(&mut self, stages: flatbuffers::WIPOffset<flatbuffers::Vector<'b , u64>>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(SlowRequest::VT_STAGES, stages);
+  }
+  #[inline]
+  pub fn add_meanwhile(&mut self, meanwhile: flatbuffers::WIPOffset<flatbuffers::Vector<'b , Meanwhile>>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(SlowRequest::VT_MEANWHILE, meanwhile);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> SlowRequestBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    SlowRequestBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<SlowRequest<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, SlowRequest::VT_KIND,"kind");
+    self.fbb_.required(o, SlowRequest::VT_STAGES,"stages");
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for SlowRequest<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("SlowRequest");
+      ds.field("shard", &self.shard());
+      ds.field("answered_ms", &self.answered_ms());
+      ds.field("protocol", &self.protocol());
+      ds.field("kind", &self.kind());
+      ds.field("topic", &self.topic());
+      ds.field("has_queue", &self.has_queue());
+      ds.field("queue", &self.queue());
+      ds.field("has_offset", &self.has_offset());
+      ds.field("offset", &self.offset());
+      ds.field("client", &self.client());
+      ds.field("stages", &self.stages());
+      ds.field("meanwhile", &self.meanwhile());
+      ds.finish()
+  }
+}
+pub enum SlowListOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct SlowList<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for SlowList<'a> {
+  type Inner = SlowList<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> SlowList<'a> {
+  pub const VT_REQUESTS: flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    SlowList { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args SlowListArgs<'args>
+  ) -> flatbuffers::WIPOffset<SlowList<'bldr>> {
+    let mut builder = SlowListBuilder::new(_fbb);
+    if let Some(x) = args.requests { builder.add_requests(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn requests(&self) -> flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<SlowRequest<'a>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<SlowRequest>>>>(SlowList::VT_REQUESTS, None).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for SlowList<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, flatbuffers::ForwardsUOffset<SlowRequest>>>>("requests", Self::VT_REQUESTS, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct SlowListArgs<'a> {
+    pub requests: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<SlowRequest<'a>>>>>,
+}
+impl<'a> Default for SlowListArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    SlowListArgs {
+      requests: None, // required field
+    }
+  }
+}
+
+pub struct SlowListBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> SlowListBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_requests(&mut self, requests: flatbuffers::WIPOffset<flatbuffers::Vector<'b , flatbuffers::ForwardsUOffset<SlowRequest<'b >>>>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(SlowList::VT_REQUESTS, requests);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> SlowListBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    SlowListBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<SlowList<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, SlowList::VT_REQUESTS,"requests");
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for SlowList<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("SlowList");
+      ds.field("requests", &self.requests());
+      ds.finish()
+  }
+}
+pub enum KindLatencyOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct KindLatency<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for KindLatency<'a> {
+  type Inner = KindLatency<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> KindLatency<'a> {
+  pub const VT_PROTOCOL: flatbuffers::VOffsetT = 4;
+  pub const VT_KIND: flatbuffers::VOffsetT = 6;
+  pub const VT_TOTAL: flatbuffers::VOffsetT = 8;
+  pub const VT_MEAN_NS: flatbuffers::VOffsetT = 10;
+  pub const VT_CURVE: flatbuffers::VOffsetT = 12;
+  pub const VT_STAGES: flatbuffers::VOffsetT = 14;
+  pub const VT_STAGE_MEANS_NS: flatbuffers::VOffsetT = 16;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    KindLatency { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args KindLatencyArgs<'args>
+  ) -> flatbuffers::WIPOffset<KindLatency<'bldr>> {
+    let mut builder = KindLatencyBuilder::new(_fbb);
+    builder.add_mean_ns(args.mean_ns);
+    if let Some(x) = args.stage_means_ns { builder.add_stage_means_ns(x); }
+    if let Some(x) = args.stages { builder.add_stages(x); }
+    if let Some(x) = args.curve { builder.add_curve(x); }
+    if let Some(x) = args.total { builder.add_total(x); }
+    if let Some(x) = args.kind { builder.add_kind(x); }
+    builder.add_protocol(args.protocol);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn protocol(&self) -> RequestProtocol {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<RequestProtocol>(KindLatency::VT_PROTOCOL, Some(RequestProtocol::Any)).unwrap()}
+  }
+  #[inline]
+  pub fn kind(&self) -> &'a str {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(KindLatency::VT_KIND, None).unwrap()}
+  }
+  #[inline]
+  pub fn total(&self) -> HistogramInfo<'a> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<HistogramInfo>>(KindLatency::VT_TOTAL, None).unwrap()}
+  }
+  #[inline]
+  pub fn mean_ns(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(KindLatency::VT_MEAN_NS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn curve(&self) -> flatbuffers::Vector<'a, CurvePoint> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'a, CurvePoint>>>(KindLatency::VT_CURVE, None).unwrap()}
+  }
+  #[inline]
+  pub fn stages(&self) -> flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<HistogramInfo<'a>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<HistogramInfo>>>>(KindLatency::VT_STAGES, None).unwrap()}
+  }
+  #[inline]
+  pub fn stage_means_ns(&self) -> flatbuffers::Vector<'a, u64> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'a, u64>>>(KindLatency::VT_STAGE_MEANS_NS, None).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for KindLatency<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<RequestProtocol>("protocol", Self::VT_PROTOCOL, false)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("kind", Self::VT_KIND, true)?
+     .visit_field::<flatbuffers::ForwardsUOffset<HistogramInfo>>("total", Self::VT_TOTAL, true)?
+     .visit_field::<u64>("mean_ns", Self::VT_MEAN_NS, false)?
+     .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, CurvePoint>>>("curve", Self::VT_CURVE, true)?
+     .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, flatbuffers::ForwardsUOffset<HistogramInfo>>>>("stages", Self::VT_STAGES, true)?
+     .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, u64>>>("stage_means_ns", Self::VT_STAGE_MEANS_NS, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct KindLatencyArgs<'a> {
+    pub protocol: RequestProtocol,
+    pub kind: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub total: Option<flatbuffers::WIPOffset<HistogramInfo<'a>>>,
+    pub mean_ns: u64,
+    pub curve: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, CurvePoint>>>,
+    pub stages: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<HistogramInfo<'a>>>>>,
+    pub stage_means_ns: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, u64>>>,
+}
+impl<'a> Default for KindLatencyArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    KindLatencyArgs {
+      protocol: RequestProtocol::Any,
+      kind: None, // required field
+      total: None, // required field
+      mean_ns: 0,
+      curve: None, // required field
+      stages: None, // required field
+      stage_means_ns: None, // required field
+    }
+  }
+}
+
+pub struct KindLatencyBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> KindLatencyBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_protocol(&mut self, protocol: RequestProtocol) {
+    self.fbb_.push_slot::<RequestProtocol>(KindLatency::VT_PROTOCOL, protocol, RequestProtocol::Any);
+  }
+  #[inline]
+  pub fn add_kind(&mut self, kind: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(KindLatency::VT_KIND, kind);
+  }
+  #[inline]
+  pub fn add_total(&mut self, total: flatbuffers::WIPOffset<HistogramInfo<'b >>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<HistogramInfo>>(KindLatency::VT_TOTAL, total);
+  }
+  #[inline]
+  pub fn add_mean_ns(&mut self, mean_ns: u64) {
+    self.fbb_.push_slot::<u64>(KindLatency::VT_MEAN_NS, mean_ns, 0);
+  }
+  #[inline]
+  pub fn add_curve(&mut self, curve: flatbuffers::WIPOffset<flatbuffers::Vector<'b , CurvePoint>>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(KindLatency::VT_CURVE, curve);
+  }
+  #[inline]
+  pub fn add_stages(&mut self, stages: flatbuffers::WIPOffset<flatbuffers::Vector<'b , flatbuffers::ForwardsUOffset<HistogramInfo<'b >>>>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(KindLatency::VT_STAGES, stages);
+  }
+  #[inline]
+  pub fn add_stage_means_ns(&mut self, stage_means_ns: flatbuffers::WIPOffset<flatbuffers::Vector<'b , u64>>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(KindLatency::VT_STAGE_MEANS_NS, stage_means_ns);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> KindLatencyBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    KindLatencyBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<KindLatency<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, KindLatency::VT_KIND,"kind");
+    self.fbb_.required(o, KindLatency::VT_TOTAL,"total");
+    self.fbb_.required(o, KindLatency::VT_CURVE,"curve");
+    self.fbb_.required(o, KindLatency::VT_STAGES,"stages");
+    self.fbb_.required(o, KindLatency::VT_STAGE_MEANS_NS,"stage_means_ns");
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for KindLatency<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("KindLatency");
+      ds.field("protocol", &self.protocol());
+      ds.field("kind", &self.kind());
+      ds.field("total", &self.total());
+      ds.field("mean_ns", &self.mean_ns());
+      ds.field("curve", &self.curve());
+      ds.field("stages", &self.stages());
+      ds.field("stage_means_ns", &self.stage_means_ns());
+      ds.finish()
+  }
+}
+pub enum LatencyInfoOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+pub struct LatencyInfo<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for LatencyInfo<'a> {
+  type Inner = LatencyInfo<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> LatencyInfo<'a> {
+  pub const VT_KINDS: flatbuffers::VOffsetT = 4;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    LatencyInfo { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args LatencyInfoArgs<'args>
+  ) -> flatbuffers::WIPOffset<LatencyInfo<'bldr>> {
+    let mut builder = LatencyInfoBuilder::new(_fbb);
+    if let Some(x) = args.kinds { builder.add_kinds(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn kinds(&self) -> flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<KindLatency<'a>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<KindLatency>>>>(LatencyInfo::VT_KINDS, None).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for LatencyInfo<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, flatbuffers::ForwardsUOffset<KindLatency>>>>("kinds", Self::VT_KINDS, true)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct LatencyInfoArgs<'a> {
+    pub kinds: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<KindLatency<'a>>>>>,
+}
+impl<'a> Default for LatencyInfoArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    LatencyInfoArgs {
+      kinds: None, // required field
+    }
+  }
+}
+
+pub struct LatencyInfoBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> LatencyInfoBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_kinds(&mut self, kinds: flatbuffers::WIPOffset<flatbuffers::Vector<'b , flatbuffers::ForwardsUOffset<KindLatency<'b >>>>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(LatencyInfo::VT_KINDS, kinds);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> LatencyInfoBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    LatencyInfoBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<LatencyInfo<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, LatencyInfo::VT_KINDS,"kinds");
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for LatencyInfo<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("LatencyInfo");
+      ds.field("kinds", &self.kinds());
+      ds.finish()
+  }
+}
 pub enum ReplyOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -17862,6 +19347,7 @@ impl<'a> Reply<'a> {
   pub const VT_MESSAGE: flatbuffers::VOffsetT = 6;
   pub const VT_BODY_TYPE: flatbuffers::VOffsetT = 8;
   pub const VT_BODY: flatbuffers::VOffsetT = 10;
+  pub const VT_STAGES: flatbuffers::VOffsetT = 12;
 
   #[inline]
   pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
@@ -17873,6 +19359,7 @@ impl<'a> Reply<'a> {
     args: &'args ReplyArgs<'args>
   ) -> flatbuffers::WIPOffset<Reply<'bldr>> {
     let mut builder = ReplyBuilder::new(_fbb);
+    if let Some(x) = args.stages { builder.add_stages(x); }
     if let Some(x) = args.body { builder.add_body(x); }
     if let Some(x) = args.message { builder.add_message(x); }
     builder.add_status(args.status);
@@ -17908,6 +19395,13 @@ impl<'a> Reply<'a> {
     // Created from valid Table for this object
     // which contains a valid value in this slot
     unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<flatbuffers::Table<'a>>>(Reply::VT_BODY, None)}
+  }
+  #[inline]
+  pub fn stages(&self) -> Option<flatbuffers::Vector<'a, u64>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'a, u64>>>(Reply::VT_STAGES, None)}
   }
   #[inline]
   #[allow(non_snake_case)]
@@ -18359,6 +19853,36 @@ impl<'a> Reply<'a> {
     }
   }
 
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_slow_list(&self) -> Option<SlowList<'a>> {
+    if self.body_type() == ReplyBody::SlowList {
+      self.body().map(|t| {
+       // Safety:
+       // Created from a valid Table for this object
+       // Which contains a valid union in this slot
+       unsafe { SlowList::init_from_table(t) }
+     })
+    } else {
+      None
+    }
+  }
+
+  #[inline]
+  #[allow(non_snake_case)]
+  pub fn body_as_latency_info(&self) -> Option<LatencyInfo<'a>> {
+    if self.body_type() == ReplyBody::LatencyInfo {
+      self.body().map(|t| {
+       // Safety:
+       // Created from a valid Table for this object
+       // Which contains a valid union in this slot
+       unsafe { LatencyInfo::init_from_table(t) }
+     })
+    } else {
+      None
+    }
+  }
+
 }
 
 impl flatbuffers::Verifiable for Reply<'_> {
@@ -18402,9 +19926,12 @@ impl flatbuffers::Verifiable for Reply<'_> {
           ReplyBody::GroupTerms => v.verify_union_variant::<flatbuffers::ForwardsUOffset<GroupTerms>>("ReplyBody::GroupTerms", pos),
           ReplyBody::PurgeReport => v.verify_union_variant::<flatbuffers::ForwardsUOffset<PurgeReport>>("ReplyBody::PurgeReport", pos),
           ReplyBody::DelayedMessages => v.verify_union_variant::<flatbuffers::ForwardsUOffset<DelayedMessages>>("ReplyBody::DelayedMessages", pos),
+          ReplyBody::SlowList => v.verify_union_variant::<flatbuffers::ForwardsUOffset<SlowList>>("ReplyBody::SlowList", pos),
+          ReplyBody::LatencyInfo => v.verify_union_variant::<flatbuffers::ForwardsUOffset<LatencyInfo>>("ReplyBody::LatencyInfo", pos),
           _ => Ok(()),
         }
      })?
+     .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, u64>>>("stages", Self::VT_STAGES, false)?
      .finish();
     Ok(())
   }
@@ -18414,6 +19941,7 @@ pub struct ReplyArgs<'a> {
     pub message: Option<flatbuffers::WIPOffset<&'a str>>,
     pub body_type: ReplyBody,
     pub body: Option<flatbuffers::WIPOffset<flatbuffers::UnionWIPOffset>>,
+    pub stages: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, u64>>>,
 }
 impl<'a> Default for ReplyArgs<'a> {
   #[inline]
@@ -18423,6 +19951,7 @@ impl<'a> Default for ReplyArgs<'a> {
       message: None,
       body_type: ReplyBody::NONE,
       body: None,
+      stages: None,
     }
   }
 }
@@ -18447,6 +19976,10 @@ impl<'a: 'b, 'b> ReplyBuilder<'a, 'b> {
   #[inline]
   pub fn add_body(&mut self, body: flatbuffers::WIPOffset<flatbuffers::UnionWIPOffset>) {
     self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(Reply::VT_BODY, body);
+  }
+  #[inline]
+  pub fn add_stages(&mut self, stages: flatbuffers::WIPOffset<flatbuffers::Vector<'b , u64>>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(Reply::VT_STAGES, stages);
   }
   #[inline]
   pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> ReplyBuilder<'a, 'b> {
@@ -18680,11 +20213,26 @@ impl core::fmt::Debug for Reply<'_> {
             ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
           }
         },
+        ReplyBody::SlowList => {
+          if let Some(x) = self.body_as_slow_list() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
+        ReplyBody::LatencyInfo => {
+          if let Some(x) = self.body_as_latency_info() {
+            ds.field("body", &x)
+          } else {
+            ds.field("body", &"InvalidFlatbuffer: Union discriminant does not match value.")
+          }
+        },
         _ => {
           let x: Option<()> = None;
           ds.field("body", &x)
         },
       };
+      ds.field("stages", &self.stages());
       ds.finish()
   }
 }

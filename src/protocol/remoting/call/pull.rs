@@ -13,7 +13,7 @@ use crate::protocol::remoting::code::{ResponseCode, request};
 use crate::protocol::remoting::consumer_group;
 use crate::protocol::remoting::fields::{FieldError, FieldValue, Fields};
 use crate::protocol::remoting::refusal::Refusal;
-use crate::protocol::remoting::{Head, Header, HeaderForm};
+use crate::protocol::remoting::{Head, Header, HeaderForm, STAGES};
 use crate::types::{GroupName, QueueOffset, TopicName};
 
 /// In a pull's system flag: where the group is stands in `commitOffset`, the pull may wait, and it brings its subscription.
@@ -247,8 +247,15 @@ impl PullAnswer {
     }
 
     /// Appends the answer up to its messages, of which the caller appends exactly `body_bytes`. All fields are there whatever
-    /// happened: clients look at none of them for null.
-    pub fn begin(&self, opaque: i32, form: HeaderForm, body_bytes: usize, output: &mut Vec<u8>) {
+    /// happened: clients look at none of them for null. `stages`: where its time went, if that was asked for.
+    pub fn begin(
+        &self,
+        opaque: i32,
+        form: HeaderForm,
+        body_bytes: usize,
+        stages: Option<&str>,
+        output: &mut Vec<u8>,
+    ) {
         let number = |offset: QueueOffset| FieldValue::Number(offset.0 as i64);
         let fields = [
             ("nextBeginOffset", number(self.next)),
@@ -256,9 +263,11 @@ impl PullAnswer {
             ("maxOffset", number(self.end)),
             // There is no replica to go to.
             ("suggestWhichBrokerId", FieldValue::Number(0)),
+            (STAGES, FieldValue::Text(stages.unwrap_or_default())),
         ];
+        let fields = if stages.is_some() { &fields[..] } else { &fields[..fields.len() - 1] };
         let head = Head::answer_to(opaque, self.outcome.code());
-        Head { fields: &fields, remark: Some(self.remark()), ..head }.begin(form, body_bytes, output);
+        Head { fields, remark: Some(self.remark()), ..head }.begin(form, body_bytes, output);
     }
 }
 
@@ -390,7 +399,7 @@ mod tests {
             (PullOutcome::After, place(0, 0, 0), 21, "NO_MESSAGE_IN_QUEUE"),
         ] {
             let mut bytes = Vec::new();
-            PullAnswer { outcome, next, first, end }.begin(42, HeaderForm::Json, 4, &mut bytes);
+            PullAnswer { outcome, next, first, end }.begin(42, HeaderForm::Json, 4, None, &mut bytes);
             bytes.extend_from_slice(b"body");
             let Ok(Cut::Frame(frame)) = cut(&bytes) else { panic!("a frame") };
             let expected = format!(

@@ -13,7 +13,7 @@ use crate::protocol::remoting::code::{ResponseCode, request};
 use crate::protocol::remoting::fields::FieldValue;
 use crate::protocol::remoting::message::{Delay, InnerMessages, Meaning, REGION, system_flag};
 use crate::protocol::remoting::refusal::Refusal;
-use crate::protocol::remoting::{Head, Header, HeaderForm, consumer_group};
+use crate::protocol::remoting::{Head, Header, HeaderForm, STAGES, consumer_group};
 use crate::types::{
     DelayLevels, GroupName, GroupTopic, Level, OffsetMessageId, RecordLocation, Timestamp, TopicName,
 };
@@ -437,6 +437,8 @@ pub struct Sent<'a> {
     pub unique_id: Option<&'a str>,
     /// What its producer takes it back with, while it waits for its time.
     pub recall_handle: Option<&'a str>,
+    /// Where its time went, if that was asked for.
+    pub stages: Option<&'a str>,
 }
 
 impl Sent<'_> {
@@ -455,6 +457,9 @@ impl Sent<'_> {
         }
         if let Some(handle) = self.recall_handle {
             fields.push(("recallHandle", FieldValue::Text(handle)));
+        }
+        if let Some(stages) = self.stages {
+            fields.push((STAGES, FieldValue::Text(stages)));
         }
         Head { fields: &fields, ..Head::answer_to(opaque, ResponseCode::Success) }.write(form, b"", output);
     }

@@ -197,6 +197,8 @@ fn requests() -> Vec<(Request, Who)> {
         (Request::TopicStats(StatsAsked { of: StatsOf::One(orders()), ages: true }), Who::Both),
         (Request::TopicStats(StatsAsked { of: StatsOf::After(None), ages: false }), Who::Root),
         (Request::GroupStats(StatsAsked { of: StatsOf::One(billing()), ages: true }), Who::Root),
+        (Request::ListSlow(ListSlow::default()), Who::Root),
+        (Request::MeasureLatency(MeasureLatency { topic: orders(), time: Duration::ZERO }), Who::Root),
     ]
 }
 

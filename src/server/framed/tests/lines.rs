@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use futures_lite::AsyncRead;
 
-use crate::api::{Failure, Status};
+use crate::api::{Failure, RequestProtocol, RequestSubject, Status};
 use crate::broker::{LookNow, Recipient};
 use crate::clock::SharedClock;
+use crate::metrics::{LogMark, Timeline};
 use crate::net::ReceiveBuffer;
 use crate::runtime::{Executor, host};
 use crate::server::context::ShardContext;
@@ -128,7 +129,7 @@ impl Shard {
             sessions: self.sessions.clone(),
             client: RefCell::default(),
             way: Rc::new(way),
-            calls: Calls::new(&context, &connection),
+            calls: Calls::new(&context, &connection, RequestProtocol::Native),
             spawner: executor.spawner(),
             placed: Cell::new(0),
             settled: Cell::new(0),
@@ -192,6 +193,7 @@ impl Lines {
     async fn begin_parked(self: &Rc<Self>, number: &str, milliseconds: u64) {
         let terms = CallTerms { carried_bytes: 0, waits_long: true, is_parked: true, deadline: None };
         let Some(call) = self.calls.begin(terms, None).await else { return };
+        call.describe(RequestSubject::of("park"));
         let end = self.context.clock.monotonic().after(Duration::from_millis(milliseconds));
         self.parked.set(self.parked.get() + 1);
         self.park(Box::new(ParkedLine { lines: self.clone(), call, number: number.to_owned(), end }));
@@ -214,6 +216,7 @@ impl Lines {
         let deadline = deadline.map(|time| self.context.clock.monotonic().after(time));
         let terms = CallTerms { carried_bytes: 0, waits_long, is_parked, deadline };
         let Some(call) = self.calls.begin(terms, None).await else { return };
+        call.describe(RequestSubject::of(if waits_long { "" } else { "call" }));
         let (lines, number, verb) = (self.clone(), number.to_owned(), verb.to_owned());
         let task = async move {
             if let Some(result) = lines.carry_out(&call, &verb, argument).await {
@@ -250,6 +253,8 @@ impl Lines {
 }
 
 impl Protocol for Lines {
+    const NAME: RequestProtocol = RequestProtocol::Native;
+
     type Frame<'a> = &'a str;
     type Placed = PlacedLine;
 
@@ -310,12 +315,20 @@ impl Protocol for Lines {
         Taken::Weighing(0)
     }
 
-    fn settle(&self, placed: &PlacedLine) -> bool {
+    fn settle(&self, placed: &PlacedLine, _: &Timeline, _: MonotonicTime) -> bool {
         let is_due = placed.at <= self.settled.get();
         if is_due {
             self.answer(&placed.number, "placed");
         }
         is_due
+    }
+
+    fn describe(&self, _: &Self::Frame<'_>) -> RequestSubject {
+        RequestSubject::of("at-once")
+    }
+
+    fn describe_placed(&self, _: &PlacedLine) -> (RequestSubject, Option<LogMark>) {
+        (RequestSubject::of("place"), None)
     }
 
     fn settling(&self) -> &WakerList {
@@ -333,6 +346,10 @@ impl Protocol for Lines {
 }
 
 impl ParkedCall for ParkedLine {
+    fn woken(&self, since: MonotonicTime) -> Timeline {
+        self.call.woken(since)
+    }
+
     fn look(self: Box<Self>, reason: LookReason) -> usize {
         let lines = self.lines.clone();
         lines.looks.set(lines.looks.get() + 1);

@@ -5,9 +5,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::Native;
-use crate::api::{Fetch, Request};
+use crate::api::{Fetch, Request, RequestSubject};
 use crate::broker::{FetchWait, Recipient, fetch_share};
 use crate::limits;
+use crate::metrics::Timeline;
 use crate::server::framed::{Call, CallTerms, Waited};
 use crate::server::parked::{LookReason, ParkedCall};
 use crate::types::{Account, ByteBudget, MonotonicTime, Reservation};
@@ -40,6 +41,7 @@ impl Native {
         let end = self.connections.clock.monotonic().after(wait);
         let terms = CallTerms { carried_bytes: 0, waits_long: true, is_parked: true, deadline: None };
         let Some(call) = self.calls.begin(terms, None).await else { return 0 };
+        call.describe(RequestSubject::of_queue("fetch", fetch.key, Some(fetch.offset)));
         self.connections.metrics.fetches_waited.add(1);
         self.park(call, correlation, fetch, end)
     }
@@ -94,7 +96,7 @@ impl Native {
     fn carry_out_called(self: &Rc<Self>, call: Call, correlation: u64, fetch: Fetch) {
         let native = self.clone();
         let task = self.called.add((call, correlation, fetch), async move |(call, correlation, fetch)| {
-            native.fetch_later(&call, correlation, fetch).await;
+            call.traced(native.fetch_later(&call, correlation, fetch)).await;
         });
         if let Some(task) = task {
             self.connections.spawn_catch_up(task);
@@ -119,6 +121,10 @@ impl Native {
 }
 
 impl ParkedCall for ParkedFetch {
+    fn woken(&self, since: MonotonicTime) -> Timeline {
+        self.call.woken(since)
+    }
+
     fn look(self: Box<Self>, reason: LookReason) -> usize {
         let Self { native, call, correlation, fetch, end, wait } = *self;
         drop(wait);

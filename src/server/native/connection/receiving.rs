@@ -4,11 +4,13 @@ use std::rc::Rc;
 
 use super::Native;
 use super::waiting::receive_bytes;
-use crate::api::{Receive, Reply};
+use crate::api::{Failure, Receive, Reply, RequestSubject};
 use crate::broker::{ReceiveCall, ReceiveLook, ReceivePause, ReceiveWait};
+use crate::metrics::Timeline;
 use crate::server::connection::ShardDisk;
 use crate::server::framed::{Call, CallTerms};
 use crate::server::parked::{LookReason, ParkedCall};
+use crate::types::MonotonicTime;
 
 /// A receive that may wait.
 pub(super) struct WaitingReceive {
@@ -29,9 +31,11 @@ struct ParkedReceive {
 impl Native {
     /// Begins a receive that may wait.
     pub(super) async fn receive(self: &Rc<Self>, correlation: u64, receive: Receive) {
-        let carried_bytes = receive_bytes(&receive);
+        let (carried_bytes, subject) =
+            (receive_bytes(&receive), RequestSubject::of_topic("receive", &receive.topic));
         let terms = CallTerms { carried_bytes, waits_long: true, is_parked: true, deadline: None };
         let Some(call) = self.calls.begin(terms, None).await else { return };
+        call.describe(subject);
         match self.connections.broker.begin_receive(receive) {
             Ok(receive) => self.look_for(WaitingReceive { call, correlation, receive }),
             Err(failure) => self.answer(correlation, Err(failure)),
@@ -55,14 +59,19 @@ impl Native {
     /// Looks for messages, and answers or parks the receive.
     async fn look(self: &Rc<Self>, waiting: WaitingReceive) {
         let WaitingReceive { call, correlation, receive } = &waiting;
-        let pause = match receive.look(call).await {
+        let pause = match call.traced(receive.look(call)).await {
             Ok(ReceiveLook::Waits(pause)) => pause,
             Ok(ReceiveLook::Over(messages)) => {
-                return self.answer(*correlation, Ok(Reply::Received(messages)));
+                return self.answer_call(call, *correlation, Ok(Reply::Received(messages)));
             }
-            Err(failure) => return self.answer(*correlation, Err(failure)),
+            Err(failure) => return self.answer_call(call, *correlation, Err(failure)),
         };
         self.park_receive(waiting, pause);
+    }
+
+    fn answer_call(&self, call: &Call, correlation: u64, reply: Result<Reply, Failure>) {
+        let flight = &self.connections.metrics.flight;
+        flight.within(call.timeline.get(), || self.answer(correlation, reply));
     }
 
     /// Lets a receive wait as an entry, unless something has come meanwhile.
@@ -79,6 +88,10 @@ impl Native {
 }
 
 impl ParkedCall for ParkedReceive {
+    fn woken(&self, since: MonotonicTime) -> Timeline {
+        self.waiting.call.woken(since)
+    }
+
     fn look(self: Box<Self>, reason: LookReason) -> usize {
         let Self { native, waiting, pause, wait } = *self;
         drop(wait);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Native;
 use crate::access::{Need, Session};
-use crate::api::{Receive, Reply, Request, TopicInfo, Watch};
+use crate::api::{Receive, Reply, Request, RequestSubject, TopicInfo, Watch};
 use crate::broker::watch_time;
 use crate::limits;
 use crate::server::framed::{Call, CallTerms, Waited};
@@ -30,11 +30,13 @@ impl Native {
         let (carried_bytes, waits_long) = (carried_bytes(&request), waits_long(&request));
         let deadline = self.deadline(&request);
         let terms = CallTerms { carried_bytes, waits_long, is_parked: false, deadline };
+        let subject = self.counted_subject(&request);
         let Some(call) = self.calls.begin(terms, forwarded).await else { return };
+        call.describe(subject);
         let native = self.clone();
         let is_fetch = matches!(request, Request::Fetch(_));
         let task = async move {
-            native.carry_out_and_answer(&call, correlation, request).await;
+            call.traced(native.carry_out_and_answer(&call, correlation, request)).await;
             drop(call);
         };
         if is_fetch {
@@ -42,6 +44,21 @@ impl Native {
         } else {
             glommio::spawn_local(task).detach();
         }
+    }
+
+    /// What a request is about, if the time that it takes is all work: what waits for messages of another shard is not told
+    /// from what waits for that shard.
+    fn counted_subject(&self, request: &Request) -> RequestSubject {
+        let broker = &self.connections.broker;
+        let is_here = broker.owner(request) == broker.options().shard;
+        let may_wait = match request {
+            Request::Fetch(fetch) => !fetch.wait.is_zero() && !is_here,
+            Request::Watch(watch) => !watch.wait.is_zero(),
+            Request::ReceiveHalves(receive) => !receive.wait.is_zero(),
+            Request::MeasureLatency(_) => true,
+            _ => false,
+        };
+        if may_wait { RequestSubject::default() } else { request.subject() }
     }
 
     /// When a request is answered with what there is, although what it asks another shard for has not come.
@@ -109,7 +126,7 @@ pub(crate) fn without_consumers(reply: Reply, session: &Session) -> Reply {
 /// Whether the answer may take as long as the client said it would wait. The end of the connection does not wait for it.
 fn waits_long(request: &Request) -> bool {
     match request {
-        Request::Fetch(_) | Request::Watch(_) => true,
+        Request::Fetch(_) | Request::Watch(_) | Request::MeasureLatency(_) => true,
         Request::ReceiveHalves(receive) => !receive.wait.is_zero(),
         _ => false,
     }

@@ -4,8 +4,9 @@ use std::rc::Rc;
 
 use super::Native;
 use super::waiting::watched_bytes;
-use crate::api::{Reply, Watch};
+use crate::api::{Reply, RequestSubject, Watch};
 use crate::broker::{WatchWait, watch_time};
+use crate::metrics::Timeline;
 use crate::server::framed::{Call, CallTerms};
 use crate::server::parked::{LookReason, ParkedCall};
 use crate::types::MonotonicTime;
@@ -34,6 +35,7 @@ impl Native {
         let carried_bytes = watched_bytes(&watch);
         let terms = CallTerms { carried_bytes, waits_long: true, is_parked: true, deadline: None };
         let Some(call) = self.calls.begin(terms, None).await else { return };
+        call.describe(RequestSubject::of("watch"));
         self.connections.metrics.fetches_waited.add(1);
         self.park_watch(call, correlation, watch, end);
     }
@@ -52,6 +54,10 @@ impl Native {
 }
 
 impl ParkedCall for ParkedWatch {
+    fn woken(&self, since: MonotonicTime) -> Timeline {
+        self.call.woken(since)
+    }
+
     fn look(self: Box<Self>, reason: LookReason) -> usize {
         let Self { native, call, correlation, watch, end, wait } = *self;
         drop(wait);

@@ -135,6 +135,7 @@ mod tests {
             address: None,
             unique_id: Some("ID"),
             recall_handle: None,
+            stages: None,
         };
         let mut bytes = Vec::new();
         sent.write(42, HeaderForm::Json, &mut bytes);

@@ -277,6 +277,7 @@ fn an_answer_has_the_id_of_every_message() {
         address: Some("127.0.0.1:10911".parse().expect("an address")),
         unique_id: Some("ID"),
         recall_handle: None,
+        stages: None,
     };
     let mut output = Vec::new();
     sent.write(42, HeaderForm::Json, &mut output);
