@@ -16,6 +16,7 @@ use crate::cli::generate::GenerateArguments;
 use crate::cli::group::GroupArguments;
 use crate::cli::import::ImportArguments;
 use crate::cli::instance::InstanceArguments;
+use crate::cli::latency::{HELP as LATENCY_HELP, LatencyArguments};
 use crate::cli::log::LogArguments;
 use crate::cli::manual::ManualArguments;
 use crate::cli::message::MessageArguments;
@@ -23,6 +24,7 @@ use crate::cli::mqadmin::MqadminWords;
 use crate::cli::output::OutputFormat;
 use crate::cli::produce::ProduceArguments;
 use crate::cli::serve::ServeArguments;
+use crate::cli::slow::{HELP as SLOW_HELP, SlowArguments};
 use crate::cli::status::StatusArguments;
 use crate::cli::top::TopArguments;
 use crate::cli::topic::TopicArguments;
@@ -75,6 +77,12 @@ pub enum Command {
     Check(CheckArguments),
     /// Write a Grafana board, a Prometheus scrape configuration or alert rules
     Generate(GenerateArguments),
+    /// Print the slowest requests of the last ten minutes, where their time went, and what the shard did meanwhile
+    #[command(after_help = SLOW_HELP)]
+    Slow(SlowArguments),
+    /// Look for a while where the time of a topic's requests goes, and draw it
+    #[command(after_help = LATENCY_HELP)]
+    Latency(LatencyArguments),
     /// Check, repair or print the files of a broker that does not run
     Log(LogArguments),
     /// Copy everything that a broker has stored, while it runs or after
@@ -141,6 +149,7 @@ mod tests {
             "turbopump message publish TOPIC -",
             "turbopump message publish TOPIC BODY --tag T --key K --key L --property A=B --property C= -o json",
             "turbopump message publish TOPIC BODY --sharding-key K --level durable",
+            "turbopump message publish TOPIC BODY --stages -o json",
             "turbopump message publish TOPIC BODY --queue 0 --delay 1m30s",
             "turbopump message publish TOPIC BODY --deliver-at 2024-05-06T07:08:09Z",
             "turbopump message publish TOPIC BODY --deliver-at @1700000000000",
@@ -206,6 +215,9 @@ mod tests {
             "turbopump serve --data DIR --print-config -o json",
             "turbopump check",
             "turbopump check --data DIR --cores 0,1 -o json",
+            "turbopump slow",
+            "turbopump slow --topic TOPIC --shard 1 --protocol remoting --count 100 -o json",
+            "turbopump latency TOPIC --for 30s --svg FILE",
             "turbopump log verify --data DIR",
             "turbopump log dump --data DIR",
             "turbopump backup DIR --data DATA",
@@ -288,6 +300,9 @@ mod tests {
             ("turbopump generate", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
             ("turbopump generate prometheus --target a", ErrorKind::ValueValidation),
             ("turbopump status -o yaml", ErrorKind::InvalidValue),
+            ("turbopump slow --count 0", ErrorKind::ValueValidation),
+            ("turbopump slow --protocol grpc", ErrorKind::InvalidValue),
+            ("turbopump latency TOPIC --for 2m", ErrorKind::ValueValidation),
         ];
         for (line, kind) in cases {
             let error = parse(line).map(|_| ()).expect_err(line);

@@ -13,7 +13,8 @@ use crate::cli::mqadmin::MqadminWords;
 use crate::cli::output::{ERROR, OutputFormat, check_output, styled, to_json, without_controls};
 use crate::cli::{
     backup, bench, bundle, check, completion, configure, consume, context, delayed, dlq, examples, generate,
-    group, import, instance, log, manual, meant, message, mqadmin, produce, serve, status, top, topic,
+    group, import, instance, latency, log, manual, meant, message, mqadmin, produce, serve, slow, status,
+    top, topic,
 };
 
 /// What a sentence on standard error begins with.
@@ -80,6 +81,8 @@ fn run(arguments: Arguments) -> Result<(), CommandError> {
         Command::Status(command) => status::run(&command, format),
         Command::Top(command) => top::run(&command, format),
         Command::Generate(command) => generate::run(&command),
+        Command::Slow(command) => slow::run(&command, format),
+        Command::Latency(command) => latency::run(&command, format),
         Command::Log(command) => log::run(command, format),
         Command::Bundle(command) => bundle::run(&command, format),
         Command::Check(command) => check::run(&command, format),

@@ -15,6 +15,7 @@ use crate::cli::message_id::MessageIds;
 use crate::cli::output::{OutputFormat, check_input, print};
 use crate::cli::quantity::Span;
 use crate::cli::server::{ServerArguments, print_notices};
+use crate::cli::slow::StagesView;
 use crate::client::{Client, ClientError, Message, Partitioner, ReceiptHandle};
 use crate::limits;
 use crate::types::{
@@ -51,6 +52,9 @@ pub struct PublishArguments {
     /// How safe the message must be before it counts [default: the topic's level]
     #[arg(long, value_name = "durable|written|accepted")]
     pub level: Option<Level>,
+    /// Print where the request's time went in the broker: docs/latency.md tells what each stage is
+    #[arg(long)]
+    pub stages: bool,
     #[command(flatten)]
     pub server: ServerArguments,
 }
@@ -91,6 +95,11 @@ struct PublishedView {
     deliver_at_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     handle: Option<String>,
+    /// Where the request's time went, if that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stages_ns: Option<StagesView>,
+    #[serde(skip)]
+    asks_for_stages: bool,
 }
 
 impl FromStr for Property {
@@ -119,14 +128,9 @@ pub fn run(arguments: &PublishArguments, format: OutputFormat) -> Result<(), Com
     let id = UniqueIdGenerator::new(Ipv4Addr::LOCALHOST, std::process::id(), random as u32).next(now);
     let release = release(arguments);
     let (body, properties) = (body(arguments)?, property_text(arguments, &id)?);
-    let keys = arguments.keys.join(" ");
-    let message = Message {
-        key: keys.as_bytes(),
-        tag: arguments.tag.as_deref().unwrap_or_default().as_bytes(),
-        properties: &properties,
-        body: &body,
-        queue: None,
-    };
+    let (keys, tag) = (arguments.keys.join(" "), arguments.tag.as_deref().unwrap_or_default());
+    let (key, tag, queue) = (keys.as_bytes(), tag.as_bytes(), None);
+    let message = Message { key, tag, properties: &properties, body: &body, queue };
     let batch = message.to_batch(now).map_err(CommandError::usage)?;
     let mut client = arguments.server.connect()?;
     let key = queue_of(&mut client, arguments, random)?;
@@ -140,7 +144,10 @@ pub fn run(arguments: &PublishArguments, format: OutputFormat) -> Result<(), Com
         level: "",
         deliver_at_ms: None,
         handle: None,
+        stages_ns: None,
+        asks_for_stages: arguments.stages,
     };
+    client.ask_for_stages(arguments.stages);
     match release {
         None => {
             let produce = Produce { key, level: arguments.level, batch };
@@ -174,6 +181,7 @@ pub fn run(arguments: &PublishArguments, format: OutputFormat) -> Result<(), Com
             }
         }
     }
+    view.stages_ns = client.stages().map(StagesView);
     print(format, &view, PublishedView::text)?;
     print_notices(&mut client);
     Ok(())
@@ -274,6 +282,13 @@ impl PublishedView {
         }
         if let Some(handle) = &self.handle {
             text += &format!("handle     {handle}\n");
+        }
+        match &self.stages_ns {
+            Some(stages) => text += &stages.lines(),
+            None if self.asks_for_stages => {
+                text += "stages     not told: the broker is of an earlier release\n"
+            }
+            None => {}
         }
         text
     }
