@@ -76,6 +76,7 @@ mod sessions;
 mod settings_files;
 mod shared_client;
 mod sizes;
+mod slow;
 mod standard_streams;
 mod start;
 mod strangers;

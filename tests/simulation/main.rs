@@ -40,6 +40,7 @@ mod restarts;
 mod retained;
 mod send_back_sweep;
 mod sharing;
+mod stages;
 mod stretches;
 mod supply;
 mod sweep;
