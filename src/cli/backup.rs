@@ -5,6 +5,7 @@
 //! for at a later position.
 
 mod catalog;
+mod continuation;
 mod restore;
 mod source;
 mod store;
@@ -127,6 +128,7 @@ fn back_up(
     let _lock = take(backup)?;
     let before = Catalog::read(backup)?;
     check_same_node(backup, &source, before.as_ref())?;
+    continuation::check(backup, &mut source, before.as_ref())?;
     let mut run = Run {
         backup,
         copies_all,

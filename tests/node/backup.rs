@@ -325,6 +325,40 @@ fn what_would_go_wrong_is_refused_in_words() {
     back_up(&node, &data, &backup, &[]).well();
 }
 
+/// The directory that it is of may be an older copy, or a restored one that has gone its own way: what only the backup has stays.
+#[test]
+fn a_backup_is_not_brought_up_to_date_with_what_it_is_ahead_of() {
+    let directory = test_directory();
+    let at = |name: &str| directory.path().join(name);
+    let (data, backup, restored) = (at("data"), at("backup"), at("restored"));
+    let node = Node::start(&data);
+    create_topic(&mut node.client(), "orders", 1);
+    produce(&node, "orders", 0, [&b"both"[..]]);
+    back_up(&node, &data, &backup, &[]).well();
+    node.stop();
+    restore(&backup, &restored, &[]).well();
+    let feed = |data: &Path, bodies: &[&[u8]]| {
+        let node = Node::start(data);
+        produce(&node, "orders", 0, bodies.iter().copied());
+        node.stop();
+    };
+    // The restored one goes on where the backup ends, and so may the backup.
+    feed(&restored, &[b"restored", b"restored"]);
+    back_up_stopped(&restored, &backup).well();
+    let catalog = fs::read(backup.join("backup.toml")).expect("a file");
+    let refused = back_up_stopped(&data, &backup).badly(1);
+    assert!(refused.contains("the log of shard 0 ends at position"), "{refused}");
+    feed(&data, &[&[b'x'; 30_000], &[b'y'; 30_000]]);
+    let refused = back_up_stopped(&data, &backup).badly(1);
+    assert!(refused.contains("has something else before position"), "{refused}");
+    assert!(fs::read(backup.join("backup.toml")).expect("a file") == catalog, "it is as it was");
+    verify(&backup).well();
+    feed(&restored, &[b"more"]);
+    back_up_stopped(&restored, &backup).well();
+    // To a directory of its own it goes.
+    back_up_stopped(&data, &at("another")).well();
+}
+
 /// Whatever is killed, the backup from before is whole, and the next run completes it.
 #[test]
 fn a_run_that_is_cut_off_leaves_the_backup_from_before() {
