@@ -21,6 +21,8 @@ const JSON: &str = "application/json";
 /// What pages of the broker may load: what the broker itself serves, and nothing of another host's.
 const CONTENT_POLICY: &str = "default-src 'self'; img-src 'self' data:; style-src 'self'; script-src 'self'; connect-src 'self'; \
     base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
 /// Of a digest, enough that no two answers are taken for one another.
 const TAG_BYTES: usize = 12;
 /// What a browser asks its user for.
@@ -122,6 +124,9 @@ impl Answer {
             (X_FRAME_OPTIONS, "DENY"),
             (REFERRER_POLICY, "no-referrer"),
             (CONTENT_SECURITY_POLICY, CONTENT_POLICY),
+            // No page of another site loads it as a part of its own, or holds on to a window that shows it.
+            (RESOURCE_POLICY, "same-origin"),
+            (OPENER_POLICY, "same-origin"),
         ] {
             headers.insert(name, HeaderValue::from_static(value));
         }

@@ -40,6 +40,8 @@ const CLOCK_REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type:
 pub(super) enum Stage {
     /// Before a request's head is there.
     Waiting,
+    /// Its body is being read.
+    Reading,
     /// The request is being carried out.
     Answering,
     /// Its answer is being sent.
@@ -62,9 +64,18 @@ impl Pace {
         self.since.set(Instant::now());
     }
 
-    /// Since when it waits for its client; `None` while it is of use to it.
+    /// Awaits what the client sends of a request's body.
+    pub async fn reading<T>(&self, body: impl Future<Output = T>) -> T {
+        self.stage.set(Stage::Reading);
+        let read = body.await;
+        self.stage.set(Stage::Answering);
+        read
+    }
+
+    /// Since when it waits for its client to say something, or to take its answer; `None` while a request is carried out. A
+    /// client that does neither, however slowly, would otherwise keep its place from those who ask how the broker is.
     pub fn waiting_since(&self) -> Option<Instant> {
-        (self.stage.get() == Stage::Waiting).then(|| self.since.get())
+        (self.stage.get() != Stage::Answering).then(|| self.since.get())
     }
 
     fn is_over(&self) -> bool {
@@ -88,7 +99,7 @@ struct PacedStream<S> {
 }
 
 /// Serves requests until the connection ends.
-pub(super) async fn serve<S>(visit: Rc<Visit>, pace: Rc<Pace>, mut stream: S)
+pub(super) async fn serve<S>(visit: Rc<Visit>, mut stream: S)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -98,22 +109,24 @@ where
         return;
     }
     let scratch = Box::new([0; SCRATCH_BYTES]);
-    let stream = PacedStream { stream, pace: pace.clone(), scratch };
+    let stream = PacedStream { stream, pace: visit.pace.clone(), scratch };
     let answering = service_fn(move |request| {
-        let (visit, pace) = (visit.clone(), pace.clone());
+        let visit = visit.clone();
         async move {
-            pace.begin_answer();
+            visit.pace.begin_answer();
             let answer = match Request::read(request, &visit.peer) {
                 Ok(request) => router::answer(&visit, &request).await,
                 Err(refusal) => *refusal,
             };
-            pace.stage.set(Stage::Sending);
+            visit.pace.stage.set(Stage::Sending);
             Ok::<_, Infallible>(answer.into_response())
         }
     });
     let serving = http1::Builder::new()
         .max_buf_size(limits::HTTP_HEADER_BYTES_MAX)
         .header_read_timeout(None)
+        // Who has nothing more to ask is answered yet.
+        .half_close(true)
         .serve_connection(stream, answering);
     let mut serving = pin!(serving);
     // An error is the peer's, and hyper has told it.
@@ -163,6 +176,19 @@ impl<S: AsyncWrite + Unpin> Write for PacedStream<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_connection_waits_for_its_client_but_while_a_request_is_carried_out() {
+        let pace = Pace::new();
+        assert!(pace.waiting_since().is_some());
+        pace.begin_answer();
+        assert!(pace.waiting_since().is_none());
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        assert!(runtime.block_on(pace.reading(async { pace.waiting_since() })).is_some(), "for a body");
+        assert!(pace.waiting_since().is_none());
+        pace.stage.set(Stage::Sending);
+        assert!(pace.waiting_since().is_some(), "until its answer is taken");
+    }
 
     #[test]
     fn what_is_said_of_a_wrong_clock_has_the_length_that_it_says() {

@@ -4,6 +4,8 @@
 //! * A page of another site can have its own name lead to 127.0.0.1 (DNS rebinding) and read answers as its own. So where the
 //!   address is one of loopback, a request has to name it as such.
 //! * A page can send a form anywhere. So what changes something has to come from a page of this server, or from no page.
+//! * A page can have pictures and scripts loaded from anywhere, and sees whether that worked and how long it took. So browsers that
+//!   say so (`Sec-Fetch-Site`) are given nothing for a page of another site, but when their user goes here from there.
 
 use std::net::IpAddr;
 
@@ -14,6 +16,8 @@ use super::answer::Answer;
 use super::request::Request;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 
 /// Why a request is not looked at; `None`: it is.
 pub(super) fn refusal(request: &Request, is_loopback: bool) -> Option<Answer> {
@@ -22,11 +26,15 @@ pub(super) fn refusal(request: &Request, is_loopback: bool) -> Option<Answer> {
         let text = "this address answers to names of this machine only: ask 127.0.0.1 or localhost";
         return Some(Answer::text(StatusCode::MISDIRECTED_REQUEST, text));
     }
+    let is_of_own_site = matches!(request.header(SEC_FETCH_SITE), None | Some("same-origin" | "none"));
     if request.only_reads() {
-        return None;
+        // A link of a board or of a mail leads here; a frame does not.
+        let is_visit = request.header(SEC_FETCH_MODE) == Some("navigate")
+            && request.header(SEC_FETCH_DEST).is_none_or(|dest| dest == "document");
+        let text = "a page of another site is given nothing here";
+        return (!is_of_own_site && !is_visit).then(|| Answer::text(StatusCode::FORBIDDEN, text));
     }
-    let is_own = is_own_origin(request.header(ORIGIN), authority)
-        && matches!(request.header(SEC_FETCH_SITE), None | Some("same-origin" | "none"));
+    let is_own = is_own_origin(request.header(ORIGIN), authority) && is_of_own_site;
     (!is_own).then(|| Answer::text(StatusCode::FORBIDDEN, "a page of another site may change nothing here"))
 }
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT, AUTHORIZATION, HeaderName};
+use hyper::header::{ACCEPT, AUTHORIZATION, HOST, HeaderName};
 use hyper::{Method, StatusCode};
 use tokio::time::timeout;
 
@@ -76,22 +76,20 @@ impl Request {
         self.header(ACCEPT).is_some_and(|accepted| accepted.contains("text/html"))
     }
 
-    /// The name that the client has for this server: that of the request line, or of `Host`.
+    /// The name that the client has for this server: that of the request line, or of `Host`. One that is no text is nobody's.
     pub fn authority(&self) -> Option<&str> {
         match self.parts.uri.authority() {
             Some(authority) => Some(authority.as_str()),
-            None => self.header(hyper::header::HOST),
+            None => self.parts.headers.get(HOST).map(|host| host.to_str().unwrap_or_default()),
         }
     }
 
     /// The first parameter of the query with this name.
-    #[allow(dead_code, reason = "for calls that take any")]
     pub fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters.iter().find(|(named, _)| named == name).map(|(_, value)| value.as_str())
     }
 
     /// Reads the body; empty when it was read before.
-    #[allow(dead_code, reason = "for calls that take one")]
     pub async fn body(&self) -> Result<Bytes, Failure> {
         let Some(body) = self.body.take() else { return Ok(Bytes::new()) };
         let limited = Limited::new(body, limits::ADMIN_BODY_BYTES_MAX);

@@ -104,6 +104,8 @@ struct Certificate {
 pub(super) struct Visit {
     pub admin: Rc<Admin>,
     pub peer: Peer,
+    /// How far the connection has got.
+    pub pace: Rc<Pace>,
     /// TLS is asked for, and this is none.
     pub lacks_tls: bool,
 }
@@ -215,9 +217,9 @@ impl Admin {
         let lacks_tls =
             !is_tls && self.certificate.as_ref().is_some_and(|certificate| certificate.is_required);
         let peer = Peer::at(Some(address.ip()));
-        let visit = Rc::new(Visit { admin: self.clone(), peer, lacks_tls });
+        let visit = Rc::new(Visit { admin: self.clone(), peer, pace, lacks_tls });
         match (&self.certificate, is_tls) {
-            (_, false) => connection::serve(visit, pace, stream).await,
+            (_, false) => connection::serve(visit, stream).await,
             (None, true) => {
                 // Who has gone needs no answer.
                 let _ = stream.write_all(&TLS_ALERT).await;
@@ -230,7 +232,7 @@ impl Admin {
                 let now = MonotonicTime(self.began.elapsed().as_nanos() as u64);
                 let handshake = certificate.acceptor(now).accept(stream);
                 if let Ok(Ok(stream)) = timeout(HANDSHAKE_TIMEOUT, handshake).await {
-                    connection::serve(visit, pace, stream).await;
+                    connection::serve(visit, stream).await;
                 }
             }
         }

@@ -5,6 +5,7 @@ mod support;
 
 mod access;
 mod admin;
+mod admin_strangers;
 mod backup;
 mod bounds;
 mod bundle;

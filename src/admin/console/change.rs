@@ -10,6 +10,7 @@ use std::net::IpAddr;
 
 use hyper::header::HeaderName;
 
+use super::asking::Asking;
 use crate::admin::request::Request;
 use crate::admin::server::Visit;
 use crate::api::{Failure, Status};
@@ -21,14 +22,17 @@ const OURS: HeaderName = HeaderName::from_static("x-turbopump-console");
 const READ_ONLY: &str = "the console only shows: start the broker with --access-keys FILE and use a key with \
     admin = true, or with --admin-writable to let everybody who reaches this address change things";
 
-/// Whether a request that changes something is looked at. What the caller's key may do is checked when it is carried out.
-pub(super) fn check(visit: &Visit, request: &Request) -> Result<(), Failure> {
+/// Whether a request that changes something is looked at. What the caller's key may do is checked when it is carried out; that it
+/// is one is seen before its body is read, so that strangers do not have the broker wait for theirs.
+pub(super) async fn check(asking: Asking<'_>) -> Result<(), Failure> {
+    let Asking { visit, request } = asking;
     if request.header(OURS).is_none() {
         let text = "a change needs the header `X-Turbopump-Console: 1`, so that no page of another site can ask for it";
         return Err(Failure::new(Status::PermissionDenied, text));
     }
     match visit.admin.has_keys {
-        true => Ok(()),
+        // Any key may know where the shards are.
+        true => asking.addresses().await.map(drop),
         false => refusal_without_keys(visit, request).map_or(Ok(()), Err),
     }
 }

@@ -106,9 +106,9 @@ async fn mark(
 
 /// `POST /api/dead-letters/GROUP/redrive`.
 pub(super) async fn redrive(asking: Asking<'_>, group: &str) -> Result<Answer, Failure> {
-    change::check(asking.visit, asking.request)?;
+    change::check(asking).await?;
     let group: GroupName = name(group)?;
-    let Wanted { queue, offsets, to } = document(asking.request).await?;
+    let Wanted { queue, offsets, to } = document(asking).await?;
     let most = REDRIVE_MESSAGES_MAX as usize;
     if offsets.is_empty() || offsets.len() > most {
         return Err(Failure::invalid(format!(

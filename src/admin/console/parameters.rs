@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use serde::de::DeserializeOwned;
 
+use super::asking::Asking;
 use crate::admin::request::Request;
 use crate::api::Failure;
 
@@ -52,8 +53,8 @@ where
 }
 
 /// The request's body, a document of JSON.
-pub(super) async fn document<T: DeserializeOwned>(request: &Request) -> Result<T, Failure> {
-    let body = request.body().await?;
+pub(super) async fn document<T: DeserializeOwned>(asking: Asking<'_>) -> Result<T, Failure> {
+    let body = asking.visit.pace.reading(asking.request.body()).await?;
     serde_json::from_slice(&body)
         .map_err(|error| Failure::invalid(format!("the body is not the document that is expected: {error}")))
 }

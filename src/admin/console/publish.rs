@@ -64,9 +64,9 @@ impl Publisher {
 
 /// `POST /api/topics/TOPIC/messages`. No topic is made by it.
 pub(super) async fn publish(asking: Asking<'_>, topic: &str) -> Result<Answer, Failure> {
-    change::check(asking.visit, asking.request)?;
+    change::check(asking).await?;
     let topic: TopicName = name(topic)?;
-    let wanted: Wanted = document(asking.request).await?;
+    let wanted: Wanted = document(asking).await?;
     let topic = asking.topic(topic).await?;
     let now = wall_clock();
     let id = asking.visit.admin.console.publisher.next(now);

@@ -66,9 +66,9 @@ pub(super) async fn preview(asking: Asking<'_>, group: &str) -> Result<Answer, F
 
 /// `POST /api/groups/GROUP/reset`: does it.
 pub(super) async fn reset(asking: Asking<'_>, group: &str) -> Result<Answer, Failure> {
-    change::check(asking.visit, asking.request)?;
+    change::check(asking).await?;
     let group: GroupName = name(group)?;
-    let Wanted { topic, to, queue } = document(asking.request).await?;
+    let Wanted { topic, to, queue } = document(asking).await?;
     let reset = ResetGroup { group, topic: name(&topic)?, target: target_of(&to, queue)? };
     asking.reset(reset).await?;
     Ok(Answer::json(&DoneView { done: "reset" }))
